@@ -30,9 +30,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from datasets.credit_limit.sources import source
+from datasets.sources import source
 from datasets.table import Column, Table, check
-from models.credit_limit.estimator import BaggedTrees, EstimatorConfig, platt
+from models.estimator import BaggedTrees, EstimatorConfig, platt
 from models.inputs import encode, learn_levels
 
 CONFIG = Path(__file__).parents[1] / "configs" / "credit_quality.toml"

@@ -6,7 +6,6 @@ python -m serving load-subjects applicants.csv --table county
 from __future__ import annotations
 
 import hashlib
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ import polars as pl
 import sqlalchemy as sa
 
 from datasets.faults import DataError
+from datasets.sources import source
 from datasets.table import Table, read, table_from_toml
 from serving.runtime import now
 from serving.store.engine import open_store
@@ -28,11 +28,7 @@ def contract(name: str) -> Table:
     """A table of the project by its name, or a contract written as TOML."""
     if name.endswith(".toml"):
         return table_from_toml(name)
-    from datasets.credit_limit.sources import SOURCES
-
-    if name not in SOURCES:
-        raise DataError(f"{name!r} is no table of the project; {', '.join(SOURCES)} are, or a contract's .toml file.")
-    table: Table = import_module(f"datasets.credit_limit.{name}").TABLE
+    table: Table = source(name).TABLE
     return table
 
 

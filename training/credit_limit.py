@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +18,15 @@ import numpy as np
 import polars as pl
 from pydantic import Field, model_validator
 
-from datasets.credit_limit.sources import SOURCES
+from datasets import sources
 from datasets.faults import DataError
 from datasets.split import Split
 from datasets.table import Column, Table, nearest
 from models.card import Card, Data
 from models.credit_limit.decision import Decider
-from models.credit_limit.estimator import BaggedTrees, EstimatorConfig
 from models.credit_limit.limit import MORAL_GROUPS
 from models.credit_limit.policy import Policy
+from models.estimator import BaggedTrees, EstimatorConfig
 from models.forest import merge
 from models.graph import Scores
 from models.inputs import encode, learn_levels
@@ -52,8 +51,9 @@ class KnownData(Settings):
 
     @model_validator(mode="after")
     def _exists(self) -> KnownData:
-        if self.source not in SOURCES:
-            raise ValueError(f"{self.source!r} is not one of {', '.join(SOURCES)}{nearest(self.source, list(SOURCES))}")
+        known = list(sources.names(PRODUCT))
+        if self.source not in known:
+            raise ValueError(f"{self.source!r} is not one of {', '.join(known)}{nearest(self.source, known)}")
         return self
 
 
@@ -94,7 +94,7 @@ def read(config: Config) -> Rows:
         name = config.table.file.name
     else:
         assert config.data is not None
-        module = import_module(SOURCES[config.data.source])
+        module = sources.source(config.data.source, PRODUCT)
         table, name = module.TABLE, config.data.source
         if name == "county" and config.data.file is None:
             frame = module.sample(config.data.households, config.seed)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from pydantic import Field
 
-from models.credit_limit.estimator import BaggedTrees, EstimatorConfig
+from models.estimator import BaggedTrees, EstimatorConfig
 from training.metrics import Tallier, auc
 from training.progress import Tick, ignore
 from training.settings import Settings

@@ -11,8 +11,8 @@ from pathlib import Path
 import polars as pl
 
 from datasets import table
-from datasets.credit_limit.outside import locate
 from datasets.faults import Unreadable
+from datasets.outside import locate
 from datasets.table import Column, Origin, Role, Table
 
 FILE = "credit/german_credit/german.data"

@@ -13,7 +13,7 @@ from pathlib import Path
 import polars as pl
 
 from datasets import table
-from datasets.credit_limit.outside import locate
+from datasets.outside import locate
 from datasets.table import Column, Origin, Table
 
 FILE = "credit/give_me_some_credit/cs-training.csv.gz"

@@ -15,7 +15,7 @@ from typing import Literal
 import polars as pl
 
 from datasets import table
-from datasets.credit_limit.outside import locate
+from datasets.outside import locate
 from datasets.table import Column, Origin, Table
 
 FILE = "credit/fico_heloc/heloc.parquet"

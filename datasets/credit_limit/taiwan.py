@@ -13,8 +13,8 @@ from typing import Any
 import polars as pl
 
 from datasets import table
-from datasets.credit_limit.outside import locate
 from datasets.derive import Derived
+from datasets.outside import locate
 from datasets.table import Column, Origin, Table
 
 SHIPPED = Path(__file__).parents[1] / "samples"

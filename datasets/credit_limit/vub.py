@@ -12,7 +12,7 @@ from pathlib import Path
 import polars as pl
 
 from datasets import table
-from datasets.credit_limit.outside import locate
+from datasets.outside import locate
 from datasets.table import Column, Origin, Role, Table
 
 FILE = "credit/vub_nbfi_romania/vub_credit_scoring.csv.gz"

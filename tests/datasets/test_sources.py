@@ -6,12 +6,12 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from datasets import leaks
-from datasets.credit_limit import german, give_me_some_credit, heloc, outside, taiwan
-from datasets.credit_limit.sources import SOURCES, source
+from datasets import leaks, outside
+from datasets.credit_limit import german, give_me_some_credit, heloc, taiwan
 from datasets.faults import DataError, Unreadable
+from datasets.sources import names, source
 
-REAL = [name for name in SOURCES if name != "county"]
+REAL = [name for name in names("credit_limit") if name != "county"]
 OUTSIDE = [name for name in REAL if name != "taiwan"]
 data = pytest.mark.skipif("YUHENG_DATA" not in os.environ, reason="YUHENG_DATA is not set: the file is not shipped")
 FACTS = {  # rows, columns, bad rate

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from models.credit_limit.estimator import BaggedTrees, EstimatorConfig, platt, sigmoid
+from models.estimator import BaggedTrees, EstimatorConfig, platt, sigmoid
 
 SMALL = {"folds": 3, "trees": 60, "learning_rate": 0.15, "smallest_leaf": 20}
 

@@ -60,7 +60,7 @@ def people() -> pl.DataFrame:
 
 @pytest.fixture(scope="session")
 def made(people: pl.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> Made:
-    from models.credit_limit.estimator import BaggedTrees, EstimatorConfig
+    from models.estimator import BaggedTrees, EstimatorConfig
     from models.forest import merge
     from models.graph import Graph
     from models.inputs import encode, learn_levels

@@ -10,7 +10,7 @@ from datasets.derive import Derived
 from datasets.faults import DataError
 from datasets.table import Column, Table
 from models.card import Data
-from models.credit_limit.estimator import EstimatorConfig
+from models.estimator import EstimatorConfig
 from training.credit_limit import Config, inputs, train
 from training.lineage import commit, flat, named
 from training.progress import Watch
