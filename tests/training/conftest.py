@@ -18,7 +18,7 @@ policy = "{policy}"
 
 [data]
 source = "county"
-households = 3000
+rows = 3000
 
 [split]
 how = "group"

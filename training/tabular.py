@@ -1,0 +1,182 @@
+"""What every recipe over a table shares: which table, which of its columns, and small monotone trees fitted to them."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+import numpy as np
+import polars as pl
+from pydantic import Field, field_validator, model_validator
+
+from datasets import sources
+from datasets.faults import DataError
+from datasets.split import Split
+from datasets.table import Column, Table, nearest
+from models.card import Data
+from models.estimator import BaggedTrees, EstimatorConfig
+from models.forest import merge
+from models.inputs import encode, learn_levels
+from training import own_table, settings
+from training.own_table import OwnData
+from training.progress import Watch
+from training.recipe import Fit, RoadConfig, Rows
+from training.settings import Settings
+from training.tune import TuneConfig, tune
+
+
+class KnownData(Settings):
+    """One of the project's tables. One that is simulated is made on the spot where no file is named."""
+
+    source: str
+    file: Path | None = None
+    rows: int = Field(default=25_000, ge=100)  # of a table that is made on the spot
+
+
+class TabularConfig(RoadConfig):
+    """[data] names a table of the project, [table] describes one of your own; one of the two."""
+
+    product: ClassVar[str]
+    data: KnownData | None = None
+    table: OwnData | None = None
+    leave_out: tuple[str, ...] = ()  # indicators that the PD shall not read
+    estimator: EstimatorConfig = EstimatorConfig()
+    tune: TuneConfig = TuneConfig()
+
+    @model_validator(mode="after")
+    def _names_one_table(self) -> TabularConfig:
+        if (self.data is None) == (self.table is None):
+            raise ValueError("exactly one of [data] (a table of the project) and [table] (your own) is needed")
+        return self
+
+    @field_validator("data")
+    @classmethod
+    def _is_of_the_project(cls, data: KnownData | None) -> KnownData | None:
+        known = list(sources.names(cls.product))
+        if data is not None and data.source not in known:
+            raise ValueError(f"{data.source!r} is not one of {', '.join(known)}{nearest(data.source, known)}")
+        return data
+
+
+C = TypeVar("C", bound=TabularConfig)
+
+
+def load(path: Path, kind: type[C], data: Path | None = None) -> C:
+    """The config in a file, named like it unless it says otherwise; `data` replaces the table's file."""
+    config = settings.load(path, kind, name=re.sub(r"[^a-z0-9]+", "_", path.stem.lower()).strip("_"))
+    if data is None:
+        return config
+    if config.data:
+        return config.model_copy(update={"data": config.data.model_copy(update={"file": data})})
+    assert config.table is not None
+    return config.model_copy(update={"table": config.table.model_copy(update={"file": data})})
+
+
+def read(config: TabularConfig) -> Rows:
+    """Rows with a known outcome."""
+    remarks: list[str] = []
+    if config.table:
+        table, frame, remarks = own_table.read(config.table)
+        name = config.table.file.name
+    else:
+        assert config.data is not None
+        module = sources.source(config.data.source, config.product)
+        table, name = module.TABLE, config.data.source
+        if table.origin.simulated and config.data.file is None:
+            frame = module.sample(config.data.rows, config.seed)
+            name = f"{name} of {frame.height:,} simulated rows, seed {config.seed}"
+        else:
+            frame = module.read(config.data.file)
+        frame = frame.filter(pl.col(table.target.name).is_not_null())
+    if table.role("weight"):
+        remarks.append("Rows are weighted in the fit; every figure counts them alike.")
+    unknown = [left for left in config.leave_out if left not in frame.columns]
+    if unknown:
+        raise DataError(f"leave_out names {', '.join(unknown)}; {table.name} has no such column.")
+    data = Data(
+        name=name,
+        rows=frame.height,
+        sha256=hashlib.sha256(frame.write_csv().encode()).hexdigest(),
+        source=table.origin.source,
+        licence=table.origin.licence,
+        simulated=table.origin.simulated,
+    )
+    return Rows(table, frame, data, tuple(remarks))
+
+
+def inputs(config: TabularConfig, table: Table, unread: Callable[[Column], bool]) -> tuple[Column, ...]:
+    """What the PD may read: indicators that are no text, not left out, and not `unread` by the product's rules.
+
+    Those that are made from others stand last, and go where one of their parts goes.
+    """
+    read = [
+        column
+        for column in table.indicators
+        if column.kind != "text" and column.name not in config.leave_out and not unread(column)
+    ]
+    plain = [column for column in read if column.derived is None]
+    names = {column.name for column in plain}
+    made = []
+    for column in read:
+        if column.derived is not None and names.issuperset(column.derived.parts):
+            made.append(column)
+            names.add(column.name)
+    return (*plain, *made)
+
+
+def train(
+    config: TabularConfig, rows: Rows, split: Split, columns: tuple[Column, ...], watch: Watch, also: Collection[str]
+) -> Fit:
+    """Fit on the training rows; `also`: audit columns that the decision reads, beside every indicator not fitted."""
+    columns = learn_levels(rows.frame[split.train], columns, rows.table.target.name)
+    x, y = encode(rows.frame, columns), rows.y  # (rows, inputs) float32; (rows,)
+    estimator = config.estimator.model_copy(update={"seed": config.seed})
+    beside = _beside(config, rows, split, columns)
+    if config.tune.trials:
+        with watch.step("tune") as tick:
+            estimator = tune(
+                estimator,
+                x[split.train],
+                y[split.train],
+                trials=config.tune.trials,
+                seed=config.seed,
+                tick=tick,
+                **beside,
+            )
+    with watch.step("fit") as tick:
+        try:
+            model = BaggedTrees(estimator).fit(x[split.train], y[split.train], progress=tick, **beside)
+        except ValueError as error:  # too few rows, or indicators that tell nothing: the table's owner can act on it
+            raise DataError(f"{rows.table.name}: {error}") from error
+    read = {column.name for column in columns}
+    unfitted = [column for column in rows.table.indicators if column.name not in read]
+    unfitted += [column for column in rows.table.role("audit") if column.name in also]
+    params = estimator.model_dump() | {"trees_per_booster": model.trees_, "boosters": len(model.boosters_)}
+    return Fit(columns, x, merge(model.boosters_), model.slope_, model.intercept_, params, tuple(unfitted))
+
+
+def variant(
+    config: TabularConfig, rows: Rows, split: Split, columns: tuple[Column, ...], watch: Watch, step: str
+) -> np.ndarray:
+    """Held-out PDs (rows,) of the same estimator on other columns; for the judge, never kept."""
+    columns = learn_levels(rows.frame[split.train], columns, rows.table.target.name)
+    x = encode(rows.frame, columns)
+    with watch.step(step) as tick:
+        model = BaggedTrees(config.estimator.model_copy(update={"seed": config.seed})).fit(
+            x[split.train], rows.y[split.train], progress=tick, **_beside(config, rows, split, columns)
+        )
+    return model.predict_pd(x[split.test])
+
+
+def _beside(config: TabularConfig, rows: Rows, split: Split, columns: Sequence[Column]) -> dict[str, Any]:
+    """What a fit is told beside x and y: directions, weights, and groups that stay together."""
+    weight = rows.table.role("weight")
+    grouped = config.split.group(rows.table)
+    return {
+        "directions": [column.direction for column in columns],
+        "weight": rows.frame[weight[0].name].to_numpy()[split.train] if weight else None,
+        "groups": rows.frame[grouped].to_numpy()[split.train] if grouped else None,
+    }
