@@ -62,6 +62,7 @@ class Card(BaseModel):
     simulated: bool
     purpose: str
     not_for: str
+    horizon: str = ""  # of the PD
     inputs: tuple[Column, ...]
     also: tuple[Column, ...] = ()  # columns that the decision reads and the model does not
     target: str

@@ -21,6 +21,10 @@ FIGURES = (
     ("slope", "calibration slope", "1 is perfect; below 1 the PDs are too far apart"),
     ("intercept", "calibration intercept", "0 is perfect; above 0 the PDs are too low"),
 )
+UNREAD = {
+    "with_moral_data": "**Moral data.** The PD never reads the moral groups; they act through the uplift of the limit.",
+    "with_shell_flags": "**Shell flags.** The PD never reads them; the gate does, and its block makes the limit 0.",
+}
 CAVEATS = (
     "The figures hold for applicants like those of the table. Those whom an earlier policy refused are not in it, and "
     "nothing here corrects for that (reject inference).",
@@ -40,6 +44,7 @@ def text(
         f"# {card.model}, version {card.version}",
         _banner(card),
         f"**Purpose.** {card.purpose}",
+        f"**Horizon.** Default within {card.horizon}." if card.horizon else "",
         f"**Not for.** {card.not_for}",
         _made(card, judgement),
         _figures(judgement),
@@ -88,7 +93,7 @@ def _beside(judgement: Judgement) -> str:
     if not judgement.beside:
         return ""
     rows = [(one.what, _three(one.auc), _three(one.less, sign=True)) for one in judgement.beside.values()]
-    said = [_price(judgement), _moral(judgement)]
+    said = [_price(judgement), _unread(judgement)]
     table = _table(("on the same held-out rows", "AUC", "this model's AUC less its own"), rows)
     return "## Beside other models\n\n" + "\n\n".join([table, *(line for line in said if line)])
 
@@ -106,14 +111,12 @@ def _price(judgement: Judgement) -> str:
     )
 
 
-def _moral(judgement: Judgement) -> str:
-    other = judgement.beside.get("with_moral_data")
-    if other is None:
-        return ""
-    return (
-        f"**Moral data.** The PD never reads the moral groups; they act through the limit's uplift alone. Read by the "
-        f"PD they would change its AUC by {-other.less.value:+.4f} "
+def _unread(judgement: Judgement) -> str:
+    return "\n\n".join(
+        f"{what} Read by the PD they would change its AUC by {-other.less.value:+.4f} "
         f"[{-other.less.high:+.4f}, {-other.less.low:+.4f}]. That model was fitted to say so and is not kept."
+        for name, what in UNREAD.items()
+        if (other := judgement.beside.get(name)) is not None
     )
 
 

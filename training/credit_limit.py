@@ -60,32 +60,19 @@ def train(config: Config, rows: Rows, split: Split, watch: Watch) -> Fit:
 def variants(config: Config, rows: Rows, split: Split, watch: Watch) -> dict[str, np.ndarray]:
     """Held-out PDs of the same estimator with the moral groups, to say what they would add; never kept."""
     every = inputs(config, rows.table, moral=True)
-    if not config.judge.moral_data or len(every) == len(inputs(config, rows.table)):
+    if not config.judge.unread or len(every) == len(inputs(config, rows.table)):
         return {}
     return {"with_moral_data": tabular.variant(config, rows, split, every, watch, "beside: with moral data")}
 
 
 def decide(card: Card, policy: bytes, frame: pl.DataFrame, scores: Scores) -> Answers:
-    """What the policy would answer to rows with these scores. An indicative limit counts as one here."""
-    told = Decider(card, Policy.load(policy)).many(frame, scores)
-    why = told["referral"].str.split(";").explode().drop_nulls().value_counts(sort=True).rows()
-    return Answers(
-        approved=(told["decision"] == "approve").to_numpy(),
-        limit=told["indicative_limit"].cast(pl.Float64).to_numpy(),
-        referred={code: rows for code, rows in why if code},
-    )
+    """What the policy would answer to rows with these scores."""
+    return Answers.read(Decider(card, Policy.load(policy)).many(frame, scores))
 
 
 def terms(policy: bytes) -> Terms:
     """A loan's economics, as the policy has them."""
-    found = Policy.load(policy)
-    return Terms(
-        currency=found.currency,
-        margin=found.product.annual_rate - found.product.funding_rate,
-        lgd=found.risk.lgd,
-        ccf=found.risk.ccf,
-        line=found.approval_pd,
-    )
+    return Terms.of(Policy.load(policy))
 
 
 def verify(policy: bytes, columns: tuple[Column, ...]) -> list[str]:

@@ -26,6 +26,7 @@ BESIDE = {
     "scorecard": "plain scorecard: logistic regression on weight of evidence",
     "unconstrained": "unconstrained LightGBM: what exact reasons cost",
     "with_moral_data": "this model with the moral groups as inputs; never served",
+    "with_shell_flags": "this model with the shell flags as inputs; never served",
 }
 
 
@@ -36,7 +37,7 @@ class JudgeConfig(Settings):
     smallest_group: int = Field(default=200, ge=20)  # rows of an audit group that is looked at by itself
     scorecard: bool = True
     unconstrained: bool = True
-    moral_data: bool = True  # fit once more with the moral groups, to say what they would add
+    unread: bool = True  # fit once more with what the product's PD must not read, to say what it would add
     plots: bool = True
     threads: int = Field(default=1, ge=1)
 

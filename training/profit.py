@@ -7,6 +7,7 @@ no cost of capital: enough to compare cut-offs and models, not to budget with.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -22,6 +23,17 @@ class Terms:
     lgd: float
     ccf: float  # share of the limit that is drawn
     line: float
+
+    @classmethod
+    def of(cls, policy: Any) -> Terms:
+        """As a product's policy has them."""
+        return cls(
+            currency=policy.currency,
+            margin=policy.product.annual_rate - policy.product.funding_rate,
+            lgd=policy.risk.lgd,
+            ccf=policy.risk.ccf,
+            line=policy.approval_pd,
+        )
 
 
 @dataclass(frozen=True)

@@ -50,6 +50,7 @@ class RoadConfig(Settings):
     purpose: str
     not_for: str
     policy: Path
+    horizon: str = ""  # of the PD, as "12 months"
     seed: int = 0
     split: SplitConfig = SplitConfig()
     judge: JudgeConfig = JudgeConfig()
@@ -95,6 +96,16 @@ class Answers:
     approved: np.ndarray
     limit: np.ndarray
     referred: dict[str, int] = field(default_factory=dict)  # why a person must decide -> rows
+
+    @classmethod
+    def read(cls, told: pl.DataFrame) -> Answers:
+        """From a product's answers, one row each. An indicative limit counts as one here."""
+        why = told["referral"].str.split(";").explode().drop_nulls().value_counts(sort=True).rows()
+        return cls(
+            approved=(told["decision"] == "approve").to_numpy(),
+            limit=told["indicative_limit"].cast(pl.Float64).to_numpy(),
+            referred={code: rows for code, rows in why if code},
+        )
 
 
 class Recipe(Protocol):

@@ -169,6 +169,7 @@ class _Trip:
             simulated=data.simulated,
             purpose=self.config.purpose,
             not_for=self.config.not_for,
+            horizon=self.config.horizon,
             inputs=fit.columns,
             also=fit.also,
             target=rows.table.target.name,

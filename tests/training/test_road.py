@@ -25,7 +25,7 @@ resamples = 40
 smallest_group = 150
 scorecard = false
 unconstrained = false
-moral_data = false
+unread = false
 plots = false
 """
 
