@@ -1,0 +1,1 @@
+"""Technology companies' tables: one module per source, each with its contract and its reader."""
