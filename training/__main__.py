@@ -72,12 +72,17 @@ def look(
     simulated: Annotated[
         bool, typer.Option("--simulated", help="the table is made up; all it touches says so")
     ] = False,
+    product: Annotated[str, typer.Option(help="whose model it shall become")] = next(iter(PRODUCTS)),
 ) -> None:
     """Print a config to begin with for a table of your own: what was read off each column."""
+    from datasets.table import nearest
     from training.own_table import OwnData, starter
 
+    if product not in PRODUCTS:
+        told = f"one of {', '.join(PRODUCTS)} is needed{nearest(product, list(PRODUCTS))}"
+        raise SettingsRefused(f"--product is {product!r}; {told}.")
     own = OwnData(file=file, target=target, bad=tuple(bad or ()), good=tuple(good or ()), simulated=simulated)
-    print(starter(own), end="")
+    print(starter(own, product), end="")
 
 
 @app.command()
@@ -127,7 +132,7 @@ def promote(
 def main() -> int:
     """Run a command; what a person can put right is told in sentences, without a traceback."""
     from models.bundle import BundleRefused
-    from models.credit_limit.policy import PolicyRefused
+    from models.policy import PolicyRefused
     from training.lineage import NotRegistered
 
     refused = (DataError, SettingsRefused, PolicyRefused, BundleRefused, NotRegistered, FileNotFoundError)

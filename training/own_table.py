@@ -218,12 +218,12 @@ def _few(values: list[str]) -> str:
     return ", ".join(repr(value) for value in values[:6]) + (", ..." if len(values) > 6 else "")
 
 
-def starter(data: OwnData) -> str:
+def starter(data: OwnData, product: str) -> str:
     """A config to begin with, as TOML: what was read off each column of the file, for its owner to correct."""
     table, frame, remarks = read(data)
     why = dict(remark.split(": ", 1) for remark in remarks)
     lines = [
-        "# python -m training credit_limit --config THIS_FILE",
+        f"# python -m training {product} --config THIS_FILE",
         "[table]",
         f"file = {_quoted(str(data.file))}",
         f"target = {_quoted(data.target)}",

@@ -114,7 +114,7 @@ def test_wrong_names_are_met_with_the_nearest_right_one(odd):
 
 def test_a_starter_config_says_what_was_found_and_is_a_config(odd):
     data = OwnData(file=odd, target="status", bad="bad")
-    text = starter(data)
+    text = starter(data, "credit_limit")
     assert '"income" = { kind = "number", low = 0, direction = 0 }  # 937 to' in text
     assert "# differs in every row" in text
     again = parse(tomllib.loads(text)["table"], OwnData)
