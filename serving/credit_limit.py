@@ -13,9 +13,10 @@ from datasets.table import Column, Table
 from models.bundle import Bundle, BundleRefused
 from models.card import Card
 from models.credit_limit.decision import Decider
-from models.credit_limit.policy import Policy, PolicyRefused
+from models.credit_limit.policy import Policy
 from models.graph import Graph
 from models.inputs import Encoder, encode
+from models.policy import PolicyRefused
 from serving.question import Question
 
 LONGEST_TEXT = 1_000  # characters

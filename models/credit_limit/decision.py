@@ -18,12 +18,14 @@ from numpy.typing import NDArray
 
 from datasets.table import Column, number_text
 from models.card import Card
-from models.credit_limit.ledger import Ledger, picked, whole
-from models.credit_limit.limit import APPRAISAL, ASSETS, CONDUCT, Arrays, Floats, Formula, Worked
+from models.credit_limit.ledger import Ledger
+from models.credit_limit.limit import APPRAISAL, ASSETS, CONDUCT, Formula, Worked
 from models.credit_limit.policy import Policy, Raise
 from models.explain import Explainer, line_points, rounded
 from models.graph import Scores
 from models.inputs import Encoder
+from models.ledger import picked, probability, whole
+from models.operations import Arrays, Floats
 
 NUMBERS = (
     "declared_income", "monthly_debt_service", "utilisation", *ASSETS, "debts",
@@ -88,7 +90,7 @@ class Decider:
         raises: whether to work out what would raise the limit, about as much work as all the rest.
         """
         pd, points = float(scores.pd[0]), float(scores.points[0])
-        _probability(pd, pd)
+        probability(pd, pd)
         vetoes = self._codes(values)
         numbers = self._read(values, pd, consent)
         worked = self._formula.work(numbers)
@@ -123,7 +125,7 @@ class Decider:
         scores have contributions."""
         pd, points = scores.pd, scores.points
         if len(pd):
-            _probability(float(pd.min()), float(pd.max()))
+            probability(float(pd.min()), float(pd.max()))
         a: dict[str, Any] = {name: np.full(len(pd), MISSING) for name in NUMBERS}
         for name in self._numbers:
             a[name] = frame[name].cast(pl.Float64).to_numpy()  # null becomes NaN
@@ -254,10 +256,3 @@ class Decider:
             "en": f"{action.en} ({moved}): {gain:+,} {money.en}{tail}.",
             "zh": f"{action.zh}（{moved}）：{gain:+,} {money.zh}{tail_zh}。",
         }
-
-
-def _probability(least: float, most: float) -> None:
-    """No limit may rest on a PD that is none: a comparison with NaN would approve."""
-    if not (least >= 0 and most <= 1):
-        found = f"{least}" if least == most else f"from {least} to {most}"
-        raise ValueError(f"The PD is {found}; it must be from 0 to 1. Export the graph again.")

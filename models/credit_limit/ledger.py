@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from models.credit_limit import words
 from models.credit_limit.limit import ASSETS, Worked
 from models.credit_limit.policy import Policy
+from models.ledger import joined, known, nullable, picked, whole
 
 MISSING = math.nan
 
@@ -69,7 +69,7 @@ class Ledger:
     def columns(self, worked: Worked, rows: int) -> dict[str, Any]:
         """The same for many rows, by column name."""
         limit, exact, base = (whole(amount, rows) for amount in (worked.limit, worked.exact, worked.base))
-        bounds = {code: _known(bound, rows) for code, bound in worked.bounds.items()}
+        bounds = {code: known(bound, rows) for code, bound in worked.bounds.items()}
         least = np.argmin(np.stack([np.where(np.isnan(b), np.inf, b) for b in bounds.values()]), axis=0)
         lifted = np.broadcast_to(worked.m, rows) > 1
         unlifted = [*worked.unlifted, "uplifted", "below_qualifying"]
@@ -78,17 +78,17 @@ class Ledger:
         )
         counts = why >= len(worked.unlifted)
         score = np.where(counts, np.broadcast_to(worked.conduct, rows), MISSING)
-        caps = {code: _known(cap, rows) < worked.lifted for code, cap in worked.caps.items()}
+        caps = {code: known(cap, rows) < worked.lifted for code, cap in worked.caps.items()}
         return {
-            "referral": _joined(worked.refer, rows),
-            **{f"bound_{code}": _nullable(amount) for code, amount in bounds.items()},
+            "referral": joined(worked.refer, rows),
+            **{f"bound_{code}": nullable(amount) for code, amount in bounds.items()},
             "binding": picked(list(bounds), least),
             "base_limit": base,
             "conduct": picked(unlifted, why),
             "conduct_score": pl.Series(np.round(score, 2), nan_to_null=True),
             "multiplier": np.round(np.broadcast_to(worked.m, rows), 4),
             "uplift": exact - base,
-            "caps_applied": _joined(caps, rows),
+            "caps_applied": joined(caps, rows),
             "rounding": exact - limit,
         }
 
@@ -170,31 +170,3 @@ def _lacks(code: str, numbers: Mapping[str, float]) -> list[str]:
 
 def _names(fields: list[str]) -> tuple[str, str]:
     return ", ".join(words.FIELDS[name][0] for name in fields), "、".join(words.FIELDS[name][1] for name in fields)
-
-
-def whole(amount: Any, rows: int) -> NDArray[np.int64]:
-    return np.broadcast_to(amount, rows).astype(np.int64)
-
-
-def _known(bound: tuple[Any, Any], rows: int) -> NDArray[np.float64]:
-    """The amount, NaN where its inputs are missing."""
-    return np.where(bound[1], np.broadcast_to(bound[0], rows), MISSING)
-
-
-def _nullable(amount: NDArray[np.float64]) -> pl.Series:
-    return pl.Series(np.floor(amount), nan_to_null=True).cast(pl.Int64)
-
-
-def picked(names: list[str], at: NDArray[np.int64]) -> pl.Series:
-    return pl.Series(names).gather(at)
-
-
-def _joined(flags: Mapping[str, Any], rows: int) -> pl.Series:
-    """The codes whose flags hold, ';' between: each of the few combinations is spelled once."""
-    mask = np.zeros(rows, np.int64)
-    for bit, flag in enumerate(flags.values()):
-        mask += np.broadcast_to(flag, rows).astype(np.int64) << bit
-    found, at = np.unique(mask, return_inverse=True)
-    codes = list(flags)
-    texts = [";".join(code for bit, code in enumerate(codes) if combination >> bit & 1) for combination in found]
-    return pl.Series(texts, dtype=pl.String).gather(at)

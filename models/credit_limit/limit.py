@@ -17,13 +17,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from models.credit_limit.policy import Policy
-
-Number = Any  # a float, a float64 array (n,), or a z3 real; missing is NaN, for z3 a flag of its own
-Flag = Any  # a bool, a bool array (n,), or a z3 bool
-Bound = tuple[Number, Flag]  # an amount, and whether its inputs are known
+from models.operations import Bound, Flag, Floats, Number, annuity, any_of, least_known
 
 MORAL_GROUPS = ("self_assessment", "village_appraisal")  # indicator groups that count in m, and nowhere else
 CONDUCT = ("law_abiding", "public_spirit", "honesty_diligence", "family_neighbourhood")
@@ -34,62 +29,6 @@ READS = (
     "pd", "declared_income", "monthly_debt_service", "utilisation", *ASSETS, "debts",
     "self_score", *CONDUCT, *APPRAISAL, "village_leniency", "age", "veto", "consent",
 )  # fmt: skip
-
-
-class Floats:
-    """The operations on one applicant."""
-
-    @staticmethod
-    def number(value: float) -> Number:
-        return value
-
-    @staticmethod
-    def known(value: Number) -> Flag:
-        return value == value  # NaN is not itself
-
-    @staticmethod
-    def where(flag: Flag, a: Number, b: Number) -> Number:
-        return a if flag else b
-
-    @staticmethod
-    def least(a: Number, b: Number) -> Number:
-        return a if a <= b else b
-
-    @staticmethod
-    def most(a: Number, b: Number) -> Number:
-        return a if a >= b else b
-
-    @staticmethod
-    def both(a: Flag, b: Flag) -> Flag:
-        return a and b
-
-    @staticmethod
-    def either(a: Flag, b: Flag) -> Flag:
-        return a or b
-
-    @staticmethod
-    def negate(a: Flag) -> Flag:
-        return not a
-
-    @staticmethod
-    def floor_to(value: Number, step: float) -> Number:
-        return value - value % step  # the remainder is exact (C's fmod), so this never rounds upward
-
-
-class Arrays:
-    """The same on float64 arrays (n,)."""
-
-    number, known = Floats.number, Floats.known
-    where: Any = staticmethod(np.where)
-    least: Any = staticmethod(np.minimum)
-    most: Any = staticmethod(np.maximum)
-    both: Any = staticmethod(np.logical_and)
-    either: Any = staticmethod(np.logical_or)
-    negate: Any = staticmethod(np.logical_not)
-
-    @staticmethod
-    def floor_to(value: Number, step: float) -> Number:
-        return value - np.fmod(value, step)
 
 
 @dataclass(slots=True)
@@ -121,10 +60,8 @@ class Formula:
     def __init__(self, policy: Policy, ops: Any = Floats):
         self.policy, self.ops = policy, ops
         number, product, risk = ops.number, policy.product, policy.risk
-        rate = (product.annual_rate + policy.affordability.rate_stress) / 12
-        months = product.term_months
         self.zero, self.one = number(0.0), number(1.0)
-        self.annuity = number((1 - (1 + rate) ** -months) / rate if rate else float(months))  # present value of 1/month
+        self.annuity = number(annuity(product.annual_rate + policy.affordability.rate_stress, product.term_months))
         self.monthly_net = number(policy.affordability.net_income_share / 12)  # per declared income a year
         self.max_dsr = number(policy.affordability.max_dsr)
         self.severity = number(risk.lgd * risk.ccf)
@@ -146,7 +83,7 @@ class Formula:
         caps = self.caps(base, bounds)
         exact = self.granted(lifted, caps)
         refer = self.refer(a, bounds, base)
-        referred = self._any(refer.values())
+        referred = any_of(self.ops, refer.values())
         limit = self.ops.floor_to(exact, self.policy.product.rounding)
         return Worked(bounds, base, unlifted, conduct, m, lifted, caps, exact, limit, refer, referred)
 
@@ -208,12 +145,8 @@ class Formula:
     def base(self, bounds: Mapping[str, Bound]) -> Number:
         base = self.ops.number(self.policy.product.cap)
         for amount, known in bounds.values():
-            base = self._least_known(base, amount, known)
+            base = least_known(self.ops, base, amount, known)
         return base
-
-    def _least_known(self, other: Number, amount: Number, known: Flag) -> Number:
-        least = self.ops.least(other, amount)
-        return least if known is True else self.ops.where(known, least, other)
 
     def unlifted(self, a: Mapping[str, Number]) -> dict[str, Flag]:
         """Why conduct does not count, so that m = 1. None of these ever refers or refuses."""
@@ -255,7 +188,7 @@ class Formula:
             return self.one
         above = (score - ops.number(conduct.qualify)) / ops.number(conduct.span)
         m = self.one + ops.number(conduct.u) * ops.least(ops.most(above, self.zero), self.one)
-        return ops.where(self._any(unlifted.values()), self.one, m)
+        return ops.where(any_of(ops, unlifted.values()), self.one, m)
 
     def lifted(self, base: Number, m: Number) -> Number:
         return base * m
@@ -270,7 +203,7 @@ class Formula:
 
     def granted(self, lifted: Number, caps: Mapping[str, Bound]) -> Number:
         for amount, known in caps.values():
-            lifted = self._least_known(lifted, amount, known)
+            lifted = least_known(self.ops, lifted, amount, known)
         return lifted
 
     def refer(self, a: Mapping[str, Number], bounds: Mapping[str, Bound], base: Number) -> dict[str, Flag]:
@@ -287,9 +220,3 @@ class Formula:
             if code in bounds:
                 refer[f"lacks_{code}"] = ops.negate(bounds[code][1])
         return refer
-
-    def _any(self, flags: Any) -> Flag:
-        found: Flag = False
-        for flag in flags:
-            found = self.ops.either(found, flag)
-        return found

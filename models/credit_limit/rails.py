@@ -6,85 +6,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
-from models.credit_limit.limit import ASSETS, CONDUCT, Formula, Worked
+from models.credit_limit.limit import ASSETS, CONDUCT
 from models.credit_limit.policy import FEWEST_RATERS, MOST_SELF_WEIGHT, MOST_UPLIFT, Policy
-
-
-class Case:
-    """One applicant, and a second who differs from it only in what a rail varies, upward."""
-
-    def __init__(self, formula: Formula, first: dict[str, Any], second: dict[str, Any]):
-        self.formula, self.ops = formula, formula.ops
-        self.first, self.second = first, second
-        self.one: Worked = formula.work(first)
-        self.two: Worked = self.one if first is second else formula.work(second)
-
-    def all(self, *flags: Any) -> Any:
-        held: Any = True
-        for flag in flags:
-            held = self.ops.both(held, flag)
-        return held
-
-    def any(self, *flags: Any) -> Any:
-        held: Any = False
-        for flag in flags:
-            held = self.ops.either(held, flag)
-        return held
-
-
-@dataclass(frozen=True)
-class Rail:
-    """broken(case, slack): the rail fails, by more than `slack` where it is a matter of an amount.
-
-    varies: fields in which the second applicant is higher.
-    opens:  parts of the formula that the rail speaks of, beyond those that read what varies.
-    """
-
-    name: str
-    en: str
-    zh: str
-    broken: Callable[[Case, float], Any]
-    tell: Callable[[Case], str]
-    varies: tuple[str, ...] = ()
-    opens: tuple[str, ...] = ()
-    concerns: Callable[[Policy], bool] = lambda policy: True
-
-
-def _helps(case: Case, slack: float) -> Any:
-    """More of it lowered the limit, or turned an approval into a referral."""
-    worse = case.two.exact < case.one.exact - slack
-    return case.any(worse, case.all(case.two.referred, case.ops.negate(case.one.referred)))
-
-
-def _harms(case: Case, slack: float) -> Any:
-    """More of it raised the limit, or turned a referral into an approval."""
-    better = case.two.exact > case.one.exact + slack
-    return case.any(better, case.all(case.one.referred, case.ops.negate(case.two.referred)))
-
-
-def _moved(case: Case) -> str:
-    changed = [f"{name} {show(case.first[name])} -> {show(case.second[name])}" for name in case.first
-               if case.first[name] != case.second[name] and case.first[name] == case.first[name]]  # fmt: skip
-    return f"{', '.join(changed)}: limit {_answer(case, case.one)} -> {_answer(case, case.two)}"
-
-
-def _answer(case: Case, worked: Worked) -> str:
-    tail = ", refer" if worked.referred else ""
-    return f"{_money(case, worked.limit)} ({_money(case, worked.exact)} before rounding{tail})"
-
-
-def _money(case: Case, amount: float) -> str:
-    return f"{amount:,.0f} {case.formula.policy.money.en}"
-
-
-def show(value: float) -> str:
-    """A number for a person; NaN is missing."""
-    if value != value:
-        return "missing"
-    return f"{value:,.0f}" if value == round(value) else f"{value:,.4g}"
+from models.rails import Case, Rail, harms, helps, moved, refers, rounding, show
 
 
 def _said(what: str) -> Callable[[Case], str]:
@@ -94,18 +20,18 @@ def _said(what: str) -> Callable[[Case], str]:
         worked, policy = case.one, case.formula.policy
         return what.format(
             answer="refer" if worked.referred else "approve",
-            limit=_money(case, worked.limit),
-            exact=_money(case, worked.exact),
-            base=_money(case, worked.base),
+            limit=case.money(worked.limit),
+            exact=case.money(worked.exact),
+            base=case.money(worked.base),
             m=f"{worked.m:.4f}",
-            legal=_money(case, policy.product.legal_cap),
-            cap=_money(case, policy.product.cap),
-            minimum=_money(case, policy.product.minimum),
-            affordability=_money(case, worked.bounds["affordability"][0]),
+            legal=case.money(policy.product.legal_cap),
+            cap=case.money(policy.product.cap),
+            minimum=case.money(policy.product.minimum),
+            affordability=case.money(worked.bounds["affordability"][0]),
             raters=show(case.first["raters"]),
             score=f"{worked.conduct:.2f}",
-            loss=_money(case, _expected_loss(case)),
-            budget=_money(case, case.formula.loss_budget(case.first["pd"], case.first["utilisation"])),
+            loss=case.money(_expected_loss(case)),
+            budget=case.money(case.formula.loss_budget(case.first["pd"], case.first["utilisation"])),
         )
 
     return tell
@@ -126,10 +52,6 @@ def _uncounted(case: Case, slack: float) -> Any:
     return case.all(case.any(silent, few, related, a["consent"] <= 0), ops.negate(case.one.m == case.formula.one))
 
 
-def _refers(code: str, when: Callable[[Case], Any]) -> Callable[[Case, float], Any]:
-    return lambda case, slack: case.all(when(case), case.ops.negate(case.one.referred))
-
-
 def _over_budget(case: Case, slack: float) -> Any:
     return _expected_loss(case) > case.formula.loss_budget(case.first["pd"], case.first["utilisation"]) + slack
 
@@ -142,13 +64,6 @@ def _caps_broken(case: Case, slack: float) -> Any:
         case.one.exact > case.ops.number(product.legal_cap) + slack,
         case.one.exact > case.one.base + uplift + slack,
     )
-
-
-def _rounded_up(case: Case, slack: float) -> Any:
-    """On any two amounts (told by two fields that nothing else here reads), not on the applicants' limits."""
-    low, high, step = case.first["deposits"], case.second["deposits"], case.formula.policy.product.rounding
-    less, more = case.ops.floor_to(low, step), case.ops.floor_to(high, step)
-    return case.any(less > low, low - less >= step, more < less)
 
 
 def _age_unfit(case: Case) -> Any:
@@ -178,7 +93,7 @@ RAILS = (
          lambda case, slack: case.one.m < case.formula.one,
          _said("m is {m}, so conduct lowers the limit to {limit} from a base of {base}"), opens=("multiplier",)),
     Rail("better_conduct_never_lowers", "Better conduct never lowers the limit.", "品行更好，额度不会更低。",
-         _helps, _moved, varies=CONDUCT, concerns=_programme),
+         helps, moved, varies=CONDUCT, concerns=_programme),
     Rail("no_uplift_without_moral_data",
          "No moral data, consent withdrawn, too few raters or a related one: the multiplier is 1.",
          "无道德数据、撤回同意、评议人不足或为亲属：倍数为 1。", _uncounted,
@@ -187,7 +102,7 @@ RAILS = (
          "同意或撤回同意使用道德数据，不改变审批结论。",
          lambda case, slack: case.any(case.all(case.one.referred, case.ops.negate(case.two.referred)),
                                       case.all(case.two.referred, case.ops.negate(case.one.referred))),
-         _moved, varies=("consent",), concerns=_programme),
+         moved, varies=("consent",), concerns=_programme),
     Rail("uplift_bounded", f"The multiplier never exceeds {1 + MOST_UPLIFT:.2f}.",
          f"倍数不超过 {1 + MOST_UPLIFT:.2f}。",
          lambda case, slack: case.one.m > case.ops.number(1 + MOST_UPLIFT),
@@ -213,38 +128,33 @@ RAILS = (
          "基础额度的预期损失不超过等级预算。",
          _over_budget, _said("expected loss {loss} a year with a budget of {budget}"), opens=("risk", "base")),
     Rail("more_income_never_lowers", "A higher income never lowers the limit.", "收入更高，额度不会更低。",
-         _helps, _moved, varies=("declared_income",)),
+         helps, moved, varies=("declared_income",)),
     Rail("more_risk_never_raises", "A higher PD never raises the limit.", "违约概率更高，额度不会更高。",
-         _harms, _moved, varies=("pd",)),
+         harms, moved, varies=("pd",)),
     Rail("more_debt_service_never_raises", "More debt service never raises the limit.", "月还款更多，额度不会更高。",
-         _harms, _moved, varies=("monthly_debt_service",)),
+         harms, moved, varies=("monthly_debt_service",)),
     Rail("more_utilisation_never_raises", "More use of existing lines never raises the limit.",
          "授信使用率更高，额度不会更高。",
-         _harms, _moved, varies=("utilisation",)),
+         harms, moved, varies=("utilisation",)),
     Rail("more_debts_never_raise", "More debts never raise the limit.", "负债更多，额度不会更高。",
-         _harms, _moved, varies=("debts",), concerns=_pledged),
+         harms, moved, varies=("debts",), concerns=_pledged),
     Rail("more_assets_never_lower", "More of any asset never lowers the limit.", "资产更多，额度不会更低。",
-         _helps, _moved, varies=ASSETS, concerns=_pledged),
+         helps, moved, varies=ASSETS, concerns=_pledged),
     Rail("amounts_never_negative", "No bound and no limit is below 0.", "任何上限与额度都不为负。",
          lambda case, slack: case.any(*(amount < 0 for amount, _ in case.one.bounds.values()), case.one.exact < 0),
          _said("base {base}, limit {limit}")),
     Rail("a_veto_refers", "A statutory veto goes to a person.", "法定否决情形转人工。",
-         _refers("statutory_veto", lambda case: case.first["veto"] > 0), _said("{answer} {limit} despite a veto")),
+         refers(lambda case: case.first["veto"] > 0), _said("{answer} {limit} despite a veto")),
     Rail("below_the_floor_refers", "A grade below the floor goes to a person.", "低于准入等级转人工。",
-         _refers("below_floor_grade", lambda case: case.first["pd"] > case.ops.number(case.formula.policy.approval_pd)),
+         refers(lambda case: case.first["pd"] > case.ops.number(case.formula.policy.approval_pd)),
          _said("{answer} {limit} below the floor grade")),
     Rail("no_capacity_refers", "Under age, or of unknown age, goes to a person.", "未成年或年龄不明转人工。",
-         _refers("under_age", _age_unfit), _said("{answer} {limit} without legal capacity")),
+         refers(_age_unfit), _said("{answer} {limit} without legal capacity")),
     Rail("a_lacking_bound_refers", "A bound that lacks its input goes to a person.", "缺少测算依据转人工。",
-         _refers("lacks", _lacks), _said("{answer} {limit} although a bound lacks its input")),
+         refers(_lacks), _said("{answer} {limit} although a bound lacks its input")),
     Rail("an_approval_has_money", "An approved limit is no smaller than the minimum.", "批准的额度不低于最低额度。",
          lambda case, slack: case.all(case.ops.negate(case.one.referred),
                                       case.one.exact < case.ops.number(case.formula.policy.product.minimum)),
          _said("{answer} {limit} with a minimum of {minimum}"), opens=("base",)),
-    Rail("rounding_never_upward", "Rounding takes less than one step, never adds, and keeps every order.",
-         "取整只向下、不足一档，且不改变大小次序。", _rounded_up,
-         lambda case: f"{case.first['deposits']:,.2f} and {case.second['deposits']:,.2f} round to "
-                      f"{case.ops.floor_to(case.first['deposits'], case.formula.policy.product.rounding):,.2f} and "
-                      f"{case.ops.floor_to(case.second['deposits'], case.formula.policy.product.rounding):,.2f}",
-         varies=("deposits",)),
+    rounding("deposits"),
 )  # fmt: skip

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.credit_limit.limit import APPRAISAL, ASSETS, CONDUCT, READS, Arrays, Formula
+from models.credit_limit.limit import APPRAISAL, ASSETS, CONDUCT, READS, Formula
 from models.credit_limit.policy import Policy
+from models.operations import Arrays
 
 HOUSEHOLD = Policy.load(Path(__file__).parents[2] / "configs" / "policies" / "credit_limit.toml")
 PLEDGED = HOUSEHOLD.model_copy(update={"product": HOUSEHOLD.product.model_copy(update={"asset_based": True})})
