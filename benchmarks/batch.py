@@ -31,6 +31,7 @@ def ours(folder: Path, source: Path, reasons: bool) -> float:
     from serving.batch.run import Order, Run
     from serving.call import new_id
     from serving.metrics import Metrics
+    from serving.products import products
     from serving.runtime import Runtime
 
     paths = {"YUHENG_BUNDLES": "bundles", "YUHENG_PUBLIC_KEY": "keys/signing.pub.pem", "YUHENG_STORE": "store.db"}
@@ -41,7 +42,9 @@ def ours(folder: Path, source: Path, reasons: bool) -> float:
         runtime.start()
         try:
             order = Order(new_id(), "benchmark", None, "", source, "parquet", "parquet", (), reasons)
-            run = Run(order, runtime.held(None), runtime.settings, runtime.writer, runtime.metrics)
+            run = Run(
+                order, runtime.held(products()["credit_limit"], None), runtime.settings, runtime.writer, runtime.metrics
+            )
 
             def whole() -> float:
                 began = time.perf_counter()

@@ -8,11 +8,12 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from rich.bar import Bar
-from rich.console import Console, Group
+from rich.console import Console, Group, RenderableType
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
@@ -29,8 +30,14 @@ def run(port: int, once: bool) -> int:
     try:
         with console.status("starting the service"):
             _await_ready(base, service)
+        routes = {model["name"]: model["route"] for model in _get(f"{base}/v1/models")["models"]}
         for example in sorted(EXAMPLES.glob("*.json"), reverse=True):
-            show(example.stem, _post(f"{base}/v1/credit-limits", example.read_bytes()))
+            body = example.read_bytes()
+            model = json.loads(body)["model"]
+            if model in routes:
+                show(example.stem, _post(base + routes[model], body))
+            else:
+                console.print(f"{example.name} is not asked: no bundle of {model} is published under var/bundles.\n")
         if once:
             return 0
         console.print(
@@ -59,6 +66,12 @@ def _await_ready(base: str, service: subprocess.Popen[bytes]) -> None:
         time.sleep(0.3)
 
 
+def _get(url: str) -> dict[str, Any]:
+    with urllib.request.urlopen(url, timeout=30) as response:
+        found: dict[str, Any] = json.load(response)
+        return found
+
+
 def _post(url: str, body: bytes) -> dict[str, Any]:
     request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
     try:
@@ -70,7 +83,7 @@ def _post(url: str, body: bytes) -> dict[str, Any]:
 
 
 def show(name: str, answer: dict[str, Any]) -> None:
-    """One answer: the decision, the ledger, the reasons as bars, what would raise the limit."""
+    """One answer: the decision, then those of PARTS that it has."""
     money = answer["currency"]
     limit = answer["limit"] if answer["limit"] is not None else answer["indicative_limit"]
     word = "limit 授信额度" if answer["limit"] is not None else "indicative limit, for the person who decides 参考额度"
@@ -80,13 +93,10 @@ def show(name: str, answer: dict[str, Any]) -> None:
         f"(line {answer['approval_line']:.0f})   grade {answer['grade']}",
     )
     parts: list[Any] = [head, *(Text(f"  {why['en']} {why['zh']}", style="yellow") for why in answer["referral"])]
-    parts += [Text(), _ledger(answer["ledger"]), Text(), _reasons(answer["reasons"])]
-    if answer["raises"]:
-        parts += [Text(), Text("What would raise it 提额途径", style="bold")]
-        parts += [Text(f"  {one['en']} {one['zh']}") for one in answer["raises"]]
-    simulated = (
-        "trained on SIMULATED households 模拟数据训练" if answer["simulated"] else "trained on real data 真实数据训练"
-    )
+    for name, shown in PARTS.items():
+        if answer.get(name):
+            parts += [Text(), shown(answer[name])]
+    simulated = "trained on SIMULATED data 模拟数据训练" if answer["simulated"] else "trained on real data 真实数据训练"
     foot = f"{answer['model']['name']} {answer['model']['version']} · {simulated} · decision {answer['decision_id']}"
     console.print(
         Panel(
@@ -103,7 +113,8 @@ def _ledger(ledger: dict[str, Any]) -> Table:
     table = Table("ledger 额度台账", "", box=None, pad_edge=False, header_style="bold")
     for bound in ledger["bounds"]:
         table.add_row(("▸ " if bound["binding"] else "  ") + bound["en"], bound["zh"])
-    table.add_row("  " + ledger["conduct"]["en"], ledger["conduct"]["zh"])
+    if "conduct" in ledger:
+        table.add_row("  " + ledger["conduct"]["en"], ledger["conduct"]["zh"])
     for cap in ledger["caps"]:
         if cap["applied"]:
             table.add_row("▸ " + cap["en"], cap["zh"])
@@ -124,3 +135,16 @@ def _reasons(reasons: list[dict[str, Any]]) -> Table:
         )
         table.add_row(reason["en"], f"{points:+.1f}", bar)
     return table
+
+
+def _raises(raises: list[dict[str, Any]]) -> Group:
+    told = [Text(f"  {one['en']} {one['zh']}") for one in raises]
+    return Group(Text("What would raise it 提额途径", style="bold"), *told)
+
+
+# Of an answer, whichever product's, in the order in which they are read.
+PARTS: dict[str, Callable[[Any], RenderableType]] = {
+    "ledger": _ledger,
+    "reasons": _reasons,
+    "raises": _raises,
+}

@@ -11,6 +11,7 @@ import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from contextlib import aclosing
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import orjson
@@ -21,6 +22,7 @@ from serving.call import JSON, Call, ClientGone, Reply, Send, new_id, read_body
 from serving.metrics import CONTENT_TYPE, Metrics
 from serving.openapi import document
 from serving.problems import KINDS, MEDIA_TYPE, Problem
+from serving.products import Product, products
 from serving.runtime import Runtime
 from serving.settings import Settings
 from serving.store.engine import StoreUnavailable
@@ -44,8 +46,8 @@ class Gateway:
         self._intake: Intake | None = None
         # Pattern -> method -> handler. {} takes one segment of the address.
         self.routes: dict[str, dict[str, Handler]] = {
-            "/v1/credit-limits": {"POST": self.credit_limit},
-            "/v1/credit-limits/batch": {"POST": self.batch},
+            **{product.route: {"POST": partial(self.one, product)} for product in products().values()},
+            **{f"{product.route}/batch": {"POST": partial(self.many, product)} for product in products().values()},
             "/v1/decisions/{id}": {"GET": self.decision},
             "/v1/batches/{id}": {"GET": self.batch_summary},
             "/v1/models": {"GET": self.models},
@@ -154,13 +156,13 @@ class Gateway:
 
     # --- one applicant
 
-    async def credit_limit(self, call: Call) -> Reply:
+    async def one(self, product: Product, call: Call) -> Reply:
         key = idempotency_key(call)
         media_type = call.media_type()
         if media_type != JSON:
             raise Problem("unsupported_media_type", found=repr(media_type) if media_type else "not given", needed=JSON)
         body = await read_body(call, self.settings.limits.body, self.settings.limits.body_seconds)
-        answered = await self.runtime.answer(body, key)
+        answered = await self.runtime.answer(product, body, key)
         return Reply(answered.body, headers={"Idempotent-Replayed": "true"} if answered.replayed else {})
 
     async def decision(self, call: Call) -> Reply:
@@ -176,11 +178,11 @@ class Gateway:
 
     # --- many
 
-    async def batch(self, call: Call) -> Reply:
+    async def many(self, product: Product, call: Call) -> Reply:
         key = idempotency_key(call)
         _ = self.runtime
         assert self._intake is not None
-        return await self._intake.take(call, key)
+        return await self._intake.take(product, call, key)
 
     async def batch_summary(self, call: Call) -> Reply:
         wanted = call.path[0]
@@ -197,6 +199,7 @@ class Gateway:
             {
                 "name": name,
                 "product": held.card.product,
+                "route": products()[held.card.product].route,
                 "version": held.card.version,
                 "bundle": held.digest,
                 "policy_version": held.policy,
@@ -206,7 +209,7 @@ class Gateway:
                 "not_for": held.card.not_for,
                 "run_id": held.card.run_id,
                 "git_commit": held.card.git_commit,
-                "default": name == self.settings.default_model,
+                "default": name == self.settings.default_models[held.card.product],
             }
             for name, held in sorted(champions.serving.items())
         ]

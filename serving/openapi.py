@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from datasets.table import Column
 from serving.batch.formats import MEDIA_TYPES
 from serving.problems import KINDS, MEDIA_TYPE
-from serving.products import Held
+from serving.products import Held, Product, products
 from serving.settings import Settings
 
 Schema = dict[str, Any]
 
 ANYWHERE = ("headers_too_large", "internal")  # problems that each route may give
 STORE = ("store_locked", "store_full", "store_failed", "not_ready")
+ONE = (  # each product's route
+    "empty_body", "not_utf8", "malformed_json", "bad_header", "unknown_model", "unknown_subject", "slow_request",
+    "body_too_large", "unsupported_media_type", "invalid_request", "key_reused", *STORE, "overloaded",
+)  # fmt: skip
+MANY = (  # each product's batch
+    "empty_body", "bad_header", "unknown_model", "not_acceptable", "slow_request", "batch_running",
+    "body_too_large", "unsupported_media_type", "bad_parameter", "invalid_batch", "key_reused", *STORE, "overloaded",
+)  # fmt: skip
 PROBLEMS = {
-    "/v1/credit-limits": (
-        "empty_body", "not_utf8", "malformed_json", "bad_header", "unknown_model", "unknown_subject", "slow_request",
-        "body_too_large", "unsupported_media_type", "invalid_request", "key_reused", *STORE, "overloaded",
-    ),
-    "/v1/credit-limits/batch": (
-        "empty_body", "bad_header", "unknown_model", "not_acceptable", "slow_request", "batch_running",
-        "body_too_large", "unsupported_media_type", "bad_parameter", "invalid_batch", "key_reused", *STORE,
-        "overloaded",
-    ),
     "/v1/decisions/{id}": ("unknown_decision", *STORE),
     "/v1/batches/{id}": ("unknown_batch", *STORE),
     "/v1/models": ("not_ready",),
@@ -38,28 +37,27 @@ SOMEWHERE = ("not_found", "method_not_allowed")  # of no single route: another a
 
 
 def document(serving: Mapping[str, Held], settings: Settings) -> Schema:
-    names = sorted(serving)
     schemas: Schema = {
         "Problem": _problem(),
-        "Answer": _answer(),
-        **{f"Indicators.{name}": _indicators(serving[name], settings.limits.text) for name in names},
+        **{f"Answer.{product.name}": _answer(product) for product in products().values()},
+        **{f"Indicators.{name}": _indicators(held, settings.limits.text) for name, held in sorted(serving.items())},
     }
     return {
         "openapi": "3.1.0",
         "info": {
-            "title": "Yuheng credit limits",
+            "title": "Yuheng",
             "version": "1",
-            "description": "How much may this household borrow, under which product, and why? Each answer is on disk "
-            "before it is sent. Problems are RFC 9457, in English and Chinese. Of no route but of the whole service: "
-            + ", ".join(f"/problems/{kind}" for kind in SOMEWHERE)
-            + ".",
+            "description": " ".join(f"{product.asks} POST {product.route}." for product in products().values())
+            + " Each answer is on disk before it is sent. Problems are RFC 9457, in English and Chinese. Of no route "
+            "but of the whole service: " + ", ".join(f"/problems/{kind}" for kind in SOMEWHERE) + ".",
         },
-        "paths": _paths(names, settings),
+        "paths": dict(_products(serving, settings)) | _paths(),
         "components": {"schemas": schemas},
     }
 
 
-def _paths(names: Sequence[str], settings: Settings) -> Schema:
+def _products(serving: Mapping[str, Held], settings: Settings) -> Iterator[tuple[str, Schema]]:
+    """(path, its operations) for each product."""
     key = {
         "name": "Idempotency-Key",
         "in": "header",
@@ -72,42 +70,53 @@ def _paths(names: Sequence[str], settings: Settings) -> Schema:
         "Location": {"schema": {"type": "string"}, "required": True},
     }
     files = {kind: {"schema": {"type": "string", "format": "binary"}} for kind in MEDIA_TYPES.values()}
+    for product in products().values():
+        names = sorted(name for name, held in serving.items() if held.card.product == product.name)
+        default = settings.default_models[product.name]
+        form = _question(product, names, default)
+        one = _operation(
+            ONE,
+            product.operation,
+            product.one,
+            _json({"$ref": f"#/components/schemas/Answer.{product.name}"})
+            | {"headers": replayed, "links": _link("decision", "$response.body#/decision_id")},
+            parameters=[key],
+            requestBody={"required": True, "content": {"application/json": {"schema": form}}},
+        )
+        many = _operation(
+            MANY,
+            f"{product.operation}Many",
+            product.many,
+            {
+                "description": "One row for each row that came",
+                "content": files,
+                "headers": batch | replayed,
+                "links": _link("batch", "$response.header.Batch-Id"),
+            },
+            parameters=[
+                key,
+                _query("format", {"enum": list(MEDIA_TYPES)}, "Of the answer; else by Accept; else as it came."),
+                _query("model", _named(names), f"Else {default}."),
+                _query("keep", {"type": "string"}, "Columns to copy into the answer unread, commas between."),
+                _query("reasons", {"enum": ["true", "false"]}, "Whether each row shows its reasons; else false."),
+            ],
+            requestBody={"required": True, "content": files},
+        )
+        yield product.route, {"post": one}
+        yield f"{product.route}/batch", {"post": many}
+
+
+def _named(names: Sequence[str]) -> Schema:
+    """The models of a product that serve; where none does, any name is answered alike."""
+    return {"enum": list(names)} if names else {"type": "string"}
+
+
+def _paths() -> Schema:
+    """The addresses that serve every product."""
     return {
-        "/v1/credit-limits": {
-            "post": _operation(
-                "/v1/credit-limits",
-                "answer",
-                "One applicant's limit",
-                _json({"$ref": "#/components/schemas/Answer"})
-                | {"headers": replayed, "links": _link("decision", "$response.body#/decision_id")},
-                parameters=[key],
-                requestBody={"required": True, "content": {"application/json": {"schema": _question(names, settings)}}},
-            )
-        },
-        "/v1/credit-limits/batch": {
-            "post": _operation(
-                "/v1/credit-limits/batch",
-                "answerMany",
-                "Many applicants' limits: a table in, the same rows out with an answer or an error each",
-                {
-                    "description": "One row for each row that came",
-                    "content": files,
-                    "headers": batch | replayed,
-                    "links": _link("batch", "$response.header.Batch-Id"),
-                },
-                parameters=[
-                    key,
-                    _query("format", {"enum": list(MEDIA_TYPES)}, "Of the answer; else by Accept; else as it came."),
-                    _query("model", {"enum": list(names)}, f"Else {settings.default_model}."),
-                    _query("keep", {"type": "string"}, "Columns to copy into the answer unread, commas between."),
-                    _query("reasons", {"enum": ["true", "false"]}, "Whether each row shows its reasons; else false."),
-                ],
-                requestBody={"required": True, "content": files},
-            )
-        },
         "/v1/decisions/{id}": {
             "get": _operation(
-                "/v1/decisions/{id}",
+                PROBLEMS["/v1/decisions/{id}"],
                 "decision",
                 "A decision as it was recorded; of a row of a batch too",
                 _json({"type": "object", "required": ["decision_id", "model"]}),
@@ -116,7 +125,7 @@ def _paths(names: Sequence[str], settings: Settings) -> Schema:
         },
         "/v1/batches/{id}": {
             "get": _operation(
-                "/v1/batches/{id}",
+                PROBLEMS["/v1/batches/{id}"],
                 "batch",
                 "A batch's state, counts and faults",
                 _json(_batch()),
@@ -125,28 +134,30 @@ def _paths(names: Sequence[str], settings: Settings) -> Schema:
         },
         "/v1/models": {
             "get": _operation(
-                "/v1/models",
+                PROBLEMS["/v1/models"],
                 "models",
                 "What serves",
                 _json({"type": "object", "required": ["models"], "properties": {"models": {"type": "array"}}}),
             )
         },
-        "/healthz/live": {"get": _operation("/healthz/live", "live", "The process answers", _json({"type": "object"}))},
+        "/healthz/live": {
+            "get": _operation(PROBLEMS["/healthz/live"], "live", "The process answers", _json({"type": "object"}))
+        },
         "/healthz/ready": {"get": _ready()},
         "/metrics": {
             "get": _operation(
-                "/metrics",
+                PROBLEMS["/metrics"],
                 "metrics",
                 "For Prometheus",
                 {"description": "Text format 0.0.4", "content": {"text/plain": {"schema": {"type": "string"}}}},
             )
         },
         "/openapi.json": {
-            "get": _operation("/openapi.json", "openapi", "This document", _json({"type": "object"})),
+            "get": _operation(PROBLEMS["/openapi.json"], "openapi", "This document", _json({"type": "object"})),
         },
         "/problems/{kind}": {
             "get": _operation(
-                "/problems/{kind}",
+                PROBLEMS["/problems/{kind}"],
                 "problem",
                 "What a kind of problem means",
                 _json({"type": "object", "required": ["type", "status", "title", "title_zh"]}),
@@ -156,9 +167,9 @@ def _paths(names: Sequence[str], settings: Settings) -> Schema:
     }
 
 
-def _operation(route: str, name: str, summary: str, fine: Schema, **more: Any) -> Schema:
+def _operation(problems: Sequence[str], name: str, summary: str, fine: Schema, **more: Any) -> Schema:
     by_status: dict[int, list[str]] = {}
-    for kind in (*PROBLEMS[route], *ANYWHERE):
+    for kind in (*problems, *ANYWHERE):
         by_status.setdefault(KINDS[kind].status, []).append(kind)
     refused = {
         str(status): {
@@ -180,7 +191,9 @@ def _operation(route: str, name: str, summary: str, fine: Schema, **more: Any) -
 def _ready() -> Schema:
     """Not ready is an answer of its own form here, beside the problems."""
     told = {"type": "object", "required": ["status", "models", "store", "alarms"]}
-    operation = _operation("/healthz/ready", "ready", "A model is held and the store takes records", _json(told))
+    operation = _operation(
+        PROBLEMS["/healthz/ready"], "ready", "A model is held and the store takes records", _json(told)
+    )
     operation["responses"]["503"]["content"]["application/json"] = {"schema": told}
     return operation
 
@@ -202,21 +215,20 @@ def _link(operation: str, place: str) -> Schema:
     return {operation: {"operationId": operation, "parameters": {"id": place}}}
 
 
-def _question(names: Sequence[str], settings: Settings) -> Schema:
+def _question(product: Product, names: Sequence[str], default: str) -> Schema:
     """One form for each model, as each has its own indicators; the default one need not be named."""
     wishes: Schema = {
-        "moral_data_consent": {"type": "boolean", "default": True, "description": "false: conduct raises no limit"},
-        "person": {"type": "boolean", "default": False, "description": "true: a person is to decide"},
-        "raises": {"type": "boolean", "default": True, "description": "false: leave out what would raise the limit"},
+        wish.name: {"type": "boolean", "default": wish.default, "description": wish.description}
+        for wish in product.wishes
     }
     forms: list[Schema] = []
     for name in names:
-        needed = ["indicators"] if name == settings.default_model else ["indicators", "model"]
+        needed = ["indicators"] if name == default else ["indicators", "model"]
         asked = {"indicators": {"$ref": f"#/components/schemas/Indicators.{name}"}, "model": {"const": name}}
         forms.append(_closed(asked | wishes, needed))
     subject = {"type": "string", "minLength": 1, "maxLength": 255}
-    needed = ["subject_id"] if settings.default_model in names else ["subject_id", "model"]
-    forms.append(_closed({"subject_id": subject, "model": {"enum": list(names)}} | wishes, needed))
+    needed = ["subject_id"] if default in names else ["subject_id", "model"]
+    forms.append(_closed({"subject_id": subject, "model": _named(names)} | wishes, needed))
     return {"oneOf": forms}
 
 
@@ -276,25 +288,18 @@ def _problem() -> Schema:
     }
 
 
-def _answer() -> Schema:
+def _answer(product: Product) -> Schema:
     text, amount = {"type": "string"}, {"type": ["number", "null"]}
+    every = ("decision_id", "decision", "limit", "pd", "model", "policy_version", "simulated", "created")
     return {
         "type": "object",
-        "required": ["decision_id", "decision", "limit", "pd", "model", "policy_version", "simulated", "created"],
+        "required": [*every, *product.always],
         "properties": {
             "decision_id": text,
             "decision": {"enum": ["approve", "refer"]},
             "limit": amount,
             "pd": {"type": "number", "minimum": 0, "maximum": 1},
-            "score": amount,
-            "indicative_limit": {"type": "number", "description": "What it would be; `limit` where approved"},
-            "currency": text,
-            "grade": text,
-            "approval_line": amount,
-            "referral": {"type": "array", "description": "Why a person decides"},
-            "ledger": {"type": "object", "description": "The bounds, the uplift and each cap, in whole units of money"},
-            "reasons": {"type": "array", "description": "Points against the approval line, each an indicator's"},
-            "raises": {"type": "array"},
+            **product.answer,
             "model": {
                 "type": "object",
                 "required": ["name", "version", "bundle"],

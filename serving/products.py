@@ -1,8 +1,10 @@
-"""The table of products: who answers a bundle's one question. A fourth product adds one line."""
+"""The table of products: where each is asked, and who answers a bundle's one question. A fourth adds one line."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache, cached_property
 from importlib import import_module
 from typing import Any, Protocol
 
@@ -12,9 +14,9 @@ from datasets.faults import Fault
 from datasets.table import Column, Table
 from models.bundle import Bundle, BundleRefused
 from models.card import Card
-from serving.question import Question
+from serving.question import Form, Wish
 
-PRODUCTS = {"credit_limit": "serving.credit_limit"}  # card.product -> the module whose `hold` takes the bundle
+PRODUCTS = {"credit_limit": "serving.credit_limit"}  # card.product -> the module whose PRODUCT it is
 
 
 class Held(Protocol):
@@ -35,8 +37,8 @@ class Held(Protocol):
         """(the row that the model reads, all that is wrong with one applicant's indicators)."""
         ...
 
-    def answer(self, values: Mapping[str, Any], row: list[float], question: Question) -> dict[str, Any]:
-        """The answer for indicators without faults; of the question, what the applicant wishes."""
+    def answer(self, values: Mapping[str, Any], row: list[float], wishes: Mapping[str, bool]) -> dict[str, Any]:
+        """The answer for indicators without faults: a dict of JSON types with a `decision`."""
         ...
 
     def many(self, frame: pl.DataFrame, reasons: bool) -> pl.DataFrame:
@@ -44,13 +46,38 @@ class Held(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Product:
+    """What the service must know of a product before a bundle of it serves."""
+
+    name: str  # as a card names it
+    route: str  # one applicant; many at `route`/batch
+    scope: str  # of the store: within which an idempotency key means one request
+    operation: str  # of the OpenAPI document; the batch's is `operation` and "Many"
+    asks: str  # its one question, a sentence
+    one: str  # what its routes answer, a line each
+    many: str
+    wishes: tuple[Wish, ...]
+    answer: Mapping[str, Any]  # JSON schemas of what stands in its answers and not in every product's
+    always: tuple[str, ...]  # of `answer`, what is never left out
+    hold: Callable[[Bundle], Held]  # raises BundleRefused
+
+    @cached_property
+    def form(self) -> Form:
+        return Form(self.wishes)
+
+
+@cache
+def products() -> Mapping[str, Product]:
+    return {name: import_module(module).PRODUCT for name, module in PRODUCTS.items()}
+
+
 def hold(bundle: Bundle) -> Held:
     """Raises BundleRefused for a product that this service does not know."""
-    module = PRODUCTS.get(bundle.card.product)
-    if module is None:
+    product = products().get(bundle.card.product)
+    if product is None:
         raise BundleRefused(
             f"The bundle answers for {bundle.card.product!r}; this service knows {', '.join(PRODUCTS)}. "
             "Serve it elsewhere."
         )
-    held: Held = import_module(module).hold(bundle)
-    return held
+    return product.hold(bundle)

@@ -1,8 +1,8 @@
-"""One applicant's request, read: what is asked of which model about whom."""
+"""One applicant's request, read: what is asked of which model about whom, and what the applicant wishes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,22 +15,27 @@ from serving.problems import Problem
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """Either the indicators or the subject whose indicators the store holds.
-
-    consent: to the use of moral data; without it the uplift is 1, and nothing else changes.
-    person:  the applicant wants a person to decide (PIPL, Art. 24).
-    raises:  whether to work out what would raise the limit, a third of the work of an answer.
-    """
+    """Either the indicators or the subject whose indicators the store holds. `wishes`: each of the product's, told or
+    by default."""
 
     indicators: dict[str, Any] | None
     subject: str | None
     model: str | None
-    consent: bool = True
-    person: bool = False
-    raises: bool = True
+    wishes: Mapping[str, bool]
 
 
-FORMS: dict[str, tuple[Callable[[Any], bool], str, str]] = {
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What a request may say beside its indicators: true or false."""
+
+    name: str
+    default: bool
+    description: str
+
+
+Check = tuple[Callable[[Any], bool], str, str]  # whether a value fits, and what is needed
+
+COMMON: dict[str, Check] = {
     "indicators": (lambda found: isinstance(found, dict), "an object of indicator: value", "指标对象"),
     "subject_id": (
         lambda found: isinstance(found, str) and 0 < len(found) <= 255,
@@ -38,10 +43,16 @@ FORMS: dict[str, tuple[Callable[[Any], bool], str, str]] = {
         "1 至 255 个字符的文本",
     ),
     "model": (lambda found: isinstance(found, str), "the name of a model", "模型名称"),
-    "moral_data_consent": (lambda found: isinstance(found, bool), "true or false", "true 或 false"),
-    "person": (lambda found: isinstance(found, bool), "true or false", "true 或 false"),
-    "raises": (lambda found: isinstance(found, bool), "true or false", "true 或 false"),
 }
+WISHED: Check = (lambda found: isinstance(found, bool), "true or false", "true 或 false")
+
+
+class Form:
+    """What a request to one product may hold, made ready once."""
+
+    def __init__(self, wishes: Sequence[Wish]):
+        self.checks = COMMON | {wish.name: WISHED for wish in wishes}
+        self.wishes = tuple((wish.name, wish.default) for wish in wishes)
 
 
 def parse_json(body: bytes) -> Any:
@@ -75,31 +86,25 @@ def _literal(body: bytes, at: int) -> tuple[str, int]:
     return "", at
 
 
-def parse_question(body: bytes) -> Question:
+def parse_question(body: bytes, form: Form) -> Question:
     found = parse_json(body)
     if not isinstance(found, dict):
         raise Problem("invalid_request", errors=[_fault("(body)", _kind(found), "a JSON object", "JSON 对象")])
-    known = ", ".join(FORMS)
+    checks, known = form.checks, ", ".join(form.checks)
     faults = [
-        _fault(name, "not known", f"one of {known}{nearest(name, [*FORMS])}", f"{known} 之一")
+        _fault(name, "not known", f"one of {known}{nearest(name, [*checks])}", f"{known} 之一")
         for name in found
-        if name not in FORMS
+        if name not in checks
     ]
-    faults += [_fault(name, _kind(found[name]), *needed) for name, (fits, *needed) in FORMS.items()
+    faults += [_fault(name, _kind(found[name]), *needed) for name, (fits, *needed) in checks.items()
                if name in found and not fits(found[name])]  # fmt: skip
     if ("indicators" in found) == ("subject_id" in found):
         both = "both" if "indicators" in found else "neither"
         faults.append(_fault("indicators, subject_id", both, "exactly one of the two", "二者之一，且仅一个"))
     if faults:
         raise Problem("invalid_request", errors=faults)
-    return Question(
-        found.get("indicators"),
-        found.get("subject_id"),
-        found.get("model"),
-        found.get("moral_data_consent", True),
-        found.get("person", False),
-        found.get("raises", True),
-    )
+    wishes = {name: found.get(name, default) for name, default in form.wishes}
+    return Question(found.get("indicators"), found.get("subject_id"), found.get("model"), wishes)
 
 
 def _fault(name: str, found: str, needed: str, needed_zh: str) -> Fault:

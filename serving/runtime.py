@@ -18,7 +18,7 @@ from serving.call import new_id
 from serving.champion import Champions
 from serving.metrics import Metrics
 from serving.problems import Problem
-from serving.products import Held
+from serving.products import Held, Product, products
 from serving.question import Question, parse_question
 from serving.settings import ROOT, Settings
 from serving.store.engine import StoreUnavailable, open_store
@@ -28,7 +28,6 @@ from serving.store.writer import Kept, QueueFull, Writer
 
 log = logging.getLogger("yuheng.runtime")
 
-SCOPE = "credit-limits"  # within which an idempotency key means one request
 JSON_OPTIONS = orjson.OPT_SERIALIZE_NUMPY
 
 
@@ -57,7 +56,8 @@ class Runtime:
         self._writer: Writer | None = None
         self._reader: Reader | None = None
         self.store_alarm: str | None = None
-        self._running: dict[str, tuple[str, asyncio.Future[bytes]]] = {}  # key -> (digest of the request, its answer)
+        # (scope, key) -> (digest of the request, its answer)
+        self._running: dict[tuple[str, str], tuple[str, asyncio.Future[bytes]]] = {}
         self._watching: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -104,32 +104,47 @@ class Runtime:
             raise StoreUnavailable("failed", self.store_alarm or "the store is not open")
         return self._writer
 
-    def held(self, model: str | None) -> Held:
-        """What serves under a name, or under the default's. Raises Problem."""
-        name = self.settings.default_model if model is None else model
-        serving = self.champions.serving
-        if (held := serving.get(name)) is not None:
+    def held(self, product: Product, model: str | None) -> Held:
+        """What serves the product under a name, or under its default's. Raises Problem."""
+        name = self.settings.default_models[product.name] if model is None else model
+        held = self.champions.serving.get(name)
+        if held is not None and held.card.product == product.name:
             return held
-        if not serving or model is None:
+        ours = [name for name, held in self.champions.serving.items() if held.card.product == product.name]
+        if held is not None and model is not None:
+            route = products()[held.card.product].route
+            raise Problem(
+                "unknown_model",
+                found=f"{name!r} answers at {route}; at this address it",
+                found_zh=f"{name!r}（请改用 {route}）",
+                needed=", ".join(ours) or "no model",
+                needed_zh=", ".join(ours) or "无",
+            )
+        if not ours or model is None:
             raise Problem(
                 "not_ready", found=f"No bundle of the model {name!r} is loaded", found_zh=f"未载入模型 {name!r}"
             )
-        raise Problem("unknown_model", found=repr(name[:80]), needed=", ".join(serving))
+        raise Problem("unknown_model", found=repr(name[:80]), needed=", ".join(ours))
 
-    async def answer(self, body: bytes, key: str | None) -> Answered:
+    async def answer(self, product: Product, body: bytes, key: str | None) -> Answered:
         """One applicant's answer. Raises Problem or StoreUnavailable; then nothing was recorded."""
         digest = hashlib.sha256(body).hexdigest()
-        if key is not None and (earlier := await self._earlier(key, digest)) is not None:
+        if key is not None and (earlier := await self._earlier(product.scope, key, digest)) is not None:
             return Answered(earlier, True)
-        question = parse_question(body)
-        held = self.held(question.model)
+        question = parse_question(body, product.form)
+        held = self.held(product, question.model)
         indicators, simulated = self._indicators(question, held)
         row, faults = held.check(indicators)
         if faults:
             raise Problem("invalid_request", errors=faults)
-        said = held.answer(indicators, row, question)
+        said = held.answer(indicators, row, question.wishes)
         record = stamped(said, held, simulated)
-        record |= {"scope": SCOPE, "idempotency_key": key, "request_sha256": digest, "subject": question.subject}
+        record |= {
+            "scope": product.scope,
+            "idempotency_key": key,
+            "request_sha256": digest,
+            "subject": question.subject,
+        }
         kept = await self._record(record, key)
         if kept is None:
             self.metrics.decided(held.card.model, said["decision"])
@@ -138,10 +153,10 @@ class Runtime:
             raise Problem("key_reused", found=repr(key))
         return Answered(kept.answer, True)
 
-    async def _earlier(self, key: str, digest: str) -> bytes | None:
+    async def _earlier(self, scope: str, key: str, digest: str) -> bytes | None:
         """The first answer to this key, once recorded. Raises Problem where the key belongs to another request."""
-        running = self._running.get(key)
-        kept = None if running is not None else self.reader.kept(SCOPE, key)
+        running = self._running.get((scope, key))
+        kept = None if running is not None else self.reader.kept(scope, key)
         if running is None and kept is None:
             return None
         if (running[0] if running else kept.request_sha256 if kept else "") != digest:
@@ -158,13 +173,13 @@ class Runtime:
             return await recorded
         answer: asyncio.Future[bytes] = self.loop.create_future()
         answer.add_done_callback(lambda done: done.exception())  # it may be that nobody else waits for it
-        self._running[key] = (row["request_sha256"], answer)
+        self._running[row["scope"], key] = (row["request_sha256"], answer)
         recorded.add_done_callback(lambda done: self._settle(key, row, done))
         return await asyncio.shield(recorded)
 
     def _settle(self, key: str, row: Mapping[str, Any], recorded: asyncio.Future[Kept | None]) -> None:
         """Hand the outcome to those who sent the same key meanwhile, whether or not the first caller still waits."""
-        _, answer = self._running.pop(key)
+        _, answer = self._running.pop((row["scope"], key))
         if (error := recorded.exception()) is not None:
             answer.set_exception(error)
         else:

@@ -76,7 +76,7 @@ def end_with_the_supervisor() -> None:
     ],
 )
 class Gateway:
-    """Credit limits for households: /openapi.json tells what it takes and gives."""
+    """Decisions and their reasons, each product at its own address: /openapi.json tells what they take and give."""
 
     def __init__(self) -> None:
         end_with_the_supervisor()

@@ -8,9 +8,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError, field_validator
 
 from datasets.table import nearest
+from serving.products import PRODUCTS
 
 ROOT = Path(__file__).parents[1]
 FILE = ROOT / "configs" / "serving.toml"
@@ -64,12 +65,20 @@ class Champion(_Part):
 class Settings(_Part):
     host: str
     port: int = Field(ge=0, le=65_535)
-    default_model: str
+    default_models: dict[str, str] = Field(default_factory=dict, validate_default=True)  # product -> model
     paths: Paths
     limits: Limits
     store: Store
     batch: Batch
     champion: Champion
+
+    @field_validator("default_models")
+    @classmethod
+    def _of_every_product(cls, found: dict[str, str]) -> dict[str, str]:
+        """A product that is not named has a model of its own name."""
+        if unknown := [f"{name!r} is no product{nearest(name, [*PRODUCTS])}" for name in found if name not in PRODUCTS]:
+            raise ValueError("; ".join(unknown))
+        return {name: found.get(name, name) for name in PRODUCTS}
 
 
 def read(file: Path | None = None, environ: Mapping[str, str] | None = None) -> Settings:
@@ -103,6 +112,8 @@ def _names() -> Iterator[tuple[tuple[str, ...], str]]:
         kind = field.annotation
         if isinstance(kind, type) and issubclass(kind, BaseModel):
             yield from (((name,), inner) for inner in kind.model_fields)
+        elif name == "default_models":
+            yield from (((name,), product) for product in PRODUCTS)
         else:
             yield (), name
 

@@ -23,10 +23,10 @@ from serving.batch.formats import FORMATS, MEDIA_TYPES
 from serving.batch.run import Order, Run, replay
 from serving.call import Call, ClientGone, Reply, new_id, too_large
 from serving.problems import Problem
+from serving.products import Product
 from serving.runtime import Runtime
 from serving.store.engine import StoreUnavailable
 
-SCOPE = "credit-limits/batch"
 PARAMETERS = ("format", "model", "keep", "reasons")
 WRITE = 1024 * 1024  # bytes to the spool at once
 
@@ -37,7 +37,7 @@ class Intake:
         most = self.settings.limits.batches
         self.pool = ThreadPoolExecutor(most, thread_name_prefix="batch")
         self.free = most
-        self.keys: set[str] = set()  # of the batches under way
+        self.keys: set[tuple[str, str | None]] = set()  # (scope, key) of the batches under way
         self.spool = self.settings.paths.spool
         self._tidy()
 
@@ -52,12 +52,12 @@ class Intake:
                 if owner.isdigit() and not Path(f"/proc/{owner}").exists():
                     shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
 
-    async def take(self, call: Call, key: str | None) -> Reply:
+    async def take(self, product: Product, call: Call, key: str | None) -> Reply:
         came = self._came(call)
         options = self._options(call)
         goes = self._goes(call, options.get("format"), came)
         keep = tuple(name for name in options.get("keep", "").split(",") if name)
-        held = self.runtime.held(options.get("model"))
+        held = self.runtime.held(product, options.get("model"))
         if clash := [name for name in keep if name in {column.name for column in held.fields} | _OURS]:
             needed = ("a column that is neither read nor answered", "既不读取也不输出的列")
             raise Problem("bad_parameter", errors=[Fault("keep", name, *needed) for name in clash])
@@ -72,11 +72,12 @@ class Intake:
         path: Path | None = None
         try:
             path, digest = await self._spooled(call, f"{came} {goes} {sorted(options.items())}")
-            order = Order(new_id(), SCOPE, key, digest, path, came, goes, keep, options.get("reasons") == "true")
+            scope, reasons = f"{product.scope}/batch", options.get("reasons") == "true"
+            order = Order(new_id(), scope, key, digest, path, came, goes, keep, reasons)
             run = Run(order, held, self.settings, self.runtime.writer, self.runtime.metrics)
             return await self._answer(call, run)
         except BaseException:
-            self._release(path, key=None)
+            self._release(path)
             raise
 
     async def _answer(self, call: Call, run: Run) -> Reply:
@@ -85,11 +86,11 @@ class Intake:
         if order.key is not None and (earlier := self._earlier(order)) is not None:
             batch, parts = earlier, replay(self.runtime.reader, earlier, order.goes, self.spool)
         elif order.key is not None:
-            self.keys.add(order.key)
+            self.keys.add((order.scope, order.key))
         try:
             first = await loop.run_in_executor(self.pool, next, parts, None)
         except BaseException:
-            self.keys.discard(order.key or "")
+            self.keys.discard((order.scope, order.key))
             raise
         headers = {"Batch-Id": batch, "Location": f"/v1/batches/{batch}"}
         if batch != order.id:
@@ -101,7 +102,7 @@ class Intake:
         """The batch that this key stands for, once it is done."""
         found = self.runtime.reader.batch_under(order.scope, order.key or "")
         if found is None or found["state"] == "broken":
-            if order.key in self.keys:
+            if (order.scope, order.key) in self.keys:
                 raise Problem("batch_running", found="of this key")
             return None
         if found["request_sha256"] != order.digest:
@@ -129,11 +130,11 @@ class Intake:
             close = getattr(parts, "close", None)
             if close is not None:
                 await asyncio.shield(loop.run_in_executor(self.pool, close))
-            self._release(order.path, order.key)
+            self.keys.discard((order.scope, order.key))
+            self._release(order.path)
 
-    def _release(self, path: Path | None, key: str | None) -> None:
+    def _release(self, path: Path | None) -> None:
         self.free += 1
-        self.keys.discard(key or "")
         if path is not None:
             path.unlink(missing_ok=True)
 

@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from serving.products import PRODUCTS
 from serving.settings import FILE, ROOT, SettingsRefused, read
 
 
@@ -28,6 +29,12 @@ def test_home_moves_what_is_written_and_what_is_shipped_only_where_it_is_there(t
     assert paths.public_key == ROOT / "var/keys/signing.pub.pem"
 
 
+def test_each_product_has_a_default_model_which_is_its_own_name_unless_told():
+    assert read(environ={}).default_models == {name: name for name in PRODUCTS}
+    told = read(environ={"YUHENG_DEFAULT_MODELS_CREDIT_LIMIT": "credit_limit_taiwan"}).default_models
+    assert told == {name: name for name in PRODUCTS} | {"credit_limit": "credit_limit_taiwan"}
+
+
 @pytest.mark.parametrize(
     ("old", "new", "told"),
     [
@@ -35,6 +42,7 @@ def test_home_moves_what_is_written_and_what_is_shipped_only_where_it_is_there(t
         ("body = 1_000_000", "body = -1", "limits.body"),
         ("port = 3000", 'port = "three"', "port"),
         ("host =", "hosts =", "hosts is not a setting; did you mean 'host'?"),
+        ("credit_limit =", "credit_limt =", "'credit_limt' is no product; did you mean 'credit_limit'?"),
         ("[store]", "[stor]", "stor is not a setting; did you mean 'store'?"),
     ],
 )
