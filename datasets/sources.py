@@ -13,6 +13,7 @@ from datasets.table import nearest
 
 PRODUCTS = {
     "credit_limit": "datasets.credit_limit.sources",
+    "scitech_risk": "datasets.scitech_risk.sources",
 }
 
 
