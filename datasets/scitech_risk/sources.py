@@ -4,4 +4,5 @@ it."""
 SOURCES = {
     "register": "datasets.scitech_risk.register",
     "sba": "datasets.scitech_risk.sba",
+    "polish": "datasets.scitech_risk.polish",
 }
