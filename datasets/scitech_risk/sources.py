@@ -4,5 +4,6 @@ it."""
 SOURCES = {
     "register": "datasets.scitech_risk.register",
     "sba": "datasets.scitech_risk.sba",
+    "sba_case": "datasets.scitech_risk.sba_case",
     "polish": "datasets.scitech_risk.polish",
 }
