@@ -120,7 +120,7 @@ def _sides(series: pl.Series, missing: np.ndarray) -> Iterator[tuple[str, np.nda
 
 
 def _of_form(name: str, values: np.ndarray, y: np.ndarray, limits: Limits) -> Iterator[Leak]:
-    """Multiples of a round number against all others, at equal size; zero is left out."""
+    """Multiples of a round number against all others, at equal size; zero is left out. The one that tells most."""
     kept = np.isfinite(values) & (values != 0)
     x, outcome = values[kept], y[kept]
     if not len(x):
@@ -128,6 +128,7 @@ def _of_form(name: str, values: np.ndarray, y: np.ndarray, limits: Limits) -> It
     different = np.unique(x)
     whole = bool((different == np.round(different)).all())
     strata = np.searchsorted(np.quantile(x, (0.2, 0.4, 0.6, 0.8)), x)
+    leaks: list[Leak] = []
     for step in MULTIPLES if whole else (1,):
         multiples = int((np.mod(different, step) == 0).sum())
         if min(multiples, len(different) - multiples) < 5:
@@ -139,7 +140,11 @@ def _of_form(name: str, values: np.ndarray, y: np.ndarray, limits: Limits) -> It
         if auc >= limits.form_auc:
             told = f"{outcome[multiple].mean():.1%} bad where it is, {outcome[~multiple].mean():.1%} where it is not"
             unit = f"a multiple of {step}" if whole else "a whole number"
-            yield Leak(name, auc, f"being {unit} tells the outcome at equal size: {told}. Did the outcome set it?")
+            leaks.append(
+                Leak(name, auc, f"being {unit} tells the outcome at equal size: {told}. Did the outcome set it?")
+            )
+    if leaks:  # a term that is no multiple of 12 is none of 84 either
+        yield max(leaks, key=lambda leak: leak.auc)
 
 
 def _forecast(name: str, values: np.ndarray, y: np.ndarray, limits: Limits) -> Iterator[Leak]:

@@ -74,6 +74,15 @@ def test_a_term_that_the_outcome_cut_short_is_found_by_its_form(loans):
     assert "a multiple of 12" in leak["term"].why
 
 
+def test_the_form_of_a_column_is_told_once_by_the_multiple_that_tells_most(loans):
+    rng, y, _ = loans
+    agreed = np.where(rng.random(ROWS) < 0.8, 84, rng.integers(3, 13, ROWS) * 12)  # 84 is a multiple of 7, too
+    term = np.where((y > 0) & (rng.random(ROWS) < 0.9), rng.integers(20, 84, ROWS), agreed)
+    why = found(pl.DataFrame({"y": y, "term": term.astype(float)}), y="target")["term"].why
+    assert "a multiple of 12" in why
+    assert why.count("a multiple of") == 1
+
+
 def test_round_numbers_and_zeros_are_no_leak(loans):
     rng, y, honest = loans
     late = np.where(rng.random(ROWS) < 0.15 + 0.35 * y, rng.integers(1, 60, ROWS), 0).astype(float)
