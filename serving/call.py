@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import parse_qsl
 
+from datasets.faults import Fault
+from datasets.table import nearest
 from serving.problems import Problem
 
 Message = MutableMapping[str, Any]
@@ -88,6 +91,26 @@ async def read_body(call: Call, most: int, seconds: float) -> bytes:
     elif len(body) > most:
         raise too_large(len(body), most)
     return body
+
+
+def query(call: Call, known: Sequence[str]) -> tuple[dict[str, str], list[Fault]]:
+    """(the address's parameters, a fault for each that is not of `known` or told twice). Raises Problem."""
+    try:
+        pairs = parse_qsl(call.scope["query_string"].decode("ascii"), keep_blank_values=True, errors="strict")
+    except (ValueError, UnicodeError) as error:
+        raise Problem("bad_parameter", errors=[Fault("(query)", str(error), "UTF-8", "UTF-8")]) from error
+    options = dict(pairs)
+    faults = [
+        Fault(name[:60], "not known", f"one of {', '.join(known)}{nearest(name, list(known))}", "参数之一")
+        for name in options
+        if name not in known
+    ]
+    faults += [
+        Fault(name, "given more than once", "one value", "一个值")
+        for name in known
+        if sum(name == given for given, _ in pairs) > 1
+    ]
+    return options, faults
 
 
 async def _rest(call: Call, first: bytes, most: int) -> bytes:

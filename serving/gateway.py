@@ -5,6 +5,7 @@ Every failure leaves through one door, as a problem of serving/problems.py.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 import time
@@ -16,6 +17,7 @@ from typing import Any
 
 import orjson
 
+from serving import companies
 from serving.batch.intake import Intake
 from serving.batch.record import row_answer, summary
 from serving.call import JSON, Call, ClientGone, Reply, Send, new_id, read_body
@@ -33,6 +35,7 @@ Handler = Callable[[Call], Awaitable[Reply]]
 REQUEST_ID = re.compile(r"[\w.:-]{1,128}", re.ASCII)
 KEY = re.compile(r"[\x21-\x7e]{1,255}")  # printable, no blanks
 DECISION = re.compile(r"[0-9a-f]{32}(-[1-9][0-9]{0,9})?")
+BRACES = re.compile(r"\{\w+\}")
 BATCH = re.compile(r"[0-9a-f]{32}")
 
 
@@ -50,6 +53,7 @@ class Gateway:
             **{f"{product.route}/batch": {"POST": partial(self.many, product)} for product in products().values()},
             "/v1/decisions/{id}": {"GET": self.decision},
             "/v1/batches/{id}": {"GET": self.batch_summary},
+            "/v1/companies/{id}/history": {"GET": self.history},
             "/v1/models": {"GET": self.models},
             "/healthz/live": {"GET": self.live},
             "/healthz/ready": {"GET": self.ready},
@@ -57,7 +61,7 @@ class Gateway:
             "/openapi.json": {"GET": self.openapi},
             "/problems/{kind}": {"GET": self.problem},
         }
-        self._nested = {path.partition("{")[0]: path for path in self.routes if "{" in path}
+        self._nested = {BRACES.sub("{}", path): path for path in self.routes if "{" in path}
 
     def start(self) -> None:
         self._runtime = Runtime(self.settings, self.metrics)
@@ -115,10 +119,13 @@ class Gateway:
         route = path if path in self.routes and "{" not in path else None
         if route is None:
             parent, _, last = path.rpartition("/")
-            route = self._nested.get(parent + "/") if last else None
+            route, taken = self._nested.get(parent + "/{}"), last
             if route is None:
+                before, _, taken = parent.rpartition("/")
+                route = self._nested.get(f"{before}/{{}}/{last}")
+            if route is None or not taken:
                 raise Problem("not_found", found=repr(path[:200]))
-            call.path = (last,)
+            call.path = (taken,)
         methods = self.routes[route]
         handler = methods.get("GET" if method == "HEAD" else method)
         if handler is None:
@@ -190,6 +197,11 @@ class Gateway:
         if found is None:
             raise Problem("unknown_batch", found=repr(wanted[:80]))
         return Reply(orjson.dumps(summary(found)))
+
+    async def history(self, call: Call) -> Reply:
+        page = companies.page(call)
+        reader, wanted = self.runtime.reader, call.path[0]
+        return Reply(await asyncio.to_thread(companies.history, reader, wanted, page))
 
     # --- about the service
 

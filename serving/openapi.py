@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from datasets.table import Column
+from serving import companies
 from serving.batch.formats import MEDIA_TYPES
 from serving.problems import KINDS, MEDIA_TYPE
 from serving.products import Held, Product, products
@@ -26,6 +27,7 @@ MANY = (  # each product's batch
 PROBLEMS = {
     "/v1/decisions/{id}": ("unknown_decision", *STORE),
     "/v1/batches/{id}": ("unknown_batch", *STORE),
+    "/v1/companies/{id}/history": ("unknown_company", "bad_parameter", *STORE),
     "/v1/models": ("not_ready",),
     "/healthz/live": (),
     "/healthz/ready": ("not_ready",),
@@ -130,6 +132,27 @@ def _paths() -> Schema:
                 "A batch's state, counts and faults",
                 _json(_batch()),
                 parameters=[_path("id", "Batch-Id of an answer")],
+            )
+        },
+        "/v1/companies/{id}/history": {
+            "get": _operation(
+                PROBLEMS["/v1/companies/{id}/history"],
+                "history",
+                "A company's months, and the decisions asked for by its id; newest first",
+                _json(_history()),
+                parameters=[
+                    _path("id", "company_id of the register"),
+                    _query(
+                        "limit",
+                        {"type": "integer", "minimum": 1, "maximum": companies.MOST, "default": companies.USUAL},
+                        "Most months, and most decisions.",
+                    ),
+                    _query(
+                        "before",
+                        {"type": "string", "pattern": companies.BEFORE},
+                        "A month or a decision_id: only what is older.",
+                    ),
+                ],
             )
         },
         "/v1/models": {
@@ -310,6 +333,33 @@ def _answer(product: Product) -> Schema:
             "created": text,
         },
     }
+
+
+def _history() -> Schema:
+    text, null = {"type": "string"}, {"type": "null"}
+    words = dict.fromkeys(("code", "en", "zh"), text)
+    warning = {"type": "object", "required": [*words, "severity"],
+               "properties": words | {"severity": {"enum": ["watch", "act"]}}}  # fmt: skip
+    share = {"type": ["number", "null"], "minimum": 0, "maximum": 1}
+    results = {"grade": {"anyOf": [text, null]}, "pd": share, "limit": {"type": ["integer", "null"], "minimum": 0},
+               "gate": {"enum": ["pass", "review", "block", None]}}  # fmt: skip
+    month = {
+        "month": {"type": "string", "pattern": f"^{companies.MONTH}$"},
+        "warnings": {"type": "array", "items": warning},
+        **results,
+        "innovation": {"type": ["number", "null"], "description": "0 to 100"},
+    }
+    made = dict.fromkeys(("decision_id", "created", "model", "version"), text)
+    decision = made | {"decision": {"enum": ["approve", "refer"]}} | results
+    return _closed(
+        {
+            "company_id": text,
+            "simulated": {"type": "boolean"},
+            "months": {"type": "array", "items": _closed(month, [*month])},
+            "decisions": {"type": "array", "items": _closed(decision, [*decision])},
+        },
+        ["company_id", "simulated", "months", "decisions"],
+    )
 
 
 def _batch() -> Schema:

@@ -71,6 +71,11 @@ KINDS: dict[str, Kind] = {
         "No decision was recorded under {found}. Check the id that the answer gave as decision_id.",
         "没有编号为 {found} 的决定。请核对答复中的 decision_id。",
     ),
+    "unknown_company": Kind(
+        404, "No such company is in the store", "库中没有该企业",
+        "Nothing is stored of the company {found}. Check its id, or load the register that names it first.",
+        "库中没有企业 {found}。请核对编号，或先载入含该企业的名录。",
+    ),
     "unknown_batch": Kind(
         404, "No such batch was recorded", "没有该批次的记录",
         "No batch was recorded under {found}. Check the Batch-Id header of the answer.",

@@ -133,7 +133,7 @@ class Runtime:
             return Answered(earlier, True)
         question = parse_question(body, product.form)
         held = self.held(product, question.model)
-        indicators, simulated = self._indicators(question, held)
+        indicators, simulated = self._indicators(product, question, held)
         row, faults = held.check(indicators)
         if faults:
             raise Problem("invalid_request", errors=faults)
@@ -186,11 +186,11 @@ class Runtime:
             kept = recorded.result()
             answer.set_result(row["answer"] if kept is None else kept.answer)
 
-    def _indicators(self, question: Question, held: Held) -> tuple[Mapping[str, Any], bool]:
+    def _indicators(self, product: Product, question: Question, held: Held) -> tuple[Mapping[str, Any], bool]:
         """(indicators, whether the store says that they are simulated)."""
         if question.subject is None:
             return question.indicators or {}, False
-        found = self.reader.subject(question.subject)
+        found = self.reader.subject(product.name, question.subject)
         if found is None:
             raise Problem("unknown_subject", found=repr(question.subject))
         known = {column.name for column in held.fields}

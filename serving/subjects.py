@@ -1,4 +1,4 @@
-"""Indicators into the store, by the subject's id: what a bank knows of a household before the household asks.
+"""Indicators into the store, by the subject's id: what a bank knows of a household or company before it asks.
 
 python -m serving load-subjects applicants.csv --table county
 """
@@ -6,6 +6,7 @@ python -m serving load-subjects applicants.csv --table county
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,8 @@ import orjson
 import polars as pl
 import sqlalchemy as sa
 
+from datasets import sources
 from datasets.faults import DataError
-from datasets.sources import source
 from datasets.table import Table, read, table_from_toml
 from serving.runtime import now
 from serving.store.engine import open_store
@@ -28,11 +29,16 @@ def contract(name: str) -> Table:
     """A table of the project by its name, or a contract written as TOML."""
     if name.endswith(".toml"):
         return table_from_toml(name)
-    table: Table = source(name).TABLE
+    table: Table = sources.source(name).TABLE
     return table
 
 
-def load_subjects(file: Path, table: Table, store: Path, patience: float) -> int:
+def product_of(name: str) -> str:
+    """Whose subjects a table of the project holds, or a contract written as TOML: the credit limit's."""
+    return next((product for product in sources.PRODUCTS if name in sources.names(product)), "credit_limit")
+
+
+def load_subjects(file: Path, table: Table, store: Path, patience: float, product: str = "credit_limit") -> int:
     """How many subjects the file brought; one that was there before is replaced. All of the file, or nothing of it."""
     ids = table.role("id")
     if len(ids) != 1:
@@ -46,25 +52,33 @@ def load_subjects(file: Path, table: Table, store: Path, patience: float) -> int
             f"{file.name}: {frame.height - told.n_unique():,} rows repeat a {ids[0].name}; each may stand once."
         )
     made = {
+        "product": product,
         "source": file.name,
         "source_sha256": hashlib.sha256(file.read_bytes()).hexdigest(),
         "simulated": table.origin.simulated,
         "loaded": now(),
     }
-    kept = [column.name for column in table.columns if column.role not in HELD_BACK]
-    integers = [column.name for column in table.columns if column.integer and column.name in kept]
-    values = frame.select(kept).with_columns(pl.col(integers).cast(pl.Int64))
-    rows: list[dict[str, Any]] = [
-        {"id": name, "indicators": orjson.dumps({k: v for k, v in row.items() if v is not None}), **made}
-        for name, row in zip(told.to_list(), values.iter_rows(named=True), strict=True)
-    ]
     engine = open_store(store, patience)
     try:
         with engine.begin() as connection:
-            for start in range(0, len(rows), PER_STATEMENT):
-                part = rows[start : start + PER_STATEMENT]
-                connection.execute(sa.delete(SUBJECTS).where(SUBJECTS.c.id.in_([row["id"] for row in part])))
-                connection.execute(sa.insert(SUBJECTS), part)
+            put(connection, frame, table, made)
     finally:
         engine.dispose()
-    return len(rows)
+    return frame.height
+
+
+def put(connection: sa.Connection, frame: pl.DataFrame, table: Table, made: Mapping[str, Any]) -> None:
+    """The rows' indicators under their ids. `made`: the other columns of SUBJECTS, `product` among them."""
+    [name] = [column.name for column in table.role("id")]
+    kept = [column.name for column in table.columns if column.role not in HELD_BACK and column.derived is None]
+    integers = [column.name for column in table.columns if column.integer and column.name in kept]
+    ours = sa.delete(SUBJECTS).where(SUBJECTS.c.product == made["product"])
+    for part in frame.iter_slices(PER_STATEMENT):
+        values = part.select(kept).with_columns(pl.col(integers).cast(pl.Int64))
+        ids: list[str] = part[name].to_list()
+        rows: list[dict[str, Any]] = [
+            {"id": subject, "indicators": orjson.dumps({k: v for k, v in row.items() if v is not None}), **made}
+            for subject, row in zip(ids, values.iter_rows(named=True), strict=True)
+        ]
+        connection.execute(ours.where(SUBJECTS.c.id.in_(ids)))
+        connection.execute(sa.insert(SUBJECTS), rows)

@@ -15,13 +15,11 @@ from collections.abc import AsyncGenerator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import BinaryIO
-from urllib.parse import parse_qsl
 
 from datasets.faults import Fault
-from datasets.table import nearest
 from serving.batch.formats import FORMATS, MEDIA_TYPES
 from serving.batch.run import Order, Run, replay
-from serving.call import Call, ClientGone, Reply, new_id, too_large
+from serving.call import Call, ClientGone, Reply, new_id, query, too_large
 from serving.problems import Problem
 from serving.products import Product
 from serving.runtime import Runtime
@@ -152,23 +150,7 @@ class Intake:
         return FORMATS[media_type]
 
     def _options(self, call: Call) -> dict[str, str]:
-        try:
-            pairs = parse_qsl(call.scope["query_string"].decode("ascii"), keep_blank_values=True, errors="strict")
-        except (ValueError, UnicodeError) as error:
-            raise Problem("bad_parameter", errors=[Fault("(query)", str(error), "UTF-8", "UTF-8")]) from error
-        options = dict(pairs)
-        faults = [
-            Fault(
-                name[:60], "not known", f"one of {', '.join(PARAMETERS)}{nearest(name, list(PARAMETERS))}", "参数之一"
-            )
-            for name in options
-            if name not in PARAMETERS
-        ]
-        faults += [
-            Fault(name, "given more than once", "one value", "一个值")
-            for name in PARAMETERS
-            if sum(name == given for given, _ in pairs) > 1
-        ]
+        options, faults = query(call, PARAMETERS)
         for name, allowed in (("format", tuple(MEDIA_TYPES)), ("reasons", ("true", "false"))):
             if name in options and options[name] not in allowed:
                 told = ", ".join(allowed)

@@ -10,11 +10,26 @@ from typing import Any
 import sqlalchemy as sa
 
 from serving.store.engine import unavailable
-from serving.store.tables import BATCHES, CHUNKS, DECISIONS, SUBJECTS
+from serving.store.tables import BATCHES, CHUNKS, COMPANY_MONTHS, DECISIONS, SUBJECTS
 from serving.store.writer import Kept, kept_under
 
 _ANSWER = sa.select(DECISIONS.c.answer).where(DECISIONS.c.id == sa.bindparam("id"))
-_SUBJECT = sa.select(SUBJECTS.c.indicators, SUBJECTS.c.simulated).where(SUBJECTS.c.id == sa.bindparam("id"))
+_SUBJECT = sa.select(SUBJECTS.c.indicators, SUBJECTS.c.simulated).where(
+    SUBJECTS.c.product == sa.bindparam("product"), SUBJECTS.c.id == sa.bindparam("id")
+)
+_DECISIONS_OF = (
+    sa.select(DECISIONS.c.id, DECISIONS.c.created, DECISIONS.c.model, DECISIONS.c.version, DECISIONS.c.answer)
+    .where(DECISIONS.c.scope == sa.bindparam("scope"), DECISIONS.c.subject == sa.bindparam("subject"))
+    .where(DECISIONS.c.id < sa.bindparam("before"))
+    .order_by(DECISIONS.c.id.desc())
+    .limit(sa.bindparam("most"))
+)
+_MONTHS_OF = (
+    sa.select(COMPANY_MONTHS)
+    .where(COMPANY_MONTHS.c.company == sa.bindparam("company"), COMPANY_MONTHS.c.month < sa.bindparam("before"))
+    .order_by(COMPANY_MONTHS.c.month.desc())
+    .limit(sa.bindparam("most"))
+)
 _CHUNK = (
     sa.select(CHUNKS.c.first_row, CHUNKS.c.rows, CHUNKS.c.content)
     .where(CHUNKS.c.batch == sa.bindparam("batch"), CHUNKS.c.first_row <= sa.bindparam("row"))
@@ -53,11 +68,23 @@ class Reader:
             found: bytes | None = connection.execute(_ANSWER, {"id": decision}).scalar()
             return found
 
-    def subject(self, subject: str) -> tuple[bytes, bool] | None:
+    def subject(self, product: str, subject: str) -> tuple[bytes, bool] | None:
         """(indicators as JSON, simulated)."""
         with self._reading() as connection:
-            found = connection.execute(_SUBJECT, {"id": subject}).first()
+            found = connection.execute(_SUBJECT, {"product": product, "id": subject}).first()
             return (found[0], found[1]) if found else None
+
+    def decisions_of(self, scope: str, subject: str, before: str, most: int) -> list[Mapping[str, Any]]:
+        """The newest `most` of those about a subject whose ids come before `before`, newest first."""
+        asked = {"scope": scope, "subject": subject, "before": before, "most": most}
+        with self._reading() as connection:
+            return [dict(row._mapping) for row in connection.execute(_DECISIONS_OF, asked)]
+
+    def months_of(self, company: str, before: str, most: int) -> list[Mapping[str, Any]]:
+        """The newest `most` months of a company before `before`, newest first."""
+        with self._reading() as connection:
+            asked = {"company": company, "before": before, "most": most}
+            return [dict(row._mapping) for row in connection.execute(_MONTHS_OF, asked)]
 
     def batch(self, batch: str) -> Mapping[str, Any] | None:
         with self._reading() as connection:

@@ -34,15 +34,41 @@ sa.Index(
     postgresql_where=DECISIONS.c.idempotency_key.is_not(None),
 )
 
+# A subject's decisions, newest last. Partial: most decisions are about indicators that name nobody.
+sa.Index(
+    "decisions_of_a_subject",
+    DECISIONS.c.scope,
+    DECISIONS.c.subject,
+    DECISIONS.c.id,
+    sqlite_where=DECISIONS.c.subject.is_not(None),
+    postgresql_where=DECISIONS.c.subject.is_not(None),
+)
+
 SUBJECTS = sa.Table(
     "subjects",
     METADATA,
+    sa.Column("product", sa.String(64), primary_key=True),  # a household and a company may share a number
     sa.Column("id", sa.String(255), primary_key=True),
     sa.Column("indicators", sa.LargeBinary, nullable=False),  # JSON object: name -> value; what is missing is left out
     sa.Column("source", sa.String(255), nullable=False),  # the file they came from
     sa.Column("source_sha256", sa.String(64), nullable=False),
     sa.Column("simulated", sa.Boolean, nullable=False),
     sa.Column("loaded", sa.String(32), nullable=False),
+)
+
+# What may be told of a company's months: signals and results, never the indicators behind them.
+COMPANY_MONTHS = sa.Table(
+    "company_months",
+    METADATA,
+    sa.Column("company", sa.String(255), primary_key=True),
+    sa.Column("month", sa.String(7), primary_key=True),  # YYYY-MM
+    sa.Column("warnings", sa.LargeBinary, nullable=False),  # JSON array
+    sa.Column("grade", sa.String(16)),  # this and the next four: null where no run over the register answered
+    sa.Column("pd", sa.Float),
+    sa.Column("limit", sa.BigInteger),  # RMB
+    sa.Column("gate", sa.String(16)),
+    sa.Column("innovation", sa.Float),
+    sqlite_with_rowid=False,
 )
 
 BATCHES = sa.Table(

@@ -156,7 +156,7 @@ def test_a_subject_from_the_store_is_answered_as_its_indicators_are(settings, pe
 
     async def story(client, gateway):
         by_id = (await client.post(URL, json={"subject_id": subject})).json()
-        stored = orjson.loads(gateway.runtime.reader.subject(subject)[0])
+        stored = orjson.loads(gateway.runtime.reader.subject("credit_limit", subject)[0])
         inline = (await client.post(URL, json={"indicators": {k: v for k, v in stored.items() if k in known}})).json()
         for volatile in ("decision_id", "created"):
             by_id.pop(volatile), inline.pop(volatile)
@@ -176,7 +176,7 @@ def test_loading_subjects_again_replaces_them_and_a_bad_file_changes_nothing(set
     file.write_text("household_id,declared_income\nA,1\nB,-1\n")
     with pytest.raises(Faults, match="declared_income is '-1'"):
         load_subjects(file, contract("county"), settings.paths.store, 1.0)
-    assert Reader(open_store(settings.paths.store, 1.0)).subject("A") is None
+    assert Reader(open_store(settings.paths.store, 1.0)).subject("credit_limit", "A") is None
 
 
 def test_what_would_raise_the_limit_is_left_out_on_request_and_nothing_else_changes(inside, applicant):

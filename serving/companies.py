@@ -1,0 +1,100 @@
+"""What a bank may be told of a company's past: by month its warnings and results, and the decisions about it.
+
+Indicators stay in the store: a page says that revenue fell, never what it was.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+
+from datasets.faults import Fault
+from serving.call import Call, query
+from serving.problems import Problem
+from serving.products import products
+from serving.store.reader import Reader
+
+PRODUCT = "scitech_risk"
+USUAL, MOST = 36, 120  # months on a page, and decisions
+MONTH = r"[0-9]{4}-(?:0[1-9]|1[0-2])"
+DECISION = r"[0-9a-f]{32}"
+BEFORE = f"^(?:{MONTH}|{DECISION})$"
+RESULTS = ("grade", "pd", "limit", "gate", "innovation")
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """The newest `most` months before `month` and decisions whose ids come before `decision`."""
+
+    most: int = USUAL
+    month: str = "9999-99"
+    decision: str = "g"
+
+
+def page(call: Call) -> Page:
+    """As the address asks for it. Raises Problem, with all that is wrong."""
+    options, faults = query(call, ("limit", "before"))
+    limit, before = options.get("limit", str(USUAL)), options.get("before")
+    if not re.fullmatch(r"[0-9]{1,4}", limit) or not 1 <= int(limit) <= MOST:
+        needed = f"a whole number from 1 to {MOST}", f"1 至 {MOST} 的整数"
+        faults.append(Fault("limit", repr(limit[:60]), *needed))
+    if before is not None and not re.fullmatch(BEFORE, before):
+        needed = "a month, YYYY-MM, or a decision_id", "月份（格式 YYYY-MM）或 decision_id"
+        faults.append(Fault("before", repr(before[:60]), *needed))
+    if faults:
+        raise Problem("bad_parameter", errors=faults)
+    return Page(int(limit)) if before is None else Page(int(limit), *_bounds(before))
+
+
+def _bounds(before: str) -> tuple[str, str]:
+    """(month, decision id) before both of which a page ends: ids begin with their time, 48 bits of milliseconds."""
+    if re.fullmatch(DECISION, before):
+        try:
+            return f"{datetime.fromtimestamp(int(before[:12], 16) / 1_000, UTC):%Y-%m}", before
+        except (OverflowError, ValueError):  # an id from after the year 9999, which nobody was given
+            return "9999-99", before
+    year, month = int(before[:4]), int(before[5:])
+    began = 0.0 if year < 1970 else datetime(year, month, 1, tzinfo=UTC).timestamp()
+    return before, f"{int(1_000 * began):012x}"
+
+
+def history(reader: Reader, company: str, page: Page) -> bytes:
+    """As JSON, newest first. Raises Problem for a company that no register brought."""
+    stored = reader.subject(PRODUCT, company)
+    if stored is None:
+        raise Problem("unknown_company", found=repr(company[:80]))
+    months = reader.months_of(company, page.month, page.most)
+    decided = reader.decisions_of(products()[PRODUCT].scope, company, page.decision, page.most)
+    told = {
+        "company_id": company,
+        "simulated": stored[1],
+        "months": [
+            {
+                "month": row["month"],
+                "warnings": orjson.loads(row["warnings"]),
+                **{name: row[name] for name in RESULTS},
+            }
+            for row in months
+        ],
+        "decisions": [_decision(dict(row)) for row in decided],
+    }
+    return orjson.dumps(told)
+
+
+def _decision(row: dict[str, Any]) -> dict[str, Any]:
+    answer = orjson.loads(row.pop("answer"))
+    return {
+        "decision_id": row["id"],
+        "created": row["created"],
+        "model": row["model"],
+        "version": row["version"],
+        "decision": answer["decision"],
+        "grade": answer["grade"],
+        "pd": answer["pd"],
+        "limit": answer["limit"],
+        "gate": answer["gate"]["verdict"],
+    }

@@ -1,0 +1,59 @@
+"""Subjects by product, the months of companies, and a subject's decisions found without a walk through all."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0002"
+down_revision = "0001"
+branch_labels = None
+depends_on = None
+
+KEPT = ("id", "indicators", "source", "source_sha256", "simulated", "loaded")
+
+
+def upgrade() -> None:
+    _subjects("subjects_anew", [sa.Column("product", sa.String(64), primary_key=True)])
+    # Until now every subject was a household.
+    op.execute(
+        f"INSERT INTO subjects_anew (product, {', '.join(KEPT)}) SELECT 'credit_limit', {', '.join(KEPT)} FROM subjects"
+    )
+    op.drop_table("subjects")
+    op.rename_table("subjects_anew", "subjects")
+    op.create_table(
+        "company_months",
+        sa.Column("company", sa.String(255), primary_key=True),
+        sa.Column("month", sa.String(7), primary_key=True),
+        sa.Column("warnings", sa.LargeBinary, nullable=False),
+        sa.Column("grade", sa.String(16)),
+        sa.Column("pd", sa.Float),
+        sa.Column("limit", sa.BigInteger),
+        sa.Column("gate", sa.String(16)),
+        sa.Column("innovation", sa.Float),
+        sqlite_with_rowid=False,
+    )
+    named = sa.text("subject IS NOT NULL")
+    columns = ["scope", "subject", "id"]
+    op.create_index("decisions_of_a_subject", "decisions", columns, sqlite_where=named, postgresql_where=named)
+
+
+def downgrade() -> None:
+    op.drop_index("decisions_of_a_subject", "decisions")
+    op.drop_table("company_months")
+    _subjects("subjects_before", [])
+    kept = ", ".join(KEPT)
+    op.execute(f"INSERT INTO subjects_before ({kept}) SELECT {kept} FROM subjects WHERE product = 'credit_limit'")
+    op.drop_table("subjects")
+    op.rename_table("subjects_before", "subjects")
+
+
+def _subjects(name: str, first: list[sa.Column[str]]) -> None:
+    op.create_table(
+        name,
+        *first,
+        sa.Column("id", sa.String(255), primary_key=True),
+        sa.Column("indicators", sa.LargeBinary, nullable=False),
+        sa.Column("source", sa.String(255), nullable=False),
+        sa.Column("source_sha256", sa.String(64), nullable=False),
+        sa.Column("simulated", sa.Boolean, nullable=False),
+        sa.Column("loaded", sa.String(32), nullable=False),
+    )
