@@ -39,23 +39,26 @@ def shifted(month: str, by: int) -> str:
     return f"{total // 12:04d}-{total % 12 + 1:02d}"
 
 
-def check(history: pl.DataFrame, companies: pl.Series, month: str) -> list[Fault]:
-    """Every fault of a history against a register of `companies` at `month`: no month, a month to come, a company
-    that the register lacks, a month told twice, a gap (also one between the last month and the register's)."""
-    rows = history.select("company_id", "month").with_row_index("row", 1).with_columns(number("month").alias("at"))
+def check(history: pl.DataFrame, companies: pl.Series, month: str, file: str = "history") -> list[Fault]:
+    """Every fault of a history (in `file`) against a register of `companies` at `month`: what is no month, a month to
+    come, a company that the register lacks, a month told twice, a gap, also one between the last month and `month`."""
+    rows = history.select("company_id", "month").with_row_index("row", 1).drop_nulls()
+    rows = rows.with_columns(number("month").alias("at"))
     now = pl.select(number(pl.lit(month))).item()
     faults = [
-        _fault(row, "month", repr(found), "a month, YYYY-MM", "月份，格式 YYYY-MM")
+        Fault("month", repr(found), "a month, YYYY-MM", "月份，格式 YYYY-MM", row, file)
         for row, found in rows.filter(pl.col("at").is_null()).select("row", "month").iter_rows()
     ]
     faults += [
-        _fault(row, "month", f"{found} of {company!r}", f"no later than the register's, {month}", f"不晚于 {month}")
+        Fault(
+            "month", f"{found} of {company!r}", f"no later than the register's, {month}", f"不晚于 {month}", row, file
+        )
         for row, company, found, _ in rows.filter(pl.col("at") > now).iter_rows()
     ]
     known = rows.filter(pl.col("at") <= now)
     stranger = known.filter(~pl.col("company_id").is_in(companies.implode())).unique("company_id", keep="first")
     faults += [
-        _fault(row, "company_id", repr(company), "a company of the register", "名录中的企业")
+        Fault("company_id", repr(company), "a company of the register", "名录中的企业", row, file)
         for row, company in stranger.sort("row").select("row", "company_id").iter_rows()
     ]
     known = known.sort("company_id", "at", "row").with_columns(
@@ -65,19 +68,22 @@ def check(history: pl.DataFrame, companies: pl.Series, month: str) -> list[Fault
     wrong = known.filter((pl.col("step") != 1) | (pl.col("last") & (pl.col("at") != now)))
     for row, company, found, at, step, last in wrong.iter_rows():
         if step == 0:
-            faults.append(_fault(row, "month", f"{found} of {company!r} a second time", "told once", "每月一行"))
+            faults.append(Fault("month", f"{found} of {company!r} a second time", "told once", "每月一行", row, file))
         elif step is not None and step > 1:
             gap = f"{found} of {company!r} after a gap of {step - 1}"
-            faults.append(_fault(row, "month", gap, "the month after the one before", "前一月的次月"))
+            faults.append(Fault("month", gap, "the month after the one before", "前一月的次月", row, file))
         if last and at != now:
             faults.append(
-                _fault(row, "month", f"{found}, the last of {company!r}", f"followed up to {month}", f"连续至 {month}")
+                Fault(
+                    "month",
+                    f"{found}, the last of {company!r}",
+                    f"followed up to {month}",
+                    f"连续至 {month}",
+                    row,
+                    file,
+                )
             )
     return faults
-
-
-def _fault(row: int, column: str, found: str, needed: str, needed_zh: str) -> Fault:
-    return Fault(column, found, needed, needed_zh, row, "history")
 
 
 def columns(history: pl.DataFrame, month: str) -> pl.DataFrame:

@@ -4,16 +4,29 @@ TABLE is one company-month as a model and a batch see it, in one flat table. Mon
 year are those of the last 12 months. What the months and the network give (COMPUTED) is made when a register folder is
 read; a flat table may bring it along.
 
+    register = read("var/zone")     # companies, history, links and invoices, each .parquet or .csv
+
 A higher `direction` is toward risk. It is 0 where either way can be argued: growing too fast is a risk as well, and so
 are research or receivables that are large for the company.
 """
 
 from __future__ import annotations
 
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
+import polars as pl
+
+from datasets import table
 from datasets.derive import Derived
+from datasets.faults import DataError, Fault, Faults
+from datasets.outside import digest as digest_of_file
+from datasets.scitech_risk import months, network
 from datasets.table import Column, Origin, Table
+
+SIMULATED_KEY = "yuheng.simulated"  # Parquet metadata; its value is "true"
 
 Direction = Literal[-1, 0, 1]
 MOST_MONEY = 100_000_000.0  # 10k RMB: a trillion yuan
@@ -201,13 +214,140 @@ INVOICES = Table(
 )  # fmt: skip
 
 FROM_MONTHS = tuple(column.name for column in TABLE.columns if column.group == _MONTHS) + ("zero_filing_months",)
-FROM_NETWORK = (
-    "address_companies", "address_empty_share", "officer_companies", "officer_empty_share", "invoice_loop_share",
-    "invoice_related_share", "invoice_to_electricity", "ownership_cycle", "loop_path",
+FROM_LINKS = (
+    "address_companies", "address_empty_share", "officer_companies", "officer_empty_share", "ownership_cycle",
+    "invoice_related_share",
 )  # fmt: skip
+FROM_INVOICES = ("invoice_related_share", "invoice_loop_share", "invoice_to_electricity", "loop_path")
+FROM_NETWORK = tuple(dict.fromkeys(FROM_LINKS + FROM_INVOICES))
 COMPUTED = (*FROM_MONTHS, *FROM_NETWORK)
 STATED = Table(
     name="companies",
     columns=tuple(column for column in TABLE.columns if column.name not in COMPUTED),
     origin=Origin(source="a register folder's companies file"),
 )
+FILES = {"companies": STATED, "history": HISTORY, "links": LINKS, "invoices": INVOICES}
+
+
+@dataclass(frozen=True)
+class Remark:
+    """What a register lacks without being wrong; `code` is stable."""
+
+    code: str
+    en: str
+    zh: str
+
+
+@dataclass(frozen=True)
+class Register:
+    """frame: TABLE, one row a company; history: HISTORY; month: the 'YYYY-MM' that all of it is true of."""
+
+    frame: pl.DataFrame
+    history: pl.DataFrame
+    month: str
+    remarks: tuple[Remark, ...] = ()
+    simulated: bool = False
+
+
+def read(folder: Path | str) -> Register:
+    """The register in a folder. Without a history, links or invoices the columns made from them are missing, which a
+    remark says. Raises Faults: every fault of all its files together."""
+    folder = Path(folder)
+    files = {name: _file(folder, name) for name in FILES}
+    if files["companies"] is None:
+        raise DataError(
+            f"{folder}: holds no companies.parquet or companies.csv, which a register needs. Make a simulated one: "
+            f"python -m datasets.simulate.zone --companies 20000 --seed 7 --out {folder}"
+        )
+    scanned = {name: None if path is None else table.scan(path) for name, path in files.items()}
+    names = {name: path.name for name, path in files.items() if path is not None}
+    return assemble(scanned, names, simulated=any(_says_simulated(path) for path in files.values() if path))
+
+
+def assemble(
+    parts: dict[str, pl.DataFrame | None], names: dict[str, str] | None = None, simulated: bool = False
+) -> Register:
+    """A register from its frames by the names of FILES. `names`: what a fault calls each of them."""
+    names = names or {}
+    faults: list[Fault] = []
+    total = 0
+    sound: dict[str, pl.DataFrame | None] = dict.fromkeys(FILES)
+    for name, contract in FILES.items():
+        part = parts.get(name)
+        if part is not None:
+            sound[name], found, number = table.conform(part, contract, names.get(name, name))
+            faults, total = faults + found, total + number
+    companies, history, links, invoices = (sound[name] for name in FILES)
+    if companies is None:
+        raise DataError("a register needs its companies. Name them.")
+    found, month = _of_companies(companies, names.get("companies", "companies"))
+    if history is not None and month:
+        found += months.check(history, companies["company_id"], month, names.get("history", "history"))
+    if faults or found:
+        raise Faults([*faults, *found][: table.MOST_FAULTS], total + len(found))
+    past = table.check(pl.DataFrame(schema={"company_id": pl.String, "month": pl.String}), HISTORY)
+    past = past if history is None else history
+    used = None if history is None else months.yearly(history, "electricity", month)
+    made = companies.join(months.columns(past, month), on="company_id", how="left", maintain_order="left")
+    staff = companies.select("company_id", "insured_staff")
+    made = made.join(network.columns(staff, links, invoices, used), on="company_id", how="left", maintain_order="left")
+    return Register(
+        made.select(column.name for column in TABLE.columns), past, month, _remarks(companies, sound), simulated
+    )
+
+
+def digest(folder: Path | str) -> str:
+    """One sha256 of the names and digests of a register's files."""
+    files = [path for path in (_file(Path(folder), name) for name in FILES) if path]
+    return hashlib.sha256("\n".join(f"{path.name} {digest_of_file(path)}" for path in files).encode()).hexdigest()
+
+
+def _file(folder: Path, name: str) -> Path | None:
+    found = [folder / f"{name}{ending}" for ending in (".parquet", ".csv") if (folder / f"{name}{ending}").is_file()]
+    if len(found) > 1:
+        raise DataError(f"{folder}: holds both {found[0].name} and {found[1].name}. Keep one of the two.")
+    return found[0] if found else None
+
+
+def _says_simulated(path: Path) -> bool:
+    """Parquet says so in its metadata, a CSV in its folder's name."""
+    if path.suffix == ".parquet":
+        return pl.read_parquet_metadata(path).get(SIMULATED_KEY) == "true"
+    return "simulated" in path.parent.name
+
+
+def _of_companies(companies: pl.DataFrame, file: str) -> tuple[list[Fault], str]:
+    """What is wrong with a register's ids and months, and its month: the one most rows name ('' where none does)."""
+    rows = companies.select("company_id", "as_of").with_row_index("row", 1)
+    if not rows.height:
+        return [Fault("company_id", "absent", "one row a company", "每家企业一行", None, file)], ""
+    faults = [
+        Fault("company_id", f"{company!r} a second time", "told once", "每家企业一行", row, file)
+        for row, company, _ in rows.drop_nulls("company_id").filter(pl.col("company_id").is_duplicated()
+        & ~pl.col("company_id").is_first_distinct()).iter_rows()
+    ]  # fmt: skip
+    told = rows.with_columns(months.number("as_of").alias("at"))
+    usual = told.drop_nulls("at")["as_of"].value_counts(sort=True).sort("count", "as_of", descending=[True, False])
+    month = usual["as_of"][0] if usual.height else ""
+    needed = (f"{month}, the month of the register", f"名录月份 {month}") if month else ("a month, YYYY-MM", "YYYY-MM")
+    faults += [
+        Fault("as_of", "missing" if found is None else repr(found), *needed, row, file)
+        for row, _, found in rows.filter(pl.col("as_of").ne_missing(pl.lit(month))).iter_rows()
+    ]
+    return faults, month
+
+
+def _remarks(companies: pl.DataFrame, parts: dict[str, pl.DataFrame | None]) -> tuple[Remark, ...]:
+    made_from = {"history": FROM_MONTHS, "links": FROM_LINKS, "invoices": FROM_INVOICES}
+    remarks = [
+        Remark(f"no_{name}", f"There is no {name} file: {', '.join(columns)} are missing.",
+               f"缺少 {name} 文件：{'、'.join(columns)} 均缺失。")
+        for name, columns in made_from.items() if parts[name] is None
+    ]  # fmt: skip
+    history = parts["history"]
+    if history is not None:
+        without = companies.height - companies.join(history, on="company_id", how="semi").height
+        if without:
+            en = f"Companies without a history: {without:,}; their columns of the months are missing."
+            remarks.append(Remark("without_history", en, f"{without:,} 家企业没有月度历史，其月度指标缺失。"))
+    return tuple(remarks)
