@@ -252,6 +252,11 @@ class Register:
 def read(folder: Path | str) -> Register:
     """The register in a folder. Without a history, links or invoices the columns made from them are missing, which a
     remark says. Raises Faults: every fault of all its files together."""
+    return assemble(*scan(folder))
+
+
+def scan(folder: Path | str) -> tuple[dict[str, pl.DataFrame | None], dict[str, str], bool]:
+    """A register folder's files as they stand, by the names of FILES; the files' own names; whether it is simulated."""
     folder = Path(folder)
     files = {name: _file(folder, name) for name in FILES}
     if files["companies"] is None:
@@ -261,7 +266,7 @@ def read(folder: Path | str) -> Register:
         )
     scanned = {name: None if path is None else table.scan(path) for name, path in files.items()}
     names = {name: path.name for name, path in files.items() if path is not None}
-    return assemble(scanned, names, simulated=any(_says_simulated(path) for path in files.values() if path))
+    return scanned, names, any(_says_simulated(path) for path in files.values() if path)
 
 
 def assemble(
