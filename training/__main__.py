@@ -107,6 +107,25 @@ def models(var: Var = VAR) -> None:
 
 
 @app.command()
+def portfolio(
+    register: Annotated[Path, typer.Argument(help="a register folder: companies, history, links, invoices")],
+    model: Annotated[str, typer.Option(help="whose champion answers")] = "scitech_risk",
+    previous: Annotated[Path | None, typer.Option(help="answers.parquet of an earlier month, to compare with")] = None,
+    stress: Annotated[Path, typer.Option(help="TOML of the shocks")] = Path("configs/stress.toml"),
+    out: Annotated[Path | None, typer.Option(help="a new folder; one under --var where none is named")] = None,
+    var: Var = VAR,
+    quiet: Annotated[bool, typer.Option("--quiet", help="only the result")] = False,
+) -> None:
+    """Answer a whole register, compare it with an earlier month, stress it; writes answers, report and figures."""
+    from training.portfolio import run
+    from training.progress import Watch
+
+    with Watch(quiet) as watch:
+        done = run.portfolio(run.Asked(register, model, previous, stress, out, var), watch)
+    print(done.told())
+
+
+@app.command()
 def promote(
     model: str,
     version: Annotated[str, typer.Argument(help="its number, its bundle, or an alias")],

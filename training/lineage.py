@@ -151,8 +151,8 @@ class Run:
         for start in range(0, len(known), BATCH):
             self.client.log_batch(self.id, metrics=known[start : start + BATCH])
 
-    def inputs(self, data: Sequence[Data]) -> None:
-        """The data sets, each with its digest."""
+    def inputs(self, data: Sequence[Data], context: str = "training") -> None:
+        """The data sets, each with its digest. context: what they were read for."""
         from mlflow.entities import Dataset, DatasetInput, InputTag
 
         self.client.log_inputs(
@@ -167,7 +167,7 @@ class Run:
                         profile=f'{{"num_rows": {one.rows}}}',
                     ),
                     tags=[
-                        InputTag("mlflow.data.context", "training"),
+                        InputTag("mlflow.data.context", context),
                         InputTag("sha256", one.sha256),
                         InputTag("split_sha256", one.split_sha256),
                         InputTag("split", one.split),
