@@ -3,6 +3,7 @@
 python -m serving serve --port 3000                       # the champions under var/bundles, on loopback
 python -m serving demo                                    # serve, ask the examples, show the answers
 python -m serving load-subjects households.csv            # indicators into the store, by household
+python -m serving load-register var/registers/2026-06     # companies and their months
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ QUIET = {
 }
 CALM = {"POLARS_MAX_THREADS": "1"}  # a batch leaves the other cores to the applicants who wait; yours to raise
 ROOT = Path(__file__).parents[1]
+POLICY = ROOT / "configs" / "policies" / "scitech_risk.toml"
 
 
 @app.command()
@@ -70,18 +72,46 @@ def load_subjects(
     file: Annotated[Path, typer.Argument(help="CSV, NDJSON or Parquet by the table's contract")],
     table: Annotated[str, typer.Option(help="a table of the project, or a contract's .toml")] = "county",
 ) -> None:
-    """Put households' indicators into the store, so that a request may name the household alone."""
+    """Put indicators into the store, so that a request may name the household or company alone."""
     from datasets.faults import DataError
     from serving import settings, subjects
     from serving.store.engine import StoreUnavailable
 
     found = settings.read()
     try:
-        count = subjects.load_subjects(file, subjects.contract(table), found.paths.store, found.store.patience_seconds)
+        patience, product = found.store.patience_seconds, subjects.product_of(table)
+        count = subjects.load_subjects(file, subjects.contract(table), found.paths.store, patience, product)
     except (DataError, StoreUnavailable) as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from error
     typer.echo(f"{count:,} subjects from {file} are in {found.paths.store}")
+
+
+@app.command("load-register")
+def load_register(
+    folder: Annotated[Path, typer.Argument(help="a register: companies, links, invoices, history")],
+    answers: Annotated[Path | None, typer.Option(help="answers.parquet of a run over this register")] = None,
+    policy: Annotated[Path, typer.Option(help="whose signals are the warnings")] = POLICY,
+) -> None:
+    """Put a register of companies into the store: to ask about one by its id, and for its history by month."""
+    from datasets.faults import DataError
+    from models.policy import PolicyRefused
+    from models.scitech_risk.policy import Policy
+    from serving import registers, settings
+    from serving.store.engine import StoreUnavailable
+
+    found = settings.read()
+    try:
+        told = Policy.load(policy)
+        loaded = registers.load_register(folder, told, found.paths.store, found.store.patience_seconds, answers)
+    except (DataError, PolicyRefused, StoreUnavailable) as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(1) from error
+    for remark in loaded.remarks:
+        typer.echo(f"{remark.en} {remark.zh}")
+    typer.echo(
+        f"{loaded.companies:,} companies of {loaded.month} with {loaded.months:,} months are in {found.paths.store}"
+    )
 
 
 @app.command()

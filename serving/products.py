@@ -16,7 +16,10 @@ from models.bundle import Bundle, BundleRefused
 from models.card import Card
 from serving.question import Form, Wish
 
-PRODUCTS = {"credit_limit": "serving.credit_limit"}  # card.product -> the module whose PRODUCT it is
+PRODUCTS = {  # card.product -> the module whose PRODUCT it is
+    "credit_limit": "serving.credit_limit",
+    "scitech_risk": "serving.scitech_risk",
+}
 
 
 class Held(Protocol):
