@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from models.operations import Flag, Number, any_of
-from models.scitech_risk.policy import Condition
-from models.scitech_risk.policy import Gate as Section
+from models.scitech_risk import policy
 
 VERDICTS = ("pass", "review", "block")
+Condition = tuple[str, Number, Number]  # indicator, at least, at most: one of the two is None
 
 
 @dataclass(slots=True)
@@ -34,48 +34,53 @@ class Gated:
 class Gate:
     """The gate of one policy; `work` takes indicators by name, missing ones as missing."""
 
-    def __init__(self, section: Section, ops: Any):
-        self.section, self.ops = section, ops
+    def __init__(self, section: policy.Gate, ops: Any):
+        number = ops.number
+        self.ops, self.zero, self.one = ops, number(0.0), number(1.0)
+        self.evidence = [
+            (piece.code, piece.source, piece.reviews, number(piece.points),
+             [self._condition(part) for part in (piece, piece.beside) if part is not None])
+            for piece in section.evidence
+        ]  # fmt: skip
+        everything = sum(piece.points for piece in section.evidence)
+        self.review, self.block, self.sources = number(section.review), number(section.block), number(section.sources)
+        self.least = number(section.least_known * everything) if everything else None
 
     def work(self, a: Mapping[str, Number]) -> Gated:
-        ops, number, gate = self.ops, self.ops.number, self.section
+        ops, zero = self.ops, self.zero
         holds: dict[str, Flag] = {}
         unknown: dict[str, Flag] = {}
         by_source: dict[str, Flag] = {}
-        points, known, sources = number(0.0), number(0.0), number(0.0)
-        for piece in gate.evidence:
-            holds[piece.code], unknown[piece.code] = told = self._piece(piece, piece.beside, a)
-            points = points + ops.where(told[0], number(piece.points), number(0.0))
-            known = known + ops.where(told[1], number(0.0), number(piece.points))
-            by_source[piece.source] = ops.either(by_source.get(piece.source, False), told[0])
+        alone: Flag = False
+        points, known, sources = zero, zero, zero
+        for code, source, reviews, worth, conditions in self.evidence:
+            met, hidden = self._piece(conditions, a)
+            holds[code], unknown[code] = met, hidden
+            points = points + ops.where(met, worth, zero)
+            known = known + ops.where(hidden, zero, worth)
+            by_source[source] = ops.either(by_source.get(source, False), met)
+            if reviews:
+                alone = ops.either(alone, met)
         for some in by_source.values():
-            sources = sources + ops.where(some, number(1.0), number(0.0))
-        blind = self._blind(known)
-        alone = any_of(ops, (holds[piece.code] for piece in gate.evidence if piece.reviews))
-        block = ops.both(points >= number(gate.block), sources >= number(float(gate.sources)))
-        review = any_of(ops, (points >= number(gate.review), block, alone, blind))
+            sources = sources + ops.where(some, self.one, zero)
+        blind = True if self.least is None else known < self.least  # where nothing is asked, nothing is told
+        block = ops.both(points >= self.block, sources >= self.sources)
+        review = any_of(ops, (points >= self.review, block, alone, blind))
         return Gated(holds, unknown, points, known, sources, blind, review, block)
 
-    def _blind(self, known: Number) -> Flag:
-        everything = sum(piece.points for piece in self.section.evidence)
-        if not everything:  # nothing is asked, so nothing is told
-            return True
-        return known < self.ops.number(self.section.least_known * everything)
-
-    def _piece(self, piece: Condition, beside: Condition | None, a: Mapping[str, Number]) -> tuple[Flag, Flag]:
-        """(holds, cannot be told)."""
+    def _piece(self, conditions: list[Condition], a: Mapping[str, Number]) -> tuple[Flag, Flag]:
+        """(holds, cannot be told): one condition that is known not to hold is enough to tell."""
         ops = self.ops
-        known, met = self._condition(piece, a)
-        if beside is None:
-            return ops.both(known, met), ops.negate(known)
-        known_too, met_too = self._condition(beside, a)
-        clean = ops.either(ops.both(known, ops.negate(met)), ops.both(known_too, ops.negate(met_too)))
-        holds = ops.both(ops.both(known, met), ops.both(known_too, met_too))
+        holds: Flag = True
+        clean: Flag = False
+        for indicator, least, most in conditions:
+            value = a[indicator]
+            known, met = ops.known(value), value <= most if least is None else value >= least
+            holds = ops.both(holds, ops.both(known, met))
+            clean = ops.either(clean, ops.both(known, ops.negate(met)))
         return holds, ops.negate(ops.either(holds, clean))
 
-    def _condition(self, condition: Condition, a: Mapping[str, Number]) -> tuple[Flag, Flag]:
-        value, number = a[condition.indicator], self.ops.number
-        if condition.at_least is not None:
-            return self.ops.known(value), value >= number(condition.at_least)
-        assert condition.at_most is not None  # one of the two: Condition
-        return self.ops.known(value), value <= number(condition.at_most)
+    def _condition(self, condition: policy.Condition) -> Condition:
+        least, most = condition.at_least, condition.at_most
+        number = self.ops.number
+        return condition.indicator, None if least is None else number(least), None if most is None else number(most)

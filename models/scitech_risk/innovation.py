@@ -31,32 +31,36 @@ class Innovation:
     """The score under one policy, for every stage."""
 
     def __init__(self, policy: Policy, ops: Any):
-        self.ops, self.stages = ops, policy.stages
-        self.ramps = policy.innovation.indicators
-        self.widths = {ramp.indicator: (ramp.floor, ramp.full - ramp.floor) for ramp in self.ramps}
-        self.weights = [weights(policy, at) for at in range(len(policy.stages))]
+        number = ops.number
+        self.ops, self.zero, self.one = ops, number(0.0), number(1.0)
+        self.ramps = {
+            ramp.indicator: (number(ramp.floor), number(ramp.full - ramp.floor))
+            for ramp in policy.innovation.indicators
+        }
+        self.stages = [
+            [(name, number(100 * share), number(share)) for name, share in weights(policy, at).items()]
+            for at in range(len(policy.stages))
+        ]
 
     def work(self, a: Mapping[str, Number], earned_by: Callable[[str, Number], Number] | None = None) -> Scored:
         """`earned_by` stands in for `earned` where a proof looks at it apart."""
-        ops, number, earns = self.ops, self.ops.number, earned_by or self.earned
-        earned = {ramp.indicator: earns(ramp.indicator, a[ramp.indicator]) for ramp in self.ramps}
-        known = {ramp.indicator: ops.known(a[ramp.indicator]) for ramp in self.ramps}
+        where, zero, earns = self.ops.where, self.zero, earned_by or self.earned
+        known = {name: self.ops.known(a[name]) for name in self.ramps}
+        earned = {name: earns(name, a[name]) for name in self.ramps}
         low, coverage = [], []
-        for weight in self.weights:
-            got, told = number(0.0), number(0.0)
-            for name, share in weight.items():
-                got = got + number(100 * share) * earned[name]
-                told = told + ops.where(known[name], number(share), number(0.0))
+        for stage in self.stages:
+            got, told = zero, zero
+            for name, points, share in stage:
+                got = got + points * earned[name]
+                told = told + where(known[name], share, zero)
             low.append(got)
             coverage.append(told)
         return Scored(earned, known, low, coverage)
 
     def earned(self, indicator: str, value: Number) -> Number:
-        ops, number = self.ops, self.ops.number
-        floor, width = self.widths[indicator]
-        up = (value - number(floor)) / number(width)
-        up = ops.least(ops.most(up, number(0.0)), number(1.0))
-        return ops.where(ops.known(value), up, number(0.0))
+        floor, width = self.ramps[indicator]
+        up = self.ops.least(self.ops.most((value - floor) / width, self.zero), self.one)
+        return self.ops.where(self.ops.known(value), up, self.zero)
 
 
 def weights(policy: Policy, stage: int) -> dict[str, float]:

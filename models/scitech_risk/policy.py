@@ -23,6 +23,7 @@ EVIDENCE = (
     "zero_filing_months", "address_companies", "address_empty_share", "officer_companies", "officer_empty_share",
     "invoice_loop_share", "invoice_related_share", "invoice_to_electricity", "abnormal_list", "ownership_cycle",
 )  # fmt: skip
+CYCLE = "ownership_cycle"
 STAFF = "insured_staff"  # the one evidence that weighs by being low
 INNOVATION = (
     "rd_expense", "rd_growth", "rd_intensity", "rd_staff_share", "invention_patents", "pct_filings",
@@ -176,6 +177,8 @@ class Evidence(Condition):
             if on_rails(info) and (part.at_most is not None) != (part.indicator == STAFF):
                 needed = "at_most" if part.indicator == STAFF else "at_least"
                 faults.append(f"{part.indicator} needs {needed}: its other end is no evidence of a shell")
+        if on_rails(info) and self.indicator == CYCLE and not self.reviews:
+            faults.append(f"{CYCLE} needs reviews = true: who owns the company cannot be told")
         return _sound(self, faults)
 
 

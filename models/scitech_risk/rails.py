@@ -7,7 +7,7 @@ from typing import Any
 
 from models.rails import Case, Rail, harms, helps, moved, refers, rounding, show
 from models.scitech_risk.limit import DATA
-from models.scitech_risk.policy import EVIDENCE, FEWEST_SOURCES, INNOVATION, STAFF, Policy
+from models.scitech_risk.policy import CYCLE, EVIDENCE, FEWEST_SOURCES, INNOVATION, STAFF, Policy
 
 BACKED = ("patent_value", *DATA)
 
@@ -95,7 +95,7 @@ def _blind(case: Case) -> Any:
 
 
 def _cycle(case: Case) -> Any:
-    return case.all(case.ops.known(case.first["ownership_cycle"]), case.first["ownership_cycle"] >= 1)
+    return case.all(case.ops.known(case.first[CYCLE]), case.first[CYCLE] >= 1)
 
 
 def _lowered(case: Case, slack: float) -> Any:
@@ -132,7 +132,7 @@ def _tells_evidence(policy: Policy) -> bool:
 
 
 def _tells_cycles(policy: Policy) -> bool:
-    return any(piece.indicator == "ownership_cycle" for piece in policy.gate.evidence)
+    return any(piece.indicator == CYCLE for piece in policy.gate.evidence)
 
 
 def _scores(policy: Policy) -> bool:
