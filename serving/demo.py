@@ -19,6 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 EXAMPLES = Path(__file__).parents[1] / "configs" / "examples"
+VERDICTS = {"pass": "pass 通过", "review": "review 复核", "block": "block 拦截"}
 PATIENCE = 120  # seconds for the service to come up
 console = Console()
 
@@ -90,12 +91,12 @@ def show(name: str, answer: dict[str, Any]) -> None:
     head = Text.assemble(
         ("approve 通过" if answer["decision"] == "approve" else "refer to a person 转人工", "bold"),
         f"   {word}: {money} {limit:,}   PD {answer['pd']:.2%}   score {answer['score']:.0f} "
-        f"(line {answer['approval_line']:.0f})   grade {answer['grade']}",
+        f"(line {answer['approval_line']:.0f})   grade {answer['grade'] or 'none 未评级'}",
     )
     parts: list[Any] = [head, *(Text(f"  {why['en']} {why['zh']}", style="yellow") for why in answer["referral"])]
-    for name, shown in PARTS.items():
-        if answer.get(name):
-            parts += [Text(), shown(answer[name])]
+    for part, shown in PARTS.items():
+        if answer.get(part):
+            parts += [Text(), shown(answer[part])]
     simulated = "trained on SIMULATED data 模拟数据训练" if answer["simulated"] else "trained on real data 真实数据训练"
     foot = f"{answer['model']['name']} {answer['model']['version']} · {simulated} · decision {answer['decision_id']}"
     console.print(
@@ -109,8 +110,37 @@ def show(name: str, answer: dict[str, Any]) -> None:
     )
 
 
+def _gate(gate: dict[str, Any]) -> Table:
+    table = _table("shell gate 空壳闸门", VERDICTS[gate["verdict"]])
+    table.add_row("  " + gate["en"], gate["zh"])
+    for piece in gate["evidence"]:
+        table.add_row(f"▸ {piece['points']:g}  {piece['en']}", piece["zh"])
+    return table
+
+
+def _innovation(innovation: dict[str, Any]) -> Table:
+    table = _table("innovation 科创评分", "")
+    table.add_row("  " + innovation["en"], innovation["zh"])
+    for part in innovation["parts"]:
+        weight = "" if part["weight"] is None else f" × {part['weight']:.2f}"
+        bar = Bar(100, 0, part["score"] or 0, width=30, color="cyan")
+        table.add_row(f"  {part['en']}{weight}", bar)
+    return table
+
+
+def _warnings(warnings: list[dict[str, Any]]) -> Table:
+    table = _table("early warnings 预警", "")
+    for one in warnings:
+        table.add_row(("▸ " if one["severity"] == "act" else "  ") + one["en"], one["zh"])
+    return table
+
+
+def _table(*heads: str) -> Table:
+    return Table(*heads, box=None, pad_edge=False, header_style="bold")
+
+
 def _ledger(ledger: dict[str, Any]) -> Table:
-    table = Table("ledger 额度台账", "", box=None, pad_edge=False, header_style="bold")
+    table = _table("ledger 额度台账", "")
     for bound in ledger["bounds"]:
         table.add_row(("▸ " if bound["binding"] else "  ") + bound["en"], bound["zh"])
     if "conduct" in ledger:
@@ -123,7 +153,7 @@ def _ledger(ledger: dict[str, Any]) -> Table:
 
 
 def _reasons(reasons: list[dict[str, Any]]) -> Table:
-    table = Table("reasons 原因", "points 分", "", box=None, pad_edge=False, header_style="bold")
+    table = _table("reasons 原因", "points 分", "")
     most = max((abs(reason["points"]) for reason in reasons), default=1.0) or 1.0
     for reason in reasons:
         points = reason["points"]
@@ -144,6 +174,9 @@ def _raises(raises: list[dict[str, Any]]) -> Group:
 
 # Of an answer, whichever product's, in the order in which they are read.
 PARTS: dict[str, Callable[[Any], RenderableType]] = {
+    "gate": _gate,
+    "innovation": _innovation,
+    "warnings": _warnings,
     "ledger": _ledger,
     "reasons": _reasons,
     "raises": _raises,
