@@ -76,7 +76,7 @@ def columns(
         "officer_empty_share",
         pl.when(traded).then(pl.col("invoice_loop_share").fill_null(0.0)),
         "invoice_related_share",
-        (pl.col("sold") / pl.max_horizontal("mwh", rules.least_electricity)).alias("invoice_to_electricity")
+        (pl.col("sold") / pl.col("mwh").clip(lower_bound=rules.least_electricity)).alias("invoice_to_electricity")
         if electricity is not None
         else pl.lit(None, pl.Float64).alias("invoice_to_electricity"),
         "ownership_cycle",

@@ -301,6 +301,13 @@ def assemble(
     )
 
 
+def sample(rows: int = 300, seed: int = 0) -> Register:
+    """A small zone, simulated on the spot."""
+    from datasets.simulate.zone import zone
+
+    return assemble(dict(zone(rows, seed)), simulated=True)
+
+
 def digest(folder: Path | str) -> str:
     """One sha256 of the names and digests of a register's files."""
     files = [path for path in (_file(Path(folder), name) for name in FILES) if path]

@@ -153,12 +153,13 @@ def test_a_company_that_owns_itself_is_a_cycle():
 
 
 def test_sales_without_electricity_are_high_and_not_infinite():
-    invoices = [("A", "B", 30.0), ("C", "B", 30.0)]
-    found = made(dict(A=1, B=1, C=1, D=1), [], invoices, electricity={"A": 0.0, "B": 1.0, "C": 60.0})
+    invoices = [("A", "B", 30.0), ("C", "B", 30.0), ("E", "B", 30.0)]
+    found = made(dict(A=1, B=1, C=1, D=1, E=1), [], invoices, electricity={"A": 0.0, "B": 1.0, "C": 60.0})
     assert found["A"]["invoice_to_electricity"] == pytest.approx(300)
     assert found["B"]["invoice_to_electricity"] == 0
     assert found["C"]["invoice_to_electricity"] == pytest.approx(0.5)
-    assert found["D"]["invoice_to_electricity"] is None
+    assert found["D"]["invoice_to_electricity"] is None  # no sales known
+    assert found["E"]["invoice_to_electricity"] is None  # no meter known
 
 
 def test_what_is_not_known_is_missing():
