@@ -12,13 +12,14 @@ export RAY_USAGE_STATS_ENABLED := 0
 
 .PHONY: demo test test-all check bench lock clean
 
-MODELS := credit_limit credit_limit_taiwan
+PRODUCTS := credit_limit scitech_risk
+MODELS := credit_limit credit_limit_taiwan scitech_risk  # each named PRODUCT or PRODUCT_...
 
-demo: $(MODELS:%=var/bundles/%/champion)  ## train both models once, serve them, ask them (ONCE=1: stop after the answers)
+demo: $(MODELS:%=var/bundles/%/champion)  ## train the models once, serve them, ask them (ONCE=1: stop after the answers)
 	$(PY) -m serving demo $(if $(ONCE),--once)
 
 var/bundles/%/champion: | .venv/.training
-	$(PY) -m training credit_limit --config configs/$*.toml
+	$(PY) -m training $(foreach product,$(PRODUCTS),$(if $(filter $(product)%,$*),$(product))) --config configs/$*.toml
 
 test: .venv/.dev                 ## what CI runs
 	$(PY) -m pytest -m "not slow"

@@ -18,6 +18,7 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
 PRODUCTS = {  # the product -> its recipe
     "credit_limit": "training.credit_limit",
+    "scitech_risk": "training.scitech_risk",
 }
 VAR = Path("var")
 

@@ -85,11 +85,15 @@ def read(config: TabularConfig) -> Rows:
         assert config.data is not None
         module = sources.source(config.data.source, config.product)
         table, name = module.TABLE, config.data.source
-        if table.origin.simulated and config.data.file is None:
-            frame = module.sample(config.data.rows, config.seed)
+        on_the_spot = config.data.file is None and not table.origin.sha256  # its contract describes no one file
+        found = module.sample(config.data.rows, config.seed) if on_the_spot else module.read(config.data.file)
+        if isinstance(found, pl.DataFrame):
+            frame = found
+        else:  # a register, which brings more than its table
+            frame, remarks = found.frame, [remark.en for remark in found.remarks]
+            table = table.model_copy(update={"origin": table.origin.model_copy(update={"simulated": found.simulated})})
+        if on_the_spot:
             name = f"{name} of {frame.height:,} simulated rows, seed {config.seed}"
-        else:
-            frame = module.read(config.data.file)
         frame = frame.filter(pl.col(table.target.name).is_not_null())
     if table.role("weight"):
         remarks.append("Rows are weighted in the fit; every figure counts them alike.")
