@@ -66,8 +66,8 @@ def test_a_shocked_register_is_what_its_new_values_would_be_read_as(frame, shock
 def test_less_revenue_takes_its_share_of_cash_flow_and_profit(frame, shocks):
     moved = stress.shocked(frame, shocks["revenue_down"], TABLE)
     assert moved["revenue"].to_list() == [800.0, 1_600.0, None]
-    assert moved["operating_cash_flow"].to_list() == [200.0, -250.0, 80.0]  # not stated: nothing follows from it
-    assert moved["net_profit"].to_list() == [20.0, -140.0, None]
+    assert moved["operating_cash_flow"].to_list() == [240.0, -170.0, 80.0]  # not stated: nothing follows from it
+    assert moved["net_profit"].to_list() == [49.0, -82.0, None]
     assert moved["revenue_growth"].to_list() == pytest.approx([-0.12, -0.6, None])
 
 

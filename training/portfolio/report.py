@@ -68,6 +68,8 @@ def render(
         most_cell=max((loss for row in cells.values() for loss in row), default=0) or 1,
         trade_grades=lambda trade: cells.get(trade, [0.0] * len(grades)),
         first_below=about["first_below"], trade_names=words.trade, columns=words.column, words=called,
+        acts={row["code"] for row in found["warnings"]["codes"] if row["severity"] == "act"},
+        marks={row["code"]: place for place, row in enumerate(found["gate"]["evidence"], 1)},
         stress_rows=_stress_rows(), facts=facts(about, found), previous_version=previous_version,
         model_changed=bool(previous_version) and previous_version != about["version"],
     )  # fmt: skip
@@ -162,9 +164,10 @@ def sentences(found: Mapping[str, Any], called: Called) -> list[tuple[str, str]]
         en, zh = called("evidence", gate["evidence"][0]["code"])
         size = gate["loops"][0]["size"] if gate["loops"] else 0
         told.append((
-            f"The gate stops {number(head['blocked'])} companies; the most common evidence is: {en}."
+            f"The gate blocks {number(head['blocked'])} companies and sends {number(head['in_review'])} to review; "
+            f"the most common evidence is: {en}."
             + (f" The largest invoice loop has {size} members." if size else ""),
-            f"筛查拦截 {number(head['blocked'])} 户，最常见证据为：{zh or en}。"
+            f"筛查拦截 {number(head['blocked'])} 户，须复核 {number(head['in_review'])} 户，最常见证据为：{zh or en}。"
             + (f"最大开票循环含 {size} 家企业。" if size else ""),
         ))  # fmt: skip
     causes = found["referral"]

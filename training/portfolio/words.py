@@ -69,7 +69,11 @@ def _condition(*parts: Condition | None) -> tuple[str, str]:
 def _one(part: Condition) -> tuple[str, str]:
     en, zh = column(part.indicator)
     value, sign = (part.at_least, "≥") if part.at_least is not None else (part.at_most or 0.0, "≤")
-    if part.indicator in _COLUMNS and TABLE[part.indicator].unit == "0/1":
+    unit = TABLE[part.indicator].unit if part.indicator in _COLUMNS else ""
+    if unit == "0/1":
         return en, zh or en
     shown, shown_zh = value_text(value, column_of(part.indicator, {}))
+    if unit.startswith("10k RMB"):
+        shown = f"RMB {10_000 * value:,.0f}{unit.removeprefix('10k RMB')}"
+    sign = "=" if sign == "≤" and value == 0 else sign
     return f"{en} {sign} {shown}", f"{zh or en} {sign} {shown_zh}"
