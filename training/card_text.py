@@ -28,7 +28,7 @@ UNREAD = {
 CAVEATS = (
     "The figures hold for applicants like those of the table. Those whom an earlier policy refused are not in it, and "
     "nothing here corrects for that (reject inference).",
-    "A PD is a frequency among people with like indicators. It is no statement about one person's character.",
+    "A PD is a frequency among borrowers with like indicators, no statement about the character of one of them.",
     "A reason says what moved this score. It is not a cause: changing the indicator need not change the risk.",
     "The profit assumes that every limit is drawn as the policy says, for one year, without fees or cost of capital.",
     "Ratios between audit groups are descriptive. A ratio near 1 does not show that a decision is fair, nor one far "
