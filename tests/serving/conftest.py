@@ -1,4 +1,5 @@
-"""One small bundle made by the real code, and the service around it: in this process, and in one of its own."""
+"""A small bundle of each product made by the real code, and the service around them: in this process, and in one of its
+own."""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +23,10 @@ import psutil
 import pytest
 
 from datasets.credit_limit import county
+from datasets.scitech_risk import register
+from datasets.scitech_risk.register import Register
 from datasets.simulate.county import county as simulate
+from datasets.table import Column
 from models import bundle
 from models.card import Card, Head, Reference
 from serving import settings as settings_module
@@ -31,7 +35,7 @@ from serving.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 QUIET = {"ORT_DISABLE_TELEMETRY": "1", "BENTOML_DO_NOT_TRACK": "true", "MLFLOW_DISABLE_TELEMETRY": "true"}
-POLICY = (ROOT / "configs/policies/credit_limit.toml").read_bytes()
+POLICIES = ROOT / "configs/policies"
 
 
 @dataclass(frozen=True)
@@ -43,10 +47,12 @@ class Made:
     graph: bytes
     card: Card
 
-    def publish(self, bundles: Path, version: str, model: str = "credit_limit", champion: bool = True) -> Path:
+    def publish(self, bundles: Path, version: str, model: str | None = None, champion: bool = True) -> Path:
+        model = self.card.product if model is None else model
         card = self.card.model_copy(update={"version": version, "model": model})
         folder = bundles / model / version
-        bundle.write(folder, graph=self.graph, card=card, policy=POLICY, private_key=self.private)
+        policy = (POLICIES / f"{card.product}.toml").read_bytes()
+        bundle.write(folder, graph=self.graph, card=card, policy=policy, private_key=self.private)
         if champion:
             bundle.point(bundles / model, "champion", version)
         return folder
@@ -59,7 +65,49 @@ def people() -> pl.DataFrame:
 
 
 @pytest.fixture(scope="session")
-def made(people: pl.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> Made:
+def zone() -> Register:
+    """A small simulated tech zone with its months."""
+    return register.sample(1_500, seed=11)
+
+
+@pytest.fixture(scope="session")
+def keys(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    return bundle.make_keys(tmp_path_factory.mktemp("keys"))
+
+
+@pytest.fixture(scope="session")
+def made(people: pl.DataFrame, keys: tuple[Path, Path]) -> Made:
+    table = county.TABLE
+    moral = [column for column in table.indicators if column.group in county.MORAL_GROUPS]
+    inputs = [column for column in table.indicators if column not in moral and column.kind != "text"]
+    also = [column for column in table.indicators if column in moral or column.kind == "text"]
+    return fitted("credit_limit", people, table.target.name, inputs, (*also, table["age"]), keys)
+
+
+@pytest.fixture(scope="session")
+def companies(zone: Register, keys: tuple[Path, Path]) -> Made:
+    """The same for companies."""
+    table = register.TABLE
+    beside = {"shell", "data_assets"}
+
+    def read(column: Column) -> bool:
+        return column.group not in beside and column.name != "patent_value" and column.kind != "text"
+
+    inputs = sorted(
+        (column for column in table.indicators if read(column)), key=lambda column: column.derived is not None
+    )
+    also = [column for column in table.indicators if not read(column)]
+    return fitted("scitech_risk", zone.frame, table.target.name, inputs, also, keys)
+
+
+def fitted(
+    product: str,
+    frame: pl.DataFrame,
+    target: str,
+    inputs: Sequence[Column],
+    also: Sequence[Column],
+    keys: tuple[Path, Path],
+) -> Made:
     from models.estimator import BaggedTrees, EstimatorConfig
     from models.forest import merge
     from models.graph import Graph
@@ -67,11 +115,8 @@ def made(people: pl.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> Made
     from models.reasons import bias, compile_graph
     from models.scale import Scale
 
-    table = county.TABLE
-    moral = [column for column in table.indicators if column.group in county.MORAL_GROUPS]
-    inputs = [column for column in table.indicators if column not in moral and column.kind != "text"]
-    columns = learn_levels(people, inputs, table.target.name)
-    x, y = encode(people, columns), people[table.target.name].to_numpy()
+    columns = learn_levels(frame, inputs, target)
+    x, y = encode(frame, columns), frame[target].to_numpy()
     estimator = BaggedTrees(EstimatorConfig(folds=2, trees=25, monotone="basic"))
     estimator.fit(x, y, directions=[column.direction for column in columns])
     forest, slope, intercept = merge(estimator.boosters_), estimator.slope_, estimator.intercept_
@@ -79,34 +124,33 @@ def made(people: pl.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> Made
     scores = Graph(graph.SerializeToString()).run(x, reasons=True)
     assert scores.contributions is not None
     parts = np.array_split(np.argsort(scores.points), 8)
-    also = [column for column in table.indicators if column in moral or column.kind == "text"]
     card = Card(
-        product="credit_limit",
-        model="credit_limit",
+        product=product,
+        model=product,
         version="0",
         created="2026-01-01T00:00:00Z",
         simulated=True,
         purpose="tests",
         not_for="anything else",
         inputs=columns,
-        also=(*also, table["age"]),
-        target=table.target.name,
+        also=tuple(also),
+        target=target,
         head=Head(slope=slope, intercept=intercept, bias=bias(forest)),
         reference=Reference(
             points=tuple(float(scores.points[part].mean()) for part in parts),
             contributions=tuple(tuple(scores.contributions[part].mean(axis=0).tolist()) for part in parts),
         ),
     )
-    private, public = bundle.make_keys(tmp_path_factory.mktemp("keys"))
-    return Made(private, public, graph.SerializeToString(), card)
+    return Made(*keys, graph.SerializeToString(), card)
 
 
 @pytest.fixture(scope="session")
-def bundles(made: Made, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two models, of which one is the default."""
+def bundles(made: Made, companies: Made, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Each product's default model, and a second one of the first."""
     folder = tmp_path_factory.mktemp("bundles")
     made.publish(folder, "1")
     made.publish(folder, "1", model="credit_limit_second")
+    companies.publish(folder, "1")
     return folder
 
 
@@ -274,8 +318,14 @@ def applicant(people: pl.DataFrame, made: Made) -> dict[str, Any]:
     return indicators(people, made.card, 5)
 
 
+@pytest.fixture(scope="session")
+def company(zone: Register, companies: Made) -> dict[str, Any]:
+    """The same of a company."""
+    return indicators(zone.frame, companies.card, 5)
+
+
 def indicators(people: pl.DataFrame, card: Card, row: int) -> dict[str, Any]:
-    columns = {column.name: column for column in (*card.inputs, *card.also)}
+    columns = {column.name: column for column in (*card.inputs, *card.also) if column.derived is None}
     found = people.select(list(columns)).row(row, named=True)
     whole = {name for name, column in columns.items() if column.integer}
     return {name: int(value) if name in whole else value for name, value in found.items() if value is not None}

@@ -60,6 +60,7 @@ def test_two_models_are_served_at_once_and_named(inside, applicant):
         assert [(model["name"], model["default"]) for model in told] == [
             ("credit_limit", True),
             ("credit_limit_second", False),
+            ("scitech_risk", True),
         ]
 
     inside(story)

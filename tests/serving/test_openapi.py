@@ -14,7 +14,7 @@ from serving.problems import KINDS
 # Of a batch's body the document can only say that it is a file, so most bodies that fit it are refused.
 CONFIG = """
 [[operations]]
-include-path = "/v1/credit-limits/batch"
+include-path-regex = "^/v1/.+/batch$"
 checks.positive_data_acceptance.enabled = false
 """
 
@@ -51,7 +51,7 @@ def test_each_input_of_a_card_is_in_the_request_with_its_range_unit_and_levels(d
     assert set(fields["tax_grade"]["enum"]) == {"A", "B", "M", "C", "D", None}
 
 
-def test_schemathesis_finds_no_failure_and_nothing_that_the_document_does_not_say(service, tmp_path):
+def test_schemathesis_finds_no_failure_and_nothing_that_the_document_does_not_say(service, document, tmp_path):
     (tmp_path / "schemathesis.toml").write_text(CONFIG)
     command = [sys.executable, "-m", "schemathesis.cli", "--config-file", "schemathesis.toml", "run"]
     command += [
@@ -65,4 +65,5 @@ def test_schemathesis_finds_no_failure_and_nothing_that_the_document_does_not_sa
     ]
     done = subprocess.run([*command, "--generation-database", "none"], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-6_000:] + done.stderr[-2_000:]
-    assert "9 selected" in done.stdout or "10 selected" in done.stdout
+    routes = len(document["paths"])
+    assert f"{routes} selected" in done.stdout or f"{routes - 1} selected" in done.stdout
