@@ -19,35 +19,35 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from datasets.table import Column
 
 ROOT = Path(__file__).parents[1]
 QUIET = {"ORT_DISABLE_TELEMETRY": "1", "BENTOML_DO_NOT_TRACK": "true", "MLFLOW_DISABLE_TELEMETRY": "true"}
 CONNECTIONS = 16
 FIELDS = 60  # of a request
 BOOSTERS, TREES = 5, 120  # about what configs/credit_limit.toml ends with
+TOLD = f"{BOOSTERS * TREES} trees, {CONNECTIONS} connections, one worker each"
 
 
 # --- what both serve
 
 
-def build(folder: Path, households: int = 6_000, trees: int = TREES) -> dict[str, Any]:
+def build(folder: Path, households: int = 6_000) -> dict[str, Any]:
     """A signed champion under `folder`, trained on a simulated county filled up to 60 fields; returns one applicant."""
-    import lightgbm
     import numpy as np
     import polars as pl
 
     from datasets.credit_limit import county
     from datasets.simulate.county import county as simulate
     from datasets.table import Column
-    from models import bundle
-    from models.card import Card, Head, Reference
-    from models.forest import merge
-    from models.graph import Graph
-    from models.inputs import encode, learn_levels
-    from models.reasons import bias, compile_graph
-    from models.scale import Scale
 
     table, people = county.TABLE, simulate(households, seed=1)
     moral = [column for column in table.indicators if column.group in county.MORAL_GROUPS]
@@ -59,21 +59,50 @@ def build(folder: Path, households: int = 6_000, trees: int = TREES) -> dict[str
         for i in range(FIELDS - len(inputs) - len(also))
     ]
     people = people.with_columns(pl.Series(column.name, rng.normal(size=households)) for column in filling)
-    columns = learn_levels(people, [*inputs, *filling], table.target.name)
-    x, y = encode(people, columns), people[table.target.name].to_numpy()
+    return publish(folder, "credit_limit", people, [*inputs, *filling], also, table.target.name)
+
+
+def build_companies(folder: Path, companies: int = 6_000) -> dict[str, Any]:
+    """The same, trained on a simulated zone; its own fields, more than 60, of which its PD reads most."""
+    from datasets.scitech_risk import register
+
+    table = register.TABLE
+    beside = {"shell", "data_assets"}  # read by the gate and the limit
+    also = [c for c in table.indicators if c.group in beside or c.name == "patent_value" or c.kind == "text"]
+    inputs = sorted((c for c in table.indicators if c not in also), key=lambda column: column.derived is not None)
+    frame = register.sample(companies, seed=1).frame
+    return publish(folder, "scitech_risk", frame, inputs, also, table.target.name)
+
+
+def publish(
+    folder: Path, product: str, frame: pl.DataFrame, inputs: list[Column], also: list[Column], target: str
+) -> dict[str, Any]:
+    import lightgbm
+    import numpy as np
+
+    from models import bundle
+    from models.card import Card, Head, Reference
+    from models.forest import merge
+    from models.graph import Graph
+    from models.inputs import encode, learn_levels
+    from models.reasons import bias, compile_graph
+    from models.scale import Scale
+
+    columns = learn_levels(frame, inputs, target)
+    x, y = encode(frame, columns), frame[target].to_numpy()
     params = {
         **{"objective": "binary", "max_depth": 3, "num_leaves": 8, "verbosity": -1, "num_threads": 1, "seed": 1},
         **{"learning_rate": 0.05, "feature_fraction": 0.5},
     }
-    bag = [lightgbm.train(params | {"seed": seed}, lightgbm.Dataset(x, y), trees) for seed in range(BOOSTERS)]
+    bag = [lightgbm.train(params | {"seed": seed}, lightgbm.Dataset(x, y), TREES) for seed in range(BOOSTERS)]
     forest = merge(bag)
     graph = compile_graph(forest, slope=1.0, intercept=0.0, scale=Scale(), n_features=len(columns)).SerializeToString()
     scores = Graph(graph).run(x, reasons=True)
     assert scores.contributions is not None
     parts = np.array_split(np.argsort(scores.points), 16)
     card = Card(
-        product="credit_limit",
-        model="credit_limit",
+        product=product,
+        model=product,
         version="benchmark",
         created="2026-01-01T00:00:00Z",
         simulated=True,
@@ -81,7 +110,7 @@ def build(folder: Path, households: int = 6_000, trees: int = TREES) -> dict[str
         not_for="decisions",
         inputs=columns,
         also=tuple(also),
-        target=table.target.name,
+        target=target,
         head=Head(slope=1.0, intercept=0.0, bias=bias(forest)),
         reference=Reference(
             points=tuple(float(scores.points[part].mean()) for part in parts),
@@ -89,15 +118,16 @@ def build(folder: Path, households: int = 6_000, trees: int = TREES) -> dict[str
         ),
     )
     private, _ = bundle.make_keys(folder / "keys")
-    policy = (ROOT / "configs/policies/credit_limit.toml").read_bytes()
-    place = folder / "bundles" / "credit_limit"
+    policy = (ROOT / f"configs/policies/{product}.toml").read_bytes()
+    place = folder / "bundles" / product
     bundle.write(place / "benchmark", graph=graph, card=card, policy=policy, private_key=private)
     bundle.point(place, "champion", "benchmark")
     forest.save_model(folder / "forest.txt")
-    people.select(column.name for column in (*columns, *also)).write_parquet(folder / "people.parquet")
-    whole = {column.name for column in (*columns, *also) if column.integer}
-    first = people.select(column.name for column in (*columns, *also)).row(7, named=True)
-    return {k: int(v) if k in whole else v for k, v in first.items() if v is not None}
+    stated = [column for column in (*columns, *also) if column.derived is None]
+    rows = frame.select(column.name for column in stated)
+    rows.write_parquet(folder / "people.parquet")
+    whole = {column.name for column in stated if column.integer}
+    return {k: int(v) if k in whole else v for k, v in rows.row(7, named=True).items() if v is not None}
 
 
 def bare_app() -> Any:
@@ -110,19 +140,24 @@ def bare_app() -> Any:
     from models.bundle import load
     from models.inputs import encode  # noqa: F401  (loaded in both)
 
-    folder = Path(os.environ["BENCHMARK_FOLDER"])
-    found = load(folder / "bundles/credit_limit/benchmark", folder / "keys/signing.pub.pem")
+    folder, product = Path(os.environ["BENCHMARK_FOLDER"]), os.environ["BENCHMARK_PRODUCT"]
+    found = load(folder / f"bundles/{product}/benchmark", folder / "keys/signing.pub.pem")
     card = found.card
+    stated = [column for column in card.inputs if column.derived is None]
+    place = {column.name: at for at, column in enumerate(card.inputs)}
+    made = [(c.derived, [place[n] for n in c.derived.of], [place[n] for n in c.derived.by])
+            for c in card.inputs if c.derived is not None]  # fmt: skip
     kinds: dict[str, Any] = {
-        column.name: ((float if column.kind == "number" else str) | None, None) for column in (*card.inputs, *card.also)
+        column.name: ((float if column.kind == "number" else str) | None, None)
+        for column in (*stated, *(column for column in card.also if column.derived is None))
     }
     Applicant = create_model("Applicant", **kinds)
     Answer = create_model("Answer", pd=(float, ...))
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(found.graph, options, providers=["CPUExecutionProvider"])
-    levels = [{level: i for i, level in enumerate(column.levels)} if column.levels else None for column in card.inputs]
-    names = [column.name for column in card.inputs]
+    levels = [{level: i for i, level in enumerate(column.levels)} if column.levels else None for column in stated]
+    names = [column.name for column in stated]
     without = np.array(False)
     app = FastAPI()
 
@@ -131,6 +166,8 @@ def bare_app() -> Any:
             float("nan") if (v := getattr(applicant, name)) is None else codes[v] if codes else v
             for name, codes in zip(names, levels, strict=True)
         ]
+        for derived, of, by in made:
+            row.append(derived.one([row[at] for at in of], [row[at] for at in by]))
         x = np.array([row], np.float32)
         return {"pd": float(session.run(["pd"], {"x": x, "with_reasons": without})[0][0])}
 
@@ -212,7 +249,7 @@ def ask(port: int, path: str, body: bytes, seconds: float) -> dict[str, float]:
 
 
 class Server:
-    def __init__(self, command: list[str], path: str, body: bytes, folder: Path):
+    def __init__(self, command: list[str], path: str, body: bytes, folder: Path, product: str):
         self.path, self.body = path, body
         with socket.socket() as taken:
             taken.bind(("127.0.0.1", 0))
@@ -221,6 +258,7 @@ class Server:
             **os.environ,
             **QUIET,
             "BENCHMARK_FOLDER": str(folder),
+            "BENCHMARK_PRODUCT": product,
             "YUHENG_BUNDLES": str(folder / "bundles"),
             "YUHENG_PUBLIC_KEY": str(folder / "keys/signing.pub.pem"),
             "YUHENG_STORE": str(folder / "store.db"),
@@ -278,25 +316,50 @@ def main() -> None:
         port, path, seconds = given.ask
         print(json.dumps(ask(int(port), path, sys.stdin.buffer.read(), float(seconds))))
         return
+    compare_credit_limits(given.rounds, given.seconds)
+    compare_scitech_risks(given.rounds, given.seconds)
+
+
+def compare_credit_limits(rounds: int, seconds: float) -> None:
     with tempfile.TemporaryDirectory(dir=var()) as name:
         folder = Path(name)
         applicant = build(folder)
-        print(f"{len(applicant)} fields, {BOOSTERS * TREES} trees, {CONNECTIONS} connections, one worker each")
         asked = {"indicators": applicant, "raises": False}
-        ours = Server(["serving", "serve"], "/v1/credit-limits", json.dumps(asked).encode(), folder)
-        flags = ["--factory", "--loop", "uvloop", "--http", "httptools", "--no-access-log", "--log-level", "warning"]
-        bare = Server(["uvicorn", "benchmarks.serving:bare_app", *flags], "/pd", json.dumps(applicant).encode(), folder)
-        try:
-            print("with record, ledger and reasons:")
-            compare(ours, bare, given.rounds, given.seconds)
+        with servers(folder, "credit_limit", "/v1/credit-limits", asked) as (ours, bare):
+            print(f"households: {len(applicant)} fields, {TOLD}; with record, ledger and reasons:")
+            compare(ours, bare, rounds, seconds)
             print("and with what would raise the limit, nine what-ifs more an answer:")
             ours.body = json.dumps(asked | {"raises": True}).encode()
-            compare(ours, bare, given.rounds, given.seconds)
+            compare(ours, bare, rounds, seconds)
             for process, size in ours.memory().items():
                 print(f"memory: {size:.0f} MB  {process} (under 400 is asked of the one that serves)")
+
+
+def compare_scitech_risks(rounds: int, seconds: float) -> None:
+    with tempfile.TemporaryDirectory(dir=var()) as name:
+        folder = Path(name)
+        company = build_companies(folder)
+        with servers(folder, "scitech_risk", "/v1/scitech-risks", {"indicators": company}) as (ours, bare):
+            print(f"companies: {len(company)} fields, {TOLD}; with record, gate, innovation, warnings and reasons:")
+            compare(ours, bare, rounds, seconds)
+            for process, size in ours.memory().items():
+                print(f"memory: {size:.0f} MB  {process}")
+
+
+@contextmanager
+def servers(folder: Path, product: str, route: str, asked: dict[str, Any]) -> Iterator[tuple[Server, Server]]:
+    """(ours, the bare one) with one product each."""
+    ours = Server(["serving", "serve"], route, json.dumps(asked).encode(), folder, product)
+    flags = ["--factory", "--loop", "uvloop", "--http", "httptools", "--no-access-log", "--log-level", "warning"]
+    body = json.dumps(asked["indicators"]).encode()
+    try:
+        bare = Server(["uvicorn", "benchmarks.serving:bare_app", *flags], "/pd", body, folder, product)
+        try:
+            yield ours, bare
         finally:
-            ours.stop()
             bare.stop()
+    finally:
+        ours.stop()
 
 
 def compare(ours: Server, bare: Server, rounds: int, seconds: float) -> None:
