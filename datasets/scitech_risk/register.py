@@ -240,7 +240,7 @@ class Remark:
 
 @dataclass(frozen=True)
 class Register:
-    """frame: TABLE, one row a company; history: HISTORY; month: the 'YYYY-MM' that all of it is true of."""
+    """frame: TABLE, one row a company; history: HISTORY, sorted by company and month; month: 'YYYY-MM' of the frame."""
 
     frame: pl.DataFrame
     history: pl.DataFrame
@@ -291,8 +291,8 @@ def assemble(
     if faults or found:
         raise Faults([*faults, *found][: table.MOST_FAULTS], total + len(found))
     past = table.check(pl.DataFrame(schema={"company_id": pl.String, "month": pl.String}), HISTORY)
-    past = past if history is None else history
-    used = None if history is None else months.yearly(history, "electricity", month)
+    past = past if history is None else months.in_order(history)
+    used = None if history is None else months.yearly(past, "electricity", month)
     made = companies.join(months.columns(past, month), on="company_id", how="left", maintain_order="left")
     staff = companies.select("company_id", "insured_staff")
     made = made.join(network.columns(staff, links, invoices, used), on="company_id", how="left", maintain_order="left")
