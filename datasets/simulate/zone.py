@@ -99,13 +99,14 @@ def _block(
     )
     age = firms.age + month
     shocked = streams[2].random(len(age)) < story.shock_share
-    pd = zone_story.true_pd(story, firms, months, shocked, age)
+    pd, pd_at_first = (zone_story.true_pd(story, firms, months, shocked, shift) for shift in (month, 0))
     luck, when = streams[2].random(len(age)), streams[2].integers(1, 13, len(age))
     values = zone_books.books(streams[3], story, firms, months, age)
-    alive = (age >= 0) & ~((month >= when) & (luck < pd))
+    failing = (luck < pd_at_first) & (firms.age >= 0)  # in the month `when` after the first register, and then gone
+    alive = (age >= 0) & ~(failing & (month >= when))
     ids = _names("C", first + np.arange(size), number * PARTIES + np.arange(len(age) - size))
     listed = streams[5].random(len(age)) < np.where(firms.shell, 0.35 * (1 - 0.8 * hiding), 0.008)
-    defaulted = luck < pd
+    defaulted = (luck < pd) | failing
     values |= {
         "abnormal_list": listed,
         "true_pd": pd,

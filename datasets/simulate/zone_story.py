@@ -175,9 +175,11 @@ def path(
     return Path(**{name: np.stack(values) for name, values in columns.items()})
 
 
-def true_pd(story: Story, firms: Companies, months: Path, shocked: np.ndarray, age: np.ndarray) -> np.ndarray:
-    """The only place where the causes of default meet; `shocked`: what happens in the year after."""
-    below = -10 * months.demand[-1]  # in steps of 10 %
+def true_pd(story: Story, firms: Companies, months: Path, shocked: np.ndarray, shift: int) -> np.ndarray:
+    """The only place where the causes of default meet; `shocked`: what happens in the year after. shift: months after
+    the first register."""
+    at = HISTORY - 1 + shift
+    below = -10 * months.demand[at]  # in steps of 10 %
     log_odds = (
         story.base
         + story.management * firms.management
@@ -185,8 +187,8 @@ def true_pd(story: Story, firms: Companies, months: Path, shocked: np.ndarray, a
         + story.leverage * firms.leverage
         + story.liquidity * firms.liquidity
         + story.size * firms.size
-        + story.strain * np.nan_to_num(months.strain[-1])
-        + story.young * (age < 36)
+        + story.strain * np.nan_to_num(months.strain[at])
+        + story.young * (firms.age + shift < 36)
         + story.trade_shock * below * 0.5
         + story.shock * shocked
     )
