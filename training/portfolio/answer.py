@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
-from models.scitech_risk.decision import Decider
 
 from datasets.table import Table
 from models.bundle import Bundle, BundleRefused, load, pointed
 from models.card import Card
 from models.graph import Graph
 from models.inputs import encode
+from models.scitech_risk.decision import Decider
 from models.scitech_risk.policy import Policy
 from training.lineage import NotRegistered
 from training.portfolio.stress import Shock, shifted, shocked, with_rate
@@ -64,10 +64,15 @@ def champion(var: Path, model: str) -> Champion:
     if Path(version).name != version or not key.is_file():
         raise BundleRefused(f"{bundles}: names {version!r}, to be verified with {key}; a plain name beside the pointer "
                             "and that key are needed. Promote a version again, or copy the key.")  # fmt: skip
-    return hold(load(bundles / version, key))
+    found = load(bundles / version, key)
+    if (found.card.model, found.card.version) != (model, version):
+        told = f"{found.card.model} {found.card.version}"
+        raise BundleRefused(f"{bundles / version}: its card says {told}. Publish it under its own name.")
+    return hold(found)
 
 
 def hold(bundle: Bundle) -> Champion:
+    """Raises BundleRefused for another product's bundle."""
     card = bundle.card
     if card.product != PRODUCT:
         raise BundleRefused(f"{card.model} {card.version} answers for {card.product!r}; a register needs a model of "
