@@ -14,13 +14,16 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, model_validator
 
 Floats = NDArray[np.float64]
+LARGEST = 3.0e38  # a little under float32's largest: what lies beyond would reach the model as infinity
 T = TypeVar("T", float, Floats)
 
 
 class Derived(BaseModel):
     """One formula over columns that stand before it, `of` (and `by`) being their names.
 
-    sum, mean, max, min: over `of`         ratio: sum of `of` / sum of `by`, missing where the latter is not above 0
+    sum, mean, max, min: over `of`
+    ratio: sum of `of` / sum of `by`; missing where the latter is not above 0, or so little that the ratio is not finite
+           to a model
     difference: first less second          count: how many of `of` are above `over`
     at_least, at_most: the one column of `of`, no lower or no higher than `over`
     """
@@ -72,7 +75,8 @@ class Derived(BaseModel):
         if self.op == "mean":
             return total / len(of)
         whole = _plain_sum(by)
-        return total / whole if whole > 0 else math.nan
+        ratio = total / whole if whole > 0 else math.nan
+        return ratio if abs(ratio) <= LARGEST else math.nan
 
     def many(self, of: Sequence[Floats], by: Sequence[Floats] = ()) -> Floats:
         """The values for many rows, each part (rows,)."""
@@ -98,6 +102,7 @@ class Derived(BaseModel):
                 case "ratio":
                     whole = _plain_sum(by)
                     value = np.where(whole > 0, _plain_sum(of) / whole, np.nan)
+                    value = np.where(np.abs(value) <= LARGEST, value, np.nan)
         return np.where(missing, np.nan, value)
 
 

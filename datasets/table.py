@@ -14,13 +14,12 @@ import numpy as np
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from datasets.derive import Derived, Floats
+from datasets.derive import LARGEST, Derived, Floats
 from datasets.faults import DataError, Fault, Faults, Unreadable
 
 Kind = Literal["number", "category", "text"]
 Role = Literal["indicator", "target", "time", "group", "weight", "audit", "leak", "id"]
 MOST_FAULTS = 1_000  # kept per table; the rest are counted
-LARGEST = 3.0e38  # a little under float32's largest: what lies beyond would reach the model as infinity
 
 UNITS_ZH = {
     "months": "个月", "days": "天", "years": "年", "points": "分", "items": "件", "persons": "人", "count": "次",

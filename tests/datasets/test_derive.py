@@ -61,6 +61,12 @@ def test_a_ratio_to_nothing_is_missing():
     assert math.isnan(row[7])
 
 
+def test_a_ratio_to_next_to_nothing_is_missing_rather_than_infinite():
+    ratio = Derived(op="ratio", of=("a",), by=("b",))
+    assert math.isnan(ratio.one([1.0], [1e-300]))
+    assert np.isnan(ratio.many([np.array([1.0])], [np.array([1e-300])])).all()
+
+
 def test_a_derived_column_is_never_taken_from_the_applicant():
     assert [fault.column for fault in Encoder(TABLE.columns).unknown({"a": 1, "d0": 5})] == ["d0"]
     with pytest.raises(Faults, match="d0 is not in the contract"):
