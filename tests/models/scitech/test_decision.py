@@ -22,8 +22,7 @@ SHELL = SOUND | {"insured_staff": 0, "zero_filing_months": 20, "invoice_loop_sha
 
 
 def ask(values, decider=DECIDER, **said):
-    with np.errstate(over="ignore"):  # a ratio may be beyond float32
-        row = np.array([Encoder(decider.card.inputs).one(values)[0]], np.float32)
+    row = np.array([Encoder(decider.card.inputs).one(values)[0]], np.float32)
     return decider.one(values, score(row), **said)
 
 
@@ -185,6 +184,11 @@ def test_a_company_without_filings_or_assets_is_referred_without_a_grade(stated)
     assert answer["decision"] == "refer"
     assert answer["grade"] is None
     assert "too_little_known" in [reason["code"] for reason in answer["referral"]]
+
+
+def test_assets_of_next_to_nothing_make_no_infinite_ratio():
+    answer = ask(SOUND | {"total_assets": 1e-320})
+    assert json.loads(json.dumps(answer, allow_nan=False)) == answer
 
 
 def test_a_company_with_all_ratios_missing_is_told_what_is_missing():

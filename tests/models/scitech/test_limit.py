@@ -29,10 +29,10 @@ def test_a_limit_worked_out_by_hand():
     room = 6_000_000 / 1.30 - 1_500_000
     covered = room / 12 * annuity(0.065, 36)
     low = found.innovation.low[:4]
-    parts = [(0.5e6, 1.00), (4.5e6, 0.60), (15e6, 0.40), (20e6, 0.25)]  # 40 million in four stages
+    parts = [(0.5e6, 0.30), (4.5e6, 0.25), (15e6, 0.20), (20e6, 0.15)]  # 40 million in four stages
     revenue = sum(part * multiple * (1 + 0.5 * score / 100) for (part, multiple), score in zip(parts, low, strict=True))
     backing = 3_000_000 + 0.30 * 20_000_000 + 0.20 * 2_000_000
-    risk = 100_000 / (0.02 * 0.60 * 0.75)
+    risk = 50_000 / (0.02 * 0.60 * 0.75)
     amounts = {code: amount for code, (amount, _) in found.bounds.items()}
     assert amounts == pytest.approx(
         {"debt_service_cover": covered, "revenue_multiple": revenue, "backing": backing, "loss_budget": risk,

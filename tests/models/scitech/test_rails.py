@@ -37,7 +37,7 @@ def test_every_rail_of_every_policy_shipped_is_proved(path):
 
 
 def test_a_loss_budget_that_rises_for_a_worse_grade_is_caught():
-    bad = policy(("loss_budget = 60_000", "loss_budget = 600_000"))
+    bad = policy(("loss_budget = 30_000", "loss_budget = 600_000"))
     better, worse = caught("more_risk_never_raises", bad)
     assert worse.limit > better.limit
     caught("a_worse_grade_has_no_larger_budget", bad)
@@ -57,7 +57,7 @@ def test_an_indicator_that_scores_less_for_more_is_caught():
 
 
 def test_a_stage_that_takes_back_what_the_one_before_gave_is_caught():
-    less, more = caught("more_revenue_never_lowers", policy(("multiple = 0.40", "multiple = -0.40")))
+    less, more = caught("more_revenue_never_lowers", policy(("multiple = 0.20", "multiple = -0.20")))
     assert more.limit < less.limit
 
 
@@ -72,7 +72,7 @@ def test_an_ownership_cycle_that_no_one_looks_at_is_caught():
 
 
 def test_evidence_that_weighs_by_its_wrong_end_is_caught():
-    bad = policy(('indicator = "zero_filing_months"\nat_least = 12', 'indicator = "zero_filing_months"\nat_most = 12'))
+    bad = policy(('indicator = "zero_filing_months"\nat_least = 6', 'indicator = "zero_filing_months"\nat_most = 6'))
     first, second = caught("more_evidence_never_helps", bad)
     assert second.gate.points < first.gate.points
 
