@@ -27,7 +27,7 @@ from models.scale import Scale
 from models.scitech_risk.limit import BACKING, BACKING_GROUPS, GATE_GROUPS
 from training.__main__ import app
 from training.lineage import Registry
-from training.portfolio import run
+from training.portfolio import intake, run
 from training.portfolio.answer import NoChampion
 from training.progress import Watch
 
@@ -135,6 +135,30 @@ def test_a_faulty_row_is_told_and_does_not_stop_the_others(first):
     assert bad["decision"].is_null().all()
     assert answers.filter(pl.col("error").is_null())["decision"].is_not_null().all()
     assert first.figures["headline"]["faulty"] == 2
+
+
+def test_a_fault_in_another_file_is_told_with_the_company_whose_it_is(home, tmp_path):
+    folder = edit(home / "sound", tmp_path / "faulty")
+    history = pl.read_parquet(folder / "history.parquet")
+    whose = history["company_id"][50]
+    cash = pl.when(pl.int_range(pl.len()) == 50).then(-1.0).otherwise("cash")
+    history.with_columns(cash=cash).write_parquet(folder / "history.parquet")
+    found = intake.read(folder)
+    assert found.faulty["company_id"].to_list() == [whose]
+    assert "history.parquet, row 51: cash is -1.0; it must be" in found.faulty["error"][0]
+    assert found.frame.height == pl.read_parquet(folder / "companies.parquet").height - 1
+    assert whose not in found.frame["company_id"]
+
+
+def test_a_fault_that_is_nobodys_stops_the_run(home, tmp_path):
+    folder = edit(home / "sound", tmp_path / "more", colour=pl.lit("red"))
+    assert "colour is not in the contract" in refused(home, asked(home, "first", folder=folder))
+
+
+def test_a_register_without_faults_is_read_as_its_reader_reads_it(home):
+    found = intake.read(home / "sound")
+    assert found.frame.equals(register.read(home / "sound").frame)
+    assert found.faulty.height == 0
 
 
 def test_expected_loss_is_pd_times_severity_times_limit(first):

@@ -87,7 +87,9 @@ def test_what_came_went_and_changed_makes_up_the_difference(first, rows, seed):
     assert moved["both"] + moved["new"] == now.height
     assert moved["both"] + moved["gone"] == was.height
     for bridge in moved["bridge"].values():
-        assert bridge["before"] + bridge["gone"] + bridge["stayed"] + bridge["new"] == pytest.approx(bridge["now"], abs=0.01)
+        assert bridge["before"] + bridge["gone"] + bridge["stayed"] + bridge["new"] == pytest.approx(
+            bridge["now"], abs=0.01
+        )
 
 
 def test_a_worse_grade_counts_as_down():

@@ -1,19 +1,20 @@
-"""A register folder read for a run: rows with a faulty value are set aside and told, and do not stop the others."""
+"""A register folder read for a run: companies with a faulty value are set aside and told; the others go on."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import polars as pl
 
 from datasets.faults import Fault, Faults
 from datasets.scitech_risk import register
-from datasets.scitech_risk.register import STATED, Register
-from datasets.table import MOST_FAULTS, conform
+from datasets.scitech_risk.register import FILES, Register
+from datasets.table import MOST_FAULTS, Table, conform
 
 TOLD = {"row": pl.Int64, "company_id": pl.String, "trade": pl.String, "error": pl.String, "error_zh": pl.String}
+OWNER = {"history": "company_id", "links": "company_id", "invoices": "seller"}  # whose a faulty row is
+Parts = dict[str, pl.DataFrame | None]
 
 
 @dataclass(frozen=True)
@@ -26,51 +27,95 @@ class Intake:
     faulty: pl.DataFrame
 
 
+@dataclass
+class _Aside:
+    """Sentences (English, Chinese) by row of the companies file and by company; faults that nobody's row bears."""
+
+    rows: dict[int, list[tuple[str, str]]] = field(default_factory=dict)
+    companies: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
+    whole: list[Fault] = field(default_factory=list)
+
+
 def read(folder: Path) -> Intake:
-    """Raises Faults for what is wrong with no single company's row: a column, a month, an id told twice, a history."""
+    """Raises Faults for what is wrong with no single company: a column, a month, an id told twice."""
     parts, names, simulated = register.scan(folder)
-    raw, file = parts["companies"], names["companies"]
+    raw = parts["companies"]
     assert raw is not None  # register.scan refuses a folder without it
-    typed, faults = conformed(raw, file, 1)
-    whole = [fault for fault in faults if fault.row is None]
-    if whole:
-        raise Faults(whole)
-    faulty = _told(faults, typed)
-    # A faulty row keeps its place in the network: its neighbours have an address and officers in common with it.
-    found = register.assemble(
-        {**parts, "companies": _stated(typed).filter(pl.col("company_id").is_not_null())}, names, simulated
-    )
-    numbered = typed.select("company_id").with_row_index("row", offset=1).with_columns(pl.col("row").cast(pl.Int64))
+    try:
+        found, faulty = register.assemble(parts, names, simulated), pl.DataFrame(schema=TOLD)
+    except Faults:
+        parts, faulty = _set_aside(parts, names)
+        found = register.assemble(parts, names, simulated)
+    ids = raw["company_id"].cast(pl.String)
+    numbered = pl.DataFrame({"company_id": ids, "row": pl.Series(range(1, len(ids) + 1), dtype=pl.Int64)})
     good = numbered.join(faulty.select("row"), on="row", how="anti", maintain_order="left")
     frame = found.frame.join(good, on="company_id", how="inner", maintain_order="left")
     return Intake(found, frame.drop("row"), frame["row"], faulty)
 
 
-def _stated(typed: pl.DataFrame) -> pl.DataFrame:
-    """What a file may hold: ratios are made anew when the register is put together."""
-    return typed.select(column.name for column in STATED.columns if column.derived is None)
+def _set_aside(parts: Parts, names: dict[str, str]) -> tuple[Parts, pl.DataFrame]:
+    """The parts without their faulty values, and TOLD. A faulty company keeps its place in the network: others have
+    their address and officers in common with it."""
+    aside, sound, companies = _Aside(), dict(parts), pl.DataFrame()
+    for name, contract in FILES.items():
+        raw = parts[name]
+        if raw is None:
+            continue
+        typed, faults = conformed(raw, contract, names[name], 1)
+        aside.whole += [fault for fault in faults if fault.row is None]
+        if name == "companies":
+            companies = typed
+            stated = [column.name for column in contract.columns if column.derived is None]
+            sound[name] = typed.select(stated).filter(pl.col("company_id").is_not_null())
+            for fault in faults:
+                if fault.row is not None:
+                    en = f"{fault.column} is {fault.found}; it must be {fault.needed}."
+                    zh = f"{fault.column} 为 {fault.found}；应为{fault.needed_zh}。"
+                    aside.rows.setdefault(fault.row, []).append((en, zh))
+        else:
+            sound[name] = _others(aside, typed, faults, contract, OWNER[name])
+    for row, company in enumerate(companies["company_id"], 1):
+        if company in aside.companies:
+            aside.rows.setdefault(row, []).extend(aside.companies.pop(company))
+    if aside.whole:
+        raise Faults(aside.whole)
+    return sound, _told(aside, companies)
 
 
-def conformed(raw: pl.DataFrame, file: str, first: int) -> tuple[pl.DataFrame, list[Fault]]:
+def _others(aside: _Aside, typed: pl.DataFrame, faults: list[Fault], contract: Table, owner: str) -> pl.DataFrame:
+    """A file of months, links or invoices, its faulty values missing, each told with the company whose it is."""
+    for fault in faults:
+        if fault.row is not None:
+            company = typed[owner][fault.row - 1]
+            if company is None:
+                aside.whole.append(fault)
+            else:
+                aside.companies.setdefault(company, []).append((str(fault), fault.zh()))
+    return typed.drop_nulls([column.name for column in contract.columns if column.required])
+
+
+def conformed(raw: pl.DataFrame, contract: Table, file: str, first: int) -> tuple[pl.DataFrame, list[Fault]]:
     """Typed rows and every fault: a piece with more than one call spells out is halved."""
-    typed, faults, total = conform(raw, STATED, file, first)
+    typed, faults, total = conform(raw, contract, file, first)
     if total <= min(len(faults), MOST_FAULTS) or raw.height <= 1:
         return typed, faults
     half = raw.height // 2
-    left, right = conformed(raw[:half], file, first), conformed(raw[half:], file, first + half)
+    left, right = conformed(raw[:half], contract, file, first), conformed(raw[half:], contract, file, first + half)
     return pl.concat([left[0], right[0]]), left[1] + [fault for fault in right[1] if fault.row is not None]
 
 
-def _told(faults: Sequence[Fault], typed: pl.DataFrame) -> pl.DataFrame:
+def _told(aside: _Aside, companies: pl.DataFrame) -> pl.DataFrame:
     """A row for each faulty company, its faults as sentences in both languages."""
-    told: dict[int, tuple[list[str], list[str]]] = {}
-    for fault in faults:
-        if fault.row is not None:
-            en, zh = told.setdefault(fault.row, ([], []))
-            en.append(f"{fault.column} is {fault.found}; it must be {fault.needed}.")
-            zh.append(f"{fault.column} 为 {fault.found}；应为{fault.needed_zh}。")
-    rows = sorted(told)
-    known = typed.select("company_id", "trade")[[row - 1 for row in rows]]
-    sentences = {"error": [" ".join(told[row][0]) for row in rows], "error_zh": ["".join(told[row][1]) for row in rows]}
-    found = pl.DataFrame({"row": rows, "company_id": known["company_id"], "trade": known["trade"], **sentences})
-    return found.cast(TOLD)  # type: ignore[arg-type]
+    rows = sorted(aside.rows)
+    known = companies.select("company_id", "trade")[[row - 1 for row in rows]]
+    told = [aside.rows[row] for row in rows]
+    found = pl.DataFrame(
+        {
+            "row": pl.Series(rows, dtype=pl.Int64),
+            "company_id": known["company_id"],
+            "trade": known["trade"],
+            "error": pl.Series([" ".join(en for en, _ in one) for one in told], dtype=pl.String),
+            "error_zh": pl.Series(["".join(zh for _, zh in one) for one in told], dtype=pl.String),
+        }
+    )
+    return found.select(list(TOLD))
