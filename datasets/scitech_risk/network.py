@@ -138,8 +138,14 @@ def _sales(invoices: pl.DataFrame | None, number: pl.Enum) -> pl.DataFrame:
         schema = {"seller": pl.UInt32, "buyer": pl.UInt32, "amount": pl.Float64}
         invoices, pairs = pl.DataFrame(schema=schema), pl.DataFrame(schema=schema)
     else:
-        coded = invoices.select(pl.col("seller", "buyer").cast(number).to_physical().cast(pl.UInt32), "amount")
-        pairs = coded.sort("seller", "buyer", "amount").group_by("seller", "buyer", maintain_order=True).sum()
+        ends = [pl.col(end).cast(number).to_physical().cast(pl.UInt64) for end in ("seller", "buyer")]
+        coded = invoices.select((ends[0] * 2**32 + ends[1]).alias("pair"), "amount")
+        pairs = coded.sort("pair", "amount").group_by("pair", maintain_order=True).agg(pl.col("amount").sum())
+        pairs = pairs.select(
+            (pl.col("pair") // 2**32).cast(pl.UInt32).alias("seller"),
+            (pl.col("pair") % 2**32).cast(pl.UInt32).alias("buyer"),
+            "amount",
+        )
     return pairs.with_columns(
         pl.col("amount").sum().over("seller").alias("sold"), pl.col("amount").sum().over("buyer").alias("bought")
     )
