@@ -47,7 +47,7 @@ def books(rng: Rng, story: Story, firms: Companies, months: Path, age: np.ndarra
     burn = 0.55 * np.maximum(intensity - 0.12, 0.0)  # research that sales do not pay for
     margin = 0.085 + 0.035 * m - 0.045 * strained - burn + 0.05 * normal(n)
     profit = np.maximum(revenue, 8.0) * margin - interest
-    profit = np.where(firms.shell, revenue * (0.02 + 0.01 * normal(n)), profit)
+    profit = np.where(firms.shell, revenue * (0.04 + 0.04 * normal(n)), profit)
     operating = profit + interest + 0.03 * assets + 0.05 * revenue * (normal(n) - 0.5 * strained)
     net_assets = assets - liabilities
 

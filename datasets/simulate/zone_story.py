@@ -130,7 +130,7 @@ def path(
     noise = math.sqrt(1 - memory**2)
     strain = normal(n)
     yearly = np.log(story.median_revenue) + story.revenue_sd * firms.size
-    growth = 0.10 + 0.05 * firms.technology + 0.05 * firms.management + 0.08 * normal(n) - 0.04 * firms.size
+    growth = 0.26 + 0.05 * firms.technology + 0.05 * firms.management + 0.08 * normal(n) - 0.04 * firms.size
     grown = np.zeros(n)
     lumpy = 0.07 + 0.15 * sigmoid(-1.2 * firms.size)
     heads = np.log(3 + (np.exp(yearly) / 45) ** 0.85) + 0.25 * normal(n)
@@ -149,7 +149,7 @@ def path(
         gloom = np.maximum(strain - 0.3, 0.0)
         grown = grown + (growth - 0.75 * gloom) / 12 + 0.02 * z[1]
         ramp = np.log1p(-np.exp(-(np.maximum(age, 0) + 2) / 14))
-        level = yearly - 0.25 + grown + ramp + trend[month, firms.trade]
+        level = yearly - 0.35 + grown + ramp + trend[month, firms.trade]
         revenue = np.exp(level + season[month] + lumpy * z[2]) / 12
         revenue = np.where(u[0] < 0.30 * sigmoid(-2.5 - 2.0 * (firms.size + 0.6)), 0.0, revenue)
         staff = np.exp(heads + 0.6 * (grown + ramp) - 0.12 * gloom) * np.where(empty, 0, 1)
