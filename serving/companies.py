@@ -6,6 +6,8 @@ Indicators stay in the store: a page says that revenue fell, never what it was.
 from __future__ import annotations
 
 import re
+import zlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -33,6 +35,16 @@ class Page:
     most: int = USUAL
     month: str = "9999-99"
     decision: str = "g"
+
+
+def pack(months: Sequence[Mapping[str, Any]]) -> bytes:
+    """A company's months, newest first: month, warnings and RESULTS of each. Words repeat, so they shrink well."""
+    return zlib.compress(orjson.dumps(months), 1)
+
+
+def unpack(packed: bytes) -> list[dict[str, Any]]:
+    months: list[dict[str, Any]] = orjson.loads(zlib.decompress(packed))
+    return months
 
 
 def page(call: Call) -> Page:
@@ -67,19 +79,13 @@ def history(reader: Reader, company: str, page: Page) -> bytes:
     stored = reader.subject(PRODUCT, company)
     if stored is None:
         raise Problem("unknown_company", found=repr(company[:80]))
-    months = reader.months_of(company, page.month, page.most)
+    packed = reader.months([company]).get(company)
+    months = [] if packed is None else [one for one in unpack(packed) if one["month"] < page.month]
     decided = reader.decisions_of(products()[PRODUCT].scope, company, page.decision, page.most)
     told = {
         "company_id": company,
         "simulated": stored[1],
-        "months": [
-            {
-                "month": row["month"],
-                "warnings": orjson.loads(row["warnings"]),
-                **{name: row[name] for name in RESULTS},
-            }
-            for row in months
-        ],
+        "months": months[: page.most],
         "decisions": [_decision(dict(row)) for row in decided],
     }
     return orjson.dumps(told)

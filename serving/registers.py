@@ -8,9 +8,12 @@ over the register answered.
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +31,12 @@ from models.operations import Arrays
 from models.scitech_risk import signals
 from models.scitech_risk.policy import Policy, Signal
 from models.scitech_risk.words import column_of, value_text
-from serving.companies import PRODUCT, RESULTS
+from serving import subjects
+from serving.companies import PRODUCT, RESULTS, pack, unpack
 from serving.runtime import now
-from serving.store.engine import open_store
-from serving.store.tables import COMPANY_MONTHS as MONTHS
-from serving.subjects import put
+from serving.store.engine import open_store, unavailable
+from serving.store.reader import Reader
+from serving.store.tables import COMPANIES
 
 AT_ONCE = 2_000  # companies: their months, some 50,000 rows, are held together
 TYPES = {"grade": pl.String, "pd": pl.Float64, "limit": pl.Int64, "gate": pl.String, "innovation": pl.Float64}
@@ -41,7 +45,7 @@ TYPES = {"grade": pl.String, "pd": pl.Float64, "limit": pl.Int64, "gate": pl.Str
 @dataclass(frozen=True, slots=True)
 class Loaded:
     companies: int
-    months: int  # rows: one a company and month
+    months: int  # of all of them together
     month: str  # the register's
     remarks: tuple[Remark, ...]
 
@@ -50,7 +54,7 @@ def load_register(folder: Path, policy: Policy, store: Path, patience: float, an
     """All of the register, or nothing of it. Raises DataError, with all that is wrong, or StoreUnavailable.
 
     A company that was there before has its indicators replaced and its months added to; what an earlier run answered
-    stays. A decision cannot be recorded meanwhile, as SQLite has one writer: load when few ask.
+    stays. Two loads at once: the last one counts.
     """
     found = register.read(folder)
     results = None if answers is None else _results(answers, found)
@@ -61,17 +65,58 @@ def load_register(folder: Path, policy: Policy, store: Path, patience: float, an
         "simulated": found.simulated,
         "loaded": now(),
     }
-    count = 0
     engine = open_store(store, patience)
     try:
-        with engine.begin() as connection:
-            put(connection, found.frame, register.TABLE, made)
-            for part in _months(found, policy.signals, results):
-                _put(connection, part)
-                count += part.height
+        # Made ready beside the store first: while it is written, no decision can be.
+        with tempfile.TemporaryDirectory(prefix="register-", dir=store.parent) as scratch:
+            parts = list(_ready(found, policy.signals, results, Reader(engine), Path(scratch)))
+            with engine.begin() as connection:
+                for part in parts:
+                    _put(connection, pl.read_ipc(part), made)
+    except sa.exc.SQLAlchemyError as error:
+        raise unavailable(error) from error
     finally:
         engine.dispose()
-    return Loaded(found.frame.height, count, found.month, found.remarks)
+    return Loaded(found.frame.height, found.history.height, found.month, found.remarks)
+
+
+def _ready(
+    found: Register, told: tuple[Signal, ...], results: pl.DataFrame | None, reader: Reader, scratch: Path
+) -> Iterator[Path]:
+    """Files of id, indicators and months, of AT_ONCE companies each."""
+    for at, (companies, part) in enumerate(_months(found, told, results)):
+        before = reader.months(companies["company_id"].to_list())
+        months = {company: _merged(rows, before.get(company)) for company, rows in _by_company(part)}
+        stated = pl.DataFrame(list(subjects.rows(companies, register.TABLE)))
+        path = scratch / f"{at:06d}.arrow"
+        stated.with_columns(months=pl.col("id").replace_strict(months, return_dtype=pl.Binary)).write_ipc(path)
+        yield path
+
+
+def _by_company(part: pl.DataFrame) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """(company, its months, newest first)."""
+    for company, group in groupby(part.iter_rows(named=True), itemgetter("company_id")):
+        months = [
+            {
+                "month": row["month"],
+                "warnings": orjson.Fragment(row["warnings"]),
+                **{name: row[name] for name in RESULTS},
+            }
+            for row in group
+        ]
+        yield company, months[::-1]
+
+
+def _merged(months: list[dict[str, Any]], packed: bytes | None) -> bytes:
+    """With what was there: earlier months, and the results of an earlier run where this one brings none."""
+    if packed is None:
+        return pack(months)
+    before = {one["month"]: one for one in unpack(packed)}
+    for one in months:
+        earlier = before.pop(one["month"], None)
+        if earlier is not None and one["gate"] is None:
+            one |= {name: earlier[name] for name in RESULTS}
+    return pack(sorted([*months, *before.values()], key=itemgetter("month"), reverse=True))
 
 
 def _results(path: Path, found: Register) -> pl.DataFrame:
@@ -104,23 +149,21 @@ def _results(path: Path, found: Register) -> pl.DataFrame:
     return frame.select("company_id", *(pl.col(name).cast(kind) for name, kind in TYPES.items()))
 
 
-def _months(found: Register, told: tuple[Signal, ...], results: pl.DataFrame | None) -> Iterator[pl.DataFrame]:
-    """company, month, warnings as JSON and RESULTS; whole companies in each part, sorted."""
-    ids = found.frame["company_id"].sort()
+def _months(
+    found: Register, told: tuple[Signal, ...], results: pl.DataFrame | None
+) -> Iterator[tuple[pl.DataFrame, pl.DataFrame]]:
+    """(companies, their months: company_id, month, warnings as JSON and RESULTS, sorted), of AT_ONCE companies each."""
     words = _Words(told)
-    empty = pl.DataFrame(schema={"company_id": pl.String, **TYPES})
-    for at in range(0, ids.len(), AT_ONCE):
-        part = ids[at : at + AT_ONCE]
-        within = pl.col("company_id").is_between(pl.lit(part[0]), pl.lit(part[-1]))
+    answered = pl.DataFrame(schema={"company_id": pl.String, **TYPES}) if results is None else results
+    for companies in found.frame.sort("company_id").iter_slices(AT_ONCE):
+        ids = companies["company_id"]
+        within = pl.col("company_id").is_between(pl.lit(ids[0]), pl.lit(ids[-1]))
         before = rolling(found.history.filter(within)).filter(pl.col("month") < found.month)
-        today = found.frame.filter(within).with_columns(month=pl.lit(found.month))
-        rows = pl.concat([_reading(before, told), _reading(today, told)]).sort("company_id", "month")
-        here = (empty if results is None else results.filter(within)).with_columns(month=pl.lit(found.month))
-        yield (
-            rows.select("company_id", "month", warnings=words(rows))
-            .join(here, on=["company_id", "month"], how="left", maintain_order="left")
-            .rename({"company_id": "company"})
-        )
+        today = companies.with_columns(month=pl.lit(found.month))
+        months = pl.concat([_reading(before, told), _reading(today, told)]).sort("company_id", "month")
+        here = answered.filter(within).with_columns(month=pl.lit(found.month))
+        shown = months.select("company_id", "month", warnings=words(months))
+        yield companies, shown.join(here, on=["company_id", "month"], how="left", maintain_order="left")
 
 
 def _reading(frame: pl.DataFrame, told: tuple[Signal, ...]) -> pl.DataFrame:
@@ -171,18 +214,8 @@ def _told(signal: Signal) -> dict[str, str]:
     }
 
 
-def _put(connection: sa.Connection, part: pl.DataFrame) -> None:
-    """In the place of what was there; the results of an earlier run stay where this one brings none."""
-    companies = part["company"].unique().to_list()
-    ours = MONTHS.c.company.in_(companies) & (MONTHS.c.month >= part["month"].min())
-    answered = MONTHS.c.grade.is_not(None) | MONTHS.c.gate.is_not(None)
-    kept: dict[tuple[str, str], dict[str, Any]] = {
-        (row.company, row.month): dict(row._mapping)
-        for row in connection.execute(sa.select(MONTHS).where(ours, answered))
-    }
-    rows = part.to_dicts()
-    for row in rows:
-        if row["grade"] is None and row["gate"] is None and (earlier := kept.get((row["company"], row["month"]))):
-            row |= {name: earlier[name] for name in RESULTS}
-    connection.execute(sa.delete(MONTHS).where(ours))
-    connection.execute(sa.insert(MONTHS), rows)
+def _put(connection: sa.Connection, part: pl.DataFrame, made: dict[str, Any]) -> None:
+    """In the place of what was there."""
+    subjects.replace(connection, part.select("id", "indicators").to_dicts(), made)
+    connection.execute(sa.delete(COMPANIES).where(COMPANIES.c.id.in_(part["id"].to_list())))
+    connection.execute(sa.insert(COMPANIES), part.select("id", "months").to_dicts())

@@ -6,7 +6,7 @@ python -m serving load-subjects applicants.csv --table county
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from datasets import sources
 from datasets.faults import DataError
 from datasets.table import Table, read, table_from_toml
 from serving.runtime import now
-from serving.store.engine import open_store
+from serving.store.engine import open_store, unavailable
 from serving.store.tables import SUBJECTS
 
 HELD_BACK = ("target", "leak", "weight", "id", "time", "group")  # roles that are no indicator of a subject
@@ -61,24 +61,27 @@ def load_subjects(file: Path, table: Table, store: Path, patience: float, produc
     engine = open_store(store, patience)
     try:
         with engine.begin() as connection:
-            put(connection, frame, table, made)
+            for part in frame.iter_slices(PER_STATEMENT):
+                replace(connection, list(rows(part, table)), made)
+    except sa.exc.SQLAlchemyError as error:
+        raise unavailable(error) from error
     finally:
         engine.dispose()
     return frame.height
 
 
-def put(connection: sa.Connection, frame: pl.DataFrame, table: Table, made: Mapping[str, Any]) -> None:
-    """The rows' indicators under their ids. `made`: the other columns of SUBJECTS, `product` among them."""
+def rows(frame: pl.DataFrame, table: Table) -> Iterator[dict[str, Any]]:
+    """id and indicators, as SUBJECTS has them, of each row of a conformed table."""
     [name] = [column.name for column in table.role("id")]
     kept = [column.name for column in table.columns if column.role not in HELD_BACK and column.derived is None]
     integers = [column.name for column in table.columns if column.integer and column.name in kept]
-    ours = sa.delete(SUBJECTS).where(SUBJECTS.c.product == made["product"])
-    for part in frame.iter_slices(PER_STATEMENT):
-        values = part.select(kept).with_columns(pl.col(integers).cast(pl.Int64))
-        ids: list[str] = part[name].to_list()
-        rows: list[dict[str, Any]] = [
-            {"id": subject, "indicators": orjson.dumps({k: v for k, v in row.items() if v is not None}), **made}
-            for subject, row in zip(ids, values.iter_rows(named=True), strict=True)
-        ]
-        connection.execute(ours.where(SUBJECTS.c.id.in_(ids)))
-        connection.execute(sa.insert(SUBJECTS), rows)
+    values = frame.select(kept).with_columns(pl.col(integers).cast(pl.Int64))
+    for subject, row in zip(frame[name], values.iter_rows(named=True), strict=True):
+        yield {"id": subject, "indicators": orjson.dumps({k: v for k, v in row.items() if v is not None})}
+
+
+def replace(connection: sa.Connection, found: list[dict[str, Any]], made: dict[str, Any]) -> None:
+    """`found`: of `rows`; `made`: the other columns of SUBJECTS, `product` among them."""
+    ids = [row["id"] for row in found]
+    connection.execute(sa.delete(SUBJECTS).where(SUBJECTS.c.product == made["product"], SUBJECTS.c.id.in_(ids)))
+    connection.execute(sa.insert(SUBJECTS), [row | made for row in found])

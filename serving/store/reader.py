@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import sqlalchemy as sa
 
 from serving.store.engine import unavailable
-from serving.store.tables import BATCHES, CHUNKS, COMPANY_MONTHS, DECISIONS, SUBJECTS
+from serving.store.tables import BATCHES, CHUNKS, COMPANIES, DECISIONS, SUBJECTS
 from serving.store.writer import Kept, kept_under
 
 _ANSWER = sa.select(DECISIONS.c.answer).where(DECISIONS.c.id == sa.bindparam("id"))
@@ -24,12 +24,7 @@ _DECISIONS_OF = (
     .order_by(DECISIONS.c.id.desc())
     .limit(sa.bindparam("most"))
 )
-_MONTHS_OF = (
-    sa.select(COMPANY_MONTHS)
-    .where(COMPANY_MONTHS.c.company == sa.bindparam("company"), COMPANY_MONTHS.c.month < sa.bindparam("before"))
-    .order_by(COMPANY_MONTHS.c.month.desc())
-    .limit(sa.bindparam("most"))
-)
+_MONTHS = sa.select(COMPANIES).where(COMPANIES.c.id.in_(sa.bindparam("ids", expanding=True)))
 _CHUNK = (
     sa.select(CHUNKS.c.first_row, CHUNKS.c.rows, CHUNKS.c.content)
     .where(CHUNKS.c.batch == sa.bindparam("batch"), CHUNKS.c.first_row <= sa.bindparam("row"))
@@ -80,11 +75,10 @@ class Reader:
         with self._reading() as connection:
             return [dict(row._mapping) for row in connection.execute(_DECISIONS_OF, asked)]
 
-    def months_of(self, company: str, before: str, most: int) -> list[Mapping[str, Any]]:
-        """The newest `most` months of a company before `before`, newest first."""
+    def months(self, companies: Sequence[str]) -> dict[str, bytes]:
+        """Packed, of those that have any."""
         with self._reading() as connection:
-            asked = {"company": company, "before": before, "most": most}
-            return [dict(row._mapping) for row in connection.execute(_MONTHS_OF, asked)]
+            return {row.id: row.months for row in connection.execute(_MONTHS, {"ids": companies})}
 
     def batch(self, batch: str) -> Mapping[str, Any] | None:
         with self._reading() as connection:

@@ -56,19 +56,13 @@ SUBJECTS = sa.Table(
     sa.Column("loaded", sa.String(32), nullable=False),
 )
 
-# What may be told of a company's months: signals and results, never the indicators behind them.
-COMPANY_MONTHS = sa.Table(
-    "company_months",
+# What may be told of a company's months: warnings and results, never the indicators behind them. One row a company, as
+# a register brings all its months at once and a history shows most of them.
+COMPANIES = sa.Table(
+    "companies",
     METADATA,
-    sa.Column("company", sa.String(255), primary_key=True),
-    sa.Column("month", sa.String(7), primary_key=True),  # YYYY-MM
-    sa.Column("warnings", sa.LargeBinary, nullable=False),  # JSON array
-    sa.Column("grade", sa.String(16)),  # this and the next four: null where no run over the register answered
-    sa.Column("pd", sa.Float),
-    sa.Column("limit", sa.BigInteger),  # RMB
-    sa.Column("gate", sa.String(16)),
-    sa.Column("innovation", sa.Float),
-    sqlite_with_rowid=False,
+    sa.Column("id", sa.String(255), primary_key=True),
+    sa.Column("months", sa.LargeBinary, nullable=False),  # serving/companies.py: pack
 )
 
 BATCHES = sa.Table(

@@ -7,13 +7,16 @@ import sqlite3
 
 import polars as pl
 import pytest
+from typer.testing import CliRunner
 
 from datasets.faults import DataError, Faults
 from datasets.scitech_risk import months
 from models.scitech_risk.policy import Policy
 from serving import registers
+from serving.__main__ import app
+from serving.companies import unpack
 from serving.registers import Loaded, load_register
-from serving.store.engine import open_store
+from serving.store.engine import StoreUnavailable, open_store
 from serving.store.reader import Reader
 from tests.serving.conftest import POLICIES, run_inside
 
@@ -69,7 +72,7 @@ async def told(client, company: str, query: str = ""):
 
 def test_a_loaded_register_is_told_by_month_newest_first_with_its_warnings(settings, folder, policy):
     loaded = load(settings, folder, policy)
-    assert (loaded.companies, loaded.months, loaded.month) == (3, 49, MONTH)
+    assert (loaded.companies, loaded.months, loaded.month) == (3, 48, MONTH)
     assert {remark.code for remark in loaded.remarks} >= {"no_links", "without_history"}
 
     async def story(client, gateway):
@@ -267,14 +270,15 @@ def test_a_load_that_breaks_off_leaves_what_was_there(settings, folder, policy, 
     with pytest.raises(ZeroDivisionError):
         load(settings, written(tmp_path / "later", "2026-07"), policy)
     with sqlite3.connect(settings.paths.store) as connection:
-        assert connection.execute("SELECT max(month), count(*) FROM company_months").fetchone() == (MONTH, 49)
+        [[packed]] = connection.execute("SELECT months FROM companies WHERE id = 'S-1'").fetchall()
+        assert unpack(packed)[0]["month"] == MONTH
         assert connection.execute("SELECT DISTINCT source FROM subjects").fetchall() == [("simulated-2026-06",)]
 
 
 def test_companies_in_small_parts_give_the_same_months(settings, folder, policy, tmp_path, monkeypatch):
     def months_of(store):
         with sqlite3.connect(store) as connection:
-            return connection.execute("SELECT * FROM company_months ORDER BY company, month").fetchall()
+            return connection.execute("SELECT * FROM companies ORDER BY id").fetchall()
 
     load(settings, folder, policy, results(tmp_path / "answers.parquet"))
     whole = months_of(settings.paths.store)
@@ -293,3 +297,25 @@ def test_a_history_is_read_while_decisions_go_on(settings, folder, policy):
         assert len((await told(client, "S-1"))["decisions"]) == 20
 
     run_inside(settings, story)
+
+
+def test_a_store_that_another_process_holds_refuses_the_load_in_a_sentence(settings, folder, policy):
+    load(settings, folder, policy)
+    holder = sqlite3.connect(settings.paths.store, isolation_level=None)
+    holder.execute("BEGIN IMMEDIATE")
+    with pytest.raises(StoreUnavailable, match="another process holds the store"):
+        load_register(folder, policy, settings.paths.store, 0.1)
+
+
+def test_the_command_says_what_it_loaded_or_all_that_is_wrong(settings, folder, monkeypatch):
+    monkeypatch.setenv("YUHENG_STORE", str(settings.paths.store))
+    done = CliRunner().invoke(app, ["load-register", str(folder)])
+    assert done.exit_code == 0, done.output
+    assert "3 companies of 2026-06 with 48 months are in" in done.output
+    assert "缺少 links 文件" in done.output
+    spoilt(folder, "companies.csv", "700.0", "-700.0")
+    spoilt(folder, "history.csv", "S-1,2026-06", "S-1,2026-09")
+    done = CliRunner().invoke(app, ["load-register", str(folder)])
+    assert done.exit_code == 1
+    assert "revenue is '-700.0'" in done.output
+    assert "2026-09" in done.output

@@ -20,16 +20,9 @@ def upgrade() -> None:
     op.drop_table("subjects")
     op.rename_table("subjects_anew", "subjects")
     op.create_table(
-        "company_months",
-        sa.Column("company", sa.String(255), primary_key=True),
-        sa.Column("month", sa.String(7), primary_key=True),
-        sa.Column("warnings", sa.LargeBinary, nullable=False),
-        sa.Column("grade", sa.String(16)),
-        sa.Column("pd", sa.Float),
-        sa.Column("limit", sa.BigInteger),
-        sa.Column("gate", sa.String(16)),
-        sa.Column("innovation", sa.Float),
-        sqlite_with_rowid=False,
+        "companies",
+        sa.Column("id", sa.String(255), primary_key=True),
+        sa.Column("months", sa.LargeBinary, nullable=False),
     )
     named = sa.text("subject IS NOT NULL")
     columns = ["scope", "subject", "id"]
@@ -38,7 +31,7 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     op.drop_index("decisions_of_a_subject", "decisions")
-    op.drop_table("company_months")
+    op.drop_table("companies")
     _subjects("subjects_before", [])
     kept = ", ".join(KEPT)
     op.execute(f"INSERT INTO subjects_before ({kept}) SELECT {kept} FROM subjects WHERE product = 'credit_limit'")
