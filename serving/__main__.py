@@ -107,6 +107,11 @@ def load_register(
     except (DataError, PolicyRefused, StoreUnavailable) as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from error
+    except ModuleNotFoundError as error:  # the graph's library: a service answers without it
+        typer.echo(
+            f"{error.name} is not installed; a register needs it: pip install -r configs/locks/training.txt", err=True
+        )
+        raise typer.Exit(1) from error
     for remark in loaded.remarks:
         typer.echo(f"{remark.en} {remark.zh}")
     typer.echo(
