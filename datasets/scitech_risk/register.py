@@ -117,8 +117,9 @@ TABLE = Table(
         _ratio("current_ratio", "current_assets", "current_liabilities", -1, _FINANCIAL, "current ratio", "流动比率"),
         _ratio("debt_ratio", "total_liabilities", "total_assets", 1, _FINANCIAL, "liabilities over assets",
                "资产负债率", "share"),
-        _ratio("interest_cover", "operating_cash_flow", "interest_expense", -1, _FINANCIAL,
-               "cash flow over interest", "现金流利息保障倍数"),
+        # Not cash flow over interest: where the flow is negative, more interest would look safer.
+        _ratio("interest_burden", "interest_expense", "revenue", 1, _FINANCIAL, "interest over revenue",
+               "利息支出占收入比", "share"),
         _ratio("asset_turnover", "revenue", "total_assets", -1, _FINANCIAL, "revenue over assets", "总资产周转率"),
         _ratio("cash_ratio", "cash", "current_liabilities", -1, _FINANCIAL, "cash over current liabilities",
                "现金比率"),

@@ -75,7 +75,7 @@ def test_its_indicators_are_no_leaks(made):
         ("cash_ratio", "lower"), ("debt_ratio", "higher"), ("current_ratio", "lower"), ("margin", "lower"),
         ("revenue_change_6m", "lower"), ("cash_change_6m", "lower"), ("staff_change_6m", "lower"),
         ("overdue_days_6m", "higher"), ("late_filings_6m", "higher"), ("revenue_drop_12m", "higher"),
-        ("licence_age", "lower"), ("interest_cover", "lower"), ("enforcement_cases", "higher"),
+        ("licence_age", "lower"), ("interest_burden", "higher"), ("enforcement_cases", "higher"),
     ],
 )  # fmt: skip
 def test_those_who_default_look_as_the_contract_says(honest, column, worse):
