@@ -191,29 +191,38 @@ def _closed(opened: Any, name: str, least: Callable[..., Any] | None) -> Callabl
 def _search(
     rail: Rail, policy: Any, domain: Domain, first: dict[str, Any], second: dict[str, Any]
 ) -> Iterator[Counterexample]:
-    """Counterexamples to the whole formula, the most readable first: few departures from an ordinary applicant, round
-    numbers, and a difference that survives the rounding of the limit."""
+    """Counterexamples to the whole formula, the most readable first: one change, few departures from an ordinary
+    applicant, round numbers, and a difference that survives the rounding of the limit."""
     case = Case(domain.formula(policy, _reals()), first, second)
     step = policy.product.rounding
     deadline = time.perf_counter() + SEARCH_S
-    changed = {*rail.varies, *rail.hides}
+    changed = (*rail.varies, *rail.hides)
+    alone = [(name,) for name in changed] if len(changed) > 1 else []
     narrow: list[tuple[str, ...]] = [(), *((name,) for name in domain.reads if name not in changed)]
-    tries = [(ordinary, freed) for freed in narrow for ordinary in domain.ordinary]
-    tries.append((domain.ordinary[0], domain.reads))
+    tries: list[tuple[Applicant, tuple[str, ...], tuple[str, ...]]]
+    tries = [(ordinary, name, ()) for name in alone for ordinary in domain.ordinary]
+    tries += [(ordinary, changed, freed) for freed in narrow for ordinary in domain.ordinary]
+    tries.append((domain.ordinary[0], changed, domain.reads))
     for slack, readable in ((step, True), (0.0, True), (step, False), (0.0, False)):
-        for ordinary, freed in tries:
+        for ordinary, moving, freed in tries:
             if time.perf_counter() > deadline:
                 return
             solver = z3.Solver()
             solver.set("timeout", SEARCH_MS)
-            free = {*changed, *freed}
+            free = {*moving, *freed}
             solver.add(*_space(first, second, rail, domain), rail.broken(case, slack))
-            solver.add(*_pinned(first, ordinary, free, domain))
+            solver.add(*_pinned(first, ordinary, free, domain), *_alike(first, second, {*changed} - {*moving}))
             solver.add(*(_readable(first, second, free, domain) if readable else ()))
             if solver.check() == z3.sat:
                 found = _told(rail, policy, domain, solver.model(), first, second)
                 if found is not None:
                     yield found
+
+
+def _alike(first: Mapping[str, Any], second: Mapping[str, Any], still: set[str]) -> Iterator[Any]:
+    for name in still:
+        yield second[name] == first[name]
+        yield _known(second[name]) == _known(first[name])
 
 
 def _pinned(first: Mapping[str, Any], ordinary: Applicant, free: set[str], domain: Domain) -> Iterator[Any]:

@@ -17,17 +17,21 @@ from models.scitech_risk.rails import RAILS
 
 # An ordinary company, from whom a counterexample departs as little as it can; None is missing. Money in the register's.
 ORDINARY: dict[str, float | None] = dict.fromkeys(READS) | {
-    "pd": 0.01, "known_share": 1, "revenue": 5_000, "operating_cash_flow": 2_000, "debt_service": 0,
-    "patent_value": 0, STAFF: 40, **dict.fromkeys(EVIDENCE, 0.0),
+    "pd": 0.002, "known_share": 1, "revenue": 5_000, "operating_cash_flow": 2_000, "debt_service": 0,
+    "patent_value": 10_000, STAFF: 40, **dict.fromkeys(EVIDENCE, 0.0),
 }  # fmt: skip
 INVENTIVE = ORDINARY | {
     **{name: 1.0 for name in INNOVATION if name != "revenue"}, "data_certificate": 1, "data_asset_value": 0,
 }  # fmt: skip
+SUSPECT = ORDINARY | {STAFF: 0, "zero_filing_months": 24, "invoice_loop_share": 1}
+SILENT = ORDINARY | {"operating_cash_flow": None}
+RICH = ORDINARY | dict.fromkeys(("revenue", "operating_cash_flow", "patent_value"), 10_000_000)
 _SHARES = ("address_empty_share", "officer_empty_share", "invoice_loop_share", "invoice_related_share",
            "rd_intensity", "rd_staff_share")  # fmt: skip
 _FLAGS = ("abnormal_list", "ownership_cycle", "data_certificate")
 MOST = {"zero_filing_months": 24, "rd_growth": 10, "revenue_growth": 10, "return_on_net_assets": 10,
-        "operating_cash_flow": 1_000_000, "revenue": 10_000_000, **dict.fromkeys((*_SHARES, *_FLAGS), 1)}  # fmt: skip
+        "operating_cash_flow": 100_000_000, "revenue": 100_000_000,
+        **dict.fromkeys((*_SHARES, *_FLAGS), 1)}  # fmt: skip
 STEPS = {"pd": 0.001, "known_share": 0.01, "rd_growth": 0.01, "revenue_growth": 0.01, "return_on_net_assets": 0.01,
          **dict.fromkeys(_SHARES, 0.01)}  # fmt: skip
 # Parts that a proof may close, with what each is never below.
@@ -49,7 +53,7 @@ def prove(rail: Rail, policy: Policy, formula: type[Formula] = Formula) -> Verdi
 
 def domain(formula: type[Formula] = Formula) -> Domain:
     return Domain(
-        formula, RAILS, READS, (ORDINARY, INVENTIVE), PARTS,
+        formula, RAILS, READS, (ORDINARY, INVENTIVE, SUSPECT, SILENT, RICH), PARTS,
         signed=("operating_cash_flow", "rd_growth", "revenue_growth", "return_on_net_assets"),
         always_known=("pd", "known_share"), shares=("pd", "known_share"), most=MOST, steps=STEPS,
     )  # fmt: skip
