@@ -8,20 +8,26 @@ import pytest
 from models.credit_limit.policy import Policy as CreditPolicy
 from models.scitech_risk.policy import Policy as SciTechPolicy
 from serving import settings
-from training import credit_limit
+from training import credit_limit, scitech_risk
 
 CONFIGS = Path(__file__).parents[1] / "configs"
+PRODUCTS = {"credit_limit": (credit_limit, CreditPolicy), "scitech_risk": (scitech_risk, SciTechPolicy)}
 
 
-@pytest.mark.parametrize("path", sorted(CONFIGS.glob("credit_limit*.toml")), ids=lambda path: path.stem)
-def test_a_recipe_loads(path):
-    assert credit_limit.load(path).name == path.stem
+def of_a_product(folder: Path) -> list:
+    """(product, file): the files in a folder that are named like a product."""
+    found = [(name, path) for name in PRODUCTS for path in sorted(folder.glob(f"{name}*.toml"))]
+    return [pytest.param(name, path, id=path.stem) for name, path in found]
 
 
-@pytest.mark.parametrize("path", sorted((CONFIGS / "policies").glob("*.toml")), ids=lambda path: path.stem)
-def test_a_policy_loads(path):
-    policy = SciTechPolicy if path.stem.startswith("scitech_risk") else CreditPolicy
-    assert policy.load(path).version
+@pytest.mark.parametrize(("product", "path"), of_a_product(CONFIGS))
+def test_a_recipe_loads(product, path):
+    assert PRODUCTS[product][0].load(path).name == path.stem
+
+
+@pytest.mark.parametrize(("product", "path"), of_a_product(CONFIGS / "policies"))
+def test_a_policy_loads(product, path):
+    assert PRODUCTS[product][1].load(path).version
 
 
 def test_the_service_settings_load():
