@@ -1,7 +1,7 @@
 """How well the explainable PD tells bad from good on real tables, beside what is published and what its limits cost.
 
-    YUHENG_DATA=../shared/data python -m benchmarks.quality                      # all four tables, about 25 minutes
-    YUHENG_DATA=../shared/data python -m benchmarks.quality --data german        # one
+    YUHENG_DATA=../shared/data python -m benchmarks.quality                      # every table, about 40 minutes
+    YUHENG_DATA=../shared/data python -m benchmarks.quality --data german        # one; or polish, sba_scitech, sba_case
     ... --jobs 2 --out var/quality.json                                          # two processes; figures as JSON
 
 ROC AUC over nine splits: three repeats of stratified three-fold cross-validation, seeds 0, 1, 2. Three models stand
@@ -10,26 +10,27 @@ columns), both monotone and of depth 3 at most; and `default`, LightGBM as it co
 
 The published nine splits are OpenML's own and are not these; `default` beside the published default shows how far
 apart the two sets of splits are. An interval is the 95 % t-interval over the nine splits with the variance of Nadeau
-and Bengio (2003), as the splits share rows. Settings stand in configs/credit_quality.toml.
+and Bengio (2003), as the splits share rows. Settings stand in configs/credit_quality.toml; those of the tables of
+companies, each with its own protocol, in configs/company_quality.toml (see `benchmarks.companies`).
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import math
 import sys
 import tomllib
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from time import perf_counter
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
+from benchmarks import companies
+from benchmarks.splits import FOLDS, REPEATS, interval, nine
 from datasets.sources import source
 from datasets.table import Column, Table, check
 from models.estimator import BaggedTrees, EstimatorConfig, platt
@@ -37,10 +38,9 @@ from models.inputs import encode, learn_levels
 
 CONFIG = Path(__file__).parents[1] / "configs" / "credit_quality.toml"
 MODELS = ("all", "served", "default")
-REPEATS, FOLDS = 3, 3
-T_95 = 2.306  # Student's t, 8 degrees of freedom, two-sided
+TURNS = REPEATS * FOLDS
 
-Floats = NDArray[np.float64]
+T = TypeVar("T")
 
 
 class Quality(BaseModel):
@@ -98,14 +98,6 @@ def inputs(table: Table, model: str) -> tuple[Column, ...]:
     return (*(c for c in read if c.derived is None), *(c for c in read if c.derived is not None))
 
 
-def splits(y: Floats) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp]]]:
-    """The nine (train, test) pairs of row positions."""
-    from sklearn.model_selection import StratifiedKFold
-
-    for repeat in range(REPEATS):
-        yield from StratifiedKFold(FOLDS, shuffle=True, random_state=repeat).split(y, y)
-
-
 def score(task: Task) -> Score:
     """Fit one model on one split, and judge it on the rows held out."""
     from sklearn.metrics import roc_auc_score
@@ -115,7 +107,7 @@ def score(task: Task) -> Score:
     rows = source(quality.source)
     frame = check(rows.read().select([c.name for c in rows.TABLE.columns if c.derived is None]), table)
     y = frame[table.target.name].to_numpy().astype(np.float64)
-    train, test = list(splits(y))[task.turn]
+    train, test = list(nine(y))[task.turn]
     columns = learn_levels(frame[train], inputs(table, task.model), table.target.name)
     x = encode(frame, columns)  # (rows, inputs) float32
     start = perf_counter()
@@ -134,12 +126,6 @@ def score(task: Task) -> Score:
     seconds = perf_counter() - start
     slope, _ = platt(np.log(pd / (1 - pd)), y[test], np.ones(len(test)))
     return Score(float(roc_auc_score(y[test], pd)), slope, trees, seconds)
-
-
-def interval(values: Floats) -> tuple[float, float]:
-    """(mean, half width of the 95 % interval), the variance corrected for splits that share rows."""
-    shared = 1 / (FOLDS - 1)  # rows held out per row of training
-    return float(values.mean()), T_95 * math.sqrt((1 / len(values) + shared) * float(values.var(ddof=1)))
 
 
 def report(name: str, quality: Quality, scores: dict[str, list[Score]]) -> tuple[list[str], dict[str, Any]]:
@@ -170,28 +156,40 @@ def report(name: str, quality: Quality, scores: dict[str, list[Score]]) -> tuple
 
 
 def main(argv: list[str]) -> int:
-    known = load()
+    credit, company = load(), companies.load()
+    known = [*credit, *company]
     parser = argparse.ArgumentParser(prog="python -m benchmarks.quality", description=__doc__.splitlines()[0])
     parser.add_argument("--data", choices=[*known, "all"], default="all")
     parser.add_argument("--jobs", type=int, default=1, help="processes, one fit each")
     parser.add_argument("--out", type=Path, help="write the figures as JSON")
     asked = parser.parse_args(argv)
-    names = list(known) if asked.data == "all" else [asked.data]
+    names = known if asked.data == "all" else [asked.data]
     figures = {}
     with ProcessPoolExecutor(asked.jobs) as pool:
         for name in names:
-            tasks = [Task(name, model, turn) for model in MODELS for turn in range(REPEATS * FOLDS)]
-            scores: dict[str, list[Score]] = {model: [] for model in MODELS}
-            for done, (task, one) in enumerate(zip(tasks, pool.map(score, tasks), strict=True), start=1):
-                scores[task.model].append(one)
-                if sys.stderr.isatty():
-                    print(f"\r{name}: {done} of {len(tasks)} fits", end="", file=sys.stderr, flush=True)
-            lines, figures[name] = report(name, known[name], scores)
+            if name in company:
+                work = companies.tasks(name, company[name])
+                pairs = list(zip(work, _told(name, pool.map(companies.score, work), len(work)), strict=True))
+                lines, figures[name] = companies.report(name, company[name], pairs)
+            else:
+                tasks = [Task(name, model, turn) for model in MODELS for turn in range(TURNS)]
+                scores: dict[str, list[Score]] = {model: [] for model in MODELS}
+                for task, one in zip(tasks, _told(name, pool.map(score, tasks), len(tasks)), strict=True):
+                    scores[task.model].append(one)
+                lines, figures[name] = report(name, credit[name], scores)
             print("\r" + "\n".join(lines), flush=True)
     if asked.out:
         asked.out.parent.mkdir(parents=True, exist_ok=True)
         asked.out.write_text(json.dumps(figures, indent=1))
     return 0
+
+
+def _told(name: str, results: Iterator[T], count: int) -> Iterator[T]:
+    """The results as they come, their number shown to who watches."""
+    for done, one in enumerate(results, start=1):
+        if sys.stderr.isatty():
+            print(f"\r{name}: {done} of {count} fits", end="", file=sys.stderr, flush=True)
+        yield one
 
 
 if __name__ == "__main__":

@@ -1,0 +1,233 @@
+"""The explainable PD on the real tables of companies, each by its own protocol; `benchmarks.quality` runs it.
+
+polish: nine splits, as for credit. sba_scitech: learned from the loans of some years, judged on those of the two years
+after. sba_case: learned from one half of the loans, judged on the other, by the error at a cut-off too. That cut-off is
+the one with the least error on out-of-fold PDs of the training half.
+
+Every reading of the config is a model of its own: monotone, of depth 3 at most. `default` is LightGBM as it comes, and
+`article` the logistic regression of the three features that the article of the case ends with; both cut at one half.
+An interval over one test set is a bootstrap of its loans, whole banks at a time, as loans of one bank share their fate.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable
+from pathlib import Path
+from time import perf_counter
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+
+from benchmarks import splits
+from datasets.scitech_risk.sba_case import ARTICLE
+from datasets.sources import source
+from datasets.table import Column, Table, check
+from models.estimator import BaggedTrees, EstimatorConfig, sigmoid
+from models.inputs import encode, learn_levels
+from training.metrics import Draws, measures
+
+CONFIG = Path(__file__).parents[1] / "configs" / "company_quality.toml"
+CUTS = np.linspace(0.2, 0.8, 121)
+Rows = NDArray[np.intp]
+Floats = NDArray[np.float64]
+
+
+class Reading(BaseModel):
+    """Which columns a model sees beside the indicators, and which of these it does without; the config says more."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    leave_out: tuple[str, ...] = ()
+    also: tuple[str, ...] = ()
+    names: dict[str, int] = {}
+    days: dict[str, tuple[str, str]] = {}
+
+
+class Study(BaseModel):
+    """One table: its protocol, the figures it is held to, and how it is fitted."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    source: str
+    split: Literal["folds", "years", "selected"]
+    train: tuple[int, int] = (0, 0)  # fiscal years, inclusive
+    test: tuple[int, int] = (0, 0)
+    published: float
+    beyond: float | None = None
+    published_error: float | None = None
+    half_life: float | None = None  # years
+    columns: dict[str, dict[str, Any]] = {}
+    estimator: EstimatorConfig
+    readings: dict[str, Reading]
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        return (*self.readings, "default", *(("article",) if self.split == "selected" else ()))
+
+    @property
+    def turns(self) -> int:
+        return splits.REPEATS * splits.FOLDS if self.split == "folds" else 1
+
+
+class Task(NamedTuple):
+    """One fit: the split `turn` of a table, and the model."""
+
+    name: str
+    model: str
+    turn: int
+
+
+class Score(NamedTuple):
+    auc: float
+    low: float  # of the bootstrap interval
+    high: float
+    slope: float  # of calibration on the held-out rows; 1 is right
+    foretold: float  # mean PD
+    came: float  # share that went bad
+    error: float
+    cut: float
+    trees: int
+    seconds: float
+
+
+def load(path: Path = CONFIG) -> dict[str, Study]:
+    return {name: Study.model_validate(given) for name, given in tomllib.loads(path.read_text()).items()}
+
+
+def read(study: Study) -> tuple[Table, pl.DataFrame]:
+    """The contract with the config's columns, and every row typed by it."""
+    rows = source(study.source)
+    table: Table = rows.TABLE
+    added = tuple(Column(name=name, **given) for name, given in study.columns.items())
+    table = Table(name=table.name, columns=(*table.columns, *added), origin=table.origin, missing=table.missing)
+    stated = [column.name for column in rows.TABLE.columns if column.derived is None]
+    return table, check(rows.read().select(stated), table)
+
+
+def halves(study: Study, frame: pl.DataFrame, y: Floats, turn: int) -> tuple[Rows, Rows]:
+    """Positions of the rows that teach, and of those that judge."""
+    if study.split == "folds":
+        return list(splits.nine(y))[turn]
+    if study.split == "years":
+        year = frame["ApprovalFY"]
+        train, test = (year.is_between(*years).to_numpy() for years in (study.train, study.test))
+        return np.flatnonzero(train), np.flatnonzero(test)
+    chosen = frame["Selected"].to_numpy() == 1
+    return np.flatnonzero(chosen), np.flatnonzero(~chosen)
+
+
+def inputs(
+    study: Study, table: Table, frame: pl.DataFrame, reading: Reading, train: Rows
+) -> tuple[pl.DataFrame, tuple[Column, ...]]:
+    """The columns that a reading sees, and the frame with those that it makes."""
+    left = [name for name in (*reading.leave_out, *reading.also) if name not in frame.columns]
+    if left:
+        raise KeyError(f"{', '.join(left)}: {table.name} has no such column")
+    columns = [
+        column
+        for column in table.columns
+        if (column.role == "indicator" or column.name in reading.also)
+        and column.kind != "text"
+        and column.name not in reading.leave_out
+    ]
+    for name, least in reading.names.items():
+        seen = frame[train].group_by(name).len().filter(pl.col("len") >= least)[name].drop_nulls()
+        columns.append(Column(name=name, kind="category", levels=tuple(sorted(seen))))
+    for name, dates in reading.days.items():
+        first, second = (pl.col(date).str.to_date() for date in dates)
+        frame = frame.with_columns((second - first).dt.total_days().cast(pl.Float64).alias(name))
+        columns.append(Column(name=name, unit="days"))
+    return frame, tuple(columns)
+
+
+def score(task: Task) -> Score:
+    """Fit one model on one split, and judge it on the rows held out."""
+    study = load()[task.name]
+    table, frame = read(study)
+    target = table.target.name
+    y = frame[target].to_numpy().astype(np.float64)
+    train, test = halves(study, frame, y, task.turn)
+    if task.model == "article":
+        columns: tuple[Column, ...] = tuple(table[name] for name in ARTICLE)
+    elif task.model == "default":
+        frame, columns = inputs(study, table, frame, Reading(leave_out=tuple(study.columns)), train)
+    else:
+        frame, columns = inputs(study, table, frame, study.readings[task.model], train)
+    columns = learn_levels(frame[train], columns, target)
+    x = encode(frame, columns)  # (rows, inputs) float32
+    start = perf_counter()
+    cut, trees = 0.5, 0
+    if task.model == "article":
+        from sklearn.linear_model import LogisticRegression
+
+        pd = LogisticRegression(C=1e6, max_iter=1_000).fit(x[train], y[train]).predict_proba(x[test])[:, 1]
+    elif task.model == "default":
+        from lightgbm import LGBMClassifier
+
+        codes = [at for at, column in enumerate(columns) if column.kind == "category"]
+        plain = LGBMClassifier(verbosity=-1, n_jobs=1).fit(x[train], y[train], categorical_feature=codes)
+        pd, trees = np.asarray(plain.predict_proba(x[test]))[:, 1], plain.booster_.num_trees()
+    else:
+        weight = None
+        if study.half_life:
+            age = study.train[1] - frame["ApprovalFY"].to_numpy()[train]
+            weight = 0.5 ** (age / study.half_life)
+        directions = [column.direction for column in columns]
+        model = BaggedTrees(study.estimator).fit(x[train], y[train], weight=weight, directions=directions)
+        pd, trees = model.predict_pd(x[test]), model.trees_ * len(model.boosters_)
+        unseen = sigmoid(model.slope_ * model.raw_out_of_fold_ + model.intercept_)
+        cut = float(CUTS[np.argmin([np.mean((unseen > one) != y[train]) for one in CUTS])])
+    seconds = perf_counter() - start
+    groups = frame["Bank"].fill_null("").to_numpy()[test] if "Bank" in frame.columns else None
+    seen = measures(y[test], pd, Draws(len(test), groups=groups))
+    return Score(
+        seen["auc"].value, seen["auc"].low, seen["auc"].high, slope(pd, y[test]),
+        float(pd.mean()), float(y[test].mean()), float(np.mean((pd > cut) != y[test])), cut, trees, seconds,
+    )  # fmt: skip
+
+
+def slope(pd: Floats, y: Floats) -> float:
+    """Of the logistic regression of the outcome on the PD's log-odds. Newton's method, which the recipes use, does not
+    settle on PDs as far apart as those of plain boosting on a small table."""
+    from sklearn.linear_model import LogisticRegression
+
+    log_odds = np.log(pd / (1 - pd))[:, None]
+    return float(LogisticRegression(C=1e6, max_iter=1_000).fit(log_odds, y).coef_[0, 0])
+
+
+def tasks(name: str, study: Study) -> list[Task]:
+    return [Task(name, model, turn) for model in study.models for turn in range(study.turns)]
+
+
+def report(name: str, study: Study, scores: Iterable[tuple[Task, Score]]) -> tuple[list[str], dict[str, Any]]:
+    """Lines for people, and the same as data."""
+    goals = [study.published, *([study.beyond] if study.beyond else [])]
+    lines = [f"{name}: held to AUC {' and '.join(f'{goal:.4f}' for goal in goals)}"]
+    if study.published_error:
+        lines[0] += f", error {study.published_error:.1%}"
+    kept: dict[str, Any] = {"published": study.published, "beyond": study.beyond, "models": {}}
+    done = list(scores)
+    for model in study.models:
+        of = [one for task, one in done if task.model == model]
+        auc = np.array([one.auc for one in of])
+        figures = dict(zip(Score._fields, np.mean(of, axis=0).tolist(), strict=True))
+        if study.turns > 1:
+            _, half = splits.interval(auc)
+            figures |= {"low": figures["auc"] - half, "high": figures["auc"] + half}
+        verdict = ", ".join(
+            f"{goal:.4f} " + ("reached" if figures["auc"] >= goal else f"missed by {goal - figures['auc']:.4f}")
+            for goal in goals
+        )
+        line = (
+            f"  {model:16} AUC {figures['auc']:.4f} [{figures['low']:.4f}, {figures['high']:.4f}]  "
+            f"slope {figures['slope']:.2f}  foretold {figures['foretold']:.1%}, came {figures['came']:.1%}  "
+        )
+        if study.published_error:
+            line += f"error {figures['error']:.1%} at {figures['cut']:.2f}  "
+        lines.append(f"{line}{figures['trees']:5.0f} trees {figures['seconds']:4.0f} s  {verdict}")
+        kept["models"][model] = figures | {"splits": auc.tolist(), "slopes": [one.slope for one in of]}
+    return lines, kept
