@@ -27,7 +27,7 @@ from models.scale import Scale
 from models.scitech_risk.limit import BACKING, BACKING_GROUPS, GATE_GROUPS
 from training.__main__ import app
 from training.lineage import Registry
-from training.portfolio import intake, run
+from training.portfolio import answer, intake, run, stress
 from training.portfolio.answer import NoChampion
 from training.progress import Watch
 
@@ -206,6 +206,15 @@ def test_a_shock_never_raises_the_sum_of_limits_and_never_lowers_the_loss_on_tho
             assert row["loss_on_held"] >= base["loss_on_held"], row["code"]
 
 
+def test_a_higher_rate_makes_no_company_look_safer(home):
+    held = answer.champion(home / "var", "scitech_risk")
+    frame = register.read(home / "sound").frame
+    shock = next(shock for shock in stress.load(ROOT / "configs/stress.toml").shocks if shock.code == "rate_up")
+    before, after = answer.answer(held, frame), answer.under(held, frame, shock, TABLE)
+    assert (after["pd"] >= before["pd"]).all()
+    assert (after["indicative_limit"] <= before["indicative_limit"]).all()
+
+
 def test_the_run_is_on_record_with_metrics_inputs_and_files(home, second):
     client = Registry(home / "var").client
     found = client.get_run(second.run)
@@ -288,8 +297,6 @@ def test_a_run_that_breaks_off_leaves_no_folder_and_is_marked_failed(home, tmp_p
 
 
 def test_pieces_of_any_size_give_the_same_answers(home):
-    from training.portfolio import answer
-
     held = answer.champion(home / "var", "scitech_risk")
     frame = register.read(home / "sound").frame
     assert answer.answer(held, frame, piece=97).equals(answer.answer(held, frame))

@@ -167,8 +167,9 @@ class _Trip:
 
     def _about(self) -> dict[str, Any]:
         card, policy = self.held.card, self.held.policy
-        figures = card.metrics.get("figures", {})
-        told = [f"{name.upper()} {figures[name]}" for name in ("auc", "ks", "brier", "slope") if name in figures]
+        known = {name: card.metrics.get(name) for name in ("auc", "ks", "brier", "slope")}
+        told = [f"{name.upper()} {one['value']:.4f} [{one['low']:.4f}, {one['high']:.4f}]"
+                for name, one in known.items() if isinstance(one, dict)]  # fmt: skip
         return {
             "model": card.model,
             "version": card.version,
@@ -239,7 +240,8 @@ def _fits(frame: pl.DataFrame, held: Champion, folder: Path) -> None:
     if lacks:
         raise DataError(
             f"{folder}: {card.model} {card.version} reads {', '.join(lacks[:6])}, which a register has not"
-            f"{nearest(lacks[0], frame.columns)}. Name a model trained on registers with --model."
+            f"{nearest(lacks[0], frame.columns)}. Train it anew: python -m training {card.model}; or name another with "
+            "--model."
         )
 
 
