@@ -68,7 +68,7 @@ def main() -> int:
     print(f"SIMULATED zone of {asked.companies:,} companies, seed {asked.seed}; precision at recall {RECALL}")
     print("hiding  shells   gate (recall)   address  officers  zero filing   review+: precision / recall   block")
     for hiding in HIDING:
-        parts = dict(zone(asked.companies, asked.seed, hiding))
+        parts = zone(asked.companies, asked.seed, hiding)
         print(row(assemble(parts, simulated=True).frame, hiding), flush=True)
     return 0
 

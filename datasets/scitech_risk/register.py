@@ -13,6 +13,7 @@ are research or receivables that are large for the company.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -271,7 +272,7 @@ def scan(folder: Path | str) -> tuple[dict[str, pl.DataFrame | None], dict[str, 
 
 
 def assemble(
-    parts: dict[str, pl.DataFrame | None], names: dict[str, str] | None = None, simulated: bool = False
+    parts: Mapping[str, pl.DataFrame | None], names: dict[str, str] | None = None, simulated: bool = False
 ) -> Register:
     """A register from its frames by the names of FILES. `names`: what a fault calls each of them."""
     names = names or {}
@@ -306,7 +307,7 @@ def sample(rows: int = 300, seed: int = 0) -> Register:
     """A small zone, simulated on the spot."""
     from datasets.simulate.zone import zone
 
-    return assemble(dict(zone(rows, seed)), simulated=True)
+    return assemble(zone(rows, seed), simulated=True)
 
 
 def digest(folder: Path | str) -> str:
@@ -350,7 +351,7 @@ def _of_companies(companies: pl.DataFrame, file: str) -> tuple[list[Fault], str]
     return faults, month
 
 
-def _remarks(companies: pl.DataFrame, parts: dict[str, pl.DataFrame | None]) -> tuple[Remark, ...]:
+def _remarks(companies: pl.DataFrame, parts: Mapping[str, pl.DataFrame | None]) -> tuple[Remark, ...]:
     made_from = {"history": FROM_MONTHS, "links": FROM_LINKS, "invoices": FROM_INVOICES}
     remarks = [
         Remark(f"no_{name}", f"There is no {name} file: {', '.join(columns)} are missing.",
