@@ -36,8 +36,8 @@ STEPS = {"pd": 0.001, "known_share": 0.01, "rd_growth": 0.01, "revenue_growth": 
          **dict.fromkeys(_SHARES, 0.01)}  # fmt: skip
 # Parts that a proof may close, with what each is never below.
 PARTS = dict.fromkeys(
-    ("covered", "grade_budget", "risk", "earned", "scored", "within", "raised", "slice", "turned_over", "backing",
-     "base"),
+    ("covered", "grade_budget", "budget", "risk", "earned", "scored", "within", "raised", "slice", "turned_over",
+     "backing", "base"),
     lambda *arguments: 0,
 )  # fmt: skip
 

@@ -194,7 +194,8 @@ class Ledger:
         names, names_zh = words.names(lacks)
         if known:
             money, money_zh = self._money(amount)
-            en, zh = words.BOUNDS[code]
+            ungraded = code == "loss_budget" and numbers["known_share"] < self.policy.least_known.share
+            en, zh = words.UNGRADED if ungraded else words.BOUNDS[code]
             en, zh = en.format(amount=money), zh.format(amount=money_zh)
             if lacks:
                 en, zh = en + words.UNBACKED[0].format(lacks=names), zh + words.UNBACKED[1].format(lacks=names_zh)

@@ -5,7 +5,7 @@
     L_revenue = sum over the stages of  multiple * (1 + u * I / 100) * revenue that lies within the stage,
                 I the innovation score under that stage's weights, what is missing earning nothing
     L_backing = unsecured allowance + haircut * patents + haircut * data assets (with a certificate)
-    L_risk    = largest L with PD * LGD * CCF * L <= loss budget of the grade
+    L_risk    = largest L with PD * LGD * CCF * L <= loss budget of the grade (the worst one's where none is given)
     L_base    = min(L_cover, L_revenue, L_backing, L_risk, product cap)
     L         = floor to the rounding of min(L_base, legal cap), and 0 where the gate blocks
 
@@ -108,7 +108,7 @@ class Formula:
             "debt_service_cover": (self.covered(flow, service), both(known(flow), known(service))),
             "revenue_multiple": (self.turned_over(revenue, scored.low), known(revenue)),
             "backing": (self.backing(a), True),
-            "loss_budget": (self.risk(a["pd"]), True),
+            "loss_budget": (self.risk(a["pd"], a["known_share"]), True),
             "product_cap": (self.ops.number(self.policy.product.cap), True),
         }
 
@@ -145,8 +145,14 @@ class Formula:
         registered = ops.where(counts, ops.number(bounds.data_assets) * (data * self.unit), self.zero)
         return ops.number(bounds.unsecured) + pledged + registered
 
-    def risk(self, pd: Number) -> Number:
-        return self.grade_budget(pd) / (self.ops.most(pd, self.ops.number(self.policy.risk.pd_floor)) * self.severity)
+    def risk(self, pd: Number, known_share: Number) -> Number:
+        least = self.ops.number(self.policy.risk.pd_floor)
+        return self.budget(pd, known_share) / (self.ops.most(pd, least) * self.severity)
+
+    def budget(self, pd: Number, known_share: Number) -> Number:
+        """What this company may be expected to cost, a year."""
+        graded = known_share >= self.ops.number(self.policy.least_known.share)
+        return self.ops.where(graded, self.grade_budget(pd), self.grades[-1][1])
 
     def grade_budget(self, pd: Number) -> Number:
         """What a company of this grade may be expected to cost, a year."""

@@ -17,7 +17,6 @@ def _said(what: str) -> Callable[[Case], str]:
 
     def tell(case: Case) -> str:
         worked, policy = case.one, case.formula.policy
-        pd = case.first["pd"]
         return what.format(
             answer="refer" if worked.referred else "approve",
             verdict=_verdict(worked.gate),
@@ -31,7 +30,7 @@ def _said(what: str) -> Callable[[Case], str]:
             known=show(case.first["known_share"]),
             least=show(policy.least_known.share),
             loss=case.money(_expected_loss(case)),
-            budget=case.money(case.formula.grade_budget(pd)),
+            budget=case.money(_budget(case)),
         )
 
     return tell
@@ -51,6 +50,10 @@ def _expected_loss(case: Case) -> Any:
     """Of the base limit, a year."""
     floor = case.ops.number(case.formula.policy.risk.pd_floor)
     return case.ops.most(case.first["pd"], floor) * case.formula.severity * case.one.base
+
+
+def _budget(case: Case) -> Any:
+    return case.formula.budget(case.first["pd"], case.first["known_share"])
 
 
 def _milder(case: Case, slack: float) -> Any:
@@ -160,6 +163,9 @@ RAILS = (
     Rail("too_little_known_refers", "A company of whom too little is known goes to a person.", "已知信息过少时转人工。",
          refers(lambda case: case.first["known_share"] < case.ops.number(case.formula.policy.least_known.share)),
          _said("{answer} {limit} although only {known} is known, and {least} is needed")),
+    Rail("knowing_more_never_lowers", "Knowing more of the PD's inputs, at the same PD, never lowers the limit.",
+         "违约概率相同时，已知信息更多，额度不会更低。", helps, moved,
+         varies=("known_share",), opens=("grade_budget",)),
     Rail("below_the_floor_refers", "A grade below the floor goes to a person.", "低于准入等级转人工。",
          refers(lambda case: case.first["pd"] > case.ops.number(case.formula.policy.approval_pd)),
          _said("{answer} {limit} below the floor grade")),
@@ -174,7 +180,7 @@ RAILS = (
                       f"{case.money(case.formula.grade_budget(case.second['pd']))}", varies=("pd",)),
     Rail("loss_budget_holds", "The expected loss of the base limit keeps within the grade's budget.",
          "基础额度的预期损失不超过等级预算。",
-         lambda case, slack: _expected_loss(case) > case.formula.grade_budget(case.first["pd"]) + slack,
+         lambda case, slack: _expected_loss(case) > _budget(case) + slack,
          _said("expected loss {loss} a year with a budget of {budget}"), opens=("risk", "base")),
     Rail("more_cash_flow_never_lowers", "More operating cash flow never lowers the limit.",
          "经营现金流更多，额度不会更低。", helps, moved, varies=("operating_cash_flow",)),

@@ -30,6 +30,10 @@ BOUNDS = {
     ),
     "product_cap": ("The product lends {amount} at most.", "产品额度上限为 {amount}。"),
 }
+UNGRADED = (
+    "No grade is given; {amount} keeps the expected loss within the worst grade's budget.",
+    "未予评级，{amount} 的预期损失不超过最差等级预算。",
+)
 LACKING = {  # {lacks}: names
     "debt_service_cover": (
         "What the cash flow carries cannot be worked out: {lacks} not known.",
@@ -117,6 +121,9 @@ def value_text(value: float, column: Column) -> tuple[str, str]:
     """A number as a person reads it, with its unit."""
     if column.unit == "share":
         return (f"{100 * value:.0f}%",) * 2
+    if column.unit.startswith("10k RMB"):  # nobody says "3 10k RMB"
+        whole = f"{number_text(10_000 * value)} {column.unit.removeprefix('10k ')}"
+        return whole, f"{number_text(value)} {UNITS_ZH.get(column.unit, column.unit)}"
     if column.unit in ("", "0/1", "count", "companies"):
         return (number_text(value),) * 2
     return f"{number_text(value)} {column.unit}", f"{number_text(value)} {UNITS_ZH.get(column.unit, column.unit)}"

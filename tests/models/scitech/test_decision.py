@@ -167,6 +167,9 @@ def test_a_company_of_whom_nothing_is_known_gets_no_grade_and_every_lack_is_told
     assert {reason["code"] for reason in answer["referral"]} >= {
         "gate_review", "too_little_known", "lacks_debt_service_cover", "lacks_revenue_multiple",
     }  # fmt: skip
+    assert answer["ledger"]["binding"] == "loss_budget"  # that of the worst grade, as none is given
+    assert answer["ledger"]["bounds"][3]["en"].startswith("No grade is given; ")
+    assert answer["indicative_limit"] < 200_000
     assert set(answer["gate"]["unknown"]) == {*EVIDENCE, "insured_staff"}
     assert answer["gate"]["en"].startswith("Only 0 of ")
     assert (answer["innovation"]["score"], answer["innovation"]["stage"]) == (None, None)

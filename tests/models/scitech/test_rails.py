@@ -136,6 +136,16 @@ def test_a_formula_that_ignores_the_budget_is_caught():
     caught("loss_budget_holds", policy(), Blithe)
 
 
+def test_a_formula_that_lends_more_where_less_is_known_is_caught():
+    class Incurious(Formula):
+        def budget(self, pd, known_share):
+            graded = known_share >= self.ops.number(0.5)
+            return self.ops.where(graded, self.grade_budget(pd), self.ops.number(1e9))
+
+    less, more = caught("knowing_more_never_lowers", policy(), Incurious)
+    assert more.limit < less.limit
+
+
 def test_an_input_of_the_pd_that_the_gate_or_the_limit_counts_is_named():
     inputs = (
         Column(name="revenue", group="growth"),
@@ -151,7 +161,7 @@ def test_an_input_of_the_pd_that_the_gate_or_the_limit_counts_is_named():
 def test_the_command_ends_well_for_a_policy_whose_rails_hold():
     result = CliRunner().invoke(app, ["check", str(FOLDER / "scitech_risk_sba.toml")])
     assert result.exit_code == 0, result.output
-    assert "17 of 17 rails proved" in result.output
+    assert "18 of 18 rails proved" in result.output
 
 
 def test_the_command_shows_whom_a_bad_policy_fails_and_exits_with_1(tmp_path):
