@@ -10,7 +10,7 @@ from benchmarks import companies
 from datasets.sources import source
 
 STUDIES = companies.load()
-AFTERWARDS = {"disbursed", "with_term"}  # the readings that say so
+AFTERWARDS = {"disbursed", "disbursed_no_bank", "with_term"}  # the readings that say so
 
 
 @pytest.mark.parametrize("name", STUDIES)
