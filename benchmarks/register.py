@@ -38,7 +38,8 @@ def build(var: Path, months: list[Path]) -> None:
     from models.inputs import encode, learn_levels
     from models.reasons import bias, compile_graph
     from models.scale import Scale
-    from models.scitech_risk.limit import BACKING, BACKING_GROUPS, GATE_GROUPS
+    from models.scitech_risk.limit import BACKING_GROUPS, GATE_GROUPS
+    from models.scitech_risk.policy import BACKING
 
     frame, target = read(months[0]).frame, TABLE.target.name
     unread = (*BACKING_GROUPS, *GATE_GROUPS)

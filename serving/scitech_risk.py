@@ -57,6 +57,7 @@ PRODUCT = Product(
     answer={
         "indicative_limit": AMOUNT | {"description": "What it would be; `limit` where approved; 0 where blocked"},
         "currency": TEXT,
+        "horizon": TEXT | {"description": "Of the PD"},
         "score": AMOUNT,
         "grade": {"type": ["string", "null"], "description": "null where too little is known of the company"},
         "approval_line": AMOUNT,
@@ -87,6 +88,6 @@ PRODUCT = Product(
         "reasons": _list("Points against the approval line, each an indicator's", points=NUMBER),
         "missing": {"type": "array", "description": "What was not stated"},
     },
-    always=("grade", "innovation", "gate", "warnings", "ledger", "reasons", "missing"),
+    always=("horizon", "grade", "innovation", "gate", "warnings", "ledger", "reasons", "missing"),
     hold=hold,
 )

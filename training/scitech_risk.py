@@ -20,8 +20,8 @@ from datasets.table import Column, Table
 from models.card import Card
 from models.graph import Scores
 from models.scitech_risk.decision import Decider
-from models.scitech_risk.limit import BACKING, BACKING_GROUPS, GATE_GROUPS
-from models.scitech_risk.policy import Policy
+from models.scitech_risk.limit import BACKING_GROUPS, GATE_GROUPS
+from models.scitech_risk.policy import BACKING, Policy
 from training import tabular
 from training.profit import Terms
 from training.progress import Watch

@@ -11,8 +11,8 @@ from datasets.table import Column
 from models import prove as solver
 from models.prove import Domain, Verdict
 from models.rails import Rail
-from models.scitech_risk.limit import BACKING, BACKING_GROUPS, GATE_GROUPS, READS, Formula
-from models.scitech_risk.policy import EVIDENCE, INNOVATION, STAFF, Policy
+from models.scitech_risk.limit import BACKING_GROUPS, GATE_GROUPS, READS, Formula
+from models.scitech_risk.policy import BACKING, EVIDENCE, INNOVATION, STAFF, Policy
 from models.scitech_risk.rails import RAILS
 
 # An ordinary company, from whom a counterexample departs as little as it can; None is missing. Money in the register's.

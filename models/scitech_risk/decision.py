@@ -21,7 +21,7 @@ from models.explain import Explainer, line_points, rounded
 from models.graph import Scores
 from models.inputs import Encoder
 from models.ledger import picked, probability, whole
-from models.operations import Arrays, Floats
+from models.operations import Arrays, Floats, any_of
 from models.scitech_risk.ledger import Ledger
 from models.scitech_risk.limit import INDICATORS, Formula
 from models.scitech_risk.policy import Policy
@@ -60,6 +60,7 @@ class Decider:
         self._weight = sum(weight for _, weight in self._weights) or 1.0
         stated = [*card.inputs, *self.fields]
         self._stated = [(c.name, place[c.name]) for c in stated if c.name in place and c.derived is None]
+        self._acts = sorted(policy.acts)
         self._formula, self._arrays = Formula(policy, Floats), Formula(policy, Arrays)
         self._ledger = Ledger(policy, columns)
         self._explainer = Explainer(card, self.line)
@@ -82,7 +83,9 @@ class Decider:
         numbers |= {name: row[at] for name, at in self._places}
         numbers |= {"pd": pd, "known_share": share / self._weight}
         worked = self._formula.work(numbers)
-        referred, blocked, limit = bool(worked.referred or person), bool(worked.gate.block), int(worked.limit)
+        told = raised(self.policy.signals, numbers, Floats)
+        acting = any_of(Floats, (told[code] for code in self._acts))
+        referred, blocked, limit = worked.referred or acting or person, bool(worked.gate.block), int(worked.limit)
         revenue = numbers["revenue"]
         stage = bisect_right(self._ends, revenue * self.policy.unit) if revenue == revenue else None
         graded = not worked.refer["too_little_known"]
@@ -92,13 +95,14 @@ class Decider:
             "indicative_limit": limit,
             "currency": self.policy.currency,
             "pd": round(pd, 6),
+            "horizon": self.card.horizon or self.policy.horizon.en,
             "score": round(points, 1),
             "grade": self._grades[bisect_left(self._edges, pd)] if graded else None,
             "approval_line": round(self.line, 1),
-            "referral": self._ledger.referral(numbers, worked, person),
+            "referral": self._ledger.referral(numbers, worked, acting, person),
             "innovation": self._ledger.innovation(worked.innovation, stage),
             "gate": self._ledger.gate(numbers, worked.gate, values.get(LOOP) if self._loop else None),
-            "warnings": self._ledger.warnings(numbers, raised(self.policy.signals, numbers, Floats)),
+            "warnings": self._ledger.warnings(numbers, told),
             "ledger": self._ledger.one(numbers, worked),
             "reasons": [],
             "missing": self._ledger.missing([name for name, at in self._stated if row[at] != row[at]]),
@@ -106,8 +110,8 @@ class Decider:
         }
         if scores.contributions is not None:
             shown = {**values, **{name: row[at] for name, at in self._derived}} if self._derived else values
-            told = self._explainer.one(shown, scores.contributions[0], points, self.policy.reasons_shown)
-            answer["reasons"] = rounded(told)
+            why = self._explainer.one(shown, scores.contributions[0], points, self.policy.reasons_shown)
+            answer["reasons"] = rounded(why)
         return answer
 
     def many(self, frame: pl.DataFrame, scores: Scores) -> pl.DataFrame:
@@ -134,7 +138,8 @@ class Decider:
         revenue = a["revenue"]
         stage = np.searchsorted(self._ends, revenue * self.policy.unit, side="right")
         stage = np.where(np.isnan(revenue), -1, stage)
-        referred = np.broadcast_to(worked.referred, rows)
+        acting = any_of(Arrays, (told[code] for code in self._acts))
+        referred = np.broadcast_to(worked.referred | acting, rows)
         blocked = np.broadcast_to(worked.gate.block, rows)
         limit = whole(worked.limit, rows)
         grades = np.searchsorted(self._edges, pd, side="left")
@@ -145,7 +150,7 @@ class Decider:
             "pd": np.round(pd, 6),
             "score": np.round(points, 1),
             "grade": picked(self._grades, grades).set(pl.Series(worked.refer["too_little_known"]), None),
-            **self._ledger.columns(worked, stage, told, rows),
+            **self._ledger.columns(worked, stage, told, acting, rows),
             "known_share": a["known_share"],
         }
         if scores.contributions is not None:

@@ -10,19 +10,18 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from models.operations import Flag, Number
+from models.operations import Number
 from models.scitech_risk.policy import GROUPS, Policy
 
 
 @dataclass(slots=True)
 class Scored:
-    """Each list is by stage. weight: of each indicator in the score, summing to 1.
+    """groups: group -> (what it earns, what of it is known), each 0 to 1. The lists are by stage.
 
-    coverage: share of the weight that is known. score: of what is known, missing where that is nothing.
+    low: 0 to 100, what is missing earning nothing. coverage: share of the weight that is known.
     """
 
-    earned: dict[str, Number]  # indicator -> 0 to 1; 0 where missing
-    known: dict[str, Flag]
+    groups: dict[str, tuple[Number, Number]]
     low: list[Number]
     coverage: list[Number]
 
@@ -37,25 +36,33 @@ class Innovation:
             ramp.indicator: (number(ramp.floor), number(ramp.full - ramp.floor))
             for ramp in policy.innovation.indicators
         }
+        # Within a group the weights are those of every stage, so each indicator is looked at once.
+        inside = weights_inside(policy)
+        self.groups = [(group, [(name, number(w)) for name, w in named.items()]) for group, named in inside.items()]
         self.stages = [
-            [(name, number(100 * share), number(share)) for name, share in weights(policy, at).items()]
+            [(group, number(100 * share), number(share)) for group, share in weights(policy, at).items()]
             for at in range(len(policy.stages))
         ]
 
     def work(self, a: Mapping[str, Number], earned_by: Callable[[str, Number], Number] | None = None) -> Scored:
         """`earned_by` stands in for `earned` where a proof looks at it apart."""
         where, zero, earns = self.ops.where, self.zero, earned_by or self.earned
-        known = {name: self.ops.known(a[name]) for name in self.ramps}
-        earned = {name: earns(name, a[name]) for name in self.ramps}
+        sums = {}
+        for group, named in self.groups:
+            got, told = zero, zero
+            for name, weight in named:
+                got = got + weight * earns(name, a[name])
+                told = told + where(self.ops.known(a[name]), weight, zero)
+            sums[group] = got, told
         low, coverage = [], []
         for stage in self.stages:
             got, told = zero, zero
-            for name, points, share in stage:
-                got = got + points * earned[name]
-                told = told + where(known[name], share, zero)
+            for group, points, share in stage:
+                got = got + points * sums[group][0]
+                told = told + share * sums[group][1]
             low.append(got)
             coverage.append(told)
-        return Scored(earned, known, low, coverage)
+        return Scored(sums, low, coverage)
 
     def earned(self, indicator: str, value: Number) -> Number:
         floor, width = self.ramps[indicator]
@@ -64,11 +71,14 @@ class Innovation:
 
 
 def weights(policy: Policy, stage: int) -> dict[str, float]:
-    """Indicator -> its share of the score at that stage; they sum to 1."""
+    """Group -> its share of the score at that stage; they sum to 1."""
     groups = policy.stages[stage].weights
     whole = sum(groups.values())
-    inside = {group: sum(r.weight for r in policy.innovation.indicators if r.group == group) for group in GROUPS}
-    return {
-        ramp.indicator: groups[ramp.group] / whole * ramp.weight / inside[ramp.group]
-        for ramp in policy.innovation.indicators
-    }
+    return {group: weight / whole for group, weight in groups.items()}
+
+
+def weights_inside(policy: Policy) -> dict[str, dict[str, float]]:
+    """Group -> indicator -> its share of the group; they sum to 1."""
+    ramps = policy.innovation.indicators
+    whole = {group: sum(ramp.weight for ramp in ramps if ramp.group == group) for group in GROUPS}
+    return {group: {r.indicator: r.weight / whole[group] for r in ramps if r.group == group} for group in GROUPS}

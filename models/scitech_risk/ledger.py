@@ -17,8 +17,8 @@ from models.ledger import joined, known, nullable, picked, whole
 from models.scitech_risk import words
 from models.scitech_risk.gate import VERDICTS, Gated
 from models.scitech_risk.innovation import Scored
-from models.scitech_risk.limit import BACKING, CASH, Worked
-from models.scitech_risk.policy import GROUPS, Policy
+from models.scitech_risk.limit import Worked
+from models.scitech_risk.policy import BACKING, CASH, GROUPS, Policy
 
 Numbers = Mapping[str, float]
 LACKS = {"debt_service_cover": CASH, "revenue_multiple": ("revenue",), "backing": (*BACKING, "data_asset_value")}
@@ -58,10 +58,10 @@ class Ledger:
             "limit": limit,
         }  # fmt: skip
 
-    def referral(self, numbers: Numbers, worked: Worked, person: bool) -> list[dict[str, Any]]:
+    def referral(self, numbers: Numbers, worked: Worked, acting: bool, person: bool) -> list[dict[str, Any]]:
         """Why a person decides: one entry for each cause."""
-        codes = [code for code, flag in worked.refer.items() if flag]
-        return [self._referral(code, numbers) for code in (*codes, *(["person_asked_for"] if person else []))]
+        causes = {**worked.refer, "warning_act": acting, "person_asked_for": person}
+        return [self._referral(code, numbers) for code, flag in causes.items() if flag]
 
     def gate(self, numbers: Numbers, gated: Gated, path: str | None) -> dict[str, Any]:
         """path: of the loop of invoices, where the register has one."""
@@ -130,7 +130,7 @@ class Ledger:
         columns = [self._column(name) for name in names]
         return [{"indicator": column.name, "en": column.label, "zh": column.label_zh} for column in columns]
 
-    def columns(self, worked: Worked, stage: Any, raised: Mapping[str, Any], rows: int) -> dict[str, Any]:
+    def columns(self, worked: Worked, stage: Any, raised: Mapping[str, Any], acting: Any, rows: int) -> dict[str, Any]:
         """The same for many rows, by column name. stage: (rows,) place among the stages, -1 where not known."""
         limit, exact = whole(worked.limit, rows), whole(worked.exact, rows)
         bounds = {code: known(bound, rows) for code, bound in worked.bounds.items()}
@@ -149,7 +149,7 @@ class Ledger:
             "gate_points": _full(gate.points, rows),
             "evidence": joined(gate.holds, rows),
             "warnings": joined(raised, rows),
-            "referral": joined(worked.refer, rows),
+            "referral": joined({**worked.refer, "warning_act": acting}, rows),
             **{f"bound_{code}": nullable(amount) for code, amount in bounds.items()},
             "binding": picked(list(bounds), least),
             "base_limit": whole(worked.base, rows),
@@ -212,11 +212,8 @@ class Ledger:
         }
 
     def _part(self, group: str, scored: Scored, stage: int | None) -> dict[str, Any]:
-        own = [ramp for ramp in self.policy.innovation.indicators if ramp.group == group]
-        known = [ramp for ramp in own if scored.known[ramp.indicator]]
-        whole = sum(ramp.weight for ramp in known)
-        earned = sum(ramp.weight * scored.earned[ramp.indicator] for ramp in known)
-        score = _tenths(100 * earned / whole) if whole else None
+        earned, known = scored.groups[group]
+        score = _tenths(100 * earned / known) if known else None
         weights = None if stage is None else self.policy.stages[stage].weights
         en, zh = words.UNKNOWN_PART if score is None else words.PART
         name, name_zh = words.GROUPS[group]
@@ -224,7 +221,7 @@ class Ledger:
             "group": group,
             "score": score,
             "weight": weights and round(weights[group] / sum(weights.values()), 4),  # type: ignore[index]
-            "known": round(whole / sum(ramp.weight for ramp in own), 4) if own else 0.0,
+            "known": round(known, 4),
             "en": en.format(group=name[:1].upper() + name[1:], score=f"{score or 0:.1f}"),
             "zh": zh.format(group=name_zh, score=f"{score or 0:.1f}"),
         }

@@ -26,14 +26,11 @@ from typing import Any
 from models.operations import Bound, Flag, Floats, Number, annuity, any_of, least_known
 from models.scitech_risk.gate import Gate, Gated
 from models.scitech_risk.innovation import Innovation, Scored
-from models.scitech_risk.policy import EVIDENCE, INNOVATION, STAFF, Policy
+from models.scitech_risk.policy import BACKING, CASH, DATA, EVIDENCE, INNOVATION, STAFF, Policy
 
 # What the PD never reads: the gate's flags, and what backs the limit.
 GATE_GROUPS = ("shell",)
 BACKING_GROUPS = ("data_assets",)
-BACKING = ("patent_value",)
-CASH = ("operating_cash_flow", "debt_service")
-DATA = ("data_certificate", "data_asset_value")
 INDICATORS = tuple(dict.fromkeys((*CASH, *BACKING, *DATA, *INNOVATION, *EVIDENCE, STAFF)))
 READS = ("pd", "known_share", *INDICATORS)  # the numbers the formula reads; missing ones must be there as missing
 

@@ -30,6 +30,9 @@ INNOVATION = (
     "technology_contracts", "revenue", "high_tech_revenue", "revenue_growth", "super_deduction",
     "return_on_net_assets", "graduates_hired", "provincial_platforms", "awards", "projects", "venture_capital",
 )  # fmt: skip
+CASH = ("operating_cash_flow", "debt_service")
+BACKING = ("patent_value",)
+DATA = ("data_certificate", "data_asset_value")
 GROUPS = ("technology", "growth", "auxiliary")
 FEWEST_SOURCES = 2  # independent sources that a block needs: the contract's own limit, no setting
 
@@ -203,7 +206,7 @@ class Gate(Section):
 
 
 class Signal(Condition):
-    """An early warning. {value} stands in its words."""
+    """An early warning; one that asks for an act sends to a person. {value} stands in its words."""
 
     code: Text
     severity: Literal["watch", "act"]
@@ -212,8 +215,12 @@ class Signal(Condition):
     zh: Text
 
     @model_validator(mode="after")
-    def _says_its_value(self) -> Signal:
-        return _sound(self, _words(self.en, self.zh, {"value"}))
+    def _says_its_value(self, info: ValidationInfo) -> Signal:
+        faults = _words(self.en, self.zh, {"value"})
+        proved = (*CASH, *BACKING, *DATA, *INNOVATION, *EVIDENCE, STAFF)
+        if on_rails(info) and self.severity == "act" and self.indicator in proved:
+            faults.append(f"{self.indicator} moves the limit or the gate already, so it may be watched and not act")
+        return _sound(self, faults)
 
 
 class Policy(Section):

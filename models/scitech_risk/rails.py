@@ -6,8 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from models.rails import Case, Rail, harms, helps, moved, refers, rounding, show
-from models.scitech_risk.limit import DATA
-from models.scitech_risk.policy import CYCLE, EVIDENCE, FEWEST_SOURCES, INNOVATION, STAFF, Policy
+from models.scitech_risk.policy import CYCLE, DATA, EVIDENCE, FEWEST_SOURCES, INNOVATION, STAFF, Policy
 
 BACKED = ("patent_value", *DATA)
 

@@ -67,6 +67,7 @@ REFERRALS = {  # why a person decides
     "lacks_debt_service_cover": LACKING["debt_service_cover"],
     "lacks_revenue_multiple": LACKING["revenue_multiple"],
     "below_minimum": ("The base limit is below the minimum of {minimum}.", "基础额度低于最低额度 {minimum}。"),
+    "warning_act": ("An early warning asks for an act.", "存在须处置的预警信号。"),
     "person_asked_for": ("The company asked for a person to decide.", "企业要求人工审核。"),
 }
 GATE = {  # {points}, {known}: of {all} points

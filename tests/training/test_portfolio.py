@@ -24,7 +24,8 @@ from models.graph import Graph
 from models.inputs import encode, learn_levels
 from models.reasons import bias, compile_graph
 from models.scale import Scale
-from models.scitech_risk.limit import BACKING, BACKING_GROUPS, GATE_GROUPS
+from models.scitech_risk.limit import BACKING_GROUPS, GATE_GROUPS
+from models.scitech_risk.policy import BACKING
 from training.__main__ import app
 from training.lineage import Registry
 from training.portfolio import answer, intake, run, stress

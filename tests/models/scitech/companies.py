@@ -11,8 +11,8 @@ from datasets.scitech_risk.register import TABLE
 from models.card import Card, Head, Reference
 from models.graph import Scores
 from models.scale import Scale, sigmoid
-from models.scitech_risk.limit import BACKING, BACKING_GROUPS, GATE_GROUPS, READS
-from models.scitech_risk.policy import EVIDENCE, INNOVATION, Policy
+from models.scitech_risk.limit import BACKING_GROUPS, GATE_GROUPS, READS
+from models.scitech_risk.policy import BACKING, EVIDENCE, INNOVATION, Policy
 
 FOLDER = Path(__file__).parents[3] / "configs" / "policies"
 TEXT = (FOLDER / "scitech_risk.toml").read_text()

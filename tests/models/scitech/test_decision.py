@@ -216,6 +216,17 @@ def test_the_graver_of_two_warnings_is_told_instead_of_the_milder():
     assert "45 days" in act["en"]
 
 
+def test_a_warning_that_asks_for_an_act_sends_to_a_person():
+    watched, acted = ask(SOUND | {"overdue_days_6m": 5}), ask(SOUND | {"overdue_days_6m": 45})
+    assert watched["decision"] == "approve"
+    assert (acted["decision"], acted["limit"]) == ("refer", None)
+    assert [one["code"] for one in acted["referral"]] == ["warning_act"]
+
+
+def test_an_answer_says_over_which_horizon_its_pd_holds():
+    assert ask(SOUND)["horizon"] == "12 months"
+
+
 def test_what_is_unknown_of_innovation_earns_nothing_toward_the_limit():
     half = {name: None for name in ("rd_expense", "rd_growth", "high_tech_revenue", "venture_capital")}
     told, silent = ask(SOUND)["innovation"], ask(SOUND | half)["innovation"]
