@@ -207,25 +207,21 @@ class BaggedTrees:
 
 
 def platt(raw: Vector, y: Vector, weight: Vector) -> tuple[float, float]:
-    """(slope, intercept) of the weighted logistic regression of y on raw, by Newton's method.
+    """(slope, intercept) of the weighted logistic regression of y on raw, without a penalty.
 
     Raises ValueError where the slope is not above 0: the scores would then tell nothing, or the opposite.
     """
-    design = np.column_stack([raw, np.ones_like(raw)])
-    beta = np.array([1.0, 0.0])
-    for _ in range(100):
-        fitted = sigmoid(design @ beta)
-        curvature = (design * (weight * fitted * (1 - fitted))[:, None]).T @ design + 1e-9 * np.eye(2)
-        step = np.linalg.solve(curvature, design.T @ (weight * (y - fitted)))
-        beta = beta + np.clip(step, -2, 2)
-        if np.abs(step).max() < 1e-10:
-            break
-    if not beta[0] > 0:
+    from sklearn.linear_model import LogisticRegression
+
+    line = LogisticRegression(C=np.inf, solver="newton-cholesky", tol=1e-10, max_iter=200)  # its steps are searched
+    line.fit(raw[:, None], y, sample_weight=weight)
+    slope, intercept = float(line.coef_[0, 0]), float(line.intercept_[0])
+    if not slope > 0:
         raise ValueError(
-            f"The scores of unseen rows do not tell bad from good (slope {beta[0]:.3g}; it must be above 0). "
+            f"The scores of unseen rows do not tell bad from good (slope {slope:.3g}; it must be above 0). "
             "Check the target and the columns, or give more rows."
         )
-    return float(beta[0]), float(beta[1])
+    return slope, intercept
 
 
 def sigmoid(log_odds: Vector) -> Vector:

@@ -17,6 +17,7 @@ from scipy.special import betainc, expit
 
 CELLS = 200_000  # of a chunk of resamples: 1.6 MB of float64, which stays in cache
 POOLS = 500  # of neighbouring PDs
+HALVINGS = 30  # of a step of Newton's method
 MEASURES = ("auc", "gini", "ks", "h", "brier", "slope", "intercept")
 
 
@@ -146,12 +147,13 @@ def _least_loss(rate: np.ndarray, base: float) -> np.ndarray:
     return np.asarray((1 - rate) * refused + rate * accepted)
 
 
-def calibration(tally: Tally, steps: int = 25) -> tuple[np.ndarray, np.ndarray]:
+def calibration(tally: Tally, steps: int = 50) -> tuple[np.ndarray, np.ndarray]:
     """(slope, intercept), each (resamples,), of the outcome's logistic regression on the PD's log-odds.
 
     The intercept is calibration in the large: with the slope held at 1 (Van Calster et al. 2019). 1 and 0 are perfect;
-    a slope under 1 means that the PDs are too far apart. Newton's method, all resamples at once; for resamples, which
-    only make an interval, neighbouring PDs are pooled into POOLS.
+    a slope under 1 means that the PDs are too far apart. Newton's method, all resamples at once, each step halved until
+    the loss does not rise: for PDs far too sure a whole step overshoots. For resamples, which only make an interval,
+    neighbouring PDs are pooled into POOLS.
     """
     log_odds, bad, good = _logit(tally.values), tally.bad, tally.good
     if len(bad) > 1 and len(log_odds) > POOLS:
@@ -161,6 +163,11 @@ def calibration(tally: Tally, steps: int = 25) -> tuple[np.ndarray, np.ndarray]:
         bad, good = (np.add.reduceat(part, starts, axis=1) for part in (bad, good))
     rows = bad + good
     slope, joint, large = np.ones(len(rows)), np.zeros(len(rows)), np.zeros(len(rows))
+
+    def loss(intercept: np.ndarray, tilt: np.ndarray) -> np.ndarray:
+        z = intercept[:, None] + tilt[:, None] * log_odds
+        return np.asarray((rows * np.logaddexp(0.0, z) - bad * z).sum(axis=1))
+
     for step in range(steps):
         p = expit(joint[:, None] + slope[:, None] * log_odds)
         left, curve = bad - rows * p, rows * p * (1 - p)
@@ -168,10 +175,11 @@ def calibration(tally: Tally, steps: int = 25) -> tuple[np.ndarray, np.ndarray]:
         h0, h1, h2 = curve.sum(axis=1), curve @ log_odds, curve @ log_odds**2
         determinant = h0 * h2 - h1**2
         up, tilt = _safe(h2 * g0 - h1 * g1, determinant), _safe(h0 * g1 - h1 * g0, determinant)
-        joint, slope = joint + np.clip(up, -5, 5), slope + np.clip(tilt, -2, 2)
+        share = _halved(loss, (joint, slope), (up, tilt))
+        joint, slope = joint + share * up, slope + share * tilt
         p = expit(large[:, None] + log_odds)
         shift = _safe((bad - rows * p).sum(axis=1), (rows * p * (1 - p)).sum(axis=1))
-        large = large + np.clip(shift, -2, 2)
+        large = large + _halved(loss, (large, np.ones_like(large)), (shift, np.zeros_like(shift))) * shift
         if step and np.abs(np.concatenate([up, tilt, shift])).max(initial=0) < 1e-7:
             break
     flat = np.ptp(log_odds) == 0 if len(log_odds) else True
@@ -179,6 +187,19 @@ def calibration(tally: Tally, steps: int = 25) -> tuple[np.ndarray, np.ndarray]:
         np.where(tally.both & ~flat & (np.abs(slope) < 50), slope, np.nan),
         np.where(tally.both, large, np.nan),
     )
+
+
+def _halved(
+    loss: Callable[..., np.ndarray], at: tuple[np.ndarray, ...], step: tuple[np.ndarray, ...]
+) -> np.ndarray:
+    """(resamples,) the share of each step, 1, 1/2, 1/4, ..., at which the loss does not rise."""
+    share, before = np.ones(len(at[0])), loss(*at)
+    for _ in range(HALVINGS):
+        rises = ~(loss(*(x + share * by for x, by in zip(at, step, strict=True))) <= before * (1 + 1e-12) + 1e-12)
+        if not rises.any():
+            break
+        share = np.where(rises, share / 2, share)
+    return share
 
 
 def figures(tally: Tally) -> dict[str, np.ndarray]:

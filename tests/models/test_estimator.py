@@ -160,3 +160,15 @@ def test_scores_that_tell_nothing_are_refused():
 
 def test_no_log_odds_overflow():
     assert sigmoid(np.array([-1e4, 0, 1e4])) == pytest.approx([0, 0.5, 1])
+
+
+def test_platt_settles_on_scores_that_are_far_too_sure():
+    """Newton's whole step overshoots there."""
+    rng = np.random.default_rng(3)
+    raw = np.r_[rng.normal(-14, 6, 4_000), rng.normal(16, 8, 300)]
+    y = (rng.random(len(raw)) < sigmoid(0.45 * raw + 1.5)).astype(float)
+    slope, intercept = platt(raw, y, np.ones(len(y)))
+    left = y - sigmoid(slope * raw + intercept)
+    assert abs(left.sum()) < 1e-3
+    assert abs((left * raw).sum()) < 1e-3
+    assert slope == pytest.approx(0.45, abs=0.05)

@@ -129,3 +129,17 @@ def test_no_order_preserving_change_of_the_score_changes_auc_ks_or_h(pairs):
         before, after = figure(tally(score, y))[0], figure(tally(np.exp(score / 7), y))[0]
         assert np.isnan(before) == np.isnan(after)
         assert np.isnan(before) or before == pytest.approx(after, abs=1e-12)
+
+
+def test_the_slope_of_pds_that_are_far_too_sure_is_that_of_a_plain_logistic_regression():
+    """Newton's whole step overshoots there, and would never settle."""
+    from sklearn.linear_model import LogisticRegression
+
+    rng = np.random.default_rng(3)
+    sure = np.clip(np.r_[rng.normal(-14, 6, 4_000), rng.normal(16, 8, 300)], -13, 13)  # log-odds
+    y = (rng.random(len(sure)) < 1 / (1 + np.exp(-(0.45 * sure + 1.5)))).astype(float)
+    fitted = LogisticRegression(C=np.inf, solver="newton-cholesky", tol=1e-10).fit(sure[:, None], y)
+    draws = Draws(len(y), 20, 0)
+    slope = measures(y, 1 / (1 + np.exp(-sure)), draws)["slope"]
+    assert slope.value == pytest.approx(fitted.coef_[0, 0], rel=1e-4)
+    assert slope.low < slope.value < slope.high
