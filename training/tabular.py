@@ -43,6 +43,7 @@ class TabularConfig(RoadConfig):
     data: KnownData | None = None
     table: OwnData | None = None
     leave_out: tuple[str, ...] = ()  # indicators that the PD shall not read
+    half_life: float | None = Field(default=None, gt=0)  # in the split's time: a training row so much older counts half
     estimator: EstimatorConfig = EstimatorConfig()
     tune: TuneConfig = TuneConfig()
 
@@ -95,7 +96,7 @@ def read(config: TabularConfig) -> Rows:
         if on_the_spot:
             name = f"{name} of {frame.height:,} simulated rows, seed {config.seed}"
         frame = frame.filter(pl.col(table.target.name).is_not_null())
-    if table.role("weight"):
+    if table.role("weight") or config.half_life:
         remarks.append("Rows are weighted in the fit; every figure counts them alike.")
     unknown = [left for left in config.leave_out if left not in frame.columns]
     if unknown:
@@ -177,10 +178,23 @@ def variant(
 
 def _beside(config: TabularConfig, rows: Rows, split: Split, columns: Sequence[Column]) -> dict[str, Any]:
     """What a fit is told beside x and y: directions, weights, and groups that stay together."""
-    weight = rows.table.role("weight")
     grouped = config.split.group(rows.table)
     return {
         "directions": [column.direction for column in columns],
-        "weight": rows.frame[weight[0].name].to_numpy()[split.train] if weight else None,
+        "weight": _weight(config, rows, split),
         "groups": rows.frame[grouped].to_numpy()[split.train] if grouped else None,
     }
+
+
+def _weight(config: TabularConfig, rows: Rows, split: Split) -> np.ndarray | None:
+    """(training rows,) the table's own weight, and less for what is old where the config has a half-life."""
+    own = rows.table.role("weight")
+    weight = rows.frame[own[0].name].to_numpy()[split.train] if own else None
+    if config.half_life is None:
+        return weight
+    column = config.split.by(rows.table) if config.split.how == "time" else None
+    if column is None or not rows.frame[column].dtype.is_numeric():
+        raise DataError("half_life needs a split by time whose column is a number, as a year is.")
+    time = rows.frame[column].to_numpy()[split.train]
+    aged: np.ndarray = 0.5 ** ((time.max() - time) / config.half_life)
+    return aged if weight is None else aged * weight

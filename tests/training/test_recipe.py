@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import polars as pl
 import pytest
 
 from datasets.derive import Derived
 from datasets.faults import DataError
+from datasets.scitech_risk import sba
 from datasets.table import Column, Table
 from models.card import Data
 from models.estimator import EstimatorConfig
+from training import scitech_risk, tabular
 from training.credit_limit import Config, inputs, train
 from training.lineage import commit, flat, named
 from training.progress import Watch
@@ -19,6 +23,7 @@ from training.road import split_as_told
 from training.settings import parse
 from training.tune import tune
 
+ROOT = Path(__file__).parents[2]
 TABLE = Table(
     name="small",
     columns=(
@@ -94,3 +99,17 @@ def test_the_registrys_names_keep_any_script_and_no_odd_sign():
     assert named("psi/月收入 (€)") == "psi/月收入 ___"
     assert flat({"a": {"b": 1}, "c": 2}) == {"a.b": 1, "c": 2}
     assert len(commit().rstrip("+")) in (0, 40)
+
+
+def test_older_rows_count_less_where_the_config_has_a_half_life():
+    config = scitech_risk.load(ROOT / "configs/scitech_risk_sba.toml")
+    rows = scitech_risk.read(config)
+    split = split_as_told(config, rows)
+    weight = tabular._weight(config, rows, split)
+    year = rows.frame["ApprovalFY"].to_numpy()[split.train]
+    assert (rows.table.name, year.max()) == (sba.TABLE.name, 2005)
+    assert weight[year == 2005].tolist() == [1.0] * int((year == 2005).sum())
+    assert weight[year == 2002] == pytest.approx(0.25)  # two half-lives
+    plain = config.model_copy(update={"split": config.split.model_copy(update={"how": "rows"})})
+    with pytest.raises(DataError, match="split by time"):
+        tabular._weight(plain, rows, split)
