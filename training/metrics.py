@@ -189,9 +189,7 @@ def calibration(tally: Tally, steps: int = 50) -> tuple[np.ndarray, np.ndarray]:
     )
 
 
-def _halved(
-    loss: Callable[..., np.ndarray], at: tuple[np.ndarray, ...], step: tuple[np.ndarray, ...]
-) -> np.ndarray:
+def _halved(loss: Callable[..., np.ndarray], at: tuple[np.ndarray, ...], step: tuple[np.ndarray, ...]) -> np.ndarray:
     """(resamples,) the share of each step, 1, 1/2, 1/4, ..., at which the loss does not rise."""
     share, before = np.ones(len(at[0])), loss(*at)
     for _ in range(HALVINGS):
