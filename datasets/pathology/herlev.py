@@ -1,0 +1,155 @@
+"""Herlev (Jantzen et al. 2005): Pap-smear cells with masks, real, read through YUHENG_DATA.
+
+Cite Jantzen 2005; no formal licence was found, so the images are never shipped and never shown.
+734 of the 917 cells, 200 x 200 px: each was scaled to fit and padded, so the microns per pixel are lost (there is no
+`mpp` here, and no size but a ratio of sizes can be measured). Cells cut from one source share a `group`; `fold` 0-3
+keeps groups whole.
+The masks are the annotators' own. The published protocol gives them to the method at test time (arXiv 1810.06058), and
+so do `crop` and every figure that uses it; on a slide they must come from a segmentation.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from datasets.faults import Unreadable
+from datasets.outside import locate
+from datasets.pathology.folder import Images, picture
+
+MANIFEST = "pathology/herlev/manifest.csv"
+SHA256 = "4cb1fff74830b129f354c1441f1ceb48771a138e0365c632bf8a90910f90ac5c"  # of the manifest
+FILES_SHA256 = (
+    "bf2cc1f0c1eca59f575b6aaac3c0c786ce966e34a875eaca6a5663c8aea7f4c5"  # of every image and mask, in its order
+)
+SIDE = 200  # px
+
+CLASSES = (  # normal cells first, then the abnormal ones from mild to severe
+    "normal_superficiel",
+    "normal_intermediate",
+    "normal_columnar",
+    "light_dysplastic",
+    "moderate_dysplastic",
+    "severe_dysplastic",
+    "carcinoma_in_situ",
+)
+ABNORMAL = tuple(not name.startswith("normal") for name in CLASSES)
+
+OUTSIDE, CYTOPLASM, NUCLEUS, UNKNOWN = range(4)  # what a pixel of a mask says
+COLOURS = np.array([(255, 0, 0), (0, 0, 128), (0, 0, 255), (128, 128, 128)])  # how the annotators painted it
+FLAT = 4.0  # grey levels: a line of padding varies less, JPEG noise included
+
+
+@dataclass(frozen=True, slots=True)
+class Cells:
+    """n cells in the manifest's order."""
+
+    images: Images  # (n, 200, 200, 3) RGB
+    masks: Images  # (n, 200, 200) OUTSIDE, CYTOPLASM, NUCLEUS or UNKNOWN
+    label7: NDArray[np.intp]  # (n,) place in CLASSES
+    groups: NDArray[np.int64]  # (n,) source of the cell
+    folds: NDArray[np.intp]  # (n,) 0-3
+
+    @property
+    def label2(self) -> NDArray[np.intp]:
+        """(n,) 1: abnormal."""
+        return np.asarray(ABNORMAL, np.intp)[self.label7]
+
+    def __len__(self) -> int:
+        return len(self.label7)
+
+    def take(self, rows: NDArray[np.intp]) -> Cells:
+        return Cells(self.images[rows], self.masks[rows], self.label7[rows], self.groups[rows], self.folds[rows])
+
+    def held_out(self) -> Iterator[tuple[int, NDArray[np.intp], NDArray[np.intp]]]:
+        """(fold, rows to learn from, rows held out), each fold in its turn; no group is on both sides."""
+        for fold in np.unique(self.folds):
+            yield int(fold), np.flatnonzero(self.folds != fold), np.flatnonzero(self.folds == fold)
+
+
+def read(folder: Path | None = None) -> Cells:
+    """All 734 cells. `folder` holds pathology/…, or YUHENG_DATA does. Raises DataError."""
+    manifest = locate(MANIFEST, SHA256, folder)
+    with manifest.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    seen = hashlib.sha256()
+    images = np.stack([_seen(manifest.parent / row["file"], seen) for row in rows])
+    painted = np.stack([_seen(manifest.parent / row["mask"], seen) for row in rows])
+    if seen.hexdigest() != FILES_SHA256:
+        raise Unreadable(
+            f"{manifest.parent}: the images and masks have the sha256 {seen.hexdigest()[:12]}…; "
+            f"the contract describes {FILES_SHA256[:12]}…. Take the files from the source that the manifest names."
+        )
+    return Cells(
+        images,
+        np.stack([mask(colours, image) for colours, image in zip(painted, images, strict=True)]),
+        np.array([CLASSES.index(row["label7"]) for row in rows]),
+        np.array([int(row["group"]) for row in rows]),
+        np.array([int(row["fold"]) for row in rows]),
+    )
+
+
+def _seen(path: Path, digest: hashlib._Hash) -> Images:
+    """(200, 200, 3) RGB; the file's bytes go into `digest`."""
+    if not path.is_file():
+        raise Unreadable(f"{path}: there is no such file, though the manifest names it. Copy the whole folder.")
+    encoded = path.read_bytes()
+    digest.update(encoded)
+    return picture(encoded)
+
+
+def mask(painted: Images, image: Images) -> Images:
+    """(h, w) from the painted mask (h, w, 3): the nearest of the four colours.
+
+    JPEG blurs the borders. Black and the padding of the image are OUTSIDE: some masks were padded in the colour of
+    their edge, which would read as cytoplasm.
+    """
+    distance = ((painted[:, :, None, :].astype(np.int64) - COLOURS) ** 2).sum(-1)  # (h, w, 4)
+    found: Images = distance.argmin(-1).astype(np.uint8)
+    found[painted.max(-1) < 48] = OUTSIDE
+    top, bottom, left, right = inside(image)
+    kept: Images = np.zeros_like(found)
+    kept[top:bottom, left:right] = found[top:bottom, left:right]
+    return kept
+
+
+def inside(image: Images) -> tuple[int, int, int, int]:
+    """(top, bottom, left, right) of what is not padding, ends excluded."""
+    rows = np.flatnonzero(image.std(axis=1).max(-1) > FLAT)
+    columns = np.flatnonzero(image.std(axis=0).max(-1) > FLAT)
+    return int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
+
+
+def crop(image: Images, seen: NDArray[np.bool_], side: int, margin: float = 0.1) -> Images:
+    """(side, side, 3): the square around the pixels `seen`, `margin` of its side added all round, scaled to `side` px.
+
+    What lies beyond the image repeats its edge. Raises ValueError where nothing is seen.
+    """
+    from PIL import Image
+
+    rows, columns = np.flatnonzero(seen.any(1)), np.flatnonzero(seen.any(0))
+    if not len(rows):
+        raise ValueError("The mask is empty: a crop needs at least one pixel of the cell. Leave the cell out.")
+    half = max(int(np.ptp(rows)), int(np.ptp(columns)), 1) * (0.5 + margin)
+    half_px = int(np.ceil(half))
+    middle = (int(rows[0] + rows[-1]) // 2, int(columns[0] + columns[-1]) // 2)
+    padded = np.pad(image, ((half_px, half_px), (half_px, half_px), (0, 0)), mode="edge")
+    square = padded[middle[0] : middle[0] + 2 * half_px, middle[1] : middle[1] + 2 * half_px]
+    return np.asarray(Image.fromarray(square).resize((side, side), Image.Resampling.BILINEAR))
+
+
+def crops(cells: Cells, side: int, part: str = "cell", margin: float = 0.1) -> Images:
+    """(n, side, side, 3): each cell's square, `part` "cell" (with its nucleus) or "nucleus" alone."""
+    wanted = {"cell": (CYTOPLASM, NUCLEUS), "nucleus": (NUCLEUS,)}[part]
+    return np.stack(
+        [
+            crop(image, np.isin(seen, wanted), side, margin)
+            for image, seen in zip(cells.images, cells.masks, strict=True)
+        ]
+    )
