@@ -50,6 +50,12 @@ def encode(frame: pl.DataFrame, columns: Sequence[Column]) -> np.ndarray:
     return np.column_stack(parts) if parts else np.empty((frame.height, 0), np.float32)
 
 
+def all_read(inputs: Sequence[Column], also: Sequence[Column]) -> tuple[Column, ...]:
+    """What a model and its decision read as numbers, in the order in which an Encoder takes it: derived ones last."""
+    numbers = [column for column in (*inputs, *also) if column.kind != "text"]
+    return (*(c for c in numbers if c.derived is None), *(c for c in numbers if c.derived is not None))
+
+
 class Encoder:
     """The same rules for one applicant, without a data frame: about 5 us for 50 columns."""
 

@@ -37,7 +37,7 @@ class Held(Protocol):
     def fields(self) -> tuple[Column, ...]: ...  # what an applicant may state
 
     def check(self, values: Mapping[str, Any]) -> tuple[list[float], list[Fault]]:
-        """(the row that the model reads, all that is wrong with one applicant's indicators)."""
+        """(all numbers that the model and its decision read, all that is wrong with one applicant's indicators)."""
         ...
 
     def answer(self, values: Mapping[str, Any], row: list[float], wishes: Mapping[str, bool]) -> dict[str, Any]:

@@ -22,7 +22,7 @@ class ScitechRisk(Tabular):
         self._decider = Decider(self.card, policy)
 
     def answer(self, values: Mapping[str, Any], row: list[float], wishes: Mapping[str, bool]) -> dict[str, Any]:
-        return self._decider.one(values, self.score(row), person=wishes["person"])
+        return self._decider.one(values, self.score(row), person=wishes["person"], row=row)
 
     def many(self, frame: pl.DataFrame, reasons: bool) -> pl.DataFrame:
         return self._decider.many(frame, self.scores(frame, reasons))

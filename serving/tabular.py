@@ -13,7 +13,7 @@ from datasets.table import Column, Table
 from models.bundle import Bundle
 from models.card import Card
 from models.graph import Graph, Scores
-from models.inputs import Encoder, encode
+from models.inputs import Encoder, all_read, encode
 
 LONGEST_TEXT = 1_000  # characters
 
@@ -28,21 +28,23 @@ class Tabular:
         self.table = Table(name=self.card.model, columns=(*self.card.inputs, *self.card.also))
         self.fields = tuple(column for column in self.table.columns if column.derived is None)
         self._graph = Graph(bundle.graph)
-        self._inputs = Encoder(self.card.inputs)
-        self._also = Encoder([column for column in self.card.also if column.kind != "text"])
+        read = all_read(self.card.inputs, self.card.also)
+        self._encoder = Encoder(read)
+        place = {column.name: at for at, column in enumerate(read)}
+        self._inputs = [place[column.name] for column in self.card.inputs]
         self._texts = [column for column in self.card.also if column.kind == "text"]
         self._known = frozenset(column.name for column in self.fields)
 
     def check(self, values: Mapping[str, Any]) -> tuple[list[float], list[Fault]]:
-        row, faults = self._inputs.one(values)
-        faults += self._also.one(values)[1] + _texts(self._texts, values)
+        row, faults = self._encoder.one(values)
+        faults += _texts(self._texts, values)
         if not values.keys() <= self._known:
-            faults += self._inputs.unknown(values, [column.name for column in self.fields])
+            faults += self._encoder.unknown(values, [column.name for column in self.fields])
         return row, faults
 
     def score(self, row: list[float]) -> Scores:
         """Of one row, with its contributions."""
-        return self._graph.run(np.array([row], np.float32), reasons=True)
+        return self._graph.run(np.array([[row[at] for at in self._inputs]], np.float32), reasons=True)
 
     def scores(self, frame: pl.DataFrame, reasons: bool) -> Scores:
         return self._graph.run(encode(frame, self.card.inputs), reasons=reasons)

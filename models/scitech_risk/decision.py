@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from models.card import Card
 from models.explain import Explainer, line_points, rounded
 from models.graph import Scores
-from models.inputs import Encoder
+from models.inputs import Encoder, all_read
 from models.ledger import picked, probability, whole
 from models.operations import Arrays, Floats, any_of
 from models.scitech_risk.ledger import Ledger
@@ -48,8 +48,7 @@ class Decider:
         read = {*self._numbers, *([LOOP] if self._loop else [])}
         self.fields = tuple(columns[name] for name in columns if name in read - inputs)
         self.line = line_points(card, policy.approval_pd)
-        coded = [column for column in columns.values() if column.kind != "text"]
-        coded = [c for c in coded if c.derived is None] + [c for c in coded if c.derived is not None]
+        coded = all_read(card.inputs, card.also)
         self._encoder = Encoder(coded)
         place = {column.name: at for at, column in enumerate(coded)}
         self._places = [(name, place[name]) for name in self._numbers]
@@ -68,14 +67,17 @@ class Decider:
         self._grades = [grade.name for grade in policy.risk.grades]
         self._ends = [stage.revenue_up_to for stage in policy.stages if stage.revenue_up_to is not None]
 
-    def one(self, values: Mapping[str, Any], scores: Scores, *, person: bool = False) -> dict[str, Any]:
+    def one(
+        self, values: Mapping[str, Any], scores: Scores, *, person: bool = False, row: list[float] | None = None
+    ) -> dict[str, Any]:
         """The answer for indicators without faults and the scores of their one row.
 
-        person: the company asked for a person to decide.
+        person: the company asked for a person to decide. row: the values as inputs.all_read orders them, where at hand.
         """
         pd, points = float(scores.pd[0]), float(scores.points[0])
         probability(pd, pd)
-        row, _ = self._encoder.one(values)
+        if row is None:
+            row, _ = self._encoder.one(values)
         share = 0.0
         for at, weight in self._weighed:
             share += weight if row[at] == row[at] else 0.0
