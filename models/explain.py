@@ -156,12 +156,12 @@ def _shower(column: Column) -> Callable[[Any], tuple[str, str]]:
     if column.unit == "0/1":
         return lambda value: ("yes", "是") if value else ("no", "否")
     plain = column.unit in ("", "share", "probability")
-    unit = "" if plain else f" {column.unit}"
+    unit = "" if plain or column.unit in ("count", "companies") else f" {column.unit.removeprefix('10k ')}"
     unit_zh = "" if plain else f" {UNITS_ZH.get(column.unit, column.unit)}"
+    times = 10_000 if column.unit.startswith("10k ") else 1  # nobody says "3 10k RMB"
 
     def show(value: Any) -> tuple[str, str]:
-        number = number_text(value)
-        return number + unit, number + unit_zh
+        return number_text(times * value) + unit, number_text(value) + unit_zh
 
     return show
 

@@ -10,7 +10,7 @@ from hypothesis.extra.numpy import arrays
 
 from datasets.table import Column, number_text
 from models.card import Card, Head, Reference
-from models.explain import OTHERS, Explainer, line_points, rounded
+from models.explain import OTHERS, Explainer, _shower, line_points, rounded
 from models.scale import Scale
 
 INPUTS = (
@@ -157,3 +157,9 @@ def test_points_are_rounded_for_people_only():
 )
 def test_numbers_are_written_as_people_write_them(value, text):
     assert number_text(value) == text
+
+
+def test_amounts_and_counts_are_told_as_people_say_them():
+    assert _shower(Column(name="cash", unit="10k RMB"))(210) == ("2,100,000 RMB", "210 万元")
+    assert _shower(Column(name="revenue", unit="10k RMB/year"))(3.5) == ("35,000 RMB/year", "3.5 万元/年")
+    assert _shower(Column(name="awards", unit="count"))(2) == ("2", "2 次")
