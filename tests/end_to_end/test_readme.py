@@ -73,13 +73,15 @@ def service(home, demo):
         process.wait(timeout=30)
 
 
-def test_the_demo_trains_serves_and_answers_both_examples(demo):
+def test_the_demo_trains_serves_and_answers_each_example(demo):
     assert demo.returncode == 0, demo.stdout + demo.stderr
     told = demo.stdout
     assert "approve 通过" in told
     assert "SIMULATED" in told
     assert "trained on real data" in told
     assert "indicative limit" in told, "the Taiwan table has no income, so a person decides"
+    assert "block" in told, "one of the companies is a shell"
+    assert "innovation 科创评分" in told
 
 
 @pytest.mark.parametrize("block", blocks(), ids=lambda block: re.sub(r"\W+", " ", block)[:60])
