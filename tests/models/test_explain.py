@@ -161,5 +161,5 @@ def test_numbers_are_written_as_people_write_them(value, text):
 
 def test_amounts_and_counts_are_told_as_people_say_them():
     assert _shower(Column(name="cash", unit="10k RMB"))(210) == ("2,100,000 RMB", "210 万元")
-    assert _shower(Column(name="revenue", unit="10k RMB/year"))(3.5) == ("35,000 RMB/year", "3.5 万元/年")
+    assert _shower(Column(name="revenue", unit="10k RMB/year"))(3.5) == ("35,000 RMB/year", "3.50 万元/年")
     assert _shower(Column(name="awards", unit="count"))(2) == ("2", "2 次")
