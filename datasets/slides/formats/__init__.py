@@ -1,0 +1,1 @@
+"""What each format says of itself, read without decoding a pixel."""

@@ -1,0 +1,88 @@
+"""Whatever decoding does, the parent only ever sees pixels or a refusal."""
+
+import os
+import signal
+import time
+from contextlib import suppress
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from datasets.slides import reader, sandbox
+from datasets.slides.faults import SlideRefused
+from datasets.slides.sandbox import BOUNDS
+from tests.datasets.slides.written import CMU
+
+
+def process(slide):
+    return slide._read.__self__._process
+
+
+def test_the_sandbox_answers_what_the_reader_answers():
+    with sandbox.open_slide(CMU) as boxed, reader.open_slide(CMU) as plain:
+        assert boxed.facts == plain.facts
+        for x, y in ((0, 0), (700, 900), (2_100, 2_900), (-20, 5)):
+            np.testing.assert_array_equal(boxed.read(x, y, (256, 200)), plain.read(x, y, (256, 200)))
+
+
+def test_a_refusal_inside_is_the_same_refusal_outside(tmp_path):
+    (tmp_path / "cut.svs").write_bytes(CMU.read_bytes()[:900_000])
+    with pytest.raises(SlideRefused) as boxed:
+        sandbox.open_slide(tmp_path / "cut.svs")
+    with pytest.raises(SlideRefused) as plain:
+        reader.open_slide(tmp_path / "cut.svs")
+    assert boxed.value.faults == plain.value.faults
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSEGV, signal.SIGABRT])
+def test_a_broken_process_is_a_refusal_and_closes_cleanly(how):
+    with sandbox.open_slide(CMU) as slide:
+        os.kill(process(slide).pid, how)
+        with pytest.raises(SlideRefused) as refused:
+            slide.read(0, 0, (64, 64))
+        assert refused.value.codes == ("sandbox_crash",)
+        assert how.name in str(refused.value)
+        with pytest.raises(SlideRefused):
+            slide.read(0, 0, (64, 64))
+    assert process(slide).poll() is not None
+
+
+def test_a_hanging_process_is_a_refusal_in_time():
+    with sandbox.open_slide(CMU, bounds=replace(BOUNDS, wall=5.0)) as slide:
+        os.kill(process(slide).pid, signal.SIGSTOP)
+        before = time.monotonic()
+        with pytest.raises(SlideRefused) as refused:
+            slide.read(0, 0, (64, 64))
+        assert refused.value.codes == ("sandbox_time",)
+        assert time.monotonic() - before < 15
+
+
+def test_a_slide_that_needs_too_much_memory_is_refused(tmp_path):
+    from PIL import Image
+
+    Image.new("RGB", (8_000, 8_000), (200, 100, 150)).save(tmp_path / "large.png")
+    with pytest.raises(SlideRefused) as refused:
+        sandbox.open_slide(tmp_path / "large.png", bounds=replace(BOUNDS, memory=350 * 2**20))
+    assert set(refused.value.codes) <= {"sandbox_memory", "sandbox_crash"}
+
+
+def test_the_process_ends_with_the_slide():
+    slide = sandbox.open_slide(CMU)
+    slide.close()
+    assert process(slide).poll() is not None
+
+
+@settings(max_examples=15, deadline=60_000, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(1, 255)), min_size=1, max_size=200))
+def test_flipped_bytes_never_break_the_parent(tmp_path, flips):
+    data = bytearray(CMU.read_bytes())
+    for place, by in flips:
+        data[int(place * len(data))] ^= by
+    (tmp_path / "flipped.svs").write_bytes(data)
+    bounds = replace(BOUNDS, wall=20.0, cpu=10)
+    with suppress(SlideRefused), sandbox.open_slide(tmp_path / "flipped.svs", bounds=bounds) as slide:
+        for x in range(0, 2_220, 500):
+            assert slide.read(x, 1_000, (240, 240)).shape == (240, 240, 3)

@@ -1,0 +1,150 @@
+"""Small slides written for a test, sound ones and hostile ones."""
+
+from __future__ import annotations
+
+import io
+import struct
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+CMU = Path(__file__).parents[3] / "datasets" / "samples" / "CMU-1-Small-Region.svs"
+JPEG_MARK, SHORT, LONG, LONG8, RATIONAL, TEXT = 7, 3, 4, 16, 5, 2
+
+
+def painted(width: int, height: int, seed: int = 0) -> np.ndarray:
+    """A white field with one stained ellipse in its middle."""
+    y, x = np.mgrid[:height, :width]
+    inside = ((x - width / 2) / (width / 4)) ** 2 + ((y - height / 2) / (height / 4)) ** 2 < 1
+    grain = np.random.default_rng(seed).integers(-20, 20, (height, width, 1))
+    stained = np.clip(np.array([170, 80, 150]) + grain, 0, 255)
+    return np.where(inside[..., None], stained, 245).astype(np.uint8)
+
+
+def jpeg(pixels: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "JPEG", quality=90, subsampling=0)
+    return buffer.getvalue()
+
+
+def directory(**changes: object) -> dict[int, tuple[int, list[int] | bytes]]:
+    """Tags of one tiled image, by name where a test changes them."""
+    names = {"width": (256, LONG), "height": (257, LONG), "tile_width": (322, LONG), "tile_height": (323, LONG)}
+    names |= {
+        "compression": (259, SHORT),
+        "offsets": (324, LONG8),
+        "counts": (325, LONG8),
+        "unit": (296, SHORT),
+        "reduced": (254, LONG),
+    }
+    tags: dict[int, tuple[int, list[int] | bytes]] = {
+        258: (SHORT, [8, 8, 8]),
+        262: (SHORT, [6]),
+        277: (SHORT, [3]),
+        530: (SHORT, [1, 1]),
+        284: (SHORT, [1]),
+    }
+    for name, value in changes.items():
+        if name == "resolution":
+            tags[282] = tags[283] = (RATIONAL, list(value))  # type: ignore[call-overload]
+        elif name == "description":
+            tags[270] = (TEXT, str(value).encode() + b"\0")
+        else:
+            tag, kind = names[name]
+            tags[tag] = (kind, value if isinstance(value, list) else [value])  # type: ignore[list-item]
+    return tags
+
+
+def bigtiff(images: list[dict[int, tuple[int, list[int] | bytes]]], body: bytes = b"", loop: bool = False) -> bytes:
+    """A BigTIFF of these directories; `body` begins at byte 16. `loop`: the last one leads back to the first."""
+    data = bytearray(b"II+\0\x08\0\0\0" + bytes(8) + body)
+    link, first = 8, 0
+    for tags in images:
+        entries = b""
+        for tag, (kind, values) in sorted(tags.items()):
+            width = {SHORT: "H", LONG: "I", LONG8: "Q", RATIONAL: "I", TEXT: "s"}[kind]
+            raw = values if isinstance(values, bytes) else struct.pack(f"<{len(values)}{width}", *values)
+            count = len(values) // 2 if kind == RATIONAL else len(values)
+            if len(raw) > 8:
+                place = len(data)
+                data += raw
+                raw = struct.pack("<Q", place)
+            entries += struct.pack("<HHQ", tag, kind, count) + raw.ljust(8, b"\0")
+        at = len(data)
+        first = first or at
+        data[link : link + 8] = struct.pack("<Q", at)
+        data += struct.pack("<Q", len(tags)) + entries + bytes(8)
+        link = len(data) - 8
+    if loop:
+        data[link:] = struct.pack("<Q", first)
+    return bytes(data)
+
+
+def tiled(pixels: np.ndarray, tile: int = 128, levels: int = 2, mpp: float | None = 0.5) -> bytes:
+    """A pyramid of JPEG tiles, each level half of the one before."""
+    body, images = b"", []
+    for _ in range(levels):
+        height, width = pixels.shape[:2]
+        offsets, counts = [], []
+        for y in range(0, height, tile):
+            for x in range(0, width, tile):
+                part = np.pad(
+                    pixels[y : y + tile, x : x + tile],
+                    ((0, max(0, y + tile - height)), (0, max(0, x + tile - width)), (0, 0)),
+                    mode="edge",
+                )
+                stored = jpeg(part)
+                offsets.append(16 + len(body))
+                counts.append(len(stored))
+                body += stored
+        scale = {} if mpp is None else {"resolution": [10_000_000, round(1_000 * mpp * 2 ** len(images))], "unit": 3}
+        images.append(
+            directory(
+                width=width,
+                height=height,
+                tile_width=tile,
+                tile_height=tile,
+                compression=JPEG_MARK,
+                offsets=offsets,
+                counts=counts,
+                reduced=int(bool(images)),
+                **scale,
+            )
+        )
+        pixels = pixels[: height // 2 * 2, : width // 2 * 2].reshape(height // 2, 2, width // 2, 2, 3)
+        pixels = pixels.mean((1, 3)).round().astype(np.uint8)
+    return bigtiff(images, body)
+
+
+def kfb(pixels: np.ndarray, tile: int = 128, mpp: float = 0.5, power: int = 20, levels: int = 2) -> bytes:
+    """A KFB as the kfbslide package reads it: header, macro, label, table, tiles."""
+    entries, tiles = b"", b""
+    height0, width0 = pixels.shape[:2]
+    for number in range(levels):
+        height, width = pixels.shape[:2]
+        for y in range(0, height, tile):
+            for x in range(0, width, tile):
+                part = pixels[y : y + tile, x : x + tile]
+                stored = jpeg(part)
+                entries += struct.pack(
+                    "<4xIIIIf8xI28x", x, y, part.shape[1], part.shape[0], power / 2**number, len(stored)
+                )
+                tiles += stored
+        pixels = pixels[: height // 2 * 2, : width // 2 * 2].reshape(height // 2, 2, width // 2, 2, 3)
+        pixels = pixels.mean((1, 3)).round().astype(np.uint8)
+    macro, label = jpeg(np.full((8, 8, 3), 10, np.uint8)), jpeg(np.full((8, 8, 3), 20, np.uint8))
+    second = 4 + 88 + 4
+    third = second + 52 + len(macro)
+    start = third + 52 + len(label)
+
+    def picture(kind: int, data: bytes) -> bytes:
+        payload = struct.pack("<IIIIII20x", 0, 8, 8, 0, len(data), 52)
+        return bytes([0xF1, kind, 0xEE, 0xEE]) + payload + bytes([0xFF, kind, 0xEE, 0xEE]) + data
+
+    header = bytearray(88)
+    struct.pack_into("<4s4xfIIIII", header, 0, b"KFB", 1.6, len(entries) // 64, height0, width0, power, 0)
+    struct.pack_into("<4s", header, 28, b"JPEG")
+    struct.pack_into("<IIQQf", header, 48, second, third, start + len(entries), start, mpp)
+    struct.pack_into("<I", header, 84, tile)
+    return b"\xf1\x01\xee\xee" + header + b"\xff\x01\xee\xee" + picture(2, macro) + picture(3, label) + entries + tiles
