@@ -1,0 +1,1 @@
+"""Pathology: a network over tiles, attention over a slide, calibration, operating point, abstention."""

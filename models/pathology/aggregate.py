@@ -1,0 +1,111 @@
+"""From the tiles of a slide to the slide: gated attention over embeddings (Ilse, Tomczak & Welling 2018, eq. 9).
+
+    a_k = softmax_k( w . (tanh(V h_k) * sigmoid(U h_k)) )        z = sum_k a_k h_k        logits = C z
+
+Torch is loaded here: training only. A service runs the exported graph: embeddings (k, d) -> logits, attention (k,).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+from torch.nn import functional
+
+Bag = NDArray[np.float32]  # (k, d) the embeddings of one slide's tiles; k differs from slide to slide
+
+
+class AggregateConfig(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    embedding: int = Field(default=1280, ge=1)
+    hidden: int = Field(default=64, ge=1)  # width of V and U
+    classes: int = Field(default=2, ge=2)
+    dropout: float = Field(default=0.25, ge=0, lt=1)  # of embedding values
+    tiles_shown: int = Field(default=256, ge=1)  # of one slide at one step: a random part is an augmentation too
+    epochs: int = Field(default=60, ge=1)
+    learning_rate: float = Field(default=1e-3, gt=0)
+    decay: float = Field(default=1e-3, ge=0)
+    seed: int = 0
+
+
+class GatedAttention(nn.Module):
+    """(k, d) embeddings -> logits (classes,), attention (k,) that sums to 1. The order of the tiles has no say."""
+
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(self, config: AggregateConfig):
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(config.embedding))
+        self.register_buffer("deviation", torch.ones(config.embedding))
+        self.dropout = nn.Dropout(config.dropout)
+        self.content = nn.Linear(config.embedding, config.hidden)  # V
+        self.gate = nn.Linear(config.embedding, config.hidden)  # U
+        self.weight = nn.Linear(config.hidden, 1, bias=False)  # w
+        self.head = nn.Linear(config.embedding, config.classes)  # C
+
+    def forward(self, bag: Tensor) -> tuple[Tensor, Tensor]:
+        scaled = self.dropout((bag - self.mean) / self.deviation)
+        gated = torch.tanh(self.content(scaled)) * torch.sigmoid(self.gate(scaled))
+        attention = functional.softmax(self.weight(gated).squeeze(-1), dim=0)  # (k,)
+        return self.head(attention @ scaled), attention
+
+
+def fit(bags: Sequence[Bag], labels: NDArray[np.intp], config: AggregateConfig | None = None) -> GatedAttention:
+    """Learn from one label a slide; the classes weigh the same however rare. Deterministic from the seed.
+
+    Raises ValueError where bags and labels do not match.
+    """
+    config = config or AggregateConfig()
+    _check(bags, labels, config)
+    state = torch.random.get_rng_state()  # nobody else's random numbers change
+    torch.manual_seed(config.seed)
+    try:
+        model = GatedAttention(config)
+        everything = torch.from_numpy(np.concatenate(bags))
+        model.mean.copy_(everything.mean(0))
+        model.deviation.copy_(everything.std(0).clamp(min=1e-3))
+        _learn(model, bags, labels, config)
+    finally:
+        torch.random.set_rng_state(state)
+    return model.eval()
+
+
+def _learn(model: GatedAttention, bags: Sequence[Bag], labels: NDArray[np.intp], config: AggregateConfig) -> None:
+    steps = config.epochs * len(bags)
+    optimiser = torch.optim.AdamW(model.parameters(), config.learning_rate, weight_decay=config.decay)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
+    count = np.bincount(labels, minlength=config.classes)
+    weight = torch.tensor(len(labels) / (count.clip(1) * config.classes), dtype=torch.float32)
+    model.train()
+    for _ in range(config.epochs):
+        for place in torch.randperm(len(bags)).tolist():
+            bag = torch.from_numpy(bags[place])
+            bag = bag[torch.randperm(len(bag))[: config.tiles_shown]]
+            logits, _ = model(bag)
+            truth = int(labels[place])
+            loss = weight[truth] * functional.cross_entropy(logits[None], torch.tensor([truth]))
+            optimiser.zero_grad()
+            torch.autograd.backward(loss)
+            optimiser.step()
+            schedule.step()
+
+
+def _check(bags: Sequence[Bag], labels: NDArray[np.intp], config: AggregateConfig) -> None:
+    if len(bags) != len(labels) or not len(bags):
+        raise ValueError(f"There are {len(bags)} slides and {len(labels)} labels; one label a slide is needed.")
+    wrong = [
+        place for place, bag in enumerate(bags) if bag.ndim != 2 or bag.shape[1] != config.embedding or not len(bag)
+    ]
+    if wrong:
+        raise ValueError(
+            f"Slides {wrong[:5]}: their embeddings are {[bags[place].shape for place in wrong[:5]]}; "
+            f"(tiles, {config.embedding}) with at least one tile is needed."
+        )
+    if labels.min() < 0 or labels.max() >= config.classes:
+        raise ValueError(f"The labels run from {labels.min()} to {labels.max()}; 0 to {config.classes - 1} are needed.")

@@ -1,0 +1,51 @@
+"""Real cells and colon tiles, and what a frozen network makes of them."""
+
+import os
+
+import numpy as np
+import pytest
+
+from datasets.pathology import colon, herlev
+
+SIDE = 96
+
+
+@pytest.fixture(scope="session")
+def cells():
+    if "YUHENG_DATA" not in os.environ:
+        pytest.skip("YUHENG_DATA is not set: the cells are not shipped")
+    return herlev.read()
+
+
+@pytest.fixture(scope="session")
+def tiles(cells):
+    """(734, 96, 96, 3) each cell with its cytoplasm."""
+    return herlev.crops(cells, SIDE)
+
+
+@pytest.fixture(scope="session")
+def colon_tiles():
+    from PIL import Image
+
+    if "YUHENG_DATA" not in os.environ:
+        pytest.skip("YUHENG_DATA is not set: the tiles are not shipped")
+    found = colon.read().images
+    return np.stack([np.asarray(Image.fromarray(tile).resize((SIDE, SIDE))) for tile in found])
+
+
+@pytest.fixture(scope="session")
+def frozen():
+    """The graph of Lite0 as ImageNet left it: its embedding tells, its head does not."""
+    # torch is in no lock file yet; once it is, the test must run
+    pytest.importorskip("torch", reason="torch is not installed: training requirements")
+    from models.pathology import export
+    from models.pathology.network import NetConfig, TileNet
+
+    return export.tiles_graph(TileNet(NetConfig(backbone="efficientnet_lite0", side=SIDE)))
+
+
+@pytest.fixture(scope="session")
+def embeddings(frozen, tiles):
+    from models.pathology.session import TileGraph
+
+    return TileGraph(frozen, threads=2).run(tiles).embedding
