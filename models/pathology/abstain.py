@@ -1,0 +1,97 @@
+"""When to give no answer: a tile unlike all that was learned, or a set of answers that spans the boundary.
+
+far = Familiar.fit(training_embeddings, calibration_embeddings)        # (n, d) both, disjoint by patient
+far.unknown(embeddings)                                                # (n,) True: out of distribution
+sets = Conformal.fit(probabilities, labels)                            # rows not learned from
+sets.spans(probabilities, positive)                                    # (n,) True: both answers remain possible
+
+Numpy alone; what `fit` found is a few arrays that a bundle can hold.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+FALSE_ALARMS = 0.05  # share of familiar tiles that may be called unknown
+NEIGHBOURS = 5
+BLOCK = 4_096  # tiles whose distances are in memory together
+
+Matrix = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Familiar:
+    """Distance to the NEIGHBOURS-th nearest known embedding of unit length (Sun et al. 2022), and where it ends."""
+
+    known: NDArray[np.float32]  # (m, d) unit length
+    threshold: float
+
+    @classmethod
+    def fit(cls, learned: NDArray[Any], calibration: NDArray[Any], false_alarms: float = FALSE_ALARMS) -> Familiar:
+        """The threshold lets at most `false_alarms` of tiles like the calibration's be called unknown, on average.
+
+        Raises ValueError with too few calibration tiles to promise that.
+        """
+        rank = int(np.ceil((len(calibration) + 1) * (1 - false_alarms)))  # split conformal: exact on average
+        if rank > len(calibration) or len(learned) < NEIGHBOURS:
+            raise ValueError(
+                f"There are {len(learned)} tiles to know and {len(calibration)} to calibrate on; at least {NEIGHBOURS} "
+                f"and {int(np.ceil(1 / false_alarms)) - 1} are needed for {false_alarms:.0%} false alarms."
+            )
+        draft = cls(_unit(learned).astype(np.float32), 0.0)
+        return cls(draft.known, float(np.sort(draft.distance(calibration))[rank - 1]))
+
+    def distance(self, embeddings: NDArray[Any]) -> Matrix:
+        """(n,) 0: known, 2: the opposite direction."""
+        unit = _unit(embeddings).astype(np.float32)
+        parts = [unit[start : start + BLOCK] @ self.known.T for start in range(0, len(unit), BLOCK)]
+        nearest = [-np.partition(-part, NEIGHBOURS - 1, axis=1)[:, NEIGHBOURS - 1] for part in parts]
+        far: Matrix = 1.0 - np.concatenate(nearest).astype(np.float64)
+        return far
+
+    def unknown(self, embeddings: NDArray[Any]) -> NDArray[np.bool_]:
+        """(n,) A distance that is no number is unknown too."""
+        return ~(self.distance(embeddings) <= self.threshold)
+
+
+@dataclass(frozen=True, slots=True)
+class Conformal:
+    """Sets that hold the true class with probability 1 - alpha, for each class apart (Vovk 2012, Mondrian)."""
+
+    lowest: tuple[float, ...]  # per class: the least probability at which it stays in the set
+
+    @classmethod
+    def fit(cls, probabilities: NDArray[Any], labels: NDArray[np.intp], alpha: float = 0.05) -> Conformal:
+        """probabilities (n, classes) of rows not learned from; a class too rare for a promise is always in the set."""
+        if not 0 < alpha < 1:
+            raise ValueError(f"alpha is {alpha}; it must lie between 0 and 1.")
+        lowest = []
+        for place in range(probabilities.shape[1]):
+            own = np.sort(probabilities[labels == place, place])
+            rank = int(np.floor(alpha * (len(own) + 1)))  # own probabilities below the limit
+            lowest.append(float(own[rank - 1]) if rank >= 1 else 0.0)
+        return cls(tuple(lowest))
+
+    def sets(self, probabilities: NDArray[Any]) -> NDArray[np.bool_]:
+        """(n, classes) True: possible. A row may be empty: like nothing seen."""
+        possible: NDArray[np.bool_] = probabilities >= np.array(self.lowest)
+        return possible
+
+    def spans(self, probabilities: NDArray[Any], positive: NDArray[np.intp]) -> NDArray[np.bool_]:
+        """(n,) True: the set holds classes on both sides, or none, so it decides nothing."""
+        possible = self.sets(probabilities)
+        rest = np.setdiff1d(np.arange(possible.shape[1]), positive)
+        undecided: NDArray[np.bool_] = possible[:, positive].any(1) == possible[:, rest].any(1)
+        return undecided
+
+
+def _unit(embeddings: NDArray[Any]) -> Matrix:
+    rows = np.asarray(embeddings, np.float64)
+    length = np.linalg.norm(rows, axis=1, keepdims=True)
+    with np.errstate(invalid="ignore"):
+        unit: Matrix = rows / np.maximum(length, 1e-12)
+    return unit

@@ -1,0 +1,103 @@
+"""From logits to probabilities that mean what they say. Numpy alone: serving applies what training fitted.
+
+scale = temperature(logits, labels)                  # one number for all classes (Guo et al. 2017)
+line = fit(log_odds(logits, abnormal), label2)       # Platt's line for the one question "abnormal?"
+p = line.probability(log_odds(new_logits, abnormal))
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Vector = NDArray[np.float64]
+COLDEST, HOTTEST = 0.02, 50.0  # temperatures tried
+GOLDEN = (np.sqrt(5) - 1) / 2
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """slope > 0, so the order of the slides never changes."""
+
+    slope: float
+    intercept: float
+
+    def probability(self, log_odds: ArrayLike) -> Vector:
+        return sigmoid(self.slope * np.asarray(log_odds, np.float64) + self.intercept)
+
+
+def log_odds(logits: NDArray[Any], positive: NDArray[np.intp]) -> Vector:
+    """(n,) log-odds of the classes `positive` together against the others together; logits (n, classes)."""
+    logits = np.asarray(logits, np.float64)
+    rest = np.setdiff1d(np.arange(logits.shape[1]), positive)
+    odds: Vector = np.logaddexp.reduce(logits[:, positive], axis=1) - np.logaddexp.reduce(logits[:, rest], axis=1)
+    return odds
+
+
+def fit(raw: ArrayLike, positive: ArrayLike) -> Line:
+    """Platt's line on rows that the network has not learned from; raw, positive: (n,).
+
+    With his targets, (k + 1) / (k + 2) and 1 / (m + 2): k positives and m negatives that separate perfectly would
+    otherwise be worth infinite odds. Raises ValueError where the scores tell nothing.
+    """
+    scores, truth = np.asarray(raw, np.float64), np.asarray(positive, np.float64)
+    many, few = (truth == 1).sum(), (truth == 0).sum()
+    if not many or not few:
+        raise ValueError(f"There are {many} positives and {few} negatives; both are needed to calibrate.")
+    soft = np.where(truth == 1, (many + 1) / (many + 2), 1 / (few + 2))
+    middle, spread = scores.mean(), max(float(scores.std()), 1e-9)  # Newton's steps suit numbers near 1
+    slope, intercept = _logistic((scores - middle) / spread, soft)
+    if not slope > 0:
+        raise ValueError(
+            f"The scores do not tell positive from negative (slope {slope:.3g}; it must be above 0). "
+            "Check the labels, or give more slides."
+        )
+    return Line(slope / spread, intercept - slope * middle / spread)
+
+
+def _logistic(score: Vector, truth: Vector) -> tuple[float, float]:
+    """(slope, intercept) of the least log loss; truth between 0 and 1, both excluded, so a finite one exists."""
+    design = np.column_stack([score, np.ones_like(score)])
+    beta = np.array([0.0, 0.0])
+    for _ in range(100):
+        stated = sigmoid(design @ beta)
+        curvature = (design * (stated * (1 - stated))[:, None]).T @ design + 1e-9 * np.eye(2)
+        step = np.clip(np.linalg.solve(curvature, design.T @ (truth - stated)), -1, 1)
+        beta = beta + step
+        if np.abs(step).max() < 1e-10:
+            break
+    return float(beta[0]), float(beta[1])
+
+
+def sigmoid(odds: Vector) -> Vector:
+    """1 / (1 + exp(-odds)), without overflow."""
+    probability: Vector = np.exp(-np.logaddexp(0.0, -odds))
+    return probability
+
+
+def temperature(logits: NDArray[Any], labels: NDArray[np.intp]) -> float:
+    """What logits (n, classes) are divided by for the least log loss on rows not learned from; golden section."""
+    low, high = np.log(COLDEST), np.log(HOTTEST)
+    for _ in range(60):
+        left, right = high - GOLDEN * (high - low), low + GOLDEN * (high - low)
+        if log_loss(logits / np.exp(left), labels) < log_loss(logits / np.exp(right), labels):
+            high = right
+        else:
+            low = left
+    return float(np.exp((low + high) / 2))
+
+
+def log_loss(logits: NDArray[Any], labels: NDArray[np.intp]) -> float:
+    logits = np.asarray(logits, np.float64)
+    own = logits[np.arange(len(labels)), labels]
+    return float(np.mean(np.logaddexp.reduce(logits, axis=1) - own))
+
+
+def gap(probability: ArrayLike, positive: ArrayLike, bins: int = 10) -> float:
+    """Expected calibration error: mean distance of stated and true share, over `bins` of equally many rows."""
+    stated, truth = np.asarray(probability, np.float64), np.asarray(positive, np.float64)
+    parts = np.array_split(np.argsort(stated, kind="stable"), min(bins, len(stated)))
+    return float(sum(abs(stated[rows].mean() - truth[rows].mean()) * len(rows) for rows in parts) / len(stated))
