@@ -131,6 +131,34 @@ CODES: dict[str, tuple[str, str, tuple[str, str]]] = {
         "解码所需内存超过 {most:,} 字节；应在此之内",
         _HOSTILE,
     ),
+    "no_scale": (
+        "it does not say how many microns a pixel is; that was needed",
+        "文件未说明每像素多少微米；此项必需",
+        ("Look the scale up at the scanner and give it with the slide.", "请在扫描仪上查明比例，随切片一并填写。"),
+    ),
+    "too_coarse": (
+        "a pixel is {found:g} microns; {needed:g} or finer was needed",
+        "每像素 {found:g} 微米；应为 {needed:g} 微米或更细",
+        ("Scan the slide again at a higher magnification.", "请以更高倍率重新扫描。"),
+    ),
+    "all_background": (
+        "{found:.2%} of it is tissue; {needed:.2%} was needed",
+        "组织占 {found:.2%}；至少应为 {needed:.2%}",
+        (
+            "See whether the slide is empty or was scanned beside the specimen.",
+            "请确认切片是否为空，或扫描区域是否偏离标本。",
+        ),
+    ),
+    "out_of_focus": (
+        "{found:.0%} of its tiles are out of focus; at most {needed:.0%} are taken",
+        "{found:.0%} 的图块失焦；上限 {needed:.0%}",
+        ("Clean the slide and scan it again.", "请清洁切片后重新扫描。"),
+    ),
+    "pen_marks": (
+        "{found:.0%} of its tiles are under pen marks; at most {needed:.0%} are taken",
+        "{found:.0%} 的图块被笔迹覆盖；上限 {needed:.0%}",
+        ("Wipe the marks off and scan the slide again.", "请擦除笔迹后重新扫描。"),
+    ),
     "bad_mpp": (
         "the scale given is {found} microns per pixel; {low:g} to {high:g} was needed",
         "给定比例为每像素 {found} 微米；应为 {low:g} 至 {high:g}",

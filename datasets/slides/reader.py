@@ -9,6 +9,7 @@ It decodes in this process; `sandbox.open_slide` answers the same from a process
 
 from __future__ import annotations
 
+import math
 import os
 import tempfile
 from collections.abc import Callable
@@ -106,6 +107,28 @@ class Slide:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
+
+
+def read_scaled(slide: Slide, x: float, y: float, extent: tuple[float, float], size: Size) -> Pixels:
+    """The region from (x, y) of `extent` level-0 pixels, resampled to `size`.
+
+    It comes from the coarsest level that is fine enough: a box average where it shrinks to half or less, else bicubic.
+    Neither looks beyond the region.
+    """
+    from PIL import Image
+
+    level = slide.facts.level_for(min(extent[0] / size[0], extent[1] / size[1]))
+    downsample = slide.facts.levels[level].downsample
+    left, top, width, height = (value / downsample for value in (x, y, *extent))
+    x0, y0 = math.floor(left + 1e-6), math.floor(top + 1e-6)
+    x1, y1 = math.ceil(left + width - 1e-6), math.ceil(top + height - 1e-6)
+    pixels = slide.read(round(x0 * downsample), round(y0 * downsample), (x1 - x0, y1 - y0), level)
+    if (x1 - x0, y1 - y0) == size:
+        return pixels
+    box = (max(left - x0, 0.0), max(top - y0, 0.0), min(left - x0 + width, x1 - x0), min(top - y0 + height, y1 - y0))
+    shrinks = min(width / size[0], height / size[1]) >= 2
+    how = Image.Resampling.BOX if shrinks else Image.Resampling.BICUBIC
+    return np.asarray(Image.fromarray(pixels).resize(size, how, box))
 
 
 def open_slide(path: str | Path, mpp: float | tuple[float, float] | None = None, limits: Limits = LIMITS) -> Slide:
