@@ -101,6 +101,14 @@ CODES: dict[str, tuple[str, str, tuple[str, str]]] = {
         "这是 {found} 图像，可能显示患者姓名；应为切片的 VOLUME 图像",
         ("Send the VOLUME instances of the series.", "请上传该序列的 VOLUME 实例。"),
     ),
+    "label_inside": (
+        "the label and macro pictures of {found} cannot be taken out here; {needed} was needed",
+        "此处无法去除 {found} 文件中的标签与宏观图；应为 {needed}",
+        (
+            "Have the scanner leave them out, or convert the slide to DICOM.",
+            "请让扫描仪不写入此类图像，或将切片转换为 DICOM。",
+        ),
+    ),
     "not_a_slide": (
         "it is a DICOM object of class {found}; whole slide microscopy was needed",
         "DICOM 对象类别为 {found}；应为全切片显微图像",

@@ -34,7 +34,7 @@ def is_kfb(head: bytes) -> bool:
 def check(source: Source, limits: Limits) -> Found | None:
     head = source.read(4, 88, "the KFB header")
     tiles, height, width, power = struct.unpack("<IIII", head[12:28])
-    third, end, start = struct.unpack("<IQQ", head[52:72])
+    end, start = struct.unpack("<QQ", head[56:72])
     (mpp,), (tile,) = struct.unpack("<f", head[72:76]), struct.unpack("<I", head[84:88])
     if width < 1 or height < 1:
         source.wrong("no_size", what="the KFB", width=width, height=height)
@@ -53,28 +53,36 @@ def check(source: Source, limits: Limits) -> Found | None:
     if end and end < start:
         source.wrong("malformed", what="the end of the KFB's tile table", found=end, needed=f"{start} or more")
     entries = np.frombuffer(source.read(start, 64 * tiles, "the KFB's tile table"), ENTRY)
-    first = _first_tile(source, third, limits)
+    first = _first_tile(source, limits)
     _check_tiles(source, entries, first, tile, power, limits)
     scales = sorted({float(each) for each in entries["scale"] if each >= 1}, reverse=True)
     levels = tuple((int(width * each / power), int(height * each / power)) for each in scales)
     return Found(source.path, "kfb", levels, plausible(mpp, mpp, limits), (source.path,))
 
 
-def _first_tile(source: Source, third: int, limits: Limits) -> int:
-    """Where the first JPEG stands: the package looks for its mark behind the macro and label pictures."""
+def pictures(source: Source, limits: Limits) -> list[tuple[int, int]]:
+    """(offset, length) of the macro and the label."""
     head = source.some(0, SEARCHED)
     second = head.find(b"\x02\xee\xee", 92)
     if second < 1:
         raise Ends(fault("malformed", what="the KFB's second section", found="missing", needed="a section 02"))
-    pictures = [second - 1]
+    (third,) = struct.unpack("<I", source.read(4 + 52, 4, "the KFB header"))
+    sections = [second - 1]
     if third and source.some(third, 2) == b"\xf1\x03":
-        pictures.append(third)
-    after = 0
-    for at in pictures:
+        sections.append(third)
+    places = []
+    for at in sections:
         length, offset = struct.unpack("<II", source.read(at + 20, 8, "a KFB section"))
         after = at + offset + length
         if after > min(source.size, limits.head_bytes):
             raise Ends(fault("truncated", what="a KFB section", found=after, end=min(source.size, limits.head_bytes)))
+        places.append((at + offset, length))
+    return places
+
+
+def _first_tile(source: Source, limits: Limits) -> int:
+    """Where the first JPEG stands: the package looks for its mark behind the macro and label pictures."""
+    after = sum(pictures(source, limits)[-1])
     for at in range(after, source.size, 1 << 20):
         found = source.some(at, (1 << 20) + 2).find(b"\xff\xd8\xff")
         if found >= 0:

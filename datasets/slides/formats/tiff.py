@@ -49,11 +49,17 @@ MICRONS = {2: 25_400.0, 3: 10_000.0}  # in an inch, in a centimetre
 
 @dataclass(slots=True)
 class Directory:
-    """One image of the file: the tags that are used, as arrays or text."""
+    """One image of the file: the tags that are used, as arrays or text.
+
+    link:   where the offset of the next directory stands, as (byte, width).
+    places: (offset, length) of all its values that stand outside of it.
+    """
 
     number: int
     offset: int
     tags: dict[int, Any] = field(default_factory=dict)
+    link: tuple[int, int] = (0, 0)
+    places: list[tuple[int, int]] = field(default_factory=list)
 
     @property
     def name(self) -> str:
@@ -88,6 +94,23 @@ class Layout:
         return int.from_bytes(data[:width], "little" if self.order == "<" else "big")
 
 
+def stored(directory: Directory) -> list[tuple[int, int]]:
+    """(offset, length) of an image's tiles or strips."""
+    offsets, counts = (TILE_OFFSETS, TILE_COUNTS) if directory.tiled else (STRIP_OFFSETS, STRIP_COUNTS)
+    pairs = zip(directory.tags.get(offsets, ()), directory.tags.get(counts, ()), strict=False)
+    return [(int(offset), int(count)) for offset, count in pairs]
+
+
+def slide_images(kind: str, directories: list[Directory]) -> list[Directory]:
+    """The slide's levels; label, macro and thumbnail have no tiles, or do not call themselves smaller copies."""
+    if kind == "tiff":
+        return directories[:1]
+    if kind == "ndpi":
+        return directories
+    smaller = [each for each in directories if each.one(SUBFILE, 0) & 1 or not each.number or kind != "generic-tiff"]
+    return [each for each in smaller if each.tiled]
+
+
 def is_tiff(head: bytes) -> bool:
     return head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
@@ -101,9 +124,7 @@ def check(source: Source, limits: Limits) -> Found | None:
         check_image(directory, source, limits)
     kind = vendor(directories)
     flat = kind == "tiff"
-    levels = [each for each in directories if each.tiled] if not flat else directories[:1]
-    if kind == "ndpi":
-        levels = directories
+    levels = slide_images(kind, directories)
     if flat and not source.faults:
         check_flat(directories[0], source, limits)
     notes = ("other_pages",) if flat and len(directories) > 1 else ()
@@ -157,7 +178,7 @@ def _directory(source: Source, layout: Layout, offset: int, number: int, limits:
         raise Ends(fault("too_many", what=f"entries in {what}", found=count, most=limits.tags))
     tail = 8 if layout.big or layout.ndpi else 4
     data = source.read(offset + head, count * entry + tail, what)
-    directory = Directory(number, offset)
+    directory = Directory(number, offset, link=(offset + head + count * entry, tail))
     seen: set[int] = set()
     for at in range(0, count * entry, entry):
         tag, kind = layout.number(data[at:], 2), layout.number(data[at + 2 :], 2)
@@ -173,6 +194,8 @@ def _directory(source: Source, layout: Layout, offset: int, number: int, limits:
         if length > wide and place + length > source.size:
             source.wrong("truncated", what=f"tag {tag} of {what}", found=place + length, end=source.size)
             continue
+        if length > wide:
+            directory.places.append((place, length))
         if tag not in USED or kind not in WIDTHS:
             continue
         if tag in TABLES and values > limits.tiles:

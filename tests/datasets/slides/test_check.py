@@ -122,6 +122,36 @@ def test_a_missing_file_a_folder_and_a_pipe_are_no_slides(tmp_path):
         assert refused(tmp_path / name) == ("no_file",)
 
 
+@pytest.mark.parametrize(
+    ("kind", "tags"),
+    [
+        ("generic-tiff", {}),
+        ("aperio", {"description": "Aperio Image Library v10.0.51|MPP = 0.25|AppMag = 40"}),
+        ("leica", {"description": '<scn xmlns="http://www.leica-microsystems.com/scn/2010/10/01">'}),
+        ("philips", {"software": "Philips DP v1.0"}),
+        ("ventana", {"xmp": '<iScan Magnification="40">'}),
+        ("ndpi", {"ndpi": 1}),
+    ],
+)
+def test_a_scanners_tiff_is_told_by_its_content(tmp_path, kind, tags):
+    (tmp_path / "slide").write_bytes(one_image(**tags))
+    assert check(tmp_path / "slide").format == kind
+
+
+def test_an_ndpi_of_more_than_4_gigabytes_keeps_its_high_bits(tmp_path):
+    """Classic TIFF, its directory beyond 2^32; the values stand before it, and only the low 32 bits say where."""
+    base, stored = 2**32 + 4096, jpeg(painted(64, 64))
+    tags = [(256, 4, 64), (257, 4, 64), (258, 3, 8), (259, 3, 7), (273, 4, 4096), (277, 3, 3), (278, 4, 64)]
+    tags += [(279, 4, len(stored)), (65420, 4, 1)]
+    entries = b"".join(struct.pack("<HHII", tag, form, 1, value) for tag, form, value in tags)
+    with (tmp_path / "slide.ndpi").open("wb") as file:
+        file.write(b"II*\0" + struct.pack("<Q", base + len(stored)))
+        file.seek(base)
+        file.write(stored + struct.pack("<H", len(tags)) + entries + bytes(8))
+    found = check(tmp_path / "slide.ndpi")
+    assert (found.format, found.levels) == ("ndpi", ((64, 64),))
+
+
 def test_limits_are_those_given():
     assert refused(CMU, replace(LIMITS, pixels=1_000_000)) == ("pixel_bomb",)
     assert refused(CMU, replace(LIMITS, file_bytes=1_000)) == ("too_large",)

@@ -37,6 +37,7 @@ def directory(**changes: object) -> dict[int, tuple[int, list[int] | bytes]]:
         "counts": (325, LONG8),
         "unit": (296, SHORT),
         "reduced": (254, LONG),
+        "ndpi": (65420, LONG),
     }
     tags: dict[int, tuple[int, list[int] | bytes]] = {
         258: (SHORT, [8, 8, 8]),
@@ -48,8 +49,8 @@ def directory(**changes: object) -> dict[int, tuple[int, list[int] | bytes]]:
     for name, value in changes.items():
         if name == "resolution":
             tags[282] = tags[283] = (RATIONAL, list(value))  # type: ignore[call-overload]
-        elif name == "description":
-            tags[270] = (TEXT, str(value).encode() + b"\0")
+        elif name in ("description", "software", "xmp"):
+            tags[{"description": 270, "software": 305, "xmp": 700}[name]] = (TEXT, str(value).encode() + b"\0")
         else:
             tag, kind = names[name]
             tags[tag] = (kind, value if isinstance(value, list) else [value])  # type: ignore[list-item]
