@@ -32,6 +32,7 @@ from datasets.slides.reader import Facts, Level, Pixels, Slide
 from datasets.slides.source import Size
 
 ROOT = Path(__file__).parents[2]
+PAGE = 4_096  # bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,7 +215,7 @@ def _confine(bounds: Bounds) -> None:
     import resource
 
     resource.setrlimit(resource.RLIMIT_AS, (bounds.memory, bounds.memory))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))  # it writes no file
+    resource.setrlimit(resource.RLIMIT_FSIZE, (PAGE, PAGE))  # no file but the one by which a temporary folder is tried
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_NOFILE, (bounds.files, bounds.files))
     _more_time(bounds)

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from datasets.outside import digest
+from datasets.slides import sandbox
 from datasets.slides.faults import SlideRefused
 from datasets.slides.reader import open_slide
 from tests.datasets.slides.written import CMU, jpeg, kfb, painted, tiled
@@ -42,6 +43,15 @@ def test_a_real_slide_opens_with_its_own_facts(name):
         )
         for level in range(levels):
             assert slide.read(0, 0, (64, 48), level).shape == (48, 64, 3)
+
+
+@real
+@pytest.mark.parametrize("name", OPENS)
+def test_a_real_slide_is_the_same_from_a_process_of_its_own(name):
+    with open_slide(FOLDER / name) as plain, sandbox.open_slide(FOLDER / name) as boxed:
+        assert boxed.facts == plain.facts
+        for level in range(len(plain.facts.levels)):
+            np.testing.assert_array_equal(boxed.read(5, 3, (64, 48), level), plain.read(5, 3, (64, 48), level))
 
 
 @real
