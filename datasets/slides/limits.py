@@ -23,6 +23,7 @@ class Limits:
     depth: int = 16  # of nested DICOM sequences
     files: int = 1_000  # that make up one slide
     text_bytes: int = 16 * 2**20  # a description, an XML, an INI
+    held_bytes: int = 256 * 2**20  # all tables and texts of one TIFF together
     scans: int = 100  # of one progressive JPEG
     head_bytes: int = 64 * 2**20  # what stands before a KFB's tiles
     finest_mpp: float = 0.02  # microns per pixel; what lies outside these two is no scan's scale,

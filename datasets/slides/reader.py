@@ -13,7 +13,7 @@ import math
 import os
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 Pixels = NDArray[np.uint8]  # (height, width, 3) RGB
 WHITE = (255, 255, 255)
+EXACT = ("aperio", "generic-tiff", "dicom", "kfb")  # whose size the check knows; the others crop or join their images
 PILLOW = {"png": ("PNG",), "jpeg": ("JPEG",)}  # and TIFF for the rest; no other decoder is ever tried
 
 
@@ -141,17 +142,9 @@ def open_slide(path: str | Path, mpp: float | tuple[float, float] | None = None,
         raise
     except Exception as error:  # a decoder at a hostile file raises whatever it likes
         raise _undecodable(found, error) from error
-    facts = slide.facts
-    slide.facts = Facts(
-        facts.format,
-        facts.levels,
-        given or facts.stated,
-        "operator" if given else "file" if facts.stated else "",
-        facts.stated,
-        facts.background,
-        facts.icc,
-        found.notes,
-    )
+    stated = slide.facts.stated
+    source = "operator" if given else "file" if stated else ""
+    slide.facts = replace(slide.facts, mpp=given or stated, mpp_from=source, notes=found.notes)
     return slide
 
 
@@ -167,7 +160,7 @@ def given_scale(name: str, mpp: float | tuple[float, float] | None, limits: Limi
 
 
 def _undecodable(found: Found, error: BaseException) -> SlideRefused:
-    reason = " ".join(str(error).split()).replace(str(found.path), found.path.name) or type(error).__name__
+    reason = " ".join(str(error).split()).replace(f"{found.path.parent}/", "") or type(error).__name__
     return SlideRefused(found.path.name, [fault("undecodable", found=reason[:200])])
 
 
@@ -203,9 +196,12 @@ def _open_pyramid(found: Found, limits: Limits) -> Slide:
         Level(int(width), int(height), float(downsample))
         for (width, height), downsample in zip(slide.level_dimensions, slide.level_downsamples, strict=True)
     )
-    facts = Facts(found.format, levels, stated=plausible(x, y, limits), background=background)
+    if found.format in EXACT and (levels[0].width, levels[0].height) != found.levels[0]:
+        close()
+        raise _undecodable(found, ValueError(f"it is {levels[0].width} x {levels[0].height} pixels to the decoder"))
     icc = any(name.startswith("openslide.icc-size") for name in properties)
-    return Slide(Facts(facts.format, levels, None, "", facts.stated, background, icc), read, close, limits)
+    facts = Facts(found.format, levels, stated=plausible(x, y, limits), background=background, icc=icc)
+    return Slide(facts, read, close, limits)
 
 
 def _alone(found: Found) -> tuple[str, tempfile.TemporaryDirectory[str] | None]:

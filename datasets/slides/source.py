@@ -23,12 +23,13 @@ class Ends(Exception):
 
 @dataclass(slots=True)
 class Source:
-    """Reads never go beyond the end; `faults` gathers what was found wrong."""
+    """Reads never go beyond the end; `faults` gathers what was found wrong, `held` counts the bytes of tables kept."""
 
     path: Path
     descriptor: int
     size: int
     faults: list[SlideFault] = field(default_factory=list)
+    held: int = 0
 
     def read(self, offset: int, length: int, what: str) -> bytes:
         """Exactly `length` bytes; raises Ends if the file does not hold them."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import configparser
 from pathlib import Path
 
 from datasets.slides.faults import fault
@@ -31,14 +30,7 @@ def check(source: Source, limits: Limits) -> Found | None:
         raise Ends(fault("mrxs_alone", found=folder.name))
     if ini.stat().st_size > limits.text_bytes:
         raise Ends(fault("too_many", what=f"bytes in {INI}", found=ini.stat().st_size, most=limits.text_bytes))
-    text = ini.read_bytes().decode("utf-8-sig", "replace")
-    table = configparser.RawConfigParser(strict=True, delimiters=("=",), comment_prefixes=("#",))
-    try:
-        table.read_string(text)
-    except configparser.Error as error:
-        raise Ends(
-            fault("malformed", what=INI, found=str(error).splitlines()[0], needed="sections of KEY = value")
-        ) from error
+    table = _read(ini.read_bytes().decode("utf-8-sig", "replace"))
     names = _names(table, source, limits)
     files = [source.path, ini]
     for name in names:
@@ -54,23 +46,40 @@ def check(source: Source, limits: Limits) -> Found | None:
     return Found(source.path, "mirax", (), _scale(table, limits), tuple(files))
 
 
-def _names(table: configparser.RawConfigParser, source: Source, limits: Limits) -> list[str]:
-    """Every file that the INI names, whatever key it stands under."""
-    count = table.get("DATAFILE", "FILE_COUNT", fallback="0")
+def _read(text: str) -> dict[tuple[str, str], list[str]]:
+    """(section, key): every value given for it. Lines are taken as GLib takes them, by which OpenSlide reads: spaces
+    around do not count, upper and lower case differ, a line never continues the one before."""
+    table: dict[tuple[str, str], list[str]] = {}
+    section = ""
+    for line in (each.strip(" \t\r\v\f") for each in text.split("\n")):
+        if line.startswith("[") and line.endswith("]"):
+            section = line[1:-1]
+        elif "=" in line and not line.startswith("#"):
+            key, value = line.split("=", 1)
+            table.setdefault((section, key.strip()), []).append(value.strip())
+    return table
+
+
+def _one(table: dict[tuple[str, str], list[str]], section: str, key: str) -> str:
+    return table.get((section, key), [""])[-1]
+
+
+def _names(table: dict[tuple[str, str], list[str]], source: Source, limits: Limits) -> list[str]:
+    """Every file that the INI names, in whatever section it does."""
+    stated = [(key, values) for (_, key), values in table.items() if key == "INDEXFILE" or key.startswith("FILE_")]
+    for key, values in stated:
+        if len(values) > 1:
+            source.wrong("duplicate", what=f"{key} of {INI}")
+    count = _one(table, "DATAFILE", "FILE_COUNT")
     if not count.isdecimal() or not 1 <= int(count) <= limits.files:
-        source.wrong("malformed", what=f"FILE_COUNT of {INI}", found=count, needed=f"1 to {limits.files:,}")
+        source.wrong(
+            "malformed", what=f"FILE_COUNT of {INI}", found=count or "missing", needed=f"1 to {limits.files:,}"
+        )
         count = "0"
-    index = table.get("HIERARCHICAL", "INDEXFILE", fallback="")
-    if not index:
-        source.wrong("malformed", what=f"INDEXFILE of {INI}", found="missing", needed="a file's name")
-    stated = (
-        [value for key, value in table.items("DATAFILE") if key != "file_count"]
-        if table.has_section("DATAFILE")
-        else []
-    )
-    if len(stated) < int(count):
-        source.wrong("malformed", what=f"DATAFILE of {INI}", found=f"{len(stated)} names", needed=f"{count}")
-    return sorted({name.strip() for name in [index, *stated] if name.strip()})
+    for section, key in [("HIERARCHICAL", "INDEXFILE"), *(("DATAFILE", f"FILE_{at}") for at in range(int(count)))]:
+        if not _one(table, section, key):
+            source.wrong("malformed", what=f"{key} of {INI}", found="missing", needed="a file's name")
+    return sorted({name for key, values in stated if key != "FILE_COUNT" for name in values if name})
 
 
 def _leads_out(name: str) -> bool:
@@ -78,10 +87,10 @@ def _leads_out(name: str) -> bool:
     return name in (".", "..") or any(mark in name for mark in ("/", "\\", ":", "\0"))
 
 
-def _scale(table: configparser.RawConfigParser, limits: Limits) -> tuple[float, float] | None:
-    section = table.get("HIERARCHICAL", "HIER_0_VAL_0_SECTION", fallback="")
+def _scale(table: dict[tuple[str, str], list[str]], limits: Limits) -> tuple[float, float] | None:
+    section = _one(table, "HIERARCHICAL", "HIER_0_VAL_0_SECTION")
     try:
-        x, y = (float(table.get(section, f"MICROMETER_PER_PIXEL_{axis}", fallback="")) for axis in "XY")
+        x, y = (float(_one(table, section, f"MICROMETER_PER_PIXEL_{axis}")) for axis in "XY")
     except ValueError:
         return None
     return plausible(x, y, limits)

@@ -204,6 +204,9 @@ def _directory(source: Source, layout: Layout, offset: int, number: int, limits:
         if tag not in TABLES and length > limits.text_bytes:
             source.wrong("too_many", what=f"bytes in tag {tag} of {what}", found=length, most=limits.text_bytes)
             continue
+        source.held += length
+        if source.held > limits.held_bytes:
+            raise Ends(fault("too_many", what="bytes of tables", found=source.held, most=limits.held_bytes))
         raw = inside[:length] if length <= wide else source.read(place, length, f"tag {tag} of {what}")
         directory.tags[tag] = _values(raw, kind, layout)
     return directory, layout.number(data[count * entry :], tail)

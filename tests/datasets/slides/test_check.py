@@ -152,6 +152,20 @@ def test_an_ndpi_of_more_than_4_gigabytes_keeps_its_high_bits(tmp_path):
     assert (found.format, found.levels) == ("ndpi", ((64, 64),))
 
 
+def test_many_directories_that_share_one_large_table_are_refused(tmp_path):
+    tags = directory(
+        width=128_000, height=128_000, tile_width=128, tile_height=128, offsets=[16] * 10**6, counts=[9] * 10**6
+    )
+    data = bytearray(bigtiff([tags]))
+    first = struct.unpack_from("<Q", data, 8)[0]
+    block = bytes(data[first:-8])
+    for _ in range(100):
+        data[-8:] = struct.pack("<Q", len(data))
+        data += block + bytes(8)
+    (tmp_path / "slide.tif").write_bytes(data)
+    assert "too_many" in refused(tmp_path / "slide.tif")
+
+
 def test_limits_are_those_given():
     assert refused(CMU, replace(LIMITS, pixels=1_000_000)) == ("pixel_bomb",)
     assert refused(CMU, replace(LIMITS, file_bytes=1_000)) == ("too_large",)
@@ -307,6 +321,24 @@ def test_an_mrxs_that_leads_out_of_its_folder_is_refused(mrxs, tmp_path, name):
     (tmp_path / "secret.dat").write_bytes(b"secret")
     assert refused(mrxs(data=name)) == ("outside",)
     assert refused(mrxs(index=name)) == ("outside",)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        "[HIERARCHICAL]\n INDEXFILE = ../secret.dat",  # GLib does not see the space as a continuation
+        "[HIERARCHICAL]\nINDEXFILE = ../secret.dat",
+        "[DATAFILE]\nFILE_0 = ../secret.dat",
+        "[DATAFILE]\nfile_0 = Data0000.dat\nFILE_0 = ../secret.dat",
+        "[OTHER]\nFILE_0 = ../secret.dat",
+        "[DATAFILE]\nX = 1\u2028FILE_9 = a\nFILE_1 = /etc/passwd",
+    ],
+)
+def test_an_mrxs_cannot_hide_a_second_name(mrxs, tmp_path, more):
+    path = mrxs()
+    with (tmp_path / "slide" / "Slidedat.ini").open("a") as file:
+        file.write(more + "\n")
+    assert "outside" in refused(path)
 
 
 def test_an_mrxs_part_that_is_a_link_is_refused(mrxs, tmp_path):
