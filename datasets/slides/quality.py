@@ -35,7 +35,7 @@ class QualityConfig:
     blank: float = 3.0
     pen: float = 0.10  # share of a tile that is ink
     ink_chroma: int = 100
-    ink_hue: tuple[float, float] = (80.0, 255.0)  # degrees
+    ink_hue: tuple[float, float] = (80.0, 255.0)  # degrees, from 60 to 300
     black_value: int = 60
     black_chroma: int = 30
     least_tissue: float = 0.0005  # of the slide; the smallest biopsy piece at hand covers .003
@@ -75,7 +75,8 @@ def judge_slide(reasons: Iterable[str], tissue: float, config: QualityConfig | N
 
 def greys(tiles: Pixels) -> NDArray[np.float32]:
     """(n, h, w) luma of ITU-R BT.601, 0 to 255."""
-    return np.asarray(tiles @ np.array([0.299, 0.587, 0.114], np.float32), np.float32)
+    red, green, blue = (tiles[..., at].astype(np.float32) for at in range(3))
+    return np.asarray(0.299 * red + 0.587 * green + 0.114 * blue, np.float32)
 
 
 def focus(grey: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -86,15 +87,13 @@ def focus(grey: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def ink(tiles: Pixels, config: QualityConfig) -> NDArray[np.float64]:
-    """(n,) share of each tile that is green, blue or black ink."""
-    red, green, blue = (tiles[..., at].astype(np.int16) for at in range(3))
-    most, least = tiles.max(-1).astype(np.int16), tiles.min(-1).astype(np.int16)
+    """(n,) share of each tile that is green, blue or black ink, from every fourth pixel."""
+    red, green, blue = (tiles[:, ::2, ::2, at].astype(np.float32) for at in range(3))
+    most, least = np.maximum(np.maximum(red, green), blue), np.minimum(np.minimum(red, green), blue)
     chroma = most - least
-    safe = np.maximum(chroma, 1)
-    warm = (green - blue) / safe % 6
-    cool = np.where(most == green, (blue - red) / safe + 2, (red - green) / safe + 4)
-    sector = np.where(most == red, warm, cool)  # sixths of the colour circle
-    low, high = (degrees / 60 for degrees in config.ink_hue)
-    coloured = (chroma > config.ink_chroma) & (sector > low) & (sector < high)
+    low, high = (degrees / 60 for degrees in config.ink_hue)  # a hue is 2 + (blue - red) / chroma where green is most
+    greenish = (most == green) & (blue - red > (low - 2) * chroma)
+    bluish = (most == blue) & (red - green < (high - 4) * chroma)
+    coloured = (chroma > config.ink_chroma) & (greenish | bluish)
     black = (most < config.black_value) & (chroma < config.black_chroma)
     return np.asarray((coloured | black).mean((1, 2)))
