@@ -1,5 +1,6 @@
 """Hostile and broken files are refused before anything is decoded, each with its reason."""
 
+import os
 import shutil
 import struct
 import zlib
@@ -14,7 +15,7 @@ from PIL import Image
 from datasets.slides.check import check
 from datasets.slides.faults import CODES, SlideRefused
 from datasets.slides.limits import LIMITS
-from tests.datasets.slides.written import CMU, bigtiff, directory, jpeg, kfb, painted, tiled
+from tests.datasets.slides.written import CMU, bigtiff, dicom, directory, jpeg, kfb, one_image, painted, tiled
 
 
 def refused(path, limits=LIMITS):
@@ -22,14 +23,6 @@ def refused(path, limits=LIMITS):
         check(path, limits)
     assert all(each.en.count(".") >= 2 and each.zh.endswith("。") for each in error.value.faults)
     return error.value.codes
-
-
-def one_image(**changes):
-    """A BigTIFF with one JPEG tile of 128 pixels, changed."""
-    stored = jpeg(painted(128, 128))
-    size = {"width": 128, "height": 128, "tile_width": 128, "tile_height": 128, "compression": 7}
-    tags = {**size, "offsets": [16], "counts": [len(stored)], **changes}
-    return bigtiff([directory(**tags)], stored)
 
 
 def png(width, height, body=b"\0" * 1_000):
@@ -115,8 +108,6 @@ def test_a_large_sparse_slide_is_no_bomb(tmp_path):
 
 
 def test_a_missing_file_a_folder_and_a_pipe_are_no_slides(tmp_path):
-    import os
-
     os.mkfifo(tmp_path / "pipe.svs")
     for name in ("missing.svs", ".", "pipe.svs"):
         assert refused(tmp_path / name) == ("no_file",)
@@ -191,39 +182,6 @@ def test_both_byte_orders_are_read(tmp_path, flag):
         data += struct.pack(order + "HHI", tag, kind, 1) + number
     (tmp_path / "flat.tif").write_bytes(data + bytes(4))
     assert check(tmp_path / "flat.tif").levels == ((4, 2),)
-
-
-def dicom(folder, name, flavour="VOLUME", series="1.2.3", size=(256, 256), tile=128, frames=None, deflated=False):
-    """An instance as far as a check reads it: explicit little endian, encapsulated, one fragment a frame."""
-
-    def element(group, number, kind, value):
-        value = value + b"\0" * (len(value) % 2)
-        return struct.pack("<HH2sH", group, number, kind, len(value)) + value
-
-    syntax = b"1.2.840.10008.1.2.1.99" if deflated else b"1.2.840.10008.1.2.4.50"
-    meta = element(2, 16, b"UI", syntax)
-    stored = jpeg(painted(tile, tile))
-    frames = -(-size[0] // tile) * -(-size[1] // tile) if frames is None else frames
-    data = bytes(128) + b"DICM" + element(2, 0, b"UL", struct.pack("<I", len(meta))) + meta
-    data += element(8, 8, b"CS", f"ORIGINAL\\PRIMARY\\{flavour}\\NONE".encode())
-    data += element(8, 0x16, b"UI", b"1.2.840.10008.5.1.4.1.1.77.1.6") + element(0x20, 0xE, b"UI", series.encode())
-    data += element(0x20, 0x9311, b"CS", b"TILED_FULL") + element(0x28, 2, b"US", struct.pack("<H", 3))
-    data += element(0x28, 8, b"IS", str(frames).encode())
-    for number, value in ((0x10, tile), (0x11, tile), (0x100, 8)):
-        data += element(0x28, number, b"US", struct.pack("<H", value))
-    data += element(0x48, 6, b"UL", struct.pack("<I", size[0])) + element(0x48, 7, b"UL", struct.pack("<I", size[1]))
-    spacing = element(0x28, 0x30, b"DS", b"0.00051\\0.0005")
-    measures = struct.pack("<HHI", 0xFFFE, 0xE000, len(spacing)) + spacing
-    shared = struct.pack("<HH2sHI", 0x28, 0x9110, b"SQ", 0, len(measures)) + measures
-    shared = struct.pack("<HHI", 0xFFFE, 0xE000, 0xFFFFFFFF) + shared + struct.pack("<HHI", 0xFFFE, 0xE00D, 0)
-    data += (
-        struct.pack("<HH2sHI", 0x5200, 0x9229, b"SQ", 0, 0xFFFFFFFF) + shared + struct.pack("<HHI", 0xFFFE, 0xE0DD, 0)
-    )
-    data += struct.pack("<HH2sHI", 0x7FE0, 0x10, b"OB", 0, 0xFFFFFFFF) + struct.pack("<HHI", 0xFFFE, 0xE000, 0)
-    for _ in range(frames):
-        data += struct.pack("<HHI", 0xFFFE, 0xE000, len(stored) + len(stored) % 2) + stored + bytes(len(stored) % 2)
-    (folder / name).write_bytes(data + struct.pack("<HHI", 0xFFFE, 0xE0DD, 0))
-    return folder / name
 
 
 def test_a_dicom_series_is_its_volumes_alone(tmp_path):

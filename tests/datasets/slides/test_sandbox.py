@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from datasets.slides import reader, sandbox
 from datasets.slides.faults import SlideRefused
@@ -61,8 +62,6 @@ def test_a_hanging_process_is_a_refusal_in_time():
 
 
 def test_a_slide_that_needs_too_much_memory_is_refused(tmp_path):
-    from PIL import Image
-
     Image.new("RGB", (8_000, 8_000), (200, 100, 150)).save(tmp_path / "large.png")
     with pytest.raises(SlideRefused) as refused:
         sandbox.open_slide(tmp_path / "large.png", bounds=replace(BOUNDS, memory=350 * 2**20))

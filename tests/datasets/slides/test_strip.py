@@ -9,8 +9,7 @@ from datasets.slides.check import check
 from datasets.slides.faults import SlideRefused
 from datasets.slides.reader import open_slide
 from datasets.slides.strip import strip
-from tests.datasets.slides.test_check import dicom, one_image
-from tests.datasets.slides.written import CMU, kfb, painted, tiled
+from tests.datasets.slides.written import CMU, dicom, kfb, one_image, painted, tiled
 
 
 @pytest.fixture

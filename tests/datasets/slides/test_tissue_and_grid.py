@@ -14,7 +14,7 @@ from datasets.slides.faults import SlideRefused
 from datasets.slides.grid import GridConfig
 from datasets.slides.reader import Facts, Level, Slide, open_slide, read_scaled
 from datasets.slides.tissue import Tissue
-from tests.datasets.slides.written import CMU, kfb, painted, tiled
+from tests.datasets.slides.written import CMU, jpeg, kfb, one_image, painted, tiled
 
 KIDNEY = Path(os.environ.get("YUHENG_DATA", "/nowhere")) / "pathology" / "slides" / "kidney-48-5.tif"
 SMALL = GridConfig(mpp=1.0, tile=64)
@@ -129,9 +129,6 @@ def test_a_scaled_region_is_the_average_of_its_pixels():
 
 def test_memory_does_not_grow_with_the_slide(tmp_path):
     """A slide of 100,000 x 80,000 pixels with one tile stored, read wherever there is a tile to read."""
-    from tests.datasets.slides.test_check import one_image
-    from tests.datasets.slides.written import jpeg
-
     stored, tiles = jpeg(painted(128, 128)), 782 * 625
     table = {"offsets": [16] + [0] * (tiles - 1), "counts": [len(stored)] + [0] * (tiles - 1)}
     scale = {"resolution": [10_000_000, 250], "unit": 3}

@@ -149,3 +149,44 @@ def kfb(pixels: np.ndarray, tile: int = 128, mpp: float = 0.5, power: int = 20, 
     struct.pack_into("<IIQQf", header, 48, second, third, start + len(entries), start, mpp)
     struct.pack_into("<I", header, 84, tile)
     return b"\xf1\x01\xee\xee" + header + b"\xff\x01\xee\xee" + picture(2, macro) + picture(3, label) + entries + tiles
+
+
+def one_image(**changes):
+    """A BigTIFF with one JPEG tile of 128 pixels, changed."""
+    stored = jpeg(painted(128, 128))
+    size = {"width": 128, "height": 128, "tile_width": 128, "tile_height": 128, "compression": 7}
+    tags = {**size, "offsets": [16], "counts": [len(stored)], **changes}
+    return bigtiff([directory(**tags)], stored)
+
+
+def dicom(folder, name, flavour="VOLUME", series="1.2.3", size=(256, 256), tile=128, frames=None, deflated=False):
+    """An instance as far as a check reads it: explicit little endian, encapsulated, one fragment a frame."""
+
+    def element(group, number, kind, value):
+        value = value + b"\0" * (len(value) % 2)
+        return struct.pack("<HH2sH", group, number, kind, len(value)) + value
+
+    syntax = b"1.2.840.10008.1.2.1.99" if deflated else b"1.2.840.10008.1.2.4.50"
+    meta = element(2, 16, b"UI", syntax)
+    stored = jpeg(painted(tile, tile))
+    frames = -(-size[0] // tile) * -(-size[1] // tile) if frames is None else frames
+    data = bytes(128) + b"DICM" + element(2, 0, b"UL", struct.pack("<I", len(meta))) + meta
+    data += element(8, 8, b"CS", f"ORIGINAL\\PRIMARY\\{flavour}\\NONE".encode())
+    data += element(8, 0x16, b"UI", b"1.2.840.10008.5.1.4.1.1.77.1.6") + element(0x20, 0xE, b"UI", series.encode())
+    data += element(0x20, 0x9311, b"CS", b"TILED_FULL") + element(0x28, 2, b"US", struct.pack("<H", 3))
+    data += element(0x28, 8, b"IS", str(frames).encode())
+    for number, value in ((0x10, tile), (0x11, tile), (0x100, 8)):
+        data += element(0x28, number, b"US", struct.pack("<H", value))
+    data += element(0x48, 6, b"UL", struct.pack("<I", size[0])) + element(0x48, 7, b"UL", struct.pack("<I", size[1]))
+    spacing = element(0x28, 0x30, b"DS", b"0.00051\\0.0005")
+    measures = struct.pack("<HHI", 0xFFFE, 0xE000, len(spacing)) + spacing
+    shared = struct.pack("<HH2sHI", 0x28, 0x9110, b"SQ", 0, len(measures)) + measures
+    shared = struct.pack("<HHI", 0xFFFE, 0xE000, 0xFFFFFFFF) + shared + struct.pack("<HHI", 0xFFFE, 0xE00D, 0)
+    data += (
+        struct.pack("<HH2sHI", 0x5200, 0x9229, b"SQ", 0, 0xFFFFFFFF) + shared + struct.pack("<HHI", 0xFFFE, 0xE0DD, 0)
+    )
+    data += struct.pack("<HH2sHI", 0x7FE0, 0x10, b"OB", 0, 0xFFFFFFFF) + struct.pack("<HHI", 0xFFFE, 0xE000, 0)
+    for _ in range(frames):
+        data += struct.pack("<HHI", 0xFFFE, 0xE000, len(stored) + len(stored) % 2) + stored + bytes(len(stored) % 2)
+    (folder / name).write_bytes(data + struct.pack("<HHI", 0xFFFE, 0xE0DD, 0))
+    return folder / name
