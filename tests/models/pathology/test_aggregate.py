@@ -2,14 +2,12 @@
 
 import numpy as np
 import pytest
+import torch
+from sklearn.metrics import roc_auc_score
 
-torch = pytest.importorskip("torch", reason="torch is not installed: training requirements")  # in no lock file yet
-
-from sklearn.metrics import roc_auc_score  # noqa: E402  # after the check for torch
-
-from models.pathology import aggregate, export  # noqa: E402
-from models.pathology.aggregate import AggregateConfig  # noqa: E402
-from models.pathology.session import SlideGraph  # noqa: E402
+from models.pathology import aggregate, export
+from models.pathology.aggregate import AggregateConfig
+from models.pathology.session import SlideGraph
 
 SMALL = AggregateConfig(embedding=16, hidden=16, epochs=20)
 
