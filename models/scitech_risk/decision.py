@@ -28,6 +28,12 @@ from models.scitech_risk.policy import Policy
 from models.scitech_risk.signals import raised
 
 LOOP = "loop_path"  # text
+ASSETS = "total_assets"
+PARTS = (  # of a balance sheet or an income statement, and the whole that holds each
+    ("current_assets", ASSETS), ("cash", "current_assets"), ("receivables", "current_assets"),
+    ("current_liabilities", "total_liabilities"), ("high_tech_revenue", "revenue"),
+)  # fmt: skip
+ROUNDED = 1.01  # a part may exceed its whole by what rounding does to a statement
 MISSING = math.nan
 
 
@@ -41,7 +47,8 @@ class Decider:
         self.card, self.policy = card, policy
         columns = {column.name: column for column in (*card.also, *card.inputs)}
         inputs = {column.name for column in card.inputs}
-        self._read = tuple(dict.fromkeys((*INDICATORS, *(signal.indicator for signal in policy.signals))))
+        books = (name for pair in PARTS for name in pair)
+        self._read = tuple(dict.fromkeys((*INDICATORS, *(signal.indicator for signal in policy.signals), *books)))
         # A column that only shares a name is not what the formula means.
         self._numbers = [name for name in self._read if name in columns and columns[name].kind == "number"]
         self._loop = LOOP in columns and columns[LOOP].kind == "text"
@@ -59,6 +66,9 @@ class Decider:
         self._weight = sum(weight for _, weight in self._weights) or 1.0
         stated = [*card.inputs, *self.fields]
         self._stated = [(c.name, place[c.name]) for c in stated if c.name in place and c.derived is None]
+        self._ratios = [
+            (c.name, place[c.name], [place[part] for part in c.derived.parts]) for c in coded if c.derived is not None
+        ]
         self._acts = sorted(policy.acts)
         self._formula, self._arrays = Formula(policy, Floats), Formula(policy, Arrays)
         self._ledger = Ledger(policy, columns)
@@ -87,7 +97,9 @@ class Decider:
         worked = self._formula.work(numbers)
         told = raised(self.policy.signals, numbers, Floats)
         acting = any_of(Floats, (told[code] for code in self._acts))
-        referred, blocked, limit = worked.referred or acting or person, bool(worked.gate.block), int(worked.limit)
+        unsound = _unsound(numbers, Floats)
+        beside = {"books_unsound": unsound, "warning_act": acting, "person_asked_for": person}
+        referred, blocked, limit = worked.referred or any(beside.values()), bool(worked.gate.block), int(worked.limit)
         revenue = numbers["revenue"]
         stage = bisect_right(self._ends, revenue * self.policy.unit) if revenue == revenue else None
         graded = not worked.refer["too_little_known"]
@@ -101,13 +113,13 @@ class Decider:
             "score": round(points, 1),
             "grade": self._grades[bisect_left(self._edges, pd)] if graded else None,
             "approval_line": round(self.line, 1),
-            "referral": self._ledger.referral(numbers, worked, acting, person),
+            "referral": self._ledger.referral(numbers, {**worked.refer, **beside}),
             "innovation": self._ledger.innovation(worked.innovation, stage),
             "gate": self._ledger.gate(numbers, worked.gate, values.get(LOOP) if self._loop else None),
             "warnings": self._ledger.warnings(numbers, told),
             "ledger": self._ledger.one(numbers, worked),
             "reasons": [],
-            "missing": self._ledger.missing([name for name, at in self._stated if row[at] != row[at]]),
+            "missing": self._ledger.missing(self._missing(row)),
             "policy_version": self.policy.version,
         }
         if scores.contributions is not None:
@@ -115,6 +127,14 @@ class Decider:
             why = self._explainer.one(shown, scores.contributions[0], points, self.policy.reasons_shown)
             answer["reasons"] = rounded(why)
         return answer
+
+    def _missing(self, row: list[float]) -> list[str]:
+        """What was not stated, and ratios that what was stated cannot make: to 0 assets, say."""
+        unstated = [name for name, at in self._stated if row[at] != row[at]]
+        unmade = [
+            name for name, at, parts in self._ratios if row[at] != row[at] and all(row[p] == row[p] for p in parts)
+        ]
+        return unstated + unmade
 
     def many(self, frame: pl.DataFrame, scores: Scores) -> pl.DataFrame:
         """A row's answer as columns: decision, limit (0 where the gate blocks, null where referred otherwise),
@@ -141,7 +161,8 @@ class Decider:
         stage = np.searchsorted(self._ends, revenue * self.policy.unit, side="right")
         stage = np.where(np.isnan(revenue), -1, stage)
         acting = any_of(Arrays, (told[code] for code in self._acts))
-        referred = np.broadcast_to(worked.referred | acting, rows)
+        beside = {"books_unsound": _unsound(a, Arrays), "warning_act": acting}
+        referred = np.broadcast_to(any_of(Arrays, (worked.referred, *beside.values())), rows)
         blocked = np.broadcast_to(worked.gate.block, rows)
         limit = whole(worked.limit, rows)
         grades = np.searchsorted(self._edges, pd, side="left")
@@ -152,13 +173,19 @@ class Decider:
             "pd": np.round(pd, 6),
             "score": np.round(points, 1),
             "grade": picked(self._grades, grades).set(pl.Series(worked.refer["too_little_known"]), None),
-            **self._ledger.columns(worked, stage, told, acting, rows),
+            **self._ledger.columns(worked, stage, told, beside, rows),
             "known_share": a["known_share"],
         }
         if scores.contributions is not None:
             effects = self._explainer.effects(scores.contributions, points)
             columns["reasons"] = self._explainer.codes(effects, self.policy.reasons_shown)
         return pl.DataFrame(columns)
+
+
+def _unsound(a: Mapping[str, Any], ops: Any) -> Any:
+    """Whether the books cannot be right: no assets, or a part larger than its whole. What is missing says nothing."""
+    larger = (a[part] > ROUNDED * a[whole] for part, whole in PARTS)
+    return any_of(ops, (a[ASSETS] <= 0, *larger))
 
 
 def _missing(column: pl.Series) -> NDArray[np.bool_]:

@@ -58,9 +58,8 @@ class Ledger:
             "limit": limit,
         }  # fmt: skip
 
-    def referral(self, numbers: Numbers, worked: Worked, acting: bool, person: bool) -> list[dict[str, Any]]:
-        """Why a person decides: one entry for each cause."""
-        causes = {**worked.refer, "warning_act": acting, "person_asked_for": person}
+    def referral(self, numbers: Numbers, causes: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Why a person decides: one entry for each cause that holds."""
         return [self._referral(code, numbers) for code, flag in causes.items() if flag]
 
     def gate(self, numbers: Numbers, gated: Gated, path: str | None) -> dict[str, Any]:
@@ -130,8 +129,11 @@ class Ledger:
         columns = [self._column(name) for name in names]
         return [{"indicator": column.name, "en": column.label, "zh": column.label_zh} for column in columns]
 
-    def columns(self, worked: Worked, stage: Any, raised: Mapping[str, Any], acting: Any, rows: int) -> dict[str, Any]:
-        """The same for many rows, by column name. stage: (rows,) place among the stages, -1 where not known."""
+    def columns(
+        self, worked: Worked, stage: Any, raised: Mapping[str, Any], beside: Mapping[str, Any], rows: int
+    ) -> dict[str, Any]:
+        """The same for many rows, by column name. stage: (rows,) place among the stages, -1 where not known; beside:
+        what refers beside the formula."""
         limit, exact = whole(worked.limit, rows), whole(worked.exact, rows)
         bounds = {code: known(bound, rows) for code, bound in worked.bounds.items()}
         least = np.argmin(np.stack([np.where(np.isnan(b), np.inf, b) for b in bounds.values()]), axis=0)
@@ -149,7 +151,7 @@ class Ledger:
             "gate_points": _full(gate.points, rows),
             "evidence": joined(gate.holds, rows),
             "warnings": joined(raised, rows),
-            "referral": joined({**worked.refer, "warning_act": acting}, rows),
+            "referral": joined({**worked.refer, **beside}, rows),
             **{f"bound_{code}": nullable(amount) for code, amount in bounds.items()},
             "binding": picked(list(bounds), least),
             "base_limit": whole(worked.base, rows),

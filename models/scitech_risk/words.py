@@ -52,8 +52,8 @@ CAPS = {
 ROUNDING = ("Rounding down to a multiple of {step} takes {amount}.", "按 {step} 向下取整，减少 {amount}。")
 REFERRALS = {  # why a person decides
     "gate_block": (
-        "Evidence from independent sources says that this is a shell.",
-        "多个独立来源的证据显示该企业为空壳公司。",
+        "Evidence from independent sources speaks for a shell; the company must be asked.",
+        "多个独立来源的证据指向空壳特征，须向企业核实。",
     ),
     "gate_review": ("The shell gate asks for a person to look.", "空壳闸门要求人工复核。"),
     "too_little_known": (
@@ -67,6 +67,10 @@ REFERRALS = {  # why a person decides
     "lacks_debt_service_cover": LACKING["debt_service_cover"],
     "lacks_revenue_multiple": LACKING["revenue_multiple"],
     "below_minimum": ("The base limit is below the minimum of {minimum}.", "基础额度低于最低额度 {minimum}。"),
+    "books_unsound": (
+        "The books cannot be right: there are no assets, or a part is larger than its whole.",
+        "报表数据不合理：资产为零，或分项大于合计。",
+    ),
     "warning_act": ("An early warning asks for an act.", "存在须处置的预警信号。"),
     "person_asked_for": ("The company asked for a person to decide.", "企业要求人工审核。"),
 }

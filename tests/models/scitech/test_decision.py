@@ -223,6 +223,21 @@ def test_a_warning_that_asks_for_an_act_sends_to_a_person():
     assert [one["code"] for one in acted["referral"]] == ["warning_act"]
 
 
+@pytest.mark.parametrize(
+    "change",
+    [{"total_assets": 0}, {"cash": 10_000_000}, {"current_assets": 90_000_000}, {"high_tech_revenue": 90_000_000}],
+)
+def test_books_that_cannot_be_right_go_to_a_person(change):
+    answer = ask(SOUND | change)
+    assert answer["decision"] == "refer"
+    assert "books_unsound" in [one["code"] for one in answer["referral"]]
+
+
+def test_a_ratio_that_zero_assets_leave_unmade_is_told_as_missing():
+    told = {one["indicator"] for one in ask(SOUND | {"total_assets": 0})["missing"]}
+    assert {"debt_ratio", "asset_turnover"} <= told
+
+
 def test_an_answer_says_over_which_horizon_its_pd_holds():
     assert ask(SOUND)["horizon"] == "12 months"
 

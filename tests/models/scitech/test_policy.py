@@ -46,7 +46,7 @@ def test_all_faults_are_told_together():
         ("loss_budget = 30_000", "loss_budget = 600_000", "must never rise as the grade gets worse"),
         ("legal_cap = 50_000_000", "legal_cap = 20_000_000", "cap 3e+07 must not be above legal_cap 2e+07"),
         ("sources = 2", "sources = 1", "a block needs 2 independent ones or more"),
-        ("reviews = true", "reviews = false", "who owns the company cannot be told"),
+        ("reviews = true        # who owns", "reviews = false       # who owns", "who owns the company cannot be told"),
         ("floor = 0.02\nfull = 0.15", "floor = 0.15\nfull = 0.02", "more of it never scores less"),
         ("multiple = 0.20", "multiple = -0.20", "revenue never lowers a limit"),
         ("at_most = 0\n", "at_least = 50\n", "its other end is no evidence of a shell"),

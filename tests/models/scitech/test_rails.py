@@ -67,7 +67,9 @@ def test_a_block_on_one_source_is_caught():
 
 
 def test_an_ownership_cycle_that_no_one_looks_at_is_caught():
-    first, _ = caught("an_ownership_cycle_refers", policy(("reviews = true", "reviews = false")))
+    first, _ = caught(
+        "an_ownership_cycle_refers", policy(("reviews = true        # who owns", "reviews = false       # who owns"))
+    )
     assert not first.referred
 
 
