@@ -207,13 +207,28 @@ def test_a_shock_never_raises_the_sum_of_limits_and_never_lowers_the_loss_on_tho
             assert row["loss_on_held"] >= base["loss_on_held"], row["code"]
 
 
-def test_a_higher_rate_makes_no_company_look_safer(home):
+@pytest.mark.parametrize("code", ["revenue_down", "rate_up", "trade_shock"])
+def test_a_shock_makes_no_company_look_safer(home, code):
     held = answer.champion(home / "var", "scitech_risk")
     frame = register.read(home / "sound").frame
-    shock = next(shock for shock in stress.load(ROOT / "configs/stress.toml").shocks if shock.code == "rate_up")
+    shock = next(shock for shock in stress.load(ROOT / "configs/stress.toml").shocks if shock.code == code)
+    shock = stress.with_trade(shock, "software")
     before, after = answer.answer(held, frame), answer.under(held, frame, shock, TABLE)
     assert (after["pd"] >= before["pd"]).all()
     assert (after["indicative_limit"] <= before["indicative_limit"]).all()
+    assert (after["pd"] > before["pd"]).any()
+
+
+def test_a_real_register_is_not_told_to_be_invented_because_the_model_was_trained_on_simulated_companies(home):
+    real = edit(home / "sound", home / "real")
+    for path in real.iterdir():
+        pl.read_parquet(path).write_parquet(path)  # as a bank's own would be: it does not say that it is simulated
+    done = run.portfolio(asked(home, "real"), Watch(quiet=True))
+    page = (done.folder / "report.html").read_text()
+    assert done.figures["headline"]["companies"] == COMPANIES
+    assert 'class="simulated"' in page
+    assert "trained on simulated companies" in page
+    assert "no company in this register exists" not in page
 
 
 def test_the_run_is_on_record_with_metrics_inputs_and_files(home, second):

@@ -6,8 +6,9 @@ from html.parser import HTMLParser
 import polars as pl
 import pytest
 
+from models.scitech_risk.words import REFERRALS
 from tests.training.portfolio_books import answers, books
-from training.portfolio import report
+from training.portfolio import report, words
 from training.portfolio.figures import figures
 from training.portfolio.stress import CONFIG, load
 from training.portfolio.tables import LIMIT
@@ -17,7 +18,8 @@ SECTIONS = {"headline", "grades", "migration", "exposure", "concentration", "gat
             "quality", "about"}  # fmt: skip
 ABOUT = {
     "model": "scitech_risk", "version": "2", "bundle": "ab" * 32, "policy_version": "2026.1", "month": "2026-10",
-    "simulated": True, "created": "2026-11-01 00:00 UTC", "trained": "2026-10-10T00:00:00Z", "purpose": "tests",
+    "simulated": True, "simulated_register": True,
+    "created": "2026-11-01 00:00 UTC", "trained": "2026-10-10T00:00:00Z", "purpose": "tests",
     "not_for": "anything else.", "judged": "AUC 0.8", "trained_on": "", "lgd": 0.6, "ccf": 0.75, "floor": "B",
     "first_below": "CCC", "run": "abc", "git_commit": "", "remarks": [(HOSTILE, "缺少 invoices 文件。")],
     "inputs": [{"name": "companies.parquet", "rows": 300, "sha256": "0" * 64}],
@@ -82,7 +84,12 @@ def test_nothing_is_loaded_from_elsewhere(now):
 
 def test_simulated_books_say_so_in_red_and_real_ones_do_not(now):
     assert 'class="simulated"' in page(now)[0]
-    assert 'class="simulated"' not in page(now, simulated=False)[0]
+    assert 'class="simulated"' not in page(now, simulated=False, simulated_register=False)[0]
+
+
+def test_every_cause_for_which_a_person_decides_has_its_words():
+    said = set(REFERRALS) - {"person_asked_for"}  # nobody asks in a register
+    assert said == set(words.REFERRALS)
 
 
 def test_the_totals_are_those_of_the_answers(now):

@@ -110,7 +110,9 @@ def previous(frame, tmp_path, like=None, **asked):
     path = tmp_path / "before.parquet"
     frame.write_parquet(path)
     like = answers(1).schema if like is None else like
-    return read_previous(path, like, **{"model": "scitech_risk", "month": "2026-10", "simulated": True} | asked)
+    return read_previous(
+        path, like, **{"model": "scitech_risk", "month": "2026-10", "simulated": True, "grades": GRADES} | asked
+    )
 
 
 def test_a_previous_run_is_read_as_it_was_written(before, tmp_path):
@@ -127,6 +129,8 @@ def test_a_previous_run_is_read_as_it_was_written(before, tmp_path):
         ({"more": pl.lit(1)}, "has more besides"),
         ({"month": pl.Series(["2026-08"] * 100 + ["2026-09"] * 200)}, "holds 2 values of month"),
         ({"pd": pl.lit("a good deal")}, "other kinds of values"),
+        ({"grade": pl.lit("ZZZ")}, "holds grades that the policy does not have: ZZZ"),
+        ({"expected_loss": pl.lit(float("nan"))}, "is not a finite number"),
     ],
 )
 def test_a_file_that_is_no_previous_run_is_refused_with_what_to_do(before, tmp_path, change, said):

@@ -21,7 +21,7 @@ from models.inputs import encode
 from models.scitech_risk.decision import Decider
 from models.scitech_risk.policy import Policy
 from training.lineage import NotRegistered
-from training.portfolio.stress import Shock, shifted, shocked, with_rate
+from training.portfolio.stress import Shock, no_better, shifted, shocked, with_rate
 from training.progress import Tick, ignore
 
 PRODUCT = "scitech_risk"
@@ -94,13 +94,15 @@ def answer(held: Champion, frame: pl.DataFrame, tick: Tick = ignore, piece: int 
 def under(
     held: Champion, frame: pl.DataFrame, shock: Shock, table: Table, tick: Tick = ignore, piece: int = PIECE
 ) -> pl.DataFrame:
-    """The same after a shock, its columns STRESSED; no reasons."""
+    """The same after a shock, its columns STRESSED; no reasons. A shock counts in no company's favour: its PD stays at
+    least what it is without."""
     policy = with_rate(held.policy, shock.rate)
     decider = Decider(held.card, policy)
 
     def one(part: pl.DataFrame) -> pl.DataFrame:
         moved = shocked(part, shock, table)
         scores = shifted(held.graph.run(encode(moved, held.card.inputs)), moved, shock, held.card.head)
+        scores = no_better(scores, held.graph.run(encode(part, held.card.inputs)))
         return with_loss(decider.many(moved, scores), policy).select(STRESSED)
 
     return _in_pieces(one, frame, tick, piece)

@@ -17,7 +17,9 @@ AGAIN = "Name the answers.parquet that an earlier month's run wrote, or leave --
 ONE = ("model", "month", "simulated")  # columns that hold one value in a whole run
 
 
-def read_previous(path: Path, like: pl.Schema, model: str, month: str, simulated: bool) -> pl.DataFrame:
+def read_previous(
+    path: Path, like: pl.Schema, model: str, month: str, simulated: bool, grades: Sequence[str]
+) -> pl.DataFrame:
     """The answers of an earlier run; raises DataError with all that is wrong with the file as a previous run."""
     frame = scan(path)
     lacks = [name for name in like if name not in frame.columns]
@@ -46,6 +48,12 @@ def read_previous(path: Path, like: pl.Schema, model: str, month: str, simulated
         if values["simulated"][0] != simulated:
             kinds = ("real", "simulated")
             wrong.append(f"is of {kinds[values['simulated'][0]]} companies, the register of {kinds[simulated]} ones.")
+    strange = sorted(set(frame["grade"].drop_nulls().unique()) - set(grades))
+    if strange:
+        wrong.append(f"holds grades that the policy does not have: {', '.join(strange[:9])}.")
+    odd = [name for name in frame.columns if frame[name].dtype.is_float() and not frame[name].is_finite().all()]
+    if odd:
+        wrong.append(f"holds in {', '.join(odd)} what is not a finite number.")
     twice = frame["company_id"].drop_nulls()
     twice = twice.filter(twice.is_duplicated()).unique().sort()
     if len(twice):

@@ -94,7 +94,7 @@ def portfolio(asked: Asked, watch: Watch) -> Done:
         with watch.step("read the previous run"):
             one = replace(read, frame=read.frame[:1], rows=read.rows[:1])
             like = _finished(one, answering.answer(held, one.frame), held, "", simulated)
-            previous = read_previous(asked.previous, like.schema, held.card.model, month, simulated)
+            previous = read_previous(asked.previous, like.schema, held.card.model, month, simulated, held.grades)
     with watch.step("open the registry"):
         registry = Registry(asked.var)
     tags = {"product": answering.PRODUCT, "git_commit": commit(), "month": month, "model": held.card.model,
@@ -176,7 +176,8 @@ class _Trip:
             "bundle": self.held.digest,
             "policy_version": policy.version,
             "month": self.read.register.month,
-            "simulated": self.simulated,
+            "simulated": self.simulated,  # the register, or what the model learned from
+            "simulated_register": self.read.register.simulated,
             "created": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
             "trained": card.created,
             "purpose": card.purpose,

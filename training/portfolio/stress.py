@@ -158,6 +158,12 @@ def shifted(scores: Scores, frame: pl.DataFrame, shock: Shock, head: Head) -> Sc
     return Scores(pd, points, scores.raw, scores.contributions)
 
 
+def no_better(scores: Scores, before: Scores) -> Scores:
+    """Of each row the worse of the two."""
+    pd, points = np.maximum(scores.pd, before.pd), np.minimum(scores.points, before.points)
+    return Scores(pd, points, scores.raw, None)
+
+
 def with_trade(shock: Shock, largest: str) -> Shock:
     """The shock with a trade's name in place of 'largest'."""
     return shock.model_copy(update={"trade": largest}) if shock.trade == LARGEST else shock

@@ -33,6 +33,9 @@ REFERRALS = {
     "below_floor_grade": ("below the floor grade", "低于准入等级"),
     "lacks_debt_service_cover": ("cash flow or debt service not stated", "缺现金流或偿债额"),
     "lacks_revenue_multiple": ("revenue not stated", "缺营业收入"),
+    "books_unsound": ("books that cannot be right", "报表数据不合理"),
+    "warning_act": ("an early warning asks for an act", "存在须处置的预警"),
+    "warning_unknown": ("whether an act is asked for is not known", "无法判断是否须处置"),
     "below_minimum": ("limit below the product's minimum", "额度低于产品下限"),
 }
 _COLUMNS = {column.name: (column.label, column.label_zh) for column in TABLE.columns}
