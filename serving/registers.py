@@ -9,7 +9,7 @@ over the register answered.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
@@ -22,13 +22,14 @@ import orjson
 import polars as pl
 import sqlalchemy as sa
 
-from datasets.faults import Fault, Faults, Unreadable
+from datasets.faults import DataError, Fault, Faults, Unreadable
 from datasets.scitech_risk import register
 from datasets.scitech_risk.months import rolling
 from datasets.scitech_risk.register import Register, Remark
 from datasets.table import MOST_FAULTS
 from models.operations import Arrays
 from models.scitech_risk import signals
+from models.scitech_risk.gate import VERDICTS
 from models.scitech_risk.policy import Policy, Signal
 from models.scitech_risk.words import column_of, value_text
 from serving import subjects
@@ -57,7 +58,7 @@ def load_register(folder: Path, policy: Policy, store: Path, patience: float, an
     stays. Two loads at once: the last one counts.
     """
     found = register.read(folder)
-    results = None if answers is None else _results(answers, found)
+    results = None if answers is None else _results(answers, found, [grade.name for grade in policy.risk.grades])
     made = {
         "product": PRODUCT,
         "source": folder.name,
@@ -85,7 +86,13 @@ def _ready(
 ) -> Iterator[Path]:
     """Files of id, indicators and months, of AT_ONCE companies each."""
     for at, (companies, part) in enumerate(_months(found, told, results)):
-        before = reader.months(companies["company_id"].to_list())
+        before = {company: unpack(one) for company, one in reader.months(companies["company_id"].to_list()).items()}
+        newest = max((months[0]["month"] for months in before.values()), default="")
+        if newest > found.month:
+            raise DataError(
+                f"The register is of {found.month}, and the store holds {newest} of its companies; a register of that "
+                "month or later is needed, as decisions rest on the newest."
+            )
         months = {company: _merged(rows, before.get(company)) for company, rows in _by_company(part)}
         stated = pl.DataFrame(list(subjects.rows(companies, register.TABLE)))
         path = scratch / f"{at:06d}.arrow"
@@ -107,11 +114,11 @@ def _by_company(part: pl.DataFrame) -> Iterator[tuple[str, list[dict[str, Any]]]
         yield company, months[::-1]
 
 
-def _merged(months: list[dict[str, Any]], packed: bytes | None) -> bytes:
+def _merged(months: list[dict[str, Any]], stored: list[dict[str, Any]] | None) -> bytes:
     """With what was there: earlier months, and the results of an earlier run where this one brings none."""
-    if packed is None:
+    if stored is None:
         return pack(months)
-    before = {one["month"]: one for one in unpack(packed)}
+    before = {one["month"]: one for one in stored}
     for one in months:
         earlier = before.pop(one["month"], None)
         if earlier is not None and one["gate"] is None:
@@ -119,7 +126,7 @@ def _merged(months: list[dict[str, Any]], packed: bytes | None) -> bytes:
     return pack(sorted([*months, *before.values()], key=itemgetter("month"), reverse=True))
 
 
-def _results(path: Path, found: Register) -> pl.DataFrame:
+def _results(path: Path, found: Register, grades: Sequence[str]) -> pl.DataFrame:
     """company_id and RESULTS of a run over this very register. Raises DataError, with all that is wrong."""
     try:
         frame = pl.read_parquet(path)
@@ -136,17 +143,35 @@ def _results(path: Path, found: Register) -> pl.DataFrame:
         raise Faults(faults)
     other = frame.filter(pl.col(month).ne_missing(found.month))[month].unique().sort().to_list()
     faults += [told(month, repr(name), f"the register's, {found.month}", f"名录月份 {found.month}") for name in other]
-    rows = frame.select("company_id").with_row_index("row", 1)
+    try:
+        typed = frame.select("company_id", *(pl.col(name).cast(kind) for name, kind in TYPES.items()))
+    except pl.exceptions.PolarsError as error:
+        raise Unreadable(f"{path}: its columns hold other kinds of values than a run's answers: {error}.") from error
+    rows = typed.with_row_index("row", 1)
     twice = ~pl.col("company_id").is_first_distinct()
     strange = ~pl.col("company_id").is_in(found.frame["company_id"].implode()).fill_null(False)
     for wrong, needed, zh in (
         (twice, "told once", "每家企业一行"),
         (strange, "a company of the register", "名录中的企业"),
     ):
-        faults += [told("company_id", repr(name), needed, zh, row) for row, name in rows.filter(wrong).iter_rows()]
+        faults += [
+            told("company_id", repr(name), needed, zh, row)
+            for row, name in rows.filter(wrong).select("row", "company_id").iter_rows()
+        ]
+    for name, fits, needed, zh in (
+        ("pd", pl.col("pd").is_between(0, 1), "from 0 to 1", "0 至 1"),
+        ("limit", pl.col("limit") >= 0, "0 or more", "不小于 0"),
+        ("innovation", pl.col("innovation").is_between(0, 100), "from 0 to 100", "0 至 100"),
+        ("gate", pl.col("gate").is_in(VERDICTS), f"one of {', '.join(VERDICTS)}", f"{'、'.join(VERDICTS)} 之一"),
+        ("grade", pl.col("grade").is_in(grades), f"one of {', '.join(grades)}", f"{'、'.join(grades)} 之一"),
+    ):
+        faults += [
+            told(name, repr(value), needed, zh, row)
+            for row, value in rows.filter(~fits).select("row", name).iter_rows()
+        ]
     if faults:
         raise Faults(faults[:MOST_FAULTS], len(faults))
-    return frame.select("company_id", *(pl.col(name).cast(kind) for name, kind in TYPES.items()))
+    return typed
 
 
 def _months(

@@ -354,9 +354,9 @@ def _of_companies(companies: pl.DataFrame, file: str) -> tuple[list[Fault], str]
 def _remarks(companies: pl.DataFrame, parts: Mapping[str, pl.DataFrame | None]) -> tuple[Remark, ...]:
     made_from = {"history": FROM_MONTHS, "links": FROM_LINKS, "invoices": FROM_INVOICES}
     remarks = [
-        Remark(f"no_{name}", f"There is no {name} file: {', '.join(columns)} are missing.",
-               f"缺少 {name} 文件：{'、'.join(columns)} 均缺失。")
-        for name, columns in made_from.items() if parts[name] is None
+        Remark(f"no_{name}", f"There is no {name} file, or it is empty: {', '.join(columns)} are missing.",
+               f"缺少 {name} 文件或文件为空：{'、'.join(columns)} 均缺失。")
+        for name, columns in made_from.items() if (part := parts[name]) is None or not part.height
     ]  # fmt: skip
     history = parts["history"]
     if history is not None:
@@ -364,4 +364,14 @@ def _remarks(companies: pl.DataFrame, parts: Mapping[str, pl.DataFrame | None]) 
         if without:
             en = f"Companies without a history: {without:,}; their columns of the months are missing."
             remarks.append(Remark("without_history", en, f"{without:,} 家企业没有月度历史，其月度指标缺失。"))
+    for name, ends in (("links", ["company_id"]), ("invoices", ["seller", "buyer"])):
+        part = parts[name]
+        known = companies["company_id"].implode()
+        ours = pl.any_horizontal(pl.col(end).is_in(known) for end in ends)
+        strange = 0 if part is None else part.filter(~ours).height
+        if part is not None and strange:
+            share = f"{strange:,} of {part.height:,}"
+            en = f"Rows of {name} that name no company of the register: {share}. Are the ids written alike?"
+            zh = f"{name} 中有 {strange:,} 行（共 {part.height:,} 行）不涉及名录内企业，请核对编号写法。"
+            remarks.append(Remark(f"{name}_of_strangers", en, zh))
     return tuple(remarks)

@@ -112,6 +112,23 @@ def test_empty_links_are_nothing_known_and_not_nobody_tied():
     assert made.frame.select(FROM_LINKS).null_count().row(0) == (1,) * len(FROM_LINKS)
 
 
+def test_an_empty_file_is_remarked_on_as_an_absent_one_is():
+    made = assembled(
+        companies("A"), links=pl.DataFrame(schema=dict.fromkeys(("company_id", "kind", "party"), pl.String))
+    )
+    assert "no_links" in [remark.code for remark in made.remarks]
+
+
+def test_links_and_invoices_of_nobody_in_the_register_are_remarked_on():
+    """Ids written in another way would disarm the gate without a word."""
+    links = pl.DataFrame({"company_id": ["a", "A", "B "], "kind": ["officer"] * 3, "party": ["P", "P", "P"]})
+    invoices = pl.DataFrame({"seller": ["a", "A"], "buyer": ["b", "x"], "amount": [1.0, 2.0]})
+    told = {one.code: one for one in assembled(companies("A", "B"), links=links, invoices=invoices).remarks}
+    assert "2 of 3" in told["links_of_strangers"].en
+    assert "1 of 2" in told["invoices_of_strangers"].en
+    assert told["links_of_strangers"].zh
+
+
 def test_a_company_without_a_history_has_no_months_and_a_remark():
     history = pl.DataFrame({"company_id": ["A"], "month": [MONTH], "zero_filing": [1]})
     made = assembled(companies("A", "B"), history=history)

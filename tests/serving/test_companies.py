@@ -261,6 +261,29 @@ def test_answers_of_another_register_are_refused_with_every_fault(settings, fold
         load(settings, folder, policy, results(tmp_path / "less.parquet", grade=None))
 
 
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"pd": ["a", "b", "c"]}, "other kinds of values"),
+        ({"pd": [0.3, 7.5, 0.08]}, "row 2: pd is 7.5; it must be from 0 to 1"),
+        ({"limit": [None, -5, None]}, "row 2: limit is -5; it must be 0 or more"),
+        ({"gate": ["pass", "fine", "review"]}, "row 2: gate is 'fine'; it must be one of pass, review, block"),
+        ({"grade": ["CC", "ZZZ", None]}, "row 2: grade is 'ZZZ'; it must be one of AAA"),
+    ],
+)
+def test_answers_that_no_run_gives_are_refused(settings, folder, policy, tmp_path, changed, said):
+    with pytest.raises(DataError) as refused:
+        load(settings, folder, policy, results(tmp_path / "answers.parquet", **changed))
+    assert said in str(refused.value)
+
+
+def test_an_older_register_does_not_replace_a_newer_one(settings, folder, policy, tmp_path):
+    load(settings, folder, policy)
+    with pytest.raises(DataError, match="2026-06.*a register of that month or later"):
+        load(settings, written(tmp_path / "simulated-2026-05", "2026-05"), policy)
+    load(settings, folder, policy)  # the same month again is a correction
+
+
 def test_a_load_that_breaks_off_leaves_what_was_there(settings, folder, policy, tmp_path, monkeypatch):
     load(settings, folder, policy)
     calls = iter(range(9))
