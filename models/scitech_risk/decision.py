@@ -70,6 +70,7 @@ class Decider:
             (c.name, place[c.name], [place[part] for part in c.derived.parts]) for c in coded if c.derived is not None
         ]
         self._acts = sorted(policy.acts)
+        self._asked = [signal.indicator for signal in policy.signals if signal.unknown_refers]
         self._formula, self._arrays = Formula(policy, Floats), Formula(policy, Arrays)
         self._ledger = Ledger(policy, columns)
         self._explainer = Explainer(card, self.line)
@@ -98,7 +99,13 @@ class Decider:
         told = raised(self.policy.signals, numbers, Floats)
         acting = any_of(Floats, (told[code] for code in self._acts))
         unsound = _unsound(numbers, Floats)
-        beside = {"books_unsound": unsound, "warning_act": acting, "person_asked_for": person}
+        unknown = any_of(Floats, (numbers[name] != numbers[name] for name in self._asked))
+        beside = {
+            "books_unsound": unsound,
+            "warning_act": acting,
+            "warning_unknown": unknown,
+            "person_asked_for": person,
+        }
         referred, blocked, limit = worked.referred or any(beside.values()), bool(worked.gate.block), int(worked.limit)
         revenue = numbers["revenue"]
         stage = bisect_right(self._ends, revenue * self.policy.unit) if revenue == revenue else None
@@ -161,7 +168,8 @@ class Decider:
         stage = np.searchsorted(self._ends, revenue * self.policy.unit, side="right")
         stage = np.where(np.isnan(revenue), -1, stage)
         acting = any_of(Arrays, (told[code] for code in self._acts))
-        beside = {"books_unsound": _unsound(a, Arrays), "warning_act": acting}
+        unknown = any_of(Arrays, (np.isnan(a[name]) for name in self._asked))
+        beside = {"books_unsound": _unsound(a, Arrays), "warning_act": acting, "warning_unknown": unknown}
         referred = np.broadcast_to(any_of(Arrays, (worked.referred, *beside.values())), rows)
         blocked = np.broadcast_to(worked.gate.block, rows)
         limit = whole(worked.limit, rows)
@@ -183,7 +191,10 @@ class Decider:
 
 
 def _unsound(a: Mapping[str, Any], ops: Any) -> Any:
-    """Whether the books cannot be right: no assets, or a part larger than its whole. What is missing says nothing."""
+    """Whether the books cannot be right: no assets, or a part larger than its whole. What is missing says nothing.
+
+    Like a warning it stands beside the formula and its proofs: it can send to a person, and changes no amount.
+    """
     larger = (a[part] > ROUNDED * a[whole] for part, whole in PARTS)
     return any_of(ops, (a[ASSETS] <= 0, *larger))
 

@@ -34,6 +34,8 @@ class Ledger:
         self.policy = policy
         self._en, self._zh = f" {policy.money.en}", f" {policy.money.zh}"
         self._everything = sum(piece.points for piece in policy.gate.evidence)
+        asked = tuple(dict.fromkeys(signal.indicator for signal in policy.signals if signal.unknown_refers))
+        self._lacks = {**LACKS, "warning_unknown": asked}
         self._column: Callable[[str], Column] = lambda name: words.column_of(name, columns)
 
     def one(self, numbers: Numbers, worked: Worked) -> dict[str, Any]:
@@ -183,13 +185,13 @@ class Ledger:
         if code == "below_minimum":
             en, zh = self._money(self.policy.product.minimum)
             return {"minimum": en}, {"minimum": zh}
-        if code.startswith("lacks_"):
+        if code.startswith("lacks_") or code == "warning_unknown":
             en, zh = words.names(self._lacking(code.removeprefix("lacks_"), numbers))
             return {"lacks": en}, {"lacks": zh}
         return {}, {}
 
     def _lacking(self, code: str, numbers: Numbers) -> list[Column]:
-        return [self._column(name) for name in LACKS.get(code, ()) if numbers[name] != numbers[name]]
+        return [self._column(name) for name in self._lacks.get(code, ()) if numbers[name] != numbers[name]]
 
     def _bound(self, code: str, amount: float, known: bool, binding: bool, numbers: Numbers) -> dict[str, Any]:
         lacks = self._lacking(code, numbers)

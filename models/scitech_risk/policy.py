@@ -211,6 +211,7 @@ class Signal(Condition):
     code: Text
     severity: Literal["watch", "act"]
     instead_of: Text | None = None  # a milder signal, which is then not told
+    unknown_refers: bool = False  # a company of which it cannot be told goes to a person
     en: Text
     zh: Text
 

@@ -72,6 +72,10 @@ REFERRALS = {  # why a person decides
         "报表数据不合理：资产为零，或分项大于合计。",
     ),
     "warning_act": ("An early warning asks for an act.", "存在须处置的预警信号。"),
+    "warning_unknown": (
+        "Whether an act is asked for cannot be told: {lacks} not known.",
+        "无法判断是否存在须处置的预警：缺少{lacks}。",
+    ),
     "person_asked_for": ("The company asked for a person to decide.", "企业要求人工审核。"),
 }
 GATE = {  # {points}, {known}: of {all} points

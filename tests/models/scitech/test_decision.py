@@ -238,6 +238,13 @@ def test_a_ratio_that_zero_assets_leave_unmade_is_told_as_missing():
     assert {"debt_ratio", "asset_turnover"} <= told
 
 
+def test_leaving_out_what_would_ask_for_an_act_goes_to_a_person():
+    bad, silent = ask(SOUND | {"enforcement_cases": 3}), ask(SOUND | {"enforcement_cases": None})
+    assert [one["code"] for one in bad["referral"]] == ["warning_act"]
+    assert [one["code"] for one in silent["referral"]] == ["warning_unknown"]
+    assert silent["decision"] == "refer"
+
+
 def test_an_answer_says_over_which_horizon_its_pd_holds():
     assert ask(SOUND)["horizon"] == "12 months"
 
