@@ -50,5 +50,5 @@ clean:                           ## forget the environment and everything traine
 
 .venv/.%: configs/locks/%.txt .venv/bin/python
 	@echo "Installing configs/locks/$*.txt into .venv (a few minutes, once) ..."
-	$(PY) -m pip install -q --disable-pip-version-check --require-hashes -r $<
+	$(PY) -m pip install -q --disable-pip-version-check --no-deps --require-hashes -r $<
 	@touch $@
