@@ -1,7 +1,8 @@
 """The bundle: all that crosses from training to serving, signed as a whole.
 
     model.onnx    the graph            policy.toml   the decision's policy
-    card.json     what it is           model.sig     OpenSSF model signature over the three
+    card.json     what it is           model.sig     OpenSSF model signature over all of them
+    slide.onnx, int8.onnx              further graphs, of a model that reads slides
 
 A folder with anything else in it, or anything less, is refused: ONNX external data, pickles and joblib files have no
 place to stand. Files are read once and it is those very bytes whose digests are compared with the signed ones.
@@ -15,15 +16,21 @@ import json
 import os
 import shutil
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Generic, overload
 
 from pydantic import ValidationError
+from typing_extensions import TypeVar
 
-from models.card import Card
+from models.card import Card, Stamp
 
 GRAPH, CARD, POLICY, SIGNATURE = "model.onnx", "card.json", "policy.toml", "model.sig"
 CONTENTS = (GRAPH, CARD, POLICY)
+SLIDE_GRAPH, SMALL_GRAPH = "slide.onnx", "int8.onnx"
+MORE = (SLIDE_GRAPH, SMALL_GRAPH)  # what a bundle may hold beside
+C = TypeVar("C", bound=Stamp, default=Card)
 LARGEST = 512 * 1024 * 1024  # bytes of one file; the tabular graphs are a few MB
 
 
@@ -32,13 +39,31 @@ class BundleRefused(Exception):
 
 
 @dataclass(frozen=True)
-class Bundle:
-    """A verified bundle in memory. `digest` is SHA-256 over the signed digests of its files."""
+class Verified:
+    """The very bytes that were signed, by file name. `digest` is SHA-256 over the signed digests of the files."""
 
-    card: Card
+    place: Path
+    files: Mapping[str, bytes]
+    digest: str
+
+    @property
+    def product(self) -> str:
+        """As the card names it; empty where the card is no card."""
+        try:
+            return str(json.loads(self.files[CARD])["product"])
+        except (ValueError, KeyError, TypeError):
+            return ""
+
+
+@dataclass(frozen=True)
+class Bundle(Generic[C]):
+    """A verified bundle in memory. `more`: its further graphs by file name."""
+
+    card: C
     graph: bytes
     policy: bytes
     digest: str
+    more: Mapping[str, bytes] = field(default_factory=dict)
 
 
 def make_keys(folder: Path) -> tuple[Path, Path]:
@@ -61,16 +86,30 @@ def make_keys(folder: Path) -> tuple[Path, Path]:
     return private, public
 
 
-def write(folder: Path, *, graph: bytes, card: Card, policy: bytes, private_key: Path) -> Path:
-    """Write and sign a bundle at `folder`, which appears whole or not at all. Raises FileExistsError if it is there."""
+def write(
+    folder: Path,
+    *,
+    graph: bytes,
+    card: Stamp,
+    policy: bytes,
+    private_key: Path,
+    more: Mapping[str, bytes] | None = None,
+) -> Path:
+    """Write and sign a bundle at `folder`, which appears whole or not at all. Raises FileExistsError if it is there.
+
+    `more`: further graphs, each named in MORE.
+    """
     from model_signing import hashing, signing
 
     if folder.exists():
         raise FileExistsError(f"{folder}: a bundle is never overwritten. Choose another version.")
+    if strange := set(more or {}) - set(MORE):
+        raise ValueError(f"{sorted(strange)} cannot be in a bundle; beside the graph it may hold {', '.join(MORE)}.")
+    contents = {GRAPH: graph, CARD: card.model_dump_json(indent=1).encode(), POLICY: policy, **(more or {})}
     folder.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix=".writing-", dir=folder.parent))
     try:
-        for name, content in ((GRAPH, graph), (CARD, card.model_dump_json(indent=1).encode()), (POLICY, policy)):
+        for name, content in contents.items():
             (scratch / name).write_bytes(content)
         ours = hashing.Config().set_ignored_paths(paths=[SIGNATURE], ignore_git_paths=False)
         signer = signing.Config().use_elliptic_key_signer(private_key=private_key)
@@ -85,28 +124,47 @@ def write(folder: Path, *, graph: bytes, card: Card, policy: bytes, private_key:
     return folder
 
 
-def load(folder: Path, public_key: Path) -> Bundle:
-    """The bundle at `folder`, once its signature and every digest hold; else BundleRefused."""
-    found = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
-    needed = sorted((*CONTENTS, SIGNATURE))
-    if found != needed:
-        raise BundleRefused(f"{folder}: holds {', '.join(found) or 'nothing'}; exactly {', '.join(needed)} is needed.")
-    for name in needed:
+def verify(folder: Path, public_key: Path) -> Verified:
+    """The files at `folder`, once the signature and every digest hold; else BundleRefused."""
+    found = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    needed = {*CONTENTS, SIGNATURE}
+    if not needed <= found <= needed | {*MORE}:
+        raise BundleRefused(
+            f"{folder}: holds {', '.join(sorted(found)) or 'nothing'}; exactly {', '.join(sorted(needed))} is needed"
+            f" (a model of slides may bring {' and '.join(MORE)})."
+        )
+    for name in found:
         path = folder / name
         if path.is_symlink() or not path.is_file() or path.stat().st_size > LARGEST:
             raise BundleRefused(f"{path}: is a link, not a file, or over {LARGEST:,} bytes; a plain file is needed.")
-    content = {name: (folder / name).read_bytes() for name in CONTENTS}
+    content = {name: (folder / name).read_bytes() for name in sorted(found - {SIGNATURE})}
     digest, signed = _verify(folder, public_key)
     for name, data in content.items():
         if hashlib.sha256(data).hexdigest() != signed.get(name):
             raise BundleRefused(f"{folder / name}: changed after it was signed. Publish the bundle again.")
+    return Verified(folder, content, digest)
+
+
+def read(verified: Verified, kind: type[C]) -> Bundle[C]:
+    """Its card as `kind`. Raises BundleRefused where it is none."""
+    files = verified.files
     try:
-        card = Card.model_validate_json(content[CARD])
+        card = kind.model_validate_json(files[CARD])
     except ValidationError as error:
         raise BundleRefused(
-            f"{folder / CARD}: {error}. It was written for another version of this software."
+            f"{verified.place / CARD}: {error}. It was written for another version of this software."
         ) from error
-    return Bundle(card, content[GRAPH], content[POLICY], digest)
+    more = {name: files[name] for name in MORE if name in files}
+    return Bundle(card, files[GRAPH], files[POLICY], verified.digest, more)
+
+
+@overload
+def load(folder: Path, public_key: Path) -> Bundle[Card]: ...
+@overload
+def load(folder: Path, public_key: Path, kind: type[C]) -> Bundle[C]: ...
+def load(folder: Path, public_key: Path, kind: type[Stamp] = Card) -> Bundle[Stamp]:  # type: ignore[misc]
+    """The bundle at `folder`, once its signature and every digest hold; else BundleRefused. `kind`: of its card."""
+    return read(verify(folder, public_key), kind)
 
 
 def _verify(folder: Path, public_key: Path) -> tuple[str, dict[str, str]]:

@@ -50,8 +50,8 @@ class Reference(BaseModel):
     contributions: tuple[tuple[float, ...], ...]
 
 
-class Card(BaseModel):
-    """`inputs` are in the order of the graph's columns; their categories' levels in the order of the codes."""
+class Stamp(BaseModel):
+    """What every product's card tells: whose it is, what for, and what it was made from."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -62,15 +62,21 @@ class Card(BaseModel):
     simulated: bool
     purpose: str
     not_for: str
-    horizon: str = ""  # of the PD
-    inputs: tuple[Column, ...]
-    also: tuple[Column, ...] = ()  # columns that the decision reads and the model does not
-    target: str
-    head: Head
-    reference: Reference
     metrics: dict[str, Any] = Field(default_factory=dict)
     data: tuple[Data, ...] = ()
     seed: int = 0
     git_commit: str = ""
     run_id: str = ""
     versions: dict[str, str] = Field(default_factory=dict)  # of the libraries that made it
+
+
+class Card(Stamp):
+    """Of a table's model. `inputs` are in the order of the graph's columns; their categories' levels in the order of the
+    codes."""
+
+    horizon: str = ""  # of the PD
+    inputs: tuple[Column, ...]
+    also: tuple[Column, ...] = ()  # columns that the decision reads and the model does not
+    target: str
+    head: Head
+    reference: Reference
