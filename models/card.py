@@ -71,8 +71,7 @@ class Stamp(BaseModel):
 
 
 class Card(Stamp):
-    """Of a table's model. `inputs` are in the order of the graph's columns; their categories' levels in the order of the
-    codes."""
+    """Of a table's model. `inputs` are in the order of the graph's columns, categories' levels in that of the codes."""
 
     horizon: str = ""  # of the PD
     inputs: tuple[Column, ...]

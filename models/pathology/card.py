@@ -1,4 +1,4 @@
-"""The card of a model that reads tiles and slides: its classes, its scale, and every number fitted after the network."""
+"""The card of a model that reads tiles and slides: its classes, its scale, and every number fitted afterwards."""
 
 from __future__ import annotations
 
