@@ -121,3 +121,18 @@ def test_an_alias_means_one_version_and_only_one_that_exists(folder):
     with pytest.raises(bundle.BundleRefused, match="no such bundle"):
         bundle.point(models, "champion", "7")
     assert bundle.pointed(models) == "1"
+
+
+def test_a_further_graph_is_signed_too_and_one_of_another_name_is_no_part_of_a_bundle(tmp_path, keys):
+    made = bundle.write(
+        tmp_path / "two", graph=b"one", card=card(), policy=b"", private_key=keys[0], more={"slide.onnx": b"two"}
+    )
+    assert bundle.load(made, keys[1]).more == {"slide.onnx": b"two"}
+    (made / "slide.onnx").write_bytes(b"twO")
+    with pytest.raises(bundle.BundleRefused):
+        bundle.load(made, keys[1])
+    (made / "slide.onnx").unlink()
+    with pytest.raises(bundle.BundleRefused):
+        bundle.load(made, keys[1])
+    with pytest.raises(ValueError, match=r"other\.onnx"):
+        bundle.write(tmp_path / "3", graph=b"", card=card(), policy=b"", private_key=keys[0], more={"other.onnx": b""})
