@@ -22,6 +22,33 @@ ORGANISATION, SHARED = (0x0020, 0x9311), (0x5200, 0x9229)
 KEPT = {CLASS, KIND, SERIES, SAMPLES, FRAMES, ROWS, COLUMNS, BITS, SPACING, TOTAL_COLUMNS, TOTAL_ROWS, ORGANISATION}
 ITEM, ITEM_ENDS, SEQUENCE_ENDS, UNDEFINED = (0xFFFE, 0xE000), (0xFFFE, 0xE00D), (0xFFFE, 0xE0DD), 0xFFFFFFFF
 VOLUME = "VOLUME"
+WORDS = {
+    b"AE",
+    b"AS",
+    b"CS",
+    b"DA",
+    b"DT",
+    b"LO",
+    b"LT",
+    b"PN",
+    b"SH",
+    b"ST",
+    b"TM",
+    b"UC",
+    b"UT",
+    b"",
+}  # b"": unstated
+# What may say who the patient is, who treated them, when and where: the attributes that PS3.15's Basic Profile empties.
+# Whole groups are: patient, trial, visit, procedure, container and specimen, results; odd ones are a maker's own.
+PERSONAL_GROUPS = {0x0010, 0x0012, 0x0032, 0x0038, 0x0040, 0x4008}
+PERSONAL = {
+    *((0x0008, each) for each in (0x12, 0x13, 0x14, 0x20, 0x21, 0x22, 0x23, 0x2A, 0x30, 0x31, 0x32, 0x33, 0x50, 0x80)),
+    *((0x0008, each) for each in (0x81, 0x90, 0x92, 0x94, 0x201, 0x1010, 0x1030, 0x1032, 0x103E, 0x1040, 0x1048)),
+    *((0x0008, each) for each in (0x1049, 0x1050, 0x1060, 0x1070, 0x1080, 0x1084, 0x1110, 0x1111, 0x1115, 0x2111)),
+    *((0x0018, each) for each in (0x1000, 0x1004, 0x1012, 0x1014, 0x1030, 0x1400, 0x4000)),
+    *((0x0020, each) for each in (0x10, 0x4000)),
+    (0x0400, 0x0561),
+}
 
 
 @dataclass(slots=True)
@@ -35,6 +62,7 @@ class Instance:
     fragments: int = 0
     largest: int = 0
     stored: int = 0
+    personal: list[tuple[int, int]] = field(default_factory=list)  # (offset, length) of words about people
 
     def text(self, tag: tuple[int, int]) -> str:
         return self.tags.get(tag, b"").decode("ascii", "replace").strip(" \0")
@@ -52,6 +80,10 @@ class Instance:
     def frames(self) -> int:
         value = self.text(FRAMES)
         return int(value) if value.isdecimal() else 1
+
+
+def is_personal(tag: tuple[int, int]) -> bool:
+    return tag in PERSONAL or tag[0] in PERSONAL_GROUPS or bool(tag[0] % 2)
 
 
 def is_dicom(head: bytes) -> bool:
@@ -140,8 +172,10 @@ def _element(source: Source, at: int, explicit: bool) -> tuple[tuple[int, int], 
     return tag, head[4:6], int.from_bytes(head[6:8], "little"), at + 8
 
 
-def _walk(source: Source, instance: Instance, at: int, end: int, limits: Limits, depth: int) -> int:
-    """Reads elements until `end` or the delimiter of an item; returns where it stopped."""
+def _walk(
+    source: Source, instance: Instance, at: int, end: int, limits: Limits, depth: int, personal: bool = False
+) -> int:
+    """Reads elements until `end` or the delimiter of an item; returns where it stopped. `personal`: all inside is."""
     if depth > limits.depth:
         raise Ends(fault("too_many", what="nested DICOM sequences", found=depth, most=limits.depth))
     explicit = instance.syntax != IMPLICIT
@@ -154,20 +188,24 @@ def _walk(source: Source, instance: Instance, at: int, end: int, limits: Limits,
             return value
         if tag == PIXELS and depth == 0:
             return _pixels(source, instance, value, length, limits)
-        if length == UNDEFINED or (tag == SHARED and kind in (b"SQ", b"")) or (depth and kind == b"SQ"):
-            at = _items(source, instance, value, length, limits, depth)
+        told = personal or is_personal(tag)
+        inside = kind == b"SQ" or (kind == b"" and told and source.some(value, 4) == b"\xfe\xff\x00\xe0")
+        if length == UNDEFINED or (tag == SHARED and kind in (b"SQ", b"")) or (inside and (depth or told)):
+            at = _items(source, instance, value, length, limits, depth, told)
             continue
         if value + length > end:
             raise Ends(
                 fault("truncated", what=f"DICOM element {tag[0]:04x},{tag[1]:04x}", found=value + length, end=end)
             )
+        if told and length and (kind in WORDS or tag[0] % 2):
+            instance.personal.append((value, length))
         if tag in KEPT and length <= 1024 and (depth == 0 or tag == SPACING):
             instance.tags.setdefault(tag, source.read(value, length, "a DICOM element"))
         at = value + length
     return at
 
 
-def _items(source: Source, instance: Instance, at: int, length: int, limits: Limits, depth: int) -> int:
+def _items(source: Source, instance: Instance, at: int, length: int, limits: Limits, depth: int, personal: bool) -> int:
     end = source.size if length == UNDEFINED else at + length
     if end > source.size:
         raise Ends(fault("truncated", what="a DICOM sequence", found=end, end=source.size))
@@ -180,7 +218,7 @@ def _items(source: Source, instance: Instance, at: int, length: int, limits: Lim
             raise Ends(fault("malformed", what=f"byte {at:,} of the DICOM", found=found, needed="an item"))
         instance.elements += 1
         stop = end if inner == UNDEFINED else min(value + inner, end)
-        at = _walk(source, instance, value, stop, limits, depth + 1)
+        at = _walk(source, instance, value, stop, limits, depth + 1, personal)
     return at
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from datasets.slides.faults import fault
 from datasets.slides.limits import Limits
 from datasets.slides.source import Ends, Found, Source
@@ -9,6 +11,12 @@ from datasets.slides.source import Ends, Found, Source
 PNG, JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
 FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # JPEG markers that state a size
 BLOCK = 1 << 20
+PNG_WORDS = {b"tEXt", b"zTXt", b"iTXt", b"eXIf", b"tIME"}
+JPEG_KEPT = {
+    0xE0,
+    0xE2,
+    0xEE,
+}  # JFIF, colour profile, Adobe's colour transform; other APP segments and comments are words
 
 
 def check_png(source: Source, limits: Limits) -> Found | None:
@@ -47,6 +55,28 @@ def check_jpeg(source: Source, limits: Limits) -> Found | None:
     height, width = int.from_bytes(frame[1:3]), int.from_bytes(frame[3:5])
     _check_scans(source, limits, at)
     return _found(source, limits, "jpeg", width, height)
+
+
+def png_words(source: Source) -> Iterator[tuple[int, int]]:
+    """(offset, length) of the values of a checked PNG's blocks of words; each block's checksum follows its value."""
+    at = 8
+    while at + 8 <= source.size:
+        start = source.read(at, 8, "a PNG block")
+        length, kind = int.from_bytes(start[:4]), start[4:]
+        if kind in PNG_WORDS:
+            yield at + 8, length
+        at += 12 + length
+
+
+def jpeg_words(source: Source) -> Iterator[tuple[int, int]]:
+    """(offset, length) of the comments and programs' own segments that stand before a checked JPEG's picture."""
+    at, marker = 2, 0
+    while marker != 0xDA:
+        start = source.read(at, 4, "a JPEG segment")
+        marker, length = start[1], int.from_bytes(start[2:])
+        if (0xE0 <= marker <= 0xEF or marker == 0xFE) and marker not in JPEG_KEPT:
+            yield at + 4, length - 2
+        at += 1 if marker == 0xFF else 2 + max(length, 2)
 
 
 def _check_scans(source: Source, limits: Limits, at: int) -> None:

@@ -42,6 +42,7 @@ NUMBERS = {
 WIDTHS = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 TABLES = {STRIP_OFFSETS, STRIP_COUNTS, TILE_OFFSETS, TILE_COUNTS}
 TEXTS = {DESCRIPTION, SOFTWARE, XMP}
+IPTC, PHOTOSHOP, EXIF_MAKER = 33723, 34377, 37500  # what programs write about a picture, in a form of their own
 USED = TABLES | TEXTS | {WIDTH, HEIGHT, BITS, COMPRESSION, SAMPLES, PLANAR, ROWS_PER_STRIP, X_RESOLUTION, Y_RESOLUTION}
 USED |= {RESOLUTION_UNIT, TILE_WIDTH, TILE_HEIGHT, SUBFILE, NDPI}
 MICRONS = {2: 25_400.0, 3: 10_000.0}  # in an inch, in a centimetre
@@ -53,6 +54,7 @@ class Directory:
 
     link:   where the offset of the next directory stands, as (byte, width).
     places: (offset, length) of all its values that stand outside of it.
+    texts:  (tag, offset, length) of what is written in words, wherever it stands.
     """
 
     number: int
@@ -60,6 +62,7 @@ class Directory:
     tags: dict[int, Any] = field(default_factory=dict)
     link: tuple[int, int] = (0, 0)
     places: list[tuple[int, int]] = field(default_factory=list)
+    texts: list[tuple[int, int, int]] = field(default_factory=list)
 
     @property
     def name(self) -> str:
@@ -196,6 +199,8 @@ def _directory(source: Source, layout: Layout, offset: int, number: int, limits:
             continue
         if length > wide:
             directory.places.append((place, length))
+        if kind == 2 or tag in (XMP, IPTC, PHOTOSHOP, EXIF_MAKER):
+            directory.texts.append((tag, place if length > wide else offset + head + at + 4 + wide, length))
         if tag not in USED or kind not in WIDTHS:
             continue
         if tag in TABLES and values > limits.tiles:
