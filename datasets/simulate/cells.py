@@ -4,14 +4,14 @@ cell = paint(np.random.default_rng(7), KINDS["koilocyte"], mpp=0.5)     # cell.n
 
 The classes are those of the Bethesda system; each is a few kinds of cell, drawn as textbooks of cytology teach them:
 
-NILM  large polygonal superficial and intermediate cells, nucleus about 35 um2; small round parabasal and metaplastic cells,
-      whose N/C ratio nears that of HSIL; reactive cells, whose nucleus may double and show a narrow halo
+NILM  large polygonal superficial and intermediate cells, nucleus about 35 um2; small round parabasal and metaplastic
+      cells, whose N/C ratio nears that of HSIL; reactive cells, whose nucleus may double and show a narrow halo
 LSIL  cells as large, nucleus above three times as large, often two of them, often in a wide hollow with a dense edge
 HSIL  small cells, nucleus half to four fifths of them, dark, coarse and dented
 SCC   keratinised cells of many shapes, tadpoles, spindles, ink-dark nuclei; and small cells with nucleoli
 
-Neighbours overlap: some LSIL nuclei are no larger than reactive ones, some HSIL no denser than metaplasia, some SCC no odder
-than HSIL. How strongly a cell takes up its dyes has no part in its class, but for the nucleus of HSIL and SCC.
+Neighbours overlap: some LSIL nuclei are no larger than reactive ones, some HSIL no denser than metaplasia, some SCC no
+odder than HSIL. How much dye a cell took has no part in its class, but for the nuclei of HSIL and SCC.
 """
 
 from __future__ import annotations

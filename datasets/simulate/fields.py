@@ -1,9 +1,9 @@
 """Cervical fields with known cells. SIMULATED: they teach and test a network, and are no evidence about patients.
 
-tiles = tiles(1_000, seed=7)          # images (n, 128, 128, 3) uint8 at 0.5 um/px, labels (n,) into CLASSES, slides (n,)
+images, labels, slides = tiles(1_000, seed=7)     # (n, 128, 128, 3) uint8 at 0.5 um/px, (n,) into CLASSES, (n,)
 
-What it shows: the dyes of all that lies at a place add up as optical density, as in transmitted light, so cells that overlap
-grow dark. Each slide has its own stain, light, blur, noise and JPEG quality, drawn without regard to what is on it.
+The dyes of all that lies at a place add up as optical density, as in transmitted light, so cells that overlap grow dark.
+Each slide has its own stain, light, blur, noise and JPEG quality, drawn without regard to what is on it.
 """
 
 from __future__ import annotations
@@ -35,9 +35,10 @@ BESIDE = {"neutrophil": 1.4, "debris": 1.0, "mucus": 0.12}  # of each, per cell
 class Look:
     """How a slide was stained and scanned.
 
-    dyes:  (3, 3) optical density of nuclear, blue and red dye in red, green and blue light.
-    light: of the empty glass, 0 to 255.
-    blur:  standard deviation of the defocus, in microns.
+    dyes:   (3, 3) optical density of nuclear, blue and red dye in red, green and blue light; (4, 3) with ink.
+    light:  of the empty glass, 0 to 255.
+    uneven: how much the light wavers over the slide, as a share of it.
+    blur:   standard deviation of the defocus, in microns.
     """
 
     dyes: Plane
@@ -45,6 +46,7 @@ class Look:
     blur: float = 0.35
     noise: float = 1.5
     quality: int = 88
+    uneven: float = 0.02
 
     @classmethod
     def draw(cls, rng: np.random.Generator) -> Look:
@@ -57,9 +59,10 @@ class Look:
         return cls(
             np.asarray(np.stack([nuclear, blue, red]) * strength[:, None], np.float32),
             np.clip(light, 215, 250).astype(np.float32),
-            rng.uniform(0.15, 0.55),
+            rng.uniform(0.1, 0.4),
             rng.uniform(0.8, 2.2),
             int(rng.integers(78, 95)),
+            rng.uniform(0, 0.03),
         )
 
 
@@ -109,13 +112,11 @@ def group(rng: np.random.Generator, stock: list[Cell], x: float, y: float) -> It
         yield lay(rng, other, x + away * np.cos(way), y + away * np.sin(way))
 
 
-def beside(
-    rng: np.random.Generator, stock: Stock, number: float, box: tuple[float, float, float, float]
-) -> Iterator[Item]:
-    """Neutrophils, debris and mucus among `number` cells, within `box`: left, top, right, bottom in microns."""
+def beside(rng: np.random.Generator, stock: Stock, number: float, low: float, high: float) -> Iterator[Item]:
+    """Neutrophils, debris and mucus among `number` cells, in a square from `low` to `high` microns."""
     for name, each in BESIDE.items():
         for _ in range(rng.poisson(number * each)):
-            yield from group(rng, stock.others[name], rng.uniform(box[0], box[2]), rng.uniform(box[1], box[3]))
+            yield from group(rng, stock.others[name], *rng.uniform(low, high, 2))
 
 
 def lay_down(items: list[Item], mpp: float, left: float, top: float, width: int, height: int) -> NDArray[np.float32]:
@@ -148,13 +149,25 @@ def _turned(centre: tuple[int, int], turn: int) -> tuple[int, int]:
     return (-x if turn & 1 else x), (-y if turn & 2 else y)
 
 
-def develop(field: NDArray[np.float32], look: Look, mpp: float, rng: np.random.Generator, margin: int = 0) -> Pixels:
-    """The field as the scanner saw it: (h, w, 3) uint8, less `margin` pixels all around, which the blur needs."""
+def develop(
+    field: NDArray[np.float32],
+    look: Look,
+    mpp: float,
+    rng: np.random.Generator,
+    margin: int = 0,
+    at: tuple[float, float] = (0.0, 0.0),
+) -> Pixels:
+    """The field as the scanner saw it: (h, w, 3) uint8, less `margin` pixels all around, which the blur needs.
+
+    `at`: where its corner is, in microns, as the light wavers over the slide.
+    """
     from PIL import Image, ImageFilter
 
-    _, height, width = field.shape
-    light = look.light[:, None] * np.exp(-(look.dyes.T @ field.reshape(3, -1)))
-    pixels = np.ascontiguousarray(light.reshape(3, height, width).transpose(1, 2, 0)).astype(np.uint8)
+    dyes, height, width = field.shape
+    x, y = (look.uneven / 2 * _waver(start, mpp, length) for start, length in zip(at, (width, height), strict=True))
+    light = look.light[:, None] * np.exp(-(look.dyes.T @ field.reshape(dyes, -1)))
+    light = light.reshape(3, height, width) * (1 + y[:, None] + x)
+    pixels = np.ascontiguousarray(np.minimum(light, 255).transpose(1, 2, 0).astype(np.uint8))
     blurred = Image.fromarray(pixels).filter(ImageFilter.GaussianBlur(look.blur / mpp))
     pixels = np.asarray(blurred)[margin : height - margin, margin : width - margin]
     height, width = pixels.shape[:2]
@@ -162,6 +175,10 @@ def develop(field: NDArray[np.float32], look: Look, mpp: float, rng: np.random.G
     y, x = rng.integers(0, len(grain) - height), rng.integers(0, len(grain) - width)
     noisy = pixels + look.noise * grain[y : y + height, x : x + width]
     return np.clip(noisy, 0, 255).astype(np.uint8)
+
+
+def _waver(start: float, mpp: float, length: int) -> Plane:
+    return np.sin((start + mpp * np.arange(length, dtype=np.float32)) * (2 * np.pi / 700))
 
 
 @lru_cache(maxsize=1)
@@ -221,9 +238,9 @@ def _tile(rng: np.random.Generator, stock: Stock, look: Look, label: int, side: 
         worse = label if rng.random() < 0.25 else NILM
         kind = rng.choice(len(WORSE[worse]), p=WORSE[worse])
         items += group(rng, stock.by_class[kind], *rng.uniform(low, high, 2))
-    items += beside(rng, stock, number, (low, low, high, high))
+    items += beside(rng, stock, number, low, high)
     margin = 4
     edge = margin * mpp
     field = lay_down(items, mpp, -edge, -edge, side + 2 * margin, side + 2 * margin)
-    pixels = develop(field, look, mpp, rng, margin)
+    pixels = develop(field, look, mpp, rng, margin, (rng.uniform(0, 700), rng.uniform(0, 700)))
     return np.asarray(Image.open(io.BytesIO(encode(pixels, look.quality))))

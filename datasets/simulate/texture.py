@@ -42,7 +42,7 @@ def _polar(mpp: float) -> tuple[Plane, NDArray[np.uint8]]:
 
 
 def polar(mpp: float, half: int, y: int = 0, x: int = 0) -> tuple[Plane, NDArray[np.uint8]]:
-    """Of a patch of 2 * half + 1 pixels: microns from the point (y, x), which is in pixels from its middle, and angle."""
+    """Of a patch of 2 * half + 1 pixels: microns from a point, and angle; (y, x) is in pixels from the middle."""
     distance, angle = _polar(mpp)
     middle = len(distance) // 2
     rows = slice(middle - half - y, middle + half + 1 - y)
