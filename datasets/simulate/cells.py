@@ -57,12 +57,12 @@ class Kind:
     crowd: float = 0.1  # share that lie in a crowd of their kind
 
 
-_LARGE = {"corners": (4, 8), "wobble": (0.01, 0.03)}
+LARGE: Range = (4, 8)  # corners of a large squamous cell
 KINDS: dict[str, Kind] = {
     kind.name: kind
     for kind in (
-        Kind("superficial", NILM, 0.26, (2.4, 3.2), (20, 28), folds=1.2, darkness=(0.9, 1.6), pink=0.5, **_LARGE),
-        Kind("intermediate", NILM, 0.34, (3.0, 3.9), (18, 27), folds=0.9, edge=(0, 0.04), **_LARGE),
+        Kind("superficial", NILM, 0.26, (2.4, 3.2), (20, 28), folds=1.2, darkness=(0.9, 1.6), pink=0.5, corners=LARGE),
+        Kind("intermediate", NILM, 0.34, (3.0, 3.9), (18, 27), folds=0.9, edge=(0, 0.04), corners=LARGE),
         Kind(
             "reactive",
             NILM,
@@ -118,7 +118,7 @@ KINDS: dict[str, Kind] = {
             edge=(0.01, 0.07),
             dents=0.5,
             crowd=0.2,
-            **_LARGE,
+            corners=LARGE,
         ),
         Kind(
             "low_grade",
@@ -134,7 +134,7 @@ KINDS: dict[str, Kind] = {
             dents=0.4,
             folds=0.5,
             crowd=0.25,
-            **_LARGE,
+            corners=LARGE,
         ),
         Kind(
             "high_grade",
@@ -304,7 +304,7 @@ def paint(rng: np.random.Generator, kind: Kind, mpp: float) -> Cell:
 
 def _cover(inside: Plane, mpp: float) -> Plane:
     """How far a pixel lies in an outline, with an edge a little wider than a pixel."""
-    return np.clip(inside / (1.3 * mpp) + 0.5, 0, 1)
+    return np.asarray(np.clip(inside / (1.3 * mpp) + 0.5, 0, 1), np.float32)
 
 
 def _near(rng: np.random.Generator, mpp: float, spread: float) -> tuple[int, int]:

@@ -2,14 +2,14 @@
 
 images, labels, slides = tiles(1_000, seed=7)     # (n, 128, 128, 3) uint8 at 0.5 um/px, (n,) into CLASSES, (n,)
 
-The dyes of all that lies at a place add up as optical density, as in transmitted light, so cells that overlap grow dark.
+The dyes of all that lies at a place add up as optical density, as in transmitted light: cells that overlap are dark.
 Each slide has its own stain, light, blur, noise and JPEG quality, drawn without regard to what is on it.
 """
 
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
@@ -74,7 +74,7 @@ def _between(rng: np.random.Generator, *colours: tuple[float, float, float]) -> 
 class Stock:
     """Cells painted once for one slide, and laid down again and again, turned eight ways."""
 
-    def __init__(self, rng: np.random.Generator, mpp: float, numbers: tuple[int, int, int, int], others: int = 16):
+    def __init__(self, rng: np.random.Generator, mpp: float, numbers: Sequence[int], others: int = 16):
         self.mpp = mpp
         self.by_class: list[list[Cell]] = []
         for label, number in enumerate(numbers):
@@ -174,11 +174,11 @@ def develop(
     grain = _grain()
     y, x = rng.integers(0, len(grain) - height), rng.integers(0, len(grain) - width)
     noisy = pixels + look.noise * grain[y : y + height, x : x + width]
-    return np.clip(noisy, 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(noisy, 0, 255), np.uint8)
 
 
 def _waver(start: float, mpp: float, length: int) -> Plane:
-    return np.sin((start + mpp * np.arange(length, dtype=np.float32)) * (2 * np.pi / 700))
+    return np.asarray(np.sin((start + mpp * np.arange(length)) * (2 * np.pi / 700)), np.float32)
 
 
 @lru_cache(maxsize=1)

@@ -1,7 +1,6 @@
-"""A painted slide as a file that scanners' readers open: pyramidal TIFF, DICOM, KFB, all with the same encoded tiles.
+"""A painted slide as a pyramid of encoded tiles, and as a BigTIFF.
 
-write_tiff("simulated.tiff", slide(7, "HSIL"))      # BigTIFF; memory is flat in the slide's height
-write_dicom("folder", ...), write_kfb("simulated.kfb", ...)     # these hold all encoded tiles: for small slides
+write_tiff("simulated.tiff", slide(7, "HSIL"))      # memory is flat in the slide's height; .formats has DICOM and KFB
 
 Each level is half the one before, and is made as the tiles pass.
 """
@@ -47,8 +46,8 @@ class _Child(NamedTuple):
     half: Pixels
 
 
-class _Pyramid:
-    """Tiles that show the same are encoded once, where the slide repeats."""
+class Pyramid:
+    """The encoded tiles of a slide, the same in every format; what shows the same is encoded once, if it repeats."""
 
     def __init__(self, slide: Slide):
         self.slide, self.sizes = slide, levels(slide)
@@ -76,7 +75,7 @@ class _Pyramid:
             return
         four = self._waiting[level + 1].setdefault(column // 2, [None] * 4)
         four[2 * (row % 2) + column % 2] = found[1]
-        last = column + 1 == _across(self.sizes[level][0]), row + 1 == _across(self.sizes[level][1])
+        last = column + 1 == across(self.sizes[level][0]), row + 1 == across(self.sizes[level][1])
         if (column % 2 or last[0]) and (row % 2 or last[1]):
             del self._waiting[level + 1][column // 2]
             above = tuple(each.number if each else -1 for each in four)
@@ -92,7 +91,7 @@ class _Pyramid:
         return whole
 
 
-def _across(pixels: int) -> int:
+def across(pixels: int) -> int:
     """Tiles that so many pixels take."""
     return -(-pixels // TILE)
 
@@ -118,7 +117,7 @@ def write_tiff(path: str | Path, slide: Slide, seen: Callable[[], None] | None =
     try:
         with unfinished.open("wb") as file:
             file.write(struct.pack("<2sHHHQ", b"II", 43, 8, 0, 0))
-            for level, jpeg in _Pyramid(slide).tiles():
+            for level, jpeg in Pyramid(slide).tiles():
                 places[level][0].append(file.tell())
                 places[level][1].append(len(jpeg))
                 file.write(jpeg)

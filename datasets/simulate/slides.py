@@ -8,7 +8,7 @@ for cell in painted.cells(): ...                               # x, y in level-0
 pyramid.write_tiff("simulated.tiff", painted)
 
 A liquid-based deposit: a disc of cells, denser here and thinner there. Most cells of an abnormal slide are normal ones;
-the abnormal ones lie in a few hot spots. A slide is painted tile by tile from its seed, so memory does not grow with it.
+the abnormal ones lie in a few hot spots. A slide is painted tile by tile, so memory does not grow with it.
 """
 
 from __future__ import annotations
@@ -149,7 +149,7 @@ class Slide:
         return [item._replace(x=self._on_pixel(item.x, column), y=self._on_pixel(item.y, row)) for item in items]
 
     def _on_pixel(self, place: float, tile: int) -> float:
-        """Microns on the slide of a place on a tile's ground, at a whole pixel, so that all tiles see it at the same."""
+        """Microns on the slide of a place on a tile's ground, moved to a whole pixel: the same one in every tile."""
         return (round(place / self.mpp) + tile * TILE) * self.mpp
 
     @cached_property
@@ -189,7 +189,7 @@ def _waves(rng: np.random.Generator, x: NDArray[np.float64], y: NDArray[np.float
     for _ in range(6):
         along, down = rng.integers(-3, 4, 2)
         total += np.sin(2 * np.pi * (along * x + down * y + rng.random()))
-    return total / np.sqrt(3)
+    return np.asarray(total / np.sqrt(3))
 
 
 def slide(
@@ -211,6 +211,8 @@ def slide(
         wrong.append(f"mpp is {mpp:g}; it must be 0.1 to 2 um/px")
     if fault and fault not in FAULTS:
         wrong.append(f"fault is {fault!r}; it must be one of {', '.join(FAULTS)}, or none")
+    if seed < 0:
+        wrong.append(f"seed is {seed}; a whole number of 0 or more is needed")
     if repeat < 0 or (repeat and repeat & (repeat - 1)):
         wrong.append(f"repeat is {repeat}; it must be 0 or a power of two, so that coarser levels repeat as well")
     if wrong:
@@ -238,3 +240,73 @@ def worst(
         touched = (near < inner) & (near > -outer)
         unsure[touched] = np.maximum(unsure[touched], cell.label)
     return np.where(unsure > labels, -1, labels)
+
+
+def sample(label: str = "HSIL") -> Slide:
+    """A small one: 1,024 x 768 px."""
+    return slide(seed=7, label=label, columns=4, rows=3)
+
+
+def write(
+    folder: str | Path, slides: int, columns: int, rows: int, seed: int, mpp: float = 0.5, progress: bool = False
+) -> Path:
+    """Writes slides of all classes by turns, and truth.json, whose path is returned. Raises DataError."""
+    import json
+
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from datasets.simulate.pyramid import write_tiff
+
+    if slides < 1:
+        raise DataError(f"slides is {slides}; 1 or more are needed.")
+    folder = Path(folder)
+    painted = [slide(seed + at, at % len(CLASSES), columns, rows, mpp) for at in range(slides)]
+    folder.mkdir(parents=True, exist_ok=True)
+    truth: dict[str, object] = {}
+    with Progress(console=Console(stderr=True), disable=not progress, transient=True) as bar:
+        task = bar.add_task("simulated slides", total=slides * columns * rows)
+        for each in painted:
+            path = folder / f"simulated_{each.seed}_{CLASSES[each.label]}.tiff"
+            write_tiff(path, each, lambda: bar.advance(task))
+            truth[path.name] = describe(each)
+    whole = {"simulated": True, "classes": CLASSES, "seed": seed, "slides": truth}
+    (folder / "truth.json").write_text(json.dumps(whole, ensure_ascii=False))
+    return folder / "truth.json"
+
+
+def describe(painted: Slide) -> dict[str, object]:
+    """What is true of a slide; null is the label of one without cells."""
+    cells = list(painted.cells())
+    return {
+        "label": CLASSES[painted.label] if cells else None,
+        "fault": painted.fault or None,
+        "mpp": painted.mpp,
+        "size": painted.size,
+        "cells": [{"x": each.x, "y": each.y, "class": CLASSES[each.label], "kind": each.kind} for each in cells],
+    }
+
+
+def main() -> None:
+    import argparse
+    import sys
+
+    words = argparse.ArgumentParser(
+        prog="python -m datasets.simulate.slides", description="Write SIMULATED slides as TIFF, and truth.json."
+    )
+    words.add_argument("--out", type=Path, default=Path("var/slides_simulated"))
+    words.add_argument("--slides", type=int, default=8)
+    words.add_argument("--columns", type=int, default=12, help=f"tiles of {TILE} px")
+    words.add_argument("--rows", type=int, default=10)
+    words.add_argument("--mpp", type=float, default=0.5, help="microns per pixel")
+    words.add_argument("--seed", type=int, default=7)
+    asked = words.parse_args()
+    try:
+        truth = write(asked.out, asked.slides, asked.columns, asked.rows, asked.seed, asked.mpp, sys.stderr.isatty())
+    except DataError as error:
+        raise SystemExit(str(error)) from error
+    print(f"SIMULATED, nobody's cells: {asked.slides} slides, seed {asked.seed}: {truth}")
+
+
+if __name__ == "__main__":
+    main()

@@ -86,9 +86,9 @@ def outline(
     edge *= radius / np.sqrt((edge**2).mean())
     if tail:
         edge += radius * tail * np.exp(-((_turned(angle, rng) / rng.uniform(0.14, 0.24)) ** 2))
-    return np.minimum(edge, REACH - 2).astype(np.float32)
+    return np.asarray(np.minimum(edge, REACH - 2), np.float32)
 
 
-def _turned(angle: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float64]:
+def _turned(angle: NDArray[np.floating], rng: np.random.Generator) -> NDArray[np.floating]:
     """Angles from a random direction, -pi to pi."""
     return (angle - rng.uniform(0, 2 * np.pi) + np.pi) % (2 * np.pi) - np.pi
