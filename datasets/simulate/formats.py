@@ -49,12 +49,12 @@ def write_kfb(path: str | Path, slide: Slide) -> Path:
     sizes = Pyramid(slide).sizes
     tiles = []
     for level, jpegs in enumerate(encoded(slide)):
-        width, height = sizes[level]
+        width, _ = sizes[level]
         if POWER / 2**level < 1:
             break
         for at, jpeg in enumerate(jpegs):
             x, y = at % across(width) * TILE, at // across(width) * TILE
-            tiles.append(Placed(level, x, y, min(TILE, width - x), min(TILE, height - y), jpeg))
+            tiles.append(Placed(level, x, y, TILE, TILE, jpeg))  # whole ones: kfbslide would shrink them to less
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     mpp = 0.0 if slide.fault == "no_scale" else slide.mpp

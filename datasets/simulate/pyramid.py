@@ -82,8 +82,7 @@ class Pyramid:
             yield from self._tile(level + 1, column // 2, row // 2, above, partial(self._joined, four))
 
     def _joined(self, four: list[_Child | None]) -> Pixels:
-        whole = np.empty((TILE, TILE, 3), np.uint8)
-        whole[:] = self.slide.look.light.astype(np.uint8)
+        whole = np.full((TILE, TILE, 3), 255, np.uint8)  # what lies beyond the slide is white, as readers have it
         for at, child in enumerate(four):
             if child is not None:
                 y, x = at // 2 * TILE // 2, at % 2 * TILE // 2
