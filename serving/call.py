@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -71,6 +72,11 @@ class _Ids:
 
 
 new_id = _Ids()
+
+
+def now() -> str:
+    """UTC to the millisecond, ISO 8601."""
+    return f"{datetime.now(UTC).replace(tzinfo=None).isoformat(timespec='milliseconds')}Z"
 
 
 async def read_body(call: Call, most: int, seconds: float) -> bytes:

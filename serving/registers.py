@@ -33,8 +33,8 @@ from models.scitech_risk.gate import VERDICTS
 from models.scitech_risk.policy import Policy, Signal
 from models.scitech_risk.words import column_of, value_text
 from serving import subjects
+from serving.call import now
 from serving.companies import PRODUCT, RESULTS, pack, unpack
-from serving.runtime import now
 from serving.store.engine import open_store, unavailable
 from serving.store.reader import Reader
 from serving.store.tables import COMPANIES

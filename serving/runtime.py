@@ -7,14 +7,13 @@ import hashlib
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 import orjson
 import sqlalchemy as sa
 
 from serving.batch.record import break_off_orphans
-from serving.call import new_id
+from serving.call import new_id, now
 from serving.champion import Champions
 from serving.metrics import Metrics
 from serving.problems import Problem
@@ -241,8 +240,3 @@ def stamped(said: dict[str, Any], held: Held, simulated: bool) -> dict[str, Any]
         "policy": held.policy,
         "created": created,
     }
-
-
-def now() -> str:
-    """UTC to the millisecond, ISO 8601."""
-    return f"{datetime.now(UTC).replace(tzinfo=None).isoformat(timespec='milliseconds')}Z"

@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from datasets import sources
 from datasets.faults import DataError
 from datasets.table import Table, read, table_from_toml
-from serving.runtime import now
+from serving.call import now
 from serving.store.engine import open_store, unavailable
 from serving.store.tables import SUBJECTS
 

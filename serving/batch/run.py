@@ -18,10 +18,10 @@ from datasets.faults import Fault, Unreadable
 from serving.batch.answers import Answers, answer
 from serving.batch.formats import Piece, columns_of, pieces, render, rows_of, unknown_column
 from serving.batch.record import add_chunk, close_batch, open_batch, pack, unpack
+from serving.call import now
 from serving.metrics import Metrics
 from serving.problems import Problem, error
 from serving.products import Held
-from serving.runtime import now
 from serving.settings import Settings
 from serving.store.reader import Reader
 from serving.store.writer import Writer

@@ -8,7 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-NEWEST = "0002"  # the last step in serving/store/migrations/versions
+NEWEST = "0003"  # the last step in serving/store/migrations/versions
 
 
 class StoreUnavailable(Exception):

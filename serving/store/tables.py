@@ -111,3 +111,88 @@ PROBE = sa.Table(
     sa.Column("id", sa.Integer, primary_key=True),
     sa.Column("at", sa.String(32), nullable=False),  # when a readiness check last wrote
 )
+
+SLIDES = sa.Table(
+    "slides",
+    METADATA,
+    sa.Column("id", sa.String(32), primary_key=True),  # ascends with time
+    sa.Column("state", sa.String(16), nullable=False),  # of serving/pathology/states.py
+    sa.Column("code", sa.String(64)),  # why it failed, was abstained from or is not fit; the first of `reasons`
+    sa.Column("reasons", sa.JSON(none_as_null=True), nullable=False),  # [{code, en, zh}]
+    sa.Column("notes", sa.JSON(none_as_null=True), nullable=False),  # [{code, en, zh}], of what is no fault
+    sa.Column("name", sa.String(128), nullable=False),  # of the file, cleaned
+    sa.Column("sha256", sa.String(64)),  # as announced, and as found once verified; none until told
+    sa.Column("bytes", sa.BigInteger, nullable=False),
+    sa.Column("accession", sa.String(64)),  # this and the next three: none until the request form is there
+    sa.Column("specimen", sa.String(32)),
+    sa.Column("stain", sa.String(32)),
+    sa.Column("preparation", sa.String(32)),
+    sa.Column("request", sa.JSON(none_as_null=True)),  # the whole request form
+    sa.Column("mpp", sa.Float),  # microns per pixel as the operator gave it
+    sa.Column("done", sa.Integer, nullable=False),  # tiles
+    sa.Column("total", sa.Integer, nullable=False),  # tiles; 0 until the grid is known
+    sa.Column("audit", sa.Boolean, nullable=False),  # a pathologist sees it even where it is negative
+    sa.Column("triage", sa.String(16)),  # this and the next four: the reading's
+    sa.Column("priority", sa.Integer, nullable=False),
+    sa.Column("model", sa.String(128)),
+    sa.Column("version", sa.String(128)),
+    sa.Column("bundle", sa.String(64)),
+    sa.Column("reading", sa.JSON(none_as_null=True)),  # the machine's, which nobody alters
+    sa.Column("created", sa.String(32), nullable=False),
+    sa.Column("updated", sa.String(32), nullable=False),
+)
+sa.Index("slides_by_state", SLIDES.c.state, SLIDES.c.id)
+sa.Index("slides_by_content", SLIDES.c.sha256)
+sa.Index("slides_to_work_on", SLIDES.c.priority.desc(), SLIDES.c.id)
+
+# What happened to a slide, in order. An id is never given twice, so a listener resumes after the last it saw.
+SLIDE_EVENTS = sa.Table(
+    "slide_events",
+    METADATA,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("slide", sa.String(32), sa.ForeignKey("slides.id"), nullable=False),
+    sa.Column("at", sa.String(32), nullable=False),
+    sa.Column("kind", sa.String(16), nullable=False),  # state, progress, note
+    sa.Column("state", sa.String(16), nullable=False),
+    sa.Column("detail", sa.JSON(none_as_null=True), nullable=False),
+    sqlite_autoincrement=True,
+)
+sa.Index("events_of_a_slide", SLIDE_EVENTS.c.slide, SLIDE_EVENTS.c.id)
+
+SLIDE_REPORTS = sa.Table(
+    "slide_reports",
+    METADATA,
+    sa.Column("slide", sa.String(32), sa.ForeignKey("slides.id"), primary_key=True),
+    sa.Column("version", sa.Integer, primary_key=True),  # counts from 1
+    sa.Column("kind", sa.String(16), nullable=False),  # signed, amended
+    sa.Column("body", sa.JSON(none_as_null=True), nullable=False),  # the whole report
+    sa.Column("sha256", sa.String(64), nullable=False),  # of its PDF
+    sa.Column("signer", sa.String(128), nullable=False),  # licence
+    sa.Column("at", sa.String(32), nullable=False),
+)
+
+UPLOADS = sa.Table(
+    "uploads",
+    METADATA,
+    sa.Column("id", sa.String(32), primary_key=True),
+    sa.Column("slide", sa.String(32), sa.ForeignKey("slides.id"), nullable=False),
+    sa.Column("length", sa.BigInteger, nullable=False),  # bytes
+    sa.Column("offset", sa.BigInteger, nullable=False),  # bytes on the disk when last told; the file itself rules
+    sa.Column("sha256", sa.String(64)),  # announced
+    sa.Column("metadata", sa.JSON(none_as_null=True), nullable=False),  # as it was sent
+    sa.Column("state", sa.String(16), nullable=False),  # open, done, failed, expired
+    sa.Column("created", sa.String(32), nullable=False),
+    sa.Column("updated", sa.String(32), nullable=False),
+)
+sa.Index("uploads_by_state", UPLOADS.c.state, UPLOADS.c.updated)
+
+# What was answered to a request with an Idempotency-Key, so that it is done once.
+SLIDE_KEYS = sa.Table(
+    "slide_keys",
+    METADATA,
+    sa.Column("scope", sa.String(128), primary_key=True),  # the route and its slide
+    sa.Column("key", sa.String(255), primary_key=True),
+    sa.Column("request_sha256", sa.String(64), nullable=False),
+    sa.Column("answer", sa.LargeBinary, nullable=False),  # JSON
+    sa.Column("at", sa.String(32), nullable=False),
+)

@@ -8,7 +8,7 @@ import sqlite3
 import sqlalchemy as sa
 
 from serving.batch.formats import MEDIA_TYPES
-from serving.runtime import now
+from serving.call import now
 from serving.store.engine import connect, open_store
 from serving.store.tables import BATCHES, DECISIONS, METADATA
 from tests.serving.conftest import run_inside, settings_for

@@ -1,0 +1,263 @@
+"""Slides in the store: made, moved through their states, told of, signed.
+
+    slides.move(engine, slide, "deidentified", {"removed": ["label"]})     # one transaction; made already: False
+
+Each function takes an engine, and then is a transaction of its own, or a connection, and then is part of what its
+caller does there. Raises StoreUnavailable where it takes an engine. SQLite and PostgreSQL alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import sqlalchemy as sa
+
+from serving.call import now
+from serving.pathology.states import BEFORE, STATES, TO_REVIEW, UnknownSlide, WrongMove
+from serving.store.engine import unavailable
+from serving.store.tables import SLIDE_EVENTS, SLIDE_KEYS, SLIDE_REPORTS, SLIDES, UPLOADS
+
+Where = sa.Engine | sa.Connection
+Row = dict[str, Any]
+
+EMPTY: Row = {
+    **dict.fromkeys(("code", "sha256", "accession", "specimen", "stain", "preparation", "request", "mpp")),
+    **dict.fromkeys(("triage", "model", "version", "bundle", "reading")),
+    **{"reasons": [], "notes": [], "name": "", "bytes": 0, "done": 0, "total": 0, "audit": False, "priority": 0},
+}
+GONE = ("failed", "cancelled")  # a slide of which the same may be sent again as a new one
+REVIEWED = sa.or_(SLIDES.c.triage.is_(None), SLIDES.c.triage != "negative", SLIDES.c.audit)
+
+
+@contextmanager
+def _writing(where: Where) -> Iterator[sa.Connection]:
+    if isinstance(where, sa.Connection):
+        yield where
+        return
+    try:
+        with where.begin() as connection:
+            yield connection
+    except sa.exc.SQLAlchemyError as error:
+        raise unavailable(error) from error
+
+
+@contextmanager
+def _reading(where: Where) -> Iterator[sa.Connection]:
+    if isinstance(where, sa.Connection):
+        yield where
+        return
+    try:
+        with where.execution_options(reading=True).connect() as connection:
+            yield connection
+    except sa.exc.SQLAlchemyError as error:
+        raise unavailable(error) from error
+
+
+# --- the slide
+
+
+def create(where: Where, slide: str, state: str = "uploading", detail: Row | None = None, **columns: Any) -> None:
+    """A new slide. `columns`: those of EMPTY that are known."""
+    at = now()
+    row = EMPTY | columns | {"id": slide, "state": state, "created": at, "updated": at}
+    with _writing(where) as connection:
+        connection.execute(sa.insert(SLIDES).values(row))
+        _event(connection, slide, "state", state, detail, at)
+
+
+def move(where: Where, slide: str, to: str, detail: Row | None = None, **columns: Any) -> bool:
+    """True when the slide went to `to`; False, and nothing done, where it was there before. `columns` are set with it.
+
+    A reading sets triage, priority, model, version and bundle of itself, and `reasons` sets the code. Raises WrongMove
+    where `to` may not follow the slide's state, UnknownSlide, and ValueError on an attempt to alter a reading.
+    """
+    columns = _implied(columns)
+    with _writing(where) as connection:
+        at = now()
+        chosen = sa.update(SLIDES).where(SLIDES.c.id == slide, SLIDES.c.state.in_(BEFORE[to]))
+        if "reading" in columns:
+            chosen = chosen.where(SLIDES.c.reading.is_(None))
+        if connection.execute(chosen.values(state=to, updated=at, **columns)).rowcount:
+            _event(connection, slide, "state", to, detail, at)
+            return True
+        found = connection.execute(sa.select(SLIDES.c.state, SLIDES.c.reading).where(SLIDES.c.id == slide)).first()
+        if found is None:
+            raise UnknownSlide(slide)
+        been = sa.select(SLIDE_EVENTS.c.id).where(SLIDE_EVENTS.c.slide == slide, SLIDE_EVENTS.c.kind == "state")
+        if connection.execute(been.where(SLIDE_EVENTS.c.state == to).limit(1)).first() is not None:
+            return False
+        if "reading" in columns and found.reading is not None:
+            raise ValueError(f"slide {slide} has its reading; nobody alters one")
+        raise WrongMove(slide, found.state, to)
+
+
+def _implied(columns: Row) -> Row:
+    reading, reasons = columns.get("reading"), columns.get("reasons")
+    implied: Row = {}
+    if reading is not None:
+        implied |= {"triage": reading["triage"], "priority": reading["priority"]}
+        implied |= {"model": reading["model"]["name"], **{k: reading["model"][k] for k in ("version", "bundle")}}
+    if reasons:
+        implied["code"] = reasons[0]["code"]
+    return implied | columns
+
+
+def progress(where: Where, slide: str, done: int, total: int) -> bool:
+    """Tiles read so far, of those to read; False, and nothing done, where as many were told before or none are read."""
+    with _writing(where) as connection:
+        at = now()
+        more = sa.or_(SLIDES.c.done < done, SLIDES.c.total != total)
+        chosen = sa.update(SLIDES).where(SLIDES.c.id == slide, SLIDES.c.state == "inferring", more)
+        if not connection.execute(chosen.values(done=done, total=total, updated=at)).rowcount:
+            return False
+        _event(connection, slide, "progress", "inferring", {"done": done, "total": total}, at)
+        return True
+
+
+def note(where: Where, slide: str, detail: Row, **columns: Any) -> None:
+    """An event that moves nothing, such as a scale that an operator gave. Raises UnknownSlide."""
+    with _writing(where) as connection:
+        at = now()
+        connection.execute(sa.update(SLIDES).where(SLIDES.c.id == slide).values(updated=at, **columns))
+        state = connection.execute(sa.select(SLIDES.c.state).where(SLIDES.c.id == slide)).scalar()
+        if state is None:
+            raise UnknownSlide(slide)
+        _event(connection, slide, "note", state, detail, at)
+
+
+def _event(connection: sa.Connection, slide: str, kind: str, state: str, detail: Row | None, at: str) -> None:
+    row = {"slide": slide, "at": at, "kind": kind, "state": state, "detail": detail or {}}
+    connection.execute(sa.insert(SLIDE_EVENTS).values(row))
+
+
+def get(where: Where, slide: str) -> Row | None:
+    with _reading(where) as connection:
+        return _named(connection.execute(sa.select(SLIDES).where(SLIDES.c.id == slide)).first())
+
+
+def in_state(where: Where, *states: str, most: int = 100) -> list[Row]:
+    """The oldest `most` in any of these states, oldest first."""
+    assert set(states) <= set(STATES), states
+    chosen = sa.select(SLIDES).where(SLIDES.c.state.in_(states)).order_by(SLIDES.c.id).limit(most)
+    with _reading(where) as connection:
+        return [dict(row._mapping) for row in connection.execute(chosen)]
+
+
+def alike(where: Where, sha256: str) -> list[Row]:
+    """Slides of this very content that were neither given up nor failed, oldest first."""
+    chosen = sa.select(SLIDES).where(SLIDES.c.sha256 == sha256, SLIDES.c.state.not_in(GONE)).order_by(SLIDES.c.id)
+    with _reading(where) as connection:
+        return [dict(row._mapping) for row in connection.execute(chosen)]
+
+
+def worklist(
+    where: Where, most: int, *, after: str | None = None, state: str | None = None, review: bool = False
+) -> list[Row]:
+    """The first `most`, or those that come after the slide `after`: by priority, then the oldest first. `review`: those
+    that wait for a pathologist, who sees every slide but the negatives that are not drawn for audit. Without readings.
+
+    Raises UnknownSlide for an `after` that is none.
+    """
+    shown = [column for column in SLIDES.c if column.name != "reading"]
+    chosen = sa.select(*shown).order_by(SLIDES.c.priority.desc(), SLIDES.c.id).limit(most)
+    if state is not None:
+        chosen = chosen.where(SLIDES.c.state == state)
+    if review:
+        chosen = chosen.where(SLIDES.c.state.in_(TO_REVIEW), REVIEWED)
+    with _reading(where) as connection:
+        if after is not None:
+            priority = connection.execute(sa.select(SLIDES.c.priority).where(SLIDES.c.id == after)).scalar()
+            if priority is None:
+                raise UnknownSlide(after)
+            same = sa.and_(SLIDES.c.priority == priority, SLIDES.c.id > after)
+            chosen = chosen.where(sa.or_(SLIDES.c.priority < priority, same))
+        return [dict(row._mapping) for row in connection.execute(chosen)]
+
+
+def events_after(where: Where, slide: str, after: int = 0, most: int = 500) -> list[Row]:
+    """What happened to a slide since the event `after`, in order."""
+    chosen = sa.select(SLIDE_EVENTS).where(SLIDE_EVENTS.c.slide == slide, SLIDE_EVENTS.c.id > after)
+    with _reading(where) as connection:
+        return [dict(row._mapping) for row in connection.execute(chosen.order_by(SLIDE_EVENTS.c.id).limit(most))]
+
+
+# --- signed reports
+
+
+def add_report(where: Where, slide: str, version: int, kind: str, body: Row, sha256: str, signer: str, at: str) -> None:
+    """A signed or amended version, and the slide's move with it. Raises WrongMove, or VersionTaken."""
+    with _writing(where) as connection:
+        # The move first: from then on no other transaction signs this slide.
+        if not move(connection, slide, kind, {"version": version, "signer": signer}):
+            raise WrongMove(slide, kind, kind)
+        versions = sa.select(sa.func.max(SLIDE_REPORTS.c.version)).where(SLIDE_REPORTS.c.slide == slide)
+        if version != (connection.execute(versions).scalar() or 0) + 1:
+            raise VersionTaken(slide, version)
+        row = {"slide": slide, "version": version, "kind": kind, "body": body, "sha256": sha256}
+        connection.execute(sa.insert(SLIDE_REPORTS).values(row | {"signer": signer, "at": at}))
+
+
+class VersionTaken(Exception):
+    """Another report of this slide was signed meanwhile."""
+
+    def __init__(self, slide: str, version: int):
+        super().__init__(f"version {version} is not the next of slide {slide}'s reports")
+
+
+def reports(where: Where, slide: str) -> list[Row]:
+    """Every version, the first one first."""
+    chosen = sa.select(SLIDE_REPORTS).where(SLIDE_REPORTS.c.slide == slide).order_by(SLIDE_REPORTS.c.version)
+    with _reading(where) as connection:
+        return [dict(row._mapping) for row in connection.execute(chosen)]
+
+
+# --- uploads
+
+
+def create_upload(where: Where, upload: str, slide: str, length: int, sha256: str | None, metadata: Row) -> None:
+    at = now()
+    row = {"id": upload, "slide": slide, "length": length, "offset": 0, "sha256": sha256, "metadata": metadata}
+    with _writing(where) as connection:
+        connection.execute(sa.insert(UPLOADS).values(row | {"state": "open", "created": at, "updated": at}))
+
+
+def set_upload(where: Where, upload: str, **columns: Any) -> None:
+    with _writing(where) as connection:
+        connection.execute(sa.update(UPLOADS).where(UPLOADS.c.id == upload).values(updated=now(), **columns))
+
+
+def upload(where: Where, upload: str) -> Row | None:
+    with _reading(where) as connection:
+        return _named(connection.execute(sa.select(UPLOADS).where(UPLOADS.c.id == upload)).first())
+
+
+def uploads(where: Where, state: str, before: str | None = None) -> list[Row]:
+    """Those in a state, of which nothing came since `before`."""
+    chosen = sa.select(UPLOADS).where(UPLOADS.c.state == state).order_by(UPLOADS.c.id)
+    if before is not None:
+        chosen = chosen.where(UPLOADS.c.updated < before)
+    with _reading(where) as connection:
+        return [dict(row._mapping) for row in connection.execute(chosen)]
+
+
+# --- requests that are done once
+
+
+def kept(where: Where, scope: str, key: str) -> tuple[str, bytes] | None:
+    """(SHA-256 of the request, answer) under an idempotency key."""
+    chosen = sa.select(SLIDE_KEYS.c.request_sha256, SLIDE_KEYS.c.answer)
+    with _reading(where) as connection:
+        found = connection.execute(chosen.where(SLIDE_KEYS.c.scope == scope, SLIDE_KEYS.c.key == key)).first()
+        return None if found is None else (found[0], found[1])
+
+
+def keep(where: Where, scope: str, key: str, request_sha256: str, answer: bytes) -> None:
+    row = {"scope": scope, "key": key, "request_sha256": request_sha256, "answer": answer, "at": now()}
+    with _writing(where) as connection:
+        connection.execute(sa.insert(SLIDE_KEYS).values(row))
+
+
+def _named(row: sa.Row[Any] | None) -> Row | None:
+    return None if row is None else dict(row._mapping)
