@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datasets.faults import DataError
-from datasets.simulate import cells
-from datasets.simulate.cells import CLASSES, HSIL, KINDS, LSIL, NILM, SCC, Cell
+from datasets.simulate import brush
+from datasets.simulate.cells import CLASSES, HSIL, KINDS, LSIL, NILM, SCC, Cell, kinds_of
 from datasets.simulate.texture import REACH, Plane
 
 Pixels = NDArray[np.uint8]
@@ -78,10 +78,10 @@ class Stock:
         self.mpp = mpp
         self.by_class: list[list[Cell]] = []
         for label, number in enumerate(numbers):
-            names, shares = cells.kinds_of(label)
+            names, shares = kinds_of(label)
             chosen = rng.choice(names, number, p=np.array(shares) / sum(shares))
-            self.by_class.append([cells.paint(rng, KINDS[str(name)], mpp) for name in chosen])
-        makers = {"neutrophil": cells.neutrophil, "debris": cells.debris, "mucus": cells.mucus}
+            self.by_class.append([brush.paint(rng, KINDS[str(name)], mpp) for name in chosen])
+        makers = {"neutrophil": brush.neutrophil, "debris": brush.debris, "mucus": brush.mucus}
         self.others = {name: [make(rng, mpp) for _ in range(others)] for name, make in makers.items()}
 
 

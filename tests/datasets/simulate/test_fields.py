@@ -6,7 +6,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
 from datasets.faults import DataError
-from datasets.simulate import cells, fields
+from datasets.simulate import brush, fields
 from datasets.simulate.cells import CLASSES, HSIL, KINDS, LSIL, NILM, SCC
 
 
@@ -19,7 +19,7 @@ def tiles():
 def painted():
     """Sixty cells of each kind."""
     rng = np.random.default_rng(5)
-    return {name: [cells.paint(rng, kind, 0.5) for _ in range(60)] for name, kind in KINDS.items()}
+    return {name: [brush.paint(rng, kind, 0.5) for _ in range(60)] for name, kind in KINDS.items()}
 
 
 def of_class(painted, label):
@@ -47,7 +47,7 @@ def test_tiles_have_their_shape_and_every_slide_has_every_class(tiles):
 
 def test_a_finer_scale_shows_a_larger_nucleus():
     kind = KINDS["intermediate"]
-    coarse, fine = (cells.paint(np.random.default_rng(7), kind, mpp) for mpp in (0.5, 0.25))
+    coarse, fine = (brush.paint(np.random.default_rng(7), kind, mpp) for mpp in (0.5, 0.25))
     assert coarse.areas[0] == pytest.approx(fine.areas[0], rel=0.15)  # in um2
     assert (fine.nuclear > 0.2).sum() > 3 * (coarse.nuclear > 0.2).sum()
 
@@ -102,7 +102,7 @@ def test_stain_differs_from_slide_to_slide(tiles):
 
 def test_overlapping_cells_are_darker():
     rng = np.random.default_rng(1)
-    cell = cells.paint(rng, KINDS["intermediate"], 0.5)
+    cell = brush.paint(rng, KINDS["intermediate"], 0.5)
     item = fields.lay(rng, cell, 30.0, 30.0)
     one, two = (fields.lay_down([item] * number, 0.5, 0, 0, 120, 120) for number in (1, 2))
     np.testing.assert_allclose(two, 2 * one, rtol=1e-6)
@@ -110,7 +110,7 @@ def test_overlapping_cells_are_darker():
 
 def test_a_cell_turned_eight_ways_keeps_its_nucleus_where_it_was_laid():
     rng = np.random.default_rng(2)
-    cell = max((cells.paint(rng, KINDS["intermediate"], 0.5) for _ in range(20)), key=lambda each: sum(each.centre))
+    cell = max((brush.paint(rng, KINDS["intermediate"], 0.5) for _ in range(20)), key=lambda each: sum(each.centre))
     assert min(cell.centre) > 1  # else it would turn about its middle
     for turn in range(8):
         field = fields.lay_down([fields.Item(30.0, 32.0, cell, turn, 1.0)], 0.5, 0, 0, 128, 128)
