@@ -1,1 +1,1 @@
-"""Made-up tables with a documented causal story; whatever they touch says "simulated"."""
+"""Made-up tables with a documented causal story, and painted slides; whatever they touch says "simulated"."""

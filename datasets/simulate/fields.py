@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datasets.faults import DataError
-from datasets.simulate import cells
-from datasets.simulate.cells import CLASSES, HSIL, KINDS, LSIL, NILM, SCC, Cell
+from datasets.simulate import brush
+from datasets.simulate.cells import CLASSES, HSIL, KINDS, LSIL, NILM, SCC, Cell, kinds_of
 from datasets.simulate.texture import REACH, Plane
 
 Pixels = NDArray[np.uint8]
@@ -51,10 +51,10 @@ class Look:
     @classmethod
     def draw(cls, rng: np.random.Generator) -> Look:
         """A laboratory's stain and a scanner, from the range that real collections span."""
-        nuclear = _between(rng, (1.05, 0.95, 0.55), (0.8, 1.0, 0.4), (1.1, 0.95, 0.75))
-        blue = _between(rng, (0.85, 0.35, 0.2), (0.75, 0.4, 0.3), (0.62, 0.6, 0.28))
+        nuclear = _between(rng, (0.97, 0.88, 0.46), (0.76, 0.92, 0.36), (1.0, 0.87, 0.56))
+        blue = _between(rng, (0.78, 0.39, 0.26), (0.72, 0.42, 0.3), (0.62, 0.6, 0.28))
         red = _between(rng, (0.12, 0.75, 0.4), (0.1, 0.5, 0.75), (0.25, 0.8, 0.45))
-        strength = np.exp(rng.normal(0, (0.18, 0.22, 0.22)))
+        strength = np.exp(rng.normal(0, (0.13, 0.2, 0.2)))
         light = 238 + rng.normal(0, 5) + rng.uniform(-2.5, 2.5, 3)
         return cls(
             np.asarray(np.stack([nuclear, blue, red]) * strength[:, None], np.float32),
@@ -78,10 +78,10 @@ class Stock:
         self.mpp = mpp
         self.by_class: list[list[Cell]] = []
         for label, number in enumerate(numbers):
-            names, shares = cells.kinds_of(label)
+            names, shares = kinds_of(label)
             chosen = rng.choice(names, number, p=np.array(shares) / sum(shares))
-            self.by_class.append([cells.paint(rng, KINDS[str(name)], mpp) for name in chosen])
-        makers = {"neutrophil": cells.neutrophil, "debris": cells.debris, "mucus": cells.mucus}
+            self.by_class.append([brush.paint(rng, KINDS[str(name)], mpp) for name in chosen])
+        makers = {"neutrophil": brush.neutrophil, "debris": brush.debris, "mucus": brush.mucus}
         self.others = {name: [make(rng, mpp) for _ in range(others)] for name, make in makers.items()}
 
 
@@ -164,6 +164,7 @@ def develop(
     from PIL import Image, ImageFilter
 
     dyes, height, width = field.shape
+    field = field / (0.88 + 0.16 * field)  # glare: crowds never grow wholly black
     x, y = (look.uneven / 2 * _waver(start, mpp, length) for start, length in zip(at, (width, height), strict=True))
     light = look.light[:, None] * np.exp(-(look.dyes.T @ field.reshape(dyes, -1)))
     light = light.reshape(3, height, width) * (1 + y[:, None] + x)

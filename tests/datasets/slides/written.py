@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from datasets.simulate import formats
+
 CMU = Path(__file__).parents[3] / "datasets" / "samples" / "CMU-1-Small-Region.svs"
 JPEG_MARK, SHORT, LONG, LONG8, RATIONAL, TEXT = 7, 3, 4, 16, 5, 2
 
@@ -119,36 +121,17 @@ def tiled(pixels: np.ndarray, tile: int = 128, levels: int = 2, mpp: float | Non
 
 
 def kfb(pixels: np.ndarray, tile: int = 128, mpp: float = 0.5, power: int = 20, levels: int = 2) -> bytes:
-    """A KFB as the kfbslide package reads it: header, macro, label, table, tiles."""
-    entries, tiles = b"", b""
-    height0, width0 = pixels.shape[:2]
+    """A KFB of these pixels, each level half of the one before; tiles at the edges are as small as what they show."""
+    tiles, size = [], (pixels.shape[1], pixels.shape[0])
     for number in range(levels):
         height, width = pixels.shape[:2]
         for y in range(0, height, tile):
             for x in range(0, width, tile):
                 part = pixels[y : y + tile, x : x + tile]
-                stored = jpeg(part)
-                entries += struct.pack(
-                    "<4xIIIIf8xI28x", x, y, part.shape[1], part.shape[0], power / 2**number, len(stored)
-                )
-                tiles += stored
+                tiles.append(formats.Placed(number, x, y, part.shape[1], part.shape[0], jpeg(part)))
         pixels = pixels[: height // 2 * 2, : width // 2 * 2].reshape(height // 2, 2, width // 2, 2, 3)
         pixels = pixels.mean((1, 3)).round().astype(np.uint8)
-    macro, label = jpeg(np.full((8, 8, 3), 10, np.uint8)), jpeg(np.full((8, 8, 3), 20, np.uint8))
-    second = 4 + 88 + 4
-    third = second + 52 + len(macro)
-    start = third + 52 + len(label)
-
-    def picture(kind: int, data: bytes) -> bytes:
-        payload = struct.pack("<IIIIII20x", 0, 8, 8, 0, len(data), 52)
-        return bytes([0xF1, kind, 0xEE, 0xEE]) + payload + bytes([0xFF, kind, 0xEE, 0xEE]) + data
-
-    header = bytearray(88)
-    struct.pack_into("<4s4xfIIIII", header, 0, b"KFB", 1.6, len(entries) // 64, height0, width0, power, 0)
-    struct.pack_into("<4s", header, 28, b"JPEG")
-    struct.pack_into("<IIQQf", header, 48, second, third, start + len(entries), start, mpp)
-    struct.pack_into("<I", header, 84, tile)
-    return b"\xf1\x01\xee\xee" + header + b"\xff\x01\xee\xee" + picture(2, macro) + picture(3, label) + entries + tiles
+    return formats.kfb(tiles, size, tile, mpp, power)
 
 
 def one_image(**changes):
