@@ -36,14 +36,19 @@ class Familiar:
 
         Raises ValueError with too few calibration tiles to promise that.
         """
-        rank = int(np.ceil((len(calibration) + 1) * (1 - false_alarms)))  # split conformal: exact on average
-        if rank > len(calibration) or len(learned) < NEIGHBOURS:
-            raise ValueError(
-                f"There are {len(learned)} tiles to know and {len(calibration)} to calibrate on; at least {NEIGHBOURS} "
-                f"and {int(np.ceil(1 / false_alarms)) - 1} are needed for {false_alarms:.0%} false alarms."
-            )
-        draft = cls(_unit(learned).astype(np.float32), 0.0)
-        return cls(draft.known, float(np.sort(draft.distance(calibration))[rank - 1]))
+        _enough(len(learned), len(calibration), false_alarms)
+        draft = cls.of(learned)
+        return draft.calibrated(draft.distance(calibration), false_alarms)
+
+    @classmethod
+    def of(cls, embeddings: NDArray[Any]) -> Familiar:
+        """These embeddings as the known ones; nothing is familiar until it is calibrated."""
+        return cls(_unit(embeddings).astype(np.float32), -1.0)
+
+    def calibrated(self, distances: NDArray[Any], false_alarms: float = FALSE_ALARMS) -> Familiar:
+        """The same known embeddings, with the threshold that these distances of calibration tiles give."""
+        rank = _enough(len(self.known), len(distances), false_alarms)
+        return Familiar(self.known, float(np.sort(distances)[rank - 1]))
 
     def distance(self, embeddings: NDArray[Any]) -> Matrix:
         """(n,) 0: known, 2: the opposite direction."""
@@ -87,6 +92,17 @@ class Conformal:
         rest = np.setdiff1d(np.arange(possible.shape[1]), positive)
         undecided: NDArray[np.bool_] = possible[:, positive].any(1) == possible[:, rest].any(1)
         return undecided
+
+
+def _enough(known: int, calibration: int, false_alarms: float) -> int:
+    """Which of the ascending calibration distances is the threshold; split conformal: exact on average."""
+    rank = int(np.ceil((calibration + 1) * (1 - false_alarms)))
+    if rank > calibration or known < NEIGHBOURS:
+        raise ValueError(
+            f"There are {known} tiles to know and {calibration} to calibrate on; at least {NEIGHBOURS} "
+            f"and {int(np.ceil(1 / false_alarms)) - 1} are needed for {false_alarms:.0%} false alarms."
+        )
+    return rank
 
 
 def _unit(embeddings: NDArray[Any]) -> Matrix:

@@ -29,6 +29,7 @@ class Tiles:
 
     logits: NDArray[np.float32]  # (n, classes)
     embedding: NDArray[np.float32]  # (n, d)
+    distance: NDArray[np.float32] | None = None  # (n,) to what was learned from, where the graph knows it
 
     @property
     def probabilities(self) -> NDArray[np.float64]:
@@ -42,6 +43,8 @@ class TileGraph:
     def __init__(self, graph: bytes, threads: int = 1):
         self._session = session(graph, threads)
         _, self.side, _, _ = self._session.get_inputs()[0].shape
+        told = {output.name for output in self._session.get_outputs()}
+        self._outputs = [name for name in ("logits", "embedding", "distance") if name in told]
 
     def run(self, tiles: NDArray[np.uint8]) -> Tiles:
         """Raises ValueError for tiles of another shape or type: a wrong scale must not pass for an answer."""
@@ -51,7 +54,7 @@ class TileGraph:
                 "is needed. Read the slide at the scale that the model's card names."
             )
         found = [
-            self._session.run(["logits", "embedding"], {"tiles": np.ascontiguousarray(tiles[start : start + BATCH])})
+            self._session.run(self._outputs, {"tiles": np.ascontiguousarray(tiles[start : start + BATCH])})
             for start in range(0, len(tiles), BATCH)
         ]
         return Tiles(*(np.concatenate(part) for part in zip(*found, strict=True)))
