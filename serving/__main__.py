@@ -4,6 +4,7 @@ python -m serving serve --port 3000                       # the champions under 
 python -m serving demo                                    # serve, ask the examples, show the answers
 python -m serving load-subjects households.csv            # indicators into the store, by household
 python -m serving load-register var/registers/2026-06     # companies and their months
+python -m serving add-pathologist "Chen Lan" --licence 1234  # who may sign a slide's report
 """
 
 from __future__ import annotations
@@ -117,6 +118,26 @@ def load_register(
     typer.echo(
         f"{loaded.companies:,} companies of {loaded.month} with {loaded.months:,} months are in {found.paths.store}"
     )
+
+
+@app.command("add-pathologist")
+def add_pathologist(
+    name: Annotated[str, typer.Argument(help="as it stands on the report")],
+    licence: Annotated[str, typer.Option(help="number of the licence to practise")],
+    replace: Annotated[bool, typer.Option("--replace", help="a new token for a licence that is there")] = False,
+) -> None:
+    """Let a pathologist sign, and print the token that proves it: once, as only its digest is kept."""
+    from serving import settings
+    from serving.pathology import people
+
+    file = settings.read().paths.pathologists
+    try:
+        token = people.add(file, name, licence, replace)
+    except (ValueError, OSError, people.PeopleUnusable) as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(1) from error
+    typer.echo(f"{name} ({licence}) is in {file}. The token, which nobody can look up later:", err=True)
+    typer.echo(token)
 
 
 @app.command()

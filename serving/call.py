@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
 JSON = "application/json"
+KEY = re.compile(r"[\x21-\x7e]{1,255}")  # printable, no blanks
 
 
 class ClientGone(Exception):
@@ -117,6 +119,19 @@ def query(call: Call, known: Sequence[str]) -> tuple[dict[str, str], list[Fault]
         if sum(name == given for given, _ in pairs) > 1
     ]
     return options, faults
+
+
+def idempotency_key(call: Call) -> str | None:
+    key = call.header(b"idempotency-key")
+    if key is not None and not KEY.fullmatch(key):
+        raise Problem(
+            "bad_header",
+            found=f"The Idempotency-Key is {key[:80]!r}",
+            found_zh=f"Idempotency-Key 为 {key[:80]!r}",
+            needed="one of 1 to 255 printable ASCII characters without blanks",
+            needed_zh="1 至 255 个可打印且不含空格的 ASCII 字符",
+        )
+    return key
 
 
 async def _rest(call: Call, first: bytes, most: int) -> bytes:

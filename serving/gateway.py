@@ -20,9 +20,10 @@ import orjson
 from serving import companies
 from serving.batch.intake import Intake
 from serving.batch.record import row_answer, summary
-from serving.call import JSON, Call, ClientGone, Reply, Send, new_id, read_body
+from serving.call import JSON, Call, ClientGone, Reply, Send, idempotency_key, new_id, read_body
 from serving.metrics import CONTENT_TYPE, Metrics
 from serving.openapi import document
+from serving.pathology.routes import Pathology
 from serving.problems import KINDS, MEDIA_TYPE, Problem
 from serving.products import Product, products
 from serving.runtime import Runtime
@@ -33,7 +34,6 @@ log = logging.getLogger("yuheng.gateway")
 
 Handler = Callable[[Call], Awaitable[Reply]]
 REQUEST_ID = re.compile(r"[\w.:-]{1,128}", re.ASCII)
-KEY = re.compile(r"[\x21-\x7e]{1,255}")  # printable, no blanks
 DECISION = re.compile(r"[0-9a-f]{32}(-[1-9][0-9]{0,9})?")
 BRACES = re.compile(r"\{\w+\}")
 BATCH = re.compile(r"[0-9a-f]{32}")
@@ -47,7 +47,8 @@ class Gateway:
         self.metrics = Metrics()
         self._runtime: Runtime | None = None
         self._intake: Intake | None = None
-        # Pattern -> method -> handler. {} takes one segment of the address.
+        self.pathology = Pathology(settings, lambda: self.runtime)
+        # Pattern -> method -> handler. {name} takes one segment of the address.
         self.routes: dict[str, dict[str, Handler]] = {
             **{product.route: {"POST": partial(self.one, product)} for product in products().values()},
             **{f"{product.route}/batch": {"POST": partial(self.many, product)} for product in products().values()},
@@ -60,15 +61,25 @@ class Gateway:
             "/metrics": {"GET": self.scrape},
             "/openapi.json": {"GET": self.openapi},
             "/problems/{kind}": {"GET": self.problem},
+            **self.pathology.routes(),
         }
-        self._nested = {BRACES.sub("{}", path): path for path in self.routes if "{" in path}
+        self._exact = {path for path in self.routes if "{" not in path}
+        # Number of segments -> (segments, None where one is taken; pattern).
+        self._patterns: dict[int, list[tuple[list[str | None], str]]] = {}
+        for path in self.routes:
+            if path in self._exact:
+                continue
+            segments = [None if BRACES.fullmatch(segment) else segment for segment in path.split("/")]
+            self._patterns.setdefault(len(segments), []).append((segments, path))
 
     def start(self) -> None:
         self._runtime = Runtime(self.settings, self.metrics)
         self._runtime.start()
         self._intake = Intake(self._runtime)
+        self.pathology.start()
 
     def stop(self) -> None:
+        self.pathology.stop()
         if self._intake is not None:
             self._intake.close()
         if self._runtime is not None:
@@ -116,22 +127,24 @@ class Gateway:
     def _find(self, call: Call) -> tuple[str, Handler]:
         path: str = call.scope["path"]
         method: str = call.scope["method"]
-        route = path if path in self.routes and "{" not in path else None
-        if route is None:
-            parent, _, last = path.rpartition("/")
-            route, taken = self._nested.get(parent + "/{}"), last
-            if route is None:
-                before, _, taken = parent.rpartition("/")
-                route = self._nested.get(f"{before}/{{}}/{last}")
-            if route is None or not taken:
-                raise Problem("not_found", found=repr(path[:200]))
-            call.path = (taken,)
+        if path in self._exact:
+            route = path
+        else:
+            route, call.path = self._matched(path)
         methods = self.routes[route]
-        handler = methods.get("GET" if method == "HEAD" else method)
+        handler = methods.get(method) or (methods.get("GET") if method == "HEAD" else None)
         if handler is None:
             allowed = ", ".join([*methods, *(["HEAD"] if "GET" in methods else [])])
             raise Problem("method_not_allowed", found=method, needed=allowed, headers={"Allow": allowed})
         return route, handler
+
+    def _matched(self, path: str) -> tuple[str, tuple[str, ...]]:
+        """(pattern, what its names took of the address). Raises Problem."""
+        given = path.split("/")
+        for segments, route in self._patterns.get(len(given), ()):
+            if all(found if wanted is None else found == wanted for wanted, found in zip(segments, given, strict=True)):
+                return route, tuple(found for wanted, found in zip(segments, given, strict=True) if wanted is None)
+        raise Problem("not_found", found=repr(path[:200]))
 
     def _check_size(self, headers: list[tuple[bytes, bytes]]) -> None:
         size = sum(len(name) + len(value) for name, value in headers)
@@ -140,8 +153,9 @@ class Gateway:
             raise Problem("headers_too_large", found=f"{size:,} bytes", needed=f"{most:,} bytes")
 
     async def _send(self, reply: Reply, call: Call, send: Send) -> None:
+        empty = reply.status == 204
         headers = [
-            (b"content-type", reply.media_type.encode()),
+            *(() if empty else ((b"content-type", reply.media_type.encode()),)),
             (b"x-request-id", call.request_id.encode()),
             (b"cache-control", b"no-store"),
             (b"x-content-type-options", b"nosniff"),
@@ -149,7 +163,8 @@ class Gateway:
         ]
         body = reply.body
         if isinstance(body, bytes):
-            headers.append((b"content-length", str(len(body)).encode()))
+            if not empty:
+                headers.append((b"content-length", str(len(body)).encode()))
             await send({"type": "http.response.start", "status": reply.status, "headers": headers})
             await send({"type": "http.response.body", "body": body})
             return
@@ -262,16 +277,3 @@ class Gateway:
         if kind is None:
             raise Problem("not_found", found=repr(call.scope["path"][:200]))
         return Reply(orjson.dumps({"type": f"/problems/{call.path[0]}", **asdict(kind)}))
-
-
-def idempotency_key(call: Call) -> str | None:
-    key = call.header(b"idempotency-key")
-    if key is not None and not KEY.fullmatch(key):
-        raise Problem(
-            "bad_header",
-            found=f"The Idempotency-Key is {key[:80]!r}",
-            found_zh=f"Idempotency-Key 为 {key[:80]!r}",
-            needed="one of 1 to 255 printable ASCII characters without blanks",
-            needed_zh="1 至 255 个可打印且不含空格的 ASCII 字符",
-        )
-    return key

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 from datasets.table import Column
 from serving import companies
 from serving.batch.formats import MEDIA_TYPES
-from serving.problems import KINDS, MEDIA_TYPE
+from serving.describe import STORE, Schema, closed, in_path, in_query, link, operation, told_as_json
+from serving.pathology import document as slides
+from serving.problems import KINDS
 from serving.products import Held, Product, products
 from serving.settings import Settings
 
-Schema = dict[str, Any]
-
-ANYWHERE = ("headers_too_large", "internal")  # problems that each route may give
-STORE = ("store_locked", "store_full", "store_failed", "not_ready")
 ONE = (  # each product's route
     "empty_body", "not_utf8", "malformed_json", "bad_header", "unknown_model", "unknown_subject", "slow_request",
     "body_too_large", "unsupported_media_type", "invalid_request", "key_reused", *STORE, "overloaded",
@@ -34,6 +31,7 @@ PROBLEMS = {
     "/metrics": ("not_ready", "store_failed"),
     "/openapi.json": ("not_ready",),
     "/problems/{kind}": ("not_found",),
+    **slides.PROBLEMS,
 }  # fmt: skip
 SOMEWHERE = ("not_found", "method_not_allowed")  # of no single route: another address, another method
 
@@ -53,8 +51,8 @@ def document(serving: Mapping[str, Held], settings: Settings) -> Schema:
             + " Each answer is on disk before it is sent. Problems are RFC 9457, in English and Chinese. Of no route "
             "but of the whole service: " + ", ".join(f"/problems/{kind}" for kind in SOMEWHERE) + ".",
         },
-        "paths": dict(_products(serving, settings)) | _paths(),
-        "components": {"schemas": schemas},
+        "paths": dict(_products(serving, settings)) | slides.paths(settings) | _paths(),
+        "components": {"schemas": schemas | slides.schemas(), "securitySchemes": slides.SECURITY},
     }
 
 
@@ -76,16 +74,16 @@ def _products(serving: Mapping[str, Held], settings: Settings) -> Iterator[tuple
         names = sorted(name for name, held in serving.items() if held.card.product == product.name)
         default = settings.default_models[product.name]
         form = _question(product, names, default)
-        one = _operation(
+        one = operation(
             ONE,
             product.operation,
             product.one,
-            _json({"$ref": f"#/components/schemas/Answer.{product.name}"})
-            | {"headers": replayed, "links": _link("decision", "$response.body#/decision_id")},
+            told_as_json({"$ref": f"#/components/schemas/Answer.{product.name}"})
+            | {"headers": replayed, "links": link("decision", "$response.body#/decision_id")},
             parameters=[key],
             requestBody={"required": True, "content": {"application/json": {"schema": form}}},
         )
-        many = _operation(
+        many = operation(
             MANY,
             f"{product.operation}Many",
             product.many,
@@ -93,14 +91,14 @@ def _products(serving: Mapping[str, Held], settings: Settings) -> Iterator[tuple
                 "description": "One row for each row that came",
                 "content": files,
                 "headers": batch | replayed,
-                "links": _link("batch", "$response.header.Batch-Id"),
+                "links": link("batch", "$response.header.Batch-Id"),
             },
             parameters=[
                 key,
-                _query("format", {"enum": list(MEDIA_TYPES)}, "Of the answer; else by Accept; else as it came."),
-                _query("model", _named(names), f"Else {default}."),
-                _query("keep", {"type": "string"}, "Columns to copy into the answer unread, commas between."),
-                _query("reasons", {"enum": ["true", "false"]}, "Whether each row shows its reasons; else false."),
+                in_query("format", {"enum": list(MEDIA_TYPES)}, "Of the answer; else by Accept; else as it came."),
+                in_query("model", _named(names), f"Else {default}."),
+                in_query("keep", {"type": "string"}, "Columns to copy into the answer unread, commas between."),
+                in_query("reasons", {"enum": ["true", "false"]}, "Whether each row shows its reasons; else false."),
             ],
             requestBody={"required": True, "content": files},
         )
@@ -117,37 +115,37 @@ def _paths() -> Schema:
     """The addresses that serve every product."""
     return {
         "/v1/decisions/{id}": {
-            "get": _operation(
+            "get": operation(
                 PROBLEMS["/v1/decisions/{id}"],
                 "decision",
                 "A decision as it was recorded; of a row of a batch too",
-                _json({"type": "object", "required": ["decision_id", "model"]}),
-                parameters=[_path("id", "decision_id of an answer")],
+                told_as_json({"type": "object", "required": ["decision_id", "model"]}),
+                parameters=[in_path("id", "decision_id of an answer")],
             )
         },
         "/v1/batches/{id}": {
-            "get": _operation(
+            "get": operation(
                 PROBLEMS["/v1/batches/{id}"],
                 "batch",
                 "A batch's state, counts and faults",
-                _json(_batch()),
-                parameters=[_path("id", "Batch-Id of an answer")],
+                told_as_json(_batch()),
+                parameters=[in_path("id", "Batch-Id of an answer")],
             )
         },
         "/v1/companies/{id}/history": {
-            "get": _operation(
+            "get": operation(
                 PROBLEMS["/v1/companies/{id}/history"],
                 "history",
                 "A company's months, and the decisions asked for by its id; newest first",
-                _json(_history()),
+                told_as_json(_history()),
                 parameters=[
-                    _path("id", "company_id of the register"),
-                    _query(
+                    in_path("id", "company_id of the register"),
+                    in_query(
                         "limit",
                         {"type": "integer", "minimum": 1, "maximum": companies.MOST, "default": companies.USUAL},
                         "Most months, and most decisions.",
                     ),
-                    _query(
+                    in_query(
                         "before",
                         {"type": "string", "pattern": companies.BEFORE},
                         "A month or a decision_id: only what is older.",
@@ -156,19 +154,19 @@ def _paths() -> Schema:
             )
         },
         "/v1/models": {
-            "get": _operation(
+            "get": operation(
                 PROBLEMS["/v1/models"],
                 "models",
                 "What serves",
-                _json({"type": "object", "required": ["models"], "properties": {"models": {"type": "array"}}}),
+                told_as_json({"type": "object", "required": ["models"], "properties": {"models": {"type": "array"}}}),
             )
         },
         "/healthz/live": {
-            "get": _operation(PROBLEMS["/healthz/live"], "live", "The process answers", _json({"type": "object"}))
+            "get": operation(PROBLEMS["/healthz/live"], "live", "The process answers", told_as_json({"type": "object"}))
         },
         "/healthz/ready": {"get": _ready()},
         "/metrics": {
-            "get": _operation(
+            "get": operation(
                 PROBLEMS["/metrics"],
                 "metrics",
                 "For Prometheus",
@@ -176,66 +174,28 @@ def _paths() -> Schema:
             )
         },
         "/openapi.json": {
-            "get": _operation(PROBLEMS["/openapi.json"], "openapi", "This document", _json({"type": "object"})),
+            "get": operation(PROBLEMS["/openapi.json"], "openapi", "This document", told_as_json({"type": "object"})),
         },
         "/problems/{kind}": {
-            "get": _operation(
+            "get": operation(
                 PROBLEMS["/problems/{kind}"],
                 "problem",
                 "What a kind of problem means",
-                _json({"type": "object", "required": ["type", "status", "title", "title_zh"]}),
-                parameters=[_path("kind", "last part of a problem's type", enum=list(KINDS))],
+                told_as_json({"type": "object", "required": ["type", "status", "title", "title_zh"]}),
+                parameters=[in_path("kind", "last part of a problem's type", enum=list(KINDS))],
             )
         },
     }
 
 
-def _operation(problems: Sequence[str], name: str, summary: str, fine: Schema, **more: Any) -> Schema:
-    by_status: dict[int, list[str]] = {}
-    for kind in (*problems, *ANYWHERE):
-        by_status.setdefault(KINDS[kind].status, []).append(kind)
-    refused = {
-        str(status): {
-            "description": "; ".join(f"/problems/{kind}: {KINDS[kind].title}" for kind in kinds),
-            "content": {
-                MEDIA_TYPE: {
-                    "schema": {
-                        "allOf": [{"$ref": "#/components/schemas/Problem"}],
-                        "properties": {"type": {"enum": [f"/problems/{kind}" for kind in kinds]}},
-                    }
-                }
-            },
-        }
-        for status, kinds in sorted(by_status.items())
-    }
-    return {"operationId": name, "summary": summary, **more, "responses": {"200": fine, **refused}}
-
-
 def _ready() -> Schema:
     """Not ready is an answer of its own form here, beside the problems."""
     told = {"type": "object", "required": ["status", "models", "store", "alarms"]}
-    operation = _operation(
-        PROBLEMS["/healthz/ready"], "ready", "A model is held and the store takes records", _json(told)
+    ready = operation(
+        PROBLEMS["/healthz/ready"], "ready", "A model is held and the store takes records", told_as_json(told)
     )
-    operation["responses"]["503"]["content"]["application/json"] = {"schema": told}
-    return operation
-
-
-def _json(schema: Schema) -> Schema:
-    return {"description": "As asked", "content": {"application/json": {"schema": schema}}}
-
-
-def _query(name: str, schema: Schema, description: str) -> Schema:
-    return {"name": name, "in": "query", "schema": schema, "description": description}
-
-
-def _path(name: str, description: str, **more: Any) -> Schema:
-    schema = {"type": "string"} | more
-    return {"name": name, "in": "path", "required": True, "schema": schema, "description": description}
-
-
-def _link(operation: str, place: str) -> Schema:
-    return {operation: {"operationId": operation, "parameters": {"id": place}}}
+    ready["responses"]["503"]["content"]["application/json"] = {"schema": told}
+    return ready
 
 
 def _question(product: Product, names: Sequence[str], default: str) -> Schema:
@@ -248,15 +208,11 @@ def _question(product: Product, names: Sequence[str], default: str) -> Schema:
     for name in names:
         needed = ["indicators"] if name == default else ["indicators", "model"]
         asked = {"indicators": {"$ref": f"#/components/schemas/Indicators.{name}"}, "model": {"const": name}}
-        forms.append(_closed(asked | wishes, needed))
+        forms.append(closed(asked | wishes, needed))
     subject = {"type": "string", "minLength": 1, "maxLength": 255}
     needed = ["subject_id"] if default in names else ["subject_id", "model"]
-    forms.append(_closed({"subject_id": subject, "model": _named(names)} | wishes, needed))
+    forms.append(closed({"subject_id": subject, "model": _named(names)} | wishes, needed))
     return {"oneOf": forms}
-
-
-def _closed(properties: Schema, required: Sequence[str]) -> Schema:
-    return {"type": "object", "required": list(required), "properties": properties, "additionalProperties": False}
 
 
 def _indicators(held: Held, text: int) -> Schema:
@@ -351,12 +307,12 @@ def _history() -> Schema:
     }
     made = dict.fromkeys(("decision_id", "created", "model", "version"), text)
     decision = made | {"decision": {"enum": ["approve", "refer"]}} | results
-    return _closed(
+    return closed(
         {
             "company_id": text,
             "simulated": {"type": "boolean"},
-            "months": {"type": "array", "items": _closed(month, [*month])},
-            "decisions": {"type": "array", "items": _closed(decision, [*decision])},
+            "months": {"type": "array", "items": closed(month, [*month])},
+            "decisions": {"type": "array", "items": closed(decision, [*decision])},
         },
         ["company_id", "simulated", "months", "decisions"],
     )

@@ -51,6 +51,12 @@ KINDS: dict[str, Kind] = {
         422, "A parameter of the address cannot be used", "地址中的参数不可用",
         "The faults are listed under errors.", "错误见 errors。",
     ),
+    "not_a_pathologist": Kind(
+        401, "Only a pathologist may do this", "仅限病理医师操作",
+        "{found}; the token of a pathologist is needed as Authorization: Bearer. python -m serving add-pathologist "
+        "makes one.",
+        "{found}；需要病理医师令牌（Authorization: Bearer）。可用 python -m serving add-pathologist 生成。",
+    ),
     "not_found": Kind(
         404, "There is no such address", "没有这个地址",
         "{found} is not an address of this service. GET /openapi.json lists them.",
@@ -81,6 +87,20 @@ KINDS: dict[str, Kind] = {
         "No batch was recorded under {found}. Check the Batch-Id header of the answer.",
         "没有编号为 {found} 的批次。请核对答复的 Batch-Id。",
     ),
+    "unknown_slide": Kind(
+        404, "No such slide is in the store", "库中没有该切片",
+        "No slide has the id {found}. GET /v1/slides lists them.",
+        "没有编号为 {found} 的切片。GET /v1/slides 列出全部切片。",
+    ),
+    "unknown_upload": Kind(
+        404, "No such upload was begun", "没有该上传",
+        "No upload was begun as {found}. Begin one: POST /v1/uploads.",
+        "没有编号为 {found} 的上传。请先 POST /v1/uploads。",
+    ),
+    "unknown_report": Kind(
+        404, "No such report was signed", "没有该版本的报告",
+        "The slide has no report of version {found}; it has {needed}.", "该切片没有第 {found} 版报告；现有 {needed}。",
+    ),
     "method_not_allowed": Kind(
         405, "The address does not take this method", "该地址不接受此方法",
         "{found} was sent; {needed} is taken.", "收到 {found}；仅接受 {needed}。",
@@ -98,6 +118,29 @@ KINDS: dict[str, Kind] = {
         409, "A batch with this Idempotency-Key is still running", "使用该幂等键的批次仍在处理",
         "Batch {found} was started with this key and is not done. Ask again when GET /v1/batches/{found} says done.",
         "批次 {found} 已用此键启动且尚未完成。待 GET /v1/batches/{found} 显示完成后再请求。",
+    ),
+    "upload_offset": Kind(
+        409, "The upload stands at another offset", "上传偏移量不一致",
+        "Upload-Offset is {found}; {needed} bytes are on the disk. Ask with HEAD, and send on from there.",
+        "Upload-Offset 为 {found}；已存 {needed} 字节。请以 HEAD 查询后从该处续传。",
+    ),
+    "slide_state": Kind(
+        409, "The slide's state does not allow this", "切片当前状态不允许此操作",
+        "The slide is {found}; {needed} is needed. Its address under /v1/slides/ tells its state.",
+        "切片状态为 {found}；需要 {needed}。其在 /v1/slides/ 下的地址可查询状态。",
+    ),
+    "upload_gone": Kind(
+        410, "The upload is over", "上传已结束",
+        "{found}, and nothing more can be sent to it. Begin a new one: POST /v1/uploads.",
+        "{found}，不能再续传。请重新 POST /v1/uploads。",
+    ),
+    "tus_version": Kind(
+        412, "This version of tus is not spoken", "不支持该 tus 版本",
+        "Tus-Resumable is {found}; {needed} is needed.", "Tus-Resumable 为 {found}；需要 {needed}。",
+    ),
+    "upload_too_large": Kind(
+        413, "The upload is too large", "上传过大",
+        "{found} were announced or sent; at most {needed} are taken.", "上传为 {found}；最多接受 {needed}。",
     ),
     "body_too_large": Kind(
         413, "The body is too large", "正文过大",
@@ -117,6 +160,18 @@ KINDS: dict[str, Kind] = {
         422, "The batch as a whole cannot be answered", "该批次整体无法处理",
         "Nothing was answered or recorded. The faults are listed under errors.", "未作任何答复或记录。错误见 errors。",
     ),
+    "upload_sha256": Kind(
+        422, "The slide is not the one that was announced", "切片与所声明的不一致",
+        "The SHA-256 of what came is {found}; {needed} was announced. Compare the file with its origin and send it "
+        "anew: the slide is failed, what came is kept until the upload expires.",
+        "收到内容的 SHA-256 为 {found}；声明为 {needed}。请核对文件后重新上传："
+        "该切片记为失败，已收内容保留至上传过期。",
+    ),
+    "upload_locked": Kind(
+        423, "Another request writes to this upload", "另一请求正在写入该上传",
+        "One request at a time may write to the upload {found}. Ask with HEAD after a while, and send on from there.",
+        "上传 {found} 同一时刻只能由一个请求写入。请稍后以 HEAD 查询再续传。",
+    ),
     "key_reused": Kind(
         409, "The Idempotency-Key belongs to another request", "该幂等键属于另一请求",
         "The key {found} was first used with another body. Use a new key for a new request.",
@@ -125,6 +180,11 @@ KINDS: dict[str, Kind] = {
     "headers_too_large": Kind(
         431, "The headers are too large", "请求头过大",
         "{found} of headers were sent; at most {needed} are taken.", "请求头为 {found}；最多接受 {needed}。",
+    ),
+    "upload_checksum": Kind(
+        460, "The part does not have its checksum", "分段校验和不符",
+        "The {found}; {needed} was announced. The part was not kept: send it again.",
+        "{found}；声明为 {needed}。该分段未保留，请重发。",
     ),
     "internal": Kind(
         500, "The service failed", "服务出错",
@@ -150,6 +210,20 @@ KINDS: dict[str, Kind] = {
         503, "The service is not ready", "服务尚未就绪",
         "{found}. GET /healthz/ready tells more.", "{found}。详见 GET /healthz/ready。",
     ),
+    "people_unusable": Kind(
+        503, "The file of pathologists cannot be used", "病理医师名册不可用",
+        "Nobody can sign until it is put right: {found}.", "更正之前无法签发：{found}。",
+    ),
+    "report_unavailable": Kind(
+        503, "The report cannot be made now", "暂时无法生成报告",
+        "{found}. Nothing was signed by this request. Tell who runs the service.",
+        "{found}。本次请求未签发。请联系运维人员。",
+    ),
+    "no_space": Kind(
+        507, "The disk takes no more", "磁盘空间不足",
+        "{found}. What came is kept: free the disk, then send on from the offset that HEAD tells.",
+        "{found}。已收内容保留：清理磁盘后，请从 HEAD 所示偏移续传。",
+    ),
     "overloaded": Kind(
         503, "The service has too much to do", "服务繁忙",
         "{found}. Send the same request again after a while.", "{found}。请稍后重发同一请求。",
@@ -163,6 +237,10 @@ RETRY_AFTER = {  # seconds
     "not_ready": 2,
     "overloaded": 1,
     "batch_running": 5,
+    "upload_locked": 2,
+    "people_unusable": 30,
+    "report_unavailable": 30,
+    "no_space": 30,
 }
 
 

@@ -14,6 +14,8 @@ import bentoml
 
 from serving import gateway, guard, settings
 
+OURS = ("/v1/", "/slides/")
+
 
 class Mounted(bentoml.Service[Any]):  # type: ignore[misc]  # untyped
     """BentoML's service without three of its habits."""
@@ -33,7 +35,8 @@ class Mounted(bentoml.Service[Any]):  # type: ignore[misc]  # untyped
 
         async def app(scope: Any, receive: Any, send: Any) -> None:
             """What is asked of us goes straight to our application: tracing and context cost 65 us and add nothing."""
-            await (APP if scope["type"] == "http" and scope["path"].startswith("/v1/") else whole)(scope, receive, send)
+            ours = scope["type"] == "http" and scope["path"].startswith(OURS)
+            await (APP if ours else whole)(scope, receive, send)
 
         return app
 

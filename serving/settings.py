@@ -31,6 +31,9 @@ class Paths(_Part):
     public_key: Path
     store: Path
     spool: Path
+    slides: Path
+    slide_inbox: Path
+    pathologists: Path
 
 
 class Limits(_Part):
@@ -45,6 +48,19 @@ class Limits(_Part):
     batches: PositiveInt  # at the same time
     queue: PositiveInt  # answers waiting for their commit
     text: PositiveInt  # characters
+
+
+class Slides(_Part):
+    upload: PositiveInt  # bytes
+    uploads: PositiveInt  # open at the same time
+    upload_expires_seconds: PositiveFloat
+    upload_idle_seconds: PositiveFloat
+    sweep_seconds: PositiveFloat
+    audit_share: float = Field(ge=0, le=1)
+    listeners: PositiveInt
+    poll_seconds: PositiveFloat
+    heartbeat_seconds: PositiveFloat
+    findings: PositiveInt  # characters
 
 
 class Store(_Part):
@@ -68,6 +84,7 @@ class Settings(_Part):
     default_models: dict[str, str] = Field(default_factory=dict, validate_default=True)  # product -> model
     paths: Paths
     limits: Limits
+    slides: Slides
     store: Store
     batch: Batch
     champion: Champion

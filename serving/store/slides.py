@@ -233,11 +233,23 @@ def upload(where: Where, upload: str) -> Row | None:
         return _named(connection.execute(sa.select(UPLOADS).where(UPLOADS.c.id == upload)).first())
 
 
-def uploads(where: Where, state: str, before: str | None = None) -> list[Row]:
-    """Those in a state, of which nothing came since `before`."""
+def uploads(where: Where, state: str) -> list[Row]:
+    """The oldest first."""
     chosen = sa.select(UPLOADS).where(UPLOADS.c.state == state).order_by(UPLOADS.c.id)
-    if before is not None:
-        chosen = chosen.where(UPLOADS.c.updated < before)
+    with _reading(where) as connection:
+        return [dict(row._mapping) for row in connection.execute(chosen)]
+
+
+def upload_of(where: Where, slide: str) -> Row | None:
+    with _reading(where) as connection:
+        return _named(connection.execute(sa.select(UPLOADS).where(UPLOADS.c.slide == slide)).first())
+
+
+def idle_uploads(where: Where, before: str) -> list[Row]:
+    """Those of which nothing came since `before` and whose slide waits for more, or is given up."""
+    waiting = SLIDES.c.state.in_(("uploading", *GONE))
+    chosen = sa.select(UPLOADS).join(SLIDES, UPLOADS.c.slide == SLIDES.c.id)
+    chosen = chosen.where(UPLOADS.c.state != "expired", UPLOADS.c.updated < before, waiting).order_by(UPLOADS.c.id)
     with _reading(where) as connection:
         return [dict(row._mapping) for row in connection.execute(chosen)]
 

@@ -1,0 +1,341 @@
+"""The slides' routes for GET /openapi.json: what each takes, gives and refuses."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from datasets.slides.limits import LIMITS
+from serving.describe import STORE, Schema, closed, in_path, in_query, operation, told_as_json
+from serving.pathology import form
+from serving.pathology.reports import FORMATS
+from serving.pathology.routes import MOST, USUAL
+from serving.pathology.signing import DIAGNOSIS, REASON
+from serving.pathology.states import STATES
+from serving.pathology.uploads import ALGORITHMS, EXTENSIONS, PART, VERSION
+from serving.settings import Settings
+
+SECURITY: Schema = {
+    "pathologist": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "A pathologist's token: python -m serving add-pathologist prints it once.",
+    }
+}
+BODY = ("empty_body", "not_utf8", "malformed_json", "slow_request", "body_too_large", "unsupported_media_type")
+SIGN = (*BODY, "not_a_pathologist", "people_unusable", "unknown_slide", "slide_state", "bad_header", "invalid_request",
+        "key_reused", "report_unavailable", *STORE)  # fmt: skip
+UPLOAD = ("tus_version", "unknown_upload", "upload_gone", "upload_locked", *STORE)
+PROBLEMS: dict[str, tuple[str, ...]] = {
+    "POST /v1/uploads": (
+        "tus_version", "bad_header", "invalid_request", "upload_too_large", "no_space", "overloaded", "key_reused",
+        *STORE,
+    ),
+    "HEAD /v1/uploads/{id}": UPLOAD,
+    "PATCH /v1/uploads/{id}": (
+        *UPLOAD, "unsupported_media_type", "bad_header", "upload_offset", "upload_too_large", "slow_request",
+        "upload_checksum", "upload_sha256", "no_space",
+    ),
+    "DELETE /v1/uploads/{id}": (*UPLOAD, "slide_state"),
+    "GET /v1/slides": ("bad_parameter", *STORE),
+    "POST /v1/slides": (
+        *BODY, "bad_header", "invalid_request", "key_reused", "slide_state", "upload_sha256", "upload_locked", *STORE,
+    ),
+    "GET /v1/slides/{id}": ("unknown_slide", "bad_header", "overloaded", *STORE),
+    "GET /v1/slides/{id}/report": (
+        "bad_parameter", "not_acceptable", "unknown_slide", "slide_state", "unknown_report", "report_unavailable",
+        *STORE,
+    ),
+    "POST /v1/slides/{id}/cancel": ("unknown_slide", "slide_state", *STORE),
+    "POST /v1/slides/{id}/review": ("not_a_pathologist", "people_unusable", "unknown_slide", "slide_state", *STORE),
+    "POST /v1/slides/{id}/sign": SIGN,
+    "POST /v1/slides/{id}/amend": SIGN,
+}  # fmt: skip
+
+TEXT: Schema = {"type": "string"}
+COUNT: Schema = {"type": "integer", "minimum": 0}
+NULL: Schema = {"type": "null"}
+KEY = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "schema": {"type": "string", "pattern": "^[!-~]{1,255}$"},
+    "description": "Seen before with the same request, nothing is done again and the first answer is given.",
+}
+SLIDE = in_path("id", "slide_id", pattern="^[0-9a-f]{32}$")
+ANSWER = {"$ref": "#/components/schemas/Slide"}
+REPORT = {"$ref": "#/components/schemas/Report"}
+REPLAYED = {"Idempotent-Replayed": {"schema": {"const": "true"}, "description": "Only where it was there before."}}
+
+
+def paths(settings: Settings) -> Schema:
+    return _uploads(settings) | _slides() | _signing(settings)
+
+
+def _uploads(settings: Settings) -> Schema:
+    upload = in_path("id", "last part of the Location that creation gave", pattern="^[0-9a-f]{32}$")
+    version = _header("Tus-Resumable", {"const": VERSION}, "Version of tus.", required=True)
+    length = {"type": "integer", "minimum": 1, "maximum": settings.slides.upload}
+    options = _none("What is spoken: Tus-Version, Tus-Extension, Tus-Max-Size, Tus-Checksum-Algorithm")
+    create = _operation(
+        "POST /v1/uploads",
+        "createUpload",
+        "Begin to send a slide in parts (tus 1.0.0)",
+        {"201": _none("Begun: Location, Slide-Id, Upload-Expires")["204"]},
+        parameters=[
+            version,
+            _header("Upload-Length", length, "Bytes.", required=True),
+            _header(
+                "Upload-Metadata",
+                {
+                    "type": "string",
+                    "pattern": "^[A-Za-z0-9_]+ [A-Za-z0-9+/]*={0,2}(,[A-Za-z0-9_]+ [A-Za-z0-9+/]*={0,2})*$",
+                },
+                "filename, sha256, accession, specimen, stain, preparation, mpp, request (the request form as JSON), "
+                "each in Base64. Form and SHA-256 may also be told afterwards by POST /v1/slides.",
+            ),
+            KEY,
+        ],
+    )
+    head = _operation(
+        "HEAD /v1/uploads/{id}",
+        "uploadOffset",
+        "Where to send on from: Upload-Offset",
+        {"200": {"description": "Upload-Offset, Upload-Length, Upload-Metadata, Slide-Id, Upload-Expires"}},
+        parameters=[upload, version],
+    )
+    patch = _operation(
+        "PATCH /v1/uploads/{id}",
+        "sendPart",
+        "Send a part; it is on the disk when the answer comes",
+        _none("Kept: Upload-Offset; with the last part the slide goes on"),
+        parameters=[
+            upload,
+            version,
+            _header("Upload-Offset", COUNT, "As HEAD tells it.", required=True),
+            _header("Upload-Checksum", TEXT, f"One of {', '.join(ALGORITHMS)}, a blank, the part's digest in Base64."),
+        ],
+        requestBody={"required": True, "content": {PART: {"schema": {"type": "string", "format": "binary"}}}},
+    )
+    delete = _operation(
+        "DELETE /v1/uploads/{id}",
+        "endUpload",
+        "Give an upload up; what came is removed and its slide cancelled",
+        _none("Ended"),
+        parameters=[upload, version],
+    )
+    told = {"description": f"Extensions: {EXTENSIONS}."}
+    return {
+        "/v1/uploads": {
+            "post": create,
+            "options": operation((), "tusOfUploads", "What of tus is spoken", options, **told),
+        },
+        "/v1/uploads/{id}": {
+            "head": head,
+            "patch": patch,
+            "delete": delete,
+            "options": operation((), "tusOfUpload", "What of tus is spoken", options, parameters=[upload], **told),
+        },
+    }
+
+
+def _slides() -> Schema:
+    body = {
+        "required": True,
+        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Submission"}}},
+    }
+    listed = closed(
+        {"slides": {"type": "array", "items": ANSWER}, "next": {"anyOf": [TEXT, NULL]}},
+        ["slides", "next"],
+    )
+    events = {
+        "text/event-stream": {
+            "schema": TEXT | {"description": "Events state, progress and note; id is resumed after by Last-Event-ID."}
+        }
+    }
+    one = told_as_json(ANSWER)
+    one["content"] |= events
+    return {
+        "/v1/slides": {
+            "get": _operation(
+                "GET /v1/slides",
+                "worklist",
+                "Slides by priority, then the oldest first",
+                told_as_json(listed),
+                parameters=[
+                    in_query("limit", {"type": "integer", "minimum": 1, "maximum": MOST, "default": USUAL}, "Most."),
+                    in_query("after", TEXT | {"pattern": "^[0-9a-f]{32}$"}, "`next` of the page before."),
+                    in_query("state", {"enum": list(STATES)}, "Only slides in this state."),
+                    in_query("review", {"enum": ["true", "false"]}, "Only those that wait for a pathologist."),
+                ],
+            ),
+            "post": _operation(
+                "POST /v1/slides",
+                "submitSlide",
+                "A slide of the inbox, or the form and SHA-256 of an upload",
+                {
+                    "200": told_as_json(ANSWER) | {"headers": REPLAYED, "description": "The same was there before"},
+                    "202": told_as_json(ANSWER) | {"description": "Taken"},
+                },
+                parameters=[KEY],
+                requestBody=body,
+            ),
+        },
+        "/v1/slides/{id}": {
+            "get": _operation(
+                "GET /v1/slides/{id}",
+                "slide",
+                "A slide, its reading and its reports; or its life as it happens, where Accept is text/event-stream",
+                {"200": one, "204": {"description": "Nothing is left to tell after Last-Event-ID"}},
+                parameters=[
+                    SLIDE,
+                    _header("Last-Event-ID", {"type": "integer", "minimum": 0}, "Only what came after."),
+                ],
+            )
+        },
+        "/v1/slides/{id}/cancel": {
+            "post": _operation(
+                "POST /v1/slides/{id}/cancel",
+                "cancelSlide",
+                "Stop a slide that is not read yet",
+                told_as_json(ANSWER),
+                parameters=[SLIDE],
+            )
+        },
+    }
+
+
+def _signing(settings: Settings) -> Schema:
+    content = {media: {"schema": REPORT if name == "json" else {}} for name, media in FORMATS.items()}
+    version = {"Report-Version": {"schema": TEXT, "description": "The version, or draft."}}
+    person: dict[str, Any] = {"security": [{"pathologist": []}]}
+    said = {
+        "findings": _words(settings.slides.findings),
+        "diagnosis": _words(DIAGNOSIS) | {"description": "A category of Bethesda, such as HSIL, or words."},
+        "reason": _words(REASON) | {"description": "Why the report is amended."},
+    }
+    state = closed({"slide_id": TEXT, "state": {"enum": list(STATES)}}, ["slide_id", "state"])
+
+    def sign(name: str, summary: str, fields: tuple[str, ...]) -> Schema:
+        schema = closed({field: said[field] for field in fields}, list(fields))
+        return _operation(
+            f"POST /v1/slides/{{id}}/{name}",
+            f"{name}Report",
+            summary,
+            told_as_json(REPORT) | {"headers": REPLAYED},
+            parameters=[SLIDE, KEY],
+            requestBody={"required": True, "content": {"application/json": {"schema": schema}}},
+            **person,
+        )
+
+    return {
+        "/v1/slides/{id}/report": {
+            "get": _operation(
+                "GET /v1/slides/{id}/report",
+                "report",
+                "The newest signed report, or the draft; by Accept or format",
+                {"description": "As asked", "content": content, "headers": version},
+                parameters=[
+                    SLIDE,
+                    in_query("format", {"enum": list(FORMATS)}, "Else by Accept."),
+                    in_query("version", {"type": "integer", "minimum": 1, "maximum": 999_999}, "An earlier one."),
+                ],
+            )
+        },
+        "/v1/slides/{id}/review": {
+            "post": _operation(
+                "POST /v1/slides/{id}/review",
+                "reviewSlide",
+                "A pathologist opens the slide",
+                told_as_json(state),
+                parameters=[SLIDE],
+                **person,
+            )
+        },
+        "/v1/slides/{id}/sign": {"post": sign("sign", "Sign the report", ("findings", "diagnosis"))},
+        "/v1/slides/{id}/amend": {
+            "post": sign("amend", "Sign a correction; the earlier version stays", ("findings", "diagnosis", "reason"))
+        },
+    }
+
+
+def schemas() -> Schema:
+    words = closed({"code": TEXT, "en": TEXT, "zh": TEXT}, ["code", "en", "zh"])
+    fields = {
+        "accession": _words(64),
+        "specimen": {"enum": list(form.SPECIMENS)},
+        "stain": {"enum": list(form.STAINS)},
+        "preparation": {"enum": list(form.PREPARATIONS)},
+    }
+    either = {name: {"anyOf": [schema, NULL]} for name, schema in fields.items()}
+    context = closed(
+        {
+            "name": {"type": "string", "pattern": f"^{form.FIELD.pattern}$"},
+            "value": {"anyOf": [{"type": "boolean"}, {"type": "number", "minimum": -1e12, "maximum": 1e12}, _words(200),
+                                NULL]},
+            "source": _words(200),
+            "authorisation": _words(200),
+        },
+        ["name", "value", "source", "authorisation"],
+    )  # fmt: skip
+    types = {"type": "string", "pattern": f"^{form.GENOTYPE.pattern}$"}
+    asked = {
+        "age": {"type": "integer", "minimum": 0, "maximum": 120},
+        "hpv_result": {"enum": list(form.HPV)},
+        "hpv_genotype": {"type": "array", "items": types, "maxItems": form.MOST_GENOTYPES,
+                         "description": "Only with hpv_result positive."},
+        "previous_result": {"enum": list(form.PREVIOUS)},
+        "menopause": {"enum": list(form.MENOPAUSE)},
+        "context": {"type": "array", "items": context, "maxItems": form.MOST_CONTEXT},
+        "mpp": {"type": "number", "minimum": LIMITS.finest_mpp, "maximum": LIMITS.coarsest_mpp,
+                "description": "Microns per pixel, where the file has none; the operator answers for it."},
+    }  # fmt: skip
+    submission = closed(
+        {
+            "reference": {"type": "string", "minLength": 1, "maxLength": 1_000,
+                          "description": "A path below the inbox, or the id of an upload."},
+            "sha256": {"type": "string", "pattern": f"^{form.SHA256.pattern}$"},
+            **fields,
+            **{name: {"anyOf": [schema, NULL]} for name, schema in asked.items()},
+        },
+        ["reference", "sha256", *fields],
+    )  # fmt: skip
+    maybe: Schema = {"anyOf": [TEXT, NULL]}
+    slide = {
+        "slide_id": TEXT,
+        "state": {"enum": list(STATES)},
+        **dict.fromkeys(("state_en", "state_zh", "name", "created", "updated"), TEXT),
+        "code": maybe,
+        "sha256": maybe,
+        "reasons": {"type": "array", "items": words},
+        "notes": {"type": "array", "items": words},
+        "bytes": COUNT,
+        **either,
+        "mpp": {"type": ["number", "null"]},
+        "progress": closed({"done": COUNT, "total": COUNT}, ["done", "total"]),
+        "priority": {"type": "integer", "minimum": 0, "maximum": 100},
+        "triage": {"enum": ["negative", "review", "positive", "abstained", None]},
+        **dict.fromkeys(("audit", "to_review"), {"type": "boolean"}),
+        "model": {"type": ["object", "null"]},
+    }
+    more: Schema = dict.fromkeys(("request", "reading"), {"type": ["object", "null"]})
+    more["reports"] = {"type": "array", "items": {"type": "object", "required": ["version", "kind", "at", "sha256"]}}
+    return {
+        "Submission": submission,
+        "Slide": closed(slide | more, list(slide)),
+        "Report": {"type": "object", "description": "A reading, and what its signer added."},
+    }
+
+
+def _words(most: int) -> Schema:
+    return {"type": "string", "minLength": 1, "maxLength": most}
+
+
+def _header(name: str, schema: Schema, description: str, required: bool = False) -> Schema:
+    return {"name": name, "in": "header", "required": required, "schema": schema, "description": description}
+
+
+def _none(description: str) -> Schema:
+    return {"204": {"description": description}}
+
+
+def _operation(route: str, name: str, summary: str, fine: Schema, **more: Any) -> Schema:
+    return operation(PROBLEMS[route], name, summary, fine, **more)

@@ -1,0 +1,155 @@
+"""What of a slide lies on the disk: its folder, a file that grows by parts, a file of the inbox, a file written whole.
+
+<slide>/quarantine/<name>      what was sent, until it is verified and stripped
+<slide>/reports/<version>.pdf  what was signed, with the same as .json
+
+Each write is synced before anybody is told of it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+BLOCK = 1 << 20  # bytes read or written at once
+_SUFFIX = re.compile(r"\.[a-z0-9]{1,8}")
+_STRANGE = re.compile(r"[^\w-]+")
+
+
+class OutsideInbox(ValueError):
+    """The reference is no plain file below the inbox."""
+
+
+def clean_name(told: str) -> str:
+    """A name that is no path and no option: letters, digits, _ and -, at most 60 of them, and a short suffix."""
+    last = re.split(r"[/\\]", told)[-1]
+    stem, dot, end = last.rpartition(".")
+    suffix = (dot + end).lower()
+    if not stem or not _SUFFIX.fullmatch(suffix):
+        stem, suffix = last, ""
+    return (_STRANGE.sub("_", stem).strip("_-")[:60] or "slide") + suffix
+
+
+def quarantine(slides: Path, slide: str, name: str) -> Path:
+    return slides / slide / "quarantine" / name
+
+
+def begin(path: Path) -> None:
+    """An empty file in a folder of its own, both on the disk."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+    os.fsync(descriptor)
+    os.close(descriptor)
+    for folder in (path.parent, path.parent.parent, path.parent.parent.parent):
+        sync_folder(folder)
+
+
+def size(path: Path) -> int | None:
+    """Bytes on the disk; None where there is no file."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return None
+
+
+class Growing:
+    """A file that grows by parts from `start` on; `digest` runs along where it is known for all before `start`."""
+
+    def __init__(self, path: Path, start: int, digest: hashlib._Hash | None):
+        self.file: BinaryIO = path.open("r+b", buffering=0)
+        self.start = self.at = start
+        self.digest = None if digest is None else digest.copy()
+        self.file.seek(start)
+
+    def write(self, part: bytes) -> None:
+        """Whole, or OSError; then `at` is what the disk took."""
+        view = memoryview(part)
+        while view:
+            taken = self.file.write(view) or 0
+            if self.digest is not None:
+                self.digest.update(view[:taken])
+            self.at += taken
+            view = view[taken:]
+
+    def sync(self) -> None:
+        os.fsync(self.file.fileno())
+
+    def take_back(self) -> None:
+        """What was written since `start`; the digest is that of nothing then."""
+        self.file.truncate(self.start)
+        self.at, self.digest = self.start, None
+        self.sync()
+
+    def close(self) -> None:
+        self.file.close()
+
+
+def digest_of(path: Path) -> hashlib._Hash:
+    digest = hashlib.sha256()
+    with path.open("rb", buffering=0) as file:
+        while part := file.read(BLOCK):
+            digest.update(part)
+    return digest
+
+
+def remove(path: Path) -> None:
+    """A quarantined file, and its folders where nothing else is in them."""
+    path.unlink(missing_ok=True)
+    for folder in (path.parent, path.parent.parent):
+        with suppress(OSError):  # not empty, or gone
+            folder.rmdir()
+
+
+@contextmanager
+def open_inside(inbox: Path, reference: str) -> Iterator[BinaryIO]:
+    """A plain file below `inbox`, opened folder by folder without following a link. Raises OutsideInbox."""
+    parts = reference.split("/")
+    if "\\" in reference or "\0" in reference or any(part in ("", ".", "..") for part in parts):
+        raise OutsideInbox("a path of plain names below the inbox is needed")
+    try:
+        at = os.open(inbox, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            for part in parts[:-1]:
+                inner = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=at)
+                os.close(at)
+                at = inner
+            # Not blocking: a pipe of that name would wait for its writer.
+            descriptor = os.open(parts[-1], os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=at)
+        finally:
+            os.close(at)
+    except (OSError, ValueError) as error:
+        raise OutsideInbox("a file that is there, and is no link, is needed") from error
+    with os.fdopen(descriptor, "rb", buffering=0) as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OutsideInbox("a plain file is needed")
+        yield file
+
+
+def write_whole(path: Path, content: bytes) -> Path:
+    """A scratch file beside `path`, synced, for its caller to rename when all else is done."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}")
+    descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(descriptor, "wb") as out:
+            out.write(content)
+            out.flush()
+            os.fsync(out.fileno())
+    except BaseException:
+        scratch.unlink(missing_ok=True)
+        raise
+    return scratch
+
+
+def sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
