@@ -13,9 +13,10 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Generic, Protocol, TypeVar
 
-from models.bundle import Bundle, BundleRefused, load, pointed
-from serving.products import Held, hold
+from models.bundle import BundleRefused, Verified, pointed, verify
+from models.card import Stamp
 
 log = logging.getLogger("yuheng.champion")
 
@@ -36,15 +37,33 @@ class _Tried:
     at: float  # monotonic
 
 
-class Champions:
-    """`serving` maps a model's name to what is held for it: replaced whole, so a reader sees the old or the new."""
+class Serves(Protocol):
+    """What a bundle is held as."""
 
-    def __init__(self, bundles: Path, public_key: Path, poll: float, retry: float):
-        self.bundles, self.public_key, self.poll, self.retry = bundles, public_key, poll, retry
-        self.serving: dict[str, Held] = {}
+    @property
+    def card(self) -> Stamp: ...
+    @property
+    def digest(self) -> str: ...
+
+
+H = TypeVar("H", bound=Serves)
+
+
+class Champions(Generic[H]):
+    """`serving` maps a model's name to what is held for it: replaced whole, so a reader sees the old or the new.
+
+    hold: makes it of a verified bundle; None for one that is another's to serve. Raises BundleRefused.
+    """
+
+    def __init__(
+        self, bundles: Path, public_key: Path, poll: float, retry: float, hold: Callable[[Verified], H | None]
+    ):
+        self.bundles, self.public_key, self.poll, self.retry, self.hold = bundles, public_key, poll, retry, hold
+        self.serving: dict[str, H] = {}
         self.alarms: dict[str, Alarm] = {}
-        self.on_swap: Callable[[Held | None, Held], None] = lambda old, new: None
+        self.on_swap: Callable[[H | None, H], None] = lambda old, new: None
         self._tried: dict[str, _Tried] = {}
+        self._others: set[tuple[str, str]] = set()
 
     def load_all(self) -> None:
         """Before the first request."""
@@ -64,7 +83,7 @@ class Champions:
             return
         for folder in sorted(self.bundles.iterdir()):
             version = pointed(folder) if folder.is_dir() and not folder.name.startswith(".") else None
-            if version is None:
+            if version is None or (folder.name, version) in self._others:
                 continue
             serving, tried = self.serving.get(folder.name), self._tried.get(folder.name)
             if serving is not None and serving.card.version == version:
@@ -75,25 +94,28 @@ class Champions:
             if new or time.monotonic() - tried.at > self.retry:  # type: ignore[union-attr]
                 yield folder.name, version
 
-    def _try(self, model: str, version: str) -> Held | Alarm:
+    def _try(self, model: str, version: str) -> H | Alarm | None:
         folder = self.bundles / model / version
         self._tried[model] = _Tried(version, _times(folder), time.monotonic())
         try:
             if Path(version).name != version:
                 raise BundleRefused(f"{folder}: the pointer must hold the plain name of a folder beside it.")
-            bundle: Bundle = load(folder, self.public_key)
-            if (bundle.card.model, bundle.card.version) != (model, version):
+            held = self.hold(verify(folder, self.public_key))
+            if held is not None and (held.card.model, held.card.version) != (model, version):
                 raise BundleRefused(
-                    f"{folder}: its card says {bundle.card.model} {bundle.card.version}; {model} {version} is needed. "
+                    f"{folder}: its card says {held.card.model} {held.card.version}; {model} {version} is needed. "
                     "Publish it under its own name."
                 )
-            return hold(bundle)
+            return held
         except Exception as error:  # whatever is wrong with a bundle must not stop the one that serves
             if not isinstance(error, BundleRefused):
                 log.exception("model %s: bundle %s failed to load", model, version)
             return Alarm(version, str(error), time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
 
-    def _take(self, model: str, version: str, found: Held | Alarm) -> None:
+    def _take(self, model: str, version: str, found: H | Alarm | None) -> None:
+        if found is None:
+            self._others.add((model, version))
+            return
         old = self.serving.get(model)
         if isinstance(found, Alarm):
             if self.alarms.get(model, found).why != found.why or model not in self.alarms:

@@ -17,10 +17,14 @@ from typing import Any
 
 import orjson
 
+from models.bundle import Bundle
+from models.pathology.card import SlideCard
+from models.pathology.policy import ReadingPolicy
 from serving import companies
 from serving.batch.intake import Intake
 from serving.batch.record import row_answer, summary
 from serving.call import JSON, Call, ClientGone, Reply, Send, idempotency_key, new_id, read_body
+from serving.champion import Champions
 from serving.metrics import CONTENT_TYPE, Metrics
 from serving.openapi import document
 from serving.pathology.routes import Pathology
@@ -240,6 +244,7 @@ class Gateway:
             }
             for name, held in sorted(champions.serving.items())
         ]
+        told += [slides_model(held) for _, held in sorted(self.runtime.readers.serving.items())]
         return Reply(orjson.dumps({"models": told}))
 
     async def live(self, call: Call) -> Reply:
@@ -250,14 +255,16 @@ class Gateway:
         champions = self.runtime.champions
         store = await self.runtime.probe()
         self.metrics.store_failing.set(store is not None)
-        for model in {*champions.serving, *champions.alarms}:
-            self.metrics.refused.labels(model).set(model in champions.alarms)
+        readers = self.runtime.readers
+        alarms = readers.alarms | champions.alarms
+        for model in {*champions.serving, *readers.serving, *alarms}:
+            self.metrics.refused.labels(model).set(model in alarms)
         fine = bool(champions.serving) and store is None
         told = {
             "status": "ready" if fine else "not_ready",
-            "models": {name: held.card.version for name, held in sorted(champions.serving.items())},
+            "models": dict(sorted({**_versions(champions), **_versions(readers)}.items())),
             "store": store or "ok",
-            "alarms": {name: asdict(alarm) for name, alarm in sorted(champions.alarms.items())},
+            "alarms": {name: asdict(alarm) for name, alarm in sorted(alarms.items())},
         }
         return Reply(orjson.dumps(told), status=200 if fine else 503)
 
@@ -277,3 +284,16 @@ class Gateway:
         if kind is None:
             raise Problem("not_found", found=repr(call.scope["path"][:200]))
         return Reply(orjson.dumps({"type": f"/problems/{call.path[0]}", **asdict(kind)}))
+
+
+def _versions(champions: Champions[Any]) -> dict[str, str]:
+    return {name: held.card.version for name, held in champions.serving.items()}
+
+
+def slides_model(held: Bundle[SlideCard]) -> dict[str, Any]:
+    """As GET /v1/models tells it; its policy stands in the bundle."""
+    card = held.card
+    told = card.model_dump(include={"version", "simulated", "created", "purpose", "not_for", "run_id", "git_commit"})
+    policy = ReadingPolicy.load(held.policy).version
+    place = {"name": card.model, "product": card.product, "route": "/v1/slides"}
+    return {**place, "bundle": held.digest, "policy_version": policy, **told, "default": card.model == card.product}

@@ -12,14 +12,16 @@ import polars as pl
 
 from datasets.faults import Fault
 from datasets.table import Column, Table
-from models.bundle import Bundle, BundleRefused
+from models.bundle import Bundle, BundleRefused, Verified, read
 from models.card import Card
+from models.pathology.card import SlideCard, readable
 from serving.question import Form, Wish
 
 PRODUCTS = {  # card.product -> the module whose PRODUCT it is
     "credit_limit": "serving.credit_limit",
     "scitech_risk": "serving.scitech_risk",
 }
+SLIDES = "pathology"  # the product whose bundles read slides: serving/pathology
 
 
 class Held(Protocol):
@@ -75,12 +77,22 @@ def products() -> Mapping[str, Product]:
     return {name: import_module(module).PRODUCT for name, module in PRODUCTS.items()}
 
 
-def hold(bundle: Bundle) -> Held:
-    """Raises BundleRefused for a product that this service does not know."""
-    product = products().get(bundle.card.product)
+def hold(verified: Verified) -> Held | None:
+    """None for a model that reads slides. Raises BundleRefused for a product that this service does not know."""
+    if verified.product == SLIDES:
+        return None
+    product = products().get(verified.product)
     if product is None:
         raise BundleRefused(
-            f"The bundle answers for {bundle.card.product!r}; this service knows {', '.join(PRODUCTS)}. "
+            f"The bundle answers for {verified.product!r}; this service knows {', '.join((*PRODUCTS, SLIDES))}. "
             "Serve it elsewhere."
         )
-    return product.hold(bundle)
+    return product.hold(read(verified, Card))
+
+
+def hold_slides(verified: Verified) -> Bundle[SlideCard] | None:
+    """A model that can read slides; None for one of a table, or of single cells."""
+    if verified.product != SLIDES:
+        return None
+    bundle = read(verified, SlideCard)
+    return None if bundle.card.slide is None else readable(bundle)

@@ -12,12 +12,14 @@ from typing import Any
 import orjson
 import sqlalchemy as sa
 
+from models.bundle import Bundle
+from models.pathology.card import SlideCard
 from serving.batch.record import break_off_orphans
 from serving.call import new_id, now
 from serving.champion import Champions
 from serving.metrics import Metrics
 from serving.problems import Problem
-from serving.products import Held, Product, products
+from serving.products import Held, Product, hold, hold_slides, products
 from serving.question import Question, parse_question
 from serving.settings import ROOT, Settings
 from serving.store.engine import StoreUnavailable, open_store
@@ -44,12 +46,12 @@ class Runtime:
     def __init__(self, settings: Settings, metrics: Metrics):
         self.settings, self.metrics = settings, metrics
         self.loop = asyncio.get_running_loop()
-        self.champions = Champions(
-            settings.paths.bundles,
-            settings.paths.public_key,
-            settings.champion.poll_seconds,
-            settings.champion.retry_seconds,
-        )
+        told = settings.champion
+        where = settings.paths.bundles, settings.paths.public_key, told.poll_seconds, told.retry_seconds
+        self.champions: Champions[Held] = Champions(*where, hold)
+        self.readers: Champions[Bundle[SlideCard]] = Champions(
+            *where, hold_slides
+        )  # told of; the worker reads with them
         self.champions.on_swap = self._swapped
         self.engine: sa.Engine | None = None
         self._writer: Writer | None = None
@@ -57,7 +59,7 @@ class Runtime:
         self.store_alarm: str | None = None
         # (scope, key) -> (digest of the request, its answer)
         self._running: dict[tuple[str, str], tuple[str, asyncio.Future[bytes]]] = {}
-        self._watching: asyncio.Task[None] | None = None
+        self._watching: asyncio.Future[Any] | None = None
 
     def start(self) -> None:
         """Open the store, load each champion, watch for the next. What is missing shows in readiness."""
@@ -65,7 +67,8 @@ class Runtime:
         if (ROOT.parent / "bento.yaml").exists() and self.settings.paths.store.is_relative_to(ROOT):
             log.warning("records go into the Bento itself (%s): set YUHENG_HOME", self.settings.paths.store)
         self.champions.load_all()
-        self._watching = self.loop.create_task(self.champions.watch())
+        self.readers.load_all()
+        self._watching = asyncio.gather(self.champions.watch(), self.readers.watch())
 
     def stop(self) -> None:
         if self._watching is not None:

@@ -6,7 +6,7 @@ import os
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError, field_validator
 
@@ -33,6 +33,7 @@ class Paths(_Part):
     spool: Path
     slides: Path
     slide_inbox: Path
+    jobs: Path
     pathologists: Path
 
 
@@ -63,6 +64,17 @@ class Slides(_Part):
     findings: PositiveInt  # characters
 
 
+class Reader(_Part):
+    port: int = Field(ge=0, le=65_535)
+    device: Literal["auto", "cpu", "cuda", "openvino"]
+    int8: bool
+    threads: int = Field(ge=0)  # 0: as many as there are cores
+    at_once: PositiveInt  # slides
+    open_slides: PositiveInt
+    poll_seconds: PositiveFloat
+    patience_seconds: PositiveFloat
+
+
 class Store(_Part):
     patience_seconds: PositiveFloat
     group: PositiveInt  # answers in one transaction
@@ -85,6 +97,7 @@ class Settings(_Part):
     paths: Paths
     limits: Limits
     slides: Slides
+    reader: Reader
     store: Store
     batch: Batch
     champion: Champion

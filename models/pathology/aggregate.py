@@ -50,10 +50,18 @@ class GatedAttention(nn.Module):
         self.head = nn.Linear(config.embedding, config.classes)  # C
 
     def forward(self, bag: Tensor) -> tuple[Tensor, Tensor]:
-        scaled = self.dropout((bag - self.mean) / self.deviation)
-        gated = torch.tanh(self.content(scaled)) * torch.sigmoid(self.gate(scaled))
-        attention = functional.softmax(self.weight(gated).squeeze(-1), dim=0)  # (k,)
+        scaled = self.dropout(self.scaled(bag))
+        attention = functional.softmax(self.scores(scaled), dim=0)  # (k,)
         return self.head(attention @ scaled), attention
+
+    def scaled(self, bag: Tensor) -> Tensor:
+        return (bag - self.mean) / self.deviation
+
+    def scores(self, scaled: Tensor) -> Tensor:
+        """(k,) the log of each tile's weight, before the weights are made to sum to 1."""
+        gated = torch.tanh(self.content(scaled)) * torch.sigmoid(self.gate(scaled))
+        weight: Tensor = self.weight(gated)
+        return weight.squeeze(-1)
 
 
 def fit(bags: Sequence[Bag], labels: NDArray[np.intp], config: AggregateConfig | None = None) -> GatedAttention:

@@ -62,10 +62,23 @@ def tiles_graph(net: TileNet, known: NDArray[np.float32] | None = None) -> bytes
     return _export(whole, example, ["tiles"], outputs, {"tiles": {0: "n"}})
 
 
+class _Weighing(torch.nn.Module):
+    """Attention that also says how much all tiles shown weigh together, so that a slide may be shown in parts."""
+
+    def __init__(self, model: GatedAttention):
+        super().__init__()
+        self.model = model
+
+    def forward(self, bag: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        logits, attention = self.model(bag)
+        return logits, attention, torch.logsumexp(self.model.scores(self.model.scaled(bag)), 0)
+
+
 def slide_graph(model: GatedAttention) -> bytes:
-    """embeddings (k, d) -> logits (classes,), attention (k,)."""
+    """embeddings (k, d) -> logits (classes,), attention (k,), mass (): log of the sum of the tiles' raw weights."""
     example = torch.zeros((3, len(model.mean)))
-    return _export(model, example, ["embeddings"], ["logits", "attention"], {"embeddings": {0: "k"}})
+    outputs = ["logits", "attention", "mass"]
+    return _export(_Weighing(model), example, ["embeddings"], outputs, {"embeddings": {0: "k"}})
 
 
 def _export(

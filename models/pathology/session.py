@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,15 +13,38 @@ from numpy.typing import NDArray
 BATCH = 32  # tiles in one run: more gains nothing on a CPU and takes memory
 
 
-def session(graph: bytes, threads: int = 1) -> Any:
-    """An ONNX Runtime session on the CPU, so far the one provider tried."""
+PROVIDERS = {  # device -> ONNX Runtime's providers, the first that is there
+    "cuda": ("CUDAExecutionProvider",),
+    "openvino": ("OpenVINOExecutionProvider",),
+    "cpu": ("CPUExecutionProvider",),
+    "auto": ("CUDAExecutionProvider", "CPUExecutionProvider"),
+}
+
+
+def provider(device: str) -> str:
+    """Of a device as PROVIDERS names it. Raises ValueError where this machine's ONNX Runtime has none for it."""
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # must stand before the first import
+    import onnxruntime
+
+    there = onnxruntime.get_available_providers()
+    for wanted in PROVIDERS[device]:
+        if wanted in there:
+            return wanted
+    raise ValueError(
+        f"The device is {device!r}; this ONNX Runtime has {', '.join(there)}. Install one that has "
+        f'{PROVIDERS[device][0]}, or say "auto".'
+    )
+
+
+def session(graph: bytes, threads: int = 1, device: str = "cpu") -> Any:
+    """An ONNX Runtime session. What a GPU cannot do is left to the CPU."""
+    chosen = provider(device)
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(graph, options, providers=list(dict.fromkeys([chosen, "CPUExecutionProvider"])))
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +64,12 @@ class Tiles:
 class TileGraph:
     """tiles (n, side, side, 3) uint8 RGB -> Tiles."""
 
-    def __init__(self, graph: bytes, threads: int = 1):
-        self._session = session(graph, threads)
+    def __init__(self, graph: bytes, threads: int = 1, device: str = "cpu"):
+        self._session = session(graph, threads, device)
         _, self.side, _, _ = self._session.get_inputs()[0].shape
         told = {output.name for output in self._session.get_outputs()}
+        self.knows = "distance" in told  # how far a tile is from what was learned from
+        self.width = next(output.shape[1] for output in self._session.get_outputs() if output.name == "embedding")
         self._outputs = [name for name in ("logits", "embedding", "distance") if name in told]
 
     def run(self, tiles: NDArray[np.uint8]) -> Tiles:
@@ -67,10 +93,27 @@ class SlideGraph:
         self._session = session(graph, threads)
 
     def run(self, embeddings: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        if embeddings.ndim != 2 or not len(embeddings):
-            raise ValueError(f"The embeddings are {embeddings.shape}; (tiles, d) with at least one tile is needed.")
-        logits, attention = self._session.run(["logits", "attention"], {"embeddings": embeddings})
-        return logits, attention
+        return self.run_parts([embeddings])
+
+    def run_parts(self, parts: Iterable[NDArray[np.float32]]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """The same of a slide shown in parts, however large it is: the parts' weighted sums add up to the whole's.
+
+        The logits are linear in that sum, and its bias counts once as the parts' shares sum to 1.
+        """
+        logits: list[NDArray[np.float32]] = []
+        attention: list[NDArray[np.float32]] = []
+        masses: list[NDArray[np.float32]] = []
+        for part in parts:
+            if part.ndim != 2 or not len(part):
+                raise ValueError(f"The embeddings are {part.shape}; (tiles, d) with at least one tile is needed.")
+            found = self._session.run(["logits", "attention", "mass"], {"embeddings": part})
+            for values, value in zip((logits, attention, masses), found, strict=True):
+                values.append(value)
+        if not masses:
+            raise ValueError("No embedding came; at least one tile is needed.")
+        shares = softmax(np.array(masses).reshape(-1)).astype(np.float32)
+        whole = np.concatenate([share * part for share, part in zip(shares, attention, strict=True)])
+        return (shares[:, None] * np.stack(logits)).sum(0), whole
 
 
 def softmax(logits: NDArray[Any]) -> NDArray[np.float64]:

@@ -95,3 +95,14 @@ def test_attention_finds_abnormal_cells_among_normal_ones(cells, embeddings):
     assert roc_auc_score(labels, [float(logits[1] - logits[0]) for logits, _ in answers]) > 0.85
     pairs = [(mark, attention.numpy()) for mark, (_, attention) in zip(marks, answers, strict=True) if mark.any()]
     assert np.mean([roc_auc_score(mark, weight) for mark, weight in pairs]) > 0.6  # 0.5: blind
+
+
+def test_a_slide_shown_in_parts_gets_the_answer_of_the_whole():
+    torch.manual_seed(3)
+    model = aggregate.GatedAttention(AggregateConfig(embedding=16)).eval()
+    served = SlideGraph(export.slide_graph(model))
+    bag = np.random.default_rng(5).normal(0, 3, (100, 16)).astype(np.float32)
+    logits, attention = served.run(bag)
+    parts, shares = served.run_parts([bag[:1], bag[1:60], bag[60:]])
+    np.testing.assert_allclose(parts, logits, atol=1e-5)
+    np.testing.assert_allclose(shares, attention, atol=1e-6)
