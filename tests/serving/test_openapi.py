@@ -18,11 +18,24 @@ CONFIG = """
 include-path-regex = "^/v1/.+/batch$"
 checks.positive_data_acceptance.enabled = false
 
+# A reference names a file that must lie in the inbox.
+[[operations]]
+include-path = "/v1/slides"
+include-method = "POST"
+checks.positive_data_acceptance.enabled = false
+
 # tus has statuses of its own, and Base64 of metadata that fit together is more than a pattern can say.
 [[operations]]
 include-path-regex = "^/v1/uploads"
 checks.positive_data_acceptance.enabled = false
 checks.negative_data_rejection.expected-statuses = [400, 404, 405, 409, 410, 412, 413, 415, 422, 460]
+checks.missing_required_header.expected-statuses = [400, 404, 412]
+
+# An upload is begun by headers alone, and a header that nobody knows is no fault.
+[[operations]]
+include-path = "/v1/uploads"
+checks.positive_data_acceptance.enabled = false
+checks.negative_data_rejection.enabled = false
 checks.missing_required_header.expected-statuses = [400, 404, 412]
 """
 # The body of a part is bytes, of a media type that schemathesis does not know.
@@ -83,6 +96,6 @@ def test_schemathesis_finds_no_failure_and_nothing_that_the_document_does_not_sa
     ]
     command += ["--generation-database", "none"]
     done = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout[-60_000:] + done.stderr[-2_000:]
-    routes = len(document["paths"])
-    assert f"{routes} selected" in done.stdout or f"{routes - 1} selected" in done.stdout
+    assert done.returncode == 0, done.stdout[-6_000:] + done.stderr[-2_000:]
+    operations = sum(len(methods) for methods in document["paths"].values())
+    assert f"Selected: {operations}/{operations}" in done.stdout or f"{operations} selected" in done.stdout

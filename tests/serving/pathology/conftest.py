@@ -87,9 +87,9 @@ def bearer(slide_settings) -> dict[str, str]:
     return {"Authorization": f"Bearer {token}"}
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def slide_service(made, tmp_path_factory) -> Iterator[Service]:
-    """A real service, which the tests of a file share."""
+    """A real service, which the tests share."""
     folder = tmp_path_factory.mktemp("slides")
     running = Service(
         environment(folder / "bundles", made, folder) | {"YUHENG_SLIDES_POLL_SECONDS": "0.05"}, folder / "log"

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import resource
+import signal
 import time
 
 import httpx
@@ -136,6 +138,36 @@ def test_a_copy_that_a_crash_broke_off_is_made_anew(slide_settings, inbox):
         second.run(lambda client, gateway: until(client, slide, "verifying"))
 
 
+def test_a_disk_that_takes_no_more_is_told_and_the_copy_made_when_it_does(clinic, inbox):
+    """A limit on the size of files stands for a full disk: writes beyond it fail."""
+    content = os.urandom(5_000_000)
+    (inbox / "big.svs").write_bytes(content)
+    before, ignored = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+
+    async def story(client, gateway):
+        taken = await client.post("/v1/slides", json=submission(reference="big.svs", sha256=sha256(content)))
+        slide = taken.json()["slide_id"]
+        notes = []
+        while {"no_space"} - {*notes}:
+            await asyncio.sleep(0.02)
+            events = slides.events_after(gateway.runtime.engine, slide)
+            notes = [event["detail"].get("code") for event in events]
+        assert (await client.get(f"/v1/slides/{slide}")).json()["state"] == "uploading"
+        await client.post("/v1/slides", json=submission())  # another slide goes on
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        while gateway.pathology.arrivals.busy:
+            await asyncio.sleep(0.02)
+        await gateway.pathology.arrivals.sweep()
+        await until(client, slide, "verifying")
+
+    resource.setrlimit(resource.RLIMIT_FSIZE, (3_000_000, before[1]))
+    try:
+        clinic.run(story)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, ignored)
+
+
 def test_an_idempotency_key_stands_for_one_submission(clinic, inbox):
     async def story(client, gateway):
         key = {"Idempotency-Key": "one"}
@@ -186,6 +218,7 @@ def test_the_worklist_is_paged_and_its_parameters_are_checked(clinic):
         assert problem(wrong) == (422, "bad_parameter")
         assert {error["field"] for error in wrong.json()["errors"]} == {"limit", "state", "review", "colour"}
         assert problem(await client.get("/v1/slides?after=none")) == (422, "bad_parameter")
+        assert problem(await client.get(f"/v1/slides?after={'0' * 32}")) == (404, "unknown_slide")
 
     clinic.run(story)
 
