@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 
 import pytest
+from fhir.resources.R4B.diagnosticreport import DiagnosticReport
+from pypdf import PdfReader
 
-from serving.pathology import people
+from serving.pathology import people, signing
 from serving.store import slides
+from tests.serving.pathology import readings
 from tests.serving.pathology.conftest import pdf, put, sha256
 
 SAID = {"findings": "Scattered cells with large, dark nuclei.\n可见核大深染细胞。", "diagnosis": "HSIL"}
@@ -62,6 +66,24 @@ def test_the_pdf_that_was_signed_is_kept_and_given_only_as_it_was(clinic, bearer
         (folder / "1.pdf").write_bytes(b"%PDF another")
         found = await client.get(f"/v1/slides/{slide}/report?format=pdf")
         assert problem(found) == (503, "report_unavailable")
+
+    clinic.run(story)
+
+
+def test_what_is_signed_is_a_real_pdf_and_a_fhir_report_that_names_it(clinic, bearer):
+    async def story(client, gateway):
+        gateway.pathology.signing.render = gateway.pathology.reports.render = signing.render
+        slide = put(gateway, "in_review", reading=readings.READING)
+        digest = (await client.post(f"/v1/slides/{slide}/sign", headers=bearer, json=SAID)).json()["pdf_sha256"]
+        found = await client.get(f"/v1/slides/{slide}/report", headers={"Accept": "application/pdf"})
+        assert sha256(found.content) == digest
+        words = "".join(page.extract_text() for page in PdfReader(io.BytesIO(found.content)).pages)
+        assert "Chen Lan" in words
+        assert "可见核大深染细胞" in words
+        told = (await client.get(f"/v1/slides/{slide}/report?format=fhir")).json()
+        report = DiagnosticReport.model_validate(told)
+        assert report.status == "final"
+        assert report.presentedForm[0].url == f"/v1/slides/{slide}/report?format=pdf&version=1"
 
     clinic.run(story)
 
