@@ -157,14 +157,15 @@ class Gateway:
             raise Problem("headers_too_large", found=f"{size:,} bytes", needed=f"{most:,} bytes")
 
     async def _send(self, reply: Reply, call: Call, send: Send) -> None:
-        empty = reply.status == 204
-        headers = [
-            *(() if empty else ((b"content-type", reply.media_type.encode()),)),
-            (b"x-request-id", call.request_id.encode()),
-            (b"cache-control", b"no-store"),
-            (b"x-content-type-options", b"nosniff"),
-            *((name.lower().encode(), value.encode()) for name, value in reply.headers.items()),
-        ]
+        empty = reply.status in (204, 304)
+        told = {
+            **({} if empty else {b"content-type": reply.media_type.encode()}),
+            b"x-request-id": call.request_id.encode(),
+            b"cache-control": b"no-store",
+            b"x-content-type-options": b"nosniff",
+            **{name.lower().encode(): value.encode() for name, value in reply.headers.items()},
+        }
+        headers = list(told.items())
         body = reply.body
         if isinstance(body, bytes):
             if not empty:

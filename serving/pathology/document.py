@@ -36,7 +36,7 @@ PROBLEMS: dict[str, tuple[str, ...]] = {
         "upload_checksum", "upload_sha256", "no_space",
     ),
     "DELETE /v1/uploads/{id}": (*UPLOAD, "slide_state"),
-    "GET /v1/slides": ("bad_parameter", *STORE),
+    "GET /v1/slides": ("bad_parameter", "unknown_slide", *STORE),
     "POST /v1/slides": (
         *BODY, "bad_header", "invalid_request", "key_reused", "slide_state", "upload_sha256", "upload_locked", *STORE,
     ),
@@ -51,6 +51,7 @@ PROBLEMS: dict[str, tuple[str, ...]] = {
     "POST /v1/slides/{id}/amend": SIGN,
 }  # fmt: skip
 
+PAIR = "[A-Za-z0-9_]+ [A-Za-z0-9+/]*={0,2}"  # of Upload-Metadata
 TEXT: Schema = {"type": "string"}
 COUNT: Schema = {"type": "integer", "minimum": 0}
 NULL: Schema = {"type": "null"}
@@ -85,10 +86,7 @@ def _uploads(settings: Settings) -> Schema:
             _header("Upload-Length", length, "Bytes.", required=True),
             _header(
                 "Upload-Metadata",
-                {
-                    "type": "string",
-                    "pattern": "^[A-Za-z0-9_]+ [A-Za-z0-9+/]*={0,2}(,[A-Za-z0-9_]+ [A-Za-z0-9+/]*={0,2})*$",
-                },
+                {"type": "string", "pattern": f"^({PAIR}(,{PAIR})*)?$"},
                 "filename, sha256, accession, specimen, stain, preparation, mpp, request (the request form as JSON), "
                 "each in Base64. Form and SHA-256 may also be told afterwards by POST /v1/slides.",
             ),
@@ -132,7 +130,9 @@ def _uploads(settings: Settings) -> Schema:
             "head": head,
             "patch": patch,
             "delete": delete,
-            "options": operation((), "tusOfUpload", "What of tus is spoken", options, parameters=[upload], **told),
+            "options": operation(
+                (), "tusOfUpload", "What of tus is spoken", options, parameters=[in_path("id", "of an upload")], **told
+            ),
         },
     }
 

@@ -21,11 +21,25 @@ MEDIA_TYPE = "text/event-stream"
 EVENT = re.compile(r"[0-9]{1,18}", re.ASCII)
 
 
-def wanted(call: Call) -> bool:
+def wants_events(call: Call) -> bool:
     """Whether Accept names the stream, before or without JSON."""
     asked = [item.partition(";")[0].strip().lower() for item in (call.header(b"accept") or "").split(",")]
     first = next((media for media in asked if media in (MEDIA_TYPE, "application/json", "*/*")), "")
     return first == MEDIA_TYPE
+
+
+def last_seen(call: Call) -> int:
+    """Last-Event-ID; 0 where none is told. Raises Problem."""
+    told = call.header(b"last-event-id")
+    if told is not None and not EVENT.fullmatch(told):
+        raise Problem(
+            "bad_header",
+            found=f"Last-Event-ID is {told[:40]!r}",
+            found_zh=f"Last-Event-ID 为 {told[:40]!r}",
+            needed="the id of an event",
+            needed_zh="事件编号",
+        )
+    return int(told or 0)
 
 
 class Events:
@@ -33,19 +47,9 @@ class Events:
         self.desk, self.settings = desk, desk.settings.slides
         self.listeners = 0
 
-    async def reply(self, call: Call, slide: Row) -> Reply:
-        """From the beginning, or after Last-Event-ID; 204 where nothing is left to tell, so that browsers stop asking.
-        Raises Problem."""
-        told = call.header(b"last-event-id")
-        if told is not None and not EVENT.fullmatch(told):
-            raise Problem(
-                "bad_header",
-                found=f"Last-Event-ID is {told[:40]!r}",
-                found_zh=f"Last-Event-ID 为 {told[:40]!r}",
-                needed="the id of an event",
-                needed_zh="事件编号",
-            )
-        after = int(told or 0)
+    async def reply(self, call: Call, slide: Row, after: int) -> Reply:
+        """What came after the event `after`; 204 where nothing is left to tell, so that browsers stop asking. Raises
+        Problem."""
         if slide["state"] in RESTING and not await self.desk.read(slides.events_after, slide["id"], after, 1):
             return Reply(b"", 204)
         if self.listeners >= self.settings.listeners:

@@ -125,9 +125,10 @@ def open_inside(inbox: Path, reference: str) -> Iterator[BinaryIO]:
             os.close(at)
     except (OSError, ValueError) as error:
         raise OutsideInbox("a file that is there, and is no link, is needed") from error
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OutsideInbox("a plain file is needed")
     with os.fdopen(descriptor, "rb", buffering=0) as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OutsideInbox("a plain file is needed")
         yield file
 
 

@@ -67,7 +67,7 @@ class People:
             told = self.file.stat()
         except FileNotFoundError:
             return []
-        stamp = told.st_mtime_ns, told.st_size, told.st_ino
+        stamp = told.st_ctime_ns, told.st_size, told.st_ino  # which also tells of another mode
         if stamp != self._stamp:
             self._known, self._stamp = _read(self.file), stamp
         return self._known

@@ -21,8 +21,7 @@ from serving.call import Call, Reply, new_id, query
 from serving.pathology import files, form
 from serving.pathology.arrivals import Arrivals, note_scale
 from serving.pathology.desk import ID, Desk, Row
-from serving.pathology.events import Events
-from serving.pathology.events import wanted as wants_events
+from serving.pathology.events import Events, last_seen, wants_events
 from serving.pathology.reports import Reports
 from serving.pathology.signing import Signing
 from serving.pathology.states import STATES, TO_REVIEW, UnknownSlide
@@ -154,22 +153,23 @@ class Pathology:
                 told = ", ".join(levels)
                 faults.append(Fault(name, repr(options[name][:60]), f"one of {told}", f"{told} 之一"))
         after = options.get("after")
-        rows: list[Row] = []
-        if not faults:
-            wanted = {"after": after, "state": options.get("state"), "review": options.get("review") == "true"}
-            try:
-                rows = await self.desk.read(slides.worklist, int(limit), **wanted)
-            except UnknownSlide:
-                faults.append(Fault("after", repr((after or "")[:60]), "the id of a slide", "切片编号"))
+        if after is not None and not ID.fullmatch(after):
+            faults.append(Fault("after", repr(after[:60]), "the id of a slide", "切片编号"))
         if faults:
             raise Problem("bad_parameter", errors=faults)
+        wanted = {"after": after, "state": options.get("state"), "review": options.get("review") == "true"}
+        try:
+            rows = await self.desk.read(slides.worklist, int(limit), **wanted)
+        except UnknownSlide as error:
+            raise Problem("unknown_slide", found=repr(error.slide)) from error
         more = rows[-1]["id"] if len(rows) == int(limit) else None
         return Reply(orjson.dumps({"slides": [shown(row) for row in rows], "next": more}))
 
     async def one(self, call: Call) -> Reply:
+        seen = last_seen(call)
         slide = await self.desk.slide(call)
         if wants_events(call):
-            return await self.events.reply(call, slide)
+            return await self.events.reply(call, slide, seen)
         signed = await self.desk.read(slides.reports, slide["id"])
         return Reply(orjson.dumps(shown(slide, whole=True) | {"reports": [_signed(report) for report in signed]}))
 

@@ -32,10 +32,10 @@ FIELDS = {"signed": ("findings", "diagnosis"), "amended": ("findings", "diagnosi
 
 
 def render(body: Row) -> bytes:
-    """The PDF of a report. Raises Problem while none can be made."""
+    """The PDF of a report, without pictures. Raises Problem where what makes it is not installed."""
     try:
-        made: bytes = import_module("serving.pathology.report").render(body)
-    except (ImportError, AttributeError) as error:
+        made: bytes = import_module("serving.pathology.report.pdf").render(body, None, None)
+    except ImportError as error:
         raise Problem("report_unavailable", found="No PDF can be made here", found_zh="此处无法生成 PDF") from error
     return made
 

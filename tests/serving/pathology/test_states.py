@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
@@ -81,26 +79,23 @@ def test_a_slide_goes_its_whole_way_and_each_step_is_an_event(engine):
 
 @settings(max_examples=60, deadline=None)
 @given(tries=st.lists(st.sampled_from([*STATES]), max_size=25))
-def test_no_path_leaves_the_table_and_a_move_made_before_does_nothing(tries):
-    with tempfile.TemporaryDirectory() as folder:
-        engine = open_store(Path(folder) / "store.db", 1.0)
-        slide = made(engine)
-        been, at = ["uploading"], "uploading"
-        for to in tries:
-            if at not in BEFORE[to] and to not in been:
-                with pytest.raises(WrongMove) as refused:
-                    slides.move(engine, slide, to)
-                assert (refused.value.found, refused.value.to) == (at, to)
-            elif slides.move(engine, slide, to):
-                assert at in BEFORE[to]
-                been.append(to)
-                at = to
-            else:
-                assert at not in BEFORE[to]
-                assert to in been
-            assert slides.get(engine, slide)["state"] == at
-        assert told(engine, slide) == been
-        engine.dispose()
+def test_no_path_leaves_the_table_and_a_move_made_before_does_nothing(sqlite, tries):
+    slide = made(sqlite)
+    been, at = ["uploading"], "uploading"
+    for to in tries:
+        if at not in BEFORE[to] and to not in been:
+            with pytest.raises(WrongMove) as refused:
+                slides.move(sqlite, slide, to)
+            assert (refused.value.found, refused.value.to) == (at, to)
+        elif slides.move(sqlite, slide, to):
+            assert at in BEFORE[to]
+            been.append(to)
+            at = to
+        else:
+            assert at not in BEFORE[to]
+            assert to in been
+        assert slides.get(sqlite, slide)["state"] == at
+    assert told(sqlite, slide) == been
 
 
 def test_a_reading_is_never_altered(engine):
