@@ -1,6 +1,7 @@
 """The gateway from the command line.
 
 python -m serving serve --port 3000                       # the champions under var/bundles, on loopback
+python -m serving serve-slides                            # beside it: read the slides that arrive
 python -m serving demo                                    # serve, ask the examples, show the answers
 python -m serving load-subjects households.csv            # indicators into the store, by household
 python -m serving load-register var/registers/2026-06     # companies and their months
@@ -48,6 +49,28 @@ def serve(
     command = [sys.executable, "-m", "bentoml", "serve", "serving.service:Gateway", "--working-dir", str(ROOT)]
     command += ["--host", host or settings.host, "--port", str(settings.port if port is None else port)]
     os.execv(sys.executable, command)
+
+
+@app.command("serve-slides")
+def serve_slides(port: Annotated[int | None, typer.Option(help="else configs/serving.toml")] = None) -> None:
+    """Read the slides that arrive, beside the gateway. Becomes BentoML's server, so that signals reach it."""
+    from importlib.util import find_spec
+
+    from serving.settings import SettingsRefused, read
+
+    if missing := [name for name in ("openslide", "kfbslide", "dbos") if find_spec(name) is None]:
+        told = f"{', '.join(missing)} is not installed; slides need it: pip install -r configs/locks/dev.txt"
+        typer.echo(told, err=True)
+        raise typer.Exit(1)
+    try:
+        settings = read()
+    except SettingsRefused as error:
+        raise typer.BadParameter(str(error)) from error
+    os.environ.update(QUIET)
+    os.environ.setdefault("YUHENG_HOME", str(ROOT))
+    where = ["--host", "127.0.0.1", "--port", str(settings.reader.port if port is None else port)]
+    command = [sys.executable, "-m", "bentoml", "serve", "serving.pathology.service:SlideJobs"]
+    os.execv(sys.executable, [*command, "--working-dir", str(ROOT), *where])
 
 
 @app.command()

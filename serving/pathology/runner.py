@@ -95,7 +95,7 @@ class Runner:
         self._lock, self._working = threading.Lock(), threading.Lock()
 
     def read(self, asked: Asked) -> Said:
-        """Raises SlideRefused where the slide cannot be decoded, BundleRefused where the bundle is not the one named."""
+        """Raises SlideRefused where the slide cannot be decoded, BundleRefused where the bundle is another."""
         held = self._graph(asked)
         classes = len(held.bundle.card.classes)
         said: list[Said] = []

@@ -1,0 +1,361 @@
+"""What is done with a slide between its arrival and its reading, one step after another.
+
+Each step may be repeated without harm: it finds what it made before, or makes it again, the same to the bit. Files
+appear whole or not at all. A step that ends the slide's way moves it there itself and answers False.
+
+<slide>/slide/<name>         the stripped copy, the only one read from then on
+<slide>/grid.npz             places (n, 2), cells (n, 2) of the tiles with tissue, extent, shape (columns, rows)
+<slide>/batches/00000.npz    what the network said of one batch
+<slide>/tiles.npz            of all tiles: places, cells, reasons, probability, logits, distance, attention
+<slide>/heat.npz             (rows, columns) probability and attention, NaN where nothing was read
+<slide>/reading.json
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import sqlalchemy as sa
+from numpy.typing import NDArray
+
+from datasets.slides import grid as grids
+from datasets.slides import sandbox, tissue
+from datasets.slides.faults import SlideFault, SlideRefused, fault
+from datasets.slides.grid import GridConfig
+from datasets.slides.quality import QualityConfig, judge_slide, judge_tiles
+from datasets.slides.reader import Facts
+from datasets.slides.strip import strip
+from models.bundle import SLIDE_GRAPH, Bundle
+from models.pathology import patient
+from models.pathology.card import SlideCard
+from models.pathology.decision import Reading, TileTable, decide, priority, rows, tile_probability
+from models.pathology.policy import ReadingPolicy
+from models.pathology.session import SlideGraph
+from serving.call import now
+from serving.pathology import files
+from serving.pathology.coarse import telling
+from serving.pathology.runner import Asked, Said
+from serving.store import slides
+
+PART = 8_192  # embeddings in memory together when a slide is summed up
+Row = dict[str, Any]
+Read = Callable[[Asked], Said]
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """Where slides and their store are. `read` asks the runner for tiles."""
+
+    engine: sa.Engine
+    folder: Path
+    read: Read
+
+    def of(self, slide: str) -> Path:
+        return self.folder / slide
+
+
+def verify(desk: Desk, slide: str) -> bool:
+    """The bytes are those announced, the format is sound, and the scale is known."""
+    row = _row(desk, slide)
+    if (desk.of(slide) / "slide").exists():
+        return True
+    path = files.quarantine(desk.folder, slide, row["name"])
+    digest = files.digest_of(path).hexdigest()
+    if digest != row["sha256"]:
+        found = f"SHA-256 {digest}"
+        return _fail(desk, slide, [fault("malformed", what="the file", found=found, needed=f"SHA-256 {row['sha256']}")])
+    try:
+        with sandbox.open_slide(path, row["mpp"]) as opened:
+            facts = opened.facts
+    except SlideRefused as refused:
+        return _fail(desk, slide, refused.faults)
+    return True if facts.mpp is not None else _fail(desk, slide, [fault("no_scale")])
+
+
+def deidentify(desk: Desk, slide: str) -> bool:
+    """A copy without label, macro and words about people; then what was sent is removed."""
+    row, home = _row(desk, slide), desk.of(slide)
+    if not (home / "slide").exists():
+        scratch = home / ".stripping"
+        shutil.rmtree(scratch, ignore_errors=True)
+        scratch.mkdir()
+        try:
+            strip(files.quarantine(desk.folder, slide, row["name"]), scratch)
+        except SlideRefused as refused:
+            shutil.rmtree(scratch)
+            return _fail(desk, slide, refused.faults)
+        for part in scratch.iterdir():
+            with part.open("rb") as file:
+                os.fsync(file.fileno())
+        files.sync_folder(scratch)
+        scratch.rename(home / "slide")
+        files.sync_folder(home)
+    shutil.rmtree(home / "quarantine", ignore_errors=True)
+    return slides.move(desk.engine, slide, "deidentified") or True
+
+
+def quality(desk: Desk, slide: str, bundle: Bundle[SlideCard]) -> bool:
+    """Tissue, the tiles over it, and whether a sample of them is fit; then the slide waits for its reading."""
+    row, policy = _row(desk, slide), ReadingPolicy.load(bundle.policy)
+    path = _stripped(desk, slide)
+    try:
+        with sandbox.open_slide(path, row["mpp"]) as opened:
+            seen = tissue.find(opened)
+            grid = grids.cover(opened.facts, seen, _grid(bundle.card, policy), row["name"])
+            chosen = np.unique(np.linspace(0, len(grid) - 1, min(policy.fit.sample, len(grid))).astype(int)).tolist()
+            reasons = [reason for _, tiles in grids.read(opened, grid, 32, chosen) for reason in judge_tiles(tiles)]
+            read = telling(opened, grid, policy.reading.share) if policy.reading.coarse else np.arange(len(grid))
+    except SlideRefused as refused:
+        return _fail(desk, slide, refused.faults, "quality_failed")
+    limits = QualityConfig(
+        least_tissue=policy.fit.least_tissue,
+        most_out_of_focus=policy.fit.most_out_of_focus,
+        most_pen=policy.fit.most_pen,
+    )
+    if faults := judge_slide(reasons, seen.share, limits):
+        return _fail(desk, slide, faults, "quality_failed")
+    _save(
+        desk.of(slide) / "grid.npz",
+        places=grid.places[read],
+        cells=grid.cells[read],
+        extent=np.array(grid.extent),
+        shape=np.array(grid.shape),
+        mpp=np.array(opened.facts.mpp),
+        tissue=np.array(len(grid)),
+    )
+    told = {"tissue": round(seen.share, 4), "tiles": len(grid), "to_read": len(read)}
+    slides.move(desk.engine, slide, "quality_passed", told)
+    slides.move(desk.engine, slide, "queued")
+    return True
+
+
+def begin(desk: Desk, slide: str, size: int) -> int:
+    """How many batches of `size` tiles there are to read."""
+    grid = _load(desk.of(slide) / "grid.npz")
+    slides.move(desk.engine, slide, "inferring", total=len(grid["places"]))
+    return -(-len(grid["places"]) // size)
+
+
+def infer(desk: Desk, slide: str, bundle: Bundle[SlideCard], number: int, size: int) -> bool:
+    """One batch; False where the slide was cancelled meanwhile."""
+    if _row(desk, slide)["state"] == "cancelled":
+        return False
+    grid = _load(desk.of(slide) / "grid.npz")
+    path = _batch(desk.of(slide), number)
+    if not path.exists():
+        part = grid["places"][number * size : (number + 1) * size]
+        card = bundle.card
+        try:
+            said = desk.read(
+                Asked(
+                    str(_stripped(desk, slide).relative_to(desk.folder)),
+                    (float(grid["mpp"][0]), float(grid["mpp"][1])),
+                    part,
+                    (float(grid["extent"][0]), float(grid["extent"][1])),
+                    card.model,
+                    card.version,
+                    bundle.digest,
+                )
+            )
+        except SlideRefused as refused:
+            return _fail(desk, slide, refused.faults)
+        path.parent.mkdir(exist_ok=True)
+        _write(path, said.packed())
+    done = min((number + 1) * size, len(grid["places"]))
+    slides.progress(desk.engine, slide, done, len(grid["places"]))
+    return True
+
+
+def aggregate(desk: Desk, slide: str, bundle: Bundle[SlideCard], size: int) -> str:
+    """The reading out of all batches. The state that the slide is in afterwards."""
+    home, row = desk.of(slide), _row(desk, slide)
+    if row["reading"] is not None:
+        return str(row["state"])
+    slides.move(desk.engine, slide, "aggregating")
+    card, policy = bundle.card, ReadingPolicy.load(bundle.policy)
+    grid = _load(home / "grid.npz")
+    parts = [_without_embedding(Said.unpacked(path)) for path in _batches(home, len(grid["places"]), size)]
+    table = TileTable(
+        places=grid["places"],
+        extent=(float(grid["extent"][0]), float(grid["extent"][1])),
+        reasons=np.concatenate([one.reasons for one in parts]),
+        logits=np.concatenate([one.logits for one in parts]),
+        embedding=np.zeros((len(grid["places"]), 0), np.float16),
+        distance=np.concatenate([one.distance for one in parts]),
+        grid=int(grid["tissue"]),
+    )
+    used = rows(card, table)
+    logits = attention = None
+    if len(used):
+        graph = SlideGraph(bundle.more[SLIDE_GRAPH])
+        logits, attention = graph.run_parts(_embeddings(home, len(grid["places"]), size, used))
+    reading = decide(card, policy, table, used, logits, attention)
+    _keep(home, card, table, grid, used, attention)
+    told = _told(desk, row, bundle, policy, reading, grid)
+    _write(home / "reading.json", json.dumps(told, ensure_ascii=False, indent=1).encode())
+    state = "abstained" if reading.triage == "abstained" else "ready"
+    why = {"reasons": told["abstained"]} if told["abstained"] else {}
+    slides.move(desk.engine, slide, state, {"triage": reading.triage}, reading=told, **why)
+    shutil.rmtree(home / "batches", ignore_errors=True)
+    return state
+
+
+def _told(
+    desk: Desk,
+    row: Row,
+    bundle: Bundle[SlideCard],
+    policy: ReadingPolicy,
+    reading: Reading,
+    grid: Mapping[str, NDArray[Any]],
+) -> Row:
+    """The reading with whose slide it is, what read it, and the patient's risk beside it."""
+    card, form = bundle.card, row["request"] or {}
+    risk = patient.judge(form, policy.patient)
+    with sandbox.open_slide(_stripped(desk, row["id"]), row["mpp"]) as opened:
+        facts = opened.facts
+    columns, rows_ = (int(side) for side in grid["shape"])
+    return {
+        "slide_id": row["id"],
+        "accession": row["accession"],
+        "specimen": row["specimen"],
+        **reading.model_dump(mode="json"),
+        "grid": {
+            "columns": columns,
+            "rows": rows_,
+            "extent": [float(side) for side in grid["extent"]],
+            "tile": card.side,
+            "mpp": card.mpp,
+        },
+        "patient": None if risk is None else risk.model_dump(mode="json"),
+        "priority": priority(reading, policy, "routine" if risk is None else risk.level),
+        "slide": _slide(row, facts),
+        "model": {"name": card.model, "version": card.version, "bundle": bundle.digest},
+        "policy_version": policy.version,
+        "config_sha256": hashlib.sha256(bundle.policy).hexdigest(),
+        "simulated": card.simulated,
+        "created": _created(desk, row["id"]),
+    }
+
+
+def _slide(row: Row, facts: Facts) -> Row:
+    width, height = facts.size
+    told = {"sha256": row["sha256"], "format": facts.format, "width": width, "height": height}
+    mpp = None if facts.mpp is None else list(facts.mpp)
+    return told | {"mpp": mpp, "mpp_from": facts.mpp_from, "notes": [*facts.notes, *(n["code"] for n in row["notes"])]}
+
+
+def _created(desk: Desk, slide: str) -> str:
+    """When the summing up began: the same however often it is done again."""
+    for event in slides.events_after(desk.engine, slide, most=100_000):
+        if event["kind"] == "state" and event["state"] == "aggregating":
+            return str(event["at"])
+    return now()
+
+
+def _keep(
+    home: Path,
+    card: SlideCard,
+    table: TileTable,
+    grid: Mapping[str, NDArray[Any]],
+    used: NDArray[np.intp],
+    attention: NDArray[np.float32] | None,
+) -> None:
+    """tiles.npz and heat.npz: what viewer, GeoJSON and a second look need."""
+    columns, rows_ = (int(side) for side in grid["shape"])
+    probability = np.full(len(table), np.nan, np.float32)
+    weight = np.full(len(table), np.nan, np.float32)
+    fit = table.reasons == ""
+    probability[fit] = tile_probability(card, table.logits[fit])
+    if attention is not None:
+        weight[used] = attention
+    heat = {}
+    for name, values in (("probability", probability), ("attention", weight)):
+        heat[name] = np.full((rows_, columns), np.nan, np.float32)
+        heat[name][grid["cells"][:, 1], grid["cells"][:, 0]] = values
+    _save(home / "heat.npz", **heat)
+    _save(
+        home / "tiles.npz",
+        places=table.places,
+        cells=grid["cells"],
+        reasons=table.reasons,
+        probability=probability,
+        logits=table.logits,
+        distance=table.distance,
+        attention=weight,
+    )
+
+
+def _embeddings(home: Path, tiles: int, size: int, used: NDArray[np.intp]) -> Iterator[NDArray[np.float32]]:
+    """Of the used tiles in order, at most PART at a time; one batch is in memory."""
+    held: list[NDArray[np.float32]] = []
+    for number, path in enumerate(_batches(home, tiles, size)):
+        here = used[(used >= number * size) & (used < (number + 1) * size)] - number * size
+        if len(here):
+            held.append(Said.unpacked(path).embedding[here].astype(np.float32))
+        if sum(map(len, held)) >= PART:
+            yield np.concatenate(held)
+            held = []
+    if held:
+        yield np.concatenate(held)
+
+
+def _without_embedding(said: Said) -> Said:
+    return Said(said.reasons, said.logits, said.embedding[:, :0], said.distance)
+
+
+def _batch(home: Path, number: int) -> Path:
+    return home / "batches" / f"{number:05d}.npz"
+
+
+def _batches(home: Path, tiles: int, size: int) -> list[Path]:
+    return [_batch(home, number) for number in range(-(-tiles // size))]
+
+
+def _grid(card: SlideCard, policy: ReadingPolicy) -> GridConfig:
+    assert card.mpp is not None, "readable() asked for a scale"
+    return GridConfig(mpp=card.mpp, tile=card.side, tissue=policy.fit.tissue, coarser=policy.fit.coarser)
+
+
+def _stripped(desk: Desk, slide: str) -> Path:
+    """The copy that may be read; of a DICOM series the first file stands for all."""
+    folder = desk.of(slide) / "slide"
+    named = folder / str(_row(desk, slide)["name"])
+    return named if named.exists() else min(folder.iterdir())
+
+
+def _row(desk: Desk, slide: str) -> Row:
+    row = slides.get(desk.engine, slide)
+    assert row is not None, f"slide {slide} was taken from the store"
+    return row
+
+
+def _fail(desk: Desk, slide: str, faults: tuple[SlideFault, ...] | list[SlideFault], state: str = "failed") -> bool:
+    slides.move(desk.engine, slide, state, reasons=[asdict(each) for each in faults])
+    return False
+
+
+def _load(path: Path) -> dict[str, NDArray[Any]]:
+    with np.load(path, allow_pickle=False) as found:
+        return dict(found)
+
+
+def _save(path: Path, **arrays: NDArray[Any]) -> None:
+    buffer = io.BytesIO()
+    np.savez(buffer, allow_pickle=False, **arrays)
+    _write(path, buffer.getvalue())
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Whole or not at all."""
+    scratch = files.write_whole(path, content)
+    scratch.replace(path)
+    files.sync_folder(path.parent)
