@@ -10,8 +10,10 @@ import asyncio
 import json
 import logging
 import os
+import signal
 import threading
 from typing import Any
+from urllib.parse import unquote
 
 import bentoml
 import httpx
@@ -94,8 +96,10 @@ class Remote:
     """The runner as its caller sees it. Raises SlideRefused as it does, httpx.TransportError where it is away."""
 
     def __init__(self, address: str):
-        uds = address.removeprefix("unix://") if address.startswith("unix://") else None
-        base = "http://runner" if uds else address.replace("tcp://", "http://")
+        """`address`: as BentoML says it, file:///a/socket or tcp://host:port."""
+        scheme, _, place = address.partition("://")
+        uds = unquote(place) if scheme in ("file", "unix") else None
+        base = "http://runner" if uds else f"http://{place}"
         transport = httpx.HTTPTransport(uds=uds, retries=0)
         self.client = httpx.Client(base_url=base, transport=transport, timeout=httpx.Timeout(3_600, connect=5))
 
@@ -134,12 +138,18 @@ class SlideJobs:
         told = settings.read()
         self.remote = Remote(runner_address())
         self.jobs = Jobs(told, self.remote)
-        self.jobs.start()
         self.stopping = threading.Event()
         self.thread = threading.Thread(target=self.follow, args=(told.reader.poll_seconds,), daemon=True)
         self.thread.start()
 
     def follow(self, pause: float) -> None:
+        """On a thread of its own, as DBOS must not be started in an event loop."""
+        try:
+            self.jobs.start()
+        except Exception:
+            log.exception("the jobs could not be started; the process ends, and its supervisor starts another")
+            os.kill(os.getpid(), signal.SIGTERM)
+            return
         while not self.stopping.wait(pause):
             try:
                 self.jobs.look()
