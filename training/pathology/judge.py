@@ -1,12 +1,12 @@
-"""The questions put to a model that reads slides or cells, on those that it never saw, and what it must answer to serve.
+"""The questions put to a model that reads slides or cells, on those that it never saw, and what it must reach.
 
-Every figure is of the exported graphs, read as a service reads. Slides of one patient, or cells of one source, are drawn
-together.
+Every figure is of the exported graphs, read as a service reads. Slides of one patient, or cells of one source, are
+drawn together.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +21,8 @@ from training.judge import Bin, parts
 from training.metrics import Draws, Interval, measures, statistic
 from training.pathology.shortcut import Shortcut
 from training.settings import Settings
+
+EXTRA_ALARMS = 0.05  # of an 8-bit graph, at most
 
 
 class JudgeConfig(Settings):
@@ -51,7 +53,6 @@ class Answered:
     """
 
     unit: str  # "slides" or "cells"
-    names: Sequence[str]
     labels: NDArray[np.intp]
     told: NDArray[np.float64]
     stated: NDArray[np.float64]
@@ -146,9 +147,8 @@ class Judgement:
     alarms: float
     strange: float | None
     small: Small | None
-    small_alarms: float | None  # the 8-bit graph's, on calibration tiles
+    small_extra: float | None  # false alarms of the 8-bit graph beyond the whole one's, on calibration tiles
     shortcut: Shortcut | None
-    learned: dict[str, float]
     remarks: list[str] = field(default_factory=list)
 
     @property
@@ -158,12 +158,13 @@ class Judgement:
     @property
     def offers_small(self) -> bool:
         """In 8 bits it is faster, orders as well, and does not take the familiar for strange."""
-        known = self.small is not None and self.small_alarms is not None
-        return known and self.small.offered and self.small_alarms <= 0.1  # type: ignore[union-attr, operator]
+        if self.small is None or self.small_extra is None:
+            return False
+        return self.small.offered and self.small_extra <= EXTRA_ALARMS
 
     def flat(self) -> dict[str, float]:
         """Finite figures by name, as a run records them."""
-        found = {"alarms": self.alarms, "familiar": self.familiar, "claimable": float(self.claimable), **self.learned}
+        found = {"alarms": self.alarms, "familiar": self.familiar, "claimable": float(self.claimable)}
         if self.strange is not None:
             found["strange"] = self.strange
         for name, part in (("", self.main), ("tiles/", self.tiles)):
@@ -196,12 +197,11 @@ class Judgement:
                 "speed": self.small.speed,
                 "auc": self.small.auc,
                 "auc_int8": self.small.auc_int8,
-                "alarms": self.small_alarms,
+                "extra_alarms": self.small_extra,
             },
             "shortcut": None
             if self.shortcut is None
             else {"auc": self.shortcut.auc, "cries": self.shortcut.cries, "told": self.shortcut.told},
-            "learned": self.learned,
             "remarks": self.remarks,
         }
 

@@ -141,7 +141,7 @@ class Material:
 
 
 def simulated(data: Simulated, codes: Sequence[str], side: int, mpp: float, seed: int) -> Material:
-    """Tiles and slides, each of its own cells, stain and scanner. Raises DataError where the classes are not its own."""
+    """Tiles and slides, each of its own cells, stain and scanner. Raises DataError for other classes than theirs."""
     from datasets.simulate import fields
     from datasets.simulate.cells import CLASSES
 

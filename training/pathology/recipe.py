@@ -3,8 +3,8 @@
     python -m training pathology                                            # simulated cervical slides
     python -m training pathology --config configs/pathology_herlev.toml     # real cells, through YUHENG_DATA
 
-Learn a network from single tiles; fit attention over the tiles of slides that it never saw; calibrate on others; predict
-those that are left. It never reads who the patient is, nor how a file was made.
+Learn a network from single tiles; fit attention over the tiles of slides that it never saw; calibrate on others;
+predict those that are left. It never reads who the patient is, nor how a file was made.
 """
 
 from __future__ import annotations
@@ -92,8 +92,8 @@ def load(path: Path, data: Path | None = None) -> Config:
         return config
     if not isinstance(config.data, Herlev):
         raise SettingsRefused(
-            f"--data is {data}; {path} paints its slides itself and reads no folder. Leave --data out, or name a config "
-            "that reads one: --config configs/pathology_herlev.toml."
+            f"--data is {data}; {path} paints its slides itself and reads no folder. Leave --data out, or name a "
+            "config that reads one: --config configs/pathology_herlev.toml."
         )
     return config.model_copy(update={"data": config.data.model_copy(update={"folder": data})})
 
