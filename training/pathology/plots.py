@@ -144,7 +144,8 @@ def _learning(figure: Figure, picture: Picture) -> None:
     for name, colour in zip(names, (OURS, BAD, GOOD), strict=False):
         values = [epoch.get(name, np.nan) for epoch in picture.history]
         axes.plot(epochs, values, marker="o", ms=3, color=colour, label=name.replace("_", " "))
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(0, 1.1 * max(value for epoch in picture.history for name, value in epoch.items() if name in names))
+    axes.xaxis.get_major_locator().set_params(integer=True)
     axes.legend(fontsize=8, frameon=False)
 
 
