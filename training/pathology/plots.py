@@ -15,6 +15,7 @@ from models.pathology.card import SlideCard
 from training.canvas import BAD, GOOD, OURS, QUIET, axes_on, calm, page, roc
 from training.pathology.held import Cells
 from training.pathology.judge import Answered, Found, Judgement
+from training.pathology.learn import Epoch
 from training.pathology.reading import Read
 from training.progress import Tick, ignore
 
@@ -38,7 +39,7 @@ NAMES = {
 class Picture:
     """What the plots show. main: the held-out slides, or cells; cells: the held-out tiles; held: with their images.
 
-    history: of each epoch, by name. attention: of each of `reads`, (tiles,). shown: whether images may be shown.
+    history: of each epoch. attention: of each of `reads`, (tiles,). shown: whether images may be shown.
     """
 
     card: SlideCard
@@ -47,7 +48,7 @@ class Picture:
     cells: Answered
     held: Cells
     strange: NDArray[np.float32]
-    history: Sequence[dict[str, float]]
+    history: Sequence[Epoch]
     reads: Sequence[Read]
     attention: Sequence[NDArray[np.float32]]
     shown: bool
@@ -138,14 +139,15 @@ def _calibration(figure: Figure, picture: Picture) -> None:
 
 
 def _learning(figure: Figure, picture: Picture) -> None:
-    axes = axes_on(figure, "epoch", "loss")
+    axes = axes_on(figure, "epoch", "mean loss")
     epochs = np.arange(1, len(picture.history) + 1)
-    names = list(dict.fromkeys(name for epoch in picture.history for name in epoch if "loss" in name))
-    for name, colour in zip(names, (OURS, BAD, GOOD), strict=False):
-        values = [epoch.get(name, np.nan) for epoch in picture.history]
-        axes.plot(epochs, values, marker="o", ms=3, color=colour, label=name.replace("_", " "))
-    axes.set_ylim(0, 1.1 * max(value for epoch in picture.history for name, value in epoch.items() if name in names))
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    learned, held = ([getattr(epoch, name) for epoch in picture.history] for name in ("learned", "held"))
+    axes.plot(epochs, learned, marker="o", ms=3, color=QUIET, label="tiles learned from, as augmented and mixed")
+    axes.plot(epochs, held, marker="o", ms=3, color=OURS, label="groups held back, averaged weights")
+    best = int(np.nanargmin(held))
+    axes.plot(epochs[best], held[best], "o", ms=8, mfc="none", color=BAD, label=f"kept: epoch {best + 1}")
+    axes.set_ylim(0, 1.1 * np.nanmax([*learned, *held]))
+    axes.set_xticks(epochs[:: -(-len(epochs) // 12)])
     axes.legend(fontsize=8, frameon=False)
 
 

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
+from datasets.split import split_groups
 from models.pathology import aggregate, calibrate
 from models.pathology.abstain import FALSE_ALARMS, Conformal
 from models.pathology.aggregate import AggregateConfig, GatedAttention
@@ -25,11 +26,10 @@ from models.pathology.card import Class, Fitted
 from models.pathology.network import NetConfig
 from models.pathology.operating import choose
 from training import settings
-from training.pathology import learn as learning
 from training.pathology import material
 from training.pathology.judge import JudgeConfig, PathologyGate
-from training.pathology.learn import LearnConfig, Learned
-from training.pathology.material import Herlev, Material, Simulated
+from training.pathology.learn import LearnConfig, Learned, learn
+from training.pathology.material import Herlev, Material, Simulated, Tiles
 from training.pathology.trip import PathologyTrip
 from training.progress import Watch
 from training.recipe import RoadConfig
@@ -61,6 +61,7 @@ class Config(RoadConfig):
     mpp: float | None = Field(default=None, gt=0)
     net: NetConfig = NetConfig()
     learn: LearnConfig = LearnConfig()
+    held_back: float = Field(default=0.15, gt=0, lt=1)  # of the tiles to learn from, by whose loss it stops
     attention: AggregateConfig = AggregateConfig()
     claims: Claims = Claims()
     judge: JudgeConfig = JudgeConfig()
@@ -106,16 +107,17 @@ def read(config: Config) -> Material:
     return material.simulated(config.data, codes, config.net.side, config.mpp, config.seed)
 
 
-def fit(config: Config, tiles: material.Tiles, checkpoints: Path, watch: Watch) -> Learned:
-    """The network over tiles."""
+def fit(config: Config, tiles: Tiles, checkpoints: Path, watch: Watch) -> Learned:
+    """The network over tiles; it stops by the loss on whole groups held back. Goes on from a checkpoint of its own."""
+    back = split_groups(tiles.groups, config.seed, (1 - config.held_back, 0.0, config.held_back))
+    ours, held = tiles.take(back.train), tiles.take(back.test)
     with watch.step("learn: network over tiles") as tick:
-        return learning.learn(
-            tiles.images,
-            tiles.labels,
-            tiles.groups,
-            config.network,
+        return learn(
+            ours.images,
+            ours.labels,
             config.learn.model_copy(update={"seed": config.seed}),
-            positive=config.positive,
+            config.network,
+            held=(held.images, held.labels),
             folder=checkpoints,
             tick=tick,
         )

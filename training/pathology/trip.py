@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +18,7 @@ from models.pathology.card import SlideCard
 from models.pathology.policy import ReadingPolicy
 from models.pathology.session import SlideGraph
 from training import gate, road
-from training.lineage import CHAMPION
+from training.lineage import CHAMPION, commit
 from training.metrics import Draws
 from training.pathology import card_text, held, judge, shortcut
 from training.pathology.fits import Fits, Fitting
@@ -56,13 +58,15 @@ class PathologyTrip(road.Trip):
             verdict=verdict,
             text=card_text.text(card, judgement, verdict, drawn, material.shown),
             parity=fits.parity,
-            fitted=learned.summary,
+            fitted={"epochs": len(learned.history), "best": learned.best + 1, "device": learned.device},
             more={name: graph for name, graph in more.items() if graph is not None},
         )
 
     @property
     def checkpoints(self) -> Path:
-        return self.var / "checkpoints" / self.config.name
+        """Of this config and commit alone: a run that goes on must be the run that was broken off."""
+        told = json.dumps([self.config.model_dump(mode="json"), commit()], sort_keys=True)
+        return self.var / "checkpoints" / self.config.name / hashlib.sha256(told.encode()).hexdigest()[:16]
 
     def _read(self) -> Material:
         with self.watch.step("read"):

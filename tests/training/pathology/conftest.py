@@ -15,6 +15,7 @@ CLASSES = (("NILM", "false"), ("LSIL", "true"), ("HSIL", "true"), ("SCC", "true"
 TINY = """
 name = "tiny"
 seed = 3
+held_back = 0.34
 policy = "{policy}"
 specimens = ["cervical_cytology"]
 mpp = 1.0
@@ -48,7 +49,7 @@ known = 300
 resamples = 40
 {judge}
 """
-LEARN = 'epochs = 1\nfrozen = 17\ndevice = "cpu"'
+LEARN = 'epochs = 2\nfrozen = 18\nthreads = 1\nrate = 0.02\nmoving = 0.5\ndevice = "cpu"'
 
 
 @dataclass(frozen=True)
