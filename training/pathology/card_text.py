@@ -62,7 +62,11 @@ def _banner(card: SlideCard) -> str:
 
 def _cries(judgement: Judgement) -> str:
     found = judgement.shortcut
-    return f"> **Shortcut. {found.told} No figure below can be trusted.**" if found and found.cries else ""
+    return (
+        f"> **{found.en} No figure below can be trusted. {found.zh}以下数字均不可信。**"
+        if found and found.cries
+        else ""
+    )
 
 
 def _made(card: SlideCard) -> str:
@@ -171,4 +175,4 @@ def _shortcut(judgement: Judgement) -> str:
     found = judgement.shortcut
     if found is None:
         return "## Shortcuts\n\nNot looked for."
-    return "## Shortcuts\n\n" + (f"**{found.told}**" if found.cries else found.told)
+    return "## Shortcuts\n\n" + (f"**{found.en}**" if found.cries else found.en)

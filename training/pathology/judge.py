@@ -201,7 +201,7 @@ class Judgement:
             },
             "shortcut": None
             if self.shortcut is None
-            else {"auc": self.shortcut.auc, "cries": self.shortcut.cries, "told": self.shortcut.told},
+            else {"auc": self.shortcut.auc, "cries": self.shortcut.cries, "told": self.shortcut.en},
             "remarks": self.remarks,
         }
 
@@ -240,7 +240,7 @@ def decide(
         Check(
             "shortcut",
             shortcut is None or not shortcut.cries,
-            "not looked for" if shortcut is None else shortcut.told,
+            "not looked for" if shortcut is None else shortcut.en.rstrip("."),
             "labels that colour and compression alone do not tell",
         ),
         exported(parity),

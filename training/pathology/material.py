@@ -128,10 +128,12 @@ class Painted:
 class Material:
     """`learn`: tiles for the network. Either slides, by part, or cells set aside; the other is empty.
 
+    taken: pictures as they were taken, to look for a shortcut in: a crop's blur tells the size of what it was cut to.
     strange: slides, or tiles, unlike all that is learned from. shown: whether the images may be shown in a card.
     """
 
     learn: Tiles
+    taken: Tiles
     data: tuple[Data, ...]
     slides: Mapping[str, Sequence[Painted]]
     cells: Mapping[str, Tiles]
@@ -161,7 +163,7 @@ def simulated(data: Simulated, codes: Sequence[str], side: int, mpp: float, seed
         simulated=True,
         split="all to learn from; of other simulated slides than those below",
     )
-    return Material(tiles, (told,), slides, {}, strange)
+    return Material(tiles, tiles, (told,), slides, {}, strange)
 
 
 def herlev(data: Herlev, codes: Sequence[str], side: int) -> Material:
@@ -196,7 +198,10 @@ def herlev(data: Herlev, codes: Sequence[str], side: int) -> Material:
     except DataError as error:
         remarks.append(f"Not tried on another organ: {error}")
     cells_of = {part: whole.take(rows) for part, rows in parts.items() if part != "learn"}
-    return Material(whole.take(parts["learn"]), (told,), {}, cells_of, strange, shown=False, remarks=tuple(remarks))
+    taken = Tiles(cells.images, cells.label7, cells.groups)
+    return Material(
+        whole.take(parts["learn"]), taken, (told,), {}, cells_of, strange, shown=False, remarks=tuple(remarks)
+    )
 
 
 def digest(tiles: Tiles) -> str:

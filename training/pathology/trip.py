@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from models import bundle
 from models.bundle import SLIDE_GRAPH, SMALL_GRAPH
@@ -123,10 +124,12 @@ class PathologyTrip(road.Trip):
 
     def _shortcut(self, material: Material) -> shortcut.Shortcut:
         with self.watch.step("judge: look for a shortcut"):
-            label2 = np.isin(material.learn.labels, self.config.positive).astype(np.intp)
-            found = shortcut.look(material.learn.images, label2, material.learn.groups, seed=self.config.seed)
+            taken = material.taken
+            label2 = np.isin(taken.labels, self.config.positive).astype(np.intp)
+            with threadpool_limits(1):  # a hundred small fits, whose threads would only wait for each other
+                found = shortcut.look(taken.images, label2, taken.groups, seed=self.config.seed)
         if found.cries:
-            self.watch.say(f"  {found.told}", style="bold red")
+            self.watch.say(f"  {found.en}\n  {found.zh}", style="bold red")
         return found
 
     def _draws(self, answered: Answered) -> Draws:

@@ -47,7 +47,9 @@ epochs = 15
 known = 300
 [judge]
 resamples = 40
-{judge}
+threads = 1
+small = true
+plots = true
 """
 LEARN = 'epochs = 2\nfrozen = 18\nthreads = 1\nrate = 0.02\nmoving = 0.5\ndevice = "cpu"'
 
@@ -61,12 +63,12 @@ class Home:
     made: object
 
 
-def config_text(judge: str = "") -> str:
+def config_text() -> str:
     told = "".join(
         f'[[classes]]\ncode = "{code}"\nen = "{code}"\nzh = "{code}"\ntbs = "{code}"\npositive = {positive}\n'
         for code, positive in CLASSES
     )
-    return TINY.format(policy=ROOT / "configs/policies/pathology.toml", classes=told, learn=LEARN, judge=judge)
+    return TINY.format(policy=ROOT / "configs/policies/pathology.toml", classes=told, learn=LEARN)
 
 
 @pytest.fixture(scope="session")

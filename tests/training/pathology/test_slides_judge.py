@@ -16,7 +16,15 @@ from training.pathology.judge import Answered, Judgement, PathologyGate, decide,
 from training.pathology.shortcut import Shortcut
 
 PARITY = {"tiles": 1e-6, "slides": 1e-7}
-CRY = Shortcut(auc=0.97, cries=True, told="Colour alone tells the label.")
+
+CRY = Shortcut(
+    auc=0.97,
+    interval=Interval(0.97, 0.95, 0.99),
+    by_chance=0.6,
+    whole=0.98,
+    loudest=(("background red", 0.96), ("background blue", 0.9), ("blur", 0.6)),
+    cries=True,
+)
 
 
 def answered(rows=400, seed=0, **changes):
@@ -89,7 +97,7 @@ def test_a_sound_model_passes_and_the_whole_judgement_is_json_without_nan():
 @pytest.mark.parametrize(
     ("judgement", "told"),
     [
-        (judged(shortcut=CRY), "shortcut: Colour alone tells the label.; needed: labels that colour"),
+        (judged(shortcut=CRY), "shortcut: Shortcut: background, border, blur and compression alone tell the label"),
         (judged(strange=0.2), "strange tiles: 20.0% of them recognised"),
         (judged(alarms=0.4), "familiar tiles: 40.0% of the held-out tiles"),
         (judged(claimable=False, claim="Not claimable."), "sensitivity: Not claimable."),
@@ -122,7 +130,8 @@ def test_a_card_that_cries_says_so_first_and_in_bold(slides_home):
 
     card = bundle.load(slides_home.made.folder, slides_home.var / "keys" / "signing.pub.pem", SlideCard).card
     told = card_text.text(card, judged(shortcut=CRY), ask(judged(shortcut=CRY)), [])
-    assert "> **Shortcut. Colour alone tells the label. No figure below can be trusted.**" in told.split("## ")[0]
+    assert "> **Shortcut: background" in told.split("## ")[0]
+    assert "No figure below can be trusted. 发现捷径" in told.split("## ")[0]
 
 
 def test_the_images_that_are_kept_are_those_of_their_labels(slides_home):
