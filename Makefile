@@ -12,13 +12,13 @@ export RAY_USAGE_STATS_ENABLED := 0
 
 .PHONY: demo test test-all check bench lock clean
 
-PRODUCTS := credit_limit scitech_risk
-MODELS := credit_limit credit_limit_taiwan scitech_risk  # each named PRODUCT or PRODUCT_...
+PRODUCTS := credit_limit scitech_risk pathology
+MODELS := credit_limit credit_limit_taiwan scitech_risk pathology  # each named PRODUCT or PRODUCT_...
 
 demo: $(MODELS:%=var/bundles/%/champion)  ## train the models once, serve them, ask them (ONCE=1: stop after the answers)
 	$(PY) -m serving demo $(if $(ONCE),--once)
 
-var/bundles/%/champion: | .venv/.training
+var/bundles/%/champion: | .venv/.dev  # with torch, which pathology trains with
 	$(PY) -m training $(foreach product,$(PRODUCTS),$(if $(filter $(product)%,$*),$(product))) --config configs/$*.toml
 
 test: .venv/.dev                 ## what CI runs

@@ -6,12 +6,18 @@ from pathlib import Path
 import pytest
 
 from models.credit_limit.policy import Policy as CreditPolicy
+from models.pathology.policy import ReadingPolicy
 from models.scitech_risk.policy import Policy as SciTechPolicy
 from serving import settings
 from training import credit_limit, scitech_risk
+from training.pathology import recipe as pathology
 
 CONFIGS = Path(__file__).parents[1] / "configs"
-PRODUCTS = {"credit_limit": (credit_limit, CreditPolicy), "scitech_risk": (scitech_risk, SciTechPolicy)}
+PRODUCTS = {
+    "credit_limit": (credit_limit, CreditPolicy),
+    "scitech_risk": (scitech_risk, SciTechPolicy),
+    "pathology": (pathology, ReadingPolicy),
+}
 
 
 def of_a_product(folder: Path) -> list:

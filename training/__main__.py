@@ -19,7 +19,9 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 PRODUCTS = {  # the product -> its recipe
     "credit_limit": "training.credit_limit",
     "scitech_risk": "training.scitech_risk",
+    "pathology": "training.pathology.recipe",
 }
+TABLES = ("credit_limit", "scitech_risk")  # those that learn from a table
 VAR = Path("var")
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
@@ -30,7 +32,7 @@ def _train(product: str, config: Path | None, data: Path | None, var: Path, quie
     from training import road
     from training.progress import Watch
 
-    recipe: Any = import_module(PRODUCTS[product])
+    recipe = _recipe(product)
     settings = recipe.load(config or recipe.CONFIG, data)
     with Watch(quiet) as watch:
         watch.say(f"training {settings.name}", style="bold")
@@ -48,10 +50,25 @@ def _train(product: str, config: Path | None, data: Path | None, var: Path, quie
             print(f"    - {why}")
 
 
+def _recipe(product: str) -> Any:
+    """Its module. Raises SettingsRefused where what it needs is not installed."""
+    try:
+        return import_module(PRODUCTS[product])
+    except ModuleNotFoundError as error:
+        if error.name not in ("torch", "torchvision"):
+            raise
+        raise SettingsRefused(
+            f"{product} trains networks and needs {error.name}, which is not installed. It is among the locked "
+            "requirements of configs/locks/dev.txt (5 GB): make .venv/.dev installs them.\n"
+            f"{product} 需要训练神经网络，但未安装 {error.name}。请运行 make .venv/.dev 安装（约 5 GB，见 "
+            "configs/locks/dev.txt）。"
+        ) from error
+
+
 def _command(product: str) -> Any:
     def train(
         config: Annotated[Path | None, typer.Option(help="TOML; the product's own where none is named")] = None,
-        data: Annotated[Path | None, typer.Option(help="a file in place of the config's")] = None,
+        data: Annotated[Path | None, typer.Option(help="a file, or folder, in place of the config's")] = None,
         var: Var = VAR,
         quiet: Annotated[bool, typer.Option("--quiet", help="only the result")] = False,
     ) -> None:
@@ -73,14 +90,14 @@ def look(
     simulated: Annotated[
         bool, typer.Option("--simulated", help="the table is made up; all it touches says so")
     ] = False,
-    product: Annotated[str, typer.Option(help="whose model it shall become")] = next(iter(PRODUCTS)),
+    product: Annotated[str, typer.Option(help="whose model it shall become")] = TABLES[0],
 ) -> None:
     """Print a config to begin with for a table of your own: what was read off each column."""
     from datasets.table import nearest
     from training.own_table import OwnData, starter
 
-    if product not in PRODUCTS:
-        told = f"one of {', '.join(PRODUCTS)} is needed{nearest(product, list(PRODUCTS))}"
+    if product not in TABLES:
+        told = f"one of {', '.join(TABLES)} is needed{nearest(product, list(TABLES))}"
         raise SettingsRefused(f"--product is {product!r}; {told}.")
     own = OwnData(file=file, target=target, bad=tuple(bad or ()), good=tuple(good or ()), simulated=simulated)
     print(starter(own, product), end="")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -52,8 +52,8 @@ def text(
         _decisions(judgement),
         _groups(judgement),
         _stability(judgement),
-        _gate(verdict),
-        "## What to keep in mind\n\n" + _list([*CAVEATS, *remarks, *judgement.remarks]),
+        the_gate(verdict),
+        "## What to keep in mind\n\n" + bullets([*CAVEATS, *remarks, *judgement.remarks]),
         _inputs(card),
         "## Plots\n\n" + "\n\n".join(f"![{path.stem}](plots/{path.name})" for path in plots) if plots else "",
     ]
@@ -80,22 +80,27 @@ def _made(card: Card, judgement: Judgement) -> str:
         f"Made {card.created}, commit `{card.git_commit or 'none'}`, run `{card.run_id or 'none'}`, seed {card.seed}.",
         "Small monotone trees: every contribution is an exact Shapley value. Categories are ordinal codes.",
     ]
-    return "## How it was made\n\n" + _list(lines)
+    return "## How it was made\n\n" + bullets(lines)
 
 
 def _figures(judgement: Judgement) -> str:
-    rows = [(label, _three(judgement.figures[name]), note) for name, label, note in FIGURES]
     note = f"On its own training rows the AUC is {judgement.train_auc:.4f}."
-    return "## How good it is\n\n" + _table(("figure", "held-out rows [95 % interval]", ""), rows) + f"\n\n{note}"
+    return f"## How good it is\n\n{measured(judgement.figures)}\n\n{note}"
+
+
+def measured(figures: Mapping[str, Interval], of: str = "held-out rows") -> str:
+    """The figures of training.metrics as a table; `of`: what they were measured on."""
+    rows = [(label, three(figures[name]), note) for name, label, note in FIGURES]
+    return table(("figure", f"{of} [95 % interval]", ""), rows)
 
 
 def _beside(judgement: Judgement) -> str:
     if not judgement.beside:
         return ""
-    rows = [(one.what, _three(one.auc), _three(one.less, sign=True)) for one in judgement.beside.values()]
+    rows = [(one.what, three(one.auc), three(one.less, sign=True)) for one in judgement.beside.values()]
     said = [_price(judgement), _unread(judgement)]
-    table = _table(("on the same held-out rows", "AUC", "this model's AUC less its own"), rows)
-    return "## Beside other models\n\n" + "\n\n".join([table, *(line for line in said if line)])
+    beside = table(("on the same held-out rows", "AUC", "this model's AUC less its own"), rows)
+    return "## Beside other models\n\n" + "\n\n".join([beside, *(line for line in said if line)])
 
 
 def _price(judgement: Judgement) -> str:
@@ -136,7 +141,7 @@ def _decisions(judgement: Judgement) -> str:
     if judgement.referred:
         common = sorted(judgement.referred.items(), key=lambda item: -item[1])
         lines.append("Why a person decides: " + ", ".join(f"{code} ({rows:,} rows)" for code, rows in common) + ".")
-    return "## What it would decide\n\n" + _list(lines)
+    return "## What it would decide\n\n" + bullets(lines)
 
 
 def _groups(judgement: Judgement) -> str:
@@ -148,11 +153,11 @@ def _groups(judgement: Judgement) -> str:
             f"{group.rows:,}",
             f"{group.bad_rate:.1%}",
             f"{group.mean_pd:.1%}",
-            _three(group.figures["auc"]),
-            _three(group.figures["slope"], digits=2),
+            three(group.figures["auc"]),
+            three(group.figures["slope"], digits=2),
             f"{group.approval:.1%}",
-            _three(group.approval_ratio, digits=2),
-            _three(group.limit_ratio_at_equal_pd, digits=2),
+            three(group.approval_ratio, digits=2),
+            three(group.limit_ratio_at_equal_pd, digits=2),
         )
         for group in judgement.groups
     ]
@@ -168,31 +173,33 @@ def _groups(judgement: Judgement) -> str:
         "limit ratio at equal PD",
     )
     told = "Ratios are to the attribute's largest group, which stands first. No model reads these columns."
-    return f"## Audit groups\n\n{told}\n\n{_table(heads, rows)}"
+    return f"## Audit groups\n\n{told}\n\n{table(heads, rows)}"
 
 
 def _stability(judgement: Judgement) -> str:
     moved = sorted(judgement.psi.items(), key=lambda item: -item[1])
     rows = [(name, f"{value:.3f}") for name, value in moved[:8]]
     told = "Population stability index, training to held-out rows; under 0.1 is stable. The largest:"
-    return f"## Stability\n\n{told}\n\n" + _table(("", "PSI"), rows)
+    return f"## Stability\n\n{told}\n\n" + table(("", "PSI"), rows)
 
 
-def _gate(verdict: Verdict | None) -> str:
+def the_gate(verdict: Verdict | None) -> str:
+    """Every check, passed or not."""
     if verdict is None:
         return ""
     head = "Passed." if verdict.passed else "Not passed: the champion stays, and this is the challenger."
     lines = [f"{'passed' if check.passed else '**failed**'}: {check}" for check in verdict.checks]
-    return f"## The gate\n\n{head}\n\n" + _list(lines)
+    return f"## The gate\n\n{head}\n\n" + bullets(lines)
 
 
 def _inputs(card: Card) -> str:
     arrow = {1: "more is riskier", -1: "more is safer", 0: ""}
     rows = [(f"`{c.name}`", c.label, c.label_zh, c.unit or c.kind, arrow[c.direction], c.group) for c in card.inputs]
-    return "## Inputs\n\n" + _table(("name", "English", "中文", "unit", "direction", "indicator group"), rows)
+    return "## Inputs\n\n" + table(("name", "English", "中文", "unit", "direction", "indicator group"), rows)
 
 
-def _three(found: Interval, sign: bool = False, digits: int = 4) -> str:
+def three(found: Interval, sign: bool = False, digits: int = 4) -> str:
+    """value [low, high]; a dash where there is none."""
     if not np.isfinite(found.value):
         return "–"
     form = f"{'+' if sign else ''}.{digits}f"
@@ -204,10 +211,12 @@ def _money(found: Interval) -> str:
     return f"{found.value:,.0f} [{found.low:,.0f}, {found.high:,.0f}]"
 
 
-def _list(lines: Iterable[str]) -> str:
+def bullets(lines: Iterable[str]) -> str:
+    """A Markdown list."""
     return "\n".join(f"- {line}" for line in lines)
 
 
-def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table."""
     lines = [heads, ["---"] * len(heads), *rows]
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)

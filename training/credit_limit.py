@@ -27,9 +27,11 @@ from training.profit import Terms
 from training.progress import Watch
 from training.recipe import Answers, Fit, Rows
 from training.tabular import TabularConfig
+from training.tabular_trip import TabularTrip
 
 PRODUCT = "credit_limit"
 CONFIG = Path("configs/credit_limit.toml")
+TRIP = TabularTrip
 
 
 class Config(TabularConfig):

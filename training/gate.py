@@ -22,12 +22,17 @@ from training.metrics import Draws, Interval, difference
 from training.settings import Settings
 
 
-class GateConfig(Settings):
-    """What a model must reach to serve."""
+class Bounds(Settings):
+    """What any model must reach to serve."""
 
     least_auc: float = Field(default=0.5, ge=0.5, lt=1)  # the interval's lower end must be above it
     slope: tuple[float, float] = (0.8, 1.25)  # of calibration
     intercept: tuple[float, float] = (-0.25, 0.25)  # of calibration, in log-odds
+
+
+class GateConfig(Bounds):
+    """And what that of a table must."""
+
     least_approval_ratio: float = Field(default=0.8, ge=0, le=1)  # of an audit group to the largest: four fifths
     least_limit_ratio: float = Field(default=0.8, ge=0, le=1)  # at equal PD
     most_psi: float = Field(default=0.25, gt=0)  # of the score, training to held-out rows
@@ -75,26 +80,16 @@ def decide(
     policy_faults: Sequence[str],
     against: Against | None,
 ) -> Verdict:
-    """Every check, not only up to the first that fails. `against` is None for the first model of a name.
-
-    A calibration figure passes where its interval lies within the bounds, or where the figure itself does and its
-    interval holds the perfect value: few rows make a wide interval, which is no sign of a wrong PD.
-    """
-    figures = judgement.figures
-    area = figures["auc"]
+    """Every check, not only up to the first that fails. `against` is None for the first model of a name."""
     checks = [
-        Check(
-            "discrimination", area.low > config.least_auc, f"AUC {area}", f"all of the interval over {config.least_auc}"
-        ),
-        _calibrated("calibration slope", figures["slope"], config.slope, perfect=1.0),
-        _calibrated("calibration intercept", figures["intercept"], config.intercept, perfect=0.0),
+        *sound(judgement.figures, config),
         Check(
             "stability",
             judgement.psi["score"] <= config.most_psi,
             f"PSI of the score from training to held-out rows {judgement.psi['score']:.3f}",
             f"at most {config.most_psi:g}",
         ),
-        Check("parity", True, ", ".join(f"{name} {value:.1e}" for name, value in parity.items()), "exact export"),
+        exported(parity),
         Check(
             "policy",
             not policy_faults,
@@ -103,7 +98,28 @@ def decide(
         ),
         *_fair(judgement.groups, config),
     ]
-    return Verdict((*checks, _better(against)))
+    return Verdict((*checks, better(against)))
+
+
+def sound(figures: Mapping[str, Interval], config: Bounds) -> list[Check]:
+    """Whether the probabilities order and mean what they say.
+
+    A calibration figure passes where its interval lies within the bounds, or where the figure itself does and its
+    interval holds the perfect value: few rows make a wide interval, which is no sign of a wrong PD.
+    """
+    area = figures["auc"]
+    return [
+        Check(
+            "discrimination", area.low > config.least_auc, f"AUC {area}", f"all of the interval over {config.least_auc}"
+        ),
+        _calibrated("calibration slope", figures["slope"], config.slope, perfect=1.0),
+        _calibrated("calibration intercept", figures["intercept"], config.intercept, perfect=0.0),
+    ]
+
+
+def exported(parity: Mapping[str, float]) -> Check:
+    """A graph that differs from its model comes no further than the export; this tells by how little it does."""
+    return Check("parity", True, ", ".join(f"{name} {value:.1e}" for name, value in parity.items()), "exact export")
 
 
 def against(
@@ -124,7 +140,8 @@ def against(
     return Against(champion.card.version, difference(y, pd, theirs, draws))
 
 
-def _better(against: Against | None) -> Check:
+def better(against: Against | None) -> Check:
+    """All of the interval of the AUC's gain over 0, on the rows that judge."""
     if against is None:
         return Check("better than the champion", True, "there is no champion yet", "")
     needed = "an AUC above the champion's on the same rows, all of the interval"

@@ -208,7 +208,7 @@ def judge(
         bad_rate=float(y.mean()),
         figures=figures,
         train_auc=float(auc(Tallier(case.pd[train], case.y[train])(np.ones((1, len(train)))))[0]),
-        bins=_bins(y, pd),
+        bins=parts(y, pd),
         psi=shifts,
         groups=[part for part in found if isinstance(part, fairness.Group)],
         beside=beside,
@@ -235,10 +235,10 @@ def _challengers(case: Case, config: JudgeConfig, watch: Watch) -> dict[str, np.
     return found
 
 
-def _bins(y: np.ndarray, pd: np.ndarray) -> list[Bin]:
+def parts(y: np.ndarray, pd: np.ndarray) -> list[Bin]:
     """Rows in order of PD, in BINS equal parts."""
-    parts = np.array_split(np.argsort(pd, kind="stable"), min(BINS, len(y)))
-    return [Bin(len(rows), float(pd[rows].mean()), wilson(int(y[rows].sum()), len(rows))) for rows in parts]
+    rows_of = np.array_split(np.argsort(pd, kind="stable"), min(BINS, len(y)))
+    return [Bin(len(rows), float(pd[rows].mean()), wilson(int(y[rows].sum()), len(rows))) for rows in rows_of]
 
 
 def wilson(bad: int, rows: int, z: float = 1.96) -> Interval:

@@ -221,10 +221,10 @@ def commit(folder: Path = Path(__file__).parent) -> str:
     return "" if not head else head + ("+" if git("status", "--porcelain", "--untracked-files=no") else "")
 
 
-def versions() -> dict[str, str]:
-    """Of the libraries that make a model."""
+def versions(*more: str) -> dict[str, str]:
+    """Of the libraries that make a model, and of `more` packages."""
     from importlib.metadata import version
     from platform import python_version
 
-    packages = ("lightgbm", "numpy", "onnx", "onnxruntime", "polars", "scikit-learn")
+    packages = ("lightgbm", "numpy", "onnx", "onnxruntime", "polars", "scikit-learn", *more)
     return {"python": python_version(), **{package: version(package) for package in packages}}

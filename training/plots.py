@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,15 +12,14 @@ import numpy as np
 from models.card import Card
 from models.explain import Explainer, line_points
 from models.scale import Scale
+from training import canvas
+from training.canvas import BAD, GOOD, OURS, QUIET, axes_on, calm, page
 from training.judge import Case, Judgement
 from training.progress import Tick, ignore
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-GOOD, BAD, OURS, QUIET = "#2a7f8e", "#c8553d", "#274c77", "#9aa5b1"
-CJK = ("Noto Sans CJK SC", "Source Han Sans SC", "WenQuanYi Zen Hei", "WenQuanYi Micro Hei", "SimHei", "PingFang SC")
 SHOWN, EFFECTS, LONGEST = 15, 6, 9  # indicators in the plot of importance; with a plot of effect; in the example
 STEPS = 12  # parts of an indicator's range
 NAMES = {
@@ -109,7 +107,7 @@ def draw(folder: Path, picture: Picture, tick: Tick = ignore) -> list[Path]:
         del plots["reasons"]
     written = []
     for done, (name, plot) in enumerate(plots.items()):
-        figure = _page(*NAMES[name], picture.title)
+        figure = page(*NAMES[name], picture.title)
         plot(figure, picture)
         path = folder / f"{name}.png"
         figure.savefig(path, dpi=110)
@@ -118,58 +116,19 @@ def draw(folder: Path, picture: Picture, tick: Tick = ignore) -> list[Path]:
     return written
 
 
-@cache
-def _chinese() -> str | None:
-    """A font that has Chinese characters, if this machine has one of those we know."""
-    from matplotlib import font_manager
-
-    known = {font.name for font in font_manager.fontManager.ttflist}
-    return next((name for name in CJK if name in known), None)
-
-
-def _page(en: str, zh: str, title: str) -> Figure:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-    from matplotlib.layout_engine import ConstrainedLayoutEngine
-
-    figure = Figure(figsize=(7.2, 4.8), layout=ConstrainedLayoutEngine(rect=(0, 0.03, 1, 0.97)))
-    FigureCanvasAgg(figure)
-    font = _chinese()
-    figure.suptitle(f"{en}  {zh}" if font else en, fontsize=12, **({"fontfamily": font} if font else {}))
-    figure.text(0.995, 0.005, title, ha="right", va="bottom", fontsize=7, color=QUIET)
-    return figure
-
-
-def _axes(figure: Figure, x: str = "", y: str = "") -> Axes:
-    axes: Axes = figure.add_subplot()
-    axes.set_xlabel(x)
-    axes.set_ylabel(y)
-    _calm(axes)
-    return axes
-
-
-def _calm(axes: Axes) -> None:
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.tick_params(labelsize=8)
-
-
 def _roc(figure: Figure, picture: Picture) -> None:
-    axes = _axes(figure, "share of the good above the cut-off", "share of the bad above the cut-off")
+    axes = axes_on(figure, "share of the good above the cut-off", "share of the bad above the cut-off")
     lines = [(f"this model, AUC {picture.judgement.figures['auc']}", picture.pd, OURS, 2.0)]
     for (name, other), colour in zip(picture.judgement.beside.items(), (QUIET, BAD, GOOD), strict=False):
         lines.append((f"{name.replace('_', ' ')}, AUC {other.auc.value:.4f}", other.pd, colour, 1.0))
     for label, pd, colour, width in lines:
-        order = np.argsort(-pd, kind="stable")
-        bad = picture.y[order] == 1
-        last = np.r_[pd[order][1:] != pd[order][:-1], True]
-        good_share, bad_share = (np.r_[0, np.cumsum(part)[last] / max(1, part.sum())] for part in (~bad, bad))
-        axes.plot(good_share, bad_share, color=colour, lw=width, label=label)
+        axes.plot(*canvas.roc(picture.y, pd), color=colour, lw=width, label=label)
     axes.plot([0, 1], [0, 1], color=QUIET, lw=0.6, ls=":")
     axes.legend(fontsize=8, frameon=False, loc="lower right")
 
 
 def _ks(figure: Figure, picture: Picture) -> None:
-    axes = _axes(figure, "score (points)", "share at or below")
+    axes = axes_on(figure, "score (points)", "share at or below")
     order = np.argsort(picture.points)
     points, bad = picture.points[order], picture.y[order] == 1
     shares = {"bad": np.cumsum(bad) / max(1, bad.sum()), "good": np.cumsum(~bad) / max(1, (~bad).sum())}
@@ -182,7 +141,7 @@ def _ks(figure: Figure, picture: Picture) -> None:
 
 
 def _calibration(figure: Figure, picture: Picture) -> None:
-    axes = _axes(figure, "mean PD of a tenth of the rows", "share that defaulted")
+    axes = axes_on(figure, "mean PD of a tenth of the rows", "share that defaulted")
     bins = [one for one in picture.judgement.bins if one.bad.value > 0]
     x, seen = np.array([one.pd for one in bins]), np.array([one.bad.value for one in bins])
     low, high = (np.array([getattr(one.bad, end) for one in bins]) for end in ("low", "high"))
@@ -196,7 +155,7 @@ def _calibration(figure: Figure, picture: Picture) -> None:
 
 
 def _scores(figure: Figure, picture: Picture) -> None:
-    axes = _axes(figure, "score (points)", "share of the group")
+    axes = axes_on(figure, "score (points)", "share of the group")
     low, high = (float(np.quantile(picture.points, end)) for end in (0.001, 0.999))
     edges = np.linspace(low, high, 50)
     for outcome, colour, label in ((0, GOOD, "repaid"), (1, BAD, "did not repay")):
@@ -208,7 +167,7 @@ def _scores(figure: Figure, picture: Picture) -> None:
 
 def _profit(figure: Figure, picture: Picture) -> None:
     earned, line = picture.judgement.profit, picture.case.terms.line
-    axes = _axes(figure, "approve up to this PD", f"{earned.currency} per applicant a year")
+    axes = axes_on(figure, "approve up to this PD", f"{earned.currency} per applicant a year")
     axes.plot(earned.cut_offs, earned.curve, color=OURS)
     axes.axvline(line, color=BAD, lw=1, label=f"policy's line {line:.1%}: {earned.at_line.value:,.0f}")
     axes.axvline(earned.best_cut_off, color=GOOD, lw=1, label=f"best {earned.best_cut_off:.1%}: {earned.best:,.0f}")
@@ -218,7 +177,7 @@ def _profit(figure: Figure, picture: Picture) -> None:
 
 
 def _importance(figure: Figure, picture: Picture) -> None:
-    axes = _axes(figure, "mean of |points added|")
+    axes = axes_on(figure, "mean of |points added|")
     size = np.abs(picture.effect).mean(axis=0)
     top = np.argsort(-size)[:SHOWN][::-1]
     axes.barh([picture.case.columns[i].label for i in top], size[top], color=OURS)
@@ -229,7 +188,7 @@ def _effects(figure: Figure, picture: Picture) -> None:
     x = picture.case.x[picture.case.held]
     for place, i in enumerate(top):
         axes = figure.add_subplot(2, 3, place + 1)
-        _calm(axes)
+        calm(axes)
         column, value, effect = picture.case.columns[i], x[:, i], picture.effect[:, i]
         known = np.isfinite(value)
         edges = np.unique(np.quantile(value[known], np.linspace(0, 1, STEPS + 1))) if known.any() else np.empty(0)
@@ -251,7 +210,7 @@ def _fairness(figure: Figure, picture: Picture) -> None:
     parts = (("approval ratio", "approval_ratio"), ("limit ratio at equal PD", "limit_ratio_at_equal_pd"))
     for place, (label, name) in enumerate(parts):
         axes = figure.add_subplot(1, 2, place + 1)
-        _calm(axes)
+        calm(axes)
         for row, group in enumerate(groups):
             found = getattr(group, name)
             if np.isfinite(found.value):
@@ -269,7 +228,7 @@ def _reasons(figure: Figure, picture: Picture) -> None:
     example = picture.example
     if example is None:
         return
-    axes = _axes(figure, "score (points)")
+    axes = axes_on(figure, "score (points)")
     at, steps = example.line, list(example.parts)
     for row, (_, points) in enumerate(steps):
         axes.barh(row, points, left=at, color=GOOD if points >= 0 else BAD)

@@ -50,8 +50,13 @@ class RoadConfig(Settings):
     purpose: str
     not_for: str
     policy: Path
-    horizon: str = ""  # of the PD, as "12 months"
     seed: int = 0
+
+
+class TableConfig(RoadConfig):
+    """And what that of a recipe over a table holds."""
+
+    horizon: str = ""  # of the PD, as "12 months"
     split: SplitConfig = SplitConfig()
     judge: JudgeConfig = JudgeConfig()
     gate: GateConfig = GateConfig()
@@ -109,12 +114,18 @@ class Answers:
 
 
 class Recipe(Protocol):
-    """The names that a recipe's module has."""
+    """The names that every recipe's module has."""
 
     PRODUCT: str
     CONFIG: Path  # used where none is named
+    TRIP: Any  # how its model is made: a kind of training.road.Trip
 
     def load(self, path: Path, data: Path | None) -> Any: ...
+
+
+class TableRecipe(Recipe, Protocol):
+    """And those of a recipe over a table."""
+
     def read(self, config: Any) -> Rows: ...
     def train(self, config: Any, rows: Rows, split: Split, watch: Watch) -> Fit: ...
     def variants(self, config: Any, rows: Rows, split: Split, watch: Watch) -> dict[str, np.ndarray]: ...

@@ -27,9 +27,11 @@ from training.profit import Terms
 from training.progress import Watch
 from training.recipe import Answers, Fit, Rows
 from training.tabular import TabularConfig
+from training.tabular_trip import TabularTrip
 
 PRODUCT = "scitech_risk"
 CONFIG = Path("configs/scitech_risk.toml")
+TRIP = TabularTrip
 
 
 class Config(TabularConfig):

@@ -23,7 +23,7 @@ from models.inputs import encode, learn_levels
 from training import own_table, settings
 from training.own_table import OwnData
 from training.progress import Watch
-from training.recipe import Fit, RoadConfig, Rows
+from training.recipe import Fit, Rows, TableConfig
 from training.settings import Settings
 from training.tune import TuneConfig, tune
 
@@ -36,7 +36,7 @@ class KnownData(Settings):
     rows: int = Field(default=25_000, ge=100)  # of a table that is made on the spot
 
 
-class TabularConfig(RoadConfig):
+class TabularConfig(TableConfig):
     """[data] names a table of the project, [table] describes one of your own; one of the two."""
 
     product: ClassVar[str]

@@ -1,0 +1,124 @@
+"""Slides read in training as a service reads them: tissue, grid, fitness, network; one slide ahead of the network.
+
+for found in read(slides, network, config.net.side, config.mpp, policy): ...     # found.table is a TileTable
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from datasets.slides import grid, quality, tissue
+from models.pathology import decision
+from models.pathology.card import SlideCard
+from models.pathology.decision import TileTable
+from models.pathology.policy import ReadingPolicy
+from models.pathology.session import SlideGraph, Tiles
+from training.pathology.material import Images, Painted
+from training.progress import Tick, ignore
+
+KEPT = 4  # tiles of a slide whose images are kept, of each side of the question
+
+
+class Network(Protocol):
+    """A graph, or the network itself on a device."""
+
+    def run(self, tiles: Images) -> Tiles: ...
+
+
+@dataclass(frozen=True)
+class Read:
+    """A slide as read. truth: (n,) place among the classes, -1 where it cannot be said. images: of the rows `kept`."""
+
+    slide: Painted
+    table: TileTable
+    truth: NDArray[np.intp]
+    kept: NDArray[np.intp]
+    images: Images
+    sha256: str  # of its tiles
+
+    @property
+    def fit(self) -> NDArray[np.intp]:
+        return np.flatnonzero(self.table.reasons == "")
+
+    @property
+    def known(self) -> NDArray[np.intp]:
+        """Rows whose class is known and which are fit to be judged."""
+        return np.flatnonzero((self.table.reasons == "") & (self.truth >= 0))
+
+
+def read(
+    slides: Sequence[Painted], network: Network, side: int, mpp: float, policy: ReadingPolicy, tick: Tick = ignore
+) -> Iterator[Read]:
+    """In the order of `slides`. The next is painted and cut while the network looks at one."""
+    with ThreadPoolExecutor(1) as ahead:
+        waiting = ahead.submit(_cut, slides[0], side, mpp, policy) if slides else None
+        for at, slide in enumerate(slides):
+            assert waiting is not None
+            covered, tiles = waiting.result()
+            if at + 1 < len(slides):
+                waiting = ahead.submit(_cut, slides[at + 1], side, mpp, policy)
+            yield _answered(slide, covered, tiles, network)
+            tick(at + 1, len(slides))
+
+
+def bag(card: SlideCard, table: TileTable) -> NDArray[np.float32]:
+    """(k, d) what the slide graph may see of it."""
+    return np.asarray(table.embedding[decision.rows(card, table)], np.float32)
+
+
+def logits(slide_graph: SlideGraph, bags: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+    """(slides, classes)."""
+    return np.stack([slide_graph.run(one)[0] for one in bags])
+
+
+def _cut(slide: Painted, side: int, mpp: float, policy: ReadingPolicy) -> tuple[grid.Grid, Images]:
+    config = grid.GridConfig(mpp=mpp, tile=side, tissue=policy.fit.tissue, coarser=policy.fit.coarser)
+    with slide.open() as opened:
+        covered = grid.cover(opened.facts, tissue.find(opened), config, slide.name)
+        read = [tiles for _, tiles in grid.read(opened, covered, batch=256)]
+    return covered, np.concatenate(read) if read else np.empty((0, side, side, 3), np.uint8)
+
+
+def _answered(slide: Painted, covered: grid.Grid, tiles: Images, network: Network) -> Read:
+    if not len(tiles):
+        raise ValueError(f"{slide.name}: no tissue was found on a painted slide; paint more columns and rows.")
+    answer = network.run(tiles)
+    truth = slide.truth(covered.places, covered.extent)
+    table = TileTable(
+        places=covered.places,
+        extent=covered.extent,
+        reasons=quality.judge_tiles(tiles),
+        logits=answer.logits,
+        embedding=answer.embedding.astype(np.float16),  # as a service keeps it
+        distance=np.zeros(len(tiles), np.float32) if answer.distance is None else answer.distance,
+        grid=len(covered),
+    )
+    fit = table.reasons == ""
+    kept = np.concatenate([np.flatnonzero(fit & side)[:KEPT] for side in (truth == 0, truth > 0)])
+    return Read(slide, table, truth, kept, tiles[kept], hashlib.sha256(tiles.tobytes()).hexdigest())
+
+
+class OnDevice:
+    """The network itself, where it is faster than its graph on a CPU: on CUDA. known: as Familiar holds it, or None."""
+
+    def __init__(self, net: Any, device: str, familiar: Any = None, batch: int = 256):
+        self._net, self._device, self._familiar, self._batch = net.to(device).eval(), device, familiar, batch
+
+    def run(self, tiles: Images) -> Tiles:
+        import torch
+
+        found = []
+        with torch.inference_mode():
+            for start in range(0, len(tiles), self._batch):
+                part = torch.from_numpy(np.ascontiguousarray(tiles[start : start + self._batch])).to(self._device)
+                found.append([one.cpu().numpy() for one in self._net(part)])
+        logits, embedding = (np.concatenate(part) for part in zip(*found, strict=True))
+        far = None if self._familiar is None else self._familiar.distance(embedding).astype(np.float32)
+        return Tiles(logits, embedding, far)
