@@ -202,16 +202,43 @@ class OpenSlides:
             slide.close()
 
 
+class Heats:
+    """The last few heatmaps that were asked for, as they are small."""
+
+    def __init__(self, most: int = 8):
+        self.most = most
+        self._held: OrderedDict[Path, tuple[NDArray[np.float32], NDArray[np.float32]]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, path: Path) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """(probability, attention), each (rows, columns), of a heat.npz. Raises OSError, ValueError, KeyError."""
+        with self._lock:
+            if path in self._held:
+                self._held.move_to_end(path)
+                return self._held[path]
+        with np.load(path, allow_pickle=False) as found:
+            heat = found["probability"], found["attention"]
+        with self._lock:
+            self._held[path] = heat
+            while len(self._held) > self.most:
+                self._held.popitem(last=False)
+        return heat
+
+
 class DeepZoom:
     """`threads` tiles are made at once, further ones wait their turn."""
 
     def __init__(self, threads: int = 2, most: int = 4, idle: float = 60.0):
-        self.slides = OpenSlides(most, idle)
+        self.slides, self.heats = OpenSlides(most, idle), Heats()
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="deepzoom")
 
     async def tile(self, path: Path, mpp: float | None, level: int, x: int, y: int) -> bytes | None:
         """JPEG, None where the pyramid has no such tile. Raises SlideRefused."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, self.read, path, mpp, level, x, y)
+
+    async def pyramid(self, path: Path, mpp: float | None) -> Pyramid:
+        """Raises SlideRefused."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, self._pyramid, path, mpp)
 
     async def picture(
         self, path: Path, mpp: float | None, box: Box | None = None, most: tuple[int, int] | None = None
@@ -223,6 +250,10 @@ class DeepZoom:
         with self.slides.use(path, mpp) as held:
             pixels = held.tile(level, column, row)
         return None if pixels is None else encoded(pixels)
+
+    def _pyramid(self, path: Path, mpp: float | None) -> Pyramid:
+        with self.slides.use(path, mpp) as held:
+            return held.pyramid
 
     def look(self, path: Path, mpp: float | None, box: Box | None, most: tuple[int, int] | None) -> bytes:
         with self.slides.use(path, mpp) as held:
