@@ -26,10 +26,12 @@ FILES = {  # address below /static -> file, media type
     **{f"{name}.min.js": (HERE / "vendor" / f"{name}.min.js", SCRIPT) for name in ("openseadragon", "tus", "sha256")},
     "NotoSansSC-Regular.ttf": (HERE.parent / "report" / "fonts" / "NotoSansSC-Regular.ttf", FONT),
 }
+EMPTY = "'sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU='"  # a style element without content: see viewer/image.js
 POLICY = "; ".join(
     (
         "default-src 'none'",
-        *(f"{kind}-src 'self'" for kind in ("script", "style", "font", "connect", "worker")),
+        *(f"{kind}-src 'self'" for kind in ("script", "font", "connect", "worker")),
+        f"style-src 'self' {EMPTY}",
         "img-src 'self' data: blob:",
         *(f"{kind} 'none'" for kind in ("base-uri", "form-action", "frame-ancestors", "object-src")),
     )

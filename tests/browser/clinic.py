@@ -117,7 +117,8 @@ class Clinic:
 
         async def told() -> AsyncGenerator[bytes, None]:
             yield b"retry: 500\n\n"
-            for number, (kind, change) in enumerate(self.events.get(held["id"], []), 1):
+            known = int(call.header(b"last-event-id") or 0)
+            for number, (kind, change) in list(enumerate(self.events.get(held["id"], []), 1))[known:]:
                 await asyncio.sleep(0.4)
                 held.update(change)
                 detail = {
@@ -127,7 +128,7 @@ class Clinic:
                     "detail": change if kind == "progress" else {},
                 }
                 yield f"id: {number}\nevent: {kind}\ndata: {json.dumps(detail)}\n\n".encode()
-            await asyncio.sleep(30)
+            await asyncio.sleep(3)
 
         return Reply(told(), 200, "text/event-stream", {"Cache-Control": "no-store"})
 

@@ -189,7 +189,7 @@ def test_a_slide_that_is_being_read_tells_of_itself_until_it_is_read(page, clini
     clinic.events[ID] = [("state", {"state": "inferring"}), *done, ("state", read(ID))]
     page.goto(f"/slides/{ID}")
     page.wait_for_selector(".steps .now")
-    page.wait_for_function("document.querySelector('#tiles')?.textContent === '192 / 311'")
+    page.get_by_text("192 / 311").wait_for()
     shot(page, "progress")
     page.wait_for_selector("#panel .triage.positive")
     page.wait_for_selector("#strip canvas")
@@ -269,9 +269,10 @@ CONTRAST = """() => {
   const walk = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
   while (walk.nextNode()) {
     const element = walk.currentNode.parentElement;
-    if (!walk.currentNode.textContent.trim() || !element.checkVisibility() || element.closest("script, option")) continue;
+    const text = walk.currentNode.textContent.trim();
+    if (!text || !element.checkVisibility() || element.closest("script, option")) continue;
     const [one, other] = [light(getComputedStyle(element).color), light(behind(element))].sort((a, b) => b - a);
-    if ((one + 0.05) / (other + 0.05) < 4.5) poor.push(`${element.className}: ${walk.currentNode.textContent.trim().slice(0, 40)}`);
+    if ((one + 0.05) / (other + 0.05) < 4.5) poor.push(`${element.className}: ${text.slice(0, 40)}`);
   }
   return poor;
 }"""
@@ -285,8 +286,9 @@ def test_text_has_the_contrast_of_wcag_aa_and_every_field_a_name(page, clinic):
     page.click(".origin summary")
     settled(page)
     assert page.evaluate(CONTRAST) == []
-    nameless = """() => [...document.querySelectorAll("button, input, select, textarea, a")].filter((each) => each.checkVisibility()
-        && !(each.labels && each.labels.length) && !each.getAttribute("aria-label") && !each.textContent.trim()).map((each) => each.outerHTML)"""
+    nameless = """() => [...document.querySelectorAll("button, input, select, textarea, a")]
+        .filter((each) => each.checkVisibility() && !(each.labels && each.labels.length))
+        .filter((each) => !each.getAttribute("aria-label") && !each.textContent.trim()).map((each) => each.outerHTML)"""
     assert page.evaluate(nameless) == []
 
 

@@ -63,7 +63,7 @@ export function make(what, attributes = {}, ...children) {
 
 // Both languages; the style sheet shows the chosen one, or both.
 export function say(en, zh) {
-  return make("span.both", {}, make("span", { lang: "en" }, en), make("span", { lang: "zh-CN" }, zh));
+  return make("span.both", {}, make("span", { lang: "en" }, en), " ", make("span", { lang: "zh-CN" }, zh));
 }
 
 export const word = (table, code) => say(...(table[code] || [String(code), String(code)]));

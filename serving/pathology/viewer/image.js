@@ -15,6 +15,10 @@ export class SlideImage {
   // Resolves when the slide is there to be seen.
   open(element) {
     const OpenSeadragon = window.OpenSeadragon;
+    // It would write a style element, were there none of this mark yet; the page's policy allows none but an empty one.
+    const mark = document.createElement("style");
+    mark.setAttribute("data-openseadragon-mobile-css", "true");
+    document.head.append(mark);
     this.viewer = OpenSeadragon({
       element, drawer: "canvas", showNavigationControl: false, showNavigator: true, navigatorPosition: "TOP_RIGHT",
       navigatorSizeRatio: 0.14, maxZoomPixelRatio: 8, visibilityRatio: 0.4, animationTime: 0.5, minZoomImageRatio: 0.7,
@@ -31,6 +35,7 @@ export class SlideImage {
         success: ({ item }) => {
           this.image = item;
           this.size = item.getContentSize();
+          this.viewer.viewport.goHome(true);
           resolve(this);
         },
         error: ({ message }) => reject(new Error(message)),

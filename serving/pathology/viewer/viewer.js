@@ -55,6 +55,7 @@ async function stage() {
     waiting.hidden = true;
     try {
       if (!image) {
+        $("#evidence").hidden = !(slide.reading && slide.reading.evidence.length); // takes its place before the slide does
         image = new SlideImage(id, slide.reading, { spotted: mark });
         await image.open($("#image"));
         tools();
@@ -171,7 +172,10 @@ function facts() {
   return make("section", { "aria-labelledby": "facts" }, make("h2", { id: "facts" }, say("Slide", "切片")), list(rows));
 }
 
-const list = (rows) => make("dl.facts", {}, rows.filter(([, value]) => value !== null && value !== undefined && value !== "").flatMap(([name, value]) => [make("dt", {}, say(...name)), make("dd", {}, value)]));
+function list(rows) {
+  const known = rows.filter(([, value]) => value !== null && value !== undefined && value !== "");
+  return make("dl.facts", {}, known.flatMap(([name, value]) => [make("dt", {}, say(...name)), make("dd", {}, value)]));
+}
 
 function origin(reading) {
   const scale = reading.slide.mpp ? `${reading.slide.mpp.join(" × ")} µm/px` : "–";
@@ -197,7 +201,6 @@ function origin(reading) {
 
 async function strip() {
   const spots = slide.reading.evidence;
-  $("#evidence").hidden = !spots.length;
   const canvases = [];
   $("#strip").replaceChildren(...spots.map((spot, at) => {
     const canvas = make("canvas", { width: 120, height: 120, "aria-hidden": "true" });
