@@ -48,7 +48,9 @@ def clinic(service: tuple[Clinic, str]) -> Clinic:
 @pytest.fixture
 def page(browser: Any, service: tuple[Clinic, str]) -> Iterator[Any]:
     """A page of a fresh profile; a test fails for any error in it and for anything asked of another place."""
-    context = browser.new_context(viewport={"width": 1440, "height": 900}, base_url=service[1], locale="en-US")
+    context = browser.new_context(
+        viewport={"width": 1440, "height": 900}, base_url=service[1], locale="en-US", reduced_motion="reduce"
+    )
     page, wrong = context.new_page(), []
     page.on("console", lambda told: wrong.append(told.text) if complaint(told) else None)
     page.on("pageerror", lambda error: wrong.append(str(error)))

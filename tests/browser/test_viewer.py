@@ -33,7 +33,7 @@ def painted(page) -> list[int]:
 
 def settled(page) -> None:
     page.wait_for_load_state("networkidle")
-    page.wait_for_timeout(900)
+    page.wait_for_timeout(150)
 
 
 def test_a_read_slide_is_shown_with_its_result_and_where_it_comes_from(page, clinic):
@@ -54,7 +54,7 @@ def test_the_heatmap_is_shown_faded_and_hidden(page, clinic):
     settled(page)
     with_heat = painted(page)
     page.keyboard.press("h")
-    page.wait_for_timeout(500)
+    page.wait_for_timeout(150)
     bare = painted(page)
     assert bare != with_heat
     assert page.get_attribute("#heat", "aria-pressed") == "false"
@@ -65,7 +65,7 @@ def test_the_heatmap_is_shown_faded_and_hidden(page, clinic):
     page.keyboard.press("[")
     assert page.input_value("#opacity") == "50"
     page.fill("#opacity", "100")
-    page.wait_for_timeout(500)
+    page.wait_for_timeout(150)
     assert painted(page) not in (bare, with_heat)
 
 

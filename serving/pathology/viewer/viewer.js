@@ -147,8 +147,9 @@ function gauge(reading) {
   const line = make("i.line");
   line.style.left = `${100 * reading.threshold}%`;
   return make("div.gauge", {},
-    make("p", {}, say("Probability of abnormality", "异常概率"), " ", make("b", {}, reading.probability.toFixed(3)), " · ",
-      say("operating point", "工作点"), " ", make("b", {}, reading.threshold.toFixed(3))),
+    make("p", {},
+      make("span", {}, say("Probability", "异常概率"), " ", make("b", {}, reading.probability.toFixed(3))),
+      make("span", {}, say("Operating point", "工作点"), " ", make("b", {}, reading.threshold.toFixed(3)))),
     make("div.track", { "aria-hidden": "true" }, line, dot));
 }
 
