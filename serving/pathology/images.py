@@ -16,14 +16,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from datasets.faults import Fault
 from datasets.slides.faults import SlideRefused
-from serving.call import Call, Reply
+from serving.call import Call, Reply, query
 from serving.pathology.deepzoom import DeepZoom, Pyramid, etag, heat_tile, matches
+from serving.pathology.desk import state_problem
 from serving.pathology.report import geojson
 from serving.problems import Problem
 
 Handler = Callable[[Call], Awaitable[Reply]]
 TILE = re.compile(r"(\d{1,6})_(\d{1,6})\.(jpeg|png)", re.ASCII)
+SHARE = re.compile(r"0(\.\d{1,9})?|1(\.0{1,9})?", re.ASCII)
+LIKELY = 0.5  # a tile that is likelier positive than not; who asks may draw the line elsewhere
 LEVEL = re.compile(r"\d{1,2}", re.ASCII)
 CACHE = "private, max-age=86400"
 XML, JPEG, PNG, GEOJSON = "application/xml", "image/jpeg", "image/png", "application/geo+json"
@@ -33,22 +37,22 @@ XML, JPEG, PNG, GEOJSON = "application/xml", "image/jpeg", "image/png", "applica
 class Shown:
     """What there is to show of a slide.
 
-    path: its stripped copy. mpp: the operator's, where one was given. reading: None while it is not read.
-    heat: heat.npz. threshold: probability from which a tile counts, for the annotations.
+    path: its stripped copy. sha256: of what came. mpp: the operator's, where one was given. heat: heat.npz.
+    reading, heat: None while it is not read.
     """
 
     path: Path
     sha256: str
-    mpp: float | None = None
-    reading: dict[str, Any] | None = None
-    heat: Path | None = None
-    threshold: float = 0.5
+    mpp: float | None
+    state: str
+    reading: dict[str, Any] | None
+    heat: Path | None
 
 
 class Images:
-    """`find` gets the id of the address; it raises Problem where there is nothing to show."""
+    """`find` gets the request, whose address names the slide; it raises Problem where there is nothing to show."""
 
-    def __init__(self, find: Callable[[str], Awaitable[Shown]], deepzoom: DeepZoom | None = None):
+    def __init__(self, find: Callable[[Call], Awaitable[Shown]], deepzoom: DeepZoom | None = None):
         self.find, self.deepzoom = find, deepzoom or DeepZoom()
 
     def routes(self) -> dict[str, dict[str, Handler]]:
@@ -62,12 +66,12 @@ class Images:
         }
 
     async def image(self, call: Call) -> Reply:
-        shown = await self.find(call.path[0])
+        shown = await self.find(call)
         tag = etag(shown.sha256, "dzi")
         return _same(call, tag) or _reply((await self._pyramid(shown)).dzi("jpeg"), XML, tag)
 
     async def image_tile(self, call: Call) -> Reply:
-        shown, (level, x, y) = await self.find(call.path[0]), _place(call, "jpeg")
+        shown, (level, x, y) = await self.find(call), _place(call, "jpeg")
         tag = etag(shown.sha256, "image", level, x, y)
         if same := _same(call, tag):
             return same
@@ -80,13 +84,13 @@ class Images:
         return _reply(found, JPEG, tag)
 
     async def heatmap(self, call: Call) -> Reply:
-        reading, _ = _read(call, shown := await self.find(call.path[0]))
+        reading, _ = _read(shown := await self.find(call))
         pyramid = Pyramid(reading["slide"]["width"], reading["slide"]["height"])
         tag = etag(shown.sha256, reading["model"]["bundle"], "dzi")
         return _same(call, tag) or _reply(pyramid.dzi("png"), XML, tag)
 
     async def heatmap_tile(self, call: Call) -> Reply:
-        reading, heat = _read(call, shown := await self.find(call.path[0]))
+        reading, heat = _read(shown := await self.find(call))
         level, x, y = _place(call, "png")
         tag = etag(shown.sha256, reading["model"]["bundle"], reading["config_sha256"], "heat", level, x, y)
         if same := _same(call, tag):
@@ -100,11 +104,17 @@ class Images:
         return _reply(await asyncio.to_thread(heat_tile, values, (across, down), pyramid.shrink(level), box), PNG, tag)
 
     async def annotations(self, call: Call) -> Reply:
-        reading, heat = _read(call, shown := await self.find(call.path[0]))
+        reading, heat = _read(shown := await self.find(call))
+        options, faults = query(call, ("threshold",))
+        told = options.get("threshold", str(LIKELY))
+        if not SHARE.fullmatch(told):
+            faults.append(Fault("threshold", repr(told[:60]), "a probability from 0 to 1", "0 至 1 的概率"))
+        if faults:
+            raise Problem("bad_parameter", errors=faults)
         probability, attention = await self._heat(heat)
 
         async def parts() -> AsyncGenerator[bytes, None]:
-            for part in geojson.stream(reading, probability, attention, shown.threshold):
+            for part in geojson.stream(reading, probability, attention, float(told)):
                 yield part
                 await asyncio.sleep(0)  # others are served between two parts
 
@@ -135,9 +145,9 @@ def _place(call: Call, kind: str) -> tuple[int, int, int]:
     return int(level), int(found[1]), int(found[2])
 
 
-def _read(call: Call, shown: Shown) -> tuple[dict[str, Any], Path]:
+def _read(shown: Shown) -> tuple[dict[str, Any], Path]:
     if shown.reading is None or shown.heat is None:
-        raise _nowhere(call)
+        raise state_problem(shown.state, "in_review")
     return shown.reading, shown.heat
 
 
@@ -155,4 +165,5 @@ def _nowhere(call: Call) -> Problem:
 
 
 def _unreadable(error: SlideRefused) -> Problem:
-    return Problem("not_found", found=str(error))
+    reason = error.faults[0]
+    return Problem("slide_unreadable", found=reason.en, found_zh=reason.zh)

@@ -30,9 +30,15 @@ AT = "2026-11-25T09:02:41Z"
 
 def row(slide: str, state: str, **more: Any) -> dict[str, Any]:
     """As GET /v1/slides/{id} gives it."""
-    told = {"id": slide, "state": state, "code": None, "reasons": [], "name": "CMU-1-Small-Region.svs", "done": 0}
+    told = {"slide_id": slide, "state": state, "code": None, "reasons": [], "name": "CMU-1-Small-Region.svs"}
     told |= {"sha256": readings.READING["slide"]["sha256"], "bytes": 1_938_955, "accession": "C2026-004217"}
-    told |= {"specimen": "cervical_cytology", "total": 0, "priority": 0, "triage": None, "reading": None}
+    told |= {
+        "specimen": "cervical_cytology",
+        "progress": {"done": 0, "total": 0},
+        "priority": 0,
+        "triage": None,
+        "reading": None,
+    }
     return told | {"created": "2026-11-25T08:28:00Z", "updated": "2026-11-25T08:30:12Z"} | more
 
 
@@ -101,10 +107,9 @@ class Clinic:
             raise Problem("not_found", found=call.path[0])
         return self.slides[call.path[0]]
 
-    async def shown(self, slide: str) -> Shown:
-        if slide not in self.slides:
-            raise Problem("not_found", found=slide)
-        return Shown(readings.CMU, self.slides[slide]["sha256"], None, self.slides[slide]["reading"], self.heat)
+    async def shown(self, call: Call) -> Shown:
+        held = self.held(call)
+        return Shown(readings.CMU, held["sha256"], None, held["state"], held["reading"], self.heat)
 
     async def worklist(self, call: Call) -> Reply:
         ordered = sorted(self.slides.values(), key=lambda each: -each["priority"])
@@ -118,9 +123,9 @@ class Clinic:
         async def told() -> AsyncGenerator[bytes, None]:
             yield b"retry: 500\n\n"
             known = int(call.header(b"last-event-id") or 0)
-            for number, (kind, change) in list(enumerate(self.events.get(held["id"], []), 1))[known:]:
+            for number, (kind, change) in list(enumerate(self.events.get(held["slide_id"], []), 1))[known:]:
                 await asyncio.sleep(0.4)
-                held.update(change)
+                held.update({"progress": change} if kind == "progress" else change)
                 detail = {
                     "id": number,
                     "at": AT,
@@ -134,7 +139,7 @@ class Clinic:
 
     async def report(self, call: Call) -> Reply:
         held, kind = self.held(call), call.scope["query_string"].decode()
-        signed = self.reports.get(held["id"])
+        signed = self.reports.get(held["slide_id"])
         body = signed[-1] if signed else held["reading"]
         if kind == "format=pdf":
             return Reply(pdf.render(body, None, readings.heat()[0]), 200, "application/pdf")
@@ -154,7 +159,7 @@ class Clinic:
     async def sign(self, call: Call) -> Reply:
         held, person = self.held(call), self.person(call)
         told = json.loads(await read_body(call, 100_000, 5))
-        versions = self.reports.setdefault(held["id"], [])
+        versions = self.reports.setdefault(held["slide_id"], [])
         number = len(versions) + 1
         body = {**held["reading"], **told, "signed_by": person, "signed_at": AT, "version": number}
         versions.append(body | {"amends": number - 1 or None})

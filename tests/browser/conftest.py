@@ -17,7 +17,7 @@ QUIET = (
 SHOTS = os.environ.get("YUHENG_SHOTS")  # a folder to look at what was seen
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # not longer: while it is there its event loop runs, and asyncio.run refuses
 def browser() -> Iterator[Any]:
     if not CHROMIUM.exists():
         pytest.skip(f"there is no {CHROMIUM}: apt-get install chromium")
@@ -29,7 +29,7 @@ def browser() -> Iterator[Any]:
         chromium.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Clinic, str]]:
     clinic = Clinic(tmp_path_factory.mktemp("clinic"))
     with Server(clinic) as address:

@@ -25,11 +25,12 @@ def test_an_empty_worklist_says_so(page, clinic):
 
 def test_the_worklist_has_the_most_urgent_first(page, clinic):
     for number, slide in enumerate(
-        (row("1" * 32, "inferring", done=60, total=311, accession="C-3"), read("2" * 32, accession="C-1"),
+        (row("1" * 32, "inferring", progress={"done": 60, "total": 311}, accession="C-3"),
+         read("2" * 32, accession="C-1"),
          read("3" * 32, "abstained", ABSTAINED | {"priority": 45}, accession="C-2"),
-         row("4" * 32, "failed", code="truncated", accession="C-4"), read("5" * 32, "signed", accession="C-5", ))
+         row("4" * 32, "failed", code="truncated", accession="C-4"), read("5" * 32, "signed", accession="C-5"))
     ):  # fmt: skip
-        clinic.slides[slide["id"]] = slide | {"created": f"2026-11-25T08:0{number}:00Z"}
+        clinic.slides[slide["slide_id"]] = slide | {"created": f"2026-11-25T08:0{number}:00Z"}
     page.goto("/slides")
     page.wait_for_selector("tbody tr")
     ranks = [each for each in page.locator(".rank").all_inner_texts() if each != "–"]

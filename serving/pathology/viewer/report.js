@@ -75,7 +75,7 @@ export class ReportForm {
 
   form() {
     const draft = this.draft;
-    const other = make("input", { id: "other", type: "text", maxlength: 300, value: draft.other, "aria-label": "Diagnosis as text 诊断文本", hidden: draft.diagnosis !== "other" });
+    const other = make("input", { id: "other", type: "text", maxlength: 500, value: draft.other, "aria-label": "Diagnosis as text 诊断文本", hidden: draft.diagnosis !== "other" });
     const choose = make("select", { id: "diagnosis", required: true, onchange: () => {
       draft.diagnosis = choose.value;
       other.hidden = choose.value !== "other";
@@ -85,7 +85,7 @@ export class ReportForm {
     Object.entries(TBS).map(([code, names]) => make("option", { value: code, selected: draft.diagnosis === code }, `${code} · ${plain(...names)}`)),
     make("option", { value: "other", selected: draft.diagnosis === "other" }, plain("Other, as text", "其他（文本）")));
     other.addEventListener("input", () => { draft.other = other.value; });
-    const findings = make("textarea", { id: "findings", rows: 5, maxlength: 20000, oninput: () => { draft.findings = findings.value; } });
+    const findings = make("textarea", { id: "findings", rows: 5, required: true, maxlength: 20000, oninput: () => { draft.findings = findings.value; } });
     findings.value = draft.findings;
     const reason = this.amending ? make("textarea", { id: "reason", rows: 2, required: true, maxlength: 2000 }) : null;
     const sure = make("input", { type: "checkbox", id: "sure", required: true });

@@ -48,11 +48,11 @@ async function worklist() {
     make("thead", {}, make("tr", {}, names.map((each) => make("th", { scope: "col" }, say(...each))))),
     make("tbody", {}, slides.map((slide) => make("tr", {},
       make("td", {}, make(`span.rank${slide.priority >= 70 ? ".high" : ""}`, {}, READ.includes(slide.state) ? String(slide.priority) : "–")),
-      make("td", {}, make("a", { href: `/slides/${slide.id}` }, slide.accession || slide.name || slide.id.slice(0, 8))),
+      make("td", {}, make("a", { href: `/slides/${slide.slide_id}` }, slide.accession || slide.name || slide.slide_id.slice(0, 8))),
       make("td", {}, slide.specimen ? word(SPECIMENS, slide.specimen) : "–"),
       make("td", {}, slide.triage ? make(`span.triage.${slide.triage}`, {}, word(TRIAGE, slide.triage)) : "–"),
       make("td", {}, make(`span.chip.${slide.state}`, {}, word(STATES, slide.state)),
-        slide.state === "inferring" && slide.total ? make("progress", { max: slide.total, value: slide.done, "aria-label": `${slide.done} / ${slide.total}` }) : null,
+        slide.state === "inferring" && slide.progress.total ? make("progress", { max: slide.progress.total, value: slide.progress.done, "aria-label": `${slide.progress.done} / ${slide.progress.total}` }) : null,
         ENDED.includes(slide.state) && slide.code ? make("code", {}, ` ${slide.code}`) : null),
       make("td", {}, moment(slide.created).slice(0, 16)))))));
 }

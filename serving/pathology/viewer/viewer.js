@@ -80,13 +80,13 @@ function progress() {
   const at = STEPS.indexOf(slide.state);
   const steps = STEPS.map((name, step) =>
     make(`li.${step < at ? "done" : step === at ? "now" : "later"}`, step === at ? { "aria-current": "step" } : {}, word(STATES, name)));
-  const share = slide.total ? slide.done / slide.total : null;
+  const share = slide.progress.total ? slide.progress.done / slide.progress.total : null;
   return make("div.card", {},
     make("h2", {}, say("This slide is on its way", "切片处理中")),
     make("ol.steps", {}, steps),
     slide.state === "inferring" ? make("div.progress", {},
       make("progress", { max: 1, ...(share === null ? {} : { value: share }), "aria-label": "Tiles read 已判读图块" }),
-      make("span", { id: "tiles" }, share === null ? "" : `${number(slide.done)} / ${number(slide.total)}`)) : null,
+      make("span", { id: "tiles" }, share === null ? "" : `${number(slide.progress.done)} / ${number(slide.progress.total)}`)) : null,
     make("p.quiet", {}, say("This page follows by itself; you may close it and come back.", "页面会自动更新，可关闭后再打开。")));
 }
 
@@ -264,9 +264,8 @@ function listen() {
   if (!slide || READ.includes(slide.state) || ENDED.includes(slide.state)) return;
   const source = new EventSource(address);
   source.addEventListener("progress", (event) => {
-    const told = JSON.parse(event.data);
-    const { done, total } = told.detail || told;
-    Object.assign(slide, { done, total });
+    const { done, total } = JSON.parse(event.data).detail;
+    slide.progress = { done, total };
     if ($("#tiles")) {
       $("#tiles").textContent = `${number(done)} / ${number(total)}`;
       $(".progress progress").value = total ? done / total : 0;
