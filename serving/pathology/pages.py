@@ -14,6 +14,7 @@ from pathlib import Path
 
 from serving.call import Call, Reply
 from serving.pathology.deepzoom import etag, matches
+from serving.pathology.desk import ID
 from serving.problems import Problem
 
 Handler = Callable[[Call], Awaitable[Reply]]
@@ -67,7 +68,9 @@ async def worklist(call: Call) -> Reply:
 
 
 async def viewer(call: Call) -> Reply:
-    """The same page for every slide: what its script asks for says whether there is one."""
+    """The same page for every slide: what its script asks for says whether there is one. Raises Problem for no id."""
+    if not ID.fullmatch(call.path[0]):
+        raise Problem("not_found", found=repr(call.scope["path"][:200]))
     return _reply(call, HERE / "viewer.html", "text/html; charset=utf-8")
 
 

@@ -8,7 +8,7 @@ from serving.pathology.pages import FILES
 
 PROBLEMS: dict[str, tuple[str, ...]] = {
     "GET /slides": (),
-    "GET /slides/{id}": (),
+    "GET /slides/{id}": ("not_found",),
     "GET /static/{name}": ("not_found",),
     **{
         f"GET /v1/slides/{{id}}/{name}": ("unknown_slide", "slide_state", *more, *STORE)
