@@ -10,13 +10,27 @@ let slide = null;
 let image = null;
 let form = null;
 let shownReading = false;
+let looking = Promise.resolve();
+let waits = false;
 
 languages();
 await show();
 listen();
 keys();
 
-async function show() {
+// One look at a time, however fast events come; one that waits to begin stands for all that ask meanwhile.
+function show() {
+  if (!waits) {
+    waits = true;
+    looking = looking.then(() => {
+      waits = false;
+      return look();
+    });
+  }
+  return looking;
+}
+
+async function look() {
   if (!slide) $("#waiting").replaceChildren(make("div.card.loading", {}, make("span.spinner", { "aria-hidden": "true" }), say("Loading the slide …", "正在加载切片……")));
   try {
     slide = await ask(address);
