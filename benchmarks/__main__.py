@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-QUICK = ("reasons", "county", "batch", "network", "register", "serving", "shells", "training")
+QUICK = ("reasons", "county", "batch", "deepzoom", "network", "register", "serving", "shells", "training")
 LONG = ("quality",)  # about an hour: nine splits of four real tables
 
 

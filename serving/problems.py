@@ -181,6 +181,10 @@ KINDS: dict[str, Kind] = {
         431, "The headers are too large", "请求头过大",
         "{found} of headers were sent; at most {needed} are taken.", "请求头为 {found}；最多接受 {needed}。",
     ),
+    "slide_unreadable": Kind(
+        422, "The slide cannot be shown", "切片无法显示",
+        "{found}.", "{found}。",
+    ),
     "upload_checksum": Kind(
         460, "The part does not have its checksum", "分段校验和不符",
         "The {found}; {needed} was announced. The part was not kept: send it again.",

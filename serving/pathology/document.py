@@ -6,7 +6,7 @@ from typing import Any
 
 from datasets.slides.limits import LIMITS
 from serving.describe import STORE, Schema, closed, in_path, in_query, operation, told_as_json
-from serving.pathology import form
+from serving.pathology import form, shown
 from serving.pathology.reports import FORMATS
 from serving.pathology.routes import MOST, USUAL
 from serving.pathology.signing import DIAGNOSIS, REASON
@@ -49,6 +49,7 @@ PROBLEMS: dict[str, tuple[str, ...]] = {
     "POST /v1/slides/{id}/review": ("not_a_pathologist", "people_unusable", "unknown_slide", "slide_state", *STORE),
     "POST /v1/slides/{id}/sign": SIGN,
     "POST /v1/slides/{id}/amend": SIGN,
+    **shown.PROBLEMS,
 }  # fmt: skip
 
 PAIR = "[A-Za-z0-9_]+ [A-Za-z0-9+/]*={0,2}"  # of Upload-Metadata
@@ -68,7 +69,7 @@ REPLAYED = {"Idempotent-Replayed": {"schema": {"const": "true"}, "description": 
 
 
 def paths(settings: Settings) -> Schema:
-    return _uploads(settings) | _slides() | _signing(settings)
+    return _uploads(settings) | _slides() | _signing(settings) | shown.paths()
 
 
 def _uploads(settings: Settings) -> Schema:

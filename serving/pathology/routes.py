@@ -18,10 +18,12 @@ import sqlalchemy as sa
 
 from datasets.faults import Fault
 from serving.call import Call, Reply, new_id, query
-from serving.pathology import files, form
+from serving.pathology import files, form, pages
 from serving.pathology.arrivals import Arrivals, note_scale
-from serving.pathology.desk import ID, Desk, Row
+from serving.pathology.desk import ID, Desk, Row, state_problem
+from serving.pathology.drawing import Drawing, copy_of, heat_of
 from serving.pathology.events import Events, last_seen, wants_events
+from serving.pathology.images import Images, Shown
 from serving.pathology.reports import Reports
 from serving.pathology.signing import Signing
 from serving.pathology.states import STATES, TO_REVIEW, UnknownSlide
@@ -42,7 +44,8 @@ class Pathology:
         self.arrivals = Arrivals(self.desk)
         self.uploads = Uploads(self.desk, self.arrivals)
         self.events = Events(self.desk)
-        self.signing = Signing(self.desk)
+        self.images = Images(self._shown)
+        self.signing = Signing(self.desk, Drawing(settings.paths.slides, self.images.deepzoom).render)
         self.reports = Reports(self.desk, self.signing.render)
 
     def start(self) -> None:
@@ -50,10 +53,13 @@ class Pathology:
 
     def stop(self) -> None:
         self.arrivals.stop()
+        self.images.close()
 
     def routes(self) -> dict[str, dict[str, Handler]]:
         return {
+            **pages.routes(),
             **self.uploads.routes(),
+            **self.images.routes(),
             "/v1/slides": {"GET": self.worklist, "POST": self.submit},
             "/v1/slides/{id}": {"GET": self.one},
             "/v1/slides/{id}/report": {"GET": self.reports.get},
@@ -62,6 +68,16 @@ class Pathology:
             "/v1/slides/{id}/sign": {"POST": self.signing.sign},
             "/v1/slides/{id}/amend": {"POST": self.signing.amend},
         }
+
+    async def _shown(self, call: Call) -> Shown:
+        """What there is to look at of the address's slide. Raises Problem before there is a copy without names."""
+        slide = await self.desk.slide(call)
+        folder = self.settings.paths.slides / slide["id"]
+        path = await asyncio.to_thread(copy_of, folder, slide["name"])
+        if path is None:
+            raise state_problem(slide["state"], "quality_passed")
+        heat = await asyncio.to_thread(heat_of, folder)
+        return Shown(path, str(slide["sha256"]), slide["mpp"], slide["state"], slide["reading"], heat)
 
     # --- a slide named, not sent
 

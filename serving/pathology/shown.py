@@ -1,0 +1,66 @@
+"""For GET /openapi.json: the viewer's pages and a slide's pictures."""
+
+from __future__ import annotations
+
+from serving.describe import STORE, Schema, in_path, in_query, operation
+from serving.pathology.images import GEOJSON, JPEG, PNG, SHARE, XML
+from serving.pathology.pages import FILES
+
+PROBLEMS: dict[str, tuple[str, ...]] = {
+    "GET /slides": (),
+    "GET /slides/{id}": ("not_found",),
+    "GET /static/{name}": ("not_found",),
+    **{
+        f"GET /v1/slides/{{id}}/{name}": ("unknown_slide", "slide_state", *more, *STORE)
+        for name, more in (
+            ("image.dzi", ("slide_unreadable",)),
+            ("image_files/{level}/{tile}", ("not_found", "slide_unreadable")),
+            ("heatmap.dzi", ()),
+            ("heatmap_files/{level}/{tile}", ("not_found",)),
+            ("annotations.geojson", ("bad_parameter",)),
+        )
+    },
+}
+SLIDE = in_path("id", "slide_id", pattern="^[0-9a-f]{32}$")
+KNOWN = {"304": {"description": "If-None-Match names it: the browser has these bytes"}}
+
+
+def paths() -> Schema:
+    html = "text/html; charset=utf-8"
+    types = {media_type for _, media_type in FILES.values()}
+    name = in_path("name", "a file of the pages", enum=list(FILES))
+    tile = [
+        SLIDE,
+        in_path("level", "0 is one pixel, the last the whole slide", pattern="^[0-9]{1,2}$"),
+        in_path("tile", "column_row, and the kind of picture", pattern="^[0-9]{1,6}_[0-9]{1,6}\\.(jpeg|png)$"),
+    ]
+    least = in_query("threshold", {"type": "string", "pattern": f"^({SHARE.pattern})$"}, "Tiles at or above; else 0.5.")
+    return {
+        "/slides": _get("GET /slides", "worklistPage", "The worklist and the upload, for people", [html]),
+        "/slides/{id}": _get("GET /slides/{id}", "slidePage", "A slide's viewer and report", [html], SLIDE),
+        "/static/{name}": _get("GET /static/{name}", "pageFile", "What the pages load", sorted(types), name),
+        **_pictures("image", "jpeg", JPEG, "the slide", tile),
+        **_pictures("heatmap", "png", PNG, "the probability of its tiles", tile),
+        "/v1/slides/{id}/annotations.geojson": _get(
+            "GET /v1/slides/{id}/annotations.geojson",
+            "annotations",
+            "Evidence and positive tiles in level-0 pixels, as QuPath opens them",
+            [GEOJSON],
+            SLIDE,
+            least,
+        ),
+    }
+
+
+def _pictures(name: str, kind: str, media_type: str, what: str, tile: list[Schema]) -> Schema:
+    one, files = f"/v1/slides/{{id}}/{name}.dzi", f"/v1/slides/{{id}}/{name}_files/{{level}}/{{tile}}"
+    summary = f"A tile of {what}, {kind}, at most 256 pixels a side"
+    return {
+        one: _get(f"GET {one}", f"{name}Pyramid", f"Deep Zoom of {what}", [XML], SLIDE),
+        files: _get(f"GET {files}", f"{name}Tile", summary, [media_type], *tile),
+    }
+
+
+def _get(route: str, name: str, summary: str, types: list[str], *parameters: Schema) -> Schema:
+    fine = {"200": {"description": "As asked", "content": {each: {} for each in types}}, **KNOWN}
+    return {"get": operation(PROBLEMS[route], name, summary, fine, parameters=list(parameters))}

@@ -1,0 +1,218 @@
+"""A small service for the viewer's tests: the real pages, pictures and reports over slides that are held in memory."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import io
+import json
+import re
+import threading
+from collections.abc import AsyncGenerator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import uvicorn
+
+from serving.call import Call, Reply, new_id, read_body
+from serving.pathology import pages
+from serving.pathology.images import Images, Shown
+from serving.pathology.report import fhir, pdf
+from serving.problems import MEDIA_TYPE, Problem
+from tests.serving.pathology import readings
+
+TOKEN = "a-token-of-a-test"
+PERSON = {"name": "王敏", "licence": "110330200012345"}
+AT = "2026-11-25T09:02:41Z"
+
+
+def row(slide: str, state: str, **more: Any) -> dict[str, Any]:
+    """As GET /v1/slides/{id} gives it."""
+    told = {"slide_id": slide, "state": state, "code": None, "reasons": [], "name": "CMU-1-Small-Region.svs"}
+    told |= {"sha256": readings.READING["slide"]["sha256"], "bytes": 1_938_955, "accession": "C2026-004217"}
+    told |= {
+        "specimen": "cervical_cytology",
+        "progress": {"done": 0, "total": 0},
+        "priority": 0,
+        "triage": None,
+        "reading": None,
+    }
+    return told | {"created": "2026-11-25T08:28:00Z", "updated": "2026-11-25T08:30:12Z"} | more
+
+
+def read(slide: str, state: str = "ready", reading: dict[str, Any] | None = None, **more: Any) -> dict[str, Any]:
+    reading = {**(reading or readings.READING), "slide_id": slide}
+    return row(slide, state, reading=reading, triage=reading["triage"], priority=reading["priority"], **more)
+
+
+class Clinic:
+    """Routes as the gateway has them; `slides` and `events` are for tests to set."""
+
+    def __init__(self, folder: Path):
+        self.slides: dict[str, dict[str, Any]] = {}
+        self.reports: dict[str, list[dict[str, Any]]] = {}
+        self.events: dict[str, list[tuple[str, dict[str, Any]]]] = {}
+        self.uploads: dict[str, dict[str, Any]] = {}
+        self.asked: list[tuple[str, str, int]] = []
+        self.cut = 0  # parts of an upload to refuse
+        self.heat = folder / "heat.npz"
+        probability, attention = readings.heat()
+        np.savez(self.heat, probability=probability, attention=attention)
+        self.images = Images(self.shown)
+        one = "/v1/slides/{id}"
+        self.routes = {
+            **pages.routes(),
+            **self.images.routes(),
+            "/v1/slides": {"GET": self.worklist},
+            one: {"GET": self.slide},
+            f"{one}/report": {"GET": self.report},
+            f"{one}/review": {"POST": self.review},
+            f"{one}/sign": {"POST": self.sign},
+            f"{one}/amend": {"POST": self.sign},
+            "/v1/uploads": {"POST": self.create},
+            "/v1/uploads/{id}": {"HEAD": self.head, "PATCH": self.patch},
+        }
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            return
+        call = Call(scope, receive, "test", dict(scope["headers"]))
+        try:
+            reply = await self.find(call)(call)
+        except Problem as problem:
+            reply = Reply(problem.body("test"), problem.status, MEDIA_TYPE, problem.headers)
+        self.asked.append((scope["method"], scope["path"], reply.status))
+        headers = {"content-type": reply.media_type, **{name.lower(): value for name, value in reply.headers.items()}}
+        sent = [(name.encode(), value.encode()) for name, value in headers.items()]
+        await send({"type": "http.response.start", "status": reply.status, "headers": sent})
+        if isinstance(reply.body, bytes):
+            await send({"type": "http.response.body", "body": reply.body})
+            return
+        async for part in reply.body:
+            await send({"type": "http.response.body", "body": part, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+
+    def find(self, call: Call) -> Any:
+        for route, methods in self.routes.items():
+            found = re.fullmatch(re.sub(r"\{\w+\}", "([^/]+)", route), call.scope["path"])
+            if found and call.scope["method"] in methods:
+                call.path = found.groups()
+                return methods[call.scope["method"]]
+        raise Problem("not_found", found=repr(call.scope["path"]))
+
+    def held(self, call: Call) -> dict[str, Any]:
+        if call.path[0] not in self.slides:
+            raise Problem("not_found", found=call.path[0])
+        return self.slides[call.path[0]]
+
+    async def shown(self, call: Call) -> Shown:
+        held = self.held(call)
+        return Shown(readings.CMU, held["sha256"], None, held["state"], held["reading"], self.heat)
+
+    async def worklist(self, call: Call) -> Reply:
+        ordered = sorted(self.slides.values(), key=lambda each: -each["priority"])
+        return Reply(json.dumps({"slides": [{**each, "reading": None} for each in ordered]}).encode())
+
+    async def slide(self, call: Call) -> Reply:
+        held = self.held(call)
+        if "text/event-stream" not in (call.header(b"accept") or ""):
+            return Reply(json.dumps(held).encode())
+
+        async def told() -> AsyncGenerator[bytes, None]:
+            yield b"retry: 500\n\n"
+            known = int(call.header(b"last-event-id") or 0)
+            for number, (kind, change) in list(enumerate(self.events.get(held["slide_id"], []), 1))[known:]:
+                await asyncio.sleep(0.4)
+                held.update({"progress": change} if kind == "progress" else change)
+                detail = {
+                    "id": number,
+                    "at": AT,
+                    "state": held["state"],
+                    "detail": change if kind == "progress" else {},
+                }
+                yield f"id: {number}\nevent: {kind}\ndata: {json.dumps(detail)}\n\n".encode()
+            await asyncio.sleep(3)
+
+        return Reply(told(), 200, "text/event-stream", {"Cache-Control": "no-store"})
+
+    async def report(self, call: Call) -> Reply:
+        held, kind = self.held(call), call.scope["query_string"].decode()
+        signed = self.reports.get(held["slide_id"])
+        body = signed[-1] if signed else held["reading"]
+        if kind == "format=pdf":
+            return Reply(pdf.render(body, None, readings.heat()[0]), 200, "application/pdf")
+        return Reply(json.dumps(fhir.report(body) if kind == "format=fhir" else body).encode())
+
+    def person(self, call: Call) -> dict[str, str]:
+        if call.header(b"authorization") != f"Bearer {TOKEN}":
+            raise Problem("bad_header", found="The token is nobody's", needed="a pathologist's token")
+        return PERSON
+
+    async def review(self, call: Call) -> Reply:
+        held = self.held(call)
+        self.person(call)
+        held["state"] = "in_review"
+        return Reply(json.dumps(held).encode())
+
+    async def sign(self, call: Call) -> Reply:
+        held, person = self.held(call), self.person(call)
+        told = json.loads(await read_body(call, 100_000, 5))
+        versions = self.reports.setdefault(held["slide_id"], [])
+        number = len(versions) + 1
+        body = {**held["reading"], **told, "signed_by": person, "signed_at": AT, "version": number}
+        versions.append(body | {"amends": number - 1 or None})
+        held["state"] = "amended" if number > 1 else "signed"
+        return Reply(json.dumps(versions[-1]).encode())
+
+    # --- as much of tus as a client needs
+
+    async def create(self, call: Call) -> Reply:
+        pairs = [pair.strip().split(" ") for pair in (call.header(b"upload-metadata") or "").split(",")]
+        metadata = {name: base64.b64decode(value).decode() for name, value in pairs}
+        slide = new_id()
+        self.slides[slide] = row(slide, "uploading", accession=metadata["accession"], name=metadata["filename"])
+        length = int(call.header(b"upload-length") or 0)
+        self.uploads[slide] = {"data": io.BytesIO(), "length": length, "metadata": metadata}
+        headers = {"Location": f"/v1/uploads/{slide}", "Slide-Id": slide, "Tus-Resumable": "1.0.0"}
+        return Reply(b"", 201, headers=headers)
+
+    async def head(self, call: Call) -> Reply:
+        upload = self.uploads[call.path[0]]
+        told = {"Upload-Offset": str(upload["data"].tell()), "Upload-Length": str(upload["length"])}
+        return Reply(b"", 200, headers={**told, "Tus-Resumable": "1.0.0", "Cache-Control": "no-store"})
+
+    async def patch(self, call: Call) -> Reply:
+        upload = self.uploads[call.path[0]]
+        part = await read_body(call, 100_000_000, 30)
+        if self.cut:
+            self.cut -= 1
+            upload["data"].write(part[: len(part) // 3])
+            return Reply(b"{}", 500)
+        upload["data"].write(part)
+        if upload["data"].tell() == upload["length"]:
+            found = hashlib.sha256(upload["data"].getvalue()).hexdigest()
+            matches = found == upload["metadata"]["sha256"]
+            self.slides[call.path[0]].update(state="verifying" if matches else "failed", sha256=found)
+        return Reply(b"", 204, headers={"Upload-Offset": str(upload["data"].tell()), "Tus-Resumable": "1.0.0"})
+
+
+class Server:
+    """Uvicorn in a thread, on a port of the system's choosing."""
+
+    def __init__(self, app: Any):
+        self.server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning", lifespan="off"))
+        self.server.config.timeout_graceful_shutdown = 1
+        self.thread = threading.Thread(target=self.server.run, daemon=True)
+
+    def __enter__(self) -> str:
+        self.thread.start()
+        while not self.server.started:
+            self.thread.join(0.02)
+            assert self.thread.is_alive(), "the server did not start"
+        return f"http://127.0.0.1:{self.server.servers[0].sockets[0].getsockname()[1]}"
+
+    def __exit__(self, *_: object) -> None:
+        self.server.should_exit = True
+        self.thread.join()
