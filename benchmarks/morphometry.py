@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datasets.pathology import herlev
+from datasets.pathology.folder import Images
 
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -26,7 +27,7 @@ def measure(cells: herlev.Cells) -> Floats:
     return np.array([one(image, mask) for image, mask in zip(cells.images, cells.masks, strict=True)])
 
 
-def one(image: herlev.Images, mask: herlev.Images) -> Floats:
+def one(image: Images, mask: Images) -> Floats:
     """(70,) of one cell: (h, w, 3) RGB, (h, w) of herlev's mask."""
     nucleus = _whole(mask == herlev.NUCLEUS)
     cell = nucleus | _whole(np.isin(mask, (herlev.NUCLEUS, herlev.CYTOPLASM)))
@@ -52,7 +53,7 @@ def _whole(mask: Mask) -> Mask:
     return filled
 
 
-def _density(image: herlev.Images, mask: herlev.Images) -> Floats:
+def _density(image: Images, mask: Images) -> Floats:
     """(h, w, 3) optical density of each colour."""
     top, bottom, left, right = herlev.inside(image)
     inside = np.zeros(mask.shape, bool)
