@@ -1,0 +1,114 @@
+"""Networks tuned on Herlev's cells, each kept on disk with what it says of every cell: a broken run goes on.
+
+    PYTHONPATH=FOLDER_OF_WEIGHTS python -m benchmarks.herlev_networks --views nucleus cell --seeds 1
+
+Every set of two or three of the four folds is learned from once. Three: the fourth is held out. Two: the other two are
+each unseen, which gives what a stack is fitted on, 4 + 6 networks instead of 4 + 12.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from datasets.pathology import herlev
+
+Floats = NDArray[np.float64]
+Backbone = Literal["mobilenet_v2", "efficientnet_lite0"]
+FOLDS = range(4)
+CACHE = Path("var/herlev")
+TURNS = 8  # symmetries at the test
+
+
+@dataclass(frozen=True)
+class View:
+    """What a network sees of a cell: a square around the nucleus or the cell, and how large it is shown."""
+
+    part: str
+    margin: float
+    side: int
+    backbone: Backbone = "mobilenet_v2"
+
+    @property
+    def name(self) -> str:
+        return f"{self.part}-{self.margin:g}-{self.side}-{self.backbone}"
+
+
+VIEWS = {
+    "nucleus": View("nucleus", 0.3, 96),
+    "cell": View("cell", 0.1, 128),
+    "nucleus_lite0": View("nucleus", 0.3, 96, "efficientnet_lite0"),
+    "wide": View("nucleus", 1.0, 128),
+}
+
+
+def learned_folds() -> list[tuple[int, ...]]:
+    """(0, 1, 2) … first, then the pairs."""
+    return [*itertools.combinations(FOLDS, 3), *itertools.combinations(FOLDS, 2)]
+
+
+def place(view: View, folds: tuple[int, ...], seed: int) -> Path:
+    return CACHE / f"{view.name}-folds{''.join(map(str, folds))}-seed{seed}.npz"
+
+
+def run(cells: herlev.Cells, view: View, folds: tuple[int, ...], seed: int) -> None:
+    """Learns from the cells of `folds`, and writes (734, 7) logits of all cells; nothing where that is done."""
+    kept = place(view, folds, seed)
+    if kept.exists():
+        return
+    from models.pathology.network import NetConfig
+    from training.pathology.learn import LearnConfig, learn, predict
+
+    tiles = herlev.crops(cells, view.side, view.part, view.margin)
+    rows = np.flatnonzero(np.isin(cells.folds, folds))
+    config = LearnConfig(seed=seed, threads=1, patience=0)  # the recipe as it stands: every epoch, nothing held back
+    net = NetConfig(backbone=view.backbone, side=view.side)
+    folder = kept.with_suffix("")
+    learned = learn(tiles[rows], cells.label7[rows], config, net, folder=folder)
+    logits, _ = predict(learned.net, tiles, turns=TURNS)
+    scratch = kept.with_suffix(".part")
+    with scratch.open("wb") as file:
+        np.savez(file, logits=logits)
+        os.fsync(file.fileno())
+    scratch.replace(kept)
+    for left in folder.glob("*"):
+        left.unlink()
+    folder.rmdir()
+
+
+def said(view: View, folds: tuple[int, ...], seeds: Sequence[int]) -> Floats:
+    """(734, 7) mean probabilities over the seeds. Raises FileNotFoundError where a network is not learned yet."""
+    from models.pathology.session import softmax
+
+    found = [softmax(np.load(place(view, folds, seed))["logits"]) for seed in seeds]
+    mean: Floats = np.mean(found, axis=0)
+    return mean
+
+
+def main(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.herlev_networks", description=__doc__.splitlines()[0])
+    parser.add_argument("--views", nargs="+", choices=list(VIEWS), default=["nucleus"])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    asked = parser.parse_args(argv)
+    cells = herlev.read()
+    for seed, name in itertools.product(asked.seeds, asked.views):
+        for folds in learned_folds():
+            run(cells, VIEWS[name], folds, seed)
+            print(f"{name}, seed {seed}, learned from folds {folds}", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    import torch
+
+    torch.set_num_threads(1)
+    sys.exit(main(sys.argv[1:]))
