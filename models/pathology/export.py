@@ -52,8 +52,8 @@ class _Knowing(torch.nn.Module):
 def tiles_graph(net: TileNet, known: NDArray[np.float32] | None = None) -> bytes:
     """tiles (n, side, side, 3) uint8 -> logits (n, classes), embedding (n, 1280), and distance (n,) to `known`.
 
-    known: (m, 1280) of unit length, as Familiar holds them. By way of TorchScript: as exact as the newer road, and 1-4 s
-    instead of 7-46.
+    known: (m, 1280) of unit length, as Familiar holds them. By way of TorchScript: as exact as the newer road, and
+    1-4 s instead of 7-46.
     """
     side = net.config.side
     example = torch.zeros((2, side, side, 3), dtype=torch.uint8)

@@ -129,8 +129,8 @@ def learn(
     finally:
         torch.set_num_threads(threads)
     state.mean.load_state_dict(state.kept)
-    net = state.mean.to("cpu", memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-    return Learned(net.eval(), tuple(state.history), state.best, device)
+    best = state.mean.to("cpu", memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    return Learned(best.eval(), tuple(state.history), state.best, device)
 
 
 def _start(config: LearnConfig, net: NetConfig, rows: int, device: str) -> _State:
