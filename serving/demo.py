@@ -18,7 +18,10 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-EXAMPLES = Path(__file__).parents[1] / "configs" / "examples"
+from serving.pathology import demo as slides
+
+ROOT = Path(__file__).parents[1]
+EXAMPLES = ROOT / "configs" / "examples"
 VERDICTS = {"pass": "pass 通过", "review": "review 复核", "block": "block 拦截"}
 PATIENCE = 120  # seconds for the service to come up
 console = Console()
@@ -28,6 +31,7 @@ def run(port: int, once: bool) -> int:
     """Serve on `port`, ask each example, and stay until interrupted unless `once`. The exit status."""
     base = f"http://127.0.0.1:{port}"
     service = subprocess.Popen([sys.executable, "-m", "serving", "serve", "--port", str(port)])
+    reader = subprocess.Popen([sys.executable, "-m", "serving", "serve-slides", "--port", str(port + 100)])
     try:
         with console.status("starting the service"):
             _await_ready(base, service)
@@ -39,17 +43,24 @@ def run(port: int, once: bool) -> int:
                 show(example.stem, _post(base + routes[model], body))
             else:
                 console.print(f"{example.name} is not asked: no bundle of {model} is published under var/bundles.\n")
+        if "pathology" in routes:
+            slides.run(base, ROOT / "var" / "slides_demo", console)
+        else:
+            console.print("No slide is read: no bundle of pathology is published under var/bundles.\n")
         if once:
             return 0
         console.print(
-            f"Serving on {base} until Ctrl-C. Try the curl examples of the README; the API: {base}/openapi.json"
+            f"Serving on {base} until Ctrl-C. Try the curl examples of the README; the API: {base}/openapi.json; "
+            f"the worklist of slides: {base}/slides"
         )
         return service.wait()
     except KeyboardInterrupt:
         return 0
     finally:
-        service.terminate()
-        service.wait(timeout=30)
+        for process in (service, reader):
+            process.terminate()
+        for process in (service, reader):
+            process.wait(timeout=30)
 
 
 def _await_ready(base: str, service: subprocess.Popen[bytes]) -> None:
