@@ -5,7 +5,7 @@ import json
 
 from tests.browser.clinic import read, row
 from tests.browser.conftest import shot
-from tests.browser.test_viewer import CONTRAST
+from tests.browser.looking import CONTRAST
 from tests.serving.pathology.readings import ABSTAINED, CMU
 
 

@@ -96,6 +96,8 @@ export function languages(changed = () => {}) {
   for (const button of document.querySelectorAll("[data-choose]")) {
     button.addEventListener("click", () => choose(button.dataset.choose));
   }
+  // Chromium keeps some letters as it shaped them before the font came; another kerning has it shape them again.
+  document.fonts.ready.then(() => document.documentElement.classList.add("lettered"));
   choose(["en", "zh", "both"].includes(remembered()) ? remembered() : first);
 }
 

