@@ -1,0 +1,163 @@
+"""A process of a running slide is killed: the slide goes on by itself, and its reading is that of an unbroken run."""
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from datasets.simulate import pyramid
+from datasets.simulate.slides import slide as painted
+from models import bundle
+from serving import settings as settings_module
+from serving.call import new_id
+from serving.pathology import files
+from serving.store import slides
+from serving.store.engine import open_store
+from tests.serving.pathology.bundles import POLICY, publish
+
+ROOT = Path(__file__).parents[2]
+DONE = ("ready", "abstained", "failed", "quality_failed")
+BATCH = 8  # tiles: many checkpoints on a small slide
+VICTIMS = {  # what is killed -> how its command line is known
+    "jobs": "--service-name SlideJobs",
+    "runner": "--service-name SlideRunner",
+    "sandbox": "datasets.slides.sandbox",
+}
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """Keys, a signed model with small batches, a slide."""
+    home = tmp_path_factory.mktemp("home")
+    keys = bundle.make_keys(home / "var/keys")
+    publish(home / "var/bundles", keys, policy=POLICY.read_text().replace("batch = 256", f"batch = {BATCH}"))
+    pyramid.write_tiff(home / "slide.tiff", painted(seed=5, label="HSIL", columns=8, rows=6))
+    return home
+
+
+class Clinic:
+    """The slides' process, started and stopped, and a look into its store."""
+
+    def __init__(self, home: Path):
+        self.settings = settings_module.read(environ={"YUHENG_HOME": str(home)})
+        self.engine = open_store(self.settings.paths.store, 5.0)
+        self.home, self.process = home, None
+
+    def start(self):
+        with open(self.home / "slides.log", "a") as log:
+            environment = os.environ | {"YUHENG_HOME": str(self.home)}
+            command = [sys.executable, "-m", "serving", "serve-slides", "--port", "0"]
+            self.process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log)
+
+    def stop(self, how=signal.SIGTERM):
+        if self.process is not None:
+            children = psutil.Process(self.process.pid).children(recursive=True)
+            self.process.send_signal(how)
+            self.process.wait(30)
+            psutil.wait_procs(children, timeout=10)
+
+    def send(self):
+        slide = new_id()
+        place = files.quarantine(self.settings.paths.slides, slide, "slide.tiff")
+        files.begin(place)
+        shutil.copyfile(self.home / "slide.tiff", place)
+        told = {"name": "slide.tiff", "sha256": files.digest_of(place).hexdigest(), "accession": slide}
+        slides.create(self.engine, slide, "verifying", **told, specimen="cervical_cytology", request={})
+        return slide
+
+    def until(self, slide, test, seconds=90):
+        began = time.monotonic()
+        while not test(row := slides.get(self.engine, slide)):
+            log = (self.home / "slides.log").read_text()[-3000:]
+            assert time.monotonic() - began < seconds, f"{row['state']} {row['done']}/{row['total']}\n{log}"
+            time.sleep(0.02)
+        return row
+
+    def end(self, slide, seconds=90):
+        row = self.until(slide, lambda row: row["state"] in DONE, seconds)
+        return {
+            name: value for name, value in row["reading"].items() if name not in ("slide_id", "accession", "created")
+        }
+
+    def kill(self, victim):
+        found = [
+            child
+            for child in psutil.Process(self.process.pid).children(recursive=True)
+            if VICTIMS[victim] in " ".join(child.cmdline())
+        ]
+        assert found, f"no process of {victim}"
+        for one in found:
+            one.kill()
+
+    def batches(self, slide):
+        """What was written, and when."""
+        folder = self.settings.paths.slides / slide / "batches"
+        return {path.name: path.stat().st_mtime_ns for path in folder.glob("0*.npz")} if folder.exists() else {}
+
+
+@pytest.fixture
+def clinic(home):
+    found = Clinic(home)
+    yield found
+    found.stop()
+    found.engine.dispose()
+
+
+@pytest.fixture(scope="module")
+def unbroken(home):
+    found = Clinic(home)
+    found.start()
+    try:
+        return found.end(found.send())
+    finally:
+        found.stop()
+        found.engine.dispose()
+
+
+def test_a_worker_killed_in_the_midst_goes_on_and_repeats_nothing_that_was_written(clinic, unbroken):
+    clinic.start()
+    slide = clinic.send()
+    clinic.until(slide, lambda row: row["done"] >= 3 * BATCH)
+    clinic.kill("jobs")
+    written = clinic.batches(slide)
+    assert clinic.end(slide) == unbroken
+    assert len(written) >= 3
+    events = slides.events_after(clinic.engine, slide)
+    done = [event["detail"]["done"] for event in events if event["kind"] == "progress"]
+    assert done == sorted(set(done))  # each batch is told once
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", [*VICTIMS])
+@pytest.mark.parametrize("seed", range(3))
+def test_whatever_is_killed_and_whenever_the_reading_is_the_same(clinic, unbroken, victim, seed):
+    share = random.Random(f"{victim}{seed}").random()
+    clinic.start()
+    slide = clinic.send()
+    clinic.until(slide, lambda row: row["total"] and row["done"] >= share * row["total"] * 0.8)
+    clinic.kill(victim)
+    assert clinic.end(slide) == unbroken
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("state", ["verifying", "deidentified", "queued", "inferring", "aggregating"])
+def test_all_processes_killed_at_any_state_and_started_again_end_in_the_same_reading(clinic, unbroken, state):
+    clinic.start()
+    slide = clinic.send()
+    order = ["verifying", "deidentified", "quality_passed", "queued", "inferring", "aggregating", *DONE]
+    clinic.until(slide, lambda row: order.index(row["state"]) >= order.index(state))
+    children = psutil.Process(clinic.process.pid).children(recursive=True)
+    for one in (psutil.Process(clinic.process.pid), *children):
+        one.kill()
+    clinic.process.wait(10)
+    clinic.start()
+    began = time.monotonic()
+    assert clinic.end(slide) == unbroken
+    assert time.monotonic() - began < 60
