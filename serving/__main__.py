@@ -2,6 +2,7 @@
 
 python -m serving serve --port 3000                       # the champions under var/bundles, on loopback
 python -m serving serve-slides                            # beside it: read the slides that arrive
+python -m serving send-slide a.svs --accession C2026-0001 # as a clinic does
 python -m serving demo                                    # serve, ask the examples, show the answers
 python -m serving load-subjects households.csv            # indicators into the store, by household
 python -m serving load-register var/registers/2026-06     # companies and their months
@@ -141,6 +142,36 @@ def load_register(
     typer.echo(
         f"{loaded.companies:,} companies of {loaded.month} with {loaded.months:,} months are in {found.paths.store}"
     )
+
+
+@app.command("send-slide")
+def send_slide(
+    file: Annotated[Path, typer.Argument(help="the slide, in one file")],
+    accession: Annotated[str, typer.Option(help="its number in the laboratory")],
+    specimen: Annotated[str, typer.Option()] = "cervical_cytology",
+    stain: Annotated[str, typer.Option()] = "papanicolaou",
+    preparation: Annotated[str, typer.Option()] = "liquid_based",
+    mpp: Annotated[float | None, typer.Option(help="microns per pixel, where the file does not say")] = None,
+    form: Annotated[Path | None, typer.Option(help="JSON: age, hpv_result, hpv_genotype, previous_result, ...")] = None,
+    url: Annotated[str, typer.Option(help="of the gateway")] = "http://127.0.0.1:3000",
+) -> None:
+    """Send a slide as a clinic does, follow it while it is read, and show the reading."""
+    import json
+
+    from rich.console import Console
+
+    from serving.pathology import client
+
+    told = {"accession": accession, "specimen": specimen, "stain": stain, "preparation": preparation}
+    told |= {} if mpp is None else {"mpp": str(mpp)}
+    try:
+        slide = client.send(url, file, (json.loads(form.read_text()) if form else {}) | told)
+    except (OSError, ValueError) as error:
+        typer.echo(f"{error}", err=True)
+        raise typer.Exit(1) from error
+    console = Console()
+    client.show(console, client.follow(url, slide, console), file.name)
+    typer.echo(f"{url}/slides/{slide}")
 
 
 @app.command("add-pathologist")

@@ -18,7 +18,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from serving.pathology import demo as slides
+from serving.pathology import client
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "configs" / "examples"
@@ -44,7 +44,7 @@ def run(port: int, once: bool) -> int:
             else:
                 console.print(f"{example.name} is not asked: no bundle of {model} is published under var/bundles.\n")
         if "pathology" in routes:
-            slides.run(base, ROOT / "var" / "slides_demo", console)
+            client.run(base, ROOT / "var" / "slides_demo", console)
         else:
             console.print("No slide is read: no bundle of pathology is published under var/bundles.\n")
         if once:

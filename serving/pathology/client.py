@@ -1,14 +1,18 @@
-"""What a newcomer sees of a slide: made up, sent as a clinic sends it, read, and told as a pathologist would see it."""
+"""A clinic's side of the service: a slide sent, followed while it is read, and its reading shown to a person.
+
+slide = send("http://127.0.0.1:3000", Path("a.svs"), {"accession": "C2026-0001", "specimen": "cervical_cytology", ...})
+show(console, follow("http://127.0.0.1:3000", slide, console), "a.svs")
+"""
 
 from __future__ import annotations
 
 import base64
-import hashlib
 import json
 import subprocess
 import sys
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -20,6 +24,19 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
+from serving.pathology.files import digest_of
+
+TUS = {"Tus-Resumable": "1.0.0"}
+PLAIN = ("accession", "specimen", "stain", "preparation", "mpp")  # of the form, what tus carries by itself
+FORM = {
+    "specimen": "cervical_cytology",
+    "stain": "papanicolaou",
+    "preparation": "liquid_based",
+    "age": 46,
+    "hpv_result": "positive",
+    "hpv_genotype": ["16"],
+    "previous_result": "NILM",
+}
 PART = 4 << 20  # bytes sent at a time
 PATIENCE = 600  # seconds for one small slide
 FINAL = ("ready", "abstained", "quality_failed", "failed", "cancelled")
@@ -41,35 +58,27 @@ def run(base: str, folder: Path, console: Console) -> list[str]:
     chosen = [next(name for name, label in labels.items() if label == wanted) for wanted in ("HSIL", "NILM")]
     found = []
     for name in chosen:
-        slide = send(base, folder / name, f"DEMO-{time.strftime('%Y%m%d-%H%M%S')}-{labels[name]}")
-        show(console, follow(base, slide, console), labels[name])
+        accession = f"DEMO-{time.strftime('%Y%m%d-%H%M%S')}-{labels[name]}"
+        slide = send(base, folder / name, FORM | {"accession": accession})
+        show(console, follow(base, slide, console), f"a SIMULATED slide 模拟切片, painted as {labels[name]}")
         console.print(f"  Look at it: {base}/slides/{slide}\n", soft_wrap=True)
         found.append(slide)
     return found
 
 
-def send(base: str, path: Path, accession: str) -> str:
-    """Upload by tus, as any of its clients does; the slide's id."""
-    content = path.read_bytes()
-    told = {
-        "filename": path.name,
-        "sha256": hashlib.sha256(content).hexdigest(),
-        "accession": accession,
-        "specimen": "cervical_cytology",
-        "stain": "papanicolaou",
-        "preparation": "liquid_based",
-        "request": json.dumps({"age": 46, "hpv_result": "positive", "hpv_genotype": ["16"], "previous_result": "NILM"}),
-    }
-    metadata = ",".join(f"{name} {base64.b64encode(value.encode()).decode()}" for name, value in told.items())
-    tus = {"Tus-Resumable": "1.0.0"}
-    created = _ask(
-        f"{base}/v1/uploads", "POST", {**tus, "Upload-Length": str(len(content)), "Upload-Metadata": metadata}
-    )
-    place = created.headers["Location"]
-    place = place if place.startswith("http") else base + place
-    for start in range(0, len(content), PART):
-        headers = {**tus, "Upload-Offset": str(start), "Content-Type": "application/offset+octet-stream"}
-        done = _ask(place, "PATCH", headers, content[start : start + PART])
+def send(base: str, path: Path, form: dict[str, Any]) -> str:
+    """Upload by tus, as any of its clients does; the slide's id. `form`: accession, specimen, stain, preparation, …"""
+    told = {name: value for name, value in form.items() if name in PLAIN}
+    told |= {"filename": path.name, "sha256": digest_of(path).hexdigest()}
+    told["request"] = json.dumps({name: value for name, value in form.items() if name not in PLAIN}, ensure_ascii=False)
+    metadata = ",".join(f"{name} {base64.b64encode(str(value).encode()).decode()}" for name, value in told.items())
+    begun = {**TUS, "Upload-Length": str(path.stat().st_size), "Upload-Metadata": metadata}
+    done = _ask(f"{base}/v1/uploads", "POST", begun)
+    place = urllib.parse.urljoin(base, done.headers["Location"])
+    with path.open("rb") as file:
+        while part := file.read(PART):
+            headers = {"Upload-Offset": str(file.tell() - len(part)), "Content-Type": "application/offset+octet-stream"}
+            done = _ask(place, "PATCH", {**TUS, **headers}, part)
     return str(done.headers["Slide-Id"])
 
 
@@ -90,12 +99,14 @@ def follow(base: str, slide: str, console: Console) -> dict[str, Any]:
             time.sleep(0.3)
 
 
-def show(console: Console, slide: dict[str, Any], truth: str) -> None:
-    """One slide as its reading tells it, beside what was painted."""
+def show(console: Console, slide: dict[str, Any], what: str) -> None:
+    """One slide as its reading tells it; `what` is said beside its accession number."""
     reading = slide.get("reading")
     if reading is None:
         reasons = [Text(f"  {why['en']} {why['zh']}", style="yellow") for why in slide.get("reasons", [])]
-        console.print(Panel(Group(Text(slide["state"], style="bold"), *reasons), title=slide["name"]))
+        console.print(
+            Panel(Group(Text(slide["state"], style="bold"), *reasons), title=f"{slide['accession']} ({what})")
+        )
         return
     share = "" if reading["probability"] is None else f"   probability {reading['probability']:.3f}"
     head = Text.assemble(
@@ -114,7 +125,7 @@ def show(console: Console, slide: dict[str, Any], truth: str) -> None:
     console.print(
         Panel(
             Group(*parts),
-            title=f"{slide['accession']} (a SIMULATED slide 模拟切片; painted as {truth})",
+            title=f"{slide['accession']} ({what})",
             subtitle=f"{model['name']} {model['version']} · {simulated} · not signed 未签发",
             title_align="left",
             subtitle_align="left",
