@@ -260,7 +260,7 @@ class Gateway:
         alarms = readers.alarms | champions.alarms
         for model in {*champions.serving, *readers.serving, *alarms}:
             self.metrics.refused.labels(model).set(model in alarms)
-        fine = bool(champions.serving) and store is None
+        fine = bool(champions.serving or readers.serving) and store is None
         told = {
             "status": "ready" if fine else "not_ready",
             "models": dict(sorted({**_versions(champions), **_versions(readers)}.items())),
