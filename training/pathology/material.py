@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,6 +23,8 @@ from models.card import Data
 from training.settings import Settings
 
 Images = NDArray[np.uint8]  # (n, side, side, 3) RGB
+# (places (n, 2), extent) -> (n,) the worst class that was painted in each tile; -1 where a nucleus lies at its side
+Truth = Callable[[NDArray[np.int64], tuple[float, float]], NDArray[np.intp]]
 PARTS = ("learn", "calibrate", "test")
 
 
@@ -85,20 +86,17 @@ class Painted:
     mpp: float
     fault: str = ""
 
-    @cached_property
-    def _slide(self) -> Any:
-        from datasets.simulate.slides import slide
+    def open(self) -> tuple[Slide, Truth]:
+        """As a reader gives it, one level, stored as JPEG by the simulated scanner; and what was painted where.
 
-        return slide(self.seed, self.label, self.columns, self.rows, self.mpp, self.fault)
-
-    def open(self) -> Slide:
-        """As a reader gives it: one level, stored as JPEG by the simulated scanner."""
+        Neither is kept here: the cells of a slide take 20 MB.
+        """
         from PIL import Image
 
         from datasets.simulate.fields import encode
-        from datasets.simulate.slides import TILE
+        from datasets.simulate.slides import TILE, slide, worst
 
-        painted = self._slide
+        painted = slide(self.seed, self.label, self.columns, self.rows, self.mpp, self.fault)
         width, height = painted.size
         pixels = np.empty((height, width, 3), np.uint8)
         for row in range(self.rows):
@@ -114,14 +112,11 @@ class Painted:
                 region[top - y : bottom - y, left - x : right - x] = pixels[top:bottom, left:right]
             return region
 
+        def truth(places: NDArray[np.int64], extent: tuple[float, float]) -> NDArray[np.intp]:
+            return worst(painted.cells(), places, extent, self.mpp).astype(np.intp)
+
         facts = Facts("simulated", (Level(width, height, 1.0),), mpp=(self.mpp, self.mpp), mpp_from="file")
-        return Slide(facts, read, lambda: None)
-
-    def truth(self, places: NDArray[np.int64], extent: tuple[float, float]) -> NDArray[np.intp]:
-        """(n,) the worst class that was painted in each tile; -1 where a nucleus lies at its side."""
-        from datasets.simulate.slides import worst
-
-        return worst(self._slide.cells(), places, extent, self.mpp).astype(np.intp)
+        return Slide(facts, read, lambda: None), truth
 
 
 @dataclass(frozen=True)

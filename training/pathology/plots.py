@@ -210,7 +210,7 @@ def _heatmap(figure: Figure, picture: Picture) -> None:
     figure.set_size_inches(10.0, 4.2)
     table = one.table
     probability = decision.tile_probability(picture.card, table.logits)
-    with one.slide.open() as slide:
+    with one.slide.open()[0] as slide:
         width, height = slide.facts.size
         thumbnail = slide.read(0, 0, (width, height))
     step = max(1, max(width, height) // 700)

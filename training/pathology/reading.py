@@ -5,6 +5,7 @@ for found in read(slides, network, config.net.side, config.mpp, policy): ...    
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -61,10 +62,10 @@ def read(
         waiting = ahead.submit(_cut, slides[0], side, mpp, policy) if slides else None
         for at, slide in enumerate(slides):
             assert waiting is not None
-            covered, tiles = waiting.result()
+            cut = waiting.result()
             if at + 1 < len(slides):
                 waiting = ahead.submit(_cut, slides[at + 1], side, mpp, policy)
-            yield _answered(slide, covered, tiles, network)
+            yield _answered(slide, cut, network)
             tick(at + 1, len(slides))
 
 
@@ -78,19 +79,21 @@ def logits(slide_graph: SlideGraph, bags: Sequence[NDArray[np.float32]]) -> NDAr
     return np.stack([slide_graph.run(one)[0] for one in bags])
 
 
-def _cut(slide: Painted, side: int, mpp: float, policy: ReadingPolicy) -> tuple[grid.Grid, Images]:
+def _cut(slide: Painted, side: int, mpp: float, policy: ReadingPolicy) -> tuple[grid.Grid, Images, NDArray[np.intp]]:
+    """Its grid, the tiles of it, and the class of each."""
     config = grid.GridConfig(mpp=mpp, tile=side, tissue=policy.fit.tissue, coarser=policy.fit.coarser)
-    with slide.open() as opened:
+    opened, truth = slide.open()
+    with opened:
         covered = grid.cover(opened.facts, tissue.find(opened), config, slide.name)
-        read = [tiles for _, tiles in grid.read(opened, covered, batch=256)]
-    return covered, np.concatenate(read) if read else np.empty((0, side, side, 3), np.uint8)
-
-
-def _answered(slide: Painted, covered: grid.Grid, tiles: Images, network: Network) -> Read:
-    if not len(tiles):
+        parts = [tiles for _, tiles in grid.read(opened, covered, batch=256)]
+    if not parts:
         raise ValueError(f"{slide.name}: no tissue was found on a painted slide; paint more columns and rows.")
+    return covered, np.concatenate(parts), truth(covered.places, covered.extent)
+
+
+def _answered(slide: Painted, cut: tuple[grid.Grid, Images, NDArray[np.intp]], network: Network) -> Read:
+    covered, tiles, truth = cut
     answer = network.run(tiles)
-    truth = slide.truth(covered.places, covered.extent)
     table = TileTable(
         places=covered.places,
         extent=covered.extent,
@@ -109,13 +112,14 @@ class OnDevice:
     """The network itself, where it is faster than its graph on a CPU: on CUDA. known: as Familiar holds it, or None."""
 
     def __init__(self, net: Any, device: str, familiar: Any = None, batch: int = 256):
-        self._net, self._device, self._familiar, self._batch = net.to(device).eval(), device, familiar, batch
+        self._net = copy.deepcopy(net).to(device).eval()  # what is exported stays on the CPU
+        self._device, self._familiar, self._batch = device, familiar, batch
 
     def run(self, tiles: Images) -> Tiles:
         import torch
 
         found = []
-        with torch.inference_mode():
+        with torch.inference_mode(), torch.backends.cudnn.flags(allow_tf32=False):  # as exact as the graph
             for start in range(0, len(tiles), self._batch):
                 part = torch.from_numpy(np.ascontiguousarray(tiles[start : start + self._batch])).to(self._device)
                 found.append([one.cpu().numpy() for one in self._net(part)])
