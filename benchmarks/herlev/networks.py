@@ -1,6 +1,6 @@
 """Networks tuned on Herlev's cells, each kept on disk with what it says of every cell: a broken run goes on.
 
-    PYTHONPATH=FOLDER_OF_WEIGHTS python -m benchmarks.herlev_networks --views nucleus cell --seeds 1
+    PYTHONPATH=FOLDER_OF_WEIGHTS python -m benchmarks.herlev.networks --views nucleus cell --seeds 1
 
 Every set of two or three of the four folds is learned from once. Three: the fourth is held out. Two: the other two are
 each unseen, which gives what a stack is fitted on, 4 + 6 networks instead of 4 + 12.
@@ -95,7 +95,7 @@ def said(view: View, folds: tuple[int, ...], seeds: Sequence[int]) -> Floats:
 
 
 def main(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.herlev_networks", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.herlev.networks", description=__doc__.splitlines()[0])
     parser.add_argument("--views", nargs="+", choices=list(VIEWS), default=["nucleus"])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     asked = parser.parse_args(argv)
