@@ -1,6 +1,6 @@
 """Networks tuned on Herlev's cells, each kept on disk with what it says of every cell: a broken run goes on.
 
-    PYTHONPATH=FOLDER_OF_WEIGHTS python -m benchmarks.herlev_networks --views nucleus cell --seeds 1
+    PYTHONPATH=FOLDER_OF_WEIGHTS python -m benchmarks.herlev.networks --views nucleus cell --seeds 1
 
 Every set of two or three of the four folds is learned from once. Three: the fourth is held out. Two: the other two are
 each unseen, which gives what a stack is fitted on, 4 + 6 networks instead of 4 + 12.
@@ -15,12 +15,13 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from datasets.pathology import herlev
+from datasets.pathology import bcss, colon, herlev
+from datasets.pathology.folder import Images
 
 Floats = NDArray[np.float64]
 Backbone = Literal["mobilenet_v2", "efficientnet_lite0"]
@@ -45,7 +46,7 @@ class View:
 
 VIEWS = {
     "nucleus": View("nucleus", 0.3, 96),
-    "cell": View("cell", 0.1, 128),
+    "cell": View("cell", 0.1, 96),
     "nucleus_lite0": View("nucleus", 0.3, 96, "efficientnet_lite0"),
     "wide": View("nucleus", 1.0, 128),
 }
@@ -61,7 +62,10 @@ def place(view: View, folds: tuple[int, ...], seed: int) -> Path:
 
 
 def run(cells: herlev.Cells, view: View, folds: tuple[int, ...], seed: int) -> None:
-    """Learns from the cells of `folds`, and writes (734, 7) logits of all cells; nothing where that is done."""
+    """Learns from the cells of `folds`, and writes what it says of every cell; nothing where that is done.
+
+    logits (734, 7), embedding (734, 1280); strange_* (n, 1280) of pictures that are no Pap cells.
+    """
     kept = place(view, folds, seed)
     if kept.exists():
         return
@@ -74,15 +78,29 @@ def run(cells: herlev.Cells, view: View, folds: tuple[int, ...], seed: int) -> N
     net = NetConfig(backbone=view.backbone, side=view.side)
     folder = kept.with_suffix("")
     learned = learn(tiles[rows], cells.label7[rows], config, net, folder=folder)
-    logits, _ = predict(learned.net, tiles, turns=TURNS)
+    logits, embedding = predict(learned.net, tiles, turns=TURNS)
+    seen: dict[str, Any] = {
+        f"strange_{name}": predict(learned.net, one, turns=TURNS)[1] for name, one in strange(view.side).items()
+    }
     scratch = kept.with_suffix(".part")
     with scratch.open("wb") as file:
-        np.savez(file, logits=logits)
+        np.savez(file, logits=logits, embedding=embedding, **seen)
         os.fsync(file.fileno())
     scratch.replace(kept)
     for left in folder.glob("*"):
         left.unlink()
     folder.rmdir()
+
+
+def strange(side: int) -> dict[str, Images]:
+    """Pictures that a model of Pap cells must not answer: (n, side, side, 3) each, breast and colon tissue."""
+    from PIL import Image
+
+    def fitted(pictures: Images) -> Images:
+        return np.stack([np.asarray(Image.fromarray(one).resize((side, side))) for one in pictures])
+
+    breast = [bcss.tiles(bcss.read(name), 256)[0][::3] for name in bcss.NAMES]
+    return {"breast": fitted(np.concatenate(breast)), "colon": fitted(colon.read().images)}
 
 
 def said(view: View, folds: tuple[int, ...], seeds: Sequence[int]) -> Floats:
@@ -95,7 +113,7 @@ def said(view: View, folds: tuple[int, ...], seeds: Sequence[int]) -> Floats:
 
 
 def main(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.herlev_networks", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.herlev.networks", description=__doc__.splitlines()[0])
     parser.add_argument("--views", nargs="+", choices=list(VIEWS), default=["nucleus"])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     asked = parser.parse_args(argv)
