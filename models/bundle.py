@@ -55,6 +55,14 @@ class Verified:
             return ""
 
 
+def claimed(folder: Path) -> str:
+    """The product that an unverified card names; empty where there is no telling. Whose alarm it is, and no more."""
+    try:
+        return str(json.loads((folder / CARD).read_bytes())["product"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
+
+
 @dataclass(frozen=True)
 class Bundle(Generic[C]):
     """A verified bundle in memory. `more`: its further graphs by file name."""

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
-from models.bundle import BundleRefused, Verified, pointed, verify
+from models.bundle import BundleRefused, Verified, claimed, pointed, verify
 from models.card import Stamp
 
 log = logging.getLogger("yuheng.champion")
@@ -52,13 +52,21 @@ H = TypeVar("H", bound=Serves)
 class Champions(Generic[H]):
     """`serving` maps a model's name to what is held for it: replaced whole, so a reader sees the old or the new.
 
-    hold: makes it of a verified bundle; None for one that is another's to serve. Raises BundleRefused.
+    hold: makes it of a verified bundle; None for one that nobody serves. Raises BundleRefused.
+    ours: whether bundles of a product are looked at at all.
     """
 
     def __init__(
-        self, bundles: Path, public_key: Path, poll: float, retry: float, hold: Callable[[Verified], H | None]
+        self,
+        bundles: Path,
+        public_key: Path,
+        poll: float,
+        retry: float,
+        hold: Callable[[Verified], H | None],
+        ours: Callable[[str], bool],
     ):
-        self.bundles, self.public_key, self.poll, self.retry, self.hold = bundles, public_key, poll, retry, hold
+        self.bundles, self.public_key, self.poll, self.retry = bundles, public_key, poll, retry
+        self.hold, self.ours = hold, ours
         self.serving: dict[str, H] = {}
         self.alarms: dict[str, Alarm] = {}
         self.on_swap: Callable[[H | None, H], None] = lambda old, new: None
@@ -83,12 +91,17 @@ class Champions(Generic[H]):
             return
         for folder in sorted(self.bundles.iterdir()):
             version = pointed(folder) if folder.is_dir() and not folder.name.startswith(".") else None
-            if version is None or (folder.name, version) in self._others:
+            if version is None:
+                continue
+            if (folder.name, version) in self._others:
+                self.alarms.pop(folder.name, None)
                 continue
             serving, tried = self.serving.get(folder.name), self._tried.get(folder.name)
             if serving is not None and serving.card.version == version:
                 if self.alarms.pop(folder.name, None):
                     self._tried.pop(folder.name, None)
+                continue
+            if not self.ours(claimed(folder / version)):
                 continue
             new = tried is None or tried.version != version or tried.seen != _times(folder / version)
             if new or time.monotonic() - tried.at > self.retry:  # type: ignore[union-attr]

@@ -77,10 +77,17 @@ def products() -> Mapping[str, Product]:
     return {name: import_module(module).PRODUCT for name, module in PRODUCTS.items()}
 
 
+def of_slides(product: str) -> bool:
+    return product == SLIDES
+
+
+def of_tables(product: str) -> bool:
+    """What names no product is looked at as well, so that somebody says what is wrong with it."""
+    return product != SLIDES
+
+
 def hold(verified: Verified) -> Held | None:
-    """None for a model that reads slides. Raises BundleRefused for a product that this service does not know."""
-    if verified.product == SLIDES:
-        return None
+    """Raises BundleRefused for a product that this service does not know."""
     product = products().get(verified.product)
     if product is None:
         raise BundleRefused(
@@ -91,8 +98,6 @@ def hold(verified: Verified) -> Held | None:
 
 
 def hold_slides(verified: Verified) -> Bundle[SlideCard] | None:
-    """A model that can read slides; None for one of a table, or of single cells."""
-    if verified.product != SLIDES:
-        return None
+    """A model that can read slides; None for one of single cells."""
     bundle = read(verified, SlideCard)
     return None if bundle.card.slide is None else readable(bundle)

@@ -19,7 +19,7 @@ from serving.call import new_id, now
 from serving.champion import Champions
 from serving.metrics import Metrics
 from serving.problems import Problem
-from serving.products import Held, Product, hold, hold_slides, products
+from serving.products import Held, Product, hold, hold_slides, of_slides, of_tables, products
 from serving.question import Question, parse_question
 from serving.settings import ROOT, Settings
 from serving.store.engine import StoreUnavailable, open_store
@@ -48,10 +48,8 @@ class Runtime:
         self.loop = asyncio.get_running_loop()
         told = settings.champion
         where = settings.paths.bundles, settings.paths.public_key, told.poll_seconds, told.retry_seconds
-        self.champions: Champions[Held] = Champions(*where, hold)
-        self.readers: Champions[Bundle[SlideCard]] = Champions(
-            *where, hold_slides
-        )  # told of; the worker reads with them
+        self.champions: Champions[Held] = Champions(*where, hold, of_tables)
+        self.readers: Champions[Bundle[SlideCard]] = Champions(*where, hold_slides, of_slides)  # told of only
         self.champions.on_swap = self._swapped
         self.engine: sa.Engine | None = None
         self._writer: Writer | None = None

@@ -30,7 +30,7 @@ from serving.champion import Champions
 from serving.pathology import steps
 from serving.pathology.states import UnknownSlide, WrongMove
 from serving.pathology.steps import Desk, Read
-from serving.products import hold_slides
+from serving.products import hold_slides, of_slides
 from serving.settings import Settings
 from serving.store import slides
 from serving.store.engine import StoreUnavailable, open_store
@@ -106,7 +106,12 @@ class Jobs:
         self.desk = Desk(self.engine, settings.paths.slides, read)
         told = settings.champion
         self.readers: Champions[Bundle[SlideCard]] = Champions(
-            settings.paths.bundles, settings.paths.public_key, told.poll_seconds, told.retry_seconds, hold_slides
+            settings.paths.bundles,
+            settings.paths.public_key,
+            told.poll_seconds,
+            told.retry_seconds,
+            hold_slides,
+            of_slides,
         )
         self._held: dict[str, Bundle[SlideCard]] = {}
         self._begun: set[str] = set()
