@@ -177,3 +177,24 @@ def test_no_group_of_cells_is_in_two_parts_and_the_images_are_not_to_be_shown():
     parts = [set(found.learn.groups), *(set(found.cells[part].groups) for part in ("calibrate", "test"))]
     assert sum(map(len, parts)) == len(set.union(*parts))
     assert not found.shown
+
+
+def test_a_network_on_a_device_says_what_its_graph_says_and_stays_where_it_was():
+    import torch
+
+    from models.pathology import export
+    from models.pathology.abstain import Familiar
+    from models.pathology.network import NetConfig, TileNet
+    from models.pathology.session import TileGraph
+    from training.pathology.reading import OnDevice
+
+    torch.manual_seed(0)
+    net = TileNet(NetConfig(classes=3, side=32)).eval()
+    tiles = np.random.default_rng(0).integers(0, 256, (12, 32, 32, 3), np.uint8)
+    familiar = Familiar.of(TileGraph(export.tiles_graph(net)).run(tiles[:8]).embedding)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    found = OnDevice(net, device, familiar, batch=5).run(tiles)
+    expected = TileGraph(export.tiles_graph(net, familiar.known)).run(tiles)
+    for name in ("logits", "embedding", "distance"):
+        np.testing.assert_allclose(getattr(found, name), getattr(expected, name), atol=1e-3)
+    assert next(net.parameters()).device.type == "cpu"
