@@ -4,8 +4,9 @@
 
 Each region is written as a pyramid of tiles in a TIFF at .25 um/px and read back as any slide is: checked, by its
 scale, at .5 um/px. A head (logistic) is learned on the tiles of two regions, on what a network of ImageNet sees in a
-tile of 128 px and in one of the same middle and twice the width. The third region's heatmap is the mean of the tiles
-that overlap a place, four at most. Its AUC is by pixel of the mask: a tumour's pixel against one that is none. The
+tile of 128 px, in its middle at twice the scale, or in both: which, and how much the head is held back, is chosen on
+those two regions, each asked of the other. The third region's heatmap is the mean of the tiles that overlap a place,
+four at most. Its AUC is by pixel of the mask: a tumour's pixel against one that is none. The
 interval is over 1,000 resamples of blocks of 128 um, as neighbours are alike.
 
 Three patients, each with tumour, masks drawn coarsely: this shows that the way from slide to heatmap is sound, and
@@ -15,8 +16,12 @@ nothing about a clinic.
 from __future__ import annotations
 
 import argparse
+import itertools
 import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +35,9 @@ from training.metrics import Draws, Interval, Tallier, auc, statistic
 CACHE = Path("var/heatmap")
 GRID = GridConfig(mpp=0.5, tile=128)
 STRIDE = 0.5  # of a tile, from one to the next
-WIDER = 2  # the same middle, seen from farther off
+MIDDLE = 0.5  # of a tile's width: what is seen from nearer
+EYES = {"tile": slice(0, 1280), "middle": slice(1280, 2560), "both": slice(0, 2560)}
+HOLDS = (1e-5, 1e-4, 1e-3, 1e-2)  # C of the logistic head
 STORED = 256  # px a side of a stored tile
 LEVELS = 3
 TUMOUR, NONE = 0.5, 0.1  # share of tumour from which, and up to which, a tile is learned from
@@ -61,20 +68,20 @@ def write(region: bcss.Region, path: Path) -> Path:
     return path
 
 
-def overlapping(slide: Slide, wider: int = 1) -> Grid:
-    """Every tile that lies within the slide, half a tile apart; or squares `wider` times as wide around the same."""
+def overlapping(slide: Slide, width_of: float = 1.0) -> Grid:
+    """Every tile that lies within the slide, half a tile apart; or squares `width_of` it around their middles."""
     assert slide.facts.mpp is not None
     side = GRID.tile * GRID.mpp / slide.facts.mpp[0]  # level-0 px
     width, height = slide.facts.size
     step = side * STRIDE
     columns, rows = int((width - side) / step + 1e-6) + 1, int((height - side) / step + 1e-6) + 1
     cells = np.stack(np.meshgrid(np.arange(columns), np.arange(rows)), -1).reshape(-1, 2).astype(np.int64)
-    places = np.rint(cells * step - side * (wider - 1) / 2).astype(np.int64)
-    return Grid(places, cells, (side * wider, side * wider), (columns, rows), GRID)
+    places = np.rint(cells * step - side * (width_of - 1) / 2).astype(np.int64)
+    return Grid(places, cells, (side * width_of, side * width_of), (columns, rows), GRID)
 
 
 def seen(region: bcss.Region, folder: Path) -> tuple[Floats, Grid]:
-    """(tiles, 2 x 1280) what the network sees near and from farther off, and where the tiles lie."""
+    """(tiles, 2 x 1280) what the network sees in each tile and in its middle, and where the tiles lie."""
     path = folder / f"{region.name}.tiff"
     with open_slide(path if path.exists() else write(region, path)) as slide:
         grid, kept = overlapping(slide), folder / f"{region.name}.npy"
@@ -84,7 +91,7 @@ def seen(region: bcss.Region, folder: Path) -> tuple[Floats, Grid]:
             net = TileNet(NetConfig(side=GRID.tile))
             both = [
                 np.concatenate([predict(net, tiles, turns=2)[1] for _, tiles in read(slide, one, batch=128)])
-                for one in (grid, overlapping(slide, WIDER))
+                for one in (grid, overlapping(slide, MIDDLE))
             ]
             np.save(kept, np.concatenate(both, 1))
     found: Floats = np.load(kept).astype(np.float64)
@@ -123,31 +130,61 @@ def judge(heat: Floats, region: bcss.Region, grid: Grid) -> Interval:
     return statistic(lambda times: auc(tallier(times * pixels)), draws)
 
 
-def main(argv: list[str]) -> int:
+@dataclass(frozen=True)
+class Region:
+    """One region as a slide: what was seen in each tile, its share of tumour, and where it lies."""
+
+    truth: bcss.Region
+    seen: Floats  # (tiles, 2 x 1280)
+    share: Floats  # (tiles,)
+    grid: Grid
+
+    def judged(self, head: Any, eye: str) -> Interval:
+        return judge(heatmap(head.predict_proba(self.seen[:, EYES[eye]])[:, 1], self.grid), self.truth, self.grid)
+
+
+def learned(regions: Sequence[Region], eye: str, hold: float) -> Any:
+    """A head on the tiles that are clearly one or the other."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
+    x, share = np.concatenate([one.seen for one in regions]), np.concatenate([one.share for one in regions])
+    clear = (share >= TUMOUR) | (share <= NONE)
+    head = make_pipeline(StandardScaler(), LogisticRegression(C=hold, max_iter=1_000, class_weight="balanced"))
+    return head.fit(x[clear, EYES[eye]], share[clear] >= TUMOUR)
+
+
+def chosen(regions: Sequence[Region]) -> tuple[str, float]:
+    """What does best where each of the regions is asked of the other alone."""
+
+    def worth(way: tuple[str, float]) -> float:
+        asked = [(one, [other for other in regions if other is not one]) for one in regions]
+        return float(np.mean([one.judged(learned(others, *way), way[0]).value for one, others in asked]))
+
+    best: tuple[str, float] = max(itertools.product(EYES, HOLDS), key=worth)
+    return best
+
+
+def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.heatmap", description=__doc__.splitlines()[0])
     parser.add_argument("--folder", type=Path, default=CACHE, help="for the slides and what the network saw in them")
     folder: Path = parser.parse_args(argv).folder
     folder.mkdir(parents=True, exist_ok=True)
-    regions = {name: bcss.read(name) for name in bcss.NAMES}
-    views = {name: seen(region, folder) for name, region in regions.items()}
-    shares = {name: tumour(regions[name], grid) for name, (_, grid) in views.items()}
+    regions = []
+    for name in bcss.NAMES:
+        truth = bcss.read(name)
+        found, grid = seen(truth, folder)
+        regions.append(Region(truth, found, tumour(truth, grid), grid))
     print("AUC of the heatmap by pixel of the mask, one region left out:")
-    found = []
-    for name, region in regions.items():
-        x = np.concatenate([views[other][0] for other in regions if other != name])
-        share = np.concatenate([shares[other] for other in regions if other != name])
-        clear = (share >= TUMOUR) | (share <= NONE)
-        head = make_pipeline(StandardScaler(), LogisticRegression(C=1e-4, max_iter=1_000, class_weight="balanced"))
-        head.fit(x[clear], share[clear] >= TUMOUR)
-        near, grid = views[name]
-        heat = heatmap(head.predict_proba(near)[:, 1], grid)
-        found.append(judge(heat, region, grid))
-        print(f"  {name}: {found[-1]}  {len(grid):,} tiles, {region.tumour.mean():.0%} tumour", flush=True)
-    print(f"  mean of the three: {np.mean([one.value for one in found]):.4f}")
+    figures = []
+    for left in regions:
+        rest = [one for one in regions if one is not left]
+        eye, hold = chosen(rest)
+        figures.append(left.judged(learned(rest, eye, hold), eye))
+        told = f"{len(left.grid):,} tiles, {left.truth.tumour.mean():.0%} tumour; chosen: {eye}, C {hold:g}"
+        print(f"  {left.truth.name}: {figures[-1]}  {told}", flush=True)
+    print(f"  mean of the three: {np.mean([one.value for one in figures]):.4f}")
     print("  Three patients: an engineering check.")
     return 0
 
