@@ -73,7 +73,10 @@ def models(cells: herlev.Cells) -> Iterator[tuple[str, Said]]:
         if seeds and inner:
             tuned[name] = parts.network(cells, name, seeds)
     if tuned:
-        yield "networks and measures together", stack.together(tuned | found, cells)
+        whole = stack.together(tuned | found, cells)
+        yield "networks and measures together", whole
+        weights = zip((*tuned, *found), whole.weights.mean(0), strict=True)
+        print("  weights: " + ", ".join(f"{name} {weight:.2f}" for name, weight in weights))
 
 
 def line(name: str, found: dict[str, Interval]) -> str:

@@ -4,7 +4,8 @@
 
 Every set of two or three of the four folds is learned from once. Three: the fourth is held out. Two: the other two are
 each unseen, which gives what a stack is fitted on, 4 + 6 networks instead of 4 + 12. Further seeds may do without the
-pairs: a mean of more networks is then weighed as fewer of them were, which is no less honest.
+pairs: a mean of more networks is then weighed as fewer of them were, which is no less honest. After a change of
+training/pathology/learn.py or of a view, remove var/herlev: what lies there is taken as it is.
 """
 
 from __future__ import annotations
