@@ -6,7 +6,6 @@ Each part is a function (learned from, asked) -> (734, 7) probabilities; only th
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -64,14 +63,9 @@ def measures(cells: herlev.Cells, how: str) -> Part:
     return _fitted(cells, kept("measures", lambda: morphometry.measure(cells)), lambda: morphometry.models()[how])
 
 
-def network(cells: herlev.Cells, view: str, seeds: list[int]) -> Part:
-    return lambda folds: networks.said(VIEWS[view], folds, seeds)
-
-
-def learned_seeds(view: str) -> list[int]:
-    """Seeds of which all ten networks are on the disk."""
-    names = [str(networks.place(VIEWS[view], folds, 0)) for folds in networks.learned_folds()]
-    return [seed for seed in range(10) if all(Path(name.replace("seed0", f"seed{seed}")).exists() for name in names)]
+def network(cells: herlev.Cells, view: str, most: int) -> Part:
+    """The mean of the first `most` seeds on the disk, of as many as there are for so many folds."""
+    return lambda folds: networks.said(VIEWS[view], folds, networks.learned_seeds(VIEWS[view], len(folds))[:most])
 
 
 def _logistic() -> Any:
