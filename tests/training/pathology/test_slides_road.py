@@ -36,7 +36,7 @@ def changed(home, name, **changes):
     """The config of the first run without what takes time and changes no answer, and with these lines changed."""
     text = home.config.read_text().replace("small = true", "small = false").replace("plots = true", "plots = false")
     for line, other in changes.items():
-        text = re.sub(rf"(?m)^{line} = .*$", f"{line} = {other}", text)
+        text = re.sub(rf"(?m)^{line} = [0-9].*$", f"{line} = {other}", text)
     path = home.config.with_name(f"{name}.toml")
     path.write_text(text)
     return path
