@@ -253,7 +253,7 @@ def _background(value: str) -> tuple[int, int, int]:
 
 def _on_background(image: Image, background: tuple[int, int, int]) -> Pixels:
     """RGB of an RGBA picture; where nothing was scanned there is background."""
-    if image.getextrema()[3][0] == 255:  # type: ignore[index]  # a pair for each of the four bands
+    if image.getchannel("A").getextrema() == (255, 255):
         return np.asarray(image.convert("RGB"))
     pixels: Pixels = np.asarray(image)
     share = pixels[..., 3:].astype(np.float32) / 255

@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from datasets.slides import grid as grids
 from datasets.slides import sandbox, tissue
 from datasets.slides.faults import SlideFault, SlideRefused, fault
-from datasets.slides.grid import GridConfig
+from datasets.slides.grid import Grid, GridConfig
 from datasets.slides.quality import QualityConfig, judge_slide, judge_tiles
 from datasets.slides.reader import Facts
 from datasets.slides.strip import strip
@@ -74,8 +74,7 @@ def verify(desk: Desk, slide: str) -> bool:
         found = f"SHA-256 {digest}"
         return _fail(desk, slide, [fault("malformed", what="the file", found=found, needed=f"SHA-256 {row['sha256']}")])
     try:
-        with sandbox.open_slide(path, row["mpp"]) as opened:
-            facts = opened.facts
+        facts = _facts(path, row)
     except SlideRefused as refused:
         return _fail(desk, slide, refused.faults)
     return True if facts.mpp is not None else _fail(desk, slide, [fault("no_scale")])
@@ -107,13 +106,18 @@ def quality(desk: Desk, slide: str, bundle: Bundle[SlideCard]) -> bool:
     """Tissue, the tiles over it, and whether a sample of them is fit; then the slide waits for its reading."""
     row, policy = _row(desk, slide), ReadingPolicy.load(bundle.policy)
     path = _stripped(desk, slide)
-    try:
+
+    def look() -> tuple[Facts, float, Grid, list[str], NDArray[np.intp]]:
         with sandbox.open_slide(path, row["mpp"]) as opened:
             seen = tissue.find(opened)
             grid = grids.cover(opened.facts, seen, _grid(bundle.card, policy), row["name"])
             chosen = np.unique(np.linspace(0, len(grid) - 1, min(policy.fit.sample, len(grid))).astype(int)).tolist()
             reasons = [reason for _, tiles in grids.read(opened, grid, 32, chosen) for reason in judge_tiles(tiles)]
             read = telling(opened, grid, policy.reading.share) if policy.reading.coarse else np.arange(len(grid))
+            return opened.facts, seen.share, grid, reasons, read[grids.by_bands(grid.cells[read])]
+
+    try:
+        facts, share, grid, reasons, read = sandbox.again(look)
     except SlideRefused as refused:
         return _fail(desk, slide, refused.faults, "quality_failed")
     limits = QualityConfig(
@@ -121,7 +125,7 @@ def quality(desk: Desk, slide: str, bundle: Bundle[SlideCard]) -> bool:
         most_out_of_focus=policy.fit.most_out_of_focus,
         most_pen=policy.fit.most_pen,
     )
-    if faults := judge_slide(reasons, seen.share, limits):
+    if faults := judge_slide(reasons, share, limits):
         return _fail(desk, slide, faults, "quality_failed")
     _save(
         desk.of(slide) / "grid.npz",
@@ -129,10 +133,10 @@ def quality(desk: Desk, slide: str, bundle: Bundle[SlideCard]) -> bool:
         cells=grid.cells[read],
         extent=np.array(grid.extent),
         shape=np.array(grid.shape),
-        mpp=np.array(opened.facts.mpp),
+        mpp=np.array(facts.mpp),
         tissue=np.array(len(grid)),
     )
-    told = {"tissue": round(seen.share, 4), "tiles": len(grid), "to_read": len(read)}
+    told = {"tissue": round(share, 4), "tiles": len(grid), "to_read": len(read)}
     slides.move(desk.engine, slide, "quality_passed", told)
     slides.move(desk.engine, slide, "queued")
     return True
@@ -220,8 +224,7 @@ def _told(
     """The reading with whose slide it is, what read it, and the patient's risk beside it."""
     card, form = bundle.card, row["request"] or {}
     risk = patient.judge(form, policy.patient)
-    with sandbox.open_slide(_stripped(desk, row["id"]), row["mpp"]) as opened:
-        facts = opened.facts
+    facts = _facts(_stripped(desk, row["id"]), row)
     columns, rows_ = (int(side) for side in grid["shape"])
     return {
         "slide_id": row["id"],
@@ -244,6 +247,14 @@ def _told(
         "simulated": card.simulated,
         "created": _created(desk, row["id"]),
     }
+
+
+def _facts(path: Path, row: Row) -> Facts:
+    def look() -> Facts:
+        with sandbox.open_slide(path, row["mpp"]) as opened:
+            return opened.facts
+
+    return sandbox.again(look)
 
 
 def _slide(row: Row, facts: Facts) -> Row:
