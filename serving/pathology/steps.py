@@ -53,14 +53,18 @@ Read = Callable[[Asked], Said]
 
 @dataclass(frozen=True, slots=True)
 class Desk:
-    """Where slides and their store are. `read` asks the runner for tiles."""
+    """Where slides and their store are. `read` asks the runner for tiles; `worker` is whose moves they are."""
 
     engine: sa.Engine
     folder: Path
     read: Read
+    worker: str = ""
 
     def of(self, slide: str) -> Path:
         return self.folder / slide
+
+    def move(self, slide: str, to: str, detail: Row | None = None, **columns: Any) -> bool:
+        return slides.move(self.engine, slide, to, detail, by=self.worker, **columns)
 
 
 def verify(desk: Desk, slide: str) -> bool:
@@ -99,7 +103,7 @@ def deidentify(desk: Desk, slide: str) -> bool:
         scratch.rename(home / "slide")
         files.sync_folder(home)
     shutil.rmtree(home / "quarantine", ignore_errors=True)
-    return slides.move(desk.engine, slide, "deidentified") or True
+    return desk.move(slide, "deidentified") or True
 
 
 def quality(desk: Desk, slide: str, bundle: Bundle[SlideCard]) -> bool:
@@ -137,15 +141,15 @@ def quality(desk: Desk, slide: str, bundle: Bundle[SlideCard]) -> bool:
         tissue=np.array(len(grid)),
     )
     told = {"tissue": round(share, 4), "tiles": len(grid), "to_read": len(read)}
-    slides.move(desk.engine, slide, "quality_passed", told)
-    slides.move(desk.engine, slide, "queued")
+    desk.move(slide, "quality_passed", told)
+    desk.move(slide, "queued")
     return True
 
 
 def begin(desk: Desk, slide: str, size: int) -> int:
     """How many batches of `size` tiles there are to read."""
     grid = _load(desk.of(slide) / "grid.npz")
-    slides.move(desk.engine, slide, "inferring", total=len(grid["places"]))
+    desk.move(slide, "inferring", total=len(grid["places"]))
     return -(-len(grid["places"]) // size)
 
 
@@ -175,7 +179,7 @@ def infer(desk: Desk, slide: str, bundle: Bundle[SlideCard], number: int, size: 
         path.parent.mkdir(exist_ok=True)
         _write(path, said.packed())
     done = min((number + 1) * size, len(grid["places"]))
-    slides.progress(desk.engine, slide, done, len(grid["places"]))
+    slides.progress(desk.engine, slide, done, len(grid["places"]), by=desk.worker)
     return True
 
 
@@ -184,7 +188,7 @@ def aggregate(desk: Desk, slide: str, bundle: Bundle[SlideCard], size: int) -> s
     home, row = desk.of(slide), _row(desk, slide)
     if row["reading"] is not None:
         return str(row["state"])
-    slides.move(desk.engine, slide, "aggregating")
+    desk.move(slide, "aggregating")
     card, policy = bundle.card, ReadingPolicy.load(bundle.policy)
     grid = _load(home / "grid.npz")
     parts = [_without_embedding(Said.unpacked(path)) for path in _batches(home, len(grid["places"]), size)]
@@ -208,7 +212,7 @@ def aggregate(desk: Desk, slide: str, bundle: Bundle[SlideCard], size: int) -> s
     _write(home / "reading.json", json.dumps(told, ensure_ascii=False, indent=1).encode())
     state = "abstained" if reading.triage == "abstained" else "ready"
     why = {"reasons": told["abstained"]} if told["abstained"] else {}
-    slides.move(desk.engine, slide, state, {"triage": reading.triage}, reading=told, **why)
+    desk.move(slide, state, {"triage": reading.triage}, reading=told, **why)
     shutil.rmtree(home / "batches", ignore_errors=True)
     return state
 
@@ -350,7 +354,7 @@ def _row(desk: Desk, slide: str) -> Row:
 
 
 def _fail(desk: Desk, slide: str, faults: tuple[SlideFault, ...] | list[SlideFault], state: str = "failed") -> bool:
-    slides.move(desk.engine, slide, state, reasons=[asdict(each) for each in faults])
+    desk.move(slide, state, reasons=[asdict(each) for each in faults])
     return False
 
 
