@@ -191,14 +191,14 @@ def aggregate(desk: Desk, slide: str, bundle: Bundle[SlideCard], size: int) -> s
     desk.move(slide, "aggregating")
     card, policy = bundle.card, ReadingPolicy.load(bundle.policy)
     grid = _load(home / "grid.npz")
-    parts = [_without_embedding(Said.unpacked(path)) for path in _batches(home, len(grid["places"]), size)]
+    said = _said(home, len(grid["places"]), size)
     table = TileTable(
         places=grid["places"],
         extent=(float(grid["extent"][0]), float(grid["extent"][1])),
-        reasons=np.concatenate([one.reasons for one in parts]),
-        logits=np.concatenate([one.logits for one in parts]),
-        embedding=np.zeros((len(grid["places"]), 0), np.float16),
-        distance=np.concatenate([one.distance for one in parts]),
+        reasons=said["reasons"],
+        logits=said["logits"],
+        embedding=np.zeros((len(grid["places"]), 0), np.float16),  # read part by part: they are most of what is said
+        distance=said["distance"],
         grid=int(grid["tissue"]),
     )
     used = rows(card, table)
@@ -323,8 +323,14 @@ def _embeddings(home: Path, tiles: int, size: int, used: NDArray[np.intp]) -> It
         yield np.concatenate(held)
 
 
-def _without_embedding(said: Said) -> Said:
-    return Said(said.reasons, said.logits, said.embedding[:, :0], said.distance)
+def _said(home: Path, tiles: int, size: int) -> dict[str, NDArray[Any]]:
+    """Of all tiles: reasons, logits and distance."""
+    parts = []
+    for path in _batches(home, tiles, size):
+        with np.load(path, allow_pickle=False) as found:
+            parts.append([found[name] for name in ("reasons", "logits", "distance")])
+    whole = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return dict(zip(("reasons", "logits", "distance"), whole, strict=True))
 
 
 def _batch(home: Path, number: int) -> Path:
