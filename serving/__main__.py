@@ -105,11 +105,11 @@ def load_subjects(
     found = settings.read()
     try:
         patience, product = found.store.patience_seconds, subjects.product_of(table)
-        count = subjects.load_subjects(file, subjects.contract(table), found.paths.store, patience, product)
+        count = subjects.load_subjects(file, subjects.contract(table), found.store_place, patience, product)
     except (DataError, StoreUnavailable) as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from error
-    typer.echo(f"{count:,} subjects from {file} are in {found.paths.store}")
+    typer.echo(f"{count:,} subjects from {file} are in the store")
 
 
 @app.command("load-register")
@@ -128,7 +128,7 @@ def load_register(
     found = settings.read()
     try:
         told = Policy.load(policy)
-        loaded = registers.load_register(folder, told, found.paths.store, found.store.patience_seconds, answers)
+        loaded = registers.load_register(folder, told, found.store_place, found.store.patience_seconds, answers)
     except (DataError, PolicyRefused, StoreUnavailable) as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from error
@@ -139,9 +139,7 @@ def load_register(
         raise typer.Exit(1) from error
     for remark in loaded.remarks:
         typer.echo(f"{remark.en} {remark.zh}")
-    typer.echo(
-        f"{loaded.companies:,} companies of {loaded.month} with {loaded.months:,} months are in {found.paths.store}"
-    )
+    typer.echo(f"{loaded.companies:,} companies of {loaded.month} with {loaded.months:,} months are in the store")
 
 
 @app.command("send-slide")

@@ -51,7 +51,9 @@ class Loaded:
     remarks: tuple[Remark, ...]
 
 
-def load_register(folder: Path, policy: Policy, store: Path, patience: float, answers: Path | None = None) -> Loaded:
+def load_register(
+    folder: Path, policy: Policy, store: Path | str, patience: float, answers: Path | None = None
+) -> Loaded:
     """All of the register, or nothing of it. Raises DataError, with all that is wrong, or StoreUnavailable.
 
     A company that was there before has its indicators replaced and its months added to; what an earlier run answered
@@ -66,10 +68,10 @@ def load_register(folder: Path, policy: Policy, store: Path, patience: float, an
         "simulated": found.simulated,
         "loaded": now(),
     }
-    engine = open_store(store, patience)
+    engine, beside = open_store(store, patience), store.parent if isinstance(store, Path) else None
     try:
         # Made ready beside the store first: while it is written, no decision can be.
-        with tempfile.TemporaryDirectory(prefix="register-", dir=store.parent) as scratch:
+        with tempfile.TemporaryDirectory(prefix="register-", dir=beside) as scratch:
             parts = list(_ready(found, policy.signals, results, Reader(engine), Path(scratch)))
             with engine.begin() as connection:
                 for part in parts:

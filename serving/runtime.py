@@ -78,7 +78,7 @@ class Runtime:
 
     def _open(self) -> None:
         try:
-            self.engine = open_store(self.settings.paths.store, self.settings.store.patience_seconds)
+            self.engine = open_store(self.settings.store_place, self.settings.store.patience_seconds)
             with self.engine.begin() as connection:
                 break_off_orphans(connection, now())
         except (StoreUnavailable, sa.exc.SQLAlchemyError, OSError) as error:

@@ -73,9 +73,12 @@ class Reader(_Part):
     open_slides: PositiveInt
     poll_seconds: PositiveFloat
     patience_seconds: PositiveFloat
+    beat_seconds: PositiveFloat
+    dead_seconds: PositiveFloat
 
 
 class Store(_Part):
+    url: str
     patience_seconds: PositiveFloat
     group: PositiveInt  # answers in one transaction
 
@@ -101,6 +104,11 @@ class Settings(_Part):
     store: Store
     batch: Batch
     champion: Champion
+
+    @property
+    def store_place(self) -> Path | str:
+        """What open_store takes."""
+        return self.store.url or self.paths.store
 
     @field_validator("default_models")
     @classmethod

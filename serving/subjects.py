@@ -38,7 +38,7 @@ def product_of(name: str) -> str:
     return next((product for product in sources.PRODUCTS if name in sources.names(product)), "credit_limit")
 
 
-def load_subjects(file: Path, table: Table, store: Path, patience: float, product: str = "credit_limit") -> int:
+def load_subjects(file: Path, table: Table, store: Path | str, patience: float, product: str = "credit_limit") -> int:
     """How many subjects the file brought; one that was there before is replaced. All of the file, or nothing of it."""
     ids = table.role("id")
     if len(ids) != 1:

@@ -14,9 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datasets.slides.faults import SlideRefused, fault
-from datasets.slides.reader import Facts, Pixels, Slide, read_scaled
+from datasets.slides.reader import Facts, Part, Pixels, Slide
 from datasets.slides.source import Size
 from datasets.slides.tissue import Tissue
+
+BLOCK = 1 << 20  # pixels decoded at once at most: 4 MB on the way, and caches hold them
+FULL = 0.5  # share of them that is asked for at least; a band that begins its second column has 5 of 8
+ROWS = 4  # of tiles in a band: 512 pixels or more, as large as stored tiles are
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,5 +75,46 @@ def read(
     size = grid.config.tile, grid.config.tile
     for start in range(0, len(chosen), batch):
         part = chosen[start : start + batch]
-        tiles = [read_scaled(slide, int(x), int(y), grid.extent, size) for x, y in grid.places[part]]
-        yield part, np.stack(tiles)
+        yield part, read_places(slide, grid.places[part], grid.extent, size)
+
+
+def read_places(slide: Slide, places: NDArray[np.int64], extent: tuple[float, float], size: Size) -> Pixels:
+    """(n, height, width, 3): at each of `places` (n, 2) what read_scaled answers, to the bit. Neighbours that follow
+    one another are decoded together, so that what the file stores as one tile is decoded once."""
+    parts = [Part.of(slide.facts, int(x), int(y), extent, size) for x, y in places]
+    tiles = np.empty((len(parts), size[1], size[0], 3), np.uint8)
+    for first, last, (left, top, right, bottom) in _together(slide.facts, parts):
+        level = parts[first].level
+        downsample = slide.facts.levels[level].downsample
+        place = round(left * downsample), round(top * downsample)
+        pixels = slide.read(*place, (right - left, bottom - top), level)
+        for number in range(first, last):
+            x0, y0, x1, y1 = parts[number].box
+            tiles[number] = parts[number].scaled(pixels[y0 - top : y1 - top, x0 - left : x1 - left])
+    return tiles
+
+
+def _together(facts: Facts, parts: Sequence[Part]) -> Iterator[tuple[int, int, tuple[int, int, int, int]]]:
+    """(first, last, what holds them all) of neighbours worth decoding at once.
+
+    A level whose pixels are not a whole number of level 0's is read place by place: there a place is rounded.
+    """
+    whole = bool(parts) and facts.levels[parts[0].level].downsample.is_integer()
+    first, held, needed = 0, (0, 0, 0, 0), 0
+    for number, part in enumerate(parts):
+        x0, y0, x1, y1 = part.box
+        area = (x1 - x0) * (y1 - y0)
+        grown = (min(held[0], x0), min(held[1], y0), max(held[2], x1), max(held[3], y1)) if needed else part.box
+        pixels = (grown[2] - grown[0]) * (grown[3] - grown[1])
+        if needed and (not whole or pixels > BLOCK or pixels * FULL > needed + area):
+            yield first, number, held
+            first, grown, needed = number, part.box, 0
+        held, needed = grown, needed + area
+    if parts:
+        yield first, len(parts), held
+
+
+def by_bands(cells: NDArray[np.int64]) -> NDArray[np.intp]:
+    """The order in which neighbours follow one another: bands of ROWS rows from the top, in each column by column."""
+    column, row = cells.T
+    return np.lexsort((row, column, row // ROWS))

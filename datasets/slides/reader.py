@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -116,20 +116,41 @@ def read_scaled(slide: Slide, x: float, y: float, extent: tuple[float, float], s
     It comes from the coarsest level that is fine enough: a box average where it shrinks to half or less, else bicubic.
     Neither looks beyond the region.
     """
-    from PIL import Image
+    part = Part.of(slide.facts, x, y, extent, size)
+    left, top, right, bottom = part.box
+    downsample = slide.facts.levels[part.level].downsample
+    place = round(left * downsample), round(top * downsample)
+    return part.scaled(slide.read(*place, (right - left, bottom - top), part.level))
 
-    level = slide.facts.level_for(min(extent[0] / size[0], extent[1] / size[1]))
-    downsample = slide.facts.levels[level].downsample
-    left, top, width, height = (value / downsample for value in (x, y, *extent))
-    x0, y0 = math.floor(left + 1e-6), math.floor(top + 1e-6)
-    x1, y1 = math.ceil(left + width - 1e-6), math.ceil(top + height - 1e-6)
-    pixels = slide.read(round(x0 * downsample), round(y0 * downsample), (x1 - x0, y1 - y0), level)
-    if (x1 - x0, y1 - y0) == size:
-        return pixels
-    box = (max(left - x0, 0.0), max(top - y0, 0.0), min(left - x0 + width, x1 - x0), min(top - y0 + height, y1 - y0))
-    shrinks = min(width / size[0], height / size[1]) >= 2
-    how = Image.Resampling.BOX if shrinks else Image.Resampling.BICUBIC
-    return np.asarray(Image.fromarray(pixels).resize(size, how, box))
+
+class Part(NamedTuple):
+    """A region as it is read: `box` left, top, right, bottom in whole pixels of `level`, `exact` the same unrounded."""
+
+    level: int
+    box: tuple[int, int, int, int]
+    exact: tuple[float, float, float, float]
+    size: Size
+
+    @classmethod
+    def of(cls, facts: Facts, x: float, y: float, extent: tuple[float, float], size: Size) -> Part:
+        level = facts.level_for(min(extent[0] / size[0], extent[1] / size[1]))
+        left, top, width, height = (value / facts.levels[level].downsample for value in (x, y, *extent))
+        first = math.floor(left + 1e-6), math.floor(top + 1e-6)
+        last = math.ceil(left + width - 1e-6), math.ceil(top + height - 1e-6)
+        return cls(level, (*first, *last), (left, top, left + width, top + height), size)
+
+    def scaled(self, pixels: Pixels) -> Pixels:
+        """The pixels of `box` resampled to `size`."""
+        from PIL import Image
+
+        x0, y0, x1, y1 = self.box
+        left, top, right, bottom = self.exact
+        if (x1 - x0, y1 - y0) == self.size:
+            return pixels
+        box = (max(left - x0, 0.0), max(top - y0, 0.0), min(right - x0, x1 - x0), min(bottom - y0, y1 - y0))
+        shrinks = min((right - left) / self.size[0], (bottom - top) / self.size[1]) >= 2
+        how = Image.Resampling.BOX if shrinks else Image.Resampling.BICUBIC
+        return np.asarray(Image.fromarray(pixels).resize(self.size, how, box))
 
 
 def open_slide(path: str | Path, mpp: float | tuple[float, float] | None = None, limits: Limits = LIMITS) -> Slide:
@@ -232,11 +253,10 @@ def _background(value: str) -> tuple[int, int, int]:
 
 def _on_background(image: Image, background: tuple[int, int, int]) -> Pixels:
     """RGB of an RGBA picture; where nothing was scanned there is background."""
+    if image.getchannel("A").getextrema() == (255, 255):
+        return np.asarray(image.convert("RGB"))
     pixels: Pixels = np.asarray(image)
-    alpha = pixels[..., 3]
-    if alpha.min() == 255:
-        return np.ascontiguousarray(pixels[..., :3])
-    share = alpha[..., None].astype(np.float32) / 255
+    share = pixels[..., 3:].astype(np.float32) / 255
     mixed = pixels[..., :3] * share + np.asarray(background, np.float32) * (1 - share)
     return np.rint(mixed).astype(np.uint8)
 

@@ -19,9 +19,10 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -33,6 +34,8 @@ from datasets.slides.source import Size
 
 ROOT = Path(__file__).parents[2]
 PAGE = 4_096  # bytes
+TRIES = 3  # of what a broken process did not answer
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +67,18 @@ def open_slide(
         child.close()
         raise
     return Slide(facts, child.read, child.close, limits)
+
+
+def again(work: Callable[[], T]) -> T:
+    """What `work` answers. Where a slide's process broke under it, it is done anew, TRIES times in all: the process may
+    have been killed from outside. A slide that breaks it each time stays refused."""
+    for _ in range(TRIES - 1):
+        try:
+            return work()
+        except SlideRefused as refused:
+            if refused.codes != ("sandbox_crash",):
+                raise
+    return work()
 
 
 def _facts(answer: dict[str, Any]) -> Facts:

@@ -5,7 +5,8 @@ jobs.start(); jobs.look()        # slides that arrived are begun, those that wer
 jobs.stop()
 
 The workflow's id is the slide's, so no slide is read twice at once. What DBOS keeps of a step is a few numbers as JSON;
-what a step made lies in the slide's folder. A worker killed at any place goes on after the last batch that was written.
+what a step made lies in the slide's folder. A worker killed at any place goes on after the last batch that was written:
+in the next process here, or, where several share a PostgreSQL and the slides' folder, in another that found it dead.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import httpx
@@ -28,7 +30,8 @@ from models.pathology.card import SlideCard
 from models.pathology.policy import ReadingPolicy
 from serving.champion import Champions
 from serving.pathology import steps
-from serving.pathology.states import UnknownSlide, WrongMove
+from serving.pathology.heart import Heart
+from serving.pathology.states import UNFINISHED, GivenUp, UnknownSlide, WrongMove
 from serving.pathology.steps import Desk, Read
 from serving.products import hold_slides, of_slides
 from serving.settings import Settings
@@ -38,7 +41,12 @@ from serving.store.engine import StoreUnavailable, open_store
 log = logging.getLogger("yuheng.jobs")
 
 VERSION = "slides-1"  # of the workflow: another number where its steps change, and what was begun is ended by its own
-LONGEST = 10.0  # seconds between two tries of what will not go
+LONGEST = 5.0  # seconds between two tries of what will not go
+TRIES = 3  # of a step that fails for no reason that is known to pass
+LEAVE = 10.0  # seconds that steps under way are given when the process stops
+ATTEMPTS = 100  # to read a slide whose reading is broken off again and again
+BEGUN = tuple(state for state in UNFINISHED if state != "uploading")
+ENDED = ("ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED")
 T = TypeVar("T")
 
 WAITING = {  # code -> what a slide's history says while it waits
@@ -96,26 +104,38 @@ class Waits(Exception):
         super().__init__(code)
 
 
-class Jobs:
-    """One in a process: DBOS is one. Made, started and stopped on one thread."""
+class Leaves(BaseException):
+    """The process stops. DBOS takes no note of what is no Exception, so the slide goes on in the next process."""
 
-    def __init__(self, settings: Settings, read: Read):
+
+class Jobs:
+    """One in a process: DBOS is one. Made, started and stopped on one thread.
+
+    on_given_up: when another process took this one for dead, which then must end: all it began is the other's.
+    """
+
+    def __init__(self, settings: Settings, read: Read, on_given_up: Callable[[], None] | None = None):
         self.settings = settings
-        patience = settings.store.patience_seconds
-        self.engine = open_store(settings.paths.store, max(patience, 10.0))
-        self.desk = Desk(self.engine, settings.paths.slides, read)
-        told = settings.champion
+        told = settings.reader
+        self.engine = open_store(settings.store_place, max(settings.store.patience_seconds, 10.0))
+        self.heart = Heart(self.engine, told.beat_seconds, told.dead_seconds, self._recover, self._given_up)
+        self.on_given_up = on_given_up or end
+        self.desk = Desk(self.engine, settings.paths.slides, read, self.heart.worker)
+        champion = settings.champion
         self.readers: Champions[Bundle[SlideCard]] = Champions(
             settings.paths.bundles,
             settings.paths.public_key,
-            told.poll_seconds,
-            told.retry_seconds,
+            champion.poll_seconds,
+            champion.retry_seconds,
             hold_slides,
             of_slides,
         )
         self._held: dict[str, Bundle[SlideCard]] = {}
         self._begun: set[str] = set()
+        self._looked = False
         self._stop = threading.Event()
+        self._working = 0
+        self._rests = threading.Condition()
 
     def start(self) -> None:
         """Opens the jobs' store; what was broken off goes on."""
@@ -129,14 +149,14 @@ class Jobs:
                 "name": "yuheng",
                 "system_database_url": url,
                 "application_version": VERSION,
-                "executor_id": os.environ.get("YUHENG_EXECUTOR", "local"),
+                "executor_id": self.heart.worker,
                 "serializer": Json(),
                 "enable_otlp": False,
                 "log_level": "WARNING",
             }
         )
 
-        @DBOS.workflow(name="read_slide")
+        @DBOS.workflow(name="read_slide", max_recovery_attempts=ATTEMPTS)
         def read_slide(slide: str) -> str:
             return self.read_slide(slide)
 
@@ -146,23 +166,47 @@ class Jobs:
 
         self._workflow, self._step = read_slide, step
         self.readers.load_all()
+        self.heart.enter()  # before any slide is taken: who takes one must be known to live
         DBOS.launch()
         at_once = self.settings.reader.at_once
         self.queue = DBOS.register_queue("slides", worker_concurrency=at_once, polling_interval_sec=0.2)
+        self.heart.start()
 
     def stop(self) -> None:
+        """After the steps under way, for which it waits a little; the slides go on in the next process."""
         self._stop.set()
+        with self._rests:
+            self._rests.wait_for(lambda: not self._working, LEAVE)
         DBOS.destroy()
+        self.heart.stop()
         self.engine.dispose()
 
     def look(self) -> int:
-        """Begin what arrived; the number of slides begun."""
-        found = [row["id"] for row in slides.in_state(self.engine, "verifying") if row["id"] not in self._begun]
+        """Begin what arrived; the number of slides begun. The first look finds all that is unfinished: a slide whose
+        workflow is known is not begun twice, and one whose workflow was lost is not left behind."""
+        rows = slides.in_state(self.engine, *(("verifying",) if self._looked else BEGUN), most=1_000)
+        self._looked = True
+        found = [row["id"] for row in rows if row["id"] not in self._begun]
         for slide in found:
             with SetWorkflowID(slide):
                 self.queue.enqueue(self._workflow, slide)
             self._begun.add(slide)
         return len(found)
+
+    def _recover(self, alive: set[str]) -> None:
+        """Slides of processes that live no more go on; one that ended without a word is told as failed."""
+        pending = DBOS.list_workflows(status="PENDING", load_input=False, load_output=False)
+        dead = {str(one.executor_id) for one in pending} - alive
+        if dead:
+            DBOS._recover_pending_workflows(sorted(dead))
+        rows = [row["id"] for row in slides.in_state(self.engine, *BEGUN, most=1_000)]
+        ended = DBOS.list_workflows(workflow_ids=rows, status=list(ENDED), load_input=False) if rows else []
+        for one in ended:
+            self._give_up(one.workflow_id, "workflow", one.error or RuntimeError(f"DBOS says {one.status}"))
+
+    def _given_up(self) -> None:
+        log.critical("worker %s was taken for dead; it ends, and another has its slides", self.heart.worker)
+        self.on_given_up()
 
     def wait(self, slide: str, seconds: float) -> None:
         """Until the slide's workflow has ended. Raises TimeoutError."""
@@ -192,23 +236,41 @@ class Jobs:
 
     def step(self, name: str, slide: str, told: list[Any]) -> Any:
         """One step, patiently: what a full disk or a reader that is away stops goes on once they are there again."""
-        began, pause, noted = time.monotonic(), 0.5, ""
-        while True:
+        began, pause, noted, tries = time.monotonic(), 0.5, "", 0
+        while not self._stop.is_set():
             try:
-                return self._do(name, slide, told)
+                with self._under_way():
+                    return self._do(name, slide, told)
             except (WrongMove, UnknownSlide) as error:  # cancelled meanwhile, or taken out
                 log.info("slide %s: %s ends: %s", slide, name, error)
                 return None
+            except GivenUp as error:
+                self._given_up()
+                raise Leaves from error
             except Exception as error:
-                code = _waits_for(error)
-                if code is None or self._stop.is_set():
+                if self._stop.is_set():  # the runner and the store may have been stopped before us
+                    break
+                code, tries = _waits_for(error), tries + 1
+                late = time.monotonic() - began > self.settings.reader.patience_seconds
+                if late or (code is None and tries >= TRIES):
                     return self._give_up(slide, name, error)
-                if time.monotonic() - began > self.settings.reader.patience_seconds:
-                    return self._give_up(slide, name, error)
-                log.warning("slide %s: %s waits (%s): %s", slide, name, code, error)
-                noted = self._note(slide, code, noted)
+                log.warning("slide %s: %s is tried again (%s)", slide, name, code or "unforeseen", exc_info=error)
+                if code is not None:
+                    noted = self._note(slide, code, noted)
             self._stop.wait(pause)
             pause = min(2 * pause, LONGEST)
+        raise Leaves
+
+    @contextmanager
+    def _under_way(self) -> Iterator[None]:
+        with self._rests:
+            self._working += 1
+        try:
+            yield
+        finally:
+            with self._rests:
+                self._working -= 1
+                self._rests.notify_all()
 
     def _do(self, name: str, slide: str, told: list[Any]) -> Any:
         do: dict[str, Callable[[], Any]] = {
@@ -235,7 +297,7 @@ class Jobs:
         if not self.readers.serving:
             raise Waits("no_model")
         words = {name: text.format(specimen=row["specimen"]) for name, text in NO_MODEL.items()}
-        slides.move(self.engine, slide, "failed", reasons=[words])
+        self.desk.move(slide, "failed", reasons=[words])
         return None
 
     def _bundle(self, told: list[Any]) -> Bundle[SlideCard]:
@@ -265,7 +327,12 @@ class Jobs:
         log.error("slide %s: %s failed", slide, name, exc_info=error)
         found = f"{name}: {type(error).__name__}"
         words = {key: text.format(found=found) for key, text in BROKEN.items()}
-        slides.move(self.engine, slide, "failed", reasons=[words])
+        self.desk.move(slide, "failed", reasons=[words])
+
+
+def end() -> None:
+    """The process, at once: nothing that it still holds may be written."""
+    os._exit(70)
 
 
 def _waits_for(error: BaseException) -> str | None:

@@ -14,9 +14,10 @@ import os
 import queue
 import threading
 import time
-from collections import OrderedDict
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections import OrderedDict, deque
+from collections.abc import Generator, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,8 +27,9 @@ from numpy.typing import NDArray
 
 from datasets.slides import sandbox
 from datasets.slides.faults import SlideRefused
+from datasets.slides.grid import read_places
 from datasets.slides.quality import judge_tiles
-from datasets.slides.reader import Pixels, Slide, read_scaled
+from datasets.slides.reader import Pixels, Slide
 from models.bundle import Bundle, BundleRefused, load
 from models.pathology.card import SlideCard, readable, tile_graph
 from models.pathology.session import BATCH, TileGraph, provider
@@ -81,45 +83,37 @@ class _Graph:
 
 
 class Runner:
-    """Answers from several threads; the network works for one at a time."""
+    """Answers from several threads; `hands` handfuls of tiles are in the network at a time, whoever asked."""
 
     def __init__(self, settings: Settings):
         told = settings.reader
         self.bundles, self.public_key = settings.paths.bundles, settings.paths.public_key
         self.slides = settings.paths.slides
         self.device = told.device
-        self.int8, self.threads = told.int8, told.threads or os.cpu_count() or 1
+        self.int8 = told.int8
+        # On a CPU each core has a handful of its own: cores that share one wait for each other.
+        self.hands = told.threads or cores() if provider(told.device) == "CPUExecutionProvider" else 1
+        self._pool = ThreadPoolExecutor(self.hands, "network")
         self.most_open = told.open_slides
         self._graphs: OrderedDict[str, _Graph] = OrderedDict()
         self._open: OrderedDict[tuple[str, tuple[float, float]], _Open] = OrderedDict()
-        self._lock, self._working = threading.Lock(), threading.Lock()
+        self._lock = threading.Lock()
 
     def read(self, asked: Asked) -> Said:
         """Raises SlideRefused where the slide cannot be decoded, BundleRefused where the bundle is another."""
         held = self._graph(asked)
-        classes = len(held.bundle.card.classes)
-        said: list[Said] = []
-        with self._slide(asked) as slide:
-            for tiles in _ahead(slide, asked, held.bundle.card.side):
-                reasons = judge_tiles(tiles)
-                said.append(self._see(held, tiles, reasons, classes))
-        return Said(*(np.concatenate([getattr(one, name) for one in said]) for name in Said.__slots__))
+        return sandbox.again(lambda: self._read(held, asked))
 
-    def _see(self, held: _Graph, tiles: Pixels, reasons: NDArray[np.str_], classes: int) -> Said:
-        fit = np.flatnonzero(reasons == "")
-        logits = np.zeros((len(tiles), classes), np.float32)
-        distance = np.full(len(tiles), np.nan, np.float32)
-        embedding = np.zeros((len(tiles), 0), np.float16)
-        if len(fit):
-            with self._working:
-                found = held.graph.run(tiles[fit] if len(fit) < len(tiles) else tiles)
-            assert found.distance is not None, "readable() asked for a graph that knows distances"
-            logits[fit], distance[fit] = found.logits, found.distance
-            embedding = np.zeros((len(tiles), found.embedding.shape[1]), np.float16)
-            embedding[fit] = found.embedding
-        elif not embedding.shape[1]:
-            embedding = np.zeros((len(tiles), held.graph.width), np.float16)
-        return Said(reasons, logits, embedding, distance)
+    def _read(self, held: _Graph, asked: Asked) -> Said:
+        under_way: deque[Future[Said]] = deque()
+        said: list[Said] = []
+        with self._slide(asked) as slide, closing(_ahead(slide, asked, held.bundle.card.side)) as handfuls:
+            for tiles in handfuls:
+                under_way.append(self._pool.submit(_see, held, tiles))
+                if len(under_way) > self.hands:
+                    said.append(under_way.popleft().result())
+        said += [one.result() for one in under_way]
+        return Said(*(np.concatenate([getattr(one, name) for one in said]) for name in Said.__slots__))
 
     def _graph(self, asked: Asked) -> _Graph:
         with self._lock:
@@ -137,7 +131,7 @@ class Runner:
                     "Put that bundle back."
                 )
             small = self.int8 and provider(self.device) == "CPUExecutionProvider"
-            graph = TileGraph(tile_graph(bundle, small), self.threads, self.device)
+            graph = TileGraph(tile_graph(bundle, small), 1, self.device)
             if not graph.knows:
                 raise BundleRefused(f"{folder}: its graph tells no distances. Train it anew.")
             self._graphs[asked.bundle] = _Graph(bundle, graph)
@@ -156,7 +150,7 @@ class Runner:
         self.close_idle()
         with self._lock:
             held = self._open.pop(key, None) or _Open(sandbox.open_slide(path, asked.mpp))
-            self._open[key] = held
+            self._open[key] = held  # the last used stands last
             held.users += 1
         try:
             yield held.slide
@@ -183,10 +177,29 @@ class Runner:
                     held.slide.close()
 
     def close(self) -> None:
+        self._pool.shutdown(cancel_futures=True)
         with self._lock:
             for held in self._open.values():
                 held.slide.close()
             self._open.clear()
+
+
+def _see(held: _Graph, tiles: Pixels) -> Said:
+    reasons = judge_tiles(tiles)
+    fit = np.flatnonzero(reasons == "")
+    logits = np.zeros((len(tiles), len(held.bundle.card.classes)), np.float32)
+    distance = np.full(len(tiles), np.nan, np.float32)
+    embedding = np.zeros((len(tiles), held.graph.width), np.float16)
+    if len(fit):
+        found = held.graph.run(tiles[fit] if len(fit) < len(tiles) else tiles)
+        assert found.distance is not None, "a graph that tells none is refused when it is loaded"
+        logits[fit], distance[fit], embedding[fit] = found.logits, found.distance, found.embedding
+    return Said(reasons, logits, embedding, distance)
+
+
+def cores() -> int:
+    """That this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @dataclass
@@ -197,7 +210,7 @@ class _Open:
     broken: bool = False
 
 
-def _ahead(slide: Slide, asked: Asked, side: int) -> Iterator[Pixels]:
+def _ahead(slide: Slide, asked: Asked, side: int) -> Generator[Pixels]:
     """Handfuls of tiles in order, (n, side, side, 3), decoded in a thread while the one before is worked on."""
     ready: queue.Queue[Pixels | BaseException | None] = queue.Queue(maxsize=AHEAD)
     stop = threading.Event()
@@ -215,8 +228,7 @@ def _ahead(slide: Slide, asked: Asked, side: int) -> Iterator[Pixels]:
         try:
             for start in range(0, len(asked.places), BATCH):
                 part = asked.places[start : start + BATCH]
-                tiles = [read_scaled(slide, int(x), int(y), asked.extent, (side, side)) for x, y in part]
-                if not offer(np.stack(tiles)):
+                if not offer(read_places(slide, part, asked.extent, (side, side))):
                     return
             offer(None)
         except BaseException as error:  # told where the tiles are awaited

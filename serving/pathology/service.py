@@ -7,6 +7,7 @@ are BentoML services of their own: jobs asks the runner over HTTP, JSON there an
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import logging
 import os
@@ -27,6 +28,7 @@ from serving.service import end_with_the_supervisor
 
 log = logging.getLogger("yuheng.slides")
 
+FULL = (errno.ENOSPC, errno.EDQUOT)
 LARGEST = 4_000_000  # bytes of a question: 4,096 places are some 100,000
 QUIET: dict[str, Any] = {
     "logging": {"access": {"enabled": False}},
@@ -75,6 +77,12 @@ def _answered(question: bytes) -> tuple[int, bytes, bytes]:
         return 409, plain, json.dumps({"error": str(refused)}).encode()
     except (ValueError, KeyError, TypeError) as error:
         return 400, plain, json.dumps({"error": f"{type(error).__name__}: {error}"}).encode()
+    except OSError as error:  # a decoder needs a temporary folder
+        log.exception("tiles could not be read")
+        return 507 if error.errno in FULL else 500, plain, json.dumps({"error": f"OSError: {error}"}).encode()
+    except Exception as error:
+        log.exception("tiles could not be read")
+        return 500, plain, json.dumps({"error": f"{type(error).__name__}: {error}"}).encode()
 
 
 @bentoml.asgi_app(answer, path="/")
@@ -116,11 +124,13 @@ class Remote:
         response = self.client.post("/read", content=json.dumps(told))
         if response.status_code == 200:
             return Said.unpacked(response.content)
+        if response.status_code in (502, 503, 504):
+            raise httpx.ConnectError(f"the runner answered {response.status_code}")
         found = response.json()
         if response.status_code == 422:
             raise SlideRefused(found["name"], [SlideFault(**one) for one in found["faults"]])
-        if response.status_code in (502, 503):
-            raise httpx.ConnectError(f"the runner answered {response.status_code}")
+        if response.status_code == 507:
+            raise OSError(errno.ENOSPC, f"the runner's disk is full: {found.get('error')}")
         raise RuntimeError(f"the runner answered {response.status_code}: {found.get('error')}")
 
     def close(self) -> None:

@@ -55,3 +55,11 @@ class WrongMove(Exception):
         self.slide, self.found, self.to = slide, found, to
         before = ", ".join(BEFORE[to]) or "nothing"
         super().__init__(f"slide {slide} is {found}; {to} follows only {before}")
+
+
+class GivenUp(Exception):
+    """The worker was taken for dead and another has its slides: it moves none of them any more."""
+
+    def __init__(self, worker: str):
+        self.worker = worker
+        super().__init__(f"worker {worker} was given up; another has its slides")

@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from datasets.slides import grid as grids
 from datasets.slides import sandbox, tissue
 from datasets.slides.faults import SlideFault, SlideRefused, fault
-from datasets.slides.grid import GridConfig
+from datasets.slides.grid import Grid, GridConfig
 from datasets.slides.quality import QualityConfig, judge_slide, judge_tiles
 from datasets.slides.reader import Facts
 from datasets.slides.strip import strip
@@ -53,14 +53,18 @@ Read = Callable[[Asked], Said]
 
 @dataclass(frozen=True, slots=True)
 class Desk:
-    """Where slides and their store are. `read` asks the runner for tiles."""
+    """Where slides and their store are. `read` asks the runner for tiles; `worker` is whose moves they are."""
 
     engine: sa.Engine
     folder: Path
     read: Read
+    worker: str = ""
 
     def of(self, slide: str) -> Path:
         return self.folder / slide
+
+    def move(self, slide: str, to: str, detail: Row | None = None, **columns: Any) -> bool:
+        return slides.move(self.engine, slide, to, detail, by=self.worker, **columns)
 
 
 def verify(desk: Desk, slide: str) -> bool:
@@ -74,8 +78,7 @@ def verify(desk: Desk, slide: str) -> bool:
         found = f"SHA-256 {digest}"
         return _fail(desk, slide, [fault("malformed", what="the file", found=found, needed=f"SHA-256 {row['sha256']}")])
     try:
-        with sandbox.open_slide(path, row["mpp"]) as opened:
-            facts = opened.facts
+        facts = _facts(path, row)
     except SlideRefused as refused:
         return _fail(desk, slide, refused.faults)
     return True if facts.mpp is not None else _fail(desk, slide, [fault("no_scale")])
@@ -100,20 +103,25 @@ def deidentify(desk: Desk, slide: str) -> bool:
         scratch.rename(home / "slide")
         files.sync_folder(home)
     shutil.rmtree(home / "quarantine", ignore_errors=True)
-    return slides.move(desk.engine, slide, "deidentified") or True
+    return desk.move(slide, "deidentified") or True
 
 
 def quality(desk: Desk, slide: str, bundle: Bundle[SlideCard]) -> bool:
     """Tissue, the tiles over it, and whether a sample of them is fit; then the slide waits for its reading."""
     row, policy = _row(desk, slide), ReadingPolicy.load(bundle.policy)
     path = _stripped(desk, slide)
-    try:
+
+    def look() -> tuple[Facts, float, Grid, list[str], NDArray[np.intp]]:
         with sandbox.open_slide(path, row["mpp"]) as opened:
             seen = tissue.find(opened)
             grid = grids.cover(opened.facts, seen, _grid(bundle.card, policy), row["name"])
             chosen = np.unique(np.linspace(0, len(grid) - 1, min(policy.fit.sample, len(grid))).astype(int)).tolist()
             reasons = [reason for _, tiles in grids.read(opened, grid, 32, chosen) for reason in judge_tiles(tiles)]
             read = telling(opened, grid, policy.reading.share) if policy.reading.coarse else np.arange(len(grid))
+            return opened.facts, seen.share, grid, reasons, read[grids.by_bands(grid.cells[read])]
+
+    try:
+        facts, share, grid, reasons, read = sandbox.again(look)
     except SlideRefused as refused:
         return _fail(desk, slide, refused.faults, "quality_failed")
     limits = QualityConfig(
@@ -121,7 +129,7 @@ def quality(desk: Desk, slide: str, bundle: Bundle[SlideCard]) -> bool:
         most_out_of_focus=policy.fit.most_out_of_focus,
         most_pen=policy.fit.most_pen,
     )
-    if faults := judge_slide(reasons, seen.share, limits):
+    if faults := judge_slide(reasons, share, limits):
         return _fail(desk, slide, faults, "quality_failed")
     _save(
         desk.of(slide) / "grid.npz",
@@ -129,19 +137,19 @@ def quality(desk: Desk, slide: str, bundle: Bundle[SlideCard]) -> bool:
         cells=grid.cells[read],
         extent=np.array(grid.extent),
         shape=np.array(grid.shape),
-        mpp=np.array(opened.facts.mpp),
+        mpp=np.array(facts.mpp),
         tissue=np.array(len(grid)),
     )
-    told = {"tissue": round(seen.share, 4), "tiles": len(grid), "to_read": len(read)}
-    slides.move(desk.engine, slide, "quality_passed", told)
-    slides.move(desk.engine, slide, "queued")
+    told = {"tissue": round(share, 4), "tiles": len(grid), "to_read": len(read)}
+    desk.move(slide, "quality_passed", told)
+    desk.move(slide, "queued")
     return True
 
 
 def begin(desk: Desk, slide: str, size: int) -> int:
     """How many batches of `size` tiles there are to read."""
     grid = _load(desk.of(slide) / "grid.npz")
-    slides.move(desk.engine, slide, "inferring", total=len(grid["places"]))
+    desk.move(slide, "inferring", total=len(grid["places"]))
     return -(-len(grid["places"]) // size)
 
 
@@ -171,7 +179,7 @@ def infer(desk: Desk, slide: str, bundle: Bundle[SlideCard], number: int, size: 
         path.parent.mkdir(exist_ok=True)
         _write(path, said.packed())
     done = min((number + 1) * size, len(grid["places"]))
-    slides.progress(desk.engine, slide, done, len(grid["places"]))
+    slides.progress(desk.engine, slide, done, len(grid["places"]), by=desk.worker)
     return True
 
 
@@ -180,17 +188,17 @@ def aggregate(desk: Desk, slide: str, bundle: Bundle[SlideCard], size: int) -> s
     home, row = desk.of(slide), _row(desk, slide)
     if row["reading"] is not None:
         return str(row["state"])
-    slides.move(desk.engine, slide, "aggregating")
+    desk.move(slide, "aggregating")
     card, policy = bundle.card, ReadingPolicy.load(bundle.policy)
     grid = _load(home / "grid.npz")
-    parts = [_without_embedding(Said.unpacked(path)) for path in _batches(home, len(grid["places"]), size)]
+    said = _said(home, len(grid["places"]), size)
     table = TileTable(
         places=grid["places"],
         extent=(float(grid["extent"][0]), float(grid["extent"][1])),
-        reasons=np.concatenate([one.reasons for one in parts]),
-        logits=np.concatenate([one.logits for one in parts]),
-        embedding=np.zeros((len(grid["places"]), 0), np.float16),
-        distance=np.concatenate([one.distance for one in parts]),
+        reasons=said["reasons"],
+        logits=said["logits"],
+        embedding=np.zeros((len(grid["places"]), 0), np.float16),  # read part by part: they are most of what is said
+        distance=said["distance"],
         grid=int(grid["tissue"]),
     )
     used = rows(card, table)
@@ -204,7 +212,7 @@ def aggregate(desk: Desk, slide: str, bundle: Bundle[SlideCard], size: int) -> s
     _write(home / "reading.json", json.dumps(told, ensure_ascii=False, indent=1).encode())
     state = "abstained" if reading.triage == "abstained" else "ready"
     why = {"reasons": told["abstained"]} if told["abstained"] else {}
-    slides.move(desk.engine, slide, state, {"triage": reading.triage}, reading=told, **why)
+    desk.move(slide, state, {"triage": reading.triage}, reading=told, **why)
     shutil.rmtree(home / "batches", ignore_errors=True)
     return state
 
@@ -220,8 +228,7 @@ def _told(
     """The reading with whose slide it is, what read it, and the patient's risk beside it."""
     card, form = bundle.card, row["request"] or {}
     risk = patient.judge(form, policy.patient)
-    with sandbox.open_slide(_stripped(desk, row["id"]), row["mpp"]) as opened:
-        facts = opened.facts
+    facts = _facts(_stripped(desk, row["id"]), row)
     columns, rows_ = (int(side) for side in grid["shape"])
     return {
         "slide_id": row["id"],
@@ -244,6 +251,14 @@ def _told(
         "simulated": card.simulated,
         "created": _created(desk, row["id"]),
     }
+
+
+def _facts(path: Path, row: Row) -> Facts:
+    def look() -> Facts:
+        with sandbox.open_slide(path, row["mpp"]) as opened:
+            return opened.facts
+
+    return sandbox.again(look)
 
 
 def _slide(row: Row, facts: Facts) -> Row:
@@ -308,8 +323,14 @@ def _embeddings(home: Path, tiles: int, size: int, used: NDArray[np.intp]) -> It
         yield np.concatenate(held)
 
 
-def _without_embedding(said: Said) -> Said:
-    return Said(said.reasons, said.logits, said.embedding[:, :0], said.distance)
+def _said(home: Path, tiles: int, size: int) -> dict[str, NDArray[Any]]:
+    """Of all tiles: reasons, logits and distance."""
+    parts = []
+    for path in _batches(home, tiles, size):
+        with np.load(path, allow_pickle=False) as found:
+            parts.append([found[name] for name in ("reasons", "logits", "distance")])
+    whole = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return dict(zip(("reasons", "logits", "distance"), whole, strict=True))
 
 
 def _batch(home: Path, number: int) -> Path:
@@ -339,7 +360,7 @@ def _row(desk: Desk, slide: str) -> Row:
 
 
 def _fail(desk: Desk, slide: str, faults: tuple[SlideFault, ...] | list[SlideFault], state: str = "failed") -> bool:
-    slides.move(desk.engine, slide, state, reasons=[asdict(each) for each in faults])
+    desk.move(slide, state, reasons=[asdict(each) for each in faults])
     return False
 
 

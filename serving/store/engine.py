@@ -1,14 +1,19 @@
-"""A store opened: SQLite that syncs each commit to disk and lets readers read on."""
+"""A store opened: SQLite that syncs each commit to disk and lets readers read on, or a PostgreSQL."""
 
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 
-NEWEST = "0003"  # the last step in serving/store/migrations/versions
+NEWEST = "0004"  # the last step in serving/store/migrations/versions
+MIGRATING = 7_195_001  # PostgreSQL's lock by which two processes that start at once do not both make the tables
+
+Where = sa.Engine | sa.Connection
 
 
 class StoreUnavailable(Exception):
@@ -26,15 +31,42 @@ def unavailable(error: sa.exc.SQLAlchemyError) -> StoreUnavailable:
     text = str(getattr(error, "orig", None) or error)
     if "locked" in text or "busy" in text:
         return StoreUnavailable("locked", "another process holds the store")
-    if "full" in text or "disk I/O" in text or "readonly" in text:
+    if any(word in text for word in ("full", "disk I/O", "readonly", "No space left")):
         return StoreUnavailable("full", f"the store's disk takes no more ({text})")
     return StoreUnavailable("failed", f"the store failed ({text})")
 
 
-def open_store(path: Path, patience: float) -> sa.Engine:
-    """An engine on the store at `path`, migrated to the newest form. `patience` (s): how long a lock is waited for."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    engine = connect(f"sqlite:///{path}", patience)
+@contextmanager
+def writing(where: Where) -> Iterator[sa.Connection]:
+    """A transaction of its own on an engine; on a connection part of its caller's. Raises StoreUnavailable."""
+    if isinstance(where, sa.Connection):
+        yield where
+        return
+    try:
+        with where.begin() as connection:
+            yield connection
+    except sa.exc.SQLAlchemyError as error:
+        raise unavailable(error) from error
+
+
+@contextmanager
+def reading(where: Where) -> Iterator[sa.Connection]:
+    if isinstance(where, sa.Connection):
+        yield where
+        return
+    try:
+        with where.execution_options(reading=True).connect() as connection:
+            yield connection
+    except sa.exc.SQLAlchemyError as error:
+        raise unavailable(error) from error
+
+
+def open_store(place: Path | str, patience: float) -> sa.Engine:
+    """An engine on the SQLite file or the URL `place`, migrated to the newest form. `patience` (s): how long a lock is
+    waited for."""
+    if isinstance(place, Path):
+        place.parent.mkdir(parents=True, exist_ok=True)
+    engine = connect(f"sqlite:///{place}" if isinstance(place, Path) else place, patience)
     try:
         migrate(engine)
     except sa.exc.SQLAlchemyError as error:
@@ -45,6 +77,12 @@ def open_store(path: Path, patience: float) -> sa.Engine:
 
 def connect(url: sa.URL | str, patience: float) -> sa.Engine:
     """An engine without a look at what the store holds."""
+    url = sa.make_url(url)
+    if url.get_backend_name() == "postgresql":
+        # A process that was stopped in the midst of a transaction does not hold the others up.
+        options = f"-c lock_timeout={patience * 1_000:.0f} -c idle_in_transaction_session_timeout=20000"
+        url = url.set(drivername="postgresql+psycopg")
+        return sa.create_engine(url, connect_args={"options": options}, pool_pre_ping=True)
     engine = sa.create_engine(url, connect_args={"timeout": patience, "check_same_thread": False})
     sa.event.listen(engine, "connect", _on_connect)
     sa.event.listen(engine, "begin", _on_begin)
@@ -76,5 +114,7 @@ def migrate(engine: sa.Engine) -> None:
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
     config.set_main_option("path_separator", "os")
     with engine.begin() as connection:
+        if engine.dialect.name == "postgresql":
+            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(MIGRATING)))
         config.attributes["connection"] = connection
         command.upgrade(config, "head")

@@ -8,18 +8,16 @@ caller does there. Raises StoreUnavailable where it takes an engine. SQLite and 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import sqlalchemy as sa
 
 from serving.call import now
 from serving.pathology.states import BEFORE, STATES, TO_REVIEW, UnknownSlide, WrongMove
-from serving.store.engine import unavailable
+from serving.store import workers
+from serving.store.engine import Where, reading, writing
 from serving.store.tables import SLIDE_EVENTS, SLIDE_KEYS, SLIDE_REPORTS, SLIDES, UPLOADS
 
-Where = sa.Engine | sa.Connection
 Row = dict[str, Any]
 
 EMPTY: Row = {
@@ -31,30 +29,6 @@ GONE = ("failed", "cancelled")  # a slide of which the same may be sent again as
 REVIEWED = sa.or_(SLIDES.c.triage.is_(None), SLIDES.c.triage != "negative", SLIDES.c.audit)
 
 
-@contextmanager
-def _writing(where: Where) -> Iterator[sa.Connection]:
-    if isinstance(where, sa.Connection):
-        yield where
-        return
-    try:
-        with where.begin() as connection:
-            yield connection
-    except sa.exc.SQLAlchemyError as error:
-        raise unavailable(error) from error
-
-
-@contextmanager
-def _reading(where: Where) -> Iterator[sa.Connection]:
-    if isinstance(where, sa.Connection):
-        yield where
-        return
-    try:
-        with where.execution_options(reading=True).connect() as connection:
-            yield connection
-    except sa.exc.SQLAlchemyError as error:
-        raise unavailable(error) from error
-
-
 # --- the slide
 
 
@@ -62,19 +36,21 @@ def create(where: Where, slide: str, state: str = "uploading", detail: Row | Non
     """A new slide. `columns`: those of EMPTY that are known."""
     at = now()
     row = EMPTY | columns | {"id": slide, "state": state, "created": at, "updated": at}
-    with _writing(where) as connection:
+    with writing(where) as connection:
         connection.execute(sa.insert(SLIDES).values(row))
         _event(connection, slide, "state", state, detail, at)
 
 
-def move(where: Where, slide: str, to: str, detail: Row | None = None, **columns: Any) -> bool:
+def move(where: Where, slide: str, to: str, detail: Row | None = None, *, by: str = "", **columns: Any) -> bool:
     """True when the slide went to `to`; False, and nothing done, where it was there before. `columns` are set with it.
 
     A reading sets triage, priority, model, version and bundle of itself, and `reasons` sets the code. Raises WrongMove
-    where `to` may not follow the slide's state, UnknownSlide, and ValueError on an attempt to alter a reading.
+    where `to` may not follow the slide's state, UnknownSlide, ValueError on an attempt to alter a reading, and GivenUp
+    where it is moved `by` a worker that was given up.
     """
     columns = _implied(columns)
-    with _writing(where) as connection:
+    with writing(where) as connection:
+        workers.still(connection, by)
         at = now()
         chosen = sa.update(SLIDES).where(SLIDES.c.id == slide, SLIDES.c.state.in_(BEFORE[to]))
         if "reading" in columns:
@@ -104,9 +80,13 @@ def _implied(columns: Row) -> Row:
     return implied | columns
 
 
-def progress(where: Where, slide: str, done: int, total: int) -> bool:
-    """Tiles read so far, of those to read; False, and nothing done, where as many were told before or none are read."""
-    with _writing(where) as connection:
+def progress(where: Where, slide: str, done: int, total: int, *, by: str = "") -> bool:
+    """Tiles read so far, of those to read; False, and nothing done, where as many were told before or none are read.
+
+    Raises GivenUp as `move` does.
+    """
+    with writing(where) as connection:
+        workers.still(connection, by)
         at = now()
         more = sa.or_(SLIDES.c.done < done, SLIDES.c.total != total)
         chosen = sa.update(SLIDES).where(SLIDES.c.id == slide, SLIDES.c.state == "inferring", more)
@@ -118,7 +98,7 @@ def progress(where: Where, slide: str, done: int, total: int) -> bool:
 
 def note(where: Where, slide: str, detail: Row, **columns: Any) -> None:
     """An event that moves nothing, such as a scale that an operator gave. Raises UnknownSlide."""
-    with _writing(where) as connection:
+    with writing(where) as connection:
         at = now()
         connection.execute(sa.update(SLIDES).where(SLIDES.c.id == slide).values(updated=at, **columns))
         state = connection.execute(sa.select(SLIDES.c.state).where(SLIDES.c.id == slide)).scalar()
@@ -133,7 +113,7 @@ def _event(connection: sa.Connection, slide: str, kind: str, state: str, detail:
 
 
 def get(where: Where, slide: str) -> Row | None:
-    with _reading(where) as connection:
+    with reading(where) as connection:
         return _named(connection.execute(sa.select(SLIDES).where(SLIDES.c.id == slide)).first())
 
 
@@ -141,14 +121,14 @@ def in_state(where: Where, *states: str, most: int = 100) -> list[Row]:
     """The oldest `most` in any of these states, oldest first."""
     assert set(states) <= set(STATES), states
     chosen = sa.select(SLIDES).where(SLIDES.c.state.in_(states)).order_by(SLIDES.c.id).limit(most)
-    with _reading(where) as connection:
+    with reading(where) as connection:
         return [dict(row._mapping) for row in connection.execute(chosen)]
 
 
 def alike(where: Where, sha256: str) -> list[Row]:
     """Slides of this very content that were neither given up nor failed, oldest first."""
     chosen = sa.select(SLIDES).where(SLIDES.c.sha256 == sha256, SLIDES.c.state.not_in(GONE)).order_by(SLIDES.c.id)
-    with _reading(where) as connection:
+    with reading(where) as connection:
         return [dict(row._mapping) for row in connection.execute(chosen)]
 
 
@@ -166,7 +146,7 @@ def worklist(
         chosen = chosen.where(SLIDES.c.state == state)
     if review:
         chosen = chosen.where(SLIDES.c.state.in_(TO_REVIEW), REVIEWED)
-    with _reading(where) as connection:
+    with reading(where) as connection:
         if after is not None:
             priority = connection.execute(sa.select(SLIDES.c.priority).where(SLIDES.c.id == after)).scalar()
             if priority is None:
@@ -179,7 +159,7 @@ def worklist(
 def events_after(where: Where, slide: str, after: int = 0, most: int = 500) -> list[Row]:
     """What happened to a slide since the event `after`, in order."""
     chosen = sa.select(SLIDE_EVENTS).where(SLIDE_EVENTS.c.slide == slide, SLIDE_EVENTS.c.id > after)
-    with _reading(where) as connection:
+    with reading(where) as connection:
         return [dict(row._mapping) for row in connection.execute(chosen.order_by(SLIDE_EVENTS.c.id).limit(most))]
 
 
@@ -188,7 +168,7 @@ def events_after(where: Where, slide: str, after: int = 0, most: int = 500) -> l
 
 def add_report(where: Where, slide: str, version: int, kind: str, body: Row, sha256: str, signer: str, at: str) -> None:
     """A signed or amended version, and the slide's move with it. Raises WrongMove, or VersionTaken."""
-    with _writing(where) as connection:
+    with writing(where) as connection:
         # The move first: from then on no other transaction signs this slide.
         if not move(connection, slide, kind, {"version": version, "signer": signer}):
             raise WrongMove(slide, kind, kind)
@@ -209,7 +189,7 @@ class VersionTaken(Exception):
 def reports(where: Where, slide: str) -> list[Row]:
     """Every version, the first one first."""
     chosen = sa.select(SLIDE_REPORTS).where(SLIDE_REPORTS.c.slide == slide).order_by(SLIDE_REPORTS.c.version)
-    with _reading(where) as connection:
+    with reading(where) as connection:
         return [dict(row._mapping) for row in connection.execute(chosen)]
 
 
@@ -219,29 +199,29 @@ def reports(where: Where, slide: str) -> list[Row]:
 def create_upload(where: Where, upload: str, slide: str, length: int, sha256: str | None, metadata: Row) -> None:
     at = now()
     row = {"id": upload, "slide": slide, "length": length, "offset": 0, "sha256": sha256, "metadata": metadata}
-    with _writing(where) as connection:
+    with writing(where) as connection:
         connection.execute(sa.insert(UPLOADS).values(row | {"state": "open", "created": at, "updated": at}))
 
 
 def set_upload(where: Where, upload: str, **columns: Any) -> None:
-    with _writing(where) as connection:
+    with writing(where) as connection:
         connection.execute(sa.update(UPLOADS).where(UPLOADS.c.id == upload).values(updated=now(), **columns))
 
 
 def upload(where: Where, upload: str) -> Row | None:
-    with _reading(where) as connection:
+    with reading(where) as connection:
         return _named(connection.execute(sa.select(UPLOADS).where(UPLOADS.c.id == upload)).first())
 
 
 def uploads(where: Where, state: str) -> list[Row]:
     """The oldest first."""
     chosen = sa.select(UPLOADS).where(UPLOADS.c.state == state).order_by(UPLOADS.c.id)
-    with _reading(where) as connection:
+    with reading(where) as connection:
         return [dict(row._mapping) for row in connection.execute(chosen)]
 
 
 def upload_of(where: Where, slide: str) -> Row | None:
-    with _reading(where) as connection:
+    with reading(where) as connection:
         return _named(connection.execute(sa.select(UPLOADS).where(UPLOADS.c.slide == slide)).first())
 
 
@@ -250,7 +230,7 @@ def idle_uploads(where: Where, before: str) -> list[Row]:
     waiting = SLIDES.c.state.in_(("uploading", *GONE))
     chosen = sa.select(UPLOADS).join(SLIDES, UPLOADS.c.slide == SLIDES.c.id)
     chosen = chosen.where(UPLOADS.c.state != "expired", UPLOADS.c.updated < before, waiting).order_by(UPLOADS.c.id)
-    with _reading(where) as connection:
+    with reading(where) as connection:
         return [dict(row._mapping) for row in connection.execute(chosen)]
 
 
@@ -260,14 +240,14 @@ def idle_uploads(where: Where, before: str) -> list[Row]:
 def kept(where: Where, scope: str, key: str) -> tuple[str, bytes] | None:
     """(SHA-256 of the request, answer) under an idempotency key."""
     chosen = sa.select(SLIDE_KEYS.c.request_sha256, SLIDE_KEYS.c.answer)
-    with _reading(where) as connection:
+    with reading(where) as connection:
         found = connection.execute(chosen.where(SLIDE_KEYS.c.scope == scope, SLIDE_KEYS.c.key == key)).first()
         return None if found is None else (found[0], found[1])
 
 
 def keep(where: Where, scope: str, key: str, request_sha256: str, answer: bytes) -> None:
     row = {"scope": scope, "key": key, "request_sha256": request_sha256, "answer": answer, "at": now()}
-    with _writing(where) as connection:
+    with writing(where) as connection:
         connection.execute(sa.insert(SLIDE_KEYS).values(row))
 
 

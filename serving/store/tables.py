@@ -196,3 +196,15 @@ SLIDE_KEYS = sa.Table(
     sa.Column("answer", sa.LargeBinary, nullable=False),  # JSON
     sa.Column("at", sa.String(32), nullable=False),
 )
+
+# The processes that read slides. One that is not in here any more was given up: it moves no slide.
+SLIDE_WORKERS = sa.Table(
+    "slide_workers",
+    METADATA,
+    sa.Column("id", sa.String(32), primary_key=True),  # a new one for each process
+    sa.Column("place", sa.String(128), nullable=False),  # the machine and its process ids, where `pid` means something
+    sa.Column("pid", sa.Integer, nullable=False),
+    sa.Column("born", sa.BigInteger, nullable=False),  # when the process began, by that machine's count
+    sa.Column("beat", sa.BigInteger, nullable=False),  # counts up while it lives
+    sa.Column("started", sa.String(32), nullable=False),
+)

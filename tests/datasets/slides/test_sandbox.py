@@ -85,3 +85,21 @@ def test_flipped_bytes_never_break_the_parent(tmp_path, flips):
     with suppress(SlideRefused), sandbox.open_slide(tmp_path / "flipped.svs", bounds=bounds) as slide:
         for x in range(0, 2_220, 500):
             assert slide.read(x, 1_000, (240, 240)).shape == (240, 240, 3)
+
+
+def test_what_a_killed_process_did_not_answer_is_asked_again_and_a_slide_that_breaks_it_stays_refused():
+    tried = []
+
+    def look(dies):
+        tried.append(1)
+        with sandbox.open_slide(CMU) as slide:
+            if len(tried) <= dies:
+                os.kill(process(slide).pid, signal.SIGKILL)
+            return slide.read(0, 0, (8, 8)).shape
+
+    assert sandbox.again(lambda: look(1)) == (8, 8, 3)
+    assert len(tried) == 2
+    tried.clear()
+    with pytest.raises(SlideRefused, match="SIGKILL"):
+        sandbox.again(lambda: look(9))
+    assert len(tried) == sandbox.TRIES

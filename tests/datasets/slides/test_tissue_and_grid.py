@@ -11,9 +11,9 @@ from PIL import Image
 
 from datasets.slides import grid, sandbox, tissue
 from datasets.slides.faults import SlideRefused
-from datasets.slides.grid import GridConfig
+from datasets.slides.grid import GridConfig, by_bands, cover, read_places
 from datasets.slides.reader import Facts, Level, Slide, open_slide, read_scaled
-from datasets.slides.tissue import Tissue
+from datasets.slides.tissue import Tissue, find
 from tests.datasets.slides.written import CMU, jpeg, kfb, one_image, painted, tiled
 
 KIDNEY = Path(os.environ.get("YUHENG_DATA", "/nowhere")) / "pathology" / "slides" / "kidney-48-5.tif"
@@ -152,3 +152,31 @@ def high_water(pid):
     """Most bytes that a process ever held in memory."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
+
+
+@pytest.mark.parametrize(("mpp", "side"), [(None, 128), (0.25, 128), (0.3, 100)])
+def test_neighbours_decoded_together_are_the_tiles_decoded_one_by_one(mpp, side):
+    with open_slide(CMU, mpp) as slide:
+        grid = cover(slide.facts, find(slide), GridConfig(tile=side))
+        places = grid.places[by_bands(grid.cells)][:80]
+        together = read_places(slide, places, grid.extent, (side, side))
+        for (x, y), tile in zip(places, together, strict=True):
+            np.testing.assert_array_equal(tile, read_scaled(slide, int(x), int(y), grid.extent, (side, side)))
+
+
+def test_tiles_that_lie_beside_each_other_are_asked_for_once():
+    asked = []
+
+    def read(x, y, size, level):
+        asked.append((x, y, *size))
+        return np.zeros((size[1], size[0], 3), np.uint8)
+
+    slide = Slide(Facts("test", (Level(4_096, 4_096, 1.0),), (0.5, 0.5)), read, lambda: None)
+    cells = np.stack(np.meshgrid(np.arange(8), np.arange(6)), -1).reshape(-1, 2)
+    order = by_bands(cells)
+    assert sorted(order.tolist()) == list(range(48))
+    read_places(slide, cells[order][:32] * 128, (128.0, 128.0), (128, 128))
+    assert asked == [(0, 0, 1_024, 512)]
+    far = np.array([[0, 0], [3_000, 3_000]])
+    read_places(slide, far, (128.0, 128.0), (128, 128))
+    assert asked[1:] == [(0, 0, 128, 128), (3_000, 3_000, 128, 128)]
