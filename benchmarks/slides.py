@@ -64,8 +64,9 @@ class Clinic:
         place = files.quarantine(self.settings.paths.slides, slide, path.name)
         files.begin(place)
         os.replace(path, place)
-        told: dict[str, Any] = {"name": path.name, "sha256": files.digest_of(place).hexdigest(), "accession": "A", "request": {}}
-        slides.create(self.engine, slide, "verifying", specimen="cervical_cytology", **told)
+        digest = files.digest_of(place).hexdigest()
+        told: dict[str, Any] = {"name": path.name, "sha256": digest, "specimen": "cervical_cytology", "request": {}}
+        slides.create(self.engine, slide, "verifying", **told)
         return slide
 
     def follow(self, slide: str, watch: Any = None) -> tuple[dict[str, Any], float]:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from datasets.simulate import fields
 from models import bundle
 from models.pathology import export
 from models.pathology.abstain import Conformal, Familiar
@@ -29,14 +30,29 @@ def fitted(threshold: float = 0.2) -> Fitted:
     return Fitted(temperature=1.0, line=Line(1.0, 0.0), point=point, conformal=Conformal((0.0, 0.9999)))
 
 
-def publish(bundles: Path, keys: tuple[Path, Path], version: str = "1", familiar: float = 2.0, policy: str = "") -> str:
-    """A champion under `bundles`/pathology; its digest. `familiar`: 2 finds everything familiar, -1 nothing."""
+def publish(
+    bundles: Path,
+    keys: tuple[Path, Path],
+    version: str = "1",
+    familiar: float = 2.0,
+    policy: str = "",
+    simulated: int = 0,
+) -> str:
+    """A champion under `bundles`/pathology; its digest. `familiar`: 2 finds everything familiar, -1 nothing.
+
+    simulated: so many simulated tiles are what it knows, seen by ImageNet's weights, and `familiar` is measured.
+    """
     state = torch.random.get_rng_state()
     torch.manual_seed(7)
-    net = TileNet(NetConfig(classes=3, side=SIDE, imagenet=False)).eval()
+    net = TileNet(NetConfig(classes=3, side=SIDE, imagenet=simulated > 0)).eval()
     model = GatedAttention(AggregateConfig(classes=3)).eval()
     torch.random.set_rng_state(state)
     known = Familiar.of(np.random.default_rng(1).random((16, 1280))).known
+    if simulated:
+        with torch.inference_mode():
+            seen = net(torch.from_numpy(fields.tiles(2 * simulated, 3, SIDE, MPP).images))[1].numpy()
+        fitted_ = Familiar.fit(seen[:simulated], seen[simulated:])
+        known, familiar = fitted_.known, fitted_.threshold
     card = SlideCard(
         product="pathology",
         model="pathology",

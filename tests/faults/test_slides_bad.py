@@ -1,0 +1,230 @@
+"""Bad slides beside good ones, all in one run of the real workflow: each ends in its state with its reason, and none
+holds up another. A disk that is full is waited for, and then the slide reads as ever."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from datasets.simulate import pyramid
+from datasets.simulate.slides import slide as painted
+from models import bundle
+from serving import settings as settings_module
+from serving.call import new_id
+from serving.pathology import files
+from serving.pathology.jobs import Jobs
+from serving.pathology.runner import Runner
+from serving.store import slides
+from serving.store.engine import open_store
+from tests.datasets.slides.test_check import MRXS
+from tests.datasets.slides.written import CMU, jpeg, one_image
+from tests.datasets.slides.written import painted as field
+from tests.serving.pathology.bundles import POLICY, publish
+
+ROOT = Path(__file__).parents[2]
+DONE = ("ready", "abstained", "failed", "quality_failed")
+SIZE = {"columns": 8, "rows": 6}
+
+
+def arrived(settings, engine, content, name="slide.tiff", beside=None, **columns):
+    """A slide as the gateway leaves it once it came whole. `beside`: what else lies in its quarantine."""
+    slide = new_id()
+    path = files.quarantine(settings.paths.slides, slide, name)
+    files.begin(path)
+    path.write_bytes(content)
+    for part, bytes_ in (beside or {}).items():
+        (path.parent / part).parent.mkdir(exist_ok=True)
+        (path.parent / part).write_bytes(bytes_)
+    told = {"sha256": files.digest_of(path).hexdigest(), "accession": "A1", "request": {}, "name": name} | columns
+    slides.create(engine, slide, "verifying", specimen="cervical_cytology", **told)
+    return slide
+
+
+@pytest.fixture(scope="module")
+def keys(tmp_path_factory):
+    return bundle.make_keys(tmp_path_factory.mktemp("keys"))
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory):
+    path = tmp_path_factory.mktemp("sound") / "a.tiff"
+    return pyramid.write_tiff(path, painted(seed=5, label="HSIL", **SIZE)).read_bytes()
+
+
+def told(home, bundles, keys, **environ):
+    environ |= {"YUHENG_HOME": str(home), "YUHENG_BUNDLES": str(bundles), "YUHENG_PUBLIC_KEY": str(keys[1])}
+    return settings_module.read(environ=environ)
+
+
+@pytest.fixture(scope="module")
+def ended(tmp_path_factory, keys, sound):
+    """Name -> the row of each slide after the run."""
+    home = tmp_path_factory.mktemp("home")
+    publish(home / "bundles", keys, simulated=250)
+    settings = told(home, home / "bundles", keys, YUHENG_READER_AT_ONCE="2")
+
+    def faulty(fault):
+        path = home / f"{fault}.tiff"
+        return pyramid.write_tiff(path, painted(seed=6, label="NILM", **SIZE, fault=fault)).read_bytes()
+
+    leads_out = MRXS.format(index="Index.dat", data="../../../secret.dat").encode()
+    sent = {
+        "truncated": {"content": sound[:-100_000]},
+        "a bomb": {"content": one_image(width=10**9, height=10**9)},
+        "no slide": {"content": b"MZ\x90\0" + bytes(5_000), "name": "slide.svs"},
+        "mrxs": {
+            "content": jpeg(field(32, 32)),
+            "name": "slide.mrxs",
+            "beside": {"slide/Slidedat.ini": leads_out, "slide/Index.dat": b"01.02"},
+        },
+        "another hash": {"content": sound, "sha256": "0" * 64},
+        "no scale": {"content": faulty("no_scale")},
+        "glass": {"content": faulty("all_background")},
+        "blurred": {"content": faulty("out_of_focus")},
+        "under pen": {"content": faulty("pen_marks")},
+        "another stain": {"content": faulty("wrong_stain")},
+        "another organ": {"content": CMU.read_bytes(), "name": "colon.svs"},
+        "sound": {"content": sound},
+        "the same again": {"content": sound},
+        "named otherwise": {"content": sound, "name": "slide.svs"},
+    }
+    runner = Runner(settings)
+    jobs = Jobs(settings, runner.read)
+    names = {arrived(settings, jobs.engine, **columns): name for name, columns in sent.items()}
+    (settings.paths.slides / "secret.dat").write_bytes(b"secret")
+    jobs.start()
+    try:
+        jobs.look()
+        for slide in names:
+            jobs.wait(slide, 240)
+        yield {name: slides.get(jobs.engine, slide) for slide, name in names.items()}
+    finally:
+        jobs.stop()
+        runner.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "state", "code"),
+    [
+        ("truncated", "failed", "truncated"),
+        ("a bomb", "failed", "pixel_bomb"),
+        ("no slide", "failed", "unknown_format"),
+        ("mrxs", "failed", "outside"),
+        ("another hash", "failed", "malformed"),
+        ("no scale", "failed", "no_scale"),
+        ("glass", "quality_failed", "all_background"),
+        ("blurred", "quality_failed", "out_of_focus"),
+        ("under pen", "quality_failed", "pen_marks"),
+        ("another stain", "abstained", "out_of_distribution"),
+        ("another organ", "abstained", "out_of_distribution"),
+    ],
+)
+def test_a_bad_slide_ends_in_its_state_with_its_reason_in_both_languages(ended, name, state, code):
+    row = ended[name]
+    assert (row["state"], row["code"]) == (state, code)
+    assert all(reason["en"] and reason["zh"] for reason in row["reasons"])
+
+
+def test_the_sound_slides_among_them_are_read(ended):
+    row = ended["sound"]
+    assert "out_of_distribution" not in [reason["code"] for reason in row["reasons"]]
+    assert row["state"] in ("ready", "abstained")
+    assert row["reading"]["tiles"]["read"] > 50
+
+
+def without(reading, *names):
+    return {name: value for name, value in reading.items() if name not in ("slide_id", "created", *names)}
+
+
+def test_the_same_slide_sent_twice_reads_the_same_and_a_false_name_is_noted(ended):
+    first, again, misnamed = (ended[name]["reading"] for name in ("sound", "the same again", "named otherwise"))
+    assert without(first) == without(again)
+    assert without(first, "slide") == without(misnamed, "slide")
+    assert "named_otherwise" in misnamed["slide"]["notes"]
+
+
+# --- a full disk
+
+WORKER = """
+import time
+from serving import settings
+from serving.pathology.jobs import Jobs
+from serving.pathology.runner import Runner
+runner = Runner(settings.read())
+def read(asked):
+    time.sleep(0.1)  # slow enough to be met in the midst
+    return runner.read(asked)
+jobs = Jobs(settings.read(), read)
+jobs.start()
+while True:
+    jobs.look()
+    time.sleep(0.1)
+"""
+
+
+@pytest.fixture
+def small_disk(tmp_path, keys):
+    """(settings, environment, a command prefix under which the slides' folder is a disk of 8 MB)."""
+    if not shutil.which("unshare") or subprocess.run(["unshare", "-Urm", "true"], capture_output=True).returncode:
+        pytest.skip("no small disk can be mounted here: name spaces of users are switched off")
+    publish(tmp_path / "bundles", keys, policy=POLICY.read_text().replace("batch = 256", "batch = 16"))
+    environ = {
+        "YUHENG_HOME": str(tmp_path),
+        "YUHENG_BUNDLES": str(tmp_path / "bundles"),
+        "YUHENG_PUBLIC_KEY": str(keys[1]),
+        "ORT_DISABLE_TELEMETRY": "1",
+    }
+    settings = settings_module.read(environ=environ)
+    settings.paths.slides.mkdir(parents=True)
+    mount = f'mount -t tmpfs -o size=8m tmpfs {settings.paths.slides} && exec "$@"'
+    return settings, os.environ | environ, ["unshare", "-Urm", "sh", "-c", mount, "sh"]
+
+
+def fill(path):
+    """Until the disk takes no more."""
+    with path.open("wb", buffering=0) as file, suppress(OSError):
+        while file.write(bytes(4_096)):
+            pass
+
+
+def test_a_disk_that_is_full_while_a_slide_is_read_is_waited_for_and_nothing_is_lost(small_disk, sound, tmp_path):
+    settings, environ, prefix = small_disk
+    engine = open_store(settings.paths.store, 10.0)
+    with open(tmp_path / "log", "wb") as log:
+        worker = subprocess.Popen([*prefix, sys.executable, "-c", WORKER], cwd=ROOT, env=environ, stderr=log)
+    inside = Path(f"/proc/{worker.pid}/root{settings.paths.slides}")  # the small disk, seen from here
+
+    def until(test, seconds=60):
+        began = time.monotonic()
+        while not (found := test()):
+            assert worker.poll() is None, (tmp_path / "log").read_text()[-2000:]
+            assert time.monotonic() - began < seconds, (tmp_path / "log").read_text()[-2000:]
+            time.sleep(0.02)
+        return found
+
+    def row(slide):
+        return slides.get(engine, slide)
+
+    try:
+        until(lambda: os.path.ismount(inside) or settings.paths.jobs.exists())
+        there = settings.model_copy(update={"paths": settings.paths.model_copy(update={"slides": inside})})
+        slide = arrived(there, engine, sound)
+        until(lambda: row(slide)["done"] >= 16)
+        fill(inside / "filler")
+        until(lambda: [e for e in slides.events_after(engine, slide) if e["detail"].get("code") == "no_space"])
+        assert row(slide)["state"] in ("inferring", "aggregating")
+        (inside / "filler").unlink()
+        until(lambda: row(slide)["state"] in DONE)
+        again = arrived(there, engine, sound)
+        until(lambda: row(again)["state"] in DONE)
+        assert without(row(slide)["reading"]) == without(row(again)["reading"])
+    finally:
+        worker.send_signal(signal.SIGKILL)
+        worker.wait()
+        engine.dispose()
