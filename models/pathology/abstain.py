@@ -20,6 +20,8 @@ FALSE_ALARMS = 0.05  # share of familiar tiles that may be called unknown
 NEIGHBOURS = 5
 BLOCK = 4_096  # tiles whose distances are in memory together
 
+DENSITY = -np.log(np.maximum(np.arange(256, dtype=np.float32), 4) / 255)  # of each grey level
+
 Matrix = NDArray[np.float64]
 
 
@@ -61,6 +63,46 @@ class Familiar:
     def unknown(self, embeddings: NDArray[Any]) -> NDArray[np.bool_]:
         """(n,) A distance that is no number is unknown too."""
         return ~(self.distance(embeddings) <= self.threshold)
+
+
+@dataclass(frozen=True, slots=True)
+class Stain:
+    """How far a tile's stain is from all known ones; an embedding is taught to overlook it, so it cannot tell.
+
+    known: (m, 6) `density` of tiles, less `middle`, over `spread`. weight: makes it comparable with another distance.
+    Measured on simulated slides at 5 % false alarms: of tiles in another stain the embedding knows 13 %, this all.
+    """
+
+    known: NDArray[np.float32]
+    middle: NDArray[np.float32]  # (6,)
+    spread: NDArray[np.float32]  # (6,)
+    weight: float = 1.0
+
+    @classmethod
+    def of(cls, densities: NDArray[np.float32]) -> Stain:
+        middle, spread = densities.mean(0), densities.std(0) + np.float32(1e-3)
+        return cls((densities - middle) / spread, middle, spread)
+
+    def distance(self, densities: NDArray[np.float32]) -> Matrix:
+        """(n,) to the NEIGHBOURS-th nearest, Euclidean, times the weight; densities (n, 6)."""
+        scaled = (densities - self.middle) / self.spread
+        nearest = []
+        for start in range(0, len(scaled), 256):
+            apart = ((scaled[start : start + 256, None] - self.known) ** 2).sum(2)
+            nearest.append(np.partition(apart, NEIGHBOURS - 1, axis=1)[:, NEIGHBOURS - 1])
+        far: Matrix = self.weight * np.sqrt(np.concatenate(nearest).astype(np.float64))
+        return far
+
+    def like(self, own: NDArray[Any], other: NDArray[Any], false_alarms: float = FALSE_ALARMS) -> Stain:
+        """Weighed so that its distances `own` and those of another kind raise the same share of false alarms."""
+        share = 1 - false_alarms / 2
+        return Stain(self.known, self.middle, self.spread, float(np.quantile(other, share) / np.quantile(own, share)))
+
+
+def density(tiles: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """(n, 6) mean and deviation of the optical density in red, green and blue, from every second pixel each way."""
+    optical = DENSITY[tiles[:, ::2, ::2].reshape(len(tiles), -1, 3)]
+    return np.concatenate([optical.mean(1), optical.std(1)], 1)
 
 
 @dataclass(frozen=True, slots=True)

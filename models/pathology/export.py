@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from models.pathology.abstain import NEIGHBOURS, Familiar
+from models.pathology.abstain import NEIGHBOURS, Familiar, Stain, density
 from models.pathology.aggregate import GatedAttention
 from models.pathology.network import TileNet
 from models.pathology.session import TileGraph, session
@@ -34,30 +34,42 @@ class Differs(Exception):
 
 
 class _Knowing(torch.nn.Module):
-    """A network that says as well how far each tile is from the known embeddings: Familiar.distance, in the graph."""
+    """A network that says as well how far each tile is from what is known: Familiar.distance in the graph, or
+    Stain.distance where that is larger."""
 
-    known: torch.Tensor
-
-    def __init__(self, net: TileNet, known: NDArray[np.float32]):
+    def __init__(self, net: TileNet, known: NDArray[np.float32], stain: Stain | None):
         super().__init__()
         self.net = net
-        self.register_buffer("known", torch.from_numpy(np.ascontiguousarray(known.T)))  # (d, m) unit length
+        self.known = torch.from_numpy(np.ascontiguousarray(known.T))  # (d, m) unit length
+        self.stain = stain
+        if stain is not None:
+            self.stains = torch.from_numpy(stain.known)
+            self.middle, self.spread = torch.from_numpy(stain.middle), torch.from_numpy(stain.spread)
 
     def forward(self, tiles: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         logits, embedding = self.net(tiles)
         unit = embedding / embedding.norm(dim=1, keepdim=True).clamp(min=1e-12)
-        return logits, embedding, 1 - (unit @ self.known).topk(NEIGHBOURS, dim=1).values[:, -1]
+        distance = 1 - (unit @ self.known).topk(NEIGHBOURS, dim=1).values[:, -1]
+        if self.stain is None:
+            return logits, embedding, distance
+        optical = -(tiles[:, ::2, ::2].float().clamp(min=4) / 255).log().flatten(1, 2)  # (n, pixels, 3)
+        mean = optical.mean(1)
+        deviation = ((optical - mean[:, None]) ** 2).mean(1).sqrt()
+        scaled = (torch.cat([mean, deviation], 1) - self.middle) / self.spread
+        apart = ((scaled[:, None] - self.stains) ** 2).sum(2).sqrt()
+        nearest = apart.topk(NEIGHBOURS, dim=1, largest=False).values[:, -1]
+        return logits, embedding, torch.maximum(distance, self.stain.weight * nearest)
 
 
-def tiles_graph(net: TileNet, known: NDArray[np.float32] | None = None) -> bytes:
+def tiles_graph(net: TileNet, known: NDArray[np.float32] | None = None, stain: Stain | None = None) -> bytes:
     """tiles (n, side, side, 3) uint8 -> logits (n, classes), embedding (n, 1280), and distance (n,) to `known`.
 
-    known: (m, 1280) of unit length, as Familiar holds them. By way of TorchScript: as exact as the newer road, and
-    1-4 s instead of 7-46.
+    known: (m, 1280) of unit length, as Familiar holds them; stain: whose distance counts where it is the larger one. By
+    way of TorchScript: as exact as the newer road, and 1-4 s instead of 7-46.
     """
     side = net.config.side
     example = torch.zeros((2, side, side, 3), dtype=torch.uint8)
-    whole = net if known is None else _Knowing(net, known)
+    whole = net if known is None else _Knowing(net, known, stain)
     outputs = ["logits", "embedding", *([] if known is None else ["distance"])]
     return _export(whole, example, ["tiles"], outputs, {"tiles": {0: "n"}})
 
@@ -101,17 +113,24 @@ def _export(
         return path.read_bytes()
 
 
-def parity(net: TileNet, graph: bytes, tiles: NDArray[np.uint8], familiar: Familiar | None = None) -> float:
+def parity(
+    net: TileNet,
+    graph: bytes,
+    tiles: NDArray[np.uint8],
+    familiar: Familiar | None = None,
+    stain: Stain | None = None,
+) -> float:
     """Largest difference between torch and ONNX Runtime on `tiles`, together and one by one. Raises Differs.
 
-    familiar: what the graph's distances must be those of.
+    familiar, stain: what the graph's distances must be those of.
     """
     served = TileGraph(graph)
     with torch.inference_mode():
         logits, embedding = (found.numpy() for found in net.eval()(torch.from_numpy(tiles)))
     expected = {"logits": logits, "embedding": embedding}
     if familiar is not None:
-        expected["distance"] = familiar.distance(embedding)
+        far = familiar.distance(embedding)
+        expected["distance"] = far if stain is None else np.maximum(far, stain.distance(density(tiles)))
     difference = 0.0
     for rows in [slice(None), *(slice(row, row + 1) for row in range(min(len(tiles), 4)))]:
         answer = served.run(tiles[rows])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from models.card import Data
 from models.pathology import export
-from models.pathology.abstain import Familiar
+from models.pathology.abstain import Familiar, Stain, density
 from models.pathology.card import SlideCard
 from models.pathology.policy import ReadingPolicy
 from models.pathology.session import SlideGraph, TileGraph
@@ -20,7 +20,7 @@ from training.lineage import versions
 from training.pathology import held, reading
 from training.pathology.held import Cells
 from training.pathology.material import PARTS, Material, Painted
-from training.pathology.reading import Network, OnDevice, Read
+from training.pathology.reading import Far, Network, OnDevice, Read
 from training.progress import Tick, Watch, ignore
 
 if TYPE_CHECKING:
@@ -62,29 +62,28 @@ class Fitting:
     watch: Watch
 
     def go(self, material: Material, learned: Learned) -> Fits:
-        net, config = learned.net, self.config
+        net, claims = learned.net, self.config.claims
         with self.watch.step("export: compile the graph"):
             first = self._network(learned, export.tiles_graph(net))
-        reads, cells = {}, {}
-        with self.watch.step("embed what is learned from") as tick:
-            seen = [first.run(material.learn.images).embedding]
+        reads: dict[str, list[Read]] = {}
+        cells: dict[str, Cells] = {}
+        with self.watch.step("read those to learn from") as tick:
+            seen = first.run(material.learn.images).embedding
             reads["learn"] = list(self._read(material.slides.get("learn", ()), first, tick))
-        seen += [one.table.embedding[one.fit].astype(np.float32) for one in reads["learn"]]
-        familiar = Familiar.of(self._some(np.concatenate(seen), config.claims.known))
+        with self.watch.step("read those to calibrate") as tick:
+            familiar, stain = self._known(material, seen, reads["learn"])
+            far, stain = self._calibrate(material, first, familiar, stain, reads, cells, tick)
+        familiar = familiar.calibrated(cells["calibrate"].distance, claims.false_alarms)
         with self.watch.step("export: compile the graph"):
-            graph = export.tiles_graph(net, familiar.known)
+            graph = export.tiles_graph(net, familiar.known, stain)
         with self.watch.step("export: prove that it is the model"):
-            parity = {"tiles": export.parity(net, graph, self._some(material.learn.images, PROOFS), familiar)}
-        network = self._network(learned, graph, familiar)
-        for part in ("calibrate", "test"):
-            with self.watch.step(f"read those to {part}") as tick:
-                reads[part] = list(self._read(material.slides.get(part, ()), network, tick))
-                cells[part] = (
-                    held.of_slides(reads[part]) if material.slides else held.of_tiles(network, material.cells[part])
-                )
+            parity = {"tiles": export.parity(net, graph, self._some(material.learn.images, PROOFS), familiar, stain)}
+        network = self._network(learned, graph, far)
+        with self.watch.step("read those to test") as tick:
+            reads["test"] = list(self._read(material.slides.get("test", ()), network, tick))
+            cells["test"] = held.of_slides(reads["test"]) if material.slides else _cells(network, material)
         with self.watch.step("read strange ones"):
             strange = self._strange(material.strange, network)
-        familiar = familiar.calibrated(cells["calibrate"].distance, config.claims.false_alarms)
         card = self._card(material, reads, cells["calibrate"], familiar.threshold)
         slide_graph = None
         if material.slides:
@@ -92,10 +91,54 @@ class Fitting:
         small = self._small(graph, material, cells["calibrate"], familiar.threshold)
         return Fits(card, graph, slide_graph, *small, reads, cells, strange, parity)
 
-    def _network(self, learned: Learned, graph: bytes, familiar: Familiar | None = None) -> Network:
+    def _known(self, material: Material, seen: NDArray[np.float32], reads: Sequence[Read]) -> tuple[Familiar, Stain]:
+        """What is kept of all that was learned from; seen: embeddings of the single tiles."""
+        embeddings = [seen, *(one.table.embedding[one.fit].astype(np.float32) for one in reads)]
+        densities = [density(material.learn.images), *(one.density[one.fit] for one in reads)]
+        most = self.config.claims.known
+        return (
+            Familiar.of(self._some(np.concatenate(embeddings), most)),
+            Stain.of(self._some(np.concatenate(densities), most)),
+        )
+
+    def _calibrate(
+        self,
+        material: Material,
+        first: Network,
+        familiar: Familiar,
+        stain: Stain,
+        reads: dict[str, list[Read]],
+        cells: dict[str, Cells],
+        tick: Tick,
+    ) -> tuple[Far, Stain]:
+        """Reads those to calibrate on into `reads` and `cells`; gives the distance, and the stain as it is weighed."""
+        if material.slides:
+            read = list(self._read(material.slides["calibrate"], first, tick))
+            embeddings = [one.table.embedding for one in read]
+            densities = [one.density for one in read]
+        else:
+            tiles = material.cells["calibrate"]
+            answer = first.run(tiles.images)
+            embeddings, densities = [answer.embedding], [density(tiles.images)]
+        own, other = stain.distance(np.concatenate(densities)), familiar.distance(np.concatenate(embeddings))
+        stain = stain.like(own, other, self.config.claims.false_alarms)
+
+        def far(embedding: NDArray[Any], densities: NDArray[np.float32]) -> NDArray[np.float32]:
+            return np.maximum(familiar.distance(embedding), stain.distance(densities)).astype(np.float32)
+
+        distances = [far(*pair) for pair in zip(embeddings, densities, strict=True)]
+        if material.slides:
+            tables = [replace(one.table, distance=new) for one, new in zip(read, distances, strict=True)]
+            reads["calibrate"] = [replace(one, table=new) for one, new in zip(read, tables, strict=True)]
+            cells["calibrate"] = held.of_slides(reads["calibrate"])
+        else:
+            cells["calibrate"] = held.of_tiles(answer, distances[0], tiles)
+        return far, stain
+
+    def _network(self, learned: Learned, graph: bytes, far: Far | None = None) -> Network:
         """The graph on a CPU; the network itself on a GPU, as the graph's runtime here has none."""
         if learned.device != "cpu":
-            return OnDevice(learned.net, learned.device, familiar)
+            return OnDevice(learned.net, learned.device, far)
         return TileGraph(graph, self.config.judge.threads)
 
     def _read(self, slides: Sequence[Painted], network: Network, tick: Tick = ignore) -> Iterator[Read]:
@@ -162,6 +205,13 @@ class Fitting:
             far = TileGraph(small, self.config.judge.threads).run(cells.images).distance
         assert far is not None
         return small, verdict, float((far > familiar).mean() - (cells.distance[cells.kept] > familiar).mean())
+
+
+def _cells(network: Network, material: Material) -> Cells:
+    tiles = material.cells["test"]
+    answer = network.run(tiles.images)
+    assert answer.distance is not None
+    return held.of_tiles(answer, answer.distance, tiles)
 
 
 def _labels(reads: Sequence[Read]) -> NDArray[np.intp]:

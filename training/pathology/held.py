@@ -15,12 +15,13 @@ from models.pathology.calibrate import log_odds
 from models.pathology.card import Fitted, SlideCard, readable
 from models.pathology.policy import ReadingPolicy
 from models.pathology.session import SlideGraph, TileGraph, softmax
+from models.pathology.session import Tiles as Answer
 from training import gate
 from training.metrics import Draws, difference
 from training.pathology import reading
 from training.pathology.judge import Answered
 from training.pathology.material import Images, Material, Tiles
-from training.pathology.reading import Network, Read
+from training.pathology.reading import Read
 
 
 @dataclass(frozen=True)
@@ -54,10 +55,8 @@ def of_slides(reads: Sequence[Read]) -> Cells:
     )
 
 
-def of_tiles(network: Network, tiles: Tiles) -> Cells:
-    answer = network.run(tiles.images)
-    assert answer.distance is not None
-    return Cells(answer.logits, answer.distance, tiles.labels, tiles.groups, tiles.images, np.arange(len(tiles)))
+def of_tiles(answer: Answer, distance: NDArray[Any], tiles: Tiles) -> Cells:
+    return Cells(answer.logits, distance, tiles.labels, tiles.groups, tiles.images, np.arange(len(tiles)))
 
 
 def main(card: SlideCard) -> Fitted:

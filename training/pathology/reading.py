@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from datasets.slides import grid, quality, tissue
 from models.pathology import decision
+from models.pathology.abstain import density
 from models.pathology.card import SlideCard
 from models.pathology.decision import TileTable
 from models.pathology.policy import ReadingPolicy
@@ -24,6 +25,7 @@ from models.pathology.session import SlideGraph, Tiles
 from training.pathology.material import Images, Painted
 from training.progress import Tick, ignore
 
+Far = Callable[[NDArray[Any], NDArray[np.float32]], NDArray[np.float32]]  # of embeddings (n, d), densities (n, 6)
 KEPT = 4  # tiles of a slide whose images are kept, of each side of the question
 
 
@@ -35,11 +37,13 @@ class Network(Protocol):
 
 @dataclass(frozen=True)
 class Read:
-    """A slide as read. truth: (n,) place among the classes, -1 where it cannot be said. images: of the rows `kept`."""
+    """A slide as read. truth: (n,) place among the classes, -1 where it cannot be said. density: (n, 6) of the stain.
+    images: of the rows `kept`."""
 
     slide: Painted
     table: TileTable
     truth: NDArray[np.intp]
+    density: NDArray[np.float32]
     kept: NDArray[np.intp]
     images: Images
     sha256: str  # of its tiles
@@ -105,15 +109,15 @@ def _answered(slide: Painted, cut: tuple[grid.Grid, Images, NDArray[np.intp]], n
     )
     fit = table.reasons == ""
     kept = np.concatenate([np.flatnonzero(fit & side)[:KEPT] for side in (truth == 0, truth > 0)])
-    return Read(slide, table, truth, kept, tiles[kept], hashlib.sha256(tiles.tobytes()).hexdigest())
+    return Read(slide, table, truth, density(tiles), kept, tiles[kept], hashlib.sha256(tiles.tobytes()).hexdigest())
 
 
 class OnDevice:
-    """The network itself, where it is faster than its graph on a CPU: on CUDA. known: as Familiar holds it, or None."""
+    """The network itself, where it is faster than its graph on a CPU: on CUDA."""
 
-    def __init__(self, net: Any, device: str, familiar: Any = None, batch: int = 256):
+    def __init__(self, net: Any, device: str, far: Far | None = None, batch: int = 256):
         self._net = copy.deepcopy(net).to(device).eval()  # what is exported stays on the CPU
-        self._device, self._familiar, self._batch = device, familiar, batch
+        self._device, self._far, self._batch = device, far, batch
 
     def run(self, tiles: Images) -> Tiles:
         import torch
@@ -124,5 +128,4 @@ class OnDevice:
                 part = torch.from_numpy(np.ascontiguousarray(tiles[start : start + self._batch])).to(self._device)
                 found.append([one.cpu().numpy() for one in self._net(part)])
         logits, embedding = (np.concatenate(part) for part in zip(*found, strict=True))
-        far = None if self._familiar is None else self._familiar.distance(embedding).astype(np.float32)
-        return Tiles(logits, embedding, far)
+        return Tiles(logits, embedding, None if self._far is None else self._far(embedding, density(tiles)))

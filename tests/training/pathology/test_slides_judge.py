@@ -183,7 +183,7 @@ def test_a_network_on_a_device_says_what_its_graph_says_and_stays_where_it_was()
     import torch
 
     from models.pathology import export
-    from models.pathology.abstain import Familiar
+    from models.pathology.abstain import Familiar, Stain, density
     from models.pathology.network import NetConfig, TileNet
     from models.pathology.session import TileGraph
     from training.pathology.reading import OnDevice
@@ -192,9 +192,12 @@ def test_a_network_on_a_device_says_what_its_graph_says_and_stays_where_it_was()
     net = TileNet(NetConfig(classes=3, side=32)).eval()
     tiles = np.random.default_rng(0).integers(0, 256, (12, 32, 32, 3), np.uint8)
     familiar = Familiar.of(TileGraph(export.tiles_graph(net)).run(tiles[:8]).embedding)
+    stain = Stain.of(density(tiles[:8]))
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    found = OnDevice(net, device, familiar, batch=5).run(tiles)
-    expected = TileGraph(export.tiles_graph(net, familiar.known)).run(tiles)
+    found = OnDevice(
+        net, device, lambda seen, dyes: np.maximum(familiar.distance(seen), stain.distance(dyes)), batch=5
+    ).run(tiles)
+    expected = TileGraph(export.tiles_graph(net, familiar.known, stain)).run(tiles)
     for name in ("logits", "embedding", "distance"):
         np.testing.assert_allclose(getattr(found, name), getattr(expected, name), atol=1e-3)
     assert next(net.parameters()).device.type == "cpu"
