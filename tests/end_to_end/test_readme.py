@@ -82,6 +82,7 @@ def test_the_demo_trains_serves_and_answers_each_example(demo):
     assert "indicative limit" in told, "the Taiwan table has no income, so a person decides"
     assert "block" in told, "one of the companies is a shell"
     assert "innovation 科创评分" in told
+    assert "evidence 证据图块" in told, "slides are read too"
 
 
 @pytest.mark.parametrize("block", blocks(), ids=lambda block: re.sub(r"\W+", " ", block)[:60])
