@@ -136,6 +136,9 @@ def learn(
 def _start(config: LearnConfig, net: NetConfig, rows: int, device: str) -> _State:
     model = TileNet(net)
     model.freeze(config.frozen)
+    for layer in model.modules():
+        if isinstance(layer, torch.nn.BatchNorm2d):  # Lite0's .01 lags behind weights that learn for minutes, not days
+            layer.momentum = 0.1
     model = model.to(device, memory_format=LAYOUT)  # type: ignore[call-overload]
     head, body = list(model.head.parameters()), [one for one in model.features.parameters() if one.requires_grad]
     parts = [(part, rate) for part, rate in ((body, config.rate * config.body), (head, config.rate)) if part]

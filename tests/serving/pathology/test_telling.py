@@ -1,0 +1,38 @@
+"""Where not all tiles are read, those are that the small look finds darkest."""
+
+import numpy as np
+import pytest
+
+from datasets.simulate import pyramid
+from datasets.simulate.slides import slide as painted
+from datasets.simulate.slides import worst
+from datasets.slides import grid as grids
+from datasets.slides import tissue
+from datasets.slides.grid import GridConfig
+from datasets.slides.reader import open_slide
+from serving.pathology.coarse import telling
+
+
+@pytest.fixture(scope="module")
+def laid(tmp_path_factory):
+    """(open slide, its grid, the true class of each tile)."""
+    made = painted(seed=5, label="HSIL", columns=8, rows=6)
+    path = pyramid.write_tiff(tmp_path_factory.mktemp("coarse") / "hsil.tiff", made)
+    with open_slide(path) as slide:
+        grid = grids.cover(slide.facts, tissue.find(slide), GridConfig(mpp=0.5, tile=128))
+        yield slide, grid, worst(list(made.cells()), grid.places, grid.extent, 0.5)
+
+
+def test_a_third_of_the_tiles_holds_most_of_the_abnormal_ones(laid):
+    slide, grid, truth = laid
+    chosen = telling(slide, grid, 1 / 3)
+    assert len(chosen) <= len(grid) / 3
+    assert (np.diff(chosen) > 0).all()  # in the grid's order, each once
+    abnormal = truth > 0
+    assert abnormal.sum() >= 3
+    assert abnormal[chosen].sum() / abnormal.sum() > 1.5 / 3  # far more than by chance
+
+
+def test_all_tiles_are_read_where_all_are_asked_for(laid):
+    slide, grid, _ = laid
+    np.testing.assert_array_equal(telling(slide, grid, 1.0), np.arange(len(grid)))
