@@ -6,6 +6,7 @@ import hashlib
 import json
 import shutil
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -63,7 +64,7 @@ class PathologyTrip(road.Trip):
             more={name: graph for name, graph in more.items() if graph is not None},
         )
 
-    @property
+    @cached_property
     def checkpoints(self) -> Path:
         """Of this config and commit alone: a run that goes on must be the run that was broken off."""
         told = json.dumps([self.config.model_dump(mode="json"), commit()], sort_keys=True)

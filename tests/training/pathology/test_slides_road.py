@@ -141,7 +141,7 @@ def test_a_run_that_fails_leaves_nothing_but_the_word_of_it(slides_home):
     wrong = SimpleNamespace(**{**vars(recipe), "attend": broken})
     before = {path.name for path in (home.var / "bundles" / "tiny").iterdir()}
     known = len(Registry(home.var).versions("tiny"))
-    few = changed(home, "fails", negative=1, positive=1, tiles=150, epochs=1)
+    few = changed(home, "fails")
     with pytest.raises(RuntimeError, match="slides are gone"):
         road.train(wrong, recipe.load(few), home.var, Watch(quiet=True))
     registry = Registry(home.var)
