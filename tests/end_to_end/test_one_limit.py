@@ -9,7 +9,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from models.bundle import load, pointed
+from models.bundle import pointed, read, verify
+from models.card import Card
 from models.graph import Graph, Scores
 from models.scale import Scale, sigmoid
 from serving.products import hold, products
@@ -77,8 +78,9 @@ def test_training_graph_service_and_batch_give_one_limit_to_the_yuan(home):
     fit = recipe.train(config, rows, split, Watch(quiet=True))
     models = home / "var/bundles/tiny"
     version = pointed(models) or pointed(models, "challenger")
-    bundle = load(models / version, home / "var/keys/signing.pub.pem")
-    held, wishes = hold(bundle), {wish.name: wish.default for wish in products()[product].wishes}
+    verified = verify(models / version, home / "var/keys/signing.pub.pem")
+    bundle = read(verified, Card)
+    held, wishes = hold(verified), {wish.name: wish.default for wish in products()[product].wishes}
     test = rows.frame[split.test]
     x = fit.x[split.test]
 
