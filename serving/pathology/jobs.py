@@ -226,13 +226,18 @@ class Jobs:
         chosen = self._step("choose", slide, [])
         if not chosen or not self._step("quality", slide, chosen):
             return "ended"
-        batches = self._step("begin", slide, chosen)
-        if batches is None:
+        ends = self._step("begin", slide, chosen)
+        if ends is None:
             return "ended"
-        for number in range(batches):
-            if not self._step("infer", slide, [*chosen, number]):
-                return "ended"
-        return str(self._step("aggregate", slide, chosen))
+        stage = read = 0
+        for stage, end_ in enumerate(ends):
+            for number in range(read, end_):
+                if not self._step("infer", slide, [*chosen, number]):
+                    return "ended"
+            read = end_
+            if stage + 1 < len(ends) and self._step("settled", slide, [*chosen, stage]):
+                break
+        return str(self._step("aggregate", slide, [*chosen, stage]))
 
     def step(self, name: str, slide: str, told: list[Any]) -> Any:
         """One step, patiently: what a full disk or a reader that is away stops goes on once they are there again."""
@@ -280,7 +285,8 @@ class Jobs:
             "quality": lambda: steps.quality(self.desk, slide, self._bundle(told)),
             "begin": lambda: steps.begin(self.desk, slide, self._batch(told)),
             "infer": lambda: steps.infer(self.desk, slide, self._bundle(told), told[3], self._batch(told)),
-            "aggregate": lambda: steps.aggregate(self.desk, slide, self._bundle(told), self._batch(told)),
+            "settled": lambda: steps.settled(self.desk, slide, self._bundle(told), self._batch(told), told[3]),
+            "aggregate": lambda: steps.aggregate(self.desk, slide, self._bundle(told), self._batch(told), told[3]),
         }
         return do[name]()
 
