@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
-SIZE = {"speed": (40, 40, 8), "memory": (391, 313, 16)}  # columns, rows of stored tiles; repeat
+SIZE = {"speed": (64, 64, 8), "memory": (391, 313, 16)}  # columns, rows of stored tiles; repeat
 WIDE = (16, 12)  # of a slide read both ways
 DONE = ("ready", "abstained", "failed", "quality_failed")
 

@@ -30,6 +30,7 @@ from models.pathology.card import SlideCard
 from models.pathology.policy import ReadingPolicy
 from serving.champion import Champions
 from serving.pathology import steps
+from serving.pathology.ahead import Ahead
 from serving.pathology.heart import Heart
 from serving.pathology.states import UNFINISHED, GivenUp, UnknownSlide, WrongMove
 from serving.pathology.steps import Desk, Read
@@ -120,7 +121,8 @@ class Jobs:
         self.engine = open_store(settings.store_place, max(settings.store.patience_seconds, 10.0))
         self.heart = Heart(self.engine, told.beat_seconds, told.dead_seconds, self._recover, self._given_up)
         self.on_given_up = on_given_up or end
-        self.desk = Desk(self.engine, settings.paths.slides, read, self.heart.worker)
+        self.read = Ahead(read, told.at_once)
+        self.desk = Desk(self.engine, settings.paths.slides, self.read, self.heart.worker, self.read.begin)
         champion = settings.champion
         self.readers: Champions[Bundle[SlideCard]] = Champions(
             settings.paths.bundles,
@@ -169,7 +171,7 @@ class Jobs:
         self.heart.enter()  # before any slide is taken: who takes one must be known to live
         DBOS.launch()
         at_once = self.settings.reader.at_once
-        self.queue = DBOS.register_queue("slides", worker_concurrency=at_once, polling_interval_sec=0.2)
+        self.queue = DBOS.register_queue("slides", worker_concurrency=at_once, polling_interval_sec=0.5)
         self.heart.start()
 
     def stop(self) -> None:
@@ -178,6 +180,7 @@ class Jobs:
         with self._rests:
             self._rests.wait_for(lambda: not self._working, LEAVE)
         DBOS.destroy()
+        self.read.close()
         self.heart.stop()
         self.engine.dispose()
 

@@ -5,7 +5,7 @@ appear whole or not at all. A step that ends the slide's way moves it there itse
 
 <slide>/slide/<name>         the stripped copy, the only one read from then on
 <slide>/grid.npz             places (n, 2), cells (n, 2) of the tiles with tissue in the order of reading, extent, shape
-                             (columns, rows), and of coarse.Stages: ends, rank, tops
+                             (columns, rows), facts, and of coarse.Stages: ends, rank, tops
 <slide>/batches/00000.npz    what the network said of one batch
 <slide>/tiles.npz            of all tiles: places, cells, reasons, probability, logits, distance, attention
 <slide>/heat.npz             (rows, columns) probability and attention, NaN where nothing was read
@@ -54,12 +54,16 @@ Read = Callable[[Asked], Said]
 
 @dataclass(frozen=True, slots=True)
 class Desk:
-    """Where slides and their store are. `read` asks the runner for tiles; `worker` is whose moves they are."""
+    """Where slides and their store are.
+
+    read: asks the runner for tiles; ahead: tells it what will be asked for next. worker: whose moves they are.
+    """
 
     engine: sa.Engine
     folder: Path
     read: Read
     worker: str = ""
+    ahead: Callable[[Asked], None] = lambda asked: None
 
     def of(self, slide: str) -> Path:
         return self.folder / slide
@@ -144,6 +148,7 @@ def quality(desk: Desk, slide: str, bundle: Bundle[SlideCard]) -> bool:
         extent=np.array(grid.extent),
         shape=np.array(grid.shape),
         mpp=np.array(facts.mpp),
+        facts=np.array(json.dumps(asdict(facts))),
     )
     told = {"tissue": round(share, 4), "tiles": len(grid), "first": int(stages.ends[0])}
     desk.move(slide, "quality_passed", told)
@@ -163,27 +168,29 @@ def infer(desk: Desk, slide: str, bundle: Bundle[SlideCard], number: int, size: 
     if _row(desk, slide)["state"] == "cancelled":
         return False
     grid = _load(desk.of(slide) / "grid.npz")
-    span = _spans(grid["ends"], size)[number]
-    path = _batch(desk.of(slide), number)
+    spans = _spans(grid["ends"], size)
+    span, path = spans[number], _batch(desk.of(slide), number)
+
+    def asked(span: tuple[int, int]) -> Asked:
+        return Asked(
+            str(_stripped(desk, slide).relative_to(desk.folder)),
+            (float(grid["mpp"][0]), float(grid["mpp"][1])),
+            grid["places"][slice(*span)],
+            (float(grid["extent"][0]), float(grid["extent"][1])),
+            bundle.card.model,
+            bundle.card.version,
+            bundle.digest,
+        )
+
     if not path.exists():
-        part = grid["places"][slice(*span)]
-        card = bundle.card
         try:
-            said = desk.read(
-                Asked(
-                    str(_stripped(desk, slide).relative_to(desk.folder)),
-                    (float(grid["mpp"][0]), float(grid["mpp"][1])),
-                    part,
-                    (float(grid["extent"][0]), float(grid["extent"][1])),
-                    card.model,
-                    card.version,
-                    bundle.digest,
-                )
-            )
+            said = desk.read(asked(span))
         except SlideRefused as refused:
             return _fail(desk, slide, refused.faults)
         path.parent.mkdir(exist_ok=True)
         _write(path, said.packed())
+        if span[1] not in grid["ends"]:  # only now: a worker that is killed repeats one batch at most
+            desk.ahead(asked(spans[number + 1]))
     total = int(grid["ends"][np.searchsorted(grid["ends"], span[1])])  # of this stage: the next may not be needed
     slides.progress(desk.engine, slide, span[1], total, by=desk.worker)
     return True
@@ -259,7 +266,6 @@ def _told(
     """The reading with whose slide it is, what read it, and the patient's risk beside it."""
     card, form = bundle.card, row["request"] or {}
     risk = patient.judge(form, policy.patient)
-    facts = _facts(_stripped(desk, row["id"]), row)
     columns, rows_ = (int(side) for side in grid["shape"])
     return {
         "slide_id": row["id"],
@@ -275,7 +281,7 @@ def _told(
         },
         "patient": None if risk is None else risk.model_dump(mode="json"),
         "priority": priority(reading, policy, "routine" if risk is None else risk.level),
-        "slide": _slide(row, facts),
+        "slide": _slide(row, json.loads(str(grid["facts"]))),
         "model": {"name": card.model, "version": card.version, "bundle": bundle.digest},
         "policy_version": policy.version,
         "config_sha256": hashlib.sha256(bundle.policy).hexdigest(),
@@ -292,11 +298,17 @@ def _facts(path: Path, row: Row) -> Facts:
     return sandbox.again(look)
 
 
-def _slide(row: Row, facts: Facts) -> Row:
-    width, height = facts.size
-    told = {"sha256": row["sha256"], "format": facts.format, "width": width, "height": height}
-    mpp = None if facts.mpp is None else list(facts.mpp)
-    return told | {"mpp": mpp, "mpp_from": facts.mpp_from, "notes": [*facts.notes, *(n["code"] for n in row["notes"])]}
+def _slide(row: Row, facts: Row) -> Row:
+    finest = facts["levels"][0]
+    return {
+        "sha256": row["sha256"],
+        "format": facts["format"],
+        "width": finest["width"],
+        "height": finest["height"],
+        "mpp": facts["mpp"],
+        "mpp_from": facts["mpp_from"],
+        "notes": [*facts["notes"], *(note["code"] for note in row["notes"])],
+    }
 
 
 def _created(desk: Desk, slide: str) -> str:
