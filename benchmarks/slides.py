@@ -242,7 +242,7 @@ def coarse(var: Path, version: str, slides_: int) -> None:
             path = pyramid.write_tiff(Path(folder) / "a.tiff", slide(9_000 + number, label, *WIDE))
             with sandbox.open_slide(path) as opened:
                 tiles = grid.cover(opened.facts, tissue.find(opened), GridConfig(card.mpp, card.side))
-                least = 4 * policy.adequacy.least_tiles
+                least = 2 * policy.adequacy.least_tiles
                 stages = plan(darkness(opened, tiles), tiles.cells, policy.reading.shares, least)
             mpp = opened.facts.mpp or (0.0, 0.0)
             said = runner.read(Asked("a.tiff", mpp, tiles.places, tiles.extent, card.model, version, bundle.digest))

@@ -1,7 +1,7 @@
 """Which tiles to read where not all are: the slide is looked at small, then read in stages until the answer stands.
 
 A nucleus that is large or dark stands out at 2 um a pixel already, so tiles are ranked by the mean of their darkest
-twentieth. Of what a stage reads, two thirds are the darkest tiles, and a third is spread evenly over all others and
+twentieth. Of what a stage reads, half are the darkest tiles, and half is spread evenly over all others and
 stands for them: what attention gives such a tile counts as often as there are tiles like it. Each stage reads more of
 both.
 """
@@ -20,7 +20,7 @@ from datasets.slides.reader import Slide, read_scaled
 MPP = 2.0  # microns per pixel of the small look
 DARKEST = 0.05  # share of a tile's pixels
 BLOCK = 16  # tiles a side looked at together, so that memory does not grow with the slide
-TELLING = 2 / 3  # share of a stage's tiles that are the darkest ones
+TELLING = 1 / 2  # share of a stage's tiles that are the darkest ones
 GOLDEN = (5**0.5 - 1) / 2
 
 

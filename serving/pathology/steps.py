@@ -124,7 +124,7 @@ def quality(desk: Desk, slide: str, bundle: Bundle[SlideCard]) -> bool:
             reasons = [reason for _, tiles in grids.read(opened, grid, 32, chosen) for reason in judge_tiles(tiles)]
             coarse = policy.reading.coarse
             dark = darkness(opened, grid) if coarse else np.zeros(len(grid))
-            stages = plan(dark, grid.cells, policy.reading.shares if coarse else (), 4 * policy.adequacy.least_tiles)
+            stages = plan(dark, grid.cells, policy.reading.shares if coarse else (), 2 * policy.adequacy.least_tiles)
             return opened.facts, seen.share, grid, reasons, stages
 
     try:

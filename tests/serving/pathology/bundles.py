@@ -10,7 +10,7 @@ import torch
 from datasets.simulate import fields
 from models import bundle
 from models.pathology import export
-from models.pathology.abstain import Conformal, Familiar
+from models.pathology.abstain import Conformal, Familiar, Stain, density
 from models.pathology.aggregate import AggregateConfig, GatedAttention
 from models.pathology.calibrate import Line
 from models.pathology.card import Class, Fitted, SlideCard
@@ -47,12 +47,16 @@ def publish(
     net = TileNet(NetConfig(classes=3, side=SIDE, imagenet=simulated > 0)).eval()
     model = GatedAttention(AggregateConfig(classes=3)).eval()
     torch.random.set_rng_state(state)
-    known = Familiar.of(np.random.default_rng(1).random((16, 1280))).known
+    known, stain = Familiar.of(np.random.default_rng(1).random((16, 1280))).known, None
     if simulated:
+        tiles = fields.tiles(2 * simulated, 3, SIDE, MPP).images
         with torch.inference_mode():
-            seen = net(torch.from_numpy(fields.tiles(2 * simulated, 3, SIDE, MPP).images))[1].numpy()
-        fitted_ = Familiar.fit(seen[:simulated], seen[simulated:])
-        known, familiar = fitted_.known, fitted_.threshold
+            seen, dyes = net(torch.from_numpy(tiles))[1].numpy(), density(tiles)
+        draft, stain = Familiar.of(seen[:simulated]), Stain.of(dyes[:simulated])
+        own, other = stain.distance(dyes[simulated:]), draft.distance(seen[simulated:])
+        stain = stain.like(own, other)
+        familiar = draft.calibrated(np.maximum(stain.distance(dyes[simulated:]), other)).threshold
+        known = draft.known
     card = SlideCard(
         product="pathology",
         model="pathology",
@@ -72,7 +76,7 @@ def publish(
     )
     folder = bundle.write(
         bundles / "pathology" / version,
-        graph=export.tiles_graph(net, known),
+        graph=export.tiles_graph(net, known, stain),
         card=card,
         policy=policy.encode() or POLICY.read_bytes(),
         private_key=keys[0],

@@ -51,7 +51,7 @@ def coarse(settings, keys, tmp_path, unsure):  # noqa: F811
     policy = (
         POLICY.read_text().replace("coarse = false", "coarse = true").replace("least_tiles = 30", "least_tiles = 5")
     )
-    publish(tmp_path / "coarse", keys, policy=policy.replace("unsure = 0.06", f"unsure = {unsure}"))
+    publish(tmp_path / "coarse", keys, policy=policy.replace("unsure = 0.08", f"unsure = {unsure}"))
     paths = settings.paths.model_copy(update={"bundles": tmp_path / "coarse"})
     return settings.model_copy(update={"paths": paths})
 
