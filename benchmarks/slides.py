@@ -6,7 +6,7 @@ speed: slides go through the real processes (python -m serving serve-slides), fr
 turns with them the bare ONNX session works on the same tiles in memory on all cores, as one session of so many threads
 and as so many of one thread; the faster of the two counts. Unfit tiles are not counted, as no network sees them. The
 processor time of all processes is told too, which a busy machine disturbs less than wall time.
-coarse: simulated slides read whole, and read where a small look finds most: the same triage?
+coarse: simulated slides read whole, and in stages from what a small look finds most telling: the same triage?
 memory: a slide of 100,000 x 80,000 pixels; the peak of every process.
 SIMULATED slides. The model is the champion of `var` (python -m training pathology makes it).
 """
@@ -190,6 +190,26 @@ def speed(var: Path, version: str, rounds: int) -> None:
 # --- coarse to fine
 
 
+def answer(bundle: Any, policy: Any, graph: Any, tiles: Any, said: Any, stages: Any, stage: int) -> Any:
+    """The reading after a stage, as serving/pathology/steps.py makes it."""
+    import numpy as np
+
+    from models.pathology.decision import TileTable, decide, rows
+    from serving.pathology.coarse import weights
+
+    chosen = stages.order[: stages.ends[stage]]
+    table = TileTable(tiles.places[chosen], tiles.extent, said.reasons[chosen], said.logits[chosen],
+                      said.embedding[chosen], said.distance[chosen], len(tiles))  # fmt: skip
+    used = rows(bundle.card, table)
+    count = weights(stages.rank, stages.ends, stages.tops, stage)[used]
+    alike = [np.flatnonzero(count == one) for one in np.unique(count)]
+    parts = [(table.embedding[used[each]].astype(np.float32), float(count[each[0]])) for each in alike]
+    logits, found = graph.run_parts(parts)
+    attention = np.empty(len(used), np.float32)
+    attention[np.concatenate(alike)] = found
+    return decide(bundle.card, policy, table, used, logits, attention)
+
+
 def coarse(var: Path, version: str, slides_: int) -> None:
     import numpy as np
 
@@ -200,46 +220,44 @@ def coarse(var: Path, version: str, slides_: int) -> None:
     from datasets.slides.grid import GridConfig
     from models.bundle import SLIDE_GRAPH, load
     from models.pathology.card import SlideCard
-    from models.pathology.decision import TileTable, decide, rows
+    from models.pathology.decision import settled
     from models.pathology.policy import ReadingPolicy
     from models.pathology.session import SlideGraph
     from serving import settings
-    from serving.pathology.coarse import telling
+    from serving.pathology.coarse import darkness, plan
     from serving.pathology.runner import Asked, Runner
 
-    told = settings.read(environ={"YUHENG_HOME": str(var.parent)})
+    home = settings.read(environ={"YUHENG_HOME": str(var.parent)})
     bundle = load(var / "bundles/pathology" / version, var / "keys/signing.pub.pem", SlideCard)
     card, policy, graph = bundle.card, ReadingPolicy.load(bundle.policy), SlideGraph(bundle.more[SLIDE_GRAPH])
     assert card.mpp is not None
-    same, shares, lines = 0, [], []
+    same, shares = 0, []
     with tempfile.TemporaryDirectory() as folder:
-        paths = told.paths.model_copy(
+        paths = home.paths.model_copy(
             update={"bundles": var / "bundles", "public_key": var / "keys/signing.pub.pem", "slides": Path(folder)}
         )
-        runner = Runner(told.model_copy(update={"paths": paths}))
+        runner = Runner(home.model_copy(update={"paths": paths}))
         for number in range(slides_):
             label = CLASSES[number % len(CLASSES)]
             path = pyramid.write_tiff(Path(folder) / "a.tiff", slide(9_000 + number, label, *WIDE))
             with sandbox.open_slide(path) as opened:
                 tiles = grid.cover(opened.facts, tissue.find(opened), GridConfig(card.mpp, card.side))
-                few = telling(opened, tiles, policy.reading.share)
+                least = 2 * policy.adequacy.least_tiles
+                stages = plan(darkness(opened, tiles), tiles.cells, policy.reading.shares, least)
             mpp = opened.facts.mpp or (0.0, 0.0)
             said = runner.read(Asked("a.tiff", mpp, tiles.places, tiles.extent, card.model, version, bundle.digest))
             runner.close_idle(0)
             path.unlink()
-            answers = []
-            for chosen in (np.arange(len(tiles)), few):
-                table = TileTable(tiles.places[chosen], tiles.extent, said.reasons[chosen], said.logits[chosen],
-                                  said.embedding[chosen], said.distance[chosen], len(tiles))  # fmt: skip
-                used = rows(card, table)
-                found = graph.run(table.embedding[used].astype(np.float32)) if len(used) else (None, None)
-                answers.append(decide(card, policy, table, used, *found))
-            whole, fine = answers
+            told = bundle, policy, graph, tiles, said, stages
+            whole = answer(*told, -1)
+            for stage, end in enumerate(stages.ends):
+                fine, share = answer(*told, stage), end / len(tiles)
+                if settled(card, policy, fine, policy.reading.unsure * ((1 - share) / share) ** 0.5):
+                    break
             same += whole.triage == fine.triage
-            shares.append(len(few) / len(tiles))
-            lines.append((label, whole.triage, whole.probability, fine.triage, fine.probability))
+            shares.append(share)
             print(f"{label:<5} {len(tiles):>5} tiles: {whole.triage} {whole.probability or 0:.3f}; "
-                  f"{len(few):>4} of them: {fine.triage} {fine.probability or 0:.3f}", flush=True)  # fmt: skip
+                  f"{end:>4} of them: {fine.triage} {fine.probability or 0:.3f}", flush=True)  # fmt: skip
         runner.close()
     print(f"coarse to fine: {same} of {slides_} slides with the same triage, {np.mean(shares):.0%} of the tiles read "
           "(asked: all, a third at most)")  # fmt: skip

@@ -168,6 +168,19 @@ def decide(
     )
 
 
+def settled(card: SlideCard, policy: ReadingPolicy, reading: Reading, unsure: float) -> bool:
+    """Would the triage be the same with a probability that is off by `unsure`? Too few tiles settle nothing."""
+    assert card.slide is not None, "only a card that reads slides comes here: models.pathology.card.readable"
+    if reading.probability is None or not reading.adequacy.adequate:
+        return False
+    answers = set()
+    for off in np.linspace(-unsure, unsure, 9):
+        probability = float(np.clip(reading.probability + off, 0, 1))
+        why = _why(card.slide, policy, reading.adequacy.tiles, reading.tiles.unknown, probability)
+        answers.add("abstained" if why else _triage(policy, card.slide.point.threshold, probability))
+    return answers == {reading.triage}
+
+
 def tile_probability(card: SlideCard, logits: NDArray[np.float32]) -> NDArray[np.float64]:
     """(n,) calibrated probability that a tile shows something positive; logits (n, classes)."""
     return _probability(card, card.tile, logits)

@@ -93,26 +93,32 @@ class SlideGraph:
         self._session = session(graph, threads)
 
     def run(self, embeddings: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        return self.run_parts([embeddings])
+        return self.run_parts([(embeddings, 1.0)])
 
-    def run_parts(self, parts: Iterable[NDArray[np.float32]]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def run_parts(
+        self, parts: Iterable[tuple[NDArray[np.float32], float]]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """The same of a slide shown in parts, however large it is: the parts' weighted sums add up to the whole's.
 
-        The logits are linear in that sum, and its bias counts once as the parts' shares sum to 1.
+        The logits are linear in that sum, and its bias counts once as the parts' shares sum to 1. With each part comes
+        how many tiles each of its tiles stands for; the attention is that of the one tile.
         """
         logits: list[NDArray[np.float32]] = []
         attention: list[NDArray[np.float32]] = []
         masses: list[NDArray[np.float32]] = []
-        for part in parts:
+        counts: list[float] = []
+        for part, count in parts:
             if part.ndim != 2 or not len(part):
                 raise ValueError(f"The embeddings are {part.shape}; (tiles, d) with at least one tile is needed.")
             found = self._session.run(["logits", "attention", "mass"], {"embeddings": part})
             for values, value in zip((logits, attention, masses), found, strict=True):
                 values.append(value)
+            counts.append(count)
         if not masses:
             raise ValueError("No embedding came; at least one tile is needed.")
-        shares = softmax(np.array(masses).reshape(-1)).astype(np.float32)
-        whole = np.concatenate([share * part for share, part in zip(shares, attention, strict=True)])
+        shares = softmax(np.array(masses).reshape(-1) + np.log(np.array(counts, np.float32))).astype(np.float32)
+        each = shares / np.array(counts, np.float32)
+        whole = np.concatenate([share * part for share, part in zip(each, attention, strict=True)])
         return (shares[:, None] * np.stack(logits)).sum(0), whole
 
 

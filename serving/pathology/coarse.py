@@ -1,27 +1,79 @@
-"""Which tiles to read where not all are: the whole slide looked at small, then the tiles with most dark matter at once.
+"""Which tiles to read where not all are: the slide is looked at small, then read in stages until the answer stands.
 
-A nucleus that is large or dark stands out at 2 um a pixel already. A tile is ranked by its darkest twentieth's mean.
+A nucleus that is large or dark stands out at 2 um a pixel already, so tiles are ranked by the mean of their darkest
+twentieth. Of what a stage reads, half are the darkest tiles, and half is spread evenly over all others and
+stands for them: what attention gives such a tile counts as often as there are tiles like it. Each stage reads more of
+both.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
-from datasets.slides.grid import Grid
+from datasets.slides.grid import Grid, by_bands
 from datasets.slides.reader import Slide, read_scaled
 
 MPP = 2.0  # microns per pixel of the small look
 DARKEST = 0.05  # share of a tile's pixels
 BLOCK = 16  # tiles a side looked at together, so that memory does not grow with the slide
+TELLING = 1 / 2  # share of a stage's tiles that are the darkest ones
+GOLDEN = (5**0.5 - 1) / 2
 
 
-def telling(slide: Slide, grid: Grid, share: float) -> NDArray[np.intp]:
-    """The `share` of the grid's tiles that tell most, in the grid's order."""
-    most = max(1, int(len(grid) * share))
-    if most >= len(grid):
-        return np.arange(len(grid))
-    return np.sort(np.argsort(-darkness(slide, grid), kind="stable")[:most])
+@dataclass(frozen=True, slots=True)
+class Stages:
+    """order: (n,) tiles as they are read. ends: (stages,) how many have been read after each; the last reads all.
+
+    rank: (n,) of each tile in that order by darkness, 0 the darkest. tops: (stages,) how many darkest ones are read.
+    """
+
+    order: NDArray[np.intp]
+    ends: NDArray[np.int64]
+    rank: NDArray[np.int64]
+    tops: NDArray[np.int64]
+
+
+def plan(dark: NDArray[np.float64], cells: NDArray[np.int64], shares: Sequence[float], least: int) -> Stages:
+    """`shares` of the tiles, ascending, each `least` tiles at least; all of them come last.
+
+    Within a stage neighbours follow one another.
+    """
+    n = len(dark)
+    rank = np.empty(n, np.int64)
+    rank[np.argsort(-dark, kind="stable")] = np.arange(n)
+    spread = np.argsort((np.arange(n) * GOLDEN) % 1, kind="stable")  # each beginning of it lies evenly over the slide
+    parts: list[NDArray[np.intp]] = []
+    ends: list[int] = []
+    tops: list[int] = []
+    read = np.zeros(n, bool)
+    for share in (*shares, 1.0):
+        most = max(int(n * share), min(n, least))
+        if ends and most <= ends[-1]:
+            continue
+        top = n if most == n else int(most * TELLING)
+        new = (rank < top) & ~read
+        others = spread[(rank[spread] >= top) & ~read[spread]]
+        new[others[: max(0, most - int(read.sum()) - int(new.sum()))]] = True
+        part = np.flatnonzero(new)
+        parts.append(part[by_bands(cells[part])])
+        read |= new
+        ends.append(int(read.sum()))
+        tops.append(top)
+    order = np.concatenate(parts)
+    return Stages(order, np.array(ends), rank[order], np.array(tops))
+
+
+def weights(
+    rank: NDArray[np.int64], ends: NDArray[np.int64], tops: NDArray[np.int64], stage: int
+) -> NDArray[np.float64]:
+    """(read,) how many tiles each of those read after a stage stands for."""
+    read = int(ends[stage])
+    others = rank[:read] >= tops[stage]
+    return np.where(others, (len(rank) - int(tops[stage])) / max(1, int(others.sum())), 1.0)
 
 
 def darkness(slide: Slide, grid: Grid) -> NDArray[np.float64]:

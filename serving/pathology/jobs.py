@@ -30,6 +30,7 @@ from models.pathology.card import SlideCard
 from models.pathology.policy import ReadingPolicy
 from serving.champion import Champions
 from serving.pathology import steps
+from serving.pathology.ahead import Ahead
 from serving.pathology.heart import Heart
 from serving.pathology.states import UNFINISHED, GivenUp, UnknownSlide, WrongMove
 from serving.pathology.steps import Desk, Read
@@ -120,7 +121,8 @@ class Jobs:
         self.engine = open_store(settings.store_place, max(settings.store.patience_seconds, 10.0))
         self.heart = Heart(self.engine, told.beat_seconds, told.dead_seconds, self._recover, self._given_up)
         self.on_given_up = on_given_up or end
-        self.desk = Desk(self.engine, settings.paths.slides, read, self.heart.worker)
+        self.read = Ahead(read, told.at_once)
+        self.desk = Desk(self.engine, settings.paths.slides, self.read, self.heart.worker, self.read.begin)
         champion = settings.champion
         self.readers: Champions[Bundle[SlideCard]] = Champions(
             settings.paths.bundles,
@@ -169,7 +171,7 @@ class Jobs:
         self.heart.enter()  # before any slide is taken: who takes one must be known to live
         DBOS.launch()
         at_once = self.settings.reader.at_once
-        self.queue = DBOS.register_queue("slides", worker_concurrency=at_once, polling_interval_sec=0.2)
+        self.queue = DBOS.register_queue("slides", worker_concurrency=at_once, polling_interval_sec=0.5)
         self.heart.start()
 
     def stop(self) -> None:
@@ -178,6 +180,7 @@ class Jobs:
         with self._rests:
             self._rests.wait_for(lambda: not self._working, LEAVE)
         DBOS.destroy()
+        self.read.close()
         self.heart.stop()
         self.engine.dispose()
 
@@ -226,13 +229,18 @@ class Jobs:
         chosen = self._step("choose", slide, [])
         if not chosen or not self._step("quality", slide, chosen):
             return "ended"
-        batches = self._step("begin", slide, chosen)
-        if batches is None:
+        ends = self._step("begin", slide, chosen)
+        if ends is None:
             return "ended"
-        for number in range(batches):
-            if not self._step("infer", slide, [*chosen, number]):
-                return "ended"
-        return str(self._step("aggregate", slide, chosen))
+        stage = read = 0
+        for stage, end_ in enumerate(ends):
+            for number in range(read, end_):
+                if not self._step("infer", slide, [*chosen, number]):
+                    return "ended"
+            read = end_
+            if stage + 1 < len(ends) and self._step("settled", slide, [*chosen, stage]):
+                break
+        return str(self._step("aggregate", slide, [*chosen, stage]))
 
     def step(self, name: str, slide: str, told: list[Any]) -> Any:
         """One step, patiently: what a full disk or a reader that is away stops goes on once they are there again."""
@@ -280,7 +288,8 @@ class Jobs:
             "quality": lambda: steps.quality(self.desk, slide, self._bundle(told)),
             "begin": lambda: steps.begin(self.desk, slide, self._batch(told)),
             "infer": lambda: steps.infer(self.desk, slide, self._bundle(told), told[3], self._batch(told)),
-            "aggregate": lambda: steps.aggregate(self.desk, slide, self._bundle(told), self._batch(told)),
+            "settled": lambda: steps.settled(self.desk, slide, self._bundle(told), self._batch(told), told[3]),
+            "aggregate": lambda: steps.aggregate(self.desk, slide, self._bundle(told), self._batch(told), told[3]),
         }
         return do[name]()
 

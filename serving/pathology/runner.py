@@ -32,9 +32,10 @@ from datasets.slides.quality import judge_tiles
 from datasets.slides.reader import Pixels, Slide
 from models.bundle import Bundle, BundleRefused, load
 from models.pathology.card import SlideCard, readable, tile_graph
-from models.pathology.session import BATCH, TileGraph, provider
+from models.pathology.session import TileGraph, provider
 from serving.settings import Settings
 
+HANDFUL = 16, 32  # tiles, on a CPU (as fast as more, and at a batch's end no core waits long) and on a GPU
 AHEAD = 2  # handfuls decoded before the network asks for them
 IDLE = 60.0  # seconds until a slide that nobody reads is closed
 GRAPHS = 2  # bundles held: the one that serves, and the one before it
@@ -92,7 +93,8 @@ class Runner:
         self.device = told.device
         self.int8 = told.int8
         # On a CPU each core has a handful of its own: cores that share one wait for each other.
-        self.hands = told.threads or cores() if provider(told.device) == "CPUExecutionProvider" else 1
+        cpu = provider(told.device) == "CPUExecutionProvider"
+        self.hands, self.handful = (told.threads or cores(), HANDFUL[0]) if cpu else (1, HANDFUL[1])
         self._pool = ThreadPoolExecutor(self.hands, "network")
         self.most_open = told.open_slides
         self._graphs: OrderedDict[str, _Graph] = OrderedDict()
@@ -107,7 +109,10 @@ class Runner:
     def _read(self, held: _Graph, asked: Asked) -> Said:
         under_way: deque[Future[Said]] = deque()
         said: list[Said] = []
-        with self._slide(asked) as slide, closing(_ahead(slide, asked, held.bundle.card.side)) as handfuls:
+        with (
+            self._slide(asked) as slide,
+            closing(_ahead(slide, asked, held.bundle.card.side, self.handful)) as handfuls,
+        ):
             for tiles in handfuls:
                 under_way.append(self._pool.submit(_see, held, tiles))
                 if len(under_way) > self.hands:
@@ -210,7 +215,7 @@ class _Open:
     broken: bool = False
 
 
-def _ahead(slide: Slide, asked: Asked, side: int) -> Generator[Pixels]:
+def _ahead(slide: Slide, asked: Asked, side: int, handful: int) -> Generator[Pixels]:
     """Handfuls of tiles in order, (n, side, side, 3), decoded in a thread while the one before is worked on."""
     ready: queue.Queue[Pixels | BaseException | None] = queue.Queue(maxsize=AHEAD)
     stop = threading.Event()
@@ -226,8 +231,8 @@ def _ahead(slide: Slide, asked: Asked, side: int) -> Generator[Pixels]:
 
     def decode() -> None:
         try:
-            for start in range(0, len(asked.places), BATCH):
-                part = asked.places[start : start + BATCH]
+            for start in range(0, len(asked.places), handful):
+                part = asked.places[start : start + handful]
                 if not offer(read_places(slide, part, asked.extent, (side, side))):
                     return
             offer(None)

@@ -4,7 +4,8 @@ Each step may be repeated without harm: it finds what it made before, or makes i
 appear whole or not at all. A step that ends the slide's way moves it there itself and answers False.
 
 <slide>/slide/<name>         the stripped copy, the only one read from then on
-<slide>/grid.npz             places (n, 2), cells (n, 2) of the tiles with tissue, extent, shape (columns, rows)
+<slide>/grid.npz             places (n, 2), cells (n, 2) of the tiles with tissue in the order of reading, extent, shape
+                             (columns, rows), facts, and of coarse.Stages: ends, rank, tops
 <slide>/batches/00000.npz    what the network said of one batch
 <slide>/tiles.npz            of all tiles: places, cells, reasons, probability, logits, distance, attention
 <slide>/heat.npz             (rows, columns) probability and attention, NaN where nothing was read
@@ -35,14 +36,14 @@ from datasets.slides.quality import QualityConfig, judge_slide, judge_tiles
 from datasets.slides.reader import Facts
 from datasets.slides.strip import strip
 from models.bundle import SLIDE_GRAPH, Bundle
-from models.pathology import patient
+from models.pathology import decision, patient
 from models.pathology.card import SlideCard
 from models.pathology.decision import Reading, TileTable, decide, priority, rows, tile_probability
 from models.pathology.policy import ReadingPolicy
 from models.pathology.session import SlideGraph
 from serving.call import now
 from serving.pathology import files
-from serving.pathology.coarse import telling
+from serving.pathology.coarse import Stages, darkness, plan, weights
 from serving.pathology.runner import Asked, Said
 from serving.store import slides
 
@@ -53,12 +54,16 @@ Read = Callable[[Asked], Said]
 
 @dataclass(frozen=True, slots=True)
 class Desk:
-    """Where slides and their store are. `read` asks the runner for tiles; `worker` is whose moves they are."""
+    """Where slides and their store are.
+
+    read: asks the runner for tiles; ahead: tells it what will be asked for next. worker: whose moves they are.
+    """
 
     engine: sa.Engine
     folder: Path
     read: Read
     worker: str = ""
+    ahead: Callable[[Asked], None] = lambda asked: None
 
     def of(self, slide: str) -> Path:
         return self.folder / slide
@@ -111,17 +116,19 @@ def quality(desk: Desk, slide: str, bundle: Bundle[SlideCard]) -> bool:
     row, policy = _row(desk, slide), ReadingPolicy.load(bundle.policy)
     path = _stripped(desk, slide)
 
-    def look() -> tuple[Facts, float, Grid, list[str], NDArray[np.intp]]:
+    def look() -> tuple[Facts, float, Grid, list[str], Stages]:
         with sandbox.open_slide(path, row["mpp"]) as opened:
             seen = tissue.find(opened)
             grid = grids.cover(opened.facts, seen, _grid(bundle.card, policy), row["name"])
             chosen = np.unique(np.linspace(0, len(grid) - 1, min(policy.fit.sample, len(grid))).astype(int)).tolist()
             reasons = [reason for _, tiles in grids.read(opened, grid, 32, chosen) for reason in judge_tiles(tiles)]
-            read = telling(opened, grid, policy.reading.share) if policy.reading.coarse else np.arange(len(grid))
-            return opened.facts, seen.share, grid, reasons, read[grids.by_bands(grid.cells[read])]
+            coarse = policy.reading.coarse
+            dark = darkness(opened, grid) if coarse else np.zeros(len(grid))
+            stages = plan(dark, grid.cells, policy.reading.shares if coarse else (), 2 * policy.adequacy.least_tiles)
+            return opened.facts, seen.share, grid, reasons, stages
 
     try:
-        facts, share, grid, reasons, read = sandbox.again(look)
+        facts, share, grid, reasons, stages = sandbox.again(look)
     except SlideRefused as refused:
         return _fail(desk, slide, refused.faults, "quality_failed")
     limits = QualityConfig(
@@ -133,24 +140,27 @@ def quality(desk: Desk, slide: str, bundle: Bundle[SlideCard]) -> bool:
         return _fail(desk, slide, faults, "quality_failed")
     _save(
         desk.of(slide) / "grid.npz",
-        places=grid.places[read],
-        cells=grid.cells[read],
+        places=grid.places[stages.order],
+        cells=grid.cells[stages.order],
+        ends=stages.ends,
+        rank=stages.rank,
+        tops=stages.tops,
         extent=np.array(grid.extent),
         shape=np.array(grid.shape),
         mpp=np.array(facts.mpp),
-        tissue=np.array(len(grid)),
+        facts=np.array(json.dumps(asdict(facts))),
     )
-    told = {"tissue": round(share, 4), "tiles": len(grid), "to_read": len(read)}
+    told = {"tissue": round(share, 4), "tiles": len(grid), "first": int(stages.ends[0])}
     desk.move(slide, "quality_passed", told)
     desk.move(slide, "queued")
     return True
 
 
-def begin(desk: Desk, slide: str, size: int) -> int:
-    """How many batches of `size` tiles there are to read."""
-    grid = _load(desk.of(slide) / "grid.npz")
-    desk.move(slide, "inferring", total=len(grid["places"]))
-    return -(-len(grid["places"]) // size)
+def begin(desk: Desk, slide: str, size: int) -> list[int]:
+    """After how many batches of at most `size` tiles each stage has been read."""
+    ends = _load(desk.of(slide) / "grid.npz")["ends"]
+    desk.move(slide, "inferring", total=int(ends[0]))
+    return [len(_spans(ends[: stage + 1], size)) for stage in range(len(ends))]
 
 
 def infer(desk: Desk, slide: str, bundle: Bundle[SlideCard], number: int, size: int) -> bool:
@@ -158,55 +168,52 @@ def infer(desk: Desk, slide: str, bundle: Bundle[SlideCard], number: int, size: 
     if _row(desk, slide)["state"] == "cancelled":
         return False
     grid = _load(desk.of(slide) / "grid.npz")
-    path = _batch(desk.of(slide), number)
+    spans = _spans(grid["ends"], size)
+    span, path = spans[number], _batch(desk.of(slide), number)
+
+    def asked(span: tuple[int, int]) -> Asked:
+        return Asked(
+            str(_stripped(desk, slide).relative_to(desk.folder)),
+            (float(grid["mpp"][0]), float(grid["mpp"][1])),
+            grid["places"][slice(*span)],
+            (float(grid["extent"][0]), float(grid["extent"][1])),
+            bundle.card.model,
+            bundle.card.version,
+            bundle.digest,
+        )
+
     if not path.exists():
-        part = grid["places"][number * size : (number + 1) * size]
-        card = bundle.card
         try:
-            said = desk.read(
-                Asked(
-                    str(_stripped(desk, slide).relative_to(desk.folder)),
-                    (float(grid["mpp"][0]), float(grid["mpp"][1])),
-                    part,
-                    (float(grid["extent"][0]), float(grid["extent"][1])),
-                    card.model,
-                    card.version,
-                    bundle.digest,
-                )
-            )
+            said = desk.read(asked(span))
         except SlideRefused as refused:
             return _fail(desk, slide, refused.faults)
         path.parent.mkdir(exist_ok=True)
         _write(path, said.packed())
-    done = min((number + 1) * size, len(grid["places"]))
-    slides.progress(desk.engine, slide, done, len(grid["places"]), by=desk.worker)
+        if span[1] not in grid["ends"]:  # only now: a worker that is killed repeats one batch at most
+            desk.ahead(asked(spans[number + 1]))
+    total = int(grid["ends"][np.searchsorted(grid["ends"], span[1])])  # of this stage: the next may not be needed
+    slides.progress(desk.engine, slide, span[1], total, by=desk.worker)
     return True
 
 
-def aggregate(desk: Desk, slide: str, bundle: Bundle[SlideCard], size: int) -> str:
-    """The reading out of all batches. The state that the slide is in afterwards."""
+def settled(desk: Desk, slide: str, bundle: Bundle[SlideCard], size: int, stage: int) -> bool:
+    """Whether what was read so far says enough, so that the rest may stay unread."""
+    policy = ReadingPolicy.load(bundle.policy)
+    grid = _load(desk.of(slide) / "grid.npz")
+    share = float(grid["ends"][stage] / len(grid["places"]))
+    reading = _summed(desk, slide, bundle, grid, size, stage)[0]
+    return decision.settled(bundle.card, policy, reading, policy.reading.unsure * ((1 - share) / share) ** 0.5)
+
+
+def aggregate(desk: Desk, slide: str, bundle: Bundle[SlideCard], size: int, stage: int = -1) -> str:
+    """The reading out of all batches up to the end of a stage. The state that the slide is in afterwards."""
     home, row = desk.of(slide), _row(desk, slide)
     if row["reading"] is not None:
         return str(row["state"])
     desk.move(slide, "aggregating")
     card, policy = bundle.card, ReadingPolicy.load(bundle.policy)
     grid = _load(home / "grid.npz")
-    said = _said(home, len(grid["places"]), size)
-    table = TileTable(
-        places=grid["places"],
-        extent=(float(grid["extent"][0]), float(grid["extent"][1])),
-        reasons=said["reasons"],
-        logits=said["logits"],
-        embedding=np.zeros((len(grid["places"]), 0), np.float16),  # read part by part: they are most of what is said
-        distance=said["distance"],
-        grid=int(grid["tissue"]),
-    )
-    used = rows(card, table)
-    logits = attention = None
-    if len(used):
-        graph = SlideGraph(bundle.more[SLIDE_GRAPH])
-        logits, attention = graph.run_parts(_embeddings(home, len(grid["places"]), size, used))
-    reading = decide(card, policy, table, used, logits, attention)
+    reading, table, used, attention = _summed(desk, slide, bundle, grid, size, stage)
     _keep(home, card, table, grid, used, attention)
     told = _told(desk, row, bundle, policy, reading, grid)
     _write(home / "reading.json", json.dumps(told, ensure_ascii=False, indent=1).encode())
@@ -215,6 +222,37 @@ def aggregate(desk: Desk, slide: str, bundle: Bundle[SlideCard], size: int) -> s
     desk.move(slide, state, {"triage": reading.triage}, reading=told, **why)
     shutil.rmtree(home / "batches", ignore_errors=True)
     return state
+
+
+Used = tuple[Reading, TileTable, NDArray[np.intp], NDArray[np.float32] | None]
+
+
+def _summed(
+    desk: Desk, slide: str, bundle: Bundle[SlideCard], grid: dict[str, NDArray[Any]], size: int, stage: int
+) -> Used:
+    """The reading, the tiles read, which of them the slide graph saw, and its attention to those."""
+    home, card, policy = desk.of(slide), bundle.card, ReadingPolicy.load(bundle.policy)
+    read, spans = int(grid["ends"][stage]), _spans(grid["ends"][: stage % len(grid["ends"]) + 1], size)
+    said = _said(home, spans)
+    table = TileTable(
+        places=grid["places"][:read],
+        extent=(float(grid["extent"][0]), float(grid["extent"][1])),
+        reasons=said["reasons"],
+        logits=said["logits"],
+        embedding=np.zeros((read, 0), np.float16),  # read part by part: they are most of what is said
+        distance=said["distance"],
+        grid=len(grid["places"]),
+    )
+    used = rows(card, table)
+    logits = attention = None
+    if len(used):
+        count = weights(grid["rank"], grid["ends"], grid["tops"], stage)[used]
+        alike = [np.flatnonzero(count == one) for one in np.unique(count)]
+        parts = ((part, float(count[each[0]])) for each in alike for part in _embeddings(home, spans, used[each]))
+        logits, found = SlideGraph(bundle.more[SLIDE_GRAPH]).run_parts(parts)
+        attention = np.empty(len(used), np.float32)
+        attention[np.concatenate(alike)] = found
+    return decide(card, policy, table, used, logits, attention), table, used, attention
 
 
 def _told(
@@ -228,7 +266,6 @@ def _told(
     """The reading with whose slide it is, what read it, and the patient's risk beside it."""
     card, form = bundle.card, row["request"] or {}
     risk = patient.judge(form, policy.patient)
-    facts = _facts(_stripped(desk, row["id"]), row)
     columns, rows_ = (int(side) for side in grid["shape"])
     return {
         "slide_id": row["id"],
@@ -244,7 +281,7 @@ def _told(
         },
         "patient": None if risk is None else risk.model_dump(mode="json"),
         "priority": priority(reading, policy, "routine" if risk is None else risk.level),
-        "slide": _slide(row, facts),
+        "slide": _slide(row, json.loads(str(grid["facts"]))),
         "model": {"name": card.model, "version": card.version, "bundle": bundle.digest},
         "policy_version": policy.version,
         "config_sha256": hashlib.sha256(bundle.policy).hexdigest(),
@@ -261,11 +298,17 @@ def _facts(path: Path, row: Row) -> Facts:
     return sandbox.again(look)
 
 
-def _slide(row: Row, facts: Facts) -> Row:
-    width, height = facts.size
-    told = {"sha256": row["sha256"], "format": facts.format, "width": width, "height": height}
-    mpp = None if facts.mpp is None else list(facts.mpp)
-    return told | {"mpp": mpp, "mpp_from": facts.mpp_from, "notes": [*facts.notes, *(n["code"] for n in row["notes"])]}
+def _slide(row: Row, facts: Row) -> Row:
+    finest = facts["levels"][0]
+    return {
+        "sha256": row["sha256"],
+        "format": facts["format"],
+        "width": finest["width"],
+        "height": finest["height"],
+        "mpp": facts["mpp"],
+        "mpp_from": facts["mpp_from"],
+        "notes": [*facts["notes"], *(note["code"] for note in row["notes"])],
+    }
 
 
 def _created(desk: Desk, slide: str) -> str:
@@ -286,6 +329,7 @@ def _keep(
 ) -> None:
     """tiles.npz and heat.npz: what viewer, GeoJSON and a second look need."""
     columns, rows_ = (int(side) for side in grid["shape"])
+    cells = grid["cells"][: len(table)]
     probability = np.full(len(table), np.nan, np.float32)
     weight = np.full(len(table), np.nan, np.float32)
     fit = table.reasons == ""
@@ -295,12 +339,12 @@ def _keep(
     heat = {}
     for name, values in (("probability", probability), ("attention", weight)):
         heat[name] = np.full((rows_, columns), np.nan, np.float32)
-        heat[name][grid["cells"][:, 1], grid["cells"][:, 0]] = values
+        heat[name][cells[:, 1], cells[:, 0]] = values
     _save(home / "heat.npz", **heat)
     _save(
         home / "tiles.npz",
         places=table.places,
-        cells=grid["cells"],
+        cells=cells,
         reasons=table.reasons,
         probability=probability,
         logits=table.logits,
@@ -309,13 +353,14 @@ def _keep(
     )
 
 
-def _embeddings(home: Path, tiles: int, size: int, used: NDArray[np.intp]) -> Iterator[NDArray[np.float32]]:
-    """Of the used tiles in order, at most PART at a time; one batch is in memory."""
+def _embeddings(home: Path, spans: list[tuple[int, int]], used: NDArray[np.intp]) -> Iterator[NDArray[np.float32]]:
+    """Of the used tiles in order, at most PART at a time and a batch more; one batch is in memory."""
     held: list[NDArray[np.float32]] = []
-    for number, path in enumerate(_batches(home, tiles, size)):
-        here = used[(used >= number * size) & (used < (number + 1) * size)] - number * size
+    for number, (start, stop) in enumerate(spans):
+        here = used[(used >= start) & (used < stop)] - start
         if len(here):
-            held.append(Said.unpacked(path).embedding[here].astype(np.float32))
+            with np.load(_batch(home, number), allow_pickle=False) as found:
+                held.append(found["embedding"][here].astype(np.float32))
         if sum(map(len, held)) >= PART:
             yield np.concatenate(held)
             held = []
@@ -323,22 +368,28 @@ def _embeddings(home: Path, tiles: int, size: int, used: NDArray[np.intp]) -> It
         yield np.concatenate(held)
 
 
-def _said(home: Path, tiles: int, size: int) -> dict[str, NDArray[Any]]:
-    """Of all tiles: reasons, logits and distance."""
+def _said(home: Path, spans: list[tuple[int, int]]) -> dict[str, NDArray[Any]]:
+    """Of all tiles read: reasons, logits and distance."""
+    names = ("reasons", "logits", "distance")
     parts = []
-    for path in _batches(home, tiles, size):
-        with np.load(path, allow_pickle=False) as found:
-            parts.append([found[name] for name in ("reasons", "logits", "distance")])
-    whole = (np.concatenate(column) for column in zip(*parts, strict=True))
-    return dict(zip(("reasons", "logits", "distance"), whole, strict=True))
+    for number in range(len(spans)):
+        with np.load(_batch(home, number), allow_pickle=False) as found:
+            parts.append([found[name] for name in names])
+    return dict(zip(names, (np.concatenate(column) for column in zip(*parts, strict=True)), strict=True))
+
+
+def _spans(ends: NDArray[np.int64], size: int) -> list[tuple[int, int]]:
+    """(first, last) of each batch: no batch goes beyond the end of a stage."""
+    starts = [0, *ends[:-1].tolist()]
+    return [
+        (start, min(start + size, end))
+        for first, end in zip(starts, ends.tolist(), strict=True)
+        for start in range(first, end, size)
+    ]
 
 
 def _batch(home: Path, number: int) -> Path:
     return home / "batches" / f"{number:05d}.npz"
-
-
-def _batches(home: Path, tiles: int, size: int) -> list[Path]:
-    return [_batch(home, number) for number in range(-(-tiles // size))]
 
 
 def _grid(card: SlideCard, policy: ReadingPolicy) -> GridConfig:

@@ -81,7 +81,7 @@ def all_the_way(desk, slide, bundle, size=64):
         steps.verify(desk, slide)
         and steps.deidentify(desk, slide)
         and steps.quality(desk, slide, bundle)
-        and all(steps.infer(desk, slide, bundle, n, size) for n in range(steps.begin(desk, slide, size)))
+        and all(steps.infer(desk, slide, bundle, n, size) for n in range(steps.begin(desk, slide, size)[-1]))
     )
     if done:
         steps.aggregate(desk, slide, bundle, size)
@@ -118,7 +118,7 @@ def test_every_step_done_twice_leaves_the_same_reading(desk, settings, tiff):
         assert step(desk, twice)
     assert steps.quality(desk, twice, bundle)
     assert steps.quality(desk, twice, bundle)
-    for number in [0, *range(steps.begin(desk, twice, 64))]:
+    for number in [0, *range(steps.begin(desk, twice, 64)[-1])]:
         assert steps.infer(desk, twice, bundle, number, 64)
     first = steps.aggregate(desk, twice, bundle, 64)
     assert steps.aggregate(desk, twice, bundle, 64) == first
