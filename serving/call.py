@@ -15,6 +15,7 @@ from urllib.parse import parse_qsl
 from datasets.faults import Fault
 from datasets.table import nearest
 from serving.problems import Problem
+from serving.trust.caller import OPEN, Caller
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -37,6 +38,7 @@ class Call:
     request_id: str
     headers: dict[bytes, bytes]
     path: tuple[str, ...] = ()
+    caller: Caller = OPEN
 
     def header(self, name: bytes) -> str | None:
         found = self.headers.get(name)

@@ -189,7 +189,7 @@ class Gateway:
         if media_type != JSON:
             raise Problem("unsupported_media_type", found=repr(media_type) if media_type else "not given", needed=JSON)
         body = await read_body(call, self.settings.limits.body, self.settings.limits.body_seconds)
-        answered = await self.runtime.answer(product, body, key)
+        answered = await self.runtime.answer(product, body, key, call.caller)
         return Reply(answered.body, headers={"Idempotent-Replayed": "true"} if answered.replayed else {})
 
     async def decision(self, call: Call) -> Reply:

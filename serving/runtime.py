@@ -26,6 +26,7 @@ from serving.store.engine import StoreUnavailable, open_store
 from serving.store.reader import Reader
 from serving.store.tables import PROBE
 from serving.store.writer import Kept, QueueFull, Writer
+from serving.trust.caller import OPEN, Caller
 
 log = logging.getLogger("yuheng.runtime")
 
@@ -126,7 +127,7 @@ class Runtime:
             )
         raise Problem("unknown_model", found=repr(name[:80]), needed=", ".join(ours))
 
-    async def answer(self, product: Product, body: bytes, key: str | None) -> Answered:
+    async def answer(self, product: Product, body: bytes, key: str | None, caller: Caller = OPEN) -> Answered:
         """One applicant's answer. Raises Problem or StoreUnavailable; then nothing was recorded."""
         digest = hashlib.sha256(body).hexdigest()
         if key is not None and (earlier := await self._earlier(product.scope, key, digest)) is not None:
@@ -144,6 +145,7 @@ class Runtime:
             "idempotency_key": key,
             "request_sha256": digest,
             "subject": question.subject,
+            "tenant": caller.tenant,
         }
         kept = await self._record(record, key)
         if kept is None:

@@ -16,6 +16,7 @@ DECISIONS = sa.Table(
     sa.Column("scope", sa.String(64), nullable=False),  # the route, within which an idempotency key means one request
     sa.Column("idempotency_key", sa.String(255)),
     sa.Column("request_sha256", sa.String(64), nullable=False),  # of the body's bytes
+    sa.Column("tenant", sa.String(64), nullable=False),  # whose
     sa.Column("subject", sa.String(255)),
     sa.Column("answer", sa.LargeBinary, nullable=False),  # JSON, the very bytes that were sent
     sa.Column("model", sa.String(128), nullable=False),

@@ -1,0 +1,1 @@
+"""Who asks, on whose consent, and the proof of what was answered."""
