@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,6 +35,7 @@ class Order:
     """What was asked: by which bundle, from which file, in which formats."""
 
     id: str
+    tenant: str
     scope: str
     key: str | None
     digest: str  # of the upload and the options
@@ -43,6 +44,11 @@ class Order:
     goes: str
     keep: tuple[str, ...]
     reasons: bool
+
+    @property
+    def named(self) -> tuple[str, str, str | None]:
+        """Within which a key means one batch."""
+        return self.tenant, self.scope, self.key
 
 
 @dataclass
@@ -54,6 +60,7 @@ class Run:
     settings: Settings
     writer: Writer
     metrics: Metrics
+    counted: Callable[[str, int], None] = lambda tenant, rows: None  # told of answered rows
     rows: int = 0
     faulty: int = 0
     faults: list[dict[str, Any]] = field(default_factory=list)
@@ -149,11 +156,13 @@ class Run:
         model = self.held.card.model
         self.metrics.rows.labels(model, "answered").inc(rows - answers.faulty)
         self.metrics.rows.labels(model, "faulty").inc(answers.faulty)
+        self.counted(self.order.tenant, rows - answers.faulty)
 
     def _row(self) -> dict[str, Any]:
         order, card = self.order, self.held.card
         return {
             "id": order.id,
+            "tenant": order.tenant,
             "scope": order.scope,
             "idempotency_key": order.key,
             "request_sha256": order.digest,

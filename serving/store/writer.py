@@ -202,7 +202,7 @@ class Writer:
         outcome: list[Kept | None] = []
         for decision in decisions:
             row = decision.row
-            kept = kept_under(connection, row["scope"], row["idempotency_key"]) if row["idempotency_key"] else None
+            kept = _kept(connection, row) if row["idempotency_key"] else None
             outcome.append(kept)
             if kept is None:
                 connection.execute(self._insert, [row])
@@ -224,10 +224,16 @@ class Writer:
 
 
 _KEPT = sa.select(DECISIONS.c.request_sha256, DECISIONS.c.answer).where(
-    DECISIONS.c.scope == sa.bindparam("scope"), DECISIONS.c.idempotency_key == sa.bindparam("key")
+    DECISIONS.c.tenant == sa.bindparam("tenant"),
+    DECISIONS.c.scope == sa.bindparam("scope"),
+    DECISIONS.c.idempotency_key == sa.bindparam("key"),
 )
 
 
-def kept_under(connection: sa.Connection, scope: str, key: str) -> Kept | None:
-    found = connection.execute(_KEPT, {"scope": scope, "key": key}).first()
+def _kept(connection: sa.Connection, row: Row) -> Kept | None:
+    return kept_under(connection, row["tenant"], row["scope"], row["idempotency_key"])
+
+
+def kept_under(connection: sa.Connection, tenant: str, scope: str, key: str) -> Kept | None:
+    found = connection.execute(_KEPT, {"tenant": tenant, "scope": scope, "key": key}).first()
     return Kept(found[0], found[1]) if found else None

@@ -32,6 +32,7 @@ from models.card import Card, Head, Reference
 from serving import settings as settings_module
 from serving.gateway import Gateway
 from serving.settings import Settings
+from serving.trust import tokens
 
 ROOT = Path(__file__).parents[2]
 QUIET = {"ORT_DISABLE_TELEMETRY": "1", "BENTOML_DO_NOT_TRACK": "true", "MLFLOW_DISABLE_TELEMETRY": "true"}
@@ -171,11 +172,19 @@ def environment(bundles: Path, made: Made, folder: Path) -> dict[str, str]:
         "YUHENG_SPOOL": str(folder / "spool"),
         "YUHENG_SLIDES": str(folder / "slides"),
         "YUHENG_SLIDE_INBOX": str(folder / "inbox"),
-        "YUHENG_PATHOLOGISTS": str(folder / "pathologists.toml"),
+        "YUHENG_TOKENS": str(folder / "tokens.pem"),
+        "YUHENG_ACCESS_REQUIRED": "false",
         "YUHENG_CHAMPION_POLL_SECONDS": "0.1",
         "YUHENG_CHAMPION_RETRY_SECONDS": "0.3",
         "YUHENG_STORE_PATIENCE_SECONDS": "0.3",
     }
+
+
+def bearer_of(settings: Settings, *roles: str, tenant: str = "local", **more: Any) -> dict[str, str]:
+    """The header of who has these roles; a pathologist needs name and licence."""
+    audience = settings.access.audience
+    token = tokens.issue(settings.paths.tokens, audience, tenant=tenant, roles=roles, who="/".join(roles), **more)
+    return {"Authorization": f"Bearer {token}"}
 
 
 Story = Callable[[httpx.AsyncClient, Gateway], Any]

@@ -38,7 +38,7 @@ async def until(client, slide: str, state: str) -> dict:
 
 @pytest.fixture
 def inbox(slide_settings):
-    folder = slide_settings.paths.slide_inbox
+    folder = slide_settings.paths.slide_inbox / "local"
     (folder / "2026").mkdir(parents=True)
     (folder / "2026" / "a.svs").write_bytes(CONTENT)
     return folder
