@@ -20,7 +20,7 @@ from rich.text import Text
 
 from serving import settings
 from serving.pathology import client
-from serving.trust.tokens import issue
+from serving.trust.issuer import issue
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "configs" / "examples"

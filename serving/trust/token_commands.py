@@ -17,14 +17,14 @@ def token(
 ) -> None:
     """Print a token that proves who asks, for Authorization: Bearer or a page's sign-in. It is kept nowhere."""
     from serving import settings
-    from serving.trust import tokens
+    from serving.trust import issuer
 
     try:
         found = settings.read()
         who = subject or licence or f"{tenant}/{'+'.join(role)}"
         claims = {"tenant": tenant, "roles": role, "who": who, "name": name, "licence": licence}
-        made = tokens.issue(found.paths.tokens, found.access.audience, hours=hours, **claims)  # type: ignore[arg-type]
-    except (ValueError, OSError, tokens.KeyUnusable) as error:
+        made = issuer.issue(found.paths.tokens, found.access.audience, hours=hours, **claims)  # type: ignore[arg-type]
+    except (ValueError, OSError, issuer.KeyUnusable) as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from error
     typer.echo(made)

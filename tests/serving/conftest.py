@@ -32,7 +32,7 @@ from models.card import Card, Head, Reference
 from serving import settings as settings_module
 from serving.gateway import Gateway
 from serving.settings import Settings
-from serving.trust import tokens
+from serving.trust import issuer
 
 ROOT = Path(__file__).parents[2]
 QUIET = {"ORT_DISABLE_TELEMETRY": "1", "BENTOML_DO_NOT_TRACK": "true", "MLFLOW_DISABLE_TELEMETRY": "true"}
@@ -183,7 +183,7 @@ def environment(bundles: Path, made: Made, folder: Path) -> dict[str, str]:
 def bearer_of(settings: Settings, *roles: str, tenant: str = "local", **more: Any) -> dict[str, str]:
     """The header of who has these roles; a pathologist needs name and licence."""
     audience = settings.access.audience
-    token = tokens.issue(settings.paths.tokens, audience, tenant=tenant, roles=roles, who="/".join(roles), **more)
+    token = issuer.issue(settings.paths.tokens, audience, tenant=tenant, roles=roles, who="/".join(roles), **more)
     return {"Authorization": f"Bearer {token}"}
 
 
