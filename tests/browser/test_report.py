@@ -45,7 +45,7 @@ def test_a_token_that_is_nobodys_is_refused_beside_the_form(page, clinic):
     page.wait_for_selector(".report .refusal")
     assert "nobody's" in page.inner_text(".report .refusal")
     assert clinic.slides[ID]["state"] == "ready"
-    page.wrong[:] = [each for each in page.wrong if "400" not in each]  # the browser tells of the refusal too
+    page.wrong[:] = [each for each in page.wrong if "401" not in each]  # the browser tells of the refusal too
 
 
 def test_an_abstained_slide_says_why_and_can_be_signed(page, clinic):
