@@ -244,7 +244,8 @@ class Service:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
-    def start(self, *, ready: bool = True, prepare: Callable[[], None] | None = None) -> None:
+    def launch(self, prepare: Callable[[], None] | None = None) -> subprocess.Popen[bytes]:
+        """Begun, and not waited for."""
         command = [sys.executable, "-m", "serving", "serve", "--port", str(self.port)]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
@@ -256,8 +257,12 @@ class Service:
                 start_new_session=True,
                 preexec_fn=prepare,
             )
+        return self.process
+
+    def start(self, *, ready: bool = True, prepare: Callable[[], None] | None = None) -> None:
+        process = self.launch(prepare)
         try:
-            wait_for(self.url + ("/healthz/ready" if ready else "/healthz/live"), self.process, self.log)
+            wait_for(self.url + ("/healthz/ready" if ready else "/healthz/live"), process, self.log)
         except AssertionError:
             self.kill()
             raise
