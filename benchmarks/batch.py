@@ -41,7 +41,7 @@ def ours(folder: Path, source: Path, reasons: bool) -> float:
         runtime = Runtime(settings.read(environ=environ), Metrics())
         runtime.start()
         try:
-            order = Order(new_id(), "benchmark", None, "", source, "parquet", "parquet", (), reasons)
+            order = Order(new_id(), "local", "benchmark", None, "", source, "parquet", "parquet", (), reasons)
             run = Run(
                 order, runtime.held(products()["credit_limit"], None), runtime.settings, runtime.writer, runtime.metrics
             )
