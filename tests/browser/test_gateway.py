@@ -69,6 +69,7 @@ def signed_in(page: Any, gateway: Gateway, *roles: str, tenant: str = "lab", **m
     """At the worklist, by the form that a stranger sees."""
     page.goto("/slides")
     page.fill("#token", token(gateway, *roles, tenant=tenant, **more))
+    shot(page, "sign_in")
     page.click("text=Sign in >> nth=-1")
     page.wait_for_selector(".session")
     page.wrong[:] = [each for each in page.wrong if "401" not in each]  # as the browser tells of the refusal

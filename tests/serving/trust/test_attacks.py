@@ -5,8 +5,11 @@ from __future__ import annotations
 import contextlib
 import datetime
 import ipaddress
+import os
 import socket
 import ssl
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -21,7 +24,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from serving import settings as settings_module
-from tests.serving.conftest import Service, bearer_of, environment
+from tests.serving.conftest import ROOT, Service, bearer_of, environment
 
 MB = 1_000_000
 BODY = 300 * MB
@@ -172,7 +175,15 @@ def test_many_forged_tokens_hold_nobody_up_and_leave_nothing(attacked, applicant
     assert good.rpartition(" ")[2][:-10] not in service.log.read_text(), "no token stands in the log"
 
 
-# --- TLS
+# --- who may reach it
+
+
+def test_without_tokens_only_loopback_is_served(own_service):
+    command = [sys.executable, "-m", "serving", "serve", "--host", "0.0.0.0", "--port", str(own_service.port)]
+    environ = os.environ | own_service.environ
+    done = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=60)
+    assert done.returncode != 0
+    assert "loopback" in done.stderr
 
 
 @pytest.fixture

@@ -117,6 +117,21 @@ def test_a_bearer_token_goes_before_a_cookie(guarded):  # noqa: F811
     guarded.run(story)
 
 
+def test_cookies_of_others_do_no_harm_and_two_sessions_are_none(guarded):  # noqa: F811
+    async def story(client, gateway):
+        mine = (await signed_in(client, gateway, "clinic"))["Cookie"].partition("; ")[2]
+        other = (await signed_in(client, gateway, "bank"))["Cookie"].partition("; ")[2]
+        for cookies, status in (
+            (f'odd={{"a": [1]}}; {mine}', 200),
+            (f"{mine}; {mine}", 200),
+            (f"{mine}; {other}", 401),
+            (f"x{mine}", 401),
+        ):
+            assert (await client.get("/v1/slides", headers={"Cookie": cookies})).status_code == status
+
+    guarded.run(story)
+
+
 def test_the_pages_load_for_whoever_has_no_session_or_one_that_ended(guarded):  # noqa: F811
     async def story(client, gateway):
         for headers in ({}, {"Cookie": f"{COOKIE}=x.y.z"}, {"Cookie": f"{COOKIE}="}, {"Cookie": ";;;=" + COOKIE}):
