@@ -20,6 +20,7 @@ import pytest
 import sqlalchemy as sa
 
 from serving.store.tables import DECISIONS
+from tests import postgres
 from tests.lookups import OURS, looked_up, traced
 from tests.serving.conftest import ROOT, Service, environment, place, recorded, rows
 
@@ -158,6 +159,7 @@ def test_a_champion_is_swapped_in_the_running_service(service, made, applicant):
         assert found == version
 
 
+@pytest.mark.skipif(postgres.ASKED, reason="the disk of a SQLite file")
 def test_a_disk_that_takes_no_more_is_a_refusal_not_a_crash(own_service, applicant):
     """A limit on the size of files stands for a full disk: writes beyond it fail."""
     size = 600_000
