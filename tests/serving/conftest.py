@@ -183,7 +183,7 @@ def environment(bundles: Path, made: Made, folder: Path) -> dict[str, str]:
     }
 
 
-def place(environ: Mapping[str, str]) -> str:
+def store_url(environ: Mapping[str, str]) -> str:
     """The URL of the store that these settings name."""
     return environ.get("YUHENG_STORE_URL") or f"sqlite:///{environ['YUHENG_STORE']}"
 

@@ -22,7 +22,7 @@ import sqlalchemy as sa
 from serving.store.tables import DECISIONS
 from tests import postgres
 from tests.lookups import OURS, looked_up, traced
-from tests.serving.conftest import ROOT, Service, environment, place, recorded, rows
+from tests.serving.conftest import ROOT, Service, environment, recorded, rows, store_url
 
 URL = "/v1/credit-limits"
 
@@ -31,7 +31,7 @@ def test_an_answer_over_http_is_recorded_before_it_comes(service, applicant):
     found = httpx.post(service.url + URL, json={"indicators": applicant})
     assert found.status_code == 200, found.text
     mine = sa.select(DECISIONS.c.answer).where(DECISIONS.c.id == found.json()["decision_id"])
-    [[kept]] = rows(place(service.environ), mine)
+    [[kept]] = rows(store_url(service.environ), mine)
     assert kept == found.content
 
 
@@ -181,7 +181,7 @@ def test_a_disk_that_takes_no_more_is_a_refusal_not_a_crash(own_service, applica
     assert seen[503].json()["type"] == "/problems/store_full"
     assert seen[503].headers["retry-after"]
     assert httpx.get(own_service.url + "/healthz/live").status_code == 200
-    assert recorded(place(own_service.environ)) == kept
+    assert recorded(store_url(own_service.environ)) == kept
 
 
 def test_the_serving_process_stays_under_400_megabytes(service, applicant, people, made):
