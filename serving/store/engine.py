@@ -29,7 +29,7 @@ class StoreUnavailable(Exception):
 
 def unavailable(error: sa.exc.SQLAlchemyError) -> StoreUnavailable:
     text = str(getattr(error, "orig", None) or error)
-    if "locked" in text or "busy" in text:
+    if any(word in text for word in ("locked", "busy", "lock timeout")):
         return StoreUnavailable("locked", "another process holds the store")
     if any(word in text for word in ("full", "disk I/O", "readonly", "No space left")):
         return StoreUnavailable("full", f"the store's disk takes no more ({text})")

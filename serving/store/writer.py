@@ -65,8 +65,9 @@ class Writer:
         self._busy = False  # a transaction is with the thread
         self._soon = False  # a flush is due
         self._closed = False
-        self._at_once = connect(engine.url, patience=0.0)  # never waits for a lock
-        self._ours = self._at_once.connect()
+        embedded = engine.dialect.name == "sqlite"
+        self._at_once = connect(engine.url, patience=0.0) if embedded else None  # never waits for a lock
+        self._ours = self._at_once.connect() if self._at_once else None
         self._jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._insert = sa.insert(DECISIONS)
         self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
@@ -101,8 +102,9 @@ class Writer:
         while self._pending:
             decisions = [self._pending.popleft() for _ in range(min(self.group, len(self._pending)))]
             self._tell(decisions, self._whole(decisions))
-        self._ours.close()
-        self._at_once.dispose()
+        if self._ours is not None and self._at_once is not None:
+            self._ours.close()
+            self._at_once.dispose()
 
     # --- in the event loop
 
@@ -125,7 +127,13 @@ class Writer:
             self._open(decisions)
 
     def _open(self, decisions: list[_Decision]) -> None:
-        """Put the rows into a transaction, for the thread to commit; where the store is locked, leave it all to it."""
+        """Put the rows into a transaction, for the thread to commit; where the store is locked, leave it all to it.
+
+        A PostgreSQL answers over a wire, for which the event loop does not wait: there the thread does it all.
+        """
+        if self._ours is None:
+            self._hand(lambda: self._finish(decisions, self._whole(decisions)))
+            return
         try:
             outcome = self._write(self._ours, decisions)
         except sa.exc.SQLAlchemyError as error:
@@ -173,6 +181,7 @@ class Writer:
         self.loop.call_soon_threadsafe(finish)
 
     def _commit(self, outcome: list[Kept | None]) -> Outcome:
+        assert self._ours is not None
         try:
             self._ours.commit()
         except sa.exc.SQLAlchemyError as error:
@@ -193,6 +202,8 @@ class Writer:
             self.failing = unavailable(error)
             return self.failing
         self.failing = None
+        self.commits += 1
+        self.committed += len(outcome)
         return outcome
 
     def _write(self, connection: sa.Connection, decisions: list[_Decision]) -> list[Kept | None]:

@@ -47,7 +47,7 @@ class Clinic:
 
     def __init__(self, home: Path):
         self.settings = settings_module.read(environ={"YUHENG_HOME": str(home)})
-        self.engine = open_store(self.settings.paths.store, 5.0)
+        self.engine = open_store(self.settings.store_place, 5.0)
         self.home, self.process = home, None
 
     def start(self):

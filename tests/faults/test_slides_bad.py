@@ -195,7 +195,7 @@ def fill(path):
 
 def test_a_disk_that_is_full_while_a_slide_is_read_is_waited_for_and_nothing_is_lost(small_disk, sound, tmp_path):
     settings, environ, prefix = small_disk
-    engine = open_store(settings.paths.store, 10.0)
+    engine = open_store(settings.store_place, 10.0)
     with open(tmp_path / "log", "wb") as log:
         worker = subprocess.Popen([*prefix, sys.executable, "-c", WORKER], cwd=ROOT, env=environ, stderr=log)
     inside = Path(f"/proc/{worker.pid}/root{settings.paths.slides}")  # the small disk, seen from here

@@ -10,8 +10,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ import numpy as np
 import polars as pl
 import psutil
 import pytest
+import sqlalchemy as sa
 
 from datasets.credit_limit import county
 from datasets.scitech_risk import register
@@ -32,7 +33,10 @@ from models.card import Card, Head, Reference
 from serving import settings as settings_module
 from serving.gateway import Gateway
 from serving.settings import Settings
+from serving.store.engine import connect
+from serving.store.tables import DECISIONS, METADATA
 from serving.trust import issuer
+from tests import postgres
 
 ROOT = Path(__file__).parents[2]
 QUIET = {"ORT_DISABLE_TELEMETRY": "1", "BENTOML_DO_NOT_TRACK": "true", "MLFLOW_DISABLE_TELEMETRY": "true"}
@@ -177,6 +181,7 @@ def environment(bundles: Path, made: Made, folder: Path) -> dict[str, str]:
         "YUHENG_CHAMPION_POLL_SECONDS": "0.1",
         "YUHENG_CHAMPION_RETRY_SECONDS": "0.3",
         "YUHENG_STORE_PATIENCE_SECONDS": "0.3",
+        **postgres.store(folder),
     }
 
 
@@ -185,6 +190,39 @@ def bearer_of(settings: Settings, *roles: str, tenant: str = "local", **more: An
     audience = settings.access.audience
     token = issuer.issue(settings.paths.tokens, audience, tenant=tenant, roles=roles, who="/".join(roles), **more)
     return {"Authorization": f"Bearer {token}"}
+
+
+def store_url(environ: Mapping[str, str]) -> str:
+    """The URL of the store that these settings name."""
+    return environ.get("YUHENG_STORE_URL") or f"sqlite:///{environ['YUHENG_STORE']}"
+
+
+def rows(where: Settings | str, query: sa.Executable) -> list[Any]:
+    """What a query finds in the store, read beside the service."""
+    url = where if isinstance(where, str) else where.store.url or f"sqlite:///{where.paths.store}"
+    engine = connect(url, 5.0)
+    with engine.connect().execution_options(reading=True) as connection:
+        found = list(connection.execute(query))
+    engine.dispose()
+    return found
+
+
+def recorded(where: Settings | str) -> int:
+    """Decisions in the store."""
+    return int(rows(where, sa.select(sa.func.count()).select_from(DECISIONS))[0][0])
+
+
+@contextmanager
+def held(settings: Settings) -> Iterator[None]:
+    """Another process holds the store: nothing can be written."""
+    engine = connect(settings.store.url or f"sqlite:///{settings.paths.store}", 5.0)
+    with engine.begin() as connection:  # which takes SQLite's one lock
+        if engine.dialect.name == "postgresql":
+            names = connection.dialect.identifier_preparer
+            tables = ", ".join(names.format_table(table) for table in METADATA.sorted_tables)
+            connection.exec_driver_sql(f"LOCK TABLE {tables} IN EXCLUSIVE MODE")
+        yield
+    engine.dispose()
 
 
 Story = Callable[[httpx.AsyncClient, Gateway], Any]

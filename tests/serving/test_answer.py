@@ -150,7 +150,7 @@ def test_a_subject_from_the_store_is_answered_as_its_indicators_are(settings, pe
     names = [c.name for c in contract("county").columns if c.role not in ("target", "leak")]
     file = tmp_path / "simulated.csv"
     people.head(50).select(names).write_csv(file)
-    assert load_subjects(file, contract("county"), settings.paths.store, 1.0) == 50
+    assert load_subjects(file, contract("county"), settings.store_place, 1.0) == 50
     subject = people["household_id"][7]
     known = {column.name for column in (*made.card.inputs, *made.card.also)}
     row = pl.read_csv(file, infer_schema=False).row(7, named=True)
@@ -173,11 +173,11 @@ def test_loading_subjects_again_replaces_them_and_a_bad_file_changes_nothing(set
     names = ["household_id", "declared_income"]
     people.head(5).select(names).write_csv(file)
     for _ in range(2):
-        assert load_subjects(file, contract("county"), settings.paths.store, 1.0) == 5
+        assert load_subjects(file, contract("county"), settings.store_place, 1.0) == 5
     file.write_text("household_id,declared_income\nA,1\nB,-1\n")
     with pytest.raises(Faults, match="declared_income is '-1'"):
-        load_subjects(file, contract("county"), settings.paths.store, 1.0)
-    assert Reader(open_store(settings.paths.store, 1.0)).subject("credit_limit", "A") is None
+        load_subjects(file, contract("county"), settings.store_place, 1.0)
+    assert Reader(open_store(settings.store_place, 1.0)).subject("credit_limit", "A") is None
 
 
 def test_what_would_raise_the_limit_is_left_out_on_request_and_nothing_else_changes(inside, applicant):

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 
 import polars as pl
 import pytest
+import sqlalchemy as sa
 from typer.testing import CliRunner
 
 from datasets.faults import DataError, Faults
@@ -18,7 +18,8 @@ from serving.companies import unpack
 from serving.registers import Loaded, load_register
 from serving.store.engine import StoreUnavailable, open_store
 from serving.store.reader import Reader
-from tests.serving.conftest import POLICIES, run_inside
+from serving.store.tables import COMPANIES, SUBJECTS
+from tests.serving.conftest import POLICIES, held, rows, run_inside
 
 URL = "/v1/scitech-risks"
 MONTH = "2026-06"
@@ -61,7 +62,7 @@ def results(path, month: str = MONTH, **changed):
 
 
 def load(settings, folder, policy, answers=None) -> Loaded:
-    return load_register(folder, policy, settings.paths.store, 1.0, answers)
+    return load_register(folder, policy, settings.store_place, 1.0, answers)
 
 
 async def told(client, company: str, query: str = ""):
@@ -180,8 +181,8 @@ def test_a_household_and_a_company_of_one_number_are_two_subjects(settings, fold
 
     load(settings, folder, policy)
     (tmp_path / "households.csv").write_text("household_id,declared_income\nS-1,96000\nH-2,5000\n")
-    load_subjects(tmp_path / "households.csv", contract("county"), settings.paths.store, 1.0)
-    reader = Reader(open_store(settings.paths.store, 1.0))
+    load_subjects(tmp_path / "households.csv", contract("county"), settings.store_place, 1.0)
+    reader = Reader(open_store(settings.store_place, 1.0))
     assert b"declared_income" in reader.subject("credit_limit", "S-1")[0]
     assert b"insured_staff" in reader.subject("scitech_risk", "S-1")[0]
 
@@ -292,22 +293,20 @@ def test_a_load_that_breaks_off_leaves_what_was_there(settings, folder, policy, 
     monkeypatch.setattr(registers, "_put", lambda *given: real(*given) if next(calls) < 1 else 1 / 0)
     with pytest.raises(ZeroDivisionError):
         load(settings, written(tmp_path / "later", "2026-07"), policy)
-    with sqlite3.connect(settings.paths.store) as connection:
-        [[packed]] = connection.execute("SELECT months FROM companies WHERE id = 'S-1'").fetchall()
-        assert unpack(packed)[0]["month"] == MONTH
-        assert connection.execute("SELECT DISTINCT source FROM subjects").fetchall() == [("simulated-2026-06",)]
+    [[packed]] = rows(settings, sa.select(COMPANIES.c.months).where(COMPANIES.c.id == "S-1"))
+    assert unpack(packed)[0]["month"] == MONTH
+    assert rows(settings, sa.select(SUBJECTS.c.source).distinct()) == [("simulated-2026-06",)]
 
 
 def test_companies_in_small_parts_give_the_same_months(settings, folder, policy, tmp_path, monkeypatch):
-    def months_of(store):
-        with sqlite3.connect(store) as connection:
-            return connection.execute("SELECT * FROM companies ORDER BY id").fetchall()
+    def months_of(where):
+        return rows(where, sa.select(COMPANIES).order_by(COMPANIES.c.id))
 
     load(settings, folder, policy, results(tmp_path / "answers.parquet"))
-    whole = months_of(settings.paths.store)
+    whole = months_of(settings)
     monkeypatch.setattr(registers, "AT_ONCE", 1)
     load_register(folder, policy, tmp_path / "second.db", 1.0, tmp_path / "answers.parquet")
-    assert months_of(tmp_path / "second.db") == whole
+    assert months_of(f"sqlite:///{tmp_path}/second.db") == whole
 
 
 def test_a_history_is_read_while_decisions_go_on(settings, folder, policy):
@@ -324,14 +323,13 @@ def test_a_history_is_read_while_decisions_go_on(settings, folder, policy):
 
 def test_a_store_that_another_process_holds_refuses_the_load_in_a_sentence(settings, folder, policy):
     load(settings, folder, policy)
-    holder = sqlite3.connect(settings.paths.store, isolation_level=None)
-    holder.execute("BEGIN IMMEDIATE")
-    with pytest.raises(StoreUnavailable, match="another process holds the store"):
-        load_register(folder, policy, settings.paths.store, 0.1)
+    with held(settings), pytest.raises(StoreUnavailable, match="another process holds the store"):
+        load_register(folder, policy, settings.store_place, 0.1)
 
 
 def test_the_command_says_what_it_loaded_or_all_that_is_wrong(settings, folder, monkeypatch):
     monkeypatch.setenv("YUHENG_STORE", str(settings.paths.store))
+    monkeypatch.setenv("YUHENG_STORE_URL", settings.store.url)
     done = CliRunner().invoke(app, ["load-register", str(folder)])
     assert done.exit_code == 0, done.output
     assert "3 companies of 2026-06 with 48 months are in" in done.output

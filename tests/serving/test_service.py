@@ -7,7 +7,6 @@ import re
 import resource
 import signal
 import socket
-import sqlite3
 import subprocess
 import sys
 import threading
@@ -18,9 +17,12 @@ from pathlib import Path
 import httpx
 import psutil
 import pytest
+import sqlalchemy as sa
 
+from serving.store.tables import DECISIONS
+from tests import postgres
 from tests.lookups import OURS, looked_up, traced
-from tests.serving.conftest import ROOT, Service, environment
+from tests.serving.conftest import ROOT, Service, environment, recorded, rows, store_url
 
 URL = "/v1/credit-limits"
 
@@ -28,10 +30,8 @@ URL = "/v1/credit-limits"
 def test_an_answer_over_http_is_recorded_before_it_comes(service, applicant):
     found = httpx.post(service.url + URL, json={"indicators": applicant})
     assert found.status_code == 200, found.text
-    with sqlite3.connect(service.environ["YUHENG_STORE"]) as connection:
-        [[kept]] = connection.execute(
-            "SELECT answer FROM decisions WHERE id = ?", [found.json()["decision_id"]]
-        ).fetchall()
+    mine = sa.select(DECISIONS.c.answer).where(DECISIONS.c.id == found.json()["decision_id"])
+    [[kept]] = rows(store_url(service.environ), mine)
     assert kept == found.content
 
 
@@ -159,6 +159,7 @@ def test_a_champion_is_swapped_in_the_running_service(service, made, applicant):
         assert found == version
 
 
+@pytest.mark.skipif(postgres.ASKED, reason="the disk of a SQLite file")
 def test_a_disk_that_takes_no_more_is_a_refusal_not_a_crash(own_service, applicant):
     """A limit on the size of files stands for a full disk: writes beyond it fail."""
     size = 600_000
@@ -180,8 +181,7 @@ def test_a_disk_that_takes_no_more_is_a_refusal_not_a_crash(own_service, applica
     assert seen[503].json()["type"] == "/problems/store_full"
     assert seen[503].headers["retry-after"]
     assert httpx.get(own_service.url + "/healthz/live").status_code == 200
-    with sqlite3.connect(own_service.environ["YUHENG_STORE"]) as connection:
-        assert connection.execute("SELECT count(*) FROM decisions").fetchone()[0] == kept
+    assert recorded(store_url(own_service.environ)) == kept
 
 
 def test_the_serving_process_stays_under_400_megabytes(service, applicant, people, made):

