@@ -72,6 +72,7 @@ def signed_in(page: Any, gateway: Gateway, *roles: str, tenant: str = "lab", **m
     shot(page, "sign_in")
     page.click("text=Sign in >> nth=-1")
     page.wait_for_selector(".session")
+    shot(page, "signed_in_worklist")
     page.wrong[:] = [each for each in page.wrong if "401" not in each]  # as the browser tells of the refusal
 
 
