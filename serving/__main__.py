@@ -6,6 +6,7 @@ python -m serving send-slide a.svs --accession C2026-0001 # as a clinic does
 python -m serving demo                                    # serve, ask the examples, show the answers
 python -m serving load-subjects households.csv            # indicators into the store, by household
 python -m serving load-register var/registers/2026-06     # companies and their months
+python -m serving receipt verify receipt.json             # is this answer genuine?
 python -m serving add-pathologist "Chen Lan" --licence 1234  # who may sign a slide's report
 """
 
@@ -18,7 +19,10 @@ from typing import Annotated
 
 import typer
 
+from serving.trust import proof_commands
+
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
+app.add_typer(proof_commands.receipt, name="receipt")
 
 # Before any of them is imported: each calls out by default.
 QUIET = {

@@ -57,6 +57,7 @@ class Gateway:
             **{product.route: {"POST": partial(self.one, product)} for product in products().values()},
             **{f"{product.route}/batch": {"POST": partial(self.many, product)} for product in products().values()},
             "/v1/decisions/{id}": {"GET": self.decision},
+            "/v1/decisions/{id}/receipt": {"GET": self.receipt},
             "/v1/batches/{id}": {"GET": self.batch_summary},
             "/v1/companies/{id}/history": {"GET": self.history},
             "/v1/models": {"GET": self.models},
@@ -202,6 +203,15 @@ class Gateway:
         if found is None:
             raise Problem("unknown_decision", found=repr(wanted[:80]))
         return Reply(found)
+
+    async def receipt(self, call: Call) -> Reply:
+        wanted, runtime = call.path[0], self.runtime
+        found = None
+        if DECISION.fullmatch(wanted):
+            found = await asyncio.to_thread(runtime.receipt, wanted, call.caller.tenant)
+        if found is None:
+            raise Problem("unknown_receipt", found=repr(wanted[:80]))
+        return Reply(orjson.dumps(found))
 
     # --- many
 

@@ -15,7 +15,8 @@ from serving.settings import Settings
 
 ONE = (  # each product's route
     "empty_body", "not_utf8", "malformed_json", "bad_header", "unknown_model", "unknown_subject", "slow_request",
-    "body_too_large", "unsupported_media_type", "invalid_request", "key_reused", *STORE, "overloaded",
+    "body_too_large", "unsupported_media_type", "invalid_request", "authorisation_ended", "key_reused", *STORE,
+    "overloaded",
 )  # fmt: skip
 MANY = (  # each product's batch
     "empty_body", "bad_header", "unknown_model", "not_acceptable", "slow_request", "batch_running",
@@ -23,6 +24,7 @@ MANY = (  # each product's batch
 )  # fmt: skip
 PROBLEMS = {
     "/v1/decisions/{id}": ("unknown_decision", *STORE),
+    "/v1/decisions/{id}/receipt": ("unknown_receipt", *STORE),
     "/v1/batches/{id}": ("unknown_batch", *STORE),
     "/v1/companies/{id}/history": ("unknown_company", "bad_parameter", *STORE),
     "/v1/models": ("not_ready",),
@@ -120,6 +122,15 @@ def _paths() -> Schema:
                 "decision",
                 "A decision as it was recorded; of a row of a batch too",
                 told_as_json({"type": "object", "required": ["decision_id", "model"]}),
+                parameters=[in_path("id", "decision_id of an answer")],
+            )
+        },
+        "/v1/decisions/{id}/receipt": {
+            "get": operation(
+                PROBLEMS["/v1/decisions/{id}/receipt"],
+                "receipt",
+                "What proves a decision with the log's public key alone: python -m serving receipt verify",
+                told_as_json(_receipt()),
                 parameters=[in_path("id", "decision_id of an answer")],
             )
         },
@@ -316,6 +327,22 @@ def _history() -> Schema:
         },
         ["company_id", "simulated", "months", "decisions"],
     )
+
+
+def _receipt() -> Schema:
+    whole, some = {"type": "integer", "minimum": 0}, {"type": "object"}
+    digests = {"type": "array", "items": {"type": "string", "pattern": "^[0-9a-f]{64}$"}}
+    told = {
+        "receipt": {"const": 1},
+        "leaf": some | {"description": "As it stands in the audit log: keys sorted, without blanks"},
+        "index": whole,
+        "proof": digests | {"description": "Inclusion path, RFC 9162"},
+        "checkpoint": {"type": "string", "description": "Signed note, C2SP tlog-checkpoint"},
+        "lineage": some | {"description": "What the model was made from"},
+        "salt": {"type": "string", "description": "Before the answer's bytes, and the inputs', in their digests"},
+        "row": some | {"description": "Of a batch: the proof within its chunk"},
+    }
+    return closed(told, ["receipt", "leaf", "index", "proof", "checkpoint"])
 
 
 def _batch() -> Schema:

@@ -15,7 +15,8 @@ from serving.products import PRODUCTS
 
 ROOT = Path(__file__).parents[1]
 FILE = ROOT / "configs" / "serving.toml"
-SHIPPED = ("bundles", "public_key")  # a Bento brings them beside its code; what is written never stands there by choice
+# A Bento brings them beside its code; what is written never stands there by choice.
+SHIPPED = ("bundles", "public_key", "prices")
 
 
 class SettingsRefused(ValueError):
@@ -35,6 +36,9 @@ class Paths(_Part):
     slide_inbox: Path
     jobs: Path
     pathologists: Path
+    log_key: Path
+    checkpoints: Path
+    prices: Path
 
 
 class Limits(_Part):
@@ -83,6 +87,11 @@ class Store(_Part):
     group: PositiveInt  # answers in one transaction
 
 
+class Log(_Part):
+    origin: str = Field(pattern=r"^[^\s+]{1,128}$")
+    seconds: PositiveFloat
+
+
 class Batch(_Part):
     chunk_rows: PositiveInt
     faults_kept: PositiveInt
@@ -102,6 +111,7 @@ class Settings(_Part):
     slides: Slides
     reader: Reader
     store: Store
+    log: Log
     batch: Batch
     champion: Champion
 

@@ -125,7 +125,7 @@ def test_an_answer_recorded_by_another_process_under_the_same_key_is_the_one_giv
         real = writer.record
 
         def beaten(mine):
-            row.update(mine, id="f" * 32, answer=b'{"first": true}')
+            row.update(mine.row, id="f" * 32, answer=b'{"first": true}')
             with connect(gateway.runtime.engine.url, 1.0).begin() as connection:
                 connection.execute(sa.insert(DECISIONS), [row])
             return real(mine)
