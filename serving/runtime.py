@@ -248,6 +248,9 @@ class Runtime:
     def receipt(self, decision: str, tenant: str) -> dict[str, Any] | None:
         """In a thread. None where the tenant has no such decision."""
         notary = self.notary
+        batch, _, row = decision.partition("-")
+        if row:
+            return receipts.of_row(notary.engine, notary.note, batch, int(row), tenant)
         return receipts.of_decision(notary.engine, notary.note, decision, tenant)
 
     async def probe(self) -> str | None:

@@ -71,8 +71,8 @@ class Intake:
         try:
             path, digest = await self._spooled(call, f"{came} {goes} {sorted(options.items())}")
             scope, reasons = f"{product.scope}/batch", options.get("reasons") == "true"
-            order = Order(new_id(), scope, key, digest, path, came, goes, keep, reasons)
-            run = Run(order, held, self.settings, self.runtime.writer, self.runtime.metrics)
+            order = Order(new_id(), call.caller.tenant, scope, key, digest, path, came, goes, keep, reasons)
+            run = Run(order, held, self.settings, self.runtime.writer, self.runtime.metrics, self.runtime.prices)
             return await self._answer(call, run)
         except BaseException:
             self._release(path)

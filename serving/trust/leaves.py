@@ -6,6 +6,7 @@ it, as after an erasure, the digest tells nothing.
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,7 +15,7 @@ import orjson
 
 from serving.trust.log import Entry, entry
 from serving.trust.prices import Price
-from serving.trust.verify import salted
+from serving.trust.verify import canonical, leaf_hash, salted
 
 SALT = 16  # bytes
 # Of a decision's row, what its leaf digests as one beside the answer: all that is told nowhere else.
@@ -50,6 +51,44 @@ def decision(
 
 def record(row: Mapping[str, Any]) -> bytes:
     return orjson.dumps([row[name] for name in RECORD])
+
+
+def chunk(row: Mapping[str, Any], tenant: str, root: bytes, at: str, **told: Any) -> Entry:
+    """`row`: of CHUNKS, with its salt. `root`: of the tree over its rows. `told`: as a decision's leaf tells."""
+    ref = f"{row['batch']}-{row['first_row']}"
+    place = {"batch": row["batch"], "first": row["first_row"], "rows": row["rows"]}
+    return entry(
+        "chunk", at, tenant, ref, **place, root=root.hex(), content=salted(row["salt"], row["content"]), **told
+    )
+
+
+def row_hashes(salt: bytes, lines: Sequence[bytes]) -> list[bytes]:
+    """Of a chunk's rows as leaves of its tree, each under a salt of its own: to give one away tells of no other."""
+    salts = row_salts(salt, len(lines))
+    return [leaf_hash(mine + line) for mine, line in zip(salts, lines, strict=True)]
+
+
+def row_salts(salt: bytes, rows: int) -> list[bytes]:
+    drawn = hashlib.shake_256(b"rows" + salt).digest(rows * SALT)
+    return [drawn[at : at + SALT] for at in range(0, len(drawn), SALT)]
+
+
+def slide_state(slide: Mapping[str, Any], to: str, detail: Any, at: str, tenant: str, **told: Any) -> Entry:
+    """`slide`: its row once it is there, of SLIDES, with its salt."""
+    salt = slide["salt"]
+    digests = {"detail": salted(salt, canonical(detail)), "reading": salted(salt, canonical(slide["reading"]))}
+    return entry("slide_state", at, tenant, slide["id"], state=to, bundle=slide["bundle"], **digests, **told)
+
+
+def report(row: Mapping[str, Any], salt: bytes, tenant: str) -> Entry:
+    """`row`: of SLIDE_REPORTS. `salt`: its slide's."""
+    place = {"slide": row["slide"], "version": row["version"], "report": row["kind"]}
+    return entry("report", row["at"], tenant, f"{row['slide']}-{row['version']}", **place, **report_digests(row, salt))
+
+
+def report_digests(row: Mapping[str, Any], salt: bytes) -> dict[str, str]:
+    told = [row["body"], row["signer"], row["kind"], row["at"]]
+    return {"pdf": salted(salt, row["sha256"].encode()), "record": salted(salt, canonical(told))}
 
 
 class _Salts:

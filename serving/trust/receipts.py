@@ -12,8 +12,9 @@ import orjson
 import sqlalchemy as sa
 
 from serving.store.engine import reading
-from serving.store.tables import DECISIONS, LINEAGES, LOG_LEAVES
-from serving.trust.log import Tree
+from serving.store.tables import CHUNKS, DECISIONS, LINEAGES, LOG_LEAVES
+from serving.trust.leaves import row_hashes, row_salts
+from serving.trust.log import Tree, levels_of
 from serving.trust.notary import Signed
 from serving.trust.verify import BEGIN, END, canonical
 
@@ -31,6 +32,29 @@ def of_decision(engine: sa.Engine, note: Note, decision: str, tenant: str | None
     if found is None or found.leaf is None:
         return None
     return of_leaf(engine, note, found.leaf) | {"salt": (found.salt or b"").hex()}
+
+
+def of_row(engine: sa.Engine, note: Note, batch: str, row: int, tenant: str | None) -> Receipt | None:
+    """Of one row of a batch: proved to be in its chunk, whose leaf is in the log."""
+    from serving.batch.record import lines, unpack
+
+    chosen = sa.select(CHUNKS).join(LOG_LEAVES, LOG_LEAVES.c.index == CHUNKS.c.leaf)
+    chosen = chosen.where(CHUNKS.c.batch == batch, CHUNKS.c.first_row <= row, CHUNKS.c.first_row + CHUNKS.c.rows > row)
+    if tenant is not None:
+        chosen = chosen.where(LOG_LEAVES.c.tenant == tenant)
+    with reading(engine) as connection:
+        chunk = connection.execute(chosen).first() if row < 2**31 else None
+    if chunk is None or chunk.salt is None:
+        return None
+    place, hashes = row - chunk.first_row, row_hashes(chunk.salt, lines(unpack(chunk.content), batch))
+    path, at = [], place
+    for level in levels_of(hashes):
+        if at ^ 1 < len(level):
+            path.append(level[at ^ 1].hex())
+        at >>= 1
+    salt = row_salts(chunk.salt, chunk.rows)[place]
+    proved = {"row": row, "hash": hashes[place].hex(), "proof": path, "salt": salt.hex()}
+    return of_leaf(engine, note, chunk.leaf) | {"row": proved}
 
 
 def of_leaf(engine: sa.Engine, note: Note, index: int) -> Receipt:

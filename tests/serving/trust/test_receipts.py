@@ -158,3 +158,54 @@ def test_of_a_decision_that_never_was_there_is_no_receipt(inside):
             assert (found.status_code, found.json()["type"]) == (404, "/problems/unknown_receipt")
 
     inside(story)
+
+
+BATCH = b"declared_income,insured_months,household\n50000,12,h1\n-4,12,h2\n70000,24,h3\n80000,24,h4\n10,1,h5\n"
+
+
+def test_a_row_of_a_batch_is_proved_by_two_proofs_without_its_neighbours(settings):
+    async def story(client, gateway):
+        sent = {"content": BATCH, "headers": {"Content-Type": "text/csv"}}
+        batch = (await client.post(URL + "/batch?keep=household", **sent)).headers["batch-id"]
+        found = []
+        for row in range(1, 6):
+            answer = await client.get(f"/v1/decisions/{batch}-{row}")
+            receipt = (await client.get(f"/v1/decisions/{batch}-{row}/receipt")).json()
+            found.append((receipt, answer.content))
+        assert (await client.get(f"/v1/decisions/{batch}-6/receipt")).status_code == 404
+        return found
+
+    found = run_inside(settings, story)
+    verifier = Verifier(read_key(settings.paths.log_key.with_suffix(".pub.pem").read_bytes()))
+    for i, (receipt, answer) in enumerate(found):
+        verifier.verify(receipt, answer)
+        assert receipt["leaf"]["price"]["units"] == receipt["leaf"]["answered"] == 4
+        text = json.dumps(receipt)
+        assert not any(f"h{j}" in text for j in range(1, 6))
+        with pytest.raises(NotProved):
+            verifier.verify(receipt, found[i - 1][1])
+        moved = receipt | {"row": receipt["row"] | {"row": receipt["row"]["row"] % 5 + 1}}
+        with pytest.raises(NotProved):
+            verifier.verify(moved)
+    (line,) = rows(settings, sa.select(METER.c.units, METER.c.decision))
+    assert line == (4, found[0][0]["leaf"]["ref"])
+
+
+def test_a_row_is_written_thus():
+    """The bytes that a receipt proves: an upgrade of polars may not change them."""
+    import polars as pl
+
+    from serving.batch.record import lines
+
+    frame = pl.DataFrame(
+        {
+            **{"row": [1], "decision_id": ["b-1"], "decision": ["refer"], "limit": [30000.0], "pd": [1.5e-7]},
+            **{"score": [612.25], "reasons": ['["é\\"\\n行"]'], "error": pl.Series([None], dtype=pl.String)},
+            **{"model": ["m"], "version": ["1"], "bundle": ["f"], "policy_version": ["p"], "simulated": [True]},
+        }
+    )
+    assert lines(frame, "b") == [
+        '{"decision_id":"b-1","batch_id":"b","row":1,"decision":"refer","limit":30000.0,"pd":1.5e-7,"score":612.25,'
+        '"reasons":"[\\"é\\\\\\"\\\\n行\\"]","error":null,"policy_version":"p","simulated":true,'
+        '"model":{"name":"m","version":"1","bundle":"f"}}'.encode()
+    ]
