@@ -7,6 +7,7 @@ python -m serving demo                                    # serve, ask the examp
 python -m serving load-subjects households.csv            # indicators into the store, by household
 python -m serving load-register var/registers/2026-06     # companies and their months
 python -m serving receipt verify receipt.json             # is this answer genuine?
+python -m serving audit verify                            # was anything altered?
 python -m serving add-pathologist "Chen Lan" --licence 1234  # who may sign a slide's report
 """
 
@@ -23,6 +24,7 @@ from serving.trust import proof_commands
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
 app.add_typer(proof_commands.receipt, name="receipt")
+app.add_typer(proof_commands.audit, name="audit")
 
 # Before any of them is imported: each calls out by default.
 QUIET = {

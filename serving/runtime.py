@@ -28,7 +28,7 @@ from serving.store.tables import PROBE
 from serving.store.writer import GrantsGone, Kept, QueueFull, Record, Writer
 from serving.trust import leaves, receipts
 from serving.trust.caller import OPEN, Caller
-from serving.trust.notary import KeyUnusable, Notary, rolled_back
+from serving.trust.notary import KeyUnusable, Notary
 from serving.trust.prices import Prices
 
 log = logging.getLogger("yuheng.runtime")
@@ -90,7 +90,7 @@ class Runtime:
                 break_off_orphans(connection, now())
             paths = self.settings.paths
             self._notary = Notary(self.engine, paths.log_key, paths.checkpoints, self.settings.log.origin)
-            self.log_alarm = rolled_back(self.engine, paths.checkpoints)
+            self.log_alarm = self._notary.take_up()
         except (StoreUnavailable, KeyUnusable, sa.exc.SQLAlchemyError, OSError) as error:
             self.store_alarm = str(error)
             return

@@ -91,6 +91,10 @@ def report_digests(row: Mapping[str, Any], salt: bytes) -> dict[str, str]:
     return {"pdf": salted(salt, row["sha256"].encode()), "record": salted(salt, canonical(told))}
 
 
+def sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
 class _Salts:
     """Drawn for a thousand records at a time, as ids are."""
 

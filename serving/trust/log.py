@@ -9,7 +9,7 @@ whichever is not there yet is computed from the leaves.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import orjson
@@ -20,6 +20,7 @@ from serving.trust.verify import leaf_hash, node_hash
 
 APPENDING = 7_195_002  # PostgreSQL's lock by which one transaction at a time appends
 BLOCK = 8  # level of the smallest subtrees that are kept: 2**8 leaves
+Node = tuple[int, int, bytes]  # level, place, hash
 EMPTY = bytes.fromhex("e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855")  # of no leaves
 
 
@@ -137,7 +138,7 @@ class Tree:
             self._nodes[0, index] = found
 
 
-def keep_nodes(connection: sa.Connection, made: dict[tuple[int, int], bytes]) -> None:
+def keep_nodes(connection: sa.Connection, made: Mapping[tuple[int, int], bytes]) -> None:
     """Into log_nodes, but for those that are there."""
     if not made:
         return
@@ -159,13 +160,16 @@ class Peaks:
         self.size = 0
         self._peaks: list[bytes] = []  # whole subtrees, the largest first: one for each bit of the size
 
-    def add(self, leaf: bytes) -> None:
-        place = self.size
+    def add(self, leaf: bytes) -> Sequence[Node]:
+        """The whole subtrees that it completes."""
+        place, level, done = self.size, 0, []
+        self.size += 1
         while place & 1:
             leaf = node_hash(self._peaks.pop(), leaf)
-            place >>= 1
+            place, level = place >> 1, level + 1
+            done.append((level, place, leaf))
         self._peaks.append(leaf)
-        self.size += 1
+        return done
 
     def root(self) -> bytes:
         if not self._peaks:

@@ -10,9 +10,10 @@ import fcntl
 import json
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import sqlalchemy as sa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -27,8 +28,8 @@ from cryptography.hazmat.primitives.serialization import (
 from serving.call import now
 from serving.store.engine import StoreUnavailable, reading, unavailable, writing
 from serving.store.tables import LOG_CHECKPOINTS
-from serving.trust.log import Tree, keep_nodes, size
-from serving.trust.verify import NotProved, key_id, read_note
+from serving.trust.log import Tree, keep_nodes, lock, size
+from serving.trust.verify import NotProved, key_id, open_note
 
 
 class KeyUnusable(Exception):
@@ -88,6 +89,7 @@ class Notary:
             raise KeyUnusable(f"{private}: {error}. Nothing can be proved without the key of the log.") from error
         self.engine, self.file, self.origin = engine, file, origin
         self._lock = threading.Lock()
+        self._owed: list[dict[str, Any]] = []  # rows of checkpoints that are in the file and not yet in the store
 
     def newest(self) -> Signed | None:
         chosen = sa.select(LOG_CHECKPOINTS.c.size, LOG_CHECKPOINTS.c.note)
@@ -116,13 +118,42 @@ class Notary:
             at = now()
             note = sign(self.key, self.origin, count, root, at)
             self._keep(note)
-            row = {"size": count, "root": root, "note": note, "at": at}
-            with writing(self.engine) as connection:
-                there = sa.select(LOG_CHECKPOINTS.c.size).where(LOG_CHECKPOINTS.c.size == count)
-                keep_nodes(connection, tree.made)
+            self._owed = [*self._owed[-99:], {"size": count, "root": root, "note": note, "at": at}]
+            self._store(tree.made)
+            return Signed(count, note)
+
+    def take_up(self) -> str | None:
+        """Store the file's last checkpoint, where a crash came between the two; what is wrong where it is not of this
+        log: the store was put back, or exchanged."""
+        last = None
+        if self.file.exists():
+            for _, note in read_notes(self.file):
+                last = note or last
+        if last is None:
+            return None
+        try:
+            signed = open_note(last, self.key.public_key())
+        except NotProved as error:
+            return f"{self.file}: {error}"
+        with reading(self.engine) as connection:
+            count = size(connection)
+            if count < signed.size:
+                return f"the log has {count:,} leaves; {signed.size:,} were signed at {signed.at}"
+            if Tree(connection).root(signed.size) != signed.root:
+                return f"the log's first {signed.size:,} leaves are not those that were signed at {signed.at}"
+        self._owed = [{"size": signed.size, "root": signed.root, "note": last, "at": signed.at}]
+        self._store({})
+        return None
+
+    def _store(self, nodes: Mapping[tuple[int, int], bytes]) -> None:
+        with writing(self.engine) as connection:
+            lock(connection)
+            keep_nodes(connection, nodes)
+            for row in self._owed:
+                there = sa.select(LOG_CHECKPOINTS.c.size).where(LOG_CHECKPOINTS.c.size == row["size"])
                 if connection.execute(there).first() is None:
                     connection.execute(sa.insert(LOG_CHECKPOINTS).values(row))
-            return Signed(count, note)
+        self._owed = []
 
     def _keep(self, note: str) -> None:
         """As one more line of the file, a JSON string."""
@@ -149,25 +180,3 @@ def read_notes(file: Path) -> Iterator[tuple[int, str | None]]:
             except ValueError:
                 found = None
             yield number, found if isinstance(found, str) else None
-
-
-def rolled_back(engine: sa.Engine, file: Path) -> str | None:
-    """What is wrong where the file's last checkpoint is not of this store's log: it was put back, or exchanged."""
-    if not file.exists():
-        return None
-    last = None
-    for _, note in read_notes(file):
-        last = note or last
-    if last is None:
-        return None
-    try:
-        signed = read_note(last)[0]
-    except NotProved as error:
-        return f"{file}: {error}"
-    with reading(engine) as connection:
-        count = size(connection)
-        if count < signed.size:
-            return f"the log has {count:,} leaves; {signed.size:,} were signed at {signed.at}"
-        if Tree(connection).root(signed.size) != signed.root:
-            return f"the log's first {signed.size:,} leaves are not those that were signed at {signed.at}"
-    return None

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 receipt = typer.Typer(no_args_is_help=True, help="Receipts: prove an answer with the log's public key alone.")
 
+audit = typer.Typer(no_args_is_help=True, help="The store compared with its log, and the log with what was signed.")
+
 KEY = Annotated[Path | None, typer.Option(help="the log's public key; else this service's")]
 
 
@@ -71,6 +73,56 @@ def show(file: Annotated[Path, typer.Argument(help="a receipt")]) -> None:
     except (NotProved, OSError, KeyError, TypeError) as error:
         typer.echo(f"{file}: {error}", err=True)
         raise typer.Exit(1) from error
+
+
+@audit.command("verify")
+def verify_store(
+    checkpoints: Annotated[
+        Path | None, typer.Option(help="a copy of the checkpoints' file; else this service's")
+    ] = None,
+    key: KEY = None,
+) -> None:
+    """Every row of the store that was edited, deleted, reordered, added or put back is named. Nothing is written."""
+    from serving import settings
+    from serving.store.engine import StoreUnavailable, connect
+    from serving.trust.audit import audit as compare
+
+    found, began = settings.read(), time.perf_counter()
+    place = found.store_place
+    if isinstance(place, Path) and not place.exists():
+        typer.echo(f"{place}: there is no store to audit", err=True)
+        raise typer.Exit(1)
+    engine = connect(f"sqlite:///{place}" if isinstance(place, Path) else place, found.store.patience_seconds)
+    try:
+        report = compare(engine, public_key(key), checkpoints or found.paths.checkpoints)
+    except StoreUnavailable as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(1) from error
+    for finding in report.findings:
+        typer.echo(str(finding), err=True)
+    rows = ", ".join(f"{count:,} {table}" for table, count in sorted(report.rows.items())) or "no rows"
+    seconds = f"({time.perf_counter() - began:.1f} s)"
+    typer.echo(f"{report.leaves:,} leaves, {report.checkpoints:,} checkpoints; their leaves prove {rows} {seconds}")
+    if report.found:
+        typer.echo(f"{report.found:,} findings 处异常: the store is not as it was recorded 存储与记录不符", err=True)
+        raise typer.Exit(1)
+    typer.echo("nothing was altered 未发现篡改")
+
+
+@audit.command("checkpoint")
+def checkpoint() -> None:
+    """The newest signed checkpoint: keep it where nobody who runs the service can reach it."""
+    from serving import settings
+    from serving.trust.notary import read_notes
+
+    file, last = settings.read().paths.checkpoints, None
+    if file.exists():
+        for _, note in read_notes(file):
+            last = note or last
+    if last is None:
+        typer.echo(f"{file}: no checkpoint was signed yet", err=True)
+        raise typer.Exit(1)
+    typer.echo(last, nl=False)
 
 
 def _contents(place: Path) -> Iterator[tuple[str, bytes]]:
