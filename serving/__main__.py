@@ -8,6 +8,7 @@ python -m serving load-subjects households.csv            # indicators into the 
 python -m serving load-register var/registers/2026-06     # companies and their months
 python -m serving receipt verify receipt.json             # is this answer genuine?
 python -m serving audit verify                            # was anything altered?
+python -m serving statement --tenant demo --month 2026-11 # what was used
 python -m serving add-pathologist "Chen Lan" --licence 1234  # who may sign a slide's report
 """
 
@@ -25,6 +26,7 @@ from serving.trust import proof_commands
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
 app.add_typer(proof_commands.receipt, name="receipt")
 app.add_typer(proof_commands.audit, name="audit")
+app.command("statement")(proof_commands.statement)
 
 # Before any of them is imported: each calls out by default.
 QUIET = {

@@ -12,6 +12,8 @@ from serving.pathology import document as slides
 from serving.problems import KINDS
 from serving.products import Held, Product, products
 from serving.settings import Settings
+from serving.trust.prices import RULES
+from serving.trust.statements import FORMATS, MONTH
 
 ONE = (  # each product's route
     "empty_body", "not_utf8", "malformed_json", "bad_header", "unknown_model", "unknown_subject", "slow_request",
@@ -27,6 +29,7 @@ PROBLEMS = {
     "/v1/decisions/{id}/receipt": ("unknown_receipt", *STORE),
     "/v1/batches/{id}": ("unknown_batch", *STORE),
     "/v1/companies/{id}/history": ("unknown_company", "bad_parameter", *STORE),
+    "/v1/statements/{month}": ("bad_parameter", *STORE),
     "/v1/models": ("not_ready",),
     "/healthz/live": (),
     "/healthz/ready": ("not_ready",),
@@ -161,6 +164,25 @@ def _paths() -> Schema:
                         {"type": "string", "pattern": companies.BEFORE},
                         "A month or a decision_id: only what is older.",
                     ),
+                ],
+            )
+        },
+        "/v1/statements/{month}": {
+            "get": operation(
+                PROBLEMS["/v1/statements/{month}"],
+                "statement",
+                "What the tenant used in a month: a line for each answer, its price rule and its receipt",
+                {
+                    "description": "In the order of time",
+                    "content": {
+                        FORMATS["json"]: {"schema": _statement()},
+                        FORMATS["ndjson"]: {"schema": {"type": "string"}},
+                        FORMATS["csv"]: {"schema": {"type": "string"}},
+                    },
+                },
+                parameters=[
+                    in_path("month", "as 2026-11, UTC", pattern=f"^{MONTH}$"),
+                    in_query("format", {"enum": [*FORMATS], "default": "json"}, "Of the statement."),
                 ],
             )
         },
@@ -343,6 +365,22 @@ def _receipt() -> Schema:
         "row": some | {"description": "Of a batch: the proof within its chunk"},
     }
     return closed(told, ["receipt", "leaf", "index", "proof", "checkpoint"])
+
+
+def _statement() -> Schema:
+    text, whole = {"type": "string"}, {"type": "integer", "minimum": 0}
+    charged = {"product": text, "units": whole, "rules": text, "rule": {"enum": [*RULES]}, "fen": whole}
+    line = {"decision": text, "at": text, **charged, "leaf": whole, "receipt": text}
+    total = {**charged, "lines": whole}
+    told = {
+        "tenant": text,
+        "month": text,
+        "lines": {"type": "array", "items": closed(line, [*line])},
+        "totals": {"type": "array", "items": closed(total, [*total])},
+        "fen": whole,
+        "currency": {"const": "CNY"},
+    }
+    return closed(told, [*told])
 
 
 def _batch() -> Schema:

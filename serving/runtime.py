@@ -251,7 +251,8 @@ class Runtime:
         batch, _, row = decision.partition("-")
         if row:
             return receipts.of_row(notary.engine, notary.note, batch, int(row), tenant)
-        return receipts.of_decision(notary.engine, notary.note, decision, tenant)
+        found = receipts.of_decision(notary.engine, notary.note, decision, tenant)
+        return found or receipts.of_reading(notary.engine, notary.note, decision, tenant)
 
     async def probe(self) -> str | None:
         """Why the store takes no records, or None: asked of the disk where the last commit failed."""

@@ -125,6 +125,31 @@ def checkpoint() -> None:
     typer.echo(last, nl=False)
 
 
+def statement(
+    tenant: Annotated[str, typer.Option(help="whose")],
+    month: Annotated[str, typer.Option(help="as 2026-11, UTC")],
+    format: Annotated[str, typer.Option(help="json, ndjson or csv")] = "json",
+) -> None:
+    """What a tenant used in a month: a line for each answer, tied to its receipt, and the totals."""
+    from serving import settings
+    from serving.store.engine import StoreUnavailable, connect
+    from serving.trust import statements
+
+    found = settings.read()
+    place = found.store_place
+    if format not in statements.FORMATS:
+        raise typer.BadParameter(f"{format!r}: one of {', '.join(statements.FORMATS)} is needed")
+    engine = connect(f"sqlite:///{place}" if isinstance(place, Path) else place, found.store.patience_seconds)
+    try:
+        for part in statements.statement(engine, tenant, month, format):
+            typer.echo(part, nl=False)
+    except (StoreUnavailable, ValueError) as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(1) from error
+    if format == "json":
+        typer.echo()
+
+
 def _contents(place: Path) -> Iterator[tuple[str, bytes]]:
     """(name, content) of each receipt; one is held at a time."""
     if place.is_dir():

@@ -12,7 +12,7 @@ import orjson
 import sqlalchemy as sa
 
 from serving.store.engine import reading
-from serving.store.tables import CHUNKS, DECISIONS, LINEAGES, LOG_LEAVES
+from serving.store.tables import CHUNKS, DECISIONS, LINEAGES, LOG_LEAVES, METER, SLIDES
 from serving.trust.leaves import row_hashes, row_salts
 from serving.trust.log import Tree, levels_of
 from serving.trust.notary import Signed
@@ -55,6 +55,17 @@ def of_row(engine: sa.Engine, note: Note, batch: str, row: int, tenant: str | No
     salt = row_salts(chunk.salt, chunk.rows)[place]
     proved = {"row": row, "hash": hashes[place].hex(), "proof": path, "salt": salt.hex()}
     return of_leaf(engine, note, chunk.leaf) | {"row": proved}
+
+
+def of_reading(engine: sa.Engine, note: Note, slide: str, tenant: str | None) -> Receipt | None:
+    """Of a slide's reading, under the slide's id."""
+    chosen = sa.select(METER.c.leaf, SLIDES.c.salt).join(SLIDES, SLIDES.c.id == METER.c.decision)
+    chosen = chosen.where(METER.c.decision == slide)
+    if tenant is not None:
+        chosen = chosen.where(METER.c.tenant == tenant)
+    with reading(engine) as connection:
+        found = connection.execute(chosen).first()
+    return None if found is None else of_leaf(engine, note, found.leaf) | {"salt": (found.salt or b"").hex()}
 
 
 def of_leaf(engine: sa.Engine, note: Note, index: int) -> Receipt:

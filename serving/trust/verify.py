@@ -202,11 +202,19 @@ class Verifier:
             raise NotProved("a row is proved by a receipt of its batch's chunk, and by no other")
         if row is not None:
             self._row(leaf, row, answer)
-        elif answer is not None and salted(bytes.fromhex(receipt["salt"]), answer) != leaf["answer"]:
-            raise NotProved("the answer is not the one that was recorded; give its bytes as they were sent")
+        elif answer is not None:
+            self._answer(leaf, bytes.fromhex(receipt["salt"]), answer)
         if request is not None:
             self._request(leaf, receipt["salt"], request)
         return checkpoint
+
+    def _answer(self, leaf: Mapping[str, Any], salt: bytes, answer: bytes) -> None:
+        """A decision's bytes; of a slide its reading, as any JSON of it."""
+        if leaf["kind"] == "slide_state":
+            if salted(salt, canonical(json.loads(answer))) != leaf["reading"]:
+                raise NotProved("the reading is not the one that was recorded")
+        elif salted(salt, answer) != leaf["answer"]:
+            raise NotProved("the answer is not the one that was recorded; give its bytes as they were sent")
 
     def _row(self, leaf: Mapping[str, Any], row: Mapping[str, Any], answer: bytes | None) -> None:
         if set(row) - {"row", "hash", "proof", "salt"}:

@@ -160,7 +160,7 @@ def test_of_a_decision_that_never_was_there_is_no_receipt(inside):
     inside(story)
 
 
-BATCH = b"declared_income,insured_months,household\n50000,12,h1\n-4,12,h2\n70000,24,h3\n80000,24,h4\n10,1,h5\n"
+BATCH = b"declared_income,insured_months,household\n50000,12,house-1\n-4,12,house-2\n70000,24,house-3\n80000,24,house-4\n10,1,house-5\n"
 
 
 def test_a_row_of_a_batch_is_proved_by_two_proofs_without_its_neighbours(settings):
@@ -181,7 +181,7 @@ def test_a_row_of_a_batch_is_proved_by_two_proofs_without_its_neighbours(setting
         verifier.verify(receipt, answer)
         assert receipt["leaf"]["price"]["units"] == receipt["leaf"]["answered"] == 4
         text = json.dumps(receipt)
-        assert not any(f"h{j}" in text for j in range(1, 6))
+        assert not any(f"house-{j}" in text for j in range(1, 6))
         with pytest.raises(NotProved):
             verifier.verify(receipt, found[i - 1][1])
         moved = receipt | {"row": receipt["row"] | {"row": receipt["row"]["row"] % 5 + 1}}
