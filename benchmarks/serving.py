@@ -263,6 +263,8 @@ class Server:
             "YUHENG_PUBLIC_KEY": str(folder / "keys/signing.pub.pem"),
             "YUHENG_STORE": str(folder / "store.db"),
             "YUHENG_SPOOL": str(folder / "spool"),
+            "YUHENG_LOG_KEY": str(folder / "log.pem"),
+            "YUHENG_CHECKPOINTS": str(folder / "checkpoints"),
         }
         full = [sys.executable, "-m", *command, "--port", str(self.port)]
         with (folder / f"{command[0]}.log").open("wb") as log:

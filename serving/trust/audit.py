@@ -282,39 +282,39 @@ class _Audit:
                 self._lineage(lineage)
 
     def _decisions(self, told: dict[str, tuple[int, Body]]) -> None:
-        table = DECISIONS.c
-        names = ("id", "leaf", "salt", "answer", "tenant", "bundle", "policy", *leaves.RECORD)
-        chosen = sa.select(*(table[name] for name in names)).where(table.id.in_(told))
+        names = ("id", "leaf", "tenant", "bundle", "policy", "salt", "answer", *leaves.RECORD)
+        chosen = sa.select(*(DECISIONS.c[name] for name in names)).where(DECISIONS.c.id.in_(told))
         there = set()
-        for row in self.connection.execute(chosen).mappings():
-            there.add(row["id"])
-            index, body = told[row["id"]]
-            self._linked("decisions", row["id"], row["leaf"], index)
-            salt = row["salt"]
+        for name, leaf, tenant, bundle, policy, salt, answer, *record in self.connection.execute(chosen):
+            there.add(name)
+            index, body = told[name]
+            self._linked("decisions", name, leaf, index)
             if salt is None:
-                self.erased.add(row["id"])
+                self.erased.add(name)
                 continue
-            same = {
-                "answer": salted(salt, row["answer"]) == body["answer"],
-                "tenant": row["tenant"] == body["tenant"],
-                "bundle": row["bundle"] == body["bundle"],
-                "policy": row["policy"] == body["policy"],
-                ", ".join(leaves.RECORD): salted(salt, leaves.record(dict(row))) == body["record"],
-            }
-            if wrong := [name for name, fine in same.items() if not fine]:
-                self._differs(f"decisions {row['id']}", index, "; ".join(wrong))
+            found = tenant, bundle, policy, salted(salt, answer), salted(salt, leaves.packed(record))
+            if found != (body["tenant"], body["bundle"], body["policy"], body["answer"], body["record"]):
+                parts = ("tenant", "bundle", "policy", "answer", ", ".join(leaves.RECORD))
+                wanted = (body[part] for part in (*parts[:4], "record"))
+                wrong = [part for part, is_, was in zip(parts, found, wanted, strict=True) if is_ != was]
+                self._differs(f"decisions {name}", index, "; ".join(wrong))
         self.report.rows["decisions"] += len(there)
         self._gone("decisions", told, there)
 
     def _meter(self, told: dict[str, tuple[int, Body]]) -> None:
+        names = ("tenant", "product", "at", "units", "rules", "rule", "fen")
+        chosen = sa.select(METER.c.decision, METER.c.leaf, *(METER.c[name] for name in names))
         there = set()
-        for row in self.connection.execute(sa.select(METER).where(METER.c.decision.in_(told))).mappings():
-            there.add(row["decision"])
-            index, body = told[row["decision"]]
-            self._linked("meter", row["decision"], row["leaf"], index)
-            wanted = {name: body[name] for name in ("tenant", "product", "at")} | body["price"]
-            if wrong := [name for name, value in wanted.items() if row[name] != value]:
-                self._differs(f"meter {row['decision']}", index, ", ".join(wrong))
+        for name, leaf, *found in self.connection.execute(chosen.where(METER.c.decision.in_(told))):
+            there.add(name)
+            index, body = told[name]
+            self._linked("meter", name, leaf, index)
+            price = body["price"]
+            wanted = [body["tenant"], body["product"], body["at"]]
+            wanted += [price["units"], price["rules"], price["rule"], price["fen"]]
+            if found != wanted:
+                wrong = [part for part, is_, was in zip(names, found, wanted, strict=True) if is_ != was]
+                self._differs(f"meter {name}", index, ", ".join(wrong))
         self.report.rows["meter"] += len(there)
         self._gone("meter", told, there)
 
