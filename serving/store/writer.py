@@ -172,7 +172,10 @@ class Writer:
         try:
             outcome, lineages = self._write(self._ours, decisions)
         except sa.exc.SQLAlchemyError as error:
-            self._ours.rollback()
+            # Anew: SQLAlchemy takes a connection whose BEGIN failed for begun, and each statement would commit by itself.
+            self._ours.close()
+            assert self._at_once is not None
+            self._ours = self._at_once.connect()
             if unavailable(error).why == "locked":
                 self._hand(lambda: self._finish(decisions, self._whole(decisions)))
             else:
