@@ -21,7 +21,7 @@ from serving.store.engine import StoreUnavailable, connect, unavailable
 from serving.store.tables import DECISIONS, LINEAGES, METER
 from serving.trust import log
 from serving.trust.lineage import Lineage
-from serving.trust.log import Entry
+from serving.trust.log import Entry, insert
 
 T = TypeVar("T")
 Row = dict[str, Any]
@@ -172,7 +172,7 @@ class Writer:
         try:
             outcome, lineages = self._write(self._ours, decisions)
         except sa.exc.SQLAlchemyError as error:
-            # Anew: SQLAlchemy takes a connection whose BEGIN failed for begun, and each statement would commit by itself.
+            # Anew: SQLAlchemy takes one whose BEGIN failed for begun, and each statement would commit by itself.
             self._ours.close()
             assert self._at_once is not None
             self._ours = self._at_once.connect()
@@ -275,8 +275,8 @@ class Writer:
         lineages = {record.lineage for record in fresh if record.lineage.sha256 not in self._lineages}
         keep_lineages(connection, lineages)
         first = log.append(connection, [record.entry for record in fresh])
-        connection.execute(_DECISION, [record.row | {"leaf": first + i} for i, record in enumerate(fresh)])
-        connection.execute(_CHARGE, [record.charge | {"leaf": first + i} for i, record in enumerate(fresh)])
+        insert(connection, DECISIONS, [record.row | {"leaf": first + i} for i, record in enumerate(fresh)])
+        insert(connection, METER, [record.charge | {"leaf": first + i} for i, record in enumerate(fresh)])
         return outcome, {lineage.sha256 for lineage in lineages}
 
     def _perform(self, work: _Work) -> None:
@@ -292,9 +292,6 @@ class Writer:
         else:
             work.future.set_result(result)
         self.loop.call_soon_threadsafe(self._done)
-
-
-_DECISION, _CHARGE = sa.insert(DECISIONS), sa.insert(METER)
 
 
 def keep_lineages(connection: sa.Connection, lineages: Iterable[Lineage]) -> None:
