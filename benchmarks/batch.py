@@ -42,9 +42,8 @@ def ours(folder: Path, source: Path, reasons: bool) -> float:
         runtime.start()
         try:
             order = Order(new_id(), "local", "benchmark", None, "", source, "parquet", "parquet", (), reasons)
-            run = Run(
-                order, runtime.held(products()["credit_limit"], None), runtime.settings, runtime.writer, runtime.metrics
-            )
+            held = runtime.held(products()["credit_limit"], None)
+            run = Run(order, held, runtime.settings, runtime.writer, runtime.metrics, runtime.prices)
 
             def whole() -> float:
                 began = time.perf_counter()

@@ -269,6 +269,8 @@ class Server:
             "YUHENG_SPOOL": str(folder / "spool"),
             "YUHENG_TOKENS": str(folder / "keys/tokens.pem"),
             "YUHENG_RATE_PER_SECOND": "0",  # as fast as it can
+            "YUHENG_LOG_KEY": str(folder / "log.pem"),
+            "YUHENG_CHECKPOINTS": str(folder / "checkpoints"),
         }
         token = issue(folder / "keys/tokens.pem", "yuheng", tenant="bank", roles=["bank"], who="benchmark")
         self.environ = {**environ, "BENCHMARK_TOKEN": token}

@@ -7,6 +7,9 @@ python -m serving demo                                    # serve, ask the examp
 python -m serving load-subjects households.csv            # indicators into the store, by household
 python -m serving load-register var/registers/2026-06     # companies and their months
 python -m serving token --tenant demo --role bank         # who may ask: a token, for Authorization: Bearer
+python -m serving receipt verify receipt.json             # is this answer genuine?
+python -m serving audit verify                            # was anything altered?
+python -m serving statement --tenant demo --month 2026-11 # what was used
 """
 
 from __future__ import annotations
@@ -18,9 +21,12 @@ from typing import Annotated
 
 import typer
 
-from serving.trust import token_commands
+from serving.trust import proof_commands, token_commands
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
+app.add_typer(proof_commands.receipt, name="receipt")
+app.add_typer(proof_commands.audit, name="audit")
+app.command("statement")(proof_commands.statement)
 
 # Before any of them is imported: each calls out by default.
 QUIET = {

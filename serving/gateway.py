@@ -9,7 +9,7 @@ import asyncio
 import logging
 import re
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, MutableMapping
 from contextlib import aclosing
 from dataclasses import asdict
 from functools import partial
@@ -17,13 +17,14 @@ from typing import Any
 
 import orjson
 
+from datasets.faults import Fault
 from models.bundle import Bundle
 from models.pathology.card import SlideCard
 from models.pathology.policy import ReadingPolicy
 from serving import companies
 from serving.batch.intake import Intake
 from serving.batch.record import row_answer, summary
-from serving.call import JSON, Call, ClientGone, Reply, Send, idempotency_key, new_id, read_body
+from serving.call import JSON, Call, ClientGone, Reply, Send, idempotency_key, new_id, query, read_body
 from serving.champion import Champions
 from serving.metrics import CONTENT_TYPE, Metrics
 from serving.openapi import document
@@ -33,7 +34,7 @@ from serving.products import Product, products
 from serving.runtime import Runtime
 from serving.settings import Settings
 from serving.store.engine import StoreUnavailable
-from serving.trust import access
+from serving.trust import access, statements
 from serving.trust.door import Door
 
 log = logging.getLogger("yuheng.gateway")
@@ -60,8 +61,10 @@ class Gateway:
             **{product.route: {"POST": partial(self.one, product)} for product in products().values()},
             **{f"{product.route}/batch": {"POST": partial(self.many, product)} for product in products().values()},
             "/v1/decisions/{id}": {"GET": self.decision},
+            "/v1/decisions/{id}/receipt": {"GET": self.receipt},
             "/v1/batches/{id}": {"GET": self.batch_summary},
             "/v1/companies/{id}/history": {"GET": self.history},
+            "/v1/statements/{month}": {"GET": self.statement},
             "/v1/models": {"GET": self.models},
             "/healthz/live": {"GET": self.live},
             "/healthz/ready": {"GET": self.ready},
@@ -213,6 +216,15 @@ class Gateway:
             raise Problem("unknown_decision", found=repr(wanted[:80]))
         return Reply(found)
 
+    async def receipt(self, call: Call) -> Reply:
+        wanted, runtime = call.path[0], self.runtime
+        found = None
+        if DECISION.fullmatch(wanted):
+            found = await asyncio.to_thread(runtime.receipt, wanted, call.caller.tenant)
+        if found is None:
+            raise Problem("unknown_receipt", found=repr(wanted[:80]))
+        return Reply(orjson.dumps(found))
+
     # --- many
 
     async def many(self, product: Product, call: Call) -> Reply:
@@ -232,6 +244,22 @@ class Gateway:
         page = companies.page(call)
         reader, wanted = self.runtime.reader, call.path[0]
         return Reply(await asyncio.to_thread(companies.history, reader, call.caller.tenant, wanted, page))
+
+    # --- what was used
+
+    async def statement(self, call: Call) -> Reply:
+        options, faults = query(call, ("format",))
+        month, format = call.path[0], options.get("format", "json")
+        if format not in statements.FORMATS:
+            known = ", ".join(statements.FORMATS)
+            faults.append(Fault("format", repr(format[:60]), f"one of {known}", f"{known} 之一"))
+        if not re.fullmatch(statements.MONTH, month):
+            faults.append(Fault("month", repr(month[:60]), "a month as 2026-11", "月份，如 2026-11"))
+        if faults:
+            raise Problem("bad_parameter", errors=faults)
+        engine = self.runtime.notary.engine
+        parts = statements.statement(engine, call.caller.tenant, month, format)
+        return Reply(_threaded(parts), media_type=statements.FORMATS[format])
 
     # --- about the service
 
@@ -297,6 +325,12 @@ class Gateway:
         if kind is None:
             raise Problem("not_found", found=repr(call.scope["path"][:200]))
         return Reply(orjson.dumps({"type": f"/problems/{call.path[0]}", **asdict(kind)}))
+
+
+async def _threaded(parts: Iterator[bytes]) -> AsyncGenerator[bytes, None]:
+    """Each part made in a thread, one at a time."""
+    while (part := await asyncio.to_thread(next, parts, None)) is not None:
+        yield part
 
 
 def _versions(champions: Champions[Any]) -> dict[str, str]:

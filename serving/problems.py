@@ -77,6 +77,11 @@ KINDS: dict[str, Kind] = {
         "Bearer.",
         "会话仅用于本服务自身页面；请求来自 {found}。程序请使用 Authorization: Bearer。",
     ),
+    "authorisation_ended": Kind(
+        403, "An authorisation ended while the answer was made", "作答期间授权已终止",
+        "The authorisation {found} was revoked or ran out. Nothing was recorded. Ask again, without what it opened.",
+        "授权 {found} 已撤销或到期。未作任何记录。请重新请求，其所授权的指标将不再读取。",
+    ),
     "not_found": Kind(
         404, "There is no such address", "没有这个地址",
         "{found} is not an address of this service. GET /openapi.json lists them.",
@@ -96,6 +101,12 @@ KINDS: dict[str, Kind] = {
         404, "No such decision was recorded", "没有该决定的记录",
         "No decision was recorded under {found}. Check the id that the answer gave as decision_id.",
         "没有编号为 {found} 的决定。请核对答复中的 decision_id。",
+    ),
+    "unknown_receipt": Kind(
+        404, "There is no receipt of such a decision", "没有该决定的凭证",
+        "No decision with a receipt was recorded under {found}. Check the id that the answer gave as decision_id; what "
+        "was answered before there was an audit log has none.",
+        "没有编号为 {found} 且附凭证的决定。请核对答复中的 decision_id；审计日志启用之前的答复没有凭证。",
     ),
     "unknown_company": Kind(
         404, "No such company is in the store", "库中没有该企业",

@@ -16,6 +16,7 @@ from models.bundle import Bundle, BundleRefused, Verified, read
 from models.card import Card
 from models.pathology.card import SlideCard, readable
 from serving.question import Form, Wish
+from serving.trust.lineage import Lineage
 
 PRODUCTS = {  # card.product -> the module whose PRODUCT it is
     "credit_limit": "serving.credit_limit",
@@ -33,6 +34,8 @@ class Held(Protocol):
     def digest(self) -> str: ...
     @property
     def policy(self) -> str: ...  # version
+    @property
+    def lineage(self) -> Lineage: ...
     @property
     def table(self) -> Table: ...  # the columns read, and those derived from them
     @property

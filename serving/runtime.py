@@ -25,8 +25,11 @@ from serving.settings import ROOT, Settings
 from serving.store.engine import StoreUnavailable, open_store
 from serving.store.reader import Reader
 from serving.store.tables import PROBE
-from serving.store.writer import Kept, QueueFull, Writer
+from serving.store.writer import GrantsGone, Kept, QueueFull, Record, Writer
+from serving.trust import leaves, receipts
 from serving.trust.caller import OPEN, Caller
+from serving.trust.notary import KeyUnusable, Notary
+from serving.trust.prices import Prices
 from serving.trust.rate import Quota
 
 log = logging.getLogger("yuheng.runtime")
@@ -56,7 +59,10 @@ class Runtime:
         self.engine: sa.Engine | None = None
         self._writer: Writer | None = None
         self._reader: Reader | None = None
+        self.prices = Prices.load(settings.paths.prices)
+        self._notary: Notary | None = None
         self.store_alarm: str | None = None
+        self.log_alarm: str | None = None
         # (tenant, scope, key) -> (digest of the request, its answer)
         self._running: dict[tuple[str, str, str], tuple[str, asyncio.Future[bytes]]] = {}
         self._watching: asyncio.Future[Any] | None = None
@@ -69,7 +75,7 @@ class Runtime:
             log.warning("records go into the Bento itself (%s): set YUHENG_HOME", self.settings.paths.store)
         self.champions.load_all()
         self.readers.load_all()
-        self._watching = asyncio.gather(self.champions.watch(), self.readers.watch())
+        self._watching = asyncio.gather(self.champions.watch(), self.readers.watch(), self._sign())
 
     def stop(self) -> None:
         if self._watching is not None:
@@ -86,12 +92,40 @@ class Runtime:
             self.engine = open_store(self.settings.store_place, self.settings.store.patience_seconds)
             with self.engine.begin() as connection:
                 break_off_orphans(connection, now())
-        except (StoreUnavailable, sa.exc.SQLAlchemyError, OSError) as error:
+            paths = self.settings.paths
+            self._notary = Notary(self.engine, paths.log_key, paths.checkpoints, self.settings.log.origin)
+            self.log_alarm = self._notary.take_up()
+        except (StoreUnavailable, KeyUnusable, sa.exc.SQLAlchemyError, OSError) as error:
             self.store_alarm = str(error)
             return
+        if self.log_alarm is not None:
+            log.error("the audit log does not go on where it stood: %s. python -m serving audit verify", self.log_alarm)
         self.store_alarm = None
         self._reader = Reader(self.engine)
         self._writer = Writer(self.engine, self.settings.store.group, self.settings.limits.queue, self.loop)
+
+    @property
+    def notary(self) -> Notary:
+        if self._notary is None:
+            self._open()
+        if self._notary is None:
+            raise StoreUnavailable("failed", self.store_alarm or "the store is not open")
+        return self._notary
+
+    async def _sign(self) -> None:
+        """A checkpoint now and then while there is something new, until cancelled."""
+        failing = False
+        while True:
+            await asyncio.sleep(self.settings.log.seconds)
+            if self._notary is None:
+                continue
+            try:
+                await asyncio.to_thread(self._notary.note)
+                failing = False
+            except StoreUnavailable as error:
+                if not failing:
+                    log.error("no checkpoint can be signed: %s", error)
+                failing = True
 
     @property
     def reader(self) -> Reader:
@@ -146,19 +180,24 @@ class Runtime:
         if faults:
             raise Problem("invalid_request", errors=faults)
         said = held.answer(indicators, row, question.wishes)
-        record = stamped(said, held, simulated)
-        record |= {
+        made = stamped(said, held, simulated)
+        made |= {
             "scope": product.scope,
             "idempotency_key": key,
             "request_sha256": digest,
             "subject": question.subject,
             "tenant": caller.tenant,
+            "salt": leaves.new_salt(),
         }
-        kept = await self._record(record, key)
+        grants: list[str] = []
+        price = self.prices.of(product.name, caller.tenant, made["created"])
+        entry = leaves.decision(made, product.name, indicators, held.lineage.sha256, price, grants)
+        charge = price.charge(made["id"], caller.tenant, product.name, made["created"])
+        kept = await self._record(Record(made, entry, charge, held.lineage, grants), key)
         if kept is None:
             self.metrics.decided(held.card.model, said["decision"])
             self.quota.add(caller.tenant, 1)
-            return Answered(record["answer"], False)
+            return Answered(made["answer"], False)
         if kept.request_sha256 != digest:  # another process took the key meanwhile
             raise Problem("key_reused", found=repr(key))
         return Answered(kept.answer, True)
@@ -174,25 +213,32 @@ class Runtime:
             raise Problem("key_reused", found=repr(key[2]))
         return await asyncio.shield(running[1]) if running else kept.answer if kept else None
 
-    async def _record(self, row: dict[str, Any], key: str | None) -> Kept | None:
-        """None once the row is on the disk, or what its key already stands for."""
+    async def _record(self, record: Record, key: str | None) -> Kept | None:
+        """None once the record is on the disk, or what its key already stands for."""
         try:
-            recorded = self.writer.record(row)
+            recorded = self.writer.record(record)
         except QueueFull as error:
             raise Problem("overloaded", found=str(error)) from error
-        if key is None:
-            return await recorded
+        try:
+            return await (recorded if key is None else self._shared(record.row, key, recorded))
+        except GrantsGone as gone:
+            raise ended(gone) from gone
+
+    def _shared(
+        self, row: Mapping[str, Any], key: str, recorded: asyncio.Future[Kept | None]
+    ) -> asyncio.Future[Kept | None]:
+        """`recorded`, whose outcome goes to those too who send the same key meanwhile."""
         answer: asyncio.Future[bytes] = self.loop.create_future()
         answer.add_done_callback(lambda done: done.exception())  # it may be that nobody else waits for it
         self._running[row["tenant"], row["scope"], key] = (row["request_sha256"], answer)
         recorded.add_done_callback(lambda done: self._settle(key, row, done))
-        return await asyncio.shield(recorded)
+        return asyncio.shield(recorded)
 
     def _settle(self, key: str, row: Mapping[str, Any], recorded: asyncio.Future[Kept | None]) -> None:
         """Hand the outcome to those who sent the same key meanwhile, whether or not the first caller still waits."""
         _, answer = self._running.pop((row["tenant"], row["scope"], key))
         if (error := recorded.exception()) is not None:
-            answer.set_exception(error)
+            answer.set_exception(ended(error) if isinstance(error, GrantsGone) else error)
         else:
             kept = recorded.result()
             answer.set_result(row["answer"] if kept is None else kept.answer)
@@ -207,6 +253,15 @@ class Runtime:
         known = {column.name for column in held.fields}
         stored: dict[str, Any] = orjson.loads(found[0])
         return {name: value for name, value in stored.items() if name in known}, found[1]
+
+    def receipt(self, decision: str, tenant: str) -> dict[str, Any] | None:
+        """In a thread. None where the tenant has no such decision."""
+        notary = self.notary
+        batch, _, row = decision.partition("-")
+        if row:
+            return receipts.of_row(notary.engine, notary.note, batch, int(row), tenant)
+        found = receipts.of_decision(notary.engine, notary.note, decision, tenant)
+        return found or receipts.of_reading(notary.engine, notary.note, decision, tenant)
 
     async def probe(self) -> str | None:
         """Why the store takes no records, or None: asked of the disk where the last commit failed."""
@@ -231,6 +286,10 @@ class Runtime:
         if old is not None:
             self.metrics.model.labels(old.card.model, old.card.version, old.digest).set(0)
         self.metrics.model.labels(new.card.model, new.card.version, new.digest).set(1)
+
+
+def ended(gone: GrantsGone) -> Problem:
+    return Problem("authorisation_ended", found=str(gone))
 
 
 def stamped(said: dict[str, Any], held: Held, simulated: bool) -> dict[str, Any]:

@@ -26,7 +26,8 @@ from serving.products import PRODUCTS
 ROOT = Path(__file__).parents[1]
 FILE = ROOT / "configs" / "serving.toml"
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
-SHIPPED = ("bundles", "public_key")  # a Bento brings them beside its code; what is written never stands there by choice
+# A Bento brings them beside its code; what is written never stands there by choice.
+SHIPPED = ("bundles", "public_key", "prices")
 
 
 class SettingsRefused(ValueError):
@@ -46,6 +47,9 @@ class Paths(_Part):
     slide_inbox: Path
     jobs: Path
     tokens: Path
+    log_key: Path
+    checkpoints: Path
+    prices: Path
 
 
 class Limits(_Part):
@@ -92,6 +96,11 @@ class Store(_Part):
     url: str
     patience_seconds: PositiveFloat
     group: PositiveInt  # answers in one transaction
+
+
+class Log(_Part):
+    origin: str = Field(pattern=r"^[^\s+]{1,128}$")
+    seconds: PositiveFloat
 
 
 class Batch(_Part):
@@ -160,6 +169,7 @@ class Settings(_Part):
     slides: Slides
     reader: Reader
     store: Store
+    log: Log
     batch: Batch
     champion: Champion
     access: Access

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,6 +15,7 @@ from models.bundle import Bundle
 from models.card import Card
 from models.graph import Graph, Scores
 from models.inputs import Encoder, all_read, encode
+from serving.trust.lineage import lineage
 
 LONGEST_TEXT = 1_000  # characters
 
@@ -25,6 +27,7 @@ class Tabular:
         self.card: Card = bundle.card
         self.digest = bundle.digest
         self.policy = policy
+        self.lineage = lineage(bundle.card, bundle.digest, hashlib.sha256(bundle.policy).hexdigest())
         self.table = Table(name=self.card.model, columns=(*self.card.inputs, *self.card.also))
         self.fields = tuple(column for column in self.table.columns if column.derived is None)
         self._graph = Graph(bundle.graph)

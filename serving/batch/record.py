@@ -13,7 +13,9 @@ import polars as pl
 import sqlalchemy as sa
 
 from serving.store.reader import Reader
-from serving.store.tables import BATCHES, CHUNKS
+from serving.store.tables import BATCHES, CHUNKS, METER
+from serving.store.writer import Record, keep_lineages
+from serving.trust import log
 
 TOLD = ("id", "state", "format", "rows", "answered", "faulty", "model", "version", "bundle", "policy", "simulated")
 
@@ -41,11 +43,28 @@ def open_batch(connection: sa.Connection, row: Mapping[str, Any]) -> None:
     connection.execute(sa.insert(BATCHES).values(**row))
 
 
-def add_chunk(
-    connection: sa.Connection, batch: str, first: int, rows: int, content: bytes, counts: Mapping[str, Any]
-) -> None:
-    connection.execute(sa.insert(CHUNKS).values(batch=batch, first_row=first, rows=rows, content=content))
-    connection.execute(sa.update(BATCHES).where(BATCHES.c.id == batch).values(**counts))
+def lines(frame: pl.DataFrame, batch: str) -> list[bytes]:
+    """Each row as JSON: what is hashed into its receipt, and what is answered when it is asked for by its id."""
+    maker = pl.struct(name="model", version="version", bundle="bundle").alias("model")
+    told = frame.select(
+        pl.col("decision_id"),
+        pl.lit(batch).alias("batch_id"),
+        pl.exclude("decision_id", "model", "version", "bundle"),
+        maker,
+    )
+    out = io.BytesIO()
+    told.write_ndjson(out)
+    return out.getvalue().split(b"\n")[: frame.height]
+
+
+def add_chunk(connection: sa.Connection, chunk: Record, counts: Mapping[str, Any]) -> None:
+    """`chunk.row` is of CHUNKS."""
+    log.lock(connection)
+    keep_lineages(connection, [chunk.lineage])
+    leaf = {"leaf": log.append(connection, [chunk.entry])}
+    connection.execute(sa.insert(CHUNKS).values(chunk.row | leaf))
+    connection.execute(sa.insert(METER).values(chunk.charge | leaf))
+    connection.execute(sa.update(BATCHES).where(BATCHES.c.id == chunk.row["batch"]).values(**counts))
 
 
 def close_batch(connection: sa.Connection, batch: str, state: str, finished: str) -> None:
@@ -88,7 +107,4 @@ async def row_answer(reader: Reader, tenant: str, batch: str, row: int) -> bytes
     if chunk is None:
         return None
     first, content = chunk
-    frame = await asyncio.to_thread(unpack, content)
-    found = frame.row(row - first, named=True)
-    maker = {"name": found.pop("model"), "version": found.pop("version"), "bundle": found.pop("bundle")}
-    return orjson.dumps({"decision_id": found.pop("decision_id"), "batch_id": batch, **found, "model": maker})
+    return await asyncio.to_thread(lambda: lines(unpack(content)[row - first : row - first + 1], batch)[0])

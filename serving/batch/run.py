@@ -17,14 +17,18 @@ import polars as pl
 from datasets.faults import Fault, Unreadable
 from serving.batch.answers import Answers, answer
 from serving.batch.formats import Piece, columns_of, pieces, render, rows_of, unknown_column
-from serving.batch.record import add_chunk, close_batch, open_batch, pack, unpack
+from serving.batch.record import add_chunk, close_batch, lines, open_batch, pack, unpack
 from serving.call import now
 from serving.metrics import Metrics
 from serving.problems import Problem, error
 from serving.products import Held
 from serving.settings import Settings
 from serving.store.reader import Reader
-from serving.store.writer import Writer
+from serving.store.writer import Record, Writer
+from serving.trust import leaves
+from serving.trust.log import levels_of
+from serving.trust.prices import Prices
+from serving.trust.verify import salted
 
 log = logging.getLogger("yuheng.batch")
 PART = 256 * 1024  # bytes of a file sent at once
@@ -60,6 +64,7 @@ class Run:
     settings: Settings
     writer: Writer
     metrics: Metrics
+    prices: Prices
     counted: Callable[[str, int], None] = lambda tenant, rows: None  # told of answered rows
     rows: int = 0
     faulty: int = 0
@@ -143,13 +148,13 @@ class Run:
             "faulty": self.faulty,
             "faults": orjson.dumps(self.faults),
         }
-        content, first, batch = pack(answers.frame), piece.first, self.order.id
+        chunk = self._chunk(piece.first, answers)
         opening = None if self._opened else self._row() | counts
 
         def write(connection: Any) -> None:
             if opening is not None:
                 open_batch(connection, opening)
-            add_chunk(connection, batch, first, rows, content, counts)
+            add_chunk(connection, chunk, counts)
 
         self.writer.work(write).result()
         self._opened = True
@@ -157,6 +162,19 @@ class Run:
         self.metrics.rows.labels(model, "answered").inc(rows - answers.faulty)
         self.metrics.rows.labels(model, "faulty").inc(answers.faulty)
         self.counted(self.order.tenant, rows - answers.faulty)
+
+    def _chunk(self, first: int, answers: Answers) -> Record:
+        """What is kept of a piece, its one leaf over all of its rows, and its one meter line."""
+        order, held, at, salt = self.order, self.held, now(), os.urandom(leaves.SALT)
+        product, rows = held.card.product, answers.frame.height
+        row = {"batch": order.id, "first_row": first, "rows": rows, "content": pack(answers.frame), "salt": salt}
+        *_, (root,) = levels_of(leaves.row_hashes(salt, lines(answers.frame, order.id)))
+        price, units = self.prices.of(product, order.tenant, at), rows - answers.faulty
+        told = {"product": product, "upload": salted(salt, order.digest.encode()), "answered": units}
+        made = {"bundle": held.digest, "policy": held.policy, "lineage": held.lineage.sha256, "authorisations": []}
+        entry = leaves.chunk(row, order.tenant, root, at, **told, **made, price=price.told(units))
+        charge = price.charge(entry.ref, order.tenant, product, at, units)
+        return Record(row, entry, charge, held.lineage)
 
     def _row(self) -> dict[str, Any]:
         order, card = self.order, self.held.card

@@ -38,6 +38,7 @@ from serving.products import hold_slides, of_slides
 from serving.settings import Settings
 from serving.store import slides
 from serving.store.engine import StoreUnavailable, open_store
+from serving.trust.prices import Prices
 
 log = logging.getLogger("yuheng.jobs")
 
@@ -122,7 +123,8 @@ class Jobs:
         self.heart = Heart(self.engine, told.beat_seconds, told.dead_seconds, self._recover, self._given_up)
         self.on_given_up = on_given_up or end
         self.read = Ahead(read, told.at_once)
-        self.desk = Desk(self.engine, settings.paths.slides, self.read, self.heart.worker, self.read.begin)
+        prices = Prices.load(settings.paths.prices)
+        self.desk = Desk(self.engine, settings.paths.slides, self.read, self.heart.worker, self.read.begin, prices)
         champion = settings.champion
         self.readers: Champions[Bundle[SlideCard]] = Champions(
             settings.paths.bundles,

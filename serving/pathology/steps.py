@@ -46,6 +46,7 @@ from serving.pathology import files
 from serving.pathology.coarse import Stages, darkness, plan, weights
 from serving.pathology.runner import Asked, Said
 from serving.store import slides
+from serving.trust.prices import Prices
 
 PART = 8_192  # embeddings in memory together when a slide is summed up
 Row = dict[str, Any]
@@ -64,12 +65,13 @@ class Desk:
     read: Read
     worker: str = ""
     ahead: Callable[[Asked], None] = lambda asked: None
+    prices: Prices | None = None  # by which a reading is metered
 
     def of(self, slide: str) -> Path:
         return self.folder / slide
 
     def move(self, slide: str, to: str, detail: Row | None = None, **columns: Any) -> bool:
-        return slides.move(self.engine, slide, to, detail, by=self.worker, **columns)
+        return slides.move(self.engine, slide, to, detail, by=self.worker, prices=self.prices, **columns)
 
 
 def verify(desk: Desk, slide: str) -> bool:

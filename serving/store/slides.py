@@ -8,6 +8,7 @@ caller does there. Raises StoreUnavailable where it takes an engine. SQLite and 
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import sqlalchemy as sa
@@ -16,10 +17,13 @@ from serving.call import now
 from serving.pathology.states import BEFORE, STATES, TO_REVIEW, UnknownSlide, WrongMove
 from serving.store import workers
 from serving.store.engine import Where, reading, writing
-from serving.store.tables import SLIDE_EVENTS, SLIDE_KEYS, SLIDE_REPORTS, SLIDES, UPLOADS
+from serving.store.tables import METER, SLIDE_EVENTS, SLIDE_KEYS, SLIDE_REPORTS, SLIDES, UPLOADS
+from serving.trust import leaves, log
 from serving.trust.caller import OPEN
+from serving.trust.prices import Prices
 
 Row = dict[str, Any]
+PRODUCT = "pathology"
 
 EMPTY: Row = {
     **dict.fromkeys(("code", "sha256", "accession", "specimen", "stain", "preparation", "request", "mpp")),
@@ -43,12 +47,22 @@ def create(where: Where, slide: str, state: str = "uploading", detail: Row | Non
         _event(connection, slide, "state", state, detail, at)
 
 
-def move(where: Where, slide: str, to: str, detail: Row | None = None, *, by: str = "", **columns: Any) -> bool:
+def move(
+    where: Where,
+    slide: str,
+    to: str,
+    detail: Row | None = None,
+    *,
+    by: str = "",
+    prices: Prices | None = None,
+    **columns: Any,
+) -> bool:
     """True when the slide went to `to`; False, and nothing done, where it was there before. `columns` are set with it.
 
     A reading sets triage, priority, model, version and bundle of itself, and `reasons` sets the code. Raises WrongMove
     where `to` may not follow the slide's state, UnknownSlide, ValueError on an attempt to alter a reading, and GivenUp
-    where it is moved `by` a worker that was given up.
+    where it is moved `by` a worker that was given up. Its leaf in the log goes with it, and by `prices` a line of the
+    meter where it brings the reading.
     """
     columns = _implied(columns)
     with writing(where) as connection:
@@ -59,6 +73,7 @@ def move(where: Where, slide: str, to: str, detail: Row | None = None, *, by: st
             chosen = chosen.where(SLIDES.c.reading.is_(None))
         if connection.execute(chosen.values(state=to, updated=at, **columns)).rowcount:
             _event(connection, slide, "state", to, detail, at)
+            _prove(connection, slide, to, detail, at, prices if "reading" in columns else None)
             return True
         found = connection.execute(sa.select(SLIDES.c.state, SLIDES.c.reading).where(SLIDES.c.id == slide)).first()
         if found is None:
@@ -80,6 +95,25 @@ def _implied(columns: Row) -> Row:
     if reasons:
         implied["code"] = reasons[0]["code"]
     return implied | columns
+
+
+def _prove(connection: sa.Connection, slide: str, to: str, detail: Row | None, at: str, prices: Prices | None) -> None:
+    found = _named(connection.execute(sa.select(SLIDES).where(SLIDES.c.id == slide)).first())
+    assert found is not None, "it was moved a moment ago"
+    if found["salt"] is None:
+        found["salt"] = os.urandom(leaves.SALT)
+        connection.execute(sa.update(SLIDES).where(SLIDES.c.id == slide).values(salt=found["salt"]))
+    tenant, price, units = _tenant(found), None, int(to == "ready")  # what abstains costs nothing
+    if prices is not None:
+        price = prices.of(PRODUCT, tenant, at)
+    told = {} if price is None else {"product": PRODUCT, "price": price.told(units)}
+    leaf = log.append(connection, [leaves.slide_state(found, to, detail, at, tenant, **told)])
+    if price is not None:
+        connection.execute(sa.insert(METER).values(price.charge(slide, tenant, PRODUCT, at, units) | {"leaf": leaf}))
+
+
+def _tenant(slide: Row) -> str:
+    return str(slide.get("tenant", OPEN.tenant))
 
 
 def progress(where: Where, slide: str, done: int, total: int, *, by: str = "") -> bool:
@@ -193,7 +227,11 @@ def add_report(where: Where, slide: str, version: int, kind: str, body: Row, sha
         if version != (connection.execute(versions).scalar() or 0) + 1:
             raise VersionTaken(slide, version)
         row = {"slide": slide, "version": version, "kind": kind, "body": body, "sha256": sha256}
-        connection.execute(sa.insert(SLIDE_REPORTS).values(row | {"signer": signer, "at": at}))
+        row |= {"signer": signer, "at": at}
+        signed = get(connection, slide)
+        assert signed is not None, "it was moved a moment ago"
+        leaf = log.append(connection, [leaves.report(row, signed["salt"], _tenant(signed))])
+        connection.execute(sa.insert(SLIDE_REPORTS).values(row | {"leaf": leaf}))
 
 
 class VersionTaken(Exception):

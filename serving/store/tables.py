@@ -24,6 +24,8 @@ DECISIONS = sa.Table(
     sa.Column("bundle", sa.String(64), nullable=False),  # digest
     sa.Column("policy", sa.String(128), nullable=False),
     sa.Column("created", sa.String(32), nullable=False),
+    sa.Column("salt", sa.LargeBinary),  # of the digests in its leaf; this and the next: none before the log began
+    sa.Column("leaf", sa.BigInteger),  # index in the log
 )
 # Partial: a request without a key costs no entry.
 sa.Index(
@@ -108,6 +110,8 @@ CHUNKS = sa.Table(
     sa.Column("first_row", sa.Integer, primary_key=True),  # counts from 1
     sa.Column("rows", sa.Integer, nullable=False),
     sa.Column("content", sa.LargeBinary, nullable=False),  # the answered rows: Arrow IPC, zstd
+    sa.Column("salt", sa.LargeBinary),  # as of decisions
+    sa.Column("leaf", sa.BigInteger),
 )
 
 PROBE = sa.Table(
@@ -144,6 +148,7 @@ SLIDES = sa.Table(
     sa.Column("version", sa.String(128)),
     sa.Column("bundle", sa.String(64)),
     sa.Column("reading", sa.JSON(none_as_null=True)),  # the machine's, which nobody alters
+    sa.Column("salt", sa.LargeBinary),  # of the digests in its leaves; none before the log began
     sa.Column("created", sa.String(32), nullable=False),
     sa.Column("updated", sa.String(32), nullable=False),
 )
@@ -176,6 +181,7 @@ SLIDE_REPORTS = sa.Table(
     sa.Column("sha256", sa.String(64), nullable=False),  # of its PDF
     sa.Column("signer", sa.String(128), nullable=False),  # licence
     sa.Column("at", sa.String(32), nullable=False),
+    sa.Column("leaf", sa.BigInteger),  # as of decisions
 )
 
 UPLOADS = sa.Table(
@@ -225,3 +231,63 @@ SLIDE_WORKERS = sa.Table(
     sa.Column("beat", sa.BigInteger, nullable=False),  # counts up while it lives
     sa.Column("started", sa.String(32), nullable=False),
 )
+
+# --- what proves and charges each answer: serving/trust
+
+PLACE = sa.BigInteger().with_variant(sa.Integer, "sqlite")  # there only an INTEGER is the table's own order
+
+# The Merkle log, which only grows. A leaf names no person; its body is the very bytes that were hashed.
+LOG_LEAVES = sa.Table(
+    "log_leaves",
+    METADATA,
+    sa.Column("index", PLACE, primary_key=True, autoincrement=False),
+    sa.Column("at", sa.String(32), nullable=False),
+    sa.Column("kind", sa.String(16), nullable=False),
+    sa.Column("tenant", sa.String(64), nullable=False),
+    sa.Column("ref", sa.String(64), nullable=False),  # id of the row that it stands for
+    sa.Column("body", sa.LargeBinary, nullable=False),  # canonical JSON
+    sa.Column("hash", sa.LargeBinary, nullable=False),
+)
+
+# Hashes of whole subtrees of 256 leaves and more. What is missing is computed from the leaves.
+LOG_NODES = sa.Table(
+    "log_nodes",
+    METADATA,
+    sa.Column("level", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("index", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("hash", sa.LargeBinary, nullable=False),
+)
+
+LOG_CHECKPOINTS = sa.Table(
+    "log_checkpoints",
+    METADATA,
+    sa.Column("size", PLACE, primary_key=True, autoincrement=False),  # leaves
+    sa.Column("root", sa.LargeBinary, nullable=False),
+    sa.Column("note", sa.Text, nullable=False),  # signed
+    sa.Column("at", sa.String(32), nullable=False),
+)
+
+# What a bundle was made from, once for each.
+LINEAGES = sa.Table(
+    "lineages",
+    METADATA,
+    sa.Column("sha256", sa.String(64), primary_key=True),
+    sa.Column("bundle", sa.String(64), nullable=False),
+    sa.Column("body", sa.LargeBinary, nullable=False),  # canonical JSON
+)
+
+# One line for each use: a decision, a chunk of a batch, a slide's reading.
+METER = sa.Table(
+    "meter",
+    METADATA,
+    sa.Column("decision", sa.String(64), primary_key=True),  # or <batch>-<first row>, or the slide's id: charged once
+    sa.Column("tenant", sa.String(64), nullable=False),
+    sa.Column("product", sa.String(64), nullable=False),
+    sa.Column("at", sa.String(32), nullable=False),
+    sa.Column("units", sa.Integer, nullable=False),  # answers
+    sa.Column("rules", sa.String(32), nullable=False),  # version of the price rules
+    sa.Column("rule", sa.String(16), nullable=False),  # free, set, market
+    sa.Column("fen", sa.BigInteger, nullable=False),  # for all units
+    sa.Column("leaf", sa.BigInteger, nullable=False),  # of the answer, which tells the price too
+)
+sa.Index("meter_by_tenant", METER.c.tenant, METER.c.at)

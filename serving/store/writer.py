@@ -1,11 +1,15 @@
-"""The one thread that writes: what waits is committed together, so that sixteen callers share one sync of the disk."""
+"""The one thread that writes: what waits is committed together, so that sixteen callers share one sync of the disk.
+
+One transaction holds all of an answer: its row under its idempotency key, the check that what authorised it still does,
+its meter line, and its leaf in the audit log.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from queue import SimpleQueue
@@ -14,10 +18,13 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 
 from serving.store.engine import StoreUnavailable, connect, unavailable
-from serving.store.tables import DECISIONS
+from serving.store.tables import DECISIONS, LINEAGES, METER
+from serving.trust import log
+from serving.trust.lineage import Lineage
+from serving.trust.log import Entry, insert
 
 T = TypeVar("T")
-Row = dict[str, Any]  # of DECISIONS
+Row = dict[str, Any]
 
 
 class QueueFull(Exception):
@@ -32,9 +39,28 @@ class Kept:
     answer: bytes
 
 
+class GrantsGone(Exception):
+    """These authorisations ended while the answer was made; nothing was recorded of it."""
+
+    def __init__(self, ids: Sequence[str]):
+        super().__init__(", ".join(ids))
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """All that one answer leaves: its row of DECISIONS, its leaf, its line of METER (both rows without their leaf's
+    index), what its bundle was made from, and the authorisations that must still be live."""
+
+    row: Row
+    entry: Entry
+    charge: Row
+    lineage: Lineage
+    grants: Sequence[str] = ()
+
+
 @dataclass(slots=True)
 class _Decision:
-    row: Row
+    record: Record
     future: asyncio.Future[Kept | None]
 
 
@@ -44,7 +70,8 @@ class _Work:
     future: Future[Any]
 
 
-Outcome = list[Kept | None] | StoreUnavailable
+Outcome = list[Kept | GrantsGone | None] | StoreUnavailable
+Ended = Callable[[sa.Connection, set[str]], set[str]]  # of these authorisations, those that ended
 
 
 class Writer:
@@ -55,8 +82,15 @@ class Writer:
     handing to and fro of that lock (measured: 1,000 us of CPU a request against 450).
     """
 
-    def __init__(self, engine: sa.Engine, group: int, queue: int, loop: asyncio.AbstractEventLoop):
-        self.engine, self.group, self.most, self.loop = engine, group, queue, loop
+    def __init__(
+        self,
+        engine: sa.Engine,
+        group: int,
+        queue: int,
+        loop: asyncio.AbstractEventLoop,
+        ended: Ended = lambda connection, ids: set(),
+    ):
+        self.engine, self.group, self.most, self.loop, self.ended = engine, group, queue, loop, ended
         self.failing: StoreUnavailable | None = None  # the last try's failure, None once a commit succeeds
         self.commits = self.committed = 0  # transactions of decisions, decisions in them
         self.waiting = 0  # decisions between `record` and their commit
@@ -69,17 +103,18 @@ class Writer:
         self._at_once = connect(engine.url, patience=0.0) if embedded else None  # never waits for a lock
         self._ours = self._at_once.connect() if self._at_once else None
         self._jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
-        self._insert = sa.insert(DECISIONS)
+        self._lineages: set[str] = set()  # that are in the store
         self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
         self._thread.start()
 
-    def record(self, row: Row) -> asyncio.Future[Kept | None]:
-        """Done with None when `row` is on the disk; with what is kept where its idempotency key was there before."""
+    def record(self, record: Record) -> asyncio.Future[Kept | None]:
+        """Done with None when all of `record` is on the disk; with what is kept where its idempotency key was there
+        before; with GrantsGone where an authorisation ended meanwhile."""
         if self.waiting >= self.most:
             raise QueueFull(f"{self.waiting:,} answers wait for their record; at most {self.most:,} may")
         self.waiting += 1
         future: asyncio.Future[Kept | None] = self.loop.create_future()
-        self._pending.append(_Decision(row, future))
+        self._pending.append(_Decision(record, future))
         if not self._soon and not self._busy:
             self._soon = True
             self.loop.call_soon(self._flush)  # after the requests that came together with this one
@@ -135,16 +170,19 @@ class Writer:
             self._hand(lambda: self._finish(decisions, self._whole(decisions)))
             return
         try:
-            outcome = self._write(self._ours, decisions)
+            outcome, lineages = self._write(self._ours, decisions)
         except sa.exc.SQLAlchemyError as error:
-            self._ours.rollback()
+            # Anew: SQLAlchemy takes one whose BEGIN failed for begun, and each statement would commit by itself.
+            self._ours.close()
+            assert self._at_once is not None
+            self._ours = self._at_once.connect()
             if unavailable(error).why == "locked":
                 self._hand(lambda: self._finish(decisions, self._whole(decisions)))
             else:
                 self.failing = unavailable(error)
                 self._tell(decisions, self.failing)
         else:
-            self._hand(lambda: self._finish(decisions, self._commit(outcome)))
+            self._hand(lambda: self._finish(decisions, self._commit(outcome, lineages)))
 
     def _hand(self, job: Callable[[], None]) -> None:
         self._busy = True
@@ -161,8 +199,10 @@ class Writer:
                 continue
             if isinstance(outcome, StoreUnavailable):
                 decision.future.set_exception(outcome)
+            elif isinstance(told := outcome[i], GrantsGone):
+                decision.future.set_exception(told)
             else:
-                decision.future.set_result(outcome[i])
+                decision.future.set_result(told)
 
     # --- in the thread
 
@@ -180,7 +220,7 @@ class Writer:
 
         self.loop.call_soon_threadsafe(finish)
 
-    def _commit(self, outcome: list[Kept | None]) -> Outcome:
+    def _commit(self, outcome: list[Kept | GrantsGone | None], lineages: set[str]) -> Outcome:
         assert self._ours is not None
         try:
             self._ours.commit()
@@ -191,33 +231,53 @@ class Writer:
         self.failing = None
         self.commits += 1
         self.committed += len(outcome)
+        self._lineages |= lineages
         return outcome
 
     def _whole(self, decisions: list[_Decision]) -> Outcome:
         """A transaction from its beginning to its end, with patience for a lock."""
         try:
             with self.engine.begin() as connection:
-                outcome = self._write(connection, decisions)
+                outcome, lineages = self._write(connection, decisions)
         except sa.exc.SQLAlchemyError as error:
             self.failing = unavailable(error)
             return self.failing
         self.failing = None
         self.commits += 1
         self.committed += len(outcome)
+        self._lineages |= lineages
         return outcome
 
-    def _write(self, connection: sa.Connection, decisions: list[_Decision]) -> list[Kept | None]:
-        if not any(decision.row["idempotency_key"] for decision in decisions):
-            connection.execute(self._insert, [decision.row for decision in decisions])
-            return [None] * len(decisions)
-        outcome: list[Kept | None] = []
+    def _write(
+        self, connection: sa.Connection, decisions: list[_Decision]
+    ) -> tuple[list[Kept | GrantsGone | None], set[str]]:
+        """(what becomes of each, the lineages that are in the store once this is committed)."""
+        log.lock(connection)  # from here on nobody else records, so what is read still holds when it is written
+        asked = {grant for decision in decisions for grant in decision.record.grants}
+        ended = self.ended(connection, asked) if asked else asked
+        fresh: list[Record] = []
+        mine: dict[tuple[str, str, str], Kept] = {}
+        outcome: list[Kept | GrantsGone | None] = []
         for decision in decisions:
-            row = decision.row
-            kept = _kept(connection, row) if row["idempotency_key"] else None
-            outcome.append(kept)
-            if kept is None:
-                connection.execute(self._insert, [row])
-        return outcome
+            record, row = decision.record, decision.record.row
+            key = row["tenant"], row["scope"], row["idempotency_key"]
+            if key[2] and (kept := mine.get(key) or kept_under(connection, *key)):
+                outcome.append(kept)
+            elif ended and (gone := [grant for grant in record.grants if grant in ended]):
+                outcome.append(GrantsGone(gone))
+            else:
+                outcome.append(None)
+                fresh.append(record)
+                if key[2]:
+                    mine[key] = Kept(row["request_sha256"], row["answer"])
+        if not fresh:
+            return outcome, set()
+        lineages = {record.lineage for record in fresh if record.lineage.sha256 not in self._lineages}
+        keep_lineages(connection, lineages)
+        first = log.append(connection, [record.entry for record in fresh])
+        insert(connection, DECISIONS, [record.row | {"leaf": first + i} for i, record in enumerate(fresh)])
+        insert(connection, METER, [record.charge | {"leaf": first + i} for i, record in enumerate(fresh)])
+        return outcome, {lineage.sha256 for lineage in lineages}
 
     def _perform(self, work: _Work) -> None:
         try:
@@ -234,15 +294,19 @@ class Writer:
         self.loop.call_soon_threadsafe(self._done)
 
 
+def keep_lineages(connection: sa.Connection, lineages: Iterable[Lineage]) -> None:
+    """Those that the store does not hold yet."""
+    for lineage in lineages:
+        there = sa.select(LINEAGES.c.sha256).where(LINEAGES.c.sha256 == lineage.sha256)
+        if connection.execute(there).first() is None:
+            connection.execute(sa.insert(LINEAGES).values(lineage._asdict()))
+
+
 _KEPT = sa.select(DECISIONS.c.request_sha256, DECISIONS.c.answer).where(
     DECISIONS.c.tenant == sa.bindparam("tenant"),
     DECISIONS.c.scope == sa.bindparam("scope"),
     DECISIONS.c.idempotency_key == sa.bindparam("key"),
 )
-
-
-def _kept(connection: sa.Connection, row: Row) -> Kept | None:
-    return kept_under(connection, row["tenant"], row["scope"], row["idempotency_key"])
 
 
 def kept_under(connection: sa.Connection, tenant: str, scope: str, key: str) -> Kept | None:

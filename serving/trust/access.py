@@ -14,6 +14,7 @@ CLINIC = frozenset({"clinic"})
 SLIDES = frozenset({"clinic", "pathologist", "auditor"})
 PATHOLOGIST = frozenset({"pathologist"})
 OPERATOR = frozenset({"operator"})
+RECEIPTS = BANKS_RECORDS | SLIDES  # a slide's reading has one too
 
 MAY: dict[str, frozenset[str]] = {
     "POST /v1/credit-limits": BANK,
@@ -21,6 +22,8 @@ MAY: dict[str, frozenset[str]] = {
     "POST /v1/scitech-risks": BANK,
     "POST /v1/scitech-risks/batch": BANK,
     "GET /v1/decisions/{id}": BANKS_RECORDS,
+    "GET /v1/decisions/{id}/receipt": RECEIPTS,
+    "GET /v1/statements/{month}": RECEIPTS | OPERATOR,
     "GET /v1/batches/{id}": BANKS_RECORDS,
     "GET /v1/companies/{id}/history": BANKS_RECORDS,
     "GET /v1/slides": SLIDES,

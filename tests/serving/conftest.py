@@ -178,6 +178,8 @@ def environment(bundles: Path, made: Made, folder: Path) -> dict[str, str]:
         "YUHENG_SLIDE_INBOX": str(folder / "inbox"),
         "YUHENG_TOKENS": str(folder / "tokens.pem"),
         "YUHENG_ACCESS_REQUIRED": "false",
+        "YUHENG_LOG_KEY": str(folder / "keys/log.pem"),
+        "YUHENG_CHECKPOINTS": str(folder / "checkpoints"),
         "YUHENG_CHAMPION_POLL_SECONDS": "0.1",
         "YUHENG_CHAMPION_RETRY_SECONDS": "0.3",
         "YUHENG_STORE_PATIENCE_SECONDS": "0.3",

@@ -65,6 +65,19 @@ def test_a_store_held_for_a_moment_only_delays_the_answer(bundles, made, tmp_pat
     run_inside(settings, story)
 
 
+@pytest.mark.skipif(postgres.ASKED, reason="SQLite's lock")
+def test_after_a_lock_was_waited_for_a_record_is_one_transaction_again(settings, applicant):
+    async def story(client, gateway):
+        with held(settings):
+            assert (await client.post(URL, json={"indicators": applicant})).status_code == 503
+        writer = gateway.runtime.writer
+        writer._ours.execute(sa.select(1))
+        assert writer._ours.connection.dbapi_connection.in_transaction
+        writer._ours.rollback()
+
+    run_inside(settings, story)
+
+
 @pytest.mark.skipif(postgres.ASKED, reason="the pages of a SQLite file")
 def test_a_full_disk_refuses_until_there_is_room(settings, applicant):
     async def story(client, gateway):
@@ -125,7 +138,7 @@ def test_an_answer_recorded_by_another_process_under_the_same_key_is_the_one_giv
         real = writer.record
 
         def beaten(mine):
-            row.update(mine, id="f" * 32, answer=b'{"first": true}')
+            row.update(mine.row, id="f" * 32, answer=b'{"first": true}')
             with connect(gateway.runtime.engine.url, 1.0).begin() as connection:
                 connection.execute(sa.insert(DECISIONS), [row])
             return real(mine)

@@ -1,0 +1,403 @@
+"""Compares the store with its log, and the log with what was signed: any row edited, deleted, reordered, added or put
+back is found and named. Reads in one pass and bounded memory, writes nothing.
+
+    found = audit(engine, public_key, checkpoints_file)
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from heapq import merge
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import orjson
+import sqlalchemy as sa
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from serving.store.engine import unavailable
+from serving.store.tables import (
+    CHUNKS,
+    DECISIONS,
+    LINEAGES,
+    LOG_CHECKPOINTS,
+    LOG_LEAVES,
+    LOG_NODES,
+    METER,
+    SLIDE_REPORTS,
+    SLIDES,
+)
+from serving.trust import leaves
+from serving.trust.log import BLOCK, Peaks, Tree
+from serving.trust.notary import read_notes
+from serving.trust.verify import Checkpoint, NotProved, canonical, leaf_hash, open_note, salted
+
+PART = 2_000  # leaves in memory together
+MOST = 1_000  # findings that are spelled out
+LATE = 10_000  # checkpoints out of their order, as of two gateways that signed at once
+READ = ("ready", "abstained")  # states that bring a slide's reading
+
+ZH = {
+    "edited": "被修改",
+    "deleted": "被删除",
+    "added": "被添加",
+    "reordered": "被调换",
+    "rolled back": "被回退",
+    "not signed": "签名不符",
+}
+Body = Mapping[str, Any]
+Source = tuple[Checkpoint, str]  # "store" or "file"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    what: str  # of ZH
+    where: str  # the row
+    why: str
+
+    def __str__(self) -> str:
+        return f"{self.what} {ZH[self.what]}: {self.where}: {self.why}"
+
+
+@dataclass
+class Report:
+    leaves: int = 0
+    checkpoints: int = 0
+    rows: Counter[str] = field(default_factory=Counter)  # by table, that their leaves prove
+    findings: list[Finding] = field(default_factory=list)  # the first MOST
+    found: int = 0
+
+    def add(self, what: str, where: str, why: str) -> None:
+        self.found += 1
+        if len(self.findings) < MOST:
+            self.findings.append(Finding(what, where, why))
+
+
+def audit(engine: sa.Engine, key: Ed25519PublicKey, checkpoints: Path | None) -> Report:
+    """`checkpoints`: the file outside the store; None where only the store is looked at. Raises StoreUnavailable."""
+    try:
+        with _snapshot(engine).connect() as connection:
+            if engine.dialect.name == "sqlite":
+                connection.exec_driver_sql("BEGIN")  # one state of the store, while the service may go on
+            return _Audit(connection, key, checkpoints).run()
+    except sa.exc.SQLAlchemyError as error:
+        raise unavailable(error) from error
+
+
+def _snapshot(engine: sa.Engine) -> sa.Engine:
+    if engine.dialect.name == "sqlite":
+        return engine.execution_options(reading=True)
+    return engine.execution_options(isolation_level="REPEATABLE READ")
+
+
+class _Audit:
+    def __init__(self, connection: sa.Connection, key: Ed25519PublicKey, file: Path | None):
+        self.connection, self.key, self.file = connection, key, file
+        self.report = Report()
+        self.before: Mapping[str, int] = {}  # rows that were there when the log began, by table
+        self.began = ""
+        self.lineages: set[str] = set()
+        self.late: set[int] = set()  # sizes that the file tells out of order
+        self.erased: set[str] = set()  # decisions whose salt is gone
+        self.erasures: set[str] = set()  # and those of which a leaf says so
+
+    def run(self) -> Report:
+        peaks, signed = Peaks(), self._signed()
+        due, good = next(signed, None), 0
+        false = False  # the log is not what was signed
+        for part in self._leaves():
+            nodes: dict[tuple[int, int], bytes] = {}
+            for index, body in part:
+                del index
+                for level, place, found in peaks.add(leaf_hash(body)):
+                    if level >= BLOCK:
+                        nodes[level, place] = found
+                while due is not None and due.size <= peaks.size:
+                    if due.size == peaks.size:
+                        if peaks.root() == due.root:
+                            good = due.size
+                        elif not false:
+                            false = True
+                            between = f"leaves {good} to {due.size - 1}"
+                            self.report.add("edited", f"log_leaves, {between}", f"another root was signed at {due.at}")
+                    due = next(signed, None)
+            self._nodes(nodes)
+        while due is not None:
+            told = f"{due.size} leaves were signed at {due.at}; the log has {peaks.size}"
+            self.report.add("rolled back", "log_leaves", told)
+            due = next(signed, None)
+        for decision in sorted(self.erased - self.erasures):
+            self.report.add("edited", f"decisions {decision}", "its salt is gone, and no leaf tells of an erasure")
+        self._added()
+        self.report.leaves = peaks.size
+        return self.report
+
+    # --- the log
+
+    def _leaves(self) -> Iterator[list[tuple[int, bytes]]]:
+        """(index, body) of all leaves, in parts, each compared with what it stands for."""
+        after, wanted = -1, 0
+        table = LOG_LEAVES.c
+        chosen = sa.select(table.index, table.body, table.hash, table.kind, table.at, table.tenant, table.ref)
+        while True:
+            step = chosen.where(table.index > after).order_by(table.index).limit(PART)
+            rows = self.connection.execute(step).all()
+            if not rows:
+                return
+            told: list[tuple[int, Body]] = []
+            for index, body, digest, kind, at, tenant, ref in rows:
+                if index != wanted:
+                    self.report.add("deleted", f"log_leaves {wanted}", f"the next that is there is {index}")
+                wanted = index + 1
+                if leaf_hash(body) != digest:
+                    self.report.add("edited", f"log_leaves {index}", "its body does not have its hash")
+                try:
+                    said = orjson.loads(body)
+                    same = (said["kind"], said["at"], said["tenant"], said["ref"]) == (kind, at, tenant, ref)
+                except (ValueError, KeyError, TypeError):
+                    said, same = {"kind": ""}, False
+                if not same:
+                    self.report.add("edited", f"log_leaves {index}", "its columns are not those of its body")
+                told.append((index, said))
+            after = rows[-1][0]
+            self._compare(told)
+            yield [(row[0], row[1]) for row in rows]
+
+    def _nodes(self, nodes: dict[tuple[int, int], bytes]) -> None:
+        for level in {level for level, _ in nodes}:
+            places = [place for at, place in nodes if at == level]
+            chosen = sa.select(LOG_NODES.c.index, LOG_NODES.c.hash).where(LOG_NODES.c.level == level)
+            for place, found in self.connection.execute(
+                chosen.where(LOG_NODES.c.index.between(min(places), max(places)))
+            ):
+                if nodes.get((level, place), found) != found:
+                    self.report.add("edited", f"log_nodes {level}, {place}", "it is not the hash over its leaves")
+
+    # --- what was signed
+
+    def _opened(self, note: str, where: str) -> Checkpoint | None:
+        try:
+            return open_note(note, self.key)
+        except NotProved as error:
+            self.report.add("not signed", where, str(error))
+            return None
+
+    def _kept(self) -> Iterator[Source]:
+        """The store's, the smallest first."""
+        table, after = LOG_CHECKPOINTS.c, -1
+        while True:
+            step = sa.select(table.size, table.root, table.note, table.at).where(table.size > after)
+            rows = self.connection.execute(step.order_by(table.size).limit(PART)).all()
+            for size, root, note, at in rows:
+                after, where = size, f"log_checkpoints {size}"
+                found = self._opened(note, where)
+                if found is None:
+                    continue
+                self.report.checkpoints += 1
+                if (found.size, found.root, found.at) != (size, root, at):
+                    self.report.add("edited", where, "its columns are not those of its note")
+                yield found, "store"
+            if not rows:
+                return
+
+    def _filed(self) -> Iterator[Source] | None:
+        """The file's, the smallest first; those out of order are compared at once."""
+        if self.file is None:
+            return None
+        return self._in_file(self.file)
+
+    def _signed(self) -> Iterator[Checkpoint]:
+        """The store's and the file's, the smallest first. What one of the two lacks is found."""
+        filed = self._filed()
+        both = merge(self._kept(), filed or iter(()), key=lambda one: one[0].size)
+        missing: list[int] = []
+        for size, same in groupby(both, key=lambda one: one[0].size):
+            sources = set()
+            for checkpoint, source in same:
+                sources.add(source)
+                yield checkpoint
+            if "store" not in sources:
+                self.report.add("deleted", f"log_checkpoints {size}", f"it stands in {self.file}")
+            if filed is not None and "file" not in sources and len(missing) < MOST:
+                missing.append(size)
+        for size in missing:
+            if size not in self.late:
+                self.report.add(
+                    "deleted", f"{self.file}, the checkpoint of size {size}", "it stands in log_checkpoints"
+                )
+
+    def _in_file(self, file: Path) -> Iterator[Source]:
+        last = -1
+        if not file.exists():
+            self.report.add("deleted", str(file), "there is no such file")
+            return
+        for line, note in read_notes(file):
+            where = f"{file}, line {line}"
+            found = None if note is None else self._opened(note, where)
+            if note is None:
+                self.report.add("edited", where, "it is no checkpoint")
+            if found is None:
+                continue
+            if found.size > last:
+                last = found.size
+                yield found, "file"
+                continue
+            if len(self.late) < LATE:
+                self.late.add(found.size)
+            if not self._holds(found):
+                told = f"{found.size} leaves were signed at {found.at} after {last} had been, with another root"
+                self.report.add("rolled back", where, told)
+
+    def _holds(self, signed: Checkpoint) -> bool:
+        try:
+            return Tree(self.connection).root(signed.size) == signed.root
+        except LookupError:
+            return False
+
+    # --- the rows that leaves stand for
+
+    def _compare(self, told: list[tuple[int, Body]]) -> None:
+        decisions = {body["ref"]: (index, body) for index, body in told if body["kind"] == "decision"}
+        if decisions:
+            self._decisions(decisions)
+        priced = {body["ref"]: (index, body) for index, body in told if "price" in body}
+        if priced:
+            self._meter(priced)
+        for index, body in told:
+            kind = body["kind"]
+            if kind == "start" and index == 0:
+                self.before, self.began = body["before"], body["at"]
+            elif kind == "chunk":
+                self._chunk(index, body)
+            elif kind == "report":
+                self._report(index, body)
+            elif kind == "slide_state" and body["state"] in READ:
+                self._reading(index, body)
+            elif kind == "erasure":
+                self.erasures.update(body.get("decisions", ()))
+            if (lineage := body.get("lineage")) is not None and lineage not in self.lineages:
+                self._lineage(lineage)
+
+    def _decisions(self, told: dict[str, tuple[int, Body]]) -> None:
+        names = ("id", "leaf", "tenant", "bundle", "policy", "salt", "answer", *leaves.RECORD)
+        chosen = sa.select(*(DECISIONS.c[name] for name in names)).where(DECISIONS.c.id.in_(told))
+        there = set()
+        for name, leaf, tenant, bundle, policy, salt, answer, *record in self.connection.execute(chosen):
+            there.add(name)
+            index, body = told[name]
+            self._linked("decisions", name, leaf, index)
+            if salt is None:
+                self.erased.add(name)
+                continue
+            found = tenant, bundle, policy, salted(salt, answer), salted(salt, leaves.packed(record))
+            if found != (body["tenant"], body["bundle"], body["policy"], body["answer"], body["record"]):
+                parts = ("tenant", "bundle", "policy", "answer", ", ".join(leaves.RECORD))
+                wanted = (body[part] for part in (*parts[:4], "record"))
+                wrong = [part for part, is_, was in zip(parts, found, wanted, strict=True) if is_ != was]
+                self._differs(f"decisions {name}", index, "; ".join(wrong))
+        self.report.rows["decisions"] += len(there)
+        self._gone("decisions", told, there)
+
+    def _meter(self, told: dict[str, tuple[int, Body]]) -> None:
+        names = ("tenant", "product", "at", "units", "rules", "rule", "fen")
+        chosen = sa.select(METER.c.decision, METER.c.leaf, *(METER.c[name] for name in names))
+        there = set()
+        for name, leaf, *found in self.connection.execute(chosen.where(METER.c.decision.in_(told))):
+            there.add(name)
+            index, body = told[name]
+            self._linked("meter", name, leaf, index)
+            price = body["price"]
+            wanted = [body["tenant"], body["product"], body["at"]]
+            wanted += [price["units"], price["rules"], price["rule"], price["fen"]]
+            if found != wanted:
+                wrong = [part for part, is_, was in zip(names, found, wanted, strict=True) if is_ != was]
+                self._differs(f"meter {name}", index, ", ".join(wrong))
+        self.report.rows["meter"] += len(there)
+        self._gone("meter", told, there)
+
+    def _chunk(self, index: int, body: Body) -> None:
+        chosen = sa.select(CHUNKS).where(CHUNKS.c.batch == body["batch"], CHUNKS.c.first_row == body["first"])
+        row, name = self.connection.execute(chosen).mappings().first(), f"{body['batch']}, row {body['first']}"
+        if row is None:
+            self._gone("batch_chunks", {name: (index, body)}, set())
+            return
+        self.report.rows["batch_chunks"] += 1
+        self._linked("batch_chunks", name, row["leaf"], index)
+        same = row["salt"] is not None and salted(row["salt"], row["content"]) == body["content"]
+        if not same or row["rows"] != body["rows"]:
+            self._differs(f"batch_chunks {name}", index, "rows, content or salt")
+
+    def _report(self, index: int, body: Body) -> None:
+        chosen = sa.select(SLIDE_REPORTS, SLIDES.c.salt).join(SLIDES, SLIDES.c.id == SLIDE_REPORTS.c.slide)
+        chosen = chosen.where(SLIDE_REPORTS.c.slide == body["slide"], SLIDE_REPORTS.c.version == body["version"])
+        row, name = self.connection.execute(chosen).mappings().first(), f"{body['slide']}, version {body['version']}"
+        if row is None:
+            self._gone("slide_reports", {name: (index, body)}, set())
+            return
+        self.report.rows["slide_reports"] += 1
+        self._linked("slide_reports", name, row["leaf"], index)
+        digests = leaves.report_digests(dict(row), row["salt"] or b"")
+        if wrong := [part for part, digest in digests.items() if body[part] != digest]:
+            self._differs(f"slide_reports {name}", index, ", ".join(wrong))
+
+    def _reading(self, index: int, body: Body) -> None:
+        chosen = sa.select(SLIDES.c.reading, SLIDES.c.salt, SLIDES.c.bundle).where(SLIDES.c.id == body["ref"])
+        row = self.connection.execute(chosen).mappings().first()
+        if row is None:
+            self._gone("slides", {body["ref"]: (index, body)}, set())
+            return
+        self.report.rows["slides"] += 1
+        if salted(row["salt"] or b"", canonical(row["reading"])) != body["reading"] or row["bundle"] != body["bundle"]:
+            self._differs(f"slides {body['ref']}", index, "reading or bundle")
+
+    def _lineage(self, digest: str) -> None:
+        self.lineages.add(digest)
+        chosen = sa.select(LINEAGES.c.body, LINEAGES.c.bundle).where(LINEAGES.c.sha256 == digest)
+        row = self.connection.execute(chosen).first()
+        if row is None:
+            self.report.add("deleted", f"lineages {digest}", "leaves name it")
+        elif leaves.sha256(row.body) != digest or orjson.loads(row.body)["bundle"] != row.bundle:
+            self.report.add("edited", f"lineages {digest}", "its body does not have its digest, or its bundle")
+
+    # --- findings
+
+    def _linked(self, table: str, name: str, leaf: int | None, index: int) -> None:
+        if leaf != index:
+            self.report.add("reordered", f"{table} {name}", f"it names leaf {leaf}; leaf {index} tells of it")
+
+    def _differs(self, where: str, index: int, wrong: str) -> None:
+        self.report.add("edited", where, f"{wrong}: not as leaf {index} tells")
+
+    def _gone(self, table: str, told: dict[str, tuple[int, Body]], there: set[str]) -> None:
+        for name, (index, _) in told.items():
+            if name not in there:
+                self.report.add("deleted", f"{table} {name}", f"leaf {index} tells of it")
+
+    def _added(self) -> None:
+        """Rows that no leaf tells of."""
+        for table, name, born in (
+            (DECISIONS, DECISIONS.c.id, DECISIONS.c.created),
+            (METER, METER.c.decision, METER.c.at),
+            (CHUNKS, CHUNKS.c.batch + "-" + sa.cast(CHUNKS.c.first_row, sa.String), None),
+            (SLIDE_REPORTS, SLIDE_REPORTS.c.slide + "-" + sa.cast(SLIDE_REPORTS.c.version, sa.String), None),
+        ):
+            count = self.connection.execute(sa.select(sa.func.count()).select_from(table)).scalar_one()
+            before = self.before.get(table.name, 0)
+            if count == self.report.rows[table.name] + before:
+                continue
+            leaf = LOG_LEAVES.c
+            tells = sa.exists().where(leaf.index == table.c.leaf, leaf.ref == name)
+            chosen = sa.select(name).where(~tells)
+            if before and born is not None:
+                chosen = chosen.where(sa.or_(table.c.leaf.is_not(None), born >= self.began))
+            more = self.connection.execute(chosen.limit(MOST)).scalars().all()
+            for each in more:
+                self.report.add("added", f"{table.name} {each}", "no leaf tells of it")
+            if not more:
+                told = (
+                    f"{count:,} are there; {self.report.rows[table.name]:,} have leaves, {before:,} were before the log"
+                )
+                self.report.add("added" if count > before else "deleted", table.name, told)

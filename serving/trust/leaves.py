@@ -1,0 +1,113 @@
+"""What the log's leaves tell: which record was made, by what, from what, on whose consent, at what price. No person.
+
+Content that could be guessed stands in them as a digest under a random salt, which is kept beside the record: without
+it, as after an erasure, the digest tells nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import orjson
+
+from serving.trust.log import Entry, entry
+from serving.trust.prices import Price
+from serving.trust.verify import canonical, leaf_hash, salted
+
+SALT = 16  # bytes
+# Of a decision's row, what its leaf digests as one beside the answer: all that is told nowhere else.
+RECORD = ("scope", "idempotency_key", "request_sha256", "subject", "model", "version", "created")
+
+
+def decision(
+    row: Mapping[str, Any],
+    product: str,
+    indicators: Mapping[str, Any],
+    lineage: str,
+    price: Price,
+    grants: Sequence[str],
+) -> Entry:
+    """`row`: of DECISIONS, with its salt."""
+    salt = row["salt"]
+    return entry(
+        "decision",
+        row["created"],
+        row["tenant"],
+        row["id"],
+        product=product,
+        answer=salted(salt, row["answer"]),
+        inputs=salted(salt, orjson.dumps(indicators, option=orjson.OPT_SORT_KEYS)),
+        record=salted(salt, packed([row[name] for name in RECORD])),
+        bundle=row["bundle"],
+        policy=row["policy"],
+        lineage=lineage,
+        authorisations=list(grants),
+        price=price.told(),
+    )
+
+
+def packed(record: Sequence[str | None]) -> bytes:
+    """The columns of RECORD."""
+    return orjson.dumps(record)
+
+
+def chunk(row: Mapping[str, Any], tenant: str, root: bytes, at: str, **told: Any) -> Entry:
+    """`row`: of CHUNKS, with its salt. `root`: of the tree over its rows. `told`: as a decision's leaf tells."""
+    ref = f"{row['batch']}-{row['first_row']}"
+    place = {"batch": row["batch"], "first": row["first_row"], "rows": row["rows"]}
+    return entry(
+        "chunk", at, tenant, ref, **place, root=root.hex(), content=salted(row["salt"], row["content"]), **told
+    )
+
+
+def row_hashes(salt: bytes, lines: Sequence[bytes]) -> list[bytes]:
+    """Of a chunk's rows as leaves of its tree, each under a salt of its own: to give one away tells of no other."""
+    salts = row_salts(salt, len(lines))
+    return [leaf_hash(mine + line) for mine, line in zip(salts, lines, strict=True)]
+
+
+def row_salts(salt: bytes, rows: int) -> list[bytes]:
+    drawn = hashlib.shake_256(b"rows" + salt).digest(rows * SALT)
+    return [drawn[at : at + SALT] for at in range(0, len(drawn), SALT)]
+
+
+def slide_state(slide: Mapping[str, Any], to: str, detail: Any, at: str, tenant: str, **told: Any) -> Entry:
+    """`slide`: its row once it is there, of SLIDES, with its salt."""
+    salt = slide["salt"]
+    digests = {"detail": salted(salt, canonical(detail)), "reading": salted(salt, canonical(slide["reading"]))}
+    return entry("slide_state", at, tenant, slide["id"], state=to, bundle=slide["bundle"], **digests, **told)
+
+
+def report(row: Mapping[str, Any], salt: bytes, tenant: str) -> Entry:
+    """`row`: of SLIDE_REPORTS. `salt`: its slide's."""
+    place = {"slide": row["slide"], "version": row["version"], "report": row["kind"]}
+    return entry("report", row["at"], tenant, f"{row['slide']}-{row['version']}", **place, **report_digests(row, salt))
+
+
+def report_digests(row: Mapping[str, Any], salt: bytes) -> dict[str, str]:
+    told = [row["body"], row["signer"], row["kind"], row["at"]]
+    return {"pdf": salted(salt, row["sha256"].encode()), "record": salted(salt, canonical(told))}
+
+
+def sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+class _Salts:
+    """Drawn for a thousand records at a time, as ids are."""
+
+    def __init__(self) -> None:
+        self._bits, self._at = b"", 0
+
+    def __call__(self) -> bytes:
+        at = self._at
+        if at >= len(self._bits):
+            self._bits, at = os.urandom(1_000 * SALT), 0
+        self._at = at + SALT
+        return self._bits[at : at + SALT]
+
+
+new_salt = _Salts()  # in one thread
