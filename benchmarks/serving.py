@@ -224,7 +224,9 @@ def ask(port: int, path: str, body: bytes, seconds: float) -> dict[str, float]:
     """Requests a second, p50 and p99 in ms."""
     import uvloop
 
-    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    told = {"Host": "x", "Content-Type": "application/json", "Content-Length": len(body)}
+    told["Authorization"] = f"Bearer {os.environ['BENCHMARK_TOKEN']}"
+    head = f"POST {path} HTTP/1.1\r\n" + "".join(f"{name}: {value}\r\n" for name, value in told.items()) + "\r\n"
     times: list[float] = []
 
     async def main() -> None:
@@ -250,6 +252,8 @@ def ask(port: int, path: str, body: bytes, seconds: float) -> dict[str, float]:
 
 class Server:
     def __init__(self, command: list[str], path: str, body: bytes, folder: Path, product: str):
+        from serving.trust.issuer import issue
+
         self.path, self.body = path, body
         with socket.socket() as taken:
             taken.bind(("127.0.0.1", 0))
@@ -265,7 +269,11 @@ class Server:
             "YUHENG_SPOOL": str(folder / "spool"),
             "YUHENG_LOG_KEY": str(folder / "log.pem"),
             "YUHENG_CHECKPOINTS": str(folder / "checkpoints"),
+            "YUHENG_TOKENS": str(folder / "keys/tokens.pem"),
+            "YUHENG_RATE_PER_SECOND": "0",  # as fast as it can
         }
+        token = issue(folder / "keys/tokens.pem", "yuheng", tenant="bank", roles=["bank"], who="benchmark")
+        self.environ = {**environ, "BENCHMARK_TOKEN": token}
         full = [sys.executable, "-m", *command, "--port", str(self.port)]
         with (folder / f"{command[0]}.log").open("wb") as log:
             self.process = subprocess.Popen(full, cwd=ROOT, env=environ, stdout=log, stderr=log, start_new_session=True)
@@ -283,7 +291,7 @@ class Server:
         """From a process of its own. `cpu`: of the server, us a request, which a busy machine disturbs least."""
         before = self._cpu()
         command = [sys.executable, "-m", "benchmarks.serving", "--ask", str(self.port), self.path, str(seconds)]
-        done = subprocess.run(command, cwd=ROOT, input=self.body, capture_output=True, check=True)
+        done = subprocess.run(command, cwd=ROOT, input=self.body, env=self.environ, capture_output=True, check=True)
         found: dict[str, float] = json.loads(done.stdout)
         found["cpu"] = 1e6 * (self._cpu() - before) / max(1.0, found["rate"] * seconds)
         return found

@@ -9,7 +9,7 @@ python -m serving load-register var/registers/2026-06     # companies and their 
 python -m serving receipt verify receipt.json             # is this answer genuine?
 python -m serving audit verify                            # was anything altered?
 python -m serving statement --tenant demo --month 2026-11 # what was used
-python -m serving add-pathologist "Chen Lan" --licence 1234  # who may sign a slide's report
+python -m serving token --tenant demo --role bank         # who may ask: a token, for Authorization: Bearer
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Annotated
 
 import typer
 
-from serving.trust import proof_commands
+from serving.trust import proof_commands, token_commands
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
 app.add_typer(proof_commands.receipt, name="receipt")
@@ -46,17 +46,20 @@ def serve(
     host: Annotated[str | None, typer.Option(help="else configs/serving.toml: loopback")] = None,
 ) -> None:
     """Serve the champions. Becomes BentoML's server, so that signals reach it."""
-    from serving.settings import SettingsRefused, read
+    from serving.settings import SettingsRefused, open_to, read
 
     try:
         settings = read()
-    except SettingsRefused as error:
+        open_to(host or settings.host, settings.access)
+    except (SettingsRefused, ValueError) as error:
         raise typer.BadParameter(str(error)) from error
     os.environ.update(QUIET)
     os.environ |= {name: os.environ.get(name, value) for name, value in CALM.items()}
     os.environ.setdefault("YUHENG_HOME", str(ROOT))
     command = [sys.executable, "-m", "bentoml", "serve", "serving.service:Gateway", "--working-dir", str(ROOT)]
     command += ["--host", host or settings.host, "--port", str(settings.port if port is None else port)]
+    if settings.tls.certificate:
+        command += ["--ssl-certfile", settings.tls.certificate, "--ssl-keyfile", settings.tls.key]
     os.execv(sys.executable, command)
 
 
@@ -160,6 +163,7 @@ def send_slide(
     mpp: Annotated[float | None, typer.Option(help="microns per pixel, where the file does not say")] = None,
     form: Annotated[Path | None, typer.Option(help="JSON: age, hpv_result, hpv_genotype, previous_result, ...")] = None,
     url: Annotated[str, typer.Option(help="of the gateway")] = "http://127.0.0.1:3000",
+    token: Annotated[str, typer.Option(envvar="TOKEN", help="of a clinic: python -m serving token --role clinic")] = "",
 ) -> None:
     """Send a slide as a clinic does, follow it while it is read, and show the reading."""
     import json
@@ -171,33 +175,16 @@ def send_slide(
     told = {"accession": accession, "specimen": specimen, "stain": stain, "preparation": preparation}
     told |= {} if mpp is None else {"mpp": str(mpp)}
     try:
-        slide = client.send(url, file, (json.loads(form.read_text()) if form else {}) | told)
+        slide = client.send(url, file, token, (json.loads(form.read_text()) if form else {}) | told)
     except (OSError, ValueError) as error:
         typer.echo(f"{error}", err=True)
         raise typer.Exit(1) from error
     console = Console()
-    client.show(console, client.follow(url, slide, console), file.name)
+    client.show(console, client.follow(url, slide, token, console), file.name)
     typer.echo(f"{url}/slides/{slide}")
 
 
-@app.command("add-pathologist")
-def add_pathologist(
-    name: Annotated[str, typer.Argument(help="as it stands on the report")],
-    licence: Annotated[str, typer.Option(help="number of the licence to practise")],
-    replace: Annotated[bool, typer.Option("--replace", help="a new token for a licence that is there")] = False,
-) -> None:
-    """Let a pathologist sign, and print the token that proves it: once, as only its digest is kept."""
-    from serving import settings
-    from serving.pathology import people
-
-    file = settings.read().paths.pathologists
-    try:
-        token = people.add(file, name, licence, replace)
-    except (ValueError, OSError, people.PeopleUnusable) as error:
-        typer.echo(str(error), err=True)
-        raise typer.Exit(1) from error
-    typer.echo(f"{name} ({licence}) is in {file}. The token, which nobody can look up later:", err=True)
-    typer.echo(token)
+app.command("token")(token_commands.token)
 
 
 @app.command()

@@ -74,14 +74,15 @@ def _bounds(before: str) -> tuple[str, str]:
     return before, f"{int(1_000 * began):012x}"
 
 
-def history(reader: Reader, company: str, page: Page) -> bytes:
-    """As JSON, newest first. Raises Problem for a company that no register brought."""
+def history(reader: Reader, tenant: str, company: str, page: Page) -> bytes:
+    """As JSON, newest first, with the tenant's own decisions. Raises Problem for a company that no register brought."""
     stored = reader.subject(PRODUCT, company)
     if stored is None:
         raise Problem("unknown_company", found=repr(company[:80]))
     packed = reader.months([company]).get(company)
     months = [] if packed is None else [one for one in unpack(packed) if one["month"] < page.month]
-    decided = reader.decisions_of(products()[PRODUCT].scope, company, page.decision, page.most)
+    scope = products()[PRODUCT].scope
+    decided = reader.decisions_of(tenant, scope, company, page.decision, page.most)
     told = {
         "company_id": company,
         "simulated": stored[1],

@@ -18,7 +18,9 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from serving import settings
 from serving.pathology import client
+from serving.trust.issuer import issue
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "configs" / "examples"
@@ -35,16 +37,17 @@ def run(port: int, once: bool) -> int:
     try:
         with console.status("starting the service"):
             _await_ready(base, service)
-        routes = {model["name"]: model["route"] for model in _get(f"{base}/v1/models")["models"]}
+        bank, clinic = _token("bank"), _token("clinic")
+        routes = {model["name"]: model["route"] for model in _get(f"{base}/v1/models", bank)["models"]}
         for example in sorted(EXAMPLES.glob("*.json"), reverse=True):
             body = example.read_bytes()
             model = json.loads(body)["model"]
             if model in routes:
-                show(example.stem, _post(base + routes[model], body))
+                show(example.stem, _post(base + routes[model], bank, body))
             else:
                 console.print(f"{example.name} is not asked: no bundle of {model} is published under var/bundles.\n")
         if "pathology" in routes:
-            client.run(base, ROOT / "var" / "slides_demo", console)
+            client.run(base, ROOT / "var" / "slides_demo", clinic, console)
         else:
             console.print("No slide is read: no bundle of pathology is published under var/bundles.\n")
         if once:
@@ -78,14 +81,22 @@ def _await_ready(base: str, service: subprocess.Popen[bytes]) -> None:
         time.sleep(0.3)
 
 
-def _get(url: str) -> dict[str, Any]:
-    with urllib.request.urlopen(url, timeout=30) as response:
+def _token(role: str) -> str:
+    """As python -m serving token --tenant demo --role ROLE prints it."""
+    found = settings.read()
+    return issue(found.paths.tokens, found.access.audience, tenant="demo", roles=[role], who=f"demo/{role}")
+
+
+def _get(url: str, token: str) -> dict[str, Any]:
+    request = urllib.request.Request(url, headers={"Authorization": f"Bearer {token}"})
+    with urllib.request.urlopen(request, timeout=30) as response:
         found: dict[str, Any] = json.load(response)
         return found
 
 
-def _post(url: str, body: bytes) -> dict[str, Any]:
-    request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
+def _post(url: str, token: str, body: bytes) -> dict[str, Any]:
+    headers = {"Content-Type": "application/json", "Authorization": f"Bearer {token}"}
+    request = urllib.request.Request(url, body, headers)
     try:
         with urllib.request.urlopen(request, timeout=30) as response:
             answer: dict[str, Any] = json.load(response)

@@ -9,6 +9,7 @@ from serving.problems import KINDS, MEDIA_TYPE
 
 Schema = dict[str, Any]
 
+GUARDED = ("no_token", "bad_token", "not_allowed", "cross_site", "rate_exceeded")  # where not anybody may call
 ANYWHERE = ("headers_too_large", "internal")  # problems that each route may give
 STORE = ("store_locked", "store_full", "store_failed", "not_ready")
 
@@ -18,10 +19,29 @@ def operation(
 ) -> Schema:
     """`fine`: what comes with 200, or by status. What is refused follows from `problems`."""
     by_its_status = fine if all(status.isdigit() for status in fine) else {"200": fine}
+    refused = _refused((*problems, *ANYWHERE))
+    return {"operationId": name, "summary": summary, **more, "responses": {**by_its_status, **refused}}
+
+
+def guarded(operation: Schema, required: bool) -> None:
+    """Adds what a route refuses to who may not call it."""
+    responses = operation["responses"]
+    for status, refused in _refused(GUARDED).items():
+        if status in responses:
+            there = responses[status]["content"][MEDIA_TYPE]["schema"]["properties"]["type"]["enum"]
+            kinds = [name.rpartition("/")[2] for name in there]
+            refused = _refused([*kinds, *(kind for kind in GUARDED if KINDS[kind].status == int(status))])[status]
+        responses[status] = refused
+    if required:
+        operation["security"] = [{"token": []}, {"session": []}]
+
+
+def _refused(kinds: Sequence[str]) -> Schema:
+    """Responses by status."""
     by_status: dict[int, list[str]] = {}
-    for kind in (*problems, *ANYWHERE):
+    for kind in kinds:
         by_status.setdefault(KINDS[kind].status, []).append(kind)
-    refused = {
+    return {
         str(status): {
             "description": "; ".join(f"/problems/{kind}: {KINDS[kind].title}" for kind in kinds),
             "content": {
@@ -35,7 +55,6 @@ def operation(
         }
         for status, kinds in sorted(by_status.items())
     }
-    return {"operationId": name, "summary": summary, **more, "responses": {**by_its_status, **refused}}
 
 
 def told_as_json(schema: Schema) -> Schema:

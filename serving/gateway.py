@@ -34,7 +34,8 @@ from serving.products import Product, products
 from serving.runtime import Runtime
 from serving.settings import Settings
 from serving.store.engine import StoreUnavailable
-from serving.trust import statements
+from serving.trust import access, statements
+from serving.trust.door import Door
 
 log = logging.getLogger("yuheng.gateway")
 
@@ -54,6 +55,7 @@ class Gateway:
         self._runtime: Runtime | None = None
         self._intake: Intake | None = None
         self.pathology = Pathology(settings, lambda: self.runtime)
+        self.door = Door(settings)
         # Pattern -> method -> handler. {name} takes one segment of the address.
         self.routes: dict[str, dict[str, Handler]] = {
             **{product.route: {"POST": partial(self.one, product)} for product in products().values()},
@@ -69,8 +71,10 @@ class Gateway:
             "/metrics": {"GET": self.scrape},
             "/openapi.json": {"GET": self.openapi},
             "/problems/{kind}": {"GET": self.problem},
+            "/v1/session": {"GET": self.door.session, "POST": self.door.begin, "DELETE": self.door.end},
             **self.pathology.routes(),
         }
+        self._may = access.of(self.routes)
         self._exact = {path for path in self.routes if "{" not in path}
         # Number of segments -> (segments, None where one is taken; pattern).
         self._patterns: dict[int, list[tuple[list[str | None], str]]] = {}
@@ -81,6 +85,7 @@ class Gateway:
             self._patterns.setdefault(len(segments), []).append((segments, path))
 
     def start(self) -> None:
+        self.door.start()
         self._runtime = Runtime(self.settings, self.metrics)
         self._runtime.start()
         self._intake = Intake(self._runtime)
@@ -109,8 +114,9 @@ class Gateway:
         route, status, sent = "none", 500, False
         try:
             try:
-                route, handler = self._find(call)
+                route, method, handler = self._find(call)
                 self._check_size(headers)
+                call.caller = await self.door.caller(call, self._may[route, method])
                 reply = await handler(call)
             except StoreUnavailable as error:
                 raise Problem(f"store_{error.why}", found=str(error)) from error
@@ -132,7 +138,8 @@ class Gateway:
         given = call.header(b"x-request-id")
         return given if given is not None and REQUEST_ID.fullmatch(given) else new_id()
 
-    def _find(self, call: Call) -> tuple[str, Handler]:
+    def _find(self, call: Call) -> tuple[str, str, Handler]:
+        """(pattern, method in the routes, handler). Raises Problem."""
         path: str = call.scope["path"]
         method: str = call.scope["method"]
         if path in self._exact:
@@ -140,11 +147,13 @@ class Gateway:
         else:
             route, call.path = self._matched(path)
         methods = self.routes[route]
-        handler = methods.get(method) or (methods.get("GET") if method == "HEAD" else None)
+        if method == "HEAD" and method not in methods:
+            method = "GET"
+        handler = methods.get(method)
         if handler is None:
             allowed = ", ".join([*methods, *(["HEAD"] if "GET" in methods else [])])
-            raise Problem("method_not_allowed", found=method, needed=allowed, headers={"Allow": allowed})
-        return route, handler
+            raise Problem("method_not_allowed", found=call.scope["method"], needed=allowed, headers={"Allow": allowed})
+        return route, method, handler
 
     def _matched(self, path: str) -> tuple[str, tuple[str, ...]]:
         """(pattern, what its names took of the address). Raises Problem."""
@@ -200,9 +209,9 @@ class Gateway:
         wanted = call.path[0]
         found: bytes | None = None
         if DECISION.fullmatch(wanted):
-            reader = self.runtime.reader
+            reader, tenant = self.runtime.reader, call.caller.tenant
             batch, _, row = wanted.partition("-")
-            found = await row_answer(reader, batch, int(row)) if row else reader.answer(wanted)
+            found = await row_answer(reader, tenant, batch, int(row)) if row else reader.answer(tenant, wanted)
         if found is None:
             raise Problem("unknown_decision", found=repr(wanted[:80]))
         return Reply(found)
@@ -226,7 +235,7 @@ class Gateway:
 
     async def batch_summary(self, call: Call) -> Reply:
         wanted = call.path[0]
-        found = self.runtime.reader.batch(wanted) if BATCH.fullmatch(wanted) else None
+        found = self.runtime.reader.batch(call.caller.tenant, wanted) if BATCH.fullmatch(wanted) else None
         if found is None:
             raise Problem("unknown_batch", found=repr(wanted[:80]))
         return Reply(orjson.dumps(summary(found)))
@@ -234,7 +243,7 @@ class Gateway:
     async def history(self, call: Call) -> Reply:
         page = companies.page(call)
         reader, wanted = self.runtime.reader, call.path[0]
-        return Reply(await asyncio.to_thread(companies.history, reader, wanted, page))
+        return Reply(await asyncio.to_thread(companies.history, reader, call.caller.tenant, wanted, page))
 
     # --- what was used
 
@@ -290,8 +299,10 @@ class Gateway:
         for model in {*champions.serving, *readers.serving, *alarms}:
             self.metrics.refused.labels(model).set(model in alarms)
         fine = bool(champions.serving or readers.serving) and store is None
-        told = {
-            "status": "ready" if fine else "not_ready",
+        told: dict[str, Any] = {"status": "ready" if fine else "not_ready"}
+        if not call.caller.roles:  # a stranger: what serves is none of their business
+            return Reply(orjson.dumps(told), status=200 if fine else 503)
+        told |= {
             "models": dict(sorted({**_versions(champions), **_versions(readers)}.items())),
             "store": store or "ok",
             "alarms": {name: asdict(alarm) for name, alarm in sorted(alarms.items())},

@@ -7,22 +7,26 @@ from collections.abc import Iterator, Mapping, Sequence
 from datasets.table import Column
 from serving import companies
 from serving.batch.formats import MEDIA_TYPES
-from serving.describe import STORE, Schema, closed, in_path, in_query, link, operation, told_as_json
+from serving.describe import STORE, Schema, closed, guarded, in_path, in_query, link, operation, told_as_json
 from serving.pathology import document as slides
 from serving.problems import KINDS
 from serving.products import Held, Product, products
 from serving.settings import Settings
+from serving.trust.access import MAY
+from serving.trust.caller import ROLES
+from serving.trust.door import COOKIE
 from serving.trust.prices import RULES
 from serving.trust.statements import FORMATS, MONTH
 
 ONE = (  # each product's route
     "empty_body", "not_utf8", "malformed_json", "bad_header", "unknown_model", "unknown_subject", "slow_request",
-    "body_too_large", "unsupported_media_type", "invalid_request", "authorisation_ended", "key_reused", *STORE,
-    "overloaded",
+    "body_too_large", "unsupported_media_type", "invalid_request", "authorisation_ended", "key_reused", "quota_used",
+    *STORE, "overloaded",
 )  # fmt: skip
 MANY = (  # each product's batch
     "empty_body", "bad_header", "unknown_model", "not_acceptable", "slow_request", "batch_running",
-    "body_too_large", "unsupported_media_type", "bad_parameter", "invalid_batch", "key_reused", *STORE, "overloaded",
+    "body_too_large", "unsupported_media_type", "bad_parameter", "invalid_batch", "key_reused", "quota_used",
+    *STORE, "overloaded",
 )  # fmt: skip
 PROBLEMS = {
     "/v1/decisions/{id}": ("unknown_decision", *STORE),
@@ -36,6 +40,12 @@ PROBLEMS = {
     "/metrics": ("not_ready", "store_failed"),
     "/openapi.json": ("not_ready",),
     "/problems/{kind}": ("not_found",),
+    "GET /v1/session": (),
+    "POST /v1/session": (
+        "empty_body", "not_utf8", "malformed_json", "slow_request", "body_too_large", "unsupported_media_type",
+        "bad_token", "cross_site",
+    ),
+    "DELETE /v1/session": ("cross_site",),
     **slides.PROBLEMS,
 }  # fmt: skip
 SOMEWHERE = ("not_found", "method_not_allowed")  # of no single route: another address, another method
@@ -47,6 +57,12 @@ def document(serving: Mapping[str, Held], settings: Settings) -> Schema:
         **{f"Answer.{product.name}": _answer(product) for product in products().values()},
         **{f"Indicators.{name}": _indicators(held, settings.limits.text) for name, held in sorted(serving.items())},
     }
+    paths = dict(_products(serving, settings)) | slides.paths(settings) | _paths()
+    for path, operations in paths.items():
+        for method, told in operations.items():
+            if roles := MAY[f"{method.upper()} {path}"]:
+                guarded(told, settings.access.required)
+                told["x-roles"] = sorted(roles)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -56,8 +72,22 @@ def document(serving: Mapping[str, Held], settings: Settings) -> Schema:
             + " Each answer is on disk before it is sent. Problems are RFC 9457, in English and Chinese. Of no route "
             "but of the whole service: " + ", ".join(f"/problems/{kind}" for kind in SOMEWHERE) + ".",
         },
-        "paths": dict(_products(serving, settings)) | slides.paths(settings) | _paths(),
-        "components": {"schemas": schemas | slides.schemas(), "securitySchemes": slides.SECURITY},
+        "paths": paths,
+        "components": {"schemas": schemas | slides.schemas(), "securitySchemes": _security()},
+    }
+
+
+def _security() -> Schema:
+    roles = "; ".join(f"{name} {en}" for name, (en, _) in ROLES.items())
+    told = f"python -m serving token makes one. Its roles say what it may call (x-roles): {roles}."
+    return {
+        "token": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT", "description": told},
+        "session": {
+            "type": "apiKey",
+            "in": "cookie",
+            "name": COOKIE,
+            "description": "As POST /v1/session sets it, for the pages of this service.",
+        },
     }
 
 
@@ -186,6 +216,7 @@ def _paths() -> Schema:
                 ],
             )
         },
+        "/v1/session": _session(),
         "/v1/models": {
             "get": operation(
                 PROBLEMS["/v1/models"],
@@ -221,9 +252,29 @@ def _paths() -> Schema:
     }
 
 
+def _session() -> Schema:
+    text: Schema = {"type": "string"}
+    names = ("tenant", "roles", "name", "licence")
+    who = told_as_json(closed({**dict.fromkeys(names, text), "roles": {"type": "array", "items": text}}, names))
+    body = closed({"token": text | {"minLength": 1}}, ["token"])
+    return {
+        "get": operation(PROBLEMS["GET /v1/session"], "session", "Who asks, as their token says", who),
+        "post": operation(
+            PROBLEMS["POST /v1/session"],
+            "signIn",
+            "A page's sign-in: the token goes into a cookie that no script reads",
+            who | {"headers": {"Set-Cookie": {"schema": text}}},
+            requestBody={"required": True, "content": {"application/json": {"schema": body}}},
+        ),
+        "delete": operation(
+            PROBLEMS["DELETE /v1/session"], "signOut", "The cookie is removed", {"204": {"description": "Removed"}}
+        ),
+    }
+
+
 def _ready() -> Schema:
     """Not ready is an answer of its own form here, beside the problems."""
-    told = {"type": "object", "required": ["status", "models", "store", "alarms"]}
+    told = {"type": "object", "required": ["status"]}  # all else needs a token
     ready = operation(
         PROBLEMS["/healthz/ready"], "ready", "A model is held and the store takes records", told_as_json(told)
     )

@@ -51,11 +51,31 @@ KINDS: dict[str, Kind] = {
         422, "A parameter of the address cannot be used", "地址中的参数不可用",
         "The faults are listed under errors.", "错误见 errors。",
     ),
+    "no_token": Kind(
+        401, "A token is needed", "需要令牌",
+        "The request brought none. Send Authorization: Bearer and a token; python -m serving token makes one, and the "
+        "pages take one to sign in.",
+        "请求未携带令牌。请以 Authorization: Bearer 发送；可用 python -m serving token 生成，网页登录亦可使用。",
+    ),
+    "bad_token": Kind(
+        401, "The token cannot be used", "令牌不可用",
+        "{found}. Ask whoever gave it for a new one.", "{found}。请向签发方索取新令牌。",
+    ),
+    "not_allowed": Kind(
+        403, "The role does not allow this", "角色无此权限",
+        "The token gives {found}; {needed} is needed.", "令牌角色为 {found}；需要 {needed}。",
+    ),
     "not_a_pathologist": Kind(
-        401, "Only a pathologist may do this", "仅限病理医师操作",
-        "{found}; the token of a pathologist is needed as Authorization: Bearer. python -m serving add-pathologist "
-        "makes one.",
-        "{found}；需要病理医师令牌（Authorization: Bearer）。可用 python -m serving add-pathologist 生成。",
+        403, "Only a pathologist may do this", "仅限病理医师操作",
+        "{found}; the token of a pathologist, with name and licence, is needed. python -m serving token --role "
+        "pathologist makes one.",
+        "{found}；需要含姓名与执业证号的病理医师令牌。可用 python -m serving token --role pathologist 生成。",
+    ),
+    "cross_site": Kind(
+        403, "Another site's page may not ask this", "不接受其他网站页面的请求",
+        "A session counts for this service's own pages; the request comes from {found}. Programs send Authorization: "
+        "Bearer.",
+        "会话仅用于本服务自身页面；请求来自 {found}。程序请使用 Authorization: Bearer。",
     ),
     "authorisation_ended": Kind(
         403, "An authorisation ended while the answer was made", "作答期间授权已终止",
@@ -188,6 +208,16 @@ KINDS: dict[str, Kind] = {
         "The key {found} was first used with another body. Use a new key for a new request.",
         "幂等键 {found} 首次使用时正文不同。新请求请用新键。",
     ),
+    "rate_exceeded": Kind(
+        429, "The tenant asks too much at once", "请求过于频繁",
+        "Beyond {found} calls are refused. Send the request again after the seconds of Retry-After.",
+        "超过{found}的请求被拒绝。请在 Retry-After 所示秒数后重发。",
+    ),
+    "quota_used": Kind(
+        429, "The month's answers are used up", "本月配额已用完",
+        "{found} of {needed} answers were given this month. Ask the operator for more, or wait for the next month.",
+        "本月已用 {found} 次，配额为 {needed} 次。请联系运营方增加配额，或等待下月。",
+    ),
     "headers_too_large": Kind(
         431, "The headers are too large", "请求头过大",
         "{found} of headers were sent; at most {needed} are taken.", "请求头为 {found}；最多接受 {needed}。",
@@ -225,10 +255,6 @@ KINDS: dict[str, Kind] = {
         503, "The service is not ready", "服务尚未就绪",
         "{found}. GET /healthz/ready tells more.", "{found}。详见 GET /healthz/ready。",
     ),
-    "people_unusable": Kind(
-        503, "The file of pathologists cannot be used", "病理医师名册不可用",
-        "Nobody can sign until it is put right: {found}.", "更正之前无法签发：{found}。",
-    ),
     "report_unavailable": Kind(
         503, "The report cannot be made now", "暂时无法生成报告",
         "{found}. Nothing was signed by this request. Tell who runs the service.",
@@ -253,7 +279,6 @@ RETRY_AFTER = {  # seconds
     "overloaded": 1,
     "batch_running": 5,
     "upload_locked": 2,
-    "people_unusable": 30,
     "report_unavailable": 30,
     "no_space": 30,
 }

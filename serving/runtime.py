@@ -30,6 +30,7 @@ from serving.trust import leaves, receipts
 from serving.trust.caller import OPEN, Caller
 from serving.trust.notary import KeyUnusable, Notary
 from serving.trust.prices import Prices
+from serving.trust.rate import Quota
 
 log = logging.getLogger("yuheng.runtime")
 
@@ -62,9 +63,10 @@ class Runtime:
         self._notary: Notary | None = None
         self.store_alarm: str | None = None
         self.log_alarm: str | None = None
-        # (scope, key) -> (digest of the request, its answer)
-        self._running: dict[tuple[str, str], tuple[str, asyncio.Future[bytes]]] = {}
+        # (tenant, scope, key) -> (digest of the request, its answer)
+        self._running: dict[tuple[str, str, str], tuple[str, asyncio.Future[bytes]]] = {}
         self._watching: asyncio.Future[Any] | None = None
+        self.quota = Quota(settings.rate, self)
 
     def start(self) -> None:
         """Open the store, load each champion, watch for the next. What is missing shows in readiness."""
@@ -78,6 +80,8 @@ class Runtime:
     def stop(self) -> None:
         if self._watching is not None:
             self._watching.cancel()
+        if self.engine is not None:
+            self.quota.close(self.engine)
         if self._writer is not None:
             self._writer.close()
         if self.engine is not None:
@@ -164,8 +168,11 @@ class Runtime:
     async def answer(self, product: Product, body: bytes, key: str | None, caller: Caller = OPEN) -> Answered:
         """One applicant's answer. Raises Problem or StoreUnavailable; then nothing was recorded."""
         digest = hashlib.sha256(body).hexdigest()
-        if key is not None and (earlier := await self._earlier(product.scope, key, digest)) is not None:
-            return Answered(earlier, True)
+        if key is not None:
+            earlier = await self._earlier((caller.tenant, product.scope, key), digest)
+            if earlier is not None:
+                return Answered(earlier, True)
+        await self.quota.check(caller.tenant)
         question = parse_question(body, product.form)
         held = self.held(product, question.model)
         indicators, simulated = self._indicators(product, question, held)
@@ -189,19 +196,21 @@ class Runtime:
         kept = await self._record(Record(made, entry, charge, held.lineage, grants), key)
         if kept is None:
             self.metrics.decided(held.card.model, said["decision"])
+            self.quota.add(caller.tenant, 1)
             return Answered(made["answer"], False)
         if kept.request_sha256 != digest:  # another process took the key meanwhile
             raise Problem("key_reused", found=repr(key))
         return Answered(kept.answer, True)
 
-    async def _earlier(self, scope: str, key: str, digest: str) -> bytes | None:
-        """The first answer to this key, once recorded. Raises Problem where the key belongs to another request."""
-        running = self._running.get((scope, key))
-        kept = None if running is not None else self.reader.kept(scope, key)
+    async def _earlier(self, key: tuple[str, str, str], digest: str) -> bytes | None:
+        """The first answer to this key of a tenant and a scope, once recorded. Raises Problem where the key belongs to
+        another request."""
+        running = self._running.get(key)
+        kept = None if running is not None else self.reader.kept(*key)
         if running is None and kept is None:
             return None
         if (running[0] if running else kept.request_sha256 if kept else "") != digest:
-            raise Problem("key_reused", found=repr(key))
+            raise Problem("key_reused", found=repr(key[2]))
         return await asyncio.shield(running[1]) if running else kept.answer if kept else None
 
     async def _record(self, record: Record, key: str | None) -> Kept | None:
@@ -221,13 +230,13 @@ class Runtime:
         """`recorded`, whose outcome goes to those too who send the same key meanwhile."""
         answer: asyncio.Future[bytes] = self.loop.create_future()
         answer.add_done_callback(lambda done: done.exception())  # it may be that nobody else waits for it
-        self._running[row["scope"], key] = (row["request_sha256"], answer)
+        self._running[row["tenant"], row["scope"], key] = (row["request_sha256"], answer)
         recorded.add_done_callback(lambda done: self._settle(key, row, done))
         return asyncio.shield(recorded)
 
     def _settle(self, key: str, row: Mapping[str, Any], recorded: asyncio.Future[Kept | None]) -> None:
         """Hand the outcome to those who sent the same key meanwhile, whether or not the first caller still waits."""
-        _, answer = self._running.pop((row["scope"], key))
+        _, answer = self._running.pop((row["tenant"], row["scope"], key))
         if (error := recorded.exception()) is not None:
             answer.set_exception(ended(error) if isinstance(error, GrantsGone) else error)
         else:

@@ -7,14 +7,25 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from datasets.table import nearest
 from serving.products import PRODUCTS
 
 ROOT = Path(__file__).parents[1]
 FILE = ROOT / "configs" / "serving.toml"
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
 # A Bento brings them beside its code; what is written never stands there by choice.
 SHIPPED = ("bundles", "public_key", "prices")
 
@@ -35,10 +46,10 @@ class Paths(_Part):
     slides: Path
     slide_inbox: Path
     jobs: Path
-    pathologists: Path
     log_key: Path
     checkpoints: Path
     prices: Path
+    tokens: Path
 
 
 class Limits(_Part):
@@ -57,7 +68,7 @@ class Limits(_Part):
 
 class Slides(_Part):
     upload: PositiveInt  # bytes
-    uploads: PositiveInt  # open at the same time
+    uploads: PositiveInt  # of one tenant, open at the same time
     upload_expires_seconds: PositiveFloat
     upload_idle_seconds: PositiveFloat
     sweep_seconds: PositiveFloat
@@ -102,6 +113,53 @@ class Champion(_Part):
     retry_seconds: PositiveFloat
 
 
+class Access(_Part):
+    required: bool
+    audience: str = Field(min_length=1)
+    oidc_issuer: str
+    oidc_audience: str
+    oidc_jwks: str  # a file, or the one address that the service may call
+    oidc_algorithm: Literal["RS256", "PS256", "ES256", "EdDSA"]
+
+    @model_validator(mode="after")
+    def _whole(self) -> Access:
+        told = (self.oidc_issuer, self.oidc_audience, self.oidc_jwks)
+        if any(told) and not all(told):
+            raise ValueError("oidc_issuer, oidc_audience and oidc_jwks are needed together")
+        if self.oidc_issuer == "yuheng":
+            raise ValueError("oidc_issuer is yuheng, which is our own; that of the provider is needed")
+        place = urlsplit(self.oidc_jwks)
+        if place.scheme == "http" and place.hostname not in LOOPBACK:
+            raise ValueError("oidc_jwks is fetched without TLS; an https address or a file is needed")
+        return self
+
+
+class Most(_Part):
+    """What one tenant may ask; 0: as much as they like."""
+
+    per_second: float = Field(ge=0)  # calls
+    burst: float = Field(ge=1)  # calls at once
+    monthly: int = Field(ge=0)  # answers
+
+
+class Rate(Most):
+    tenants: dict[str, Most] = Field(default_factory=dict)  # who may ask more, or less
+
+    def of(self, tenant: str) -> Most:
+        return self.tenants.get(tenant, self)
+
+
+class Tls(_Part):
+    certificate: str
+    key: str
+
+    @model_validator(mode="after")
+    def _both(self) -> Tls:
+        if bool(self.certificate) != bool(self.key):
+            raise ValueError("certificate and key are needed together")
+        return self
+
+
 class Settings(_Part):
     host: str
     port: int = Field(ge=0, le=65_535)
@@ -114,6 +172,14 @@ class Settings(_Part):
     log: Log
     batch: Batch
     champion: Champion
+    access: Access
+    rate: Rate
+    tls: Tls
+
+    @model_validator(mode="after")
+    def _open_on_loopback_alone(self) -> Settings:
+        open_to(self.host, self.access)
+        return self
 
     @property
     def store_place(self) -> Path | str:
@@ -127,6 +193,12 @@ class Settings(_Part):
         if unknown := [f"{name!r} is no product{nearest(name, [*PRODUCTS])}" for name in found if name not in PRODUCTS]:
             raise ValueError("; ".join(unknown))
         return {name: found.get(name, name) for name in PRODUCTS}
+
+
+def open_to(host: str, access: Access) -> None:
+    """Raises ValueError where whoever reaches the address would be let in."""
+    if not access.required and host not in LOOPBACK:
+        raise ValueError(f"host is {host} and access.required false; without tokens only loopback is served")
 
 
 def read(file: Path | None = None, environ: Mapping[str, str] | None = None) -> Settings:
@@ -151,7 +223,12 @@ def read(file: Path | None = None, environ: Mapping[str, str] | None = None) -> 
     for name in SHIPPED:
         if not paths[name].exists():
             paths[name] = ROOT / getattr(settings.paths, name)
-    return settings.model_copy(update={"paths": Paths(**paths)})
+    tls = Tls(**{name: str(home / path) if path else "" for name, path in settings.tls})
+    jwks = settings.access.oidc_jwks
+    if jwks and not urlsplit(jwks).scheme:
+        jwks = str(home / jwks)
+    access = settings.access.model_copy(update={"oidc_jwks": jwks})
+    return settings.model_copy(update={"paths": Paths(**paths), "tls": tls, "access": access})
 
 
 def _names() -> Iterator[tuple[tuple[str, ...], str]]:

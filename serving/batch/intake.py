@@ -35,7 +35,7 @@ class Intake:
         most = self.settings.limits.batches
         self.pool = ThreadPoolExecutor(most, thread_name_prefix="batch")
         self.free = most
-        self.keys: set[tuple[str, str | None]] = set()  # (scope, key) of the batches under way
+        self.keys: set[tuple[str, str, str | None]] = set()  # (tenant, scope, key) of the batches under way
         self.spool = self.settings.paths.spool
         self._tidy()
 
@@ -51,6 +51,7 @@ class Intake:
                     shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
 
     async def take(self, product: Product, call: Call, key: str | None) -> Reply:
+        await self.runtime.quota.check(call.caller.tenant)
         came = self._came(call)
         options = self._options(call)
         goes = self._goes(call, options.get("format"), came)
@@ -72,7 +73,15 @@ class Intake:
             path, digest = await self._spooled(call, f"{came} {goes} {sorted(options.items())}")
             scope, reasons = f"{product.scope}/batch", options.get("reasons") == "true"
             order = Order(new_id(), call.caller.tenant, scope, key, digest, path, came, goes, keep, reasons)
-            run = Run(order, held, self.settings, self.runtime.writer, self.runtime.metrics, self.runtime.prices)
+            run = Run(
+                order,
+                held,
+                self.settings,
+                self.runtime.writer,
+                self.runtime.metrics,
+                self.runtime.prices,
+                self._counted,
+            )
             return await self._answer(call, run)
         except BaseException:
             self._release(path)
@@ -84,11 +93,11 @@ class Intake:
         if order.key is not None and (earlier := self._earlier(order)) is not None:
             batch, parts = earlier, replay(self.runtime.reader, earlier, order.goes, self.spool)
         elif order.key is not None:
-            self.keys.add((order.scope, order.key))
+            self.keys.add(order.named)
         try:
             first = await loop.run_in_executor(self.pool, next, parts, None)
         except BaseException:
-            self.keys.discard((order.scope, order.key))
+            self.keys.discard(order.named)
             raise
         headers = {"Batch-Id": batch, "Location": f"/v1/batches/{batch}"}
         if batch != order.id:
@@ -98,9 +107,9 @@ class Intake:
 
     def _earlier(self, order: Order) -> str | None:
         """The batch that this key stands for, once it is done."""
-        found = self.runtime.reader.batch_under(order.scope, order.key or "")
+        found = self.runtime.reader.batch_under(order.tenant, order.scope, order.key or "")
         if found is None or found["state"] == "broken":
-            if (order.scope, order.key) in self.keys:
+            if order.named in self.keys:
                 raise Problem("batch_running", found="of this key")
             return None
         if found["request_sha256"] != order.digest:
@@ -128,8 +137,12 @@ class Intake:
             close = getattr(parts, "close", None)
             if close is not None:
                 await asyncio.shield(loop.run_in_executor(self.pool, close))
-            self.keys.discard((order.scope, order.key))
+            self.keys.discard(order.named)
             self._release(order.path)
+
+    def _counted(self, tenant: str, rows: int) -> None:
+        """From the batch's thread."""
+        self.runtime.loop.call_soon_threadsafe(self.runtime.quota.add, tenant, rows)
 
     def _release(self, path: Path | None) -> None:
         self.free += 1

@@ -35,6 +35,7 @@ def open_batch(connection: sa.Connection, row: Mapping[str, Any]) -> None:
     if row["idempotency_key"] is not None:
         broken = (
             sa.update(BATCHES)
+            .where(BATCHES.c.tenant == row["tenant"])
             .where(BATCHES.c.scope == row["scope"], BATCHES.c.idempotency_key == row["idempotency_key"])
             .where(BATCHES.c.state == "broken")
         )
@@ -100,9 +101,9 @@ def summary(found: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-async def row_answer(reader: Reader, batch: str, row: int) -> bytes | None:
+async def row_answer(reader: Reader, tenant: str, batch: str, row: int) -> bytes | None:
     """One row of a batch as JSON; None where there is none."""
-    chunk = reader.chunk_with(batch, row) if row < 2**62 else None
+    chunk = reader.chunk_with(tenant, batch, row) if row < 2**62 else None
     if chunk is None:
         return None
     first, content = chunk

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -49,6 +49,11 @@ class Order:
     keep: tuple[str, ...]
     reasons: bool
 
+    @property
+    def named(self) -> tuple[str, str, str | None]:
+        """Within which a key means one batch."""
+        return self.tenant, self.scope, self.key
+
 
 @dataclass
 class Run:
@@ -60,6 +65,7 @@ class Run:
     writer: Writer
     metrics: Metrics
     prices: Prices
+    counted: Callable[[str, int], None] = lambda tenant, rows: None  # told of answered rows
     rows: int = 0
     faulty: int = 0
     faults: list[dict[str, Any]] = field(default_factory=list)
@@ -155,6 +161,7 @@ class Run:
         model = self.held.card.model
         self.metrics.rows.labels(model, "answered").inc(rows - answers.faulty)
         self.metrics.rows.labels(model, "faulty").inc(answers.faulty)
+        self.counted(self.order.tenant, rows - answers.faulty)
 
     def _chunk(self, first: int, answers: Answers) -> Record:
         """What is kept of a piece, its one leaf over all of its rows, and its one meter line."""
@@ -173,6 +180,7 @@ class Run:
         order, card = self.order, self.held.card
         return {
             "id": order.id,
+            "tenant": order.tenant,
             "scope": order.scope,
             "idempotency_key": order.key,
             "request_sha256": order.digest,

@@ -124,7 +124,7 @@ class Arrivals:
                     return
                 path = files.quarantine(self.desk.slides, slide["id"], slide["name"])
                 try:
-                    digest = await asyncio.to_thread(self._copy, row["metadata"]["reference"], path)
+                    digest = await asyncio.to_thread(self._copy, slide["tenant"], row["metadata"]["reference"], path)
                 except files.OutsideInbox:
                     await self._give_up(row, "failed", reasons=[UNREADABLE])
                     return
@@ -139,9 +139,9 @@ class Arrivals:
         finally:
             self.busy.discard(upload)
 
-    def _copy(self, reference: str, path: Path) -> hashlib._Hash:
+    def _copy(self, tenant: str, reference: str, path: Path) -> hashlib._Hash:
         files.begin(path)
-        with files.open_inside(self.desk.settings.paths.slide_inbox, reference) as source:
+        with files.open_inside(self.desk.inbox(tenant), reference) as source:
             target = files.Growing(path, 0, hashlib.sha256())
             try:
                 while part := source.read(files.BLOCK):
@@ -245,7 +245,7 @@ def _go_on(connection: sa.Connection, upload: str, name: str, found: str) -> Pro
         reason = {"code": "sha256", "en": kind.detail.format(**told), "zh": kind.detail_zh.format(**told)}
         slides.move(connection, name, "failed", told, reasons=[reason])
         return Problem("upload_sha256", **told)
-    others = [other for other in slides.alike(connection, found) if other["state"] != "uploading"]
+    others = [other for other in slides.alike(connection, found, slide["tenant"]) if other["state"] != "uploading"]
     same = [other["id"] for other in others if other["accession"] == slide["accession"]]
     if same:
         reason = {

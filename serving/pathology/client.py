@@ -1,7 +1,7 @@
 """A clinic's side of the service: a slide sent, followed while it is read, and its reading shown to a person.
 
-slide = send("http://127.0.0.1:3000", Path("a.svs"), {"accession": "C2026-0001", "specimen": "cervical_cytology", ...})
-show(console, follow("http://127.0.0.1:3000", slide, console), "a.svs")
+slide = send(base, Path("a.svs"), token, {"accession": "C2026-0001", "specimen": "cervical_cytology", ...})
+show(console, follow(base, slide, token, console), "a.svs")
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ TRIAGE = {
 }
 
 
-def run(base: str, folder: Path, console: Console) -> list[str]:
+def run(base: str, folder: Path, token: str, console: Console) -> list[str]:
     """Paint slides into `folder`, send one positive and one negative, show what came back. The slides' ids."""
     if not (folder / "truth.json").exists():
         command = [sys.executable, "-m", "datasets.simulate.slides", "--out", str(folder), "--slides", "4"]
@@ -59,37 +59,37 @@ def run(base: str, folder: Path, console: Console) -> list[str]:
     found = []
     for name in chosen:
         accession = f"DEMO-{time.strftime('%Y%m%d-%H%M%S')}-{labels[name]}"
-        slide = send(base, folder / name, FORM | {"accession": accession})
-        show(console, follow(base, slide, console), f"a SIMULATED slide 模拟切片, painted as {labels[name]}")
+        slide = send(base, folder / name, token, FORM | {"accession": accession})
+        show(console, follow(base, slide, token, console), f"a SIMULATED slide 模拟切片, painted as {labels[name]}")
         console.print(f"  Look at it: {base}/slides/{slide}\n", soft_wrap=True)
         found.append(slide)
     return found
 
 
-def send(base: str, path: Path, form: dict[str, Any]) -> str:
+def send(base: str, path: Path, token: str, form: dict[str, Any]) -> str:
     """Upload by tus, as any of its clients does; the slide's id. `form`: accession, specimen, stain, preparation, …"""
     told = {name: value for name, value in form.items() if name in PLAIN}
     told |= {"filename": path.name, "sha256": digest_of(path).hexdigest()}
     told["request"] = json.dumps({name: value for name, value in form.items() if name not in PLAIN}, ensure_ascii=False)
     metadata = ",".join(f"{name} {base64.b64encode(str(value).encode()).decode()}" for name, value in told.items())
     begun = {**TUS, "Upload-Length": str(path.stat().st_size), "Upload-Metadata": metadata}
-    done = _ask(f"{base}/v1/uploads", "POST", begun)
+    done = _ask(f"{base}/v1/uploads", "POST", token, begun)
     place = urllib.parse.urljoin(base, done.headers["Location"])
     with path.open("rb") as file:
         while part := file.read(PART):
             headers = {"Upload-Offset": str(file.tell() - len(part)), "Content-Type": "application/offset+octet-stream"}
-            done = _ask(place, "PATCH", {**TUS, **headers}, part)
+            done = _ask(place, "PATCH", token, {**TUS, **headers}, part)
     return str(done.headers["Slide-Id"])
 
 
-def follow(base: str, slide: str, console: Console) -> dict[str, Any]:
+def follow(base: str, slide: str, token: str, console: Console) -> dict[str, Any]:
     """Until the machine has said all it will."""
     began = time.monotonic()
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
         task = bars.add_task("reading the slide", total=None)
         while True:
-            with _ask(f"{base}/v1/slides/{slide}", "GET", {}) as response:
+            with _ask(f"{base}/v1/slides/{slide}", "GET", token, {}) as response:
                 told: dict[str, Any] = json.load(response)
             bars.update(task, description=told["state"], completed=told.get("done"), total=told.get("total"))
             if told["state"] in FINAL:
@@ -155,7 +155,8 @@ def _patient(patient: dict[str, Any]) -> Table:
     return table
 
 
-def _ask(url: str, method: str, headers: dict[str, str], body: bytes | None = None) -> Any:
+def _ask(url: str, method: str, token: str, headers: dict[str, str], body: bytes | None = None) -> Any:
+    headers = headers | ({"Authorization": f"Bearer {token}"} if token else {})
     request = urllib.request.Request(url, body, headers, method=method)
     try:
         return urllib.request.urlopen(request, timeout=120)

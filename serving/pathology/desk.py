@@ -1,4 +1,4 @@
-"""What the slides' routes share: the store from the event loop, requests done once, who asks, who is audited."""
+"""What the slides' routes share: the store from the event loop, requests done once, who signs, who is audited."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ import sqlalchemy as sa
 
 from serving.call import JSON, Call, idempotency_key, read_body
 from serving.pathology import files
-from serving.pathology.people import Pathologist, People, PeopleUnusable
 from serving.pathology.states import STATES, UnknownSlide, WrongMove
 from serving.problems import Problem
 from serving.question import parse_json
 from serving.runtime import Runtime
 from serving.settings import Settings
 from serving.store import slides
+from serving.trust.caller import Caller
 
 T = TypeVar("T")
 Row = dict[str, Any]
@@ -35,8 +35,11 @@ class Desk:
     def __init__(self, settings: Settings, runtime: Callable[[], Runtime]):
         self.settings, self.runtime = settings, runtime
         self.slides = settings.paths.slides
-        self.people = People(settings.paths.pathologists)
         self._audit_key = b""
+
+    def inbox(self, tenant: str) -> Path:
+        """The folder of which the tenant may name files."""
+        return self.settings.paths.slide_inbox / tenant
 
     # --- the store
 
@@ -59,14 +62,17 @@ class Desk:
 
     async def once(self, call: Call, scope: str, digest: str, do: Callable[[sa.Connection], Row]) -> tuple[Row, bool]:
         """(what `do` says, or said before under this Idempotency-Key; whether it was before). Raises Problem."""
-        key = idempotency_key(call)
+        key, tenant = idempotency_key(call), call.caller.tenant
 
         def work(connection: sa.Connection) -> tuple[Row, bool]:
-            if key is not None and (earlier := _same(slides.kept(connection, scope, key), digest, key)) is not None:
+            if (
+                key is not None
+                and (earlier := _same(slides.kept(connection, tenant, scope, key), digest, key)) is not None
+            ):
                 return earlier, True
             said = do(connection)
             if key is not None:
-                slides.keep(connection, scope, key, digest, orjson.dumps(said))
+                slides.keep(connection, tenant, scope, key, digest, orjson.dumps(said))
             return said, False
 
         return await self.write(work)
@@ -74,12 +80,14 @@ class Desk:
     async def before(self, call: Call, scope: str, digest: str) -> Row | None:
         """What was said under the request's Idempotency-Key, for what is dear to make. Raises Problem."""
         key = idempotency_key(call)
-        return None if key is None else _same(await self.read(slides.kept, scope, key), digest, key)
+        if key is None:
+            return None
+        return _same(await self.read(slides.kept, call.caller.tenant, scope, key), digest, key)
 
     async def slide(self, call: Call) -> Row:
-        """That of the address. Raises Problem."""
+        """That of the address, where it is the caller's tenant's. Raises Problem."""
         wanted = call.path[0]
-        found = await self.read(slides.get, wanted) if ID.fullmatch(wanted) else None
+        found = await self.read(slides.get, wanted, call.caller.tenant) if ID.fullmatch(wanted) else None
         if found is None:
             raise Problem("unknown_slide", found=repr(wanted[:80]))
         return found
@@ -100,23 +108,11 @@ class Desk:
             raise Problem("malformed_json", found="Found no object", found_zh="不是 JSON 对象")
         return found, hashlib.sha256(body).hexdigest()
 
-    async def pathologist(self, call: Call) -> Pathologist:
-        """Who signs the request with a token. Raises Problem."""
-        told = call.header(b"authorization")
-        realm = 'Bearer realm="pathologists"'
-        scheme, _, token = (told or "").partition(" ")
-        if told is None or scheme.lower() != "bearer" or not token.strip():
-            raise Problem(
-                "not_a_pathologist", found="No token came", found_zh="未提供令牌", headers={"WWW-Authenticate": realm}
-            )
-        try:
-            found = await asyncio.to_thread(self.people.of, token.strip())
-        except PeopleUnusable as error:
-            raise Problem("people_unusable", found=str(error)) from error
-        if found is None:
-            headers = {"WWW-Authenticate": f'{realm}, error="invalid_token"'}
-            raise Problem("not_a_pathologist", found="The token is nobody's", found_zh="令牌无效", headers=headers)
-        return found
+    def pathologist(self, call: Call) -> Caller:
+        """Who signs, by the name and licence of their token. Raises Problem."""
+        if call.caller.licence:
+            return call.caller
+        raise Problem("not_a_pathologist", found="The caller has no licence", found_zh="请求方没有执业证号")
 
     # --- the audit of negatives
 

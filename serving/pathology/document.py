@@ -14,21 +14,14 @@ from serving.pathology.states import STATES
 from serving.pathology.uploads import ALGORITHMS, EXTENSIONS, PART, VERSION
 from serving.settings import Settings
 
-SECURITY: Schema = {
-    "pathologist": {
-        "type": "http",
-        "scheme": "bearer",
-        "description": "A pathologist's token: python -m serving add-pathologist prints it once.",
-    }
-}
 BODY = ("empty_body", "not_utf8", "malformed_json", "slow_request", "body_too_large", "unsupported_media_type")
-SIGN = (*BODY, "not_a_pathologist", "people_unusable", "unknown_slide", "slide_state", "bad_header", "invalid_request",
+SIGN = (*BODY, "not_a_pathologist", "unknown_slide", "slide_state", "bad_header", "invalid_request",
         "key_reused", "report_unavailable", *STORE)  # fmt: skip
 UPLOAD = ("tus_version", "unknown_upload", "upload_gone", "upload_locked", *STORE)
 PROBLEMS: dict[str, tuple[str, ...]] = {
     "POST /v1/uploads": (
         "tus_version", "bad_header", "invalid_request", "upload_too_large", "no_space", "overloaded", "key_reused",
-        *STORE,
+        "quota_used", *STORE,
     ),
     "HEAD /v1/uploads/{id}": UPLOAD,
     "PATCH /v1/uploads/{id}": (
@@ -38,7 +31,8 @@ PROBLEMS: dict[str, tuple[str, ...]] = {
     "DELETE /v1/uploads/{id}": (*UPLOAD, "slide_state"),
     "GET /v1/slides": ("bad_parameter", "unknown_slide", *STORE),
     "POST /v1/slides": (
-        *BODY, "bad_header", "invalid_request", "key_reused", "slide_state", "upload_sha256", "upload_locked", *STORE,
+        *BODY, "bad_header", "invalid_request", "key_reused", "slide_state", "upload_sha256", "upload_locked",
+        "quota_used", *STORE,
     ),
     "GET /v1/slides/{id}": ("unknown_slide", "bad_header", "overloaded", *STORE),
     "GET /v1/slides/{id}/report": (
@@ -46,7 +40,7 @@ PROBLEMS: dict[str, tuple[str, ...]] = {
         *STORE,
     ),
     "POST /v1/slides/{id}/cancel": ("unknown_slide", "slide_state", *STORE),
-    "POST /v1/slides/{id}/review": ("not_a_pathologist", "people_unusable", "unknown_slide", "slide_state", *STORE),
+    "POST /v1/slides/{id}/review": ("not_a_pathologist", "unknown_slide", "slide_state", *STORE),
     "POST /v1/slides/{id}/sign": SIGN,
     "POST /v1/slides/{id}/amend": SIGN,
     **shown.PROBLEMS,
@@ -207,7 +201,6 @@ def _slides() -> Schema:
 def _signing(settings: Settings) -> Schema:
     content = {media: {"schema": REPORT if name == "json" else {}} for name, media in FORMATS.items()}
     version = {"Report-Version": {"schema": TEXT, "description": "The version, or draft."}}
-    person: dict[str, Any] = {"security": [{"pathologist": []}]}
     said = {
         "findings": _words(settings.slides.findings),
         "diagnosis": _words(DIAGNOSIS) | {"description": "A category of Bethesda, such as HSIL, or words."},
@@ -224,7 +217,6 @@ def _signing(settings: Settings) -> Schema:
             told_as_json(REPORT) | {"headers": REPLAYED},
             parameters=[SLIDE, KEY],
             requestBody={"required": True, "content": {"application/json": {"schema": schema}}},
-            **person,
         )
 
     return {
@@ -248,7 +240,6 @@ def _signing(settings: Settings) -> Schema:
                 "A pathologist opens the slide",
                 told_as_json(state),
                 parameters=[SLIDE],
-                **person,
             )
         },
         "/v1/slides/{id}/sign": {"post": sign("sign", "Sign the report", ("findings", "diagnosis"))},

@@ -29,7 +29,8 @@ TILE = re.compile(r"(\d{1,6})_(\d{1,6})\.(jpeg|png)", re.ASCII)
 SHARE = re.compile(r"0(\.\d{1,9})?|1(\.0{1,9})?", re.ASCII)
 LIKELY = 0.5  # a tile that is likelier positive than not; who asks may draw the line elsewhere
 LEVEL = re.compile(r"\d{1,2}", re.ASCII)
-CACHE = "private, max-age=86400"
+# Kept by the browser of who was allowed to see it: with another session it asks anew.
+CACHED = {"Cache-Control": "private, max-age=86400", "Vary": "Authorization, Cookie"}
 XML, JPEG, PNG, GEOJSON = "application/xml", "image/jpeg", "image/png", "application/geo+json"
 
 
@@ -153,11 +154,11 @@ def _read(shown: Shown) -> tuple[dict[str, Any], Path]:
 
 def _same(call: Call, tag: str) -> Reply | None:
     known = matches(tag, call.header(b"if-none-match"))
-    return Reply(b"", 304, JPEG, {"ETag": tag, "Cache-Control": CACHE}) if known else None
+    return Reply(b"", 304, JPEG, {"ETag": tag, **CACHED}) if known else None
 
 
 def _reply(body: bytes, media_type: str, tag: str) -> Reply:
-    return Reply(body, 200, media_type, {"ETag": tag, "Cache-Control": CACHE})
+    return Reply(body, 200, media_type, {"ETag": tag, **CACHED})
 
 
 def _nowhere(call: Call) -> Problem:

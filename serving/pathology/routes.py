@@ -92,19 +92,19 @@ class Pathology:
             needed = "a path below the inbox, or the id of an upload", "收件箱内的路径，或上传编号"
             faults.append(Fault("reference", form.kind(reference), *needed))
             reference = ""
-        upload = await self.desk.read(slides.upload, reference) if ID.fullmatch(reference) else None
+        upload = await self.desk.read(slides.upload, reference, call.caller.tenant) if ID.fullmatch(reference) else None
         if reference and upload is None:
-            faults += await asyncio.to_thread(self._reference, reference)
+            faults += await asyncio.to_thread(self._reference, call.caller.tenant, reference)
         if faults or told is None or not isinstance(sha256, str):
             raise Problem("invalid_request", errors=faults)
         if upload is not None and "reference" not in upload["metadata"]:
             return await self._told(call, upload, told, sha256, digest)
         return await self._refer(call, reference, told, sha256, digest)
 
-    def _reference(self, reference: str) -> list[Fault]:
+    def _reference(self, tenant: str, reference: str) -> list[Fault]:
         zh = "收件箱内的普通文件（不含链接与 ..）"
         try:
-            with files.open_inside(self.settings.paths.slide_inbox, reference) as file:
+            with files.open_inside(self.desk.inbox(tenant), reference) as file:
                 size, most = Path(f"/proc/self/fd/{file.fileno()}").stat().st_size, self.settings.slides.upload
         except files.OutsideInbox as error:
             return [Fault("reference", repr(reference[:200]), str(error), zh)]
@@ -124,15 +124,16 @@ class Pathology:
         return await self._accepted(stands, again=stands != upload["slide"])
 
     async def _refer(self, call: Call, reference: str, told: form.Form, sha256: str, digest: str) -> Reply:
+        await self.desk.runtime().quota.check(call.caller.tenant)
         slide, upload = new_id(), new_id()
-        name = files.clean_name(reference)
+        name, tenant = files.clean_name(reference), call.caller.tenant
         audit = await asyncio.to_thread(self.desk.audited, slide)
 
         def work(connection: sa.Connection) -> Row:
-            for one in slides.alike(connection, sha256):
+            for one in slides.alike(connection, sha256, tenant):
                 if one["accession"] == told.request["accession"] and _comes(connection, one):
                     return {"slide": one["id"], "upload": None}
-            columns = told.columns() | {"name": name, "sha256": sha256}
+            columns = told.columns() | {"tenant": tenant, "name": name, "sha256": sha256}
             slides.create(connection, slide, detail={"reference": reference}, audit=audit, **columns)
             slides.create_upload(connection, upload, slide, 0, sha256, {"reference": reference})
             note_scale(connection, slide, told)
@@ -141,6 +142,7 @@ class Pathology:
         said, again = await self.desk.once(call, "/v1/slides", digest, work)
         if not again and said["upload"] is not None:
             self.arrivals.fetch(upload)
+            self.desk.runtime().quota.add(tenant, 1)
         return await self._accepted(said["slide"], again=again or said["upload"] is None)
 
     async def _stands_for(self, slide: Row) -> str:
@@ -173,7 +175,12 @@ class Pathology:
             faults.append(Fault("after", repr(after[:60]), "the id of a slide", "切片编号"))
         if faults:
             raise Problem("bad_parameter", errors=faults)
-        wanted = {"after": after, "state": options.get("state"), "review": options.get("review") == "true"}
+        wanted = {
+            "tenant": call.caller.tenant,
+            "after": after,
+            "state": options.get("state"),
+            "review": options.get("review") == "true",
+        }
         try:
             rows = await self.desk.read(slides.worklist, int(limit), **wanted)
         except UnknownSlide as error:

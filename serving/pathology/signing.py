@@ -21,10 +21,10 @@ from datasets.table import nearest
 from serving.call import Call, Reply, now
 from serving.pathology import files, form
 from serving.pathology.desk import Desk, Row, state_problem
-from serving.pathology.people import Pathologist
 from serving.pathology.states import STATES
 from serving.problems import Problem
 from serving.store import slides
+from serving.trust.caller import Caller
 
 Render = Callable[[Row], bytes]  # a report's body -> its PDF
 DIAGNOSIS, REASON = 500, 2_000  # characters
@@ -48,7 +48,7 @@ class Signing:
         self._locks: dict[str, asyncio.Lock] = {}  # by slide, of signatures under way
 
     async def review(self, call: Call) -> Reply:
-        person = await self.desk.pathologist(call)
+        person = self.desk.pathologist(call)
         slide = await self.desk.slide(call)
         by = {"by": _person(person)}
         await self.desk.write(lambda connection: slides.move(connection, slide["id"], "in_review", by))
@@ -62,7 +62,7 @@ class Signing:
         return await self._sign(call, "amended")
 
     async def _sign(self, call: Call, kind: str) -> Reply:
-        person = await self.desk.pathologist(call)
+        person = self.desk.pathologist(call)
         slide = await self.desk.slide(call)
         found, digest = await self.desk.body(call)
         if faults := self._faults(found, FIELDS[kind]):
@@ -81,7 +81,7 @@ class Signing:
         return Reply(orjson.dumps(said))
 
     async def _version(
-        self, call: Call, slide: str, kind: str, told: Row, person: Pathologist, once: tuple[str, str]
+        self, call: Call, slide: str, kind: str, told: Row, person: Caller, once: tuple[str, str]
     ) -> Row:
         """Rendered, put beside the slide, and recorded: in this order, so that no record stands without its files."""
         row = await self.desk.read(slides.get, slide)
@@ -162,5 +162,5 @@ def _written(name: Path, content: bytes) -> Path:
         ) from error
 
 
-def _person(person: Pathologist) -> dict[str, str]:
+def _person(person: Caller) -> dict[str, str]:
     return {"name": person.name, "licence": person.licence}

@@ -81,12 +81,14 @@ class Uploads:
 
     async def create(self, call: Call) -> Reply:
         length = self._length(call)
+        await self.desk.runtime().quota.check(call.caller.tenant)
         metadata = _metadata(call)
         told, sha256, name = _told(metadata)
         digest = hashlib.sha256(f"{length} {call.header(b'upload-metadata')}".encode()).hexdigest()
         upload, slide = new_id(), new_id()
         audit = await asyncio.to_thread(self.desk.audited, slide)
-        columns: Row = {"name": name, "sha256": sha256}
+        tenant = call.caller.tenant
+        columns: Row = {"tenant": tenant, "name": name, "sha256": sha256}
         free = await asyncio.to_thread(self._free)
         if free < length:
             raise Problem(
@@ -96,7 +98,7 @@ class Uploads:
             )
 
         def work(connection: sa.Connection) -> Row:
-            if (found := len(slides.uploads(connection, "open"))) >= self.settings.uploads:
+            if (found := len(slides.uploads(connection, "open", tenant))) >= self.settings.uploads:
                 raise Problem(
                     "overloaded",
                     found=f"{found} uploads are open, and no more may be",
@@ -117,6 +119,8 @@ class Uploads:
         finally:
             if again:  # refused, or begun by an earlier request
                 await asyncio.to_thread(files.remove, path)
+        if not again:
+            self.desk.runtime().quota.add(tenant, 1)
         headers = {"Location": f"/v1/uploads/{said['upload']}", "Slide-Id": said["slide"], **self._expires(now())}
         return _reply(headers | ({"Idempotent-Replayed": "true"} if again else {}), 201)
 
@@ -150,7 +154,7 @@ class Uploads:
     async def _open(self, call: Call) -> tuple[Row, Path]:
         """An upload that may go on or is done. Raises Problem."""
         wanted = call.path[0]
-        row = await self.desk.read(slides.upload, wanted) if ID.fullmatch(wanted) else None
+        row = await self.desk.read(slides.upload, wanted, call.caller.tenant) if ID.fullmatch(wanted) else None
         if row is None or "reference" in row["metadata"]:
             raise Problem("unknown_upload", found=repr(wanted[:80]))
         if row["state"] == "failed":
@@ -285,7 +289,7 @@ class Uploads:
 
     async def delete(self, call: Call) -> Reply:
         wanted = call.path[0]
-        row = await self.desk.read(slides.upload, wanted) if ID.fullmatch(wanted) else None
+        row = await self.desk.read(slides.upload, wanted, call.caller.tenant) if ID.fullmatch(wanted) else None
         if row is None or "reference" in row["metadata"]:
             raise Problem("unknown_upload", found=repr(wanted[:80]))
         if row["state"] == "expired":

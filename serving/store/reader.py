@@ -1,4 +1,7 @@
-"""What the store holds, read: an answer by its id or its key, a subject's indicators, a batch."""
+"""What the store holds, read: an answer by its id or its key, a subject's indicators, a batch.
+
+What is a tenant's is asked for with the tenant: another's is not there, as what never was.
+"""
 
 from __future__ import annotations
 
@@ -10,15 +13,18 @@ from typing import Any
 import sqlalchemy as sa
 
 from serving.store.engine import unavailable
-from serving.store.tables import BATCHES, CHUNKS, COMPANIES, DECISIONS, SUBJECTS
+from serving.store.tables import BATCHES, CHUNKS, COMPANIES, DECISIONS, QUOTAS, SUBJECTS
 from serving.store.writer import Kept, kept_under
 
-_ANSWER = sa.select(DECISIONS.c.answer).where(DECISIONS.c.id == sa.bindparam("id"))
+_ANSWER = sa.select(DECISIONS.c.answer).where(
+    DECISIONS.c.id == sa.bindparam("id"), DECISIONS.c.tenant == sa.bindparam("tenant")
+)
 _SUBJECT = sa.select(SUBJECTS.c.indicators, SUBJECTS.c.simulated).where(
     SUBJECTS.c.product == sa.bindparam("product"), SUBJECTS.c.id == sa.bindparam("id")
 )
 _DECISIONS_OF = (
     sa.select(DECISIONS.c.id, DECISIONS.c.created, DECISIONS.c.model, DECISIONS.c.version, DECISIONS.c.answer)
+    .where(DECISIONS.c.tenant == sa.bindparam("tenant"))
     .where(DECISIONS.c.scope == sa.bindparam("scope"), DECISIONS.c.subject == sa.bindparam("subject"))
     .where(DECISIONS.c.id < sa.bindparam("before"))
     .order_by(DECISIONS.c.id.desc())
@@ -27,6 +33,8 @@ _DECISIONS_OF = (
 _MONTHS = sa.select(COMPANIES).where(COMPANIES.c.id.in_(sa.bindparam("ids", expanding=True)))
 _CHUNK = (
     sa.select(CHUNKS.c.first_row, CHUNKS.c.rows, CHUNKS.c.content)
+    .join(BATCHES, BATCHES.c.id == CHUNKS.c.batch)
+    .where(BATCHES.c.tenant == sa.bindparam("tenant"))
     .where(CHUNKS.c.batch == sa.bindparam("batch"), CHUNKS.c.first_row <= sa.bindparam("row"))
     .order_by(CHUNKS.c.first_row.desc())
     .limit(1)
@@ -54,13 +62,13 @@ class Reader:
                 connection.invalidate()
             raise unavailable(error) from error
 
-    def kept(self, scope: str, key: str) -> Kept | None:
+    def kept(self, tenant: str, scope: str, key: str) -> Kept | None:
         with self._reading() as connection:
-            return kept_under(connection, scope, key)
+            return kept_under(connection, tenant, scope, key)
 
-    def answer(self, decision: str) -> bytes | None:
+    def answer(self, tenant: str, decision: str) -> bytes | None:
         with self._reading() as connection:
-            found: bytes | None = connection.execute(_ANSWER, {"id": decision}).scalar()
+            found: bytes | None = connection.execute(_ANSWER, {"id": decision, "tenant": tenant}).scalar()
             return found
 
     def subject(self, product: str, subject: str) -> tuple[bytes, bool] | None:
@@ -69,9 +77,9 @@ class Reader:
             found = connection.execute(_SUBJECT, {"product": product, "id": subject}).first()
             return (found[0], found[1]) if found else None
 
-    def decisions_of(self, scope: str, subject: str, before: str, most: int) -> list[Mapping[str, Any]]:
+    def decisions_of(self, tenant: str, scope: str, subject: str, before: str, most: int) -> list[Mapping[str, Any]]:
         """The newest `most` of those about a subject whose ids come before `before`, newest first."""
-        asked = {"scope": scope, "subject": subject, "before": before, "most": most}
+        asked = {"tenant": tenant, "scope": scope, "subject": subject, "before": before, "most": most}
         with self._reading() as connection:
             return [dict(row._mapping) for row in connection.execute(_DECISIONS_OF, asked)]
 
@@ -80,19 +88,27 @@ class Reader:
         with self._reading() as connection:
             return {row.id: row.months for row in connection.execute(_MONTHS, {"ids": companies})}
 
-    def batch(self, batch: str) -> Mapping[str, Any] | None:
+    def used(self, tenant: str, month: str) -> int:
+        """Answers given to a tenant in a month, YYYY-MM."""
+        chosen = sa.select(QUOTAS.c.used).where(QUOTAS.c.tenant == tenant, QUOTAS.c.month == month)
         with self._reading() as connection:
-            return _named(connection.execute(sa.select(BATCHES).where(BATCHES.c.id == batch)).first())
+            return int(connection.execute(chosen).scalar() or 0)
 
-    def batch_under(self, scope: str, key: str) -> Mapping[str, Any] | None:
-        chosen = sa.select(BATCHES).where(BATCHES.c.scope == scope, BATCHES.c.idempotency_key == key)
+    def batch(self, tenant: str, batch: str) -> Mapping[str, Any] | None:
+        chosen = sa.select(BATCHES).where(BATCHES.c.id == batch, BATCHES.c.tenant == tenant)
         with self._reading() as connection:
             return _named(connection.execute(chosen).first())
 
-    def chunk_with(self, batch: str, row: int) -> tuple[int, bytes] | None:
+    def batch_under(self, tenant: str, scope: str, key: str) -> Mapping[str, Any] | None:
+        chosen = sa.select(BATCHES).where(BATCHES.c.tenant == tenant)
+        chosen = chosen.where(BATCHES.c.scope == scope, BATCHES.c.idempotency_key == key)
+        with self._reading() as connection:
+            return _named(connection.execute(chosen).first())
+
+    def chunk_with(self, tenant: str, batch: str, row: int) -> tuple[int, bytes] | None:
         """(first row, content) of the chunk that holds row `row`, which counts from 1."""
         with self._reading() as connection:
-            found = connection.execute(_CHUNK, {"batch": batch, "row": row}).first()
+            found = connection.execute(_CHUNK, {"tenant": tenant, "batch": batch, "row": row}).first()
             return (found[0], found[2]) if found and row < found[0] + found[1] else None
 
     def chunks(self, batch: str) -> Iterator[bytes]:

@@ -28,6 +28,7 @@ PRODUCT = "pathology"
 EMPTY: Row = {
     **dict.fromkeys(("code", "sha256", "accession", "specimen", "stain", "preparation", "request", "mpp")),
     **dict.fromkeys(("triage", "model", "version", "bundle", "reading")),
+    "tenant": OPEN.tenant,
     **{"reasons": [], "notes": [], "name": "", "bytes": 0, "done": 0, "total": 0, "audit": False, "priority": 0},
 }
 GONE = ("failed", "cancelled")  # a slide of which the same may be sent again as a new one
@@ -102,17 +103,13 @@ def _prove(connection: sa.Connection, slide: str, to: str, detail: Row | None, a
     if found["salt"] is None:
         found["salt"] = os.urandom(leaves.SALT)
         connection.execute(sa.update(SLIDES).where(SLIDES.c.id == slide).values(salt=found["salt"]))
-    tenant, price, units = _tenant(found), None, int(to == "ready")  # what abstains costs nothing
+    tenant, price, units = found["tenant"], None, int(to == "ready")  # what abstains costs nothing
     if prices is not None:
         price = prices.of(PRODUCT, tenant, at)
     told = {} if price is None else {"product": PRODUCT, "price": price.told(units)}
     leaf = log.append(connection, [leaves.slide_state(found, to, detail, at, tenant, **told)])
     if price is not None:
         connection.execute(sa.insert(METER).values(price.charge(slide, tenant, PRODUCT, at, units) | {"leaf": leaf}))
-
-
-def _tenant(slide: Row) -> str:
-    return str(slide.get("tenant", OPEN.tenant))
 
 
 def progress(where: Where, slide: str, done: int, total: int, *, by: str = "") -> bool:
@@ -147,9 +144,13 @@ def _event(connection: sa.Connection, slide: str, kind: str, state: str, detail:
     connection.execute(sa.insert(SLIDE_EVENTS).values(row))
 
 
-def get(where: Where, slide: str) -> Row | None:
+def get(where: Where, slide: str, tenant: str | None = None) -> Row | None:
+    """`tenant`: only where it is theirs."""
+    chosen = sa.select(SLIDES).where(SLIDES.c.id == slide)
+    if tenant is not None:
+        chosen = chosen.where(SLIDES.c.tenant == tenant)
     with reading(where) as connection:
-        return _named(connection.execute(sa.select(SLIDES).where(SLIDES.c.id == slide)).first())
+        return _named(connection.execute(chosen).first())
 
 
 def in_state(where: Where, *states: str, most: int = 100) -> list[Row]:
@@ -160,30 +161,41 @@ def in_state(where: Where, *states: str, most: int = 100) -> list[Row]:
         return [dict(row._mapping) for row in connection.execute(chosen)]
 
 
-def alike(where: Where, sha256: str) -> list[Row]:
-    """Slides of this very content that were neither given up nor failed, oldest first."""
-    chosen = sa.select(SLIDES).where(SLIDES.c.sha256 == sha256, SLIDES.c.state.not_in(GONE)).order_by(SLIDES.c.id)
+def alike(where: Where, sha256: str, tenant: str) -> list[Row]:
+    """A tenant's slides of this very content that were neither given up nor failed, oldest first."""
+    chosen = sa.select(SLIDES).where(SLIDES.c.sha256 == sha256, SLIDES.c.tenant == tenant)
+    chosen = chosen.where(SLIDES.c.state.not_in(GONE)).order_by(SLIDES.c.id)
     with reading(where) as connection:
         return [dict(row._mapping) for row in connection.execute(chosen)]
 
 
 def worklist(
-    where: Where, most: int, *, after: str | None = None, state: str | None = None, review: bool = False
+    where: Where,
+    most: int,
+    *,
+    tenant: str = OPEN.tenant,
+    after: str | None = None,
+    state: str | None = None,
+    review: bool = False,
 ) -> list[Row]:
-    """The first `most`, or those that come after the slide `after`: by priority, then the oldest first. `review`: those
-    that wait for a pathologist, who sees every slide but the negatives that are not drawn for audit. Without readings.
+    """The tenant's first `most`, or those that come after the slide `after`: by priority, then the oldest first.
+    `review`: those that wait for a pathologist, who sees every slide but the negatives that are not drawn for audit.
+    Without readings.
 
     Raises UnknownSlide for an `after` that is none.
     """
     shown = [column for column in SLIDES.c if column.name != "reading"]
-    chosen = sa.select(*shown).order_by(SLIDES.c.priority.desc(), SLIDES.c.id).limit(most)
+    chosen = (
+        sa.select(*shown).where(SLIDES.c.tenant == tenant).order_by(SLIDES.c.priority.desc(), SLIDES.c.id).limit(most)
+    )
     if state is not None:
         chosen = chosen.where(SLIDES.c.state == state)
     if review:
         chosen = chosen.where(SLIDES.c.state.in_(TO_REVIEW), REVIEWED)
     with reading(where) as connection:
         if after is not None:
-            priority = connection.execute(sa.select(SLIDES.c.priority).where(SLIDES.c.id == after)).scalar()
+            last = sa.select(SLIDES.c.priority).where(SLIDES.c.id == after, SLIDES.c.tenant == tenant)
+            priority = connection.execute(last).scalar()
             if priority is None:
                 raise UnknownSlide(after)
             same = sa.and_(SLIDES.c.priority == priority, SLIDES.c.id > after)
@@ -214,7 +226,7 @@ def add_report(where: Where, slide: str, version: int, kind: str, body: Row, sha
         row |= {"signer": signer, "at": at}
         signed = get(connection, slide)
         assert signed is not None, "it was moved a moment ago"
-        leaf = log.append(connection, [leaves.report(row, signed["salt"], _tenant(signed))])
+        leaf = log.append(connection, [leaves.report(row, signed["salt"], signed["tenant"])])
         connection.execute(sa.insert(SLIDE_REPORTS).values(row | {"leaf": leaf}))
 
 
@@ -247,14 +259,20 @@ def set_upload(where: Where, upload: str, **columns: Any) -> None:
         connection.execute(sa.update(UPLOADS).where(UPLOADS.c.id == upload).values(updated=now(), **columns))
 
 
-def upload(where: Where, upload: str) -> Row | None:
+def upload(where: Where, upload: str, tenant: str | None = None) -> Row | None:
+    """`tenant`: only where its slide is theirs."""
+    chosen = sa.select(UPLOADS).where(UPLOADS.c.id == upload)
+    if tenant is not None:
+        chosen = chosen.join(SLIDES, UPLOADS.c.slide == SLIDES.c.id).where(SLIDES.c.tenant == tenant)
     with reading(where) as connection:
-        return _named(connection.execute(sa.select(UPLOADS).where(UPLOADS.c.id == upload)).first())
+        return _named(connection.execute(chosen).first())
 
 
-def uploads(where: Where, state: str) -> list[Row]:
-    """The oldest first."""
+def uploads(where: Where, state: str, tenant: str | None = None) -> list[Row]:
+    """The oldest first, of everybody or of one."""
     chosen = sa.select(UPLOADS).where(UPLOADS.c.state == state).order_by(UPLOADS.c.id)
+    if tenant is not None:
+        chosen = chosen.join(SLIDES, UPLOADS.c.slide == SLIDES.c.id).where(SLIDES.c.tenant == tenant)
     with reading(where) as connection:
         return [dict(row._mapping) for row in connection.execute(chosen)]
 
@@ -276,16 +294,23 @@ def idle_uploads(where: Where, before: str) -> list[Row]:
 # --- requests that are done once
 
 
-def kept(where: Where, scope: str, key: str) -> tuple[str, bytes] | None:
-    """(SHA-256 of the request, answer) under an idempotency key."""
-    chosen = sa.select(SLIDE_KEYS.c.request_sha256, SLIDE_KEYS.c.answer)
+def kept(where: Where, tenant: str, scope: str, key: str) -> tuple[str, bytes] | None:
+    """(SHA-256 of the request, answer) under a tenant's idempotency key."""
+    chosen = sa.select(SLIDE_KEYS.c.request_sha256, SLIDE_KEYS.c.answer).where(SLIDE_KEYS.c.tenant == tenant)
     with reading(where) as connection:
         found = connection.execute(chosen.where(SLIDE_KEYS.c.scope == scope, SLIDE_KEYS.c.key == key)).first()
         return None if found is None else (found[0], found[1])
 
 
-def keep(where: Where, scope: str, key: str, request_sha256: str, answer: bytes) -> None:
-    row = {"scope": scope, "key": key, "request_sha256": request_sha256, "answer": answer, "at": now()}
+def keep(where: Where, tenant: str, scope: str, key: str, request_sha256: str, answer: bytes) -> None:
+    row = {
+        "tenant": tenant,
+        "scope": scope,
+        "key": key,
+        "request_sha256": request_sha256,
+        "answer": answer,
+        "at": now(),
+    }
     with writing(where) as connection:
         connection.execute(sa.insert(SLIDE_KEYS).values(row))
 

@@ -30,6 +30,7 @@ DECISIONS = sa.Table(
 # Partial: a request without a key costs no entry.
 sa.Index(
     "one_answer_per_key",
+    DECISIONS.c.tenant,
     DECISIONS.c.scope,
     DECISIONS.c.idempotency_key,
     unique=True,
@@ -37,9 +38,10 @@ sa.Index(
     postgresql_where=DECISIONS.c.idempotency_key.is_not(None),
 )
 
-# A subject's decisions, newest last. Partial: most decisions are about indicators that name nobody.
+# A subject's decisions for one tenant, newest last. Partial: most decisions are about indicators that name nobody.
 sa.Index(
     "decisions_of_a_subject",
+    DECISIONS.c.tenant,
     DECISIONS.c.scope,
     DECISIONS.c.subject,
     DECISIONS.c.id,
@@ -72,6 +74,7 @@ BATCHES = sa.Table(
     "batches",
     METADATA,
     sa.Column("id", sa.String(40), primary_key=True),
+    sa.Column("tenant", sa.String(64), nullable=False),  # whose
     sa.Column("scope", sa.String(64), nullable=False),
     sa.Column("idempotency_key", sa.String(255)),
     sa.Column("request_sha256", sa.String(64), nullable=False),
@@ -92,6 +95,7 @@ BATCHES = sa.Table(
 )
 sa.Index(
     "one_batch_per_key",
+    BATCHES.c.tenant,
     BATCHES.c.scope,
     BATCHES.c.idempotency_key,
     unique=True,
@@ -121,6 +125,7 @@ SLIDES = sa.Table(
     "slides",
     METADATA,
     sa.Column("id", sa.String(32), primary_key=True),  # ascends with time
+    sa.Column("tenant", sa.String(64), nullable=False),  # whose
     sa.Column("state", sa.String(16), nullable=False),  # of serving/pathology/states.py
     sa.Column("code", sa.String(64)),  # why it failed, was abstained from or is not fit; the first of `reasons`
     sa.Column("reasons", sa.JSON(none_as_null=True), nullable=False),  # [{code, en, zh}]
@@ -150,6 +155,7 @@ SLIDES = sa.Table(
 sa.Index("slides_by_state", SLIDES.c.state, SLIDES.c.id)
 sa.Index("slides_by_content", SLIDES.c.sha256)
 sa.Index("slides_to_work_on", SLIDES.c.priority.desc(), SLIDES.c.id)
+sa.Index("slides_of_a_tenant", SLIDES.c.tenant, SLIDES.c.priority.desc(), SLIDES.c.id)
 
 # What happened to a slide, in order. An id is never given twice, so a listener resumes after the last it saw.
 SLIDE_EVENTS = sa.Table(
@@ -197,11 +203,21 @@ sa.Index("uploads_by_state", UPLOADS.c.state, UPLOADS.c.updated)
 SLIDE_KEYS = sa.Table(
     "slide_keys",
     METADATA,
+    sa.Column("tenant", sa.String(64), primary_key=True),
     sa.Column("scope", sa.String(128), primary_key=True),  # the route and its slide
     sa.Column("key", sa.String(255), primary_key=True),
     sa.Column("request_sha256", sa.String(64), nullable=False),
     sa.Column("answer", sa.LargeBinary, nullable=False),  # JSON
     sa.Column("at", sa.String(32), nullable=False),
+)
+
+# How many answers each tenant was given in a month.
+QUOTAS = sa.Table(
+    "quotas",
+    METADATA,
+    sa.Column("tenant", sa.String(64), primary_key=True),
+    sa.Column("month", sa.String(7), primary_key=True),  # YYYY-MM
+    sa.Column("used", sa.BigInteger, nullable=False),
 )
 
 # The processes that read slides. One that is not in here any more was given up: it moves no slide.

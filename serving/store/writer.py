@@ -256,12 +256,12 @@ class Writer:
         asked = {grant for decision in decisions for grant in decision.record.grants}
         ended = self.ended(connection, asked) if asked else asked
         fresh: list[Record] = []
-        mine: dict[tuple[str, str], Kept] = {}
+        mine: dict[tuple[str, str, str], Kept] = {}
         outcome: list[Kept | GrantsGone | None] = []
         for decision in decisions:
             record, row = decision.record, decision.record.row
-            key = row["idempotency_key"]
-            if key and (kept := mine.get((row["scope"], key)) or kept_under(connection, row["scope"], key)):
+            key = (row["tenant"], row["scope"], row["idempotency_key"]) if row["idempotency_key"] else None
+            if key and (kept := mine.get(key) or kept_under(connection, *key)):
                 outcome.append(kept)
             elif ended and (gone := [grant for grant in record.grants if grant in ended]):
                 outcome.append(GrantsGone(gone))
@@ -269,7 +269,7 @@ class Writer:
                 outcome.append(None)
                 fresh.append(record)
                 if key:
-                    mine[row["scope"], key] = Kept(row["request_sha256"], row["answer"])
+                    mine[key] = Kept(row["request_sha256"], row["answer"])
         if not fresh:
             return outcome, set()
         lineages = {record.lineage for record in fresh if record.lineage.sha256 not in self._lineages}
@@ -303,10 +303,12 @@ def keep_lineages(connection: sa.Connection, lineages: Iterable[Lineage]) -> Non
 
 
 _KEPT = sa.select(DECISIONS.c.request_sha256, DECISIONS.c.answer).where(
-    DECISIONS.c.scope == sa.bindparam("scope"), DECISIONS.c.idempotency_key == sa.bindparam("key")
+    DECISIONS.c.tenant == sa.bindparam("tenant"),
+    DECISIONS.c.scope == sa.bindparam("scope"),
+    DECISIONS.c.idempotency_key == sa.bindparam("key"),
 )
 
 
-def kept_under(connection: sa.Connection, scope: str, key: str) -> Kept | None:
-    found = connection.execute(_KEPT, {"scope": scope, "key": key}).first()
+def kept_under(connection: sa.Connection, tenant: str, scope: str, key: str) -> Kept | None:
+    found = connection.execute(_KEPT, {"tenant": tenant, "scope": scope, "key": key}).first()
     return Kept(found[0], found[1]) if found else None

@@ -27,3 +27,4 @@ class Caller:
 
 # Where the settings ask for no token: whoever reaches the loopback address. Without a licence, so that nobody signs.
 OPEN = Caller("local", frozenset(ROLES), "local")
+NOBODY = Caller("", frozenset(), "")  # who brought no token to an address that anybody may call

@@ -65,6 +65,7 @@ class Clinic:
         self.routes = {
             **pages.routes(),
             **self.images.routes(),
+            "/v1/session": {"GET": self.session, "POST": self.sign_in, "DELETE": self.sign_out},
             "/v1/slides": {"GET": self.worklist},
             one: {"GET": self.slide},
             f"{one}/report": {"GET": self.report},
@@ -145,10 +146,29 @@ class Clinic:
             return Reply(pdf.render(body, None, readings.heat()[0]), 200, "application/pdf")
         return Reply(json.dumps(fhir.report(body) if kind == "format=fhir" else body).encode())
 
+    # --- who asks: anybody may look, and a cookie says who signs
+
     def person(self, call: Call) -> dict[str, str]:
-        if call.header(b"authorization") != f"Bearer {TOKEN}":
-            raise Problem("bad_header", found="The token is nobody's", needed="a pathologist's token")
+        if f"yuheng_session={TOKEN}" not in (call.header(b"cookie") or ""):
+            raise Problem("not_a_pathologist", found="The caller has no licence")
         return PERSON
+
+    async def session(self, call: Call) -> Reply:
+        known = TOKEN in (call.header(b"cookie") or "")
+        return Reply(
+            json.dumps({"tenant": "local", "roles": [], **(PERSON if known else dict.fromkeys(PERSON, ""))}).encode()
+        )
+
+    async def sign_in(self, call: Call) -> Reply:
+        if json.loads(await read_body(call, 100_000, 5)) != {"token": TOKEN}:
+            raise Problem("bad_token", found="The token is nobody's")
+        cookie = f"yuheng_session={TOKEN}; Path=/; HttpOnly; SameSite=Strict"
+        return Reply(
+            json.dumps({"tenant": "local", "roles": ["pathologist"], **PERSON}).encode(), headers={"Set-Cookie": cookie}
+        )
+
+    async def sign_out(self, call: Call) -> Reply:
+        return Reply(b"", 204, headers={"Set-Cookie": "yuheng_session=; Path=/; Max-Age=0"})
 
     async def review(self, call: Call) -> Reply:
         held = self.held(call)

@@ -17,15 +17,16 @@ from pypdf import PdfReader
 
 from models import bundle
 from serving.gateway import Gateway
-from serving.pathology import people
 from serving.pathology.jobs import Jobs
 from serving.pathology.runner import Runner
 from serving.store import slides
 from tests.browser.clinic import Server
 from tests.browser.conftest import shot
-from tests.serving.conftest import settings_for
+from tests.serving.conftest import bearer_of, settings_for
 from tests.serving.pathology import readings
 from tests.serving.pathology.bundles import publish
+
+CHEN = {"name": "Chen Lan 陈岚", "licence": "110330100001234"}
 
 
 class Serving:
@@ -51,14 +52,28 @@ def service(tmp_path_factory) -> Iterator[tuple[Gateway, str]]:
     folder = tmp_path_factory.mktemp("gateway")
     keys = bundle.make_keys(folder / "keys")
     publish(folder / "bundles", keys, familiar=-1.0)
-    settings = settings_for(
-        folder / "bundles", SimpleNamespace(public=keys[1]), folder, YUHENG_SLIDES_POLL_SECONDS="0.1"
-    )
+    environ = {"YUHENG_SLIDES_POLL_SECONDS": "0.1", "YUHENG_ACCESS_REQUIRED": "true"}
+    settings = settings_for(folder / "bundles", SimpleNamespace(public=keys[1]), folder, **environ)
     gateway = Gateway(settings)
     server = Server(Serving(gateway))
     server.server.config.lifespan = "on"
     with server as address:
         yield gateway, address
+
+
+def token(gateway: Gateway, *roles: str, tenant: str = "lab", **more: str) -> str:
+    return bearer_of(gateway.settings, *roles, tenant=tenant, **more)["Authorization"].partition(" ")[2]
+
+
+def signed_in(page: Any, gateway: Gateway, *roles: str, tenant: str = "lab", **more: str) -> None:
+    """At the worklist, by the form that a stranger sees."""
+    page.goto("/slides")
+    page.fill("#token", token(gateway, *roles, tenant=tenant, **more))
+    shot(page, "sign_in")
+    page.click("text=Sign in >> nth=-1")
+    page.wait_for_selector(".session")
+    shot(page, "signed_in_worklist")
+    page.wrong[:] = [each for each in page.wrong if "401" not in each]  # as the browser tells of the refusal
 
 
 def work(gateway: Gateway, slide: str) -> None:
@@ -86,8 +101,7 @@ def work(gateway: Gateway, slide: str) -> None:
 
 def test_a_slide_goes_from_upload_to_a_signed_pdf(page, service):
     gateway, _ = service
-    token = people.add(gateway.settings.paths.pathologists, "Chen Lan 陈岚", "110330100001234")
-    page.goto("/slides")
+    signed_in(page, gateway, "clinic")
     page.wait_for_selector("#worklist .empty")
     page.set_input_files("#file", str(readings.CMU))
     page.fill("#accession", "C2026-000042")
@@ -108,7 +122,7 @@ def test_a_slide_goes_from_upload_to_a_signed_pdf(page, service):
     assert [why["code"] for why in reading["abstained"]] == ["out_of_distribution"]
     assert reading["slide"]["format"] == "aperio"
     page.wait_for_selector("#strip canvas")
-    page.fill("#token", token)
+    page.fill("#token", token(gateway, "pathologist", "clinic", **CHEN))
     page.click("text=Open for review")
     page.select_option("#diagnosis", "HSIL")
     page.fill("#findings", "Coarse chromatin. 染色质粗。")
@@ -128,7 +142,7 @@ def test_a_slide_goes_from_upload_to_a_signed_pdf(page, service):
 
 
 def test_a_refused_form_is_told_field_by_field(page, service):
-    page.goto("/slides")
+    signed_in(page, service[0], "clinic")
     page.set_input_files("#file", str(readings.CMU))
     page.fill("#accession", "C2026-000043")
     page.fill("#hpv_genotype", "16")  # of a result that is not positive
@@ -138,17 +152,55 @@ def test_a_refused_form_is_told_field_by_field(page, service):
     page.wrong[:] = [each for each in page.wrong if "422" not in each]
 
 
-def test_a_stranger_does_not_sign(page, service):
+def test_who_is_no_pathologist_does_not_sign(page, service):
     gateway, _ = service
-    slide = next(each for each in slides.worklist(gateway.runtime.engine, 1))["id"]
+    slide = next(each for each in slides.worklist(gateway.runtime.engine, 1, tenant="lab"))["id"]
+    signed_in(page, gateway, "clinic")
     page.goto(f"/slides/{slide}")
     page.fill("#token", "nobody")
     page.click("text=Continue")
-    page.click("text=Amend")
-    page.fill("#reason", "none")
-    page.check("#sure")
-    page.click("text=Sign the amendment")
     page.wait_for_selector(".report .refusal")
-    assert "Only a pathologist may do this" in page.inner_text(".report .refusal")
-    assert page.locator("#token").is_visible()  # the token is forgotten
+    assert "The token cannot be used" in page.inner_text(".report .refusal")
+    page.fill("#token", token(gateway, "clinic"))
+    page.click("text=Continue")
+    page.wait_for_selector(".report .refusal:has-text('Only a pathologist may do this')")
     page.wrong[:] = [each for each in page.wrong if "401" not in each]
+
+
+def test_another_clinic_and_who_signed_out_see_nothing(page, service):
+    gateway, _ = service
+    slide = next(each for each in slides.worklist(gateway.runtime.engine, 1, tenant="lab"))["id"]
+    signed_in(page, gateway, "clinic", tenant="other")
+    page.wait_for_selector("#worklist .empty")
+    page.goto(f"/slides/{slide}")
+    page.wait_for_selector("text=404")
+    page.goto("/slides")
+    page.click("text=Sign out")
+    page.wait_for_selector("#token")
+    page.goto(f"/slides/{slide}")
+    page.wait_for_selector("#token")
+    assert page.context.cookies() == []
+    page.wrong[:] = [each for each in page.wrong if "401" not in each and "404" not in each]
+
+
+def test_a_page_of_another_site_does_nothing_in_our_name(page, service):
+    """One on another port counts as the same site, so its requests bring the cookie: they are told by their origin."""
+    gateway, address = service
+    signed_in(page, gateway, "clinic")
+    slide = next(each for each in slides.worklist(gateway.runtime.engine, 1, tenant="lab"))["id"]
+
+    async def elsewhere(scope: Any, receive: Any, send: Any) -> None:
+        headers = [(b"content-type", b"text/html")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": b"<!doctype html><link rel=icon href=data:,>"})
+
+    asked = gateway.metrics.text().decode()
+    with Server(elsewhere) as evil:
+        page.goto(evil)
+        page.evaluate(
+            """([place]) => fetch(place, {method: "POST", mode: "no-cors", credentials: "include"})""",
+            [f"{address}/v1/slides/{slide}/cancel"],
+        )
+    assert 'route="/v1/slides/{id}/cancel",status="403"' not in asked
+    assert 'route="/v1/slides/{id}/cancel",status="403"' in gateway.metrics.text().decode()
+    page.wrong.clear()  # as the other page is of another place

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.browser.clinic import TOKEN, read
+from tests.browser.clinic import PERSON, TOKEN, read
 from tests.browser.conftest import shot
 from tests.browser.looking import ID, opened, settled
 from tests.serving.pathology.readings import ABSTAINED
@@ -38,6 +38,24 @@ def test_a_pathologist_opens_signs_and_amends(page, clinic):
     assert page.evaluate("JSON.stringify({...localStorage, ...sessionStorage}) + document.cookie").find(TOKEN) == -1
 
 
+def test_who_is_signed_in_opens_the_next_slide_without_a_token_and_signs_out(page, clinic):
+    opened(page, clinic)
+    page.fill("#token", TOKEN)
+    page.click("text=Open for review")
+    page.wait_for_selector("#diagnosis")
+    clinic.slides[ID]["state"] = "ready"
+    page.reload()
+    page.wait_for_selector(".report .session")
+    assert PERSON["licence"] in page.inner_text(".report .session")
+    assert not page.locator("#token").count()
+    shot(page, "signed_in")
+    page.click("text=Open for review")
+    page.wait_for_selector("#diagnosis")
+    page.click("text=Sign out")
+    page.wait_for_selector("#token")
+    assert page.context.cookies() == []
+
+
 def test_a_token_that_is_nobodys_is_refused_beside_the_form(page, clinic):
     opened(page, clinic)
     page.fill("#token", "wrong")
@@ -45,7 +63,7 @@ def test_a_token_that_is_nobodys_is_refused_beside_the_form(page, clinic):
     page.wait_for_selector(".report .refusal")
     assert "nobody's" in page.inner_text(".report .refusal")
     assert clinic.slides[ID]["state"] == "ready"
-    page.wrong[:] = [each for each in page.wrong if "400" not in each]  # the browser tells of the refusal too
+    page.wrong[:] = [each for each in page.wrong if "401" not in each]  # the browser tells of the refusal too
 
 
 def test_an_abstained_slide_says_why_and_can_be_signed(page, clinic):

@@ -35,6 +35,7 @@ from serving.gateway import Gateway
 from serving.settings import Settings
 from serving.store.engine import connect
 from serving.store.tables import DECISIONS, METADATA
+from serving.trust import issuer
 from tests import postgres
 
 ROOT = Path(__file__).parents[2]
@@ -175,9 +176,10 @@ def environment(bundles: Path, made: Made, folder: Path) -> dict[str, str]:
         "YUHENG_SPOOL": str(folder / "spool"),
         "YUHENG_SLIDES": str(folder / "slides"),
         "YUHENG_SLIDE_INBOX": str(folder / "inbox"),
-        "YUHENG_PATHOLOGISTS": str(folder / "pathologists.toml"),
         "YUHENG_LOG_KEY": str(folder / "keys/log.pem"),
         "YUHENG_CHECKPOINTS": str(folder / "checkpoints"),
+        "YUHENG_TOKENS": str(folder / "tokens.pem"),
+        "YUHENG_ACCESS_REQUIRED": "false",
         "YUHENG_CHAMPION_POLL_SECONDS": "0.1",
         "YUHENG_CHAMPION_RETRY_SECONDS": "0.3",
         "YUHENG_STORE_PATIENCE_SECONDS": "0.3",
@@ -185,7 +187,14 @@ def environment(bundles: Path, made: Made, folder: Path) -> dict[str, str]:
     }
 
 
-def place(environ: Mapping[str, str]) -> str:
+def bearer_of(settings: Settings, *roles: str, tenant: str = "local", **more: Any) -> dict[str, str]:
+    """The header of who has these roles; a pathologist needs name and licence."""
+    audience = settings.access.audience
+    token = issuer.issue(settings.paths.tokens, audience, tenant=tenant, roles=roles, who="/".join(roles), **more)
+    return {"Authorization": f"Bearer {token}"}
+
+
+def store_url(environ: Mapping[str, str]) -> str:
     """The URL of the store that these settings name."""
     return environ.get("YUHENG_STORE_URL") or f"sqlite:///{environ['YUHENG_STORE']}"
 
@@ -275,7 +284,8 @@ class Service:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
-    def start(self, *, ready: bool = True, prepare: Callable[[], None] | None = None) -> None:
+    def launch(self, prepare: Callable[[], None] | None = None) -> subprocess.Popen[bytes]:
+        """Begun, and not waited for."""
         command = [sys.executable, "-m", "serving", "serve", "--port", str(self.port)]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
@@ -287,8 +297,12 @@ class Service:
                 start_new_session=True,
                 preexec_fn=prepare,
             )
+        return self.process
+
+    def start(self, *, ready: bool = True, prepare: Callable[[], None] | None = None) -> None:
+        process = self.launch(prepare)
         try:
-            wait_for(self.url + ("/healthz/ready" if ready else "/healthz/live"), self.process, self.log)
+            wait_for(self.url + ("/healthz/ready" if ready else "/healthz/live"), process, self.log)
         except AssertionError:
             self.kill()
             raise

@@ -11,6 +11,7 @@ import httpx
 import psutil
 import pytest
 
+from serving.trust.issuer import issue
 from tests.serving.conftest import QUIET, ROOT, free_port, wait_for
 
 
@@ -40,7 +41,10 @@ def test_a_bento_serves_alone_from_an_empty_folder(made, applicant, tmp_path):
         running = subprocess.Popen(serve, cwd=empty, env=environ, stdout=log, stderr=log)
     try:
         wait_for(f"http://127.0.0.1:{port}/healthz/ready", running, tmp_path / "log")
-        answer = httpx.post(f"http://127.0.0.1:{port}/v1/credit-limits", json={"indicators": applicant})
+        token = issue(empty / "var/keys/tokens.pem", "yuheng", tenant="demo", roles=["bank"], who="demo")
+        headers = {"Authorization": f"Bearer {token}"}
+        asked = {"json": {"indicators": applicant}, "headers": headers}
+        answer = httpx.post(f"http://127.0.0.1:{port}/v1/credit-limits", **asked)
         assert answer.json()["model"]["version"] == "1"
         assert (empty / "var/store.db").exists()
     finally:

@@ -117,7 +117,7 @@ def test_too_many_answers_waiting_are_refused_at_once(bundles, made, tmp_path, a
 @pytest.mark.skipif(postgres.ASKED, reason="the place of a SQLite file")
 def test_a_store_that_cannot_be_opened_is_told_by_readiness_and_tried_again(bundles, made, tmp_path, applicant):
     folder = tmp_path / "place"
-    settings = settings_for(bundles, made, folder)
+    settings = settings_for(bundles, made, folder, YUHENG_TOKENS=str(tmp_path / "tokens.pem"))
     folder.write_text("a file where the folder should be")
 
     async def story(client, gateway):

@@ -120,10 +120,9 @@ export class Refused extends Error {
   }
 }
 
-export async function ask(address, { body, token, method } = {}) {
+export async function ask(address, { body, method } = {}) {
   const headers = { Accept: "application/json" };
   if (body !== undefined) headers["Content-Type"] = "application/json";
-  if (token) headers.Authorization = `Bearer ${token}`;
   let answer;
   try {
     answer = await fetch(address, {
@@ -139,6 +138,56 @@ export async function ask(address, { body, token, method } = {}) {
   const told = await answer.json().catch(() => ({}));
   if (!answer.ok) throw new Refused(answer.status, told);
   return told;
+}
+
+// Who is signed in: { tenant, roles, name, licence }, or null.
+export async function who() {
+  try {
+    return await ask("/v1/session");
+  } catch (error) {
+    if (error.status === 401) return null;
+    throw error;
+  }
+}
+
+// A form for a token, which goes into a cookie that no script reads. `then` gets who they are; what it throws is shown.
+export function signIn(label, button, then) {
+  const field = make("input", { type: "password", id: "token", autocomplete: "off", required: true, spellcheck: "false" });
+  const message = make("div", { "aria-live": "polite" });
+  const submit = async (event) => {
+    event.preventDefault();
+    const pressed = event.submitter;
+    if (pressed) pressed.disabled = true;
+    message.replaceChildren();
+    try {
+      await then(await ask("/v1/session", { body: { token: field.value.trim() } }));
+    } catch (error) {
+      message.replaceChildren(failure(error));
+    } finally {
+      if (pressed) pressed.disabled = false;
+    }
+  };
+  return make("form.identify", { onsubmit: submit },
+    make("label", { for: "token" }, say(...label)), field,
+    make("button", { type: "submit" }, say(...button)),
+    make("p.quiet", {}, say("Kept in a cookie that no script can read, until the token ends or you sign out.", "保存于脚本无法读取的 Cookie，直至令牌到期或退出登录。")),
+    message);
+}
+
+// Instead of what a stranger may not see.
+export const stranger = () => make("div.card", {},
+  make("h2", {}, say("Sign in to see this", "请先登录")),
+  signIn(["Token of your clinic or your own", "机构或本人令牌"], ["Sign in", "登录"], () => location.reload()));
+
+// Whose session it is, and its end. A service without tokens has one that nobody began.
+export function session(me) {
+  if (!me || (me.tenant === "local" && !me.licence)) return null;
+  const end = async () => {
+    await ask("/v1/session", { method: "DELETE" });
+    location.reload();
+  };
+  return make("p.quiet.session", {}, [me.tenant, me.name, me.licence].filter(Boolean).join(" · "), " ",
+    make("button.quiet", { type: "button", onclick: end }, say("Sign out", "退出登录")));
 }
 
 export function failure(error) {

@@ -1,8 +1,8 @@
-// The report that a pathologist signs. The token is asked for once and kept in this page's memory alone.
+// The report that a pathologist signs, who is known by the session: see common.js.
 
-import { TBS, ask, failure, make, moment, plain, say } from "./common.js";
+import { TBS, Refused, ask, failure, make, moment, plain, say, session, signIn, who } from "./common.js";
 
-let token = "";
+let me = null;
 
 export class ReportForm {
   constructor(address, changed) {
@@ -16,6 +16,7 @@ export class ReportForm {
     this.slide = slide;
     const done = ["signed", "amended"].includes(slide.state);
     this.report = done ? await ask(`${this.address}/report?format=json`) : null;
+    me = await who();
     this.root = make("section.report", { "aria-labelledby": "report" });
     this.draw();
     return this.root;
@@ -25,11 +26,12 @@ export class ReportForm {
     const parts = [make("h2", { id: "report" }, say("Pathologist's report", "病理医师报告"))];
     if (this.report) parts.push(this.signed());
     else parts.push(make("p.draft", {}, say("DRAFT - not signed", "草稿 - 未签发")));
-    if (!token) parts.push(this.identify());
+    if (!me || !me.licence) parts.push(this.identify());
+    else if (["ready", "abstained"].includes(this.slide.state)) parts.push(this.begin());
     else if (this.report && !this.amending) parts.push(this.offer());
     else parts.push(this.form());
     this.message = make("div", { "aria-live": "polite" });
-    this.root.replaceChildren(...parts, this.message);
+    this.root.replaceChildren(...parts, this.message, session(me) || "");
   }
 
   signed() {
@@ -44,25 +46,28 @@ export class ReportForm {
   }
 
   identify() {
-    const field = make("input", { type: "password", id: "token", autocomplete: "off", required: true, spellcheck: "false" });
-    return make("form.identify", { onsubmit: (event) => this.open(event, field) },
-      make("label", { for: "token" }, say("Pathologist's token", "病理医师令牌")), field,
-      make("button", { type: "submit" }, this.report ? say("Continue", "继续") : say("Open for review", "开始审核")),
-      make("p.quiet", {}, say("Asked once; kept in this page's memory, never stored.", "仅需输入一次；只保存在本页内存中，不会存储。")));
+    return signIn(["Pathologist's token", "病理医师令牌"], this.report ? ["Continue", "继续"] : ["Open for review", "开始审核"], async (they) => {
+      if (!they.licence) {
+        throw new Refused(403, {
+          title: "Only a pathologist may do this", title_zh: "仅限病理医师操作",
+          detail: "The token has no licence. Sign in with a pathologist's.", detail_zh: "该令牌没有执业证号，请使用病理医师令牌。",
+        });
+      }
+      await this.open();
+    });
   }
 
-  async open(event, field) {
-    event.preventDefault();
-    const given = field.value.trim();
-    await this.tell(event.submitter, async () => {
-      // Opening the review is what shows whether the token is somebody's.
-      if (["ready", "abstained"].includes(this.slide.state)) {
-        await ask(`${this.address}/review`, { method: "POST", token: given });
-        this.slide.state = "in_review";
-      }
-      token = given;
-      await this.changed();
-    });
+  begin() {
+    const button = make("button", { type: "button", onclick: () => this.tell(button, () => this.open()) }, say("Open for review", "开始审核"));
+    return make("p.actions", {}, button);
+  }
+
+  async open() {
+    if (["ready", "abstained"].includes(this.slide.state)) {
+      await ask(`${this.address}/review`, { method: "POST" });
+      this.slide.state = "in_review";
+    }
+    await this.changed();
   }
 
   offer() {
@@ -105,21 +110,21 @@ export class ReportForm {
     const body = { diagnosis, findings: findings.value.trim() };
     if (reason) body.reason = reason.value.trim();
     await this.tell(event.submitter, async () => {
-      await ask(`${this.address}/${reason ? "amend" : "sign"}`, { body, token });
+      await ask(`${this.address}/${reason ? "amend" : "sign"}`, { body });
       this.amending = false;
       await this.changed();
     });
   }
 
-  // Does it with the button held; a refusal is shown beside it, and a token that is nobody's is forgotten.
+  // Does it with the button held; a refusal is shown beside it, and a session that ended is asked for again.
   async tell(button, work) {
     if (button) button.disabled = true;
     this.message.replaceChildren();
     try {
       await work();
     } catch (error) {
-      if (error.status === 401 && token) {
-        token = "";
+      if (error.status === 401) {
+        me = null;
         this.draw();
       }
       this.message.replaceChildren(failure(error));

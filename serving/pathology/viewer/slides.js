@@ -1,6 +1,6 @@
 // The worklist, and a slide sent in parts that survive a cut.
 
-import { $, ENDED, READ, SPECIMENS, STATES, TBS, TRIAGE, Refused, ask, failure, languages, make, moment, plain, say, word } from "./common.js";
+import { $, ENDED, READ, SPECIMENS, STATES, TBS, TRIAGE, Refused, ask, failure, languages, make, moment, plain, say, session, stranger, who, word } from "./common.js";
 
 const CHOICES = {
   specimen: SPECIMENS,
@@ -27,6 +27,7 @@ languages(() => {
   }
 });
 await worklist();
+if (!$("#token")) $(".downloads").replaceChildren(session(await who()) || "");
 setInterval(() => document.visibilityState === "visible" && worklist(), EVERY);
 dropping();
 $("#form").addEventListener("submit", send);
@@ -36,7 +37,8 @@ async function worklist() {
   try {
     slides = (await ask("/v1/slides")).slides;
   } catch (error) {
-    $("#worklist").replaceChildren(failure(error));
+    if (error.status !== 401) $("#worklist").replaceChildren(failure(error));
+    else if (!$("#token")) $("#worklist").replaceChildren(stranger()); // once: what is typed into it stays
     return;
   }
   if (!slides.length) {

@@ -1,6 +1,6 @@
 // One slide, from its upload to the signed report.
 
-import { $, ENDED, LEVELS, READ, SPECIMENS, STATES, STEPS, TRIAGE, UNFIT, ask, failure, languages, make, moment, number, percent, say, word } from "./common.js";
+import { $, ENDED, LEVELS, READ, SPECIMENS, STATES, STEPS, TRIAGE, UNFIT, ask, failure, languages, make, moment, number, percent, say, stranger, word } from "./common.js";
 import { SlideImage } from "./image.js";
 import { ReportForm } from "./report.js";
 
@@ -39,6 +39,10 @@ async function look() {
     const back = make("a.button", { href: "/slides" }, say("To the worklist", "返回工作列表"));
     $("#accession").textContent = error.status === 404 ? "404" : "–";
     $("#waiting").hidden = false;
+    if (error.status === 401) {
+      $("#waiting").replaceChildren(stranger());
+      return;
+    }
     $("#waiting").replaceChildren(make("div.card.bad", {}, failure(error), make("p.actions", {}, error.status === 404 ? null : again, back)));
     return;
   }

@@ -11,10 +11,9 @@ from typing import Any
 import pytest
 
 from serving.call import new_id
-from serving.pathology import people
 from serving.settings import Settings
 from serving.store import slides
-from tests.serving.conftest import Inside, Service, environment, settings_for
+from tests.serving.conftest import Inside, Service, bearer_of, environment, settings_for
 
 FORM: dict[str, Any] = {
     "accession": "C26-00117",
@@ -83,8 +82,7 @@ def clinic(slide_settings) -> Iterator[Inside]:
 
 @pytest.fixture
 def bearer(slide_settings) -> dict[str, str]:
-    token = people.add(slide_settings.paths.pathologists, "Chen Lan 陈岚", "110330100001234")
-    return {"Authorization": f"Bearer {token}"}
+    return bearer_of(slide_settings, "pathologist", name="Chen Lan 陈岚", licence="110330100001234")
 
 
 @pytest.fixture(scope="session")

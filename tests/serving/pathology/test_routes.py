@@ -16,7 +16,7 @@ from serving.call import new_id
 from serving.gateway import Gateway
 from serving.store import slides
 from serving.store.engine import connect
-from tests.serving.conftest import Inside, settings_for
+from tests.serving.conftest import Inside, settings_for, store_url
 from tests.serving.pathology.conftest import FORM, READING, put, sha256
 
 CONTENT = b"a slide of few bytes"
@@ -38,7 +38,7 @@ async def until(client, slide: str, state: str) -> dict:
 
 @pytest.fixture
 def inbox(slide_settings):
-    folder = slide_settings.paths.slide_inbox
+    folder = slide_settings.paths.slide_inbox / "local"
     (folder / "2026").mkdir(parents=True)
     (folder / "2026" / "a.svs").write_bytes(CONTENT)
     return folder
@@ -275,7 +275,7 @@ def heard(lines) -> list[dict]:
 
 def test_a_listener_hears_each_state_and_progress_and_the_end(slide_service):
     """Over a real line, while the slide moves in another process: here, as the worker would."""
-    engine = connect(f"sqlite:///{slide_service.environ['YUHENG_STORE']}", 5.0)
+    engine = connect(store_url(slide_service.environ), 5.0)
     slide = new_id()
     slides.create(engine, slide, state="verifying", **FORM)
     place = f"{slide_service.url}/v1/slides/{slide}"

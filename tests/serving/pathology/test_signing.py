@@ -10,8 +10,9 @@ import pytest
 from fhir.resources.R4B.diagnosticreport import DiagnosticReport
 from pypdf import PdfReader
 
-from serving.pathology import people, signing
+from serving.pathology import signing
 from serving.store import slides
+from tests.serving.conftest import bearer_of
 from tests.serving.pathology import readings
 from tests.serving.pathology.conftest import pdf, put, sha256
 
@@ -168,9 +169,9 @@ def test_a_signature_sent_twice_with_its_key_is_one(clinic, bearer):
 
 def test_of_two_who_sign_at_once_one_does(clinic, bearer):
     async def story(client, gateway):
-        second = people.add(gateway.settings.paths.pathologists, "Wu Bo", "110330100005678")
+        second = bearer_of(gateway.settings, "pathologist", name="Wu Bo", licence="110330100005678")
         slide = put(gateway, "in_review")
-        both = (bearer, {"Authorization": f"Bearer {second}"})
+        both = (bearer, second)
         found = await asyncio.gather(*(client.post(f"/v1/slides/{slide}/sign", headers=who, json=SAID) for who in both))
         assert sorted(answer.status_code for answer in found) == [200, 409]
         [report] = slides.reports(gateway.runtime.engine, slide)

@@ -1,0 +1,74 @@
+"""Who may call what: the one table of it. A route that does not stand here keeps the gateway from starting."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from serving.trust.caller import ROLES
+
+ANYBODY: frozenset[str] = frozenset()  # no token is needed
+EVERYONE = frozenset(ROLES)  # any token is enough
+BANK = frozenset({"bank"})
+BANKS_RECORDS = frozenset({"bank", "auditor"})
+CLINIC = frozenset({"clinic"})
+SLIDES = frozenset({"clinic", "pathologist", "auditor"})
+PATHOLOGIST = frozenset({"pathologist"})
+OPERATOR = frozenset({"operator"})
+
+MAY: dict[str, frozenset[str]] = {
+    "POST /v1/credit-limits": BANK,
+    "POST /v1/credit-limits/batch": BANK,
+    "POST /v1/scitech-risks": BANK,
+    "POST /v1/scitech-risks/batch": BANK,
+    "GET /v1/decisions/{id}": BANKS_RECORDS,
+    "GET /v1/decisions/{id}/receipt": frozenset({"bank", "clinic", "pathologist", "auditor"}),
+    "GET /v1/statements/{month}": frozenset({"bank", "clinic", "auditor", "operator"}),
+    "GET /v1/batches/{id}": BANKS_RECORDS,
+    "GET /v1/companies/{id}/history": BANKS_RECORDS,
+    "GET /v1/slides": SLIDES,
+    "POST /v1/slides": CLINIC,
+    "GET /v1/slides/{id}": SLIDES,
+    "GET /v1/slides/{id}/report": SLIDES,
+    "GET /v1/slides/{id}/image.dzi": SLIDES,
+    "GET /v1/slides/{id}/image_files/{level}/{tile}": SLIDES,
+    "GET /v1/slides/{id}/heatmap.dzi": SLIDES,
+    "GET /v1/slides/{id}/heatmap_files/{level}/{tile}": SLIDES,
+    "GET /v1/slides/{id}/annotations.geojson": SLIDES,
+    "POST /v1/slides/{id}/cancel": CLINIC,
+    "POST /v1/slides/{id}/review": PATHOLOGIST,
+    "POST /v1/slides/{id}/sign": PATHOLOGIST,
+    "POST /v1/slides/{id}/amend": PATHOLOGIST,
+    "POST /v1/uploads": CLINIC,
+    "HEAD /v1/uploads/{id}": CLINIC,
+    "PATCH /v1/uploads/{id}": CLINIC,
+    "DELETE /v1/uploads/{id}": CLINIC,
+    "OPTIONS /v1/uploads": ANYBODY,  # what of tus is spoken
+    "OPTIONS /v1/uploads/{id}": ANYBODY,
+    "GET /v1/models": EVERYONE,
+    "GET /v1/session": EVERYONE,
+    "POST /v1/session": ANYBODY,
+    "DELETE /v1/session": ANYBODY,
+    "GET /metrics": OPERATOR,
+    "GET /healthz/live": ANYBODY,
+    "GET /healthz/ready": ANYBODY,  # and says little to who brings no token
+    "GET /openapi.json": ANYBODY,
+    "GET /problems/{kind}": ANYBODY,
+    "GET /slides": ANYBODY,  # the pages are empty: what they show they ask for
+    "GET /slides/{id}": ANYBODY,
+    "GET /static/{name}": ANYBODY,
+}
+
+
+class NotInTheTable(Exception):
+    """A route of which nobody said who may call it."""
+
+
+def of(routes: Mapping[str, Iterable[str]]) -> dict[tuple[str, str], frozenset[str]]:
+    """(pattern, method) -> roles. Raises NotInTheTable."""
+    found = {(route, method): MAY.get(f"{method} {route}") for route, methods in routes.items() for method in methods}
+    if missing := [f"{method} {route}" for (route, method), roles in found.items() if roles is None]:
+        raise NotInTheTable(
+            f"{', '.join(missing)}: of no row in the table of who may call what. "
+            "Add one to MAY in serving/trust/access.py."
+        )
+    return {place: roles for place, roles in found.items() if roles is not None}

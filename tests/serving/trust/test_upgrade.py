@@ -1,0 +1,106 @@
+"""A store from before there were tenants: what it holds is the machine's own, on SQLite and PostgreSQL alike."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config
+
+from serving.call import new_id
+from serving.store import engine as store
+from serving.store import slides
+from serving.store.engine import connect
+from serving.store.reader import Reader
+from serving.store.tables import DECISIONS, LOG_LEAVES, METADATA
+from tests import postgres
+
+AT = "2026-01-01T00:00:00.000Z"
+ROWS = {
+    "decisions": {
+        "id": "d" * 32, "scope": "s", "idempotency_key": "k", "request_sha256": "0" * 64, "answer": b"{}",
+        "model": "m", "version": "1", "bundle": "b", "policy": "p", "created": AT, "subject": "C1",
+    },
+    "batches": {
+        "id": "b" * 32, "scope": "s", "idempotency_key": "k", "request_sha256": "0" * 64, "state": "done", "owner": 1,
+        "format": "csv", "rows": 1, "answered": 1, "faulty": 0, "faults": b"[]", "model": "m", "version": "1",
+        "bundle": "b", "policy": "p", "simulated": False, "created": AT, "finished": AT,
+    },
+    "slides": {
+        "id": "5" * 32, "state": "uploading", "reasons": "[]", "notes": "[]", "name": "a", "bytes": 1, "done": 0,
+        "total": 0, "audit": False, "priority": 0, "created": AT, "updated": AT,
+    },
+    "slide_keys": {"scope": "s", "key": "k", "request_sha256": "0" * 64, "answer": b"{}", "at": AT},
+}  # fmt: skip
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def empty(request, tmp_path) -> Iterator[sa.Engine]:
+    file = f"sqlite:///{tmp_path / 'store.db'}"
+    engine = connect(file if request.param == "sqlite" else postgres.database(f"upgrade_{new_id()}"), 1.0)
+    yield engine
+    engine.dispose()
+
+
+def to(engine: sa.Engine, revision: str, way: str = "upgrade") -> None:
+    config = Config()
+    config.set_main_option("script_location", str(Path(store.__file__).parent / "migrations"))
+    config.set_main_option("path_separator", "os")
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        getattr(command, way)(config, revision)
+
+
+def test_an_older_store_is_taken_over_and_given_back(empty):
+    to(empty, "0005")
+    with empty.begin() as connection:
+        for name, row in ROWS.items():
+            table = sa.Table(name, sa.MetaData(), autoload_with=connection)
+            connection.execute(sa.insert(table).values(row))
+    to(empty, "head")
+    with empty.connect().execution_options(reading=True) as connection:
+        started = json.loads(connection.execute(sa.select(LOG_LEAVES.c.body)).scalar_one())
+        assert started["before"] == {"decisions": 1, "batch_chunks": 0, "slide_reports": 0}
+    reader = Reader(empty)
+    for tenant, there in (("local", True), ("east", False)):
+        assert (reader.kept(tenant, "s", "k") is not None) == there
+        assert (reader.answer(tenant, "d" * 32) is not None) == there
+        assert (reader.batch(tenant, "b" * 32) is not None) == there
+        assert (reader.batch_under(tenant, "s", "k") is not None) == there
+        assert len(reader.decisions_of(tenant, "s", "C1", "g", 5)) == there
+        assert (slides.get(empty, "5" * 32, tenant) is not None) == there
+        assert (slides.kept(empty, tenant, "s", "k") is not None) == there
+    slides.keep(empty, "east", "s", "k", "1" * 64, b"")
+    with empty.begin() as connection:
+        connection.execute(sa.insert(DECISIONS).values(ROWS["decisions"] | {"id": "e" * 32, "tenant": "east"}))
+    with pytest.raises(sa.exc.IntegrityError), empty.begin() as connection:
+        connection.execute(sa.insert(DECISIONS).values(ROWS["decisions"] | {"id": "f" * 32, "tenant": "east"}))
+    reader._held.connection.close()
+    with empty.begin() as connection:
+        connection.execute(sa.text("DELETE FROM slide_keys WHERE tenant = 'east'"))
+        connection.execute(sa.text("DELETE FROM decisions WHERE tenant = 'east'"))
+    to(empty, "0005", "downgrade")
+    with empty.connect().execution_options(reading=True) as connection:
+        assert connection.execute(sa.text("SELECT count(*) FROM slide_keys")).scalar() == 1
+        assert "tenant" not in {column["name"] for column in sa.inspect(connection).get_columns("slides")}
+
+
+def test_the_steps_lead_to_the_tables_as_the_code_has_them(empty):
+    to(empty, "head")
+    with empty.connect().execution_options(reading=True) as connection:
+        found = sa.inspect(connection)
+        for table in METADATA.tables.values():
+            columns = {column["name"]: column["nullable"] for column in found.get_columns(table.name)}
+            assert columns == {column.name: bool(column.nullable) for column in table.columns}, table.name
+            told = {index["name"]: list(index["column_names"]) for index in found.get_indexes(table.name)}
+            assert set(told) == {index.name for index in table.indexes}, table.name
+            for index in table.indexes:
+                plain = [getattr(part, "name", None) for part in index.expressions]
+                if None not in told[index.name] and None not in plain:
+                    assert told[index.name] == plain
+            key = found.get_pk_constraint(table.name)["constrained_columns"]
+            assert set(key) == {column.name for column in table.primary_key}
