@@ -35,7 +35,8 @@ def ours(folder: Path, source: Path, reasons: bool) -> float:
     from serving.runtime import Runtime
 
     paths = {"YUHENG_BUNDLES": "bundles", "YUHENG_PUBLIC_KEY": "keys/signing.pub.pem", "YUHENG_STORE": "store.db"}
-    environ = {name: str(folder / path) for name, path in paths.items()} | {"YUHENG_SPOOL": str(folder)}
+    paths |= {"YUHENG_SPOOL": ".", "YUHENG_LOG_KEY": "keys/log.pem", "YUHENG_CHECKPOINTS": "checkpoints"}
+    environ = {name: str(folder / path) for name, path in paths.items()}
 
     async def main() -> float:
         runtime = Runtime(settings.read(environ=environ), Metrics())

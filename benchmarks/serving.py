@@ -267,10 +267,10 @@ class Server:
             "YUHENG_PUBLIC_KEY": str(folder / "keys/signing.pub.pem"),
             "YUHENG_STORE": str(folder / "store.db"),
             "YUHENG_SPOOL": str(folder / "spool"),
-            "YUHENG_TOKENS": str(folder / "keys/tokens.pem"),
-            "YUHENG_RATE_PER_SECOND": "0",  # as fast as it can
             "YUHENG_LOG_KEY": str(folder / "log.pem"),
             "YUHENG_CHECKPOINTS": str(folder / "checkpoints"),
+            "YUHENG_TOKENS": str(folder / "keys/tokens.pem"),
+            "YUHENG_RATE_PER_SECOND": "0",  # as fast as it can
         }
         token = issue(folder / "keys/tokens.pem", "yuheng", tenant="bank", roles=["bank"], who="benchmark")
         self.environ = {**environ, "BENCHMARK_TOKEN": token}

@@ -6,10 +6,10 @@ python -m serving send-slide a.svs --accession C2026-0001 # as a clinic does
 python -m serving demo                                    # serve, ask the examples, show the answers
 python -m serving load-subjects households.csv            # indicators into the store, by household
 python -m serving load-register var/registers/2026-06     # companies and their months
-python -m serving token --tenant demo --role bank         # who may ask: a token, for Authorization: Bearer
 python -m serving receipt verify receipt.json             # is this answer genuine?
 python -m serving audit verify                            # was anything altered?
 python -m serving statement --tenant demo --month 2026-11 # what was used
+python -m serving token --tenant demo --role bank         # who may ask: a token, for Authorization: Bearer
 """
 
 from __future__ import annotations

@@ -197,7 +197,6 @@ def _paths() -> Schema:
                 ],
             )
         },
-        "/v1/session": _session(),
         "/v1/statements/{month}": {
             "get": operation(
                 PROBLEMS["/v1/statements/{month}"],
@@ -217,6 +216,7 @@ def _paths() -> Schema:
                 ],
             )
         },
+        "/v1/session": _session(),
         "/v1/models": {
             "get": operation(
                 PROBLEMS["/v1/models"],

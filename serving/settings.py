@@ -46,10 +46,10 @@ class Paths(_Part):
     slides: Path
     slide_inbox: Path
     jobs: Path
-    tokens: Path
     log_key: Path
     checkpoints: Path
     prices: Path
+    tokens: Path
 
 
 class Limits(_Part):

@@ -73,8 +73,15 @@ class Intake:
             path, digest = await self._spooled(call, f"{came} {goes} {sorted(options.items())}")
             scope, reasons = f"{product.scope}/batch", options.get("reasons") == "true"
             order = Order(new_id(), call.caller.tenant, scope, key, digest, path, came, goes, keep, reasons)
-            beside = self.runtime.writer, self.runtime.metrics, self.runtime.prices
-            run = Run(order, held, self.settings, *beside, self._counted)
+            run = Run(
+                order,
+                held,
+                self.settings,
+                self.runtime.writer,
+                self.runtime.metrics,
+                self.runtime.prices,
+                self._counted,
+            )
             return await self._answer(call, run)
         except BaseException:
             self._release(path)

@@ -103,17 +103,13 @@ def _prove(connection: sa.Connection, slide: str, to: str, detail: Row | None, a
     if found["salt"] is None:
         found["salt"] = os.urandom(leaves.SALT)
         connection.execute(sa.update(SLIDES).where(SLIDES.c.id == slide).values(salt=found["salt"]))
-    tenant, price, units = _tenant(found), None, int(to == "ready")  # what abstains costs nothing
+    tenant, price, units = found["tenant"], None, int(to == "ready")  # what abstains costs nothing
     if prices is not None:
         price = prices.of(PRODUCT, tenant, at)
     told = {} if price is None else {"product": PRODUCT, "price": price.told(units)}
     leaf = log.append(connection, [leaves.slide_state(found, to, detail, at, tenant, **told)])
     if price is not None:
         connection.execute(sa.insert(METER).values(price.charge(slide, tenant, PRODUCT, at, units) | {"leaf": leaf}))
-
-
-def _tenant(slide: Row) -> str:
-    return str(slide.get("tenant", OPEN.tenant))
 
 
 def progress(where: Where, slide: str, done: int, total: int, *, by: str = "") -> bool:
@@ -230,7 +226,7 @@ def add_report(where: Where, slide: str, version: int, kind: str, body: Row, sha
         row |= {"signer": signer, "at": at}
         signed = get(connection, slide)
         assert signed is not None, "it was moved a moment ago"
-        leaf = log.append(connection, [leaves.report(row, signed["salt"], _tenant(signed))])
+        leaf = log.append(connection, [leaves.report(row, signed["salt"], signed["tenant"])])
         connection.execute(sa.insert(SLIDE_REPORTS).values(row | {"leaf": leaf}))
 
 

@@ -260,15 +260,15 @@ class Writer:
         outcome: list[Kept | GrantsGone | None] = []
         for decision in decisions:
             record, row = decision.record, decision.record.row
-            key = row["tenant"], row["scope"], row["idempotency_key"]
-            if key[2] and (kept := mine.get(key) or kept_under(connection, *key)):
+            key = (row["tenant"], row["scope"], row["idempotency_key"]) if row["idempotency_key"] else None
+            if key and (kept := mine.get(key) or kept_under(connection, *key)):
                 outcome.append(kept)
             elif ended and (gone := [grant for grant in record.grants if grant in ended]):
                 outcome.append(GrantsGone(gone))
             else:
                 outcome.append(None)
                 fresh.append(record)
-                if key[2]:
+                if key:
                     mine[key] = Kept(row["request_sha256"], row["answer"])
         if not fresh:
             return outcome, set()

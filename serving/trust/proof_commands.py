@@ -26,8 +26,8 @@ def verify(
     answer: Annotated[Path | None, typer.Option(help="the decision as it was answered, byte for byte")] = None,
     request: Annotated[Path | None, typer.Option(help="the JSON that was asked with")] = None,
 ) -> None:
-    """Whether a receipt holds, and whether an answer (and a request) is the one that it proves."""
-    from serving.trust.verify import NotProved, Verifier, read_receipt
+    """Whether a receipt holds, what it proves, and whether an answer (and a request) is the one that it is of."""
+    from serving.trust.verify import NotProved, Verifier, read_receipt, summary
 
     verifier = Verifier(public_key(key))
     try:
@@ -38,7 +38,8 @@ def verify(
         typer.echo(f"NOT GENUINE 不可信: {file}: {error}", err=True)
         raise typer.Exit(1) from error
     what = "this answer is genuine 答复属实" if answer else "the receipt is genuine 凭证属实"
-    typer.echo(f"{what}: leaf {found['index']} of {checkpoint.origin}, {checkpoint.size} leaves at {checkpoint.at}")
+    typer.echo(f"{what}: {checkpoint.origin} signed it at {checkpoint.at} over {checkpoint.size} leaves")
+    typer.echo("\n".join(summary(found)))
 
 
 @receipt.command("verify-many")

@@ -16,7 +16,7 @@ from serving.store.tables import CHUNKS, DECISIONS, LINEAGES, LOG_LEAVES, METER,
 from serving.trust.leaves import row_hashes, row_salts
 from serving.trust.log import Tree, levels_of
 from serving.trust.notary import Signed
-from serving.trust.verify import BEGIN, END, canonical
+from serving.trust.verify import BEGIN, END, canonical, summary
 
 Receipt = dict[str, Any]
 Note = Callable[[int], Signed]  # a checkpoint that covers a leaf
@@ -81,36 +81,8 @@ def of_leaf(engine: sa.Engine, note: Note, index: int) -> Receipt:
     return receipt | ({} if made_from is None else {"lineage": orjson.loads(made_from)})
 
 
-# --- as printed
-
-
 def printed(receipt: Mapping[str, Any]) -> str:
     """On paper: what it says, and the whole receipt in lines that can be typed or scanned back."""
-    leaf, lineage = receipt["leaf"], receipt.get("lineage") or {}
-    told = [
-        ("decision 决定", _row(receipt)),
-        ("at 时间", leaf["at"]),
-        ("tenant 机构", leaf["tenant"]),
-        ("product 产品", leaf.get("product", "")),
-        ("model 模型", f"{lineage.get('model', '')} {lineage.get('version', '')}"),
-        ("bundle 模型包", leaf.get("bundle", "")),
-        ("training run 训练", lineage.get("run_id", "")),
-        ("commit 代码", lineage.get("git_commit", "")),
-        *(("data 数据", f"{data['name']} {data['sha256']}") for data in lineage.get("data", ())),
-        ("policy 政策", leaf.get("policy", "")),
-        ("authorisations 授权", ", ".join(leaf.get("authorisations", ())) or "none 无"),
-        ("price 价格", _price(leaf.get("price"))),
-        ("leaf 日志序号", str(receipt["index"])),
-    ]
     packed = base64.b64encode(zlib.compress(canonical(receipt), 9)).decode()
-    lines = [f"{name:<22}{value}" for name, value in told if value.strip()]
-    return "\n".join(["Yuheng receipt 玉衡凭证", "", *lines, "", BEGIN, *textwrap.wrap(packed, 76), END, ""])
-
-
-def _row(receipt: Mapping[str, Any]) -> str:
-    row = receipt.get("row")
-    return str(receipt["leaf"]["ref"]) if row is None else f"{receipt['leaf']['batch']}-{row['row']}"
-
-
-def _price(price: Mapping[str, Any] | None) -> str:
-    return "" if price is None else f"{price['fen'] / 100:.2f} CNY ({price['rule']}, {price['rules']})"
+    lines = [*summary(receipt), "", BEGIN, *textwrap.wrap(packed, 76), END, ""]
+    return "\n".join(["Yuheng receipt 玉衡凭证", "", *lines])

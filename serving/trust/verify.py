@@ -253,6 +253,33 @@ def indicators(values: Mapping[str, Any]) -> bytes:
     return told(values).encode()
 
 
+def summary(receipt: Mapping[str, Any]) -> list[str]:
+    """What the receipt says, a line each. True where it was verified; above a printed receipt it is a claim."""
+    leaf, lineage = receipt["leaf"], receipt.get("lineage") or {}
+    row, price = receipt.get("row"), leaf.get("price") or {}
+    told = [
+        ("decision 决定", leaf["ref"] if row is None else f"{leaf['batch']}-{row['row']}"),
+        ("at 时间", leaf["at"]),
+        ("tenant 机构", leaf["tenant"]),
+        ("product 产品", leaf.get("product")),
+        ("model 模型", f"{lineage.get('model', '')} {lineage.get('version', '')}"),
+        ("bundle 模型包", leaf.get("bundle")),
+        ("training run 训练", lineage.get("run_id")),
+        ("commit 代码", lineage.get("git_commit")),
+        *(("data 数据", f"{data['name']} {data['sha256']}") for data in lineage.get("data", ())),
+        ("policy 政策", leaf.get("policy")),
+        ("authorisations 授权", ", ".join(leaf.get("authorisations") or ()) or "none 无"),
+        ("price 价格", f"{price['fen'] / 100:.2f} CNY ({price['rule']}, {price['rules']})" if price else None),
+        ("leaf 日志序号", str(receipt["index"])),
+    ]
+    return [f"{name:<20} {_shown(value)}" for name, value in told if value and str(value).strip()]
+
+
+def _shown(value: Any) -> str:
+    """On one line, whatever it holds."""
+    return "".join(letter if letter.isprintable() else "?" for letter in str(value))
+
+
 def _digest(text: str) -> bytes:
     found = bytes.fromhex(text)
     if len(found) != 32:
@@ -279,7 +306,7 @@ def main(arguments: list[str]) -> int:
         print(f"NOT GENUINE 不可信: {error}")
         return 1
     what = "this answer is genuine 答复属实" if answer is not None else "the receipt is genuine 凭证属实"
-    print(f"{what}: leaf {receipt['index']} of {found.origin}, signed at {found.at} over {found.size} leaves")
+    print(f"{what}: {found.origin} signed it at {found.at} over {found.size} leaves", *summary(receipt), sep="\n")
     return 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from serving.store import engine as store
 from serving.store import slides
 from serving.store.engine import connect
 from serving.store.reader import Reader
-from serving.store.tables import DECISIONS, METADATA
+from serving.store.tables import DECISIONS, LOG_LEAVES, METADATA
 from tests import postgres
 
 AT = "2026-01-01T00:00:00.000Z"
@@ -60,7 +61,10 @@ def test_an_older_store_is_taken_over_and_given_back(empty):
         for name, row in ROWS.items():
             table = sa.Table(name, sa.MetaData(), autoload_with=connection)
             connection.execute(sa.insert(table).values(row))
-    to(empty, "0006")
+    to(empty, "head")
+    with empty.connect().execution_options(reading=True) as connection:
+        started = json.loads(connection.execute(sa.select(LOG_LEAVES.c.body)).scalar_one())
+        assert started["before"] == {"decisions": 1, "batch_chunks": 0, "slide_reports": 0}
     reader = Reader(empty)
     for tenant, there in (("local", True), ("east", False)):
         assert (reader.kept(tenant, "s", "k") is not None) == there
