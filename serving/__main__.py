@@ -96,17 +96,20 @@ def build() -> None:
 def load_subjects(
     file: Annotated[Path, typer.Argument(help="CSV, NDJSON or Parquet by the table's contract")],
     table: Annotated[str, typer.Option(help="a table of the project, or a contract's .toml")] = "county",
+    true_at: Annotated[str | None, typer.Option(help="the day of which the file tells; else its own, or today")] = None,
 ) -> None:
     """Put indicators into the store, so that a request may name the household or company alone."""
     from datasets.faults import DataError
     from serving import settings, subjects
     from serving.store.engine import StoreUnavailable
+    from serving.trust.vault import VaultLocked, unlock
 
     found = settings.read()
     try:
-        patience, product = found.store.patience_seconds, subjects.product_of(table)
-        count = subjects.load_subjects(file, subjects.contract(table), found.store_place, patience, product)
-    except (DataError, StoreUnavailable) as error:
+        product, vault = subjects.product_of(table), unlock(found.paths.vault_key, found.vault.profile)
+        where = found.store_place, found.store.patience_seconds
+        count = subjects.load_subjects(file, subjects.contract(table), *where, vault, product, true_at)
+    except (DataError, StoreUnavailable, VaultLocked) as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from error
     typer.echo(f"{count:,} subjects from {file} are in the store")
@@ -124,12 +127,15 @@ def load_register(
     from models.scitech_risk.policy import Policy
     from serving import registers, settings
     from serving.store.engine import StoreUnavailable
+    from serving.trust.vault import VaultLocked, unlock
 
     found = settings.read()
     try:
         told = Policy.load(policy)
-        loaded = registers.load_register(folder, told, found.store_place, found.store.patience_seconds, answers)
-    except (DataError, PolicyRefused, StoreUnavailable) as error:
+        vault = unlock(found.paths.vault_key, found.vault.profile)
+        where = found.store_place, found.store.patience_seconds
+        loaded = registers.load_register(folder, told, *where, vault, answers)
+    except (DataError, PolicyRefused, StoreUnavailable, VaultLocked) as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from error
     except ModuleNotFoundError as error:  # the graph's library: a service answers without it

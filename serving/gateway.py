@@ -220,8 +220,8 @@ class Gateway:
 
     async def history(self, call: Call) -> Reply:
         page = companies.page(call)
-        reader, wanted = self.runtime.reader, call.path[0]
-        return Reply(await asyncio.to_thread(companies.history, reader, wanted, page))
+        reader, vault, wanted = self.runtime.reader, self.runtime.vault, call.path[0]
+        return Reply(await asyncio.to_thread(companies.history, reader, vault, wanted, page))
 
     # --- about the service
 

@@ -14,8 +14,8 @@ from serving.products import Held, Product, products
 from serving.settings import Settings
 
 ONE = (  # each product's route
-    "empty_body", "not_utf8", "malformed_json", "bad_header", "unknown_model", "unknown_subject", "slow_request",
-    "body_too_large", "unsupported_media_type", "invalid_request", "key_reused", *STORE, "overloaded",
+    "empty_body", "not_utf8", "malformed_json", "bad_header", "unknown_model", "unknown_subject", "indicators_refused",
+    "slow_request", "body_too_large", "unsupported_media_type", "invalid_request", "key_reused", *STORE, "overloaded",
 )  # fmt: skip
 MANY = (  # each product's batch
     "empty_body", "bad_header", "unknown_model", "not_acceptable", "slow_request", "batch_running",

@@ -72,6 +72,10 @@ KINDS: dict[str, Kind] = {
         "Nothing is stored under the subject id {found}. Send the indicators inline, or load them first.",
         "库中没有主体 {found}。请直接发送指标，或先入库。",
     ),
+    "indicators_refused": Kind(
+        500, "The stored indicators were changed", "库中指标已被改动",
+        "{found}", "库中该主体的指标与入库时不符，拒绝读取。请重新入库，并查明是谁改动了数据库。",
+    ),
     "unknown_decision": Kind(
         404, "No such decision was recorded", "没有该决定的记录",
         "No decision was recorded under {found}. Check the id that the answer gave as decision_id.",

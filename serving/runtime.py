@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
 import sqlalchemy as sa
@@ -27,8 +27,12 @@ from serving.store.reader import Reader
 from serving.store.tables import PROBE
 from serving.store.writer import Kept, QueueFull, Writer
 from serving.trust.caller import OPEN, Caller
+from serving.trust.indicators import groups_of, newest
+from serving.trust.vault import Tampered, Vault, VaultLocked, claim, unlock
 
 log = logging.getLogger("yuheng.runtime")
+
+T = TypeVar("T")
 
 JSON_OPTIONS = orjson.OPT_SERIALIZE_NUMPY
 
@@ -39,6 +43,15 @@ class Answered:
 
     body: bytes
     replayed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Stated:
+    """What an answer rests on. `pseudonym`: of the subject whose indicators the store held."""
+
+    values: Mapping[str, Any]
+    simulated: bool = False
+    pseudonym: str | None = None
 
 
 class Runtime:
@@ -53,6 +66,7 @@ class Runtime:
         self.readers: Champions[Bundle[SlideCard]] = Champions(*where, hold_slides, of_slides)  # told of only
         self.champions.on_swap = self._swapped
         self.engine: sa.Engine | None = None
+        self.vault: Vault  # from `_open` on
         self._writer: Writer | None = None
         self._reader: Reader | None = None
         self.store_alarm: str | None = None
@@ -80,9 +94,11 @@ class Runtime:
     def _open(self) -> None:
         try:
             self.engine = open_store(self.settings.store_place, self.settings.store.patience_seconds)
+            self.vault = unlock(self.settings.paths.vault_key, self.settings.vault.profile)
             with self.engine.begin() as connection:
+                claim(connection, self.vault)
                 break_off_orphans(connection, now())
-        except (StoreUnavailable, sa.exc.SQLAlchemyError, OSError) as error:
+        except (VaultLocked, StoreUnavailable, sa.exc.SQLAlchemyError, OSError) as error:
             self.store_alarm = str(error)
             return
         self.store_alarm = None
@@ -134,17 +150,17 @@ class Runtime:
             return Answered(earlier, True)
         question = parse_question(body, product.form)
         held = self.held(product, question.model)
-        indicators, simulated = self._indicators(product, question, held)
-        row, faults = held.check(indicators)
+        stated = await self._stated(product, question, held)
+        row, faults = held.check(stated.values)
         if faults:
             raise Problem("invalid_request", errors=faults)
-        said = held.answer(indicators, row, question.wishes)
-        record = stamped(said, held, simulated)
+        said = held.answer(stated.values, row, question.wishes)
+        record = stamped(said, held, stated)
         record |= {
             "scope": product.scope,
             "idempotency_key": key,
             "request_sha256": digest,
-            "subject": question.subject,
+            "subject": stated.pseudonym,
             "tenant": caller.tenant,
         }
         kept = await self._record(record, key)
@@ -188,16 +204,30 @@ class Runtime:
             kept = recorded.result()
             answer.set_result(row["answer"] if kept is None else kept.answer)
 
-    def _indicators(self, product: Product, question: Question, held: Held) -> tuple[Mapping[str, Any], bool]:
-        """(indicators, whether the store says that they are simulated)."""
+    async def _stated(self, product: Product, question: Question, held: Held) -> Stated:
         if question.subject is None:
-            return question.indicators or {}, False
-        found = self.reader.subject(product.name, question.subject)
+            return Stated(question.indicators or {})
+        return await self._aside(lambda: self._stored(product, question.subject or "", held))
+
+    async def _aside(self, do: Callable[[], T]) -> T:
+        """Here, where the store is a file that answers in microseconds; in a thread, where it is over a wire."""
+        embedded = self.engine is None or self.engine.dialect.name == "sqlite"
+        return do() if embedded else await asyncio.to_thread(do)
+
+    def _stored(self, product: Product, subject: str, held: Held) -> Stated:
+        """What the store holds of a subject, of the groups that the model reads. Raises Problem."""
+        reader, pseudonym = self.reader, self.vault.pseudonym(product.name, subject)
+        groups = sorted(groups_of(held.table))
+        try:
+            found = reader.ask(lambda connection: newest(connection, self.vault, pseudonym, groups, now()[:10]))
+        except Tampered as error:
+            log.error("a subject's indicators are refused: %s", error)
+            raise Problem("indicators_refused", found=str(error)) from error
         if found is None:
-            raise Problem("unknown_subject", found=repr(question.subject))
+            raise Problem("unknown_subject", found=repr(subject))
         known = {column.name for column in held.fields}
-        stored: dict[str, Any] = orjson.loads(found[0])
-        return {name: value for name, value in stored.items() if name in known}, found[1]
+        values = {name: value for name, value in found.values.items() if name in known}
+        return Stated(values, found.simulated, pseudonym)
 
     async def probe(self) -> str | None:
         """Why the store takes no records, or None: asked of the disk where the last commit failed."""
@@ -224,14 +254,14 @@ class Runtime:
         self.metrics.model.labels(new.card.model, new.card.version, new.digest).set(1)
 
 
-def stamped(said: dict[str, Any], held: Held, simulated: bool) -> dict[str, Any]:
+def stamped(said: dict[str, Any], held: Held, stated: Stated) -> dict[str, Any]:
     """A product's answer with its id and its maker, as the columns of the store that follow from them."""
     card, decision, created = held.card, new_id(), now()
     full = {
         "decision_id": decision,
         **said,
         "model": {"name": card.model, "version": card.version, "bundle": held.digest},
-        "simulated": card.simulated or simulated,
+        "simulated": card.simulated or stated.simulated,
         "created": created,
     }
     return {

@@ -35,6 +35,7 @@ class Paths(_Part):
     slide_inbox: Path
     jobs: Path
     pathologists: Path
+    vault_key: Path
 
 
 class Limits(_Part):
@@ -83,6 +84,10 @@ class Store(_Part):
     group: PositiveInt  # answers in one transaction
 
 
+class VaultOf(_Part):
+    profile: Literal["aes", "sm"]
+
+
 class Batch(_Part):
     chunk_rows: PositiveInt
     faults_kept: PositiveInt
@@ -102,6 +107,7 @@ class Settings(_Part):
     slides: Slides
     reader: Reader
     store: Store
+    vault: VaultOf
     batch: Batch
     champion: Champion
 
