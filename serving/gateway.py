@@ -33,6 +33,7 @@ from serving.products import Product, products
 from serving.runtime import Runtime
 from serving.settings import Settings
 from serving.store.engine import StoreUnavailable
+from serving.trust.authorisations import Authorisations
 
 log = logging.getLogger("yuheng.gateway")
 
@@ -65,6 +66,7 @@ class Gateway:
             "/metrics": {"GET": self.scrape},
             "/openapi.json": {"GET": self.openapi},
             "/problems/{kind}": {"GET": self.problem},
+            **Authorisations(lambda: self.runtime).routes(),
             **self.pathology.routes(),
         }
         self._exact = {path for path in self.routes if "{" not in path}

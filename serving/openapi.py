@@ -12,10 +12,12 @@ from serving.pathology import document as slides
 from serving.problems import KINDS
 from serving.products import Held, Product, products
 from serving.settings import Settings
+from serving.trust import authorisations
 
 ONE = (  # each product's route
-    "empty_body", "not_utf8", "malformed_json", "bad_header", "unknown_model", "unknown_subject", "indicators_refused",
-    "slow_request", "body_too_large", "unsupported_media_type", "invalid_request", "key_reused", *STORE, "overloaded",
+    "empty_body", "not_utf8", "malformed_json", "bad_header", "unknown_model", "unknown_subject", "not_authorised",
+    "indicators_refused", "slow_request", "body_too_large", "unsupported_media_type", "invalid_request", "key_reused",
+    *STORE, "overloaded",
 )  # fmt: skip
 MANY = (  # each product's batch
     "empty_body", "bad_header", "unknown_model", "not_acceptable", "slow_request", "batch_running",
@@ -31,6 +33,7 @@ PROBLEMS = {
     "/metrics": ("not_ready", "store_failed"),
     "/openapi.json": ("not_ready",),
     "/problems/{kind}": ("not_found",),
+    **authorisations.PROBLEMS,
     **slides.PROBLEMS,
 }  # fmt: skip
 SOMEWHERE = ("not_found", "method_not_allowed")  # of no single route: another address, another method
@@ -51,7 +54,7 @@ def document(serving: Mapping[str, Held], settings: Settings) -> Schema:
             + " Each answer is on disk before it is sent. Problems are RFC 9457, in English and Chinese. Of no route "
             "but of the whole service: " + ", ".join(f"/problems/{kind}" for kind in SOMEWHERE) + ".",
         },
-        "paths": dict(_products(serving, settings)) | slides.paths(settings) | _paths(),
+        "paths": dict(_products(serving, settings)) | slides.paths(settings) | authorisations.paths() | _paths(),
         "components": {"schemas": schemas | slides.schemas(), "securitySchemes": slides.SECURITY},
     }
 
@@ -270,9 +273,10 @@ def _problem() -> Schema:
 def _answer(product: Product) -> Schema:
     text, amount = {"type": "string"}, {"type": ["number", "null"]}
     every = ("decision_id", "decision", "limit", "pd", "model", "policy_version", "simulated", "created")
+    trust = ("indicators_from", "authorisations", "remarks")
     return {
         "type": "object",
-        "required": [*every, *product.always],
+        "required": [*every, *trust, *product.always],
         "properties": {
             "decision_id": text,
             "decision": {"enum": ["approve", "refer"]},
@@ -286,6 +290,9 @@ def _answer(product: Product) -> Schema:
             },
             "policy_version": text,
             "simulated": {"type": "boolean"},
+            "indicators_from": {"enum": ["caller", "store"]},
+            "authorisations": {"type": "array", "items": text, "description": "Under which the store was read"},
+            "remarks": {"type": "array", "description": "Conduct that no authorisation opens"},
             "created": text,
         },
     }

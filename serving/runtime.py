@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -25,14 +25,17 @@ from serving.settings import ROOT, Settings
 from serving.store.engine import StoreUnavailable, open_store
 from serving.store.reader import Reader
 from serving.store.tables import PROBE
-from serving.store.writer import Kept, QueueFull, Writer
+from serving.store.writer import Dead, Kept, QueueFull, Writer
 from serving.trust.caller import OPEN, Caller
+from serving.trust.consent import KINDS_ZH, Opened, live, opened, rules
 from serving.trust.indicators import groups_of, newest
 from serving.trust.vault import Tampered, Vault, VaultLocked, claim, unlock
+from serving.trust.veil import veiled
 
 log = logging.getLogger("yuheng.runtime")
 
 T = TypeVar("T")
+CONSENT = "moral_data_consent"  # the wish without which conduct raises no limit
 
 JSON_OPTIONS = orjson.OPT_SERIALIZE_NUMPY
 
@@ -52,6 +55,8 @@ class Stated:
     values: Mapping[str, Any]
     simulated: bool = False
     pseudonym: str | None = None
+    grants: tuple[str, ...] = ()
+    silent: tuple[str, ...] = ()  # groups of conduct that no grant opens
 
 
 class Runtime:
@@ -66,6 +71,7 @@ class Runtime:
         self.readers: Champions[Bundle[SlideCard]] = Champions(*where, hold_slides, of_slides)  # told of only
         self.champions.on_swap = self._swapped
         self.engine: sa.Engine | None = None
+        self.rules = rules() if settings.consent.required else None
         self.vault: Vault  # from `_open` on
         self._writer: Writer | None = None
         self._reader: Reader | None = None
@@ -150,11 +156,16 @@ class Runtime:
             return Answered(earlier, True)
         question = parse_question(body, product.form)
         held = self.held(product, question.model)
-        stated = await self._stated(product, question, held)
+        stated = await self._stated(product, question, held, caller)
         row, faults = held.check(stated.values)
         if faults:
             raise Problem("invalid_request", errors=faults)
-        said = held.answer(stated.values, row, question.wishes)
+        wishes = question.wishes
+        if stated.silent and CONSENT in wishes:  # conduct counts where all of it may be read
+            wishes = {**wishes, CONSENT: False}
+        said = held.answer(stated.values, row, wishes)
+        if stated.pseudonym is not None:
+            said = veiled(said, held.table)
         record = stamped(said, held, stated)
         record |= {
             "scope": product.scope,
@@ -163,7 +174,9 @@ class Runtime:
             "subject": stated.pseudonym,
             "tenant": caller.tenant,
         }
-        kept = await self._record(record, key)
+        kept = await self._record(record, key, stated.grants)
+        if isinstance(kept, Dead):
+            raise revoked(kept)
         if kept is None:
             self.metrics.decided(held.card.model, said["decision"])
             return Answered(record["answer"], False)
@@ -181,10 +194,10 @@ class Runtime:
             raise Problem("key_reused", found=repr(key))
         return await asyncio.shield(running[1]) if running else kept.answer if kept else None
 
-    async def _record(self, row: dict[str, Any], key: str | None) -> Kept | None:
-        """None once the row is on the disk, or what its key already stands for."""
+    async def _record(self, row: dict[str, Any], key: str | None, grants: tuple[str, ...]) -> Kept | Dead | None:
+        """None once the row is on the disk, or what its key already stands for, or which of `grants` are dead."""
         try:
-            recorded = self.writer.record(row)
+            recorded = self.writer.record(row, grants)
         except QueueFull as error:
             raise Problem("overloaded", found=str(error)) from error
         if key is None:
@@ -195,31 +208,40 @@ class Runtime:
         recorded.add_done_callback(lambda done: self._settle(key, row, done))
         return await asyncio.shield(recorded)
 
-    def _settle(self, key: str, row: Mapping[str, Any], recorded: asyncio.Future[Kept | None]) -> None:
+    def _settle(self, key: str, row: Mapping[str, Any], recorded: asyncio.Future[Kept | Dead | None]) -> None:
         """Hand the outcome to those who sent the same key meanwhile, whether or not the first caller still waits."""
         _, answer = self._running.pop((row["scope"], key))
         if (error := recorded.exception()) is not None:
             answer.set_exception(error)
         else:
             kept = recorded.result()
+            if isinstance(kept, Dead):
+                answer.set_exception(revoked(kept))
+                return
             answer.set_result(row["answer"] if kept is None else kept.answer)
 
-    async def _stated(self, product: Product, question: Question, held: Held) -> Stated:
+    async def _stated(self, product: Product, question: Question, held: Held, caller: Caller) -> Stated:
         if question.subject is None:
             return Stated(question.indicators or {})
-        return await self._aside(lambda: self._stored(product, question.subject or "", held))
+        return await self._aside(lambda: self._stored(product, question.subject or "", held, caller))
 
     async def _aside(self, do: Callable[[], T]) -> T:
         """Here, where the store is a file that answers in microseconds; in a thread, where it is over a wire."""
         embedded = self.engine is None or self.engine.dialect.name == "sqlite"
         return do() if embedded else await asyncio.to_thread(do)
 
-    def _stored(self, product: Product, subject: str, held: Held) -> Stated:
-        """What the store holds of a subject, of the groups that the model reads. Raises Problem."""
+    def _stored(self, product: Product, subject: str, held: Held, caller: Caller) -> Stated:
+        """What the store holds of a subject, of the groups that the model reads and the caller may. Raises Problem."""
         reader, pseudonym = self.reader, self.vault.pseudonym(product.name, subject)
-        groups = sorted(groups_of(held.table))
+        stamp, groups = now(), sorted(groups_of(held.table))
+        may = Opened(tuple(groups), (), (), {})
+        if self.rules is not None:
+            grants = reader.ask(lambda connection: live(connection, caller.tenant, product.name, pseudonym, stamp))
+            may = opened(self.rules, product.name, groups, grants)
+        if may.lacking:
+            raise not_authorised(may.lacking)
         try:
-            found = reader.ask(lambda connection: newest(connection, self.vault, pseudonym, groups, now()[:10]))
+            found = reader.ask(lambda connection: newest(connection, self.vault, pseudonym, may.groups, stamp[:10]))
         except Tampered as error:
             log.error("a subject's indicators are refused: %s", error)
             raise Problem("indicators_refused", found=str(error)) from error
@@ -227,7 +249,7 @@ class Runtime:
             raise Problem("unknown_subject", found=repr(subject))
         known = {column.name for column in held.fields}
         values = {name: value for name, value in found.values.items() if name in known}
-        return Stated(values, found.simulated, pseudonym)
+        return Stated(values, found.simulated, pseudonym, may.grants, may.silent)
 
     async def probe(self) -> str | None:
         """Why the store takes no records, or None: asked of the disk where the last commit failed."""
@@ -262,6 +284,9 @@ def stamped(said: dict[str, Any], held: Held, stated: Stated) -> dict[str, Any]:
         **said,
         "model": {"name": card.model, "version": card.version, "bundle": held.digest},
         "simulated": card.simulated or stated.simulated,
+        "indicators_from": "caller" if stated.pseudonym is None else "store",
+        "authorisations": list(stated.grants),
+        "remarks": [silence(stated.silent)] if stated.silent else [],
         "created": created,
     }
     return {
@@ -273,3 +298,29 @@ def stamped(said: dict[str, Any], held: Held, stated: Stated) -> dict[str, Any]:
         "policy": held.policy,
         "created": created,
     }
+
+
+def silence(groups: Sequence[str]) -> dict[str, Any]:
+    """What is said where conduct was not read."""
+    told = ", ".join(groups)
+    return {
+        "code": "conduct_not_authorised",
+        "groups": list(groups),
+        "en": f"No personal authorisation opens {told}: it was not read and raises no limit; nothing else changes.",
+        "zh": f"{told} 无有效个人授权：未予读取，不作上浮，其他不受影响。",
+    }
+
+
+def not_authorised(lacking: Mapping[str, Sequence[str]]) -> Problem:
+    """`lacking`: group -> the kinds of grant that it wants."""
+    kinds = sorted({kind for wanted in lacking.values() for kind in wanted})
+    groups = ", ".join(lacking)
+    needed_zh = "、".join(KINDS_ZH[kind] for kind in kinds)
+    return Problem("not_authorised", found=groups, needed=" and ".join(kinds) + " kind", needed_zh=needed_zh)
+
+
+def revoked(dead: Dead) -> Problem:
+    """Between the reading and the record."""
+    ids = ", ".join(sorted(dead.grants))
+    found, found_zh = f"what was read under {ids}, which no longer holds", f"已失效授权 {ids} 所开放的指标"
+    return Problem("not_authorised", found=found, found_zh=found_zh, needed="the same kind", needed_zh="同类授权")

@@ -84,6 +84,10 @@ class Store(_Part):
     group: PositiveInt  # answers in one transaction
 
 
+class Consent(_Part):
+    required: bool
+
+
 class VaultOf(_Part):
     profile: Literal["aes", "sm"]
 
@@ -108,6 +112,7 @@ class Settings(_Part):
     reader: Reader
     store: Store
     vault: VaultOf
+    consent: Consent
     batch: Batch
     champion: Champion
 

@@ -15,6 +15,7 @@ import sqlalchemy as sa
 
 from serving.store.engine import StoreUnavailable, connect, unavailable
 from serving.store.tables import DECISIONS
+from serving.trust.consent import still_live
 
 T = TypeVar("T")
 Row = dict[str, Any]  # of DECISIONS
@@ -32,10 +33,18 @@ class Kept:
     answer: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class Dead:
+    """Grants on which an answer rested and that no longer hold: it was not recorded."""
+
+    grants: frozenset[str]
+
+
 @dataclass(slots=True)
 class _Decision:
     row: Row
-    future: asyncio.Future[Kept | None]
+    grants: tuple[str, ...]
+    future: asyncio.Future[Kept | Dead | None]
 
 
 @dataclass(slots=True)
@@ -44,7 +53,7 @@ class _Work:
     future: Future[Any]
 
 
-Outcome = list[Kept | None] | StoreUnavailable
+Outcome = list[Kept | Dead | None] | StoreUnavailable
 
 
 class Writer:
@@ -73,13 +82,14 @@ class Writer:
         self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
         self._thread.start()
 
-    def record(self, row: Row) -> asyncio.Future[Kept | None]:
-        """Done with None when `row` is on the disk; with what is kept where its idempotency key was there before."""
+    def record(self, row: Row, grants: tuple[str, ...] = ()) -> asyncio.Future[Kept | Dead | None]:
+        """Done with None when `row` is on the disk; with what is kept where its idempotency key was there before; with
+        what is dead where it rests on `grants` that no longer hold."""
         if self.waiting >= self.most:
             raise QueueFull(f"{self.waiting:,} answers wait for their record; at most {self.most:,} may")
         self.waiting += 1
-        future: asyncio.Future[Kept | None] = self.loop.create_future()
-        self._pending.append(_Decision(row, future))
+        future: asyncio.Future[Kept | Dead | None] = self.loop.create_future()
+        self._pending.append(_Decision(row, grants, future))
         if not self._soon and not self._busy:
             self._soon = True
             self.loop.call_soon(self._flush)  # after the requests that came together with this one
@@ -180,7 +190,7 @@ class Writer:
 
         self.loop.call_soon_threadsafe(finish)
 
-    def _commit(self, outcome: list[Kept | None]) -> Outcome:
+    def _commit(self, outcome: list[Kept | Dead | None]) -> Outcome:
         assert self._ours is not None
         try:
             self._ours.commit()
@@ -206,16 +216,18 @@ class Writer:
         self.committed += len(outcome)
         return outcome
 
-    def _write(self, connection: sa.Connection, decisions: list[_Decision]) -> list[Kept | None]:
-        if not any(decision.row["idempotency_key"] for decision in decisions):
+    def _write(self, connection: sa.Connection, decisions: list[_Decision]) -> list[Kept | Dead | None]:
+        dead = still_live(connection, (grant for decision in decisions for grant in decision.grants))
+        if not dead and not any(decision.row["idempotency_key"] for decision in decisions):
             connection.execute(self._insert, [decision.row for decision in decisions])
             return [None] * len(decisions)
-        outcome: list[Kept | None] = []
+        outcome: list[Kept | Dead | None] = []
         for decision in decisions:
             row = decision.row
             kept = kept_under(connection, row["scope"], row["idempotency_key"]) if row["idempotency_key"] else None
-            outcome.append(kept)
-            if kept is None:
+            gone = dead.intersection(decision.grants) if kept is None else None
+            outcome.append(Dead(frozenset(gone)) if gone else kept)
+            if kept is None and not gone:
                 connection.execute(self._insert, [row])
         return outcome
 

@@ -177,6 +177,7 @@ def environment(bundles: Path, made: Made, folder: Path) -> dict[str, str]:
         "YUHENG_SPOOL": str(folder / "spool"),
         "YUHENG_SLIDES": str(folder / "slides"),
         "YUHENG_SLIDE_INBOX": str(folder / "inbox"),
+        "YUHENG_CONSENT_REQUIRED": "false",
         "YUHENG_VAULT_KEY": str(folder / "vault.key"),
         "YUHENG_PATHOLOGISTS": str(folder / "pathologists.toml"),
         "YUHENG_CHAMPION_POLL_SECONDS": "0.1",
