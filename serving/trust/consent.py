@@ -97,6 +97,12 @@ def still_live(connection: sa.Connection, ids: Iterable[str]) -> set[str]:
     return wanted - set(connection.execute(held).scalars())
 
 
+def holds(connection: sa.Connection, grant: str, purpose: str) -> bool:
+    """Whether one grant is live and for this purpose."""
+    query = sa.select(GRANTS.c.id).where(GRANTS.c.id == grant, GRANTS.c.purpose == purpose, *_holding(now()))
+    return connection.execute(query).first() is not None
+
+
 def _holding(at: str | sa.BindParameter[str]) -> tuple[sa.ColumnElement[bool], ...]:
     """A revocation that lies ahead of `at` does not undo what was granted then."""
     unrevoked = sa.or_(GRANTS.c.revoked_at.is_(None), GRANTS.c.revoked_at > at)

@@ -124,11 +124,11 @@ def test_an_answer_recorded_by_another_process_under_the_same_key_is_the_one_giv
         writer, row = gateway.runtime.writer, {}
         real = writer.record
 
-        def beaten(mine):
+        def beaten(mine, grants=()):
             row.update(mine, id="f" * 32, answer=b'{"first": true}')
             with connect(gateway.runtime.engine.url, 1.0).begin() as connection:
                 connection.execute(sa.insert(DECISIONS), [row])
-            return real(mine)
+            return real(mine, grants)
 
         writer.record = beaten
         found = await client.post(URL, json={"indicators": applicant}, headers={"Idempotency-Key": "shared"})
