@@ -5,7 +5,6 @@ python -m serving load-subjects applicants.csv --table county
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,7 +14,8 @@ import sqlalchemy as sa
 
 from datasets import sources
 from datasets.faults import DataError, Fault, Faults
-from datasets.table import MOST_FAULTS, Table, read, table_from_toml
+from datasets.outside import digest
+from datasets.table import MOST_FAULTS, Table, nearest, read, table_from_toml
 from serving.call import now
 from serving.store.engine import open_store, unavailable
 from serving.trust.indicators import Groups, Made, day, groups_of, put
@@ -45,16 +45,20 @@ def load_subjects(
     vault: Vault,
     product: str = "credit_limit",
     true_at: str | None = None,
-    only: Sequence[str] | None = None,
 ) -> int:
     """How many subjects the file brought. All of the file, or nothing of it.
 
     true_at: the day of which it tells, where the file does not say; else today.
-    only: these groups, whether or not the file knows anything of them, and no other.
     """
-    frame = read(file, table)
+    return _put(read(file, table), file, table, store, patience, vault, product, true_at, None, file.name)
+
+
+def _put(
+    frame: pl.DataFrame, file: Path, table: Table, store: Path | str, patience: float, vault: Vault, product: str,
+    true_at: str | None, only: Sequence[str] | None, source: str,
+) -> int:  # fmt: skip
     rows = list(told(frame, table, file.name, _given(true_at), only))
-    made = Made(product, file.name, hashlib.sha256(file.read_bytes()).hexdigest(), table.origin.simulated, now())
+    made = Made(product, source, digest(file), table.origin.simulated, now())
     engine = open_store(store, patience)
     try:
         with engine.begin() as connection:
@@ -68,12 +72,31 @@ def load_subjects(
     return frame.height
 
 
+def ingest(
+    file: Path, table: Table, store: Path | str, patience: float, vault: Vault, product: str, department: str,
+    groups: Sequence[str], true_at: str | None = None,
+) -> int:  # fmt: skip
+    """A department's file: of its groups and of no other, all faults told together. How many subjects it brought."""
+    known = groups_of(table)
+    if unknown := [f"{one!r}{nearest(one, list(known))}" for one in groups if one not in known]:
+        raise DataError(f"{table.name} has no group {', '.join(unknown)}. It has: {', '.join(known)}.")
+    own = {name for group in groups for name in known[group]}
+    columns = tuple(column for column in table.columns if column.name in own or column.role in ("id", "time"))
+    theirs = Table(
+        name=f"{table.name} ({', '.join(groups)})", columns=columns, origin=table.origin, missing=table.missing
+    )
+    frame = read(file, theirs)
+    return _put(frame, file, theirs, store, patience, vault, product, true_at, groups, f"{department}/{file.name}")
+
+
 def told(
     frame: pl.DataFrame, table: Table, file: str, true_at: str, only: Sequence[str] | None = None
 ) -> Iterator[tuple[str, str, Groups]]:
     """(id, true at, groups) of each row of a conformed table; a group of which it says nothing is left as it is.
 
     Raises DataError before the first row, with all that is wrong.
+
+    only: these groups, whether or not the table knows anything of them, and no other.
     """
     ids, times = table.role("id"), table.role("time")
     if len(ids) != 1:
