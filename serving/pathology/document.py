@@ -188,7 +188,11 @@ def _slides() -> Schema:
                 {"200": one, "204": {"description": "Nothing is left to tell after Last-Event-ID"}},
                 parameters=[
                     SLIDE,
-                    _header("Last-Event-ID", {"type": "integer", "minimum": 0}, "Only what came after."),
+                    _header(
+                        "Last-Event-ID",
+                        {"type": "integer", "minimum": 0, "maximum": 10**18 - 1},
+                        "Only what came after.",
+                    ),
                 ],
             )
         },
