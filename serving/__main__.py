@@ -5,6 +5,9 @@ python -m serving serve-slides                            # beside it: read the 
 python -m serving send-slide a.svs --accession C2026-0001 # as a clinic does
 python -m serving demo                                    # serve, ask the examples, show the answers
 python -m serving load-subjects households.csv            # indicators into the store, by household
+python -m serving ingest tax.csv --department tax         # a department's own groups
+python -m serving export-training --out x.parquet         # rows for training, under live authorisations
+python -m serving grant create --help                     # authorisations
 python -m serving load-register var/registers/2026-06     # companies and their months
 python -m serving receipt verify receipt.json             # is this answer genuine?
 python -m serving audit verify                            # was anything altered?
@@ -21,9 +24,10 @@ from typing import Annotated
 
 import typer
 
-from serving.trust import proof_commands, token_commands
+from serving.trust import grant_commands, proof_commands, token_commands
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
+app.add_typer(grant_commands.app, name="grant")
 app.add_typer(proof_commands.receipt, name="receipt")
 app.add_typer(proof_commands.audit, name="audit")
 app.command("statement")(proof_commands.statement)
@@ -107,20 +111,87 @@ def build() -> None:
 def load_subjects(
     file: Annotated[Path, typer.Argument(help="CSV, NDJSON or Parquet by the table's contract")],
     table: Annotated[str, typer.Option(help="a table of the project, or a contract's .toml")] = "county",
+    true_at: Annotated[str | None, typer.Option(help="the day of which the file tells; else its own, or today")] = None,
 ) -> None:
     """Put indicators into the store, so that a request may name the household or company alone."""
     from datasets.faults import DataError
     from serving import settings, subjects
     from serving.store.engine import StoreUnavailable
+    from serving.trust.vault import VaultLocked, unlock
 
     found = settings.read()
     try:
-        patience, product = found.store.patience_seconds, subjects.product_of(table)
-        count = subjects.load_subjects(file, subjects.contract(table), found.store_place, patience, product)
-    except (DataError, StoreUnavailable) as error:
+        product, vault = subjects.product_of(table), unlock(found.paths.vault_key, found.vault.profile)
+        where = found.store_place, found.store.patience_seconds
+        count = subjects.load_subjects(file, subjects.contract(table), *where, vault, product, true_at)
+    except (DataError, StoreUnavailable, VaultLocked) as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from error
     typer.echo(f"{count:,} subjects from {file} are in the store")
+
+
+@app.command()
+def ingest(
+    file: Annotated[Path, typer.Argument(help="CSV, NDJSON or Parquet of a department")],
+    department: Annotated[str, typer.Option(help="whose file it is")],
+    contract: Annotated[str, typer.Option(help="a table of the project, or a contract's .toml")] = "county",
+    groups: Annotated[str | None, typer.Option(help="commas between; else the one named like the department")] = None,
+    true_at: Annotated[str | None, typer.Option(help="the day of which the file tells; else its own, or today")] = None,
+) -> None:
+    """Put a department's file into the store: its own groups, and no other."""
+    from datasets.faults import DataError
+    from serving import settings, subjects
+    from serving.store.engine import StoreUnavailable
+    from serving.trust.vault import VaultLocked, unlock
+
+    found = settings.read()
+    chosen = [one.strip() for one in (groups or department).split(",")]
+    try:
+        vault, table = unlock(found.paths.vault_key, found.vault.profile), subjects.contract(contract)
+        where = found.store_place, found.store.patience_seconds
+        product = subjects.product_of(contract)
+        count = subjects.ingest(file, table, *where, vault, product, department, chosen, true_at)
+    except (DataError, StoreUnavailable, VaultLocked) as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(1) from error
+    typer.echo(f"{', '.join(chosen)} of {count:,} subjects from {department} ({file}) are in the store")
+
+
+@app.command("export-training")
+def export_training(
+    out: Annotated[Path, typer.Option(help="Parquet; its manifest comes beside it")],
+    table: Annotated[str, typer.Option(help="a table of the project, or a contract's .toml")] = "county",
+    rows: Annotated[Path | None, typer.Option(help="id, time and outcome of each row; else every subject, now")] = None,
+    tenant: Annotated[str, typer.Option(help="who trains: to whom the grants were given")] = "local",
+    purpose: Annotated[str, typer.Option(help="of the grants")] = "training",
+) -> None:
+    """Take rows for training out of the store: pseudonyms, and what was known at each row's time under live grants."""
+    from datasets.faults import DataError
+    from serving import settings, subjects
+    from serving.store.engine import StoreUnavailable, open_store
+    from serving.trust import export
+    from serving.trust.consent import rules
+    from serving.trust.vault import VaultLocked, unlock
+
+    found = settings.read()
+    try:
+        if purpose != "training":
+            raise DataError(f"--purpose is {purpose!r}; rows leave the store for training alone.")
+        told, vault = subjects.contract(table), unlock(found.paths.vault_key, found.vault.profile)
+        engine = open_store(found.store_place, found.store.patience_seconds)
+        asked = export.asked_of(rows, told, engine, vault)
+        wanted = export.Wanted(told, subjects.product_of(told.name), tenant, asked)
+        manifest, _ = export.export(engine, vault, rules(), wanted, out)
+    except (DataError, StoreUnavailable, VaultLocked) as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(1) from error
+    except ModuleNotFoundError as error:
+        typer.echo(f"{error.name} is not installed; needed: pip install -r configs/locks/training.txt", err=True)
+        raise typer.Exit(1) from error
+    lost = ", ".join(f"{many:,} {why}" for why, many in manifest.left_out.items()) or "none"
+    typer.echo(
+        f"{manifest.rows:,} rows under {len(manifest.authorisations)} authorisations are in {out}; left out: {lost}"
+    )
 
 
 @app.command("load-register")
@@ -135,12 +206,15 @@ def load_register(
     from models.scitech_risk.policy import Policy
     from serving import registers, settings
     from serving.store.engine import StoreUnavailable
+    from serving.trust.vault import VaultLocked, unlock
 
     found = settings.read()
     try:
         told = Policy.load(policy)
-        loaded = registers.load_register(folder, told, found.store_place, found.store.patience_seconds, answers)
-    except (DataError, PolicyRefused, StoreUnavailable) as error:
+        vault = unlock(found.paths.vault_key, found.vault.profile)
+        where = found.store_place, found.store.patience_seconds
+        loaded = registers.load_register(folder, told, *where, vault, answers)
+    except (DataError, PolicyRefused, StoreUnavailable, VaultLocked) as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from error
     except ModuleNotFoundError as error:  # the graph's library: a service answers without it

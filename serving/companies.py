@@ -19,6 +19,8 @@ from serving.call import Call, query
 from serving.problems import Problem
 from serving.products import products
 from serving.store.reader import Reader
+from serving.trust.indicators import known
+from serving.trust.vault import Vault, held_keys
 
 PRODUCT = "scitech_risk"
 USUAL, MOST = 36, 120  # months on a page, and decisions
@@ -74,18 +76,21 @@ def _bounds(before: str) -> tuple[str, str]:
     return before, f"{int(1_000 * began):012x}"
 
 
-def history(reader: Reader, tenant: str, company: str, page: Page) -> bytes:
+def history(reader: Reader, vault: Vault, tenant: str, company: str, page: Page) -> bytes:
     """As JSON, newest first, with the tenant's own decisions. Raises Problem for a company that no register brought."""
-    stored = reader.subject(PRODUCT, company)
-    if stored is None:
+    name = vault.pseudonym(PRODUCT, company)
+    simulated = reader.ask(lambda connection: known(connection, name))
+    if simulated is None:
         raise Problem("unknown_company", found=repr(company[:80]))
-    packed = reader.months([company]).get(company)
-    months = [] if packed is None else [one for one in unpack(packed) if one["month"] < page.month]
-    scope = products()[PRODUCT].scope
-    decided = reader.decisions_of(tenant, scope, company, page.decision, page.most)
+    sealed = reader.months([name]).get(name)
+    months = []
+    if sealed is not None:
+        key = reader.ask(lambda connection: held_keys(connection, vault, [name]))[name]
+        months = [one for one in unpack(vault.open(key, sealed, name)) if one["month"] < page.month]
+    decided = reader.decisions_of(tenant, products()[PRODUCT].scope, name, page.decision, page.most)
     told = {
         "company_id": company,
-        "simulated": stored[1],
+        "simulated": simulated,
         "months": months[: page.most],
         "decisions": [_decision(dict(row)) for row in decided],
     }

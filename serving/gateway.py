@@ -35,6 +35,7 @@ from serving.runtime import Runtime
 from serving.settings import Settings
 from serving.store.engine import StoreUnavailable
 from serving.trust import access, statements
+from serving.trust.authorisations import Authorisations
 from serving.trust.door import Door
 
 log = logging.getLogger("yuheng.gateway")
@@ -72,6 +73,7 @@ class Gateway:
             "/openapi.json": {"GET": self.openapi},
             "/problems/{kind}": {"GET": self.problem},
             "/v1/session": {"GET": self.door.session, "POST": self.door.begin, "DELETE": self.door.end},
+            **Authorisations(lambda: self.runtime).routes(),
             **self.pathology.routes(),
         }
         self._may = access.of(self.routes)
@@ -242,8 +244,8 @@ class Gateway:
 
     async def history(self, call: Call) -> Reply:
         page = companies.page(call)
-        reader, wanted = self.runtime.reader, call.path[0]
-        return Reply(await asyncio.to_thread(companies.history, reader, call.caller.tenant, wanted, page))
+        reader, vault, wanted = self.runtime.reader, self.runtime.vault, call.path[0]
+        return Reply(await asyncio.to_thread(companies.history, reader, vault, call.caller.tenant, wanted, page))
 
     # --- what was used
 

@@ -12,6 +12,7 @@ from serving.pathology import document as slides
 from serving.problems import KINDS
 from serving.products import Held, Product, products
 from serving.settings import Settings
+from serving.trust import authorisations
 from serving.trust.access import MAY
 from serving.trust.caller import ROLES
 from serving.trust.door import COOKIE
@@ -19,8 +20,9 @@ from serving.trust.prices import RULES
 from serving.trust.statements import FORMATS, MONTH
 
 ONE = (  # each product's route
-    "empty_body", "not_utf8", "malformed_json", "bad_header", "unknown_model", "unknown_subject", "slow_request",
-    "body_too_large", "unsupported_media_type", "invalid_request", "authorisation_ended", "key_reused", "quota_used",
+    "empty_body", "not_utf8", "malformed_json", "bad_header", "unknown_model", "unknown_subject", "not_authorised",
+    "indicators_refused", "slow_request", "body_too_large", "unsupported_media_type", "invalid_request",
+    "authorisation_ended", "key_reused", "quota_used",
     *STORE, "overloaded",
 )  # fmt: skip
 MANY = (  # each product's batch
@@ -46,6 +48,7 @@ PROBLEMS = {
         "bad_token", "cross_site",
     ),
     "DELETE /v1/session": ("cross_site",),
+    **authorisations.PROBLEMS,
     **slides.PROBLEMS,
 }  # fmt: skip
 SOMEWHERE = ("not_found", "method_not_allowed")  # of no single route: another address, another method
@@ -57,7 +60,7 @@ def document(serving: Mapping[str, Held], settings: Settings) -> Schema:
         **{f"Answer.{product.name}": _answer(product) for product in products().values()},
         **{f"Indicators.{name}": _indicators(held, settings.limits.text) for name, held in sorted(serving.items())},
     }
-    paths = dict(_products(serving, settings)) | slides.paths(settings) | _paths()
+    paths = dict(_products(serving, settings)) | slides.paths(settings) | authorisations.paths() | _paths()
     for path, operations in paths.items():
         for method, told in operations.items():
             if roles := MAY[f"{method.upper()} {path}"]:
@@ -354,9 +357,10 @@ def _problem() -> Schema:
 def _answer(product: Product) -> Schema:
     text, amount = {"type": "string"}, {"type": ["number", "null"]}
     every = ("decision_id", "decision", "limit", "pd", "model", "policy_version", "simulated", "created")
+    trust = ("indicators_from", "authorisations", "remarks")
     return {
         "type": "object",
-        "required": [*every, *product.always],
+        "required": [*every, *trust, *product.always],
         "properties": {
             "decision_id": text,
             "decision": {"enum": ["approve", "refer"]},
@@ -370,6 +374,9 @@ def _answer(product: Product) -> Schema:
             },
             "policy_version": text,
             "simulated": {"type": "boolean"},
+            "indicators_from": {"enum": ["caller", "store"]},
+            "authorisations": {"type": "array", "items": text, "description": "Under which the store was read"},
+            "remarks": {"type": "array", "description": "Conduct that no authorisation opens"},
             "created": text,
         },
     }

@@ -97,6 +97,22 @@ KINDS: dict[str, Kind] = {
         "Nothing is stored under the subject id {found}. Send the indicators inline, or load them first.",
         "库中没有主体 {found}。请直接发送指标，或先入库。",
     ),
+    "not_authorised": Kind(
+        403, "No authorisation opens these indicators", "没有可用的授权",
+        "No live authorisation of {needed} for this purpose opens: {found}. Nothing was read. Have it granted (python "
+        "-m serving grant create, or POST /v1/authorisations), or send the indicators that are yours to send.",
+        "以下指标组没有有效授权：{found}；需要{needed}。未读取任何数据。请取得授权（python -m serving grant create 或 "
+        "POST /v1/authorisations），或自行发送指标。",
+    ),
+    "unknown_authorisation": Kind(
+        404, "There is no such authorisation", "没有该授权",
+        "No authorisation was entered under {found}. GET /v1/authorisations lists them.",
+        "没有编号为 {found} 的授权。GET /v1/authorisations 列出全部授权。",
+    ),
+    "indicators_refused": Kind(
+        500, "The stored indicators were changed", "库中指标已被改动",
+        "{found}", "库中该主体的指标与入库时不符，拒绝读取。请重新入库，并查明是谁改动了数据库。",
+    ),
     "unknown_decision": Kind(
         404, "No such decision was recorded", "没有该决定的记录",
         "No decision was recorded under {found}. Check the id that the answer gave as decision_id.",

@@ -37,7 +37,9 @@ from serving.call import now
 from serving.companies import PRODUCT, RESULTS, pack, unpack
 from serving.store.engine import open_store, unavailable
 from serving.store.reader import Reader
-from serving.store.tables import COMPANIES
+from serving.store.tables import COMPANIES, INDICATORS
+from serving.trust.indicators import Made, day, groups_of, sealed
+from serving.trust.vault import Vault, claim, keys
 
 AT_ONCE = 2_000  # companies: their months, some 50,000 rows, are held together
 TYPES = {"grade": pl.String, "pd": pl.Float64, "limit": pl.Int64, "gate": pl.String, "innovation": pl.Float64}
@@ -52,30 +54,26 @@ class Loaded:
 
 
 def load_register(
-    folder: Path, policy: Policy, store: Path | str, patience: float, answers: Path | None = None
+    folder: Path, policy: Policy, store: Path | str, patience: float, vault: Vault, answers: Path | None = None
 ) -> Loaded:
     """All of the register, or nothing of it. Raises DataError, with all that is wrong, or StoreUnavailable.
 
-    A company that was there before has its indicators replaced and its months added to; what an earlier run answered
+    A company that was there before has newer indicators and its months added to; what an earlier run answered
     stays. Two loads at once: the last one counts.
     """
     found = register.read(folder)
     results = None if answers is None else _results(answers, found, [grade.name for grade in policy.risk.grades])
-    made = {
-        "product": PRODUCT,
-        "source": folder.name,
-        "source_sha256": register.digest(folder),
-        "simulated": found.simulated,
-        "loaded": now(),
-    }
+    made = Made(PRODUCT, folder.name, register.digest(folder), found.simulated, now())
     engine, beside = open_store(store, patience), store.parent if isinstance(store, Path) else None
     try:
-        # Made ready beside the store first: while it is written, no decision can be.
+        with engine.begin() as connection:
+            claim(connection, vault)
+        # Made ready and sealed beside the store first: while it is written, no decision can be.
         with tempfile.TemporaryDirectory(prefix="register-", dir=beside) as scratch:
-            parts = list(_ready(found, policy.signals, results, Reader(engine), Path(scratch)))
+            parts = list(_ready(found, policy.signals, results, Sealing(engine, vault, made), Path(scratch)))
             with engine.begin() as connection:
-                for part in parts:
-                    _put(connection, pl.read_ipc(part), made)
+                for part, months in parts:
+                    _put(connection, pl.read_ipc(part), pl.read_ipc(months))
     except sa.exc.SQLAlchemyError as error:
         raise unavailable(error) from error
     finally:
@@ -83,23 +81,51 @@ def load_register(
     return Loaded(found.frame.height, found.history.height, found.month, found.remarks)
 
 
+@dataclass(frozen=True, slots=True)
+class Sealing:
+    engine: sa.Engine
+    vault: Vault
+    made: Made
+
+
 def _ready(
-    found: Register, told: tuple[Signal, ...], results: pl.DataFrame | None, reader: Reader, scratch: Path
-) -> Iterator[Path]:
-    """Files of id, indicators and months, of AT_ONCE companies each."""
+    found: Register, told: tuple[Signal, ...], results: pl.DataFrame | None, by: Sealing, scratch: Path
+) -> Iterator[tuple[Path, Path]]:
+    """Files of sealed indicators and of sealed months, of AT_ONCE companies each."""
+    reader, vault = Reader(by.engine), by.vault
     for at, (companies, part) in enumerate(_months(found, told, results)):
-        before = {company: unpack(one) for company, one in reader.months(companies["company_id"].to_list()).items()}
+        named = {company: vault.pseudonym(PRODUCT, company) for company in companies["company_id"]}
+        with by.engine.begin() as connection:  # a key alone says nothing of anybody
+            held = keys(connection, vault, named.values())
+        stored = reader.months(list(named.values()))
+        before = {
+            company: unpack(vault.open(held[name], stored[name], name))
+            for company, name in named.items()
+            if name in stored
+        }
         newest = max((months[0]["month"] for months in before.values()), default="")
         if newest > found.month:
             raise DataError(
                 f"The register is of {found.month}, and the store holds {newest} of its companies; a register of that "
                 "month or later is needed, as decisions rest on the newest."
             )
-        months = {company: _merged(rows, before.get(company)) for company, rows in _by_company(part)}
-        stated = pl.DataFrame(list(subjects.rows(companies, register.TABLE)))
-        path = scratch / f"{at:06d}.arrow"
-        stated.with_columns(months=pl.col("id").replace_strict(months, return_dtype=pl.Binary)).write_ipc(path)
-        yield path
+        stated = subjects.told(
+            companies, register.TABLE, by.made.source, day(found.month), [*groups_of(register.TABLE)]
+        )
+        lines = [
+            line
+            for company, true_at, groups in stated
+            for line in sealed(vault, held[named[company]], named[company], true_at, groups, by.made)
+        ]
+        months = [
+            {"pseudonym": (name := named[company]), "months": vault.seal(held[name], packed, name)}
+            for company, rows in _by_company(part)
+            for packed in [_merged(rows, before.get(company))]
+        ]
+        paths = scratch / f"{at:06d}.indicators", scratch / f"{at:06d}.months"
+        pl.DataFrame(lines).write_ipc(paths[0])
+        pl.DataFrame(months).write_ipc(paths[1])
+        yield paths
 
 
 def _by_company(part: pl.DataFrame) -> Iterator[tuple[str, list[dict[str, Any]]]]:
@@ -241,8 +267,8 @@ def _told(signal: Signal) -> dict[str, str]:
     }
 
 
-def _put(connection: sa.Connection, part: pl.DataFrame, made: dict[str, Any]) -> None:
-    """In the place of what was there."""
-    subjects.replace(connection, part.select("id", "indicators").to_dicts(), made)
-    connection.execute(sa.delete(COMPANIES).where(COMPANIES.c.id.in_(part["id"].to_list())))
-    connection.execute(sa.insert(COMPANIES), part.select("id", "months").to_dicts())
+def _put(connection: sa.Connection, indicators: pl.DataFrame, months: pl.DataFrame) -> None:
+    """Indicators beside what was there, months in its place."""
+    connection.execute(sa.insert(INDICATORS), indicators.to_dicts())
+    connection.execute(sa.delete(COMPANIES).where(COMPANIES.c.pseudonym.in_(months["pseudonym"].to_list())))
+    connection.execute(sa.insert(COMPANIES), months.to_dicts())

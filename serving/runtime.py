@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
 import sqlalchemy as sa
@@ -28,11 +28,18 @@ from serving.store.tables import PROBE
 from serving.store.writer import GrantsGone, Kept, QueueFull, Record, Writer
 from serving.trust import leaves, receipts
 from serving.trust.caller import OPEN, Caller
+from serving.trust.consent import KINDS_ZH, Opened, live, opened, rules, still_live
+from serving.trust.indicators import groups_of, newest
 from serving.trust.notary import KeyUnusable, Notary
 from serving.trust.prices import Prices
 from serving.trust.rate import Quota
+from serving.trust.vault import Tampered, Vault, VaultLocked, claim, unlock
+from serving.trust.veil import veiled
 
 log = logging.getLogger("yuheng.runtime")
+
+T = TypeVar("T")
+CONSENT = "moral_data_consent"  # the wish without which conduct raises no limit
 
 JSON_OPTIONS = orjson.OPT_SERIALIZE_NUMPY
 
@@ -43,6 +50,17 @@ class Answered:
 
     body: bytes
     replayed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Stated:
+    """What an answer rests on. `pseudonym`: of the subject whose indicators the store held."""
+
+    values: Mapping[str, Any]
+    simulated: bool = False
+    pseudonym: str | None = None
+    grants: tuple[str, ...] = ()
+    silent: tuple[str, ...] = ()  # groups of conduct that no grant opens
 
 
 class Runtime:
@@ -57,6 +75,8 @@ class Runtime:
         self.readers: Champions[Bundle[SlideCard]] = Champions(*where, hold_slides, of_slides)  # told of only
         self.champions.on_swap = self._swapped
         self.engine: sa.Engine | None = None
+        self.rules = rules() if settings.consent.required else None
+        self.vault: Vault  # from `_open` on
         self._writer: Writer | None = None
         self._reader: Reader | None = None
         self.prices = Prices.load(settings.paths.prices)
@@ -90,19 +110,21 @@ class Runtime:
     def _open(self) -> None:
         try:
             self.engine = open_store(self.settings.store_place, self.settings.store.patience_seconds)
+            self.vault = unlock(self.settings.paths.vault_key, self.settings.vault.profile)
             with self.engine.begin() as connection:
+                claim(connection, self.vault)
                 break_off_orphans(connection, now())
             paths = self.settings.paths
             self._notary = Notary(self.engine, paths.log_key, paths.checkpoints, self.settings.log.origin)
             self.log_alarm = self._notary.take_up()
-        except (StoreUnavailable, KeyUnusable, sa.exc.SQLAlchemyError, OSError) as error:
+        except (VaultLocked, StoreUnavailable, KeyUnusable, sa.exc.SQLAlchemyError, OSError) as error:
             self.store_alarm = str(error)
             return
         if self.log_alarm is not None:
             log.error("the audit log does not go on where it stood: %s. python -m serving audit verify", self.log_alarm)
         self.store_alarm = None
         self._reader = Reader(self.engine)
-        self._writer = Writer(self.engine, self.settings.store.group, self.settings.limits.queue, self.loop)
+        self._writer = Writer(self.engine, self.settings.store.group, self.settings.limits.queue, self.loop, still_live)
 
     @property
     def notary(self) -> Notary:
@@ -175,25 +197,29 @@ class Runtime:
         await self.quota.check(caller.tenant)
         question = parse_question(body, product.form)
         held = self.held(product, question.model)
-        indicators, simulated = self._indicators(product, question, held)
-        row, faults = held.check(indicators)
+        stated = await self._stated(product, question, held, caller)
+        row, faults = held.check(stated.values)
         if faults:
             raise Problem("invalid_request", errors=faults)
-        said = held.answer(indicators, row, question.wishes)
-        made = stamped(said, held, simulated)
+        wishes = question.wishes
+        if stated.silent and CONSENT in wishes:  # conduct counts where all of it may be read
+            wishes = {**wishes, CONSENT: False}
+        said = held.answer(stated.values, row, wishes)
+        if stated.pseudonym is not None:
+            said = veiled(said, held.table)
+        made = stamped(said, held, stated)
         made |= {
             "scope": product.scope,
             "idempotency_key": key,
             "request_sha256": digest,
-            "subject": question.subject,
+            "subject": stated.pseudonym,
             "tenant": caller.tenant,
             "salt": leaves.new_salt(),
         }
-        grants: list[str] = []
         price = self.prices.of(product.name, caller.tenant, made["created"])
-        entry = leaves.decision(made, product.name, indicators, held.lineage.sha256, price, grants)
+        entry = leaves.decision(made, product.name, stated.values, held.lineage.sha256, price, stated.grants)
         charge = price.charge(made["id"], caller.tenant, product.name, made["created"])
-        kept = await self._record(Record(made, entry, charge, held.lineage, grants), key)
+        kept = await self._record(Record(made, entry, charge, held.lineage, stated.grants), key)
         if kept is None:
             self.metrics.decided(held.card.model, said["decision"])
             self.quota.add(caller.tenant, 1)
@@ -243,16 +269,36 @@ class Runtime:
             kept = recorded.result()
             answer.set_result(row["answer"] if kept is None else kept.answer)
 
-    def _indicators(self, product: Product, question: Question, held: Held) -> tuple[Mapping[str, Any], bool]:
-        """(indicators, whether the store says that they are simulated)."""
+    async def _stated(self, product: Product, question: Question, held: Held, caller: Caller) -> Stated:
         if question.subject is None:
-            return question.indicators or {}, False
-        found = self.reader.subject(product.name, question.subject)
+            return Stated(question.indicators or {})
+        return await self._aside(lambda: self._stored(product, question.subject or "", held, caller))
+
+    async def _aside(self, do: Callable[[], T]) -> T:
+        """Here, where the store is a file that answers in microseconds; in a thread, where it is over a wire."""
+        embedded = self.engine is None or self.engine.dialect.name == "sqlite"
+        return do() if embedded else await asyncio.to_thread(do)
+
+    def _stored(self, product: Product, subject: str, held: Held, caller: Caller) -> Stated:
+        """What the store holds of a subject, of the groups that the model reads and the caller may. Raises Problem."""
+        reader, pseudonym = self.reader, self.vault.pseudonym(product.name, subject)
+        stamp, groups = now(), sorted(groups_of(held.table))
+        may = Opened(tuple(groups), (), (), {})
+        if self.rules is not None:
+            grants = reader.ask(lambda connection: live(connection, caller.tenant, product.name, pseudonym, stamp))
+            may = opened(self.rules, product.name, groups, grants)
+        if may.lacking:
+            raise not_authorised(may.lacking)
+        try:
+            found = reader.ask(lambda connection: newest(connection, self.vault, pseudonym, may.groups, stamp[:10]))
+        except Tampered as error:
+            log.error("a subject's indicators are refused: %s", error)
+            raise Problem("indicators_refused", found=str(error)) from error
         if found is None:
-            raise Problem("unknown_subject", found=repr(question.subject))
+            raise Problem("unknown_subject", found=repr(subject))
         known = {column.name for column in held.fields}
-        stored: dict[str, Any] = orjson.loads(found[0])
-        return {name: value for name, value in stored.items() if name in known}, found[1]
+        values = {name: value for name, value in found.values.items() if name in known}
+        return Stated(values, found.simulated, pseudonym, may.grants, may.silent)
 
     def receipt(self, decision: str, tenant: str) -> dict[str, Any] | None:
         """In a thread. None where the tenant has no such decision."""
@@ -292,14 +338,17 @@ def ended(gone: GrantsGone) -> Problem:
     return Problem("authorisation_ended", found=str(gone))
 
 
-def stamped(said: dict[str, Any], held: Held, simulated: bool) -> dict[str, Any]:
+def stamped(said: dict[str, Any], held: Held, stated: Stated) -> dict[str, Any]:
     """A product's answer with its id and its maker, as the columns of the store that follow from them."""
     card, decision, created = held.card, new_id(), now()
     full = {
         "decision_id": decision,
         **said,
         "model": {"name": card.model, "version": card.version, "bundle": held.digest},
-        "simulated": card.simulated or simulated,
+        "simulated": card.simulated or stated.simulated,
+        "indicators_from": "caller" if stated.pseudonym is None else "store",
+        "authorisations": list(stated.grants),
+        "remarks": [silence(stated.silent)] if stated.silent else [],
         "created": created,
     }
     return {
@@ -311,3 +360,22 @@ def stamped(said: dict[str, Any], held: Held, simulated: bool) -> dict[str, Any]
         "policy": held.policy,
         "created": created,
     }
+
+
+def silence(groups: Sequence[str]) -> dict[str, Any]:
+    """What is said where conduct was not read."""
+    told = ", ".join(groups)
+    return {
+        "code": "conduct_not_authorised",
+        "groups": list(groups),
+        "en": f"No personal authorisation opens {told}: it was not read and raises no limit; nothing else changes.",
+        "zh": f"{told} 无有效个人授权：未予读取，不作上浮，其他不受影响。",
+    }
+
+
+def not_authorised(lacking: Mapping[str, Sequence[str]]) -> Problem:
+    """`lacking`: group -> the kinds of grant that it wants."""
+    kinds = sorted({kind for wanted in lacking.values() for kind in wanted})
+    groups = ", ".join(lacking)
+    needed_zh = "、".join(KINDS_ZH[kind] for kind in kinds)
+    return Problem("not_authorised", found=groups, needed=" and ".join(kinds) + " kind", needed_zh=needed_zh)

@@ -46,6 +46,7 @@ class Paths(_Part):
     slides: Path
     slide_inbox: Path
     jobs: Path
+    vault_key: Path
     log_key: Path
     checkpoints: Path
     prices: Path
@@ -101,6 +102,14 @@ class Store(_Part):
 class Log(_Part):
     origin: str = Field(pattern=r"^[^\s+]{1,128}$")
     seconds: PositiveFloat
+
+
+class Consent(_Part):
+    required: bool
+
+
+class VaultOf(_Part):
+    profile: Literal["aes", "sm"]
 
 
 class Batch(_Part):
@@ -170,6 +179,8 @@ class Settings(_Part):
     reader: Reader
     store: Store
     log: Log
+    vault: VaultOf
+    consent: Consent
     batch: Batch
     champion: Champion
     access: Access

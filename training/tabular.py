@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 from pydantic import Field, field_validator, model_validator
 
-from datasets import sources
+from datasets import manifest, sources
 from datasets.faults import DataError
 from datasets.split import Split
 from datasets.table import Column, Table, nearest
@@ -101,13 +101,16 @@ def read(config: TabularConfig) -> Rows:
     unknown = [left for left in config.leave_out if left not in frame.columns]
     if unknown:
         raise DataError(f"leave_out names {', '.join(unknown)}; {table.name} has no such column.")
+    file = config.table.file if config.table else config.data.file if config.data else None
+    taken = None if file is None else manifest.read(file)  # where the rows left a store
     data = Data(
         name=name,
         rows=frame.height,
         sha256=hashlib.sha256(frame.write_csv().encode()).hexdigest(),
         source=table.origin.source,
         licence=table.origin.licence,
-        simulated=table.origin.simulated,
+        simulated=table.origin.simulated or bool(taken and taken.simulated),
+        authorisations=taken.authorisations if taken else (),
     )
     return Rows(table, frame, data, tuple(remarks))
 

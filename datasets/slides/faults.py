@@ -167,6 +167,11 @@ CODES: dict[str, tuple[str, str, tuple[str, str]]] = {
         "{found:.0%} 的图块被笔迹覆盖；上限 {needed:.0%}",
         ("Wipe the marks off and scan the slide again.", "请擦除笔迹后重新扫描。"),
     ),
+    "not_authorised": (
+        "the authorisation {found} under which it was sent is not live, or not for the reading of slides",
+        "送检所依据的授权 {found} 无效、已撤回，或用途不符",
+        ("Send it anew under a live authorisation.", "请在有效授权下重新送检。"),
+    ),
     "bad_mpp": (
         "the scale given is {found} microns per pixel; {low:g} to {high:g} was needed",
         "给定比例为每像素 {found} 微米；应为 {low:g} 至 {high:g}",

@@ -182,7 +182,11 @@ def _slides() -> Schema:
                 {"200": one, "204": {"description": "Nothing is left to tell after Last-Event-ID"}},
                 parameters=[
                     SLIDE,
-                    _header("Last-Event-ID", {"type": "integer", "minimum": 0}, "Only what came after."),
+                    _header(
+                        "Last-Event-ID",
+                        {"type": "integer", "minimum": 0, "maximum": 10**18 - 1},
+                        "Only what came after.",
+                    ),
                 ],
             )
         },
@@ -275,6 +279,11 @@ def schemas() -> Schema:
         "hpv_genotype": {"type": "array", "items": types, "maxItems": form.MOST_GENOTYPES,
                          "description": "Only with hpv_result positive."},
         "previous_result": {"enum": list(form.PREVIOUS)},
+        "authorisation": {
+            "type": "string",
+            "pattern": "^[0-9a-f]{32}$",
+            "description": "The patient's; its revocation stops the reading",
+        },
         "menopause": {"enum": list(form.MENOPAUSE)},
         "context": {"type": "array", "items": context, "maxItems": form.MOST_CONTEXT},
         "mpp": {"type": "number", "minimum": LIMITS.finest_mpp, "maximum": LIMITS.coarsest_mpp,

@@ -24,6 +24,7 @@ MENOPAUSE = ("before", "after", "unknown")
 NEEDED = ("accession", "specimen", "stain", "preparation")
 GENOTYPE = re.compile(r"[1-9][0-9]{0,2}")
 FIELD = re.compile(r"[a-z][a-z0-9_]{0,63}")
+GRANT = re.compile(r"[0-9a-f]{32}")
 SHA256 = re.compile(r"[0-9a-f]{64}")
 CONTEXT = ("name", "value", "source", "authorisation")
 MOST_GENOTYPES, MOST_CONTEXT = 30, 50
@@ -80,6 +81,11 @@ RULES: dict[str, Rule] = {
     ),
     "previous_result": one_of(PREVIOUS),
     "menopause": one_of(MENOPAUSE),
+    "authorisation": (
+        lambda found: isinstance(found, str) and GRANT.fullmatch(found) is not None,
+        "the id of the patient's authorisation, as GET /v1/authorisations tells it",
+        "患者授权编号（见 GET /v1/authorisations）",
+    ),
     "context": (
         lambda found: isinstance(found, list) and len(found) <= MOST_CONTEXT,
         f"a list of up to {MOST_CONTEXT} fields, each with name, value, source and authorisation",

@@ -46,6 +46,8 @@ from serving.pathology import files
 from serving.pathology.coarse import Stages, darkness, plan, weights
 from serving.pathology.runner import Asked, Said
 from serving.store import slides
+from serving.store.engine import reading
+from serving.trust.consent import holds
 from serving.trust.prices import Prices
 
 PART = 8_192  # embeddings in memory together when a slide is summed up
@@ -167,7 +169,8 @@ def begin(desk: Desk, slide: str, size: int) -> list[int]:
 
 def infer(desk: Desk, slide: str, bundle: Bundle[SlideCard], number: int, size: int) -> bool:
     """One batch; False where the slide was cancelled meanwhile."""
-    if _row(desk, slide)["state"] == "cancelled":
+    row = _row(desk, slide)
+    if row["state"] == "cancelled" or not _authorised(desk, row):
         return False
     grid = _load(desk.of(slide) / "grid.npz")
     spans = _spans(grid["ends"], size)
@@ -212,6 +215,8 @@ def aggregate(desk: Desk, slide: str, bundle: Bundle[SlideCard], size: int, stag
     home, row = desk.of(slide), _row(desk, slide)
     if row["reading"] is not None:
         return str(row["state"])
+    if not _authorised(desk, row):
+        return "failed"
     desk.move(slide, "aggregating")
     card, policy = bundle.card, ReadingPolicy.load(bundle.policy)
     grid = _load(home / "grid.npz")
@@ -410,6 +415,17 @@ def _row(desk: Desk, slide: str) -> Row:
     row = slides.get(desk.engine, slide)
     assert row is not None, f"slide {slide} was taken from the store"
     return row
+
+
+def _authorised(desk: Desk, row: Row) -> bool:
+    """Whether the authorisation that the request form names, if any, still holds; where not, the slide fails."""
+    grant = (row["request"] or {}).get("authorisation")
+    if grant is None:
+        return True
+    with reading(desk.engine) as connection:
+        if holds(connection, grant, "pathology"):
+            return True
+    return _fail(desk, row["id"], [fault("not_authorised", found=grant)])
 
 
 def _fail(desk: Desk, slide: str, faults: tuple[SlideFault, ...] | list[SlideFault], state: str = "failed") -> bool:

@@ -6,21 +6,20 @@ What is a tenant's is asked for with the tenant: another's is not there, as what
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
 from serving.store.engine import unavailable
-from serving.store.tables import BATCHES, CHUNKS, COMPANIES, DECISIONS, QUOTAS, SUBJECTS
+from serving.store.tables import BATCHES, CHUNKS, COMPANIES, DECISIONS, QUOTAS
 from serving.store.writer import Kept, kept_under
+
+T = TypeVar("T")
 
 _ANSWER = sa.select(DECISIONS.c.answer).where(
     DECISIONS.c.id == sa.bindparam("id"), DECISIONS.c.tenant == sa.bindparam("tenant")
-)
-_SUBJECT = sa.select(SUBJECTS.c.indicators, SUBJECTS.c.simulated).where(
-    SUBJECTS.c.product == sa.bindparam("product"), SUBJECTS.c.id == sa.bindparam("id")
 )
 _DECISIONS_OF = (
     sa.select(DECISIONS.c.id, DECISIONS.c.created, DECISIONS.c.model, DECISIONS.c.version, DECISIONS.c.answer)
@@ -30,7 +29,7 @@ _DECISIONS_OF = (
     .order_by(DECISIONS.c.id.desc())
     .limit(sa.bindparam("most"))
 )
-_MONTHS = sa.select(COMPANIES).where(COMPANIES.c.id.in_(sa.bindparam("ids", expanding=True)))
+_MONTHS = sa.select(COMPANIES).where(COMPANIES.c.pseudonym.in_(sa.bindparam("ids", expanding=True)))
 _CHUNK = (
     sa.select(CHUNKS.c.first_row, CHUNKS.c.rows, CHUNKS.c.content)
     .join(BATCHES, BATCHES.c.id == CHUNKS.c.batch)
@@ -71,11 +70,10 @@ class Reader:
             found: bytes | None = connection.execute(_ANSWER, {"id": decision, "tenant": tenant}).scalar()
             return found
 
-    def subject(self, product: str, subject: str) -> tuple[bytes, bool] | None:
-        """(indicators as JSON, simulated)."""
+    def ask(self, question: Callable[[sa.Connection], T]) -> T:
+        """What `question` finds on this thread's connection."""
         with self._reading() as connection:
-            found = connection.execute(_SUBJECT, {"product": product, "id": subject}).first()
-            return (found[0], found[1]) if found else None
+            return question(connection)
 
     def decisions_of(self, tenant: str, scope: str, subject: str, before: str, most: int) -> list[Mapping[str, Any]]:
         """The newest `most` of those about a subject whose ids come before `before`, newest first."""
@@ -84,9 +82,9 @@ class Reader:
             return [dict(row._mapping) for row in connection.execute(_DECISIONS_OF, asked)]
 
     def months(self, companies: Sequence[str]) -> dict[str, bytes]:
-        """Packed, of those that have any."""
+        """Packed and sealed, by pseudonym, of those that have any."""
         with self._reading() as connection:
-            return {row.id: row.months for row in connection.execute(_MONTHS, {"ids": companies})}
+            return {row.pseudonym: row.months for row in connection.execute(_MONTHS, {"ids": companies})}
 
     def used(self, tenant: str, month: str) -> int:
         """Answers given to a tenant in a month, YYYY-MM."""

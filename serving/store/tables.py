@@ -17,7 +17,7 @@ DECISIONS = sa.Table(
     sa.Column("idempotency_key", sa.String(255)),
     sa.Column("request_sha256", sa.String(64), nullable=False),  # of the body's bytes
     sa.Column("tenant", sa.String(64), nullable=False),  # whose
-    sa.Column("subject", sa.String(255)),
+    sa.Column("subject", sa.String(255)),  # pseudonym
     sa.Column("answer", sa.LargeBinary, nullable=False),  # JSON, the very bytes that were sent
     sa.Column("model", sa.String(128), nullable=False),
     sa.Column("version", sa.String(128), nullable=False),
@@ -49,26 +49,67 @@ sa.Index(
     postgresql_where=DECISIONS.c.subject.is_not(None),
 )
 
-SUBJECTS = sa.Table(
-    "subjects",
+# One row: which key file the store was filled with.
+VAULT = sa.Table(
+    "vault",
     METADATA,
-    sa.Column("product", sa.String(64), primary_key=True),  # a household and a company may share a number
-    sa.Column("id", sa.String(255), primary_key=True),
-    sa.Column("indicators", sa.LargeBinary, nullable=False),  # JSON object: name -> value; what is missing is left out
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("profile", sa.String(8), nullable=False),  # aes, sm
+    sa.Column("key_check", sa.String(32), nullable=False),
+    sa.Column("at", sa.String(32), nullable=False),
+)
+
+# Each subject's own key. Without this row nobody reads what the store holds of it.
+SUBJECT_KEYS = sa.Table(
+    "subject_keys",
+    METADATA,
+    sa.Column("pseudonym", sa.String(64), primary_key=True),  # keyed hash of product and id
+    sa.Column("wrapped", sa.LargeBinary, nullable=False),  # by the key file's
+    sa.Column("created", sa.String(32), nullable=False),
+)
+
+INDICATORS = sa.Table(
+    "indicators",
+    METADATA,
+    sa.Column("pseudonym", sa.String(64), primary_key=True),
+    sa.Column("group", sa.String(64), primary_key=True),  # of the product's contract
+    sa.Column("true_at", sa.String(10), primary_key=True),  # the day of which they tell
+    sa.Column("loaded", sa.String(32), primary_key=True),
+    sa.Column("product", sa.String(64), nullable=False),  # a household and a company may share a number
+    sa.Column("sealed", sa.LargeBinary, nullable=False),  # JSON object: name -> value; what is missing is left out
     sa.Column("source", sa.String(255), nullable=False),  # the file they came from
     sa.Column("source_sha256", sa.String(64), nullable=False),
     sa.Column("simulated", sa.Boolean, nullable=False),
-    sa.Column("loaded", sa.String(32), nullable=False),
 )
+sa.Index("indicators_of_a_product", INDICATORS.c.product, INDICATORS.c.pseudonym)
 
 # What may be told of a company's months: warnings and results, never the indicators behind them. One row a company, as
 # a register brings all its months at once and a history shows most of them.
 COMPANIES = sa.Table(
     "companies",
     METADATA,
-    sa.Column("id", sa.String(255), primary_key=True),
-    sa.Column("months", sa.LargeBinary, nullable=False),  # serving/companies.py: pack
+    sa.Column("pseudonym", sa.String(64), primary_key=True),
+    sa.Column("months", sa.LargeBinary, nullable=False),  # serving/companies.py: pack; sealed
 )
+
+GRANTS = sa.Table(
+    "grants",
+    METADATA,
+    sa.Column("id", sa.String(40), primary_key=True),  # ascends with time
+    sa.Column("kind", sa.String(16), nullable=False),  # government, personal
+    sa.Column("grantor", sa.String(255), nullable=False),  # the body or, of a person, a pseudonym
+    sa.Column("tenant", sa.String(64), nullable=False),  # to whom
+    sa.Column("subject", sa.String(64)),  # pseudonym; none: all
+    sa.Column("purpose", sa.String(32), nullable=False),
+    sa.Column("groups", sa.JSON(none_as_null=True), nullable=False),
+    sa.Column("valid_from", sa.String(32), nullable=False),
+    sa.Column("valid_to", sa.String(32), nullable=False),  # no longer then
+    sa.Column("revoked_at", sa.String(32)),
+    sa.Column("document_sha256", sa.String(64), nullable=False),  # of the signed document
+    sa.Column("created", sa.String(32), nullable=False),
+    sa.Column("by", sa.String(128), nullable=False),  # who entered it
+)
+sa.Index("grants_asked_for", GRANTS.c.tenant, GRANTS.c.purpose, GRANTS.c.subject)
 
 BATCHES = sa.Table(
     "batches",

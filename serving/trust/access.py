@@ -14,7 +14,6 @@ CLINIC = frozenset({"clinic"})
 SLIDES = frozenset({"clinic", "pathologist", "auditor"})
 PATHOLOGIST = frozenset({"pathologist"})
 OPERATOR = frozenset({"operator"})
-RECEIPTS = BANKS_RECORDS | SLIDES  # a slide's reading has one too
 
 MAY: dict[str, frozenset[str]] = {
     "POST /v1/credit-limits": BANK,
@@ -24,6 +23,9 @@ MAY: dict[str, frozenset[str]] = {
     "GET /v1/decisions/{id}": BANKS_RECORDS,
     "GET /v1/decisions/{id}/receipt": frozenset({"bank", "clinic", "pathologist", "auditor"}),
     "GET /v1/statements/{month}": frozenset({"bank", "clinic", "auditor", "operator"}),
+    "POST /v1/authorisations": OPERATOR,
+    "GET /v1/authorisations": frozenset({"bank", "clinic", "auditor", "operator"}),
+    "POST /v1/authorisations/{id}/revoke": OPERATOR,
     "GET /v1/batches/{id}": BANKS_RECORDS,
     "GET /v1/companies/{id}/history": BANKS_RECORDS,
     "GET /v1/slides": SLIDES,

@@ -34,8 +34,10 @@ from serving import settings as settings_module
 from serving.gateway import Gateway
 from serving.settings import Settings
 from serving.store.engine import connect
-from serving.store.tables import DECISIONS, METADATA
+from serving.store.tables import DECISIONS, INDICATORS, METADATA
 from serving.trust import issuer
+from serving.trust.indicators import newest
+from serving.trust.vault import Vault, unlock
 from tests import postgres
 
 ROOT = Path(__file__).parents[2]
@@ -180,6 +182,8 @@ def environment(bundles: Path, made: Made, folder: Path) -> dict[str, str]:
         "YUHENG_CHECKPOINTS": str(folder / "checkpoints"),
         "YUHENG_TOKENS": str(folder / "tokens.pem"),
         "YUHENG_ACCESS_REQUIRED": "false",
+        "YUHENG_CONSENT_REQUIRED": "false",
+        "YUHENG_VAULT_KEY": str(folder / "vault.key"),
         "YUHENG_CHAMPION_POLL_SECONDS": "0.1",
         "YUHENG_CHAMPION_RETRY_SECONDS": "0.3",
         "YUHENG_STORE_PATIENCE_SECONDS": "0.3",
@@ -207,6 +211,20 @@ def rows(where: Settings | str, query: sa.Executable) -> list[Any]:
         found = list(connection.execute(query))
     engine.dispose()
     return found
+
+
+def vault_of(settings: Settings) -> Vault:
+    return unlock(settings.paths.vault_key, settings.vault.profile)
+
+
+def stored(settings: Settings, product: str, subject: str) -> dict[str, Any] | None:
+    """All that the store holds of a subject, each group's newest."""
+    vault, groups = vault_of(settings), sorted({one for [one] in rows(settings, sa.select(INDICATORS.c.group))})
+    engine = connect(settings.store.url or f"sqlite:///{settings.paths.store}", 5.0)
+    with engine.connect().execution_options(reading=True) as connection:
+        found = newest(connection, vault, vault.pseudonym(product, subject), groups, "9999-12-31")
+    engine.dispose()
+    return None if found is None else found.values
 
 
 def recorded(where: Settings | str) -> int:

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import asyncio
 
-import orjson
 import polars as pl
 import pytest
 import sqlalchemy as sa
 
 from datasets.faults import Faults
-from serving.store.engine import open_store
-from serving.store.reader import Reader
 from serving.store.tables import DECISIONS
 from serving.subjects import contract, load_subjects
-from tests.serving.conftest import run_inside
+from tests.serving.conftest import run_inside, stored, vault_of
 
 URL = "/v1/credit-limits"
 
@@ -150,19 +147,19 @@ def test_a_subject_from_the_store_is_answered_as_its_indicators_are(settings, pe
     names = [c.name for c in contract("county").columns if c.role not in ("target", "leak")]
     file = tmp_path / "simulated.csv"
     people.head(50).select(names).write_csv(file)
-    assert load_subjects(file, contract("county"), settings.store_place, 1.0) == 50
+    assert load_subjects(file, contract("county"), settings.store_place, 1.0, vault_of(settings)) == 50
     subject = people["household_id"][7]
     known = {column.name for column in (*made.card.inputs, *made.card.also)}
     row = pl.read_csv(file, infer_schema=False).row(7, named=True)
 
     async def story(client, gateway):
         by_id = (await client.post(URL, json={"subject_id": subject})).json()
-        stored = orjson.loads(gateway.runtime.reader.subject("credit_limit", subject)[0])
-        inline = (await client.post(URL, json={"indicators": {k: v for k, v in stored.items() if k in known}})).json()
-        for volatile in ("decision_id", "created"):
+        kept = stored(settings, "credit_limit", subject)
+        inline = (await client.post(URL, json={"indicators": {k: v for k, v in kept.items() if k in known}})).json()
+        for volatile in ("decision_id", "created", "indicators_from", "reasons", "raises"):
             by_id.pop(volatile), inline.pop(volatile)
         assert by_id == inline
-        assert stored["declared_income"] == float(row["declared_income"])
+        assert kept["declared_income"] == float(row["declared_income"])
         assert (await client.post(URL, json={"subject_id": "nobody"})).json()["type"] == "/problems/unknown_subject"
 
     run_inside(settings, story)
@@ -173,11 +170,11 @@ def test_loading_subjects_again_replaces_them_and_a_bad_file_changes_nothing(set
     names = ["household_id", "declared_income"]
     people.head(5).select(names).write_csv(file)
     for _ in range(2):
-        assert load_subjects(file, contract("county"), settings.store_place, 1.0) == 5
+        assert load_subjects(file, contract("county"), settings.store_place, 1.0, vault_of(settings)) == 5
     file.write_text("household_id,declared_income\nA,1\nB,-1\n")
     with pytest.raises(Faults, match="declared_income is '-1'"):
-        load_subjects(file, contract("county"), settings.store_place, 1.0)
-    assert Reader(open_store(settings.store_place, 1.0)).subject("credit_limit", "A") is None
+        load_subjects(file, contract("county"), settings.store_place, 1.0, vault_of(settings))
+    assert stored(settings, "credit_limit", "A") is None
 
 
 def test_what_would_raise_the_limit_is_left_out_on_request_and_nothing_else_changes(inside, applicant):

@@ -16,10 +16,9 @@ from serving import registers
 from serving.__main__ import app
 from serving.companies import unpack
 from serving.registers import Loaded, load_register
-from serving.store.engine import StoreUnavailable, open_store
-from serving.store.reader import Reader
-from serving.store.tables import COMPANIES, SUBJECTS
-from tests.serving.conftest import POLICIES, held, rows, run_inside
+from serving.store.engine import StoreUnavailable
+from serving.store.tables import COMPANIES, INDICATORS, SUBJECT_KEYS
+from tests.serving.conftest import POLICIES, held, rows, run_inside, stored, vault_of
 
 URL = "/v1/scitech-risks"
 MONTH = "2026-06"
@@ -62,7 +61,19 @@ def results(path, month: str = MONTH, **changed):
 
 
 def load(settings, folder, policy, answers=None) -> Loaded:
-    return load_register(folder, policy, settings.store_place, 1.0, answers)
+    return load_register(folder, policy, settings.store_place, 1.0, vault_of(settings), answers)
+
+
+def months_of(settings, where=None):
+    """Company -> its months, opened."""
+    vault, where = vault_of(settings), where or settings
+    held = {
+        name: vault.unwrap(key, name)
+        for name, key in rows(where, sa.select(SUBJECT_KEYS.c.pseudonym, SUBJECT_KEYS.c.wrapped))
+    }
+    sealed = {row.pseudonym: row.months for row in rows(where, sa.select(COMPANIES))}
+    names = {company: vault.pseudonym("scitech_risk", company) for company in ("S-1", "S-2", "S-3")}
+    return {company: unpack(vault.open(held[name], sealed[name], name)) for company, name in names.items()}
 
 
 async def told(client, company: str, query: str = ""):
@@ -181,10 +192,9 @@ def test_a_household_and_a_company_of_one_number_are_two_subjects(settings, fold
 
     load(settings, folder, policy)
     (tmp_path / "households.csv").write_text("household_id,declared_income\nS-1,96000\nH-2,5000\n")
-    load_subjects(tmp_path / "households.csv", contract("county"), settings.store_place, 1.0)
-    reader = Reader(open_store(settings.store_place, 1.0))
-    assert b"declared_income" in reader.subject("credit_limit", "S-1")[0]
-    assert b"insured_staff" in reader.subject("scitech_risk", "S-1")[0]
+    load_subjects(tmp_path / "households.csv", contract("county"), settings.store_place, 1.0, vault_of(settings))
+    assert "declared_income" in stored(settings, "credit_limit", "S-1")
+    assert "insured_staff" in stored(settings, "scitech_risk", "S-1")
 
     async def story(client, gateway):
         refused = await client.get("/v1/companies/H-2/history")
@@ -293,20 +303,16 @@ def test_a_load_that_breaks_off_leaves_what_was_there(settings, folder, policy, 
     monkeypatch.setattr(registers, "_put", lambda *given: real(*given) if next(calls) < 1 else 1 / 0)
     with pytest.raises(ZeroDivisionError):
         load(settings, written(tmp_path / "later", "2026-07"), policy)
-    [[packed]] = rows(settings, sa.select(COMPANIES.c.months).where(COMPANIES.c.id == "S-1"))
-    assert unpack(packed)[0]["month"] == MONTH
-    assert rows(settings, sa.select(SUBJECTS.c.source).distinct()) == [("simulated-2026-06",)]
+    assert months_of(settings)["S-1"][0]["month"] == MONTH
+    assert rows(settings, sa.select(INDICATORS.c.source).distinct()) == [("simulated-2026-06",)]
 
 
 def test_companies_in_small_parts_give_the_same_months(settings, folder, policy, tmp_path, monkeypatch):
-    def months_of(where):
-        return rows(where, sa.select(COMPANIES).order_by(COMPANIES.c.id))
-
     load(settings, folder, policy, results(tmp_path / "answers.parquet"))
     whole = months_of(settings)
     monkeypatch.setattr(registers, "AT_ONCE", 1)
-    load_register(folder, policy, tmp_path / "second.db", 1.0, tmp_path / "answers.parquet")
-    assert months_of(f"sqlite:///{tmp_path}/second.db") == whole
+    load_register(folder, policy, tmp_path / "second.db", 1.0, vault_of(settings), tmp_path / "answers.parquet")
+    assert months_of(settings, f"sqlite:///{tmp_path}/second.db") == whole
 
 
 def test_a_history_is_read_while_decisions_go_on(settings, folder, policy):
@@ -324,7 +330,7 @@ def test_a_history_is_read_while_decisions_go_on(settings, folder, policy):
 def test_a_store_that_another_process_holds_refuses_the_load_in_a_sentence(settings, folder, policy):
     load(settings, folder, policy)
     with held(settings), pytest.raises(StoreUnavailable, match="another process holds the store"):
-        load_register(folder, policy, settings.store_place, 0.1)
+        load_register(folder, policy, settings.store_place, 0.1, vault_of(settings))
 
 
 def test_the_command_says_what_it_loaded_or_all_that_is_wrong(settings, folder, monkeypatch):

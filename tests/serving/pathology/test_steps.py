@@ -12,13 +12,14 @@ from datasets.simulate.slides import slide as painted
 from models.bundle import Bundle
 from models.pathology.card import SlideCard
 from serving import settings as settings_module
-from serving.call import new_id
+from serving.call import new_id, now
 from serving.pathology import files, steps
 from serving.pathology.jobs import Jobs
 from serving.pathology.runner import Runner
 from serving.pathology.steps import Desk
 from serving.store import slides
 from serving.store.engine import open_store
+from serving.trust import grants
 from tests.serving.pathology.bundles import POLICY, publish
 from tests.serving.pathology.readings import CMU
 
@@ -165,6 +166,32 @@ def test_bytes_that_are_not_those_announced_fail_and_a_truncated_file_says_so(de
     short.write_bytes(tiff.read_bytes()[:-100_000])
     assert not steps.verify(desk, slide := arrived(desk, short))
     assert slides.get(desk.engine, slide)["code"] == "truncated"
+
+
+def test_a_slide_whose_authorisation_is_revoked_while_it_waits_is_not_read(desk, settings, tiff):
+    told = {"kind": "personal", "grantor": "p", "tenant": "local", "subject": "p", "groups": ["slide"],
+            "valid_from": now(), "valid_to": "2999", "document_sha256": "0" * 64, "purpose": "pathology"}  # fmt: skip
+    with desk.engine.begin() as connection:
+        live, dead, other = (
+            grants.create(connection, grants.Form(told | more), "t")["authorisation"]
+            for more in ({}, {}, {"purpose": "training"})
+        )
+    bundle, states = bundle_of(settings), {}
+    for grant in (live, dead, other):
+        slide = arrived(desk, tiff, request=FORM | {"authorisation": grant})
+        assert steps.verify(desk, slide)
+        assert steps.deidentify(desk, slide)
+        assert steps.quality(desk, slide, bundle)
+        if grant == dead:
+            with desk.engine.begin() as connection:
+                grants.revoke(connection, dead)
+        batches = steps.begin(desk, slide, 64)[-1]
+        if all(steps.infer(desk, slide, bundle, n, 64) for n in range(batches)):
+            steps.aggregate(desk, slide, bundle, 64)
+        row = slides.get(desk.engine, slide)
+        states[grant] = row["state"], [reason["code"] for reason in row["reasons"]], row["reading"] is None
+    assert states[live][0] in ("ready", "abstained")
+    assert states[dead] == states[other] == ("failed", ["not_authorised"], True)
 
 
 def test_a_slide_unlike_anything_learned_from_abstains(desk, settings, tmp_path, keys):

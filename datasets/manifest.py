@@ -1,0 +1,55 @@
+"""What comes beside a data set that left the store: its digest, and the authorisations it was taken under."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from datasets.faults import DataError
+from datasets.outside import digest
+
+
+class Manifest(BaseModel):
+    """`file`.manifest.json. left_out: why -> rows; missing: group that no authorisation opened -> rows without it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    rows: int
+    sha256: str  # of the file
+    product: str
+    table: str
+    purpose: str
+    tenant: str
+    simulated: bool
+    authorisations: tuple[str, ...]
+    left_out: dict[str, int]
+    missing: dict[str, int]
+    created: str
+
+    def write(self, file: Path) -> Path:
+        path = beside(file)
+        path.write_text(self.model_dump_json(indent=1) + "\n")
+        return path
+
+
+def beside(file: Path) -> Path:
+    return file.with_name(f"{file.name}.manifest.json")
+
+
+def read(file: Path) -> Manifest | None:
+    """None where the file has none. Raises DataError where the file is not the one that it tells of."""
+    path = beside(file)
+    if not path.is_file():
+        return None
+    try:
+        found = Manifest.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        raise DataError(f"{path}: {error}. Export the data set again.") from error
+    if (of_file := digest(file)) != found.sha256:
+        raise DataError(
+            f"{file}: its sha256 is {of_file[:12]}…, and its manifest tells of {found.sha256[:12]}…: one of the two "
+            "was changed. Export the data set again."
+        )
+    return found

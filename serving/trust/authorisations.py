@@ -1,0 +1,142 @@
+"""Authorisations over HTTP: entered and revoked by the operator, seen by the tenant to whom they were granted."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
+
+import orjson
+import sqlalchemy as sa
+
+from datasets.faults import Fault
+from serving.call import JSON, Call, Reply, query, read_body
+from serving.describe import STORE, Schema, closed, in_path, in_query, operation, told_as_json
+from serving.problems import Problem
+from serving.question import parse_json
+from serving.trust import grants
+from serving.trust.consent import KINDS, PURPOSES, rules
+
+if TYPE_CHECKING:
+    from serving.runtime import Runtime
+
+ID = re.compile(r"[0-9a-f]{32}")
+ROUTE = "/v1/authorisations"
+Handler = Callable[[Call], Awaitable[Reply]]
+PROBLEMS = {
+    ROUTE: ("bad_parameter", *STORE),
+    f"{ROUTE}/{{id}}/revoke": ("unknown_authorisation", *STORE),
+}
+ENTERED = (
+    "empty_body", "not_utf8", "malformed_json", "slow_request", "body_too_large", "unsupported_media_type",
+    "invalid_request", *STORE,
+)  # fmt: skip
+
+
+class Authorisations:
+    def __init__(self, runtime: Callable[[], Runtime]):
+        self.runtime = runtime
+
+    def routes(self) -> dict[str, dict[str, Handler]]:
+        return {
+            ROUTE: {"GET": self.listed, "POST": self.create},
+            f"{ROUTE}/{{id}}/revoke": {"POST": self.revoke},
+        }
+
+    async def create(self, call: Call) -> Reply:
+        runtime, media_type = self.runtime(), call.media_type()
+        if media_type != JSON:
+            raise Problem("unsupported_media_type", found=repr(media_type) if media_type else "not given", needed=JSON)
+        limits = runtime.settings.limits
+        found = parse_json(await read_body(call, limits.body, limits.body_seconds))
+        if not isinstance(found, dict):
+            needed = "a JSON object", "JSON 对象"
+            raise Problem("invalid_request", errors=[Fault("(body)", type(found).__name__, *needed)])
+        form, faults = grants.read(found, runtime.rules or rules(), runtime.vault)
+        if form is None:
+            raise Problem("invalid_request", errors=faults)
+        made = await self._work(lambda connection: grants.create(connection, form, call.caller.who))
+        return Reply(orjson.dumps(made), status=201, headers={"Location": f"{ROUTE}/{made['authorisation']}"})
+
+    async def listed(self, call: Call) -> Reply:
+        options, faults = query(call, ("before",))
+        before = options.get("before", "g")
+        if before != "g" and not ID.fullmatch(before):
+            faults.append(Fault("before", repr(before[:60]), "an authorisation's id", "授权编号"))
+        if faults:
+            raise Problem("bad_parameter", errors=faults)
+        whose, reader = self._whose(call), self.runtime().reader
+        found = await asyncio.to_thread(reader.ask, lambda connection: grants.listed(connection, whose, before))
+        return Reply(orjson.dumps({"authorisations": found}))
+
+    async def revoke(self, call: Call) -> Reply:
+        wanted, whose = call.path[0], self._whose(call)
+        done = None
+        if ID.fullmatch(wanted):
+            done = await self._work(lambda connection: grants.revoke(connection, wanted, whose))
+        if done is None:
+            raise Problem("unknown_authorisation", found=repr(wanted[:80]))
+        return Reply(orjson.dumps(done))
+
+    def _whose(self, call: Call) -> str | None:
+        """The operator sees every tenant's."""
+        return None if "operator" in call.caller.roles else call.caller.tenant
+
+    async def _work(self, do: Callable[[sa.Connection], Any]) -> Any:
+        return await asyncio.wrap_future(self.runtime().writer.work(do))
+
+
+def paths() -> Schema:
+    text, null = {"type": "string"}, {"type": "null"}
+    time = text | {"description": "A day or a time in UTC"}
+    digest = {"type": "string", "pattern": "^[0-9a-f]{64}$", "description": "SHA-256 of the signed document"}
+    common = {
+        "kind": {"enum": list(KINDS)},
+        "tenant": {"type": "string", "pattern": "^[A-Za-z0-9_.-]{1,64}$", "description": "To whom"},
+        "purpose": {"enum": list(PURPOSES)},
+        "groups": {"type": "array", "minItems": 1, "items": text},
+        "valid_to": time,
+        "document_sha256": digest,
+    }
+    told = {
+        "authorisation": text,
+        **common,
+        "grantor": text,
+        "subject": {"anyOf": [text, null], "description": "Pseudonym; null: all"},
+        "valid_from": time,
+        "revoked_at": {"anyOf": [text, null]},
+        "created": text,
+        "by": text,
+    }
+    named = {"type": "string", "minLength": 1, "maxLength": 255}
+    asked = common | {
+        "grantor": named | {"description": "The body; of a personal one the subject itself"},
+        "subject_id": named,
+        "product": {"enum": list(PURPOSES[:3]), "description": "Of the subject, where the purpose is training"},
+        "valid_from": time | {"description": "Else from now on"},
+    }
+    grant = closed(told, list(told))
+    whole = closed({"authorisations": {"type": "array", "items": grant}}, ["authorisations"])
+    entered = {"description": "Entered", "content": {JSON: {"schema": grant}}}
+    entered["headers"] = {"Location": {"schema": text, "required": True}}
+    form = {"required": True, "content": {JSON: {"schema": closed(asked, list(common))}}}
+    return {
+        ROUTE: {
+            "get": operation(
+                PROBLEMS[ROUTE], "authorisations", "Authorisations, the newest first; 200 at most",
+                told_as_json(whole),
+                parameters=[in_query("before", {"type": "string", "pattern": "^[0-9a-f]{32}$"}, "Only older ones.")],
+            ),
+            "post": operation(
+                ENTERED, "authorise", "Enter an authorisation that was signed", {"201": entered}, requestBody=form
+            ),
+        },
+        f"{ROUTE}/{{id}}/revoke": {
+            "post": operation(
+                PROBLEMS[f"{ROUTE}/{{id}}/revoke"], "revoke",
+                "From now on nothing more is read under it, and what waits for it is not answered",
+                told_as_json(grant), parameters=[in_path("id", "authorisation")],
+            )
+        },
+    }  # fmt: skip
