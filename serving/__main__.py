@@ -18,7 +18,10 @@ from typing import Annotated
 
 import typer
 
+from serving.trust import effects_commands
+
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
+app.add_typer(effects_commands.app)  # trace, erase, effects
 
 # Before any of them is imported: each calls out by default.
 QUIET = {
