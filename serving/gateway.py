@@ -33,6 +33,7 @@ from serving.products import Product, products
 from serving.runtime import Runtime
 from serving.settings import Settings
 from serving.store.engine import StoreUnavailable
+from serving.trust.routes import Trust
 
 log = logging.getLogger("yuheng.gateway")
 
@@ -52,6 +53,7 @@ class Gateway:
         self._runtime: Runtime | None = None
         self._intake: Intake | None = None
         self.pathology = Pathology(settings, lambda: self.runtime)
+        self.trust = Trust(self.pathology.desk)
         # Pattern -> method -> handler. {name} takes one segment of the address.
         self.routes: dict[str, dict[str, Handler]] = {
             **{product.route: {"POST": partial(self.one, product)} for product in products().values()},
@@ -66,6 +68,7 @@ class Gateway:
             "/openapi.json": {"GET": self.openapi},
             "/problems/{kind}": {"GET": self.problem},
             **self.pathology.routes(),
+            **self.trust.routes(),
         }
         self._exact = {path for path in self.routes if "{" not in path}
         # Number of segments -> (segments, None where one is taken; pattern).

@@ -12,6 +12,7 @@ from serving.pathology import document as slides
 from serving.problems import KINDS
 from serving.products import Held, Product, products
 from serving.settings import Settings
+from serving.trust import document as trust
 
 ONE = (  # each product's route
     "empty_body", "not_utf8", "malformed_json", "bad_header", "unknown_model", "unknown_subject", "slow_request",
@@ -32,6 +33,7 @@ PROBLEMS = {
     "/openapi.json": ("not_ready",),
     "/problems/{kind}": ("not_found",),
     **slides.PROBLEMS,
+    **trust.PROBLEMS,
 }  # fmt: skip
 SOMEWHERE = ("not_found", "method_not_allowed")  # of no single route: another address, another method
 
@@ -51,7 +53,7 @@ def document(serving: Mapping[str, Held], settings: Settings) -> Schema:
             + " Each answer is on disk before it is sent. Problems are RFC 9457, in English and Chinese. Of no route "
             "but of the whole service: " + ", ".join(f"/problems/{kind}" for kind in SOMEWHERE) + ".",
         },
-        "paths": dict(_products(serving, settings)) | slides.paths(settings) | _paths(),
+        "paths": dict(_products(serving, settings)) | slides.paths(settings) | trust.paths() | _paths(),
         "components": {"schemas": schemas | slides.schemas(), "securitySchemes": slides.SECURITY},
     }
 

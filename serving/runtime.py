@@ -27,6 +27,7 @@ from serving.store.reader import Reader
 from serving.store.tables import PROBE
 from serving.store.writer import Kept, QueueFull, Writer
 from serving.trust.caller import OPEN, Caller
+from serving.trust.counts import Counts
 
 log = logging.getLogger("yuheng.runtime")
 
@@ -59,6 +60,7 @@ class Runtime:
         # (scope, key) -> (digest of the request, its answer)
         self._running: dict[tuple[str, str], tuple[str, asyncio.Future[bytes]]] = {}
         self._watching: asyncio.Future[Any] | None = None
+        self.counts = Counts(lambda: self.writer, self.loop)
 
     def start(self) -> None:
         """Open the store, load each champion, watch for the next. What is missing shows in readiness."""
@@ -67,7 +69,7 @@ class Runtime:
             log.warning("records go into the Bento itself (%s): set YUHENG_HOME", self.settings.paths.store)
         self.champions.load_all()
         self.readers.load_all()
-        self._watching = asyncio.gather(self.champions.watch(), self.readers.watch())
+        self._watching = asyncio.gather(self.champions.watch(), self.readers.watch(), self.counts.watch())
 
     def stop(self) -> None:
         if self._watching is not None:
@@ -75,6 +77,7 @@ class Runtime:
         if self._writer is not None:
             self._writer.close()
         if self.engine is not None:
+            self.counts.finish(self.engine)
             self.engine.dispose()
 
     def _open(self) -> None:
@@ -150,6 +153,7 @@ class Runtime:
         kept = await self._record(record, key)
         if kept is None:
             self.metrics.decided(held.card.model, said["decision"])
+            self.counts.one(held, caller.tenant, row, said)
             return Answered(record["answer"], False)
         if kept.request_sha256 != digest:  # another process took the key meanwhile
             raise Problem("key_reused", found=repr(key))

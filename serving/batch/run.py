@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -54,6 +54,7 @@ class Run:
     settings: Settings
     writer: Writer
     metrics: Metrics
+    seen: Callable[[pl.DataFrame, pl.DataFrame], None] = lambda rows, answers: None  # what was recorded
     rows: int = 0
     faulty: int = 0
     faults: list[dict[str, Any]] = field(default_factory=list)
@@ -149,6 +150,7 @@ class Run:
         model = self.held.card.model
         self.metrics.rows.labels(model, "answered").inc(rows - answers.faulty)
         self.metrics.rows.labels(model, "faulty").inc(answers.faulty)
+        self.seen(answers.good, answers.frame.filter(pl.col("decision").is_not_null()))
 
     def _row(self) -> dict[str, Any]:
         order, card = self.order, self.held.card

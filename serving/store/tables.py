@@ -255,21 +255,9 @@ OUTCOMES = sa.Table(
     sa.Column("score", sa.Float),  # PD, or probability of a positive slide
     sa.Column("said", sa.String(16)),  # approve, refer; positive, negative, ...
     sa.Column("made", sa.String(32), nullable=False),
-    sa.Column("idempotency_key", sa.String(255)),
-    sa.Column("place", sa.Integer, nullable=False),  # in the request that brought it
-    sa.Column("request_sha256", sa.String(64), nullable=False),
 )
 sa.Index("outcomes_of_one", OUTCOMES.c.tenant, OUTCOMES.c.about, OUTCOMES.c.id)
 sa.Index("outcomes_of_a_model", OUTCOMES.c.model, OUTCOMES.c.version, OUTCOMES.c.tenant)
-sa.Index(
-    "one_outcome_per_key",
-    OUTCOMES.c.tenant,
-    OUTCOMES.c.idempotency_key,
-    OUTCOMES.c.place,
-    unique=True,
-    sqlite_where=OUTCOMES.c.idempotency_key.is_not(None),
-    postgresql_where=OUTCOMES.c.idempotency_key.is_not(None),
-)
 
 # What a person decided instead. Nothing is altered: the newest about a decision counts.
 OVERRIDES = sa.Table(

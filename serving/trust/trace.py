@@ -12,8 +12,9 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from datasets.table import Column
 from models.bundle import CARD, BundleRefused, Verified, pointed, read, verify
-from models.card import Data, Stamp
+from models.card import Data, Drift, Stamp
 from serving.products import SLIDES as PATHOLOGY
 from serving.settings import Settings
 from serving.store.tables import DATASET_ROWS, DECISIONS, ERASURES, SLIDES
@@ -49,9 +50,12 @@ class Link:
 
 
 class Stamped(Stamp):
-    """Any product's card, read for what every card tells."""
+    """Any product's card, read for what is asked of it here."""
 
     model_config = {"frozen": True, "extra": "ignore"}
+
+    inputs: tuple[Column, ...] = ()
+    drift: Drift | None = None
 
 
 @dataclass(frozen=True)
@@ -68,12 +72,16 @@ class Kept:
 
 def bundle_at(settings: Settings, model: str, version: str) -> Kept | None:
     """None where there is no such folder."""
-    folder = settings.paths.bundles / model / version
+    return bundle_in(settings.paths.bundles, settings.paths.public_key, model, version)
+
+
+def bundle_in(bundles: Path, public_key: Path, model: str, version: str) -> Kept | None:
+    folder = bundles / model / version
     if Path(model).name != model or Path(version).name != version or not folder.is_dir():
         return None
     live = pointed(folder.parent) == version
     try:
-        verified: Verified = verify(folder, settings.paths.public_key)
+        verified: Verified = verify(folder, public_key)
         return Kept(model, version, verified.digest, read(verified, Stamped).card, live=live)
     except (BundleRefused, OSError) as error:
         return Kept(model, version, refused=str(error), live=live)

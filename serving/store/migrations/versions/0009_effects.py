@@ -8,8 +8,6 @@ down_revision = "0005"
 branch_labels = None
 depends_on = None
 
-KEYED = sa.text("idempotency_key IS NOT NULL")
-
 
 def upgrade() -> None:
     op.create_table(
@@ -46,20 +44,9 @@ def upgrade() -> None:
         sa.Column("score", sa.Float),
         sa.Column("said", sa.String(16)),
         sa.Column("made", sa.String(32), nullable=False),
-        sa.Column("idempotency_key", sa.String(255)),
-        sa.Column("place", sa.Integer, nullable=False),
-        sa.Column("request_sha256", sa.String(64), nullable=False),
     )
     op.create_index("outcomes_of_one", "outcomes", ["tenant", "about", "id"])
     op.create_index("outcomes_of_a_model", "outcomes", ["model", "version", "tenant"])
-    op.create_index(
-        "one_outcome_per_key",
-        "outcomes",
-        ["tenant", "idempotency_key", "place"],
-        unique=True,
-        sqlite_where=KEYED,
-        postgresql_where=KEYED,
-    )
     op.create_table(
         "overrides",
         sa.Column("id", sa.String(40), primary_key=True),
