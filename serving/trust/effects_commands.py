@@ -11,6 +11,7 @@ import typer
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
+    from rich.table import Table as RichTable
     from rich.tree import Tree
 
     from serving.settings import Settings
@@ -90,6 +91,56 @@ def erase(
         live = "serves now 在线" if model["live"] else "does not serve 未上线"
         typer.echo(f"affected 受影响  {model['model']} {model['version']}  {live}")
     typer.echo(f"{file}")
+
+
+@app.command()
+def effects(
+    model: Annotated[str | None, typer.Option(help="else every one")] = None,
+    tenant: Annotated[str | None, typer.Option(help="else every one")] = None,
+    since: Annotated[str, typer.Option(help="a day, as 2026-11-01")] = "",
+    html: Annotated[Path | None, typer.Option(help="a page with plots")] = None,
+    as_json: Annotated[bool, typer.Option("--json")] = False,
+) -> None:
+    """How good the answers were, and whether what is asked still looks as it did in training."""
+    import json
+
+    from rich.console import Console
+
+    from serving.call import now
+    from serving.store.engine import reading
+    from serving.trust import effects as figures
+    from serving.trust import effects_page
+
+    with _store() as (engine, settings), reading(engine) as connection:
+        found = figures.gather(connection, settings, tenant=tenant, model=model, since=since)
+    if html is not None:
+        html.write_text(effects_page.page(found, now()), encoding="utf-8")
+        typer.echo(f"{html}")
+    elif as_json:
+        typer.echo(json.dumps(found, ensure_ascii=False, indent=1))
+    else:
+        Console().print(_table(found))
+
+
+def _table(found: list[dict[str, Any]]) -> RichTable:
+    from rich.table import Table
+
+    table = Table(box=None, header_style="bold")
+    heads = ("model 模型", "tenant 机构", "answers 次数", "positive 阳性", "overridden 改判", "AUC", "drifted 漂移")
+    for head in heads:
+        table.add_column(head.replace(" ", "\n"), overflow="fold")
+    for one in found:
+        drift = one.get("drift")
+        moved = "" if drift is None else f"{sum(row['drifted'] for row in drift['inputs'])} of {len(drift['inputs'])}"
+        shares = (one["positive_rate"], one.get("override_rate"), one["auc"])
+        table.add_row(
+            f"{one['model']} {one['version']}",
+            one["tenant"],
+            f"{one.get('decisions', one.get('slides')):,}",
+            *("" if share is None else f"{share['value']:.3f}" for share in shares),
+            moved,
+        )
+    return table
 
 
 def tree(link: Link, into: Tree | None = None) -> Tree:

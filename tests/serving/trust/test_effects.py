@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import json
+from xml.etree import ElementTree
 
 import numpy as np
 import polars as pl
 import pytest
 import sqlalchemy as sa
+from typer.testing import CliRunner
 
 from models import drift
 from models.drift import apart, flat, of_card
 from models.inputs import encode
+from serving.__main__ import app
 from serving.store import slides
 from serving.store.engine import StoreUnavailable
 from serving.store.tables import DECISIONS, INPUT_COUNTS, OUTCOMES, OVERRIDES, SLIDE_REPORTS, SLIDES
-from serving.trust import effects
+from serving.trust import effects, effects_page
 from serving.trust.counts import Counts, unpacked
-from tests.serving.conftest import indicators, run_inside, settings_for
+from tests.serving.conftest import environment, indicators, run_inside, settings_for
 
 URL = "/v1/credit-limits"
 HEAD = {"content-type": "application/json"}
@@ -352,3 +355,34 @@ def test_another_tenant_sees_nothing_of_it(settings, applicant):
             assert connection.execute(sa.select(sa.func.count()).select_from(DECISIONS)).scalar() == 1
 
     run_inside(settings, story)
+
+
+def test_the_page_shows_every_figure_in_both_languages_and_fetches_nothing(
+    settings, people, made, bundles, tmp_path, monkeypatch
+):
+    async def story(client, gateway):
+        body = "\n".join(json.dumps(indicators(people, made.card, i)) for i in range(400))
+        answer = await client.post(f"{URL}/batch", content=body, headers={"content-type": "application/x-ndjson"})
+        ids = [f"{answer.headers['batch-id']}-{i + 1}" for i in range(400)]
+        many = [told(one, "defaulted" if people["default_12m"][i] else "repaid") for i, one in enumerate(ids)]
+        await client.post("/v1/outcomes", json={"outcomes": many})
+
+    run_inside(settings, story)
+    for name, value in environment(bundles, made, tmp_path).items():
+        monkeypatch.setenv(name, value)
+    runner = CliRunner()
+    done = runner.invoke(app, ["effects", "--html", str(tmp_path / "out.html")])
+    assert done.exit_code == 0, done.output
+    page = (tmp_path / "out.html").read_text(encoding="utf-8")
+    assert page.count("<svg") >= 2
+    assert all(word in page for word in ("discrimination", "区分度", "calibration slope", "校准斜率", "PSI"))
+    assert not any(word in page for word in ("http:", "https:", "<script", "@import", "url("))
+    ElementTree.fromstring(page[page.index("<svg") : page.index("</svg>") + 6])
+    assert "credit_limit 1" in runner.invoke(app, ["effects"]).output
+    [effect] = json.loads(runner.invoke(app, ["effects", "--json"]).stdout)
+    assert effect["decisions"] == 400
+
+
+def test_a_name_that_is_markup_stays_text_on_the_page():
+    row = {"model": "<script>", "version": "1", "tenant": "a&b", "remarks": [], "decisions": 1}
+    assert "<script>" not in effects_page.page([row], "now")
