@@ -80,10 +80,9 @@ def _number(value: Any) -> str:
 
 
 def _figure(svg: str, width: int, height: int, en: str, zh: str) -> str:
-    told = (
-        f'<svg width="{width}" height="{height}" viewBox="0 0 {width} {height}" role="img" aria-label="{escape(en)}">'
-    )
-    return f'<figure style="width:{width}px">{told}{svg}</svg><figcaption>{escape(en)}<br>{escape(zh)}</figcaption></figure>'
+    svg = f'<svg width="{width}" height="{height}" viewBox="0 0 {width} {height}" role="img">{svg}</svg>'
+    caption = f"<figcaption>{escape(en)}<br>{escape(zh)}</figcaption>"
+    return f'<figure style="width:{width}px">{svg}{caption}</figure>'
 
 
 def _reliability(groups: Sequence[Row]) -> str:
