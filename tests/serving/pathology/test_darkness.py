@@ -1,4 +1,4 @@
-"""Where not all tiles are read, those are that the small look finds darkest."""
+"""What the small look finds dark is what is worth reading."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from datasets.slides import grid as grids
 from datasets.slides import tissue
 from datasets.slides.grid import GridConfig
 from datasets.slides.reader import open_slide
-from serving.pathology.coarse import telling
+from serving.pathology.coarse import darkness
 
 
 @pytest.fixture(scope="module")
@@ -23,16 +23,9 @@ def laid(tmp_path_factory):
         yield slide, grid, worst(list(made.cells()), grid.places, grid.extent, 0.5)
 
 
-def test_a_third_of_the_tiles_holds_most_of_the_abnormal_ones(laid):
+def test_the_darkest_third_of_the_tiles_holds_most_of_the_abnormal_ones(laid):
     slide, grid, truth = laid
-    chosen = telling(slide, grid, 1 / 3)
-    assert len(chosen) <= len(grid) / 3
-    assert (np.diff(chosen) > 0).all()  # in the grid's order, each once
+    darkest = np.argsort(-darkness(slide, grid), kind="stable")[: len(grid) // 3]
     abnormal = truth > 0
     assert abnormal.sum() >= 3
-    assert abnormal[chosen].sum() / abnormal.sum() > 1.5 / 3  # far more than by chance
-
-
-def test_all_tiles_are_read_where_all_are_asked_for(laid):
-    slide, grid, _ = laid
-    np.testing.assert_array_equal(telling(slide, grid, 1.0), np.arange(len(grid)))
+    assert abnormal[darkest].sum() / abnormal.sum() > 1.5 / 3  # far more than by chance
