@@ -276,8 +276,10 @@ class Gateway:
         champions, writer = self.runtime.champions, self.runtime.writer
         self.metrics.waiting.set(writer.waiting)
         self.metrics.store_failing.set(writer.failing is not None)
-        for model in {*champions.serving, *champions.alarms}:
-            self.metrics.refused.labels(model).set(model in champions.alarms)
+        readers = self.runtime.readers
+        alarms = readers.alarms | champions.alarms
+        for model in {*champions.serving, *readers.serving, *alarms}:
+            self.metrics.refused.labels(model).set(model in alarms)
         return Reply(self.metrics.text(), media_type=CONTENT_TYPE)
 
     async def openapi(self, call: Call) -> Reply:
