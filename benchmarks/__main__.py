@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-QUICK = ("reasons", "county", "batch", "deepzoom", "network", "register", "serving", "shells", "training")
+QUICK = ("reasons", "county", "batch", "deepzoom", "effects", "network", "register", "serving", "shells", "training")
 LONG = ("quality", "herlev", "heatmap", "slides")  # the first three need YUHENG_DATA, the last a model in var
 
 
