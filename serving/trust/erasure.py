@@ -31,6 +31,16 @@ KEPT_DECISIONS = {
     "why": "What was answered stays as the record of a financial decision, under a pseudonym and without indicators.",
     "why_zh": "已作出的决定作为金融业务记录保留，仅含假名，不含指标。",
 }
+KEPT_DATA = {
+    "what": "data sets given out",
+    "why": "Files that left the store hold the rows under a pseudonym; who holds one of data_sets must delete it.",
+    "why_zh": "已导出的文件以假名含有这些行；持有 data_sets 中文件者须予删除。",
+}
+KEPT_GRANTS = {
+    "what": "authorisations",
+    "why": "That consent was given stays as proof of what was done under it.",
+    "why_zh": "授权记录保留，以证明此前处理的依据。",
+}
 KEPT_REPORTS = {
     "what": "reading and signed reports",
     "why": "Medical records are kept for as long as the law asks. The image and what was cut from it for the "
@@ -52,7 +62,8 @@ def erase(engine: sa.Engine, settings: Settings, product: str, subject: str, by:
     with writing(engine) as connection:
         _overwrite(connection)
         pseudonym = trace.of_subject(connection, settings, product, subject)
-        decisions = _count(connection, trace.about(product, pseudonym))
+        decisions = _decisions(connection, trace.about(product, pseudonym))
+        grants = seams.grants_of(connection, pseudonym)
         held = trace.data_sets_of(connection, pseudonym)
         shredded = seams.shred(connection, product, subject)
         earlier = _earlier(connection, product, pseudonym)
@@ -61,12 +72,13 @@ def erase(engine: sa.Engine, settings: Settings, product: str, subject: str, by:
         if not (shredded or decisions or held):
             raise NothingToErase(f"Nothing of {subject!r} is stored for {product}. Check the id and the product.")
         _forget_salts(connection, trace.about(product, pseudonym))
+        kept = ((KEPT_DECISIONS, len(decisions)), (KEPT_DATA, len(held)), (KEPT_GRANTS, grants))
         told = {
             "what": "subject",
             "key_shredded": shredded,
-            "kept": [KEPT_DECISIONS | {"count": decisions}] if decisions else [],
+            "kept": [what | {"count": many} for what, many in kept if many],
         }
-        row = _certify(connection, settings, product, pseudonym, told, by)
+        row = _certify(connection, settings, product, pseudonym, told, by, decisions)
     _settle(engine)
     return _document(settings, row)
 
@@ -96,8 +108,15 @@ def erase_slide(engine: sa.Engine, settings: Settings, slide: str, by: str) -> d
 
 
 def _certify(
-    connection: sa.Connection, settings: Settings, product: str, pseudonym: str, told: dict[str, Any], by: str
+    connection: sa.Connection,
+    settings: Settings,
+    product: str,
+    pseudonym: str,
+    told: dict[str, Any],
+    by: str,
+    decisions: list[str] | None = None,
 ) -> dict[str, Any]:
+    """decisions: those whose salts went, which the log's leaf names so that an audit knows why."""
     made = trace.made_of(connection, settings, pseudonym)
     models = {(kept.model, kept.version): kept for found in made.values() for kept in found}
     certificate = {
@@ -116,8 +135,8 @@ def _certify(
     }
     content = orjson.dumps(certificate, option=orjson.OPT_SORT_KEYS)
     signature, _ = seams.sign(settings, content)
-    digest = {"certificate_sha256": hashlib.sha256(content).hexdigest()}
-    leaf = seams.append(connection, "erasure", "", str(certificate["certificate"]), digest)
+    body = {"certificate_sha256": hashlib.sha256(content).hexdigest(), "decisions": decisions or []}
+    leaf = seams.append(connection, "erasure", "", str(certificate["certificate"]), body)
     row = {"id": certificate["certificate"], "product": product, "pseudonym": pseudonym, "at": certificate["at"]}
     row |= {"certificate": content, "signature": signature, "leaf": leaf}
     connection.execute(sa.insert(ERASURES).values(row))
@@ -175,8 +194,8 @@ def _earlier(connection: sa.Connection, product: str, pseudonym: str) -> dict[st
     return None if found is None else dict(found._mapping)
 
 
-def _count(connection: sa.Connection, which: sa.ColumnElement[bool]) -> int:
-    return connection.execute(sa.select(sa.func.count()).select_from(DECISIONS).where(which)).scalar() or 0
+def _decisions(connection: sa.Connection, which: sa.ColumnElement[bool]) -> list[str]:
+    return list(connection.execute(sa.select(DECISIONS.c.id).where(which).order_by(DECISIONS.c.id)).scalars())
 
 
 def _forget_salts(connection: sa.Connection, which: sa.ColumnElement[bool]) -> None:

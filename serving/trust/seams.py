@@ -36,6 +36,15 @@ def grants(connection: sa.Connection, ids: list[str]) -> dict[str, dict[str, Any
     return {row.id: dict(row._mapping) for row in found}
 
 
+def grants_of(connection: sa.Connection, pseudonym: str) -> int:
+    """How many authorisations name the subject."""
+    table = METADATA.tables.get("grants")
+    if table is None:
+        return 0
+    chosen = sa.select(sa.func.count()).select_from(table).where(table.c.subject == pseudonym)
+    return connection.execute(chosen).scalar() or 0
+
+
 def append(connection: sa.Connection, kind: str, tenant: str, ref: str, body: dict[str, Any]) -> int | None:
     """Put a leaf into the log, in the caller's transaction; its index, or None where no log is kept."""
     return None
