@@ -6,6 +6,7 @@ Intervals hold 95 %. Where there is too little to say anything the answer is Non
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 Z = 1.959964
 LEAST = 10  # of either outcome, below which nothing is said of discrimination or calibration
 SLOPPY = 1e-12
+DEALT = 500  # at once
 
 Floats = NDArray[np.float64]
 Interval = tuple[float, float, float]  # value, low, high
@@ -183,13 +185,19 @@ def shifts(
             found.append(Shift(name, 0.0, 0.0, 1.0))
             continue
         old, new, pooled = old[used], new[used], pooled[used]
-        dealt = rng.multivariate_hypergeometric(pooled, int(new.sum()), size=draws, method="marginals")
-        chance = psi(pooled - dealt, dealt)
+        chance = np.concatenate([_dealt(rng, pooled, int(new.sum())) for _ in range(-(-draws // DEALT))])
         value = float(psi(old[None], new[None])[0])
-        p = (1 + int((chance >= value - SLOPPY).sum())) / (draws + 1)
+        p = (1 + int((chance >= value - SLOPPY).sum())) / (len(chance) + 1)
         found.append(Shift(name, value, float(np.quantile(chance, 0.95)), p))
     corrected = adjusted([shift.p for shift in found])
     return [Shift(s.name, s.psi, s.threshold, s.p, q) for s, q in zip(found, corrected, strict=True)]
+
+
+def _dealt(rng: np.random.Generator, pooled: NDArray[np.int64], many: int) -> Floats:
+    """The index of DEALT deals of `many` of the pooled rows, and the rest."""
+    dealt = rng.multivariate_hypergeometric(pooled, many, size=DEALT, method="marginals")
+    time.sleep(0)  # a service answers meanwhile: numpy holds Python's lock as it deals
+    return psi(pooled - dealt, dealt)
 
 
 def psi(old: NDArray[np.int64], new: NDArray[np.int64]) -> Floats:
