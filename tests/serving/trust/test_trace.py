@@ -212,6 +212,19 @@ def test_no_byte_of_an_erased_subject_stays_in_the_files_of_the_store(settings, 
     assert b"UNMISTAKABLE" not in held
 
 
+def test_an_erasure_that_cannot_be_signed_erases_nothing(settings, engine, applicant, monkeypatch):
+    put(engine, applicant)
+
+    def fails(*_):
+        raise ValueError("no key")
+
+    monkeypatch.setattr(seams, "sign", fails)
+    with pytest.raises(ValueError, match="no key"):
+        erasure.erase(engine, settings, "credit_limit", HOUSEHOLD, "tester")
+    assert erasure.certificates(engine, settings, "credit_limit", HOUSEHOLD) == []
+    assert decided(settings, {"subject_id": HOUSEHOLD})
+
+
 def test_nothing_is_certified_for_whom_nobody_knows(settings, engine):
     with pytest.raises(erasure.NothingToErase, match="H-0"):
         erasure.erase(engine, settings, "credit_limit", "H-0", "tester")
