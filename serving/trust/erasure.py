@@ -65,7 +65,7 @@ def erase(engine: sa.Engine, settings: Settings, product: str, subject: str, by:
         decisions = _decisions(connection, trace.about(product, pseudonym))
         grants = seams.grants_of(connection, pseudonym)
         held = trace.data_sets_of(connection, pseudonym)
-        shredded = seams.shred(connection, product, subject)
+        shredded = seams.shred(connection, settings, product, subject)
         earlier = _earlier(connection, product, pseudonym)
         if earlier is not None and not shredded:
             return _document(settings, earlier)

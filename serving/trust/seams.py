@@ -18,7 +18,7 @@ def pseudonym(settings: Settings, product: str, subject: str) -> str:
     return subject
 
 
-def shred(connection: sa.Connection, product: str, subject: str) -> bool:
+def shred(connection: sa.Connection, settings: Settings, product: str, subject: str) -> bool:
     """Make what is stored of a subject unreadable; False where there was nothing."""
     there = sa.delete(SUBJECTS).where(SUBJECTS.c.product == product, SUBJECTS.c.id == subject)
     shredded = bool(connection.execute(there).rowcount)
