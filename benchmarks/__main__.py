@@ -4,8 +4,8 @@ import subprocess
 import sys
 
 QUICK = (
-    *("reasons", "county", "batch", "deepzoom", "network", "register", "serving", "shells", "subjects", "training"),
-    "trust",
+    *("reasons", "county", "batch", "deepzoom", "effects", "network", "register", "serving", "shells", "subjects"),
+    *("training", "trust"),
 )
 LONG = ("quality", "herlev", "heatmap", "slides")  # the first three need YUHENG_DATA, the last a model in var
 

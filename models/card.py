@@ -50,6 +50,29 @@ class Reference(BaseModel):
     contributions: tuple[tuple[float, ...], ...]
 
 
+class Bins(BaseModel):
+    """How a number was spread. Bin i holds what is above edges[i - 1] and at most edges[i]; the last, what is missing.
+
+    counts: (edges + 2,) rows of the reference.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    edges: tuple[float, ...]
+    counts: tuple[int, ...]
+
+
+class Drift(BaseModel):
+    """The spread of inputs and PD over rows that the model had not learned from: what drift is measured from."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    rows: int
+    inputs: tuple[Bins, ...]  # in the order of the card's
+    score: Bins
+
+
 class Stamp(BaseModel):
     """What every product's card tells: whose it is, what for, and what it was made from."""
 
@@ -79,3 +102,4 @@ class Card(Stamp):
     target: str
     head: Head
     reference: Reference
+    drift: Drift | None = None

@@ -24,9 +24,10 @@ from typing import Annotated
 
 import typer
 
-from serving.trust import grant_commands, proof_commands, token_commands
+from serving.trust import effects_commands, grant_commands, proof_commands, token_commands
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
+app.add_typer(effects_commands.app)  # trace, erase, effects
 app.add_typer(grant_commands.app, name="grant")
 app.add_typer(proof_commands.receipt, name="receipt")
 app.add_typer(proof_commands.audit, name="audit")
@@ -181,7 +182,7 @@ def export_training(
         engine = open_store(found.store_place, found.store.patience_seconds)
         asked = export.asked_of(rows, told, engine, vault)
         wanted = export.Wanted(told, subjects.product_of(told.name), tenant, asked)
-        manifest, _ = export.export(engine, vault, rules(), wanted, out)
+        manifest = export.export(engine, vault, rules(), wanted, out)
     except (DataError, StoreUnavailable, VaultLocked) as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from error

@@ -1,7 +1,7 @@
 """Which bundle serves: reads each model's champion pointer, verifies what it names, and swaps without a pause.
 
 A bundle that is refused never replaces one that serves; it raises an alarm (log, metric, readiness detail) until the
-pointer or the folder changes.
+pointer or the folder changes. So does one that serves and whose folder was changed since: a next start would refuse it.
 """
 
 from __future__ import annotations
@@ -71,6 +71,7 @@ class Champions(Generic[H]):
         self.alarms: dict[str, Alarm] = {}
         self.on_swap: Callable[[H | None, H], None] = lambda old, new: None
         self._tried: dict[str, _Tried] = {}
+        self._loaded: dict[str, tuple[int, ...]] = {}  # times of change of what serves, when it was verified
         self._others: set[tuple[str, str]] = set()
 
     def load_all(self) -> None:
@@ -86,7 +87,7 @@ class Champions(Generic[H]):
                 self._take(model, version, await asyncio.to_thread(self._try, model, version))
 
     def _moved(self) -> Iterator[tuple[str, str]]:
-        """(model, version) where the pointer names something that neither serves nor was just refused."""
+        """(model, version) where the pointer names what neither serves as it lies there nor was just refused."""
         if not self.bundles.is_dir():
             return
         for folder in sorted(self.bundles.iterdir()):
@@ -97,11 +98,12 @@ class Champions(Generic[H]):
                 self.alarms.pop(folder.name, None)
                 continue
             serving, tried = self.serving.get(folder.name), self._tried.get(folder.name)
-            if serving is not None and serving.card.version == version:
+            same = serving is not None and serving.card.version == version
+            if same and _times(folder / version) == self._loaded.get(folder.name):
                 if self.alarms.pop(folder.name, None):
                     self._tried.pop(folder.name, None)
                 continue
-            if not self.ours(claimed(folder / version)):
+            if not same and not self.ours(claimed(folder / version)):
                 continue
             new = tried is None or tried.version != version or tried.seen != _times(folder / version)
             if new or time.monotonic() - tried.at > self.retry:  # type: ignore[union-attr]
@@ -138,7 +140,8 @@ class Champions(Generic[H]):
             return
         self.serving = {**self.serving, model: found}
         self.alarms.pop(model, None)
-        self._tried.pop(model, None)
+        if tried := self._tried.pop(model, None):
+            self._loaded[model] = tried.seen
         settle()
         log.info("model %s: %s serves (bundle %s)", model, version, found.digest[:12])
         self.on_swap(old, found)

@@ -37,6 +37,7 @@ from serving.store.engine import StoreUnavailable
 from serving.trust import access, statements
 from serving.trust.authorisations import Authorisations
 from serving.trust.door import Door
+from serving.trust.routes import Trust
 
 log = logging.getLogger("yuheng.gateway")
 
@@ -57,6 +58,7 @@ class Gateway:
         self._intake: Intake | None = None
         self.pathology = Pathology(settings, lambda: self.runtime)
         self.door = Door(settings)
+        self.trust = Trust(self.pathology.desk)
         # Pattern -> method -> handler. {name} takes one segment of the address.
         self.routes: dict[str, dict[str, Handler]] = {
             **{product.route: {"POST": partial(self.one, product)} for product in products().values()},
@@ -75,6 +77,7 @@ class Gateway:
             "/v1/session": {"GET": self.door.session, "POST": self.door.begin, "DELETE": self.door.end},
             **Authorisations(lambda: self.runtime).routes(),
             **self.pathology.routes(),
+            **self.trust.routes(),
         }
         self._may = access.of(self.routes)
         self._exact = {path for path in self.routes if "{" not in path}
@@ -315,8 +318,10 @@ class Gateway:
         champions, writer = self.runtime.champions, self.runtime.writer
         self.metrics.waiting.set(writer.waiting)
         self.metrics.store_failing.set(writer.failing is not None)
-        for model in {*champions.serving, *champions.alarms}:
-            self.metrics.refused.labels(model).set(model in champions.alarms)
+        readers = self.runtime.readers
+        alarms = readers.alarms | champions.alarms
+        for model in {*champions.serving, *readers.serving, *alarms}:
+            self.metrics.refused.labels(model).set(model in alarms)
         return Reply(self.metrics.text(), media_type=CONTENT_TYPE)
 
     async def openapi(self, call: Call) -> Reply:

@@ -13,6 +13,7 @@ from serving.problems import KINDS
 from serving.products import Held, Product, products
 from serving.settings import Settings
 from serving.trust import authorisations
+from serving.trust import document as trust
 from serving.trust.access import MAY
 from serving.trust.caller import ROLES
 from serving.trust.door import COOKIE
@@ -50,6 +51,7 @@ PROBLEMS = {
     "DELETE /v1/session": ("cross_site",),
     **authorisations.PROBLEMS,
     **slides.PROBLEMS,
+    **trust.PROBLEMS,
 }  # fmt: skip
 SOMEWHERE = ("not_found", "method_not_allowed")  # of no single route: another address, another method
 
@@ -60,7 +62,9 @@ def document(serving: Mapping[str, Held], settings: Settings) -> Schema:
         **{f"Answer.{product.name}": _answer(product) for product in products().values()},
         **{f"Indicators.{name}": _indicators(held, settings.limits.text) for name, held in sorted(serving.items())},
     }
-    paths = dict(_products(serving, settings)) | slides.paths(settings) | authorisations.paths() | _paths()
+    paths = (
+        dict(_products(serving, settings)) | slides.paths(settings) | authorisations.paths() | trust.paths() | _paths()
+    )
     for path, operations in paths.items():
         for method, told in operations.items():
             if roles := MAY[f"{method.upper()} {path}"]:

@@ -40,6 +40,8 @@ class Held(Protocol):
     def table(self) -> Table: ...  # the columns read, and those derived from them
     @property
     def fields(self) -> tuple[Column, ...]: ...  # what an applicant may state
+    @property
+    def inputs(self) -> list[int]: ...  # where the model's inputs stand in the row that `check` makes
 
     def check(self, values: Mapping[str, Any]) -> tuple[list[float], list[Fault]]:
         """(all numbers that the model and its decision read, all that is wrong with one applicant's indicators)."""

@@ -29,6 +29,7 @@ from serving.store.writer import GrantsGone, Kept, QueueFull, Record, Writer
 from serving.trust import leaves, receipts
 from serving.trust.caller import OPEN, Caller
 from serving.trust.consent import KINDS_ZH, Opened, live, opened, rules, still_live
+from serving.trust.counts import Counts
 from serving.trust.indicators import groups_of, newest
 from serving.trust.notary import KeyUnusable, Notary
 from serving.trust.prices import Prices
@@ -87,6 +88,7 @@ class Runtime:
         self._running: dict[tuple[str, str, str], tuple[str, asyncio.Future[bytes]]] = {}
         self._watching: asyncio.Future[Any] | None = None
         self.quota = Quota(settings.rate, self)
+        self.counts = Counts(lambda: self.writer, self.loop)
 
     def start(self) -> None:
         """Open the store, load each champion, watch for the next. What is missing shows in readiness."""
@@ -95,7 +97,8 @@ class Runtime:
             log.warning("records go into the Bento itself (%s): set YUHENG_HOME", self.settings.paths.store)
         self.champions.load_all()
         self.readers.load_all()
-        self._watching = asyncio.gather(self.champions.watch(), self.readers.watch(), self._sign())
+        watches = self.champions.watch(), self.readers.watch(), self.counts.watch(), self._sign()
+        self._watching = asyncio.gather(*watches)
 
     def stop(self) -> None:
         if self._watching is not None:
@@ -105,6 +108,7 @@ class Runtime:
         if self._writer is not None:
             self._writer.close()
         if self.engine is not None:
+            self.counts.finish(self.engine)
             self.engine.dispose()
 
     def _open(self) -> None:
@@ -223,6 +227,7 @@ class Runtime:
         if kept is None:
             self.metrics.decided(held.card.model, said["decision"])
             self.quota.add(caller.tenant, 1)
+            self.counts.one(held, caller.tenant, row, said)
             return Answered(made["answer"], False)
         if kept.request_sha256 != digest:  # another process took the key meanwhile
             raise Problem("key_reused", found=repr(key))

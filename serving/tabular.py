@@ -34,7 +34,7 @@ class Tabular:
         read = all_read(self.card.inputs, self.card.also)
         self._encoder = Encoder(read)
         place = {column.name: at for at, column in enumerate(read)}
-        self._inputs = [place[column.name] for column in self.card.inputs]
+        self.inputs = [place[column.name] for column in self.card.inputs]
         self._texts = [column for column in self.card.also if column.kind == "text"]
         self._known = frozenset(column.name for column in self.fields)
 
@@ -47,7 +47,7 @@ class Tabular:
 
     def score(self, row: list[float]) -> Scores:
         """Of one row, with its contributions."""
-        return self._graph.run(np.array([[row[at] for at in self._inputs]], np.float32), reasons=True)
+        return self._graph.run(np.array([[row[at] for at in self.inputs]], np.float32), reasons=True)
 
     def scores(self, frame: pl.DataFrame, reasons: bool) -> Scores:
         return self._graph.run(encode(frame, self.card.inputs), reasons=reasons)

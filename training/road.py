@@ -2,6 +2,7 @@
 
     var/bundles/<model>/<version>/   the signed bundle            var/reports/<model>/<version>/   card, plots, figures
     var/mlflow.db, var/mlartifacts   runs, data sets, registry    var/keys                         the signing key
+    var/lineage                      the runs as OpenLineage events
 
 What lies between, reading, fitting and judging, differs with what a model reads: training/tabular_trip.py for tables,
 training/pathology/trip.py for slides. A run that fails leaves no bundle and no registered version, and is marked failed
@@ -23,7 +24,8 @@ from datasets.faults import DataError
 from datasets.split import Split, split_groups, split_rows, split_time
 from datasets.table import nearest
 from models import bundle
-from models.card import Stamp
+from models.card import Data, Stamp
+from training.events import Events
 from training.gate import Verdict
 from training.lineage import CHALLENGER, CHAMPION, Registry, Run, commit
 from training.metrics import Interval
@@ -96,6 +98,8 @@ class Trip(ABC):
     private: Path
     public: Path
     number: str = ""
+    data: tuple[Data, ...] = ()  # what it is made from, once that is read
+    digest: str = ""  # of the bundle, once it is signed
 
     @abstractmethod
     def make(self) -> Finished:
@@ -129,6 +133,7 @@ class Trip(ABC):
 
     def go(self) -> Made:
         found = self.make()
+        self.data = found.card.data
         self._write_report(found)
         with self.watch.step("sign"):
             folder = bundle.write(
@@ -139,7 +144,7 @@ class Trip(ABC):
                 private_key=self.private,
                 more=found.more,
             )
-            bundle.load(folder, self.public, self.CARD)  # as serving will
+            self.digest = bundle.load(folder, self.public, self.CARD).digest  # as serving will
         with self.watch.step("record"):
             self._record(found)
         if found.verdict.passed:
@@ -200,13 +205,17 @@ def train(recipe: Recipe, config: RoadConfig, var: Path, watch: Watch) -> Made:
     run = registry.start(config.name, config.name, {"product": recipe.PRODUCT, "git_commit": commit()})
     version = f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{run.id[:6]}"
     trip = recipe.TRIP(recipe, config, policy, var, watch, registry, run, version, private, public)
+    events = Events(var, watch, run.id, config.name, recipe.PRODUCT)
     try:
+        events.began()
         made: Made = trip.go()
     except BaseException as error:  # Ctrl-C too: whatever stops a run, nothing of it may stay
         trip.take_back()
         run.end(failed=f"{type(error).__name__}: {error}")
+        events.failed(trip.data, f"{type(error).__name__}: {error}")
         raise
     run.end()
+    events.done(trip.data, made.folder, trip.digest)
     return made
 
 

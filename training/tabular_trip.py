@@ -10,7 +10,7 @@ import polars as pl
 
 from datasets import leaks
 from datasets.split import Split
-from models import bundle
+from models import bundle, drift
 from models.card import Card, Head
 from models.graph import Graph, Scores
 from training import card_text, export, gate, road
@@ -77,6 +77,7 @@ class TabularTrip(road.Trip):
             target=rows.table.target.name,
             head=head,
             reference=export.reference(scores.points[split.train], contributions[split.train]),
+            drift=drift.learn(fit.columns, fit.x[split.train], fit.x[split.test], scores.pd[split.test]),
             data=(data,),
             versions=versions(),
         )

@@ -21,6 +21,7 @@ class Answers:
     frame: pl.DataFrame
     faults: list[Fault]
     faulty: int  # rows
+    good: pl.DataFrame  # what the others told, as the model reads it
 
 
 def answer(piece: Piece, held: Held, batch: str, keep: Sequence[str], reasons: bool, text: int) -> Answers:
@@ -33,7 +34,8 @@ def answer(piece: Piece, held: Held, batch: str, keep: Sequence[str], reasons: b
     rows = np.arange(piece.first, piece.first + piece.frame.height)
     good = np.ones(len(rows), bool)
     good[bad] = False
-    answered = held.many(typed.filter(pl.Series(good)) if bad else typed, reasons)
+    fine = typed.filter(pl.Series(good)) if bad else typed
+    answered = held.many(fine, reasons)
     if bad:
         answered = _spread(answered, good)
     front = pl.DataFrame({"row": rows}).with_columns(decision_id=pl.format(batch + "-{}", "row"))
@@ -48,7 +50,7 @@ def answer(piece: Piece, held: Held, batch: str, keep: Sequence[str], reasons: b
     }
     frame = pl.concat([front, kept, answered, told], how="horizontal")
     frame = frame.with_columns(pl.lit(value).alias(name) for name, value in maker.items())
-    return Answers(frame, faults, len(bad))
+    return Answers(frame, faults, len(bad), fine)
 
 
 def _spread(answered: pl.DataFrame, good: np.ndarray) -> pl.DataFrame:

@@ -13,6 +13,7 @@ import shutil
 import tempfile
 from collections.abc import AsyncGenerator, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -73,15 +74,9 @@ class Intake:
             path, digest = await self._spooled(call, f"{came} {goes} {sorted(options.items())}")
             scope, reasons = f"{product.scope}/batch", options.get("reasons") == "true"
             order = Order(new_id(), call.caller.tenant, scope, key, digest, path, came, goes, keep, reasons)
-            run = Run(
-                order,
-                held,
-                self.settings,
-                self.runtime.writer,
-                self.runtime.metrics,
-                self.runtime.prices,
-                self._counted,
-            )
+            beside = self.runtime.writer, self.runtime.metrics, self.runtime.prices
+            seen = partial(self.runtime.counts.many, held, call.caller.tenant)
+            run = Run(order, held, self.settings, *beside, self._counted, seen)
             return await self._answer(call, run)
         except BaseException:
             self._release(path)

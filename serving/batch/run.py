@@ -66,6 +66,7 @@ class Run:
     metrics: Metrics
     prices: Prices
     counted: Callable[[str, int], None] = lambda tenant, rows: None  # told of answered rows
+    seen: Callable[[pl.DataFrame, pl.DataFrame], None] = lambda rows, answers: None  # what was recorded
     rows: int = 0
     faulty: int = 0
     faults: list[dict[str, Any]] = field(default_factory=list)
@@ -162,6 +163,7 @@ class Run:
         self.metrics.rows.labels(model, "answered").inc(rows - answers.faulty)
         self.metrics.rows.labels(model, "faulty").inc(answers.faulty)
         self.counted(self.order.tenant, rows - answers.faulty)
+        self.seen(answers.good, answers.frame.filter(pl.col("decision").is_not_null()))
 
     def _chunk(self, first: int, answers: Answers) -> Record:
         """What is kept of a piece, its one leaf over all of its rows, and its one meter line."""

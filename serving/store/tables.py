@@ -332,3 +332,84 @@ METER = sa.Table(
     sa.Column("leaf", sa.BigInteger, nullable=False),  # of the answer, which tells the price too
 )
 sa.Index("meter_by_tenant", METER.c.tenant, METER.c.at)
+
+# --- trace, erasure, effects
+
+# Whose rows each data set holds that was given out for training: an erasure finds each model made of one.
+DATASET_ROWS = sa.Table(
+    "dataset_rows",
+    METADATA,
+    sa.Column("dataset_sha256", sa.String(64), primary_key=True),
+    sa.Column("pseudonym", sa.String(255), primary_key=True),
+)
+sa.Index("data_sets_of_a_subject", DATASET_ROWS.c.pseudonym)
+
+ERASURES = sa.Table(
+    "erasures",
+    METADATA,
+    sa.Column("id", sa.String(40), primary_key=True),  # ascends with time
+    sa.Column("product", sa.String(64), nullable=False),
+    sa.Column("pseudonym", sa.String(255), nullable=False),  # a slide's id, of a slide
+    sa.Column("at", sa.String(32), nullable=False),
+    sa.Column("certificate", sa.LargeBinary, nullable=False),  # JSON, the very bytes that were signed
+    sa.Column("signature", sa.LargeBinary, nullable=False),
+    sa.Column("leaf", sa.BigInteger),  # its index in the log
+)
+sa.Index("erasures_of_a_subject", ERASURES.c.pseudonym, ERASURES.c.product)
+
+# How a decision or a slide turned out, as it was told. Nothing is altered: the newest about one counts.
+OUTCOMES = sa.Table(
+    "outcomes",
+    METADATA,
+    sa.Column("id", sa.String(40), primary_key=True),  # ascends with time
+    sa.Column("tenant", sa.String(64), nullable=False),
+    sa.Column("about", sa.String(64), nullable=False),  # a decision or a slide
+    sa.Column("kind", sa.String(16), nullable=False),  # decision, slide
+    sa.Column("outcome", sa.String(16), nullable=False),  # repaid, defaulted, diagnosis
+    sa.Column("code", sa.String(32)),  # of a diagnosis
+    sa.Column("at", sa.String(32), nullable=False),  # when it was so
+    sa.Column("source", sa.String(255), nullable=False),  # who knows
+    sa.Column("recorded", sa.String(32), nullable=False),
+    sa.Column("by", sa.String(128), nullable=False),
+    sa.Column(
+        "model", sa.String(128), nullable=False
+    ),  # this and the rest: of what it is about, so that it is read once
+    sa.Column("version", sa.String(128), nullable=False),
+    sa.Column("score", sa.Float),  # PD, or probability of a positive slide
+    sa.Column("said", sa.String(16)),  # approve, refer; positive, negative, ...
+    sa.Column("made", sa.String(32), nullable=False),
+)
+sa.Index("outcomes_of_one", OUTCOMES.c.tenant, OUTCOMES.c.about, OUTCOMES.c.id)
+sa.Index("outcomes_of_a_model", OUTCOMES.c.model, OUTCOMES.c.version, OUTCOMES.c.tenant)
+
+# What a person decided instead. Nothing is altered: the newest about a decision counts.
+OVERRIDES = sa.Table(
+    "overrides",
+    METADATA,
+    sa.Column("id", sa.String(40), primary_key=True),  # ascends with time
+    sa.Column("tenant", sa.String(64), nullable=False),
+    sa.Column("about", sa.String(64), nullable=False),  # the decision
+    sa.Column("decision", sa.String(16), nullable=False),  # approve, decline
+    sa.Column("limit", sa.Float),
+    sa.Column("reason", sa.String(2_000), nullable=False),
+    sa.Column("by", sa.String(128), nullable=False),
+    sa.Column("at", sa.String(32), nullable=False),
+    sa.Column("said", sa.String(16), nullable=False),  # what the model had decided
+    sa.Column("model", sa.String(128), nullable=False),
+    sa.Column("version", sa.String(128), nullable=False),
+    sa.Column("made", sa.String(32), nullable=False),
+)
+sa.Index("overrides_of_one", OVERRIDES.c.tenant, OVERRIDES.c.about, OVERRIDES.c.id)
+
+# How many applicants' values fell into each bin of the card, by day; no value itself.
+INPUT_COUNTS = sa.Table(
+    "input_counts",
+    METADATA,
+    sa.Column("bundle", sa.String(64), primary_key=True),  # digest, whose card has the bins
+    sa.Column("tenant", sa.String(64), primary_key=True),
+    sa.Column("day", sa.String(10), primary_key=True),
+    sa.Column("model", sa.String(128), nullable=False),
+    sa.Column("version", sa.String(128), nullable=False),
+    sa.Column("counts", sa.LargeBinary, nullable=False),  # little-endian int64, bins in the order of the card
+    sa.Column("said", sa.JSON(none_as_null=True), nullable=False),  # decision -> how many
+)

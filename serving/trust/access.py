@@ -26,6 +26,12 @@ MAY: dict[str, frozenset[str]] = {
     "POST /v1/authorisations": OPERATOR,
     "GET /v1/authorisations": frozenset({"bank", "clinic", "auditor", "operator"}),
     "POST /v1/authorisations/{id}/revoke": OPERATOR,
+    "GET /v1/decisions/{id}/trace": frozenset({"bank", "clinic", "pathologist", "auditor"}),
+    "POST /v1/decisions/{id}/override": BANK,
+    "POST /v1/outcomes": frozenset({"bank", "clinic", "pathologist"}),
+    "GET /v1/effects": frozenset({"scientist", "auditor", "operator"}),
+    "GET /v1/alarms": OPERATOR,
+    "GET /v1/subjects/{id}/trace": OPERATOR,  # across tenants: what an erasure must find
     "GET /v1/batches/{id}": BANKS_RECORDS,
     "GET /v1/companies/{id}/history": BANKS_RECORDS,
     "GET /v1/slides": SLIDES,

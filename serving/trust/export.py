@@ -20,11 +20,13 @@ from datasets.faults import DataError
 from datasets.manifest import Manifest
 from datasets.table import Table, conform, read
 from serving.call import now
-from serving.store.engine import reading
+from serving.store.engine import reading, writing
 from serving.store.tables import INDICATORS, SUBJECT_KEYS
 from serving.subjects import product_of
 from serving.trust.consent import Grant, Rules, live, opened
+from serving.trust.erasure import erased
 from serving.trust.indicators import day, groups_of, identity
+from serving.trust.trace import note_rows
 from serving.trust.vault import Vault, held_keys
 
 AT_ONCE = 5_000  # rows: what is known of them is held together
@@ -67,8 +69,9 @@ def asked_of(file: Path | None, table: Table, engine: sa.Engine, vault: Vault) -
     return pl.DataFrame({"subject": named, "at": ends}).hstack(outcome)
 
 
-def export(engine: sa.Engine, vault: Vault, rules: Rules, wanted: Wanted, out: Path) -> tuple[Manifest, list[str]]:
-    """(the manifest beside the file, the pseudonyms in it). Raises DataError where nothing may be taken."""
+def export(engine: sa.Engine, vault: Vault, rules: Rules, wanted: Wanted, out: Path) -> Manifest:
+    """The manifest, which lies beside the file once the store knows whose rows are in it. Raises DataError where nothing
+    may be taken."""
     used: Counter[str] = Counter()
     lost: Counter[str] = Counter()
     shut: Counter[str] = Counter()
@@ -82,7 +85,8 @@ def export(engine: sa.Engine, vault: Vault, rules: Rules, wanted: Wanted, out: P
                 name: opened(rules, wanted.product, groups_of(wanted.table), [*everyone, *own.get(name, [])])
                 for name in asked["subject"].unique()
             }
-            keys = held_keys(connection, vault, sorted(may))
+            gone = erased(connection, wanted.product, may)  # for good, also where they were loaded again
+            keys = held_keys(connection, vault, sorted(set(may) - gone))
             fine = [name in keys and bool(may[name].groups) for name in asked["subject"]]
             lost["unknown or erased"] += sum(name not in keys for name in asked["subject"])
             lost["not authorised"] += sum(name in keys and not may[name].groups for name in asked["subject"])
@@ -107,9 +111,11 @@ def export(engine: sa.Engine, vault: Vault, rules: Rules, wanted: Wanted, out: P
         purpose="training", tenant=wanted.tenant, simulated=simulated, authorisations=tuple(sorted(used)),
         left_out={why: rows for why, rows in lost.items() if rows}, missing=dict(sorted(shut.items())), created=now(),
     )  # fmt: skip
-    manifest.write(out)
     [name] = [column.name for column in wanted.table.role("id")]
-    return manifest, sorted(set(frame[name]))
+    with writing(engine) as connection:
+        note_rows(connection, manifest.sha256, sorted(set(frame[name])))
+    manifest.write(out)
+    return manifest
 
 
 def _own(connection: sa.Connection, tenant: str, stamp: str, names: list[str]) -> dict[str, list[Grant]]:

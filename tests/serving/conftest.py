@@ -28,7 +28,7 @@ from datasets.scitech_risk import register
 from datasets.scitech_risk.register import Register
 from datasets.simulate.county import county as simulate
 from datasets.table import Column
-from models import bundle
+from models import bundle, drift
 from models.card import Card, Head, Reference
 from serving import settings as settings_module
 from serving.gateway import Gateway
@@ -142,6 +142,7 @@ def fitted(
         inputs=columns,
         also=tuple(also),
         target=target,
+        drift=drift.learn(columns, x, x, scores.pd),
         head=Head(slope=slope, intercept=intercept, bias=bias(forest)),
         reference=Reference(
             points=tuple(float(scores.points[part].mean()) for part in parts),

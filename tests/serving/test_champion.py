@@ -107,6 +107,30 @@ def test_a_bundle_that_is_refused_leaves_the_old_one_serving_and_raises_an_alarm
     run_inside(settings_for(place, made, tmp_path), story)
 
 
+@pytest.mark.parametrize("spoil", [unsigned, one_bit, other_policy, one_file_more, nothing])
+def test_a_bundle_that_is_changed_while_it_serves_raises_an_alarm_and_serves_on(
+    made, place, tmp_path, applicant, spoil
+):
+    folder = place / "credit_limit" / "1"
+    shutil.copytree(folder, tmp_path / "kept")
+
+    async def story(client, gateway):
+        spoil(folder)
+        told = await until(client, lambda told: told["alarms"])
+        assert (told["status"], told["models"]) == ("ready", {"credit_limit": "1"})
+        assert (await client.post(URL, json={"indicators": applicant})).status_code == 200
+        [alarm] = (await client.get("/v1/alarms")).json()["alarms"]
+        assert (alarm["what"], alarm["name"], alarm["version"]) == ("bundle", "credit_limit", "1")
+        assert alarm["why"]
+        assert 'yuheng_bundle_refused{model="credit_limit"} 1.0' in (await client.get("/metrics")).text
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.copytree(tmp_path / "kept", folder)
+        await until(client, lambda told: not told["alarms"])
+        assert (await client.get("/v1/alarms")).json() == {"alarms": []}
+
+    run_inside(settings_for(place, made, tmp_path), story)
+
+
 def test_a_refused_bundle_serves_once_it_is_whole(made, place, tmp_path):
     folder = made.publish(place, "2", champion=False)
     kept = (folder / "model.sig").read_bytes()

@@ -55,7 +55,7 @@ class Store:
         asked = export.asked_of(file, county.TABLE, self.engine, self.vault)
         wanted = export.Wanted(county.TABLE, "credit_limit", tenant, asked)
         out = self.folder / "out" / "county.parquet"
-        told, _ = export.export(self.engine, self.vault, RULES, wanted, out)
+        told = export.export(self.engine, self.vault, RULES, wanted, out)
         return told, pl.read_parquet(out).sort("household_id")
 
     def name(self, subject):

@@ -1,0 +1,159 @@
+"""The effects as one HTML file, in English and Chinese, its plots drawn as SVG: nothing is fetched to show it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from html import escape
+from typing import Any
+
+Row = dict[str, Any]
+
+SHOWN = 15  # inputs, those that moved most
+STYLE = """
+:root { color-scheme: light dark; --ink: light-dark(#1b2230, #e6e9ef); --dim: light-dark(#667085, #98a2b3);
+  --line: light-dark(#d0d5dd, #344054); --mark: light-dark(#1f5fbf, #7fb0ff); --bad: light-dark(#b42318, #ff8a7a); }
+body { font: 15px/1.5 system-ui, "Noto Sans CJK SC", sans-serif; color: var(--ink); max-width: 68rem;
+  margin: 2rem auto; padding: 0 1rem; background: light-dark(#fff, #12161f); }
+h1 { font-size: 1.5rem }
+h2 { font-size: 1.15rem; margin-top: 2.5rem; border-top: 1px solid var(--line); padding-top: 1rem }
+dl { display: grid; grid-template-columns: repeat(auto-fit, minmax(15rem, 1fr)); gap: .75rem 2rem; margin: 1rem 0 }
+dt { color: var(--dim); font-size: .85rem } dd { margin: 0; font-variant-numeric: tabular-nums }
+figure { display: inline-block; margin: 1rem 2rem 1rem 0; vertical-align: top; max-width: 100% }
+figcaption { color: var(--dim); font-size: .85rem } p.remark { color: var(--dim); margin: .25rem 0 }
+svg { display: block; max-width: 100% } text { fill: var(--ink); font-size: 11px }
+.axis { stroke: var(--line); fill: none } .mark { stroke: var(--mark); fill: var(--mark) }
+.soft { fill: var(--line) } .bad { fill: var(--bad); stroke: var(--bad) }
+"""
+NUMBERS = (  # of an effect: name, English, Chinese
+    ("decisions", "decisions", "决定"),
+    ("slides", "slides read", "已阅切片"),
+    ("positive_rate", "approved, or flagged", "获批率／阳性率"),
+    ("override_rate", "overridden by a person", "人工改判率"),
+    ("abstained_rate", "left to a person", "机器弃权率"),
+    ("auc", "discrimination (AUC)", "区分度（AUC）"),
+    ("sensitivity", "sensitivity", "敏感度"),
+    ("specificity", "specificity", "特异度"),
+)
+CALIBRATION = (
+    ("slope", "calibration slope (1 is perfect)", "校准斜率（1 为佳）"),
+    ("intercept", "calibration intercept (0 is perfect)", "校准截距（0 为佳）"),
+    ("ratio", "observed to expected (1 is perfect)", "实际与预期之比（1 为佳）"),
+)
+
+
+def page(effects: Sequence[Row], made: str) -> str:
+    parts = [_effect(one) for one in effects] or ["<p>Nothing was asked yet. 尚无记录。</p>"]
+    head = f'<!doctype html><html lang="en"><meta charset="utf-8"><title>Effects 效果分析</title><style>{STYLE}</style>'
+    return f"{head}<h1>Effects 效果分析</h1><p class=remark>{escape(made)}</p>{''.join(parts)}</html>\n"
+
+
+def _effect(one: Row) -> str:
+    told = [(en, zh, _number(one[name])) for name, en, zh in NUMBERS if one.get(name) is not None]
+    calibration = one.get("calibration")
+    if calibration is not None:
+        told += [(en, zh, _number(calibration[name])) for name, en, zh in CALIBRATION if calibration[name] is not None]
+    for name, en, zh in (
+        ("read", "arrival to reading", "送达至阅片"),
+        ("signed", "arrival to signature", "送达至签发"),
+    ):
+        if hours := one.get("turnaround_hours", {}).get(name):
+            told.append((en, zh, f"{hours['median']:.1f} h, 90 %: {hours['p90']:.1f} h ({hours['slides']:,})"))
+    for name, en, zh in (("outcomes", "outcomes", "已知结果"), ("diagnoses", "diagnoses", "已知诊断")):
+        if one.get(name):
+            told.append((en, zh, ", ".join(f"{key} {value:,}" for key, value in one[name].items())))
+    numbers = "".join(f"<div><dt>{en} {zh}</dt><dd>{escape(value)}</dd></div>" for en, zh, value in told)
+    figures = [] if calibration is None else [_reliability(calibration["groups"])]
+    if one.get("drift") is not None:
+        figures.append(_drift(one["drift"]))
+        moved = [row for row in (*one["drift"]["inputs"], one["drift"]["score"]) if row["drifted"]]
+        figures += [_spread(row) for row in sorted(moved, key=lambda row: -row["psi"])[:6]]
+    remarks = "".join(f"<p class=remark>{escape(r['en'])} {escape(r['zh'])}</p>" for r in one["remarks"])
+    title = escape(f"{one['model']} {one['version']} · {one['tenant']}")
+    return f"<section><h2>{title}</h2><dl>{numbers}</dl>{remarks}{''.join(figures)}</section>"
+
+
+def _number(value: Any) -> str:
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"{value['value']:.3f}  ({value['low']:.3f} – {value['high']:.3f})"
+
+
+def _figure(svg: str, width: int, height: int, en: str, zh: str) -> str:
+    svg = f'<svg width="{width}" height="{height}" viewBox="0 0 {width} {height}" role="img">{svg}</svg>'
+    caption = f"<figcaption>{escape(en)}<br>{escape(zh)}</figcaption>"
+    return f'<figure style="width:{width}px">{svg}{caption}</figure>'
+
+
+def _reliability(groups: Sequence[Row]) -> str:
+    """PD told against the share that defaulted, with its interval; the diagonal is perfect."""
+    side, edge = 280, 36
+    most = min(1.0, 1.05 * max(max(one["pd"], one["high"]) for one in groups))
+
+    def at(x: float, y: float) -> tuple[float, float]:
+        room = side - edge - 16
+        return edge + x / most * room, side - edge - y / most * room
+
+    (x0, y0), (x1, y1) = at(0, 0), at(most, most)
+    parts = [f'<path class="axis" d="M{x0:.1f} {y1:.1f}V{y0:.1f}H{x1:.1f}M{x0:.1f} {y0:.1f}L{x1:.1f} {y1:.1f}"/>']
+    for one in groups:
+        (x, y), (_, low), (_, high) = (at(one["pd"], one[name]) for name in ("bad", "low", "high"))
+        parts.append(f'<path class="mark" fill="none" d="M{x:.1f} {low:.1f}V{high:.1f}"/>')
+        parts.append(f'<circle class="mark" cx="{x:.1f}" cy="{y:.1f}" r="3"/>')
+    for share in (0.0, most / 2, most):
+        (x, y) = at(share, share)
+        parts.append(f'<text x="{x:.1f}" y="{side - edge + 16}" text-anchor="middle">{share:.2f}</text>')
+        parts.append(f'<text x="{edge - 6}" y="{y + 4:.1f}" text-anchor="end">{share:.2f}</text>')
+    return _figure(
+        "".join(parts),
+        side,
+        side,
+        "Told PD (across) and share that defaulted",
+        "横轴：给出的违约概率；纵轴：实际违约率",
+    )
+
+
+def _drift(drift: Row) -> str:
+    """The inputs that moved most: how far, and how far chance alone would go in one of twenty."""
+    rows = [drift["score"], *sorted(drift["inputs"], key=lambda row: (row["q"], -row["psi"]))[: SHOWN - 1]]
+    width, left, line = 620, 300, 20
+    most = max(1e-9, *(max(row["psi"], row["threshold"]) for row in rows))
+
+    def along(psi: float) -> float:
+        return left + math.sqrt(psi / most) * (width - left - 60)
+
+    parts = []
+    for i, row in enumerate(rows):
+        y, end, edge = i * line + 4, along(row["psi"]), along(row["threshold"])
+        look = "bad" if row["drifted"] else "mark"
+        name = f"{row['en'][:34]} {row['zh'][:14]}"
+        parts.append(f'<text x="{left - 8}" y="{y + 11}" text-anchor="end">{escape(name)}</text>')
+        parts.append(f'<rect class="{look}" x="{left}" y="{y}" width="{max(1.0, end - left):.1f}" height="12"/>')
+        parts.append(f'<path class="axis" style="stroke:var(--ink)" d="M{edge:.1f} {y - 2}v16"/>')
+        parts.append(f'<text x="{max(end, edge) + 6:.1f}" y="{y + 11}">{row["psi"]:.3f}</text>')
+    en = (
+        f"PSI of {drift['rows']:,} rows against {drift['reference_rows']:,}. The tick: chance exceeds it 1 time in 20. "
+    )
+    zh = f"{drift['rows']:,} 行相对 {drift['reference_rows']:,} 行的 PSI。刻线：偶然性有二十分之一超过；"
+    en, zh = f"{en}Red: drifted, corrected for so many inputs.", f"{zh}红色：多重检验校正后仍为漂移。"
+    return _figure("".join(parts), width, len(rows) * line + 8, en, zh)
+
+
+def _spread(row: Row) -> str:
+    """Shares by bin, before and after; the last bin is what is missing."""
+    before, after = row["before"], row["after"]
+    width, height, step = 260, 110, 250 / len(before)
+    shares = [[value / max(1, sum(counts)) for value in counts] for counts in (before, after)]
+    most = max(max(shares[0]), max(shares[1]))
+    parts = []
+    for i, (old, new) in enumerate(zip(*shares, strict=True)):
+        for share, look, at in ((old, "soft", 0.08), (new, "bad", 0.5)):
+            tall = share / most * (height - 10)
+            x, wide = 5 + (i + at) * step, step * 0.4
+            parts.append(f'<rect class="{look}" stroke="none" x="{x:.1f}" y="{height - tall:.1f}" width="{wide:.1f}" '
+                         f'height="{tall:.1f}"/>')  # fmt: skip
+    told = (
+        f"{row['en']}: in training (grey) and now; the last bin is missing",
+        f"{row['zh']}：训练时（灰）与现在；末格为缺失",
+    )
+    return _figure("".join(parts), width, height, *told)
