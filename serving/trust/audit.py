@@ -210,19 +210,27 @@ class _Audit:
         return self._in_file(self.file)
 
     def _signed(self) -> Iterator[Checkpoint]:
-        """The store's and the file's, the smallest first. What one of the two lacks is found."""
+        """The store's and the file's, the smallest first. What one of the two lacks is found; but the file is written
+        first, and a process that died before the store was leaves its newest there alone until the next start."""
         filed = self._filed()
+        newest = -1
         both = merge(self._kept(), filed or iter(()), key=lambda one: one[0].size)
         missing: list[int] = []
+        unkept: list[int] = []
         for size, same in groupby(both, key=lambda one: one[0].size):
             sources = set()
             for checkpoint, source in same:
                 sources.add(source)
                 yield checkpoint
             if "store" not in sources:
-                self.report.add("deleted", f"log_checkpoints {size}", f"it stands in {self.file}")
+                unkept.append(size)
+            else:
+                newest = size
             if filed is not None and "file" not in sources and len(missing) < MOST:
                 missing.append(size)
+        for size in unkept[:MOST]:
+            if size < newest or size != unkept[-1]:
+                self.report.add("deleted", f"log_checkpoints {size}", f"it stands in {self.file}")
         for size in missing:
             if size not in self.late:
                 self.report.add(

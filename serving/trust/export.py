@@ -70,7 +70,7 @@ def asked_of(file: Path | None, table: Table, engine: sa.Engine, vault: Vault) -
 
 
 def export(engine: sa.Engine, vault: Vault, rules: Rules, wanted: Wanted, out: Path) -> Manifest:
-    """The manifest, which lies beside the file once the store knows whose rows are in it. Raises DataError where nothing
+    """The manifest, beside the file once the store knows whose rows are in it. Raises DataError where nothing
     may be taken."""
     used: Counter[str] = Counter()
     lost: Counter[str] = Counter()

@@ -27,7 +27,7 @@ from datasets.credit_limit import county
 from datasets.scitech_risk import register
 from datasets.scitech_risk.register import Register
 from datasets.simulate.county import county as simulate
-from datasets.table import Column
+from datasets.table import Column, Table
 from models import bundle, drift
 from models.card import Card, Head, Reference
 from serving import settings as settings_module
@@ -35,8 +35,10 @@ from serving.gateway import Gateway
 from serving.settings import Settings
 from serving.store.engine import connect
 from serving.store.tables import DECISIONS, INDICATORS, METADATA
+from serving.subjects import product_of
+from serving.trust import indicators as indicators_store
 from serving.trust import issuer
-from serving.trust.indicators import newest
+from serving.trust.indicators import groups_of, newest
 from serving.trust.vault import Vault, unlock
 from tests import postgres
 
@@ -216,6 +218,14 @@ def rows(where: Settings | str, query: sa.Executable) -> list[Any]:
 
 def vault_of(settings: Settings) -> Vault:
     return unlock(settings.paths.vault_key, settings.vault.profile)
+
+
+def put_subject(engine: sa.Engine, settings: Settings, table: Table, subject: str, values: Mapping[str, Any]) -> None:
+    """Indicators into the store, as a file would bring them."""
+    told = {group: {name: values.get(name) for name in names} for group, names in groups_of(table).items()}
+    made = indicators_store.Made(product_of(table.name), "x.csv", "0" * 64, True, "2026-01-01T00:00:00.000Z")
+    with engine.begin() as connection:
+        indicators_store.put(connection, vault_of(settings), [(subject, "2026-01-01", told)], made)
 
 
 def stored(settings: Settings, product: str, subject: str) -> dict[str, Any] | None:

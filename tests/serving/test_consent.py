@@ -6,7 +6,6 @@ import hashlib
 import subprocess
 import sys
 import time
-from dataclasses import replace
 
 import orjson
 import pytest
@@ -21,9 +20,8 @@ from serving.store.engine import open_store
 from serving.store.tables import DECISIONS, GRANTS
 from serving.subjects import contract, load_subjects
 from serving.trust import consent, grants
-from serving.trust.caller import OPEN
 from serving.trust.indicators import groups_of
-from tests.serving.conftest import ROOT, rows, run_inside, settings_for, vault_of
+from tests.serving.conftest import ROOT, bearer_of, rows, run_inside, settings_for, vault_of
 
 URL = "/v1/credit-limits"
 RULES = consent.rules()
@@ -165,9 +163,12 @@ def test_a_grant_that_dies_between_reading_and_record_leaves_no_answer(loaded, p
             return real(*given)
 
         monkeypatch.setattr(runtime, "stamped", stamped)
+        said = []
         for headers in ({}, {"Idempotency-Key": "k"}):
             answer = await client.post(URL, json={"subject_id": subject}, headers=headers)
-            assert (answer.status_code, answer.json()["type"]) == (403, "/problems/not_authorised")
+            assert answer.status_code == 403
+            said.append(answer.json()["type"])
+        assert said == ["/problems/authorisation_ended", "/problems/not_authorised"]
 
     run_inside(loaded, story)
     assert rows(loaded, sa.select(DECISIONS.c.id)) == []
@@ -271,27 +272,18 @@ def test_what_is_wrong_with_a_grant_is_named(inside, changed, field, needed):
     inside(story)
 
 
-def test_a_tenant_sees_and_revokes_its_own_grants_alone(strict, monkeypatch):
-    from serving import call as calls
-
+def test_a_tenant_sees_its_own_grants_alone_and_enters_and_revokes_none(strict):
     async def story(client, gateway):
         theirs = await enter(client, **GOVERNMENT | {"tenant": "other"})
         ours = await enter(client, **GOVERNMENT)
-        bank = replace(OPEN, roles=frozenset({"bank"}))
-        monkeypatch.setattr(calls.Call, "__init__", _with(calls.Call.__init__, bank))
-        listed = (await client.get("/v1/authorisations")).json()["authorisations"]
+        bank = bearer_of(gateway.settings, "bank", tenant="local")
+        listed = (await client.get("/v1/authorisations", headers=bank)).json()["authorisations"]
         assert [one["authorisation"] for one in listed] == [ours]
-        assert (await client.post(f"/v1/authorisations/{theirs}/revoke")).status_code == 404
+        for grant in (theirs, ours):
+            assert (await client.post(f"/v1/authorisations/{grant}/revoke", headers=bank)).status_code == 403
+        assert (await client.post("/v1/authorisations", json=GOVERNMENT, headers=bank)).status_code == 403
 
     run_inside(strict, story)
-
-
-def _with(real, caller):
-    def init(self, *given, **named):
-        real(self, *given, **named)
-        self.caller = caller
-
-    return init
 
 
 def test_the_commands_enter_list_and_revoke_and_hash_the_document(strict, tmp_path, monkeypatch):

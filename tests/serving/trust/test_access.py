@@ -8,19 +8,17 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-import orjson
 import pytest
-import sqlalchemy as sa
 
+from datasets.scitech_risk import register
 from serving.call import new_id
 from serving.gateway import Gateway
 from serving.pathology.images import CACHED
 from serving.settings import read
 from serving.store import slides
-from serving.store.tables import SUBJECTS
 from serving.trust import access
 from serving.trust.caller import ROLES
-from tests.serving.conftest import Inside, bearer_of, settings_for
+from tests.serving.conftest import Inside, bearer_of, put_subject, settings_for
 from tests.serving.pathology.conftest import FORM, PART, TUS, metadata, put, sha256
 
 PLACES = [(route, method) for route, methods in Gateway(read(environ={})).routes.items() for method in methods]
@@ -155,7 +153,8 @@ def test_of_what_is_another_tenants_nobody_is_told_more_than_of_what_never_was(g
                 assert plain(found, id) == plain(await call(client, route, method, headers, never), never)
                 asked.add((route, method))
         rest = {place for place in GUARDED if "{id}" in place[0]} - asked
-        assert {route for route, _ in rest} == {"/v1/companies/{id}/history"}, "what a new route names is looked at too"
+        shared = {"/v1/companies/{id}/history", "/v1/subjects/{id}/trace", "/v1/authorisations/{id}/revoke"}
+        assert {route for route, _ in rest} == shared, "what a new route names is looked at too"
         for role, place, id in (("bank", "/v1/decisions/{id}", "row"), ("auditor", "/v1/decisions/{id}", "row")):
             found = await call(client, place, "GET", bearer(gateway, role, "east"), theirs[id])
             assert found.status_code == 200
@@ -217,10 +216,7 @@ def test_the_inbox_of_another_tenant_cannot_be_named(guarded):
 
 def test_a_companys_history_shows_a_bank_its_own_decisions_alone(guarded, company):
     async def story(client, gateway):
-        with gateway.runtime.engine.begin() as connection:
-            row = {"product": "scitech_risk", "id": "C1", "indicators": orjson.dumps(company), "source": "x"}
-            row |= {"source_sha256": "0" * 64, "simulated": True, "loaded": "2026-01-01T00:00:00.000Z"}
-            connection.execute(sa.insert(SUBJECTS).values(row))
+        put_subject(gateway.runtime.engine, gateway.settings, register.TABLE, "C1", company)
         asked = {"subject_id": "C1"}
         for tenant in ("east", "west"):
             made = await client.post("/v1/scitech-risks", json=asked, headers=bearer(gateway, "bank", tenant))

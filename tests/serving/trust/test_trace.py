@@ -6,6 +6,7 @@ import json
 import shutil
 
 import pytest
+import sqlalchemy as sa
 from typer.testing import CliRunner
 
 from datasets.credit_limit import county
@@ -13,9 +14,9 @@ from models.card import Data
 from serving.__main__ import app
 from serving.store import slides
 from serving.store.engine import open_store
-from serving.trust import erasure, indicators, recorded, seams, trace
-from serving.trust.indicators import groups_of
-from tests.serving.conftest import Made, environment, run_inside, settings_for, vault_of
+from serving.store.tables import INDICATORS, SUBJECT_KEYS
+from serving.trust import erasure, recorded, seams, trace
+from tests.serving.conftest import Made, environment, put_subject, run_inside, settings_for, vault_of
 
 URL = "/v1/credit-limits"
 DATA = Data(name="county", rows=3_000, sha256="d" * 64, simulated=True, authorisations=("G-1",))
@@ -45,10 +46,7 @@ def engine(settings):
 
 
 def put(engine, settings, applicant, subject=HOUSEHOLD):
-    told = {group: {name: applicant.get(name) for name in names} for group, names in groups_of(county.TABLE).items()}
-    made = indicators.Made("credit_limit", "x.csv", "0" * 64, True, "2026-01-01T00:00:00.000Z")
-    with engine.begin() as connection:
-        indicators.put(connection, vault_of(settings), [(subject, "2026-01-01", told)], made)
+    put_subject(engine, settings, county.TABLE, subject, applicant)
 
 
 def named(settings, subject=HOUSEHOLD):
@@ -180,7 +178,7 @@ def test_a_subject_leads_to_decisions_data_sets_models_and_live_services(setting
 
 
 def test_an_erasure_shreds_excludes_names_the_models_and_is_certified(settings, engine, applicant):
-    put(engine, settings, applicant | {"tax_grade": "UNMISTAKABLE"})
+    put(engine, settings, applicant)
     decided(settings, {"subject_id": HOUSEHOLD})
     with engine.begin() as connection:
         trace.note_rows(connection, DATA.sha256, [named(settings)])
@@ -210,11 +208,18 @@ def test_an_erasure_shreds_excludes_names_the_models_and_is_certified(settings, 
 def test_no_byte_of_an_erased_subject_stays_in_the_files_of_the_store(settings, engine, applicant):
     if engine.dialect.name != "sqlite":
         pytest.skip("the files of a PostgreSQL are not ours to read")
-    put(engine, settings, applicant | {"tax_grade": "UNMISTAKABLE"})
-    erasure.erase(engine, settings, "credit_limit", HOUSEHOLD, "tester")
+    put(engine, settings, applicant)
+    with engine.connect() as connection:
+        key = connection.execute(sa.select(SUBJECT_KEYS.c.wrapped)).scalar_one()
+        values = connection.execute(sa.select(INDICATORS.c.sealed)).scalars().all()
     store = settings.paths.store
-    held = b"".join(path.read_bytes() for path in store.parent.glob(f"{store.name}*"))
-    assert b"UNMISTAKABLE" not in held
+
+    def held():
+        return b"".join(path.read_bytes() for path in store.parent.glob(f"{store.name}*"))
+
+    assert key in held()
+    erasure.erase(engine, settings, "credit_limit", HOUSEHOLD, "tester")
+    assert not any(part in held() for part in (key, *values))
 
 
 def test_an_erasure_that_cannot_be_signed_erases_nothing(settings, engine, applicant, monkeypatch):
@@ -262,7 +267,7 @@ def test_the_commands_trace_erase_and_say_what_is_wrong(
     told = runner.invoke(app, ["trace", decision, "--json"])
     assert json.loads(told.stdout)["links"][0]["name"] == "credit_limit 1"
     assert "missing 缺失" in runner.invoke(app, ["trace", decision]).stdout
-    assert HOUSEHOLD in runner.invoke(app, ["trace", "--subject", HOUSEHOLD]).stdout
+    assert named(settings) in runner.invoke(app, ["trace", "--subject", HOUSEHOLD]).stdout
     erased = runner.invoke(app, ["erase", "--subject", HOUSEHOLD, "--yes", "--out", str(tmp_path / "c.json")])
     assert erased.exit_code == 0, erased.output
     assert json.loads((tmp_path / "c.json").read_text())["certificate"]["pseudonym"] == named(settings)
