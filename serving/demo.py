@@ -39,13 +39,18 @@ def run(port: int, once: bool) -> int:
             _await_ready(base, service)
         bank, clinic = _token("bank"), _token("clinic")
         routes = {model["name"]: model["route"] for model in _get(f"{base}/v1/models", bank)["models"]}
+        decisions: list[str] = []
         for example in sorted(EXAMPLES.glob("*.json"), reverse=True):
             body = example.read_bytes()
             model = json.loads(body)["model"]
             if model in routes:
-                show(example.stem, _post(base + routes[model], bank, body))
+                answer = _post(base + routes[model], bank, body)
+                show(example.stem, answer)
+                decisions.append(answer["decision_id"])
             else:
                 console.print(f"{example.name} is not asked: no bundle of {model} is published under var/bundles.\n")
+        if decisions:
+            prove(base, bank, decisions[0])
         if "pathology" in routes:
             client.run(base, ROOT / "var" / "slides_demo", clinic, console)
         else:
@@ -64,6 +69,22 @@ def run(port: int, once: bool) -> int:
             process.terminate()
         for process in (service, reader):
             process.wait(timeout=30)
+
+
+def prove(base: str, token: str, decision: str) -> None:
+    """What a decision was made from, and that it is genuine: by the commands that anybody may run."""
+    receipt, answer = (ROOT / "var" / "receipts" / f"{decision}{name}" for name in (".json", ".answer.json"))
+    receipt.parent.mkdir(parents=True, exist_ok=True)
+    answer.write_bytes(_fetch(f"{base}/v1/decisions/{decision}", token))
+    receipt.write_bytes(_fetch(f"{base}/v1/decisions/{decision}/receipt", token))
+    for told in (
+        ["trace", decision],
+        ["receipt", "verify", str(receipt.relative_to(ROOT)), "--answer", str(answer.relative_to(ROOT))],
+    ):
+        console.print(f"python -m serving {' '.join(told)}", style="bold", soft_wrap=True, highlight=False)
+        if status := subprocess.run([sys.executable, "-m", "serving", *told], cwd=ROOT, check=False).returncode:
+            raise SystemExit(f"python -m serving {' '.join(told)} ended with status {status}")
+        console.print()
 
 
 def _await_ready(base: str, service: subprocess.Popen[bytes]) -> None:
@@ -88,9 +109,14 @@ def _token(role: str) -> str:
 
 
 def _get(url: str, token: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(_fetch(url, token))
+    return found
+
+
+def _fetch(url: str, token: str) -> bytes:
     request = urllib.request.Request(url, headers={"Authorization": f"Bearer {token}"})
     with urllib.request.urlopen(request, timeout=30) as response:
-        found: dict[str, Any] = json.load(response)
+        found: bytes = response.read()
         return found
 
 

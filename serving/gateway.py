@@ -303,6 +303,7 @@ class Gateway:
         alarms = readers.alarms | champions.alarms
         for model in {*champions.serving, *readers.serving, *alarms}:
             self.metrics.refused.labels(model).set(model in alarms)
+        self.metrics.log_broken.set(self.runtime.log_alarm is not None)
         fine = bool(champions.serving or readers.serving) and store is None
         told: dict[str, Any] = {"status": "ready" if fine else "not_ready"}
         if not call.caller.roles:  # a stranger: what serves is none of their business
@@ -310,6 +311,7 @@ class Gateway:
         told |= {
             "models": dict(sorted({**_versions(champions), **_versions(readers)}.items())),
             "store": store or "ok",
+            "log": self.runtime.log_alarm or "ok",
             "alarms": {name: asdict(alarm) for name, alarm in sorted(alarms.items())},
         }
         return Reply(orjson.dumps(told), status=200 if fine else 503)
@@ -322,6 +324,7 @@ class Gateway:
         alarms = readers.alarms | champions.alarms
         for model in {*champions.serving, *readers.serving, *alarms}:
             self.metrics.refused.labels(model).set(model in alarms)
+        self.metrics.log_broken.set(self.runtime.log_alarm is not None)
         return Reply(self.metrics.text(), media_type=CONTENT_TYPE)
 
     async def openapi(self, call: Call) -> Reply:

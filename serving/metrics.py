@@ -43,6 +43,9 @@ class Metrics:
         self._seconds: Callable[..., Histogram] = cache(self.seconds.labels)
         self._decisions: Callable[..., Counter] = cache(self.decisions.labels)
         self.store_failing = Gauge("yuheng_store_failing", "1 while the store takes no records", registry=here)
+        self.log_broken = Gauge(
+            "yuheng_log_broken", "1 while the audit log does not go on where its checkpoints stood", registry=here
+        )
         self.waiting = Gauge("yuheng_waiting", "Answers not yet on disk", registry=here)
 
     def answered(self, route: str, status: int, seconds: float) -> None:

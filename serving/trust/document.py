@@ -113,7 +113,7 @@ def paths() -> Schema:
             "get": _operation(
                 "/v1/alarms",
                 "alarms",
-                "What an operator must look at: refused or changed bundles, a failing store",
+                "What an operator must look at: refused or changed bundles, a failing store, a log that was put back",
                 {"type": "object", "required": ["alarms"], "properties": {"alarms": items}},
             )
         },

@@ -132,7 +132,7 @@ class Trust:
             for name, alarm in _alarms(kind).items()
         ]
         store = await runtime.probe()
-        for what, why in (("store", store), ("counts", runtime.counts.failing)):
+        for what, why in (("store", store), ("log", runtime.log_alarm), ("counts", runtime.counts.failing)):
             if why is not None:
                 told.append({"what": what, "name": what, "version": "", "why": why, "since": ""})
         return Reply(orjson.dumps({"alarms": sorted(told, key=lambda one: (one["since"], one["name"]))}))

@@ -30,7 +30,8 @@ def _vault(settings: Settings) -> vault.Vault:
 def grants(connection: sa.Connection, ids: list[str]) -> dict[str, dict[str, Any]]:
     """Authorisations by id, of those that the store holds."""
     found = connection.execute(sa.select(GRANTS).where(GRANTS.c.id.in_(ids)))
-    return {row.id: dict(row._mapping) for row in found}
+    # `groups` is a word of SQL: its name comes as a kind of text that orjson takes for no key
+    return {row.id: {str(name): value for name, value in row._mapping.items()} for row in found}
 
 
 def grants_of(connection: sa.Connection, pseudonym: str) -> int:
