@@ -64,10 +64,16 @@ class GatedAttention(nn.Module):
         return weight.squeeze(-1)
 
 
-def fit(bags: Sequence[Bag], labels: NDArray[np.intp], config: AggregateConfig | None = None) -> GatedAttention:
+def fit(
+    bags: Sequence[Bag],
+    labels: NDArray[np.intp],
+    config: AggregateConfig | None = None,
+    tiles: nn.Linear | None = None,
+) -> GatedAttention:
     """Learn from one label a slide; the classes weigh the same however rare. Deterministic from the seed.
 
-    Raises ValueError where bags and labels do not match.
+    tiles: the head (embedding -> classes) that judges tiles. C begins as it: a slide of one tile is judged as that
+    tile is, and few slides need teach no more than where to look. Raises ValueError where bags and labels do not match.
     """
     config = config or AggregateConfig()
     _check(bags, labels, config)
@@ -79,11 +85,21 @@ def fit(bags: Sequence[Bag], labels: NDArray[np.intp], config: AggregateConfig |
         everything = torch.from_numpy(np.concatenate(bags))
         model.mean.copy_(everything.mean(0))
         model.deviation.copy_(everything.std(0).clamp(min=1e-3))
+        if tiles is not None:
+            _begin(model, tiles)
         _learn(model, bags, labels, config)
     finally:
         torch.random.set_rng_state(state)
         torch.set_num_threads(threads)
     return model.eval()
+
+
+@torch.no_grad()
+def _begin(model: GatedAttention, tiles: nn.Linear) -> None:
+    """C h' + c = T h + t, where h' = (h - mean) / deviation."""
+    weight, bias = tiles.weight.cpu(), tiles.bias.cpu()
+    model.head.weight.copy_(weight * model.deviation)
+    model.head.bias.copy_(bias + weight @ model.mean)
 
 
 def _learn(model: GatedAttention, bags: Sequence[Bag], labels: NDArray[np.intp], config: AggregateConfig) -> None:

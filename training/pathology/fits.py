@@ -87,7 +87,7 @@ class Fitting:
         card = self._card(material, reads, cells["calibrate"], familiar.threshold)
         slide_graph = None
         if material.slides:
-            card, slide_graph, parity["slides"] = self._attend(card, reads)
+            card, slide_graph, parity["slides"] = self._attend(card, reads, learned)
         small = self._small(graph, material, cells["calibrate"], familiar.threshold)
         return Fits(card, graph, slide_graph, *small, reads, cells, strange, parity)
 
@@ -176,10 +176,12 @@ class Fitting:
             familiar=familiar,
         )
 
-    def _attend(self, card: SlideCard, reads: dict[str, list[Read]]) -> tuple[SlideCard, bytes, float]:
+    def _attend(
+        self, card: SlideCard, reads: dict[str, list[Read]], learned: Learned
+    ) -> tuple[SlideCard, bytes, float]:
         """The card with its slide part, the graph over slides, and its largest difference from torch."""
         bags = [one.table.embedding[one.fit].astype(np.float32) for one in reads["learn"]]
-        model = self.recipe.attend(self.config, bags, _labels(reads["learn"]), self.watch)
+        model = self.recipe.attend(self.config, bags, _labels(reads["learn"]), learned, self.watch)
         graph = export.slide_graph(model)
         seen = [reading.bag(card, one.table) for one in reads["calibrate"]]
         difference = export.slide_parity(model, graph, [*seen[:6], seen[0][:1]])

@@ -124,12 +124,12 @@ def fit(config: Config, tiles: Tiles, checkpoints: Path, watch: Watch) -> Learne
 
 
 def attend(
-    config: Config, bags: Sequence[NDArray[np.float32]], labels: NDArray[np.intp], watch: Watch
+    config: Config, bags: Sequence[NDArray[np.float32]], labels: NDArray[np.intp], learned: Learned, watch: Watch
 ) -> GatedAttention:
-    """Attention over slides, from one label each."""
+    """Attention over slides, from one label each; it begins with what the network learned of tiles."""
     with watch.step("learn: attention over slides"):
         asked = config.attention.model_copy(update={"classes": len(config.classes), "seed": config.seed})
-        return aggregate.fit(bags, labels, asked)
+        return aggregate.fit(bags, labels, asked, learned.net.head)
 
 
 def predict(

@@ -106,3 +106,13 @@ def test_a_slide_shown_in_parts_gets_the_answer_of_the_whole():
     parts, shares = served.run_parts([(bag[:1], 1.0), (bag[1:60], 1.0), (bag[60:], 1.0)])
     np.testing.assert_allclose(parts, logits, atol=1e-5)
     np.testing.assert_allclose(shares, attention, atol=1e-6)
+
+
+def test_attention_begins_with_what_is_known_of_tiles():
+    """A slide of one tile is judged as that tile is, before anything is learned from slides."""
+    bags, labels = slides(8, seed=3)[:2]
+    head = torch.nn.Linear(bags[0].shape[1], SMALL.classes)
+    model = aggregate.fit(bags, labels, SMALL.model_copy(update={"learning_rate": 1e-12}), head)
+    with torch.no_grad():
+        for tile in torch.from_numpy(bags[0][:4]):
+            torch.testing.assert_close(model(tile[None])[0], head(tile), atol=1e-4, rtol=1e-4)
