@@ -82,8 +82,10 @@ def connect(url: sa.URL | str, patience: float) -> sa.Engine:
         # A process that was stopped in the midst of a transaction does not hold the others up.
         options = f"-c lock_timeout={patience * 1_000:.0f} -c idle_in_transaction_session_timeout=20000"
         url = url.set(drivername="postgresql+psycopg")
-        return sa.create_engine(url, connect_args={"options": options}, pool_pre_ping=True)
-    engine = sa.create_engine(url, connect_args={"timeout": patience, "check_same_thread": False})
+        # hide_parameters: what an error holds goes into logs
+        return sa.create_engine(url, connect_args={"options": options}, pool_pre_ping=True, hide_parameters=True)
+    wait = {"timeout": patience, "check_same_thread": False}
+    engine = sa.create_engine(url, connect_args=wait, hide_parameters=True)
     sa.event.listen(engine, "connect", _on_connect)
     sa.event.listen(engine, "begin", _on_begin)
     return engine
