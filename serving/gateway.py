@@ -247,8 +247,7 @@ class Gateway:
 
     async def history(self, call: Call) -> Reply:
         page = companies.page(call)
-        reader, vault, wanted = self.runtime.reader, self.runtime.vault, call.path[0]
-        return Reply(await asyncio.to_thread(companies.history, reader, vault, call.caller.tenant, wanted, page))
+        return Reply(await asyncio.to_thread(self.runtime.history, call.path[0], page, call.caller))
 
     # --- what was used
 

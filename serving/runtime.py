@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import orjson
 import sqlalchemy as sa
 
+from datasets.faults import Fault
 from models.bundle import Bundle
 from models.pathology.card import SlideCard
+from serving import companies
 from serving.batch.record import break_off_orphans
 from serving.call import new_id, now
 from serving.champion import Champions
@@ -193,7 +194,8 @@ class Runtime:
 
     async def answer(self, product: Product, body: bytes, key: str | None, caller: Caller = OPEN) -> Answered:
         """One applicant's answer. Raises Problem or StoreUnavailable; then nothing was recorded."""
-        digest = hashlib.sha256(body).hexdigest()
+        _ = self.reader  # opens the store where it was not to be had at the start, and the vault with it
+        digest = self.vault.digest(body)
         if key is not None:
             earlier = await self._earlier((caller.tenant, product.scope, key), digest)
             if earlier is not None:
@@ -204,7 +206,7 @@ class Runtime:
         stated = await self._stated(product, question, held, caller)
         row, faults = held.check(stated.values)
         if faults:
-            raise Problem("invalid_request", errors=faults)
+            raise Problem("invalid_request", errors=faults if stated.pseudonym is None else unvalued(faults))
         wishes = question.wishes
         if stated.silent and CONSENT in wishes:  # conduct counts where all of it may be read
             wishes = {**wishes, CONSENT: False}
@@ -288,12 +290,7 @@ class Runtime:
         """What the store holds of a subject, of the groups that the model reads and the caller may. Raises Problem."""
         reader, pseudonym = self.reader, self.vault.pseudonym(product.name, subject)
         stamp, groups = now(), sorted(groups_of(held.table))
-        may = Opened(tuple(groups), (), (), {})
-        if self.rules is not None:
-            grants = reader.ask(lambda connection: live(connection, caller.tenant, product.name, pseudonym, stamp))
-            may = opened(self.rules, product.name, groups, grants)
-        if may.lacking:
-            raise not_authorised(may.lacking)
+        may = self._opened(product, pseudonym, groups, caller, stamp)
         try:
             found = reader.ask(lambda connection: newest(connection, self.vault, pseudonym, may.groups, stamp[:10]))
         except Tampered as error:
@@ -304,6 +301,25 @@ class Runtime:
         known = {column.name for column in held.fields}
         values = {name: value for name, value in found.values.items() if name in known}
         return Stated(values, found.simulated, pseudonym, may.grants, may.silent)
+
+    def _opened(self, product: Product, pseudonym: str, groups: Sequence[str], caller: Caller, stamp: str) -> Opened:
+        """What of these groups the caller may read. Raises Problem where one that is no conduct stays shut."""
+        if self.rules is None:
+            return Opened(tuple(groups), (), (), {})
+        grants = self.reader.ask(lambda connection: live(connection, caller.tenant, product.name, pseudonym, stamp))
+        may = opened(self.rules, product.name, groups, grants)
+        if may.lacking:
+            raise not_authorised(may.lacking)
+        return may
+
+    def history(self, company: str, page: companies.Page, caller: Caller) -> bytes:
+        """In a thread. Warnings are made of indicators, so they are told to who may read those that a decision reads.
+        Raises Problem."""
+        product, reader = products()[companies.PRODUCT], self.reader
+        if self.rules is not None:
+            groups = sorted(groups_of(self.held(product, None).table))
+            self._opened(product, self.vault.pseudonym(product.name, company), groups, caller, now())
+        return companies.history(reader, self.vault, caller.tenant, company, page)
 
     def receipt(self, decision: str, tenant: str) -> dict[str, Any] | None:
         """In a thread. None where the tenant has no such decision."""
@@ -337,6 +353,12 @@ class Runtime:
         if old is not None:
             self.metrics.model.labels(old.card.model, old.card.version, old.digest).set(0)
         self.metrics.model.labels(new.card.model, new.card.version, new.digest).set(1)
+
+
+def unvalued(faults: Sequence[Fault]) -> list[Fault]:
+    """What is wrong with stored indicators, without their values, which the caller may not see."""
+    shown = {"missing", "not known"}
+    return [one if one.found in shown else replace(one, found="another value in the store") for one in faults]
 
 
 def ended(gone: GrantsGone) -> Problem:

@@ -1,0 +1,147 @@
+"""Where the parts of trust meet: what one of them keeps to itself the others do not tell."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+import pytest
+import sqlalchemy as sa
+
+from datasets.credit_limit import county
+from datasets.scitech_risk import register
+from models.card import Data
+from serving.store.engine import open_store
+from serving.store.tables import DECISIONS, GRANTS
+from serving.trust import consent, grants
+from serving.trust.indicators import groups_of
+from tests.serving.conftest import (
+    Made,
+    bearer_of,
+    put_subject,
+    rows,
+    run_inside,
+    settings_for,
+    vault_of,
+)
+
+URL = "/v1/credit-limits"
+DOCUMENT = hashlib.sha256(b"signed").hexdigest()
+ROW = {"valid_from": "2026-01-01T00:00:00.000Z", "valid_to": "2999-01-01T00:00:00.000Z", "document_sha256": DOCUMENT}
+
+
+def granted(engine, **told):
+    """The id of a grant that was put into the store."""
+    with engine.begin() as connection:
+        return grants.create(connection, grants.Form({"subject": None} | ROW | told), "operator-9")["authorisation"]
+
+
+@pytest.fixture
+def strict(bundles, made, tmp_path):
+    return settings_for(bundles, made, tmp_path, YUHENG_ACCESS_REQUIRED="true", YUHENG_CONSENT_REQUIRED="true")
+
+
+# --- trace
+
+
+def test_a_trace_tells_of_another_tenants_authorisation_only_that_it_is_there(made, bundles, tmp_path, applicant):
+    settings = settings_for(tmp_path / "bundles", made, tmp_path, YUHENG_ACCESS_REQUIRED="true")
+    engine = open_store(settings.store_place, 1.0)
+    patient = vault_of(settings).pseudonym("credit_limit", "H-5")
+    theirs = granted(engine, kind="personal", grantor=patient, subject=patient, tenant="west", purpose="training",
+                     groups=["tax"])  # fmt: skip
+    data = Data(name="county", rows=3_000, sha256="d" * 64, authorisations=(theirs,))
+    Made(made.private, made.public, made.graph, made.card.model_copy(update={"data": (data,)})).publish(
+        tmp_path / "bundles", "1"
+    )
+
+    async def story(client, gateway):
+        bank = bearer_of(settings, "bank", tenant="east")
+        answer = await client.post(URL, json={"indicators": applicant}, headers=bank)
+        found = await client.get(f"/v1/decisions/{answer.json()['decision_id']}/trace", headers=bank)
+        assert theirs in found.text, "the trail does not end"
+        assert found.json()["missing_links"] == [] or theirs not in json.dumps(found.json()["missing_links"])
+        for secret in (patient, "west", "operator-9"):
+            assert secret not in found.text
+
+    run_inside(settings, story)
+    engine.dispose()
+
+
+# --- consent
+
+
+def test_a_companys_months_are_told_to_whom_a_grant_opens_them_and_to_nobody_else(strict, company):
+    engine = open_store(strict.store_place, 1.0)
+    put_subject(engine, strict, register.TABLE, "C1", company)
+    groups = sorted(groups_of(register.TABLE))
+    mine = granted(engine, kind="government", grantor="Zone", tenant="east", purpose="scitech_risk", groups=groups)
+
+    async def story(client, gateway):
+        east, west = (bearer_of(strict, "bank", tenant=name) for name in ("east", "west"))
+        assert (await client.get("/v1/companies/C1/history", headers=east)).status_code == 200
+        for company_id in ("C1", "nobody"):  # nor whether there is such a company
+            refused = await client.get(f"/v1/companies/{company_id}/history", headers=west)
+            assert (refused.status_code, refused.json()["type"]) == (403, "/problems/not_authorised")
+        with engine.begin() as connection:
+            grants.revoke(connection, mine)
+        again = await client.get("/v1/companies/C1/history", headers=east)
+        assert again.json()["type"] == "/problems/not_authorised"
+
+    run_inside(strict, story)
+    engine.dispose()
+
+
+def test_a_stored_value_that_does_not_fit_the_model_is_not_told_in_the_refusal(settings, applicant):
+    engine = open_store(settings.store_place, 1.0)
+    put_subject(engine, settings, county.TABLE, "H-1", applicant | {"declared_income": -1234567.0})
+
+    async def story(client, gateway):
+        refused = await client.post(URL, json={"subject_id": "H-1"})
+        assert refused.status_code == 422
+        assert "declared_income" in refused.text
+        assert "1234567" not in refused.text
+        assert "1,234,567" not in refused.text
+
+    run_inside(settings, story)
+    engine.dispose()
+
+
+def test_a_slide_is_not_read_under_a_grant_to_another_clinic(strict):
+    engine = open_store(strict.store_place, 1.0)
+    told = {"kind": "personal", "grantor": "p", "subject": "p", "purpose": "pathology", "groups": ["slide"]}
+    theirs = granted(engine, tenant="west", **told)
+    with engine.connect() as connection:
+        assert consent.holds(connection, theirs, "pathology", "west")
+        assert not consent.holds(connection, theirs, "pathology", "east")
+    engine.dispose()
+
+
+# --- what the store tells to who reads its files
+
+
+def test_nobody_can_try_ids_out_on_the_digest_of_a_request(settings, applicant):
+    engine = open_store(settings.store_place, 1.0)
+    put_subject(engine, settings, county.TABLE, "H-1", applicant)
+    body = b'{"subject_id":"H-1"}'
+
+    async def story(client, gateway):
+        sent = {"content": body, "headers": {"content-type": "application/json", "idempotency-key": "k"}}
+        first, second = await client.post(URL, **sent), await client.post(URL, **sent)
+        assert first.content == second.content
+        assert second.headers["idempotent-replayed"] == "true"
+        other = await client.post(URL, **sent | {"content": body + b" "})
+        assert other.json()["type"] == "/problems/key_reused"
+
+    run_inside(settings, story)
+    [row] = rows(settings, sa.select(DECISIONS.c.request_sha256, DECISIONS.c.salt))
+    assert row.request_sha256 != hashlib.sha256(body).hexdigest()
+    engine.dispose()
+
+
+def test_an_error_of_the_store_never_holds_what_was_to_be_written(settings):
+    engine = open_store(settings.store_place, 1.0)
+    with pytest.raises(sa.exc.SQLAlchemyError) as error, engine.begin() as connection:
+        connection.execute(sa.insert(GRANTS).values(id="a", grantor="a secret of somebody"))
+    assert "a secret" not in str(error.value)
+    engine.dispose()
