@@ -238,8 +238,8 @@ class Runtime:
     async def _earlier(self, key: tuple[str, str, str], digest: str) -> bytes | None:
         """The first answer to this key of a tenant and a scope, once recorded. Raises Problem where the key belongs to
         another request."""
-        running = self._running.get(key)
-        kept = None if running is not None else self.reader.kept(*key)
+        kept = None if key in self._running else await self.aside(lambda: self.reader.kept(*key))
+        running = None if kept is not None else self._running.get(key)
         if running is None and kept is None:
             return None
         if (running[0] if running else kept.request_sha256 if kept else "") != digest:
@@ -263,25 +263,36 @@ class Runtime:
         """`recorded`, whose outcome goes to those too who send the same key meanwhile."""
         answer: asyncio.Future[bytes] = self.loop.create_future()
         answer.add_done_callback(lambda done: done.exception())  # it may be that nobody else waits for it
-        self._running[row["tenant"], row["scope"], key] = (row["request_sha256"], answer)
-        recorded.add_done_callback(lambda done: self._settle(key, row, done))
+        mine = self._running[row["tenant"], row["scope"], key] = (row["request_sha256"], answer)
+        recorded.add_done_callback(lambda done: self._settle(key, row, mine, done))
         return asyncio.shield(recorded)
 
-    def _settle(self, key: str, row: Mapping[str, Any], recorded: asyncio.Future[Kept | None]) -> None:
+    def _settle(
+        self,
+        key: str,
+        row: Mapping[str, Any],
+        mine: tuple[str, asyncio.Future[bytes]],
+        recorded: asyncio.Future[Kept | None],
+    ) -> None:
         """Hand the outcome to those who sent the same key meanwhile, whether or not the first caller still waits."""
-        _, answer = self._running.pop((row["tenant"], row["scope"], key))
+        place, answer = (row["tenant"], row["scope"], key), mine[1]
+        if self._running.get(place) is mine:  # else one that read the store before this was in it came after
+            del self._running[place]
         if (error := recorded.exception()) is not None:
             answer.set_exception(ended(error) if isinstance(error, GrantsGone) else error)
         else:
             kept = recorded.result()
-            answer.set_result(row["answer"] if kept is None else kept.answer)
+            if kept is not None and kept.request_sha256 != mine[0]:
+                answer.set_exception(Problem("key_reused", found=repr(key)))
+            else:
+                answer.set_result(row["answer"] if kept is None else kept.answer)
 
     async def _stated(self, product: Product, question: Question, held: Held, caller: Caller) -> Stated:
         if question.subject is None:
             return Stated(question.indicators or {})
-        return await self._aside(lambda: self._stored(product, question.subject or "", held, caller))
+        return await self.aside(lambda: self._stored(product, question.subject or "", held, caller))
 
-    async def _aside(self, do: Callable[[], T]) -> T:
+    async def aside(self, do: Callable[[], T]) -> T:
         """Here, where the store is a file that answers in microseconds; in a thread, where it is over a wire."""
         embedded = self.engine is None or self.engine.dialect.name == "sqlite"
         return do() if embedded else await asyncio.to_thread(do)
