@@ -216,7 +216,10 @@ class Gateway:
         if DECISION.fullmatch(wanted):
             reader, tenant = self.runtime.reader, call.caller.tenant
             batch, _, row = wanted.partition("-")
-            found = await row_answer(reader, tenant, batch, int(row)) if row else reader.answer(tenant, wanted)
+            if row:
+                found = await asyncio.to_thread(row_answer, reader, tenant, batch, int(row))
+            else:
+                found = await self.runtime.aside(lambda: reader.answer(tenant, wanted))
         if found is None:
             raise Problem("unknown_decision", found=repr(wanted[:80]))
         return Reply(found)
@@ -239,8 +242,9 @@ class Gateway:
         return await self._intake.take(product, call, key)
 
     async def batch_summary(self, call: Call) -> Reply:
-        wanted = call.path[0]
-        found = self.runtime.reader.batch(call.caller.tenant, wanted) if BATCH.fullmatch(wanted) else None
+        wanted, reader, found = call.path[0], self.runtime.reader, None
+        if BATCH.fullmatch(wanted):
+            found = await self.runtime.aside(lambda: reader.batch(call.caller.tenant, wanted))
         if found is None:
             raise Problem("unknown_batch", found=repr(wanted[:80]))
         return Reply(orjson.dumps(summary(found)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import io
 import os
 from collections.abc import Mapping
@@ -101,10 +100,10 @@ def summary(found: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-async def row_answer(reader: Reader, tenant: str, batch: str, row: int) -> bytes | None:
+def row_answer(reader: Reader, tenant: str, batch: str, row: int) -> bytes | None:
     """One row of a batch as JSON; None where there is none."""
     chunk = reader.chunk_with(tenant, batch, row) if row < 2**62 else None
     if chunk is None:
         return None
     first, content = chunk
-    return await asyncio.to_thread(lambda: lines(unpack(content)[row - first : row - first + 1], batch)[0])
+    return lines(unpack(content)[row - first : row - first + 1], batch)[0]
