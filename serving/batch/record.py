@@ -42,6 +42,13 @@ def open_batch(connection: sa.Connection, row: Mapping[str, Any]) -> None:
     connection.execute(sa.insert(BATCHES).values(**row))
 
 
+def charged_before(connection: sa.Connection, tenant: str, scope: str, key: str, digest: str) -> int:
+    """Rows of the very same request under this key that were charged before it broke off."""
+    mine = BATCHES.c.tenant == tenant, BATCHES.c.scope == scope, BATCHES.c.idempotency_key == key
+    chosen = sa.select(BATCHES.c.rows).where(*mine, BATCHES.c.state == "broken", BATCHES.c.request_sha256 == digest)
+    return connection.execute(chosen).scalar() or 0
+
+
 def lines(frame: pl.DataFrame, batch: str) -> list[bytes]:
     """Each row as JSON: what is hashed into its receipt, and what is answered when it is asked for by its id."""
     maker = pl.struct(name="model", version="version", bundle="bundle").alias("model")
