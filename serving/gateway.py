@@ -130,7 +130,9 @@ class Gateway:
         except ClientGone:
             return
         except Exception:
-            log.exception("request %s: %s %s failed", call.request_id, scope["method"], scope["path"])
+            log.exception(
+                "request %s: %s %s failed", call.request_id, scope["method"], route
+            )  # an address names people
             reply = Reply(Problem("internal").body(call.request_id), 500, MEDIA_TYPE)
         status = reply.status
         try:

@@ -16,8 +16,8 @@ from datasets.scitech_risk import register
 from models.card import Data
 from serving.store.engine import open_store, unavailable
 from serving.store.reader import Reader
-from serving.store.tables import DECISIONS, ERASURES, GRANTS
-from serving.trust import consent, erasure, grants
+from serving.store.tables import BATCHES, CHUNKS, DECISIONS, ERASURES, GRANTS, METER
+from serving.trust import consent, erasure, grants, trace
 from serving.trust.audit import audit
 from serving.trust.indicators import groups_of
 from tests.serving.conftest import (
@@ -216,3 +216,44 @@ def test_a_store_that_keeps_a_reader_waiting_holds_up_no_other_call(bundles, mad
         engine.dispose()
 
     run_inside(settings, story)
+
+
+# --- what is charged, and what is logged
+
+
+def test_a_batch_that_broke_off_and_is_sent_again_under_its_key_is_charged_once(bundles, made, tmp_path):
+    settings = settings_for(bundles, made, tmp_path, YUHENG_BATCH_CHUNK_ROWS="1000")
+    body = b"declared_income\n" + b"50000\n" * 30_000
+
+    async def story(client, gateway):
+        sent = {"content": body, "headers": {"content-type": "text/csv", "idempotency-key": "k"}}
+        url, engine = f"{URL}/batch", gateway.runtime.engine
+        first = await client.post(url, **sent)
+        with engine.begin() as connection:  # as a start finds it whose process was killed after a piece
+            batch = first.headers["batch-id"]
+            connection.execute(sa.delete(CHUNKS).where(CHUNKS.c.first_row > 1))
+            told = connection.execute(sa.select(CHUNKS.c.rows)).scalar_one()
+            connection.execute(sa.update(BATCHES).values(state="broken", rows=told))
+            connection.execute(sa.delete(METER).where(METER.c.decision != f"{batch}-1"))
+        again = await client.post(url, **sent)
+        assert again.status_code == 200
+        assert again.headers["batch-id"] != batch
+
+    run_inside(settings, story)
+    units = [one for (one,) in rows(settings, sa.select(METER.c.units).order_by(METER.c.leaf))]
+    assert len(units) > 3
+    assert sum(units) == 30_000, units
+
+
+def test_a_log_of_a_failure_names_no_subject(settings, caplog, monkeypatch):
+    def fails(*_, **__):
+        raise RuntimeError("broken")
+
+    monkeypatch.setattr(trace, "forward", fails)
+
+    async def story(client, gateway):
+        assert (await client.get("/v1/subjects/H-SECRET-17/trace")).status_code == 500
+
+    run_inside(settings, story)
+    assert "broken" in caplog.text
+    assert "H-SECRET-17" not in caplog.text
