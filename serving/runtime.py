@@ -26,7 +26,7 @@ from serving.settings import ROOT, Settings
 from serving.store.engine import StoreUnavailable, open_store
 from serving.store.reader import Reader
 from serving.store.tables import PROBE
-from serving.store.writer import GrantsGone, Kept, QueueFull, Record, Writer
+from serving.store.writer import GrantsGone, Kept, QueueFull, Record, SubjectGone, Writer
 from serving.trust import leaves, receipts
 from serving.trust.caller import OPEN, Caller
 from serving.trust.consent import KINDS_ZH, Opened, live, opened, rules, still_live
@@ -225,7 +225,7 @@ class Runtime:
         price = self.prices.of(product.name, caller.tenant, made["created"])
         entry = leaves.decision(made, product.name, stated.values, held.lineage.sha256, price, stated.grants)
         charge = price.charge(made["id"], caller.tenant, product.name, made["created"])
-        kept = await self._record(Record(made, entry, charge, held.lineage, stated.grants), key)
+        kept = await self._record(Record(made, entry, charge, held.lineage, stated.grants, stated.pseudonym), key)
         if kept is None:
             self.metrics.decided(held.card.model, said["decision"])
             self.quota.add(caller.tenant, 1)
@@ -254,7 +254,7 @@ class Runtime:
             raise Problem("overloaded", found=str(error)) from error
         try:
             return await (recorded if key is None else self._shared(record.row, key, recorded))
-        except GrantsGone as gone:
+        except (GrantsGone, SubjectGone) as gone:
             raise ended(gone) from gone
 
     def _shared(
@@ -279,7 +279,7 @@ class Runtime:
         if self._running.get(place) is mine:  # else one that read the store before this was in it came after
             del self._running[place]
         if (error := recorded.exception()) is not None:
-            answer.set_exception(ended(error) if isinstance(error, GrantsGone) else error)
+            answer.set_exception(ended(error) if isinstance(error, GrantsGone | SubjectGone) else error)
         else:
             kept = recorded.result()
             if kept is not None and kept.request_sha256 != mine[0]:
@@ -372,7 +372,9 @@ def unvalued(faults: Sequence[Fault]) -> list[Fault]:
     return [one if one.found in shown else replace(one, found="another value in the store") for one in faults]
 
 
-def ended(gone: GrantsGone) -> Problem:
+def ended(gone: GrantsGone | SubjectGone) -> Problem:
+    if isinstance(gone, SubjectGone):
+        return Problem("unknown_subject", found="a subject that was erased meanwhile")
     return Problem("authorisation_ended", found=str(gone))
 
 

@@ -14,6 +14,8 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from datasets.credit_limit import county
 from datasets.scitech_risk import register
 from models.card import Data
+from serving.runtime import Runtime
+from serving.store import slides
 from serving.store.engine import open_store, unavailable
 from serving.store.reader import Reader
 from serving.store.tables import BATCHES, CHUNKS, DECISIONS, ERASURES, GRANTS, METER
@@ -257,3 +259,43 @@ def test_a_log_of_a_failure_names_no_subject(settings, caplog, monkeypatch):
     run_inside(settings, story)
     assert "broken" in caplog.text
     assert "H-SECRET-17" not in caplog.text
+
+
+# --- erasure
+
+
+def test_no_answer_is_recorded_about_a_subject_that_was_erased_while_it_was_made(settings, applicant, monkeypatch):
+    engine = open_store(settings.store_place, 1.0)
+    put_subject(engine, settings, county.TABLE, "H-1", applicant)
+    asked = Runtime._stored
+
+    def erased_after(self, *told):
+        stated = asked(self, *told)
+        erasure.erase(engine, settings, "credit_limit", "H-1", "operator")
+        return stated
+
+    monkeypatch.setattr(Runtime, "_stored", erased_after)
+
+    async def story(client, gateway):
+        answer = await client.post(URL, json={"subject_id": "H-1"})
+        assert (answer.status_code, answer.json()["type"]) == (404, "/problems/unknown_subject")
+
+    run_inside(settings, story)
+    assert rows(settings, sa.select(DECISIONS.c.id)) == []
+    engine.dispose()
+
+
+def test_a_slides_certificate_is_its_own_though_another_clinic_sent_the_same(settings):
+    engine = open_store(settings.store_place, 1.0)
+    for slide, tenant in (("5" * 32, "east"), ("6" * 32, "west")):
+        slides.create(engine, slide, "uploading", sha256="f" * 64, tenant=tenant)
+        slides.create_upload(engine, slide, slide, 0, None, {"reference": "a.svs"} if tenant == "west" else {})
+        slides.move(engine, slide, "cancelled")
+        folder = settings.paths.slides / slide / "slide"
+        folder.mkdir(parents=True)
+        (folder / "a.svs").write_bytes(b"x")
+    first, second = (erasure.erase_slide(engine, settings, slide * 32, "operator") for slide in "56")
+    assert erasure.erase_slide(engine, settings, "5" * 32, "operator") == first
+    kept = [[one["what"] for one in made["certificate"]["kept"]] for made in (first, second)]
+    assert ["original in the inbox" in one for one in kept] == [False, True]
+    engine.dispose()
