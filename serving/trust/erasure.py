@@ -105,7 +105,7 @@ def erase_slide(engine: sa.Engine, settings: Settings, slide: str, by: str) -> d
         removed = sorted(path.name for path in folder.iterdir() if path.name != "reports") if folder.is_dir() else []
         if earlier is not None and not removed:
             return _document(settings, earlier)
-        told = {"what": "slide", "slide": slide, "files_removed": removed}
+        told: dict[str, Any] = {"what": "slide", "slide": slide, "files_removed": removed}
         told["kept"] = [KEPT_REPORTS, *([KEPT_ORIGINAL] if _referred(connection, slide) else [])]
         note(connection, slide, {"erased": removed})
         row = _certify(connection, settings, PATHOLOGY, pseudonym, told, by)
