@@ -24,6 +24,7 @@ from serving.store.tables import (
     CHUNKS,
     DECISIONS,
     ERASURES,
+    GRANTS,
     LINEAGES,
     LOG_CHECKPOINTS,
     LOG_LEAVES,
@@ -32,7 +33,7 @@ from serving.store.tables import (
     SLIDE_REPORTS,
     SLIDES,
 )
-from serving.trust import leaves
+from serving.trust import grants, leaves
 from serving.trust.log import BLOCK, Peaks, Tree
 from serving.trust.notary import read_notes
 from serving.trust.verify import Checkpoint, NotProved, canonical, leaf_hash, open_note, salted
@@ -60,6 +61,8 @@ SHAPES: dict[str, dict[str, type]] = {
     "slide_state": {"state": str, "reading": str},
     "report": {"slide": str, "version": int, "pdf": str, "record": str},
     "erasure": {"decisions": list},
+    "grant": {"grant": str},
+    "revocation": {"revoked_at": str},
 }
 PRICE = {"units": int, "rules": str, "rule": str, "fen": int}
 Source = tuple[Checkpoint, str]  # "store" or "file"
@@ -145,6 +148,7 @@ class _Audit:
         for decision in sorted(self.erased - self.erasures):
             self.report.add("edited", f"decisions {decision}", "its salt is gone, and no leaf tells of an erasure")
         self._added()
+        self._granted()
         self.report.leaves = peaks.size
         return self.report
 
@@ -304,6 +308,8 @@ class _Audit:
             elif kind == "erasure":
                 self.erasures.update(map(str, body["decisions"]))
                 self._erasure(index, body)
+            elif kind in ("grant", "revocation"):
+                self._grant(index, body)
             if (lineage := body.get("lineage")) is not None and lineage not in self.lineages:
                 self._lineage(lineage)
 
@@ -410,6 +416,34 @@ class _Audit:
         certified = orjson.loads(content)
         if wrong := [name for name in ("product", "pseudonym", "at") if row[name] != certified[name]]:
             self._differs(f"erasures {body['ref']}", index, ", ".join(wrong))
+
+    def _grant(self, index: int, body: Body) -> None:
+        where = f"grants {body['ref']}"
+        row = self._read(sa.select(GRANTS).where(GRANTS.c.id == body["ref"]), where)
+        if row is None:
+            self._gone("grants", {body["ref"]: (index, body)}, set())
+        elif body["kind"] == "revocation":
+            self.report.rows["revocations"] += 1
+            if row["revoked_at"] != body["revoked_at"]:
+                self._differs(where, index, "revoked_at")
+        else:
+            self.report.rows["grants"] += 1
+            if grants.digest(row) != body["grant"]:
+                self._differs(where, index, "what was granted")
+
+    def _granted(self) -> None:
+        """Authorisations that nobody entered, and revocations that nobody made."""
+        leaf = LOG_LEAVES.c
+        for what, kind, chosen in (
+            ("grants", "grant", sa.true()),
+            ("revocations", "revocation", GRANTS.c.revoked_at.is_not(None)),
+        ):
+            many = self.connection.execute(sa.select(sa.func.count()).select_from(GRANTS).where(chosen)).scalar_one()
+            if many == self.report.rows[what]:
+                continue
+            told = sa.exists().where(leaf.kind == kind, leaf.ref == GRANTS.c.id)
+            for one in self.connection.execute(sa.select(GRANTS.c.id).where(chosen, ~told).limit(MOST)).scalars():
+                self.report.add("added", f"{what} {one}", "no leaf tells of it")
 
     def _read(self, chosen: sa.Select[Any], where: str) -> Mapping[str, Any] | None:
         """A row with columns of JSON, which may be none any more."""

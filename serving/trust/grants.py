@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,8 +15,10 @@ from datasets.faults import Fault
 from datasets.table import nearest
 from serving.call import new_id, now
 from serving.store.tables import GRANTS
+from serving.trust import log
 from serving.trust.consent import KINDS, PURPOSES, Rules
 from serving.trust.vault import Vault
+from serving.trust.verify import canonical
 
 NEEDED = ("kind", "tenant", "purpose", "groups", "valid_to", "document_sha256")
 FIELDS = (*NEEDED, "grantor", "subject_id", "product", "valid_from")
@@ -108,7 +111,14 @@ def _time(found: Any, end: bool) -> str | None:
 def create(connection: sa.Connection, form: Form, by: str) -> dict[str, Any]:
     row = {"id": new_id(), **form.row, "revoked_at": None, "created": now(), "by": by}
     connection.execute(sa.insert(GRANTS), [row])
+    log.append(connection, [log.entry("grant", row["created"], row["tenant"], row["id"], grant=digest(row))])
     return shown(row)
+
+
+def digest(row: Mapping[str, Any] | sa.RowMapping) -> str:
+    """Of all that is never altered, which the log holds: it names nobody."""
+    told = {column.name: row[column.name] for column in GRANTS.c if column.name != "revoked_at"}
+    return hashlib.sha256(canonical(told)).hexdigest()
 
 
 def listed(connection: sa.Connection, tenant: str | None, before: str = "g", most: int = MOST) -> list[dict[str, Any]]:
@@ -122,8 +132,12 @@ def listed(connection: sa.Connection, tenant: str | None, before: str = "g", mos
 def revoke(connection: sa.Connection, grant: str, tenant: str | None = None) -> dict[str, Any] | None:
     """From now on; one that was revoked before stays so from then. None where there is no such grant."""
     chosen = [GRANTS.c.id == grant, *([] if tenant is None else [GRANTS.c.tenant == tenant])]
-    connection.execute(sa.update(GRANTS).where(*chosen, GRANTS.c.revoked_at.is_(None)).values(revoked_at=now()))
+    at, unrevoked = now(), GRANTS.c.revoked_at.is_(None)
+    log.lock(connection)
+    revoked = connection.execute(sa.update(GRANTS).where(*chosen, unrevoked).values(revoked_at=at)).rowcount
     found = connection.execute(sa.select(GRANTS).where(*chosen)).mappings().first()
+    if found is not None and revoked:
+        log.append(connection, [log.entry("revocation", at, found["tenant"], grant, revoked_at=at)])
     return None if found is None else shown(found)
 
 

@@ -19,8 +19,8 @@ from serving.store import slides
 from serving.store.engine import open_store, unavailable
 from serving.store.reader import Reader
 from serving.store.tables import BATCHES, CHUNKS, DECISIONS, ERASURES, GRANTS, METER
-from serving.trust import consent, erasure, grants, trace
-from serving.trust.audit import audit
+from serving.trust import consent, erasure, grants, notary, trace
+from serving.trust.audit import _Audit, audit
 from serving.trust.indicators import groups_of
 from tests.serving.conftest import (
     Made,
@@ -298,4 +298,30 @@ def test_a_slides_certificate_is_its_own_though_another_clinic_sent_the_same(set
     assert erasure.erase_slide(engine, settings, "5" * 32, "operator") == first
     kept = [[one["what"] for one in made["certificate"]["kept"]] for made in (first, second)]
     assert ["original in the inbox" in one for one in kept] == [False, True]
+    engine.dispose()
+
+
+def test_an_authorisation_that_was_altered_put_in_or_taken_away_is_found(settings):
+    engine = open_store(settings.store_place, 1.0)
+    told = {"kind": "government", "grantor": "County", "tenant": "east", "purpose": "credit_limit", "groups": ["tax"]}
+    one, other = granted(engine, **told), granted(engine, **told)
+    with engine.begin() as connection:
+        grants.revoke(connection, one)
+        grants.revoke(connection, one)
+    key = load_pem_public_key(notary.make_keys(settings.paths.log_key)[1].read_bytes())
+    assert audit(engine, key, None).findings == []
+    mine, row = GRANTS.c.id == one, {**told, **ROW, "created": "2026", "by": "b"}
+    for altering, wanted in (
+        (sa.update(GRANTS).where(mine).values(revoked_at=None), f"edited grants {one}"),
+        (sa.update(GRANTS).where(mine).values(valid_from="2020-01-01T00:00:00.000Z"), f"edited grants {one}"),
+        (sa.update(GRANTS).where(mine).values(groups=["tax", "audit"]), f"edited grants {one}"),
+        (sa.update(GRANTS).where(GRANTS.c.id == other).values(revoked_at="2026"), f"added revocations {other}"),
+        (sa.insert(GRANTS).values(row | {"id": "f" * 32}), f"added grants {'f' * 32}"),
+        (sa.delete(GRANTS).where(mine), f"deleted grants {one}"),
+    ):
+        with engine.connect() as connection, connection.begin() as transaction:
+            connection.execute(altering)
+            found = [f"{one.what} {one.where}" for one in _Audit(connection, key, None).run().findings]
+            transaction.rollback()
+        assert wanted in found, found
     engine.dispose()
