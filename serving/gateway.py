@@ -13,6 +13,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mutab
 from contextlib import aclosing
 from dataclasses import asdict
 from functools import partial
+from itertools import chain
 from typing import Any
 
 import orjson
@@ -269,7 +270,8 @@ class Gateway:
             raise Problem("bad_parameter", errors=faults)
         engine = self.runtime.notary.engine
         parts = statements.statement(engine, call.caller.tenant, month, format)
-        return Reply(_threaded(parts), media_type=statements.FORMATS[format])
+        first = await asyncio.to_thread(next, parts)  # before the status is sent
+        return Reply(_threaded(chain([first], parts)), media_type=statements.FORMATS[format])
 
     # --- about the service
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import chain
 from typing import Any
 
 import orjson
@@ -47,25 +48,28 @@ def lines(where: Where, tenant: str, month: str) -> Iterator[list[dict[str, Any]
 
 def statement(where: Where, tenant: str, month: str, format: str) -> Iterator[bytes]:
     """A statement's bytes, in parts. JSON tells the totals too; the sum of its lines is theirs."""
+    rest = lines(where, tenant, month)
+    first = next(rest, None)  # before anything is given out: a store that fails is a failure from the start
+    parts = () if first is None else chain([first], rest)
     if format == "json":
-        yield from _as_json(where, tenant, month)
+        yield from _as_json(parts, tenant, month)
     elif format == "ndjson":
         yield b""
-        for part in lines(where, tenant, month):
+        for part in parts:
             yield b"".join(orjson.dumps(line) + b"\n" for line in part)
     else:
         yield (",".join((*TOLD, "receipt")) + "\n").encode()
-        for part in lines(where, tenant, month):
+        for part in parts:
             out = io.StringIO()
             csv.DictWriter(out, (*TOLD, "receipt"), lineterminator="\n").writerows(part)
             yield out.getvalue().encode()
 
 
-def _as_json(where: Where, tenant: str, month: str) -> Iterator[bytes]:
+def _as_json(parts: Iterable[list[dict[str, Any]]], tenant: str, month: str) -> Iterator[bytes]:
     summed: dict[tuple[str, str, str], dict[str, Any]] = {}
     yield orjson.dumps({"tenant": tenant, "month": month})[:-1] + b',"lines":['
     comma = b""
-    for part in lines(where, tenant, month):
+    for part in parts:
         for line in part:
             key = (line["product"], line["rules"], line["rule"])
             total = summed.setdefault(key, dict.fromkeys(("lines", "units", "fen"), 0))

@@ -325,3 +325,14 @@ def test_an_authorisation_that_was_altered_put_in_or_taken_away_is_found(setting
             transaction.rollback()
         assert wanted in found, found
     engine.dispose()
+
+
+@pytest.mark.parametrize("format", ["json", "ndjson", "csv"])
+def test_a_statement_that_cannot_be_read_is_a_refusal_and_no_half_of_one(settings, format):
+    async def story(client, gateway):
+        with gateway.runtime.engine.begin() as connection:
+            connection.exec_driver_sql("DROP TABLE meter")
+        answer = await client.get(f"/v1/statements/2026-11?format={format}")
+        assert (answer.status_code, answer.json()["type"]) == (503, "/problems/store_failed")
+
+    run_inside(settings, story)
