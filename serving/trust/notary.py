@@ -10,7 +10,8 @@ import fcntl
 import json
 import os
 import threading
-from collections.abc import Iterator, Mapping
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,8 @@ from serving.store.engine import StoreUnavailable, reading, unavailable, writing
 from serving.store.tables import LOG_CHECKPOINTS
 from serving.trust.log import Tree, keep_nodes, lock, size
 from serving.trust.verify import NotProved, key_id, open_note
+
+OWED = 100  # checkpoints that wait for the store
 
 
 class KeyUnusable(Exception):
@@ -118,32 +121,43 @@ class Notary:
             at = now()
             note = sign(self.key, self.origin, count, root, at)
             self._keep(note)
-            self._owed = [*self._owed[-99:], {"size": count, "root": root, "note": note, "at": at}]
+            self._owed = [*self._owed[1 - OWED :], {"size": count, "root": root, "note": note, "at": at}]
             self._store(tree.made)
             return Signed(count, note)
 
     def take_up(self) -> str | None:
-        """Store the file's last checkpoint, where a crash came between the two; what is wrong where it is not of this
-        log: the store was put back, or exchanged."""
-        last = None
+        """Store the file's last checkpoints, where a crash came between the two; what is wrong where the last is not of
+        this log: the store was put back, or exchanged."""
+        notes: deque[str] = deque(maxlen=OWED)
         if self.file.exists():
-            for _, note in read_notes(self.file):
-                last = note or last
-        if last is None:
+            notes.extend(note for _, note in read_notes(self.file) if note)
+        if not notes:
             return None
         try:
-            signed = open_note(last, self.key.public_key())
+            signed = open_note(notes[-1], self.key.public_key())
         except NotProved as error:
             return f"{self.file}: {error}"
+        newest = self.newest()
+        stored = -1 if newest is None else newest.size
         with reading(self.engine) as connection:
             count = size(connection)
             if count < signed.size:
                 return f"the log has {count:,} leaves; {signed.size:,} were signed at {signed.at}"
             if Tree(connection).root(signed.size) != signed.root:
                 return f"the log's first {signed.size:,} leaves are not those that were signed at {signed.at}"
-        self._owed = [{"size": signed.size, "root": signed.root, "note": last, "at": signed.at}]
+            self._owed = [*self._unstored(Tree(connection), notes, stored)]
         self._store({})
         return None
+
+    def _unstored(self, tree: Tree, notes: Iterable[str], after: int) -> Iterator[dict[str, Any]]:
+        """Rows of those that the store lacks: more than one where it took none for a while before the crash."""
+        for note in notes:
+            try:
+                one = open_note(note, self.key.public_key())
+            except NotProved:
+                continue  # the audit names it
+            if one.size > after and tree.root(one.size) == one.root:
+                yield {"size": one.size, "root": one.root, "note": note, "at": one.at}
 
     def _store(self, nodes: Mapping[tuple[int, int], bytes]) -> None:
         with writing(self.engine) as connection:

@@ -336,3 +336,24 @@ def test_a_statement_that_cannot_be_read_is_a_refusal_and_no_half_of_one(setting
         assert (answer.status_code, answer.json()["type"]) == (503, "/problems/store_failed")
 
     run_inside(settings, story)
+
+
+def test_checkpoints_that_the_store_did_not_take_before_a_crash_are_no_finding_after_the_next_start(
+    settings, applicant
+):
+    engine = open_store(settings.store_place, 1.0)
+    told = {"kind": "government", "grantor": "County", "tenant": "east", "purpose": "credit_limit", "groups": ["tax"]}
+    key = load_pem_public_key(notary.make_keys(settings.paths.log_key)[1].read_bytes())
+    place = settings.paths.log_key, settings.paths.checkpoints, settings.log.origin
+    crashed = notary.Notary(engine, *place)
+    for stored in (True, False, False):
+        granted(engine, **told)
+        if not stored:
+            crashed._store = lambda nodes: None  # held by another
+        crashed.note()
+    again = notary.Notary(engine, *place)
+    assert again.take_up() is None
+    granted(engine, **told)
+    again.note()
+    assert audit(engine, key, settings.paths.checkpoints).findings == []
+    engine.dispose()
