@@ -130,7 +130,9 @@ class Gateway:
         except ClientGone:
             return
         except Exception:
-            log.exception("request %s: %s %s failed", call.request_id, scope["method"], scope["path"])
+            log.exception(
+                "request %s: %s %s failed", call.request_id, scope["method"], route
+            )  # an address names people
             reply = Reply(Problem("internal").body(call.request_id), 500, MEDIA_TYPE)
         status = reply.status
         try:
@@ -216,7 +218,10 @@ class Gateway:
         if DECISION.fullmatch(wanted):
             reader, tenant = self.runtime.reader, call.caller.tenant
             batch, _, row = wanted.partition("-")
-            found = await row_answer(reader, tenant, batch, int(row)) if row else reader.answer(tenant, wanted)
+            if row:
+                found = await asyncio.to_thread(row_answer, reader, tenant, batch, int(row))
+            else:
+                found = await self.runtime.aside(lambda: reader.answer(tenant, wanted))
         if found is None:
             raise Problem("unknown_decision", found=repr(wanted[:80]))
         return Reply(found)
@@ -239,16 +244,16 @@ class Gateway:
         return await self._intake.take(product, call, key)
 
     async def batch_summary(self, call: Call) -> Reply:
-        wanted = call.path[0]
-        found = self.runtime.reader.batch(call.caller.tenant, wanted) if BATCH.fullmatch(wanted) else None
+        wanted, reader, found = call.path[0], self.runtime.reader, None
+        if BATCH.fullmatch(wanted):
+            found = await self.runtime.aside(lambda: reader.batch(call.caller.tenant, wanted))
         if found is None:
             raise Problem("unknown_batch", found=repr(wanted[:80]))
         return Reply(orjson.dumps(summary(found)))
 
     async def history(self, call: Call) -> Reply:
         page = companies.page(call)
-        reader, vault, wanted = self.runtime.reader, self.runtime.vault, call.path[0]
-        return Reply(await asyncio.to_thread(companies.history, reader, vault, call.caller.tenant, wanted, page))
+        return Reply(await asyncio.to_thread(self.runtime.history, call.path[0], page, call.caller))
 
     # --- what was used
 

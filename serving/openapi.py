@@ -35,7 +35,7 @@ PROBLEMS = {
     "/v1/decisions/{id}": ("unknown_decision", *STORE),
     "/v1/decisions/{id}/receipt": ("unknown_receipt", *STORE),
     "/v1/batches/{id}": ("unknown_batch", *STORE),
-    "/v1/companies/{id}/history": ("unknown_company", "bad_parameter", *STORE),
+    "/v1/companies/{id}/history": ("unknown_company", "bad_parameter", "not_authorised", *STORE),
     "/v1/statements/{month}": ("bad_parameter", *STORE),
     "/v1/models": ("not_ready",),
     "/healthz/live": (),

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import orjson
 import sqlalchemy as sa
 
+from datasets.faults import Fault
 from models.bundle import Bundle
 from models.pathology.card import SlideCard
+from serving import companies
 from serving.batch.record import break_off_orphans
 from serving.call import new_id, now
 from serving.champion import Champions
@@ -25,7 +26,7 @@ from serving.settings import ROOT, Settings
 from serving.store.engine import StoreUnavailable, open_store
 from serving.store.reader import Reader
 from serving.store.tables import PROBE
-from serving.store.writer import GrantsGone, Kept, QueueFull, Record, Writer
+from serving.store.writer import GrantsGone, Kept, QueueFull, Record, SubjectGone, Writer
 from serving.trust import leaves, receipts
 from serving.trust.caller import OPEN, Caller
 from serving.trust.consent import KINDS_ZH, Opened, live, opened, rules, still_live
@@ -193,7 +194,8 @@ class Runtime:
 
     async def answer(self, product: Product, body: bytes, key: str | None, caller: Caller = OPEN) -> Answered:
         """One applicant's answer. Raises Problem or StoreUnavailable; then nothing was recorded."""
-        digest = hashlib.sha256(body).hexdigest()
+        _ = self.reader  # opens the store where it was not to be had at the start, and the vault with it
+        digest = self.vault.digest(body)
         if key is not None:
             earlier = await self._earlier((caller.tenant, product.scope, key), digest)
             if earlier is not None:
@@ -204,7 +206,7 @@ class Runtime:
         stated = await self._stated(product, question, held, caller)
         row, faults = held.check(stated.values)
         if faults:
-            raise Problem("invalid_request", errors=faults)
+            raise Problem("invalid_request", errors=faults if stated.pseudonym is None else unvalued(faults))
         wishes = question.wishes
         if stated.silent and CONSENT in wishes:  # conduct counts where all of it may be read
             wishes = {**wishes, CONSENT: False}
@@ -223,7 +225,7 @@ class Runtime:
         price = self.prices.of(product.name, caller.tenant, made["created"])
         entry = leaves.decision(made, product.name, stated.values, held.lineage.sha256, price, stated.grants)
         charge = price.charge(made["id"], caller.tenant, product.name, made["created"])
-        kept = await self._record(Record(made, entry, charge, held.lineage, stated.grants), key)
+        kept = await self._record(Record(made, entry, charge, held.lineage, stated.grants, stated.pseudonym), key)
         if kept is None:
             self.metrics.decided(held.card.model, said["decision"])
             self.quota.add(caller.tenant, 1)
@@ -236,8 +238,8 @@ class Runtime:
     async def _earlier(self, key: tuple[str, str, str], digest: str) -> bytes | None:
         """The first answer to this key of a tenant and a scope, once recorded. Raises Problem where the key belongs to
         another request."""
-        running = self._running.get(key)
-        kept = None if running is not None else self.reader.kept(*key)
+        kept = None if key in self._running else await self.aside(lambda: self.reader.kept(*key))
+        running = None if kept is not None else self._running.get(key)
         if running is None and kept is None:
             return None
         if (running[0] if running else kept.request_sha256 if kept else "") != digest:
@@ -252,7 +254,7 @@ class Runtime:
             raise Problem("overloaded", found=str(error)) from error
         try:
             return await (recorded if key is None else self._shared(record.row, key, recorded))
-        except GrantsGone as gone:
+        except (GrantsGone, SubjectGone) as gone:
             raise ended(gone) from gone
 
     def _shared(
@@ -261,25 +263,36 @@ class Runtime:
         """`recorded`, whose outcome goes to those too who send the same key meanwhile."""
         answer: asyncio.Future[bytes] = self.loop.create_future()
         answer.add_done_callback(lambda done: done.exception())  # it may be that nobody else waits for it
-        self._running[row["tenant"], row["scope"], key] = (row["request_sha256"], answer)
-        recorded.add_done_callback(lambda done: self._settle(key, row, done))
+        mine = self._running[row["tenant"], row["scope"], key] = (row["request_sha256"], answer)
+        recorded.add_done_callback(lambda done: self._settle(key, row, mine, done))
         return asyncio.shield(recorded)
 
-    def _settle(self, key: str, row: Mapping[str, Any], recorded: asyncio.Future[Kept | None]) -> None:
+    def _settle(
+        self,
+        key: str,
+        row: Mapping[str, Any],
+        mine: tuple[str, asyncio.Future[bytes]],
+        recorded: asyncio.Future[Kept | None],
+    ) -> None:
         """Hand the outcome to those who sent the same key meanwhile, whether or not the first caller still waits."""
-        _, answer = self._running.pop((row["tenant"], row["scope"], key))
+        place, answer = (row["tenant"], row["scope"], key), mine[1]
+        if self._running.get(place) is mine:  # else one that read the store before this was in it came after
+            del self._running[place]
         if (error := recorded.exception()) is not None:
-            answer.set_exception(ended(error) if isinstance(error, GrantsGone) else error)
+            answer.set_exception(ended(error) if isinstance(error, GrantsGone | SubjectGone) else error)
         else:
             kept = recorded.result()
-            answer.set_result(row["answer"] if kept is None else kept.answer)
+            if kept is not None and kept.request_sha256 != mine[0]:
+                answer.set_exception(Problem("key_reused", found=repr(key)))
+            else:
+                answer.set_result(row["answer"] if kept is None else kept.answer)
 
     async def _stated(self, product: Product, question: Question, held: Held, caller: Caller) -> Stated:
         if question.subject is None:
             return Stated(question.indicators or {})
-        return await self._aside(lambda: self._stored(product, question.subject or "", held, caller))
+        return await self.aside(lambda: self._stored(product, question.subject or "", held, caller))
 
-    async def _aside(self, do: Callable[[], T]) -> T:
+    async def aside(self, do: Callable[[], T]) -> T:
         """Here, where the store is a file that answers in microseconds; in a thread, where it is over a wire."""
         embedded = self.engine is None or self.engine.dialect.name == "sqlite"
         return do() if embedded else await asyncio.to_thread(do)
@@ -288,12 +301,7 @@ class Runtime:
         """What the store holds of a subject, of the groups that the model reads and the caller may. Raises Problem."""
         reader, pseudonym = self.reader, self.vault.pseudonym(product.name, subject)
         stamp, groups = now(), sorted(groups_of(held.table))
-        may = Opened(tuple(groups), (), (), {})
-        if self.rules is not None:
-            grants = reader.ask(lambda connection: live(connection, caller.tenant, product.name, pseudonym, stamp))
-            may = opened(self.rules, product.name, groups, grants)
-        if may.lacking:
-            raise not_authorised(may.lacking)
+        may = self._opened(product, pseudonym, groups, caller, stamp)
         try:
             found = reader.ask(lambda connection: newest(connection, self.vault, pseudonym, may.groups, stamp[:10]))
         except Tampered as error:
@@ -304,6 +312,25 @@ class Runtime:
         known = {column.name for column in held.fields}
         values = {name: value for name, value in found.values.items() if name in known}
         return Stated(values, found.simulated, pseudonym, may.grants, may.silent)
+
+    def _opened(self, product: Product, pseudonym: str, groups: Sequence[str], caller: Caller, stamp: str) -> Opened:
+        """What of these groups the caller may read. Raises Problem where one that is no conduct stays shut."""
+        if self.rules is None:
+            return Opened(tuple(groups), (), (), {})
+        grants = self.reader.ask(lambda connection: live(connection, caller.tenant, product.name, pseudonym, stamp))
+        may = opened(self.rules, product.name, groups, grants)
+        if may.lacking:
+            raise not_authorised(may.lacking)
+        return may
+
+    def history(self, company: str, page: companies.Page, caller: Caller) -> bytes:
+        """In a thread. Warnings are made of indicators, so they are told to who may read those that a decision reads.
+        Raises Problem."""
+        product, reader = products()[companies.PRODUCT], self.reader
+        if self.rules is not None:
+            groups = sorted(groups_of(self.held(product, None).table))
+            self._opened(product, self.vault.pseudonym(product.name, company), groups, caller, now())
+        return companies.history(reader, self.vault, caller.tenant, company, page)
 
     def receipt(self, decision: str, tenant: str) -> dict[str, Any] | None:
         """In a thread. None where the tenant has no such decision."""
@@ -339,7 +366,15 @@ class Runtime:
         self.metrics.model.labels(new.card.model, new.card.version, new.digest).set(1)
 
 
-def ended(gone: GrantsGone) -> Problem:
+def unvalued(faults: Sequence[Fault]) -> list[Fault]:
+    """What is wrong with stored indicators, without their values, which the caller may not see."""
+    shown = {"missing", "not known"}
+    return [one if one.found in shown else replace(one, found="another value in the store") for one in faults]
+
+
+def ended(gone: GrantsGone | SubjectGone) -> Problem:
+    if isinstance(gone, SubjectGone):
+        return Problem("unknown_subject", found="a subject that was erased meanwhile")
     return Problem("authorisation_ended", found=str(gone))
 
 

@@ -85,7 +85,7 @@ class Intake:
     async def _answer(self, call: Call, run: Run) -> Reply:
         order, loop = run.order, asyncio.get_running_loop()
         batch, parts = order.id, run.parts()
-        if order.key is not None and (earlier := self._earlier(order)) is not None:
+        if order.key is not None and (earlier := await self._earlier(order)) is not None:
             batch, parts = earlier, replay(self.runtime.reader, earlier, order.goes, self.spool)
         elif order.key is not None:
             self.keys.add(order.named)
@@ -100,9 +100,10 @@ class Intake:
         body = self._stream(call, order, first or b"", parts)
         return Reply(body, media_type=MEDIA_TYPES[order.goes], headers=headers)
 
-    def _earlier(self, order: Order) -> str | None:
+    async def _earlier(self, order: Order) -> str | None:
         """The batch that this key stands for, once it is done."""
-        found = self.runtime.reader.batch_under(order.tenant, order.scope, order.key or "")
+        reader = self.runtime.reader
+        found = await self.runtime.aside(lambda: reader.batch_under(order.tenant, order.scope, order.key or ""))
         if found is None or found["state"] == "broken":
             if order.named in self.keys:
                 raise Problem("batch_running", found="of this key")

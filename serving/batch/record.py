@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import io
 import os
 from collections.abc import Mapping
@@ -41,6 +40,13 @@ def open_batch(connection: sa.Connection, row: Mapping[str, Any]) -> None:
         )
         connection.execute(broken.values(idempotency_key=None))
     connection.execute(sa.insert(BATCHES).values(**row))
+
+
+def charged_before(connection: sa.Connection, tenant: str, scope: str, key: str, digest: str) -> int:
+    """Rows of the very same request under this key that were charged before it broke off."""
+    mine = BATCHES.c.tenant == tenant, BATCHES.c.scope == scope, BATCHES.c.idempotency_key == key
+    chosen = sa.select(BATCHES.c.rows).where(*mine, BATCHES.c.state == "broken", BATCHES.c.request_sha256 == digest)
+    return connection.execute(chosen).scalar() or 0
 
 
 def lines(frame: pl.DataFrame, batch: str) -> list[bytes]:
@@ -101,10 +107,10 @@ def summary(found: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-async def row_answer(reader: Reader, tenant: str, batch: str, row: int) -> bytes | None:
+def row_answer(reader: Reader, tenant: str, batch: str, row: int) -> bytes | None:
     """One row of a batch as JSON; None where there is none."""
     chunk = reader.chunk_with(tenant, batch, row) if row < 2**62 else None
     if chunk is None:
         return None
     first, content = chunk
-    return await asyncio.to_thread(lambda: lines(unpack(content)[row - first : row - first + 1], batch)[0])
+    return lines(unpack(content)[row - first : row - first + 1], batch)[0]

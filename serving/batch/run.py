@@ -17,7 +17,7 @@ import polars as pl
 from datasets.faults import Fault, Unreadable
 from serving.batch.answers import Answers, answer
 from serving.batch.formats import Piece, columns_of, pieces, render, rows_of, unknown_column
-from serving.batch.record import add_chunk, close_batch, lines, open_batch, pack, unpack
+from serving.batch.record import add_chunk, charged_before, close_batch, lines, open_batch, pack, unpack
 from serving.call import now
 from serving.metrics import Metrics
 from serving.problems import Problem, error
@@ -71,6 +71,7 @@ class Run:
     faulty: int = 0
     faults: list[dict[str, Any]] = field(default_factory=list)
     _opened: bool = False
+    _charged: int = 0  # rows that an earlier try under the same key was charged for
 
     def parts(self) -> Iterator[bytes]:
         """Raises Problem before the first part where the file as a whole cannot be answered."""
@@ -138,11 +139,14 @@ class Run:
                 yield answers
 
     def _record(self, piece: Piece, answers: Answers) -> None:
-        rows = answers.frame.height
+        order, rows = self.order, answers.frame.height
         self.rows += rows
         self.faulty += answers.faulty
         room = self.settings.batch.faults_kept - len(self.faults)
         self.faults += [error(fault) for fault in answers.faults[: max(0, room)]]
+        if not self._opened and (key := order.key) is not None:
+            named = order.tenant, order.scope, key, order.digest
+            self._charged = self.writer.work(lambda connection: charged_before(connection, *named)).result()
         counts: dict[str, Any] = {
             "rows": self.rows,
             "answered": self.rows - self.faulty,
@@ -162,7 +166,7 @@ class Run:
         model = self.held.card.model
         self.metrics.rows.labels(model, "answered").inc(rows - answers.faulty)
         self.metrics.rows.labels(model, "faulty").inc(answers.faulty)
-        self.counted(self.order.tenant, rows - answers.faulty)
+        self.counted(order.tenant, rows - answers.faulty)
         self.seen(answers.good, answers.frame.filter(pl.col("decision").is_not_null()))
 
     def _chunk(self, first: int, answers: Answers) -> Record:
@@ -171,8 +175,9 @@ class Run:
         product, rows = held.card.product, answers.frame.height
         row = {"batch": order.id, "first_row": first, "rows": rows, "content": pack(answers.frame), "salt": salt}
         *_, (root,) = levels_of(leaves.row_hashes(salt, lines(answers.frame, order.id)))
-        price, units = self.prices.of(product, order.tenant, at), rows - answers.faulty
-        told = {"product": product, "upload": salted(salt, order.digest.encode()), "answered": units}
+        price, answered = self.prices.of(product, order.tenant, at), rows - answers.faulty
+        units = answered if first + rows - 1 > self._charged else 0
+        told = {"product": product, "upload": salted(salt, order.digest.encode()), "answered": answered}
         made = {"bundle": held.digest, "policy": held.policy, "lineage": held.lineage.sha256, "authorisations": []}
         entry = leaves.chunk(row, order.tenant, root, at, **told, **made, price=price.told(units))
         charge = price.charge(entry.ref, order.tenant, product, at, units)

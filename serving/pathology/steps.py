@@ -423,7 +423,7 @@ def _authorised(desk: Desk, row: Row) -> bool:
     if grant is None:
         return True
     with reading(desk.engine) as connection:
-        if holds(connection, grant, "pathology"):
+        if holds(connection, grant, "pathology", row["tenant"]):
             return True
     return _fail(desk, row["id"], [fault("not_authorised", found=grant)])
 

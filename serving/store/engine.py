@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,7 +29,9 @@ class StoreUnavailable(Exception):
 
 
 def unavailable(error: sa.exc.SQLAlchemyError) -> StoreUnavailable:
-    text = str(getattr(error, "orig", None) or error)
+    cause = getattr(error, "orig", None) or error
+    primary = getattr(getattr(cause, "diag", None), "message_primary", None)  # PostgreSQL's DETAIL shows whole rows
+    text = str(primary or cause)
     if any(word in text for word in ("locked", "busy", "lock timeout")):
         return StoreUnavailable("locked", "another process holds the store")
     if any(word in text for word in ("full", "disk I/O", "readonly", "No space left")):
@@ -82,8 +85,11 @@ def connect(url: sa.URL | str, patience: float) -> sa.Engine:
         # A process that was stopped in the midst of a transaction does not hold the others up.
         options = f"-c lock_timeout={patience * 1_000:.0f} -c idle_in_transaction_session_timeout=20000"
         url = url.set(drivername="postgresql+psycopg")
-        return sa.create_engine(url, connect_args={"options": options}, pool_pre_ping=True)
-    engine = sa.create_engine(url, connect_args={"timeout": patience, "check_same_thread": False})
+        # hide_parameters: what an error holds goes into logs
+        told = {"options": options, "connect_timeout": max(2, math.ceil(patience))}
+        return sa.create_engine(url, connect_args=told, pool_pre_ping=True, hide_parameters=True)
+    wait = {"timeout": patience, "check_same_thread": False}
+    engine = sa.create_engine(url, connect_args=wait, hide_parameters=True)
     sa.event.listen(engine, "connect", _on_connect)
     sa.event.listen(engine, "begin", _on_begin)
     return engine

@@ -44,7 +44,9 @@ class Reader:
     """Each call reads what was last committed, on its thread's own connection. Raises StoreUnavailable."""
 
     def __init__(self, engine: sa.Engine):
-        self._engine = engine.execution_options(reading=True)
+        # By itself each question is a transaction: one left open would be ended by PostgreSQL, and its tables locked.
+        alone = {} if engine.dialect.name == "sqlite" else {"isolation_level": "AUTOCOMMIT"}
+        self._engine = engine.execution_options(reading=True, **alone)
         self._held = threading.local()
 
     @contextmanager

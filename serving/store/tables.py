@@ -15,7 +15,7 @@ DECISIONS = sa.Table(
     sa.Column("id", sa.String(40), primary_key=True),  # ascends with time
     sa.Column("scope", sa.String(64), nullable=False),  # the route, within which an idempotency key means one request
     sa.Column("idempotency_key", sa.String(255)),
-    sa.Column("request_sha256", sa.String(64), nullable=False),  # of the body's bytes
+    sa.Column("request_sha256", sa.String(64), nullable=False),  # of the body's bytes, keyed by the vault
     sa.Column("tenant", sa.String(64), nullable=False),  # whose
     sa.Column("subject", sa.String(255)),  # pseudonym
     sa.Column("answer", sa.LargeBinary, nullable=False),  # JSON, the very bytes that were sent

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 
 from serving.store.engine import StoreUnavailable, connect, unavailable
-from serving.store.tables import DECISIONS, LINEAGES, METER
+from serving.store.tables import DECISIONS, LINEAGES, METER, SUBJECT_KEYS
 from serving.trust import log
 from serving.trust.lineage import Lineage
 from serving.trust.log import Entry, insert
@@ -46,16 +46,22 @@ class GrantsGone(Exception):
         super().__init__(", ".join(ids))
 
 
+class SubjectGone(Exception):
+    """The subject was erased while the answer was made; nothing was recorded of it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Record:
     """All that one answer leaves: its row of DECISIONS, its leaf, its line of METER (both rows without their leaf's
-    index), what its bundle was made from, and the authorisations that must still be live."""
+    index), what its bundle was made from, the authorisations that must still be live, and the subject whose key must
+    still be there."""
 
     row: Row
     entry: Entry
     charge: Row
     lineage: Lineage
     grants: Sequence[str] = ()
+    subject: str | None = None
 
 
 @dataclass(slots=True)
@@ -70,7 +76,8 @@ class _Work:
     future: Future[Any]
 
 
-Outcome = list[Kept | GrantsGone | None] | StoreUnavailable
+Told = Kept | GrantsGone | SubjectGone | None
+Outcome = list[Told] | StoreUnavailable
 Ended = Callable[[sa.Connection, set[str]], set[str]]  # of these authorisations, those that ended
 
 
@@ -199,7 +206,7 @@ class Writer:
                 continue
             if isinstance(outcome, StoreUnavailable):
                 decision.future.set_exception(outcome)
-            elif isinstance(told := outcome[i], GrantsGone):
+            elif isinstance(told := outcome[i], GrantsGone | SubjectGone):
                 decision.future.set_exception(told)
             else:
                 decision.future.set_result(told)
@@ -220,7 +227,7 @@ class Writer:
 
         self.loop.call_soon_threadsafe(finish)
 
-    def _commit(self, outcome: list[Kept | GrantsGone | None], lineages: set[str]) -> Outcome:
+    def _commit(self, outcome: list[Told], lineages: set[str]) -> Outcome:
         assert self._ours is not None
         try:
             self._ours.commit()
@@ -248,16 +255,16 @@ class Writer:
         self._lineages |= lineages
         return outcome
 
-    def _write(
-        self, connection: sa.Connection, decisions: list[_Decision]
-    ) -> tuple[list[Kept | GrantsGone | None], set[str]]:
+    def _write(self, connection: sa.Connection, decisions: list[_Decision]) -> tuple[list[Told], set[str]]:
         """(what becomes of each, the lineages that are in the store once this is committed)."""
         log.lock(connection)  # from here on nobody else records, so what is read still holds when it is written
         asked = {grant for decision in decisions for grant in decision.record.grants}
         ended = self.ended(connection, asked) if asked else asked
+        named = {subject for decision in decisions if (subject := decision.record.subject)}
+        erased = named - _with_keys(connection, named) if named else named
         fresh: list[Record] = []
         mine: dict[tuple[str, str, str], Kept] = {}
-        outcome: list[Kept | GrantsGone | None] = []
+        outcome: list[Told] = []
         for decision in decisions:
             record, row = decision.record, decision.record.row
             key = (row["tenant"], row["scope"], row["idempotency_key"]) if row["idempotency_key"] else None
@@ -265,6 +272,8 @@ class Writer:
                 outcome.append(kept)
             elif ended and (gone := [grant for grant in record.grants if grant in ended]):
                 outcome.append(GrantsGone(gone))
+            elif record.subject in erased:
+                outcome.append(SubjectGone())
             else:
                 outcome.append(None)
                 fresh.append(record)
@@ -292,6 +301,12 @@ class Writer:
         else:
             work.future.set_result(result)
         self.loop.call_soon_threadsafe(self._done)
+
+
+def _with_keys(connection: sa.Connection, subjects: set[str]) -> set[str]:
+    """Those that are not erased."""
+    chosen = sa.select(SUBJECT_KEYS.c.pseudonym).where(SUBJECT_KEYS.c.pseudonym.in_(subjects))
+    return set(connection.execute(chosen).scalars())
 
 
 def keep_lineages(connection: sa.Connection, lineages: Iterable[Lineage]) -> None:

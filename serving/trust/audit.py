@@ -20,8 +20,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from serving.store.engine import unavailable
 from serving.store.tables import (
+    BATCHES,
     CHUNKS,
     DECISIONS,
+    ERASURES,
     LINEAGES,
     LOG_CHECKPOINTS,
     LOG_LEAVES,
@@ -49,6 +51,17 @@ ZH = {
     "not signed": "签名不符",
 }
 Body = Mapping[str, Any]
+
+# What a leaf of each kind tells, as far as it is compared here.
+SHAPES: dict[str, dict[str, type]] = {
+    "start": {"before": dict},
+    "decision": {"bundle": str, "policy": str, "answer": str, "record": str},
+    "chunk": {"batch": str, "first": int, "rows": int, "content": str, "bundle": str, "policy": str},
+    "slide_state": {"state": str, "reading": str},
+    "report": {"slide": str, "version": int, "pdf": str, "record": str},
+    "erasure": {"decisions": list},
+}
+PRICE = {"units": int, "rules": str, "rule": str, "fen": int}
 Source = tuple[Checkpoint, str]  # "store" or "file"
 
 
@@ -148,7 +161,8 @@ class _Audit:
             if not rows:
                 return
             told: list[tuple[int, Body]] = []
-            for index, body, digest, kind, at, tenant, ref in rows:
+            for index, stored, digest, kind, at, tenant, ref in rows:
+                body = _raw(stored)
                 if index != wanted:
                     self.report.add("deleted", f"log_leaves {wanted}", f"the next that is there is {index}")
                 wanted = index + 1
@@ -161,10 +175,13 @@ class _Audit:
                     said, same = {"kind": ""}, False
                 if not same:
                     self.report.add("edited", f"log_leaves {index}", "its columns are not those of its body")
-                told.append((index, said))
+                if _whole(said):
+                    told.append((index, said))
+                else:
+                    self.report.add("edited", f"log_leaves {index}", "it does not tell what a leaf of its kind tells")
             after = rows[-1][0]
             self._compare(told)
-            yield [(row[0], row[1]) for row in rows]
+            yield [(row[0], _raw(row[1])) for row in rows]
 
     def _nodes(self, nodes: dict[tuple[int, int], bytes]) -> None:
         for level in {level for level, _ in nodes}:
@@ -180,7 +197,7 @@ class _Audit:
 
     def _opened(self, note: str, where: str) -> Checkpoint | None:
         try:
-            return open_note(note, self.key)
+            return open_note(str(note), self.key)
         except NotProved as error:
             self.report.add("not signed", where, str(error))
             return None
@@ -285,7 +302,8 @@ class _Audit:
             elif kind == "slide_state" and body["state"] in READ:
                 self._reading(index, body)
             elif kind == "erasure":
-                self.erasures.update(body.get("decisions", ()))
+                self.erasures.update(map(str, body["decisions"]))
+                self._erasure(index, body)
             if (lineage := body.get("lineage")) is not None and lineage not in self.lineages:
                 self._lineage(lineage)
 
@@ -297,10 +315,13 @@ class _Audit:
             there.add(name)
             index, body = told[name]
             self._linked("decisions", name, leaf, index)
-            if salt is None:
+            if salt is None:  # what was salted proves nothing any more
                 self.erased.add(name)
-                continue
-            found = tenant, bundle, policy, salted(salt, answer), salted(salt, leaves.packed(record))
+                digests = body["answer"], body["record"]
+            else:
+                record_ = orjson.dumps(record, default=repr)
+                digests = salted(_raw(salt), _raw(answer)), salted(_raw(salt), record_)
+            found = tenant, bundle, policy, *digests
             if found != (body["tenant"], body["bundle"], body["policy"], body["answer"], body["record"]):
                 parts = ("tenant", "bundle", "policy", "answer", ", ".join(leaves.RECORD))
                 wanted = (body[part] for part in (*parts[:4], "record"))
@@ -327,39 +348,77 @@ class _Audit:
         self._gone("meter", told, there)
 
     def _chunk(self, index: int, body: Body) -> None:
-        chosen = sa.select(CHUNKS).where(CHUNKS.c.batch == body["batch"], CHUNKS.c.first_row == body["first"])
+        of = [BATCHES.c[name].label(f"of_{name}") for name in ("id", "tenant", "bundle", "policy")]
+        chosen = sa.select(CHUNKS, *of).outerjoin(BATCHES, BATCHES.c.id == CHUNKS.c.batch)
+        chosen = chosen.where(CHUNKS.c.batch == body["batch"], CHUNKS.c.first_row == body["first"])
         row, name = self.connection.execute(chosen).mappings().first(), f"{body['batch']}, row {body['first']}"
         if row is None:
             self._gone("batch_chunks", {name: (index, body)}, set())
             return
         self.report.rows["batch_chunks"] += 1
         self._linked("batch_chunks", name, row["leaf"], index)
-        same = row["salt"] is not None and salted(row["salt"], row["content"]) == body["content"]
-        if not same or row["rows"] != body["rows"]:
+        if salted(_raw(row["salt"]), _raw(row["content"])) != body["content"] or row["rows"] != body["rows"]:
             self._differs(f"batch_chunks {name}", index, "rows, content or salt")
+        if row["of_id"] is None:
+            self._gone("batches", {body["batch"]: (index, body)}, set())
+        elif wrong := [part for part in ("tenant", "bundle", "policy") if row[f"of_{part}"] != body[part]]:
+            self._differs(f"batches {body['batch']}", index, ", ".join(wrong))
 
     def _report(self, index: int, body: Body) -> None:
         chosen = sa.select(SLIDE_REPORTS, SLIDES.c.salt).join(SLIDES, SLIDES.c.id == SLIDE_REPORTS.c.slide)
         chosen = chosen.where(SLIDE_REPORTS.c.slide == body["slide"], SLIDE_REPORTS.c.version == body["version"])
-        row, name = self.connection.execute(chosen).mappings().first(), f"{body['slide']}, version {body['version']}"
+        name = f"{body['slide']}, version {body['version']}"
+        row = self._read(chosen, f"slide_reports {name}")
         if row is None:
             self._gone("slide_reports", {name: (index, body)}, set())
             return
         self.report.rows["slide_reports"] += 1
         self._linked("slide_reports", name, row["leaf"], index)
-        digests = leaves.report_digests(dict(row), row["salt"] or b"")
+        told = dict(row) | {"sha256": str(row["sha256"])}
+        digests = leaves.report_digests(told, _raw(row["salt"]))
         if wrong := [part for part, digest in digests.items() if body[part] != digest]:
             self._differs(f"slide_reports {name}", index, ", ".join(wrong))
 
     def _reading(self, index: int, body: Body) -> None:
-        chosen = sa.select(SLIDES.c.reading, SLIDES.c.salt, SLIDES.c.bundle).where(SLIDES.c.id == body["ref"])
-        row = self.connection.execute(chosen).mappings().first()
+        names = ("reading", "salt", "bundle", "tenant", "triage", "model", "version")
+        chosen = sa.select(*(SLIDES.c[name] for name in names)).where(SLIDES.c.id == body["ref"])
+        row = self._read(chosen, f"slides {body['ref']}")
         if row is None:
             self._gone("slides", {body["ref"]: (index, body)}, set())
             return
         self.report.rows["slides"] += 1
-        if salted(row["salt"] or b"", canonical(row["reading"])) != body["reading"] or row["bundle"] != body["bundle"]:
+        found = row["reading"]
+        if salted(_raw(row["salt"]), canonical(found)) != body["reading"] or row["bundle"] != body.get("bundle"):
             self._differs(f"slides {body['ref']}", index, "reading or bundle")
+        elif wrong := [name for name, was in _implied(body, found) if row[name] != was]:
+            self._differs(f"slides {body['ref']}", index, ", ".join(wrong))
+
+    def _erasure(self, index: int, body: Body) -> None:
+        """Which subjects no training may see again stands in its columns."""
+        if "certificate_sha256" not in body:
+            return
+        row = self.connection.execute(sa.select(ERASURES).where(ERASURES.c.id == body["ref"])).mappings().first()
+        if row is None:
+            self._gone("erasures", {body["ref"]: (index, body)}, set())
+            return
+        self.report.rows["erasures"] += 1
+        self._linked("erasures", body["ref"], row["leaf"], index)
+        content = _raw(row["certificate"])
+        if leaves.sha256(content) != body["certificate_sha256"]:
+            self._differs(f"erasures {body['ref']}", index, "certificate")
+            return
+        certified = orjson.loads(content)
+        if wrong := [name for name in ("product", "pseudonym", "at") if row[name] != certified[name]]:
+            self._differs(f"erasures {body['ref']}", index, ", ".join(wrong))
+
+    def _read(self, chosen: sa.Select[Any], where: str) -> Mapping[str, Any] | None:
+        """A row with columns of JSON, which may be none any more."""
+        try:
+            row = self.connection.execute(chosen).mappings().first()
+            return None if row is None else dict(row)
+        except ValueError:
+            self.report.add("edited", where, "its JSON cannot be read")
+            return None
 
     def _lineage(self, digest: str) -> None:
         self.lineages.add(digest)
@@ -367,7 +426,7 @@ class _Audit:
         row = self.connection.execute(chosen).first()
         if row is None:
             self.report.add("deleted", f"lineages {digest}", "leaves name it")
-        elif leaves.sha256(row.body) != digest or orjson.loads(row.body)["bundle"] != row.bundle:
+        elif leaves.sha256(_raw(row.body)) != digest or orjson.loads(row.body)["bundle"] != row.bundle:
             self.report.add("edited", f"lineages {digest}", "its body does not have its digest, or its bundle")
 
     # --- findings
@@ -390,22 +449,59 @@ class _Audit:
             (DECISIONS, DECISIONS.c.id, DECISIONS.c.created),
             (METER, METER.c.decision, METER.c.at),
             (CHUNKS, CHUNKS.c.batch + "-" + sa.cast(CHUNKS.c.first_row, sa.String), None),
-            (SLIDE_REPORTS, SLIDE_REPORTS.c.slide + "-" + sa.cast(SLIDE_REPORTS.c.version, sa.String), None),
+            (
+                SLIDE_REPORTS,
+                SLIDE_REPORTS.c.slide + "-" + sa.cast(SLIDE_REPORTS.c.version, sa.String),
+                SLIDE_REPORTS.c.at,
+            ),
+            (ERASURES, ERASURES.c.id, ERASURES.c.at),
         ):
             count = self.connection.execute(sa.select(sa.func.count()).select_from(table)).scalar_one()
             before = self.before.get(table.name, 0)
-            if count == self.report.rows[table.name] + before:
+            balanced = count == self.report.rows[table.name] + before
+            if balanced and not (before and born is not None):
                 continue
             leaf = LOG_LEAVES.c
             tells = sa.exists().where(leaf.index == table.c.leaf, leaf.ref == name)
             chosen = sa.select(name).where(~tells)
-            if before and born is not None:
-                chosen = chosen.where(sa.or_(table.c.leaf.is_not(None), born >= self.began))
+            if before:
+                newer = sa.false() if born is None else born >= self.began
+                chosen = chosen.where(sa.or_(table.c.leaf.is_not(None), newer))
             more = self.connection.execute(chosen.limit(MOST)).scalars().all()
             for each in more:
                 self.report.add("added", f"{table.name} {each}", "no leaf tells of it")
-            if not more:
+            if not more and not balanced:
                 told = (
                     f"{count:,} are there; {self.report.rows[table.name]:,} have leaves, {before:,} were before the log"
                 )
                 self.report.add("added" if count > before else "deleted", table.name, told)
+
+
+def _raw(stored: Any) -> bytes:
+    """What a column of bytes holds. SQLite lets somebody put text there: that is never what was hashed."""
+    return stored if isinstance(stored, bytes) else repr(stored).encode()
+
+
+def _whole(body: Any) -> bool:
+    """Whether a leaf tells what is compared of its kind."""
+    shape = dict(SHAPES.get(body["kind"], {}))
+    if "price" in body:
+        shape |= {"product": str, "price": dict}
+    fits = all(type(body.get(name)) is kind for name, kind in shape.items())
+    if fits and "price" in body:
+        fits = all(type(body["price"].get(name)) is kind for name, kind in PRICE.items())
+    if fits and body["kind"] == "start":
+        fits = all(type(count) is int for count in body["before"].values())
+    return fits and type(body.get("lineage", "")) is str
+
+
+def _implied(body: Body, reading: Any) -> list[tuple[str, Any]]:
+    """Columns of a slide that its leaf and its reading tell too."""
+    told = [("tenant", body["tenant"])]
+    if isinstance(reading, dict):
+        model = reading.get("model") or {}
+        told += [("triage", reading.get("triage")), *((name, model.get(key)) for name, key in _MODEL)]
+    return told
+
+
+_MODEL = (("model", "name"), ("version", "version"))

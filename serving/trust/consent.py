@@ -97,9 +97,10 @@ def still_live(connection: sa.Connection, ids: Iterable[str]) -> set[str]:
     return wanted - set(connection.execute(held).scalars())
 
 
-def holds(connection: sa.Connection, grant: str, purpose: str) -> bool:
-    """Whether one grant is live and for this purpose."""
-    query = sa.select(GRANTS.c.id).where(GRANTS.c.id == grant, GRANTS.c.purpose == purpose, *_holding(now()))
+def holds(connection: sa.Connection, grant: str, purpose: str, tenant: str) -> bool:
+    """Whether one grant is live, for this purpose and to this tenant."""
+    mine = GRANTS.c.id == grant, GRANTS.c.purpose == purpose, GRANTS.c.tenant == tenant
+    query = sa.select(GRANTS.c.id).where(*mine, *_holding(now()))
     return connection.execute(query).first() is not None
 
 

@@ -22,8 +22,8 @@ from serving.products import SLIDES as PATHOLOGY
 from serving.settings import Settings
 from serving.store.engine import reading, unavailable, writing
 from serving.store.slides import note
-from serving.store.tables import DECISIONS, ERASURES, SLIDES
-from serving.trust import seams, trace
+from serving.store.tables import DECISIONS, ERASURES, SLIDES, UPLOADS
+from serving.trust import log, seams, trace
 
 PARTS = 5_000  # pseudonyms in one question
 KEPT_DECISIONS = {
@@ -48,6 +48,12 @@ KEPT_REPORTS = {
     "why_zh": "病历须按法定期限保存。影像及阅片时由其生成的文件已删除；已签发报告保留随其签发的图片。",
 }
 
+KEPT_ORIGINAL = {
+    "what": "original in the inbox",
+    "why": "The file that was named in the inbox is its clinic's own, which must delete it.",
+    "why_zh": "收件箱中的原文件属医疗机构所有，须由其删除。",
+}
+
 
 class NothingToErase(LookupError):
     """Nothing of the subject is there, and nothing was."""
@@ -61,6 +67,7 @@ def erase(engine: sa.Engine, settings: Settings, product: str, subject: str, by:
     """The signed certificate. One transaction, or nothing. Raises NothingToErase, StoreUnavailable."""
     with writing(engine) as connection:
         _overwrite(connection)
+        log.lock(connection)  # no answer about the subject is recorded between here and the end
         pseudonym = trace.of_subject(connection, settings, product, subject)
         decisions = _decisions(connection, trace.about(product, pseudonym))
         grants = seams.grants_of(connection, pseudonym)
@@ -94,11 +101,12 @@ def erase_slide(engine: sa.Engine, settings: Settings, slide: str, by: str) -> d
         if found.state in UNFINISHED:
             raise StillRead(f"Slide {slide} is {found.state}; let it end or cancel it, then erase it.")
         pseudonym = str(found.sha256 or slide)
-        earlier = _earlier(connection, PATHOLOGY, pseudonym)
+        earlier = _earlier(connection, PATHOLOGY, pseudonym, slide)
         removed = sorted(path.name for path in folder.iterdir() if path.name != "reports") if folder.is_dir() else []
         if earlier is not None and not removed:
             return _document(settings, earlier)
-        told = {"what": "slide", "slide": slide, "files_removed": removed, "kept": [KEPT_REPORTS]}
+        told = {"what": "slide", "slide": slide, "files_removed": removed}
+        told["kept"] = [KEPT_REPORTS, *([KEPT_ORIGINAL] if _referred(connection, slide) else [])]
         note(connection, slide, {"erased": removed})
         row = _certify(connection, settings, PATHOLOGY, pseudonym, told, by)
         for name in removed:  # in the transaction: were one left, no certificate would stand
@@ -188,10 +196,21 @@ def _document(settings: Settings, row: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _earlier(connection: sa.Connection, product: str, pseudonym: str) -> dict[str, Any] | None:
-    chosen = sa.select(ERASURES).where(trace.erased_as(product, pseudonym)).order_by(ERASURES.c.id.desc()).limit(1)
-    found = connection.execute(chosen).first()
-    return None if found is None else dict(found._mapping)
+def _earlier(
+    connection: sa.Connection, product: str, pseudonym: str, slide: str | None = None
+) -> dict[str, Any] | None:
+    """`slide`: of that one, as another tenant's may have the same content."""
+    chosen = sa.select(ERASURES).where(trace.erased_as(product, pseudonym)).order_by(ERASURES.c.id.desc())
+    for found in connection.execute(chosen):
+        if slide is None or orjson.loads(found.certificate).get("slide") == slide:
+            return dict(found._mapping)
+    return None
+
+
+def _referred(connection: sa.Connection, slide: str) -> bool:
+    """Whether it came out of the inbox."""
+    told = connection.execute(sa.select(UPLOADS.c.metadata).where(UPLOADS.c.slide == slide)).scalars()
+    return any("reference" in one for one in told)
 
 
 def _decisions(connection: sa.Connection, which: sa.ColumnElement[bool]) -> list[str]:

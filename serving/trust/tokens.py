@@ -33,6 +33,7 @@ MOST = 8_192  # bytes of a token
 SEEN = 10_000  # verified tokens remembered
 LEEWAY = 5.0  # seconds between two machines' clocks
 AGAIN = 30.0  # seconds between two looks at a provider's keys
+FRESH = 600.0  # seconds after which they are looked at though every key is known: one may have been withdrawn
 MOST_KEYS = 1_000_000  # bytes of a JWKS
 HEADERS = {"alg", "kid", "typ", "x5t"}  # not jwk, jku, x5c, x5u, crit, b64, ...: a token brings no key and no rule
 TYPES = ("JWT", "at+jwt")
@@ -83,6 +84,8 @@ class Tokens:
         """(who it is, until when in Unix time). Raises TokenRefused."""
         if len(token) > MOST:
             raise TokenRefused(f"It has more than {MOST:,} bytes", f"令牌超过 {MOST:,} 字节")
+        if self.settings.oidc_issuer and time.monotonic() - self._looked > FRESH:
+            self._begin_look()
         digest = hashlib.sha256(token.encode("latin-1", "replace")).digest()
         if (seen := self._seen.get(digest)) is not None:
             if seen[1] > time.time():
@@ -117,9 +120,12 @@ class Tokens:
 
     async def _look_again(self) -> None:
         """One at a time, however many tokens wait for it."""
+        await asyncio.shield(self._begin_look())
+
+    def _begin_look(self) -> asyncio.Task[None]:
         if self._looking is None or self._looking.done():
             self._looking = asyncio.get_running_loop().create_task(asyncio.to_thread(self._look))
-        await asyncio.shield(self._looking)
+        return self._looking
 
     def _look(self) -> None:
         self._looked = time.monotonic()
@@ -130,7 +136,9 @@ class Tokens:
                 "the keys of %s are not to be had, and are asked for again: %s", self.settings.oidc_issuer, error
             )
             return
-        self._keys = found | self._own  # nobody takes a kid of ours
+        keys = found | self._own  # nobody takes a kid of ours
+        if keys != self._keys:
+            self._keys, self._seen = keys, {}  # what a key proved ends with it
 
 
 def _provided(settings: Access) -> dict[str, Key]:

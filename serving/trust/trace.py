@@ -106,7 +106,7 @@ def back(connection: sa.Connection, settings: Settings, decision: Recorded) -> L
         return root
     root.links.append(_model(connection, settings, decision))
     ids = [str(one) for one in decision.answer.get("authorisations", ())]
-    root.links += _authorisations(connection, ids)
+    root.links += _authorisations(connection, ids, decision.tenant)
     return root
 
 
@@ -123,11 +123,11 @@ def _model(connection: sa.Connection, settings: Settings, decision: Recorded) ->
         link.missing_zh = f"磁盘上的模型包摘要为 {kept.digest}，并非作出决定的那一个"
     else:
         link.detail["live"] = kept.live
-        link.links.append(_run(connection, kept.card))
+        link.links.append(_run(connection, kept.card, decision.tenant))
     return link
 
 
-def _run(connection: sa.Connection, card: Stamped) -> Link:
+def _run(connection: sa.Connection, card: Stamped, tenant: str) -> Link:
     run = Link("run", card.run_id or "(none)", {"created": card.created, "seed": card.seed})
     if not card.run_id:
         run.missing, run.missing_zh = "the card names no training run", "卡片未写训练运行编号"
@@ -137,16 +137,16 @@ def _run(connection: sa.Connection, card: Stamped) -> Link:
     elif card.git_commit.endswith("+"):
         commit.missing = "files differed from the commit when the model was made"
         commit.missing_zh = "训练时文件与该提交不一致"
-    run.links = [commit, *(data_set(connection, one) for one in card.data)]
+    run.links = [commit, *(data_set(connection, one, tenant) for one in card.data)]
     if not card.data:
         absent = "the card names no data set", "卡片未写数据集"
         run.links.append(Link("data", "(none)", missing=absent[0], missing_zh=absent[1]))
     return run
 
 
-def data_set(connection: sa.Connection, data: Data) -> Link:
+def data_set(connection: sa.Connection, data: Data, tenant: str) -> Link:
     told = data.model_dump(exclude={"authorisations", "name"}, exclude_defaults=True)
-    link = Link("data", data.name, told, links=_authorisations(connection, list(data.authorisations)))
+    link = Link("data", data.name, told, links=_authorisations(connection, list(data.authorisations), tenant))
     if not data.sha256:
         link.missing, link.missing_zh = "the card gives no digest of it", "卡片未给出其摘要"
     elif not (data.authorisations or data.simulated or data.licence):
@@ -155,11 +155,15 @@ def data_set(connection: sa.Connection, data: Data) -> Link:
     return link
 
 
-def _authorisations(connection: sa.Connection, ids: list[str]) -> list[Link]:
+def _authorisations(connection: sa.Connection, ids: list[str], tenant: str) -> list[Link]:
+    """Of another tenant's, under whose grants a model was trained, no more than what it opens and until when."""
     known = seams.grants(connection, ids)
     links = []
     for one in ids:
-        told = {name: value for name, value in known.get(one, {}).items() if name not in ("id", "subject")}
+        grant = known.get(one, {})
+        mine = grant.get("tenant") == tenant
+        hidden = {"id", "subject"} if mine else {"id", "subject", "tenant", "grantor", "document_sha256", "by"}
+        told = {name: value for name, value in grant.items() if name not in hidden}
         absent = ("", "") if one in known else ("the store holds no such authorisation", "库中没有该授权")
         links.append(Link("authorisation", one, told, *absent))
     return links

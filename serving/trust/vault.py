@@ -86,8 +86,8 @@ class Vault:
 
     def __init__(self, secret: bytes, profile: Profile = "aes"):
         self.profile, self._suite = profile, SUITES[profile]
-        self._naming, self._wrapping, checking = (
-            self._suite.mac(secret, f"yuheng {use}".encode()) for use in ("pseudonym", "wrap", "check")
+        self._naming, self._wrapping, checking, self._digesting = (
+            self._suite.mac(secret, f"yuheng {use}".encode()) for use in ("pseudonym", "wrap", "check", "digest")
         )
         self._wrapping = self._wrapping[: self._suite.key]
         self.check = checking.hex()[:32]  # tells one key file from another, and nothing of what is in it
@@ -95,6 +95,10 @@ class Vault:
     def pseudonym(self, product: str, subject: str) -> str:
         """64 hex digits, the same each time; who has not the key file cannot try ids out."""
         return self._suite.mac(self._naming, f"{product}\0{subject}".encode()).hex()
+
+    def digest(self, content: bytes) -> str:
+        """64 hex digits: content as guessable as an id in a request cannot be tried out on it either."""
+        return self._suite.mac(self._digesting, content).hex()
 
     def new_key(self, pseudonym: str) -> tuple[bytes, bytes]:
         """(a subject's key, the same wrapped)."""

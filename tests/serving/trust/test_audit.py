@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from serving.store import slides
 from serving.store.engine import connect
 from serving.store.tables import (
+    BATCHES,
     CHUNKS,
     DECISIONS,
     LINEAGES,
@@ -256,3 +257,65 @@ def test_the_command_names_what_it_found_and_fails(whole, tmp_path, monkeypatch)
     bad = CliRunner().invoke(app, ["audit", "verify"])
     assert bad.exit_code == 1
     assert "deleted 被删除: decisions" in bad.output
+
+
+MISSED = {
+    "a batch's tenant": (sa.update(BATCHES).values(tenant="other"), "edited 被修改: batches"),
+    "a batch's maker": (sa.update(BATCHES).values(bundle="0" * 64), "edited 被修改: batches"),
+    "a slide's tenant": (sa.update(SLIDES).values(tenant="other"), "edited 被修改: slides"),
+    "a slide's triage": (sa.update(SLIDES).values(triage="negative", audit=False), "edited 被修改: slides"),
+    "an answer, as text": ("UPDATE decisions SET answer = 'x' WHERE leaf = 3", "edited 被修改: decisions"),
+    "a salt, as text": ("UPDATE decisions SET salt = 'x' WHERE leaf = 3", "edited 被修改: decisions"),
+    "a leaf, as text": ("UPDATE log_leaves SET body = 'x' WHERE \"index\" = 3", "edited 被修改: log_leaves 3"),
+    "a hash, as text": ("UPDATE log_leaves SET hash = 'x' WHERE \"index\" = 3", "edited 被修改: log_leaves 3"),
+    "a chunk, as text": ("UPDATE batch_chunks SET content = 'x'", "edited 被修改: batch_chunks"),
+    "a lineage, as text": ("UPDATE lineages SET body = 'x'", "edited 被修改: lineages"),
+    "a report that is no JSON": ("UPDATE slide_reports SET body = '{'", "edited 被修改: slide_reports"),
+    "a reading that is no JSON": ("UPDATE slides SET reading = '{'", "edited 被修改: slides"),
+    "a price that is text": ("UPDATE meter SET fen = 'x' WHERE leaf = 3", "edited 被修改: meter"),
+}
+
+
+@pytest.mark.parametrize("what", MISSED)
+def test_what_stands_beside_a_leafs_rows_or_is_of_another_kind_is_named_too(whole, tmp_path, what):
+    statement, wanted = MISSED[what]
+    with altered(whole, tmp_path) as connection:
+        connection.execute(sa.text(statement) if isinstance(statement, str) else statement)
+    found = found_in(whole, tmp_path / "store.db")
+    assert any(line.startswith(wanted) for line in found), found
+
+
+@pytest.mark.parametrize("kind", ["decision", "chunk", "slide_state", "report", "start"])
+def test_a_leaf_that_lacks_what_its_kind_tells_is_named_and_ends_no_audit(whole, tmp_path, kind):
+    with altered(whole, tmp_path) as connection:
+        chosen = sa.select(LOG_LEAVES).where(LOG_LEAVES.c.kind == kind).order_by(LOG_LEAVES.c.index.desc())
+        leaf = connection.execute(chosen.limit(1)).one()
+        body = entry(leaf.kind, leaf.at, leaf.tenant, leaf.ref, price=1, state="ready").body
+        mine = LOG_LEAVES.c.index == leaf.index
+        connection.execute(sa.update(LOG_LEAVES).where(mine).values(body=body, hash=leaf_hash(body)))
+    found = found_in(whole, tmp_path / "store.db")
+    assert any(line.startswith(f"edited 被修改: log_leaves {leaf.index}") for line in found), found
+
+
+def test_of_an_erased_decision_all_but_the_answer_is_still_compared(whole, tmp_path):
+    with altered(whole, tmp_path) as connection:
+        (decision,) = connection.execute(sa.select(DECISIONS.c.id).where(OF)).scalars()
+        connection.execute(sa.update(DECISIONS).where(OF).values(salt=None, tenant="other"))
+        append(connection, [entry("erasure", "2027", "local", "certificate", decisions=[decision])])
+    assert [line for line in found_in(whole, tmp_path / "store.db") if f"decisions {decision}: tenant" in line]
+
+
+def test_a_row_added_in_place_of_one_from_before_the_log_is_named(whole, tmp_path):
+    """As many as were there: yet one is newer than the log."""
+    with altered(whole, tmp_path) as connection:
+        row = dict(connection.execute(sa.select(DECISIONS).where(OF)).mappings().one())
+        told = {"kind": "start", "at": "2026-01-01", "tenant": "", "ref": "", "before": {"decisions": 1}}
+        body = json.dumps(told, sort_keys=True, separators=(",", ":")).encode()
+        start = sa.update(LOG_LEAVES).where(LOG_LEAVES.c.index == 0)
+        connection.execute(
+            start.values(body=body, hash=leaf_hash(body), **{k: told[k] for k in ("at", "ref", "tenant")})
+        )
+        connection.execute(
+            sa.insert(DECISIONS).values(row | {"id": "f" * 32, "idempotency_key": None, "leaf": None, "salt": None})
+        )
+    assert f"added 被添加: decisions {'f' * 32}: no leaf tells of it" in found_in(whole, tmp_path / "store.db")

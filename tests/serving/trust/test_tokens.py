@@ -407,3 +407,20 @@ def test_the_command_prints_a_token_and_says_what_a_pathologist_needs(tmp_path):
     assert without.returncode == 1
     assert "name" in without.stderr
     assert "licence" in without.stderr
+
+
+def test_a_key_that_the_provider_withdrew_proves_nothing_before_long(provider, private, file):
+    provider.add("r1", private)
+    made, token = provided(provider, file), theirs(private)
+    assert who(made, token).tenant == "east"
+    provider.keys.clear()
+    made._looked -= tokens.FRESH
+
+    async def asked():
+        await made.caller(token)  # which has the keys looked at, and waits for nothing
+        await made._looking
+        with pytest.raises(TokenRefused, match="no key that is known"):
+            await made.caller(token)
+
+    asyncio.run(asked())
+    assert who(made, issue(file, "yuheng", **BANK)).tenant == "east"
