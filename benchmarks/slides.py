@@ -201,13 +201,14 @@ def answer(bundle: Any, policy: Any, graph: Any, tiles: Any, said: Any, stages: 
     table = TileTable(tiles.places[chosen], tiles.extent, said.reasons[chosen], said.logits[chosen],
                       said.embedding[chosen], said.distance[chosen], len(tiles))  # fmt: skip
     used = rows(bundle.card, table)
-    count = weights(stages.rank, stages.ends, stages.tops, stage)[used]
+    stands = weights(stages.rank, stages.ends, stages.tops, stage)
+    count = stands[used]
     alike = [np.flatnonzero(count == one) for one in np.unique(count)]
     parts = [(table.embedding[used[each]].astype(np.float32), float(count[each[0]])) for each in alike]
     logits, found = graph.run_parts(parts)
     attention = np.empty(len(used), np.float32)
     attention[np.concatenate(alike)] = found
-    return decide(bundle.card, policy, table, used, logits, attention)
+    return decide(bundle.card, policy, table, used, logits, attention, stands)
 
 
 def coarse(var: Path, version: str, slides_: int) -> None:

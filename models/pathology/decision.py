@@ -136,15 +136,19 @@ def decide(
     used: NDArray[np.intp],
     logits: NDArray[np.float32] | None,
     attention: NDArray[np.float32] | None,
+    stands: NDArray[np.float64] | None = None,
 ) -> Reading:
     """`used`: rows of the table that the slide graph saw; logits (classes,) and attention (used,) what it said, None
-    where there was no tile to show it."""
+    where there was no tile to show it. stands: (n,) for how many tiles of the slide each of the table's does, where not
+    all were read: how many are unknown is then an estimate."""
     assert card.slide is not None, "only a card that reads slides comes here: models.pathology.card.readable"
     fit = table.reasons == ""
-    unknown = fit & ~_familiar(card, table)
+    weight = np.ones(len(table)) if stands is None else stands
+    strange = fit & ~_familiar(card, table)
+    unknown = round(fit.sum() * weight[strange].sum() / max(1.0, weight[fit].sum()))
     probability = None if logits is None else _probability(card, card.slide, logits[None])[0]
     needed = policy.adequacy.least_tiles
-    why = _why(card.slide, policy, int(fit.sum()), int(unknown.sum()), probability)
+    why = _why(card.slide, policy, int(fit.sum()), unknown, probability)
     point = card.slide.point
     adequate = int(fit.sum()) >= needed
     en, zh = (
@@ -162,7 +166,7 @@ def decide(
             grid=table.grid,
             read=len(table),
             unfit={str(name): int((table.reasons == name).sum()) for name in np.unique(table.reasons) if name},
-            unknown=int(unknown.sum()),
+            unknown=unknown,
         ),
         evidence=_evidence(card, policy, table, used, attention),
     )

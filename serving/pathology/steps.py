@@ -250,16 +250,16 @@ def _summed(
         distance=said["distance"],
         grid=len(grid["places"]),
     )
-    used = rows(card, table)
+    used, stands = rows(card, table), weights(grid["rank"], grid["ends"], grid["tops"], stage)
     logits = attention = None
     if len(used):
-        count = weights(grid["rank"], grid["ends"], grid["tops"], stage)[used]
+        count = stands[used]
         alike = [np.flatnonzero(count == one) for one in np.unique(count)]
         parts = ((part, float(count[each[0]])) for each in alike for part in _embeddings(home, spans, used[each]))
         logits, found = SlideGraph(bundle.more[SLIDE_GRAPH]).run_parts(parts)
         attention = np.empty(len(used), np.float32)
         attention[np.concatenate(alike)] = found
-    return decide(card, policy, table, used, logits, attention), table, used, attention
+    return decide(card, policy, table, used, logits, attention, stands), table, used, attention
 
 
 def _told(
