@@ -10,7 +10,7 @@ export RAY_USAGE_STATS_ENABLED := 0
 # Else make takes the stamps and the trained models for intermediate files and removes them.
 .PRECIOUS: .venv/.% var/bundles/%/champion
 
-.PHONY: demo test test-all check bench lock clean
+.PHONY: demo test test-postgresql test-all check bench lock clean
 
 PRODUCTS := credit_limit scitech_risk pathology
 MODELS := credit_limit credit_limit_taiwan scitech_risk pathology  # each named PRODUCT or PRODUCT_...
@@ -24,8 +24,12 @@ var/bundles/%/champion: | .venv/.dev  # with torch, which pathology trains with
 test: .venv/.dev                 ## what CI runs
 	$(PY) -m pytest -m "not slow"
 
-test-all: .venv/.dev             ## with the long ones
+test-postgresql: .venv/.dev      ## what uses a store, with each store on a PostgreSQL that the tests start
+	YUHENG_TEST_STORE=postgresql $(PY) -m pytest -m "not slow" tests/serving tests/faults
+
+test-all: .venv/.dev             ## with the long ones, and on both stores
 	$(PY) -m pytest
+	$(MAKE) test-postgresql
 
 check: .venv/.dev                ## ruff, mypy
 	.venv/bin/ruff check .

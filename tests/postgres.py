@@ -1,6 +1,6 @@
 """A PostgreSQL of the tests' own, out of a wheel.
 
-YUHENG_TEST_STORE=postgresql puts every store of tests/serving on it.
+YUHENG_TEST_STORE=postgresql puts every store of tests/serving, tests/faults and tests/browser on it.
 """
 
 from __future__ import annotations

@@ -41,18 +41,27 @@ _CHUNK = (
 
 
 class Reader:
-    """Each call reads what was last committed, on its thread's own connection. Raises StoreUnavailable."""
+    """Each call reads what was last committed. Raises StoreUnavailable.
+
+    A SQLite file is read on its thread's own connection. A PostgreSQL is read on one of the pool's, outside of any
+    transaction: a connection kept between calls would stand in one, and be cut off for it.
+    """
 
     def __init__(self, engine: sa.Engine):
-        # By itself each question is a transaction: one left open would be ended by PostgreSQL, and its tables locked.
-        alone = {} if engine.dialect.name == "sqlite" else {"isolation_level": "AUTOCOMMIT"}
-        self._engine = engine.execution_options(reading=True, **alone)
+        self._engine = engine.execution_options(reading=True)
+        self._keeps = engine.dialect.name == "sqlite"
+        if not self._keeps:
+            self._engine = self._engine.execution_options(isolation_level="AUTOCOMMIT")
         self._held = threading.local()
 
     @contextmanager
     def _reading(self) -> Iterator[sa.Connection]:
         connection: sa.Connection | None = None
         try:
+            if not self._keeps:
+                with self._engine.connect() as lent:
+                    yield lent
+                return
             connection = getattr(self._held, "connection", None)
             if connection is None:
                 connection = self._held.connection = self._engine.connect()

@@ -20,6 +20,7 @@ from serving.call import new_id
 from serving.pathology import files
 from serving.store import slides
 from serving.store.engine import open_store
+from tests import postgres
 from tests.serving.pathology.bundles import POLICY, publish
 
 ROOT = Path(__file__).parents[2]
@@ -46,13 +47,14 @@ class Clinic:
     """The slides' process, started and stopped, and a look into its store."""
 
     def __init__(self, home: Path):
-        self.settings = settings_module.read(environ={"YUHENG_HOME": str(home)})
+        self.environ = {"YUHENG_HOME": str(home), **postgres.store(home)}
+        self.settings = settings_module.read(environ=self.environ)
         self.engine = open_store(self.settings.store_place, 5.0)
         self.home, self.process = home, None
 
     def start(self):
         with open(self.home / "slides.log", "a") as log:
-            environment = os.environ | {"YUHENG_HOME": str(self.home)}
+            environment = os.environ | self.environ
             command = [sys.executable, "-m", "serving", "serve-slides", "--port", "0"]
             self.process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log)
 

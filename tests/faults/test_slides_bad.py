@@ -22,6 +22,7 @@ from serving.pathology.jobs import Jobs
 from serving.pathology.runner import Runner
 from serving.store import slides
 from serving.store.engine import open_store
+from tests import postgres
 from tests.datasets.slides.test_check import MRXS
 from tests.datasets.slides.written import CMU, jpeg, one_image
 from tests.datasets.slides.written import painted as field
@@ -59,6 +60,7 @@ def sound(tmp_path_factory):
 
 def told(home, bundles, keys, **environ):
     environ |= {"YUHENG_HOME": str(home), "YUHENG_BUNDLES": str(bundles), "YUHENG_PUBLIC_KEY": str(keys[1])}
+    environ |= postgres.store(home)
     return settings_module.read(environ=environ)
 
 
@@ -174,7 +176,7 @@ def small_disk(tmp_path, keys):
     if not shutil.which("unshare") or subprocess.run(["unshare", "-Urm", "true"], capture_output=True).returncode:
         pytest.skip("no small disk can be mounted here: name spaces of users are switched off")
     publish(tmp_path / "bundles", keys, policy=POLICY.read_text().replace("batch = 256", "batch = 16"))
-    environ = {
+    environ = {  # the store is SQLite's always: a PostgreSQL's socket cannot be reached out of the name space
         "YUHENG_HOME": str(tmp_path),
         "YUHENG_BUNDLES": str(tmp_path / "bundles"),
         "YUHENG_PUBLIC_KEY": str(keys[1]),

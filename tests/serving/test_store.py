@@ -8,8 +8,9 @@ import pytest
 import sqlalchemy as sa
 
 from serving.batch.formats import MEDIA_TYPES
-from serving.call import now
+from serving.call import new_id, now
 from serving.store.engine import connect, open_store
+from serving.store.reader import Reader
 from serving.store.tables import BATCHES, DECISIONS, METADATA
 from tests import postgres
 from tests.serving.conftest import held, recorded, run_inside, settings_for
@@ -35,6 +36,16 @@ def test_a_commit_is_synced_to_disk(tmp_path):
     with engine.connect() as connection:
         assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
         assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 2
+
+
+def test_a_reader_of_a_postgresql_leaves_no_transaction_open():
+    """Such a connection is cut off after a while, and the next call on it would be refused."""
+    engine = open_store(postgres.database(f"read_{new_id()}"), 1.0)
+    assert Reader(engine).answer("local", "0" * 32) is None
+    standing = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state LIKE 'idle in%%'"
+    with engine.connect() as connection:
+        assert connection.exec_driver_sql(standing).scalar() == 0
+    engine.dispose()
 
 
 def test_while_another_process_holds_the_store_nothing_is_answered_and_then_all_is(settings, applicant):
