@@ -83,6 +83,8 @@ def test_the_demo_trains_serves_and_answers_each_example(demo):
     assert "block" in told, "one of the companies is a shell"
     assert "innovation 科创评分" in told
     assert "evidence 证据图块" in told, "slides are read too"
+    assert "this answer is genuine 答复属实" in told, "its receipt is verified"
+    assert re.search(r"run [0-9a-f]{32}", told), "and its trace shown"
 
 
 @pytest.mark.parametrize("block", blocks(), ids=lambda block: re.sub(r"\W+", " ", block)[:60])
