@@ -30,10 +30,12 @@ from serving.store.tables import (
     LOG_LEAVES,
     LOG_NODES,
     METER,
+    OUTCOMES,
+    OVERRIDES,
     SLIDE_REPORTS,
     SLIDES,
 )
-from serving.trust import grants, leaves
+from serving.trust import leaves
 from serving.trust.log import BLOCK, Peaks, Tree
 from serving.trust.notary import read_notes
 from serving.trust.verify import Checkpoint, NotProved, canonical, leaf_hash, open_note, salted
@@ -54,6 +56,7 @@ ZH = {
 Body = Mapping[str, Any]
 
 # What a leaf of each kind tells, as far as it is compared here.
+KEPT = {"grant": GRANTS, "outcome": OUTCOMES, "override": OVERRIDES}  # kind of leaf -> the table of its row
 SHAPES: dict[str, dict[str, type]] = {
     "start": {"before": dict},
     "decision": {"bundle": str, "policy": str, "answer": str, "record": str},
@@ -61,7 +64,7 @@ SHAPES: dict[str, dict[str, type]] = {
     "slide_state": {"state": str, "reading": str},
     "report": {"slide": str, "version": int, "pdf": str, "record": str},
     "erasure": {"decisions": list},
-    "grant": {"grant": str},
+    **{kind: {"row": str} for kind in KEPT},
     "revocation": {"revoked_at": str},
 }
 PRICE = {"units": int, "rules": str, "rule": str, "fen": int}
@@ -148,7 +151,7 @@ class _Audit:
         for decision in sorted(self.erased - self.erasures):
             self.report.add("edited", f"decisions {decision}", "its salt is gone, and no leaf tells of an erasure")
         self._added()
-        self._granted()
+        self._unentered()
         self.report.leaves = peaks.size
         return self.report
 
@@ -261,7 +264,8 @@ class _Audit:
     def _in_file(self, file: Path) -> Iterator[Source]:
         last = -1
         if not file.exists():
-            self.report.add("deleted", str(file), "there is no such file")
+            if self.connection.execute(sa.select(LOG_CHECKPOINTS.c.size).limit(1)).first() is not None:
+                self.report.add("deleted", str(file), "there is no such file")
             return
         for line, note in read_notes(file):
             where = f"{file}, line {line}"
@@ -308,8 +312,10 @@ class _Audit:
             elif kind == "erasure":
                 self.erasures.update(map(str, body["decisions"]))
                 self._erasure(index, body)
-            elif kind in ("grant", "revocation"):
-                self._grant(index, body)
+            elif kind in KEPT:
+                self._row(index, body, KEPT[kind])
+            elif kind == "revocation":
+                self._revocation(index, body)
             if (lineage := body.get("lineage")) is not None and lineage not in self.lineages:
                 self._lineage(lineage)
 
@@ -417,32 +423,36 @@ class _Audit:
         if wrong := [name for name in ("product", "pseudonym", "at") if row[name] != certified[name]]:
             self._differs(f"erasures {body['ref']}", index, ", ".join(wrong))
 
-    def _grant(self, index: int, body: Body) -> None:
+    def _row(self, index: int, body: Body, table: sa.Table) -> None:
+        where = f"{table.name} {body['ref']}"
+        row = self._read(sa.select(table).where(table.c.id == body["ref"]), where)
+        if row is None:
+            self._gone(table.name, {body["ref"]: (index, body)}, set())
+            return
+        self.report.rows[table.name] += 1
+        if leaves.digest(table, row) != body["row"]:
+            self._differs(where, index, "the row")
+
+    def _revocation(self, index: int, body: Body) -> None:
         where = f"grants {body['ref']}"
         row = self._read(sa.select(GRANTS).where(GRANTS.c.id == body["ref"]), where)
         if row is None:
             self._gone("grants", {body["ref"]: (index, body)}, set())
-        elif body["kind"] == "revocation":
-            self.report.rows["revocations"] += 1
-            if row["revoked_at"] != body["revoked_at"]:
-                self._differs(where, index, "revoked_at")
-        else:
-            self.report.rows["grants"] += 1
-            if grants.digest(row) != body["grant"]:
-                self._differs(where, index, "what was granted")
+            return
+        self.report.rows["revocations"] += 1
+        if row["revoked_at"] != body["revoked_at"]:
+            self._differs(where, index, "revoked_at")
 
-    def _granted(self) -> None:
-        """Authorisations that nobody entered, and revocations that nobody made."""
-        leaf = LOG_LEAVES.c
-        for what, kind, chosen in (
-            ("grants", "grant", sa.true()),
-            ("revocations", "revocation", GRANTS.c.revoked_at.is_not(None)),
-        ):
-            many = self.connection.execute(sa.select(sa.func.count()).select_from(GRANTS).where(chosen)).scalar_one()
+    def _unentered(self) -> None:
+        """Rows that nobody entered, and revocations that nobody made."""
+        leaf, revoked = LOG_LEAVES.c, GRANTS.c.revoked_at.is_not(None)
+        every = [(table.name, kind, table, sa.true()) for kind, table in KEPT.items()]
+        for what, kind, table, chosen in [*every, ("revocations", "revocation", GRANTS, revoked)]:
+            many = self.connection.execute(sa.select(sa.func.count()).select_from(table).where(chosen)).scalar_one()
             if many == self.report.rows[what]:
                 continue
-            told = sa.exists().where(leaf.kind == kind, leaf.ref == GRANTS.c.id)
-            for one in self.connection.execute(sa.select(GRANTS.c.id).where(chosen, ~told).limit(MOST)).scalars():
+            told = sa.exists().where(leaf.kind == kind, leaf.ref == table.c.id)
+            for one in self.connection.execute(sa.select(table.c.id).where(chosen, ~told).limit(MOST)).scalars():
                 self.report.add("added", f"{what} {one}", "no leaf tells of it")
 
     def _read(self, chosen: sa.Select[Any], where: str) -> Mapping[str, Any] | None:

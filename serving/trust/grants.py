@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,10 +14,9 @@ from datasets.faults import Fault
 from datasets.table import nearest
 from serving.call import new_id, now
 from serving.store.tables import GRANTS
-from serving.trust import log
+from serving.trust import leaves, log
 from serving.trust.consent import KINDS, PURPOSES, Rules
 from serving.trust.vault import Vault
-from serving.trust.verify import canonical
 
 NEEDED = ("kind", "tenant", "purpose", "groups", "valid_to", "document_sha256")
 FIELDS = (*NEEDED, "grantor", "subject_id", "product", "valid_from")
@@ -111,14 +109,8 @@ def _time(found: Any, end: bool) -> str | None:
 def create(connection: sa.Connection, form: Form, by: str) -> dict[str, Any]:
     row = {"id": new_id(), **form.row, "revoked_at": None, "created": now(), "by": by}
     connection.execute(sa.insert(GRANTS), [row])
-    log.append(connection, [log.entry("grant", row["created"], row["tenant"], row["id"], grant=digest(row))])
+    log.append(connection, [leaves.kept("grant", row["created"], GRANTS, row)])
     return shown(row)
-
-
-def digest(row: Mapping[str, Any] | sa.RowMapping) -> str:
-    """Of all that is never altered, which the log holds: it names nobody."""
-    told = {column.name: row[column.name] for column in GRANTS.c if column.name != "revoked_at"}
-    return hashlib.sha256(canonical(told)).hexdigest()
 
 
 def listed(connection: sa.Connection, tenant: str | None, before: str = "g", most: int = MOST) -> list[dict[str, Any]]:

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
+import sqlalchemy as sa
 
 from serving.trust.log import Entry, entry
 from serving.trust.prices import Price
@@ -90,6 +91,18 @@ def report(row: Mapping[str, Any], salt: bytes, tenant: str) -> Entry:
 def report_digests(row: Mapping[str, Any], salt: bytes) -> dict[str, str]:
     told = [row["body"], row["signer"], row["kind"], row["at"]]
     return {"pdf": salted(salt, row["sha256"].encode()), "record": salted(salt, canonical(told))}
+
+
+def kept(kind: str, at: str, table: sa.Table, row: Mapping[str, Any]) -> Entry:
+    """Of a row that is never altered but for what a leaf of its own tells: of GRANTS, OUTCOMES or OVERRIDES."""
+    return entry(kind, at, row["tenant"], row["id"], row=digest(table, row))
+
+
+def digest(table: sa.Table, row: Mapping[str, Any] | sa.RowMapping) -> str:
+    """Of all but a revocation. Unsalted: each holds what cannot be guessed from the log (a document's digest, a PD, a
+    text), and none names a person."""
+    told = {column.name: row[column.name] for column in table.c if column.name != "revoked_at"}
+    return sha256(canonical(told))
 
 
 def sha256(content: bytes) -> str:

@@ -17,6 +17,7 @@ from datasets.table import nearest
 from serving.call import new_id, now
 from serving.pathology import form
 from serving.store.tables import OUTCOMES, OVERRIDES
+from serving.trust import leaves, log
 from serving.trust.caller import Caller
 from serving.trust.recorded import Recorded
 
@@ -123,7 +124,9 @@ def record(connection: sa.Connection, many: list[Row], known: dict[str, Recorded
             continue
         row: Row = said | {"id": new_id(), "tenant": caller.tenant, "about": of.id, "kind": of.kind, "recorded": now()}
         row |= {"by": caller.who, "model": of.model, "version": of.version, "score": of.score, "said": of.said}
-        connection.execute(sa.insert(OUTCOMES).values(row | {"made": of.created}))
+        row["made"] = of.created
+        connection.execute(sa.insert(OUTCOMES).values(row))
+        log.append(connection, [leaves.kept("outcome", row["recorded"], OUTCOMES, row)])
         told.append({"outcome_id": row["id"], "new": True, "corrects": None if newest is None else newest.id})
     return {"outcomes": told}
 
@@ -157,6 +160,8 @@ def override(connection: sa.Connection, body: Row, of: Recorded, caller: Caller)
     row: Row = {"id": new_id(), "tenant": caller.tenant, "about": of.id, "by": caller.who, "at": now()}
     row |= {"decision": body["decision"], "limit": body.get("limit"), "reason": body["reason"]}
     row |= {"said": of.said, "model": of.model, "version": of.version, "made": of.created}
+    row["limit"] = None if row["limit"] is None else float(row["limit"])
     connection.execute(sa.insert(OVERRIDES).values(row))
+    log.append(connection, [leaves.kept("override", row["at"], OVERRIDES, row)])
     shown = {name: row[name] for name in ("decision", "limit", "reason", "by", "at")}
     return {"override_id": row["id"], "decision_id": of.id, **shown, "said": of.said}

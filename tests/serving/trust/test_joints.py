@@ -18,7 +18,7 @@ from serving.runtime import Runtime
 from serving.store import slides
 from serving.store.engine import open_store, unavailable
 from serving.store.reader import Reader
-from serving.store.tables import BATCHES, CHUNKS, DECISIONS, ERASURES, GRANTS, METER
+from serving.store.tables import BATCHES, CHUNKS, DECISIONS, ERASURES, GRANTS, METER, OUTCOMES, OVERRIDES
 from serving.trust import consent, erasure, grants, notary, trace
 from serving.trust.audit import _Audit, audit
 from serving.trust.indicators import groups_of
@@ -318,6 +318,33 @@ def test_an_authorisation_that_was_altered_put_in_or_taken_away_is_found(setting
         (sa.update(GRANTS).where(GRANTS.c.id == other).values(revoked_at="2026"), f"added revocations {other}"),
         (sa.insert(GRANTS).values(row | {"id": "f" * 32}), f"added grants {'f' * 32}"),
         (sa.delete(GRANTS).where(mine), f"deleted grants {one}"),
+    ):
+        with engine.connect() as connection, connection.begin() as transaction:
+            connection.execute(altering)
+            found = [f"{one.what} {one.where}" for one in _Audit(connection, key, None).run().findings]
+            transaction.rollback()
+        assert wanted in found, found
+    engine.dispose()
+
+
+def test_an_outcome_or_override_that_was_altered_put_in_or_taken_away_is_found(settings, applicant):
+    async def story(client, gateway):
+        decision = (await client.post(URL, json={"indicators": applicant})).json()["decision_id"]
+        said = {"decision_id": decision, "outcome": "defaulted", "at": "2026-11-01", "source": "core banking"}
+        assert (await client.post("/v1/outcomes", json=said)).status_code == 200
+        otherwise = {"decision": "approve", "limit": 250_000, "reason": "the harvest was good"}
+        assert (await client.post(f"/v1/decisions/{decision}/override", json=otherwise)).status_code == 200
+
+    run_inside(settings, story)
+    engine = open_store(settings.store_place, 1.0)
+    key = load_pem_public_key(notary.make_keys(settings.paths.log_key)[1].read_bytes())
+    assert audit(engine, key, settings.paths.checkpoints).findings == []
+    [outcome], [override] = rows(settings, sa.select(OUTCOMES)), rows(settings, sa.select(OVERRIDES))
+    for altering, wanted in (
+        (sa.update(OUTCOMES).values(outcome="repaid"), f"edited outcomes {outcome.id}"),
+        (sa.update(OVERRIDES).values(limit=1_000_000.0), f"edited overrides {override.id}"),
+        (sa.insert(OUTCOMES).values(dict(outcome._mapping) | {"id": "f" * 32}), f"added outcomes {'f' * 32}"),
+        (sa.delete(OVERRIDES), f"deleted overrides {override.id}"),
     ):
         with engine.connect() as connection, connection.begin() as transaction:
             connection.execute(altering)
