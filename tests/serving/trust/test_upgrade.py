@@ -79,7 +79,8 @@ def test_an_older_store_is_taken_over_and_given_back(empty):
         connection.execute(sa.insert(DECISIONS).values(ROWS["decisions"] | {"id": "e" * 32, "tenant": "east"}))
     with pytest.raises(sa.exc.IntegrityError), empty.begin() as connection:
         connection.execute(sa.insert(DECISIONS).values(ROWS["decisions"] | {"id": "f" * 32, "tenant": "east"}))
-    reader._held.connection.close()
+    if empty.dialect.name == "sqlite":  # on which a reader keeps its connection
+        reader._held.connection.close()
     with empty.begin() as connection:
         connection.execute(sa.text("DELETE FROM slide_keys WHERE tenant = 'east'"))
         connection.execute(sa.text("DELETE FROM decisions WHERE tenant = 'east'"))

@@ -22,7 +22,7 @@ mpp = 1.0
 
 [data]
 source = "simulated"
-tiles = 150
+tiles = 300
 columns = 2
 rows = 2
 strange = 2
