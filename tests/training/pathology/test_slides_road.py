@@ -49,7 +49,7 @@ def test_the_bundle_reads_slides_and_its_card_says_what_it_was_made_from(slides_
     assert card.simulated
     assert [one.code for one in card.classes] == ["NILM", "LSIL", "HSIL", "SCC"]
     tiles, slides = card.data
-    assert (tiles.rows, slides.rows) == (150, 13 + 14 + 10)
+    assert (tiles.rows, slides.rows) == (300, 13 + 14 + 10)
     assert len(tiles.sha256) == len(slides.sha256) == len(slides.split_sha256) == 64
     assert "13 to learn, 14 to calibrate, 10 to test" in slides.split
     assert card.versions["torch"]
