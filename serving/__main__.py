@@ -118,11 +118,12 @@ def load_subjects(
     from datasets.faults import DataError
     from serving import settings, subjects
     from serving.store.engine import StoreUnavailable
-    from serving.trust.vault import VaultLocked, unlock
+    from serving.trust.vault import VaultLocked
+    from serving.trust.vault import of as vault_of
 
     found = settings.read()
     try:
-        product, vault = subjects.product_of(table), unlock(found.paths.vault_key, found.vault.profile)
+        product, vault = subjects.product_of(table), vault_of(found)
         where = found.store_place, found.store.patience_seconds
         count = subjects.load_subjects(file, subjects.contract(table), *where, vault, product, true_at)
     except (DataError, StoreUnavailable, VaultLocked) as error:
@@ -143,12 +144,13 @@ def ingest(
     from datasets.faults import DataError
     from serving import settings, subjects
     from serving.store.engine import StoreUnavailable
-    from serving.trust.vault import VaultLocked, unlock
+    from serving.trust.vault import VaultLocked
+    from serving.trust.vault import of as vault_of
 
     found = settings.read()
     chosen = [one.strip() for one in (groups or department).split(",")]
     try:
-        vault, table = unlock(found.paths.vault_key, found.vault.profile), subjects.contract(contract)
+        vault, table = vault_of(found), subjects.contract(contract)
         where = found.store_place, found.store.patience_seconds
         product = subjects.product_of(contract)
         count = subjects.ingest(file, table, *where, vault, product, department, chosen, true_at)
@@ -172,13 +174,14 @@ def export_training(
     from serving.store.engine import StoreUnavailable, open_store
     from serving.trust import export
     from serving.trust.consent import rules
-    from serving.trust.vault import VaultLocked, unlock
+    from serving.trust.vault import VaultLocked
+    from serving.trust.vault import of as vault_of
 
     found = settings.read()
     try:
         if purpose != "training":
             raise DataError(f"--purpose is {purpose!r}; rows leave the store for training alone.")
-        told, vault = subjects.contract(table), unlock(found.paths.vault_key, found.vault.profile)
+        told, vault = subjects.contract(table), vault_of(found)
         engine = open_store(found.store_place, found.store.patience_seconds)
         asked = export.asked_of(rows, told, engine, vault)
         wanted = export.Wanted(told, subjects.product_of(told.name), tenant, asked)
@@ -207,12 +210,13 @@ def load_register(
     from models.scitech_risk.policy import Policy
     from serving import registers, settings
     from serving.store.engine import StoreUnavailable
-    from serving.trust.vault import VaultLocked, unlock
+    from serving.trust.vault import VaultLocked
+    from serving.trust.vault import of as vault_of
 
     found = settings.read()
     try:
         told = Policy.load(policy)
-        vault = unlock(found.paths.vault_key, found.vault.profile)
+        vault = vault_of(found)
         where = found.store_place, found.store.patience_seconds
         loaded = registers.load_register(folder, told, *where, vault, answers)
     except (DataError, PolicyRefused, StoreUnavailable, VaultLocked) as error:

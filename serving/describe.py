@@ -11,6 +11,12 @@ Schema = dict[str, Any]
 
 GUARDED = ("no_token", "bad_token", "not_allowed", "cross_site", "rate_exceeded")  # where not anybody may call
 ANYWHERE = ("headers_too_large", "internal")  # problems that each route may give
+KEY = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "schema": {"type": "string", "pattern": "^[!-~]{1,255}$"},
+    "description": "Seen before with the same request, nothing is done again and the first answer is given.",
+}
 STORE = ("store_locked", "store_full", "store_failed", "not_ready")
 
 

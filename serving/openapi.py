@@ -17,8 +17,6 @@ from serving.trust import document as trust
 from serving.trust.access import MAY
 from serving.trust.caller import ROLES
 from serving.trust.door import COOKIE
-from serving.trust.prices import RULES
-from serving.trust.statements import FORMATS, MONTH
 
 ONE = (  # each product's route
     "empty_body", "not_utf8", "malformed_json", "bad_header", "unknown_model", "unknown_subject", "not_authorised",
@@ -33,10 +31,8 @@ MANY = (  # each product's batch
 )  # fmt: skip
 PROBLEMS = {
     "/v1/decisions/{id}": ("unknown_decision", *STORE),
-    "/v1/decisions/{id}/receipt": ("unknown_receipt", *STORE),
     "/v1/batches/{id}": ("unknown_batch", *STORE),
     "/v1/companies/{id}/history": ("unknown_company", "bad_parameter", "not_authorised", *STORE),
-    "/v1/statements/{month}": ("bad_parameter", *STORE),
     "/v1/models": ("not_ready",),
     "/healthz/live": (),
     "/healthz/ready": ("not_ready",),
@@ -165,15 +161,6 @@ def _paths() -> Schema:
                 parameters=[in_path("id", "decision_id of an answer")],
             )
         },
-        "/v1/decisions/{id}/receipt": {
-            "get": operation(
-                PROBLEMS["/v1/decisions/{id}/receipt"],
-                "receipt",
-                "What proves a decision with the log's public key alone: python -m serving receipt verify",
-                told_as_json(_receipt()),
-                parameters=[in_path("id", "decision_id of an answer")],
-            )
-        },
         "/v1/batches/{id}": {
             "get": operation(
                 PROBLEMS["/v1/batches/{id}"],
@@ -201,25 +188,6 @@ def _paths() -> Schema:
                         {"type": "string", "pattern": companies.BEFORE},
                         "A month or a decision_id: only what is older.",
                     ),
-                ],
-            )
-        },
-        "/v1/statements/{month}": {
-            "get": operation(
-                PROBLEMS["/v1/statements/{month}"],
-                "statement",
-                "What the tenant used in a month: a line for each answer, its price rule and its receipt",
-                {
-                    "description": "In the order of time",
-                    "content": {
-                        FORMATS["json"]: {"schema": _statement()},
-                        FORMATS["ndjson"]: {"schema": {"type": "string"}},
-                        FORMATS["csv"]: {"schema": {"type": "string"}},
-                    },
-                },
-                parameters=[
-                    in_path("month", "as 2026-11, UTC", pattern=f"^{MONTH}$"),
-                    in_query("format", {"enum": [*FORMATS], "default": "json"}, "Of the statement."),
                 ],
             )
         },
@@ -411,38 +379,6 @@ def _history() -> Schema:
         },
         ["company_id", "simulated", "months", "decisions"],
     )
-
-
-def _receipt() -> Schema:
-    whole, some = {"type": "integer", "minimum": 0}, {"type": "object"}
-    digests = {"type": "array", "items": {"type": "string", "pattern": "^[0-9a-f]{64}$"}}
-    told = {
-        "receipt": {"const": 1},
-        "leaf": some | {"description": "As it stands in the audit log: keys sorted, without blanks"},
-        "index": whole,
-        "proof": digests | {"description": "Inclusion path, RFC 9162"},
-        "checkpoint": {"type": "string", "description": "Signed note, C2SP tlog-checkpoint"},
-        "lineage": some | {"description": "What the model was made from"},
-        "salt": {"type": "string", "description": "Before the answer's bytes, and the inputs', in their digests"},
-        "row": some | {"description": "Of a batch: the proof within its chunk"},
-    }
-    return closed(told, ["receipt", "leaf", "index", "proof", "checkpoint"])
-
-
-def _statement() -> Schema:
-    text, whole = {"type": "string"}, {"type": "integer", "minimum": 0}
-    charged = {"product": text, "units": whole, "rules": text, "rule": {"enum": [*RULES]}, "fen": whole}
-    line = {"decision": text, "at": text, **charged, "leaf": whole, "receipt": text}
-    total = {**charged, "lines": whole}
-    told = {
-        "tenant": text,
-        "month": text,
-        "lines": {"type": "array", "items": closed(line, [*line])},
-        "totals": {"type": "array", "items": closed(total, [*total])},
-        "fen": whole,
-        "currency": {"const": "CNY"},
-    }
-    return closed(told, [*told])
 
 
 def _batch() -> Schema:

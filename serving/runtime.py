@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import orjson
 import sqlalchemy as sa
 
-from datasets.faults import Fault
 from models.bundle import Bundle
 from models.pathology.card import SlideCard
 from serving import companies
@@ -27,15 +26,17 @@ from serving.store.engine import StoreUnavailable, open_store
 from serving.store.reader import Reader
 from serving.store.tables import PROBE
 from serving.store.writer import GrantsGone, Kept, QueueFull, Record, SubjectGone, Writer
-from serving.trust import leaves, receipts
+from serving.trust import leaves, receipts, vault
 from serving.trust.caller import OPEN, Caller
-from serving.trust.consent import KINDS_ZH, Opened, live, opened, rules, still_live
+from serving.trust.consent import Opened, live, opened, rules
 from serving.trust.counts import Counts
 from serving.trust.indicators import groups_of, newest
-from serving.trust.notary import KeyUnusable, Notary
+from serving.trust.keys import KeyUnusable
+from serving.trust.notary import Notary
 from serving.trust.prices import Prices
 from serving.trust.rate import Quota
-from serving.trust.vault import Tampered, Vault, VaultLocked, claim, unlock
+from serving.trust.stated import Stated, not_authorised, silence, unvalued
+from serving.trust.vault import Tampered, Vault, VaultLocked, claim
 from serving.trust.veil import veiled
 
 log = logging.getLogger("yuheng.runtime")
@@ -52,17 +53,6 @@ class Answered:
 
     body: bytes
     replayed: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Stated:
-    """What an answer rests on. `pseudonym`: of the subject whose indicators the store held."""
-
-    values: Mapping[str, Any]
-    simulated: bool = False
-    pseudonym: str | None = None
-    grants: tuple[str, ...] = ()
-    silent: tuple[str, ...] = ()  # groups of conduct that no grant opens
 
 
 class Runtime:
@@ -115,7 +105,7 @@ class Runtime:
     def _open(self) -> None:
         try:
             self.engine = open_store(self.settings.store_place, self.settings.store.patience_seconds)
-            self.vault = unlock(self.settings.paths.vault_key, self.settings.vault.profile)
+            self.vault = vault.of(self.settings)
             with self.engine.begin() as connection:
                 claim(connection, self.vault)
                 break_off_orphans(connection, now())
@@ -129,7 +119,7 @@ class Runtime:
             log.error("the audit log does not go on where it stood: %s. python -m serving audit verify", self.log_alarm)
         self.store_alarm = None
         self._reader = Reader(self.engine)
-        self._writer = Writer(self.engine, self.settings.store.group, self.settings.limits.queue, self.loop, still_live)
+        self._writer = Writer(self.engine, self.settings.store.group, self.settings.limits.queue, self.loop)
 
     @property
     def notary(self) -> Notary:
@@ -366,12 +356,6 @@ class Runtime:
         self.metrics.model.labels(new.card.model, new.card.version, new.digest).set(1)
 
 
-def unvalued(faults: Sequence[Fault]) -> list[Fault]:
-    """What is wrong with stored indicators, without their values, which the caller may not see."""
-    shown = {"missing", "not known"}
-    return [one if one.found in shown else replace(one, found="another value in the store") for one in faults]
-
-
 def ended(gone: GrantsGone | SubjectGone) -> Problem:
     if isinstance(gone, SubjectGone):
         return Problem("unknown_subject", found="a subject that was erased meanwhile")
@@ -400,22 +384,3 @@ def stamped(said: dict[str, Any], held: Held, stated: Stated) -> dict[str, Any]:
         "policy": held.policy,
         "created": created,
     }
-
-
-def silence(groups: Sequence[str]) -> dict[str, Any]:
-    """What is said where conduct was not read."""
-    told = ", ".join(groups)
-    return {
-        "code": "conduct_not_authorised",
-        "groups": list(groups),
-        "en": f"No personal authorisation opens {told}: it was not read and raises no limit; nothing else changes.",
-        "zh": f"{told} 无有效个人授权：未予读取，不作上浮，其他不受影响。",
-    }
-
-
-def not_authorised(lacking: Mapping[str, Sequence[str]]) -> Problem:
-    """`lacking`: group -> the kinds of grant that it wants."""
-    kinds = sorted({kind for wanted in lacking.values() for kind in wanted})
-    groups = ", ".join(lacking)
-    needed_zh = "、".join(KINDS_ZH[kind] for kind in kinds)
-    return Problem("not_authorised", found=groups, needed=" and ".join(kinds) + " kind", needed_zh=needed_zh)

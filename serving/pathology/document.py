@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from datasets.slides.limits import LIMITS
-from serving.describe import STORE, Schema, closed, in_path, in_query, operation, told_as_json
+from serving.describe import KEY, STORE, Schema, closed, in_path, in_query, operation, told_as_json
 from serving.pathology import form, shown
 from serving.pathology.reports import FORMATS
 from serving.pathology.routes import MOST, USUAL
@@ -50,12 +50,6 @@ PAIR = "[A-Za-z0-9_]+ [A-Za-z0-9+/]*={0,2}"  # of Upload-Metadata
 TEXT: Schema = {"type": "string"}
 COUNT: Schema = {"type": "integer", "minimum": 0}
 NULL: Schema = {"type": "null"}
-KEY = {
-    "name": "Idempotency-Key",
-    "in": "header",
-    "schema": {"type": "string", "pattern": "^[!-~]{1,255}$"},
-    "description": "Seen before with the same request, nothing is done again and the first answer is given.",
-}
 SLIDE = in_path("id", "slide_id", pattern="^[0-9a-f]{32}$")
 ANSWER = {"$ref": "#/components/schemas/Slide"}
 REPORT = {"$ref": "#/components/schemas/Report"}

@@ -20,6 +20,7 @@ import sqlalchemy as sa
 from serving.store.engine import StoreUnavailable, connect, unavailable
 from serving.store.tables import DECISIONS, LINEAGES, METER, SUBJECT_KEYS
 from serving.trust import log
+from serving.trust.consent import ended
 from serving.trust.lineage import Lineage
 from serving.trust.log import Entry, insert
 
@@ -78,7 +79,6 @@ class _Work:
 
 Told = Kept | GrantsGone | SubjectGone | None
 Outcome = list[Told] | StoreUnavailable
-Ended = Callable[[sa.Connection, set[str]], set[str]]  # of these authorisations, those that ended
 
 
 class Writer:
@@ -89,15 +89,8 @@ class Writer:
     handing to and fro of that lock (measured: 1,000 us of CPU a request against 450).
     """
 
-    def __init__(
-        self,
-        engine: sa.Engine,
-        group: int,
-        queue: int,
-        loop: asyncio.AbstractEventLoop,
-        ended: Ended = lambda connection, ids: set(),
-    ):
-        self.engine, self.group, self.most, self.loop, self.ended = engine, group, queue, loop, ended
+    def __init__(self, engine: sa.Engine, group: int, queue: int, loop: asyncio.AbstractEventLoop):
+        self.engine, self.group, self.most, self.loop = engine, group, queue, loop
         self.failing: StoreUnavailable | None = None  # the last try's failure, None once a commit succeeds
         self.commits = self.committed = 0  # transactions of decisions, decisions in them
         self.waiting = 0  # decisions between `record` and their commit
@@ -116,7 +109,7 @@ class Writer:
 
     def record(self, record: Record) -> asyncio.Future[Kept | None]:
         """Done with None when all of `record` is on the disk; with what is kept where its idempotency key was there
-        before; with GrantsGone where an authorisation ended meanwhile."""
+        before; with GrantsGone or SubjectGone where an authorisation or its subject did meanwhile."""
         if self.waiting >= self.most:
             raise QueueFull(f"{self.waiting:,} answers wait for their record; at most {self.most:,} may")
         self.waiting += 1
@@ -258,8 +251,7 @@ class Writer:
     def _write(self, connection: sa.Connection, decisions: list[_Decision]) -> tuple[list[Told], set[str]]:
         """(what becomes of each, the lineages that are in the store once this is committed)."""
         log.lock(connection)  # from here on nobody else records, so what is read still holds when it is written
-        asked = {grant for decision in decisions for grant in decision.record.grants}
-        ended = self.ended(connection, asked) if asked else asked
+        over = ended(connection, {grant for decision in decisions for grant in decision.record.grants})
         named = {subject for decision in decisions if (subject := decision.record.subject)}
         erased = named - _with_keys(connection, named) if named else named
         fresh: list[Record] = []
@@ -270,7 +262,7 @@ class Writer:
             key = (row["tenant"], row["scope"], row["idempotency_key"]) if row["idempotency_key"] else None
             if key and (kept := mine.get(key) or kept_under(connection, *key)):
                 outcome.append(kept)
-            elif ended and (gone := [grant for grant in record.grants if grant in ended]):
+            elif over and (gone := [grant for grant in record.grants if grant in over]):
                 outcome.append(GrantsGone(gone))
             elif record.subject in erased:
                 outcome.append(SubjectGone())

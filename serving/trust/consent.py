@@ -87,10 +87,9 @@ def opened(told: Rules, product: str, groups: Iterable[str], grants: Collection[
     return Opened(tuple(open_), tuple(dict.fromkeys(used)), tuple(silent), lacking)
 
 
-def still_live(connection: sa.Connection, ids: Iterable[str]) -> set[str]:
-    """Of these grants, those that are dead: revoked, over or gone. In the transaction that records the answer, where a
+def ended(connection: sa.Connection, wanted: set[str]) -> set[str]:
+    """Of these grants, those that are revoked, over or gone. In the transaction that records the answer, where a
     revocation waits for its end."""
-    wanted = set(ids)
     if not wanted:
         return set()
     held = sa.select(GRANTS.c.id).where(GRANTS.c.id.in_(wanted), *_holding(now())).with_for_update(read=True)

@@ -1,15 +1,19 @@
-"""The OpenAPI document's part of trace, outcomes and effects."""
+"""The OpenAPI document's part of receipts, statements, trace, outcomes and effects."""
 
 from __future__ import annotations
 
-from serving.describe import STORE, Schema, closed, in_path, in_query, operation, told_as_json
+from serving.describe import KEY, STORE, Schema, closed, in_path, in_query, operation, told_as_json
 from serving.trust.outcomes import AT, CODES, MOST, REASON, SOURCE
+from serving.trust.prices import RULES
+from serving.trust.statements import FORMATS, MONTH
 
 BODY = (
     "empty_body", "not_utf8", "malformed_json", "bad_header", "slow_request", "body_too_large",
     "unsupported_media_type", "invalid_request", "key_reused", *STORE,
 )  # fmt: skip
 PROBLEMS = {
+    "/v1/decisions/{id}/receipt": ("unknown_receipt", *STORE),
+    "/v1/statements/{month}": ("bad_parameter", *STORE),
     "/v1/decisions/{id}/trace": ("unknown_decision", *STORE),
     "/v1/decisions/{id}/override": ("unknown_decision", *BODY),
     "/v1/subjects/{id}/trace": ("bad_parameter", *STORE),
@@ -18,12 +22,6 @@ PROBLEMS = {
     "/v1/alarms": ("not_ready",),
 }
 TEXT: Schema = {"type": "string"}
-KEY = {
-    "name": "Idempotency-Key",
-    "in": "header",
-    "schema": {"type": "string", "pattern": "^[!-~]{1,255}$"},
-    "description": "Seen before with the same body, the first answer is given again.",
-}
 LINK = {
     "type": "object",
     "required": ["kind", "name", "links"],
@@ -52,6 +50,34 @@ def paths() -> Schema:
     override = {"anyOf": [closed(approve, [*approve]), closed(decline, ["decision", "reason"])]}
     items = {"type": "array", "items": {"type": "object"}}
     return {
+        "/v1/decisions/{id}/receipt": {
+            "get": operation(
+                PROBLEMS["/v1/decisions/{id}/receipt"],
+                "receipt",
+                "What proves a decision with the log's public key alone: python -m serving receipt verify",
+                told_as_json(_receipt()),
+                parameters=[DECISION],
+            )
+        },
+        "/v1/statements/{month}": {
+            "get": operation(
+                PROBLEMS["/v1/statements/{month}"],
+                "statement",
+                "What the tenant used in a month: a line for each answer, its price rule and its receipt",
+                {
+                    "description": "In the order of time",
+                    "content": {
+                        FORMATS["json"]: {"schema": _statement()},
+                        FORMATS["ndjson"]: {"schema": {"type": "string"}},
+                        FORMATS["csv"]: {"schema": {"type": "string"}},
+                    },
+                },
+                parameters=[
+                    in_path("month", "as 2026-11, UTC", pattern=f"^{MONTH}$"),
+                    in_query("format", {"enum": [*FORMATS], "default": "json"}, "Of the statement."),
+                ],
+            )
+        },
         "/v1/decisions/{id}/trace": {
             "get": _operation(
                 "/v1/decisions/{id}/trace",
@@ -126,3 +152,35 @@ def _operation(path: str, name: str, summary: str, told: Schema, **more: object)
 
 def _json(schema: Schema) -> Schema:
     return {"required": True, "content": {"application/json": {"schema": schema}}}
+
+
+def _receipt() -> Schema:
+    whole, some = {"type": "integer", "minimum": 0}, {"type": "object"}
+    digests = {"type": "array", "items": {"type": "string", "pattern": "^[0-9a-f]{64}$"}}
+    told = {
+        "receipt": {"const": 1},
+        "leaf": some | {"description": "As it stands in the audit log: keys sorted, without blanks"},
+        "index": whole,
+        "proof": digests | {"description": "Inclusion path, RFC 9162"},
+        "checkpoint": {"type": "string", "description": "Signed note, C2SP tlog-checkpoint"},
+        "lineage": some | {"description": "What the model was made from"},
+        "salt": {"type": "string", "description": "Before the answer's bytes, and the inputs', in their digests"},
+        "row": some | {"description": "Of a batch: the proof within its chunk"},
+    }
+    return closed(told, ["receipt", "leaf", "index", "proof", "checkpoint"])
+
+
+def _statement() -> Schema:
+    text, whole = {"type": "string"}, {"type": "integer", "minimum": 0}
+    charged = {"product": text, "units": whole, "rules": text, "rule": {"enum": [*RULES]}, "fen": whole}
+    line = {"decision": text, "at": text, **charged, "leaf": whole, "receipt": text}
+    total = {**charged, "lines": whole}
+    told = {
+        "tenant": text,
+        "month": text,
+        "lines": {"type": "array", "items": closed(line, [*line])},
+        "totals": {"type": "array", "items": closed(total, [*total])},
+        "fen": whole,
+        "currency": {"const": "CNY"},
+    }
+    return closed(told, [*told])

@@ -97,7 +97,7 @@ def _newest(
 def _by_key(rows: Iterable[sa.Row[Any]]) -> dict[Key, list[sa.Row[Any]]]:
     found: dict[Key, list[sa.Row[Any]]] = {}
     for row in rows:
-        found.setdefault((row.model, row.version, getattr(row, "tenant", "local")), []).append(row)
+        found.setdefault((row.model, row.version, row.tenant), []).append(row)
     return found
 
 

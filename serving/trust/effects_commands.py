@@ -160,6 +160,7 @@ def _store() -> Iterator[tuple[sa.Engine, Settings]]:
     """The store that the settings name. What is wrong is told in a sentence."""
     from serving.settings import SettingsRefused, read
     from serving.store.engine import StoreUnavailable, open_store
+    from serving.trust.keys import KeyUnusable
     from serving.trust.vault import VaultLocked
 
     try:
@@ -169,7 +170,7 @@ def _store() -> Iterator[tuple[sa.Engine, Settings]]:
         raise _stop(str(error)) from error
     try:
         yield engine, settings
-    except (StoreUnavailable, VaultLocked) as error:
+    except (StoreUnavailable, VaultLocked, KeyUnusable) as error:
         raise _stop(str(error)) from error
     finally:
         engine.dispose()

@@ -22,8 +22,8 @@ from serving.products import SLIDES as PATHOLOGY
 from serving.settings import Settings
 from serving.store.engine import reading, unavailable, writing
 from serving.store.slides import note
-from serving.store.tables import DECISIONS, ERASURES, SLIDES, UPLOADS
-from serving.trust import log, seams, trace
+from serving.store.tables import DECISIONS, ERASURES, GRANTS, OUTCOMES, OVERRIDES, SLIDES, UPLOADS
+from serving.trust import keys, log, trace, vault
 
 PARTS = 5_000  # pseudonyms in one question
 KEPT_DECISIONS = {
@@ -40,6 +40,16 @@ KEPT_GRANTS = {
     "what": "authorisations",
     "why": "That consent was given stays as proof of what was done under it.",
     "why_zh": "授权记录保留，以证明此前处理的依据。",
+}
+KEPT_OUTCOMES = {
+    "what": "outcomes",
+    "why": "How the decisions turned out stays with them, under their ids.",
+    "why_zh": "决定的结果随决定一并保留，仅以决定编号标识。",
+}
+KEPT_OVERRIDES = {
+    "what": "overrides",
+    "why": "Why a person decided otherwise stays as it was written; whoever wrote a name into it must say so.",
+    "why_zh": "人工改判的理由按原文保留；如其中写有姓名，须由撰写者说明。",
 }
 KEPT_REPORTS = {
     "what": "reading and signed reports",
@@ -64,22 +74,27 @@ class StillRead(Exception):
 
 
 def erase(engine: sa.Engine, settings: Settings, product: str, subject: str, by: str) -> dict[str, Any]:
-    """The signed certificate. One transaction, or nothing. Raises NothingToErase, StoreUnavailable."""
+    """The signed certificate. One transaction, or nothing. Raises NothingToErase, StoreUnavailable, VaultLocked and
+    KeyUnusable."""
     with writing(engine) as connection:
         _overwrite(connection)
         log.lock(connection)  # no answer about the subject is recorded between here and the end
         pseudonym = trace.of_subject(connection, settings, product, subject)
-        decisions = _decisions(connection, trace.about(product, pseudonym))
-        grants = seams.grants_of(connection, pseudonym)
+        mine = trace.about(product, pseudonym)
+        decisions = _decisions(connection, mine)
+        grants = _count(connection, GRANTS, GRANTS.c.subject == pseudonym)
+        ids = sa.select(DECISIONS.c.id).where(mine)
+        outcomes, overrides = (_count(connection, table, table.c.about.in_(ids)) for table in (OUTCOMES, OVERRIDES))
         held = trace.data_sets_of(connection, pseudonym)
-        shredded = seams.shred(connection, settings, product, subject)
+        shredded = vault.shred(connection, vault.of(settings), product, subject)
         earlier = _earlier(connection, product, pseudonym)
         if earlier is not None and not shredded:
             return _document(settings, earlier)
         if not (shredded or decisions or held):
             raise NothingToErase(f"Nothing of {subject!r} is stored for {product}. Check the id and the product.")
-        _forget_salts(connection, trace.about(product, pseudonym))
-        kept = ((KEPT_DECISIONS, len(decisions)), (KEPT_DATA, len(held)), (KEPT_GRANTS, grants))
+        _forget_salts(connection, mine)
+        kept = ((KEPT_DECISIONS, len(decisions)), (KEPT_DATA, len(held)), (KEPT_GRANTS, grants),
+                (KEPT_OUTCOMES, outcomes), (KEPT_OVERRIDES, overrides))  # fmt: skip
         told = {
             "what": "subject",
             "key_shredded": shredded,
@@ -142,9 +157,9 @@ def _certify(
         **told,
     }
     content = orjson.dumps(certificate, option=orjson.OPT_SORT_KEYS)
-    signature, _ = seams.sign(settings, content)
+    signature = keys.pair(settings.paths.log_key)[0].sign(content)
     body = {"certificate_sha256": hashlib.sha256(content).hexdigest(), "decisions": decisions or []}
-    leaf = seams.append(connection, "erasure", "", str(certificate["certificate"]), body)
+    leaf = log.append(connection, [log.entry("erasure", now(), "", str(certificate["certificate"]), **body)])
     row = {"id": certificate["certificate"], "product": product, "pseudonym": pseudonym, "at": certificate["at"]}
     row |= {"certificate": content, "signature": signature, "leaf": leaf}
     connection.execute(sa.insert(ERASURES).values(row))
@@ -217,10 +232,13 @@ def _decisions(connection: sa.Connection, which: sa.ColumnElement[bool]) -> list
     return list(connection.execute(sa.select(DECISIONS.c.id).where(which).order_by(DECISIONS.c.id)).scalars())
 
 
+def _count(connection: sa.Connection, table: sa.Table, which: sa.ColumnElement[bool]) -> int:
+    return int(connection.execute(sa.select(sa.func.count()).select_from(table).where(which)).scalar_one())
+
+
 def _forget_salts(connection: sa.Connection, which: sa.ColumnElement[bool]) -> None:
     """Without its salt the digest of what was read cannot be matched against guesses."""
-    if "salt" in DECISIONS.c:
-        connection.execute(sa.update(DECISIONS).where(which).values(salt=None))
+    connection.execute(sa.update(DECISIONS).where(which).values(salt=None))
 
 
 def _overwrite(connection: sa.Connection) -> None:

@@ -78,11 +78,12 @@ def _in_store(do: Callable[[Any, Any], Any]) -> Any:
 
     from serving import settings
     from serving.store.engine import StoreUnavailable, open_store, unavailable
-    from serving.trust.vault import VaultLocked, claim, unlock
+    from serving.trust.vault import VaultLocked, claim
+    from serving.trust.vault import of as vault_of
 
     found = settings.read()
     try:
-        vault = unlock(found.paths.vault_key, found.vault.profile)
+        vault = vault_of(found)
         engine = open_store(found.store_place, found.store.patience_seconds)
         with engine.begin() as connection:
             claim(connection, vault)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -26,15 +25,8 @@ TEXT = ("text of 1 to 255 characters", "1 至 255 个字符的文本")
 MOST = 200  # told at once
 
 
-@dataclass(frozen=True, slots=True)
-class Form:
-    """A grant as it is entered, its subject by pseudonym."""
-
-    row: Mapping[str, Any]
-
-
-def read(found: Mapping[str, Any], told: Rules, vault: Vault) -> tuple[Form | None, list[Fault]]:
-    """The grant, or all that is wrong with it."""
+def read(found: Mapping[str, Any], told: Rules, vault: Vault) -> tuple[dict[str, Any] | None, list[Fault]]:
+    """The grant as it is entered, its subject by pseudonym; or all that is wrong with it."""
     faults = [
         Fault(name[:60], "not known", f"one of {', '.join(FIELDS)}{nearest(name, [*FIELDS])}", "已知字段之一")
         for name in found
@@ -78,19 +70,17 @@ def read(found: Mapping[str, Any], told: Rules, vault: Vault) -> tuple[Form | No
     if faults:
         return None, faults
     pseudonym = None if subject is None else vault.pseudonym(str(product), str(subject))
-    return Form(
-        {
-            "kind": kind,
-            "grantor": pseudonym if kind == "personal" else grantor,
-            "tenant": tenant,
-            "subject": pseudonym,
-            "purpose": purpose,
-            "groups": sorted(set(groups or ())),
-            "valid_from": begins,
-            "valid_to": ends,
-            "document_sha256": document,
-        }
-    ), []
+    return {
+        "kind": kind,
+        "grantor": pseudonym if kind == "personal" else grantor,
+        "tenant": tenant,
+        "subject": pseudonym,
+        "purpose": purpose,
+        "groups": sorted(set(groups or ())),
+        "valid_from": begins,
+        "valid_to": ends,
+        "document_sha256": document,
+    }, []
 
 
 def _time(found: Any, end: bool) -> str | None:
@@ -106,8 +96,9 @@ def _time(found: Any, end: bool) -> str | None:
     return f"{at.replace(tzinfo=None).isoformat(timespec='milliseconds')}Z"
 
 
-def create(connection: sa.Connection, form: Form, by: str) -> dict[str, Any]:
-    row = {"id": new_id(), **form.row, "revoked_at": None, "created": now(), "by": by}
+def create(connection: sa.Connection, form: Mapping[str, Any], by: str) -> dict[str, Any]:
+    """`form`: of `read`."""
+    row = {"id": new_id(), **form, "revoked_at": None, "created": now(), "by": by}
     connection.execute(sa.insert(GRANTS), [row])
     log.append(connection, [leaves.kept("grant", row["created"], GRANTS, row)])
     return shown(row)

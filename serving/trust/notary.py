@@ -18,60 +18,21 @@ from typing import Any
 
 import sqlalchemy as sa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    PublicFormat,
-    load_pem_private_key,
-)
 
 from serving.call import now
 from serving.store.engine import StoreUnavailable, reading, unavailable, writing
 from serving.store.tables import LOG_CHECKPOINTS
+from serving.trust import keys
 from serving.trust.log import Tree, keep_nodes, lock, size
 from serving.trust.verify import NotProved, key_id, open_note
 
 OWED = 100  # checkpoints that wait for the store
 
 
-class KeyUnusable(Exception):
-    """The log's private key cannot be read or made."""
-
-
 @dataclass(frozen=True, slots=True)
 class Signed:
     size: int
     note: str
-
-
-def make_keys(private: Path) -> tuple[Path, Path]:
-    """(private, public) PEM files of an Ed25519 key pair; made once, the private one with mode 0600."""
-    public = private.with_suffix(".pub.pem")
-    if not private.exists():
-        private.parent.mkdir(parents=True, exist_ok=True)
-        key = Ed25519PrivateKey.generate()
-        text = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-        scratch = private.with_name(f".{private.name}-{os.getpid()}")
-        with open(os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        try:
-            os.link(scratch, private)  # the first of two that start at once
-        except FileExistsError:
-            pass
-        finally:
-            scratch.unlink()
-    public.write_bytes(read_private(private).public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
-    return private, public
-
-
-def read_private(file: Path) -> Ed25519PrivateKey:
-    key = load_pem_private_key(file.read_bytes(), None)
-    if not isinstance(key, Ed25519PrivateKey):
-        raise ValueError(f"{file} holds another kind of key; an Ed25519 one is needed")
-    return key
 
 
 def sign(key: Ed25519PrivateKey, origin: str, size: int, root: bytes, at: str) -> str:
@@ -86,10 +47,7 @@ class Notary:
 
     def __init__(self, engine: sa.Engine, private: Path, file: Path, origin: str):
         """Raises KeyUnusable."""
-        try:
-            self.key = read_private(make_keys(private)[0])
-        except (OSError, ValueError, TypeError) as error:
-            raise KeyUnusable(f"{private}: {error}. Nothing can be proved without the key of the log.") from error
+        self.key, _ = keys.pair(private)
         self.engine, self.file, self.origin = engine, file, origin
         self._lock = threading.Lock()
         self._owed: list[dict[str, Any]] = []  # rows of checkpoints that are in the file and not yet in the store

@@ -54,7 +54,7 @@ def find_many(connection: sa.Connection, wanted: Sequence[str], tenant: str | No
 
 
 def whose(table: sa.Table, tenant: str | None) -> sa.ColumnElement[bool]:
-    return sa.true() if tenant is None or "tenant" not in table.c else table.c.tenant == tenant
+    return sa.true() if tenant is None else table.c.tenant == tenant
 
 
 def _singles(connection: sa.Connection, ids: list[str], tenant: str | None) -> Iterator[Recorded]:

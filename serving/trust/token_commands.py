@@ -17,14 +17,15 @@ def token(
 ) -> None:
     """Print a token that proves who asks, for Authorization: Bearer or a page's sign-in. It is kept nowhere."""
     from serving import settings
-    from serving.trust import issuer
+    from serving.trust.issuer import issue
+    from serving.trust.keys import KeyUnusable
 
     try:
         found = settings.read()
         who = subject or licence or f"{tenant}/{'+'.join(role)}"
-        claims = {"tenant": tenant, "roles": role, "who": who, "name": name, "licence": licence}
-        made = issuer.issue(found.paths.tokens, found.access.audience, hours=hours, **claims)  # type: ignore[arg-type]
-    except (ValueError, OSError, issuer.KeyUnusable) as error:
+        whose = found.paths.tokens, found.access.audience
+        made = issue(*whose, tenant=tenant, roles=role, who=who, name=name, licence=licence, hours=hours)
+    except (ValueError, OSError, KeyUnusable) as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from error
     typer.echo(made)

@@ -11,12 +11,10 @@ import hashlib
 import hmac
 import os
 import secrets
-import tempfile
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import sqlalchemy as sa
 from cryptography.exceptions import InvalidTag
@@ -27,6 +25,10 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from serving.call import now
 from serving.store.tables import COMPANIES, INDICATORS, SUBJECT_KEYS, VAULT
+from serving.trust.keys import KeyUnusable, once, owners
+
+if TYPE_CHECKING:
+    from serving.settings import Settings
 
 Profile = Literal["aes", "sm"]
 BEGIN, END = "-----BEGIN YUHENG VAULT KEY-----", "-----END YUHENG VAULT KEY-----"
@@ -125,32 +127,22 @@ class Vault:
 
 def unlock(path: Path, profile: Profile = "aes") -> Vault:
     """By the key file, made where there is none. Raises VaultLocked."""
-    if not path.exists():
-        _make(path)
     try:
-        lines = path.read_text().split()
+        if not path.exists():
+            text = f"{BEGIN}\n{base64.b64encode(secrets.token_bytes(32)).decode()}\n{END}\n"
+            once(path, text.encode(), 0o600)
+        lines = owners(path).decode().split()
         secret = base64.b64decode("".join(lines[4:-4]), validate=True)
-    except (OSError, ValueError) as error:
+    except (KeyUnusable, ValueError) as error:
         raise VaultLocked(f"{path}: {error}. Put the vault's key file back.") from error
     if " ".join(lines[:4]) != BEGIN or " ".join(lines[-4:]) != END or len(secret) != 32:
         raise VaultLocked(f"{path}: is no vault key file ({BEGIN} and 32 bytes). Put the right one back.")
     return Vault(secret, profile)
 
 
-def _make(path: Path) -> None:
-    """Whole or not at all, and once, where two processes start together."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    text = f"{BEGIN}\n{base64.b64encode(secrets.token_bytes(32)).decode()}\n{END}\n"
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".vault-")  # 0600
-    try:
-        with os.fdopen(handle, "w") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        with suppress(FileExistsError):
-            os.link(name, path)
-    finally:
-        os.unlink(name)
+def of(settings: Settings) -> Vault:
+    """Raises VaultLocked."""
+    return unlock(settings.paths.vault_key, settings.vault.profile)
 
 
 def claim(connection: sa.Connection, vault: Vault) -> None:

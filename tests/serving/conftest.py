@@ -37,9 +37,9 @@ from serving.store.engine import connect
 from serving.store.tables import DECISIONS, INDICATORS, METADATA
 from serving.subjects import product_of
 from serving.trust import indicators as indicators_store
-from serving.trust import issuer
+from serving.trust import issuer, vault
 from serving.trust.indicators import groups_of, newest
-from serving.trust.vault import Vault, unlock
+from serving.trust.vault import Vault
 from tests import postgres
 
 ROOT = Path(__file__).parents[2]
@@ -217,7 +217,7 @@ def rows(where: Settings | str, query: sa.Executable) -> list[Any]:
 
 
 def vault_of(settings: Settings) -> Vault:
-    return unlock(settings.paths.vault_key, settings.vault.profile)
+    return vault.of(settings)
 
 
 def put_subject(engine: sa.Engine, settings: Settings, table: Table, subject: str, values: Mapping[str, Any]) -> None:

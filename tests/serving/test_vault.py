@@ -98,8 +98,17 @@ def test_the_key_file_is_made_once_for_its_owner_alone(tmp_path):
 @pytest.mark.parametrize("text", ["", "none", "-----BEGIN YUHENG VAULT KEY-----\nAAAA\n-----END YUHENG VAULT KEY-----"])
 def test_a_file_that_is_no_key_is_said_to_be_none(tmp_path, text):
     (tmp_path / "vault.key").write_text(text)
+    (tmp_path / "vault.key").chmod(0o600)
     with pytest.raises(VaultLocked, match="Put the right one back"):
         unlock(tmp_path / "vault.key")
+
+
+def test_a_key_file_that_others_may_read_opens_nothing(tmp_path):
+    path = tmp_path / "vault.key"
+    unlock(path)
+    path.chmod(0o640)
+    with pytest.raises(VaultLocked, match="mode 0640; 0600 is needed"):
+        unlock(path)
 
 
 def test_another_key_file_is_one_clear_error_and_nothing_is_answered(loaded, tmp_path):

@@ -173,8 +173,7 @@ def test_a_slide_whose_authorisation_is_revoked_while_it_waits_is_not_read(desk,
             "valid_from": now(), "valid_to": "2999", "document_sha256": "0" * 64, "purpose": "pathology"}  # fmt: skip
     with desk.engine.begin() as connection:
         live, dead, other = (
-            grants.create(connection, grants.Form(told | more), "t")["authorisation"]
-            for more in ({}, {}, {"purpose": "training"})
+            grants.create(connection, told | more, "t")["authorisation"] for more in ({}, {}, {"purpose": "training"})
         )
     bundle, states = bundle_of(settings), {}
     for grant in (live, dead, other):

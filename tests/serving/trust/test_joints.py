@@ -19,7 +19,7 @@ from serving.store import slides
 from serving.store.engine import open_store, unavailable
 from serving.store.reader import Reader
 from serving.store.tables import BATCHES, CHUNKS, DECISIONS, ERASURES, GRANTS, METER, OUTCOMES, OVERRIDES
-from serving.trust import consent, erasure, grants, notary, trace
+from serving.trust import consent, erasure, grants, keys, notary, trace
 from serving.trust.audit import _Audit, audit
 from serving.trust.indicators import groups_of
 from tests.serving.conftest import (
@@ -40,7 +40,7 @@ ROW = {"valid_from": "2026-01-01T00:00:00.000Z", "valid_to": "2999-01-01T00:00:0
 def granted(engine, **told):
     """The id of a grant that was put into the store."""
     with engine.begin() as connection:
-        return grants.create(connection, grants.Form({"subject": None} | ROW | told), "operator-9")["authorisation"]
+        return grants.create(connection, {"subject": None} | ROW | told, "operator-9")["authorisation"]
 
 
 @pytest.fixture
@@ -308,7 +308,7 @@ def test_an_authorisation_that_was_altered_put_in_or_taken_away_is_found(setting
     with engine.begin() as connection:
         grants.revoke(connection, one)
         grants.revoke(connection, one)
-    key = load_pem_public_key(notary.make_keys(settings.paths.log_key)[1].read_bytes())
+    key = keys.private(settings.paths.log_key).public_key()
     assert audit(engine, key, None).findings == []
     mine, row = GRANTS.c.id == one, {**told, **ROW, "created": "2026", "by": "b"}
     for altering, wanted in (
@@ -337,7 +337,7 @@ def test_an_outcome_or_override_that_was_altered_put_in_or_taken_away_is_found(s
 
     run_inside(settings, story)
     engine = open_store(settings.store_place, 1.0)
-    key = load_pem_public_key(notary.make_keys(settings.paths.log_key)[1].read_bytes())
+    key = keys.private(settings.paths.log_key).public_key()
     assert audit(engine, key, settings.paths.checkpoints).findings == []
     [outcome], [override] = rows(settings, sa.select(OUTCOMES)), rows(settings, sa.select(OVERRIDES))
     for altering, wanted in (
@@ -365,12 +365,10 @@ def test_a_statement_that_cannot_be_read_is_a_refusal_and_no_half_of_one(setting
     run_inside(settings, story)
 
 
-def test_checkpoints_that_the_store_did_not_take_before_a_crash_are_no_finding_after_the_next_start(
-    settings, applicant
-):
+def test_checkpoints_that_the_store_did_not_take_before_a_crash_are_no_finding(settings, applicant):
     engine = open_store(settings.store_place, 1.0)
     told = {"kind": "government", "grantor": "County", "tenant": "east", "purpose": "credit_limit", "groups": ["tax"]}
-    key = load_pem_public_key(notary.make_keys(settings.paths.log_key)[1].read_bytes())
+    key = keys.private(settings.paths.log_key).public_key()
     place = settings.paths.log_key, settings.paths.checkpoints, settings.log.origin
     crashed = notary.Notary(engine, *place)
     for stored in (True, False, False):
@@ -378,6 +376,7 @@ def test_checkpoints_that_the_store_did_not_take_before_a_crash_are_no_finding_a
         if not stored:
             crashed._store = lambda nodes: None  # held by another
         crashed.note()
+    assert audit(engine, key, settings.paths.checkpoints).findings == [], "two are owed, and none is lost"
     again = notary.Notary(engine, *place)
     assert again.take_up() is None
     granted(engine, **told)

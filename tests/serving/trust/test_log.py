@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 from serving.store.engine import open_store
 from serving.store.tables import LOG_LEAVES, LOG_NODES
-from serving.trust import log
+from serving.trust import keys, log
 from serving.trust.log import Peaks, Tree, append, entry, keep_nodes, levels_of
-from serving.trust.notary import make_keys, read_private, sign
+from serving.trust.notary import sign
 from serving.trust.verify import NotProved, canonical, indicators, leaf_hash, node_hash, open_note, root_from
 
 
@@ -94,14 +94,24 @@ def test_the_inputs_are_written_alike_by_the_service_and_by_an_auditor(values):
     assert indicators(json.loads(sent)) == orjson.dumps(orjson.loads(sent), option=orjson.OPT_SORT_KEYS)
 
 
+def test_a_key_that_others_may_read_or_whose_public_half_is_anothers_signs_nothing(tmp_path):
+    key, public = keys.pair(tmp_path / "log.pem")
+    public.write_bytes(keys.pem(keys.private(tmp_path / "other.pem").public_key()))
+    with pytest.raises(keys.KeyUnusable, match="is not the public half"):
+        keys.pair(tmp_path / "log.pem")
+    public.write_bytes(keys.pem(key.public_key()))
+    (tmp_path / "log.pem").chmod(0o644)
+    with pytest.raises(keys.KeyUnusable, match="mode 0644"):
+        keys.pair(tmp_path / "log.pem")
+
+
 def test_a_checkpoint_is_a_signed_note_that_one_key_opens(tmp_path):
-    private, _ = make_keys(tmp_path / "log.pem")
-    assert private.stat().st_mode & 0o777 == 0o600
-    key = read_private(private)
+    key = keys.private(tmp_path / "log.pem")
+    assert (tmp_path / "log.pem").stat().st_mode & 0o777 == 0o600
     note = sign(key, "test.example/log", 7, b"\1" * 32, "2026-11-25T00:00:00.000Z")
     found = open_note(note, key.public_key())
     assert (found.origin, found.size, found.root) == ("test.example/log", 7, b"\1" * 32)
-    other = read_private(make_keys(tmp_path / "other.pem")[0]).public_key()
+    other = keys.private(tmp_path / "other.pem").public_key()
     for changed, opener in (
         (note, other),
         (note.replace("\n7\n", "\n8\n"), key.public_key()),

@@ -25,8 +25,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serving.settings import Access, SettingsRefused, read
-from serving.trust import tokens
-from serving.trust.issuer import KeyUnusable, issue, key_id, own_key, public_file
+from serving.trust import keys, tokens
+from serving.trust.issuer import issue, key_id
+from serving.trust.keys import KeyUnusable, public_file
 from serving.trust.tokens import TokenRefused, Tokens
 from tests.serving.conftest import ROOT
 
@@ -58,7 +59,7 @@ def claims(**changed: Any) -> dict[str, Any]:
 
 
 def signed(file, headers: dict[str, Any] | None = None, **changed: Any) -> str:
-    key = own_key(file)
+    key = keys.private(file)
     return jwt.encode(claims(**changed), key, "EdDSA", headers={"kid": key_id(key.public_key())} | (headers or {}))
 
 
@@ -98,14 +99,14 @@ def test_an_older_key_counts_while_its_public_half_is_kept(tmp_path):
 
 def test_a_key_that_others_may_read_or_that_is_none_is_not_used(tmp_path):
     file = tmp_path / "tokens.pem"
-    own_key(file)
+    keys.private(file)
     file.chmod(0o644)
     with pytest.raises(KeyUnusable, match="chmod 600"):
-        own_key(file)
+        keys.private(file)
     file.chmod(0o600)
     file.write_text("none")
     with pytest.raises(KeyUnusable, match="cannot be read"):
-        own_key(file)
+        keys.private(file)
     public_file(file).write_text("none")
     with pytest.raises(KeyUnusable, match="0 Ed25519 keys"):
         Tokens(PLAIN, file).start()
@@ -134,12 +135,12 @@ def test_what_cannot_be_a_token_is_not_made_one(file, changed, needed):
 
 
 def none(file) -> str:
-    return part({"alg": "none", "typ": "JWT", "kid": key_id(own_key(file).public_key())}) + f".{part(claims())}."
+    return part({"alg": "none", "typ": "JWT", "kid": key_id(keys.private(file).public_key())}) + f".{part(claims())}."
 
 
 def public_key_as_secret(file) -> str:
     """HS256 with the public key, which everybody may know, as the secret."""
-    public = own_key(file).public_key()
+    public = keys.private(file).public_key()
     head = part({"alg": "HS256", "typ": "JWT", "kid": key_id(public)}) + "." + part(claims())
     secret = public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
     return f"{head}.{part(hmac.digest(secret, head.encode(), hashlib.sha256))}"
@@ -150,12 +151,12 @@ def own_key_in_the_header(file, name: str) -> str:
     raw = mine.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
     jwk = {"kty": "OKP", "crv": "Ed25519", "x": part(raw)}
     told = {"jwk": jwk, "jku": "https://evil.example/keys", "x5c": ["MII"], "x5u": "https://evil.example/c"}[name]
-    return jwt.encode(claims(), mine, "EdDSA", headers={"kid": key_id(own_key(file).public_key()), name: told})
+    return jwt.encode(claims(), mine, "EdDSA", headers={"kid": key_id(keys.private(file).public_key()), name: told})
 
 
 def by_another(file, kid: str | None) -> str:
     mine = Ed25519PrivateKey.generate()
-    kid = key_id(own_key(file).public_key()) if kid is None else kid
+    kid = key_id(keys.private(file).public_key()) if kid is None else kid
     return jwt.encode(claims(), mine, "EdDSA", headers={"kid": kid})
 
 
@@ -182,7 +183,7 @@ FORGED = {
     "another's key under our kid": lambda file: by_another(file, None),
     "a kid that is a path": lambda file: by_another(file, "../../dev/null"),
     "a kid that is SQL": lambda file: by_another(file, "' UNION SELECT 'x"),
-    "no kid": lambda file: jwt.encode(claims(), own_key(file), "EdDSA"),
+    "no kid": lambda file: jwt.encode(claims(), keys.private(file), "EdDSA"),
     "another tenant's claims": rewritten,
     "cut": cut,
     "expired": lambda file: signed(file, exp=int(time.time()) - 60),
@@ -329,7 +330,7 @@ def test_a_new_key_of_the_provider_is_looked_for_once_in_a_while(provider, priva
 
 def test_neither_issuer_speaks_for_the_other(provider, private, file):
     provider.add("r1", private)
-    own = own_key(file)
+    own = keys.private(file)
     provider.add(key_id(own.public_key()), private)  # a key of theirs under our kid
     both = provided(provider, file)
     for forged in (

@@ -15,7 +15,7 @@ from serving.__main__ import app
 from serving.store import slides
 from serving.store.engine import open_store
 from serving.store.tables import INDICATORS, SUBJECT_KEYS
-from serving.trust import erasure, recorded, seams, trace
+from serving.trust import erasure, keys, recorded, trace
 from tests.serving.conftest import Made, environment, put_subject, run_inside, settings_for, vault_of
 
 URL = "/v1/credit-limits"
@@ -188,7 +188,7 @@ def test_an_erasure_shreds_excludes_names_the_models_and_is_certified(settings, 
     assert told["data_sets"] == [DATA.sha256]
     assert [(one["version"], one["live"]) for one in told["models"]] == [("0", False), ("1", True)]
     assert [(one["what"], one["count"]) for one in told["kept"]] == [("decisions", 1), ("data sets given out", 1)]
-    public = seams.sign(settings, b"")[1]
+    public = keys.pair(settings.paths.log_key)[1].read_bytes()
     assert erasure.holds(made, public)
     assert not erasure.holds({**made, "certificate": told | {"models": []}}, public)
     with engine.connect() as connection:
@@ -222,15 +222,14 @@ def test_no_byte_of_an_erased_subject_stays_in_the_files_of_the_store(settings, 
     assert not any(part in held() for part in (key, *values))
 
 
-def test_an_erasure_that_cannot_be_signed_erases_nothing(settings, engine, applicant, monkeypatch):
+def test_an_erasure_that_cannot_be_signed_erases_nothing(settings, engine, applicant):
     put(engine, settings, applicant)
 
-    def fails(*_):
-        raise ValueError("no key")
-
-    monkeypatch.setattr(seams, "sign", fails)
-    with pytest.raises(ValueError, match="no key"):
+    keys.pair(settings.paths.log_key)
+    settings.paths.log_key.chmod(0o644)
+    with pytest.raises(keys.KeyUnusable, match="mode 0644"):
         erasure.erase(engine, settings, "credit_limit", HOUSEHOLD, "tester")
+    settings.paths.log_key.chmod(0o600)
     assert erasure.certificates(engine, settings, "credit_limit", HOUSEHOLD) == []
     assert decided(settings, {"subject_id": HOUSEHOLD})
 
