@@ -10,33 +10,43 @@ export RAY_USAGE_STATS_ENABLED := 0
 # Else make takes the stamps and the trained models for intermediate files and removes them.
 .PRECIOUS: .venv/.% var/bundles/%/champion
 
-.PHONY: demo test test-postgresql test-all check bench lock clean
+.PHONY: demo console test test-postgresql test-all check bench lock clean
 
+WEB := serving/console/web
+CONSOLE := serving/console/dist/index.html
 PRODUCTS := credit_limit scitech_risk pathology
 MODELS := credit_limit credit_limit_taiwan scitech_risk pathology  # each named PRODUCT or PRODUCT_...
 
-demo: $(MODELS:%=var/bundles/%/champion)  ## train the models once, serve them, ask them (ONCE=1: stop after the answers)
+demo: $(MODELS:%=var/bundles/%/champion) $(CONSOLE)  ## train the models once, serve them, ask them (ONCE=1: stop after the answers)
 	$(PY) -m serving demo $(if $(ONCE),--once)
+
+console: $(CONSOLE)              ## build the pages for people from serving/console/web
+
+$(CONSOLE): $(shell find $(WEB) -type f -not -path '*/node_modules/*') | .venv/.dev
+	@echo "Building the console ..."
+	cd $(WEB) && PATH="$(CURDIR)/.venv/bin:$$PATH" && npm ci --silent && npm run --silent build
+	@touch $@
 
 var/bundles/%/champion: | .venv/.dev  # with torch, which pathology trains with
 	$(PY) -m training $(foreach product,$(PRODUCTS),$(if $(filter $(product)%,$*),$(product))) --config configs/$*.toml
 
-test: .venv/.dev                 ## what CI runs
+test: .venv/.dev $(CONSOLE)      ## what CI runs
 	$(PY) -m pytest -m "not slow"
 
-test-postgresql: .venv/.dev      ## what uses a store, with each store on a PostgreSQL that the tests start
+test-postgresql: .venv/.dev $(CONSOLE)  ## what uses a store, with each store on a PostgreSQL that the tests start
 	YUHENG_TEST_STORE=postgresql $(PY) -m pytest -m "not slow" tests/serving tests/faults
 
-test-all: .venv/.dev             ## with the long ones, and on both stores
+test-all: .venv/.dev $(CONSOLE)  ## with the long ones, and on both stores
 	$(PY) -m pytest
 	$(MAKE) test-postgresql
 
-check: .venv/.dev                ## ruff, mypy
+check: .venv/.dev $(CONSOLE)     ## ruff, mypy, tsc
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
+	cd $(WEB) && PATH="$(CURDIR)/.venv/bin:$$PATH" npm run --silent check
 
-bench: .venv/.dev                ## each headline figure, as a ratio measured side by side
+bench: .venv/.dev $(CONSOLE)     ## each headline figure, as a ratio measured side by side
 	$(PY) -m benchmarks
 
 lock: .venv/.dev                 ## write configs/locks anew from pyproject.toml
@@ -47,7 +57,7 @@ lock: .venv/.dev                 ## write configs/locks anew from pyproject.toml
 LOCK := --python-version 3.11 --generate-hashes --no-header --no-annotate
 
 clean:                           ## forget the environment and everything trained or recorded
-	rm -rf .venv var
+	rm -rf .venv var $(WEB)/node_modules $(dir $(CONSOLE))
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv

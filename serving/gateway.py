@@ -27,6 +27,7 @@ from serving.batch.intake import Intake
 from serving.batch.record import row_answer, summary
 from serving.call import JSON, Call, ClientGone, Reply, Send, idempotency_key, new_id, query, read_body
 from serving.champion import Champions
+from serving.console import pages as console
 from serving.metrics import CONTENT_TYPE, Metrics
 from serving.openapi import document
 from serving.pathology.routes import Pathology
@@ -77,6 +78,7 @@ class Gateway:
             "/problems/{kind}": {"GET": self.problem},
             "/v1/session": {"GET": self.door.session, "POST": self.door.begin, "DELETE": self.door.end},
             **Authorisations(lambda: self.runtime).routes(),
+            **console.routes(),
             **self.pathology.routes(),
             **self.trust.routes(),
         }

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datasets.table import Column
 from serving import companies
 from serving.batch.formats import MEDIA_TYPES
+from serving.console import document as console
 from serving.describe import STORE, Schema, closed, guarded, in_path, in_query, link, operation, told_as_json
 from serving.pathology import document as slides
 from serving.problems import KINDS
@@ -46,6 +47,7 @@ PROBLEMS = {
     ),
     "DELETE /v1/session": ("cross_site",),
     **authorisations.PROBLEMS,
+    **console.PROBLEMS,
     **slides.PROBLEMS,
     **trust.PROBLEMS,
 }  # fmt: skip
@@ -59,7 +61,12 @@ def document(serving: Mapping[str, Held], settings: Settings) -> Schema:
         **{f"Indicators.{name}": _indicators(held, settings.limits.text) for name, held in sorted(serving.items())},
     }
     paths = (
-        dict(_products(serving, settings)) | slides.paths(settings) | authorisations.paths() | trust.paths() | _paths()
+        dict(_products(serving, settings))
+        | slides.paths(settings)
+        | authorisations.paths()
+        | console.paths()
+        | trust.paths()
+        | _paths()
     )
     for path, operations in paths.items():
         for method, told in operations.items():

@@ -271,6 +271,11 @@ KINDS: dict[str, Kind] = {
         503, "The service is not ready", "服务尚未就绪",
         "{found}. GET /healthz/ready tells more.", "{found}。详见 GET /healthz/ready。",
     ),
+    "console_not_built": Kind(
+        503, "The console was not built", "控制台尚未构建",
+        "Its files were not found beside the code. Run make console, then start the service again.",
+        "代码旁没有控制台文件。请运行 make console 后重新启动服务。",
+    ),
     "report_unavailable": Kind(
         503, "The report cannot be made now", "暂时无法生成报告",
         "{found}. Nothing was signed by this request. Tell who runs the service.",

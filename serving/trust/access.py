@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from serving.console import pages as console
 from serving.trust.caller import ROLES
 
 ANYBODY: frozenset[str] = frozenset()  # no token is needed
@@ -62,6 +63,8 @@ MAY: dict[str, frozenset[str]] = {
     "GET /healthz/ready": ANYBODY,  # and says little to who brings no token
     "GET /openapi.json": ANYBODY,
     "GET /problems/{kind}": ANYBODY,
+    **{f"GET {address}": ANYBODY for address in console.addresses()},  # the page is empty: what it shows it asks for
+    "GET /assets/{name}": ANYBODY,
     "GET /slides": ANYBODY,  # the pages are empty: what they show they ask for
     "GET /slides/{id}": ANYBODY,
     "GET /static/{name}": ANYBODY,

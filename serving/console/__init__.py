@@ -1,0 +1,1 @@
+"""The console: pages for people, built from serving/console/web."""

@@ -1,0 +1,45 @@
+// What stands where something is not there: being fetched, empty, refused.
+
+import type { ComponentChildren } from "preact";
+import { Refused, type Asked, type Problem } from "./api";
+import { Say } from "./words";
+
+export function Loading({ en = "Loading", zh = "加载中" }: { en?: string; zh?: string }) {
+  return <p class="loading" role="status"><i class="spinner" aria-hidden="true" /><Say en={en} zh={zh} /></p>;
+}
+
+export function Empty({ en, zh, children }: { en: string; zh: string; children?: ComponentChildren }) {
+  return <div class="empty"><p><Say en={en} zh={zh} /></p>{children}</div>;
+}
+
+export function Notice({ title, children }: { title: readonly [string, string]; children?: ComponentChildren }) {
+  return <section class="card notice"><h1><Say en={title[0]} zh={title[1]} /></h1>{children}</section>;
+}
+
+// A refusal with each of its faults, and a way to try again where that makes sense.
+export function Failed({ error, again }: { error: unknown; again?: () => void }) {
+  const { title, title_zh, detail, detail_zh, errors = [] } = problemOf(error);
+  return (
+    <div class="refusal" role="alert">
+      <strong><Say en={title ?? "Refused"} zh={title_zh ?? title ?? "已拒绝"} /></strong>
+      {detail && detail !== title ? <p><Say en={detail} zh={detail_zh ?? detail} /></p> : null}
+      {errors.length ? (
+        <ul>{errors.map((fault, at) => <li key={at}><code>{fault.field}</code> {fault.found}: <Say en={fault.needed} zh={fault.needed_zh ?? fault.needed} /></li>)}</ul>
+      ) : null}
+      {again ? <button type="button" class="quiet" onClick={again}><Say en="Try again" zh="重试" /></button> : null}
+    </div>
+  );
+}
+
+function problemOf(error: unknown): Problem {
+  if (error instanceof Refused) return error.problem;
+  console.error(error);
+  return { title: "The page failed", title_zh: "页面出错", detail: String(error), detail_zh: String(error) };
+}
+
+// What was asked, once it is there.
+export function Shown<T>({ of, children }: { of: Asked<T>; children: (value: T) => ComponentChildren }) {
+  if (of.error !== undefined) return <Failed error={of.error} again={of.again} />;
+  if (of.value === undefined) return of.loading ? <Loading /> : null;
+  return <>{children(of.value)}</>;
+}
