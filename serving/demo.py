@@ -20,11 +20,13 @@ from rich.text import Text
 
 from serving import settings
 from serving.pathology import client
+from serving.trust.caller import ROLES
 from serving.trust.issuer import issue
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "configs" / "examples"
 VERDICTS = {"pass": "pass 通过", "review": "review 复核", "block": "block 拦截"}
+SIGNER = {"name": "Demo Pathologist 演示病理医师", "licence": "DEMO-0001"}  # nobody's: what it signs is a demonstration
 PATIENCE = 120  # seconds for the service to come up
 console = Console()
 
@@ -55,11 +57,11 @@ def run(port: int, once: bool) -> int:
             client.run(base, ROOT / "var" / "slides_demo", clinic, console)
         else:
             console.print("No slide is read: no bundle of pathology is published under var/bundles.\n")
+        links(base)
         if once:
             return 0
         console.print(
-            f"Serving on {base} until Ctrl-C. Try the curl examples of the README; the API: {base}/openapi.json; "
-            f"the worklist of slides: {base}/slides"
+            f"Serving on {base} until Ctrl-C. Try the curl examples of the README; the API: {base}/openapi.json"
         )
         return service.wait()
     except KeyboardInterrupt:
@@ -102,10 +104,20 @@ def _await_ready(base: str, service: subprocess.Popen[bytes]) -> None:
         time.sleep(0.3)
 
 
+def links(base: str) -> None:
+    """The console, with a link for each role that signs in: the token stands behind #, which no browser sends."""
+    console.print(f"The console 控制台: {base}/console", style="bold", highlight=False)
+    for role, (en, zh) in ROLES.items():
+        console.print(f"  {role}: {en} {zh}", highlight=False)
+        console.print(f"{base}/console#token={_token(role)}", soft_wrap=True, highlight=False, style="cyan")
+
+
 def _token(role: str) -> str:
     """As python -m serving token --tenant demo --role ROLE prints it."""
     found = settings.read()
-    return issue(found.paths.tokens, found.access.audience, tenant="demo", roles=[role], who=f"demo/{role}")
+    person: dict[str, Any] = SIGNER if role == "pathologist" else {}
+    who = f"demo/{role}"
+    return issue(found.paths.tokens, found.access.audience, tenant="demo", roles=[role], who=who, **person)
 
 
 def _get(url: str, token: str) -> dict[str, Any]:
