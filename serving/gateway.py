@@ -40,6 +40,7 @@ from serving.trust import access, statements
 from serving.trust.authorisations import Authorisations
 from serving.trust.door import Door
 from serving.trust.routes import Trust
+from serving.versions.routes import Versions
 
 log = logging.getLogger("yuheng.gateway")
 
@@ -81,6 +82,7 @@ class Gateway:
             **console.routes(),
             **self.pathology.routes(),
             **self.trust.routes(),
+            **Versions(self.pathology.desk).routes(),
         }
         self._may = access.of(self.routes)
         self._exact = {path for path in self.routes if "{" not in path}

@@ -18,6 +18,7 @@ from serving.trust import document as trust
 from serving.trust.access import MAY
 from serving.trust.caller import ROLES
 from serving.trust.door import COOKIE
+from serving.versions import document as versions
 
 ONE = (  # each product's route
     "empty_body", "not_utf8", "malformed_json", "bad_header", "unknown_model", "unknown_subject", "not_authorised",
@@ -50,6 +51,7 @@ PROBLEMS = {
     **console.PROBLEMS,
     **slides.PROBLEMS,
     **trust.PROBLEMS,
+    **versions.PROBLEMS,
 }  # fmt: skip
 SOMEWHERE = ("not_found", "method_not_allowed")  # of no single route: another address, another method
 
@@ -66,6 +68,7 @@ def document(serving: Mapping[str, Held], settings: Settings) -> Schema:
         | authorisations.paths()
         | console.paths()
         | trust.paths()
+        | versions.paths()
         | _paths()
     )
     for path, operations in paths.items():

@@ -21,6 +21,7 @@ from serving.store.tables import (
     METER,
     OUTCOMES,
     OVERRIDES,
+    PROMOTIONS,
     SLIDE_REPORTS,
     SLIDES,
 )
@@ -41,7 +42,12 @@ ZH = {
 Body = Mapping[str, Any]
 
 # What a leaf of each kind tells, as far as it is compared here.
-KEPT = {"grant": GRANTS, "outcome": OUTCOMES, "override": OVERRIDES}  # kind of leaf -> the table of its row
+KEPT = {
+    "grant": GRANTS,
+    "outcome": OUTCOMES,
+    "override": OVERRIDES,
+    "promotion": PROMOTIONS,
+}  # kind of leaf -> the table of its row
 SHAPES: dict[str, dict[str, type]] = {
     "start": {"before": dict},
     "decision": {"bundle": str, "policy": str, "answer": str, "record": str},

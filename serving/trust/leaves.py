@@ -94,7 +94,8 @@ def report_digests(row: Mapping[str, Any], salt: bytes) -> dict[str, str]:
 
 
 def kept(kind: str, at: str, table: sa.Table, row: Mapping[str, Any]) -> Entry:
-    """Of a row that is never altered but for what a leaf of its own tells: of GRANTS, OUTCOMES or OVERRIDES."""
+    """Of a row that is never altered but for what a leaf of its own tells: of GRANTS, OUTCOMES, OVERRIDES or
+    PROMOTIONS."""
     return entry(kind, at, row["tenant"], row["id"], row=digest(table, row))
 
 
