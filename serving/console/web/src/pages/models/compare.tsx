@@ -13,6 +13,8 @@ import { BEST, FIGURES, places, Told } from "./words";
 const LOOKS = ["first", "second"] as const;
 const ATTRIBUTES: Record<string, string> = { sex: "性别", age: "年龄", ethnicity: "民族", religion: "宗教", health: "健康" };
 
+const OTHERS: Record<string, string> = { scorecard: "传统评分卡", unconstrained: "无约束 LightGBM", with_moral_data: "加入品行数据（不上线）", with_shell_flags: "加入空壳标志（不上线）" };
+
 interface Drawn {
   version: Version;
   plots: Plots;
@@ -60,6 +62,7 @@ function Plotted({ drawn }: { drawn: Drawn[] }) {
   const most = Math.min(1, 1.05 * Math.max(...drawn.flatMap(({ plots }) => plots.reliability.flatMap((one) => [one.stated, one.high]))));
   const fair = drawn.filter(({ plots }) => plots.fairness.length);
   const earned = drawn.filter(({ plots }) => plots.profit);
+  const beside = drawn.filter(({ version }) => Object.keys(version.metrics?.beside ?? {}).length);
   const slides = drawn.some(({ plots }) => plots.unit !== "rows");
   return (
     <div class="plots">
@@ -89,7 +92,7 @@ function Plotted({ drawn }: { drawn: Drawn[] }) {
         </section>
       ) : null)}
       {earned.length ? (
-        <section class="card wide">
+        <section class={beside.length === 1 ? "card" : "card wide"}>
           <Lines title={["Profit by cut-off", "不同审批线下的利润"]} note={["Per applicant and year, if all up to this probability of default were approved.", "若批准该违约率以内的全部申请人，人均年利润。"]}
             x={{ en: "approve up to this probability of default", zh: "批准至该违约率", domain: [0, 0.6], told: share }}
             y={{ en: `${earned[0]!.plots.currency} a year`, zh: "元/年", told: (value) => number(value) }}
@@ -99,6 +102,15 @@ function Plotted({ drawn }: { drawn: Drawn[] }) {
             }))} />
         </section>
       ) : null}
+      {beside.map(({ version, look }) => (
+        <section class="card" key={`beside ${version.version}`}><p class={`whose ${look}`}>{version.version}</p>
+          <Forest title={["Beside other models on the same rows", "与同数据上的其他模型比较"]} note={["AUC with 95 % intervals; the others never serve.", "AUC 及 95 % 置信区间；其他模型不上线。"]} heads={[["Model", "模型"], ["AUC", "AUC"]]}
+            rows={[
+              { key: "ours", label: <Say en="this model" zh="本模型" />, figure: version.figures?.auc ?? { value: null, low: null, high: null }, look },
+              ...Object.entries(version.metrics?.beside ?? {}).map(([name, other]) => ({ key: name, look: "soft" as const, figure: other.auc, label: <Say en={name.replaceAll("_", " ")} zh={OTHERS[name] ?? name} /> })),
+            ]} />
+        </section>
+      ))}
       {fair.map(({ version, plots, look }) => (
         <section class="card" key={`fair ${version.version}`}><p class={`whose ${look}`}>{version.version}</p>
           <Forest title={["Approvals by audit group", "各群体的审批比例"]} note={["Ratio to the attribute's largest group. 1 is alike; below 0.8 is looked into.", "与该属性最大群体之比。1 为一致；低于 0.8 需核查。"]}

@@ -10,7 +10,7 @@ export interface Row {
   key: string;
   label: ComponentChildren;
   figure: Figure;
-  look?: "first" | "second" | "bad";
+  look?: "first" | "second" | "soft" | "bad";
 }
 
 const TICKS = 4;

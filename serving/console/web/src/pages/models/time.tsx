@@ -10,8 +10,8 @@ import type { Effect, Figure, Week } from "./types";
 import { places, Told } from "./words";
 
 const DAY = 86_400_000;
-const at = (week: Week) => Date.parse(week.week) / DAY;
-const day = (value: number) => new Date(value * DAY).toISOString().slice(5, 10);
+const at = (week: Week) => Date.parse(week.week) / DAY / 7; // weeks, Mondays apart by whole ones
+const date = (value: number) => new Date(value * DAY * 7).toISOString().slice(0, 10);
 
 export function OverTime({ model }: { model: string }) {
   const asked = useAsk<{ effects: Effect[] }>(`/v1/effects?model=${encodeURIComponent(model)}&by=week`);
@@ -32,7 +32,13 @@ function One({ effect }: { effect: Effect }) {
   const psi = line("psi", "score", "评分", "first", effect.series, (week) => week.psi);
   const rate = line("rate", effect.kind === "slides" ? "flagged" : "approved", effect.kind === "slides" ? "标记" : "批准", "first", effect.series, (week) => week.positive_rate);
   const ratio = line("ratio", "seen / stated", "实际/预测", "second", effect.series, (week) => week.ratio);
-  const x = { en: "week from", zh: "周（起始日）", told: day, ticks: Math.min(6, Math.max(1, effect.series.length)) };
+  const weeks = effect.series.map(at);
+  const first = weeks[0] ?? 0, last = weeks.at(-1) ?? first;
+  const whole = (value: number) => Number.isInteger(value);
+  const x = {
+    en: "week from", zh: "周（起始日）", domain: [-0.5, last - first + 0.5] as [number, number], ticks: Math.min(6, Math.max(2, last - first + 1)),
+    told: (value: number) => (whole(value) ? date(value + first).slice(5) : ""),
+  };
   const live = effect.calibration?.groups ?? [];
   const most = Math.min(1, 1.05 * Math.max(0.01, ...live.flatMap((one) => [one.pd, one.high])));
   const drifted = effect.drift?.inputs.filter((one) => one.drifted) ?? [];
@@ -43,9 +49,9 @@ function One({ effect }: { effect: Effect }) {
         <span class="quiet"><Say en={`${number(many)} ${effect.kind === "slides" ? "slides" : "decisions"} · ${number(effect.outcomes?.total ?? 0)} outcomes`} zh={`${number(many)} ${effect.kind === "slides" ? "张切片" : "项决定"} · ${number(effect.outcomes?.total ?? 0)} 项结果`} /> · AUC <Told of={effect.auc} /></span>
       </div>
       <div class="plots three">
-        {psi.points.length ? <Lines title={["Drift of the score", "评分漂移"]} note={["Population stability index against training; 0 is no change.", "相对训练数据的总体稳定性指数（PSI）；0 为无变化。"]} lines={[psi]} x={x} y={{ en: "PSI", zh: "PSI", domain: [0, 1.1 * Math.max(0.25, ...psi.points.map((point) => point.y))], told: (value) => value.toFixed(2) }} behind={behind(psi, "PSI", "PSI")} /> : null}
-        {rate.points.length ? <Lines title={effect.kind === "slides" ? ["Share flagged", "标记比例"] : ["Share approved", "批准比例"]} note={["With 95 % intervals.", "含 95 % 置信区间。"]} lines={[rate]} x={x} y={{ en: "share", zh: "比例", domain: [0, 1], told: (value) => percent(value, 0) }} behind={behind(rate, "Share", "比例")} /> : null}
-        {ratio.points.length ? <Lines title={["Calibration: seen over stated", "校准：实际/预测"]} note={["1 is perfect; above it, more defaulted than was stated.", "1 为最佳；高于 1 表示违约多于预测。"]} lines={[ratio]} x={x} y={{ en: "ratio", zh: "比值" }} behind={behind(ratio, "Ratio", "比值")} /> : null}
+        {psi.points.length ? <Lines title={["Drift of the score", "评分漂移"]} note={["Population stability index against training; 0 is no change.", "相对训练数据的总体稳定性指数（PSI）；0 为无变化。"]} lines={[psi]} x={x} y={{ en: "PSI", zh: "PSI", domain: [0, 1.1 * Math.max(0.25, ...psi.points.map((point) => point.y))], told: (value) => value.toFixed(2) }} behind={behind(psi, first, "PSI", "PSI")} /> : null}
+        {rate.points.length ? <Lines title={effect.kind === "slides" ? ["Share flagged", "标记比例"] : ["Share approved", "批准比例"]} note={["With 95 % intervals.", "含 95 % 置信区间。"]} lines={[rate]} x={x} y={{ en: "share", zh: "比例", domain: [0, 1], told: (value) => percent(value, 0) }} behind={behind(rate, first, "Share", "比例")} /> : null}
+        {ratio.points.length ? <Lines title={["Calibration: seen over stated", "校准：实际/预测"]} note={["1 is perfect; above it, more defaulted than was stated.", "1 为最佳；高于 1 表示违约多于预测。"]} lines={[ratio]} x={x} y={{ en: "ratio", zh: "比值" }} behind={behind(ratio, first, "Ratio", "比值")} /> : null}
         {live.length ? <Lines square title={["Stated and seen, in service", "在线校准"]} lines={[{ key: "live", en: "in service", zh: "在线", points: live.map((one) => ({ x: one.pd, y: one.bad, low: one.low, high: Math.min(most, one.high) })) }]} diagonal x={{ en: "stated probability of default", zh: "预测违约率", domain: [0, most], told: (value) => percent(value, 0) }} y={{ en: "share seen", zh: "实际比例", domain: [0, most], told: (value) => percent(value, 0) }} /> : null}
       </div>
       {effect.drift ? (
@@ -65,16 +71,17 @@ function One({ effect }: { effect: Effect }) {
 }
 
 function line(key: string, en: string, zh: string, look: Line["look"], series: Week[], of: (week: Week) => Figure | number | null | undefined): Line {
+  const first = series[0] ? at(series[0]) : 0;
   const points = series.flatMap((week) => {
     const found = of(week);
     if (found === null || found === undefined) return [];
-    if (typeof found === "number") return [{ x: at(week), y: found }];
-    return found.value === null ? [] : [{ x: at(week), y: found.value, low: found.low ?? found.value, high: found.high ?? found.value }];
+    if (typeof found === "number") return [{ x: at(week) - first, y: found }];
+    return found.value === null ? [] : [{ x: at(week) - first, y: found.value, low: found.low ?? found.value, high: found.high ?? found.value }];
   });
   return { key, en, zh, look, points };
 }
 
-const behind = (of: Line, en: string, zh: string) => ({
+const behind = (of: Line, first: number, en: string, zh: string) => ({
   heads: [["Week from", "周（起始日）"], [en, zh]] as (readonly [string, string])[],
-  rows: of.points.map((point) => [new Date(point.x * DAY).toISOString().slice(0, 10), point.low === undefined ? places(point.y) : `${places(point.y)} [${places(point.low)}, ${places(point.high)}]`]),
+  rows: of.points.map((point) => [date(point.x + first), point.low === undefined ? places(point.y) : `${places(point.y)} [${places(point.low)}, ${places(point.high)}]`]),
 });

@@ -87,6 +87,7 @@ export interface Version extends Omit<Line, "plots"> {
   model: string;
   serving: boolean;
   plots: Plots | null;
+  metrics?: { beside?: Record<string, { what: string; auc: Figure; ours_less: Figure }> };
   verdict: { passed: boolean; checks: Check[] } | null;
   data?: { name: string; rows: number; source: string; simulated: boolean; split: string }[];
   inputs?: number;
