@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -17,6 +18,7 @@ from serving.trust.audit import audit
 from serving.trust.verify import read_key
 from serving.trust.weeks import of_decisions
 from tests.serving.conftest import bearer_of, run_inside, settings_for
+from tests.serving.pathology.bundles import publish
 
 URL = "/v1/models/credit_limit"
 GOOD = Check(name="discrimination", passed=True, found="AUC 0.80 [0.78, 0.82]", needed="over 0.5")
@@ -173,6 +175,37 @@ def test_a_key_stands_for_one_promotion(settings):
         assert bundle.pointed(settings.paths.bundles / "credit_limit") == "1", "a late retry moves nothing"
 
     run_inside(settings, story)
+
+
+def test_where_the_pointer_cannot_be_written_the_decision_is_recorded_and_told_as_not_done(settings, place):
+    (place / f"credit_limit/.champion.{os.getpid()}").mkdir()
+
+    async def story(client, gateway):
+        refused = await choose(client, "2")
+        assert (refused.status_code, refused.json()["type"]) == (503, "/problems/store_failed")
+        assert bundle.pointed(place / "credit_limit") == "1"
+        assert [row.version for row in promotions(gateway)] == ["2"], (
+            "no move without a record"
+        )
+
+    run_inside(settings, story)
+
+
+def test_versions_that_read_slides_are_told_and_loaded_alike(made, place, tmp_path):
+    for version in ("1", "2"):
+        publish(place, (made.private, made.public), version)
+
+    async def story(client, gateway):
+        listed = (await client.get("/v1/models/pathology/versions")).json()
+        assert [(one["version"], one["served"], one["gate"]) for one in listed["versions"]] == [
+            ("2", True, None),
+            ("1", False, None),
+        ]
+        refused = await client.post("/v1/models/pathology/champion", json={"version": "1", "reason": "x"})
+        assert (refused.status_code, refused.json()["type"]) == (409, "/problems/not_promotable")
+        assert "tells no verdict" in refused.json()["detail"]
+
+    run_inside(settings_for(place, made, tmp_path), story)
 
 
 def test_scientists_alone_promote_and_another_tenant_sees_neither_who_nor_why(made, place, tmp_path):

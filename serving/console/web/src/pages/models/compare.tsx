@@ -13,6 +13,10 @@ import { BEST, FIGURES, places, Told } from "./words";
 const LOOKS = ["first", "second"] as const;
 const ATTRIBUTES: Record<string, string> = { sex: "性别", age: "年龄", ethnicity: "民族", religion: "宗教", health: "健康" };
 
+const FAIRNESS = [
+  { part: "approval", title: ["Approvals by audit group", "各群体的审批比例"] },
+  { part: "limit", title: ["Limits at equal risk by audit group", "同等风险下各群体的额度"] },
+] as const;
 const OTHERS: Record<string, string> = { scorecard: "传统评分卡", unconstrained: "无约束 LightGBM", with_moral_data: "加入品行数据（不上线）", with_shell_flags: "加入空壳标志（不上线）" };
 
 interface Drawn {
@@ -62,6 +66,7 @@ function Plotted({ drawn }: { drawn: Drawn[] }) {
   const most = Math.min(1, 1.05 * Math.max(...drawn.flatMap(({ plots }) => plots.reliability.flatMap((one) => [one.stated, one.high]))));
   const fair = drawn.filter(({ plots }) => plots.fairness.length);
   const earned = drawn.filter(({ plots }) => plots.profit);
+  const cut = Math.max(0.05, ...earned.map(({ plots }) => Math.max(...plots.profit!.x)));
   const beside = drawn.filter(({ version }) => Object.keys(version.metrics?.beside ?? {}).length);
   const slides = drawn.some(({ plots }) => plots.unit !== "rows");
   return (
@@ -94,12 +99,16 @@ function Plotted({ drawn }: { drawn: Drawn[] }) {
       {earned.length ? (
         <section class={beside.length === 1 ? "card" : "card wide"}>
           <Lines title={["Profit by cut-off", "不同审批线下的利润"]} note={["Per applicant and year, if all up to this probability of default were approved.", "若批准该违约率以内的全部申请人，人均年利润。"]}
-            x={{ en: "approve up to this probability of default", zh: "批准至该违约率", domain: [0, 0.6], told: share }}
+            x={{ en: "approve up to this probability of default", zh: "批准至该违约率", domain: [0, Math.min(cut, 0.6)], told: share }}
             y={{ en: `${earned[0]!.plots.currency} a year`, zh: "元/年", told: (value) => number(value) }}
             lines={earned.map(({ version, plots, look }) => ({
               key: version.version, en: version.version, zh: version.version, look,
               points: plots.profit!.x.map((x, at) => ({ x, y: plots.profit!.y[at]! })).filter((point) => point.x <= 0.6),
-            }))} />
+            }))}
+            behind={{ heads: [["Version", "版本"], ["Best cut-off", "最佳审批线"], ["Profit there", "此时利润"]], rows: earned.map(({ version, plots }) => {
+              const best = plots.profit!.y.indexOf(Math.max(...plots.profit!.y));
+              return [version.version, percent(plots.profit!.x[best]!), `${plots.currency} ${number(plots.profit!.y[best]!)}`];
+            }) }} />
         </section>
       ) : null}
       {beside.map(({ version, look }) => (
@@ -111,16 +120,16 @@ function Plotted({ drawn }: { drawn: Drawn[] }) {
             ]} />
         </section>
       ))}
-      {fair.map(({ version, plots, look }) => (
-        <section class="card" key={`fair ${version.version}`}><p class={`whose ${look}`}>{version.version}</p>
-          <Forest title={["Approvals by audit group", "各群体的审批比例"]} note={["Ratio to the attribute's largest group. 1 is alike; below 0.8 is looked into.", "与该属性最大群体之比。1 为一致；低于 0.8 需核查。"]}
+      {FAIRNESS.map(({ part, title }) => fair.filter(({ plots }) => plots.fairness.some((one) => one[part].value !== null)).map(({ version, plots, look }) => (
+        <section class="card" key={`${part} ${version.version}`}><p class={`whose ${look}`}>{version.version}</p>
+          <Forest title={title} note={["Ratio to the attribute's largest group. 1 is alike; below 0.8 is looked into.", "与该属性最大群体之比。1 为一致；低于 0.8 需核查。"]}
             heads={[["Group", "群体"], ["Ratio", "比值"]]} marks={[{ at: 1, look: "even" }, { at: 0.8, look: "least" }]}
             rows={plots.fairness.map((one) => ({
-              key: `${one.attribute} ${one.value}`, figure: one.approval, look: (one.approval.value ?? 1) < 0.8 ? "bad" as const : look,
+              key: `${one.attribute} ${one.value}`, figure: one[part], look: (one[part].value ?? 1) < 0.8 ? "bad" as const : look,
               label: <><Say en={one.attribute} zh={ATTRIBUTES[one.attribute] ?? one.attribute} />: {one.value}</>,
             }))} />
         </section>
-      ))}
+      )))}
       {drawn.map(({ version, plots, look }) => plots.weights.length ? (
         <section class="card" key={`weights ${version.version}`}><p class={`whose ${look}`}>{version.version}</p><Weights plots={plots} look={look} /></section>
       ) : null)}
