@@ -22,6 +22,7 @@ from serving.store.tables import (
     OUTCOMES,
     OVERRIDES,
     PROMOTIONS,
+    REFERRALS,
     SLIDE_REPORTS,
     SLIDES,
 )
@@ -47,6 +48,7 @@ KEPT = {
     "outcome": OUTCOMES,
     "override": OVERRIDES,
     "promotion": PROMOTIONS,
+    "referral": REFERRALS,
 }  # kind of leaf -> the table of its row
 SHAPES: dict[str, dict[str, type]] = {
     "start": {"before": dict},
