@@ -113,6 +113,19 @@ def sized(shock: Shock, size: float) -> Shock:
     return shock.model_copy(update=update)
 
 
+def fitted(shock: Shock, table: Table) -> Shock:
+    """Without what it does to columns that the table has not: what is not there is not known, and moves nothing."""
+    known = {column.name for column in table.columns}
+    effects = tuple(
+        effect
+        if (effect.of or effect.of_change_in or effect.column) in known
+        else effect.model_copy(update={"share": 0.0})
+        for effect in shock.effects
+        if effect.column in known
+    )
+    return shock.model_copy(update={"effects": effects})
+
+
 def shocked(frame: pl.DataFrame, shock: Shock, table: Table) -> pl.DataFrame:
     """The rows after the shock; rows of another trade than the shock's stay as they are."""
     if not shock.effects:
