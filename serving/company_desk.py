@@ -6,6 +6,7 @@ Each is told under the authorisations that a decision about the company would ne
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
@@ -29,14 +30,17 @@ from serving.trust.caller import Caller
 from serving.trust.consent import live, opened
 from serving.trust.indicators import groups_of
 from serving.trust.stated import unvalued
+from serving.trust.vault import Tampered
 from serving.trust.veil import veiled
+
+log = logging.getLogger("yuheng.companies")
 
 Handler = Callable[[Call], Awaitable[Reply]]
 STRESS = f"{PRODUCT.route}/stress"
 HISTORY, NETWORK = "/v1/companies/{id}/history", "/v1/companies/{id}/network"
 CONFIG = ROOT / "configs" / "stress.toml"
 PROBLEMS = {
-    HISTORY: ("unknown_company", "bad_parameter", "not_authorised", *STORE),
+    HISTORY: ("unknown_company", "bad_parameter", "not_authorised", "indicators_refused", *STORE),
     NETWORK: ("unknown_company", "not_authorised", "indicators_refused", *STORE),
     f"GET {STRESS}": ("not_ready",),
     f"POST {STRESS}": (
@@ -67,7 +71,7 @@ class CompanyDesk:
             self._authorised(company, caller)
             return companies.history(runtime.reader, runtime.vault, caller.tenant, company, page)
 
-        return Reply(await asyncio.to_thread(work))
+        return Reply(await asyncio.to_thread(_untouched, work))
 
     async def network(self, call: Call) -> Reply:
         company, runtime, caller = call.path[0], self.runtime(), call.caller
@@ -76,7 +80,7 @@ class CompanyDesk:
             self._authorised(company, caller)
             return networks.network(runtime.reader, runtime.vault, company, partial(self._readable, caller.tenant))
 
-        return Reply(await asyncio.to_thread(work))
+        return Reply(await asyncio.to_thread(_untouched, work))
 
     def _groups(self) -> list[str]:
         return sorted(groups_of(self.runtime().held(PRODUCT, None).table))
@@ -213,6 +217,15 @@ class CompanyDesk:
         if faults:
             raise Problem("invalid_request", errors=faults)
         return [sized(offered[code], size) for code, size in given.items()]
+
+
+def _untouched(work: Callable[[], bytes]) -> bytes:
+    """Raises Problem where what the store holds was changed."""
+    try:
+        return work()
+    except Tampered as error:
+        log.error("what the store holds of a company is refused: %s", error)
+        raise Problem("indicators_refused", found=str(error)) from error
 
 
 def paths() -> Schema:
