@@ -131,11 +131,15 @@ class Listed:
 
 
 def _only(frame: Any, columns: list[str]) -> Any:
-    """Of those that are there; all, where none is named. Raises Problem for a name that no row has."""
-    if missing := [name for name in columns if name not in frame.columns]:
-        needed = ", ".join(frame.columns)
-        raise Problem("bad_parameter", errors=[Fault("columns", missing[0][:60], f"of {needed}", f"{needed} 之一")])
-    return frame.select(columns) if columns else frame
+    """All, where none is named; of names with | between the first that is there. Raises Problem where none is."""
+    chosen = []
+    for names in columns:
+        there = [name for name in names.split("|") if name in frame.columns]
+        if not there:
+            needed = ", ".join(frame.columns)
+            raise Problem("bad_parameter", errors=[Fault("columns", names[:60], f"of {needed}", f"{needed} 之一")])
+        chosen.append(there[0])
+    return frame.select(chosen) if columns else frame
 
 
 async def _threaded(first: bytes, parts: Iterator[bytes]) -> AsyncGenerator[bytes, None]:
@@ -313,7 +317,9 @@ def paths() -> Schema:
                 parameters=[
                     in_path("id", "batch_id"),
                     in_query("format", {"enum": [*MEDIA_TYPES], "default": "csv"}, "Of the rows."),
-                    in_query("columns", text, "Commas between; else all."),
+                    in_query(
+                        "columns", text, "Commas between, else all; of names with | between the first that is there."
+                    ),
                 ],
             )
         },

@@ -101,7 +101,7 @@ def test_a_batch_is_listed_and_its_rows_come_back_in_each_format(settings, peopl
         assert (await client.get("/v1/batches?product=scitech_risk")).json()["batches"] == []
         address = f"/v1/batches/{batch['batch_id']}/rows"
         assert (await client.get(address)).content == sent.content
-        some = await client.get(f"{address}?format=ndjson&columns=row,limit")
+        some = await client.get(f"{address}?format=ndjson&columns=company_id|row,limit")
         assert [set(json.loads(line)) for line in some.text.splitlines()] == [{"row", "limit"}] * 30
         whole = pl.read_parquet((await client.get(f"{address}?format=parquet")).content)
         assert whole.height == 30
