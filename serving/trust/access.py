@@ -27,6 +27,7 @@ MAY: dict[str, frozenset[str]] = {
     "POST /v1/authorisations": OPERATOR,
     "GET /v1/authorisations": frozenset({"bank", "clinic", "auditor", "operator"}),
     "POST /v1/authorisations/{id}/revoke": OPERATOR,
+    "GET /v1/authorisations/{id}/uses": frozenset({"auditor", "operator"}),
     "GET /v1/decisions/{id}/trace": frozenset({"bank", "clinic", "pathologist", "auditor"}),
     "POST /v1/decisions/{id}/override": BANK,
     "POST /v1/outcomes": frozenset({"bank", "clinic", "pathologist"}),
