@@ -28,6 +28,7 @@ from serving.batch.record import row_answer, summary
 from serving.call import JSON, Call, ClientGone, Reply, Send, idempotency_key, new_id, query, read_body
 from serving.champion import Champions
 from serving.console import pages as console
+from serving.listed import Listed
 from serving.metrics import CONTENT_TYPE, Metrics
 from serving.openapi import document
 from serving.pathology.routes import Pathology
@@ -40,6 +41,7 @@ from serving.trust import access, statements
 from serving.trust.authorisations import Authorisations
 from serving.trust.door import Door
 from serving.trust.routes import Trust
+from serving.what_if import WhatIf
 
 log = logging.getLogger("yuheng.gateway")
 
@@ -79,6 +81,8 @@ class Gateway:
             "/v1/session": {"GET": self.door.session, "POST": self.door.begin, "DELETE": self.door.end},
             **Authorisations(lambda: self.runtime).routes(),
             **console.routes(),
+            **Listed(lambda: self.runtime).routes(),
+            **WhatIf(lambda: self.runtime).routes(),
             **self.pathology.routes(),
             **self.trust.routes(),
         }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from datasets.table import Column
-from serving import companies
+from serving import companies, listed, what_if
 from serving.batch.formats import MEDIA_TYPES
 from serving.console import document as console
 from serving.describe import STORE, Schema, closed, guarded, in_path, in_query, link, operation, told_as_json
@@ -48,6 +48,8 @@ PROBLEMS = {
     "DELETE /v1/session": ("cross_site",),
     **authorisations.PROBLEMS,
     **console.PROBLEMS,
+    **listed.PROBLEMS,
+    **what_if.problems(),
     **slides.PROBLEMS,
     **trust.PROBLEMS,
 }  # fmt: skip
@@ -60,14 +62,8 @@ def document(serving: Mapping[str, Held], settings: Settings) -> Schema:
         **{f"Answer.{product.name}": _answer(product) for product in products().values()},
         **{f"Indicators.{name}": _indicators(held, settings.limits.text) for name, held in sorted(serving.items())},
     }
-    paths = (
-        dict(_products(serving, settings))
-        | slides.paths(settings)
-        | authorisations.paths()
-        | console.paths()
-        | trust.paths()
-        | _paths()
-    )
+    paths = dict(_products(serving, settings)) | slides.paths(settings) | authorisations.paths() | console.paths()
+    paths |= listed.paths() | trust.paths() | what_if.paths() | _paths()
     for path, operations in paths.items():
         for method, told in operations.items():
             if roles := MAY[f"{method.upper()} {path}"]:

@@ -38,6 +38,9 @@ sa.Index(
     postgresql_where=DECISIONS.c.idempotency_key.is_not(None),
 )
 
+# A tenant's decisions, newest last.
+sa.Index("decisions_of_a_tenant", DECISIONS.c.tenant, DECISIONS.c.id)
+
 # A subject's decisions for one tenant, newest last. Partial: most decisions are about indicators that name nobody.
 sa.Index(
     "decisions_of_a_subject",
@@ -409,6 +412,20 @@ OVERRIDES = sa.Table(
     sa.Column("made", sa.String(32), nullable=False),
 )
 sa.Index("overrides_of_one", OVERRIDES.c.tenant, OVERRIDES.c.about, OVERRIDES.c.id)
+
+# Which colleague was asked to look at a decision. Nothing is altered: the newest about a decision counts.
+REFERRALS = sa.Table(
+    "referrals",
+    METADATA,
+    sa.Column("id", sa.String(40), primary_key=True),  # ascends with time
+    sa.Column("tenant", sa.String(64), nullable=False),
+    sa.Column("about", sa.String(64), nullable=False),  # the decision
+    sa.Column("to", sa.String(128), nullable=False),  # as their token names them
+    sa.Column("note", sa.String(2_000), nullable=False),
+    sa.Column("by", sa.String(128), nullable=False),
+    sa.Column("at", sa.String(32), nullable=False),
+)
+sa.Index("referrals_of_one", REFERRALS.c.tenant, REFERRALS.c.about, REFERRALS.c.id)
 
 # How many applicants' values fell into each bin of the card, by day; no value itself.
 INPUT_COUNTS = sa.Table(

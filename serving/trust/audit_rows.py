@@ -22,6 +22,7 @@ from serving.store.tables import (
     METER,
     OUTCOMES,
     OVERRIDES,
+    REFERRALS,
     SLIDE_REPORTS,
     SLIDES,
 )
@@ -42,7 +43,12 @@ ZH = {
 Body = Mapping[str, Any]
 
 # What a leaf of each kind tells, as far as it is compared here.
-KEPT = {"grant": GRANTS, "outcome": OUTCOMES, "override": OVERRIDES}  # kind of leaf -> the table of its row
+KEPT = {
+    "grant": GRANTS,
+    "outcome": OUTCOMES,
+    "override": OVERRIDES,
+    "referral": REFERRALS,
+}  # kind of leaf -> the table of its row
 SHAPES: dict[str, dict[str, type]] = {
     "start": {"before": dict},
     "decision": {"bundle": str, "policy": str, "answer": str, "record": str},

@@ -34,6 +34,7 @@ class Trust:
         return {
             "/v1/decisions/{id}/trace": {"GET": self.back},
             "/v1/decisions/{id}/override": {"POST": self.override},
+            "/v1/decisions/{id}/refer": {"POST": self.refer},
             "/v1/subjects/{id}/trace": {"GET": self.forward},
             "/v1/outcomes": {"POST": self.outcomes},
             "/v1/effects": {"GET": self.effects},
@@ -93,6 +94,16 @@ class Trust:
             raise Problem("invalid_request", errors=faults)
         scope = f"override {call.caller.tenant} {of.id}"
         return await self._once(call, scope, digest, lambda c: outcomes.override(c, found, of, call.caller))
+
+    async def refer(self, call: Call) -> Reply:
+        found, digest = await self.desk.body(call)
+        of = (await self._recorded([call.path[0]], call)).get(call.path[0])
+        if of is None or of.kind != "decision":
+            raise _no_decision(call)
+        if faults := outcomes.referral_faults(found):
+            raise Problem("invalid_request", errors=faults)
+        scope = f"refer {call.caller.tenant} {of.id}"
+        return await self._once(call, scope, digest, lambda c: outcomes.refer(c, found, of, call.caller))
 
     async def _once(self, call: Call, scope: str, digest: str, do: Callable[[sa.Connection], Row]) -> Reply:
         said, again = await self.desk.once(call, scope, digest, do)

@@ -129,7 +129,8 @@ def owned(theirs: dict[str, str]) -> Iterator[tuple[str, str, str]]:
         if "{id}" in route and not route.startswith("/v1/companies"):
             for place, id in theirs.items():
                 of_slides = place in ("slide", "sending") and route.startswith("/v1/slides/")
-                if place == route or of_slides or (place == "row" and route.startswith("/v1/decisions")):
+                of_row = place == "row" and route.startswith("/v1/decisions")
+                if place == route.removesuffix("/rows") or of_slides or of_row:
                     yield route, method, id
 
 
