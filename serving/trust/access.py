@@ -30,6 +30,7 @@ MAY: dict[str, frozenset[str]] = {
     "GET /v1/statements/{month}": frozenset({"bank", "clinic", "auditor", "operator"}),
     "POST /v1/authorisations": OPERATOR,
     "GET /v1/authorisations": frozenset({"bank", "clinic", "auditor", "operator"}),
+    "GET /v1/authorisations/rules": OPERATOR,
     "POST /v1/authorisations/{id}/revoke": OPERATOR,
     "GET /v1/authorisations/{id}/uses": frozenset({"auditor", "operator"}),
     "GET /v1/decisions/{id}/trace": frozenset({"bank", "clinic", "pathologist", "auditor"}),

@@ -27,6 +27,7 @@ ROUTE = "/v1/authorisations"
 Handler = Callable[[Call], Awaitable[Reply]]
 PROBLEMS = {
     ROUTE: ("bad_parameter", *STORE),
+    f"{ROUTE}/rules": ("not_ready",),
     f"{ROUTE}/{{id}}/revoke": ("unknown_authorisation", *STORE),
     f"{ROUTE}/{{id}}/uses": ("unknown_authorisation", "bad_parameter", *STORE),
 }
@@ -43,6 +44,7 @@ class Authorisations:
     def routes(self) -> dict[str, dict[str, Handler]]:
         return {
             ROUTE: {"GET": self.listed, "POST": self.create},
+            f"{ROUTE}/rules": {"GET": self.rules},
             f"{ROUTE}/{{id}}/revoke": {"POST": self.revoke},
             f"{ROUTE}/{{id}}/uses": {"GET": self.uses},
         }
@@ -73,6 +75,12 @@ class Authorisations:
         found = await asyncio.to_thread(reader.ask, lambda connection: grants.listed(connection, whose, before))
         return Reply(orjson.dumps({"authorisations": found}))
 
+    async def rules(self, call: Call) -> Reply:
+        """What an authorisation may name."""
+        told = self.runtime().rules or rules()
+        purposes = {purpose: told.groups(purpose) for purpose in PURPOSES}
+        return Reply(orjson.dumps({"purposes": purposes, "needs": told.needs, "conduct": sorted(told.conduct)}))
+
     async def revoke(self, call: Call) -> Reply:
         wanted, whose = call.path[0], self._whose(call)
         done = None
@@ -86,7 +94,7 @@ class Authorisations:
         options, faults = query(call, ("before",))
         wanted, before = call.path[0], options.get("before")
         if before is not None and not LEAF.fullmatch(before):
-            faults.append(Fault("before", repr(before[:60]), "a leaf's index, as `before` tells it", "日志序号"))
+            faults.append(Fault("before", repr(before[:60]), "a leaf's index, as `next` tells it", "日志序号"))
         if faults:
             raise Problem("bad_parameter", errors=faults)
         found, whose, reader = None, self._whose(call), self.runtime().reader
@@ -135,6 +143,7 @@ def paths() -> Schema:
         "valid_from": time | {"description": "Else from now on"},
     }
     grant = closed(told, list(told))
+    asked_rules = ["purposes", "needs", "conduct"]
     whole = closed({"authorisations": {"type": "array", "items": grant}}, ["authorisations"])
     entered = {"description": "Entered", "content": {JSON: {"schema": grant}}}
     entered["headers"] = {"Location": {"schema": text, "required": True}}
@@ -149,6 +158,13 @@ def paths() -> Schema:
             "post": operation(
                 ENTERED, "authorise", "Enter an authorisation that was signed", {"201": entered}, requestBody=form
             ),
+        },
+        f"{ROUTE}/rules": {
+            "get": operation(
+                PROBLEMS[f"{ROUTE}/rules"], "authorisationRules",
+                "Which groups an authorisation for each purpose may name, and which kinds of it each group needs",
+                told_as_json(closed(dict.fromkeys(asked_rules, {"type": ["object", "array"]}), asked_rules)),
+            )
         },
         f"{ROUTE}/{{id}}/revoke": {
             "post": operation(
@@ -188,7 +204,7 @@ def _uses(grant: Schema) -> Schema:
     told = grant | {
         "used": count | {"description": "Answers and chunks in all"},
         "uses": {"type": "array", "items": closed(use, [*use])},
-        "before": {"anyOf": [count, null], "description": "For the next page; null: there is none"},
+        "next": {"anyOf": [count, null], "description": "`before` of the next page; null: there is none"},
         "models": {"type": "array", "items": closed(model, [*model]), "description": "That answered at least once"},
     }
     return closed(told, [*told])

@@ -32,7 +32,7 @@ def of(connection: sa.Connection, grant: str, tenant: str | None, before: int | 
         **shown(found),
         "used": many,
         "uses": [_use(index, leaf, made) for index, leaf in leaves],
-        "before": leaves[-1][0] if len(leaves) == most else None,
+        "next": leaves[-1][0] if len(leaves) == most else None,
         "models": _models(connection, grant),
     }
 

@@ -48,7 +48,7 @@ def test_each_answer_under_an_authorisation_is_one_of_its_uses_the_newest_first(
     _, own, made, (of_all, of_one) = used(loaded, people, story)
     assert [one["decision"] for one in of_all["uses"]] == made[::-1]
     assert [one["decision"] for one in of_one["uses"]] == made[1::-1]
-    assert (of_one["authorisation"], of_one["used"], of_one["before"]) == (own, 2, None)
+    assert (of_one["authorisation"], of_one["used"], of_one["next"]) == (own, 2, None)
     assert {(one["kind"], one["product"], one["model"], one["version"]) for one in of_all["uses"]} == {
         ("decision", "credit_limit", "credit_limit", "1")
     }
@@ -62,7 +62,7 @@ def test_pages_follow_one_another_without_gap_or_twice(loaded, people):
         while True:
             page = reader.ask(lambda connection, at=before: uses.of(connection, official, None, at, 2))
             found += [one["decision"] for one in page["uses"]]
-            if (before := page["before"]) is None:
+            if (before := page["next"]) is None:
                 return found
 
     _, _, made, found = used(loaded, people, story)
@@ -147,3 +147,13 @@ def test_a_use_that_was_put_in_or_taken_away_is_found(loaded, people, alter, tol
 def test_a_leaf_names_each_authorisation_once():
     assert log.entry("chunk", "at", "t", "ref", authorisations=["a", "b", "a"]).grants == ("a", "b")
     assert log.entry("start", "at", "t", "ref").grants == ()
+
+
+def test_the_operators_form_knows_which_groups_a_purpose_has(settings):
+    async def story(client, gateway):
+        return (await client.get("/v1/authorisations/rules")).json()
+
+    told = run_inside(settings, story)
+    assert set(told["needs"]["credit_limit"]) == set(told["purposes"]["credit_limit"])
+    assert set(told["conduct"]) <= set(told["purposes"]["training"])
+    assert told["needs"]["pathology"]["slide"] == ["personal"]
