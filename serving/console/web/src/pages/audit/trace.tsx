@@ -3,8 +3,9 @@
 import { linkHorizontal } from "d3-shape";
 import { useState } from "preact/hooks";
 import { Figure } from "../../kit/chart/figure";
+import { number } from "../../kit/format";
 import { plain, Say, word } from "../../kit/words";
-import { KINDS } from "./words";
+import { DETAILS, KINDS } from "./words";
 
 export interface Link {
   kind: string;
@@ -23,7 +24,7 @@ interface Node {
 }
 
 const WIDE = 208, TALL = 50, ACROSS = 248, DOWN = 66, MOST = 6; // pixels; MOST: siblings of a kind that are drawn
-const LETTERS = 27;
+const LETTERS = 25;
 const ORDER = ["decision", "slide", "model", "authorisation", "run", "commit", "data"];
 
 // Siblings of a kind beyond MOST as one.
@@ -113,7 +114,12 @@ function Detail({ link }: { link: Link }) {
       <h3>{word(KINDS, link.kind)}</h3>
       <p><code>{link.name}</code></p>
       {link.missing ? <p class="refusal"><Say en={link.missing} zh={link.missing_zh ?? link.missing} /></p> : null}
-      <dl class="facts">{told.map(([name, value]) => [<dt key={name}>{name}</dt>, <dd key={`${name}-told`}>{Array.isArray(value) ? value.join(", ") : String(value)}</dd>])}</dl>
+      <dl class="facts">{told.map(([name, value]) => [<dt key={name}>{word(DETAILS, name)}</dt>, <dd key={`${name}-told`}>{shownAs(value)}</dd>])}</dl>
     </aside>
   );
+}
+
+function shownAs(value: unknown) {
+  if (typeof value === "boolean") return value ? <Say en="yes" zh="是" /> : <Say en="no" zh="否" />;
+  return Array.isArray(value) ? value.join(", ") : typeof value === "number" ? number(value) : String(value);
 }
