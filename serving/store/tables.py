@@ -336,6 +336,15 @@ METER = sa.Table(
 )
 sa.Index("meter_by_tenant", METER.c.tenant, METER.c.at)
 
+# Which leaves name an authorisation, for the list of its uses; what it says follows from the leaves.
+GRANT_USES = sa.Table(
+    "grant_uses",
+    METADATA,
+    sa.Column("authorisation", sa.String(40), primary_key=True),
+    sa.Column("leaf", sa.BigInteger, primary_key=True, autoincrement=False),  # its index in the log
+)
+sa.Index("grant_uses_by_leaf", GRANT_USES.c.leaf)
+
 # --- trace, erasure, effects
 
 # Whose rows each data set holds that was given out for training: an erasure finds each model made of one.
