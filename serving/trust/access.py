@@ -72,9 +72,8 @@ MAY: dict[str, frozenset[str]] = {
     "GET /problems/{kind}": ANYBODY,
     **{f"GET {address}": ANYBODY for address in console.addresses()},  # the page is empty: what it shows it asks for
     "GET /assets/{name}": ANYBODY,
-    "GET /slides": ANYBODY,  # the pages are empty: what they show they ask for
+    "GET /slides": ANYBODY,  # lead on to the console's
     "GET /slides/{id}": ANYBODY,
-    "GET /static/{name}": ANYBODY,
 }
 
 

@@ -17,7 +17,7 @@ import numpy as np
 import uvicorn
 
 from serving.call import Call, Reply, new_id, read_body
-from serving.pathology import pages
+from serving.console import pages
 from serving.pathology.images import Images, Shown
 from serving.pathology.report import fhir, pdf
 from serving.problems import MEDIA_TYPE, Problem
@@ -156,7 +156,9 @@ class Clinic:
     async def session(self, call: Call) -> Reply:
         known = TOKEN in (call.header(b"cookie") or "")
         return Reply(
-            json.dumps({"tenant": "local", "roles": [], **(PERSON if known else dict.fromkeys(PERSON, ""))}).encode()
+            json.dumps(
+                {"tenant": "local", "roles": ["clinic"], **(PERSON if known else dict.fromkeys(PERSON, ""))}
+            ).encode()
         )
 
     async def sign_in(self, call: Call) -> Reply:
@@ -164,7 +166,8 @@ class Clinic:
             raise Problem("bad_token", found="The token is nobody's")
         cookie = f"yuheng_session={TOKEN}; Path=/; HttpOnly; SameSite=Strict"
         return Reply(
-            json.dumps({"tenant": "local", "roles": ["pathologist"], **PERSON}).encode(), headers={"Set-Cookie": cookie}
+            json.dumps({"tenant": "local", "roles": ["clinic", "pathologist"], **PERSON}).encode(),
+            headers={"Set-Cookie": cookie},
         )
 
     async def sign_out(self, call: Call) -> Reply:
