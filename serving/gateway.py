@@ -41,6 +41,7 @@ from serving.trust import access, statements
 from serving.trust.authorisations import Authorisations
 from serving.trust.door import Door
 from serving.trust.routes import Trust
+from serving.versions.routes import Versions
 from serving.what_if import WhatIf
 
 log = logging.getLogger("yuheng.gateway")
@@ -85,6 +86,7 @@ class Gateway:
             **WhatIf(lambda: self.runtime).routes(),
             **self.pathology.routes(),
             **self.trust.routes(),
+            **Versions(self.pathology.desk).routes(),
         }
         self._may = access.of(self.routes)
         self._exact = {path for path in self.routes if "{" not in path}

@@ -34,7 +34,7 @@ TEXT = 255  # characters of a name
 ID, BATCH = re.compile(r"[0-9a-f]{32}(-[1-9][0-9]{0,9})?"), re.compile(r"[0-9a-f]{32}")
 DAY = re.compile(r"\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])", re.ASCII)
 SAID = ("approve", "refer")
-DECIDED = ("product", "subject", "decision", "model", "since", "until", "referred", "before", "limit")
+DECIDED = ("id", "product", "subject", "decision", "model", "since", "until", "referred", "before", "limit")
 PROBLEMS = {
     "/v1/decisions": ("bad_parameter", *STORE),
     "/v1/batches": ("bad_parameter", *STORE),
@@ -63,8 +63,9 @@ class Listed:
         for name in ("since", "until"):
             if name in options and not DAY.fullmatch(options[name]):
                 faults.append(Fault(name, repr(options[name][:60]), "a day, as 2026-11-01", "日期，如 2026-11-01"))
-        if "before" in options and not ID.fullmatch(options["before"]):
-            faults.append(Fault("before", repr(options["before"][:60]), "a decision_id", "决定编号"))
+        for name in ("id", "before"):
+            if name in options and not ID.fullmatch(options[name]):
+                faults.append(Fault(name, repr(options[name][:60]), "a decision_id", "决定编号"))
         if "subject" in options and "product" not in options:
             faults.append(Fault("subject", "without a product", "the product too", "同时给出 product"))
         for name in ("subject", "model", "referred"):
@@ -77,7 +78,7 @@ class Listed:
         reader = runtime.reader
         if "subject" in options:
             options["subject"] = runtime.vault.pseudonym(options["product"], options["subject"])
-        find = _referred if "referred" in options else _decided
+        find = _named if "id" in options else _referred if "referred" in options else _decided
         told = await asyncio.to_thread(reader.ask, lambda connection: find(connection, tenant, options, most))
         return Reply(orjson.dumps(told))
 
@@ -202,9 +203,17 @@ def _referred(connection: sa.Connection, tenant: str, options: Row, most: int) -
         .order_by(REFERRALS.c.id.desc())
         .limit(most)
     )
-    ids = list(connection.execute(chosen).scalars())
+    return _of(connection, tenant, list(connection.execute(chosen).scalars()))
+
+
+def _named(connection: sa.Connection, tenant: str, options: Row, most: int) -> Row:
+    """One, or a row of a batch."""
+    return _of(connection, tenant, [options["id"]])
+
+
+def _of(connection: sa.Connection, tenant: str, ids: list[str]) -> Row:
     found = recorded.find_many(connection, ids, tenant)
-    rows = [_row(found[one], found[one].answer) for one in ids if one in found]
+    rows = [_row(found[one], found[one].answer) for one in ids if one in found and found[one].kind == "decision"]
     return {"decisions": _followed(connection, tenant, rows), "next": None}
 
 
@@ -267,6 +276,7 @@ def paths() -> Schema:
                     }
                 ),
                 parameters=[
+                    in_query("id", {"type": "string", "pattern": f"^{ID.pattern}$"}, "That one, or a batch's row."),
                     product,
                     in_query("subject", name, "About a stored household or company; with its product."),
                     in_query("decision", {"enum": [*SAID]}, "Else either."),

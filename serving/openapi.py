@@ -18,6 +18,7 @@ from serving.trust import document as trust
 from serving.trust.access import MAY
 from serving.trust.caller import ROLES
 from serving.trust.door import COOKIE
+from serving.versions import document as versions
 
 ONE = (  # each product's route
     "empty_body", "not_utf8", "malformed_json", "bad_header", "unknown_model", "unknown_subject", "not_authorised",
@@ -52,6 +53,7 @@ PROBLEMS = {
     **what_if.problems(),
     **slides.PROBLEMS,
     **trust.PROBLEMS,
+    **versions.PROBLEMS,
 }  # fmt: skip
 SOMEWHERE = ("not_found", "method_not_allowed")  # of no single route: another address, another method
 
@@ -63,7 +65,7 @@ def document(serving: Mapping[str, Held], settings: Settings) -> Schema:
         **{f"Indicators.{name}": _indicators(held, settings.limits.text) for name, held in sorted(serving.items())},
     }
     paths = dict(_products(serving, settings)) | slides.paths(settings) | authorisations.paths() | console.paths()
-    paths |= listed.paths() | trust.paths() | what_if.paths() | _paths()
+    paths |= listed.paths() | trust.paths() | versions.paths() | what_if.paths() | _paths()
     for path, operations in paths.items():
         for method, told in operations.items():
             if roles := MAY[f"{method.upper()} {path}"]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-NEWEST = "0010"  # the last step in serving/store/migrations/versions
+NEWEST = "0012"  # the last step in serving/store/migrations/versions
 MIGRATING = 7_195_001  # PostgreSQL's lock by which two processes that start at once do not both make the tables
 
 Where = sa.Engine | sa.Connection

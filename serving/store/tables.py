@@ -430,3 +430,22 @@ INPUT_COUNTS = sa.Table(
     sa.Column("counts", sa.LargeBinary, nullable=False),  # little-endian int64, bins in the order of the card
     sa.Column("said", sa.JSON(none_as_null=True), nullable=False),  # decision -> how many
 )
+
+# Which version a person made the champion. Nothing is altered; the pointer beside the bundles says what serves.
+PROMOTIONS = sa.Table(
+    "promotions",
+    METADATA,
+    sa.Column("id", sa.String(40), primary_key=True),  # ascends with time
+    sa.Column("tenant", sa.String(64), nullable=False),  # of who decided
+    sa.Column("model", sa.String(128), nullable=False),
+    sa.Column("version", sa.String(128), nullable=False),
+    sa.Column("bundle", sa.String(64), nullable=False),  # digest
+    sa.Column("kind", sa.String(16), nullable=False),  # promote, roll_back
+    sa.Column("gate", sa.Boolean),  # what its signed card says; none where it does not tell
+    sa.Column("before", sa.String(128)),  # what served until then
+    sa.Column("before_bundle", sa.String(64)),
+    sa.Column("reason", sa.String(2_000), nullable=False),
+    sa.Column("by", sa.String(128), nullable=False),
+    sa.Column("at", sa.String(32), nullable=False),
+)
+sa.Index("promotions_of_a_model", PROMOTIONS.c.model, PROMOTIONS.c.id)

@@ -15,6 +15,8 @@ CLINIC = frozenset({"clinic"})
 SLIDES = frozenset({"clinic", "pathologist", "auditor"})
 PATHOLOGIST = frozenset({"pathologist"})
 OPERATOR = frozenset({"operator"})
+SCIENTIST = frozenset({"scientist"})
+MODELS = frozenset({"scientist", "auditor", "operator"})
 
 MAY: dict[str, frozenset[str]] = {
     "POST /v1/credit-limits": BANK,
@@ -62,6 +64,10 @@ MAY: dict[str, frozenset[str]] = {
     "OPTIONS /v1/uploads": ANYBODY,  # what of tus is spoken
     "OPTIONS /v1/uploads/{id}": ANYBODY,
     "GET /v1/models": EVERYONE,
+    "GET /v1/versions": MODELS,
+    "GET /v1/models/{name}/versions": MODELS,
+    "GET /v1/models/{name}/versions/{version}": MODELS,
+    "POST /v1/models/{name}/champion": SCIENTIST,
     "GET /v1/session": EVERYONE,
     "POST /v1/session": ANYBODY,
     "DELETE /v1/session": ANYBODY,

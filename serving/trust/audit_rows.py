@@ -21,6 +21,7 @@ from serving.store.tables import (
     METER,
     OUTCOMES,
     OVERRIDES,
+    PROMOTIONS,
     REFERRALS,
     SLIDE_REPORTS,
     SLIDES,
@@ -46,6 +47,7 @@ KEPT = {
     "grant": GRANTS,
     "outcome": OUTCOMES,
     "override": OVERRIDES,
+    "promotion": PROMOTIONS,
     "referral": REFERRALS,
 }  # kind of leaf -> the table of its row
 SHAPES: dict[str, dict[str, type]] = {

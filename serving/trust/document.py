@@ -145,6 +145,7 @@ def paths() -> Schema:
                         {"type": "string", "pattern": r"^\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])$"},
                         "Only decisions and slides of this day or later.",
                     ),
+                    in_query("by", {"enum": ["week"]}, "A series over the last weeks beside each."),
                 ],
             )
         },

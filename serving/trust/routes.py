@@ -119,18 +119,22 @@ class Trust:
     # --- how the models do
 
     async def effects(self, call: Call) -> Reply:
-        options, faults = query(call, ("model", "since"))
+        options, faults = query(call, ("model", "since", "by"))
         since = options.get("since", "")
         if "since" in options and not DAY.fullmatch(since):
             faults.append(Fault("since", form.shown(repr(since)), "a day, as 2026-11-01", "日期，如 2026-11-01"))
+        if options.get("by", "week") != "week":
+            faults.append(Fault("by", form.shown(repr(options["by"])), "week", "week（按周）"))
         if faults:
             raise Problem("bad_parameter", errors=faults)
+        weekly = "by" in options
         await self.desk.runtime().counts.flush()
         tenant = None if "operator" in call.caller.roles else call.caller.tenant
 
         def work(engine: sa.Engine) -> list[Row]:
             with reading(engine) as connection:
-                return effects.gather(connection, self.settings, tenant=tenant, model=options.get("model"), since=since)
+                asked: dict[str, Any] = {"tenant": tenant, "model": options.get("model"), "since": since}
+                return effects.gather(connection, self.settings, **asked, weekly=weekly)
 
         return Reply(orjson.dumps({"effects": await self.desk.read(work)}))
 

@@ -80,7 +80,7 @@ def test_what_was_referred_waits_for_its_colleague_until_a_person_decides(settin
         assert (await client.get("/v1/decisions?referred=li.na")).json()["decisions"] == []
         await client.post(f"{address}/override", json={"decision": "decline", "reason": "Debts elsewhere"})
         assert (await client.get("/v1/decisions?referred=wang.min")).json()["decisions"] == []
-        [listed] = (await client.get("/v1/decisions")).json()["decisions"]
+        [listed] = (await client.get(f"/v1/decisions?id={told['decision_id']}")).json()["decisions"]
         assert listed["override"]["decision"] == "decline"
         refused = await client.post(f"{address}/refer", json={"to": "", "why": 1})
         assert [fault["field"] for fault in refused.json()["errors"]] == ["why", "to", "note"]
