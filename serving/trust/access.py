@@ -46,6 +46,7 @@ MAY: dict[str, frozenset[str]] = {
     "GET /v1/companies/{id}/history": BANKS_RECORDS,
     "GET /v1/slides": SLIDES,
     "POST /v1/slides": CLINIC,
+    "GET /v1/slides/turnaround": SLIDES,
     "GET /v1/slides/{id}": SLIDES,
     "GET /v1/slides/{id}/report": SLIDES,
     "GET /v1/slides/{id}/image.dzi": SLIDES,
