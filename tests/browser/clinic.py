@@ -18,8 +18,10 @@ import uvicorn
 
 from serving.call import Call, Reply, new_id, read_body
 from serving.console import pages
+from serving.pathology import turnaround
 from serving.pathology.images import Images, Shown
 from serving.pathology.report import fhir, pdf
+from serving.pathology.states import STATES
 from serving.problems import MEDIA_TYPE, Problem
 from tests.serving.pathology import readings
 
@@ -67,6 +69,7 @@ class Clinic:
             **self.images.routes(),
             "/v1/session": {"GET": self.session, "POST": self.sign_in, "DELETE": self.sign_out},
             "/v1/slides": {"GET": self.worklist},
+            "/v1/slides/turnaround": {"GET": self.turnaround},
             one: {"GET": self.slide},
             f"{one}/report": {"GET": self.report},
             f"{one}/review": {"POST": self.review},
@@ -115,6 +118,11 @@ class Clinic:
     async def worklist(self, call: Call) -> Reply:
         ordered = sorted(self.slides.values(), key=lambda each: -each["priority"])
         return Reply(json.dumps({"slides": [{**each, "reading": None} for each in ordered]}).encode())
+
+    async def turnaround(self, call: Call) -> Reply:
+        states = [each["state"] for each in self.slides.values()]
+        told = {"days": 30, "slides": len(states), "states": {state: states.count(state) for state in STATES}}
+        return Reply(json.dumps(told | turnaround.figures([])).encode())
 
     async def slide(self, call: Call) -> Reply:
         held = self.held(call)
