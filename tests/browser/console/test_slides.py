@@ -83,7 +83,7 @@ def test_a_pathologist_takes_the_most_urgent_slide_and_signs_it(desk, ward, lang
     assert axe(page) == []
     shot(page, f"slides_worklist_pathologist_{language}")
     page.select_option("#only", "breast_histology")
-    page.wait_for_function("document.querySelectorAll('#worklist tbody tr').length === 1")
+    page.wait_for_selector("#worklist tbody tr:only-child >> text=B26-00021")
     page.select_option("#only", "")
     page.select_option("#show", "signed")
     page.wait_for_selector("#worklist .drawn")
