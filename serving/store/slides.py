@@ -179,6 +179,7 @@ def worklist(
     tenant: str = OPEN.tenant,
     after: str | None = None,
     state: str | None = None,
+    specimen: str | None = None,
     review: bool = False,
 ) -> list[Row]:
     """The tenant's first `most`, or those that come after the slide `after`: by priority, then the oldest first.
@@ -193,6 +194,8 @@ def worklist(
     )
     if state is not None:
         chosen = chosen.where(SLIDES.c.state == state)
+    if specimen is not None:
+        chosen = chosen.where(SLIDES.c.specimen == specimen)
     if review:
         chosen = chosen.where(SLIDES.c.state.in_(TO_REVIEW), REVIEWED)
     with reading(where) as connection:
