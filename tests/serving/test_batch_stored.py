@@ -16,7 +16,7 @@ from serving.store.tables import BATCH_SUBJECTS, BATCHES, CHUNKS, INDICATORS, LO
 from serving.trust import erasure, grants, keys, trace
 from serving.trust.audit import _Audit, audit
 from serving.trust.indicators import groups_of
-from serving.trust.verify import read_key, verify
+from serving.trust.verify import Verifier, read_key
 from tests.serving.conftest import bearer_of, indicators, put_subject, rows, run_inside, settings_for
 from tests.serving.test_batch import DECIDED, MEDIA_TYPES, read, written
 from tests.serving.test_consent import COMMON, CONDUCT, GOVERNMENT, OFFICIAL, enter, personal
@@ -248,7 +248,8 @@ def test_leaf_and_receipt_name_the_authorisations_and_a_row_its_own(strict, engi
             assert orjson.loads(kept)["authorisations"] == row["authorisations"]
             receipt = (await client.get(f"/v1/decisions/{row['decision_id']}/receipt")).json()
             assert set(receipt["leaf"]["authorisations"]) == {official, own}
-            verify(receipt, read_key(strict.paths.log_key.with_suffix(".pub.pem").read_bytes()), kept)
+            key = read_key(strict.paths.log_key.with_suffix(".pub.pem").read_bytes())
+            Verifier(key).verify(receipt, kept)
             receipts.append(receipt)
             back = (await client.get(f"/v1/decisions/{row['decision_id']}/trace")).json()
             assert official in orjson.dumps(back).decode()
