@@ -72,8 +72,12 @@ def sealed(
 
 def identity(row: Mapping[str, Any] | sa.RowMapping) -> str:
     """What a row is, in one line: its values open in no other."""
-    names = ("pseudonym", "group", "true_at", "loaded", "source_sha256")
-    return "\0".join((*(row[name] for name in names), str(int(row["simulated"]))))
+    names = ("pseudonym", "group", "true_at", "loaded", "source_sha256", "simulated")
+    return _identity(*(row[name] for name in names))
+
+
+def _identity(pseudonym: str, group: str, true_at: str, loaded: str, source: str, simulated: bool) -> str:
+    return f"{pseudonym}\0{group}\0{true_at}\0{loaded}\0{source}\0{int(simulated)}"
 
 
 def put(connection: sa.Connection, vault: Vault, rows: Sequence[tuple[str, str, Groups]], made: Made) -> None:
@@ -116,13 +120,14 @@ def newest_of(
     simulated: set[str] = set()
     tampered: dict[str, Tampered] = {}
     for part in parted([*subjects]) if groups else ():
-        for row in connection.execute(_NEWEST_OF, {"pseudonyms": part, "groups": groups, "at": at}).mappings():
-            name = row["pseudonym"]
+        told = connection.execute(_NEWEST_OF, {"pseudonyms": part, "groups": groups, "at": at}).all()
+        for name, group, true_at, loaded, source, invented, sealed_ in told:
             try:
-                values[name] |= orjson.loads(vault.open(subjects[name], row["sealed"], identity(row)))
+                line = vault.open(subjects[name], sealed_, _identity(name, group, true_at, loaded, source, invented))
+                values[name] |= orjson.loads(line)
             except Tampered as error:
                 tampered[name] = error
-            if row["simulated"]:
+            if invented:
                 simulated.add(name)
     return {name: tampered.get(name) or Found(told, name in simulated) for name, told in values.items()}
 
@@ -162,7 +167,8 @@ _DATED = (
     .where(INDICATORS.c.true_at <= sa.bindparam("at"))
     .subquery()
 )
-_NEWEST_OF = sa.select(*(column for column in INDICATORS.c if column.name not in ("product", "source"))).join(
+_TOLD = ("pseudonym", "group", "true_at", "loaded", "source_sha256", "simulated", "sealed")
+_NEWEST_OF = sa.select(*(INDICATORS.c[name] for name in _TOLD)).join(
     _DATED,
     sa.and_(
         _DATED.c.age == 1,

@@ -70,7 +70,9 @@ def sound(settings, engine):
 
 
 @pytest.mark.parametrize("format", MEDIA_TYPES)
-def test_named_subjects_are_answered_as_one_by_one_and_none_of_their_values_is_told(strict, engine, ids, people, format):
+def test_named_subjects_are_answered_as_one_by_one_and_none_of_their_values_is_told(
+    strict, engine, ids, people, format
+):
     async def story(client, gateway):
         official = await enter(client, **GOVERNMENT)
         own = [await enter(client, **personal(one)) for one in ids[:6]]
