@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from datasets.table import Column
+from models.judged import Plots, Verdict
 
 
 class Data(BaseModel):
@@ -86,6 +87,8 @@ class Stamp(BaseModel):
     purpose: str
     not_for: str
     metrics: dict[str, Any] = Field(default_factory=dict)
+    verdict: Verdict | None = None  # this and the next: None in cards from before they told it
+    plots: Plots | None = None
     data: tuple[Data, ...] = ()
     seed: int = 0
     git_commit: str = ""

@@ -99,19 +99,19 @@ class Champions(Generic[H]):
                 continue
             serving, tried = self.serving.get(folder.name), self._tried.get(folder.name)
             same = serving is not None and serving.card.version == version
-            if same and _times(folder / version) == self._loaded.get(folder.name):
+            if same and times(folder / version) == self._loaded.get(folder.name):
                 if self.alarms.pop(folder.name, None):
                     self._tried.pop(folder.name, None)
                 continue
             if not same and not self.ours(claimed(folder / version)):
                 continue
-            new = tried is None or tried.version != version or tried.seen != _times(folder / version)
+            new = tried is None or tried.version != version or tried.seen != times(folder / version)
             if new or time.monotonic() - tried.at > self.retry:  # type: ignore[union-attr]
                 yield folder.name, version
 
     def _try(self, model: str, version: str) -> H | Alarm | None:
         folder = self.bundles / model / version
-        self._tried[model] = _Tried(version, _times(folder), time.monotonic())
+        self._tried[model] = _Tried(version, times(folder), time.monotonic())
         try:
             if Path(version).name != version:
                 raise BundleRefused(f"{folder}: the pointer must hold the plain name of a folder beside it.")
@@ -155,7 +155,8 @@ def settle() -> None:
     gc.set_threshold(50_000, 20, 100)
 
 
-def _times(folder: Path) -> tuple[int, ...]:
+def times(folder: Path) -> tuple[int, ...]:
+    """Of change, of a bundle's folder and its files."""
     try:
         return tuple(sorted(path.stat().st_mtime_ns for path in (folder, *folder.iterdir())))
     except OSError:

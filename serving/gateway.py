@@ -28,6 +28,7 @@ from serving.batch.record import row_answer, summary
 from serving.call import JSON, Call, ClientGone, Reply, Send, idempotency_key, new_id, query, read_body
 from serving.champion import Champions
 from serving.console import pages as console
+from serving.listed import Listed
 from serving.metrics import CONTENT_TYPE, Metrics
 from serving.openapi import document
 from serving.pathology.routes import Pathology
@@ -40,6 +41,8 @@ from serving.trust import access, statements
 from serving.trust.authorisations import Authorisations
 from serving.trust.door import Door
 from serving.trust.routes import Trust
+from serving.versions.routes import Versions
+from serving.what_if import WhatIf
 
 log = logging.getLogger("yuheng.gateway")
 
@@ -79,8 +82,11 @@ class Gateway:
             "/v1/session": {"GET": self.door.session, "POST": self.door.begin, "DELETE": self.door.end},
             **Authorisations(lambda: self.runtime).routes(),
             **console.routes(),
+            **Listed(lambda: self.runtime).routes(),
+            **WhatIf(lambda: self.runtime).routes(),
             **self.pathology.routes(),
             **self.trust.routes(),
+            **Versions(self.pathology.desk).routes(),
         }
         self._may = access.of(self.routes)
         self._exact = {path for path in self.routes if "{" not in path}

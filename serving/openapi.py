@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from datasets.table import Column
-from serving import companies
+from serving import companies, listed, what_if
 from serving.batch.formats import MEDIA_TYPES
 from serving.console import document as console
 from serving.describe import STORE, Schema, closed, guarded, in_path, in_query, link, operation, told_as_json
@@ -18,6 +18,7 @@ from serving.trust import document as trust
 from serving.trust.access import MAY
 from serving.trust.caller import ROLES
 from serving.trust.door import COOKIE
+from serving.versions import document as versions
 
 ONE = (  # each product's route
     "empty_body", "not_utf8", "malformed_json", "bad_header", "unknown_model", "unknown_subject", "not_authorised",
@@ -48,8 +49,11 @@ PROBLEMS = {
     "DELETE /v1/session": ("cross_site",),
     **authorisations.PROBLEMS,
     **console.PROBLEMS,
+    **listed.PROBLEMS,
+    **what_if.problems(),
     **slides.PROBLEMS,
     **trust.PROBLEMS,
+    **versions.PROBLEMS,
 }  # fmt: skip
 SOMEWHERE = ("not_found", "method_not_allowed")  # of no single route: another address, another method
 
@@ -60,14 +64,8 @@ def document(serving: Mapping[str, Held], settings: Settings) -> Schema:
         **{f"Answer.{product.name}": _answer(product) for product in products().values()},
         **{f"Indicators.{name}": _indicators(held, settings.limits.text) for name, held in sorted(serving.items())},
     }
-    paths = (
-        dict(_products(serving, settings))
-        | slides.paths(settings)
-        | authorisations.paths()
-        | console.paths()
-        | trust.paths()
-        | _paths()
-    )
+    paths = dict(_products(serving, settings)) | slides.paths(settings) | authorisations.paths() | console.paths()
+    paths |= listed.paths() | trust.paths() | versions.paths() | what_if.paths() | _paths()
     for path, operations in paths.items():
         for method, told in operations.items():
             if roles := MAY[f"{method.upper()} {path}"]:
@@ -152,10 +150,10 @@ def _products(serving: Mapping[str, Held], settings: Settings) -> Iterator[tuple
 
 
 _MANY = (
-    "A table of indicators; or a column subject_id with none of the model's, each of a subject whose indicators the store "
-    "holds (in NDJSON the first record decides). Its rows tell subject (pseudonym), inputs (an imprint of what was read), "
-    "indicators_from, authorisations and not_read (conduct that no authorisation opens), lists with ';' between in CSV; one "
-    "that is unknown or not authorised has an error and error_zh, and the others are answered."
+    "A table of indicators; or a column subject_id with none of the model's, each of a subject whose indicators the "
+    "store holds (in NDJSON the first record decides). Its rows tell subject (pseudonym), inputs (an imprint of what "
+    "was read), indicators_from, authorisations and not_read (conduct that no authorisation opens), lists with ';' between "
+    "in CSV; one that is unknown or not authorised has an error and error_zh, and the others are answered."
 )
 
 

@@ -129,6 +129,18 @@ KINDS: dict[str, Kind] = {
         "Nothing is stored of the company {found}. Check its id, or load the register that names it first.",
         "库中没有企业 {found}。请核对编号，或先载入含该企业的名录。",
     ),
+    "unknown_version": Kind(
+        404, "There is no such version", "没有该版本",
+        "No bundle lies under {found}. GET /v1/models/NAME/versions lists them.",
+        "没有版本 {found}。GET /v1/models/NAME/versions 列出全部版本。",
+    ),
+    "not_promotable": Kind(
+        409, "This version may not serve", "该版本不得上线",
+        "{found}; a version that passed its gate, or that served before, is needed. What failed stands under errors. "
+        "Train it anew, or let it be forced with a reason: python -m training promote MODEL VERSION --force.",
+        "{found}；需要通过门槛检查的版本，或曾上线的版本。未通过的检查见 errors。请重新训练，或由命令行附理由强制上线："
+        "python -m training promote MODEL VERSION --force。",
+    ),
     "unknown_batch": Kind(
         404, "No such batch was recorded", "没有该批次的记录",
         "No batch was recorded under {found}. Check the Batch-Id header of the answer.",

@@ -123,6 +123,18 @@ class Champion(_Part):
     retry_seconds: PositiveFloat
 
 
+class Console(_Part):
+    mlflow: str  # where its pages are, for links to runs; empty: no links
+
+    @field_validator("mlflow")
+    @classmethod
+    def _an_address(cls, found: str) -> str:
+        place = urlsplit(found)
+        if found and (place.scheme not in ("http", "https") or not place.hostname):
+            raise ValueError("an address as https://mlflow.bank.example is needed, or nothing")
+        return found.rstrip("/")
+
+
 class Access(_Part):
     required: bool
     audience: str = Field(min_length=1)
@@ -184,6 +196,7 @@ class Settings(_Part):
     consent: Consent
     batch: Batch
     champion: Champion
+    console: Console
     access: Access
     rate: Rate
     tls: Tls

@@ -15,6 +15,7 @@ from pydantic import Field
 
 from datasets.faults import DataError
 from datasets.table import Column
+from models import judged
 from models.bundle import Bundle
 from training.fairness import Group
 from training.judge import Judgement
@@ -71,6 +72,10 @@ class Verdict:
     @property
     def why(self) -> list[str]:
         return [str(check) for check in self.checks if not check.passed]
+
+    def told(self) -> judged.Verdict:
+        """For the card."""
+        return judged.Verdict(passed=self.passed, checks=tuple(judged.Check(**vars(check)) for check in self.checks))
 
 
 def decide(

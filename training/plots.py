@@ -11,9 +11,9 @@ import numpy as np
 
 from models.card import Card
 from models.explain import Explainer, line_points
-from models.scale import Scale
 from training import canvas
 from training.canvas import BAD, GOOD, OURS, QUIET, axes_on, calm, page
+from training.drawn import per_raw
 from training.judge import Case, Judgement
 from training.progress import Tick, ignore
 
@@ -73,18 +73,15 @@ def picture(card: Card, case: Case, judgement: Judgement, contributions: np.ndar
     The example is the held-out applicant whose PD is nearest to twice that of the approval line: a plain refusal of the
     machine, and so the one who would ask why.
     """
-    head = card.head
-    scale = Scale(head.points, head.odds, head.double)
-    per_raw = -scale.factor * head.slope  # points that one unit of raw score adds
     line = line_points(card, case.terms.line)
-    at = int(np.argmin(np.abs(case.points[case.held] - (line - head.double))))
+    at = int(np.argmin(np.abs(case.points[case.held] - (line - card.head.double))))
     points = float(case.points[case.held][at])
     added = Explainer(card, line).effects(contributions[at : at + 1], np.array([points]))[0]
     order = np.argsort(-np.abs(added))[:LONGEST]
     parts = [(card.inputs[i].label, float(added[i])) for i in order]
     parts.append(("all others", points - line - sum(part for _, part in parts)))
     title = f"{card.model} {card.version}" + (" (simulated data)" if card.simulated else "")
-    return Picture(title, case, judgement, per_raw * contributions, Example(line, parts, points))
+    return Picture(title, case, judgement, per_raw(card.head) * contributions, Example(line, parts, points))
 
 
 def draw(folder: Path, picture: Picture, tick: Tick = ignore) -> list[Path]:

@@ -16,7 +16,7 @@ import shutil
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
@@ -25,6 +25,7 @@ from datasets.split import Split, split_groups, split_rows, split_time
 from datasets.table import nearest
 from models import bundle
 from models.card import Data, Stamp
+from models.judged import Plots
 from training.events import Events
 from training.gate import Verdict
 from training.lineage import CHALLENGER, CHAMPION, Registry, Run, commit
@@ -48,8 +49,8 @@ class Judged(Protocol):
 class Finished:
     """What a trip brings back: what shall be signed, and what is recorded beside it.
 
-    text: the model card in Markdown. more: further graphs of the bundle. parity: largest differences between the fitted
-    model and its graph. fitted: what the fit settled on.
+    text: the model card in Markdown. parity: largest differences between the fitted model and its graph. fitted: what
+    the fit settled on. plots: what the pictures are drawn from. more: further graphs of the bundle.
     """
 
     card: Stamp
@@ -59,6 +60,7 @@ class Finished:
     text: str
     parity: dict[str, float]
     fitted: dict[str, Any]
+    plots: Plots | None = None
     more: Mapping[str, bytes] = field(default_factory=dict)
 
 
@@ -132,7 +134,9 @@ class Trip(ABC):
         }
 
     def go(self) -> Made:
-        found = self.make()
+        made = self.make()
+        told = {"verdict": made.verdict.told(), "plots": made.plots}
+        found = replace(made, card=made.card.model_copy(update=told))
         self.data = found.card.data
         self._write_report(found)
         with self.watch.step("sign"):

@@ -13,7 +13,7 @@ from datasets.split import Split
 from models import bundle, drift
 from models.card import Card, Head
 from models.graph import Graph, Scores
-from training import card_text, export, gate, road
+from training import card_text, drawn, export, gate, road
 from training.judge import Case, Judgement, judge
 from training.lineage import CHAMPION, versions
 from training.metrics import Draws
@@ -43,7 +43,8 @@ class TabularTrip(road.Trip):
         verdict = self._ask_the_gate(rows, split, fit, case, judgement, parity)
         card = card.model_copy(update={"metrics": judgement.json() | {"parity": parity}})
         text = self._draw(card, case, judgement, verdict, contributions[split.test], rows)
-        return road.Finished(card, exported.graph, judgement, verdict, text, parity, fit.params)
+        plots = drawn.plots(card, case, judgement, contributions[split.test])
+        return road.Finished(card, exported.graph, judgement, verdict, text, parity, fit.params, plots)
 
     def _read(self) -> tuple[Rows, Split]:
         with self.watch.step("read"):

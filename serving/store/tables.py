@@ -38,6 +38,9 @@ sa.Index(
     postgresql_where=DECISIONS.c.idempotency_key.is_not(None),
 )
 
+# A tenant's decisions, newest last.
+sa.Index("decisions_of_a_tenant", DECISIONS.c.tenant, DECISIONS.c.id)
+
 # A subject's decisions for one tenant, newest last. Partial: most decisions are about indicators that name nobody.
 sa.Index(
     "decisions_of_a_subject",
@@ -345,6 +348,15 @@ METER = sa.Table(
 )
 sa.Index("meter_by_tenant", METER.c.tenant, METER.c.at)
 
+# Which leaves name an authorisation, for the list of its uses; what it says follows from the leaves.
+GRANT_USES = sa.Table(
+    "grant_uses",
+    METADATA,
+    sa.Column("authorisation", sa.String(40), primary_key=True),
+    sa.Column("leaf", sa.BigInteger, primary_key=True, autoincrement=False),  # its index in the log
+)
+sa.Index("grant_uses_by_leaf", GRANT_USES.c.leaf)
+
 # --- trace, erasure, effects
 
 # Whose rows each data set holds that was given out for training: an erasure finds each model made of one.
@@ -413,6 +425,20 @@ OVERRIDES = sa.Table(
 )
 sa.Index("overrides_of_one", OVERRIDES.c.tenant, OVERRIDES.c.about, OVERRIDES.c.id)
 
+# Which colleague was asked to look at a decision. Nothing is altered: the newest about a decision counts.
+REFERRALS = sa.Table(
+    "referrals",
+    METADATA,
+    sa.Column("id", sa.String(40), primary_key=True),  # ascends with time
+    sa.Column("tenant", sa.String(64), nullable=False),
+    sa.Column("about", sa.String(64), nullable=False),  # the decision
+    sa.Column("to", sa.String(128), nullable=False),  # as their token names them
+    sa.Column("note", sa.String(2_000), nullable=False),
+    sa.Column("by", sa.String(128), nullable=False),
+    sa.Column("at", sa.String(32), nullable=False),
+)
+sa.Index("referrals_of_one", REFERRALS.c.tenant, REFERRALS.c.about, REFERRALS.c.id)
+
 # How many applicants' values fell into each bin of the card, by day; no value itself.
 INPUT_COUNTS = sa.Table(
     "input_counts",
@@ -425,3 +451,22 @@ INPUT_COUNTS = sa.Table(
     sa.Column("counts", sa.LargeBinary, nullable=False),  # little-endian int64, bins in the order of the card
     sa.Column("said", sa.JSON(none_as_null=True), nullable=False),  # decision -> how many
 )
+
+# Which version a person made the champion. Nothing is altered; the pointer beside the bundles says what serves.
+PROMOTIONS = sa.Table(
+    "promotions",
+    METADATA,
+    sa.Column("id", sa.String(40), primary_key=True),  # ascends with time
+    sa.Column("tenant", sa.String(64), nullable=False),  # of who decided
+    sa.Column("model", sa.String(128), nullable=False),
+    sa.Column("version", sa.String(128), nullable=False),
+    sa.Column("bundle", sa.String(64), nullable=False),  # digest
+    sa.Column("kind", sa.String(16), nullable=False),  # promote, roll_back
+    sa.Column("gate", sa.Boolean),  # what its signed card says; none where it does not tell
+    sa.Column("before", sa.String(128)),  # what served until then
+    sa.Column("before_bundle", sa.String(64)),
+    sa.Column("reason", sa.String(2_000), nullable=False),
+    sa.Column("by", sa.String(128), nullable=False),
+    sa.Column("at", sa.String(32), nullable=False),
+)
+sa.Index("promotions_of_a_model", PROMOTIONS.c.model, PROMOTIONS.c.id)

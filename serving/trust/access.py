@@ -15,25 +15,36 @@ CLINIC = frozenset({"clinic"})
 SLIDES = frozenset({"clinic", "pathologist", "auditor"})
 PATHOLOGIST = frozenset({"pathologist"})
 OPERATOR = frozenset({"operator"})
+SCIENTIST = frozenset({"scientist"})
+MODELS = frozenset({"scientist", "auditor", "operator"})
 
 MAY: dict[str, frozenset[str]] = {
     "POST /v1/credit-limits": BANK,
     "POST /v1/credit-limits/batch": BANK,
     "POST /v1/scitech-risks": BANK,
     "POST /v1/scitech-risks/batch": BANK,
+    "POST /v1/credit-limits/what-if": BANK,
+    "POST /v1/scitech-risks/what-if": BANK,
+    "GET /v1/models/{name}/form": BANK,
+    "GET /v1/decisions": BANKS_RECORDS,
     "GET /v1/decisions/{id}": BANKS_RECORDS,
     "GET /v1/decisions/{id}/receipt": frozenset({"bank", "clinic", "pathologist", "auditor"}),
     "GET /v1/statements/{month}": frozenset({"bank", "clinic", "auditor", "operator"}),
     "POST /v1/authorisations": OPERATOR,
     "GET /v1/authorisations": frozenset({"bank", "clinic", "auditor", "operator"}),
+    "GET /v1/authorisations/rules": OPERATOR,
     "POST /v1/authorisations/{id}/revoke": OPERATOR,
+    "GET /v1/authorisations/{id}/uses": frozenset({"auditor", "operator"}),
     "GET /v1/decisions/{id}/trace": frozenset({"bank", "clinic", "pathologist", "auditor"}),
     "POST /v1/decisions/{id}/override": BANK,
+    "POST /v1/decisions/{id}/refer": BANK,
     "POST /v1/outcomes": frozenset({"bank", "clinic", "pathologist"}),
     "GET /v1/effects": frozenset({"scientist", "auditor", "operator"}),
     "GET /v1/alarms": OPERATOR,
     "GET /v1/subjects/{id}/trace": OPERATOR,  # across tenants: what an erasure must find
+    "GET /v1/batches": BANKS_RECORDS,
     "GET /v1/batches/{id}": BANKS_RECORDS,
+    "GET /v1/batches/{id}/rows": BANKS_RECORDS,
     "GET /v1/companies/{id}/history": BANKS_RECORDS,
     "GET /v1/slides": SLIDES,
     "POST /v1/slides": CLINIC,
@@ -55,6 +66,10 @@ MAY: dict[str, frozenset[str]] = {
     "OPTIONS /v1/uploads": ANYBODY,  # what of tus is spoken
     "OPTIONS /v1/uploads/{id}": ANYBODY,
     "GET /v1/models": EVERYONE,
+    "GET /v1/versions": MODELS,
+    "GET /v1/models/{name}/versions": MODELS,
+    "GET /v1/models/{name}/versions/{version}": MODELS,
+    "POST /v1/models/{name}/champion": SCIENTIST,
     "GET /v1/session": EVERYONE,
     "POST /v1/session": ANYBODY,
     "DELETE /v1/session": ANYBODY,

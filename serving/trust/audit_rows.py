@@ -16,12 +16,15 @@ from serving.store.tables import (
     CHUNKS,
     DECISIONS,
     ERASURES,
+    GRANT_USES,
     GRANTS,
     LINEAGES,
     LOG_LEAVES,
     METER,
     OUTCOMES,
     OVERRIDES,
+    PROMOTIONS,
+    REFERRALS,
     SLIDE_REPORTS,
     SLIDES,
 )
@@ -42,7 +45,13 @@ ZH = {
 Body = Mapping[str, Any]
 
 # What a leaf of each kind tells, as far as it is compared here.
-KEPT = {"grant": GRANTS, "outcome": OUTCOMES, "override": OVERRIDES}  # kind of leaf -> the table of its row
+KEPT = {
+    "grant": GRANTS,
+    "outcome": OUTCOMES,
+    "override": OVERRIDES,
+    "promotion": PROMOTIONS,
+    "referral": REFERRALS,
+}  # kind of leaf -> the table of its row
 SHAPES: dict[str, dict[str, type]] = {
     "start": {"before": dict},
     "decision": {"bundle": str, "policy": str, "answer": str, "record": str},
@@ -97,6 +106,7 @@ class Rows:
             self.report.add("edited", f"decisions {decision}", "its salt is gone, and no leaf tells of an erasure")
         self._added()
         self._unentered()
+        self._used()
 
     def compare(self, told: list[tuple[int, Body]]) -> None:
         decisions = {body["ref"]: (index, body) for index, body in told if body["kind"] == "decision"}
@@ -105,6 +115,8 @@ class Rows:
         priced = {body["ref"]: (index, body) for index, body in told if "price" in body}
         if priced:
             self._meter(priced)
+        if told:
+            self._uses({index: body.get("authorisations") for index, body in told})
         for index, body in told:
             kind = body["kind"]
             if kind == "start" and index == 0:
@@ -164,6 +176,18 @@ class Rows:
                 self._differs(f"meter {name}", index, ", ".join(wrong))
         self.report.rows["meter"] += len(there)
         self._gone("meter", told, there)
+
+    def _uses(self, told: dict[int, Any]) -> None:
+        """Of a part of the log: which of its leaves name an authorisation."""
+        named = {(str(one), index) for index, many in told.items() if isinstance(many, list) for one in many}
+        chosen = sa.select(GRANT_USES.c.authorisation, GRANT_USES.c.leaf)
+        within = GRANT_USES.c.leaf.between(min(told), max(told))
+        there = {(one, index) for one, index in self.connection.execute(chosen.where(within)).all()}
+        self.report.rows["grant_uses"] += len(named & there)
+        for one, index in sorted(named - there):
+            self.report.add("deleted", f"grant_uses {one}, {index}", f"leaf {index} tells of it")
+        for one, index in sorted(there - named):
+            self.report.add("added", f"grant_uses {one}, {index}", "no leaf tells of it")
 
     def _chunk(self, index: int, body: Body) -> None:
         of = [BATCHES.c[name].label(f"of_{name}") for name in ("id", "tenant", "bundle", "policy")]
@@ -271,6 +295,13 @@ class Rows:
             told = sa.exists().where(leaf.kind == kind, leaf.ref == table.c.id)
             for one in self.connection.execute(sa.select(table.c.id).where(chosen, ~told).limit(MOST)).scalars():
                 self.report.add("added", f"{what} {one}", "no leaf tells of it")
+
+    def _used(self) -> None:
+        """Uses in leaves that are not there; the others were compared with theirs."""
+        there = sa.exists().where(LOG_LEAVES.c.index == GRANT_USES.c.leaf)
+        chosen = sa.select(GRANT_USES.c.authorisation, GRANT_USES.c.leaf).where(~there).limit(MOST)
+        for one, index in self.connection.execute(chosen).all():
+            self.report.add("added", f"grant_uses {one}, {index}", "there is no such leaf")
 
     def _read(self, chosen: sa.Select[Any], where: str) -> Mapping[str, Any] | None:
         """A row with columns of JSON, which may be none any more."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from serving.describe import KEY, STORE, Schema, closed, in_path, in_query, operation, told_as_json
-from serving.trust.outcomes import AT, CODES, MOST, REASON, SOURCE
+from serving.trust.outcomes import AT, CODES, MOST, NAME, REASON, REFERRAL, SOURCE
 from serving.trust.prices import RULES
 from serving.trust.statements import FORMATS, MONTH
 
@@ -16,6 +16,7 @@ PROBLEMS = {
     "/v1/statements/{month}": ("bad_parameter", *STORE),
     "/v1/decisions/{id}/trace": ("unknown_decision", *STORE),
     "/v1/decisions/{id}/override": ("unknown_decision", *BODY),
+    "/v1/decisions/{id}/refer": ("unknown_decision", *BODY),
     "/v1/subjects/{id}/trace": ("bad_parameter", *STORE),
     "/v1/outcomes": BODY,
     "/v1/effects": ("bad_parameter", *STORE),
@@ -97,6 +98,18 @@ def paths() -> Schema:
                 requestBody=_json(override),
             )
         },
+        "/v1/decisions/{id}/refer": {
+            "post": _operation(
+                "/v1/decisions/{id}/refer",
+                "refer",
+                "Ask a colleague to look at a decision: it waits for them until a person decides",
+                {"type": "object", "required": ["referral_id", "decision_id", "to", "note", "by", "at"]},
+                parameters=[DECISION, KEY],
+                requestBody=_json(
+                    closed({"to": TEXT | {"minLength": 1, "maxLength": NAME}, "note": reason}, [*REFERRAL])
+                ),
+            )
+        },
         "/v1/subjects/{id}/trace": {
             "get": _operation(
                 "/v1/subjects/{id}/trace",
@@ -132,6 +145,7 @@ def paths() -> Schema:
                         {"type": "string", "pattern": r"^\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])$"},
                         "Only decisions and slides of this day or later.",
                     ),
+                    in_query("by", {"enum": ["week"]}, "A series over the last weeks beside each."),
                 ],
             )
         },

@@ -117,7 +117,8 @@ class Door:
 
 
 def told(caller: Caller) -> dict[str, object]:
-    return {"tenant": caller.tenant, "roles": sorted(caller.roles), "name": caller.name, "licence": caller.licence}
+    shown = {"tenant": caller.tenant, "roles": sorted(caller.roles), "who": caller.who}
+    return {**shown, "name": caller.name, "licence": caller.licence}
 
 
 def _cookie(call: Call) -> str | None:

@@ -17,10 +17,11 @@ from typing import Any
 import numpy as np
 import sqlalchemy as sa
 
+from models.card import Drift
 from models.drift import apart
 from serving.settings import Settings
 from serving.store.tables import INPUT_COUNTS, OUTCOMES, OVERRIDES, SLIDE_EVENTS, SLIDE_REPORTS, SLIDES
-from serving.trust import statistics, trace
+from serving.trust import statistics, trace, weeks
 from serving.trust.counts import unpacked
 from serving.trust.outcomes import CODES, NEGATIVE, NO_DIAGNOSIS
 from serving.trust.recorded import whose
@@ -59,8 +60,10 @@ def gather(
     tenant: str | None = None,
     model: str | None = None,
     since: str = "",
+    weekly: bool = False,
 ) -> list[Row]:
-    """One for each model version and tenant that was asked anything since the day `since`; `tenant` None: all."""
+    """One for each model version and tenant that was asked anything since the day `since`; `tenant` None: all. weekly:
+    with a `series` of its weeks."""
     counted = _counted(connection, tenant, model, since)
     outcomes = _newest(connection, OUTCOMES, tenant, model, since)
     overrides = _newest(connection, OVERRIDES, tenant, model, since)
@@ -70,6 +73,13 @@ def gather(
         for key in sorted({*counted, *overrides, *(k for k, rows in outcomes.items() if rows[0].kind == "decision")})
     ]
     told += [_of_slides(connection, key, slides[key], outcomes.get(key, [])) for key in sorted(slides)]
+    for one in told if weekly else []:
+        key = one["model"], one["version"], one["tenant"]
+        if one["kind"] == "slides":
+            one["series"] = weeks.of_slides(slides[key])
+        else:
+            drift = _reference(settings, key, counted.get(key, []))
+            one["series"] = weeks.of_decisions(drift, counted.get(key, []), outcomes.get(key, []))
     return told
 
 
@@ -152,6 +162,13 @@ def _drift(settings: Settings, key: Key, counted: list[sa.Row[Any]]) -> Row | No
         rows = asdict(shift) | {"drifted": shift.q <= ALARM, "en": en, "zh": zh}
         told.append(rows | {"before": list(one.counts), "after": recent.tolist()})
     return {"rows": int(now[-1].sum()), "reference_rows": drift.rows, "inputs": told[:-1], "score": told[-1]}
+
+
+def _reference(settings: Settings, key: Key, counted: list[sa.Row[Any]]) -> tuple[Drift, str] | None:
+    """(the spread of training, the digest of its bundle), of what was asked last."""
+    kept = _card(settings, key[0], key[1], counted[-1].bundle) if counted else None
+    drift = None if kept is None or kept.card is None else kept.card.drift
+    return None if drift is None else (drift, counted[-1].bundle)
 
 
 def _card(settings: Settings, model: str, version: str, bundle: str) -> trace.Kept | None:

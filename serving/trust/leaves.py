@@ -99,7 +99,7 @@ def report_digests(row: Mapping[str, Any], salt: bytes) -> dict[str, str]:
 
 
 def kept(kind: str, at: str, table: sa.Table, row: Mapping[str, Any]) -> Entry:
-    """Of a row that is never altered but for what a leaf of its own tells: of GRANTS, OUTCOMES or OVERRIDES."""
+    """Of a row that is never altered but for what a leaf of its own tells: of a table of KEPT in audit_rows.py."""
     return entry(kind, at, row["tenant"], row["id"], row=digest(table, row))
 
 

@@ -16,7 +16,7 @@ from datasets.faults import Fault
 from datasets.table import nearest
 from serving.call import new_id, now
 from serving.pathology import form
-from serving.store.tables import OUTCOMES, OVERRIDES
+from serving.store.tables import OUTCOMES, OVERRIDES, REFERRALS
 from serving.trust import leaves, log
 from serving.trust.caller import Caller
 from serving.trust.recorded import Recorded
@@ -32,6 +32,7 @@ CODES = tuple(code for code in form.PREVIOUS if code != "unknown")
 AT = re.compile(r"\d{4}-\d{2}-\d{2}(T\d{2}:\d{2}(:\d{2}(\.\d{1,6})?)?Z)?", re.ASCII)
 SOURCE, REASON, LARGEST = 255, 2_000, 1e12  # characters, characters, in whole units of money
 OVERRIDE = ("decision", "limit", "reason")
+REFERRAL, NAME = ("to", "note"), 128
 
 
 def read(body: Row) -> tuple[list[Row], list[Fault]]:
@@ -165,3 +166,28 @@ def override(connection: sa.Connection, body: Row, of: Recorded, caller: Caller)
     log.append(connection, [leaves.kept("override", row["at"], OVERRIDES, row)])
     shown = {name: row[name] for name in ("decision", "limit", "reason", "by", "at")}
     return {"override_id": row["id"], "decision_id": of.id, **shown, "said": of.said}
+
+
+# --- referrals
+
+
+def referral_faults(body: Row) -> list[Fault]:
+    faults = [
+        Fault(form.shown(name), "not known", f"one of {', '.join(REFERRAL)}{nearest(name, [*REFERRAL])}", "字段之一")
+        for name in body
+        if name not in REFERRAL
+    ]
+    for name, most in (("to", NAME), ("note", REASON)):
+        if not form.text(body.get(name), most):
+            needed = f"text of 1 to {most:,} characters", f"1 至 {most:,} 个字符的文本"
+            faults.append(Fault(name, form.kind(body.get(name)), *needed))
+    return faults
+
+
+def refer(connection: sa.Connection, body: Row, of: Recorded, caller: Caller) -> Row:
+    """What POST /v1/decisions/{id}/refer answers. It waits for that colleague until a person decides."""
+    row: Row = {"id": new_id(), "tenant": caller.tenant, "about": of.id, "to": body["to"], "note": body["note"]}
+    row |= {"by": caller.who, "at": now()}
+    connection.execute(sa.insert(REFERRALS).values(row))
+    log.append(connection, [leaves.kept("referral", row["at"], REFERRALS, row)])
+    return {"referral_id": row["id"], "decision_id": of.id, **{name: row[name] for name in ("to", "note", "by", "at")}}

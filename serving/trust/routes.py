@@ -34,6 +34,7 @@ class Trust:
         return {
             "/v1/decisions/{id}/trace": {"GET": self.back},
             "/v1/decisions/{id}/override": {"POST": self.override},
+            "/v1/decisions/{id}/refer": {"POST": self.refer},
             "/v1/subjects/{id}/trace": {"GET": self.forward},
             "/v1/outcomes": {"POST": self.outcomes},
             "/v1/effects": {"GET": self.effects},
@@ -94,6 +95,16 @@ class Trust:
         scope = f"override {call.caller.tenant} {of.id}"
         return await self._once(call, scope, digest, lambda c: outcomes.override(c, found, of, call.caller))
 
+    async def refer(self, call: Call) -> Reply:
+        found, digest = await self.desk.body(call)
+        of = (await self._recorded([call.path[0]], call)).get(call.path[0])
+        if of is None or of.kind != "decision":
+            raise _no_decision(call)
+        if faults := outcomes.referral_faults(found):
+            raise Problem("invalid_request", errors=faults)
+        scope = f"refer {call.caller.tenant} {of.id}"
+        return await self._once(call, scope, digest, lambda c: outcomes.refer(c, found, of, call.caller))
+
     async def _once(self, call: Call, scope: str, digest: str, do: Callable[[sa.Connection], Row]) -> Reply:
         said, again = await self.desk.once(call, scope, digest, do)
         return Reply(orjson.dumps(said), headers={"Idempotent-Replayed": "true"} if again else {})
@@ -108,18 +119,22 @@ class Trust:
     # --- how the models do
 
     async def effects(self, call: Call) -> Reply:
-        options, faults = query(call, ("model", "since"))
+        options, faults = query(call, ("model", "since", "by"))
         since = options.get("since", "")
         if "since" in options and not DAY.fullmatch(since):
             faults.append(Fault("since", form.shown(repr(since)), "a day, as 2026-11-01", "日期，如 2026-11-01"))
+        if options.get("by", "week") != "week":
+            faults.append(Fault("by", form.shown(repr(options["by"])), "week", "week（按周）"))
         if faults:
             raise Problem("bad_parameter", errors=faults)
+        weekly = "by" in options
         await self.desk.runtime().counts.flush()
         tenant = None if "operator" in call.caller.roles else call.caller.tenant
 
         def work(engine: sa.Engine) -> list[Row]:
             with reading(engine) as connection:
-                return effects.gather(connection, self.settings, tenant=tenant, model=options.get("model"), since=since)
+                asked: dict[str, Any] = {"tenant": tenant, "model": options.get("model"), "since": since}
+                return effects.gather(connection, self.settings, **asked, weekly=weekly)
 
         return Reply(orjson.dumps({"effects": await self.desk.read(work)}))
 

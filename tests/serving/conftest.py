@@ -251,9 +251,7 @@ def held(settings: Settings) -> Iterator[None]:
         if engine.dialect.name == "postgresql":
             names = connection.dialect.identifier_preparer
             tables = ", ".join(names.format_table(table) for table in METADATA.sorted_tables)
-            connection.exec_driver_sql(
-                "SET idle_in_transaction_session_timeout = 0"
-            )  # longer than a service's own may be
+            connection.exec_driver_sql("SET idle_in_transaction_session_timeout = 0")  # as long as it takes
             connection.exec_driver_sql(f"LOCK TABLE {tables} IN EXCLUSIVE MODE")
         yield
     engine.dispose()

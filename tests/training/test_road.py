@@ -68,6 +68,28 @@ def test_the_card_says_that_its_data_are_simulated_and_what_they_were(home):
     }
 
 
+def test_the_signed_card_tells_the_gates_verdict_and_what_its_pictures_are_drawn_from(home):
+    card = held(home, home.made.version).card
+    assert card.verdict.passed
+    assert {check.name: check.found for check in card.verdict.checks} == {
+        check.name: check.found for check in home.made.verdict.checks
+    }
+    plots = card.plots
+    assert (plots.unit, plots.rows) == ("rows", home.made.judgement.rows)
+    ours = plots.roc[0]
+    assert np.trapezoid(ours.y, ours.x) == pytest.approx(home.made.judgement.figures["auc"].value, abs=0.005)
+    assert (ours.x[0], ours.y[0], ours.x[-1], ours.y[-1]) == (0, 0, 1, 1)
+    assert all(group.low <= group.seen <= group.high for group in plots.reliability)
+    assert sum(plots.spread.positive) == pytest.approx(1, abs=1e-4)
+    assert len(plots.model_dump_json()) < 20_000, "a card stays small"
+
+
+def test_a_card_from_before_it_told_the_verdict_is_read_still(home):
+    card = held(home, home.made.version).card
+    before = card.model_dump(mode="json", exclude={"verdict", "plots"})
+    assert (type(card).model_validate(before).verdict, type(card).model_validate(before).plots) == (None, None)
+
+
 def test_the_pd_reads_no_moral_group_and_no_audit_column(home):
     card = held(home, home.made.version).card
     read, known = {column.name for column in card.inputs}, {column.name for column in card.also}

@@ -23,6 +23,7 @@ from training import gate, road
 from training.lineage import CHAMPION, commit
 from training.metrics import Draws
 from training.pathology import card_text, held, judge, shortcut
+from training.pathology.drawn import plots
 from training.pathology.fits import Fits, Fitting
 from training.pathology.judge import Answered, Judgement
 from training.pathology.material import Material
@@ -60,6 +61,7 @@ class PathologyTrip(road.Trip):
             verdict=verdict,
             text=card_text.text(card, judgement, verdict, drawn, material.shown),
             parity=fits.parity,
+            plots=plots(picture),
             fitted={"epochs": len(learned.history), "best": learned.best + 1, "device": learned.device},
             more={name: graph for name, graph in more.items() if graph is not None},
         )

@@ -31,7 +31,7 @@ def test_a_session_is_the_token_in_a_cookie_that_no_script_and_no_other_site_get
     async def story(client, gateway):
         given = token(gateway, "pathologist", **CHEN)
         begun = await client.post("/v1/session", json={"token": given}, headers=HERE)
-        assert begun.json() == {"tenant": "lab", "roles": ["pathologist"], **CHEN}
+        assert begun.json() == {"tenant": "lab", "roles": ["pathologist"], "who": "pathologist", **CHEN}
         value, *flags = begun.headers["set-cookie"].split("; ")
         assert value == f"{COOKIE}={given}"
         assert {"Path=/", "HttpOnly", "SameSite=Strict"} < set(flags)

@@ -56,6 +56,15 @@ def test_the_bundle_reads_slides_and_its_card_says_what_it_was_made_from(slides_
     assert ReadingPolicy.load(found.policy).version
 
 
+def test_the_signed_card_tells_the_gates_verdict_and_what_its_pictures_are_drawn_from(slides_home):
+    card = held_bundle(slides_home, slides_home.made.version).card
+    assert card.verdict.passed == slides_home.made.verdict.passed
+    assert {"sensitivity", "shortcut"} <= {check.name for check in card.verdict.checks}
+    assert [curve.name for curve in card.plots.roc] == ["model", "tiles"]
+    assert (card.plots.unit, card.plots.rows, card.plots.spread.what) == ("slides", 10, "probability")
+    assert [curve.name for curve in card.plots.learning] == ["learned", "held"]
+
+
 def test_the_graph_says_what_torch_says_and_how_far_a_tile_is_from_all_that_was_learned_from(slides_home):
     found = held_bundle(slides_home, slides_home.made.version)
     parity = found.card.metrics["parity"]

@@ -9,6 +9,7 @@ import { Say } from "./kit/words";
 export interface Session {
   tenant: string;
   roles: string[];
+  who: string;
   name: string;
   licence: string;
 }

@@ -1,5 +1,11 @@
-import { Empty } from "../../kit/state";
+// The data scientist's pages: every model, and one model's versions side by side.
 
-export default function Page() {
-  return <main id="main"><Empty en="Nothing here yet." zh="暂无内容。" /></main>;
+import { useLocation } from "preact-iso";
+import { List } from "./list";
+import { ModelPage } from "./model";
+import "./models.css";
+
+export default function Models() {
+  const name = useLocation().path.split("/")[3];
+  return <main id="main">{name ? <ModelPage key={name} name={decodeURIComponent(name)} /> : <List />}</main>;
 }

@@ -1,0 +1,103 @@
+"""What the judge saw and what the gate said, as numbers in the signed card: whoever shows a model draws from these.
+
+Cards that were written before have neither; they stay readable and say nothing here.
+"""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Check(_Part):
+    """One thing that must hold; `found` and `needed` are sentences."""
+
+    name: str
+    passed: bool
+    found: str
+    needed: str = ""
+
+
+class Verdict(_Part):
+    """Of the gate: whether the model may take the champion's place."""
+
+    passed: bool
+    checks: tuple[Check, ...]
+
+
+class Figure(_Part):
+    """A figure and its 95 % interval; None where the rows do not define it."""
+
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+
+
+class Curve(_Part):
+    """`x` and `y` are of one length."""
+
+    name: str
+    x: tuple[float, ...]
+    y: tuple[float, ...]
+    auc: float | None = None
+
+
+class Reliability(_Part):
+    """Held-out rows of like probability: stated, and seen with its interval (Wilson 1927)."""
+
+    rows: int
+    stated: float
+    seen: float
+    low: float
+    high: float
+
+
+class Spread(_Part):
+    """Shares of two groups of rows between edges: (bins + 1,) and twice (bins,).
+
+    what: the number that is spread: score (points), probability. line: where answers part, in the same unit.
+    """
+
+    what: str
+    line: float
+    edges: tuple[float, ...]
+    negative: tuple[float, ...]
+    positive: tuple[float, ...]
+
+
+class Fair(_Part):
+    """A value of an audit attribute against the attribute's largest group."""
+
+    attribute: str
+    value: str
+    rows: int
+    approval: Figure
+    limit: Figure  # at equal PD
+
+
+class Weight(_Part):
+    """Points that an input adds to or takes from the score, on average."""
+
+    name: str
+    en: str
+    zh: str
+    points: float
+
+
+class Plots(_Part):
+    """On held-out rows, what pictures need. unit: rows, slides or cells. line: probability where answers part."""
+
+    unit: str
+    rows: int
+    roc: tuple[Curve, ...]
+    reliability: tuple[Reliability, ...]
+    spread: Spread | None = None
+    line: float | None = None
+    profit: Curve | None = None
+    currency: str = ""
+    fairness: tuple[Fair, ...] = ()
+    weights: tuple[Weight, ...] = ()
+    learning: tuple[Curve, ...] = ()

@@ -1,0 +1,166 @@
+// A household's indicators entered: a preview answers as one types, and asking records a decision.
+
+import { useEffect, useMemo, useRef, useState } from "preact/hooks";
+import { useLocation } from "preact-iso";
+import example from "../../../../../../configs/examples/household.json";
+import { ask, Refused, useAsk } from "../../kit/api";
+import { Field } from "../../kit/form";
+import { Failed, Loading, Shown } from "../../kit/state";
+import { plain, Say } from "../../kit/words";
+import { Details, Headline, Simulated } from "./answer";
+import { GROUPS, MODEL, ROUTE, type Answer, type Form, type FormField } from "./model";
+
+const PAUSE = 120; // ms after the last key before the preview asks
+
+type Values = Record<string, string>;
+
+// What was typed, as the service takes it; what is empty is missing, never 0.
+export function indicators(values: Values, fields: FormField[]): Record<string, unknown> {
+  const told: Record<string, unknown> = {};
+  for (const field of fields) {
+    const text = values[field.name]?.trim();
+    if (!text) continue;
+    told[field.name] = field.kind === "number" && Number.isFinite(Number(text)) ? Number(text) : text;
+  }
+  return told;
+}
+
+export function Apply() {
+  const form = useAsk<Form>(`/v1/models/${MODEL}/form`);
+  return <Shown of={form}>{(found) => <Filled form={found} />}</Shown>;
+}
+
+function Filled({ form }: { form: Form }) {
+  const [values, setValues] = useState<Values>({});
+  const [consent, setConsent] = useState(true);
+  const [person, setPerson] = useState(false);
+  const [asking, setAsking] = useState(false);
+  const [failed, setFailed] = useState<unknown>(null);
+  const { route } = useLocation();
+  const stated = useMemo(() => indicators(values, form.fields), [values, form]);
+  const question = useMemo(() => ({ indicators: stated, moral_data_consent: consent, person }), [stated, consent, person]);
+  const empty = Object.keys(stated).length === 0;
+  const preview = usePreview(empty ? null : question);
+  const faults = new Map((preview.error instanceof Refused ? (preview.error.problem.errors ?? []) : []).map((fault) => [fault.field, fault]));
+  const groups = Object.keys(GROUPS).filter((group) => form.fields.some((field) => field.group === group));
+  const rest = form.fields.filter((field) => !(field.group in GROUPS));
+  const set = (name: string, text: string) => setValues((before) => ({ ...before, [name]: text }));
+  const decide = async (event: Event) => {
+    event.preventDefault();
+    setAsking(true);
+    setFailed(null);
+    try {
+      const answer = await ask<Answer>(ROUTE, { body: question, headers: { "Idempotency-Key": crypto.randomUUID() } });
+      route(`/console/credit/decisions/${answer.decision_id}`);
+    } catch (error) {
+      setFailed(error);
+    } finally {
+      setAsking(false);
+    }
+  };
+  const fill = () => setValues(Object.fromEntries(form.fields.flatMap((field) => {
+    const value = (example.indicators as Record<string, unknown>)[field.name];
+    return value === undefined ? [] : [[field.name, String(value)]];
+  })));
+  return (
+    <div class="apply">
+      <form class="stack" onSubmit={decide}>
+        <div class="actions">
+          <button type="button" onClick={fill}><Say en="Fill in a made-up household" zh="填入虚构农户示例" /></button>
+          <button type="button" onClick={() => setValues({})} disabled={empty}><Say en="Clear" zh="清空" /></button>
+          <p class="quiet"><Say en="Leave what is not known empty: missing is never 0." zh="未知项请留空：缺失不等于 0。" /></p>
+        </div>
+        {groups.map((group) => (
+          <fieldset class="card" key={group}>
+            <legend><Say en={GROUPS[group]![0]} zh={GROUPS[group]![1]} /></legend>
+            <div class="fields">{form.fields.filter((field) => field.group === group).map((field) => <Control key={field.name} field={field} value={values[field.name] ?? ""} fault={faults.get(field.name)} set={set} />)}</div>
+          </fieldset>
+        ))}
+        {rest.length ? (
+          <fieldset class="card">
+            <legend><Say en="Other" zh="其他" /></legend>
+            <div class="fields">{rest.map((field) => <Control key={field.name} field={field} value={values[field.name] ?? ""} fault={faults.get(field.name)} set={set} />)}</div>
+          </fieldset>
+        ) : null}
+      </form>
+      <aside class="stack preview" aria-label={plain("Preview", "预览")}>
+        <section class="card" aria-live="polite" aria-busy={preview.busy}>
+          <h2><Say en="As it stands now" zh="当前测算" /> <span class="chip"><Say en="preview, not recorded" zh="预览，不作记录" /></span></h2>
+          {empty ? <p class="quiet"><Say en="Type, and the limit appears here." zh="输入后此处显示额度。" /></p>
+            : preview.answer ? <Headline answer={preview.answer} before={preview.first} />
+            : preview.error ? null : <Loading en="Working it out" zh="测算中" />}
+          {preview.error && !empty ? <Failed error={preview.error} /> : null}
+          <label class="wish"><input type="checkbox" checked={consent} onChange={(event) => setConsent(event.currentTarget.checked)} /><Say en="The household agrees that its conduct counts" zh="农户同意品行数据用于上浮额度" /></label>
+          <label class="wish"><input type="checkbox" checked={person} onChange={(event) => setPerson(event.currentTarget.checked)} /><Say en="The household wants a person to decide" zh="农户要求人工决定" /></label>
+          <div class="actions">
+            <button type="button" class="main" disabled={empty || asking || Boolean(preview.error)} onClick={decide}><Say en="Ask for a decision" zh="申请决定" /></button>
+            <p class="quiet"><Say en="Recorded, with a receipt." zh="将留存记录并出具回执。" /></p>
+          </div>
+          {failed ? <Failed error={failed} /> : null}
+        </section>
+        {preview.answer && !empty ? <><Simulated shown={preview.answer.simulated} /><Details answer={preview.answer} /></> : null}
+      </aside>
+    </div>
+  );
+}
+
+// The newest preview; an older one that comes late is dropped. `first`: what it was before the typing began.
+function usePreview(question: unknown): { answer: Answer | null; first: Answer | null; error: unknown; busy: boolean } {
+  const [answer, setAnswer] = useState<Answer | null>(null);
+  const [error, setError] = useState<unknown>(null);
+  const [busy, setBusy] = useState(false);
+  const first = useRef<Answer | null>(null);
+  useEffect(() => {
+    if (question === null) {
+      setAnswer(null);
+      setError(null);
+      first.current = null;
+      return;
+    }
+    const ending = new AbortController();
+    const waiting = setTimeout(async () => {
+      setBusy(true);
+      try {
+        const told = await ask<Answer>(`${ROUTE}/what-if`, { body: question, signal: ending.signal });
+        first.current ??= told;
+        setAnswer(told);
+        setError(null);
+      } catch (refused) {
+        if (!ending.signal.aborted) setError(refused);
+      } finally {
+        if (!ending.signal.aborted) setBusy(false);
+      }
+    }, PAUSE);
+    return () => {
+      clearTimeout(waiting);
+      ending.abort();
+    };
+  }, [question]);
+  return { answer, first: first.current, error, busy };
+}
+
+function Control({ field, value, fault, set }: { field: FormField; value: string; fault?: { needed: string; needed_zh?: string }; set: (name: string, text: string) => void }) {
+  const unit = field.unit && field.unit !== "count" ? { en: field.unit, zh: field.unit_zh } : null;
+  const wrong = fault ? { en: `Needed: ${fault.needed}`, zh: `应为：${fault.needed_zh ?? fault.needed}` } : null;
+  const yes = field.kind === "number" && field.integer && field.low === 0 && field.high === 1;
+  const typed = (event: { currentTarget: { value: string } }) => set(field.name, event.currentTarget.value);
+  return (
+    <Field label={{ en: sentence(field.en), zh: field.zh }} unit={unit} fault={wrong}>
+      {(control) => field.kind === "category" || yes ? (
+        <select {...control} name={field.name} value={value} onChange={typed}>
+          <option value="">{plain("not known", "未知")}</option>
+          {yes ? [["1", plain("yes", "是")], ["0", plain("no", "否")]].map(([code, text]) => <option key={code} value={code}>{text}</option>)
+            : field.levels.map((level) => <option key={level} value={level}>{level}</option>)}
+        </select>
+      ) : <input {...control} name={field.name} inputMode={field.kind === "number" ? "decimal" : undefined} autocomplete="off" value={value} placeholder={range(field)} onInput={typed} />}
+    </Field>
+  );
+}
+
+const sentence = (text: string) => text.charAt(0).toUpperCase() + text.slice(1);
+
+function range({ low, high, kind }: FormField): string {
+  if (kind !== "number") return "";
+  const [least, most] = [low, high].map((end) => (end === null ? "" : end.toLocaleString("en-US")));
+  return least && most ? `${least} – ${most}` : least ? `≥ ${least}` : most ? `≤ ${most}` : "";
+}

@@ -1,0 +1,123 @@
+// What the service tells of one decision, and of the form that asks for it.
+
+export interface Sentence {
+  code: string;
+  en: string;
+  zh: string;
+}
+
+export interface Bound extends Sentence {
+  amount: number | null;
+  binding: boolean;
+}
+
+export interface Ledger {
+  bounds: Bound[];
+  base_limit: number | null;
+  conduct?: Sentence & { multiplier: number | null; score: number | null };
+  uplift?: number;
+  caps: (Sentence & { amount: number | null; applied: boolean })[];
+  rounding: Sentence & { amount: number };
+  limit: number | null;
+}
+
+export interface Answer {
+  decision_id?: string;
+  decision: "approve" | "refer";
+  limit: number | null;
+  indicative_limit: number | null;
+  currency: string;
+  pd: number;
+  score: number;
+  grade: string | null;
+  approval_line: number;
+  referral: Sentence[];
+  ledger: Ledger | null;
+  reasons: (Sentence & { indicator: string; points: number })[];
+  raises?: (Sentence & { indicator: string; gain: number; limit: number })[];
+  remarks?: Sentence[];
+  model: { name: string; version: string; bundle: string };
+  policy_version: string;
+  simulated: boolean;
+  indicators_from?: string;
+  authorisations?: string[];
+  created?: string;
+}
+
+export interface FormField {
+  name: string;
+  group: string;
+  kind: "number" | "category" | "text";
+  unit: string;
+  unit_zh: string;
+  low: number | null;
+  high: number | null;
+  integer: boolean;
+  levels: string[];
+  en: string;
+  zh: string;
+  needed: string;
+  needed_zh: string;
+}
+
+export interface Form {
+  model: string;
+  product: string;
+  simulated: boolean;
+  fields: FormField[];
+}
+
+export interface Listed {
+  decision_id: string;
+  created: string;
+  model: string;
+  version: string;
+  decision: "approve" | "refer";
+  limit: number | null;
+  indicative_limit: number | null;
+  pd: number | null;
+  grade: string | null;
+  stored: boolean;
+  simulated: boolean;
+  override: { decision: string; limit: number | null; reason: string; by: string; at: string } | null;
+  referral: { to: string; note: string; by: string; at: string } | null;
+}
+
+export interface Page {
+  decisions: Listed[];
+  next: string | null;
+}
+
+export interface Batch {
+  batch_id: string;
+  state: string;
+  rows: number;
+  answered: number;
+  faulty: number;
+  model: string;
+  version: string;
+  created: string;
+  finished: string | null;
+  simulated: boolean;
+}
+
+export const ROUTE = "/v1/credit-limits";
+export const MODEL = "credit_limit";
+
+export const GROUPS: Record<string, readonly [string, string]> = {
+  credit_behaviour: ["Credit behaviour", "信贷行为"],
+  household_assets: ["Household assets", "家庭资产"],
+  tax: ["Tax", "税务"],
+  social_security: ["Social security", "社会保障"],
+  market_regulation: ["Market regulation", "市场监管"],
+  public_security: ["Public security", "公安"],
+  village_appraisal: ["Village appraisal (can only raise the limit)", "村社评议（只会提高额度）"],
+  self_assessment: ["Self-assessment (can only raise the limit)", "道德自评（只会提高额度）"],
+  audit: ["For legal capacity alone", "仅用于行为能力核验"],
+};
+
+export const VERDICT: Record<string, readonly [string, string, string]> = {
+  approve: ["Approved", "通过", "good"],
+  refer: ["A person decides", "转人工", "warn"],
+  decline: ["Declined by a person", "人工拒绝", "bad"],
+};

@@ -1,0 +1,87 @@
+// The gate's verdict check by check, and the decision that follows from it.
+
+import { useState } from "preact/hooks";
+import { ask } from "../../kit/api";
+import { Field } from "../../kit/form";
+import { Empty, Failed } from "../../kit/state";
+import { Say } from "../../kit/words";
+import { session } from "../../session";
+import type { Version } from "./types";
+import { CheckName, Gate } from "./words";
+
+export function Promote({ version, done, look }: { version: Version; done: () => void; look: "first" | "second" }) {
+  const checks = version.verdict?.checks ?? [];
+  return (
+    <section class="card stack">
+      <div class="model-head"><h2 class={look}><Say en={`Gate of ${version.version}`} zh={`版本 ${version.version} 的门槛检查`} /></h2><Gate passed={version.gate} /></div>
+      {version.verdict ? (
+        <ul class="checks">
+          {checks.map((check) => (
+            <li key={check.name} class={check.passed ? "good" : "bad"}>
+              <span class="mark" aria-hidden="true">{check.passed ? "✓" : "✕"}</span>
+              <div><strong><CheckName name={check.name} /></strong> <span class="hidden">{check.passed ? <Say en="passed" zh="通过" /> : <Say en="failed" zh="未通过" />}</span>
+                <p lang="en">{check.found}</p>
+                {check.passed || !check.needed ? null : <p class="needed"><Say en="Needed: " zh="需要：" /><span lang="en">{check.needed}</span></p>}
+              </div>
+            </li>
+          ))}
+        </ul>
+      ) : <Empty en="The card tells no verdict: it was signed before cards did. Such a version can serve again only where it served before." zh="卡片未含门槛检查结论（签发早于该功能）。此类版本仅在曾上线时可重新上线。" />}
+      {version.serving ? <p class="quiet"><Say en="This version serves." zh="该版本在线。" /></p> : <Decide version={version} done={done} />}
+    </section>
+  );
+}
+
+function Decide({ version, done }: { version: Version; done: () => void }) {
+  const [open, setOpen] = useState(false);
+  const [reason, setReason] = useState("");
+  const [busy, setBusy] = useState(false);
+  const [failed, setFailed] = useState<unknown>(null);
+  const back = version.served ?? false;
+  const who = session.value;
+  if (!who || who instanceof Error || !who.roles.includes("scientist")) return null;
+  if (version.refused || (!version.gate && !back)) {
+    return <p class="quiet"><Say en="It may not serve: it neither passed its gate nor served before." zh="不得上线：既未通过门槛检查，也未曾上线。" /></p>;
+  }
+  const decide = async (event: Event) => {
+    event.preventDefault();
+    setBusy(true);
+    setFailed(null);
+    try {
+      await ask(`/v1/models/${encodeURIComponent(version.model)}/champion`, { body: { version: version.version, reason: reason.trim() } });
+      await serves(version);
+      setOpen(false);
+      done();
+    } catch (error) {
+      setFailed(error);
+    } finally {
+      setBusy(false);
+    }
+  };
+  if (!open) {
+    return <div class="actions"><button type="button" class="main" onClick={() => setOpen(true)}>{back ? <Say en="Roll back to this version" zh="回退到该版本" /> : <Say en="Promote this version" zh="上线该版本" />}</button></div>;
+  }
+  return (
+    <form class="decide stack" onSubmit={decide}>
+      <p><Say en={`${version.version} will answer every new request of every institution within seconds. Your name, the reason and the time are written into the audit log.`}
+        zh={`版本 ${version.version} 将在数秒内答复所有机构的新请求。您的姓名、理由与时间写入审计日志。`} /></p>
+      <Field label={{ en: "Reason", zh: "理由" }} hint={{ en: "One line; auditors read it.", zh: "一行文字，审计人员可见。" }}>
+        {(control) => <input {...control} required maxLength={2000} value={reason} onInput={(event) => setReason(event.currentTarget.value)} />}
+      </Field>
+      <div class="actions">
+        <button type="submit" class={back ? "danger" : "main"} disabled={busy || !reason.trim()}>{busy ? <Say en="Waiting until it serves" zh="等待上线" /> : back ? <Say en="Roll back" zh="确认回退" /> : <Say en="Promote" zh="确认上线" />}</button>
+        <button type="button" onClick={() => setOpen(false)} disabled={busy}><Say en="Cancel" zh="取消" /></button>
+      </div>
+      <div aria-live="polite">{failed ? <Failed error={failed} /> : null}</div>
+    </form>
+  );
+}
+
+// Until the service has loaded it; it looks at its pointer every second.
+async function serves(version: Version): Promise<void> {
+  for (let times = 0; times < 40; times += 1) {
+    const found = await ask<Version>(`/v1/models/${encodeURIComponent(version.model)}/versions/${encodeURIComponent(version.version)}`);
+    if (found.serving) return;
+    await new Promise((resolve) => setTimeout(resolve, 250));
+  }
+}

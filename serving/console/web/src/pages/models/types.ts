@@ -1,0 +1,133 @@
+// As /v1/versions, /v1/models/{name}/versions and /v1/effects tell it.
+
+export interface Figure {
+  value: number | null;
+  low: number | null;
+  high: number | null;
+}
+
+export interface Line {
+  version: string;
+  bundle: string;
+  aliases: string[];
+  refused: string | null;
+  gate: boolean | null;
+  served?: boolean;
+  run?: string | null;
+  product?: string;
+  created?: string;
+  simulated?: boolean;
+  purpose?: string;
+  not_for?: string;
+  git_commit?: string;
+  figures?: Record<string, Figure>;
+  rows?: number | null;
+}
+
+export interface Model {
+  name: string;
+  versions: number;
+  champion: string | null;
+  challenger: string | null;
+  serving: string | null;
+  alarm: string | null;
+  shown: Line | null;
+}
+
+export interface Promotion {
+  id: string;
+  version: string;
+  kind: "promote" | "roll_back";
+  gate: boolean | null;
+  before: string | null;
+  at: string;
+  own: boolean;
+  by: string | null;
+  reason: string | null;
+}
+
+export interface Listed {
+  model: string;
+  serving: string | null;
+  champion: string | null;
+  versions: Line[];
+  next: string | null;
+  promotions: Promotion[];
+}
+
+export interface Check {
+  name: string;
+  passed: boolean;
+  found: string;
+  needed: string;
+}
+
+export interface Curve {
+  name: string;
+  x: number[];
+  y: number[];
+  auc: number | null;
+}
+
+export interface Plots {
+  unit: string;
+  rows: number;
+  roc: Curve[];
+  reliability: { rows: number; stated: number; seen: number; low: number; high: number }[];
+  spread: { what: string; line: number; edges: number[]; negative: number[]; positive: number[] } | null;
+  line: number | null;
+  profit: Curve | null;
+  currency: string;
+  fairness: { attribute: string; value: string; rows: number; approval: Figure; limit: Figure }[];
+  weights: { name: string; en: string; zh: string; points: number }[];
+  learning: Curve[];
+}
+
+export interface Version extends Omit<Line, "plots"> {
+  model: string;
+  serving: boolean;
+  plots: Plots | null;
+  metrics?: { beside?: Record<string, { what: string; auc: Figure; ours_less: Figure }> };
+  verdict: { passed: boolean; checks: Check[] } | null;
+  data?: { name: string; rows: number; source: string; simulated: boolean; split: string }[];
+  inputs?: number;
+  horizon?: string;
+}
+
+export interface Week {
+  week: string;
+  decisions?: number;
+  slides?: number;
+  rows?: number;
+  psi?: number | null;
+  moved?: { name: string; psi: number }[];
+  positive_rate: Figure | null;
+  abstained_rate?: Figure | null;
+  outcomes?: { total: number; defaulted: number; stated: number };
+  auc?: Figure | null;
+  ratio?: Figure | null;
+}
+
+export interface Shift {
+  name: string;
+  en: string;
+  zh: string;
+  psi: number;
+  threshold: number;
+  drifted: boolean;
+}
+
+export interface Effect {
+  kind: "decisions" | "slides";
+  model: string;
+  version: string;
+  tenant: string;
+  decisions?: number;
+  slides?: number;
+  outcomes?: { total: number; defaulted: number };
+  auc: Figure | null;
+  calibration?: { groups: { pd: number; bad: number; low: number; high: number; rows: number }[] } | null;
+  drift?: { rows: number; reference_rows: number; inputs: Shift[]; score: Shift } | null;
+  remarks: { code: string; en: string; zh: string }[];
+  series: Week[];
+}

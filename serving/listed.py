@@ -1,0 +1,326 @@
+"""What a tenant asked and was answered, listed: GET /v1/decisions, /v1/batches and the rows of one."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import tempfile
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import orjson
+import sqlalchemy as sa
+
+from datasets.faults import Fault
+from serving.batch.formats import MEDIA_TYPES, render
+from serving.batch.record import summary, unpack
+from serving.batch.run import as_parquet
+from serving.call import Call, Reply, query
+from serving.describe import STORE, Schema, in_path, in_query, operation, told_as_json
+from serving.problems import Problem
+from serving.products import products
+from serving.runtime import Runtime
+from serving.store.tables import BATCHES, DECISIONS, OVERRIDES, REFERRALS
+from serving.trust import recorded
+
+Handler = Callable[[Call], Awaitable[Reply]]
+Row = dict[str, Any]
+
+USUAL, MOST = 50, 200  # rows of a page
+LOOKED_AT = 5_000  # decisions for one page at most, where what is asked for stands in the answer
+TEXT = 255  # characters of a name
+ID, BATCH = re.compile(r"[0-9a-f]{32}(-[1-9][0-9]{0,9})?"), re.compile(r"[0-9a-f]{32}")
+DAY = re.compile(r"\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])", re.ASCII)
+SAID = ("approve", "refer")
+DECIDED = ("id", "product", "subject", "decision", "model", "since", "until", "referred", "before", "limit")
+PROBLEMS = {
+    "/v1/decisions": ("bad_parameter", *STORE),
+    "/v1/batches": ("bad_parameter", *STORE),
+    "/v1/batches/{id}/rows": ("bad_parameter", "unknown_batch", *STORE),
+}
+
+
+class Listed:
+    """`runtime` is asked for at each call, as the gateway is made before it starts."""
+
+    def __init__(self, runtime: Callable[[], Runtime]):
+        self.runtime = runtime
+
+    def routes(self) -> dict[str, dict[str, Handler]]:
+        return {
+            "/v1/decisions": {"GET": self.decisions},
+            "/v1/batches": {"GET": self.batches},
+            "/v1/batches/{id}/rows": {"GET": self.rows},
+        }
+
+    async def decisions(self, call: Call) -> Reply:
+        options, faults = query(call, DECIDED)
+        most = _limit(options, faults)
+        _one_of(options, "product", tuple(products()), faults)
+        _one_of(options, "decision", SAID, faults)
+        for name in ("since", "until"):
+            if name in options and not DAY.fullmatch(options[name]):
+                faults.append(Fault(name, repr(options[name][:60]), "a day, as 2026-11-01", "日期，如 2026-11-01"))
+        for name in ("id", "before"):
+            if name in options and not ID.fullmatch(options[name]):
+                faults.append(Fault(name, repr(options[name][:60]), "a decision_id", "决定编号"))
+        if "subject" in options and "product" not in options:
+            faults.append(Fault("subject", "without a product", "the product too", "同时给出 product"))
+        for name in ("subject", "model", "referred"):
+            if name in options and not 0 < len(options[name]) <= TEXT:
+                needed = f"1 to {TEXT} characters", f"1 至 {TEXT} 个字符"
+                faults.append(Fault(name, f"{len(options[name]):,} characters", *needed))
+        if faults:
+            raise Problem("bad_parameter", errors=faults)
+        runtime, tenant = self.runtime(), call.caller.tenant
+        reader = runtime.reader
+        if "subject" in options:
+            options["subject"] = runtime.vault.pseudonym(options["product"], options["subject"])
+        find = _named if "id" in options else _referred if "referred" in options else _decided
+        told = await asyncio.to_thread(reader.ask, lambda connection: find(connection, tenant, options, most))
+        return Reply(orjson.dumps(told))
+
+    async def batches(self, call: Call) -> Reply:
+        options, faults = query(call, ("product", "before", "limit"))
+        most = _limit(options, faults)
+        _one_of(options, "product", tuple(products()), faults)
+        if "before" in options and not BATCH.fullmatch(options["before"]):
+            faults.append(Fault("before", repr(options["before"][:60]), "a batch_id", "批次编号"))
+        if faults:
+            raise Problem("bad_parameter", errors=faults)
+        tenant, reader = call.caller.tenant, self.runtime().reader
+        chosen = sa.select(BATCHES).where(BATCHES.c.tenant == tenant, BATCHES.c.id < options.get("before", "g"))
+        if "product" in options:
+            chosen = chosen.where(BATCHES.c.scope == f"{products()[options['product']].scope}/batch")
+        chosen = chosen.order_by(BATCHES.c.id.desc()).limit(most)
+        found = await asyncio.to_thread(reader.ask, lambda connection: [*connection.execute(chosen).mappings()])
+        told = [_batch(row) for row in found]
+        following = told[-1]["batch_id"] if len(told) == most else None
+        return Reply(orjson.dumps({"batches": told, "next": following}))
+
+    async def rows(self, call: Call) -> Reply:
+        """As they were answered; of a batch under way or broken off, those that are recorded."""
+        options, faults = query(call, ("format", "columns"))
+        format, columns = options.get("format", "csv"), [c for c in options.get("columns", "").split(",") if c]
+        _one_of(options, "format", tuple(MEDIA_TYPES), faults)
+        if faults:
+            raise Problem("bad_parameter", errors=faults)
+        runtime, wanted, tenant = self.runtime(), call.path[0], call.caller.tenant
+        reader, found = runtime.reader, None
+        if BATCH.fullmatch(wanted):
+            found = await asyncio.to_thread(reader.batch, tenant, wanted)
+        if found is None:
+            raise Problem("unknown_batch", found=repr(wanted[:80]))
+        spool = runtime.settings.paths.spool
+
+        def parts() -> Iterator[bytes]:
+            frames = (_only(unpack(content), columns) for content in reader.chunks(wanted))
+            if format == "parquet":
+                spool.mkdir(parents=True, exist_ok=True)
+                with tempfile.TemporaryDirectory(prefix=f"rows-{os.getpid()}-", dir=spool) as folder:
+                    yield from as_parquet(frames, Path(folder))
+                return
+            for at, frame in enumerate(frames):
+                yield render(frame, format, head=at == 0)
+
+        made = parts()
+        first = await asyncio.to_thread(next, made, b"")  # before the status is sent
+        return Reply(_threaded(first, made), media_type=MEDIA_TYPES[format])
+
+
+def _only(frame: Any, columns: list[str]) -> Any:
+    """All, where none is named; of names with | between the first that is there. Raises Problem where none is."""
+    chosen = []
+    for names in columns:
+        there = [name for name in names.split("|") if name in frame.columns]
+        if not there:
+            needed = ", ".join(frame.columns)
+            raise Problem("bad_parameter", errors=[Fault("columns", names[:60], f"of {needed}", f"{needed} 之一")])
+        chosen.append(there[0])
+    return frame.select(chosen) if columns else frame
+
+
+async def _threaded(first: bytes, parts: Iterator[bytes]) -> AsyncGenerator[bytes, None]:
+    yield first
+    while (part := await asyncio.to_thread(next, parts, None)) is not None:
+        yield part
+
+
+def _limit(options: Row, faults: list[Fault]) -> int:
+    told = options.get("limit", f"{USUAL}")
+    if not re.fullmatch(r"[0-9]{1,4}", told) or not 1 <= int(told) <= MOST:
+        faults.append(Fault("limit", repr(told[:60]), f"a whole number from 1 to {MOST}", f"1 至 {MOST} 的整数"))
+        return USUAL
+    return int(told)
+
+
+def _one_of(options: Row, name: str, known: tuple[str, ...], faults: list[Fault]) -> None:
+    if name in options and options[name] not in known:
+        faults.append(Fault(name, repr(options[name][:60]), f"one of {', '.join(known)}", f"{'、'.join(known)} 之一"))
+
+
+def _decided(connection: sa.Connection, tenant: str, options: Row, most: int) -> Row:
+    chosen = sa.select(DECISIONS).where(DECISIONS.c.tenant == tenant)
+    if "product" in options:
+        chosen = chosen.where(DECISIONS.c.scope == products()[options["product"]].scope)
+    for name, column in (("subject", DECISIONS.c.subject), ("model", DECISIONS.c.model)):
+        if name in options:
+            chosen = chosen.where(column == options[name])
+    if "since" in options:
+        chosen = chosen.where(DECISIONS.c.created >= options["since"])
+    if "until" in options:  # the whole day
+        chosen = chosen.where(DECISIONS.c.created < f"{options['until']}T99")
+    rows: list[Row] = []
+    before, seen, step = options.get("before", "g"), 0, 500 if "decision" in options else most
+    chosen = chosen.order_by(DECISIONS.c.id.desc()).limit(step)
+    while len(rows) < most and seen < LOOKED_AT and before is not None:
+        part = [*connection.execute(chosen.where(DECISIONS.c.id < before))]
+        seen += len(part)
+        before = part[-1].id if len(part) == step else None
+        for row in part:
+            answer = orjson.loads(row.answer)
+            if options.get("decision", answer["decision"]) == answer["decision"]:
+                rows.append(_row(row, answer))
+                if len(rows) == most:
+                    before = row.id
+                    break
+    return {"decisions": _followed(connection, tenant, rows), "next": before}
+
+
+def _referred(connection: sa.Connection, tenant: str, options: Row, most: int) -> Row:
+    """What waits for a colleague: referred to them last, and not decided by a person since."""
+    newest = (
+        sa.select(sa.func.max(REFERRALS.c.id).label("id"))
+        .where(REFERRALS.c.tenant == tenant)
+        .group_by(REFERRALS.c.about)
+        .subquery()
+    )
+    done = sa.exists().where(
+        OVERRIDES.c.tenant == tenant, OVERRIDES.c.about == REFERRALS.c.about, OVERRIDES.c.id > REFERRALS.c.id
+    )
+    chosen = (
+        sa.select(REFERRALS.c.about)
+        .join(newest, newest.c.id == REFERRALS.c.id)
+        .where(REFERRALS.c.to == options["referred"], ~done)
+        .order_by(REFERRALS.c.id.desc())
+        .limit(most)
+    )
+    return _of(connection, tenant, list(connection.execute(chosen).scalars()))
+
+
+def _named(connection: sa.Connection, tenant: str, options: Row, most: int) -> Row:
+    """One, or a row of a batch."""
+    return _of(connection, tenant, [options["id"]])
+
+
+def _of(connection: sa.Connection, tenant: str, ids: list[str]) -> Row:
+    found = recorded.find_many(connection, ids, tenant)
+    rows = [_row(found[one], found[one].answer) for one in ids if one in found and found[one].kind == "decision"]
+    return {"decisions": _followed(connection, tenant, rows), "next": None}
+
+
+def _row(row: Any, answer: Row) -> Row:
+    return {
+        "decision_id": row.id,
+        "created": row.created,
+        "model": row.model,
+        "version": row.version,
+        "decision": answer["decision"],
+        "limit": answer.get("limit"),
+        "indicative_limit": answer.get("indicative_limit"),
+        "currency": answer.get("currency"),
+        "pd": answer.get("pd"),
+        "grade": answer.get("grade"),
+        "gate": answer["gate"]["verdict"] if isinstance(answer.get("gate"), dict) else answer.get("gate"),
+        "stored": row.subject is not None,
+        "simulated": answer.get("simulated"),
+    }
+
+
+def _followed(connection: sa.Connection, tenant: str, rows: list[Row]) -> list[Row]:
+    """With the newest referral and override of each."""
+    ids = [row["decision_id"] for row in rows]
+    for name, table, told in (
+        ("override", OVERRIDES, ("decision", "limit", "reason", "by", "at")),
+        ("referral", REFERRALS, ("to", "note", "by", "at")),
+    ):
+        chosen = sa.select(table).where(table.c.tenant == tenant, table.c.about.in_(ids)).order_by(table.c.id)
+        newest = {one["about"]: {each: one[each] for each in told} for one in connection.execute(chosen).mappings()}
+        for row in rows:
+            row[name] = newest.get(row["decision_id"])
+    return rows
+
+
+def _batch(row: Any) -> Row:
+    told = summary(row)
+    told["faults"] = len(told["faults"])
+    return told | {"product": next((p.name for p in products().values() if row["scope"] == f"{p.scope}/batch"), "")}
+
+
+def paths() -> Schema:
+    text, null = {"type": "string"}, {"type": "null"}
+    after = {"anyOf": [text, null], "description": "`before` of the next page; null: there is none"}
+    rows = {"type": "array", "items": {"type": "object"}}
+    limit = in_query("limit", {"type": "integer", "minimum": 1, "maximum": MOST, "default": USUAL}, "Of a page.")
+    product = in_query("product", {"enum": [*products()]}, "Else of each.")
+    name, day = {"type": "string", "minLength": 1, "maxLength": TEXT}, {"type": "string", "pattern": f"^{DAY.pattern}$"}
+    return {
+        "/v1/decisions": {
+            "get": operation(
+                PROBLEMS["/v1/decisions"],
+                "decisions",
+                "The tenant's single decisions, the newest first, each with its newest referral and override",
+                told_as_json(
+                    {
+                        "type": "object",
+                        "required": ["decisions", "next"],
+                        "properties": {"decisions": rows, "next": after},
+                    }
+                ),
+                parameters=[
+                    in_query("id", {"type": "string", "pattern": f"^{ID.pattern}$"}, "That one, or a batch's row."),
+                    product,
+                    in_query("subject", name, "About a stored household or company; with its product."),
+                    in_query("decision", {"enum": [*SAID]}, "Else either."),
+                    in_query("model", name, "Else of each."),
+                    in_query("since", day, "From that day on, UTC."),
+                    in_query("until", day, "Up to and with that day, UTC."),
+                    in_query("referred", name, "Those that wait for this colleague, and nothing else is looked at."),
+                    in_query("before", {"type": "string", "pattern": f"^{ID.pattern}$"}, "Only older ones."),
+                    limit,
+                ],
+            )
+        },
+        "/v1/batches": {
+            "get": operation(
+                PROBLEMS["/v1/batches"],
+                "batches",
+                "The tenant's batches, the newest first",
+                told_as_json(
+                    {"type": "object", "required": ["batches", "next"], "properties": {"batches": rows, "next": after}}
+                ),
+                parameters=[
+                    product,
+                    in_query("before", {"type": "string", "pattern": "^[0-9a-f]{32}$"}, "Only older ones."),
+                    limit,
+                ],
+            )
+        },
+        "/v1/batches/{id}/rows": {
+            "get": operation(
+                PROBLEMS["/v1/batches/{id}/rows"],
+                "batchRows",
+                "What a batch answered, row by row, as far as it is recorded",
+                {"description": "As asked", "content": {kind: {"schema": text} for kind in MEDIA_TYPES.values()}},
+                parameters=[
+                    in_path("id", "batch_id"),
+                    in_query("format", {"enum": [*MEDIA_TYPES], "default": "csv"}, "Of the rows."),
+                    in_query(
+                        "columns", text, "Commas between, else all; of names with | between the first that is there."
+                    ),
+                ],
+            )
+        },
+    }

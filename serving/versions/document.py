@@ -1,0 +1,76 @@
+"""The OpenAPI document's part of models and versions."""
+
+from __future__ import annotations
+
+from serving.describe import KEY, STORE, Schema, closed, in_path, in_query, operation, told_as_json
+from serving.versions.disk import MOST, NAME
+from serving.versions.promote import NAMED, REASON
+
+PROBLEMS = {
+    "/v1/versions": STORE,
+    "/v1/models/{name}/versions": ("unknown_model", "bad_parameter", *STORE),
+    "/v1/models/{name}/versions/{version}": ("unknown_model", "unknown_version", *STORE),
+    "/v1/models/{name}/champion": (
+        "unknown_model", "unknown_version", "not_promotable", "empty_body", "not_utf8", "malformed_json", "bad_header",
+        "slow_request", "body_too_large", "unsupported_media_type", "invalid_request", "key_reused", *STORE,
+    ),
+}  # fmt: skip
+MODEL = in_path("name", "of a model, as GET /v1/versions tells it")
+ITEMS = {"type": "array", "items": {"type": "object"}}
+
+
+def paths() -> Schema:
+    text: Schema = {"type": "string", "minLength": 1}
+    body = {"version": text | {"maxLength": NAMED}, "reason": text | {"maxLength": REASON}}
+    listed = {"type": "object", "required": ["model", "versions", "promotions"], "properties": {"versions": ITEMS}}
+    return {
+        "/v1/versions": {
+            "get": _operation(
+                "/v1/versions",
+                "allModels",
+                "Every model on the disk: what serves, its champion and challenger, what its newest card says",
+                {"type": "object", "required": ["models"], "properties": {"models": ITEMS}},
+            )
+        },
+        "/v1/models/{name}/versions": {
+            "get": _operation(
+                "/v1/models/{name}/versions",
+                "versions",
+                "A model's versions, newest first, with figures and intervals, and who made which the champion",
+                listed,
+                parameters=[
+                    MODEL,
+                    in_query(
+                        "before", {"type": "string", "pattern": f"^{NAME.pattern}$"}, "`next` of the page before."
+                    ),
+                    in_query("limit", {"type": "integer", "minimum": 1, "maximum": MOST, "default": 50}, "Of a page."),
+                ],
+            )
+        },
+        "/v1/models/{name}/versions/{version}": {
+            "get": _operation(
+                "/v1/models/{name}/versions/{version}",
+                "version",
+                "What a version's signed card says: figures, the gate's verdict, what plots are drawn from, its data",
+                {"type": "object", "required": ["model", "version"]},
+                parameters=[MODEL, in_path("version", "of the model")],
+            )
+        },
+        "/v1/models/{name}/champion": {
+            "post": _operation(
+                "/v1/models/{name}/champion",
+                "promote",
+                "Make a version the champion that passed its gate, or roll back to one that served before",
+                {"type": "object", "required": ["promotion_id", "model", "version", "kind"]},
+                parameters=[MODEL, KEY],
+                requestBody={
+                    "required": True,
+                    "content": {"application/json": {"schema": closed(body, [*body])}},
+                },
+            )
+        },
+    }
+
+
+def _operation(path: str, name: str, summary: str, told: Schema, **more: object) -> Schema:
+    return operation(PROBLEMS[path], name, summary, told_as_json(told), **more)

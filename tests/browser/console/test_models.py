@@ -1,0 +1,148 @@
+"""The data scientist's way: which model serves, two versions side by side, the gate, a promotion and the way back."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import httpx
+import numpy as np
+import pytest
+
+from models import bundle
+from models.graph import Graph
+from models.inputs import encode
+from models.judged import Check, Fair, Figure, Plots, Verdict, Weight
+from tests.browser.conftest import shot
+from tests.browser.console.conftest import axe
+from tests.serving.conftest import bearer_of, indicators
+from training.drawn import curve, figure, reliability, roc, spread
+from training.judge import parts
+from training.metrics import Draws, measures
+
+PASSED = (
+    Check(
+        name="discrimination", passed=True, found="AUC 0.7931 [0.7702, 0.8144]", needed="all of the interval over 0.5"
+    ),
+    Check(name="policy", passed=True, found="every guard rail holds", needed="every guard rail proved"),
+    Check(name="better than the champion 1", passed=True, found="AUC differs by +0.0123 [+0.0031, +0.0214]", needed=""),
+)
+FAILED = (*PASSED[:2], Check(
+    name="calibration slope", passed=False, found="0.7012 [0.6620, 0.7433]",
+    needed="within 0.8 to 1.25, the interval too unless it holds 1",
+))  # fmt: skip
+
+
+def judged(made, people, rows, checks):
+    """The model with what is seen of it on some of the county's households, as training writes it into the card."""
+    frame = people[rows]
+    scores = Graph(made.graph).run(encode(frame, made.card.inputs), reasons=True)
+    y = frame[made.card.target].to_numpy().astype(float)
+    found = measures(y, scores.pd, Draws(len(y), 60))
+    cuts = np.linspace(0, 0.6, 61)
+    earned = np.array([np.where(scores.pd <= cut, np.where(y == 1, -9_000, 1_400), 0).mean() for cut in cuts])
+    weights = np.abs(scores.contributions).mean(axis=0) * 29
+    top = np.argsort(-weights)[:10]
+    one = made.card.inputs
+    groups = [("sex", "female", 0.97), ("sex", "male", 1.0), ("age", "18 to 34", 0.74), ("age", "35 to 59", 1.0)]
+    plots = Plots(
+        unit="rows",
+        rows=len(y),
+        roc=(roc("model", y, scores.pd, found["auc"]),),
+        reliability=reliability(parts(y, scores.pd)),
+        spread=spread("score", scores.points, y, 560.0),
+        line=0.1,
+        profit=curve("profit", cuts, earned),
+        currency="CNY",
+        fairness=tuple(
+            Fair(
+                attribute=name,
+                value=value,
+                rows=400,
+                approval=Figure(value=r, low=r - 0.03, high=r + 0.02),
+                limit=Figure(),
+            )
+            for name, value, r in groups
+        ),
+        weights=tuple(
+            Weight(name=one[i].name, en=one[i].label, zh=one[i].label_zh, points=float(weights[i])) for i in top
+        ),
+    )
+    told = {"metrics": {"rows": len(y)} | {name: figure(value).model_dump() for name, value in found.items()}}
+    told |= {"plots": plots, "verdict": Verdict(passed=all(check.passed for check in checks), checks=checks)}
+    return replace(made, card=made.card.model_copy(update=told))
+
+
+@pytest.fixture(scope="module")
+def versions(house, made, people):
+    """1 serves and has an old card, 2 passed its gate and challenges, 3 did not pass; 60 households were answered."""
+    bundles = house.gateway.settings.paths.bundles
+    judged(made, people, slice(0, 1_500), PASSED).publish(bundles, "2", champion=False)
+    judged(made, people, slice(1_500, 3_000), FAILED).publish(bundles, "3", champion=False)
+    bundle.point(bundles / "credit_limit", "challenger", "2")
+    head = bearer_of(house.gateway.settings, "bank", tenant="demo")
+    told = []
+    for i in range(60):
+        body = {"indicators": indicators(people, made.card, i)}
+        answer = httpx.post(f"{house.address}/v1/credit-limits", json=body, headers=head).json()
+        outcome = "defaulted" if people["default_12m"][i] else "repaid"
+        told.append({"decision_id": answer["decision_id"], "outcome": outcome, "at": "2026-01-01", "source": "core"})
+    assert httpx.post(f"{house.address}/v1/outcomes", json={"outcomes": told}, headers=head).status_code == 200
+    return bundles / "credit_limit"
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_a_scientist_compares_versions_reads_the_gate_promotes_and_rolls_back(desk, versions, language):
+    bundle.point(versions, "challenger", "2")
+    page = desk("scientist", language=language)
+    page.wait_for_selector(".model-card")
+    assert page.locator(".model-card").count() == 3
+    assert axe(page) == []
+    shot(page, f"models_{language}")
+    page.click(".model-card a >> text=credit_limit")
+    page.wait_for_selector(".checks")
+    page.wait_for_selector(".plots.three .plot")
+    empty = {"en": "holds nothing to draw", "zh": "不含绘图数据"}[language]
+    assert page.locator(".empty", has_text=empty).count() == 1, "the champion's card is from before"
+    page.check('input[name="first"][value="3"]')
+    page.wait_for_selector(".checks .bad")
+    assert page.locator(".plots:not(.three) .card").count() >= 7
+    may_not = {"en": "It may not serve", "zh": "不得上线"}[language]
+    assert page.locator(".card", has_text=may_not).count() == 1
+    assert axe(page) == []
+    shot(page, f"versions_{language}")
+    first, verb = ("Promote this version", "Promote") if language == "en" else ("回退到该版本", "确认回退")
+    page.click(f"button >> text={first}")
+    better, worse = f"it ranks better ({language})", f"too many complaints ({language})"
+    page.fill(".decide input", better)
+    page.click(f".decide button >> text={verb}")
+    page.wait_for_selector(f"td >> text={better}")
+    assert bundle.pointed(versions) == "2"
+    page.check('input[name="first"][value="1"]')
+    page.click(f"button >> text={'Roll back to this version' if language == 'en' else '回退到该版本'}")
+    page.fill(".decide input", worse)
+    page.click(f".decide button >> text={'Roll back' if language == 'en' else '确认回退'}")
+    page.wait_for_selector(f"td >> text={worse}")
+    assert bundle.pointed(versions) == "1"
+
+
+def test_on_a_tablet_and_with_the_keyboard_alone(desk, versions):
+    page = desk("scientist", width=820, height=1180, at="/console/models/credit_limit")
+    page.wait_for_selector(".checks")
+    wide = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+    assert wide <= 0, "nothing is cut off to the right"
+    page.focus('input[name="second"]:checked')
+    page.keyboard.press("ArrowDown")
+    page.wait_for_selector('input[name="second"]:checked')
+    assert axe(page) == []
+    shot(page, "versions_tablet")
+
+
+def test_what_cannot_be_had_is_told(desk, versions):
+    page = desk("scientist", at="/console/models/none")
+    page.wait_for_selector(".refusal")
+    page.wrong[:] = [each for each in page.wrong if "404" not in each]
+
+
+def test_a_card_with_its_plots_stays_small(versions):
+    assert len(json.dumps(json.loads((versions / "2/card.json").read_text())["plots"])) < 40_000

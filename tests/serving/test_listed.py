@@ -1,0 +1,156 @@
+"""A tenant's decisions and batches, listed; what waits for a colleague; what would be answered without asking."""
+
+from __future__ import annotations
+
+import json
+
+import polars as pl
+import pytest
+import sqlalchemy as sa
+
+from serving.store.tables import METER, REFERRALS
+from tests.serving.conftest import put_subject, recorded, rows, run_inside
+
+URL = "/v1/credit-limits"
+
+
+async def ask(client, applicant, **more):
+    answer = await client.post(URL, json={"indicators": applicant, **more})
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def test_decisions_are_listed_newest_first_page_by_page(settings, applicant):
+    async def story(client, gateway):
+        asked = [(await ask(client, applicant))["decision_id"] for _ in range(5)]
+        seen, before = [], ""
+        while True:
+            page = (await client.get(f"/v1/decisions?limit=2{before}")).json()
+            seen += [one["decision_id"] for one in page["decisions"]]
+            if page["next"] is None:
+                break
+            before = f"&before={page['next']}"
+        assert seen == asked[::-1]
+
+    run_inside(settings, story)
+
+
+def test_a_subjects_decisions_are_found_by_the_name_that_nobody_stores(settings, applicant):
+    async def story(client, gateway):
+        held = gateway.runtime.champions.serving["credit_limit"]
+        put_subject(gateway.runtime.engine, settings, held.table, "H-1", applicant)
+        told = (await client.post(URL, json={"subject_id": "H-1"})).json()
+        await ask(client, applicant)
+        found = (await client.get("/v1/decisions?product=credit_limit&subject=H-1")).json()["decisions"]
+        assert [one["decision_id"] for one in found] == [told["decision_id"]]
+        assert found[0]["stored"]
+        assert (await client.get("/v1/decisions?product=credit_limit&subject=H-2")).json()["decisions"] == []
+
+    run_inside(settings, story)
+
+
+def test_decisions_are_chosen_by_what_was_decided_by_model_and_by_day(settings, applicant):
+    async def story(client, gateway):
+        fine = await ask(client, applicant)
+        person = await ask(client, applicant, person=True)
+        for query, found in (
+            (f"decision={fine['decision']}", fine),
+            ("decision=refer", person),
+            ("model=nobody", None),
+            ("until=2020-01-01", None),
+            ("since=2020-01-01&limit=1", person),
+        ):
+            told = (await client.get(f"/v1/decisions?{query}")).json()["decisions"]
+            assert (told[0]["decision_id"] if told else None) == (found and found["decision_id"]), query
+
+    run_inside(settings, story)
+
+
+def test_what_was_referred_waits_for_its_colleague_until_a_person_decides(settings, applicant):
+    async def story(client, gateway):
+        told = await ask(client, applicant)
+        address = f"/v1/decisions/{told['decision_id']}"
+        sent = {"to": "wang.min", "note": "Please look at the debts. 请复核负债。"}
+        for _ in range(2):  # the same request again is done once
+            said = await client.post(f"{address}/refer", json=sent, headers={"Idempotency-Key": "once"})
+            assert said.status_code == 200, said.text
+        waiting = (await client.get("/v1/decisions?referred=wang.min")).json()["decisions"]
+        assert [one["decision_id"] for one in waiting] == [told["decision_id"]]
+        assert waiting[0]["referral"]["note"] == sent["note"]
+        assert (await client.get("/v1/decisions?referred=li.na")).json()["decisions"] == []
+        await client.post(f"{address}/override", json={"decision": "decline", "reason": "Debts elsewhere"})
+        assert (await client.get("/v1/decisions?referred=wang.min")).json()["decisions"] == []
+        [listed] = (await client.get(f"/v1/decisions?id={told['decision_id']}")).json()["decisions"]
+        assert listed["override"]["decision"] == "decline"
+        refused = await client.post(f"{address}/refer", json={"to": "", "why": 1})
+        assert [fault["field"] for fault in refused.json()["errors"]] == ["why", "to", "note"]
+        assert (await client.post(f"/v1/decisions/{'0' * 32}/refer", json=sent)).status_code == 404
+
+    run_inside(settings, story)
+    assert len(rows(settings, sa.select(REFERRALS.c.id))) == 1
+
+
+def test_a_batch_is_listed_and_its_rows_come_back_in_each_format(settings, people, made):
+    async def story(client, gateway):
+        known = [column.name for column in (*made.card.inputs, *made.card.also) if column.derived is None]
+        body = people.head(30).select("household_id", *known).write_csv().encode()
+        sent = await client.post(f"{URL}/batch?keep=household_id", content=body, headers={"Content-Type": "text/csv"})
+        assert sent.status_code == 200, sent.text
+        [batch] = (await client.get("/v1/batches?product=credit_limit")).json()["batches"]
+        assert (batch["rows"], batch["product"], batch["state"]) == (30, "credit_limit", "done")
+        assert (await client.get("/v1/batches?product=scitech_risk")).json()["batches"] == []
+        address = f"/v1/batches/{batch['batch_id']}/rows"
+        assert (await client.get(address)).content == sent.content
+        some = await client.get(f"{address}?format=ndjson&columns=company_id|row,limit")
+        assert [set(json.loads(line)) for line in some.text.splitlines()] == [{"row", "limit"}] * 30
+        whole = pl.read_parquet((await client.get(f"{address}?format=parquet")).content)
+        assert whole.height == 30
+        wrong = await client.get(f"{address}?columns=nothing")
+        assert (wrong.status_code, wrong.json()["errors"][0]["field"]) == (422, "columns")
+        assert (await client.get(f"/v1/batches/{'0' * 32}/rows")).status_code == 404
+
+    run_inside(settings, story)
+
+
+@pytest.mark.parametrize(
+    "query", ["limit=0", "limit=201", "product=x", "decision=x", "since=x", "before=x", "subject=H"]
+)
+def test_what_a_list_cannot_be_asked_for_is_refused_by_name(inside, query):
+    async def story(client, gateway):
+        refused = await client.get(f"/v1/decisions?{query}")
+        assert refused.status_code == 422
+        assert refused.json()["errors"][0]["field"] == query.partition("=")[0]
+
+    inside(story)
+
+
+def test_a_what_if_is_the_answer_without_a_record_or_a_charge(settings, applicant, company):
+    async def story(client, gateway):
+        for url, indicators in ((URL, applicant), ("/v1/scitech-risks", company)):
+            told = (await client.post(f"{url}/what-if", json={"indicators": indicators})).json()
+            assert told.pop("recorded") is False
+            assert "decision_id" not in told
+            answer = (await client.post(url, json={"indicators": indicators})).json()
+            assert told.items() <= answer.items()
+
+    run_inside(settings, story)
+    assert recorded(settings) == 2
+    assert len(rows(settings, sa.select(METER.c.decision))) == 2
+
+
+def test_a_stored_subject_is_not_found_out_by_trying(inside):
+    async def story(client, gateway):
+        refused = await client.post(f"{URL}/what-if", json={"subject_id": "H-1"})
+        assert (refused.status_code, refused.json()["errors"][0]["field"]) == (422, "subject_id")
+
+    inside(story)
+
+
+def test_a_form_names_each_indicator_that_may_be_stated(inside, made):
+    async def story(client, gateway):
+        form = (await client.get("/v1/models/credit_limit/form")).json()
+        assert {field["name"] for field in form["fields"]} >= {c.name for c in made.card.inputs if not c.derived}
+        assert all(field["en"] and field["zh"] for field in form["fields"])
+        assert (await client.get("/v1/models/none/form")).status_code == 404
+
+    inside(story)
