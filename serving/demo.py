@@ -40,7 +40,7 @@ def run(port: int, once: bool) -> int:
     try:
         with console.status("starting the service"):
             _await_ready(base, service)
-        bank, clinic = _token("bank"), _token("clinic")
+        bank, clinic = token_of("bank"), token_of("clinic")
         routes = {model["name"]: model["route"] for model in _get(f"{base}/v1/models", bank)["models"]}
         decisions: list[str] = []
         for example in sorted(EXAMPLES.glob("*.json"), reverse=True):
@@ -114,10 +114,10 @@ def links(base: str) -> None:
     console.print(f"The console 控制台: {base}/console", style="bold", highlight=False)
     for role, (en, zh) in ROLES.items():
         console.print(f"  {role}: {en} {zh}", highlight=False)
-        console.print(f"{base}/console#token={_token(role)}", soft_wrap=True, highlight=False, style="cyan")
+        console.print(f"{base}/console#token={token_of(role)}", soft_wrap=True, highlight=False, style="cyan")
 
 
-def _token(role: str) -> str:
+def token_of(role: str) -> str:
     """As python -m serving token --tenant demo --role ROLE prints it."""
     found = settings.read()
     person: dict[str, Any] = SIGNER if role == "pathologist" else {}
