@@ -162,12 +162,17 @@ class Pathology:
     # --- slides told of
 
     async def worklist(self, call: Call) -> Reply:
-        options, faults = query(call, ("limit", "after", "state", "specimen", "review"))
+        options, faults = query(call, ("limit", "after", "state", "specimen", "review", "signed"))
         limit = options.get("limit", str(USUAL))
         if not re.fullmatch(r"[0-9]{1,4}", limit, re.ASCII) or not 1 <= int(limit) <= MOST:
             needed = f"a whole number from 1 to {MOST}", f"1 至 {MOST} 的整数"
             faults.append(Fault("limit", repr(limit[:60]), *needed))
-        for name, levels in (("state", tuple(STATES)), ("specimen", form.SPECIMENS), ("review", ("true", "false"))):
+        for name, levels in (
+            ("state", tuple(STATES)),
+            ("specimen", form.SPECIMENS),
+            ("review", ("true", "false")),
+            ("signed", ("true", "false")),
+        ):
             if name in options and options[name] not in levels:
                 told = ", ".join(levels)
                 faults.append(Fault(name, repr(options[name][:60]), f"one of {told}", f"{told} 之一"))
@@ -182,6 +187,7 @@ class Pathology:
             "state": options.get("state"),
             "specimen": options.get("specimen"),
             "review": options.get("review") == "true",
+            "signed": {"true": True, "false": False}.get(options.get("signed", "")),
         }
         try:
             rows = await self.desk.read(slides.worklist, int(limit), **wanted)

@@ -44,12 +44,16 @@ def test_a_tenant_is_told_of_its_own_slides_alone(clinic):
     clinic.run(story)
 
 
-def test_the_worklist_is_narrowed_to_a_specimen(clinic):
+def test_the_worklist_is_narrowed_to_a_specimen_and_to_what_is_signed_or_not(clinic):
     async def story(client, gateway):
         put(gateway, "ready")
         breast = put(gateway, "ready", specimen="breast_histology")
         rows = (await client.get("/v1/slides?specimen=breast_histology")).json()["slides"]
         assert [row["slide_id"] for row in rows] == [breast]
+        signed = put(gateway, "signed", specimen="breast_histology")
+        for asked, wanted in (("true", [signed]), ("false", [breast])):
+            rows = (await client.get(f"/v1/slides?specimen=breast_histology&signed={asked}")).json()["slides"]
+            assert [row["slide_id"] for row in rows] == wanted
         refused = await client.get("/v1/slides?specimen=liver")
         assert refused.json()["errors"][0]["field"] == "specimen"
 

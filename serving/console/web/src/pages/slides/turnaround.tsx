@@ -5,7 +5,7 @@ import type { Asked } from "../../kit/api";
 import { Figure } from "../../kit/chart/figure";
 import { number } from "../../kit/format";
 import { Shown } from "../../kit/state";
-import { plain, Say, word } from "../../kit/words";
+import { language, plain, Say, word } from "../../kit/words";
 import { STATES } from "./words";
 
 interface Spread {
@@ -36,11 +36,15 @@ const OPEN = ["way", "waits", "review"]; // what the bar shows: signed ones woul
 const UNITS: [number, string, string, number][] = [[86_400, "d", "天", 2], [3_600, "h", "小时", 1], [60, "min", "分钟", 1], [0, "s", "秒", 1]];
 
 // In the largest unit of which there is one; hours up to two days.
-export function duration(seconds: number): string {
+function duration(seconds: number): { en: string; zh: string } {
   const [size, en, zh] = UNITS.find(([size, , , least]) => seconds >= size * least) ?? UNITS[3]!;
   const value = seconds / (size || 1);
-  return `${number(value, value < 10 && size >= 3_600 ? 1 : 0)} ${plain(en, zh)}`;
+  const told = number(value < 10 && size >= 3_600 ? Math.round(10 * value) / 10 : Math.round(value), 1).replace(".0", "");
+  return { en: `${told} ${en}`, zh: `${told} ${zh}` };
 }
+
+const maybe = (seconds: number | null) => (seconds === null ? "–" : <Say {...duration(seconds)} />);
+const tick = (seconds: number) => duration(seconds)[language.value === "zh" ? "zh" : "en"]; // short, where there is no room for both
 
 export function Figures({ of }: { of: Asked<Turnaround> }) {
   return (
@@ -72,7 +76,7 @@ function Standing({ told }: { told: Turnaround }) {
   );
 }
 
-const WIDE = 520, LEFT = 8, RIGHT = 30, ROW = 34;
+const WIDE = 320, EDGE = 22, TALL = 26, AXIS = 16;
 const TICKS = [1, 10, 60, 600, 3_600, 6 * 3_600, 86_400, 7 * 86_400, 30 * 86_400];
 
 function Times({ told }: { told: Turnaround }) {
@@ -80,31 +84,51 @@ function Times({ told }: { told: Turnaround }) {
   const known = rows.flatMap(([, , { median_seconds: median, p90_seconds: late }]) => (median === null || late === null ? [] : [median, late]));
   const behind = {
     heads: [["Span", "区间"], ["Slides", "切片数"], ["Median", "中位数"], ["90 % within", "90% 以内"]] as [string, string][],
-    rows: rows.map(([en, zh, each]) => [<Say en={en} zh={zh} />, number(each.slides), each.median_seconds === null ? "–" : duration(each.median_seconds), each.p90_seconds === null ? "–" : duration(each.p90_seconds)]),
+    rows: rows.map(([en, zh, each]) => [<Say en={en} zh={zh} />, number(each.slides), maybe(each.median_seconds), maybe(each.p90_seconds)]),
   };
   const title = [`Turnaround of the last ${told.days} days`, `近 ${told.days} 天周转时间`] as const;
   if (!known.length) {
     return <Figure title={title}><p class="quiet"><Say en="No slide that came in these days has been read yet." zh="近期到达的切片尚无判读。" /></p></Figure>;
   }
-  const low = TICKS.filter((tick) => tick <= Math.max(1, Math.min(...known))).at(-1)!;
-  const high = TICKS.find((tick) => tick >= Math.max(...known)) ?? Math.max(...known);
-  const along = scaleLog([low, high > low ? high : 10 * low], [LEFT, WIDE - RIGHT]).clamp(true);
-  const tall = ROW * rows.length + 18;
+  const low = TICKS.filter((each) => each <= Math.max(1, Math.min(...known))).at(-1)!;
+  const high = TICKS.find((each) => each >= Math.max(...known)) ?? Math.max(...known);
+  const along = scaleLog([low, high > low ? high : 10 * low], [EDGE, WIDE - EDGE]).clamp(true);
+  const ticks = TICKS.filter((each) => each >= low && each <= high);
   return (
     <Figure title={title} behind={behind}>
-      <svg class="plot times" viewBox={`0 0 ${WIDE} ${tall}`} aria-hidden="true">
-        {TICKS.filter((tick) => tick >= low && tick <= high).map((tick) => (
-          <g key={tick}><line class="grid" x1={along(tick)} x2={along(tick)} y1="0" y2={tall - 16} /><text x={along(tick)} y={tall - 3} text-anchor="middle">{duration(tick)}</text></g>
+      <div class="spans">
+        {rows.map(([en, zh, spread]) => (
+          <div key={en}>
+            <p><Say en={en} zh={zh} /><small>{words(spread)}</small></p>
+            <Span spread={spread} along={along} ticks={ticks} />
+          </div>
         ))}
-        {rows.map(([en, zh, { median_seconds: median, p90_seconds: late }], at) => (
-          <g key={en} transform={`translate(0 ${at * ROW})`}>
-            <text class="axis" x={LEFT} y="12">{plain(en, zh)}{median === null || late === null ? plain(": none yet", "：暂无") : plain(`: median ${duration(median)}, 90 % within ${duration(late)}`, `：中位数 ${duration(median)}，90% 在 ${duration(late)}内`)}</text>
-            {median === null || late === null ? null : (
-              <><line class="span" x1={along(median)} x2={along(late)} y1="22" y2="22" /><circle class="median" cx={along(median)} cy="22" r="5" /><circle class="late" cx={along(late)} cy="22" r="4" /></>
-            )}
-          </g>
-        ))}
-      </svg>
+        <div aria-hidden="true">
+          <p />
+          <svg class="plot" viewBox={`0 0 ${WIDE} ${AXIS}`}>{ticks.map((each) => <text key={each} x={along(each)} y="12" text-anchor="middle">{tick(each)}</text>)}</svg>
+        </div>
+      </div>
     </Figure>
+  );
+}
+
+function words({ median_seconds: median, p90_seconds: late }: Spread) {
+  if (median === null || late === null) return <Say en="none yet" zh="暂无" />;
+  const [half, most] = [duration(median), duration(late)];
+  return <Say en={`median ${half.en}, 90 % within ${most.en}`} zh={`中位数 ${half.zh}，90% 在 ${most.zh}内`} />;
+}
+
+function Span({ spread: { median_seconds: median, p90_seconds: late }, along, ticks }: { spread: Spread; along: (seconds: number) => number; ticks: number[] }) {
+  return (
+    <svg class="plot times" viewBox={`0 0 ${WIDE} ${TALL}`} aria-hidden="true">
+      {ticks.map((each) => <line key={each} class="grid" x1={along(each)} x2={along(each)} y1="0" y2={TALL} />)}
+      {median === null || late === null ? null : (
+        <>
+          <line class="span" x1={along(median)} x2={along(late)} y1={TALL / 2} y2={TALL / 2} />
+          <circle class="median" cx={along(median)} cy={TALL / 2} r="5" />
+          <circle class="late" cx={along(late)} cy={TALL / 2} r="4" />
+        </>
+      )}
+    </svg>
   );
 }

@@ -32,10 +32,10 @@ export function Work() {
   const who = session.value;
   const roles = who && !(who instanceof Error) ? who.roles : [];
   const sends = roles.includes("clinic");
-  const [show, setShow] = useState(sends ? "" : "review");
+  const [show, setShow] = useState(sends ? "open" : "review");
   const [specimen, setSpecimen] = useState("");
   const [limit, setLimit] = useState(PAGE);
-  const asked = new URLSearchParams({ limit: String(limit), ...(show === "review" ? { review: "true" } : show ? { state: show } : {}), ...(specimen ? { specimen } : {}) });
+  const asked = new URLSearchParams({ limit: String(limit), ...(show === "review" ? { review: "true" } : show === "open" ? { signed: "false" } : show ? { state: show } : {}), ...(specimen ? { specimen } : {}) });
   const list = useAsk<{ slides: Slide[]; next: string | null }>(`/v1/slides?${asked}`);
   const turnaround = useAsk<Turnaround>("/v1/slides/turnaround");
   useEffect(() => {
@@ -60,6 +60,7 @@ export function Work() {
               <label><Say en="Show" zh="显示" />
                 <select id="show" value={show} onChange={(event) => setShow(event.currentTarget.value)}>
                   <option value="">{plain("All slides", "全部切片")}</option>
+                  <option value="open">{plain("Not yet signed", "未签发")}</option>
                   <option value="review">{plain("To be read by a pathologist", "待病理医师阅片")}</option>
                   {Object.entries(STATES).map(([state, names]) => <option key={state} value={state}>{plain(...names)}</option>)}
                 </select></label>
@@ -72,7 +73,7 @@ export function Work() {
             <div id="worklist" aria-live="polite">
               {list.error !== undefined ? <Failed error={list.error} again={list.again} />
                 : !list.value ? <Loading />
-                : <List slides={list.value.slides} blind={show === "review"} narrowed={!!(show || specimen)} />}
+                : <List slides={list.value.slides} blind={show === "review"} narrowed={!!((show && show !== "open") || specimen)} />}
             </div>
             {list.value?.next ? (
               limit < MOST ? <p class="actions"><button type="button" onClick={() => setLimit(MOST)}><Say en="Show more" zh="显示更多" /></button></p>
