@@ -42,7 +42,7 @@ def fill(root: Path, ask: Ask) -> Iterator[str]:
     person = next((one["decision_id"] for one in answers if one["decision"] == "refer"), answers[0]["decision_id"])
     ask(f"/v1/decisions/{person}/refer", orjson.dumps(WAITS), "application/json", "demo-refer")
     yield "their limits as one batch, and what became of them 批量授信与还款结果"
-    _outcomes(ask, households, _batch(ask, "/v1/credit-limits", ids, "demo-county"))
+    _outcomes(ask, households, _batch(ask, "/v1/credit-limits", "household_id", ids, "demo-county"))
     for month in MONTHS:
         yield f"{COMPANIES:,} made-up companies, month {month + 1} of {len(MONTHS)} 虚构企业名录"
         zone = folder / f"zone_{month}"
@@ -51,7 +51,7 @@ def fill(root: Path, ask: Ask) -> Iterator[str]:
             _run(root, "datasets.simulate.zone", *which, "--out", zone)
         _run(root, "serving", "load-register", zone)
         companies = pl.read_parquet(zone / "companies.parquet", columns=["company_id"])["company_id"].to_list()
-        _batch(ask, "/v1/scitech-risks", companies, f"demo-zone-{month}")
+        _batch(ask, "/v1/scitech-risks", "company_id", companies, f"demo-zone-{month}")
 
 
 def _authorise(root: Path, ask: Ask, consenting: list[str]) -> None:
@@ -72,14 +72,15 @@ def _about(subject: str) -> bytes:
     return orjson.dumps({"subject_id": subject})
 
 
-def _batch(ask: Ask, route: str, subjects: list[str], key: str) -> pl.DataFrame:
-    body = pl.DataFrame({"subject_id": subjects}).write_csv().encode()
-    return pl.read_csv(ask(f"{route}/batch?keep=subject_id", body, "text/csv", key), infer_schema_length=None)
+def _batch(ask: Ask, route: str, name: str, subjects: list[str], key: str) -> pl.DataFrame:
+    """Stored subjects; their own names are copied beside the answers, which tell pseudonyms."""
+    body = pl.DataFrame({"subject_id": subjects, name: subjects}).write_csv().encode()
+    return pl.read_csv(ask(f"{route}/batch?keep={name}", body, "text/csv", key), infer_schema_length=None)
 
 
 def _outcomes(ask: Ask, households: pl.DataFrame, answered: pl.DataFrame) -> None:
     """Repaid or defaulted, as the simulator knows."""
-    told = answered.join(households, left_on="subject_id", right_on="household_id").filter(pl.col("error").is_null())
+    told = answered.join(households, on="household_id").filter(pl.col("error").is_null())
     many = [
         {"decision_id": id, "outcome": "defaulted" if bad else "repaid", "at": "2026-11-01", "source": "simulated 模拟"}
         for id, bad in told.select("decision_id", "default_12m").iter_rows()
