@@ -32,7 +32,7 @@ def test_the_worklist_has_the_most_urgent_first(page, clinic):
     ):  # fmt: skip
         clinic.slides[slide["slide_id"]] = slide | {"created": f"2026-11-25T08:0{number}:00Z"}
     page.goto("/console/slides")
-    page.wait_for_selector("tbody tr")
+    page.wait_for_selector("#worklist tbody tr")
     ranks = [each for each in page.locator(".rank").all_inner_texts() if each != "–"]
     assert ranks == sorted(ranks, key=int, reverse=True)
     assert page.evaluate(CONTRAST) == []
