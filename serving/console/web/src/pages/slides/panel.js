@@ -70,7 +70,7 @@ export function patient(reading) {
     ? [make("p", {}, say("Not known: nothing in the form or the record counts.", "未知：申请单与档案中无可用信息。"))]
     : [make("p", {}, make(`b.level.${risk.level}`, {}, word(LEVELS, risk.level)), ` ${risk.points} `, say("points", "分")),
       make("ul", {}, risk.reasons.map((why) => make("li", {}, `+${why.points} `, say(why.en, why.zh)))),
-      risk.unknown.length ? make("p.quiet", {}, say("Unknown: ", "未知："), ...risk.unknown.flatMap((code, at) => [at ? ", " : "", word(ASKED, code)])) : null];
+      risk.unknown.length ? make("p.quiet", {}, say("Unknown: ", "未知："), ...risk.unknown.flatMap((code, at) => [at ? " · " : "", word(ASKED, code)])) : null];
   return make("section.apart", { "aria-labelledby": "patient" },
     make("h2", { id: "patient" }, say("Patient-level risk, apart", "患者层面风险（独立）")), ...inside,
     make("p.quiet", {}, say("It may raise the priority; it never lowers the image result.", "可提高优先级，绝不降低图像结果。")));
