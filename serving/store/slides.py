@@ -106,7 +106,10 @@ def _prove(connection: sa.Connection, slide: str, to: str, detail: Row | None, a
     tenant, price, units = found["tenant"], None, int(to == "ready")  # what abstains costs nothing
     if prices is not None:
         price = prices.of(PRODUCT, tenant, at)
-    told = {} if price is None else {"product": PRODUCT, "price": price.told(units)}
+    told: Row = {}
+    if price is not None:  # the reading, on what the patient authorised
+        grant = (found["request"] or {}).get("authorisation")
+        told = {"product": PRODUCT, "price": price.told(units)} | ({"authorisations": [grant]} if grant else {})
     leaf = log.append(connection, [leaves.slide_state(found, to, detail, at, tenant, **told)])
     if price is not None:
         connection.execute(sa.insert(METER).values(price.charge(slide, tenant, PRODUCT, at, units) | {"leaf": leaf}))

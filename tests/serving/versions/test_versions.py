@@ -184,9 +184,7 @@ def test_where_the_pointer_cannot_be_written_the_decision_is_recorded_and_told_a
         refused = await choose(client, "2")
         assert (refused.status_code, refused.json()["type"]) == (503, "/problems/store_failed")
         assert bundle.pointed(place / "credit_limit") == "1"
-        assert [row.version for row in promotions(gateway)] == ["2"], (
-            "no move without a record"
-        )
+        assert [row.version for row in promotions(gateway)] == ["2"], "no move without a record"
 
     run_inside(settings, story)
 

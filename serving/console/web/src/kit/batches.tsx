@@ -1,28 +1,36 @@
-// Many households at once: a file sent, followed while it is answered, and its answers taken home.
+// Many applicants at once: a file sent, followed while it is answered, and its answers taken home.
 
 import { useEffect, useRef, useState } from "preact/hooks";
-import { ask, Refused, send, useAsk } from "../../kit/api";
-import { Field } from "../../kit/form";
-import { moment, number } from "../../kit/format";
-import { Empty, Failed, Shown } from "../../kit/state";
-import { Table } from "../../kit/table";
-import { Say, word } from "../../kit/words";
-import { MODEL, ROUTE, type Batch, type Form } from "./model";
+import type { ComponentChildren } from "preact";
+import type { Batch, Form } from "../pages/credit/model";
+import { ask, Refused, send, useAsk } from "./api";
+import { Field } from "./form";
+import { moment, number } from "./format";
+import { Empty, Failed, Shown } from "./state";
+import { Table } from "./table";
+import { Say, word } from "./words";
 
 const TYPES: Record<string, string> = { csv: "text/csv", ndjson: "application/x-ndjson", jsonl: "application/x-ndjson", parquet: "application/vnd.apache.parquet" };
 const STATES: Record<string, readonly [string, string]> = { running: ["Under way", "处理中"], done: ["Done", "已完成"], broken: ["Broken off", "已中断"] };
 const EVERY = 400; // ms between two looks at how far it is
 
-export function Batches() {
-  const page = useAsk<{ batches: Batch[] }>("/v1/batches?product=credit_limit");
+export interface Of {
+  product: string;
+  route: string;
+  model: string;
+}
+
+// `named`: how a batch is led to, where it has a page of its own.
+export function Batches({ of, named = (row) => moment(row.created) }: { of: Of; named?: (row: Batch) => ComponentChildren }) {
+  const page = useAsk<{ batches: Batch[] }>(`/v1/batches?product=${of.product}`);
   return (
     <div class="side">
-      <Upload done={page.again} />
+      <Upload of={of} done={page.again} />
       <section class="card">
         <h2><Say en="Batches" zh="批次" /></h2>
         <Shown of={page}>{(found) => found.batches.length ? (
           <Table caption={["Batches", "批次"]} rows={found.batches} keyOf={(row) => row.batch_id} columns={[
-            { en: "Sent", zh: "提交时间", cell: (row) => moment(row.created) },
+            { en: "Sent", zh: "提交时间", cell: named },
             { en: "State", zh: "状态", cell: (row) => <span class={`chip ${row.state === "done" ? "good" : row.state === "broken" ? "bad" : "warn"}`}>{word(STATES, row.state)}</span> },
             { en: "Rows", zh: "行数", number: true, cell: (row) => number(row.rows) },
             { en: "Faulty", zh: "有误", number: true, cell: (row) => number(row.faulty) },
@@ -35,8 +43,8 @@ export function Batches() {
   );
 }
 
-function Upload({ done }: { done: () => void }) {
-  const form = useAsk<Form>(`/v1/models/${MODEL}/form`);
+function Upload({ of, done }: { of: Of; done: () => void }) {
+  const form = useAsk<Form>(`/v1/models/${of.model}/form`);
   const [file, setFile] = useState<File | null>(null);
   const [keep, setKeep] = useState("");
   const [total, setTotal] = useState<number | null>(null);
@@ -65,7 +73,7 @@ function Upload({ done }: { done: () => void }) {
     setBusy(true);
     setFailed(null);
     try {
-      const answer = await send(`${ROUTE}/batch${keep ? `?keep=${encodeURIComponent(keep)}` : ""}`, { body: file, headers: { "Content-Type": kind, Accept: "text/csv" } });
+      const answer = await send(`${of.route}/batch${keep ? `?keep=${encodeURIComponent(keep)}` : ""}`, { body: file, headers: { "Content-Type": kind, Accept: "text/csv" } });
       const id = answer.headers.get("Batch-Id")!;
       const look = setInterval(async () => setFar(await ask<Batch>(`/v1/batches/${id}`)), EVERY);
       try {

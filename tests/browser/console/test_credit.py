@@ -1,0 +1,130 @@
+"""The loan officer: a household entered and decided, looked up, referred, overridden, told by letter; a batch."""
+
+from __future__ import annotations
+
+import re
+
+import polars as pl
+import pytest
+from playwright.sync_api import expect
+
+from serving.trust import grants
+from serving.trust.consent import rules
+from tests.browser.conftest import shot
+from tests.browser.console.conftest import TENANT, axe
+from tests.serving.conftest import indicators, put_subject, vault_of
+
+HOUSEHOLD = "H-2026-0007"
+FILL = {"en": "Fill in a made-up household", "zh": "填入虚构农户示例"}
+ASK = {"en": "Ask for a decision", "zh": "申请决定"}
+NOW = {"en": "Ask for a decision now", "zh": "立即申请决定"}
+
+
+@pytest.fixture(scope="module")
+def stored(house, people, made):
+    """A household in the store, with the county's authorisation and its own."""
+    gateway, settings = house.gateway, house.gateway.settings
+    table = gateway.runtime.champions.serving["credit_limit"].table
+    put_subject(gateway.runtime.engine, settings, table, HOUSEHOLD, indicators(people, made.card, 7))
+    told, vault = rules(), vault_of(settings)
+    with gateway.runtime.engine.begin() as connection:
+        for kind, whose in (("government", {"grantor": "County"}), ("personal", {"subject_id": HOUSEHOLD})):
+            found = {"kind": kind, "tenant": TENANT, "purpose": "credit_limit", "valid_to": "2099-12-31"}
+            found |= {"groups": told.groups("credit_limit"), "document_sha256": "0" * 64, **whose}
+            form, faults = grants.read(found, told, vault)
+            assert form is not None, faults
+            grants.create(connection, form, "operator")
+
+
+def amount(text: str) -> int:
+    return int(re.sub(r"\D", "", text))
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_a_household_is_entered_decided_referred_overridden_and_told_by_letter(desk, language):
+    page = desk("bank", language=language)
+    page.wait_for_selector("#main fieldset")
+    page.click(f"text={FILL[language]}")
+    page.wait_for_selector(".preview .headline")
+    before = amount(page.inner_text(".preview .headline"))
+    page.fill("[name=monthly_debt_service]", "2600")
+    page.wait_for_selector(".preview .moved.bad-text")
+    assert amount(page.locator(".preview .headline").evaluate("it => it.firstChild.textContent")) < before
+    assert axe(page) == []
+    shot(page, f"credit_preview_{language}")
+    page.fill("[name=declared_income]", "much")
+    page.wait_for_selector(".field .fault")
+    assert page.get_attribute("[name=declared_income]", "aria-invalid") == "true"
+    shot(page, f"credit_fault_{language}")
+    page.fill("[name=declared_income]", "96000")
+    page.wait_for_selector(".field .fault", state="detached")
+    page.click(f".preview >> text={ASK[language]}")
+    page.wait_for_url("**/decisions/*")
+    page.wait_for_selector(".waterfall .total")
+    assert page.locator(".bars li").count() > 3
+    assert axe(page) == []
+    shot(page, f"credit_decision_{language}")
+
+    page.click("details.act >> nth=1")
+    page.fill("details.act >> nth=1 >> input", "bank")
+    page.fill("details.act >> nth=1 >> textarea", "Please look at the debts. 请复核负债。")
+    page.click("details.act >> nth=1 >> button[type=submit]")
+    page.wait_for_selector("text=Please look at the debts.")
+    decision = page.url.rpartition("/")[2]
+    page.click(".tabs a >> nth=2")
+    page.wait_for_selector(f"tbody a[href$='{decision}']")
+    shot(page, f"credit_inbox_{language}")
+    page.click(f"tbody a[href$='{decision}']")
+    page.click("details.act >> nth=0")
+    page.fill("details.act >> nth=0 >> input", "55000")
+    page.fill("details.act >> nth=0 >> textarea", "Seen at home; the debts are paid. 已上门核实，负债已清。")
+    page.click("details.act >> nth=0 >> button[type=submit]")
+    page.wait_for_selector("text=the debts are paid")
+    page.click(f"a[href$='{decision}/letter']")
+    page.wait_for_selector(".letter")
+    letter = page.inner_text(".letter")
+    assert "55,000" in letter
+    assert "SIMULATED" in letter
+    page.emulate_media(media="print")
+    assert page.locator(".top").is_hidden()
+    shot(page, f"credit_letter_{language}")
+    assert len(page.pdf(format="A4")) > 10_000
+    page.wrong[:] = [each for each in page.wrong if "422" not in each]
+
+
+def test_a_stored_household_is_looked_up_and_its_values_are_not_shown(desk, stored):
+    page = desk("bank")
+    page.fill("#household", HOUSEHOLD)
+    page.keyboard.press("Enter")
+    for times in (1, 2):
+        page.wait_for_url(f"**/household/{HOUSEHOLD}")
+        page.click(f"text={NOW['en']}")
+        page.wait_for_selector(".waterfall .total")
+        assert "values are not shown" in page.inner_text("#main")
+        page.go_back()
+        page.wait_for_selector(f"tbody tr >> nth={times - 1}")
+    page.wait_for_selector("svg.plot")
+    assert axe(page) == []
+    shot(page, "credit_household")
+    page.fill("#household", "H-nobody")
+    page.keyboard.press("Enter")
+    page.click(f"text={NOW['en']}")
+    page.wait_for_selector(".refusal")
+    page.wrong[:] = [each for each in page.wrong if "404" not in each]
+
+
+def test_a_batch_is_sent_followed_and_taken_home(desk, people, made, tmp_path):
+    known = [column.name for column in (*made.card.inputs, *made.card.also) if column.derived is None]
+    file = tmp_path / "households.csv"
+    people.head(40).select("household_id", *known).write_csv(file)
+    page = desk("bank", width=820, height=1180, at="/console/credit/batches")
+    page.set_input_files("input[type=file]", str(file))
+    expect(page.locator("form.stack input:not([type=file])")).to_have_value("household_id")
+    page.click("form.stack button[type=submit]")
+    page.wait_for_selector("tbody tr")
+    page.wait_for_selector("text=40 rows answered of 40")
+    assert axe(page) == []
+    shot(page, "credit_batches_tablet")
+    with page.expect_download() as taken:
+        page.click("tbody a >> nth=0")
+    assert pl.read_csv(taken.value.path()).height == 40
