@@ -27,7 +27,7 @@ from serving.runtime import JSON_OPTIONS, Runtime
 from serving.scitech_risk import PRODUCT, ScitechRisk
 from serving.settings import ROOT
 from serving.trust.caller import Caller
-from serving.trust.consent import live, opened
+from serving.trust.consent import live_of, opened
 from serving.trust.indicators import groups_of
 from serving.trust.stated import unvalued
 from serving.trust.vault import Tampered
@@ -95,15 +95,18 @@ class CompanyDesk:
 
     def _readable(self, tenant: str, connection: sa.Connection, names: list[str]) -> set[str]:
         """Of these companies, those that the tenant might ask about."""
-        told, groups, stamp = self.runtime().rules, self._groups(), now()
+        told, groups = self.runtime().rules, self._groups()
         if told is None:
             return set(names)
-
-        def may(name: str) -> bool:
-            grants = live(connection, tenant, PRODUCT.name, name, stamp)
-            return not opened(told, PRODUCT.name, groups, grants).lacking
-
-        return set(names) if may("") else {name for name in names if may(name)}  # "": by grants that open all
+        grants = live_of(connection, tenant, PRODUCT.name, names, now())
+        everybodys = grants.pop(None, [])
+        if not opened(told, PRODUCT.name, groups, everybodys).lacking:
+            return set(names)
+        return {
+            name
+            for name, own in grants.items()
+            if name is not None and not opened(told, PRODUCT.name, groups, [*everybodys, *own]).lacking
+        }
 
     # --- one company under stress
 

@@ -66,8 +66,6 @@ class Listed:
         for name in ("id", "before"):
             if name in options and not ID.fullmatch(options[name]):
                 faults.append(Fault(name, repr(options[name][:60]), "a decision_id", "决定编号"))
-        if "subject" in options and "product" not in options:
-            faults.append(Fault("subject", "without a product", "the product too", "同时给出 product"))
         for name in ("subject", "model", "referred"):
             if name in options and not 0 < len(options[name]) <= TEXT:
                 needed = f"1 to {TEXT} characters", f"1 至 {TEXT} 个字符"
@@ -77,7 +75,8 @@ class Listed:
         runtime, tenant = self.runtime(), call.caller.tenant
         reader = runtime.reader
         if "subject" in options:
-            options["subject"] = runtime.vault.pseudonym(options["product"], options["subject"])
+            product = options.setdefault("product", next(iter(products())))
+            options["subject"] = runtime.vault.pseudonym(product, options["subject"])
         find = _named if "id" in options else _referred if "referred" in options else _decided
         told = await asyncio.to_thread(reader.ask, lambda connection: find(connection, tenant, options, most))
         return Reply(orjson.dumps(told))
@@ -131,11 +130,15 @@ class Listed:
 
 
 def _only(frame: Any, columns: list[str]) -> Any:
-    """Of those that are there; all, where none is named. Raises Problem for a name that no row has."""
-    if missing := [name for name in columns if name not in frame.columns]:
-        needed = ", ".join(frame.columns)
-        raise Problem("bad_parameter", errors=[Fault("columns", missing[0][:60], f"of {needed}", f"{needed} 之一")])
-    return frame.select(columns) if columns else frame
+    """All, where none is named; of names with | between the first that is there. Raises Problem where none is."""
+    chosen = []
+    for names in columns:
+        there = [name for name in names.split("|") if name in frame.columns]
+        if not there:
+            needed = ", ".join(frame.columns)
+            raise Problem("bad_parameter", errors=[Fault("columns", names[:60], f"of {needed}", f"{needed} 之一")])
+        chosen.append(there[0])
+    return frame.select(chosen) if columns else frame
 
 
 async def _threaded(first: bytes, parts: Iterator[bytes]) -> AsyncGenerator[bytes, None]:
@@ -278,7 +281,7 @@ def paths() -> Schema:
                 parameters=[
                     in_query("id", {"type": "string", "pattern": f"^{ID.pattern}$"}, "That one, or a batch's row."),
                     product,
-                    in_query("subject", name, "About a stored household or company; with its product."),
+                    in_query("subject", name, "About a stored household, or with its product a company."),
                     in_query("decision", {"enum": [*SAID]}, "Else either."),
                     in_query("model", name, "Else of each."),
                     in_query("since", day, "From that day on, UTC."),
@@ -313,7 +316,9 @@ def paths() -> Schema:
                 parameters=[
                     in_path("id", "batch_id"),
                     in_query("format", {"enum": [*MEDIA_TYPES], "default": "csv"}, "Of the rows."),
-                    in_query("columns", text, "Commas between; else all."),
+                    in_query(
+                        "columns", text, "Commas between, else all; of names with | between the first that is there."
+                    ),
                 ],
             )
         },

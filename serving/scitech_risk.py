@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from datasets.faults import Fault
 from models.bundle import Bundle, BundleRefused
@@ -53,7 +55,7 @@ class ScitechRisk(Tabular):
         decider = self._deciding(round(sum(shock.rate for shock in shocks), 6))
         return decider.one(moved, no_better(scores, self.score(row)), row=after), []
 
-    def many(self, frame: pl.DataFrame, reasons: bool) -> pl.DataFrame:
+    def many(self, frame: pl.DataFrame, reasons: bool, consent: bool | NDArray[np.bool_] = True) -> pl.DataFrame:
         return self._decider.many(frame, self.scores(frame, reasons))
 
 

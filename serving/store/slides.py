@@ -14,7 +14,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from serving.call import now
-from serving.pathology.states import BEFORE, STATES, TO_REVIEW, UnknownSlide, WrongMove
+from serving.pathology.states import BEFORE, SIGNED, STATES, TO_REVIEW, UnknownSlide, WrongMove
 from serving.store import workers
 from serving.store.engine import Where, reading, writing
 from serving.store.tables import METER, SLIDE_EVENTS, SLIDE_KEYS, SLIDE_REPORTS, SLIDES, UPLOADS
@@ -106,7 +106,10 @@ def _prove(connection: sa.Connection, slide: str, to: str, detail: Row | None, a
     tenant, price, units = found["tenant"], None, int(to == "ready")  # what abstains costs nothing
     if prices is not None:
         price = prices.of(PRODUCT, tenant, at)
-    told = {} if price is None else {"product": PRODUCT, "price": price.told(units)}
+    told: Row = {}
+    if price is not None:  # the reading, on what the patient authorised
+        grant = (found["request"] or {}).get("authorisation")
+        told = {"product": PRODUCT, "price": price.told(units)} | ({"authorisations": [grant]} if grant else {})
     leaf = log.append(connection, [leaves.slide_state(found, to, detail, at, tenant, **told)])
     if price is not None:
         connection.execute(sa.insert(METER).values(price.charge(slide, tenant, PRODUCT, at, units) | {"leaf": leaf}))
@@ -176,7 +179,9 @@ def worklist(
     tenant: str = OPEN.tenant,
     after: str | None = None,
     state: str | None = None,
+    specimen: str | None = None,
     review: bool = False,
+    signed: bool | None = None,
 ) -> list[Row]:
     """The tenant's first `most`, or those that come after the slide `after`: by priority, then the oldest first.
     `review`: those that wait for a pathologist, who sees every slide but the negatives that are not drawn for audit.
@@ -190,6 +195,10 @@ def worklist(
     )
     if state is not None:
         chosen = chosen.where(SLIDES.c.state == state)
+    if specimen is not None:
+        chosen = chosen.where(SLIDES.c.specimen == specimen)
+    if signed is not None:
+        chosen = chosen.where(SLIDES.c.state.in_(SIGNED) if signed else SLIDES.c.state.not_in(SIGNED))
     if review:
         chosen = chosen.where(SLIDES.c.state.in_(TO_REVIEW), REVIEWED)
     with reading(where) as connection:

@@ -32,7 +32,9 @@ MAY: dict[str, frozenset[str]] = {
     "GET /v1/statements/{month}": frozenset({"bank", "clinic", "auditor", "operator"}),
     "POST /v1/authorisations": OPERATOR,
     "GET /v1/authorisations": frozenset({"bank", "clinic", "auditor", "operator"}),
+    "GET /v1/authorisations/rules": OPERATOR,
     "POST /v1/authorisations/{id}/revoke": OPERATOR,
+    "GET /v1/authorisations/{id}/uses": frozenset({"auditor", "operator"}),
     "GET /v1/decisions/{id}/trace": frozenset({"bank", "clinic", "pathologist", "auditor"}),
     "POST /v1/decisions/{id}/override": BANK,
     "POST /v1/decisions/{id}/refer": BANK,
@@ -49,6 +51,7 @@ MAY: dict[str, frozenset[str]] = {
     "POST /v1/scitech-risks/stress": BANK,
     "GET /v1/slides": SLIDES,
     "POST /v1/slides": CLINIC,
+    "GET /v1/slides/turnaround": SLIDES,
     "GET /v1/slides/{id}": SLIDES,
     "GET /v1/slides/{id}/report": SLIDES,
     "GET /v1/slides/{id}/image.dzi": SLIDES,
@@ -81,9 +84,8 @@ MAY: dict[str, frozenset[str]] = {
     "GET /problems/{kind}": ANYBODY,
     **{f"GET {address}": ANYBODY for address in console.addresses()},  # the page is empty: what it shows it asks for
     "GET /assets/{name}": ANYBODY,
-    "GET /slides": ANYBODY,  # the pages are empty: what they show they ask for
+    "GET /slides": ANYBODY,  # lead on to the console's
     "GET /slides/{id}": ANYBODY,
-    "GET /static/{name}": ANYBODY,
 }
 
 

@@ -11,10 +11,12 @@ import orjson
 import sqlalchemy as sa
 
 from serving.store.tables import (
+    BATCH_SUBJECTS,
     BATCHES,
     CHUNKS,
     DECISIONS,
     ERASURES,
+    GRANT_USES,
     GRANTS,
     LINEAGES,
     LOG_LEAVES,
@@ -104,6 +106,7 @@ class Rows:
             self.report.add("edited", f"decisions {decision}", "its salt is gone, and no leaf tells of an erasure")
         self._added()
         self._unentered()
+        self._used()
 
     def compare(self, told: list[tuple[int, Body]]) -> None:
         decisions = {body["ref"]: (index, body) for index, body in told if body["kind"] == "decision"}
@@ -112,6 +115,8 @@ class Rows:
         priced = {body["ref"]: (index, body) for index, body in told if "price" in body}
         if priced:
             self._meter(priced)
+        if told:
+            self._uses({index: body.get("authorisations") for index, body in told})
         for index, body in told:
             kind = body["kind"]
             if kind == "start" and index == 0:
@@ -172,6 +177,18 @@ class Rows:
         self.report.rows["meter"] += len(there)
         self._gone("meter", told, there)
 
+    def _uses(self, told: dict[int, Any]) -> None:
+        """Of a part of the log: which of its leaves name an authorisation."""
+        named = {(str(one), index) for index, many in told.items() if isinstance(many, list) for one in many}
+        chosen = sa.select(GRANT_USES.c.authorisation, GRANT_USES.c.leaf)
+        within = GRANT_USES.c.leaf.between(min(told), max(told))
+        there = {(one, index) for one, index in self.connection.execute(chosen.where(within)).all()}
+        self.report.rows["grant_uses"] += len(named & there)
+        for one, index in sorted(named - there):
+            self.report.add("deleted", f"grant_uses {one}, {index}", f"leaf {index} tells of it")
+        for one, index in sorted(there - named):
+            self.report.add("added", f"grant_uses {one}, {index}", "no leaf tells of it")
+
     def _chunk(self, index: int, body: Body) -> None:
         of = [BATCHES.c[name].label(f"of_{name}") for name in ("id", "tenant", "bundle", "policy")]
         chosen = sa.select(CHUNKS, *of).outerjoin(BATCHES, BATCHES.c.id == CHUNKS.c.batch)
@@ -184,10 +201,21 @@ class Rows:
         self._linked("batch_chunks", name, row["leaf"], index)
         if salted(raw(row["salt"]), raw(row["content"])) != body["content"] or row["rows"] != body["rows"]:
             self._differs(f"batch_chunks {name}", index, "rows, content or salt")
+        self._named(name, row, index, body)
         if row["of_id"] is None:
             self._gone("batches", {body["batch"]: (index, body)}, set())
         elif wrong := [part for part in ("tenant", "bundle", "policy") if row[f"of_{part}"] != body[part]]:
             self._differs(f"batches {body['batch']}", index, ", ".join(wrong))
+
+    def _named(self, name: str, chunk: sa.RowMapping, index: int, body: Body) -> None:
+        """By which a subject's trace finds its rows of batches."""
+        mine, first = BATCH_SUBJECTS.c.batch == body["batch"], body["first"]
+        chosen = sa.select(BATCH_SUBJECTS.c.row, BATCH_SUBJECTS.c.pseudonym).where(mine)
+        chosen = chosen.where(BATCH_SUBJECTS.c.row.between(first, first + body["rows"] - 1))
+        found = {row.row: row.pseudonym for row in self.connection.execute(chosen)}
+        self.report.rows["batch_subjects"] += len(found)
+        if (salted(raw(chunk["salt"]), leaves.named(found)) if found else None) != body.get("subjects"):
+            self._differs(f"batch_subjects {name}", index, "which rows are about whom")
 
     def _report(self, index: int, body: Body) -> None:
         chosen = sa.select(SLIDE_REPORTS, SLIDES.c.salt).join(SLIDES, SLIDES.c.id == SLIDE_REPORTS.c.slide)
@@ -268,6 +296,13 @@ class Rows:
             for one in self.connection.execute(sa.select(table.c.id).where(chosen, ~told).limit(MOST)).scalars():
                 self.report.add("added", f"{what} {one}", "no leaf tells of it")
 
+    def _used(self) -> None:
+        """Uses in leaves that are not there; the others were compared with theirs."""
+        there = sa.exists().where(LOG_LEAVES.c.index == GRANT_USES.c.leaf)
+        chosen = sa.select(GRANT_USES.c.authorisation, GRANT_USES.c.leaf).where(~there).limit(MOST)
+        for one, index in self.connection.execute(chosen).all():
+            self.report.add("added", f"grant_uses {one}, {index}", "there is no such leaf")
+
     def _read(self, chosen: sa.Select[Any], where: str) -> Mapping[str, Any] | None:
         """A row with columns of JSON, which may be none any more."""
         try:
@@ -302,6 +337,9 @@ class Rows:
 
     def _added(self) -> None:
         """Rows that no leaf tells of."""
+        named = self.connection.execute(sa.select(sa.func.count()).select_from(BATCH_SUBJECTS)).scalar_one()
+        if named != (proved := self.report.rows["batch_subjects"]):
+            self.report.add("added", "batch_subjects", f"{named:,} are there; {proved:,} lie within chunks with a leaf")
         for table, name, born in (
             (DECISIONS, DECISIONS.c.id, DECISIONS.c.created),
             (METER, METER.c.decision, METER.c.at),

@@ -15,18 +15,21 @@ from serving.call import JSON, Call, Reply, query, read_body
 from serving.describe import STORE, Schema, closed, in_path, in_query, operation, told_as_json
 from serving.problems import Problem
 from serving.question import parse_json
-from serving.trust import grants
+from serving.trust import grants, uses
 from serving.trust.consent import KINDS, PURPOSES, rules
 
 if TYPE_CHECKING:
     from serving.runtime import Runtime
 
 ID = re.compile(r"[0-9a-f]{32}")
+LEAF = re.compile(r"[0-9]{1,18}", re.ASCII)
 ROUTE = "/v1/authorisations"
 Handler = Callable[[Call], Awaitable[Reply]]
 PROBLEMS = {
     ROUTE: ("bad_parameter", *STORE),
+    f"{ROUTE}/rules": ("not_ready",),
     f"{ROUTE}/{{id}}/revoke": ("unknown_authorisation", *STORE),
+    f"{ROUTE}/{{id}}/uses": ("unknown_authorisation", "bad_parameter", *STORE),
 }
 ENTERED = (
     "empty_body", "not_utf8", "malformed_json", "slow_request", "body_too_large", "unsupported_media_type",
@@ -41,7 +44,9 @@ class Authorisations:
     def routes(self) -> dict[str, dict[str, Handler]]:
         return {
             ROUTE: {"GET": self.listed, "POST": self.create},
+            f"{ROUTE}/rules": {"GET": self.rules},
             f"{ROUTE}/{{id}}/revoke": {"POST": self.revoke},
+            f"{ROUTE}/{{id}}/uses": {"GET": self.uses},
         }
 
     async def create(self, call: Call) -> Reply:
@@ -70,6 +75,12 @@ class Authorisations:
         found = await asyncio.to_thread(reader.ask, lambda connection: grants.listed(connection, whose, before))
         return Reply(orjson.dumps({"authorisations": found}))
 
+    async def rules(self, call: Call) -> Reply:
+        """What an authorisation may name."""
+        told = self.runtime().rules or rules()
+        purposes = {purpose: told.groups(purpose) for purpose in PURPOSES}
+        return Reply(orjson.dumps({"purposes": purposes, "needs": told.needs, "conduct": sorted(told.conduct)}))
+
     async def revoke(self, call: Call) -> Reply:
         wanted, whose = call.path[0], self._whose(call)
         done = None
@@ -78,6 +89,21 @@ class Authorisations:
         if done is None:
             raise Problem("unknown_authorisation", found=repr(wanted[:80]))
         return Reply(orjson.dumps(done))
+
+    async def uses(self, call: Call) -> Reply:
+        options, faults = query(call, ("before",))
+        wanted, before = call.path[0], options.get("before")
+        if before is not None and not LEAF.fullmatch(before):
+            faults.append(Fault("before", repr(before[:60]), "a leaf's index, as `next` tells it", "日志序号"))
+        if faults:
+            raise Problem("bad_parameter", errors=faults)
+        found, whose, reader = None, self._whose(call), self.runtime().reader
+        if ID.fullmatch(wanted):
+            older = None if before is None else int(before)
+            found = await asyncio.to_thread(reader.ask, lambda connection: uses.of(connection, wanted, whose, older))
+        if found is None:
+            raise Problem("unknown_authorisation", found=repr(wanted[:80]))
+        return Reply(orjson.dumps(found))
 
     def _whose(self, call: Call) -> str | None:
         """The operator sees every tenant's."""
@@ -117,6 +143,7 @@ def paths() -> Schema:
         "valid_from": time | {"description": "Else from now on"},
     }
     grant = closed(told, list(told))
+    asked_rules = ["purposes", "needs", "conduct"]
     whole = closed({"authorisations": {"type": "array", "items": grant}}, ["authorisations"])
     entered = {"description": "Entered", "content": {JSON: {"schema": grant}}}
     entered["headers"] = {"Location": {"schema": text, "required": True}}
@@ -132,6 +159,13 @@ def paths() -> Schema:
                 ENTERED, "authorise", "Enter an authorisation that was signed", {"201": entered}, requestBody=form
             ),
         },
+        f"{ROUTE}/rules": {
+            "get": operation(
+                PROBLEMS[f"{ROUTE}/rules"], "authorisationRules",
+                "Which groups an authorisation for each purpose may name, and which kinds of it each group needs",
+                told_as_json(closed(dict.fromkeys(asked_rules, {"type": ["object", "array"]}), asked_rules)),
+            )
+        },
         f"{ROUTE}/{{id}}/revoke": {
             "post": operation(
                 PROBLEMS[f"{ROUTE}/{{id}}/revoke"], "revoke",
@@ -139,4 +173,38 @@ def paths() -> Schema:
                 told_as_json(grant), parameters=[in_path("id", "authorisation")],
             )
         },
+        f"{ROUTE}/{{id}}/uses": {
+            "get": operation(
+                PROBLEMS[f"{ROUTE}/{{id}}/uses"], "uses",
+                "Which answers were made under it, the newest first, 200 at most; which models of data taken under it",
+                told_as_json(_uses(told)),
+                parameters=[
+                    in_path("id", "authorisation"),
+                    in_query("before", {"type": "string", "pattern": "^[0-9]{1,18}$"}, "A leaf: only older ones."),
+                ],
+            )
+        },
     }  # fmt: skip
+
+
+def _uses(grant: Schema) -> Schema:
+    text, count = {"type": "string"}, {"type": "integer", "minimum": 0}
+    null: Schema = {"type": "null"}
+    some = {"anyOf": [text, null]}
+    use = {
+        "leaf": count | {"description": "Its index in the audit log"},
+        "kind": {"enum": ["decision", "chunk", "slide_state"]},
+        "decision": text | {"description": "Of a chunk the batch and its first row; of a slide the slide"},
+        "at": text,
+        "tenant": text,
+        **dict.fromkeys(("product", "model", "version"), some),
+        "rows": {"anyOf": [count, null], "description": "Of a chunk"},
+    }
+    model = {**dict.fromkeys(("model", "version", "bundle"), text), "data": {"type": "array", "items": text}}
+    told = grant | {
+        "used": count | {"description": "Answers and chunks in all"},
+        "uses": {"type": "array", "items": closed(use, [*use])},
+        "next": {"anyOf": [count, null], "description": "`before` of the next page; null: there is none"},
+        "models": {"type": "array", "items": closed(model, [*model]), "description": "That answered at least once"},
+    }
+    return closed(told, [*told])

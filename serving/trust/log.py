@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import orjson
 import sqlalchemy as sa
 
-from serving.store.tables import LOG_LEAVES, LOG_NODES
+from serving.store.tables import GRANT_USES, LOG_LEAVES, LOG_NODES
 from serving.trust.verify import leaf_hash, node_hash
 
 APPENDING = 7_195_002  # PostgreSQL's lock by which one transaction at a time appends
@@ -26,19 +26,22 @@ EMPTY = bytes.fromhex("e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7
 
 
 class Entry(NamedTuple):
-    """`ref` names the row that the leaf stands for; `body` is canonical JSON without personal data."""
+    """`ref` names the row that the leaf stands for; `body` is canonical JSON without personal data; `grants` are the
+    authorisations that it names."""
 
     kind: str
     at: str
     tenant: str
     ref: str
     body: bytes
+    grants: tuple[str, ...] = ()
 
 
 def entry(kind: str, at: str, tenant: str, ref: str, **told: object) -> Entry:
     """Its body tells `told` and the rest: text, whole numbers, null, lists and dicts of them."""
     body = {"kind": kind, "at": at, "tenant": tenant, "ref": ref, **told}
-    return Entry(kind, at, tenant, ref, orjson.dumps(body, option=orjson.OPT_SORT_KEYS))
+    named: Any = told.get("authorisations") or ()
+    return Entry(kind, at, tenant, ref, orjson.dumps(body, option=orjson.OPT_SORT_KEYS), tuple(dict.fromkeys(named)))
 
 
 _NEWEST = sa.select(sa.func.max(LOG_LEAVES.c.index))
@@ -64,9 +67,12 @@ def append(connection: sa.Connection, entries: Sequence[Entry]) -> int:
             "body": body,
             "hash": leaf_hash(body),
         }
-        for i, (kind, at, tenant, ref, body) in enumerate(entries)
+        for i, (kind, at, tenant, ref, body, _) in enumerate(entries)
     ]
     insert(connection, LOG_LEAVES, rows)
+    uses = [{"authorisation": one, "leaf": first + i} for i, told in enumerate(entries) for one in told.grants]
+    if uses:
+        insert(connection, GRANT_USES, uses)
     return first
 
 

@@ -101,7 +101,7 @@ def test_a_batch_is_listed_and_its_rows_come_back_in_each_format(settings, peopl
         assert (await client.get("/v1/batches?product=scitech_risk")).json()["batches"] == []
         address = f"/v1/batches/{batch['batch_id']}/rows"
         assert (await client.get(address)).content == sent.content
-        some = await client.get(f"{address}?format=ndjson&columns=row,limit")
+        some = await client.get(f"{address}?format=ndjson&columns=company_id|row,limit")
         assert [set(json.loads(line)) for line in some.text.splitlines()] == [{"row", "limit"}] * 30
         whole = pl.read_parquet((await client.get(f"{address}?format=parquet")).content)
         assert whole.height == 30
@@ -113,7 +113,7 @@ def test_a_batch_is_listed_and_its_rows_come_back_in_each_format(settings, peopl
 
 
 @pytest.mark.parametrize(
-    "query", ["limit=0", "limit=201", "product=x", "decision=x", "since=x", "before=x", "subject=H"]
+    "query", ["limit=0", "limit=201", "product=x", "decision=x", "since=x", "before=x", "subject="]
 )
 def test_what_a_list_cannot_be_asked_for_is_refused_by_name(inside, query):
     async def story(client, gateway):

@@ -16,7 +16,8 @@ from serving.store import engine as store
 from serving.store import slides
 from serving.store.engine import connect
 from serving.store.reader import Reader
-from serving.store.tables import DECISIONS, LOG_LEAVES, METADATA
+from serving.store.tables import DECISIONS, GRANT_USES, LOG_LEAVES, METADATA
+from serving.trust import log
 from tests import postgres
 
 AT = "2026-01-01T00:00:00.000Z"
@@ -105,3 +106,16 @@ def test_the_steps_lead_to_the_tables_as_the_code_has_them(empty):
                     assert told[index.name] == plain
             key = found.get_pk_constraint(table.name)["constrained_columns"]
             assert set(key) == {column.name for column in table.primary_key}
+
+
+def test_what_was_logged_before_is_read_for_the_uses_of_authorisations(empty):
+    to(empty, "0009")
+    told = [log.entry("decision", AT, "local", str(i), authorisations=[one] * 2 if one else []) for i, one in
+            enumerate(("a", "", "b", "a"))]  # fmt: skip
+    with empty.begin() as connection:
+        rows = [entry._asdict() | {"index": 7 + i, "hash": b""} for i, entry in enumerate(told)]
+        log.insert(connection, LOG_LEAVES, rows)
+    to(empty, "head")
+    with empty.connect().execution_options(reading=True) as connection:
+        found = connection.execute(sa.select(GRANT_USES).order_by(GRANT_USES.c.leaf)).all()
+    assert found == [("a", 7), ("b", 9), ("a", 10)]

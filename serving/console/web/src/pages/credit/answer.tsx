@@ -13,6 +13,10 @@ const BOUNDS: Record<string, readonly [string, string]> = {
   pool: ["What the assets back", "资产支持额"],
   uplift_cap: ["Cap on the uplift", "上浮上限"],
   legal_cap: ["Legal cap", "法定上限"],
+  debt_service_cover: ["What the cash flow carries", "现金流可承担额"],
+  revenue_multiple: ["What the revenue supports", "收入可支持额"],
+  backing: ["What patents and data assets back", "专利与数据资产支持额"],
+  loss_budget: ["What the loss budget allows", "损失预算额"],
 };
 
 const named = (code: string): readonly [string, string] => BOUNDS[code] ?? [code.replaceAll("_", " "), code.replaceAll("_", " ")];
@@ -83,15 +87,15 @@ export function Details({ answer }: { answer: Answer }) {
             bars={answer.reasons.map((reason) => ({ key: reason.code, en: reason.en, zh: reason.zh, value: reason.points }))} />
         </section>
       ) : null}
-      <section class="card">
+      {answer.raises ? <section class="card">
         <h2><Say en="What would raise the limit" zh="如何提高额度" /></h2>
         {answer.raises.length ? <ul class="raises">{answer.raises.map((raise) => <li key={raise.code}><Say en={raise.en} zh={raise.zh} /></li>)}</ul>
           : <p class="quiet"><Say en="No single change within reach would." zh="没有单项可及的变化能提高额度。" /></p>}
-      </section>
+      </section> : null}
     </>
   );
 }
 
 export function Simulated({ shown }: { shown: boolean }) {
-  return shown ? <p class="simulated"><Say en="SIMULATED: the model learned from made-up households. Not for lending." zh="模拟：模型由虚构农户训练，不得用于放贷。" /></p> : null;
+  return shown ? <p class="simulated"><Say en="SIMULATED: the model learned from made-up data. Not for lending." zh="模拟：模型由虚构数据训练，不得用于放贷。" /></p> : null;
 }

@@ -2,13 +2,14 @@
 
 import { Router, Route, useLocation, useRoute } from "preact-iso";
 import { useState } from "preact/hooks";
+import { Batches } from "../../kit/batches";
 import { plain, Say } from "../../kit/words";
 import { Apply } from "./apply";
-import { Batches } from "./batches";
 import "./credit.css";
 import { Decision } from "./decision";
 import { Letter } from "./letter";
 import { Decisions, Household, Inbox } from "./lists";
+import { MODEL, ROUTE } from "./model";
 
 const TABS: [string, string, string][] = [
   ["", "New application", "新申请"],
@@ -33,7 +34,7 @@ export default function Credit() {
         <Route path="/console/credit" component={Apply} />
         <Route path="/decisions" component={Decisions} />
         <Route path="/inbox" component={Inbox} />
-        <Route path="/batches" component={Batches} />
+        <Route path="/batches" component={() => <Batches of={{ product: MODEL, route: ROUTE, model: MODEL }} />} />
         <Route path="/decisions/:id" component={() => <Decision id={useRoute().params.id!} />} />
         <Route path="/decisions/:id/letter" component={() => <Letter id={useRoute().params.id!} />} />
         <Route path="/household/:id" component={() => <Household id={decodeURIComponent(useRoute().params.id!)} />} />

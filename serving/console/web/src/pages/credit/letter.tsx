@@ -37,7 +37,7 @@ export function Letter({ id }: { id: string }) {
             {found.referral.map((each) => <Both key={each.code} en={each.en} zh={each.zh} />)}
             {helped.length ? <><h2>What spoke for you <span lang="zh-CN">有利因素</span></h2><ul>{helped.map((each) => <li key={each.code}><Both en={each.en} zh={each.zh} /></li>)}</ul></> : null}
             {held.length ? <><h2>What held the limit back <span lang="zh-CN">不利因素</span></h2><ul>{held.map((each) => <li key={each.code}><Both en={each.en} zh={each.zh} /></li>)}</ul></> : null}
-            {found.raises.length ? <><h2>What would raise it <span lang="zh-CN">如何提高额度</span></h2><ul>{found.raises.slice(0, MOST).map((each) => <li key={each.code}><Both en={each.en} zh={each.zh} /></li>)}</ul></> : null}
+            {found.raises?.length ? <><h2>What would raise it <span lang="zh-CN">如何提高额度</span></h2><ul>{found.raises.slice(0, MOST).map((each) => <li key={each.code}><Both en={each.en} zh={each.zh} /></li>)}</ul></> : null}
             <h2>Your rights <span lang="zh-CN">您的权利</span></h2>
             <ul>{RIGHTS.map(([en, zh]) => <li key={en}><Both en={en} zh={zh} /></li>)}</ul>
             <p class="sign-line"><span>For the bank <span lang="zh-CN">银行经办</span></span><span>Date <span lang="zh-CN">日期</span></span></p>

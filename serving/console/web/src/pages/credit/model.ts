@@ -34,7 +34,7 @@ export interface Answer {
   referral: Sentence[];
   ledger: Ledger | null;
   reasons: (Sentence & { indicator: string; points: number })[];
-  raises: (Sentence & { indicator: string; gain: number; limit: number })[];
+  raises?: (Sentence & { indicator: string; gain: number; limit: number })[];
   remarks?: Sentence[];
   model: { name: string; version: string; bundle: string };
   policy_version: string;

@@ -1,5 +1,36 @@
+// The operator's pages: how the service is, and the authorisations.
+
+import { Route, Router, useLocation } from "preact-iso";
 import { Empty } from "../../kit/state";
+import { plain, Say } from "../../kit/words";
+import "../audit/audit.css";
+import { GrantPage } from "../audit/grants";
+import { OperatorGrants } from "./grants";
+import { Now } from "./now";
+import "./operator.css";
+
+const HOME = "/console/operator";
+const GRANTS = `${HOME}/authorisations`;
 
 export default function Page() {
-  return <main id="main"><Empty en="Nothing here yet." zh="暂无内容。" /></main>;
+  const { path } = useLocation();
+  const grants = path.startsWith(GRANTS);
+  return (
+    <main id="main">
+      <nav class="tabs" aria-label={plain("Operations", "运行")}>
+        <a href={HOME} aria-current={grants ? undefined : "page"}><Say en="Now" zh="现状" /></a>
+        <a href={GRANTS} aria-current={grants ? "page" : undefined}><Say en="Authorisations" zh="授权" /></a>
+      </nav>
+      <Router>
+        <Route path="/" component={Now} />
+        <Route path="/authorisations" component={AllGrants} />
+        <Route path="/authorisations/:id" component={OneGrant} />
+        <Route default component={Nothing} />
+      </Router>
+    </main>
+  );
 }
+
+const AllGrants = () => <OperatorGrants at={GRANTS} />;
+const OneGrant = ({ id }: { id?: string }) => <GrantPage id={id} back={GRANTS} />;
+const Nothing = () => <Empty en="There is no such page." zh="没有此页面。" />;

@@ -1,0 +1,62 @@
+// What the service tells of companies: a run's rows, one company's months.
+
+import type { Answer, Sentence } from "../credit/model";
+
+export const OF = { product: "scitech_risk", route: "/v1/scitech-risks", model: "scitech_risk" };
+export const GRADES = ["AAA", "AA", "A", "BBB", "BB", "B", "CCC", "CC", "C"];
+export const GATES: Record<string, readonly [string, string, string]> = {
+  pass: ["pass", "通过", "good"],
+  review: ["review", "复核", "warn"],
+  block: ["block", "拦截", "bad"],
+};
+
+export interface Row {
+  id: string;
+  decision_id: string;
+  decision: string | null;
+  grade: string | null;
+  pd: number | null;
+  limit: number | null;
+  innovation: number | null;
+  gate: string | null;
+  warnings: string | null;
+  error: string | null;
+}
+
+export interface Month {
+  month: string;
+  warnings: (Sentence & { severity: string })[];
+  grade: string | null;
+  pd: number | null;
+  limit: number | null;
+  gate: string | null;
+  innovation: number | null;
+}
+
+export interface History {
+  company_id: string;
+  simulated: boolean;
+  months: Month[];
+  decisions: { decision_id: string; created: string; decision: string; grade: string | null; pd: number; limit: number | null; gate: string }[];
+}
+
+export interface CompanyAnswer extends Answer {
+  gate: { verdict: string; points: number; evidence: (Sentence & { points: number })[]; en: string; zh: string };
+  innovation: { score: number | null; en: string; zh: string; parts: { group: string; score: number | null; weight: number | null; en: string; zh: string }[] } | null;
+  warnings: (Sentence & { severity: string })[];
+}
+
+const COLUMNS = "company_id|subject_id|row,decision_id,decision,grade,pd,indicative_limit,innovation,gate,warnings,error";
+
+// A run's rows: 100,000 of them are some 20 MB of NDJSON, read line by line.
+export async function read(text: string): Promise<Row[]> {
+  const rows: Row[] = [];
+  for (const line of text.split("\n")) {
+    if (!line) continue;
+    const { company_id, subject_id, row, indicative_limit, ...rest } = JSON.parse(line);
+    rows.push({ id: String(company_id ?? subject_id ?? row), limit: indicative_limit, ...rest });
+  }
+  return rows;
+}
+
+export const rowsOf = (batch: string) => `/v1/batches/${batch}/rows?format=ndjson&columns=${encodeURIComponent(COLUMNS)}`;

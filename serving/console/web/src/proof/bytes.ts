@@ -1,0 +1,55 @@
+// Bytes as text and back, as strictly as serving/trust/verify.py; digests by the browser's own WebCrypto.
+
+export class NotProved extends Error {
+  // The receipt does not prove what it says: what was found, in both languages.
+  constructor(readonly en: string, readonly zh: string) {
+    super(en);
+  }
+}
+
+export type Bytes = Uint8Array<ArrayBuffer>;
+
+export const utf8 = (text: string): Bytes => new TextEncoder().encode(text);
+
+export function text(bytes: Uint8Array): string {
+  return new TextDecoder("utf-8", { fatal: true }).decode(bytes);
+}
+
+// As Python's bytes.fromhex: blanks may stand between bytes.
+export function fromHex(told: unknown): Bytes {
+  if (typeof told !== "string" || !/^[ \t\n\r\v\f]*(?:[0-9a-fA-F]{2}[ \t\n\r\v\f]*)*$/.test(told)) throw new TypeError("hex digits are needed");
+  const digits = told.replace(/\s/g, "");
+  return Uint8Array.from({ length: digits.length / 2 }, (_, at) => parseInt(digits.slice(2 * at, 2 * at + 2), 16));
+}
+
+export const hex = (bytes: Uint8Array): string => Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+
+export function fromBase64(told: string): Bytes {
+  if (told.length % 4 || !/^[A-Za-z0-9+/]*={0,2}$/.test(told) || /^=|[^=]={3}/.test(told)) throw new TypeError("base64 is needed");
+  return Uint8Array.from(atob(told), (letter) => letter.charCodeAt(0));
+}
+
+export function joined(...parts: Uint8Array[]): Bytes {
+  const whole = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
+  let at = 0;
+  for (const part of parts) {
+    whole.set(part, at);
+    at += part.length;
+  }
+  return whole;
+}
+
+export const same = (one: Uint8Array, other: Uint8Array): boolean => one.length === other.length && one.every((byte, at) => byte === other[at]);
+
+export function subtle(): SubtleCrypto {
+  const found = globalThis.crypto?.subtle;
+  if (!found) {
+    throw new NotProved(
+      "this browser lends its cryptography to pages over https or on this very machine alone; open the console there",
+      "浏览器仅在 https 或本机地址下提供密码学功能；请改用该地址打开控制台",
+    );
+  }
+  return found;
+}
+
+export const sha256 = async (...parts: Uint8Array[]): Promise<Bytes> => new Uint8Array(await subtle().digest("SHA-256", joined(...parts)));

@@ -1,0 +1,89 @@
+// The log's signed checkpoint (C2SP tlog-checkpoint) and the key that signed it.
+
+import { fromBase64, hex, joined, NotProved, same, sha256, subtle, utf8, type Bytes } from "./bytes";
+import { HALF } from "./json";
+
+export interface Key {
+  raw: Bytes; // the 32 bytes of an Ed25519 public key
+  fingerprint: string; // SHA-256 of its DER, as `openssl pkey -pubin -outform DER | sha256sum` tells it
+}
+
+export interface Checkpoint {
+  origin: string;
+  size: bigint;
+  root: Bytes;
+  at: string;
+}
+
+const ED25519 = Uint8Array.of(0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00); // DER before the key itself
+
+export async function readKey(pem: string): Promise<Key> {
+  const block = /-----BEGIN PUBLIC KEY-----([A-Za-z0-9+/=\s]+)-----END PUBLIC KEY-----/.exec(pem)?.[1];
+  let der: Bytes;
+  try {
+    if (block === undefined) throw new TypeError("there is no block BEGIN PUBLIC KEY");
+    der = fromBase64(block.replace(/\s/g, ""));
+  } catch (error) {
+    throw new NotProved(
+      `the key cannot be read (${(error as Error).message}); the PEM of an Ed25519 public key is needed`,
+      "公钥无法读取；需要 Ed25519 公钥的 PEM 文本",
+    );
+  }
+  if (der.length !== ED25519.length + 32 || !same(der.subarray(0, ED25519.length), ED25519)) {
+    throw new NotProved("the key is of another kind; the PEM of an Ed25519 public key is needed", "公钥种类不符；需要 Ed25519 公钥的 PEM 文本");
+  }
+  return { raw: der.slice(ED25519.length), fingerprint: hex(await sha256(der)) };
+}
+
+// Python's str.splitlines
+const LINES = /\r\n|[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]/;
+
+function splitLines(told: string): string[] {
+  const lines = told.split(LINES);
+  if (lines.at(-1) === "") lines.pop();
+  return lines;
+}
+
+interface Note {
+  checkpoint: Checkpoint;
+  signed: string;
+  signatures: [string, Bytes][];
+}
+
+export function readNote(note: string): Note {
+  try {
+    const blank = note.indexOf("\n\n");
+    const signed = blank < 0 ? note : note.slice(0, blank);
+    const lines = signed.split("\n");
+    const [origin = "", size = "", root = "", ...rest] = lines;
+    if (blank < 0 || lines.length < 3 || !/^(0|[1-9][0-9]{0,4299})$/.test(size)) throw new TypeError("origin, size and root, then a blank line and signatures, are needed");
+    const digest = fromBase64(root);
+    if (digest.length !== 32) throw new TypeError("a size and a root of 32 bytes are needed");
+    const signatures = splitLines(note.slice(blank + 2)).map((line): [string, Bytes] => {
+      const parts = line.split(" ");
+      const [dash, name = "", signature = ""] = parts;
+      if (parts.length !== 3 || dash !== "—") throw new TypeError(`${JSON.stringify(line.slice(0, 20))} is no signature`);
+      return [name, fromBase64(signature)];
+    });
+    const at = rest.find((line) => line.startsWith("at "))?.slice(3) ?? "";
+    return { checkpoint: { origin, size: BigInt(size), root: digest, at }, signed: `${signed}\n`, signatures };
+  } catch (error) {
+    throw new NotProved(`the checkpoint cannot be read: ${(error as Error).message}`, "检查点无法读取");
+  }
+}
+
+export async function openNote(told: string, key: Key): Promise<Checkpoint> {
+  const { checkpoint, signed, signatures } = readNote(told);
+  if (HALF.test(signed)) throw new TypeError("half of a surrogate pair stands alone");
+  const bytes = utf8(signed);
+  const wanted = (await sha256(utf8(`${checkpoint.origin}\n\x01`), key.raw)).subarray(0, 4);
+  for (const [name, signature] of signatures) {
+    if (name !== checkpoint.origin || !same(signature.subarray(0, 4), wanted)) continue;
+    const public_ = await subtle().importKey("raw", key.raw, { name: "Ed25519" }, true, ["verify"]);
+    if (!(await subtle().verify({ name: "Ed25519" }, public_, joined(signature.subarray(4)), bytes))) {
+      throw new NotProved("the checkpoint's signature is false: it was altered after it was signed", "检查点签名不符：签名后被改动");
+    }
+    return checkpoint;
+  }
+  throw new NotProved(`this key did not sign the checkpoint of ${JSON.stringify(checkpoint.origin)}; take the key of that log`, "该公钥未签署此检查点；请使用该日志的公钥");
+}

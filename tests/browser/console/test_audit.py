@@ -1,0 +1,123 @@
+"""The auditor's and the operator's main paths, in both languages."""
+
+from __future__ import annotations
+
+import json
+
+import httpx
+import pytest
+
+from tests.browser.conftest import shot
+from tests.browser.console.conftest import axe
+from tests.serving.conftest import applicant  # noqa: F401
+
+
+@pytest.fixture
+def decided(house, applicant):  # noqa: F811
+    """Ids of three decisions."""
+    with httpx.Client(base_url=house.address, headers={"Authorization": f"Bearer {house.token('bank')}"}) as client:
+        asked = [client.post("/v1/credit-limits", json={"indicators": applicant | {"age": 40 + i}}) for i in range(3)]
+        return [one.json()["decision_id"] for one in asked]
+
+
+@pytest.fixture
+def key(house):
+    return house.gateway.settings.paths.log_key.with_suffix(".pub.pem")
+
+
+@pytest.mark.parametrize(("language", "width"), [("en", 1440), ("zh", 820)])
+def test_an_auditor_finds_a_decision_proves_it_here_and_walks_its_trace(desk, house, decided, key, language, width):
+    page = desk("auditor", language=language, width=width)
+    page.wait_for_selector("tbody tr")
+    assert page.locator("tbody tr").count() >= 3
+    assert axe(page) == []
+    shot(page, f"audit_decisions_{language}")
+    page.click(f"a[href$='{decided[1]}']")
+    page.wait_for_selector(".trace .node")
+    page.set_input_files(".key-card input[type=file]", key)
+    page.wait_for_selector(".verdict.good")
+    told = {one.get_attribute("data-step"): one.get_attribute("data-state") for one in page.locator(".steps li").all()}
+    assert told == {
+        "signature": "proved", "inclusion": "proved", "lineage": "proved", "row": "not asked", "answer": "proved",
+        "request": "not asked",
+    }  # fmt: skip
+    assert page.locator(".trace .node.missing").count() > 0, "the tests' model names no run"
+    page.locator(".trace .node.model").focus()
+    page.keyboard.press("Enter")
+    assert page.locator(".trace .node.model").get_attribute("aria-pressed") == "true"
+    assert axe(page) == []
+    shot(page, f"audit_decision_{language}")
+    page.evaluate("scrollTo(0, 100000)")
+    shot(page, f"audit_trace_{language}")
+
+
+def test_a_receipt_from_a_file_is_proved_and_an_altered_one_is_not(desk, house, decided, key, tmp_path):
+    with httpx.Client(base_url=house.address, headers={"Authorization": f"Bearer {house.token('auditor')}"}) as client:
+        receipt, answer = (client.get(f"/v1/decisions/{decided[0]}{part}").content for part in ("/receipt", ""))
+    false = json.loads(receipt)
+    false["leaf"]["price"]["fen"] = 1
+    for name, content in (("receipt", receipt), ("answer", answer), ("false", json.dumps(false).encode())):
+        (tmp_path / f"{name}.json").write_bytes(content)
+    page = desk("auditor", at="/console/audit/verify")
+    page.fill("#pasted", "nonsense")
+    page.click(".key-card button.main")
+    page.wait_for_selector(".key-card .refusal")
+    page.fill("#pasted", key.read_text())
+    page.click(".key-card button.main")
+    page.wait_for_selector(".fingerprint")
+    page.set_input_files("[data-part=receipt]", tmp_path / "receipt.json")
+    page.set_input_files("[data-part=answer]", tmp_path / "answer.json")
+    page.wait_for_selector("[data-step=answer][data-state=proved]")
+    shot(page, "audit_verify")
+    page.set_input_files("[data-part=receipt]", tmp_path / "false.json")
+    page.wait_for_selector(".verdict.bad")
+    assert page.locator("[data-step=inclusion]").get_attribute("data-state") == "failed"
+    assert axe(page) == []
+    shot(page, "audit_verify_false")
+
+
+def test_a_decision_that_is_not_there_is_refused_in_words(desk, house):
+    page = desk("auditor", at=f"/console/audit/decisions/{'0' * 32}")
+    page.wait_for_selector(".refusal")
+    page.wrong[:] = [each for each in page.wrong if "404" not in each]
+
+
+def test_an_operator_enters_and_revokes_an_authorisation_whose_uses_the_auditor_sees(desk, house, tmp_path):
+    page = desk("operator")
+    page.wait_for_selector(".all-well")
+    page.wait_for_selector(".tile .good-text")
+    assert axe(page) == []
+    shot(page, "operator_now")
+    page.click(".tabs a[href$=authorisations]")
+    page.click("text=Enter an authorisation")
+    page.wait_for_selector(".groups label")
+    field = {
+        name: page.get_by_label(name) for name in ("To which tenant", "Granted by", "Valid up to", "or its SHA-256")
+    }
+    field["To which tenant"].fill("demo")
+    field["Granted by"].fill("County 县")
+    field["Valid up to"].fill("2998-12-31")
+    (tmp_path / "signed.pdf").write_bytes(b"signed")
+    page.get_by_label("The signed document").set_input_files(tmp_path / "signed.pdf")
+    page.wait_for_function("document.querySelector('[pattern]').value.length == 64")
+    page.click("text=All that fit the kind")
+    assert axe(page) == []
+    shot(page, "operator_enter")
+    page.click("form button.main")
+    page.wait_for_selector("tbody tr")
+    grant = page.locator("[data-revoke]").first.get_attribute("data-revoke")
+    page.click(f"[data-revoke='{grant}']")
+    page.wait_for_selector("[role=alertdialog]")
+    assert axe(page) == []
+    shot(page, "operator_revoke")
+    page.click("[role=alertdialog] button.danger")
+    page.wait_for_selector(".chip.bad")
+    auditor = desk("auditor", language="zh", at=f"/console/audit/authorisations/{grant}")
+    auditor.wait_for_selector("h1 code")
+    auditor.wait_for_selector("text=已撤销")
+    assert axe(auditor) == []
+    shot(auditor, "audit_uses")
+    auditor.click(".tabs a[href$=statement]")
+    auditor.wait_for_selector("input[type=month]")
+    assert axe(auditor) == []
+    shot(auditor, "audit_statement")

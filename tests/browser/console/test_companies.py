@@ -1,0 +1,85 @@
+"""The sci-tech desk: a register sent, its table sorted and filtered, grades and their migration, one company."""
+
+from __future__ import annotations
+
+import polars as pl
+import pytest
+from playwright.sync_api import expect
+
+from datasets.simulate import zone as simulated
+from models.scitech_risk.policy import Policy
+from serving import registers
+from serving.trust import grants
+from serving.trust.consent import rules
+from tests.browser.conftest import shot
+from tests.browser.console.conftest import ROOT, TENANT, axe
+from tests.serving.conftest import vault_of
+
+MONTHS = 2
+
+
+@pytest.fixture(scope="module")
+def files(house, tmp_path_factory):
+    """A small simulated zone, two months of it: stored, authorised, and each as a table to send."""
+    gateway, settings = house.gateway, house.gateway.settings
+    folder, told, vault = tmp_path_factory.mktemp("zone"), rules(), vault_of(settings)
+    policy = Policy.load(ROOT / "configs/policies/scitech_risk.toml")
+    held = gateway.runtime.champions.serving["scitech_risk"]
+    made = []
+    for month in range(MONTHS):
+        simulated.write(folder / str(month), 300, seed=11, month=month)
+        where = settings.store_place, 5.0
+        registers.load_register(folder / str(month), policy, *where, vault)
+        frame = registers.register.read(folder / str(month)).frame
+        known = [column.name for column in held.fields if column.derived is None and column.name in frame.columns]
+        frame.select("company_id", *known).write_csv(folder / f"{month}.csv")
+        made.append(folder / f"{month}.csv")
+    found = {"kind": "government", "grantor": "County", "tenant": TENANT, "purpose": "scitech_risk"}
+    found |= {"groups": told.groups("scitech_risk"), "valid_to": "2099-12-31", "document_sha256": "0" * 64}
+    form, faults = grants.read(found, told, vault)
+    assert form is not None, faults
+    with gateway.runtime.engine.begin() as connection:
+        grants.create(connection, form, "operator")
+    return made
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_a_register_is_sent_sorted_filtered_compared_and_one_company_is_assessed(desk, files, language):
+    page = desk("bank", language=language, at="/console/companies")
+    for count, file in enumerate(files, 1):
+        page.set_input_files("input[type=file]", str(file))
+        expect(page.locator("form.stack input:not([type=file])")).to_have_value("company_id")
+        page.click("form.stack button[type=submit]")
+        page.wait_for_selector(f"tbody tr >> nth={count - 1}")
+        page.wait_for_selector("form.stack button[type=submit]:enabled")
+    assert axe(page) == []
+    shot(page, f"companies_runs_{language}")
+    page.click("tbody a >> nth=0")
+    page.wait_for_selector(".long-row")
+    assert page.get_attribute(".long", "aria-rowcount") == str(pl.read_csv(files[1]).height + 1)
+    page.click(".long-head button >> nth=2")  # the riskiest first
+    shown = page.locator(".long-row [role=cell]:nth-child(3)").all_inner_texts()
+    told = [float(text.rstrip(" %")) for text in shown if text != "–"]
+    assert told == sorted(told, reverse=True)
+    assert told
+    page.select_option("#gate", "block")
+    page.wait_for_selector(f".long:not([aria-rowcount='{pl.read_csv(files[1]).height + 1}'])")
+    assert page.locator(".long-row .chip.bad").count() > 0
+    page.select_option("#gate", "")
+    page.select_option("select[aria-label]", index=1)
+    page.wait_for_selector(".matrix .stay")
+    assert axe(page) == []
+    shot(page, f"companies_run_{language}")
+    page.locator(".long-row a").first.click()
+    page.wait_for_selector("svg.plot")
+    page.click("#main .card button.main")
+    page.wait_for_selector(".waterfall .total")
+    assert axe(page) == []
+    shot(page, f"companies_company_{language}")
+
+
+def test_a_company_that_no_register_brought_is_refused_in_words(desk):
+    page = desk("bank", width=820, height=1180, at="/console/companies/company/nobody")
+    page.wait_for_selector(".refusal")
+    assert axe(page) == []
+    page.wrong[:] = [each for each in page.wrong if "404" not in each]

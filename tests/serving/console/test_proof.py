@@ -1,0 +1,240 @@
+"""The verifier of the console's pages proves what serving/trust/verify.py proves, and nothing else."""
+
+from __future__ import annotations
+
+import base64
+import copy
+import hashlib
+import json
+import random
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from serving.store import slides
+from serving.trust import receipts, verify
+from serving.trust.prices import Prices
+from serving.trust.verify import NotProved, Verifier, read_key, read_receipt
+from tests.serving.trust.test_audit import READING, WAY
+
+ROOT = Path(__file__).parents[3]
+WEB = ROOT / "serving/console/web"
+ROLLDOWN = WEB / "node_modules/.bin/rolldown"
+URL = "/v1/credit-limits"
+PEM = (Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+
+
+class Console:
+    """The built modules in one process of node."""
+
+    def __init__(self, folder: Path):
+        sources = [f"src/proof/{name}.ts" for name in ("receipt", "note", "json")]
+        command = [ROLLDOWN, *sources, "--dir", folder, "--format", "esm"]
+        subprocess.run(command, cwd=WEB, check=True, capture_output=True)
+        (folder / "package.json").write_text('{"type": "module"}')
+        node = ["node", Path(__file__).with_name("proof.mjs"), folder]
+        self.process = subprocess.Popen(node, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def ask(self, do: str, **told: Any) -> Any:
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(json.dumps({"do": do, **told}) + "\n")
+        self.process.stdin.flush()
+        return json.loads(self.process.stdout.readline())
+
+    def verdict(self, pem: bytes, receipt: bytes, answer: bytes | None = None, request: bytes | None = None) -> Any:
+        told = {name: None if one is None else base64.b64encode(one).decode()
+                for name, one in (("receipt", receipt), ("answer", answer), ("request", request))}  # fmt: skip
+        return self.ask("verify", pem=pem.decode(), **told)
+
+
+@pytest.fixture(scope="module")
+def console(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Console]:
+    if shutil.which("node") is None or not ROLLDOWN.exists():
+        pytest.skip("there is no node, or the console's packages are not there: make console")
+    console = Console(tmp_path_factory.mktemp("proof"))
+    yield console
+    console.process.kill()
+    console.process.wait()
+
+
+@pytest.fixture(scope="module")
+def proved(inside, applicant):
+    """(receipt, answer, request or none) of a decision, a batch's row and a slide's reading; the log's public key."""
+
+    async def story(client, gateway):
+        asked = orjson.dumps({"indicators": applicant | {"age": 41, "declared_income": 0.00001}})
+        sent = {"headers": {"Content-Type": "application/json"}}
+        for _ in range(5):
+            answer = (await client.post(URL, content=asked, **sent)).content
+        single = json.loads(answer)["decision_id"]
+        sent = {"content": b"declared_income\n5\n6\n7\n8\n9\n", "headers": {"Content-Type": "text/csv"}}
+        batch = (await client.post(URL + "/batch", **sent)).headers["batch-id"]
+        row = (await client.get(f"/v1/decisions/{batch}-4")).content
+        engine, reading = (
+            gateway.runtime.engine,
+            READING | {"name": "癌 \U0001f52c \x7f", "tiny": [1e-7, 1e22, 5.0, 0.1]},
+        )
+        slides.create(engine, "5" * 32)
+        for state in WAY:
+            slides.move(engine, "5" * 32, state)
+        prices = Prices.load(gateway.settings.paths.prices)
+        slides.move(engine, "5" * 32, "ready", reading=reading, prices=prices)
+        made = [(single, answer, asked), (f"{batch}-4", row, None), ("5" * 32, orjson.dumps(reading), None)]
+        key = gateway.settings.paths.log_key.with_suffix(".pub.pem").read_bytes()
+        return [((await client.get(f"/v1/decisions/{id}/receipt")).json(), *rest) for id, *rest in made], key
+
+    return inside(story)
+
+
+def by_python(pem: bytes, receipt: bytes, answer: bytes | None, request: bytes | None) -> bool:
+    try:
+        Verifier(read_key(pem)).verify(read_receipt(receipt), answer, request)
+    except NotProved:
+        return False
+    return True
+
+
+def test_each_kind_of_receipt_is_proved_step_by_step(console, proved):
+    told, key = proved
+    der = base64.b64decode("".join(key.decode().splitlines()[1:-1]))
+    for receipt, answer, request in told:
+        found = console.verdict(key, orjson.dumps(receipt), answer, request)
+        assert found["proved"], found
+        assert found["fingerprint"] == hashlib.sha256(der).hexdigest()
+        done = {one["step"]: one["state"] for one in found["steps"]}
+        assert done["signature"] == done["inclusion"] == done["lineage"] == done["answer"] == "proved" or (
+            "lineage" not in receipt and done["lineage"] == "not asked"
+        )
+        assert done["row"] == ("proved" if "row" in receipt else "not asked")
+        assert done["request"] == ("not asked" if request is None else "proved")
+        assert console.verdict(key, orjson.dumps(receipt))["proved"]
+        paper = receipts.printed(receipt).encode()
+        assert console.verdict(key, paper, answer, request)["proved"]
+
+
+def test_another_answer_request_or_key_fails_at_its_own_step(console, proved):
+    told, key = proved
+    for receipt, answer, _ in told:
+        whole = orjson.dumps(receipt)
+        assert failed(console.verdict(key, whole, answer.replace(b"1", b"2", 1))) == "answer"
+        other = Ed25519PrivateKey.generate().public_key().public_bytes(*PEM)
+        assert failed(console.verdict(other, whole, answer)) == "signature"
+        assert failed(console.verdict(key, orjson.dumps(receipt | {"index": receipt["index"] + 1}))) == "inclusion"
+    receipt, answer, request = told[0]
+    assert failed(console.verdict(key, orjson.dumps(receipt), answer, request.replace(b":41", b":42", 1))) == "request"
+    strange = X25519PrivateKey.generate().public_key().public_bytes(*PEM)
+    for pem in (strange, b"", b"-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n"):
+        found = console.verdict(pem, orjson.dumps(receipt))
+        assert not found["proved"]
+        assert "Ed25519" in found["en"]
+        assert "Ed25519" in found["zh"]
+
+
+def failed(found: Any) -> str:
+    assert not found["proved"]
+    [one] = [one for one in found["steps"] if one["state"] == "failed"]
+    assert one["en"]
+    assert one["zh"]
+    return str(one["step"])
+
+
+@settings(max_examples=600, deadline=None)
+@given(data=st.data())
+def test_of_a_receipt_with_a_bit_turned_both_say_the_same(console, proved, data):
+    told, key = proved
+    receipt, answer, request = told[data.draw(st.integers(0, len(told) - 1))]
+    text = bytearray(orjson.dumps(receipt))
+    place, bit = data.draw(st.integers(0, len(text) - 1)), data.draw(st.integers(0, 7))
+    text[place] ^= 1 << bit
+    found = console.verdict(key, bytes(text), answer, request)
+    assert found["proved"] == by_python(key, bytes(text), answer, request), (found, bytes(text))
+
+
+ODD = (None, True, False, 0, 1, -1, 1.0, 2**70, 1e300, float("nan"), "", "x", "ab" * 32, "AB" * 32, " ab" * 32,
+       "\ud800", [], {}, [[]], {"kind": "chunk"}, "—", "at 1")  # fmt: skip
+
+
+def changed(receipt: Any, chance: random.Random) -> Any:
+    """With one value replaced, taken away, doubled or written otherwise, wherever in it."""
+    whole = copy.deepcopy(receipt)
+    places = []
+
+    def walk(one: Any) -> None:
+        for name in list(one) if isinstance(one, dict) else range(len(one)):
+            places.append((one, name))
+            if isinstance(one[name], dict | list):
+                walk(one[name])
+
+    walk(whole)
+    one, name = chance.choice(places)
+    way = chance.randrange(6)
+    if way == 0:
+        del one[name]
+    elif way == 1 and isinstance(one, dict):
+        one[chance.choice(["more", "row", "lineage", "kind"])] = one[name]
+    elif way == 2 and isinstance(one[name], str) and one[name]:
+        at = chance.randrange(len(one[name]))
+        one[name] = one[name][:at] + chance.choice(["", " ", "\n", "\n\n", "\u2028", "0", "=", "é"]) + one[name][at:]
+    elif way == 3 and isinstance(one[name], str):
+        one[name] = one[name].upper()
+    elif way == 4 and type(one[name]) is int:
+        one[name] = chance.choice([float(one[name]), one[name] + 1, bool(one[name])])
+    else:
+        one[name] = chance.choice(ODD)
+    return whole
+
+
+def test_of_a_receipt_that_was_altered_in_any_place_both_say_the_same(console, proved):
+    told, key = proved
+    chance, kept = random.Random(7), 0
+    for _ in range(1_500):
+        receipt, answer, request = chance.choice(told)
+        text = json.dumps(changed(receipt, chance)).encode()
+        given_ = [answer, request] if chance.random() < 0.7 else [None, None]
+        found = console.verdict(key, text, *given_)
+        assert found["proved"] == by_python(key, text, *given_), (found, text)
+        kept += found["proved"]
+    assert 0 < kept < 400  # as the case of hex digits, or a salt where no answer is asked about
+
+
+SCALAR = st.one_of(
+    st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False, allow_infinity=False), st.text(max_size=6)
+)  # fmt: skip
+VALUES = st.recursive(
+    SCALAR, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=4), inner, max_size=4)
+)
+
+
+@settings(max_examples=400, deadline=None)
+@given(value=VALUES, ascii_=st.booleans())
+def test_any_json_is_written_as_python_writes_it(console, value, ascii_):
+    text = json.dumps(value, ensure_ascii=ascii_)
+    assert console.ask("canonical", text=text)["text"] == verify.canonical(value).decode()
+    assert console.ask("indicators", text=text)["text"] == verify.indicators(value).decode()
+
+
+TEXTS = ("01", "1.", ".5", "+1", "1e", "[1,]", "{'a':1}", '{"a":1,}', '"\t"', '"\\x"', '"\\u12"', "nul", "", "1 2",
+         "-0", "-0.0", "1E5", "1e400", "[NaN]", " [ ] ", '{"a":1,"a":2}', '"\\ud83d\\ude00"', "\u00a01", "-",
+         "9" * 4301, '{"\U0001f600":1,"\uffee":2}', '"\\ud800"', "1e16", "123456789012345680000.0", "1e-5",
+         "0.00001234")  # fmt: skip
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_what_python_refuses_as_json_is_refused(console, text):
+    try:
+        wanted = {"text": verify.canonical(json.loads(text)).decode()}
+    except ValueError:
+        assert "refused" in console.ask("canonical", text=text)
+    else:
+        assert console.ask("canonical", text=text) == wanted
