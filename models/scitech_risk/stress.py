@@ -79,7 +79,7 @@ class Desk(Section):
     @property
     def sizes(self) -> list[float]:
         """Few, so that a stored company's values cannot be found by trying."""
-        return [self.step * (at + 1) for at in range(int(self.most / self.step + 1e-9))]
+        return [round(self.step * (at + 1), 6) for at in range(int(self.most / self.step + 1e-9))]
 
 
 class Stress(Section):
