@@ -1,4 +1,4 @@
-"""What lies around a company of a register: its officers, addresses and owners, who shares them, who trades with it.
+"""What lies around a company of a register: who shares its officers, addresses and owners, and who trades with it.
 
     near = Around(register).of("C00000258")
     near.nodes, near.edges
@@ -29,7 +29,7 @@ Tie = tuple[str, str]  # kind and party, which is no company
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A company by its id; or an officer, address or owner by its kind. companies: that it ties, shown or not."""
+    """A company by its id, of the register or in a loop with one that is; or an officer, address or owner by its kind. companies: that it ties, shown or not."""
 
     kind: str
     company: str | None = None
@@ -87,7 +87,7 @@ class Around:
     def of(self, company: str) -> Near:
         """Within two steps; what is nearer, and what insures nobody, first."""
         shown = dict.fromkeys((company, *self.loops.get(company, ())))
-        ties = dict.fromkeys(self.ties.get(company, ()))
+        ties = dict.fromkeys(tie for tie in self.ties.get(company, ()) if len(self.tied[tie]) > 1)
         first = [one for tie in ties for one in self.tied[tie][:PER_TIE]]
         reached = {one for tie in ties for one in self.tied[tie]}
         for partners in (self.owners, self.owned, self.buyers, self.sellers):
@@ -109,16 +109,15 @@ class Around:
     def _drawn(self, shown: Iterable[str], ties: Iterable[Tie]) -> tuple[list[Node], list[Edge]]:
         nodes = [Node("company", one) for one in shown]
         at = {one: place for place, one in enumerate(shown)}
-        edges = [
+        turns = dict.fromkeys(turn for one in at for turn in pairwise(self.loops.get(one, ())))
+        edges = [Edge(at[a], at[b], "invoice", loop=True) for a, b in turns if a in at and b in at]
+        edges += [
             Edge(place, at[other], kind)
             for one, place in at.items()
             for kind, others in (("owner", self.owners), ("invoice", self.buyers))
             for other in others.get(one, ())
-            if other in at
+            if other in at and (kind == "owner" or (one, other) not in turns)
         ]
-        turns = {turn for one in at for turn in pairwise(self.loops.get(one, ()))}
-        pairs = {(at[a], at[b]) for a, b in turns if a in at and b in at}
-        edges = [Edge(e.start, e.end, e.kind, e.kind == "invoice" and (e.start, e.end) in pairs) for e in edges]
         places = {tie: len(nodes) + place for place, tie in enumerate(ties)}
         nodes += [Node(tie[0], companies=len(self.tied[tie])) for tie in ties]
         held = ((place, tie) for one, place in at.items() for tie in self.ties.get(one, ()))

@@ -69,7 +69,7 @@ def test_who_shares_what_with_a_company_is_told_and_no_person_or_place_is_named(
         assert [node["company_id"] for node in nodes if node["kind"] == "company"] == ["S-1", "S-2", "S-3", "S-4"]
         assert [node["insures_nobody"] for node in nodes[:4]] == [False, True, True, False]
         ties = sorted((node["kind"], node["companies"]) for node in nodes[4:])
-        assert ties == [("address", 3), ("officer", 2), ("owner", 1)]
+        assert ties == [("address", 3), ("officer", 2)]
         edges = {(edge["from"], edge["to"], edge["kind"], edge["loop"]) for edge in told["edges"]}
         assert {
             (0, 1, "invoice", True),

@@ -27,7 +27,7 @@ def files(house, tmp_path_factory):
     held = gateway.runtime.champions.serving["scitech_risk"]
     made = []
     for month in range(MONTHS):
-        simulated.write(folder / str(month), 300, seed=11, month=month)
+        simulated.write(folder / str(month), 400, seed=11, hiding=0.0, month=month)
         where = settings.store_place, 5.0
         registers.load_register(folder / str(month), policy, *where, vault)
         frame = registers.register.read(folder / str(month)).frame
@@ -76,6 +76,47 @@ def test_a_register_is_sent_sorted_filtered_compared_and_one_company_is_assessed
     page.wait_for_selector(".waterfall .total")
     assert axe(page) == []
     shot(page, f"companies_company_{language}")
+
+
+@pytest.mark.parametrize(("language", "width"), [("en", 1440), ("zh", 820)])
+def test_a_companys_surroundings_are_walked_by_keys_and_its_answer_follows_the_sliders(desk, files, language, width):
+    frame = registers.register.read(files[1].parent / "1").frame
+    shell = frame.filter(pl.col("loop_path").is_not_null())["company_id"][0]
+    page = desk("bank", language=language, width=width, at=f"/console/companies/company/{shell}")
+    page.wait_for_selector("svg.network .node.centre")
+    assert page.locator("svg.network line.loop").count() >= 3
+    told = page.locator("p.told")
+    first = told.inner_text()
+    assert shell in first
+    page.locator("svg.network .node.at").first.focus()
+    for key in ("ArrowRight", "ArrowDown", "ArrowLeft", "ArrowUp"):
+        page.keyboard.press(key)
+        if told.inner_text() != first:
+            break
+    assert told.inner_text() != first
+    page.locator(".figure:has(svg.network) summary").click()
+    names = page.locator(".figure:has(svg.network) .behind tbody a").all_inner_texts()
+    assert set(names) <= set(frame["company_id"]) - {shell}
+    assert names
+    page.locator(".figure:has(svg.network) summary").click()
+
+    slider = page.locator("#shock-revenue_down")
+    slider.focus()
+    page.keyboard.press("End")
+    page.wait_for_selector(".pair tbody tr")
+    assert "50 %" in page.locator("output[for=shock-revenue_down]").inner_text()
+    limits = [
+        int("".join(filter(str.isdigit, text)) or 0)
+        for text in page.locator(".pair tr:last-child td").all_inner_texts()
+    ]
+    assert limits[1] <= limits[0]
+    assert axe(page) == []
+    for name, place in (("stress", ".stress"), ("around", "p.told")):
+        page.locator(place).evaluate("it => it.scrollIntoView({block: 'end'})")
+        shot(page, f"companies_{name}_{language}")
+    page.locator(".figure:has(svg.network) summary").click()
+    page.locator(".figure:has(svg.network) .behind tbody a").first.click()
+    page.wait_for_selector(f"h2 >> text={names[0]}")
 
 
 def test_a_company_that_no_register_brought_is_refused_in_words(desk):

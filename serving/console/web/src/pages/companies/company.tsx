@@ -90,7 +90,7 @@ function Months({ history }: { history: History }) {
     <div class="split">
       <section class="card">
         {warned.length ? (
-          <Lines title={["Early warnings by month", "各月预警数"]} x={axis} y={{ en: "warnings", zh: "预警", domain: [0, most] }}
+          <Lines title={["Early warnings by month", "各月预警数"]} x={axis} y={{ en: "warnings", zh: "预警", domain: [0, most], told: (value) => (Number.isInteger(value) ? `${value}` : "") }}
             lines={[{ key: "warnings", en: "warnings", zh: "预警", look: "second", points: warned.map((month) => ({ x: time(month.month), y: month.warnings.length })) }]}
             behind={{ heads: [["Month", "月份"], ["Warnings", "预警"]], rows: warned.map((month) => [month.month, month.warnings.map((one) => <p key={one.code}><Say en={one.en} zh={one.zh} /></p>)]) }} />
         ) : <Empty en="No months of this company are loaded." zh="未载入该企业的月度数据。" />}

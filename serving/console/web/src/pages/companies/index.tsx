@@ -24,11 +24,16 @@ export default function Companies() {
       </nav>
       <Router>
         <Route path="/runs/:id" component={() => <Run id={useRoute().params.id!} />} />
-        <Route path="/company/:id" component={() => <Company id={decodeURIComponent(useRoute().params.id!)} />} />
+        <Route path="/company/:id" component={Chosen} />
         <Route default component={() => <Batches of={OF} named={(row) => <a href={`/console/companies/runs/${row.batch_id}`}>{moment(row.created)}</a>} />} />
       </Router>
     </main>
   );
+}
+
+function Chosen() {
+  const id = decodeURIComponent(useRoute().params.id!);
+  return <Company key={id} id={id} />;
 }
 
 function LookUp() {

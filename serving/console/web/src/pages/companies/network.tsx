@@ -10,7 +10,7 @@ import { Empty, Shown } from "../../kit/state";
 import { plain, Say } from "../../kit/words";
 import { TIES, type Edge, type Network, type Node } from "./model";
 
-const WIDE = 960, TALL = 520, EDGE = 26;
+const WIDE = 960, TALL = 480;
 
 interface Placed {
   x: number;
@@ -62,7 +62,7 @@ function Graph({ network }: { network: Network }) {
   const behind = {
     heads: [["Company", "企业"], ["Insures nobody", "无参保人员"], ["How it is tied", "关联方式"]] as [string, string][],
     rows: nodes.flatMap((node, place) => place && node.kind === "company" ? [[
-      node.company_id ? <a href={`/console/companies/company/${encodeURIComponent(node.company_id)}`}>{node.company_id}</a> : <Say en="not yours to read, or erased" zh="未授权或已删除" />,
+      node.company_id ? <a href={`/console/companies/company/${encodeURIComponent(node.company_id)}`}>{node.company_id}</a> : <Say en="outside, erased or not yours to read" zh="名录外、已删除或未授权" />,
       node.insures_nobody === null || node.insures_nobody === undefined ? "–" : node.insures_nobody ? <Say en="yes" zh="是" /> : <Say en="no" zh="否" />,
       <Say en={ties(network, place, 0).join("; ")} zh={ties(network, place, 1).join("；")} />,
     ]] : []),
@@ -70,7 +70,7 @@ function Graph({ network }: { network: Network }) {
   return (
     <Figure title={["What lies around it", "关联网络"]} note={note} behind={behind}>
       <svg class="network" viewBox={`0 0 ${WIDE} ${TALL}`} role="group" aria-label={plain("Network; arrow keys move, Enter opens a company", "关联网络：方向键移动，回车打开企业")} onKeyDown={keys}>
-        <defs><marker id="arrow" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="6" markerHeight="6" orient="auto"><path d="M0 0L8 4L0 8z" /></marker></defs>
+        <defs><marker id="arrow" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="9" markerHeight="9" markerUnits="userSpaceOnUse" orient="auto"><path d="M0 0L8 4L0 8z" /></marker></defs>
         {edges.map((edge, place) => {
           const [from, to] = [places[edge.from]!, places[edge.to]!];
           const far = Math.hypot(to.x - from.x, to.y - from.y) || 1, cut = 11 / far;
@@ -93,7 +93,7 @@ function Graph({ network }: { network: Network }) {
       </svg>
       <p class="told" aria-live="polite"><Say en={called(network, at, 0)} zh={called(network, at, 1)} /></p>
       <ul class="legend marks" aria-hidden="true">
-        {([["centre", "this company", "本企业"], ["company", "company", "企业"], ["nobody", "insures nobody", "无参保人员"], ["unread", "not yours to read", "未授权"], ["officer", "officer", "高管"], ["address", "address", "地址"], ["owner", "owner", "股东"]] as const).map(([look, en, zh]) => (
+        {([["centre", "this company", "本企业"], ["company", "company", "企业"], ["nobody", "insures nobody", "无参保人员"], ["unread", "outside, erased or not yours to read", "名录外、已删除或未授权"], ["officer", "officer", "高管"], ["address", "address", "地址"], ["owner", "owner", "股东"]] as const).map(([look, en, zh]) => (
           <li key={look}><svg class="network" viewBox="-11 -11 22 22"><g class={`node near ${look}`}><Shape kind={look in TIES ? look : "company"} centre={false} /></g></svg><Say en={en} zh={zh} /></li>
         ))}
         <li><svg class="network" viewBox="-11 -11 22 22"><line class="tie invoice on" x1="-10" x2="10" y1="0" y2="0" /></svg><Say en="invoices" zh="开票" /></li>
@@ -123,7 +123,15 @@ function placed(nodes: Node[], edges: Edge[]): Placed[] {
     .force("y", forceY(TALL / 2).strength(0.11))
     .stop()
     .tick(260);
-  return bodies.map(({ x, y }) => ({ x: Math.min(WIDE - EDGE, Math.max(EDGE, x)), y: Math.min(TALL - EDGE, Math.max(EDGE, y)) }));
+  const [x, y] = [fit(bodies.map((body) => body.x), WIDE, 56), fit(bodies.map((body) => body.y), TALL, 30)];
+  return bodies.map((body) => ({ x: x(body.x), y: y(body.y) }));
+}
+
+// Onto the picture's whole width or height, without blowing a few nodes up.
+function fit(values: number[], size: number, edge: number): (value: number) => number {
+  const [low, high] = [Math.min(...values), Math.max(...values)];
+  const scale = Math.min(1.9, (size - 2 * edge) / Math.max(1, high - low));
+  return (value) => size / 2 + scale * (value - (low + high) / 2);
 }
 
 // The nearest in that direction, what lies off to the side counting as farther; itself where there is none.
@@ -145,7 +153,7 @@ function called(network: Network, place: number, way: 0 | 1): string {
     const [en, zh] = TIES[node.kind]!;
     return way ? `${zh}：关联 ${node.companies} 家企业` : `${en[0]!.toUpperCase()}${en.slice(1)} of ${node.companies} ${node.companies === 1 ? "company" : "companies"}`;
   }
-  const name = node.company_id ?? (way ? "未授权查看的企业" : "a company that is not yours to read");
+  const name = node.company_id ?? (way ? "名录外、已删除或未授权查看的企业" : "A company outside the register, erased or not yours to read");
   const nobody = node.insures_nobody ? (way ? "；无参保人员" : "; insures nobody") : "";
   if (!place) return way ? `${name}：本企业${nobody}` : `${name}: this company${nobody}`;
   return `${name}${nobody}${way ? "；" : "; "}${ties(network, place, way).join(way ? "；" : "; ")}`;
