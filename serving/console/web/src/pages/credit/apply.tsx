@@ -10,7 +10,7 @@ import { plain, Say } from "../../kit/words";
 import { Details, Headline, Simulated } from "./answer";
 import { GROUPS, MODEL, ROUTE, type Answer, type Form, type FormField } from "./model";
 
-const PAUSE = 120; // ms after the last key before the preview asks
+const PAUSE = 60; // ms after the last key before the preview asks
 
 type Values = Record<string, string>;
 
