@@ -19,6 +19,7 @@ from serving.batch.record import summary, unpack
 from serving.batch.run import as_parquet
 from serving.call import Call, Reply, query
 from serving.describe import STORE, Schema, in_path, in_query, operation, told_as_json
+from serving.pathology import form
 from serving.problems import Problem
 from serving.products import products
 from serving.runtime import Runtime
@@ -68,10 +69,13 @@ class Listed:
                 faults.append(Fault(name, repr(options[name][:60]), "a decision_id", "决定编号"))
         if "subject" in options and "product" not in options:
             faults.append(Fault("subject", "without a product", "the product too", "同时给出 product"))
-        for name in ("subject", "model", "referred"):
-            if name in options and not 0 < len(options[name]) <= TEXT:
-                needed = f"1 to {TEXT} characters", f"1 至 {TEXT} 个字符"
-                faults.append(Fault(name, f"{len(options[name]):,} characters", *needed))
+        if "subject" in options and not 0 < len(options["subject"]) <= TEXT:
+            needed = f"1 to {TEXT} characters", f"1 至 {TEXT} 个字符"
+            faults.append(Fault("subject", f"{len(options['subject']):,} characters", *needed))
+        for name in ("model", "referred"):
+            if name in options and not form.text(options[name], TEXT):
+                needed = f"text of 1 to {TEXT} characters", f"1 至 {TEXT} 个字符的文本"
+                faults.append(Fault(name, repr(options[name][:60]), *needed))
         if faults:
             raise Problem("bad_parameter", errors=faults)
         runtime, tenant = self.runtime(), call.caller.tenant
@@ -131,13 +135,14 @@ class Listed:
 
 
 def _only(frame: Any, columns: list[str]) -> Any:
-    """All, where none is named; of names with | between the first that is there. Raises Problem where none is."""
-    chosen = []
+    """All, where none is named; of names with | between the first that is there. Raises Problem where none is left."""
+    chosen: list[str] = []
     for names in columns:
         there = [name for name in names.split("|") if name in frame.columns]
-        if not there:
-            needed = ", ".join(frame.columns)
-            raise Problem("bad_parameter", errors=[Fault("columns", names[:60], f"of {needed}", f"{needed} 之一")])
+        if not there or there[0] in chosen:
+            known = ", ".join(frame.columns)
+            needed = f"each once of {known}", f"{known} 之一，各一次"
+            raise Problem("bad_parameter", errors=[Fault("columns", names[:60], *needed)])
         chosen.append(there[0])
     return frame.select(chosen) if columns else frame
 
