@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from tests.browser.conftest import shot
-from tests.browser.console.conftest import axe
+from tests.browser.console.conftest import axe, until
 from tests.serving.conftest import applicant  # noqa: F401
 
 
@@ -99,7 +99,7 @@ def test_an_operator_enters_and_revokes_an_authorisation_whose_uses_the_auditor_
     field["Valid up to"].fill("2998-12-31")
     (tmp_path / "signed.pdf").write_bytes(b"signed")
     page.get_by_label("The signed document").set_input_files(tmp_path / "signed.pdf")
-    page.wait_for_function("document.querySelector('[pattern]').value.length == 64")
+    until(page, "document.querySelector('[pattern]').value.length == 64")
     page.click("text=All that fit the kind")
     assert axe(page) == []
     shot(page, "operator_enter")

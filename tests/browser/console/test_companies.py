@@ -11,7 +11,7 @@ from serving import registers
 from serving.trust import grants
 from serving.trust.consent import rules
 from tests.browser.conftest import shot
-from tests.browser.console.conftest import ROOT, TENANT, axe
+from tests.browser.console.conftest import ROOT, TENANT, axe, until
 from tests.serving.conftest import vault_of
 
 MONTHS = 2
@@ -47,7 +47,7 @@ def test_a_register_is_sent_sorted_filtered_compared_and_one_company_is_assessed
     page = desk("bank", language=language, at="/console/companies")
     for count, file in enumerate(files, 1):
         page.set_input_files("input[type=file]", str(file))
-        page.wait_for_function("document.querySelector('form.stack input:not([type=file])').value === 'company_id'")
+        until(page, "document.querySelector('form.stack input:not([type=file])').value === 'company_id'")
         page.click("form.stack button[type=submit]")
         page.wait_for_selector(f"tbody tr >> nth={count - 1}")
         page.wait_for_selector("form.stack button[type=submit]:enabled")
@@ -62,7 +62,7 @@ def test_a_register_is_sent_sorted_filtered_compared_and_one_company_is_assessed
     assert told == sorted(told, reverse=True)
     assert told
     page.select_option("#gate", "block")
-    page.wait_for_function("document.querySelector('.long').getAttribute('aria-rowcount') < 200")
+    until(page, "document.querySelector('.long').getAttribute('aria-rowcount') < 200")
     assert page.locator(".long-row .chip.bad").count() > 0
     page.select_option("#gate", "")
     page.select_option("select[aria-label]", index=1)
