@@ -5,7 +5,7 @@ import sys
 
 QUICK = (
     *("reasons", "county", "batch", "deepzoom", "effects", "network", "register", "serving", "shells", "subjects"),
-    *("training", "trust"),
+    *("stored", "training", "trust"),
 )
 LONG = ("quality", "herlev", "heatmap", "slides")  # the first three need YUHENG_DATA, the last a model in var
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from models.bundle import Bundle, BundleRefused
 from models.credit_limit.decision import Decider
@@ -30,8 +32,8 @@ class CreditLimit(Tabular):
             raises=wishes["raises"],
         )
 
-    def many(self, frame: pl.DataFrame, reasons: bool) -> pl.DataFrame:
-        return self._decider.many(frame, self.scores(frame, reasons))
+    def many(self, frame: pl.DataFrame, reasons: bool, consent: bool | NDArray[np.bool_] = True) -> pl.DataFrame:
+        return self._decider.many(frame, self.scores(frame, reasons), consent=consent)
 
 
 def hold(bundle: Bundle) -> CreditLimit:

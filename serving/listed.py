@@ -19,7 +19,6 @@ from serving.batch.record import summary, unpack
 from serving.batch.run import as_parquet
 from serving.call import Call, Reply, query
 from serving.describe import STORE, Schema, in_path, in_query, operation, told_as_json
-from serving.pathology import form
 from serving.problems import Problem
 from serving.products import products
 from serving.runtime import Runtime
@@ -33,6 +32,7 @@ USUAL, MOST = 50, 200  # rows of a page
 LOOKED_AT = 5_000  # decisions for one page at most, where what is asked for stands in the answer
 TEXT = 255  # characters of a name
 ID, BATCH = re.compile(r"[0-9a-f]{32}(-[1-9][0-9]{0,9})?"), re.compile(r"[0-9a-f]{32}")
+NAME = re.compile(rf"[^\u0000]{{1,{TEXT}}}")  # PostgreSQL looks for no NUL
 DAY = re.compile(r"\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])", re.ASCII)
 SAID = ("approve", "refer")
 DECIDED = ("id", "product", "subject", "decision", "model", "since", "until", "referred", "before", "limit")
@@ -67,21 +67,20 @@ class Listed:
         for name in ("id", "before"):
             if name in options and not ID.fullmatch(options[name]):
                 faults.append(Fault(name, repr(options[name][:60]), "a decision_id", "决定编号"))
-        if "subject" in options and "product" not in options:
-            faults.append(Fault("subject", "without a product", "the product too", "同时给出 product"))
         if "subject" in options and not 0 < len(options["subject"]) <= TEXT:
             needed = f"1 to {TEXT} characters", f"1 至 {TEXT} 个字符"
             faults.append(Fault("subject", f"{len(options['subject']):,} characters", *needed))
         for name in ("model", "referred"):
-            if name in options and not form.text(options[name], TEXT):
-                needed = f"text of 1 to {TEXT} characters", f"1 至 {TEXT} 个字符的文本"
+            if name in options and not NAME.fullmatch(options[name]):
+                needed = f"1 to {TEXT} characters, none of them NUL", f"1 至 {TEXT} 个字符，不含 NUL"
                 faults.append(Fault(name, repr(options[name][:60]), *needed))
         if faults:
             raise Problem("bad_parameter", errors=faults)
         runtime, tenant = self.runtime(), call.caller.tenant
         reader = runtime.reader
         if "subject" in options:
-            options["subject"] = runtime.vault.pseudonym(options["product"], options["subject"])
+            product = options.setdefault("product", next(iter(products())))
+            options["subject"] = runtime.vault.pseudonym(product, options["subject"])
         find = _named if "id" in options else _referred if "referred" in options else _decided
         told = await asyncio.to_thread(reader.ask, lambda connection: find(connection, tenant, options, most))
         return Reply(orjson.dumps(told))
@@ -270,6 +269,7 @@ def paths() -> Schema:
     rows = {"type": "array", "items": {"type": "object"}}
     limit = in_query("limit", {"type": "integer", "minimum": 1, "maximum": MOST, "default": USUAL}, "Of a page.")
     product = in_query("product", {"enum": [*products()]}, "Else of each.")
+    told: Schema = {"type": "string", "pattern": f"^{NAME.pattern}$"}
     name, day = {"type": "string", "minLength": 1, "maxLength": TEXT}, {"type": "string", "pattern": f"^{DAY.pattern}$"}
     return {
         "/v1/decisions": {
@@ -287,12 +287,12 @@ def paths() -> Schema:
                 parameters=[
                     in_query("id", {"type": "string", "pattern": f"^{ID.pattern}$"}, "That one, or a batch's row."),
                     product,
-                    in_query("subject", name, "About a stored household or company; with its product."),
+                    in_query("subject", name, "About a stored household, or with its product a company."),
                     in_query("decision", {"enum": [*SAID]}, "Else either."),
-                    in_query("model", name, "Else of each."),
+                    in_query("model", told, "Else of each."),
                     in_query("since", day, "From that day on, UTC."),
                     in_query("until", day, "Up to and with that day, UTC."),
-                    in_query("referred", name, "Those that wait for this colleague, and nothing else is looked at."),
+                    in_query("referred", told, "Those that wait for this colleague, and nothing else is looked at."),
                     in_query("before", {"type": "string", "pattern": f"^{ID.pattern}$"}, "Only older ones."),
                     limit,
                 ],

@@ -143,10 +143,18 @@ def _products(serving: Mapping[str, Held], settings: Settings) -> Iterator[tuple
                 in_query("keep", {"type": "string"}, "Columns to copy into the answer unread, commas between."),
                 in_query("reasons", {"enum": ["true", "false"]}, "Whether each row shows its reasons; else false."),
             ],
-            requestBody={"required": True, "content": files},
+            requestBody={"required": True, "content": files, "description": _MANY},
         )
         yield product.route, {"post": one}
         yield f"{product.route}/batch", {"post": many}
+
+
+_MANY = (
+    "A table of indicators; or a column subject_id with none of the model's, each of a subject whose indicators the "
+    "store holds (in NDJSON the first record decides). Its rows tell subject (pseudonym), inputs (an imprint of what "
+    "was read), indicators_from, authorisations and not_read (conduct that no authorisation opens), lists with ';' "
+    "between in CSV; one that is unknown or not authorised has an error and error_zh, and the others are answered."
+)
 
 
 def _named(names: Sequence[str]) -> Schema:

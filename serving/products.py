@@ -8,7 +8,9 @@ from functools import cache, cached_property
 from importlib import import_module
 from typing import Any, Protocol
 
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from datasets.faults import Fault
 from datasets.table import Column, Table
@@ -51,8 +53,9 @@ class Held(Protocol):
         """The answer for indicators without faults: a dict of JSON types with a `decision`."""
         ...
 
-    def many(self, frame: pl.DataFrame, reasons: bool) -> pl.DataFrame:
-        """The same for a conformed frame: one row each, flat columns."""
+    def many(self, frame: pl.DataFrame, reasons: bool, consent: bool | NDArray[np.bool_] = True) -> pl.DataFrame:
+        """The same for a conformed frame: one row each, flat columns. consent: whether conduct counts, of all or of
+        each; where none is read it says nothing."""
         ...
 
 

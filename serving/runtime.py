@@ -15,6 +15,7 @@ from models.bundle import Bundle
 from models.pathology.card import SlideCard
 from serving import companies
 from serving.batch.record import break_off_orphans
+from serving.batch.stored import Subjects
 from serving.call import new_id, now
 from serving.champion import Champions
 from serving.metrics import Metrics
@@ -312,6 +313,10 @@ class Runtime:
         if may.lacking:
             raise not_authorised(may.lacking)
         return may
+
+    def subjects(self, held: Held, caller: Caller) -> Subjects:
+        """The stored ones that a batch of this caller may name."""
+        return Subjects(self.reader, self.vault, self.rules, held, caller.tenant)
 
     def history(self, company: str, page: companies.Page, caller: Caller) -> bytes:
         """In a thread. Warnings are made of indicators, so they are told to who may read those that a decision reads.

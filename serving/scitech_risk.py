@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from models.bundle import Bundle, BundleRefused
 from models.policy import PolicyRefused
@@ -24,7 +26,7 @@ class ScitechRisk(Tabular):
     def answer(self, values: Mapping[str, Any], row: list[float], wishes: Mapping[str, bool]) -> dict[str, Any]:
         return self._decider.one(values, self.score(row), person=wishes["person"], row=row)
 
-    def many(self, frame: pl.DataFrame, reasons: bool) -> pl.DataFrame:
+    def many(self, frame: pl.DataFrame, reasons: bool, consent: bool | NDArray[np.bool_] = True) -> pl.DataFrame:
         return self._decider.many(frame, self.scores(frame, reasons))
 
 

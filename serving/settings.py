@@ -114,6 +114,7 @@ class VaultOf(_Part):
 
 class Batch(_Part):
     chunk_rows: PositiveInt
+    chunk_subjects: PositiveInt
     faults_kept: PositiveInt
 
 

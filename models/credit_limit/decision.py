@@ -119,10 +119,10 @@ class Decider:
             answer["raises"] = self._raises(values, numbers, worked, person, self.score)
         return answer
 
-    def many(self, frame: pl.DataFrame, scores: Scores, *, consent: bool = True) -> pl.DataFrame:
+    def many(self, frame: pl.DataFrame, scores: Scores, *, consent: bool | NDArray[np.bool_] = True) -> pl.DataFrame:
         """A row's answer as columns: decision, limit (null where referred), indicative_limit, pd, score, grade,
         referral (codes, ';' between), the ledger's amounts in whole units of money, and `reasons` (codes) where the
-        scores have contributions."""
+        scores have contributions. consent: to the use of moral data, of all or of each."""
         pd, points = scores.pd, scores.points
         if len(pd):
             probability(float(pd.min()), float(pd.max()))
@@ -132,7 +132,7 @@ class Decider:
         veto = np.zeros(len(pd))
         if self._vetoes:
             veto = (frame[VETOES].str.strip_chars("; ").str.len_chars() > 0).fill_null(False).to_numpy().astype(float)
-        a |= {"pd": pd, "veto": veto, "consent": np.full(len(pd), float(consent))}
+        a |= {"pd": pd, "veto": veto, "consent": np.broadcast_to(np.asarray(consent, float), len(pd))}
         with np.errstate(invalid="ignore"):
             return self._columns(self._arrays.work(a), pd, points, scores.contributions)
 

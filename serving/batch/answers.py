@@ -1,17 +1,22 @@
-"""One piece of a batch: its rows checked, the good ones answered, the bad ones told, in the order they came."""
+"""One piece of a batch: its rows checked, the good ones answered, the bad ones told, in the order they came.
+
+A row tells its indicators, or names a subject whose indicators the store holds.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import polars as pl
 
 from datasets.faults import Fault
 from datasets.table import MOST_FAULTS, Table, conform
-from serving.batch.formats import Piece
+from serving.batch.formats import SUBJECT, Piece, json_column
+from serving.batch.stored import LONGEST, NAMES, Read, Subjects
 from serving.products import Held
+from serving.trust.stated import unvalued
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +27,12 @@ class Answers:
     faults: list[Fault]
     faulty: int  # rows
     good: pl.DataFrame  # what the others told, as the model reads it
+    read: Mapping[int, Read] = field(default_factory=dict)  # row -> what the store held of its subject; good ones
+
+    @property
+    def subjects(self) -> dict[int, str]:
+        """Row -> pseudonym."""
+        return {row: one.pseudonym for row, one in self.read.items() if one.pseudonym is not None}
 
 
 def answer(piece: Piece, held: Held, batch: str, keep: Sequence[str], reasons: bool, text: int) -> Answers:
@@ -31,11 +42,51 @@ def answer(piece: Piece, held: Held, batch: str, keep: Sequence[str], reasons: b
     typed, found = _conformed(raw, held.table, piece.first)
     faults = sorted(piece.faults + found + _long_texts(typed, held.table, piece.first, text), key=_row)
     bad = sorted({fault.row - piece.first for fault in faults if fault.row is not None})
+    return _answers(piece, held, batch, keep, reasons, typed, faults, bad, None)
+
+
+def answer_stored(
+    piece: Piece, held: Held, batch: str, keep: Sequence[str], reasons: bool, text: int, subjects: Subjects
+) -> Answers:
+    """The same of a piece whose rows name stored subjects. Their ids stand in no fault, as faults are recorded."""
+    ids_ = piece.frame.select(pl.when(pl.col(SUBJECT.name) != "").then(pl.col(SUBJECT.name)))
+    named, found = _conformed(ids_, NAMES, piece.first)
+    faults = [_unnamed(one) if one.column == SUBJECT.name else one for one in piece.faults + found]
+    faults += _long_texts(named, NAMES, piece.first, LONGEST)
+    wrong, ids = {fault.row for fault in faults}, named[SUBJECT.name].to_list()
+    wanted = {piece.first + i: one for i, one in enumerate(ids) if one is not None and piece.first + i not in wrong}
+    stated = subjects.read([*wanted.values()])
+    read: dict[int, Read] = {}
+    for row, one in wanted.items():
+        if isinstance(told := stated[one], Read):
+            read[row] = told
+        else:
+            faults.append(replace(told, row=row))
+    values = [read[row].values if row in read else {} for row in range(piece.first, piece.first + len(ids))]
+    misfits: list[Fault] = []
+    raw = pl.DataFrame(
+        json_column(column, [one.get(column.name) for one in values], piece.first, misfits) for column in held.fields
+    )
+    typed, found = _conformed(raw, held.table, piece.first)
+    misfits += found + _long_texts(typed, held.table, piece.first, text)
+    faults = sorted(faults + unvalued([one for one in misfits if one.row in read]), key=_row)
+    bad = sorted({row - piece.first for row in range(piece.first, piece.first + len(ids)) if row not in read}
+                 | {fault.row - piece.first for fault in faults if fault.row is not None})  # fmt: skip
+    read = {row: one for row, one in read.items() if row - piece.first not in set(bad)}
+    return _answers(piece, held, batch, keep, reasons, typed, faults, bad, read)
+
+
+def _answers(
+    piece: Piece, held: Held, batch: str, keep: Sequence[str], reasons: bool,
+    typed: pl.DataFrame, faults: list[Fault], bad: list[int], read: Mapping[int, Read] | None,
+) -> Answers:  # fmt: skip
+    """`bad`: places in the piece. `read`: of the good ones, where they name stored subjects."""
     rows = np.arange(piece.first, piece.first + piece.frame.height)
     good = np.ones(len(rows), bool)
     good[bad] = False
     fine = typed.filter(pl.Series(good)) if bad else typed
-    answered = held.many(fine, reasons)
+    consent = True if read is None else np.array([not read[row].silent for row in rows[good].tolist()], bool)
+    answered = held.many(fine, reasons, consent)
     if bad:
         answered = _spread(answered, good)
     front = pl.DataFrame({"row": rows}).with_columns(decision_id=pl.format(batch + "-{}", "row"))
@@ -50,7 +101,31 @@ def answer(piece: Piece, held: Held, batch: str, keep: Sequence[str], reasons: b
     }
     frame = pl.concat([front, kept, answered, told], how="horizontal")
     frame = frame.with_columns(pl.lit(value).alias(name) for name, value in maker.items())
-    return Answers(frame, faults, len(bad), fine)
+    if read is not None:
+        frame = frame.with_columns(_from_store([read.get(row) for row in rows.tolist()], held.card.simulated))
+    return Answers(frame, faults, len(bad), fine, read or {})
+
+
+def _unnamed(fault: Fault) -> Fault:
+    return fault if fault.found == "missing" else replace(fault, found="no text")
+
+
+def _from_store(read: Sequence[Read | None], simulated: bool) -> list[pl.Series]:
+    """What is told of the rows' subjects: each by its pseudonym, without its values."""
+    return [
+        pl.Series("simulated", [simulated or (one is not None and one.simulated) for one in read], pl.Boolean),
+        pl.Series("subject", [one and one.pseudonym for one in read], pl.String),
+        pl.Series("inputs", [one and one.inputs for one in read], pl.String),
+        pl.Series("indicators_from", ["store"] * len(read), pl.String),
+        _lists("authorisations", [None if one is None else one.grants for one in read]),
+        _lists("not_read", [None if one is None else one.silent for one in read]),
+    ]
+
+
+def _lists(name: str, told: Sequence[Sequence[str] | None]) -> pl.Series:
+    """As one column of texts that is cut up again: made list by list it takes five times as long."""
+    joined = pl.Series(name, [None if one is None else ";".join(one) for one in told], pl.String)
+    return joined.str.split(";").list.eval(pl.element().filter(pl.element() != ""))
 
 
 def _spread(answered: pl.DataFrame, good: np.ndarray) -> pl.DataFrame:

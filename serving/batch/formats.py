@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
@@ -32,6 +32,7 @@ FORMATS = {kind: name for name, kind in MEDIA_TYPES.items()} | {
     "application/jsonl": "ndjson",
     "application/parquet": "parquet",
 }
+SUBJECT = Column(name="subject_id", kind="text", required=True)  # of a file that names stored subjects
 LONGEST_RECORD = 1_000_000  # bytes of one line
 
 
@@ -43,8 +44,31 @@ class Piece:
     frame: pl.DataFrame
     faults: list[Fault] = field(default_factory=list)  # of single rows
 
+    def parts(self, rows: int) -> Iterator[Piece]:
+        """In pieces of at most `rows` rows: lines as short as ids come many at once."""
+        if self.frame.height <= rows:
+            yield self
+            return
+        for at in range(0, self.frame.height, rows):
+            first, frame = self.first + at, self.frame[at : at + rows]
+            mine = range(first, first + frame.height)
+            yield Piece(first, frame, [fault for fault in self.faults if fault.row in mine])
+
 
 Pieces = Iterator[Piece]
+
+
+def first_record(path: Path) -> Mapping[str, Any] | None:
+    """Of NDJSON; None where it is no object, which its row is told."""
+    with path.open("rb") as file:
+        while line := file.readline(LONGEST_RECORD):
+            if not line.isspace():
+                try:
+                    found = orjson.loads(line)
+                except orjson.JSONDecodeError:
+                    return None
+                return found if isinstance(found, dict) else None
+    return None
 
 
 def columns_of(path: Path, format: str) -> list[str] | None:
@@ -204,7 +228,7 @@ def _ndjson_piece(lines: list[bytes], columns: Sequence[Column], keep: Sequence[
     """Types as JSON has them: a number in quotation marks is text, and no number."""
     faults: list[Fault] = []
     records: list[dict[str, Any]] = []
-    known = {*(column.name for column in columns), *keep}
+    known, stored = {*(column.name for column in columns), *keep}, columns == (SUBJECT,)
     for i, line in enumerate(lines):
         record: Any = None
         try:
@@ -215,14 +239,18 @@ def _ndjson_piece(lines: list[bytes], columns: Sequence[Column], keep: Sequence[
             if not isinstance(record, dict):
                 faults.append(_row_fault(first + i, type(record).__name__, "a JSON object", "JSON 对象"))
             elif unknown := record.keys() - known:
-                faults += [unknown_column(name, known, first + i) for name in sorted(unknown)]
+                faults += [
+                    _of_other_kind(name, first + i) if name == SUBJECT.name or stored
+                    else unknown_column(name, known, first + i)
+                    for name in sorted(unknown)
+                ]  # fmt: skip
         records.append(record if isinstance(record, dict) else {})
-    series = [_json_column(column, [r.get(column.name) for r in records], first, faults) for column in columns]
+    series = [json_column(column, [r.get(column.name) for r in records], first, faults) for column in columns]
     kept = [pl.Series(name, [_text(record.get(name)) for record in records], dtype=pl.String) for name in keep]
     return Piece(first, pl.DataFrame([*series, *kept]), faults)
 
 
-def _json_column(column: Column, values: list[Any], first: int, faults: list[Fault]) -> pl.Series:
+def json_column(column: Column, values: list[Any], first: int, faults: list[Fault]) -> pl.Series:
     number = column.kind == "number"
     fitting = {int, float, type(None)} if number else {str, type(None)}
     if not set(map(type, values)) <= fitting:
@@ -235,6 +263,13 @@ def _json_column(column: Column, values: list[Any], first: int, faults: list[Fau
 
 def _text(value: Any) -> str | None:
     return value if value is None or isinstance(value, str) else orjson.dumps(value).decode()
+
+
+def _of_other_kind(name: str, row: int) -> Fault:
+    """In a record that is not of its file's kind."""
+    needed = "in every row or in none: a file either names stored subjects or tells indicators, as its first row does"
+    needed_zh = "全文件一致：要么只写已入库主体编号，要么只写指标，以首行为准"
+    return Fault(name if len(name) <= 60 else name[:57] + "...", "not known", needed, needed_zh, row)
 
 
 def unknown_column(name: str, known: set[str] | list[str], row: int | None = None) -> Fault:
@@ -272,10 +307,10 @@ def _slices(path: Path, wanted: Sequence[str], rows: int) -> Pieces:
 
 
 def render(frame: pl.DataFrame, format: str, head: bool) -> bytes:
-    """Rows as CSV (with the header where `head`) or NDJSON."""
+    """Rows as CSV (with the header where `head`; ';' between the several of a list) or NDJSON."""
     out = io.BytesIO()
     if format == "csv":
-        frame.write_csv(out, include_header=head)
+        frame.with_columns(pl.col(pl.List(pl.String)).list.join(";")).write_csv(out, include_header=head)
     else:
         frame.write_ndjson(out)
     return out.getvalue()

@@ -71,12 +71,16 @@ class Intake:
         self.free -= 1
         path: Path | None = None
         try:
+            writer = self.runtime.writer  # opens the store where it was not to be had before, and the vault with it
             path, digest = await self._spooled(call, f"{came} {goes} {sorted(options.items())}")
+            digest = self.runtime.vault.digest(digest.encode())  # a file of one id could be tried out on the bare one
             scope, reasons = f"{product.scope}/batch", options.get("reasons") == "true"
             order = Order(new_id(), call.caller.tenant, scope, key, digest, path, came, goes, keep, reasons)
-            beside = self.runtime.writer, self.runtime.metrics, self.runtime.prices
+            beside = writer, self.runtime.metrics, self.runtime.prices
             seen = partial(self.runtime.counts.many, held, call.caller.tenant)
-            run = Run(order, held, self.settings, *beside, self._counted, seen)
+            run = Run(
+                order, held, self.settings, *beside, self._counted, seen, self.runtime.subjects(held, call.caller)
+            )
             return await self._answer(call, run)
         except BaseException:
             self._release(path)

@@ -12,9 +12,10 @@ import polars as pl
 import sqlalchemy as sa
 
 from serving.store.reader import Reader
-from serving.store.tables import BATCHES, CHUNKS, METER
-from serving.store.writer import Record, keep_lineages
+from serving.store.tables import BATCH_SUBJECTS, BATCHES, CHUNKS, METER
+from serving.store.writer import GrantsGone, Record, SubjectGone, keep_lineages, with_keys
 from serving.trust import log
+from serving.trust.consent import ended
 
 TOLD = ("id", "state", "format", "rows", "answered", "faulty", "model", "version", "bundle", "policy", "simulated")
 
@@ -43,10 +44,11 @@ def open_batch(connection: sa.Connection, row: Mapping[str, Any]) -> None:
 
 
 def charged_before(connection: sa.Connection, tenant: str, scope: str, key: str, digest: str) -> int:
-    """Rows of the very same request under this key that were charged before it broke off."""
+    """Rows of the very same request under this key that were charged before it broke off, however often it did."""
     mine = BATCHES.c.tenant == tenant, BATCHES.c.scope == scope, BATCHES.c.idempotency_key == key
-    chosen = sa.select(BATCHES.c.rows).where(*mine, BATCHES.c.state == "broken", BATCHES.c.request_sha256 == digest)
-    return connection.execute(chosen).scalar() or 0
+    chosen = sa.select(BATCHES.c.rows, BATCHES.c.charged)
+    chosen = chosen.where(*mine, BATCHES.c.state == "broken", BATCHES.c.request_sha256 == digest)
+    return max(connection.execute(chosen).first() or (0, 0))
 
 
 def lines(frame: pl.DataFrame, batch: str) -> list[bytes]:
@@ -63,13 +65,23 @@ def lines(frame: pl.DataFrame, batch: str) -> list[bytes]:
     return out.getvalue().split(b"\n")[: frame.height]
 
 
-def add_chunk(connection: sa.Connection, chunk: Record, counts: Mapping[str, Any]) -> None:
-    """`chunk.row` is of CHUNKS."""
-    log.lock(connection)
+def add_chunk(connection: sa.Connection, chunk: Record, counts: Mapping[str, Any], subjects: Mapping[int, str]) -> None:
+    """`chunk.row` is of CHUNKS. `subjects`: row -> pseudonym. Raises GrantsGone or SubjectGone where an authorisation
+    or a subject did since they were read."""
+    log.lock(connection)  # from here on nothing is revoked or erased
+    if gone := ended(connection, set(chunk.grants)):
+        raise GrantsGone(sorted(gone))
+    named = set(subjects.values())
+    if named and named - with_keys(connection, named):
+        raise SubjectGone
     keep_lineages(connection, [chunk.lineage])
     leaf = {"leaf": log.append(connection, [chunk.entry])}
     connection.execute(sa.insert(CHUNKS).values(chunk.row | leaf))
     connection.execute(sa.insert(METER).values(chunk.charge | leaf))
+    if subjects:
+        batch = chunk.row["batch"]
+        rows = [{"pseudonym": name, "batch": batch, "row": row} for row, name in subjects.items()]
+        connection.execute(sa.insert(BATCH_SUBJECTS), rows)
     connection.execute(sa.update(BATCHES).where(BATCHES.c.id == chunk.row["batch"]).values(**counts))
 
 

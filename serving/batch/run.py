@@ -15,16 +15,17 @@ import orjson
 import polars as pl
 
 from datasets.faults import Fault, Unreadable
-from serving.batch.answers import Answers, answer
-from serving.batch.formats import Piece, columns_of, pieces, render, rows_of, unknown_column
+from serving.batch.answers import Answers, answer, answer_stored
+from serving.batch.formats import SUBJECT, Piece, columns_of, first_record, pieces, render, rows_of, unknown_column
 from serving.batch.record import add_chunk, charged_before, close_batch, lines, open_batch, pack, unpack
+from serving.batch.stored import OURS, Subjects
 from serving.call import now
 from serving.metrics import Metrics
 from serving.problems import Problem, error
 from serving.products import Held
 from serving.settings import Settings
 from serving.store.reader import Reader
-from serving.store.writer import Record, Writer
+from serving.store.writer import GrantsGone, Record, SubjectGone, Writer
 from serving.trust import leaves
 from serving.trust.log import levels_of
 from serving.trust.prices import Prices
@@ -32,6 +33,7 @@ from serving.trust.verify import salted
 
 log = logging.getLogger("yuheng.batch")
 PART = 256 * 1024  # bytes of a file sent at once
+TRIES = 20  # of one piece, each of which an authorisation or a subject that went meanwhile cost
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +69,13 @@ class Run:
     prices: Prices
     counted: Callable[[str, int], None] = lambda tenant, rows: None  # told of answered rows
     seen: Callable[[pl.DataFrame, pl.DataFrame], None] = lambda rows, answers: None  # what was recorded
+    subjects: Subjects | None = None  # the store, for a file that names its subjects
     rows: int = 0
     faulty: int = 0
     faults: list[dict[str, Any]] = field(default_factory=list)
     _opened: bool = False
+    _stored: bool = False  # the file names stored subjects
+    _simulated: bool = False  # any of them so far
     _charged: int = 0  # rows that an earlier try under the same key was charged for
 
     def parts(self) -> Iterator[bytes]:
@@ -110,9 +115,13 @@ class Run:
         if rows is not None and rows > most:
             raise refused("rows", f"{rows:,}", f"at most {most:,}", f"最多 {most:,} 行")
         names = columns_of(self.order.path, self.order.came)
+        known = [column.name for column in self.held.fields]
+        told = list(first_record(self.order.path) or ()) if names is None else names
+        if SUBJECT.name in told and SUBJECT.name not in (*known, *self.order.keep):
+            self._check_stored(told, known)
+            return
         if names is None:
             return
-        known = [column.name for column in self.held.fields]
         faults = [unknown_column(name, known) for name in names if name not in (*known, *self.order.keep)]
         for name in sorted({name for name in names if names.count(name) > 1}):
             faults.append(Fault(name, f"{names.count(name)} columns", "one column", "一列"))
@@ -126,32 +135,81 @@ class Run:
         if faults:
             raise Problem("invalid_batch", errors=faults)
 
+    def _check_stored(self, names: list[str], known: list[str]) -> None:
+        """A file of stored subjects names nothing else but what is kept."""
+        self._stored, keep = True, self.order.keep
+        faults = [Fault("keep", name, "a column that is not answered", "不输出的列") for name in keep if name in OURS]
+        if beside := [name for name in names if name in known]:
+            shown = ", ".join(beside[:4]) + (", ..." if len(beside) > 4 else "")
+            faults.append(
+                Fault(
+                    SUBJECT.name, f"beside {len(beside)} of the model's columns ({shown})",
+                    "alone: a file names stored subjects, whose indicators are in the store, or tells indicators; "
+                    "leave out one of the two, or name it in ?keep=subject_id to copy it unread",
+                    "单独出现：文件要么只写已入库主体编号，要么只写指标，请删去其一；仅需原样带回时用 ?keep=subject_id",
+                )
+            )  # fmt: skip
+        others = [name for name in names if name not in (SUBJECT.name, *known, *keep)]
+        faults += [
+            Fault(name[:60], "not known", "left out, or one named in ?keep=, beside subject_id", "删去，或列入 ?keep=")
+            for name in others
+        ]
+        if names.count(SUBJECT.name) > 1:
+            faults.append(Fault(SUBJECT.name, f"{names.count(SUBJECT.name)} columns", "one column", "一列"))
+        if faults:
+            raise Problem("invalid_batch", errors=faults)
+
+    def _pieces(self) -> Iterator[Piece]:
+        order, told = self.order, self.settings.batch
+        if not self._stored:
+            yield from pieces(order.path, order.came, self.held.fields, order.keep, told.chunk_rows)
+            return
+        for piece in pieces(order.path, order.came, (SUBJECT,), order.keep, told.chunk_subjects):
+            yield from piece.parts(told.chunk_subjects)
+
+    def _answer(self, piece: Piece) -> Answers:
+        """Answered and recorded. What went between reading and record is read anew: its rows are told so."""
+        order, most = self.order, self.settings.limits.text
+        made = self.held, order.id, order.keep, order.reasons, most
+        if not self._stored or self.subjects is None:
+            answers = answer(piece, *made)
+            self._record(piece, answers)
+            return answers
+        for left in reversed(range(TRIES)):
+            answers = answer_stored(piece, *made, self.subjects)
+            try:
+                self._record(piece, answers)
+                break
+            except (GrantsGone, SubjectGone) as gone:
+                if not left:
+                    raise Problem("authorisation_ended", found=str(gone) or "of a subject") from gone
+        return answers
+
     def _answered(self) -> Iterator[Answers]:
         """Each piece answered and recorded."""
-        order, settings = self.order, self.settings
-        for piece in pieces(order.path, order.came, self.held.fields, order.keep, settings.batch.chunk_rows):
+        settings = self.settings
+        for piece in self._pieces():
             if piece.first + piece.frame.height - 1 > settings.limits.batch_rows:
                 most = settings.limits.batch_rows
                 raise refused("rows", f"more than {most:,}", f"at most {most:,}", f"最多 {most:,} 行")
             if piece.frame.height:
-                answers = answer(piece, self.held, order.id, order.keep, order.reasons, settings.limits.text)
-                self._record(piece, answers)
-                yield answers
+                yield self._answer(piece)
 
     def _record(self, piece: Piece, answers: Answers) -> None:
-        order, rows = self.order, answers.frame.height
-        self.rows += rows
-        self.faulty += answers.faulty
+        order, height = self.order, answers.frame.height
+        rows, faulty = self.rows + height, self.faulty + answers.faulty
         room = self.settings.batch.faults_kept - len(self.faults)
-        self.faults += [error(fault) for fault in answers.faults[: max(0, room)]]
+        faults = self.faults + [error(fault) for fault in answers.faults[: max(0, room)]]
+        simulated = self._simulated or any(one.simulated for one in answers.read.values())
         if not self._opened and (key := order.key) is not None:
             named = order.tenant, order.scope, key, order.digest
             self._charged = self.writer.work(lambda connection: charged_before(connection, *named)).result()
         counts: dict[str, Any] = {
-            "rows": self.rows,
-            "answered": self.rows - self.faulty,
-            "faulty": self.faulty,
-            "faults": orjson.dumps(self.faults),
+            "rows": rows,
+            "answered": rows - faulty,
+            "faulty": faulty,
+            "faults": orjson.dumps(faults),
+            "simulated": self.held.card.simulated or simulated,
         }
         chunk = self._chunk(piece.first, answers)
         opening = None if self._opened else self._row() | counts
@@ -159,14 +217,15 @@ class Run:
         def write(connection: Any) -> None:
             if opening is not None:
                 open_batch(connection, opening)
-            add_chunk(connection, chunk, counts)
+            add_chunk(connection, chunk, counts, answers.subjects)
 
         self.writer.work(write).result()
-        self._opened = True
+        self._opened, self._simulated = True, simulated
+        self.rows, self.faulty, self.faults = rows, faulty, faults
         model = self.held.card.model
-        self.metrics.rows.labels(model, "answered").inc(rows - answers.faulty)
+        self.metrics.rows.labels(model, "answered").inc(height - answers.faulty)
         self.metrics.rows.labels(model, "faulty").inc(answers.faulty)
-        self.counted(order.tenant, rows - answers.faulty)
+        self.counted(order.tenant, height - answers.faulty)
         self.seen(answers.good, answers.frame.filter(pl.col("decision").is_not_null()))
 
     def _chunk(self, first: int, answers: Answers) -> Record:
@@ -177,11 +236,14 @@ class Run:
         *_, (root,) = levels_of(leaves.row_hashes(salt, lines(answers.frame, order.id)))
         price, answered = self.prices.of(product, order.tenant, at), rows - answers.faulty
         units = answered if first + rows - 1 > self._charged else 0
-        told = {"product": product, "upload": salted(salt, order.digest.encode()), "answered": answered}
-        made = {"bundle": held.digest, "policy": held.policy, "lineage": held.lineage.sha256, "authorisations": []}
+        told: dict[str, Any] = {"product": product, "upload": salted(salt, order.digest.encode()), "answered": answered}
+        if answers.read:
+            told["subjects"] = salted(salt, leaves.named(answers.subjects))
+        made: dict[str, Any] = {"bundle": held.digest, "policy": held.policy, "lineage": held.lineage.sha256}
+        made["authorisations"] = sorted({grant for one in answers.read.values() for grant in one.grants})
         entry = leaves.chunk(row, order.tenant, root, at, **told, **made, price=price.told(units))
         charge = price.charge(entry.ref, order.tenant, product, at, units)
-        return Record(row, entry, charge, held.lineage)
+        return Record(row, entry, charge, held.lineage, made["authorisations"])
 
     def _row(self) -> dict[str, Any]:
         order, card = self.order, self.held.card
@@ -201,6 +263,7 @@ class Run:
             "simulated": card.simulated,
             "created": now(),
             "finished": None,
+            "charged": self._charged,
         }
 
     def _parquet(self) -> Iterator[bytes]:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import math
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
-NEWEST = "0012"  # the last step in serving/store/migrations/versions
+NEWEST = "0013"  # the last step in serving/store/migrations/versions
 MIGRATING = 7_195_001  # PostgreSQL's lock by which two processes that start at once do not both make the tables
 
+PER_STATEMENT = 500  # ids in one IN (...)
+
 Where = sa.Engine | sa.Connection
+T = TypeVar("T")
 
 
 class StoreUnavailable(Exception):
@@ -105,6 +108,11 @@ def _on_begin(connection: sa.Connection) -> None:
     """A writer takes the lock at once, so that what it reads first still holds when it writes; a reader needs none."""
     if not connection.get_execution_options().get("reading", False):
         connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def parted(ids: Sequence[T]) -> Iterator[Sequence[T]]:
+    """As many at once as one statement may name."""
+    return (ids[at : at + PER_STATEMENT] for at in range(0, len(ids), PER_STATEMENT))
 
 
 def migrate(engine: sa.Engine) -> None:

@@ -136,6 +136,8 @@ BATCHES = sa.Table(
     sa.Column("simulated", sa.Boolean, nullable=False),
     sa.Column("created", sa.String(32), nullable=False),
     sa.Column("finished", sa.String(32)),
+    # rows that earlier tries under its key were charged for
+    sa.Column("charged", sa.Integer, nullable=False, server_default="0"),
 )
 sa.Index(
     "one_batch_per_key",
@@ -157,6 +159,16 @@ CHUNKS = sa.Table(
     sa.Column("salt", sa.LargeBinary),  # as of decisions
     sa.Column("leaf", sa.BigInteger),
 )
+
+# Which rows of batches are about a stored subject; the chunk's content, which its leaf proves, says so too.
+BATCH_SUBJECTS = sa.Table(
+    "batch_subjects",
+    METADATA,
+    sa.Column("batch", sa.String(40), sa.ForeignKey("batches.id"), primary_key=True),
+    sa.Column("row", sa.Integer, primary_key=True),  # counts from 1
+    sa.Column("pseudonym", sa.String(64), nullable=False),
+)
+sa.Index("batch_rows_of_a_subject", BATCH_SUBJECTS.c.pseudonym, BATCH_SUBJECTS.c.batch, BATCH_SUBJECTS.c.row)
 
 PROBE = sa.Table(
     "probe",

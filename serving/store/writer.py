@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
-from serving.store.engine import StoreUnavailable, connect, unavailable
+from serving.store.engine import StoreUnavailable, connect, parted, unavailable
 from serving.store.tables import DECISIONS, LINEAGES, METER, SUBJECT_KEYS
 from serving.trust import log
 from serving.trust.consent import ended
@@ -253,7 +253,7 @@ class Writer:
         log.lock(connection)  # from here on nobody else records, so what is read still holds when it is written
         over = ended(connection, {grant for decision in decisions for grant in decision.record.grants})
         named = {subject for decision in decisions if (subject := decision.record.subject)}
-        erased = named - _with_keys(connection, named) if named else named
+        erased = named - with_keys(connection, named) if named else named
         fresh: list[Record] = []
         mine: dict[tuple[str, str, str], Kept] = {}
         outcome: list[Told] = []
@@ -295,10 +295,13 @@ class Writer:
         self.loop.call_soon_threadsafe(self._done)
 
 
-def _with_keys(connection: sa.Connection, subjects: set[str]) -> set[str]:
+def with_keys(connection: sa.Connection, subjects: set[str]) -> set[str]:
     """Those that are not erased."""
-    chosen = sa.select(SUBJECT_KEYS.c.pseudonym).where(SUBJECT_KEYS.c.pseudonym.in_(subjects))
-    return set(connection.execute(chosen).scalars())
+    found: set[str] = set()
+    for part in parted(sorted(subjects)):
+        chosen = sa.select(SUBJECT_KEYS.c.pseudonym).where(SUBJECT_KEYS.c.pseudonym.in_(part))
+        found |= set(connection.execute(chosen).scalars())
+    return found
 
 
 def keep_lineages(connection: sa.Connection, lineages: Iterable[Lineage]) -> None:

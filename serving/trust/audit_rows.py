@@ -11,6 +11,7 @@ import orjson
 import sqlalchemy as sa
 
 from serving.store.tables import (
+    BATCH_SUBJECTS,
     BATCHES,
     CHUNKS,
     DECISIONS,
@@ -200,10 +201,21 @@ class Rows:
         self._linked("batch_chunks", name, row["leaf"], index)
         if salted(raw(row["salt"]), raw(row["content"])) != body["content"] or row["rows"] != body["rows"]:
             self._differs(f"batch_chunks {name}", index, "rows, content or salt")
+        self._named(name, row, index, body)
         if row["of_id"] is None:
             self._gone("batches", {body["batch"]: (index, body)}, set())
         elif wrong := [part for part in ("tenant", "bundle", "policy") if row[f"of_{part}"] != body[part]]:
             self._differs(f"batches {body['batch']}", index, ", ".join(wrong))
+
+    def _named(self, name: str, chunk: sa.RowMapping, index: int, body: Body) -> None:
+        """By which a subject's trace finds its rows of batches."""
+        mine, first = BATCH_SUBJECTS.c.batch == body["batch"], body["first"]
+        chosen = sa.select(BATCH_SUBJECTS.c.row, BATCH_SUBJECTS.c.pseudonym).where(mine)
+        chosen = chosen.where(BATCH_SUBJECTS.c.row.between(first, first + body["rows"] - 1))
+        found = {row.row: row.pseudonym for row in self.connection.execute(chosen)}
+        self.report.rows["batch_subjects"] += len(found)
+        if (salted(raw(chunk["salt"]), leaves.named(found)) if found else None) != body.get("subjects"):
+            self._differs(f"batch_subjects {name}", index, "which rows are about whom")
 
     def _report(self, index: int, body: Body) -> None:
         chosen = sa.select(SLIDE_REPORTS, SLIDES.c.salt).join(SLIDES, SLIDES.c.id == SLIDE_REPORTS.c.slide)
@@ -325,6 +337,9 @@ class Rows:
 
     def _added(self) -> None:
         """Rows that no leaf tells of."""
+        named = self.connection.execute(sa.select(sa.func.count()).select_from(BATCH_SUBJECTS)).scalar_one()
+        if named != (proved := self.report.rows["batch_subjects"]):
+            self.report.add("added", "batch_subjects", f"{named:,} are there; {proved:,} lie within chunks with a leaf")
         for table, name, born in (
             (DECISIONS, DECISIONS.c.id, DECISIONS.c.created),
             (METER, METER.c.decision, METER.c.at),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from datasets.faults import DataError
 from serving.call import now
+from serving.store.engine import parted
 from serving.store.tables import GRANTS
 
 FILE = Path(__file__).parents[2] / "configs" / "consent.toml"
@@ -69,6 +70,23 @@ def live(connection: sa.Connection, tenant: str, purpose: str, pseudonym: str, a
     return [Grant(row.id, row.kind, row.subject, frozenset(row.groups)) for row in connection.execute(_LIVE, asked)]
 
 
+def live_of(
+    connection: sa.Connection, tenant: str, purpose: str, pseudonyms: Sequence[str], at: str
+) -> dict[str | None, list[Grant]]:
+    """The same for many subjects, by subject, oldest first; under None those that name nobody. Nothing of a subject
+    without its own."""
+    found: dict[str | None, list[Grant]] = {}
+    mine = GRANTS.c.tenant == tenant, GRANTS.c.purpose == purpose, *_holding(at)
+    chosen = sa.select(GRANTS.c.id, GRANTS.c.kind, GRANTS.c.subject, GRANTS.c.groups).where(*mine)
+    parts = [chosen.where(GRANTS.c.subject.is_(None))]
+    parts += [chosen.where(GRANTS.c.subject.in_(part)) for part in parted(pseudonyms)]
+    for part in parts:
+        for row in connection.execute(part.order_by(GRANTS.c.id)):
+            grant = Grant(row.id, row.kind, row.subject, frozenset(row.groups))
+            found.setdefault(row.subject, []).append(grant)
+    return found
+
+
 def opened(told: Rules, product: str, groups: Iterable[str], grants: Collection[Grant]) -> Opened:
     """What the grants open of the groups that are asked for."""
     open_, used, silent, lacking = [], [], [], {}
@@ -90,10 +108,11 @@ def opened(told: Rules, product: str, groups: Iterable[str], grants: Collection[
 def ended(connection: sa.Connection, wanted: set[str]) -> set[str]:
     """Of these grants, those that are revoked, over or gone. In the transaction that records the answer, where a
     revocation waits for its end."""
-    if not wanted:
-        return set()
-    held = sa.select(GRANTS.c.id).where(GRANTS.c.id.in_(wanted), *_holding(now())).with_for_update(read=True)
-    return wanted - set(connection.execute(held).scalars())
+    held: set[str] = set()
+    for part in parted(sorted(wanted)):
+        chosen = sa.select(GRANTS.c.id).where(GRANTS.c.id.in_(part), *_holding(now()))
+        held |= set(connection.execute(chosen.with_for_update(read=True)).scalars())
+    return wanted - held
 
 
 def holds(connection: sa.Connection, grant: str, purpose: str, tenant: str) -> bool:

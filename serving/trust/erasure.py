@@ -83,17 +83,19 @@ def erase(engine: sa.Engine, settings: Settings, product: str, subject: str, by:
         mine = trace.about(product, pseudonym)
         decisions = _decisions(connection, mine)
         grants = _count(connection, GRANTS, GRANTS.c.subject == pseudonym)
-        ids = sa.select(DECISIONS.c.id).where(mine)
+        rows = trace.in_batches(product, pseudonym).subquery()
+        in_batches = _count(connection, rows, sa.true())
+        ids = sa.union_all(sa.select(DECISIONS.c.id).where(mine), sa.select(rows.c.id))
         outcomes, overrides = (_count(connection, table, table.c.about.in_(ids)) for table in (OUTCOMES, OVERRIDES))
         held = trace.data_sets_of(connection, pseudonym)
         shredded = vault.shred(connection, vault.of(settings), product, subject)
         earlier = _earlier(connection, product, pseudonym)
         if earlier is not None and not shredded:
             return _document(settings, earlier)
-        if not (shredded or decisions or held):
+        if not (shredded or decisions or in_batches or held):
             raise NothingToErase(f"Nothing of {subject!r} is stored for {product}. Check the id and the product.")
         _forget_salts(connection, mine)
-        kept = ((KEPT_DECISIONS, len(decisions)), (KEPT_DATA, len(held)), (KEPT_GRANTS, grants),
+        kept = ((KEPT_DECISIONS, len(decisions) + in_batches), (KEPT_DATA, len(held)), (KEPT_GRANTS, grants),
                 (KEPT_OUTCOMES, outcomes), (KEPT_OVERRIDES, overrides))  # fmt: skip
         told = {
             "what": "subject",
@@ -232,7 +234,7 @@ def _decisions(connection: sa.Connection, which: sa.ColumnElement[bool]) -> list
     return list(connection.execute(sa.select(DECISIONS.c.id).where(which).order_by(DECISIONS.c.id)).scalars())
 
 
-def _count(connection: sa.Connection, table: sa.Table, which: sa.ColumnElement[bool]) -> int:
+def _count(connection: sa.Connection, table: sa.FromClause, which: sa.ColumnElement[bool]) -> int:
     return int(connection.execute(sa.select(sa.func.count()).select_from(table).where(which)).scalar_one())
 
 

@@ -16,8 +16,9 @@ import orjson
 import sqlalchemy as sa
 
 from datasets.table import Table
+from serving.store.engine import parted
 from serving.store.tables import INDICATORS, SUBJECT_KEYS
-from serving.trust.vault import Vault, keys
+from serving.trust.vault import Tampered, Vault, keys
 
 OTHER = "other"  # the group of what a contract puts into none
 HELD_BACK = ("target", "leak", "weight", "id", "time", "group")  # roles that are no indicator of a subject
@@ -71,8 +72,12 @@ def sealed(
 
 def identity(row: Mapping[str, Any] | sa.RowMapping) -> str:
     """What a row is, in one line: its values open in no other."""
-    names = ("pseudonym", "group", "true_at", "loaded", "source_sha256")
-    return "\0".join((*(row[name] for name in names), str(int(row["simulated"]))))
+    names = ("pseudonym", "group", "true_at", "loaded", "source_sha256", "simulated")
+    return _identity(*(row[name] for name in names))
+
+
+def _identity(pseudonym: str, group: str, true_at: str, loaded: str, source: str, simulated: bool) -> str:
+    return f"{pseudonym}\0{group}\0{true_at}\0{loaded}\0{source}\0{int(simulated)}"
 
 
 def put(connection: sa.Connection, vault: Vault, rows: Sequence[tuple[str, str, Groups]], made: Made) -> None:
@@ -107,6 +112,26 @@ def newest(connection: sa.Connection, vault: Vault, pseudonym: str, groups: Sequ
     return Found(values, bool(simulated))
 
 
+def newest_of(
+    connection: sa.Connection, vault: Vault, subjects: Mapping[str, bytes], groups: Sequence[str], at: str
+) -> dict[str, Found | Tampered]:
+    """The same of many subjects, each with its key: of every one of them, and where its values do not open, why."""
+    values: dict[str, dict[str, Any]] = {name: {} for name in subjects}
+    simulated: set[str] = set()
+    tampered: dict[str, Tampered] = {}
+    for part in parted([*subjects]) if groups else ():
+        told = connection.execute(_NEWEST_OF, {"pseudonyms": part, "groups": groups, "at": at}).all()
+        for name, group, true_at, loaded, source, invented, sealed_ in told:
+            try:
+                line = vault.open(subjects[name], sealed_, _identity(name, group, true_at, loaded, source, invented))
+                values[name] |= orjson.loads(line)
+            except Tampered as error:
+                tampered[name] = error
+            if invented:
+                simulated.add(name)
+    return {name: tampered.get(name) or Found(told, name in simulated) for name, told in values.items()}
+
+
 def known(connection: sa.Connection, pseudonym: str) -> bool | None:
     """Whether the newest of a subject's rows is simulated; None where the store has nothing of it."""
     found: bool | None = connection.execute(_KNOWN, {"pseudonym": pseudonym}).scalar()
@@ -120,6 +145,35 @@ _KNOWN = (
     .where(INDICATORS.c.pseudonym == sa.bindparam("pseudonym"))
     .order_by(INDICATORS.c.true_at.desc(), INDICATORS.c.loaded.desc())
     .limit(1)
+)
+
+
+# Which row is the newest is told by the index alone; only that one is fetched.
+_DATED = (
+    sa.select(
+        INDICATORS.c.pseudonym,
+        INDICATORS.c.group,
+        INDICATORS.c.true_at,
+        INDICATORS.c.loaded,
+        sa.func.row_number()
+        .over(
+            partition_by=(INDICATORS.c.pseudonym, INDICATORS.c.group),
+            order_by=(INDICATORS.c.true_at.desc(), INDICATORS.c.loaded.desc()),
+        )
+        .label("age"),
+    )
+    .where(INDICATORS.c.pseudonym.in_(sa.bindparam("pseudonyms", expanding=True)))
+    .where(INDICATORS.c.group.in_(sa.bindparam("groups", expanding=True)))
+    .where(INDICATORS.c.true_at <= sa.bindparam("at"))
+    .subquery()
+)
+_TOLD = ("pseudonym", "group", "true_at", "loaded", "source_sha256", "simulated", "sealed")
+_NEWEST_OF = sa.select(*(INDICATORS.c[name] for name in _TOLD)).join(
+    _DATED,
+    sa.and_(
+        _DATED.c.age == 1,
+        *(INDICATORS.c[name] == _DATED.c[name] for name in ("pseudonym", "group", "true_at", "loaded")),
+    ),
 )
 
 

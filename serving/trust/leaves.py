@@ -64,6 +64,11 @@ def chunk(row: Mapping[str, Any], tenant: str, root: bytes, at: str, **told: Any
     )
 
 
+def named(subjects: Mapping[int, str]) -> bytes:
+    """Which rows of a chunk are about whom, by pseudonym."""
+    return orjson.dumps(sorted(subjects.items()))
+
+
 def row_hashes(salt: bytes, lines: Sequence[bytes]) -> list[bytes]:
     """Of a chunk's rows as leaves of its tree, each under a salt of its own: to give one away tells of no other."""
     salts = row_salts(salt, len(lines))

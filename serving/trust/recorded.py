@@ -86,7 +86,8 @@ def _of_batches(connection: sa.Connection, rows: list[tuple[str, int]], tenant: 
         if told["decision"] is not None:  # else a faulty row: nothing was decided
             made = (of.model, of.version, of.bundle, of.policy, of.created)
             owner, name = getattr(of, "tenant", "local"), f"{batch}-{place}"
-            yield Recorded(name, "decision", owner, None, *made, told["decision"], told.get("pd"), told)
+            subject = told.get("subject")
+            yield Recorded(name, "decision", owner, subject, *made, told["decision"], told.get("pd"), told)
 
 
 def _slides(connection: sa.Connection, ids: list[str], tenant: str | None) -> Iterator[Recorded]:

@@ -17,7 +17,7 @@ from models.bundle import CARD, BundleRefused, Verified, pointed, read, verify
 from models.card import Data, Drift, Stamp
 from serving.products import SLIDES as PATHOLOGY
 from serving.settings import Settings
-from serving.store.tables import DATASET_ROWS, DECISIONS, ERASURES, GRANTS, SLIDES
+from serving.store.tables import BATCH_SUBJECTS, BATCHES, DATASET_ROWS, DECISIONS, ERASURES, GRANTS, SLIDES
 from serving.trust import vault
 from serving.trust.recorded import Recorded, whose
 
@@ -217,13 +217,24 @@ def about(product: str, pseudonym: str, tenant: str | None = None) -> sa.ColumnE
     return sa.and_(DECISIONS.c.scope == scope, DECISIONS.c.subject == pseudonym, whose(DECISIONS, tenant))
 
 
+def in_batches(product: str, pseudonym: str, tenant: str | None = None) -> sa.Select[Any]:
+    """The rows of batches that name the subject, as `id`, created, model and version; of a product none but its own, as
+    a pseudonym is."""
+    name = BATCH_SUBJECTS.c.batch + "-" + sa.cast(BATCH_SUBJECTS.c.row, sa.String)
+    chosen = sa.select(name.label("id"), BATCHES.c.created, BATCHES.c.model, BATCHES.c.version)
+    chosen = chosen.join_from(BATCH_SUBJECTS, BATCHES, BATCHES.c.id == BATCH_SUBJECTS.c.batch)
+    return chosen.where(BATCH_SUBJECTS.c.pseudonym == pseudonym, whose(BATCHES, tenant))
+
+
 def _decisions(connection: sa.Connection, product: str, pseudonym: str, tenant: str | None) -> Link:
     if product == PATHOLOGY:
         chosen = sa.select(SLIDES.c.id, SLIDES.c.created, SLIDES.c.model, SLIDES.c.version)
         chosen = chosen.where(SLIDES.c.sha256 == pseudonym, whose(SLIDES, tenant)).order_by(SLIDES.c.id.desc())
     else:
         chosen = sa.select(DECISIONS.c.id, DECISIONS.c.created, DECISIONS.c.model, DECISIONS.c.version)
-        chosen = chosen.where(about(product, pseudonym, tenant)).order_by(DECISIONS.c.id.desc())
+        singles = chosen.where(about(product, pseudonym, tenant))
+        both = sa.union_all(singles, in_batches(product, pseudonym, tenant)).subquery()
+        chosen = sa.select(both).order_by(both.c.id.desc())
     many = connection.execute(sa.select(sa.func.count()).select_from(chosen.order_by(None).subquery())).scalar() or 0
     found = connection.execute(chosen.limit(MOST)).all()
     links = [

@@ -11,7 +11,7 @@ import hashlib
 import hmac
 import os
 import secrets
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -24,6 +24,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from serving.call import now
+from serving.store.engine import parted
 from serving.store.tables import COMPANIES, INDICATORS, SUBJECT_KEYS, VAULT
 from serving.trust.keys import KeyUnusable, once, owners
 
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
 Profile = Literal["aes", "sm"]
 BEGIN, END = "-----BEGIN YUHENG VAULT KEY-----", "-----END YUHENG VAULT KEY-----"
 NONCE, TAG = 12, 16  # bytes
-PER_STATEMENT = 500  # ids in one IN (...)
 
 
 class VaultLocked(Exception):
@@ -110,6 +110,10 @@ class Vault:
     def unwrap(self, wrapped: bytes, pseudonym: str) -> bytes:
         return self.open(self._wrapping, wrapped, pseudonym)
 
+    def imprint(self, key: bytes, content: bytes) -> str:
+        """64 hex digits by a subject's own key: once that is shredded, they tell nothing of what was read."""
+        return self._suite.mac(self._suite.mac(key, b"yuheng imprint"), content).hex()
+
     def seal(self, key: bytes, text: bytes, identity: str) -> bytes:
         nonce = os.urandom(NONCE)
         return nonce + self._suite.encrypt(key, nonce, text, identity.encode())
@@ -173,12 +177,17 @@ def keys(connection: sa.Connection, vault: Vault, pseudonyms: Iterable[str]) -> 
 def held_keys(connection: sa.Connection, vault: Vault, pseudonyms: list[str]) -> dict[str, bytes]:
     """Of those that have one."""
     found: dict[str, bytes] = {}
-    for at in range(0, len(pseudonyms), PER_STATEMENT):
-        query = sa.select(SUBJECT_KEYS.c.pseudonym, SUBJECT_KEYS.c.wrapped).where(
-            SUBJECT_KEYS.c.pseudonym.in_(pseudonyms[at : at + PER_STATEMENT])
-        )
-        found |= {name: vault.unwrap(wrapped, name) for name, wrapped in connection.execute(query)}
+    for name, wrapped in wrapped_keys(connection, pseudonyms):
+        found[name] = vault.unwrap(wrapped, name)
     return found
+
+
+def wrapped_keys(connection: sa.Connection, pseudonyms: Sequence[str]) -> Iterator[tuple[str, bytes]]:
+    """(pseudonym, key as the store holds it) of those that have one."""
+    for part in parted(pseudonyms):
+        chosen = sa.select(SUBJECT_KEYS.c.pseudonym, SUBJECT_KEYS.c.wrapped)
+        found = connection.execute(chosen.where(SUBJECT_KEYS.c.pseudonym.in_(part)))
+        yield from ((row.pseudonym, row.wrapped) for row in found)
 
 
 def shred(connection: sa.Connection, vault: Vault, product: str, subject: str) -> bool:

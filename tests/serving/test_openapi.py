@@ -35,11 +35,6 @@ checks.positive_data_acceptance.enabled = false
 include-path = "/v1/models/{name}/champion"
 checks.positive_data_acceptance.enabled = false
 
-# A subject goes with its product, which parameters of an address cannot say of each other.
-[[operations]]
-include-path = "/v1/decisions"
-checks.positive_data_acceptance.enabled = false
-
 # tus has statuses of its own, and Base64 of metadata that fit together is more than a pattern can say.
 [[operations]]
 include-path-regex = "^/v1/uploads"

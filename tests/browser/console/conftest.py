@@ -7,7 +7,6 @@ assert axe(page) == []                      # what axe finds serious
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,14 +95,6 @@ def desk(browser: Any, house: House) -> Iterator[Callable[..., Any]]:
 def _elsewhere(page: Any, url: str, address: str) -> None:
     if not url.startswith((address, "data:", "blob:")):
         page.wrong.append(url)
-
-
-def until(page: Any, script: str, seconds: float = 15.0) -> None:
-    """Playwright's own wait_for_function evaluates inside the page, whose policy refuses it unless true at once."""
-    last = time.monotonic() + seconds
-    while not page.evaluate(script):
-        assert time.monotonic() < last, f"not so after {seconds:g} s: {script}"
-        page.wait_for_timeout(50)
 
 
 def axe(page: Any) -> list[str]:

@@ -247,6 +247,37 @@ def test_a_batch_that_broke_off_and_is_sent_again_under_its_key_is_charged_once(
     assert sum(units) == 30_000, units
 
 
+def test_a_batch_that_broke_off_twice_is_charged_once(bundles, made, tmp_path, monkeypatch):
+    """First after its second piece, then after its first: the second piece was charged for before."""
+    from serving.batch import run
+
+    settings = settings_for(bundles, made, tmp_path, YUHENG_BATCH_CHUNK_ROWS="1000")
+    body = b"declared_income\n" + b"50000\n" * 60_000
+    real, last = run.Run._record, [2, 1, 99]
+
+    def record(self, piece, answers):
+        if (at := getattr(self, "at", 0)) >= last[0]:
+            raise RuntimeError("killed")
+        self.at = at + 1
+        real(self, piece, answers)
+
+    monkeypatch.setattr(run.Run, "_record", record)
+
+    async def story(client, gateway):
+        sent = {"content": body, "headers": {"content-type": "text/csv", "idempotency-key": "k"}}
+        for _ in range(2):
+            await client.post(f"{URL}/batch", **sent)  # ends in the midst of the answer
+            last.pop(0)
+        assert (await client.post(f"{URL}/batch", **sent)).status_code == 200
+
+    run_inside(settings, story)
+    assert [state for [state] in rows(settings, sa.select(BATCHES.c.state).order_by(BATCHES.c.id))] == [
+        "broken", "broken", "done",
+    ]  # fmt: skip
+    units = [one for (one,) in rows(settings, sa.select(METER.c.units).order_by(METER.c.leaf))]
+    assert sum(units) == 60_000, units
+
+
 def test_a_log_of_a_failure_names_no_subject(settings, caplog, monkeypatch):
     def fails(*_, **__):
         raise RuntimeError("broken")
