@@ -38,9 +38,15 @@ def company(page: Page) -> None:
     page.wait_for_selector(".waterfall .total")
 
 
-def first_row(page: Page) -> None:
+def versions(page: Page) -> None:
+    page.click("h2 a[href$=credit_limit]")
+    page.wait_for_selector("svg.plot")
+
+
+def trace(page: Page) -> None:
     page.click("tbody a >> nth=0")
-    page.wait_for_load_state("networkidle")
+    page.wait_for_selector("#main svg")
+    page.locator("#main svg").last.scroll_into_view_if_needed()
 
 
 def heat(page: Page) -> None:
@@ -56,8 +62,8 @@ PICTURES: list[tuple[str, str, str, str, Any]] = [
     ("company", "bank", "zh-CN", "/console/companies/company/C00000131", company),
     ("worklist", "clinic", "zh-CN", "/console/slides", None),
     ("slide", "pathologist", "en-US", "/console/slides", heat),
-    ("model", "scientist", "en-US", "/console/models", first_row),
-    ("trace", "auditor", "en-US", "/console/audit", first_row),
+    ("model", "scientist", "en-US", "/console/models", versions),
+    ("trace", "auditor", "en-US", "/console/audit", trace),
     ("operations", "operator", "zh-CN", "/console/operator", None),
 ]
 

@@ -1,7 +1,7 @@
 // What is told beside the slide, and instead of it while there is none to see.
 
 import { make, moment, number, percent, say, word } from "./common.js";
-import { LEVELS, STATES, STEPS, TRIAGE, UNFIT } from "./words";
+import { ASKED, LEVELS, STATES, STEPS, TRIAGE, UNFIT } from "./words";
 
 export function progress(slide) {
   const at = STEPS.indexOf(slide.state);
@@ -70,7 +70,7 @@ export function patient(reading) {
     ? [make("p", {}, say("Not known: nothing in the form or the record counts.", "未知：申请单与档案中无可用信息。"))]
     : [make("p", {}, make(`b.level.${risk.level}`, {}, word(LEVELS, risk.level)), ` ${risk.points} `, say("points", "分")),
       make("ul", {}, risk.reasons.map((why) => make("li", {}, `+${why.points} `, say(why.en, why.zh)))),
-      risk.unknown.length ? make("p.quiet", {}, say("Unknown: ", "未知："), risk.unknown.join(", ")) : null];
+      risk.unknown.length ? make("p.quiet", {}, say("Unknown: ", "未知："), ...risk.unknown.flatMap((code, at) => [at ? " · " : "", word(ASKED, code)])) : null];
   return make("section.apart", { "aria-labelledby": "patient" },
     make("h2", { id: "patient" }, say("Patient-level risk, apart", "患者层面风险（独立）")), ...inside,
     make("p.quiet", {}, say("It may raise the priority; it never lowers the image result.", "可提高优先级，绝不降低图像结果。")));

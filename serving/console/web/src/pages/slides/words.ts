@@ -47,3 +47,7 @@ export const SPECIMENS: Words = {
   lymph_node: ["Lymph node", "淋巴结"],
 };
 export const UNFIT: Words = { blank: ["blank", "空白"], pen: ["pen", "笔迹"], focus: ["out of focus", "失焦"] };
+export const ASKED: Words = {
+  hpv_result: ["HPV result", "HPV 结果"], hpv_genotype: ["HPV types", "HPV 型别"], previous_result: ["previous result", "既往结果"],
+  menopause: ["menopause", "绝经情况"], context: ["clinical context", "临床情况"],
+};

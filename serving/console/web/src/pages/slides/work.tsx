@@ -25,7 +25,7 @@ export interface Slide {
   created: string;
 }
 
-const EVERY = 5_000; // ms between two looks
+const EVERY = 5_000, SELDOM = 60_000; // ms between two looks at the list, and at the figures above it
 const PAGE = 100, MOST = 500; // slides
 
 export function Work() {
@@ -39,13 +39,9 @@ export function Work() {
   const list = useAsk<{ slides: Slide[]; next: string | null }>(`/v1/slides?${asked}`);
   const turnaround = useAsk<Turnaround>("/v1/slides/turnaround");
   useEffect(() => {
-    const look = () => {
-      if (document.visibilityState !== "visible") return;
-      list.again();
-      turnaround.again();
-    };
-    const looking = setInterval(look, EVERY);
-    return () => clearInterval(looking);
+    const seen = (look: () => void) => () => document.visibilityState === "visible" && look();
+    const looking = [setInterval(seen(list.again), EVERY), setInterval(seen(turnaround.again), SELDOM)];
+    return () => looking.forEach(clearInterval);
   }, [list.again, turnaround.again]);
   document.title = `${plain("Slides", "切片")} · Yuheng 玉衡`;
   return (
@@ -86,7 +82,7 @@ export function Work() {
             </details>
           </section>
         </div>
-        {sends ? <Sender sent={list.again} /> : null}
+        {sends ? <Sender sent={() => { list.again(); turnaround.again(); }} /> : null}
       </div>
     </main>
   );
