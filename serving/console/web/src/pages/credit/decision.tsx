@@ -56,6 +56,9 @@ export function Decision({ id }: { id: string }) {
   );
 }
 
+// As the log keeps it: what was typed over several lines is one.
+const oneLine = (text: string) => text.trim().replace(/\s+/g, " ");
+
 function useSent(address: string, done: () => void) {
   const [failed, setFailed] = useState<unknown>(null);
   const [busy, setBusy] = useState(false);
@@ -81,7 +84,7 @@ function Override({ id, done }: { id: string; done: () => void }) {
   const { failed, busy, send } = useSent(`/v1/decisions/${id}/override`, done);
   const submit = (event: Event) => {
     event.preventDefault();
-    void send({ decision, reason, ...(decision === "approve" ? { limit: Number(limit) } : {}) });
+    void send({ decision, reason: oneLine(reason), ...(decision === "approve" ? { limit: Number(limit) } : {}) });
   };
   return (
     <details class="card act">
@@ -108,7 +111,7 @@ function Refer({ id, done }: { id: string; done: () => void }) {
   const { failed, busy, send } = useSent(`/v1/decisions/${id}/refer`, done);
   const submit = (event: Event) => {
     event.preventDefault();
-    void send({ to, note });
+    void send({ to: to.trim(), note: oneLine(note) });
   };
   return (
     <details class="card act">

@@ -97,7 +97,7 @@ function Rows({ rows, notes }: { rows: Listed[]; notes?: boolean }) {
     <Table caption={["Decisions", "决定"]} rows={rows} keyOf={(row) => row.decision_id} columns={[
       { en: "Made", zh: "时间", cell: (row) => <a href={`/console/credit/decisions/${row.decision_id}`}>{moment(row.created)}</a> },
       { en: "Decision", zh: "决定", cell: (row) => <Verdict row={row} /> },
-      { en: "Limit, RMB", zh: "额度（元）", number: true, cell: (row) => money(row.override?.limit ?? row.limit ?? row.indicative_limit, "").trim() },
+      { en: "Limit, RMB", zh: "额度（元）", number: true, cell: (row) => money(row.override ? row.override.limit : (row.limit ?? row.indicative_limit), "").trim() },
       { en: "Default", zh: "违约概率", number: true, cell: (row) => (row.pd === null ? "–" : percent(row.pd, 2)) },
       { en: "Grade", zh: "等级", cell: (row) => row.grade ?? "–" },
       { en: "Household", zh: "农户", cell: (row) => (row.stored ? <Say en="stored" zh="库内" /> : <Say en="entered" zh="录入" />) },
