@@ -152,8 +152,8 @@ def _products(serving: Mapping[str, Held], settings: Settings) -> Iterator[tuple
 _MANY = (
     "A table of indicators; or a column subject_id with none of the model's, each of a subject whose indicators the "
     "store holds (in NDJSON the first record decides). Its rows tell subject (pseudonym), inputs (an imprint of what "
-    "was read), indicators_from, authorisations and not_read (conduct that no authorisation opens), lists with ';' between "
-    "in CSV; one that is unknown or not authorised has an error and error_zh, and the others are answered."
+    "was read), indicators_from, authorisations and not_read (conduct that no authorisation opens), lists with ';' "
+    "between in CSV; one that is unknown or not authorised has an error and error_zh, and the others are answered."
 )
 
 
