@@ -260,7 +260,7 @@ def send_slide(
         raise typer.Exit(1) from error
     console = Console()
     client.show(console, client.follow(url, slide, token, console), file.name)
-    typer.echo(f"{url}/slides/{slide}")
+    typer.echo(f"{url}/console/slides/{slide}")
 
 
 app.command("token")(token_commands.token)

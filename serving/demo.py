@@ -19,6 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from serving import settings
+from serving.demo_data import fill
 from serving.pathology import client
 from serving.trust.caller import ROLES
 from serving.trust.issuer import issue
@@ -39,7 +40,7 @@ def run(port: int, once: bool) -> int:
     try:
         with console.status("starting the service"):
             _await_ready(base, service)
-        bank, clinic = _token("bank"), _token("clinic")
+        bank, clinic = token_of("bank"), token_of("clinic")
         routes = {model["name"]: model["route"] for model in _get(f"{base}/v1/models", bank)["models"]}
         decisions: list[str] = []
         for example in sorted(EXAMPLES.glob("*.json"), reverse=True):
@@ -53,6 +54,10 @@ def run(port: int, once: bool) -> int:
                 console.print(f"{example.name} is not asked: no bundle of {model} is published under var/bundles.\n")
         if decisions:
             prove(base, bank, decisions[0])
+        if {"credit_limit", "scitech_risk"} <= set(routes):
+            with console.status("the console's made-up county and zone 控制台示例数据") as status:
+                for step in fill(ROOT, lambda *asked: _send(base, bank, *asked)):
+                    status.update(f"{step} ...")
         if "pathology" in routes:
             client.run(base, ROOT / "var" / "slides_demo", clinic, console)
         else:
@@ -109,10 +114,10 @@ def links(base: str) -> None:
     console.print(f"The console 控制台: {base}/console", style="bold", highlight=False)
     for role, (en, zh) in ROLES.items():
         console.print(f"  {role}: {en} {zh}", highlight=False)
-        console.print(f"{base}/console#token={_token(role)}", soft_wrap=True, highlight=False, style="cyan")
+        console.print(f"{base}/console#token={token_of(role)}", soft_wrap=True, highlight=False, style="cyan")
 
 
-def _token(role: str) -> str:
+def token_of(role: str) -> str:
     """As python -m serving token --tenant demo --role ROLE prints it."""
     found = settings.read()
     person: dict[str, Any] = SIGNER if role == "pathologist" else {}
@@ -130,6 +135,17 @@ def _fetch(url: str, token: str) -> bytes:
     with urllib.request.urlopen(request, timeout=30) as response:
         found: bytes = response.read()
         return found
+
+
+def _send(base: str, token: str, address: str, body: bytes | None, media_type: str, key: str) -> bytes:
+    headers = {"Authorization": f"Bearer {token}"}
+    headers |= {} if body is None else {"Content-Type": media_type, "Idempotency-Key": key}
+    try:
+        with urllib.request.urlopen(urllib.request.Request(base + address, body, headers), timeout=600) as response:
+            answer: bytes = response.read()
+            return answer
+    except urllib.error.HTTPError as error:
+        raise SystemExit(f"{base}{address} answered {error.code}: {error.read().decode()}") from error
 
 
 def _post(url: str, token: str, body: bytes) -> dict[str, Any]:

@@ -66,8 +66,6 @@ class Listed:
         for name in ("id", "before"):
             if name in options and not ID.fullmatch(options[name]):
                 faults.append(Fault(name, repr(options[name][:60]), "a decision_id", "决定编号"))
-        if "subject" in options and "product" not in options:
-            faults.append(Fault("subject", "without a product", "the product too", "同时给出 product"))
         for name in ("subject", "model", "referred"):
             if name in options and not 0 < len(options[name]) <= TEXT:
                 needed = f"1 to {TEXT} characters", f"1 至 {TEXT} 个字符"
@@ -77,7 +75,8 @@ class Listed:
         runtime, tenant = self.runtime(), call.caller.tenant
         reader = runtime.reader
         if "subject" in options:
-            options["subject"] = runtime.vault.pseudonym(options["product"], options["subject"])
+            product = options.setdefault("product", next(iter(products())))
+            options["subject"] = runtime.vault.pseudonym(product, options["subject"])
         find = _named if "id" in options else _referred if "referred" in options else _decided
         told = await asyncio.to_thread(reader.ask, lambda connection: find(connection, tenant, options, most))
         return Reply(orjson.dumps(told))
@@ -282,7 +281,7 @@ def paths() -> Schema:
                 parameters=[
                     in_query("id", {"type": "string", "pattern": f"^{ID.pattern}$"}, "That one, or a batch's row."),
                     product,
-                    in_query("subject", name, "About a stored household or company; with its product."),
+                    in_query("subject", name, "About a stored household, or with its product a company."),
                     in_query("decision", {"enum": [*SAID]}, "Else either."),
                     in_query("model", name, "Else of each."),
                     in_query("since", day, "From that day on, UTC."),

@@ -242,7 +242,7 @@ def _paths() -> Schema:
 
 def _session() -> Schema:
     text: Schema = {"type": "string"}
-    names = ("tenant", "roles", "name", "licence")
+    names = ("tenant", "roles", "who", "name", "licence")
     who = told_as_json(closed({**dict.fromkeys(names, text), "roles": {"type": "array", "items": text}}, names))
     body = closed({"token": text | {"minLength": 1}}, ["token"])
     return {

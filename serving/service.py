@@ -14,7 +14,7 @@ import bentoml
 
 from serving import gateway, guard, settings
 
-OURS = ("/v1/", "/console", "/assets/", "/slides", "/static/")
+OURS = ("/v1/", "/console", "/assets/", "/slides")
 
 
 class Mounted(bentoml.Service[Any]):  # type: ignore[misc]  # untyped

@@ -61,7 +61,7 @@ def run(base: str, folder: Path, token: str, console: Console) -> list[str]:
         accession = f"DEMO-{time.strftime('%Y%m%d-%H%M%S')}-{labels[name]}"
         slide = send(base, folder / name, token, FORM | {"accession": accession})
         show(console, follow(base, slide, token, console), f"a SIMULATED slide 模拟切片, painted as {labels[name]}")
-        console.print(f"  Look at it: {base}/slides/{slide}\n", soft_wrap=True)
+        console.print(f"  Look at it: {base}/console/slides/{slide}\n", soft_wrap=True)
         found.append(slide)
     return found
 

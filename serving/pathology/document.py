@@ -6,7 +6,7 @@ from typing import Any
 
 from datasets.slides.limits import LIMITS
 from serving.describe import KEY, STORE, Schema, closed, in_path, in_query, operation, told_as_json
-from serving.pathology import form, shown
+from serving.pathology import form, shown, turnaround
 from serving.pathology.reports import FORMATS
 from serving.pathology.routes import MOST, USUAL
 from serving.pathology.signing import DIAGNOSIS, REASON
@@ -30,6 +30,7 @@ PROBLEMS: dict[str, tuple[str, ...]] = {
     ),
     "DELETE /v1/uploads/{id}": (*UPLOAD, "slide_state"),
     "GET /v1/slides": ("bad_parameter", "unknown_slide", *STORE),
+    "GET /v1/slides/turnaround": ("bad_parameter", *STORE),
     "POST /v1/slides": (
         *BODY, "bad_header", "invalid_request", "key_reused", "slide_state", "upload_sha256", "upload_locked",
         "quota_used", *STORE,
@@ -153,6 +154,8 @@ def _slides() -> Schema:
                     in_query("limit", {"type": "integer", "minimum": 1, "maximum": MOST, "default": USUAL}, "Most."),
                     in_query("after", TEXT | {"pattern": "^[0-9a-f]{32}$"}, "`next` of the page before."),
                     in_query("state", {"enum": list(STATES)}, "Only slides in this state."),
+                    in_query("specimen", {"enum": list(form.SPECIMENS)}, "Only slides of this specimen."),
+                    in_query("signed", {"enum": ["true", "false"]}, "Only those that are signed, or are not yet."),
                     in_query("review", {"enum": ["true", "false"]}, "Only those that wait for a pathologist."),
                 ],
             ),
@@ -167,6 +170,14 @@ def _slides() -> Schema:
                 parameters=[KEY],
                 requestBody=body,
             ),
+        },
+        "/v1/slides/turnaround": {
+            "get": _operation(
+                "GET /v1/slides/turnaround",
+                "turnaround",
+                f"Slides by state, and how long those of the last {turnaround.DAYS} days took from arrival on",
+                told_as_json(_turnaround()),
+            )
         },
         "/v1/slides/{id}": {
             "get": _operation(
@@ -318,6 +329,18 @@ def schemas() -> Schema:
         "Slide": closed(slide | more, list(slide)),
         "Report": {"type": "object", "description": "A reading, and what its signer added."},
     }
+
+
+def _turnaround() -> Schema:
+    seconds: Schema = {"type": ["number", "null"], "description": "From when the whole slide was here; none of none."}
+    spread: Schema = {"slides": COUNT, "median_seconds": seconds, "p90_seconds": seconds}
+    told: Schema = {
+        "days": {"const": turnaround.DAYS},
+        "slides": COUNT | {"description": f"That came in these days; of more than {turnaround.MOST} the newest."},
+        "states": closed(dict.fromkeys(STATES, COUNT), list(STATES)),
+        **dict.fromkeys(("to_reading", "to_signature"), closed(spread, list(spread))),
+    }
+    return closed(told, list(told))
 
 
 def _words(most: int) -> Schema:

@@ -2,7 +2,7 @@
 
     Pathology(settings, runtime).routes()     # pattern -> method -> handler, merged into the gateway's
 
-Further addresses (deep zoom, the viewer) are a class over Desk with `routes` of its own, and one line in ours.
+Further addresses (deep zoom) are a class over Desk with `routes` of its own, and one line in ours.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import sqlalchemy as sa
 
 from datasets.faults import Fault
 from serving.call import Call, Reply, new_id, query
-from serving.pathology import files, form, pages
+from serving.pathology import files, form, pages, turnaround
 from serving.pathology.arrivals import Arrivals, note_scale
 from serving.pathology.desk import ID, Desk, Row, state_problem
 from serving.pathology.drawing import Drawing, copy_of, heat_of
@@ -26,7 +26,7 @@ from serving.pathology.events import Events, last_seen, wants_events
 from serving.pathology.images import Images, Shown
 from serving.pathology.reports import Reports
 from serving.pathology.signing import Signing
-from serving.pathology.states import STATES, TO_REVIEW, UnknownSlide
+from serving.pathology.states import SIGNED, STATES, TO_REVIEW, UnknownSlide
 from serving.pathology.uploads import Uploads
 from serving.problems import Problem
 from serving.runtime import Runtime
@@ -61,6 +61,7 @@ class Pathology:
             **self.uploads.routes(),
             **self.images.routes(),
             "/v1/slides": {"GET": self.worklist, "POST": self.submit},
+            "/v1/slides/turnaround": {"GET": self.turnaround},
             "/v1/slides/{id}": {"GET": self.one},
             "/v1/slides/{id}/report": {"GET": self.reports.get},
             "/v1/slides/{id}/cancel": {"POST": self.cancel},
@@ -161,12 +162,17 @@ class Pathology:
     # --- slides told of
 
     async def worklist(self, call: Call) -> Reply:
-        options, faults = query(call, ("limit", "after", "state", "review"))
+        options, faults = query(call, ("limit", "after", "state", "specimen", "review", "signed"))
         limit = options.get("limit", str(USUAL))
         if not re.fullmatch(r"[0-9]{1,4}", limit, re.ASCII) or not 1 <= int(limit) <= MOST:
             needed = f"a whole number from 1 to {MOST}", f"1 至 {MOST} 的整数"
             faults.append(Fault("limit", repr(limit[:60]), *needed))
-        for name, levels in (("state", tuple(STATES)), ("review", ("true", "false"))):
+        for name, levels in (
+            ("state", tuple(STATES)),
+            ("specimen", form.SPECIMENS),
+            ("review", ("true", "false")),
+            ("signed", ("true", "false")),
+        ):
             if name in options and options[name] not in levels:
                 told = ", ".join(levels)
                 faults.append(Fault(name, repr(options[name][:60]), f"one of {told}", f"{told} 之一"))
@@ -179,7 +185,9 @@ class Pathology:
             "tenant": call.caller.tenant,
             "after": after,
             "state": options.get("state"),
+            "specimen": options.get("specimen"),
             "review": options.get("review") == "true",
+            "signed": {"true": True, "false": False}.get(options.get("signed", "")),
         }
         try:
             rows = await self.desk.read(slides.worklist, int(limit), **wanted)
@@ -187,6 +195,9 @@ class Pathology:
             raise Problem("unknown_slide", found=repr(error.slide)) from error
         more = rows[-1]["id"] if len(rows) == int(limit) else None
         return Reply(orjson.dumps({"slides": [shown(row) for row in rows], "next": more}))
+
+    async def turnaround(self, call: Call) -> Reply:
+        return await turnaround.reply(self.desk, call)
 
     async def one(self, call: Call) -> Reply:
         seen = last_seen(call)
@@ -228,7 +239,7 @@ def shown(row: Row, whole: bool = False) -> Row:
         "progress": {"done": row["done"], "total": row["total"]},
         "priority": row["priority"],
         "triage": row["triage"],
-        "audit": negative and row["audit"],
+        "audit": negative and row["audit"] and row["state"] in SIGNED,  # who reads it does not know before
         "to_review": row["state"] in TO_REVIEW and (not negative or row["audit"]),
         "model": None if row["model"] is None else {"name": row["model"], **_both(row, "version", "bundle")},
         **_both(row, "created", "updated"),

@@ -1,15 +1,13 @@
-"""For GET /openapi.json: the viewer's pages and a slide's pictures."""
+"""For GET /openapi.json: a slide's pictures, and where its pages were."""
 
 from __future__ import annotations
 
 from serving.describe import STORE, Schema, in_path, in_query, operation
 from serving.pathology.images import GEOJSON, JPEG, PNG, SHARE, XML
-from serving.pathology.pages import FILES
 
 PROBLEMS: dict[str, tuple[str, ...]] = {
     "GET /slides": (),
     "GET /slides/{id}": ("not_found",),
-    "GET /static/{name}": ("not_found",),
     **{
         f"GET /v1/slides/{{id}}/{name}": ("unknown_slide", "slide_state", *more, *STORE)
         for name, more in (
@@ -26,9 +24,6 @@ KNOWN = {"304": {"description": "If-None-Match names it: the browser has these b
 
 
 def paths() -> Schema:
-    html = "text/html; charset=utf-8"
-    types = {media_type for _, media_type in FILES.values()}
-    name = in_path("name", "a file of the pages", enum=list(FILES))
     tile = [
         SLIDE,
         in_path("level", "0 is one pixel, the last the whole slide", pattern="^[0-9]{1,2}$"),
@@ -36,9 +31,8 @@ def paths() -> Schema:
     ]
     least = in_query("threshold", {"type": "string", "pattern": f"^({SHARE.pattern})$"}, "Tiles at or above; else 0.5.")
     return {
-        "/slides": _get("GET /slides", "worklistPage", "The worklist and the upload, for people", [html]),
-        "/slides/{id}": _get("GET /slides/{id}", "slidePage", "A slide's viewer and report", [html], SLIDE),
-        "/static/{name}": _get("GET /static/{name}", "pageFile", "What the pages load", sorted(types), name),
+        "/slides": _moved("GET /slides", "worklistMoved"),
+        "/slides/{id}": _moved("GET /slides/{id}", "slideMoved", SLIDE),
         **_pictures("image", "jpeg", JPEG, "the slide", tile),
         **_pictures("heatmap", "png", PNG, "the probability of its tiles", tile),
         "/v1/slides/{id}/annotations.geojson": _get(
@@ -50,6 +44,12 @@ def paths() -> Schema:
             least,
         ),
     }
+
+
+def _moved(route: str, name: str, *parameters: Schema) -> Schema:
+    place = {"Location": {"schema": {"type": "string"}}}
+    fine = {"308": {"description": "The console has this page at Location", "headers": place}}
+    return {"get": operation(PROBLEMS[route], name, "The page's earlier address", fine, parameters=list(parameters))}
 
 
 def _pictures(name: str, kind: str, media_type: str, what: str, tile: list[Schema]) -> Schema:

@@ -36,6 +36,7 @@ STATES: dict[str, State] = {
 
 UNFINISHED = tuple(name for name, state in STATES.items() if "failed" in state.next)  # may yet fail or be cancelled
 TO_REVIEW = ("ready", "abstained", "in_review")
+SIGNED = ("signed", "amended")
 RESTING = ("ready", "abstained", "quality_failed", "signed", "amended", "failed", "cancelled")  # none moves by itself
 BEFORE = {to: tuple(name for name, state in STATES.items() if to in state.next) for to in STATES}
 

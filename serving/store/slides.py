@@ -14,7 +14,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from serving.call import now
-from serving.pathology.states import BEFORE, STATES, TO_REVIEW, UnknownSlide, WrongMove
+from serving.pathology.states import BEFORE, SIGNED, STATES, TO_REVIEW, UnknownSlide, WrongMove
 from serving.store import workers
 from serving.store.engine import Where, reading, writing
 from serving.store.tables import METER, SLIDE_EVENTS, SLIDE_KEYS, SLIDE_REPORTS, SLIDES, UPLOADS
@@ -179,7 +179,9 @@ def worklist(
     tenant: str = OPEN.tenant,
     after: str | None = None,
     state: str | None = None,
+    specimen: str | None = None,
     review: bool = False,
+    signed: bool | None = None,
 ) -> list[Row]:
     """The tenant's first `most`, or those that come after the slide `after`: by priority, then the oldest first.
     `review`: those that wait for a pathologist, who sees every slide but the negatives that are not drawn for audit.
@@ -193,6 +195,10 @@ def worklist(
     )
     if state is not None:
         chosen = chosen.where(SLIDES.c.state == state)
+    if specimen is not None:
+        chosen = chosen.where(SLIDES.c.specimen == specimen)
+    if signed is not None:
+        chosen = chosen.where(SLIDES.c.state.in_(SIGNED) if signed else SLIDES.c.state.not_in(SIGNED))
     if review:
         chosen = chosen.where(SLIDES.c.state.in_(TO_REVIEW), REVIEWED)
     with reading(where) as connection:

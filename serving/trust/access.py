@@ -48,6 +48,7 @@ MAY: dict[str, frozenset[str]] = {
     "GET /v1/companies/{id}/history": BANKS_RECORDS,
     "GET /v1/slides": SLIDES,
     "POST /v1/slides": CLINIC,
+    "GET /v1/slides/turnaround": SLIDES,
     "GET /v1/slides/{id}": SLIDES,
     "GET /v1/slides/{id}/report": SLIDES,
     "GET /v1/slides/{id}/image.dzi": SLIDES,
@@ -80,9 +81,8 @@ MAY: dict[str, frozenset[str]] = {
     "GET /problems/{kind}": ANYBODY,
     **{f"GET {address}": ANYBODY for address in console.addresses()},  # the page is empty: what it shows it asks for
     "GET /assets/{name}": ANYBODY,
-    "GET /slides": ANYBODY,  # the pages are empty: what they show they ask for
+    "GET /slides": ANYBODY,  # lead on to the console's
     "GET /slides/{id}": ANYBODY,
-    "GET /static/{name}": ANYBODY,
 }
 
 

@@ -17,9 +17,11 @@ import numpy as np
 import uvicorn
 
 from serving.call import Call, Reply, new_id, read_body
-from serving.pathology import pages
+from serving.console import pages
+from serving.pathology import turnaround
 from serving.pathology.images import Images, Shown
 from serving.pathology.report import fhir, pdf
+from serving.pathology.states import STATES
 from serving.problems import MEDIA_TYPE, Problem
 from tests.serving.pathology import readings
 
@@ -67,6 +69,7 @@ class Clinic:
             **self.images.routes(),
             "/v1/session": {"GET": self.session, "POST": self.sign_in, "DELETE": self.sign_out},
             "/v1/slides": {"GET": self.worklist},
+            "/v1/slides/turnaround": {"GET": self.turnaround},
             one: {"GET": self.slide},
             f"{one}/report": {"GET": self.report},
             f"{one}/review": {"POST": self.review},
@@ -116,6 +119,11 @@ class Clinic:
         ordered = sorted(self.slides.values(), key=lambda each: -each["priority"])
         return Reply(json.dumps({"slides": [{**each, "reading": None} for each in ordered]}).encode())
 
+    async def turnaround(self, call: Call) -> Reply:
+        states = [each["state"] for each in self.slides.values()]
+        told = {"days": 30, "slides": len(states), "states": {state: states.count(state) for state in STATES}}
+        return Reply(json.dumps(told | turnaround.figures([])).encode())
+
     async def slide(self, call: Call) -> Reply:
         held = self.held(call)
         if "text/event-stream" not in (call.header(b"accept") or ""):
@@ -156,7 +164,9 @@ class Clinic:
     async def session(self, call: Call) -> Reply:
         known = TOKEN in (call.header(b"cookie") or "")
         return Reply(
-            json.dumps({"tenant": "local", "roles": [], **(PERSON if known else dict.fromkeys(PERSON, ""))}).encode()
+            json.dumps(
+                {"tenant": "local", "roles": ["clinic"], **(PERSON if known else dict.fromkeys(PERSON, ""))}
+            ).encode()
         )
 
     async def sign_in(self, call: Call) -> Reply:
@@ -164,7 +174,8 @@ class Clinic:
             raise Problem("bad_token", found="The token is nobody's")
         cookie = f"yuheng_session={TOKEN}; Path=/; HttpOnly; SameSite=Strict"
         return Reply(
-            json.dumps({"tenant": "local", "roles": ["pathologist"], **PERSON}).encode(), headers={"Set-Cookie": cookie}
+            json.dumps({"tenant": "local", "roles": ["clinic", "pathologist"], **PERSON}).encode(),
+            headers={"Set-Cookie": cookie},
         )
 
     async def sign_out(self, call: Call) -> Reply:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from serving.console import pages
 from tests.browser.clinic import Clinic, Server
 
 CHROMIUM = Path("/usr/bin/chromium")
@@ -31,6 +32,8 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Clinic, str]]:
+    if not (pages.DIST / pages.PAGE).exists():
+        pytest.skip("the console was not built: make console")
     clinic = Clinic(tmp_path_factory.mktemp("clinic"))
     with Server(clinic) as address:
         yield clinic, address

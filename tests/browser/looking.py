@@ -10,7 +10,7 @@ EDGE = "#image .openseadragon-canvas canvas"
 
 def opened(page, clinic, slide=None):
     clinic.slides[ID] = slide or read(ID)
-    page.goto(f"/slides/{ID}")
+    page.goto(f"/console/slides/{ID}")
     page.wait_for_selector("#panel .triage")
     return page
 

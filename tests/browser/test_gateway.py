@@ -67,7 +67,7 @@ def token(gateway: Gateway, *roles: str, tenant: str = "lab", **more: str) -> st
 
 def signed_in(page: Any, gateway: Gateway, *roles: str, tenant: str = "lab", **more: str) -> None:
     """At the worklist, by the form that a stranger sees."""
-    page.goto("/slides")
+    page.goto("/console/slides")
     page.fill("#token", token(gateway, *roles, tenant=tenant, **more))
     shot(page, "sign_in")
     page.click("text=Sign in >> nth=-1")
@@ -137,8 +137,9 @@ def test_a_slide_goes_from_upload_to_a_signed_pdf(page, service):
     for told in ("SIGNED", "C2026-000042", "Coarse chromatin.", "染色质粗。", "110330100001234"):
         assert told in words, told
     assert hashlib.sha256(pdf).hexdigest() == slides.reports(gateway.runtime.engine, slide)[0]["sha256"]
-    page.goto("/slides")
-    assert page.locator("tbody tr").inner_text().split("\t")[4].strip() == "Signed"
+    page.goto("/console/slides")
+    page.select_option("#show", "signed")
+    assert page.locator("#worklist tbody tr").inner_text().split("\t")[4].strip() == "Signed"
 
 
 def test_a_refused_form_is_told_field_by_field(page, service):
@@ -156,7 +157,7 @@ def test_who_is_no_pathologist_does_not_sign(page, service):
     gateway, _ = service
     slide = next(each for each in slides.worklist(gateway.runtime.engine, 1, tenant="lab"))["id"]
     signed_in(page, gateway, "clinic")
-    page.goto(f"/slides/{slide}")
+    page.goto(f"/console/slides/{slide}")
     page.fill("#token", "nobody")
     page.click("text=Continue")
     page.wait_for_selector(".report .refusal")
@@ -172,12 +173,12 @@ def test_another_clinic_and_who_signed_out_see_nothing(page, service):
     slide = next(each for each in slides.worklist(gateway.runtime.engine, 1, tenant="lab"))["id"]
     signed_in(page, gateway, "clinic", tenant="other")
     page.wait_for_selector("#worklist .empty")
-    page.goto(f"/slides/{slide}")
+    page.goto(f"/console/slides/{slide}")
     page.wait_for_selector("text=404")
-    page.goto("/slides")
+    page.goto("/console/slides")
     page.click("text=Sign out")
     page.wait_for_selector("#token")
-    page.goto(f"/slides/{slide}")
+    page.goto(f"/console/slides/{slide}")
     page.wait_for_selector("#token")
     assert page.context.cookies() == []
     page.wrong[:] = [each for each in page.wrong if "401" not in each and "404" not in each]

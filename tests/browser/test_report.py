@@ -45,8 +45,8 @@ def test_who_is_signed_in_opens_the_next_slide_without_a_token_and_signs_out(pag
     page.wait_for_selector("#diagnosis")
     clinic.slides[ID]["state"] = "ready"
     page.reload()
-    page.wait_for_selector(".report .session")
-    assert PERSON["licence"] in page.inner_text(".report .session")
+    page.wait_for_selector(".session")
+    assert PERSON["licence"] in page.inner_text(".session")
     assert not page.locator("#token").count()
     shot(page, "signed_in")
     page.click("text=Open for review")

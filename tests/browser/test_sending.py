@@ -18,7 +18,7 @@ def fill(page, accession: str = "C2026-000001") -> None:
 
 
 def test_an_empty_worklist_says_so(page, clinic):
-    page.goto("/slides")
+    page.goto("/console/slides")
     page.wait_for_selector("#worklist .empty")
     assert "No slides yet" in page.inner_text("#worklist")
 
@@ -31,8 +31,8 @@ def test_the_worklist_has_the_most_urgent_first(page, clinic):
          row("4" * 32, "failed", code="truncated", accession="C-4"), read("5" * 32, "signed", accession="C-5"))
     ):  # fmt: skip
         clinic.slides[slide["slide_id"]] = slide | {"created": f"2026-11-25T08:0{number}:00Z"}
-    page.goto("/slides")
-    page.wait_for_selector("tbody tr")
+    page.goto("/console/slides")
+    page.wait_for_selector("#worklist tbody tr")
     ranks = [each for each in page.locator(".rank").all_inner_texts() if each != "–"]
     assert ranks == sorted(ranks, key=int, reverse=True)
     assert page.evaluate(CONTRAST) == []
@@ -42,7 +42,7 @@ def test_the_worklist_has_the_most_urgent_first(page, clinic):
 
 
 def test_a_slide_is_sent_with_the_sha256_that_the_browser_worked_out(page, clinic):
-    page.goto("/slides")
+    page.goto("/console/slides")
     fill(page)
     page.click("#go")
     page.wait_for_selector("#sending a.button")
@@ -61,7 +61,7 @@ def test_a_slide_is_sent_with_the_sha256_that_the_browser_worked_out(page, clini
 
 def test_a_cut_upload_goes_on_where_it_stood(page, clinic):
     clinic.cut = 1
-    page.goto("/slides")
+    page.goto("/console/slides")
     fill(page, "C2026-000002")
     page.click("#go")
     page.wait_for_selector("#sending a.button")

@@ -43,7 +43,7 @@ def test_a_slide_that_is_being_read_tells_of_itself_until_it_is_read(page, clini
     clinic.slides[ID] = row(ID, "queued")
     done = [("progress", {"done": at, "total": 311}) for at in (64, 192, 311)]
     clinic.events[ID] = [("state", {"state": "inferring"}), *done, ("state", read(ID))]
-    page.goto(f"/slides/{ID}")
+    page.goto(f"/console/slides/{ID}")
     page.wait_for_selector(".steps .now")
     page.get_by_text("192 / 311").wait_for()
     shot(page, "progress")
@@ -60,15 +60,15 @@ def test_a_slide_that_failed_gives_its_reasons_and_a_way_on(page, clinic, state)
         "zh": "第 3 个图像目录指回已读目录",
     }
     clinic.slides[ID] = row(ID, state, code="ifd_loop", reasons=[why])
-    page.goto(f"/slides/{ID}")
+    page.goto(f"/console/slides/{ID}")
     page.wait_for_selector(".card.bad")
     assert "leads back to one already read" in page.inner_text(".card.bad")
-    assert page.get_attribute(".card.bad a", "href") == "/slides"
+    assert page.get_attribute(".card.bad a", "href") == "/console/slides"
     shot(page, state)
 
 
 def test_an_unknown_slide_is_told_so(page, clinic):
-    page.goto(f"/slides/{ID}")
+    page.goto(f"/console/slides/{ID}")
     page.wait_for_selector(".card.bad")
     shot(page, "unknown")
     page.wrong[:] = [each for each in page.wrong if "404" not in each]

@@ -113,7 +113,7 @@ def test_a_batch_is_listed_and_its_rows_come_back_in_each_format(settings, peopl
 
 
 @pytest.mark.parametrize(
-    "query", ["limit=0", "limit=201", "product=x", "decision=x", "since=x", "before=x", "subject=H"]
+    "query", ["limit=0", "limit=201", "product=x", "decision=x", "since=x", "before=x", "subject="]
 )
 def test_what_a_list_cannot_be_asked_for_is_refused_by_name(inside, query):
     async def story(client, gateway):

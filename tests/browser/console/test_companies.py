@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 import pytest
+from playwright.sync_api import expect
 
 from datasets.simulate import zone as simulated
 from models.scitech_risk.policy import Policy
@@ -47,7 +48,7 @@ def test_a_register_is_sent_sorted_filtered_compared_and_one_company_is_assessed
     page = desk("bank", language=language, at="/console/companies")
     for count, file in enumerate(files, 1):
         page.set_input_files("input[type=file]", str(file))
-        page.wait_for_function("document.querySelector('form.stack input:not([type=file])').value === 'company_id'")
+        expect(page.locator("form.stack input:not([type=file])")).to_have_value("company_id")
         page.click("form.stack button[type=submit]")
         page.wait_for_selector(f"tbody tr >> nth={count - 1}")
         page.wait_for_selector("form.stack button[type=submit]:enabled")
@@ -62,7 +63,7 @@ def test_a_register_is_sent_sorted_filtered_compared_and_one_company_is_assessed
     assert told == sorted(told, reverse=True)
     assert told
     page.select_option("#gate", "block")
-    page.wait_for_function("document.querySelector('.long').getAttribute('aria-rowcount') < 200")
+    page.wait_for_selector(f".long:not([aria-rowcount='{pl.read_csv(files[1]).height + 1}'])")
     assert page.locator(".long-row .chip.bad").count() > 0
     page.select_option("#gate", "")
     page.select_option("select[aria-label]", index=1)

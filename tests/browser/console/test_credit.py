@@ -6,6 +6,7 @@ import re
 
 import polars as pl
 import pytest
+from playwright.sync_api import expect
 
 from serving.trust import grants
 from serving.trust.consent import rules
@@ -118,7 +119,7 @@ def test_a_batch_is_sent_followed_and_taken_home(desk, people, made, tmp_path):
     people.head(40).select("household_id", *known).write_csv(file)
     page = desk("bank", width=820, height=1180, at="/console/credit/batches")
     page.set_input_files("input[type=file]", str(file))
-    page.wait_for_function("document.querySelector('form.stack input:not([type=file])').value === 'household_id'")
+    expect(page.locator("form.stack input:not([type=file])")).to_have_value("household_id")
     page.click("form.stack button[type=submit]")
     page.wait_for_selector("tbody tr")
     page.wait_for_selector("text=40 rows answered of 40")

@@ -1,22 +1,16 @@
-"""The viewer's pages and a slide's pictures, as the gateway gives them; a browser looks at them in tests/browser."""
+"""A slide's pictures, and where its pages are, as the gateway gives them; a browser looks at them in tests/browser."""
 
 from __future__ import annotations
 
-import gzip
 import hashlib
-import json
-import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from serving.pathology import pages
 from serving.store import slides
 from tests.serving.pathology import readings
 from tests.serving.pathology.conftest import FORM, WAY
-
-VIEWER = pages.HERE
 
 
 def read_slide(gateway) -> str:
@@ -34,54 +28,15 @@ def read_slide(gateway) -> str:
     return slide
 
 
-def test_the_pages_run_nothing_that_is_not_of_this_service(clinic):
+def test_the_pages_earlier_addresses_lead_on_to_the_consoles(clinic):
     async def story(client, gateway):
-        for address in ("/slides", f"/slides/{'0' * 32}", *(f"/static/{name}" for name in pages.FILES)):
+        for address in ("/slides", f"/slides/{'0' * 32}"):
             found = await client.get(address)
-            assert found.status_code == 200, address
-            policy = found.headers["content-security-policy"]
-            assert "default-src 'none'" in policy
-            assert "unsafe" not in policy
-            assert found.headers["x-content-type-options"] == "nosniff"
-        assert (await client.get("/slides/none")).status_code == 404
-        assert (await client.get("/static/README.md")).status_code == 404
-        assert (await client.get("/static/..%2Fpages.py")).status_code == 404
+            assert (found.status_code, found.headers["location"]) == (308, f"/console{address}")
+        for address in ("/slides/none", "/slides//evil.example", "/static/common.js"):
+            assert (await client.get(address)).status_code == 404
 
     clinic.run(story)
-
-
-def test_a_file_that_the_browser_has_is_not_sent_again(clinic):
-    async def story(client, gateway):
-        first = await client.get("/static/app.css", headers={"Accept-Encoding": "gzip"})
-        assert first.headers["content-encoding"] == "gzip"
-        again = await client.get("/static/app.css", headers={"If-None-Match": first.headers["etag"]})
-        assert (again.status_code, again.content) == (304, b"")
-        plain = await client.get("/static/app.css", headers={"Accept-Encoding": "identity"})
-        assert plain.content == (VIEWER / "app.css").read_bytes() == first.content
-        assert plain.headers["etag"] != first.headers["etag"]
-        assert len(gzip.compress(plain.content)) < len(plain.content)
-
-    clinic.run(story)
-
-
-def test_no_page_holds_script_or_style_of_its_own():
-    for page in VIEWER.glob("*.html"):
-        html = page.read_text()
-        assert not re.search(r"<script(?![^>]*\bsrc=)|<style|\son\w+=|\sstyle=", html), page.name
-        assert not re.search(r"(src|href)=\"(?!/|#|data:,)", html), page.name
-
-
-def test_what_is_vendored_is_what_is_written_beside_it():
-    told = (VIEWER / "README.md").read_text()
-    wanted = json.loads((VIEWER / "vendor" / "package.json").read_text())["dependencies"]
-    locked = json.loads((VIEWER / "vendor" / "package-lock.json").read_text())["packages"]
-    for name, version in wanted.items():
-        assert locked[f"node_modules/{name}"]["version"] == version
-        assert locked[f"node_modules/{name}"]["integrity"].startswith("sha512-")
-        assert f"`{name}` {version}" in told
-        assert (VIEWER / "vendor" / f"{name}.LICENSE.txt").stat().st_size > 500
-    for file in (VIEWER / "vendor").glob("*.min.js"):
-        assert f"`{hashlib.sha256(file.read_bytes()).hexdigest()}`" in told, file.name
 
 
 def test_a_read_slides_pictures_are_given_tile_by_tile_and_once(clinic):

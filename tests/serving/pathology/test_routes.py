@@ -194,7 +194,7 @@ def test_the_worklist_shows_the_urgent_first_and_leaves_out_what_nobody_needs_to
         rows = (await client.get("/v1/slides")).json()["slides"]
         assert [row["slide_id"] for row in rows] == [urgent, usual, *sorted([calm, drawn]), queued]
         flags = {row["slide_id"]: (row["audit"], row["to_review"]) for row in rows}
-        assert flags[drawn] == (True, True)
+        assert flags[drawn] == (False, True)  # of which they are told once it is signed
         assert flags[calm] == (False, False)
         assert flags[usual] == (False, True)
         to_review = (await client.get("/v1/slides?review=true")).json()["slides"]

@@ -135,8 +135,8 @@ def test_cookies_of_others_do_no_harm_and_two_sessions_are_none(guarded):  # noq
 def test_the_pages_load_for_whoever_has_no_session_or_one_that_ended(guarded):  # noqa: F811
     async def story(client, gateway):
         for headers in ({}, {"Cookie": f"{COOKIE}=x.y.z"}, {"Cookie": f"{COOKIE}="}, {"Cookie": ";;;=" + COOKIE}):
-            for page in ("/slides", f"/slides/{'0' * 32}", "/static/common.js"):
-                assert (await client.get(page, headers=headers)).status_code == 200
+            for page in ("/slides", f"/slides/{'0' * 32}"):
+                assert (await client.get(page, headers=headers)).status_code == 308
             assert (await client.get("/v1/slides", headers=headers)).status_code == 401
 
     guarded.run(story)

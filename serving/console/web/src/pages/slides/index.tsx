@@ -1,5 +1,11 @@
-import { Empty } from "../../kit/state";
+// Slides: the worklist with the upload at /console/slides, one slide at /console/slides/{id}.
+
+import { useLocation } from "preact-iso";
+import "./slides.css";
+import { Slide } from "./slide";
+import { Work } from "./work";
 
 export default function Page() {
-  return <main id="main"><Empty en="Nothing here yet." zh="暂无内容。" /></main>;
+  const id = useLocation().path.split("/")[3];
+  return id ? <Slide key={id} id={id} /> : <Work />;
 }

@@ -1,12 +1,12 @@
 // SHA-256 of a file, read in parts, away from the page's own thread.
 
-importScripts("/static/sha256.min.js");
+import { sha256 } from "js-sha256";
 
 const PART = 8 * 1024 * 1024;
 
 self.onmessage = async ({ data: file }) => {
   try {
-    const digest = self.sha256.create();
+    const digest = sha256.create();
     for (let at = 0; at < file.size; at += PART) {
       digest.update(await file.slice(at, at + PART).arrayBuffer());
       self.postMessage({ done: Math.min(at + PART, file.size) });

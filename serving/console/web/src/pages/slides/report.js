@@ -1,8 +1,8 @@
-// The report that a pathologist signs, who is known by the session: see common.js.
+// The report that a pathologist signs, who is known by the console's session.
 
-import { TBS, Refused, ask, failure, make, moment, plain, say, session, signIn, who } from "./common.js";
-
-let me = null;
+import { session } from "../../session";
+import { Refused, ask, failure, make, moment, plain, say } from "./common.js";
+import { TBS } from "./words";
 
 export class ReportForm {
   constructor(address, changed) {
@@ -10,28 +10,29 @@ export class ReportForm {
     this.changed = changed;
     this.draft = { diagnosis: "", other: "", findings: "" };
     this.amending = false;
+    this.ended = false;
   }
 
   async section(slide) {
     this.slide = slide;
     const done = ["signed", "amended"].includes(slide.state);
     this.report = done ? await ask(`${this.address}/report?format=json`) : null;
-    me = await who();
     this.root = make("section.report", { "aria-labelledby": "report" });
     this.draw();
     return this.root;
   }
 
   draw() {
+    const me = session.value;
     const parts = [make("h2", { id: "report" }, say("Pathologist's report", "病理医师报告"))];
     if (this.report) parts.push(this.signed());
     else parts.push(make("p.draft", {}, say("DRAFT - not signed", "草稿 - 未签发")));
-    if (!me || !me.licence) parts.push(this.identify());
+    if (!me || !me.licence || this.ended) parts.push(this.identify());
     else if (["ready", "abstained"].includes(this.slide.state)) parts.push(this.begin());
     else if (this.report && !this.amending) parts.push(this.offer());
     else parts.push(this.form());
     this.message = make("div", { "aria-live": "polite" });
-    this.root.replaceChildren(...parts, this.message, session(me) || "");
+    this.root.replaceChildren(...parts, this.message);
   }
 
   signed() {
@@ -46,19 +47,30 @@ export class ReportForm {
   }
 
   identify() {
-    return signIn(["Pathologist's token", "病理医师令牌"], this.report ? ["Continue", "继续"] : ["Open for review", "开始审核"], async (they) => {
-      if (!they.licence) {
-        throw new Refused(403, {
-          title: "Only a pathologist may do this", title_zh: "仅限病理医师操作",
-          detail: "The token has no licence. Sign in with a pathologist's.", detail_zh: "该令牌没有执业证号，请使用病理医师令牌。",
-        });
-      }
-      await this.open();
-    });
+    const field = make("input", { type: "password", id: "token", autocomplete: "off", required: true, spellcheck: "false" });
+    const submit = (event) => {
+      event.preventDefault();
+      this.tell(event.submitter, async () => {
+        const they = await ask("/v1/session", { body: { token: field.value.trim() } });
+        if (!they.licence) {
+          throw new Refused(403, {
+            title: "Only a pathologist may do this", title_zh: "仅限病理医师操作",
+            detail: "The token has no licence. Sign in with a pathologist's.", detail_zh: "该令牌没有执业证号，请使用病理医师令牌。",
+          });
+        }
+        session.value = they;
+        this.ended = false;
+        await this.open();
+      });
+    };
+    return make("form.identify", { onsubmit: submit },
+      make("label", { for: "token" }, say("Pathologist's token", "病理医师令牌")), field,
+      make("button.main", { type: "submit" }, this.report ? say("Continue", "继续") : say("Open for review", "开始审核")),
+      make("p.quiet", {}, say("Kept in a cookie that no script can read, until the token ends or you sign out.", "保存于脚本无法读取的 Cookie，直至令牌到期或退出登录。")));
   }
 
   begin() {
-    const button = make("button", { type: "button", onclick: () => this.tell(button, () => this.open()) }, say("Open for review", "开始审核"));
+    const button = make("button.main", { type: "button", onclick: () => this.tell(button, () => this.open()) }, say("Open for review", "开始审核"));
     return make("p.actions", {}, button);
   }
 
@@ -71,7 +83,7 @@ export class ReportForm {
   }
 
   offer() {
-    return make("p.actions", {}, make("button.quiet", { type: "button", onclick: () => {
+    return make("p.actions", {}, make("button", { type: "button", onclick: () => {
       this.amending = true;
       this.draft = { diagnosis: TBS[this.report.diagnosis] ? this.report.diagnosis : "other", other: TBS[this.report.diagnosis] ? "" : this.report.diagnosis, findings: this.report.findings || "" };
       this.draw();
@@ -100,8 +112,8 @@ export class ReportForm {
       reason ? [make("label", { for: "reason" }, say("Reason of the amendment", "更正原因")), reason] : null,
       make("label.sure", { for: "sure" }, sure, say("I have looked at the slide myself; the diagnosis is mine.", "本人已亲自阅片，诊断由本人作出。")),
       make("p.actions", {},
-        make("button", { type: "submit" }, this.amending ? say("Sign the amendment", "签发更正") : say("Sign", "签发")),
-        this.amending ? make("button.quiet", { type: "button", onclick: () => { this.amending = false; this.draw(); } }, say("Leave it", "取消")) : null));
+        make("button.main", { type: "submit" }, this.amending ? say("Sign the amendment", "签发更正") : say("Sign", "签发")),
+        this.amending ? make("button", { type: "button", onclick: () => { this.amending = false; this.draw(); } }, say("Leave it", "取消")) : null));
   }
 
   async send(event, choose, other, findings, reason) {
@@ -123,8 +135,8 @@ export class ReportForm {
     try {
       await work();
     } catch (error) {
-      if (error.status === 401) {
-        me = null;
+      if (error.status === 401 && session.value?.licence) {
+        this.ended = true; // the session; what was written stays
         this.draw();
       }
       this.message.replaceChildren(failure(error));

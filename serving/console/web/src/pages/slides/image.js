@@ -1,5 +1,7 @@
 // The slide on the screen: OpenSeadragon with a heatmap over it, a scale bar, outlined evidence.
 
+import OpenSeadragon from "openseadragon";
+
 const NICE = [1, 2, 5];
 
 export class SlideImage {
@@ -14,11 +16,12 @@ export class SlideImage {
 
   // Resolves when the slide is there to be seen.
   open(element) {
-    const OpenSeadragon = window.OpenSeadragon;
     // It would write a style element, were there none of this mark yet; the page's policy allows none but an empty one.
-    const mark = document.createElement("style");
-    mark.setAttribute("data-openseadragon-mobile-css", "true");
-    document.head.append(mark);
+    if (!document.querySelector("style[data-openseadragon-mobile-css]")) {
+      const mark = document.createElement("style");
+      mark.setAttribute("data-openseadragon-mobile-css", "true");
+      document.head.append(mark);
+    }
     this.viewer = OpenSeadragon({
       element, drawer: "canvas", showNavigationControl: false, showNavigator: true, navigatorPosition: "TOP_RIGHT",
       navigatorSizeRatio: 0.14, maxZoomPixelRatio: 8, visibilityRatio: 0.4, animationTime: 0.5, minZoomImageRatio: 0.7,
@@ -43,6 +46,10 @@ export class SlideImage {
     });
   }
 
+  close() {
+    this.viewer?.destroy();
+  }
+
   showReading(reading) {
     this.reading = reading;
     this.viewer.addTiledImage({
@@ -64,7 +71,7 @@ export class SlideImage {
       label.textContent = at + 1;
       mark.append(label);
       this.viewer.addOverlay({ element: mark, location: this.rectangle(spot) });
-      new window.OpenSeadragon.MouseTracker({ element: mark, clickHandler: () => this.jump(at) });
+      new OpenSeadragon.MouseTracker({ element: mark, clickHandler: () => this.jump(at) });
     });
   }
 
@@ -98,7 +105,7 @@ export class SlideImage {
 
   move(x, y) {
     const part = this.viewer.viewport.getBounds();
-    this.viewer.viewport.panBy(new window.OpenSeadragon.Point((x * part.width) / 6, (y * part.height) / 6), still());
+    this.viewer.viewport.panBy(new OpenSeadragon.Point((x * part.width) / 6, (y * part.height) / 6), still());
     this.viewer.viewport.applyConstraints(still());
   }
 

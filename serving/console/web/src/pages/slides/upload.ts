@@ -1,0 +1,55 @@
+// A slide sent in parts that survive a cut, by tus, with its SHA-256 worked out before in a worker.
+
+import { Upload, type DetailedError } from "tus-js-client";
+import { Refused, type Problem } from "../../kit/api";
+
+const PART = 8 * 1024 * 1024;
+
+export function digest(file: File, told: (share: number) => void): Promise<string> {
+  return new Promise((resolve, reject) => {
+    const worker = new Worker(new URL("./hash-worker.js", import.meta.url), { type: "module" });
+    worker.onmessage = ({ data }: MessageEvent<{ done?: number; sha256?: string; error?: string }>) => {
+      if (data.error) reject(new Error(data.error));
+      else if (data.sha256) resolve(data.sha256);
+      else told((data.done ?? 0) / file.size);
+      if (data.error || data.sha256) worker.terminate();
+    };
+    worker.onerror = (error) => {
+      worker.terminate();
+      reject(new Error(error.message || "the worker failed"));
+    };
+    worker.postMessage(file);
+  });
+}
+
+// Resolves with the slide's id, where the service tells it. `held` is given what pauses and goes on.
+export function put(file: File, told: Record<string, string>, progress: (share: number) => void, held: (upload: Upload) => void): Promise<string> {
+  return new Promise((resolve, reject) => {
+    let slide = "";
+    const upload = new Upload(file, {
+      endpoint: "/v1/uploads", chunkSize: PART, metadata: told, retryDelays: [0, 1000, 3000, 10000, 30000],
+      removeFingerprintOnSuccess: true,
+      fingerprint: async () => `yuheng-${told.sha256}-${told.accession}`,
+      onAfterResponse: (_, response) => { slide = response.getHeader("Slide-Id") || slide; },
+      onProgress: (sent, all) => progress(all ? sent / all : 0),
+      onSuccess: () => resolve(slide),
+      onError: (error) => reject(refusal(error)),
+    });
+    held(upload);
+    // What a cut left behind goes on where it stood.
+    upload.findPreviousUploads().then(([before]) => {
+      if (before) upload.resumeFromPreviousUpload(before);
+      upload.start();
+    }, reject);
+  });
+}
+
+function refusal(error: Error | DetailedError): Error {
+  const answer = "originalResponse" in error ? error.originalResponse : null;
+  if (!answer) return error;
+  try {
+    return new Refused(answer.getStatus(), JSON.parse(answer.getBody()) as Problem);
+  } catch {
+    return error;
+  }
+}

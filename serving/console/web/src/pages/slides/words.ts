@@ -1,0 +1,53 @@
+// What a slide's codes are called, in both languages.
+
+export type Words = Record<string, readonly [string, string]>;
+
+export const TBS: Words = {
+  "NILM": ["Negative for intraepithelial lesion or malignancy", "未见上皮内病变或恶性病变"],
+  "ASC-US": ["Atypical squamous cells of undetermined significance", "意义不明确的非典型鳞状细胞"],
+  "LSIL": ["Low-grade squamous intraepithelial lesion", "低级别鳞状上皮内病变"],
+  "ASC-H": ["Atypical squamous cells, cannot exclude HSIL", "非典型鳞状细胞，不除外高级别病变"],
+  "HSIL": ["High-grade squamous intraepithelial lesion", "高级别鳞状上皮内病变"],
+  "SCC": ["Squamous cell carcinoma", "鳞状细胞癌"],
+  "AGC": ["Atypical glandular cells", "非典型腺细胞"],
+  "UNSATISFACTORY": ["Unsatisfactory for evaluation", "标本不满意"],
+};
+export const STATES: Words = {
+  uploading: ["Being uploaded", "上传中"],
+  verifying: ["Being verified", "校验中"],
+  deidentified: ["Names removed", "已去标识"],
+  quality_passed: ["Fit to be read", "质量合格"],
+  quality_failed: ["Not fit: scan again", "质量不合格，请重扫"],
+  queued: ["Waiting to be read", "等待判读"],
+  inferring: ["Being read", "判读中"],
+  aggregating: ["Being summed up", "汇总中"],
+  ready: ["Awaits a pathologist", "待审核"],
+  abstained: ["No AI answer; awaits a pathologist", "AI 不作判断，待审核"],
+  in_review: ["With a pathologist", "审核中"],
+  signed: ["Signed", "已签发"],
+  amended: ["Amended", "已更正"],
+  failed: ["Failed", "失败"],
+  cancelled: ["Cancelled", "已取消"],
+};
+export const STEPS: string[] = [
+  "uploading", "verifying", "deidentified", "quality_passed", "queued", "inferring", "aggregating", "ready",
+];
+export const READ: string[] = ["ready", "abstained", "in_review", "signed", "amended"];
+export const ENDED: string[] = ["quality_failed", "failed", "cancelled"];
+export const TRIAGE: Words = {
+  negative: ["Negative", "阴性"],
+  review: ["Review", "需复核"],
+  positive: ["Positive", "阳性"],
+  abstained: ["No answer", "不作判断"],
+};
+export const LEVELS: Words = { routine: ["Routine", "常规"], raised: ["Raised", "升高"], urgent: ["Urgent", "紧急"] };
+export const SPECIMENS: Words = {
+  cervical_cytology: ["Cervical cytology", "宫颈细胞学"],
+  breast_histology: ["Breast histology", "乳腺组织学"],
+  lymph_node: ["Lymph node", "淋巴结"],
+};
+export const UNFIT: Words = { blank: ["blank", "空白"], pen: ["pen", "笔迹"], focus: ["out of focus", "失焦"] };
+export const ASKED: Words = {
+  hpv_result: ["HPV result", "HPV 结果"], hpv_genotype: ["HPV types", "HPV 型别"], previous_result: ["previous result", "既往结果"],
+  menopause: ["menopause", "绝经情况"], context: ["clinical context", "临床情况"],
+};

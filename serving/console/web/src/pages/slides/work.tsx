@@ -1,0 +1,116 @@
+// The worklist, looked at every few seconds, and beside it the upload of those who send.
+
+import { useEffect, useState } from "preact/hooks";
+import { useAsk } from "../../kit/api";
+import { moment } from "../../kit/format";
+import { Empty, Failed, Loading } from "../../kit/state";
+import { Table, type Column } from "../../kit/table";
+import { plain, Say, word } from "../../kit/words";
+import { session } from "../../session";
+import { Sender } from "./sender";
+import { Figures, type Turnaround } from "./turnaround";
+import { ENDED, READ, SPECIMENS, STATES, TRIAGE } from "./words";
+
+export interface Slide {
+  slide_id: string;
+  state: string;
+  code: string | null;
+  name: string;
+  accession: string | null;
+  specimen: string | null;
+  progress: { done: number; total: number };
+  priority: number;
+  triage: string | null;
+  audit: boolean; // told once signed
+  created: string;
+}
+
+const EVERY = 5_000, SELDOM = 60_000; // ms between two looks at the list, and at the figures above it
+const PAGE = 100, MOST = 500; // slides
+
+export function Work() {
+  const who = session.value;
+  const roles = who && !(who instanceof Error) ? who.roles : [];
+  const sends = roles.includes("clinic");
+  const [show, setShow] = useState(sends ? "open" : "review");
+  const [specimen, setSpecimen] = useState("");
+  const [limit, setLimit] = useState(PAGE);
+  const asked = new URLSearchParams({ limit: String(limit), ...(show === "review" ? { review: "true" } : show === "open" ? { signed: "false" } : show ? { state: show } : {}), ...(specimen ? { specimen } : {}) });
+  const list = useAsk<{ slides: Slide[]; next: string | null }>(`/v1/slides?${asked}`);
+  const turnaround = useAsk<Turnaround>("/v1/slides/turnaround");
+  useEffect(() => {
+    const seen = (look: () => void) => () => document.visibilityState === "visible" && look();
+    const looking = [setInterval(seen(list.again), EVERY), setInterval(seen(turnaround.again), SELDOM)];
+    return () => looking.forEach(clearInterval);
+  }, [list.again, turnaround.again]);
+  document.title = `${plain("Slides", "切片")} · Yuheng 玉衡`;
+  return (
+    <main id="main" class="slides">
+      <div class="page-head"><h1><Say en="Slides" zh="切片" /></h1></div>
+      <div class={sends ? "work" : "stack"}>
+        <div class="stack">
+          <Figures of={turnaround} />
+          <section class="card" aria-labelledby="work">
+            <div class="filters">
+              <h2 id="work"><Say en="Worklist, most urgent first" zh="工作列表（按优先级）" /></h2>
+              <label><Say en="Show" zh="显示" />
+                <select id="show" value={show} onChange={(event) => setShow(event.currentTarget.value)}>
+                  <option value="">{plain("All slides", "全部切片")}</option>
+                  <option value="open">{plain("Not yet signed", "未签发")}</option>
+                  <option value="review">{plain("To be read by a pathologist", "待病理医师阅片")}</option>
+                  {Object.entries(STATES).map(([state, names]) => <option key={state} value={state}>{plain(...names)}</option>)}
+                </select></label>
+              <label><Say en="Specimen" zh="标本" />
+                <select id="only" value={specimen} onChange={(event) => setSpecimen(event.currentTarget.value)}>
+                  <option value="">{plain("Any", "不限")}</option>
+                  {Object.entries(SPECIMENS).map(([code, names]) => <option key={code} value={code}>{plain(...names)}</option>)}
+                </select></label>
+            </div>
+            <div id="worklist" aria-live="polite">
+              {list.error !== undefined ? <Failed error={list.error} again={list.again} />
+                : !list.value ? <Loading />
+                : <List slides={list.value.slides} blind={show === "review"} narrowed={!!((show && show !== "open") || specimen)} />}
+            </div>
+            {list.value?.next ? (
+              limit < MOST ? <p class="actions"><button type="button" onClick={() => setLimit(MOST)}><Say en="Show more" zh="显示更多" /></button></p>
+                : <p class="quiet"><Say en={`The ${MOST} most urgent are shown; narrow the list to see others.`} zh={`仅显示最紧急的 ${MOST} 张，请筛选以查看其他。`} /></p>
+            ) : null}
+            <details class="how">
+              <summary><Say en="How this order comes about" zh="排序说明" /></summary>
+              <p><Say en="The AI's result and the request form's risk give a priority from 0 to 100; equals stand by their arrival. Every slide that the AI does not call negative is read by a pathologist, and so is a share of its negatives, drawn by chance with a secret key: one in ten unless your operator set another share. Those drawn stand among the others by their priority and are not marked, nor is the AI's result shown in the list of slides to be read, so that each is read alike. Which negatives were drawn is shown once they are signed."
+                zh="AI 结果与申请单风险共同给出 0 至 100 的优先级，同级按到达先后排列。凡 AI 未判为阴性的切片均由病理医师阅片；AI 判为阴性者按密钥随机抽取一部分（默认十分之一，可由管理员设定）一并阅片。被抽中者按优先级混排且不作标记，待阅片列表也不显示 AI 结果，以保证阅片标准一致；签发后方显示哪些阴性属于抽检。" /></p>
+            </details>
+          </section>
+        </div>
+        {sends ? <Sender sent={() => { list.again(); turnaround.again(); }} /> : null}
+      </div>
+    </main>
+  );
+}
+
+const COLUMNS: Column<Slide>[] = [
+  { en: "Priority", zh: "优先级", cell: (slide) => <span class={slide.priority >= 70 ? "rank high" : "rank"}>{READ.includes(slide.state) ? slide.priority : "–"}</span> },
+  { en: "Accession", zh: "病理号", cell: (slide) => <a href={`/console/slides/${slide.slide_id}`}>{slide.accession || slide.name || slide.slide_id.slice(0, 8)}</a> },
+  { en: "Specimen", zh: "标本", cell: (slide) => slide.specimen ? word(SPECIMENS, slide.specimen) : "–" },
+  { en: "AI", zh: "AI", cell: (slide) => slide.triage ? <span class={`triage ${slide.triage}`}>{word(TRIAGE, slide.triage)}</span> : "–" },
+  { en: "State", zh: "状态", cell: (slide) => <State slide={slide} /> },
+  { en: "Received", zh: "接收时间", cell: (slide) => moment(slide.created).slice(0, 16) },
+];
+
+function State({ slide: { state, code, progress, audit } }: { slide: Slide }) {
+  return (
+    <>
+      <span class={`chip ${state}`}>{word(STATES, state)}</span>
+      {state === "inferring" && progress.total ? <progress max={progress.total} value={progress.done} aria-label={`${progress.done} / ${progress.total}`} /> : null}
+      {audit ? <span class="chip drawn"><Say en="Negative drawn for audit" zh="抽检阴性" /></span> : null}
+      {ENDED.includes(state) && code ? <code> {code}</code> : null}
+    </>
+  );
+}
+
+function List({ slides, blind, narrowed }: { slides: Slide[]; blind: boolean; narrowed: boolean }) {
+  if (!slides.length && narrowed) return <Empty en="No slide here now." zh="当前没有符合条件的切片。" />;
+  if (!slides.length) return <Empty en="No slides yet. Send the first one." zh="暂无切片，请先上传。" />;
+  const columns = blind ? COLUMNS.filter((column) => column.en !== "AI") : COLUMNS;
+  return <Table caption={["Slides, most urgent first", "切片，按优先级"]} columns={columns} rows={slides} keyOf={(slide) => slide.slide_id} />;
+}

@@ -1,0 +1,62 @@
+"""GET /v1/slides/turnaround: slides by state, and how long those of the last 30 days took from arrival on.
+
+A slide has arrived when the whole of it is here; it is read when its reading is ready, or the AI gave no answer.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import orjson
+
+from serving.call import Call, Reply, query
+from serving.pathology.desk import Desk
+from serving.pathology.states import STATES
+from serving.problems import Problem
+from serving.store import turnaround as store
+
+DAYS = 30
+MOST = 10_000  # slides whose times are looked at, the newest
+
+
+async def reply(desk: Desk, call: Call) -> Reply:
+    _, faults = query(call, ())
+    if faults:
+        raise Problem("bad_parameter", errors=faults)
+    tenant, since = call.caller.tenant, datetime.now(UTC) - timedelta(days=DAYS)
+    first = f"{int(since.timestamp() * 1_000):012x}"  # ids begin with their time
+    counts = await desk.read(store.states, tenant)
+    moments = await desk.read(store.moments, tenant, first, MOST)
+    told = {"days": DAYS, "slides": len(moments), "states": {state: counts.get(state, 0) for state in STATES}}
+    return Reply(orjson.dumps(told | figures(moments)))
+
+
+def figures(moments: Sequence[dict[str, str]]) -> dict[str, Any]:
+    """From the times at which slides reached their states: how long until they were read and until they were signed."""
+    read, signed = [], []
+    for at in moments:
+        if store.ARRIVED not in at:
+            continue
+        arrived = datetime.fromisoformat(at[store.ARRIVED])
+        if answered := [at[state] for state in store.READ if state in at]:
+            read.append(_seconds(arrived, min(answered)))
+        if store.SIGNED in at:
+            signed.append(_seconds(arrived, at[store.SIGNED]))
+    return {"to_reading": _spread(read), "to_signature": _spread(signed)}
+
+
+def _seconds(arrived: datetime, at: str) -> float:
+    return (datetime.fromisoformat(at) - arrived).total_seconds()
+
+
+def _spread(seconds: list[float]) -> dict[str, Any]:
+    """Median, and the 90th percentile by nearest rank: the time within which nine of ten were done."""
+    if not seconds:
+        return {"slides": 0, "median_seconds": None, "p90_seconds": None}
+    ordered = sorted(seconds)
+    tenth = ordered[math.ceil(0.9 * len(ordered)) - 1]
+    return {"slides": len(ordered), "median_seconds": statistics.median(ordered), "p90_seconds": tenth}

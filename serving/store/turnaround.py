@@ -1,0 +1,33 @@
+"""How many slides a tenant has in each state, and when those that came lately arrived, were read and signed."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+from serving.store.engine import Where, reading
+from serving.store.tables import SLIDE_EVENTS, SLIDES
+
+ARRIVED, READ, SIGNED = "verifying", ("ready", "abstained"), "signed"
+
+
+def states(where: Where, tenant: str) -> dict[str, int]:
+    counted = sa.select(SLIDES.c.state, sa.func.count()).where(SLIDES.c.tenant == tenant).group_by(SLIDES.c.state)
+    with reading(where) as connection:
+        return {state: count for state, count in connection.execute(counted)}
+
+
+def moments(where: Where, tenant: str, since: str, most: int) -> list[dict[str, str]]:
+    """State -> when it was first reached, of the tenant's newest `most` slides from the id `since` on."""
+    mine = sa.select(SLIDES.c.id).where(SLIDES.c.tenant == tenant, SLIDES.c.id >= since)
+    mine = mine.order_by(SLIDES.c.id.desc()).limit(most)
+    chosen = (
+        sa.select(SLIDE_EVENTS.c.slide, SLIDE_EVENTS.c.state, sa.func.min(SLIDE_EVENTS.c.at))
+        .where(SLIDE_EVENTS.c.slide.in_(mine), SLIDE_EVENTS.c.kind == "state")
+        .where(SLIDE_EVENTS.c.state.in_((ARRIVED, *READ, SIGNED)))
+        .group_by(SLIDE_EVENTS.c.slide, SLIDE_EVENTS.c.state)
+    )
+    found: dict[str, dict[str, str]] = {}
+    with reading(where) as connection:
+        for slide, state, at in connection.execute(chosen):
+            found.setdefault(slide, {})[state] = at
+    return list(found.values())

@@ -1,0 +1,127 @@
+"""The slides' pages in both languages: worklist with turnaround and filters, a slide read and signed, a slide sent."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import numpy as np
+import pytest
+import sqlalchemy as sa
+
+from serving.call import new_id
+from serving.store import slides
+from serving.store.tables import SLIDE_EVENTS, SLIDES
+from tests.browser.conftest import shot
+from tests.browser.console.conftest import TENANT, axe
+from tests.serving.pathology import readings
+from tests.serving.pathology.conftest import FORM, READING, WAY, put
+
+NEGATIVE = READING | {"triage": "negative", "priority": 5}
+TIMES = {"verifying": 0, "ready": 14, "in_review": 200, "signed": 320}  # minutes after the arrival
+
+
+def aged(gateway: Any, slide: str, days: float, slower: float) -> None:
+    """As if it had come days ago."""
+    came = datetime.now(UTC).replace(tzinfo=None) - timedelta(days=days)
+    with gateway.runtime.engine.begin() as connection:
+        connection.execute(sa.update(SLIDES).where(SLIDES.c.id == slide).values(created=f"{came.isoformat()[:23]}Z"))
+        for state, minutes in TIMES.items():
+            at = f"{(came + timedelta(minutes=slower * minutes)).isoformat()[:23]}Z"
+            mine = (SLIDE_EVENTS.c.slide == slide) & (SLIDE_EVENTS.c.state == state)
+            connection.execute(sa.update(SLIDE_EVENTS).where(mine).values(at=at))
+
+
+def real(gateway: Any, slide: str, accession: str) -> str:
+    """A slide that was read, with its picture on the disk."""
+    folder = gateway.settings.paths.slides / slide
+    (folder / "slide").mkdir(parents=True)
+    (folder / "slide" / readings.CMU.name).write_bytes(readings.CMU.read_bytes())
+    probability, attention = readings.heat()
+    np.savez(folder / "heat.npz", probability=probability, attention=attention)
+    reading = readings.READING | {"slide_id": slide, "accession": accession}
+    columns = FORM | {"request": FORM, "name": readings.CMU.name, "sha256": reading["slide"]["sha256"]}
+    slides.create(gateway.runtime.engine, slide, bytes=1, tenant=TENANT, **(columns | {"accession": accession}))
+    for state in WAY[: WAY.index("ready") + 1]:
+        slides.move(gateway.runtime.engine, slide, state, **({"reading": reading} if state == "ready" else {}))
+    return slide
+
+
+@pytest.fixture(scope="module")
+def ward(house: Any) -> dict[str, str]:
+    """A fortnight of a small laboratory: accession -> slide."""
+    gateway = house.gateway
+    made = {f"C26-{number:05}": ("signed", {}) for number in range(301, 312)}
+    made |= {"C26-00312": ("in_review", {}), "C26-00313": ("queued", {}), "C26-00314": ("ready", {})}
+    made |= {
+        "C26-00315": ("ready", {"reading": NEGATIVE, "audit": True}),
+        "C26-00316": ("ready", {"reading": NEGATIVE}),
+    }
+    made |= {"C26-00317": ("signed", {"reading": NEGATIVE, "audit": True})}
+    made |= {"B26-00021": ("ready", {"specimen": "breast_histology", "reading": READING | {"priority": 45}})}
+    found = {}
+    for number, (accession, (state, columns)) in enumerate(made.items()):
+        found[accession] = put(gateway, state, tenant=TENANT, accession=accession, **columns)
+        aged(gateway, found[accession], 14 - 0.7 * number, 1 + (number % 5) ** 2 / 4)
+    for number, language in enumerate(("en", "zh")):
+        found[language] = real(gateway, new_id(), f"C26-0032{number}")
+    return found
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_a_pathologist_takes_the_most_urgent_slide_and_signs_it(desk, ward, language):
+    page = desk("pathologist", language=language)
+    page.wait_for_selector("#worklist tbody tr")
+    assert not page.locator("#form").count()
+    names = page.locator("#worklist tbody td:nth-child(2)").all_inner_texts()
+    assert "C26-00315" in names  # the negative that was drawn,
+    assert "C26-00316" not in names  # not the other,
+    assert not page.locator("#worklist .triage, #worklist .drawn").count()  # and nothing tells which it is
+    page.click(".how summary")
+    assert {"en": "one in ten", "zh": "十分之一"}[language] in page.inner_text(".how")
+    page.wait_for_selector(".times .median")
+    assert axe(page) == []
+    shot(page, f"slides_worklist_pathologist_{language}")
+    page.select_option("#only", "breast_histology")
+    page.wait_for_selector("#worklist tbody tr:only-child >> text=B26-00021")
+    page.select_option("#only", "")
+    page.select_option("#show", "signed")
+    page.wait_for_selector("#worklist .drawn")
+
+    page.goto(f"/console/slides/{ward[language]}")
+    page.wait_for_selector("#strip canvas")
+    page.wait_for_load_state("networkidle")
+    assert axe(page) == []
+    page.click({"en": "text=Open for review", "zh": "text=开始审核"}[language])
+    page.select_option("#diagnosis", "HSIL")
+    page.fill("#findings", "Coarse chromatin. 染色质粗。")
+    page.check("#sure")
+    shot(page, f"slides_viewer_{language}")
+    page.click("form.sign button[type=submit]")
+    page.wait_for_selector(".stamp.final")
+    page.click(".back")
+    page.wait_for_selector("#worklist tbody tr")
+    assert page.locator("#console > main, main").count() == 1
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_a_clinic_sees_its_slides_and_sends_one_on_a_tablet(desk, ward, language):
+    page = desk("clinic", language=language, width=820, height=1180)
+    page.wait_for_selector("#worklist tbody tr")
+    page.wait_for_selector(".times .median")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 820
+    assert axe(page) == []
+    shot(page, f"slides_worklist_clinic_tablet_{language}")
+    page.set_input_files("#file", str(readings.CMU))
+    page.fill("#accession", f"C26-0040{language}")
+    page.click("#go")
+    page.click("#sending a.button")
+    page.wait_for_selector(".steps .now")
+    assert axe(page) == []
+    shot(page, f"slides_way_tablet_{language}")
+    page.goto(f"/slides/{ward[language]}")  # the earlier address
+    page.wait_for_selector("#strip canvas")
+    page.wait_for_load_state("networkidle")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 820
+    assert axe(page) == []
+    shot(page, f"slides_viewer_tablet_{language}")
