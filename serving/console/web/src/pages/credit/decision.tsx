@@ -7,7 +7,7 @@ import { moment, money } from "../../kit/format";
 import { Failed, Loading, Shown } from "../../kit/state";
 import { plain, Say } from "../../kit/words";
 import { Details, Headline, Simulated } from "./answer";
-import { VERDICT, type Answer, type Page } from "./model";
+import { VERDICT, waits, type Answer, type Page } from "./model";
 
 export function Decision({ id }: { id: string }) {
   const answer = useAsk<Answer>(`/v1/decisions/${id}`);
@@ -40,7 +40,7 @@ export function Decision({ id }: { id: string }) {
                 <p class="quiet">{row.override.by} · {moment(row.override.at)}</p>
               </section>
             ) : null}
-            {row?.referral && !row.override ? (
+            {row?.referral && waits(row) ? (
               <section class="card">
                 <h2><Say en="Waits for a colleague" zh="待同事处理" /></h2>
                 <p><strong>{row.referral.to}</strong>: {row.referral.note}</p>
