@@ -16,6 +16,7 @@ import orjson
 
 from datasets.faults import Fault
 from serving.call import Call, query
+from serving.describe import Schema, closed
 from serving.problems import Problem
 from serving.products import products
 from serving.store.reader import Reader
@@ -110,3 +111,30 @@ def _decision(row: dict[str, Any]) -> dict[str, Any]:
         "limit": answer["limit"],
         "gate": answer["gate"]["verdict"],
     }
+
+
+def schema() -> Schema:
+    text, null = {"type": "string"}, {"type": "null"}
+    words = dict.fromkeys(("code", "en", "zh"), text)
+    warning = {"type": "object", "required": [*words, "severity"],
+               "properties": words | {"severity": {"enum": ["watch", "act"]}}}  # fmt: skip
+    share = {"type": ["number", "null"], "minimum": 0, "maximum": 1}
+    results = {"grade": {"anyOf": [text, null]}, "pd": share, "limit": {"type": ["integer", "null"], "minimum": 0},
+               "gate": {"enum": ["pass", "review", "block", None]}}  # fmt: skip
+    month = {
+        "month": {"type": "string", "pattern": f"^{MONTH}$"},
+        "warnings": {"type": "array", "items": warning},
+        **results,
+        "innovation": {"type": ["number", "null"], "description": "0 to 100"},
+    }
+    made = dict.fromkeys(("decision_id", "created", "model", "version"), text)
+    decision = made | {"decision": {"enum": ["approve", "refer"]}} | results
+    return closed(
+        {
+            "company_id": text,
+            "simulated": {"type": "boolean"},
+            "months": {"type": "array", "items": closed(month, [*month])},
+            "decisions": {"type": "array", "items": closed(decision, [*decision])},
+        },
+        ["company_id", "simulated", "months", "decisions"],
+    )

@@ -22,11 +22,11 @@ from datasets.faults import Fault
 from models.bundle import Bundle
 from models.pathology.card import SlideCard
 from models.pathology.policy import ReadingPolicy
-from serving import companies
 from serving.batch.intake import Intake
 from serving.batch.record import row_answer, summary
 from serving.call import JSON, Call, ClientGone, Reply, Send, idempotency_key, new_id, query, read_body
 from serving.champion import Champions
+from serving.company_desk import CompanyDesk
 from serving.console import pages as console
 from serving.listed import Listed
 from serving.metrics import CONTENT_TYPE, Metrics
@@ -71,7 +71,6 @@ class Gateway:
             "/v1/decisions/{id}": {"GET": self.decision},
             "/v1/decisions/{id}/receipt": {"GET": self.receipt},
             "/v1/batches/{id}": {"GET": self.batch_summary},
-            "/v1/companies/{id}/history": {"GET": self.history},
             "/v1/statements/{month}": {"GET": self.statement},
             "/v1/models": {"GET": self.models},
             "/healthz/live": {"GET": self.live},
@@ -84,6 +83,7 @@ class Gateway:
             **console.routes(),
             **Listed(lambda: self.runtime).routes(),
             **WhatIf(lambda: self.runtime).routes(),
+            **CompanyDesk(lambda: self.runtime).routes(),
             **self.pathology.routes(),
             **self.trust.routes(),
             **Versions(self.pathology.desk).routes(),
@@ -259,10 +259,6 @@ class Gateway:
         if found is None:
             raise Problem("unknown_batch", found=repr(wanted[:80]))
         return Reply(orjson.dumps(summary(found)))
-
-    async def history(self, call: Call) -> Reply:
-        page = companies.page(call)
-        return Reply(await asyncio.to_thread(self.runtime.history, call.path[0], page, call.caller))
 
     # --- what was used
 

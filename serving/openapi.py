@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from datasets.table import Column
-from serving import companies, listed, what_if
+from serving import company_desk, listed, what_if
 from serving.batch.formats import MEDIA_TYPES
 from serving.console import document as console
 from serving.describe import STORE, Schema, closed, guarded, in_path, in_query, link, operation, told_as_json
@@ -34,7 +34,6 @@ MANY = (  # each product's batch
 PROBLEMS = {
     "/v1/decisions/{id}": ("unknown_decision", *STORE),
     "/v1/batches/{id}": ("unknown_batch", *STORE),
-    "/v1/companies/{id}/history": ("unknown_company", "bad_parameter", "not_authorised", *STORE),
     "/v1/models": ("not_ready",),
     "/healthz/live": (),
     "/healthz/ready": ("not_ready",),
@@ -49,6 +48,7 @@ PROBLEMS = {
     "DELETE /v1/session": ("cross_site",),
     **authorisations.PROBLEMS,
     **console.PROBLEMS,
+    **company_desk.PROBLEMS,
     **listed.PROBLEMS,
     **what_if.problems(),
     **slides.PROBLEMS,
@@ -65,7 +65,7 @@ def document(serving: Mapping[str, Held], settings: Settings) -> Schema:
         **{f"Indicators.{name}": _indicators(held, settings.limits.text) for name, held in sorted(serving.items())},
     }
     paths = dict(_products(serving, settings)) | slides.paths(settings) | authorisations.paths() | console.paths()
-    paths |= listed.paths() | trust.paths() | versions.paths() | what_if.paths() | _paths()
+    paths |= company_desk.paths() | listed.paths() | trust.paths() | versions.paths() | what_if.paths() | _paths()
     for path, operations in paths.items():
         for method, told in operations.items():
             if roles := MAY[f"{method.upper()} {path}"]:
@@ -181,27 +181,6 @@ def _paths() -> Schema:
                 "A batch's state, counts and faults",
                 told_as_json(_batch()),
                 parameters=[in_path("id", "Batch-Id of an answer")],
-            )
-        },
-        "/v1/companies/{id}/history": {
-            "get": operation(
-                PROBLEMS["/v1/companies/{id}/history"],
-                "history",
-                "A company's months, and the decisions asked for by its id; newest first",
-                told_as_json(_history()),
-                parameters=[
-                    in_path("id", "company_id of the register"),
-                    in_query(
-                        "limit",
-                        {"type": "integer", "minimum": 1, "maximum": companies.MOST, "default": companies.USUAL},
-                        "Most months, and most decisions.",
-                    ),
-                    in_query(
-                        "before",
-                        {"type": "string", "pattern": companies.BEFORE},
-                        "A month or a decision_id: only what is older.",
-                    ),
-                ],
             )
         },
         "/v1/session": _session(),
@@ -365,33 +344,6 @@ def _answer(product: Product) -> Schema:
             "created": text,
         },
     }
-
-
-def _history() -> Schema:
-    text, null = {"type": "string"}, {"type": "null"}
-    words = dict.fromkeys(("code", "en", "zh"), text)
-    warning = {"type": "object", "required": [*words, "severity"],
-               "properties": words | {"severity": {"enum": ["watch", "act"]}}}  # fmt: skip
-    share = {"type": ["number", "null"], "minimum": 0, "maximum": 1}
-    results = {"grade": {"anyOf": [text, null]}, "pd": share, "limit": {"type": ["integer", "null"], "minimum": 0},
-               "gate": {"enum": ["pass", "review", "block", None]}}  # fmt: skip
-    month = {
-        "month": {"type": "string", "pattern": f"^{companies.MONTH}$"},
-        "warnings": {"type": "array", "items": warning},
-        **results,
-        "innovation": {"type": ["number", "null"], "description": "0 to 100"},
-    }
-    made = dict.fromkeys(("decision_id", "created", "model", "version"), text)
-    decision = made | {"decision": {"enum": ["approve", "refer"]}} | results
-    return closed(
-        {
-            "company_id": text,
-            "simulated": {"type": "boolean"},
-            "months": {"type": "array", "items": closed(month, [*month])},
-            "decisions": {"type": "array", "items": closed(decision, [*decision])},
-        },
-        ["company_id", "simulated", "months", "decisions"],
-    )
 
 
 def _batch() -> Schema:

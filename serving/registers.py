@@ -3,7 +3,7 @@
 python -m serving load-register var/registers/2026-06 --answers var/portfolio/2026-06/answers.parquet
 
 Indicators stay where a decision reads them; a month keeps which warnings it gave, by a policy's signals, and what a run
-over the register answered.
+over the register answered; beside them stands what lies around each company.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ import sqlalchemy as sa
 
 from datasets.faults import DataError, Fault, Faults, Unreadable
 from datasets.scitech_risk import register
+from datasets.scitech_risk.around import Around
 from datasets.scitech_risk.months import rolling
 from datasets.scitech_risk.register import Register, Remark
 from datasets.table import MOST_FAULTS
@@ -32,7 +33,7 @@ from models.scitech_risk import signals
 from models.scitech_risk.gate import VERDICTS
 from models.scitech_risk.policy import Policy, Signal
 from models.scitech_risk.words import column_of, value_text
-from serving import subjects
+from serving import networks, subjects
 from serving.call import now
 from serving.companies import PRODUCT, RESULTS, pack, unpack
 from serving.store.engine import open_store, unavailable
@@ -92,7 +93,7 @@ def _ready(
     found: Register, told: tuple[Signal, ...], results: pl.DataFrame | None, by: Sealing, scratch: Path
 ) -> Iterator[tuple[Path, Path]]:
     """Files of sealed indicators and of sealed months, of AT_ONCE companies each."""
-    reader, vault = Reader(by.engine), by.vault
+    reader, vault, around = Reader(by.engine), by.vault, Around(found)
     for at, (companies, part) in enumerate(_months(found, told, results)):
         named = {company: vault.pseudonym(PRODUCT, company) for company in companies["company_id"]}
         with by.engine.begin() as connection:  # a key alone says nothing of anybody
@@ -118,13 +119,16 @@ def _ready(
             for line in sealed(vault, held[named[company]], named[company], true_at, groups, by.made)
         ]
         months = [
-            {"pseudonym": (name := named[company]), "months": vault.seal(held[name], packed, name)}
+            {
+                "pseudonym": (name := named[company]),
+                "months": vault.seal(held[name], _merged(rows, before.get(company)), name),
+                **networks.sealed(vault, held[name], company, around, found.month),
+            }
             for company, rows in _by_company(part)
-            for packed in [_merged(rows, before.get(company))]
         ]
         paths = scratch / f"{at:06d}.indicators", scratch / f"{at:06d}.months"
         pl.DataFrame(lines).write_ipc(paths[0])
-        pl.DataFrame(months).write_ipc(paths[1])
+        pl.DataFrame(months, schema_overrides={"network": pl.Binary}).write_ipc(paths[1])
         yield paths
 
 

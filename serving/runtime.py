@@ -13,7 +13,6 @@ import sqlalchemy as sa
 
 from models.bundle import Bundle
 from models.pathology.card import SlideCard
-from serving import companies
 from serving.batch.record import break_off_orphans
 from serving.batch.stored import Subjects
 from serving.call import new_id, now
@@ -194,7 +193,7 @@ class Runtime:
         await self.quota.check(caller.tenant)
         question = parse_question(body, product.form)
         held = self.held(product, question.model)
-        stated = await self._stated(product, question, held, caller)
+        stated = await self.stated(product, question, held, caller)
         row, faults = held.check(stated.values)
         if faults:
             raise Problem("invalid_request", errors=faults if stated.pseudonym is None else unvalued(faults))
@@ -278,7 +277,8 @@ class Runtime:
             else:
                 answer.set_result(row["answer"] if kept is None else kept.answer)
 
-    async def _stated(self, product: Product, question: Question, held: Held, caller: Caller) -> Stated:
+    async def stated(self, product: Product, question: Question, held: Held, caller: Caller) -> Stated:
+        """What an answer rests on. Raises Problem where the store may not be read for it."""
         if question.subject is None:
             return Stated(question.indicators or {})
         return await self.aside(lambda: self._stored(product, question.subject or "", held, caller))
@@ -292,7 +292,7 @@ class Runtime:
         """What the store holds of a subject, of the groups that the model reads and the caller may. Raises Problem."""
         reader, pseudonym = self.reader, self.vault.pseudonym(product.name, subject)
         stamp, groups = now(), sorted(groups_of(held.table))
-        may = self._opened(product, pseudonym, groups, caller, stamp)
+        may = self.opened(product, pseudonym, groups, caller, stamp)
         try:
             found = reader.ask(lambda connection: newest(connection, self.vault, pseudonym, may.groups, stamp[:10]))
         except Tampered as error:
@@ -304,7 +304,7 @@ class Runtime:
         values = {name: value for name, value in found.values.items() if name in known}
         return Stated(values, found.simulated, pseudonym, may.grants, may.silent)
 
-    def _opened(self, product: Product, pseudonym: str, groups: Sequence[str], caller: Caller, stamp: str) -> Opened:
+    def opened(self, product: Product, pseudonym: str, groups: Sequence[str], caller: Caller, stamp: str) -> Opened:
         """What of these groups the caller may read. Raises Problem where one that is no conduct stays shut."""
         if self.rules is None:
             return Opened(tuple(groups), (), (), {})
@@ -317,15 +317,6 @@ class Runtime:
     def subjects(self, held: Held, caller: Caller) -> Subjects:
         """The stored ones that a batch of this caller may name."""
         return Subjects(self.reader, self.vault, self.rules, held, caller.tenant)
-
-    def history(self, company: str, page: companies.Page, caller: Caller) -> bytes:
-        """In a thread. Warnings are made of indicators, so they are told to who may read those that a decision reads.
-        Raises Problem."""
-        product, reader = products()[companies.PRODUCT], self.reader
-        if self.rules is not None:
-            groups = sorted(groups_of(self.held(product, None).table))
-            self._opened(product, self.vault.pseudonym(product.name, company), groups, caller, now())
-        return companies.history(reader, self.vault, caller.tenant, company, page)
 
     def receipt(self, decision: str, tenant: str) -> dict[str, Any] | None:
         """In a thread. None where the tenant has no such decision."""

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from datasets.faults import Fault
 from models.bundle import Bundle, BundleRefused
 from models.policy import PolicyRefused
 from models.scitech_risk.decision import Decider
 from models.scitech_risk.policy import Policy
+from models.scitech_risk.stress import Shock, derive, fitted, no_better, shifted, shocked, with_rate
 from serving.products import Product
 from serving.question import Wish
 from serving.tabular import Tabular
@@ -22,9 +25,35 @@ class ScitechRisk(Tabular):
     def __init__(self, bundle: Bundle, policy: Policy):
         super().__init__(bundle, policy.version)
         self._decider = Decider(self.card, policy)
+        self._deciding = lru_cache(32)(lambda rate: Decider(self.card, with_rate(policy, rate)))
+        self._types = {c.name: pl.Float64 if c.kind == "number" else pl.String for c in self.fields}
+        self._whole = {column.name for column in self.fields if column.integer}
 
     def answer(self, values: Mapping[str, Any], row: list[float], wishes: Mapping[str, bool]) -> dict[str, Any]:
         return self._decider.one(values, self.score(row), person=wishes["person"], row=row)
+
+    def stressed(
+        self, values: Mapping[str, Any], row: list[float], shocks: Sequence[Shock]
+    ) -> tuple[dict[str, Any] | None, list[Fault]]:
+        """The answer after one shock upon the other, without reasons; None and what is wrong where the moved books
+        cannot be answered. As over a register, no shock makes the PD less."""
+        frame = pl.DataFrame([{name: values.get(name) for name in self._types}], schema=self._types)
+        frame = derive(frame, self.table, set(self._types))
+        for shock in shocks:
+            frame = shocked(frame, fitted(shock, self.table), self.table)
+        moved = {
+            name: int(value) if name in self._whole and value is not None else value
+            for name, value in frame.row(0, named=True).items()
+            if name in self._types
+        }
+        after, faults = self.check(moved)
+        if faults:
+            return None, faults
+        scores = self.score(after)
+        for shock in shocks:
+            scores = shifted(scores, frame, shock, self.card.head)
+        decider = self._deciding(round(sum(shock.rate for shock in shocks), 6))
+        return decider.one(moved, no_better(scores, self.score(row)), row=after), []
 
     def many(self, frame: pl.DataFrame, reasons: bool, consent: bool | NDArray[np.bool_] = True) -> pl.DataFrame:
         return self._decider.many(frame, self.scores(frame, reasons))

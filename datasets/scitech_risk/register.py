@@ -242,13 +242,16 @@ class Remark:
 
 @dataclass(frozen=True)
 class Register:
-    """frame: TABLE, one row a company; history: HISTORY, sorted by company and month; month: 'YYYY-MM' of the frame."""
+    """frame: TABLE, one row a company; history: HISTORY, sorted by company and month; month: 'YYYY-MM' of the frame;
+    links, invoices: as they came, None where they did not."""
 
     frame: pl.DataFrame
     history: pl.DataFrame
     month: str
     remarks: tuple[Remark, ...] = ()
     simulated: bool = False
+    links: pl.DataFrame | None = None
+    invoices: pl.DataFrame | None = None
 
 
 def read(folder: Path | str) -> Register:
@@ -298,9 +301,8 @@ def assemble(
     made = companies.join(months.columns(past, month), on="company_id", how="left", maintain_order="left")
     staff = companies.select("company_id", "insured_staff")
     made = made.join(network.columns(staff, links, invoices, used), on="company_id", how="left", maintain_order="left")
-    return Register(
-        made.select(column.name for column in TABLE.columns), past, month, _remarks(companies, sound), simulated
-    )
+    frame = made.select(column.name for column in TABLE.columns)
+    return Register(frame, past, month, _remarks(companies, sound), simulated, links, invoices)
 
 
 def sample(rows: int = 300, seed: int = 0) -> Register:

@@ -87,12 +87,15 @@ INDICATORS = sa.Table(
 sa.Index("indicators_of_a_product", INDICATORS.c.product, INDICATORS.c.pseudonym)
 
 # What may be told of a company's months: warnings and results, never the indicators behind them. One row a company, as
-# a register brings all its months at once and a history shows most of them.
+# a register brings all its months at once and a history shows most of them. A network names its neighbours by their
+# pseudonyms: who they are stands in their own rows, so that one who is erased is named nowhere.
 COMPANIES = sa.Table(
     "companies",
     METADATA,
     sa.Column("pseudonym", sa.String(64), primary_key=True),
     sa.Column("months", sa.LargeBinary, nullable=False),  # serving/companies.py: pack; sealed
+    sa.Column("label", sa.LargeBinary),  # serving/networks.py: the company's id; sealed
+    sa.Column("network", sa.LargeBinary),  # serving/networks.py: pack; sealed; none where the register had no links
 )
 
 GRANTS = sa.Table(

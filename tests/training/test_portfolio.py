@@ -26,6 +26,7 @@ from models.reasons import bias, compile_graph
 from models.scale import Scale
 from models.scitech_risk.limit import BACKING_GROUPS, GATE_GROUPS
 from models.scitech_risk.policy import BACKING
+from models.scitech_risk.stress import with_trade
 from training.__main__ import app
 from training.lineage import Registry
 from training.portfolio import answer, intake, run, stress
@@ -212,7 +213,7 @@ def test_a_shock_makes_no_company_look_safer(home, code):
     held = answer.champion(home / "var", "scitech_risk")
     frame = register.read(home / "sound").frame
     shock = next(shock for shock in stress.load(ROOT / "configs/stress.toml").shocks if shock.code == code)
-    shock = stress.with_trade(shock, "software")
+    shock = with_trade(shock, "software")
     before, after = answer.answer(held, frame), answer.under(held, frame, shock, TABLE)
     assert (after["pd"] >= before["pd"]).all()
     assert (after["indicative_limit"] <= before["indicative_limit"]).all()

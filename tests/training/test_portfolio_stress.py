@@ -12,8 +12,8 @@ from models.card import Head
 from models.graph import Scores
 from models.scale import Scale
 from models.scitech_risk.policy import Policy
+from models.scitech_risk.stress import Effect, Shock, shifted, shocked, sized, with_rate, with_trade
 from training.portfolio import stress
-from training.portfolio.stress import Effect, Shock
 from training.settings import SettingsRefused
 
 ROOT = Path(__file__).parents[2]
@@ -58,13 +58,13 @@ def test_the_shipped_shocks_fit_the_register(shocks):
 
 @pytest.mark.parametrize("code", ["revenue_down", "rate_up", "trade_shock"])
 def test_a_shocked_register_is_what_its_new_values_would_be_read_as(frame, shocks, code):
-    moved = stress.shocked(frame, stress.with_trade(shocks[code], "software"), TABLE)
+    moved = shocked(frame, with_trade(shocks[code], "software"), TABLE)
     assert moved.schema == frame.schema
     assert moved.equals(again(moved))
 
 
 def test_less_revenue_takes_its_share_of_cash_flow_and_profit(frame, shocks):
-    moved = stress.shocked(frame, shocks["revenue_down"], TABLE)
+    moved = shocked(frame, shocks["revenue_down"], TABLE)
     assert moved["revenue"].to_list() == [800.0, 1_600.0, None]
     assert moved["operating_cash_flow"].to_list() == [240.0, -170.0, 80.0]  # not stated: nothing follows from it
     assert moved["net_profit"].to_list() == [49.0, -82.0, None]
@@ -72,21 +72,21 @@ def test_less_revenue_takes_its_share_of_cash_flow_and_profit(frame, shocks):
 
 
 def test_a_higher_rate_is_paid_on_the_liabilities(frame, shocks):
-    moved = stress.shocked(frame, shocks["rate_up"], TABLE)
+    moved = shocked(frame, shocks["rate_up"], TABLE)
     assert moved["interest_expense"].to_list() == [70.0, 90.0, 0.0]
     assert moved["debt_service"].to_list() == [220.0, 130.0, 40.0]
     assert moved["revenue"].equals(frame["revenue"])
 
 
 def test_a_shock_of_one_trade_leaves_the_others_alone(frame, shocks):
-    moved = stress.shocked(frame, stress.with_trade(shocks["trade_shock"], "software"), TABLE)
+    moved = shocked(frame, with_trade(shocks["trade_shock"], "software"), TABLE)
     assert moved["revenue"].to_list() == [700.0, 2_000.0, None]
     assert moved[1:].equals(frame[1:])
 
 
 def test_values_stay_within_their_bounds_and_whole_numbers_whole(frame):
     effects = (Effect(column="revenue", times=-1), Effect(column="insured_staff", times=0.51))
-    moved = stress.shocked(frame, Shock(code="x", en="x", zh="x", effects=effects), TABLE)
+    moved = shocked(frame, Shock(code="x", en="x", zh="x", effects=effects), TABLE)
     assert moved["revenue"].to_list() == [0.0, 0.0, None]
     assert moved["insured_staff"].to_list() == [10.0, 2.0, 1.0]
     assert moved.equals(again(moved))
@@ -98,7 +98,7 @@ def test_log_odds_raise_the_pd_and_lower_the_points_together(pd, step):
     points = scale.points(np.log(pd / (1 - pd)))
     shock = Shock(code="x", en="x", zh="x", log_odds=step)
     rows = pl.DataFrame({"trade": ["other"]})
-    found = stress.shifted(Scores(np.array([pd]), np.array([points]), np.zeros(1), None), rows, shock, head)
+    found = shifted(Scores(np.array([pd]), np.array([points]), np.zeros(1), None), rows, shock, head)
     assert found.pd[0] >= pd * (1 - 1e-12)
     assert found.pd[0] / (1 - found.pd[0]) == pytest.approx(pd / (1 - pd) * np.exp(step), rel=1e-6)
     assert found.points[0] == pytest.approx(float(scale.points(np.log(pd / (1 - pd)) + step)))
@@ -106,10 +106,10 @@ def test_log_odds_raise_the_pd_and_lower_the_points_together(pd, step):
 
 def test_a_shock_of_rates_moves_the_policys_rate():
     policy = Policy.load(ROOT / "configs/policies/scitech_risk.toml")
-    moved = stress.with_rate(policy, 0.02)
+    moved = with_rate(policy, 0.02)
     assert moved.product.annual_rate == pytest.approx(policy.product.annual_rate + 0.02)
     assert policy.model_copy(update={"product": moved.product}) == moved
-    assert stress.with_rate(policy, 0.0) is policy
+    assert with_rate(policy, 0.0) is policy
 
 
 def refused(tmp_path, text):
@@ -128,3 +128,14 @@ def test_a_wrong_config_is_refused_with_the_nearest_known_name(tmp_path):
     assert "did you mean 'software'" in refused(tmp_path, head + 'trade = "softwares"\n')
     assert "share goes with one of" in refused(tmp_path, head + '[[shocks.effects]]\ncolumn = "revenue"\nshare = 0.1\n')
     assert "a code of its own" in refused(tmp_path, head + head)
+
+
+def test_a_shock_twice_as_hard_moves_twice_as_far(frame, shocks):
+    twice = shocked(frame, sized(shocks["revenue_down"], 2), TABLE)
+    assert twice["revenue"].to_list()[:2] == pytest.approx([600.0, 1_200.0])
+    assert twice["revenue_growth"].to_list()[0] == pytest.approx(1.1 * 0.6 - 1)
+    assert twice["operating_cash_flow"].to_list()[0] == pytest.approx(300 - 0.3 * 400)
+    assert sized(shocks["rate_up"], 1.5).rate == pytest.approx(0.03)
+    rates = shocked(frame, sized(shocks["rate_up"], 2), TABLE)
+    assert rates["interest_expense"].to_list()[0] == pytest.approx(50 + 0.04 * 1_000)
+    assert sized(shocks["trade_shock"], 1) == shocks["trade_shock"]

@@ -20,8 +20,8 @@ from models.graph import Graph
 from models.inputs import encode
 from models.scitech_risk.decision import Decider
 from models.scitech_risk.policy import Policy
+from models.scitech_risk.stress import Shock, no_better, shifted, shocked, with_rate
 from training.lineage import NotRegistered
-from training.portfolio.stress import Shock, no_better, shifted, shocked, with_rate
 from training.progress import Tick, ignore
 
 PRODUCT = "scitech_risk"

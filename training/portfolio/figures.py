@@ -9,9 +9,9 @@ from typing import Any
 import polars as pl
 
 from datasets.table import Column
+from models.scitech_risk.stress import Shock
 from training.portfolio import tables
 from training.portfolio.migration import migration
-from training.portfolio.stress import Shock
 from training.portfolio.tables import LIMIT, LOSS, UNRATED, rated, ratio
 
 NAMED = 12  # companies listed where each needs somebody to look

@@ -24,6 +24,7 @@ from datasets.outside import digest
 from datasets.scitech_risk.register import TABLE
 from datasets.table import nearest
 from models.card import Data
+from models.scitech_risk.stress import Shock, Stress, with_trade
 from training.lineage import Registry, Run, commit
 from training.portfolio import answer as answering
 from training.portfolio import intake, report, stress, words
@@ -114,7 +115,7 @@ def portfolio(asked: Asked, watch: Watch) -> Done:
 @dataclass
 class _Trip:
     asked: Asked
-    shocks: stress.Stress
+    shocks: Stress
     held: Champion
     read: intake.Intake
     simulated: bool
@@ -130,7 +131,7 @@ class _Trip:
         largest = _largest_trade(answers)
         under = []
         for shock in self.shocks.shocks:
-            named = stress.with_trade(shock, largest)
+            named = with_trade(shock, largest)
             with watch.step(f"stress: {shock.code}") as tick:
                 under.append((named, answering.under(self.held, read.frame, named, TABLE, tick)))
         with watch.step("figures"):
@@ -150,7 +151,7 @@ class _Trip:
             shutil.rmtree(scratch, ignore_errors=True)
         return Done(out, self.run.id, found, dict(watch.seconds))
 
-    def _books(self, answers: pl.DataFrame, under: list[tuple[stress.Shock, pl.DataFrame]]) -> Books:
+    def _books(self, answers: pl.DataFrame, under: list[tuple[Shock, pl.DataFrame]]) -> Books:
         policy = self.held.policy
         return Books(
             frame=self.read.frame,

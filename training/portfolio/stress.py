@@ -1,91 +1,15 @@
-"""What a shock does to a register: stated columns moved, derived ones made anew, the rest left as they are.
-
-    shocks = load("configs/stress.toml").shocks
-    moved = shocked(frame, shocks[0], TABLE)      # the same rows, typed as before
-
-A value that is missing stays missing, and what should follow from it stays as stated.
-"""
+"""The shocks that a register is put to: read from configs/stress.toml, and held against its contract."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
 
-import numpy as np
-import polars as pl
-from pydantic import Field, model_validator
-
-from datasets.faults import DataError
-from datasets.table import Table, nearest, number_text
-from models.card import Head
-from models.graph import Scores
-from models.scale import Scale
-from training.settings import Settings, SettingsRefused
+from datasets.table import Table, nearest
+from models.scitech_risk.stress import LARGEST, Stress
+from training.settings import SettingsRefused
 from training.settings import load as load_settings
 
 CONFIG = Path("configs/stress.toml")
-LARGEST = "largest"  # the trade with the largest sum of limits, found in the answers
-Number = Annotated[float, Field(allow_inf_nan=False)]
-Text = Annotated[str, Field(min_length=1)]
-
-
-class Effect(Settings):
-    """new = times x stated + plus + share x (`of`, or the change so far in `of_change_in`), within the bounds."""
-
-    column: Text
-    times: Number = 1.0
-    plus: Number = 0.0
-    share: Number = 0.0
-    of: str = ""
-    of_change_in: str = ""
-
-    @model_validator(mode="after")
-    def _share_of_something(self) -> Effect:
-        if (self.share != 0) != (bool(self.of) != bool(self.of_change_in)) or (self.of and self.of_change_in):
-            raise ValueError(f"{self.column}: share goes with one of `of` and `of_change_in`, and each needs it")
-        return self
-
-    def told(self) -> str:
-        """The formula as a person reads it; the same in both languages."""
-        parts = [f"{number_text(self.times)} × {self.column}" if self.times != 1 else self.column]
-        if self.plus:
-            parts.append(_signed(self.plus))
-        if self.share:
-            parts.append(f"{_signed(self.share)} × {self.of or f'Δ{self.of_change_in}'}")
-        return f"{self.column} := {' '.join(parts)}"
-
-
-def _signed(value: float) -> str:
-    return f"{'-' if value < 0 else '+'} {number_text(abs(value))}"
-
-
-class Shock(Settings):
-    """rate: added to the policy's annual rate. log_odds: added to the log-odds of default. trade: only its companies
-    are hit; empty: all are."""
-
-    code: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,30}$")]
-    en: Text
-    zh: Text
-    why_en: str = ""
-    why_zh: str = ""
-    trade: str = ""
-    rate: Annotated[float, Field(ge=-1, le=1)] = 0.0
-    log_odds: Annotated[float, Field(ge=-20, le=20)] = 0.0
-    effects: tuple[Effect, ...] = ()
-
-
-class Stress(Settings):
-    shocks: tuple[Shock, ...] = ()
-
-    @model_validator(mode="after")
-    def _names_each_once(self) -> Stress:
-        codes = [shock.code for shock in self.shocks]
-        twice = sorted({code for code in codes if codes.count(code) > 1} | ({"base"} & set(codes)))
-        if twice:
-            raise ValueError(
-                f"shocks: {', '.join(twice)} named twice or taken; each needs a code of its own, not 'base'"
-            )
-        return self
 
 
 def load(path: Path | str) -> Stress:
@@ -108,86 +32,3 @@ def verify(stress: Stress, table: Table, place: str) -> None:
                          f"one of {', '.join(trades)} is needed.")  # fmt: skip
     if wrong:
         raise SettingsRefused("\n".join(f"{place}: {line}" for line in wrong))
-
-
-def shocked(frame: pl.DataFrame, shock: Shock, table: Table) -> pl.DataFrame:
-    """The rows after the shock; rows of another trade than the shock's stay as they are."""
-    if not shock.effects:
-        return frame
-    hit = _hit(frame, shock)
-    new: dict[str, np.ndarray] = {}
-    for effect in shock.effects:
-        column = table[effect.column]
-        stated = new.get(effect.column, _values(frame, effect.column))
-        moved = effect.times * stated + effect.plus
-        if effect.share:
-            part = _values(frame, effect.of or effect.of_change_in)
-            if effect.of_change_in:
-                part = new.get(effect.of_change_in, part) - part
-            moved = moved + effect.share * np.nan_to_num(part)
-        low, high = column.bounds
-        moved = np.clip(moved, low, high)
-        if column.integer:
-            moved = np.rint(moved)
-        new[effect.column] = np.where(hit, moved, stated)
-    out = frame.with_columns(pl.Series(name, values, nan_to_null=True) for name, values in new.items())
-    return derive(out, table, set(new))
-
-
-def derive(frame: pl.DataFrame, table: Table, moved: set[str]) -> pl.DataFrame:
-    """The derived columns that rest on `moved`, directly or through others, by the contract's own formulas."""
-    moved = set(moved)
-    for column in table.columns:
-        if column.derived is None or not moved & set(column.derived.parts):
-            continue
-        of, by = ([_values(frame, part) for part in parts] for parts in (column.derived.of, column.derived.by))
-        frame = frame.with_columns(pl.Series(column.name, column.derived.many(of, by), nan_to_null=True))
-        moved.add(column.name)
-    return frame
-
-
-def shifted(scores: Scores, frame: pl.DataFrame, shock: Shock, head: Head) -> Scores:
-    """The scores with the shock's log-odds added to the rows that it hits."""
-    if not shock.log_odds:
-        return scores
-    step = np.where(_hit(frame, shock), shock.log_odds, 0.0)
-    with np.errstate(divide="ignore", over="ignore"):
-        odds = np.log(scores.pd) - np.log1p(-scores.pd) + step  # pd of 0 and of 1 stay where they are
-        pd = 1 / (1 + np.exp(-odds))
-    points = scores.points - Scale(head.points, head.odds, head.double).factor * step
-    return Scores(pd, points, scores.raw, scores.contributions)
-
-
-def no_better(scores: Scores, before: Scores) -> Scores:
-    """Of each row the worse of the two."""
-    pd, points = np.maximum(scores.pd, before.pd), np.minimum(scores.points, before.points)
-    return Scores(pd, points, scores.raw, None)
-
-
-def with_trade(shock: Shock, largest: str) -> Shock:
-    """The shock with a trade's name in place of 'largest'."""
-    return shock.model_copy(update={"trade": largest}) if shock.trade == LARGEST else shock
-
-
-def with_rate(policy: Any, rate: float) -> Any:
-    """The policy at an annual rate that is so much higher; raises DataError where it knows no rate."""
-    if not rate:
-        return policy
-    if "annual_rate" in type(policy).model_fields:
-        return policy.model_copy(update={"annual_rate": policy.annual_rate + rate})
-    for name in type(policy).model_fields:
-        section = getattr(policy, name)
-        if "annual_rate" in getattr(type(section), "model_fields", {}):
-            raised = section.model_copy(update={"annual_rate": section.annual_rate + rate})
-            return policy.model_copy(update={name: raised})
-    raise DataError("The policy has no annual_rate; take `rate` from the shock, or state the rate in the policy.")
-
-
-def _hit(frame: pl.DataFrame, shock: Shock) -> np.ndarray:
-    if not shock.trade:
-        return np.ones(frame.height, bool)
-    return (frame["trade"] == shock.trade).fill_null(False).to_numpy()
-
-
-def _values(frame: pl.DataFrame, name: str) -> np.ndarray:
-    return frame[name].cast(pl.Float64).fill_null(float("nan")).to_numpy()

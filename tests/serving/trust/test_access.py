@@ -155,7 +155,7 @@ def test_of_what_is_another_tenants_nobody_is_told_more_than_of_what_never_was(g
                 asked.add((route, method))
         rest = {place for place in GUARDED if "{id}" in place[0]} - asked
         grants = {f"/v1/authorisations/{{id}}/{what}" for what in ("revoke", "uses")}  # the operator's; test_uses.py
-        shared = {"/v1/companies/{id}/history", "/v1/subjects/{id}/trace", *grants}
+        shared = {"/v1/companies/{id}/history", "/v1/companies/{id}/network", "/v1/subjects/{id}/trace", *grants}
         assert {route for route, _ in rest} == shared, "what a new route names is looked at too"
         for role, place, id in (("bank", "/v1/decisions/{id}", "row"), ("auditor", "/v1/decisions/{id}", "row")):
             found = await call(client, place, "GET", bearer(gateway, role, "east"), theirs[id])

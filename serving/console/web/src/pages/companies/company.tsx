@@ -1,4 +1,4 @@
-// One company: what is answered now, and its months.
+// One company: what is answered now, its months, what would be answered under stress, and what lies around it.
 
 import { useState } from "preact/hooks";
 import { ask, useAsk } from "../../kit/api";
@@ -8,6 +8,8 @@ import { Empty, Failed, Shown } from "../../kit/state";
 import { Table } from "../../kit/table";
 import { Say } from "../../kit/words";
 import { Details, Headline, Simulated } from "../credit/answer";
+import { Around } from "./network";
+import { Stress } from "./stress";
 import { GATES, OF, type CompanyAnswer, type History } from "./model";
 
 export function Company({ id }: { id: string }) {
@@ -38,7 +40,7 @@ export function Company({ id }: { id: string }) {
         {failed ? <Failed error={failed} /> : null}
       </section>
       {answer ? <Assessed answer={answer} /> : null}
-      <Shown of={history}>{(found) => <Months history={found} />}</Shown>
+      <Shown of={history}>{(found) => <><Months history={found} /><Stress id={id} /><Around id={id} /></>}</Shown>
     </div>
   );
 }

@@ -60,3 +60,52 @@ export async function read(text: string): Promise<Row[]> {
 }
 
 export const rowsOf = (batch: string) => `/v1/batches/${batch}/rows?format=ndjson&columns=${encodeURIComponent(COLUMNS)}`;
+
+export interface Node {
+  kind: string;
+  company_id?: string | null;
+  insures_nobody?: boolean | null;
+  companies?: number;
+}
+
+export interface Edge {
+  from: number;
+  to: number;
+  kind: string;
+  loop: boolean;
+}
+
+export interface Network {
+  company_id: string;
+  month: string | null;
+  nodes: Node[];
+  edges: Edge[];
+  left_out: number;
+}
+
+export const TIES: Record<string, readonly [string, string]> = { officer: ["officer", "高管"], address: ["address", "地址"], owner: ["owner", "股东"] };
+
+export interface Shock {
+  code: string;
+  en: string;
+  zh: string;
+  why_en: string;
+  why_zh: string;
+  own_trade: boolean;
+  rate: number;
+  log_odds: number;
+  moves: { indicator: string; en: string; zh: string; times: number }[];
+}
+
+export interface Shocks {
+  shocks: Shock[];
+  step: number;
+  most: number;
+}
+
+export interface Stressed {
+  subject_id: string;
+  recorded: false;
+  before: CompanyAnswer;
+  after: CompanyAnswer;
+}

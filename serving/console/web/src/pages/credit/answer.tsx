@@ -19,7 +19,7 @@ const BOUNDS: Record<string, readonly [string, string]> = {
   loss_budget: ["What the loss budget allows", "损失预算额"],
 };
 
-const named = (code: string): readonly [string, string] => BOUNDS[code] ?? [code.replaceAll("_", " "), code.replaceAll("_", " ")];
+export const named = (code: string): readonly [string, string] => BOUNDS[code] ?? [code.replaceAll("_", " "), code.replaceAll("_", " ")];
 
 // Bounds, the least of them as the base, conduct's uplift, each cap that took some away, the rounding, the limit.
 export function steps(ledger: Ledger): Step[] {

@@ -1,0 +1,142 @@
+"""What lies around a company of a register: its officers, addresses and owners, who shares them, who trades with it.
+
+    near = Around(register).of("C00000258")
+    near.nodes, near.edges
+
+People and places stand there by their kind and by how many companies they tie, never by name.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import TypeVar
+
+import polars as pl
+
+from datasets.scitech_risk.register import Register
+
+MOST = 60  # nodes, the company's own among them
+PER_TIE = 24  # companies shown of those that share one address, officer or owner
+KINDS = ("officer", "address", "owner")
+PARTNERS = 8  # buyers shown of a company, and sellers: those with the largest sums
+
+T = TypeVar("T")
+Tie = tuple[str, str]  # kind and party, which is no company
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A company by its id; or an officer, address or owner by its kind. companies: that it ties, shown or not."""
+
+    kind: str
+    company: str | None = None
+    companies: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """Between places among the nodes. An invoice runs from its seller, an owner's tie from what is owned."""
+
+    start: int
+    end: int
+    kind: str
+    loop: bool = False  # of a loop of invoices
+
+
+@dataclass(slots=True)
+class Near:
+    """The company is the first node. left_out: companies that share something or trade with it, and are not shown."""
+
+    nodes: list[Node] = field(default_factory=list)
+    edges: list[Edge] = field(default_factory=list)
+    left_out: int = 0
+
+
+class Around:
+    """A register's links and invoices by company. known: whether it has either."""
+
+    def __init__(self, register: Register):
+        frame, links, invoices = register.frame, register.links, register.invoices
+        self.known = any(part is not None and part.height for part in (links, invoices))
+        ids = set(frame["company_id"])
+        self.empty = dict(frame.select("company_id", pl.col("insured_staff") == 0).iter_rows())
+        self.ties: dict[str, list[Tie]] = {}
+        self.tied: dict[Tie, list[str]] = {}
+        self.owners: dict[str, list[str]] = {}  # company -> companies that own it
+        self.owned: dict[str, list[str]] = {}
+        self.buyers: dict[str, list[str]] = {}  # the largest first
+        self.sellers: dict[str, list[str]] = {}
+        loops = frame.select("company_id", "loop_path").drop_nulls()
+        self.loops = {company: path.split(" > ") for company, path in loops.iter_rows()}
+        for company, kind, party in () if links is None else links.unique().sort(links.columns).iter_rows():
+            if kind == "owner" and party in ids:
+                self.owners.setdefault(company, []).append(party)
+                self.owned.setdefault(party, []).append(company)
+            elif company in ids:
+                self.ties.setdefault(company, []).append((kind, party))
+                self.tied.setdefault((kind, party), []).append(company)
+        for seller, buyer in () if invoices is None else _pairs(invoices, frame["company_id"]):
+            self.buyers.setdefault(seller, []).append(buyer)
+            self.sellers.setdefault(buyer, []).append(seller)
+        for companies in self.tied.values():
+            companies.sort(key=lambda one: not self.empty.get(one))
+
+    def of(self, company: str) -> Near:
+        """Within two steps; what is nearer, and what insures nobody, first."""
+        shown = dict.fromkeys((company, *self.loops.get(company, ())))
+        ties = dict.fromkeys(self.ties.get(company, ()))
+        first = [one for tie in ties for one in self.tied[tie][:PER_TIE]]
+        reached = {one for tie in ties for one in self.tied[tie]}
+        for partners in (self.owners, self.owned, self.buyers, self.sellers):
+            found = partners.get(company, ())
+            first += found[:PARTNERS]
+            reached.update(found)
+        _add(shown, first, MOST - len(ties))
+        second: list[str] = []
+        for one in list(shown)[1:]:
+            for partners in (self.owners, self.owned, self.buyers, self.sellers):
+                second += partners.get(one, ())[:PARTNERS]
+        twice = (one for one, times in Counter(second).items() if times > 1)  # they tie what is shown together
+        _add(shown, [*twice, *second], MOST - len(ties))
+        shared = Counter(tie for one in shown for tie in self.ties.get(one, ()))
+        more = [tie for tie, companies in shared.most_common() if companies > 1]
+        _add(ties, more, MOST - len(shown))
+        return Near(*self._drawn(shown, ties), left_out=len(reached - shown.keys()))
+
+    def _drawn(self, shown: Iterable[str], ties: Iterable[Tie]) -> tuple[list[Node], list[Edge]]:
+        nodes = [Node("company", one) for one in shown]
+        at = {one: place for place, one in enumerate(shown)}
+        edges = [
+            Edge(place, at[other], kind)
+            for one, place in at.items()
+            for kind, others in (("owner", self.owners), ("invoice", self.buyers))
+            for other in others.get(one, ())
+            if other in at
+        ]
+        turns = {turn for one in at for turn in pairwise(self.loops.get(one, ()))}
+        pairs = {(at[a], at[b]) for a, b in turns if a in at and b in at}
+        edges = [Edge(e.start, e.end, e.kind, e.kind == "invoice" and (e.start, e.end) in pairs) for e in edges]
+        places = {tie: len(nodes) + place for place, tie in enumerate(ties)}
+        nodes += [Node(tie[0], companies=len(self.tied[tie])) for tie in ties]
+        held = ((place, tie) for one, place in at.items() for tie in self.ties.get(one, ()))
+        edges += [Edge(place, places[tie], tie[0]) for place, tie in held if tie in places]
+        return nodes, edges
+
+
+def _pairs(invoices: pl.DataFrame, known: pl.Series) -> list[tuple[str, str]]:
+    """(seller, buyer), both of the register and each other's partner, the largest sums first."""
+    ours = (pl.col(end).is_in(known.implode()) for end in ("seller", "buyer"))
+    kept = invoices.filter(*ours, pl.col("seller") != pl.col("buyer"))
+    pairs = kept.group_by("seller", "buyer").agg(pl.col("amount").sum())
+    ordered = pairs.sort("amount", "seller", "buyer", descending=[True, False, False])
+    return list(ordered.select("seller", "buyer").iter_rows())
+
+
+def _add(to: dict[T, None], what: Iterable[T], most: int) -> None:
+    for one in what:
+        if len(to) >= most:
+            return
+        to.setdefault(one)

@@ -1,0 +1,299 @@
+"""What a sci-tech desk sees of a stored company: its history, what lies around it, and its answer under stress.
+
+Each is told under the authorisations that a decision about the company would need. Nothing here is recorded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any
+
+import orjson
+import sqlalchemy as sa
+
+from datasets.faults import Fault
+from datasets.table import nearest
+from models.policy import load
+from models.scitech_risk.stress import Shock, Stress, sized
+from serving import companies, networks
+from serving.call import JSON, Call, Reply, now, read_body
+from serving.describe import STORE, Schema, in_path, in_query, operation, told_as_json
+from serving.problems import Problem
+from serving.question import Question, parse_json
+from serving.runtime import JSON_OPTIONS, Runtime
+from serving.scitech_risk import PRODUCT, ScitechRisk
+from serving.settings import ROOT
+from serving.trust.caller import Caller
+from serving.trust.consent import live_of, opened
+from serving.trust.indicators import groups_of
+from serving.trust.stated import unvalued
+from serving.trust.vault import Tampered
+from serving.trust.veil import veiled
+
+log = logging.getLogger("yuheng.companies")
+
+Handler = Callable[[Call], Awaitable[Reply]]
+STRESS = f"{PRODUCT.route}/stress"
+HISTORY, NETWORK = "/v1/companies/{id}/history", "/v1/companies/{id}/network"
+CONFIG = ROOT / "configs" / "stress.toml"
+PROBLEMS = {
+    HISTORY: ("unknown_company", "bad_parameter", "not_authorised", "indicators_refused", *STORE),
+    NETWORK: ("unknown_company", "not_authorised", "indicators_refused", *STORE),
+    f"GET {STRESS}": ("not_ready",),
+    f"POST {STRESS}": (
+        "empty_body", "not_utf8", "malformed_json", "unknown_model", "unknown_subject", "not_authorised",
+        "indicators_refused", "slow_request", "body_too_large", "unsupported_media_type", "invalid_request", *STORE,
+    ),
+}  # fmt: skip
+
+
+class CompanyDesk:
+    """`runtime` is asked for at each call, as the gateway is made before it starts. Raises PolicyRefused."""
+
+    def __init__(self, runtime: Callable[[], Runtime]):
+        self.runtime = runtime
+        self.stress = load(Stress, CONFIG)
+
+    def routes(self) -> dict[str, dict[str, Handler]]:
+        return {
+            HISTORY: {"GET": self.history},
+            NETWORK: {"GET": self.network},
+            STRESS: {"GET": self.shocks, "POST": self.stressed},
+        }
+
+    async def history(self, call: Call) -> Reply:
+        page, company, runtime, caller = companies.page(call), call.path[0], self.runtime(), call.caller
+
+        def work() -> bytes:
+            self._authorised(company, caller)
+            return companies.history(runtime.reader, runtime.vault, caller.tenant, company, page)
+
+        return Reply(await asyncio.to_thread(_untouched, work))
+
+    async def network(self, call: Call) -> Reply:
+        company, runtime, caller = call.path[0], self.runtime(), call.caller
+
+        def work() -> bytes:
+            self._authorised(company, caller)
+            return networks.network(runtime.reader, runtime.vault, company, partial(self._readable, caller.tenant))
+
+        return Reply(await asyncio.to_thread(_untouched, work))
+
+    def _groups(self) -> list[str]:
+        return sorted(groups_of(self.runtime().held(PRODUCT, None).table))
+
+    def _authorised(self, company: str, caller: Caller) -> None:
+        """Warnings and ties are made of indicators, so they are told to who may read those of a decision. Raises
+        Problem."""
+        runtime = self.runtime()
+        _ = runtime.reader  # opens the store, and the vault with it
+        if runtime.rules is not None:
+            runtime.opened(PRODUCT, runtime.vault.pseudonym(PRODUCT.name, company), self._groups(), caller, now())
+
+    def _readable(self, tenant: str, connection: sa.Connection, names: list[str]) -> set[str]:
+        """Of these companies, those that the tenant might ask about."""
+        told, groups = self.runtime().rules, self._groups()
+        if told is None:
+            return set(names)
+        grants = live_of(connection, tenant, PRODUCT.name, names, now())
+        everybodys = grants.pop(None, [])
+        if not opened(told, PRODUCT.name, groups, everybodys).lacking:
+            return set(names)
+        return {
+            name
+            for name, own in grants.items()
+            if name is not None and not opened(told, PRODUCT.name, groups, [*everybodys, *own]).lacking
+        }
+
+    # --- one company under stress
+
+    def _offered(self, held: ScitechRisk) -> dict[str, Shock]:
+        """Those that move something of what the model or its policy reads; a trade's is taken to hit the company."""
+        known = {column.name for column in held.fields}
+        return {
+            shock.code: shock.model_copy(update={"trade": ""})
+            for shock in self.stress.shocks
+            if shock.rate or shock.log_odds or any(effect.column in known for effect in shock.effects)
+        }
+
+    def _held(self, model: str | None) -> ScitechRisk:
+        held = self.runtime().held(PRODUCT, model)
+        assert isinstance(held, ScitechRisk)
+        return held
+
+    async def shocks(self, call: Call) -> Reply:
+        held, desk = self._held(None), self.stress.desk
+        columns = {column.name: column for column in held.fields}
+        trades = {shock.code for shock in self.stress.shocks if shock.trade}
+        told = [
+            {
+                "code": shock.code,
+                "en": shock.en,
+                "zh": shock.zh,
+                "why_en": shock.why_en,
+                "why_zh": shock.why_zh,
+                "own_trade": shock.code in trades,
+                "rate": shock.rate,
+                "log_odds": shock.log_odds,
+                "moves": [
+                    {"indicator": effect.column, "en": column.label, "zh": column.label_zh, "times": effect.times}
+                    for effect in shock.effects
+                    if effect.times != 1 and not effect.plus and (column := columns.get(effect.column))
+                ],
+            }
+            for shock in self._offered(held).values()
+        ]
+        return Reply(orjson.dumps({"shocks": told, "step": desk.step, "most": desk.most}))
+
+    async def stressed(self, call: Call) -> Reply:
+        media_type = call.media_type()
+        if media_type != JSON:
+            raise Problem("unsupported_media_type", found=repr(media_type) if media_type else "not given", needed=JSON)
+        runtime = self.runtime()
+        limits = runtime.settings.limits
+        asked = parse_json(await read_body(call, limits.body, limits.body_seconds))
+        model = asked.get("model") if isinstance(asked, dict) else None
+        held = self._held(model if isinstance(model, str) else None)
+        shocks = self._read(asked, held)
+        wishes = {wish.name: wish.default for wish in PRODUCT.wishes}
+        _ = runtime.reader
+        question = Question(None, asked["subject_id"], model, wishes)
+        stated = await runtime.stated(PRODUCT, question, held, call.caller)
+        row, faults = held.check(stated.values)
+        if faults:
+            raise Problem("invalid_request", errors=unvalued(faults))
+        after, faults = held.stressed(stated.values, row, shocks)
+        if after is None:
+            raise Problem("invalid_request", errors=unvalued(faults))
+        told = {
+            "subject_id": asked["subject_id"],
+            "recorded": False,
+            "simulated": held.card.simulated or stated.simulated,
+            "model": {"name": held.card.model, "version": held.card.version, "bundle": held.digest},
+            "authorisations": list(stated.grants),
+            "shocks": asked["shocks"],
+            "before": veiled(held.answer(stated.values, row, wishes), held.table),
+            "after": veiled(after, held.table),
+        }
+        return Reply(orjson.dumps(told, option=JSON_OPTIONS))
+
+    def _read(self, asked: Any, held: ScitechRisk) -> list[Shock]:
+        """The shocks, as hard as asked. Raises Problem, with all that is wrong."""
+        if not isinstance(asked, dict):
+            raise Problem("invalid_request", errors=[Fault("(body)", type(asked).__name__, "an object", "JSON 对象")])
+        names = ("subject_id", "shocks", "model")
+        faults = [
+            Fault(
+                name[:60],
+                "not known",
+                f"one of {', '.join(names)}{nearest(name, [*names])}",
+                f"{'、'.join(names)} 之一",
+            )
+            for name in asked
+            if name not in names
+        ]
+        subject, model = asked.get("subject_id"), asked.get("model", "")
+        if not isinstance(subject, str) or not 0 < len(subject) <= 255:
+            faults.append(
+                Fault("subject_id", repr(subject)[:60], "text of 1 to 255 characters", "1 至 255 个字符的文本")
+            )
+        if not isinstance(model, str):
+            faults.append(Fault("model", repr(model)[:60], "the name of a model", "模型名称"))
+        offered, sizes, given = self._offered(held), self.stress.desk.sizes, asked.get("shocks")
+        if not isinstance(given, dict):
+            given, needed = (
+                {},
+                (f"an object of shock: how hard; of {', '.join(offered)}", f"{'、'.join(offered)} 及其倍数"),
+            )
+            faults.append(Fault("shocks", type(given).__name__, *needed))
+        for code, size in given.items():
+            if code not in offered:
+                faults.append(
+                    Fault(code[:60], "not known", f"one of {', '.join(offered)}", f"{'、'.join(offered)} 之一")
+                )
+            elif isinstance(size, bool) or size not in sizes:
+                told = ", ".join(f"{each:g}" for each in sizes)
+                faults.append(Fault(code, repr(size)[:60], f"one of {told}", f"{told} 之一"))
+        if faults:
+            raise Problem("invalid_request", errors=faults)
+        return [sized(offered[code], size) for code, size in given.items()]
+
+
+def _untouched(work: Callable[[], bytes]) -> bytes:
+    """Raises Problem where what the store holds was changed."""
+    try:
+        return work()
+    except Tampered as error:
+        log.error("what the store holds of a company is refused: %s", error)
+        raise Problem("indicators_refused", found=str(error)) from error
+
+
+def paths() -> Schema:
+    text = {"type": "string"}
+    told = {
+        "type": "object",
+        "required": ["subject_id", "recorded", "before", "after"],
+        "properties": {"recorded": {"const": False}, "before": {"type": "object"}, "after": {"type": "object"}},
+    }
+    asked = {
+        "type": "object",
+        "required": ["subject_id", "shocks"],
+        "properties": {
+            "subject_id": text | {"minLength": 1, "maxLength": 255},
+            "shocks": {"type": "object", "additionalProperties": {"type": "number"}},
+            "model": text,
+        },
+        "additionalProperties": False,
+    }
+    listed = {"type": "object", "required": ["shocks", "step", "most"], "properties": {"shocks": {"type": "array"}}}
+    company = in_path("id", "company_id of the register")
+    return {
+        HISTORY: {
+            "get": operation(
+                PROBLEMS[HISTORY],
+                "history",
+                "A company's months, and the decisions asked for by its id; newest first",
+                told_as_json(companies.schema()),
+                parameters=[
+                    company,
+                    in_query(
+                        "limit",
+                        {"type": "integer", "minimum": 1, "maximum": companies.MOST, "default": companies.USUAL},
+                        "Most months, and most decisions.",
+                    ),
+                    in_query(
+                        "before",
+                        text | {"pattern": companies.BEFORE},
+                        "A month or a decision_id: only what is older.",
+                    ),
+                ],
+            )
+        },
+        NETWORK: {
+            "get": operation(
+                PROBLEMS[NETWORK],
+                "network",
+                "What lies around a company: who shares its officers, addresses and owners, and who trades with it",
+                told_as_json(networks.schema()),
+                parameters=[company],
+            )
+        },
+        STRESS: {
+            "get": operation(
+                PROBLEMS[f"GET {STRESS}"],
+                "shocks",
+                "What a company may be put under, and how hard",
+                told_as_json(listed),
+            ),
+            "post": operation(
+                PROBLEMS[f"POST {STRESS}"],
+                "stressCompany",
+                "A stored company's answer as it is and under shocks: nothing is recorded, charged or counted",
+                told_as_json(told),
+                requestBody={"required": True, "content": {JSON: {"schema": asked}}},
+            ),
+        },
+    }
