@@ -4,7 +4,19 @@ import subprocess
 import sys
 
 QUICK = (
-    *("reasons", "county", "batch", "deepzoom", "effects", "network", "register", "serving", "shells", "subjects"),
+    *(
+        "reasons",
+        "county",
+        "batch",
+        "console",
+        "deepzoom",
+        "effects",
+        "network",
+        "register",
+        "serving",
+        "shells",
+        "subjects",
+    ),
     *("stored", "training", "trust"),
 )
 LONG = ("quality", "herlev", "heatmap", "slides")  # the first three need YUHENG_DATA, the last a model in var

@@ -32,6 +32,7 @@ USUAL, MOST = 50, 200  # rows of a page
 LOOKED_AT = 5_000  # decisions for one page at most, where what is asked for stands in the answer
 TEXT = 255  # characters of a name
 ID, BATCH = re.compile(r"[0-9a-f]{32}(-[1-9][0-9]{0,9})?"), re.compile(r"[0-9a-f]{32}")
+NAME = re.compile(rf"[^\u0000]{{1,{TEXT}}}")  # PostgreSQL looks for no NUL
 DAY = re.compile(r"\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])", re.ASCII)
 SAID = ("approve", "refer")
 DECIDED = ("id", "product", "subject", "decision", "model", "since", "until", "referred", "before", "limit")
@@ -66,10 +67,13 @@ class Listed:
         for name in ("id", "before"):
             if name in options and not ID.fullmatch(options[name]):
                 faults.append(Fault(name, repr(options[name][:60]), "a decision_id", "决定编号"))
-        for name in ("subject", "model", "referred"):
-            if name in options and not 0 < len(options[name]) <= TEXT:
-                needed = f"1 to {TEXT} characters", f"1 至 {TEXT} 个字符"
-                faults.append(Fault(name, f"{len(options[name]):,} characters", *needed))
+        if "subject" in options and not 0 < len(options["subject"]) <= TEXT:
+            needed = f"1 to {TEXT} characters", f"1 至 {TEXT} 个字符"
+            faults.append(Fault("subject", f"{len(options['subject']):,} characters", *needed))
+        for name in ("model", "referred"):
+            if name in options and not NAME.fullmatch(options[name]):
+                needed = f"1 to {TEXT} characters, none of them NUL", f"1 至 {TEXT} 个字符，不含 NUL"
+                faults.append(Fault(name, repr(options[name][:60]), *needed))
         if faults:
             raise Problem("bad_parameter", errors=faults)
         runtime, tenant = self.runtime(), call.caller.tenant
@@ -130,13 +134,14 @@ class Listed:
 
 
 def _only(frame: Any, columns: list[str]) -> Any:
-    """All, where none is named; of names with | between the first that is there. Raises Problem where none is."""
-    chosen = []
+    """All, where none is named; of names with | between the first that is there. Raises Problem where none is left."""
+    chosen: list[str] = []
     for names in columns:
         there = [name for name in names.split("|") if name in frame.columns]
-        if not there:
-            needed = ", ".join(frame.columns)
-            raise Problem("bad_parameter", errors=[Fault("columns", names[:60], f"of {needed}", f"{needed} 之一")])
+        if not there or there[0] in chosen:
+            known = ", ".join(frame.columns)
+            needed = f"each once of {known}", f"{known} 之一，各一次"
+            raise Problem("bad_parameter", errors=[Fault("columns", names[:60], *needed)])
         chosen.append(there[0])
     return frame.select(chosen) if columns else frame
 
@@ -264,6 +269,7 @@ def paths() -> Schema:
     rows = {"type": "array", "items": {"type": "object"}}
     limit = in_query("limit", {"type": "integer", "minimum": 1, "maximum": MOST, "default": USUAL}, "Of a page.")
     product = in_query("product", {"enum": [*products()]}, "Else of each.")
+    told: Schema = {"type": "string", "pattern": f"^{NAME.pattern}$"}
     name, day = {"type": "string", "minLength": 1, "maxLength": TEXT}, {"type": "string", "pattern": f"^{DAY.pattern}$"}
     return {
         "/v1/decisions": {
@@ -283,10 +289,10 @@ def paths() -> Schema:
                     product,
                     in_query("subject", name, "About a stored household, or with its product a company."),
                     in_query("decision", {"enum": [*SAID]}, "Else either."),
-                    in_query("model", name, "Else of each."),
+                    in_query("model", told, "Else of each."),
                     in_query("since", day, "From that day on, UTC."),
                     in_query("until", day, "Up to and with that day, UTC."),
-                    in_query("referred", name, "Those that wait for this colleague, and nothing else is looked at."),
+                    in_query("referred", told, "Those that wait for this colleague, and nothing else is looked at."),
                     in_query("before", {"type": "string", "pattern": f"^{ID.pattern}$"}, "Only older ones."),
                     limit,
                 ],

@@ -14,7 +14,7 @@ import orjson
 from datasets.faults import Fault
 from datasets.table import UNITS_ZH, Column
 from serving.call import JSON, Call, Reply, read_body
-from serving.describe import STORE, Schema, in_path, operation, told_as_json
+from serving.describe import STORE, Schema, closed, in_path, operation, told_as_json
 from serving.problems import Problem
 from serving.products import Product, products
 from serving.question import parse_question
@@ -95,6 +95,12 @@ def _field(column: Column) -> dict[str, Any]:
     }
 
 
+def _body(product: Product) -> Schema:
+    wishes = {wish.name: {"type": "boolean", "description": wish.description} for wish in product.wishes}
+    stated = {"indicators": {"type": "object"}, "model": {"type": "string"}, **wishes}
+    return {"required": True, "content": {JSON: {"schema": closed(stated, ["indicators"])}}}
+
+
 def problems() -> dict[str, tuple[str, ...]]:
     return PROBLEMS | {f"{product.route}/what-if": ASKED for product in products().values()}
 
@@ -105,16 +111,12 @@ def paths() -> Schema:
         "required": ["recorded", "model", "decision"],
         "properties": {"recorded": {"const": False}},
     }
-    asked = {
-        "type": "object",
-        "required": ["indicators"],
-        "properties": {"indicators": {"type": "object"}, "model": {"type": "string"}},
-    }
-    body = {"required": True, "content": {JSON: {"schema": asked}}}
     summary = "What would be answered: nothing is recorded, charged or counted"
     return {
         f"{product.route}/what-if": {
-            "post": operation(ASKED, f"{product.operation}WhatIf", summary, told_as_json(told), requestBody=body)
+            "post": operation(
+                ASKED, f"{product.operation}WhatIf", summary, told_as_json(told), requestBody=_body(product)
+            )
         }
         for product in products().values()
     } | {

@@ -105,15 +105,20 @@ def test_a_batch_is_listed_and_its_rows_come_back_in_each_format(settings, peopl
         assert [set(json.loads(line)) for line in some.text.splitlines()] == [{"row", "limit"}] * 30
         whole = pl.read_parquet((await client.get(f"{address}?format=parquet")).content)
         assert whole.height == 30
-        wrong = await client.get(f"{address}?columns=nothing")
-        assert (wrong.status_code, wrong.json()["errors"][0]["field"]) == (422, "columns")
+        for columns in ("nothing", "limit,limit", "limit,nothing|limit"):
+            wrong = await client.get(f"{address}?columns={columns}")
+            assert (wrong.status_code, wrong.json()["errors"][0]["field"]) == (422, "columns"), columns
         assert (await client.get(f"/v1/batches/{'0' * 32}/rows")).status_code == 404
 
     run_inside(settings, story)
 
 
 @pytest.mark.parametrize(
-    "query", ["limit=0", "limit=201", "product=x", "decision=x", "since=x", "before=x", "subject="]
+    "query",
+    [
+        *("limit=0", "limit=201", "product=x", "decision=x", "since=x", "before=x", "subject="),
+        *("model=%00", "referred=%00"),
+    ],
 )
 def test_what_a_list_cannot_be_asked_for_is_refused_by_name(inside, query):
     async def story(client, gateway):

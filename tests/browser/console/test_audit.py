@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 
 import httpx
 import pytest
+from playwright.sync_api import expect
 
 from tests.browser.conftest import shot
 from tests.browser.console.conftest import axe
@@ -99,7 +101,7 @@ def test_an_operator_enters_and_revokes_an_authorisation_whose_uses_the_auditor_
     field["Valid up to"].fill("2998-12-31")
     (tmp_path / "signed.pdf").write_bytes(b"signed")
     page.get_by_label("The signed document").set_input_files(tmp_path / "signed.pdf")
-    page.wait_for_function("document.querySelector('[pattern]').value.length == 64")
+    expect(page.locator("[pattern]")).to_have_value(re.compile("^.{64}$"))
     page.click("text=All that fit the kind")
     assert axe(page) == []
     shot(page, "operator_enter")

@@ -67,7 +67,7 @@ def test_a_household_is_entered_decided_referred_overridden_and_told_by_letter(d
 
     page.click("details.act >> nth=1")
     page.fill("details.act >> nth=1 >> input", "bank")
-    page.fill("details.act >> nth=1 >> textarea", "Please look at the debts. 请复核负债。")
+    page.fill("details.act >> nth=1 >> textarea", "Please look at the debts.\n请复核负债。")
     page.click("details.act >> nth=1 >> button[type=submit]")
     page.wait_for_selector("text=Please look at the debts.")
     decision = page.url.rpartition("/")[2]

@@ -75,7 +75,7 @@ function Upload({ of, done }: { of: Of; done: () => void }) {
     try {
       const answer = await send(`${of.route}/batch${keep ? `?keep=${encodeURIComponent(keep)}` : ""}`, { body: file, headers: { "Content-Type": kind, Accept: "text/csv" } });
       const id = answer.headers.get("Batch-Id")!;
-      const look = setInterval(async () => setFar(await ask<Batch>(`/v1/batches/${id}`)), EVERY);
+      const look = setInterval(() => void ask<Batch>(`/v1/batches/${id}`).then(setFar, () => undefined), EVERY); // a look that fails is followed by the next
       try {
         const reader = answer.body!.getReader();
         while (!(await reader.read()).done); // kept by the service: taken home from the list

@@ -10,7 +10,7 @@ import { plain, Say } from "../../kit/words";
 import { Details, Headline, Simulated } from "./answer";
 import { GROUPS, MODEL, ROUTE, type Answer, type Form, type FormField } from "./model";
 
-const PAUSE = 120; // ms after the last key before the preview asks
+const PAUSE = 60; // ms after the last key before the preview asks
 
 type Values = Record<string, string>;
 
@@ -35,12 +35,13 @@ function Filled({ form }: { form: Form }) {
   const [consent, setConsent] = useState(true);
   const [person, setPerson] = useState(false);
   const [asking, setAsking] = useState(false);
+  const [round, setRound] = useState(0); // a new household: differences are counted anew
   const [failed, setFailed] = useState<unknown>(null);
   const { route } = useLocation();
   const stated = useMemo(() => indicators(values, form.fields), [values, form]);
   const question = useMemo(() => ({ indicators: stated, moral_data_consent: consent, person }), [stated, consent, person]);
   const empty = Object.keys(stated).length === 0;
-  const preview = usePreview(empty ? null : question);
+  const preview = usePreview(empty ? null : question, round);
   const faults = new Map((preview.error instanceof Refused ? (preview.error.problem.errors ?? []) : []).map((fault) => [fault.field, fault]));
   const groups = Object.keys(GROUPS).filter((group) => form.fields.some((field) => field.group === group));
   const rest = form.fields.filter((field) => !(field.group in GROUPS));
@@ -58,10 +59,10 @@ function Filled({ form }: { form: Form }) {
       setAsking(false);
     }
   };
-  const fill = () => setValues(Object.fromEntries(form.fields.flatMap((field) => {
+  const fill = () => (setRound((before) => before + 1), setValues(Object.fromEntries(form.fields.flatMap((field) => {
     const value = (example.indicators as Record<string, unknown>)[field.name];
     return value === undefined ? [] : [[field.name, String(value)]];
-  })));
+  }))));
   return (
     <div class="apply">
       <form class="stack" onSubmit={decide}>
@@ -87,7 +88,7 @@ function Filled({ form }: { form: Form }) {
         <section class="card" aria-live="polite" aria-busy={preview.busy}>
           <h2><Say en="As it stands now" zh="当前测算" /> <span class="chip"><Say en="preview, not recorded" zh="预览，不作记录" /></span></h2>
           {empty ? <p class="quiet"><Say en="Type, and the limit appears here." zh="输入后此处显示额度。" /></p>
-            : preview.answer ? <Headline answer={preview.answer} before={preview.first} />
+            : preview.answer ? <div class={preview.error ? "stale" : undefined}><Headline answer={preview.answer} before={preview.first} /></div>
             : preview.error ? null : <Loading en="Working it out" zh="测算中" />}
           {preview.error && !empty ? <Failed error={preview.error} /> : null}
           <label class="wish"><input type="checkbox" checked={consent} onChange={(event) => setConsent(event.currentTarget.checked)} /><Say en="The household agrees that its conduct counts" zh="农户同意品行数据用于上浮额度" /></label>
@@ -98,18 +99,21 @@ function Filled({ form }: { form: Form }) {
           </div>
           {failed ? <Failed error={failed} /> : null}
         </section>
-        {preview.answer && !empty ? <><Simulated shown={preview.answer.simulated} /><Details answer={preview.answer} /></> : null}
+        {preview.answer && !empty && !preview.error ? <><Simulated shown={preview.answer.simulated} /><Details answer={preview.answer} /></> : null}
       </aside>
     </div>
   );
 }
 
 // The newest preview; an older one that comes late is dropped. `first`: what it was before the typing began.
-function usePreview(question: unknown): { answer: Answer | null; first: Answer | null; error: unknown; busy: boolean } {
+function usePreview(question: unknown, round: number): { answer: Answer | null; first: Answer | null; error: unknown; busy: boolean } {
   const [answer, setAnswer] = useState<Answer | null>(null);
   const [error, setError] = useState<unknown>(null);
   const [busy, setBusy] = useState(false);
   const first = useRef<Answer | null>(null);
+  useEffect(() => {
+    first.current = null;
+  }, [round]);
   useEffect(() => {
     if (question === null) {
       setAnswer(null);

@@ -7,7 +7,7 @@ import { moment, money } from "../../kit/format";
 import { Failed, Loading, Shown } from "../../kit/state";
 import { plain, Say } from "../../kit/words";
 import { Details, Headline, Simulated } from "./answer";
-import { VERDICT, type Answer, type Page } from "./model";
+import { VERDICT, waits, type Answer, type Page } from "./model";
 
 export function Decision({ id }: { id: string }) {
   const answer = useAsk<Answer>(`/v1/decisions/${id}`);
@@ -40,7 +40,7 @@ export function Decision({ id }: { id: string }) {
                 <p class="quiet">{row.override.by} · {moment(row.override.at)}</p>
               </section>
             ) : null}
-            {row?.referral && !row.override ? (
+            {row?.referral && waits(row) ? (
               <section class="card">
                 <h2><Say en="Waits for a colleague" zh="待同事处理" /></h2>
                 <p><strong>{row.referral.to}</strong>: {row.referral.note}</p>
@@ -55,6 +55,9 @@ export function Decision({ id }: { id: string }) {
     )}</Shown>
   );
 }
+
+// As the log keeps it: what was typed over several lines is one.
+const oneLine = (text: string) => text.trim().replace(/\s+/g, " ");
 
 function useSent(address: string, done: () => void) {
   const [failed, setFailed] = useState<unknown>(null);
@@ -81,7 +84,7 @@ function Override({ id, done }: { id: string; done: () => void }) {
   const { failed, busy, send } = useSent(`/v1/decisions/${id}/override`, done);
   const submit = (event: Event) => {
     event.preventDefault();
-    void send({ decision, reason, ...(decision === "approve" ? { limit: Number(limit) } : {}) });
+    void send({ decision, reason: oneLine(reason), ...(decision === "approve" ? { limit: Number(limit) } : {}) });
   };
   return (
     <details class="card act">
@@ -108,7 +111,7 @@ function Refer({ id, done }: { id: string; done: () => void }) {
   const { failed, busy, send } = useSent(`/v1/decisions/${id}/refer`, done);
   const submit = (event: Event) => {
     event.preventDefault();
-    void send({ to, note });
+    void send({ to: to.trim(), note: oneLine(note) });
   };
   return (
     <details class="card act">

@@ -9,7 +9,7 @@ import { Empty, Failed, Shown } from "../../kit/state";
 import { Table } from "../../kit/table";
 import { plain, Say } from "../../kit/words";
 import { session, type Session } from "../../session";
-import { ROUTE, VERDICT, type Answer, type Listed, type Page } from "./model";
+import { ROUTE, VERDICT, waits, type Answer, type Listed, type Page } from "./model";
 
 export function Decisions() {
   const [decision, setDecision] = useState("");
@@ -26,7 +26,7 @@ export function Decisions() {
           <option value="refer">{plain("a person decides", "转人工")}</option>
         </select>
       </div>
-      <Shown of={page}>{(found) => found.decisions.length ? <Rows rows={found.decisions} /> : <Empty en="No decisions yet." zh="暂无决定。"><a class="button main" href="/console/credit"><Say en="Enter a household" zh="录入农户" /></a></Empty>}</Shown>
+      <Shown of={page}>{(found) => found.decisions.length ? <Rows rows={found.decisions} /> : found.next ? <Empty en="None among the newest; older ones are a step away." zh="最近的决定中没有，请查看较早的。" /> : <Empty en="No decisions yet." zh="暂无决定。"><a class="button main" href="/console/credit"><Say en="Enter a household" zh="录入农户" /></a></Empty>}</Shown>
       <div class="actions">
         <button type="button" disabled={!before.length} onClick={() => setBefore(before.slice(0, -1))}><Say en="Newer" zh="较新" /></button>
         <button type="button" disabled={!page.value?.next} onClick={() => setBefore([...before, page.value!.next!])}><Say en="Older" zh="较早" /></button>
@@ -97,12 +97,12 @@ function Rows({ rows, notes }: { rows: Listed[]; notes?: boolean }) {
     <Table caption={["Decisions", "决定"]} rows={rows} keyOf={(row) => row.decision_id} columns={[
       { en: "Made", zh: "时间", cell: (row) => <a href={`/console/credit/decisions/${row.decision_id}`}>{moment(row.created)}</a> },
       { en: "Decision", zh: "决定", cell: (row) => <Verdict row={row} /> },
-      { en: "Limit, RMB", zh: "额度（元）", number: true, cell: (row) => money(row.override?.limit ?? row.limit ?? row.indicative_limit, "").trim() },
+      { en: "Limit, RMB", zh: "额度（元）", number: true, cell: (row) => money(row.override ? row.override.limit : (row.limit ?? row.indicative_limit), "").trim() },
       { en: "Default", zh: "违约概率", number: true, cell: (row) => (row.pd === null ? "–" : percent(row.pd, 2)) },
       { en: "Grade", zh: "等级", cell: (row) => row.grade ?? "–" },
       { en: "Household", zh: "农户", cell: (row) => (row.stored ? <Say en="stored" zh="库内" /> : <Say en="entered" zh="录入" />) },
       notes ? { en: "Note", zh: "说明", cell: (row) => `${row.referral?.by}: ${row.referral?.note}` }
-        : { en: "Waits for", zh: "待处理人", cell: (row) => (row.referral && !row.override ? row.referral.to : "") },
+        : { en: "Waits for", zh: "待处理人", cell: (row) => (row.referral && waits(row) ? row.referral.to : "") },
     ]} />
   );
 }

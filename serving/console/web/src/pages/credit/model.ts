@@ -101,6 +101,9 @@ export interface Batch {
   simulated: boolean;
 }
 
+// Whether a colleague is still to look: asked after the last time that a person decided.
+export const waits = (row: Listed): boolean => row.referral !== null && (row.override === null || row.referral.at > row.override.at);
+
 export const ROUTE = "/v1/credit-limits";
 export const MODEL = "credit_limit";
 
