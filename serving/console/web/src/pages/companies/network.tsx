@@ -73,9 +73,9 @@ function Graph({ network }: { network: Network }) {
         <defs><marker id="arrow" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="9" markerHeight="9" markerUnits="userSpaceOnUse" orient="auto"><path d="M0 0L8 4L0 8z" /></marker></defs>
         {edges.map((edge, place) => {
           const [from, to] = [places[edge.from]!, places[edge.to]!];
-          const far = Math.hypot(to.x - from.x, to.y - from.y) || 1, cut = 11 / far;
+          const far = Math.hypot(to.x - from.x, to.y - from.y) || 1, cut = (place: number) => (place ? 11 : 15) / far;
           const on = edge.from === at || edge.to === at;
-          return <line key={place} class={`tie ${edge.kind}${edge.loop ? " loop" : ""}${on ? " on" : ""}`} x1={from.x} y1={from.y} x2={to.x - cut * (to.x - from.x)} y2={to.y - cut * (to.y - from.y)} marker-end={edge.kind === "invoice" ? "url(#arrow)" : undefined} />;
+          return <line key={place} class={`tie ${edge.kind}${edge.loop ? " loop" : ""}${on ? " on" : ""}`} x1={from.x + cut(edge.from) * (to.x - from.x)} y1={from.y + cut(edge.from) * (to.y - from.y)} x2={to.x - cut(edge.to) * (to.x - from.x)} y2={to.y - cut(edge.to) * (to.y - from.y)} marker-end={edge.kind === "invoice" ? "url(#arrow)" : undefined} />;
         })}
         {nodes.map((node, place) => {
           const { x, y } = places[place]!;
