@@ -94,7 +94,7 @@ def test_a_household_is_entered_decided_referred_overridden_and_told_by_letter(d
 
 def test_a_stored_household_is_looked_up_and_its_values_are_not_shown(desk, stored):
     page = desk("bank")
-    page.fill("#household", HOUSEHOLD)
+    page.fill("[name=household]", HOUSEHOLD)
     page.keyboard.press("Enter")
     for times in (1, 2):
         page.wait_for_url(f"**/household/{HOUSEHOLD}")
@@ -106,7 +106,7 @@ def test_a_stored_household_is_looked_up_and_its_values_are_not_shown(desk, stor
     page.wait_for_selector("svg.plot")
     assert axe(page) == []
     shot(page, "credit_household")
-    page.fill("#household", "H-nobody")
+    page.fill("[name=household]", "H-nobody")
     page.keyboard.press("Enter")
     page.click(f"text={NOW['en']}")
     page.wait_for_selector(".refusal")
@@ -128,3 +128,12 @@ def test_a_batch_is_sent_followed_and_taken_home(desk, people, made, tmp_path):
     with page.expect_download() as taken:
         page.click("tbody a >> nth=0")
     assert pl.read_csv(taken.value.path()).height == 40
+
+
+def test_what_was_typed_outlives_a_change_of_language(desk):
+    page = desk("bank")
+    page.wait_for_selector("#main fieldset")
+    page.fill("[name=deposits]", "58000")
+    page.click("[data-choose=zh]")
+    page.wait_for_selector("text=新申请")
+    assert page.input_value("[name=deposits]") == "58000"

@@ -1,8 +1,8 @@
 // The loan officer's pages.
 
 import { Router, Route, useLocation, useRoute } from "preact-iso";
-import { useState } from "preact/hooks";
 import { Batches } from "../../kit/batches";
+import { LookUp } from "../../kit/lookup";
 import { plain, Say } from "../../kit/words";
 import { Apply } from "./apply";
 import "./credit.css";
@@ -18,6 +18,16 @@ const TABS: [string, string, string][] = [
   ["/batches", "Batches", "批量"],
 ];
 
+// Named, so that a change of language does not build a page anew and lose what was typed into it.
+const Sent = () => <Batches of={{ product: MODEL, route: ROUTE, model: MODEL }} />;
+const useId = () => decodeURIComponent(useRoute().params.id!);
+const OneDecision = () => <Decision id={useId()} />;
+const OneLetter = () => <Letter id={useId()} />;
+const OneHousehold = () => {
+  const id = useId();
+  return <Household key={id} id={id} />;
+};
+
 export default function Credit() {
   const { path } = useLocation();
   const here = path.replace(/^\/console\/credit/, "").replace(/\/$/, "");
@@ -25,7 +35,7 @@ export default function Credit() {
     <main id="main">
       <div class="page-head">
         <h1><Say en="Household credit" zh="农户授信" /></h1>
-        <LookUp />
+        <LookUp name="household" label={["Stored household", "库内农户"]} hint={["household number", "户号"]} to="/console/credit/household" />
       </div>
       <nav class="tabs" aria-label={plain("Household credit", "农户授信")}>
         {TABS.map(([to, en, zh]) => <a key={to} href={`/console/credit${to}`} aria-current={here === to ? "page" : undefined}><Say en={en} zh={zh} /></a>)}
@@ -34,28 +44,12 @@ export default function Credit() {
         <Route path="/console/credit" component={Apply} />
         <Route path="/decisions" component={Decisions} />
         <Route path="/inbox" component={Inbox} />
-        <Route path="/batches" component={() => <Batches of={{ product: MODEL, route: ROUTE, model: MODEL }} />} />
-        <Route path="/decisions/:id" component={() => <Decision id={useRoute().params.id!} />} />
-        <Route path="/decisions/:id/letter" component={() => <Letter id={useRoute().params.id!} />} />
-        <Route path="/household/:id" component={() => <Household id={decodeURIComponent(useRoute().params.id!)} />} />
+        <Route path="/batches" component={Sent} />
+        <Route path="/decisions/:id" component={OneDecision} />
+        <Route path="/decisions/:id/letter" component={OneLetter} />
+        <Route path="/household/:id" component={OneHousehold} />
         <Route default component={Apply} />
       </Router>
     </main>
-  );
-}
-
-function LookUp() {
-  const [id, setId] = useState("");
-  const { route } = useLocation();
-  const go = (event: Event) => {
-    event.preventDefault();
-    if (id.trim()) route(`/console/credit/household/${encodeURIComponent(id.trim())}`);
-  };
-  return (
-    <form class="actions look-up" role="search" onSubmit={go}>
-      <label for="household"><Say en="Stored household" zh="库内农户" /></label>
-      <input id="household" class="short" value={id} maxLength={255} autocomplete="off" placeholder={plain("household number", "户号")} onInput={(event) => setId(event.currentTarget.value)} />
-      <button type="submit"><Say en="Look up" zh="查询" /></button>
-    </form>
   );
 }
