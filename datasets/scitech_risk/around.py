@@ -29,7 +29,8 @@ Tie = tuple[str, str]  # kind and party, which is no company
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A company by its id, of the register or in a loop with one that is; or an officer, address or owner by its kind. companies: that it ties, shown or not."""
+    """A company by its id, of the register or in a loop with one that is; or an officer, address or owner by its kind.
+    companies: that it ties, shown or not."""
 
     kind: str
     company: str | None = None
