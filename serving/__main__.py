@@ -103,6 +103,9 @@ def build() -> None:
             "var/bundles holds no champion; one is needed. Train first: python -m training credit_limit", err=True
         )
         raise typer.Exit(1)
+    if not (ROOT / "serving/console/dist/index.html").exists():
+        typer.echo("The console was not built, and a Bento brings it along. Build it first: make console", err=True)
+        raise typer.Exit(1)
     typer.echo(f"A Bento that serves {', '.join(models)}")
     command = [sys.executable, "-m", "bentoml", "build", "-f", "serving/bentofile.yaml", "."]
     raise typer.Exit(subprocess.run(command, cwd=ROOT, env={**os.environ, **QUIET}, check=False).returncode)

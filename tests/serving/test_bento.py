@@ -20,7 +20,7 @@ def test_a_bento_serves_alone_from_an_empty_folder(made, applicant, tmp_path):
     tree, empty = tmp_path / "tree", tmp_path / "empty"
     empty.mkdir()
     for room in ("datasets", "models", "serving", "configs", "tests/serving"):
-        shutil.copytree(ROOT / room, tree / room, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(ROOT / room, tree / room, ignore=shutil.ignore_patterns("__pycache__", "node_modules"))
     made.publish(tree / "var/bundles", "1")
     (tree / "var/keys").mkdir()
     shutil.copy(made.public, tree / "var/keys/signing.pub.pem")
@@ -33,7 +33,12 @@ def test_a_bento_serves_alone_from_an_empty_folder(made, applicant, tmp_path):
     [bento] = (tmp_path / "home/bentos/yuheng_gateway").glob("*/src")
     inside = {str(path.relative_to(bento)) for path in bento.rglob("*") if path.is_file()}
     assert "var/bundles/credit_limit/1/model.sig" in inside
-    assert not [path for path in inside if path.startswith("tests") or path.endswith((".db", ".pyc", "signing.pem"))]
+    assert "serving/console/dist/index.html" in inside, "make console builds it"
+    assert not [
+        path
+        for path in inside
+        if path.startswith(("tests", "serving/console/web")) or path.endswith((".db", ".pyc", "signing.pem"))
+    ]
 
     port = free_port()
     serve = [sys.executable, "-m", "bentoml", "serve", "yuheng_gateway:latest", "--port", str(port)]
@@ -46,6 +51,7 @@ def test_a_bento_serves_alone_from_an_empty_folder(made, applicant, tmp_path):
         asked = {"json": {"indicators": applicant}, "headers": headers}
         answer = httpx.post(f"http://127.0.0.1:{port}/v1/credit-limits", **asked)
         assert answer.json()["model"]["version"] == "1"
+        assert httpx.get(f"http://127.0.0.1:{port}/console").status_code == 200
         assert (empty / "var/store.db").exists()
     finally:
         whole = psutil.Process(running.pid)
