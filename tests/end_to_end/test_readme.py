@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from serving.trust.caller import ROLES
+
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PORT = 3000  # the README's
@@ -85,6 +87,7 @@ def test_the_demo_trains_serves_and_answers_each_example(demo):
     assert "evidence 证据图块" in told, "slides are read too"
     assert "this answer is genuine 答复属实" in told, "its receipt is verified"
     assert re.search(r"run [0-9a-f]{32}", told), "and its trace shown"
+    assert told.count("/console#token=") == len(ROLES), "a link for each role signs in"
 
 
 @pytest.mark.parametrize("block", blocks(), ids=lambda block: re.sub(r"\W+", " ", block)[:60])
