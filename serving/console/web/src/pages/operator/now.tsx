@@ -67,7 +67,7 @@ export function Now() {
           <dl class="tiles">
             <Tile en="Service" zh="服务" good={told.status === "ready"} told={told.status === "ready" ? ["ready", "就绪"] : ["not ready", "未就绪"]} />
             <Tile en="Store" zh="存储" good={told.store === "ok"} told={told.store === "ok" ? ["takes records", "可写"] : [told.store ?? "–", told.store ?? "–"]} />
-            <Tile en="Audit log" zh="审计日志" good={told.log === "ok"} told={told.log === "ok" ? ["whole", "完好"] : [told.log ?? "–", told.log ?? "–"]} />
+            <Tile en="Audit log" zh="审计日志" good={told.log === "ok"} told={told.log === "ok" ? ["goes on as signed", "与已签署处衔接"] : [told.log ?? "–", told.log ?? "–"]} />
             <Tile en="Models held" zh="在用模型" good={Object.keys(told.models ?? {}).length > 0} told={[number(Object.keys(told.models ?? {}).length), number(Object.keys(told.models ?? {}).length)]} />
           </dl>
         )}</Shown>
