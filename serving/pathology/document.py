@@ -338,6 +338,7 @@ def _turnaround() -> Schema:
         "days": {"const": turnaround.DAYS},
         "slides": COUNT | {"description": f"That came in these days; of more than {turnaround.MOST} the newest."},
         "states": closed(dict.fromkeys(STATES, COUNT), list(STATES)),
+        "awaiting": COUNT | {"description": "Read, and to be opened by a pathologist: no negative that was not drawn."},
         **dict.fromkeys(("to_reading", "to_signature"), closed(spread, list(spread))),
     }
     return closed(told, list(told))

@@ -32,6 +32,7 @@ async def reply(desk: Desk, call: Call) -> Reply:
     counts = await desk.read(store.states, tenant)
     moments = await desk.read(store.moments, tenant, first, MOST)
     told = {"days": DAYS, "slides": len(moments), "states": {state: counts.get(state, 0) for state in STATES}}
+    told["awaiting"] = await desk.read(store.awaiting, tenant)
     return Reply(orjson.dumps(told | figures(moments)))
 
 

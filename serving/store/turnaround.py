@@ -1,10 +1,11 @@
-"""How many slides a tenant has in each state, and when those that came lately arrived, were read and signed."""
+"""How many slides a tenant has, by state and awaiting a pathologist; when the newest arrived, were read and signed."""
 
 from __future__ import annotations
 
 import sqlalchemy as sa
 
 from serving.store.engine import Where, reading
+from serving.store.slides import REVIEWED
 from serving.store.tables import SLIDE_EVENTS, SLIDES
 
 ARRIVED, READ, SIGNED = "verifying", ("ready", "abstained"), "signed"
@@ -14,6 +15,13 @@ def states(where: Where, tenant: str) -> dict[str, int]:
     counted = sa.select(SLIDES.c.state, sa.func.count()).where(SLIDES.c.tenant == tenant).group_by(SLIDES.c.state)
     with reading(where) as connection:
         return {state: count for state, count in connection.execute(counted)}
+
+
+def awaiting(where: Where, tenant: str) -> int:
+    """Those read or abstained from that a pathologist is to open: no negative that was not drawn for audit."""
+    counted = sa.select(sa.func.count()).where(SLIDES.c.tenant == tenant, SLIDES.c.state.in_(READ), REVIEWED)
+    with reading(where) as connection:
+        return int(connection.execute(counted).scalar_one())
 
 
 def moments(where: Where, tenant: str, since: str, most: int) -> list[dict[str, str]]:

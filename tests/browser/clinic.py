@@ -39,6 +39,7 @@ def row(slide: str, state: str, **more: Any) -> dict[str, Any]:
         "progress": {"done": 0, "total": 0},
         "priority": 0,
         "triage": None,
+        "to_review": state in ("ready", "abstained", "in_review"),
         "reading": None,
     }
     return told | {"created": "2026-11-25T08:28:00Z", "updated": "2026-11-25T08:30:12Z"} | more
@@ -122,6 +123,7 @@ class Clinic:
     async def turnaround(self, call: Call) -> Reply:
         states = [each["state"] for each in self.slides.values()]
         told = {"days": 30, "slides": len(states), "states": {state: states.count(state) for state in STATES}}
+        told["awaiting"] = states.count("ready") + states.count("abstained")
         return Reply(json.dumps(told | turnaround.figures([])).encode())
 
     async def slide(self, call: Call) -> Reply:

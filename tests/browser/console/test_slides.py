@@ -18,6 +18,7 @@ from tests.serving.pathology import readings
 from tests.serving.pathology.conftest import FORM, READING, WAY, put
 
 NEGATIVE = READING | {"triage": "negative", "priority": 5}
+CALM = {"en": "Negative, not drawn for audit", "zh": "阴性，未抽检"}
 TIMES = {"verifying": 0, "ready": 14, "in_review": 200, "signed": 320}  # minutes after the arrival
 
 
@@ -82,6 +83,10 @@ def test_a_pathologist_takes_the_most_urgent_slide_and_signs_it(desk, ward, lang
     page.wait_for_selector(".times .median")
     assert axe(page) == []
     shot(page, f"slides_worklist_pathologist_{language}")
+    page.select_option("#show", "open")
+    page.wait_for_selector("#worklist tbody tr:has-text('C26-00316')")
+    assert not page.locator("#worklist tbody", has_text=CALM[language]).count()
+    page.select_option("#show", "review")
     page.select_option("#only", "breast_histology")
     page.wait_for_selector("#worklist tbody tr:only-child >> text=B26-00021")
     page.select_option("#only", "")
@@ -111,6 +116,8 @@ def test_a_clinic_sees_its_slides_and_sends_one_on_a_tablet(desk, ward, language
     page.wait_for_selector(".times .median")
     assert page.evaluate("document.documentElement.scrollWidth") <= 820
     assert axe(page) == []
+    calm = page.locator("#worklist tbody tr", has_text=CALM[language])
+    assert calm.locator("a").all_inner_texts() == ["C26-00316"]  # the clinic knows that nobody is awaited there
     shot(page, f"slides_worklist_clinic_tablet_{language}")
     page.set_input_files("#file", str(readings.CMU))
     page.fill("#accession", f"C26-0040{language}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from serving.pathology import turnaround
 from serving.store import slides
-from tests.serving.pathology.conftest import FORM, put
+from tests.serving.pathology.conftest import FORM, READING, put
 
 
 def at(minute: int) -> str:
@@ -40,6 +40,20 @@ def test_a_tenant_is_told_of_its_own_slides_alone(clinic):
         assert 0 <= told["to_signature"]["p90_seconds"] < 10
         refused = await client.get("/v1/slides/turnaround?days=3")
         assert (refused.status_code, refused.json()["errors"][0]["field"]) == (422, "days")
+
+    clinic.run(story)
+
+
+def test_a_negative_that_was_not_drawn_awaits_nobody(clinic):
+    async def story(client, gateway):
+        negative = READING | {"triage": "negative", "priority": 10}
+        put(gateway, "ready", reading=negative)
+        put(gateway, "ready", reading=negative, audit=True)
+        put(gateway, "ready")
+        put(gateway, "in_review")
+        put(gateway, "ready", tenant="another")
+        told = (await client.get("/v1/slides/turnaround")).json()
+        assert (told["states"]["ready"], told["states"]["in_review"], told["awaiting"]) == (3, 1, 2)
 
     clinic.run(story)
 

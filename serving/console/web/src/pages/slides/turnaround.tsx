@@ -18,6 +18,7 @@ export interface Turnaround {
   days: number;
   slides: number;
   states: Record<string, number>;
+  awaiting: number;
   to_reading: Spread;
   to_signature: Spread;
 }
@@ -25,9 +26,10 @@ export interface Turnaround {
 // Groups of states as people see them, in the order of a slide's life.
 const GROUPS: { key: string; en: string; zh: string; states: string[] }[] = [
   { key: "way", en: "On the way", zh: "处理中", states: ["uploading", "verifying", "deidentified", "quality_passed", "queued", "inferring", "aggregating"] },
-  { key: "waits", en: "Await a pathologist", zh: "待审核", states: ["ready", "abstained"] },
+  { key: "waits", en: "Await a pathologist", zh: "待审核", states: [] }, // of those read, as the service counts them
   { key: "review", en: "With a pathologist", zh: "审核中", states: ["in_review"] },
   { key: "done", en: "Signed", zh: "已签发", states: ["signed", "amended"] },
+  { key: "calm", en: "Negative, not drawn", zh: "阴性未抽检", states: ["ready", "abstained"] }, // less those that wait
   { key: "ended", en: "Not read", zh: "未判读", states: ["quality_failed", "failed", "cancelled"] },
 ];
 
@@ -55,7 +57,8 @@ export function Figures({ of }: { of: Asked<Turnaround> }) {
 }
 
 function Standing({ told }: { told: Turnaround }) {
-  const counts = GROUPS.map((group) => ({ ...group, count: group.states.reduce((sum, state) => sum + (told.states[state] ?? 0), 0) }));
+  const apart: Record<string, number> = { waits: told.awaiting, calm: -told.awaiting };
+  const counts = GROUPS.map((group) => ({ ...group, count: group.states.reduce((sum, state) => sum + (told.states[state] ?? 0), apart[group.key] ?? 0) }));
   const open = counts.filter(({ key }) => OPEN.includes(key));
   const all = open.reduce((sum, group) => sum + group.count, 0);
   const rows = Object.entries(told.states).map(([state, count]) => [word(STATES, state), number(count)]);

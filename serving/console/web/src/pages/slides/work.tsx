@@ -22,6 +22,7 @@ export interface Slide {
   priority: number;
   triage: string | null;
   audit: boolean; // told once signed
+  to_review: boolean;
   created: string;
 }
 
@@ -97,7 +98,11 @@ const COLUMNS: Column<Slide>[] = [
   { en: "Received", zh: "接收时间", cell: (slide) => moment(slide.created).slice(0, 16) },
 ];
 
-function State({ slide: { state, code, progress, audit } }: { slide: Slide }) {
+// A negative that was not drawn waits for nobody: told to who sends slides, and not to who may sign, who would know the drawn by it.
+function State({ slide: { state, code, progress, audit, to_review: waits } }: { slide: Slide }) {
+  const who = session.value;
+  const calm = state === "ready" && !waits && !(who && !(who instanceof Error) && who.licence);
+  if (calm) return <span class="chip"><Say en="Negative, not drawn for audit" zh="阴性，未抽检" /></span>;
   return (
     <>
       <span class={`chip ${state}`}>{word(STATES, state)}</span>
