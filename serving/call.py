@@ -6,7 +6,7 @@ import asyncio
 import os
 import re
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, MutableMapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -161,3 +161,9 @@ def too_large(found: int, most: int) -> Problem:
         needed=f"{most:,} bytes",
         needed_zh=f"{most:,} 字节",
     )
+
+
+async def threaded(parts: Iterator[bytes]) -> AsyncGenerator[bytes, None]:
+    """Each part made in a thread, one at a time."""
+    while (part := await asyncio.to_thread(next, parts, None)) is not None:
+        yield part

@@ -9,7 +9,7 @@ import asyncio
 import logging
 import re
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping
 from contextlib import aclosing
 from dataclasses import asdict
 from functools import partial
@@ -24,7 +24,7 @@ from models.pathology.card import SlideCard
 from models.pathology.policy import ReadingPolicy
 from serving.batch.intake import Intake
 from serving.batch.record import row_answer, summary
-from serving.call import JSON, Call, ClientGone, Reply, Send, idempotency_key, new_id, query, read_body
+from serving.call import JSON, Call, ClientGone, Reply, Send, idempotency_key, new_id, query, read_body, threaded
 from serving.champion import Champions
 from serving.company_desk import CompanyDesk
 from serving.console import pages as console
@@ -275,7 +275,7 @@ class Gateway:
         engine = self.runtime.notary.engine
         parts = statements.statement(engine, call.caller.tenant, month, format)
         first = await asyncio.to_thread(next, parts)  # before the status is sent
-        return Reply(_threaded(chain([first], parts)), media_type=statements.FORMATS[format])
+        return Reply(threaded(chain([first], parts)), media_type=statements.FORMATS[format])
 
     # --- about the service
 
@@ -346,12 +346,6 @@ class Gateway:
         if kind is None:
             raise Problem("not_found", found=repr(call.scope["path"][:200]))
         return Reply(orjson.dumps({"type": f"/problems/{call.path[0]}", **asdict(kind)}))
-
-
-async def _threaded(parts: Iterator[bytes]) -> AsyncGenerator[bytes, None]:
-    """Each part made in a thread, one at a time."""
-    while (part := await asyncio.to_thread(next, parts, None)) is not None:
-        yield part
 
 
 def _versions(champions: Champions[Any]) -> dict[str, str]:

@@ -6,7 +6,8 @@ import asyncio
 import os
 import re
 import tempfile
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from datasets.faults import Fault
 from serving.batch.formats import MEDIA_TYPES, render
 from serving.batch.record import summary, unpack
 from serving.batch.run import as_parquet
-from serving.call import Call, Reply, query
+from serving.call import Call, Reply, query, threaded
 from serving.describe import STORE, Schema, in_path, in_query, operation, told_as_json
 from serving.problems import Problem
 from serving.products import products
@@ -130,7 +131,7 @@ class Listed:
 
         made = parts()
         first = await asyncio.to_thread(next, made, b"")  # before the status is sent
-        return Reply(_threaded(first, made), media_type=MEDIA_TYPES[format])
+        return Reply(threaded(chain([first], made)), media_type=MEDIA_TYPES[format])
 
 
 def _only(frame: Any, columns: list[str]) -> Any:
@@ -144,12 +145,6 @@ def _only(frame: Any, columns: list[str]) -> Any:
             raise Problem("bad_parameter", errors=[Fault("columns", names[:60], *needed)])
         chosen.append(there[0])
     return frame.select(chosen) if columns else frame
-
-
-async def _threaded(first: bytes, parts: Iterator[bytes]) -> AsyncGenerator[bytes, None]:
-    yield first
-    while (part := await asyncio.to_thread(next, parts, None)) is not None:
-        yield part
 
 
 def _limit(options: Row, faults: list[Fault]) -> int:
