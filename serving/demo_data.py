@@ -79,10 +79,12 @@ def _batch(ask: Ask, route: str, name: str, subjects: list[str], key: str) -> pl
 
 
 def _outcomes(ask: Ask, households: pl.DataFrame, answered: pl.DataFrame) -> None:
-    """Repaid or defaulted, as the simulator knows."""
+    """Repaid or defaulted, as the simulator knows; of the day of the decisions, which a second demo finds again."""
+    batch = answered["decision_id"][0].partition("-")[0]
+    day = orjson.loads(ask(f"/v1/batches/{batch}", None, "", ""))["created"][:10]
     told = answered.join(households, on="household_id").filter(pl.col("error").is_null())
     many = [
-        {"decision_id": id, "outcome": "defaulted" if bad else "repaid", "at": "2026-11-01", "source": "simulated 模拟"}
+        {"decision_id": id, "outcome": "defaulted" if bad else "repaid", "at": day, "source": "simulated 模拟"}
         for id, bad in told.select("decision_id", "default_12m").iter_rows()
     ]
     if many:

@@ -75,6 +75,9 @@ class Listed:
             if name in options and not NAME.fullmatch(options[name]):
                 needed = f"1 to {TEXT} characters, none of them NUL", f"1 至 {TEXT} 个字符，不含 NUL"
                 faults.append(Fault(name, repr(options[name][:60]), *needed))
+        if "referred" in options:
+            needed = "before and limit alone beside referred", "与 referred 同用时仅限 before 与 limit"
+            faults += [Fault(name, "given", *needed) for name in options if name not in ("referred", "before", "limit")]
         if faults:
             raise Problem("bad_parameter", errors=faults)
         runtime, tenant = self.runtime(), call.caller.tenant
@@ -202,11 +205,12 @@ def _referred(connection: sa.Connection, tenant: str, options: Row, most: int) -
     chosen = (
         sa.select(REFERRALS.c.about)
         .join(newest, newest.c.id == REFERRALS.c.id)
-        .where(REFERRALS.c.to == options["referred"], ~done)
-        .order_by(REFERRALS.c.id.desc())
+        .where(REFERRALS.c.to == options["referred"], ~done, REFERRALS.c.about < options.get("before", "g"))
+        .order_by(REFERRALS.c.about.desc())
         .limit(most)
     )
-    return _of(connection, tenant, list(connection.execute(chosen).scalars()))
+    ids = list(connection.execute(chosen).scalars())
+    return _of(connection, tenant, ids) | {"next": ids[-1] if len(ids) == most else None}
 
 
 def _named(connection: sa.Connection, tenant: str, options: Row, most: int) -> Row:
@@ -223,6 +227,7 @@ def _of(connection: sa.Connection, tenant: str, ids: list[str]) -> Row:
 def _row(row: Any, answer: Row) -> Row:
     return {
         "decision_id": row.id,
+        "product": next(product.name for product in products().values() if product.scope == row.scope),
         "created": row.created,
         "model": row.model,
         "version": row.version,
@@ -287,7 +292,7 @@ def paths() -> Schema:
                     in_query("model", told, "Else of each."),
                     in_query("since", day, "From that day on, UTC."),
                     in_query("until", day, "Up to and with that day, UTC."),
-                    in_query("referred", told, "Those that wait for this colleague, and nothing else is looked at."),
+                    in_query("referred", told, "Those that wait for this colleague; with before and limit alone."),
                     in_query("before", {"type": "string", "pattern": f"^{ID.pattern}$"}, "Only older ones."),
                     limit,
                 ],

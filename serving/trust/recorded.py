@@ -25,6 +25,7 @@ class Recorded:
 
     id: str
     kind: str  # decision, slide
+    scope: str  # of the product; of a slide ""
     tenant: str
     subject: str | None
     model: str
@@ -61,7 +62,8 @@ def _singles(connection: sa.Connection, ids: list[str], tenant: str | None) -> I
     for row in connection.execute(sa.select(DECISIONS).where(DECISIONS.c.id.in_(ids), whose(DECISIONS, tenant))):
         told = orjson.loads(row.answer)
         made = (row.model, row.version, row.bundle, row.policy, row.created)
-        yield Recorded(row.id, "decision", row.tenant, row.subject, *made, told["decision"], told.get("pd"), told)
+        where = (row.scope, row.tenant, row.subject)
+        yield Recorded(row.id, "decision", *where, *made, told["decision"], told.get("pd"), told)
 
 
 def _of_batches(connection: sa.Connection, rows: list[tuple[str, int]], tenant: str | None) -> Iterator[Recorded]:
@@ -85,9 +87,8 @@ def _of_batches(connection: sa.Connection, rows: list[tuple[str, int]], tenant: 
         told = frame.row(place - first, named=True)
         if told["decision"] is not None:  # else a faulty row: nothing was decided
             made = (of.model, of.version, of.bundle, of.policy, of.created)
-            owner, name = getattr(of, "tenant", "local"), f"{batch}-{place}"
-            subject = told.get("subject")
-            yield Recorded(name, "decision", owner, subject, *made, told["decision"], told.get("pd"), told)
+            where = (of.scope.removesuffix("/batch"), getattr(of, "tenant", "local"), told.get("subject"))
+            yield Recorded(f"{batch}-{place}", "decision", *where, *made, told["decision"], told.get("pd"), told)
 
 
 def _slides(connection: sa.Connection, ids: list[str], tenant: str | None) -> Iterator[Recorded]:
@@ -95,4 +96,4 @@ def _slides(connection: sa.Connection, ids: list[str], tenant: str | None) -> It
         reading = row.reading or {}
         made = (row.model or "", row.version or "", row.bundle or "", "", row.created)
         owner, said = getattr(row, "tenant", "local"), row.triage or row.state
-        yield Recorded(row.id, "slide", owner, row.sha256, *made, said, reading.get("probability"), reading)
+        yield Recorded(row.id, "slide", "", owner, row.sha256, *made, said, reading.get("probability"), reading)

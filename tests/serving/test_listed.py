@@ -78,7 +78,18 @@ def test_what_was_referred_waits_for_its_colleague_until_a_person_decides(settin
         assert [one["decision_id"] for one in waiting] == [told["decision_id"]]
         assert waiting[0]["referral"]["note"] == sent["note"]
         assert (await client.get("/v1/decisions?referred=li.na")).json()["decisions"] == []
-        await client.post(f"{address}/override", json={"decision": "decline", "reason": "Debts elsewhere"})
+        assert waiting[0]["product"] == "credit_limit"
+        other = await ask(client, applicant | {"age": 41})
+        await client.post(f"/v1/decisions/{other['decision_id']}/refer", json=sent)
+        pages, before = [], ""
+        while before is not None:
+            page = (await client.get(f"/v1/decisions?referred=wang.min&limit=1{before and f'&before={before}'}")).json()
+            pages += [one["decision_id"] for one in page["decisions"]]
+            before = page["next"]
+        assert pages == [other["decision_id"], told["decision_id"]]
+        for one in pages:
+            decided = {"decision": "decline", "reason": "Debts elsewhere"}
+            await client.post(f"/v1/decisions/{one}/override", json=decided)
         assert (await client.get("/v1/decisions?referred=wang.min")).json()["decisions"] == []
         [listed] = (await client.get(f"/v1/decisions?id={told['decision_id']}")).json()["decisions"]
         assert listed["override"]["decision"] == "decline"
@@ -87,7 +98,7 @@ def test_what_was_referred_waits_for_its_colleague_until_a_person_decides(settin
         assert (await client.post(f"/v1/decisions/{'0' * 32}/refer", json=sent)).status_code == 404
 
     run_inside(settings, story)
-    assert len(rows(settings, sa.select(REFERRALS.c.id))) == 1
+    assert len(rows(settings, sa.select(REFERRALS.c.id))) == 2
 
 
 def test_a_batch_is_listed_and_its_rows_come_back_in_each_format(settings, people, made):
@@ -117,7 +128,7 @@ def test_a_batch_is_listed_and_its_rows_come_back_in_each_format(settings, peopl
     "query",
     [
         *("limit=0", "limit=201", "product=x", "decision=x", "since=x", "before=x", "subject="),
-        *("model=%00", "referred=%00"),
+        *("model=%00", "referred=%00", "decision=refer&referred=wang.min"),
     ],
 )
 def test_what_a_list_cannot_be_asked_for_is_refused_by_name(inside, query):

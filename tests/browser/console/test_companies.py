@@ -79,6 +79,33 @@ def test_a_register_is_sent_sorted_filtered_compared_and_one_company_is_assessed
 
 
 @pytest.mark.parametrize(("language", "width"), [("en", 1440), ("zh", 820)])
+def test_a_company_is_entered_decided_and_referred_to_a_colleague_who_finds_it(desk, language, width):
+    page = desk("bank", language=language, width=width, at="/console/companies/new")
+    page.wait_for_selector("#main fieldset")
+    page.click("#main form.stack .actions button >> nth=0")
+    page.wait_for_selector(".preview .headline")
+    page.fill("[name=revenue]", "120")
+    page.wait_for_selector(".preview .moved.bad-text")
+    assert axe(page) == []
+    shot(page, f"companies_new_{language}")
+    page.click(".preview button.main")
+    page.wait_for_url("**/companies/decisions/*")
+    page.wait_for_selector(".waterfall .total")
+    assert page.locator("a[href$='/letter']").count() == 0, "a letter is written to households"
+    page.click("details.act >> nth=1")
+    page.fill("details.act >> nth=1 >> input", "bank")
+    page.fill("details.act >> nth=1 >> textarea", "Please look at the filings. 请复核申报。")
+    page.click("details.act >> nth=1 >> button[type=submit]")
+    page.wait_for_selector("text=Please look at the filings.")
+    assert axe(page) == []
+    shot(page, f"companies_decision_{language}")
+    decision = page.url.rpartition("/")[2]
+    page.goto("/console/credit/inbox")
+    page.click(f"tbody a[href='/console/companies/decisions/{decision}']")
+    page.wait_for_selector(".waterfall .total")
+
+
+@pytest.mark.parametrize(("language", "width"), [("en", 1440), ("zh", 820)])
 def test_a_companys_surroundings_are_walked_by_keys_and_its_answer_follows_the_sliders(desk, files, language, width):
     frame = registers.register.read(files[1].parent / "1").frame
     shell = frame.filter(pl.col("loop_path").is_not_null())["company_id"][0]

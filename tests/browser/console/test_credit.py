@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import re
 
+import httpx
 import polars as pl
 import pytest
 from playwright.sync_api import expect
+from pypdf import PdfReader
 
 from serving.trust import grants
 from serving.trust.consent import rules
@@ -85,10 +88,12 @@ def test_a_household_is_entered_decided_referred_overridden_and_told_by_letter(d
     letter = page.inner_text(".letter")
     assert "55,000" in letter
     assert "SIMULATED" in letter
+    for right in ("withdraw your consent", "撤回后其他不受影响"):
+        assert right in letter
     page.emulate_media(media="print")
     assert page.locator(".top").is_hidden()
     shot(page, f"credit_letter_{language}")
-    assert len(page.pdf(format="A4")) > 10_000
+    assert len(PdfReader(io.BytesIO(page.pdf(format="A4"))).pages) == 1
     page.wrong[:] = [each for each in page.wrong if "422" not in each]
 
 
@@ -128,6 +133,22 @@ def test_a_batch_is_sent_followed_and_taken_home(desk, people, made, tmp_path):
     with page.expect_download() as taken:
         page.click("tbody a >> nth=0")
     assert pl.read_csv(taken.value.path()).height == 40
+
+
+def test_a_batchs_row_that_a_colleague_referred_is_opened_from_the_inbox(desk, house, people, made):
+    known = [column.name for column in (*made.card.inputs, *made.card.also) if column.derived is None]
+    body = people.head(2).select(known).write_csv().encode()
+    with httpx.Client(base_url=house.address, headers={"Authorization": f"Bearer {house.token('bank')}"}) as client:
+        sent = client.post("/v1/credit-limits/batch", content=body, headers={"Content-Type": "text/csv"})
+        row = f"{sent.headers['Batch-Id']}-2"
+        sent = client.post(f"/v1/decisions/{row}/refer", json={"to": "bank", "note": "Look at the second row"})
+        assert sent.status_code == 200, sent.text
+    page = desk("bank", at="/console/credit/inbox")
+    page.click(f"tbody a[href$='{row}']")
+    page.wait_for_selector("text=A row of a batch")
+    page.wait_for_selector("text=Look at the second row")
+    assert "bound_affordability" in page.inner_text("#main")
+    assert axe(page) == []
 
 
 def test_what_was_typed_outlives_a_change_of_language(desk):

@@ -7,6 +7,8 @@ import { Failed, Loading, Shown } from "../../kit/state";
 import { plain, Say, word } from "../../kit/words";
 import { text, utf8, type Bytes } from "../../proof/bytes";
 import { canonical, parse } from "../../proof/json";
+import { Since } from "../credit/decision";
+import type { Page } from "../credit/model";
 import { key, KeyCard } from "./key";
 import { Steps, useVerdict } from "./steps";
 import { Trace, type Link } from "./trace";
@@ -60,6 +62,7 @@ async function gather(id: string): Promise<Evidence> {
 export function Decision({ id = "" }: { id?: string }) {
   const [found, setFound] = useState<Evidence | null>(null);
   const [failed, setFailed] = useState<unknown>(null);
+  const people = useAsk<Page>(`/v1/decisions?id=${encodeURIComponent(id)}`);
   const trail = useAsk<Link>(`/v1/decisions/${encodeURIComponent(id)}/trace`);
   useEffect(() => {
     let current = true;
@@ -76,6 +79,7 @@ export function Decision({ id = "" }: { id?: string }) {
       <div class="side audit-side">
         <div class="stack">
           {found.told ? <Told told={found.told} /> : null}
+          <Shown of={people}>{(page) => page.decisions.map((row) => <Since key={row.decision_id} row={row} />)}</Shown>
           <KeyCard />
         </div>
         <Proof id={id} of={found} />

@@ -4,9 +4,10 @@ import type { ComponentChildren } from "preact";
 import { useState } from "preact/hooks";
 import { ask, useAsk } from "../../kit/api";
 import { moment, number } from "../../kit/format";
+import { groupNames } from "../../kit/groups";
 import { Empty, Failed, Shown } from "../../kit/state";
 import { Table, type Column } from "../../kit/table";
-import { Say, word } from "../../kit/words";
+import { plain, Say, word } from "../../kit/words";
 import { GRANTS, PRODUCTS, USES } from "./words";
 
 export interface Grant {
@@ -67,7 +68,7 @@ export function Grants({ at, tenants, deed }: {
     { en: "By", zh: "授权方", cell: (grant) => (grant.kind === "personal" ? <code>{short(grant.grantor)}</code> : grant.grantor) },
     ...(tenants ? [{ en: "To", zh: "被授权机构", cell: (grant: Grant) => grant.tenant }] : []),
     { en: "Purpose", zh: "用途", cell: (grant) => word(PRODUCTS, grant.purpose) },
-    { en: "Groups", zh: "指标组", number: true, cell: (grant) => <span title={grant.groups.join(", ")}>{grant.groups.length}</span> },
+    { en: "Groups", zh: "指标组", number: true, cell: (grant) => <span title={plain(groupNames(grant.groups, 0), groupNames(grant.groups, 1))}>{grant.groups.length}</span> },
     { en: "Valid up to", zh: "有效期至", cell: (grant) => moment(grant.valid_to) },
     ...(deed ? [{ en: "Change", zh: "操作", cell: deed }] : []),
   ];
@@ -124,7 +125,7 @@ function One({ told, decisions }: { told: Uses; decisions?: string }) {
             <dt><Say en="Granted to" zh="被授权机构" /></dt><dd>{told.tenant}</dd>
             <dt><Say en="About" zh="对象" /></dt><dd>{told.subject ? <code>{told.subject}</code> : <Say en="all subjects" zh="全部主体" />}</dd>
             <dt><Say en="Purpose" zh="用途" /></dt><dd>{word(PRODUCTS, told.purpose)}</dd>
-            <dt><Say en="Groups" zh="指标组" /></dt><dd>{told.groups.join(", ")}</dd>
+            <dt><Say en="Groups" zh="指标组" /></dt><dd><Say en={groupNames(told.groups, 0)} zh={groupNames(told.groups, 1)} /></dd>
           </dl>
           <dl class="facts">
             <dt><Say en="Valid" zh="有效期" /></dt><dd>{moment(told.valid_from)} – {moment(told.valid_to)}</dd>

@@ -46,36 +46,45 @@ export function Company({ id }: { id: string }) {
 }
 
 function Assessed({ answer }: { answer: CompanyAnswer }) {
-  const [en, zh, look] = GATES[answer.gate.verdict]!;
   return (
     <>
       <Simulated shown={answer.simulated} />
       <div class="split">
         <div class="stack">
           <section class="card"><Headline answer={answer} />
-            <p class="actions"><a class="button" href={`/v1/decisions/${answer.decision_id}/receipt`} download={`receipt-${answer.decision_id}.json`}><Say en="Receipt" zh="回执" /></a><a class="button" href={`/console/credit/decisions/${answer.decision_id}`}><Say en="Refer or override" zh="转交或改判" /></a></p>
+            <p class="actions"><a class="button" href={`/v1/decisions/${answer.decision_id}/receipt`} download={`receipt-${answer.decision_id}.json`}><Say en="Receipt" zh="回执" /></a><a class="button" href={`/console/companies/decisions/${answer.decision_id}`}><Say en="Refer or override" zh="转交或改判" /></a></p>
           </section>
-          <section class="card">
-            <h2><Say en="Shell gate" zh="空壳闸门" /> <span class={`chip ${look}`}><Say en={en} zh={zh} /></span></h2>
-            <p><Say en={answer.gate.en} zh={answer.gate.zh} /></p>
-            {answer.gate.evidence.length ? <ul class="why">{answer.gate.evidence.map((piece) => <li key={piece.code}><Say en={piece.en} zh={piece.zh} /> <span class="chip">{number(piece.points)} <Say en="points" zh="分" /></span></li>)}</ul> : null}
-          </section>
-          {answer.innovation ? (
-            <section class="card">
-              <h2><Say en="Innovation" zh="科创评分" /> {answer.innovation.score === null ? "" : number(answer.innovation.score, 1)}</h2>
-              <p class="quiet"><Say en={answer.innovation.en} zh={answer.innovation.zh} /></p>
-              <ul class="grades">{answer.innovation.parts.map((part) => (
-                <li key={part.group}><span class="part"><Say en={part.en} zh={part.zh} /></span><svg viewBox="0 0 200 14" preserveAspectRatio="none" aria-hidden="true"><rect y="1" height="12" width={2 * (part.score ?? 0)} class="grade-A" /></svg><b>{part.weight === null ? "" : `× ${part.weight.toFixed(2)}`}</b></li>
-              ))}</ul>
-            </section>
-          ) : null}
-          <section class="card">
-            <h2><Say en="Early warnings" zh="预警" /></h2>
-            {answer.warnings.length ? <ul class="why">{answer.warnings.map((one) => <li key={one.code}><span class={`chip ${one.severity === "act" ? "bad" : "warn"}`}>{one.severity === "act" ? <Say en="act" zh="处置" /> : <Say en="watch" zh="关注" />}</span> <Say en={one.en} zh={one.zh} /></li>)}</ul> : <p class="quiet"><Say en="None now." zh="目前没有。" /></p>}
-          </section>
+          <Beside answer={answer} />
         </div>
         <div class="stack"><Details answer={answer} /></div>
       </div>
+    </>
+  );
+}
+
+// What is told of a company beside every product's answer.
+export function Beside({ answer }: { answer: CompanyAnswer }) {
+  const [en, zh, look] = GATES[answer.gate.verdict]!;
+  return (
+    <>
+      <section class="card">
+        <h2><Say en="Shell gate" zh="空壳闸门" /> <span class={`chip ${look}`}><Say en={en} zh={zh} /></span></h2>
+        <p><Say en={answer.gate.en} zh={answer.gate.zh} /></p>
+        {answer.gate.evidence.length ? <ul class="why">{answer.gate.evidence.map((piece) => <li key={piece.code}><Say en={piece.en} zh={piece.zh} /> <span class="chip">{number(piece.points)} <Say en="points" zh="分" /></span></li>)}</ul> : null}
+      </section>
+      {answer.innovation ? (
+        <section class="card">
+          <h2><Say en="Innovation" zh="科创评分" /> {answer.innovation.score === null ? "" : number(answer.innovation.score, 1)}</h2>
+          <p class="quiet"><Say en={answer.innovation.en} zh={answer.innovation.zh} /></p>
+          <ul class="grades">{answer.innovation.parts.map((part) => (
+            <li key={part.group}><span class="part"><Say en={part.en} zh={part.zh} /></span><svg viewBox="0 0 200 14" preserveAspectRatio="none" aria-hidden="true"><rect y="1" height="12" width={2 * (part.score ?? 0)} class="grade-A" /></svg><b>{part.weight === null ? "" : `× ${part.weight.toFixed(2)}`}</b></li>
+          ))}</ul>
+        </section>
+      ) : null}
+      <section class="card">
+        <h2><Say en="Early warnings" zh="预警" /></h2>
+        {answer.warnings.length ? <ul class="why">{answer.warnings.map((one) => <li key={one.code}><span class={`chip ${one.severity === "act" ? "bad" : "warn"}`}>{one.severity === "act" ? <Say en="act" zh="处置" /> : <Say en="watch" zh="关注" />}</span> <Say en={one.en} zh={one.zh} /></li>)}</ul> : <p class="quiet"><Say en="None now." zh="目前没有。" /></p>}
+      </section>
     </>
   );
 }
@@ -100,7 +109,7 @@ function Months({ history }: { history: History }) {
         <h2><Say en="Earlier decisions" zh="历史决定" /></h2>
         {history.decisions.length ? (
           <Table caption={["Earlier decisions", "历史决定"]} rows={history.decisions} keyOf={(row) => row.decision_id} columns={[
-            { en: "Made", zh: "时间", cell: (row) => <a href={`/console/credit/decisions/${row.decision_id}`}>{moment(row.created)}</a> },
+            { en: "Made", zh: "时间", cell: (row) => <a href={`/console/companies/decisions/${row.decision_id}`}>{moment(row.created)}</a> },
             { en: "Grade", zh: "等级", cell: (row) => row.grade ?? "–" },
             { en: "Default", zh: "违约概率", number: true, cell: (row) => percent(row.pd, 2) },
             { en: "Limit", zh: "额度", number: true, cell: (row) => money(row.limit) },

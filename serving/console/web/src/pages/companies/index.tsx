@@ -5,14 +5,29 @@ import { Batches } from "../../kit/batches";
 import { moment } from "../../kit/format";
 import { LookUp } from "../../kit/lookup";
 import { plain, Say } from "../../kit/words";
-import { Company } from "./company";
+import example from "../../../../../../configs/examples/company.json";
+import { Apply, type Asks } from "../credit/apply";
+import { Decision } from "../credit/decision";
 import "../credit/credit.css";
+import { Beside, Company } from "./company";
 import "./companies.css";
-import { OF } from "./model";
+import type { Answer } from "../credit/model";
+import { OF, type CompanyAnswer } from "./model";
 import { Run } from "./run";
+
+const TABS: [string, string, string][] = [
+  ["/console/companies", "Register runs", "名录批次"],
+  ["/console/companies/new", "New company", "新企业"],
+];
+const beside = (answer: Answer) => <Beside answer={answer as CompanyAnswer} />;
+const ASKS: Asks = {
+  model: OF.model, route: OF.route, home: "/console/companies", example, made: ["a made-up company", "虚构企业示例"], beside,
+  wishes: [{ name: "person", at: false, en: "The company wants a person to decide", zh: "企业要求人工决定" }],
+};
 
 // Named, so that a change of language does not build a page anew.
 const Runs = () => <Batches of={OF} named={(row) => <a href={`/console/companies/runs/${row.batch_id}`}>{moment(row.created)}</a>} />;
+const New = () => <Apply asks={ASKS} />;
 const OneRun = () => <Run id={useRoute().params.id!} />;
 
 export default function Companies() {
@@ -24,11 +39,13 @@ export default function Companies() {
         <LookUp name="company" label={["Stored company", "库内企业"]} hint={["company number", "企业编号"]} to="/console/companies/company" />
       </div>
       <nav class="tabs" aria-label={plain("Technology companies", "科创企业")}>
-        <a href="/console/companies" aria-current={path === "/console/companies" ? "page" : undefined}><Say en="Register runs" zh="名录批次" /></a>
+        {TABS.map(([to, en, zh]) => <a key={to} href={to} aria-current={path === to ? "page" : undefined}><Say en={en} zh={zh} /></a>)}
       </nav>
       <Router>
         <Route path="/runs/:id" component={OneRun} />
         <Route path="/company/:id" component={Chosen} />
+        <Route path="/new" component={New} />
+        <Route path="/decisions/:id" component={Decided} />
         <Route default component={Runs} />
       </Router>
     </main>
@@ -38,4 +55,9 @@ export default function Companies() {
 function Chosen() {
   const id = decodeURIComponent(useRoute().params.id!);
   return <Company key={id} id={id} />;
+}
+
+function Decided() {
+  const id = useRoute().params.id!;
+  return <Decision key={id} id={id} more={beside} />;
 }

@@ -1,18 +1,30 @@
-// A household's indicators entered: a preview answers as one types, and asking records a decision.
+// Somebody's indicators entered: a preview answers as one types, and asking records a decision.
 
+import type { ComponentChildren } from "preact";
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { useLocation } from "preact-iso";
-import example from "../../../../../../configs/examples/household.json";
 import { ask, Refused, useAsk } from "../../kit/api";
 import { Field } from "../../kit/form";
+import { GROUPS, NOTES } from "../../kit/groups";
 import { Failed, Loading, Shown } from "../../kit/state";
 import { plain, Say } from "../../kit/words";
 import { Details, Headline, Simulated } from "./answer";
-import { GROUPS, MODEL, ROUTE, type Answer, type Form, type FormField } from "./model";
+import type { Answer, Form, FormField } from "./model";
 
 const PAUSE = 60; // ms after the last key before the preview asks
 
 type Values = Record<string, string>;
+
+// Of one product.
+export interface Asks {
+  model: string;
+  route: string;
+  home: string; // of its pages
+  example: { indicators: object };
+  made: readonly [string, string]; // what the example is
+  wishes: readonly { name: string; at: boolean; en: string; zh: string }[];
+  beside?: (answer: Answer) => ComponentChildren; // what the product tells beside every product's
+}
 
 // What was typed, as the service takes it; what is empty is missing, never 0.
 export function indicators(values: Values, fields: FormField[]): Record<string, unknown> {
@@ -25,23 +37,22 @@ export function indicators(values: Values, fields: FormField[]): Record<string, 
   return told;
 }
 
-export function Apply() {
-  const form = useAsk<Form>(`/v1/models/${MODEL}/form`);
-  return <Shown of={form}>{(found) => <Filled form={found} />}</Shown>;
+export function Apply({ asks }: { asks: Asks }) {
+  const form = useAsk<Form>(`/v1/models/${asks.model}/form`);
+  return <Shown of={form}>{(found) => <Filled asks={asks} form={found} />}</Shown>;
 }
 
-function Filled({ form }: { form: Form }) {
+function Filled({ asks, form }: { asks: Asks; form: Form }) {
   const [values, setValues] = useState<Values>({});
-  const [consent, setConsent] = useState(true);
-  const [person, setPerson] = useState(false);
+  const [wishes, setWishes] = useState(() => Object.fromEntries(asks.wishes.map((wish) => [wish.name, wish.at])));
   const [asking, setAsking] = useState(false);
   const [round, setRound] = useState(0); // a new household: differences are counted anew
   const [failed, setFailed] = useState<unknown>(null);
   const { route } = useLocation();
   const stated = useMemo(() => indicators(values, form.fields), [values, form]);
-  const question = useMemo(() => ({ indicators: stated, moral_data_consent: consent, person }), [stated, consent, person]);
+  const question = useMemo(() => ({ indicators: stated, ...wishes }), [stated, wishes]);
   const empty = Object.keys(stated).length === 0;
-  const preview = usePreview(empty ? null : question, round);
+  const preview = usePreview(asks.route, empty ? null : question, round);
   const faults = new Map((preview.error instanceof Refused ? (preview.error.problem.errors ?? []) : []).map((fault) => [fault.field, fault]));
   const groups = Object.keys(GROUPS).filter((group) => form.fields.some((field) => field.group === group));
   const rest = form.fields.filter((field) => !(field.group in GROUPS));
@@ -51,8 +62,8 @@ function Filled({ form }: { form: Form }) {
     setAsking(true);
     setFailed(null);
     try {
-      const answer = await ask<Answer>(ROUTE, { body: question, headers: { "Idempotency-Key": crypto.randomUUID() } });
-      route(`/console/credit/decisions/${answer.decision_id}`);
+      const answer = await ask<Answer>(asks.route, { body: question, headers: { "Idempotency-Key": crypto.randomUUID() } });
+      route(`${asks.home}/decisions/${answer.decision_id}`);
     } catch (error) {
       setFailed(error);
     } finally {
@@ -60,20 +71,20 @@ function Filled({ form }: { form: Form }) {
     }
   };
   const fill = () => (setRound((before) => before + 1), setValues(Object.fromEntries(form.fields.flatMap((field) => {
-    const value = (example.indicators as Record<string, unknown>)[field.name];
+    const value = (asks.example.indicators as Record<string, unknown>)[field.name];
     return value === undefined ? [] : [[field.name, String(value)]];
   }))));
   return (
     <div class="apply">
       <form class="stack" onSubmit={decide}>
         <div class="actions">
-          <button type="button" onClick={fill}><Say en="Fill in a made-up household" zh="填入虚构农户示例" /></button>
+          <button type="button" onClick={fill}><Say en={`Fill in ${asks.made[0]}`} zh={`填入${asks.made[1]}`} /></button>
           <button type="button" onClick={() => setValues({})} disabled={empty}><Say en="Clear" zh="清空" /></button>
           <p class="quiet"><Say en="Leave what is not known empty: missing is never 0." zh="未知项请留空：缺失不等于 0。" /></p>
         </div>
         {groups.map((group) => (
           <fieldset class="card" key={group}>
-            <legend><Say en={GROUPS[group]![0]} zh={GROUPS[group]![1]} /></legend>
+            <legend><Say en={legend(group, 0)} zh={legend(group, 1)} /></legend>
             <div class="fields">{form.fields.filter((field) => field.group === group).map((field) => <Control key={field.name} field={field} value={values[field.name] ?? ""} fault={faults.get(field.name)} set={set} />)}</div>
           </fieldset>
         ))}
@@ -91,22 +102,23 @@ function Filled({ form }: { form: Form }) {
             : preview.answer ? <div class={preview.error ? "stale" : undefined}><Headline answer={preview.answer} before={preview.first} /></div>
             : preview.error ? null : <Loading en="Working it out" zh="测算中" />}
           {preview.error && !empty ? <Failed error={preview.error} /> : null}
-          <label class="wish"><input type="checkbox" checked={consent} onChange={(event) => setConsent(event.currentTarget.checked)} /><Say en="The household agrees that its conduct counts" zh="农户同意品行数据用于上浮额度" /></label>
-          <label class="wish"><input type="checkbox" checked={person} onChange={(event) => setPerson(event.currentTarget.checked)} /><Say en="The household wants a person to decide" zh="农户要求人工决定" /></label>
+          {asks.wishes.map(({ name, en, zh }) => (
+            <label key={name} class="wish"><input type="checkbox" checked={wishes[name]} onChange={(event) => setWishes({ ...wishes, [name]: event.currentTarget.checked })} /><Say en={en} zh={zh} /></label>
+          ))}
           <div class="actions">
             <button type="button" class="main" disabled={empty || asking || Boolean(preview.error)} onClick={decide}><Say en="Ask for a decision" zh="申请决定" /></button>
             <p class="quiet"><Say en="Recorded, with a receipt." zh="将留存记录并出具回执。" /></p>
           </div>
           {failed ? <Failed error={failed} /> : null}
         </section>
-        {preview.answer && !empty && !preview.error ? <><Simulated shown={preview.answer.simulated} /><Details answer={preview.answer} /></> : null}
+        {preview.answer && !empty && !preview.error ? <><Simulated shown={preview.answer.simulated} />{asks.beside?.(preview.answer)}<Details answer={preview.answer} /></> : null}
       </aside>
     </div>
   );
 }
 
 // The newest preview; an older one that comes late is dropped. `first`: what it was before the typing began.
-function usePreview(question: unknown, round: number): { answer: Answer | null; first: Answer | null; error: unknown; busy: boolean } {
+function usePreview(address: string, question: unknown, round: number): { answer: Answer | null; first: Answer | null; error: unknown; busy: boolean } {
   const [answer, setAnswer] = useState<Answer | null>(null);
   const [error, setError] = useState<unknown>(null);
   const [busy, setBusy] = useState(false);
@@ -125,7 +137,7 @@ function usePreview(question: unknown, round: number): { answer: Answer | null; 
     const waiting = setTimeout(async () => {
       setBusy(true);
       try {
-        const told = await ask<Answer>(`${ROUTE}/what-if`, { body: question, signal: ending.signal });
+        const told = await ask<Answer>(`${address}/what-if`, { body: question, signal: ending.signal });
         first.current ??= told;
         setAnswer(told);
         setError(null);
@@ -139,7 +151,7 @@ function usePreview(question: unknown, round: number): { answer: Answer | null; 
       clearTimeout(waiting);
       ending.abort();
     };
-  }, [question]);
+  }, [address, question]);
   return { answer, first: first.current, error, busy };
 }
 
@@ -161,6 +173,7 @@ function Control({ field, value, fault, set }: { field: FormField; value: string
   );
 }
 
+const legend = (group: string, at: 0 | 1) => (NOTES[group] ? `${GROUPS[group]![at]} (${NOTES[group]![at]})` : GROUPS[group]![at]);
 const sentence = (text: string) => text.charAt(0).toUpperCase() + text.slice(1);
 
 function range({ low, high, kind }: FormField): string {

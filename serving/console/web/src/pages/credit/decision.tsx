@@ -1,5 +1,6 @@
 // One recorded decision: what was told, and what a person makes of it.
 
+import type { ComponentChildren } from "preact";
 import { useState } from "preact/hooks";
 import { ask, useAsk } from "../../kit/api";
 import { Field } from "../../kit/form";
@@ -7,52 +8,68 @@ import { moment, money } from "../../kit/format";
 import { Failed, Loading, Shown } from "../../kit/state";
 import { plain, Say } from "../../kit/words";
 import { Details, Headline, Simulated } from "./answer";
-import { VERDICT, waits, type Answer, type Page } from "./model";
+import { VERDICT, waits, type Answer, type Listed, type Page } from "./model";
 
-export function Decision({ id }: { id: string }) {
+// `letter`: its address, where one is written to who is decided about. `more`: what a product tells beside every product's.
+export function Decision({ id, letter, more }: { id: string; letter?: string; more?: (answer: Answer) => ComponentChildren }) {
   const answer = useAsk<Answer>(`/v1/decisions/${id}`);
   const about = useAsk<Page>(`/v1/decisions?id=${id}`);
   const row = about.value?.decisions[0];
   return (
-    <Shown of={answer}>{(found) => (
-      <>
+    <Shown of={answer}>{(found) => {
+      const single = Array.isArray(found.reasons); // a batch's row is told in codes, as its file has it
+      return <>
         <Simulated shown={found.simulated} />
         <div class="decision">
           <div class="stack">
             <section class="card">
-              <Headline answer={found} />
+              {single ? <Headline answer={found} /> : <h2><Say en="A row of a batch" zh="批次中的一行" /></h2>}
               <dl class="facts">
                 <dt><Say en="Decision" zh="决定编号" /></dt><dd><code>{id}</code></dd>
-                <dt><Say en="Made" zh="时间" /></dt><dd>{moment(found.created)}</dd>
+                <dt><Say en="Made" zh="时间" /></dt><dd>{moment(found.created ?? row?.created)}</dd>
                 <dt><Say en="Model" zh="模型" /></dt><dd>{found.model.name} {found.model.version}, <Say en={`policy ${found.policy_version}`} zh={`政策 ${found.policy_version}`} /></dd>
                 <dt><Say en="Indicators" zh="指标来源" /></dt><dd>{found.indicators_from === "store" ? <Say en={`from the store, under ${found.authorisations?.length ?? 0} authorisations; values are not shown`} zh={`库内读取，依据 ${found.authorisations?.length ?? 0} 项授权，不显示数值`} /> : <Say en="as entered" zh="录入" />}</dd>
               </dl>
               <div class="actions">
-                <a class="button" href={`/console/credit/decisions/${id}/letter`}><Say en="Letter to the household" zh="告知书" /></a>
+                {letter && single ? <a class="button" href={letter}><Say en="Letter to the household" zh="告知书" /></a> : null}
                 <a class="button" href={`/v1/decisions/${id}/receipt`} download={`receipt-${id}.json`}><Say en="Receipt" zh="回执" /></a>
               </div>
             </section>
-            {row?.override ? (
-              <section class="card">
-                <h2><Say en="A person decided" zh="人工决定" /></h2>
-                <p><span class={`chip ${VERDICT[row.override.decision]![2]}`}>{row.override.decision === "approve" ? <Say en="Approved by a person" zh="人工通过" /> : <Say en="Declined by a person" zh="人工拒绝" />}</span> {row.override.limit === null ? "" : money(row.override.limit)}</p>
-                <p>{row.override.reason}</p>
-                <p class="quiet">{row.override.by} · {moment(row.override.at)}</p>
-              </section>
-            ) : null}
-            {row?.referral && waits(row) ? (
-              <section class="card">
-                <h2><Say en="Waits for a colleague" zh="待同事处理" /></h2>
-                <p><strong>{row.referral.to}</strong>: {row.referral.note}</p>
-                <p class="quiet">{row.referral.by} · {moment(row.referral.at)}</p>
-              </section>
-            ) : null}
-            {about.error ? <Failed error={about.error} again={about.again} /> : about.value ? <><Override id={id} done={about.again} /><Refer id={id} done={about.again} /></> : <Loading />}
+            {row ? <Since row={row} /> : null}
+            {about.error ? <Failed error={about.error} again={about.again} /> : about.value ? <Acts key={(row?.override?.at ?? "") + (row?.referral?.at ?? "")} id={id} done={about.again} /> : <Loading />}
           </div>
-          <div class="stack"><Details answer={found} /></div>
+          <div class="stack">{single ? <>{more?.(found)}<Details answer={found} /></> : <Codes of={found} />}</div>
         </div>
-      </>
-    )}</Shown>
+      </>;
+    }}</Shown>
+  );
+}
+
+function Codes({ of }: { of: object }) {
+  const told = Object.entries(of).filter(([, value]) => value !== null && value !== "" && typeof value !== "object");
+  return <section class="card"><dl class="facts">{told.map(([name, value]) => [<dt key={name}><code>{name}</code></dt>, <dd key={`${name}-told`}>{String(value)}</dd>])}</dl></section>;
+}
+
+// What people made of it since.
+export function Since({ row: { override, referral } }: { row: Listed }) {
+  return (
+    <>
+      {override ? (
+        <section class="card">
+          <h2><Say en="A person decided" zh="人工决定" /></h2>
+          <p><span class={`chip ${VERDICT[override.decision]![2]}`}>{override.decision === "approve" ? <Say en="Approved by a person" zh="人工通过" /> : <Say en="Declined by a person" zh="人工拒绝" />}</span> {override.limit === null ? "" : money(override.limit)}</p>
+          <p>{override.reason}</p>
+          <p class="quiet">{override.by} · {moment(override.at)}</p>
+        </section>
+      ) : null}
+      {referral && waits({ override, referral }) ? (
+        <section class="card">
+          <h2><Say en="Waits for a colleague" zh="待同事处理" /></h2>
+          <p><strong>{referral.to}</strong>: {referral.note}</p>
+          <p class="quiet">{referral.by} · {moment(referral.at)}</p>
+        </section>
+      ) : null}
+    </>
   );
 }
 
@@ -75,6 +92,11 @@ function useSent(address: string, done: () => void) {
     }
   };
   return { failed, busy, send };
+}
+
+// Made anew once one was recorded, so that nothing is sent twice.
+function Acts({ id, done }: { id: string; done: () => void }) {
+  return <><Override id={id} done={done} /><Refer id={id} done={done} /></>;
 }
 
 function Override({ id, done }: { id: string; done: () => void }) {

@@ -4,7 +4,8 @@ import { Router, Route, useLocation, useRoute } from "preact-iso";
 import { Batches } from "../../kit/batches";
 import { LookUp } from "../../kit/lookup";
 import { plain, Say } from "../../kit/words";
-import { Apply } from "./apply";
+import example from "../../../../../../configs/examples/household.json";
+import { Apply, type Asks } from "./apply";
 import "./credit.css";
 import { Decision } from "./decision";
 import { Letter } from "./letter";
@@ -18,10 +19,22 @@ const TABS: [string, string, string][] = [
   ["/batches", "Batches", "批量"],
 ];
 
+const ASKS: Asks = {
+  model: MODEL, route: ROUTE, home: "/console/credit", example, made: ["a made-up household", "虚构农户示例"],
+  wishes: [
+    { name: "moral_data_consent", at: true, en: "The household agrees that its conduct counts", zh: "农户同意品行数据用于上浮额度" },
+    { name: "person", at: false, en: "The household wants a person to decide", zh: "农户要求人工决定" },
+  ],
+};
+
 // Named, so that a change of language does not build a page anew and lose what was typed into it.
+const New = () => <Apply asks={ASKS} />;
 const Sent = () => <Batches of={{ product: MODEL, route: ROUTE, model: MODEL }} />;
 const useId = () => decodeURIComponent(useRoute().params.id!);
-const OneDecision = () => <Decision id={useId()} />;
+const OneDecision = () => {
+  const id = useId();
+  return <Decision key={id} id={id} letter={`/console/credit/decisions/${id}/letter`} />;
+};
 const OneLetter = () => <Letter id={useId()} />;
 const OneHousehold = () => {
   const id = useId();
@@ -41,14 +54,14 @@ export default function Credit() {
         {TABS.map(([to, en, zh]) => <a key={to} href={`/console/credit${to}`} aria-current={here === to ? "page" : undefined}><Say en={en} zh={zh} /></a>)}
       </nav>
       <Router>
-        <Route path="/console/credit" component={Apply} />
+        <Route path="/console/credit" component={New} />
         <Route path="/decisions" component={Decisions} />
         <Route path="/inbox" component={Inbox} />
         <Route path="/batches" component={Sent} />
         <Route path="/decisions/:id" component={OneDecision} />
         <Route path="/decisions/:id/letter" component={OneLetter} />
         <Route path="/household/:id" component={OneHousehold} />
-        <Route default component={Apply} />
+        <Route default component={New} />
       </Router>
     </main>
   );

@@ -9,7 +9,7 @@ import { Empty, Failed, Shown } from "../../kit/state";
 import { Table } from "../../kit/table";
 import { plain, Say } from "../../kit/words";
 import { session, type Session } from "../../session";
-import { ROUTE, VERDICT, waits, type Answer, type Listed, type Page } from "./model";
+import { MODEL, ROUTE, VERDICT, waits, type Answer, type Listed, type Page } from "./model";
 
 export function Decisions() {
   const [decision, setDecision] = useState("");
@@ -95,7 +95,7 @@ function Course({ rows }: { rows: Listed[] }) {
 function Rows({ rows, notes }: { rows: Listed[]; notes?: boolean }) {
   return (
     <Table caption={["Decisions", "决定"]} rows={rows} keyOf={(row) => row.decision_id} columns={[
-      { en: "Made", zh: "时间", cell: (row) => <a href={`/console/credit/decisions/${row.decision_id}`}>{moment(row.created)}</a> },
+      { en: "Made", zh: "时间", cell: (row) => <a href={`/console/${row.product === MODEL ? "credit" : "companies"}/decisions/${row.decision_id}`}>{moment(row.created)}</a> },
       { en: "Decision", zh: "决定", cell: (row) => <Verdict row={row} /> },
       { en: "Limit, RMB", zh: "额度（元）", number: true, cell: (row) => money(row.override ? row.override.limit : (row.limit ?? row.indicative_limit), "").trim() },
       { en: "Default", zh: "违约概率", number: true, cell: (row) => (row.pd === null ? "–" : percent(row.pd, 2)) },

@@ -69,6 +69,7 @@ export interface Form {
 
 export interface Listed {
   decision_id: string;
+  product: string;
   created: string;
   model: string;
   version: string;
@@ -102,22 +103,10 @@ export interface Batch {
 }
 
 // Whether a colleague is still to look: asked after the last time that a person decided.
-export const waits = (row: Listed): boolean => row.referral !== null && (row.override === null || row.referral.at > row.override.at);
+export const waits = (row: Pick<Listed, "override" | "referral">): boolean => row.referral !== null && (row.override === null || row.referral.at > row.override.at);
 
 export const ROUTE = "/v1/credit-limits";
 export const MODEL = "credit_limit";
-
-export const GROUPS: Record<string, readonly [string, string]> = {
-  credit_behaviour: ["Credit behaviour", "信贷行为"],
-  household_assets: ["Household assets", "家庭资产"],
-  tax: ["Tax", "税务"],
-  social_security: ["Social security", "社会保障"],
-  market_regulation: ["Market regulation", "市场监管"],
-  public_security: ["Public security", "公安"],
-  village_appraisal: ["Village appraisal (can only raise the limit)", "村社评议（只会提高额度）"],
-  self_assessment: ["Self-assessment (can only raise the limit)", "道德自评（只会提高额度）"],
-  audit: ["For legal capacity alone", "仅用于行为能力核验"],
-};
 
 export const VERDICT: Record<string, readonly [string, string, string]> = {
   approve: ["Approved", "通过", "good"],

@@ -3,8 +3,9 @@
 import { useState } from "preact/hooks";
 import { ask, useAsk } from "../../kit/api";
 import { Field } from "../../kit/form";
+import { GROUPS } from "../../kit/groups";
 import { Failed, Shown } from "../../kit/state";
-import { plain, Say } from "../../kit/words";
+import { plain, Say, word } from "../../kit/words";
 import { hex, sha256 } from "../../proof/bytes";
 import { GRANTS, PRODUCTS } from "../audit/words";
 
@@ -74,7 +75,7 @@ function Form({ rules, done }: { rules: Rules; done: () => void }) {
       <fieldset class="groups">
         <legend><Say en="Groups of indicators" zh="指标组" /></legend>
         {known.map((group) => (
-          <label key={group}><input type="checkbox" checked={groups.includes(group)} onChange={(event) => setGroups(event.currentTarget.checked ? [...groups, group] : groups.filter((one) => one !== group))} /> <code>{group}</code>{fits(group) ? null : <span class="quiet"> <Say en="needs the other kind" zh="需另一类授权" /></span>}</label>
+          <label key={group}><input type="checkbox" checked={groups.includes(group)} onChange={(event) => setGroups(event.currentTarget.checked ? [...groups, group] : groups.filter((one) => one !== group))} /> {word(GROUPS, group)} <code>{group}</code>{fits(group) ? null : <span class="quiet"> <Say en="needs the other kind" zh="需另一类授权" /></span>}</label>
         ))}
         <button type="button" onClick={() => setGroups(known.filter(fits))}><Say en="All that fit the kind" zh="全选适用项" /></button>
       </fieldset>
