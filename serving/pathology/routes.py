@@ -162,11 +162,11 @@ class Pathology:
     # --- slides told of
 
     async def worklist(self, call: Call) -> Reply:
-        options, faults = query(call, ("limit", "after", "state", "specimen", "review", "signed"))
+        options, faults = query(call, ("limit", "after", "state", "specimen", "accession", "review", "signed"))
         limit = options.get("limit", str(USUAL))
         if not re.fullmatch(r"[0-9]{1,4}", limit, re.ASCII) or not 1 <= int(limit) <= MOST:
-            needed = f"a whole number from 1 to {MOST}", f"1 至 {MOST} 的整数"
-            faults.append(Fault("limit", repr(limit[:60]), *needed))
+            whole = f"a whole number from 1 to {MOST}", f"1 至 {MOST} 的整数"
+            faults.append(Fault("limit", repr(limit[:60]), *whole))
         for name, levels in (
             ("state", tuple(STATES)),
             ("specimen", form.SPECIMENS),
@@ -176,6 +176,9 @@ class Pathology:
             if name in options and options[name] not in levels:
                 told = ", ".join(levels)
                 faults.append(Fault(name, repr(options[name][:60]), f"one of {told}", f"{told} 之一"))
+        fits, *needed = form.RULES["accession"]
+        if "accession" in options and not fits(options["accession"]):
+            faults.append(Fault("accession", repr(options["accession"][:60]), *needed))
         after = options.get("after")
         if after is not None and not ID.fullmatch(after):
             faults.append(Fault("after", repr(after[:60]), "the id of a slide", "切片编号"))
@@ -186,6 +189,7 @@ class Pathology:
             "after": after,
             "state": options.get("state"),
             "specimen": options.get("specimen"),
+            "accession": options.get("accession"),
             "review": options.get("review") == "true",
             "signed": {"true": True, "false": False}.get(options.get("signed", "")),
         }

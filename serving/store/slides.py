@@ -180,6 +180,7 @@ def worklist(
     after: str | None = None,
     state: str | None = None,
     specimen: str | None = None,
+    accession: str | None = None,
     review: bool = False,
     signed: bool | None = None,
 ) -> list[Row]:
@@ -193,10 +194,9 @@ def worklist(
     chosen = (
         sa.select(*shown).where(SLIDES.c.tenant == tenant).order_by(SLIDES.c.priority.desc(), SLIDES.c.id).limit(most)
     )
-    if state is not None:
-        chosen = chosen.where(SLIDES.c.state == state)
-    if specimen is not None:
-        chosen = chosen.where(SLIDES.c.specimen == specimen)
+    for column, wanted in ((SLIDES.c.state, state), (SLIDES.c.specimen, specimen), (SLIDES.c.accession, accession)):
+        if wanted is not None:
+            chosen = chosen.where(column == wanted)
     if signed is not None:
         chosen = chosen.where(SLIDES.c.state.in_(SIGNED) if signed else SLIDES.c.state.not_in(SIGNED))
     if review:

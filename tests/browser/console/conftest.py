@@ -65,7 +65,10 @@ def desk(browser: Any, house: House) -> Iterator[Callable[..., Any]]:
     """Signed-in pages of fresh profiles; a test fails for any error in one and for anything asked of another place."""
     opened = []
 
-    def sit(role: str | None, language: str = "en", width: int = 1440, height: int = 900, at: str = "/console") -> Any:
+    def sit(
+        role: str | None, language: str = "en", width: int = 1440, height: int = 900, at: str = "/console",
+        tenant: str = TENANT,
+    ) -> Any:  # fmt: skip
         context = browser.new_context(
             viewport={"width": width, "height": height},
             base_url=house.address,
@@ -80,7 +83,7 @@ def desk(browser: Any, house: House) -> Iterator[Callable[..., Any]]:
         page.on("request", lambda asked: _elsewhere(page, asked.url, house.address))
         page.set_default_timeout(15_000)
         opened.append((context, page))
-        page.goto(at if role is None else f"{at}#token={house.token(role)}")
+        page.goto(at if role is None else f"{at}#token={house.token(role, tenant)}")
         if role is not None:
             page.wait_for_selector(".session")
         return page

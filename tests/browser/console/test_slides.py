@@ -92,6 +92,13 @@ def test_a_pathologist_takes_the_most_urgent_slide_and_signs_it(desk, ward, lang
     page.select_option("#only", "")
     page.select_option("#show", "signed")
     page.wait_for_selector("#worklist .drawn")
+    page.fill("#sought", "C26-00313")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#worklist tbody tr:only-child >> text=C26-00313")  # whatever was chosen before
+    assert page.is_disabled("#show")
+    page.fill("#sought", "")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#worklist .drawn")
 
     page.goto(f"/console/slides/{ward[language]}")
     page.wait_for_selector("#strip canvas")
@@ -107,6 +114,21 @@ def test_a_pathologist_takes_the_most_urgent_slide_and_signs_it(desk, ward, lang
     page.click(".back")
     page.wait_for_selector("#worklist tbody tr")
     assert page.locator("#console > main, main").count() == 1
+
+
+def test_a_long_worklist_is_leafed_through(desk, house):
+    for number in range(101):
+        put(house.gateway, "queued", tenant="long", accession=f"L26-{number:05}")
+    page = desk("clinic", tenant="long")
+    page.wait_for_selector("#worklist tbody tr >> nth=99")
+    shown = page.locator("#worklist tbody td:nth-child(2)").all_inner_texts()
+    page.click("text=Less urgent")
+    page.wait_for_selector("#worklist tbody tr:only-child")
+    assert {*shown, page.inner_text("#worklist tbody td:nth-child(2)")} == {f"L26-{at:05}" for at in range(101)}
+    page.click("text=More urgent")
+    page.wait_for_selector("#worklist tbody tr >> nth=99")
+    assert page.is_disabled("text=More urgent")
+    assert axe(page) == []
 
 
 @pytest.mark.parametrize("language", ["en", "zh"])

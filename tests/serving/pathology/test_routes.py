@@ -214,9 +214,14 @@ def test_the_worklist_is_paged_and_its_parameters_are_checked(clinic):
             after = page["next"]
         assert set(found) == made
         assert len(found) == 5
-        wrong = await client.get("/v1/slides?limit=0&state=lost&review=maybe&colour=red")
+        wanted = put(gateway, "queued", accession="C26-7 乙")
+        [one] = (await client.get("/v1/slides", params={"accession": "C26-7 乙"})).json()["slides"]
+        assert one["slide_id"] == wanted
+        assert (await client.get("/v1/slides?accession=C26-7")).json()["slides"] == []
+        wrong = await client.get("/v1/slides?limit=0&state=lost&review=maybe&colour=red&accession=%00")
         assert problem(wrong) == (422, "bad_parameter")
-        assert {error["field"] for error in wrong.json()["errors"]} == {"limit", "state", "review", "colour"}
+        faults = {error["field"] for error in wrong.json()["errors"]}
+        assert faults == {"limit", "state", "review", "colour", "accession"}
         assert problem(await client.get("/v1/slides?after=none")) == (422, "bad_parameter")
         assert problem(await client.get(f"/v1/slides?after={'0' * 32}")) == (404, "unknown_slide")
 

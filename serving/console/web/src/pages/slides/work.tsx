@@ -27,7 +27,7 @@ export interface Slide {
 }
 
 const EVERY = 5_000, SELDOM = 60_000; // ms between two looks at the list, and at the figures above it
-const PAGE = 100, MOST = 500; // slides
+const PAGE = 100; // slides
 
 export function Work() {
   const who = session.value;
@@ -35,8 +35,15 @@ export function Work() {
   const sends = roles.includes("clinic");
   const [show, setShow] = useState(sends ? "open" : "review");
   const [specimen, setSpecimen] = useState("");
-  const [limit, setLimit] = useState(PAGE);
-  const asked = new URLSearchParams({ limit: String(limit), ...(show === "review" ? { review: "true" } : show === "open" ? { signed: "false" } : show ? { state: show } : {}), ...(specimen ? { specimen } : {}) });
+  const [sought, setSought] = useState("");
+  const [pages, setPages] = useState<string[]>([]); // the last slide of each page before this one
+  const narrow = (change: () => void) => (setPages([]), change());
+  const after = pages[pages.length - 1];
+  const filters: Record<string, string> = sought ? { accession: sought } : {
+    ...(show === "review" ? { review: "true" } : show === "open" ? { signed: "false" } : show ? { state: show } : {}),
+    ...(specimen ? { specimen } : {}),
+  };
+  const asked = new URLSearchParams({ limit: String(PAGE), ...filters, ...(after ? { after } : {}) });
   const list = useAsk<{ slides: Slide[]; next: string | null }>(`/v1/slides?${asked}`);
   const turnaround = useAsk<Turnaround>("/v1/slides/turnaround");
   useEffect(() => {
@@ -55,26 +62,30 @@ export function Work() {
             <div class="filters">
               <h2 id="work"><Say en="Worklist, most urgent first" zh="工作列表（按优先级）" /></h2>
               <label><Say en="Show" zh="显示" />
-                <select id="show" value={show} onChange={(event) => setShow(event.currentTarget.value)}>
+                <select id="show" value={show} disabled={!!sought} onChange={(event) => narrow(() => setShow(event.currentTarget.value))}>
                   <option value="">{plain("All slides", "全部切片")}</option>
                   <option value="open">{plain("Not yet signed", "未签发")}</option>
                   <option value="review">{plain("To be read by a pathologist", "待病理医师阅片")}</option>
                   {Object.entries(STATES).map(([state, names]) => <option key={state} value={state}>{plain(...names)}</option>)}
                 </select></label>
               <label><Say en="Specimen" zh="标本" />
-                <select id="only" value={specimen} onChange={(event) => setSpecimen(event.currentTarget.value)}>
+                <select id="only" value={specimen} disabled={!!sought} onChange={(event) => narrow(() => setSpecimen(event.currentTarget.value))}>
                   <option value="">{plain("Any", "不限")}</option>
                   {Object.entries(SPECIMENS).map(([code, names]) => <option key={code} value={code}>{plain(...names)}</option>)}
                 </select></label>
+              <label><Say en="Accession" zh="病理号" />
+                <input id="sought" type="search" class="short" maxLength={64} autocomplete="off" onChange={(event) => narrow(() => setSought(event.currentTarget.value.trim()))} /></label>
             </div>
             <div id="worklist" aria-live="polite">
               {list.error !== undefined ? <Failed error={list.error} again={list.again} />
                 : !list.value ? <Loading />
-                : <List slides={list.value.slides} blind={show === "review"} narrowed={!!((show && show !== "open") || specimen)} />}
+                : <List slides={list.value.slides} blind={show === "review"} narrowed={!!(sought || after || (show && show !== "open") || specimen)} />}
             </div>
-            {list.value?.next ? (
-              limit < MOST ? <p class="actions"><button type="button" onClick={() => setLimit(MOST)}><Say en="Show more" zh="显示更多" /></button></p>
-                : <p class="quiet"><Say en={`The ${MOST} most urgent are shown; narrow the list to see others.`} zh={`仅显示最紧急的 ${MOST} 张，请筛选以查看其他。`} /></p>
+            {pages.length || list.value?.next ? (
+              <p class="actions">
+                <button type="button" disabled={!pages.length} onClick={() => setPages(pages.slice(0, -1))}><Say en="More urgent" zh="更紧急" /></button>
+                <button type="button" disabled={!list.value?.next} onClick={() => setPages([...pages, list.value!.next!])}><Say en="Less urgent" zh="次紧急" /></button>
+              </p>
             ) : null}
             <details class="how">
               <summary><Say en="How this order comes about" zh="排序说明" /></summary>
