@@ -155,7 +155,7 @@ def _slides() -> Schema:
                     in_query("after", TEXT | {"pattern": "^[0-9a-f]{32}$"}, "`next` of the page before."),
                     in_query("state", {"enum": list(STATES)}, "Only slides in this state."),
                     in_query("specimen", {"enum": list(form.SPECIMENS)}, "Only slides of this specimen."),
-                    in_query("accession", TEXT | {"minLength": 1, "maxLength": 64}, "Only those of this accession number."),
+                    in_query("accession", TEXT | {"minLength": 1, "maxLength": 64}, "Only those of this number."),
                     in_query("signed", {"enum": ["true", "false"]}, "Only those that are signed, or are not yet."),
                     in_query("review", {"enum": ["true", "false"]}, "Only those that wait for a pathologist."),
                 ],
