@@ -25,7 +25,7 @@ UNITS_ZH = {
     "months": "个月", "days": "天", "years": "年", "points": "分", "items": "件", "persons": "人", "count": "次",
     "RMB": "元", "RMB/month": "元/月", "RMB/year": "元/年", "NT$": "新台币元", "10k RMB": "万元",
     "10k RMB/year": "万元/年", "10k RMB/MWh": "万元/兆瓦时", "MWh": "兆瓦时", "companies": "家", "share": "比例",
-    "probability": "概率",
+    "probability": "概率", "codes, ';' between": "代码，以 ; 分隔",
 }  # fmt: skip
 
 

@@ -109,6 +109,7 @@ def _decision(row: dict[str, Any]) -> dict[str, Any]:
         "grade": answer["grade"],
         "pd": answer["pd"],
         "limit": answer["limit"],
+        "currency": answer["currency"],
         "gate": answer["gate"]["verdict"],
     }
 

@@ -20,7 +20,7 @@ from serving.tabular import Tabular
 
 class CreditLimit(Tabular):
     def __init__(self, bundle: Bundle, policy: Policy):
-        super().__init__(bundle, policy.version)
+        super().__init__(bundle, policy.version, policy.currency)
         self._decider = Decider(self.card, policy, score=lambda x: self._graph.run(x).pd)
 
     def answer(self, values: Mapping[str, Any], row: list[float], wishes: Mapping[str, bool]) -> dict[str, Any]:

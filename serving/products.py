@@ -37,6 +37,8 @@ class Held(Protocol):
     @property
     def policy(self) -> str: ...  # version
     @property
+    def currency(self) -> str: ...  # ISO 4217, of the amounts in its answers
+    @property
     def lineage(self) -> Lineage: ...
     @property
     def table(self) -> Table: ...  # the columns read, and those derived from them

@@ -23,7 +23,7 @@ from serving.tabular import Tabular
 
 class ScitechRisk(Tabular):
     def __init__(self, bundle: Bundle, policy: Policy):
-        super().__init__(bundle, policy.version)
+        super().__init__(bundle, policy.version, policy.currency)
         self._decider = Decider(self.card, policy)
         self._deciding = lru_cache(32)(lambda rate: Decider(self.card, with_rate(policy, rate)))
         self._types = {c.name: pl.Float64 if c.kind == "number" else pl.String for c in self.fields}

@@ -23,10 +23,11 @@ LONGEST_TEXT = 1_000  # characters
 class Tabular:
     """A bundle held ready. `policy`: the version of the one that decides."""
 
-    def __init__(self, bundle: Bundle, policy: str):
+    def __init__(self, bundle: Bundle, policy: str, currency: str):
         self.card: Card = bundle.card
         self.digest = bundle.digest
         self.policy = policy
+        self.currency = currency
         self.lineage = lineage(bundle.card, bundle.digest, hashlib.sha256(bundle.policy).hexdigest())
         self.table = Table(name=self.card.model, columns=(*self.card.inputs, *self.card.also))
         self.fields = tuple(column for column in self.table.columns if column.derived is None)

@@ -70,6 +70,7 @@ class WhatIf:
             "product": product.name,
             "route": product.route,
             "simulated": held.card.simulated,
+            "currency": held.currency,
             "wishes": [{"name": w.name, "default": w.default, "description": w.description} for w in product.wishes],
             "fields": [_field(column) for column in held.fields],
         }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import httpx
 import polars as pl
 import pytest
 from playwright.sync_api import expect
@@ -76,6 +77,27 @@ def test_a_register_is_sent_sorted_filtered_compared_and_one_company_is_assessed
     page.wait_for_selector(".waterfall .total")
     assert axe(page) == []
     shot(page, f"companies_company_{language}")
+
+
+def test_a_run_is_compared_with_earlier_ones_alone_and_says_that_it_broke_off(desk, house, files):
+    with httpx.Client(base_url=house.address, headers={"Authorization": f"Bearer {house.token('bank')}"}) as client:
+        first, second = (
+            client.post(
+                "/v1/scitech-risks/batch?keep=company_id",
+                content=file.read_bytes(),
+                headers={"Content-Type": "text/csv"},
+            ).headers["Batch-Id"]
+            for file in files
+        )
+    page = desk("bank", at=f"/console/companies/runs/{second}")
+    page.wait_for_selector(f"option[value='{first}']", state="attached")
+    page.goto(f"/console/companies/runs/{first}")
+    page.wait_for_selector(".long-row")
+    assert not page.locator(f"option[value='{second}']").count()
+    assert not page.locator(".refusal").count()
+    page.route(f"**/v1/batches/{first}", lambda route: route.fulfill(json=route.fetch().json() | {"state": "broken"}))
+    page.reload()
+    page.wait_for_selector(".refusal >> text=Broken off")
 
 
 @pytest.mark.parametrize(("language", "width"), [("en", 1440), ("zh", 820)])

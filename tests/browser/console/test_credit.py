@@ -88,6 +88,9 @@ def test_a_household_is_entered_decided_referred_overridden_and_told_by_letter(d
     letter = page.inner_text(".letter")
     assert "55,000" in letter
     assert "SIMULATED" in letter
+    assert "debts are paid" not in letter, "the reason was written for the log"
+    page.fill(".no-print textarea", "Thank you for showing us your books. 感谢您出示账目。")
+    page.wait_for_selector(".letter >> text=感谢您出示账目")
     for right in ("withdraw your consent", "撤回后其他不受影响"):
         assert right in letter
     page.emulate_media(media="print")
@@ -151,10 +154,92 @@ def test_a_batchs_row_that_a_colleague_referred_is_opened_from_the_inbox(desk, h
     assert axe(page) == []
 
 
-def test_what_was_typed_outlives_a_change_of_language(desk):
+@pytest.fixture
+def client(house):
+    with httpx.Client(base_url=house.address, headers={"Authorization": f"Bearer {house.token('bank')}"}) as client:
+        yield client
+
+
+def asked(client, people, made, at=3) -> str:
+    told = client.post("/v1/credit-limits", json={"indicators": indicators(people, made.card, at)})
+    assert told.status_code == 200, told.text
+    return told.json()["decision_id"]
+
+
+def test_a_letter_offers_nothing_before_it_is_known_what_a_person_decided(desk, client, people, made):
+    decision = asked(client, people, made)
+    said = {"decision": "decline", "reason": "Internal: the deed looks forged"}
+    assert client.post(f"/v1/decisions/{decision}/override", json=said).status_code == 200
+    page = desk("bank", at="/console/credit/decisions")
+    page.wait_for_selector("tbody tr")
+    page.route("**/v1/decisions?id=*", lambda route: route.fulfill(status=503, json={"title": "Not now"}))
+    page.goto(f"/console/credit/decisions/{decision}/letter")
+    page.wait_for_selector(".refusal")
+    assert not page.locator(".letter").count()
+    page.unroute("**/v1/decisions?id=*")
+    page.click(".refusal button")
+    page.wait_for_selector(".letter")
+    letter = page.inner_text(".letter")
+    assert "cannot offer" in letter
+    for never in ("We can lend", "forged", "What would raise"):
+        assert never not in letter
+    waits = {"to": "li.na", "note": "Once more, please"}
+    assert client.post(f"/v1/decisions/{decision}/refer", json=waits).status_code == 200
+    page.reload()
+    page.wait_for_selector(".letter >> text=is looking at your application")
+    page.wrong[:] = [each for each in page.wrong if "503" not in each]
+
+
+def test_a_question_whose_answer_was_lost_is_recorded_once(desk, client):
+    def ids() -> set[str]:
+        return {one["decision_id"] for one in client.get("/v1/decisions?limit=200").json()["decisions"]}
+
+    page, before = desk("bank"), ids()
+    page.wait_for_selector("#main fieldset")
+    page.click(f"text={FILL['en']}")
+    page.wait_for_selector(".preview .headline")
+    page.route("**/v1/credit-limits", lambda route: (route.fetch(), route.abort()))
+    page.click(f".preview >> text={ASK['en']}")
+    page.wait_for_selector("text=The service was not reached")
+    assert len(ids() - before) == 1
+    page.unroute("**/v1/credit-limits")
+    page.click(f".preview >> text={ASK['en']}")
+    page.wait_for_url("**/decisions/*")
+    assert ids() - before == {page.url.rpartition("/")[2]}
+    page.wrong[:] = [each for each in page.wrong if "ERR_FAILED" not in each]
+
+
+def test_a_preview_that_was_refused_can_be_asked_for_again(desk):
+    page = desk("bank")
+    page.wait_for_selector("#main fieldset")
+    page.route("**/what-if", lambda route: route.fulfill(status=429, json={"title": "Too many requests"}), times=1)
+    page.click(f"text={FILL['en']}")
+    page.click(".preview .refusal >> text=Try again")
+    page.wait_for_selector(".preview .headline")
+    assert page.is_enabled(f".preview >> text={ASK['en']}")
+    page.wrong[:] = [each for each in page.wrong if "429" not in each]
+
+
+def test_amounts_stand_in_the_currency_of_their_policy(desk, client, people, made):
+    decision = asked(client, people, made)
+    page = desk("bank", language="zh", at="/console/credit/decisions")
+    told = client.get(f"/v1/decisions/{decision}").json() | {"currency": "TWD"}
+    page.route(f"**/v1/decisions/{decision}", lambda route: route.fulfill(json=told))
+    page.goto(f"/console/credit/decisions/{decision}")
+    page.wait_for_selector(".headline >> text=TWD")
+    page.wait_for_selector("text=新台币元", state="attached")
+    assert "RMB" not in page.inner_text("#main")
+
+
+def test_what_was_typed_outlives_a_change_of_language_and_a_look_elsewhere(desk):
     page = desk("bank")
     page.wait_for_selector("#main fieldset")
     page.fill("[name=deposits]", "58000")
     page.click("[data-choose=zh]")
     page.wait_for_selector("text=新申请")
+    assert page.input_value("[name=deposits]") == "58000"
+    page.click(".tabs a >> nth=1")
+    page.wait_for_selector("#which")
+    page.go_back()
+    page.wait_for_selector("#main fieldset")
     assert page.input_value("[name=deposits]") == "58000"

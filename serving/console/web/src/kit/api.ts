@@ -80,7 +80,7 @@ export function useAsk<T>(address: string | null): Asked<T> {
     setState((before) => ({ ...before, loading: true }));
     ask<T>(address, { signal: ending.signal }).then(
       (value) => setState({ value, loading: false }),
-      (error) => ending.signal.aborted || setState({ error, loading: false }),
+      (error) => ending.signal.aborted || setState((before) => ({ value: before.value, error, loading: false })), // what was typed beside it stays
     );
     return () => ending.abort();
   }, [address, times]);

@@ -1,11 +1,12 @@
 // Many applicants at once: a file sent, followed while it is answered, and its answers taken home.
 
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import type { ComponentChildren } from "preact";
 import type { Batch, Form } from "../pages/credit/model";
 import { ask, Refused, send, useAsk } from "./api";
 import { Field } from "./form";
 import { moment, number } from "./format";
+import { newKey } from "./once";
 import { Empty, Failed, Shown } from "./state";
 import { Table } from "./table";
 import { Say, word } from "./words";
@@ -31,7 +32,7 @@ export function Batches({ of, named = (row) => moment(row.created) }: { of: Of; 
         <Shown of={page}>{(found) => found.batches.length ? (
           <Table caption={["Batches", "批次"]} rows={found.batches} keyOf={(row) => row.batch_id} columns={[
             { en: "Sent", zh: "提交时间", cell: named },
-            { en: "State", zh: "状态", cell: (row) => <span class={`chip ${row.state === "done" ? "good" : row.state === "broken" ? "bad" : "warn"}`}>{word(STATES, row.state)}</span> },
+            { en: "State", zh: "状态", cell: (row) => <State of={row} /> },
             { en: "Rows", zh: "行数", number: true, cell: (row) => number(row.rows) },
             { en: "Faulty", zh: "有误", number: true, cell: (row) => number(row.faulty) },
             { en: "Model", zh: "模型", cell: (row) => `${row.model} ${row.version}` },
@@ -43,6 +44,10 @@ export function Batches({ of, named = (row) => moment(row.created) }: { of: Of; 
   );
 }
 
+export function State({ of: { state } }: { of: Batch }) {
+  return <span class={`chip ${state === "done" ? "good" : state === "broken" ? "bad" : "warn"}`}>{word(STATES, state)}</span>;
+}
+
 function Upload({ of, done }: { of: Of; done: () => void }) {
   const form = useAsk<Form>(`/v1/models/${of.model}/form`);
   const [file, setFile] = useState<File | null>(null);
@@ -52,6 +57,7 @@ function Upload({ of, done }: { of: Of; done: () => void }) {
   const [busy, setBusy] = useState(false);
   const [failed, setFailed] = useState<unknown>(null);
   const [over, setOver] = useState(false);
+  const key = useMemo(newKey, [file, keep]); // the same file again, after the network was gone, is the same batch
   const input = useRef<HTMLInputElement>(null);
   const kind = TYPES[file?.name.split(".").pop()?.toLowerCase() ?? ""];
   const chosen = async (next: File | undefined) => {
@@ -73,7 +79,7 @@ function Upload({ of, done }: { of: Of; done: () => void }) {
     setBusy(true);
     setFailed(null);
     try {
-      const answer = await send(`${of.route}/batch${keep ? `?keep=${encodeURIComponent(keep)}` : ""}`, { body: file, headers: { "Content-Type": kind, Accept: "text/csv" } });
+      const answer = await send(`${of.route}/batch${keep ? `?keep=${encodeURIComponent(keep)}` : ""}`, { body: file, headers: { "Content-Type": kind, Accept: "text/csv", "Idempotency-Key": key } });
       const id = answer.headers.get("Batch-Id")!;
       const look = setInterval(() => void ask<Batch>(`/v1/batches/${id}`).then(setFar, () => undefined), EVERY); // a look that fails is followed by the next
       try {
@@ -103,7 +109,7 @@ function Upload({ of, done }: { of: Of; done: () => void }) {
           <b>{file ? file.name : <Say en="Drop a table here, or choose one" zh="将表格拖到此处，或点击选择" />}</b>
           <span class="quiet">CSV, NDJSON, Parquet</span>
         </label>
-        <Field label={{ en: "Columns to keep beside the answers", zh: "随答复保留的列" }} hint={{ en: "Commas between, such as the household's number. Other unknown columns are refused.", zh: "用逗号分隔，如户号；其他未知列将被拒绝。" }}>
+        <Field label={{ en: "Columns to keep beside the answers", zh: "随答复保留的列" }} hint={{ en: "Commas between, such as the household's number. Other unknown columns are refused. A file of subject_id alone, and what is kept, is read from the store under live authorisations.", zh: "用逗号分隔，如户号；其他未知列将被拒绝。仅含 subject_id（及保留列）的文件，依有效授权读取库内指标。" }}>
           {(control) => <input {...control} value={keep} autocomplete="off" onInput={(event) => setKeep(event.currentTarget.value)} />}
         </Field>
         <div class="actions"><button class="main" type="submit" disabled={!file || !kind || busy}><Say en="Send" zh="上传" /></button></div>
@@ -112,6 +118,7 @@ function Upload({ of, done }: { of: Of; done: () => void }) {
             <>
               <progress max={total ?? undefined} value={far ? (total === null && busy ? undefined : far.rows) : undefined} aria-label="progress 进度" />
               <p><Say en={`${number(far?.rows ?? 0)} rows answered${total === null ? "" : ` of ${number(total)}`}, ${number(far?.faulty ?? 0)} faulty`} zh={`已答复 ${number(far?.rows ?? 0)} 行${total === null ? "" : `，共 ${number(total)} 行`}，有误 ${number(far?.faulty ?? 0)} 行`} /></p>
+              {!busy && far?.state === "broken" ? <p><State of={far} /> <Say en="Not every row was answered. Send the file again: what was charged is not charged twice." zh="未答复全部行。请重新上传该文件，已计费的行不会重复计费。" /></p> : null}
             </>
           ) : null}
         </div>

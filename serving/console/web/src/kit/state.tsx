@@ -17,18 +17,23 @@ export function Notice({ title, children }: { title: readonly [string, string]; 
 }
 
 // A refusal with each of its faults, and a way to try again where that makes sense.
-export function Failed({ error, again }: { error: unknown; again?: () => void }) {
+// `named`: what a field of the request is called in the page.
+export function Failed({ error, again, named }: { error: unknown; again?: () => void; named?: (field: string) => readonly [string, string] | undefined }) {
   const { title, title_zh, detail, detail_zh, errors = [] } = problemOf(error);
   return (
     <div class="refusal" role="alert">
       <strong><Say en={title ?? "Refused"} zh={title_zh ?? title ?? "已拒绝"} /></strong>
       {detail && detail !== title ? <p><Say en={detail} zh={detail_zh ?? detail} /></p> : null}
       {errors.length ? (
-        <ul>{errors.map((fault, at) => <li key={at}><code>{fault.field}</code> {fault.found}: <Say en={fault.needed} zh={fault.needed_zh ?? fault.needed} /></li>)}</ul>
+        <ul>{errors.map((fault, at) => <li key={at}><FieldName field={fault.field} named={named?.(fault.field)} /> {fault.found}: <Say en={fault.needed} zh={fault.needed_zh ?? fault.needed} /></li>)}</ul>
       ) : null}
       {again ? <button type="button" class="quiet" onClick={again}><Say en="Try again" zh="重试" /></button> : null}
     </div>
   );
+}
+
+function FieldName({ field, named }: { field: string; named?: readonly [string, string] }) {
+  return named ? <strong><Say en={named[0]} zh={named[1]} /></strong> : <code>{field}</code>;
 }
 
 function problemOf(error: unknown): Problem {

@@ -1,9 +1,10 @@
 // One company: what is answered now, its months, what would be answered under stress, and what lies around it.
 
 import { useState } from "preact/hooks";
-import { ask, useAsk } from "../../kit/api";
+import { useAsk } from "../../kit/api";
 import { Lines } from "../../kit/chart/lines";
 import { moment, money, number, percent } from "../../kit/format";
+import { useOnce } from "../../kit/once";
 import { Empty, Failed, Shown } from "../../kit/state";
 import { Table } from "../../kit/table";
 import { Say } from "../../kit/words";
@@ -17,11 +18,12 @@ export function Company({ id }: { id: string }) {
   const [answer, setAnswer] = useState<CompanyAnswer | null>(null);
   const [failed, setFailed] = useState<unknown>(null);
   const [busy, setBusy] = useState(false);
+  const once = useOnce();
   const decide = async () => {
     setBusy(true);
     setFailed(null);
     try {
-      setAnswer(await ask<CompanyAnswer>(OF.route, { body: { subject_id: id }, headers: { "Idempotency-Key": crypto.randomUUID() } }));
+      setAnswer(await once<CompanyAnswer>(OF.route, { subject_id: id }));
       history.again();
     } catch (error) {
       setFailed(error);
@@ -112,7 +114,7 @@ function Months({ history }: { history: History }) {
             { en: "Made", zh: "时间", cell: (row) => <a href={`/console/companies/decisions/${row.decision_id}`}>{moment(row.created)}</a> },
             { en: "Grade", zh: "等级", cell: (row) => row.grade ?? "–" },
             { en: "Default", zh: "违约概率", number: true, cell: (row) => percent(row.pd, 2) },
-            { en: "Limit", zh: "额度", number: true, cell: (row) => money(row.limit) },
+            { en: "Limit", zh: "额度", number: true, cell: (row) => money(row.limit, row.currency) },
             { en: "Gate", zh: "闸门", cell: (row) => <Say en={GATES[row.gate]![0]} zh={GATES[row.gate]![1]} /> },
           ]} />
         ) : <p class="quiet"><Say en="None by you." zh="暂无。" /></p>}

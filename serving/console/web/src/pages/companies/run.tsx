@@ -1,10 +1,11 @@
 // One run over a register: every company as a row, grades, and how they moved since another run.
 
 import { useEffect, useMemo, useState } from "preact/hooks";
-import type { Batch } from "../credit/model";
+import type { Batch, Form } from "../credit/model";
 import { send, useAsk } from "../../kit/api";
 import { Figure } from "../../kit/chart/figure";
-import { moment, money, number, percent } from "../../kit/format";
+import { amount, moment, number, percent, unitOf } from "../../kit/format";
+import { State } from "../../kit/batches";
 import { Long, type LongColumn } from "../../kit/long";
 import { Empty, Failed, Loading } from "../../kit/state";
 import { plain, Say } from "../../kit/words";
@@ -15,17 +16,20 @@ const NONE = "–"; // without a grade
 
 export function Run({ id }: { id: string }) {
   const batch = useAsk<Batch>(`/v1/batches/${id}`);
+  const form = useAsk<Form>(batch.value ? `/v1/models/${batch.value.model}/form` : null); // for its currency
   const mine = useRows(id);
   const [grade, setGrade] = useState("");
   const [gate, setGate] = useState("");
   const [text, setText] = useState("");
   const rows = useMemo(() => mine.rows?.filter((row) => (!grade || (row.grade ?? NONE) === grade) && (!gate || row.gate === gate) && (!text || row.id.toLowerCase().includes(text.toLowerCase()))), [mine.rows, grade, gate, text]);
+  const columns = useMemo(() => columnsOf(form.value ? unitOf(form.value.currency) : null), [form.value]);
   if (mine.error) return <Failed error={mine.error} />;
   if (!mine.rows || !rows) return <Loading en="Reading the run" zh="读取批次" />;
   return (
     <div class="stack">
       <Simulated shown={batch.value?.simulated ?? false} />
       <p class="quiet">{batch.value ? `${moment(batch.value.created)} · ${batch.value.model} ${batch.value.version}` : ""}</p>
+      {batch.value && batch.value.state !== "done" ? <p class="refusal" role="status"><State of={batch.value} /> <Say en="What follows are the rows that were answered so far, not the whole register." zh="以下仅为已答复的行，并非完整名录。" /></p> : null}
       <div class="split">
         <section class="card"><Grades rows={mine.rows} chosen={grade} choose={(next) => setGrade(next === grade ? "" : next)} /></section>
         <section class="card"><Migration id={id} rows={mine.rows} /></section>
@@ -39,17 +43,17 @@ export function Run({ id }: { id: string }) {
           <label for="gate"><Say en="Shell gate" zh="空壳闸门" /></label>
           <select id="gate" class="short" value={gate} onChange={(event) => setGate(event.currentTarget.value)}><option value="">{plain("all", "全部")}</option>{Object.entries(GATES).map(([code, [en, zh]]) => <option key={code} value={code}>{plain(en, zh)}</option>)}</select>
         </div>
-        {rows.length ? <Long caption={["Companies", "企业"]} columns={COLUMNS} rows={rows} /> : <Empty en="No company is like that." zh="没有符合条件的企业。" />}
+        {rows.length ? <Long caption={["Companies", "企业"]} columns={columns} rows={rows} /> : <Empty en="No company is like that." zh="没有符合条件的企业。" />}
       </section>
     </div>
   );
 }
 
-const COLUMNS: LongColumn<Row>[] = [
+const columnsOf = (unit: readonly [string, string] | null): LongColumn<Row>[] => [
   { key: "id", en: "Company", zh: "企业", wide: "1.4fr", by: (row) => row.id, cell: (row) => <a href={`/console/companies/company/${encodeURIComponent(row.id)}`}>{row.id}</a> },
   { key: "grade", en: "Grade", zh: "等级", wide: "80px", by: (row) => (row.grade ? GRADES.indexOf(row.grade) : null), cell: (row) => row.grade ?? NONE },
   { key: "pd", en: "Default", zh: "违约概率", wide: "100px", number: true, by: (row) => row.pd, cell: (row) => (row.pd === null ? NONE : percent(row.pd, 2)) },
-  { key: "limit", en: "Limit, RMB", zh: "额度（元）", wide: "130px", number: true, by: (row) => row.limit, cell: (row) => money(row.limit, "").trim() },
+  { key: "limit", en: unit ? `Limit, ${unit[0]}` : "Limit", zh: unit ? `额度（${unit[1]}）` : "额度", wide: "130px", number: true, by: (row) => row.limit, cell: (row) => amount(row.limit) },
   { key: "innovation", en: "Innovation", zh: "科创分", wide: "110px", number: true, by: (row) => row.innovation, cell: (row) => (row.innovation === null ? NONE : number(row.innovation, 1)) },
   { key: "gate", en: "Shell gate", zh: "空壳闸门", wide: "110px", by: (row) => row.gate, cell: (row) => { const told = GATES[row.gate ?? ""]; return told ? <span class={`chip ${told[2]}`}><Say en={told[0]} zh={told[1]} /></span> : NONE; } },
   { key: "warnings", en: "Warnings", zh: "预警", wide: "100px", number: true, by: (row) => count(row.warnings), cell: (row) => count(row.warnings) || "" },
@@ -94,8 +98,8 @@ function Grades({ rows, chosen, choose }: { rows: Row[]; chosen: string; choose:
 }
 
 function Migration({ id, rows }: { id: string; rows: Row[] }) {
-  const runs = useAsk<{ batches: Batch[] }>(`/v1/batches?product=${OF.product}&limit=50`);
-  const others = runs.value?.batches.filter((batch) => batch.batch_id !== id && batch.state === "done") ?? [];
+  const runs = useAsk<{ batches: Batch[] }>(`/v1/batches?product=${OF.product}&limit=50&before=${id}`);
+  const others = runs.value?.batches.filter((batch) => batch.state === "done") ?? [];
   const [other, setOther] = useState("");
   const before = useRows(other || null);
   const matrix = useMemo(() => (before.rows ? moved(before.rows, rows) : null), [before.rows, rows]);
@@ -104,7 +108,7 @@ function Migration({ id, rows }: { id: string; rows: Row[] }) {
     <div class="figure">
       <div class="actions"><strong><Say en="How grades moved since" zh="等级迁移，对比" /></strong>
         <select aria-label={plain("earlier run", "对比批次")} class="short" value={other} onChange={(event) => setOther(event.currentTarget.value)}>
-          <option value="">{others.length ? plain("choose an earlier run", "选择较早批次") : plain("no other run", "无其他批次")}</option>
+          <option value="">{others.length ? plain("choose an earlier run", "选择较早批次") : plain("no earlier run", "无更早批次")}</option>
           {others.map((batch) => <option key={batch.batch_id} value={batch.batch_id}>{moment(batch.created)} · {number(batch.rows)}</option>)}
         </select>
       </div>
@@ -113,14 +117,14 @@ function Migration({ id, rows }: { id: string; rows: Row[] }) {
       {matrix ? (
         <div class="scroll" tabindex={0}>
           <table class="matrix">
-            <caption class="quiet"><Say en={`Rows: the grade before; columns: now. ${number(matrix.same)} companies are in both; ${percent(matrix.down)} fell, ${percent(matrix.up)} rose.`} zh={`行：原等级；列：现等级。两批均有 ${number(matrix.same)} 家；下调 ${percent(matrix.down)}，上调 ${percent(matrix.up)}。`} /></caption>
+            <caption class="quiet"><Say en={`Rows: the grade before; columns: now. ${number(matrix.same)} companies have a grade in both; of these ${percent(matrix.down)} fell, ${percent(matrix.up)} rose.`} zh={`行：原等级；列：现等级。两批均有等级的 ${number(matrix.same)} 家；其中下调 ${percent(matrix.down)}，上调 ${percent(matrix.up)}。`} /></caption>
             <thead><tr><th scope="col"><span class="hidden"><Say en="before" zh="原等级" /></span></th>{all.map((grade) => <th key={grade} scope="col" class="number">{grade}</th>)}</tr></thead>
             <tbody>{all.map((from) => (
               <tr key={from}><th scope="row">{from}</th>{all.map((to) => {
                 const many = matrix.counts.get(`${from} ${to}`) ?? 0;
                 const share = many / Math.max(1, matrix.of.get(from) ?? 0);
                 const [was, is] = [all.indexOf(from), all.indexOf(to)];
-                return <td key={to} class={`number ${is === was ? "stay" : is > was ? "fell" : "rose"}`} style={{ "--share": `${Math.round(70 * Math.sqrt(share))}%` }}>{many || ""}</td>;
+                return <td key={to} class={`number ${is === was ? "stay" : [from, to].includes(NONE) ? "" : is > was ? "fell" : "rose"}`} style={{ "--share": `${Math.round(70 * Math.sqrt(share))}%` }}>{many || ""}</td>;
               })}</tr>
             ))}</tbody>
           </table>
@@ -133,15 +137,16 @@ function Migration({ id, rows }: { id: string; rows: Row[] }) {
 function moved(before: Row[], now: Row[]) {
   const was = new Map(before.map((row) => [row.id, row.grade ?? NONE]));
   const counts = new Map<string, number>(), of = new Map<string, number>();
-  const place = [...GRADES, NONE];
   let same = 0, up = 0, down = 0;
   for (const row of now) {
     const from = was.get(row.id);
     if (from === undefined) continue;
     const to = row.grade ?? NONE;
-    same += 1;
-    if (place.indexOf(to) < place.indexOf(from)) up += 1;
-    if (place.indexOf(to) > place.indexOf(from)) down += 1;
+    if (from !== NONE && to !== NONE) {
+      same += 1;
+      if (GRADES.indexOf(to) < GRADES.indexOf(from)) up += 1;
+      if (GRADES.indexOf(to) > GRADES.indexOf(from)) down += 1;
+    }
     counts.set(`${from} ${to}`, (counts.get(`${from} ${to}`) ?? 0) + 1);
     of.set(from, (of.get(from) ?? 0) + 1);
   }

@@ -2,7 +2,7 @@
 
 import { Bars } from "../../kit/chart/bars";
 import { Waterfall, type Step } from "../../kit/chart/waterfall";
-import { money, number, percent } from "../../kit/format";
+import { money, number, percent, unitOf } from "../../kit/format";
 import { Say } from "../../kit/words";
 import { VERDICT, type Answer, type Ledger } from "./model";
 
@@ -16,6 +16,7 @@ const BOUNDS: Record<string, readonly [string, string]> = {
   debt_service_cover: ["What the cash flow carries", "现金流可承担额"],
   revenue_multiple: ["What the revenue supports", "收入可支持额"],
   backing: ["What patents and data assets back", "专利与数据资产支持额"],
+  gate: ["Shell gate", "空壳闸门"],
   loss_budget: ["What the loss budget allows", "损失预算额"],
 };
 
@@ -58,7 +59,7 @@ export function Headline({ answer, before }: { answer: Answer; before?: Answer |
         <span class={`chip ${look}`}><Say en={en} zh={zh} /></span>
         {answer.grade ? <span class="chip"><Say en={`Grade ${answer.grade}`} zh={`等级 ${answer.grade}`} /></span> : null}
       </p>
-      <p class="headline">{money(limit)}{moved ? <span class={`moved ${moved > 0 ? "good-text" : "bad-text"}`}>{moved > 0 ? "+" : "−"}{number(Math.abs(moved))}</span> : null}</p>
+      <p class="headline">{money(limit, answer.currency)}{moved ? <span class={`moved ${moved > 0 ? "good-text" : "bad-text"}`}>{moved > 0 ? "+" : "−"}{number(Math.abs(moved))}</span> : null}</p>
       <p class="quiet">
         {answer.limit === null ? <Say en="Indicative, for the person who decides." zh="参考额度，供人工决定。" /> : <Say en="Credit limit" zh="授信额度" />}
       </p>
@@ -77,7 +78,7 @@ export function Details({ answer }: { answer: Answer }) {
     <>
       {answer.ledger ? (
         <section class="card">
-          <Waterfall title={["How the limit came about", "额度如何得出"]} unit={["RMB", "元"]} steps={steps(answer.ledger)}
+          <Waterfall title={["How the limit came about", "额度如何得出"]} unit={unitOf(answer.currency)} steps={steps(answer.ledger)}
             note={answer.ledger.conduct ? [answer.ledger.conduct.en, answer.ledger.conduct.zh] : undefined} />
         </section>
       ) : null}

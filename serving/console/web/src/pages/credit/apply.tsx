@@ -5,15 +5,27 @@ import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { useLocation } from "preact-iso";
 import { ask, Refused, useAsk } from "../../kit/api";
 import { Field } from "../../kit/form";
+import { money } from "../../kit/format";
 import { GROUPS, NOTES } from "../../kit/groups";
+import { useOnce } from "../../kit/once";
 import { Failed, Loading, Shown } from "../../kit/state";
 import { plain, Say } from "../../kit/words";
+import { session, type Session } from "../../session";
 import { Details, Headline, Simulated } from "./answer";
 import type { Answer, Form, FormField } from "./model";
 
 const PAUSE = 60; // ms after the last key before the preview asks
 
+const DECIMAL = /^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i;
+
 type Values = Record<string, string>;
+interface Draft {
+  values: Values;
+  wishes: Record<string, boolean>;
+}
+
+// What was typed outlives a look at another page; by person and model, in this tab's memory alone.
+const drafts = new Map<string, Draft>();
 
 // Of one product.
 export interface Asks {
@@ -32,7 +44,7 @@ export function indicators(values: Values, fields: FormField[]): Record<string, 
   for (const field of fields) {
     const text = values[field.name]?.trim();
     if (!text) continue;
-    told[field.name] = field.kind === "number" && Number.isFinite(Number(text)) ? Number(text) : text;
+    told[field.name] = field.kind === "number" && DECIMAL.test(text) ? Number(text) : text;
   }
   return told;
 }
@@ -43,8 +55,11 @@ export function Apply({ asks }: { asks: Asks }) {
 }
 
 function Filled({ asks, form }: { asks: Asks; form: Form }) {
-  const [values, setValues] = useState<Values>({});
-  const [wishes, setWishes] = useState(() => Object.fromEntries(asks.wishes.map((wish) => [wish.name, wish.at])));
+  const mine = `${(session.value as Session).who} ${asks.model}`;
+  const [values, setValues] = useState<Values>(() => drafts.get(mine)?.values ?? {});
+  const [wishes, setWishes] = useState(() => drafts.get(mine)?.wishes ?? Object.fromEntries(asks.wishes.map((wish) => [wish.name, wish.at])));
+  useEffect(() => void drafts.set(mine, { values, wishes }), [mine, values, wishes]);
+  const once = useOnce();
   const [asking, setAsking] = useState(false);
   const [round, setRound] = useState(0); // a new household: differences are counted anew
   const [failed, setFailed] = useState<unknown>(null);
@@ -54,6 +69,7 @@ function Filled({ asks, form }: { asks: Asks; form: Form }) {
   const empty = Object.keys(stated).length === 0;
   const preview = usePreview(asks.route, empty ? null : question, round);
   const faults = new Map((preview.error instanceof Refused ? (preview.error.problem.errors ?? []) : []).map((fault) => [fault.field, fault]));
+  const labels = new Map(form.fields.map((field) => [field.name, [sentence(field.en), field.zh] as const]));
   const groups = Object.keys(GROUPS).filter((group) => form.fields.some((field) => field.group === group));
   const rest = form.fields.filter((field) => !(field.group in GROUPS));
   const set = (name: string, text: string) => setValues((before) => ({ ...before, [name]: text }));
@@ -62,7 +78,8 @@ function Filled({ asks, form }: { asks: Asks; form: Form }) {
     setAsking(true);
     setFailed(null);
     try {
-      const answer = await ask<Answer>(asks.route, { body: question, headers: { "Idempotency-Key": crypto.randomUUID() } });
+      const answer = await once<Answer>(asks.route, question);
+      drafts.delete(mine);
       route(`${asks.home}/decisions/${answer.decision_id}`);
     } catch (error) {
       setFailed(error);
@@ -96,20 +113,21 @@ function Filled({ asks, form }: { asks: Asks; form: Form }) {
         ) : null}
       </form>
       <aside class="stack preview" aria-label={plain("Preview", "预览")}>
-        <section class="card" aria-live="polite" aria-busy={preview.busy}>
+        <section class="card">
           <h2><Say en="As it stands now" zh="当前测算" /> <span class="chip"><Say en="preview, not recorded" zh="预览，不作记录" /></span></h2>
+          <p class="hidden" role="status">{preview.answer && !preview.busy && !preview.error && !empty ? money(preview.answer.limit ?? preview.answer.indicative_limit, preview.answer.currency) : ""}</p>
           {empty ? <p class="quiet"><Say en="Type, and the limit appears here." zh="输入后此处显示额度。" /></p>
-            : preview.answer ? <div class={preview.error ? "stale" : undefined}><Headline answer={preview.answer} before={preview.first} /></div>
+            : preview.answer ? <div aria-busy={preview.busy} class={preview.error || preview.busy ? "stale" : undefined}><Headline answer={preview.answer} before={preview.first} /></div>
             : preview.error ? null : <Loading en="Working it out" zh="测算中" />}
-          {preview.error && !empty ? <Failed error={preview.error} /> : null}
+          {preview.error && !empty ? <Failed error={preview.error} again={faults.size ? undefined : preview.again} named={(code) => labels.get(code)} /> : null}
           {asks.wishes.map(({ name, en, zh }) => (
             <label key={name} class="wish"><input type="checkbox" checked={wishes[name]} onChange={(event) => setWishes({ ...wishes, [name]: event.currentTarget.checked })} /><Say en={en} zh={zh} /></label>
           ))}
           <div class="actions">
-            <button type="button" class="main" disabled={empty || asking || Boolean(preview.error)} onClick={decide}><Say en="Ask for a decision" zh="申请决定" /></button>
+            <button type="button" class="main" disabled={empty || asking || faults.size > 0} onClick={decide}><Say en="Ask for a decision" zh="申请决定" /></button>
             <p class="quiet"><Say en="Recorded, with a receipt." zh="将留存记录并出具回执。" /></p>
           </div>
-          {failed ? <Failed error={failed} /> : null}
+          {failed ? <Failed error={failed} named={(code) => labels.get(code)} /> : null}
         </section>
         {preview.answer && !empty && !preview.error ? <><Simulated shown={preview.answer.simulated} />{asks.beside?.(preview.answer)}<Details answer={preview.answer} /></> : null}
       </aside>
@@ -118,10 +136,11 @@ function Filled({ asks, form }: { asks: Asks; form: Form }) {
 }
 
 // The newest preview; an older one that comes late is dropped. `first`: what it was before the typing began.
-function usePreview(address: string, question: unknown, round: number): { answer: Answer | null; first: Answer | null; error: unknown; busy: boolean } {
+function usePreview(address: string, question: unknown, round: number) {
   const [answer, setAnswer] = useState<Answer | null>(null);
   const [error, setError] = useState<unknown>(null);
   const [busy, setBusy] = useState(false);
+  const [times, setTimes] = useState(0);
   const first = useRef<Answer | null>(null);
   useEffect(() => {
     first.current = null;
@@ -130,12 +149,13 @@ function usePreview(address: string, question: unknown, round: number): { answer
     if (question === null) {
       setAnswer(null);
       setError(null);
+      setBusy(false);
       first.current = null;
       return;
     }
     const ending = new AbortController();
+    setBusy(true);
     const waiting = setTimeout(async () => {
-      setBusy(true);
       try {
         const told = await ask<Answer>(`${address}/what-if`, { body: question, signal: ending.signal });
         first.current ??= told;
@@ -151,8 +171,8 @@ function usePreview(address: string, question: unknown, round: number): { answer
       clearTimeout(waiting);
       ending.abort();
     };
-  }, [address, question]);
-  return { answer, first: first.current, error, busy };
+  }, [address, question, times]);
+  return { answer, first: first.current, error, busy, again: () => setTimes(times + 1) };
 }
 
 function Control({ field, value, fault, set }: { field: FormField; value: string; fault?: { needed: string; needed_zh?: string }; set: (name: string, text: string) => void }) {

@@ -2,9 +2,10 @@
 
 import type { ComponentChildren } from "preact";
 import { useState } from "preact/hooks";
-import { ask, useAsk } from "../../kit/api";
+import { useAsk } from "../../kit/api";
 import { Field } from "../../kit/form";
-import { moment, money } from "../../kit/format";
+import { moment, money, unitOf } from "../../kit/format";
+import { useOnce } from "../../kit/once";
 import { Failed, Loading, Shown } from "../../kit/state";
 import { plain, Say } from "../../kit/words";
 import { Details, Headline, Simulated } from "./answer";
@@ -36,7 +37,8 @@ export function Decision({ id, letter, more }: { id: string; letter?: string; mo
               </div>
             </section>
             {row ? <Since row={row} /> : null}
-            {about.error ? <Failed error={about.error} again={about.again} /> : about.value ? <Acts key={(row?.override?.at ?? "") + (row?.referral?.at ?? "")} id={id} done={about.again} /> : <Loading />}
+            {about.error ? <Failed error={about.error} again={about.again} /> : null}
+            {row ? <Acts key={(row.override?.at ?? "") + (row.referral?.at ?? "")} id={id} unit={unitOf(row.currency)} done={about.again} /> : about.loading ? <Loading /> : null}
           </div>
           <div class="stack">{single ? <>{more?.(found)}<Details answer={found} /></> : <Codes of={found} />}</div>
         </div>
@@ -51,13 +53,13 @@ function Codes({ of }: { of: object }) {
 }
 
 // What people made of it since.
-export function Since({ row: { override, referral } }: { row: Listed }) {
+export function Since({ row: { override, referral, currency } }: { row: Listed }) {
   return (
     <>
       {override ? (
         <section class="card">
           <h2><Say en="A person decided" zh="人工决定" /></h2>
-          <p><span class={`chip ${VERDICT[override.decision]![2]}`}>{override.decision === "approve" ? <Say en="Approved by a person" zh="人工通过" /> : <Say en="Declined by a person" zh="人工拒绝" />}</span> {override.limit === null ? "" : money(override.limit)}</p>
+          <p><span class={`chip ${VERDICT[override.decision]![2]}`}>{override.decision === "approve" ? <Say en="Approved by a person" zh="人工通过" /> : <Say en="Declined by a person" zh="人工拒绝" />}</span> {override.limit === null ? "" : money(override.limit, currency)}</p>
           <p>{override.reason}</p>
           <p class="quiet">{override.by} · {moment(override.at)}</p>
         </section>
@@ -79,11 +81,12 @@ const oneLine = (text: string) => text.trim().replace(/\s+/g, " ");
 function useSent(address: string, done: () => void) {
   const [failed, setFailed] = useState<unknown>(null);
   const [busy, setBusy] = useState(false);
+  const once = useOnce();
   const send = async (body: unknown) => {
     setBusy(true);
     setFailed(null);
     try {
-      await ask(address, { body });
+      await once(address, body);
       done();
     } catch (error) {
       setFailed(error);
@@ -95,11 +98,11 @@ function useSent(address: string, done: () => void) {
 }
 
 // Made anew once one was recorded, so that nothing is sent twice.
-function Acts({ id, done }: { id: string; done: () => void }) {
-  return <><Override id={id} done={done} /><Refer id={id} done={done} /></>;
+function Acts({ id, unit, done }: { id: string; unit: readonly [string, string]; done: () => void }) {
+  return <><Override id={id} unit={unit} done={done} /><Refer id={id} done={done} /></>;
 }
 
-function Override({ id, done }: { id: string; done: () => void }) {
+function Override({ id, unit, done }: { id: string; unit: readonly [string, string]; done: () => void }) {
   const [decision, setDecision] = useState("approve");
   const [limit, setLimit] = useState("");
   const [reason, setReason] = useState("");
@@ -118,7 +121,7 @@ function Override({ id, done }: { id: string; done: () => void }) {
             <option value="decline">{plain("Decline", "拒绝")}</option>
           </select>
         )}</Field>
-        {decision === "approve" ? <Field label={{ en: "Limit", zh: "额度" }} unit={{ en: "RMB", zh: "元" }}>{(control) => <input {...control} type="number" min="1" step="1" required value={limit} onInput={(event) => setLimit(event.currentTarget.value)} />}</Field> : null}
+        {decision === "approve" ? <Field label={{ en: "Limit", zh: "额度" }} unit={{ en: unit[0], zh: unit[1] }}>{(control) => <input {...control} type="number" min="1" step="1" required value={limit} onInput={(event) => setLimit(event.currentTarget.value)} />}</Field> : null}
         <Field label={{ en: "Reason", zh: "理由" }}>{(control) => <textarea {...control} required maxLength={2000} rows={3} value={reason} onInput={(event) => setReason(event.currentTarget.value)} />}</Field>
         <div class="actions"><button class="main" type="submit" disabled={busy}><Say en="Record" zh="记录" /></button><p class="quiet"><Say en="The machine's answer stays as it was told; yours is kept beside it in the log." zh="机器答复保持原样，您的决定另行记入日志。" /></p></div>
         {failed ? <Failed error={failed} /> : null}

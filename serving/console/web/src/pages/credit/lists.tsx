@@ -2,9 +2,10 @@
 
 import { useState } from "preact/hooks";
 import { useLocation } from "preact-iso";
-import { ask, useAsk } from "../../kit/api";
+import { useAsk } from "../../kit/api";
 import { Lines } from "../../kit/chart/lines";
-import { moment, money, number, percent } from "../../kit/format";
+import { moment, money, number, percent, unitOf } from "../../kit/format";
+import { useOnce } from "../../kit/once";
 import { Empty, Failed, Shown } from "../../kit/state";
 import { Table } from "../../kit/table";
 import { plain, Say } from "../../kit/words";
@@ -51,12 +52,13 @@ export function Household({ id }: { id: string }) {
   const page = useAsk<Page>(`/v1/decisions?product=credit_limit&subject=${encodeURIComponent(id)}&limit=100`);
   const [failed, setFailed] = useState<unknown>(null);
   const [busy, setBusy] = useState(false);
+  const once = useOnce();
   const { route } = useLocation();
   const decide = async () => {
     setBusy(true);
     setFailed(null);
     try {
-      const answer = await ask<Answer>(ROUTE, { body: { subject_id: id }, headers: { "Idempotency-Key": crypto.randomUUID() } });
+      const answer = await once<Answer>(ROUTE, { subject_id: id });
       route(`/console/credit/decisions/${answer.decision_id}`);
     } catch (error) {
       setFailed(error);
@@ -84,11 +86,12 @@ export function Household({ id }: { id: string }) {
 }
 
 function Course({ rows }: { rows: Listed[] }) {
+  const unit = unitOf(rows[0]?.currency);
   const points = rows.map((row) => ({ x: Date.parse(row.created), y: row.limit ?? row.indicative_limit ?? 0 })).reverse();
   return (
     <Lines title={["The limit over time", "额度变化"]} lines={[{ key: "limit", en: "limit", zh: "额度", points }]}
       x={{ en: "decided", zh: "决定时间", told: (value) => new Date(value).toISOString().slice(5, 16).replace("T", " "), ticks: 4 }}
-      y={{ en: "RMB", zh: "元", told: (value) => number(value), domain: [0, 1.1 * Math.max(1, ...points.map((point) => point.y))] }} />
+      y={{ en: unit[0], zh: unit[1], told: (value) => number(value), domain: [0, 1.1 * Math.max(1, ...points.map((point) => point.y))] }} />
   );
 }
 
@@ -97,7 +100,7 @@ function Rows({ rows, notes }: { rows: Listed[]; notes?: boolean }) {
     <Table caption={["Decisions", "决定"]} rows={rows} keyOf={(row) => row.decision_id} columns={[
       { en: "Made", zh: "时间", cell: (row) => <a href={`/console/${row.product === MODEL ? "credit" : "companies"}/decisions/${row.decision_id}`}>{moment(row.created)}</a> },
       { en: "Decision", zh: "决定", cell: (row) => <Verdict row={row} /> },
-      { en: "Limit, RMB", zh: "额度（元）", number: true, cell: (row) => money(row.override ? row.override.limit : (row.limit ?? row.indicative_limit), "").trim() },
+      { en: "Limit", zh: "额度", number: true, cell: (row) => money(row.override ? row.override.limit : (row.limit ?? row.indicative_limit), row.currency) },
       { en: "Default", zh: "违约概率", number: true, cell: (row) => (row.pd === null ? "–" : percent(row.pd, 2)) },
       { en: "Grade", zh: "等级", cell: (row) => row.grade ?? "–" },
       { en: "Household", zh: "农户", cell: (row) => (row.stored ? <Say en="stored" zh="库内" /> : <Say en="entered" zh="录入" />) },

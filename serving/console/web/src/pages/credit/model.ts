@@ -64,6 +64,7 @@ export interface Form {
   model: string;
   product: string;
   simulated: boolean;
+  currency: string;
   fields: FormField[];
 }
 
@@ -76,6 +77,7 @@ export interface Listed {
   decision: "approve" | "refer";
   limit: number | null;
   indicative_limit: number | null;
+  currency: string | null;
   pd: number | null;
   grade: string | null;
   stored: boolean;
