@@ -129,7 +129,7 @@ def schema() -> Schema:
         "innovation": {"type": ["number", "null"], "description": "0 to 100"},
     }
     made = dict.fromkeys(("decision_id", "created", "model", "version"), text)
-    decision = made | {"decision": {"enum": ["approve", "refer"]}} | results
+    decision = made | {"decision": {"enum": ["approve", "refer"]}, "currency": text} | results
     return closed(
         {
             "company_id": text,

@@ -28,6 +28,7 @@ from serving.trust import recorded
 
 Handler = Callable[[Call], Awaitable[Reply]]
 Row = dict[str, Any]
+Found = tuple[str, Any]  # an id, and the decision as recorded; None where it is no more
 
 USUAL, MOST = 50, 200  # rows of a page
 LOOKED_AT = 5_000  # decisions for one page at most, where what is asked for stands in the answer
@@ -75,9 +76,6 @@ class Listed:
             if name in options and not NAME.fullmatch(options[name]):
                 needed = f"1 to {TEXT} characters, none of them NUL", f"1 至 {TEXT} 个字符，不含 NUL"
                 faults.append(Fault(name, repr(options[name][:60]), *needed))
-        if "referred" in options:
-            needed = "before and limit alone beside referred", "与 referred 同用时仅限 before 与 limit"
-            faults += [Fault(name, "given", *needed) for name in options if name not in ("referred", "before", "limit")]
         if faults:
             raise Problem("bad_parameter", errors=faults)
         runtime, tenant = self.runtime(), call.caller.tenant
@@ -174,21 +172,16 @@ def _decided(connection: sa.Connection, tenant: str, options: Row, most: int) ->
         chosen = chosen.where(DECISIONS.c.created >= options["since"])
     if "until" in options:  # the whole day
         chosen = chosen.where(DECISIONS.c.created < f"{options['until']}T99")
-    rows: list[Row] = []
-    before, seen, step = options.get("before", "g"), 0, 500 if "decision" in options else most
+    step = 500 if "decision" in options else most
     chosen = chosen.order_by(DECISIONS.c.id.desc()).limit(step)
-    while len(rows) < most and seen < LOOKED_AT and before is not None:
-        part = [*connection.execute(chosen.where(DECISIONS.c.id < before))]
-        seen += len(part)
-        before = part[-1].id if len(part) == step else None
-        for row in part:
-            answer = orjson.loads(row.answer)
-            if options.get("decision", answer["decision"]) == answer["decision"]:
-                rows.append(_row(row, answer))
-                if len(rows) == most:
-                    before = row.id
-                    break
-    return {"decisions": _followed(connection, tenant, rows), "next": before}
+
+    def part(before: str) -> list[Found]:
+        return [(row.id, row) for row in connection.execute(chosen.where(DECISIONS.c.id < before))]
+
+    def fits(row: Any, answer: Row) -> bool:
+        return options.get("decision", answer["decision"]) == answer["decision"]
+
+    return _gathered(connection, tenant, options, most, step, part, fits)
 
 
 def _referred(connection: sa.Connection, tenant: str, options: Row, most: int) -> Row:
@@ -205,12 +198,50 @@ def _referred(connection: sa.Connection, tenant: str, options: Row, most: int) -
     chosen = (
         sa.select(REFERRALS.c.about)
         .join(newest, newest.c.id == REFERRALS.c.id)
-        .where(REFERRALS.c.to == options["referred"], ~done, REFERRALS.c.about < options.get("before", "g"))
+        .where(REFERRALS.c.to == options["referred"], ~done)
         .order_by(REFERRALS.c.about.desc())
         .limit(most)
     )
-    ids = list(connection.execute(chosen).scalars())
-    return _of(connection, tenant, ids) | {"next": ids[-1] if len(ids) == most else None}
+
+    def part(before: str) -> list[Found]:
+        ids = list(connection.execute(chosen.where(REFERRALS.c.about < before)).scalars())
+        found = recorded.find_many(connection, ids, tenant)
+        return [(one, found.get(one)) for one in ids]
+
+    def fits(row: Any, answer: Row) -> bool:
+        told = {
+            "decision": answer["decision"],
+            "product": _product(row.scope),
+            "model": row.model,
+            "subject": row.subject,
+        }
+        alike = all(options.get(name, value) == value for name, value in told.items())
+        return alike and options.get("since", "") <= row.created < f"{options.get('until', '9999-99-99')}T99"
+
+    return _gathered(connection, tenant, options, most, most, part, fits)
+
+
+def _gathered(
+    connection: sa.Connection, tenant: str, options: Row, most: int, step: int,
+    part: Callable[[str], list[Found]], fits: Callable[[Any, Row], bool],
+) -> Row:  # fmt: skip
+    """A page of what `part` finds before an id, `step` at a time and the newest first, and `fits`."""
+    rows: list[Row] = []
+    before, seen = options.get("before", "g"), 0
+    while len(rows) < most and seen < LOOKED_AT and before is not None:
+        found = part(before)
+        seen += len(found)
+        before = found[-1][0] if len(found) == step else None
+        for one, row in found:
+            if row is None:
+                continue
+            answer = row.answer if isinstance(row.answer, dict) else orjson.loads(row.answer)
+            if fits(row, answer):
+                rows.append(_row(row, answer))
+                if len(rows) == most:
+                    before = one
+                    break
+    return {"decisions": _followed(connection, tenant, rows), "next": before}
 
 
 def _named(connection: sa.Connection, tenant: str, options: Row, most: int) -> Row:
@@ -227,7 +258,7 @@ def _of(connection: sa.Connection, tenant: str, ids: list[str]) -> Row:
 def _row(row: Any, answer: Row) -> Row:
     return {
         "decision_id": row.id,
-        "product": next(product.name for product in products().values() if product.scope == row.scope),
+        "product": _product(row.scope),
         "created": row.created,
         "model": row.model,
         "version": row.version,
@@ -241,6 +272,10 @@ def _row(row: Any, answer: Row) -> Row:
         "stored": row.subject is not None,
         "simulated": answer.get("simulated"),
     }
+
+
+def _product(scope: str) -> str:
+    return next((product.name for product in products().values() if product.scope == scope), "")
 
 
 def _followed(connection: sa.Connection, tenant: str, rows: list[Row]) -> list[Row]:
@@ -260,7 +295,7 @@ def _followed(connection: sa.Connection, tenant: str, rows: list[Row]) -> list[R
 def _batch(row: Any) -> Row:
     told = summary(row)
     told["faults"] = len(told["faults"])
-    return told | {"product": next((p.name for p in products().values() if row["scope"] == f"{p.scope}/batch"), "")}
+    return told | {"product": _product(row["scope"].removesuffix("/batch"))}
 
 
 def paths() -> Schema:
@@ -292,7 +327,7 @@ def paths() -> Schema:
                     in_query("model", told, "Else of each."),
                     in_query("since", day, "From that day on, UTC."),
                     in_query("until", day, "Up to and with that day, UTC."),
-                    in_query("referred", told, "Those that wait for this colleague; with before and limit alone."),
+                    in_query("referred", told, "Those that wait for this colleague."),
                     in_query("before", {"type": "string", "pattern": f"^{ID.pattern}$"}, "Only older ones."),
                     limit,
                 ],

@@ -159,6 +159,7 @@ def test_a_decision_asked_for_by_the_company_is_in_its_history_and_nobody_elses(
         assert decision == {
             "decision_id": answer["decision_id"],
             "created": answer["created"],
+            "currency": "CNY",
             "model": "scitech_risk",
             "version": "1",
             "gate": answer["gate"]["verdict"],
