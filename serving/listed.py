@@ -179,7 +179,7 @@ def _decided(connection: sa.Connection, tenant: str, options: Row, most: int) ->
         return [(row.id, row) for row in connection.execute(chosen.where(DECISIONS.c.id < before))]
 
     def fits(row: Any, answer: Row) -> bool:
-        return options.get("decision", answer["decision"]) == answer["decision"]
+        return "decision" not in options or bool(answer["decision"] == options["decision"])
 
     return _gathered(connection, tenant, options, most, step, part, fits)
 
