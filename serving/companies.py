@@ -18,15 +18,16 @@ from datasets.faults import Fault
 from serving.call import Call, query
 from serving.describe import Schema, closed
 from serving.problems import Problem
-from serving.products import products
 from serving.store.reader import Reader
 from serving.trust.indicators import known
+from serving.trust.recorded import Recorded, find_many
+from serving.trust.trace import decided_about
 from serving.trust.vault import Vault, held_keys
 
 PRODUCT = "scitech_risk"
 USUAL, MOST = 36, 120  # months on a page, and decisions
 MONTH = r"[0-9]{4}-(?:0[1-9]|1[0-2])"
-DECISION = r"[0-9a-f]{32}"
+DECISION = r"[0-9a-f]{32}(?:-[1-9][0-9]{0,9})?"
 BEFORE = f"^(?:{MONTH}|{DECISION})$"
 RESULTS = ("grade", "pd", "limit", "gate", "innovation")
 
@@ -88,29 +89,31 @@ def history(reader: Reader, vault: Vault, tenant: str, company: str, page: Page)
     if sealed is not None:
         key = reader.ask(lambda connection: held_keys(connection, vault, [name]))[name]
         months = [one for one in unpack(vault.open(key, sealed, name)) if one["month"] < page.month]
-    decided = reader.decisions_of(tenant, products()[PRODUCT].scope, name, page.decision, page.most)
+    ids = reader.ask(lambda connection: decided_about(connection, PRODUCT, name, tenant, page.decision, page.most))
+    decided = reader.ask(lambda connection: find_many(connection, ids, tenant))
     told = {
         "company_id": company,
         "simulated": simulated,
         "months": months[: page.most],
-        "decisions": [_decision(dict(row)) for row in decided],
+        "decisions": [_decision(decided[one]) for one in ids if one in decided],
     }
     return orjson.dumps(told)
 
 
-def _decision(row: dict[str, Any]) -> dict[str, Any]:
-    answer = orjson.loads(row.pop("answer"))
+def _decision(of: Recorded) -> dict[str, Any]:
+    """A row of a batch has its gate as a word, and tells no currency."""
+    answer, gate = of.answer, of.answer["gate"]
     return {
-        "decision_id": row["id"],
-        "created": row["created"],
-        "model": row["model"],
-        "version": row["version"],
+        "decision_id": of.id,
+        "created": of.created,
+        "model": of.model,
+        "version": of.version,
         "decision": answer["decision"],
         "grade": answer["grade"],
         "pd": answer["pd"],
         "limit": answer["limit"],
-        "currency": answer["currency"],
-        "gate": answer["gate"]["verdict"],
+        "currency": answer.get("currency"),
+        "gate": gate["verdict"] if isinstance(gate, dict) else gate,
     }
 
 
@@ -129,7 +132,7 @@ def schema() -> Schema:
         "innovation": {"type": ["number", "null"], "description": "0 to 100"},
     }
     made = dict.fromkeys(("decision_id", "created", "model", "version"), text)
-    decision = made | {"decision": {"enum": ["approve", "refer"]}, "currency": text} | results
+    decision = made | {"decision": {"enum": ["approve", "refer"]}, "currency": {"anyOf": [text, null]}} | results
     return closed(
         {
             "company_id": text,

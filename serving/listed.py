@@ -25,6 +25,7 @@ from serving.products import products
 from serving.runtime import Runtime
 from serving.store.tables import BATCHES, DECISIONS, OVERRIDES, REFERRALS
 from serving.trust import recorded
+from serving.trust.trace import decided_about
 
 Handler = Callable[[Call], Awaitable[Reply]]
 Row = dict[str, Any]
@@ -83,7 +84,7 @@ class Listed:
         if "subject" in options:
             product = options.setdefault("product", next(iter(products())))
             options["subject"] = runtime.vault.pseudonym(product, options["subject"])
-        find = _named if "id" in options else _referred if "referred" in options else _decided
+        find = next((find for name, find in FINDS.items() if name in options), _decided)
         told = await asyncio.to_thread(reader.ask, lambda connection: find(connection, tenant, options, most))
         return Reply(orjson.dumps(told))
 
@@ -165,9 +166,8 @@ def _decided(connection: sa.Connection, tenant: str, options: Row, most: int) ->
     chosen = sa.select(DECISIONS).where(DECISIONS.c.tenant == tenant)
     if "product" in options:
         chosen = chosen.where(DECISIONS.c.scope == products()[options["product"]].scope)
-    for name, column in (("subject", DECISIONS.c.subject), ("model", DECISIONS.c.model)):
-        if name in options:
-            chosen = chosen.where(column == options[name])
+    if "model" in options:
+        chosen = chosen.where(DECISIONS.c.model == options["model"])
     if "since" in options:
         chosen = chosen.where(DECISIONS.c.created >= options["since"])
     if "until" in options:  # the whole day
@@ -203,10 +203,28 @@ def _referred(connection: sa.Connection, tenant: str, options: Row, most: int) -
         .limit(most)
     )
 
+    def ids(before: str) -> list[str]:
+        return list(connection.execute(chosen.where(REFERRALS.c.about < before)).scalars())
+
+    return _among(connection, tenant, options, most, ids)
+
+
+def _about(connection: sa.Connection, tenant: str, options: Row, most: int) -> Row:
+    """Of a stored subject: rows of batches, too."""
+
+    def ids(before: str) -> list[str]:
+        return decided_about(connection, options["product"], options["subject"], tenant, before, most)
+
+    return _among(connection, tenant, options, most, ids)
+
+
+def _among(connection: sa.Connection, tenant: str, options: Row, most: int, ids: Callable[[str], list[str]]) -> Row:
+    """What of these, single decisions or rows of batches, is as it was asked for."""
+
     def part(before: str) -> list[Found]:
-        ids = list(connection.execute(chosen.where(REFERRALS.c.about < before)).scalars())
-        found = recorded.find_many(connection, ids, tenant)
-        return [(one, found.get(one)) for one in ids]
+        wanted = ids(before)
+        found = recorded.find_many(connection, wanted, tenant)
+        return [(one, found.get(one)) for one in wanted]
 
     def fits(row: Any, answer: Row) -> bool:
         told = {
@@ -215,8 +233,9 @@ def _referred(connection: sa.Connection, tenant: str, options: Row, most: int) -
             "model": row.model,
             "subject": row.subject,
         }
-        alike = all(options.get(name, value) == value for name, value in told.items())
-        return alike and options.get("since", "") <= row.created < f"{options.get('until', '9999-99-99')}T99"
+        if any(options.get(name, value) != value for name, value in told.items()):
+            return False
+        return bool(options.get("since", "") <= row.created < f"{options.get('until', '9999-99-99')}T99")
 
     return _gathered(connection, tenant, options, most, most, part, fits)
 
@@ -298,6 +317,9 @@ def _batch(row: Any) -> Row:
     return told | {"product": _product(row["scope"].removesuffix("/batch"))}
 
 
+FINDS = {"id": _named, "referred": _referred, "subject": _about}  # by what is asked for, the first that is
+
+
 def paths() -> Schema:
     text, null = {"type": "string"}, {"type": "null"}
     after = {"anyOf": [text, null], "description": "`before` of the next page; null: there is none"}
@@ -311,7 +333,8 @@ def paths() -> Schema:
             "get": operation(
                 PROBLEMS["/v1/decisions"],
                 "decisions",
-                "The tenant's single decisions, the newest first, each with its newest referral and override",
+                "The tenant's decisions, the newest first, with their newest referral and override. Rows of batches "
+                "are found by subject, id or referral alone",
                 told_as_json(
                     {
                         "type": "object",

@@ -21,14 +21,6 @@ T = TypeVar("T")
 _ANSWER = sa.select(DECISIONS.c.answer).where(
     DECISIONS.c.id == sa.bindparam("id"), DECISIONS.c.tenant == sa.bindparam("tenant")
 )
-_DECISIONS_OF = (
-    sa.select(DECISIONS.c.id, DECISIONS.c.created, DECISIONS.c.model, DECISIONS.c.version, DECISIONS.c.answer)
-    .where(DECISIONS.c.tenant == sa.bindparam("tenant"))
-    .where(DECISIONS.c.scope == sa.bindparam("scope"), DECISIONS.c.subject == sa.bindparam("subject"))
-    .where(DECISIONS.c.id < sa.bindparam("before"))
-    .order_by(DECISIONS.c.id.desc())
-    .limit(sa.bindparam("most"))
-)
 _MONTHS = sa.select(COMPANIES).where(COMPANIES.c.pseudonym.in_(sa.bindparam("ids", expanding=True)))
 _CHUNK = (
     sa.select(CHUNKS.c.first_row, CHUNKS.c.rows, CHUNKS.c.content)
@@ -85,12 +77,6 @@ class Reader:
         """What `question` finds on this thread's connection."""
         with self._reading() as connection:
             return question(connection)
-
-    def decisions_of(self, tenant: str, scope: str, subject: str, before: str, most: int) -> list[Mapping[str, Any]]:
-        """The newest `most` of those about a subject whose ids come before `before`, newest first."""
-        asked = {"tenant": tenant, "scope": scope, "subject": subject, "before": before, "most": most}
-        with self._reading() as connection:
-            return [dict(row._mapping) for row in connection.execute(_DECISIONS_OF, asked)]
 
     def months(self, companies: Sequence[str]) -> dict[str, bytes]:
         """Packed and sealed, by pseudonym, of those that have any."""

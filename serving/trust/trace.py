@@ -226,14 +226,28 @@ def in_batches(product: str, pseudonym: str, tenant: str | None = None) -> sa.Se
     return chosen.where(BATCH_SUBJECTS.c.pseudonym == pseudonym, whose(BATCHES, tenant))
 
 
+def _named_in(product: str, pseudonym: str, tenant: str | None) -> sa.Subquery:
+    """Single decisions and rows of batches that name the subject."""
+    chosen = sa.select(DECISIONS.c.id, DECISIONS.c.created, DECISIONS.c.model, DECISIONS.c.version)
+    singles = chosen.where(about(product, pseudonym, tenant))
+    return sa.union_all(singles, in_batches(product, pseudonym, tenant)).subquery()
+
+
+def decided_about(
+    connection: sa.Connection, product: str, pseudonym: str, tenant: str, before: str, most: int
+) -> list[str]:
+    """Ids of the newest `most` decisions that name the subject and come before the id `before`, the newest first."""
+    both = _named_in(product, pseudonym, tenant)
+    chosen = sa.select(both.c.id).where(both.c.id < before).order_by(both.c.id.desc()).limit(most)
+    return list(connection.execute(chosen).scalars())
+
+
 def _decisions(connection: sa.Connection, product: str, pseudonym: str, tenant: str | None) -> Link:
     if product == PATHOLOGY:
         chosen = sa.select(SLIDES.c.id, SLIDES.c.created, SLIDES.c.model, SLIDES.c.version)
         chosen = chosen.where(SLIDES.c.sha256 == pseudonym, whose(SLIDES, tenant)).order_by(SLIDES.c.id.desc())
     else:
-        chosen = sa.select(DECISIONS.c.id, DECISIONS.c.created, DECISIONS.c.model, DECISIONS.c.version)
-        singles = chosen.where(about(product, pseudonym, tenant))
-        both = sa.union_all(singles, in_batches(product, pseudonym, tenant)).subquery()
+        both = _named_in(product, pseudonym, tenant)
         chosen = sa.select(both).order_by(both.c.id.desc())
     many = connection.execute(sa.select(sa.func.count()).select_from(chosen.order_by(None).subquery())).scalar() or 0
     found = connection.execute(chosen.limit(MOST)).all()

@@ -100,6 +100,29 @@ def test_named_subjects_are_answered_as_one_by_one_and_none_of_their_values_is_t
     sound(strict, engine)
 
 
+def test_a_subjects_decisions_are_listed_whether_asked_one_by_one_or_in_a_batch(strict, ids):
+    async def story(client, gateway):
+        await enter(client, **GOVERNMENT)
+        first = await told(client, ids[:3])
+        single = (await client.post(ONE, json={"subject_id": ids[1]})).json()
+        second = await told(client, ids[1:3])
+        wanted = [second[0]["decision_id"], single["decision_id"], first[1]["decision_id"]]
+        found, before = [], ""
+        while before is not None:
+            asked = {"subject": ids[1], "limit": "1", **({"before": before} if before else {})}
+            page = (await client.get("/v1/decisions", params=asked)).json()
+            found += page["decisions"]
+            before = page["next"]
+        assert [one["decision_id"] for one in found] == wanted
+        assert {one["pd"] for one in found} == {single["pd"]}
+        assert {one["stored"] for one in found} == {True}
+        assert (await client.get(f"/v1/decisions?subject={ids[1]}&product=scitech_risk")).json()["decisions"] == []
+        alone = (await client.get("/v1/decisions")).json()["decisions"]
+        assert [one["decision_id"] for one in alone] == [single["decision_id"]]
+
+    run_inside(strict, story)
+
+
 def test_conduct_without_a_personal_grant_raises_nothing_and_refuses_nothing(strict, engine, ids):
     async def story(client, gateway):
         await enter(client, **GOVERNMENT)

@@ -167,6 +167,16 @@ def test_a_decision_asked_for_by_the_company_is_in_its_history_and_nobody_elses(
         }
         assert answer["simulated"] is True
         assert (await told(client, "S-2"))["decisions"] == []
+        sent = await client.post(
+            f"{URL}/batch", content=b"subject_id\nS-2\nS-1\n", headers={"Content-Type": "text/csv"}
+        )
+        assert sent.status_code == 200, sent.text
+        newest, _ = (await told(client, "S-1"))["decisions"]
+        assert newest == decision | {
+            "decision_id": f"{sent.headers['Batch-Id']}-2", "created": newest["created"], "currency": None,
+        }  # fmt: skip
+        page = await client.get(f"/v1/companies/S-1/history?limit=1&before={newest['decision_id']}")
+        assert [one["decision_id"] for one in page.json()["decisions"]] == [answer["decision_id"]]
 
     run_inside(settings, story)
 

@@ -37,7 +37,7 @@ export interface History {
   company_id: string;
   simulated: boolean;
   months: Month[];
-  decisions: { decision_id: string; created: string; decision: string; grade: string | null; pd: number; limit: number | null; currency: string; gate: string }[];
+  decisions: { decision_id: string; created: string; decision: string; grade: string | null; pd: number; limit: number | null; currency: string | null; gate: string }[];
 }
 
 export interface CompanyAnswer extends Answer {

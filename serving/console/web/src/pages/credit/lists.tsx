@@ -86,7 +86,7 @@ export function Household({ id }: { id: string }) {
 }
 
 function Course({ rows }: { rows: Listed[] }) {
-  const unit = unitOf(rows[0]?.currency);
+  const unit = unitOf(rows.find((row) => row.currency)?.currency);
   const points = rows.map((row) => ({ x: Date.parse(row.created), y: row.limit ?? row.indicative_limit ?? 0 })).reverse();
   return (
     <Lines title={["The limit over time", "额度变化"]} lines={[{ key: "limit", en: "limit", zh: "额度", points }]}
