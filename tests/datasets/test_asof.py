@@ -16,7 +16,7 @@ KNOWN = st.tuples(
 ASKED = st.tuples(st.sampled_from("abc"), st.sampled_from(TIMES))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(known=st.lists(KNOWN, max_size=12, unique=True), asked=st.lists(ASKED, max_size=5))
 def test_each_group_gives_the_newest_that_was_true_and_loaded_by_then(known, asked):
     schema = dict.fromkeys(("subject", "group", "true_at", "loaded"), pl.String)

@@ -121,7 +121,7 @@ COMPANY = st.integers(1, 36).flatmap(
 )
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.lists(COMPANY, min_size=1, max_size=4), st.randoms(use_true_random=False))
 def test_it_equals_what_one_works_out_by_hand_in_any_order_of_the_rows(companies, random):
     frames = [history(len(values["cash"]), f"C{at}", **values) for at, values in enumerate(companies)]
@@ -135,7 +135,7 @@ def test_it_equals_what_one_works_out_by_hand_in_any_order_of_the_rows(companies
         assert {k: v for k, v in row.items() if k != "company_id"} == pytest.approx(slow(values), nan_ok=False)
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(COMPANY)
 def test_the_rolling_columns_at_a_month_are_those_of_a_history_that_ends_there(values):
     frame = history(len(values["cash"]), **values)

@@ -256,7 +256,7 @@ def plain(found: dict[str, dict[str, object]]) -> dict[str, dict[str, object]]:
     }
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(STAFF, LINKS, INVOICES, RULES)
 def test_it_equals_a_slow_reference_on_small_graphs(staff, links, invoices, rules):
     found, reference = plain(made(staff, links, invoices, rules)), slow(staff, links, invoices, rules)
@@ -264,7 +264,7 @@ def test_it_equals_a_slow_reference_on_small_graphs(staff, links, invoices, rule
         assert found[name] == pytest.approx(reference[name]), name
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(STAFF, LINKS, INVOICES, st.randoms(use_true_random=False))
 def test_the_order_of_the_rows_changes_nothing(staff, links, invoices, random):
     first = made(staff, links, invoices)
@@ -274,7 +274,7 @@ def test_the_order_of_the_rows_changes_nothing(staff, links, invoices, random):
     assert made({name: staff[name] for name in names}, links, invoices) == first
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(STAFF, LINKS, INVOICES, LINKS, INVOICES)
 def test_what_others_do_elsewhere_changes_nothing(staff, links, invoices, more_links, more_invoices):
     alone = made(staff, links, invoices)

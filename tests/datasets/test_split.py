@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from datasets.faults import DataError
@@ -20,7 +20,6 @@ def each_row_once(split, rows):
     assert all((np.diff(part) > 0).all() for part in parts(split))
 
 
-@settings(deadline=None)  # a loaded machine is no fault
 @given(bad=st.integers(10, 60), good=st.integers(10, 200), seed=st.integers(0, 99), shares=SHARES)
 def test_rows_are_split_once_each_and_stratified(bad, good, seed, shares):
     y = np.random.default_rng(seed).permutation(np.repeat([1, 0], [bad, good]))
@@ -31,7 +30,6 @@ def test_rows_are_split_once_each_and_stratified(bad, good, seed, shares):
         assert abs(len(part) - share * len(y)) <= 2
 
 
-@settings(deadline=None)  # a loaded machine is no fault
 @given(groups=st.lists(st.integers(0, 30), min_size=60, max_size=200), seed=st.integers(0, 99))
 def test_a_group_never_straddles(groups, seed):
     groups = np.array([*groups, *range(31)])
@@ -47,7 +45,6 @@ def test_groups_come_near_the_shares_asked_for():
         assert len(part) / len(groups) == pytest.approx(share, abs=0.02)
 
 
-@settings(deadline=None)  # a loaded machine is no fault
 @given(times=st.lists(st.integers(0, 11), min_size=30, max_size=120), shares=SHARES)
 def test_time_runs_from_training_to_test_and_a_moment_stays_whole(times, shares):
     times = np.array([*times, *range(12)])

@@ -4,7 +4,7 @@ import gzip
 
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -103,7 +103,6 @@ ROWS = st.lists(
 )
 
 
-@settings(deadline=None)  # a loaded machine is no fault
 @given(rows=ROWS)
 def test_a_table_reads_the_same_from_csv_ndjson_and_parquet(rows, tmp_path_factory):
     folder = tmp_path_factory.mktemp("same")

@@ -40,7 +40,7 @@ def test_deeper_trees_than_can_be_explained_exactly_are_refused():
         EstimatorConfig(depth=4)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(
     row=st.lists(st.floats(-4, 4, width=32), min_size=3, max_size=3),
     more=st.floats(0, 4, width=32),

@@ -73,7 +73,7 @@ def test_merging_changes_no_answer_of_any_question():
 
 
 @given(order=st.permutations(range(60)), rows=st.integers(0, 1499))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_float32_adds_the_trees_exactly_in_any_order(order, rows, forest_leaves):
     values, exact = forest_leaves
     total = np.float32(0)

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from datasets.credit_limit import county, taiwan
@@ -37,7 +37,6 @@ def as_frame(values):
     return pl.DataFrame({name: [value] for name, value in values.items()} or {"income": [None]})
 
 
-@settings(deadline=None)  # a loaded machine is no fault
 @given(values=VALUES)
 def test_one_applicant_and_a_table_of_one_row_give_the_same_row_and_the_same_faults(values):
     row, faults = Encoder(COLUMNS).one(values)
@@ -48,14 +47,12 @@ def test_one_applicant_and_a_table_of_one_row_give_the_same_row_and_the_same_fau
     assert {fault.column for fault in faults} == {fault.column for fault in found}
 
 
-@settings(deadline=None)  # a loaded machine is no fault
 @given(values=VALUES)
 def test_no_value_reaches_the_model_as_infinity(values):
     row, _ = Encoder(COLUMNS).one(values)
     assert not np.isinf(np.array(row, np.float32)).any()
 
 
-@settings(deadline=None)  # a loaded machine is no fault
 @given(values=VALUES)
 def test_a_fault_says_the_same_for_one_as_for_many(values):
     _, faults = Encoder(COLUMNS).one(values)

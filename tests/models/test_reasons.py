@@ -186,7 +186,7 @@ def test_threads_change_no_bit():
     max_bin=st.sampled_from([3, 15, 255]),
     extra=st.booleans(),
 )
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_any_small_forest_agrees(seed, depth, missing, coarse, bag, max_bin, extra):
     params = {"max_depth": depth, "max_bin": max_bin, "extra_trees": extra, "extra_seed": seed, "min_data_in_leaf": 1}
     forest, x = grow(rows=300, features=4, trees=8, bag=bag, seed=seed, missing=missing, coarse=coarse, **params)
@@ -194,7 +194,7 @@ def test_any_small_forest_agrees(seed, depth, missing, coarse, bag, max_bin, ext
 
 
 @given(flips=st.lists(st.tuples(st.integers(0, 10_000), st.sampled_from([0, 2])), min_size=1, max_size=60))
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 def test_missing_values_may_go_either_way_at_each_question(flips):
     """Also directions that no number would take: left at a low threshold and right at a higher one."""
     forest, x = grow(rows=500, features=3, trees=10, max_bin=15)

@@ -121,7 +121,7 @@ def test_psi_is_nothing_for_the_same_rows_and_sees_a_shift_and_new_gaps():
     assert psi(np.zeros(100), np.zeros(50)) < 0.01
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.tuples(st.integers(0, 20), st.booleans()), min_size=2, max_size=60))
 def test_no_order_preserving_change_of_the_score_changes_auc_ks_or_h(pairs):
     score, y = np.array([s for s, _ in pairs], float), np.array([b for _, b in pairs], int)

@@ -79,7 +79,7 @@ def test_nobody_moves_between_a_run_and_itself(now):
     assert moved["up"] == moved["down"] == moved["new"] == moved["gone"] == moved["newly_blocked"] == 0
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 80), st.integers(1, 120), st.integers(0, 5))
 def test_what_came_went_and_changed_makes_up_the_difference(first, rows, seed):
     was, now = answers(60, seed=1), answers(rows, seed=seed, month="2026-10", first=first)

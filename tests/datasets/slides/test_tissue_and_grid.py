@@ -90,7 +90,7 @@ def test_tiles_have_their_scale_and_stand_in_rows():
         assert batches[0][1].shape == (32, 224, 224, 3)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.integers(1, 3_000),
     st.integers(1, 3_000),

@@ -149,7 +149,7 @@ def failed(found: Any) -> str:
     return str(one["step"])
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=600)
 @given(data=st.data())
 def test_of_a_receipt_with_a_bit_turned_both_say_the_same(console, proved, data):
     told, key = proved
@@ -216,7 +216,7 @@ VALUES = st.recursive(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(value=VALUES, ascii_=st.booleans())
 def test_any_json_is_written_as_python_writes_it(console, value, ascii_):
     text = json.dumps(value, ensure_ascii=ascii_)

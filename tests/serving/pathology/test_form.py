@@ -123,7 +123,7 @@ JSON = st.recursive(
 )
 
 
-@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)  # a busy machine is no fault of the form
+@settings(suppress_health_check=[HealthCheck.too_slow])  # a busy machine is no fault of the form
 @given(st.dictionaries(st.sampled_from([*form.RULES, "other"]), JSON, max_size=11))
 def test_whatever_comes_is_read_or_refused_and_never_a_crash(found):
     read, wrong = form.read(found)

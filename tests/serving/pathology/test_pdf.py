@@ -116,7 +116,7 @@ def test_markup_and_control_characters_in_a_text_are_shown_or_dropped_and_never_
     assert "\x00" not in str(reader.metadata)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.text(max_size=400))
 def test_any_text_can_be_printed(told):
     bare(

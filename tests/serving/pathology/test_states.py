@@ -77,7 +77,7 @@ def test_a_slide_goes_its_whole_way_and_each_step_is_an_event(engine):
     assert (found["model"], found["version"], found["bundle"]) == ("pathology", "3", "ab")
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(tries=st.lists(st.sampled_from([*STATES]), max_size=25))
 def test_no_path_leaves_the_table_and_a_move_made_before_does_nothing(sqlite, tries):
     slide = made(sqlite)

@@ -50,7 +50,7 @@ def store(tmp_path_factory):
         yield connection, hashes
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(data=st.data())
 def test_every_leaf_is_proved_in_every_tree_that_holds_it(store, data):
     connection, hashes = store
@@ -86,7 +86,7 @@ NUMBERS = st.floats(allow_nan=False, allow_infinity=False) | st.integers(-(2**60
 VALUES = st.dictionaries(st.text(max_size=8), NUMBERS | st.text(max_size=8) | st.booleans() | st.none(), max_size=8)
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(VALUES)
 @example({"a": 1e-5, "b": -5.93e-5, "c": 1e16, "d": 1.5e-7, "e": 1.0, "f": 0.0001})
 def test_the_inputs_are_written_alike_by_the_service_and_by_an_auditor(values):
