@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
+import zlib
 
 import httpx
 import pytest
 from playwright.sync_api import expect
 
+from serving.trust.verify import BEGIN, END
 from tests.browser.conftest import shot
 from tests.browser.console.conftest import axe
 from tests.serving.conftest import applicant  # noqa: F401
@@ -76,6 +79,18 @@ def test_a_receipt_from_a_file_is_proved_and_an_altered_one_is_not(desk, house, 
     assert page.locator("[data-step=inclusion]").get_attribute("data-state") == "failed"
     assert axe(page) == []
     shot(page, "audit_verify_false")
+
+
+def test_a_printed_receipt_that_more_follows_in_its_block_is_refused(desk, house, decided, key, tmp_path):
+    with httpx.Client(base_url=house.address, headers={"Authorization": f"Bearer {house.token('auditor')}"}) as client:
+        receipt = client.get(f"/v1/decisions/{decided[0]}/receipt").content
+    page = desk("auditor", at="/console/audit/verify")
+    page.set_input_files(".key-card input[type=file]", key)
+    for more, seen in ((b"", ".verdict.good"), (b"more", ".stack + .card .refusal")):
+        packed = base64.b64encode(zlib.compress(receipt) + more).decode()
+        (tmp_path / f"printed{len(more)}.txt").write_text(f"{BEGIN}\n{packed}\n{END}\n")
+        page.set_input_files("[data-part=receipt]", tmp_path / f"printed{len(more)}.txt")
+        page.wait_for_selector(seen)
 
 
 def test_a_decision_that_is_not_there_is_refused_in_words(desk, house):

@@ -25,7 +25,7 @@ function told(make) {
   try {
     return { text: make() };
   } catch (error) {
-    if (!(error instanceof json.Malformed)) throw error;
+    if (error.zh === undefined) throw error;
     return { refused: error.message };
   }
 }
