@@ -13,7 +13,7 @@ from playwright.sync_api import expect
 
 from serving.trust.verify import BEGIN, END
 from tests.browser.conftest import shot
-from tests.browser.console.conftest import axe
+from tests.browser.console.conftest import TENANT, axe
 from tests.serving.conftest import applicant  # noqa: F401
 
 
@@ -43,9 +43,12 @@ def test_an_auditor_finds_a_decision_proves_it_here_and_walks_its_trace(desk, ho
     page.wait_for_selector(".verdict.good")
     told = {one.get_attribute("data-step"): one.get_attribute("data-state") for one in page.locator(".steps li").all()}
     assert told == {
-        "signature": "proved", "inclusion": "proved", "lineage": "proved", "row": "not asked", "answer": "proved",
-        "request": "not asked",
+        "signature": "proved", "inclusion": "proved", "lineage": "proved", "row": "not asked", "decision": "proved",
+        "answer": "proved", "request": "not asked",
     }  # fmt: skip
+    proof = page.locator("[aria-labelledby=proof-title]")
+    for of_what in (decided[1], TENANT, "credit_limit 1", re.compile("Household credit|农户授信")):
+        expect(proof.locator("dl")).to_contain_text(of_what)
     assert page.locator(".trace .node.missing").count() > 0, "the tests' model names no run"
     page.locator(".trace .node.model").focus()
     page.keyboard.press("Enter")
@@ -73,12 +76,26 @@ def test_a_receipt_from_a_file_is_proved_and_an_altered_one_is_not(desk, house, 
     page.set_input_files("[data-part=receipt]", tmp_path / "receipt.json")
     page.set_input_files("[data-part=answer]", tmp_path / "answer.json")
     page.wait_for_selector("[data-step=answer][data-state=proved]")
+    expect(page.locator(".verdict.good + dl")).to_contain_text(decided[0])
+    assert page.locator("[data-step=decision]").get_attribute("data-state") == "not asked"
     shot(page, "audit_verify")
     page.set_input_files("[data-part=receipt]", tmp_path / "false.json")
     page.wait_for_selector(".verdict.bad")
     assert page.locator("[data-step=inclusion]").get_attribute("data-state") == "failed"
+    assert page.locator(".verdict + dl").count() == 0, "what a false one says is not told as true"
     assert axe(page) == []
     shot(page, "audit_verify_false")
+
+
+def test_another_decisions_receipt_under_this_address_is_not_genuine(desk, house, decided, key):
+    page = desk("auditor")
+    for part in ("", "/receipt"):
+        other = page.request.get(f"/v1/decisions/{decided[1]}{part}").body()
+        page.route(f"**/v1/decisions/{decided[0]}{part}", lambda route, *, other=other: route.fulfill(body=other))
+    page.goto(f"/console/audit/decisions/{decided[0]}")
+    page.set_input_files(".key-card input[type=file]", key)
+    page.wait_for_selector(".verdict.bad")
+    expect(page.locator("[data-step=decision][data-state=failed]")).to_contain_text(decided[1])
 
 
 def test_a_printed_receipt_that_more_follows_in_its_block_is_refused(desk, house, decided, key, tmp_path):

@@ -40,7 +40,7 @@ class Console:
     """The built modules in one process of node."""
 
     def __init__(self, folder: Path):
-        sources = [f"src/proof/{name}.ts" for name in ("receipt", "note", "json")]
+        sources = [f"src/proof/{name}.ts" for name in ("receipt", "note", "json", "summary")]
         command = [ROLLDOWN, *sources, "--dir", folder, "--format", "esm"]
         subprocess.run(command, cwd=WEB, check=True, capture_output=True)
         (folder / "package.json").write_text('{"type": "module"}')
@@ -54,10 +54,17 @@ class Console:
         self.process.stdin.flush()
         return json.loads(self.process.stdout.readline())
 
-    def verdict(self, pem: bytes, receipt: bytes, answer: bytes | None = None, request: bytes | None = None) -> Any:
+    def verdict(
+        self,
+        pem: bytes,
+        receipt: bytes,
+        answer: bytes | None = None,
+        request: bytes | None = None,
+        id: str | None = None,
+    ) -> Any:
         told = {name: None if one is None else base64.b64encode(one).decode()
                 for name, one in (("receipt", receipt), ("answer", answer), ("request", request))}  # fmt: skip
-        return self.ask("verify", pem=pem.decode(), **told)
+        return self.ask("verify", pem=pem.decode(), id=id, **told)
 
 
 @pytest.fixture(scope="module")
@@ -141,6 +148,29 @@ def test_another_answer_request_or_key_fails_at_its_own_step(console, proved):
         assert not found["proved"]
         assert "Ed25519" in found["en"]
         assert "Ed25519" in found["zh"]
+
+
+def test_a_proved_receipt_says_of_what_it_is_as_verify_py_says_it(console, proved):
+    told, key = proved
+    for receipt, *_ in told:
+        facts = console.verdict(key, orjson.dumps(receipt))["facts"]
+        lines = [(f"{one['en'].lower()} {one['zh']}", one["told"], one["told_zh"]) for one in facts]
+        both_ = [f"{name:<20} {en if en == zh else f'{en} {zh}'}" for name, en, zh in lines]
+        assert both_ == verify.summary(receipt)
+    for letter in ("\u202e", "\n", "\xa0", "\u2028", "\U0001f600", "癌"):
+        key, receipt = of_its_own_log({"kind": "decision", "ref": f"a {letter}", "at": "", "tenant": "demo"}, [])
+        [first, *_] = console.verdict(key, receipt)["facts"]
+        assert f"{'decision 决定':<20} {first['told']}" == verify.summary(json.loads(receipt))[0]
+
+
+def test_the_receipt_of_another_decision_fails_under_an_id(console, proved):
+    told, key = proved
+    ids = [told[0][0]["leaf"]["ref"], f"{told[1][0]['leaf']['batch']}-4", "5" * 32]
+    for receipt, answer, _ in told:
+        for id in ids:
+            found = console.verdict(key, orjson.dumps(receipt), answer, id=id)
+            assert found["proved"] == (verify.summary(receipt)[0].split()[-1] == id)
+            assert found["proved"] or failed(found) == "decision"
 
 
 def failed(found: Any) -> str:

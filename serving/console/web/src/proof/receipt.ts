@@ -6,7 +6,7 @@ import { canonical, indicators, parse, type Json } from "./json";
 import { openNote, type Checkpoint, type Key } from "./note";
 
 export type Receipt = Map<string, Json>;
-export type StepName = "signature" | "inclusion" | "lineage" | "row" | "answer" | "request";
+export type StepName = "signature" | "inclusion" | "lineage" | "row" | "decision" | "answer" | "request";
 export type Step = { step: StepName } & ({ state: "proved" } | { state: "not asked" } | { state: "failed"; en: string; zh: string });
 
 export interface Verdict {
@@ -113,8 +113,9 @@ const there = (value: Json | undefined): boolean => value !== undefined && value
 
 // --- the steps
 
-// `answer`: the decision's bytes, as they were sent; `request`: the JSON that was asked with.
-export async function verify(key: Key, receipt: Receipt, answer: Bytes | null = null, request: Bytes | null = null): Promise<Verdict> {
+// `answer`: the decision's bytes, as they were sent; `request`: the JSON that was asked with; `id`: the decision's, where
+// one is asked about: the receipt of another proves that other.
+export async function verify(key: Key, receipt: Receipt, answer: Bytes | null = null, request: Bytes | null = null, id: string | null = null): Promise<Verdict> {
   let checkpoint: Checkpoint | null = null;
   const leaf = () => object(receipt.get("leaf"));
   const todo: [StepName, boolean, () => Promise<void>][] = [
@@ -124,6 +125,9 @@ export async function verify(key: Key, receipt: Receipt, answer: Bytes | null = 
       if (hex(await sha256(utf8(canonical(receipt.get("lineage")!)))) !== leaf().get("lineage")) throw new NotProved("the lineage is not the one that the log holds", "谱系与日志所载不符");
     }],
     ["row", there(receipt.get("row")) || receipt.get("leaf") instanceof Map && leaf().get("kind") === "chunk", () => rowIn(leaf(), receipt.get("row"))],
+    ["decision", id !== null, async () => {
+      if (decided(receipt) !== id) throw new NotProved(`the receipt is of ${decided(receipt)}`, `该凭证属于 ${decided(receipt)}`);
+    }],
     ["answer", answer !== null, () => answered(leaf(), receipt, answer!)],
     ["request", request !== null, () => asked(leaf(), receipt, request!)],
   ];
@@ -143,6 +147,12 @@ export async function verify(key: Key, receipt: Receipt, answer: Bytes | null = 
     }
   }
   return { proved: steps.every((each) => each.state !== "failed"), checkpoint, steps };
+}
+
+// Of which decision a receipt is.
+export function decided(receipt: Receipt): string {
+  const leaf = object(receipt.get("leaf")), row = receipt.get("row");
+  return there(row) ? `${leaf.get("batch")}-${object(row).get("row")}` : String(leaf.get("ref"));
 }
 
 async function inclusion(receipt: Receipt, checkpoint: Checkpoint): Promise<void> {
