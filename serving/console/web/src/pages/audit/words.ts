@@ -13,5 +13,5 @@ export const USES: Words = { decision: ["Decision", "决定"], chunk: ["Rows of 
 export const DETAILS: Words = {
   tenant: ["Tenant", "机构"], created: ["Made", "时间"], said: ["Said", "结论"], policy_version: ["Policy", "政策"], bundle: ["Bundle", "模型包"], live: ["Answers now", "在用"], seed: ["Seed", "随机种子"],
   sha256: ["SHA-256", "SHA-256"], rows: ["Rows", "行数"], simulated: ["Simulated", "模拟"], licence: ["Licence", "许可"], source: ["Source", "来源"], grantor: ["Granted by", "授权方"], purpose: ["Purpose", "用途"],
-  groups: ["Groups", "指标组"], valid_from: ["Valid from", "有效期自"], valid_to: ["Valid up to", "有效期至"], revoked_at: ["Revoked", "撤销"], document_sha256: ["Document", "签署文件"], by: ["Entered by", "录入"],
+  groups: ["Groups", "指标组"], valid_from: ["Valid from", "有效期自"], valid_to: ["Valid", "有效期"], revoked_at: ["Revoked", "撤销"], document_sha256: ["Document", "签署文件"], by: ["Entered by", "录入"],
 };
