@@ -39,6 +39,7 @@ def test_an_auditor_finds_a_decision_proves_it_here_and_walks_its_trace(desk, ho
     shot(page, f"audit_decisions_{language}")
     page.click(f"a[href$='{decided[1]}']")
     page.wait_for_selector(".trace .node")
+    assert axe(page) == [], "before a key is loaded"
     page.set_input_files(".key-card input[type=file]", key)
     page.wait_for_selector(".verdict.good")
     told = {one.get_attribute("data-step"): one.get_attribute("data-state") for one in page.locator(".steps li").all()}
@@ -68,6 +69,7 @@ def test_a_receipt_from_a_file_is_proved_and_an_altered_one_is_not(desk, house, 
         (tmp_path / f"{name}.json").write_bytes(content)
     page = desk("auditor", at="/console/audit/verify")
     page.fill("#pasted", "nonsense")
+    assert axe(page) == []
     page.click(".key-card button.main")
     page.wait_for_selector(".key-card .refusal")
     page.fill("#pasted", key.read_text())
@@ -141,6 +143,7 @@ def test_an_operator_enters_and_revokes_an_authorisation_whose_uses_the_auditor_
     shot(page, f"operator_enter_{language}")
     page.click("form button.main")
     page.wait_for_selector("tbody tr")
+    assert ["up to and with 2998-12-31", "至 2998-12-31（含当日）"][at] in page.inner_text("tbody")
     grant = page.locator("[data-revoke]").first.get_attribute("data-revoke")
     page.click(f"[data-revoke='{grant}']")
     page.wait_for_selector("[role=alertdialog]")
@@ -151,9 +154,104 @@ def test_an_operator_enters_and_revokes_an_authorisation_whose_uses_the_auditor_
     auditor = desk("auditor", language=language, at=f"/console/audit/authorisations/{grant}")
     auditor.wait_for_selector("h1 code")
     auditor.wait_for_selector(f"text={['Revoked', '已撤销'][at]}")
+    assert ["up to and with 2998-12-31", "至 2998-12-31（含当日）"][at] in auditor.inner_text("#main")
     assert axe(auditor) == []
     shot(auditor, f"audit_uses_{language}")
     auditor.click(".tabs a[href$=statement]")
     auditor.wait_for_selector("input[type=month]")
     assert axe(auditor) == []
     shot(auditor, f"audit_statement_{language}")
+
+
+RULES = "/v1/authorisations/rules"
+
+
+@pytest.fixture
+def grant(house):
+    """The id of one that is live up to and with a day, of all that a decision may ask for."""
+    with httpx.Client(base_url=house.address, headers={"Authorization": f"Bearer {house.token('operator')}"}) as client:
+        needs = client.get(RULES).json()["needs"]["credit_limit"]
+        asked = {
+            "kind": "government", "tenant": TENANT, "purpose": "credit_limit", "grantor": "County 县",
+            "valid_to": "2990-01-01", "document_sha256": "0" * 64,
+            "groups": [group for group, kinds in needs.items() if "government" in kinds],
+        }  # fmt: skip
+        return client.post("/v1/authorisations", json=asked).json()["authorisation"]
+
+
+def test_a_held_key_revokes_nothing_and_escape_gives_the_focus_back(desk, house, grant):
+    page = desk("operator", at="/console/operator/authorisations")
+    opens = page.locator(f"[data-revoke='{grant}']")
+    opens.focus()
+    held = {"key": "Enter", "code": "Enter", "windowsVirtualKeyCode": 13, "text": "\r"}
+    keyboard = page.context.new_cdp_session(page)
+    for times in range(4):
+        keyboard.send("Input.dispatchKeyEvent", {"type": "keyDown", "autoRepeat": times > 0, **held})
+        page.wait_for_timeout(150)
+    keyboard.send("Input.dispatchKeyEvent", {"type": "keyUp", **held})
+    expect(page.locator("[role=alertdialog]")).to_be_visible()
+    expect(page.get_by_role("button", name="Keep it")).to_be_focused()
+    page.keyboard.press("Escape")
+    expect(page.locator("[role=alertdialog]")).to_have_count(0)
+    expect(opens).to_be_focused()
+    page.keyboard.press("Enter")
+    page.wait_for_selector("[role=alertdialog]")
+    page.keyboard.press("Enter")
+    expect(page.locator("[role=alertdialog]")).to_have_count(0)
+    expect(opens).to_be_focused()
+
+
+def test_a_personal_grant_takes_nothing_from_fields_that_are_hidden(desk, house):
+    page = desk("operator", at="/console/operator/authorisations")
+    page.click("#main button.main")
+    page.get_by_label("Granted by").fill("County")
+    page.get_by_label("Kind", exact=True).select_option("personal")
+    page.get_by_label("To which tenant").fill(TENANT)
+    page.get_by_label("About whom").fill("H-1")
+    page.get_by_label("Valid up to").fill("2990-01-01")
+    page.get_by_label("or its SHA-256").fill("0" * 64)
+    page.click(".groups button")
+    with page.expect_request(lambda one: one.method == "POST") as sent:
+        page.click("form button.main")
+    assert "grantor" not in sent.value.post_data_json
+    page.wait_for_selector("[data-revoke]")
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_a_service_that_is_not_ready_is_shown_in_red_with_its_alarm(desk, house, language):
+    page = desk("operator", language=language)
+    page.wait_for_selector(".all-well")
+    ready = {"status": "not_ready", "models": {}, "store": "the store's disk takes no more", "log": "ok", "alarms": {}}
+    alarm = {"what": "store", "name": "store", "version": "", "why": "full", "why_zh": "存储已满", "since": ""}
+    page.route("**/healthz/ready", lambda route: route.fulfill(status=503, json=ready))
+    page.route("**/v1/alarms", lambda route: route.fulfill(json={"alarms": [alarm]}))
+    page.reload()
+    expect(page.locator(".tile .bad-text")).to_have_count(3)
+    assert page.locator(".refusal").count() == 0
+    expect(page.locator("tbody tr").first).to_contain_text({"en": "full", "zh": "存储已满"}[language])
+    assert axe(page) == []
+    shot(page, f"operator_not_ready_{language}")
+    page.wrong[:] = [each for each in page.wrong if "503" not in each]
+
+
+def test_the_trace_tells_the_last_day_that_an_authorisation_covers(desk, house, decided):
+    grants = [("one", "2990-01-02T00:00:00.000Z"), ("two", "2990-01-02T12:00:00.000Z")]
+    links = [{"kind": "authorisation", "name": name, "valid_to": end, "links": []} for name, end in grants]
+    page = desk("auditor")
+    root = {"kind": "decision", "name": decided[0], "links": links}
+    page.route("**/trace", lambda route: route.fulfill(json=root))
+    page.goto(f"/console/audit/decisions/{decided[0]}")
+    for name, told in (("one", "up to and with 2990-01-01"), ("two", "up to 2990-01-02 12:00:00 UTC")):
+        page.locator(".trace .node", has_text=name).click()
+        expect(page.locator(".detail")).to_contain_text(told)
+
+
+def test_back_brings_the_searchs_fields_back_with_its_results(desk, house, decided):
+    page = desk("auditor", at="/console/audit?decision=approve")
+    page.get_by_label("Conclusion").select_option("refer")
+    page.click("form button.main")
+    page.wait_for_url("**decision=refer")
+    page.go_back()
+    expect(page.get_by_label("Conclusion")).to_have_value("approve")
+    page.go_forward()
+    expect(page.get_by_label("Conclusion")).to_have_value("refer")
