@@ -48,7 +48,13 @@ def test_an_auditor_finds_a_decision_proves_it_here_and_walks_its_trace(desk, ho
         "answer": "proved", "request": "not asked",
     }  # fmt: skip
     proof = page.locator("[aria-labelledby=proof-title]")
-    for of_what in (decided[1], TENANT, "credit_limit 1", re.compile("Household credit|农户授信")):
+    for of_what in (
+        decided[1],
+        TENANT,
+        "credit_limit 1",
+        re.compile("Household credit|农户授信"),
+        re.compile(r"\((free|免费), "),
+    ):
         expect(proof.locator("dl")).to_contain_text(of_what)
     assert page.locator(".trace .node.missing").count() > 0, "the tests' model names no run"
     page.locator(".trace .node.model").focus()

@@ -8,7 +8,7 @@ import { NotProved, type Bytes } from "../../proof/bytes";
 import type { Key } from "../../proof/note";
 import { readReceipt, verify, type Receipt, type Step, type StepName, type Verdict } from "../../proof/receipt";
 import { summary, type Fact } from "../../proof/summary";
-import { PRODUCTS } from "./words";
+import { PRODUCTS, RULES } from "./words";
 
 const PROVES: Record<StepName, { en: string; zh: string; why: readonly [string, string] }> = {
   signature: { en: "The checkpoint was signed by your key", zh: "检查点由您的公钥签署", why: ["Ed25519 over the log's size and root: the holder of the key vouched for the log as it then stood.", "对日志长度与根的 Ed25519 签名：密钥持有者为当时的日志作保。"] },
@@ -68,7 +68,10 @@ export function Steps({ of }: { of: Verified | null }) {
 }
 
 function shown({ en, told, told_zh }: Fact) {
-  return en === "Product" ? word(PRODUCTS, told) : en === "At" ? moment(told) : <Say en={told} zh={told_zh} />;
+  if (en === "Product") return word(PRODUCTS, told);
+  if (en === "At") return moment(told);
+  const rule = en === "Price" ? (at: 0 | 1) => told.replace(/\((\w+)/, (all, code: string) => (RULES[code] ? `(${RULES[code][at]}` : all)) : null;
+  return rule ? <Say en={rule(0)} zh={rule(1)} /> : <Say en={told} zh={told_zh} />;
 }
 
 function StepLine({ step }: { step: Step }) {
