@@ -23,6 +23,12 @@ from serving.trust import effects, outcomes, recorded, trace
 
 Handler = Callable[[Call], Awaitable[Reply]]
 DAY = re.compile(r"\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])", re.ASCII)
+WHY_ZH = {
+    "bundle": "模型包未通过核验，不会启用（已在用的版本继续服务）；请重新发布。",
+    "store": "存储无法写入记录，期间不作答复；请检查磁盘或数据库。",
+    "log": "审计日志与已签署的检查点不衔接：存储可能被回退或替换；请运行 python -m serving audit verify。",
+    "counts": "计数暂未写入存储，已保留待重试。",
+}
 TRACED = (*PRODUCTS, SLIDES)
 
 
@@ -142,15 +148,20 @@ class Trust:
         """What somebody must look at now; the older the first."""
         runtime = self.desk.runtime()
         told: list[Row] = [
-            {"what": "bundle", "name": name, **asdict(alarm)}
+            {"what": "bundle", "name": name, **asdict(alarm), "why_zh": _why_zh("bundle", alarm.why)}
             for kind in (runtime.champions, runtime.readers)
             for name, alarm in _alarms(kind).items()
         ]
         store = await runtime.probe()
         for what, why in (("store", store), ("log", runtime.log_alarm), ("counts", runtime.counts.failing)):
             if why is not None:
-                told.append({"what": what, "name": what, "version": "", "why": why, "since": ""})
+                zh = _why_zh(what, why)
+                told.append({"what": what, "name": what, "version": "", "why": why, "why_zh": zh, "since": ""})
         return Reply(orjson.dumps({"alarms": sorted(told, key=lambda one: (one["since"], one["name"]))}))
+
+
+def _why_zh(what: str, why: str) -> str:
+    return f"{WHY_ZH[what]}原文：{why}"
 
 
 def _alarms(kind: Champions[Any]) -> dict[str, Any]:

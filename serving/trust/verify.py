@@ -12,6 +12,7 @@ import base64
 import binascii
 import hashlib
 import json
+import re
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
 
 LARGEST = 1_000_000  # bytes of a receipt
+DEEPEST = 100  # lists and objects within one another
 NEEDED = {"receipt", "leaf", "index", "proof", "checkpoint"}
 MORE = {"lineage", "salt", "row"}
 BEGIN, END = "-----BEGIN YUHENG RECEIPT-----", "-----END YUHENG RECEIPT-----"
@@ -145,12 +147,14 @@ def read_receipt(content: bytes) -> dict[str, Any]:
     try:
         if BEGIN.encode() in content:
             block = content.decode().partition(BEGIN)[2].partition(END)[0]
-            packed = base64.b64decode("".join(block.split()), validate=True)
+            packed = base64.b64decode(b"".join(block.encode().split()), validate=True)  # of bytes: ASCII blanks alone
             open_ = zlib.decompressobj()
-            content = open_.decompress(packed, LARGEST)
-            if open_.unconsumed_tail:
+            content = open_.decompress(packed, LARGEST + 1)
+            if len(content) > LARGEST:
                 raise ValueError("it is too large")
-        found = json.loads(content)
+            if not open_.eof or open_.unused_data:
+                raise ValueError("its block is cut short, or more follows it")
+        found = read_json(content)
     except (ValueError, zlib.error, RecursionError) as error:
         raise NotProved(f"the receipt cannot be read: {error}") from error
     if not isinstance(found, dict) or not set(found) >= NEEDED or set(found) - NEEDED - MORE:
@@ -158,6 +162,17 @@ def read_receipt(content: bytes) -> dict[str, Any]:
         raise NotProved(f"a receipt holds {', '.join(sorted(NEEDED))} and may hold {', '.join(sorted(MORE))}; {told}")
     if found["receipt"] != 1:
         raise NotProved(f"the receipt is of version {found['receipt']!r}; this program reads version 1")
+    return found
+
+
+def read_json(content: bytes) -> Any:
+    """Of UTF-8 without a mark before it; `json.loads` alone would guess other encodings. Raises ValueError."""
+    text, depth = content.decode(), 0
+    found = json.loads(text)
+    for one in re.findall(r'"(?:[^"\\]|\\.)*"|[][{}]', text):
+        depth += (one in "[{") - (one in "]}")
+        if depth > DEEPEST:
+            raise ValueError(f"a depth of at most {DEEPEST} is needed")
     return found
 
 
@@ -191,7 +206,7 @@ class Verifier:
     def _verify(self, receipt: Mapping[str, Any], answer: bytes | None, request: bytes | None) -> Checkpoint:
         leaf = receipt["leaf"]
         checkpoint = self.checkpoint(receipt["checkpoint"])
-        path = [_digest(item) for item in receipt["proof"]]
+        path = [_digest(item) for item in _list(receipt["proof"])]
         if root_from(_whole(receipt["index"]), checkpoint.size, leaf_hash(canonical(leaf)), path) != checkpoint.root:
             raise NotProved("the leaf is not in the log: the receipt's leaf, index or proof was altered")
         lineage = receipt.get("lineage")
@@ -211,7 +226,7 @@ class Verifier:
     def _answer(self, leaf: Mapping[str, Any], salt: bytes, answer: bytes) -> None:
         """A decision's bytes; of a slide its reading, as any JSON of it."""
         if leaf["kind"] == "slide_state":
-            if salted(salt, canonical(json.loads(answer))) != leaf["reading"]:
+            if salted(salt, canonical(read_json(answer))) != leaf["reading"]:
                 raise NotProved("the reading is not the one that was recorded")
         elif salted(salt, answer) != leaf["answer"]:
             raise NotProved("the answer is not the one that was recorded; give its bytes as they were sent")
@@ -220,7 +235,7 @@ class Verifier:
         if set(row) - {"row", "hash", "proof", "salt"}:
             raise NotProved("the receipt's row holds more than its proof")
         place = _whole(row["row"]) - _whole(leaf["first"])
-        path = [_digest(item) for item in row["proof"]]
+        path = [_digest(item) for item in _list(row["proof"])]
         if root_from(place, _whole(leaf["rows"]), _digest(row["hash"]), path) != _digest(leaf["root"]):
             raise NotProved("the row is not in the chunk that the log holds")
         if answer is not None and leaf_hash(bytes.fromhex(row["salt"]) + answer) != _digest(row["hash"]):
@@ -229,7 +244,7 @@ class Verifier:
     def _request(self, leaf: Mapping[str, Any], salt: str, request: bytes) -> None:
         if "inputs" not in leaf:
             raise NotProved("this receipt is not of a decision on one applicant, so it proves no inputs")
-        found = json.loads(request)
+        found = read_json(request)
         if salted(bytes.fromhex(salt), indicators(found["indicators"])) != leaf["inputs"]:
             raise NotProved("the inputs are not those that the decision was made on")
 
@@ -285,6 +300,12 @@ def _digest(text: str) -> bytes:
     if len(found) != 32:
         raise NotProved(f"a digest of 32 bytes is needed; found {len(found)}")
     return found
+
+
+def _list(value: Any) -> list[Any]:
+    if type(value) is not list:
+        raise NotProved(f"a list is needed; found {type(value).__name__}")
+    return value
 
 
 def _whole(value: Any) -> int:

@@ -122,6 +122,7 @@ def test_a_bundle_that_is_changed_while_it_serves_raises_an_alarm_and_serves_on(
         [alarm] = (await client.get("/v1/alarms")).json()["alarms"]
         assert (alarm["what"], alarm["name"], alarm["version"]) == ("bundle", "credit_limit", "1")
         assert alarm["why"]
+        assert alarm["why_zh"].startswith("模型包")
         assert 'yuheng_bundle_refused{model="credit_limit"} 1.0' in (await client.get("/metrics")).text
         shutil.rmtree(folder, ignore_errors=True)
         shutil.copytree(tmp_path / "kept", folder)

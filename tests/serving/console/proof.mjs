@@ -3,15 +3,16 @@ import { createInterface } from "node:readline";
 import { pathToFileURL } from "node:url";
 
 const built = (name) => import(pathToFileURL(`${process.argv[2]}/${name}.js`));
-const [{ readReceipt, verify }, { readKey }, json] = await Promise.all(["receipt", "note", "json"].map(built));
+const [{ readReceipt, verify }, { readKey }, json, { summary }] = await Promise.all(["receipt", "note", "json", "summary"].map(built));
 const bytes = (told) => (told === null ? null : Uint8Array.from(Buffer.from(told, "base64")));
 
 const does = {
-  verify: async ({ pem, receipt, answer, request }) => {
+  verify: async ({ pem, receipt, answer, request, id }) => {
     try {
       const key = await readKey(pem);
-      const { proved, checkpoint, steps } = await verify(key, await readReceipt(bytes(receipt)), bytes(answer), bytes(request));
-      return { proved, fingerprint: key.fingerprint, origin: checkpoint?.origin, size: String(checkpoint?.size), steps };
+      const read = await readReceipt(bytes(receipt));
+      const { proved, checkpoint, steps } = await verify(key, read, bytes(answer), bytes(request), id);
+      return { proved, facts: proved ? summary(read) : [], fingerprint: key.fingerprint, origin: checkpoint?.origin, size: String(checkpoint?.size), steps };
     } catch (error) {
       if (error.en === undefined) throw error;
       return { proved: false, en: error.en, zh: error.zh };
@@ -25,7 +26,7 @@ function told(make) {
   try {
     return { text: make() };
   } catch (error) {
-    if (!(error instanceof json.Malformed)) throw error;
+    if (error.zh === undefined) throw error;
     return { refused: error.message };
   }
 }

@@ -9,6 +9,7 @@ import json
 import random
 import shutil
 import subprocess
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from hypothesis import strategies as st
 
 from serving.store import slides
 from serving.trust import receipts, verify
+from serving.trust.notary import sign
 from serving.trust.prices import Prices
 from serving.trust.verify import NotProved, Verifier, read_key, read_receipt
 from tests.serving.trust.test_audit import READING, WAY
@@ -38,7 +40,7 @@ class Console:
     """The built modules in one process of node."""
 
     def __init__(self, folder: Path):
-        sources = [f"src/proof/{name}.ts" for name in ("receipt", "note", "json")]
+        sources = [f"src/proof/{name}.ts" for name in ("receipt", "note", "json", "summary")]
         command = [ROLLDOWN, *sources, "--dir", folder, "--format", "esm"]
         subprocess.run(command, cwd=WEB, check=True, capture_output=True)
         (folder / "package.json").write_text('{"type": "module"}')
@@ -52,10 +54,17 @@ class Console:
         self.process.stdin.flush()
         return json.loads(self.process.stdout.readline())
 
-    def verdict(self, pem: bytes, receipt: bytes, answer: bytes | None = None, request: bytes | None = None) -> Any:
+    def verdict(
+        self,
+        pem: bytes,
+        receipt: bytes,
+        answer: bytes | None = None,
+        request: bytes | None = None,
+        id: str | None = None,
+    ) -> Any:
         told = {name: None if one is None else base64.b64encode(one).decode()
                 for name, one in (("receipt", receipt), ("answer", answer), ("request", request))}  # fmt: skip
-        return self.ask("verify", pem=pem.decode(), **told)
+        return self.ask("verify", pem=pem.decode(), id=id, **told)
 
 
 @pytest.fixture(scope="module")
@@ -139,6 +148,29 @@ def test_another_answer_request_or_key_fails_at_its_own_step(console, proved):
         assert not found["proved"]
         assert "Ed25519" in found["en"]
         assert "Ed25519" in found["zh"]
+
+
+def test_a_proved_receipt_says_of_what_it_is_as_verify_py_says_it(console, proved):
+    told, key = proved
+    for receipt, *_ in told:
+        facts = console.verdict(key, orjson.dumps(receipt))["facts"]
+        lines = [(f"{one['en'].lower()} {one['zh']}", one["told"], one["told_zh"]) for one in facts]
+        both_ = [f"{name:<20} {en if en == zh else f'{en} {zh}'}" for name, en, zh in lines]
+        assert both_ == verify.summary(receipt)
+    for letter in ("\u202e", "\n", "\xa0", "\u2028", "\U0001f600", "癌"):
+        key, receipt = of_its_own_log({"kind": "decision", "ref": f"a {letter}", "at": "", "tenant": "demo"}, [])
+        [first, *_] = console.verdict(key, receipt)["facts"]
+        assert f"{'decision 决定':<20} {first['told']}" == verify.summary(json.loads(receipt))[0]
+
+
+def test_the_receipt_of_another_decision_fails_under_an_id(console, proved):
+    told, key = proved
+    ids = [told[0][0]["leaf"]["ref"], f"{told[1][0]['leaf']['batch']}-4", "5" * 32]
+    for receipt, answer, _ in told:
+        for id in ids:
+            found = console.verdict(key, orjson.dumps(receipt), answer, id=id)
+            assert found["proved"] == (verify.summary(receipt)[0].split()[-1] == id)
+            assert found["proved"] or failed(found) == "decision"
 
 
 def failed(found: Any) -> str:
@@ -238,3 +270,106 @@ def test_what_python_refuses_as_json_is_refused(console, text):
         assert "refused" in console.ask("canonical", text=text)
     else:
         assert console.ask("canonical", text=text) == wanted
+
+
+def both(console: Console, pem: bytes, *content: bytes | None) -> bool:
+    """What the two say, which must be the same."""
+    receipt, answer, request = (*content, None, None)[:3]
+    found = console.verdict(pem, receipt, answer, request)
+    assert found["proved"] == by_python(pem, receipt, answer, request), found
+    return bool(found["proved"])
+
+
+def of_its_own_log(leaf: Any, proof: Any) -> tuple[bytes, bytes]:
+    """(public key, receipt) of a log with this one leaf, whatever it is."""
+    key = Ed25519PrivateKey.generate()
+    note = sign(key, "log", 1, verify.leaf_hash(verify.canonical(leaf)), "2026-11-26")
+    told = {"receipt": 1, "leaf": leaf, "index": 0, "proof": proof, "checkpoint": note}
+    return key.public_key().public_bytes(*PEM), orjson.dumps(told)
+
+
+@pytest.mark.parametrize("leaf", ["kind", None, [1], 5, True, {}, {"ref": "1"}])
+def test_a_signed_leaf_that_is_no_record_proves_nothing(console, leaf):
+    assert both(console, *of_its_own_log({"kind": "other"}, []))
+    assert not both(console, *of_its_own_log(leaf, []))
+
+
+@pytest.mark.parametrize("proof", [{}, "", None, False])
+def test_a_proof_that_is_no_list_proves_nothing(console, proof):
+    assert not both(console, *of_its_own_log({"kind": "other"}, proof))
+
+
+def test_a_proof_whose_digests_are_names_proves_nothing(console, proved):
+    told, key = proved
+    for receipt, *_ in told:
+        as_names = {"proof": dict.fromkeys(receipt["proof"], 1)}
+        assert not both(console, key, orjson.dumps(receipt | as_names))
+    row = told[1][0]["row"]
+    assert not both(console, key, orjson.dumps(told[1][0] | {"row": row | {"proof": dict.fromkeys(row["proof"], 1)}}))
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-32", "utf-32-be"])
+def test_another_encoding_than_utf_8_is_refused(console, proved, encoding):
+    told, key = proved
+    receipt, answer, request = (orjson.dumps(told[0][0]), *told[0][1:])
+    assert both(console, key, receipt, answer, request)
+    assert not both(console, key, receipt.decode().encode(encoding))
+    assert not both(console, key, receipt, answer, request.decode().encode(encoding))
+    slide, reading, _ = told[2]
+    assert both(console, key, orjson.dumps(slide), reading)
+    assert not both(console, key, orjson.dumps(slide), reading.decode().encode(encoding))
+
+
+ASIDE = {  # beside what is hashed: it is read all the same
+    b'"\xed\xa0\x80"': False,
+    b'"\\ud800"': True,
+    b"9" * 4_300: True,
+    b"-" + b"9" * 4_300: True,
+    b"9" * 4_301: False,
+    b"-" + b"9" * 4_301: False,
+    b"[" * 99 + b"]" * 99: True,
+    b"[" * 99 + b'"[[{"' + b"]" * 99: True,
+    b"[" * 100 + b"]" * 100: False,
+    b'{"a":' * 100 + b"1" + b"}" * 100: False,
+    b"[" * 90_000 + b"]" * 90_000: False,
+}
+
+
+@pytest.mark.parametrize(("aside", "wanted"), ASIDE.items(), ids=range(len(ASIDE)))
+def test_what_is_not_hashed_is_read_as_strictly(console, proved, aside, wanted):
+    receipt, answer, request = proved[0][0]
+    told = orjson.dumps({name: value for name, value in receipt.items() if name != "salt"})
+    assert both(console, proved[1], told[:-1] + b',"salt":' + aside + b"}") == wanted
+    more = request[:-1] + b',"more":' + aside + b"}"
+    assert both(console, proved[1], orjson.dumps(receipt), answer, more) == wanted
+
+
+def on_paper(packed: bytes) -> bytes:
+    return f"{verify.BEGIN}\n{base64.b64encode(packed).decode()}\n{verify.END}\n".encode()
+
+
+def test_of_the_printed_block_nothing_is_left_over_or_missing(console, proved):
+    told, key = proved
+    whole = verify.canonical(told[0][0])
+    packed = zlib.compress(whole)
+    assert both(console, key, on_paper(packed))
+    more = on_paper(packed + b"more")  # node's own stream takes it; tests/browser/console/test_audit.py asks Chromium
+    assert not by_python(key, more, None, None)
+    for other in (packed[:-1], packed[:-4], packed[:-1] + bytes([packed[-1] ^ 1]), b""):
+        assert not both(console, key, on_paper(other))
+    assert not both(console, key, on_paper(zlib.compress(whole.decode().encode("utf-16"))))
+    assert both(console, key, on_paper(zlib.compress(whole.ljust(verify.LARGEST))))
+    assert not both(console, key, on_paper(zlib.compress(whole.ljust(verify.LARGEST + 1))))
+
+
+BLANKS = {
+    **dict.fromkeys(" \t\n\v\f\r", True),
+    **dict.fromkeys("\x1c\x1f\x85\xa0\u180e\u200b\u2028\u3000\ufeff", False),
+}
+
+
+@pytest.mark.parametrize(("blank", "wanted"), BLANKS.items(), ids=map(ascii, BLANKS))
+def test_in_the_printed_block_only_blanks_of_ascii_may_stand(console, proved, blank, wanted):
+    told, key = proved
+    head, begin, block = receipts.printed(told[0][0]).partition(verify.BEGIN)
+    assert both(console, key, f"{head}{begin}{block[:30]}{blank}{block[30:]}".encode()) == wanted

@@ -249,6 +249,8 @@ def test_counts_outlive_a_store_that_fails_and_a_service_that_stops(settings, ap
         assert counts.failing == "away"
         [alarm] = (await client.get("/v1/alarms")).json()["alarms"]
         assert alarm["what"] == "counts"
+        assert alarm["why"] == "away"
+        assert alarm["why_zh"].startswith("计数")
         counts.writer = good
         await decide(client, applicant)
 

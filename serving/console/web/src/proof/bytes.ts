@@ -11,21 +11,32 @@ export type Bytes = Uint8Array<ArrayBuffer>;
 
 export const utf8 = (text: string): Bytes => new TextEncoder().encode(text);
 
+// A mark before it stays in it, where no JSON can begin.
 export function text(bytes: Uint8Array): string {
-  return new TextDecoder("utf-8", { fatal: true }).decode(bytes);
+  try {
+    return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
+  } catch {
+    throw new NotProved("text in UTF-8 is needed", "需要 UTF-8 文本");
+  }
 }
+
+// ASCII's blanks alone, as Python's bytes.split.
+export const unblanked = (told: string): string => told.replace(/[ \t\n\r\v\f]/g, "");
+
+// Of whatever stopped a reading; the browser's own errors are in English alone.
+export const because = (error: unknown): { en: string; zh: string } => (error instanceof NotProved ? error : { en: (error as Error).message, zh: "内容损坏" });
 
 // As Python's bytes.fromhex: blanks may stand between bytes.
 export function fromHex(told: unknown): Bytes {
-  if (typeof told !== "string" || !/^[ \t\n\r\v\f]*(?:[0-9a-fA-F]{2}[ \t\n\r\v\f]*)*$/.test(told)) throw new TypeError("hex digits are needed");
-  const digits = told.replace(/\s/g, "");
+  if (typeof told !== "string" || !/^[ \t\n\r\v\f]*(?:[0-9a-fA-F]{2}[ \t\n\r\v\f]*)*$/.test(told)) throw new NotProved("hex digits are needed", "需要十六进制数字");
+  const digits = unblanked(told);
   return Uint8Array.from({ length: digits.length / 2 }, (_, at) => parseInt(digits.slice(2 * at, 2 * at + 2), 16));
 }
 
 export const hex = (bytes: Uint8Array): string => Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
 
 export function fromBase64(told: string): Bytes {
-  if (told.length % 4 || !/^[A-Za-z0-9+/]*={0,2}$/.test(told) || /^=|[^=]={3}/.test(told)) throw new TypeError("base64 is needed");
+  if (told.length % 4 || !/^[A-Za-z0-9+/]*={0,2}$/.test(told) || /^=|[^=]={3}/.test(told)) throw new NotProved("base64 is needed", "需要 base64 编码");
   return Uint8Array.from(atob(told), (letter) => letter.charCodeAt(0));
 }
 

@@ -1,11 +1,11 @@
 // JSON with its numbers kept as they were written: whole ones as bigint, others as number, so that what was hashed can be
 // written again byte by byte. As serving/trust/verify.py reads and writes it: Python's json.
 
+import { NotProved } from "./bytes";
+
 export type Json = null | boolean | string | bigint | number | Json[] | Map<string, Json>;
 
-export class Malformed extends Error {}
-
-const DEEPEST = 500;
+const DEEPEST = 100; // lists and objects within one another
 const DIGITS = 4300; // of a whole number; Python reads no longer one
 const NUMBER = /-?(?:0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?/y;
 export const HALF = /\p{Surrogate}/u; // of a pair, which no UTF-8 tells
@@ -17,8 +17,8 @@ const ESCAPES: Record<string, string> = { '"': '"', "\\": "\\", "/": "/", b: "\b
 export function parse(text: string): Json {
   let at = 0;
 
-  function wrong(needed: string): never {
-    throw new Malformed(`at character ${at}, ${needed} is needed`);
+  function wrong(needed: string, needed_zh: string): never {
+    throw new NotProved(`at character ${at}, ${needed} is needed`, `第 ${at} 个字符处需要${needed_zh}`);
   }
   function take(pattern: RegExp): RegExpExecArray | null {
     pattern.lastIndex = at;
@@ -42,7 +42,7 @@ export function parse(text: string): Json {
         at += 1;
         return found;
       }
-      if (letter !== "\\") wrong("the end of the text");
+      if (letter !== "\\") wrong("the end of the text", "字符串结尾");
       const escaped = text[at + 1] ?? "";
       const hex = escaped === "u" ? text.slice(at + 2, at + 6) : "";
       if (escaped === "u" && /^[0-9a-fA-F]{4}$/.test(hex)) {
@@ -51,14 +51,14 @@ export function parse(text: string): Json {
       } else if (escaped in ESCAPES) {
         found += ESCAPES[escaped];
         at += 2;
-      } else wrong("an escape");
+      } else wrong("an escape", "转义符");
     }
   }
   function value(depth: number): Json {
-    if (depth > DEEPEST) wrong(`a depth of at most ${DEEPEST}`);
     take(BLANKS);
     const letter = text[at];
     if (letter === '"') return string();
+    if (depth >= DEEPEST && (letter === "{" || letter === "[")) wrong(`a depth of at most ${DEEPEST}`, `不超过 ${DEEPEST} 层的嵌套`);
     if (letter === "{") return object(depth);
     if (letter === "[") return list(depth);
     for (const [word, means] of WORDS) {
@@ -68,9 +68,9 @@ export function parse(text: string): Json {
       }
     }
     const found = take(NUMBER);
-    if (!found) wrong("a value");
+    if (!found) wrong("a value", "值");
     if (found[1] !== undefined || found[2] !== undefined) return Number(found[0]);
-    if (found[0].length > DIGITS) wrong(`a number of at most ${DIGITS} digits`);
+    if (found[0].replace("-", "").length > DIGITS) wrong(`a number of at most ${DIGITS} digits`, `不超过 ${DIGITS} 位的数字`);
     return BigInt(found[0]);
   }
   function list(depth: number): Json[] {
@@ -80,7 +80,7 @@ export function parse(text: string): Json {
     for (;;) {
       found.push(value(depth + 1));
       if (next("]")) return found;
-      if (!next(",")) wrong("a comma or ]");
+      if (!next(",")) wrong("a comma or ]", "逗号或 ]");
     }
   }
   function object(depth: number): Map<string, Json> {
@@ -89,18 +89,18 @@ export function parse(text: string): Json {
     if (next("}")) return found;
     for (;;) {
       take(BLANKS);
-      if (text[at] !== '"') wrong("a name");
+      if (text[at] !== '"') wrong("a name", "名称");
       const name = string();
-      if (!next(":")) wrong("a colon");
+      if (!next(":")) wrong("a colon", "冒号");
       found.set(name, value(depth + 1));
       if (next("}")) return found;
-      if (!next(",")) wrong("a comma or }");
+      if (!next(",")) wrong("a comma or }", "逗号或 }");
     }
   }
 
   const found = value(0);
   take(BLANKS);
-  if (at < text.length) wrong("the end");
+  if (at < text.length) wrong("the end", "结尾");
   return found;
 }
 
@@ -134,13 +134,13 @@ export function written(value: number): string {
 }
 
 export function quoted(text: string): string {
-  if (HALF.test(text)) throw new Malformed("half of a surrogate pair stands alone");
+  if (HALF.test(text)) throw new NotProved("half of a surrogate pair stands alone", "含不成对的代理字符");
   return JSON.stringify(text);
 }
 
 // Keys sorted, no blanks, as it was hashed.
 export function canonical(value: Json): string {
-  if (typeof value === "number" && !Number.isFinite(value)) throw new Malformed("a number that is none");
+  if (typeof value === "number" && !Number.isFinite(value)) throw new NotProved("a number that is none", "含非数值");
   if (typeof value === "number") return written(value);
   if (typeof value === "string") return quoted(value);
   if (Array.isArray(value)) return `[${value.map(canonical).join(",")}]`;

@@ -1,6 +1,6 @@
 // The log's signed checkpoint (C2SP tlog-checkpoint) and the key that signed it.
 
-import { fromBase64, hex, joined, NotProved, same, sha256, subtle, utf8, type Bytes } from "./bytes";
+import { because, fromBase64, hex, joined, NotProved, same, sha256, subtle, unblanked, utf8, type Bytes } from "./bytes";
 import { HALF } from "./json";
 
 export interface Key {
@@ -21,12 +21,12 @@ export async function readKey(pem: string): Promise<Key> {
   const block = /-----BEGIN PUBLIC KEY-----([A-Za-z0-9+/=\s]+)-----END PUBLIC KEY-----/.exec(pem)?.[1];
   let der: Bytes;
   try {
-    if (block === undefined) throw new TypeError("there is no block BEGIN PUBLIC KEY");
-    der = fromBase64(block.replace(/\s/g, ""));
+    if (block === undefined) throw new NotProved("there is no block BEGIN PUBLIC KEY", "缺少 BEGIN PUBLIC KEY 段");
+    der = fromBase64(unblanked(block));
   } catch (error) {
     throw new NotProved(
-      `the key cannot be read (${(error as Error).message}); the PEM of an Ed25519 public key is needed`,
-      "公钥无法读取；需要 Ed25519 公钥的 PEM 文本",
+      `the key cannot be read (${because(error).en}); the PEM of an Ed25519 public key is needed`,
+      `公钥无法读取（${because(error).zh}）；需要 Ed25519 公钥的 PEM 文本`,
     );
   }
   if (der.length !== ED25519.length + 32 || !same(der.subarray(0, ED25519.length), ED25519)) {
@@ -56,25 +56,25 @@ export function readNote(note: string): Note {
     const signed = blank < 0 ? note : note.slice(0, blank);
     const lines = signed.split("\n");
     const [origin = "", size = "", root = "", ...rest] = lines;
-    if (blank < 0 || lines.length < 3 || !/^(0|[1-9][0-9]{0,4299})$/.test(size)) throw new TypeError("origin, size and root, then a blank line and signatures, are needed");
+    if (blank < 0 || lines.length < 3 || !/^(0|[1-9][0-9]{0,4299})$/.test(size)) throw new NotProved("origin, size and root, then a blank line and signatures, are needed", "须含来源、长度与根，空行之后为签名");
     const digest = fromBase64(root);
-    if (digest.length !== 32) throw new TypeError("a size and a root of 32 bytes are needed");
+    if (digest.length !== 32) throw new NotProved("a size and a root of 32 bytes are needed", "需要长度与 32 字节的根");
     const signatures = splitLines(note.slice(blank + 2)).map((line): [string, Bytes] => {
       const parts = line.split(" ");
       const [dash, name = "", signature = ""] = parts;
-      if (parts.length !== 3 || dash !== "—") throw new TypeError(`${JSON.stringify(line.slice(0, 20))} is no signature`);
+      if (parts.length !== 3 || dash !== "—") throw new NotProved(`${JSON.stringify(line.slice(0, 20))} is no signature`, `${JSON.stringify(line.slice(0, 20))} 不是签名`);
       return [name, fromBase64(signature)];
     });
     const at = rest.find((line) => line.startsWith("at "))?.slice(3) ?? "";
     return { checkpoint: { origin, size: BigInt(size), root: digest, at }, signed: `${signed}\n`, signatures };
   } catch (error) {
-    throw new NotProved(`the checkpoint cannot be read: ${(error as Error).message}`, "检查点无法读取");
+    throw new NotProved(`the checkpoint cannot be read: ${because(error).en}`, `检查点无法读取：${because(error).zh}`);
   }
 }
 
 export async function openNote(told: string, key: Key): Promise<Checkpoint> {
   const { checkpoint, signed, signatures } = readNote(told);
-  if (HALF.test(signed)) throw new TypeError("half of a surrogate pair stands alone");
+  if (HALF.test(signed)) throw new NotProved("half of a surrogate pair stands alone", "含不成对的代理字符");
   const bytes = utf8(signed);
   const wanted = (await sha256(utf8(`${checkpoint.origin}\n\x01`), key.raw)).subarray(0, 4);
   for (const [name, signature] of signatures) {

@@ -1,12 +1,12 @@
 // A receipt verified in the browser with nothing but the log's public key: the same steps as serving/trust/verify.py, to
 // which tests/serving/console/test_proof.py holds it. Each step says what it proves.
 
-import { fromBase64, fromHex, hex, NotProved, same, sha256, text, utf8, type Bytes } from "./bytes";
-import { canonical, indicators, Malformed, parse, type Json } from "./json";
+import { because, fromBase64, fromHex, hex, NotProved, same, sha256, text, unblanked, utf8, type Bytes } from "./bytes";
+import { canonical, indicators, parse, type Json } from "./json";
 import { openNote, type Checkpoint, type Key } from "./note";
 
 export type Receipt = Map<string, Json>;
-export type StepName = "signature" | "inclusion" | "lineage" | "row" | "answer" | "request";
+export type StepName = "signature" | "inclusion" | "lineage" | "row" | "decision" | "answer" | "request";
 export type Step = { step: StepName } & ({ state: "proved" } | { state: "not asked" } | { state: "failed"; en: string; zh: string });
 
 export interface Verdict {
@@ -30,11 +30,11 @@ export async function readReceipt(content: Bytes): Promise<Receipt> {
     const begin = told.indexOf(BEGIN);
     if (begin >= 0) {
       const block = told.slice(begin + BEGIN.length).split(END)[0]!;
-      told = text(await unpacked(fromBase64(block.replace(/\s/g, ""))));
+      told = text(await unpacked(fromBase64(unblanked(block))));
     }
     found = parse(told);
   } catch (error) {
-    throw new NotProved(`the receipt cannot be read: ${(error as Error).message}`, "凭证无法读取");
+    throw new NotProved(`the receipt cannot be read: ${because(error).en}`, `凭证无法读取：${because(error).zh}`);
   }
   const names = found instanceof Map ? [...found.keys()] : [];
   if (!(found instanceof Map) || NEEDED.some((name) => !names.includes(name)) || names.some((name) => ![...NEEDED, ...MORE].includes(name))) {
@@ -53,7 +53,7 @@ async function unpacked(packed: Bytes): Promise<Bytes> {
     const { done, value } = await parts.read();
     if (done) break;
     size += value.length;
-    if (size > LARGEST) throw new TypeError("it is too large");
+    if (size > LARGEST) throw new NotProved("it is too large", "内容过大");
     found.push(value);
   }
   return new Uint8Array(await new Blob(found as Bytes[]).arrayBuffer());
@@ -85,17 +85,17 @@ export async function rootFrom(index: bigint, size: bigint, leaf: Bytes, path: B
 
 function object(value: Json | undefined): Map<string, Json> {
   if (value instanceof Map) return value;
-  throw new TypeError("an object is needed");
+  throw new NotProved("an object is needed", "需要对象");
 }
 
 function list(value: Json | undefined): Json[] {
   if (Array.isArray(value)) return value;
-  throw new TypeError("a list is needed");
+  throw new NotProved("a list is needed", "需要列表");
 }
 
 function textOf(value: Json | undefined): string {
   if (typeof value === "string") return value;
-  throw new TypeError("text is needed");
+  throw new NotProved("text is needed", "需要文本");
 }
 
 function whole(value: Json | undefined): bigint {
@@ -113,8 +113,9 @@ const there = (value: Json | undefined): boolean => value !== undefined && value
 
 // --- the steps
 
-// `answer`: the decision's bytes, as they were sent; `request`: the JSON that was asked with.
-export async function verify(key: Key, receipt: Receipt, answer: Bytes | null = null, request: Bytes | null = null): Promise<Verdict> {
+// `answer`: the decision's bytes, as they were sent; `request`: the JSON that was asked with; `id`: the decision's, where
+// one is asked about: the receipt of another proves that other.
+export async function verify(key: Key, receipt: Receipt, answer: Bytes | null = null, request: Bytes | null = null, id: string | null = null): Promise<Verdict> {
   let checkpoint: Checkpoint | null = null;
   const leaf = () => object(receipt.get("leaf"));
   const todo: [StepName, boolean, () => Promise<void>][] = [
@@ -124,6 +125,9 @@ export async function verify(key: Key, receipt: Receipt, answer: Bytes | null = 
       if (hex(await sha256(utf8(canonical(receipt.get("lineage")!)))) !== leaf().get("lineage")) throw new NotProved("the lineage is not the one that the log holds", "谱系与日志所载不符");
     }],
     ["row", there(receipt.get("row")) || receipt.get("leaf") instanceof Map && leaf().get("kind") === "chunk", () => rowIn(leaf(), receipt.get("row"))],
+    ["decision", id !== null, async () => {
+      if (decided(receipt) !== id) throw new NotProved(`the receipt is of ${decided(receipt)}`, `该凭证属于 ${decided(receipt)}`);
+    }],
     ["answer", answer !== null, () => answered(leaf(), receipt, answer!)],
     ["request", request !== null, () => asked(leaf(), receipt, request!)],
   ];
@@ -137,20 +141,22 @@ export async function verify(key: Key, receipt: Receipt, answer: Bytes | null = 
       await prove();
       steps.push({ step, state: "proved" });
     } catch (error) {
-      steps.push({ step, state: "failed", ...why(error) });
+      if (!(error instanceof NotProved)) throw error;
+      steps.push({ step, state: "failed", en: error.en, zh: error.zh });
       break; // what follows rests on it
     }
   }
   return { proved: steps.every((each) => each.state !== "failed"), checkpoint, steps };
 }
 
-function why(error: unknown): { en: string; zh: string } {
-  if (error instanceof NotProved) return { en: error.en, zh: error.zh };
-  if (error instanceof TypeError || error instanceof RangeError || error instanceof Malformed) return { en: `the receipt is not whole: ${error.message}`, zh: `凭证不完整：${error.message}` };
-  throw error;
+// Of which decision a receipt is.
+export function decided(receipt: Receipt): string {
+  const leaf = object(receipt.get("leaf")), row = receipt.get("row");
+  return there(row) ? `${leaf.get("batch")}-${object(row).get("row")}` : String(leaf.get("ref"));
 }
 
 async function inclusion(receipt: Receipt, checkpoint: Checkpoint): Promise<void> {
+  if (!object(receipt.get("leaf")).has("kind")) throw new NotProved("the leaf names no kind", "该条未载明类别");
   const path = list(receipt.get("proof")).map(digest);
   const hash = await leafHash(utf8(canonical(receipt.get("leaf") ?? null)));
   if (!same(await rootFrom(whole(receipt.get("index")), checkpoint.size, hash, path), checkpoint.root)) {

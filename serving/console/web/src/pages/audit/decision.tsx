@@ -109,7 +109,7 @@ function Told({ told }: { told: Answer }) {
 }
 
 function Proof({ id, of }: { id: string; of: Evidence }) {
-  const verdict = useVerdict(key.value, of.receipt, of.answer, null);
+  const verdict = useVerdict(key.value, of.receipt, of.answer, null, id);
   const [file, setFile] = useState<string>();
   useEffect(() => {
     if (!of.receipt) return;

@@ -1,7 +1,7 @@
 // The tenant's decisions, searched; or one opened by the id that stands on its letter.
 
 import { useLocation } from "preact-iso";
-import { useState } from "preact/hooks";
+import { useEffect, useState } from "preact/hooks";
 import { ask, useAsk } from "../../kit/api";
 import { Field } from "../../kit/form";
 import { money, moment, percent } from "../../kit/format";
@@ -47,6 +47,7 @@ export function Decisions() {
   const [form, setForm] = useState(asked);
   const told = new URLSearchParams(Object.entries(asked).filter(([name, value]) => value && name in EMPTY));
   const page = useAsk<Page>(`/v1/decisions?${told}`);
+  useEffect(() => setForm(asked), [told.toString()]); // Back changes the address alone
   const set = (name: keyof typeof EMPTY) => (event: Event) => setForm({ ...form, [name]: (event.currentTarget as HTMLInputElement).value });
   const search = (event: Event) => {
     event.preventDefault();

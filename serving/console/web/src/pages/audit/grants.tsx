@@ -53,6 +53,12 @@ export function State({ of }: { of: Grant }) {
   return <span class="chip good"><Say en="Live" zh="有效" /></span>;
 }
 
+// What ends at midnight was entered as the day before, which it covers.
+export function Until({ end }: { end: string }) {
+  const day = /T00:00:00(\.0+)?Z$/.test(end) ? new Date(Date.parse(end) - 1).toISOString().slice(0, 10) : null;
+  return day ? <Say en={`up to and with ${day}`} zh={`至 ${day}（含当日）`} /> : <Say en={`up to ${moment(end)}`} zh={`至 ${moment(end)}`} />;
+}
+
 const short = (id: string) => `${id.slice(0, 8)}…${id.slice(-4)}`;
 
 export function Grants({ at, tenants, deed }: {
@@ -69,7 +75,7 @@ export function Grants({ at, tenants, deed }: {
     ...(tenants ? [{ en: "To", zh: "被授权机构", cell: (grant: Grant) => grant.tenant }] : []),
     { en: "Purpose", zh: "用途", cell: (grant) => word(PRODUCTS, grant.purpose) },
     { en: "Groups", zh: "指标组", number: true, cell: (grant) => <span title={plain(groupNames(grant.groups, 0), groupNames(grant.groups, 1))}>{grant.groups.length}</span> },
-    { en: "Valid up to", zh: "有效期至", cell: (grant) => moment(grant.valid_to) },
+    { en: "Valid", zh: "有效期", cell: (grant) => <Until end={grant.valid_to} /> },
     ...(deed ? [{ en: "Change", zh: "操作", cell: deed }] : []),
   ];
   return (
@@ -128,7 +134,7 @@ function One({ told, decisions }: { told: Uses; decisions?: string }) {
             <dt><Say en="Groups" zh="指标组" /></dt><dd><Say en={groupNames(told.groups, 0)} zh={groupNames(told.groups, 1)} /></dd>
           </dl>
           <dl class="facts">
-            <dt><Say en="Valid" zh="有效期" /></dt><dd>{moment(told.valid_from)} – {moment(told.valid_to)}</dd>
+            <dt><Say en="Valid" zh="有效期" /></dt><dd><Say en={`from ${moment(told.valid_from)}`} zh={`自 ${moment(told.valid_from)}`} /> <Until end={told.valid_to} /></dd>
             <dt><Say en="Revoked" zh="撤销" /></dt><dd>{moment(told.revoked_at)}</dd>
             <dt><Say en="Entered" zh="录入" /></dt><dd>{moment(told.created)}, {told.by}</dd>
             <dt><Say en="Signed document (SHA-256)" zh="签署文件（SHA-256）" /></dt><dd><code>{told.document_sha256}</code></dd>

@@ -2,7 +2,7 @@
 
 import { signal } from "@preact/signals";
 import { useState } from "preact/hooks";
-import { plain, Say } from "../../kit/words";
+import { Say } from "../../kit/words";
 import { NotProved } from "../../proof/bytes";
 import { readKey, type Key } from "../../proof/note";
 
@@ -67,7 +67,7 @@ export function KeyCard() {
             <label for="pasted"><Say en="or paste it" zh="或粘贴" /></label>
             <textarea id="pasted" rows={4} spellcheck={false} placeholder="-----BEGIN PUBLIC KEY-----" value={pasted} onInput={(event) => setPasted(event.currentTarget.value)} />
           </div>
-          <div class="actions"><button type="button" class="main" disabled={!pasted.trim()} aria-label={plain("Use the pasted key", "使用粘贴的公钥")} onClick={() => take(pasted)}><Say en="Use this key" zh="使用该公钥" /></button></div>
+          <div class="actions"><button type="button" class="main" disabled={!pasted.trim()} onClick={() => take(pasted)}><Say en="Use this key" zh="使用该公钥" /></button></div>
           <div aria-live="polite">{failed ? <p class="refusal"><Say en={failed.en} zh={failed.zh} /></p> : null}</div>
         </>
       )}

@@ -7,7 +7,7 @@ import { moment, number } from "../../kit/format";
 import { Empty, Shown } from "../../kit/state";
 import { Table } from "../../kit/table";
 import { Say, word } from "../../kit/words";
-import { PRODUCTS } from "./words";
+import { PRODUCTS, RULES } from "./words";
 
 interface Charged {
   product: string;
@@ -26,7 +26,6 @@ interface Statement {
 }
 
 const SHOWN = 200;
-const RULES: Record<string, readonly [string, string]> = { free: ["free", "免费"], set: ["set price", "政府定价"], market: ["market price", "市场价"] };
 const yuan = (fen: number) => `RMB ${number(fen / 100, 2)}`;
 
 export function StatementPage() {

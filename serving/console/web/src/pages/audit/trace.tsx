@@ -5,6 +5,7 @@ import { useState } from "preact/hooks";
 import { Figure } from "../../kit/chart/figure";
 import { number } from "../../kit/format";
 import { plain, Say, word } from "../../kit/words";
+import { Until } from "./grants";
 import { DETAILS, KINDS } from "./words";
 
 export interface Link {
@@ -114,7 +115,7 @@ function Detail({ link }: { link: Link }) {
       <h3>{word(KINDS, link.kind)}</h3>
       <p><code>{link.name}</code></p>
       {link.missing ? <p class="refusal"><Say en={link.missing} zh={link.missing_zh ?? link.missing} /></p> : null}
-      <dl class="facts">{told.map(([name, value]) => [<dt key={name}>{word(DETAILS, name)}</dt>, <dd key={`${name}-told`}>{shownAs(value)}</dd>])}</dl>
+      <dl class="facts">{told.map(([name, value]) => [<dt key={name}>{word(DETAILS, name)}</dt>, <dd key={`${name}-told`}>{name === "valid_to" ? <Until end={String(value)} /> : shownAs(value)}</dd>])}</dl>
     </aside>
   );
 }

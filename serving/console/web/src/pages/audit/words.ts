@@ -4,6 +4,7 @@ type Words = Record<string, readonly [string, string]>;
 
 export const PRODUCTS: Words = { credit_limit: ["Household credit", "农户授信"], scitech_risk: ["Sci-tech risk", "科创风险"], pathology: ["Pathology", "病理"], training: ["Training", "训练"] };
 export const DECISIONS: Words = { approve: ["Approve", "同意"], refer: ["Refer to a person", "转人工"], decline: ["Decline", "拒绝"] };
+export const RULES: Words = { free: ["free", "免费"], set: ["set price", "政府定价"], market: ["market price", "市场价"] };
 export const KINDS: Words = {
   decision: ["Decision", "决定"], slide: ["Slide", "切片"], model: ["Model", "模型"], run: ["Training run", "训练运行"], commit: ["Commit", "代码提交"],
   data: ["Data set", "数据集"], authorisation: ["Authorisation", "授权"], more: ["More", "其余"],
@@ -13,5 +14,5 @@ export const USES: Words = { decision: ["Decision", "决定"], chunk: ["Rows of 
 export const DETAILS: Words = {
   tenant: ["Tenant", "机构"], created: ["Made", "时间"], said: ["Said", "结论"], policy_version: ["Policy", "政策"], bundle: ["Bundle", "模型包"], live: ["Answers now", "在用"], seed: ["Seed", "随机种子"],
   sha256: ["SHA-256", "SHA-256"], rows: ["Rows", "行数"], simulated: ["Simulated", "模拟"], licence: ["Licence", "许可"], source: ["Source", "来源"], grantor: ["Granted by", "授权方"], purpose: ["Purpose", "用途"],
-  groups: ["Groups", "指标组"], valid_from: ["Valid from", "有效期自"], valid_to: ["Valid up to", "有效期至"], revoked_at: ["Revoked", "撤销"], document_sha256: ["Document", "签署文件"], by: ["Entered by", "录入"],
+  groups: ["Groups", "指标组"], valid_from: ["Valid from", "有效期自"], valid_to: ["Valid", "有效期"], revoked_at: ["Revoked", "撤销"], document_sha256: ["Document", "签署文件"], by: ["Entered by", "录入"],
 };

@@ -1,6 +1,6 @@
 // The operator's authorisations: every tenant's, entered here and revoked here, after one has confirmed.
 
-import { useState } from "preact/hooks";
+import { useLayoutEffect, useRef, useState } from "preact/hooks";
 import { ask } from "../../kit/api";
 import { Failed } from "../../kit/state";
 import { Say, word } from "../../kit/words";
@@ -30,6 +30,8 @@ export function OperatorGrants({ at }: { at: string }) {
 function Confirm({ grant, done, cancel }: { grant: Grant; done: () => void; cancel: () => void }) {
   const [failed, setFailed] = useState<unknown>(null);
   const [busy, setBusy] = useState(false);
+  const box = useRef<HTMLDialogElement>(null);
+  useLayoutEffect(() => box.current!.showModal(), []);
   const revoke = async () => {
     setBusy(true);
     setFailed(null);
@@ -42,14 +44,16 @@ function Confirm({ grant, done, cancel }: { grant: Grant; done: () => void; canc
     }
   };
   return (
-    <section class="card stack confirm" role="alertdialog" aria-labelledby="confirm-title" aria-describedby="confirm-text">
+    // The key that opened it may still be held: its repeats press nothing here.
+    <dialog class="card stack confirm" ref={box} role="alertdialog" aria-labelledby="confirm-title" aria-describedby="confirm-text" onClose={cancel}
+      onKeyDown={(event) => { if (event.repeat && event.key !== "Tab") event.preventDefault(); }}>
       <h2 id="confirm-title"><Say en="Revoke this authorisation?" zh="确认撤销该授权？" /></h2>
       <p id="confirm-text">
         <code>{grant.authorisation}</code> · {grant.tenant} · {word(PRODUCTS, grant.purpose)}<br />
         <Say en="From the next call on nothing more is read under it, and answers that wait for it are not given. It cannot be undone: another one would have to be signed." zh="自下一次调用起不再据此读取，等待中的答复不再给出。撤销不可恢复，须重新签署。" />
       </p>
       {failed ? <Failed error={failed} /> : null}
-      <div class="actions"><button type="button" class="danger" disabled={busy} onClick={revoke} ref={(button) => { if (!busy) button?.focus(); }}><Say en="Revoke it" zh="撤销" /></button><button type="button" onClick={cancel}><Say en="Keep it" zh="保留" /></button></div>
-    </section>
+      <div class="actions"><button type="button" autofocus onClick={() => box.current!.close()}><Say en="Keep it" zh="保留" /></button><button type="button" class="danger" disabled={busy} onClick={revoke}><Say en="Revoke it" zh="撤销" /></button></div>
+    </dialog>
   );
 }

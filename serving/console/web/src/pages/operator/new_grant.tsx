@@ -27,6 +27,7 @@ function Form({ rules, done }: { rules: Rules; done: () => void }) {
   const [groups, setGroups] = useState<string[]>([]);
   const [failed, setFailed] = useState<unknown>(null);
   const [busy, setBusy] = useState(false);
+  const personal = form.kind === "personal", ofOne = form.purpose === "training" && Boolean(form.subject_id);
   const known = rules.purposes[form.purpose] ?? [];
   const fits = (group: string) => form.purpose === "training" || (rules.needs[form.purpose]?.[group] ?? []).includes(form.kind);
   const set = (name: keyof typeof FIRST) => (event: Event) => {
@@ -45,7 +46,8 @@ function Form({ rules, done }: { rules: Rules; done: () => void }) {
     setBusy(true);
     setFailed(null);
     try {
-      await ask("/v1/authorisations", { body: { ...Object.fromEntries(Object.entries(form).filter(([, value]) => value)), groups } });
+      const shown = { ...form, grantor: personal ? "" : form.grantor, product: ofOne ? form.product : "" }; // not what an earlier choice left behind
+      await ask("/v1/authorisations", { body: { ...Object.fromEntries(Object.entries(shown).filter(([, value]) => value)), groups } });
       done();
     } catch (error) {
       setFailed(error);
@@ -53,7 +55,6 @@ function Form({ rules, done }: { rules: Rules; done: () => void }) {
       setBusy(false);
     }
   };
-  const personal = form.kind === "personal";
   return (
     <form class="stack" onSubmit={submit}>
       <div class="fields">
@@ -62,7 +63,7 @@ function Form({ rules, done }: { rules: Rules; done: () => void }) {
         <Field label={{ en: "To which tenant", zh: "被授权机构" }}>{(control) => <input {...control} required value={form.tenant} onInput={set("tenant")} />}</Field>
         {personal ? null : <Field label={{ en: "Granted by (body)", zh: "授权机关" }}>{(control) => <input {...control} required value={form.grantor} onInput={set("grantor")} />}</Field>}
         <Field label={{ en: "About whom", zh: "对象编号" }} hint={personal ? null : { en: "empty: all subjects", zh: "留空：全部主体" }}>{(control) => <input {...control} required={personal} autocomplete="off" value={form.subject_id} onInput={set("subject_id")} />}</Field>
-        {form.purpose === "training" && form.subject_id ? (
+        {ofOne ? (
           <Field label={{ en: "Of which product", zh: "对象所属产品" }}>{(control) => <select {...control} required value={form.product} onChange={set("product")}><option value="">–</option>{Object.keys(rules.needs).map((one) => <option key={one} value={one}>{plain(...(PRODUCTS[one] ?? [one, one]))}</option>)}</select>}</Field>
         ) : null}
         <Field label={{ en: "Valid from", zh: "有效期自" }} hint={{ en: "empty: from now on", zh: "留空：即刻" }}>{(control) => <input {...control} type="date" value={form.valid_from} onInput={set("valid_from")} />}</Field>

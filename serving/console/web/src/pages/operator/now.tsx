@@ -1,7 +1,7 @@
 // How the service is: what needs looking at, what it holds, what it answered. Asked again every ten seconds.
 
 import { useEffect } from "preact/hooks";
-import { useAsk, type Asked } from "../../kit/api";
+import { Refused, useAsk, type Asked } from "../../kit/api";
 import { moment, number } from "../../kit/format";
 import { Empty, Shown } from "../../kit/state";
 import { Table } from "../../kit/table";
@@ -13,6 +13,7 @@ interface Alarm {
   name: string;
   version: string;
   why: string;
+  why_zh: string;
   since: string;
 }
 
@@ -44,9 +45,15 @@ function useEach<T>(address: string): Asked<T> {
   return asked;
 }
 
+// 503 of the readiness address is its answer too: what is not ready.
+function told({ error, ...asked }: Asked<Ready>): Asked<Ready> {
+  const answer = error instanceof Refused ? (error.problem as Ready) : null;
+  return answer?.status === "not_ready" ? { ...asked, value: answer } : { ...asked, error };
+}
+
 export function Now() {
   const alarms = useEach<{ alarms: Alarm[] }>("/v1/alarms");
-  const ready = useEach<Ready>("/healthz/ready");
+  const ready = told(useEach<Ready>("/healthz/ready"));
   const models = useAsk<{ models: Model[] }>("/v1/models");
   return (
     <div class="stack">
@@ -55,8 +62,8 @@ export function Now() {
         <Shown of={alarms}>{(told) => told.alarms.length ? (
           <Table caption={["Alarms, the oldest first", "告警，最早在前"]} rows={told.alarms} keyOf={(one) => `${one.what} ${one.name}`} columns={[
             { en: "What", zh: "类别", cell: (one) => <span class="chip bad">{word(ALARMS, one.what)}</span> },
-            { en: "Name", zh: "名称", cell: (one) => `${one.name} ${one.version}` },
-            { en: "Why", zh: "原因", cell: (one) => one.why },
+            { en: "Name", zh: "名称", cell: (one) => (one.name === one.what ? "–" : `${one.name} ${one.version}`) },
+            { en: "Why", zh: "原因", cell: (one) => <Say en={one.why} zh={one.why_zh} /> },
             { en: "Since", zh: "始于", cell: (one) => moment(one.since) },
           ]} />
         ) : <p class="all-well"><span aria-hidden="true">✓</span> <Say en="Nothing. No bundle is refused, the store takes records, the audit log goes on where it was signed." zh="无。模型包正常，存储可写，审计日志衔接完好。" /></p>}</Shown>
@@ -66,8 +73,8 @@ export function Now() {
         <Shown of={ready}>{(told) => (
           <dl class="tiles">
             <Tile en="Service" zh="服务" good={told.status === "ready"} told={told.status === "ready" ? ["ready", "就绪"] : ["not ready", "未就绪"]} />
-            <Tile en="Store" zh="存储" good={told.store === "ok"} told={told.store === "ok" ? ["takes records", "可写"] : [told.store ?? "–", told.store ?? "–"]} />
-            <Tile en="Audit log" zh="审计日志" good={told.log === "ok"} told={told.log === "ok" ? ["goes on as signed", "与已签署处衔接"] : [told.log ?? "–", told.log ?? "–"]} />
+            <Tile en="Store" zh="存储" good={told.store === "ok"} told={told.store === "ok" ? ["takes records", "可写"] : ["takes no records", "不可写"]} />
+            <Tile en="Audit log" zh="审计日志" good={told.log === "ok"} told={told.log === "ok" ? ["goes on as signed", "与已签署处衔接"] : ["does not go on as signed", "与已签署处不衔接"]} />
             <Tile en="Models held" zh="在用模型" good={Object.keys(told.models ?? {}).length > 0} told={[number(Object.keys(told.models ?? {}).length), number(Object.keys(told.models ?? {}).length)]} />
           </dl>
         )}</Shown>
