@@ -153,8 +153,8 @@ def _as_shown(call: Call, caller: Caller) -> None:
         return
     person = [unquote(part) for part in shown.split("/")]
     if person != [caller.tenant, caller.who, caller.name, caller.licence]:
-        found = "/".join(part for part in person if part)[:200]
-        raise Problem("another_person", found=repr(found), needed=repr(caller.name or caller.who))
+        found = person[2] or person[1] if len(person) == 4 else shown
+        raise Problem("another_person", found=repr(found[:200]), needed=repr(caller.name or caller.who))
 
 
 def _refused(en: str, zh: str) -> Problem:
