@@ -10,6 +10,8 @@ from playwright.sync_api import expect
 from serving.trust.caller import ROLES
 from tests.browser.conftest import shot
 from tests.browser.console.conftest import axe
+from tests.browser.console.test_companies import files  # noqa: F401  # fixture
+from tests.browser.console.test_slides import ward  # noqa: F401  # fixture
 
 AREAS = {
     "bank": ["Households", "Companies"],
@@ -157,10 +159,13 @@ def test_a_page_that_is_come_to_has_the_focus_and_a_title(desk):
     expect(page).to_have_title("科创企业 · Yuheng 玉衡")
 
 
-@pytest.mark.parametrize("at", ["/console/credit/decisions/%E0%A4%A", "/console/nothing", "/console/slides/a/b"])
-def test_an_address_that_no_page_has_says_so(desk, at):
-    page = desk("clinic" if "slides" in at else "bank")
-    page.goto(at)
+@pytest.mark.parametrize(
+    ("role", "at"),
+    [("bank", "credit/decisions/%E0%A4%A"), ("bank", "nothing"), ("clinic", "slides/a/b"), ("scientist", "models/a/b")],
+)
+def test_an_address_that_no_page_has_says_so(desk, role, at):
+    page = desk(role)
+    page.goto(f"/console/{at}")
     page.wait_for_selector("text=There is no such page for you")
 
 
@@ -188,3 +193,21 @@ def test_no_page_is_wider_than_its_window(desk, role, width):
             page.wait_for_selector(".groups label")
         shot(page, f"wide_{at.replace('/', '_')}_{role}_{width}")
         assert page.evaluate("document.documentElement.scrollWidth") <= width, at
+
+
+def test_what_is_long_or_drawn_scrolls_in_its_own_box_on_a_telephone(desk, files, ward):  # noqa: F811
+    page = desk("bank", at="/console/companies", width=390)
+    page.set_input_files("input[type=file]", str(files[0]))
+    page.click("form.stack button[type=submit]")
+    page.click("tbody a[href*=runs]")
+    page.wait_for_selector(".long-row")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    wide = page.evaluate("[document.querySelector('.long').scrollWidth, document.querySelector('.long').clientWidth]")
+    assert wide[0] > wide[1]
+    page = desk("pathologist", width=390)
+    page.click("[data-choose=both]")
+    for at in ("/console/slides", f"/console/slides/{ward['en']}"):
+        page.goto(at)
+        page.wait_for_selector("#worklist tbody tr, #strip canvas")
+        page.wait_for_load_state("networkidle")
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390, at
