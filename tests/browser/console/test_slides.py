@@ -254,5 +254,24 @@ def test_a_slide_is_not_sent_for_another_person(desk, house):
     page.click("#go")
     page.wait_for_selector("dialog.between >> text=Another person has signed in")
     page.click("text=Back to what I typed")
+    with page.expect_response("**/v1/slides?*") as looked:  # as the worklist does of itself, every few seconds
+        pass
+    assert looked.value.status == 409
+    page.wait_for_timeout(200)
+    assert not page.is_visible("dialog.between")
     assert page.input_value("#accession") == "C26-00504"
     page.wrong[:] = [each for each in page.wrong if "409" not in each]
+
+
+def test_a_worklist_stays_while_its_session_is_asked_for_and_goes_on(desk, house):
+    put(house.gateway, "queued", tenant="pause", accession="C26-00505")
+    page = desk("clinic", tenant="pause")
+    page.wait_for_selector("#worklist tbody tr")
+    page.context.clear_cookies()
+    page.wait_for_selector("#token-again")
+    assert page.locator("#worklist tbody tr").count() == 1
+    put(house.gateway, "queued", tenant="pause", accession="C26-00506")
+    page.fill("#token-again", house.token("clinic", "pause"))
+    page.click("dialog.between button")
+    page.wait_for_selector("#worklist tbody tr >> nth=1")
+    page.wrong[:] = [each for each in page.wrong if "401" not in each]

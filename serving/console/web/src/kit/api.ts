@@ -34,9 +34,14 @@ export const renewed = signal(0); // how often somebody came in or left
 const came = (error: unknown) =>
   !(error instanceof Refused) ? null : error.status === 401 ? "ended" : error.problem.type === "/problems/another_person" ? "another" : null;
 
-export function notice(error: Refused): void {
-  between.value = (shown && came(error)) || between.value;
+// `look`: asked by the page of itself, perhaps every few seconds. One such is enough for who closed the notice.
+export function notice(error: Refused, look = false): void {
+  const found = shown ? came(error) : null;
+  if (!found || (look && noticed)) return;
+  noticed = true;
+  between.value = found;
 }
+let noticed = false;
 
 export interface Person {
   tenant: string;
@@ -53,6 +58,7 @@ export const asShown = (): Record<string, string> => (shown ? { "Shown-To": show
 export function shows(person: Person | null): void {
   shown = person ? named(person) : "";
   between.value = null;
+  noticed = false;
   renewed.value = renewed.peek() + 1;
 }
 
@@ -90,7 +96,7 @@ export async function send(address: string, { body, method, signal, headers }: A
   if (!answer.ok) {
     const refused = new Refused(answer.status, (await answer.json().catch(() => ({}))) as Problem);
     // Not where a token is tried, and not what was asked before somebody came in.
-    if (address !== "/v1/session" && asked === renewed.peek()) notice(refused);
+    if (address !== "/v1/session" && asked === renewed.peek()) notice(refused, (method ?? "GET") === "GET" && body === undefined);
     throw refused;
   }
   return answer;
