@@ -176,9 +176,9 @@ class Pathology:
             if name in options and options[name] not in levels:
                 told = ", ".join(levels)
                 faults.append(Fault(name, repr(options[name][:60]), f"one of {told}", f"{told} 之一"))
-        fits, *needed = form.RULES["accession"]
+        fits, needed, needed_zh = form.RULES["accession"]
         if "accession" in options and not fits(options["accession"]):
-            faults.append(Fault("accession", repr(options["accession"][:60]), *needed))
+            faults.append(Fault("accession", repr(options["accession"][:60]), needed, needed_zh))
         after = options.get("after")
         if after is not None and not ID.fullmatch(after):
             faults.append(Fault("after", repr(after[:60]), "the id of a slide", "切片编号"))
