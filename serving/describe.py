@@ -9,7 +9,9 @@ from serving.problems import KINDS, MEDIA_TYPE
 
 Schema = dict[str, Any]
 
-GUARDED = ("no_token", "bad_token", "not_allowed", "cross_site", "rate_exceeded")  # where not anybody may call
+GUARDED = (  # where not anybody may call
+    "no_token", "bad_token", "not_allowed", "cross_site", "another_person", "rate_exceeded",
+)  # fmt: skip
 ANYWHERE = ("headers_too_large", "internal")  # problems that each route may give
 KEY = {
     "name": "Idempotency-Key",

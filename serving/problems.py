@@ -173,6 +173,12 @@ KINDS: dict[str, Kind] = {
         "The body did not arrive within {needed}. Send it again over a better line, or in smaller parts.",
         "正文未在 {needed} 内到达。请重试，或分成较小的部分。",
     ),
+    "another_person": Kind(
+        409, "Another person has signed in in this browser", "本浏览器已由他人登录",
+        "The page shows {found}; the browser's session is now of {needed}. Nothing was done. Load the page anew: it "
+        "then shows who is signed in.",
+        "页面显示 {found}；浏览器会话现属于 {needed}。未执行任何操作。请重新加载页面，以显示当前登录人。",
+    ),
     "batch_running": Kind(
         409, "A batch with this Idempotency-Key is still running", "使用该幂等键的批次仍在处理",
         "Batch {found} was started with this key and is not done. Ask again when GET /v1/batches/{found} says done.",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from urllib.parse import unquote
 
 import orjson
 
@@ -17,6 +18,7 @@ from serving.trust.tokens import TokenRefused, Tokens
 COOKIE = "yuheng_session"
 COOKIE_MOST = 3_800  # bytes of a token in a cookie: browsers drop a cookie of more than 4,096
 SAFE = ("GET", "HEAD", "OPTIONS")
+SHOWN = b"shown-to"  # tenant/who/name/licence of whom the asking page shows, each percent-encoded
 REALM = 'Bearer realm="yuheng"'
 
 
@@ -45,6 +47,8 @@ class Door:
             caller = NOBODY if self.settings.access.required else OPEN
             if may and caller is NOBODY:
                 raise Problem("no_token", headers={"WWW-Authenticate": REALM})
+        if may and told is None:
+            _as_shown(call, caller)
         if may and not may & caller.roles:
             raise Problem(
                 "not_allowed",
@@ -140,6 +144,17 @@ def _same_origin(call: Call, strict: bool = True) -> None:
         fine = method in SAFE or not strict
     if not fine:
         raise Problem("cross_site", found=repr((site or origin or "not told")[:80]))
+
+
+def _as_shown(call: Call, caller: Caller) -> None:
+    """Tabs share a cookie: who signs in in one must not act through another that shows somebody. Raises Problem."""
+    shown = call.header(SHOWN)
+    if shown is None:
+        return
+    person = [unquote(part) for part in shown.split("/")]
+    if person != [caller.tenant, caller.who, caller.name, caller.licence]:
+        found = person[2] or person[1] if len(person) == 4 else shown
+        raise Problem("another_person", found=repr(found[:200]), needed=repr(caller.name or caller.who))
 
 
 def _refused(en: str, zh: str) -> Problem:

@@ -35,8 +35,8 @@ class House:
     gateway: Gateway
     address: str
 
-    def token(self, role: str, tenant: str = TENANT) -> str:
-        told = bearer_of(self.gateway.settings, role, tenant=tenant, **PEOPLE.get(role, {}))
+    def token(self, role: str, tenant: str = TENANT, **person: str) -> str:
+        told = bearer_of(self.gateway.settings, role, tenant=tenant, **(PEOPLE.get(role, {}) | person))
         return told["Authorization"].partition(" ")[2]
 
 

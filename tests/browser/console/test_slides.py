@@ -154,3 +154,124 @@ def test_a_clinic_sees_its_slides_and_sends_one_on_a_tablet(desk, ward, language
     assert page.evaluate("document.documentElement.scrollWidth") <= 820
     assert axe(page) == []
     shot(page, f"slides_viewer_tablet_{language}")
+
+
+def to_sign(page, findings: str) -> None:
+    page.wait_for_selector("#panel .triage")
+    page.click("text=Open for review")
+    page.select_option("#diagnosis", "LSIL")
+    page.fill("#findings", findings)
+    page.check("#sure")
+
+
+def test_two_people_in_one_browser_do_not_sign_for_each_other(desk, house):
+    slide = real(house.gateway, new_id(), "C26-00501")
+    page = desk("pathologist", at=f"/console/slides/{slide}")
+    to_sign(page, "mine")
+    assert "Chen Lan 陈岚 · 110330100001234" in page.inner_text("form.sign .signer")
+    wang = house.token("pathologist", name="Wang Wu 王五", licence="110330100009999")
+    tab = page.context.new_page()
+    tab.goto(f"/console#token={wang}")
+    tab.wait_for_selector(".session >> text=Wang Wu")
+    page.click("form.sign button.main")
+    page.wait_for_selector("dialog.between >> text=Another person has signed in")
+    assert axe(page) == []
+    shot(page, "another_person")
+    page.click("text=Back to what I typed")
+    assert page.input_value("#findings") == "mine"
+    assert slides.get(house.gateway.runtime.engine, slide)["state"] == "in_review"
+    page.click("form.sign button.main")
+    page.click("dialog.between button.main")
+    page.wait_for_selector(".session >> text=Wang Wu")
+    page.wait_for_selector("form.sign .signer >> text=Wang Wu")
+    page.wrong[:] = [each for each in page.wrong if "409" not in each]
+
+
+def test_an_amendment_outlives_its_session_and_a_lost_answer_signs_once(desk, house):
+    slide = real(house.gateway, new_id(), "C26-00502")
+    page = desk("pathologist", at=f"/console/slides/{slide}")
+    to_sign(page, "first")
+    lost = []
+
+    def lose(route) -> None:
+        if not lost:
+            lost.append(route.fetch().status)
+            route.abort()
+        else:
+            route.continue_()
+
+    page.route("**/sign", lose)
+    page.click("form.sign button.main")
+    page.wait_for_selector(".report .refusal")
+    page.click("form.sign button.main")
+    page.wait_for_selector(".stamp.final")
+    assert lost == [200]
+
+    page.click("text=Amend")
+    page.fill("#findings", "second")
+    page.fill("#reason", "a reason of ten minutes")
+    page.check("#sure")
+    page.context.clear_cookies()
+    page.click("form.sign button.main")
+    page.fill("#token-again", house.token("pathologist"))
+    page.click("dialog.between button")
+    page.wait_for_selector("dialog.between", state="hidden")
+    assert page.input_value("#reason") == "a reason of ten minutes"
+    page.click("form.sign button.main")
+    page.wait_for_selector(".stamp.amended")
+    assert "a reason of ten minutes" in page.inner_text("div.signed")
+    assert len(slides.reports(house.gateway.runtime.engine, slide)) == 2
+    page.wrong[:] = [each for each in page.wrong if "401" not in each and "ERR_FAILED" not in each]
+
+
+def test_a_slide_signed_elsewhere_meanwhile_is_shown_as_it_is_and_the_draft_stays(desk, house):
+    slide = real(house.gateway, new_id(), "C26-00503")
+    page = desk("pathologist", at=f"/console/slides/{slide}")
+    to_sign(page, "mine")
+    other = page.context.new_page()
+    other.goto(f"/console/slides/{slide}")
+    other.select_option("#diagnosis", "HSIL")
+    other.fill("#findings", "of the other tab")
+    other.check("#sure")
+    other.click("form.sign button.main")
+    other.wait_for_selector(".stamp.final")
+    page.click("form.sign button.main")
+    page.wait_for_selector(".stamp.final")
+    assert "of the other tab" in page.inner_text("div.signed")
+    page.wait_for_selector(".report .refusal")
+    page.click("text=Amend")
+    assert page.input_value("#findings") == "mine"
+    page.wrong[:] = [each for each in page.wrong if "409" not in each]
+
+
+def test_a_slide_is_not_sent_for_another_person(desk, house):
+    page = desk("clinic")
+    page.set_input_files("#file", str(readings.CMU))
+    page.fill("#accession", "C26-00504")
+    tab = page.context.new_page()
+    tab.goto(f"/console#token={house.token('clinic', tenant='other')}")
+    tab.wait_for_selector(".session >> text=other")
+    page.click("#go")
+    page.wait_for_selector("dialog.between >> text=Another person has signed in")
+    page.click("text=Back to what I typed")
+    with page.expect_response("**/v1/slides?*") as looked:  # as the worklist does of itself, every few seconds
+        pass
+    assert looked.value.status == 409
+    page.wait_for_timeout(200)
+    assert not page.is_visible("dialog.between")
+    assert page.input_value("#accession") == "C26-00504"
+    page.wrong[:] = [each for each in page.wrong if "409" not in each]
+
+
+def test_a_worklist_stays_while_its_session_is_asked_for_and_goes_on(desk, house):
+    put(house.gateway, "queued", tenant="pause", accession="C26-00505")
+    page = desk("clinic", tenant="pause")
+    page.wait_for_selector("#worklist tbody tr")
+    page.context.clear_cookies()
+    page.wait_for_selector("#token-again")
+    assert page.locator("#worklist tbody tr").count() == 1
+    put(house.gateway, "queued", tenant="pause", accession="C26-00506")
+    page.fill("#token-again", house.token("clinic", "pause"))
+    page.click("dialog.between button")
+    page.wait_for_selector("#worklist tbody tr >> nth=1")
+    page.wrong[:] = [each for each in page.wrong if "401" not in each]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import quote
+
 import pytest
 
 from serving.store import slides
@@ -101,6 +103,30 @@ def test_a_session_is_begun_by_our_own_pages_alone(guarded):  # noqa: F811
             await client.post("/v1/session", content=b"{", headers={"Content-Type": "application/json"})
         ).status_code == 400
         assert not client.cookies
+
+    guarded.run(story)
+
+
+def test_a_page_that_shows_another_person_than_the_cookie_s_does_nothing(guarded):  # noqa: F811
+    """Tabs share the cookie: who signs in in one does not sign through the other."""
+
+    def shown(name: str) -> dict[str, str]:
+        told = "lab", "pathologist", name, CHEN["licence"]
+        return {"Shown-To": "/".join(quote(part, safe="") for part in told), **HERE}
+
+    async def story(client, gateway):
+        cookie = await signed_in(client, gateway, "pathologist", **CHEN)
+        assert (await client.get("/v1/slides", headers=cookie | shown(CHEN["name"]))).status_code == 200
+        for other in (shown("王/五"), {**HERE, "Shown-To": ""}, {**HERE, "Shown-To": "%zz/%ff"}):
+            slide = put(gateway, "in_review", tenant="lab")
+            said = {"diagnosis": "NILM", "findings": "x"}
+            found = await client.post(f"/v1/slides/{slide}/sign", json=said, headers=cookie | other)
+            assert (found.status_code, found.json()["type"]) == (409, "/problems/another_person")
+            assert slides.get(gateway.runtime.engine, slide)["state"] == "in_review"
+        assert "Chen Lan 陈岚" in found.json()["detail_zh"]
+        bearer = bearer_of(gateway.settings, "pathologist", tenant="lab", **CHEN)
+        assert (await client.get("/v1/slides", headers=bearer | shown("王五"))).status_code == 200
+        assert (await client.delete("/v1/session", headers=cookie | shown("王五"))).status_code == 204
 
     guarded.run(story)
 

@@ -1,32 +1,39 @@
 // What every page stands in: sign-in, header, the areas of the caller's roles, both languages.
 
 import { ErrorBoundary, lazy, LocationProvider, Route, Router, useLocation } from "preact-iso";
-import { useEffect } from "preact/hooks";
+import { useEffect, useRef } from "preact/hooks";
 import { AREAS, areasOf } from "./areas";
-import { Failed, Loading, Notice } from "./kit/state";
+import { Failed, Loading, Notice, Nowhere } from "./kit/state";
 import { choose, language, plain, Say, type Language } from "./kit/words";
-import { begin, end, session, SignIn, type Session } from "./session";
+import { begin, Between, end, person, session, SignIn, StillIn, type Session } from "./session";
 
 const LANGUAGES: [Language, string, string][] = [["en", "EN", "en"], ["zh", "中文", "zh-CN"], ["both", "EN+中", "zh-CN"]];
+const HOME = "/console";
 const PAGES = Object.fromEntries(AREAS.map((area) => [area.path, lazy(area.load)]));
 
 export function Console() {
-  useEffect(() => void begin(), []);
+  useEffect(() => {
+    void begin();
+    addEventListener("hashchange", begin); // a link that signs in, given to the open page
+    return () => removeEventListener("hashchange", begin);
+  }, []);
   const who = session.value;
   return (
     <LocationProvider scope="/console">
       <a class="skip" href="#main"><Say en="To the page" zh="跳至正文" /></a>
-      <Header who={who && !(who instanceof Error) ? who : null} />
+      <Header who={person()} />
       {who === undefined ? <main id="main"><Loading /></main>
         : who === null ? <SignIn />
-        : who instanceof Error ? <main id="main"><Failed error={who} again={begin} /></main>
+        : who instanceof Error ? <main id="main"><Failed error={who} again={who instanceof StillIn ? end : () => begin()} /></main>
         : <Areas who={who} />}
+      <Between />
     </LocationProvider>
   );
 }
 
 function Header({ who }: { who: Session | null }) {
   const { path } = useLocation();
+  useTitle(path);
   return (
     <header class="top">
       <a class="home" href="/console">玉衡 <span>Yuheng</span></a>
@@ -52,17 +59,55 @@ function Header({ who }: { who: Session | null }) {
   );
 }
 
+// The area's name; a page may set a better one, which a change of language leaves.
+function useTitle(path: string) {
+  const before = useRef({ path: "", title: "" });
+  const area = AREAS.find((each) => path.split("/")[2] === each.path);
+  const title = area ? `${plain(area.en, area.zh)} · Yuheng 玉衡` : "Yuheng 玉衡";
+  useEffect(() => {
+    if (before.current.path !== path || before.current.title === document.title) document.title = title;
+    before.current = { path, title };
+  }, [path, title]);
+}
+
+// What is come to has the focus, which tells a screen reader of it: its heading, or all of it while it has none.
+function focus(): void {
+  const main = document.getElementById("main");
+  if (!main || main.contains(document.activeElement)) return;
+  const heading = main.querySelector("h1");
+  const place = heading?.textContent ? heading : main;
+  place.tabIndex = -1;
+  place.focus({ preventScroll: true });
+}
+
+function readable(path: string): boolean {
+  try {
+    return !!decodeURIComponent(path);
+  } catch {
+    return false; // a % that stands for nothing
+  }
+}
+
 function Areas({ who }: { who: Session }) {
   const mine = areasOf(who.roles);
+  const { path } = useLocation();
+  const first = useRef(path === HOME); // /console leads on: what it leads to is the first page
+  const moved = (url: string) => {
+    if (url === HOME) return;
+    if (!first.current) focus();
+    first.current = false;
+  };
+  if (!readable(path)) return <NotFound />;
   if (!mine.length) {
     return <main id="main"><Notice title={["No pages for you", "没有可用页面"]}><Say en="Your token has no role that has pages here." zh="您的令牌没有可使用本控制台的角色。" /></Notice></main>;
   }
   return (
     <ErrorBoundary onError={(error) => console.error(error)}>
-      <Router>
+      <Router onRouteChange={moved}>
+        {/* an area's two routes have one key, so that its page stays where its first tab is left */}
         {mine.map((area) => <Route key={area.path} path={`/console/${area.path}/*`} component={PAGES[area.path]!} />)}
-        {mine.map((area) => <Route key={`${area.path}-home`} path={`/console/${area.path}`} component={PAGES[area.path]!} />)}
-        <Route path="/console" component={() => <Home to={`/console/${mine[0]!.path}`} />} />
+        {mine.map((area) => <Route key={area.path} path={`/console/${area.path}`} component={PAGES[area.path]!} />)}
+        <Route path={HOME} component={() => <Home to={`/console/${mine[0]!.path}`} />} />
         <Route default component={NotFound} />
       </Router>
     </ErrorBoundary>
@@ -75,12 +120,4 @@ function Home({ to }: { to: string }) {
   return <main id="main"><Loading /></main>;
 }
 
-function NotFound() {
-  return (
-    <main id="main">
-      <Notice title={["There is no such page for you", "没有此页面，或您无权查看"]}>
-        <a class="button" href="/console"><Say en="To your pages" zh="返回首页" /></a>
-      </Notice>
-    </main>
-  );
-}
+const NotFound = () => <main id="main"><Nowhere /></main>;

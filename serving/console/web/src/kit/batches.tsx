@@ -3,10 +3,9 @@
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import type { ComponentChildren } from "preact";
 import type { Batch, Form } from "../pages/credit/model";
-import { ask, Refused, send, useAsk } from "./api";
+import { ask, newKey, Refused, send, useAsk } from "./api";
 import { Field } from "./form";
 import { moment, number } from "./format";
-import { newKey } from "./once";
 import { Empty, Failed, Shown } from "./state";
 import { Table } from "./table";
 import { Say, word } from "./words";

@@ -1,10 +1,7 @@
 // What is recorded is sent once: the same question again, after an answer was lost, is the same request to the service.
 
 import { useRef } from "preact/hooks";
-import { ask } from "./api";
-
-// Pages over plain http have no crypto.randomUUID.
-export const newKey = () => Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
+import { ask, newKey } from "./api";
 
 export function useOnce() {
   const kept = useRef({ told: "", key: "" });

@@ -16,6 +16,14 @@ export function Notice({ title, children }: { title: readonly [string, string]; 
   return <section class="card notice"><h1><Say en={title[0]} zh={title[1]} /></h1>{children}</section>;
 }
 
+export function Nowhere() {
+  return (
+    <Notice title={["There is no such page for you", "没有此页面，或您无权查看"]}>
+      <a class="button" href="/console"><Say en="To your pages" zh="返回首页" /></a>
+    </Notice>
+  );
+}
+
 // A refusal with each of its faults, and a way to try again where that makes sense.
 // `named`: what a field of the request is called in the page.
 export function Failed({ error, again, named }: { error: unknown; again?: () => void; named?: (field: string) => readonly [string, string] | undefined }) {

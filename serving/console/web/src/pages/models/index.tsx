@@ -1,11 +1,12 @@
 // The data scientist's pages: every model, and one model's versions side by side.
 
 import { useLocation } from "preact-iso";
+import { Nowhere } from "../../kit/state";
 import { List } from "./list";
 import { ModelPage } from "./model";
 import "./models.css";
 
 export default function Models() {
-  const name = useLocation().path.split("/")[3];
-  return <main id="main">{name ? <ModelPage key={name} name={decodeURIComponent(name)} /> : <List />}</main>;
+  const [name, more] = useLocation().path.split("/").slice(3);
+  return <main id="main">{more ? <Nowhere /> : name ? <ModelPage key={name} name={decodeURIComponent(name)} /> : <List />}</main>;
 }

@@ -1,5 +1,6 @@
 // The report that a pathologist signs, who is known by the console's session.
 
+import { newKey } from "../../kit/api";
 import { session } from "../../session";
 import { Refused, ask, failure, make, moment, plain, say } from "./common.js";
 import { TBS } from "./words";
@@ -8,9 +9,9 @@ export class ReportForm {
   constructor(address, changed) {
     this.address = address;
     this.changed = changed;
-    this.draft = { diagnosis: "", other: "", findings: "" };
+    this.draft = null; // what is written and not signed
     this.amending = false;
-    this.ended = false;
+    this.sent = {};
   }
 
   async section(slide) {
@@ -27,7 +28,7 @@ export class ReportForm {
     const parts = [make("h2", { id: "report" }, say("Pathologist's report", "病理医师报告"))];
     if (this.report) parts.push(this.signed());
     else parts.push(make("p.draft", {}, say("DRAFT - not signed", "草稿 - 未签发")));
-    if (!me || !me.licence || this.ended) parts.push(this.identify());
+    if (!me || !me.licence) parts.push(this.identify());
     else if (["ready", "abstained"].includes(this.slide.state)) parts.push(this.begin());
     else if (this.report && !this.amending) parts.push(this.offer());
     else parts.push(this.form());
@@ -59,7 +60,6 @@ export class ReportForm {
           });
         }
         session.value = they;
-        this.ended = false;
         await this.open();
       });
     };
@@ -85,13 +85,19 @@ export class ReportForm {
   offer() {
     return make("p.actions", {}, make("button", { type: "button", onclick: () => {
       this.amending = true;
-      this.draft = { diagnosis: TBS[this.report.diagnosis] ? this.report.diagnosis : "other", other: TBS[this.report.diagnosis] ? "" : this.report.diagnosis, findings: this.report.findings || "" };
+      this.draft ??= { diagnosis: TBS[this.report.diagnosis] ? this.report.diagnosis : "other", other: TBS[this.report.diagnosis] ? "" : this.report.diagnosis, findings: this.report.findings || "" };
       this.draw();
-    } }, say("Amend", "更正")));
+    } }, say("Amend", "更正")), this.signer());
+  }
+
+  // Whose name the report will bear.
+  signer() {
+    const { name, licence } = session.value;
+    return make("span.signer.quiet", {}, say(`as ${name} · ${licence}`, `签发人：${name} · ${licence}`));
   }
 
   form() {
-    const draft = this.draft;
+    const draft = (this.draft ??= { diagnosis: "", other: "", findings: "" });
     const other = make("input", { id: "other", type: "text", maxlength: 500, value: draft.other, "aria-label": "Diagnosis as text 诊断文本", hidden: draft.diagnosis !== "other" });
     const choose = make("select", { id: "diagnosis", required: true, onchange: () => {
       draft.diagnosis = choose.value;
@@ -104,7 +110,8 @@ export class ReportForm {
     other.addEventListener("input", () => { draft.other = other.value; });
     const findings = make("textarea", { id: "findings", rows: 5, required: true, maxlength: 20000, oninput: () => { draft.findings = findings.value; } });
     findings.value = draft.findings;
-    const reason = this.amending ? make("textarea", { id: "reason", rows: 2, required: true, maxlength: 2000 }) : null;
+    const reason = this.amending ? make("textarea", { id: "reason", rows: 2, required: true, maxlength: 2000, oninput: () => { draft.reason = reason.value; } }) : null;
+    if (reason) reason.value = draft.reason ?? "";
     const sure = make("input", { type: "checkbox", id: "sure", required: true });
     return make("form.sign", { onsubmit: (event) => this.send(event, choose, other, findings, reason) },
       make("label", { for: "diagnosis" }, say("Diagnosis (TBS)", "诊断（TBS）")), choose, other,
@@ -113,7 +120,8 @@ export class ReportForm {
       make("label.sure", { for: "sure" }, sure, say("I have looked at the slide myself; the diagnosis is mine.", "本人已亲自阅片，诊断由本人作出。")),
       make("p.actions", {},
         make("button.main", { type: "submit" }, this.amending ? say("Sign the amendment", "签发更正") : say("Sign", "签发")),
-        this.amending ? make("button", { type: "button", onclick: () => { this.amending = false; this.draw(); } }, say("Leave it", "取消")) : null));
+        this.amending ? make("button", { type: "button", onclick: () => { this.amending = false; this.draft = null; this.draw(); } }, say("Leave it", "取消")) : null,
+        this.signer()));
   }
 
   async send(event, choose, other, findings, reason) {
@@ -121,24 +129,25 @@ export class ReportForm {
     const diagnosis = choose.value === "other" ? other.value.trim() : choose.value;
     const body = { diagnosis, findings: findings.value.trim() };
     if (reason) body.reason = reason.value.trim();
+    const said = JSON.stringify([this.address, body]);
+    if (this.sent.said !== said) this.sent = { said, key: newKey() }; // pressed again after a lost answer, it is signed once
     await this.tell(event.submitter, async () => {
-      await ask(`${this.address}/${reason ? "amend" : "sign"}`, { body });
+      await ask(`${this.address}/${reason ? "amend" : "sign"}`, { body, headers: { "Idempotency-Key": this.sent.key } });
       this.amending = false;
+      this.draft = null;
+      this.sent = {};
       await this.changed();
     });
   }
 
-  // Does it with the button held; a refusal is shown beside it, and a session that ended is asked for again.
+  // Does it with the button held; a refusal is shown beside it. Where the slide is no longer as shown, it is looked at anew.
   async tell(button, work) {
     if (button) button.disabled = true;
     this.message.replaceChildren();
     try {
       await work();
     } catch (error) {
-      if (error.status === 401 && session.value?.licence) {
-        this.ended = true; // the session; what was written stays
-        this.draw();
-      }
+      if (error.status === 409) await this.changed().catch(() => {});
       this.message.replaceChildren(failure(error));
     } finally {
       if (button) button.disabled = false;

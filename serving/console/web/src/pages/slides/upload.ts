@@ -1,7 +1,7 @@
 // A slide sent in parts that survive a cut, by tus, with its SHA-256 worked out before in a worker.
 
 import { Upload, type DetailedError } from "tus-js-client";
-import { Refused, type Problem } from "../../kit/api";
+import { asShown, notice, Refused, type Problem } from "../../kit/api";
 
 const PART = 8 * 1024 * 1024;
 
@@ -27,13 +27,22 @@ export function put(file: File, told: Record<string, string>, progress: (share: 
   return new Promise((resolve, reject) => {
     let slide = "";
     const upload = new Upload(file, {
-      endpoint: "/v1/uploads", chunkSize: PART, metadata: told, retryDelays: [0, 1000, 3000, 10000, 30000],
+      endpoint: "/v1/uploads", headers: asShown(), chunkSize: PART, metadata: told, retryDelays: [0, 1000, 3000, 10000, 30000],
       removeFingerprintOnSuccess: true,
       fingerprint: async () => `yuheng-${told.sha256}-${told.accession}`,
       onAfterResponse: (_, response) => { slide = response.getHeader("Slide-Id") || slide; },
       onProgress: (sent, all) => progress(all ? sent / all : 0),
       onSuccess: () => resolve(slide),
-      onError: (error) => reject(refusal(error)),
+      // What the service refuses is refused again, but that parts came or another request writes.
+      onShouldRetry: (error) => {
+        const { status, problem } = refused(error) ?? { status: 0, problem: {} };
+        return navigator.onLine && (status === 423 || problem.type === "/problems/upload_offset" || !(status >= 400 && status < 500));
+      },
+      onError: (error) => {
+        const told = refused(error);
+        if (told) notice(told);
+        reject(told ?? error);
+      },
     });
     held(upload);
     // What a cut left behind goes on where it stood.
@@ -44,12 +53,14 @@ export function put(file: File, told: Record<string, string>, progress: (share: 
   });
 }
 
-function refusal(error: Error | DetailedError): Error {
+function refused(error: Error | DetailedError): Refused | null {
   const answer = "originalResponse" in error ? error.originalResponse : null;
-  if (!answer) return error;
+  if (!answer) return null;
+  let problem: Problem = {};
   try {
-    return new Refused(answer.getStatus(), JSON.parse(answer.getBody()) as Problem);
+    problem = JSON.parse(answer.getBody()) as Problem;
   } catch {
-    return error;
+    // an answer of something between
   }
+  return new Refused(answer.getStatus(), problem);
 }

@@ -1,6 +1,5 @@
 // One slide, from its upload to the signed report.
 
-import { session } from "../../session";
 import { $, ask, failure, make, number, say, word } from "./common.js";
 import { SlideImage } from "./image.js";
 import { ended, facts, origin, patient, progress, result } from "./panel.js";
@@ -35,7 +34,7 @@ export function start(id) {
   function show() {
     if (!waits) {
       waits = true;
-      looking = looking.then(() => {
+      looking = looking.catch(() => {}).then(() => {
         waits = false;
         return look();
       });
@@ -48,12 +47,11 @@ export function start(id) {
     try {
       slide = await ask(address);
     } catch (error) {
-      if (stopped) return;
+      if (stopped || (slide && [401, 409].includes(error.status))) return; // the shell tells of it, over what is shown
       const again = make("button", { type: "button", onclick: () => location.reload() }, say("Try again", "重试"));
       const back = make("a.button.main", { href: "/console/slides" }, say("To the worklist", "返回工作列表"));
       $("#accession").textContent = error.status === 404 ? "404" : "–";
       $("#waiting").hidden = false;
-      if (error.status === 401) session.value = null; // it ended: the console asks anew
       $("#waiting").replaceChildren(make("div.card.bad", {}, failure(error), make("p.actions", {}, error.status === 404 ? null : again, back)));
       return;
     }

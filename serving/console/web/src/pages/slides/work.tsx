@@ -6,7 +6,7 @@ import { moment } from "../../kit/format";
 import { Empty, Failed, Loading } from "../../kit/state";
 import { Table, type Column } from "../../kit/table";
 import { plain, Say, word } from "../../kit/words";
-import { session } from "../../session";
+import { person } from "../../session";
 import { Sender } from "./sender";
 import { Figures, type Turnaround } from "./turnaround";
 import { ENDED, READ, SPECIMENS, STATES, TRIAGE } from "./words";
@@ -30,8 +30,7 @@ const EVERY = 5_000, SELDOM = 60_000; // ms between two looks at the list, and a
 const PAGE = 100; // slides
 
 export function Work() {
-  const who = session.value;
-  const roles = who && !(who instanceof Error) ? who.roles : [];
+  const roles = person()?.roles ?? [];
   const sends = roles.includes("clinic");
   const [show, setShow] = useState(sends ? "open" : "review");
   const [specimen, setSpecimen] = useState("");
@@ -51,7 +50,6 @@ export function Work() {
     const looking = [setInterval(seen(list.again), EVERY), setInterval(seen(turnaround.again), SELDOM)];
     return () => looking.forEach(clearInterval);
   }, [list.again, turnaround.again]);
-  document.title = `${plain("Slides", "切片")} · Yuheng 玉衡`;
   return (
     <main id="main" class="slides">
       <div class="page-head"><h1><Say en="Slides" zh="切片" /></h1></div>
@@ -111,8 +109,7 @@ const COLUMNS: Column<Slide>[] = [
 
 // A negative that was not drawn waits for nobody: told to who sends slides, and not to who may sign, who would know the drawn by it.
 function State({ slide: { state, code, progress, audit, to_review: waits } }: { slide: Slide }) {
-  const who = session.value;
-  const calm = state === "ready" && !waits && !(who && !(who instanceof Error) && who.licence);
+  const calm = state === "ready" && !waits && !person()?.licence;
   if (calm) return <span class="chip"><Say en="Negative, not drawn for audit" zh="阴性，未抽检" /></span>;
   return (
     <>
