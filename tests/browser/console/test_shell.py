@@ -161,12 +161,30 @@ def test_a_page_that_is_come_to_has_the_focus_and_a_title(desk):
 
 @pytest.mark.parametrize(
     ("role", "at"),
-    [("bank", "credit/decisions/%E0%A4%A"), ("bank", "nothing"), ("clinic", "slides/a/b"), ("scientist", "models/a/b")],
+    [
+        *(("bank", at) for at in ("credit/decisions/%E0%A4%A", "nothing", "credit/nothing/here", "companies/nothing")),
+        ("clinic", "slides/a/b"),
+        ("scientist", "models/a/b"),
+        ("auditor", "audit/nothing"),
+        ("operator", "operator/nothing"),
+    ],
 )
 def test_an_address_that_no_page_has_says_so(desk, role, at):
     page = desk(role)
     page.goto(f"/console/{at}")
     page.wait_for_selector("text=There is no such page for you")
+
+
+def test_a_page_that_does_not_arrive_is_told_and_loaded_again(desk):
+    page = desk("bank")
+    page.wait_for_selector("#main fieldset")
+    page.route("**/assets/companies-*.js", lambda route: route.abort())
+    page.click(".top nav a >> nth=1")
+    page.wait_for_selector("#main .refusal")
+    page.unroute("**/assets/companies-*.js")
+    page.click("#main .refusal button")
+    page.wait_for_selector("#main .drop")
+    page.wrong[:] = [each for each in page.wrong if "ERR_FAILED" not in each and "dynamically imported" not in each]
 
 
 WIDE = {

@@ -1,7 +1,7 @@
 // What every page stands in: sign-in, header, the areas of the caller's roles, both languages.
 
 import { ErrorBoundary, lazy, LocationProvider, Route, Router, useLocation } from "preact-iso";
-import { useEffect, useRef } from "preact/hooks";
+import { useEffect, useRef, useState } from "preact/hooks";
 import { AREAS, areasOf } from "./areas";
 import { Failed, Loading, Notice, Nowhere } from "./kit/state";
 import { choose, language, plain, Say, type Language } from "./kit/words";
@@ -9,7 +9,8 @@ import { begin, Between, end, person, session, SignIn, StillIn, type Session } f
 
 const LANGUAGES: [Language, string, string][] = [["en", "EN", "en"], ["zh", "中文", "zh-CN"], ["both", "EN+中", "zh-CN"]];
 const HOME = "/console";
-const PAGES = Object.fromEntries(AREAS.map((area) => [area.path, lazy(area.load)]));
+const Broken = ({ error }: { error: unknown }) => <main id="main"><Failed error={error} again={() => location.reload()} /></main>;
+const PAGES = Object.fromEntries(AREAS.map((area) => [area.path, lazy(() => area.load().catch((error) => ({ default: () => <Broken error={error} /> })))]));
 
 export function Console() {
   useEffect(() => {
@@ -91,6 +92,7 @@ function readable(path: string): boolean {
 function Areas({ who }: { who: Session }) {
   const mine = areasOf(who.roles);
   const { path } = useLocation();
+  const [broken, setBroken] = useState<{ path: string; error: unknown } | null>(null); // a page that threw
   const first = useRef(path === HOME); // /console leads on: what it leads to is the first page
   const moved = (url: string) => {
     if (url === HOME) return;
@@ -101,8 +103,9 @@ function Areas({ who }: { who: Session }) {
   if (!mine.length) {
     return <main id="main"><Notice title={["No pages for you", "没有可用页面"]}><Say en="Your token has no role that has pages here." zh="您的令牌没有可使用本控制台的角色。" /></Notice></main>;
   }
+  if (broken?.path === path) return <Broken error={broken.error} />;
   return (
-    <ErrorBoundary onError={(error) => console.error(error)}>
+    <ErrorBoundary onError={(error) => setBroken({ path, error })}>
       <Router onRouteChange={moved}>
         {/* an area's two routes have one key, so that its page stays where its first tab is left */}
         {mine.map((area) => <Route key={area.path} path={`/console/${area.path}/*`} component={PAGES[area.path]!} />)}

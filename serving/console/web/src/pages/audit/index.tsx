@@ -1,7 +1,7 @@
 // The auditor's pages: decisions and their proofs, a receipt from a file, authorisations and their uses, a month's statement.
 
 import { Route, Router, useLocation } from "preact-iso";
-import { Empty } from "../../kit/state";
+import { Nowhere } from "../../kit/state";
 import { plain, Say } from "../../kit/words";
 import "./audit.css";
 import { Decision } from "./decision";
@@ -34,7 +34,7 @@ export default function Page() {
         <Route path="/authorisations" component={AllGrants} />
         <Route path="/authorisations/:id" component={OneGrant} />
         <Route path="/statement" component={StatementPage} />
-        <Route default component={Nothing} />
+        <Route default component={Nowhere} />
       </Router>
     </main>
   );
@@ -42,4 +42,3 @@ export default function Page() {
 
 const AllGrants = () => <Grants at={`${HOME}/authorisations`} />;
 const OneGrant = ({ id }: { id?: string }) => <GrantPage id={id} back={`${HOME}/authorisations`} decisions={`${HOME}/decisions`} />;
-const Nothing = () => <Empty en="There is no such page." zh="没有此页面。" />;

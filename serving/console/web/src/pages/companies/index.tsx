@@ -4,6 +4,7 @@ import { Route, Router, useLocation, useRoute } from "preact-iso";
 import { Batches } from "../../kit/batches";
 import { moment } from "../../kit/format";
 import { LookUp } from "../../kit/lookup";
+import { Nowhere } from "../../kit/state";
 import { plain, Say } from "../../kit/words";
 import example from "../../../../../../configs/examples/company.json";
 import { Apply, type Asks } from "../credit/apply";
@@ -46,7 +47,8 @@ export default function Companies() {
         <Route path="/company/:id" component={Chosen} />
         <Route path="/new" component={New} />
         <Route path="/decisions/:id" component={Decided} />
-        <Route default component={Runs} />
+        <Route path="/" component={Runs} />
+        <Route default component={Nowhere} />
       </Router>
     </main>
   );

@@ -3,6 +3,7 @@
 import { Router, Route, useLocation, useRoute } from "preact-iso";
 import { Batches } from "../../kit/batches";
 import { LookUp } from "../../kit/lookup";
+import { Nowhere } from "../../kit/state";
 import { plain, Say } from "../../kit/words";
 import example from "../../../../../../configs/examples/household.json";
 import { Apply, type Asks } from "./apply";
@@ -54,14 +55,14 @@ export default function Credit() {
         {TABS.map(([to, en, zh]) => <a key={to} href={`/console/credit${to}`} aria-current={here === to ? "page" : undefined}><Say en={en} zh={zh} /></a>)}
       </nav>
       <Router>
-        <Route path="/console/credit" component={New} />
+        <Route path="/" component={New} />
         <Route path="/decisions" component={Decisions} />
         <Route path="/inbox" component={Inbox} />
         <Route path="/batches" component={Sent} />
         <Route path="/decisions/:id" component={OneDecision} />
         <Route path="/decisions/:id/letter" component={OneLetter} />
         <Route path="/household/:id" component={OneHousehold} />
-        <Route default component={New} />
+        <Route default component={Nowhere} />
       </Router>
     </main>
   );

@@ -1,7 +1,7 @@
 // The operator's pages: how the service is, and the authorisations.
 
 import { Route, Router, useLocation } from "preact-iso";
-import { Empty } from "../../kit/state";
+import { Nowhere } from "../../kit/state";
 import { plain, Say } from "../../kit/words";
 import "../audit/audit.css";
 import { GrantPage } from "../audit/grants";
@@ -25,7 +25,7 @@ export default function Page() {
         <Route path="/" component={Now} />
         <Route path="/authorisations" component={AllGrants} />
         <Route path="/authorisations/:id" component={OneGrant} />
-        <Route default component={Nothing} />
+        <Route default component={Nowhere} />
       </Router>
     </main>
   );
@@ -33,4 +33,3 @@ export default function Page() {
 
 const AllGrants = () => <OperatorGrants at={GRANTS} />;
 const OneGrant = ({ id }: { id?: string }) => <GrantPage id={id} back={GRANTS} />;
-const Nothing = () => <Empty en="There is no such page." zh="没有此页面。" />;
