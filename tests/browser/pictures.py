@@ -38,6 +38,14 @@ def company(page: Page) -> None:
     page.wait_for_selector(".waterfall .total")
 
 
+def around(page: Page) -> None:
+    page.locator("input[type=range] >> nth=0").fill("1")
+    page.wait_for_selector("table.pair")
+    page.wait_for_selector("svg.network .node")
+    page.locator("h2", has_text="压力测试").scroll_into_view_if_needed()
+    page.mouse.wheel(0, 430)
+
+
 def versions(page: Page) -> None:
     page.click("h2 a[href$=credit_limit]")
     page.wait_for_selector("svg.plot")
@@ -60,6 +68,7 @@ PICTURES: list[tuple[str, str, str, str, Any]] = [
     ("household", "bank", "en-US", "/console/credit", household),
     ("register", "bank", "en-US", "/console/companies", register),
     ("company", "bank", "zh-CN", "/console/companies/company/C00000131", company),
+    ("around", "bank", "zh-CN", "/console/companies/company/C00000131", around),
     ("worklist", "clinic", "zh-CN", "/console/slides", None),
     ("slide", "pathologist", "en-US", "/console/slides", heat),
     ("model", "scientist", "en-US", "/console/models", versions),

@@ -107,6 +107,12 @@ def test_a_pathologist_takes_the_most_urgent_slide_and_signs_it(desk, ward, lang
     page.click({"en": "text=Open for review", "zh": "text=开始审核"}[language])
     page.select_option("#diagnosis", "HSIL")
     page.fill("#findings", "Coarse chromatin. 染色质粗。")
+    page.click(".back")
+    page.wait_for_selector("#worklist tbody tr")
+    page.go_back()
+    page.wait_for_selector("#strip canvas")
+    assert page.input_value("#diagnosis") == "HSIL"
+    assert page.input_value("#findings") == "Coarse chromatin. 染色质粗。"
     page.check("#sure")
     shot(page, f"slides_viewer_{language}")
     page.click("form.sign button[type=submit]")

@@ -5,14 +5,20 @@ import { session } from "../../session";
 import { Refused, ask, failure, make, moment, plain, say } from "./common.js";
 import { TBS } from "./words";
 
+// What is written and not signed, by person and slide: it outlives a look at the worklist, in this tab's memory alone.
+const drafts = new Map();
+
 export class ReportForm {
   constructor(address, changed) {
     this.address = address;
     this.changed = changed;
-    this.draft = null; // what is written and not signed
+    this.mine = `${session.value.tenant} ${session.value.who} ${address}`;
     this.amending = false;
     this.sent = {};
   }
+
+  get draft() { return drafts.get(this.mine) ?? null; }
+  set draft(written) { drafts.set(this.mine, written); }
 
   async section(slide) {
     this.slide = slide;
