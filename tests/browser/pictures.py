@@ -1,6 +1,6 @@
 """The README's pictures, taken of a running `make demo`: python -m tests.browser.pictures [http://127.0.0.1:3000]
 
-To be looked at before they are committed: docs/*.png, of 128 colours, so that each stays under 100 kB or so.
+To be looked at before they are committed: docs/*.png, of few colours, so that each stays small.
 """
 
 from __future__ import annotations
@@ -42,13 +42,13 @@ def around(page: Page) -> None:
     page.locator("input[type=range] >> nth=0").fill("1")
     page.wait_for_selector("table.pair")
     page.wait_for_selector("svg.network .node")
-    page.locator("h2", has_text="压力测试").scroll_into_view_if_needed()
-    page.mouse.wheel(0, 430)
+    page.locator("svg.network").first.scroll_into_view_if_needed()
 
 
 def versions(page: Page) -> None:
     page.click("h2 a[href$=credit_limit]")
     page.wait_for_selector("svg.plot")
+    page.locator("svg.plot").nth(1).scroll_into_view_if_needed()
 
 
 def trace(page: Page) -> None:
@@ -91,7 +91,7 @@ def main(base: str) -> None:
                 act(page)
             page.wait_for_timeout(400)
             picture = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
-            small = picture.quantize(128, dither=Image.Dither.NONE)
+            small = picture.quantize(48 if name == "slide" else 128, dither=Image.Dither.NONE)
             small.save(DOCS / f"{name}.png", optimize=True)
             print(f"docs/{name}.png: {(DOCS / f'{name}.png').stat().st_size / 1_000:.0f} kB")
             page.close()

@@ -18,6 +18,7 @@ from serving.store.engine import connect
 from serving.store.reader import Reader
 from serving.store.tables import DECISIONS, GRANT_USES, LOG_LEAVES, METADATA
 from serving.trust import log
+from serving.trust.trace import decided_about
 from tests import postgres
 
 AT = "2026-01-01T00:00:00.000Z"
@@ -72,7 +73,9 @@ def test_an_older_store_is_taken_over_and_given_back(empty):
         assert (reader.answer(tenant, "d" * 32) is not None) == there
         assert (reader.batch(tenant, "b" * 32) is not None) == there
         assert (reader.batch_under(tenant, "s", "k") is not None) == there
-        assert reader.decisions_of(tenant, "s", "C1", "g", 5) == [], "its subject stood there in plain"
+        with empty.connect() as connection:
+            about = decided_about(connection, "s", "C1", tenant, "g", 5)
+        assert about == [], "its subject stood there in plain"
         assert (slides.get(empty, "5" * 32, tenant) is not None) == there
         assert (slides.kept(empty, tenant, "s", "k") is not None) == there
     slides.keep(empty, "east", "s", "k", "1" * 64, b"")
