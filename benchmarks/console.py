@@ -37,11 +37,16 @@ WEIGHT = """() => [...performance.getEntriesByType("navigation"), ...performance
 # From the key to the figure that it changes, pause and all; and what of it the service's answer took.
 TYPED = """async () => {
   const field = document.querySelector("[name=monthly_debt_service]"), shown = document.querySelector(".preview");
+  const spoken = ({ target }) => (target.nodeType === 1 ? target : target.parentElement)?.closest("[role=status]"); // for screen readers
   const set = Object.getOwnPropertyDescriptor(HTMLInputElement.prototype, "value").set, found = [];
   for (let at = 0; at < 120; at += 1) {
     const began = performance.now();
     const changed = new Promise((done) => {
-      const eye = new MutationObserver(() => { eye.disconnect(); done(performance.now() - began); });
+      const eye = new MutationObserver((seen) => {
+        if (seen.every(spoken)) return;
+        eye.disconnect();
+        done(performance.now() - began);
+      });
       eye.observe(shown, { subtree: true, characterData: true, childList: true });
     });
     set.call(field, String(500 + 37 * at));
