@@ -37,7 +37,8 @@ WEIGHT = """() => [...performance.getEntriesByType("navigation"), ...performance
 # From the key to the figure that it changes, pause and all; and what of it the service's answer took.
 TYPED = """async () => {
   const field = document.querySelector("[name=monthly_debt_service]"), shown = document.querySelector(".preview");
-  const spoken = ({ target }) => (target.nodeType === 1 ? target : target.parentElement)?.closest("[role=status]"); // for screen readers
+  const within = (node) => (node.nodeType === 1 ? node : node.parentElement)?.closest("[role=status]");
+  const spoken = (change) => within(change.target);  // to screen readers, not shown
   const set = Object.getOwnPropertyDescriptor(HTMLInputElement.prototype, "value").set, found = [];
   for (let at = 0; at < 120; at += 1) {
     const began = performance.now();
