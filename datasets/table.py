@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import tomllib
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Literal
 
@@ -176,6 +177,26 @@ def nearest(name: str, known: list[str]) -> str:
     """'; did you mean ...?' or nothing."""
     close = difflib.get_close_matches(name, known, n=1)
     return f"; did you mean {close[0]!r}?" if close else ""
+
+
+MOST_UNKNOWN = 20  # names told one by one: each is compared with all that are known
+
+
+def unknown_names(
+    names: Iterable[str], known: Collection[str], needed: str, needed_zh: str, before: str = ""
+) -> list[Fault]:
+    """A fault for each of the first `MOST_UNKNOWN` names that are not known, and one for how many more there are."""
+    strange = [name for name in names if name not in known]
+    faults = [
+        Fault(
+            before + (name if len(name) <= 60 else name[:57] + "..."),
+            "not known", f"{needed}{nearest(name[:60], [*known])}", needed_zh,
+        )
+        for name in strange[:MOST_UNKNOWN]
+    ]  # fmt: skip
+    if (more := len(strange) - MOST_UNKNOWN) > 0:
+        faults.append(Fault(f"{before}...", f"{more:,} more that are not known", needed, needed_zh))
+    return faults
 
 
 def table_from_toml(path: Path | str) -> Table:

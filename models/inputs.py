@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 from datasets.faults import Fault
-from datasets.table import Column, nearest
+from datasets.table import Column, unknown_names
 
 MISSING = math.nan
 
@@ -114,14 +114,5 @@ class Encoder:
 
     def unknown(self, values: Mapping[str, Any], also: Sequence[str] = ()) -> list[Fault]:
         """A fault for each name that neither the model nor `also` knows."""
-        known = [*self.names, *also]
-        return [
-            Fault(
-                name,
-                "not known",
-                f"one of the fields of this model{nearest(name, known)}",
-                "本模型的字段之一",
-            )
-            for name in values
-            if name not in known
-        ]
+        known = dict.fromkeys([*self.names, *also])
+        return unknown_names(values, known, "one of the fields of this model", "本模型的字段之一")

@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from datasets.faults import Fault
-from datasets.table import nearest
+from datasets.table import unknown_names
 from serving.problems import Problem
 from serving.trust.caller import OPEN, Caller
 
@@ -110,10 +110,9 @@ def query(call: Call, known: Sequence[str]) -> tuple[dict[str, str], list[Fault]
     except (ValueError, UnicodeError) as error:
         raise Problem("bad_parameter", errors=[Fault("(query)", str(error), "UTF-8", "UTF-8")]) from error
     options = dict(pairs)
-    faults = [
-        Fault(name[:60], "not known", f"one of {', '.join(known)}{nearest(name, list(known))}", "参数之一")
-        for name in options
-        if name not in known
+    faults = unknown_names(options, known, f"one of {', '.join(known)}", "参数之一")
+    faults += [  # PostgreSQL looks for none
+        Fault(name, "a NUL", "text without NUL", "不含 NUL 的文本") for name in known if "\0" in options.get(name, "")
     ]
     faults += [
         Fault(name, "given more than once", "one value", "一个值")

@@ -15,7 +15,7 @@ import orjson
 import sqlalchemy as sa
 
 from datasets.faults import Fault
-from datasets.table import nearest
+from datasets.table import unknown_names
 from models.policy import load
 from models.scitech_risk.stress import Shock, Stress, sized
 from serving import companies, networks
@@ -39,6 +39,7 @@ Handler = Callable[[Call], Awaitable[Reply]]
 STRESS = f"{PRODUCT.route}/stress"
 HISTORY, NETWORK = "/v1/companies/{id}/history", "/v1/companies/{id}/network"
 CONFIG = ROOT / "configs" / "stress.toml"
+TOLD = ("decision", "grade", "limit", "indicative_limit", "currency", "referral", "gate")
 PROBLEMS = {
     HISTORY: ("unknown_company", "bad_parameter", "not_authorised", "indicators_refused", *STORE),
     NETWORK: ("unknown_company", "not_authorised", "indicators_refused", *STORE),
@@ -175,8 +176,8 @@ class CompanyDesk:
             "model": {"name": held.card.model, "version": held.card.version, "bundle": held.digest},
             "authorisations": list(stated.grants),
             "shocks": asked["shocks"],
-            "before": veiled(held.answer(stated.values, row, wishes), held.table),
-            "after": veiled(after, held.table),
+            "before": _coarse(veiled(held.answer(stated.values, row, wishes), held.table)),
+            "after": _coarse(veiled(after, held.table)),
         }
         return Reply(orjson.dumps(told, option=JSON_OPTIONS))
 
@@ -185,16 +186,7 @@ class CompanyDesk:
         if not isinstance(asked, dict):
             raise Problem("invalid_request", errors=[Fault("(body)", type(asked).__name__, "an object", "JSON 对象")])
         names = ("subject_id", "shocks", "model")
-        faults = [
-            Fault(
-                name[:60],
-                "not known",
-                f"one of {', '.join(names)}{nearest(name, [*names])}",
-                f"{'、'.join(names)} 之一",
-            )
-            for name in asked
-            if name not in names
-        ]
+        faults = unknown_names(asked, names, f"one of {', '.join(names)}", f"{'、'.join(names)} 之一")
         subject, model = asked.get("subject_id"), asked.get("model", "")
         if not isinstance(subject, str) or not 0 < len(subject) <= 255:
             faults.append(
@@ -209,17 +201,34 @@ class CompanyDesk:
                 (f"an object of shock: how hard; of {', '.join(offered)}", f"{'、'.join(offered)} 及其倍数"),
             )
             faults.append(Fault("shocks", type(given).__name__, *needed))
+        elif not given:  # else it were a decision that nobody records
+            faults.append(Fault("shocks", "none", "one shock or more", "至少一项冲击"))
+        faults += unknown_names(given, offered, f"one of {', '.join(offered)}", f"{'、'.join(offered)} 之一")
         for code, size in given.items():
-            if code not in offered:
-                faults.append(
-                    Fault(code[:60], "not known", f"one of {', '.join(offered)}", f"{'、'.join(offered)} 之一")
-                )
-            elif isinstance(size, bool) or size not in sizes:
+            if code in offered and (isinstance(size, bool) or size not in sizes):
                 told = ", ".join(f"{each:g}" for each in sizes)
                 faults.append(Fault(code, repr(size)[:60], f"one of {told}", f"{told} 之一"))
         if faults:
             raise Problem("invalid_request", errors=faults)
         return [sized(offered[code], size) for code, size in given.items()]
+
+
+def _coarse(answer: dict[str, Any]) -> dict[str, Any]:
+    """What of an answer is told: by exact amounts, few steps would give the company's own figures away, and by reasons
+    it were a whole decision."""
+    told = {name: answer[name] for name in TOLD if name in answer}
+    told["pd"] = _figures(answer["pd"])
+    bounds = (answer["ledger"] or {}).get("bounds", [])
+    told["bounds"] = [
+        {"code": one["code"], "binding": one["binding"], "amount": one["amount"] and int(_figures(one["amount"]))}
+        for one in bounds
+    ]
+    return told
+
+
+def _figures(value: float) -> float:
+    """Of two figures, as 3,300,000 and 0.031."""
+    return float(f"{value:.1e}")
 
 
 def _untouched(work: Callable[[], bytes]) -> bytes:

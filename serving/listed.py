@@ -224,7 +224,8 @@ def _among(connection: sa.Connection, tenant: str, options: Row, most: int, ids:
     def part(before: str) -> list[Found]:
         wanted = ids(before)
         found = recorded.find_many(connection, wanted, tenant)
-        return [(one, found.get(one)) for one in wanted]
+        decided = {one: row for one, row in found.items() if row.kind == "decision"}
+        return [(one, decided.get(one)) for one in wanted]
 
     def fits(row: Any, answer: Row) -> bool:
         told = {
@@ -265,13 +266,9 @@ def _gathered(
 
 def _named(connection: sa.Connection, tenant: str, options: Row, most: int) -> Row:
     """One, or a row of a batch."""
-    return _of(connection, tenant, [options["id"]])
-
-
-def _of(connection: sa.Connection, tenant: str, ids: list[str]) -> Row:
-    found = recorded.find_many(connection, ids, tenant)
-    rows = [_row(found[one], found[one].answer) for one in ids if one in found and found[one].kind == "decision"]
-    return {"decisions": _followed(connection, tenant, rows), "next": None}
+    wanted = options["id"]
+    told = _among(connection, tenant, options, most, lambda before: [wanted] if wanted < before else [])
+    return told | {"next": None}
 
 
 def _row(row: Any, answer: Row) -> Row:

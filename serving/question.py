@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 
 from datasets.faults import Fault
-from datasets.table import nearest
+from datasets.table import unknown_names
 from serving.problems import Problem
 
 
@@ -91,11 +91,7 @@ def parse_question(body: bytes, form: Form) -> Question:
     if not isinstance(found, dict):
         raise Problem("invalid_request", errors=[_fault("(body)", _kind(found), "a JSON object", "JSON 对象")])
     checks, known = form.checks, ", ".join(form.checks)
-    faults = [
-        _fault(name, "not known", f"one of {known}{nearest(name, [*checks])}", f"{known} 之一")
-        for name in found
-        if name not in checks
-    ]
+    faults = unknown_names(found, checks, f"one of {known}", f"{known} 之一")
     faults += [_fault(name, _kind(found[name]), *needed) for name, (fits, *needed) in checks.items()
                if name in found and not fits(found[name])]  # fmt: skip
     if ("indicators" in found) == ("subject_id" in found):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -94,7 +95,7 @@ async def asset(call: Call) -> Reply:
 
 
 def _reply(call: Call, found: Page, keeps: str) -> Reply:
-    packs = "gzip" in (call.header(b"accept-encoding") or "")
+    packs = re.search(r"gzip(?!\s*;\s*q=0(\.0*)?\s*(,|$))", call.header(b"accept-encoding") or "") is not None
     tag = f'"{found.tag}{"-gz" if packs else ""}"'
     headers = {**HEADERS, "Cache-Control": keeps, "ETag": tag, "Vary": "Accept-Encoding"}
     if matches(tag, call.header(b"if-none-match")):

@@ -10,7 +10,7 @@ from typing import Any
 
 from datasets.faults import Fault
 from datasets.slides.limits import LIMITS
-from datasets.table import nearest
+from datasets.table import nearest, unknown_names
 
 SPECIMENS = ("cervical_cytology", "breast_histology", "lymph_node")
 STAINS = ("papanicolaou", "haematoxylin_eosin", "other")
@@ -121,11 +121,7 @@ def read(found: Mapping[str, Any]) -> tuple[Form | None, list[Fault]]:
     """The form, or all that is wrong with it. A field that is null is left out: unknown."""
     told = {name: value for name, value in found.items() if value is not None}
     known = ", ".join(RULES)
-    faults = [
-        Fault(shown(name), "not known", f"one of {known}{nearest(name, [*RULES])}", f"{known} 之一")
-        for name in found
-        if name not in RULES
-    ]
+    faults = unknown_names(found, RULES, f"one of {known}", f"{known} 之一")
     faults += [Fault(name, "absent", *RULES[name][1:]) for name in NEEDED if name not in told]
     faults += [Fault(name, kind(told[name]), en, zh) for name, (fits, en, zh) in RULES.items()
                if name in told and not fits(told[name])]  # fmt: skip

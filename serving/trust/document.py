@@ -139,7 +139,7 @@ def paths() -> Schema:
                 "Discrimination, calibration, drift, overrides and turnaround by model version and tenant",
                 {"type": "object", "required": ["effects"], "properties": {"effects": items}},
                 parameters=[
-                    in_query("model", TEXT, "Else every one."),
+                    in_query("model", TEXT | {"pattern": r"^[^\u0000]*$"}, "Else every one."),
                     in_query(
                         "since",
                         {"type": "string", "pattern": r"^\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])$"},

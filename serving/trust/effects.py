@@ -91,7 +91,7 @@ def _chosen(table: sa.Table, tenant: str | None, model: str | None) -> sa.Select
 def _counted(
     connection: sa.Connection, tenant: str | None, model: str | None, since: str
 ) -> dict[Key, list[sa.Row[Any]]]:
-    chosen = _chosen(INPUT_COUNTS, tenant, model).where(INPUT_COUNTS.c.day >= since)
+    chosen = _chosen(INPUT_COUNTS, tenant, model).where(INPUT_COUNTS.c.day >= since).order_by(INPUT_COUNTS.c.day)
     return _by_key(connection.execute(chosen))
 
 

@@ -38,8 +38,8 @@ def faults(body: Row) -> list[Fault]:
 
 
 def served(connection: sa.Connection, digests: list[str]) -> set[str]:
-    """Which of these bundles have served: answered, read a slide, or been made the champion by hand."""
-    places = (PROMOTIONS.c.bundle, PROMOTIONS.c.before_bundle, INPUT_COUNTS.c.bundle, SLIDES.c.bundle)
+    """Which of these bundles have served: answered, read a slide, or served until another was made the champion."""
+    places = (PROMOTIONS.c.before_bundle, INPUT_COUNTS.c.bundle, SLIDES.c.bundle)
     asked = (sa.select(place).where(place.in_(digests)).distinct() for place in places)
     return {digest for each in asked for digest in connection.execute(each).scalars()}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 import re
 from collections.abc import Awaitable, Callable
@@ -29,6 +30,7 @@ LIMIT = re.compile(r"[1-9][0-9]{0,2}", re.ASCII)
 class Versions:
     def __init__(self, desk: Desk):
         self.desk, self.settings = desk, desk.settings
+        self.moving = asyncio.Lock()  # a record and its pointer go together, one promotion after another
         self.bundles, self.public_key = self.settings.paths.bundles, self.settings.paths.public_key
 
     def routes(self) -> dict[str, dict[str, Handler]]:
@@ -104,8 +106,13 @@ class Versions:
         body, digest = await self.desk.body(call)
         if faults := promote.faults(body):
             raise Problem("invalid_request", errors=faults)
-        scope = f"champion {name}"
+        async with self.moving:
+            return await self._promoted(call, name, body, digest)
+
+    async def _promoted(self, call: Call, name: str, body: dict[str, Any], digest: str) -> Reply:
+        scope = f"champion {hashlib.sha256(name.encode()).hexdigest()}"  # a name may be longer than a scope
         if (earlier := await self.desk.before(call, scope, digest)) is not None:
+            await self._settle(name, earlier, call.caller.tenant)
             return Reply(orjson.dumps(earlier), headers={"Idempotent-Replayed": "true"})
         chosen = await self._version(name, body["version"])
         serving = self._serving(name)
@@ -127,6 +134,13 @@ class Versions:
         if not again:
             await asyncio.to_thread(self._point, chosen)
         return Reply(orjson.dumps(said), headers={"Idempotent-Replayed": "true"} if again else {})
+
+    async def _settle(self, name: str, said: dict[str, Any], tenant: str) -> None:
+        """Move the pointer of a promotion that was recorded and no more, where nothing was moved since."""
+        _, history = await self._records(name, [], tenant)
+        waits = pointed(self.bundles / name) == said["before"]
+        if waits and history and history[0]["id"] == said["promotion_id"]:
+            await asyncio.to_thread(self._point, await self._version(name, said["version"]))
 
     def _holds(self, chosen: Version) -> None:
         """Whether the service could answer with it: loaded whole, as it would serve. Raises Problem."""

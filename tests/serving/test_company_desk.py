@@ -143,7 +143,7 @@ async def grant(client, settings, **told):
 def test_surroundings_and_stress_stand_under_live_authorisations_neighbour_by_neighbour(strict):
     async def story(client, gateway):
         bank = bearer_of(strict, "bank")
-        asked = {"subject_id": "S-1", "shocks": {}}
+        asked = {"subject_id": "S-1", "shocks": {"rate_up": 1}}
         assert (await network(client, "S-1", headers=bank))[0] == 403
         assert (await client.post(STRESS, json=asked, headers=bank)).status_code == 403
         own = {"kind": "government", "grantor": "County"}
@@ -176,12 +176,15 @@ def test_stress_answers_before_and_after_veiled_and_leaves_no_record(loaded):
         assert told["after"]["pd"] >= told["before"]["pd"]
         assert told["after"]["indicative_limit"] <= told["before"]["indicative_limit"]
         assert all("value" not in one for part in ("before", "after") for one in told[part]["gate"]["evidence"])
-        assert all("value" not in one for one in told["before"]["reasons"])
-        same = (await client.post(STRESS, json={"subject_id": "S-1", "shocks": {}})).json()
-        assert {**same["before"], "reasons": []} == same["after"]
+        assert not {"reasons", "ledger"} & {*told["before"], *told["after"]}, "a whole decision is recorded"
+        none = await client.post(STRESS, json={"subject_id": "S-1", "shocks": {}})
+        assert (none.status_code, none.json()["errors"][0]["found"]) == (422, "none")
         asked = (await client.post("/v1/scitech-risks", json={"subject_id": "S-1"})).json()
-        assert asked["pd"] == same["before"]["pd"]
-        assert asked["limit"] == same["before"]["limit"]
+        assert told["before"]["pd"] == float(f"{asked['pd']:.1e}")
+        assert told["before"]["limit"] == asked["limit"]
+        exact = {one["code"]: one["amount"] for one in asked["ledger"]["bounds"]}
+        for one in told["before"]["bounds"]:
+            assert one["amount"] == (exact[one["code"]] and int(float(f"{exact[one['code']]:.1e}")))
 
     run_inside(loaded, story)
     assert len(rows(loaded, sa.select(DECISIONS.c.id))) == 1

@@ -135,6 +135,41 @@ def test_a_batch_is_listed_and_its_rows_come_back_in_each_format(settings, peopl
     run_inside(settings, story)
 
 
+def test_a_decision_asked_for_by_its_id_is_told_where_all_else_fits(inside, applicant):
+    async def story(client, gateway):
+        told = await ask(client, applicant)
+        for query, found in (
+            ("", 1),
+            ("&product=credit_limit", 1),
+            ("&product=scitech_risk", 0),
+            ("&until=2020-01-01", 0),
+        ):
+            page = (await client.get(f"/v1/decisions?id={told['decision_id']}{query}")).json()
+            assert (len(page["decisions"]), page["next"]) == (found, None), query
+
+    inside(story)
+
+
+@pytest.mark.parametrize("address", ["/v1/effects?model=%00", "/v1/subjects/%00/trace?product=pathology"])
+def test_a_nul_in_an_address_is_no_fault_of_the_store(inside, address):
+    async def story(client, gateway):
+        assert (await client.get(address)).status_code < 500
+
+    inside(story)
+
+
+def test_ten_thousand_unknown_names_are_told_as_a_few_and_a_count(inside):
+    async def story(client, gateway):
+        body = {"indicators": {f"declared_incom{at}": 0 for at in range(10_000)}}
+        errors = (await client.post("/v1/credit-limits/what-if", json=body)).json()["errors"]
+        named = [one for one in errors if one["found"] == "not known"]
+        assert len(named) == 20
+        assert "did you mean 'declared_income'" in named[0]["needed"]
+        assert [one["found"] for one in errors if one["field"] == "..."] == ["9,980 more that are not known"]
+
+    inside(story)
+
+
 @pytest.mark.parametrize(
     "query",
     [

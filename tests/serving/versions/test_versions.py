@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -274,3 +275,44 @@ def test_a_week_begins_on_its_monday_and_outcomes_count_where_the_decision_was_m
     series = of_decisions(None, counted, ended)
     assert [one["week"] for one in series] == ["2026-11-16", "2026-11-23"]
     assert [one["outcomes"]["total"] for one in series] == [0, 1]
+
+
+def test_a_retry_after_a_pointer_that_was_not_written_writes_it(settings, place, monkeypatch):
+    async def story(client, gateway):
+        real = bundle.point
+
+        def full(*_):
+            raise OSError("No space left on device")
+
+        monkeypatch.setattr(bundle, "point", full)
+        assert (await choose(client, "2", **{"Idempotency-Key": "k"})).status_code == 503
+        listed = (await client.get(f"{URL}/versions")).json()
+        assert not next(one for one in listed["versions"] if one["version"] == "2")["served"]
+        monkeypatch.setattr(bundle, "point", real)
+        again = await choose(client, "2", **{"Idempotency-Key": "k"})
+        assert (again.status_code, again.headers["idempotent-replayed"]) == (200, "true")
+        assert bundle.pointed(place / "credit_limit") == "2"
+
+    run_inside(settings, story)
+
+
+def test_of_two_promotions_at_once_the_last_record_is_what_serves(settings, place, made, monkeypatch):
+    told(made, True).publish(place, "4", champion=False)
+
+    async def story(client, gateway):
+        real = bundle.point
+
+        def point(folder, alias, version):
+            if version == "2":
+                time.sleep(0.6)  # a slow disk
+            real(folder, alias, version)
+
+        monkeypatch.setattr(bundle, "point", point)
+        one = asyncio.create_task(choose(client, "2"))
+        while not promotions(gateway):
+            await asyncio.sleep(0.01)
+        assert (await choose(client, "4")).status_code == 200
+        await one
+        assert bundle.pointed(place / "credit_limit") == promotions(gateway)[-1].version == "4"
+
+    run_inside(settings, story)

@@ -103,9 +103,20 @@ export interface Shocks {
   most: number;
 }
 
+// Rounded, so that a company's own figures cannot be found by moving it.
+export interface Told {
+  decision: string;
+  grade: string | null;
+  pd: number;
+  limit: number | null;
+  indicative_limit: number | null;
+  currency: string;
+  bounds: { code: string; binding: boolean; amount: number | null }[];
+}
+
 export interface Stressed {
   subject_id: string;
   recorded: false;
-  before: CompanyAnswer;
-  after: CompanyAnswer;
+  before: Told;
+  after: Told;
 }

@@ -25,6 +25,11 @@ function Sliders({ id, offered }: { id: string; offered: Shocks }) {
     if (!begun) return;
     const ending = new AbortController();
     const shocks = Object.fromEntries(Object.entries(sizes).filter(([, size]) => size > 0));
+    if (!Object.keys(shocks).length) {
+      setTold(null);
+      setFailed(null);
+      return;
+    }
     const timer = setTimeout(() => {
       ask<Stressed>(`${OF.route}/stress`, { body: { subject_id: id, shocks }, signal: ending.signal }).then(
         (answer) => (setTold(answer), setFailed(null)),
@@ -97,7 +102,7 @@ function Moved({ told: { before, after } }: { told: Stressed }) {
   const verdict = (answer: Stressed["before"]) => <span class={`chip ${answer.decision === "approve" ? "good" : "warn"}`}>{answer.decision === "approve" ? <Say en="Approved" zh="通过" /> : <Say en="A person decides" zh="转人工" />}</span>;
   const unit = unitOf(before.currency);
   const amounts = [
-    ...before.ledger!.bounds.map((bound) => ({ code: bound.code, words: named(bound.code), was: bound.amount, is: after.ledger!.bounds.find((one) => one.code === bound.code)?.amount ?? null })),
+    ...before.bounds.map((bound) => ({ code: bound.code, words: named(bound.code), was: bound.amount, is: after.bounds.find((one) => one.code === bound.code)?.amount ?? null })),
     { code: "limit", words: ["Limit", "额度"] as const, was: before.indicative_limit, is: after.indicative_limit },
   ];
   const most = Math.max(1, ...amounts.filter((one) => one.code === "limit").flatMap((one) => [one.was ?? 0, one.is ?? 0])) * 2.5;
@@ -110,11 +115,11 @@ function Moved({ told: { before, after } }: { told: Stressed }) {
         <tbody>
           <tr><th scope="row"><Say en="Decision" zh="决定" /></th><td>{verdict(before)}</td><td>{verdict(after)}</td></tr>
           <tr><th scope="row"><Say en="Grade" zh="等级" /></th><td>{before.grade ?? "–"}</td><td class={after.grade === before.grade ? undefined : "bad-text"}>{after.grade ?? "–"}</td></tr>
-          <tr><th scope="row"><Say en="Chance of default" zh="违约概率" /></th><td>{percent(before.pd, 2)}</td><td class={after.pd > before.pd ? "bad-text" : undefined}>{percent(after.pd, 2)}</td></tr>
+          <tr><th scope="row"><Say en="Chance of default" zh="违约概率" /></th><td>{percent(before.pd, 1)}</td><td class={after.pd > before.pd ? "bad-text" : undefined}>{percent(after.pd, 1)}</td></tr>
           <tr><th scope="row"><Say en="Limit" zh="额度" /></th><td>{money(before.indicative_limit, before.currency)}</td><td class={(after.indicative_limit ?? 0) < (before.indicative_limit ?? 0) ? "bad-text" : undefined}>{money(after.indicative_limit, after.currency)}</td></tr>
         </tbody>
       </table>
-      <Figure title={["What bounds the limit", "额度约束"]} note={[`${unit[0]}; pale: as it is, dark: under stress.`, `${unit[1]}；浅色为现状，深色为压力下。`]}
+      <Figure title={["What bounds the limit", "额度约束"]} note={[`${unit[0]}; pale: as it is, dark: under stress. Rounded to two figures.`, `${unit[1]}；浅色为现状，深色为压力下。保留两位有效数字。`]}
         behind={{ heads: [["Bound", "约束"], [`As it is, ${unit[0]}`, `现状（${unit[1]}）`], [`Under stress, ${unit[0]}`, `压力下（${unit[1]}）`]], rows: amounts.map((one) => [<Say en={one.words[0]} zh={one.words[1]} />, one.was === null ? "–" : number(one.was), one.is === null ? "–" : number(one.is)]) }}>
         <ul class="pairs" aria-hidden="true">
           {amounts.map((one) => (
