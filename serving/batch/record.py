@@ -44,11 +44,14 @@ def open_batch(connection: sa.Connection, row: Mapping[str, Any]) -> None:
 
 
 def charged_before(connection: sa.Connection, tenant: str, scope: str, key: str, digest: str) -> int:
-    """Rows of the very same request under this key that were charged before it broke off, however often it did."""
+    """Answers to the very same request under this key that were charged before it broke off, however often it did."""
     mine = BATCHES.c.tenant == tenant, BATCHES.c.scope == scope, BATCHES.c.idempotency_key == key
-    chosen = sa.select(BATCHES.c.rows, BATCHES.c.charged)
+    chosen = sa.select(BATCHES.c.id, BATCHES.c.charged)
     chosen = chosen.where(*mine, BATCHES.c.state == "broken", BATCHES.c.request_sha256 == digest)
-    return max(connection.execute(chosen).first() or (0, 0))
+    if (last := connection.execute(chosen).first()) is None:
+        return 0
+    units = sa.select(sa.func.sum(METER.c.units)).where(METER.c.decision.startswith(f"{last.id}-"))
+    return int(last.charged + (connection.execute(units).scalar() or 0))
 
 
 def lines(frame: pl.DataFrame, batch: str) -> list[bytes]:

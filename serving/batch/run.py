@@ -76,7 +76,8 @@ class Run:
     _opened: bool = False
     _stored: bool = False  # the file names stored subjects
     _simulated: bool = False  # any of them so far
-    _charged: int = 0  # rows that an earlier try under the same key was charged for
+    _charged: int = 0  # answers that earlier tries under the same key were charged for
+    _left: int = 0  # of them, those that are not given again yet
 
     def parts(self) -> Iterator[bytes]:
         """Raises Problem before the first part where the file as a whole cannot be answered."""
@@ -204,6 +205,7 @@ class Run:
         if not self._opened and (key := order.key) is not None:
             named = order.tenant, order.scope, key, order.digest
             self._charged = self.writer.work(lambda connection: charged_before(connection, *named)).result()
+            self._left = self._charged
         counts: dict[str, Any] = {
             "rows": rows,
             "answered": rows - faulty,
@@ -220,6 +222,7 @@ class Run:
             add_chunk(connection, chunk, counts, answers.subjects)
 
         self.writer.work(write).result()
+        self._left -= min(height - answers.faulty, self._left)
         self._opened, self._simulated = True, simulated
         self.rows, self.faulty, self.faults = rows, faulty, faults
         model = self.held.card.model
@@ -235,7 +238,7 @@ class Run:
         row = {"batch": order.id, "first_row": first, "rows": rows, "content": pack(answers.frame), "salt": salt}
         *_, (root,) = levels_of(leaves.row_hashes(salt, lines(answers.frame, order.id)))
         price, answered = self.prices.of(product, order.tenant, at), rows - answers.faulty
-        units = answered if first + rows - 1 > self._charged else 0
+        units = answered - min(answered, self._left)
         told: dict[str, Any] = {"product": product, "upload": salted(salt, order.digest.encode()), "answered": answered}
         if answers.read:
             told["subjects"] = salted(salt, leaves.named(answers.subjects))

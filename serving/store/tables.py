@@ -139,7 +139,7 @@ BATCHES = sa.Table(
     sa.Column("simulated", sa.Boolean, nullable=False),
     sa.Column("created", sa.String(32), nullable=False),
     sa.Column("finished", sa.String(32)),
-    # rows that earlier tries under its key were charged for
+    # answers that earlier tries under its key were charged for
     sa.Column("charged", sa.Integer, nullable=False, server_default="0"),
 )
 sa.Index(
