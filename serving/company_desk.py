@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -78,25 +78,25 @@ class CompanyDesk:
         company, runtime, caller = call.path[0], self.runtime(), call.caller
 
         def work() -> bytes:
-            self._authorised(company, caller)
+            self._authorised(company, caller, networks.GROUPS)
             return networks.network(runtime.reader, runtime.vault, company, partial(self._readable, caller.tenant))
 
         return Reply(await asyncio.to_thread(_untouched, work))
 
-    def _groups(self) -> list[str]:
-        return sorted(groups_of(self.runtime().held(PRODUCT, None).table))
+    def _groups(self, more: Sequence[str] = ()) -> list[str]:
+        return sorted({*groups_of(self.runtime().held(PRODUCT, None).table), *more})
 
-    def _authorised(self, company: str, caller: Caller) -> None:
+    def _authorised(self, company: str, caller: Caller, more: Sequence[str] = ()) -> None:
         """Warnings and ties are made of indicators, so they are told to who may read those of a decision. Raises
         Problem."""
         runtime = self.runtime()
         _ = runtime.reader  # opens the store, and the vault with it
         if runtime.rules is not None:
-            runtime.opened(PRODUCT, runtime.vault.pseudonym(PRODUCT.name, company), self._groups(), caller, now())
+            runtime.opened(PRODUCT, runtime.vault.pseudonym(PRODUCT.name, company), self._groups(more), caller, now())
 
     def _readable(self, tenant: str, connection: sa.Connection, names: list[str]) -> set[str]:
         """Of these companies, those that the tenant might ask about."""
-        told, groups = self.runtime().rules, self._groups()
+        told, groups = self.runtime().rules, self._groups(networks.GROUPS)
         if told is None:
             return set(names)
         grants = live_of(connection, tenant, PRODUCT.name, names, now())

@@ -22,6 +22,7 @@ from serving.store.tables import COMPANIES
 from serving.trust.indicators import known
 from serving.trust.vault import Vault, held_keys
 
+GROUPS = ("shell", "public_records")  # what ties, invoices and insured staff are told of, whatever a model reads
 TIES = (*KINDS, "invoice")
 Readable = Callable[[sa.Connection, list[str]], set[str]]  # of pseudonyms, those that the caller may read
 

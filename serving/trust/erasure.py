@@ -22,7 +22,7 @@ from serving.products import SLIDES as PATHOLOGY
 from serving.settings import Settings
 from serving.store.engine import reading, unavailable, writing
 from serving.store.slides import note
-from serving.store.tables import DECISIONS, ERASURES, GRANTS, OUTCOMES, OVERRIDES, SLIDES, UPLOADS
+from serving.store.tables import DECISIONS, ERASURES, GRANTS, OUTCOMES, OVERRIDES, REFERRALS, SLIDES, UPLOADS
 from serving.trust import keys, log, trace, vault
 
 PARTS = 5_000  # pseudonyms in one question
@@ -50,6 +50,11 @@ KEPT_OVERRIDES = {
     "what": "overrides",
     "why": "Why a person decided otherwise stays as it was written; whoever wrote a name into it must say so.",
     "why_zh": "人工改判的理由按原文保留；如其中写有姓名，须由撰写者说明。",
+}
+KEPT_REFERRALS = {
+    "what": "referrals",
+    "why": "What one colleague wrote to another stays as it was written; whoever wrote a name into it must say so.",
+    "why_zh": "同事之间的转交说明按原文保留；如其中写有姓名，须由撰写者说明。",
 }
 KEPT_REPORTS = {
     "what": "reading and signed reports",
@@ -86,7 +91,9 @@ def erase(engine: sa.Engine, settings: Settings, product: str, subject: str, by:
         rows = trace.in_batches(product, pseudonym).subquery()
         in_batches = _count(connection, rows, sa.true())
         ids = sa.union_all(sa.select(DECISIONS.c.id).where(mine), sa.select(rows.c.id))
-        outcomes, overrides = (_count(connection, table, table.c.about.in_(ids)) for table in (OUTCOMES, OVERRIDES))
+        outcomes, overrides, referrals = (
+            _count(connection, table, table.c.about.in_(ids)) for table in (OUTCOMES, OVERRIDES, REFERRALS)
+        )
         held = trace.data_sets_of(connection, pseudonym)
         shredded = vault.shred(connection, vault.of(settings), product, subject)
         earlier = _earlier(connection, product, pseudonym)
@@ -96,7 +103,7 @@ def erase(engine: sa.Engine, settings: Settings, product: str, subject: str, by:
             raise NothingToErase(f"Nothing of {subject!r} is stored for {product}. Check the id and the product.")
         _forget_salts(connection, mine)
         kept = ((KEPT_DECISIONS, len(decisions) + in_batches), (KEPT_DATA, len(held)), (KEPT_GRANTS, grants),
-                (KEPT_OUTCOMES, outcomes), (KEPT_OVERRIDES, overrides))  # fmt: skip
+                (KEPT_OUTCOMES, outcomes), (KEPT_OVERRIDES, overrides), (KEPT_REFERRALS, referrals))  # fmt: skip
         told = {
             "what": "subject",
             "key_shredded": shredded,

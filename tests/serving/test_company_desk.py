@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import polars as pl
 import pytest
 import sqlalchemy as sa
@@ -163,6 +165,27 @@ def test_surroundings_and_stress_stand_under_live_authorisations_neighbour_by_ne
         assert (await client.post(STRESS, json=asked, headers=bank)).status_code == 403
 
     run_inside(strict, story)
+
+
+def test_surroundings_need_the_groups_that_they_are_made_of_whatever_a_model_reads(made, companies, tmp_path):
+    group = register.TABLE["insured_staff"].group
+    also = tuple(one for one in companies.card.also if one.group not in ("shell", group) and one.derived is None)
+    slim = replace(companies, card=companies.card.model_copy(update={"also": also}))
+    made.publish(tmp_path / "bundles", "1")
+    slim.publish(tmp_path / "bundles", "1")
+    settings = settings_for(tmp_path / "bundles", made, tmp_path, YUHENG_CONSENT_REQUIRED="true")
+    load_register(written(tmp_path / "simulated"), POLICY, settings.store_place, 1.0, vault_of(settings))
+
+    async def story(client, gateway):
+        groups = sorted({one.group for one in (*slim.card.inputs, *slim.card.also)} - {"shell"})
+        entered = await client.post("/v1/authorisations", json=GRANT | {"groups": groups})
+        assert entered.status_code == 201, entered.text
+        assert (await network(client, "S-1"))[0] == 403
+        entered = await client.post("/v1/authorisations", json=GRANT | {"groups": ["shell", "public_records"]})
+        assert entered.status_code == 201, entered.text
+        assert (await network(client, "S-1"))[0] == 200
+
+    run_inside(settings, story)
 
 
 def test_stress_answers_before_and_after_veiled_and_leaves_no_record(loaded):

@@ -414,3 +414,18 @@ def test_checkpoints_that_the_store_did_not_take_before_a_crash_are_no_finding(s
     again.note()
     assert audit(engine, key, settings.paths.checkpoints).findings == []
     engine.dispose()
+
+
+def test_a_certificate_tells_of_what_colleagues_wrote_to_each_other(settings, applicant):
+    async def story(client, gateway):
+        held = gateway.runtime.champions.serving["credit_limit"]
+        put_subject(gateway.runtime.engine, settings, held.table, "H-1", applicant)
+        told = (await client.post(URL, json={"subject_id": "H-1"})).json()
+        sent = {"to": "li.na", "note": "Please look at the debts"}
+        said = await client.post(f"/v1/decisions/{told['decision_id']}/refer", json=sent)
+        assert said.status_code == 200, said.text
+        document = erasure.erase(gateway.runtime.engine, settings, "credit_limit", "H-1", "t")
+        kept = {one["what"]: one["count"] for one in document["certificate"]["kept"]}
+        assert kept["referrals"] == 1
+
+    run_inside(settings, story)
