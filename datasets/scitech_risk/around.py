@@ -19,6 +19,7 @@ import polars as pl
 from datasets.scitech_risk.register import Register
 
 MOST = 60  # nodes, the company's own among them
+TIES = 20  # addresses, officers and owners shown of the company's own
 PER_TIE = 24  # companies shown of those that share one address, officer or owner
 KINDS = ("officer", "address", "owner")
 PARTNERS = 8  # buyers shown of a company, and sellers: those with the largest sums
@@ -87,10 +88,11 @@ class Around:
 
     def of(self, company: str) -> Near:
         """Within two steps; what is nearer, and what insures nobody, first."""
-        shown = dict.fromkeys((company, *self.loops.get(company, ())))
-        ties = dict.fromkeys(tie for tie in self.ties.get(company, ()) if len(self.tied[tie]) > 1)
+        shown = dict.fromkeys((company, *self.loops.get(company, ())[: MOST - TIES]))
+        every = [tie for tie in dict.fromkeys(self.ties.get(company, ())) if len(self.tied[tie]) > 1]
+        ties = dict.fromkeys(sorted(every, key=lambda tie: len(self.tied[tie]))[:TIES])  # what few share says most
         first = [one for tie in ties for one in self.tied[tie][:PER_TIE]]
-        reached = {one for tie in ties for one in self.tied[tie]}
+        reached = {one for tie in every for one in self.tied[tie]}
         for partners in (self.owners, self.owned, self.buyers, self.sellers):
             found = partners.get(company, ())
             first += found[:PARTNERS]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import polars as pl
 import pytest
@@ -244,3 +245,15 @@ def test_of_a_zone_no_more_is_kept_than_a_page_can_show():
     assert crowded.left_out == 0 or len(crowded.nodes) > 20
     shells = zone.frame.filter(pl.col("loop_path").is_not_null())["company_id"]
     assert any(edge.loop for company in shells for edge in around.of(company).edges)
+
+
+def test_of_many_shared_officers_no_more_is_kept_than_a_page_can_show():
+    names = ["C-1", "C-2", "C-3"]
+    none = pl.Series("loop_path", [None] * 3, pl.String)
+    frame = pl.DataFrame({"company_id": names, "insured_staff": [1, 2, 3]}).with_columns(none)
+    ties = [(company, "officer", f"P{at}") for at in range(200) for company in names]
+    links = pl.DataFrame(ties, schema=["company_id", "kind", "party"], orient="row")
+    near = Around(SimpleNamespace(frame=frame, links=links, invoices=None)).of("C-1")
+    assert len(near.nodes) <= MOST
+    assert {node.company for node in near.nodes if node.kind == "company"} == set(names)
+    assert near.left_out == 0
