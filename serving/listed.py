@@ -35,7 +35,7 @@ USUAL, MOST = 50, 200  # rows of a page
 LOOKED_AT = 5_000  # decisions for one page at most, where what is asked for stands in the answer
 TEXT = 255  # characters of a name
 ID, BATCH = re.compile(r"[0-9a-f]{32}(-[1-9][0-9]{0,9})?"), re.compile(r"[0-9a-f]{32}")
-NAME = re.compile(rf"[^\u0000]{{1,{TEXT}}}")  # PostgreSQL looks for no NUL
+NAME = rf"[^\u0000]{{1,{TEXT}}}"  # PostgreSQL looks for no NUL
 DAY = re.compile(r"\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])", re.ASCII)
 SAID = ("approve", "refer")
 DECIDED = ("id", "product", "subject", "decision", "model", "since", "until", "referred", "before", "limit")
@@ -70,13 +70,10 @@ class Listed:
         for name in ("id", "before"):
             if name in options and not ID.fullmatch(options[name]):
                 faults.append(Fault(name, repr(options[name][:60]), "a decision_id", "决定编号"))
-        if "subject" in options and not 0 < len(options["subject"]) <= TEXT:
-            needed = f"1 to {TEXT} characters", f"1 至 {TEXT} 个字符"
-            faults.append(Fault("subject", f"{len(options['subject']):,} characters", *needed))
-        for name in ("model", "referred"):
-            if name in options and not NAME.fullmatch(options[name]):
-                needed = f"1 to {TEXT} characters, none of them NUL", f"1 至 {TEXT} 个字符，不含 NUL"
-                faults.append(Fault(name, repr(options[name][:60]), *needed))
+        for name in ("subject", "model", "referred"):
+            if name in options and not 0 < len(options[name]) <= TEXT:
+                needed = f"1 to {TEXT} characters", f"1 至 {TEXT} 个字符"
+                faults.append(Fault(name, f"{len(options[name]):,} characters", *needed))
         if faults:
             raise Problem("bad_parameter", errors=faults)
         runtime, tenant = self.runtime(), call.caller.tenant
@@ -323,7 +320,7 @@ def paths() -> Schema:
     rows = {"type": "array", "items": {"type": "object"}}
     limit = in_query("limit", {"type": "integer", "minimum": 1, "maximum": MOST, "default": USUAL}, "Of a page.")
     product = in_query("product", {"enum": [*products()]}, "Else of each.")
-    told: Schema = {"type": "string", "pattern": f"^{NAME.pattern}$"}
+    told: Schema = {"type": "string", "pattern": f"^{NAME}$"}
     name, day = {"type": "string", "minLength": 1, "maxLength": TEXT}, {"type": "string", "pattern": f"^{DAY.pattern}$"}
     return {
         "/v1/decisions": {

@@ -78,7 +78,7 @@ class Desk(Section):
 
     @property
     def sizes(self) -> list[float]:
-        """Few, so that a stored company's values cannot be found by trying."""
+        """Few: each tells a little of a stored company's values, so that what is told of them is rounded besides."""
         return [round(self.step * (at + 1), 6) for at in range(int(self.most / self.step + 1e-9))]
 
 
