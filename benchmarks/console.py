@@ -34,25 +34,25 @@ TIMES = 7
 BARE = "<!doctype html><title>bare</title><link rel=icon href=data:,><header><nav><a href=#>A page</a></nav></header>"
 WEIGHT = """() => [...performance.getEntriesByType("navigation"), ...performance.getEntriesByType("resource")]
     .filter((each) => !each.name.endsWith(".ttf")).reduce((sum, each) => sum + each.encodedBodySize, 0)"""
-# From the key to the figure that it changes, pause and all; and what of it the service's answer took.
+# From the key to the figure on the page, pause and all (it may stay the same figure); and what of it the answer took.
 TYPED = """async () => {
   const field = document.querySelector("[name=monthly_debt_service]"), shown = document.querySelector(".preview");
-  const within = (node) => (node.nodeType === 1 ? node : node.parentElement)?.closest("[role=status]");
-  const spoken = (change) => within(change.target);  // to screen readers, not shown
   const set = Object.getOwnPropertyDescriptor(HTMLInputElement.prototype, "value").set, found = [];
   for (let at = 0; at < 120; at += 1) {
     const began = performance.now();
-    const changed = new Promise((done) => {
-      const eye = new MutationObserver((seen) => {
-        if (seen.every(spoken)) return;
+    const told = new Promise((done, broken) => {
+      const late = setTimeout(() => broken(new Error(`no figure for key ${at} within 10 s`)), 10_000);
+      const eye = new MutationObserver(() => {
+        if (shown.querySelector("[aria-busy=true]")) return;
         eye.disconnect();
+        clearTimeout(late);
         done(performance.now() - began);
       });
-      eye.observe(shown, { subtree: true, characterData: true, childList: true });
+      eye.observe(shown, { subtree: true, attributeFilter: ["aria-busy"] });
     });
-    set.call(field, String(500 + 37 * at));
+    set.call(field, String(501 + 37 * at));
     field.dispatchEvent(new Event("input", { bubbles: true }));
-    found.push(await changed);
+    found.push(await told);
     await new Promise((done) => setTimeout(done, 60));
   }
   const asked = performance.getEntriesByType("resource").filter((each) => each.name.endsWith("/what-if"));
