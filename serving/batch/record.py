@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -18,6 +18,8 @@ from serving.trust import log
 from serving.trust.consent import ended
 
 TOLD = ("id", "state", "format", "rows", "answered", "faulty", "model", "version", "bundle", "policy", "simulated")
+
+TRIES_KEPT = 20  # of one request, whose answers are not charged again
 
 
 def pack(frame: pl.DataFrame) -> bytes:
@@ -43,15 +45,40 @@ def open_batch(connection: sa.Connection, row: Mapping[str, Any]) -> None:
     connection.execute(sa.insert(BATCHES).values(**row))
 
 
-def charged_before(connection: sa.Connection, tenant: str, scope: str, key: str, digest: str) -> int:
-    """Answers to the very same request under this key that were charged before it broke off, however often it did."""
+def tries_before(connection: sa.Connection, tenant: str, scope: str, key: str, digest: str) -> list[str]:
+    """Batches of the very same request under this key that broke off, the newest first."""
     mine = BATCHES.c.tenant == tenant, BATCHES.c.scope == scope, BATCHES.c.idempotency_key == key
-    chosen = sa.select(BATCHES.c.id, BATCHES.c.charged)
-    chosen = chosen.where(*mine, BATCHES.c.state == "broken", BATCHES.c.request_sha256 == digest)
-    if (last := connection.execute(chosen).first()) is None:
+    last = sa.select(BATCHES.c.id).where(*mine, BATCHES.c.state == "broken", BATCHES.c.request_sha256 == digest)
+    tries: list[str] = []
+    while (found := connection.execute(last).scalar()) is not None:
+        tries.append(found)
+        if len(tries) == TRIES_KEPT:
+            break
+        last = sa.select(BATCHES.c.retry_of).where(BATCHES.c.id == found)
+    return tries
+
+
+def kept_of(connection: sa.Connection, tries: Sequence[str], first: int, rows: int) -> list[bytes]:
+    """Chunks of these batches that hold any of the rows."""
+    chosen = sa.select(CHUNKS.c.content).where(CHUNKS.c.batch.in_(tries), CHUNKS.c.first_row < first + rows)
+    return list(connection.execute(chosen.where(CHUNKS.c.first_row + CHUNKS.c.rows > first)).scalars())
+
+
+def given_before(frame: pl.DataFrame, kept: Sequence[bytes]) -> int:
+    """How many of its answers stand in earlier chunks too: by the same bundle and policy, from the same inputs."""
+    if not kept:
         return 0
-    units = sa.select(sa.func.sum(METER.c.units)).where(METER.c.decision.startswith(f"{last.id}-"))
-    return int(last.charged + (connection.execute(units).scalar() or 0))
+    mine = _resting_on(frame)
+    earlier = pl.concat([_resting_on(unpack(content)) for content in kept])
+    return mine.join(earlier, on=mine.columns, how="semi", nulls_equal=True).height
+
+
+def _resting_on(frame: pl.DataFrame) -> pl.DataFrame:
+    """What an answer rests on beside the upload: of stored subjects, on what was read of them."""
+    answered = frame.filter(pl.col("decision").is_not_null())
+    if "inputs" not in frame.columns:
+        return answered.select("row", "bundle", "policy_version")
+    return answered.select("row", "bundle", "policy_version", "inputs", pl.col("not_read").list.join(";"))
 
 
 def lines(frame: pl.DataFrame, batch: str) -> list[bytes]:

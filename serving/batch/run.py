@@ -17,7 +17,17 @@ import polars as pl
 from datasets.faults import Fault, Unreadable
 from serving.batch.answers import Answers, answer, answer_stored
 from serving.batch.formats import SUBJECT, Piece, columns_of, first_record, pieces, render, rows_of, unknown_column
-from serving.batch.record import add_chunk, charged_before, close_batch, lines, open_batch, pack, unpack
+from serving.batch.record import (
+    add_chunk,
+    close_batch,
+    given_before,
+    kept_of,
+    lines,
+    open_batch,
+    pack,
+    tries_before,
+    unpack,
+)
 from serving.batch.stored import OURS, Subjects
 from serving.call import now
 from serving.metrics import Metrics
@@ -76,8 +86,7 @@ class Run:
     _opened: bool = False
     _stored: bool = False  # the file names stored subjects
     _simulated: bool = False  # any of them so far
-    _charged: int = 0  # answers that earlier tries under the same key were charged for
-    _left: int = 0  # of them, those that are not given again yet
+    _tries: list[str] = field(default_factory=list)  # earlier ones under the same key, whose answers are charged
 
     def parts(self) -> Iterator[bytes]:
         """Raises Problem before the first part where the file as a whole cannot be answered."""
@@ -204,8 +213,7 @@ class Run:
         simulated = self._simulated or any(one.simulated for one in answers.read.values())
         if not self._opened and (key := order.key) is not None:
             named = order.tenant, order.scope, key, order.digest
-            self._charged = self.writer.work(lambda connection: charged_before(connection, *named)).result()
-            self._left = self._charged
+            self._tries = self.writer.work(lambda connection: tries_before(connection, *named)).result()
         counts: dict[str, Any] = {
             "rows": rows,
             "answered": rows - faulty,
@@ -222,7 +230,6 @@ class Run:
             add_chunk(connection, chunk, counts, answers.subjects)
 
         self.writer.work(write).result()
-        self._left -= min(height - answers.faulty, self._left)
         self._opened, self._simulated = True, simulated
         self.rows, self.faulty, self.faults = rows, faulty, faults
         model = self.held.card.model
@@ -238,7 +245,7 @@ class Run:
         row = {"batch": order.id, "first_row": first, "rows": rows, "content": pack(answers.frame), "salt": salt}
         *_, (root,) = levels_of(leaves.row_hashes(salt, lines(answers.frame, order.id)))
         price, answered = self.prices.of(product, order.tenant, at), rows - answers.faulty
-        units = answered - min(answered, self._left)
+        units = answered - self._given_before(first, answers.frame)
         told: dict[str, Any] = {"product": product, "upload": salted(salt, order.digest.encode()), "answered": answered}
         if answers.read:
             told["subjects"] = salted(salt, leaves.named(answers.subjects))
@@ -266,8 +273,14 @@ class Run:
             "simulated": card.simulated,
             "created": now(),
             "finished": None,
-            "charged": self._charged,
+            "retry_of": self._tries[0] if self._tries else None,
         }
+
+    def _given_before(self, first: int, frame: pl.DataFrame) -> int:
+        if not (tries := self._tries):
+            return 0
+        kept = self.writer.work(lambda connection: kept_of(connection, tries, first, frame.height)).result()
+        return given_before(frame, kept)
 
     def _parquet(self) -> Iterator[bytes]:
         """Parquet has its table of contents at the end, so the answer is put together on disk first."""

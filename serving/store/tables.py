@@ -139,8 +139,7 @@ BATCHES = sa.Table(
     sa.Column("simulated", sa.Boolean, nullable=False),
     sa.Column("created", sa.String(32), nullable=False),
     sa.Column("finished", sa.String(32)),
-    # answers that earlier tries under its key were charged for
-    sa.Column("charged", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("retry_of", sa.String(40)),  # the try before it under its key, which broke off: its answers are charged
 )
 sa.Index(
     "one_batch_per_key",

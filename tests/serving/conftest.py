@@ -220,12 +220,19 @@ def vault_of(settings: Settings) -> Vault:
     return vault.of(settings)
 
 
-def put_subject(engine: sa.Engine, settings: Settings, table: Table, subject: str, values: Mapping[str, Any]) -> None:
+def put_subject(
+    engine: sa.Engine,
+    settings: Settings,
+    table: Table,
+    subject: str,
+    values: Mapping[str, Any],
+    day: str = "2026-01-01",
+) -> None:
     """Indicators into the store, as a file would bring them."""
     told = {group: {name: values.get(name) for name in names} for group, names in groups_of(table).items()}
     made = indicators_store.Made(product_of(table.name), "x.csv", "0" * 64, True, "2026-01-01T00:00:00.000Z")
     with engine.begin() as connection:
-        indicators_store.put(connection, vault_of(settings), [(subject, "2026-01-01", told)], made)
+        indicators_store.put(connection, vault_of(settings), [(subject, day, told)], made)
 
 
 def stored(settings: Settings, product: str, subject: str) -> dict[str, Any] | None:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-
 import orjson
 import polars as pl
 import pytest
@@ -14,7 +11,6 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from datasets.credit_limit import county
 from datasets.scitech_risk import register
 from serving.batch import run
-from serving.problems import Problem
 from serving.store.engine import open_store
 from serving.store.tables import BATCH_SUBJECTS, BATCHES, CHUNKS, INDICATORS, LOG_LEAVES, METER, SUBJECT_KEYS
 from serving.trust import erasure, grants, keys, trace
@@ -125,25 +121,6 @@ def test_a_subjects_decisions_are_listed_whether_asked_one_by_one_or_in_a_batch(
         assert [one["decision_id"] for one in alone] == [single["decision_id"]]
 
     run_inside(strict, story)
-
-
-def test_what_no_authorisation_opened_is_charged_once_it_is_answered(bundles, made, tmp_path, ids):
-    """Twelve rows where eight are let in: the file breaks at its third piece, each time."""
-    settings = settings_for(bundles, made, tmp_path, **SMALL, YUHENG_LIMITS_BATCH_ROWS="8")
-
-    async def story(client, gateway):
-        charged = []
-        for turn in range(3):
-            if turn == 1:
-                await enter(client, **GOVERNMENT)
-            with contextlib.suppress(Problem):  # how the service's own process hears that the answer broke off
-                await send(client, ids, format="csv", headers={"Idempotency-Key": "again"})
-            while (await client.get("/v1/batches")).json()["batches"][0]["state"] == "running":
-                await asyncio.sleep(0.01)
-            charged.append(sum(units for (units,) in rows(settings, sa.select(METER.c.units))))
-        assert charged == [0, 8, 8]
-
-    run_inside(settings, story)
 
 
 def test_conduct_without_a_personal_grant_raises_nothing_and_refuses_nothing(strict, engine, ids):

@@ -18,7 +18,7 @@ from serving.runtime import Runtime
 from serving.store import slides
 from serving.store.engine import open_store, unavailable
 from serving.store.reader import Reader
-from serving.store.tables import BATCHES, CHUNKS, DECISIONS, ERASURES, GRANTS, METER, OUTCOMES, OVERRIDES
+from serving.store.tables import DECISIONS, ERASURES, GRANTS, OUTCOMES, OVERRIDES
 from serving.trust import consent, erasure, grants, keys, notary, trace
 from serving.trust.audit import _Audit, audit
 from serving.trust.indicators import groups_of
@@ -220,62 +220,7 @@ def test_a_store_that_keeps_a_reader_waiting_holds_up_no_other_call(bundles, mad
     run_inside(settings, story)
 
 
-# --- what is charged, and what is logged
-
-
-def test_a_batch_that_broke_off_and_is_sent_again_under_its_key_is_charged_once(bundles, made, tmp_path):
-    settings = settings_for(bundles, made, tmp_path, YUHENG_BATCH_CHUNK_ROWS="1000")
-    body = b"declared_income\n" + b"50000\n" * 30_000
-
-    async def story(client, gateway):
-        sent = {"content": body, "headers": {"content-type": "text/csv", "idempotency-key": "k"}}
-        url, engine = f"{URL}/batch", gateway.runtime.engine
-        first = await client.post(url, **sent)
-        with engine.begin() as connection:  # as a start finds it whose process was killed after a piece
-            batch = first.headers["batch-id"]
-            connection.execute(sa.delete(CHUNKS).where(CHUNKS.c.first_row > 1))
-            told = connection.execute(sa.select(CHUNKS.c.rows)).scalar_one()
-            connection.execute(sa.update(BATCHES).values(state="broken", rows=told))
-            connection.execute(sa.delete(METER).where(METER.c.decision != f"{batch}-1"))
-        again = await client.post(url, **sent)
-        assert again.status_code == 200
-        assert again.headers["batch-id"] != batch
-
-    run_inside(settings, story)
-    units = [one for (one,) in rows(settings, sa.select(METER.c.units).order_by(METER.c.leaf))]
-    assert len(units) > 3
-    assert sum(units) == 30_000, units
-
-
-def test_a_batch_that_broke_off_twice_is_charged_once(bundles, made, tmp_path, monkeypatch):
-    """First after its second piece, then after its first: the second piece was charged for before."""
-    from serving.batch import run
-
-    settings = settings_for(bundles, made, tmp_path, YUHENG_BATCH_CHUNK_ROWS="1000")
-    body = b"declared_income\n" + b"50000\n" * 60_000
-    real, last = run.Run._record, [2, 1, 99]
-
-    def record(self, piece, answers):
-        if (at := getattr(self, "at", 0)) >= last[0]:
-            raise RuntimeError("killed")
-        self.at = at + 1
-        real(self, piece, answers)
-
-    monkeypatch.setattr(run.Run, "_record", record)
-
-    async def story(client, gateway):
-        sent = {"content": body, "headers": {"content-type": "text/csv", "idempotency-key": "k"}}
-        for _ in range(2):
-            await client.post(f"{URL}/batch", **sent)  # ends in the midst of the answer
-            last.pop(0)
-        assert (await client.post(f"{URL}/batch", **sent)).status_code == 200
-
-    run_inside(settings, story)
-    assert [state for [state] in rows(settings, sa.select(BATCHES.c.state).order_by(BATCHES.c.id))] == [
-        "broken", "broken", "done",
-    ]  # fmt: skip
-    units = [one for (one,) in rows(settings, sa.select(METER.c.units).order_by(METER.c.leaf))]
-    assert sum(units) == 60_000, units
+# --- what is logged
 
 
 def test_a_log_of_a_failure_names_no_subject(settings, caplog, monkeypatch):
