@@ -1,13 +1,14 @@
 """What a sci-tech desk sees of a stored company: its history, what lies around it, and its answer under stress.
 
-Each is told under the authorisations that a decision about the company would need. Nothing here is recorded.
+Each is told under the authorisations that a decision about the company would need. Of what is told nothing is recorded
+but that it was, in the log, where it counts among the uses of these authorisations.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from functools import partial
 from typing import Any
 
@@ -19,13 +20,15 @@ from datasets.table import unknown_names
 from models.policy import load
 from models.scitech_risk.stress import Shock, Stress, sized
 from serving import companies, networks
-from serving.call import JSON, Call, Reply, now, read_body
+from serving.call import JSON, Call, Reply, new_id, now, read_body
 from serving.describe import STORE, Schema, in_path, in_query, operation, told_as_json
 from serving.problems import Problem
 from serving.question import Question, parse_json
-from serving.runtime import JSON_OPTIONS, Runtime
+from serving.runtime import JSON_OPTIONS, Runtime, ended
 from serving.scitech_risk import PRODUCT, ScitechRisk
 from serving.settings import ROOT
+from serving.store.writer import GrantsGone
+from serving.trust import leaves, uses
 from serving.trust.caller import Caller
 from serving.trust.consent import live_of, opened
 from serving.trust.indicators import groups_of
@@ -40,13 +43,14 @@ STRESS = f"{PRODUCT.route}/stress"
 HISTORY, NETWORK = "/v1/companies/{id}/history", "/v1/companies/{id}/network"
 CONFIG = ROOT / "configs" / "stress.toml"
 TOLD = ("decision", "grade", "limit", "indicative_limit", "currency", "referral", "gate")
+LOOKS = ("not_authorised", "authorisation_ended", "indicators_refused")
 PROBLEMS = {
-    HISTORY: ("unknown_company", "bad_parameter", "not_authorised", "indicators_refused", *STORE),
-    NETWORK: ("unknown_company", "not_authorised", "indicators_refused", *STORE),
+    HISTORY: ("unknown_company", "bad_parameter", *LOOKS, *STORE),
+    NETWORK: ("unknown_company", *LOOKS, *STORE),
     f"GET {STRESS}": ("not_ready",),
     f"POST {STRESS}": (
-        "empty_body", "not_utf8", "malformed_json", "unknown_model", "unknown_subject", "not_authorised",
-        "indicators_refused", "slow_request", "body_too_large", "unsupported_media_type", "invalid_request", *STORE,
+        "empty_body", "not_utf8", "malformed_json", "unknown_model", "unknown_subject", *LOOKS,
+        "slow_request", "body_too_large", "unsupported_media_type", "invalid_request", *STORE,
     ),
 }  # fmt: skip
 
@@ -69,8 +73,10 @@ class CompanyDesk:
         page, company, runtime, caller = companies.page(call), call.path[0], self.runtime(), call.caller
 
         def work() -> bytes:
-            self._authorised(company, caller)
-            return companies.history(runtime.reader, runtime.vault, caller.tenant, company, page)
+            used = self._authorised(company, caller)
+            told = companies.history(runtime.reader, runtime.vault, caller.tenant, company, page)
+            self._note("history", caller, used)
+            return told
 
         return Reply(await asyncio.to_thread(_untouched, work))
 
@@ -78,36 +84,50 @@ class CompanyDesk:
         company, runtime, caller = call.path[0], self.runtime(), call.caller
 
         def work() -> bytes:
-            self._authorised(company, caller, networks.GROUPS)
-            return networks.network(runtime.reader, runtime.vault, company, partial(self._readable, caller.tenant))
+            used = self._authorised(company, caller, networks.GROUPS)
+            readable = partial(self._readable, caller.tenant, used)
+            told = networks.network(runtime.reader, runtime.vault, company, readable)
+            self._note("network", caller, used)
+            return told
 
         return Reply(await asyncio.to_thread(_untouched, work))
 
     def _groups(self, more: Sequence[str] = ()) -> list[str]:
         return sorted({*groups_of(self.runtime().held(PRODUCT, None).table), *more})
 
-    def _authorised(self, company: str, caller: Caller, more: Sequence[str] = ()) -> None:
-        """Warnings and ties are made of indicators, so they are told to who may read those of a decision. Raises
-        Problem."""
+    def _authorised(self, company: str, caller: Caller, more: Sequence[str] = ()) -> set[str]:
+        """By which grants. Warnings and ties are made of indicators, so they are told to who may read those of a
+        decision. Raises Problem."""
         runtime = self.runtime()
         _ = runtime.reader  # opens the store, and the vault with it
-        if runtime.rules is not None:
-            runtime.opened(PRODUCT, runtime.vault.pseudonym(PRODUCT.name, company), self._groups(more), caller, now())
+        pseudonym = runtime.vault.pseudonym(PRODUCT.name, company)
+        return set(runtime.opened(PRODUCT, pseudonym, self._groups(more), caller, now()).grants)
 
-    def _readable(self, tenant: str, connection: sa.Connection, names: list[str]) -> set[str]:
-        """Of these companies, those that the tenant might ask about."""
+    def _note(self, what: str, caller: Caller, used: Collection[str]) -> None:
+        """A leaf that the grants were used, before what they opened is told. In a thread. Raises Problem where one of
+        them ended meanwhile."""
+        if not used:
+            return
+        entry = leaves.read(what, now(), caller.tenant, new_id(), PRODUCT.name, used)
+        try:
+            self.runtime().writer.work(lambda connection: uses.note(connection, entry)).result()
+        except GrantsGone as gone:
+            raise ended(gone) from gone
+
+    def _readable(self, tenant: str, used: set[str], connection: sa.Connection, names: list[str]) -> set[str]:
+        """Of these companies, those that the tenant might ask about. By which grants goes into `used`."""
         told, groups = self.runtime().rules, self._groups(networks.GROUPS)
         if told is None:
             return set(names)
         grants = live_of(connection, tenant, PRODUCT.name, names, now())
         everybodys = grants.pop(None, [])
-        if not opened(told, PRODUCT.name, groups, everybodys).lacking:
-            return set(names)
-        return {
-            name
-            for name, own in grants.items()
-            if name is not None and not opened(told, PRODUCT.name, groups, [*everybodys, *own]).lacking
-        }
+        found = set()
+        for name in names:
+            may = opened(told, PRODUCT.name, groups, [*everybodys, *grants.get(name, [])])
+            if not may.lacking:
+                found.add(name)
+                used.update(may.grants)
+        return found
 
     # --- one company under stress
 
@@ -179,6 +199,7 @@ class CompanyDesk:
             "before": _coarse(veiled(held.answer(stated.values, row, wishes), held.table)),
             "after": _coarse(veiled(after, held.table)),
         }
+        await asyncio.to_thread(self._note, "stress", call.caller, stated.grants)
         return Reply(orjson.dumps(told, option=JSON_OPTIONS))
 
     def _read(self, asked: Any, held: ScitechRisk) -> list[Shock]:
@@ -300,7 +321,7 @@ def paths() -> Schema:
             "post": operation(
                 PROBLEMS[f"POST {STRESS}"],
                 "stressCompany",
-                "A stored company's answer as it is and under shocks: nothing is recorded, charged or counted",
+                "A stored company's answer as it is and under shocks: not charged; kept is only that it was asked",
                 told_as_json(told),
                 requestBody={"required": True, "content": {JSON: {"schema": asked}}},
             ),

@@ -193,8 +193,9 @@ def _uses(grant: Schema) -> Schema:
     some = {"anyOf": [text, null]}
     use = {
         "leaf": count | {"description": "Its index in the audit log"},
-        "kind": {"enum": ["decision", "chunk", "slide_state"]},
-        "decision": text | {"description": "Of a chunk the batch and its first row; of a slide the slide"},
+        "kind": {"enum": ["decision", "chunk", "slide_state", "read"]},
+        "decision": some | {"description": "Of a chunk its batch and first row; of a slide the slide; of a look null"},
+        "what": some | {"description": "Of a look: history, network or stress"},
         "at": text,
         "tenant": text,
         **dict.fromkeys(("product", "model", "version"), some),
@@ -202,7 +203,7 @@ def _uses(grant: Schema) -> Schema:
     }
     model = {**dict.fromkeys(("model", "version", "bundle"), text), "data": {"type": "array", "items": text}}
     told = grant | {
-        "used": count | {"description": "Answers and chunks in all"},
+        "used": count | {"description": "Answers, chunks and looks in all"},
         "uses": {"type": "array", "items": closed(use, [*use])},
         "next": {"anyOf": [count, null], "description": "`before` of the next page; null: there is none"},
         "models": {"type": "array", "items": closed(model, [*model]), "description": "That answered at least once"},

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -62,6 +62,11 @@ def chunk(row: Mapping[str, Any], tenant: str, root: bytes, at: str, **told: Any
     return entry(
         "chunk", at, tenant, ref, **place, root=root.hex(), content=salted(row["salt"], row["content"]), **told
     )
+
+
+def read(what: str, at: str, tenant: str, ref: str, product: str, grants: Collection[str]) -> Entry:
+    """Of a look at a stored company without a decision: at its history, its network, its answer under stress."""
+    return entry("read", at, tenant, ref, what=what, product=product, authorisations=sorted(grants))
 
 
 def named(subjects: Mapping[int, str]) -> bytes:

@@ -1,4 +1,4 @@
-"""Who used an authorisation: each answer whose leaf in the audit log names it, and what models were made under it."""
+"""Who used an authorisation: each answer and each look whose leaf in the log names it, and the models made under it."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ import orjson
 import sqlalchemy as sa
 
 from serving.store.tables import GRANT_USES, GRANTS, LINEAGES, LOG_LEAVES
+from serving.store.writer import GrantsGone
+from serving.trust import log
+from serving.trust.consent import ended
 from serving.trust.grants import shown
 
 MOST = 200  # told at once
@@ -37,13 +40,23 @@ def of(connection: sa.Connection, grant: str, tenant: str | None, before: int | 
     }
 
 
+def note(connection: sa.Connection, entry: log.Entry) -> None:
+    """A use that is no answer's. Raises GrantsGone where an authorisation ended meanwhile."""
+    log.lock(connection)  # from here on nothing is revoked
+    if gone := ended(connection, set(entry.grants)):
+        raise GrantsGone(sorted(gone))
+    log.append(connection, [entry])
+
+
 def _use(index: int, leaf: Row, made: dict[str, Row]) -> Row:
-    """`decision`: its id, its slide's, or its batch's with a chunk's first row; `rows`: of a chunk, how many."""
+    """`decision`: its id, its slide's, or its batch's with a chunk's first row, null for what was only looked at;
+    `what`: was looked at; `rows`: of a chunk, how many."""
     model = made.get(leaf.get("lineage", ""), {})
     return {
         "leaf": index,
         "kind": leaf["kind"],
-        "decision": leaf["ref"],
+        "decision": None if leaf["kind"] == "read" else leaf["ref"],
+        "what": leaf.get("what"),
         "at": leaf["at"],
         "tenant": leaf["tenant"],
         "product": leaf.get("product"),

@@ -12,11 +12,13 @@ import sqlalchemy as sa
 from datasets.scitech_risk import register
 from datasets.scitech_risk.around import MOST, Around
 from models.scitech_risk.policy import Policy
+from serving import networks
 from serving.registers import load_register
 from serving.store.engine import connect
-from serving.store.tables import COMPANIES, DECISIONS
+from serving.store.tables import COMPANIES, DECISIONS, GRANTS
 from serving.trust import consent, erasure
 from tests.serving.conftest import POLICIES, bearer_of, rows, run_inside, settings_for, vault_of
+from tests.serving.test_batch_stored import sound
 
 STRESS = "/v1/scitech-risks/stress"
 POLICY = Policy.load(POLICIES / "scitech_risk.toml")
@@ -164,6 +166,49 @@ def test_surroundings_and_stress_stand_under_live_authorisations_neighbour_by_ne
         assert revoked.status_code == 200
         assert (await network(client, "S-1", headers=bank))[0] == 403
         assert (await client.post(STRESS, json=asked, headers=bank)).status_code == 403
+
+    run_inside(strict, story)
+
+
+def test_each_look_at_a_stored_company_is_a_use_of_the_authorisations_that_opened_it(strict):
+    async def story(client, gateway):
+        own = {"kind": "government", "grantor": "County"}
+        mine, theirs = [await grant(client, strict, **own, subject_id=name) for name in ("S-1", "S-3")]
+        bank, auditor = bearer_of(strict, "bank"), bearer_of(strict, "auditor")
+        await network(client, "S-1", headers=bank)
+        await client.get("/v1/companies/S-1/history", headers=bank)
+        await client.post(STRESS, json={"subject_id": "S-1", "shocks": {"rate_up": 1}}, headers=bank)
+        await network(client, "S-2", headers=bank)  # which nothing opens
+
+        async def uses(one):
+            told = (await client.get(f"/v1/authorisations/{one}/uses", headers=auditor)).json()
+            return [(use["what"], use["kind"], use["decision"], use["tenant"]) for use in told["uses"]]
+
+        looks = [(what, "read", None, "local") for what in ("stress", "history", "network")]
+        assert await uses(mine) == looks
+        assert await uses(theirs) == looks[2:]
+
+    run_inside(strict, story)
+    engine = connect(strict.store.url or f"sqlite:///{strict.paths.store}", 5.0)
+    sound(strict, engine)
+    engine.dispose()
+
+
+def test_a_look_is_not_told_whose_authorisation_ended_meanwhile(strict, monkeypatch):
+    async def story(client, gateway):
+        await grant(client, strict, kind="government", grantor="County", subject_id="S-1")
+        told = networks.network
+
+        def ended_meanwhile(*asked):
+            engine = connect(strict.store.url or f"sqlite:///{strict.paths.store}", 5.0)
+            with engine.begin() as connection:
+                connection.execute(sa.update(GRANTS).values(valid_to="2020-01-01"))
+            engine.dispose()
+            return told(*asked)
+
+        monkeypatch.setattr(networks, "network", ended_meanwhile)
+        status, problem = await network(client, "S-1", headers=bearer_of(strict, "bank"))
+        assert (status, problem["type"]) == (403, "/problems/authorisation_ended")
 
     run_inside(strict, story)
 

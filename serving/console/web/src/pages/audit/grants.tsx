@@ -29,7 +29,8 @@ export interface Grant {
 interface Use {
   leaf: number;
   kind: string;
-  decision: string;
+  decision: string | null;
+  what: string | null;
   at: string;
   tenant: string;
   product: string | null;
@@ -109,15 +110,15 @@ function One({ told, decisions }: { told: Uses; decisions?: string }) {
       setFailed(error);
     }
   };
-  const link = ({ decision }: Use) => (decisions ? <a href={`${decisions}/${decision}`}><code>{decision}</code></a> : <code>{decision}</code>);
+  const link = ({ decision }: Use) => (decision === null ? "–" : decisions ? <a href={`${decisions}/${decision}`}><code>{decision}</code></a> : <code>{decision}</code>);
   const columns: Column<Use>[] = [
     { en: "Used", zh: "使用时间", cell: (use) => moment(use.at) },
     { en: "By", zh: "使用方", cell: (use) => use.tenant },
-    { en: "For", zh: "用于", cell: (use) => word(USES, use.kind) },
+    { en: "For", zh: "用于", cell: (use) => word(USES, use.what ?? use.kind) },
     { en: "Decision", zh: "决定", cell: link },
     { en: "Product", zh: "产品", cell: (use) => (use.product ? word(PRODUCTS, use.product) : "–") },
     { en: "Model", zh: "模型", cell: (use) => (use.model ? `${use.model} ${use.version}` : "–") },
-    { en: "Rows", zh: "行数", number: true, cell: (use) => (use.rows === null ? "1" : number(use.rows)) },
+    { en: "Rows", zh: "行数", number: true, cell: (use) => (use.what ? "–" : use.rows === null ? "1" : number(use.rows)) },
     { en: "Record in the log", zh: "日志序号", number: true, cell: (use) => use.leaf },
   ];
   return (

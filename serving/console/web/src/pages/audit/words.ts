@@ -10,7 +10,10 @@ export const KINDS: Words = {
   data: ["Data set", "数据集"], authorisation: ["Authorisation", "授权"], more: ["More", "其余"],
 };
 export const GRANTS: Words = { government: ["Government", "政府授权"], personal: ["Personal", "个人授权"] };
-export const USES: Words = { decision: ["Decision", "决定"], chunk: ["Rows of a batch", "批次分段"], slide_state: ["Slide's reading", "切片阅片"] };
+export const USES: Words = {
+  decision: ["Decision", "决定"], chunk: ["Rows of a batch", "批次分段"], slide_state: ["Slide's reading", "切片阅片"],
+  history: ["A look at the history", "查看历史"], network: ["A look at what lies around", "查看关联关系"], stress: ["A look under stress", "压力测试"],
+};
 export const DETAILS: Words = {
   tenant: ["Tenant", "机构"], created: ["Made", "时间"], said: ["Said", "结论"], policy_version: ["Policy", "政策"], bundle: ["Bundle", "模型包"], live: ["Answers now", "在用"], seed: ["Seed", "随机种子"],
   sha256: ["SHA-256", "SHA-256"], rows: ["Rows", "行数"], simulated: ["Simulated", "模拟"], licence: ["Licence", "许可"], source: ["Source", "来源"], grantor: ["Granted by", "授权方"], purpose: ["Purpose", "用途"],
