@@ -1,25 +1,19 @@
-"""What a tenant asked and was answered, listed: GET /v1/decisions, /v1/batches and the rows of one."""
+"""What a tenant asked and was answered, listed: GET /v1/decisions, /v1/batches."""
 
 from __future__ import annotations
 
 import asyncio
-import os
 import re
-import tempfile
-from collections.abc import Awaitable, Callable, Iterator
-from itertools import chain
-from pathlib import Path
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import orjson
 import sqlalchemy as sa
 
 from datasets.faults import Fault
-from serving.batch.formats import MEDIA_TYPES, render
-from serving.batch.record import summary, unpack
-from serving.batch.run import as_parquet
-from serving.call import Call, Reply, query, threaded
-from serving.describe import STORE, Schema, in_path, in_query, operation, told_as_json
+from serving.batch.record import summary
+from serving.call import Call, Reply, query
+from serving.describe import STORE, Schema, in_query, operation, told_as_json
 from serving.problems import Problem
 from serving.products import products
 from serving.runtime import Runtime
@@ -42,7 +36,6 @@ DECIDED = ("id", "product", "subject", "decision", "model", "since", "until", "r
 PROBLEMS = {
     "/v1/decisions": ("bad_parameter", *STORE),
     "/v1/batches": ("bad_parameter", *STORE),
-    "/v1/batches/{id}/rows": ("bad_parameter", "unknown_batch", *STORE),
 }
 
 
@@ -56,7 +49,6 @@ class Listed:
         return {
             "/v1/decisions": {"GET": self.decisions},
             "/v1/batches": {"GET": self.batches},
-            "/v1/batches/{id}/rows": {"GET": self.rows},
         }
 
     async def decisions(self, call: Call) -> Reply:
@@ -102,48 +94,6 @@ class Listed:
         told = [_batch(row) for row in found]
         following = told[-1]["batch_id"] if len(told) == most else None
         return Reply(orjson.dumps({"batches": told, "next": following}))
-
-    async def rows(self, call: Call) -> Reply:
-        """As they were answered; of a batch under way or broken off, those that are recorded."""
-        options, faults = query(call, ("format", "columns"))
-        format, columns = options.get("format", "csv"), [c for c in options.get("columns", "").split(",") if c]
-        _one_of(options, "format", tuple(MEDIA_TYPES), faults)
-        if faults:
-            raise Problem("bad_parameter", errors=faults)
-        runtime, wanted, tenant = self.runtime(), call.path[0], call.caller.tenant
-        reader, found = runtime.reader, None
-        if BATCH.fullmatch(wanted):
-            found = await asyncio.to_thread(reader.batch, tenant, wanted)
-        if found is None:
-            raise Problem("unknown_batch", found=repr(wanted[:80]))
-        spool = runtime.settings.paths.spool
-
-        def parts() -> Iterator[bytes]:
-            frames = (_only(unpack(content), columns) for content in reader.chunks(wanted))
-            if format == "parquet":
-                spool.mkdir(parents=True, exist_ok=True)
-                with tempfile.TemporaryDirectory(prefix=f"rows-{os.getpid()}-", dir=spool) as folder:
-                    yield from as_parquet(frames, Path(folder))
-                return
-            for at, frame in enumerate(frames):
-                yield render(frame, format, head=at == 0)
-
-        made = parts()
-        first = await asyncio.to_thread(next, made, b"")  # before the status is sent
-        return Reply(threaded(chain([first], made)), media_type=MEDIA_TYPES[format])
-
-
-def _only(frame: Any, columns: list[str]) -> Any:
-    """All, where none is named; of names with | between the first that is there. Raises Problem where none is left."""
-    chosen: list[str] = []
-    for names in columns:
-        there = [name for name in names.split("|") if name in frame.columns]
-        if not there or there[0] in chosen:
-            known = ", ".join(frame.columns)
-            needed = f"each once of {known}", f"{known} 之一，各一次"
-            raise Problem("bad_parameter", errors=[Fault("columns", names[:60], *needed)])
-        chosen.append(there[0])
-    return frame.select(chosen) if columns else frame
 
 
 def _limit(options: Row, faults: list[Fault]) -> int:
@@ -362,21 +312,6 @@ def paths() -> Schema:
                     product,
                     in_query("before", {"type": "string", "pattern": "^[0-9a-f]{32}$"}, "Only older ones."),
                     limit,
-                ],
-            )
-        },
-        "/v1/batches/{id}/rows": {
-            "get": operation(
-                PROBLEMS["/v1/batches/{id}/rows"],
-                "batchRows",
-                "What a batch answered, row by row, as far as it is recorded",
-                {"description": "As asked", "content": {kind: {"schema": text} for kind in MEDIA_TYPES.values()}},
-                parameters=[
-                    in_path("id", "batch_id"),
-                    in_query("format", {"enum": [*MEDIA_TYPES], "default": "csv"}, "Of the rows."),
-                    in_query(
-                        "columns", text, "Commas between, else all; of names with | between the first that is there."
-                    ),
                 ],
             )
         },

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from datasets.table import Column
 from serving import company_desk, listed, what_if
+from serving.batch import rows
 from serving.batch.formats import MEDIA_TYPES
 from serving.console import document as console
 from serving.describe import STORE, Schema, closed, guarded, in_path, in_query, link, operation, told_as_json
@@ -50,6 +51,7 @@ PROBLEMS = {
     **console.PROBLEMS,
     **company_desk.PROBLEMS,
     **listed.PROBLEMS,
+    **rows.PROBLEMS,
     **what_if.problems(),
     **slides.PROBLEMS,
     **trust.PROBLEMS,
@@ -65,7 +67,8 @@ def document(serving: Mapping[str, Held], settings: Settings) -> Schema:
         **{f"Indicators.{name}": _indicators(held, settings.limits.text) for name, held in sorted(serving.items())},
     }
     paths = dict(_products(serving, settings)) | slides.paths(settings) | authorisations.paths() | console.paths()
-    paths |= company_desk.paths() | listed.paths() | trust.paths() | versions.paths() | what_if.paths() | _paths()
+    paths |= company_desk.paths() | listed.paths() | rows.paths() | trust.paths() | versions.paths()
+    paths |= what_if.paths() | _paths()
     for path, operations in paths.items():
         for method, told in operations.items():
             if roles := MAY[f"{method.upper()} {path}"]:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 
 import polars as pl
 import pytest
 import sqlalchemy as sa
 
-from serving.store.tables import METER, REFERRALS
-from tests.serving.conftest import put_subject, recorded, rows, run_inside
+from serving.store.tables import BATCHES, METER, REFERRALS
+from tests.serving.conftest import put_subject, recorded, rows, run_inside, settings_for
 
 URL = "/v1/credit-limits"
 
@@ -131,6 +132,77 @@ def test_a_batch_is_listed_and_its_rows_come_back_in_each_format(settings, peopl
             wrong = await client.get(f"{address}?columns={columns}")
             assert (wrong.status_code, wrong.json()["errors"][0]["field"]) == (422, "columns"), columns
         assert (await client.get(f"/v1/batches/{'0' * 32}/rows")).status_code == 404
+
+    run_inside(settings, story)
+
+
+def test_rows_are_read_by_so_many_at_once_and_by_the_next_when_one_is_done(bundles, people, made, tmp_path):
+    async def story(client, gateway):
+        known = [column.name for column in (*made.card.inputs, *made.card.also) if column.derived is None]
+        body = people.head(30).select(known).write_csv().encode()
+        sent = await client.post(f"{URL}/batch", content=body, headers={"Content-Type": "text/csv"})
+        address = f"{sent.headers['location']}/rows"
+        read, over = asyncio.Event(), asyncio.Event()
+        parts = iter([{"type": "http.request", "body": b"", "more_body": False}])
+
+        async def receive():
+            return next(parts, None) or await asyncio.Event().wait()
+
+        async def slowly(message):
+            if message["type"] == "http.response.start":
+                read.set()
+                await over.wait()
+
+        scope = {"type": "http", "method": "GET", "path": address, "query_string": b"format=parquet", "headers": []}
+        slow = asyncio.create_task(gateway(scope, receive, slowly))
+        await read.wait()
+        refused = await client.get(address)
+        assert (refused.status_code, refused.json()["type"]) == (503, "/problems/overloaded")
+        assert refused.headers["retry-after"]
+        assert "1 under way" in refused.json()["detail"]
+        assert "1 个批次" in refused.json()["detail_zh"]
+        over.set()
+        await slow
+        assert (await client.get(address)).content == sent.content
+        for columns in ("nothing", "limit"):  # one that is refused holds no place
+            await client.get(f"{address}?columns={columns}")
+        assert (await client.get(address)).status_code == 200
+        assert not list(gateway.settings.paths.spool.iterdir())
+
+    run_inside(settings_for(bundles, made, tmp_path, YUHENG_LIMITS_BATCH_READS="1"), story)
+
+
+def test_a_caller_who_hangs_up_lets_the_next_read_rows(bundles, people, made, tmp_path):
+    async def story(client, gateway):
+        known = [column.name for column in (*made.card.inputs, *made.card.also) if column.derived is None]
+        body = people.head(30).select(known).write_csv().encode()
+        sent = await client.post(f"{URL}/batch", content=body, headers={"Content-Type": "text/csv"})
+        address = f"{sent.headers['location']}/rows"
+
+        async def receive():
+            return {"type": "http.disconnect"}
+
+        async def gone(message):
+            raise ConnectionError
+
+        scope = {"type": "http", "method": "GET", "path": address, "query_string": b"format=parquet", "headers": []}
+        with pytest.raises(ConnectionError):
+            await gateway(scope, receive, gone)
+        assert (await client.get(address)).content == sent.content
+        assert not list(gateway.settings.paths.spool.iterdir())
+
+    run_inside(settings_for(bundles, made, tmp_path, YUHENG_LIMITS_BATCH_READS="1"), story)
+
+
+@pytest.mark.parametrize("state", ["running", "done", "broken"])
+def test_rows_tell_whether_their_batch_is_done(settings, people, made, state):
+    async def story(client, gateway):
+        known = [column.name for column in (*made.card.inputs, *made.card.also) if column.derived is None]
+        body = people.head(3).select(known).write_csv().encode()
+        sent = await client.post(f"{URL}/batch", content=body, headers={"Content-Type": "text/csv"})
+        with gateway.runtime.engine.begin() as connection:
+            connection.execute(sa.update(BATCHES).values(state=state))
+        assert (await client.get(f"{sent.headers['location']}/rows")).headers["batch-state"] == state
 
     run_inside(settings, story)
 
