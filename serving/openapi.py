@@ -353,10 +353,16 @@ def _batch() -> Schema:
     count = {"type": "integer", "minimum": 0}
     return {
         "type": "object",
-        "required": ["batch_id", "state", "rows", "answered", "faulty", "faults", "model", "version", "bundle"],
+        "required": [
+            *("batch_id", "state", "rows", "answered", "faulty", "faults", "faults_cut", "model", "version", "bundle")
+        ],
         "properties": {
             "state": {"enum": ["running", "done", "broken"]},
             **dict.fromkeys(("rows", "answered", "faulty"), count),
             "faults": {"type": "array", "description": "The first ones; `faulty` counts the rows."},
+            "faults_cut": {
+                "type": "boolean",
+                "description": "Whether there are faulty rows that `faults` does not name; each tells its own `error`.",
+            },
         },
     }

@@ -129,6 +129,21 @@ def test_three_bad_rows_of_a_hundred_thousand_are_told_and_the_rest_is_answered(
     inside(story)
 
 
+@pytest.mark.parametrize(("kept", "cut"), [(1, True), (2, True), (3, False), (9, False)])
+def test_a_batch_tells_whether_its_faults_are_all(bundles, made, people, tmp_path, kept, cut):
+    bad = pl.int_range(pl.len()).is_in([0, 4, 7])
+    frame = people.head(10).select(known(made)).with_columns(gap_months=pl.when(bad).then(25).otherwise(0))
+
+    async def story(client, gateway):
+        found = await send(client, written(frame, "csv"), "csv")
+        told = (await client.get(found.headers["location"])).json()
+        assert (len(told["faults"]), told["faulty"], told["faults_cut"]) == (min(kept, 3), 3, cut)
+        [listed] = (await client.get("/v1/batches")).json()["batches"]
+        assert (listed["faults"], listed["faulty"], listed["faults_cut"]) == (min(kept, 3), 3, cut)
+
+    run_inside(settings_for(bundles, made, tmp_path, YUHENG_BATCH_FAULTS_KEPT=f"{kept}"), story)
+
+
 def test_a_row_of_a_batch_is_a_decision_of_its_own(inside, people, made):
     async def story(client, gateway):
         found = await send(client, written(people.head(30).select(known(made)), "csv"), "csv")
