@@ -26,6 +26,7 @@ Row = dict[str, Any]
 Found = tuple[str, Any]  # an id, and the decision as recorded; None where it is no more
 
 USUAL, MOST = 50, 200  # rows of a page
+STEP = 100  # looked at at once, of a page as short as one row too: the next one that fits may be far
 LOOKED_AT = 5_000  # decisions for one page at most, where what is asked for stands in the answer
 TEXT = 255  # characters of a name
 ID, BATCH = re.compile(r"[0-9a-f]{32}(-[1-9][0-9]{0,9})?"), re.compile(r"[0-9a-f]{32}")
@@ -147,11 +148,10 @@ def _referred(connection: sa.Connection, tenant: str, options: Row, most: int) -
         .join(newest, newest.c.id == REFERRALS.c.id)
         .where(REFERRALS.c.to == options["referred"], ~done)
         .order_by(REFERRALS.c.about.desc())
-        .limit(most)
     )
 
-    def ids(before: str) -> list[str]:
-        return list(connection.execute(chosen.where(REFERRALS.c.about < before)).scalars())
+    def ids(before: str, step: int) -> list[str]:
+        return list(connection.execute(chosen.where(REFERRALS.c.about < before).limit(step)).scalars())
 
     return _among(connection, tenant, options, most, ids)
 
@@ -159,17 +159,20 @@ def _referred(connection: sa.Connection, tenant: str, options: Row, most: int) -
 def _about(connection: sa.Connection, tenant: str, options: Row, most: int) -> Row:
     """Of a stored subject: rows of batches, too."""
 
-    def ids(before: str) -> list[str]:
-        return decided_about(connection, options["product"], options["subject"], tenant, before, most)
+    def ids(before: str, step: int) -> list[str]:
+        return decided_about(connection, options["product"], options["subject"], tenant, before, step)
 
     return _among(connection, tenant, options, most, ids)
 
 
-def _among(connection: sa.Connection, tenant: str, options: Row, most: int, ids: Callable[[str], list[str]]) -> Row:
-    """What of these, single decisions or rows of batches, is as it was asked for."""
+def _among(
+    connection: sa.Connection, tenant: str, options: Row, most: int, ids: Callable[[str, int], list[str]]
+) -> Row:
+    """What of these, single decisions or rows of batches, is as it was asked for. `ids`: so many before an id."""
+    step = max(most, STEP)
 
     def part(before: str) -> list[Found]:
-        wanted = ids(before)
+        wanted = ids(before, step)
         found = recorded.find_many(connection, wanted, tenant)
         decided = {one: row for one, row in found.items() if row.kind == "decision"}
         return [(one, decided.get(one)) for one in wanted]
@@ -185,7 +188,7 @@ def _among(connection: sa.Connection, tenant: str, options: Row, most: int, ids:
             return False
         return bool(options.get("since", "") <= row.created < f"{options.get('until', '9999-99-99')}T99")
 
-    return _gathered(connection, tenant, options, most, most, part, fits)
+    return _gathered(connection, tenant, options, most, step, part, fits)
 
 
 def _gathered(
@@ -214,7 +217,7 @@ def _gathered(
 def _named(connection: sa.Connection, tenant: str, options: Row, most: int) -> Row:
     """One, or a row of a batch."""
     wanted = options["id"]
-    told = _among(connection, tenant, options, most, lambda before: [wanted] if wanted < before else [])
+    told = _among(connection, tenant, options, most, lambda before, _: [wanted] if wanted < before else [])
     return told | {"next": None}
 
 

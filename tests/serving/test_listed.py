@@ -50,6 +50,28 @@ def test_a_subjects_decisions_are_found_by_the_name_that_nobody_stores(settings,
     run_inside(settings, story)
 
 
+def test_a_page_of_one_looks_at_many_of_a_subjects_decisions_at_once(settings, applicant):
+    async def story(client, gateway):
+        held = gateway.runtime.champions.serving["credit_limit"]
+        put_subject(gateway.runtime.engine, settings, held.table, "H-1", applicant)
+        body = ("subject_id\n" + "H-1\n" * 40).encode()
+        sent = await client.post(f"{URL}/batch", content=body, headers={"Content-Type": "text/csv"})
+        assert sent.status_code == 200, sent.text
+        asked = []
+        sa.event.listen(gateway.runtime.engine, "before_cursor_execute", lambda *told: asked.append(told[2]))
+        wanted = "/v1/decisions?subject=H-1&limit=1&product=credit_limit&until=2020-01-01"
+        assert (await client.get(wanted)).json() == {"decisions": [], "next": None}
+        assert len(asked) < 20
+        pages, before = [], ""
+        while before is not None:
+            page = (await client.get(f"/v1/decisions?subject=H-1&limit=7{before and f'&before={before}'}")).json()
+            pages += [one["decision_id"] for one in page["decisions"]]
+            before = page["next"]
+        assert len(set(pages)) == len(pages) == 40
+
+    run_inside(settings, story)
+
+
 def test_decisions_are_chosen_by_what_was_decided_by_model_and_by_day(settings, applicant):
     async def story(client, gateway):
         fine = await ask(client, applicant)
