@@ -274,7 +274,7 @@ def _of_other_kind(name: str, row: int) -> Fault:
 
 def unknown_column(name: str, known: set[str] | list[str], row: int | None = None) -> Fault:
     shown = name if len(name) <= 60 else name[:57] + "..."
-    needed = f"a column of the model, or one named in ?keep={nearest(name, sorted(known))}"
+    needed = f"a column of the model, or one named in ?keep={nearest(name[:60], sorted(known))}"
     return Fault(shown, "not known", needed, "模型的列，或 ?keep= 所列的列", row)
 
 

@@ -129,6 +129,20 @@ def test_three_bad_rows_of_a_hundred_thousand_are_told_and_the_rest_is_answered(
     inside(story)
 
 
+@pytest.mark.parametrize("first", ["subject_id", "age"])
+def test_a_header_of_many_unknown_columns_is_told_as_a_few_and_a_count(inside, first):
+    names = [f"column{at}" for at in range(20_000)]
+
+    async def story(client, gateway):
+        found = (await send(client, f"{','.join([first, *names, *names])}\n".encode(), "csv")).json()
+        told = [(one["field"], one["found"]) for one in found["errors"]]
+        assert [found for _, found in told].count("not known") == 20
+        assert ("...", "39,980 more that are not known") in told
+        assert len(told) < 60
+
+    inside(story)
+
+
 @pytest.mark.parametrize(("kept", "cut"), [(1, True), (2, True), (3, False), (9, False)])
 def test_a_batch_tells_whether_its_faults_are_all(bundles, made, people, tmp_path, kept, cut):
     bad = pl.int_range(pl.len()).is_in([0, 4, 7])

@@ -9,7 +9,11 @@ import polars as pl
 import pytest
 import sqlalchemy as sa
 
+from serving.pathology import form
 from serving.store.tables import BATCHES, METER, REFERRALS
+from serving.trust import consent, grants, outcomes
+from serving.trust.outcomes import override_faults, referral_faults
+from serving.versions import promote
 from tests.serving.conftest import put_subject, recorded, rows, run_inside, settings_for
 
 URL = "/v1/credit-limits"
@@ -266,6 +270,24 @@ def test_ten_thousand_unknown_names_are_told_as_a_few_and_a_count(inside):
         assert [one["found"] for one in errors if one["field"] == "..."] == ["9,980 more that are not known"]
 
     inside(story)
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        override_faults,
+        referral_faults,
+        promote.faults,
+        lambda body: outcomes.read(body)[1],
+        lambda body: outcomes.read({"outcomes": [body]})[1],
+        lambda body: grants.read(body, consent.rules(), None)[1],
+        lambda body: form.read({"context": [body]})[1],
+    ],
+)
+def test_whoever_is_told_of_unknown_names_is_told_of_a_few_and_a_count(fault):
+    faults = fault({f"reasn{at}": 0 for at in range(10_000)})
+    assert len([one for one in faults if one.found == "not known"]) == 20
+    assert [one.column.endswith("...") for one in faults if one.found == "9,980 more that are not known"] == [True]
 
 
 @pytest.mark.parametrize(
