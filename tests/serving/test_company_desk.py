@@ -104,7 +104,8 @@ def test_a_register_without_links_leaves_nothing_to_tell(loaded, tmp_path):
 
 def test_an_erased_neighbour_is_named_nowhere(loaded):
     engine = connect(loaded.store.url or f"sqlite:///{loaded.paths.store}", 5.0)
-    erasure.erase(engine, loaded, "scitech_risk", "S-2", by="operator")
+    made = erasure.erase(engine, loaded, "scitech_risk", "S-2", by="operator")["certificate"]
+    assert erasure.KEPT_NETWORKS in made["kept"], "that it stays in its neighbours' networks is told"
     engine.dispose()
 
     async def story(client, gateway):
