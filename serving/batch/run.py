@@ -18,7 +18,7 @@ import polars as pl
 from datasets.faults import Fault, Unreadable
 from datasets.table import MOST_UNKNOWN, unknown_names
 from serving.batch.answers import Answers, answer, answer_stored
-from serving.batch.formats import SUBJECT, Piece, columns_of, first_record, pieces, render, rows_of
+from serving.batch.formats import COLUMN, SUBJECT, Piece, columns_of, first_record, pieces, render, rows_of
 from serving.batch.record import add_chunk, charged_before, close_batch, lines, open_batch, pack, unpack
 from serving.batch.stored import OURS, Subjects
 from serving.call import now
@@ -125,8 +125,7 @@ class Run:
             return
         if names is None:
             return
-        needed = "a column of the model, or one named in ?keep=", "模型的列，或 ?keep= 所列的列"
-        faults = unknown_names(names, {*known, *self.order.keep}, *needed)
+        faults = unknown_names(names, {*known, *self.order.keep}, *COLUMN)
         twice = sorted((name, many) for name, many in Counter(names).items() if many > 1)
         faults += [Fault(name[:60], f"{many} columns", "one column", "一列") for name, many in twice[:MOST_UNKNOWN]]
         for column in self.held.fields:

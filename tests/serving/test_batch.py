@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import io
+import time
 
 import httpx
 import orjson
 import polars as pl
 import pytest
 
-from serving.batch.formats import MEDIA_TYPES
+from datasets.table import Column
+from serving.batch.formats import MEDIA_TYPES, _ndjson_piece
 from tests.serving.conftest import indicators, run_inside, settings_for
 
 URL = "/v1/credit-limits/batch"
@@ -141,6 +143,22 @@ def test_a_header_of_many_unknown_columns_is_told_as_a_few_and_a_count(inside, f
         assert len(told) < 60
 
     inside(story)
+
+
+@pytest.mark.parametrize(("records", "names"), [(1, 20_000), (5_000, 3)])
+def test_unknown_names_in_records_are_told_as_a_few_and_a_count(records, names):
+    """Each compared with all that are known, they would take a minute."""
+    columns = [Column(name=f"an_indicator_{at}") for at in range(60)]
+    lines = [orjson.dumps({f"an_indicatr_{at}": 1 for at in range(names)}) for _ in range(records)]
+    began = time.process_time()
+    [piece] = [_ndjson_piece(lines, columns, (), 1)]
+    assert time.process_time() - began < 5
+    first = [fault for fault in piece.faults if fault.row == 1]
+    assert len(piece.faults) == records * min(names, 21)
+    assert "did you mean 'an_indicator_0'?" in first[0].needed
+    assert [fault.found for fault in first if fault.column == "..."] == ["19,980 more that are not known"] * (
+        names > 20
+    )
 
 
 @pytest.mark.parametrize(("kept", "cut"), [(1, True), (2, True), (3, False), (9, False)])
