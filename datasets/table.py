@@ -182,18 +182,21 @@ def nearest(name: str, known: list[str]) -> str:
 MOST_UNKNOWN = 20  # names told one by one: each is compared with all that are known
 
 
-def unknown_names(names: Iterable[str], known: Collection[str], needed: str, needed_zh: str) -> list[Fault]:
-    """A fault for each of the first `MOST_UNKNOWN` names that are not known, and one for how many more there are."""
+def unknown_names(
+    names: Iterable[str], known: Collection[str], needed: str, needed_zh: str, place: str = ""
+) -> list[Fault]:
+    """A fault for each of the first `MOST_UNKNOWN` names that are not known, and one for how many more there are.
+    `place`: before each name, where it stands."""
     strange = [name for name in names if name not in known]
     faults = [
         Fault(
-            name if len(name) <= 60 else name[:57] + "...",
+            place + (name if len(name) <= 60 else name[:57] + "..."),
             "not known", f"{needed}{nearest(name[:60], [*known])}", needed_zh,
         )
         for name in strange[:MOST_UNKNOWN]
     ]  # fmt: skip
     if (more := len(strange) - MOST_UNKNOWN) > 0:
-        faults.append(Fault("...", f"{more:,} more that are not known", needed, needed_zh))
+        faults.append(Fault(f"{place}...", f"{more:,} more that are not known", needed, needed_zh))
     return faults
 
 

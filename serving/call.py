@@ -166,3 +166,9 @@ async def threaded(parts: Iterator[bytes]) -> AsyncGenerator[bytes, None]:
     """Each part made in a thread, one at a time."""
     while (part := await asyncio.to_thread(next, parts, None)) is not None:
         yield part
+
+
+async def disconnected(call: Call) -> None:
+    """Ends once the caller hung up."""
+    while (await call.receive())["type"] != "http.disconnect":
+        pass

@@ -24,6 +24,7 @@ from models.pathology.card import SlideCard
 from models.pathology.policy import ReadingPolicy
 from serving.batch.intake import Intake
 from serving.batch.record import row_answer, summary
+from serving.batch.rows import Rows
 from serving.call import JSON, Call, ClientGone, Reply, Send, idempotency_key, new_id, query, read_body, threaded
 from serving.champion import Champions
 from serving.company_desk import CompanyDesk
@@ -82,6 +83,7 @@ class Gateway:
             **Authorisations(lambda: self.runtime).routes(),
             **console.routes(),
             **Listed(lambda: self.runtime).routes(),
+            **Rows(lambda: self.runtime, settings.limits.batch_reads).routes(),
             **WhatIf(lambda: self.runtime).routes(),
             **CompanyDesk(lambda: self.runtime).routes(),
             **self.pathology.routes(),

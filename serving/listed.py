@@ -1,25 +1,19 @@
-"""What a tenant asked and was answered, listed: GET /v1/decisions, /v1/batches and the rows of one."""
+"""What a tenant asked and was answered, listed: GET /v1/decisions, /v1/batches."""
 
 from __future__ import annotations
 
 import asyncio
-import os
 import re
-import tempfile
-from collections.abc import Awaitable, Callable, Iterator
-from itertools import chain
-from pathlib import Path
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import orjson
 import sqlalchemy as sa
 
 from datasets.faults import Fault
-from serving.batch.formats import MEDIA_TYPES, render
-from serving.batch.record import summary, unpack
-from serving.batch.run import as_parquet
-from serving.call import Call, Reply, query, threaded
-from serving.describe import STORE, Schema, in_path, in_query, operation, told_as_json
+from serving.batch.record import summary
+from serving.call import Call, Reply, query
+from serving.describe import STORE, Schema, in_query, operation, told_as_json
 from serving.problems import Problem
 from serving.products import products
 from serving.runtime import Runtime
@@ -32,6 +26,7 @@ Row = dict[str, Any]
 Found = tuple[str, Any]  # an id, and the decision as recorded; None where it is no more
 
 USUAL, MOST = 50, 200  # rows of a page
+STEP = 100  # looked at at once, of a page as short as one row too: the next one that fits may be far
 LOOKED_AT = 5_000  # decisions for one page at most, where what is asked for stands in the answer
 TEXT = 255  # characters of a name
 ID, BATCH = re.compile(r"[0-9a-f]{32}(-[1-9][0-9]{0,9})?"), re.compile(r"[0-9a-f]{32}")
@@ -42,7 +37,6 @@ DECIDED = ("id", "product", "subject", "decision", "model", "since", "until", "r
 PROBLEMS = {
     "/v1/decisions": ("bad_parameter", *STORE),
     "/v1/batches": ("bad_parameter", *STORE),
-    "/v1/batches/{id}/rows": ("bad_parameter", "unknown_batch", *STORE),
 }
 
 
@@ -56,7 +50,6 @@ class Listed:
         return {
             "/v1/decisions": {"GET": self.decisions},
             "/v1/batches": {"GET": self.batches},
-            "/v1/batches/{id}/rows": {"GET": self.rows},
         }
 
     async def decisions(self, call: Call) -> Reply:
@@ -102,48 +95,6 @@ class Listed:
         told = [_batch(row) for row in found]
         following = told[-1]["batch_id"] if len(told) == most else None
         return Reply(orjson.dumps({"batches": told, "next": following}))
-
-    async def rows(self, call: Call) -> Reply:
-        """As they were answered; of a batch under way or broken off, those that are recorded."""
-        options, faults = query(call, ("format", "columns"))
-        format, columns = options.get("format", "csv"), [c for c in options.get("columns", "").split(",") if c]
-        _one_of(options, "format", tuple(MEDIA_TYPES), faults)
-        if faults:
-            raise Problem("bad_parameter", errors=faults)
-        runtime, wanted, tenant = self.runtime(), call.path[0], call.caller.tenant
-        reader, found = runtime.reader, None
-        if BATCH.fullmatch(wanted):
-            found = await asyncio.to_thread(reader.batch, tenant, wanted)
-        if found is None:
-            raise Problem("unknown_batch", found=repr(wanted[:80]))
-        spool = runtime.settings.paths.spool
-
-        def parts() -> Iterator[bytes]:
-            frames = (_only(unpack(content), columns) for content in reader.chunks(wanted))
-            if format == "parquet":
-                spool.mkdir(parents=True, exist_ok=True)
-                with tempfile.TemporaryDirectory(prefix=f"rows-{os.getpid()}-", dir=spool) as folder:
-                    yield from as_parquet(frames, Path(folder))
-                return
-            for at, frame in enumerate(frames):
-                yield render(frame, format, head=at == 0)
-
-        made = parts()
-        first = await asyncio.to_thread(next, made, b"")  # before the status is sent
-        return Reply(threaded(chain([first], made)), media_type=MEDIA_TYPES[format])
-
-
-def _only(frame: Any, columns: list[str]) -> Any:
-    """All, where none is named; of names with | between the first that is there. Raises Problem where none is left."""
-    chosen: list[str] = []
-    for names in columns:
-        there = [name for name in names.split("|") if name in frame.columns]
-        if not there or there[0] in chosen:
-            known = ", ".join(frame.columns)
-            needed = f"each once of {known}", f"{known} 之一，各一次"
-            raise Problem("bad_parameter", errors=[Fault("columns", names[:60], *needed)])
-        chosen.append(there[0])
-    return frame.select(chosen) if columns else frame
 
 
 def _limit(options: Row, faults: list[Fault]) -> int:
@@ -197,11 +148,10 @@ def _referred(connection: sa.Connection, tenant: str, options: Row, most: int) -
         .join(newest, newest.c.id == REFERRALS.c.id)
         .where(REFERRALS.c.to == options["referred"], ~done)
         .order_by(REFERRALS.c.about.desc())
-        .limit(most)
     )
 
-    def ids(before: str) -> list[str]:
-        return list(connection.execute(chosen.where(REFERRALS.c.about < before)).scalars())
+    def ids(before: str, step: int) -> list[str]:
+        return list(connection.execute(chosen.where(REFERRALS.c.about < before).limit(step)).scalars())
 
     return _among(connection, tenant, options, most, ids)
 
@@ -209,17 +159,20 @@ def _referred(connection: sa.Connection, tenant: str, options: Row, most: int) -
 def _about(connection: sa.Connection, tenant: str, options: Row, most: int) -> Row:
     """Of a stored subject: rows of batches, too."""
 
-    def ids(before: str) -> list[str]:
-        return decided_about(connection, options["product"], options["subject"], tenant, before, most)
+    def ids(before: str, step: int) -> list[str]:
+        return decided_about(connection, options["product"], options["subject"], tenant, before, step)
 
     return _among(connection, tenant, options, most, ids)
 
 
-def _among(connection: sa.Connection, tenant: str, options: Row, most: int, ids: Callable[[str], list[str]]) -> Row:
-    """What of these, single decisions or rows of batches, is as it was asked for."""
+def _among(
+    connection: sa.Connection, tenant: str, options: Row, most: int, ids: Callable[[str, int], list[str]]
+) -> Row:
+    """What of these, single decisions or rows of batches, is as it was asked for. `ids`: so many before an id."""
+    step = max(most, STEP)
 
     def part(before: str) -> list[Found]:
-        wanted = ids(before)
+        wanted = ids(before, step)
         found = recorded.find_many(connection, wanted, tenant)
         decided = {one: row for one, row in found.items() if row.kind == "decision"}
         return [(one, decided.get(one)) for one in wanted]
@@ -235,7 +188,7 @@ def _among(connection: sa.Connection, tenant: str, options: Row, most: int, ids:
             return False
         return bool(options.get("since", "") <= row.created < f"{options.get('until', '9999-99-99')}T99")
 
-    return _gathered(connection, tenant, options, most, most, part, fits)
+    return _gathered(connection, tenant, options, most, step, part, fits)
 
 
 def _gathered(
@@ -264,7 +217,7 @@ def _gathered(
 def _named(connection: sa.Connection, tenant: str, options: Row, most: int) -> Row:
     """One, or a row of a batch."""
     wanted = options["id"]
-    told = _among(connection, tenant, options, most, lambda before: [wanted] if wanted < before else [])
+    told = _among(connection, tenant, options, most, lambda before, _: [wanted] if wanted < before else [])
     return told | {"next": None}
 
 
@@ -362,21 +315,6 @@ def paths() -> Schema:
                     product,
                     in_query("before", {"type": "string", "pattern": "^[0-9a-f]{32}$"}, "Only older ones."),
                     limit,
-                ],
-            )
-        },
-        "/v1/batches/{id}/rows": {
-            "get": operation(
-                PROBLEMS["/v1/batches/{id}/rows"],
-                "batchRows",
-                "What a batch answered, row by row, as far as it is recorded",
-                {"description": "As asked", "content": {kind: {"schema": text} for kind in MEDIA_TYPES.values()}},
-                parameters=[
-                    in_path("id", "batch_id"),
-                    in_query("format", {"enum": [*MEDIA_TYPES], "default": "csv"}, "Of the rows."),
-                    in_query(
-                        "columns", text, "Commas between, else all; of names with | between the first that is there."
-                    ),
                 ],
             )
         },

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from datasets.table import Column
 from serving import company_desk, listed, what_if
+from serving.batch import rows
 from serving.batch.formats import MEDIA_TYPES
 from serving.console import document as console
 from serving.describe import STORE, Schema, closed, guarded, in_path, in_query, link, operation, told_as_json
@@ -50,6 +51,7 @@ PROBLEMS = {
     **console.PROBLEMS,
     **company_desk.PROBLEMS,
     **listed.PROBLEMS,
+    **rows.PROBLEMS,
     **what_if.problems(),
     **slides.PROBLEMS,
     **trust.PROBLEMS,
@@ -65,7 +67,8 @@ def document(serving: Mapping[str, Held], settings: Settings) -> Schema:
         **{f"Indicators.{name}": _indicators(held, settings.limits.text) for name, held in sorted(serving.items())},
     }
     paths = dict(_products(serving, settings)) | slides.paths(settings) | authorisations.paths() | console.paths()
-    paths |= company_desk.paths() | listed.paths() | trust.paths() | versions.paths() | what_if.paths() | _paths()
+    paths |= company_desk.paths() | listed.paths() | rows.paths() | trust.paths() | versions.paths()
+    paths |= what_if.paths() | _paths()
     for path, operations in paths.items():
         for method, told in operations.items():
             if roles := MAY[f"{method.upper()} {path}"]:
@@ -350,10 +353,16 @@ def _batch() -> Schema:
     count = {"type": "integer", "minimum": 0}
     return {
         "type": "object",
-        "required": ["batch_id", "state", "rows", "answered", "faulty", "faults", "model", "version", "bundle"],
+        "required": [
+            *("batch_id", "state", "rows", "answered", "faulty", "faults", "faults_cut", "model", "version", "bundle")
+        ],
         "properties": {
             "state": {"enum": ["running", "done", "broken"]},
             **dict.fromkeys(("rows", "answered", "faulty"), count),
             "faults": {"type": "array", "description": "The first ones; `faulty` counts the rows."},
+            "faults_cut": {
+                "type": "boolean",
+                "description": "Whether there are faulty rows that `faults` does not name; each tells its own `error`.",
+            },
         },
     }

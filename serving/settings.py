@@ -63,6 +63,7 @@ class Limits(_Part):
     upload_idle_seconds: PositiveFloat
     batch_rows: PositiveInt
     batches: PositiveInt  # at the same time
+    batch_reads: PositiveInt  # at the same time
     queue: PositiveInt  # answers waiting for their commit
     text: PositiveInt  # characters
 

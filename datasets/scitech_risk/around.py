@@ -9,9 +9,10 @@ People and places stand there by their kind and by how many companies they tie, 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import pairwise
+from functools import lru_cache
+from itertools import islice, pairwise
 from typing import TypeVar
 
 import polars as pl
@@ -22,6 +23,7 @@ MOST = 60  # nodes, the company's own among them
 TIES = 20  # addresses, officers and owners shown of the company's own
 PER_TIE = 24  # companies shown of those that share one address, officer or owner
 KINDS = ("officer", "address", "owner")
+UNIONS = 256  # sets of ties whose companies are kept while the register is loaded
 PARTNERS = 8  # buyers shown of a company, and sellers: those with the largest sums
 
 T = TypeVar("T")
@@ -67,22 +69,23 @@ class Around:
         self.empty = dict(frame.select("company_id", pl.col("insured_staff") == 0).iter_rows())
         self.ties: dict[str, list[Tie]] = {}
         self.tied: dict[Tie, list[str]] = {}
-        self.owners: dict[str, list[str]] = {}  # company -> companies that own it
-        self.owned: dict[str, list[str]] = {}
-        self.buyers: dict[str, list[str]] = {}  # the largest first
-        self.sellers: dict[str, list[str]] = {}
+        self.owners: dict[str, dict[str, None]] = {}  # company -> companies that own it
+        self.owned: dict[str, dict[str, None]] = {}
+        self.buyers: dict[str, dict[str, None]] = {}  # the largest first
+        self.sellers: dict[str, dict[str, None]] = {}
+        self.tied_by = lru_cache(UNIONS)(self._tied_by)
         loops = frame.select("company_id", "loop_path").drop_nulls()
         self.loops = {company: path.split(" > ") for company, path in loops.iter_rows()}
         for company, kind, party in () if links is None else links.unique().sort(links.columns).iter_rows():
             if kind == "owner" and party in ids:
-                self.owners.setdefault(company, []).append(party)
-                self.owned.setdefault(party, []).append(company)
+                self.owners.setdefault(company, {})[party] = None
+                self.owned.setdefault(party, {})[company] = None
             elif company in ids:
                 self.ties.setdefault(company, []).append((kind, party))
                 self.tied.setdefault((kind, party), []).append(company)
         for seller, buyer in () if invoices is None else _pairs(invoices, frame["company_id"]):
-            self.buyers.setdefault(seller, []).append(buyer)
-            self.sellers.setdefault(buyer, []).append(seller)
+            self.buyers.setdefault(seller, {})[buyer] = None
+            self.sellers.setdefault(buyer, {})[seller] = None
         for companies in self.tied.values():
             companies.sort(key=lambda one: not self.empty.get(one))
 
@@ -92,22 +95,29 @@ class Around:
         every = [tie for tie in dict.fromkeys(self.ties.get(company, ())) if len(self.tied[tie]) > 1]
         ties = dict.fromkeys(sorted(every, key=lambda tie: len(self.tied[tie]))[:TIES])  # what few share says most
         first = [one for tie in ties for one in self.tied[tie][:PER_TIE]]
-        reached = {one for tie in every for one in self.tied[tie]}
+        many = self.tied_by(tuple(tie for tie in every if len(self.tied[tie]) > PER_TIE))
+        few = {one for tie in every if len(self.tied[tie]) <= PER_TIE for one in self.tied[tie]}
         for partners in (self.owners, self.owned, self.buyers, self.sellers):
-            found = partners.get(company, ())
-            first += found[:PARTNERS]
-            reached.update(found)
+            found = partners.get(company, {})
+            first += islice(found, PARTNERS)
+            few.update(found)
         _add(shown, first, MOST - len(ties))
         second: list[str] = []
         for one in list(shown)[1:]:
             for partners in (self.owners, self.owned, self.buyers, self.sellers):
-                second += partners.get(one, ())[:PARTNERS]
+                second += islice(partners.get(one, {}), PARTNERS)
         twice = (one for one, times in Counter(second).items() if times > 1)  # they tie what is shown together
         _add(shown, [*twice, *second], MOST - len(ties))
         shared = Counter(tie for one in shown for tie in self.ties.get(one, ()))
         more = [tie for tie, companies in shared.most_common() if companies > 1]
         _add(ties, more, MOST - len(shown))
-        return Near(*self._drawn(shown, ties), left_out=len(reached - shown.keys()))
+        reached = len(many) + len(few - many)
+        return Near(*self._drawn(shown, ties), left_out=reached - sum(one in many or one in few for one in shown))
+
+    def _tied_by(self, ties: tuple[Tie, ...]) -> set[str]:
+        """Kept, as those of one address mostly share the others too: made for each anew, a register of n companies at
+        one address costs n times n."""
+        return {one for tie in ties for one in self.tied[tie]}
 
     def _drawn(self, shown: Iterable[str], ties: Iterable[Tie]) -> tuple[list[Node], list[Edge]]:
         nodes = [Node("company", one) for one in shown]
@@ -118,8 +128,8 @@ class Around:
             Edge(place, at[other], kind)
             for one, place in at.items()
             for kind, others in (("owner", self.owners), ("invoice", self.buyers))
-            for other in others.get(one, ())
-            if other in at and (kind == "owner" or (one, other) not in turns)
+            for other in _both(others.get(one, {}), at)
+            if kind == "owner" or (one, other) not in turns
         ]
         places = {tie: len(nodes) + place for place, tie in enumerate(ties)}
         nodes += [Node(tie[0], companies=len(self.tied[tie])) for tie in ties]
@@ -135,6 +145,12 @@ def _pairs(invoices: pl.DataFrame, known: pl.Series) -> list[tuple[str, str]]:
     pairs = kept.group_by("seller", "buyer").agg(pl.col("amount").sum())
     ordered = pairs.sort("amount", "seller", "buyer", descending=[True, False, False])
     return list(ordered.select("seller", "buyer").iter_rows())
+
+
+def _both(one: Mapping[str, object], other: Mapping[str, object]) -> Iterator[str]:
+    """What is in both, at the cost of the smaller."""
+    few, many = (one, other) if len(one) <= len(other) else (other, one)
+    return (each for each in few if each in many)
 
 
 def _add(to: dict[T, None], what: Iterable[T], most: int) -> None:

@@ -18,7 +18,7 @@ import orjson
 import polars as pl
 
 from datasets.faults import Fault, Unreadable
-from datasets.table import Column, nearest
+from datasets.table import MOST_UNKNOWN, Column, nearest
 
 T = TypeVar("T")
 
@@ -33,6 +33,7 @@ FORMATS = {kind: name for name, kind in MEDIA_TYPES.items()} | {
     "application/parquet": "parquet",
 }
 SUBJECT = Column(name="subject_id", kind="text", required=True)  # of a file that names stored subjects
+COLUMN = "a column of the model, or one named in ?keep=", "模型的列，或 ?keep= 所列的列"  # what a name must be
 LONGEST_RECORD = 1_000_000  # bytes of one line
 
 
@@ -229,6 +230,13 @@ def _ndjson_piece(lines: list[bytes], columns: Sequence[Column], keep: Sequence[
     faults: list[Fault] = []
     records: list[dict[str, Any]] = []
     known, stored = {*(column.name for column in columns), *keep}, columns == (SUBJECT,)
+    hints: dict[str, str] = {}  # of the first names alone, as each is compared with all that are known
+
+    def hint(name: str) -> str:
+        if name not in hints and len(hints) < MOST_UNKNOWN:
+            hints[name] = nearest(name[:60], sorted(known))
+        return hints.get(name, "")
+
     for i, line in enumerate(lines):
         record: Any = None
         try:
@@ -239,11 +247,14 @@ def _ndjson_piece(lines: list[bytes], columns: Sequence[Column], keep: Sequence[
             if not isinstance(record, dict):
                 faults.append(_row_fault(first + i, type(record).__name__, "a JSON object", "JSON 对象"))
             elif unknown := record.keys() - known:
+                told = sorted(unknown)
                 faults += [
                     _of_other_kind(name, first + i) if name == SUBJECT.name or stored
-                    else unknown_column(name, known, first + i)
-                    for name in sorted(unknown)
+                    else _unknown(name, hint(name), first + i)
+                    for name in told[:MOST_UNKNOWN]
                 ]  # fmt: skip
+                if (more := len(told) - MOST_UNKNOWN) > 0:
+                    faults.append(_unknown("...", "", first + i, f"{more:,} more that are not known"))
         records.append(record if isinstance(record, dict) else {})
     series = [json_column(column, [r.get(column.name) for r in records], first, faults) for column in columns]
     kept = [pl.Series(name, [_text(record.get(name)) for record in records], dtype=pl.String) for name in keep]
@@ -272,10 +283,9 @@ def _of_other_kind(name: str, row: int) -> Fault:
     return Fault(name if len(name) <= 60 else name[:57] + "...", "not known", needed, needed_zh, row)
 
 
-def unknown_column(name: str, known: set[str] | list[str], row: int | None = None) -> Fault:
+def _unknown(name: str, hint: str, row: int, found: str = "not known") -> Fault:
     shown = name if len(name) <= 60 else name[:57] + "..."
-    needed = f"a column of the model, or one named in ?keep={nearest(name, sorted(known))}"
-    return Fault(shown, "not known", needed, "模型的列，或 ?keep= 所列的列", row)
+    return Fault(shown, found, f"{COLUMN[0]}{hint}", COLUMN[1], row)
 
 
 # --- Parquet

@@ -20,7 +20,7 @@ from typing import BinaryIO
 from datasets.faults import Fault
 from serving.batch.formats import FORMATS, MEDIA_TYPES
 from serving.batch.run import Order, Run, replay
-from serving.call import Call, ClientGone, Reply, new_id, query, too_large
+from serving.call import Call, ClientGone, Reply, disconnected, new_id, query, too_large
 from serving.problems import Problem
 from serving.products import Product
 from serving.runtime import Runtime
@@ -123,7 +123,7 @@ class Intake:
     ) -> AsyncGenerator[bytes, None]:
         """Parts as they are done. A caller who hangs up ends the batch, unless its key lets them ask for it again."""
         loop = asyncio.get_running_loop()
-        gone = loop.create_task(_disconnected(call))
+        gone = loop.create_task(disconnected(call))
         try:
             part: bytes | None = first
             while part is not None:
@@ -239,8 +239,3 @@ _OURS = {
 def _write(file: BinaryIO, digest: hashlib._Hash, part: bytes) -> None:
     digest.update(part)
     file.write(part)
-
-
-async def _disconnected(call: Call) -> None:
-    while (await call.receive())["type"] != "http.disconnect":
-        pass

@@ -141,9 +141,11 @@ def summary(found: Mapping[str, Any]) -> dict[str, Any]:
     """A batch as GET /v1/batches/{id} tells it."""
     told = {name: found[name] for name in TOLD}
     told["policy_version"] = told.pop("policy")
+    faults = orjson.loads(found["faults"])  # of the first faulty rows: no more than `batch.faults_kept`
     return told | {
         "batch_id": told.pop("id"),
-        "faults": orjson.loads(found["faults"]),
+        "faults": faults,
+        "faults_cut": len({fault["row"] for fault in faults}) < told["faulty"],
         "created": found["created"],
         "finished": found["finished"],
     }

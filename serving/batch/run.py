@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
 from dataclasses import dataclass, field
@@ -15,8 +16,9 @@ import orjson
 import polars as pl
 
 from datasets.faults import Fault, Unreadable
+from datasets.table import MOST_UNKNOWN, unknown_names
 from serving.batch.answers import Answers, answer, answer_stored
-from serving.batch.formats import SUBJECT, Piece, columns_of, first_record, pieces, render, rows_of, unknown_column
+from serving.batch.formats import COLUMN, SUBJECT, Piece, columns_of, first_record, pieces, render, rows_of
 from serving.batch.record import (
     add_chunk,
     close_batch,
@@ -132,9 +134,9 @@ class Run:
             return
         if names is None:
             return
-        faults = [unknown_column(name, known) for name in names if name not in (*known, *self.order.keep)]
-        for name in sorted({name for name in names if names.count(name) > 1}):
-            faults.append(Fault(name, f"{names.count(name)} columns", "one column", "一列"))
+        faults = unknown_names(names, {*known, *self.order.keep}, *COLUMN)
+        twice = sorted((name, many) for name, many in Counter(names).items() if many > 1)
+        faults += [Fault(name[:60], f"{many} columns", "one column", "一列") for name, many in twice[:MOST_UNKNOWN]]
         for column in self.held.fields:
             if column.required and column.name not in names:
                 faults.append(Fault(column.name, "absent", "a column of the file", "文件中的一列"))
@@ -159,11 +161,8 @@ class Run:
                     "单独出现：文件要么只写已入库主体编号，要么只写指标，请删去其一；仅需原样带回时用 ?keep=subject_id",
                 )
             )  # fmt: skip
-        others = [name for name in names if name not in (SUBJECT.name, *known, *keep)]
-        faults += [
-            Fault(name[:60], "not known", "left out, or one named in ?keep=, beside subject_id", "删去，或列入 ?keep=")
-            for name in others
-        ]
+        needed = "left out, or one named in ?keep=, beside subject_id", "删去，或列入 ?keep="
+        faults += unknown_names(names, {SUBJECT.name, *known, *keep}, *needed)
         if names.count(SUBJECT.name) > 1:
             faults.append(Fault(SUBJECT.name, f"{names.count(SUBJECT.name)} columns", "one column", "一列"))
         if faults:

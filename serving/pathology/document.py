@@ -334,7 +334,12 @@ def schemas() -> Schema:
 
 def _turnaround() -> Schema:
     seconds: Schema = {"type": ["number", "null"], "description": "From when the whole slide was here; none of none."}
-    spread: Schema = {"slides": COUNT, "median_seconds": seconds, "p90_seconds": seconds}
+    longest: Schema = {"type": ["number", "null"], "description": "Of those, from when the whole slide was here."}
+    spread: Schema = {
+        **{"slides": COUNT, "median_seconds": seconds, "p90_seconds": seconds},
+        "waiting": COUNT | {"description": "That arrived at any time and are not done: in no other figure here."},
+        "longest_wait_seconds": longest,
+    }
     told: Schema = {
         "days": {"const": turnaround.DAYS},
         "slides": COUNT | {"description": f"That came in these days; of more than {turnaround.MOST} the newest."},

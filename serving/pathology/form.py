@@ -10,7 +10,7 @@ from typing import Any
 
 from datasets.faults import Fault
 from datasets.slides.limits import LIMITS
-from datasets.table import nearest, unknown_names
+from datasets.table import unknown_names
 
 SPECIMENS = ("cervical_cytology", "breast_histology", "lymph_node")
 STAINS = ("papanicolaou", "haematoxylin_eosin", "other")
@@ -143,11 +143,7 @@ def _context(at: int, field: Any) -> list[Fault]:
     if not isinstance(field, dict):
         return [Fault(place, kind(field), "an object of name, value, source, authorisation", "含 name 等四项的对象")]
     known = ", ".join(CONTEXT)
-    faults = [
-        Fault(f"{place}.{shown(name)}", "not known", f"one of {known}{nearest(name, [*CONTEXT])}", f"{known} 之一")
-        for name in field
-        if name not in CONTEXT
-    ]
+    faults = unknown_names(field, CONTEXT, f"one of {known}", f"{known} 之一", f"{place}.")
     for name, (fits, en, zh) in IN_CONTEXT.items():
         if name not in field or not fits(field[name]):
             faults.append(Fault(f"{place}.{name}", kind(field[name]) if name in field else "absent", en, zh))

@@ -17,7 +17,7 @@ import orjson
 import sqlalchemy as sa
 
 from datasets.faults import Fault
-from datasets.table import nearest
+from datasets.table import unknown_names
 from serving.call import Call, Reply, now
 from serving.pathology import files, form
 from serving.pathology.desk import Desk, Row, state_problem
@@ -131,11 +131,7 @@ class Signing:
 
     def _faults(self, found: Row, fields: tuple[str, ...]) -> list[Fault]:
         known = ", ".join(fields)
-        faults = [
-            Fault(form.shown(name), "not known", f"one of {known}{nearest(name, [*fields])}", f"{known} 之一")
-            for name in found
-            if name not in fields
-        ]
+        faults = unknown_names(found, fields, f"one of {known}", f"{known} 之一")
         most = {"findings": self.desk.settings.slides.findings, "diagnosis": DIAGNOSIS, "reason": REASON}
         for name in fields:
             value: Any = found.get(name)

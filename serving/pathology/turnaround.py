@@ -1,19 +1,20 @@
 """GET /v1/slides/turnaround: slides by state, and how long those of the last 30 days took from arrival on.
 
 A slide has arrived when the whole of it is here; it is read when its reading is ready, or the AI gave no answer.
+The times are of those that are done alone, so those that still wait are told beside them, however long ago they came.
 """
 
 from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import orjson
 
-from serving.call import Call, Reply, query
+from serving.call import Call, Reply, now, query
 from serving.pathology.desk import Desk
 from serving.pathology.states import STATES
 from serving.problems import Problem
@@ -33,11 +34,12 @@ async def reply(desk: Desk, call: Call) -> Reply:
     moments = await desk.read(store.moments, tenant, first, MOST)
     told = {"days": DAYS, "slides": len(moments), "states": {state: counts.get(state, 0) for state in STATES}}
     told["awaiting"] = await desk.read(store.awaiting, tenant)
-    return Reply(orjson.dumps(told | figures(moments)))
+    return Reply(orjson.dumps(told | figures(moments, await desk.read(store.waiting, tenant))))
 
 
-def figures(moments: Sequence[dict[str, str]]) -> dict[str, Any]:
-    """From the times at which slides reached their states: how long until they were read and until they were signed."""
+def figures(moments: Sequence[dict[str, str]], waiting: Mapping[str, tuple[int, str]] | None = None) -> dict[str, Any]:
+    """From the times at which slides reached their states: how long until they were read and until they were signed.
+    `waiting`: what of -> how many, and when the first of them arrived."""
     read, signed = [], []
     for at in moments:
         if store.ARRIVED not in at:
@@ -47,7 +49,12 @@ def figures(moments: Sequence[dict[str, str]]) -> dict[str, Any]:
             read.append(_seconds(arrived, min(answered)))
         if store.SIGNED in at:
             signed.append(_seconds(arrived, at[store.SIGNED]))
-    return {"to_reading": _spread(read), "to_signature": _spread(signed)}
+    told = {"to_reading": _spread(read), "to_signature": _spread(signed)}
+    for name, spread in told.items():
+        many, first = (waiting or {}).get(name, (0, None))
+        longest = None if first is None else _seconds(datetime.fromisoformat(first), now())
+        told[name] = spread | {"waiting": many, "longest_wait_seconds": longest}
+    return told
 
 
 def _seconds(arrived: datetime, at: str) -> float:

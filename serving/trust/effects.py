@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter as Tally
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
@@ -20,7 +20,8 @@ import sqlalchemy as sa
 from models.card import Drift
 from models.drift import apart
 from serving.settings import Settings
-from serving.store.tables import INPUT_COUNTS, OUTCOMES, OVERRIDES, SLIDE_EVENTS, SLIDE_REPORTS, SLIDES
+from serving.store import turnaround
+from serving.store.tables import INPUT_COUNTS, OUTCOMES, OVERRIDES, SLIDE_REPORTS, SLIDES
 from serving.trust import statistics, trace, weeks
 from serving.trust.counts import unpacked
 from serving.trust.outcomes import CODES, NEGATIVE, NO_DIAGNOSIS
@@ -29,6 +30,7 @@ from serving.trust.recorded import whose
 Row = dict[str, Any]
 Key = tuple[str, str, str]  # model, version, tenant
 
+ONE_SECOND = np.timedelta64(1, "s")
 ALARM = 0.05  # share of false alarms among the inputs that are told as drifted
 MOST_SLIDES = 20_000  # the newest
 FLAGGED = ("positive", "review")
@@ -221,7 +223,7 @@ def _of_slides(connection: sa.Connection, key: Key, read: list[sa.Row[Any]], out
         "sensitivity": _interval(ways.get("sensitivity")),
         "specificity": _interval(ways.get("specificity")),
         "auc": _interval(statistics.auc(score, np.array([ill[row.about] for row in known], bool))),
-        "turnaround_hours": _turnaround(connection, {row.id: row.created for row in read}),
+        "turnaround_hours": _turnaround(connection, ids),
     }
     return _head(key, "slides") | found | {"remarks": _remarks(["verified"] if ways else [])}
 
@@ -241,17 +243,17 @@ def _signed(connection: sa.Connection, ids: list[str]) -> dict[str, str]:
     return found
 
 
-def _turnaround(connection: sa.Connection, created: Mapping[str, str]) -> Row:
-    """From a slide's arrival to its reading and to its signature: median and nine in ten, in hours."""
+def _turnaround(connection: sa.Connection, ids: list[str]) -> Row:
+    """From when the whole slide was here, as the worklist counts, to its reading and to its signature: median and nine
+    in ten, in hours."""
     took: dict[str, list[float]] = {"read": [], "signed": []}
-    states = {"ready": "read", "abstained": "read", "signed": "signed"}
-    for part in _parts(list(created)):
-        chosen = sa.select(SLIDE_EVENTS.c.slide, SLIDE_EVENTS.c.state, SLIDE_EVENTS.c.at).where(
-            SLIDE_EVENTS.c.slide.in_(part), SLIDE_EVENTS.c.kind == "state", SLIDE_EVENTS.c.state.in_(states)
-        )
-        for row in connection.execute(chosen):
-            seconds = (np.datetime64(row.at[:-1]) - np.datetime64(created[row.slide][:-1])) / np.timedelta64(1, "s")
-            took[states[row.state]].append(float(seconds) / 3_600)
+    for part in _parts(ids):
+        for at in turnaround.reached(connection, part):
+            for name, states in (("read", turnaround.READ), ("signed", (turnaround.SIGNED,))):
+                done = min((at[state] for state in states if state in at), default=None)
+                if done is not None and turnaround.ARRIVED in at:
+                    seconds = (np.datetime64(done[:-1]) - np.datetime64(at[turnaround.ARRIVED][:-1])) / ONE_SECOND
+                    took[name].append(float(seconds) / 3_600)
     return {
         name: {"slides": len(hours), "median": float(np.median(hours)), "p90": float(np.quantile(hours, 0.9))}
         for name, hours in took.items()

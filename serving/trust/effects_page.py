@@ -54,8 +54,8 @@ def _effect(one: Row) -> str:
     if calibration is not None:
         told += [(en, zh, _number(calibration[name])) for name, en, zh in CALIBRATION if calibration[name] is not None]
     for name, en, zh in (
-        ("read", "arrival to reading", "送达至阅片"),
-        ("signed", "arrival to signature", "送达至签发"),
+        ("read", "whole slide here to reading", "切片完整送达至阅片"),
+        ("signed", "whole slide here to signature", "切片完整送达至签发"),
     ):
         if hours := one.get("turnaround_hours", {}).get(name):
             told.append((en, zh, f"{hours['median']:.1f} h, 90 %: {hours['p90']:.1f} h ({hours['slides']:,})"))

@@ -22,7 +22,7 @@ from serving.products import SLIDES as PATHOLOGY
 from serving.settings import Settings
 from serving.store.engine import reading, unavailable, writing
 from serving.store.slides import note
-from serving.store.tables import DECISIONS, ERASURES, GRANTS, OUTCOMES, OVERRIDES, REFERRALS, SLIDES, UPLOADS
+from serving.store.tables import COMPANIES, DECISIONS, ERASURES, GRANTS, OUTCOMES, OVERRIDES, REFERRALS, SLIDES, UPLOADS
 from serving.trust import keys, log, trace, vault
 
 PARTS = 5_000  # pseudonyms in one question
@@ -55,6 +55,13 @@ KEPT_REFERRALS = {
     "what": "referrals",
     "why": "What one colleague wrote to another stays as it was written; whoever wrote a name into it must say so.",
     "why_zh": "同事之间的转交说明按原文保留；如其中写有姓名，须由撰写者说明。",
+}
+KEPT_NETWORKS = {
+    "what": "place in the networks of other companies",
+    "why": "What lies around each of its neighbours is sealed under the neighbour's own key, where an erasure does not "
+    "look: it holds this company's pseudonym, which opens nothing any more, until the next register replaces it.",
+    "why_zh": "相邻企业的关联网络以其自身密钥密封，删除时不予解封；其中仍含本企业的假名（已无法解开任何数据），"
+    "直至下一份名录将其替换。",
 }
 KEPT_REPORTS = {
     "what": "reading and signed reports",
@@ -95,6 +102,7 @@ def erase(engine: sa.Engine, settings: Settings, product: str, subject: str, by:
             _count(connection, table, table.c.about.in_(ids)) for table in (OUTCOMES, OVERRIDES, REFERRALS)
         )
         held = trace.data_sets_of(connection, pseudonym)
+        in_register = _count(connection, COMPANIES, COMPANIES.c.pseudonym == pseudonym) > 0
         shredded = vault.shred(connection, vault.of(settings), product, subject)
         earlier = _earlier(connection, product, pseudonym)
         if earlier is not None and not shredded:
@@ -107,7 +115,7 @@ def erase(engine: sa.Engine, settings: Settings, product: str, subject: str, by:
         told = {
             "what": "subject",
             "key_shredded": shredded,
-            "kept": [what | {"count": many} for what, many in kept if many],
+            "kept": [what | {"count": many} for what, many in kept if many] + ([KEPT_NETWORKS] if in_register else []),
         }
         row = _certify(connection, settings, product, pseudonym, told, by, decisions)
     _settle(engine)

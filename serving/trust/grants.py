@@ -10,7 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from datasets.faults import Fault
-from datasets.table import nearest
+from datasets.table import unknown_names
 from serving.call import new_id, now
 from serving.store.tables import GRANTS
 from serving.trust import leaves, log
@@ -27,11 +27,7 @@ MOST = 200  # told at once
 
 def read(found: Mapping[str, Any], told: Rules, vault: Vault) -> tuple[dict[str, Any] | None, list[Fault]]:
     """The grant as it is entered, its subject by pseudonym; or all that is wrong with it."""
-    faults = [
-        Fault(name[:60], "not known", f"one of {', '.join(FIELDS)}{nearest(name, [*FIELDS])}", "已知字段之一")
-        for name in found
-        if name not in FIELDS
-    ]
+    faults = unknown_names(found, FIELDS, f"one of {', '.join(FIELDS)}", "已知字段之一")
     faults += [Fault(name, "missing", "told", "必填") for name in NEEDED if found.get(name) is None]
 
     def check(name: str, fits: bool, needed: str, needed_zh: str) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from datasets.faults import Fault
-from datasets.table import nearest
+from datasets.table import unknown_names
 from serving.call import new_id, now
 from serving.pathology import form
 from serving.store.tables import OUTCOMES, OVERRIDES, REFERRALS
@@ -40,9 +40,7 @@ def read(body: Row) -> tuple[list[Row], list[Fault]]:
     if "outcomes" not in body:
         return [body], _faults(body, "")
     many = body["outcomes"]
-    faults = [
-        Fault(form.shown(name), "not known", "outcomes alone", "仅 outcomes") for name in body if name != "outcomes"
-    ]
+    faults = unknown_names(body, ("outcomes",), "outcomes alone", "仅 outcomes")
     if not isinstance(many, list) or not 0 < len(many) <= MOST:
         found = f"{len(many):,} outcomes" if isinstance(many, list) else form.kind(many)
         return [], [*faults, Fault("outcomes", found, f"a list of 1 to {MOST:,}", f"1 至 {MOST:,} 项的列表")]
@@ -55,13 +53,7 @@ def read(body: Row) -> tuple[list[Row], list[Fault]]:
 
 
 def _faults(one: Row, before: str) -> list[Fault]:
-    faults = [
-        Fault(
-            before + form.shown(name), "not known", f"one of {', '.join(FIELDS)}{nearest(name, [*FIELDS])}", "字段之一"
-        )
-        for name in one
-        if name not in FIELDS
-    ]
+    faults = unknown_names(one, FIELDS, f"one of {', '.join(FIELDS)}", "字段之一", before)
     outcome, told = one.get("outcome"), ", ".join(OF)
     if not isinstance(outcome, str) or outcome not in OF:
         faults.append(Fault(f"{before}outcome", form.kind(outcome), f"one of {told}", f"{told} 之一"))
@@ -136,11 +128,7 @@ def record(connection: sa.Connection, many: list[Row], known: dict[str, Recorded
 
 
 def override_faults(body: Row) -> list[Fault]:
-    faults = [
-        Fault(form.shown(name), "not known", f"one of {', '.join(OVERRIDE)}{nearest(name, [*OVERRIDE])}", "字段之一")
-        for name in body
-        if name not in OVERRIDE
-    ]
+    faults = unknown_names(body, OVERRIDE, f"one of {', '.join(OVERRIDE)}", "字段之一")
     decision, limit = body.get("decision"), body.get("limit")
     if decision not in ("approve", "decline"):
         faults.append(Fault("decision", form.kind(decision), "approve or decline", "approve 或 decline"))
@@ -172,11 +160,7 @@ def override(connection: sa.Connection, body: Row, of: Recorded, caller: Caller)
 
 
 def referral_faults(body: Row) -> list[Fault]:
-    faults = [
-        Fault(form.shown(name), "not known", f"one of {', '.join(REFERRAL)}{nearest(name, [*REFERRAL])}", "字段之一")
-        for name in body
-        if name not in REFERRAL
-    ]
+    faults = unknown_names(body, REFERRAL, f"one of {', '.join(REFERRAL)}", "字段之一")
     for name, most in (("to", NAME), ("note", REASON)):
         if not form.text(body.get(name), most):
             needed = f"text of 1 to {most:,} characters", f"1 至 {most:,} 个字符的文本"

@@ -148,19 +148,19 @@ class Trust:
         """What somebody must look at now; the older the first."""
         runtime = self.desk.runtime()
         told: list[Row] = [
-            {"what": "bundle", "name": name, **asdict(alarm), "why_zh": _why_zh("bundle", alarm.why)}
+            {"what": "bundle", "name": name, **asdict(alarm), "why_zh": why_zh("bundle", alarm.why)}
             for kind in (runtime.champions, runtime.readers)
             for name, alarm in _alarms(kind).items()
         ]
         store = await runtime.probe()
         for what, why in (("store", store), ("log", runtime.log_alarm), ("counts", runtime.counts.failing)):
             if why is not None:
-                zh = _why_zh(what, why)
+                zh = why_zh(what, why)
                 told.append({"what": what, "name": what, "version": "", "why": why, "why_zh": zh, "since": ""})
         return Reply(orjson.dumps({"alarms": sorted(told, key=lambda one: (one["since"], one["name"]))}))
 
 
-def _why_zh(what: str, why: str) -> str:
+def why_zh(what: str, why: str) -> str:
     return f"{WHY_ZH[what]}原文：{why}"
 
 

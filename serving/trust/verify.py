@@ -108,7 +108,7 @@ def read_note(note: str) -> tuple[Checkpoint, bytes, list[tuple[str, bytes]]]:
     try:
         if not blank or len(lines) < 3 or not lines[1].isascii() or not lines[1].isdigit():
             raise ValueError("origin, size and root, then a blank line and signatures, are needed")
-        root = base64.b64decode(lines[2], validate=True)
+        root = read_base64(lines[2].encode())
         if len(root) != 32 or str(int(lines[1])) != lines[1]:
             raise ValueError("a size and a root of 32 bytes are needed")
         signatures = []
@@ -116,7 +116,7 @@ def read_note(note: str) -> tuple[Checkpoint, bytes, list[tuple[str, bytes]]]:
             dash, name, signature = line.split(" ")
             if dash != "—":
                 raise ValueError(f"{line[:20]!r} is no signature")
-            signatures.append((name, base64.b64decode(signature, validate=True)))
+            signatures.append((name, read_base64(signature.encode())))
     except (ValueError, binascii.Error) as error:
         raise NotProved(f"the checkpoint cannot be read: {error}") from error
     at = next((line[3:] for line in lines[3:] if line.startswith("at ")), "")
@@ -147,7 +147,7 @@ def read_receipt(content: bytes) -> dict[str, Any]:
     try:
         if BEGIN.encode() in content:
             block = content.decode().partition(BEGIN)[2].partition(END)[0]
-            packed = base64.b64decode(b"".join(block.encode().split()), validate=True)  # of bytes: ASCII blanks alone
+            packed = read_base64(b"".join(block.encode().split()))  # of bytes: ASCII blanks alone
             open_ = zlib.decompressobj()
             content = open_.decompress(packed, LARGEST + 1)
             if len(content) > LARGEST:
@@ -166,15 +166,31 @@ def read_receipt(content: bytes) -> dict[str, Any]:
 
 
 def read_json(content: bytes) -> Any:
-    """Of UTF-8 without a mark before it; `json.loads` alone would guess other encodings. Raises ValueError."""
+    """Of UTF-8 without a mark before it, each name once in its object; `json.loads` alone would guess other encodings,
+    and take the last of two. Raises ValueError."""
     text, depth = content.decode(), 0
-    found = json.loads(text)
+    found = json.loads(text, object_pairs_hook=_object)
     if text.count("[") + text.count("{") <= DEEPEST:  # as in every receipt of ours: nothing to walk through
         return found
     for one in re.findall(r'"(?:[^"\\]|\\.)*"|[][{}]', text):
         depth += (one in "[{") - (one in "]}")
         if depth > DEEPEST:
             raise ValueError(f"a depth of at most {DEEPEST} is needed")
+    return found
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("each name once in its object is needed")
+    return found
+
+
+def read_base64(told: bytes) -> bytes:
+    """The one way to write these bytes: with no bit left over at the end. Raises ValueError."""
+    found = base64.b64decode(told, validate=True)
+    if base64.b64encode(found) != told:
+        raise ValueError("base64 without a bit left over is needed")
     return found
 
 

@@ -16,20 +16,38 @@ PROBLEMS = {
     ),
 }  # fmt: skip
 MODEL = in_path("name", "of a model, as GET /v1/versions tells it")
+ALARM = {"type": ["string", "null"], "description": "Why what the pointer names does not serve"}
+MODELS = {
+    "type": "array",
+    "items": {"type": "object", "properties": {"alarm": ALARM, "alarm_zh": ALARM}},
+}
 ITEMS = {"type": "array", "items": {"type": "object"}}
 
 
 def paths() -> Schema:
     text: Schema = {"type": "string", "minLength": 1}
     body = {"version": text | {"maxLength": NAMED}, "reason": text | {"maxLength": REASON}}
-    listed = {"type": "object", "required": ["model", "versions", "promotions"], "properties": {"versions": ITEMS}}
+    stands = "Of the newest: whether the champion's pointer on the disk names it; it may have been moved from elsewhere"
+    promotions = {
+        "type": "array",
+        "items": {
+            "type": "object",
+            "required": ["id", "version", "stands"],
+            "properties": {"stands": {"type": ["boolean", "null"], "description": stands}},
+        },
+    }
+    listed = {
+        "type": "object",
+        "required": ["model", "versions", "promotions"],
+        "properties": {"versions": ITEMS, "promotions": promotions},
+    }
     return {
         "/v1/versions": {
             "get": _operation(
                 "/v1/versions",
                 "allModels",
                 "Every model on the disk: what serves, its champion and challenger, what its newest card says",
-                {"type": "object", "required": ["models"], "properties": {"models": ITEMS}},
+                {"type": "object", "required": ["models"], "properties": {"models": MODELS}},
             )
         },
         "/v1/models/{name}/versions": {

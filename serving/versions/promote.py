@@ -10,7 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from datasets.faults import Fault
-from datasets.table import nearest
+from datasets.table import unknown_names
 from serving.call import new_id, now
 from serving.pathology import form
 from serving.store.tables import INPUT_COUNTS, PROMOTIONS, SLIDES
@@ -25,11 +25,7 @@ SHOWN = 50  # promotions of a model
 
 
 def faults(body: Row) -> list[Fault]:
-    found = [
-        Fault(form.shown(name), "not known", f"one of {', '.join(FIELDS)}{nearest(name, [*FIELDS])}", "字段之一")
-        for name in body
-        if name not in FIELDS
-    ]
+    found = unknown_names(body, FIELDS, f"one of {', '.join(FIELDS)}", "字段之一")
     for name, most in (("version", NAMED), ("reason", REASON)):
         if not form.text(body.get(name), most):
             needed = f"text of 1 to {most:,} characters, in one line", f"1 至 {most:,} 个字符的单行文本"

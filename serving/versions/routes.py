@@ -19,6 +19,7 @@ from serving.call import Call, Reply, query
 from serving.pathology.desk import Desk
 from serving.problems import Problem
 from serving.store.engine import reading
+from serving.trust.routes import why_zh
 from serving.versions import disk, promote
 from serving.versions.disk import Version
 
@@ -60,6 +61,7 @@ class Versions:
             "challenger": pointed(folder, "challenger"),
             "serving": serving[0] if serving else None,
             "alarm": alarm.why if alarm else None,
+            "alarm_zh": why_zh("bundle", alarm.why) if alarm else None,
             "shown": None if found is None else found.told(),
         }
 
@@ -75,11 +77,13 @@ class Versions:
             raise Problem("bad_parameter", errors=faults)
         found, more = await asyncio.to_thread(disk.page, self.bundles, self.public_key, name, before, int(limit))
         served, history = await self._records(name, found, call.caller.tenant)
-        serving = self._serving(name)
+        serving, champion = self._serving(name), pointed(self.bundles / name)
+        for at, one in enumerate(history):
+            one["stands"] = one["version"] == champion if at == 0 else None
         told = {
             "model": name,
             "serving": serving[0] if serving else None,
-            "champion": pointed(self.bundles / name),
+            "champion": champion,
             "versions": [one.told() | {"served": one.digest in served, "run": self._run(one)} for one in found],
             "next": found[-1].version if more and found else None,
             "promotions": history,

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import io
+import time
 
 import httpx
 import orjson
 import polars as pl
 import pytest
 
-from serving.batch.formats import MEDIA_TYPES
+from datasets.table import Column
+from serving.batch.formats import MEDIA_TYPES, _ndjson_piece
 from tests.serving.conftest import indicators, run_inside, settings_for
 
 URL = "/v1/credit-limits/batch"
@@ -127,6 +129,51 @@ def test_three_bad_rows_of_a_hundred_thousand_are_told_and_the_rest_is_answered(
         assert answers.filter(pl.col("error").is_not_null())["row"].to_list() == [10_000, 10_001, 100_000]
 
     inside(story)
+
+
+@pytest.mark.parametrize("first", ["subject_id", "age"])
+def test_a_header_of_many_unknown_columns_is_told_as_a_few_and_a_count(inside, first):
+    names = [f"column{at}" for at in range(20_000)]
+
+    async def story(client, gateway):
+        found = (await send(client, f"{','.join([first, *names, *names])}\n".encode(), "csv")).json()
+        told = [(one["field"], one["found"]) for one in found["errors"]]
+        assert [found for _, found in told].count("not known") == 20
+        assert ("...", "39,980 more that are not known") in told
+        assert len(told) < 60
+
+    inside(story)
+
+
+@pytest.mark.parametrize(("records", "names"), [(1, 20_000), (5_000, 3)])
+def test_unknown_names_in_records_are_told_as_a_few_and_a_count(records, names):
+    """Each compared with all that are known, they would take a minute."""
+    columns = [Column(name=f"an_indicator_{at}") for at in range(60)]
+    lines = [orjson.dumps({f"an_indicatr_{at}": 1 for at in range(names)}) for _ in range(records)]
+    began = time.process_time()
+    [piece] = [_ndjson_piece(lines, columns, (), 1)]
+    assert time.process_time() - began < 5
+    first = [fault for fault in piece.faults if fault.row == 1]
+    assert len(piece.faults) == records * min(names, 21)
+    assert "did you mean 'an_indicator_0'?" in first[0].needed
+    assert [fault.found for fault in first if fault.column == "..."] == ["19,980 more that are not known"] * (
+        names > 20
+    )
+
+
+@pytest.mark.parametrize(("kept", "cut"), [(1, True), (2, True), (3, False), (9, False)])
+def test_a_batch_tells_whether_its_faults_are_all(bundles, made, people, tmp_path, kept, cut):
+    bad = pl.int_range(pl.len()).is_in([0, 4, 7])
+    frame = people.head(10).select(known(made)).with_columns(gap_months=pl.when(bad).then(25).otherwise(0))
+
+    async def story(client, gateway):
+        found = await send(client, written(frame, "csv"), "csv")
+        told = (await client.get(found.headers["location"])).json()
+        assert (len(told["faults"]), told["faulty"], told["faults_cut"]) == (min(kept, 3), 3, cut)
+        [listed] = (await client.get("/v1/batches")).json()["batches"]
+        assert (listed["faults"], listed["faulty"], listed["faults_cut"]) == (min(kept, 3), 3, cut)
+
+    run_inside(settings_for(bundles, made, tmp_path, YUHENG_BATCH_FAULTS_KEPT=f"{kept}"), story)
 
 
 def test_a_row_of_a_batch_is_a_decision_of_its_own(inside, people, made):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from types import SimpleNamespace
 
 import polars as pl
 import pytest
 import sqlalchemy as sa
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from datasets.scitech_risk import register
 from datasets.scitech_risk.around import MOST, Around
@@ -103,7 +106,8 @@ def test_a_register_without_links_leaves_nothing_to_tell(loaded, tmp_path):
 
 def test_an_erased_neighbour_is_named_nowhere(loaded):
     engine = connect(loaded.store.url or f"sqlite:///{loaded.paths.store}", 5.0)
-    erasure.erase(engine, loaded, "scitech_risk", "S-2", by="operator")
+    made = erasure.erase(engine, loaded, "scitech_risk", "S-2", by="operator")["certificate"]
+    assert erasure.KEPT_NETWORKS in made["kept"], "that it stays in its neighbours' networks is told"
     engine.dispose()
 
     async def story(client, gateway):
@@ -290,6 +294,53 @@ def test_of_a_zone_no_more_is_kept_than_a_page_can_show():
     assert crowded.left_out == 0 or len(crowded.nodes) > 20
     shells = zone.frame.filter(pl.col("loop_path").is_not_null())["company_id"]
     assert any(edge.loop for company in shells for edge in around.of(company).edges)
+
+
+def crowd(n: int, links, invoices=()) -> Around:
+    """`links` and `invoices` take the places of the n companies."""
+    names = [f"C-{at}" for at in range(n)]
+    none = pl.Series("loop_path", [None] * n, pl.String)
+    frame = pl.DataFrame({"company_id": names, "insured_staff": [at % 5 for at in range(n)]}).with_columns(none)
+    ties = pl.DataFrame([(names[at], *tie) for at, *tie in links], ["company_id", "kind", "party"], orient="row")
+    sold = [(names[seller], names[buyer], 1.0) for seller, buyer in invoices]
+    sums = pl.DataFrame(sold, {"seller": pl.String, "buyer": pl.String, "amount": pl.Float64}, orient="row")
+    return Around(SimpleNamespace(frame=frame, links=ties, invoices=sums))
+
+
+PLACES = st.integers(0, 79)
+
+
+@given(
+    ties=st.lists(st.tuples(PLACES, st.sampled_from(["officer", "address"]), st.sampled_from("AB")), max_size=300),
+    sold=st.lists(st.tuples(PLACES, PLACES), max_size=100),
+    crowded=st.booleans(),
+)
+@settings(max_examples=40, deadline=None)
+def test_what_is_left_out_is_what_shares_or_trades_and_is_not_shown(ties, sold, crowded):
+    if crowded:
+        ties = [*ties, *((at, "address", "C") for at in range(60)), *((at, "officer", "D") for at in range(30, 80))]
+    around = crowd(80, ties, sold)
+    for place in range(80):
+        near = around.of(f"C-{place}")
+        mine = {(kind, party) for at, kind, party in ties if at == place}
+        reached = {f"C-{at}" for at, kind, party in ties if (kind, party) in mine}
+        reached |= {f"C-{b}" for a, b in sold if a == place} | {f"C-{a}" for a, b in sold if b == place}
+        shown = {node.company for node in near.nodes if node.kind == "company"}
+        assert near.left_out == len(reached - shown - {f"C-{place}"})
+
+
+@pytest.mark.parametrize("seller", [None, 0])
+def test_of_eight_times_as_many_at_one_address_or_with_one_seller_each_costs_the_same(seller):
+    def seconds(n: int) -> float:
+        began = time.process_time()
+        around = crowd(n, [(at, "address", "A") for at in range(n) if seller is None],
+                       [(seller, at) for at in range(1, n) if seller is not None])  # fmt: skip
+        for at in range(n):
+            around.of(f"C-{at}")
+        return time.process_time() - began
+
+    seconds(100)
+    assert seconds(8_000) < 24 * seconds(1_000)  # each for each, it would be 64 times as much
 
 
 def test_of_many_shared_officers_no_more_is_kept_than_a_page_can_show():

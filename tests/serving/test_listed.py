@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 
 import polars as pl
 import pytest
 import sqlalchemy as sa
 
-from serving.store.tables import METER, REFERRALS
-from tests.serving.conftest import put_subject, recorded, rows, run_inside
+from serving.pathology import form
+from serving.store.tables import BATCHES, METER, REFERRALS
+from serving.trust import consent, grants, outcomes
+from serving.trust.outcomes import override_faults, referral_faults
+from serving.versions import promote
+from tests.serving.conftest import put_subject, recorded, rows, run_inside, settings_for
 
 URL = "/v1/credit-limits"
 
@@ -45,6 +50,28 @@ def test_a_subjects_decisions_are_found_by_the_name_that_nobody_stores(settings,
         assert [one["decision_id"] for one in found] == [told["decision_id"]]
         assert found[0]["stored"]
         assert (await client.get("/v1/decisions?product=credit_limit&subject=H-2")).json()["decisions"] == []
+
+    run_inside(settings, story)
+
+
+def test_a_page_of_one_looks_at_many_of_a_subjects_decisions_at_once(settings, applicant):
+    async def story(client, gateway):
+        held = gateway.runtime.champions.serving["credit_limit"]
+        put_subject(gateway.runtime.engine, settings, held.table, "H-1", applicant)
+        body = ("subject_id\n" + "H-1\n" * 40).encode()
+        sent = await client.post(f"{URL}/batch", content=body, headers={"Content-Type": "text/csv"})
+        assert sent.status_code == 200, sent.text
+        asked = []
+        sa.event.listen(gateway.runtime.engine, "before_cursor_execute", lambda *told: asked.append(told[2]))
+        wanted = "/v1/decisions?subject=H-1&limit=1&product=credit_limit&until=2020-01-01"
+        assert (await client.get(wanted)).json() == {"decisions": [], "next": None}
+        assert len(asked) < 20
+        pages, before = [], ""
+        while before is not None:
+            page = (await client.get(f"/v1/decisions?subject=H-1&limit=7{before and f'&before={before}'}")).json()
+            pages += [one["decision_id"] for one in page["decisions"]]
+            before = page["next"]
+        assert len(set(pages)) == len(pages) == 40
 
     run_inside(settings, story)
 
@@ -135,6 +162,77 @@ def test_a_batch_is_listed_and_its_rows_come_back_in_each_format(settings, peopl
     run_inside(settings, story)
 
 
+def test_rows_are_read_by_so_many_at_once_and_by_the_next_when_one_is_done(bundles, people, made, tmp_path):
+    async def story(client, gateway):
+        known = [column.name for column in (*made.card.inputs, *made.card.also) if column.derived is None]
+        body = people.head(30).select(known).write_csv().encode()
+        sent = await client.post(f"{URL}/batch", content=body, headers={"Content-Type": "text/csv"})
+        address = f"{sent.headers['location']}/rows"
+        read, over = asyncio.Event(), asyncio.Event()
+        parts = iter([{"type": "http.request", "body": b"", "more_body": False}])
+
+        async def receive():
+            return next(parts, None) or await asyncio.Event().wait()
+
+        async def slowly(message):
+            if message["type"] == "http.response.start":
+                read.set()
+                await over.wait()
+
+        scope = {"type": "http", "method": "GET", "path": address, "query_string": b"format=parquet", "headers": []}
+        slow = asyncio.create_task(gateway(scope, receive, slowly))
+        await read.wait()
+        refused = await client.get(address)
+        assert (refused.status_code, refused.json()["type"]) == (503, "/problems/overloaded")
+        assert refused.headers["retry-after"]
+        assert "1 under way" in refused.json()["detail"]
+        assert "1 个批次" in refused.json()["detail_zh"]
+        over.set()
+        await slow
+        assert (await client.get(address)).content == sent.content
+        for columns in ("nothing", "limit"):  # one that is refused holds no place
+            await client.get(f"{address}?columns={columns}")
+        assert (await client.get(address)).status_code == 200
+        assert not list(gateway.settings.paths.spool.iterdir())
+
+    run_inside(settings_for(bundles, made, tmp_path, YUHENG_LIMITS_BATCH_READS="1"), story)
+
+
+def test_a_caller_who_hangs_up_lets_the_next_read_rows(bundles, people, made, tmp_path):
+    async def story(client, gateway):
+        known = [column.name for column in (*made.card.inputs, *made.card.also) if column.derived is None]
+        body = people.head(30).select(known).write_csv().encode()
+        sent = await client.post(f"{URL}/batch", content=body, headers={"Content-Type": "text/csv"})
+        address = f"{sent.headers['location']}/rows"
+
+        async def receive():
+            return {"type": "http.disconnect"}
+
+        async def gone(message):
+            raise ConnectionError
+
+        scope = {"type": "http", "method": "GET", "path": address, "query_string": b"format=parquet", "headers": []}
+        with pytest.raises(ConnectionError):
+            await gateway(scope, receive, gone)
+        assert (await client.get(address)).content == sent.content
+        assert not list(gateway.settings.paths.spool.iterdir())
+
+    run_inside(settings_for(bundles, made, tmp_path, YUHENG_LIMITS_BATCH_READS="1"), story)
+
+
+@pytest.mark.parametrize("state", ["running", "done", "broken"])
+def test_rows_tell_whether_their_batch_is_done(settings, people, made, state):
+    async def story(client, gateway):
+        known = [column.name for column in (*made.card.inputs, *made.card.also) if column.derived is None]
+        body = people.head(3).select(known).write_csv().encode()
+        sent = await client.post(f"{URL}/batch", content=body, headers={"Content-Type": "text/csv"})
+        with gateway.runtime.engine.begin() as connection:
+            connection.execute(sa.update(BATCHES).values(state=state))
+        assert (await client.get(f"{sent.headers['location']}/rows")).headers["batch-state"] == state
+
+    run_inside(settings, story)
+
+
 def test_a_decision_asked_for_by_its_id_is_told_where_all_else_fits(inside, applicant):
     async def story(client, gateway):
         told = await ask(client, applicant)
@@ -172,6 +270,24 @@ def test_ten_thousand_unknown_names_are_told_as_a_few_and_a_count(inside):
         assert [one["found"] for one in errors if one["field"] == "..."] == ["9,980 more that are not known"]
 
     inside(story)
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        override_faults,
+        referral_faults,
+        promote.faults,
+        lambda body: outcomes.read(body)[1],
+        lambda body: outcomes.read({"outcomes": [body]})[1],
+        lambda body: grants.read(body, consent.rules(), None)[1],
+        lambda body: form.read({"context": [body]})[1],
+    ],
+)
+def test_whoever_is_told_of_unknown_names_is_told_of_a_few_and_a_count(fault):
+    faults = fault({f"reasn{at}": 0 for at in range(10_000)})
+    assert len([one for one in faults if one.found == "not known"]) == 20
+    assert [one.column.endswith("...") for one in faults if one.found == "9,980 more that are not known"] == [True]
 
 
 @pytest.mark.parametrize(

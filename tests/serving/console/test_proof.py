@@ -265,7 +265,7 @@ TEXTS = ("01", "1.", ".5", "+1", "1e", "[1,]", "{'a':1}", '{"a":1,}', '"\t"', '"
 @pytest.mark.parametrize("text", TEXTS)
 def test_what_python_refuses_as_json_is_refused(console, text):
     try:
-        wanted = {"text": verify.canonical(json.loads(text)).decode()}
+        wanted = {"text": verify.canonical(verify.read_json(text.encode())).decode()}
     except ValueError:
         assert "refused" in console.ask("canonical", text=text)
     else:
@@ -360,6 +360,48 @@ def test_of_the_printed_block_nothing_is_left_over_or_missing(console, proved):
     assert not both(console, key, on_paper(zlib.compress(whole.decode().encode("utf-16"))))
     assert both(console, key, on_paper(zlib.compress(whole.ljust(verify.LARGEST))))
     assert not both(console, key, on_paper(zlib.compress(whole.ljust(verify.LARGEST + 1))))
+
+
+def strayed(told: str) -> str:
+    """The same bytes in base64, with a bit set that none of them holds."""
+    assert told.endswith("=")
+    at, digits = len(told.rstrip("=")) - 1, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+    other = told[:at] + digits[digits.index(told[at]) ^ 1] + told[at + 1 :]
+    assert base64.b64decode(other, validate=True) == base64.b64decode(told, validate=True)
+    return other
+
+
+def test_base64_in_which_a_bit_is_left_over_is_refused(console, proved):
+    told, key = proved
+    for receipt, *_ in told:
+        head, _, signature = receipt["checkpoint"].rstrip("\n").rpartition(" ")
+        assert both(console, key, orjson.dumps(receipt))
+        assert not both(console, key, orjson.dumps(receipt | {"checkpoint": f"{head} {strayed(signature)}\n"}))
+    whole, block = verify.canonical(told[0][0]), ""
+    while not block.endswith("="):
+        whole += b" "
+        block = base64.b64encode(zlib.compress(whole)).decode()
+    assert both(console, key, f"{verify.BEGIN}\n{block}\n{verify.END}\n".encode())
+    assert not both(console, key, f"{verify.BEGIN}\n{strayed(block)}\n{verify.END}\n".encode())
+    begin, digits, end = key.decode().splitlines()
+    assert not both(console, "\n".join([begin, strayed(digits), end, ""]).encode(), orjson.dumps(told[0][0]))
+
+
+def test_a_name_that_stands_twice_in_an_object_is_refused(console, proved):
+    """Which of the two counts is for its reader to choose: what was proved to one is not what another reads."""
+    told, key = proved
+    for receipt, answer, request in told:
+        whole = orjson.dumps(receipt)
+        for name in (b'"index"', b'"kind"', b'"tenant"', b'"ref"'):  # of the receipt, of its leaf
+            assert whole.count(name + b":") >= 1
+            assert not both(console, key, whole.replace(name + b":", name + b":1," + name + b":", 1)), name
+        escaped = whole.replace(b'"index":', b'"inde\\u0078":7,"index":', 1)
+        assert not both(console, key, escaped)
+        assert both(console, key, whole, answer, request)
+        if request is not None:
+            assert not both(console, key, whole, answer, request.replace(b"{", b'{"indicators":{},', 1))
+    slide, reading, _ = told[2]
+    assert not both(console, key, orjson.dumps(slide), reading.replace(b"{", b'{"slide_id":1,', 1))
 
 
 BLANKS = {

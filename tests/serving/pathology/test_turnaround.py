@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+
+import sqlalchemy as sa
+
 from serving.pathology import turnaround
 from serving.store import slides
+from serving.store.tables import SLIDE_EVENTS
 from tests.serving.pathology.conftest import FORM, READING, put
+
+NONE = {"slides": 0, "median_seconds": None, "p90_seconds": None, "waiting": 0, "longest_wait_seconds": None}
 
 
 def at(minute: int) -> str:
@@ -15,13 +22,35 @@ def test_times_run_from_the_arrival_of_the_whole_slide_to_its_first_answer_and_f
     moments = [{"verifying": at(0), "ready": at(minute), "signed": at(10 * minute)} for minute in range(1, 11)]
     moments += [{"verifying": at(0)}, {}, {"verifying": at(0), "abstained": at(11)}]
     told = turnaround.figures(moments)
-    assert told["to_reading"] == {"slides": 11, "median_seconds": 360.0, "p90_seconds": 600.0}
-    assert told["to_signature"] == {"slides": 10, "median_seconds": 3_300.0, "p90_seconds": 5_400.0}
+    assert told["to_reading"] == NONE | {"slides": 11, "median_seconds": 360.0, "p90_seconds": 600.0}
+    assert told["to_signature"] == NONE | {"slides": 10, "median_seconds": 3_300.0, "p90_seconds": 5_400.0}
 
 
 def test_of_no_slides_there_are_no_times():
-    none = {"slides": 0, "median_seconds": None, "p90_seconds": None}
-    assert turnaround.figures([]) == {"to_reading": none, "to_signature": none}
+    assert turnaround.figures([]) == {"to_reading": NONE, "to_signature": NONE}
+
+
+def test_what_still_waits_is_told_beside_the_times_of_what_is_done(clinic):
+    async def story(client, gateway):
+        negative = READING | {"triage": "negative", "priority": 10}
+        long_ago = (datetime.now(UTC) - timedelta(days=40)).isoformat(timespec="milliseconds")
+        for upto, columns in (
+            ("uploading", {}),  # has not arrived
+            *(("queued", {}), ("verifying", {}), ("ready", {}), ("in_review", {"reading": negative}), ("signed", {})),
+            ("ready", {"reading": negative}),  # awaits nobody
+            ("queued", {"tenant": "another"}),
+        ):
+            slide = put(gateway, upto, **columns)
+            if upto in ("queued", "ready") and not columns:
+                with gateway.runtime.engine.begin() as connection:
+                    mine = SLIDE_EVENTS.c.slide == slide
+                    connection.execute(sa.update(SLIDE_EVENTS).where(mine).values(at=f"{long_ago[:23]}Z"))
+        told = (await client.get("/v1/slides/turnaround")).json()
+        for name in ("to_reading", "to_signature"):
+            assert told[name]["waiting"] == 2
+            assert 40 * 86_400 <= told[name]["longest_wait_seconds"] < 40 * 86_400 + 60
+
+    clinic.run(story)
 
 
 def test_a_tenant_is_told_of_its_own_slides_alone(clinic):

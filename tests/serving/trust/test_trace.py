@@ -188,6 +188,7 @@ def test_an_erasure_shreds_excludes_names_the_models_and_is_certified(settings, 
     assert told["data_sets"] == [DATA.sha256]
     assert [(one["version"], one["live"]) for one in told["models"]] == [("0", False), ("1", True)]
     assert [(one["what"], one["count"]) for one in told["kept"]] == [("decisions", 1), ("data sets given out", 1)]
+    assert erasure.KEPT_NETWORKS not in told["kept"], "a household lies in no network"
     public = keys.pair(settings.paths.log_key)[1].read_bytes()
     assert erasure.holds(made, public)
     assert not erasure.holds({**made, "certificate": told | {"models": []}}, public)

@@ -277,6 +277,37 @@ def test_a_week_begins_on_its_monday_and_outcomes_count_where_the_decision_was_m
     assert [one["outcomes"]["total"] for one in series] == [0, 1]
 
 
+def test_where_the_newest_record_and_the_pointer_disagree_is_told(settings, place):
+    async def story(client, gateway):
+        for version in ("2", "1"):
+            assert (await choose(client, version)).status_code == 200
+            await serving(client, version)
+        listed = (await client.get(f"{URL}/versions")).json()
+        assert [(one["version"], one["stands"]) for one in listed["promotions"]] == [("1", True), ("2", None)]
+        bundle.point(place / "credit_limit", "champion", "2")  # by hand
+        listed = (await client.get(f"{URL}/versions")).json()
+        assert [(one["version"], one["stands"]) for one in listed["promotions"]] == [("1", False), ("2", None)]
+
+    run_inside(settings, story)
+
+
+def test_why_a_version_does_not_serve_is_told_in_both_languages(settings, place):
+    async def story(client, gateway):
+        [model] = (await client.get("/v1/versions")).json()["models"]
+        assert (model["alarm"], model["alarm_zh"]) == (None, None)
+        (place / "credit_limit/2/policy.toml").write_text("x")
+        bundle.point(place / "credit_limit", "champion", "2")
+        for _ in range(100):
+            [model] = (await client.get("/v1/versions")).json()["models"]
+            if model["alarm"]:
+                break
+            await asyncio.sleep(0.05)
+        assert model["alarm"] in model["alarm_zh"]
+        assert "模型包" in model["alarm_zh"]
+
+    run_inside(settings, story)
+
+
 def test_a_retry_after_a_pointer_that_was_not_written_writes_it(settings, place, monkeypatch):
     async def story(client, gateway):
         real = bundle.point

@@ -47,6 +47,12 @@ export function State({ of: { state } }: { of: Batch }) {
   return <span class={`chip ${state === "done" ? "good" : state === "broken" ? "bad" : "warn"}`}>{word(STATES, state)}</span>;
 }
 
+// Where the summary does not name every faulty row.
+export function Cut({ of }: { of: Batch }) {
+  if (!of.faults_cut) return null;
+  return <p class="quiet"><Say en={`${number(of.faulty)} rows are faulty; the batch's own list names the first of them alone. Each faulty row of the answers tells its own error.`} zh={`共有 ${number(of.faulty)} 行有误，批次摘要仅列出最前面的一部分；答复中每一有误行均写明其错误。`} /></p>;
+}
+
 function Upload({ of, done }: { of: Of; done: () => void }) {
   const form = useAsk<Form>(`/v1/models/${of.model}/form`);
   const [file, setFile] = useState<File | null>(null);
@@ -117,6 +123,7 @@ function Upload({ of, done }: { of: Of; done: () => void }) {
             <>
               <progress max={total ?? undefined} value={far ? (total === null && busy ? undefined : far.rows) : undefined} aria-label="progress 进度" />
               <p><Say en={`${number(far?.rows ?? 0)} rows answered${total === null ? "" : ` of ${number(total)}`}, ${number(far?.faulty ?? 0)} faulty`} zh={`已答复 ${number(far?.rows ?? 0)} 行${total === null ? "" : `，共 ${number(total)} 行`}，有误 ${number(far?.faulty ?? 0)} 行`} /></p>
+              {far && !busy ? <Cut of={far} /> : null}
               {!busy && far?.state === "broken" ? <p><State of={far} /> <Say en="Not every row was answered. Send the file again: what was charged is not charged twice." zh="未答复全部行。请重新上传该文件，已计费的行不会重复计费。" /></p> : null}
             </>
           ) : null}

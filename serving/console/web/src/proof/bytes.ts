@@ -37,7 +37,9 @@ export const hex = (bytes: Uint8Array): string => Array.from(bytes, (byte) => by
 
 export function fromBase64(told: string): Bytes {
   if (told.length % 4 || !/^[A-Za-z0-9+/]*={0,2}$/.test(told) || /^=|[^=]={3}/.test(told)) throw new NotProved("base64 is needed", "需要 base64 编码");
-  return Uint8Array.from(atob(told), (letter) => letter.charCodeAt(0));
+  const found = atob(told);
+  if (btoa(found) !== told) throw new NotProved("base64 without a bit left over is needed", "base64 末尾不得有多余的位");
+  return Uint8Array.from(found, (letter) => letter.charCodeAt(0));
 }
 
 export function joined(...parts: Uint8Array[]): Bytes {

@@ -91,6 +91,7 @@ export function parse(text: string): Json {
       take(BLANKS);
       if (text[at] !== '"') wrong("a name", "名称");
       const name = string();
+      if (found.has(name)) wrong("each name once in its object", "对象内各名称仅出现一次");
       if (!next(":")) wrong("a colon", "冒号");
       found.set(name, value(depth + 1));
       if (next("}")) return found;

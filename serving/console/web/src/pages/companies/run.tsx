@@ -5,7 +5,7 @@ import type { Batch, Form } from "../credit/model";
 import { send, useAsk } from "../../kit/api";
 import { Figure } from "../../kit/chart/figure";
 import { amount, moment, number, percent, unitOf } from "../../kit/format";
-import { State } from "../../kit/batches";
+import { Cut, State } from "../../kit/batches";
 import { Long, type LongColumn } from "../../kit/long";
 import { Empty, Failed, Loading } from "../../kit/state";
 import { plain, Say } from "../../kit/words";
@@ -30,6 +30,7 @@ export function Run({ id }: { id: string }) {
       <Simulated shown={batch.value?.simulated ?? false} />
       <p class="quiet">{batch.value ? `${moment(batch.value.created)} · ${batch.value.model} ${batch.value.version}` : ""}</p>
       {batch.value && batch.value.state !== "done" ? <p class="refusal" role="status"><State of={batch.value} /> <Say en="What follows are the rows that were answered so far, not the whole register." zh="以下仅为已答复的行，并非完整名录。" /></p> : null}
+      {batch.value ? <Cut of={batch.value} /> : null}
       <div class="split">
         <section class="card"><Grades rows={mine.rows} chosen={grade} choose={(next) => setGrade(next === grade ? "" : next)} /></section>
         <section class="card"><Migration id={id} rows={mine.rows} /></section>

@@ -97,6 +97,7 @@ export interface Batch {
   rows: number;
   answered: number;
   faulty: number;
+  faults_cut: boolean;
   model: string;
   version: string;
   created: string;

@@ -32,7 +32,7 @@ function Card({ model }: { model: Model }) {
         {card?.simulated ? <Simulated /> : null}
       </div>
       <p class="quiet">{en ? <Say en={en} zh={zh} /> : null}</p>
-      {model.alarm ? <p class="refusal" lang="en">{model.alarm}</p> : null}
+      {model.alarm ? <p class="refusal"><Say en={model.alarm} zh={model.alarm_zh ?? model.alarm} /></p> : null}
       <dl class="tiles">
         <div class="tile"><dt>AUC</dt><dd>{auc && auc.value !== null ? <>{places(auc.value)}<small class="interval"> [{places(auc.low)}, {places(auc.high)}]</small></> : "–"}</dd></div>
         <div class="tile"><dt><Say en="Versions" zh="版本数" /></dt><dd>{model.versions}</dd></div>

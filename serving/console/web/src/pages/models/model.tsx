@@ -55,7 +55,7 @@ function Whole({ listed, again }: { listed: Listed; again: () => void }) {
       <OverTime model={listed.model} />
       <section class="card">
         <h2><Say en="Who made which version serve" zh="上线记录" /></h2>
-        <History rows={listed.promotions} />
+        <History rows={listed.promotions} champion={listed.champion} />
       </section>
     </div>
   );
@@ -98,13 +98,13 @@ function Versions({ listed, first, second, setFirst, setSecond }: {
   );
 }
 
-function History({ rows }: { rows: Promotion[] }) {
+function History({ rows, champion }: { rows: Promotion[]; champion: string | null }) {
   if (!rows.length) return <Empty en="Nobody has changed what serves from here yet. Training promotes a version by itself where its gate passes." zh="尚无人在此更改在线版本。训练时若通过门槛检查会自动上线。" />;
   return (
     <Table caption={["Who made which version serve", "上线记录"]} rows={rows} keyOf={(row) => row.id} columns={[
       { en: "When", zh: "时间", cell: (row) => moment(row.at) },
       { en: "What", zh: "操作", cell: (row) => row.kind === "promote" ? <Say en="promoted" zh="上线" /> : <Say en="rolled back" zh="回退" /> },
-      { en: "Version", zh: "版本", cell: (row) => row.version },
+      { en: "Version", zh: "版本", cell: (row) => <>{row.version}{row.stands === false ? <p class="bad-text small"><Say en={`The pointer on the disk names ${champion ?? "none"}: it was moved by training or by hand, or could not be written.`} zh={`磁盘上的上线指针为 ${champion ?? "无"}：由训练或人工改动，或未能写入。`} /></p> : null}</> },
       { en: "In place of", zh: "替换", cell: (row) => row.before ?? "–" },
       { en: "By", zh: "操作人", cell: (row) => row.own ? row.by : <Say en="another institution" zh="其他机构" /> },
       { en: "Reason", zh: "理由", cell: (row) => row.reason ?? "–" },

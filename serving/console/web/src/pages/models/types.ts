@@ -31,6 +31,7 @@ export interface Model {
   challenger: string | null;
   serving: string | null;
   alarm: string | null;
+  alarm_zh: string | null;
   shown: Line | null;
 }
 
@@ -44,6 +45,7 @@ export interface Promotion {
   own: boolean;
   by: string | null;
   reason: string | null;
+  stands: boolean | null;
 }
 
 export interface Listed {

@@ -12,6 +12,8 @@ interface Spread {
   slides: number;
   median_seconds: number | null;
   p90_seconds: number | null;
+  waiting: number;
+  longest_wait_seconds: number | null;
 }
 
 export interface Turnaround {
@@ -86,12 +88,17 @@ function Times({ told }: { told: Turnaround }) {
   const rows: [string, string, Spread][] = [["Arrival to reading", "到达至判读", told.to_reading], ["Arrival to signature", "到达至签发", told.to_signature]];
   const known = rows.flatMap(([, , { median_seconds: median, p90_seconds: late }]) => (median === null || late === null ? [] : [median, late]));
   const behind = {
-    heads: [["Span", "区间"], ["Slides", "切片数"], ["Median", "中位数"], ["90 % within", "90% 以内"]] as [string, string][],
-    rows: rows.map(([en, zh, each]) => [<Say en={en} zh={zh} />, number(each.slides), maybe(each.median_seconds), maybe(each.p90_seconds)]),
+    heads: [["Span", "区间"], ["Slides", "切片数"], ["Median", "中位数"], ["90 % within", "90% 以内"], ["Still wait", "仍在等待"], ["Longest wait", "最长等待"]] as [string, string][],
+    rows: rows.map(([en, zh, each]) => [<Say en={en} zh={zh} />, number(each.slides), maybe(each.median_seconds), maybe(each.p90_seconds), number(each.waiting), maybe(each.longest_wait_seconds)]),
   };
   const title = [`Turnaround of the last ${told.days} days`, `近 ${told.days} 天周转时间`] as const;
   if (!known.length) {
-    return <Figure title={title}><p class="quiet"><Say en="No slide that came in these days has been read yet." zh="近期到达的切片尚无判读。" /></p></Figure>;
+    return (
+      <Figure title={title} behind={behind}>
+        <p class="quiet"><Say en="No slide that came in these days has been read yet." zh="近期到达的切片尚无判读。" /></p>
+        {rows.map(([en, zh, spread]) => (spread.waiting ? <p key={en}><Say en={en} zh={zh} /> <small><Waits of={spread} /></small></p> : null))}
+      </Figure>
+    );
   }
   const low = TICKS.filter((each) => each <= Math.max(1, Math.min(...known))).at(-1)!;
   const high = TICKS.find((each) => each >= Math.max(...known)) ?? Math.max(...known);
@@ -102,7 +109,7 @@ function Times({ told }: { told: Turnaround }) {
       <div class="spans">
         {rows.map(([en, zh, spread]) => (
           <div key={en}>
-            <p><Say en={en} zh={zh} /><small>{words(spread)}</small></p>
+            <p><Say en={en} zh={zh} /><small>{words(spread)}</small><small><Waits of={spread} /></small></p>
             <Span spread={spread} along={along} ticks={ticks} />
           </div>
         ))}
@@ -113,6 +120,13 @@ function Times({ told }: { told: Turnaround }) {
       </div>
     </Figure>
   );
+}
+
+// The times are of those that are done: beside them, who is not.
+function Waits({ of: { waiting, longest_wait_seconds: longest } }: { of: Spread }) {
+  if (!waiting || longest === null) return <Say en="none waits" zh="无等待" />;
+  const { en, zh } = duration(longest);
+  return <Say en={`${number(waiting)} still wait${waiting === 1 ? "s" : ""}, the longest for ${en}`} zh={`${number(waiting)} 例仍在等待，最长已 ${zh}`} />;
 }
 
 function words({ median_seconds: median, p90_seconds: late }: Spread) {
