@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import sqlalchemy as sa
 
 from serving.store.tables import BATCH_SUBJECTS, BATCHES, CHUNKS
 from serving.trust import leaves
-from serving.trust.audit_report import Body, Comparison, raw
+from serving.trust.audit_report import MOST, Body, Comparison, Finding, raw
 from serving.trust.verify import salted
+
+# Digests in a chunk's leaf, and the columns that each stands for.
+TOLD = {"record": ", ".join(leaves.BATCH), "counts": ", ".join(leaves.COUNTS), "key": "idempotency_key"}
 
 
 class Batches(Comparison):
     def chunk(self, index: int, body: Body) -> None:
-        of = [BATCHES.c[name].label(f"of_{name}") for name in ("id", "tenant", "bundle", "policy")]
+        of = [column.label(f"of_{column.name}") for column in BATCHES.c]
         chosen = sa.select(CHUNKS, *of).outerjoin(BATCHES, BATCHES.c.id == CHUNKS.c.batch)
         chosen = chosen.where(CHUNKS.c.batch == body["batch"], CHUNKS.c.first_row == body["first"])
         row, name = self.connection.execute(chosen).mappings().first(), f"{body['batch']}, row {body['first']}"
@@ -26,8 +32,48 @@ class Batches(Comparison):
         self._named(name, row, index, body)
         if row["of_id"] is None:
             self.gone("batches", body["batch"], index)
-        elif wrong := [part for part in ("tenant", "bundle", "policy") if row[f"of_{part}"] != body[part]]:
+            return
+        batch = {column.name: row[f"of_{column.name}"] for column in BATCHES.c}
+        if wrong := [part for part in ("tenant", "bundle", "policy") if batch[part] != body[part]]:
             self.differs(f"batches {body['batch']}", index, ", ".join(wrong))
+        if "record" in body:
+            self._line(batch, raw(row["salt"]), index, body)
+
+    def _line(self, batch: Mapping[str, Any], salt: bytes, index: int, body: Body) -> None:
+        """The batch's own, which stands as its last chunk tells; and once it ended a leaf says so."""
+        name = str(body["batch"])
+        where = f"batches {name}"
+        try:
+            found = leaves.batch({**batch, "faults": raw(batch["faults"])}, salt)
+        except (TypeError, ValueError):  # of what is no JSON
+            found = dict.fromkeys(TOLD)
+        if found["key"] is None and batch["state"] == "broken":  # a later try has its key
+            found["key"] = body["key"]
+        wrong = [columns for part, columns in TOLD.items() if found[part] != body.get(part)]
+        why = f"{'; '.join(wrong)}: not as leaf {index} tells"
+        self.last.tell(name, Finding("edited", where, why) if wrong else None)
+        if body["first"] == 1 and (batch["state"], batch["finished"]) != ("running", None):
+            why = f"state: it is {batch['state']}, and no leaf tells of its end"
+            self.last.tell(f"{name} end", Finding("edited", where, why))
+
+    def end(self, index: int, body: Body) -> None:
+        name = body["ref"]
+        where, wanted = f"batches {name}", {"tenant": body["tenant"], "state": body["state"], "finished": body["at"]}
+        chosen = sa.select(*(BATCHES.c[part] for part in wanted)).where(BATCHES.c.id == name)
+        row = self.connection.execute(chosen).mappings().first()
+        if row is None:
+            self.gone("batches", name, index)
+            return
+        wrong = [part for part, was in wanted.items() if row[part] != was]
+        why = f"{', '.join(wrong)}: not as leaf {index} tells"
+        self.last.tell(f"{name} end", Finding("edited", where, why) if wrong else None)
+
+    def finish(self) -> None:
+        """What waits for a leaf that did not come; and lines that nobody opened, as each came with its first chunk."""
+        self.last.finish()
+        chunk = sa.exists().where(CHUNKS.c.batch == BATCHES.c.id)
+        for batch in self.connection.execute(sa.select(BATCHES.c.id).where(~chunk).limit(MOST)).scalars().all():
+            self.report.add("added", f"batches {batch}", "no chunk of it is there")
 
     def _named(self, name: str, chunk: sa.RowMapping, index: int, body: Body) -> None:
         """By which a subject's trace finds its rows of batches."""

@@ -52,6 +52,7 @@ class Comparison:
 
     def __init__(self, connection: sa.Connection, report: Report):
         self.connection, self.report = connection, report
+        self.last = Last(report)
 
     def read(self, chosen: sa.Select[Any], table: str, name: str, index: int) -> Mapping[str, Any] | None:
         """A row with columns of JSON, which may be none any more. None where it is not there, or cannot be read, which
@@ -79,6 +80,26 @@ class Comparison:
         for name, (index, _) in told.items():
             if name not in there:
                 self.gone(table, name, index)
+
+
+class Last:
+    """Of rows of which several leaves tell, one after the other: a row stands as the last of them tells. Held is what
+    does not, or not yet."""
+
+    def __init__(self, report: Report):
+        self.report = report
+        self.held: dict[str, Finding] = {}
+
+    def tell(self, row: str, wrong: Finding | None) -> None:
+        """`wrong`: how the row differs from its newest leaf."""
+        if wrong is None:
+            self.held.pop(row, None)
+        else:
+            self.held[row] = wrong
+
+    def finish(self) -> None:
+        for found in self.held.values():
+            self.report.add(found.what, found.where, found.why)
 
 
 def raw(stored: Any) -> bytes:

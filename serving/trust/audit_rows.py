@@ -42,6 +42,7 @@ SHAPES: dict[str, dict[str, type]] = {
     "start": {"before": dict},
     "decision": {"bundle": str, "policy": str, "answer": str, "record": str},
     "chunk": {"batch": str, "first": int, "rows": int, "content": str, "bundle": str, "policy": str},
+    "batch_end": {"state": str},
     "slide_state": {"state": str, "reading": str},
     "report": {"slide": str, "version": int, "pdf": str, "record": str},
     "erasure": {"decisions": list},
@@ -67,6 +68,7 @@ class Rows(Comparison):
         """What no leaf tells of."""
         for decision in sorted(self.erased - self.erasures):
             self.report.add("edited", f"decisions {decision}", "its salt is gone, and no leaf tells of an erasure")
+        self.batches.finish()
         self._added()
         self._unentered()
         self._used()
@@ -86,6 +88,8 @@ class Rows(Comparison):
                 self.before, self.began = body["before"], body["at"]
             elif kind == "chunk":
                 self.batches.chunk(index, body)
+            elif kind == "batch_end":
+                self.batches.end(index, body)
             elif kind == "report":
                 self.slides.signed(index, body)
             elif kind == "slide_state" and body["state"] in READ:

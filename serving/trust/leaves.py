@@ -21,6 +21,9 @@ from serving.trust.verify import canonical, leaf_hash, salted
 SALT = 16  # bytes
 # Of a decision's row, what its leaf digests as one beside the answer: all that is told nowhere else.
 RECORD = ("scope", "idempotency_key", "request_sha256", "subject", "model", "version", "created")
+# Of a batch's own line, what each of its chunks' leaves digests: what stays from its first chunk on, and what grows.
+BATCH = ("scope", "request_sha256", "owner", "format", "model", "version", "created", "charged")
+COUNTS = ("rows", "answered", "faulty", "simulated", "faults")
 
 
 def decision(
@@ -62,6 +65,22 @@ def chunk(row: Mapping[str, Any], tenant: str, root: bytes, at: str, **told: Any
     return entry(
         "chunk", at, tenant, ref, **place, root=root.hex(), content=salted(row["salt"], row["content"]), **told
     )
+
+
+def batch(row: Mapping[str, Any], salt: bytes) -> dict[str, str | None]:
+    """`row`: of BATCHES, as it stands with a chunk. `salt`: the chunk's. Its key for itself: a later try takes it away
+    from a batch that broke off."""
+    *told, faults = (row[name] for name in COUNTS)
+    key = row["idempotency_key"]
+    return {
+        "record": salted(salt, canonical([row[name] for name in BATCH])),
+        "counts": salted(salt, canonical(told) + faults),
+        "key": None if key is None else salted(salt, canonical(key)),
+    }
+
+
+def batch_end(batch: str, tenant: str, state: str, at: str) -> Entry:
+    return entry("batch_end", at, tenant, batch, state=state)
 
 
 def named(subjects: Mapping[int, str]) -> bytes:
