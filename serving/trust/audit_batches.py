@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from serving.store.tables import BATCH_SUBJECTS, BATCHES, CHUNKS
 from serving.trust import leaves
-from serving.trust.audit_report import MOST, Body, Comparison, Finding, raw
+from serving.trust.audit_report import MOST, Body, Comparison, Finding, made_of, raw
 from serving.trust.verify import salted
 
 # Digests in a chunk's leaf, and the columns that each stands for.
@@ -43,12 +43,9 @@ class Batches(Comparison):
         """The batch's own, which stands as its last chunk tells; and once it ended a leaf says so."""
         name = str(body["batch"])
         where = f"batches {name}"
-        try:
-            found = leaves.batch({**batch, "faults": raw(batch["faults"])}, salt)
-        except (TypeError, ValueError):  # of what is no JSON
-            found = dict.fromkeys(TOLD)
-        if found["key"] is None and batch["state"] == "broken":  # a later try has its key
-            found["key"] = body["key"]
+        found = made_of(leaves.batch, {**batch, "faults": raw(batch["faults"])}, salt) or dict.fromkeys(TOLD)
+        if batch["idempotency_key"] is None and batch["state"] == "broken":  # a later try has its key
+            found["key"] = body.get("key")
         wrong = [columns for part, columns in TOLD.items() if found[part] != body.get(part)]
         why = f"{'; '.join(wrong)}: not as leaf {index} tells"
         self.last.tell(name, Finding("edited", where, why) if wrong else None)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
+T = TypeVar("T")
 MOST = 1_000  # findings that are spelled out
 
 ZH = {
@@ -100,6 +101,15 @@ class Last:
     def finish(self) -> None:
         for found in self.held.values():
             self.report.add(found.what, found.where, found.why)
+
+
+def made_of(digest: Callable[..., T], *told: Any) -> T | None:
+    """None of what cannot be digested, as it was never recorded so: bytes where a text belongs, a number that is
+    none."""
+    try:
+        return digest(*told)
+    except (TypeError, ValueError):
+        return None
 
 
 def raw(stored: Any) -> bytes:

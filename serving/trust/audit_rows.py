@@ -26,7 +26,7 @@ from serving.store.tables import (
 )
 from serving.trust import leaves
 from serving.trust.audit_batches import Batches
-from serving.trust.audit_report import MOST, Body, Comparison, Report, raw
+from serving.trust.audit_report import MOST, Body, Comparison, Report, made_of, raw
 from serving.trust.audit_slides import READ, Slides
 from serving.trust.verify import salted
 
@@ -44,6 +44,7 @@ SHAPES: dict[str, dict[str, type]] = {
     "chunk": {"batch": str, "first": int, "rows": int, "content": str, "bundle": str, "policy": str},
     "batch_end": {"state": str},
     "slide_state": {"state": str, "reading": str},
+    "slide_note": {"state": str, "event": int, "since": int, "way": str, "record": str},
     "report": {"slide": str, "version": int, "pdf": str, "record": str},
     "erasure": {"decisions": list},
     **{kind: {"row": str} for kind in KEPT},
@@ -69,6 +70,7 @@ class Rows(Comparison):
         for decision in sorted(self.erased - self.erasures):
             self.report.add("edited", f"decisions {decision}", "its salt is gone, and no leaf tells of an erasure")
         self.batches.finish()
+        self.slides.finish()
         self._added()
         self._unentered()
         self._used()
@@ -92,8 +94,10 @@ class Rows(Comparison):
                 self.batches.end(index, body)
             elif kind == "report":
                 self.slides.signed(index, body)
-            elif kind == "slide_state" and body["state"] in READ:
-                self.slides.reading(index, body)
+            elif kind in ("slide_state", "slide_note"):
+                self.slides.moment(index, body)
+                if kind == "slide_state" and body["state"] in READ:
+                    self.slides.reading(index, body)
             elif kind == "erasure":
                 self.erasures.update(map(str, body["decisions"]))
                 self._erasure(index, body)
@@ -179,7 +183,7 @@ class Rows(Comparison):
         if row is None:
             return
         self.report.rows[table.name] += 1
-        if leaves.digest(table, row) != body["row"]:
+        if made_of(leaves.digest, table, row) != body["row"]:
             self.differs(f"{table.name} {body['ref']}", index, "the row")
 
     def _revocation(self, index: int, body: Body) -> None:
@@ -258,6 +262,8 @@ class Rows(Comparison):
 def whole(body: Any) -> bool:
     """Whether a leaf tells what is compared of its kind."""
     shape = dict(SHAPES.get(body["kind"], {}))
+    if body["kind"] == "slide_state" and "event" in body:
+        shape |= SHAPES["slide_note"]
     if "price" in body:
         shape |= {"product": str, "price": dict}
     fits = all(type(body.get(name)) is kind for name, kind in shape.items())

@@ -4,24 +4,21 @@ from __future__ import annotations
 
 import contextlib
 
-import orjson
 import pytest
 import sqlalchemy as sa
 
 from serving.batch.record import break_off_orphans, close_batch
 from serving.problems import Problem
 from serving.store.engine import open_store
-from serving.store.tables import BATCHES, LOG_CHECKPOINTS, LOG_LEAVES, LOG_NODES
+from serving.store.tables import BATCHES, LOG_CHECKPOINTS, LOG_LEAVES
 from serving.trust import keys
-from serving.trust.audit import _Audit, audit
-from serving.trust.verify import canonical, leaf_hash
+from serving.trust.audit import audit
 from tests.serving.conftest import run_inside, settings_for
+from tests.serving.trust.audited import altered, edited, findings
 
 URL = "/v1/credit-limits/batch?keep=note"
 HEAD, NOTE = b"declared_income,note\n", b"," + b"x" * 1_000 + b"\n"  # long, so that few rows fill a chunk
 SMALL = {"YUHENG_BATCH_CHUNK_ROWS": "2", "YUHENG_LIMITS_BATCH_ROWS": "150"}
-LATER = {"record", "counts", "key", "event", "since", "way", "progress"}  # what leaves did not tell at first
-NEW = ("batch_end", "slide_note")
 OTHER = {
     "id": "f" * 32, "tenant": "other", "scope": "other", "idempotency_key": "other", "request_sha256": "0" * 64,
     "state": "running", "owner": -1, "format": "parquet", "rows": 7, "answered": 7, "faulty": 7, "faults": b"[]",
@@ -56,39 +53,6 @@ def store(settings):
     engine = open_store(settings.store_place, 5.0)
     yield engine
     engine.dispose()
-
-
-def findings(connection, settings, before=False) -> list[str]:
-    """`before`: as if the log were of a version whose leaves told less."""
-    if before:
-        for table in (LOG_CHECKPOINTS, LOG_NODES):
-            connection.execute(sa.delete(table))
-        for leaf in connection.execute(sa.select(LOG_LEAVES.c.index, LOG_LEAVES.c.kind, LOG_LEAVES.c.body)).all():
-            told = orjson.loads(leaf.body)
-            if leaf.kind not in ("chunk", "slide_state", *NEW):
-                continue
-            if new := leaf.kind in NEW or told.get("state") == "uploading":
-                told["kind"] = "test"
-            body = canonical({name: value for name, value in told.items() if name not in LATER})
-            changed = {"kind": told["kind"], "body": body, "hash": leaf_hash(body)}
-            connection.execute(sa.update(LOG_LEAVES).where(LOG_LEAVES.c.index == leaf.index).values(changed))
-            assert new or set(told) & LATER
-    key = keys.private(settings.paths.log_key).public_key()
-    return [str(one) for one in _Audit(connection, key, None).run().findings]
-
-
-@contextlib.contextmanager
-def altered(engine):
-    """A transaction of which nothing stays."""
-    with engine.connect() as connection, connection.begin() as transaction:
-        yield connection
-        transaction.rollback()
-
-
-def edited(engine, settings, statement, before=False) -> list[str]:
-    with altered(engine) as connection:
-        connection.execute(statement)
-        return findings(connection, settings, before)
 
 
 def of(engine, which: sa.ColumnElement[bool]) -> str:
