@@ -20,6 +20,7 @@ MODEL = (("model", "name"), ("version", "version"))  # columns, and their names 
 TOLD = {"record": ", ".join(leaves.SLIDE), "progress": ", ".join(leaves.PROGRESS)}
 # A reading is long, and compared once; else it is asked whether there is one.
 COLUMNS = [*(column for column in SLIDES.c if column.name != "reading"), SLIDES.c.reading.is_(None).label("unread")]
+ROW = sa.select(*COLUMNS).where(SLIDES.c.id == sa.bindparam("slide"))  # made once: it is asked for each leaf
 EVENT = SLIDE_EVENTS.c
 
 
@@ -44,7 +45,7 @@ class Slides(Comparison):
     def _wrong(self, slide: str, index: int, body: Body) -> Finding | None:
         where = f"slides {slide}"
         try:
-            row = self.connection.execute(sa.select(*COLUMNS).where(SLIDES.c.id == slide)).mappings().first()
+            row = self.connection.execute(ROW, {"slide": slide}).mappings().first()
         except ValueError:
             return Finding("edited", where, "its JSON cannot be read")
         if row is None:
@@ -92,7 +93,9 @@ class Slides(Comparison):
         except ValueError:
             self.report.add("edited", f"slide_events {name}", "its JSON cannot be read")
             return None
-        same = [one.id for one in found if _digest(salt, one.detail) == body.get("detail")]
+        # Of no detail such a leaf may tell as of null, where its event has {}.
+        told = body.get("detail")
+        same = [one.id for one in found if told in (_digest(salt, one.detail), _digest(salt, one.detail or None))]
         self.report.rows["slide_events"] += bool(found)
         if not found:
             self.gone("slide_events", name, index)

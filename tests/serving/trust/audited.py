@@ -7,10 +7,10 @@ import contextlib
 import orjson
 import sqlalchemy as sa
 
-from serving.store.tables import LOG_CHECKPOINTS, LOG_LEAVES, LOG_NODES
+from serving.store.tables import LOG_CHECKPOINTS, LOG_LEAVES, LOG_NODES, SLIDE_EVENTS, SLIDES
 from serving.trust import keys
 from serving.trust.audit import _Audit
-from serving.trust.verify import canonical, leaf_hash
+from serving.trust.verify import canonical, leaf_hash, salted
 
 LATER = {"record", "counts", "key", "event", "since", "way", "progress"}  # what leaves did not tell at first
 NEW = ("batch_end", "slide_note")
@@ -27,6 +27,13 @@ def findings(connection, settings, before=False) -> list[str]:
                 continue
             if new := leaf.kind in NEW or told.get("state") == "uploading":
                 told["kind"] = "test"
+            elif leaf.kind == "slide_state":
+                chosen = sa.select(SLIDE_EVENTS.c.detail, SLIDES.c.salt).join(
+                    SLIDES, SLIDES.c.id == SLIDE_EVENTS.c.slide
+                )
+                event = connection.execute(chosen.where(SLIDE_EVENTS.c.id == told["event"])).one_or_none()
+                if event is not None and event.detail == {}:  # of which they told as of null
+                    told["detail"] = salted(event.salt, b"null")
             body = canonical({name: value for name, value in told.items() if name not in LATER})
             changed = {"kind": told["kind"], "body": body, "hash": leaf_hash(body)}
             connection.execute(sa.update(LOG_LEAVES).where(LOG_LEAVES.c.index == leaf.index).values(changed))

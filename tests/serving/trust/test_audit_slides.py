@@ -159,7 +159,7 @@ def test_of_leaves_that_told_less_state_time_and_detail_are_compared(store, sett
         connection.execute(sa.update(SLIDES).where(SLIDES.c.id.in_([COMING, LEFT])).values(salt=None))
         assert findings(connection, settings, before=True) == []
     assert edited(store, settings, sa.update(SLIDES).where(mine).values(state="signed"), before=True)
-    for told in ({"at": "2020"}, {"detail": {}}, {"state": "ready"}):
+    for told in ({"at": "2020"}, {"detail": {"version": 7}}, {"state": "ready"}):
         changed = sa.update(SLIDE_EVENTS).where(read, SLIDE_EVENTS.c.state == "signed").values(told)
         found = edited(store, settings, changed, before=True)
         assert [line for line in found if "slide_events signed at" in line], found
