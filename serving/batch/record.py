@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from serving.store.reader import Reader
 from serving.store.tables import BATCH_SUBJECTS, BATCHES, CHUNKS, METER
 from serving.store.writer import GrantsGone, Record, SubjectGone, keep_lineages, with_keys
-from serving.trust import log
+from serving.trust import leaves, log
 from serving.trust.consent import ended
 
 TOLD = ("id", "state", "format", "rows", "answered", "faulty", "model", "version", "bundle", "policy", "simulated")
@@ -116,7 +116,11 @@ def add_chunk(connection: sa.Connection, chunk: Record, counts: Mapping[str, Any
 
 
 def close_batch(connection: sa.Connection, batch: str, state: str, finished: str) -> None:
-    connection.execute(sa.update(BATCHES).where(BATCHES.c.id == batch).values(state=state, finished=finished))
+    """With a leaf that says so."""
+    mine = BATCHES.c.id == batch
+    connection.execute(sa.update(BATCHES).where(mine).values(state=state, finished=finished))
+    tenant = connection.execute(sa.select(BATCHES.c.tenant).where(mine)).scalar_one()
+    log.append(connection, [leaves.batch_end(batch, tenant, state, finished)])
 
 
 def break_off_orphans(connection: sa.Connection, finished: str) -> None:

@@ -86,6 +86,7 @@ class Run:
     faulty: int = 0
     faults: list[dict[str, Any]] = field(default_factory=list)
     _opened: bool = False
+    _line: dict[str, Any] = field(default_factory=dict)  # the batch's own in the store, but for what grows
     _stored: bool = False  # the file names stored subjects
     _simulated: bool = False  # any of them so far
     _tries: list[str] = field(default_factory=list)  # earlier ones under the same key, whose answers are charged
@@ -220,12 +221,15 @@ class Run:
             "faults": orjson.dumps(faults),
             "simulated": self.held.card.simulated or simulated,
         }
-        chunk = self._chunk(piece.first, answers)
-        opening = None if self._opened else self._row() | counts
+        opening = not self._opened
+        if opening:
+            self._line = self._row()
+        line = self._line | counts
+        chunk = self._chunk(piece.first, answers, line)
 
         def write(connection: Any) -> None:
-            if opening is not None:
-                open_batch(connection, opening)
+            if opening:
+                open_batch(connection, line)
             add_chunk(connection, chunk, counts, answers.subjects)
 
         self.writer.work(write).result()
@@ -237,8 +241,9 @@ class Run:
         self.counted(order.tenant, height - answers.faulty)
         self.seen(answers.good, answers.frame.filter(pl.col("decision").is_not_null()))
 
-    def _chunk(self, first: int, answers: Answers) -> Record:
-        """What is kept of a piece, its one leaf over all of its rows, and its one meter line."""
+    def _chunk(self, first: int, answers: Answers, line: dict[str, Any]) -> Record:
+        """What is kept of a piece, its one leaf over all of its rows, and its one meter line. `line`: the batch's own,
+        as it will stand with this piece."""
         order, held, at, salt = self.order, self.held, now(), os.urandom(leaves.SALT)
         product, rows = held.card.product, answers.frame.height
         row = {"batch": order.id, "first_row": first, "rows": rows, "content": pack(answers.frame), "salt": salt}
@@ -250,6 +255,7 @@ class Run:
             told["subjects"] = salted(salt, leaves.named(answers.subjects))
         made: dict[str, Any] = {"bundle": held.digest, "policy": held.policy, "lineage": held.lineage.sha256}
         made["authorisations"] = sorted({grant for one in answers.read.values() for grant in one.grants})
+        told |= leaves.batch(line, salt)
         entry = leaves.chunk(row, order.tenant, root, at, **told, **made, price=price.told(units))
         charge = price.charge(entry.ref, order.tenant, product, at, units)
         return Record(row, entry, charge, held.lineage, made["authorisations"])

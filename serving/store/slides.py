@@ -41,7 +41,7 @@ REVIEWED = sa.or_(SLIDES.c.triage.is_(None), SLIDES.c.triage != "negative", SLID
 def create(where: Where, slide: str, state: str = "uploading", detail: Row | None = None, **columns: Any) -> None:
     """A new slide. `columns`: those of EMPTY that are known."""
     at = now()
-    row = EMPTY | columns | {"id": slide, "state": state, "created": at, "updated": at}
+    row = EMPTY | columns | {"id": slide, "state": state, "created": at, "updated": at, "salt": os.urandom(leaves.SALT)}
     with writing(where) as connection:
         connection.execute(sa.insert(SLIDES).values(row))
         _event(connection, slide, "state", state, detail, at)
@@ -72,8 +72,7 @@ def move(
         if "reading" in columns:
             chosen = chosen.where(SLIDES.c.reading.is_(None))
         if connection.execute(chosen.values(state=to, updated=at, **columns)).rowcount:
-            _event(connection, slide, "state", to, detail, at)
-            _prove(connection, slide, to, detail, at, prices if "reading" in columns else None)
+            _event(connection, slide, "state", to, detail, at, prices if "reading" in columns else None)
             return True
         found = connection.execute(sa.select(SLIDES.c.state, SLIDES.c.reading).where(SLIDES.c.id == slide)).first()
         if found is None:
@@ -95,24 +94,6 @@ def _implied(columns: Row) -> Row:
     if reasons:
         implied["code"] = reasons[0]["code"]
     return implied | columns
-
-
-def _prove(connection: sa.Connection, slide: str, to: str, detail: Row | None, at: str, prices: Prices | None) -> None:
-    found = _named(connection.execute(sa.select(SLIDES).where(SLIDES.c.id == slide)).first())
-    assert found is not None, "it was moved a moment ago"
-    if found["salt"] is None:
-        found["salt"] = os.urandom(leaves.SALT)
-        connection.execute(sa.update(SLIDES).where(SLIDES.c.id == slide).values(salt=found["salt"]))
-    tenant, price, units = found["tenant"], None, int(to == "ready")  # what abstains costs nothing
-    if prices is not None:
-        price = prices.of(PRODUCT, tenant, at)
-    told: Row = {}
-    if price is not None:  # the reading, on what the patient authorised
-        grant = (found["request"] or {}).get("authorisation")
-        told = {"product": PRODUCT, "price": price.told(units)} | ({"authorisations": [grant]} if grant else {})
-    leaf = log.append(connection, [leaves.slide_state(found, to, detail, at, tenant, **told)])
-    if price is not None:
-        connection.execute(sa.insert(METER).values(price.charge(slide, tenant, PRODUCT, at, units) | {"leaf": leaf}))
 
 
 def progress(where: Where, slide: str, done: int, total: int, *, by: str = "") -> bool:
@@ -142,9 +123,55 @@ def note(where: Where, slide: str, detail: Row, **columns: Any) -> None:
         _event(connection, slide, "note", state, detail, at)
 
 
-def _event(connection: sa.Connection, slide: str, kind: str, state: str, detail: Row | None, at: str) -> None:
+def _event(
+    connection: sa.Connection,
+    slide: str,
+    kind: str,
+    state: str,
+    detail: Row | None,
+    at: str,
+    prices: Prices | None = None,
+) -> None:
+    """With its leaf, and by `prices` with its line of the meter. Progress waits for the next event's leaf."""
     row = {"slide": slide, "at": at, "kind": kind, "state": state, "detail": detail or {}}
-    connection.execute(sa.insert(SLIDE_EVENTS).values(row))
+    made = connection.execute(sa.insert(SLIDE_EVENTS).values(row)).inserted_primary_key
+    assert made is not None, "of one row"
+    if kind != "progress":
+        _prove(connection, slide, kind, int(made[0]), at, prices)
+
+
+def _prove(connection: sa.Connection, slide: str, kind: str, event: int, at: str, prices: Prices | None) -> None:
+    found = _named(connection.execute(sa.select(SLIDES).where(SLIDES.c.id == slide)).first())
+    assert found is not None, "it was written a moment ago"
+    if found["salt"] is None:
+        found["salt"] = os.urandom(leaves.SALT)
+        connection.execute(sa.update(SLIDES).where(SLIDES.c.id == slide).values(salt=found["salt"]))
+    tenant, price, units = found["tenant"], None, int(found["state"] == "ready")  # what abstains costs nothing
+    if prices is not None:
+        price = prices.of(PRODUCT, tenant, at)
+    told: Row = {}
+    if price is not None:  # the reading, on what the patient authorised
+        grant = (found["request"] or {}).get("authorisation")
+        told = {"product": PRODUCT, "price": price.told(units)} | ({"authorisations": [grant]} if grant else {})
+    mine = SLIDE_EVENTS.c.slide == slide, SLIDE_EVENTS.c.id < event
+    before = sa.select(sa.func.max(SLIDE_EVENTS.c.id)).where(*mine, SLIDE_EVENTS.c.kind != "progress")
+    since = connection.execute(before).scalar() or 0
+    entry = leaves.slide(f"slide_{kind}", found, moments(connection, slide, since, event), since, **told)
+    leaf = log.append(connection, [entry])
+    if price is not None:
+        connection.execute(sa.insert(METER).values(price.charge(slide, tenant, PRODUCT, at, units) | {"leaf": leaf}))
+
+
+def moments(connection: sa.Connection, slide: str, since: int, event: int) -> list[Row]:
+    """What happened to a slide after the event `since` up to `event`, in order."""
+    told = {"slide": slide, "since": since, "event": event}
+    return [dict(row) for row in connection.execute(_MOMENTS, told).mappings()]
+
+
+_WITHIN = SLIDE_EVENTS.c.id > sa.bindparam("since"), SLIDE_EVENTS.c.id <= sa.bindparam("event")
+_MOMENTS = (  # made once: an audit asks it for each leaf
+    sa.select(SLIDE_EVENTS).where(SLIDE_EVENTS.c.slide == sa.bindparam("slide"), *_WITHIN).order_by(SLIDE_EVENTS.c.id)
+)
 
 
 def get(where: Where, slide: str, tenant: str | None = None) -> Row | None:

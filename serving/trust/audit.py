@@ -17,7 +17,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from serving.store.engine import unavailable
 from serving.store.tables import LOG_CHECKPOINTS, LOG_LEAVES, LOG_NODES
-from serving.trust.audit_rows import MOST, Body, Report, Rows, raw, whole
+from serving.trust.audit_report import MOST, Body, Report, raw
+from serving.trust.audit_rows import Rows, whole
 from serving.trust.log import BLOCK, Peaks, Tree
 from serving.trust.notary import read_notes
 from serving.trust.verify import Checkpoint, NotProved, leaf_hash, open_note

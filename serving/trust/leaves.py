@@ -21,6 +21,15 @@ from serving.trust.verify import canonical, leaf_hash, salted
 SALT = 16  # bytes
 # Of a decision's row, what its leaf digests as one beside the answer: all that is told nowhere else.
 RECORD = ("scope", "idempotency_key", "request_sha256", "subject", "model", "version", "created")
+# Of a batch's own line, what each of its chunks' leaves digests: what stays from its first chunk on, and what grows.
+BATCH = ("scope", "request_sha256", "owner", "format", "model", "version", "created", "retry_of")
+COUNTS = ("rows", "answered", "faulty", "simulated", "faults")
+# Of a slide's row, the same for each of its leaves: all that is told nowhere else, and what moves while it is read.
+SLIDE = (
+    *("name", "sha256", "bytes", "accession", "specimen", "stain", "preparation", "request", "mpp", "created", "audit"),
+    *("code", "reasons", "notes", "triage", "priority", "model", "version", "bundle"),
+)
+PROGRESS = ("done", "total", "updated")
 
 
 def decision(
@@ -69,6 +78,22 @@ def read(what: str, at: str, tenant: str, ref: str, product: str, grants: Collec
     return entry("read", at, tenant, ref, what=what, product=product, authorisations=sorted(grants))
 
 
+def batch(row: Mapping[str, Any], salt: bytes) -> dict[str, str | None]:
+    """`row`: of BATCHES, as it stands with a chunk. `salt`: the chunk's. Its key for itself: a later try takes it away
+    from a batch that broke off."""
+    *told, faults = (row[name] for name in COUNTS)
+    key = row["idempotency_key"]
+    return {
+        "record": salted(salt, canonical([row[name] for name in BATCH])),
+        "counts": salted(salt, canonical(told) + faults),
+        "key": None if key is None else salted(salt, canonical(key)),
+    }
+
+
+def batch_end(batch: str, tenant: str, state: str, at: str) -> Entry:
+    return entry("batch_end", at, tenant, batch, state=state)
+
+
 def named(subjects: Mapping[int, str]) -> bytes:
     """Which rows of a chunk are about whom, by pseudonym."""
     return orjson.dumps(sorted(subjects.items()))
@@ -85,11 +110,28 @@ def row_salts(salt: bytes, rows: int) -> list[bytes]:
     return [drawn[at : at + SALT] for at in range(0, len(drawn), SALT)]
 
 
-def slide_state(slide: Mapping[str, Any], to: str, detail: Any, at: str, tenant: str, **told: Any) -> Entry:
-    """`slide`: its row once it is there, of SLIDES, with its salt."""
-    salt = slide["salt"]
-    digests = {"detail": salted(salt, canonical(detail)), "reading": salted(salt, canonical(slide["reading"]))}
-    return entry("slide_state", at, tenant, slide["id"], state=to, bundle=slide["bundle"], **digests, **told)
+def slide(kind: str, row: Mapping[str, Any], moments: Sequence[Mapping[str, Any]], since: int, **told: Any) -> Entry:
+    """Of a state that a slide came to (slide_state), or of a note on it (slide_note). `row`: of SLIDES, as it stands
+    then, with its salt. `moments`: rows of SLIDE_EVENTS, those after `since` up to the one that it tells of."""
+    salt, event = row["salt"], moments[-1]
+    told |= {
+        "detail": salted(salt, canonical(event["detail"])),
+        "reading": salted(salt, canonical(row["reading"])),
+        "way": way(moments, salt),
+        **slide_digests(row, salt),
+    }
+    place = {"state": event["state"], "event": event["id"], "since": since, "bundle": row["bundle"]}
+    return entry(kind, event["at"], row["tenant"], row["id"], **place, **told)
+
+
+def slide_digests(row: Mapping[str, Any] | sa.RowMapping, salt: bytes) -> dict[str, str]:
+    parts = {"record": SLIDE, "progress": PROGRESS}
+    return {part: salted(salt, canonical([row[name] for name in names])) for part, names in parts.items()}
+
+
+def way(moments: Sequence[Mapping[str, Any]], salt: bytes) -> str:
+    told = [[moment[name] for name in ("id", "at", "kind", "state", "detail")] for moment in moments]
+    return salted(salt, canonical(told))
 
 
 def report(row: Mapping[str, Any], salt: bytes, tenant: str) -> Entry:
