@@ -1,10 +1,11 @@
-"""Headers that arrive within bounds: BentoML and uvicorn take any amount of them, for any time.
+"""Headers that arrive within bounds, and answers that are taken: BentoML and uvicorn wait for either without end.
 
 Chosen by name through uvicorn's table of protocols, as BentoML's worker offers no setting for it.
 """
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -14,19 +15,23 @@ TOO_SLOW = b"408 Request Timeout"
 
 
 class GuardedProtocol(HttpToolsProtocol):
-    """Closes a connection whose headers are over `most` bytes or incomplete after `seconds`."""
+    """Closes a connection whose headers are over `most` bytes or incomplete after `seconds`, and one that takes nothing
+    of its answer for `idle` seconds: the answer ends as if its caller had hung up."""
 
-    most = 16_384  # bytes; `install` sets both from the settings
+    most = 16_384  # bytes; `install` sets all three from the settings
     seconds = 10.0
+    idle = 60.0
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
         self._pending = 0  # bytes received while headers are incomplete
         self._complete = False
         self._timer = self.loop.call_later(self.seconds, self._late)
+        self._taking: asyncio.TimerHandle | None = None  # while an answer waits to be taken
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._timer.cancel()
+        self._taken()
         super().connection_lost(exc)
 
     def on_message_begin(self) -> None:
@@ -49,6 +54,29 @@ class GuardedProtocol(HttpToolsProtocol):
         if self._pending > self.most:
             self._refuse(TOO_LARGE)
 
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._wait(self.transport.get_write_buffer_size())
+
+    def resume_writing(self) -> None:
+        self._taken()
+        super().resume_writing()
+
+    def _wait(self, left: int) -> None:
+        self._taking = self.loop.call_later(self.idle, self._still, left)
+
+    def _still(self, before: int) -> None:
+        left = self.transport.get_write_buffer_size()
+        if left < before:
+            self._wait(left)
+        else:
+            self.transport.abort()
+
+    def _taken(self) -> None:
+        if self._taking is not None:
+            self._taking.cancel()
+            self._taking = None
+
     def _late(self) -> None:
         if not self._complete and not self.transport.is_closing():
             self._refuse(TOO_SLOW)
@@ -58,9 +86,9 @@ class GuardedProtocol(HttpToolsProtocol):
         self.transport.close()
 
 
-def install(most: int, seconds: float) -> None:
+def install(most: int, seconds: float, idle: float) -> None:
     """Before uvicorn reads its configuration."""
     from uvicorn.config import HTTP_PROTOCOLS
 
-    GuardedProtocol.most, GuardedProtocol.seconds = most, seconds
+    GuardedProtocol.most, GuardedProtocol.seconds, GuardedProtocol.idle = most, seconds, idle
     HTTP_PROTOCOLS["auto"] = f"{__name__}:{GuardedProtocol.__name__}"

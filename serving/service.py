@@ -22,12 +22,12 @@ class Mounted(bentoml.Service[Any]):  # type: ignore[misc]  # untyped
 
     def to_asgi(self, is_main: bool = True) -> Any:
         """Without a timer for each request, which would cut off a batch that uploads for over a minute; with bounds on
-        headers; without counters in mapped files, through which a full disk kills the process that counts."""
+        headers and idle callers; without counters in mapped files, as a full disk kills the process that counts there."""
         from _bentoml_impl.server.app import ServiceAppFactory  # type: ignore[import-untyped]
 
         os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)  # before prometheus_client is imported
         limits = settings.read().limits
-        guard.install(limits.headers, limits.head_seconds)
+        guard.install(limits.headers, limits.head_seconds, limits.answer_idle_seconds)
         self.inject_config()
         factory = ServiceAppFactory(self, is_main=is_main)
         factory.timeout = None

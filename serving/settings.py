@@ -61,6 +61,7 @@ class Limits(_Part):
     upload: PositiveInt  # bytes
     upload_seconds: PositiveFloat
     upload_idle_seconds: PositiveFloat
+    answer_idle_seconds: PositiveFloat
     batch_rows: PositiveInt
     batches: PositiveInt  # at the same time
     batch_reads: PositiveInt  # at the same time

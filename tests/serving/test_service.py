@@ -96,6 +96,42 @@ def test_slow_headers_are_timed_out(service):
         assert connection.recv(100).startswith(b"HTTP/1.1 408")
 
 
+def test_who_takes_nothing_of_an_answer_is_taken_to_have_hung_up(own_service):
+    """Else four of them held all the places for reading batches' rows."""
+    own_service.environ |= {"YUHENG_LIMITS_BATCH_READS": "1", "YUHENG_LIMITS_ANSWER_IDLE_SECONDS": "0.5"}
+    own_service.start()
+    body = b"declared_income\n" + b"50000\n" * 100_000
+    sent = httpx.post(f"{own_service.url}{URL}/batch", content=body, headers={"Content-Type": "text/csv"}, timeout=60)
+    address = f"{sent.headers['location']}/rows"
+    with socket.create_connection(("127.0.0.1", own_service.port), timeout=20) as idle:
+        idle.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+        idle.sendall(b"GET %s HTTP/1.1\r\nHost: x\r\n\r\n" % address.encode())
+        assert idle.recv(15) == b"HTTP/1.1 200 OK"
+        assert httpx.get(own_service.url + address).status_code == 503
+        until = time.monotonic() + 20
+        while (found := httpx.get(own_service.url + address, timeout=60)).status_code == 503:
+            assert time.monotonic() < until, "it holds its place"
+            time.sleep(0.1)
+        assert found.content == sent.content
+        came = 0
+        while part := idle.recv(1 << 20):
+            came += len(part)
+    assert came < len(sent.content)
+
+
+def test_who_takes_an_answer_slowly_gets_all_of_it(own_service):
+    own_service.environ |= {"YUHENG_LIMITS_ANSWER_IDLE_SECONDS": "0.5"}
+    own_service.start()
+    body = b"declared_income\n" + b"50000\n" * 30_000
+    sent = httpx.post(f"{own_service.url}{URL}/batch", content=body, headers={"Content-Type": "text/csv"}, timeout=60)
+    with httpx.stream("GET", f"{own_service.url}{sent.headers['location']}/rows") as slow:
+        taken = b""
+        for part in slow.iter_raw(1 << 20):
+            taken += part
+            time.sleep(0.4)
+    assert taken == sent.content
+
+
 def test_nothing_answered_is_lost_when_the_service_is_killed(own_service, applicant):
     """kill -9 in the midst of answering: each answer that a caller holds can be had again, byte for byte."""
     own_service.start()
