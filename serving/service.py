@@ -22,7 +22,7 @@ class Mounted(bentoml.Service[Any]):  # type: ignore[misc]  # untyped
 
     def to_asgi(self, is_main: bool = True) -> Any:
         """Without a timer for each request, which would cut off a batch that uploads for over a minute; with bounds on
-        headers and idle callers; without counters in mapped files, as a full disk kills the process that counts there."""
+        headers and idle callers; without counters in mapped files, as a full disk kills who counts there."""
         from _bentoml_impl.server.app import ServiceAppFactory  # type: ignore[import-untyped]
 
         os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)  # before prometheus_client is imported
