@@ -191,7 +191,7 @@ def unknown_names(
     faults = [
         Fault(
             place + (name if len(name) <= 60 else name[:57] + "..."),
-            "not known", f"{needed}{nearest(name[:60], [*known])}", needed_zh,
+            "not known", f"{needed}{nearest(name[:60], sorted(known))}", needed_zh,
         )
         for name in strange[:MOST_UNKNOWN]
     ]  # fmt: skip

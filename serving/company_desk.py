@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from functools import partial
 from typing import Any
@@ -43,6 +44,7 @@ STRESS = f"{PRODUCT.route}/stress"
 HISTORY, NETWORK = "/v1/companies/{id}/history", "/v1/companies/{id}/network"
 CONFIG = ROOT / "configs" / "stress.toml"
 TOLD = ("decision", "grade", "limit", "indicative_limit", "currency", "referral", "gate")
+MINUTE, NOTED = 60.0, 10_000  # seconds within which the same look is one; looks that are remembered
 LOOKS = ("not_authorised", "authorisation_ended", "indicators_refused")
 PROBLEMS = {
     HISTORY: ("unknown_company", "bad_parameter", *LOOKS, *STORE),
@@ -61,6 +63,7 @@ class CompanyDesk:
     def __init__(self, runtime: Callable[[], Runtime]):
         self.runtime = runtime
         self.stress = load(Stress, CONFIG)
+        self._noted: dict[tuple[str, ...], float] = {}  # whose look at what, by which grants: when it was noted
 
     def routes(self) -> dict[str, dict[str, Handler]]:
         return {
@@ -75,7 +78,7 @@ class CompanyDesk:
         def work() -> bytes:
             used = self._authorised(company, caller)
             told = companies.history(runtime.reader, runtime.vault, caller.tenant, company, page)
-            self._note("history", caller, used)
+            self._note("history", company, caller, used)
             return told
 
         return Reply(await asyncio.to_thread(_untouched, work))
@@ -87,7 +90,7 @@ class CompanyDesk:
             used = self._authorised(company, caller, networks.GROUPS)
             readable = partial(self._readable, caller.tenant, used)
             told = networks.network(runtime.reader, runtime.vault, company, readable)
-            self._note("network", caller, used)
+            self._note("network", company, caller, used)
             return told
 
         return Reply(await asyncio.to_thread(_untouched, work))
@@ -103,16 +106,20 @@ class CompanyDesk:
         pseudonym = runtime.vault.pseudonym(PRODUCT.name, company)
         return set(runtime.opened(PRODUCT, pseudonym, self._groups(more), caller, now()).grants)
 
-    def _note(self, what: str, caller: Caller, used: Collection[str]) -> None:
-        """A leaf that the grants were used, before what they opened is told. In a thread. Raises Problem where one of
-        them ended meanwhile."""
-        if not used:
+    def _note(self, what: str, company: str, caller: Caller, used: Collection[str]) -> None:
+        """A leaf that the grants were used, before what they opened is told: one a minute of the same look, so that a
+        slider's steps are one. In a thread. Raises Problem where a grant ended meanwhile."""
+        look = (caller.tenant, what, company, *sorted(used))
+        if not used or time.monotonic() - self._noted.get(look, -MINUTE) < MINUTE:
             return
         entry = leaves.read(what, now(), caller.tenant, new_id(), PRODUCT.name, used)
         try:
             self.runtime().writer.work(lambda connection: uses.note(connection, entry)).result()
         except GrantsGone as gone:
             raise ended(gone) from gone
+        if len(self._noted) >= NOTED:
+            self._noted.clear()
+        self._noted[look] = time.monotonic()
 
     def _readable(self, tenant: str, used: set[str], connection: sa.Connection, names: list[str]) -> set[str]:
         """Of these companies, those that the tenant might ask about. By which grants goes into `used`."""
@@ -199,7 +206,7 @@ class CompanyDesk:
             "before": _coarse(veiled(held.answer(stated.values, row, wishes), held.table)),
             "after": _coarse(veiled(after, held.table)),
         }
-        await asyncio.to_thread(self._note, "stress", call.caller, stated.grants)
+        await asyncio.to_thread(self._note, "stress", asked["subject_id"], call.caller, stated.grants)
         return Reply(orjson.dumps(told, option=JSON_OPTIONS))
 
     def _read(self, asked: Any, held: ScitechRisk) -> list[Shock]:

@@ -116,9 +116,12 @@ def add_chunk(connection: sa.Connection, chunk: Record, counts: Mapping[str, Any
 
 
 def close_batch(connection: sa.Connection, batch: str, state: str, finished: str) -> None:
-    """With a leaf that says so."""
+    """With a leaf that says so. One that was broken off stays so, though its process may live elsewhere: its key may be
+    another's by now."""
     mine = BATCHES.c.id == batch
-    connection.execute(sa.update(BATCHES).where(mine).values(state=state, finished=finished))
+    ended = sa.update(BATCHES).where(mine, BATCHES.c.state == "running").values(state=state, finished=finished)
+    if not connection.execute(ended).rowcount:
+        return
     tenant = connection.execute(sa.select(BATCHES.c.tenant).where(mine)).scalar_one()
     log.append(connection, [leaves.batch_end(batch, tenant, state, finished)])
 

@@ -31,7 +31,6 @@ class Rows:
 
     def __init__(self, runtime: Callable[[], Runtime], most: int):
         self.runtime, self.most, self.free = runtime, most, most
-        self.pool = ThreadPoolExecutor(most, thread_name_prefix="rows")
 
     def routes(self) -> dict[str, dict[str, Callable[[Call], Awaitable[Reply]]]]:
         return {ROUTE: {"GET": self.rows}}
@@ -58,32 +57,43 @@ class Rows:
                 found_zh=f"已有 {self.most} 个批次的结果在读取，不能再增加",
             )
         self.free -= 1
-        parts = _parts(runtime, wanted, format, columns)
+        parts, thread = _parts(runtime, wanted, format, columns), ThreadPoolExecutor(1, thread_name_prefix="rows")
         try:
-            first = await self._next(parts)  # before the status is sent
+            first = await _next(thread, parts)  # before the status is sent
         except BaseException:
-            self.free += 1
+            await self._over(thread, parts)
             raise
         headers = {"Batch-State": found["state"]}
-        return Reply(self._stream(call, first or b"", parts), media_type=MEDIA_TYPES[format], headers=headers)
+        return Reply(self._stream(call, thread, first or b"", parts), media_type=MEDIA_TYPES[format], headers=headers)
 
     async def _stream(
-        self, call: Call, first: bytes, parts: Generator[bytes, None, None]
+        self, call: Call, thread: ThreadPoolExecutor, first: bytes, parts: Generator[bytes, None, None]
     ) -> AsyncGenerator[bytes, None]:
-        """Each part made in a thread, one at a time, until the caller has all or hung up."""
+        """Each part made in its thread, until the caller has all or hung up."""
         gone = asyncio.create_task(disconnected(call))
         try:
             part: bytes | None = first
             while part is not None and not gone.done():
                 yield part
-                part = await self._next(parts)
+                part = await _next(thread, parts)
         finally:
             gone.cancel()
-            self.free += 1
-            await asyncio.shield(asyncio.get_running_loop().run_in_executor(self.pool, parts.close))
+            await self._over(thread, parts)
 
-    async def _next(self, parts: Generator[bytes, None, None]) -> bytes | None:
-        return await asyncio.get_running_loop().run_in_executor(self.pool, next, parts, None)
+    async def _over(self, thread: ThreadPoolExecutor, parts: Generator[bytes, None, None]) -> None:
+        """Closed in its thread, after what is still made there; then its place is free, whoever waits for that."""
+
+        def free(_: object) -> None:
+            self.free += 1
+            thread.shutdown(wait=False)
+
+        closing = asyncio.get_running_loop().run_in_executor(thread, parts.close)
+        closing.add_done_callback(free)
+        await asyncio.shield(closing)
+
+
+async def _next(thread: ThreadPoolExecutor, parts: Generator[bytes, None, None]) -> bytes | None:
+    return await asyncio.get_running_loop().run_in_executor(thread, next, parts, None)
 
 
 def _parts(runtime: Runtime, batch: str, format: str, columns: list[str]) -> Generator[bytes, None, None]:

@@ -98,6 +98,7 @@ class Writer:
         self._works: deque[_Work] = deque()
         self._busy = False  # a transaction is with the thread
         self._soon = False  # a flush is due
+        self._worked = False  # the last turn was a work's
         self._closed = False
         embedded = engine.dialect.name == "sqlite"
         self._at_once = connect(engine.url, patience=0.0) if embedded else None  # never waits for a lock
@@ -133,7 +134,9 @@ class Writer:
         self._thread.join()
         self._busy = False
         while self._works:
-            self._works.popleft().future.set_exception(StoreUnavailable("failed", "the service is stopping"))
+            future = self._works.popleft().future
+            if future.set_running_or_notify_cancel():
+                future.set_exception(StoreUnavailable("failed", "the service is stopping"))
         while self._pending:
             decisions = [self._pending.popleft() for _ in range(min(self.group, len(self._pending)))]
             self._tell(decisions, self._whole(decisions))
@@ -154,10 +157,12 @@ class Writer:
         self._soon = False
         if self._busy or self._closed:
             return
-        if self._works:
+        if self._works and not (self._pending and self._worked):  # by turns, so that neither waits for all of the other
+            self._worked = True
             work = self._works.popleft()
             self._hand(lambda: self._perform(work))
         elif self._pending:
+            self._worked = False
             decisions = [self._pending.popleft() for _ in range(min(self.group, len(self._pending)))]
             self._open(decisions)
 
@@ -281,6 +286,9 @@ class Writer:
         return outcome, {lineage.sha256 for lineage in lineages}
 
     def _perform(self, work: _Work) -> None:
+        if not work.future.set_running_or_notify_cancel():  # nobody waits for it any more
+            self.loop.call_soon_threadsafe(self._done)
+            return
         try:
             with self.engine.begin() as connection:
                 result = work.do(connection)

@@ -118,7 +118,7 @@ class Slides(Comparison):
         added = [] if self.since is None else [sa.and_(salt.is_(None), SLIDES.c.created >= self.since)]
         there = self.connection.execute(many.where(salt.is_not(None))).scalar_one()
         if self.old or there != self.report.rows["slides"]:
-            told = sa.select(LOG_LEAVES.c.ref).where(LOG_LEAVES.c.kind == "slide_state")
+            told = sa.select(LOG_LEAVES.c.ref).where(LOG_LEAVES.c.kind.in_(("slide_state", "slide_note")))
             added.append(sa.and_(salt.is_not(None), SLIDES.c.id.not_in(told)))
         for which in added:
             for slide in self.connection.execute(sa.select(SLIDES.c.id).where(which).limit(MOST)).scalars().all():

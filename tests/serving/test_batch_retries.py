@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 
+import polars as pl
 import pytest
 import sqlalchemy as sa
 
 from datasets.credit_limit import county
+from serving.batch.record import given_before, pack
 from serving.problems import Problem
 from serving.store.engine import open_store
 from serving.store.tables import BATCHES, CHUNKS, METER
@@ -38,10 +40,10 @@ def ids(store, people, made):
     return [f"H-{at}" for at in range(12)]
 
 
-async def charged(client, settings, ids):
+async def charged(client, settings, ids, format="csv"):
     """Sends the file under its key; how many answers the meter has from then on."""
     with contextlib.suppress(Problem):  # how the service's own process hears that the answer broke off
-        await send(client, ids, format="csv", headers={"Idempotency-Key": "again"})
+        await send(client, ids, format=format, headers={"Idempotency-Key": "again"})
     while (await client.get("/v1/batches")).json()["batches"][0]["state"] == "running":
         await asyncio.sleep(0.01)
     return sum(units for (units,) in rows(settings, sa.select(METER.c.units)))
@@ -65,6 +67,25 @@ def test_what_was_stored_since_is_another_answer_and_charged(settings, ids, stor
         assert await charged(client, settings, ids) == 9
 
     run_inside(settings, story)
+
+
+def test_another_request_under_the_key_of_one_that_broke_off_is_charged(settings, ids):
+    async def story(client, gateway):
+        await enter(client, **GOVERNMENT)
+        assert await charged(client, settings, ids) == 8
+        assert await charged(client, settings, ids, format="ndjson") == 16
+
+    run_inside(settings, story)
+
+
+@pytest.mark.parametrize("what", ["row", "bundle", "policy_version", "inputs", "not_read"])
+def test_an_answer_is_another_where_anything_it_rests_on_is(what):
+    """As after a promotion between two tries."""
+    told = {"row": 1, "decision": "approve", "bundle": "b", "policy_version": "p", "inputs": "i", "not_read": ["g"]}
+    before = [pack(pl.DataFrame([told, told | {"row": 3, "decision": None}]))]
+    assert given_before(pl.DataFrame([told, told | {"row": 3}]), before) == 1
+    other = {"row": 2, "not_read": ["h"]}.get(what, "other")
+    assert given_before(pl.DataFrame([told | {what: other}]), before) == 0
 
 
 def test_what_was_granted_since_is_another_answer_and_charged(settings, ids):

@@ -220,6 +220,28 @@ def test_a_caller_who_hangs_up_lets_the_next_read_rows(bundles, people, made, tm
     run_inside(settings_for(bundles, made, tmp_path, YUHENG_LIMITS_BATCH_READS="1"), story)
 
 
+def test_for_a_caller_who_hung_up_no_more_rows_are_made(bundles, made, tmp_path):
+    async def story(client, gateway):
+        body = b"declared_income\n" + b"50000\n" * 20_000
+        sent = await client.post(f"{URL}/batch", content=body, headers={"Content-Type": "text/csv"})
+        came = []
+
+        async def receive():
+            return {"type": "http.disconnect"}
+
+        async def send(message):
+            came.append(message.get("body", b""))
+
+        address = f"{sent.headers['location']}/rows"
+        scope = {"type": "http", "method": "GET", "path": address, "query_string": b"", "headers": []}
+        await gateway(scope, receive, send)
+        assert 0 < len(b"".join(came)) < len(sent.content)
+        assert (await client.get(address)).content == sent.content
+
+    small = {"YUHENG_LIMITS_BATCH_READS": "1", "YUHENG_BATCH_CHUNK_ROWS": "1000"}
+    run_inside(settings_for(bundles, made, tmp_path, **small), story)
+
+
 @pytest.mark.parametrize("state", ["running", "done", "broken"])
 def test_rows_tell_whether_their_batch_is_done(settings, people, made, state):
     async def story(client, gateway):

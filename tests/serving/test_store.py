@@ -113,6 +113,28 @@ def test_a_full_disk_refuses_until_there_is_room(settings, applicant):
     run_inside(settings, story)
 
 
+def test_a_decision_waits_for_one_work_alone_however_many_there_are(settings, applicant):
+    async def story(client, gateway):
+        writer, done = gateway.runtime.writer, 0
+
+        async def work_without_end():
+            nonlocal done
+            while True:
+                await asyncio.wrap_future(writer.work(lambda connection: connection.execute(sa.select(1)).scalar()))
+                done += 1
+
+        many = [asyncio.create_task(work_without_end()) for _ in range(8)]
+        for _ in range(5):
+            found = await asyncio.wait_for(client.post("/v1/credit-limits", json={"indicators": applicant}), 20)
+            assert found.status_code == 200
+        assert done
+        for one in many:
+            one.cancel()
+        await asyncio.gather(*many, return_exceptions=True)
+
+    run_inside(settings, story)
+
+
 def test_too_many_answers_waiting_are_refused_at_once(bundles, made, tmp_path, applicant):
     settings = settings_for(bundles, made, tmp_path, YUHENG_LIMITS_QUEUE="4")
 

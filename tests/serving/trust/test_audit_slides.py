@@ -158,6 +158,8 @@ def test_of_leaves_that_told_less_state_time_and_detail_are_compared(store, sett
         # as they were: a slide that still comes had no leaf, nor therefore a salt
         connection.execute(sa.update(SLIDES).where(SLIDES.c.id.in_([COMING, LEFT])).values(salt=None))
         assert findings(connection, settings, before=True) == []
+        slides.note(connection, COMING, {"code": "slow"})  # by the code of today
+        assert findings(connection, settings) == []
     assert edited(store, settings, sa.update(SLIDES).where(mine).values(state="signed"), before=True)
     for told in ({"at": "2020"}, {"detail": {"version": 7}}, {"state": "ready"}):
         changed = sa.update(SLIDE_EVENTS).where(read, SLIDE_EVENTS.c.state == "signed").values(told)

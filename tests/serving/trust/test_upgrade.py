@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config
 
+from serving.batch.record import tries_before
 from serving.call import new_id
 from serving.store import engine as store
 from serving.store import slides
@@ -109,6 +110,21 @@ def test_the_steps_lead_to_the_tables_as_the_code_has_them(empty):
                     assert told[index.name] == plain
             key = found.get_pk_constraint(table.name)["constrained_columns"]
             assert set(key) == {column.name for column in table.primary_key}
+
+
+def test_which_batch_was_tried_anew_is_found_where_only_its_charge_was_kept(empty):
+    to(empty, "0014")
+    with empty.begin() as connection:
+        table = sa.Table("batches", sa.MetaData(), autoload_with=connection)
+        tries = [("1", None, 0, "0"), ("2", None, 5, "0"), ("3", "k", 9, "0"), ("4", None, 0, "9"), ("5", "z", 0, "9")]
+        for at, key, charged, digest in tries:
+            row = ROWS["batches"] | {"id": at * 32, "tenant": "local", "idempotency_key": key, "charged": charged}
+            made = {"state": "broken", "created": f"2026-01-0{at}", "request_sha256": digest * 64}
+            connection.execute(sa.insert(table).values(row | made))
+    to(empty, "head")
+    with empty.connect().execution_options(reading=True) as connection:
+        assert tries_before(connection, "local", "s", "k", "0" * 64) == ["3" * 32, "2" * 32, "1" * 32]
+        assert tries_before(connection, "local", "s", "z", "9" * 64) == ["5" * 32]
 
 
 def test_what_was_logged_before_is_read_for_the_uses_of_authorisations(empty):
