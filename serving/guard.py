@@ -6,6 +6,9 @@ Chosen by name through uvicorn's table of protocols, as BentoML's worker offers 
 from __future__ import annotations
 
 import asyncio
+import fcntl
+import sys
+import termios
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -56,7 +59,7 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._wait(self.transport.get_write_buffer_size())
+        self._wait(self._left())
 
     def resume_writing(self) -> None:
         self._taken()
@@ -66,11 +69,16 @@ class GuardedProtocol(HttpToolsProtocol):
         self._taking = self.loop.call_later(self.idle, self._still, left)
 
     def _still(self, before: int) -> None:
-        left = self.transport.get_write_buffer_size()
+        left = self._left()
         if left < before:
             self._wait(left)
         else:
             self.transport.abort()
+
+    def _left(self) -> int:
+        """Bytes that were not taken: ours, and the kernel's, which asks for more only once much of its own is gone."""
+        unsent = fcntl.ioctl(self.transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, bytes(4))
+        return int(self.transport.get_write_buffer_size()) + int.from_bytes(unsent, sys.byteorder)
 
     def _taken(self) -> None:
         if self._taking is not None:
