@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import re
-import tempfile
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 from datasets.faults import Fault
-from serving.batch.formats import MEDIA_TYPES, render
+from serving.batch.formats import MEDIA_TYPES
 from serving.batch.record import unpack
-from serving.batch.run import as_parquet
+from serving.batch.run import written
 from serving.call import Call, Reply, disconnected, query
 from serving.describe import STORE, Schema, in_path, in_query, operation
 from serving.problems import Problem
@@ -57,7 +54,9 @@ class Rows:
                 found_zh=f"已有 {self.most} 个批次的结果在读取，不能再增加",
             )
         self.free -= 1
-        parts, thread = _parts(runtime, wanted, format, columns), ThreadPoolExecutor(1, thread_name_prefix="rows")
+        frames = (_only(unpack(content), columns) for content in runtime.reader.chunks(wanted))
+        parts = written(frames, format, runtime.settings.paths.spool)
+        thread = ThreadPoolExecutor(1, thread_name_prefix="rows")
         try:
             first = await _next(thread, parts)  # before the status is sent
         except BaseException:
@@ -94,18 +93,6 @@ class Rows:
 
 async def _next(thread: ThreadPoolExecutor, parts: Generator[bytes, None, None]) -> bytes | None:
     return await asyncio.get_running_loop().run_in_executor(thread, next, parts, None)
-
-
-def _parts(runtime: Runtime, batch: str, format: str, columns: list[str]) -> Generator[bytes, None, None]:
-    spool = runtime.settings.paths.spool
-    frames = (_only(unpack(content), columns) for content in runtime.reader.chunks(batch))
-    if format == "parquet":
-        spool.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f"rows-{os.getpid()}-", dir=spool) as folder:
-            yield from as_parquet(frames, Path(folder))
-        return
-    for at, frame in enumerate(frames):
-        yield render(frame, format, head=at == 0)
 
 
 def _only(frame: Any, columns: list[str]) -> Any:

@@ -6,7 +6,7 @@ import logging
 import os
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import CancelledError
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -96,11 +96,8 @@ class Run:
         state = "broken"
         try:
             self._check()
-            if self.order.goes == "parquet":
-                yield from self._parquet()
-            else:
-                for answers in self._answered():
-                    yield render(answers.frame, self.order.goes, head=answers.frame["row"][0] == 1)
+            frames = (answers.frame for answers in self._answered())
+            yield from written(frames, self.order.goes, self.settings.paths.spool)
             if not self.rows:
                 raise refused("rows", "0", "1 row or more", "至少 1 行")
             state = "done"
@@ -287,36 +284,32 @@ class Run:
         kept = self.writer.work(lambda connection: kept_of(connection, tries, first, frame.height)).result()
         return given_before(frame, kept)
 
-    def _parquet(self) -> Iterator[bytes]:
-        """Parquet has its table of contents at the end, so the answer is put together on disk first."""
-        with tempfile.TemporaryDirectory(prefix=f"answer-{os.getpid()}-", dir=self.settings.paths.spool) as folder:
-            yield from as_parquet((answers.frame for answers in self._answered()), Path(folder))
 
-
-def as_parquet(frames: Iterator[pl.DataFrame], folder: Path) -> Iterator[bytes]:
-    """Frames with the same columns as the bytes of one Parquet file, put together in `folder`."""
-    parts = []
-    for i, frame in enumerate(frames):
-        parts.append(folder / f"{i:06d}.ipc")
-        frame.write_ipc(parts[-1])
-    if not parts:
+def written(frames: Iterator[pl.DataFrame], format: str, spool: Path) -> Generator[bytes, None, None]:
+    """Frames with the same columns as the bytes of one file. Parquet has its table of contents at the end, so it is put
+    together on disk first."""
+    if format != "parquet":
+        for at, frame in enumerate(frames):
+            yield render(frame, format, head=at == 0)
         return
-    whole = folder / "answer.parquet"
-    pl.scan_ipc(parts).sink_parquet(whole, compression="zstd", maintain_order=True)
-    with whole.open("rb") as file:
-        while part := file.read(PART):
-            yield part
+    spool.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f"answer-{os.getpid()}-", dir=spool) as folder:
+        parts = []
+        for at, frame in enumerate(frames):
+            parts.append(Path(folder) / f"{at:06d}.ipc")
+            frame.write_ipc(parts[-1])
+        if not parts:
+            return
+        whole = Path(folder) / "answer.parquet"
+        pl.scan_ipc(parts).sink_parquet(whole, compression="zstd", maintain_order=True)
+        with whole.open("rb") as file:
+            while part := file.read(PART):
+                yield part
 
 
 def replay(reader: Reader, batch: str, format: str, spool: Path) -> Iterator[bytes]:
     """The answer of a batch that is done, from its chunks: the bytes of the first time."""
-    frames = (unpack(content) for content in reader.chunks(batch))
-    if format == "parquet":
-        with tempfile.TemporaryDirectory(prefix=f"answer-{os.getpid()}-", dir=spool) as folder:
-            yield from as_parquet(frames, Path(folder))
-    else:
-        for frame in frames:
-            yield render(frame, format, head=frame["row"][0] == 1)
+    return written((unpack(content) for content in reader.chunks(batch)), format, spool)
 
 
 def refused(name: str, found: str, needed: str, needed_zh: str) -> Problem:

@@ -25,6 +25,13 @@ async def ask(client, applicant, **more):
     return answer.json()
 
 
+async def thirty(client, people, made):
+    """A batch of as many households, as it was answered."""
+    known = [column.name for column in (*made.card.inputs, *made.card.also) if column.derived is None]
+    body = people.head(30).select(known).write_csv().encode()
+    return await client.post(f"{URL}/batch", content=body, headers={"Content-Type": "text/csv"})
+
+
 def test_decisions_are_listed_newest_first_page_by_page(settings, applicant):
     async def story(client, gateway):
         asked = [(await ask(client, applicant))["decision_id"] for _ in range(5)]
@@ -164,9 +171,7 @@ def test_a_batch_is_listed_and_its_rows_come_back_in_each_format(settings, peopl
 
 def test_rows_are_read_by_so_many_at_once_and_by_the_next_when_one_is_done(bundles, people, made, tmp_path):
     async def story(client, gateway):
-        known = [column.name for column in (*made.card.inputs, *made.card.also) if column.derived is None]
-        body = people.head(30).select(known).write_csv().encode()
-        sent = await client.post(f"{URL}/batch", content=body, headers={"Content-Type": "text/csv"})
+        sent = await thirty(client, people, made)
         address = f"{sent.headers['location']}/rows"
         read, over = asyncio.Event(), asyncio.Event()
         parts = iter([{"type": "http.request", "body": b"", "more_body": False}])
@@ -200,9 +205,7 @@ def test_rows_are_read_by_so_many_at_once_and_by_the_next_when_one_is_done(bundl
 
 def test_a_caller_who_hangs_up_lets_the_next_read_rows(bundles, people, made, tmp_path):
     async def story(client, gateway):
-        known = [column.name for column in (*made.card.inputs, *made.card.also) if column.derived is None]
-        body = people.head(30).select(known).write_csv().encode()
-        sent = await client.post(f"{URL}/batch", content=body, headers={"Content-Type": "text/csv"})
+        sent = await thirty(client, people, made)
         address = f"{sent.headers['location']}/rows"
 
         async def receive():

@@ -202,20 +202,48 @@ def certificate(tmp_path) -> Any:
     return certificate, private
 
 
-def test_with_a_certificate_only_tls_is_spoken(own_service, certificate):
+def over_tls(service, certificate):
+    """Starts it; what a caller trusts."""
     public, private = certificate
-    own_service.environ |= {"YUHENG_TLS_CERTIFICATE": str(public), "YUHENG_TLS_KEY": str(private)}
-    own_service.environ["YUHENG_ACCESS_REQUIRED"] = "true"
+    service.environ |= {"YUHENG_TLS_CERTIFICATE": str(public), "YUHENG_TLS_KEY": str(private)}
     trusted = ssl.create_default_context(cafile=str(public))
-    own_service.launch()
+    service.launch()
     deadline = time.monotonic() + 60
     while True:
         with contextlib.suppress(httpx.TransportError):
-            if httpx.get(f"https://127.0.0.1:{own_service.port}/healthz/ready", verify=trusted).status_code == 200:
-                break
-        assert time.monotonic() < deadline, own_service.log.read_text()[-2_000:]
+            if httpx.get(f"https://127.0.0.1:{service.port}/healthz/ready", verify=trusted).status_code == 200:
+                return trusted
+        assert time.monotonic() < deadline, service.log.read_text()[-2_000:]
         time.sleep(0.2)
+
+
+def test_with_a_certificate_only_tls_is_spoken(own_service, certificate):
+    own_service.environ["YUHENG_ACCESS_REQUIRED"] = "true"
+    over_tls(own_service, certificate)
     with pytest.raises(httpx.TransportError):
         httpx.get(f"http://127.0.0.1:{own_service.port}/healthz/live")
     with pytest.raises(httpx.ConnectError, match="certificate"):
         httpx.get(f"https://127.0.0.1:{own_service.port}/healthz/live")
+
+
+def test_over_tls_too_who_takes_an_answer_slowly_gets_all_of_it_and_who_takes_nothing_is_cut_off(
+    own_service, certificate
+):
+    own_service.environ |= {"YUHENG_LIMITS_ANSWER_IDLE_SECONDS": "2", "YUHENG_LIMITS_BATCH_READS": "1"}
+    trusted, there = over_tls(own_service, certificate), f"https://127.0.0.1:{own_service.port}"
+    body = b"declared_income\n" + b"50000\n" * 60_000
+    with httpx.Client(base_url=there, verify=trusted, timeout=60) as client:
+        sent = client.post(f"{URL}/batch", content=body, headers={"Content-Type": "text/csv"})
+        address = f"{sent.headers['location']}/rows"
+        with client.stream("GET", address) as slow:
+            taken = b""
+            for part in slow.iter_raw(1 << 20):
+                taken += part
+                time.sleep(0.4)
+        assert taken == sent.content
+        with httpx.Client(base_url=there, verify=trusted) as idle, idle.stream("GET", address):
+            deadline = time.monotonic() + 30
+            while client.get(address).status_code == 503:
+                assert time.monotonic() < deadline, "it holds its place"
+                time.sleep(0.1)
+    assert "Traceback" not in own_service.log.read_text()
