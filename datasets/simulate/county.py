@@ -122,7 +122,8 @@ def write(path: Path | str, households: int, seed: int, progress: bool = False) 
 
         rows = register_io_source(source, schema=next(towns(1, seed)).schema)
         try:
-            rows.sink_parquet(partial, metadata={SIMULATED_KEY: "true", "yuheng.seed": str(seed)})
+            with partial.open("wb") as file:  # by its name, a thread of Polars may open it after the unlink
+                rows.sink_parquet(file, metadata={SIMULATED_KEY: "true", "yuheng.seed": str(seed)})
             os.replace(partial, path)
         finally:
             partial.unlink(missing_ok=True)

@@ -301,8 +301,9 @@ def written(frames: Iterator[pl.DataFrame], format: str, spool: Path) -> Generat
         if not parts:
             return
         whole = Path(folder) / "answer.parquet"
-        pl.scan_ipc(parts).sink_parquet(whole, compression="zstd", maintain_order=True)
-        with whole.open("rb") as file:
+        with whole.open("wb+") as file:  # by its name, a thread of Polars may open it when the folder is gone
+            pl.scan_ipc(parts).sink_parquet(file, compression="zstd", maintain_order=True)
+            file.seek(0)
             while part := file.read(PART):
                 yield part
 

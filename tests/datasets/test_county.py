@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -157,6 +158,10 @@ def test_nothing_is_left_behind_when_writing_fails(tmp_path):
         write(tmp_path / "county_simulated.parquet", 0, seed=1)
     with pytest.raises(DataError, match="seed is -1"):
         write(tmp_path / "county_simulated.parquet", 10, seed=-1)
+    for _ in range(200):  # a thread of Polars that opened the file by its name could do so after it was taken away
+        with pytest.raises(DataError, match="households is 0"):
+            write(tmp_path / "county_simulated.parquet", 0, seed=1)
+    time.sleep(0.2)
     assert list(tmp_path.iterdir()) == []
 
 
