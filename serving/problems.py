@@ -39,9 +39,10 @@ KINDS: dict[str, Kind] = {
         "{found}; UTF-8 is needed. Save or send the text again as UTF-8.", "{found}；需要 UTF-8。请以 UTF-8 重新发送。",
     ),
     "malformed_json": Kind(
-        400, "The request is not JSON", "请求不是 JSON",
-        "{found}. JSON has no NaN and no infinity: leave a missing value out, or send null.",
-        "{found}。JSON 没有 NaN 和无穷大：缺失的值请省略或写 null。",
+        400, "The request cannot be read as JSON", "请求无法按 JSON 读取",
+        "{found}. Each name stands once in its object; JSON has no NaN and no infinity: leave a missing value out, or "
+        "send null.",
+        "{found}。同一对象中每个名称只能出现一次；JSON 没有 NaN 和无穷大：缺失的值请省略或写 null。",
     ),
     "bad_header": Kind(
         400, "A header cannot be used", "请求头不可用",

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import orjson
@@ -33,6 +35,7 @@ class Wish:
     description: str
 
 
+DEEPEST = 100  # levels of objects and lists
 Check = tuple[Callable[[Any], bool], str, str]  # whether a value fits, and what is needed
 
 COMMON: dict[str, Check] = {
@@ -56,12 +59,13 @@ class Form:
 
 
 def parse_json(body: bytes) -> Any:
-    """Raises Problem; NaN and infinity are no JSON and are named where they stand."""
+    """Raises Problem; NaN and infinity are no JSON and are named where they stand. A name that stands twice leaves open
+    which value was meant, and no verifier would read it."""
     if not body.strip():
         needed = ("a JSON object with indicators or a subject_id", "含 indicators 或 subject_id 的 JSON 对象")
         raise Problem("empty_body", needed=needed[0], needed_zh=needed[1])
     try:
-        return orjson.loads(body)
+        found = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         try:
             body.decode()
@@ -74,6 +78,45 @@ def parse_json(body: bytes) -> Any:
         told_zh = f"发现 {word}" if word else f"无法解析（{error.msg}）"
         place, place_zh = f" at character {at}", f"，位于第 {at} 个字符"
         raise Problem("malformed_json", found=told + place, found_zh=told_zh + place_zh) from error
+    if doubt := unclear(body, found):
+        raise Problem("malformed_json", found=doubt[0], found_zh=doubt[1])
+    return found
+
+
+def unclear(text: bytes, found: Any) -> tuple[str, str] | None:
+    """Why `found`, which was read from the JSON `text`, may not be what was meant, in English and Chinese.
+
+    As many colons as names: none stands twice, and most texts are told by that. A colon in a value needs the slower
+    reading, which nests by calls: hence DEEPEST, which the verifiers of receipts have too.
+    """
+    names, depth, level = 0, 0, [found]
+    while level:
+        if (depth := depth + 1) > DEEPEST:
+            return f"Nested deeper than {DEEPEST} levels", f"嵌套超过 {DEEPEST} 层"
+        objects = [value for value in level if type(value) is dict]
+        names += sum(map(len, objects))
+        inside = chain(*(value.values() for value in objects), *(value for value in level if type(value) is list))
+        level = [value for value in inside if type(value) in (dict, list)]
+    if text.count(b":") == names:
+        return None
+    try:
+        json.loads(text, object_pairs_hook=_once)
+    except _Twice as twice:
+        name = repr(str(twice)[:60])
+        return f"{name} stands twice in one object", f"同一对象中 {name} 出现两次"
+    return None
+
+
+class _Twice(Exception):
+    pass
+
+
+def _once(pairs: list[tuple[str, Any]]) -> None:
+    seen = set()
+    for name, _ in pairs:
+        if name in seen:
+            raise _Twice(name)
+        seen.add(name)
 
 
 def _literal(body: bytes, at: int) -> tuple[str, int]:

@@ -19,6 +19,7 @@ import polars as pl
 
 from datasets.faults import Fault, Unreadable
 from datasets.table import MOST_UNKNOWN, Column, nearest
+from serving.question import unclear
 
 T = TypeVar("T")
 
@@ -246,6 +247,9 @@ def _ndjson_piece(lines: list[bytes], columns: Sequence[Column], keep: Sequence[
         else:
             if not isinstance(record, dict):
                 faults.append(_row_fault(first + i, type(record).__name__, "a JSON object", "JSON 对象"))
+            elif doubt := unclear(line, record):
+                needed = ("a flat JSON object with each name once", "扁平的 JSON 对象，每个名称只出现一次")
+                faults.append(_row_fault(first + i, doubt[0], *needed))
             elif unknown := record.keys() - known:
                 told = sorted(unknown)
                 faults += [

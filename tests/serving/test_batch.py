@@ -255,15 +255,16 @@ def test_a_wrong_parameter_is_named(inside, query, field):
 def test_records_that_cannot_be_read_are_told_and_the_others_answered(inside):
     csv = b'declared_income,veto_codes\n1000,a\n2000\n3000,a,b\n\n4000,"x, ""y""\nz"\n5000,\xff\n6000,b\n'
     ndjson = b'{"declared_income": 1000}\n{"declared_income": NaN}\n[1]\n{"declared_incom": 5}\n\n'
-    ndjson += b'{"declared_income": "6"}\n{}\n'
+    ndjson += b'{"declared_income": "6"}\n{}\n{"declared_income": 1000, "declared_income": 9000}\n'
 
     async def story(client, gateway):
         answers = read((await send(client, csv, "csv")).content, "csv")
         assert answers["error"].is_null().to_list() == [True, False, False, False, True, False, True]
         assert answers["error"].drop_nulls().str.contains("values|blank line|UTF-8").all()
         answers = read((await send(client, ndjson, "ndjson")).content, "ndjson")
-        assert answers["error"].is_null().to_list() == [True, False, False, False, False, True]
+        assert answers["error"].is_null().to_list() == [True, False, False, False, False, True, False]
         assert "did you mean 'declared_income'" in answers["error"][3]
+        assert "'declared_income' stands twice" in answers["error"][6]
 
     inside(story)
 
