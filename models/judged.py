@@ -13,12 +13,14 @@ class _Part(BaseModel):
 
 
 class Check(_Part):
-    """One thing that must hold; `found` and `needed` are sentences."""
+    """One thing that must hold; what was found and what was needed are sentences. Earlier cards have English alone."""
 
     name: str
     passed: bool
     found: str
     needed: str = ""
+    found_zh: str = ""
+    needed_zh: str = ""
 
 
 class Verdict(_Part):

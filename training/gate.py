@@ -41,12 +41,14 @@ class GateConfig(Bounds):
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that must hold; `found` is a sentence."""
+    """One thing that must hold; what was found and what was needed are sentences."""
 
     name: str
     passed: bool
     found: str
     needed: str
+    found_zh: str
+    needed_zh: str
 
     def __str__(self) -> str:
         return f"{self.name}: {self.found}" + ("" if self.passed else f"; needed: {self.needed}")
@@ -93,6 +95,8 @@ def decide(
             judgement.psi["score"] <= config.most_psi,
             f"PSI of the score from training to held-out rows {judgement.psi['score']:.3f}",
             f"at most {config.most_psi:g}",
+            f"训练集至留出集的评分 PSI {judgement.psi['score']:.3f}",
+            f"不高于 {config.most_psi:g}",
         ),
         exported(parity),
         Check(
@@ -100,6 +104,8 @@ def decide(
             not policy_faults,
             "every guard rail holds" if not policy_faults else "; ".join(policy_faults),
             "every guard rail proved",
+            "全部护栏成立" if not policy_faults else f"不成立：{'；'.join(policy_faults)}",
+            "全部护栏得到证明",
         ),
         *_fair(judgement.groups, config),
     ]
@@ -115,7 +121,12 @@ def sound(figures: Mapping[str, Interval], config: Bounds) -> list[Check]:
     area = figures["auc"]
     return [
         Check(
-            "discrimination", area.low > config.least_auc, f"AUC {area}", f"all of the interval over {config.least_auc}"
+            "discrimination",
+            area.low > config.least_auc,
+            f"AUC {area}",
+            f"all of the interval over {config.least_auc}",
+            f"AUC {area}",
+            f"整个区间高于 {config.least_auc}",
         ),
         _calibrated("calibration slope", figures["slope"], config.slope, perfect=1.0),
         _calibrated("calibration intercept", figures["intercept"], config.intercept, perfect=0.0),
@@ -124,7 +135,8 @@ def sound(figures: Mapping[str, Interval], config: Bounds) -> list[Check]:
 
 def exported(parity: Mapping[str, float]) -> Check:
     """A graph that differs from its model comes no further than the export; this tells by how little it does."""
-    return Check("parity", True, ", ".join(f"{name} {value:.1e}" for name, value in parity.items()), "exact export")
+    found = ", ".join(f"{name} {value:.1e}" for name, value in parity.items())
+    return Check("parity", True, found, "exact export", found, "导出结果与模型一致")
 
 
 def against(
@@ -148,14 +160,27 @@ def against(
 def better(against: Against | None) -> Check:
     """All of the interval of the AUC's gain over 0, on the rows that judge."""
     if against is None:
-        return Check("better than the champion", True, "there is no champion yet", "")
-    needed = "an AUC above the champion's on the same rows, all of the interval"
+        return Check("better than the champion", True, "there is no champion yet", "", "尚无在线版本", "")
     name = f"better than the champion {against.version}"
     if against.gain is None:
-        needed = "a comparison; or promote by hand: python -m training promote MODEL VERSION --force --reason ..."
-        return Check(name, False, f"the champion could not be compared: {against.refused}", needed)
+        by_hand = "python -m training promote MODEL VERSION --force --reason ..."
+        return Check(
+            name,
+            False,
+            f"the champion could not be compared: {against.refused}",
+            f"a comparison; or promote by hand: {by_hand}",
+            f"无法与在线版本比较：{against.refused}",
+            f"与在线版本比较；或人工上线：{by_hand}",
+        )
     gain = against.gain
-    return Check(name, gain.low > 0, f"AUC differs by {gain.value:+.4f} [{gain.low:+.4f}, {gain.high:+.4f}]", needed)
+    return Check(
+        name,
+        gain.low > 0,
+        f"AUC differs by {gain.value:+.4f} [{gain.low:+.4f}, {gain.high:+.4f}]",
+        "an AUC above the champion's on the same rows, all of the interval",
+        f"AUC 相差 {gain.value:+.4f} [{gain.low:+.4f}, {gain.high:+.4f}]",
+        "相同数据上 AUC 高于在线版本，且整个区间高于",
+    )
 
 
 def _calibrated(name: str, found: Interval, bounds: tuple[float, float], perfect: float) -> Check:
@@ -163,7 +188,8 @@ def _calibrated(name: str, found: Interval, bounds: tuple[float, float], perfect
     surely = low <= found.low and found.high <= high
     likely = low <= found.value <= high and found.low <= perfect <= found.high
     needed = f"within {low:g} to {high:g}, the interval too unless it holds {perfect:g}"
-    return Check(name, surely or likely, str(found), needed)
+    needed_zh = f"在 {low:g} 至 {high:g} 之间，区间亦然（含 {perfect:g} 者除外）"
+    return Check(name, surely or likely, str(found), needed, str(found), needed_zh)
 
 
 def _fair(groups: Sequence[Group], config: GateConfig) -> list[Check]:
@@ -178,11 +204,12 @@ def _fair(groups: Sequence[Group], config: GateConfig) -> list[Check]:
         known = [(group, ratio) for group, ratio in ratios if np.isfinite(ratio.value)]
         short = [f"{group.name} {ratio}" for group, ratio in known if ratio.value < least]
         if short:
-            found = "; ".join(short)
+            found = found_zh = "; ".join(short)
         elif known:
             worst, ratio = min(known, key=lambda pair: pair[1].value)
-            found = f"least ratio {worst.name} {ratio}"
+            found, found_zh = f"least ratio {worst.name} {ratio}", f"最低比率 {worst.name} {ratio}"
         else:
-            found = "no audit group to compare"
-        checks.append(Check(name, not short, found, f"a ratio of {least:g} or more to the largest group"))
+            found, found_zh = "no audit group to compare", "没有可比较的审计组"
+        needed, needed_zh = f"a ratio of {least:g} or more to the largest group", f"与最大组的比率不低于 {least:g}"
+        checks.append(Check(name, not short, found, needed, found_zh, needed_zh))
     return checks

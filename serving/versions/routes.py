@@ -216,7 +216,10 @@ class Versions:
 
 def _refused(chosen: Version, why: str = "") -> Problem:
     """Why it may not serve, with each failing check."""
-    failing = [Fault(f"gate: {one['name']}", one["found"], one["needed"] or "passed", "通过") for one in chosen.failing]
+    failing = [
+        Fault(f"gate: {one['name']}", one["found"], one["needed"] or "passed", one["needed_zh"] or "通过")
+        for one in chosen.failing
+    ]
     if why:
         told, told_zh = why, f"该模型包无法载入：{why}"
     elif chosen.passed is None:

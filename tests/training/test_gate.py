@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 
@@ -11,6 +13,7 @@ from training.judge import Judgement
 from training.metrics import Interval
 from training.profit import Profit
 
+CHINESE = re.compile("[\u4e00-\u9fff]")
 PARITY = {"pd": 1e-12}
 NONE = Interval(0, 0, 0)
 
@@ -70,6 +73,15 @@ def test_a_model_that_falls_short_is_told_in_what(judgement, faults, told):
     assert not verdict.passed
     assert len(verdict.why) == 1
     assert verdict.why[0].startswith(told)
+
+
+def test_each_check_says_in_chinese_too_what_was_found_and_what_is_needed():
+    falls_short = judged(auc=0.505, slope=0.7, intercept=0.4, psi=0.3, groups=[group(approval=0.7, limit=0.5)])
+    for judgement in (judged(groups=[group(), group(value="male")]), judged(), falls_short):
+        for rivals in (None, Against("v1", Interval(0.004, -0.002, 0.010)), Against("v1", refused="it reads others")):
+            for check in ask(judgement, ("income: FAILS",), rivals).told().checks:
+                assert CHINESE.search(check.needed_zh) or not check.needed
+                assert CHINESE.search(check.found_zh) or check.found_zh == check.found
 
 
 def test_few_rows_make_a_wide_interval_which_is_no_sign_of_a_wrong_pd():

@@ -142,6 +142,7 @@ class Judgement:
     main: Found
     tiles: Found | None
     claim: str
+    claim_zh: str
     claimable: bool
     familiar: float
     alarms: float
@@ -206,11 +207,14 @@ class Judgement:
         }
 
 
+UNITS_ZH = {"slides": "切片", "cells": "细胞"}
+
+
 def decide(
     judgement: Judgement, config: PathologyGate, parity: Mapping[str, float], against: Against | None
 ) -> Verdict:
     """Every check, not only up to the first that fails. `against` is None for the first model of a name."""
-    main, shortcut = judgement.main, judgement.shortcut
+    main, shortcut, unit_zh = judgement.main, judgement.shortcut, UNITS_ZH[judgement.main.unit]
     checks = [
         *sound(judgement.figures, config),
         Check(
@@ -218,30 +222,40 @@ def decide(
             judgement.claimable and main.bound >= config.least_bound,
             f"{judgement.claim} On the held-out {main.unit} {main.missed} were missed: at least {main.bound:.4f}",
             f"a claim, and at least {config.least_bound:g} on the held-out {main.unit}",
+            f"{judgement.claim_zh}留出{unit_zh}漏检 {main.missed}：不低于 {main.bound:.4f}",
+            f"可声明，且在留出{unit_zh}上不低于 {config.least_bound:g}",
         ),
         Check(
             "answers",
             main.silent <= config.most_abstained,
             f"no answer for {main.silent:.1%} of the held-out {main.unit}",
             f"at most {config.most_abstained:.0%}",
+            f"{main.silent:.1%} 的留出{unit_zh}未作答",
+            f"不超过 {config.most_abstained:.0%}",
         ),
         Check(
             "familiar tiles",
             judgement.alarms <= config.most_alarms,
             f"{judgement.alarms:.1%} of the held-out tiles called unlike all learned from",
             f"at most {config.most_alarms:.0%}",
+            f"{judgement.alarms:.1%} 的留出图块被判为与训练图块不同",
+            f"不超过 {config.most_alarms:.0%}",
         ),
         Check(
             "strange tiles",
             judgement.strange is None or judgement.strange >= config.least_strange,
             "none to try" if judgement.strange is None else f"{judgement.strange:.1%} of them recognised",
             f"at least {config.least_strange:.0%}",
+            "没有可试的图块" if judgement.strange is None else f"识别出其中 {judgement.strange:.1%}",
+            f"不低于 {config.least_strange:.0%}",
         ),
         Check(
             "shortcut",
             shortcut is None or not shortcut.cries,
             "not looked for" if shortcut is None else shortcut.en.rstrip("."),
             "labels that colour and compression alone do not tell",
+            "未检查" if shortcut is None else shortcut.zh.rstrip("。"),
+            "仅凭颜色与压缩不能判断标签",
         ),
         exported(parity),
         better(against),

@@ -102,6 +102,7 @@ class PathologyTrip(road.Trip):
             main=found,
             tiles=tiles,
             claim=main.point.claim(),
+            claim_zh=main.point.claim_zh(),
             claimable=main.point.claimable,
             familiar=card.familiar,
             alarms=float((test.distance > card.familiar).mean()),

@@ -24,12 +24,20 @@ PASSED = (
     Check(
         name="discrimination", passed=True, found="AUC 0.7931 [0.7702, 0.8144]", needed="all of the interval over 0.5"
     ),
-    Check(name="policy", passed=True, found="every guard rail holds", needed="every guard rail proved"),
+    Check(
+        name="policy",
+        passed=True,
+        found="every guard rail holds",
+        needed="every guard rail proved",
+        found_zh="全部护栏成立",
+        needed_zh="全部护栏得到证明",
+    ),
     Check(name="better than the champion 1", passed=True, found="AUC differs by +0.0123 [+0.0031, +0.0214]", needed=""),
 )
 FAILED = (*PASSED[:2], Check(
     name="calibration slope", passed=False, found="0.7012 [0.6620, 0.7433]",
-    needed="within 0.8 to 1.25, the interval too unless it holds 1",
+    needed="within 0.8 to 1.25, the interval too unless it holds 1", found_zh="0.7012 [0.6620, 0.7433]",
+    needed_zh="在 0.8 至 1.25 之间，区间亦然（含 1 者除外）",
 ))  # fmt: skip
 
 
@@ -106,6 +114,10 @@ def test_a_scientist_compares_versions_reads_the_gate_promotes_and_rolls_back(de
     assert page.locator(".empty", has_text=empty).count() == 1, "the champion's card is from before"
     page.check('input[name="first"][value="3"]')
     page.wait_for_selector(".checks .bad")
+    told = page.locator(".checks", has=page.locator(".bad")).inner_text()
+    assert {"en": "every guard rail holds", "zh": "全部护栏成立"}[language] in told
+    assert {"en": "Needed: within 0.8 to 1.25", "zh": "需要：在 0.8 至 1.25 之间"}[language] in told
+    assert told.count("0.7012") == 1
     assert page.locator(".plots:not(.three) .card").count() >= 7
     may_not = {"en": "It may not serve", "zh": "不得上线"}[language]
     assert page.locator(".card", has_text=may_not).count() == 1

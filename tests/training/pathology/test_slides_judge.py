@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 
 import numpy as np
 import pytest
@@ -53,6 +54,7 @@ def judged(rows=None, **changes):
         main=look(rows, rows.draws(60, 0)),
         tiles=None,
         claim=rows.point.claim(),
+        claim_zh=rows.point.claim_zh(),
         claimable=rows.point.claimable,
         familiar=0.2,
         alarms=0.05,
@@ -108,6 +110,16 @@ def test_each_thing_that_falls_short_is_refused_in_a_sentence(judgement, told):
     verdict = ask(judgement)
     assert not verdict.passed
     assert [told in why for why in verdict.why] == [True]
+
+
+@pytest.mark.parametrize(
+    "judgement",
+    [judged(), judged(shortcut=CRY, strange=0.2, alarms=0.4), judged(answered(abstained=np.full(400, "undecided")))],
+)
+def test_each_check_says_in_chinese_too_what_was_found_and_what_is_needed(judgement):
+    for check in ask(judgement, Against("v1", refused="it reads other tiles")).told().checks:
+        assert re.search("[\u4e00-\u9fff]", check.needed_zh)
+        assert re.search("[\u4e00-\u9fff]", check.found_zh) or check.found_zh == check.found
 
 
 def test_a_champion_stays_until_it_is_beaten_beyond_chance():

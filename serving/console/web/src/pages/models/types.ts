@@ -62,6 +62,8 @@ export interface Check {
   passed: boolean;
   found: string;
   needed: string;
+  found_zh: string; // empty in earlier cards
+  needed_zh: string;
 }
 
 export interface Curve {
