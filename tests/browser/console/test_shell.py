@@ -163,7 +163,7 @@ def test_a_page_that_is_come_to_has_the_focus_and_a_title(desk):
     ("role", "at"),
     [
         *(("bank", at) for at in ("credit/decisions/%E0%A4%A", "nothing", "credit/nothing/here", "companies/nothing")),
-        ("clinic", "slides/a/b"),
+        *(("clinic", at) for at in ("slides/a/b", "slides/turnaround")),
         ("scientist", "models/a/b"),
         ("auditor", "audit/nothing"),
         ("operator", "operator/nothing"),

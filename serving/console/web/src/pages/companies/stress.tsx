@@ -45,7 +45,7 @@ function Sliders({ id, offered }: { id: string; offered: Shocks }) {
   return (
     <>
       <h2><Say en="Under stress" zh="压力测试" /></h2>
-      <p class="quiet"><Say en="Move a slider: what would be answered if this happened to the company. Nothing is recorded or charged." zh="移动滑块，查看情景发生时的结果。不留存记录，不计费。" /></p>
+      <p class="quiet"><Say en="Move a slider: what would be answered if this happened to the company. It makes no decision and costs nothing; that you looked is recorded." zh="移动滑块，查看情景发生时的结果。不形成决定，不计费；查看行为留有记录。" /></p>
       <div class="stress">
         <div class="stack">
           {offered.shocks.map((shock) => {

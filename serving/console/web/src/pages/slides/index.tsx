@@ -8,5 +8,6 @@ import { Work } from "./work";
 
 export default function Page() {
   const [id, more] = useLocation().path.split("/").slice(3);
-  return more ? <main id="main"><Nowhere /></main> : id ? <Slide key={id} id={id} /> : <Work />;
+  if (!id) return <Work />;
+  return more || !/^[0-9a-f]{32}$/.test(id) ? <main id="main"><Nowhere /></main> : <Slide key={id} id={id} />;
 }
