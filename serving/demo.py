@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -33,8 +34,9 @@ console = Console()
 
 
 def run(port: int, once: bool) -> int:
-    """Serve on `port`, ask each example, and stay until interrupted unless `once`. The exit status."""
+    """Serve on `port`, ask each example, and stay until interrupted or ended unless `once`. The exit status."""
     base = f"http://127.0.0.1:{port}"
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: else what it started outlives it
     service = subprocess.Popen([sys.executable, "-m", "serving", "serve", "--port", str(port)])
     reader = subprocess.Popen([sys.executable, "-m", "serving", "serve-slides", "--port", str(port + 100)])
     try:

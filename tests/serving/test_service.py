@@ -22,9 +22,39 @@ import sqlalchemy as sa
 from serving.store.tables import DECISIONS
 from tests import postgres
 from tests.lookups import OURS, looked_up, traced
-from tests.serving.conftest import ROOT, Service, environment, recorded, rows, store_url
+from tests.serving.conftest import ROOT, Service, environment, free_port, recorded, rows, store_url
 
 URL = "/v1/credit-limits"
+
+
+def works(process):
+    with suppress(psutil.NoSuchProcess):
+        return "_bentoml_impl.worker.service" in " ".join(process.cmdline())
+    return False
+
+
+def test_a_demo_that_is_ended_takes_its_services_along(bundles, made, tmp_path):
+    environ = os.environ | environment(bundles, made, tmp_path)
+    port = free_port()
+    with (tmp_path / "log").open("wb") as log:
+        command = [sys.executable, "-m", "serving", "demo", "--port", str(port)]
+        process = subprocess.Popen(command, cwd=ROOT, env=environ, stdout=log, stderr=log, start_new_session=True)
+    mine = []
+    try:
+        began = time.monotonic()
+        while not any(works(child) for child in mine):
+            assert process.poll() is None, (tmp_path / "log").read_text()
+            assert time.monotonic() - began < 60
+            mine = psutil.Process(process.pid).children(recursive=True)
+            time.sleep(0.1)
+        process.terminate()
+        assert process.wait(60) == 0
+        assert psutil.wait_procs(mine, timeout=30)[1] == []
+    finally:
+        for child in mine:
+            with suppress(psutil.NoSuchProcess):
+                child.kill()
+        process.kill()
 
 
 def test_an_answer_over_http_is_recorded_before_it_comes(service, applicant):
