@@ -86,6 +86,8 @@ class Stamp(BaseModel):
     simulated: bool
     purpose: str
     not_for: str
+    purpose_zh: str = ""  # this and the next: empty where the config, or an earlier card, tells English alone
+    not_for_zh: str = ""
     metrics: dict[str, Any] = Field(default_factory=dict)
     verdict: Verdict | None = None  # this and the next: None in cards from before they told it
     plots: Plots | None = None

@@ -43,9 +43,9 @@ def text(
     parts = [
         f"# {card.model}, version {card.version}",
         _banner(card),
-        f"**Purpose.** {card.purpose}",
+        f"**Purpose.** {card.purpose} {card.purpose_zh}".rstrip(),
         f"**Horizon.** Default within {card.horizon}." if card.horizon else "",
-        f"**Not for.** {card.not_for}",
+        f"**Not for.** {card.not_for} {card.not_for_zh}".rstrip(),
         _made(card, judgement),
         _figures(judgement),
         _beside(judgement),

@@ -49,6 +49,8 @@ class RoadConfig(Settings):
     name: str = Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")
     purpose: str
     not_for: str
+    purpose_zh: str = ""  # no default: it would speak of another purpose where a config gives its own in English
+    not_for_zh: str = ""
     policy: Path
     seed: int = 0
 

@@ -128,6 +128,8 @@ class Trip(ABC):
             "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             "purpose": self.config.purpose,
             "not_for": self.config.not_for,
+            "purpose_zh": self.config.purpose_zh,
+            "not_for_zh": self.config.not_for_zh,
             "seed": self.config.seed,
             "git_commit": commit(),
             "run_id": self.run.id,

@@ -56,8 +56,9 @@ class Version:
         line |= {"refused": self.refused or None, "gate": self.passed}
         if self.card is None:
             return line
-        names = ("product", "created", "simulated", "purpose", "not_for", "run_id", "git_commit")
-        line |= self.card.model_dump(include=set(names))
+        names = {"product", "created", "simulated", "run_id", "git_commit"}
+        names |= {"purpose", "not_for", "purpose_zh", "not_for_zh"}
+        line |= self.card.model_dump(include=names)
         metrics = self.card.metrics
         line["figures"] = {name: metrics[name] for name in FIGURES if isinstance(metrics.get(name), dict)}
         line["rows"] = metrics.get("rows")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -20,6 +22,17 @@ def test_every_config_loads_and_names_a_policy_that_loads(path):
     config = load(path)
     assert config.name == path.stem
     assert Policy.load(ROOT / config.policy)
+
+
+def test_every_recipe_says_in_both_languages_what_its_model_is_for_and_not_for():
+    recipes = [tomllib.loads(path.read_text("utf-8")) for path in (ROOT / "configs").glob("*.toml")]
+    recipes = [recipe for recipe in recipes if "not_for" in recipe]
+    assert len(recipes) >= 6
+    for recipe in recipes:
+        assert recipe["purpose"].isascii()
+        assert recipe["not_for"].isascii()
+        assert re.search("[\u4e00-\u9fff]", recipe["purpose_zh"]), recipe["name"]
+        assert re.search("[\u4e00-\u9fff]", recipe["not_for_zh"]), recipe["name"]
 
 
 def test_a_wrong_key_names_the_nearest_and_all_faults_come_together(tmp_path):

@@ -77,6 +77,7 @@ def judged(made, people, rows, checks):
         ),
     )
     told = {"metrics": {"rows": len(y)} | {name: figure(value).model_dump() for name, value in found.items()}}
+    told |= {"purpose_zh": "测算额度", "not_for_zh": "拒绝任何人"}
     told |= {"plots": plots, "verdict": Verdict(passed=all(check.passed for check in checks), checks=checks)}
     return replace(made, card=made.card.model_copy(update=told))
 
@@ -114,6 +115,8 @@ def test_a_scientist_compares_versions_reads_the_gate_promotes_and_rolls_back(de
     assert page.locator(".empty", has_text=empty).count() == 1, "the champion's card is from before"
     page.check('input[name="first"][value="3"]')
     page.wait_for_selector(".checks .bad")
+    purpose = page.locator(".page-head").inner_text()
+    assert {"en": "Not for:", "zh": "不适用于："}[language] in purpose
     told = page.locator(".checks", has=page.locator(".bad")).inner_text()
     assert {"en": "every guard rail holds", "zh": "全部护栏成立"}[language] in told
     assert {"en": "Needed: within 0.8 to 1.25", "zh": "需要：在 0.8 至 1.25 之间"}[language] in told

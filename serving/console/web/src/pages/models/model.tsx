@@ -11,7 +11,7 @@ import { Forest } from "./forest";
 import { OverTime } from "./time";
 import { Promote } from "./promote";
 import type { Line, Listed, Promotion, Version } from "./types";
-import { Gate, PRODUCTS, Simulated, Standing, Told } from "./words";
+import { Gate, PRODUCTS, Sentence, Simulated, Standing, Told } from "./words";
 
 export function ModelPage({ name }: { name: string }) {
   const asked = useAsk<Listed>(`/v1/models/${encodeURIComponent(name)}/versions`);
@@ -39,7 +39,8 @@ function Whole({ listed, again }: { listed: Listed; again: () => void }) {
     <div class="stack">
       <div class="page-head">
         <h1>{listed.model}</h1><span class="quiet"><Say en={en} zh={zh} /></span>{card.simulated ? <Simulated /> : null}
-        {card.purpose ? <p class="quiet wide" lang="en">{card.purpose}</p> : null}
+        {card.purpose ? <p class="quiet wide"><Sentence en={card.purpose} zh={card.purpose_zh} /></p> : null}
+        {card.not_for ? <p class="quiet wide"><strong><Say en="Not for: " zh="不适用于：" /></strong><Sentence en={card.not_for} zh={card.not_for_zh} /></p> : null}
       </div>
       <section class="card">
         <h2><Say en="Versions" zh="版本" /></h2>

@@ -7,7 +7,7 @@ import { Empty, Failed } from "../../kit/state";
 import { Say } from "../../kit/words";
 import { session } from "../../session";
 import type { Version } from "./types";
-import { CheckName, Gate } from "./words";
+import { CheckName, Gate, Sentence } from "./words";
 
 export function Promote({ version, done, look }: { version: Version; done: () => void; look: "first" | "second" }) {
   const checks = version.verdict?.checks ?? [];
@@ -20,8 +20,8 @@ export function Promote({ version, done, look }: { version: Version; done: () =>
             <li key={check.name} class={check.passed ? "good" : "bad"}>
               <span class="mark" aria-hidden="true">{check.passed ? "✓" : "✕"}</span>
               <div><strong><CheckName name={check.name} /></strong> <span class="hidden">{check.passed ? <Say en="passed" zh="通过" /> : <Say en="failed" zh="未通过" />}</span>
-                <p><Told en={check.found} zh={check.found_zh} /></p>
-                {check.passed || !check.needed ? null : <p class="needed"><Say en="Needed: " zh="需要：" /><Told en={check.needed} zh={check.needed_zh} /></p>}
+                <p><Sentence en={check.found} zh={check.found_zh} /></p>
+                {check.passed || !check.needed ? null : <p class="needed"><Say en="Needed: " zh="需要：" /><Sentence en={check.needed} zh={check.needed_zh} /></p>}
               </div>
             </li>
           ))}
@@ -30,11 +30,6 @@ export function Promote({ version, done, look }: { version: Version; done: () =>
       {version.serving ? <p class="quiet"><Say en="This version serves." zh="该版本在线。" /></p> : <Decide version={version} done={done} />}
     </section>
   );
-}
-
-// Figures read alike in both languages, and earlier cards told English alone.
-function Told({ en, zh }: { en: string; zh: string }) {
-  return !zh || zh === en ? <span lang="en">{en}</span> : <Say en={en} zh={zh} />;
 }
 
 function Decide({ version, done }: { version: Version; done: () => void }) {

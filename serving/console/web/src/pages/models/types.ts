@@ -19,6 +19,8 @@ export interface Line {
   simulated?: boolean;
   purpose?: string;
   not_for?: string;
+  purpose_zh?: string; // this and the next: empty where the card tells English alone
+  not_for_zh?: string;
   git_commit?: string;
   figures?: Record<string, Figure>;
   rows?: number | null;

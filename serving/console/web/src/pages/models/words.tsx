@@ -47,6 +47,11 @@ export function CheckName({ name }: { name: string }) {
   return <Say en={name[0]!.toUpperCase() + name.slice(1)} zh={better ? `优于在线版本 ${better[1]}` : CHECKS[name] ?? name} />;
 }
 
+// Of a card. Figures read alike in both languages, and some cards tell English alone.
+export function Sentence({ en, zh }: { en: string; zh: string | undefined }) {
+  return !zh || zh === en ? <span lang="en">{en}</span> : <Say en={en} zh={zh} />;
+}
+
 export const places = (value: number | null | undefined, digits = 3) =>
   value === null || value === undefined ? "–" : value.toFixed(digits).replace("-", "−");
 
