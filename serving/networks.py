@@ -99,7 +99,10 @@ def schema() -> Schema:
     company = closed(
         {
             "kind": {"const": "company"},
-            "company_id": {"anyOf": [text, null], "description": "null: erased, or not yours to read"},
+            "company_id": {
+                "anyOf": [text, null],
+                "description": "null: outside the register, erased, or not yours to read",
+            },
             "insures_nobody": {"type": ["boolean", "null"]},
         },
         ["kind", "company_id", "insures_nobody"],

@@ -29,8 +29,8 @@ ONE = (  # each product's route
 )  # fmt: skip
 MANY = (  # each product's batch
     "empty_body", "bad_header", "unknown_model", "not_acceptable", "slow_request", "batch_running",
-    "body_too_large", "unsupported_media_type", "bad_parameter", "invalid_batch", "key_reused", "quota_used",
-    *STORE, "overloaded",
+    "authorisation_ended", "body_too_large", "unsupported_media_type", "bad_parameter", "invalid_batch",
+    "key_reused", "quota_used", *STORE, "overloaded",
 )  # fmt: skip
 PROBLEMS = {
     "/v1/decisions/{id}": ("unknown_decision", *STORE),
@@ -108,7 +108,8 @@ def _products(serving: Mapping[str, Held], settings: Settings) -> Iterator[tuple
         "name": "Idempotency-Key",
         "in": "header",
         "schema": {"type": "string", "pattern": "^[!-~]{1,255}$"},
-        "description": "Seen before on this route with the same body, the first answer is given again, byte for byte.",
+        "description": "Seen before on this route with the same body and options, the first answer is given again, "
+        "byte for byte; a batch that broke off is answered anew, and rows that rest on the same are not charged again.",
     }
     replayed = {"Idempotent-Replayed": {"schema": {"const": "true"}, "description": "Only on an answer given again."}}
     batch = {

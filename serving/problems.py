@@ -80,8 +80,10 @@ KINDS: dict[str, Kind] = {
     ),
     "authorisation_ended": Kind(
         403, "An authorisation ended while the answer was made", "作答期间授权已终止",
-        "The authorisation {found} was revoked or ran out. Nothing was recorded. Ask again, without what it opened.",
-        "授权 {found} 已撤销或到期。未作任何记录。请重新请求，其所授权的指标将不再读取。",
+        "The authorisation {found} was revoked or ran out. This answer was not recorded (of a batch, pieces before "
+        "it may be). Ask again, without what it opened.",
+        "授权 {found} 已撤销或到期。本次答复未作记录（批次中此前的部分可能已记录）。"
+        "请重新请求，其所授权的指标将不再读取。",
     ),
     "not_found": Kind(
         404, "There is no such address", "没有这个地址",
@@ -224,7 +226,9 @@ KINDS: dict[str, Kind] = {
     ),
     "invalid_batch": Kind(
         422, "The batch as a whole cannot be answered", "该批次整体无法处理",
-        "Nothing was answered or recorded. The faults are listed under errors.", "未作任何答复或记录。错误见 errors。",
+        "It was not answered as a whole; pieces before the fault may be recorded and charged. The faults are listed "
+        "under errors.",
+        "该批次未能整体作答；出错之前的部分可能已记录并计费。错误见 errors。",
     ),
     "upload_sha256": Kind(
         422, "The slide is not the one that was announced", "切片与所声明的不一致",
@@ -240,8 +244,8 @@ KINDS: dict[str, Kind] = {
     ),
     "key_reused": Kind(
         409, "The Idempotency-Key belongs to another request", "该幂等键属于另一请求",
-        "The key {found} was first used with another body. Use a new key for a new request.",
-        "幂等键 {found} 首次使用时正文不同。新请求请用新键。",
+        "The key {found} was first used with another body or other options. Use a new key for a new request.",
+        "幂等键 {found} 首次使用时正文或参数不同。新请求请用新键。",
     ),
     "rate_exceeded": Kind(
         429, "The tenant asks too much at once", "请求过于频繁",

@@ -293,7 +293,7 @@ def schemas() -> Schema:
         "menopause": {"enum": list(form.MENOPAUSE)},
         "context": {"type": "array", "items": context, "maxItems": form.MOST_CONTEXT},
         "mpp": {"type": "number", "minimum": LIMITS.finest_mpp, "maximum": LIMITS.coarsest_mpp,
-                "description": "Microns per pixel, where the file has none; the operator answers for it."},
+                "description": "Microns per pixel, where the file has none; who sends it answers for it."},
     }  # fmt: skip
     submission = closed(
         {

@@ -176,7 +176,8 @@ def paths() -> Schema:
         f"{ROUTE}/{{id}}/uses": {
             "get": operation(
                 PROBLEMS[f"{ROUTE}/{{id}}/uses"], "uses",
-                "Which answers were made under it, the newest first, 200 at most; which models of data taken under it",
+                "Which answers and looks were made under it, the newest first, 200 at most; which models of data taken "
+                "under it",
                 told_as_json(_uses(told)),
                 parameters=[
                     in_path("id", "authorisation"),

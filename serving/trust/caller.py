@@ -8,7 +8,7 @@ ROLES = {
     "bank": ("asks for credit limits and company risks", "申请授信与企业风险评估"),
     "clinic": ("sends slides and follows them", "提交切片并跟踪进度"),
     "pathologist": ("reads slides, signs and amends reports", "阅片、签发与更正报告"),
-    "scientist": ("sees how models do, never an applicant", "查看模型表现，不见申请人"),
+    "scientist": ("decides which models serve, never sees an applicant", "查看模型、决定上线版本，不见申请人"),
     "auditor": ("sees every record of the tenant, changes none", "查看本机构全部记录，不可更改"),
     "operator": ("grants, ingestion, erasure, prices, health", "授权、数据接入、删除、计价与运行"),
 }

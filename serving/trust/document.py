@@ -64,7 +64,8 @@ def paths() -> Schema:
             "get": operation(
                 PROBLEMS["/v1/statements/{month}"],
                 "statement",
-                "What the tenant used in a month: a line for each answer, its price rule and its receipt",
+                "What the tenant used in a month: a line for each answer and each chunk of a batch, its price "
+                "rule and its receipt",
                 {
                     "description": "In the order of time",
                     "content": {

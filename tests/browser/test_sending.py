@@ -20,7 +20,7 @@ def fill(page, accession: str = "C2026-000001") -> None:
 def test_an_empty_worklist_says_so(page, clinic):
     page.goto("/console/slides")
     page.wait_for_selector("#worklist .empty")
-    assert "No slides yet" in page.inner_text("#worklist")
+    assert "No slide waits to be signed" in page.inner_text("#worklist")
 
 
 def test_the_worklist_has_the_most_urgent_first(page, clinic):

@@ -69,7 +69,7 @@ UNFIT = {
 }
 MPP_FROM = {
     "file": Words("from the file", "取自文件"),
-    "operator": Words("given by the operator", "由操作员给定"),
+    "operator": Words("given by who sent it", "由送检方填写"),
 }
 STATUS = {
     "draft": Words("DRAFT - not signed", "草稿 - 未签发"),

@@ -53,7 +53,7 @@ def test_an_auditor_finds_a_decision_proves_it_here_and_walks_its_trace(desk, ho
         TENANT,
         "credit_limit 1",
         re.compile("Household credit|农户授信"),
-        re.compile(r"\((free|免费), "),
+        re.compile(r"\((free|公益免费), "),
     ):
         expect(proof.locator("dl")).to_contain_text(of_what)
     assert page.locator(".trace .node.missing").count() > 0, "the tests' model names no run"

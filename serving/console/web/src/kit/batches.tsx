@@ -124,7 +124,7 @@ function Upload({ of, done }: { of: Of; done: () => void }) {
               <progress max={total ?? undefined} value={far ? (total === null && busy ? undefined : far.rows) : undefined} aria-label="progress 进度" />
               <p><Say en={`${number(far?.rows ?? 0)} rows answered${total === null ? "" : ` of ${number(total)}`}, ${number(far?.faulty ?? 0)} faulty`} zh={`已答复 ${number(far?.rows ?? 0)} 行${total === null ? "" : `，共 ${number(total)} 行`}，有误 ${number(far?.faulty ?? 0)} 行`} /></p>
               {far && !busy ? <Cut of={far} /> : null}
-              {!busy && far?.state === "broken" ? <p><State of={far} /> <Say en="Not every row was answered. Send the file again: what was charged is not charged twice." zh="未答复全部行。请重新上传该文件，已计费的行不会重复计费。" /></p> : null}
+              {!busy && far?.state === "broken" ? <p><State of={far} /> <Say en="Not every row was answered. Press Send again without choosing the file anew: what the same model, policy and inputs answered before is not charged again." zh="未答复全部行。请勿重新选择文件，直接再次点击“上传”：此前由同一模型与政策、依据相同输入答复的行不再计费。" /></p> : null}
             </>
           ) : null}
         </div>

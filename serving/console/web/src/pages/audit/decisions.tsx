@@ -63,7 +63,7 @@ export function Decisions() {
             <Field label={{ en: "From", zh: "自" }} unit={{ en: "UTC day", zh: "UTC 日期" }}>{(control) => <input {...control} type="date" value={form.since} onInput={set("since")} />}</Field>
             <Field label={{ en: "Up to", zh: "至" }} unit={{ en: "UTC day", zh: "UTC 日期" }}>{(control) => <input {...control} type="date" value={form.until} onInput={set("until")} />}</Field>
             <Field label={{ en: "Model", zh: "模型" }}>{(control) => <input {...control} value={form.model} onInput={set("model")} />}</Field>
-            <Field label={{ en: "Applicant's id", zh: "申请人编号" }} unit={{ en: "with a product", zh: "须选产品" }}>{(control) => <input {...control} value={form.subject} autocomplete="off" onInput={set("subject")} />}</Field>
+            <Field label={{ en: "Applicant's id", zh: "申请人编号" }} unit={{ en: "a household's where no product is chosen", zh: "未选产品时按农户查询" }}>{(control) => <input {...control} value={form.subject} autocomplete="off" onInput={set("subject")} />}</Field>
           </div>
           <div class="actions search-actions"><button class="main" type="submit"><Say en="Search" zh="查询" /></button><button type="button" onClick={() => { setForm(EMPTY); route("/console/audit"); }}><Say en="Clear" zh="清除" /></button></div>
         </form>
@@ -101,11 +101,12 @@ function Found({ first, asked }: { first: Page; asked: URLSearchParams }) {
       setFailed(error);
     }
   };
-  if (!rows.length) return <Empty en="No decision fits. Rows of batches are opened by their id." zh="没有符合条件的决定。批次中的行请按编号打开。" />;
+  if (!rows.length && !next) return <Empty en="No decision fits. Rows of batches are found by their id or the applicant's." zh="没有符合条件的决定。批次中的行可按其编号或申请人编号查询。" />;
   return (
     <section class="card stack">
       {rows.some((row) => row.simulated) ? <p class="quiet"><span class="chip warn"><Say en="Simulated data" zh="模拟数据" /></span></p> : null}
-      <Table caption={["Decisions, the newest first", "决定，最新在前"]} columns={COLUMNS} rows={rows} keyOf={(row) => row.decision_id} />
+      {rows.length ? <Table caption={["Decisions, the newest first", "决定，最新在前"]} columns={COLUMNS} rows={rows} keyOf={(row) => row.decision_id} />
+        : <p class="quiet"><Say en="None among those looked through so far." zh="已查阅的部分中没有。" /></p>}
       {failed ? <Failed error={failed} again={more} /> : next ? <div class="actions"><button type="button" onClick={more}><Say en="Older ones" zh="更早的" /></button></div> : null}
     </section>
   );

@@ -145,7 +145,7 @@ function One({ told, decisions }: { told: Uses; decisions?: string }) {
       <section class="card stack">
         <h2><Say en={`Used for ${number(told.used)} ${told.used === 1 ? "record" : "records"}`} zh={`共用于 ${number(told.used)} 条记录`} /></h2>
         <p class="quiet"><Say en="As the audit log's leaves name it. Looks at a stored company stand here too, each at most once a minute." zh="以审计日志所载为准；查看已存企业亦列于此，同一查看每分钟至多记一次。" /></p>
-        {uses.length ? <Table caption={["Uses, the newest first", "使用记录，最新在前"]} columns={columns} rows={uses} keyOf={(use) => use.leaf} /> : <Empty en="Nobody has used it yet." zh="尚未使用。" />}
+        {uses.length ? <Table caption={["Uses, the newest first", "使用记录，最新在前"]} columns={columns} rows={uses} keyOf={(use) => use.leaf} /> : <Empty en="No answer and no look was made under it. Rows taken for training are told by their data set's manifest." zh="尚无答复或查看依据该授权。用于训练的数据见数据集清单。" />}
         {failed ? <Failed error={failed} again={more} /> : next !== null ? <div class="actions"><button type="button" onClick={more}><Say en="Older ones" zh="更早的" /></button></div> : null}
       </section>
       {told.models.length ? (

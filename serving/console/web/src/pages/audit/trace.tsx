@@ -56,6 +56,13 @@ export function laidOut(root: Link): { nodes: Node[]; edges: [string, string][] 
   return { nodes: placed, edges: [...edges.values()] };
 }
 
+// Of the whole trail, those that are folded away too.
+function missing(link: Link, found = new Set<string>()): Set<string> {
+  if (link.missing) found.add(`${link.kind} ${link.name}`);
+  link.links.forEach((each) => missing(each, found));
+  return found;
+}
+
 const short = (text: string) => (text.length <= LETTERS ? text : `${text.slice(0, LETTERS - 9)}…${text.slice(-8)}`);
 
 export function Trace({ root }: { root: Link }) {
@@ -63,7 +70,7 @@ export function Trace({ root }: { root: Link }) {
   const [chosen, setChosen] = useState(nodes[0]!.key);
   const at = Object.fromEntries(nodes.map((node) => [node.key, [10 + node.depth * ACROSS, 10 + node.row * DOWN] as const]));
   const wide = 20 + Math.max(...nodes.map((node) => node.depth)) * ACROSS + WIDE, tall = 20 + Math.max(...nodes.map((node) => node.row)) * DOWN + TALL;
-  const gaps = nodes.filter((node) => node.link.missing).length;
+  const gaps = missing(root).size;
   const curve = linkHorizontal<unknown, readonly [number, number]>();
   const shown = nodes.find((node) => node.key === chosen) ?? nodes[0]!;
   const pick = (key: string) => (event: KeyboardEvent) => {

@@ -4,7 +4,7 @@ type Words = Record<string, readonly [string, string]>;
 
 export const PRODUCTS: Words = { credit_limit: ["Household credit", "农户授信"], scitech_risk: ["Sci-tech risk", "科创风险"], pathology: ["Pathology", "病理"], training: ["Training", "训练"] };
 export const DECISIONS: Words = { approve: ["Approve", "同意"], refer: ["Refer to a person", "转人工"], decline: ["Decline", "拒绝"] };
-export const RULES: Words = { free: ["free", "免费"], set: ["set price", "政府定价"], market: ["market price", "市场价"] };
+export const RULES: Words = { free: ["free, for the public good", "公益免费"], set: ["provider's own price", "自主定价"], market: ["market price", "市场竞价"] };
 export const KINDS: Words = {
   decision: ["Decision", "决定"], slide: ["Slide", "切片"], model: ["Model", "模型"], run: ["Training run", "训练运行"], commit: ["Commit", "代码提交"],
   data: ["Data set", "数据集"], authorisation: ["Authorisation", "授权"], more: ["More", "其余"],

@@ -117,7 +117,7 @@ function Months({ history }: { history: History }) {
             { en: "Limit", zh: "额度", number: true, cell: (row) => money(row.limit, row.currency) },
             { en: "Gate", zh: "闸门", cell: (row) => <Say en={GATES[row.gate]![0]} zh={GATES[row.gate]![1]} /> },
           ]} />
-        ) : <p class="quiet"><Say en="None by you." zh="暂无。" /></p>}
+        ) : <p class="quiet"><Say en="Your institution has asked for none under this number." zh="贵机构尚未按该编号申请过决定。" /></p>}
       </section>
     </div>
   );

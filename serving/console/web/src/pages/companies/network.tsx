@@ -26,7 +26,7 @@ export function Around({ id }: { id: string }) {
           <h2><Say en="What lies around it" zh="关联网络" /></h2>
           {network.month === null
             ? <Empty en="The register that brought this company told of no officers, addresses, owners or invoices." zh="载入该企业的名录不含高管、地址、股东或开票信息。" />
-            : <Empty en="It shares nothing with, and trades with, no other company of the register." zh="该企业与名录内其他企业无共用、无交易。" />}
+            : <Empty en="It shares nothing with any other company of the register and trades with none." zh="该企业与名录内其他企业无共用、无交易。" />}
         </>
       )}</Shown>
     </section>
@@ -56,8 +56,8 @@ function Graph({ network }: { network: Network }) {
   const companies = nodes.filter((node) => node.kind === "company").length - 1;
   const empty = nodes.filter((node, place) => place && node.insures_nobody).length;
   const note: [string, string] = [
-    `${number(companies)} companies within two steps are shown, ${number(empty)} of them insure nobody${loops ? "; invoices run in a loop" : ""}${network.left_out ? `; ${number(network.left_out)} more are not shown` : ""}. Register of ${network.month}. People and places are not named.`,
-    `显示两步之内 ${number(companies)} 家企业，其中 ${number(empty)} 家无参保人员${loops ? "；存在循环开票" : ""}${network.left_out ? `；另有 ${number(network.left_out)} 家未显示` : ""}。名录月份 ${network.month}。不显示人名与地址。`,
+    `${number(companies)} companies are shown, within two steps or in one loop of invoices with it; of those you may read ${number(empty)} insure nobody${loops ? "; invoices run in a loop" : ""}${network.left_out ? `; ${number(network.left_out)} more that are tied to it directly are not shown` : ""}. Register of ${network.month}. People and places are not named.`,
+    `显示 ${number(companies)} 家企业（两步之内或同一循环开票），可查看者中 ${number(empty)} 家无参保人员${loops ? "；存在循环开票" : ""}${network.left_out ? `；另有 ${number(network.left_out)} 家直接关联企业未显示` : ""}。名录月份 ${network.month}。不显示人名与地址。`,
   ];
   const behind = {
     heads: [["Company", "企业"], ["Insures nobody", "无参保人员"], ["How it is tied", "关联方式"]] as [string, string][],

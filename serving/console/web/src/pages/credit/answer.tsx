@@ -64,7 +64,7 @@ export function Headline({ answer, before }: { answer: Answer; before?: Answer |
         {answer.limit === null ? <Say en="Indicative, for the person who decides." zh="参考额度，供人工决定。" /> : <Say en="Credit limit" zh="授信额度" />}
       </p>
       <dl class="tiles">
-        <div class="tile"><dt><Say en="Chance of default, 12 months" zh="12 个月违约概率" /></dt><dd>{percent(answer.pd, 2)}</dd></div>
+        <div class="tile"><dt><Say en="Chance of default" zh="违约概率" /></dt><dd>{percent(answer.pd, 2)}</dd></div>
         <div class="tile"><dt><Say en="Score (approval line)" zh="评分（审批线）" /></dt><dd>{number(answer.score)} <small>({number(answer.approval_line)})</small></dd></div>
       </dl>
       {answer.referral.length ? <ul class="why">{answer.referral.map((each) => <li key={each.code}><Say en={each.en} zh={each.zh} /></li>)}</ul> : null}
@@ -91,7 +91,7 @@ export function Details({ answer }: { answer: Answer }) {
       {answer.raises ? <section class="card">
         <h2><Say en="What would raise the limit" zh="如何提高额度" /></h2>
         {answer.raises.length ? <ul class="raises">{answer.raises.map((raise) => <li key={raise.code}><Say en={raise.en} zh={raise.zh} /></li>)}</ul>
-          : <p class="quiet"><Say en="No single change within reach would." zh="没有单项可及的变化能提高额度。" /></p>}
+          : <p class="quiet"><Say en="None is told: no single change within reach would, or it was not asked for." zh="未列出：没有单项可及的变化能提高额度，或申请时未要求。" /></p>}
       </section> : null}
     </>
   );

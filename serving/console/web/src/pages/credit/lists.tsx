@@ -27,7 +27,9 @@ export function Decisions() {
           <option value="refer">{plain("a person decides", "转人工")}</option>
         </select>
       </div>
-      <Shown of={page}>{(found) => found.decisions.length ? <Rows rows={found.decisions} /> : found.next ? <Empty en="None among the newest; older ones are a step away." zh="最近的决定中没有，请查看较早的。" /> : <Empty en="No decisions yet." zh="暂无决定。"><a class="button main" href="/console/credit"><Say en="Enter a household" zh="录入农户" /></a></Empty>}</Shown>
+      <Shown of={page}>{(found) => found.decisions.length ? <Rows rows={found.decisions} /> : found.next ? <Empty en="None among the newest; older ones are a step away." zh="最近的决定中没有，请查看较早的。" /> 
+        : decision || at ? <Empty en="None here." zh="此处没有决定。" />
+        : <Empty en="No single decisions yet; rows of batches stand under Batches." zh="暂无单笔决定；批次中的行见“批量”。"><a class="button main" href="/console/credit"><Say en="Enter a household" zh="录入农户" /></a></Empty>}</Shown>
       <div class="actions">
         <button type="button" disabled={!before.length} onClick={() => setBefore(before.slice(0, -1))}><Say en="Newer" zh="较新" /></button>
         <button type="button" disabled={!page.value?.next} onClick={() => setBefore([...before, page.value!.next!])}><Say en="Older" zh="较早" /></button>
@@ -78,7 +80,7 @@ export function Household({ id }: { id: string }) {
       <Shown of={page}>{(found) => (
         <>
           {found.decisions.length > 1 ? <section class="card"><Course rows={found.decisions} /></section> : null}
-          {found.decisions.length ? <Rows rows={found.decisions} /> : <Empty en="No earlier decisions about this household." zh="该农户暂无历史决定。" />}
+          {found.decisions.length ? <Rows rows={found.decisions} /> : <Empty en="Your institution has asked for none under this number." zh="贵机构尚未按该编号申请过决定。" />}
         </>
       )}</Shown>
     </div>

@@ -1,7 +1,7 @@
 // Two versions side by side, drawn from what their signed cards hold.
 
 import { Lines } from "../../kit/chart/lines";
-import { number, percent } from "../../kit/format";
+import { number, percent, unitOf } from "../../kit/format";
 import { Empty } from "../../kit/state";
 import { Table } from "../../kit/table";
 import { plain, Say } from "../../kit/words";
@@ -31,7 +31,10 @@ export function Compare({ versions }: { versions: Version[] }) {
   return (
     <div class="stack">
       <Figures versions={versions} />
-      {bare.map((version) => (
+      {bare.map((version) => version.refused ? (
+        <Empty key={version.version} en={`The bundle of ${version.version} is refused, so its card proves nothing: ${version.refused}`}
+          zh={`版本 ${version.version} 的模型包被拒绝，其卡片不足为凭：${version.refused}`} />
+      ) : (
         <Empty key={version.version} en={`The card of ${version.version} holds nothing to draw: it was signed before cards did. Its figures stand above; a new training brings the plots.`}
           zh={`版本 ${version.version} 的卡片不含绘图数据（签发早于该功能）。数值见上；重新训练后即有图。`} />
       ))}
@@ -100,7 +103,7 @@ function Plotted({ drawn }: { drawn: Drawn[] }) {
         <section class={beside.length === 1 ? "card" : "card wide"}>
           <Lines title={["Profit by cut-off", "不同审批线下的利润"]} note={["Per applicant and year, if all up to this probability of default were approved.", "若批准该违约率以内的全部申请人，人均年利润。"]}
             x={{ en: "approve up to this probability of default", zh: "批准至该违约率", domain: [0, Math.min(cut, 0.6)], told: share }}
-            y={{ en: `${earned[0]!.plots.currency} a year`, zh: "元/年", told: (value) => number(value) }}
+            y={{ en: `${unitOf(earned[0]!.plots.currency)[0]} a year`, zh: `${unitOf(earned[0]!.plots.currency)[1]}/年`, told: (value) => number(value) }}
             lines={earned.map(({ version, plots, look }) => ({
               key: version.version, en: version.version, zh: version.version, look,
               points: plots.profit!.x.map((x, at) => ({ x, y: plots.profit!.y[at]! })).filter((point) => point.x <= 0.6),

@@ -26,7 +26,8 @@ export function Promote({ version, done, look }: { version: Version; done: () =>
             </li>
           ))}
         </ul>
-      ) : <Empty en="The card tells no verdict: it was signed before cards did. Such a version can serve again only where it served before." zh="卡片未含门槛检查结论（签发早于该功能）。此类版本仅在曾上线时可重新上线。" />}
+      ) : version.refused ? <Empty en={`Its bundle is refused, so its card proves nothing: ${version.refused}`} zh={`模型包被拒绝，其卡片不足为凭：${version.refused}`} />
+        : <Empty en="The card tells no verdict: it was signed before cards did. Such a version can serve again only where it served before." zh="卡片未含门槛检查结论（签发早于该功能）。此类版本仅在曾上线时可重新上线。" />}
       {version.serving ? <p class="quiet"><Say en="This version serves." zh="该版本在线。" /></p> : <Decide version={version} done={done} />}
     </section>
   );
@@ -40,7 +41,8 @@ function Decide({ version, done }: { version: Version; done: () => void }) {
   const back = version.served ?? false;
   const who = session.value;
   if (!who || who instanceof Error || !who.roles.includes("scientist")) return null;
-  if (version.refused || (!version.gate && !back)) {
+  if (version.refused) return <p class="quiet"><Say en="It may not serve: its bundle is refused." zh="不得上线：模型包被拒绝。" /></p>;
+  if (!version.gate && !back) {
     return <p class="quiet"><Say en="It may not serve: it neither passed its gate nor served before." zh="不得上线：既未通过门槛检查，也未曾上线。" /></p>;
   }
   const decide = async (event: Event) => {
@@ -63,9 +65,9 @@ function Decide({ version, done }: { version: Version; done: () => void }) {
   }
   return (
     <form class="decide stack" onSubmit={decide}>
-      <p><Say en={`${version.version} will answer every new request of every institution within seconds. Your name, the reason and the time are written into the audit log.`}
-        zh={`版本 ${version.version} 将在数秒内答复所有机构的新请求。您的姓名、理由与时间写入审计日志。`} /></p>
-      <Field label={{ en: "Reason", zh: "理由" }} hint={{ en: "One line; auditors read it.", zh: "一行文字，审计人员可见。" }}>
+      <p><Say en={`${version.version} will answer every new request to this model, of every institution, within seconds. Your name, the reason and the time are recorded, and the audit log proves the record.`}
+        zh={`版本 ${version.version} 将在数秒内答复所有机构对该模型的新请求。您的姓名、理由与时间留存记录，并由审计日志证明。`} /></p>
+      <Field label={{ en: "Reason", zh: "理由" }} hint={{ en: "One line; your own institution's auditors may read it.", zh: "一行文字，本机构审计人员可查。" }}>
         {(control) => <input {...control} required maxLength={2000} value={reason} onInput={(event) => setReason(event.currentTarget.value)} />}
       </Field>
       <div class="actions">

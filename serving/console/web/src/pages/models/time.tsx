@@ -20,7 +20,7 @@ export function OverTime({ model }: { model: string }) {
       <h2><Say en="Over time" zh="随时间变化" /></h2>
       <Shown of={asked}>
         {({ effects }) => effects.length ? <>{effects.map((effect) => <One key={effect.version} effect={effect} />)}</> : (
-          <Empty en="Nothing has been asked of this model yet. Drift shows with the first answers, calibration with the first outcomes." zh="该模型尚未被使用。有答复后显示漂移，有结果后显示校准。" />
+          <Empty en="Your institution has asked nothing of this model yet; what others asked is not shown here. Drift shows with the first answers, calibration with the first outcomes." zh="贵机构尚未使用该模型；其他机构的使用情况不在此显示。有答复后显示漂移，有结果后显示校准。" />
         )}
       </Shown>
     </section>

@@ -92,7 +92,7 @@ function list(rows) {
 export function origin(reading, id) {
   const scale = reading.slide.mpp ? `${reading.slide.mpp.join(" × ")} µm/px` : "–";
   const unfit = Object.entries(reading.tiles.unfit).flatMap(([name, count]) => [` ${number(count)} `, word(UNFIT, name)]);
-  const from = { file: ["from the file", "取自文件"], operator: ["given by the operator", "由操作员给定"] };
+  const from = { file: ["from the file", "取自文件"], operator: ["given by who sent it", "由送检方填写"] };
   const rows = [
     [["Model", "模型"], `${reading.model.name} ${reading.model.version}`],
     [["Weights digest", "权重摘要"], reading.model.bundle],

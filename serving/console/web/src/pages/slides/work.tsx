@@ -77,7 +77,7 @@ export function Work() {
             <div id="worklist" aria-live="polite">
               {list.error !== undefined ? <Failed error={list.error} again={list.again} />
                 : !list.value ? <Loading />
-                : <List slides={list.value.slides} blind={show === "review"} narrowed={!!(sought || after || (show && show !== "open") || specimen)} />}
+                : <List slides={list.value.slides} blind={show === "review"} none={sought || after || specimen || show === "review" ? NONE.fits : show ? NONE.open : NONE.all} />}
             </div>
             {pages.length || list.value?.next ? (
               <p class="actions">
@@ -87,8 +87,8 @@ export function Work() {
             ) : null}
             <details class="how">
               <summary><Say en="How this order comes about" zh="排序说明" /></summary>
-              <p><Say en="The AI's result and the request form's risk give a priority from 0 to 100; equals stand by their arrival. Every slide that the AI does not call negative is read by a pathologist, and so is a share of its negatives, drawn by chance with a secret key: one in ten unless your operator set another share. Those drawn stand among the others by their priority and are not marked, nor is the AI's result shown in the list of slides to be read, so that each is read alike. Which negatives were drawn is shown once they are signed."
-                zh="AI 结果与申请单风险共同给出 0 至 100 的优先级，同级按到达先后排列。凡 AI 未判为阴性的切片均由病理医师阅片；AI 判为阴性者按密钥随机抽取一部分（默认十分之一，可由管理员设定）一并阅片。被抽中者按优先级混排且不作标记，待阅片列表也不显示 AI 结果，以保证阅片标准一致；签发后方显示哪些阴性属于抽检。" /></p>
+              <p><Say en="The AI's result and the request form's risk give a priority from 0 to 100; equals stand by their arrival. Every slide that the AI does not call negative is read by a pathologist, and so is a share of its negatives, drawn by chance with a secret key: one in ten unless your operator set another share. Those drawn stand among the others by their priority and are not marked, nor is the AI's result shown in the list of slides to be read, so that each is read alike. Who may sign is shown which negatives were drawn once they are signed; who sends slides sees at once which were not."
+                zh="AI 结果与申请单风险共同给出 0 至 100 的优先级，同级按到达先后排列。凡 AI 未判为阴性的切片均由病理医师阅片；AI 判为阴性者按密钥随机抽取一部分（默认十分之一，可由管理员设定）一并阅片。被抽中者按优先级混排且不作标记，待阅片列表也不显示 AI 结果，以保证阅片标准一致；有签发权者在签发后方可见哪些阴性属于抽检；送检方可即时看到哪些未被抽检。" /></p>
             </details>
           </section>
         </div>
@@ -121,9 +121,14 @@ function State({ slide: { state, code, progress, audit, to_review: waits } }: { 
   );
 }
 
-function List({ slides, blind, narrowed }: { slides: Slide[]; blind: boolean; narrowed: boolean }) {
-  if (!slides.length && narrowed) return <Empty en="No slide here now." zh="当前没有符合条件的切片。" />;
-  if (!slides.length) return <Empty en="No slides yet. Send the first one." zh="暂无切片，请先上传。" />;
+const NONE = {
+  fits: ["No slide here now.", "当前没有符合条件的切片。"],
+  open: ["No slide waits to be signed.", "没有未签发的切片。"],
+  all: ["No slides yet.", "暂无切片。"],
+} as const;
+
+function List({ slides, blind, none: [en, zh] }: { slides: Slide[]; blind: boolean; none: readonly [string, string] }) {
+  if (!slides.length) return <Empty en={en} zh={zh} />;
   const columns = blind ? COLUMNS.filter((column) => column.en !== "AI") : COLUMNS;
   return <Table caption={["Slides, most urgent first", "切片，按优先级"]} columns={columns} rows={slides} keyOf={(slide) => slide.slide_id} />;
 }
