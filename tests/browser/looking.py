@@ -29,10 +29,33 @@ def painted(page) -> list[int]:
     )
 
 
-def settled(page) -> None:
-    page.wait_for_load_state("networkidle")
-    page.wait_for_timeout(150)
+def repainted(page, *others: list[int]) -> list[int]:
+    """Once the viewer shows none of `others` any longer: it paints at the browser's next frames, not at once."""
+    for _ in range(100):
+        page.wait_for_timeout(150)
+        if (found := painted(page)) not in others:
+            return found
+    raise AssertionError(f"it still shows {found}")
 
+
+def settled(page) -> None:
+    """Once nothing is on its way and two looks in a row find the same picture, spots and scale."""
+    page.wait_for_load_state("networkidle")
+    before = None
+    for _ in range(100):
+        page.wait_for_timeout(150)
+        found = page.evaluate(LOOK, EDGE)
+        if found == before:
+            return
+        before = found
+    raise AssertionError("the picture does not come to rest")
+
+
+LOOK = """selector => {
+    const canvas = document.querySelector(selector);
+    const spots = [...document.querySelectorAll(".spot")].map((each) => JSON.stringify(each.getBoundingClientRect()));
+    return [canvas && canvas.toDataURL(), ...spots, document.querySelector("#bar")?.innerText].join();
+}"""
 
 CONTRAST = """() => {
   const light = (text) => {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.browser.conftest import shot
-from tests.browser.looking import ID, opened, painted, settled
+from tests.browser.looking import ID, opened, painted, repainted, settled
 
 
 def test_the_heatmap_is_shown_faded_and_hidden(page, clinic):
@@ -13,9 +13,7 @@ def test_the_heatmap_is_shown_faded_and_hidden(page, clinic):
     settled(page)
     with_heat = painted(page)
     page.keyboard.press("h")
-    page.wait_for_timeout(150)
-    bare = painted(page)
-    assert bare != with_heat
+    bare = repainted(page, with_heat)
     assert page.get_attribute("#heat", "aria-pressed") == "false"
     page.keyboard.press("]")
     assert page.get_attribute("#heat", "aria-pressed") == "true"
@@ -24,8 +22,7 @@ def test_the_heatmap_is_shown_faded_and_hidden(page, clinic):
     page.keyboard.press("[")
     assert page.input_value("#opacity") == "50"
     page.fill("#opacity", "100")
-    page.wait_for_timeout(150)
-    assert painted(page) not in (bare, with_heat)
+    repainted(page, bare, with_heat)
 
 
 def test_evidence_jumps_to_its_place_and_is_outlined(page, clinic):

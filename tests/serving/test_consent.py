@@ -139,7 +139,7 @@ def test_a_revoked_authorisation_refuses_the_next_call_in_this_and_in_another_pr
         assert subprocess.run(command, cwd=ROOT, capture_output=True, check=False).returncode == 0
         began = time.monotonic()
         assert (await ask(client, subject)).status_code == 403
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - began < 5
         listed = (await client.get("/v1/authorisations")).json()["authorisations"]
         assert [one["revoked_at"] is not None for one in listed] == [True, True]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 from xml.etree import ElementTree
 
 import numpy as np
@@ -18,6 +19,7 @@ from serving.__main__ import app
 from serving.store import slides
 from serving.store.engine import StoreUnavailable
 from serving.store.tables import DECISIONS, INPUT_COUNTS, OUTCOMES, OVERRIDES, SLIDE_REPORTS, SLIDES
+from serving.trust import counts as counts_module
 from serving.trust import effects, effects_page
 from serving.trust.counts import Counts, unpacked
 from tests.serving.conftest import environment, indicators, run_inside, settings_for
@@ -208,6 +210,13 @@ def test_bins_hold_every_row_and_a_category_its_own(people, made):
     assert all(len(one.edges) < drift.BINS for i, one in enumerate(card.drift.inputs) if not card.inputs[i].levels)
 
 
+@pytest.fixture
+def one_day(monkeypatch):
+    """Counts are kept by day: midnight, where it fell between two flushes, would make two rows of them."""
+    monkeypatch.setattr(counts_module, "time", SimpleNamespace(gmtime=lambda: None, strftime=lambda *_: "2026-11-25"))
+
+
+@pytest.mark.usefixtures("one_day")
 def test_single_answers_and_a_batch_of_the_same_are_counted_alike_and_no_value_is_kept(settings, people, made):
     asked = [indicators(people, made.card, i) for i in range(230)]
 
@@ -235,6 +244,7 @@ def counted(gateway):
         return row
 
 
+@pytest.mark.usefixtures("one_day")
 def test_counts_outlive_a_store_that_fails_and_a_service_that_stops(settings, applicant):
     async def story(client, gateway):
         await decide(client, applicant)

@@ -213,7 +213,7 @@ def test_a_store_that_keeps_a_reader_waiting_holds_up_no_other_call(bundles, mad
                 await asyncio.sleep(0.01)
                 assert (await client.get("/healthz/live")).status_code == 200
                 slowest = max(slowest, time.perf_counter() - began)
-        assert slowest < 0.5
+        assert slowest < 1.5  # not the 2 seconds that the store is waited for
         await asyncio.gather(*waiting)
         engine.dispose()
 

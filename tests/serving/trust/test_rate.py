@@ -80,7 +80,22 @@ def test_the_buckets_held_are_bounded(monkeypatch):
     assert len(bucket._buckets) == 10
 
 
-def test_a_months_answers_are_counted_kept_over_a_restart_and_refused_beyond(asked_for, applicant, people, made):
+@pytest.fixture
+def one_month(monkeypatch):
+    """Answers are counted by month: one that ended in the midst of a test would begin its count anew."""
+
+    class Still(datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return cls(2026, 11, 25, 12, tzinfo=tz)
+
+    monkeypatch.setattr(rate, "datetime", Still)
+    return f"{Still.now(UTC):%Y-%m}"
+
+
+def test_a_months_answers_are_counted_kept_over_a_restart_and_refused_beyond(
+    asked_for, applicant, people, made, one_month
+):
     settings, body = limited(asked_for, monthly=4), {"indicators": applicant}
 
     async def first(client, gateway):
@@ -93,8 +108,7 @@ def test_a_months_answers_are_counted_kept_over_a_restart_and_refused_beyond(ask
 
     async def then(client, gateway):
         bank = bearer_of(gateway.settings, "bank", tenant="east")
-        month = f"{datetime.now(UTC):%Y-%m}"
-        assert gateway.runtime.reader.used("east", month) == 2
+        assert gateway.runtime.reader.used("east", one_month) == 2
         columns = [column.name for column in (*made.card.inputs, *made.card.also) if column.derived is None]
         csv = people.head(2).select(columns).write_csv().encode()
         sent = bank | {"Content-Type": "text/csv"}
@@ -113,15 +127,17 @@ def test_a_months_answers_are_counted_kept_over_a_restart_and_refused_beyond(ask
     run_inside(settings, then)
 
 
-def test_answers_are_added_to_the_store_while_the_service_runs(asked_for, applicant, monkeypatch):
+def test_answers_are_added_to_the_store_while_the_service_runs(asked_for, applicant, monkeypatch, one_month):
     monkeypatch.setattr(rate, "EVERY", 0.05)
 
     async def story(client, gateway):
         bank = bearer_of(gateway.settings, "bank", tenant="east")
         for _ in range(3):
             await client.post("/v1/credit-limits", json={"indicators": applicant}, headers=bank)
-        await asyncio.sleep(0.5)
-        assert gateway.runtime.reader.used("east", f"{datetime.now(UTC):%Y-%m}") == 3
+        async with asyncio.timeout(20):
+            while gateway.runtime.reader.used("east", one_month) < 3:
+                await asyncio.sleep(0.02)
+        assert gateway.runtime.reader.used("east", one_month) == 3
         assert not gateway.runtime.quota._new
 
     run_inside(limited(asked_for, monthly=100), story)

@@ -213,10 +213,10 @@ FORGED = {
 @pytest.mark.parametrize("how", FORGED)
 def test_a_forged_token_is_refused_at_once_and_nothing_of_it_is_told(file, ours, how):
     token = FORGED[how](file)
-    began = time.perf_counter()
+    began = time.thread_time()  # its own work, not what else the machine does
     with pytest.raises(TokenRefused) as refused:
         who(ours, token)
-    assert time.perf_counter() - began < 0.5
+    assert time.thread_time() - began < 0.5
     told = refused.value.en + refused.value.zh
     assert len(told) < 200
     assert not token or token not in told

@@ -59,7 +59,7 @@ def settings(made, place, tmp_path):
 
 
 async def serving(client, version):
-    for _ in range(200):
+    for _ in range(600):
         ready = (await client.get("/healthz/ready")).json()
         if ready["models"]["credit_limit"] == version:
             return
@@ -297,7 +297,7 @@ def test_why_a_version_does_not_serve_is_told_in_both_languages(settings, place)
         assert (model["alarm"], model["alarm_zh"]) == (None, None)
         (place / "credit_limit/2/policy.toml").write_text("x")
         bundle.point(place / "credit_limit", "champion", "2")
-        for _ in range(100):
+        for _ in range(600):
             [model] = (await client.get("/v1/versions")).json()["models"]
             if model["alarm"]:
                 break
