@@ -19,8 +19,11 @@ def fill(page, accession: str = "C2026-000001") -> None:
 
 def test_an_empty_worklist_says_so(page, clinic):
     page.goto("/console/slides")
-    page.wait_for_selector("#worklist .empty")
-    assert "No slide waits to be signed" in page.inner_text("#worklist")
+    page.wait_for_selector("#worklist .empty >> text=No slide waits to be signed")
+    page.select_option("#show", "signed")
+    page.wait_for_selector("#worklist .empty >> text=No slide here now")
+    page.select_option("#show", "")
+    page.wait_for_selector("#worklist .empty >> text=No slides yet")
 
 
 def test_the_worklist_has_the_most_urgent_first(page, clinic):

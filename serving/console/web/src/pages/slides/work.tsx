@@ -77,7 +77,7 @@ export function Work() {
             <div id="worklist" aria-live="polite">
               {list.error !== undefined ? <Failed error={list.error} again={list.again} />
                 : !list.value ? <Loading />
-                : <List slides={list.value.slides} blind={show === "review"} none={sought || after || specimen || show === "review" ? NONE.fits : show ? NONE.open : NONE.all} />}
+                : <List slides={list.value.slides} blind={show === "review"} none={(sought || after || specimen ? null : NONE[show]) ?? ["No slide here now.", "当前没有符合条件的切片。"]} />}
             </div>
             {pages.length || list.value?.next ? (
               <p class="actions">
@@ -121,11 +121,11 @@ function State({ slide: { state, code, progress, audit, to_review: waits } }: { 
   );
 }
 
-const NONE = {
-  fits: ["No slide here now.", "当前没有符合条件的切片。"],
+// By what is shown: what an empty list means.
+const NONE: Record<string, readonly [string, string]> = {
+  "": ["No slides yet.", "暂无切片。"],
   open: ["No slide waits to be signed.", "没有未签发的切片。"],
-  all: ["No slides yet.", "暂无切片。"],
-} as const;
+};
 
 function List({ slides, blind, none: [en, zh] }: { slides: Slide[]; blind: boolean; none: readonly [string, string] }) {
   if (!slides.length) return <Empty en={en} zh={zh} />;
