@@ -31,6 +31,7 @@ from serving.pathology import files, form
 from serving.pathology.arrivals import Arrivals, note_scale
 from serving.pathology.desk import ID, Desk, Row
 from serving.problems import Problem
+from serving.question import unclear
 from serving.store import slides
 from serving.store.engine import StoreUnavailable
 
@@ -353,6 +354,8 @@ def _told(metadata: dict[str, str]) -> tuple[form.Form | None, str | None, str]:
         except orjson.JSONDecodeError:
             whole = None
         if isinstance(whole, dict):
+            if doubt := unclear(metadata["request"].encode(), whole):
+                faults.append(Fault("request", doubt[0], "each name once", "每个名称只出现一次"))
             faults += [
                 Fault(name, "given twice, and differently", "one value", "一个值")
                 for name in asked

@@ -356,13 +356,16 @@ class Service:
     def worker(self) -> int:
         """Process id of the one that answers."""
         assert self.process is not None
-        found = [p.pid for p in psutil.Process(self.process.pid).children(recursive=True) if self._works(p)]
+        found = [p.pid for p in psutil.Process(self.process.pid).children(recursive=True) if works(p)]
         assert len(found) == 1, found
         return int(found[0])
 
-    @staticmethod
-    def _works(process: Any) -> bool:
+
+def works(process: Any) -> bool:
+    """Whether it is one that answers."""
+    with suppress(psutil.NoSuchProcess):
         return "_bentoml_impl.worker.service" in " ".join(process.cmdline()) and process.status() != "zombie"
+    return False
 
 
 def wait_for(url: str, process: subprocess.Popen[bytes], log: Path, seconds: float = 60.0) -> None:

@@ -22,15 +22,9 @@ import sqlalchemy as sa
 from serving.store.tables import DECISIONS
 from tests import postgres
 from tests.lookups import OURS, looked_up, traced
-from tests.serving.conftest import ROOT, Service, environment, free_port, recorded, rows, store_url
+from tests.serving.conftest import ROOT, Service, environment, free_port, recorded, rows, store_url, works
 
 URL = "/v1/credit-limits"
-
-
-def works(process):
-    with suppress(psutil.NoSuchProcess):
-        return "_bentoml_impl.worker.service" in " ".join(process.cmdline())
-    return False
 
 
 def test_a_demo_that_is_ended_takes_its_services_along(bundles, made, tmp_path):

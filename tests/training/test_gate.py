@@ -14,6 +14,8 @@ from training.metrics import Interval
 from training.profit import Profit
 
 CHINESE = re.compile("[\u4e00-\u9fff]")
+FIGURES = ("discrimination", "calibration slope", "calibration intercept", "parity", "fairness of approvals",
+           "fairness of limits at equal PD")  # fmt: skip
 PARITY = {"pd": 1e-12}
 NONE = Interval(0, 0, 0)
 
@@ -81,7 +83,7 @@ def test_each_check_says_in_chinese_too_what_was_found_and_what_is_needed():
         for rivals in (None, Against("v1", Interval(0.004, -0.002, 0.010)), Against("v1", refused="it reads others")):
             for check in ask(judgement, ("income: FAILS",), rivals).told().checks:
                 assert CHINESE.search(check.needed_zh) or not check.needed
-                assert CHINESE.search(check.found_zh) or check.found_zh == check.found
+                assert CHINESE.search(check.found_zh) or check.name in FIGURES
 
 
 def test_few_rows_make_a_wide_interval_which_is_no_sign_of_a_wrong_pd():

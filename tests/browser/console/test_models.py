@@ -133,6 +133,7 @@ def test_a_scientist_compares_versions_reads_the_gate_promotes_and_rolls_back(de
     page.click(f".decide button >> text={verb}")
     page.wait_for_selector(f"td >> text={better}")
     assert bundle.pointed(versions) == "2"
+    page.wait_for_selector(f".page-head >> text={'anything else' if language == 'en' else '拒绝任何人'}")
     page.check('input[name="first"][value="1"]')
     page.click(f"button >> text={'Roll back to this version' if language == 'en' else '回退到该版本'}")
     page.fill(".decide input", worse)

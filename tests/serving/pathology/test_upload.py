@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 import os
 import resource
 import shutil
@@ -413,6 +414,9 @@ def test_what_is_wrong_with_an_upload_is_told_together(clinic):
         bad = await begin(client, request=FORM | {"stain": "blue", "age": -1}, sha256="ab", mpp="wide")
         assert problem(bad) == (422, "invalid_request")
         assert {error["field"] for error in bad.json()["errors"]} == {"stain", "age", "sha256", "mpp"}
+        bad = await begin(client, request=json.dumps(FORM)[:-1] + ', "accession": "C2026-000002"}')
+        [error] = bad.json()["errors"]
+        assert (error["field"], error["found"]) == ("request", "'accession' stands twice in one object")
         for headers in ({"Upload-Length": "0"}, {"Upload-Length": "x"}, {"Upload-Defer-Length": "1"}):
             assert problem(await client.post("/v1/uploads", headers=TUS | headers)) == (400, "bad_header")
         garbled = TUS | {"Upload-Length": "5", "Upload-Metadata": "filename ***"}
