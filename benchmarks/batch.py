@@ -28,11 +28,11 @@ def ours(folder: Path, source: Path, reasons: bool) -> float:
     import asyncio
 
     from serving import settings
-    from serving.batch.run import Order, Run
-    from serving.call import new_id
-    from serving.metrics import Metrics
-    from serving.products import products
-    from serving.runtime import Runtime
+    from serving.core.http.metrics import Metrics
+    from serving.core.http.request import new_id
+    from serving.decisions.batch.job import Order, Run
+    from serving.decisions.products.base import products
+    from serving.decisions.service import Runtime
 
     paths = {"YUHENG_BUNDLES": "bundles", "YUHENG_PUBLIC_KEY": "keys/signing.pub.pem", "YUHENG_STORE": "store.db"}
     paths |= {"YUHENG_SPOOL": ".", "YUHENG_LOG_KEY": "keys/log.pem", "YUHENG_CHECKPOINTS": "checkpoints"}
@@ -66,7 +66,7 @@ def lightgbms(folder: Path, source: Path) -> float:
     import polars as pl
 
     from models.bundle import load
-    from models.inputs import encode
+    from models.feature_encoder import encode
 
     card = load(folder / "bundles/credit_limit/benchmark", folder / "keys/signing.pub.pem").card
     forest = lightgbm.Booster(model_file=str(folder / "forest.txt"))

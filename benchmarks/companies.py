@@ -23,12 +23,12 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from benchmarks import splits
+from datasets.catalog import source
+from datasets.schema import Column, Table, check
 from datasets.scitech_risk.sba_case import ARTICLE
-from datasets.sources import source
-from datasets.table import Column, Table, check
-from models.estimator import BaggedTrees, EstimatorConfig, sigmoid
-from models.inputs import encode, learn_levels
-from training.metrics import Draws, measures
+from models.feature_encoder import encode, learn_levels
+from models.trees.estimator import BaggedTrees, EstimatorConfig, sigmoid
+from training.evaluation.metrics import Draws, measures
 
 CONFIG = Path(__file__).parents[1] / "configs" / "company_quality.toml"
 CUTS = np.linspace(0.2, 0.8, 121)

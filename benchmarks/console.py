@@ -130,7 +130,7 @@ def start(folder: Path) -> tuple[subprocess.Popen[bytes], str]:
 
 
 def token(folder: Path, role: str) -> str:
-    from serving.trust.issuer import issue
+    from serving.core.security.token_issuer import issue
 
     person: dict[str, Any] = PERSON if role == "pathologist" else {}
     return issue(folder / "keys/tokens.pem", "yuheng", tenant="bench", roles=[role], who=f"bench/{role}", **person)
@@ -182,13 +182,13 @@ def what_if(browser: Any, base: str, given: str) -> None:
 
 
 def table(browser: Any, base: str, given: str, companies: int) -> None:
-    from datasets.scitech_risk import register
+    from datasets.scitech_risk.register import schema
 
     form = f"{base}/v1/models/scitech_risk/form"
     who = {"Authorization": f"Bearer {given}"}
     with urllib.request.urlopen(urllib.request.Request(form, headers=who)) as answer:
         known = [field["name"] for field in json.load(answer)["fields"]]
-    frame = register.sample(min(companies, 5_000), seed=3).frame
+    frame = schema.sample(min(companies, 5_000), seed=3).frame
     frame = frame.select("company_id", *[name for name in known if name in frame.columns])
     many = -(-companies // frame.height)
     body = (frame.select(frame.columns).sample(n=companies, with_replacement=many > 1, seed=1)).write_csv().encode()

@@ -24,8 +24,8 @@ def measure(households: int, seed: int = 7) -> None:
     """Write, then read by the contract; both include the file."""
     import resource
 
-    from datasets.credit_limit import county
-    from datasets.simulate.county import write
+    from datasets.credit_limit.county import schema
+    from datasets.credit_limit.county.simulator import write
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "county_simulated.parquet"
@@ -34,7 +34,7 @@ def measure(households: int, seed: int = 7) -> None:
         wrote = time.perf_counter() - start
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # MiB
         start = time.perf_counter()
-        rows = county.read(path).height
+        rows = schema.read(path).height
         read = time.perf_counter() - start
         size = path.stat().st_size / 2**20
     print(f"simulate and write   {rows / wrote:>12,.0f} rows/s   {wrote:6.1f} s   peak {memory:,.0f} MiB")

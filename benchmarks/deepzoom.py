@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from datasets.slides import reader
-from serving.pathology.deepzoom import DeepZoom, Held, Pyramid, encoded
+from serving.pathology.viewer.deepzoom import DeepZoom, Held, Pyramid, encoded
 
 SLIDE = Path(__file__).parents[1] / "datasets" / "samples" / "CMU-1-Small-Region.svs"
 TILES, ROUNDS, MOST = 300, 3, 50.0  # ms

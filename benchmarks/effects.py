@@ -23,7 +23,7 @@ COUNT, DRIFT = 5.0, 5.0  # goals: us an answer; seconds for the drift of sixty i
 def main() -> int:
     """The exit status is 1 where a goal is missed."""
     os.environ |= {"ORT_DISABLE_TELEMETRY": "1", "OMP_NUM_THREADS": "1"}
-    from serving.trust import statistics
+    from serving.governance.monitoring import statistics
 
     one, longest = counting()
     print(f"counting one answer of {INPUTS} inputs    {one:6.2f} us (asked: at most {COUNT:g})")
@@ -42,9 +42,9 @@ def main() -> int:
 
 def counting() -> tuple[float, float]:
     """(us an answer, ms of the longest single call)."""
-    from datasets.table import Column
+    from datasets.schema import Column
     from models.drift import learn
-    from serving.trust.counts import Counts
+    from serving.decisions.input_counts import Counts
 
     rng = np.random.default_rng(0)
     x = rng.normal(size=(ROWS, INPUTS + 4)).astype(np.float32)

@@ -27,10 +27,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datasets.pathology import bcss
-from datasets.slides.grid import Grid, GridConfig, read
 from datasets.slides.reader import Slide, open_slide
+from datasets.slides.tiling import Grid, GridConfig, read
 from models.pathology.network import NetConfig, TileNet
-from training.metrics import Draws, Interval, Tallier, auc, statistic
+from training.evaluation.metrics import Draws, Interval, Tallier, auc, statistic
 
 CACHE = Path("var/heatmap")
 GRID = GridConfig(mpp=0.5, tile=128)
@@ -86,7 +86,7 @@ def seen(region: bcss.Region, folder: Path) -> tuple[Floats, Grid]:
     with open_slide(path if path.exists() else write(region, path)) as slide:
         grid, kept = overlapping(slide), folder / f"{region.name}.npy"
         if not kept.exists():
-            from training.pathology.learn import predict
+            from training.pathology.train_network import predict
 
             net = TileNet(NetConfig(side=GRID.tile))
             both = [

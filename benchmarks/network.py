@@ -2,8 +2,8 @@
 
     python -m benchmarks.network [--edges 1000000] [--rounds 3]
 
-Registers of simulated zones' links and invoices, from 10,000 edges up. Beside `datasets.scitech_risk.network` the same
-run groups the same edges by company and sums them, which any reading of them must. Prints the seconds of both, edges a
+Registers of simulated zones' links and invoices, from 10,000 edges up. Beside
+`datasets.scitech_risk.shell_features` the same run groups the same edges by company and sums them, which any reading of them must. Prints the seconds of both, edges a
 second, memory, and the exponent of the fitted curve seconds = a * edges ** exponent (1 is linear). One thread.
 """
 
@@ -27,8 +27,8 @@ def measure(most: int, rounds: int) -> None:
     import numpy as np
     import polars as pl
 
-    from datasets.scitech_risk import network
-    from datasets.simulate.zone import zone
+    from datasets.scitech_risk import shell_features
+    from datasets.scitech_risk.register.simulator import zone
 
     def sums(links: pl.DataFrame, invoices: pl.DataFrame) -> None:
         links.group_by("kind", "party").len()
@@ -43,14 +43,14 @@ def measure(most: int, rounds: int) -> None:
             took.append(time.perf_counter() - start)
         return min(took)
 
-    network.columns(*_parts(zone(100, 0)))  # what is loaded once is not measured
+    shell_features.columns(*_parts(zone(100, 0)))  # what is loaded once is not measured
     print(f"{'edges':>10}  {'network':>9}  {'edges/s':>9}  {'sums':>9}  {'ratio':>6}  {'in loops':>8}  {'peak MiB':>8}")
     seen: list[tuple[int, float, float]] = []
     for size in (size for size in SIZES if size <= most):
         companies, links, invoices = _parts(zone(-(-size // EDGES_PER_COMPANY), 7))
         edges = links.height + invoices.height
-        whole, plain = best(network.columns, companies, links, invoices), best(sums, links, invoices)
-        looped = network.columns(companies, links, invoices)["loop_path"].count()
+        whole, plain = best(shell_features.columns, companies, links, invoices), best(sums, links, invoices)
+        looped = shell_features.columns(companies, links, invoices)["loop_path"].count()
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         seen.append((edges, whole, plain))
         print(f"{edges:>10,}  {whole:>7.3f} s  {edges / whole:>9,.0f}  {plain:>7.3f} s  {whole / plain:>6.1f}  "

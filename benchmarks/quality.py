@@ -31,10 +31,10 @@ from pydantic import BaseModel, ConfigDict
 
 from benchmarks import companies
 from benchmarks.splits import FOLDS, REPEATS, interval, nine
-from datasets.sources import source
-from datasets.table import Column, Table, check
-from models.estimator import BaggedTrees, EstimatorConfig, platt
-from models.inputs import encode, learn_levels
+from datasets.catalog import source
+from datasets.schema import Column, Table, check
+from models.feature_encoder import encode, learn_levels
+from models.trees.estimator import BaggedTrees, EstimatorConfig, platt
 
 CONFIG = Path(__file__).parents[1] / "configs" / "credit_quality.toml"
 MODELS = ("all", "served", "default")

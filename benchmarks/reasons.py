@@ -74,7 +74,7 @@ def grow(forest: Forest) -> tuple[Booster, Floats]:
     """The merged bag, and MANY rows, 5 % of their values missing."""
     import lightgbm
 
-    from models.forest import merge
+    from models.trees.forest import merge
 
     rng = np.random.default_rng(0)
     x, y = taiwan() if forest.table == "taiwan" else generated()
@@ -95,7 +95,7 @@ def grow(forest: Forest) -> tuple[Booster, Floats]:
 
 def taiwan() -> tuple[Floats, NDArray[np.int8]]:
     from datasets.credit_limit import taiwan
-    from models.inputs import encode, learn_levels
+    from models.feature_encoder import encode, learn_levels
 
     frame, target = taiwan.read(), taiwan.TABLE.target.name
     columns = learn_levels(frame, taiwan.TABLE.indicators, target)
@@ -113,8 +113,8 @@ def generated(columns: int = 60, rows: int = 20_000) -> tuple[Floats, NDArray[np
 
 def measure(forest: Booster, x: Floats) -> dict[str, dict[str, float]]:
     """Processor seconds for one row and for all rows of `x`: score, reasons, alone (no reasons wanted), contrib."""
-    from models.reasons import compile_graph
-    from models.scale import Scale
+    from models.scorecard.scaling import Scale
+    from models.trees.onnx_graph import compile_graph
 
     graph = compile_graph(forest, slope=1.0, intercept=0.0, scale=Scale(), n_features=x.shape[1])
     score, whole = _session(plain(forest).SerializeToString()), _session(graph.SerializeToString())

@@ -30,16 +30,16 @@ def build(var: Path, months: list[Path]) -> None:
     import lightgbm
     import numpy as np
 
-    from datasets.scitech_risk.register import TABLE, read
+    from datasets.scitech_risk.register.schema import TABLE, read
     from models import bundle
     from models.card import Card, Head, Reference
-    from models.forest import merge
-    from models.graph import Graph
-    from models.inputs import encode, learn_levels
-    from models.reasons import bias, compile_graph
-    from models.scale import Scale
-    from models.scitech_risk.limit import BACKING_GROUPS, GATE_GROUPS
+    from models.feature_encoder import encode, learn_levels
+    from models.scitech_risk.limit_formula import BACKING_GROUPS, GATE_GROUPS
     from models.scitech_risk.policy import BACKING
+    from models.scorecard.scaling import Scale
+    from models.trees.forest import merge
+    from models.trees.onnx_graph import bias, compile_graph
+    from models.trees.onnx_session import Graph
 
     frame, target = read(months[0]).frame, TABLE.target.name
     unread = (*BACKING_GROUPS, *GATE_GROUPS)
@@ -137,13 +137,13 @@ def main() -> None:
         else:
             print(json.dumps(ours(var, others[0], others[2] if len(others) > 2 else None, others[1])))
         return
-    from datasets.simulate import zone
+    from datasets.scitech_risk.register import simulator
 
     home = given.zone or ROOT / "var" / f"zone_{given.companies}"
     months = [home / f"month_{at}" for at in (0, 1)]
     for at, month in enumerate(months):
         if not (month / "invoices.parquet").exists():
-            zone.write(month, given.companies, seed=7, month=at)
+            simulator.write(month, given.companies, seed=7, month=at)
     with tempfile.TemporaryDirectory(dir=home) as name:
         var = Path(name)
         again("build", str(var), *map(str, months))

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import polars as pl
 
-    from datasets.table import Column
+    from datasets.schema import Column
 
 ROOT = Path(__file__).parents[1]
 QUIET = {"ORT_DISABLE_TELEMETRY": "1", "BENTOML_DO_NOT_TRACK": "true", "MLFLOW_DISABLE_TELEMETRY": "true"}
@@ -45,12 +45,12 @@ def build(folder: Path, households: int = 6_000) -> dict[str, Any]:
     import numpy as np
     import polars as pl
 
-    from datasets.credit_limit import county
-    from datasets.simulate.county import county as simulate
-    from datasets.table import Column
+    from datasets.credit_limit.county import schema
+    from datasets.credit_limit.county.simulator import county as simulate
+    from datasets.schema import Column
 
-    table, people = county.TABLE, simulate(households, seed=1)
-    moral = [column for column in table.indicators if column.group in county.MORAL_GROUPS]
+    table, people = schema.TABLE, simulate(households, seed=1)
+    moral = [column for column in table.indicators if column.group in schema.MORAL_GROUPS]
     inputs = [column for column in table.indicators if column not in moral and column.kind != "text"]
     also = [*moral, *(column for column in table.indicators if column.kind == "text"), table["age"]]
     rng = np.random.default_rng(1)
@@ -64,13 +64,13 @@ def build(folder: Path, households: int = 6_000) -> dict[str, Any]:
 
 def build_companies(folder: Path, companies: int = 6_000) -> dict[str, Any]:
     """The same, trained on a simulated zone; its own fields, more than 60, of which its PD reads most."""
-    from datasets.scitech_risk import register
+    from datasets.scitech_risk.register import schema
 
-    table = register.TABLE
+    table = schema.TABLE
     beside = {"shell", "data_assets"}  # read by the gate and the limit
     also = [c for c in table.indicators if c.group in beside or c.name == "patent_value" or c.kind == "text"]
     inputs = sorted((c for c in table.indicators if c not in also), key=lambda column: column.derived is not None)
-    frame = register.sample(companies, seed=1).frame
+    frame = schema.sample(companies, seed=1).frame
     return publish(folder, "scitech_risk", frame, inputs, also, table.target.name)
 
 
@@ -82,11 +82,11 @@ def publish(
 
     from models import bundle
     from models.card import Card, Head, Reference
-    from models.forest import merge
-    from models.graph import Graph
-    from models.inputs import encode, learn_levels
-    from models.reasons import bias, compile_graph
-    from models.scale import Scale
+    from models.feature_encoder import encode, learn_levels
+    from models.scorecard.scaling import Scale
+    from models.trees.forest import merge
+    from models.trees.onnx_graph import bias, compile_graph
+    from models.trees.onnx_session import Graph
 
     columns = learn_levels(frame, inputs, target)
     x, y = encode(frame, columns), frame[target].to_numpy()
@@ -138,7 +138,7 @@ def bare_app() -> Any:
     from pydantic import create_model
 
     from models.bundle import load
-    from models.inputs import encode  # noqa: F401  (loaded in both)
+    from models.feature_encoder import encode  # noqa: F401  (loaded in both)
 
     folder, product = Path(os.environ["BENCHMARK_FOLDER"]), os.environ["BENCHMARK_PRODUCT"]
     found = load(folder / f"bundles/{product}/benchmark", folder / "keys/signing.pub.pem")
@@ -252,7 +252,7 @@ def ask(port: int, path: str, body: bytes, seconds: float) -> dict[str, float]:
 
 class Server:
     def __init__(self, command: list[str], path: str, body: bytes, folder: Path, product: str):
-        from serving.trust.issuer import issue
+        from serving.core.security.token_issuer import issue
 
         self.path, self.body = path, body
         with socket.socket() as taken:

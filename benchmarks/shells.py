@@ -37,10 +37,10 @@ def precision_at(score: Floats, shell: NDArray[np.bool_], recall: float = RECALL
 
 
 def row(frame: pl.DataFrame, hiding: float) -> str:
-    from models.operations import Arrays
-    from models.scitech_risk.gate import Gate
-    from models.scitech_risk.limit import INDICATORS
+    from models.policy.arithmetic import Arrays
+    from models.scitech_risk.limit_formula import INDICATORS
     from models.scitech_risk.policy import Policy
+    from models.scitech_risk.shell_gate import Gate
 
     shell = frame["is_shell"].to_numpy() > 0
     with np.errstate(invalid="ignore"):
@@ -58,8 +58,8 @@ def row(frame: pl.DataFrame, hiding: float) -> str:
 
 
 def main() -> int:
-    from datasets.scitech_risk.register import assemble
-    from datasets.simulate.zone import zone
+    from datasets.scitech_risk.register.schema import assemble
+    from datasets.scitech_risk.register.simulator import zone
 
     words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     words.add_argument("--companies", type=int, default=20_000)

@@ -36,7 +36,7 @@ class Clinic:
 
     def __init__(self, var: Path, version: str, policy: str = ""):
         from serving import settings
-        from serving.store.engine import open_store
+        from serving.core.db.engine import open_store
 
         self.folder = tempfile.TemporaryDirectory(prefix="slides-")
         self.home = Path(self.folder.name)
@@ -56,22 +56,22 @@ class Clinic:
 
     def send(self, path: Path) -> str:
         """The id of a slide that arrived; its file is not copied but moved."""
-        from serving.call import new_id
-        from serving.pathology import files
-        from serving.store import slides
+        from serving.core.http.request import new_id
+        from serving.pathology.slides import storage
+        from serving.pathology.slides import store as slides
 
         slide = new_id()
-        place = files.quarantine(self.settings.paths.slides, slide, path.name)
-        files.begin(place)
+        place = storage.quarantine(self.settings.paths.slides, slide, path.name)
+        storage.begin(place)
         os.replace(path, place)
-        digest = files.digest_of(place).hexdigest()
+        digest = storage.digest_of(place).hexdigest()
         told: dict[str, Any] = {"name": path.name, "sha256": digest, "specimen": "cervical_cytology", "request": {}}
         slides.create(self.engine, slide, "verifying", **told)
         return slide
 
     def follow(self, slide: str, watch: Any = None) -> tuple[dict[str, Any], float]:
         """(its row, seconds) once it is at its end."""
-        from serving.store import slides
+        from serving.pathology.slides import store as slides
 
         began = time.perf_counter()
         while (row := slides.get(self.engine, slide) or {})["state"] not in DONE:
@@ -109,8 +109,8 @@ class Clinic:
 
 
 def painted(name: str, path: Path, mpp: float = 0.5) -> Path:
-    from datasets.simulate import pyramid
-    from datasets.simulate.slides import slide
+    from datasets.slides.simulate import pyramid
+    from datasets.slides.simulate.slides import slide
 
     columns, rows, repeat = SIZE[name]
     return pyramid.write_tiff(path, slide(seed=5, label="HSIL", columns=columns, rows=rows, mpp=mpp, repeat=repeat))
@@ -123,7 +123,7 @@ def bare(graph: bytes, tiles: Any, cores: int, one_session: bool) -> tuple[float
     """(tiles a second, processor seconds a tile) of the network alone."""
     from concurrent.futures import ThreadPoolExecutor
 
-    from models.pathology.session import BATCH, TileGraph
+    from models.pathology.onnx_sessions import BATCH, TileGraph
 
     net = TileGraph(graph, cores if one_session else 1)
     parts = [tiles[start : start + BATCH] for start in range(0, len(tiles), BATCH)]
@@ -141,12 +141,12 @@ def bare(graph: bytes, tiles: Any, cores: int, one_session: bool) -> tuple[float
 def speed(var: Path, version: str, rounds: int) -> None:
     import numpy as np
 
-    from datasets.slides import grid, sandbox, tissue
-    from datasets.slides.grid import GridConfig
+    from datasets.slides import sandbox, tiling, tissue
     from datasets.slides.quality import judge_tiles
+    from datasets.slides.tiling import GridConfig
     from models.bundle import load
     from models.pathology.card import SlideCard, tile_graph
-    from serving.pathology.runner import cores
+    from serving.pathology.workflow.runner import cores
 
     bundle = load(var / "bundles/pathology" / version, var / "keys/signing.pub.pem", SlideCard)
     graph, number = tile_graph(bundle, small=True), cores()
@@ -156,8 +156,10 @@ def speed(var: Path, version: str, rounds: int) -> None:
             first = painted("speed", Path(folder) / "a.tiff")
             with sandbox.open_slide(first) as opened:
                 assert bundle.card.mpp is not None
-                found = grid.cover(opened.facts, tissue.find(opened), GridConfig(bundle.card.mpp, bundle.card.side))
-                tiles = np.concatenate([part for _, part in grid.read(opened, found, 32, range(min(512, len(found))))])
+                found = tiling.cover(opened.facts, tissue.find(opened), GridConfig(bundle.card.mpp, bundle.card.side))
+                tiles = np.concatenate(
+                    [part for _, part in tiling.read(opened, found, 32, range(min(512, len(found))))]
+                )
             tiles = tiles[judge_tiles(tiles) == ""]
             clinic.start()
             copy = Path(folder) / "slide.tiff"
@@ -191,11 +193,11 @@ def speed(var: Path, version: str, rounds: int) -> None:
 
 
 def answer(bundle: Any, policy: Any, graph: Any, tiles: Any, said: Any, stages: Any, stage: int) -> Any:
-    """The reading after a stage, as serving/pathology/steps.py makes it."""
+    """The reading after a stage, as serving/pathology/workflow/steps.py makes it."""
     import numpy as np
 
     from models.pathology.decision import TileTable, decide, rows
-    from serving.pathology.coarse import weights
+    from serving.pathology.workflow.sampling import weights
 
     chosen = stages.order[: stages.ends[stage]]
     table = TileTable(tiles.places[chosen], tiles.extent, said.reasons[chosen], said.logits[chosen],
@@ -214,19 +216,19 @@ def answer(bundle: Any, policy: Any, graph: Any, tiles: Any, said: Any, stages: 
 def coarse(var: Path, version: str, slides_: int) -> None:
     import numpy as np
 
-    from datasets.simulate import pyramid
-    from datasets.simulate.cells import CLASSES
-    from datasets.simulate.slides import slide
-    from datasets.slides import grid, sandbox, tissue
-    from datasets.slides.grid import GridConfig
+    from datasets.slides import sandbox, tiling, tissue
+    from datasets.slides.simulate import pyramid
+    from datasets.slides.simulate.cell_types import CLASSES
+    from datasets.slides.simulate.slides import slide
+    from datasets.slides.tiling import GridConfig
     from models.bundle import SLIDE_GRAPH, load
     from models.pathology.card import SlideCard
     from models.pathology.decision import settled
+    from models.pathology.onnx_sessions import SlideGraph
     from models.pathology.policy import ReadingPolicy
-    from models.pathology.session import SlideGraph
     from serving import settings
-    from serving.pathology.coarse import darkness, plan
-    from serving.pathology.runner import Asked, Runner
+    from serving.pathology.workflow.runner import Asked, Runner
+    from serving.pathology.workflow.sampling import darkness, plan
 
     home = settings.read(environ={"YUHENG_HOME": str(var.parent)})
     bundle = load(var / "bundles/pathology" / version, var / "keys/signing.pub.pem", SlideCard)
@@ -242,7 +244,7 @@ def coarse(var: Path, version: str, slides_: int) -> None:
             label = CLASSES[number % len(CLASSES)]
             path = pyramid.write_tiff(Path(folder) / "a.tiff", slide(9_000 + number, label, *WIDE))
             with sandbox.open_slide(path) as opened:
-                tiles = grid.cover(opened.facts, tissue.find(opened), GridConfig(card.mpp, card.side))
+                tiles = tiling.cover(opened.facts, tissue.find(opened), GridConfig(card.mpp, card.side))
                 least = 2 * policy.adequacy.least_tiles
                 stages = plan(darkness(opened, tiles), tiles.cells, policy.reading.shares, least)
             mpp = opened.facts.mpp or (0.0, 0.0)

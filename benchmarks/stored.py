@@ -20,17 +20,17 @@ import polars as pl
 import sqlalchemy as sa
 
 from benchmarks.serving import build, var
-from datasets.credit_limit import county
+from datasets.credit_limit.county import schema
 from serving import settings
-from serving.batch.run import Order, Run
-from serving.call import new_id, now
-from serving.metrics import Metrics
-from serving.products import products
-from serving.runtime import Runtime
-from serving.store.tables import GRANTS
-from serving.subjects import load_subjects
-from serving.trust.caller import OPEN
-from serving.trust.consent import rules
+from serving.core.db.schema import GRANTS
+from serving.core.http.metrics import Metrics
+from serving.core.http.principal import OPEN
+from serving.core.http.request import new_id, now
+from serving.decisions.batch.job import Order, Run
+from serving.decisions.products.base import products
+from serving.decisions.service import Runtime
+from serving.privacy.consent.rules import rules
+from serving.privacy.subjects.ingestion import load_subjects
 
 
 def grants(subjects: list[str | None]) -> list[dict[str, object]]:
@@ -50,11 +50,11 @@ async def measure(folder: Path, asked: argparse.Namespace) -> None:
     runtime = Runtime(settings.read(environ=environ), Metrics())
     runtime.start()
     held = runtime.held(products()["credit_limit"], None)
-    people = county.sample(asked.subjects, 7).drop("as_of")
+    people = schema.sample(asked.subjects, 7).drop("as_of")
     whole = folder / "whole.parquet"
     people.write_parquet(whole)
     began = time.perf_counter()
-    load_subjects(whole, county.TABLE, runtime.settings.store_place, 5.0, runtime.vault)
+    load_subjects(whole, schema.TABLE, runtime.settings.store_place, 5.0, runtime.vault)
     print(f"{asked.subjects:,} subjects loaded in {time.perf_counter() - began:.1f} s")
     ids, known = people["household_id"], [column.name for column in held.fields if column.name in people.columns]
     own = [runtime.vault.pseudonym("credit_limit", one) for one in ids]

@@ -17,15 +17,15 @@ import numpy as np
 import orjson
 import sqlalchemy as sa
 
-from datasets.credit_limit import county
-from serving.call import now
-from serving.store.engine import open_store
-from serving.store.reader import Reader
-from serving.store.tables import GRANTS, INDICATORS
-from serving.subjects import load_subjects
-from serving.trust.consent import live, opened, rules
-from serving.trust.indicators import groups_of, newest
-from serving.trust.vault import Vault
+from datasets.credit_limit.county import schema
+from serving.core.db.engine import open_store
+from serving.core.db.reader import Reader
+from serving.core.db.schema import GRANTS, INDICATORS
+from serving.core.http.request import now
+from serving.privacy.consent.rules import live, opened, rules
+from serving.privacy.subjects.indicators import groups_of, newest
+from serving.privacy.subjects.ingestion import load_subjects
+from serving.privacy.subjects.vault import Vault
 
 READS = 3_000
 MONTHS = 12  # of history for each subject
@@ -34,12 +34,12 @@ MONTHS = 12  # of history for each subject
 def measure(profile: str, households: int, folder: Path) -> None:
     """On SQLite, in one thread."""
     place, vault, told = folder / f"{profile}.db", Vault(b"k" * 32, profile), rules()  # type: ignore[arg-type]
-    people = county.sample(households, 7)
+    people = schema.sample(households, 7)
     file = folder / "simulated.parquet"
     people.drop("as_of").write_parquet(file)
     began = time.perf_counter()
     for month in range(1, MONTHS + 1):
-        load_subjects(file, county.TABLE, place, 5.0, vault, "credit_limit", f"2025-{month:02d}")
+        load_subjects(file, schema.TABLE, place, 5.0, vault, "credit_limit", f"2025-{month:02d}")
     loaded = time.perf_counter() - began
     engine = open_store(place, 5.0)
     plain = sa.Table(
@@ -47,11 +47,11 @@ def measure(profile: str, households: int, folder: Path) -> None:
     )
     plain.create(engine)
     ids = people["household_id"].to_list()
-    names = [column.name for column in county.TABLE.columns if column.role in ("indicator", "audit")]
+    names = [column.name for column in schema.TABLE.columns if column.role in ("indicator", "audit")]
     rows = [orjson.dumps(row) for row in people.select(names).iter_rows(named=True)]
     stated = {"tenant": "bank", "purpose": "credit_limit", "valid_from": "2000", "valid_to": "2999", "by": "b",
               "document_sha256": "0" * 64, "created": now(), "grantor": "g"}  # fmt: skip
-    groups = sorted(groups_of(county.TABLE))
+    groups = sorted(groups_of(schema.TABLE))
     with engine.begin() as connection:
         connection.execute(sa.insert(plain), [{"id": one, "told": row} for one, row in zip(ids, rows, strict=True)])
         granted = [{"kind": kind, "subject": None if kind == "government" else vault.pseudonym("credit_limit", one)}

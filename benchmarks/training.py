@@ -20,12 +20,12 @@ def main() -> int:
     """Prints the figures; the exit status is 1 where the goal is missed."""
     os.environ |= {"ORT_DISABLE_TELEMETRY": "1", "MLFLOW_DISABLE_TELEMETRY": "true"}
     start = time.perf_counter()
-    from training import credit_limit, road
+    from training import credit_limit, pipeline
     from training.progress import Watch
 
     config = credit_limit.load(CONFIG)
     with tempfile.TemporaryDirectory() as var, Watch() as watch:
-        made = road.train(credit_limit, config, Path(var), watch)
+        made = pipeline.train(credit_limit, config, Path(var), watch)
         whole = time.perf_counter() - start
     bare = _bare(config)
     processor = time.process_time()
@@ -41,7 +41,7 @@ def _bare(config: object) -> float:
     """Seconds of LightGBM alone: the same rows, number of trees and depth, no directions, no left-out folds."""
     import lightgbm
 
-    from models.inputs import encode
+    from models.feature_encoder import encode
     from training import credit_limit
 
     assert isinstance(config, credit_limit.Config)

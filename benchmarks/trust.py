@@ -25,7 +25,7 @@ import sqlalchemy as sa
 from benchmarks.serving import QUIET, build
 
 if TYPE_CHECKING:
-    from serving.runtime import Runtime
+    from serving.decisions.service import Runtime
 
 CALLERS = 16
 
@@ -48,7 +48,7 @@ def decisions(folder: Path, rounds: int) -> None:
 
 async def _by_turns(folder: Path, body: bytes, turns: int) -> dict[int, tuple[list[float], list[float]]]:
     """Callers at once -> seconds of each turn, with the row alone and with the whole transaction."""
-    from serving.products import products
+    from serving.decisions.products.base import products
 
     product = products()["credit_limit"]
     runtimes = _runtime(folder / "alone", True), _runtime(folder / "whole", False)
@@ -68,10 +68,10 @@ async def _by_turns(folder: Path, body: bytes, turns: int) -> dict[int, tuple[li
 
 
 def _runtime(place: Path, alone: bool) -> Runtime:
-    from serving.metrics import Metrics
-    from serving.runtime import Runtime
+    from serving.core.db.schema import DECISIONS
+    from serving.core.http.metrics import Metrics
+    from serving.decisions.service import Runtime
     from serving.settings import read
-    from serving.store.tables import DECISIONS
 
     environ = {
         **{"YUHENG_BUNDLES": str(place.parent / "bundles"), "YUHENG_SPOOL": str(place / "spool")},
@@ -93,13 +93,14 @@ def _runtime(place: Path, alone: bool) -> Runtime:
 
 def fill(folder: Path, count: int) -> sa.Engine:
     """A store of `count` decisions of 3 kB, each with its leaf and its meter line, written as the service does."""
-    from serving.store.engine import open_store
-    from serving.store.tables import DECISIONS, METER
-    from serving.store.writer import keep_lineages
-    from serving.trust import leaves, log
-    from serving.trust.lineage import Lineage
-    from serving.trust.prices import Price
-    from serving.trust.verify import canonical
+    from serving.core.audit import entries as leaves
+    from serving.core.audit import log
+    from serving.core.audit.provenance import Lineage
+    from serving.core.audit.verify import canonical
+    from serving.core.billing.prices import Price
+    from serving.core.db.engine import open_store
+    from serving.core.db.schema import DECISIONS, METER
+    from serving.core.db.writer import keep_lineages
 
     engine = open_store(folder / "store.db", 5.0)
     price, answer = Price("2026-11", "set", 100), os.urandom(1_500).hex().encode()
@@ -131,9 +132,9 @@ def fill(folder: Path, count: int) -> sa.Engine:
 
 
 def audits(folder: Path, count: int) -> None:
-    from serving.trust.audit import audit
-    from serving.trust.notary import Notary
-    from serving.trust.verify import read_key
+    from serving.core.audit.auditor.auditor import audit
+    from serving.core.audit.checkpoints import Notary
+    from serving.core.audit.verify import read_key
 
     taken = {}
     for size in (count // 10, count):
@@ -157,10 +158,10 @@ def audits(folder: Path, count: int) -> None:
 
 def receipts(folder: Path, count: int) -> None:
     """Of a log of a million leaves or fewer: made from the store, then verified with the public key alone."""
-    from serving.store.engine import connect
-    from serving.trust.notary import Notary
-    from serving.trust.receipts import of_leaf
-    from serving.trust.verify import Verifier, canonical, read_key, read_receipt
+    from serving.core.audit.checkpoints import Notary
+    from serving.core.audit.receipts import of_leaf
+    from serving.core.audit.verify import Verifier, canonical, read_key, read_receipt
+    from serving.core.db.engine import connect
 
     place = max((path for path in folder.iterdir() if path.name.isdigit()), key=lambda path: int(path.name))
     engine = connect(f"sqlite:///{place / 'store.db'}", 5.0)

@@ -27,7 +27,7 @@ def croissant(
 ) -> None:
     """Describe a data set as Croissant JSON-LD: file and digest, columns with units and ranges, licence, origin."""
     from datasets.croissant import of_source
-    from datasets.faults import DataError
+    from datasets.errors import DataError
 
     try:
         told = json.dumps(of_source(name, file), ensure_ascii=False, indent=1)

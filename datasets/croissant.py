@@ -9,9 +9,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from datasets.faults import DataError
-from datasets.outside import digest
-from datasets.table import Column, Table
+from datasets.errors import DataError
+from datasets.external_files import digest
+from datasets.schema import Column, Table
 
 CONTEXT = {
     "@language": "en",
@@ -97,9 +97,9 @@ def describe(name: str, table: Table, place: str, sha256: str, changed: datetime
 
 def of_source(name: str, file: Path | None = None) -> dict[str, Any]:
     """Of a source of the project; `file`: its own file, needed where its contract describes none. Raises DataError."""
-    from datasets import sources
+    from datasets import catalog
 
-    module = sources.source(name)
+    module = catalog.source(name)
     table: Table = module.TABLE
     if file is not None:
         if not file.is_file():

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from datasets.faults import DataError
-from datasets.outside import digest
+from datasets.errors import DataError
+from datasets.external_files import digest
 
 
 class Manifest(BaseModel):

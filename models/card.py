@@ -6,8 +6,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from datasets.table import Column
-from models.judged import Plots, Verdict
+from datasets.schema import Column
+from models.evaluation_summary import Plots, Verdict
 
 
 class Data(BaseModel):

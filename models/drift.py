@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from datasets.table import Column
+from datasets.schema import Column
 from models.card import Bins, Drift
 
 SCORE = "pd"

@@ -24,10 +24,12 @@ from typing import Annotated
 
 import typer
 
-from serving.trust import effects_commands, grant_commands, proof_commands, token_commands
+from serving.cli import audit as proof_commands
+from serving.cli import governance, tokens
+from serving.cli import grants as grant_commands
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
-app.add_typer(effects_commands.app)  # trace, erase, effects
+app.add_typer(governance.app)  # trace, erase, effects
 app.add_typer(grant_commands.app, name="grant")
 app.add_typer(proof_commands.receipt, name="receipt")
 app.add_typer(proof_commands.audit, name="audit")
@@ -86,7 +88,7 @@ def serve_slides(port: Annotated[int | None, typer.Option(help="else configs/ser
     os.environ.update(QUIET)
     os.environ.setdefault("YUHENG_HOME", str(ROOT))
     where = ["--host", "127.0.0.1", "--port", str(settings.reader.port if port is None else port)]
-    command = [sys.executable, "-m", "bentoml", "serve", "serving.pathology.service:SlideJobs"]
+    command = [sys.executable, "-m", "bentoml", "serve", "serving.pathology.workflow.service:SlideJobs"]
     os.execv(sys.executable, [*command, "--working-dir", str(ROOT), *where])
 
 
@@ -118,17 +120,18 @@ def load_subjects(
     true_at: Annotated[str | None, typer.Option(help="the day of which the file tells; else its own, or today")] = None,
 ) -> None:
     """Put indicators into the store, so that a request may name the household or company alone."""
-    from datasets.faults import DataError
-    from serving import settings, subjects
-    from serving.store.engine import StoreUnavailable
-    from serving.trust.vault import VaultLocked
-    from serving.trust.vault import of as vault_of
+    from datasets.errors import DataError
+    from serving import settings
+    from serving.core.db.engine import StoreUnavailable
+    from serving.privacy.subjects import ingestion
+    from serving.privacy.subjects.vault import VaultLocked
+    from serving.privacy.subjects.vault import of as vault_of
 
     found = settings.read()
     try:
-        product, vault = subjects.product_of(table), vault_of(found)
+        product, vault = ingestion.product_of(table), vault_of(found)
         where = found.store_place, found.store.patience_seconds
-        count = subjects.load_subjects(file, subjects.contract(table), *where, vault, product, true_at)
+        count = ingestion.load_subjects(file, ingestion.contract(table), *where, vault, product, true_at)
     except (DataError, StoreUnavailable, VaultLocked) as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from error
@@ -144,19 +147,20 @@ def ingest(
     true_at: Annotated[str | None, typer.Option(help="the day of which the file tells; else its own, or today")] = None,
 ) -> None:
     """Put a department's file into the store: its own groups, and no other."""
-    from datasets.faults import DataError
-    from serving import settings, subjects
-    from serving.store.engine import StoreUnavailable
-    from serving.trust.vault import VaultLocked
-    from serving.trust.vault import of as vault_of
+    from datasets.errors import DataError
+    from serving import settings
+    from serving.core.db.engine import StoreUnavailable
+    from serving.privacy.subjects import ingestion
+    from serving.privacy.subjects.vault import VaultLocked
+    from serving.privacy.subjects.vault import of as vault_of
 
     found = settings.read()
     chosen = [one.strip() for one in (groups or department).split(",")]
     try:
-        vault, table = vault_of(found), subjects.contract(contract)
+        vault, table = vault_of(found), ingestion.contract(contract)
         where = found.store_place, found.store.patience_seconds
-        product = subjects.product_of(contract)
-        count = subjects.ingest(file, table, *where, vault, product, department, chosen, true_at)
+        product = ingestion.product_of(contract)
+        count = ingestion.ingest(file, table, *where, vault, product, department, chosen, true_at)
     except (DataError, StoreUnavailable, VaultLocked) as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from error
@@ -172,23 +176,24 @@ def export_training(
     purpose: Annotated[str, typer.Option(help="of the grants")] = "training",
 ) -> None:
     """Take rows for training out of the store: pseudonyms, and what was known at each row's time under live grants."""
-    from datasets.faults import DataError
-    from serving import settings, subjects
-    from serving.store.engine import StoreUnavailable, open_store
-    from serving.trust import export
-    from serving.trust.consent import rules
-    from serving.trust.vault import VaultLocked
-    from serving.trust.vault import of as vault_of
+    from datasets.errors import DataError
+    from serving import settings
+    from serving.core.db.engine import StoreUnavailable, open_store
+    from serving.governance.lineage import training_export
+    from serving.privacy.consent.rules import rules
+    from serving.privacy.subjects import ingestion
+    from serving.privacy.subjects.vault import VaultLocked
+    from serving.privacy.subjects.vault import of as vault_of
 
     found = settings.read()
     try:
         if purpose != "training":
             raise DataError(f"--purpose is {purpose!r}; rows leave the store for training alone.")
-        told, vault = subjects.contract(table), vault_of(found)
+        told, vault = ingestion.contract(table), vault_of(found)
         engine = open_store(found.store_place, found.store.patience_seconds)
-        asked = export.asked_of(rows, told, engine, vault)
-        wanted = export.Wanted(told, subjects.product_of(told.name), tenant, asked)
-        manifest = export.export(engine, vault, rules(), wanted, out)
+        asked = training_export.asked_of(rows, told, engine, vault)
+        wanted = training_export.Wanted(told, ingestion.product_of(told.name), tenant, asked)
+        manifest = training_export.export(engine, vault, rules(), wanted, out)
     except (DataError, StoreUnavailable, VaultLocked) as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from error
@@ -208,20 +213,21 @@ def load_register(
     policy: Annotated[Path, typer.Option(help="whose signals are the warnings")] = POLICY,
 ) -> None:
     """Put a register of companies into the store: to ask about one by its id, and for its history by month."""
-    from datasets.faults import DataError
-    from models.policy import PolicyRefused
+    from datasets.errors import DataError
+    from models.policy.config import PolicyRefused
     from models.scitech_risk.policy import Policy
-    from serving import registers, settings
-    from serving.store.engine import StoreUnavailable
-    from serving.trust.vault import VaultLocked
-    from serving.trust.vault import of as vault_of
+    from serving import settings
+    from serving.core.db.engine import StoreUnavailable
+    from serving.decisions.companies import register_loader
+    from serving.privacy.subjects.vault import VaultLocked
+    from serving.privacy.subjects.vault import of as vault_of
 
     found = settings.read()
     try:
         told = Policy.load(policy)
         vault = vault_of(found)
         where = found.store_place, found.store.patience_seconds
-        loaded = registers.load_register(folder, told, *where, vault, answers)
+        loaded = register_loader.load_register(folder, told, *where, vault, answers)
     except (DataError, PolicyRefused, StoreUnavailable, VaultLocked) as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from error
@@ -252,7 +258,7 @@ def send_slide(
 
     from rich.console import Console
 
-    from serving.pathology import client
+    from serving.cli import send_slide as client
 
     told = {"accession": accession, "specimen": specimen, "stain": stain, "preparation": preparation}
     told |= {} if mpp is None else {"mpp": str(mpp)}
@@ -266,7 +272,7 @@ def send_slide(
     typer.echo(f"{url}/console/slides/{slide}")
 
 
-app.command("token")(token_commands.token)
+app.command("token")(tokens.token)
 
 
 @app.command()
@@ -275,7 +281,7 @@ def demo(
     once: Annotated[bool, typer.Option("--once", help="stop after the answers")] = False,
 ) -> None:
     """Serve, ask each of configs/examples, show the answers, and stay."""
-    from serving.demo import run
+    from serving.cli.demo import run
 
     raise typer.Exit(run(port, once))
 

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from datasets.table import Column
-from serving import company_desk, listed, what_if
-from serving.batch import rows
-from serving.batch.formats import MEDIA_TYPES
-from serving.console import document as console
-from serving.describe import STORE, Schema, closed, guarded, in_path, in_query, link, operation, told_as_json
-from serving.pathology import document as slides
-from serving.problems import KINDS
-from serving.products import Held, Product, products
+from datasets.schema import Column
+from serving.console import openapi as console
+from serving.core.http.principal import ROLES
+from serving.core.http.problems import KINDS
+from serving.core.http.schema import STORE, Schema, closed, guarded, in_path, in_query, link, operation, told_as_json
+from serving.core.security.authentication import COOKIE
+from serving.core.security.permissions import MAY
+from serving.decisions import search, what_if
+from serving.decisions.batch import rows
+from serving.decisions.batch.formats import MEDIA_TYPES
+from serving.decisions.companies import routes as companies_routes
+from serving.decisions.products.base import Held, Product, products
+from serving.governance import openapi as trust
+from serving.pathology import openapi as slides
+from serving.privacy.consent import routes as consent_routes
+from serving.registry import openapi as versions
 from serving.settings import Settings
-from serving.trust import authorisations
-from serving.trust import document as trust
-from serving.trust.access import MAY
-from serving.trust.caller import ROLES
-from serving.trust.door import COOKIE
-from serving.versions import document as versions
 
 ONE = (  # each product's route
     "empty_body", "not_utf8", "malformed_json", "bad_header", "unknown_model", "unknown_subject", "not_authorised",
@@ -47,10 +48,10 @@ PROBLEMS = {
         "bad_token", "cross_site",
     ),
     "DELETE /v1/session": ("cross_site",),
-    **authorisations.PROBLEMS,
+    **consent_routes.PROBLEMS,
     **console.PROBLEMS,
-    **company_desk.PROBLEMS,
-    **listed.PROBLEMS,
+    **companies_routes.PROBLEMS,
+    **search.PROBLEMS,
     **rows.PROBLEMS,
     **what_if.problems(),
     **slides.PROBLEMS,
@@ -66,8 +67,8 @@ def document(serving: Mapping[str, Held], settings: Settings) -> Schema:
         **{f"Answer.{product.name}": _answer(product) for product in products().values()},
         **{f"Indicators.{name}": _indicators(held, settings.limits.text) for name, held in sorted(serving.items())},
     }
-    paths = dict(_products(serving, settings)) | slides.paths(settings) | authorisations.paths() | console.paths()
-    paths |= company_desk.paths() | listed.paths() | rows.paths() | trust.paths() | versions.paths()
+    paths = dict(_products(serving, settings)) | slides.paths(settings) | consent_routes.paths() | console.paths()
+    paths |= companies_routes.paths() | search.paths() | rows.paths() | trust.paths() | versions.paths()
     paths |= what_if.paths() | _paths()
     for path, operations in paths.items():
         for method, told in operations.items():

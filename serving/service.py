@@ -12,7 +12,9 @@ from typing import Any
 
 import bentoml
 
-from serving import gateway, guard, settings
+from serving import app as gateway
+from serving import settings
+from serving.core.http import protocol
 
 OURS = ("/v1/", "/console", "/assets/", "/slides")
 
@@ -27,7 +29,7 @@ class Mounted(bentoml.Service[Any]):  # type: ignore[misc]  # untyped
 
         os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)  # before prometheus_client is imported
         limits = settings.read().limits
-        guard.install(limits.headers, limits.head_seconds, limits.answer_idle_seconds)
+        protocol.install(limits.headers, limits.head_seconds, limits.answer_idle_seconds)
         self.inject_config()
         factory = ServiceAppFactory(self, is_main=is_main)
         factory.timeout = None

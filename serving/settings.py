@@ -20,8 +20,8 @@ from pydantic import (
     model_validator,
 )
 
-from datasets.table import nearest
-from serving.products import PRODUCTS
+from datasets.schema import nearest
+from serving.decisions.products.base import PRODUCTS
 
 ROOT = Path(__file__).parents[1]
 FILE = ROOT / "configs" / "serving.toml"

@@ -9,10 +9,11 @@ from models.credit_limit.policy import Policy as CreditPolicy
 from models.pathology.policy import ReadingPolicy
 from models.scitech_risk.policy import Policy as SciTechPolicy
 from serving import settings
+from tests.paths import ROOT
 from training import credit_limit, scitech_risk
 from training.pathology import recipe as pathology
 
-CONFIGS = Path(__file__).parents[1] / "configs"
+CONFIGS = ROOT / "configs"
 PRODUCTS = {
     "credit_limit": (credit_limit, CreditPolicy),
     "scitech_risk": (scitech_risk, SciTechPolicy),

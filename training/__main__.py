@@ -10,8 +10,8 @@ from typing import Annotated, Any
 
 import typer
 
-from datasets.faults import DataError
-from training.settings import SettingsRefused
+from datasets.errors import DataError
+from training.config import SettingsRefused
 
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # before the libraries load, or they look up hosts
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -29,14 +29,14 @@ Var = Annotated[Path, typer.Option("--var", help="folder of everything made: bun
 
 
 def _train(product: str, config: Path | None, data: Path | None, var: Path, quiet: bool) -> None:
-    from training import road
+    from training import pipeline
     from training.progress import Watch
 
     recipe = _recipe(product)
     settings = recipe.load(config or recipe.CONFIG, data)
     with Watch(quiet) as watch:
         watch.say(f"training {settings.name}", style="bold")
-        made = road.train(recipe, settings, var, watch)
+        made = pipeline.train(recipe, settings, var, watch)
     seconds = sum(made.seconds.values())
     print(f"{made.model} {made.version} (registered as version {made.number}) in {seconds:.0f} s")
     for name in ("auc", "ks", "brier", "slope"):
@@ -93,8 +93,8 @@ def look(
     product: Annotated[str, typer.Option(help="whose model it shall become")] = TABLES[0],
 ) -> None:
     """Print a config to begin with for a table of your own: what was read off each column."""
-    from datasets.table import nearest
-    from training.own_table import OwnData, starter
+    from datasets.schema import nearest
+    from training.tabular.user_table import OwnData, starter
 
     if product not in TABLES:
         told = f"one of {', '.join(TABLES)} is needed{nearest(product, list(TABLES))}"
@@ -106,7 +106,7 @@ def look(
 @app.command()
 def models(var: Var = VAR) -> None:
     """Every registered version, newest first."""
-    from training.lineage import Registry
+    from training.tracking.mlflow_registry import Registry
 
     known = Registry(var).versions()
     for version in known:
@@ -152,15 +152,15 @@ def promote(
     var: Var = VAR,
 ) -> None:
     """Make a version the champion: one that passed the gate (a way back, too), or any with --force and a reason."""
-    from training import road
-    from training.lineage import Registry
+    from training import pipeline
+    from training.tracking.mlflow_registry import Registry
 
     registry = Registry(var)
     found = registry.find(model, version)
     if found.gate != "passed" and not (force and reason.strip()):
         needed = "Give a reason: --reason ..." if force else "To do it all the same: --force --reason ..."
         raise SettingsRefused(f"{model} {found.number} ({found.bundle}) did not pass the gate: {found.gate}. {needed}")
-    road.promote(registry, var, model, found.number, found.bundle)
+    pipeline.promote(registry, var, model, found.number, found.bundle)
     if force:
         registry.tag(model, found.number, {"forced": reason})
     print(f"{model}: version {found.number} ({found.bundle}) is the champion{' by force' if force else ''}")
@@ -169,8 +169,8 @@ def promote(
 def main() -> int:
     """Run a command; what a person can put right is told in sentences, without a traceback."""
     from models.bundle import BundleRefused
-    from models.policy import PolicyRefused
-    from training.lineage import NotRegistered
+    from models.policy.config import PolicyRefused
+    from training.tracking.mlflow_registry import NotRegistered
 
     refused = (DataError, SettingsRefused, PolicyRefused, BundleRefused, NotRegistered, FileNotFoundError)
     try:

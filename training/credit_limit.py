@@ -15,19 +15,19 @@ from typing import ClassVar
 import numpy as np
 import polars as pl
 
-from datasets.split import Split
-from datasets.table import Column, Table
+from datasets.schema import Column, Table
+from datasets.splits import Split
 from models.card import Card
 from models.credit_limit.decision import Decider
-from models.credit_limit.limit import MORAL_GROUPS
+from models.credit_limit.limit_formula import MORAL_GROUPS
 from models.credit_limit.policy import Policy
-from models.graph import Scores
-from training import tabular
-from training.profit import Terms
+from models.trees.onnx_session import Scores
+from training.evaluation.profit import Terms
+from training.interfaces import Answers, Fit, Rows
 from training.progress import Watch
-from training.recipe import Answers, Fit, Rows
-from training.tabular import TabularConfig
-from training.tabular_trip import TabularTrip
+from training.tabular import fit as tabular
+from training.tabular.fit import TabularConfig
+from training.tabular.pipeline import TabularTrip
 
 PRODUCT = "credit_limit"
 CONFIG = Path("configs/credit_limit.toml")
@@ -79,7 +79,7 @@ def terms(policy: bytes) -> Terms:
 
 def verify(policy: bytes, columns: tuple[Column, ...]) -> list[str]:
     """The guard rails that do not hold for this policy and these inputs; a sentence each."""
-    from models.credit_limit.check import check, overlap
+    from models.credit_limit.guardrail_domain import check, overlap
 
     counted = overlap(columns)
     faults = [f"inputs that count in the uplift too: {', '.join(counted)}"] if counted else []

@@ -15,19 +15,19 @@ from typing import ClassVar
 import numpy as np
 import polars as pl
 
-from datasets.split import Split
-from datasets.table import Column, Table
+from datasets.schema import Column, Table
+from datasets.splits import Split
 from models.card import Card
-from models.graph import Scores
 from models.scitech_risk.decision import Decider
-from models.scitech_risk.limit import BACKING_GROUPS, GATE_GROUPS
+from models.scitech_risk.limit_formula import BACKING_GROUPS, GATE_GROUPS
 from models.scitech_risk.policy import BACKING, Policy
-from training import tabular
-from training.profit import Terms
+from models.trees.onnx_session import Scores
+from training.evaluation.profit import Terms
+from training.interfaces import Answers, Fit, Rows
 from training.progress import Watch
-from training.recipe import Answers, Fit, Rows
-from training.tabular import TabularConfig
-from training.tabular_trip import TabularTrip
+from training.tabular import fit as tabular
+from training.tabular.fit import TabularConfig
+from training.tabular.pipeline import TabularTrip
 
 PRODUCT = "scitech_risk"
 CONFIG = Path("configs/scitech_risk.toml")
@@ -82,7 +82,7 @@ def terms(policy: bytes) -> Terms:
 
 def verify(policy: bytes, columns: tuple[Column, ...]) -> list[str]:
     """The guard rails that do not hold for this policy and these inputs; a sentence each."""
-    from models.scitech_risk.check import check, overlap
+    from models.scitech_risk.guardrail_domain import check, overlap
 
     counted = overlap(columns)
     faults = [f"inputs that the gate or the limit counts too: {', '.join(counted)}"] if counted else []

@@ -25,7 +25,7 @@ from benchmarks.herlev import networks, parts, stack, unknown
 from benchmarks.herlev.parts import Floats
 from benchmarks.herlev.stack import Said
 from datasets.pathology import herlev
-from training.metrics import Draws, Interval, Tallier, Tally, auc, statistic
+from training.evaluation.metrics import Draws, Interval, Tallier, Tally, auc, statistic
 
 ASKED = {"accuracy": 0.96, "auc": 0.985, "specificity": 0.92, "seven": 0.68}
 PUBLISHED = {"accuracy": 0.945, "seven": 0.645}  # five-fold, other splits (arXiv 1810.06058 and those it cites)

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datasets.pathology import herlev
-from datasets.pathology.folder import Images
+from datasets.pathology.checksummed_folder import Images
 
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]

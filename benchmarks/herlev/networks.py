@@ -5,7 +5,7 @@
 Every set of two or three of the four folds is learned from once. Three: the fourth is held out. Two: the other two are
 each unseen, which gives what a stack is fitted on, 4 + 6 networks instead of 4 + 12. Further seeds may do without the
 pairs: a mean of more networks is then weighed as fewer of them were, which is no less honest. After a change of
-training/pathology/learn.py or of a view, remove var/herlev: what lies there is taken as it is.
+training/pathology/train_network.py or of a view, remove var/herlev: what lies there is taken as it is.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datasets.pathology import bcss, colon, herlev
-from datasets.pathology.folder import Images
+from datasets.pathology.checksummed_folder import Images
 
 Floats = NDArray[np.float64]
 Backbone = Literal["mobilenet_v2", "efficientnet_lite0"]
@@ -73,7 +73,7 @@ def run(cells: herlev.Cells, view: View, folds: tuple[int, ...], seed: int) -> N
     if kept.exists():
         return
     from models.pathology.network import NetConfig
-    from training.pathology.learn import LearnConfig, learn, predict
+    from training.pathology.train_network import LearnConfig, learn, predict
 
     tiles = herlev.crops(cells, view.side, view.part, view.margin)
     rows = np.flatnonzero(np.isin(cells.folds, folds))
@@ -108,7 +108,7 @@ def strange(side: int) -> dict[str, Images]:
 
 def said(view: View, folds: tuple[int, ...], seeds: Sequence[int]) -> Floats:
     """(734, 7) mean probabilities over the seeds."""
-    from models.pathology.session import softmax
+    from models.pathology.onnx_sessions import softmax
 
     found = [softmax(np.load(place(view, folds, seed))["logits"]) for seed in seeds]
     mean: Floats = np.mean(found, axis=0)

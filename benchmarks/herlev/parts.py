@@ -38,7 +38,7 @@ def embedding(cells: herlev.Cells, view: View) -> Floats:
 
     def make() -> Floats:
         from models.pathology.network import NetConfig, TileNet
-        from training.pathology.learn import predict
+        from training.pathology.train_network import predict
 
         tiles = herlev.crops(cells, view.side, view.part, view.margin)
         net = TileNet(NetConfig(backbone=view.backbone, side=view.side))

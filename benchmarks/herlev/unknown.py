@@ -15,7 +15,7 @@ from benchmarks.herlev import networks, parts
 from benchmarks.herlev.networks import FOLDS, VIEWS, View
 from benchmarks.herlev.parts import Floats
 from datasets.pathology import herlev
-from models.pathology.abstain import FALSE_ALARMS, Familiar
+from models.pathology.abstention import FALSE_ALARMS, Familiar
 
 STILL = (View("cell", 0.1, 96, "efficientnet_lite0"), View("nucleus", 0.3, 96, "efficientnet_lite0"))
 ASKED = 0.9  # share of colon tiles
@@ -75,7 +75,7 @@ def _still(view: View, other: str) -> Floats:
 
     def make() -> Floats:
         from models.pathology.network import NetConfig, TileNet
-        from training.pathology.learn import predict
+        from training.pathology.train_network import predict
 
         net = TileNet(NetConfig(backbone=view.backbone, side=view.side))
         return predict(net, networks.strange(view.side)[other], turns=networks.TURNS)[1].astype(np.float64)

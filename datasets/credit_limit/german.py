@@ -10,10 +10,10 @@ from pathlib import Path
 
 import polars as pl
 
-from datasets import table
-from datasets.faults import Unreadable
-from datasets.outside import locate
-from datasets.table import Column, Origin, Role, Table
+from datasets import schema
+from datasets.errors import Unreadable
+from datasets.external_files import locate
+from datasets.schema import Column, Origin, Role, Table
 
 FILE = "credit/german_credit/german.data"
 
@@ -143,7 +143,7 @@ def read(folder: Path | None = None) -> pl.DataFrame:
         raise Unreadable(f"{path}: {raw.width} columns were found and {len(names)} are needed. Take the original file.")
     raw.columns = names
     target = pl.col("bad").replace_strict({"1": 0, "2": 1}, default=None, return_dtype=pl.Int8)
-    return table.check(raw.with_columns(target), TABLE, path.name)
+    return schema.check(raw.with_columns(target), TABLE, path.name)
 
 
 def sample(rows: int = 1_000, seed: int = 0) -> pl.DataFrame:

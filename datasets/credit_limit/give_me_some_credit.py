@@ -12,9 +12,9 @@ from pathlib import Path
 
 import polars as pl
 
-from datasets import table
-from datasets.outside import locate
-from datasets.table import Column, Origin, Table
+from datasets import schema
+from datasets.external_files import locate
+from datasets.schema import Column, Origin, Table
 
 FILE = "credit/give_me_some_credit/cs-training.csv.gz"
 MOST_UTILISED = 10.0  # of a line
@@ -80,7 +80,7 @@ def read(folder: Path | None = None) -> pl.DataFrame:
     path = locate(FILE, TABLE.origin.sha256, folder)
     used = pl.col("RevolvingUtilizationOfUnsecuredLines")
     share = pl.when(used.cast(pl.Float64) <= MOST_UTILISED).then(used)
-    return table.check(table.scan(path).with_columns(share), TABLE, path.name)
+    return schema.check(schema.scan(path).with_columns(share), TABLE, path.name)
 
 
 def sample(rows: int = 1_000, seed: int = 0) -> pl.DataFrame:

@@ -14,9 +14,9 @@ from typing import Literal
 
 import polars as pl
 
-from datasets import table
-from datasets.outside import locate
-from datasets.table import Column, Origin, Table
+from datasets import schema
+from datasets.external_files import locate
+from datasets.schema import Column, Origin, Table
 
 FILE = "credit/fico_heloc/heloc.parquet"
 NEVER_DELINQUENT = 84.0  # months: a bureau forgets a delinquency after seven years; the oldest in the data is 83
@@ -76,9 +76,9 @@ TABLE = Table(
 def read(folder: Path | None = None) -> pl.DataFrame:
     """All 10,459 rows; the target `bad` is RiskPerformance == "Bad". `folder` holds credit/…, or YUHENG_DATA does."""
     path = locate(FILE, TABLE.origin.sha256, folder)
-    raw = table.scan(path)
+    raw = schema.scan(path)
     target = (pl.col("RiskPerformance") == "Bad").cast(pl.Int8).alias("bad")
-    return table.check(raw.select(target, pl.exclude("RiskPerformance")), TABLE, path.name)
+    return schema.check(raw.select(target, pl.exclude("RiskPerformance")), TABLE, path.name)
 
 
 def sample(rows: int = 1_000, seed: int = 0) -> pl.DataFrame:

@@ -12,10 +12,10 @@ from typing import Any
 
 import polars as pl
 
-from datasets import table
-from datasets.derive import Derived
-from datasets.outside import locate
-from datasets.table import Column, Origin, Table
+from datasets import schema
+from datasets.derived_columns import Derived
+from datasets.external_files import locate
+from datasets.schema import Column, Origin, Table
 
 SHIPPED = Path(__file__).parents[1] / "samples"
 FILE = "taiwan_credit_card.parquet"
@@ -152,7 +152,7 @@ TABLE = Table(
 
 def read(folder: Path | None = None) -> pl.DataFrame:
     """All 30,000 rows, from the shipped file unless another folder is named."""
-    return table.read(locate(FILE, TABLE.origin.sha256, folder or SHIPPED), TABLE)
+    return schema.read(locate(FILE, TABLE.origin.sha256, folder or SHIPPED), TABLE)
 
 
 def sample(rows: int = 1_000, seed: int = 0) -> pl.DataFrame:

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import polars as pl
 
-from datasets import table
-from datasets.outside import locate
-from datasets.table import Column, Origin, Role, Table
+from datasets import schema
+from datasets.external_files import locate
+from datasets.schema import Column, Origin, Role, Table
 
 FILE = "credit/vub_nbfi_romania/vub_credit_scoring.csv.gz"
 
@@ -69,7 +69,7 @@ TABLE = Table(
 
 def read(folder: Path | None = None) -> pl.DataFrame:
     """All 18,917 rows. `folder` holds credit/…; without it YUHENG_DATA does."""
-    return table.read(locate(FILE, TABLE.origin.sha256, folder), TABLE)
+    return schema.read(locate(FILE, TABLE.origin.sha256, folder), TABLE)
 
 
 def sample(rows: int = 1_000, seed: int = 0) -> pl.DataFrame:

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from datasets.pathology import folder as pictures
+from datasets.pathology import checksummed_folder as pictures
 
 SUMS = "pathology/bcss_3roi/MD5SUMS"
 SHA256 = "06eeb17414767c0c404042d5cf7f3e49984feb2c007ca9e7d517dd2522b5b7ba"

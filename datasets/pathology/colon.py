@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets.pathology import folder as pictures
+from datasets.pathology import checksummed_folder as pictures
 
 SUMS = "pathology/crc_val_he_70/MD5SUMS"
 SHA256 = "1fbf75f8a9ea0b05a401c422d757964a2b01212e46cc89bbe90b66ddf17d867f"

@@ -19,9 +19,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from datasets.faults import Unreadable
-from datasets.outside import locate
-from datasets.pathology.folder import Images, picture
+from datasets.errors import Unreadable
+from datasets.external_files import locate
+from datasets.pathology.checksummed_folder import Images, picture
 
 MANIFEST = "pathology/herlev/manifest.csv"
 SHA256 = "4cb1fff74830b129f354c1441f1ceb48771a138e0365c632bf8a90910f90ac5c"  # of the manifest

@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from datasets.outside import locate
-from datasets.pathology import folder as pictures
+from datasets.external_files import locate
+from datasets.pathology import checksummed_folder as pictures
 
 SUMS = "pathology/lbc_surepath_512/MD5SUMS"
 SHA256 = "e63e8ae8d782c350d8c330cf27075aa318f41271b66e713e18ddb2645c308149"

@@ -7,7 +7,7 @@ and Attr18 are the same numbers in 5,906 rows. Attr29 is log10 of the assets, in
 open.
 The source tells more than the ratios do: the bankrupt stand at the end of the file, and not one of the 534 companies
 whose operating profit is exactly 0 (Attr22; Attr42 and Attr27 follow) went bankrupt, as if it was not filed for them.
-`datasets.leaks` says so, and a score on this table is to be read with that in mind.
+`datasets.leakage` says so, and a score on this table is to be read with that in mind.
 
 A ratio has a direction where its denominator does not turn the sign (assets, sales, short-term liabilities) and every
 lender would argue it: profit, own funds and liquidity lower the risk, debt and costs raise it. Ratios of turnover, size
@@ -21,9 +21,9 @@ from typing import Literal
 
 import polars as pl
 
-from datasets import table
-from datasets.outside import locate
-from datasets.table import Column, Origin, Table
+from datasets import schema
+from datasets.external_files import locate
+from datasets.schema import Column, Origin, Table
 
 FILE = "company/polish_bankruptcy/polish_5year.parquet"
 
@@ -121,7 +121,7 @@ TABLE = Table(
 
 def read(folder: Path | None = None) -> pl.DataFrame:
     """The 5,850 rows that differ, in the file's order. `folder` holds company/…, or YUHENG_DATA does."""
-    frame = table.read(locate(FILE, TABLE.origin.sha256, folder), TABLE)
+    frame = schema.read(locate(FILE, TABLE.origin.sha256, folder), TABLE)
     return frame.unique(keep="first", maintain_order=True)
 
 

@@ -24,10 +24,10 @@ from pathlib import Path
 
 import polars as pl
 
-from datasets import table
-from datasets.derive import Derived
-from datasets.outside import locate
-from datasets.table import Column, Origin, Role, Table
+from datasets import schema as table
+from datasets.derived_columns import Derived
+from datasets.external_files import locate
+from datasets.schema import Column, Origin, Role, Table
 
 SHIPPED = Path(__file__).parents[1] / "samples"
 FILE = "sba_scitech.parquet"

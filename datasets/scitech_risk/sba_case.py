@@ -15,10 +15,10 @@ from pathlib import Path
 
 import polars as pl
 
-from datasets import table
-from datasets.outside import locate
+from datasets import schema
+from datasets.external_files import locate
+from datasets.schema import Column, Origin, Table
 from datasets.scitech_risk import sba
-from datasets.table import Column, Origin, Table
 
 FILE = "company/sba_case/SBAcase.parquet"
 ARTICLE = ("RealEstate", "Portion", "Recession")
@@ -72,7 +72,7 @@ TABLE = Table(
 def read(folder: Path | None = None) -> pl.DataFrame:
     """All 2,101 loans. `folder` holds company/…, or YUHENG_DATA does."""
     path = locate(FILE, TABLE.origin.sha256, folder)
-    return table.check(shape(table.scan(path)), TABLE, path.name)
+    return schema.check(shape(schema.scan(path)), TABLE, path.name)
 
 
 def sample(rows: int = 1_000, seed: int = 0) -> pl.DataFrame:

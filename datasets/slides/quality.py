@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from datasets.slides.faults import SlideFault, fault
+from datasets.slides.errors import SlideFault, fault
 from datasets.slides.reader import Pixels
 
 BLANK, PEN, FOCUS = "blank", "pen", "focus"

@@ -21,11 +21,11 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from datasets.slides.check import check
-from datasets.slides.faults import SlideRefused, fault
+from datasets.slides.byte_source import Found, Size
+from datasets.slides.errors import SlideRefused, fault
 from datasets.slides.formats.tiff import plausible
 from datasets.slides.limits import LIMITS, Limits
-from datasets.slides.source import Found, Size
+from datasets.slides.static_check import check
 
 if TYPE_CHECKING:
     from PIL.Image import Image

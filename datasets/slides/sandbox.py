@@ -27,10 +27,10 @@ from typing import Any, TypeVar
 import numpy as np
 
 from datasets.slides import reader
-from datasets.slides.faults import SlideFault, SlideRefused, fault
+from datasets.slides.byte_source import Size
+from datasets.slides.errors import SlideFault, SlideRefused, fault
 from datasets.slides.limits import LIMITS, Limits
 from datasets.slides.reader import Facts, Level, Pixels, Slide
-from datasets.slides.source import Size
 
 ROOT = Path(__file__).parents[2]
 PAGE = 4_096  # bytes

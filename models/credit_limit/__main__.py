@@ -9,22 +9,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from datasets.table import Column
-from models.command import Checked, command
+from datasets.schema import Column
 from models.credit_limit.policy import Policy
+from models.policy.cli import Checked, command
 
 if TYPE_CHECKING:
-    from models.prove import Domain
+    from models.policy.prover import Domain
 
 
 def _domain() -> Domain:
-    from models.credit_limit.check import domain
+    from models.credit_limit.guardrail_domain import domain
 
     return domain()
 
 
 def _overlap(inputs: Sequence[Column]) -> list[str]:
-    from models.credit_limit.check import overlap
+    from models.credit_limit.guardrail_domain import overlap
 
     return overlap(inputs)
 

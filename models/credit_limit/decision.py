@@ -16,16 +16,16 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from datasets.table import Column, number_text
+from datasets.schema import Column, number_text
 from models.card import Card
 from models.credit_limit.ledger import Ledger
-from models.credit_limit.limit import APPRAISAL, ASSETS, CONDUCT, Formula, Worked
+from models.credit_limit.limit_formula import APPRAISAL, ASSETS, CONDUCT, Formula, Worked
 from models.credit_limit.policy import Policy, Raise
-from models.explain import Explainer, line_points, rounded
-from models.graph import Scores
-from models.inputs import Encoder
-from models.ledger import picked, probability, whole
-from models.operations import Arrays, Floats
+from models.feature_encoder import Encoder
+from models.policy.arithmetic import Arrays, Floats
+from models.scorecard.batch_columns import picked, probability, whole
+from models.scorecard.explanations import Explainer, line_points, rounded
+from models.trees.onnx_session import Scores
 
 NUMBERS = (
     "declared_income", "monthly_debt_service", "utilisation", *ASSETS, "debts",

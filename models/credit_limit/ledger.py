@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from models.credit_limit import words
-from models.credit_limit.limit import ASSETS, Worked
+from models.credit_limit import messages
+from models.credit_limit.limit_formula import ASSETS, Worked
 from models.credit_limit.policy import Policy
-from models.ledger import joined, known, nullable, picked, whole
+from models.scorecard.batch_columns import joined, known, nullable, picked, whole
 
 MISSING = math.nan
 
@@ -25,8 +25,8 @@ class Ledger:
         self._en, self._zh = f" {policy.money.en}", f" {policy.money.zh}"
         step, step_zh = self._money(policy.product.rounding)
         self._round = [
-            words.ROUNDING[0].replace("{step}", step),
-            words.ROUNDING[1].replace("{step}", step_zh),
+            messages.ROUNDING[0].replace("{step}", step),
+            messages.ROUNDING[1].replace("{step}", step_zh),
         ]
 
     def one(self, numbers: Mapping[str, float], worked: Worked) -> dict[str, Any]:
@@ -58,11 +58,11 @@ class Ledger:
             if code == "statutory_veto":
                 told += [self._veto(veto) for veto in vetoes]
                 continue
-            en, zh = words.REFERRALS[code]
+            en, zh = messages.REFERRALS[code]
             filled, filled_zh = self._filling(code, numbers)
             told.append({"code": code, "en": en.format(**filled), "zh": zh.format(**filled_zh)})
         if person:
-            en, zh = words.REFERRALS["person_asked_for"]
+            en, zh = messages.REFERRALS["person_asked_for"]
             told.append({"code": "person_asked_for", "en": en, "zh": zh})
         return told
 
@@ -99,7 +99,7 @@ class Ledger:
     def _veto(self, veto: str) -> dict[str, Any]:
         """A code that the policy does not know refers too, told as it came."""
         known = self.policy.vetoes.get(veto)
-        en, zh = words.REFERRALS["statutory_veto"]
+        en, zh = messages.REFERRALS["statutory_veto"]
         return {
             "code": "statutory_veto",
             "veto": veto,
@@ -126,12 +126,12 @@ class Ledger:
     ) -> dict[str, Any]:
         if known:
             money, money_zh = self._money(amount)
-            en, zh = words.BOUNDS[code]
+            en, zh = messages.BOUNDS[code]
             en, zh = en.format(amount=money), zh.format(amount=money_zh)
             return {"code": code, "amount": int(amount), "binding": binding, "lacks": [], "en": en, "zh": zh}
         lacks = _lacks(code, numbers)
         names, names_zh = _names(lacks)
-        en, zh = words.LACKING[code]
+        en, zh = messages.LACKING[code]
         en, zh = en.format(lacks=names), zh.format(lacks=names_zh)
         return {"code": code, "amount": None, "binding": False, "lacks": lacks, "en": en, "zh": zh}
 
@@ -139,7 +139,7 @@ class Ledger:
         code = next((code for code, flag in worked.unlifted.items() if flag), None)
         counts = code is None
         code = code or ("uplifted" if worked.m > 1 else "below_qualifying")
-        en, zh = words.CONDUCT[code]
+        en, zh = messages.CONDUCT[code]
         if counts:
             money, money_zh = self._money(uplift)
             score, m = f"{worked.conduct:.1f}", f"{worked.m:.3f}"
@@ -155,7 +155,7 @@ class Ledger:
 
     def _cap(self, code: str, amount: float, applied: bool) -> dict[str, Any]:
         money, money_zh = self._money(amount)
-        en, zh = words.CAPS[code]
+        en, zh = messages.CAPS[code]
         en, zh = en.format(amount=money), zh.format(amount=money_zh)
         return {"code": code, "amount": int(amount), "applied": applied, "en": en, "zh": zh}
 
@@ -169,4 +169,6 @@ def _lacks(code: str, numbers: Mapping[str, float]) -> list[str]:
 
 
 def _names(fields: list[str]) -> tuple[str, str]:
-    return ", ".join(words.FIELDS[name][0] for name in fields), "、".join(words.FIELDS[name][1] for name in fields)
+    return ", ".join(messages.FIELDS[name][0] for name in fields), "、".join(
+        messages.FIELDS[name][1] for name in fields
+    )

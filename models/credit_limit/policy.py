@@ -10,8 +10,21 @@ from typing import Annotated
 
 from pydantic import Field, ValidationInfo, model_validator
 
-from models import policy
-from models.policy import Amount, Count, Currency, Grade, Number, Positive, Section, Share, Some, Text, Words, on_rails
+from models.policy import config
+from models.policy.config import (
+    Amount,
+    Count,
+    Currency,
+    Grade,
+    Number,
+    Positive,
+    Section,
+    Share,
+    Some,
+    Text,
+    Words,
+    on_rails,
+)
 
 # The contract's own limits of a policy (the guard rails of the morality bank), not settings.
 MOST_UPLIFT = 0.50
@@ -74,7 +87,7 @@ class Risk(Section):
 
     @model_validator(mode="after")
     def _grades_agree(self, info: ValidationInfo) -> Risk:
-        faults = policy.grade_faults(self.grades, self.floor_grade, info)
+        faults = config.grade_faults(self.grades, self.floor_grade, info)
         if faults:
             raise ValueError("; ".join(faults))
         return self
@@ -163,9 +176,9 @@ class Policy(Section):
     @property
     def approval_pd(self) -> float:
         """The approval line: the greatest PD of the floor grade."""
-        return policy.approval_line(self.risk.grades, self.risk.floor_grade)
+        return config.approval_line(self.risk.grades, self.risk.floor_grade)
 
     @classmethod
     def load(cls, source: Path | str | bytes, *, rails: bool = True) -> Policy:
         """From a path or a file's bytes. `rails=False` admits a policy that breaks a guard rail, for the checker."""
-        return policy.load(cls, source, rails=rails)
+        return config.load(cls, source, rails=rails)

@@ -8,9 +8,9 @@ from pydantic import BaseModel, ConfigDict
 
 from models.bundle import SLIDE_GRAPH, SMALL_GRAPH, Bundle, BundleRefused
 from models.card import Stamp
-from models.pathology.abstain import Conformal
-from models.pathology.calibrate import Line
-from models.pathology.operating import Point
+from models.pathology.abstention import Conformal
+from models.pathology.calibration import Line
+from models.pathology.operating_point import Point
 
 
 class _Part(BaseModel):

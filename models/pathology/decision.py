@@ -17,10 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from models.pathology.calibrate import log_odds
+from models.pathology.calibration import log_odds
 from models.pathology.card import Fitted, SlideCard
+from models.pathology.onnx_sessions import softmax
 from models.pathology.policy import ReadingPolicy
-from models.pathology.session import softmax
 
 Triage = Literal["negative", "review", "positive", "abstained"]
 

@@ -19,10 +19,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from models.pathology.abstain import NEIGHBOURS, Familiar, Stain, density
-from models.pathology.aggregate import GatedAttention
+from models.pathology.abstention import NEIGHBOURS, Familiar, Stain, density
+from models.pathology.attention_pooling import GatedAttention
 from models.pathology.network import TileNet
-from models.pathology.session import TileGraph, session
+from models.pathology.onnx_sessions import TileGraph, session
 
 OPSET = 18
 TOLERANCE = 1e-4  # largest difference between torch and ONNX Runtime that is let pass, in logits and embedding

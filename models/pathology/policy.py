@@ -10,11 +10,11 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from models import policy
-from models.policy import Section, Share, Some, Text
+from models.policy import config
+from models.policy.config import Section, Share, Some, Text
 
 Points = Annotated[int, Field(ge=0, le=100, strict=True)]
-FACTORS = (  # what models/pathology/patient.py can find; a policy gives each its points
+FACTORS = (  # what models/pathology/patient_risk.py can find; a policy gives each its points
     "hpv_16",
     "hpv_18",
     "hpv_other",
@@ -126,4 +126,4 @@ class ReadingPolicy(Section):
     @classmethod
     def load(cls, source: Path | str | bytes) -> ReadingPolicy:
         """From a path or a file's bytes. Raises PolicyRefused."""
-        return policy.load(cls, source)
+        return config.load(cls, source)

@@ -17,15 +17,15 @@ import polars as pl
 from numpy.typing import NDArray
 
 from models.card import Card
-from models.explain import Explainer, line_points, rounded
-from models.graph import Scores
-from models.inputs import Encoder, all_read
-from models.ledger import picked, probability, whole
-from models.operations import Arrays, Floats, any_of
+from models.feature_encoder import Encoder, all_read
+from models.policy.arithmetic import Arrays, Floats, any_of
+from models.scitech_risk.early_warnings import raised
 from models.scitech_risk.ledger import Ledger
-from models.scitech_risk.limit import INDICATORS, Formula
+from models.scitech_risk.limit_formula import INDICATORS, Formula
 from models.scitech_risk.policy import Policy
-from models.scitech_risk.signals import raised
+from models.scorecard.batch_columns import picked, probability, whole
+from models.scorecard.explanations import Explainer, line_points, rounded
+from models.trees.onnx_session import Scores
 
 LOOP = "loop_path"  # text
 ASSETS = "total_assets"

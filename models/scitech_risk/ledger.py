@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from datasets.table import Column, number_text
-from models.ledger import joined, known, nullable, picked, whole
-from models.scitech_risk import words
-from models.scitech_risk.gate import VERDICTS, Gated
-from models.scitech_risk.innovation import Scored
-from models.scitech_risk.limit import Worked
+from datasets.schema import Column, number_text
+from models.scitech_risk import messages
+from models.scitech_risk.innovation_score import Scored
+from models.scitech_risk.limit_formula import Worked
 from models.scitech_risk.policy import BACKING, CASH, GROUPS, Policy
+from models.scitech_risk.shell_gate import VERDICTS, Gated
+from models.scorecard.batch_columns import joined, known, nullable, picked, whole
 
 Numbers = Mapping[str, float]
 LACKS = {"debt_service_cover": CASH, "revenue_multiple": ("revenue",), "backing": (*BACKING, "data_asset_value")}
@@ -36,7 +36,7 @@ class Ledger:
         self._everything = sum(piece.points for piece in policy.gate.evidence)
         asked = tuple(dict.fromkeys(signal.indicator for signal in policy.signals if signal.unknown_refers))
         self._lacks = {**LACKS, "warning_unknown": asked}
-        self._column: Callable[[str], Column] = lambda name: words.column_of(name, columns)
+        self._column: Callable[[str], Column] = lambda name: messages.column_of(name, columns)
 
     def one(self, numbers: Numbers, worked: Worked) -> dict[str, Any]:
         """base_limit, or 0 where the gate blocks, - rounding.amount = limit, in whole units of money."""
@@ -48,7 +48,7 @@ class Ledger:
             caps.append(self._cap("gate", 0, True))
         step, step_zh = self._money(self.policy.product.rounding)
         taken, taken_zh = self._money(exact - limit)
-        en, zh = words.ROUNDING
+        en, zh = messages.ROUNDING
         rounding = {"en": en.format(step=step, amount=taken), "zh": zh.format(step=step_zh, amount=taken_zh)}
         return {
             "bounds": [self._bound(code, amount, code in told, code == binding, numbers)
@@ -74,17 +74,17 @@ class Ledger:
             if not gated.holds[piece.code]:
                 continue
             value = numbers[piece.indicator]
-            shown, shown_zh = words.value_text(value, self._column(piece.indicator))
-            aside, aside_zh = words.value_text(numbers[beside], self._column(beside)) if beside else ("", "")
+            shown, shown_zh = messages.value_text(value, self._column(piece.indicator))
+            aside, aside_zh = messages.value_text(numbers[beside], self._column(beside)) if beside else ("", "")
             en, zh = piece.en.format(value=shown, beside=aside), piece.zh.format(value=shown_zh, beside=aside_zh)
             if path and piece.indicator == "invoice_loop_share":
-                en, zh = en + words.LOOP[0].format(path=path), zh + words.LOOP[1].format(path=path)
+                en, zh = en + messages.LOOP[0].format(path=path), zh + messages.LOOP[1].format(path=path)
             evidence.append({"code": piece.code, "indicator": piece.indicator, "value": value,
                              "points": piece.points, "en": en, "zh": zh})  # fmt: skip
         verdict = _verdict(gated)
         points = number_text(gated.points)
         blind = gated.blind and verdict == "review" and gated.points < self.policy.gate.review
-        en, zh = words.GATE["blind" if blind else verdict]
+        en, zh = messages.GATE["blind" if blind else verdict]
         filled = {"points": points, "known": number_text(gated.known), "all": number_text(self._everything),
                   "sources": number_text(gated.sources)}  # fmt: skip
         return {
@@ -103,9 +103,9 @@ class Ledger:
         if stage is not None and coverage and coverage >= self.policy.innovation.least_coverage:
             score = _tenths(scored.low[stage] / coverage)
         code = "no_stage" if stage is None else "too_little_known" if score is None else "scored"
-        filled = {"coverage": words.percent(coverage), "low": f"{low:.1f}", "score": f"{score or 0:.1f}"}
+        filled = {"coverage": messages.percent(coverage), "low": f"{low:.1f}", "score": f"{score or 0:.1f}"}
         found = None if stage is None else self.policy.stages[stage]
-        en, zh = words.INNOVATION[code]
+        en, zh = messages.INNOVATION[code]
         return {
             "score": score,
             "low": low,
@@ -121,7 +121,7 @@ class Ledger:
         for signal in self.policy.signals:
             if raised[signal.code]:
                 value = numbers[signal.indicator]
-                en, zh = words.value_text(value, self._column(signal.indicator))
+                en, zh = messages.value_text(value, self._column(signal.indicator))
                 said = {"en": signal.en.format(value=en), "zh": signal.zh.format(value=zh)}
                 told.append({"code": signal.code, "severity": signal.severity, "indicator": signal.indicator,
                              "value": value, **said})  # fmt: skip
@@ -171,7 +171,7 @@ class Ledger:
 
     def _referral(self, code: str, numbers: Numbers) -> dict[str, Any]:
         filled, filled_zh = self._filling(code, numbers)
-        en, zh = words.REFERRALS[code]
+        en, zh = messages.REFERRALS[code]
         return {"code": code, "en": en.format(**filled), "zh": zh.format(**filled_zh)}
 
     def _filling(self, code: str, numbers: Numbers) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -180,13 +180,13 @@ class Ledger:
             floor_grade, horizon = self.policy.risk.floor_grade, self.policy.horizon
             return {"floor": floor_grade, "horizon": horizon.en}, {"floor": floor_grade, "horizon": horizon.zh}
         if code == "too_little_known":
-            share, least = words.percent(numbers["known_share"]), words.percent(self.policy.least_known.share)
+            share, least = messages.percent(numbers["known_share"]), messages.percent(self.policy.least_known.share)
             return ({"known": share, "least": least},) * 2
         if code == "below_minimum":
             en, zh = self._money(self.policy.product.minimum)
             return {"minimum": en}, {"minimum": zh}
         if code.startswith("lacks_") or code == "warning_unknown":
-            en, zh = words.names(self._lacking(code.removeprefix("lacks_"), numbers))
+            en, zh = messages.names(self._lacking(code.removeprefix("lacks_"), numbers))
             return {"lacks": en}, {"lacks": zh}
         return {}, {}
 
@@ -195,16 +195,16 @@ class Ledger:
 
     def _bound(self, code: str, amount: float, known: bool, binding: bool, numbers: Numbers) -> dict[str, Any]:
         lacks = self._lacking(code, numbers)
-        names, names_zh = words.names(lacks)
+        names, names_zh = messages.names(lacks)
         if known:
             money, money_zh = self._money(amount)
             ungraded = code == "loss_budget" and numbers["known_share"] < self.policy.least_known.share
-            en, zh = words.UNGRADED if ungraded else words.BOUNDS[code]
+            en, zh = messages.UNGRADED if ungraded else messages.BOUNDS[code]
             en, zh = en.format(amount=money), zh.format(amount=money_zh)
             if lacks:
-                en, zh = en + words.UNBACKED[0].format(lacks=names), zh + words.UNBACKED[1].format(lacks=names_zh)
+                en, zh = en + messages.UNBACKED[0].format(lacks=names), zh + messages.UNBACKED[1].format(lacks=names_zh)
         else:
-            en, zh = words.LACKING[code]
+            en, zh = messages.LACKING[code]
             en, zh = en.format(lacks=names), zh.format(lacks=names_zh)
         return {
             "code": code,
@@ -219,8 +219,8 @@ class Ledger:
         earned, known = scored.groups[group]
         score = _tenths(100 * earned / known) if known else None
         weights = None if stage is None else self.policy.stages[stage].weights
-        en, zh = words.UNKNOWN_PART if score is None else words.PART
-        name, name_zh = words.GROUPS[group]
+        en, zh = messages.UNKNOWN_PART if score is None else messages.PART
+        name, name_zh = messages.GROUPS[group]
         return {
             "group": group,
             "score": score,
@@ -232,7 +232,7 @@ class Ledger:
 
     def _cap(self, code: str, amount: float, applied: bool) -> dict[str, Any]:
         money, money_zh = self._money(amount)
-        en, zh = words.CAPS[code]
+        en, zh = messages.CAPS[code]
         en, zh = en.format(amount=money), zh.format(amount=money_zh)
         return {"code": code, "amount": int(amount), "applied": applied, "en": en, "zh": zh}
 

@@ -14,9 +14,22 @@ from typing import Annotated, Literal, TypeVar
 
 from pydantic import Field, ValidationInfo, model_validator
 
-from datasets.table import nearest
-from models import policy
-from models.policy import Amount, Count, Currency, Grade, Number, Positive, Section, Share, Some, Text, Words, on_rails
+from datasets.schema import nearest
+from models.policy import config
+from models.policy.config import (
+    Amount,
+    Count,
+    Currency,
+    Grade,
+    Number,
+    Positive,
+    Section,
+    Share,
+    Some,
+    Text,
+    Words,
+    on_rails,
+)
 
 # What the gate and the innovation score may read: the formula proves its rails over these.
 EVIDENCE = (
@@ -71,7 +84,7 @@ class Risk(Section):
 
     @model_validator(mode="after")
     def _grades_agree(self, info: ValidationInfo) -> Risk:
-        return _sound(self, policy.grade_faults(self.grades, self.floor_grade, info))
+        return _sound(self, config.grade_faults(self.grades, self.floor_grade, info))
 
 
 class Known(Section):
@@ -260,7 +273,7 @@ class Policy(Section):
     @property
     def approval_pd(self) -> float:
         """The approval line: the greatest PD of the floor grade."""
-        return policy.approval_line(self.risk.grades, self.risk.floor_grade)
+        return config.approval_line(self.risk.grades, self.risk.floor_grade)
 
     @property
     def acts(self) -> frozenset[str]:
@@ -270,7 +283,7 @@ class Policy(Section):
     @classmethod
     def load(cls, source: Path | str | bytes, *, rails: bool = True) -> Policy:
         """From a path or a file's bytes. `rails=False` admits a policy that breaks a guard rail, for the checker."""
-        return policy.load(cls, source, rails=rails)
+        return config.load(cls, source, rails=rails)
 
 
 def _sound(section: S, faults: list[str]) -> S:

@@ -14,12 +14,12 @@ import numpy as np
 import polars as pl
 from pydantic import Field, model_validator
 
-from datasets.faults import DataError
-from datasets.table import Table, number_text
+from datasets.errors import DataError
+from datasets.schema import Table, number_text
 from models.card import Head
-from models.graph import Scores
-from models.policy import Section, Text
-from models.scale import Scale
+from models.policy.config import Section, Text
+from models.scorecard.scaling import Scale
+from models.trees.onnx_session import Scores
 
 LARGEST = "largest"  # the trade with the largest sum of limits, found in the answers
 Number = Annotated[float, Field(allow_inf_nan=False)]

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from serving.call import Call, Reply
-from serving.pathology.deepzoom import matches
-from serving.problems import Problem
+from serving.core.http.problems import Problem
+from serving.core.http.request import Call, Reply
+from serving.pathology.viewer.deepzoom import matches
 
 Handler = Callable[[Call], Awaitable[Reply]]
 DIST = Path(__file__).parent / "dist"

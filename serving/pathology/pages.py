@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
-from serving.call import Call, Reply
-from serving.pathology.desk import ID
-from serving.problems import Problem
+from serving.core.http.problems import Problem
+from serving.core.http.request import Call, Reply
+from serving.pathology.context import ID
 
 Handler = Callable[[Call], Awaitable[Reply]]
 WORKLIST = "/console/slides"

@@ -16,22 +16,24 @@ from typing import Any
 import orjson
 import sqlalchemy as sa
 
-from datasets.faults import Fault
-from serving.call import Call, Reply, new_id, query
-from serving.pathology import files, form, pages, turnaround
-from serving.pathology.arrivals import Arrivals, note_scale
-from serving.pathology.desk import ID, Desk, Row, state_problem
-from serving.pathology.drawing import Drawing, copy_of, heat_of
-from serving.pathology.events import Events, last_seen, wants_events
-from serving.pathology.images import Images, Shown
-from serving.pathology.reports import Reports
-from serving.pathology.signing import Signing
-from serving.pathology.states import SIGNED, STATES, TO_REVIEW, UnknownSlide
-from serving.pathology.uploads import Uploads
-from serving.problems import Problem
-from serving.runtime import Runtime
+from datasets.errors import Fault
+from serving.core.http.problems import Problem
+from serving.core.http.request import Call, Reply, new_id, query
+from serving.decisions.service import Runtime
+from serving.pathology import pages, turnaround
+from serving.pathology.context import ID, Desk, Row, state_problem
+from serving.pathology.report.render import Drawing, copy_of, heat_of
+from serving.pathology.report.routes import Reports
+from serving.pathology.report.signing import Signing
+from serving.pathology.slides import storage
+from serving.pathology.slides import store as slides
+from serving.pathology.slides.states import SIGNED, STATES, TO_REVIEW, UnknownSlide
+from serving.pathology.upload import request_form
+from serving.pathology.upload.intake import Arrivals, note_scale
+from serving.pathology.upload.tus import Uploads
+from serving.pathology.viewer.events import Events, last_seen, wants_events
+from serving.pathology.viewer.tile_routes import Images, Shown
 from serving.settings import Settings
-from serving.store import slides
 
 Handler = Callable[[Call], Awaitable[Reply]]
 USUAL, MOST = 100, 500  # slides of one page of the worklist
@@ -86,12 +88,12 @@ class Pathology:
         """A file of the inbox, or an upload whose form or SHA-256 was still to be told."""
         found, digest = await self.desk.body(call)
         reference, sha256 = found.pop("reference", None), found.pop("sha256", None)
-        faults = form.sha256(sha256)
-        told, wrong = form.read(found)
+        faults = request_form.sha256(sha256)
+        told, wrong = request_form.read(found)
         faults += wrong
         if not isinstance(reference, str) or not 0 < len(reference) <= 1_000:
             needed = "a path below the inbox, or the id of an upload", "收件箱内的路径，或上传编号"
-            faults.append(Fault("reference", form.kind(reference), *needed))
+            faults.append(Fault("reference", request_form.kind(reference), *needed))
             reference = ""
         upload = await self.desk.read(slides.upload, reference, call.caller.tenant) if ID.fullmatch(reference) else None
         if reference and upload is None:
@@ -105,15 +107,15 @@ class Pathology:
     def _reference(self, tenant: str, reference: str) -> list[Fault]:
         zh = "收件箱内的普通文件（不含链接与 ..）"
         try:
-            with files.open_inside(self.desk.inbox(tenant), reference) as file:
+            with storage.open_inside(self.desk.inbox(tenant), reference) as file:
                 size, most = Path(f"/proc/self/fd/{file.fileno()}").stat().st_size, self.settings.slides.upload
-        except files.OutsideInbox as error:
+        except storage.OutsideInbox as error:
             return [Fault("reference", repr(reference[:200]), str(error), zh)]
         if not 0 < size <= most:
             return [Fault("reference", f"{size:,} bytes", f"1 to {most:,} bytes", f"1 至 {most:,} 字节")]
         return []
 
-    async def _told(self, call: Call, upload: Row, told: form.Form, sha256: str, digest: str) -> Reply:
+    async def _told(self, call: Call, upload: Row, told: request_form.Form, sha256: str, digest: str) -> Reply:
         if (earlier := await self.desk.before(call, "/v1/slides", digest)) is not None:
             return await self._accepted(earlier["slide"], again=True)
         slide = await self.desk.read(slides.get, upload["slide"])
@@ -124,10 +126,10 @@ class Pathology:
         await self.desk.once(call, "/v1/slides", digest, lambda _: {"slide": stands})
         return await self._accepted(stands, again=stands != upload["slide"])
 
-    async def _refer(self, call: Call, reference: str, told: form.Form, sha256: str, digest: str) -> Reply:
+    async def _refer(self, call: Call, reference: str, told: request_form.Form, sha256: str, digest: str) -> Reply:
         await self.desk.runtime().quota.check(call.caller.tenant)
         slide, upload = new_id(), new_id()
-        name, tenant = files.clean_name(reference), call.caller.tenant
+        name, tenant = storage.clean_name(reference), call.caller.tenant
         audit = await asyncio.to_thread(self.desk.audited, slide)
 
         def work(connection: sa.Connection) -> Row:
@@ -169,14 +171,14 @@ class Pathology:
             faults.append(Fault("limit", repr(limit[:60]), *whole))
         for name, levels in (
             ("state", tuple(STATES)),
-            ("specimen", form.SPECIMENS),
+            ("specimen", request_form.SPECIMENS),
             ("review", ("true", "false")),
             ("signed", ("true", "false")),
         ):
             if name in options and options[name] not in levels:
                 told = ", ".join(levels)
                 faults.append(Fault(name, repr(options[name][:60]), f"one of {told}", f"{told} 之一"))
-        fits, printable, printable_zh = form.RULES["accession"]
+        fits, printable, printable_zh = request_form.RULES["accession"]
         if "accession" in options and not fits(options["accession"]):
             faults.append(Fault("accession", repr(options["accession"][:60]), printable, printable_zh))
         after = options.get("after")

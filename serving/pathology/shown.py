@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from serving.describe import STORE, Schema, in_path, in_query, operation
-from serving.pathology.images import GEOJSON, JPEG, PNG, SHARE, XML
+from serving.core.http.schema import STORE, Schema, in_path, in_query, operation
+from serving.pathology.viewer.tile_routes import GEOJSON, JPEG, PNG, SHARE, XML
 
 PROBLEMS: dict[str, tuple[str, ...]] = {
     "GET /slides": (),

@@ -14,11 +14,11 @@ from typing import Any
 
 import orjson
 
-from serving.call import Call, Reply, now, query
-from serving.pathology.desk import Desk
-from serving.pathology.states import STATES
-from serving.problems import Problem
-from serving.store import turnaround as store
+from serving.core.http.problems import Problem
+from serving.core.http.request import Call, Reply, now, query
+from serving.pathology.context import Desk
+from serving.pathology.slides import turnaround as store
+from serving.pathology.slides.states import STATES
 
 DAYS = 30
 MOST = 10_000  # slides whose times are looked at, the newest

@@ -10,7 +10,7 @@ from benchmarks.herlev.networks import learned_folds
 from benchmarks.herlev.stack import Product, together
 from datasets.pathology import bcss, herlev
 from datasets.slides.reader import open_slide
-from training.metrics import Tallier
+from training.evaluation.metrics import Tallier
 
 
 def cells(n=80, seed=0):

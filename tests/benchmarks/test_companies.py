@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from benchmarks import companies
-from datasets.sources import source
+from datasets.catalog import source
 
 STUDIES = companies.load()
 AFTERWARDS = {"disbursed", "disbursed_no_bank", "with_term"}  # the readings that say so

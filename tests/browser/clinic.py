@@ -16,14 +16,14 @@ from typing import Any
 import numpy as np
 import uvicorn
 
-from serving.call import Call, Reply, new_id, read_body
 from serving.console import pages
+from serving.core.http.problems import MEDIA_TYPE, Problem
+from serving.core.http.request import Call, Reply, new_id, read_body
 from serving.pathology import turnaround
-from serving.pathology.images import Images, Shown
 from serving.pathology.report import fhir, pdf
-from serving.pathology.states import STATES
-from serving.problems import MEDIA_TYPE, Problem
-from tests.serving.pathology import readings
+from serving.pathology.slides.states import STATES
+from serving.pathology.viewer.tile_routes import Images, Shown
+from tests.serving.pathology import fake_readings
 
 TOKEN = "a-token-of-a-test"
 PERSON = {"name": "王敏", "licence": "110330200012345"}
@@ -33,7 +33,7 @@ AT = "2026-11-25T09:02:41Z"
 def row(slide: str, state: str, **more: Any) -> dict[str, Any]:
     """As GET /v1/slides/{id} gives it."""
     told = {"slide_id": slide, "state": state, "code": None, "reasons": [], "name": "CMU-1-Small-Region.svs"}
-    told |= {"sha256": readings.READING["slide"]["sha256"], "bytes": 1_938_955, "accession": "C2026-004217"}
+    told |= {"sha256": fake_readings.READING["slide"]["sha256"], "bytes": 1_938_955, "accession": "C2026-004217"}
     told |= {
         "specimen": "cervical_cytology",
         "progress": {"done": 0, "total": 0},
@@ -46,7 +46,7 @@ def row(slide: str, state: str, **more: Any) -> dict[str, Any]:
 
 
 def read(slide: str, state: str = "ready", reading: dict[str, Any] | None = None, **more: Any) -> dict[str, Any]:
-    reading = {**(reading or readings.READING), "slide_id": slide}
+    reading = {**(reading or fake_readings.READING), "slide_id": slide}
     return row(slide, state, reading=reading, triage=reading["triage"], priority=reading["priority"], **more)
 
 
@@ -61,7 +61,7 @@ class Clinic:
         self.asked: list[tuple[str, str, int]] = []
         self.cut = 0  # parts of an upload to refuse
         self.heat = folder / "heat.npz"
-        probability, attention = readings.heat()
+        probability, attention = fake_readings.heat()
         np.savez(self.heat, probability=probability, attention=attention)
         self.images = Images(self.shown)
         one = "/v1/slides/{id}"
@@ -114,7 +114,7 @@ class Clinic:
 
     async def shown(self, call: Call) -> Shown:
         held = self.held(call)
-        return Shown(readings.CMU, held["sha256"], None, held["state"], held["reading"], self.heat)
+        return Shown(fake_readings.CMU, held["sha256"], None, held["state"], held["reading"], self.heat)
 
     async def worklist(self, call: Call) -> Reply:
         ordered = sorted(self.slides.values(), key=lambda each: -each["priority"])
@@ -153,7 +153,7 @@ class Clinic:
         signed = self.reports.get(held["slide_id"])
         body = signed[-1] if signed else held["reading"]
         if kind == "format=pdf":
-            return Reply(pdf.render(body, None, readings.heat()[0]), 200, "application/pdf")
+            return Reply(pdf.render(body, None, fake_readings.heat()[0]), 200, "application/pdf")
         return Reply(json.dumps(fhir.report(body) if kind == "format=fhir" else body).encode())
 
     # --- who asks: anybody may look, and a cookie says who signs

@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import io
 import sys
-from pathlib import Path
 from typing import Any
 
 from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
-from serving.demo import token_of
+from serving.cli.demo import token_of
 from tests.browser.conftest import CHROMIUM, QUIET
+from tests.paths import ROOT
 
-DOCS = Path(__file__).parents[2] / "docs"
+DOCS = ROOT / "docs"
 
 
 def household(page: Page) -> None:

@@ -16,15 +16,15 @@ import pytest
 from pypdf import PdfReader
 
 from models import bundle
-from serving.gateway import Gateway
-from serving.pathology.jobs import Jobs
-from serving.pathology.runner import Runner
-from serving.store import slides
+from serving.app import Gateway
+from serving.pathology.slides import store as slides
+from serving.pathology.workflow.runner import Runner
+from serving.pathology.workflow.workflow import Jobs
 from tests.browser.clinic import Server
 from tests.browser.conftest import shot
 from tests.serving.conftest import bearer_of, settings_for
-from tests.serving.pathology import readings
-from tests.serving.pathology.bundles import publish
+from tests.serving.pathology import fake_readings
+from tests.serving.pathology.slide_bundles import publish
 
 CHEN = {"name": "Chen Lan 陈岚", "licence": "110330100001234"}
 
@@ -103,7 +103,7 @@ def test_a_slide_goes_from_upload_to_a_signed_pdf(page, service):
     gateway, _ = service
     signed_in(page, gateway, "clinic")
     page.wait_for_selector("#worklist .empty")
-    page.set_input_files("#file", str(readings.CMU))
+    page.set_input_files("#file", str(fake_readings.CMU))
     page.fill("#accession", "C2026-000042")
     page.select_option("#hpv_result", "positive")
     page.fill("#hpv_genotype", "16")
@@ -113,7 +113,7 @@ def test_a_slide_goes_from_upload_to_a_signed_pdf(page, service):
     assert "Being verified" in page.inner_text(".steps .now")
     slide = page.url.rpartition("/")[2]
     row = slides.get(gateway.runtime.engine, slide)
-    assert row["sha256"] == hashlib.sha256(readings.CMU.read_bytes()).hexdigest()
+    assert row["sha256"] == hashlib.sha256(fake_readings.CMU.read_bytes()).hexdigest()
     assert row["request"]["hpv_genotype"] == ["16"]
 
     work(gateway, slide)
@@ -144,7 +144,7 @@ def test_a_slide_goes_from_upload_to_a_signed_pdf(page, service):
 
 def test_a_refused_form_is_told_field_by_field(page, service):
     signed_in(page, service[0], "clinic")
-    page.set_input_files("#file", str(readings.CMU))
+    page.set_input_files("#file", str(fake_readings.CMU))
     page.fill("#accession", "C2026-000043")
     page.fill("#hpv_genotype", "16")  # of a result that is not positive
     page.click("#go")

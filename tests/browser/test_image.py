@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from tests.browser.browser_helpers import ID, opened, painted, repainted, settled
 from tests.browser.conftest import shot
-from tests.browser.looking import ID, opened, painted, repainted, settled
 
 
 def test_the_heatmap_is_shown_faded_and_hidden(page, clinic):

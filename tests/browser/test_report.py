@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from tests.browser.browser_helpers import ID, opened, settled
 from tests.browser.clinic import PERSON, TOKEN, read
 from tests.browser.conftest import shot
-from tests.browser.looking import ID, opened, settled
-from tests.serving.pathology.readings import ABSTAINED
+from tests.serving.pathology.fake_readings import ABSTAINED
 
 
 def test_a_pathologist_opens_signs_and_amends(page, clinic):

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from tests.browser.browser_helpers import CONTRAST, ID, opened, painted, settled
 from tests.browser.clinic import TOKEN, read, row
 from tests.browser.conftest import shot
-from tests.browser.looking import CONTRAST, ID, opened, painted, settled
-from tests.serving.pathology.readings import READING
+from tests.serving.pathology.fake_readings import READING
 
 
 def test_a_read_slide_is_shown_with_its_result_and_where_it_comes_from(page, clinic):

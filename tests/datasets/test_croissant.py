@@ -8,21 +8,21 @@ import logging
 import pytest
 from typer.testing import CliRunner
 
-from datasets import sources
+from datasets import catalog
 from datasets.__main__ import app
-from datasets.credit_limit import county
+from datasets.credit_limit.county import schema
 from datasets.croissant import of_source
-from datasets.outside import digest
+from datasets.external_files import digest
 
 mlcroissant = pytest.importorskip("mlcroissant")
-OF_ONE_FILE = [name for name in sources.names() if name not in ("county", "register")]
+OF_ONE_FILE = [name for name in catalog.names() if name not in ("county", "register")]
 
 
 @pytest.mark.parametrize("name", OF_ONE_FILE)
 def test_a_source_is_described_without_a_fault(name, caplog):
     with caplog.at_level(logging.WARNING):
         told = mlcroissant.Dataset(jsonld=of_source(name))
-    table = sources.source(name).TABLE
+    table = catalog.source(name).TABLE
     assert not told.metadata.ctx.issues.errors
     assert told.metadata.distribution[0].sha256 == table.origin.sha256
     assert [field.name for field in told.metadata.record_sets[0].fields] == [
@@ -32,7 +32,7 @@ def test_a_source_is_described_without_a_fault(name, caplog):
 
 def test_a_simulated_table_says_so_and_its_rows_are_read_through_the_metadata(tmp_path):
     file = tmp_path / "simulated.csv"
-    county.sample(20).write_csv(file)
+    schema.sample(20).write_csv(file)
     done = CliRunner().invoke(app, ["croissant", "county", "--file", str(file), "--out", str(tmp_path / "county.json")])
     assert done.exit_code == 0, done.output
     told = json.loads((tmp_path / "county.json").read_text())
@@ -41,7 +41,7 @@ def test_a_simulated_table_says_so_and_its_rows_are_read_through_the_metadata(tm
     read = mlcroissant.Dataset(jsonld=str(tmp_path / "county.json"))
     rows = list(read.records("rows"))
     assert len(rows) == 20
-    assert float(rows[3]["rows/declared_income"]) == county.sample(20)["declared_income"][3]
+    assert float(rows[3]["rows/declared_income"]) == schema.sample(20)["declared_income"][3]
 
 
 @pytest.mark.parametrize(

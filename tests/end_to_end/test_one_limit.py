@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -11,16 +10,16 @@ import pytest
 
 from models.bundle import pointed, read, verify
 from models.card import Card
-from models.graph import Graph, Scores
-from models.scale import Scale, sigmoid
-from serving.products import hold, products
-from tests.lookups import OURS, looked_up, traced
+from models.scorecard.scaling import Scale, sigmoid
+from models.trees.onnx_session import Graph, Scores
+from serving.decisions.products.base import hold, products
+from tests.dns_trace import OURS, looked_up, traced
+from tests.paths import ROOT
 from tests.training.conftest import TINY
 from training import credit_limit, scitech_risk
+from training.pipeline import split_as_told
 from training.progress import Watch
-from training.road import split_as_told
 
-ROOT = Path(__file__).parents[2]
 COMPANIES = """
 name = "tiny"
 seed = 3

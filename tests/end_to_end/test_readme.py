@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from serving.trust.caller import ROLES
+from serving.core.http.principal import ROLES
+from tests.paths import ROOT
 
-ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PORT = 3000  # the README's
 

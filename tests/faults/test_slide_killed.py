@@ -12,18 +12,18 @@ from pathlib import Path
 import psutil
 import pytest
 
-from datasets.simulate import pyramid
-from datasets.simulate.slides import slide as painted
+from datasets.slides.simulate import pyramid
+from datasets.slides.simulate.slides import slide as painted
 from models import bundle
 from serving import settings as settings_module
-from serving.call import new_id
-from serving.pathology import files
-from serving.store import slides
-from serving.store.engine import open_store
+from serving.core.db.engine import open_store
+from serving.core.http.request import new_id
+from serving.pathology.slides import storage
+from serving.pathology.slides import store as slides
 from tests import postgres
-from tests.serving.pathology.bundles import POLICY, publish
+from tests.paths import ROOT
+from tests.serving.pathology.slide_bundles import POLICY, publish
 
-ROOT = Path(__file__).parents[2]
 DONE = ("ready", "abstained", "failed", "quality_failed")
 BATCH = 8  # tiles: many checkpoints on a small slide
 VICTIMS = {  # what is killed -> how its command line is known
@@ -67,10 +67,10 @@ class Clinic:
 
     def send(self):
         slide = new_id()
-        place = files.quarantine(self.settings.paths.slides, slide, "slide.tiff")
-        files.begin(place)
+        place = storage.quarantine(self.settings.paths.slides, slide, "slide.tiff")
+        storage.begin(place)
         shutil.copyfile(self.home / "slide.tiff", place)
-        told = {"name": "slide.tiff", "sha256": files.digest_of(place).hexdigest(), "accession": slide}
+        told = {"name": "slide.tiff", "sha256": storage.digest_of(place).hexdigest(), "accession": slide}
         slides.create(self.engine, slide, "verifying", **told, specimen="cervical_cytology", request={})
         return slide
 

@@ -12,23 +12,23 @@ from pathlib import Path
 
 import pytest
 
-from datasets.simulate import pyramid
-from datasets.simulate.slides import slide as painted
+from datasets.slides.simulate import pyramid
+from datasets.slides.simulate.slides import slide as painted
 from models import bundle
 from serving import settings as settings_module
-from serving.call import new_id
-from serving.pathology import files
-from serving.pathology.jobs import Jobs
-from serving.pathology.runner import Runner
-from serving.store import slides
-from serving.store.engine import open_store
+from serving.core.db.engine import open_store
+from serving.core.http.request import new_id
+from serving.pathology.slides import storage
+from serving.pathology.slides import store as slides
+from serving.pathology.workflow.runner import Runner
+from serving.pathology.workflow.workflow import Jobs
 from tests import postgres
-from tests.datasets.slides.test_check import MRXS
-from tests.datasets.slides.written import CMU, jpeg, one_image
-from tests.datasets.slides.written import painted as field
-from tests.serving.pathology.bundles import POLICY, publish
+from tests.datasets.slides.slide_files import CMU, jpeg, one_image
+from tests.datasets.slides.slide_files import painted as field
+from tests.datasets.slides.test_static_check import MRXS
+from tests.paths import ROOT
+from tests.serving.pathology.slide_bundles import POLICY, publish
 
-ROOT = Path(__file__).parents[2]
 DONE = ("ready", "abstained", "failed", "quality_failed")
 SIZE = {"columns": 8, "rows": 6}
 
@@ -36,13 +36,13 @@ SIZE = {"columns": 8, "rows": 6}
 def arrived(settings, engine, content, name="slide.tiff", beside=None, **columns):
     """A slide as the gateway leaves it once it came whole. `beside`: what else lies in its quarantine."""
     slide = new_id()
-    path = files.quarantine(settings.paths.slides, slide, name)
-    files.begin(path)
+    path = storage.quarantine(settings.paths.slides, slide, name)
+    storage.begin(path)
     path.write_bytes(content)
     for part, bytes_ in (beside or {}).items():
         (path.parent / part).parent.mkdir(exist_ok=True)
         (path.parent / part).write_bytes(bytes_)
-    told = {"sha256": files.digest_of(path).hexdigest(), "accession": "A1", "request": {}, "name": name} | columns
+    told = {"sha256": storage.digest_of(path).hexdigest(), "accession": "A1", "request": {}, "name": name} | columns
     slides.create(engine, slide, "verifying", specimen="cervical_cytology", **told)
     return slide
 
@@ -156,8 +156,8 @@ def test_the_same_slide_sent_twice_reads_the_same_and_a_false_name_is_noted(ende
 WORKER = """
 import time
 from serving import settings
-from serving.pathology.jobs import Jobs
-from serving.pathology.runner import Runner
+from serving.pathology.workflow.workflow import Jobs
+from serving.pathology.workflow.runner import Runner
 runner = Runner(settings.read())
 def read(asked):
     time.sleep(0.1)  # slow enough to be met in the midst

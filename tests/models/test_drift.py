@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from datasets.table import Column
+from datasets.schema import Column
 from models.drift import BINS, Counter, apart, flat, learn, of_card
 
 NUMBERS = st.floats(width=32, allow_infinity=False) | st.just(float("nan")) | st.sampled_from([0.0, 1.0, 0.1, 0.7])

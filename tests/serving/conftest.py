@@ -23,26 +23,27 @@ import psutil
 import pytest
 import sqlalchemy as sa
 
-from datasets.credit_limit import county
-from datasets.scitech_risk import register
-from datasets.scitech_risk.register import Register
-from datasets.simulate.county import county as simulate
-from datasets.table import Column, Table
+from datasets.credit_limit.county import schema as county_schema
+from datasets.credit_limit.county.simulator import county as simulate
+from datasets.schema import Column, Table
+from datasets.scitech_risk.register import schema as register_schema
+from datasets.scitech_risk.register.schema import Register
 from models import bundle, drift
 from models.card import Card, Head, Reference
 from serving import settings as settings_module
-from serving.gateway import Gateway
+from serving.app import Gateway
+from serving.core.db.engine import connect
+from serving.core.db.schema import DECISIONS, INDICATORS, METADATA
+from serving.core.security import token_issuer
+from serving.privacy.subjects import indicators as indicators_store
+from serving.privacy.subjects import vault
+from serving.privacy.subjects.indicators import groups_of, newest
+from serving.privacy.subjects.ingestion import product_of
+from serving.privacy.subjects.vault import Vault
 from serving.settings import Settings
-from serving.store.engine import connect
-from serving.store.tables import DECISIONS, INDICATORS, METADATA
-from serving.subjects import product_of
-from serving.trust import indicators as indicators_store
-from serving.trust import issuer, vault
-from serving.trust.indicators import groups_of, newest
-from serving.trust.vault import Vault
 from tests import postgres
+from tests.paths import ROOT
 
-ROOT = Path(__file__).parents[2]
 QUIET = {"ORT_DISABLE_TELEMETRY": "1", "BENTOML_DO_NOT_TRACK": "true", "MLFLOW_DISABLE_TELEMETRY": "true"}
 POLICIES = ROOT / "configs/policies"
 
@@ -76,7 +77,7 @@ def people() -> pl.DataFrame:
 @pytest.fixture(scope="session")
 def zone() -> Register:
     """A small simulated tech zone with its months."""
-    return register.sample(1_500, seed=11)
+    return register_schema.sample(1_500, seed=11)
 
 
 @pytest.fixture(scope="session")
@@ -86,8 +87,8 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 @pytest.fixture(scope="session")
 def made(people: pl.DataFrame, keys: tuple[Path, Path]) -> Made:
-    table = county.TABLE
-    moral = [column for column in table.indicators if column.group in county.MORAL_GROUPS]
+    table = county_schema.TABLE
+    moral = [column for column in table.indicators if column.group in county_schema.MORAL_GROUPS]
     inputs = [column for column in table.indicators if column not in moral and column.kind != "text"]
     also = [column for column in table.indicators if column in moral or column.kind == "text"]
     return fitted("credit_limit", people, table.target.name, inputs, (*also, table["age"]), keys)
@@ -96,7 +97,7 @@ def made(people: pl.DataFrame, keys: tuple[Path, Path]) -> Made:
 @pytest.fixture(scope="session")
 def companies(zone: Register, keys: tuple[Path, Path]) -> Made:
     """The same for companies."""
-    table = register.TABLE
+    table = register_schema.TABLE
     beside = {"shell", "data_assets"}
 
     def read(column: Column) -> bool:
@@ -117,12 +118,12 @@ def fitted(
     also: Sequence[Column],
     keys: tuple[Path, Path],
 ) -> Made:
-    from models.estimator import BaggedTrees, EstimatorConfig
-    from models.forest import merge
-    from models.graph import Graph
-    from models.inputs import encode, learn_levels
-    from models.reasons import bias, compile_graph
-    from models.scale import Scale
+    from models.feature_encoder import encode, learn_levels
+    from models.scorecard.scaling import Scale
+    from models.trees.estimator import BaggedTrees, EstimatorConfig
+    from models.trees.forest import merge
+    from models.trees.onnx_graph import bias, compile_graph
+    from models.trees.onnx_session import Graph
 
     columns = learn_levels(frame, inputs, target)
     x, y = encode(frame, columns), frame[target].to_numpy()
@@ -197,7 +198,7 @@ def environment(bundles: Path, made: Made, folder: Path) -> dict[str, str]:
 def bearer_of(settings: Settings, *roles: str, tenant: str = "local", **more: Any) -> dict[str, str]:
     """The header of who has these roles; a pathologist needs name and licence."""
     audience = settings.access.audience
-    token = issuer.issue(settings.paths.tokens, audience, tenant=tenant, roles=roles, who="/".join(roles), **more)
+    token = token_issuer.issue(settings.paths.tokens, audience, tenant=tenant, roles=roles, who="/".join(roles), **more)
     return {"Authorization": f"Bearer {token}"}
 
 

@@ -11,7 +11,7 @@ import httpx
 import psutil
 import pytest
 
-from serving.trust.issuer import issue
+from serving.core.security.token_issuer import issue
 from tests.serving.conftest import QUIET, ROOT, free_port, wait_for
 
 

@@ -9,8 +9,9 @@ import sys
 
 import pytest
 
-from serving import describe, openapi
-from serving.problems import KINDS
+from serving import openapi
+from serving.core.http import schema
+from serving.core.http.problems import KINDS
 
 # Of a batch's body the document can only say that it is a file, so most bodies that fit it are refused.
 CONFIG = """
@@ -71,7 +72,7 @@ def test_every_kind_of_problem_is_listed(document):
     text = json.dumps(document)
     assert [kind for kind in KINDS if f"/problems/{kind}" not in text] == []
     of_routes = {kind for kinds in openapi.PROBLEMS.values() for kind in kinds} | {*openapi.ONE, *openapi.MANY}
-    assert of_routes | {*describe.ANYWHERE, *describe.GUARDED, *openapi.SOMEWHERE} == {*KINDS}
+    assert of_routes | {*schema.ANYWHERE, *schema.GUARDED, *openapi.SOMEWHERE} == {*KINDS}
 
 
 def test_every_route_and_method_is_listed(document, inside):

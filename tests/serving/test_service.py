@@ -19,9 +19,9 @@ import psutil
 import pytest
 import sqlalchemy as sa
 
-from serving.store.tables import DECISIONS
+from serving.core.db.schema import DECISIONS
 from tests import postgres
-from tests.lookups import OURS, looked_up, traced
+from tests.dns_trace import OURS, looked_up, traced
 from tests.serving.conftest import ROOT, Service, environment, free_port, recorded, rows, store_url, works
 
 URL = "/v1/credit-limits"
@@ -266,7 +266,8 @@ def test_serving_loads_none_of_what_only_training_needs():
         "pyarrow",
         "onnx",
     }
-    code = "import sys, serving.service, serving.credit_limit, serving.subjects; print(*sorted(sys.modules))"
+    modules = "serving.service, serving.decisions.products.credit_limit, serving.privacy.subjects.ingestion"
+    code = f"import sys, {modules}; print(*sorted(sys.modules))"
     environ = {**os.environ, "ORT_DISABLE_TELEMETRY": "1", "BENTOML_DO_NOT_TRACK": "true"}
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, env=environ, capture_output=True, text=True, check=True

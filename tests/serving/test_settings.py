@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from serving.products import PRODUCTS
+from serving.decisions.products.base import PRODUCTS
 from serving.settings import FILE, ROOT, SettingsRefused, read
 
 

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.paths import ROOT
+
 os.environ |= {"ORT_DISABLE_TELEMETRY": "1", "MLFLOW_DISABLE_TELEMETRY": "true"}
 
-ROOT = Path(__file__).parents[2]
 TINY = """
 name = "tiny"
 seed = 3
@@ -60,11 +61,11 @@ def quick(text: str, **changes: str) -> str:
 
 @pytest.fixture(scope="session")
 def home(tmp_path_factory) -> Home:
-    from training import credit_limit, road
+    from training import credit_limit, pipeline
     from training.progress import Watch
 
     folder = tmp_path_factory.mktemp("home")
     config = folder / "tiny.toml"
     config.write_text(TINY.format(policy=ROOT / "configs/policies/credit_limit.toml"))
-    made = road.train(credit_limit, credit_limit.load(config), folder / "var", Watch(quiet=True))
+    made = pipeline.train(credit_limit, credit_limit.load(config), folder / "var", Watch(quiet=True))
     return Home(folder / "var", config, made)

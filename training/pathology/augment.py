@@ -14,7 +14,7 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
-from training.settings import Settings
+from training.config import Settings
 
 WHITE = 255.0
 

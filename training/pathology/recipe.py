@@ -18,22 +18,22 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from datasets.split import split_groups
-from models.pathology import aggregate, calibrate
-from models.pathology.abstain import FALSE_ALARMS, Conformal
-from models.pathology.aggregate import AggregateConfig, GatedAttention
+from datasets.splits import split_groups
+from models.pathology import attention_pooling, calibration
+from models.pathology.abstention import FALSE_ALARMS, Conformal
+from models.pathology.attention_pooling import AggregateConfig, GatedAttention
 from models.pathology.card import Class, Fitted
 from models.pathology.network import NetConfig
-from models.pathology.operating import choose
-from training import settings
-from training.pathology import material
-from training.pathology.judge import JudgeConfig, PathologyGate
-from training.pathology.learn import LearnConfig, Learned, learn
-from training.pathology.material import Herlev, Material, Simulated, Tiles
-from training.pathology.trip import PathologyTrip
+from models.pathology.operating_point import choose
+from training import config as settings
+from training.config import Settings, SettingsRefused
+from training.interfaces import RoadConfig
+from training.pathology import data as material
+from training.pathology.data import Herlev, Material, Simulated, Tiles
+from training.pathology.evaluate import JudgeConfig, PathologyGate
+from training.pathology.pipeline import PathologyTrip
+from training.pathology.train_network import LearnConfig, Learned, learn
 from training.progress import Watch
-from training.recipe import RoadConfig
-from training.settings import Settings, SettingsRefused
 
 PRODUCT = "pathology"
 CONFIG = Path("configs/pathology.toml")
@@ -129,7 +129,7 @@ def attend(
     """Attention over slides, from one label each; it begins with what the network learned of tiles."""
     with watch.step("learn: attention over slides"):
         asked = config.attention.model_copy(update={"classes": len(config.classes), "seed": config.seed})
-        return aggregate.fit(bags, labels, asked, learned.net.head)
+        return attention_pooling.fit(bags, labels, asked, learned.net.head)
 
 
 def predict(
@@ -141,11 +141,11 @@ def predict(
 ) -> Fitted:
     """What logits (n, classes) of rows not learned from mean: temperature, line, operating point, conformal sets."""
     is_positive = np.isin(labels, config.positive)
-    line = calibrate.fit(calibrate.log_odds(logits, config.positive), is_positive)
-    stated = line.probability(calibrate.log_odds(logits, config.positive))
+    line = calibration.fit(calibration.log_odds(logits, config.positive), is_positive)
+    stated = line.probability(calibration.log_odds(logits, config.positive))
     both = np.column_stack([1 - stated, stated])
     return Fitted(
-        temperature=calibrate.temperature(logits, labels),
+        temperature=calibration.temperature(logits, labels),
         line=line,
         point=choose(stated, is_positive.astype(int), patients, config.claims.sensitivity, learned_from),
         conformal=Conformal.fit(both, is_positive.astype(np.intp), config.claims.alpha),

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from datasets.faults import DataError
-from datasets.table import scan
-from training.portfolio.tables import LIMIT, LOSS, UNRATED, rated, ratio
+from datasets.errors import DataError
+from datasets.schema import scan
+from training.portfolio.aggregates import LIMIT, LOSS, UNRATED, rated, ratio
 
 AGAIN = "Name the answers.parquet that an earlier month's run wrote, or leave --previous out."
 ONE = ("model", "month", "simulated")  # columns that hold one value in a whole run

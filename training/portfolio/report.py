@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from training.portfolio import plots, words
-from training.portfolio.tables import ratio
+from training.portfolio import labels, plots
+from training.portfolio.aggregates import ratio
 
 PAGE = Path(__file__).with_name("report.html")
 Called = Callable[[str, str | None], tuple[str, str]]  # (kind, code) -> English, Chinese
@@ -39,7 +39,7 @@ def render(
     found: Mapping[str, Any],
     about: Mapping[str, Any],
     limits: Sequence[float],
-    names: words.Names,
+    names: labels.Names,
     previous_version: str = "",
 ) -> str:
     """The page. found: as `figures` made them; limits: each company's, for the curve of concentration."""
@@ -52,7 +52,7 @@ def render(
     }  # fmt: skip
 
     def called(kind: str, code: str | None) -> tuple[str, str]:
-        return names.get((kind, code or ""), (words.plain(code or ""), ""))
+        return names.get((kind, code or ""), (labels.plain(code or ""), ""))
 
     head, before, trades = found["headline"], found["previous"], found["trades"]
     page = env.from_string(PAGE.read_text(encoding="utf-8"))
@@ -67,7 +67,7 @@ def render(
         most_loss=max((row["expected_loss"] for row in trades), default=0) or 1,
         most_cell=max((loss for row in cells.values() for loss in row), default=0) or 1,
         trade_grades=lambda trade: cells.get(trade, [0.0] * len(grades)),
-        first_below=about["first_below"], trade_names=words.trade, columns=words.column, words=called,
+        first_below=about["first_below"], trade_names=labels.trade, columns=labels.column, words=called,
         acts={row["code"] for row in found["warnings"]["codes"] if row["severity"] == "act"},
         marks={row["code"]: place for place, row in enumerate(found["gate"]["evidence"], 1)},
         stress_rows=_stress_rows(), facts=facts(about, found), previous_version=previous_version,
@@ -138,7 +138,7 @@ def sentences(found: Mapping[str, Any], called: Called) -> list[tuple[str, str]]
         ))  # fmt: skip
     if found["trades"] and head["limit"]:
         top = found["trades"][0]
-        en, zh = words.trade(top["trade"])
+        en, zh = labels.trade(top["trade"])
         share = percent(ratio(top["limit"], head["limit"]))
         loss = percent(ratio(top["expected_loss"], head["expected_loss"]))
         told.append((

@@ -19,20 +19,20 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from datasets.faults import DataError
-from datasets.outside import digest
-from datasets.scitech_risk.register import TABLE
-from datasets.table import nearest
+from datasets.errors import DataError
+from datasets.external_files import digest
+from datasets.schema import nearest
+from datasets.scitech_risk.register.schema import TABLE
 from models.card import Data
 from models.scitech_risk.stress import Shock, Stress, with_trade
-from training.lineage import Registry, Run, commit
-from training.portfolio import answer as answering
-from training.portfolio import intake, report, stress, words
-from training.portfolio.answer import Champion
-from training.portfolio.figures import Books, figures, flat
+from training.portfolio import labels, register_loader, report, stress
+from training.portfolio import scoring as answering
+from training.portfolio.aggregates import LIMIT
 from training.portfolio.migration import read_previous
-from training.portfolio.tables import LIMIT
+from training.portfolio.scoring import Champion
+from training.portfolio.summary import Books, figures, flat
 from training.progress import Watch
+from training.tracking.mlflow_registry import Registry, Run, commit
 
 EXPERIMENT = "portfolio"
 ANSWERS, REPORT, FIGURES = "answers.parquet", "report.html", "figures.json"
@@ -84,7 +84,7 @@ def portfolio(asked: Asked, watch: Watch) -> Done:
     with watch.step("verify the champion"):
         held = answering.champion(asked.var, asked.model)
     with watch.step("read the register"):
-        read = intake.read(asked.folder)
+        read = register_loader.read(asked.folder)
     month = read.register.month
     simulated = read.register.simulated or held.card.simulated
     if simulated:
@@ -117,7 +117,7 @@ class _Trip:
     asked: Asked
     shocks: Stress
     held: Champion
-    read: intake.Intake
+    read: register_loader.Intake
     simulated: bool
     previous: pl.DataFrame | None
     run: Run
@@ -214,7 +214,7 @@ class _Trip:
         answers.write_parquet(folder / ANSWERS, compression="zstd", metadata=told)
         before = self.previous["version"][0] if self.previous is not None else ""
         page = report.render(
-            found, about, answers.select(LIMIT).to_series().to_list(), words.names(self.held.policy), before
+            found, about, answers.select(LIMIT).to_series().to_list(), labels.names(self.held.policy), before
         )
         (folder / REPORT).write_text(page, encoding="utf-8")
         whole = {"about": about, **found}
@@ -247,7 +247,9 @@ def _fits(frame: pl.DataFrame, held: Champion, folder: Path) -> None:
         )
 
 
-def _finished(read: intake.Intake, answered: pl.DataFrame, held: Champion, run: str, simulated: bool) -> pl.DataFrame:
+def _finished(
+    read: register_loader.Intake, answered: pl.DataFrame, held: Champion, run: str, simulated: bool
+) -> pl.DataFrame:
     """The answers as they are written, in the order of the companies file: who, what, and by which model."""
     front = read.frame.select("company_id", "trade").insert_column(0, read.rows)
     good = pl.concat([front, answered], how="horizontal")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from datasets.table import Table, nearest
+from datasets.schema import Table, nearest
 from models.scitech_risk.stress import LARGEST, Stress
-from training.settings import SettingsRefused
-from training.settings import load as load_settings
+from training.config import SettingsRefused
+from training.config import load as load_settings
 
 CONFIG = Path("configs/stress.toml")
 

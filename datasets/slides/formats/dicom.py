@@ -6,10 +6,10 @@ import struct
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from datasets.slides.faults import fault
+from datasets.slides.byte_source import Ends, Found, Source, opened
+from datasets.slides.errors import fault
 from datasets.slides.formats.tiff import plausible
 from datasets.slides.limits import Limits
-from datasets.slides.source import Ends, Found, Source, opened
 
 WSI = "1.2.840.10008.5.1.4.1.1.77.1.6"
 IMPLICIT, NATIVE = "1.2.840.10008.1.2", ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from datasets.slides.faults import fault
+from datasets.slides.byte_source import Ends, Found, Source
+from datasets.slides.errors import fault
 from datasets.slides.limits import Limits
-from datasets.slides.source import Ends, Found, Source
 
 PNG, JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
 FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # JPEG markers that state a size

@@ -9,10 +9,10 @@ import struct
 
 import numpy as np
 
-from datasets.slides.faults import fault
+from datasets.slides.byte_source import Ends, Found, Source
+from datasets.slides.errors import fault
 from datasets.slides.formats.tiff import plausible
 from datasets.slides.limits import Limits
-from datasets.slides.source import Ends, Found, Source
 
 ENTRY = np.dtype(
     {

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from datasets.slides.faults import fault
+from datasets.slides.byte_source import Ends, Found, Source
+from datasets.slides.errors import fault
 from datasets.slides.formats.tiff import plausible
 from datasets.slides.limits import Limits
-from datasets.slides.source import Ends, Found, Source
 
 INI = "Slidedat.ini"
 

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from datasets.slides.faults import fault
+from datasets.slides.byte_source import Ends, Found, Size, Source
+from datasets.slides.errors import fault
 from datasets.slides.limits import Limits
-from datasets.slides.source import Ends, Found, Size, Source
 
 WIDTH, HEIGHT, BITS, COMPRESSION, DESCRIPTION, SAMPLES, PLANAR = 256, 257, 258, 259, 270, 277, 284
 STRIP_OFFSETS, ROWS_PER_STRIP, STRIP_COUNTS, X_RESOLUTION, Y_RESOLUTION, RESOLUTION_UNIT = 273, 278, 279, 282, 283, 296

@@ -12,18 +12,7 @@ import base64
 import hashlib
 from typing import Any
 
-from serving.pathology.report.words import (
-    APART,
-    NOT_FOR,
-    SIMULATED,
-    SPECIMENS,
-    TRIAGE,
-    Body,
-    Words,
-    diagnosis,
-    named,
-    status,
-)
+from serving.pathology.labels import APART, NOT_FOR, SIMULATED, SPECIMENS, TRIAGE, Body, Words, diagnosis, named, status
 
 LOINC, SNOMED, UCUM = "http://loinc.org", "http://snomed.info/sct", "http://unitsofmeasure.org"
 CODES = "urn:yuheng:pathology"

@@ -12,8 +12,8 @@ from reportlab.lib.units import mm
 from reportlab.pdfbase.pdfmetrics import stringWidth
 from reportlab.pdfgen.canvas import Canvas
 
+from serving.pathology.labels import SIMULATED, SPECIMENS, STATUS, Body, named, status
 from serving.pathology.report.text import FONT, line
-from serving.pathology.report.words import SIMULATED, SPECIMENS, STATUS, Body, named, status
 
 WIDTH, HEIGHT = A4
 MARGIN = 15 * mm

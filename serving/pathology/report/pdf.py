@@ -25,6 +25,21 @@ from reportlab.platypus import (
     Table,
 )
 
+from serving.pathology.labels import (
+    APART,
+    LEVELS,
+    MEANS,
+    MPP_FROM,
+    NOT_FOR,
+    SPECIMENS,
+    TRIAGE,
+    UNFIT,
+    Body,
+    Words,
+    diagnosis,
+    named,
+    status,
+)
 from serving.pathology.report import text
 from serving.pathology.report.page import (
     BANDS,
@@ -48,21 +63,6 @@ from serving.pathology.report.page import (
 )
 from serving.pathology.report.pictures import Heat, colour, with_heat
 from serving.pathology.report.text import FONT, line, paragraph, paragraphs
-from serving.pathology.report.words import (
-    APART,
-    LEVELS,
-    MEANS,
-    MPP_FROM,
-    NOT_FOR,
-    SPECIMENS,
-    TRIAGE,
-    UNFIT,
-    Body,
-    Words,
-    diagnosis,
-    named,
-    status,
-)
 
 BOTTOM = 16 * mm
 ACROSS = 6  # evidence tiles in a row

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.pathology.colour import colours
-from serving.pathology.report.words import COLOURS, OTHER, Body
+from serving.pathology.labels import COLOURS, OTHER, Body
+from serving.pathology.viewer.colormap import colours
 
 SIDE = 1_100  # pixels of the longer side, at most
 Heat = NDArray[np.float32]  # (rows, columns) probability of each tile, NaN where nothing was read

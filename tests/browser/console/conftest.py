@@ -9,20 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
 
+from serving.app import Gateway
 from serving.console import pages
-from serving.gateway import Gateway
 from tests.browser.clinic import Server
 from tests.browser.conftest import complaint
 from tests.browser.test_gateway import Serving
+from tests.paths import ROOT
 from tests.serving.conftest import bearer_of, companies, keys, made, people, settings_for, zone  # noqa: F401
-from tests.serving.pathology.bundles import publish
+from tests.serving.pathology.slide_bundles import publish
 
-ROOT = Path(__file__).parents[3]
 AXE = ROOT / "serving/console/web/node_modules/axe-core/axe.min.js"
 TENANT = "demo"
 PEOPLE = {"pathologist": {"name": "Chen Lan 陈岚", "licence": "110330100001234"}}

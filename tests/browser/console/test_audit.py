@@ -11,7 +11,7 @@ import httpx
 import pytest
 from playwright.sync_api import expect
 
-from serving.trust.verify import BEGIN, END
+from serving.core.audit.verify import BEGIN, END
 from tests.browser.conftest import shot
 from tests.browser.console.conftest import TENANT, axe
 from tests.serving.conftest import applicant  # noqa: F401

@@ -7,11 +7,11 @@ import polars as pl
 import pytest
 from playwright.sync_api import expect
 
-from datasets.simulate import zone as simulated
+from datasets.scitech_risk.register import simulator as simulated
 from models.scitech_risk.policy import Policy
-from serving import registers
-from serving.trust import grants
-from serving.trust.consent import rules
+from serving.decisions.companies import register_loader
+from serving.privacy.consent import grants
+from serving.privacy.consent.rules import rules
 from tests.browser.conftest import shot
 from tests.browser.console.conftest import ROOT, TENANT, axe
 from tests.serving.conftest import vault_of
@@ -30,8 +30,8 @@ def files(house, tmp_path_factory):
     for month in range(MONTHS):
         simulated.write(folder / str(month), 400, seed=11, hiding=0.0, month=month)
         where = settings.store_place, 5.0
-        registers.load_register(folder / str(month), policy, *where, vault)
-        frame = registers.register.read(folder / str(month)).frame
+        register_loader.load_register(folder / str(month), policy, *where, vault)
+        frame = register_loader.register.read(folder / str(month)).frame
         known = [column.name for column in held.fields if column.derived is None and column.name in frame.columns]
         frame.select("company_id", *known).write_csv(folder / f"{month}.csv")
         made.append(folder / f"{month}.csv")
@@ -129,7 +129,7 @@ def test_a_company_is_entered_decided_and_referred_to_a_colleague_who_finds_it(d
 
 @pytest.mark.parametrize(("language", "width"), [("en", 1440), ("zh", 820)])
 def test_a_companys_surroundings_are_walked_by_keys_and_its_answer_follows_the_sliders(desk, files, language, width):
-    frame = registers.register.read(files[1].parent / "1").frame
+    frame = register_loader.register.read(files[1].parent / "1").frame
     shell = frame.filter(pl.col("loop_path").is_not_null())["company_id"][0]
     page = desk("bank", language=language, width=width, at=f"/console/companies/company/{shell}")
     page.wait_for_selector("svg.network .node.centre")

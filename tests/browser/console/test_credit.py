@@ -11,8 +11,8 @@ import pytest
 from playwright.sync_api import expect
 from pypdf import PdfReader
 
-from serving.trust import grants
-from serving.trust.consent import rules
+from serving.privacy.consent import grants
+from serving.privacy.consent.rules import rules
 from tests.browser.conftest import shot
 from tests.browser.console.conftest import TENANT, axe
 from tests.serving.conftest import indicators, put_subject, vault_of

@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 
 from models import bundle
-from models.graph import Graph
-from models.inputs import encode
-from models.judged import Check, Fair, Figure, Plots, Verdict, Weight
+from models.evaluation_summary import Check, Fair, Figure, Plots, Verdict, Weight
+from models.feature_encoder import encode
+from models.trees.onnx_session import Graph
 from tests.browser.conftest import shot
 from tests.browser.console.conftest import axe
 from tests.serving.conftest import bearer_of, indicators
-from training.drawn import curve, figure, reliability, roc, spread
-from training.judge import parts
-from training.metrics import Draws, measures
+from training.evaluation.evaluate import parts
+from training.evaluation.metrics import Draws, measures
+from training.reporting.plot_data import curve, figure, reliability, roc, spread
 
 PASSED = (
     Check(

@@ -7,7 +7,7 @@ import re
 import pytest
 from playwright.sync_api import expect
 
-from serving.trust.caller import ROLES
+from serving.core.http.principal import ROLES
 from tests.browser.conftest import shot
 from tests.browser.console.conftest import axe
 from tests.browser.console.test_companies import files  # noqa: F401  # fixture

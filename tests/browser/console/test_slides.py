@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import sqlalchemy as sa
 
-from serving.call import new_id
-from serving.store import slides
-from serving.store.tables import SLIDE_EVENTS, SLIDES
+from serving.core.db.schema import SLIDE_EVENTS, SLIDES
+from serving.core.http.request import new_id
+from serving.pathology.slides import store as slides
 from tests.browser.conftest import shot
 from tests.browser.console.conftest import TENANT, axe
-from tests.serving.pathology import readings
+from tests.serving.pathology import fake_readings
 from tests.serving.pathology.conftest import FORM, READING, WAY, put
 
 NEGATIVE = READING | {"triage": "negative", "priority": 5}
@@ -37,11 +37,11 @@ def real(gateway: Any, slide: str, accession: str) -> str:
     """A slide that was read, with its picture on the disk."""
     folder = gateway.settings.paths.slides / slide
     (folder / "slide").mkdir(parents=True)
-    (folder / "slide" / readings.CMU.name).write_bytes(readings.CMU.read_bytes())
-    probability, attention = readings.heat()
+    (folder / "slide" / fake_readings.CMU.name).write_bytes(fake_readings.CMU.read_bytes())
+    probability, attention = fake_readings.heat()
     np.savez(folder / "heat.npz", probability=probability, attention=attention)
-    reading = readings.READING | {"slide_id": slide, "accession": accession}
-    columns = FORM | {"request": FORM, "name": readings.CMU.name, "sha256": reading["slide"]["sha256"]}
+    reading = fake_readings.READING | {"slide_id": slide, "accession": accession}
+    columns = FORM | {"request": FORM, "name": fake_readings.CMU.name, "sha256": reading["slide"]["sha256"]}
     slides.create(gateway.runtime.engine, slide, bytes=1, tenant=TENANT, **(columns | {"accession": accession}))
     for state in WAY[: WAY.index("ready") + 1]:
         slides.move(gateway.runtime.engine, slide, state, **({"reading": reading} if state == "ready" else {}))
@@ -147,7 +147,7 @@ def test_a_clinic_sees_its_slides_and_sends_one_on_a_tablet(desk, ward, language
     calm = page.locator("#worklist tbody tr", has_text=CALM[language])
     assert calm.locator("a").all_inner_texts() == ["C26-00316"]  # the clinic knows that nobody is awaited there
     shot(page, f"slides_worklist_clinic_tablet_{language}")
-    page.set_input_files("#file", str(readings.CMU))
+    page.set_input_files("#file", str(fake_readings.CMU))
     page.fill("#accession", f"C26-0040{language}")
     page.click("#go")
     page.click("#sending a.button")
@@ -252,7 +252,7 @@ def test_a_slide_signed_elsewhere_meanwhile_is_shown_as_it_is_and_the_draft_stay
 
 def test_a_slide_is_not_sent_for_another_person(desk, house):
     page = desk("clinic")
-    page.set_input_files("#file", str(readings.CMU))
+    page.set_input_files("#file", str(fake_readings.CMU))
     page.fill("#accession", "C26-00504")
     tab = page.context.new_page()
     tab.goto(f"/console#token={house.token('clinic', tenant='other')}")

@@ -4,16 +4,16 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
-from datasets.slides import grid, quality, tissue
+from datasets.slides import quality, tiling, tissue
 from datasets.slides.reader import open_slide
-from tests.datasets.slides.written import CMU
+from tests.datasets.slides.slide_files import CMU
 
 
 @pytest.fixture(scope="module")
 def tiles():
     with open_slide(CMU) as slide:
-        covered = grid.cover(slide.facts, tissue.find(slide))
-        return np.concatenate([part for _, part in grid.read(slide, covered, 16)])
+        covered = tiling.cover(slide.facts, tissue.find(slide))
+        return np.concatenate([part for _, part in tiling.read(slide, covered, 16)])
 
 
 def blurred(tiles, radius):

@@ -8,11 +8,11 @@ import openslide
 import pytest
 from PIL import Image
 
-from datasets.outside import digest
+from datasets.external_files import digest
 from datasets.slides import sandbox
-from datasets.slides.faults import SlideRefused
+from datasets.slides.errors import SlideRefused
 from datasets.slides.reader import open_slide
-from tests.datasets.slides.written import CMU, jpeg, kfb, painted, tiled
+from tests.datasets.slides.slide_files import CMU, jpeg, kfb, painted, tiled
 
 FOLDER = Path(os.environ.get("YUHENG_DATA", "/nowhere")) / "pathology" / "slides"
 real = pytest.mark.skipif(not FOLDER.is_dir(), reason="YUHENG_DATA names no folder with pathology/slides")

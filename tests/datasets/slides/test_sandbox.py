@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from datasets.slides import reader, sandbox
-from datasets.slides.faults import SlideRefused
+from datasets.slides.errors import SlideRefused
 from datasets.slides.sandbox import BOUNDS
-from tests.datasets.slides.written import CMU
+from tests.datasets.slides.slide_files import CMU
 
 
 def process(slide):

@@ -44,6 +44,6 @@ def frozen():
 
 @pytest.fixture(scope="session")
 def embeddings(frozen, tiles):
-    from models.pathology.session import TileGraph
+    from models.pathology.onnx_sessions import TileGraph
 
     return TileGraph(frozen, threads=2).run(tiles).embedding

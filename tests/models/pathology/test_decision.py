@@ -1,23 +1,23 @@
 """A reading says what was found, abstains where it must, and lets nothing about the patient near the image's result."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.pathology import decision, patient
-from models.pathology.abstain import Conformal
-from models.pathology.calibrate import Line
+from models.pathology import decision, patient_risk
+from models.pathology.abstention import Conformal
+from models.pathology.calibration import Line
 from models.pathology.card import Class, Fitted, SlideCard
 from models.pathology.decision import TileTable, decide, priority, rows
-from models.pathology.operating import choose
+from models.pathology.operating_point import choose
 from models.pathology.policy import ReadingPolicy
-from models.policy import PolicyRefused
+from models.policy.config import PolicyRefused
+from tests.paths import ROOT
 
-POLICY_FILE = Path(__file__).parents[3] / "configs" / "policies" / "pathology.toml"
+POLICY_FILE = ROOT / "configs" / "policies" / "pathology.toml"
 POLICY = ReadingPolicy.load(POLICY_FILE)
 
 
@@ -162,7 +162,7 @@ FORM = {
 
 
 def test_the_patients_risk_names_each_thing_that_counts():
-    found = patient.judge(FORM, POLICY.patient)
+    found = patient_risk.judge(FORM, POLICY.patient)
     assert found is not None
     assert {reason.code for reason in found.reasons} == {
         "hpv_16",
@@ -175,13 +175,13 @@ def test_the_patients_risk_names_each_thing_that_counts():
 
 def test_a_context_field_without_its_authorisation_does_not_count():
     bare = FORM | {"context": [{"name": "immunosuppressed", "value": True, "source": "clinic"}]}
-    found = patient.judge(bare, POLICY.patient)
+    found = patient_risk.judge(bare, POLICY.patient)
     assert found is not None
     assert "immunosuppressed" not in {reason.code for reason in found.reasons}
 
 
 def test_where_nothing_is_known_of_the_patient_nothing_is_said():
-    assert patient.judge({"accession": "A1"}, POLICY.patient) is None
+    assert patient_risk.judge({"accession": "A1"}, POLICY.patient) is None
 
 
 @given(st.floats(-8, 8), st.sampled_from(["routine", "raised", "urgent"]))

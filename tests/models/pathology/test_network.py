@@ -8,7 +8,7 @@ import torch
 
 from models.pathology import export, network
 from models.pathology.network import EMBEDDING, NetConfig, TileNet
-from models.pathology.session import TileGraph
+from models.pathology.onnx_sessions import TileGraph
 
 BACKBONES = [
     pytest.param(

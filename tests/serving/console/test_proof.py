@@ -1,4 +1,4 @@
-"""The verifier of the console's pages proves what serving/trust/verify.py proves, and nothing else."""
+"""The verifier of the console's pages proves what serving/core/audit/verify.py proves, and nothing else."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serving.store import slides
-from serving.trust import receipts, verify
-from serving.trust.notary import sign
-from serving.trust.prices import Prices
-from serving.trust.verify import NotProved, Verifier, read_key, read_receipt
-from tests.serving.trust.test_audit import READING, WAY
+from serving.core.audit import receipts, verify
+from serving.core.audit.checkpoints import sign
+from serving.core.audit.verify import NotProved, Verifier, read_key, read_receipt
+from serving.core.billing.prices import Prices
+from serving.pathology.slides import store as slides
+from tests.paths import ROOT
+from tests.serving.core.audit.auditor.test_auditor import READING, WAY
 
-ROOT = Path(__file__).parents[3]
 WEB = ROOT / "serving/console/web"
 ROLLDOWN = WEB / "node_modules/.bin/rolldown"
 URL = "/v1/credit-limits"

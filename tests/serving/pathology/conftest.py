@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from serving.call import new_id
+from serving.core.http.request import new_id
+from serving.pathology.slides import store as slides
 from serving.settings import Settings
-from serving.store import slides
 from tests.serving.conftest import Inside, Service, bearer_of, environment, settings_for
 
 FORM: dict[str, Any] = {

@@ -8,23 +8,27 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from serving.store import slides
-from tests.serving.pathology import readings
+from serving.pathology.slides import store as slides
+from tests.serving.pathology import fake_readings
 from tests.serving.pathology.conftest import FORM, WAY
 
 
 def read_slide(gateway) -> str:
     """A slide that was read, in the store and on the disk."""
-    engine, slide = gateway.runtime.engine, readings.SLIDE_ID
+    engine, slide = gateway.runtime.engine, fake_readings.SLIDE_ID
     folder = gateway.settings.paths.slides / slide
     (folder / "slide").mkdir(parents=True)
-    (folder / "slide" / readings.CMU.name).write_bytes(readings.CMU.read_bytes())
-    probability, attention = readings.heat()
+    (folder / "slide" / fake_readings.CMU.name).write_bytes(fake_readings.CMU.read_bytes())
+    probability, attention = fake_readings.heat()
     np.savez(folder / "heat.npz", probability=probability, attention=attention)
-    columns = FORM | {"request": FORM, "name": readings.CMU.name, "sha256": readings.READING["slide"]["sha256"]}
+    columns = FORM | {
+        "request": FORM,
+        "name": fake_readings.CMU.name,
+        "sha256": fake_readings.READING["slide"]["sha256"],
+    }
     slides.create(engine, slide, bytes=1, **columns)
     for state in WAY[: WAY.index("ready") + 1]:
-        slides.move(engine, slide, state, **({"reading": readings.READING} if state == "ready" else {}))
+        slides.move(engine, slide, state, **({"reading": fake_readings.READING} if state == "ready" else {}))
     return slide
 
 
@@ -63,7 +67,7 @@ def test_annotations_hold_the_tiles_from_the_threshold_that_was_asked_for(clinic
     async def story(client, gateway):
         place = f"/v1/slides/{read_slide(gateway)}/annotations.geojson"
         few, many = [(await client.get(f"{place}?threshold={least}")).json() for least in ("0.9", "0.1")]
-        assert len(READ := readings.READING["evidence"]) < len(few["features"]) < len(many["features"])
+        assert len(READ := fake_readings.READING["evidence"]) < len(few["features"]) < len(many["features"])
         assert few["features"][0]["properties"]["name"].startswith(f"1 {READ[0]['code']}")
         refused = await client.get(f"{place}?threshold=most")
         assert refused.json()["errors"][0]["field"] == "threshold"
@@ -111,7 +115,7 @@ def test_a_signed_report_is_a_pdf_with_the_slides_own_pictures(slide_settings, b
         assert hashlib.sha256(found.content).hexdigest() == signed["pdf_sha256"]
         reader = pypdf.PdfReader(io.BytesIO(found.content))
         assert "SIGNED" in reader.pages[0].extract_text()
-        assert sum(len(page.images) for page in reader.pages) == 2 + len(readings.READING["evidence"])
+        assert sum(len(page.images) for page in reader.pages) == 2 + len(fake_readings.READING["evidence"])
         fhir = (await client.get(f"{place}/report?format=fhir")).json()
         assert fhir["presentedForm"][0]["size"] == len(found.content)
 

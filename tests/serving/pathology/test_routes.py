@@ -12,10 +12,10 @@ import time
 import httpx
 import pytest
 
-from serving.call import new_id
-from serving.gateway import Gateway
-from serving.store import slides
-from serving.store.engine import connect
+from serving.app import Gateway
+from serving.core.db.engine import connect
+from serving.core.http.request import new_id
+from serving.pathology.slides import store as slides
 from tests.serving.conftest import Inside, settings_for, store_url
 from tests.serving.pathology.conftest import FORM, READING, put, sha256
 

@@ -6,9 +6,9 @@ from datetime import UTC, datetime, timedelta
 
 import sqlalchemy as sa
 
+from serving.core.db.schema import SLIDE_EVENTS
 from serving.pathology import turnaround
-from serving.store import slides
-from serving.store.tables import SLIDE_EVENTS
+from serving.pathology.slides import store as slides
 from tests.serving.pathology.conftest import FORM, READING, put
 
 NONE = {"slides": 0, "median_seconds": None, "p90_seconds": None, "waiting": 0, "longest_wait_seconds": None}

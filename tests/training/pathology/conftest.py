@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.paths import ROOT
+
 os.environ |= {"ORT_DISABLE_TELEMETRY": "1", "MLFLOW_DISABLE_TELEMETRY": "true"}
 
-ROOT = Path(__file__).parents[3]
 CLASSES = (("NILM", "false"), ("LSIL", "true"), ("HSIL", "true"), ("SCC", "true"))
 TINY = """
 name = "tiny"
@@ -73,12 +74,12 @@ def config_text() -> str:
 
 @pytest.fixture(scope="session")
 def slides_home(tmp_path_factory) -> Home:
-    from training import road
+    from training import pipeline
     from training.pathology import recipe
     from training.progress import Watch
 
     folder = tmp_path_factory.mktemp("pathology")
     config = folder / "tiny.toml"
     config.write_text(config_text())
-    made = road.train(recipe, recipe.load(config), folder / "var", Watch(quiet=True))
+    made = pipeline.train(recipe, recipe.load(config), folder / "var", Watch(quiet=True))
     return Home(folder / "var", config, made)

@@ -1,0 +1,1 @@
+"""The simulated county: its schema, reader, causal model and simulator."""

@@ -1,0 +1,195 @@
+"""The causes in a simulated zone: companies, their months, default. The story is told at the top of zone.py."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from datasets.credit_limit.county.causal_model import Rng, sigmoid
+
+HISTORY = 36  # months before the first register
+MOST_SHIFT = 12  # months by which a register may be later
+
+
+@dataclass(frozen=True)
+class Story:
+    """The strengths of the arrows. Coefficients are on log-odds of default unless said."""
+
+    first: str = "2026-06"  # the month of the register whose shift is 0
+    base: float = -4.5  # gives a default rate near 5 %
+    management: float = -0.50  # per standard deviation, as are the next five
+    technology: float = -0.25
+    leverage: float = 0.70
+    liquidity: float = -0.68
+    size: float = -0.30
+    strain: float = 1.15
+    young: float = 0.35  # under three years
+    trade_shock: float = 1.0  # per 10 % that the trade's demand lies below its trend
+    shock: float = 1.3  # a customer lost or a founder gone in the year after, seen by nobody
+    shock_share: float = 0.07
+    strain_memory: float = 0.93  # of a month's strain that is left in the next
+    shells: float = 0.025  # share of companies
+    shell_default: float = 0.06  # flat: nothing in a shell's books tells when it stops paying
+    newcomers: float = 0.005  # share of companies that enter in a month
+    median_revenue: float = 400.0  # 10k RMB/year
+    revenue_sd: float = 1.6  # of its logarithm
+
+
+@dataclass(frozen=True)
+class Companies:
+    """Arrays (companies,): newcomers of later months stand last, with a negative age. What nobody observes: management,
+    technology, leverage, liquidity, which are standard normal."""
+
+    trade: np.ndarray  # position in the contract's levels
+    age: np.ndarray  # months, at the register whose shift is 0
+    size: np.ndarray  # log revenue, standardised
+    management: np.ndarray
+    technology: np.ndarray
+    leverage: np.ndarray
+    liquidity: np.ndarray
+    funded: np.ndarray  # bool, has raised venture capital
+    indebted: np.ndarray  # bool, has loans
+    shell: np.ndarray  # bool
+    dormant: np.ndarray  # bool, a shell kept for later
+
+
+@dataclass(frozen=True)
+class Path:
+    """Arrays (months, companies); NaN before a company's first month. `strain` is what nobody observes."""
+
+    strain: np.ndarray
+    demand: np.ndarray  # of its trade, log
+    revenue: np.ndarray  # 10k RMB
+    staff: np.ndarray
+    cash: np.ndarray  # 10k RMB
+    electricity: np.ndarray  # MWh
+    late: np.ndarray  # 0/1
+    zero: np.ndarray  # 0/1
+    overdue: np.ndarray  # days
+
+
+# By trade: share of companies, MWh a year per 10k RMB of revenue, swing of demand.
+TRADES = np.array(
+    [
+        (0.26, 0.03, 0.8), (0.16, 0.12, 1.2), (0.06, 0.15, 0.5), (0.07, 0.10, 0.6), (0.14, 0.22, 1.1),
+        (0.08, 0.45, 1.2), (0.06, 0.30, 1.8), (0.02, 0.18, 0.6), (0.09, 0.03, 0.7), (0.06, 0.10, 1.0),
+    ]
+)  # fmt: skip
+
+
+def companies(rng: Rng, story: Story, number: int) -> Companies:
+    """`number` that are there at shift 0, and the newcomers of each later month."""
+    entering = np.repeat(np.arange(1, MOST_SHIFT + 1), max(1, round(story.newcomers * number)))
+    n, normal = number + len(entering), rng.standard_normal
+    size = normal(n)
+    age = np.floor(6 + rng.gamma(1.6, 42.0, n) * np.exp(0.25 * size))
+    age[number:] = -entering
+    size[number:] = -0.9 + 0.5 * size[number:]  # who enters is small
+    technology = normal(n)
+    funded = rng.random(n) < sigmoid(-2.2 + 0.7 * technology - 0.2 * size)
+    management = normal(n)
+    shell = np.zeros(n, dtype=bool)
+    shell[rng.permutation(number)[: round(story.shells * number)]] = True
+    return Companies(
+        trade=rng.choice(len(TRADES), n, p=TRADES[:, 0] / TRADES[:, 0].sum()),
+        age=np.where(shell, 8 + rng.integers(0, 60, n), age),
+        size=np.where(shell, 0.35 * size - 0.1, size),
+        management=management,
+        technology=technology,
+        leverage=0.95 * normal(n) + 0.25 * size - 0.3 * funded,
+        liquidity=0.9 * normal(n) + 0.25 * management + 0.6 * funded,
+        funded=funded & ~shell,
+        indebted=(rng.random(n) < sigmoid(0.3 + 0.5 * size)) & ~shell,
+        shell=shell,
+        dormant=shell & (rng.random(n) < 0.25),
+    )
+
+
+def demand(rng: Rng, months: int) -> np.ndarray:
+    """(months, trades): log deviation from a trade's trend; every block of a zone shares it."""
+    level = np.zeros((months, len(TRADES)))
+    now = 0.06 * TRADES[:, 2] * rng.standard_normal(len(TRADES))
+    for month in range(months):
+        now = 0.94 * now + 0.022 * TRADES[:, 2] * rng.standard_normal(len(TRADES))
+        level[month] = now
+    return level
+
+
+def path(
+    rng: Rng, story: Story, firms: Companies, trend: np.ndarray, vehicle: np.ndarray, hiding: float, seed: int
+) -> Path:
+    """Month by month, so that a later register has the same past. rng draws once a month for every company.
+
+    trend: (months, trades); vehicle: (companies,) bool, an honest company without staff."""
+    n, months = len(firms.age), len(trend)
+    once = np.random.default_rng([seed, 77])
+    normal = once.standard_normal
+    memory = story.strain_memory
+    noise = math.sqrt(1 - memory**2)
+    strain = normal(n)
+    yearly = np.log(story.median_revenue) + story.revenue_sd * firms.size
+    growth = 0.26 + 0.05 * firms.technology + 0.05 * firms.management + 0.08 * normal(n) - 0.04 * firms.size
+    grown = np.zeros(n)
+    lumpy = 0.07 + 0.15 * sigmoid(-1.2 * firms.size)
+    heads = np.log(3 + (np.exp(yearly) / 45) ** 0.85) + 0.25 * normal(n)
+    power = np.log(TRADES[firms.trade, 1]) + 0.5 * normal(n)
+    empty = vehicle | ~firms.shell & (firms.size < -0.8) & (once.random(n) < 0.10)  # founders who insure nobody yet
+    overdue = np.zeros(n)
+    hides = once.random((4, n)) < hiding  # staff, electricity, filing, (spare)
+    feigned = 1 + once.integers(0, 3, n)
+    season = 0.08 * np.sin(2 * math.pi * (np.arange(months) + 3) / 12)
+    columns: dict[str, list[np.ndarray]] = {name: [] for name in Path.__dataclass_fields__}
+    for month in range(months):
+        z, u = rng.standard_normal((6, n)), rng.random((5, n))
+        age = firms.age - (HISTORY - 1) + month
+        there = age >= 0
+        strain = memory * strain + noise * (z[0] - 0.10 * firms.management)
+        gloom = np.maximum(strain - 0.3, 0.0)
+        grown = grown + (growth - 0.75 * gloom) / 12 + 0.02 * z[1]
+        ramp = np.log1p(-np.exp(-(np.maximum(age, 0) + 2) / 14))
+        level = yearly - 0.35 + grown + ramp + trend[month, firms.trade]
+        revenue = np.exp(level + season[month] + lumpy * z[2]) / 12
+        revenue = np.where(u[0] < 0.30 * sigmoid(-2.5 - 2.0 * (firms.size + 0.6)), 0.0, revenue)
+        staff = np.exp(heads + 0.6 * (grown + ramp) - 0.12 * gloom) * np.where(empty, 0, 1)
+        cash = np.exp(level - 1.75 + 0.75 * firms.liquidity - 0.42 * strain + 0.16 * z[3] - 0.15 * firms.size)
+        electricity = np.exp(level - 2.5 - 1.5 * vehicle + power + 0.15 * z[4] + 0.06 * season[month])
+        late = u[1] < sigmoid(-3.9 - 0.4 * firms.management + 0.9 * strain)
+        starts = u[2] < sigmoid(-5.3 - 0.4 * firms.management + 1.2 * strain + 0.5 * firms.leverage)
+        goes_on = (overdue > 0) & (u[3] < 0.42) & (overdue < 60)
+        overdue = np.where(goes_on, overdue + 30, np.where(starts, 3 + np.floor(27 * u[4]), 0.0))
+        zero = (revenue == 0) & (u[3] < 0.8)
+        # A shell writes what it wants to be believed: steady sales, nobody insured, hardly any electricity.
+        quiet = firms.dormant | (~hides[2] & (u[0] < 0.35))
+        revenue = np.where(firms.shell, np.where(quiet, 0.0, np.exp(level + 0.1 * z[2]) / 12), revenue)
+        staff = np.where(firms.shell, np.where(hides[0], feigned, 0), np.round(staff))
+        idle = np.exp(-4.2 + 0.4 * z[4])
+        electricity = np.where(firms.shell & ~(hides[1] & ~firms.dormant), idle, electricity)
+        zero = np.where(firms.shell, quiet, zero)
+        cash = np.where(firms.shell, 0.3 * cash, cash)
+        now = dict(strain=strain, demand=trend[month, firms.trade], revenue=revenue, staff=staff, cash=cash,
+                   electricity=electricity, late=late & there, zero=zero, overdue=overdue)  # fmt: skip
+        for name, values in now.items():
+            columns[name].append(np.where(there, values, np.nan))
+    return Path(**{name: np.stack(values) for name, values in columns.items()})
+
+
+def true_pd(story: Story, firms: Companies, months: Path, shocked: np.ndarray, shift: int) -> np.ndarray:
+    """The only place where the causes of default meet; `shocked`: what happens in the year after. shift: months after
+    the first register."""
+    at = HISTORY - 1 + shift
+    below = -10 * months.demand[at]  # in steps of 10 %
+    log_odds = (
+        story.base
+        + story.management * firms.management
+        + story.technology * firms.technology
+        + story.leverage * firms.leverage
+        + story.liquidity * firms.liquidity
+        + story.size * firms.size
+        + story.strain * np.nan_to_num(months.strain[at])
+        + story.young * (firms.age + shift < 36)
+        + story.trade_shock * below * 0.5
+        + story.shock * shocked
+    )
+    return np.where(firms.shell, story.shell_default, sigmoid(log_odds))

@@ -1,0 +1,1 @@
+"""Simulated cervical cytology slides."""

@@ -1,0 +1,1 @@
+"""Limit policies: configuration, arithmetic, guard rails and their proofs."""

@@ -1,0 +1,1 @@
+"""Scores, grades, reasons and ledger columns shared by the products."""

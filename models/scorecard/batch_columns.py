@@ -1,0 +1,49 @@
+"""Columns of a batch's answers: codes and whole units of money, for the ledgers of every product."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from models.policy.arithmetic import Bound
+
+
+def whole(amount: Any, rows: int) -> NDArray[np.int64]:
+    return np.broadcast_to(amount, rows).astype(np.int64)
+
+
+def known(bound: Bound, rows: int) -> NDArray[np.float64]:
+    """The amount, NaN where its inputs are missing."""
+    return np.where(bound[1], np.broadcast_to(bound[0], rows), math.nan)
+
+
+def nullable(amount: NDArray[np.float64]) -> pl.Series:
+    """Whole units, rounded down; null for NaN."""
+    return pl.Series(np.floor(amount), nan_to_null=True).cast(pl.Int64)
+
+
+def picked(names: list[str], at: NDArray[np.int64]) -> pl.Series:
+    return pl.Series(names).gather(at)
+
+
+def joined(flags: Mapping[str, Any], rows: int) -> pl.Series:
+    """The codes whose flags hold, ';' between: each of the few combinations is spelled once."""
+    mask = np.zeros(rows, np.int64)
+    for bit, flag in enumerate(flags.values()):
+        mask += np.broadcast_to(flag, rows).astype(np.int64) << bit
+    found, at = np.unique(mask, return_inverse=True)
+    codes = list(flags)
+    texts = [";".join(code for bit, code in enumerate(codes) if combination >> bit & 1) for combination in found]
+    return pl.Series(texts, dtype=pl.String).gather(at)
+
+
+def probability(least: float, most: float) -> None:
+    """No limit may rest on a PD that is none: a comparison with NaN would approve."""
+    if not (least >= 0 and most <= 1):
+        found = f"{least}" if least == most else f"from {least} to {most}"
+        raise ValueError(f"The PD is {found}; it must be from 0 to 1. Export the graph again.")

@@ -1,0 +1,1 @@
+"""Gradient-boosted trees with exact Shapley values, compiled to ONNX."""

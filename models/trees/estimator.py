@@ -1,0 +1,295 @@
+"""A bag of small monotone boosters, exact to explain and calibrated on rows that its members did not see.
+
+model = BaggedTrees(EstimatorConfig()).fit(x, y, directions=[-1, 0, 1])      # x (n, d) float32, y (n,) 0 or 1
+pd = model.predict_pd(x)                                                     # (n,) probability of default
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from datasets.schema import nearest
+
+if TYPE_CHECKING:
+    from lightgbm import Booster
+
+Matrix = NDArray[np.float32]
+Vector = NDArray[np.float64]
+Progress = Callable[[int, int], None]  # (trees grown, trees to grow)
+
+
+class EstimatorConfig(BaseModel):
+    """How many trees, how small, on how much of the data. Shapley values are compiled exactly up to depth 3."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    folds: int = Field(default=5, ge=1)  # each booster leaves one fold out; 1: none, and fit needs `valid`
+    repeats: int = Field(default=1, ge=1)  # times the rows are dealt anew: folds * repeats boosters
+    trees: int = Field(default=200, ge=1)  # per booster, at most
+    choose_trees: bool = True  # cut all boosters where the log loss on left-out rows is least
+    depth: int = Field(default=3, ge=1, le=3)
+    learning_rate: float = Field(default=0.05, gt=0, le=1)
+    columns_per_tree: float = Field(default=0.4, gt=0, le=1)
+    columns_per_split: float = Field(default=1.0, gt=0, le=1)
+    rows_per_tree: float = Field(default=0.7, gt=0, le=1)
+    smallest_leaf: int = Field(default=40, ge=1)  # rows
+    l2: float = Field(default=5.0, ge=0)
+    smoothing: float = Field(default=0.0, ge=0)  # rows of its parent that count in a leaf
+    random_thresholds: bool = False  # one random threshold per column and split (Geurts 2006)
+    bins: int = Field(default=255, ge=2)
+    monotone: Literal["basic", "intermediate", "advanced"] = "advanced"  # how closely LightGBM bounds a branch
+    blanked: float = Field(default=0.005, ge=0, lt=0.5)  # share of values hidden, so that every column learns gaps
+    seed: int = 0
+    threads: int = Field(default=1, ge=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _knows_its_keys(cls, given: Any) -> Any:
+        known = list(cls.model_fields)
+        for key in given if isinstance(given, dict) else ():
+            if key not in known:
+                raise ValueError(f"{key!r} is no setting of the estimator{nearest(str(key), known)}")
+        return given
+
+    @property
+    def boosters(self) -> int:
+        return self.folds * self.repeats
+
+    def lightgbm(self, directions: Sequence[int], seed: int) -> dict[str, Any]:
+        """LightGBM's names for these settings."""
+        constraints = {
+            "monotone_constraints": list(directions),
+            "monotone_constraints_method": self.monotone,
+        }
+        return {
+            "objective": "binary",
+            "metric": "binary_logloss",
+            "max_depth": self.depth,
+            "num_leaves": 2**self.depth,
+            "learning_rate": self.learning_rate,
+            "feature_fraction": self.columns_per_tree,
+            "feature_fraction_bynode": self.columns_per_split,
+            "bagging_fraction": self.rows_per_tree,
+            "bagging_freq": 1 if self.rows_per_tree < 1 else 0,
+            "min_data_in_leaf": self.smallest_leaf,
+            "lambda_l2": self.l2,
+            "path_smooth": self.smoothing,
+            "extra_trees": self.random_thresholds,
+            "max_bin": self.bins,
+            "seed": seed,
+            "num_threads": self.threads,
+            "deterministic": True,  # the same trees on any number of threads
+            "force_col_wise": True,
+            "feature_pre_filter": False,
+            "verbosity": -1,
+        } | (constraints if any(directions) else {})
+
+
+class BaggedTrees:
+    """Mean of the raw scores of `folds * repeats` boosters, and the line that turns it into log-odds of default.
+
+    Every booster leaves one stratified fold out, so every row is scored by `repeats` boosters that never saw it. Such
+    out-of-fold scores serve twice: one number of trees for all boosters is chosen on them, and Platt's line (1999, a
+    logistic regression of y on the score) is fitted to them. Three numbers learned from all rows at once leave no
+    optimism worth the name; no booster chooses its own end on its own fold. Given `valid`, a later period for example,
+    those rows take this part instead, and with folds = 1 every booster sees all of (x, y).
+
+    After fit: `boosters_`, `trees_` (per booster), `slope_`, `intercept_`, `raw_out_of_fold_` (n,), NaN where none,
+    `curve_` (trees,) log loss on the left-out rows after each tree.
+    """
+
+    boosters_: list[Booster]
+    trees_: int
+    slope_: float
+    intercept_: float
+    raw_out_of_fold_: Vector
+    curve_: Vector
+
+    def __init__(self, config: EstimatorConfig | None = None):
+        self.config = config or EstimatorConfig()
+
+    def fit(
+        self,
+        x: ArrayLike,
+        y: ArrayLike,
+        *,
+        weight: ArrayLike | None = None,
+        directions: Sequence[int] | None = None,
+        groups: ArrayLike | None = None,
+        valid: tuple[ArrayLike, ArrayLike] | None = None,
+        progress: Progress | None = None,
+    ) -> BaggedTrees:
+        """Learn from x (n, d) and y (n,).
+
+        directions: for each column 1 (more is riskier), -1 (more is safer) or 0.
+        groups: (n,); rows of one group are left out together.
+        """
+        x, y, weight = _checked(x, y, weight)
+        directions = _directions(directions, x.shape[1])
+        held = None if valid is None else _checked(*valid, None)
+        if held is None and self.config.folds < 2:
+            raise ValueError("folds is 1: no row is left out to calibrate on. Set folds to 2 or more, or give `valid`.")
+
+        parts = _deal(y, groups, self.config)  # boosters x positions left out
+        shown = _hide(x, self.config)  # the same values, some hidden
+        curves, weights = [], []
+        self.boosters_ = []
+        for turn, left_out in enumerate(parts):
+            kept = np.setdiff1d(np.arange(len(y)), left_out)
+            judge = (x[left_out], y[left_out], weight[left_out]) if held is None else held
+            tick = _tick(progress, turn * self.config.trees, len(parts) * self.config.trees)
+            booster, curve = self._grow((shown[kept], y[kept], weight[kept]), judge, directions, turn, tick)
+            self.boosters_.append(booster)
+            curves.append(curve)
+            weights.append(judge[2].sum())
+        self.curve_ = np.average(np.array(curves), axis=0, weights=weights)
+        self.trees_ = int(np.argmin(self.curve_)) + 1 if self.config.choose_trees else self.config.trees
+        self.boosters_ = [_cut(booster, self.trees_) for booster in self.boosters_]
+
+        self.raw_out_of_fold_ = self._out_of_fold(x, parts)
+        if held is None:
+            self.slope_, self.intercept_ = platt(self.raw_out_of_fold_, y, weight)
+        else:
+            self.slope_, self.intercept_ = platt(self.decision_raw(held[0]), held[1], held[2])
+        return self
+
+    def decision_raw(self, x: ArrayLike) -> Vector:
+        """(n,) mean raw score of the boosters; higher is riskier."""
+        x = np.asarray(x, np.float32)
+        total = np.zeros(len(x))
+        for booster in self.boosters_:
+            total += np.asarray(booster.predict(x, raw_score=True, num_threads=self.config.threads))
+        return total / len(self.boosters_)
+
+    def predict_pd(self, x: ArrayLike) -> Vector:
+        """(n,) probability of default."""
+        return sigmoid(self.slope_ * self.decision_raw(x) + self.intercept_)
+
+    def _grow(
+        self,
+        learn: tuple[Matrix, Vector, Vector],
+        judge: tuple[Matrix, Vector, Vector],
+        directions: Sequence[int],
+        turn: int,
+        tick: Callable[[Any], None],
+    ) -> tuple[Booster, list[float]]:
+        """One booster, and its log loss on `judge` after each tree."""
+        import lightgbm
+
+        params = self.config.lightgbm(directions, seed=self.config.seed + 1_000 * turn)
+        train = lightgbm.Dataset(learn[0], learn[1], weight=learn[2], params=params)
+        test = lightgbm.Dataset(judge[0], judge[1], weight=judge[2], reference=train, params=params)
+        record: dict[str, Any] = {}
+        booster = lightgbm.train(
+            params,
+            train,
+            self.config.trees,
+            valid_sets=[test],
+            valid_names=["left_out"],
+            callbacks=[lightgbm.record_evaluation(record), tick],
+        )
+        curve: list[float] = record["left_out"]["binary_logloss"]
+        return booster, curve + curve[-1:] * (self.config.trees - len(curve))
+
+    def _out_of_fold(self, x: Matrix, parts: list[NDArray[np.intp]]) -> Vector:
+        total, count = np.zeros(len(x)), np.zeros(len(x))
+        for booster, left_out in zip(self.boosters_, parts, strict=True):
+            if len(left_out):
+                total[left_out] += np.asarray(booster.predict(x[left_out], raw_score=True))
+                count[left_out] += 1
+        mean: Vector = np.divide(total, count, out=np.full(len(x), np.nan), where=count > 0)
+        return mean
+
+
+def platt(raw: Vector, y: Vector, weight: Vector) -> tuple[float, float]:
+    """(slope, intercept) of the weighted logistic regression of y on raw, without a penalty.
+
+    Raises ValueError where the slope is not above 0: the scores would then tell nothing, or the opposite.
+    """
+    from sklearn.linear_model import LogisticRegression
+
+    line = LogisticRegression(C=np.inf, solver="newton-cholesky", tol=1e-10, max_iter=200)  # its steps are searched
+    line.fit(raw[:, None], y, sample_weight=weight)
+    slope, intercept = float(line.coef_[0, 0]), float(line.intercept_[0])
+    if not slope > 0:
+        raise ValueError(
+            f"The scores of unseen rows do not tell bad from good (slope {slope:.3g}; it must be above 0). "
+            "Check the target and the columns, or give more rows."
+        )
+    return slope, intercept
+
+
+def sigmoid(log_odds: Vector) -> Vector:
+    """1 / (1 + exp(-log_odds)), without overflow."""
+    probability: Vector = np.exp(-np.logaddexp(0.0, -log_odds))
+    return probability
+
+
+def _checked(x: ArrayLike, y: ArrayLike, weight: ArrayLike | None) -> tuple[Matrix, Vector, Vector]:
+    x = np.ascontiguousarray(x, np.float32)
+    y = np.asarray(y, np.float64)
+    weight = np.ones(len(y)) if weight is None else np.asarray(weight, np.float64)
+    if x.ndim != 2 or y.shape != (len(x),) or weight.shape != y.shape:
+        raise ValueError(f"x is {x.shape}, y {y.shape}, weight {weight.shape}; (n, d), (n,) and (n,) are needed.")
+    if set(np.unique(y)) != {0.0, 1.0}:
+        raise ValueError(f"The target holds {np.unique(y)[:5].tolist()}; it must hold 0 (good) and 1 (bad), both.")
+    if not (weight >= 0).all() or not weight.sum() > 0:
+        raise ValueError("A weight is negative or missing, or all are 0; weights must be 0 or more, and some above 0.")
+    return x, y, weight
+
+
+def _directions(directions: Sequence[int] | None, columns: int) -> list[int]:
+    directions = [0] * columns if directions is None else [int(direction) for direction in directions]
+    if len(directions) != columns or not set(directions) <= {-1, 0, 1}:
+        raise ValueError(f"directions is {directions}; one of -1, 0, 1 is needed for each of the {columns} columns.")
+    return directions
+
+
+def _deal(y: Vector, groups: ArrayLike | None, config: EstimatorConfig) -> list[NDArray[np.intp]]:
+    """Positions that each booster leaves out, stratified by y; a group is never torn apart."""
+    if config.folds == 1:
+        return [np.empty(0, np.intp)] * config.repeats
+    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+
+    rarest = int(min((y == 0).sum(), (y == 1).sum()))
+    if rarest < config.folds:
+        raise ValueError(f"Only {rarest} rows are of the rarer class; {config.folds} folds need at least as many.")
+    parts: list[NDArray[np.intp]] = []
+    for repeat in range(config.repeats):
+        if groups is None:
+            dealt = StratifiedKFold(config.folds, shuffle=True, random_state=config.seed + repeat).split(y, y)
+        else:
+            dealer = StratifiedGroupKFold(config.folds, shuffle=True, random_state=config.seed + repeat)
+            dealt = dealer.split(y, y, np.asarray(groups))
+        parts += [left_out for _, left_out in dealt]
+    return parts
+
+
+def _hide(x: Matrix, config: EstimatorConfig) -> Matrix:
+    """x with a small random share of the values missing.
+
+    LightGBM reads a gap as 0 in a column where training met none; one learned branch is better than a wrong number.
+    """
+    if not config.blanked:
+        return x
+    hidden = np.random.default_rng(config.seed).random(x.shape, np.float32) < config.blanked
+    return np.where(hidden, np.float32(np.nan), x)
+
+
+def _tick(progress: Progress | None, done: int, total: int) -> Callable[[Any], None]:
+    def tick(state: Any) -> None:
+        if progress is not None:
+            progress(done + state.iteration + 1, total)
+
+    return tick
+
+
+def _cut(booster: Booster, trees: int) -> Booster:
+    from lightgbm import Booster as Loaded
+
+    return Loaded(model_str=booster.model_to_string(num_iteration=trees))

@@ -1,0 +1,182 @@
+"""The score with its reasons as one ONNX graph: pd, points, raw score and each feature's contribution to it.
+
+    x ── TreeEnsembleRegressor ──┬── GatherElements ── ReduceSum ── raw ── head in double ── pd, points
+         a binary search for     │   the raw part
+         each feature's bin; the │   of each cell
+         bins add up to where    │
+         each table's cell lies  └── GatherElements ── ReduceSum ── MatMul ── contributions
+                                     (wanted or not)   of runs      of runs to features
+
+The tables are those of tree_shap.py. One path gives raw, reasons wanted or not, for one row or a million; it
+adds multiples of a quantum, which float32 adds exactly (models/trees/forest.py), so raw is LightGBM's to the last bit.
+"""
+
+import math
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.scorecard.scaling import Scale
+from models.trees.forest import leaves
+from models.trees.onnx_binning import Steps, search_trees
+from models.trees.tree_shap import Table, expected, tables
+
+if TYPE_CHECKING:
+    from lightgbm import Booster
+    from onnx import ModelProto, NodeProto
+
+OPSETS = {"": 17, "ai.onnx.ml": 3}
+IR_VERSION = 8  # the oldest with these opsets, so that older runtimes read it
+RUN = 16  # contributions to one feature that ReduceSum adds before MatMul; one MatMul of all is slow for single rows
+COUNTABLE = 2**24  # float32 counts to here without a gap
+
+
+def bias(booster: "Booster") -> float:
+    """Expected raw score: the last column of LightGBM's pred_contrib; bias + sum of contributions = raw."""
+    return expected(leaf for tree in leaves(booster) for leaf in tree)
+
+
+def compile_graph(booster: "Booster", *, slope: float, intercept: float, scale: Scale, n_features: int) -> "ModelProto":
+    """A merged booster (models/trees/forest.py) and its head, log_odds = slope * raw + intercept, as a graph.
+
+    Inputs: `x` (n, n_features) float32, NaN is missing; `with_reasons` () bool.
+    Outputs: `pd` (n,) and `points` (n,) double; `raw` (n,) float32, bit for bit LightGBM's raw score; `contributions`
+    (n, n_features) float32 in raw-score units, pred_contrib without its last column, or (0, n_features) if not wanted.
+    Reasons take some 30 kB of memory a row while they are computed: give a few thousand rows at a time.
+    """
+    if booster.num_feature() != n_features:
+        raise ValueError(
+            f"The booster was trained on {booster.num_feature()} features, and the graph is to take {n_features}. "
+            f"Give the inputs that it was trained on."
+        )
+    from onnx import TensorProto, checker, helper, numpy_helper
+
+    found = tables(leaf for tree in leaves(booster) for leaf in tree)
+    constants = _constants(found, n_features) | {
+        "slope": np.float64(slope),
+        "intercept": np.float64(intercept),
+        "unit": np.float64(1.0),
+        "one_by_e": np.float64(math.exp(-1.0)),
+        "factor": np.float64(scale.factor),
+        "offset": np.float64(scale.offset),
+        "minus_one": np.array([-1], np.int64),
+        "one": np.array([1], np.int64),
+        "two": np.array([2], np.int64),
+    }
+    value = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        [search_trees(_steps(found), len(found) + 1), *_score(), *_reasons()],
+        "score_with_reasons",
+        [value("x", TensorProto.FLOAT, ["n", n_features]), value("with_reasons", TensorProto.BOOL, [])],
+        [
+            value("pd", TensorProto.DOUBLE, ["n"]),
+            value("points", TensorProto.DOUBLE, ["n"]),
+            value("raw", TensorProto.FLOAT, ["n"]),
+            value("contributions", TensorProto.FLOAT, ["rows", n_features]),
+        ],
+        [numpy_helper.from_array(np.asarray(array), name) for name, array in constants.items()],
+    )
+    opsets = [helper.make_opsetid(domain, version) for domain, version in OPSETS.items()]
+    model = helper.make_model(graph, opset_imports=opsets, producer_name="yuheng", ir_version=IR_VERSION)
+    checker.check_model(model)
+    return model
+
+
+def _score() -> "list[NodeProto]":
+    from onnx import TensorProto, helper
+
+    node = helper.make_node
+    return [
+        node("Cast", ["where"], ["cell"], to=TensorProto.INT32),  # (n, tables + 1) place of the cell in `memory`
+        node("Reshape", ["cell", "minus_one"], ["cells"]),
+        node("GatherElements", ["memory", "cells"], ["raw_part"]),  # a cell begins with its raw part
+        node("Reshape", ["raw_part", "by_table"], ["raw_parts"]),  # (n, tables + 1)
+        node("ReduceSum", ["raw_parts", "one"], ["raw"], keepdims=0),
+        node("Cast", ["raw"], ["raw_in_double"], to=TensorProto.DOUBLE),
+        node("Mul", ["raw_in_double", "slope"], ["sloped"]),
+        node("Add", ["sloped", "intercept"], ["log_odds"]),
+        # Not Sigmoid or Exp: taken in packs, a row's last bit would depend on its place in the batch.
+        node("Pow", ["one_by_e", "log_odds"], ["odds_against"]),
+        node("Add", ["odds_against", "unit"], ["all_odds"]),
+        node("Div", ["unit", "all_odds"], ["pd"]),
+        node("Mul", ["log_odds", "factor"], ["scaled"]),
+        node("Sub", ["offset", "scaled"], ["points"]),
+    ]
+
+
+def _reasons() -> "list[NodeProto]":
+    """Look up each contribution's slot; for 0 rows where they are not wanted (an If would cost a single row 10 us)."""
+    from onnx import TensorProto, helper
+
+    node = helper.make_node
+    return [
+        node("Shape", ["x"], ["n"], start=0, end=1),
+        node("Cast", ["with_reasons"], ["all_or_none"], to=TensorProto.INT64),
+        node("Mul", ["n", "all_or_none"], ["rows"]),
+        node("Concat", ["rows", "n_slots"], ["rows_by_slots"], axis=0),
+        node("Expand", ["slot_table", "rows_by_slots"], ["tables"]),  # (rows, slots)
+        node("GatherElements", ["cell", "tables"], ["begin"], axis=1),
+        node("Add", ["begin", "slot_column"], ["slot"]),
+        node("Reshape", ["slot", "minus_one"], ["slots"]),
+        node("GatherElements", ["memory", "slots"], ["part"]),
+        node("Reshape", ["part", "by_run"], ["parts"]),  # (rows, runs, RUN)
+        node("ReduceSum", ["parts", "two"], ["runs"], keepdims=0),
+        node("MatMul", ["runs", "run_to_feature"], ["contributions"]),
+    ]
+
+
+def _constants(found: list[Table], n_features: int) -> dict[str, Any]:
+    """`memory`: a 0, then each cell of each table as its raw part and its contributions; and where what lies in it.
+
+    The 0 at the start is where the column after the last table points: it fills runs up to RUN.
+    """
+    stride = _stride(found)
+    cells = [np.column_stack([table.raw, table.contributions]) for table in found]
+    rows = [np.pad(cell, ((0, 0), (0, stride - cell.shape[1]))).reshape(-1) for cell in cells]
+    memory = np.concatenate([[0.0], *rows]).astype(np.float32)  # raw parts are exact in float32
+    if len(memory) > COUNTABLE:
+        raise ValueError(
+            f"The tables of the reasons hold {len(memory)} numbers, and the graph counts up to {COUNTABLE}. "
+            f"Train fewer trees."
+        )
+    slots: list[tuple[int, int]] = []  # (table, column) of each contribution, in runs of one feature
+    run_feature: list[int] = []
+    for feature in range(n_features):
+        mine = [
+            (at, column)
+            for at, table in enumerate(found)
+            for column, axis in enumerate(table.axes, start=1)
+            if axis.feature == feature
+        ]
+        runs = -(-len(mine) // RUN)
+        slots += mine + [(len(found), 0)] * (runs * RUN - len(mine))
+        run_feature += [feature] * runs
+    table_of, column_of = np.array(slots, np.int32).T
+    run_to_feature = np.zeros((len(run_feature), n_features), np.float32)
+    run_to_feature[np.arange(len(run_feature)), run_feature] = 1.0
+    return {
+        "memory": memory,
+        "slot_table": table_of[None],  # (1, slots)
+        "slot_column": column_of[None],
+        "run_to_feature": run_to_feature,
+        "n_slots": np.array([len(slots)], np.int64),
+        "by_table": np.array([-1, len(found) + 1], np.int64),
+        "by_run": np.array([-1, len(run_feature), RUN], np.int64),
+    }
+
+
+def _stride(found: list[Table]) -> int:
+    """Numbers in `memory` from one cell to the next: its raw part and its contributions."""
+    return 1 + max(len(table.axes) for table in found)
+
+
+def _steps(found: list[Table]) -> Iterator[Steps]:
+    """What each bin of each axis adds to the place of its table's cell in `memory`."""
+    stride, begin = _stride(found), 1
+    for at, table in enumerate(found):
+        for number, axis in enumerate(table.axes):
+            steps: NDArray[np.int64] = axis.steps * stride + (begin if number == 0 else 0)
+            yield Steps(axis.feature, axis.thresholds, steps, at)
+        begin += len(table.raw) * stride

@@ -1,0 +1,1 @@
+"""What no product owns: HTTP, database, security, audit log, billing."""

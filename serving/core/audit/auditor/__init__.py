@@ -1,0 +1,1 @@
+"""The offline audit of a store against its log."""

@@ -1,0 +1,1 @@
+"""Requests, responses, problems, validation and OpenAPI fragments."""

@@ -1,0 +1,1 @@
+"""Authentication, permissions, tokens, keys and rate limits."""

@@ -1,0 +1,104 @@
+"""Who may call what: the one table of it. A route that does not stand here keeps the gateway from starting."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from serving.console import pages as console
+from serving.core.http.principal import ROLES
+
+ANYBODY: frozenset[str] = frozenset()  # no token is needed
+EVERYONE = frozenset(ROLES)  # any token is enough
+BANK = frozenset({"bank"})
+BANKS_RECORDS = frozenset({"bank", "auditor"})
+CLINIC = frozenset({"clinic"})
+SLIDES = frozenset({"clinic", "pathologist", "auditor"})
+PATHOLOGIST = frozenset({"pathologist"})
+OPERATOR = frozenset({"operator"})
+SCIENTIST = frozenset({"scientist"})
+MODELS = frozenset({"scientist", "auditor", "operator"})
+
+MAY: dict[str, frozenset[str]] = {
+    "POST /v1/credit-limits": BANK,
+    "POST /v1/credit-limits/batch": BANK,
+    "POST /v1/scitech-risks": BANK,
+    "POST /v1/scitech-risks/batch": BANK,
+    "POST /v1/credit-limits/what-if": BANK,
+    "POST /v1/scitech-risks/what-if": BANK,
+    "GET /v1/models/{name}/form": BANK,
+    "GET /v1/decisions": BANKS_RECORDS,
+    "GET /v1/decisions/{id}": BANKS_RECORDS,
+    "GET /v1/decisions/{id}/receipt": frozenset({"bank", "clinic", "pathologist", "auditor"}),
+    "GET /v1/statements/{month}": frozenset({"bank", "clinic", "auditor", "operator"}),
+    "POST /v1/authorisations": OPERATOR,
+    "GET /v1/authorisations": frozenset({"bank", "clinic", "auditor", "operator"}),
+    "GET /v1/authorisations/rules": OPERATOR,
+    "POST /v1/authorisations/{id}/revoke": OPERATOR,
+    "GET /v1/authorisations/{id}/uses": frozenset({"auditor", "operator"}),
+    "GET /v1/decisions/{id}/trace": frozenset({"bank", "clinic", "pathologist", "auditor"}),
+    "POST /v1/decisions/{id}/override": BANK,
+    "POST /v1/decisions/{id}/refer": BANK,
+    "POST /v1/outcomes": frozenset({"bank", "clinic", "pathologist"}),
+    "GET /v1/effects": frozenset({"scientist", "auditor", "operator"}),
+    "GET /v1/alarms": OPERATOR,
+    "GET /v1/subjects/{id}/trace": OPERATOR,  # across tenants: what an erasure must find
+    "GET /v1/batches": BANKS_RECORDS,
+    "GET /v1/batches/{id}": BANKS_RECORDS,
+    "GET /v1/batches/{id}/rows": BANKS_RECORDS,
+    "GET /v1/companies/{id}/history": BANKS_RECORDS,
+    "GET /v1/companies/{id}/network": BANK,
+    "GET /v1/scitech-risks/stress": BANK,
+    "POST /v1/scitech-risks/stress": BANK,
+    "GET /v1/slides": SLIDES,
+    "POST /v1/slides": CLINIC,
+    "GET /v1/slides/turnaround": SLIDES,
+    "GET /v1/slides/{id}": SLIDES,
+    "GET /v1/slides/{id}/report": SLIDES,
+    "GET /v1/slides/{id}/image.dzi": SLIDES,
+    "GET /v1/slides/{id}/image_files/{level}/{tile}": SLIDES,
+    "GET /v1/slides/{id}/heatmap.dzi": SLIDES,
+    "GET /v1/slides/{id}/heatmap_files/{level}/{tile}": SLIDES,
+    "GET /v1/slides/{id}/annotations.geojson": SLIDES,
+    "POST /v1/slides/{id}/cancel": CLINIC,
+    "POST /v1/slides/{id}/review": PATHOLOGIST,
+    "POST /v1/slides/{id}/sign": PATHOLOGIST,
+    "POST /v1/slides/{id}/amend": PATHOLOGIST,
+    "POST /v1/uploads": CLINIC,
+    "HEAD /v1/uploads/{id}": CLINIC,
+    "PATCH /v1/uploads/{id}": CLINIC,
+    "DELETE /v1/uploads/{id}": CLINIC,
+    "OPTIONS /v1/uploads": ANYBODY,  # what of tus is spoken
+    "OPTIONS /v1/uploads/{id}": ANYBODY,
+    "GET /v1/models": EVERYONE,
+    "GET /v1/versions": MODELS,
+    "GET /v1/models/{name}/versions": MODELS,
+    "GET /v1/models/{name}/versions/{version}": MODELS,
+    "POST /v1/models/{name}/champion": SCIENTIST,
+    "GET /v1/session": EVERYONE,
+    "POST /v1/session": ANYBODY,
+    "DELETE /v1/session": ANYBODY,
+    "GET /metrics": OPERATOR,
+    "GET /healthz/live": ANYBODY,
+    "GET /healthz/ready": ANYBODY,  # and says little to who brings no token
+    "GET /openapi.json": ANYBODY,
+    "GET /problems/{kind}": ANYBODY,
+    **{f"GET {address}": ANYBODY for address in console.addresses()},  # the page is empty: what it shows it asks for
+    "GET /assets/{name}": ANYBODY,
+    "GET /slides": ANYBODY,  # lead on to the console's
+    "GET /slides/{id}": ANYBODY,
+}
+
+
+class NotInTheTable(Exception):
+    """A route of which nobody said who may call it."""
+
+
+def of(routes: Mapping[str, Iterable[str]]) -> dict[tuple[str, str], frozenset[str]]:
+    """(pattern, method) -> roles. Raises NotInTheTable."""
+    found = {(route, method): MAY.get(f"{method} {route}") for route, methods in routes.items() for method in methods}
+    if missing := [f"{method} {route}" for (route, method), roles in found.items() if roles is None]:
+        raise NotInTheTable(
+            f"{', '.join(missing)}: of no row in the table of who may call what. "
+            "Add one to MAY in serving/core/security/permissions.py."
+        )
+    return {place: roles for place, roles in found.items() if roles is not None}

@@ -1,0 +1,1 @@
+"""Batches: intake, scoring, records, rows."""

@@ -1,0 +1,1 @@
+"""Stored companies: history, network, stress, register import."""

@@ -1,0 +1,1 @@
+"""The products that answer with a decision, one module each."""

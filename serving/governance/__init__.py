@@ -1,0 +1,1 @@
+"""Monitoring, lineage and erasure."""

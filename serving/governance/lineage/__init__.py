@@ -1,0 +1,1 @@
+"""Traces, erasure and export for training."""

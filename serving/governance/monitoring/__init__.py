@@ -1,0 +1,1 @@
+"""Outcomes and how the models perform."""

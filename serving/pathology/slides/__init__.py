@@ -1,0 +1,1 @@
+"""Slides: states, store, files, workers."""

@@ -1,0 +1,1 @@
+"""Uploads of slides and their request forms."""

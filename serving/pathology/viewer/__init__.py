@@ -1,0 +1,1 @@
+"""Tiles, heatmaps, events and annotations for the viewer."""

@@ -1,0 +1,1 @@
+"""Consent and the protection of stored subjects."""

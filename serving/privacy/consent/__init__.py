@@ -1,0 +1,1 @@
+"""Authorisations: rules, grants, their use, redaction."""

@@ -1,0 +1,1 @@
+"""Stored subjects: pseudonyms, encryption, indicators, ingestion."""

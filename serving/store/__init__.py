@@ -1,1 +1,0 @@
-"""What is owed to those who were answered: decisions, subjects' indicators, batches."""

@@ -1,1 +1,0 @@
-"""Alembic's steps from one form of the store to the next; `serving.store.engine.migrate` takes them."""

@@ -1,1 +1,0 @@
-"""Who asks, on whose consent, and the proof of what was answered."""

@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+import hashlib
+import json
+
+from tests.browser.browser_helpers import CONTRAST
+from tests.browser.clinic import read, row
+from tests.browser.conftest import shot
+from tests.serving.pathology.fake_readings import ABSTAINED, CMU
+
+
+def fill(page, accession: str = "C2026-000001") -> None:
+    page.set_input_files("#file", str(CMU))
+    page.fill("#accession", accession)
+    page.select_option("#hpv_result", "positive")
+    page.fill("#hpv_genotype", "16, 52")
+    page.fill("#age", "41")
+
+
+def test_an_empty_worklist_says_so(page, clinic):
+    page.goto("/console/slides")
+    page.wait_for_selector("#worklist .empty >> text=No slide waits to be signed")
+    page.select_option("#show", "signed")
+    page.wait_for_selector("#worklist .empty >> text=No slide here now")
+    page.select_option("#show", "")
+    page.wait_for_selector("#worklist .empty >> text=No slides yet")
+
+
+def test_the_worklist_has_the_most_urgent_first(page, clinic):
+    for number, slide in enumerate(
+        (row("1" * 32, "inferring", progress={"done": 60, "total": 311}, accession="C-3"),
+         read("2" * 32, accession="C-1"),
+         read("3" * 32, "abstained", ABSTAINED | {"priority": 45}, accession="C-2"),
+         row("4" * 32, "failed", code="truncated", accession="C-4"), read("5" * 32, "signed", accession="C-5"))
+    ):  # fmt: skip
+        clinic.slides[slide["slide_id"]] = slide | {"created": f"2026-11-25T08:0{number}:00Z"}
+    page.goto("/console/slides")
+    page.wait_for_selector("#worklist tbody tr")
+    ranks = [each for each in page.locator(".rank").all_inner_texts() if each != "–"]
+    assert ranks == sorted(ranks, key=int, reverse=True)
+    assert page.evaluate(CONTRAST) == []
+    shot(page, "worklist")
+    page.click("text=C-1")
+    page.wait_for_selector("#panel .triage")
+
+
+def test_a_slide_is_sent_with_the_sha256_that_the_browser_worked_out(page, clinic):
+    page.goto("/console/slides")
+    fill(page)
+    page.click("#go")
+    page.wait_for_selector("#sending a.button")
+    shot(page, "sent")
+    digest = hashlib.sha256(CMU.read_bytes()).hexdigest()
+    (upload,) = clinic.uploads.values()
+    assert upload["data"].getvalue() == CMU.read_bytes()
+    assert upload["metadata"]["sha256"] == digest == page.inner_text("#sha256")
+    told = json.loads(upload["metadata"]["request"])
+    assert told == {"age": 41, "hpv_result": "positive", "hpv_genotype": ["16", "52"]}
+    assert upload["metadata"]["accession"] == "C2026-000001"
+    page.click("#sending a.button")
+    page.wait_for_selector(".steps .now")
+    assert "Being verified" in page.inner_text(".steps .now")
+
+
+def test_a_cut_upload_goes_on_where_it_stood(page, clinic):
+    clinic.cut = 1
+    page.goto("/console/slides")
+    fill(page, "C2026-000002")
+    page.click("#go")
+    page.wait_for_selector("#sending a.button")
+    (upload,) = clinic.uploads.values()
+    assert upload["data"].getvalue() == CMU.read_bytes()
+    assert any(method == "HEAD" for method, _, _ in clinic.asked)
+    page.wrong[:] = [each for each in page.wrong if "500" not in each]

@@ -1,0 +1,181 @@
+"""The checker proves the policies we ship, and for a bad one shows an applicant who proves it bad."""
+
+from types import SimpleNamespace
+
+import pytest
+from typer.testing import CliRunner
+
+from datasets.derived_columns import Derived
+from datasets.schema import Column
+from models.credit_limit.__main__ import app
+from models.credit_limit.guardrail_domain import check, overlap, prove
+from models.credit_limit.guardrails import RAILS
+from models.credit_limit.limit_formula import Formula
+from models.credit_limit.policy import Policy
+from models.policy.arithmetic import Floats, any_of
+from models.policy.guardrails import Case
+from tests.paths import ROOT
+
+FOLDER = ROOT / "configs" / "policies"
+TEXT = (FOLDER / "credit_limit.toml").read_text()
+RAIL = {rail.name: rail for rail in RAILS}
+
+
+def policy(*changes):
+    text = TEXT
+    for old, new in changes:
+        assert old in text
+        text = text.replace(old, new, 1)
+    return Policy.load(text.encode(), rails=False)
+
+
+def caught(name, bad, formula=Formula):
+    """The rail's counterexample, worked out again with the float formula: (first, second)."""
+    verdict = prove(RAIL[name], bad, formula)
+    assert verdict.proved is False, str(verdict)
+    found = verdict.counterexample
+    case = Case(formula(bad), found.first, found.second)
+    assert RAIL[name].broken(case, 0.0)
+    return case.one, case.two
+
+
+@pytest.mark.parametrize("path", sorted(FOLDER.glob("credit_limit*.toml")), ids=lambda path: path.stem)
+def test_every_rail_of_every_policy_shipped_is_proved(path):
+    assert [str(verdict) for verdict in check(Policy.load(path)) if not verdict.proved] == []
+
+
+def test_the_rails_of_a_product_backed_by_assets_are_proved_too():
+    verdicts = check(policy(("asset_based = false", "asset_based = true")))
+    assert {"more_assets_never_lower", "more_debts_never_raise"} <= {verdict.rail.name for verdict in verdicts}
+    assert [str(verdict) for verdict in verdicts if not verdict.proved] == []
+
+
+def test_a_limit_that_rises_with_the_use_of_lines_is_caught():
+    bad = policy(("factor = [1.00, 0.90, 0.70]", "factor = [0.70, 0.90, 1.00]"))
+    less, more = caught("more_utilisation_never_raises", bad)
+    assert more.limit > less.limit
+
+
+def test_a_loss_budget_that_rises_for_a_worse_grade_is_caught():
+    better, worse = caught("more_risk_never_raises", policy(("loss_budget = 1_500", "loss_budget = 4_500")))
+    assert worse.limit > better.limit
+
+
+def test_too_large_an_uplift_is_caught():
+    assert caught("uplift_bounded", policy(("u = 0.20", "u = 0.60")))[0].m > 1.5
+
+
+def test_too_heavy_a_self_score_is_caught():
+    caught("self_score_weighs_little", policy(("self_weight = 0.05", "self_weight = 0.30")))
+
+
+def test_too_few_raters_are_caught():
+    assert caught("no_uplift_without_moral_data", policy(("min_raters = 5", "min_raters = 3")))[0].m > 1
+
+
+def test_a_formula_without_affordability_after_the_uplift_is_caught():
+    class Careless(Formula):
+        def caps(self, base, bounds):
+            return {code: cap for code, cap in super().caps(base, bounds).items() if code != "affordability"}
+
+    (found, _) = caught("affordability_binds_after_uplift", policy(), Careless)
+    assert found.limit > found.bounds["affordability"][0]
+
+
+def test_a_formula_that_punishes_conduct_is_caught():
+    class Stern(Formula):
+        def multiplier(self, score, unlifted):
+            ops = self.ops
+            m = self.one + ops.number(0.2) * ops.least((score - ops.number(80.0)) / ops.number(30.0), self.one)
+            return ops.where(any_of(ops, unlifted.values()), self.one, m)
+
+    (found, _) = caught("conduct_only_helps", policy(), Stern)
+    assert found.limit < found.base
+
+
+def test_a_formula_that_lets_conduct_decide_is_caught():
+    class Judge(Formula):
+        def work(self, a):
+            worked = super().work(a)
+            worked.referred = self.ops.either(worked.referred, worked.lifted < self.ops.number(20_000.0))
+            return worked
+
+    with_, without = caught("consent_never_decides", policy(), Judge)
+    assert with_.referred != without.referred
+
+
+@pytest.mark.parametrize(
+    ("code", "rail"),
+    [
+        ("statutory_veto", "a_veto_refers"),
+        ("below_floor_grade", "below_the_floor_refers"),
+        ("under_age", "no_capacity_refers"),
+        ("lacks_affordability", "a_lacking_bound_refers"),
+        ("below_minimum", "an_approval_has_money"),
+    ],
+)
+def test_a_formula_that_forgets_to_refer_is_caught(code, rail):
+    class Hasty(Formula):
+        def refer(self, a, bounds, base):
+            return {name: flag for name, flag in super().refer(a, bounds, base).items() if name != code}
+
+    assert not caught(rail, policy(), Hasty)[0].referred
+
+
+def test_a_formula_that_takes_a_missing_income_for_a_good_one_is_caught():
+    class Generous(Formula):
+        def bounds(self, a):
+            bounds = super().bounds(a)
+            amount, known = bounds["affordability"]
+            return bounds | {"affordability": (self.ops.where(known, amount, self.ops.number(1e6)), True)}
+
+    assert not caught("a_lacking_bound_refers", policy(), Generous)[0].referred
+
+
+def test_a_formula_that_rounds_up_is_caught():
+    class Rounded(Formula):
+        def __init__(self, policy, ops=Floats):
+            names = ("number", "known", "where", "least", "most", "both", "either", "negate")
+            same = {name: getattr(ops, name) for name in names}
+            nearest = lambda value, step: ops.floor_to(value + ops.number(step / 2), step)  # noqa: E731
+            super().__init__(policy, SimpleNamespace(**same, floor_to=nearest))
+
+    caught("rounding_never_upward", policy(), Rounded)
+
+
+def test_an_indicator_that_counts_in_the_pd_and_in_m_is_named():
+    inputs = (
+        Column(name="insured_months", group="social_security"),
+        Column(name="public_spirit", group="village_appraisal"),
+        Column(name="evidence", group="self_assessment"),
+        Column(name="made_of_conduct", derived=Derived(op="sum", of=("insured_months", "law_abiding"))),
+        Column(name="made_of_that", derived=Derived(op="at_least", of=("made_of_conduct",))),
+    )
+    assert overlap(inputs) == ["public_spirit", "evidence", "made_of_conduct", "made_of_that"]
+    assert overlap(inputs[:1]) == []
+
+
+def test_the_command_ends_well_for_a_policy_whose_rails_hold():
+    result = CliRunner().invoke(app, ["check", str(FOLDER / "credit_limit_taiwan.toml")])
+    assert result.exit_code == 0, result.output
+    assert "15 of 15 rails proved" in result.output
+
+
+def test_the_command_shows_whom_a_bad_policy_fails_and_exits_with_1(tmp_path):
+    bad = tmp_path / "bad.toml"
+    bad.write_text(
+        (FOLDER / "credit_limit_taiwan.toml").read_text().replace("loss_budget = 8_000", "loss_budget = 90_000")
+    )
+    result = CliRunner().invoke(app, ["check", str(bad)])
+    assert result.exit_code == 1
+    assert "refused" in result.output
+    assert "more_risk_never_raises: pd" in result.output
+    assert "NT$" in result.output
+
+
+def test_the_command_tells_every_fault_of_what_is_no_policy(tmp_path):
+    bad = tmp_path / "bad.toml"
+    bad.write_text(TEXT.replace("\ncap = 300_000", "\ncapp = 300_000", 1))
+    result = CliRunner().invoke(app, ["check", str(bad)])
+    assert result.exit_code == 1
+    assert "[product]" in result.output

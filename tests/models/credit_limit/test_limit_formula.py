@@ -1,0 +1,195 @@
+"""The guard rails of the formula, each as a sentence; Hypothesis looks for the household that breaks one."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from models.credit_limit.limit_formula import APPRAISAL, ASSETS, CONDUCT, READS, Formula
+from models.credit_limit.policy import Policy
+from models.policy.arithmetic import Arrays
+from tests.paths import ROOT
+
+HOUSEHOLD = Policy.load(ROOT / "configs" / "policies" / "credit_limit.toml")
+PLEDGED = HOUSEHOLD.model_copy(update={"product": HOUSEHOLD.product.model_copy(update={"asset_based": True})})
+MISSING = math.nan
+MONEY, POINTS = st.floats(0, 1e7), st.floats(0, 110)
+RANGES = {
+    **dict.fromkeys(("declared_income", *ASSETS, "debts"), MONEY),
+    "monthly_debt_service": st.floats(0, 1e5),
+    "utilisation": st.floats(0, 1.5),
+    "self_score": POINTS,
+    **dict.fromkeys(CONDUCT, st.floats(0, 36)),
+    "raters": st.integers(0, 50).map(float),
+    "raters_sd": st.floats(0, 55),
+    "related_rater": st.sampled_from((0.0, 1.0)),
+    "village_leniency": st.floats(-55, 55),
+    "age": st.integers(0, 100).map(float),
+}
+
+
+def some(values):
+    """Present more often than missing, or no bound would ever bind."""
+    return st.one_of(values, values, values, st.just(MISSING))
+
+
+PD = st.one_of(st.floats(0, 1), st.floats(0, 0.2))
+HOUSEHOLDS = st.fixed_dictionaries(
+    {name: some(values) for name, values in RANGES.items()}
+    | {"pd": PD, "veto": st.sampled_from((0.0, 0.0, 1.0)), "consent": st.sampled_from((0.0, 1.0, 1.0))}
+)
+POLICIES = st.sampled_from((HOUSEHOLD, PLEDGED))
+SOUND = dict.fromkeys(READS, MISSING) | {
+    "pd": 0.02, "declared_income": 120_000.0, "monthly_debt_service": 500.0, "utilisation": 0.45, "age": 40.0,
+    "law_abiding": 34.0, "public_spirit": 19.0, "honesty_diligence": 29.0, "family_neighbourhood": 23.0,
+    "self_score": 110.0, "raters": 20.0, "raters_sd": 6.0, "related_rater": 0.0, "village_leniency": 2.0,
+    "veto": 0.0, "consent": 1.0,
+}  # fmt: skip
+
+
+def work(policy, household):
+    return Formula(policy).work(household)
+
+
+def test_a_limit_worked_out_by_hand():
+    found = work(HOUSEHOLD, SOUND)
+    rate = (0.0525 + 0.02) / 12
+    affordable = (0.5 * 120_000 * 0.85 / 12 - 500) * (1 - (1 + rate) ** -36) / rate
+    risk = 2_400 * 0.95 / (0.02 * 0.60 * 0.75)  # factor halfway between 1.00 at 0.30 and 0.90 at 0.60
+    committee = (34 + 19 + 29 + 23) - 2
+    reliability = 100 * 20 / (100 * 20 + 36)
+    conduct = 78 + reliability * (0.95 * committee + 0.05 * 110 - 78)
+    m = 1 + 0.20 * (conduct - 80) / 30
+    assert found.bounds["affordability"][0] == pytest.approx(affordable)
+    assert found.bounds["risk_budget"][0] == pytest.approx(risk)
+    assert (found.base, found.conduct, found.m) == pytest.approx((min(affordable, risk), conduct, m))
+    assert found.limit == math.floor(min(min(affordable, risk) * m, affordable) / 1000) * 1000
+    assert not found.referred
+
+
+@given(HOUSEHOLDS, POLICIES, MONEY, MONEY)
+def test_more_income_never_lowers_the_limit_nor_costs_an_approval(household, policy, one, other):
+    less, more = (work(policy, household | {"declared_income": income}) for income in sorted((one, other)))
+    assert more.limit >= less.limit
+    assert less.referred or not more.referred
+
+
+@given(HOUSEHOLDS, POLICIES, PD, PD)
+def test_a_higher_pd_never_raises_the_limit_nor_earns_an_approval(household, policy, one, other):
+    better, worse = (work(policy, household | {"pd": pd}) for pd in sorted((one, other)))
+    assert worse.limit <= better.limit
+    assert worse.referred or not better.referred
+
+
+@pytest.mark.parametrize("name", ["utilisation", "monthly_debt_service", "debts"])
+@given(HOUSEHOLDS, POLICIES, st.data())
+def test_more_debt_or_more_use_of_lines_never_raises_the_limit(name, household, policy, data):
+    less, more = sorted((data.draw(RANGES[name]), data.draw(RANGES[name])))
+    assert work(policy, household | {name: more}).limit <= work(policy, household | {name: less}).limit
+
+
+@pytest.mark.parametrize("name", ASSETS)
+@given(HOUSEHOLDS, MONEY, MONEY)
+def test_more_of_an_asset_never_lowers_a_limit_that_assets_back(name, household, one, other):
+    less, more = (work(PLEDGED, household | {name: value}) for value in sorted((one, other)))
+    assert more.limit >= less.limit
+
+
+@given(HOUSEHOLDS, POLICIES)
+def test_affordability_binds_after_the_uplift_and_every_cap_holds(household, policy):
+    found = work(policy, household)
+    affordable, known = found.bounds["affordability"]
+    assert not known or found.limit <= affordable
+    assert found.limit <= min(policy.product.legal_cap, found.base + policy.conduct.cap)
+    assert found.base <= policy.product.cap
+
+
+@given(HOUSEHOLDS, POLICIES)
+def test_good_conduct_can_only_help(household, policy):
+    read, unread = work(policy, household), work(policy, household | {"consent": 0.0})
+    assert 1 <= read.m <= 1 + policy.conduct.u
+    assert read.limit >= unread.limit
+
+
+@pytest.mark.parametrize("name", [*CONDUCT, "self_score"])
+@given(HOUSEHOLDS, st.data())
+def test_better_conduct_never_lowers_the_limit(name, household, data):
+    less, more = sorted((data.draw(RANGES[name]), data.draw(RANGES[name])))
+    assert work(HOUSEHOLD, household | {name: more}).limit >= work(HOUSEHOLD, household | {name: less}).limit
+
+
+SILENT = [
+    ("consent_withdrawn", {"consent": 0.0}),
+    ("no_moral_data", dict.fromkeys((*CONDUCT, *APPRAISAL, "self_score"), MISSING)),
+    ("appraisal_incomplete", {"public_spirit": MISSING}),
+    ("appraisal_incomplete", {"raters": MISSING}),
+    ("appraisal_incomplete", {"related_rater": MISSING}),
+    ("too_few_raters", {"raters": 4.0}),
+    ("related_rater", {"related_rater": 1.0}),
+]
+
+
+@pytest.mark.parametrize(("why", "change"), SILENT, ids=[f"{why}-{i}" for i, (why, _) in enumerate(SILENT)])
+def test_conduct_that_may_not_count_leaves_the_multiplier_at_one_and_the_decision_alone(why, change):
+    found = work(HOUSEHOLD, SOUND | change)
+    assert work(HOUSEHOLD, SOUND).m > 1
+    assert found.m == 1
+    assert next(code for code, flag in found.unlifted.items() if flag) == why
+    assert not found.referred
+
+
+@given(HOUSEHOLDS, POLICIES)
+def test_consent_to_moral_data_never_changes_the_decision(household, policy):
+    given_, withheld = (work(policy, household | {"consent": consent}) for consent in (1.0, 0.0))
+    assert given_.referred == withheld.referred
+
+
+@pytest.mark.parametrize(
+    ("code", "change"),
+    [
+        ("statutory_veto", {"veto": 1.0}),
+        ("below_floor_grade", {"pd": 0.1501}),
+        ("under_age", {"age": 17.0}),
+        ("age_unknown", {"age": MISSING}),
+        ("lacks_affordability", {"declared_income": MISSING}),
+        ("lacks_affordability", {"monthly_debt_service": MISSING}),
+        ("below_minimum", {"declared_income": 12_000.0}),
+    ],
+)
+def test_what_a_machine_may_not_decide_goes_to_a_person_with_an_indicative_limit(code, change):
+    found = work(HOUSEHOLD, SOUND | change)
+    assert [name for name, flag in found.refer.items() if flag] == [code]
+    assert found.referred
+    assert found.limit >= 0
+
+
+def test_without_income_the_limit_is_indicated_by_the_other_bounds():
+    found = work(HOUSEHOLD, SOUND | {"declared_income": MISSING})
+    assert found.base == found.bounds["risk_budget"][0]
+
+
+@given(HOUSEHOLDS, POLICIES)
+def test_an_approved_limit_is_no_smaller_than_the_minimum(household, policy):
+    found = work(policy, household)
+    assert found.referred or found.limit >= policy.product.minimum
+
+
+@given(HOUSEHOLDS, POLICIES)
+def test_rounding_takes_less_than_a_step_and_never_adds(household, policy):
+    found = work(policy, household)
+    assert 0 <= found.exact - found.limit < policy.product.rounding
+    assert found.limit % policy.product.rounding == 0
+
+
+@settings(max_examples=40)
+@given(st.lists(HOUSEHOLDS, min_size=1, max_size=8), POLICIES)
+def test_arrays_and_floats_agree_to_the_last_bit(households, policy):
+    arrays = {name: np.array([household[name] for household in households]) for name in READS}
+    with np.errstate(invalid="ignore"):
+        many = Formula(policy, Arrays).work(arrays)
+    for i, household in enumerate(households):
+        one = work(policy, household)
+        assert (many.limit[i], many.exact[i], many.base[i], many.m[i]) == (one.limit, one.exact, one.base, one.m)
+        assert bool(many.referred[i]) == one.referred

@@ -1,0 +1,170 @@
+"""The formula of the limit and of the gate; Hypothesis looks for the company that breaks a rail."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from models.policy.arithmetic import Arrays, annuity
+from models.scitech_risk.limit_formula import READS, Formula
+from models.scitech_risk.policy import EVIDENCE, INNOVATION
+from tests.models.scitech_risk.company_fixtures import MISSING, NUMBERS, PD, POLICY, RANGES, SBA, companies
+
+POLICIES = st.sampled_from((POLICY, SBA))
+FORMULAS = {policy.name: Formula(policy) for policy in (POLICY, SBA)}
+
+
+def work(company, policy=POLICY):
+    return FORMULAS[policy.name].work(company)
+
+
+def in_order(data, name):
+    return sorted((data.draw(RANGES[name]), data.draw(RANGES[name])))
+
+
+def test_a_limit_worked_out_by_hand():
+    found = work(NUMBERS | {"patent_value": 2_000.0})
+    room = 6_000_000 / 1.30 - 1_500_000
+    covered = room / 12 * annuity(0.065, 36)
+    low = found.innovation.low[:4]
+    parts = [(0.5e6, 0.30), (4.5e6, 0.25), (15e6, 0.20), (20e6, 0.15)]  # 40 million in four stages
+    revenue = sum(part * multiple * (1 + 0.5 * score / 100) for (part, multiple), score in zip(parts, low, strict=True))
+    backing = 3_000_000 + 0.30 * 20_000_000 + 0.20 * 2_000_000
+    risk = 50_000 / (0.02 * 0.60 * 0.75)
+    amounts = {code: amount for code, (amount, _) in found.bounds.items()}
+    assert amounts == pytest.approx(
+        {"debt_service_cover": covered, "revenue_multiple": revenue, "backing": backing, "loss_budget": risk,
+         "product_cap": 30_000_000}
+    )  # fmt: skip
+    assert found.base == min(amounts.values())
+    assert found.limit == math.floor(min(amounts.values()) / 10_000) * 10_000
+    assert not found.referred
+
+
+def test_an_innovation_score_worked_out_by_hand():
+    only = dict.fromkeys(READS, MISSING) | {"pd": 0.02, "known_share": 1.0, "rd_intensity": 0.085, "awards": 1.0}
+    found = work(only | {"revenue": 0.0})
+    expected = 60 / 100 * 25 / 100 * (0.085 - 0.02) / 0.13 + 25 / 100 * 15 / 100 * 0.5
+    assert found.innovation.low[0] == pytest.approx(100 * expected)
+    assert found.innovation.coverage[0] == pytest.approx(0.60 * 0.25 + 0.25 * 0.15 + 0.15 * 0.15)
+
+
+@pytest.mark.parametrize("name", ["operating_cash_flow", "revenue", "patent_value", "data_asset_value",
+                                  "data_certificate", "insured_staff", *INNOVATION])  # fmt: skip
+@settings(max_examples=30)
+@given(companies(quiet=True), POLICIES, st.data())
+def test_more_of_what_is_good_never_lowers_the_limit_nor_costs_an_approval(name, company, policy, data):
+    less, more = (work(company | {name: value}, policy) for value in in_order(data, name))
+    assert more.limit >= less.limit
+    assert less.referred or not more.referred
+
+
+@given(companies(quiet=True), POLICIES, st.data())
+def test_more_debt_service_never_raises_the_limit(company, policy, data):
+    less, more = (work(company | {"debt_service": value}, policy) for value in in_order(data, "debt_service"))
+    assert more.limit <= less.limit
+
+
+@given(companies(quiet=True), POLICIES, PD, PD)
+def test_a_higher_pd_never_raises_the_limit_nor_earns_an_approval(company, policy, one, other):
+    better, worse = (work(company | {"pd": pd}, policy) for pd in sorted((one, other)))
+    assert worse.limit <= better.limit
+    assert worse.referred or not better.referred
+
+
+@pytest.mark.parametrize("name", EVIDENCE)
+@settings(max_examples=40)
+@given(companies(), st.data())
+def test_more_evidence_never_raises_the_limit_nor_makes_the_verdict_milder(name, company, data):
+    less, more = (work(company | {name: value}) for value in in_order(data, name))
+    assert more.limit <= less.limit
+    assert more.gate.block >= less.gate.block
+    assert more.gate.review >= less.gate.review
+    assert more.gate.points >= less.gate.points
+
+
+@given(companies(quiet=True), POLICIES, st.sets(st.sampled_from([n for n in INNOVATION if n != "revenue"])))
+def test_leaving_an_indicator_of_innovation_out_never_helps(company, policy, hidden):
+    told, silent = work(company, policy), work(company | dict.fromkeys(hidden, MISSING), policy)
+    assert silent.limit <= told.limit
+    assert told.referred <= silent.referred
+
+
+@given(companies(), POLICIES)
+def test_a_block_means_nothing_and_every_cap_holds(company, policy):
+    found = work(company, policy)
+    assert not found.gate.block or (found.limit == 0 and found.referred)
+    assert 0 <= found.limit <= found.exact <= min(policy.product.cap, policy.product.legal_cap)
+    assert found.limit % policy.product.rounding == 0
+    assert found.referred or found.limit >= policy.product.minimum
+
+
+@pytest.mark.parametrize(
+    ("code", "change"),
+    [
+        ("gate_block", {"insured_staff": 0.0, "zero_filing_months": 20.0, "invoice_loop_share": 0.9}),
+        ("gate_review", {"ownership_cycle": 1.0}),
+        ("gate_review", dict.fromkeys((*EVIDENCE, "insured_staff"), MISSING)),
+        ("too_little_known", {"known_share": 0.49}),
+        ("below_floor_grade", {"pd": 0.1001}),
+        ("lacks_debt_service_cover", {"operating_cash_flow": MISSING}),
+        ("lacks_debt_service_cover", {"debt_service": MISSING}),
+        ("lacks_revenue_multiple", {"revenue": MISSING}),
+        ("below_minimum", {"operating_cash_flow": -50.0}),
+    ],
+)
+def test_what_a_machine_may_not_decide_goes_to_a_person(code, change):
+    found = work(NUMBERS | change)
+    assert [name for name, flag in found.refer.items() if flag] == [code]
+    assert found.referred
+
+
+def test_points_of_one_source_alone_never_block():
+    records = {"insured_staff": 0.0, "invoice_to_electricity": 900.0, "abnormal_list": 1.0}
+    found = work(NUMBERS | records)
+    assert found.gate.points >= POLICY.gate.block
+    assert found.gate.sources == 1
+    assert found.gate.review
+    assert not found.gate.block
+
+
+def test_what_cannot_be_told_is_neither_evidence_nor_clean():
+    crowd = {"address_companies": 30.0, "address_empty_share": MISSING}
+    found, clean = work(NUMBERS | crowd).gate, work(NUMBERS | {"address_empty_share": MISSING}).gate
+    assert found.unknown["crowded_address"]
+    assert not found.holds["crowded_address"]
+    assert found.known < clean.known
+    assert not clean.unknown["crowded_address"]  # two companies are no crowd, whoever they are
+
+
+def test_a_company_on_the_edge_of_a_stage_loses_nothing_by_growing():
+    for edge in (50.0, 500.0, 2_000.0, 10_000.0):
+        company = NUMBERS | {"operating_cash_flow": 1e6, "patent_value": 1e6, "pd": 0.0001}
+        below, above = (work(company | {"revenue": edge + step}).bounds["revenue_multiple"][0] for step in (-0.01, 0))
+        assert above > below
+
+
+def test_without_a_certificate_data_assets_back_nothing():
+    with_, without, unknown = (
+        work(NUMBERS | {"data_asset_value": 9_000.0, "data_certificate": flag}).bounds["backing"][0]
+        for flag in (1.0, 0.0, MISSING)
+    )
+    assert with_ > without == unknown
+
+
+@settings(max_examples=60)
+@given(st.lists(companies(), min_size=1, max_size=8), POLICIES)
+def test_arrays_and_floats_agree_to_the_last_bit(found, policy):
+    arrays = {name: np.array([company[name] for company in found]) for name in READS}
+    with np.errstate(invalid="ignore"):
+        many = Formula(policy, Arrays).work(arrays)
+    for i, company in enumerate(found):
+        one = work(company, policy)
+        assert (many.limit[i], many.exact[i], many.base[i]) == (one.limit, one.exact, one.base)
+        assert bool(many.referred[i]) == one.referred
+        for at, low in enumerate(one.innovation.low):
+            assert np.broadcast_to(many.innovation.low[at], len(found))[i] == low
+        assert np.broadcast_to(many.gate.points, len(found))[i] == one.gate.points
+        assert bool(np.broadcast_to(many.gate.block, len(found))[i]) == bool(one.gate.block)

@@ -1,0 +1,108 @@
+"""Each answer is charged once, by the rule of its day, and a statement ties each line to a receipt."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+
+import pytest
+
+from serving.core.audit.verify import Verifier, read_key
+from serving.core.billing.prices import Prices, PricesRefused
+from serving.core.billing.statements import bounds
+from tests.serving.conftest import ROOT, run_inside
+
+PRICES = """
+[[versions]]
+version = "2026-11"
+from = "2026-11-01T00:00:00.000Z"
+[versions.products]
+credit_limit = { rule = "free" }
+scitech_risk = { rule = "market", fen = 300, agreed = { local = 180 } }
+pathology = { rule = "set", fen = 1500 }
+"""
+
+
+@pytest.fixture
+def priced(settings, tmp_path):
+    (tmp_path / "prices.toml").write_text(PRICES)
+    paths = settings.paths.model_copy(update={"prices": tmp_path / "prices.toml"})
+    return settings.model_copy(update={"paths": paths})
+
+
+def test_a_statement_is_a_line_for_each_answer_tied_to_its_receipt(priced, applicant, company):
+    async def story(client, gateway):
+        for _ in range(2):
+            await client.post("/v1/credit-limits", json={"indicators": applicant})
+        sent = {"json": {"indicators": company}, "headers": {"Idempotency-Key": "once"}}
+        asked = [(await client.post("/v1/scitech-risks", **sent)).json() for _ in range(3)]
+        batch = {"content": b"declared_income\n5\n-6\n7\n", "headers": {"Content-Type": "text/csv"}}
+        await client.post("/v1/credit-limits/batch", **batch)
+        month = asked[0]["created"][:7]
+        told = (await client.get(f"/v1/statements/{month}")).json()
+        text = (await client.get(f"/v1/statements/{month}?format=csv")).text
+        ndjson = (await client.get(f"/v1/statements/{month}?format=ndjson")).text
+        other = (await client.get("/v1/statements/1999-12")).json()
+        key = Verifier(read_key(gateway.settings.paths.log_key.with_suffix(".pub.pem").read_bytes()))
+        for line in told["lines"]:
+            receipt = (await client.get(line["receipt"])).json()
+            key.verify(receipt)
+            assert receipt["index"] == line["leaf"]
+            assert receipt["leaf"]["price"] == {name: line[name] for name in ("rules", "rule", "fen", "units")}
+        return told, text, ndjson, other
+
+    told, text, ndjson, other = run_inside(priced, story)
+    assert [line["units"] for line in told["lines"]] == [1, 1, 1, 2]
+    assert told["totals"] == [
+        {"product": "credit_limit", "rules": "2026-11", "rule": "free", "lines": 3, "units": 4, "fen": 0},
+        {"product": "scitech_risk", "rules": "2026-11", "rule": "market", "lines": 1, "units": 1, "fen": 180},
+    ]
+    assert told["fen"] == 180
+    assert [json.loads(line) for line in ndjson.splitlines()] == told["lines"]
+    assert [int(line["leaf"]) for line in csv.DictReader(io.StringIO(text))] == [line["leaf"] for line in told["lines"]]
+    assert (other["lines"], other["totals"], other["fen"]) == ([], [], 0)
+
+
+def test_what_is_no_month_or_format_is_told(inside):
+    async def story(client, gateway):
+        found = await client.get("/v1/statements/2026-13?format=pdf")
+        assert found.status_code == 422
+        assert {fault["field"] for fault in found.json()["errors"]} == {"month", "format"}
+
+    inside(story)
+
+
+def test_a_month_ends_where_the_next_begins():
+    assert bounds("2026-12") == ("2026-12", "2027-01")
+    assert bounds("2026-09") == ("2026-09", "2026-10")
+
+
+def test_the_price_is_that_of_its_day(tmp_path):
+    later = PRICES.replace("2026-11", "2027-01").replace('"free"', '"set", fen = 50')
+    (tmp_path / "prices.toml").write_text(PRICES + later)
+    prices = Prices.load(tmp_path / "prices.toml")
+    assert prices.of("credit_limit", "t", "2026-12-31T23:59:59.999Z").fen == 0
+    assert prices.of("credit_limit", "t", "2027-01-01T00:00:00.000Z").fen == 50
+    assert prices.of("scitech_risk", "t", "2026-12").fen == 300
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('"free"', '"free", fen = 3'),
+        ('rule = "set"', 'rule = "set", agreed = { local = 1 }'),
+        ("fen = 300", "fen = -1"),
+        ("fen = 300", "fen = 1.5"),
+        ('pathology = { rule = "set", fen = 1500 }', ""),
+        ("[[versions]]", "[[version]]"),
+    ],
+)
+def test_prices_that_cannot_be_are_refused(tmp_path, old, new):
+    (tmp_path / "prices.toml").write_text(PRICES.replace(old, new))
+    with pytest.raises(PricesRefused, match="nothing is answered without a price"):
+        Prices.load(tmp_path / "prices.toml")
+
+
+def test_the_shipped_prices_load():
+    assert Prices.load(ROOT / "configs/prices.toml").of("credit_limit", "t", "2026-11-25").rule == "free"

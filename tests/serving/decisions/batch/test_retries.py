@@ -1,0 +1,153 @@
+"""What a batch costs that broke off and is sent again under its key: each answer once, and a new answer anew."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+import polars as pl
+import pytest
+import sqlalchemy as sa
+
+from datasets.credit_limit.county import schema
+from serving.core.db.engine import open_store
+from serving.core.db.schema import BATCHES, CHUNKS, METER
+from serving.core.http.problems import Problem
+from serving.decisions.batch.records import given_before, pack
+from tests.serving.conftest import indicators, put_subject, rows, run_inside, settings_for
+from tests.serving.decisions.batch.test_subjects import SMALL, URL, send
+from tests.serving.privacy.consent.test_rules import GOVERNMENT, enter, personal
+
+
+@pytest.fixture
+def settings(bundles, made, tmp_path):
+    """Eight rows are let in, so that twelve break off at their third piece, each time."""
+    return settings_for(bundles, made, tmp_path, **SMALL, YUHENG_LIMITS_BATCH_ROWS="8")
+
+
+@pytest.fixture
+def store(settings):
+    """Puts a household into the store."""
+    engine = open_store(settings.store_place, 1.0)
+    yield lambda name, told, *day: put_subject(engine, settings, schema.TABLE, name, told, *day)
+    engine.dispose()
+
+
+@pytest.fixture
+def ids(store, people, made):
+    for at in range(12):
+        store(f"H-{at}", indicators(people, made.card, at))
+    return [f"H-{at}" for at in range(12)]
+
+
+async def charged(client, settings, ids, format="csv"):
+    """Sends the file under its key; how many answers the meter has from then on."""
+    with contextlib.suppress(Problem):  # how the service's own process hears that the answer broke off
+        await send(client, ids, format=format, headers={"Idempotency-Key": "again"})
+    while (await client.get("/v1/batches")).json()["batches"][0]["state"] == "running":
+        await asyncio.sleep(0.01)
+    return sum(units for (units,) in rows(settings, sa.select(METER.c.units)))
+
+
+def test_what_no_authorisation_opened_is_charged_once_it_is_answered(settings, ids):
+    async def story(client, gateway):
+        assert await charged(client, settings, ids) == 0
+        await enter(client, **GOVERNMENT)
+        assert [await charged(client, settings, ids) for _ in range(3)] == [8, 8, 8]
+
+    run_inside(settings, story)
+
+
+def test_what_was_stored_since_is_another_answer_and_charged(settings, ids, store, people, made):
+    async def story(client, gateway):
+        await enter(client, **GOVERNMENT)
+        assert await charged(client, settings, ids) == 8
+        store("H-2", indicators(people, made.card, 30), "2026-02-01")
+        assert await charged(client, settings, ids) == 9
+        assert await charged(client, settings, ids) == 9
+
+    run_inside(settings, story)
+
+
+def test_another_request_under_the_key_of_one_that_broke_off_is_charged(settings, ids):
+    async def story(client, gateway):
+        await enter(client, **GOVERNMENT)
+        assert await charged(client, settings, ids) == 8
+        assert await charged(client, settings, ids, format="ndjson") == 16
+
+    run_inside(settings, story)
+
+
+@pytest.mark.parametrize("what", ["row", "bundle", "policy_version", "inputs", "not_read"])
+def test_an_answer_is_another_where_anything_it_rests_on_is(what):
+    """As after a promotion between two tries."""
+    told = {"row": 1, "decision": "approve", "bundle": "b", "policy_version": "p", "inputs": "i", "not_read": ["g"]}
+    before = [pack(pl.DataFrame([told, told | {"row": 3, "decision": None}]))]
+    assert given_before(pl.DataFrame([told, told | {"row": 3}]), before) == 1
+    other = {"row": 2, "not_read": ["h"]}.get(what, "other")
+    assert given_before(pl.DataFrame([told | {what: other}]), before) == 0
+
+
+def test_what_was_granted_since_is_another_answer_and_charged(settings, ids):
+    async def story(client, gateway):
+        await enter(client, **GOVERNMENT)
+        assert await charged(client, settings, ids) == 8
+        await enter(client, **personal("H-5"))
+        assert [await charged(client, settings, ids) for _ in range(2)] == [9, 9]
+
+    run_inside(settings, story)
+
+
+def test_a_batch_that_broke_off_and_is_sent_again_under_its_key_is_charged_once(bundles, made, tmp_path):
+    settings = settings_for(bundles, made, tmp_path, YUHENG_BATCH_CHUNK_ROWS="1000")
+    body = b"declared_income\n" + b"50000\n" * 30_000
+
+    async def story(client, gateway):
+        sent = {"content": body, "headers": {"content-type": "text/csv", "idempotency-key": "k"}}
+        engine = gateway.runtime.engine
+        first = await client.post(URL, **sent)
+        with engine.begin() as connection:  # as a start finds it whose process was killed after a piece
+            batch = first.headers["batch-id"]
+            connection.execute(sa.delete(CHUNKS).where(CHUNKS.c.first_row > 1))
+            told = connection.execute(sa.select(CHUNKS.c.rows)).scalar_one()
+            connection.execute(sa.update(BATCHES).values(state="broken", rows=told))
+            connection.execute(sa.delete(METER).where(METER.c.decision != f"{batch}-1"))
+        again = await client.post(URL, **sent)
+        assert again.status_code == 200
+        assert again.headers["batch-id"] != batch
+
+    run_inside(settings, story)
+    units = [one for (one,) in rows(settings, sa.select(METER.c.units).order_by(METER.c.leaf))]
+    assert len(units) > 3
+    assert sum(units) == 30_000, units
+
+
+def test_a_batch_that_broke_off_twice_is_charged_once(bundles, made, tmp_path, monkeypatch):
+    """First after its second piece, then after its first: the second piece was charged for before."""
+    from serving.decisions.batch import job
+
+    settings = settings_for(bundles, made, tmp_path, YUHENG_BATCH_CHUNK_ROWS="1000")
+    body = b"declared_income\n" + b"50000\n" * 60_000
+    real, last = job.Run._record, [2, 1, 99]
+
+    def record(self, piece, answers):
+        if (at := getattr(self, "at", 0)) >= last[0]:
+            raise RuntimeError("killed")
+        self.at = at + 1
+        real(self, piece, answers)
+
+    monkeypatch.setattr(job.Run, "_record", record)
+
+    async def story(client, gateway):
+        sent = {"content": body, "headers": {"content-type": "text/csv", "idempotency-key": "k"}}
+        for _ in range(2):
+            await client.post(URL, **sent)  # ends in the midst of the answer
+            last.pop(0)
+        assert (await client.post(URL, **sent)).status_code == 200
+
+    run_inside(settings, story)
+    assert [state for [state] in rows(settings, sa.select(BATCHES.c.state).order_by(BATCHES.c.id))] == [
+        "broken", "broken", "done",
+    ]  # fmt: skip
+    units = [one for (one,) in rows(settings, sa.select(METER.c.units).order_by(METER.c.leaf))]
+    assert sum(units) == 60_000, units

@@ -1,0 +1,357 @@
+"""A stored company's surroundings and its answer under stress: to who may read it, without values, without names."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from types import SimpleNamespace
+
+import polars as pl
+import pytest
+import sqlalchemy as sa
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from datasets.scitech_risk.ego_network import MOST, Around
+from datasets.scitech_risk.register import schema as register
+from models.scitech_risk.policy import Policy
+from serving.core.db.engine import connect
+from serving.core.db.schema import COMPANIES, DECISIONS, GRANTS
+from serving.decisions.companies import network as networks
+from serving.decisions.companies.register_loader import load_register
+from serving.governance.lineage import erasure
+from serving.privacy.consent import rules as consent
+from tests.serving.conftest import POLICIES, bearer_of, rows, run_inside, settings_for, vault_of
+from tests.serving.decisions.batch.test_subjects import sound
+
+STRESS = "/v1/scitech-risks/stress"
+POLICY = Policy.load(POLICIES / "scitech_risk.toml")
+GRANT = {
+    "tenant": "local",
+    "purpose": "scitech_risk",
+    "kind": "government",
+    "grantor": "County",
+    "groups": consent.rules().groups("scitech_risk"),
+    "valid_to": "2999-12-31",
+    "document_sha256": "0" * 64,
+}
+
+
+def written(folder):
+    """Four companies: three at one address, two of them with one officer and a loop of invoices; one alone."""
+    folder.mkdir()
+    names = ["S-1", "S-2", "S-3", "S-4"]
+    told = {"company_id": names, "as_of": ["2026-06"] * 4, "revenue": [700.0, 1_200.0, 300.0, 900.0]}
+    told |= {"operating_cash_flow": [200.0] * 4, "debt_service": [50.0] * 4, "total_assets": [900.0] * 4}
+    pl.DataFrame(told | {"insured_staff": [20, 0, 0, 9]}).write_csv(folder / "companies.csv")
+    links = [
+        *((name, "address", "A-1") for name in names[:3]),
+        ("S-4", "address", "A-4"),
+        ("S-1", "officer", "Li Wei"),
+        ("S-2", "officer", "Li Wei"),
+        ("S-3", "officer", "Wu"),
+        ("S-2", "owner", "S-1"),
+        ("S-1", "owner", "Li Wei"),
+    ]
+    pl.DataFrame(links, schema=["company_id", "kind", "party"], orient="row").write_csv(folder / "links.csv")
+    sold = [("S-1", "S-2", 600.0), ("S-2", "S-1", 550.0), ("S-1", "S-4", 50.0), ("S-9", "S-1", 5.0)]
+    pl.DataFrame(sold, schema=["seller", "buyer", "amount"], orient="row").write_csv(folder / "invoices.csv")
+    return folder
+
+
+@pytest.fixture
+def loaded(settings, tmp_path):
+    load_register(written(tmp_path / "simulated"), POLICY, settings.store_place, 1.0, vault_of(settings))
+    return settings
+
+
+async def network(client, company, **more):
+    found = await client.get(f"/v1/companies/{company}/network", **more)
+    return found.status_code, found.json()
+
+
+def test_who_shares_what_with_a_company_is_told_and_no_person_or_place_is_named(loaded):
+    async def story(client, gateway):
+        status, told = await network(client, "S-1")
+        assert (status, told["company_id"], told["month"], told["simulated"]) == (200, "S-1", "2026-06", True)
+        nodes = told["nodes"]
+        assert [node["company_id"] for node in nodes if node["kind"] == "company"] == ["S-1", "S-2", "S-3", "S-4"]
+        assert [node["insures_nobody"] for node in nodes[:4]] == [False, True, True, False]
+        ties = sorted((node["kind"], node["companies"]) for node in nodes[4:])
+        assert ties == [("address", 3), ("officer", 2)]
+        edges = {(edge["from"], edge["to"], edge["kind"], edge["loop"]) for edge in told["edges"]}
+        assert {
+            (0, 1, "invoice", True),
+            (1, 0, "invoice", True),
+            (0, 3, "invoice", False),
+            (1, 0, "owner", False),
+        } <= edges
+        assert not {"Li Wei", "A-1", "Wu"} & set(str(told).replace("'", " ").split())
+
+    run_inside(loaded, story)
+
+
+def test_a_register_without_links_leaves_nothing_to_tell(loaded, tmp_path):
+    folder = written(tmp_path / "simulated-bare")
+    for name in ("links", "invoices"):
+        (folder / f"{name}.csv").unlink()
+    load_register(folder, POLICY, loaded.store_place, 1.0, vault_of(loaded))
+
+    async def story(client, gateway):
+        status, told = await network(client, "S-1")
+        assert (status, told["month"], told["nodes"], told["edges"]) == (200, None, [], [])
+        assert (await network(client, "nobody"))[0] == 404
+
+    run_inside(loaded, story)
+
+
+def test_an_erased_neighbour_is_named_nowhere(loaded):
+    engine = connect(loaded.store.url or f"sqlite:///{loaded.paths.store}", 5.0)
+    made = erasure.erase(engine, loaded, "scitech_risk", "S-2", by="operator")["certificate"]
+    assert erasure.KEPT_NETWORKS in made["kept"], "that it stays in its neighbours' networks is told"
+    engine.dispose()
+
+    async def story(client, gateway):
+        _, told = await network(client, "S-1")
+        assert [node["company_id"] for node in told["nodes"][:4]] == ["S-1", None, "S-3", "S-4"]
+        assert told["nodes"][1]["insures_nobody"] is None
+        assert (await network(client, "S-2"))[0] == 404
+
+    run_inside(loaded, story)
+
+
+def test_what_the_store_keeps_of_surroundings_is_sealed_and_refused_where_it_was_changed(loaded):
+    kept = rows(loaded, sa.select(COMPANIES.c.label, COMPANIES.c.network))
+    assert len(kept) == 4
+    assert not any(b"S-" in part or b"company" in part for row in kept for part in row)
+    engine = connect(loaded.store.url or f"sqlite:///{loaded.paths.store}", 5.0)
+    with engine.begin() as connection:
+        connection.execute(sa.update(COMPANIES).values(network=kept[0].network))
+    engine.dispose()
+
+    async def story(client, gateway):
+        found = [await network(client, company) for company in ("S-1", "S-2")]
+        assert (500, "/problems/indicators_refused") in [(status, told.get("type")) for status, told in found]
+
+    run_inside(loaded, story)
+
+
+@pytest.fixture
+def strict(bundles, made, tmp_path):
+    environ = {"YUHENG_CONSENT_REQUIRED": "true", "YUHENG_ACCESS_REQUIRED": "true"}
+    settings = settings_for(bundles, made, tmp_path, **environ)
+    load_register(written(tmp_path / "simulated"), POLICY, settings.store_place, 1.0, vault_of(settings))
+    return settings
+
+
+async def grant(client, settings, **told):
+    answer = await client.post("/v1/authorisations", json=GRANT | told, headers=bearer_of(settings, "operator"))
+    assert answer.status_code == 201, answer.text
+    return answer.json()["authorisation"]
+
+
+def test_surroundings_and_stress_stand_under_live_authorisations_neighbour_by_neighbour(strict):
+    async def story(client, gateway):
+        bank = bearer_of(strict, "bank")
+        asked = {"subject_id": "S-1", "shocks": {"rate_up": 1}}
+        assert (await network(client, "S-1", headers=bank))[0] == 403
+        assert (await client.post(STRESS, json=asked, headers=bank)).status_code == 403
+        own = {"kind": "government", "grantor": "County"}
+        mine = await grant(client, strict, **own, subject_id="S-1")
+        await grant(client, strict, **own, subject_id="S-3")
+        status, told = await network(client, "S-1", headers=bank)
+        assert status == 200
+        assert [node["company_id"] for node in told["nodes"][:4]] == ["S-1", None, "S-3", None]
+        assert (await client.post(STRESS, json=asked, headers=bank)).json()["authorisations"] == [mine]
+        other = bearer_of(strict, "bank", tenant="another")
+        assert (await network(client, "S-1", headers=other))[0] == 403
+        for role in ("auditor", "operator", "scientist", "clinic"):
+            assert (await network(client, "S-1", headers=bearer_of(strict, role)))[0] == 403
+        revoked = await client.post(f"/v1/authorisations/{mine}/revoke", headers=bearer_of(strict, "operator"))
+        assert revoked.status_code == 200
+        assert (await network(client, "S-1", headers=bank))[0] == 403
+        assert (await client.post(STRESS, json=asked, headers=bank)).status_code == 403
+
+    run_inside(strict, story)
+
+
+def test_each_look_at_a_stored_company_is_a_use_of_the_authorisations_that_opened_it(strict):
+    async def story(client, gateway):
+        own = {"kind": "government", "grantor": "County"}
+        mine, theirs = [await grant(client, strict, **own, subject_id=name) for name in ("S-1", "S-3")]
+        bank, auditor = bearer_of(strict, "bank"), bearer_of(strict, "auditor")
+        for _ in range(3):  # within a minute
+            await network(client, "S-1", headers=bank)
+        await client.get("/v1/companies/S-1/history", headers=bank)
+        await client.post(STRESS, json={"subject_id": "S-1", "shocks": {"rate_up": 1}}, headers=bank)
+        await network(client, "S-2", headers=bank)  # which nothing opens
+
+        async def uses(one):
+            told = (await client.get(f"/v1/authorisations/{one}/uses", headers=auditor)).json()
+            return [(use["what"], use["kind"], use["decision"], use["tenant"]) for use in told["uses"]]
+
+        looks = [(what, "read", None, "local") for what in ("stress", "history", "network")]
+        assert await uses(mine) == looks
+        assert await uses(theirs) == looks[2:]
+
+    run_inside(strict, story)
+    engine = connect(strict.store.url or f"sqlite:///{strict.paths.store}", 5.0)
+    sound(strict, engine)
+    engine.dispose()
+
+
+def test_a_look_is_not_told_whose_authorisation_ended_meanwhile(strict, monkeypatch):
+    async def story(client, gateway):
+        await grant(client, strict, kind="government", grantor="County", subject_id="S-1")
+        told = networks.network
+
+        def ended_meanwhile(*asked):
+            engine = connect(strict.store.url or f"sqlite:///{strict.paths.store}", 5.0)
+            with engine.begin() as connection:
+                connection.execute(sa.update(GRANTS).values(valid_to="2020-01-01"))
+            engine.dispose()
+            return told(*asked)
+
+        monkeypatch.setattr(networks, "network", ended_meanwhile)
+        status, problem = await network(client, "S-1", headers=bearer_of(strict, "bank"))
+        assert (status, problem["type"]) == (403, "/problems/authorisation_ended")
+
+    run_inside(strict, story)
+
+
+def test_surroundings_need_the_groups_that_they_are_made_of_whatever_a_model_reads(made, companies, tmp_path):
+    group = register.TABLE["insured_staff"].group
+    also = tuple(one for one in companies.card.also if one.group not in ("shell", group) and one.derived is None)
+    slim = replace(companies, card=companies.card.model_copy(update={"also": also}))
+    made.publish(tmp_path / "bundles", "1")
+    slim.publish(tmp_path / "bundles", "1")
+    settings = settings_for(tmp_path / "bundles", made, tmp_path, YUHENG_CONSENT_REQUIRED="true")
+    load_register(written(tmp_path / "simulated"), POLICY, settings.store_place, 1.0, vault_of(settings))
+
+    async def story(client, gateway):
+        groups = sorted({one.group for one in (*slim.card.inputs, *slim.card.also)} - {"shell"})
+        entered = await client.post("/v1/authorisations", json=GRANT | {"groups": groups})
+        assert entered.status_code == 201, entered.text
+        assert (await network(client, "S-1"))[0] == 403
+        entered = await client.post("/v1/authorisations", json=GRANT | {"groups": ["shell", "public_records"]})
+        assert entered.status_code == 201, entered.text
+        assert (await network(client, "S-1"))[0] == 200
+
+    run_inside(settings, story)
+
+
+def test_stress_answers_before_and_after_veiled_and_leaves_no_record(loaded):
+    async def story(client, gateway):
+        offered = (await client.get(STRESS)).json()
+        assert [shock["code"] for shock in offered["shocks"]] == ["revenue_down", "rate_up", "trade_shock"]
+        hard = {"revenue_down": offered["most"], "rate_up": 1}
+        told = (await client.post(STRESS, json={"subject_id": "S-1", "shocks": hard})).json()
+        assert told["recorded"] is False
+        assert "decision_id" not in told["before"]
+        assert told["after"]["pd"] >= told["before"]["pd"]
+        assert told["after"]["indicative_limit"] <= told["before"]["indicative_limit"]
+        assert all("value" not in one for part in ("before", "after") for one in told[part]["gate"]["evidence"])
+        assert not {"reasons", "ledger"} & {*told["before"], *told["after"]}, "a whole decision is recorded"
+        none = await client.post(STRESS, json={"subject_id": "S-1", "shocks": {}})
+        assert (none.status_code, none.json()["errors"][0]["found"]) == (422, "none")
+        asked = (await client.post("/v1/scitech-risks", json={"subject_id": "S-1"})).json()
+        assert told["before"]["pd"] == float(f"{asked['pd']:.1e}")
+        assert told["before"]["limit"] == asked["limit"]
+        exact = {one["code"]: one["amount"] for one in asked["ledger"]["bounds"]}
+        for one in told["before"]["bounds"]:
+            assert one["amount"] == (exact[one["code"]] and int(float(f"{exact[one['code']]:.1e}")))
+
+    run_inside(loaded, story)
+    assert len(rows(loaded, sa.select(DECISIONS.c.id))) == 1
+
+
+@pytest.mark.parametrize(
+    ("asked", "field"),
+    [({"subject_id": "S-1", "shocks": {"revenue_down": 0.99}}, "revenue_down"),
+     ({"subject_id": "S-1", "shocks": {"revenue_down": True}}, "revenue_down"),
+     ({"subject_id": "S-1", "shocks": {"quake": 1}}, "quake"),
+     ({"subject_id": "S-1", "shocks": [1]}, "shocks"),
+     ({"subject_id": "", "shocks": {}}, "subject_id"),
+     ({"indicators": {"revenue": 5}, "shocks": {}}, "indicators"),
+     ({"subject_id": "S-1", "shocks": {}, "model": 5}, "model")],
+)  # fmt: skip
+def test_stress_beyond_its_steps_is_refused_by_field(inside, asked, field):
+    async def story(client, gateway):
+        refused = await client.post(STRESS, json=asked)
+        assert refused.status_code == 422
+        assert field in [error["field"] for error in refused.json()["errors"]]
+
+    inside(story)
+
+
+def test_of_a_zone_no_more_is_kept_than_a_page_can_show():
+    zone = register.sample(400, seed=5)
+    around = Around(zone)
+    near = [around.of(company) for company in zone.frame["company_id"]]
+    assert all(one.nodes[0].company == company for one, company in zip(near, zone.frame["company_id"], strict=True))
+    assert max(len(one.nodes) for one in near) <= MOST
+    for one in near:
+        assert all(0 <= edge.start < len(one.nodes) and 0 <= edge.end < len(one.nodes) for edge in one.edges)
+    crowded = max(near, key=lambda one: one.left_out)
+    assert crowded.left_out == 0 or len(crowded.nodes) > 20
+    shells = zone.frame.filter(pl.col("loop_path").is_not_null())["company_id"]
+    assert any(edge.loop for company in shells for edge in around.of(company).edges)
+
+
+def crowd(n: int, links, invoices=()) -> Around:
+    """`links` and `invoices` take the places of the n companies."""
+    names = [f"C-{at}" for at in range(n)]
+    none = pl.Series("loop_path", [None] * n, pl.String)
+    frame = pl.DataFrame({"company_id": names, "insured_staff": [at % 5 for at in range(n)]}).with_columns(none)
+    ties = pl.DataFrame([(names[at], *tie) for at, *tie in links], ["company_id", "kind", "party"], orient="row")
+    sold = [(names[seller], names[buyer], 1.0) for seller, buyer in invoices]
+    sums = pl.DataFrame(sold, {"seller": pl.String, "buyer": pl.String, "amount": pl.Float64}, orient="row")
+    return Around(SimpleNamespace(frame=frame, links=ties, invoices=sums))
+
+
+PLACES = st.integers(0, 79)
+
+
+@given(
+    ties=st.lists(st.tuples(PLACES, st.sampled_from(["officer", "address"]), st.sampled_from("AB")), max_size=300),
+    sold=st.lists(st.tuples(PLACES, PLACES), max_size=100),
+    crowded=st.booleans(),
+)
+@settings(max_examples=40, deadline=None)
+def test_what_is_left_out_is_what_shares_or_trades_and_is_not_shown(ties, sold, crowded):
+    if crowded:
+        ties = [*ties, *((at, "address", "C") for at in range(60)), *((at, "officer", "D") for at in range(30, 80))]
+    around = crowd(80, ties, sold)
+    for place in range(80):
+        near = around.of(f"C-{place}")
+        mine = {(kind, party) for at, kind, party in ties if at == place}
+        reached = {f"C-{at}" for at, kind, party in ties if (kind, party) in mine}
+        reached |= {f"C-{b}" for a, b in sold if a == place} | {f"C-{a}" for a, b in sold if b == place}
+        shown = {node.company for node in near.nodes if node.kind == "company"}
+        assert near.left_out == len(reached - shown - {f"C-{place}"})
+
+
+@pytest.mark.parametrize("seller", [None, 0])
+def test_of_eight_times_as_many_at_one_address_or_with_one_seller_each_costs_the_same(seller):
+    def seconds(n: int) -> float:
+        began = time.process_time()
+        around = crowd(n, [(at, "address", "A") for at in range(n) if seller is None],
+                       [(seller, at) for at in range(1, n) if seller is not None])  # fmt: skip
+        for at in range(n):
+            around.of(f"C-{at}")
+        return time.process_time() - began
+
+    seconds(100)
+    assert seconds(8_000) < 24 * seconds(1_000)  # each for each, it would be 64 times as much
+
+
+def test_of_many_shared_officers_no_more_is_kept_than_a_page_can_show():
+    names = ["C-1", "C-2", "C-3"]
+    none = pl.Series("loop_path", [None] * 3, pl.String)
+    frame = pl.DataFrame({"company_id": names, "insured_staff": [1, 2, 3]}).with_columns(none)
+    ties = [(company, "officer", f"P{at}") for at in range(200) for company in names]
+    links = pl.DataFrame(ties, schema=["company_id", "kind", "party"], orient="row")
+    near = Around(SimpleNamespace(frame=frame, links=links, invoices=None)).of("C-1")
+    assert len(near.nodes) <= MOST
+    assert {node.company for node in near.nodes if node.kind == "company"} == set(names)
+    assert near.left_out == 0

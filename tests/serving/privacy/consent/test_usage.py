@@ -1,0 +1,160 @@
+"""Who used an authorisation is told from the log, page by page, to the tenant's auditor and the operator alone."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import sqlalchemy as sa
+
+from serving.core.audit import log
+from serving.core.audit.auditor.auditor import audit
+from serving.core.audit.verify import read_key
+from serving.core.billing.prices import Prices
+from serving.core.db.engine import connect
+from serving.core.db.schema import GRANT_USES, LINEAGES
+from serving.pathology.slides import store as slides
+from serving.privacy.consent import usage
+from serving.privacy.subjects.ingestion import contract, load_subjects
+from tests.serving.conftest import bearer_of, run_inside, settings_for, vault_of
+from tests.serving.core.audit.auditor.test_auditor import READING, WAY
+from tests.serving.privacy.consent.test_rules import GOVERNMENT, ask, enter, personal
+
+
+@pytest.fixture
+def loaded(bundles, made, people, tmp_path):
+    strict = settings_for(bundles, made, tmp_path, YUHENG_CONSENT_REQUIRED="true")
+    names = [c.name for c in contract("county").columns if c.role not in ("target", "leak")]
+    people.head(20).select(names).write_csv(tmp_path / "simulated.csv")
+    load_subjects(tmp_path / "simulated.csv", contract("county"), strict.store_place, 1.0, vault_of(strict))
+    return strict
+
+
+def used(settings, people, story=None):
+    """(authorisation of all, one household's own, the ids of its decisions, what `story` gives)."""
+    subject, other = people["household_id"][7], people["household_id"][8]
+
+    async def run(client, gateway):
+        official, own = await enter(client, **GOVERNMENT), await enter(client, **personal(subject))
+        made = [(await ask(client, one)).json()["decision_id"] for one in (subject, subject, other)]
+        return official, own, made, None if story is None else await story(client, gateway, official, own)
+
+    return run_inside(settings, run)
+
+
+def test_each_answer_under_an_authorisation_is_one_of_its_uses_the_newest_first(loaded, people):
+    async def story(client, gateway, official, own):
+        return [(await client.get(f"/v1/authorisations/{one}/uses")).json() for one in (official, own)]
+
+    _, own, made, (of_all, of_one) = used(loaded, people, story)
+    assert [one["decision"] for one in of_all["uses"]] == made[::-1]
+    assert [one["decision"] for one in of_one["uses"]] == made[1::-1]
+    assert (of_one["authorisation"], of_one["used"], of_one["next"]) == (own, 2, None)
+    assert {(one["kind"], one["product"], one["model"], one["version"]) for one in of_all["uses"]} == {
+        ("decision", "credit_limit", "credit_limit", "1")
+    }
+    assert of_all["models"] == []
+    assert people["household_id"][7] not in json.dumps([of_all, of_one])
+
+
+def test_pages_follow_one_another_without_gap_or_twice(loaded, people):
+    async def story(client, gateway, official, own):
+        reader, found, before = gateway.runtime.reader, [], None
+        while True:
+            page = reader.ask(lambda connection, at=before: usage.of(connection, official, None, at, 2))
+            found += [one["decision"] for one in page["uses"]]
+            if (before := page["next"]) is None:
+                return found
+
+    _, _, made, found = used(loaded, people, story)
+    assert found == made[::-1]
+
+
+def test_another_tenants_authorisation_is_as_if_there_were_none(bundles, made, people, tmp_path):
+    settings = settings_for(bundles, made, tmp_path, YUHENG_ACCESS_REQUIRED="true")
+
+    async def story(client, gateway):
+        def bearer(role, tenant):
+            return bearer_of(settings, role, tenant=tenant)
+
+        entered = await client.post("/v1/authorisations", json=GOVERNMENT, headers=bearer("operator", "house"))
+        address = f"/v1/authorisations/{entered.json()['authorisation']}/uses"
+        said = {
+            (role, tenant): (await client.get(address, headers=bearer(role, tenant))).status_code
+            for role, tenant in (("auditor", "local"), ("operator", "house"), ("auditor", "other"), ("bank", "local"))
+        }
+        none = await client.get(f"/v1/authorisations/{'0' * 32}/uses", headers=bearer("auditor", "other"))
+        odd = await client.get(f"{address}?before=-1", headers=bearer("auditor", "local"))
+        return said, none.json()["type"], odd.status_code
+
+    said, none, odd = run_inside(settings, story)
+    assert said == {
+        ("auditor", "local"): 200, ("operator", "house"): 200, ("auditor", "other"): 404, ("bank", "local"): 403,
+    }  # fmt: skip
+    assert (none, odd) == ("/problems/unknown_authorisation", 422)
+
+
+def test_a_slides_reading_uses_what_its_patient_authorised(settings):
+    async def story(client, gateway):
+        grant = await enter(client, **GOVERNMENT)
+        engine = gateway.runtime.engine
+        slides.create(engine, "5" * 32, request={"authorisation": grant})
+        for state in WAY:
+            slides.move(engine, "5" * 32, state)
+        slides.move(engine, "5" * 32, "ready", reading=READING, prices=Prices.load(settings.paths.prices))
+        return (await client.get(f"/v1/authorisations/{grant}/uses")).json()
+
+    [use] = run_inside(settings, story)["uses"]
+    assert (use["kind"], use["decision"], use["product"]) == ("slide_state", "5" * 32, "pathology")
+
+
+def test_a_model_is_named_with_the_data_that_was_taken_under_an_authorisation(settings):
+    async def story(client, gateway):
+        grant = await enter(client, **GOVERNMENT | {"purpose": "training", "product": "credit_limit"})
+        body = {"product": "credit_limit", "model": "m", "version": "3", "bundle": "b", "run_id": "", "git_commit": ""}
+        data = [{"name": "one", "sha256": "1", "authorisations": [grant]},
+                {"name": "two", "sha256": "2", "authorisations": []}]  # fmt: skip
+        row = {"sha256": "0" * 64, "bundle": "b", "body": json.dumps(body | {"data": data}).encode()}
+
+        await gateway.pathology.desk.write(lambda connection: connection.execute(sa.insert(LINEAGES), [row]).rowcount)
+        return (await client.get(f"/v1/authorisations/{grant}/uses")).json()
+
+    found = run_inside(settings, story)
+    assert found["models"] == [{"model": "m", "version": "3", "bundle": "b", "data": ["one"]}]
+
+
+@pytest.mark.parametrize(
+    ("alter", "told"),
+    [
+        (lambda leaf: sa.delete(GRANT_USES).where(GRANT_USES.c.leaf == leaf), "deleted 被删除: grant_uses"),
+        (lambda leaf: sa.insert(GRANT_USES).values(authorisation="f" * 32, leaf=leaf), "added 被添加: grant_uses"),
+        (lambda leaf: sa.insert(GRANT_USES).values(authorisation="f" * 32, leaf=10**6), "added 被添加: grant_uses"),
+    ],
+)
+def test_a_use_that_was_put_in_or_taken_away_is_found(loaded, people, alter, told):
+    used(loaded, people)
+    engine = connect(loaded.store.url or f"sqlite:///{loaded.paths.store}", 5.0)
+    key = read_key(loaded.paths.log_key.with_suffix(".pub.pem").read_bytes())
+    assert audit(engine, key, loaded.paths.checkpoints).findings == []
+    with engine.begin() as connection:
+        leaf = connection.execute(sa.select(sa.func.max(GRANT_USES.c.leaf))).scalar_one()
+        connection.execute(alter(leaf))
+    found = [str(one) for one in audit(engine, key, loaded.paths.checkpoints).findings]
+    engine.dispose()
+    assert [one.startswith(told) for one in found] == [True] * len(found)
+    assert found
+
+
+def test_a_leaf_names_each_authorisation_once():
+    assert log.entry("chunk", "at", "t", "ref", authorisations=["a", "b", "a"]).grants == ("a", "b")
+    assert log.entry("start", "at", "t", "ref").grants == ()
+
+
+def test_the_operators_form_knows_which_groups_a_purpose_has(settings):
+    async def story(client, gateway):
+        return (await client.get("/v1/authorisations/rules")).json()
+
+    told = run_inside(settings, story)
+    assert set(told["needs"]["credit_limit"]) == set(told["purposes"]["credit_limit"])
+    assert set(told["conduct"]) <= set(told["purposes"]["training"])
+    assert told["needs"]["pathology"]["slide"] == ["personal"]

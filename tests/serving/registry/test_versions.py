@@ -1,0 +1,349 @@
+"""Models and versions: what the signed cards tell, who may make which the champion, and that it is never unlogged."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from contextlib import contextmanager
+from dataclasses import replace
+
+import pytest
+import sqlalchemy as sa
+
+from models import bundle
+from models.evaluation_summary import Check, Curve, Plots, Reliability, Verdict
+from serving.core.audit.auditor.auditor import audit
+from serving.core.audit.verify import read_key
+from serving.core.db.engine import connect, reading
+from serving.core.db.schema import LOG_LEAVES, PROMOTIONS
+from serving.governance.monitoring.weekly import of_decisions
+from tests.serving.conftest import bearer_of, run_inside, settings_for
+from tests.serving.pathology.slide_bundles import publish
+
+URL = "/v1/models/credit_limit"
+GOOD = Check(name="discrimination", passed=True, found="AUC 0.80 [0.78, 0.82]", needed="over 0.5")
+BAD = Check(name="calibration slope", passed=False, found="0.70 [0.68, 0.72]", needed="within 0.8 to 1.25")
+PLOTS = Plots(
+    unit="rows",
+    rows=1_000,
+    roc=(Curve(name="model", x=(0.0, 0.2, 1.0), y=(0.0, 0.7, 1.0), auc=0.8),),
+    reliability=(Reliability(rows=100, stated=0.1, seen=0.11, low=0.06, high=0.19),),
+)
+
+
+def told(made, passed: bool | None):
+    """The model with a card that tells a verdict; None: one from before cards did."""
+    auc = {"value": 0.8, "low": 0.78, "high": 0.82}
+    card = made.card.model_copy(update={"metrics": {"auc": auc, "rows": 1_000}, "run_id": "abc"})
+    if passed is not None:
+        checks = (GOOD,) if passed else (GOOD, BAD)
+        card = card.model_copy(update={"verdict": Verdict(passed=passed, checks=checks), "plots": PLOTS})
+    return replace(made, card=card)
+
+
+@pytest.fixture
+def place(made, tmp_path):
+    """1 serves and is old; 2 passed its gate, 3 did not."""
+    bundles = tmp_path / "bundles"
+    told(made, None).publish(bundles, "1")
+    told(made, True).publish(bundles, "2", champion=False)
+    told(made, False).publish(bundles, "3", champion=False)
+    bundle.point(bundles / "credit_limit", "challenger", "2")
+    return bundles
+
+
+@pytest.fixture
+def settings(made, place, tmp_path):
+    return settings_for(place, made, tmp_path, YUHENG_CONSOLE_MLFLOW="http://mlflow.example/")
+
+
+async def serving(client, version):
+    for _ in range(600):
+        ready = (await client.get("/healthz/ready")).json()
+        if ready["models"]["credit_limit"] == version:
+            return
+        await asyncio.sleep(0.05)
+    raise AssertionError(ready)
+
+
+def promotions(gateway):
+    with reading(gateway.runtime.engine) as connection:
+        return connection.execute(sa.select(PROMOTIONS).order_by(PROMOTIONS.c.id)).all()
+
+
+async def choose(client, version, reason="it ranks better", **headers):
+    return await client.post(f"{URL}/champion", json={"version": version, "reason": reason}, headers=headers)
+
+
+def test_versions_are_listed_newest_first_with_figures_verdicts_and_what_serves(settings):
+    async def story(client, gateway):
+        listed = (await client.get(f"{URL}/versions")).json()
+        assert [one["version"] for one in listed["versions"]] == ["3", "2", "1"]
+        assert [one["gate"] for one in listed["versions"]] == [False, True, None]
+        assert [one["aliases"] for one in listed["versions"]] == [[], ["challenger"], ["champion"]]
+        assert [one["served"] for one in listed["versions"]] == [False, False, True]
+        assert listed["serving"] == "1"
+        assert listed["versions"][0]["figures"]["auc"] == {"value": 0.8, "low": 0.78, "high": 0.82}
+        assert listed["versions"][0]["run"] == "http://mlflow.example/#/runs/abc"
+        first = (await client.get(f"{URL}/versions?limit=2")).json()
+        rest = (await client.get(f"{URL}/versions?before={first['next']}")).json()
+        assert [one["version"] for one in rest["versions"]] == ["1"]
+        [model] = (await client.get("/v1/versions")).json()["models"]
+        assert (model["champion"], model["challenger"], model["versions"]) == ("1", "2", 3)
+
+    run_inside(settings, story)
+
+
+def test_a_version_tells_what_its_plots_are_drawn_from_and_an_old_card_that_it_has_none(settings):
+    async def story(client, gateway):
+        new = (await client.get(f"{URL}/versions/2")).json()
+        assert new["plots"]["roc"][0]["x"] == [0.0, 0.2, 1.0]
+        assert new["verdict"]["checks"][0]["name"] == "discrimination"
+        old = (await client.get(f"{URL}/versions/1")).json()
+        assert (old["plots"], old["verdict"], old["gate"]) == (None, None, None)
+        for address in (f"{URL}/versions/9", f"{URL}/versions/..", "/v1/models/none/versions"):
+            assert (await client.get(address)).status_code == 404
+
+    run_inside(settings, story)
+
+
+def test_a_changed_bundle_is_listed_as_refused_and_cannot_serve(settings, place):
+    (place / "credit_limit/2/policy.toml").write_text("x")
+
+    async def story(client, gateway):
+        [_, changed, _] = (await client.get(f"{URL}/versions")).json()["versions"]
+        assert "signature does not hold" in changed["refused"]
+        assert str(place) not in changed["refused"], "where it lies is nobody's business"
+        refused = await choose(client, "2")
+        assert (refused.status_code, refused.json()["type"]) == (409, "/problems/not_promotable")
+        assert promotions(gateway) == []
+
+    run_inside(settings, story)
+
+
+def test_a_version_that_passed_its_gate_is_promoted_with_a_leaf_and_serves_and_the_one_before_comes_back(settings):
+    async def story(client, gateway):
+        said = (await choose(client, "2")).json()
+        assert (said["kind"], said["before"], said["gate"]) == ("promote", "1", True)
+        await serving(client, "2")
+        assert bundle.pointed(settings.paths.bundles / "credit_limit", "challenger") is None
+        back = (await choose(client, "1", "too many complaints")).json()
+        assert (back["kind"], back["before"], back["gate"]) == ("roll_back", "2", None)
+        await serving(client, "1")
+        history = (await client.get(f"{URL}/versions")).json()["promotions"]
+        assert [(one["version"], one["reason"]) for one in history] == [
+            ("1", "too many complaints"),
+            ("2", "it ranks better"),
+        ]
+        with reading(gateway.runtime.engine) as connection:
+            kinds = connection.execute(sa.select(LOG_LEAVES.c.ref).where(LOG_LEAVES.c.kind == "promotion")).scalars()
+            assert sorted(kinds) == [row.id for row in promotions(gateway)]
+
+    run_inside(settings, story)
+
+
+def test_a_version_that_failed_its_gate_is_refused_with_the_checks_that_failed(settings):
+    async def story(client, gateway):
+        refused = await choose(client, "3")
+        assert refused.status_code == 409
+        [check] = refused.json()["errors"]
+        assert (check["field"], check["found"]) == ("gate: calibration slope", BAD.found)
+        assert bundle.pointed(settings.paths.bundles / "credit_limit") == "1"
+        assert promotions(gateway) == []
+        again = await choose(client, "1")
+        assert (again.status_code, again.json()["errors"][0]["field"]) == (422, "version")
+
+    run_inside(settings, story)
+
+
+@pytest.mark.parametrize("body", [{}, {"version": "2"}, {"version": 2, "reason": "x"}, {"version": "2", "reason": " "}])
+def test_a_promotion_needs_a_version_and_a_reason(settings, body):
+    async def story(client, gateway):
+        assert (await client.post(f"{URL}/champion", json=body)).status_code == 422
+
+    run_inside(settings, story)
+
+
+def test_a_key_stands_for_one_promotion(settings):
+    async def story(client, gateway):
+        first = await choose(client, "2", **{"idempotency-key": "k"})
+        await serving(client, "2")
+        await choose(client, "1")
+        await serving(client, "1")
+        again = await choose(client, "2", **{"idempotency-key": "k"})
+        assert again.json() == first.json()
+        assert bundle.pointed(settings.paths.bundles / "credit_limit") == "1", "a late retry moves nothing"
+
+    run_inside(settings, story)
+
+
+def test_where_the_pointer_cannot_be_written_the_decision_is_recorded_and_told_as_not_done(settings, place):
+    (place / f"credit_limit/.champion.{os.getpid()}").mkdir()
+
+    async def story(client, gateway):
+        refused = await choose(client, "2")
+        assert (refused.status_code, refused.json()["type"]) == (503, "/problems/store_failed")
+        assert bundle.pointed(place / "credit_limit") == "1"
+        assert [row.version for row in promotions(gateway)] == ["2"], "no move without a record"
+
+    run_inside(settings, story)
+
+
+def test_versions_that_read_slides_are_told_and_loaded_alike(made, place, tmp_path):
+    for version in ("1", "2"):
+        publish(place, (made.private, made.public), version)
+
+    async def story(client, gateway):
+        listed = (await client.get("/v1/models/pathology/versions")).json()
+        assert [(one["version"], one["served"], one["gate"]) for one in listed["versions"]] == [
+            ("2", True, None),
+            ("1", False, None),
+        ]
+        refused = await client.post("/v1/models/pathology/champion", json={"version": "1", "reason": "x"})
+        assert (refused.status_code, refused.json()["type"]) == (409, "/problems/not_promotable")
+        assert "tells no verdict" in refused.json()["detail"]
+
+    run_inside(settings_for(place, made, tmp_path), story)
+
+
+def test_scientists_alone_promote_and_another_tenant_sees_neither_who_nor_why(made, place, tmp_path):
+    settings = settings_for(place, made, tmp_path, YUHENG_ACCESS_REQUIRED="true")
+
+    async def story(client, gateway):
+        for role in ("bank", "auditor", "operator"):
+            assert (await choose(client, "2", **bearer_of(settings, role))).status_code == 403
+        assert (await choose(client, "2", **bearer_of(settings, "scientist"))).status_code == 200
+        theirs = bearer_of(settings, "scientist", tenant="other")
+        [one] = (await client.get(f"{URL}/versions", headers=theirs)).json()["promotions"]
+        assert (one["version"], one["own"], one["by"], one["reason"]) == ("2", False, None, None)
+
+    run_inside(settings, story)
+
+
+@pytest.mark.parametrize("way", ["edited", "deleted", "added"])
+def test_a_promotion_that_was_tampered_with_is_named_by_the_audit(settings, way):
+    async def story(client, gateway):
+        assert (await choose(client, "2")).status_code == 200
+        gateway.runtime.notary.note()
+        return dict(promotions(gateway)[0]._mapping)
+
+    row = run_inside(settings, story)
+    added = row | {"id": "f" * 32}
+    with opened(settings) as engine, engine.begin() as connection:
+        change = {
+            "edited": sa.update(PROMOTIONS).values(reason="because"),
+            "deleted": sa.delete(PROMOTIONS),
+            "added": sa.insert(PROMOTIONS).values(added),
+        }
+        connection.execute(change[way])
+    with opened(settings) as engine:
+        key = read_key(settings.paths.log_key.with_suffix(".pub.pem").read_bytes())
+        found = audit(engine, key, settings.paths.checkpoints).findings
+    wanted = added if way == "added" else row
+    assert [(one.what, one.where) for one in found] == [(way, f"promotions {wanted['id']}")]
+
+
+@contextmanager
+def opened(settings):
+    place = settings.store.url or f"sqlite:///{settings.paths.store}"
+    engine = connect(place, 5.0)
+    yield engine
+    engine.dispose()
+
+
+def test_effects_come_week_by_week_too(settings, applicant):
+    async def story(client, gateway):
+        for _ in range(3):
+            await client.post("/v1/credit-limits", json={"indicators": applicant})
+        [effect] = (await client.get("/v1/effects?by=week")).json()["effects"]
+        [week] = effect["series"]
+        assert (week["decisions"], week["rows"]) == (3, 3)
+        assert week["psi"] > 0
+        assert len(week["moved"]) == 3
+        assert "series" not in (await client.get("/v1/effects")).json()["effects"][0]
+        assert (await client.get("/v1/effects?by=day")).status_code == 422
+
+    run_inside(settings, story)
+
+
+def test_a_week_begins_on_its_monday_and_outcomes_count_where_the_decision_was_made():
+    from types import SimpleNamespace as Told
+
+    counted = [Told(day=day, said={"approve": 2}, counts=b"", bundle="b") for day in ("2026-11-22", "2026-11-23")]
+    ended = [Told(made="2026-11-29T10:00:00Z", outcome="defaulted", score=0.2)]
+    series = of_decisions(None, counted, ended)
+    assert [one["week"] for one in series] == ["2026-11-16", "2026-11-23"]
+    assert [one["outcomes"]["total"] for one in series] == [0, 1]
+
+
+def test_where_the_newest_record_and_the_pointer_disagree_is_told(settings, place):
+    async def story(client, gateway):
+        for version in ("2", "1"):
+            assert (await choose(client, version)).status_code == 200
+            await serving(client, version)
+        listed = (await client.get(f"{URL}/versions")).json()
+        assert [(one["version"], one["stands"]) for one in listed["promotions"]] == [("1", True), ("2", None)]
+        bundle.point(place / "credit_limit", "champion", "2")  # by hand
+        listed = (await client.get(f"{URL}/versions")).json()
+        assert [(one["version"], one["stands"]) for one in listed["promotions"]] == [("1", False), ("2", None)]
+
+    run_inside(settings, story)
+
+
+def test_why_a_version_does_not_serve_is_told_in_both_languages(settings, place):
+    async def story(client, gateway):
+        [model] = (await client.get("/v1/versions")).json()["models"]
+        assert (model["alarm"], model["alarm_zh"]) == (None, None)
+        (place / "credit_limit/2/policy.toml").write_text("x")
+        bundle.point(place / "credit_limit", "champion", "2")
+        for _ in range(600):
+            [model] = (await client.get("/v1/versions")).json()["models"]
+            if model["alarm"]:
+                break
+            await asyncio.sleep(0.05)
+        assert model["alarm"] in model["alarm_zh"]
+        assert "模型包" in model["alarm_zh"]
+
+    run_inside(settings, story)
+
+
+def test_a_retry_after_a_pointer_that_was_not_written_writes_it(settings, place, monkeypatch):
+    async def story(client, gateway):
+        real = bundle.point
+
+        def full(*_):
+            raise OSError("No space left on device")
+
+        monkeypatch.setattr(bundle, "point", full)
+        assert (await choose(client, "2", **{"Idempotency-Key": "k"})).status_code == 503
+        listed = (await client.get(f"{URL}/versions")).json()
+        assert not next(one for one in listed["versions"] if one["version"] == "2")["served"]
+        monkeypatch.setattr(bundle, "point", real)
+        again = await choose(client, "2", **{"Idempotency-Key": "k"})
+        assert (again.status_code, again.headers["idempotent-replayed"]) == (200, "true")
+        assert bundle.pointed(place / "credit_limit") == "2"
+
+    run_inside(settings, story)
+
+
+def test_of_two_promotions_at_once_the_last_record_is_what_serves(settings, place, made, monkeypatch):
+    told(made, True).publish(place, "4", champion=False)
+
+    async def story(client, gateway):
+        real = bundle.point
+
+        def point(folder, alias, version):
+            if version == "2":
+                time.sleep(0.6)  # a slow disk
+            real(folder, alias, version)
+
+        monkeypatch.setattr(bundle, "point", point)
+        one = asyncio.create_task(choose(client, "2"))
+        while not promotions(gateway):
+            await asyncio.sleep(0.01)
+        assert (await choose(client, "4")).status_code == 200
+        await one
+        assert bundle.pointed(place / "credit_limit") == promotions(gateway)[-1].version == "4"
+
+    run_inside(settings, story)

@@ -1,0 +1,130 @@
+import base64
+import json
+import re
+from html.parser import HTMLParser
+
+import polars as pl
+import pytest
+
+from models.scitech_risk.messages import REFERRALS
+from tests.training.portfolio.portfolio_fixtures import answers, books
+from training.portfolio import labels, report
+from training.portfolio.aggregates import LIMIT
+from training.portfolio.stress import CONFIG, load
+from training.portfolio.summary import figures
+
+HOSTILE = "<script>alert('x')</script><img src=x onerror=alert(1)>{{ 7 * 7 }}"
+SECTIONS = {"headline", "grades", "migration", "exposure", "concentration", "gate", "warnings", "stress", "person",
+            "quality", "about"}  # fmt: skip
+ABOUT = {
+    "model": "scitech_risk", "version": "2", "bundle": "ab" * 32, "policy_version": "2026.1", "month": "2026-10",
+    "simulated": True, "simulated_register": True,
+    "created": "2026-11-01 00:00 UTC", "trained": "2026-10-10T00:00:00Z", "purpose": "tests",
+    "not_for": "anything else.", "judged": "AUC 0.8", "trained_on": "", "lgd": 0.6, "ccf": 0.75, "floor": "B",
+    "first_below": "CCC", "run": "abc", "git_commit": "", "remarks": [(HOSTILE, "缺少 invoices 文件。")],
+    "inputs": [{"name": "companies.parquet", "rows": 300, "sha256": "0" * 64}],
+}  # fmt: skip
+
+
+class Page(HTMLParser):
+    """Tags, where they point, and sections."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.links, self.sections, self.handlers = [], [], [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        told = dict(attrs)
+        self.links += [told[name] for name in ("src", "href") if name in told]
+        self.handlers += [name for name in told if name.startswith("on")]
+        self.sections += [told["data-section"]] if "data-section" in told else []
+
+
+def page(now, before=None, shocks=True, **about):
+    under = [(shock, answers(now.height, 5, "2026-10", 40, 0.8)) for shock in load(CONFIG).shocks] if shocks else ()
+    found = figures(books(now, before, under))
+    return report.render(found, ABOUT | about, now.select(LIMIT).to_series().to_list(), {}, "1"), found
+
+
+@pytest.fixture(scope="module")
+def now():
+    hostile = pl.when(pl.col("row") == 5).then(pl.lit(HOSTILE)).otherwise(pl.col("company_id"))
+    most = pl.when(pl.col("row") == 5).then(90_000_000).otherwise(pl.col("limit"))
+    return answers(300, 2, "2026-10", 40).with_columns(company_id=hostile, limit=most)
+
+
+def test_every_section_is_there_with_and_without_a_previous_run(now):
+    assert set(Page(page(now, answers(300))[0]).sections) == SECTIONS
+    assert set(Page(page(now, None, shocks=False)[0]).sections) == SECTIONS
+
+
+def test_a_hostile_company_id_is_text_and_nothing_else(now):
+    text, _ = page(now, answers(300))
+    found = Page(text)
+    assert "script" not in found.tags
+    assert not found.handlers
+    assert "<script" not in text
+    assert "&lt;script&gt;alert" in text
+    assert "{{ 7 * 7 }}" in text
+
+
+def test_nothing_is_loaded_from_elsewhere(now):
+    text, _ = page(now, answers(300))
+    found = Page(text)
+    assert not {"link", "iframe", "object", "embed", "base", "form"} & set(found.tags)
+    assert all(link.startswith(("data:image/svg+xml;base64,", "#")) for link in found.links)
+    assert "default-src 'none'" in text
+    assert not re.search(r"url\(|@import", text)
+    for link in found.links:
+        if link.startswith("data:"):
+            assert "<script" not in base64.b64decode(link.split(",")[1]).decode()
+
+
+def test_simulated_books_say_so_in_red_and_real_ones_do_not(now):
+    assert 'class="simulated"' in page(now)[0]
+    assert 'class="simulated"' not in page(now, simulated=False, simulated_register=False)[0]
+
+
+def test_every_cause_for_which_a_person_decides_has_its_words():
+    said = set(REFERRALS) - {"person_asked_for"}  # nobody asks in a register
+    assert said == set(labels.REFERRALS)
+
+
+def test_the_totals_are_those_of_the_answers(now):
+    text, found = page(now, answers(300))
+    limit, loss = now["limit"].sum(), now["expected_loss"].sum()
+    assert f"RMB {report.money_en(limit)}" in text
+    assert f"<td>{report.millions(limit)}</td><td>{report.thousands(loss)}</td>" in text
+    assert found["stress"][0]["limit"] == limit
+
+
+def test_english_and_chinese_stand_side_by_side(now):
+    text, _ = page(now, answers(300))
+    pairs = re.findall(r'<div class="both"><p>(.*?)</p><p lang="zh-CN">(.*?)</p></div>', text, re.S)
+    assert len(pairs) > 15
+    assert all(re.search(r"[A-Za-z]", en) and re.search(r"[\u4e00-\u9fff]", zh) for en, zh in pairs)
+
+
+def test_the_assumptions_of_every_shock_are_told(now):
+    text, _ = page(now)
+    for shock in load(CONFIG).shocks:
+        assert shock.why_zh in text
+        assert all(effect.told() in text for effect in shock.effects)
+
+
+def test_a_register_of_one_blocked_company_has_a_report(now):
+    one = now.filter(pl.col("gate") == "block").head(1)
+    text, found = page(one, None, shocks=False)
+    assert set(Page(text).sections) == SECTIONS
+    assert json.dumps(found, allow_nan=False)
+    assert "nan" not in re.sub(r"base64,[^\"]*", "", text).lower()
+
+
+@pytest.mark.parametrize(
+    ("value", "en", "zh"),
+    [(1_234_567_890, "1.23 bn", "12.35 亿"), (45_600_000, "45.6 m", "4,560.0 万"), (7_800, "7.8 k", "7,800 ")],
+)
+def test_money_is_told_as_each_language_counts_it(value, en, zh):
+    assert (report.money_en(value), report.money_zh(value)) == (en, zh)

@@ -1,0 +1,139 @@
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from datasets.schema import conform
+from datasets.scitech_risk.register.schema import TABLE
+from models.card import Head
+from models.scitech_risk.policy import Policy
+from models.scitech_risk.stress import Effect, Shock, shifted, shocked, sized, with_rate, with_trade
+from models.scorecard.scaling import Scale
+from models.trees.onnx_session import Scores
+from tests.paths import ROOT
+from training.config import SettingsRefused
+from training.portfolio import stress
+
+STATED = {
+    "company_id": ["a", "b", "c"],
+    "trade": ["software", "machinery", None],
+    "revenue": [1_000.0, 2_000.0, None],
+    "high_tech_revenue": [600.0, None, 10.0],
+    "revenue_growth": [0.1, -0.5, None],
+    "operating_cash_flow": [300.0, -50.0, 80.0],
+    "net_profit": [100.0, 20.0, None],
+    "total_assets": [3_000.0, 2_000.0, 500.0],
+    "total_liabilities": [1_000.0, 1_500.0, None],
+    "interest_expense": [50.0, 60.0, 0.0],
+    "debt_service": [200.0, 100.0, 40.0],
+    "rd_expense": [100.0, 100.0, 5.0],
+    "insured_staff": [20, 3, 1],
+}
+
+
+@pytest.fixture(scope="module")
+def frame():
+    found, faults, _ = conform(pl.DataFrame(STATED), TABLE)
+    assert not faults
+    return found
+
+
+@pytest.fixture(scope="module")
+def shocks():
+    return {shock.code: shock for shock in stress.load(ROOT / stress.CONFIG).shocks}
+
+
+def again(frame):
+    """The same stated values read anew by the contract."""
+    return conform(frame.select(c.name for c in TABLE.columns if c.derived is None), TABLE)[0]
+
+
+def test_the_shipped_shocks_fit_the_register(shocks):
+    stress.verify(stress.load(ROOT / stress.CONFIG), TABLE, "stress.toml")
+    assert set(shocks) == {"revenue_down", "rate_up", "trade_shock"}
+
+
+@pytest.mark.parametrize("code", ["revenue_down", "rate_up", "trade_shock"])
+def test_a_shocked_register_is_what_its_new_values_would_be_read_as(frame, shocks, code):
+    moved = shocked(frame, with_trade(shocks[code], "software"), TABLE)
+    assert moved.schema == frame.schema
+    assert moved.equals(again(moved))
+
+
+def test_less_revenue_takes_its_share_of_cash_flow_and_profit(frame, shocks):
+    moved = shocked(frame, shocks["revenue_down"], TABLE)
+    assert moved["revenue"].to_list() == [800.0, 1_600.0, None]
+    assert moved["operating_cash_flow"].to_list() == [240.0, -170.0, 80.0]  # not stated: nothing follows from it
+    assert moved["net_profit"].to_list() == [49.0, -82.0, None]
+    assert moved["revenue_growth"].to_list() == pytest.approx([-0.12, -0.6, None])
+
+
+def test_a_higher_rate_is_paid_on_the_liabilities(frame, shocks):
+    moved = shocked(frame, shocks["rate_up"], TABLE)
+    assert moved["interest_expense"].to_list() == [70.0, 90.0, 0.0]
+    assert moved["debt_service"].to_list() == [220.0, 130.0, 40.0]
+    assert moved["revenue"].equals(frame["revenue"])
+
+
+def test_a_shock_of_one_trade_leaves_the_others_alone(frame, shocks):
+    moved = shocked(frame, with_trade(shocks["trade_shock"], "software"), TABLE)
+    assert moved["revenue"].to_list() == [700.0, 2_000.0, None]
+    assert moved[1:].equals(frame[1:])
+
+
+def test_values_stay_within_their_bounds_and_whole_numbers_whole(frame):
+    effects = (Effect(column="revenue", times=-1), Effect(column="insured_staff", times=0.51))
+    moved = shocked(frame, Shock(code="x", en="x", zh="x", effects=effects), TABLE)
+    assert moved["revenue"].to_list() == [0.0, 0.0, None]
+    assert moved["insured_staff"].to_list() == [10.0, 2.0, 1.0]
+    assert moved.equals(again(moved))
+
+
+@given(st.floats(1e-6, 1 - 1e-6), st.floats(0, 5))
+def test_log_odds_raise_the_pd_and_lower_the_points_together(pd, step):
+    head, scale = Head(slope=1.0, intercept=0.0, bias=0.0), Scale()
+    points = scale.points(np.log(pd / (1 - pd)))
+    shock = Shock(code="x", en="x", zh="x", log_odds=step)
+    rows = pl.DataFrame({"trade": ["other"]})
+    found = shifted(Scores(np.array([pd]), np.array([points]), np.zeros(1), None), rows, shock, head)
+    assert found.pd[0] >= pd * (1 - 1e-12)
+    assert found.pd[0] / (1 - found.pd[0]) == pytest.approx(pd / (1 - pd) * np.exp(step), rel=1e-6)
+    assert found.points[0] == pytest.approx(float(scale.points(np.log(pd / (1 - pd)) + step)))
+
+
+def test_a_shock_of_rates_moves_the_policys_rate():
+    policy = Policy.load(ROOT / "configs/policies/scitech_risk.toml")
+    moved = with_rate(policy, 0.02)
+    assert moved.product.annual_rate == pytest.approx(policy.product.annual_rate + 0.02)
+    assert policy.model_copy(update={"product": moved.product}) == moved
+    assert with_rate(policy, 0.0) is policy
+
+
+def refused(tmp_path, text):
+    path = tmp_path / "stress.toml"
+    path.write_text(text)
+    with pytest.raises(SettingsRefused) as said:
+        stress.verify(stress.load(path), TABLE, str(path))
+    return str(said.value)
+
+
+def test_a_wrong_config_is_refused_with_the_nearest_known_name(tmp_path):
+    head = '[[shocks]]\ncode = "a"\nen = "a"\nzh = "a"\n'
+    assert "did you mean 'log_odds'" in refused(tmp_path, head + "log_odd = 1.0\n")
+    assert "did you mean 'revenue'" in refused(tmp_path, head + '[[shocks.effects]]\ncolumn = "revenu"\n')
+    assert "'margin' is no stated number" in refused(tmp_path, head + '[[shocks.effects]]\ncolumn = "margin"\n')
+    assert "did you mean 'software'" in refused(tmp_path, head + 'trade = "softwares"\n')
+    assert "share goes with one of" in refused(tmp_path, head + '[[shocks.effects]]\ncolumn = "revenue"\nshare = 0.1\n')
+    assert "a code of its own" in refused(tmp_path, head + head)
+
+
+def test_a_shock_twice_as_hard_moves_twice_as_far(frame, shocks):
+    twice = shocked(frame, sized(shocks["revenue_down"], 2), TABLE)
+    assert twice["revenue"].to_list()[:2] == pytest.approx([600.0, 1_200.0])
+    assert twice["revenue_growth"].to_list()[0] == pytest.approx(1.1 * 0.6 - 1)
+    assert twice["operating_cash_flow"].to_list()[0] == pytest.approx(300 - 0.3 * 400)
+    assert sized(shocks["rate_up"], 1.5).rate == pytest.approx(0.03)
+    rates = shocked(frame, sized(shocks["rate_up"], 2), TABLE)
+    assert rates["interest_expense"].to_list()[0] == pytest.approx(50 + 0.04 * 1_000)
+    assert sized(shocks["trade_shock"], 1) == shocks["trade_shock"]

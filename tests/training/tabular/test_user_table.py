@@ -1,0 +1,131 @@
+"""A table that nobody here has seen becomes a contract, or is refused in a sentence."""
+
+from __future__ import annotations
+
+import tomllib
+from datetime import date
+
+import polars as pl
+import pytest
+
+from datasets.errors import DataError, Faults
+from training.config import SettingsRefused, parse
+from training.tabular.user_table import OwnData, read, starter
+
+ROWS = 200
+
+
+@pytest.fixture
+def odd(tmp_path):
+    """Text target, an id, a constant, free text, dates, gaps written in three ways, a category in words."""
+    rows = range(ROWS)
+    frame = pl.DataFrame(
+        {
+            "loan no": [10_000 + i for i in rows],
+            "status": ["bad" if i % 4 == 0 else "good" for i in rows],
+            "income": [("?", "NA", "")[i % 3] if i % 20 == 0 else str(900 + 37 * i % 8_000) for i in rows],
+            "purpose": [("car", "house", "none", "school")[i % 4] for i in rows],
+            "branch": ["HQ"] * ROWS,
+            "note": [f"client {i} called" for i in rows],
+            "signed": [str(date(2024, 1 + i % 12, 1 + i % 28)) for i in rows],
+            "balance": [i * 13.5 - 900 for i in rows],
+            "老客户": [str(i % 2 == 0).lower() for i in rows],
+        }
+    )
+    path = tmp_path / "loans.csv"
+    frame.write_csv(path)
+    return path
+
+
+def test_kinds_levels_and_useless_columns_are_read_off_the_values(odd):
+    table, frame, remarks = read(OwnData(file=odd, target="status", bad="bad"))
+    assert table["income"].kind == "number"
+    assert table["income"].low == 0
+    assert table["balance"].low is None
+    assert table["purpose"].levels == ("car", "house", "none", "school")
+    assert table["老客户"].levels == ("false", "true")
+    assert {c.name for c in table.columns if c.role == "id"} == {"loan no", "branch", "note", "signed"}
+    assert len(remarks) == 4
+    assert frame["income"].null_count() == ROWS // 20
+    assert frame["status"].sum() == ROWS / 4
+
+
+def test_what_the_owner_declares_holds(odd):
+    columns = {
+        "purpose": {"role": "audit"},
+        "income": {"direction": -1, "high": 10_000, "zh": "收入"},
+        "branch": {"role": "indicator"},
+    }
+    table, _, _ = read(OwnData(file=odd, target="status", bad="bad", columns=columns))
+    assert table["purpose"].role == "audit"
+    assert table["purpose"].levels
+    assert (table["income"].direction, table["income"].high, table["income"].low) == (-1, 10_000, 0)
+    assert table["branch"].role == "indicator"
+
+
+def test_a_value_beyond_a_declared_range_is_named_with_its_row(odd):
+    with pytest.raises(Faults, match=r"loans.csv, row 2: income is '937'; it must be a number from 0 to 920"):
+        read(OwnData(file=odd, target="status", bad="bad", columns={"income": {"high": 920}}))
+
+
+def test_a_text_target_without_a_bad_value_says_what_to_write(odd):
+    with pytest.raises(DataError, match="bad = 'bad'"):
+        read(OwnData(file=odd, target="status"))
+
+
+def test_rows_of_neither_outcome_are_left_out_and_told(tmp_path):
+    path = tmp_path / "loans.csv"
+    pl.DataFrame({"end": ["paid", "lost", "open"] * 40, "x": list(range(120)), "z": [1.5, 2, 3] * 40}).write_csv(path)
+    with pytest.raises(DataError, match="3 values"):
+        read(OwnData(file=path, target="end", bad="lost"))
+    _, frame, remarks = read(OwnData(file=path, target="end", bad="lost", good="paid"))
+    assert frame.height == 80
+    assert any("40 rows have no known outcome" in remark for remark in remarks)
+
+
+def test_numbers_and_truth_values_serve_as_targets(tmp_path):
+    for name, values, bad in (
+        ("a", [0, 1], ()),
+        ("b", [True, False], ()),
+        ("c", [1.0, 2.0], 2),
+        ("d", ["1", "2"], [2]),
+    ):
+        path = tmp_path / f"{name}.parquet"
+        pl.DataFrame({"y": values * 50, "x": [i * 0.5 for i in range(100)]}).write_parquet(path)
+        assert read(OwnData(file=path, target="y", bad=bad))[1]["y"].sum() == 50
+
+
+def test_a_category_stored_as_a_number_keeps_its_plain_name(tmp_path):
+    path = tmp_path / "codes.parquet"
+    pl.DataFrame({"y": [0, 1] * 50, "code": [1.0, 2.0, 10.0, None] * 25}).write_parquet(path)
+    table, frame, _ = read(OwnData(file=path, target="y", columns={"code": {"kind": "category"}}))
+    assert table["code"].levels == ("1", "2", "10")
+    assert frame["code"][2] == "10"
+
+
+def test_wrong_names_are_met_with_the_nearest_right_one(odd):
+    with pytest.raises(DataError, match="did you mean 'status'"):
+        read(OwnData(file=odd, target="Status", bad="bad"))
+    with pytest.raises(SettingsRefused, match="did you mean 'direction'"):
+        parse({"file": "x.csv", "target": "y", "columns": {"a": {"directon": 1}}}, OwnData)
+    with pytest.raises(SettingsRefused, match="did you mean 'target'"):
+        parse({"file": "x.csv", "targt": "y"}, OwnData)
+
+
+def test_a_starter_config_says_what_was_found_and_is_a_config(odd):
+    data = OwnData(file=odd, target="status", bad="bad")
+    text = starter(data, "credit_limit")
+    assert '"income" = { kind = "number", low = 0, direction = 0 }  # 937 to' in text
+    assert "# differs in every row" in text
+    again = parse(tomllib.loads(text)["table"], OwnData)
+    before, after = read(data)[0], read(again)[0]
+    assert [(c.name, c.kind, c.role, c.levels) for c in after.columns] == [
+        (c.name, c.kind, c.role, c.levels) for c in before.columns
+    ]
+
+
+def test_a_file_with_another_separator_is_refused_in_a_sentence(tmp_path):
+    path = tmp_path / "semicolons.csv"
+    path.write_text("a;b\n1;2\n")
+    with pytest.raises(DataError, match="',' between"):
+        read(OwnData(file=path, target="b"))

@@ -1,0 +1,1 @@
+"""Evaluation, fairness, profit, baselines and the promotion gate."""

@@ -1,0 +1,1 @@
+"""Training of tabular models: fit, tune, export."""

@@ -1,0 +1,1 @@
+"""Lineage in MLflow and OpenLineage."""
