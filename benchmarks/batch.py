@@ -29,22 +29,22 @@ def ours(folder: Path, source: Path, reasons: bool) -> float:
 
     from serving import settings
     from serving.core.http.metrics import Metrics
-    from serving.core.http.request import new_id
+    from serving.core.identifiers import new_id
     from serving.decisions.batch.job import Order, Run
     from serving.decisions.products.base import products
-    from serving.decisions.service import Runtime
+    from serving.decisions.service import DecisionService
 
     paths = {"YUHENG_BUNDLES": "bundles", "YUHENG_PUBLIC_KEY": "keys/signing.pub.pem", "YUHENG_STORE": "store.db"}
     paths |= {"YUHENG_SPOOL": ".", "YUHENG_LOG_KEY": "keys/log.pem", "YUHENG_CHECKPOINTS": "checkpoints"}
     environ = {name: str(folder / path) for name, path in paths.items()}
 
     async def main() -> float:
-        runtime = Runtime(settings.read(environ=environ), Metrics())
-        runtime.start()
+        service = DecisionService(settings.read(environ=environ), Metrics())
+        service.start()
         try:
             order = Order(new_id(), "local", "benchmark", None, "", source, "parquet", "parquet", (), reasons)
-            held = runtime.held(products()["credit_limit"], None)
-            run = Run(order, held, runtime.settings, runtime.writer, runtime.metrics, runtime.prices)
+            held = service.held(products()["credit_limit"], None)
+            run = Run(order, held, service.settings, service.store.writer, service.metrics, service.prices)
 
             def whole() -> float:
                 began = time.perf_counter()
@@ -55,7 +55,7 @@ def ours(folder: Path, source: Path, reasons: bool) -> float:
 
             return await asyncio.to_thread(whole)
         finally:
-            runtime.stop()
+            service.stop()
 
     return asyncio.run(main())
 

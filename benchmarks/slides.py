@@ -56,7 +56,7 @@ class Clinic:
 
     def send(self, path: Path) -> str:
         """The id of a slide that arrived; its file is not copied but moved."""
-        from serving.core.http.request import new_id
+        from serving.core.identifiers import new_id
         from serving.pathology.slides import storage
         from serving.pathology.slides import store as slides
 

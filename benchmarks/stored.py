@@ -25,10 +25,11 @@ from serving import settings
 from serving.core.db.schema import GRANTS
 from serving.core.http.metrics import Metrics
 from serving.core.http.principal import OPEN
-from serving.core.http.request import new_id, now
+from serving.core.identifiers import new_id, now
 from serving.decisions.batch.job import Order, Run
+from serving.decisions.batch.subjects import Subjects
 from serving.decisions.products.base import products
-from serving.decisions.service import Runtime
+from serving.decisions.service import DecisionService
 from serving.privacy.consent.rules import rules
 from serving.privacy.subjects.ingestion import load_subjects
 
@@ -47,18 +48,17 @@ async def measure(folder: Path, asked: argparse.Namespace) -> None:
     paths = {"STORE": "store.db", "SPOOL": ".", "LOG_KEY": "log.pem", "CHECKPOINTS": "log", "VAULT_KEY": "vault.key"}
     environ = {f"YUHENG_{name}": str(folder / path) for name, path in paths.items()}
     environ |= {"YUHENG_BUNDLES": str(folder / "bundles"), "YUHENG_PUBLIC_KEY": str(folder / "keys/signing.pub.pem")}
-    runtime = Runtime(settings.read(environ=environ), Metrics())
-    runtime.start()
-    held = runtime.held(products()["credit_limit"], None)
+    service = DecisionService(settings.read(environ=environ), Metrics())
+    service.start()
+    held = service.held(products()["credit_limit"], None)
     people = schema.sample(asked.subjects, 7).drop("as_of")
     whole = folder / "whole.parquet"
     people.write_parquet(whole)
     began = time.perf_counter()
-    load_subjects(whole, schema.TABLE, runtime.settings.store_place, 5.0, runtime.vault)
+    load_subjects(whole, schema.TABLE, service.settings.store_place, 5.0, service.vault)
     print(f"{asked.subjects:,} subjects loaded in {time.perf_counter() - began:.1f} s")
     ids, known = people["household_id"], [column.name for column in held.fields if column.name in people.columns]
-    own = [runtime.vault.pseudonym("credit_limit", one) for one in ids]
-    assert runtime.engine is not None
+    own = [service.vault.pseudonym("credit_limit", one) for one in ids]
     files = {"inline": people.select(known), "stored": pl.DataFrame({"subject_id": ids})}
     for name, frame in files.items():
         frame.write_parquet(folder / f"{name}.parquet")
@@ -66,8 +66,8 @@ async def measure(folder: Path, asked: argparse.Namespace) -> None:
     def run(name: str) -> float:
         order = Order(new_id(), OPEN.tenant, "benchmark", None, "", folder / f"{name}.parquet", "parquet", "parquet",
                       (), False)  # fmt: skip
-        one = Run(order, held, runtime.settings, runtime.writer, runtime.metrics, runtime.prices,
-                  subjects=runtime.subjects(held, OPEN))  # fmt: skip
+        one = Run(order, held, service.settings, service.store.writer, service.metrics, service.prices,
+                  subjects=Subjects(service.store.reader, service.vault, service.rules, held, OPEN.tenant))  # fmt: skip
         began = time.perf_counter()
         with (folder / "answer.parquet").open("wb") as out:
             out.writelines(one.parts())
@@ -76,17 +76,17 @@ async def measure(folder: Path, asked: argparse.Namespace) -> None:
         return one.rows / took
 
     for whose, entries in (("one authorisation", grants([None])), ("and one of each", grants([None, *own])[1:])):
-        with runtime.engine.begin() as connection:
+        with service.store.engine.begin() as connection:
             connection.execute(sa.insert(GRANTS), entries)
         speeds: dict[str, list[float]] = {"inline": [], "stored": []}
         for _ in range(asked.rounds):
             for name, found in speeds.items():
                 found.append(await asyncio.to_thread(run, name))
         inline, stored = (statistics.median(found) for found in speeds.values())
-        together = runtime.settings.batch.chunk_subjects
+        together = service.settings.batch.chunk_subjects
         print(f"{whose:>17}: inline {inline:,.0f} rows/s, stored {stored:,.0f} rows/s, {inline / stored:.1f} times; "
               f"a piece of {together:,} takes {together / stored:.2f} s")  # fmt: skip
-    runtime.stop()
+    service.stop()
 
 
 def main() -> None:

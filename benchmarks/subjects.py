@@ -21,7 +21,7 @@ from datasets.credit_limit.county import schema
 from serving.core.db.engine import open_store
 from serving.core.db.reader import Reader
 from serving.core.db.schema import GRANTS, INDICATORS
-from serving.core.http.request import now
+from serving.core.identifiers import now
 from serving.privacy.consent.rules import live, opened, rules
 from serving.privacy.subjects.indicators import groups_of, newest
 from serving.privacy.subjects.ingestion import load_subjects

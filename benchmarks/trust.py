@@ -17,6 +17,7 @@ import os
 import statistics
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,7 @@ import sqlalchemy as sa
 from benchmarks.serving import QUIET, build
 
 if TYPE_CHECKING:
-    from serving.decisions.service import Runtime
+    from serving.decisions.service import DecisionService
 
 CALLERS = 16
 
@@ -55,22 +56,23 @@ async def _by_turns(folder: Path, body: bytes, turns: int) -> dict[int, tuple[li
     found: dict[int, tuple[list[float], list[float]]] = {callers: ([], []) for callers in (CALLERS, 1)}
     for callers, times in found.items():
         for turn in range(turns + 5):
-            for runtime, kept in zip(runtimes, times, strict=True):
+            for service, kept in zip(runtimes, times, strict=True):
                 began = time.perf_counter()
-                await asyncio.gather(*(runtime.answer(product, body, None) for _ in range(callers)))
+                await asyncio.gather(*(service.answer(product, body, None) for _ in range(callers)))
                 if turn >= 5:
                     kept.append(time.perf_counter() - began)
-    for runtime in runtimes:
-        runtime.stop()
-        assert runtime._watching is not None
-        await asyncio.wait([runtime._watching])
+    for service in runtimes:
+        service.stop()
+        assert service._watching is not None
+        await asyncio.wait([service._watching])
     return found
 
 
-def _runtime(place: Path, alone: bool) -> Runtime:
+def _runtime(place: Path, alone: bool) -> DecisionService:
     from serving.core.db.schema import DECISIONS
+    from serving.core.db.writer import Applied
     from serving.core.http.metrics import Metrics
-    from serving.decisions.service import Runtime
+    from serving.decisions.service import DecisionService
     from serving.settings import read
 
     environ = {
@@ -78,29 +80,28 @@ def _runtime(place: Path, alone: bool) -> Runtime:
         **{"YUHENG_PUBLIC_KEY": str(place.parent / "keys/signing.pub.pem"), "YUHENG_STORE": str(place / "store.db")},
         **{"YUHENG_LOG_KEY": str(place / "log.pem"), "YUHENG_CHECKPOINTS": str(place / "checkpoints")},
     }
-    runtime = Runtime(read(environ=environ), Metrics())
-    runtime.start()
+    service = DecisionService(read(environ=environ), Metrics())
     if alone:
         insert = sa.insert(DECISIONS)
 
-        def write(connection: sa.Connection, found: list[Any]) -> Any:
-            connection.execute(insert, [decision.record.row for decision in found])
-            return [None] * len(found), set()
+        def write(connection: sa.Connection, records: Sequence[Any]) -> Applied[Any]:
+            connection.execute(insert, [record.row for record in records])
+            return Applied([None] * len(records), lambda: None)
 
-        runtime.writer._write = write  # type: ignore[method-assign, assignment]  # what is measured against has no public seam
-    return runtime
+        service.store._apply = write  # the side that it is measured against has no public seam
+    service.start()
+    return service
 
 
 def fill(folder: Path, count: int) -> sa.Engine:
     """A store of `count` decisions of 3 kB, each with its leaf and its meter line, written as the service does."""
     from serving.core.audit import entries as leaves
     from serving.core.audit import log
-    from serving.core.audit.provenance import Lineage
+    from serving.core.audit.provenance import Lineage, keep_lineages
     from serving.core.audit.verify import canonical
     from serving.core.billing.prices import Price
     from serving.core.db.engine import open_store
     from serving.core.db.schema import DECISIONS, METER
-    from serving.core.db.writer import keep_lineages
 
     engine = open_store(folder / "store.db", 5.0)
     price, answer = Price("2026-11", "set", 100), os.urandom(1_500).hex().encode()

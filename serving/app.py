@@ -27,32 +27,25 @@ from serving.core.billing import statements
 from serving.core.db.engine import StoreUnavailable
 from serving.core.http.metrics import CONTENT_TYPE, Metrics
 from serving.core.http.problems import KINDS, MEDIA_TYPE, Problem
-from serving.core.http.request import (
-    JSON,
-    Call,
-    ClientGone,
-    Reply,
-    Send,
-    idempotency_key,
-    new_id,
-    query,
-    read_body,
-    threaded,
-)
+from serving.core.http.request import JSON, Call, ClientGone, Reply, Send, idempotency_key, query, read_body, threaded
+from serving.core.identifiers import new_id
 from serving.core.security import permissions
 from serving.core.security.authentication import Door
+from serving.decisions.batch import records
 from serving.decisions.batch.records import row_answer, summary
 from serving.decisions.batch.routes import Intake
 from serving.decisions.batch.rows import Rows
 from serving.decisions.companies.routes import CompanyDesk
 from serving.decisions.products.base import Product, products
+from serving.decisions.records import answer_of
 from serving.decisions.search import Listed
-from serving.decisions.service import Runtime
+from serving.decisions.service import DecisionService
 from serving.decisions.what_if import WhatIf
 from serving.governance.routes import Trust
 from serving.openapi import document
 from serving.pathology.routes import Pathology
 from serving.privacy.consent.routes import Authorisations
+from serving.privacy.consent.rules import rules
 from serving.registry.loader import Champions
 from serving.registry.routes import Versions
 from serving.settings import Settings
@@ -72,11 +65,12 @@ class Gateway:
     def __init__(self, settings: Settings):
         self.settings = settings
         self.metrics = Metrics()
-        self._runtime: Runtime | None = None
-        self._intake: Intake | None = None
-        self.pathology = Pathology(settings, lambda: self.runtime)
+        self.service = service = DecisionService(settings, self.metrics)
+        self.intake = Intake(service)
+        self.pathology = Pathology(settings, service.store, service.quota)
         self.door = Door(settings)
-        self.trust = Trust(self.pathology.desk)
+        self._started = False
+        consent_rules = service.rules or rules()
         # Pattern -> method -> handler. {name} takes one segment of the address.
         self.routes: dict[str, dict[str, Handler]] = {
             **{product.route: {"POST": partial(self.one, product)} for product in products().values()},
@@ -92,15 +86,15 @@ class Gateway:
             "/openapi.json": {"GET": self.openapi},
             "/problems/{kind}": {"GET": self.problem},
             "/v1/session": {"GET": self.door.session, "POST": self.door.begin, "DELETE": self.door.end},
-            **Authorisations(lambda: self.runtime).routes(),
+            **Authorisations(settings, service.store, lambda: service.vault, consent_rules).routes(),
             **console.routes(),
-            **Listed(lambda: self.runtime).routes(),
-            **Rows(lambda: self.runtime, settings.limits.batch_reads).routes(),
-            **WhatIf(lambda: self.runtime).routes(),
-            **CompanyDesk(lambda: self.runtime).routes(),
+            **Listed(service).routes(),
+            **Rows(service, settings.limits.batch_reads).routes(),
+            **WhatIf(service).routes(),
+            **CompanyDesk(service).routes(),
             **self.pathology.routes(),
-            **self.trust.routes(),
-            **Versions(self.pathology.desk).routes(),
+            **Trust(service).routes(),
+            **Versions(settings, service.store, service.champions, service.readers).routes(),
         }
         self._may = permissions.of(self.routes)
         self._exact = {path for path in self.routes if "{" not in path}
@@ -114,23 +108,14 @@ class Gateway:
 
     def start(self) -> None:
         self.door.start()
-        self._runtime = Runtime(self.settings, self.metrics)
-        self._runtime.start()
-        self._intake = Intake(self._runtime)
+        self.service.start()
         self.pathology.start()
+        self._started = True
 
     def stop(self) -> None:
         self.pathology.stop()
-        if self._intake is not None:
-            self._intake.close()
-        if self._runtime is not None:
-            self._runtime.stop()
-
-    @property
-    def runtime(self) -> Runtime:
-        if self._runtime is None:
-            raise Problem("not_ready", found="The service is starting", found_zh="服务正在启动")
-        return self._runtime
+        self.intake.close()
+        self.service.stop()
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Any, send: Send) -> None:
         if scope["type"] != "http":
@@ -142,6 +127,8 @@ class Gateway:
         route, status, sent = "none", 500, False
         try:
             try:
+                if not self._started:
+                    raise Problem("not_ready", found="The service is starting", found_zh="服务正在启动")
                 route, method, handler = self._find(call)
                 self._check_size(headers)
                 call.caller = await self.door.caller(call, self._may[route, method])
@@ -232,28 +219,28 @@ class Gateway:
         if media_type != JSON:
             raise Problem("unsupported_media_type", found=repr(media_type) if media_type else "not given", needed=JSON)
         body = await read_body(call, self.settings.limits.body, self.settings.limits.body_seconds)
-        answered = await self.runtime.answer(product, body, key, call.caller)
+        answered = await self.service.answer(product, body, key, call.caller)
         return Reply(answered.body, headers={"Idempotent-Replayed": "true"} if answered.replayed else {})
 
     async def decision(self, call: Call) -> Reply:
         wanted = call.path[0]
         found: bytes | None = None
         if DECISION.fullmatch(wanted):
-            reader, tenant = self.runtime.reader, call.caller.tenant
+            reader, tenant = self.service.store.reader, call.caller.tenant
             batch, _, row = wanted.partition("-")
             if row:
                 found = await asyncio.to_thread(row_answer, reader, tenant, batch, int(row))
             else:
-                found = await self.runtime.aside(lambda: reader.answer(tenant, wanted))
+                found = await self.service.store.run_blocking(lambda: answer_of(reader, tenant, wanted))
         if found is None:
             raise Problem("unknown_decision", found=repr(wanted[:80]))
         return Reply(found)
 
     async def receipt(self, call: Call) -> Reply:
-        wanted, runtime = call.path[0], self.runtime
+        wanted, service = call.path[0], self.service
         found = None
         if DECISION.fullmatch(wanted):
-            found = await asyncio.to_thread(runtime.receipt, wanted, call.caller.tenant)
+            found = await asyncio.to_thread(service.receipt, wanted, call.caller.tenant)
         if found is None:
             raise Problem("unknown_receipt", found=repr(wanted[:80]))
         return Reply(orjson.dumps(found))
@@ -262,14 +249,12 @@ class Gateway:
 
     async def many(self, product: Product, call: Call) -> Reply:
         key = idempotency_key(call)
-        _ = self.runtime
-        assert self._intake is not None
-        return await self._intake.take(product, call, key)
+        return await self.intake.take(product, call, key)
 
     async def batch_summary(self, call: Call) -> Reply:
-        wanted, reader, found = call.path[0], self.runtime.reader, None
+        wanted, reader, found = call.path[0], self.service.store.reader, None
         if BATCH.fullmatch(wanted):
-            found = await self.runtime.aside(lambda: reader.batch(call.caller.tenant, wanted))
+            found = await self.service.store.run_blocking(lambda: records.get(reader, call.caller.tenant, wanted))
         if found is None:
             raise Problem("unknown_batch", found=repr(wanted[:80]))
         return Reply(orjson.dumps(summary(found)))
@@ -286,7 +271,7 @@ class Gateway:
             faults.append(Fault("month", repr(month[:60]), "a month as 2026-11", "月份，如 2026-11"))
         if faults:
             raise Problem("bad_parameter", errors=faults)
-        engine = self.runtime.notary.engine
+        engine = self.service.store.engine
         parts = statements.statement(engine, call.caller.tenant, month, format)
         first = await asyncio.to_thread(next, parts)  # before the status is sent
         return Reply(threaded(chain([first], parts)), media_type=statements.FORMATS[format])
@@ -294,7 +279,7 @@ class Gateway:
     # --- about the service
 
     async def models(self, call: Call) -> Reply:
-        champions = self.runtime.champions
+        champions = self.service.champions
         told = [
             {
                 "name": name,
@@ -313,7 +298,7 @@ class Gateway:
             }
             for name, held in sorted(champions.serving.items())
         ]
-        told += [slides_model(held) for _, held in sorted(self.runtime.readers.serving.items())]
+        told += [slides_model(held) for _, held in sorted(self.service.readers.serving.items())]
         return Reply(orjson.dumps({"models": told}))
 
     async def live(self, call: Call) -> Reply:
@@ -321,14 +306,14 @@ class Gateway:
 
     async def ready(self, call: Call) -> Reply:
         """200 while a model is held and the store takes records; an alarm beside a serving model is only told."""
-        champions = self.runtime.champions
-        store = await self.runtime.probe()
+        champions = self.service.champions
+        store = await self.service.store.probe()
         self.metrics.store_failing.set(store is not None)
-        readers = self.runtime.readers
+        readers = self.service.readers
         alarms = readers.alarms | champions.alarms
         for model in {*champions.serving, *readers.serving, *alarms}:
             self.metrics.refused.labels(model).set(model in alarms)
-        self.metrics.log_broken.set(self.runtime.log_alarm is not None)
+        self.metrics.log_broken.set(self.service.log_alarm is not None)
         fine = bool(champions.serving or readers.serving) and store is None
         told: dict[str, Any] = {"status": "ready" if fine else "not_ready"}
         if not call.caller.roles:  # a stranger: what serves is none of their business
@@ -336,24 +321,24 @@ class Gateway:
         told |= {
             "models": dict(sorted({**_versions(champions), **_versions(readers)}.items())),
             "store": store or "ok",
-            "log": self.runtime.log_alarm or "ok",
+            "log": self.service.log_alarm or "ok",
             "alarms": {name: asdict(alarm) for name, alarm in sorted(alarms.items())},
         }
         return Reply(orjson.dumps(told), status=200 if fine else 503)
 
     async def scrape(self, call: Call) -> Reply:
-        champions, writer = self.runtime.champions, self.runtime.writer
+        champions, writer = self.service.champions, self.service.store.writer
         self.metrics.waiting.set(writer.waiting)
         self.metrics.store_failing.set(writer.failing is not None)
-        readers = self.runtime.readers
+        readers = self.service.readers
         alarms = readers.alarms | champions.alarms
         for model in {*champions.serving, *readers.serving, *alarms}:
             self.metrics.refused.labels(model).set(model in alarms)
-        self.metrics.log_broken.set(self.runtime.log_alarm is not None)
+        self.metrics.log_broken.set(self.service.log_alarm is not None)
         return Reply(self.metrics.text(), media_type=CONTENT_TYPE)
 
     async def openapi(self, call: Call) -> Reply:
-        return Reply(orjson.dumps(document(self.runtime.champions.serving, self.settings)))
+        return Reply(orjson.dumps(document(self.service.champions.serving, self.settings)))
 
     async def problem(self, call: Call) -> Reply:
         kind = KINDS.get(call.path[0])

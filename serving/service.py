@@ -6,8 +6,6 @@ Its one application is mounted whole: BentoML's own /livez, /readyz and /healthz
 from __future__ import annotations
 
 import os
-import signal
-import sys
 from typing import Any
 
 import bentoml
@@ -15,6 +13,7 @@ import bentoml
 from serving import app as gateway
 from serving import settings
 from serving.core.http import protocol
+from serving.core.process import end_with_the_supervisor
 
 OURS = ("/v1/", "/console", "/assets/", "/slides")
 
@@ -56,15 +55,6 @@ class _App:
 APP = _App()
 
 
-def end_with_the_supervisor() -> None:
-    """A worker whose supervisor was killed would hold the port and answer on, with nobody to stop it."""
-    if sys.platform == "linux":
-        import ctypes
-
-        pr_set_pdeathsig = 1
-        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM)
-
-
 @bentoml.asgi_app(APP, path="/")
 @bentoml.service(
     service_class=Mounted,
@@ -98,4 +88,4 @@ class Gateway:
 
     async def __is_ready__(self) -> bool:
         assert APP.gateway is not None
-        return bool(APP.gateway.runtime.champions.serving)
+        return bool(APP.gateway.service.champions.serving)

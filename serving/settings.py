@@ -21,7 +21,17 @@ from pydantic import (
 )
 
 from datasets.schema import nearest
-from serving.decisions.products.base import PRODUCTS
+
+PRODUCTS = {  # card.product -> the module whose PRODUCT it is
+    "credit_limit": "serving.decisions.products.credit_limit",
+    "scitech_risk": "serving.decisions.products.scitech_risk",
+}
+SCOPES = {  # product -> its scope in the store, within which an idempotency key means one request
+    "credit_limit": "credit-limits",
+    "scitech_risk": "scitech-risks",
+}
+SLIDES = "pathology"  # the product whose bundles read slides: serving/pathology
+
 
 ROOT = Path(__file__).parents[1]
 FILE = ROOT / "configs" / "serving.toml"

@@ -98,7 +98,12 @@ class _Child:
         descriptor = os.memfd_create("pixels")
         os.ftruncate(descriptor, size)
         self._pixels = mmap.mmap(descriptor, size)
-        environment = {"PATH": os.environ.get("PATH", ""), "TMPDIR": self._folder.name, "OPENBLAS_NUM_THREADS": "1"}
+        environment = {
+            "PATH": os.environ.get("PATH", ""),
+            "TMPDIR": self._folder.name,
+            "OPENBLAS_NUM_THREADS": "1",
+            "PYTHONDONTWRITEBYTECODE": "1",  # under the limit on file size a .pyc would be cut short, and read by others
+        }
         self._process = subprocess.Popen(
             [sys.executable, "-m", "datasets.slides.sandbox", str(descriptor)],
             cwd=ROOT,

@@ -107,7 +107,7 @@ def effects(
     from rich.console import Console
 
     from serving.core.db.engine import reading
-    from serving.core.http.request import now
+    from serving.core.identifiers import now
     from serving.governance.monitoring import html_report
     from serving.governance.monitoring import performance as figures
 

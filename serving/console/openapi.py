@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from serving.console.pages import KINDS, addresses
+from serving.console.pages import KINDS
 from serving.core.http.schema import Schema, in_path, operation
+from serving.core.security.permissions import CONSOLE_PATHS
 
 PROBLEMS: dict[str, tuple[str, ...]] = {
-    **{f"GET {address}": ("console_not_built",) for address in addresses()},
+    **{f"GET {address}": ("console_not_built",) for address in CONSOLE_PATHS},
     "GET /assets/{name}": ("not_found", "console_not_built"),
 }
 KNOWN = {"304": {"description": "If-None-Match names it: the browser has these bytes"}}
@@ -14,7 +15,7 @@ KNOWN = {"304": {"description": "If-None-Match names it: the browser has these b
 
 def paths() -> Schema:
     told: Schema = {}
-    for deep, address in enumerate(addresses()):
+    for deep, address in enumerate(CONSOLE_PATHS):
         below = [in_path(name, "a segment below the page's address") for name in "abcd"[:deep]]
         summary = "The console, for people: the same page whatever is below it"
         told[address] = {"get": _get(f"GET {address}", f"console{deep}", summary, [KINDS[".html"]], below)}

@@ -15,9 +15,10 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from serving.core.http.caching import matches
 from serving.core.http.problems import Problem
 from serving.core.http.request import Call, Reply
-from serving.pathology.viewer.deepzoom import matches
+from serving.core.security.permissions import CONSOLE_PATHS
 
 Handler = Callable[[Call], Awaitable[Reply]]
 DIST = Path(__file__).parent / "dist"
@@ -30,7 +31,6 @@ KINDS = {  # what a build may hold: suffix -> media type; anything else in the f
     ".woff2": "font/woff2",
     ".svg": "image/svg+xml",
 }
-DEEP = 4  # segments of an address below /console
 EMPTY = "'sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU='"  # a style element without content: OpenSeadragon's
 POLICY = "; ".join(
     (
@@ -74,13 +74,8 @@ def _page(path: Path) -> Page:
     return Page(KINDS[path.suffix], body, gzip.compress(body, 9, mtime=0), tag)
 
 
-def addresses() -> list[str]:
-    """Of the one page: /console, /console/{a}, /console/{a}/{b} ..."""
-    return ["/console" + "".join(f"/{{{name}}}" for name in "abcd"[:deep]) for deep in range(DEEP + 1)]
-
-
 def routes() -> dict[str, dict[str, Handler]]:
-    return {**{address: {"GET": page} for address in addresses()}, "/assets/{name}": {"GET": asset}}
+    return {**{address: {"GET": page} for address in CONSOLE_PATHS}, "/assets/{name}": {"GET": asset}}
 
 
 async def page(call: Call) -> Reply:

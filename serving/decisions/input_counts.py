@@ -10,7 +10,7 @@ import asyncio
 import logging
 import time
 from collections import Counter as Tally
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -21,7 +21,7 @@ from models.drift import Counter, flat, of_card
 from models.feature_encoder import encode
 from serving.core.db.engine import StoreUnavailable
 from serving.core.db.schema import INPUT_COUNTS
-from serving.core.db.writer import Writer
+from serving.core.db.store import Store
 from serving.decisions.products.base import Held
 
 log = logging.getLogger("yuheng.counts")
@@ -56,8 +56,8 @@ class Bucket:
 class Counts:
     """In the event loop that serves."""
 
-    def __init__(self, writer: Callable[[], Writer], loop: asyncio.AbstractEventLoop):
-        self.writer, self.loop = writer, loop
+    def __init__(self, store: Store):
+        self.store = store
         self.failing: str | None = None
         self._buckets: dict[tuple[str, str], Bucket] = {}
 
@@ -81,7 +81,7 @@ class Counts:
             step = -(-rows.height // SAMPLE)
             x, pd = encode(rows.gather_every(step), held.card.inputs), answers["pd"].gather_every(step).to_numpy()
             counts = flat(of_card(held.card.drift).count(x, pd))
-        self.loop.call_soon_threadsafe(self._take, held, tenant, said, counts)
+        self.store.loop.call_soon_threadsafe(self._take, held, tenant, said, counts)
 
     def _take(self, held: Held, tenant: str, said: Tally[str], counts: np.ndarray | None) -> None:
         if (bucket := self._bucket(held, tenant)) is not None:
@@ -107,7 +107,7 @@ class Counts:
         if not (buckets := self._taken()):
             return
         try:
-            await asyncio.wrap_future(self.writer().work(lambda connection: keep(connection, buckets)))
+            await self.store.write(lambda connection: keep(connection, buckets))
             self.failing = None
         except StoreUnavailable as error:
             self.failing = str(error)

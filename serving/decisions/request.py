@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from typing import Any
-
-import orjson
 
 from datasets.errors import Fault
 from datasets.schema import unknown_names
 from serving.core.http.problems import Problem
+from serving.core.http.validation import parse_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +32,6 @@ class Wish:
     description: str
 
 
-DEEPEST = 100  # levels of objects and lists
 Check = tuple[Callable[[Any], bool], str, str]  # whether a value fits, and what is needed
 
 COMMON: dict[str, Check] = {
@@ -56,77 +52,6 @@ class Form:
     def __init__(self, wishes: Sequence[Wish]):
         self.checks = COMMON | {wish.name: WISHED for wish in wishes}
         self.wishes = tuple((wish.name, wish.default) for wish in wishes)
-
-
-def parse_json(body: bytes) -> Any:
-    """Raises Problem; NaN and infinity are no JSON and are named where they stand. A name that stands twice leaves open
-    which value was meant, and no verifier would read it."""
-    if not body.strip():
-        needed = ("a JSON object with indicators or a subject_id", "含 indicators 或 subject_id 的 JSON 对象")
-        raise Problem("empty_body", needed=needed[0], needed_zh=needed[1])
-    try:
-        found = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        try:
-            body.decode()
-        except UnicodeDecodeError as wrong:
-            byte = f"{wrong.start} (0x{body[wrong.start]:02x})"
-            found_zh = f"第 {byte} 字节不是 UTF-8"
-            raise Problem("not_utf8", found=f"Byte {byte} is not UTF-8", found_zh=found_zh) from error
-        word, at = _literal(body, error.pos)
-        told = f"Found {word}" if word else f"{error.msg[:1].upper()}{error.msg[1:]}"
-        told_zh = f"发现 {word}" if word else f"无法解析（{error.msg}）"
-        place, place_zh = f" at character {at}", f"，位于第 {at} 个字符"
-        raise Problem("malformed_json", found=told + place, found_zh=told_zh + place_zh) from error
-    if doubt := unclear(body, found):
-        raise Problem("malformed_json", found=doubt[0], found_zh=doubt[1])
-    return found
-
-
-def unclear(text: bytes, found: Any) -> tuple[str, str] | None:
-    """Why `found`, which was read from the JSON `text`, may not be what was meant, in English and Chinese.
-
-    As many colons as names: none stands twice, and most texts are told by that. A colon in a value needs the slower
-    reading, which nests by calls: hence DEEPEST, which the verifiers of receipts have too.
-    """
-    names, depth, level = 0, 0, [found]
-    while level:
-        if (depth := depth + 1) > DEEPEST:
-            return f"Nested deeper than {DEEPEST} levels", f"嵌套超过 {DEEPEST} 层"
-        objects = [value for value in level if type(value) is dict]
-        names += sum(map(len, objects))
-        inside = chain(*(value.values() for value in objects), *(value for value in level if type(value) is list))
-        level = [value for value in inside if type(value) in (dict, list)]
-    if text.count(b":") == names:
-        return None
-    try:
-        json.loads(text, object_pairs_hook=_once)
-    except _Twice as twice:
-        name = repr(str(twice)[:60])
-        return f"{name} stands twice in one object", f"同一对象中 {name} 出现两次"
-    return None
-
-
-class _Twice(Exception):
-    pass
-
-
-def _once(pairs: list[tuple[str, Any]]) -> None:
-    seen = set()
-    for name, _ in pairs:
-        if name in seen:
-            raise _Twice(name)
-        seen.add(name)
-
-
-def _literal(body: bytes, at: int) -> tuple[str, int]:
-    """(word, where) where the parser stopped at one of the words that Python and R write for what is no number."""
-    text = body.decode()
-    for word in ("NaN", "nan", "Infinity", "-Infinity", "Inf", "inf", "-inf", "None"):
-        for start in range(max(0, at - 1), at + 1):
-            if text.startswith(word, start):
-                return word, start
-    return "", at
 
 
 def parse_question(body: bytes, form: Form) -> Question:

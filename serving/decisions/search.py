@@ -12,14 +12,14 @@ import sqlalchemy as sa
 
 from datasets.errors import Fault
 from serving.core.db import lookup
+from serving.core.db.lookup import decided_about
 from serving.core.db.schema import BATCHES, DECISIONS, OVERRIDES, REFERRALS
 from serving.core.http.problems import Problem
 from serving.core.http.request import Call, Reply, query
 from serving.core.http.schema import STORE, Schema, in_query, operation, told_as_json
 from serving.decisions.batch.records import summary
 from serving.decisions.products.base import products
-from serving.decisions.service import Runtime
-from serving.governance.lineage.trace import decided_about
+from serving.decisions.service import DecisionService
 
 Handler = Callable[[Call], Awaitable[Reply]]
 Row = dict[str, Any]
@@ -41,10 +41,8 @@ PROBLEMS = {
 
 
 class Listed:
-    """`runtime` is asked for at each call, as the gateway is made before it starts."""
-
-    def __init__(self, runtime: Callable[[], Runtime]):
-        self.runtime = runtime
+    def __init__(self, service: DecisionService):
+        self.service = service
 
     def routes(self) -> dict[str, dict[str, Handler]]:
         return {
@@ -69,11 +67,11 @@ class Listed:
                 faults.append(Fault(name, f"{len(options[name]):,} characters", *needed))
         if faults:
             raise Problem("bad_parameter", errors=faults)
-        runtime, tenant = self.runtime(), call.caller.tenant
-        reader = runtime.reader
+        service, tenant = self.service, call.caller.tenant
+        reader = service.store.reader
         if "subject" in options:
             product = options.setdefault("product", next(iter(products())))
-            options["subject"] = runtime.vault.pseudonym(product, options["subject"])
+            options["subject"] = service.vault.pseudonym(product, options["subject"])
         find = next((find for name, find in FINDS.items() if name in options), _decided)
         told = await asyncio.to_thread(reader.ask, lambda connection: find(connection, tenant, options, most))
         return Reply(orjson.dumps(told))
@@ -86,7 +84,7 @@ class Listed:
             faults.append(Fault("before", repr(options["before"][:60]), "a batch_id", "批次编号"))
         if faults:
             raise Problem("bad_parameter", errors=faults)
-        tenant, reader = call.caller.tenant, self.runtime().reader
+        tenant, reader = call.caller.tenant, self.service.store.reader
         chosen = sa.select(BATCHES).where(BATCHES.c.tenant == tenant, BATCHES.c.id < options.get("before", "g"))
         if "product" in options:
             chosen = chosen.where(BATCHES.c.scope == f"{products()[options['product']].scope}/batch")

@@ -16,26 +16,24 @@ from models.pathology.card import SlideCard
 from serving.core.audit import entries, receipts
 from serving.core.audit.checkpoints import Notary
 from serving.core.billing.prices import Prices
-from serving.core.db.engine import StoreUnavailable, open_store
-from serving.core.db.reader import Reader
-from serving.core.db.schema import PROBE
-from serving.core.db.writer import GrantsGone, Kept, QueueFull, Record, SubjectGone, Writer
+from serving.core.billing.quotas import Quota
+from serving.core.db.engine import StoreUnavailable
+from serving.core.db.store import Store
+from serving.core.db.writer import QueueFullError
 from serving.core.http.metrics import Metrics
 from serving.core.http.principal import OPEN, Caller
 from serving.core.http.problems import Problem
-from serving.core.http.request import new_id, now
+from serving.core.identifiers import new_id, now
 from serving.core.security.keys import KeyUnusable
-from serving.core.security.rate_limits import Quota
-from serving.decisions.batch.records import break_off_orphans
-from serving.decisions.batch.subjects import Subjects
 from serving.decisions.input_counts import Counts
 from serving.decisions.inputs import Stated, not_authorised, silence, unvalued
 from serving.decisions.products.base import Held, Product, hold, hold_slides, of_slides, of_tables, products
+from serving.decisions.records import DecisionTransaction, Record, StoredAnswer, by_idempotency_key
 from serving.decisions.request import Question, parse_question
 from serving.privacy.consent.redaction import veiled
-from serving.privacy.consent.rules import Opened, live, opened, rules
+from serving.privacy.consent.rules import GrantsGone, Opened, live, opened, rules
 from serving.privacy.subjects import vault
-from serving.privacy.subjects.indicators import groups_of, newest
+from serving.privacy.subjects.indicators import SubjectGone, groups_of, newest
 from serving.privacy.subjects.vault import Tampered, Vault, VaultLocked, claim
 from serving.registry.loader import Champions
 from serving.settings import ROOT, Settings
@@ -56,35 +54,36 @@ class Answered:
     replayed: bool
 
 
-class Runtime:
-    """Made in the event loop that serves."""
+class DecisionService:
+    """Answers, and leaves a record of each answer. `start` in the event loop that serves.
+
+    The store, made by `make_store`, opens the vault and the checkpoint signer as it opens.
+    """
 
     def __init__(self, settings: Settings, metrics: Metrics):
         self.settings, self.metrics = settings, metrics
-        self.loop = asyncio.get_running_loop()
-        told = settings.champion
-        where = settings.paths.bundles, settings.paths.public_key, told.poll_seconds, told.retry_seconds
+        self.store = Store(settings, DecisionTransaction(), self._on_open)
+        champion = settings.champion
+        where = settings.paths.bundles, settings.paths.public_key, champion.poll_seconds, champion.retry_seconds
         self.champions: Champions[Held] = Champions(*where, hold, of_tables)
-        self.readers: Champions[Bundle[SlideCard]] = Champions(*where, hold_slides, of_slides)  # told of only
+        self.readers: Champions[Bundle[SlideCard]] = Champions(*where, hold_slides, of_slides)  # listed only
         self.champions.on_swap = self._swapped
-        self.engine: sa.Engine | None = None
         self.rules = rules() if settings.consent.required else None
-        self.vault: Vault  # from `_open` on
-        self._writer: Writer | None = None
-        self._reader: Reader | None = None
         self.prices = Prices.load(settings.paths.prices)
-        self._notary: Notary | None = None
-        self.store_alarm: str | None = None
+        self.quota = Quota(settings.rate, self.store)
+        self.counts = Counts(self.store)
+        self.on_open: list[Callable[[sa.Connection], None]] = []  # of others that the store has, as it opens
         self.log_alarm: str | None = None
+        self._vault: Vault | None = None
+        self._notary: Notary | None = None
         # (tenant, scope, key) -> (digest of the request, its answer)
         self._running: dict[tuple[str, str, str], tuple[str, asyncio.Future[bytes]]] = {}
         self._watching: asyncio.Future[Any] | None = None
-        self.quota = Quota(settings.rate, self)
-        self.counts = Counts(lambda: self.writer, self.loop)
 
     def start(self) -> None:
         """Open the store, load each champion, watch for the next. What is missing shows in readiness."""
-        self._open()
+        self.loop = asyncio.get_running_loop()
+        self.store.start()
         if (ROOT.parent / "bento.yaml").exists() and self.settings.paths.store.is_relative_to(ROOT):
             log.warning("records go into the Bento itself (%s): set YUHENG_HOME", self.settings.paths.store)
         self.champions.load_all()
@@ -95,39 +94,43 @@ class Runtime:
     def stop(self) -> None:
         if self._watching is not None:
             self._watching.cancel()
-        if self.engine is not None:
-            self.quota.close(self.engine)
-        if self._writer is not None:
-            self._writer.close()
-        if self.engine is not None:
-            self.counts.finish(self.engine)
-            self.engine.dispose()
-
-    def _open(self) -> None:
-        try:
-            self.engine = open_store(self.settings.store_place, self.settings.store.patience_seconds)
-            self.vault = vault.of(self.settings)
-            with self.engine.begin() as connection:
-                claim(connection, self.vault)
-                break_off_orphans(connection, now())
-            paths = self.settings.paths
-            self._notary = Notary(self.engine, paths.log_key, paths.checkpoints, self.settings.log.origin)
-            self.log_alarm = self._notary.take_up()
-        except (VaultLocked, StoreUnavailable, KeyUnusable, sa.exc.SQLAlchemyError, OSError) as error:
-            self.store_alarm = str(error)
+        if not self.store.is_open:
             return
+        engine = self.store.engine
+        self.quota.close(engine)
+        self.store.close()
+        self.counts.finish(engine)
+        self.store.dispose()
+
+    def _on_open(self, engine: sa.Engine) -> None:
+        """Raises StoreUnavailable where vault or log do not belong to the store."""
+        try:
+            opened_vault = vault.of(self.settings)
+            with engine.begin() as connection:
+                claim(connection, opened_vault)
+                for hook in self.on_open:
+                    hook(connection)
+            paths = self.settings.paths
+            notary = Notary(engine, paths.log_key, paths.checkpoints, self.settings.log.origin)
+            self.log_alarm = notary.take_up()
+        except (VaultLocked, KeyUnusable) as error:
+            raise StoreUnavailable("failed", str(error)) from error
+        self._vault, self._notary = opened_vault, notary
         if self.log_alarm is not None:
             log.error("the audit log does not go on where it stood: %s. python -m serving audit verify", self.log_alarm)
-        self.store_alarm = None
-        self._reader = Reader(self.engine)
-        self._writer = Writer(self.engine, self.settings.store.group, self.settings.limits.queue, self.loop)
+
+    @property
+    def vault(self) -> Vault:
+        """Raises StoreUnavailable."""
+        _ = self.store.engine
+        assert self._vault is not None
+        return self._vault
 
     @property
     def notary(self) -> Notary:
-        if self._notary is None:
-            self._open()
-        if self._notary is None:
-            raise StoreUnavailable("failed", self.store_alarm or "the store is not open")
+        """Raises StoreUnavailable."""
+        _ = self.store.engine
+        assert self._notary is not None
         return self._notary
 
     async def _sign(self) -> None:
@@ -144,22 +147,6 @@ class Runtime:
                 if not failing:
                     log.error("no checkpoint can be signed: %s", error)
                 failing = True
-
-    @property
-    def reader(self) -> Reader:
-        if self._reader is None:
-            self._open()
-        if self._reader is None:
-            raise StoreUnavailable("failed", self.store_alarm or "the store is not open")
-        return self._reader
-
-    @property
-    def writer(self) -> Writer:
-        if self._writer is None:
-            self._open()
-        if self._writer is None:
-            raise StoreUnavailable("failed", self.store_alarm or "the store is not open")
-        return self._writer
 
     def held(self, product: Product, model: str | None) -> Held:
         """What serves the product under a name, or under its default's. Raises Problem."""
@@ -185,7 +172,7 @@ class Runtime:
 
     async def answer(self, product: Product, body: bytes, key: str | None, caller: Caller = OPEN) -> Answered:
         """One applicant's answer. Raises Problem or StoreUnavailable; then nothing was recorded."""
-        _ = self.reader  # opens the store where it was not to be had at the start, and the vault with it
+        _ = self.store.reader  # opens the store where it was not to be had at the start, and the vault with it
         digest = self.vault.digest(body)
         if key is not None:
             earlier = await self._earlier((caller.tenant, product.scope, key), digest)
@@ -229,7 +216,13 @@ class Runtime:
     async def _earlier(self, key: tuple[str, str, str], digest: str) -> bytes | None:
         """The first answer to this key of a tenant and a scope, once recorded. Raises Problem where the key belongs to
         another request."""
-        kept = None if key in self._running else await self.aside(lambda: self.reader.kept(*key))
+        kept = (
+            None
+            if key in self._running
+            else await self.store.run_blocking(
+                lambda: self.store.reader.ask(lambda connection: by_idempotency_key(connection, *key))
+            )
+        )
         running = None if kept is not None else self._running.get(key)
         if running is None and kept is None:
             return None
@@ -237,11 +230,11 @@ class Runtime:
             raise Problem("key_reused", found=repr(key[2]))
         return await asyncio.shield(running[1]) if running else kept.answer if kept else None
 
-    async def _record(self, record: Record, key: str | None) -> Kept | None:
+    async def _record(self, record: Record, key: str | None) -> StoredAnswer | None:
         """None once the record is on the disk, or what its key already stands for."""
         try:
-            recorded = self.writer.record(record)
-        except QueueFull as error:
+            recorded = self.store.writer.submit(record)
+        except QueueFullError as error:
             raise Problem("overloaded", found=str(error)) from error
         try:
             return await (recorded if key is None else self._shared(record.row, key, recorded))
@@ -249,8 +242,8 @@ class Runtime:
             raise ended(gone) from gone
 
     def _shared(
-        self, row: Mapping[str, Any], key: str, recorded: asyncio.Future[Kept | None]
-    ) -> asyncio.Future[Kept | None]:
+        self, row: Mapping[str, Any], key: str, recorded: asyncio.Future[StoredAnswer | None]
+    ) -> asyncio.Future[StoredAnswer | None]:
         """`recorded`, whose outcome goes to those too who send the same key meanwhile."""
         answer: asyncio.Future[bytes] = self.loop.create_future()
         answer.add_done_callback(lambda done: done.exception())  # it may be that nobody else waits for it
@@ -263,7 +256,7 @@ class Runtime:
         key: str,
         row: Mapping[str, Any],
         mine: tuple[str, asyncio.Future[bytes]],
-        recorded: asyncio.Future[Kept | None],
+        recorded: asyncio.Future[StoredAnswer | None],
     ) -> None:
         """Hand the outcome to those who sent the same key meanwhile, whether or not the first caller still waits."""
         place, answer = (row["tenant"], row["scope"], key), mine[1]
@@ -282,16 +275,11 @@ class Runtime:
         """What an answer rests on. Raises Problem where the store may not be read for it."""
         if question.subject is None:
             return Stated(question.indicators or {})
-        return await self.aside(lambda: self._stored(product, question.subject or "", held, caller))
-
-    async def aside(self, do: Callable[[], T]) -> T:
-        """Here, where the store is a file that answers in microseconds; in a thread, where it is over a wire."""
-        embedded = self.engine is None or self.engine.dialect.name == "sqlite"
-        return do() if embedded else await asyncio.to_thread(do)
+        return await self.store.run_blocking(lambda: self._stored(product, question.subject or "", held, caller))
 
     def _stored(self, product: Product, subject: str, held: Held, caller: Caller) -> Stated:
         """What the store holds of a subject, of the groups that the model reads and the caller may. Raises Problem."""
-        reader, pseudonym = self.reader, self.vault.pseudonym(product.name, subject)
+        reader, pseudonym = self.store.reader, self.vault.pseudonym(product.name, subject)
         stamp, groups = now(), sorted(groups_of(held.table))
         may = self.opened(product, pseudonym, groups, caller, stamp)
         try:
@@ -309,43 +297,22 @@ class Runtime:
         """What of these groups the caller may read. Raises Problem where one that is no conduct stays shut."""
         if self.rules is None:
             return Opened(tuple(groups), (), (), {})
-        grants = self.reader.ask(lambda connection: live(connection, caller.tenant, product.name, pseudonym, stamp))
+        grants = self.store.reader.ask(
+            lambda connection: live(connection, caller.tenant, product.name, pseudonym, stamp)
+        )
         may = opened(self.rules, product.name, groups, grants)
         if may.lacking:
             raise not_authorised(may.lacking)
         return may
-
-    def subjects(self, held: Held, caller: Caller) -> Subjects:
-        """The stored ones that a batch of this caller may name."""
-        return Subjects(self.reader, self.vault, self.rules, held, caller.tenant)
 
     def receipt(self, decision: str, tenant: str) -> dict[str, Any] | None:
         """In a thread. None where the tenant has no such decision."""
         notary = self.notary
         batch, _, row = decision.partition("-")
         if row:
-            return receipts.of_row(notary.engine, notary.note, batch, int(row), tenant)
-        found = receipts.of_decision(notary.engine, notary.note, decision, tenant)
-        return found or receipts.of_reading(notary.engine, notary.note, decision, tenant)
-
-    async def probe(self) -> str | None:
-        """Why the store takes no records, or None: asked of the disk where the last commit failed."""
-        try:
-            writer = self.writer
-        except StoreUnavailable as error:
-            return str(error)
-        if writer.failing is not None:
-            stamp = now()
-
-            def write(connection: sa.Connection) -> None:
-                connection.execute(sa.delete(PROBE))
-                connection.execute(sa.insert(PROBE).values(id=1, at=stamp))
-
-            try:
-                await asyncio.wrap_future(writer.work(write))
-            except StoreUnavailable as error:
-                return str(error)
-        return None
+            return receipts.of_row(self.store.engine, notary.note, batch, int(row), tenant)
+        found = receipts.of_decision(self.store.engine, notary.note, decision, tenant)
+        return found or receipts.of_reading(self.store.engine, notary.note, decision, tenant)
 
     def _swapped(self, old: Held | None, new: Held) -> None:
         if old is not None:

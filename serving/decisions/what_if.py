@@ -18,7 +18,7 @@ from serving.core.http.request import JSON, Call, Reply, read_body
 from serving.core.http.schema import STORE, Schema, closed, in_path, operation, told_as_json
 from serving.decisions.products.base import Product, products
 from serving.decisions.request import parse_question
-from serving.decisions.service import JSON_OPTIONS, Runtime
+from serving.decisions.service import JSON_OPTIONS, DecisionService
 
 Handler = Callable[[Call], Awaitable[Reply]]
 FORM = "/v1/models/{name}/form"
@@ -30,8 +30,8 @@ PROBLEMS = {FORM: ("unknown_model", "not_ready")}
 
 
 class WhatIf:
-    def __init__(self, runtime: Callable[[], Runtime]):
-        self.runtime = runtime
+    def __init__(self, service: DecisionService):
+        self.service = service
 
     def routes(self) -> dict[str, dict[str, Handler]]:
         asked: dict[str, dict[str, Handler]] = {
@@ -43,13 +43,13 @@ class WhatIf:
         media_type = call.media_type()
         if media_type != JSON:
             raise Problem("unsupported_media_type", found=repr(media_type) if media_type else "not given", needed=JSON)
-        runtime = self.runtime()
-        limits = runtime.settings.limits
+        service = self.service
+        limits = service.settings.limits
         question = parse_question(await read_body(call, limits.body, limits.body_seconds), product.form)
         if question.indicators is None:  # else what the store holds of a subject could be found by trying
             needed = "indicators: a stored subject's values are not told", "指标：已存储主体的数值不予透露"
             raise Problem("invalid_request", errors=[Fault("subject_id", "given", *needed)])
-        held = runtime.held(product, question.model)
+        held = service.held(product, question.model)
         row, faults = held.check(question.indicators)
         if faults:
             raise Problem("invalid_request", errors=faults)
@@ -60,9 +60,9 @@ class WhatIf:
 
     async def form(self, call: Call) -> Reply:
         """What an applicant may state, group by group in the order of the contract."""
-        held = self.runtime().champions.serving.get(call.path[0])
+        held = self.service.champions.serving.get(call.path[0])
         if held is None:
-            known = ", ".join(sorted(self.runtime().champions.serving)) or "no model"
+            known = ", ".join(sorted(self.service.champions.serving)) or "no model"
             raise Problem("unknown_model", found=repr(call.path[0][:80]), needed=known)
         product = products()[held.card.product]
         told = {

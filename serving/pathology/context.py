@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
-import hashlib
 import hmac
+import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-import orjson
 import sqlalchemy as sa
 
+from serving.core.billing.quotas import Quota
+from serving.core.db.store import Store
+from serving.core.http import idempotency
 from serving.core.http.principal import Caller
 from serving.core.http.problems import Problem
-from serving.core.http.request import JSON, Call, idempotency_key, read_body
-from serving.decisions.request import parse_json
-from serving.decisions.service import Runtime
+from serving.core.http.request import Call
+from serving.core.http.validation import json_object
 from serving.pathology.slides import storage
 from serving.pathology.slides import store as slides
 from serving.pathology.slides.states import STATES, UnknownSlide, WrongMove
@@ -30,10 +31,10 @@ AUDIT_KEY = "audit.key"
 
 
 class Desk:
-    """`runtime` is asked for at each call, as the gateway is made before it starts."""
+    """What every route about slides needs: the store, the quota, whose slide it is and who signs."""
 
-    def __init__(self, settings: Settings, runtime: Callable[[], Runtime]):
-        self.settings, self.runtime = settings, runtime
+    def __init__(self, settings: Settings, store: Store, quota: Quota):
+        self.settings, self.store, self.quota = settings, store, quota
         self.slides = settings.paths.slides
         self._audit_key = b""
 
@@ -43,46 +44,24 @@ class Desk:
 
     # --- the store
 
-    async def read(self, do: Callable[..., T], *args: Any, **named: Any) -> T:
-        """`do(engine, ...)` in a thread. Raises StoreUnavailable."""
-        runtime = self.runtime()
-        _ = runtime.reader  # opens the store where it was not to be had at the start
-        assert runtime.engine is not None
-        return await asyncio.to_thread(do, runtime.engine, *args, **named)
+    async def read(self, query: Callable[..., T], *args: Any, **options: Any) -> T:
+        """`query(engine, ...)` in a thread. Raises StoreUnavailable."""
+        return await self.store.read(query, *args, **options)
 
-    async def write(self, do: Callable[[sa.Connection], T]) -> T:
-        """`do` in a transaction of the one thread that writes; it goes on where its caller is gone. Raises
-        StoreUnavailable, and Problem where the slide's state does not allow it."""
-        try:
-            return await asyncio.shield(asyncio.wrap_future(self.runtime().writer.work(do)))
-        except WrongMove as error:
-            raise state_problem(error.found, error.to) from error
-        except UnknownSlide as error:
-            raise Problem("unknown_slide", found=repr(error.slide[:80])) from error
+    async def write(self, transaction: Callable[[sa.Connection], T]) -> T:
+        """Raises StoreUnavailable, and Problem where the slide's state does not allow it."""
+        with state_problems():
+            return await self.store.write(transaction)
 
-    async def once(self, call: Call, scope: str, digest: str, do: Callable[[sa.Connection], Row]) -> tuple[Row, bool]:
-        """(what `do` says, or said before under this Idempotency-Key; whether it was before). Raises Problem."""
-        key, tenant = idempotency_key(call), call.caller.tenant
-
-        def work(connection: sa.Connection) -> tuple[Row, bool]:
-            if (
-                key is not None
-                and (earlier := _same(slides.kept(connection, tenant, scope, key), digest, key)) is not None
-            ):
-                return earlier, True
-            said = do(connection)
-            if key is not None:
-                slides.keep(connection, tenant, scope, key, digest, orjson.dumps(said))
-            return said, False
-
-        return await self.write(work)
+    async def once(
+        self, call: Call, scope: str, digest: str, transaction: Callable[[sa.Connection], Row]
+    ) -> tuple[Row, bool]:
+        """As idempotency.run_once; Problem too where the slide's state does not allow it."""
+        with state_problems():
+            return await idempotency.run_once(self.store, call, scope, digest, transaction)
 
     async def before(self, call: Call, scope: str, digest: str) -> Row | None:
-        """What was said under the request's Idempotency-Key, for what is dear to make. Raises Problem."""
-        key = idempotency_key(call)
-        if key is None:
-            return None
-        return _same(await self.read(slides.kept, call.caller.tenant, scope, key), digest, key)
+        return await idempotency.earlier_response(self.store, call, scope, digest)
 
     async def slide(self, call: Call) -> Row:
         """That of the address, where it is the caller's tenant's. Raises Problem."""
@@ -95,18 +74,7 @@ class Desk:
     # --- the request
 
     async def body(self, call: Call) -> tuple[Row, str]:
-        """(the JSON object that came, SHA-256 of its bytes). Raises Problem."""
-        media_type = call.media_type()
-        if media_type != JSON:
-            raise Problem("unsupported_media_type", found=repr(media_type) if media_type else "not given", needed=JSON)
-        limits = self.settings.limits
-        body = await read_body(call, limits.body, limits.body_seconds)
-        if not body.strip():
-            raise Problem("empty_body", needed="a JSON object", needed_zh="JSON 对象")
-        found = parse_json(body)
-        if not isinstance(found, dict):
-            raise Problem("malformed_json", found="Found no object", found_zh="不是 JSON 对象")
-        return found, hashlib.sha256(body).hexdigest()
+        return await json_object(call, self.settings.limits)
 
     def pathologist(self, call: Call) -> Caller:
         """Who signs, by the name and licence of their token. Raises Problem."""
@@ -126,8 +94,6 @@ class Desk:
 
 def _audit_key(file: Path) -> bytes:
     """Made once; two gateways that start together agree on the one that was first."""
-    import os
-
     if not file.exists():
         scratch = storage.write_whole(file, os.urandom(32))
         try:
@@ -140,13 +106,15 @@ def _audit_key(file: Path) -> bytes:
     return file.read_bytes()
 
 
-def _same(kept: tuple[str, bytes] | None, digest: str, key: str) -> Row | None:
-    if kept is None:
-        return None
-    if kept[0] != digest:
-        raise Problem("key_reused", found=repr(key))
-    said: Row = orjson.loads(kept[1])
-    return said
+@contextmanager
+def state_problems() -> Iterator[None]:
+    """A transition that the slide's state does not allow, and a slide that is not there, as Problem."""
+    try:
+        yield
+    except WrongMove as error:
+        raise state_problem(error.found, error.to) from error
+    except UnknownSlide as error:
+        raise Problem("unknown_slide", found=repr(error.slide[:80])) from error
 
 
 def state_problem(found: str, to: str) -> Problem:

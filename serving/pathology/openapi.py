@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from datasets.slides.limits import LIMITS
+from serving.core.http import validation
 from serving.core.http.schema import KEY, STORE, Schema, closed, in_path, in_query, operation, told_as_json
 from serving.pathology import shown, turnaround
 from serving.pathology.report.routes import FORMATS
@@ -300,7 +301,7 @@ def schemas() -> Schema:
         {
             "reference": {"type": "string", "minLength": 1, "maxLength": 1_000,
                           "description": "A path below the inbox, or the id of an upload."},
-            "sha256": {"type": "string", "pattern": f"^{request_form.SHA256.pattern}$"},
+            "sha256": {"type": "string", "pattern": f"^{validation.SHA256.pattern}$"},
             **fields,
             **{name: {"anyOf": [schema, NULL]} for name, schema in asked.items()},
         },

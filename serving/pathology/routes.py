@@ -1,6 +1,6 @@
 """The slides' routes: what each takes and gives is in serving/openapi.py. Uploads are in uploads.py.
 
-    Pathology(settings, runtime).routes()     # pattern -> method -> handler, merged into the gateway's
+    Pathology(settings, store, quota).routes()     # pattern -> method -> handler, merged into the gateway's
 
 Further addresses (deep zoom) are a class over Desk with `routes` of its own, and one line in ours.
 """
@@ -17,9 +17,12 @@ import orjson
 import sqlalchemy as sa
 
 from datasets.errors import Fault
+from serving.core.billing.quotas import Quota
+from serving.core.db.store import Store
+from serving.core.http import validation
 from serving.core.http.problems import Problem
-from serving.core.http.request import Call, Reply, new_id, query
-from serving.decisions.service import Runtime
+from serving.core.http.request import Call, Reply, query
+from serving.core.identifiers import new_id
 from serving.pathology import pages, turnaround
 from serving.pathology.context import ID, Desk, Row, state_problem
 from serving.pathology.report.render import Drawing, copy_of, heat_of
@@ -40,9 +43,9 @@ USUAL, MOST = 100, 500  # slides of one page of the worklist
 
 
 class Pathology:
-    def __init__(self, settings: Settings, runtime: Callable[[], Runtime]):
+    def __init__(self, settings: Settings, store: Store, quota: Quota):
         self.settings = settings
-        self.desk = Desk(settings, runtime)
+        self.desk = Desk(settings, store, quota)
         self.arrivals = Arrivals(self.desk)
         self.uploads = Uploads(self.desk, self.arrivals)
         self.events = Events(self.desk)
@@ -88,12 +91,12 @@ class Pathology:
         """A file of the inbox, or an upload whose form or SHA-256 was still to be told."""
         found, digest = await self.desk.body(call)
         reference, sha256 = found.pop("reference", None), found.pop("sha256", None)
-        faults = request_form.sha256(sha256)
+        faults = validation.sha256(sha256)
         told, wrong = request_form.read(found)
         faults += wrong
         if not isinstance(reference, str) or not 0 < len(reference) <= 1_000:
             needed = "a path below the inbox, or the id of an upload", "收件箱内的路径，或上传编号"
-            faults.append(Fault("reference", request_form.kind(reference), *needed))
+            faults.append(Fault("reference", validation.kind(reference), *needed))
             reference = ""
         upload = await self.desk.read(slides.upload, reference, call.caller.tenant) if ID.fullmatch(reference) else None
         if reference and upload is None:
@@ -127,7 +130,7 @@ class Pathology:
         return await self._accepted(stands, again=stands != upload["slide"])
 
     async def _refer(self, call: Call, reference: str, told: request_form.Form, sha256: str, digest: str) -> Reply:
-        await self.desk.runtime().quota.check(call.caller.tenant)
+        await self.desk.quota.check(call.caller.tenant)
         slide, upload = new_id(), new_id()
         name, tenant = storage.clean_name(reference), call.caller.tenant
         audit = await asyncio.to_thread(self.desk.audited, slide)
@@ -145,7 +148,7 @@ class Pathology:
         said, again = await self.desk.once(call, "/v1/slides", digest, work)
         if not again and said["upload"] is not None:
             self.arrivals.fetch(upload)
-            self.desk.runtime().quota.add(tenant, 1)
+            self.desk.quota.add(tenant, 1)
         return await self._accepted(said["slide"], again=again or said["upload"] is None)
 
     async def _stands_for(self, slide: Row) -> str:

@@ -15,7 +15,8 @@ from typing import Any
 import orjson
 
 from serving.core.http.problems import Problem
-from serving.core.http.request import Call, Reply, now, query
+from serving.core.http.request import Call, Reply, query
+from serving.core.identifiers import now
 from serving.pathology.context import Desk
 from serving.pathology.slides import turnaround as store
 from serving.pathology.slides.states import STATES

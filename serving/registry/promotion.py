@@ -13,9 +13,9 @@ from datasets.errors import Fault
 from datasets.schema import unknown_names
 from serving.core.audit import entries, log
 from serving.core.db.schema import INPUT_COUNTS, PROMOTIONS, SLIDES
+from serving.core.http import validation
 from serving.core.http.principal import Caller
-from serving.core.http.request import new_id, now
-from serving.pathology.upload import request_form
+from serving.core.identifiers import new_id, now
 from serving.registry.versions import Version
 
 Row = dict[str, Any]
@@ -27,9 +27,9 @@ SHOWN = 50  # promotions of a model
 def faults(body: Row) -> list[Fault]:
     found = unknown_names(body, FIELDS, f"one of {', '.join(FIELDS)}", "字段之一")
     for name, most in (("version", NAMED), ("reason", REASON)):
-        if not request_form.text(body.get(name), most):
+        if not validation.text(body.get(name), most):
             needed = f"text of 1 to {most:,} characters, in one line", f"1 至 {most:,} 个字符的单行文本"
-            found.append(Fault(name, request_form.kind(body.get(name)), *needed))
+            found.append(Fault(name, validation.kind(body.get(name)), *needed))
     return found
 
 

@@ -16,13 +16,16 @@ from datasets.errors import Fault
 from models import bundle
 from models.bundle import BundleRefused, pointed, verify
 from serving.core.db.engine import reading
-from serving.core.http.problems import Problem
+from serving.core.db.store import Store
+from serving.core.http.idempotency import earlier_response, run_once
+from serving.core.http.problems import Problem, why_zh
 from serving.core.http.request import Call, Reply, query
-from serving.governance.routes import why_zh
-from serving.pathology.context import Desk
+from serving.core.http.validation import json_object
 from serving.registry import promotion as promote
 from serving.registry import versions as disk
+from serving.registry.loader import Champions
 from serving.registry.versions import Version
+from serving.settings import Settings
 
 log = logging.getLogger("yuheng.versions")
 Handler = Callable[[Call], Awaitable[Reply]]
@@ -30,8 +33,10 @@ LIMIT = re.compile(r"[1-9][0-9]{0,2}", re.ASCII)
 
 
 class Versions:
-    def __init__(self, desk: Desk):
-        self.desk, self.settings = desk, desk.settings
+    """`champions` serve tables, `readers` slides."""
+
+    def __init__(self, settings: Settings, store: Store, champions: Champions[Any], readers: Champions[Any]):
+        self.settings, self.store, self.champions, self.readers = settings, store, champions, readers
         self.moving = asyncio.Lock()  # a record and its pointer go together, one promotion after another
         self.bundles, self.public_key = self.settings.paths.bundles, self.settings.paths.public_key
 
@@ -53,8 +58,7 @@ class Versions:
         there = disk.names(folder)
         shown = pointed(folder) or pointed(folder, "challenger") or there[0]
         found = disk.version(self.bundles, self.public_key, name, shown)
-        runtime = self.desk.runtime()
-        alarm = {**runtime.champions.alarms, **runtime.readers.alarms}.get(name)
+        alarm = {**self.champions.alarms, **self.readers.alarms}.get(name)
         return {
             "name": name,
             "versions": len(there),
@@ -108,7 +112,7 @@ class Versions:
 
     async def promote(self, call: Call) -> Reply:
         name = await self._known(call)
-        body, digest = await self.desk.body(call)
+        body, digest = await json_object(call, self.settings.limits)
         if faults := promote.faults(body):
             raise Problem("invalid_request", errors=faults)
         async with self.moving:
@@ -116,7 +120,7 @@ class Versions:
 
     async def _promoted(self, call: Call, name: str, body: dict[str, Any], digest: str) -> Reply:
         scope = f"champion {hashlib.sha256(name.encode()).hexdigest()}"  # a name may be longer than a scope
-        if (earlier := await self.desk.before(call, scope, digest)) is not None:
+        if (earlier := await earlier_response(self.store, call, scope, digest)) is not None:
             await self._settle(name, earlier, call.caller.tenant)
             return Reply(orjson.dumps(earlier), headers={"Idempotent-Replayed": "true"})
         chosen = await self._version(name, body["version"])
@@ -130,7 +134,8 @@ class Versions:
             raise _refused(chosen)
         kind = "roll_back" if chosen.digest in before else "promote"
 
-        said, again = await self.desk.once(
+        said, again = await run_once(
+            self.store,
             call,
             scope,
             digest,
@@ -149,12 +154,11 @@ class Versions:
 
     def _holds(self, chosen: Version) -> None:
         """Whether the service could answer with it: loaded whole, as it would serve. Raises Problem."""
-        runtime = self.desk.runtime()
         try:
             if chosen.card is None:
                 raise BundleRefused(chosen.refused)
             verified = verify(self.bundles / chosen.model / chosen.version, self.public_key)
-            kind = runtime.readers if runtime.readers.ours(verified.product) else runtime.champions
+            kind = self.readers if self.readers.ours(verified.product) else self.champions
             if kind.hold(verified) is None:
                 raise BundleRefused(f"{chosen.version} reads single cells; no service answers with it.")
         except (BundleRefused, OSError, ValueError) as error:
@@ -193,8 +197,7 @@ class Versions:
 
     def _serving(self, name: str) -> tuple[str, str] | None:
         """(version, digest) of what answers under this name."""
-        runtime = self.desk.runtime()
-        held = runtime.champions.serving.get(name) or runtime.readers.serving.get(name)
+        held = self.champions.serving.get(name) or self.readers.serving.get(name)
         return None if held is None else (held.card.version, held.digest)
 
     async def _records(self, name: str, found: list[Version], tenant: str) -> tuple[set[str], list[dict[str, Any]]]:
@@ -205,7 +208,7 @@ class Versions:
             with reading(engine) as connection:
                 return promote.served(connection, digests), promote.history(connection, name, tenant)
 
-        served, history = await self.desk.read(work)
+        served, history = await self.store.read(work)
         serving = self._serving(name)
         return served | ({serving[1]} if serving else set()), history
 

@@ -18,7 +18,8 @@ import uvicorn
 
 from serving.console import pages
 from serving.core.http.problems import MEDIA_TYPE, Problem
-from serving.core.http.request import Call, Reply, new_id, read_body
+from serving.core.http.request import Call, Reply, read_body
+from serving.core.identifiers import new_id
 from serving.pathology import turnaround
 from serving.pathology.report import fhir, pdf
 from serving.pathology.slides.states import STATES

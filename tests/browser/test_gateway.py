@@ -112,13 +112,13 @@ def test_a_slide_goes_from_upload_to_a_signed_pdf(page, service):
     page.wait_for_selector(".steps .now")
     assert "Being verified" in page.inner_text(".steps .now")
     slide = page.url.rpartition("/")[2]
-    row = slides.get(gateway.runtime.engine, slide)
+    row = slides.get(gateway.service.store.engine, slide)
     assert row["sha256"] == hashlib.sha256(fake_readings.CMU.read_bytes()).hexdigest()
     assert row["request"]["hpv_genotype"] == ["16"]
 
     work(gateway, slide)
     page.wait_for_selector("#panel .triage.abstained")
-    reading = slides.get(gateway.runtime.engine, slide)["reading"]
+    reading = slides.get(gateway.service.store.engine, slide)["reading"]
     assert [why["code"] for why in reading["abstained"]] == ["out_of_distribution"]
     assert reading["slide"]["format"] == "aperio"
     page.wait_for_selector("#strip canvas")
@@ -136,7 +136,7 @@ def test_a_slide_goes_from_upload_to_a_signed_pdf(page, service):
     words = PdfReader(io.BytesIO(pdf)).pages[0].extract_text()
     for told in ("SIGNED", "C2026-000042", "Coarse chromatin.", "染色质粗。", "110330100001234"):
         assert told in words, told
-    assert hashlib.sha256(pdf).hexdigest() == slides.reports(gateway.runtime.engine, slide)[0]["sha256"]
+    assert hashlib.sha256(pdf).hexdigest() == slides.reports(gateway.service.store.engine, slide)[0]["sha256"]
     page.goto("/console/slides")
     page.select_option("#show", "signed")
     assert page.locator("#worklist tbody tr").inner_text().split("\t")[4].strip() == "Signed"
@@ -155,7 +155,7 @@ def test_a_refused_form_is_told_field_by_field(page, service):
 
 def test_who_is_no_pathologist_does_not_sign(page, service):
     gateway, _ = service
-    slide = next(each for each in slides.worklist(gateway.runtime.engine, 1, tenant="lab"))["id"]
+    slide = next(each for each in slides.worklist(gateway.service.store.engine, 1, tenant="lab"))["id"]
     signed_in(page, gateway, "clinic")
     page.goto(f"/console/slides/{slide}")
     page.fill("#token", "nobody")
@@ -170,7 +170,7 @@ def test_who_is_no_pathologist_does_not_sign(page, service):
 
 def test_another_clinic_and_who_signed_out_see_nothing(page, service):
     gateway, _ = service
-    slide = next(each for each in slides.worklist(gateway.runtime.engine, 1, tenant="lab"))["id"]
+    slide = next(each for each in slides.worklist(gateway.service.store.engine, 1, tenant="lab"))["id"]
     signed_in(page, gateway, "clinic", tenant="other")
     page.wait_for_selector("#worklist .empty")
     page.goto(f"/console/slides/{slide}")
@@ -188,7 +188,7 @@ def test_a_page_of_another_site_does_nothing_in_our_name(page, service):
     """One on another port counts as the same site, so its requests bring the cookie: they are told by their origin."""
     gateway, address = service
     signed_in(page, gateway, "clinic")
-    slide = next(each for each in slides.worklist(gateway.runtime.engine, 1, tenant="lab"))["id"]
+    slide = next(each for each in slides.worklist(gateway.service.store.engine, 1, tenant="lab"))["id"]
 
     async def elsewhere(scope: Any, receive: Any, send: Any) -> None:
         headers = [(b"content-type", b"text/html")]

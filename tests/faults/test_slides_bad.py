@@ -17,7 +17,7 @@ from datasets.slides.simulate.slides import slide as painted
 from models import bundle
 from serving import settings as settings_module
 from serving.core.db.engine import open_store
-from serving.core.http.request import new_id
+from serving.core.identifiers import new_id
 from serving.pathology.slides import storage
 from serving.pathology.slides import store as slides
 from serving.pathology.workflow.runner import Runner

@@ -20,7 +20,7 @@ from serving.core.db.engine import open_store, unavailable
 from serving.core.db.reader import Reader
 from serving.core.db.schema import DECISIONS, ERASURES, GRANTS, OUTCOMES, OVERRIDES
 from serving.core.security import keys
-from serving.decisions.service import Runtime
+from serving.decisions.service import DecisionService
 from serving.governance.lineage import erasure, trace
 from serving.pathology.slides import store as slides
 from serving.privacy.consent import grants, rules
@@ -246,14 +246,14 @@ def test_a_log_of_a_failure_names_no_subject(settings, caplog, monkeypatch):
 def test_no_answer_is_recorded_about_a_subject_that_was_erased_while_it_was_made(settings, applicant, monkeypatch):
     engine = open_store(settings.store_place, 1.0)
     put_subject(engine, settings, county_schema.TABLE, "H-1", applicant)
-    asked = Runtime._stored
+    asked = DecisionService._stored
 
     def erased_after(self, *told):
         stated = asked(self, *told)
         erasure.erase(engine, settings, "credit_limit", "H-1", "operator")
         return stated
 
-    monkeypatch.setattr(Runtime, "_stored", erased_after)
+    monkeypatch.setattr(DecisionService, "_stored", erased_after)
 
     async def story(client, gateway):
         answer = await client.post(URL, json={"subject_id": "H-1"})
@@ -336,7 +336,7 @@ def test_an_outcome_or_override_that_was_altered_put_in_or_taken_away_is_found(s
 @pytest.mark.parametrize("format", ["json", "ndjson", "csv"])
 def test_a_statement_that_cannot_be_read_is_a_refusal_and_no_half_of_one(settings, format):
     async def story(client, gateway):
-        with gateway.runtime.engine.begin() as connection:
+        with gateway.service.store.engine.begin() as connection:
             connection.exec_driver_sql("DROP TABLE meter")
         answer = await client.get(f"/v1/statements/2026-11?format={format}")
         assert (answer.status_code, answer.json()["type"]) == (503, "/problems/store_failed")
@@ -366,13 +366,13 @@ def test_checkpoints_that_the_store_did_not_take_before_a_crash_are_no_finding(s
 
 def test_a_certificate_tells_of_what_colleagues_wrote_to_each_other(settings, applicant):
     async def story(client, gateway):
-        held = gateway.runtime.champions.serving["credit_limit"]
-        put_subject(gateway.runtime.engine, settings, held.table, "H-1", applicant)
+        held = gateway.service.champions.serving["credit_limit"]
+        put_subject(gateway.service.store.engine, settings, held.table, "H-1", applicant)
         told = (await client.post(URL, json={"subject_id": "H-1"})).json()
         sent = {"to": "li.na", "note": "Please look at the debts"}
         said = await client.post(f"/v1/decisions/{told['decision_id']}/refer", json=sent)
         assert said.status_code == 200, said.text
-        document = erasure.erase(gateway.runtime.engine, settings, "credit_limit", "H-1", "t")
+        document = erasure.erase(gateway.service.store.engine, settings, "credit_limit", "H-1", "t")
         kept = {one["what"]: one["count"] for one in document["certificate"]["kept"]}
         assert kept["referrals"] == 1
 

@@ -276,7 +276,7 @@ def test_serving_loads_none_of_what_only_training_needs():
 
 
 def test_no_process_of_ours_looks_up_an_outside_host(own_service, applicant, tmp_path):
-    """ONNX Runtime and BentoML look hosts up by default, one in native code: so every process's libc is asked."""
+    """ONNX DecisionService and BentoML look hosts up by default, one in native code: so every process's libc is asked."""
     own_service.environ |= traced(tmp_path)
     own_service.start()
     assert httpx.post(own_service.url + URL, json={"indicators": applicant}).status_code == 200

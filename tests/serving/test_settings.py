@@ -6,8 +6,7 @@ import re
 
 import pytest
 
-from serving.decisions.products.base import PRODUCTS
-from serving.settings import FILE, ROOT, SettingsRefused, read
+from serving.settings import FILE, PRODUCTS, ROOT, SettingsRefused, read
 
 
 def test_the_file_of_the_project_is_read_with_absolute_paths():

@@ -23,7 +23,7 @@ from serving.core.audit.log import Tree, keep_nodes, lock, size
 from serving.core.audit.verify import NotProved, key_id, open_note
 from serving.core.db.engine import StoreUnavailable, reading, unavailable, writing
 from serving.core.db.schema import LOG_CHECKPOINTS
-from serving.core.http.request import now
+from serving.core.identifiers import now
 from serving.core.security import keys
 
 OWED = 100  # checkpoints that wait for the store

@@ -7,7 +7,6 @@ it, as after an erasure, the digest tells nothing.
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -17,6 +16,7 @@ import sqlalchemy as sa
 from serving.core.audit.log import Entry, entry
 from serving.core.audit.verify import canonical, leaf_hash, salted
 from serving.core.billing.prices import Price
+from serving.core.identifiers import RandomBytes
 
 SALT = 16  # bytes
 # Of a decision's row, what its leaf digests as one beside the answer: all that is told nowhere else.
@@ -161,18 +161,4 @@ def sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-class _Salts:
-    """Drawn for a thousand records at a time, as ids are."""
-
-    def __init__(self) -> None:
-        self._bits, self._at = b"", 0
-
-    def __call__(self) -> bytes:
-        at = self._at
-        if at >= len(self._bits):
-            self._bits, at = os.urandom(1_000 * SALT), 0
-        self._at = at + SALT
-        return self._bits[at : at + SALT]
-
-
-new_salt = _Salts()  # in one thread
+new_salt = RandomBytes(SALT)  # in one thread

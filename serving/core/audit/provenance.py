@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from typing import NamedTuple
+
+import sqlalchemy as sa
 
 from models.card import Stamp
 from serving.core.audit.verify import canonical
+from serving.core.db.schema import LINEAGES
 
 
 class Lineage(NamedTuple):
@@ -33,3 +37,11 @@ def lineage(card: Stamp, bundle: str, policy_sha256: str) -> Lineage:
         }
     )
     return Lineage(hashlib.sha256(body).hexdigest(), bundle, body)
+
+
+def keep_lineages(connection: sa.Connection, lineages: Iterable[Lineage]) -> None:
+    """Those that the store does not hold yet."""
+    for lineage in lineages:
+        there = sa.select(LINEAGES.c.sha256).where(LINEAGES.c.sha256 == lineage.sha256)
+        if connection.execute(there).first() is None:
+            connection.execute(sa.insert(LINEAGES).values(lineage._asdict()))

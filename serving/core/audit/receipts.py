@@ -36,7 +36,7 @@ def of_decision(engine: sa.Engine, note: Note, decision: str, tenant: str | None
 
 def of_row(engine: sa.Engine, note: Note, batch: str, row: int, tenant: str | None) -> Receipt | None:
     """Of one row of a batch: proved to be in its chunk, whose leaf is in the log."""
-    from serving.decisions.batch.records import lines, unpack
+    from serving.core.db.codec import lines, unpack
 
     chosen = sa.select(CHUNKS).join(LOG_LEAVES, LOG_LEAVES.c.index == CHUNKS.c.leaf)
     chosen = chosen.where(CHUNKS.c.batch == batch, CHUNKS.c.first_row <= row, CHUNKS.c.first_row + CHUNKS.c.rows > row)

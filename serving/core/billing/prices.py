@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from serving.decisions.products.base import PRODUCTS, SLIDES
+from serving.settings import PRODUCTS, SLIDES
 
 RULES = {"free": "公益免费", "set": "自主定价", "market": "市场竞价"}
 Fen = Annotated[int, Field(ge=0, le=10**12)]

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
-NEWEST = "0015"  # the last step in serving/store/migrations/versions
+NEWEST = "0015"  # the last step in serving/core/db/migrations/versions
 MIGRATING = 7_195_001  # PostgreSQL's lock by which two processes that start at once do not both make the tables
 
 PER_STATEMENT = 500  # ids in one IN (...)

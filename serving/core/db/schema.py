@@ -1,4 +1,4 @@
-"""The tables of the store, as SQLAlchemy Core sees them; serving/store/migrations makes and changes them.
+"""The tables of the store, as SQLAlchemy Core sees them; serving/core/db/migrations makes and changes them.
 
 Times are UTC, ISO 8601. Digests are SHA-256 in hex.
 """
@@ -292,7 +292,7 @@ SLIDE_WORKERS = sa.Table(
     sa.Column("started", sa.String(32), nullable=False),
 )
 
-# --- what proves and charges each answer: serving/trust
+# --- what proves and charges each answer: serving/core/audit
 
 PLACE = sa.BigInteger().with_variant(sa.Integer, "sqlite")  # there only an INTEGER is the table's own order
 

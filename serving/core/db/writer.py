@@ -1,7 +1,6 @@
 """The one thread that writes: what waits is committed together, so that sixteen callers share one sync of the disk.
 
-One transaction holds all of an answer: its row under its idempotency key, the check that what authorised it still does,
-its meter line, and its leaf in the audit log.
+The writer knows nothing of what it writes: `apply` puts a group of records into an open transaction.
 """
 
 from __future__ import annotations
@@ -9,324 +8,237 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from queue import SimpleQueue
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import sqlalchemy as sa
 
-from serving.core.audit import log
-from serving.core.audit.log import Entry, insert
-from serving.core.audit.provenance import Lineage
-from serving.core.db.engine import StoreUnavailable, connect, parted, unavailable
-from serving.core.db.schema import DECISIONS, LINEAGES, METER, SUBJECT_KEYS
-from serving.privacy.consent.rules import ended
+from serving.core.db.engine import StoreUnavailable, connect, unavailable
 
 T = TypeVar("T")
-Row = dict[str, Any]
+R = TypeVar("R")  # a record
+V = TypeVar("V")  # what becomes of it
 
 
-class QueueFull(Exception):
-    """More answers wait for their commit than the settings allow: ask again later."""
-
-
-@dataclass(frozen=True, slots=True)
-class Kept:
-    """What the store holds under an idempotency key: the digest of the first request, and its answer."""
-
-    request_sha256: str
-    answer: bytes
-
-
-class GrantsGone(Exception):
-    """These authorisations ended while the answer was made; nothing was recorded of it."""
-
-    def __init__(self, ids: Sequence[str]):
-        super().__init__(", ".join(ids))
-
-
-class SubjectGone(Exception):
-    """The subject was erased while the answer was made; nothing was recorded of it."""
+class QueueFullError(Exception):
+    """More records wait for their commit than the settings allow: ask again later."""
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
-    """All that one answer leaves: its row of DECISIONS, its leaf, its line of METER (both rows without their leaf's
-    index), what its bundle was made from, the authorisations that must still be live, and the subject whose key must
-    still be there."""
+class Applied(Generic[V]):
+    """`outcomes`: one for each record in order, an exception for one that was rejected. `on_commit` is called once the
+    transaction is on the disk."""
 
-    row: Row
-    entry: Entry
-    charge: Row
-    lineage: Lineage
-    grants: Sequence[str] = ()
-    subject: str | None = None
+    outcomes: list[V | Exception]
+    on_commit: Callable[[], None]
+
+
+Apply = Callable[[sa.Connection, Sequence[R]], Applied[V]]
 
 
 @dataclass(slots=True)
-class _Decision:
-    record: Record
-    future: asyncio.Future[Kept | None]
+class _Pending(Generic[R, V]):
+    record: R
+    future: asyncio.Future[V]
 
 
 @dataclass(slots=True)
-class _Work:
-    do: Callable[[sa.Connection], Any]
+class _Task:
+    transaction: Callable[[sa.Connection], Any]
     future: Future[Any]
 
 
-Told = Kept | GrantsGone | SubjectGone | None
-Outcome = list[Told] | StoreUnavailable
-
-
-class Writer:
-    """`record` in the event loop, `work` from any thread. Either is done only when it is on the disk.
+class GroupCommitWriter(Generic[R, V]):
+    """`submit` in the event loop, `run` from any thread. Either is done only when it is on the disk.
 
     Rows are put into an open transaction by the event loop, which takes microseconds; only its commit, which waits for
     the disk without Python's lock, is left to a thread. Done wholly by a thread, each row cost as much again in the
     handing to and fro of that lock (measured: 1,000 us of CPU a request against 450).
     """
 
-    def __init__(self, engine: sa.Engine, group: int, queue: int, loop: asyncio.AbstractEventLoop):
-        self.engine, self.group, self.most, self.loop = engine, group, queue, loop
+    def __init__(
+        self, engine: sa.Engine, apply: Apply[R, V], batch_size: int, max_pending: int, loop: asyncio.AbstractEventLoop
+    ):
+        self.engine, self.loop = engine, loop
+        self.batch_size, self.max_pending = batch_size, max_pending
         self.failing: StoreUnavailable | None = None  # the last try's failure, None once a commit succeeds
-        self.commits = self.committed = 0  # transactions of decisions, decisions in them
-        self.waiting = 0  # decisions between `record` and their commit
-        self._pending: deque[_Decision] = deque()
-        self._works: deque[_Work] = deque()
+        self.commits = self.committed = 0  # transactions of records, records in them
+        self.waiting = 0  # records between `submit` and their commit
+        self._apply = apply
+        self._pending: deque[_Pending[R, V]] = deque()
+        self._tasks: deque[_Task] = deque()
         self._busy = False  # a transaction is with the thread
-        self._soon = False  # a flush is due
-        self._worked = False  # the last turn was a work's
+        self._flush_due = False
+        self._task_was_last = False
         self._closed = False
         embedded = engine.dialect.name == "sqlite"
-        self._at_once = connect(engine.url, patience=0.0) if embedded else None  # never waits for a lock
-        self._ours = self._at_once.connect() if self._at_once else None
+        self._no_wait_engine = connect(engine.url, patience=0.0) if embedded else None  # never waits for a lock
+        self._connection = self._no_wait_engine.connect() if self._no_wait_engine else None
         self._jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
-        self._lineages: set[str] = set()  # that are in the store
-        self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
+        self._thread = threading.Thread(target=self._run_jobs, name="store-writer", daemon=True)
         self._thread.start()
 
-    def record(self, record: Record) -> asyncio.Future[Kept | None]:
-        """Done with None when all of `record` is on the disk; with what is kept where its idempotency key was there
-        before; with GrantsGone or SubjectGone where an authorisation or its subject did meanwhile."""
-        if self.waiting >= self.most:
-            raise QueueFull(f"{self.waiting:,} answers wait for their record; at most {self.most:,} may")
+    def submit(self, record: R) -> asyncio.Future[V]:
+        """Done with its outcome when all of `record` is on the disk, or with the exception by which it was rejected.
+        Raises QueueFullError."""
+        if self.waiting >= self.max_pending:
+            raise QueueFullError(f"{self.waiting:,} records wait for their commit; at most {self.max_pending:,} may")
         self.waiting += 1
-        future: asyncio.Future[Kept | None] = self.loop.create_future()
-        self._pending.append(_Decision(record, future))
-        if not self._soon and not self._busy:
-            self._soon = True
+        future: asyncio.Future[V] = self.loop.create_future()
+        self._pending.append(_Pending(record, future))
+        if not self._flush_due and not self._busy:
+            self._flush_due = True
             self.loop.call_soon(self._flush)  # after the requests that came together with this one
         return future
 
-    def work(self, do: Callable[[sa.Connection], T]) -> Future[T]:
-        """Runs `do` in the thread, in a transaction of its own."""
+    def run(self, transaction: Callable[[sa.Connection], T]) -> Future[T]:
+        """Runs `transaction` in the writer's thread, in a database transaction of its own."""
         future: Future[T] = Future()
-        self.loop.call_soon_threadsafe(self._take, _Work(do, future))
+        self.loop.call_soon_threadsafe(self._enqueue_task, _Task(transaction, future))
         return future
 
     def close(self) -> None:
-        """Write the answers that wait, then end; other work is refused. In the event loop, which is about to end."""
+        """Write the records that wait, then end; other work is refused. In the event loop, which is about to end."""
         self._closed = True
         self._jobs.put(None)
         self._thread.join()
         self._busy = False
-        while self._works:
-            future = self._works.popleft().future
+        while self._tasks:
+            future = self._tasks.popleft().future
             if future.set_running_or_notify_cancel():
                 future.set_exception(StoreUnavailable("failed", "the service is stopping"))
         while self._pending:
-            decisions = [self._pending.popleft() for _ in range(min(self.group, len(self._pending)))]
-            self._tell(decisions, self._whole(decisions))
-        if self._ours is not None and self._at_once is not None:
-            self._ours.close()
-            self._at_once.dispose()
+            group = self._next_group()
+            self._resolve(group, self._write_and_commit(group))
+        if self._connection is not None and self._no_wait_engine is not None:
+            self._connection.close()
+            self._no_wait_engine.dispose()
 
     # --- in the event loop
 
-    def _take(self, work: _Work) -> None:
+    def _next_group(self) -> list[_Pending[R, V]]:
+        return [self._pending.popleft() for _ in range(min(self.batch_size, len(self._pending)))]
+
+    def _enqueue_task(self, task: _Task) -> None:
         if self._closed:
-            work.future.set_exception(StoreUnavailable("failed", "the service is stopping"))
+            task.future.set_exception(StoreUnavailable("failed", "the service is stopping"))
         else:
-            self._works.append(work)
+            self._tasks.append(task)
             self._flush()
 
     def _flush(self) -> None:
-        self._soon = False
+        self._flush_due = False
         if self._busy or self._closed:
             return
-        if self._works and not (self._pending and self._worked):  # by turns, so that neither waits for all of the other
-            self._worked = True
-            work = self._works.popleft()
-            self._hand(lambda: self._perform(work))
+        if self._tasks and not (self._pending and self._task_was_last):  # by turns, so that neither starves
+            self._task_was_last = True
+            task = self._tasks.popleft()
+            self._enqueue_job(lambda: self._run_task(task))
         elif self._pending:
-            self._worked = False
-            decisions = [self._pending.popleft() for _ in range(min(self.group, len(self._pending)))]
-            self._open(decisions)
+            self._task_was_last = False
+            self._write(self._next_group())
 
-    def _open(self, decisions: list[_Decision]) -> None:
+    def _write(self, group: list[_Pending[R, V]]) -> None:
         """Put the rows into a transaction, for the thread to commit; where the store is locked, leave it all to it.
 
         A PostgreSQL answers over a wire, for which the event loop does not wait: there the thread does it all.
         """
-        if self._ours is None:
-            self._hand(lambda: self._finish(decisions, self._whole(decisions)))
+        if self._connection is None:
+            self._enqueue_job(lambda: self._finish(group, self._write_and_commit(group)))
             return
         try:
-            outcome, lineages = self._write(self._ours, decisions)
+            applied = self._apply(self._connection, [pending.record for pending in group])
         except sa.exc.SQLAlchemyError as error:
             # Anew: SQLAlchemy takes one whose BEGIN failed for begun, and each statement would commit by itself.
-            self._ours.close()
-            assert self._at_once is not None
-            self._ours = self._at_once.connect()
+            self._connection.close()
+            assert self._no_wait_engine is not None
+            self._connection = self._no_wait_engine.connect()
             if unavailable(error).why == "locked":
-                self._hand(lambda: self._finish(decisions, self._whole(decisions)))
+                self._enqueue_job(lambda: self._finish(group, self._write_and_commit(group)))
             else:
                 self.failing = unavailable(error)
-                self._tell(decisions, self.failing)
+                self._resolve(group, self.failing)
         else:
-            self._hand(lambda: self._finish(decisions, self._commit(outcome, lineages)))
+            self._enqueue_job(lambda: self._finish(group, self._commit(applied)))
 
-    def _hand(self, job: Callable[[], None]) -> None:
+    def _enqueue_job(self, job: Callable[[], None]) -> None:
         self._busy = True
         self._jobs.put(job)
 
-    def _done(self) -> None:
+    def _on_task_done(self) -> None:
         self._busy = False
         self._flush()
 
-    def _tell(self, decisions: list[_Decision], outcome: Outcome) -> None:
-        self.waiting -= len(decisions)
-        for i, decision in enumerate(decisions):
-            if decision.future.done():  # its caller is gone; the record stays
+    def _resolve(self, group: list[_Pending[R, V]], result: Applied[V] | StoreUnavailable) -> None:
+        self.waiting -= len(group)
+        for i, pending in enumerate(group):
+            if pending.future.done():  # its caller is gone; the record stays
                 continue
-            if isinstance(outcome, StoreUnavailable):
-                decision.future.set_exception(outcome)
-            elif isinstance(told := outcome[i], GrantsGone | SubjectGone):
-                decision.future.set_exception(told)
+            outcome = result if isinstance(result, StoreUnavailable) else result.outcomes[i]
+            if isinstance(outcome, Exception):
+                pending.future.set_exception(outcome)
             else:
-                decision.future.set_result(told)
+                pending.future.set_result(outcome)
 
     # --- in the thread
 
-    def _run(self) -> None:
+    def _run_jobs(self) -> None:
         while (job := self._jobs.get()) is not None:
             job()
 
-    def _finish(self, decisions: list[_Decision], outcome: Outcome) -> None:
+    def _finish(self, group: list[_Pending[R, V]], result: Applied[V] | StoreUnavailable) -> None:
         """One call into the event loop for the whole group."""
 
         def finish() -> None:
             self._busy = False
-            self._tell(decisions, outcome)
+            self._resolve(group, result)
             self._flush()
 
         self.loop.call_soon_threadsafe(finish)
 
-    def _commit(self, outcome: list[Told], lineages: set[str]) -> Outcome:
-        assert self._ours is not None
+    def _commit(self, applied: Applied[V]) -> Applied[V] | StoreUnavailable:
+        assert self._connection is not None
         try:
-            self._ours.commit()
+            self._connection.commit()
         except sa.exc.SQLAlchemyError as error:
-            self._ours.rollback()
+            self._connection.rollback()
             self.failing = unavailable(error)
             return self.failing
-        self.failing = None
-        self.commits += 1
-        self.committed += len(outcome)
-        self._lineages |= lineages
-        return outcome
+        return self._committed(applied)
 
-    def _whole(self, decisions: list[_Decision]) -> Outcome:
-        """A transaction from its beginning to its end, with patience for a lock."""
+    def _write_and_commit(self, group: list[_Pending[R, V]]) -> Applied[V] | StoreUnavailable:
+        """A transaction from its beginning to its end, waiting for a lock as long as the settings allow."""
         try:
             with self.engine.begin() as connection:
-                outcome, lineages = self._write(connection, decisions)
+                applied = self._apply(connection, [pending.record for pending in group])
         except sa.exc.SQLAlchemyError as error:
             self.failing = unavailable(error)
             return self.failing
+        return self._committed(applied)
+
+    def _committed(self, applied: Applied[V]) -> Applied[V]:
         self.failing = None
         self.commits += 1
-        self.committed += len(outcome)
-        self._lineages |= lineages
-        return outcome
+        self.committed += len(applied.outcomes)
+        applied.on_commit()
+        return applied
 
-    def _write(self, connection: sa.Connection, decisions: list[_Decision]) -> tuple[list[Told], set[str]]:
-        """(what becomes of each, the lineages that are in the store once this is committed)."""
-        log.lock(connection)  # from here on nobody else records, so what is read still holds when it is written
-        over = ended(connection, {grant for decision in decisions for grant in decision.record.grants})
-        named = {subject for decision in decisions if (subject := decision.record.subject)}
-        erased = named - with_keys(connection, named) if named else named
-        fresh: list[Record] = []
-        mine: dict[tuple[str, str, str], Kept] = {}
-        outcome: list[Told] = []
-        for decision in decisions:
-            record, row = decision.record, decision.record.row
-            key = (row["tenant"], row["scope"], row["idempotency_key"]) if row["idempotency_key"] else None
-            if key and (kept := mine.get(key) or kept_under(connection, *key)):
-                outcome.append(kept)
-            elif over and (gone := [grant for grant in record.grants if grant in over]):
-                outcome.append(GrantsGone(gone))
-            elif record.subject in erased:
-                outcome.append(SubjectGone())
-            else:
-                outcome.append(None)
-                fresh.append(record)
-                if key:
-                    mine[key] = Kept(row["request_sha256"], row["answer"])
-        if not fresh:
-            return outcome, set()
-        lineages = {record.lineage for record in fresh if record.lineage.sha256 not in self._lineages}
-        keep_lineages(connection, lineages)
-        first = log.append(connection, [record.entry for record in fresh])
-        insert(connection, DECISIONS, [record.row | {"leaf": first + i} for i, record in enumerate(fresh)])
-        insert(connection, METER, [record.charge | {"leaf": first + i} for i, record in enumerate(fresh)])
-        return outcome, {lineage.sha256 for lineage in lineages}
-
-    def _perform(self, work: _Work) -> None:
-        if not work.future.set_running_or_notify_cancel():  # nobody waits for it any more
-            self.loop.call_soon_threadsafe(self._done)
+    def _run_task(self, task: _Task) -> None:
+        if not task.future.set_running_or_notify_cancel():  # nobody waits for it any more
+            self.loop.call_soon_threadsafe(self._on_task_done)
             return
         try:
             with self.engine.begin() as connection:
-                result = work.do(connection)
+                result = task.transaction(connection)
             self.failing = None
         except sa.exc.SQLAlchemyError as error:
             self.failing = unavailable(error)
-            work.future.set_exception(self.failing)
+            task.future.set_exception(self.failing)
         except BaseException as error:  # the caller's, whom it concerns
-            work.future.set_exception(error)
+            task.future.set_exception(error)
         else:
-            work.future.set_result(result)
-        self.loop.call_soon_threadsafe(self._done)
-
-
-def with_keys(connection: sa.Connection, subjects: set[str]) -> set[str]:
-    """Those that are not erased."""
-    found: set[str] = set()
-    for part in parted(sorted(subjects)):
-        chosen = sa.select(SUBJECT_KEYS.c.pseudonym).where(SUBJECT_KEYS.c.pseudonym.in_(part))
-        found |= set(connection.execute(chosen).scalars())
-    return found
-
-
-def keep_lineages(connection: sa.Connection, lineages: Iterable[Lineage]) -> None:
-    """Those that the store does not hold yet."""
-    for lineage in lineages:
-        there = sa.select(LINEAGES.c.sha256).where(LINEAGES.c.sha256 == lineage.sha256)
-        if connection.execute(there).first() is None:
-            connection.execute(sa.insert(LINEAGES).values(lineage._asdict()))
-
-
-_KEPT = sa.select(DECISIONS.c.request_sha256, DECISIONS.c.answer).where(
-    DECISIONS.c.tenant == sa.bindparam("tenant"),
-    DECISIONS.c.scope == sa.bindparam("scope"),
-    DECISIONS.c.idempotency_key == sa.bindparam("key"),
-)
-
-
-def kept_under(connection: sa.Connection, tenant: str, scope: str, key: str) -> Kept | None:
-    found = connection.execute(_KEPT, {"tenant": tenant, "scope": scope, "key": key}).first()
-    return Kept(found[0], found[1]) if found else None
+            task.future.set_result(result)
+        self.loop.call_soon_threadsafe(self._on_task_done)

@@ -15,6 +15,14 @@ import orjson
 
 from datasets.errors import Fault
 
+WHY_ZH = {
+    "bundle": "模型包未通过核验，不会启用（已在用的版本继续服务）；请重新发布。",
+    "store": "存储无法写入记录，期间不作答复；请检查磁盘或数据库。",
+    "log": "审计日志与已签署的检查点不衔接：存储可能被回退或替换；请运行 python -m serving audit verify。",
+    "counts": "计数暂未写入存储，已保留待重试。",
+}
+
+
 MEDIA_TYPE = "application/problem+json"
 
 
@@ -377,3 +385,7 @@ def error(fault: Fault) -> dict[str, Any]:
         "needed": fault.needed,
         "needed_zh": fault.needed_zh,
     }
+
+
+def why_zh(what: str, why: str) -> str:
+    return f"{WHY_ZH[what]}原文：{why}"

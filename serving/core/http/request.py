@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import re
-import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -56,31 +53,6 @@ class Reply:
     status: int = 200
     media_type: str = JSON
     headers: Mapping[str, str] = field(default_factory=dict)
-
-
-class _Ids:
-    """Random bits drawn for a thousand ids at a time: one by one, each draw would let go of Python's lock."""
-
-    SIZE = 10  # bytes of an id
-
-    def __init__(self) -> None:
-        self._bits, self._at = b"", 0
-
-    def __call__(self) -> str:
-        """32 hex digits that ascend with time: 48 bits of milliseconds, 80 random ones."""
-        at = self._at
-        if at >= len(self._bits):
-            self._bits, at = os.urandom(1_000 * self.SIZE), 0
-        self._at = at + self.SIZE
-        return f"{time.time_ns() // 1_000_000:012x}{self._bits[at : at + self.SIZE].hex()}"
-
-
-new_id = _Ids()
-
-
-def now() -> str:
-    """UTC to the millisecond, ISO 8601."""
-    return f"{datetime.now(UTC).replace(tzinfo=None).isoformat(timespec='milliseconds')}Z"
 
 
 async def read_body(call: Call, most: int, seconds: float) -> bytes:

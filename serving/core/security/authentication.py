@@ -10,9 +10,9 @@ import orjson
 from serving.core.http.principal import NOBODY, OPEN, Caller
 from serving.core.http.problems import Problem
 from serving.core.http.request import JSON, Call, Reply, read_body
+from serving.core.http.validation import parse_json
 from serving.core.security.rate_limits import Rate
 from serving.core.security.tokens import TokenRefused, Tokens
-from serving.decisions.request import parse_json
 from serving.settings import Settings
 
 COOKIE = "yuheng_session"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from serving.console import pages as console
 from serving.core.http.principal import ROLES
 
 ANYBODY: frozenset[str] = frozenset()  # no token is needed
@@ -17,6 +16,9 @@ PATHOLOGIST = frozenset({"pathologist"})
 OPERATOR = frozenset({"operator"})
 SCIENTIST = frozenset({"scientist"})
 MODELS = frozenset({"scientist", "auditor", "operator"})
+
+# The console's one page, at each depth of its addresses.
+CONSOLE_PATHS = ("/console", "/console/{a}", "/console/{a}/{b}", "/console/{a}/{b}/{c}", "/console/{a}/{b}/{c}/{d}")
 
 MAY: dict[str, frozenset[str]] = {
     "POST /v1/credit-limits": BANK,
@@ -82,7 +84,7 @@ MAY: dict[str, frozenset[str]] = {
     "GET /healthz/ready": ANYBODY,  # and says little to who brings no token
     "GET /openapi.json": ANYBODY,
     "GET /problems/{kind}": ANYBODY,
-    **{f"GET {address}": ANYBODY for address in console.addresses()},  # the page is empty: what it shows it asks for
+    **{f"GET {path}": ANYBODY for path in CONSOLE_PATHS},  # the page is empty: it requests what it shows
     "GET /assets/{name}": ANYBODY,
     "GET /slides": ANYBODY,  # lead on to the console's
     "GET /slides/{id}": ANYBODY,

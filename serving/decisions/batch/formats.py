@@ -19,7 +19,7 @@ import polars as pl
 
 from datasets.errors import Fault, Unreadable
 from datasets.schema import MOST_UNKNOWN, Column, nearest
-from serving.decisions.request import unclear
+from serving.core.http.validation import unclear
 
 T = TypeVar("T")
 

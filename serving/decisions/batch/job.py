@@ -21,26 +21,21 @@ from serving.core.audit import entries
 from serving.core.audit.log import levels_of
 from serving.core.audit.verify import salted
 from serving.core.billing.prices import Prices
+from serving.core.db.codec import lines, pack, unpack
 from serving.core.db.reader import Reader
-from serving.core.db.writer import GrantsGone, Record, SubjectGone, Writer
+from serving.core.db.writer import GroupCommitWriter
 from serving.core.http.metrics import Metrics
 from serving.core.http.problems import Problem, error
-from serving.core.http.request import now
+from serving.core.identifiers import now
+from serving.decisions.batch import records
 from serving.decisions.batch.formats import COLUMN, SUBJECT, Piece, columns_of, first_record, pieces, render, rows_of
-from serving.decisions.batch.records import (
-    add_chunk,
-    close_batch,
-    given_before,
-    kept_of,
-    lines,
-    open_batch,
-    pack,
-    tries_before,
-    unpack,
-)
+from serving.decisions.batch.records import add_chunk, close_batch, given_before, kept_of, open_batch, tries_before
 from serving.decisions.batch.scoring import Answers, answer, answer_stored
 from serving.decisions.batch.subjects import OURS, Subjects
 from serving.decisions.products.base import Held
+from serving.decisions.records import Record
+from serving.privacy.consent.rules import GrantsGone
+from serving.privacy.subjects.indicators import SubjectGone
 from serving.settings import Settings
 
 log = logging.getLogger("yuheng.batch")
@@ -76,7 +71,7 @@ class Run:
     order: Order
     held: Held
     settings: Settings
-    writer: Writer
+    writer: GroupCommitWriter[Any, Any]
     metrics: Metrics
     prices: Prices
     counted: Callable[[str, int], None] = lambda tenant, rows: None  # told of answered rows
@@ -112,7 +107,7 @@ class Run:
     def _close(self, state: str) -> None:
         batch, finished = self.order.id, now()
         try:
-            self.writer.work(lambda connection: close_batch(connection, batch, state, finished)).result()
+            self.writer.run(lambda connection: close_batch(connection, batch, state, finished)).result()
         except (Exception, CancelledError):
             log.exception("batch %s: could not be marked as %s", batch, state)
             if state == "done":
@@ -210,7 +205,7 @@ class Run:
         simulated = self._simulated or any(one.simulated for one in answers.read.values())
         if not self._opened and (key := order.key) is not None:
             named = order.tenant, order.scope, key, order.digest
-            self._tries = self.writer.work(lambda connection: tries_before(connection, *named)).result()
+            self._tries = self.writer.run(lambda connection: tries_before(connection, *named)).result()
         counts: dict[str, Any] = {
             "rows": rows,
             "answered": rows - faulty,
@@ -229,7 +224,7 @@ class Run:
                 open_batch(connection, line)
             add_chunk(connection, chunk, counts, answers.subjects)
 
-        self.writer.work(write).result()
+        self.writer.run(write).result()
         self._opened, self._simulated = True, simulated
         self.rows, self.faulty, self.faults = rows, faulty, faults
         model = self.held.card.model
@@ -281,7 +276,7 @@ class Run:
     def _given_before(self, first: int, frame: pl.DataFrame) -> int:
         if not (tries := self._tries):
             return 0
-        kept = self.writer.work(lambda connection: kept_of(connection, tries, first, frame.height)).result()
+        kept = self.writer.run(lambda connection: kept_of(connection, tries, first, frame.height)).result()
         return given_before(frame, kept)
 
 
@@ -310,7 +305,7 @@ def written(frames: Iterator[pl.DataFrame], format: str, spool: Path) -> Generat
 
 def replay(reader: Reader, batch: str, format: str, spool: Path) -> Iterator[bytes]:
     """The answer of a batch that is done, from its chunks: the bytes of the first time."""
-    return written((unpack(content) for content in reader.chunks(batch)), format, spool)
+    return written((unpack(content) for content in records.chunks(reader, batch)), format, spool)
 
 
 def refused(name: str, found: str, needed: str, needed_zh: str) -> Problem:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import io
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -12,24 +11,17 @@ import polars as pl
 import sqlalchemy as sa
 
 from serving.core.audit import entries, log
+from serving.core.audit.provenance import keep_lineages
+from serving.core.db.codec import lines, unpack
 from serving.core.db.reader import Reader
 from serving.core.db.schema import BATCH_SUBJECTS, BATCHES, CHUNKS, METER
-from serving.core.db.writer import GrantsGone, Record, SubjectGone, keep_lineages, with_keys
-from serving.privacy.consent.rules import ended
+from serving.decisions.records import Record
+from serving.privacy.consent.rules import GrantsGone, ended
+from serving.privacy.subjects.indicators import SubjectGone, with_keys
 
 TOLD = ("id", "state", "format", "rows", "answered", "faulty", "model", "version", "bundle", "policy", "simulated")
 
 TRIES_KEPT = 20  # of one request, whose answers are not charged again
-
-
-def pack(frame: pl.DataFrame) -> bytes:
-    out = io.BytesIO()
-    frame.write_ipc(out, compression="zstd")
-    return out.getvalue()
-
-
-def unpack(content: bytes) -> pl.DataFrame:
-    return pl.read_ipc(io.BytesIO(content))
 
 
 def open_batch(connection: sa.Connection, row: Mapping[str, Any]) -> None:
@@ -81,20 +73,6 @@ def _resting_on(frame: pl.DataFrame) -> pl.DataFrame:
     return answered.select("row", "bundle", "policy_version", "inputs", pl.col("not_read").list.join(";"))
 
 
-def lines(frame: pl.DataFrame, batch: str) -> list[bytes]:
-    """Each row as JSON: what is hashed into its receipt, and what is answered when it is asked for by its id."""
-    maker = pl.struct(name="model", version="version", bundle="bundle").alias("model")
-    told = frame.select(
-        pl.col("decision_id"),
-        pl.lit(batch).alias("batch_id"),
-        pl.exclude("decision_id", "model", "version", "bundle"),
-        maker,
-    )
-    out = io.BytesIO()
-    told.write_ndjson(out)
-    return out.getvalue().split(b"\n")[: frame.height]
-
-
 def add_chunk(connection: sa.Connection, chunk: Record, counts: Mapping[str, Any], subjects: Mapping[int, str]) -> None:
     """`chunk.row` is of CHUNKS. `subjects`: row -> pseudonym. Raises GrantsGone or SubjectGone where an authorisation
     or a subject did since they were read."""
@@ -144,6 +122,52 @@ def _alive(process: int) -> bool:
     return True
 
 
+def _as_dict(row: sa.Row[Any] | None) -> dict[str, Any] | None:
+    return None if row is None else dict(row._mapping)
+
+
+def get(reader: Reader, tenant: str, batch: str) -> Mapping[str, Any] | None:
+    """A batch's row of BATCHES; None where the tenant has no such batch."""
+    statement = sa.select(BATCHES).where(BATCHES.c.id == batch, BATCHES.c.tenant == tenant)
+    return reader.ask(lambda connection: _as_dict(connection.execute(statement).first()))
+
+
+def by_idempotency_key(reader: Reader, tenant: str, scope: str, key: str) -> Mapping[str, Any] | None:
+    statement = sa.select(BATCHES).where(BATCHES.c.tenant == tenant)
+    statement = statement.where(BATCHES.c.scope == scope, BATCHES.c.idempotency_key == key)
+    return reader.ask(lambda connection: _as_dict(connection.execute(statement).first()))
+
+
+_CHUNK = (
+    sa.select(CHUNKS.c.first_row, CHUNKS.c.rows, CHUNKS.c.content)
+    .join(BATCHES, BATCHES.c.id == CHUNKS.c.batch)
+    .where(BATCHES.c.tenant == sa.bindparam("tenant"))
+    .where(CHUNKS.c.batch == sa.bindparam("batch"), CHUNKS.c.first_row <= sa.bindparam("row"))
+    .order_by(CHUNKS.c.first_row.desc())
+    .limit(1)
+)
+
+
+def chunk_with(reader: Reader, tenant: str, batch: str, row: int) -> tuple[int, bytes] | None:
+    """(first row, content) of the chunk that holds row `row`, which counts from 1."""
+    params = {"tenant": tenant, "batch": batch, "row": row}
+    chunk = reader.ask(lambda connection: connection.execute(_CHUNK, params).first())
+    return (chunk[0], chunk[2]) if chunk and row < chunk[0] + chunk[1] else None
+
+
+def chunks(reader: Reader, batch: str) -> Iterator[bytes]:
+    """Contents in the order of their rows; one is read at a time."""
+    after = 0
+    statement = sa.select(CHUNKS.c.first_row, CHUNKS.c.content).where(CHUNKS.c.batch == batch)
+    while True:
+        step = statement.where(CHUNKS.c.first_row > after).order_by(CHUNKS.c.first_row).limit(1)
+        chunk = reader.ask(lambda connection, step=step: connection.execute(step).first())  # type: ignore[misc]
+        if chunk is None:
+            return
+        after = chunk[0]
+        yield chunk[1]
+
+
 def summary(found: Mapping[str, Any]) -> dict[str, Any]:
     """A batch as GET /v1/batches/{id} tells it."""
     told = {name: found[name] for name in TOLD}
@@ -160,7 +184,7 @@ def summary(found: Mapping[str, Any]) -> dict[str, Any]:
 
 def row_answer(reader: Reader, tenant: str, batch: str, row: int) -> bytes | None:
     """One row of a batch as JSON; None where there is none."""
-    chunk = reader.chunk_with(tenant, batch, row) if row < 2**62 else None
+    chunk = chunk_with(reader, tenant, batch, row) if row < 2**62 else None
     if chunk is None:
         return None
     first, content = chunk

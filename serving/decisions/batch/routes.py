@@ -20,19 +20,23 @@ from typing import BinaryIO
 from datasets.errors import Fault
 from serving.core.db.engine import StoreUnavailable
 from serving.core.http.problems import Problem
-from serving.core.http.request import Call, ClientGone, Reply, disconnected, new_id, query, too_large
+from serving.core.http.request import Call, ClientGone, Reply, disconnected, query, too_large
+from serving.core.identifiers import new_id, now
+from serving.decisions.batch import records
 from serving.decisions.batch.formats import FORMATS, MEDIA_TYPES
 from serving.decisions.batch.job import Order, Run, replay
+from serving.decisions.batch.subjects import Subjects
 from serving.decisions.products.base import Product
-from serving.decisions.service import Runtime
+from serving.decisions.service import DecisionService
 
 PARAMETERS = ("format", "model", "keep", "reasons")
 WRITE = 1024 * 1024  # bytes to the spool at once
 
 
 class Intake:
-    def __init__(self, runtime: Runtime):
-        self.runtime, self.settings = runtime, runtime.settings
+    def __init__(self, service: DecisionService):
+        self.service, self.settings = service, service.settings
+        service.on_open.append(lambda connection: records.break_off_orphans(connection, now()))
         most = self.settings.limits.batches
         self.pool = ThreadPoolExecutor(most, thread_name_prefix="batch")
         self.free = most
@@ -52,12 +56,12 @@ class Intake:
                     shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
 
     async def take(self, product: Product, call: Call, key: str | None) -> Reply:
-        await self.runtime.quota.check(call.caller.tenant)
+        await self.service.quota.check(call.caller.tenant)
         came = self._came(call)
         options = self._options(call)
         goes = self._goes(call, options.get("format"), came)
         keep = tuple(name for name in options.get("keep", "").split(",") if name)
-        held = self.runtime.held(product, options.get("model"))
+        held = self.service.held(product, options.get("model"))
         if clash := [name for name in keep if name in {column.name for column in held.fields} | _OURS]:
             needed = ("a column that is neither read nor answered", "既不读取也不输出的列")
             raise Problem("bad_parameter", errors=[Fault("keep", name, *needed) for name in clash])
@@ -71,16 +75,19 @@ class Intake:
         self.free -= 1
         path: Path | None = None
         try:
-            writer = self.runtime.writer  # opens the store where it was not to be had before, and the vault with it
+            writer = (
+                self.service.store.writer
+            )  # opens the store where it was not to be had before, and the vault with it
             path, digest = await self._spooled(call, f"{came} {goes} {sorted(options.items())}")
-            digest = self.runtime.vault.digest(digest.encode())  # a file of one id could be tried out on the bare one
+            digest = self.service.vault.digest(digest.encode())  # a file of one id could be tried out on the bare one
             scope, reasons = f"{product.scope}/batch", options.get("reasons") == "true"
             order = Order(new_id(), call.caller.tenant, scope, key, digest, path, came, goes, keep, reasons)
-            beside = writer, self.runtime.metrics, self.runtime.prices
-            seen = partial(self.runtime.counts.many, held, call.caller.tenant)
-            run = Run(
-                order, held, self.settings, *beside, self._counted, seen, self.runtime.subjects(held, call.caller)
+            beside = writer, self.service.metrics, self.service.prices
+            seen = partial(self.service.counts.many, held, call.caller.tenant)
+            subjects = Subjects(
+                self.service.store.reader, self.service.vault, self.service.rules, held, call.caller.tenant
             )
+            run = Run(order, held, self.settings, *beside, self._counted, seen, subjects)
             return await self._answer(call, run)
         except BaseException:
             self._release(path)
@@ -90,7 +97,7 @@ class Intake:
         order, loop = run.order, asyncio.get_running_loop()
         batch, parts = order.id, run.parts()
         if order.key is not None and (earlier := await self._earlier(order)) is not None:
-            batch, parts = earlier, replay(self.runtime.reader, earlier, order.goes, self.spool)
+            batch, parts = earlier, replay(self.service.store.reader, earlier, order.goes, self.spool)
         elif order.key is not None:
             self.keys.add(order.named)
         try:
@@ -106,8 +113,10 @@ class Intake:
 
     async def _earlier(self, order: Order) -> str | None:
         """The batch that this key stands for, once it is done."""
-        reader = self.runtime.reader
-        found = await self.runtime.aside(lambda: reader.batch_under(order.tenant, order.scope, order.key or ""))
+        reader = self.service.store.reader
+        found = await self.service.store.run_blocking(
+            lambda: records.by_idempotency_key(reader, order.tenant, order.scope, order.key or "")
+        )
         if found is None or found["state"] == "broken":
             if order.named in self.keys:
                 raise Problem("batch_running", found="of this key")
@@ -142,7 +151,7 @@ class Intake:
 
     def _counted(self, tenant: str, rows: int) -> None:
         """From the batch's thread."""
-        self.runtime.loop.call_soon_threadsafe(self.runtime.quota.add, tenant, rows)
+        self.service.loop.call_soon_threadsafe(self.service.quota.add, tenant, rows)
 
     def _release(self, path: Path | None) -> None:
         self.free += 1

@@ -9,13 +9,14 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from datasets.errors import Fault
+from serving.core.db.codec import unpack
 from serving.core.http.problems import Problem
 from serving.core.http.request import Call, Reply, disconnected, query
 from serving.core.http.schema import STORE, Schema, in_path, in_query, operation
+from serving.decisions.batch import records
 from serving.decisions.batch.formats import MEDIA_TYPES
 from serving.decisions.batch.job import written
-from serving.decisions.batch.records import unpack
-from serving.decisions.service import Runtime
+from serving.decisions.service import DecisionService
 
 ROUTE = "/v1/batches/{id}/rows"
 PROBLEMS = {ROUTE: ("bad_parameter", "unknown_batch", *STORE, "overloaded")}
@@ -24,10 +25,10 @@ STATES = ("running", "done", "broken")
 
 
 class Rows:
-    """`runtime` is asked for at each call, as the gateway is made before it starts. `most`: calls at the same time."""
+    """`most`: calls at the same time."""
 
-    def __init__(self, runtime: Callable[[], Runtime], most: int):
-        self.runtime, self.most, self.free = runtime, most, most
+    def __init__(self, service: DecisionService, most: int):
+        self.service, self.most, self.free = service, most, most
 
     def routes(self) -> dict[str, dict[str, Callable[[Call], Awaitable[Reply]]]]:
         return {ROUTE: {"GET": self.rows}}
@@ -41,10 +42,10 @@ class Rows:
             faults.append(Fault("format", repr(format[:60]), f"one of {', '.join(known)}", f"{'、'.join(known)} 之一"))
         if faults:
             raise Problem("bad_parameter", errors=faults)
-        runtime, wanted, tenant = self.runtime(), call.path[0], call.caller.tenant
+        service, wanted, tenant = self.service, call.path[0], call.caller.tenant
         found = None
         if BATCH.fullmatch(wanted):
-            found = await asyncio.to_thread(runtime.reader.batch, tenant, wanted)
+            found = await asyncio.to_thread(records.get, service.store.reader, tenant, wanted)
         if found is None:
             raise Problem("unknown_batch", found=repr(wanted[:80]))
         if self.free < 1:
@@ -54,8 +55,8 @@ class Rows:
                 found_zh=f"已有 {self.most} 个批次的结果在读取，不能再增加",
             )
         self.free -= 1
-        frames = (_only(unpack(content), columns) for content in runtime.reader.chunks(wanted))
-        parts = written(frames, format, runtime.settings.paths.spool)
+        frames = (_only(unpack(content), columns) for content in records.chunks(service.store.reader, wanted))
+        parts = written(frames, format, service.settings.paths.spool)
         thread = ThreadPoolExecutor(1, thread_name_prefix="rows")
         try:
             first = await _next(thread, parts)  # before the status is sent

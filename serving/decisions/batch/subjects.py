@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from datasets.errors import Fault
 from datasets.schema import Table
 from serving.core.db.reader import Reader
-from serving.core.http.request import now
+from serving.core.identifiers import now
 from serving.decisions.batch.formats import SUBJECT
 from serving.decisions.inputs import Stated
 from serving.decisions.products.base import Held

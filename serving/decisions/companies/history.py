@@ -13,14 +13,15 @@ from datetime import UTC, datetime
 from typing import Any
 
 import orjson
+import sqlalchemy as sa
 
 from datasets.errors import Fault
-from serving.core.db.lookup import Recorded, find_many
+from serving.core.db.lookup import Recorded, decided_about, find_many
 from serving.core.db.reader import Reader
+from serving.core.db.schema import COMPANIES
 from serving.core.http.problems import Problem
 from serving.core.http.request import Call, query
 from serving.core.http.schema import Schema, closed
-from serving.governance.lineage.trace import decided_about
 from serving.privacy.subjects.indicators import known
 from serving.privacy.subjects.vault import Vault, held_keys
 
@@ -39,6 +40,15 @@ class Page:
     most: int = USUAL
     month: str = "9999-99"
     decision: str = "g"
+
+
+_MONTHS = sa.select(COMPANIES).where(COMPANIES.c.pseudonym.in_(sa.bindparam("ids", expanding=True)))
+
+
+def months_of(reader: Reader, companies: Sequence[str]) -> dict[str, bytes]:
+    """Encoded and encrypted, by pseudonym, of those that have any."""
+    rows = reader.ask(lambda connection: connection.execute(_MONTHS, {"ids": companies}).all())
+    return {row.pseudonym: row.months for row in rows}
 
 
 def pack(months: Sequence[Mapping[str, Any]]) -> bytes:
@@ -84,7 +94,7 @@ def history(reader: Reader, vault: Vault, tenant: str, company: str, page: Page)
     simulated = reader.ask(lambda connection: known(connection, name))
     if simulated is None:
         raise Problem("unknown_company", found=repr(company[:80]))
-    sealed = reader.months([name]).get(name)
+    sealed = months_of(reader, [name]).get(name)
     months = []
     if sealed is not None:
         key = reader.ask(lambda connection: held_keys(connection, vault, [name]))[name]

@@ -36,9 +36,9 @@ from models.scitech_risk.shell_gate import VERDICTS
 from serving.core.db.engine import open_store, unavailable
 from serving.core.db.reader import Reader
 from serving.core.db.schema import COMPANIES, INDICATORS
-from serving.core.http.request import now
+from serving.core.identifiers import now
 from serving.decisions.companies import network as networks
-from serving.decisions.companies.history import PRODUCT, RESULTS, pack, unpack
+from serving.decisions.companies.history import PRODUCT, RESULTS, months_of, pack, unpack
 from serving.privacy.subjects import ingestion
 from serving.privacy.subjects.indicators import Made, day, groups_of, sealed
 from serving.privacy.subjects.vault import Vault, claim, keys
@@ -99,7 +99,7 @@ def _ready(
         named = {company: vault.pseudonym(PRODUCT, company) for company in companies["company_id"]}
         with by.engine.begin() as connection:  # a key alone says nothing of anybody
             held = keys(connection, vault, named.values())
-        stored = reader.months(list(named.values()))
+        stored = months_of(reader, list(named.values()))
         before = {
             company: unpack(vault.open(held[name], stored[name], name))
             for company, name in named.items()

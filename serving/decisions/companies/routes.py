@@ -21,20 +21,21 @@ from datasets.schema import unknown_names
 from models.policy.config import load
 from models.scitech_risk.stress import Shock, Stress, sized
 from serving.core.audit import entries
-from serving.core.db.writer import GrantsGone
 from serving.core.http.principal import Caller
 from serving.core.http.problems import Problem
-from serving.core.http.request import JSON, Call, Reply, new_id, now, read_body
+from serving.core.http.request import JSON, Call, Reply, read_body
 from serving.core.http.schema import STORE, Schema, in_path, in_query, operation, told_as_json
+from serving.core.http.validation import parse_json
+from serving.core.identifiers import new_id, now
 from serving.decisions.companies import history as companies
 from serving.decisions.companies import network as networks
 from serving.decisions.inputs import unvalued
 from serving.decisions.products.scitech_risk import PRODUCT, ScitechRisk
-from serving.decisions.request import Question, parse_json
-from serving.decisions.service import JSON_OPTIONS, Runtime, ended
+from serving.decisions.request import Question
+from serving.decisions.service import JSON_OPTIONS, DecisionService, ended
 from serving.privacy.consent import usage
 from serving.privacy.consent.redaction import veiled
-from serving.privacy.consent.rules import live_of, opened
+from serving.privacy.consent.rules import GrantsGone, live_of, opened
 from serving.privacy.subjects.indicators import groups_of
 from serving.privacy.subjects.vault import Tampered
 from serving.settings import ROOT
@@ -60,10 +61,10 @@ PROBLEMS = {
 
 
 class CompanyDesk:
-    """`runtime` is asked for at each call, as the gateway is made before it starts. Raises PolicyRefused."""
+    """Raises PolicyRefused."""
 
-    def __init__(self, runtime: Callable[[], Runtime]):
-        self.runtime = runtime
+    def __init__(self, service: DecisionService):
+        self.service = service
         self.stress = load(Stress, CONFIG)
         self._noted: dict[tuple[str, ...], float] = {}  # whose look at what, by which grants: when it was noted
 
@@ -75,38 +76,38 @@ class CompanyDesk:
         }
 
     async def history(self, call: Call) -> Reply:
-        page, company, runtime, caller = companies.page(call), call.path[0], self.runtime(), call.caller
+        page, company, service, caller = companies.page(call), call.path[0], self.service, call.caller
 
         def work() -> bytes:
             used = self._authorised(company, caller)
-            told = companies.history(runtime.reader, runtime.vault, caller.tenant, company, page)
+            told = companies.history(service.store.reader, service.vault, caller.tenant, company, page)
             self._note("history", company, caller, used)
             return told
 
         return Reply(await asyncio.to_thread(_untouched, work))
 
     async def network(self, call: Call) -> Reply:
-        company, runtime, caller = call.path[0], self.runtime(), call.caller
+        company, service, caller = call.path[0], self.service, call.caller
 
         def work() -> bytes:
             used = self._authorised(company, caller, networks.GROUPS)
             readable = partial(self._readable, caller.tenant, used)
-            told = networks.network(runtime.reader, runtime.vault, company, readable)
+            told = networks.network(service.store.reader, service.vault, company, readable)
             self._note("network", company, caller, used)
             return told
 
         return Reply(await asyncio.to_thread(_untouched, work))
 
     def _groups(self, more: Sequence[str] = ()) -> list[str]:
-        return sorted({*groups_of(self.runtime().held(PRODUCT, None).table), *more})
+        return sorted({*groups_of(self.service.held(PRODUCT, None).table), *more})
 
     def _authorised(self, company: str, caller: Caller, more: Sequence[str] = ()) -> set[str]:
         """By which grants. Warnings and ties are made of indicators, so they are told to who may read those of a
         decision. Raises Problem."""
-        runtime = self.runtime()
-        _ = runtime.reader  # opens the store, and the vault with it
-        pseudonym = runtime.vault.pseudonym(PRODUCT.name, company)
-        return set(runtime.opened(PRODUCT, pseudonym, self._groups(more), caller, now()).grants)
+        service = self.service
+        _ = service.store.reader  # opens the store, and the vault with it
+        pseudonym = service.vault.pseudonym(PRODUCT.name, company)
+        return set(service.opened(PRODUCT, pseudonym, self._groups(more), caller, now()).grants)
 
     def _note(self, what: str, company: str, caller: Caller, used: Collection[str]) -> None:
         """A leaf that the grants were used, before what they opened is told: one a minute of the same look, so that a
@@ -116,7 +117,7 @@ class CompanyDesk:
             return
         entry = entries.read(what, now(), caller.tenant, new_id(), PRODUCT.name, used)
         try:
-            self.runtime().writer.work(lambda connection: usage.note(connection, entry)).result()
+            self.service.store.writer.run(lambda connection: usage.note(connection, entry)).result()
         except GrantsGone as gone:
             raise ended(gone) from gone
         if len(self._noted) >= NOTED:
@@ -125,7 +126,7 @@ class CompanyDesk:
 
     def _readable(self, tenant: str, used: set[str], connection: sa.Connection, names: list[str]) -> set[str]:
         """Of these companies, those that the tenant might ask about. By which grants goes into `used`."""
-        told, groups = self.runtime().rules, self._groups(networks.GROUPS)
+        told, groups = self.service.rules, self._groups(networks.GROUPS)
         if told is None:
             return set(names)
         grants = live_of(connection, tenant, PRODUCT.name, names, now())
@@ -150,7 +151,7 @@ class CompanyDesk:
         }
 
     def _held(self, model: str | None) -> ScitechRisk:
-        held = self.runtime().held(PRODUCT, model)
+        held = self.service.held(PRODUCT, model)
         assert isinstance(held, ScitechRisk)
         return held
 
@@ -182,16 +183,16 @@ class CompanyDesk:
         media_type = call.media_type()
         if media_type != JSON:
             raise Problem("unsupported_media_type", found=repr(media_type) if media_type else "not given", needed=JSON)
-        runtime = self.runtime()
-        limits = runtime.settings.limits
+        service = self.service
+        limits = service.settings.limits
         asked = parse_json(await read_body(call, limits.body, limits.body_seconds))
         model = asked.get("model") if isinstance(asked, dict) else None
         held = self._held(model if isinstance(model, str) else None)
         shocks = self._read(asked, held)
         wishes = {wish.name: wish.default for wish in PRODUCT.wishes}
-        _ = runtime.reader
+        _ = service.store.reader
         question = Question(None, asked["subject_id"], model, wishes)
-        stated = await runtime.stated(PRODUCT, question, held, call.caller)
+        stated = await service.stated(PRODUCT, question, held, call.caller)
         row, faults = held.check(stated.values)
         if faults:
             raise Problem("invalid_request", errors=unvalued(faults))

@@ -19,12 +19,7 @@ from models.card import Card
 from models.pathology.card import SlideCard, readable
 from serving.core.audit.provenance import Lineage
 from serving.decisions.request import Form, Wish
-
-PRODUCTS = {  # card.product -> the module whose PRODUCT it is
-    "credit_limit": "serving.decisions.products.credit_limit",
-    "scitech_risk": "serving.decisions.products.scitech_risk",
-}
-SLIDES = "pathology"  # the product whose bundles read slides: serving/pathology
+from serving.settings import PRODUCTS, SLIDES
 
 
 class Held(Protocol):

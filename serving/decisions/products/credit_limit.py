@@ -16,6 +16,7 @@ from models.policy.config import PolicyRefused
 from serving.decisions.products.base import Product
 from serving.decisions.products.tabular import Tabular
 from serving.decisions.request import Wish
+from serving.settings import SCOPES
 
 
 class CreditLimit(Tabular):
@@ -47,7 +48,7 @@ TEXT, AMOUNT = {"type": "string"}, {"type": ["number", "null"]}
 PRODUCT = Product(
     name="credit_limit",
     route="/v1/credit-limits",
-    scope="credit-limits",
+    scope=SCOPES["credit_limit"],
     operation="answer",
     asks="How much may this household borrow, under which product, and why?",
     one="One applicant's limit",

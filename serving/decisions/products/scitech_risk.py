@@ -19,6 +19,7 @@ from models.scitech_risk.stress import Shock, derive, fitted, no_better, shifted
 from serving.decisions.products.base import Product
 from serving.decisions.products.tabular import Tabular
 from serving.decisions.request import Wish
+from serving.settings import SCOPES
 
 
 class ScitechRisk(Tabular):
@@ -79,7 +80,7 @@ def _list(description: str, **more: Any) -> dict[str, Any]:
 PRODUCT = Product(
     name="scitech_risk",
     route="/v1/scitech-risks",
-    scope="scitech-risks",
+    scope=SCOPES["scitech_risk"],
     operation="gradeCompany",
     asks="How risky is this technology company, how innovative, and how much may we lend it?",
     one="One company's grade, innovation score, shell gate, warnings and limit",

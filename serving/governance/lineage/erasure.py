@@ -17,6 +17,7 @@ import orjson
 import sqlalchemy as sa
 
 from serving.core.audit import log
+from serving.core.db import lookup
 from serving.core.db.engine import reading, unavailable, writing
 from serving.core.db.schema import (
     COMPANIES,
@@ -29,13 +30,13 @@ from serving.core.db.schema import (
     SLIDES,
     UPLOADS,
 )
-from serving.core.http.request import new_id, now
+from serving.core.identifiers import new_id, now
 from serving.core.security import keys
-from serving.decisions.products.base import SLIDES as PATHOLOGY
 from serving.governance.lineage import trace
 from serving.pathology.slides.states import UNFINISHED, UnknownSlide
 from serving.pathology.slides.store import note
 from serving.privacy.subjects import vault
+from serving.settings import SLIDES as PATHOLOGY
 from serving.settings import Settings
 
 PARTS = 5_000  # pseudonyms in one question
@@ -105,10 +106,10 @@ def erase(engine: sa.Engine, settings: Settings, product: str, subject: str, by:
         _overwrite(connection)
         log.lock(connection)  # no answer about the subject is recorded between here and the end
         pseudonym = trace.of_subject(connection, settings, product, subject)
-        mine = trace.about(product, pseudonym)
+        mine = lookup.about(product, pseudonym)
         decisions = _decisions(connection, mine)
         grants = _count(connection, GRANTS, GRANTS.c.subject == pseudonym)
-        rows = trace.in_batches(product, pseudonym).subquery()
+        rows = lookup.in_batches(product, pseudonym).subquery()
         in_batches = _count(connection, rows, sa.true())
         ids = sa.union_all(sa.select(DECISIONS.c.id).where(mine), sa.select(rows.c.id))
         outcomes, overrides, referrals = (

@@ -15,10 +15,10 @@ import sqlalchemy as sa
 from datasets.schema import Column
 from models.bundle import CARD, BundleRefused, Verified, pointed, read, verify
 from models.card import Data, Drift, Stamp
-from serving.core.db.lookup import Recorded, whose
-from serving.core.db.schema import BATCH_SUBJECTS, BATCHES, DATASET_ROWS, DECISIONS, ERASURES, GRANTS, SLIDES
-from serving.decisions.products.base import SLIDES as PATHOLOGY
+from serving.core.db.lookup import Recorded, _named_in, whose
+from serving.core.db.schema import DATASET_ROWS, ERASURES, GRANTS, SLIDES
 from serving.privacy.subjects import vault
+from serving.settings import SLIDES as PATHOLOGY
 from serving.settings import Settings
 
 MOST = 1_000  # decisions spelled out; the rest are counted
@@ -209,39 +209,6 @@ def of_subject(connection: sa.Connection, settings: Settings, product: str, subj
 
 def erased_as(product: str, pseudonym: str) -> sa.ColumnElement[bool]:
     return sa.and_(ERASURES.c.product == product, ERASURES.c.pseudonym == pseudonym)
-
-
-def about(product: str, pseudonym: str, tenant: str | None = None) -> sa.ColumnElement[bool]:
-    """Which decisions name the subject."""
-    from serving.decisions.products.base import products
-
-    scope = products()[product].scope if product in products() else product
-    return sa.and_(DECISIONS.c.scope == scope, DECISIONS.c.subject == pseudonym, whose(DECISIONS, tenant))
-
-
-def in_batches(product: str, pseudonym: str, tenant: str | None = None) -> sa.Select[Any]:
-    """The rows of batches that name the subject, as `id`, created, model and version; of a product none but its own, as
-    a pseudonym is."""
-    name = BATCH_SUBJECTS.c.batch + "-" + sa.cast(BATCH_SUBJECTS.c.row, sa.String)
-    chosen = sa.select(name.label("id"), BATCHES.c.created, BATCHES.c.model, BATCHES.c.version)
-    chosen = chosen.join_from(BATCH_SUBJECTS, BATCHES, BATCHES.c.id == BATCH_SUBJECTS.c.batch)
-    return chosen.where(BATCH_SUBJECTS.c.pseudonym == pseudonym, whose(BATCHES, tenant))
-
-
-def _named_in(product: str, pseudonym: str, tenant: str | None) -> sa.Subquery:
-    """Single decisions and rows of batches that name the subject."""
-    chosen = sa.select(DECISIONS.c.id, DECISIONS.c.created, DECISIONS.c.model, DECISIONS.c.version)
-    singles = chosen.where(about(product, pseudonym, tenant))
-    return sa.union_all(singles, in_batches(product, pseudonym, tenant)).subquery()
-
-
-def decided_about(
-    connection: sa.Connection, product: str, pseudonym: str, tenant: str, before: str, most: int
-) -> list[str]:
-    """Ids of the newest `most` decisions that name the subject and come before the id `before`, the newest first."""
-    both = _named_in(product, pseudonym, tenant)
-    chosen = sa.select(both.c.id).where(both.c.id < before).order_by(both.c.id.desc()).limit(most)
-    return list(connection.execute(chosen).scalars())
 
 
 def _decisions(connection: sa.Connection, product: str, pseudonym: str, tenant: str | None) -> Link:

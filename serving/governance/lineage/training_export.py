@@ -21,7 +21,7 @@ from datasets.manifest import Manifest
 from datasets.schema import Table, conform, read
 from serving.core.db.engine import reading, writing
 from serving.core.db.schema import INDICATORS, SUBJECT_KEYS
-from serving.core.http.request import now
+from serving.core.identifiers import now
 from serving.governance.lineage.erasure import erased
 from serving.governance.lineage.trace import note_rows
 from serving.privacy.consent.rules import Grant, Rules, live, opened

@@ -17,8 +17,9 @@ from datasets.schema import unknown_names
 from serving.core.audit import entries, log
 from serving.core.db.lookup import Recorded
 from serving.core.db.schema import OUTCOMES, OVERRIDES, REFERRALS
+from serving.core.http import validation
 from serving.core.http.principal import Caller
-from serving.core.http.request import new_id, now
+from serving.core.identifiers import new_id, now
 from serving.pathology.upload import request_form
 
 Row = dict[str, Any]
@@ -42,13 +43,13 @@ def read(body: Row) -> tuple[list[Row], list[Fault]]:
     many = body["outcomes"]
     faults = unknown_names(body, ("outcomes",), "outcomes alone", "仅 outcomes")
     if not isinstance(many, list) or not 0 < len(many) <= MOST:
-        found = f"{len(many):,} outcomes" if isinstance(many, list) else request_form.kind(many)
+        found = f"{len(many):,} outcomes" if isinstance(many, list) else validation.kind(many)
         return [], [*faults, Fault("outcomes", found, f"a list of 1 to {MOST:,}", f"1 至 {MOST:,} 项的列表")]
     for i, one in enumerate(many):
         if isinstance(one, dict):
             faults += _faults(one, f"outcomes[{i}].")
         else:
-            faults.append(Fault(f"outcomes[{i}]", request_form.kind(one), "an object", "对象"))
+            faults.append(Fault(f"outcomes[{i}]", validation.kind(one), "an object", "对象"))
     return many, faults
 
 
@@ -56,11 +57,11 @@ def _faults(one: Row, before: str) -> list[Fault]:
     faults = unknown_names(one, FIELDS, f"one of {', '.join(FIELDS)}", "字段之一", before)
     outcome, told = one.get("outcome"), ", ".join(OF)
     if not isinstance(outcome, str) or outcome not in OF:
-        faults.append(Fault(f"{before}outcome", request_form.kind(outcome), f"one of {told}", f"{told} 之一"))
+        faults.append(Fault(f"{before}outcome", validation.kind(outcome), f"one of {told}", f"{told} 之一"))
         return faults
     for name in ("decision_id", "slide_id"):
         if name == OF[outcome] and not isinstance(one.get(name), str):
-            found = request_form.kind(one[name]) if name in one else "absent"
+            found = validation.kind(one[name]) if name in one else "absent"
             faults.append(Fault(before + name, found, f"the id that {outcome} is about", "该结果所指的编号"))
         elif name != OF[outcome] and name in one:
             faults.append(
@@ -68,15 +69,15 @@ def _faults(one: Row, before: str) -> list[Fault]:
             )
     code, codes = one.get("code"), ", ".join(CODES)
     if outcome == "diagnosis" and (not isinstance(code, str) or code not in CODES):
-        faults.append(Fault(f"{before}code", request_form.kind(code), f"one of {codes}", f"{codes} 之一"))
+        faults.append(Fault(f"{before}code", validation.kind(code), f"one of {codes}", f"{codes} 之一"))
     elif outcome != "diagnosis" and code is not None:
         faults.append(Fault(f"{before}code", "given", "a code with a diagnosis alone", "仅诊断可有代码"))
-    if not request_form.text(one.get("source"), SOURCE):
+    if not validation.text(one.get("source"), SOURCE):
         needed = f"text of 1 to {SOURCE} characters: who knows it", f"1 至 {SOURCE} 个字符：由谁得知"
-        faults.append(Fault(f"{before}source", request_form.kind(one.get("source")), *needed))
+        faults.append(Fault(f"{before}source", validation.kind(one.get("source")), *needed))
     if not _past(one.get("at")):
         needed = "a day or UTC time that is past, as 2026-11-25", "已过去的日期或 UTC 时间，如 2026-11-25"
-        faults.append(Fault(f"{before}at", request_form.shown(str(one.get("at"))), *needed))
+        faults.append(Fault(f"{before}at", validation.shown(str(one.get("at"))), *needed))
     return faults
 
 
@@ -100,7 +101,7 @@ def unknown(many: list[Row], known: dict[str, Recorded]) -> list[Fault]:
         if of is None or f"{of.kind}_id" != name or not of.model:
             place = f"outcomes[{i}].{name}" if len(many) > 1 else name
             needed = "the id of a decision, or of a slide that was read", "决定编号，或已阅片的切片编号"
-            faults.append(Fault(place, request_form.shown(one[name]), *needed))
+            faults.append(Fault(place, validation.shown(one[name]), *needed))
     return faults
 
 
@@ -131,16 +132,16 @@ def override_faults(body: Row) -> list[Fault]:
     faults = unknown_names(body, OVERRIDE, f"one of {', '.join(OVERRIDE)}", "字段之一")
     decision, limit = body.get("decision"), body.get("limit")
     if decision not in ("approve", "decline"):
-        faults.append(Fault("decision", request_form.kind(decision), "approve or decline", "approve 或 decline"))
+        faults.append(Fault("decision", validation.kind(decision), "approve or decline", "approve 或 decline"))
     number = isinstance(limit, int | float) and not isinstance(limit, bool) and 0 < limit <= LARGEST
     if decision == "approve" and not number:
         needed = f"a number above 0, at most {LARGEST:,.0f}", f"大于 0、至多 {LARGEST:,.0f} 的数"
-        faults.append(Fault("limit", request_form.kind(limit) if limit is None or not number else str(limit), *needed))
+        faults.append(Fault("limit", validation.kind(limit) if limit is None or not number else str(limit), *needed))
     if decision == "decline" and limit is not None:
         faults.append(Fault("limit", "given", "none where it is declined", "拒绝时不填额度"))
-    if not request_form.text(body.get("reason"), REASON):
+    if not validation.text(body.get("reason"), REASON):
         needed = f"text of 1 to {REASON:,} characters", f"1 至 {REASON:,} 个字符的文本"
-        faults.append(Fault("reason", request_form.kind(body.get("reason")), *needed))
+        faults.append(Fault("reason", validation.kind(body.get("reason")), *needed))
     return faults
 
 
@@ -162,9 +163,9 @@ def override(connection: sa.Connection, body: Row, of: Recorded, caller: Caller)
 def referral_faults(body: Row) -> list[Fault]:
     faults = unknown_names(body, REFERRAL, f"one of {', '.join(REFERRAL)}", "字段之一")
     for name, most in (("to", NAME), ("note", REASON)):
-        if not request_form.text(body.get(name), most):
+        if not validation.text(body.get(name), most):
             needed = f"text of 1 to {most:,} characters", f"1 至 {most:,} 个字符的文本"
-            faults.append(Fault(name, request_form.kind(body.get(name)), *needed))
+            faults.append(Fault(name, validation.kind(body.get(name)), *needed))
     return faults
 
 

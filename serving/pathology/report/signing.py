@@ -18,14 +18,15 @@ import sqlalchemy as sa
 
 from datasets.errors import Fault
 from datasets.schema import unknown_names
+from serving.core.http import validation
 from serving.core.http.principal import Caller
 from serving.core.http.problems import Problem
-from serving.core.http.request import Call, Reply, now
+from serving.core.http.request import Call, Reply
+from serving.core.identifiers import now
 from serving.pathology.context import Desk, Row, state_problem
 from serving.pathology.slides import storage
 from serving.pathology.slides import store as slides
 from serving.pathology.slides.states import STATES
-from serving.pathology.upload import request_form
 
 Render = Callable[[Row], bytes]  # a report's body -> its PDF
 DIAGNOSIS, REASON = 500, 2_000  # characters
@@ -139,7 +140,7 @@ class Signing:
             if isinstance(value, str) and value.strip() and len(value) <= most[name] and _readable(value):
                 continue
             needed = f"text of 1 to {most[name]:,} characters", f"1 至 {most[name]:,} 个字符的文本"
-            faults.append(Fault(name, request_form.kind(value) if name in found else "absent", *needed))
+            faults.append(Fault(name, validation.kind(value) if name in found else "absent", *needed))
         return faults
 
 

@@ -16,9 +16,10 @@ import sqlalchemy as sa
 from serving.core.audit import entries, log
 from serving.core.billing.prices import Prices
 from serving.core.db.engine import Where, reading, writing
-from serving.core.db.schema import METER, SLIDE_EVENTS, SLIDE_KEYS, SLIDE_REPORTS, SLIDES, UPLOADS
+from serving.core.db.lookup import moments
+from serving.core.db.schema import METER, SLIDE_EVENTS, SLIDE_REPORTS, SLIDES, UPLOADS
 from serving.core.http.principal import OPEN
-from serving.core.http.request import now
+from serving.core.identifiers import now
 from serving.pathology.slides import workers
 from serving.pathology.slides.states import BEFORE, SIGNED, STATES, TO_REVIEW, UnknownSlide, WrongMove
 
@@ -162,18 +163,6 @@ def _prove(connection: sa.Connection, slide: str, kind: str, event: int, at: str
     leaf = log.append(connection, [entry])
     if price is not None:
         connection.execute(sa.insert(METER).values(price.charge(slide, tenant, PRODUCT, at, units) | {"leaf": leaf}))
-
-
-def moments(connection: sa.Connection, slide: str, since: int, event: int) -> list[Row]:
-    """What happened to a slide after the event `since` up to `event`, in order."""
-    told = {"slide": slide, "since": since, "event": event}
-    return [dict(row) for row in connection.execute(_MOMENTS, told).mappings()]
-
-
-_WITHIN = SLIDE_EVENTS.c.id > sa.bindparam("since"), SLIDE_EVENTS.c.id <= sa.bindparam("event")
-_MOMENTS = (  # made once: an audit asks it for each leaf
-    sa.select(SLIDE_EVENTS).where(SLIDE_EVENTS.c.slide == sa.bindparam("slide"), *_WITHIN).order_by(SLIDE_EVENTS.c.id)
-)
 
 
 def get(where: Where, slide: str, tenant: str | None = None) -> Row | None:
@@ -330,27 +319,6 @@ def idle_uploads(where: Where, before: str) -> list[Row]:
 
 
 # --- requests that are done once
-
-
-def kept(where: Where, tenant: str, scope: str, key: str) -> tuple[str, bytes] | None:
-    """(SHA-256 of the request, answer) under a tenant's idempotency key."""
-    chosen = sa.select(SLIDE_KEYS.c.request_sha256, SLIDE_KEYS.c.answer).where(SLIDE_KEYS.c.tenant == tenant)
-    with reading(where) as connection:
-        found = connection.execute(chosen.where(SLIDE_KEYS.c.scope == scope, SLIDE_KEYS.c.key == key)).first()
-        return None if found is None else (found[0], found[1])
-
-
-def keep(where: Where, tenant: str, scope: str, key: str, request_sha256: str, answer: bytes) -> None:
-    row = {
-        "tenant": tenant,
-        "scope": scope,
-        "key": key,
-        "request_sha256": request_sha256,
-        "answer": answer,
-        "at": now(),
-    }
-    with writing(where) as connection:
-        connection.execute(sa.insert(SLIDE_KEYS).values(row))
 
 
 def _named(row: sa.Row[Any] | None) -> Row | None:

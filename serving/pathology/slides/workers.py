@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from serving.core.db.engine import Where, reading, writing
 from serving.core.db.schema import SLIDE_WORKERS as WORKERS
-from serving.core.http.request import now
+from serving.core.identifiers import now
 from serving.pathology.slides.states import GivenUp
 
 

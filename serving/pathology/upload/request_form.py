@@ -11,6 +11,7 @@ from typing import Any
 from datasets.errors import Fault
 from datasets.schema import unknown_names
 from datasets.slides.limits import LIMITS
+from serving.core.http.validation import kind, text
 
 SPECIMENS = ("cervical_cytology", "breast_histology", "lymph_node")
 STAINS = ("papanicolaou", "haematoxylin_eosin", "other")
@@ -25,7 +26,6 @@ NEEDED = ("accession", "specimen", "stain", "preparation")
 GENOTYPE = re.compile(r"[1-9][0-9]{0,2}")
 FIELD = re.compile(r"[a-z][a-z0-9_]{0,63}")
 GRANT = re.compile(r"[0-9a-f]{32}")
-SHA256 = re.compile(r"[0-9a-f]{64}")
 CONTEXT = ("name", "value", "source", "authorisation")
 MOST_GENOTYPES, MOST_CONTEXT = 30, 50
 
@@ -42,11 +42,6 @@ class Form:
     def columns(self) -> dict[str, Any]:
         """As the store's table of slides has them."""
         return {**{name: self.request[name] for name in NEEDED}, "request": self.request, "mpp": self.mpp}
-
-
-def text(found: Any, most: int) -> bool:
-    """Printable, neither empty nor padded: no control characters and none that turn the direction of writing."""
-    return isinstance(found, str) and 0 < len(found) <= most and found.isprintable() and found == found.strip()
 
 
 def one_of(levels: tuple[str, ...]) -> Rule:
@@ -150,12 +145,6 @@ def _context(at: int, field: Any) -> list[Fault]:
     return faults
 
 
-def sha256(found: Any) -> list[Fault]:
-    if isinstance(found, str) and SHA256.fullmatch(found):
-        return []
-    return [Fault("sha256", kind(found), "64 hex digits in small letters", "64 位小写十六进制数")]
-
-
 def numbers(found: dict[str, Any]) -> dict[str, Any]:
     """What came as text where numbers are meant, as metadata of an upload does."""
     if isinstance(mpp := found.get("mpp"), str):
@@ -165,15 +154,3 @@ def numbers(found: dict[str, Any]) -> dict[str, Any]:
             return found
         return found | {"mpp": value} if math.isfinite(value) else found
     return found
-
-
-def shown(name: str) -> str:
-    return name if len(name) <= 60 else name[:57] + "..."
-
-
-def kind(value: Any) -> str:
-    """A value as a fault names it."""
-    kinds = {dict: "an object", list: "a list", str: "text", bool: "true or false", int: "a number", float: "a number"}
-    word = kinds.get(type(value), "null")
-    short = isinstance(value, str | bool | int | float | list) and len(repr(value)) <= 60
-    return f"{word} ({value!r})" if short else word

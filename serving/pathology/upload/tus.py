@@ -27,9 +27,11 @@ import sqlalchemy as sa
 
 from datasets.errors import Fault
 from serving.core.db.engine import StoreUnavailable
+from serving.core.http import validation
 from serving.core.http.problems import Problem
-from serving.core.http.request import Call, ClientGone, Reply, new_id, now
-from serving.decisions.request import unclear
+from serving.core.http.request import Call, ClientGone, Reply
+from serving.core.http.validation import unclear
+from serving.core.identifiers import new_id, now
 from serving.pathology.context import ID, Desk, Row
 from serving.pathology.slides import storage
 from serving.pathology.slides import store as slides
@@ -83,7 +85,7 @@ class Uploads:
 
     async def create(self, call: Call) -> Reply:
         length = self._length(call)
-        await self.desk.runtime().quota.check(call.caller.tenant)
+        await self.desk.quota.check(call.caller.tenant)
         metadata = _metadata(call)
         told, sha256, name = _told(metadata)
         digest = hashlib.sha256(f"{length} {call.header(b'upload-metadata')}".encode()).hexdigest()
@@ -122,7 +124,7 @@ class Uploads:
             if again:  # refused, or begun by an earlier request
                 await asyncio.to_thread(storage.remove, path)
         if not again:
-            self.desk.runtime().quota.add(tenant, 1)
+            self.desk.quota.add(tenant, 1)
         headers = {"Location": f"/v1/uploads/{said['upload']}", "Slide-Id": said["slide"], **self._expires(now())}
         return _reply(headers | ({"Idempotent-Replayed": "true"} if again else {}), 201)
 
@@ -346,7 +348,7 @@ def _told(metadata: dict[str, str]) -> tuple[request_form.Form | None, str | Non
     known = ", ".join(METADATA)
     asked: dict[str, Any] = {name: metadata[name] for name in (*request_form.NEEDED, "mpp") if name in metadata}
     faults = [
-        Fault(request_form.shown(name), "not known", f"one of {known}", f"{known} 之一") for name in metadata
+        Fault(validation.shown(name), "not known", f"one of {known}", f"{known} 之一") for name in metadata
         if name not in (*METADATA, "filetype", "name", "type")  # which browsers' clients add
     ]  # fmt: skip
     if "request" in metadata:
@@ -369,7 +371,7 @@ def _told(metadata: dict[str, str]) -> tuple[request_form.Form | None, str | Non
             )
     sha256 = metadata.get("sha256")
     if sha256 is not None:
-        faults += request_form.sha256(sha256)
+        faults += validation.sha256(sha256)
     told = None
     if asked:
         told, wrong = request_form.read(request_form.numbers(asked))

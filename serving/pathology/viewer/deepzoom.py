@@ -10,7 +10,6 @@ Decoding happens in the sandbox's processes, of which a few stay open while they
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import io
 import math
 import threading
@@ -340,16 +339,3 @@ def encoded(pixels: NDArray[np.uint8], kind: str = "JPEG") -> bytes:
     options = {"quality": QUALITY} if kind == "JPEG" else {"compress_level": 3}
     Image.fromarray(pixels).save(buffer, kind, **options)
     return buffer.getvalue()
-
-
-def etag(*parts: object) -> str:
-    """A strong one: the same parts give the same bytes."""
-    return f'"{hashlib.sha256("/".join(map(str, parts)).encode()).hexdigest()[:32]}"'
-
-
-def matches(etag: str, if_none_match: str | None) -> bool:
-    """Whether a browser has these bytes already (RFC 9110, 13.1.2)."""
-    if if_none_match is None:
-        return False
-    known = {each.strip().removeprefix("W/") for each in if_none_match.split(",")}
-    return etag in known or "*" in known

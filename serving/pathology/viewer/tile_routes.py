@@ -18,11 +18,12 @@ from numpy.typing import NDArray
 
 from datasets.errors import Fault
 from datasets.slides.errors import SlideRefused
+from serving.core.http.caching import etag, matches
 from serving.core.http.problems import Problem
 from serving.core.http.request import Call, Reply, query
 from serving.pathology.context import state_problem
 from serving.pathology.viewer import geojson
-from serving.pathology.viewer.deepzoom import DeepZoom, Pyramid, etag, heat_tile, matches
+from serving.pathology.viewer.deepzoom import DeepZoom, Pyramid, heat_tile
 
 Handler = Callable[[Call], Awaitable[Reply]]
 TILE = re.compile(r"(\d{1,6})_(\d{1,6})\.(jpeg|png)", re.ASCII)

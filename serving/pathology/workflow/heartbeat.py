@@ -22,7 +22,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from serving.core.db.engine import StoreUnavailable
-from serving.core.http.request import new_id
+from serving.core.identifiers import new_id
 from serving.pathology.slides import workers
 from serving.pathology.slides.states import GivenUp
 

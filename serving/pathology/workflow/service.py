@@ -22,9 +22,9 @@ import httpx
 from datasets.slides.errors import SlideFault, SlideRefused
 from models.bundle import BundleRefused
 from serving import settings
+from serving.core.process import end_with_the_supervisor
 from serving.pathology.workflow.runner import Asked, Runner, Said, asked_of
 from serving.pathology.workflow.workflow import Jobs
-from serving.service import end_with_the_supervisor
 
 log = logging.getLogger("yuheng.slides")
 

@@ -43,7 +43,7 @@ from models.pathology.onnx_sessions import SlideGraph
 from models.pathology.policy import ReadingPolicy
 from serving.core.billing.prices import Prices
 from serving.core.db.engine import reading
-from serving.core.http.request import now
+from serving.core.identifiers import now
 from serving.pathology.slides import storage
 from serving.pathology.slides import store as slides
 from serving.pathology.workflow.runner import Asked, Said

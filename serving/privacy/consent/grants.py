@@ -13,7 +13,7 @@ from datasets.errors import Fault
 from datasets.schema import unknown_names
 from serving.core.audit import entries, log
 from serving.core.db.schema import GRANTS
-from serving.core.http.request import new_id, now
+from serving.core.identifiers import new_id, now
 from serving.privacy.consent.rules import KINDS, PURPOSES, Rules
 from serving.privacy.subjects.vault import Vault
 

@@ -5,21 +5,21 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import orjson
 import sqlalchemy as sa
 
 from datasets.errors import Fault
+from serving.core.db.store import Store
 from serving.core.http.problems import Problem
-from serving.core.http.request import JSON, Call, Reply, query, read_body
+from serving.core.http.request import JSON, Call, Reply, query
 from serving.core.http.schema import STORE, Schema, closed, in_path, in_query, operation, told_as_json
-from serving.decisions.request import parse_json
+from serving.core.http.validation import json_object
 from serving.privacy.consent import grants, usage
-from serving.privacy.consent.rules import KINDS, PURPOSES, rules
-
-if TYPE_CHECKING:
-    from serving.decisions.service import Runtime
+from serving.privacy.consent.rules import KINDS, PURPOSES, Rules
+from serving.privacy.subjects.vault import Vault
+from serving.settings import Settings
 
 ID = re.compile(r"[0-9a-f]{32}")
 LEAF = re.compile(r"[0-9]{1,18}", re.ASCII)
@@ -38,8 +38,10 @@ ENTERED = (
 
 
 class Authorisations:
-    def __init__(self, runtime: Callable[[], Runtime]):
-        self.runtime = runtime
+    """`open_vault` is called at each use, as the vault is opened with the store."""
+
+    def __init__(self, settings: Settings, store: Store, open_vault: Callable[[], Vault], rules: Rules):
+        self.settings, self.store, self.open_vault, self.consent_rules = settings, store, open_vault, rules
 
     def routes(self) -> dict[str, dict[str, Handler]]:
         return {
@@ -50,15 +52,8 @@ class Authorisations:
         }
 
     async def create(self, call: Call) -> Reply:
-        runtime, media_type = self.runtime(), call.media_type()
-        if media_type != JSON:
-            raise Problem("unsupported_media_type", found=repr(media_type) if media_type else "not given", needed=JSON)
-        limits = runtime.settings.limits
-        found = parse_json(await read_body(call, limits.body, limits.body_seconds))
-        if not isinstance(found, dict):
-            needed = "a JSON object", "JSON 对象"
-            raise Problem("invalid_request", errors=[Fault("(body)", type(found).__name__, *needed)])
-        form, faults = grants.read(found, runtime.rules or rules(), runtime.vault)
+        body, _ = await json_object(call, self.settings.limits)
+        form, faults = grants.read(body, self.consent_rules, self.open_vault())
         if form is None:
             raise Problem("invalid_request", errors=faults)
         made = await self._work(lambda connection: grants.create(connection, form, call.caller.who))
@@ -71,13 +66,13 @@ class Authorisations:
             faults.append(Fault("before", repr(before[:60]), "an authorisation's id", "授权编号"))
         if faults:
             raise Problem("bad_parameter", errors=faults)
-        whose, reader = self._whose(call), self.runtime().reader
+        whose, reader = self._whose(call), self.store.reader
         found = await asyncio.to_thread(reader.ask, lambda connection: grants.listed(connection, whose, before))
         return Reply(orjson.dumps({"authorisations": found}))
 
     async def rules(self, call: Call) -> Reply:
         """What an authorisation may name."""
-        told = self.runtime().rules or rules()
+        told = self.consent_rules
         purposes = {purpose: told.groups(purpose) for purpose in PURPOSES}
         return Reply(orjson.dumps({"purposes": purposes, "needs": told.needs, "conduct": sorted(told.conduct)}))
 
@@ -97,7 +92,7 @@ class Authorisations:
             faults.append(Fault("before", repr(before[:60]), "a leaf's index, as `next` tells it", "日志序号"))
         if faults:
             raise Problem("bad_parameter", errors=faults)
-        found, whose, reader = None, self._whose(call), self.runtime().reader
+        found, whose, reader = None, self._whose(call), self.store.reader
         if ID.fullmatch(wanted):
             older = None if before is None else int(before)
             found = await asyncio.to_thread(reader.ask, lambda connection: usage.of(connection, wanted, whose, older))
@@ -110,7 +105,7 @@ class Authorisations:
         return None if "operator" in call.caller.roles else call.caller.tenant
 
     async def _work(self, do: Callable[[sa.Connection], Any]) -> Any:
-        return await asyncio.wrap_future(self.runtime().writer.work(do))
+        return await self.store.write(do)
 
 
 def paths() -> Schema:

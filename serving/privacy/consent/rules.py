@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from datasets.errors import DataError
 from serving.core.db.engine import parted
 from serving.core.db.schema import GRANTS
-from serving.core.http.request import now
+from serving.core.identifiers import now
 
 FILE = Path(__file__).parents[3] / "configs" / "consent.toml"
 PURPOSES = ("credit_limit", "scitech_risk", "pathology", "training")
@@ -135,3 +135,10 @@ _LIVE = (
     .where(*_holding(sa.bindparam("at")))
     .order_by(GRANTS.c.id)
 )
+
+
+class GrantsGone(Exception):
+    """These authorisations ended while the answer was made; nothing was recorded of it."""
+
+    def __init__(self, ids: Sequence[str]):
+        super().__init__(", ".join(ids))

@@ -10,9 +10,8 @@ import sqlalchemy as sa
 
 from serving.core.audit import log
 from serving.core.db.schema import GRANT_USES, GRANTS, LINEAGES, LOG_LEAVES
-from serving.core.db.writer import GrantsGone
 from serving.privacy.consent.grants import shown
-from serving.privacy.consent.rules import ended
+from serving.privacy.consent.rules import GrantsGone, ended
 
 MOST = 200  # told at once
 Row = dict[str, Any]

@@ -191,3 +191,16 @@ def _newest(groups: int) -> sa.Executable:
         for i in range(groups)
     ]
     return sa.union_all(*(sa.select(one) for one in each))
+
+
+class SubjectGone(Exception):
+    """The subject was erased while the answer was made; nothing was recorded of it."""
+
+
+def with_keys(connection: sa.Connection, subjects: set[str]) -> set[str]:
+    """Those that are not erased."""
+    found: set[str] = set()
+    for part in parted(sorted(subjects)):
+        chosen = sa.select(SUBJECT_KEYS.c.pseudonym).where(SUBJECT_KEYS.c.pseudonym.in_(part))
+        found |= set(connection.execute(chosen).scalars())
+    return found

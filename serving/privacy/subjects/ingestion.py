@@ -17,7 +17,7 @@ from datasets.errors import DataError, Fault, Faults
 from datasets.external_files import digest
 from datasets.schema import MOST_FAULTS, Table, nearest, read, table_from_toml
 from serving.core.db.engine import open_store, unavailable
-from serving.core.http.request import now
+from serving.core.identifiers import now
 from serving.privacy.subjects.indicators import Groups, Made, day, groups_of, put
 from serving.privacy.subjects.vault import Vault, claim
 

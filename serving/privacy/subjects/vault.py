@@ -25,7 +25,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from serving.core.db.engine import parted
 from serving.core.db.schema import COMPANIES, INDICATORS, SUBJECT_KEYS, VAULT
-from serving.core.http.request import now
+from serving.core.identifiers import now
 from serving.core.security.keys import KeyUnusable, once, owners
 
 if TYPE_CHECKING:

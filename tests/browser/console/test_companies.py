@@ -25,7 +25,7 @@ def files(house, tmp_path_factory):
     gateway, settings = house.gateway, house.gateway.settings
     folder, told, vault = tmp_path_factory.mktemp("zone"), rules(), vault_of(settings)
     policy = Policy.load(ROOT / "configs/policies/scitech_risk.toml")
-    held = gateway.runtime.champions.serving["scitech_risk"]
+    held = gateway.service.champions.serving["scitech_risk"]
     made = []
     for month in range(MONTHS):
         simulated.write(folder / str(month), 400, seed=11, hiding=0.0, month=month)
@@ -39,7 +39,7 @@ def files(house, tmp_path_factory):
     found |= {"groups": told.groups("scitech_risk"), "valid_to": "2099-12-31", "document_sha256": "0" * 64}
     form, faults = grants.read(found, told, vault)
     assert form is not None, faults
-    with gateway.runtime.engine.begin() as connection:
+    with gateway.service.store.engine.begin() as connection:
         grants.create(connection, form, "operator")
     return made
 

@@ -27,10 +27,10 @@ NOW = {"en": "Ask for a decision now", "zh": "立即申请决定"}
 def stored(house, people, made):
     """A household in the store, with the county's authorisation and its own."""
     gateway, settings = house.gateway, house.gateway.settings
-    table = gateway.runtime.champions.serving["credit_limit"].table
-    put_subject(gateway.runtime.engine, settings, table, HOUSEHOLD, indicators(people, made.card, 7))
+    table = gateway.service.champions.serving["credit_limit"].table
+    put_subject(gateway.service.store.engine, settings, table, HOUSEHOLD, indicators(people, made.card, 7))
     told, vault = rules(), vault_of(settings)
-    with gateway.runtime.engine.begin() as connection:
+    with gateway.service.store.engine.begin() as connection:
         for kind, whose in (("government", {"grantor": "County"}), ("personal", {"subject_id": HOUSEHOLD})):
             found = {"kind": kind, "tenant": TENANT, "purpose": "credit_limit", "valid_to": "2099-12-31"}
             found |= {"groups": told.groups("credit_limit"), "document_sha256": "0" * 64, **whose}

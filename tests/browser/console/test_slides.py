@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy as sa
 
 from serving.core.db.schema import SLIDE_EVENTS, SLIDES
-from serving.core.http.request import new_id
+from serving.core.identifiers import new_id
 from serving.pathology.slides import store as slides
 from tests.browser.conftest import shot
 from tests.browser.console.conftest import TENANT, axe
@@ -25,7 +25,7 @@ TIMES = {"verifying": 0, "ready": 14, "in_review": 200, "signed": 320}  # minute
 def aged(gateway: Any, slide: str, days: float, slower: float) -> None:
     """As if it had come days ago."""
     came = datetime.now(UTC).replace(tzinfo=None) - timedelta(days=days)
-    with gateway.runtime.engine.begin() as connection:
+    with gateway.service.store.engine.begin() as connection:
         connection.execute(sa.update(SLIDES).where(SLIDES.c.id == slide).values(created=f"{came.isoformat()[:23]}Z"))
         for state, minutes in TIMES.items():
             at = f"{(came + timedelta(minutes=slower * minutes)).isoformat()[:23]}Z"
@@ -42,9 +42,9 @@ def real(gateway: Any, slide: str, accession: str) -> str:
     np.savez(folder / "heat.npz", probability=probability, attention=attention)
     reading = fake_readings.READING | {"slide_id": slide, "accession": accession}
     columns = FORM | {"request": FORM, "name": fake_readings.CMU.name, "sha256": reading["slide"]["sha256"]}
-    slides.create(gateway.runtime.engine, slide, bytes=1, tenant=TENANT, **(columns | {"accession": accession}))
+    slides.create(gateway.service.store.engine, slide, bytes=1, tenant=TENANT, **(columns | {"accession": accession}))
     for state in WAY[: WAY.index("ready") + 1]:
-        slides.move(gateway.runtime.engine, slide, state, **({"reading": reading} if state == "ready" else {}))
+        slides.move(gateway.service.store.engine, slide, state, **({"reading": reading} if state == "ready" else {}))
     return slide
 
 
@@ -185,7 +185,7 @@ def test_two_people_in_one_browser_do_not_sign_for_each_other(desk, house):
     shot(page, "another_person")
     page.click("text=Back to what I typed")
     assert page.input_value("#findings") == "mine"
-    assert slides.get(house.gateway.runtime.engine, slide)["state"] == "in_review"
+    assert slides.get(house.gateway.service.store.engine, slide)["state"] == "in_review"
     page.click("form.sign button.main")
     page.click("dialog.between button.main")
     page.wait_for_selector(".session >> text=Wang Wu")
@@ -226,7 +226,7 @@ def test_an_amendment_outlives_its_session_and_a_lost_answer_signs_once(desk, ho
     page.click("form.sign button.main")
     page.wait_for_selector(".stamp.amended")
     assert "a reason of ten minutes" in page.inner_text("div.signed")
-    assert len(slides.reports(house.gateway.runtime.engine, slide)) == 2
+    assert len(slides.reports(house.gateway.service.store.engine, slide)) == 2
     page.wrong[:] = [each for each in page.wrong if "401" not in each and "ERR_FAILED" not in each]
 
 

@@ -194,7 +194,9 @@ def test_a_column_that_is_computed_is_not_stated(folder):
 
 
 def test_a_folder_without_companies_is_refused_with_what_to_do(tmp_path):
-    with pytest.raises(DataError, match=r"holds no companies\.parquet.*python -m datasets\.simulate\.zone"):
+    with pytest.raises(
+        DataError, match=r"holds no companies\.parquet.*python -m datasets\.scitech_risk\.register\.simulator"
+    ):
         register.read(tmp_path)
 
 

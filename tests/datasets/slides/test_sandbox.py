@@ -1,6 +1,7 @@
 """Whatever decoding does, the parent only ever sees pixels or a refusal."""
 
 import os
+import shutil
 import signal
 import time
 from contextlib import suppress
@@ -16,6 +17,7 @@ from datasets.slides import reader, sandbox
 from datasets.slides.errors import SlideRefused
 from datasets.slides.sandbox import BOUNDS
 from tests.datasets.slides.slide_files import CMU
+from tests.paths import ROOT
 
 
 def process(slide):
@@ -103,3 +105,12 @@ def test_what_a_killed_process_did_not_answer_is_asked_again_and_a_slide_that_br
     with pytest.raises(SlideRefused, match="SIGKILL"):
         sandbox.again(lambda: look(9))
     assert len(tried) == sandbox.TRIES
+
+
+def test_the_sandboxed_process_leaves_no_bytecode_that_its_limit_on_files_cut_short(tmp_path, monkeypatch):
+    copy = tmp_path / "project"
+    shutil.copytree(ROOT / "datasets", copy / "datasets", ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(sandbox, "ROOT", copy)
+    with sandbox.open_slide(CMU) as slide:
+        assert slide.facts.width
+    assert not list(copy.rglob("*.pyc"))

@@ -91,7 +91,7 @@ def proved(inside, applicant):
         batch = (await client.post(URL + "/batch", **sent)).headers["batch-id"]
         row = (await client.get(f"/v1/decisions/{batch}-4")).content
         engine, reading = (
-            gateway.runtime.engine,
+            gateway.service.store.engine,
             READING | {"name": "癌 \U0001f52c \x7f", "tiny": [1e-7, 1e22, 5.0, 0.1]},
         )
         slides.create(engine, "5" * 32)

@@ -56,7 +56,7 @@ def test_a_wrong_indicator_is_named_with_what_is_needed(inside, applicant, chang
         assert found in error["found"]
         assert needed in error["needed"]
         assert CHINESE.search(error["needed_zh"])
-        assert gateway.runtime.writer.committed == 0
+        assert gateway.service.store.writer.committed == 0
 
     inside(story)
 
@@ -238,7 +238,7 @@ def test_each_kind_of_problem_can_be_told_and_looked_up(inside, kind):
 def test_what_no_one_foresaw_is_logged_and_told_without_its_details(inside, applicant, monkeypatch, caplog):
     async def story(client, gateway):
         with monkeypatch.context() as patched:
-            patched.setattr(gateway.runtime, "held", lambda *asked: 1 / 0)
+            patched.setattr(gateway.service, "held", lambda *asked: 1 / 0)
             told, _ = await refused(client, 500, "internal", json={"indicators": applicant})
         assert "ZeroDivision" not in json.dumps(told)
         assert "ZeroDivisionError" in caplog.text

@@ -51,8 +51,8 @@ def test_decisions_are_listed_newest_first_page_by_page(settings, applicant):
 
 def test_a_subjects_decisions_are_found_by_the_name_that_nobody_stores(settings, applicant):
     async def story(client, gateway):
-        held = gateway.runtime.champions.serving["credit_limit"]
-        put_subject(gateway.runtime.engine, settings, held.table, "H-1", applicant)
+        held = gateway.service.champions.serving["credit_limit"]
+        put_subject(gateway.service.store.engine, settings, held.table, "H-1", applicant)
         told = (await client.post(URL, json={"subject_id": "H-1"})).json()
         await ask(client, applicant)
         found = (await client.get("/v1/decisions?product=credit_limit&subject=H-1")).json()["decisions"]
@@ -65,13 +65,13 @@ def test_a_subjects_decisions_are_found_by_the_name_that_nobody_stores(settings,
 
 def test_a_page_of_one_looks_at_many_of_a_subjects_decisions_at_once(settings, applicant):
     async def story(client, gateway):
-        held = gateway.runtime.champions.serving["credit_limit"]
-        put_subject(gateway.runtime.engine, settings, held.table, "H-1", applicant)
+        held = gateway.service.champions.serving["credit_limit"]
+        put_subject(gateway.service.store.engine, settings, held.table, "H-1", applicant)
         body = ("subject_id\n" + "H-1\n" * 40).encode()
         sent = await client.post(f"{URL}/batch", content=body, headers={"Content-Type": "text/csv"})
         assert sent.status_code == 200, sent.text
         asked = []
-        sa.event.listen(gateway.runtime.engine, "before_cursor_execute", lambda *told: asked.append(told[2]))
+        sa.event.listen(gateway.service.store.engine, "before_cursor_execute", lambda *told: asked.append(told[2]))
         wanted = "/v1/decisions?subject=H-1&limit=1&product=credit_limit&until=2020-01-01"
         assert (await client.get(wanted)).json() == {"decisions": [], "next": None}
         assert len(asked) < 20
@@ -253,7 +253,7 @@ def test_rows_tell_whether_their_batch_is_done(settings, people, made, state):
         known = [column.name for column in (*made.card.inputs, *made.card.also) if column.derived is None]
         body = people.head(3).select(known).write_csv().encode()
         sent = await client.post(f"{URL}/batch", content=body, headers={"Content-Type": "text/csv"})
-        with gateway.runtime.engine.begin() as connection:
+        with gateway.service.store.engine.begin() as connection:
             connection.execute(sa.update(BATCHES).values(state=state))
         assert (await client.get(f"{sent.headers['location']}/rows")).headers["batch-state"] == state
 

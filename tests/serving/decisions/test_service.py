@@ -17,7 +17,7 @@ URL = "/v1/credit-limits"
 
 
 def count(gateway) -> int:
-    with gateway.runtime.engine.connect() as connection:
+    with gateway.service.store.engine.connect() as connection:
         return connection.execute(sa.select(sa.func.count()).select_from(DECISIONS)).scalar_one()
 
 
@@ -133,7 +133,7 @@ def test_a_hundred_parallel_duplicates_are_one_decision(inside, applicant):
 
 def test_parallel_requests_share_commits(inside, applicant):
     async def story(client, gateway):
-        writer = gateway.runtime.writer
+        writer = gateway.service.store.writer
         commits, committed = writer.commits, writer.committed
         answers = await asyncio.gather(*(client.post(URL, json={"indicators": applicant}) for _ in range(64)))
         assert len({answer.json()["decision_id"] for answer in answers}) == 64

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from serving.core.http.request import new_id
+from serving.core.identifiers import new_id
 from serving.pathology.slides import store as slides
 from serving.settings import Settings
 from tests.serving.conftest import Inside, Service, bearer_of, environment, settings_for
@@ -48,7 +48,7 @@ def metadata(**told: Any) -> str:
 
 def put(gateway: Any, upto: str, **columns: Any) -> str:
     """A slide in the store, moved on as the worker moves it."""
-    engine, slide = gateway.runtime.engine, new_id()
+    engine, slide = gateway.service.store.engine, new_id()
     columns = FORM | {"request": FORM, "name": "a.svs", "sha256": sha256(slide.encode()), "bytes": 5} | columns
     reading = columns.pop("reading", READING) | {"slide_id": slide, "accession": columns["accession"]}
     slides.create(engine, slide, **columns)

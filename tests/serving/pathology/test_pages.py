@@ -15,7 +15,7 @@ from tests.serving.pathology.conftest import FORM, WAY
 
 def read_slide(gateway) -> str:
     """A slide that was read, in the store and on the disk."""
-    engine, slide = gateway.runtime.engine, fake_readings.SLIDE_ID
+    engine, slide = gateway.service.store.engine, fake_readings.SLIDE_ID
     folder = gateway.settings.paths.slides / slide
     (folder / "slide").mkdir(parents=True)
     (folder / "slide" / fake_readings.CMU.name).write_bytes(fake_readings.CMU.read_bytes())
@@ -77,7 +77,7 @@ def test_annotations_hold_the_tiles_from_the_threshold_that_was_asked_for(clinic
 
 def test_a_slide_that_is_not_there_yet_says_which_state_is_needed(clinic):
     async def story(client, gateway):
-        slides.create(gateway.runtime.engine, "1" * 32, **FORM, request=FORM, name="a.svs")
+        slides.create(gateway.service.store.engine, "1" * 32, **FORM, request=FORM, name="a.svs")
         for address in ("image.dzi", "heatmap.dzi", "annotations.geojson"):
             found = await client.get(f"/v1/slides/{'1' * 32}/{address}")
             assert found.status_code == 409
@@ -134,7 +134,7 @@ def test_nothing_is_signed_while_the_slides_file_is_away(slide_settings, bearer)
         said = {"findings": "Coarse chromatin.", "diagnosis": "HSIL"}
         found = await client.post(f"/v1/slides/{slide}/sign", headers=bearer, json=said)
         assert (found.status_code, found.json()["type"]) == (503, "/problems/report_unavailable")
-        assert slides.get(gateway.runtime.engine, slide)["state"] == "in_review"
+        assert slides.get(gateway.service.store.engine, slide)["state"] == "in_review"
 
     with Inside(slide_settings) as running:
         running.run(story)

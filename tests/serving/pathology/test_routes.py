@@ -14,7 +14,7 @@ import pytest
 
 from serving.app import Gateway
 from serving.core.db.engine import connect
-from serving.core.http.request import new_id
+from serving.core.identifiers import new_id
 from serving.pathology.slides import store as slides
 from tests.serving.conftest import Inside, settings_for, store_url
 from tests.serving.pathology.conftest import FORM, READING, put, sha256
@@ -61,7 +61,7 @@ def test_a_slide_of_the_inbox_is_copied_verified_and_goes_on(clinic, inbox):
         assert (found["bytes"], found["mpp"], found["request"]) == (len(CONTENT), 0.5, FORM)
         copied = gateway.settings.paths.slides / slide / "quarantine" / "a.svs"
         assert copied.read_bytes() == CONTENT
-        notes = [event["detail"] for event in slides.events_after(gateway.runtime.engine, slide)]
+        notes = [event["detail"] for event in slides.events_after(gateway.service.store.engine, slide)]
         assert {"code": "mpp_by_operator", "mpp": 0.5} in notes
 
     clinic.run(story)
@@ -150,7 +150,7 @@ def test_a_disk_that_takes_no_more_is_told_and_the_copy_made_when_it_does(clinic
         notes = []
         while {"no_space"} - {*notes}:
             await asyncio.sleep(0.02)
-            events = slides.events_after(gateway.runtime.engine, slide)
+            events = slides.events_after(gateway.service.store.engine, slide)
             notes = [event["detail"].get("code") for event in events]
         assert (await client.get(f"/v1/slides/{slide}")).json()["state"] == "uploading"
         await client.post("/v1/slides", json=submission())  # another slide goes on

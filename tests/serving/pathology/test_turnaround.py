@@ -42,7 +42,7 @@ def test_what_still_waits_is_told_beside_the_times_of_what_is_done(clinic):
         ):
             slide = put(gateway, upto, **columns)
             if upto in ("queued", "ready") and not columns:
-                with gateway.runtime.engine.begin() as connection:
+                with gateway.service.store.engine.begin() as connection:
                     mine = SLIDE_EVENTS.c.slide == slide
                     connection.execute(sa.update(SLIDE_EVENTS).where(mine).values(at=f"{long_ago[:23]}Z"))
         told = (await client.get("/v1/slides/turnaround")).json()
@@ -59,7 +59,7 @@ def test_a_tenant_is_told_of_its_own_slides_alone(clinic):
         put(gateway, "signed")
         put(gateway, "queued")
         put(gateway, "signed", tenant="another")
-        slides.create(gateway.runtime.engine, "0" * 31 + "1", **FORM, request=FORM, name="a.svs")  # of 1970
+        slides.create(gateway.service.store.engine, "0" * 31 + "1", **FORM, request=FORM, name="a.svs")  # of 1970
         told = (await client.get("/v1/slides/turnaround")).json()
         assert {state: count for state, count in told["states"].items() if count} == {
             "ready": 1, "signed": 1, "queued": 1, "uploading": 1,

@@ -68,7 +68,7 @@ async def serving(client, version):
 
 
 def promotions(gateway):
-    with reading(gateway.runtime.engine) as connection:
+    with reading(gateway.service.store.engine) as connection:
         return connection.execute(sa.select(PROMOTIONS).order_by(PROMOTIONS.c.id)).all()
 
 
@@ -136,7 +136,7 @@ def test_a_version_that_passed_its_gate_is_promoted_with_a_leaf_and_serves_and_t
             ("1", "too many complaints"),
             ("2", "it ranks better"),
         ]
-        with reading(gateway.runtime.engine) as connection:
+        with reading(gateway.service.store.engine) as connection:
             kinds = connection.execute(sa.select(LOG_LEAVES.c.ref).where(LOG_LEAVES.c.kind == "promotion")).scalars()
             assert sorted(kinds) == [row.id for row in promotions(gateway)]
 
@@ -225,7 +225,7 @@ def test_scientists_alone_promote_and_another_tenant_sees_neither_who_nor_why(ma
 def test_a_promotion_that_was_tampered_with_is_named_by_the_audit(settings, way):
     async def story(client, gateway):
         assert (await choose(client, "2")).status_code == 200
-        gateway.runtime.notary.note()
+        gateway.service.notary.note()
         return dict(promotions(gateway)[0]._mapping)
 
     row = run_inside(settings, story)

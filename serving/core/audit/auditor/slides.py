@@ -9,8 +9,8 @@ import sqlalchemy as sa
 from serving.core.audit import entries
 from serving.core.audit.auditor.findings import MOST, Body, Comparison, Finding, Report, made_of, raw
 from serving.core.audit.verify import canonical, salted
+from serving.core.db.lookup import moments
 from serving.core.db.schema import LOG_LEAVES, SLIDE_EVENTS, SLIDE_REPORTS, SLIDES
-from serving.pathology.slides.store import moments
 
 READ = ("ready", "abstained")  # states that bring a slide's reading
 MODEL = (("model", "name"), ("version", "version"))  # columns, and their names in a reading

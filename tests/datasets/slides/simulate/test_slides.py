@@ -174,7 +174,7 @@ def test_another_scale_has_larger_cells_and_says_so(tmp_path):
 def test_memory_is_flat_in_the_height_of_a_slide(tmp_path):
     """Of a process that writes one ten times as high, and one that repeats a block over 40,000 x 30,000 pixels."""
     program = (
-        "import sys, resource; from datasets.simulate import pyramid, slides\n"
+        "import sys, resource; from datasets.slides.simulate import pyramid, slides\n"
         "columns, rows, repeat = map(int, sys.argv[2:])\n"
         "pyramid.write_tiff(sys.argv[1], slides.slide(1, 'HSIL', columns, rows, repeat=repeat))\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)"

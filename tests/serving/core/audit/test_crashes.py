@@ -29,18 +29,18 @@ ANSWERING = """
 import asyncio, sys
 from serving.core.http.metrics import Metrics
 from serving.decisions.products.base import products
-from serving.decisions.service import Runtime
+from serving.decisions.service import DecisionService
 from serving.settings import read
 
 async def main():
-    runtime, product = Runtime(read(), Metrics()), products()["credit_limit"]
-    runtime.start()
+    service, product = DecisionService(read(), Metrics()), products()["credit_limit"]
+    service.start()
     body, turn = open(sys.argv[1], "rb").read(), sys.argv[2]
 
     async def caller(name):
         for i in range(10**6):
             key = f"{turn}-{name}-{i // 2}"  # each key twice: the second is the first one's answer
-            answer = await runtime.answer(product, body, key)
+            answer = await service.answer(product, body, key)
             sys.stdout.buffer.write(key.encode() + b" " + answer.body + b"\\n")
             sys.stdout.buffer.flush()
 
@@ -115,7 +115,7 @@ def test_while_the_store_is_down_all_is_refused_at_once_and_after_it_all_is_answ
         began = time.monotonic()
         while (await client.post(URL, **sent)).status_code != 200:
             assert time.monotonic() - began < 10
-        gateway.runtime.notary.note()
+        gateway.service.notary.note()
 
     run_inside(settings, story)
     assert recorded(settings) == 2
@@ -143,7 +143,7 @@ def test_one_flipped_bit_is_found(settings, applicant, table):
     async def story(client, gateway):
         for _ in range(3):
             await client.post(URL, json={"indicators": applicant})
-        gateway.runtime.notary.note()
+        gateway.service.notary.note()
 
     run_inside(settings, story)
     column = {"decisions": "answer", "log_leaves": "body", "meter": "decision"}[table]

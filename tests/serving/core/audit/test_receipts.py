@@ -201,7 +201,7 @@ def test_a_row_is_written_thus():
     """The bytes that a receipt proves: an upgrade of polars may not change them."""
     import polars as pl
 
-    from serving.decisions.batch.records import lines
+    from serving.core.db.codec import lines
 
     frame = pl.DataFrame(
         {

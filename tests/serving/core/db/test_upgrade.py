@@ -14,11 +14,11 @@ from alembic.config import Config
 from serving.core.audit import log
 from serving.core.db import engine as store
 from serving.core.db.engine import connect
+from serving.core.db.lookup import decided_about
 from serving.core.db.reader import Reader
 from serving.core.db.schema import DECISIONS, GRANT_USES, LOG_LEAVES, METADATA
-from serving.core.http.request import new_id
+from serving.core.identifiers import new_id
 from serving.decisions.batch.records import tries_before
-from serving.governance.lineage.trace import decided_about
 from serving.pathology.slides import store as slides
 from tests import postgres
 

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from serving.core.db.engine import connect, open_store
 from serving.core.db.reader import Reader
 from serving.core.db.schema import BATCHES, DECISIONS, METADATA
-from serving.core.http.request import new_id, now
+from serving.core.identifiers import new_id, now
 from serving.decisions.batch.formats import MEDIA_TYPES
 from tests import postgres
 from tests.serving.conftest import held, recorded, run_inside, settings_for
@@ -81,10 +81,10 @@ def test_after_a_lock_was_waited_for_a_record_is_one_transaction_again(settings,
     async def story(client, gateway):
         with held(settings):
             assert (await client.post(URL, json={"indicators": applicant})).status_code == 503
-        writer = gateway.runtime.writer
-        writer._ours.execute(sa.select(1))
-        assert writer._ours.connection.dbapi_connection.in_transaction
-        writer._ours.rollback()
+        writer = gateway.service.store.writer
+        writer._connection.execute(sa.select(1))
+        assert writer._connection.connection.dbapi_connection.in_transaction
+        writer._connection.rollback()
 
     run_inside(settings, story)
 
@@ -92,12 +92,12 @@ def test_after_a_lock_was_waited_for_a_record_is_one_transaction_again(settings,
 @pytest.mark.skipif(postgres.ASKED, reason="the pages of a SQLite file")
 def test_a_full_disk_refuses_until_there_is_room(settings, applicant):
     async def story(client, gateway):
-        writer = gateway.runtime.writer
+        writer = gateway.service.store.writer
         assert (await client.post(URL, json={"indicators": applicant})).status_code == 200
-        pages = writer._ours.exec_driver_sql("PRAGMA page_count").scalar()
-        writer._ours.rollback()
-        writer._ours.exec_driver_sql(f"PRAGMA max_page_count={pages}")
-        writer._ours.commit()
+        pages = writer._connection.exec_driver_sql("PRAGMA page_count").scalar()
+        writer._connection.rollback()
+        writer._connection.exec_driver_sql(f"PRAGMA max_page_count={pages}")
+        writer._connection.commit()
         found = []
         while not found or found[-1].status_code == 200:  # what fits in the pages that are left is answered
             found.append(await client.post(URL, json={"indicators": applicant}, headers={"Idempotency-Key": "full"}))
@@ -105,8 +105,8 @@ def test_a_full_disk_refuses_until_there_is_room(settings, applicant):
                 found[-1] = await client.post(URL, json={"indicators": applicant})
         assert problem(found[-1]) == (503, "/problems/store_full", True)
         before = recorded(settings)
-        writer._ours.exec_driver_sql("PRAGMA max_page_count=1000000")
-        writer._ours.commit()
+        writer._connection.exec_driver_sql("PRAGMA max_page_count=1000000")
+        writer._connection.commit()
         assert (await client.post(URL, json={"indicators": applicant})).status_code == 200
         assert recorded(settings) == before + 1
 
@@ -115,12 +115,12 @@ def test_a_full_disk_refuses_until_there_is_room(settings, applicant):
 
 def test_a_decision_waits_for_one_work_alone_however_many_there_are(settings, applicant):
     async def story(client, gateway):
-        writer, done = gateway.runtime.writer, 0
+        writer, done = gateway.service.store.writer, 0
 
         async def work_without_end():
             nonlocal done
             while True:
-                await asyncio.wrap_future(writer.work(lambda connection: connection.execute(sa.select(1)).scalar()))
+                await asyncio.wrap_future(writer.run(lambda connection: connection.execute(sa.select(1)).scalar()))
                 done += 1
 
         many = [asyncio.create_task(work_without_end()) for _ in range(8)]
@@ -167,12 +167,12 @@ def test_an_answer_recorded_by_another_process_under_the_same_key_is_the_one_giv
     """Two workers, one key: the second finds the first one's answer as it writes its own."""
 
     async def story(client, gateway):
-        writer, row = gateway.runtime.writer, {}
+        writer, row = gateway.service.store.writer, {}
         real = writer.record
 
         def beaten(mine):
             row.update(mine.row, id="f" * 32, answer=b'{"first": true}')
-            with connect(gateway.runtime.engine.url, 1.0).begin() as connection:
+            with connect(gateway.service.store.engine.url, 1.0).begin() as connection:
                 connection.execute(sa.insert(DECISIONS), [row])
             return real(mine)
 
@@ -208,7 +208,7 @@ def test_a_batch_that_a_dead_process_left_is_marked_and_gives_its_key_back(setti
         def unfinish(connection):
             connection.execute(sa.update(BATCHES).values(state="running", owner=2**22 + 1, finished=None))
 
-        await asyncio.wrap_future(gateway.runtime.writer.work(unfinish))
+        await asyncio.wrap_future(gateway.service.store.writer.run(unfinish))
         running = await client.post(URL + "/batch", **sent)
         assert problem(running) == (409, "/problems/batch_running", True)
         return found.headers["batch-id"]

@@ -82,7 +82,7 @@ def test_only_our_own_pages_change_anything_by_a_cookie(guarded, headers, fine):
         assert found.status_code == (200 if fine else 403), found.text
         if not fine:
             assert found.json()["type"] == "/problems/cross_site"
-        assert slides.get(gateway.runtime.engine, slide)["state"] == ("signed" if fine else "in_review")
+        assert slides.get(gateway.service.store.engine, slide)["state"] == ("signed" if fine else "in_review")
 
     guarded.gateway.pathology.signing.render = lambda body: b"%PDF"
     guarded.run(story)
@@ -122,7 +122,7 @@ def test_a_page_that_shows_another_person_than_the_cookie_s_does_nothing(guarded
             said = {"diagnosis": "NILM", "findings": "x"}
             found = await client.post(f"/v1/slides/{slide}/sign", json=said, headers=cookie | other)
             assert (found.status_code, found.json()["type"]) == (409, "/problems/another_person")
-            assert slides.get(gateway.runtime.engine, slide)["state"] == "in_review"
+            assert slides.get(gateway.service.store.engine, slide)["state"] == "in_review"
         assert "Chen Lan 陈岚" in found.json()["detail_zh"]
         bearer = bearer_of(gateway.settings, "pathologist", tenant="lab", **CHEN)
         assert (await client.get("/v1/slides", headers=bearer | shown("王五"))).status_code == 200

@@ -13,7 +13,7 @@ import pytest
 from datasets.scitech_risk.register import schema
 from serving.app import Gateway
 from serving.core.http.principal import ROLES
-from serving.core.http.request import new_id
+from serving.core.identifiers import new_id
 from serving.core.security import permissions
 from serving.pathology.slides import store as slides
 from serving.pathology.viewer.tile_routes import CACHED
@@ -160,7 +160,7 @@ def test_of_what_is_another_tenants_nobody_is_told_more_than_of_what_never_was(g
         for role, place, id in (("bank", "/v1/decisions/{id}", "row"), ("auditor", "/v1/decisions/{id}", "row")):
             found = await call(client, place, "GET", bearer(gateway, role, "east"), theirs[id])
             assert found.status_code == 200
-        assert slides.get(gateway.runtime.engine, theirs["slide"])["state"] == "ready"
+        assert slides.get(gateway.service.store.engine, theirs["slide"])["state"] == "ready"
 
     guarded.run(story)
 
@@ -173,7 +173,7 @@ def test_nobody_acts_on_another_tenants_slide(guarded, act):
         role = "clinic" if act == "cancel" else "pathologist"
         found = await client.post(f"/v1/slides/{slide}/{act}", json=said, headers=bearer(gateway, role, "west"))
         assert (found.status_code, found.json()["type"]) == (404, "/problems/unknown_slide")
-        assert slides.get(gateway.runtime.engine, slide)["state"] == "in_review"
+        assert slides.get(gateway.service.store.engine, slide)["state"] == "in_review"
 
     guarded.run(story)
 
@@ -218,7 +218,7 @@ def test_the_inbox_of_another_tenant_cannot_be_named(guarded):
 
 def test_a_companys_history_shows_a_bank_its_own_decisions_alone(guarded, company):
     async def story(client, gateway):
-        put_subject(gateway.runtime.engine, gateway.settings, schema.TABLE, "C1", company)
+        put_subject(gateway.service.store.engine, gateway.settings, schema.TABLE, "C1", company)
         asked = {"subject_id": "C1"}
         for tenant in ("east", "west"):
             made = await client.post("/v1/scitech-risks", json=asked, headers=bearer(gateway, "bank", tenant))

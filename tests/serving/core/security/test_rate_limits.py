@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from serving.core.billing.quotas import used
 from serving.core.http.problems import Problem
 from serving.core.security import rate_limits
 from serving.settings import FILE, Most, Rate, read
@@ -108,7 +109,7 @@ def test_a_months_answers_are_counted_kept_over_a_restart_and_refused_beyond(
 
     async def then(client, gateway):
         bank = bearer_of(gateway.settings, "bank", tenant="east")
-        assert gateway.runtime.reader.used("east", one_month) == 2
+        assert used(gateway.service.store.reader, "east", one_month) == 2
         columns = [column.name for column in (*made.card.inputs, *made.card.also) if column.derived is None]
         csv = people.head(2).select(columns).write_csv().encode()
         sent = bank | {"Content-Type": "text/csv"}
@@ -135,10 +136,10 @@ def test_answers_are_added_to_the_store_while_the_service_runs(asked_for, applic
         for _ in range(3):
             await client.post("/v1/credit-limits", json={"indicators": applicant}, headers=bank)
         async with asyncio.timeout(20):
-            while gateway.runtime.reader.used("east", one_month) < 3:
+            while used(gateway.service.store.reader, "east", one_month) < 3:
                 await asyncio.sleep(0.02)
-        assert gateway.runtime.reader.used("east", one_month) == 3
-        assert not gateway.runtime.quota._new
+        assert used(gateway.service.store.reader, "east", one_month) == 3
+        assert not gateway.service.quota._new
 
     run_inside(limited(asked_for, monthly=100), story)
 

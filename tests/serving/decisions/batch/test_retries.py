@@ -10,10 +10,11 @@ import pytest
 import sqlalchemy as sa
 
 from datasets.credit_limit.county import schema
+from serving.core.db.codec import pack
 from serving.core.db.engine import open_store
 from serving.core.db.schema import BATCHES, CHUNKS, METER
 from serving.core.http.problems import Problem
-from serving.decisions.batch.records import given_before, pack
+from serving.decisions.batch.records import given_before
 from tests.serving.conftest import indicators, put_subject, rows, run_inside, settings_for
 from tests.serving.decisions.batch.test_subjects import SMALL, URL, send
 from tests.serving.privacy.consent.test_rules import GOVERNMENT, enter, personal
@@ -104,7 +105,7 @@ def test_a_batch_that_broke_off_and_is_sent_again_under_its_key_is_charged_once(
 
     async def story(client, gateway):
         sent = {"content": body, "headers": {"content-type": "text/csv", "idempotency-key": "k"}}
-        engine = gateway.runtime.engine
+        engine = gateway.service.store.engine
         first = await client.post(URL, **sent)
         with engine.begin() as connection:  # as a start finds it whose process was killed after a piece
             batch = first.headers["batch-id"]

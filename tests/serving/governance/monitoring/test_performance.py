@@ -44,7 +44,7 @@ def told(decision, outcome="repaid", **more):
 
 
 def rows(gateway, table) -> list:
-    with gateway.runtime.engine.connect() as connection:
+    with gateway.service.store.engine.connect() as connection:
         return connection.execute(sa.select(table).order_by(table.c.id)).all()
 
 
@@ -223,11 +223,11 @@ def test_single_answers_and_a_batch_of_the_same_are_counted_alike_and_no_value_i
     async def story(client, gateway):
         for one in asked:
             await decide(client, one)
-        await gateway.runtime.counts.flush()
+        await gateway.service.counts.flush()
         singles = counted(gateway)
         body = "\n".join(json.dumps(one) for one in asked)
         await client.post(f"{URL}/batch", content=body, headers={"content-type": "application/x-ndjson"})
-        await gateway.runtime.counts.flush()
+        await gateway.service.counts.flush()
         both = counted(gateway)
         assert both.said == {name: 2 * many for name, many in singles.said.items()}
         assert np.array_equal(unpacked(both.counts), 2 * unpacked(singles.counts))
@@ -239,7 +239,7 @@ def test_single_answers_and_a_batch_of_the_same_are_counted_alike_and_no_value_i
 
 
 def counted(gateway):
-    with gateway.runtime.engine.connect() as connection:
+    with gateway.service.store.engine.connect() as connection:
         [row] = connection.execute(sa.select(INPUT_COUNTS)).all()
         return row
 
@@ -248,7 +248,7 @@ def counted(gateway):
 def test_counts_outlive_a_store_that_fails_and_a_service_that_stops(settings, applicant):
     async def story(client, gateway):
         await decide(client, applicant)
-        counts: Counts = gateway.runtime.counts
+        counts: Counts = gateway.service.counts
         good = counts.writer
 
         def failing():
@@ -269,7 +269,7 @@ def test_counts_outlive_a_store_that_fails_and_a_service_that_stops(settings, ap
     async def later(client, gateway):
         assert sum(counted(gateway).said.values()) == 2
         assert unpacked(counted(gateway).counts).sum() == 2 * (
-            len(gateway.runtime.champions.serving["credit_limit"].inputs) + 1
+            len(gateway.service.champions.serving["credit_limit"].inputs) + 1
         )
 
     run_inside(settings, later)
@@ -317,7 +317,7 @@ def read_slide(engine, slide, triage, diagnosis=None, hours=2):
 
 def test_slides_are_judged_by_what_was_signed_or_told_later(settings):
     async def story(client, gateway):
-        engine = gateway.runtime.engine
+        engine = gateway.service.store.engine
         signed = [
             ("positive", "HSIL, CIN 3"),
             ("positive", "NILM"),
@@ -360,8 +360,8 @@ def test_slides_are_judged_by_what_was_signed_or_told_later(settings):
 def test_another_tenant_sees_nothing_of_it(settings, applicant):
     async def story(client, gateway):
         await decide(client, applicant)
-        await gateway.runtime.counts.flush()
-        with gateway.runtime.engine.connect() as connection:
+        await gateway.service.counts.flush()
+        with gateway.service.store.engine.connect() as connection:
             assert performance.gather(connection, gateway.settings, tenant="other") == []
             assert len(performance.gather(connection, gateway.settings, tenant="local")) == 1
             assert performance.gather(connection, gateway.settings, since="2999-01-01") == []

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from serving.core.db.engine import StoreUnavailable, open_store
 from serving.core.db.schema import METADATA, SLIDES
-from serving.core.http.request import new_id
+from serving.core.identifiers import new_id
 from serving.pathology.slides import store as slides
 from serving.pathology.slides.states import BEFORE, STATES, UNFINISHED, UnknownSlide, WrongMove
 

@@ -315,7 +315,7 @@ def test_an_upload_that_nobody_sends_on_expires(clinic):
         lying, moving = await begin(client), await begin(client)
         await send(client, lying.headers["location"], BYTES[:1000], 0)
         old = "2020-01-01T00:00:00.000Z"
-        with gateway.runtime.engine.begin() as connection:
+        with gateway.service.store.engine.begin() as connection:
             which = UPLOADS.c.slide == lying.headers["slide-id"]
             connection.execute(sa.update(UPLOADS).where(which).values(updated=old))
         await gateway.pathology.arrivals.sweep()

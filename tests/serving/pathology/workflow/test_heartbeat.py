@@ -15,7 +15,7 @@ from datasets.slides.simulate import pyramid
 from datasets.slides.simulate.slides import slide as painted
 from serving import settings as settings_module
 from serving.core.db.engine import open_store
-from serving.core.http.request import new_id
+from serving.core.identifiers import new_id
 from serving.pathology.slides import storage, workers
 from serving.pathology.slides import store as slides
 from serving.pathology.slides.states import GivenUp

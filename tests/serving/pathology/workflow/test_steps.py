@@ -13,7 +13,7 @@ from models.bundle import Bundle
 from models.pathology.card import SlideCard
 from serving import settings as settings_module
 from serving.core.db.engine import open_store
-from serving.core.http.request import new_id, now
+from serving.core.identifiers import new_id, now
 from serving.pathology.slides import storage
 from serving.pathology.slides import store as slides
 from serving.pathology.workflow import steps

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from serving.__main__ import app
 from serving.core.db.engine import open_store
 from serving.core.db.schema import DECISIONS, GRANTS
-from serving.core.http.request import now
+from serving.core.identifiers import now
 from serving.privacy.consent import grants
 from serving.privacy.consent import rules as consent
 from serving.privacy.subjects.indicators import groups_of

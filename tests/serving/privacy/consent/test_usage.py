@@ -59,7 +59,7 @@ def test_each_answer_under_an_authorisation_is_one_of_its_uses_the_newest_first(
 
 def test_pages_follow_one_another_without_gap_or_twice(loaded, people):
     async def story(client, gateway, official, own):
-        reader, found, before = gateway.runtime.reader, [], None
+        reader, found, before = gateway.service.store.reader, [], None
         while True:
             page = reader.ask(lambda connection, at=before: usage.of(connection, official, None, at, 2))
             found += [one["decision"] for one in page["uses"]]
@@ -97,7 +97,7 @@ def test_another_tenants_authorisation_is_as_if_there_were_none(bundles, made, p
 def test_a_slides_reading_uses_what_its_patient_authorised(settings):
     async def story(client, gateway):
         grant = await enter(client, **GOVERNMENT)
-        engine = gateway.runtime.engine
+        engine = gateway.service.store.engine
         slides.create(engine, "5" * 32, request={"authorisation": grant})
         for state in WAY:
             slides.move(engine, "5" * 32, state)

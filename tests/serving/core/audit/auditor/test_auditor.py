@@ -42,10 +42,10 @@ def fill(settings, applicant) -> None:
         for i in range(6):
             sent = {"json": {"indicators": applicant | {"age": 30 + i}}, "headers": {"Idempotency-Key": f"k{i}"}}
             assert (await client.post(URL, **sent)).status_code == 200
-            gateway.runtime.notary.note()
+            gateway.service.notary.note()
         sent = {"content": b"declared_income\n5\n-6\n7\n", "headers": {"Content-Type": "text/csv"}}
         assert (await client.post(URL + "/batch", **sent)).status_code == 200
-        engine, prices = gateway.runtime.engine, Prices.load(settings.paths.prices)
+        engine, prices = gateway.service.store.engine, Prices.load(settings.paths.prices)
         slides.create(engine, "5" * 32)
         for state in WAY:
             slides.move(engine, "5" * 32, state, {"of": state})
@@ -54,7 +54,7 @@ def fill(settings, applicant) -> None:
         body = {"findings": "none 无", "age": 41.5}
         slides.add_report(engine, "5" * 32, 1, "signed", body, "a" * 64, "licence-1", "2026-11-25T00:00:00.000Z")
         slides.add_report(engine, "5" * 32, 2, "amended", body, "b" * 64, "licence-1", "2026-11-25T00:00:01.000Z")
-        gateway.runtime.notary.note()
+        gateway.service.notary.note()
 
     run_inside(settings, story)
 

@@ -1,0 +1,129 @@
+"""The store of one process: its engine, its reader and its writer, opened together and on first use."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import sqlalchemy as sa
+
+from serving.core.db.engine import StoreUnavailable, open_store
+from serving.core.db.reader import Reader
+from serving.core.db.schema import PROBE
+from serving.core.db.writer import Apply, GroupCommitWriter
+from serving.core.identifiers import now
+from serving.settings import Settings
+
+log = logging.getLogger("yuheng.store")
+
+T = TypeVar("T")
+
+
+class Store:
+    """`start` in the event loop that serves. A store that cannot be had then is tried again at each use.
+
+    `on_open(engine)` runs once the schema is there and before anything is read or written; it raises StoreUnavailable
+    where the store must not be used.
+    """
+
+    def __init__(self, settings: Settings, apply: Apply[Any, Any], on_open: Callable[[sa.Engine], None]):
+        self.settings = settings
+        self.alarm: str | None = None  # why the store is not open
+        self._apply, self._on_open = apply, on_open
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._engine: sa.Engine | None = None
+        self._reader: Reader | None = None
+        self._writer: GroupCommitWriter[Any, Any] | None = None
+
+    def start(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._open()
+
+    def close(self) -> None:
+        """In the event loop: what waits is written, then every connection ends."""
+        if self._writer is not None:
+            self._writer.close()
+
+    def dispose(self) -> None:
+        if self._engine is not None:
+            self._engine.dispose()
+
+    def _open(self) -> None:
+        if self._loop is None:
+            raise StoreUnavailable("failed", "the service is starting")
+        try:
+            engine = open_store(self.settings.store_place, self.settings.store.patience_seconds)
+            try:
+                self._on_open(engine)
+            except BaseException:
+                engine.dispose()
+                raise
+        except (StoreUnavailable, sa.exc.SQLAlchemyError, OSError) as error:
+            self.alarm = str(error)
+            return
+        limits = self.settings.store.group, self.settings.limits.queue
+        self._engine, self._reader = engine, Reader(engine)
+        self._writer = GroupCommitWriter(engine, self._apply, *limits, self._loop)
+        self.alarm = None
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        assert self._loop is not None, "the store was not started"
+        return self._loop
+
+    @property
+    def is_open(self) -> bool:
+        return self._engine is not None
+
+    @property
+    def engine(self) -> sa.Engine:
+        """Raises StoreUnavailable."""
+        if self._engine is None:
+            self._open()
+        if self._engine is None:
+            raise StoreUnavailable("failed", self.alarm or "the store is not open")
+        return self._engine
+
+    @property
+    def reader(self) -> Reader:
+        """Raises StoreUnavailable."""
+        _ = self.engine
+        assert self._reader is not None
+        return self._reader
+
+    @property
+    def writer(self) -> GroupCommitWriter[Any, Any]:
+        """Raises StoreUnavailable."""
+        _ = self.engine
+        assert self._writer is not None
+        return self._writer
+
+    async def read(self, query: Callable[..., T], *args: Any, **options: Any) -> T:
+        """`query(engine, ...)` in a thread. Raises StoreUnavailable."""
+        return await asyncio.to_thread(query, self.engine, *args, **options)
+
+    async def write(self, transaction: Callable[[sa.Connection], T]) -> T:
+        """`transaction` in the writer's thread; it goes on where its caller is gone. Raises StoreUnavailable."""
+        return await asyncio.shield(asyncio.wrap_future(self.writer.run(transaction)))
+
+    async def run_blocking(self, query: Callable[[], T]) -> T:
+        """Here, where the store is a file that answers in microseconds; in a thread, where it is over a wire."""
+        embedded = self._engine is None or self._engine.dialect.name == "sqlite"
+        return query() if embedded else await asyncio.to_thread(query)
+
+    async def probe(self) -> str | None:
+        """Why the store takes no records, or None. Where the last commit failed, the disk is asked."""
+        try:
+            writer = self.writer
+            if writer.failing is not None:
+                await asyncio.wrap_future(writer.run(_write_probe))
+        except StoreUnavailable as error:
+            return str(error)
+        return None
+
+
+def _write_probe(connection: sa.Connection) -> None:
+    connection.execute(sa.delete(PROBE))
+    connection.execute(sa.insert(PROBE).values(id=1, at=now()))

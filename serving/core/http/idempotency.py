@@ -1,0 +1,64 @@
+"""Requests that are carried out once for each Idempotency-Key, within a tenant and a scope."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+import sqlalchemy as sa
+
+from serving.core.db.engine import Where, reading
+from serving.core.db.schema import SLIDE_KEYS
+from serving.core.db.store import Store
+from serving.core.http.problems import Problem
+from serving.core.http.request import Call, idempotency_key
+from serving.core.identifiers import now
+
+Row = dict[str, Any]
+
+
+async def run_once(
+    store: Store, call: Call, scope: str, digest: str, transaction: Callable[[sa.Connection], Row]
+) -> tuple[Row, bool]:
+    """(what `transaction` returns, or returned before under this key; whether it was before). Raises Problem where the
+    key belongs to another request, by its `digest`."""
+    key, tenant = idempotency_key(call), call.caller.tenant
+
+    def write(connection: sa.Connection) -> tuple[Row, bool]:
+        if key is None:
+            return transaction(connection), False
+        earlier = _matching(_stored(connection, tenant, scope, key), digest, key)
+        if earlier is not None:
+            return earlier, True
+        response = transaction(connection)
+        row = {"tenant": tenant, "scope": scope, "key": key, "request_sha256": digest, "at": now()}
+        connection.execute(sa.insert(SLIDE_KEYS).values(row | {"answer": orjson.dumps(response)}))
+        return response, False
+
+    return await store.write(write)
+
+
+async def earlier_response(store: Store, call: Call, scope: str, digest: str) -> Row | None:
+    """The response under the request's key, for what is expensive to make. Raises Problem."""
+    key = idempotency_key(call)
+    if key is None:
+        return None
+    return _matching(await store.read(_stored, call.caller.tenant, scope, key), digest, key)
+
+
+def _stored(where: Where, tenant: str, scope: str, key: str) -> tuple[str, bytes] | None:
+    """(SHA-256 of the request, response)."""
+    statement = sa.select(SLIDE_KEYS.c.request_sha256, SLIDE_KEYS.c.answer).where(SLIDE_KEYS.c.tenant == tenant)
+    with reading(where) as connection:
+        row = connection.execute(statement.where(SLIDE_KEYS.c.scope == scope, SLIDE_KEYS.c.key == key)).first()
+        return None if row is None else (row[0], row[1])
+
+
+def _matching(stored: tuple[str, bytes] | None, digest: str, key: str) -> Row | None:
+    if stored is None:
+        return None
+    if stored[0] != digest:
+        raise Problem("key_reused", found=repr(key))
+    response: Row = orjson.loads(stored[1])
+    return response

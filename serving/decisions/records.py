@@ -1,0 +1,110 @@
+"""What a decision leaves in the store, and the one transaction that records a group of them.
+
+One transaction holds all of an answer: its row under its idempotency key, the check that what authorised it still does,
+its meter line, and its entry in the audit log.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from serving.core.audit import log
+from serving.core.audit.log import Entry, insert
+from serving.core.audit.provenance import Lineage, keep_lineages
+from serving.core.db.reader import Reader
+from serving.core.db.schema import DECISIONS, METER
+from serving.core.db.writer import Applied
+from serving.privacy.consent.rules import GrantsGone, ended
+from serving.privacy.subjects.indicators import SubjectGone, with_keys
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class StoredAnswer:
+    """What the store holds under an idempotency key: the digest of the first request, and its answer."""
+
+    request_sha256: str
+    answer: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """All that one answer leaves: its row of DECISIONS, its log entry, its line of METER (both rows without their
+    entry's index), what its bundle was made from, the authorisations that must still be live, and the subject whose
+    key must still be there."""
+
+    row: Row
+    entry: Entry
+    charge: Row
+    lineage: Lineage
+    grants: Sequence[str] = ()
+    subject: str | None = None
+
+
+class DecisionTransaction:
+    """Puts a group of records into an open transaction.
+
+    The outcome of each is None where it is recorded; the answer that its idempotency key already stands for; or
+    GrantsGone or SubjectGone where an authorisation or its subject did meanwhile.
+    """
+
+    def __init__(self) -> None:
+        self._stored_provenance: set[str] = set()  # digests known to be in the store
+
+    def __call__(self, connection: sa.Connection, records: Sequence[Record]) -> Applied[StoredAnswer | None]:
+        log.lock(connection)  # from here on nobody else records, so what is read still holds when it is written
+        over = ended(connection, {grant for record in records for grant in record.grants})
+        subjects = {subject for record in records if (subject := record.subject)}
+        erased = subjects - with_keys(connection, subjects) if subjects else subjects
+        fresh: list[Record] = []
+        in_group: dict[tuple[str, str, str], StoredAnswer] = {}
+        outcomes: list[StoredAnswer | Exception | None] = []
+        for record in records:
+            row = record.row
+            key = (row["tenant"], row["scope"], row["idempotency_key"]) if row["idempotency_key"] else None
+            if key and (earlier := in_group.get(key) or by_idempotency_key(connection, *key)):
+                outcomes.append(earlier)
+            elif over and (gone := [grant for grant in record.grants if grant in over]):
+                outcomes.append(GrantsGone(gone))
+            elif record.subject in erased:
+                outcomes.append(SubjectGone())
+            else:
+                outcomes.append(None)
+                fresh.append(record)
+                if key:
+                    in_group[key] = StoredAnswer(row["request_sha256"], row["answer"])
+        if not fresh:
+            return Applied(outcomes, lambda: None)
+        new = {record.lineage for record in fresh if record.lineage.sha256 not in self._stored_provenance}
+        keep_lineages(connection, new)
+        first = log.append(connection, [record.entry for record in fresh])
+        insert(connection, DECISIONS, [record.row | {"leaf": first + i} for i, record in enumerate(fresh)])
+        insert(connection, METER, [record.charge | {"leaf": first + i} for i, record in enumerate(fresh)])
+        return Applied(outcomes, lambda: self._stored_provenance.update(lineage.sha256 for lineage in new))
+
+
+_BY_KEY = sa.select(DECISIONS.c.request_sha256, DECISIONS.c.answer).where(
+    DECISIONS.c.tenant == sa.bindparam("tenant"),
+    DECISIONS.c.scope == sa.bindparam("scope"),
+    DECISIONS.c.idempotency_key == sa.bindparam("key"),
+)
+_ANSWER = sa.select(DECISIONS.c.answer).where(
+    DECISIONS.c.id == sa.bindparam("id"), DECISIONS.c.tenant == sa.bindparam("tenant")
+)
+
+
+def by_idempotency_key(connection: sa.Connection, tenant: str, scope: str, key: str) -> StoredAnswer | None:
+    row = connection.execute(_BY_KEY, {"tenant": tenant, "scope": scope, "key": key}).first()
+    return StoredAnswer(row[0], row[1]) if row else None
+
+
+def answer_of(reader: Reader, tenant: str, decision: str) -> bytes | None:
+    """The answer's bytes as they were sent; None where the tenant has no such decision."""
+    statement = {"id": decision, "tenant": tenant}
+    answer: bytes | None = reader.ask(lambda connection: connection.execute(_ANSWER, statement).scalar())
+    return answer
