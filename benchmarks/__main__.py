@@ -24,16 +24,18 @@ LONG = ("quality", "herlev", "heatmap", "slides")  # the first three need YUHENG
 
 def main(names: list[str]) -> int:
     """Run the named benchmarks (`all` for the long ones too); the exit status is the worst of theirs."""
-    chosen = (*QUICK, *LONG) if names == ["all"] else tuple(names) or QUICK
-    unknown = [name for name in chosen if name not in QUICK + LONG]
+    selected = (*QUICK, *LONG) if names == ["all"] else tuple(names) or QUICK
+    unknown = [name for name in selected if name not in QUICK + LONG]
     if unknown:
         print(f"{', '.join(unknown)}: not a benchmark; choose from {', '.join(QUICK + LONG)} or all.", file=sys.stderr)
         return 2
-    worst = 0
-    for name in chosen:
+    worst_status = 0
+    for name in selected:
         print(f"\n== {name} ==", flush=True)
-        worst = max(worst, subprocess.run([sys.executable, "-m", f"benchmarks.{name}"], check=False).returncode)
-    return worst
+        worst_status = max(
+            worst_status, subprocess.run([sys.executable, "-m", f"benchmarks.{name}"], check=False).returncode
+        )
+    return worst_status
 
 
 if __name__ == "__main__":

@@ -20,61 +20,61 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-ALONE = {"POLARS_MAX_THREADS": "1", "OMP_NUM_THREADS": "1", "ORT_DISABLE_TELEMETRY": "1"}
+SINGLE_THREAD = {"POLARS_MAX_THREADS": "1", "OMP_NUM_THREADS": "1", "ORT_DISABLE_TELEMETRY": "1"}
 
 
-def ours(folder: Path, source: Path, reasons: bool) -> float:
+def measure_service(folder: Path, source: Path, reasons: bool) -> float:
     """Seconds from the file that came to the file that goes."""
     import asyncio
 
     from serving import settings
     from serving.core.http.metrics import Metrics
     from serving.core.identifiers import new_id
-    from serving.decisions.batch.job import Order, Run
+    from serving.decisions.batch.job import BatchJob, BatchRequest
     from serving.decisions.products.base import products
     from serving.decisions.service import DecisionService
 
     paths = {"YUHENG_BUNDLES": "bundles", "YUHENG_PUBLIC_KEY": "keys/signing.pub.pem", "YUHENG_STORE": "store.db"}
     paths |= {"YUHENG_SPOOL": ".", "YUHENG_LOG_KEY": "keys/log.pem", "YUHENG_CHECKPOINTS": "checkpoints"}
-    environ = {name: str(folder / path) for name, path in paths.items()}
+    environment = {name: str(folder / path) for name, path in paths.items()}
 
     async def main() -> float:
-        service = DecisionService(settings.read(environ=environ), Metrics())
+        service = DecisionService(settings.load_settings(environ=environment), Metrics())
         service.start()
         try:
-            order = Order(new_id(), "local", "benchmark", None, "", source, "parquet", "parquet", (), reasons)
-            held = service.held(products()["credit_limit"], None)
-            run = Run(order, held, service.settings, service.store.writer, service.metrics, service.prices)
+            request = BatchRequest(new_id(), "local", "benchmark", None, "", source, "parquet", "parquet", (), reasons)
+            model = service.held(products()["credit_limit"], None)
+            job = BatchJob(request, model, service.settings, service.store.writer, service.metrics, service.prices)
 
-            def whole() -> float:
-                began = time.perf_counter()
+            def write_answers() -> float:
+                started = time.perf_counter()
                 with (folder / "ours.parquet").open("wb") as out:
-                    for part in run.parts():
-                        out.write(part)
-                return time.perf_counter() - began
+                    for chunk in job.stream():
+                        out.write(chunk)
+                return time.perf_counter() - started
 
-            return await asyncio.to_thread(whole)
+            return await asyncio.to_thread(write_answers)
         finally:
             service.stop()
 
     return asyncio.run(main())
 
 
-def lightgbms(folder: Path, source: Path) -> float:
+def measure_lightgbm(folder: Path, source: Path) -> float:
     """Seconds from the file that came to the file that goes."""
     import lightgbm
     import polars as pl
 
-    from models.bundle import load
+    from models.bundle import load_bundle
     from models.feature_encoder import encode
 
-    card = load(folder / "bundles/credit_limit/benchmark", folder / "keys/signing.pub.pem").card
+    card = load_bundle(folder / "bundles/credit_limit/benchmark", folder / "keys/signing.pub.pem").card
     forest = lightgbm.Booster(model_file=str(folder / "forest.txt"))
-    began = time.perf_counter()
+    started = time.perf_counter()
     frame = pl.read_parquet(source)
     pd = forest.predict(encode(frame, card.inputs), num_threads=1)
     pl.DataFrame({"pd": pd}).write_parquet(folder / "lightgbm.parquet")
-    return time.perf_counter() - began
+    return time.perf_counter() - started
 
 
 def main() -> None:
@@ -82,48 +82,55 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=300_000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--run", nargs=2, metavar=("WHICH", "FOLDER"), help=argparse.SUPPRESS)
-    given = parser.parse_args()
-    if given.run:
-        which, name = given.run
+    args = parser.parse_args()
+    if args.run:
+        variant, name = args.run
         folder = Path(name)
         source = folder / "applicants.parquet"
         print(
-            json.dumps(lightgbms(folder, source) if which == "lightgbm" else ours(folder, source, which == "reasons"))
+            json.dumps(
+                measure_lightgbm(folder, source)
+                if variant == "lightgbm"
+                else measure_service(folder, source, variant == "reasons")
+            )
         )
         return
     import polars as pl
 
-    from benchmarks.serving import BOOSTERS, TREES, build, var
+    from benchmarks.serving import BOOSTERS, TREES, build, var_dir
 
-    with tempfile.TemporaryDirectory(dir=var()) as name:
+    with tempfile.TemporaryDirectory(dir=var_dir()) as name:
         folder = Path(name)
         build(folder)
-        people = pl.read_parquet(folder / "people.parquet")
-        rows = pl.concat([people] * (given.rows // people.height + 1)).head(given.rows)
+        applicants = pl.read_parquet(folder / "people.parquet")
+        rows = pl.concat([applicants] * (args.rows // applicants.height + 1)).head(args.rows)
         rows.write_parquet(folder / "applicants.parquet", row_group_size=50_000)
-        print(f"{given.rows:,} rows, {rows.width} columns, {BOOSTERS * TREES} trees, one thread each")
-        found: dict[str, list[float]] = {"answers": [], "reasons": [], "lightgbm": []}
-        for turn in range(given.rounds):
-            for which, rates in found.items():
-                rates.append(given.rows / seconds(which, folder))
-            told = ", ".join(f"{which} {rates[-1]:,.0f} rows/s" for which, rates in found.items())
-            print(f"round {turn + 1}: {told}")
-        pairs = zip(found["answers"], found["lightgbm"], strict=True)
-        ratio = statistics.median(mine / other for mine, other in pairs)
-        with_reasons = statistics.median(
-            mine / other for mine, other in zip(found["reasons"], found["lightgbm"], strict=True)
+        print(f"{args.rows:,} rows, {rows.width} columns, {BOOSTERS * TREES} trees, one thread each")
+        rates_by_variant: dict[str, list[float]] = {"answers": [], "reasons": [], "lightgbm": []}
+        for round_index in range(args.rounds):
+            for variant, rates in rates_by_variant.items():
+                rates.append(args.rows / run_once(variant, folder))
+            summary = ", ".join(f"{variant} {rates[-1]:,.0f} rows/s" for variant, rates in rates_by_variant.items())
+            print(f"round {round_index + 1}: {summary}")
+        pairs = zip(rates_by_variant["answers"], rates_by_variant["lightgbm"], strict=True)
+        ratio = statistics.median(own_rate / lightgbm_rate for own_rate, lightgbm_rate in pairs)
+        ratio_with_reasons = statistics.median(
+            own_rate / lightgbm_rate
+            for own_rate, lightgbm_rate in zip(rates_by_variant["reasons"], rates_by_variant["lightgbm"], strict=True)
         )
         print(f"rows/s, recorded answers / LightGBM's predict: {ratio:.2f} (1.50 or more is asked)")
-        print(f"rows/s, the same with reasons / LightGBM's predict: {with_reasons:.2f}")
+        print(f"rows/s, the same with reasons / LightGBM's predict: {ratio_with_reasons:.2f}")
 
 
-def seconds(which: str, folder: Path) -> float:
+def run_once(variant: str, folder: Path) -> float:
     """Of one run, in a process of its own."""
-    command = [sys.executable, "-m", "benchmarks.batch", "--run", which, str(folder)]
-    done = subprocess.run(command, cwd=ROOT, env={**os.environ, **ALONE}, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(done.stderr)
-    return float(json.loads(done.stdout.splitlines()[-1]))
+    command = [sys.executable, "-m", "benchmarks.batch", "--run", variant, str(folder)]
+    completed = subprocess.run(
+        command, cwd=ROOT, env={**os.environ, **SINGLE_THREAD}, capture_output=True, text=True, check=False
+    )
+    if completed.returncode:
+        raise SystemExit(completed.stderr)
+    return float(json.loads(completed.stdout.splitlines()[-1]))
 
 
 if __name__ == "__main__":

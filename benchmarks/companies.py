@@ -23,20 +23,20 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from benchmarks import splits
-from datasets.catalog import source
-from datasets.schema import Column, Table, check
-from datasets.scitech_risk.sba_case import ARTICLE
-from models.feature_encoder import encode, learn_levels
+from datasets.catalog import load_source
+from datasets.schema import ColumnSchema, TableSchema, validate_or_raise
+from datasets.scitech_risk.sba_case import ARTICLE_FEATURES
+from models.feature_encoder import encode, order_levels
 from models.trees.estimator import BaggedTrees, EstimatorConfig, sigmoid
-from training.evaluation.metrics import Draws, measures
+from training.evaluation.metrics import BootstrapSamples, compute_intervals
 
 CONFIG = Path(__file__).parents[1] / "configs" / "company_quality.toml"
-CUTS = np.linspace(0.2, 0.8, 121)
-Rows = NDArray[np.intp]
+CUT_OFFS = np.linspace(0.2, 0.8, 121)
+RowIndices = NDArray[np.intp]
 Floats = NDArray[np.float64]
 
 
-class Reading(BaseModel):
+class FeatureSet(BaseModel):
     """Which columns a model sees beside the indicators, and which of these it does without; the config says more."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -62,14 +62,14 @@ class Study(BaseModel):
     half_life: float | None = None  # years
     columns: dict[str, dict[str, Any]] = {}
     estimator: EstimatorConfig
-    readings: dict[str, Reading]
+    readings: dict[str, FeatureSet]
 
     @property
     def models(self) -> tuple[str, ...]:
         return (*self.readings, "default", *(("article",) if self.split == "selected" else ()))
 
     @property
-    def turns(self) -> int:
+    def split_count(self) -> int:
         return splits.REPEATS * splits.FOLDS if self.split == "folds" else 1
 
 
@@ -78,16 +78,16 @@ class Task(NamedTuple):
 
     name: str
     model: str
-    turn: int
+    split_index: int
 
 
-class Score(NamedTuple):
+class FitResult(NamedTuple):
     auc: float
     low: float  # of the bootstrap interval
     high: float
     slope: float  # of calibration on the held-out rows; 1 is right
-    foretold: float  # mean PD
-    came: float  # share that went bad
+    mean_pd: float  # mean PD
+    default_rate: float  # share that went bad
     error: float
     cut: float
     trees: int
@@ -95,69 +95,71 @@ class Score(NamedTuple):
 
 
 def load(path: Path = CONFIG) -> dict[str, Study]:
-    return {name: Study.model_validate(given) for name, given in tomllib.loads(path.read_text()).items()}
+    return {name: Study.model_validate(values) for name, values in tomllib.loads(path.read_text()).items()}
 
 
-def read(study: Study) -> tuple[Table, pl.DataFrame]:
+def load_table(study: Study) -> tuple[TableSchema, pl.DataFrame]:
     """The contract with the config's columns, and every row typed by it."""
-    rows = source(study.source)
-    table: Table = rows.TABLE
-    added = tuple(Column(name=name, **given) for name, given in study.columns.items())
-    table = Table(name=table.name, columns=(*table.columns, *added), origin=table.origin, missing=table.missing)
-    stated = [column.name for column in rows.TABLE.columns if column.derived is None]
-    return table, check(rows.read().select(stated), table)
+    source_module = load_source(study.source)
+    table: TableSchema = source_module.TABLE
+    extra_columns = tuple(ColumnSchema(name=name, **values) for name, values in study.columns.items())
+    table = TableSchema(
+        name=table.name, columns=(*table.columns, *extra_columns), origin=table.origin, missing=table.missing
+    )
+    stated_columns = [column.name for column in source_module.TABLE.columns if column.derived is None]
+    return table, validate_or_raise(source_module.read().select(stated_columns), table)
 
 
-def halves(study: Study, frame: pl.DataFrame, y: Floats, turn: int) -> tuple[Rows, Rows]:
+def split_rows(study: Study, frame: pl.DataFrame, y: Floats, split_index: int) -> tuple[RowIndices, RowIndices]:
     """Positions of the rows that teach, and of those that judge."""
     if study.split == "folds":
-        return list(splits.nine(y))[turn]
+        return list(splits.repeated_splits(y))[split_index]
     if study.split == "years":
         year = frame["ApprovalFY"]
         train, test = (year.is_between(*years).to_numpy() for years in (study.train, study.test))
         return np.flatnonzero(train), np.flatnonzero(test)
-    chosen = frame["Selected"].to_numpy() == 1
-    return np.flatnonzero(chosen), np.flatnonzero(~chosen)
+    is_selected = frame["Selected"].to_numpy() == 1
+    return np.flatnonzero(is_selected), np.flatnonzero(~is_selected)
 
 
-def inputs(
-    study: Study, table: Table, frame: pl.DataFrame, reading: Reading, train: Rows
-) -> tuple[pl.DataFrame, tuple[Column, ...]]:
+def select_inputs(
+    study: Study, table: TableSchema, frame: pl.DataFrame, feature_set: FeatureSet, train: RowIndices
+) -> tuple[pl.DataFrame, tuple[ColumnSchema, ...]]:
     """The columns that a reading sees, and the frame with those that it makes."""
-    left = [name for name in (*reading.leave_out, *reading.also) if name not in frame.columns]
-    if left:
-        raise KeyError(f"{', '.join(left)}: {table.name} has no such column")
+    missing_columns = [name for name in (*feature_set.leave_out, *feature_set.also) if name not in frame.columns]
+    if missing_columns:
+        raise KeyError(f"{', '.join(missing_columns)}: {table.name} has no such column")
     columns = [
         column
         for column in table.columns
-        if (column.role == "indicator" or column.name in reading.also)
+        if (column.role == "indicator" or column.name in feature_set.also)
         and column.kind != "text"
-        and column.name not in reading.leave_out
+        and column.name not in feature_set.leave_out
     ]
-    for name, least in reading.names.items():
-        seen = frame[train].group_by(name).len().filter(pl.col("len") >= least)[name].drop_nulls()
-        columns.append(Column(name=name, kind="category", levels=tuple(sorted(seen))))
-    for name, dates in reading.days.items():
+    for name, min_count in feature_set.names.items():
+        frequent_levels = frame[train].group_by(name).len().filter(pl.col("len") >= min_count)[name].drop_nulls()
+        columns.append(ColumnSchema(name=name, kind="category", levels=tuple(sorted(frequent_levels))))
+    for name, dates in feature_set.days.items():
         first, second = (pl.col(date).str.to_date() for date in dates)
         frame = frame.with_columns((second - first).dt.total_days().cast(pl.Float64).alias(name))
-        columns.append(Column(name=name, unit="days"))
+        columns.append(ColumnSchema(name=name, unit="days"))
     return frame, tuple(columns)
 
 
-def score(task: Task) -> Score:
+def fit_and_score(task: Task) -> FitResult:
     """Fit one model on one split, and judge it on the rows held out."""
     study = load()[task.name]
-    table, frame = read(study)
+    table, frame = load_table(study)
     target = table.target.name
     y = frame[target].to_numpy().astype(np.float64)
-    train, test = halves(study, frame, y, task.turn)
+    train, test = split_rows(study, frame, y, task.split_index)
     if task.model == "article":
-        columns: tuple[Column, ...] = tuple(table[name] for name in ARTICLE)
+        columns: tuple[ColumnSchema, ...] = tuple(table[name] for name in ARTICLE_FEATURES)
     elif task.model == "default":
-        frame, columns = inputs(study, table, frame, Reading(leave_out=tuple(study.columns)), train)
+        frame, columns = select_inputs(study, table, frame, FeatureSet(leave_out=tuple(study.columns)), train)
     else:
-        frame, columns = inputs(study, table, frame, study.readings[task.model], train)
-    columns = learn_levels(frame[train], columns, target)
+        frame, columns = select_inputs(study, table, frame, study.readings[task.model], train)
+    columns = order_levels(frame[train], columns, target)
     x = encode(frame, columns)  # (rows, inputs) float32
     start = perf_counter()
     cut, trees = 0.5, 0
@@ -168,9 +170,9 @@ def score(task: Task) -> Score:
     elif task.model == "default":
         from lightgbm import LGBMClassifier
 
-        codes = [at for at, column in enumerate(columns) if column.kind == "category"]
-        plain = LGBMClassifier(verbosity=-1, n_jobs=1).fit(x[train], y[train], categorical_feature=codes)
-        pd, trees = np.asarray(plain.predict_proba(x[test]))[:, 1], plain.booster_.num_trees()
+        codes = [position for position, column in enumerate(columns) if column.kind == "category"]
+        default_model = LGBMClassifier(verbosity=-1, n_jobs=1).fit(x[train], y[train], categorical_feature=codes)
+        pd, trees = np.asarray(default_model.predict_proba(x[test]))[:, 1], default_model.booster_.num_trees()
     else:
         weight = None
         if study.half_life:
@@ -179,18 +181,18 @@ def score(task: Task) -> Score:
         directions = [column.direction for column in columns]
         model = BaggedTrees(study.estimator).fit(x[train], y[train], weight=weight, directions=directions)
         pd, trees = model.predict_pd(x[test]), model.trees_ * len(model.boosters_)
-        unseen = sigmoid(model.slope_ * model.raw_out_of_fold_ + model.intercept_)
-        cut = float(CUTS[np.argmin([np.mean((unseen > one) != y[train]) for one in CUTS])])
+        out_of_fold_pd = sigmoid(model.slope_ * model.raw_out_of_fold_ + model.intercept_)
+        cut = float(CUT_OFFS[np.argmin([np.mean((out_of_fold_pd > cut_off) != y[train]) for cut_off in CUT_OFFS])])
     seconds = perf_counter() - start
     groups = frame["Bank"].fill_null("").to_numpy()[test] if "Bank" in frame.columns else None
-    seen = measures(y[test], pd, Draws(len(test), groups=groups))
-    return Score(
-        seen["auc"].value, seen["auc"].low, seen["auc"].high, slope(pd, y[test]),
+    metrics = compute_intervals(y[test], pd, BootstrapSamples(len(test), groups=groups))
+    return FitResult(
+        metrics["auc"].value, metrics["auc"].low, metrics["auc"].high, calibration_slope(pd, y[test]),
         float(pd.mean()), float(y[test].mean()), float(np.mean((pd > cut) != y[test])), cut, trees, seconds,
     )  # fmt: skip
 
 
-def slope(pd: Floats, y: Floats) -> float:
+def calibration_slope(pd: Floats, y: Floats) -> float:
     """Of the logistic regression of the outcome on the PD's log-odds. Newton's method, which the recipes use, does not
     settle on PDs as far apart as those of plain boosting on a small table."""
     from sklearn.linear_model import LogisticRegression
@@ -199,35 +201,38 @@ def slope(pd: Floats, y: Floats) -> float:
     return float(LogisticRegression(C=1e6, max_iter=1_000).fit(log_odds, y).coef_[0, 0])
 
 
-def tasks(name: str, study: Study) -> list[Task]:
-    return [Task(name, model, turn) for model in study.models for turn in range(study.turns)]
+def list_tasks(name: str, study: Study) -> list[Task]:
+    return [Task(name, model, split_index) for model in study.models for split_index in range(study.split_count)]
 
 
-def report(name: str, study: Study, scores: Iterable[tuple[Task, Score]]) -> tuple[list[str], dict[str, Any]]:
+def report(name: str, study: Study, scores: Iterable[tuple[Task, FitResult]]) -> tuple[list[str], dict[str, Any]]:
     """Lines for people, and the same as data."""
     goals = [study.published, *([study.beyond] if study.beyond else [])]
     lines = [f"{name}: held to AUC {' and '.join(f'{goal:.4f}' for goal in goals)}"]
     if study.published_error:
         lines[0] += f", error {study.published_error:.1%}"
-    kept: dict[str, Any] = {"published": study.published, "beyond": study.beyond, "models": {}}
-    done = list(scores)
+    summary: dict[str, Any] = {"published": study.published, "beyond": study.beyond, "models": {}}
+    results = list(scores)
     for model in study.models:
-        of = [one for task, one in done if task.model == model]
-        auc = np.array([one.auc for one in of])
-        figures = dict(zip(Score._fields, np.mean(of, axis=0).tolist(), strict=True))
-        if study.turns > 1:
-            _, half = splits.interval(auc)
-            figures |= {"low": figures["auc"] - half, "high": figures["auc"] + half}
+        model_results = [result for task, result in results if task.model == model]
+        auc = np.array([result.auc for result in model_results])
+        figures = dict(zip(FitResult._fields, np.mean(model_results, axis=0).tolist(), strict=True))
+        if study.split_count > 1:
+            _, half_width = splits.mean_interval(auc)
+            figures |= {"low": figures["auc"] - half_width, "high": figures["auc"] + half_width}
         verdict = ", ".join(
             f"{goal:.4f} " + ("reached" if figures["auc"] >= goal else f"missed by {goal - figures['auc']:.4f}")
             for goal in goals
         )
         line = (
             f"  {model:16} AUC {figures['auc']:.4f} [{figures['low']:.4f}, {figures['high']:.4f}]  "
-            f"slope {figures['slope']:.2f}  foretold {figures['foretold']:.1%}, came {figures['came']:.1%}  "
+            f"slope {figures['slope']:.2f}  foretold {figures['mean_pd']:.1%}, came {figures['default_rate']:.1%}  "
         )
         if study.published_error:
             line += f"error {figures['error']:.1%} at {figures['cut']:.2f}  "
         lines.append(f"{line}{figures['trees']:5.0f} trees {figures['seconds']:4.0f} s  {verdict}")
-        kept["models"][model] = figures | {"splits": auc.tolist(), "slopes": [one.slope for one in of]}
-    return lines, kept
+        summary["models"][model] = figures | {
+            "splits": auc.tolist(),
+            "slopes": [result.slope for result in model_results],
+        }
+    return lines, summary

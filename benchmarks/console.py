@@ -24,18 +24,20 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
-from benchmarks.serving import QUIET, ROOT, build, build_companies, var
+from benchmarks.serving import ROOT, TELEMETRY_OFF, build, build_companies, var_dir
 
 CHROMIUM = "/usr/bin/chromium"
 FLAGS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
 ROLES = ("bank", "clinic", "pathologist", "scientist", "auditor", "operator")
 PERSON = {"name": "Benchmark", "licence": "BENCH-0001"}
-TIMES = 7
-BARE = "<!doctype html><title>bare</title><link rel=icon href=data:,><header><nav><a href=#>A page</a></nav></header>"
-WEIGHT = """() => [...performance.getEntriesByType("navigation"), ...performance.getEntriesByType("resource")]
+REPEATS = 7
+BARE_PAGE = (
+    "<!doctype html><title>bare</title><link rel=icon href=data:,><header><nav><a href=#>A page</a></nav></header>"
+)
+PAGE_WEIGHT_JS = """() => [...performance.getEntriesByType("navigation"), ...performance.getEntriesByType("resource")]
     .filter((each) => !each.name.endsWith(".ttf")).reduce((sum, each) => sum + each.encodedBodySize, 0)"""
 # From the key to the figure on the page, pause and all (it may stay the same figure); and what of it the answer took.
-TYPED = """async () => {
+TYPING_JS = """async () => {
   const field = document.querySelector("[name=monthly_debt_service]"), shown = document.querySelector(".preview");
   const set = Object.getOwnPropertyDescriptor(HTMLInputElement.prototype, "value").set, found = [];
   for (let at = 0; at < 120; at += 1) {
@@ -58,7 +60,7 @@ TYPED = """async () => {
   const asked = performance.getEntriesByType("resource").filter((each) => each.name.endsWith("/what-if"));
   return [found, asked.map((each) => each.duration)];
 }"""
-SCROLLED = """async () => {
+SCROLL_JS = """async () => {
   const body = document.querySelector(".long-body"), frames = [];
   let before = await new Promise(requestAnimationFrame);
   for (let at = 0; at < 240; at += 1) {
@@ -69,7 +71,7 @@ SCROLLED = """async () => {
   }
   return [frames, body.scrollTop, document.querySelectorAll(".long-row").length];
 }"""
-SORTED = """async () => {
+SORT_JS = """async () => {
   const began = performance.now();
   document.querySelectorAll(".long-head button")[2].click();
   await new Promise(requestAnimationFrame);
@@ -84,32 +86,32 @@ def main() -> None:
     companies = parser.parse_args().companies
     from playwright.sync_api import sync_playwright
 
-    with tempfile.TemporaryDirectory(dir=var()) as name, sync_playwright() as play:
+    with tempfile.TemporaryDirectory(dir=var_dir()) as name, sync_playwright() as playwright:
         folder = Path(name)
         build(folder)
         build_companies(folder)
-        service, base = start(folder)
+        service, base = start_service(folder)
         try:
-            browser = play.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+            browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
             for role in ROLES:
-                first_page(browser, base, token(folder, role), role)
-            what_if(browser, base, token(folder, "bank"))
-            table(browser, base, token(folder, "bank"), companies)
+                measure_first_page(browser, base, create_token(folder, role), role)
+            measure_what_if(browser, base, create_token(folder, "bank"))
+            measure_table(browser, base, create_token(folder, "bank"), companies)
             browser.close()
         finally:
             os.killpg(service.pid, signal.SIGTERM)
             service.wait()
 
 
-def start(folder: Path) -> tuple[subprocess.Popen[bytes], str]:
+def start_service(folder: Path) -> tuple[subprocess.Popen[bytes], str]:
     from socket import socket
 
-    with socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        port = taken.getsockname()[1]
-    environ = {
+    with socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    environment = {
         **os.environ,
-        **QUIET,
+        **TELEMETRY_OFF,
         "YUHENG_HOME": str(folder),
         "YUHENG_BUNDLES": str(folder / "bundles"),
         "YUHENG_PUBLIC_KEY": str(folder / "keys/signing.pub.pem"),
@@ -117,101 +119,108 @@ def start(folder: Path) -> tuple[subprocess.Popen[bytes], str]:
     }
     with (folder / "service.log").open("wb") as log:
         command = [sys.executable, "-m", "serving", "serve", "--port", str(port)]
-        service = subprocess.Popen(command, cwd=ROOT, env=environ, stdout=log, stderr=log, start_new_session=True)
-    base, until = f"http://127.0.0.1:{port}", time.monotonic() + 90
+        service = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log, start_new_session=True)
+    base, deadline = f"http://127.0.0.1:{port}", time.monotonic() + 90
     while True:
         try:
             urllib.request.urlopen(f"{base}/healthz/ready", timeout=2).close()
             return service, base
         except OSError as error:  # not there yet
-            if time.monotonic() > until:
+            if time.monotonic() > deadline:
                 raise SystemExit((folder / "service.log").read_text()) from error
             time.sleep(0.3)
 
 
-def token(folder: Path, role: str) -> str:
-    from serving.core.security.token_issuer import issue
+def create_token(folder: Path, role: str) -> str:
+    from serving.core.security.token_issuer import issue_token
 
     person: dict[str, Any] = PERSON if role == "pathologist" else {}
-    return issue(folder / "keys/tokens.pem", "yuheng", tenant="bench", roles=[role], who=f"bench/{role}", **person)
-
-
-def first_page(browser: Any, base: str, given: str, role: str) -> None:
-    """Each time in a browser that has seen nothing, and beside it a bare page."""
-    with tempfile.TemporaryDirectory() as name:
-        (Path(name) / "index.html").write_text(BARE)
-        quiet = type("Quiet", (http.server.SimpleHTTPRequestHandler,), {"log_message": lambda *_: None})
-        bare = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(quiet, directory=name))
-        threading.Thread(target=bare.serve_forever, daemon=True).start()
-        ours, other, weight = [], [], 0
-        for _ in range(TIMES):
-            took, weight = opened(browser, f"{base}/console#token={given}", ".session")
-            ours.append(took)
-            other.append(opened(browser, f"http://127.0.0.1:{bare.server_port}/", "nav a")[0])
-        bare.shutdown()
-    mine, beside = statistics.median(ours), statistics.median(other)
-    print(
-        f"first page, {role}: {weight / 1_000:.0f} kB (under 200 is asked), there after {1_000 * mine:.0f} ms "
-        f"(1,000 is asked); {mine / beside:.1f} times a bare page"
+    return issue_token(
+        folder / "keys/tokens.pem", "yuheng", tenant="bench", roles=[role], subject=f"bench/{role}", **person
     )
 
 
-def opened(browser: Any, address: str, there: str) -> tuple[float, int]:
+def measure_first_page(browser: Any, base: str, token: str, role: str) -> None:
+    """Each time in a browser that has seen nothing, and beside it a bare page."""
+    with tempfile.TemporaryDirectory() as name:
+        (Path(name) / "index.html").write_text(BARE_PAGE)
+        quiet_handler = type("Quiet", (http.server.SimpleHTTPRequestHandler,), {"log_message": lambda *_: None})
+        bare_server = http.server.ThreadingHTTPServer(
+            ("127.0.0.1", 0), functools.partial(quiet_handler, directory=name)
+        )
+        threading.Thread(target=bare_server.serve_forever, daemon=True).start()
+        own_seconds, bare_seconds, weight = [], [], 0
+        for _ in range(REPEATS):
+            seconds, weight = open_page(browser, f"{base}/console#token={token}", ".session")
+            own_seconds.append(seconds)
+            bare_seconds.append(open_page(browser, f"http://127.0.0.1:{bare_server.server_port}/", "nav a")[0])
+        bare_server.shutdown()
+    own_median, bare_median = statistics.median(own_seconds), statistics.median(bare_seconds)
+    print(
+        f"first page, {role}: {weight / 1_000:.0f} kB (under 200 is asked), there after {1_000 * own_median:.0f} ms "
+        f"(1,000 is asked); {own_median / bare_median:.1f} times a bare page"
+    )
+
+
+def open_page(browser: Any, address: str, selector: str) -> tuple[float, int]:
     """(seconds until it is there, bytes without a Chinese font, which only a machine without one is sent)."""
     context = browser.new_context(locale="en-US")
     page = context.new_page()
-    began = time.perf_counter()
+    started = time.perf_counter()
     page.goto(address, wait_until="commit")
-    page.wait_for_selector(there)
-    took = time.perf_counter() - began
+    page.wait_for_selector(selector)
+    seconds = time.perf_counter() - started
     page.wait_for_load_state("networkidle")
-    weight = int(page.evaluate(WEIGHT))
+    weight = int(page.evaluate(PAGE_WEIGHT_JS))
     context.close()
-    return took, weight
+    return seconds, weight
 
 
-def what_if(browser: Any, base: str, given: str) -> None:
+def measure_what_if(browser: Any, base: str, token: str) -> None:
     page = browser.new_page(locale="en-US")
-    page.goto(f"{base}/console/credit#token={given}")
+    page.goto(f"{base}/console/credit#token={token}")
     page.click("text=Fill in a made-up household")
     page.wait_for_selector(".preview .headline")
-    typed, asked = page.evaluate(TYPED)
-    told = [f"{statistics.median(v):.0f} ms, 95 %: {statistics.quantiles(v, n=20)[-1]:.0f} ms" for v in (typed, asked)]
-    print(f"what-if, from key to figure: {told[0]} (150 is asked); of it the service's answer: {told[1]}")
+    typing_ms, request_ms = page.evaluate(TYPING_JS)
+    summaries = [
+        f"{statistics.median(values):.0f} ms, 95 %: {statistics.quantiles(values, n=20)[-1]:.0f} ms"
+        for values in (typing_ms, request_ms)
+    ]
+    print(f"what-if, from key to figure: {summaries[0]} (150 is asked); of it the service's answer: {summaries[1]}")
     page.close()
 
 
-def table(browser: Any, base: str, given: str, companies: int) -> None:
+def measure_table(browser: Any, base: str, token: str, companies: int) -> None:
     from datasets.scitech_risk.register import schema
 
     form = f"{base}/v1/models/scitech_risk/form"
-    who = {"Authorization": f"Bearer {given}"}
-    with urllib.request.urlopen(urllib.request.Request(form, headers=who)) as answer:
-        known = [field["name"] for field in json.load(answer)["fields"]]
+    auth_header = {"Authorization": f"Bearer {token}"}
+    with urllib.request.urlopen(urllib.request.Request(form, headers=auth_header)) as response:
+        field_names = [field["name"] for field in json.load(response)["fields"]]
     frame = schema.sample(min(companies, 5_000), seed=3).frame
-    frame = frame.select("company_id", *[name for name in known if name in frame.columns])
-    many = -(-companies // frame.height)
-    body = (frame.select(frame.columns).sample(n=companies, with_replacement=many > 1, seed=1)).write_csv().encode()
-    headers = who | {"Content-Type": "text/csv"}
+    frame = frame.select("company_id", *[name for name in field_names if name in frame.columns])
+    copies = -(-companies // frame.height)
+    body = (frame.select(frame.columns).sample(n=companies, with_replacement=copies > 1, seed=1)).write_csv().encode()
+    headers = auth_header | {"Content-Type": "text/csv"}
     request = urllib.request.Request(f"{base}/v1/scitech-risks/batch?keep=company_id", body, headers)
-    with urllib.request.urlopen(request, timeout=600) as answer:
-        batch = answer.headers["Batch-Id"]
-        while answer.read(1 << 20):
+    with urllib.request.urlopen(request, timeout=600) as response:
+        batch = response.headers["Batch-Id"]
+        while response.read(1 << 20):
             pass
     page = browser.new_page(locale="en-US", viewport={"width": 1440, "height": 1200})
-    page.goto(f"{base}/console#token={given}")
+    page.goto(f"{base}/console#token={token}")
     page.wait_for_selector(".session")
-    began = time.perf_counter()
+    started = time.perf_counter()
     page.goto(f"{base}/console/companies/runs/{batch}")
     page.wait_for_selector(".long-row")
-    opening = time.perf_counter() - began
-    sorting = page.evaluate(SORTED)
-    frames, place, rows = page.evaluate(SCROLLED)
+    opening = time.perf_counter() - started
+    sorting = page.evaluate(SORT_JS)
+    frames, scroll_top, visible_rows = page.evaluate(SCROLL_JS)
     print(
         f"a table of {companies:,} rows: there after {opening:.1f} s, sorted in {sorting:.0f} ms; "
-        f"scrolled by {place:,.0f} px, a frame takes {statistics.median(frames):.0f} ms, 95 %: "
+        f"scrolled by {scroll_top:,.0f} px, a frame takes {statistics.median(frames):.0f} ms, 95 %: "
         f"{statistics.quantiles(frames, n=20)[-1]:.0f} ms; "
-        f"{rows} of its rows are in the page"
+        f"{visible_rows} of its rows are in the page"
     )
     page.close()
 

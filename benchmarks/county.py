@@ -31,27 +31,29 @@ def measure(households: int, seed: int = 7) -> None:
         path = Path(folder) / "county_simulated.parquet"
         start = time.perf_counter()
         write(path, households, seed)
-        wrote = time.perf_counter() - start
+        write_seconds = time.perf_counter() - start
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # MiB
         start = time.perf_counter()
         rows = schema.read(path).height
-        read = time.perf_counter() - start
+        read_seconds = time.perf_counter() - start
         size = path.stat().st_size / 2**20
-    print(f"simulate and write   {rows / wrote:>12,.0f} rows/s   {wrote:6.1f} s   peak {memory:,.0f} MiB")
-    print(f"read and check       {rows / read:>12,.0f} rows/s   {read:6.1f} s   file {size:,.0f} MiB")
-    print(f"ratio                {read / wrote:>12.2f}   SIMULATED, {rows:,} households, one thread")
+    print(
+        f"simulate and write   {rows / write_seconds:>12,.0f} rows/s   {write_seconds:6.1f} s   peak {memory:,.0f} MiB"
+    )
+    print(f"read and check       {rows / read_seconds:>12,.0f} rows/s   {read_seconds:6.1f} s   file {size:,.0f} MiB")
+    print(f"ratio                {read_seconds / write_seconds:>12.2f}   SIMULATED, {rows:,} households, one thread")
 
 
 def main() -> None:
-    words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    words.add_argument("--households", type=int, default=1_000_000)
-    words.add_argument("--here", action="store_true", help="in this process, on the threads it has")
-    asked = words.parse_args()
-    if asked.here:
-        measure(asked.households)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--households", type=int, default=1_000_000)
+    parser.add_argument("--here", action="store_true", help="in this process, on the threads it has")
+    args = parser.parse_args()
+    if args.here:
+        measure(args.households)
         return
-    again = [sys.executable, "-m", "benchmarks.county", "--here", "--households", str(asked.households)]
-    raise SystemExit(subprocess.run(again, cwd=ROOT, env={**os.environ, **ONE_THREAD}).returncode)
+    command = [sys.executable, "-m", "benchmarks.county", "--here", "--households", str(args.households)]
+    raise SystemExit(subprocess.run(command, cwd=ROOT, env={**os.environ, **ONE_THREAD}).returncode)
 
 
 if __name__ == "__main__":

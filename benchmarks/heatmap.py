@@ -28,36 +28,36 @@ from numpy.typing import NDArray
 
 from datasets.pathology import bcss
 from datasets.slides.reader import Slide, open_slide
-from datasets.slides.tiling import Grid, GridConfig, read
+from datasets.slides.tiling import Grid, GridConfig, read_tiles
 from models.pathology.network import NetConfig, TileNet
-from training.evaluation.metrics import Draws, Interval, Tallier, auc, statistic
+from training.evaluation.metrics import BootstrapSamples, Interval, ScoreCounter, auc, bootstrap_interval
 
 CACHE = Path("var/heatmap")
-GRID = GridConfig(mpp=0.5, tile=128)
-STRIDE = 0.5  # of a tile, from one to the next
-MIDDLE = 0.5  # of a tile's width: what is seen from nearer
-EYES = {"tile": slice(0, 1280), "middle": slice(1280, 2560), "both": slice(0, 2560)}
-HOLDS = (1e-5, 1e-4, 1e-3, 1e-2)  # C of the logistic head
-STORED = 256  # px a side of a stored tile
-LEVELS = 3
-TUMOUR, NONE = 0.5, 0.1  # share of tumour from which, and up to which, a tile is learned from
-BLOCK = 4  # cells of the heatmap a side that are drawn together: 512 px, 128 um
+GRID = GridConfig(mpp=0.5, tile_size=128)
+TILE_STRIDE = 0.5  # of a tile, from one to the next
+CENTRE_WIDTH = 0.5  # of a tile's width: what is seen from nearer
+FEATURE_VIEWS = {"tile": slice(0, 1280), "middle": slice(1280, 2560), "both": slice(0, 2560)}
+REGULARISATIONS = (1e-5, 1e-4, 1e-3, 1e-2)  # C of the logistic head
+STORED_TILE_SIDE = 256  # px a side of a stored tile
+PYRAMID_LEVELS = 3
+TUMOUR_SHARE, MAX_NORMAL_SHARE = 0.5, 0.1  # share of tumour from which, and up to which, a tile is learned from
+RESAMPLING_BLOCK = 4  # cells of the heatmap a side that are drawn together: 512 px, 128 um
 Floats = NDArray[np.float64]
 
 
-def write(region: bcss.Region, path: Path) -> Path:
+def write_pyramid(region: bcss.Region, path: Path) -> Path:
     """A pyramidal tiled TIFF with its scale, each level half of the one before."""
     import tifffile
     from PIL import Image
 
     with tifffile.TiffWriter(path, bigtiff=True) as file:
-        for level in range(LEVELS):
+        for level in range(PYRAMID_LEVELS):
             size = (region.image.shape[1] >> level, region.image.shape[0] >> level)
             pixels = np.asarray(Image.fromarray(region.image).resize(size, Image.Resampling.BOX))
             unit = 1e4 / (bcss.MPP * 2**level)  # pixels per centimetre
             file.write(
                 pixels,
-                tile=(STORED, STORED),
+                tile=(STORED_TILE_SIDE, STORED_TILE_SIDE),
                 photometric="rgb",
                 compression="zlib",  # nothing is lost a second time
                 resolution=(unit, unit),
@@ -68,43 +68,45 @@ def write(region: bcss.Region, path: Path) -> Path:
     return path
 
 
-def overlapping(slide: Slide, width_of: float = 1.0) -> Grid:
+def overlapping_grid(slide: Slide, width_of: float = 1.0) -> Grid:
     """Every tile that lies within the slide, half a tile apart; or squares `width_of` it around their middles."""
-    assert slide.facts.mpp is not None
-    side = GRID.tile * GRID.mpp / slide.facts.mpp[0]  # level-0 px
-    width, height = slide.facts.size
-    step = side * STRIDE
+    assert slide.metadata.mpp is not None
+    side = GRID.tile_size * GRID.mpp / slide.metadata.mpp[0]  # level-0 px
+    width, height = slide.metadata.size
+    step = side * TILE_STRIDE
     columns, rows = int((width - side) / step + 1e-6) + 1, int((height - side) / step + 1e-6) + 1
     cells = np.stack(np.meshgrid(np.arange(columns), np.arange(rows)), -1).reshape(-1, 2).astype(np.int64)
     places = np.rint(cells * step - side * (width_of - 1) / 2).astype(np.int64)
     return Grid(places, cells, (side * width_of, side * width_of), (columns, rows), GRID)
 
 
-def seen(region: bcss.Region, folder: Path) -> tuple[Floats, Grid]:
+def extract_features(region: bcss.Region, folder: Path) -> tuple[Floats, Grid]:
     """(tiles, 2 x 1280) what the network sees in each tile and in its middle, and where the tiles lie."""
     path = folder / f"{region.name}.tiff"
-    with open_slide(path if path.exists() else write(region, path)) as slide:
-        grid, kept = overlapping(slide), folder / f"{region.name}.npy"
-        if not kept.exists():
+    with open_slide(path if path.exists() else write_pyramid(region, path)) as slide:
+        grid, cache_path = overlapping_grid(slide), folder / f"{region.name}.npy"
+        if not cache_path.exists():
             from training.pathology.train_network import predict
 
-            net = TileNet(NetConfig(side=GRID.tile))
-            both = [
-                np.concatenate([predict(net, tiles, turns=2)[1] for _, tiles in read(slide, one, batch=128)])
-                for one in (grid, overlapping(slide, MIDDLE))
+            net = TileNet(NetConfig(side=GRID.tile_size))
+            features = [
+                np.concatenate(
+                    [predict(net, tiles, symmetry_count=2)[1] for _, tiles in read_tiles(slide, view_grid, batch=128)]
+                )
+                for view_grid in (grid, overlapping_grid(slide, CENTRE_WIDTH))
             ]
-            np.save(kept, np.concatenate(both, 1))
-    found: Floats = np.load(kept).astype(np.float64)
-    return found, grid
+            np.save(cache_path, np.concatenate(features, 1))
+    cached: Floats = np.load(cache_path).astype(np.float64)
+    return cached, grid
 
 
-def tumour(region: bcss.Region, grid: Grid) -> Floats:
+def tumour_shares(region: bcss.Region, grid: Grid) -> Floats:
     """(tiles,) share of tumour."""
     side = round(grid.extent[0])
-    return np.array([region.tumour[y : y + side, x : x + side].mean() for x, y in grid.places])
+    return np.array([region.tumour[y : y + side, x : x + side].mean() for x, y in grid.positions])
 
 
-def heatmap(probability: Floats, grid: Grid) -> Floats:
+def build_heatmap(probability: Floats, grid: Grid) -> Floats:
     """(rows, columns) of cells half a tile wide: the mean of the tiles that cover each."""
     columns, rows = grid.shape
     total, count = np.zeros((rows + 1, columns + 1)), np.zeros((rows + 1, columns + 1))
@@ -116,54 +118,72 @@ def heatmap(probability: Floats, grid: Grid) -> Floats:
     return mean
 
 
-def judge(heat: Floats, region: bcss.Region, grid: Grid) -> Interval:
+def pixel_auc(heat: Floats, region: bcss.Region, grid: Grid) -> Interval:
     """AUC by pixel: each cell's tumour pixels against all cells' other pixels."""
-    side = round(grid.extent[0] * STRIDE)
+    side = round(grid.extent[0] * TILE_STRIDE)
     rows, columns = heat.shape
     mask = region.tumour[: rows * side, : columns * side]
     mask = np.pad(mask, ((0, rows * side - mask.shape[0]), (0, columns * side - mask.shape[1])))
     positive = mask.reshape(rows, side, columns, side).sum((1, 3)).ravel()
     pixels = np.concatenate([positive, side * side - positive]).astype(np.float64)  # (2 cells,)
-    block = (np.arange(rows)[:, None] // BLOCK * 1_000 + np.arange(columns) // BLOCK).ravel()
-    tallier = Tallier(np.tile(heat.ravel(), 2), np.repeat([1, 0], heat.size))
-    draws = Draws(len(pixels), 1_000, 0, np.tile(block, 2))
-    return statistic(lambda times: auc(tallier(times * pixels)), draws)
+    block = (np.arange(rows)[:, None] // RESAMPLING_BLOCK * 1_000 + np.arange(columns) // RESAMPLING_BLOCK).ravel()
+    counter = ScoreCounter(np.tile(heat.ravel(), 2), np.repeat([1, 0], heat.size))
+    samples = BootstrapSamples(len(pixels), 1_000, 0, np.tile(block, 2))
+    return bootstrap_interval(lambda weights: auc(counter(weights * pixels)), samples)
 
 
 @dataclass(frozen=True)
 class Region:
     """One region as a slide: what was seen in each tile, its share of tumour, and where it lies."""
 
-    truth: bcss.Region
-    seen: Floats  # (tiles, 2 x 1280)
-    share: Floats  # (tiles,)
+    source: bcss.Region
+    features: Floats  # (tiles, 2 x 1280)
+    tumour_share: Floats  # (tiles,)
     grid: Grid
 
-    def judged(self, head: Any, eye: str) -> Interval:
-        return judge(heatmap(head.predict_proba(self.seen[:, EYES[eye]])[:, 1], self.grid), self.truth, self.grid)
+    def evaluate(self, head: Any, view: str) -> Interval:
+        return pixel_auc(
+            build_heatmap(head.predict_proba(self.features[:, FEATURE_VIEWS[view]])[:, 1], self.grid),
+            self.source,
+            self.grid,
+        )
 
 
-def learned(regions: Sequence[Region], eye: str, hold: float) -> Any:
+def fit_head(regions: Sequence[Region], view: str, regularisation: float) -> Any:
     """A head on the tiles that are clearly one or the other."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    x, share = np.concatenate([one.seen for one in regions]), np.concatenate([one.share for one in regions])
-    clear = (share >= TUMOUR) | (share <= NONE)
-    head = make_pipeline(StandardScaler(), LogisticRegression(C=hold, max_iter=1_000, class_weight="balanced"))
-    return head.fit(x[clear, EYES[eye]], share[clear] >= TUMOUR)
+    x, tumour_share = (
+        np.concatenate([region.features for region in regions]),
+        np.concatenate([region.tumour_share for region in regions]),
+    )
+    is_clear = (tumour_share >= TUMOUR_SHARE) | (tumour_share <= MAX_NORMAL_SHARE)
+    head = make_pipeline(
+        StandardScaler(), LogisticRegression(C=regularisation, max_iter=1_000, class_weight="balanced")
+    )
+    return head.fit(x[is_clear, FEATURE_VIEWS[view]], tumour_share[is_clear] >= TUMOUR_SHARE)
 
 
-def chosen(regions: Sequence[Region]) -> tuple[str, float]:
+def choose_settings(regions: Sequence[Region]) -> tuple[str, float]:
     """What does best where each of the regions is asked of the other alone."""
 
-    def worth(way: tuple[str, float]) -> float:
-        asked = [(one, [other for other in regions if other is not one]) for one in regions]
-        return float(np.mean([one.judged(learned(others, *way), way[0]).value for one, others in asked]))
+    def mean_auc(settings: tuple[str, float]) -> float:
+        folds = [
+            (region, [other_region for other_region in regions if other_region is not region]) for region in regions
+        ]
+        return float(
+            np.mean(
+                [
+                    region.evaluate(fit_head(other_regions, *settings), settings[0]).value
+                    for region, other_regions in folds
+                ]
+            )
+        )
 
-    best: tuple[str, float] = max(itertools.product(EYES, HOLDS), key=worth)
-    return best
+    best_settings: tuple[str, float] = max(itertools.product(FEATURE_VIEWS, REGULARISATIONS), key=mean_auc)
+    return best_settings
 
 
 def main(argv: list[str]) -> int:
@@ -173,18 +193,18 @@ def main(argv: list[str]) -> int:
     folder.mkdir(parents=True, exist_ok=True)
     regions = []
     for name in bcss.NAMES:
-        truth = bcss.read(name)
-        found, grid = seen(truth, folder)
-        regions.append(Region(truth, found, tumour(truth, grid), grid))
+        source = bcss.read(name)
+        features, grid = extract_features(source, folder)
+        regions.append(Region(source, features, tumour_shares(source, grid), grid))
     print("AUC of the heatmap by pixel of the mask, one region left out:")
     figures = []
-    for left in regions:
-        rest = [one for one in regions if one is not left]
-        eye, hold = chosen(rest)
-        figures.append(left.judged(learned(rest, eye, hold), eye))
-        told = f"{len(left.grid):,} tiles, {left.truth.tumour.mean():.0%} tumour; chosen: {eye}, C {hold:g}"
-        print(f"  {left.truth.name}: {figures[-1]}  {told}", flush=True)
-    print(f"  mean of the three: {np.mean([one.value for one in figures]):.4f}")
+    for held_out in regions:
+        other_regions = [region for region in regions if region is not held_out]
+        view, regularisation = choose_settings(other_regions)
+        figures.append(held_out.evaluate(fit_head(other_regions, view, regularisation), view))
+        note = f"{len(held_out.grid):,} tiles, {held_out.source.tumour.mean():.0%} tumour; chosen: {view}, C {regularisation:g}"
+        print(f"  {held_out.source.name}: {figures[-1]}  {note}", flush=True)
+    print(f"  mean of the three: {np.mean([region.value for region in figures]):.4f}")
     print("  Three patients: an engineering check.")
     return 0
 

@@ -23,61 +23,64 @@ SIZES = (10_000, 30_000, 100_000, 300_000, 1_000_000)
 EDGES_PER_COMPANY = 12  # links and invoices of a zone
 
 
-def measure(most: int, rounds: int) -> None:
+def measure(max_edges: int, rounds: int) -> None:
     import numpy as np
     import polars as pl
 
     from datasets.scitech_risk import shell_features
-    from datasets.scitech_risk.register.simulator import zone
+    from datasets.scitech_risk.register.simulator import simulate_zone
 
     def sums(links: pl.DataFrame, invoices: pl.DataFrame) -> None:
         links.group_by("kind", "party").len()
-        for end in ("seller", "buyer"):
-            invoices.group_by(end).agg(pl.col("amount").sum())
+        for column in ("seller", "buyer"):
+            invoices.group_by(column).agg(pl.col("amount").sum())
 
-    def best(work: object, *given: object) -> float:
-        took = []
+    def best(fn: object, *args: object) -> float:
+        times = []
         for _ in range(rounds):
             start = time.perf_counter()
-            work(*given)  # type: ignore[operator]
-            took.append(time.perf_counter() - start)
-        return min(took)
+            fn(*args)  # type: ignore[operator]
+            times.append(time.perf_counter() - start)
+        return min(times)
 
-    shell_features.columns(*_parts(zone(100, 0)))  # what is loaded once is not measured
+    shell_features.shell_feature_columns(*_parts(simulate_zone(100, 0)))  # what is loaded once is not measured
     print(f"{'edges':>10}  {'network':>9}  {'edges/s':>9}  {'sums':>9}  {'ratio':>6}  {'in loops':>8}  {'peak MiB':>8}")
-    seen: list[tuple[int, float, float]] = []
-    for size in (size for size in SIZES if size <= most):
-        companies, links, invoices = _parts(zone(-(-size // EDGES_PER_COMPANY), 7))
+    measurements: list[tuple[int, float, float]] = []
+    for size in (size for size in SIZES if size <= max_edges):
+        companies, links, invoices = _parts(simulate_zone(-(-size // EDGES_PER_COMPANY), 7))
         edges = links.height + invoices.height
-        whole, plain = best(shell_features.columns, companies, links, invoices), best(sums, links, invoices)
-        looped = shell_features.columns(companies, links, invoices)["loop_path"].count()
+        network_seconds, sum_seconds = (
+            best(shell_features.shell_feature_columns, companies, links, invoices),
+            best(sums, links, invoices),
+        )
+        in_loops = shell_features.shell_feature_columns(companies, links, invoices)["loop_path"].count()
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        seen.append((edges, whole, plain))
-        print(f"{edges:>10,}  {whole:>7.3f} s  {edges / whole:>9,.0f}  {plain:>7.3f} s  {whole / plain:>6.1f}  "
-              f"{looped:>8,}  {peak:>8,.0f}", flush=True)  # fmt: skip
-    if len(seen) > 1:
-        edges_, *took = np.log(np.array(seen)).T
-        for name, seconds in zip(("network", "sums"), took, strict=True):
-            print(f"exponent of {name:<8} {np.polyfit(edges_, seconds, 1)[0]:.2f}")
+        measurements.append((edges, network_seconds, sum_seconds))
+        print(f"{edges:>10,}  {network_seconds:>7.3f} s  {edges / network_seconds:>9,.0f}  {sum_seconds:>7.3f} s  {network_seconds / sum_seconds:>6.1f}  "
+              f"{in_loops:>8,}  {peak:>8,.0f}", flush=True)  # fmt: skip
+    if len(measurements) > 1:
+        log_edges, *log_seconds = np.log(np.array(measurements)).T
+        for name, seconds in zip(("network", "sums"), log_seconds, strict=True):
+            print(f"exponent of {name:<8} {np.polyfit(log_edges, seconds, 1)[0]:.2f}")
         print("SIMULATED zones; the best of", rounds, "rounds, one thread")
 
 
-def _parts(made: dict) -> tuple:  # type: ignore[type-arg]
-    return made["companies"].select("company_id", "insured_staff"), made["links"], made["invoices"]
+def _parts(tables: dict) -> tuple:  # type: ignore[type-arg]
+    return tables["companies"].select("company_id", "insured_staff"), tables["links"], tables["invoices"]
 
 
 def main() -> None:
-    words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    words.add_argument("--edges", type=int, default=SIZES[-1], help="the largest register")
-    words.add_argument("--rounds", type=int, default=3)
-    words.add_argument("--here", action="store_true", help="in this process, on the threads it has")
-    asked = words.parse_args()
-    if asked.here:
-        measure(asked.edges, asked.rounds)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--edges", type=int, default=SIZES[-1], help="the largest register")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--here", action="store_true", help="in this process, on the threads it has")
+    args = parser.parse_args()
+    if args.here:
+        measure(args.edges, args.rounds)
         return
-    again = [sys.executable, "-m", "benchmarks.network", "--here", "--edges", str(asked.edges)]
-    again += ["--rounds", str(asked.rounds)]
-    raise SystemExit(subprocess.run(again, cwd=ROOT, env={**os.environ, **ONE_THREAD}).returncode)
+    command = [sys.executable, "-m", "benchmarks.network", "--here", "--edges", str(args.edges)]
+    command += ["--rounds", str(args.rounds)]
+    raise SystemExit(subprocess.run(command, cwd=ROOT, env={**os.environ, **ONE_THREAD}).returncode)
 
 
 if __name__ == "__main__":

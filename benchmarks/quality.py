@@ -30,15 +30,15 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from benchmarks import companies
-from benchmarks.splits import FOLDS, REPEATS, interval, nine
-from datasets.catalog import source
-from datasets.schema import Column, Table, check
-from models.feature_encoder import encode, learn_levels
-from models.trees.estimator import BaggedTrees, EstimatorConfig, platt
+from benchmarks.splits import FOLDS, REPEATS, mean_interval, repeated_splits
+from datasets.catalog import load_source
+from datasets.schema import ColumnSchema, TableSchema, validate_or_raise
+from models.feature_encoder import encode, order_levels
+from models.trees.estimator import BaggedTrees, EstimatorConfig, fit_platt
 
 CONFIG = Path(__file__).parents[1] / "configs" / "credit_quality.toml"
 MODELS = ("all", "served", "default")
-TURNS = REPEATS * FOLDS
+SPLIT_COUNT = REPEATS * FOLDS
 
 T = TypeVar("T")
 
@@ -64,10 +64,10 @@ class Task(NamedTuple):
 
     name: str
     model: str
-    turn: int
+    split_index: int
 
 
-class Score(NamedTuple):
+class FitResult(NamedTuple):
     auc: float
     slope: float  # of calibration on the held-out rows; 1 is right
     trees: int
@@ -75,121 +75,132 @@ class Score(NamedTuple):
 
 
 def load(path: Path = CONFIG) -> dict[str, Quality]:
-    return {name: Quality.model_validate(given) for name, given in tomllib.loads(path.read_text()).items()}
+    return {name: Quality.model_validate(values) for name, values in tomllib.loads(path.read_text()).items()}
 
 
-def contract(quality: Quality) -> Table:
+def build_schema(quality: Quality) -> TableSchema:
     """The source's contract with the declarations of the config."""
-    table: Table = source(quality.source).TABLE
-    own = {column.name for column in table.columns}
-    changed = [
-        Column.model_validate(column.model_dump() | quality.columns.get(column.name, {})) for column in table.columns
+    table: TableSchema = load_source(quality.source).TABLE
+    known_names = {column.name for column in table.columns}
+    columns = [
+        ColumnSchema.model_validate(column.model_dump() | quality.columns.get(column.name, {}))
+        for column in table.columns
     ]
-    added = [Column(name=name, **given) for name, given in quality.columns.items() if name not in own]
-    return Table(name=table.name, columns=(*changed, *added), origin=table.origin, missing=table.missing)
+    extra_columns = [
+        ColumnSchema(name=name, **values) for name, values in quality.columns.items() if name not in known_names
+    ]
+    return TableSchema(name=table.name, columns=(*columns, *extra_columns), origin=table.origin, missing=table.missing)
 
 
-def inputs(table: Table, model: str) -> tuple[Column, ...]:
+def select_inputs(table: TableSchema, model: str) -> tuple[ColumnSchema, ...]:
     """What the model reads: the audit columns too where published figures do. Derived columns last."""
     roles = ("indicator",) if model == "served" else ("indicator", "audit")
-    read = [column for column in table.columns if column.role in roles and column.kind != "text"]
+    selected = [column for column in table.columns if column.role in roles and column.kind != "text"]
     if model == "default":
-        return tuple(column for column in read if column.derived is None)
-    return (*(c for c in read if c.derived is None), *(c for c in read if c.derived is not None))
+        return tuple(column for column in selected if column.derived is None)
+    return (*(c for c in selected if c.derived is None), *(c for c in selected if c.derived is not None))
 
 
-def score(task: Task) -> Score:
+def fit_and_score(task: Task) -> FitResult:
     """Fit one model on one split, and judge it on the rows held out."""
     from sklearn.metrics import roc_auc_score
 
     quality = load()[task.name]
-    table = contract(quality)
-    rows = source(quality.source)
-    frame = check(rows.read().select([c.name for c in rows.TABLE.columns if c.derived is None]), table)
+    table = build_schema(quality)
+    rows = load_source(quality.source)
+    frame = validate_or_raise(rows.read().select([c.name for c in rows.TABLE.columns if c.derived is None]), table)
     y = frame[table.target.name].to_numpy().astype(np.float64)
-    train, test = list(nine(y))[task.turn]
-    columns = learn_levels(frame[train], inputs(table, task.model), table.target.name)
+    train, test = list(repeated_splits(y))[task.split_index]
+    columns = order_levels(frame[train], select_inputs(table, task.model), table.target.name)
     x = encode(frame, columns)  # (rows, inputs) float32
     start = perf_counter()
     if task.model == "default":
         from lightgbm import LGBMClassifier
 
-        codes = [at for at, column in enumerate(columns) if column.kind == "category"]
-        plain = LGBMClassifier(verbosity=-1, n_jobs=1).fit(x[train], y[train], categorical_feature=codes)
-        pd = np.asarray(plain.predict_proba(x[test]))[:, 1]
-        trees = plain.booster_.num_trees()
+        codes = [position for position, column in enumerate(columns) if column.kind == "category"]
+        default_model = LGBMClassifier(verbosity=-1, n_jobs=1).fit(x[train], y[train], categorical_feature=codes)
+        pd = np.asarray(default_model.predict_proba(x[test]))[:, 1]
+        trees = default_model.booster_.num_trees()
     else:
         directions = [column.direction for column in columns]
         model = BaggedTrees(quality.estimator).fit(x[train], y[train], directions=directions)
         pd = model.predict_pd(x[test])
         trees = model.trees_ * len(model.boosters_)
     seconds = perf_counter() - start
-    slope, _ = platt(np.log(pd / (1 - pd)), y[test], np.ones(len(test)))
-    return Score(float(roc_auc_score(y[test], pd)), slope, trees, seconds)
+    slope, _ = fit_platt(np.log(pd / (1 - pd)), y[test], np.ones(len(test)))
+    return FitResult(float(roc_auc_score(y[test], pd)), slope, trees, seconds)
 
 
-def report(name: str, quality: Quality, scores: dict[str, list[Score]]) -> tuple[list[str], dict[str, Any]]:
+def report(name: str, quality: Quality, scores: dict[str, list[FitResult]]) -> tuple[list[str], dict[str, Any]]:
     """Lines for people, and the same as data."""
     lines = [f"{name}: published {quality.published:.4f}, the goal beyond {quality.beyond:.4f}"]
-    kept: dict[str, Any] = {"published": quality.published, "beyond": quality.beyond, "models": {}}
-    plain = np.array([one.auc for one in scores["default"]])
+    summary: dict[str, Any] = {"published": quality.published, "beyond": quality.beyond, "models": {}}
+    default_auc = np.array([result.auc for result in scores["default"]])
     for model in MODELS:
-        auc = np.array([one.auc for one in scores[model]])
-        mean, half = interval(auc)
-        lead, lead_half = interval(auc - plain)
-        slope, trees, seconds = (float(np.mean([one[at] for one in scores[model]])) for at in (1, 2, 3))
+        auc = np.array([result.auc for result in scores[model]])
+        mean, half_width = mean_interval(auc)
+        auc_gain, gain_half_width = mean_interval(auc - default_auc)
+        slope, trees, seconds = (float(np.mean([result[index] for result in scores[model]])) for index in (1, 2, 3))
         if model == "default":
             verdict = f"published default {quality.published_default:.4f}; {mean - quality.published_default:+.4f} here"
         else:
-            reached = [f"{goal:.4f} {'reached' if mean >= goal else f'missed by {goal - mean:.4f}'}"
+            goal_texts = [f"{goal:.4f} {'reached' if mean >= goal else f'missed by {goal - mean:.4f}'}"
                        for goal in (quality.published, quality.beyond)]  # fmt: skip
-            verdict = f"{', '.join(reached)}; {lead:+.4f} ± {lead_half:.4f} over default"
+            verdict = f"{', '.join(goal_texts)}; {auc_gain:+.4f} ± {gain_half_width:.4f} over default"
         lines.append(
-            f"  {model:8} AUC {mean:.4f} ± {half:.4f}  calibration slope {slope:.2f}  "
+            f"  {model:8} AUC {mean:.4f} ± {half_width:.4f}  calibration slope {slope:.2f}  "
             f"{trees:5.0f} trees {seconds:4.0f} s  {verdict}"
         )
-        kept["models"][model] = {
-            "auc": mean, "half_width": half, "lead": lead, "lead_half_width": lead_half, "slope": slope,
+        summary["models"][model] = {
+            "auc": mean, "half_width": half_width, "lead": auc_gain, "lead_half_width": gain_half_width, "slope": slope,
             "trees": trees, "seconds": seconds, "splits": auc.tolist(),
         }  # fmt: skip
-    return lines, kept
+    return lines, summary
 
 
 def main(argv: list[str]) -> int:
     credit, company = load(), companies.load()
-    known = [*credit, *company]
+    table_names = [*credit, *company]
     parser = argparse.ArgumentParser(prog="python -m benchmarks.quality", description=__doc__.splitlines()[0])
-    parser.add_argument("--data", choices=[*known, "all"], default="all")
+    parser.add_argument("--data", choices=[*table_names, "all"], default="all")
     parser.add_argument("--jobs", type=int, default=1, help="processes, one fit each")
     parser.add_argument("--out", type=Path, help="write the figures as JSON")
-    asked = parser.parse_args(argv)
-    names = known if asked.data == "all" else [asked.data]
+    args = parser.parse_args(argv)
+    names = table_names if args.data == "all" else [args.data]
     figures = {}
-    with ProcessPoolExecutor(asked.jobs) as pool:
+    with ProcessPoolExecutor(args.jobs) as pool:
         for name in names:
             if name in company:
-                work = companies.tasks(name, company[name])
-                pairs = list(zip(work, _told(name, pool.map(companies.score, work), len(work)), strict=True))
+                company_tasks = companies.list_tasks(name, company[name])
+                pairs = list(
+                    zip(
+                        company_tasks,
+                        _show_progress(name, pool.map(companies.fit_and_score, company_tasks), len(company_tasks)),
+                        strict=True,
+                    )
+                )
                 lines, figures[name] = companies.report(name, company[name], pairs)
             else:
-                tasks = [Task(name, model, turn) for model in MODELS for turn in range(TURNS)]
-                scores: dict[str, list[Score]] = {model: [] for model in MODELS}
-                for task, one in zip(tasks, _told(name, pool.map(score, tasks), len(tasks)), strict=True):
-                    scores[task.model].append(one)
+                tasks = [Task(name, model, split_index) for model in MODELS for split_index in range(SPLIT_COUNT)]
+                scores: dict[str, list[FitResult]] = {model: [] for model in MODELS}
+                for task, result in zip(
+                    tasks, _show_progress(name, pool.map(fit_and_score, tasks), len(tasks)), strict=True
+                ):
+                    scores[task.model].append(result)
                 lines, figures[name] = report(name, credit[name], scores)
             print("\r" + "\n".join(lines), flush=True)
-    if asked.out:
-        asked.out.parent.mkdir(parents=True, exist_ok=True)
-        asked.out.write_text(json.dumps(figures, indent=1))
+    if args.out:
+        args.out.parent.mkdir(parents=True, exist_ok=True)
+        args.out.write_text(json.dumps(figures, indent=1))
     return 0
 
 
-def _told(name: str, results: Iterator[T], count: int) -> Iterator[T]:
+def _show_progress(name: str, results: Iterator[T], count: int) -> Iterator[T]:
     """The results as they come, their number shown to who watches."""
-    for done, one in enumerate(results, start=1):
+    for completed, result in enumerate(results, start=1):
         if sys.stderr.isatty():
-            print(f"\r{name}: {done} of {count} fits", end="", file=sys.stderr, flush=True)
-        yield one
+            print(f"\r{name}: {completed} of {count} fits", end="", file=sys.stderr, flush=True)
+        yield result
 
 
 if __name__ == "__main__":

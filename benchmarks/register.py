@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
-TRAINED_ON, BOOSTERS, TREES = 6_000, 5, 120
-TWO = {"POLARS_MAX_THREADS": "2", "OMP_NUM_THREADS": "2", "OPENBLAS_NUM_THREADS": "2"}
+TRAINING_ROWS, BOOSTERS, TREES = 6_000, 5, 120
+TWO_THREADS = {"POLARS_MAX_THREADS": "2", "OMP_NUM_THREADS": "2", "OPENBLAS_NUM_THREADS": "2"}
 
 
 def build(var: Path, months: list[Path]) -> None:
@@ -32,31 +32,35 @@ def build(var: Path, months: list[Path]) -> None:
 
     from datasets.scitech_risk.register.schema import TABLE, read
     from models import bundle
-    from models.card import Card, Head, Reference
-    from models.feature_encoder import encode, learn_levels
+    from models.card import Card, ContributionReference, ScoreHead
+    from models.feature_encoder import encode, order_levels
     from models.scitech_risk.limit_formula import BACKING_GROUPS, GATE_GROUPS
     from models.scitech_risk.policy import BACKING
-    from models.scorecard.scaling import Scale
-    from models.trees.forest import merge
-    from models.trees.onnx_graph import bias, compile_graph
-    from models.trees.onnx_session import Graph
+    from models.scorecard.scaling import ScoreScale
+    from models.trees.forest import merge_boosters
+    from models.trees.onnx_graph import compile_graph, expected_raw_score
+    from models.trees.onnx_session import TabularSession
 
     frame, target = read(months[0]).frame, TABLE.target.name
-    unread = (*BACKING_GROUPS, *GATE_GROUPS)
-    inputs = [c for c in TABLE.indicators if c.kind != "text" and c.name not in BACKING and c.group not in unread]
-    columns = learn_levels(frame, inputs, target)
+    excluded_groups = (*BACKING_GROUPS, *GATE_GROUPS)
+    inputs = [
+        c for c in TABLE.indicators if c.kind != "text" and c.name not in BACKING and c.group not in excluded_groups
+    ]
+    columns = order_levels(frame, inputs, target)
     x, y = encode(frame, columns), frame[target].to_numpy()
-    known = np.flatnonzero(~np.isnan(y))[:TRAINED_ON]
+    labelled_rows = np.flatnonzero(~np.isnan(y))[:TRAINING_ROWS]
     params = {
         **{"objective": "binary", "max_depth": 3, "num_leaves": 8, "verbosity": -1, "num_threads": 2, "seed": 1},
         **{"learning_rate": 0.03, "feature_fraction": 0.5},
     }
-    data = lightgbm.Dataset(x[known], y[known], free_raw_data=False)
-    forest = merge([lightgbm.train(params | {"seed": seed}, data, TREES) for seed in range(BOOSTERS)])
-    graph = compile_graph(forest, slope=1.0, intercept=0.0, scale=Scale(), n_features=len(columns)).SerializeToString()
-    scores = Graph(graph).run(x[:TRAINED_ON], reasons=True)
+    data = lightgbm.Dataset(x[labelled_rows], y[labelled_rows], free_raw_data=False)
+    forest = merge_boosters([lightgbm.train(params | {"seed": seed}, data, TREES) for seed in range(BOOSTERS)])
+    graph = compile_graph(
+        forest, slope=1.0, intercept=0.0, scale=ScoreScale(), n_features=len(columns)
+    ).SerializeToString()
+    scores = TabularSession(graph).run(x[:TRAINING_ROWS], reasons=True)
     assert scores.contributions is not None
-    parts = np.array_split(np.argsort(scores.points), 16)
+    score_bins = np.array_split(np.argsort(scores.points), 16)
     card = Card(
         product="scitech_risk",
         model="scitech_risk",
@@ -68,56 +72,58 @@ def build(var: Path, months: list[Path]) -> None:
         inputs=columns,
         also=tuple(column for column in TABLE.indicators if column not in inputs),
         target=target,
-        head=Head(slope=1.0, intercept=0.0, bias=bias(forest)),
-        reference=Reference(
-            points=tuple(float(scores.points[part].mean()) for part in parts),
-            contributions=tuple(tuple(scores.contributions[part].mean(axis=0).tolist()) for part in parts),
+        head=ScoreHead(slope=1.0, intercept=0.0, bias=expected_raw_score(forest)),
+        reference=ContributionReference(
+            points=tuple(float(scores.points[rows].mean()) for rows in score_bins),
+            contributions=tuple(tuple(scores.contributions[rows].mean(axis=0).tolist()) for rows in score_bins),
         ),
     )
     policy = (ROOT / "configs/policies/scitech_risk.toml").read_bytes()
-    private, _ = bundle.make_keys(var / "keys")
-    home = var / "bundles" / "scitech_risk"
-    bundle.write(home / "benchmark", graph=graph, card=card, policy=policy, private_key=private)
-    bundle.point(home, "champion", "benchmark")
+    private, _ = bundle.create_signing_keys(var / "keys")
+    bundles_dir = var / "bundles" / "scitech_risk"
+    bundle.write_bundle(bundles_dir / "benchmark", graph=graph, card=card, policy=policy, private_key=private)
+    bundle.set_alias(bundles_dir, "champion", "benchmark")
     forest.save_model(str(var / "forest.txt"))
     np.save(var / "x.npy", encode(read(months[1]).frame, columns))
 
 
-def ours(var: Path, month: Path, previous: Path | None, out: Path) -> dict[str, Any]:
+def measure_pipeline(var: Path, month: Path, previous: Path | None, out: Path) -> dict[str, Any]:
     """Seconds of the command and of its steps, CPU seconds of the process, and the most memory that it needed."""
     import resource
 
-    from training.portfolio.run import Asked, portfolio
-    from training.progress import Watch
+    from training.portfolio.run import PortfolioRequest, run_portfolio
+    from training.progress import ProgressReporter
 
-    began = time.perf_counter()
-    with Watch(quiet=True) as watch:
-        done = portfolio(Asked(month, previous=previous, stress=ROOT / "configs/stress.toml", out=out, var=var), watch)
-    seconds, cpu = time.perf_counter() - began, time.process_time()
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # MiB
-    return {"seconds": seconds, "cpu": cpu, "memory": memory, "steps": done.seconds}
+    started = time.perf_counter()
+    with ProgressReporter(quiet=True) as reporter:
+        result = run_portfolio(
+            PortfolioRequest(month, previous=previous, stress=ROOT / "configs/stress.toml", out=out, var=var), reporter
+        )
+    seconds, cpu_seconds = time.perf_counter() - started, time.process_time()
+    memory_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # MiB
+    return {"seconds": seconds, "cpu": cpu_seconds, "memory": memory_mib, "steps": result.step_seconds}
 
 
-def lightgbms(var: Path) -> dict[str, Any]:
+def measure_lightgbm(var: Path) -> dict[str, Any]:
     """Seconds of the prediction alone."""
     import lightgbm
     import numpy as np
 
     forest, x = lightgbm.Booster(model_file=str(var / "forest.txt")), np.load(var / "x.npy")
-    began, cpu = time.perf_counter(), time.process_time()
+    started, cpu_started = time.perf_counter(), time.process_time()
     forest.predict(x, num_threads=2)
-    return {"seconds": time.perf_counter() - began, "cpu": time.process_time() - cpu}
+    return {"seconds": time.perf_counter() - started, "cpu": time.process_time() - cpu_started}
 
 
-def again(*words: str) -> dict[str, Any]:
+def run_in_subprocess(*args: str) -> dict[str, Any]:
     """A part in a process of its own."""
-    command = [sys.executable, "-m", "benchmarks.register", "--run", *words]
-    environ = {**os.environ, **TWO, "ORT_DISABLE_TELEMETRY": "1", "MLFLOW_DISABLE_TELEMETRY": "true"}
-    done = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(done.stderr)
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return found
+    command = [sys.executable, "-m", "benchmarks.register", "--run", *args]
+    environment = {**os.environ, **TWO_THREADS, "ORT_DISABLE_TELEMETRY": "1", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    completed = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    if completed.returncode:
+        raise SystemExit(completed.stderr)
+    result: dict[str, Any] = json.loads(completed.stdout.splitlines()[-1])
+    return result
 
 
 def main() -> None:
@@ -125,40 +131,48 @@ def main() -> None:
     parser.add_argument("--companies", type=int, default=100_000)
     parser.add_argument("--zone", type=Path, help="where two months lie, or are made")
     parser.add_argument("--run", nargs="+", help=argparse.SUPPRESS)
-    given = parser.parse_args()
-    if given.run:
-        which, *paths = given.run
-        var, *others = (Path(path) for path in paths)
-        if which == "build":
-            build(var, others)
+    args = parser.parse_args()
+    if args.run:
+        mode, *paths = args.run
+        var, *other_paths = (Path(path) for path in paths)
+        if mode == "build":
+            build(var, other_paths)
             print("{}")
-        elif which == "lightgbm":
-            print(json.dumps(lightgbms(var)))
+        elif mode == "lightgbm":
+            print(json.dumps(measure_lightgbm(var)))
         else:
-            print(json.dumps(ours(var, others[0], others[2] if len(others) > 2 else None, others[1])))
+            print(
+                json.dumps(
+                    measure_pipeline(
+                        var, other_paths[0], other_paths[2] if len(other_paths) > 2 else None, other_paths[1]
+                    )
+                )
+            )
         return
     from datasets.scitech_risk.register import simulator
 
-    home = given.zone or ROOT / "var" / f"zone_{given.companies}"
-    months = [home / f"month_{at}" for at in (0, 1)]
-    for at, month in enumerate(months):
+    zone_dir = args.zone or ROOT / "var" / f"zone_{args.companies}"
+    months = [zone_dir / f"month_{index}" for index in (0, 1)]
+    for index, month in enumerate(months):
         if not (month / "invoices.parquet").exists():
-            simulator.write(month, given.companies, seed=7, month=at)
-    with tempfile.TemporaryDirectory(dir=home) as name:
+            simulator.write(month, args.companies, seed=7, month=index)
+    with tempfile.TemporaryDirectory(dir=zone_dir) as name:
         var = Path(name)
-        again("build", str(var), *map(str, months))
-        first, second = var / "first", var / "second"
-        again("ours", str(var), str(months[0]), str(first))
-        mine = again("ours", str(var), str(months[1]), str(second), str(first / "answers.parquet"))
-        other = again("lightgbm", str(var))
-    print(f"SIMULATED, {given.companies:,} companies, {BOOSTERS * TREES} trees, two threads")
-    for step, seconds in mine["steps"].items():
+        run_in_subprocess("build", str(var), *map(str, months))
+        first_output, second_output = var / "first", var / "second"
+        run_in_subprocess("ours", str(var), str(months[0]), str(first_output))
+        own = run_in_subprocess(
+            "ours", str(var), str(months[1]), str(second_output), str(first_output / "answers.parquet")
+        )
+        baseline = run_in_subprocess("lightgbm", str(var))
+    print(f"SIMULATED, {args.companies:,} companies, {BOOSTERS * TREES} trees, two threads")
+    for step, seconds in own["steps"].items():
         print(f"  {step:<28} {seconds:6.1f} s")
-    print(f"register to report           {mine['seconds']:6.1f} s (under 60 are asked), peak {mine['memory']:,.0f} MiB")
-    print(f"  CPU of both threads        {mine['cpu']:6.1f} s (what a busy machine cannot stretch)")
-    print(f"LightGBM's predict alone     {other['seconds']:6.1f} s")
-    print(f"rows/s, register to report / LightGBM's predict alone: {other['seconds'] / mine['seconds']:.3f}; "
-          f"by CPU {other['cpu'] / mine['cpu']:.3f}")  # fmt: skip
+    print(f"register to report           {own['seconds']:6.1f} s (under 60 are asked), peak {own['memory']:,.0f} MiB")
+    print(f"  CPU of both threads        {own['cpu']:6.1f} s (what a busy machine cannot stretch)")
+    print(f"LightGBM's predict alone     {baseline['seconds']:6.1f} s")
+    print(f"rows/s, register to report / LightGBM's predict alone: {baseline['seconds'] / own['seconds']:.3f}; "
+          f"by CPU {baseline['cpu'] / own['cpu']:.3f}")  # fmt: skip
 
 
 if __name__ == "__main__":

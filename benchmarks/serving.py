@@ -27,14 +27,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import polars as pl
 
-    from datasets.schema import Column
+    from datasets.schema import ColumnSchema
 
 ROOT = Path(__file__).parents[1]
-QUIET = {"ORT_DISABLE_TELEMETRY": "1", "BENTOML_DO_NOT_TRACK": "true", "MLFLOW_DISABLE_TELEMETRY": "true"}
+TELEMETRY_OFF = {"ORT_DISABLE_TELEMETRY": "1", "BENTOML_DO_NOT_TRACK": "true", "MLFLOW_DISABLE_TELEMETRY": "true"}
 CONNECTIONS = 16
-FIELDS = 60  # of a request
+FIELD_COUNT = 60  # of a request
 BOOSTERS, TREES = 5, 120  # about what configs/credit_limit.toml ends with
-TOLD = f"{BOOSTERS * TREES} trees, {CONNECTIONS} connections, one worker each"
+SETUP_NOTE = f"{BOOSTERS * TREES} trees, {CONNECTIONS} connections, one worker each"
 
 
 # --- what both serve
@@ -46,20 +46,28 @@ def build(folder: Path, households: int = 6_000) -> dict[str, Any]:
     import polars as pl
 
     from datasets.credit_limit.county import schema
-    from datasets.credit_limit.county.simulator import county as simulate
-    from datasets.schema import Column
+    from datasets.credit_limit.county.simulator import simulate_county as simulate
+    from datasets.schema import ColumnSchema
 
-    table, people = schema.TABLE, simulate(households, seed=1)
-    moral = [column for column in table.indicators if column.group in schema.MORAL_GROUPS]
-    inputs = [column for column in table.indicators if column not in moral and column.kind != "text"]
-    also = [*moral, *(column for column in table.indicators if column.kind == "text"), table["age"]]
-    rng = np.random.default_rng(1)
-    filling = [
-        Column(name=f"filling_{i}", low=-10, high=10, unit="standard deviations")
-        for i in range(FIELDS - len(inputs) - len(also))
+    table, households_frame = schema.TABLE, simulate(households, seed=1)
+    moral_columns = [column for column in table.indicators if column.group in schema.MORAL_GROUPS]
+    inputs = [column for column in table.indicators if column not in moral_columns and column.kind != "text"]
+    decision_only_columns = [
+        *moral_columns,
+        *(column for column in table.indicators if column.kind == "text"),
+        table["age"],
     ]
-    people = people.with_columns(pl.Series(column.name, rng.normal(size=households)) for column in filling)
-    return publish(folder, "credit_limit", people, [*inputs, *filling], also, table.target.name)
+    rng = np.random.default_rng(1)
+    filler_columns = [
+        ColumnSchema(name=f"filling_{i}", low=-10, high=10, unit="standard deviations")
+        for i in range(FIELD_COUNT - len(inputs) - len(decision_only_columns))
+    ]
+    households_frame = households_frame.with_columns(
+        pl.Series(column.name, rng.normal(size=households)) for column in filler_columns
+    )
+    return publish(
+        folder, "credit_limit", households_frame, [*inputs, *filler_columns], decision_only_columns, table.target.name
+    )
 
 
 def build_companies(folder: Path, companies: int = 6_000) -> dict[str, Any]:
@@ -67,39 +75,50 @@ def build_companies(folder: Path, companies: int = 6_000) -> dict[str, Any]:
     from datasets.scitech_risk.register import schema
 
     table = schema.TABLE
-    beside = {"shell", "data_assets"}  # read by the gate and the limit
-    also = [c for c in table.indicators if c.group in beside or c.name == "patent_value" or c.kind == "text"]
-    inputs = sorted((c for c in table.indicators if c not in also), key=lambda column: column.derived is not None)
+    excluded_groups = {"shell", "data_assets"}  # read by the gate and the limit
+    decision_only_columns = [
+        c for c in table.indicators if c.group in excluded_groups or c.name == "patent_value" or c.kind == "text"
+    ]
+    inputs = sorted(
+        (c for c in table.indicators if c not in decision_only_columns), key=lambda column: column.derived is not None
+    )
     frame = schema.sample(companies, seed=1).frame
-    return publish(folder, "scitech_risk", frame, inputs, also, table.target.name)
+    return publish(folder, "scitech_risk", frame, inputs, decision_only_columns, table.target.name)
 
 
 def publish(
-    folder: Path, product: str, frame: pl.DataFrame, inputs: list[Column], also: list[Column], target: str
+    folder: Path,
+    product: str,
+    frame: pl.DataFrame,
+    inputs: list[ColumnSchema],
+    decision_only_columns: list[ColumnSchema],
+    target: str,
 ) -> dict[str, Any]:
     import lightgbm
     import numpy as np
 
     from models import bundle
-    from models.card import Card, Head, Reference
-    from models.feature_encoder import encode, learn_levels
-    from models.scorecard.scaling import Scale
-    from models.trees.forest import merge
-    from models.trees.onnx_graph import bias, compile_graph
-    from models.trees.onnx_session import Graph
+    from models.card import Card, ContributionReference, ScoreHead
+    from models.feature_encoder import encode, order_levels
+    from models.scorecard.scaling import ScoreScale
+    from models.trees.forest import merge_boosters
+    from models.trees.onnx_graph import compile_graph, expected_raw_score
+    from models.trees.onnx_session import TabularSession
 
-    columns = learn_levels(frame, inputs, target)
+    columns = order_levels(frame, inputs, target)
     x, y = encode(frame, columns), frame[target].to_numpy()
     params = {
         **{"objective": "binary", "max_depth": 3, "num_leaves": 8, "verbosity": -1, "num_threads": 1, "seed": 1},
         **{"learning_rate": 0.05, "feature_fraction": 0.5},
     }
-    bag = [lightgbm.train(params | {"seed": seed}, lightgbm.Dataset(x, y), TREES) for seed in range(BOOSTERS)]
-    forest = merge(bag)
-    graph = compile_graph(forest, slope=1.0, intercept=0.0, scale=Scale(), n_features=len(columns)).SerializeToString()
-    scores = Graph(graph).run(x, reasons=True)
+    boosters = [lightgbm.train(params | {"seed": seed}, lightgbm.Dataset(x, y), TREES) for seed in range(BOOSTERS)]
+    forest = merge_boosters(boosters)
+    graph = compile_graph(
+        forest, slope=1.0, intercept=0.0, scale=ScoreScale(), n_features=len(columns)
+    ).SerializeToString()
+    scores = TabularSession(graph).run(x, reasons=True)
     assert scores.contributions is not None
-    parts = np.array_split(np.argsort(scores.points), 16)
+    score_bins = np.array_split(np.argsort(scores.points), 16)
     card = Card(
         product=product,
         model=product,
@@ -109,25 +128,25 @@ def publish(
         purpose="benchmark",
         not_for="decisions",
         inputs=columns,
-        also=tuple(also),
+        also=tuple(decision_only_columns),
         target=target,
-        head=Head(slope=1.0, intercept=0.0, bias=bias(forest)),
-        reference=Reference(
-            points=tuple(float(scores.points[part].mean()) for part in parts),
-            contributions=tuple(tuple(scores.contributions[part].mean(axis=0).tolist()) for part in parts),
+        head=ScoreHead(slope=1.0, intercept=0.0, bias=expected_raw_score(forest)),
+        reference=ContributionReference(
+            points=tuple(float(scores.points[bin_rows].mean()) for bin_rows in score_bins),
+            contributions=tuple(tuple(scores.contributions[bin_rows].mean(axis=0).tolist()) for bin_rows in score_bins),
         ),
     )
-    private, _ = bundle.make_keys(folder / "keys")
+    private, _ = bundle.create_signing_keys(folder / "keys")
     policy = (ROOT / f"configs/policies/{product}.toml").read_bytes()
-    place = folder / "bundles" / product
-    bundle.write(place / "benchmark", graph=graph, card=card, policy=policy, private_key=private)
-    bundle.point(place, "champion", "benchmark")
+    bundles_dir = folder / "bundles" / product
+    bundle.write_bundle(bundles_dir / "benchmark", graph=graph, card=card, policy=policy, private_key=private)
+    bundle.set_alias(bundles_dir, "champion", "benchmark")
     forest.save_model(folder / "forest.txt")
-    stated = [column for column in (*columns, *also) if column.derived is None]
-    rows = frame.select(column.name for column in stated)
+    stated_columns = [column for column in (*columns, *decision_only_columns) if column.derived is None]
+    rows = frame.select(column.name for column in stated_columns)
     rows.write_parquet(folder / "people.parquet")
-    whole = {column.name for column in stated if column.integer}
-    return {k: int(v) if k in whole else v for k, v in rows.row(7, named=True).items() if v is not None}
+    integer_columns = {column.name for column in stated_columns if column.integer}
+    return {k: int(v) if k in integer_columns else v for k, v in rows.row(7, named=True).items() if v is not None}
 
 
 def bare_app() -> Any:
@@ -137,28 +156,30 @@ def bare_app() -> Any:
     from fastapi import FastAPI
     from pydantic import create_model
 
-    from models.bundle import load
+    from models.bundle import load_bundle
     from models.feature_encoder import encode  # noqa: F401  (loaded in both)
 
     folder, product = Path(os.environ["BENCHMARK_FOLDER"]), os.environ["BENCHMARK_PRODUCT"]
-    found = load(folder / f"bundles/{product}/benchmark", folder / "keys/signing.pub.pem")
-    card = found.card
-    stated = [column for column in card.inputs if column.derived is None]
-    place = {column.name: at for at, column in enumerate(card.inputs)}
-    made = [(c.derived, [place[n] for n in c.derived.of], [place[n] for n in c.derived.by])
+    bundle = load_bundle(folder / f"bundles/{product}/benchmark", folder / "keys/signing.pub.pem")
+    card = bundle.card
+    stated_columns = [column for column in card.inputs if column.derived is None]
+    index_of = {column.name: position for position, column in enumerate(card.inputs)}
+    derived_inputs = [(c.derived, [index_of[n] for n in c.derived.of], [index_of[n] for n in c.derived.by])
             for c in card.inputs if c.derived is not None]  # fmt: skip
     kinds: dict[str, Any] = {
         column.name: ((float if column.kind == "number" else str) | None, None)
-        for column in (*stated, *(column for column in card.also if column.derived is None))
+        for column in (*stated_columns, *(column for column in card.also if column.derived is None))
     }
     Applicant = create_model("Applicant", **kinds)
     Answer = create_model("Answer", pd=(float, ...))
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(found.graph, options, providers=["CPUExecutionProvider"])
-    levels = [{level: i for i, level in enumerate(column.levels)} if column.levels else None for column in stated]
-    names = [column.name for column in stated]
-    without = np.array(False)
+    session = onnxruntime.InferenceSession(bundle.graph, options, providers=["CPUExecutionProvider"])
+    levels = [
+        {level: i for i, level in enumerate(column.levels)} if column.levels else None for column in stated_columns
+    ]
+    names = [column.name for column in stated_columns]
+    without_reasons = np.array(False)
     app = FastAPI()
 
     async def pd(applicant: Any) -> Any:
@@ -166,10 +187,10 @@ def bare_app() -> Any:
             float("nan") if (v := getattr(applicant, name)) is None else codes[v] if codes else v
             for name, codes in zip(names, levels, strict=True)
         ]
-        for derived, of, by in made:
-            row.append(derived.one([row[at] for at in of], [row[at] for at in by]))
+        for derived, of, by in derived_inputs:
+            row.append(derived.compute([row[position] for position in of], [row[position] for position in by]))
         x = np.array([row], np.float32)
-        return {"pd": float(session.run(["pd"], {"x": x, "with_reasons": without})[0][0])}
+        return {"pd": float(session.run(["pd"], {"x": x, "with_reasons": without_reasons})[0][0])}
 
     pd.__annotations__ = {"applicant": Applicant}  # the class is made here, so its name means nothing to FastAPI
     app.post("/pd", response_model=Answer)(pd)
@@ -182,10 +203,10 @@ def bare_app() -> Any:
 class Connection(asyncio.Protocol):
     """Sends the same request again as soon as the answer is whole; keeps each one's seconds."""
 
-    def __init__(self, request: bytes, times: list[float], until: float):
-        self.request, self.times, self.until = request, times, until
-        self.waiting = b""
-        self.needed = -1  # bytes of the answer, head and body
+    def __init__(self, request: bytes, times: list[float], deadline: float):
+        self.request, self.times, self.deadline = request, times, deadline
+        self.buffer = b""
+        self.expected_bytes = -1  # bytes of the answer, head and body
         self.done = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: Any) -> None:
@@ -193,50 +214,50 @@ class Connection(asyncio.Protocol):
         self._send()
 
     def _send(self) -> None:
-        self.began = time.perf_counter()
+        self.started = time.perf_counter()
         self.transport.write(self.request)
 
     def data_received(self, data: bytes) -> None:
-        self.waiting += data
-        if self.needed < 0:
-            head = self.waiting.find(b"\r\n\r\n")
-            if head < 0:
+        self.buffer += data
+        if self.expected_bytes < 0:
+            header_end = self.buffer.find(b"\r\n\r\n")
+            if header_end < 0:
                 return
-            if not self.waiting.startswith(b"HTTP/1.1 200"):
+            if not self.buffer.startswith(b"HTTP/1.1 200"):
                 self.transport.close()
-                self.done.set_exception(OSError(self.waiting[:600].decode()))
+                self.done.set_exception(OSError(self.buffer[:600].decode()))
                 return
-            lower = self.waiting[:head].lower()
-            at = lower.index(b"content-length:") + 15
-            self.needed = head + 4 + int(lower[at:].partition(b"\r\n")[0])
-        if len(self.waiting) >= self.needed:
+            headers = self.buffer[:header_end].lower()
+            start = headers.index(b"content-length:") + 15
+            self.expected_bytes = header_end + 4 + int(headers[start:].partition(b"\r\n")[0])
+        if len(self.buffer) >= self.expected_bytes:
             now = time.perf_counter()
-            self.times.append(now - self.began)
-            self.waiting, self.needed = b"", -1
-            if now < self.until:
+            self.times.append(now - self.started)
+            self.buffer, self.expected_bytes = b"", -1
+            if now < self.deadline:
                 self._send()
             else:
                 self.transport.close()
                 self.done.set_result(None)
 
 
-def ask(port: int, path: str, body: bytes, seconds: float) -> dict[str, float]:
+def send_requests(port: int, path: str, body: bytes, seconds: float) -> dict[str, float]:
     """Requests a second, p50 and p99 in ms."""
     import uvloop
 
-    told = {"Host": "x", "Content-Type": "application/json", "Content-Length": len(body)}
-    told["Authorization"] = f"Bearer {os.environ['BENCHMARK_TOKEN']}"
-    head = f"POST {path} HTTP/1.1\r\n" + "".join(f"{name}: {value}\r\n" for name, value in told.items()) + "\r\n"
+    headers = {"Host": "x", "Content-Type": "application/json", "Content-Length": len(body)}
+    headers["Authorization"] = f"Bearer {os.environ['BENCHMARK_TOKEN']}"
+    head = f"POST {path} HTTP/1.1\r\n" + "".join(f"{name}: {value}\r\n" for name, value in headers.items()) + "\r\n"
     times: list[float] = []
 
     async def main() -> None:
         loop = asyncio.get_running_loop()
-        until = time.perf_counter() + seconds
-        made = [
-            await loop.create_connection(lambda: Connection(head.encode() + body, times, until), "127.0.0.1", port)
+        deadline = time.perf_counter() + seconds
+        connections = [
+            await loop.create_connection(lambda: Connection(head.encode() + body, times, deadline), "127.0.0.1", port)
             for _ in range(CONNECTIONS)
         ]
-        await asyncio.gather(*(protocol.done for _, protocol in made))
+        await asyncio.gather(*(protocol.done for _, protocol in connections))
 
     uvloop.run(main())
     times.sort()
@@ -252,15 +273,15 @@ def ask(port: int, path: str, body: bytes, seconds: float) -> dict[str, float]:
 
 class Server:
     def __init__(self, command: list[str], path: str, body: bytes, folder: Path, product: str):
-        from serving.core.security.token_issuer import issue
+        from serving.core.security.token_issuer import issue_token
 
         self.path, self.body = path, body
-        with socket.socket() as taken:
-            taken.bind(("127.0.0.1", 0))
-            self.port = taken.getsockname()[1]
-        environ = {
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        environment = {
             **os.environ,
-            **QUIET,
+            **TELEMETRY_OFF,
             "BENCHMARK_FOLDER": str(folder),
             "BENCHMARK_PRODUCT": product,
             "YUHENG_BUNDLES": str(folder / "bundles"),
@@ -272,44 +293,48 @@ class Server:
             "YUHENG_TOKENS": str(folder / "keys/tokens.pem"),
             "YUHENG_RATE_PER_SECOND": "0",  # as fast as it can
         }
-        token = issue(folder / "keys/tokens.pem", "yuheng", tenant="bank", roles=["bank"], who="benchmark")
-        self.environ = {**environ, "BENCHMARK_TOKEN": token}
-        full = [sys.executable, "-m", *command, "--port", str(self.port)]
+        token = issue_token(folder / "keys/tokens.pem", "yuheng", tenant="bank", roles=["bank"], subject="benchmark")
+        self.environ = {**environment, "BENCHMARK_TOKEN": token}
+        full_command = [sys.executable, "-m", *command, "--port", str(self.port)]
         with (folder / f"{command[0]}.log").open("wb") as log:
-            self.process = subprocess.Popen(full, cwd=ROOT, env=environ, stdout=log, stderr=log, start_new_session=True)
+            self.process = subprocess.Popen(
+                full_command, cwd=ROOT, env=environment, stdout=log, stderr=log, start_new_session=True
+            )
         deadline = time.monotonic() + 90
         while True:
             try:
-                self.drive(0.05)
+                self.measure(0.05)
                 return
             except subprocess.CalledProcessError:
                 if time.monotonic() > deadline:
                     raise
                 time.sleep(0.5)
 
-    def drive(self, seconds: float) -> dict[str, float]:
+    def measure(self, seconds: float) -> dict[str, float]:
         """From a process of its own. `cpu`: of the server, us a request, which a busy machine disturbs least."""
-        before = self._cpu()
+        cpu_before = self._cpu()
         command = [sys.executable, "-m", "benchmarks.serving", "--ask", str(self.port), self.path, str(seconds)]
-        done = subprocess.run(command, cwd=ROOT, input=self.body, env=self.environ, capture_output=True, check=True)
-        found: dict[str, float] = json.loads(done.stdout)
-        found["cpu"] = 1e6 * (self._cpu() - before) / max(1.0, found["rate"] * seconds)
-        return found
+        completed = subprocess.run(
+            command, cwd=ROOT, input=self.body, env=self.environ, capture_output=True, check=True
+        )
+        result: dict[str, float] = json.loads(completed.stdout)
+        result["cpu"] = 1e6 * (self._cpu() - cpu_before) / max(1.0, result["rate"] * seconds)
+        return result
 
     def _cpu(self) -> float:
         """Seconds that the server's processes have used."""
         import psutil
 
-        whole = psutil.Process(self.process.pid)
-        times = [process.cpu_times() for process in (whole, *whole.children(recursive=True))]
-        return float(sum(time.user + time.system for time in times))
+        root_process = psutil.Process(self.process.pid)
+        cpu_times = [process.cpu_times() for process in (root_process, *root_process.children(recursive=True))]
+        return float(sum(usage.user + usage.system for usage in cpu_times))
 
     def memory(self) -> dict[str, float]:
         """MB resident, by process."""
         import psutil
 
-        tree = [psutil.Process(self.process.pid), *psutil.Process(self.process.pid).children(recursive=True)]
-        return {" ".join(p.cmdline()[1:4]): p.memory_info().rss / 1e6 for p in tree}
+        processes = [psutil.Process(self.process.pid), *psutil.Process(self.process.pid).children(recursive=True)]
+        return {" ".join(process.cmdline()[1:4]): process.memory_info().rss / 1e6 for process in processes}
 
     def stop(self) -> None:
         os.killpg(self.process.pid, signal.SIGTERM)
@@ -321,78 +346,80 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--ask", nargs=3, metavar=("PORT", "PATH", "SECONDS"), help=argparse.SUPPRESS)
-    given = parser.parse_args()
-    if given.ask:
-        port, path, seconds = given.ask
-        print(json.dumps(ask(int(port), path, sys.stdin.buffer.read(), float(seconds))))
+    args = parser.parse_args()
+    if args.ask:
+        port, path, seconds = args.ask
+        print(json.dumps(send_requests(int(port), path, sys.stdin.buffer.read(), float(seconds))))
         return
-    compare_credit_limits(given.rounds, given.seconds)
-    compare_scitech_risks(given.rounds, given.seconds)
+    compare_credit_limits(args.rounds, args.seconds)
+    compare_scitech_risks(args.rounds, args.seconds)
 
 
 def compare_credit_limits(rounds: int, seconds: float) -> None:
-    with tempfile.TemporaryDirectory(dir=var()) as name:
+    with tempfile.TemporaryDirectory(dir=var_dir()) as name:
         folder = Path(name)
         applicant = build(folder)
-        asked = {"indicators": applicant, "raises": False}
-        with servers(folder, "credit_limit", "/v1/credit-limits", asked) as (ours, bare):
-            print(f"households: {len(applicant)} fields, {TOLD}; with record, ledger and reasons:")
-            compare(ours, bare, rounds, seconds)
+        payload = {"indicators": applicant, "raises": False}
+        with servers(folder, "credit_limit", "/v1/credit-limits", payload) as (own_server, bare_server):
+            print(f"households: {len(applicant)} fields, {SETUP_NOTE}; with record, ledger and reasons:")
+            compare(own_server, bare_server, rounds, seconds)
             print("and with what would raise the limit, nine what-ifs more an answer:")
-            ours.body = json.dumps(asked | {"raises": True}).encode()
-            compare(ours, bare, rounds, seconds)
-            for process, size in ours.memory().items():
+            own_server.body = json.dumps(payload | {"raises": True}).encode()
+            compare(own_server, bare_server, rounds, seconds)
+            for process, size in own_server.memory().items():
                 print(f"memory: {size:.0f} MB  {process} (under 400 is asked of the one that serves)")
 
 
 def compare_scitech_risks(rounds: int, seconds: float) -> None:
-    with tempfile.TemporaryDirectory(dir=var()) as name:
+    with tempfile.TemporaryDirectory(dir=var_dir()) as name:
         folder = Path(name)
         company = build_companies(folder)
-        with servers(folder, "scitech_risk", "/v1/scitech-risks", {"indicators": company}) as (ours, bare):
-            print(f"companies: {len(company)} fields, {TOLD}; with record, gate, innovation, warnings and reasons:")
-            compare(ours, bare, rounds, seconds)
-            for process, size in ours.memory().items():
+        with servers(folder, "scitech_risk", "/v1/scitech-risks", {"indicators": company}) as (own_server, bare_server):
+            print(
+                f"companies: {len(company)} fields, {SETUP_NOTE}; with record, gate, innovation, warnings and reasons:"
+            )
+            compare(own_server, bare_server, rounds, seconds)
+            for process, size in own_server.memory().items():
                 print(f"memory: {size:.0f} MB  {process}")
 
 
 @contextmanager
-def servers(folder: Path, product: str, route: str, asked: dict[str, Any]) -> Iterator[tuple[Server, Server]]:
+def servers(folder: Path, product: str, route: str, payload: dict[str, Any]) -> Iterator[tuple[Server, Server]]:
     """(ours, the bare one) with one product each."""
-    ours = Server(["serving", "serve"], route, json.dumps(asked).encode(), folder, product)
+    own_server = Server(["serving", "serve"], route, json.dumps(payload).encode(), folder, product)
     flags = ["--factory", "--loop", "uvloop", "--http", "httptools", "--no-access-log", "--log-level", "warning"]
-    body = json.dumps(asked["indicators"]).encode()
+    body = json.dumps(payload["indicators"]).encode()
     try:
-        bare = Server(["uvicorn", "benchmarks.serving:bare_app", *flags], "/pd", body, folder, product)
+        bare_server = Server(["uvicorn", "benchmarks.serving:bare_app", *flags], "/pd", body, folder, product)
         try:
-            yield ours, bare
+            yield own_server, bare_server
         finally:
-            bare.stop()
+            bare_server.stop()
     finally:
-        ours.stop()
+        own_server.stop()
 
 
-def compare(ours: Server, bare: Server, rounds: int, seconds: float) -> None:
-    for server in (ours, bare):
-        server.drive(1.0)  # warm
-    found: list[tuple[dict[str, float], dict[str, float]]] = []
-    for turn in range(rounds):
-        found.append((ours.drive(seconds), bare.drive(seconds)))
-        mine, other = found[-1]
-        told = [
-            f"{name} {r['rate']:6.0f}/s p50 {r['p50']:5.1f} p99 {r['p99']:5.1f} ms {r['cpu']:5.0f} us CPU"
-            for name, r in (("ours", mine), ("bare", other))
+def compare(own_server: Server, bare_server: Server, rounds: int, seconds: float) -> None:
+    for server in (own_server, bare_server):
+        server.measure(1.0)  # warm
+    results: list[tuple[dict[str, float], dict[str, float]]] = []
+    for round_index in range(rounds):
+        results.append((own_server.measure(seconds), bare_server.measure(seconds)))
+        own, baseline = results[-1]
+        summaries = [
+            f"{name} {result['rate']:6.0f}/s p50 {result['p50']:5.1f} p99 {result['p99']:5.1f} ms {result['cpu']:5.0f} us CPU"
+            for name, result in (("ours", own), ("bare", baseline))
         ]
-        print(f"round {turn + 1}: {' | '.join(told)} | ratio {mine['rate'] / other['rate']:.2f}")
-    ratio = statistics.median(mine["rate"] / other["rate"] for mine, other in found)
-    work = statistics.median(other["cpu"] / mine["cpu"] for mine, other in found)
-    spread = statistics.median(mine["p99"] / mine["p50"] for mine, _ in found)
+        print(f"round {round_index + 1}: {' | '.join(summaries)} | ratio {own['rate'] / baseline['rate']:.2f}")
+    ratio = statistics.median(own["rate"] / baseline["rate"] for own, baseline in results)
+    cpu_ratio = statistics.median(baseline["cpu"] / own["cpu"] for own, baseline in results)
+    spread = statistics.median(own["p99"] / own["p50"] for own, _ in results)
     print(f"requests/s, ours / bare FastAPI: {ratio:.2f} (0.50 or more is asked)")
-    print(f"CPU a request, bare FastAPI / ours: {work:.2f}")
+    print(f"CPU a request, bare FastAPI / ours: {cpu_ratio:.2f}")
     print(f"p99 / p50: {spread:.1f} (under 10 is asked)")
 
 
-def var() -> Path:
+def var_dir() -> Path:
     """On the disk that the real store uses, so that its sync is the real one."""
     folder = ROOT / "var"
     folder.mkdir(exist_ok=True)

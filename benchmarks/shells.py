@@ -19,57 +19,59 @@ import polars as pl
 from numpy.typing import NDArray
 
 POLICY = Path(__file__).parents[1] / "configs" / "policies" / "scitech_risk.toml"
-HIDING = (0.0, 0.3, 0.6, 0.9)
-RECALL = 0.9
-SINGLE = ("address_companies", "officer_companies", "zero_filing_months")
+HIDING_DEGREES = (0.0, 0.3, 0.6, 0.9)
+TARGET_RECALL = 0.9
+SINGLE_INDICATORS = ("address_companies", "officer_companies", "zero_filing_months")
 
 Floats = NDArray[np.float64]
 
 
-def precision_at(score: Floats, shell: NDArray[np.bool_], recall: float = RECALL) -> tuple[float, float]:
+def precision_at(score: Floats, is_shell: NDArray[np.bool_], recall: float = TARGET_RECALL) -> tuple[float, float]:
     """(precision, recall) of score >= the highest cut that reaches the recall; companies of equal score go together."""
     order = np.argsort(-score, kind="stable")
-    found = np.cumsum(shell[order])
-    last = np.r_[score[order][1:] != score[order][:-1], True]
-    reached = found / shell.sum()
-    at = int(np.flatnonzero(last & (reached >= recall))[0])
-    return float(found[at] / (at + 1)), float(reached[at])
+    found_counts = np.cumsum(is_shell[order])
+    is_last_of_ties = np.r_[score[order][1:] != score[order][:-1], True]
+    recalls = found_counts / is_shell.sum()
+    index = int(np.flatnonzero(is_last_of_ties & (recalls >= recall))[0])
+    return float(found_counts[index] / (index + 1)), float(recalls[index])
 
 
-def row(frame: pl.DataFrame, hiding: float) -> str:
-    from models.policy.arithmetic import Arrays
+def format_row(frame: pl.DataFrame, hiding: float) -> str:
+    from models.policy.arithmetic import ArrayOps
     from models.scitech_risk.limit_formula import INDICATORS
     from models.scitech_risk.policy import Policy
-    from models.scitech_risk.shell_gate import Gate
+    from models.scitech_risk.shell_gate import ShellGate
 
-    shell = frame["is_shell"].to_numpy() > 0
+    is_shell = frame["is_shell"].to_numpy() > 0
     with np.errstate(invalid="ignore"):
-        gated = Gate(Policy.load(POLICY).gate, Arrays).work(
+        gate_result = ShellGate(Policy.load(POLICY).gate, ArrayOps).evaluate(
             {name: frame[name].cast(pl.Float64).to_numpy() for name in INDICATORS}
         )
-    precision, recall = precision_at(gated.points, shell)
-    told = [f"{hiding:6.1f} {int(shell.sum()):7,}   {precision:.3f} ({recall:.3f})"]
-    for name in SINGLE:
-        told.append(f"{precision_at(frame[name].fill_null(0).to_numpy(), shell)[0]:10.3f}")
-    for verdict in (gated.review, gated.block):
-        held = np.broadcast_to(verdict, len(shell))
-        told.append(f"   {shell[held].mean() if held.any() else np.nan:.3f} / {held[shell].mean():.3f}")
-    return "".join(told)
+    precision, recall = precision_at(gate_result.points, is_shell)
+    cells = [f"{hiding:6.1f} {int(is_shell.sum()):7,}   {precision:.3f} ({recall:.3f})"]
+    for name in SINGLE_INDICATORS:
+        cells.append(f"{precision_at(frame[name].fill_null(0).to_numpy(), is_shell)[0]:10.3f}")
+    for flags in (gate_result.review, gate_result.block):
+        is_flagged = np.broadcast_to(flags, len(is_shell))
+        cells.append(
+            f"   {is_shell[is_flagged].mean() if is_flagged.any() else np.nan:.3f} / {is_flagged[is_shell].mean():.3f}"
+        )
+    return "".join(cells)
 
 
 def main() -> int:
-    from datasets.scitech_risk.register.schema import assemble
-    from datasets.scitech_risk.register.simulator import zone
+    from datasets.scitech_risk.register.schema import build_register
+    from datasets.scitech_risk.register.simulator import simulate_zone
 
-    words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    words.add_argument("--companies", type=int, default=20_000)
-    words.add_argument("--seed", type=int, default=1_001)
-    asked = words.parse_args()
-    print(f"SIMULATED zone of {asked.companies:,} companies, seed {asked.seed}; precision at recall {RECALL}")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--companies", type=int, default=20_000)
+    parser.add_argument("--seed", type=int, default=1_001)
+    args = parser.parse_args()
+    print(f"SIMULATED zone of {args.companies:,} companies, seed {args.seed}; precision at recall {TARGET_RECALL}")
     print("hiding  shells   gate (recall)   address  officers  zero filing   review+: precision / recall   block")
-    for hiding in HIDING:
-        parts = zone(asked.companies, asked.seed, hiding)
-        print(row(assemble(parts, simulated=True).frame, hiding), flush=True)
+    for hiding in HIDING_DEGREES:
+        tables = simulate_zone(args.companies, args.seed, hiding)
+        print(format_row(build_register(tables, simulated=True).frame, hiding), flush=True)
     return 0
 
 

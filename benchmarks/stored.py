@@ -19,84 +19,87 @@ from pathlib import Path
 import polars as pl
 import sqlalchemy as sa
 
-from benchmarks.serving import build, var
+from benchmarks.serving import build, var_dir
 from datasets.credit_limit.county import schema
 from serving import settings
 from serving.core.db.schema import GRANTS
 from serving.core.http.metrics import Metrics
-from serving.core.http.principal import OPEN
-from serving.core.identifiers import new_id, now
-from serving.decisions.batch.job import Order, Run
-from serving.decisions.batch.subjects import Subjects
+from serving.core.http.principal import LOCAL_PRINCIPAL
+from serving.core.identifiers import new_id, utc_now
+from serving.decisions.batch.job import BatchJob, BatchRequest
+from serving.decisions.batch.subjects import SubjectReader
 from serving.decisions.products.base import products
 from serving.decisions.service import DecisionService
-from serving.privacy.consent.rules import rules
+from serving.privacy.consent.rules import load_rules
 from serving.privacy.subjects.ingestion import load_subjects
 
 
-def grants(subjects: list[str | None]) -> list[dict[str, object]]:
-    told = {"tenant": OPEN.tenant, "purpose": "credit_limit", "groups": rules().groups("credit_limit"), "by": "b",
+def build_grants(subjects: list[str | None]) -> list[dict[str, object]]:
+    common = {"tenant": LOCAL_PRINCIPAL.tenant, "purpose": "credit_limit", "groups": load_rules().groups("credit_limit"), "by": "b",
             "valid_from": "2000", "valid_to": "2999", "document_sha256": "0" * 64, "grantor": "g"}  # fmt: skip
-    kinds = ["government" if one is None else "personal" for one in subjects]
+    kinds = ["government" if subject is None else "personal" for subject in subjects]
     return [
-        told | {"created": now(), "id": f"{n:032x}", "kind": kind, "subject": one}
+        common | {"created": utc_now(), "id": f"{n:032x}", "kind": kind, "subject": one}
         for n, (kind, one) in enumerate(zip(kinds, subjects, strict=True))
     ]
 
 
-async def measure(folder: Path, asked: argparse.Namespace) -> None:
+async def measure(folder: Path, args: argparse.Namespace) -> None:
     paths = {"STORE": "store.db", "SPOOL": ".", "LOG_KEY": "log.pem", "CHECKPOINTS": "log", "VAULT_KEY": "vault.key"}
     environ = {f"YUHENG_{name}": str(folder / path) for name, path in paths.items()}
     environ |= {"YUHENG_BUNDLES": str(folder / "bundles"), "YUHENG_PUBLIC_KEY": str(folder / "keys/signing.pub.pem")}
-    service = DecisionService(settings.read(environ=environ), Metrics())
+    service = DecisionService(settings.load_settings(environ=environ), Metrics())
     service.start()
-    held = service.held(products()["credit_limit"], None)
-    people = schema.sample(asked.subjects, 7).drop("as_of")
-    whole = folder / "whole.parquet"
-    people.write_parquet(whole)
-    began = time.perf_counter()
-    load_subjects(whole, schema.TABLE, service.settings.store_place, 5.0, service.vault)
-    print(f"{asked.subjects:,} subjects loaded in {time.perf_counter() - began:.1f} s")
-    ids, known = people["household_id"], [column.name for column in held.fields if column.name in people.columns]
-    own = [service.vault.pseudonym("credit_limit", one) for one in ids]
-    files = {"inline": people.select(known), "stored": pl.DataFrame({"subject_id": ids})}
+    model = service.held(products()["credit_limit"], None)
+    people = schema.sample(args.subjects, 7).drop("as_of")
+    source_file = folder / "whole.parquet"
+    people.write_parquet(source_file)
+    started = time.perf_counter()
+    load_subjects(source_file, schema.TABLE, service.settings.store_location, 5.0, service.vault)
+    print(f"{args.subjects:,} subjects loaded in {time.perf_counter() - started:.1f} s")
+    ids, field_names = people["household_id"], [column.name for column in model.fields if column.name in people.columns]
+    pseudonyms = [service.vault.pseudonym("credit_limit", household_id) for household_id in ids]
+    files = {"inline": people.select(field_names), "stored": pl.DataFrame({"subject_id": ids})}
     for name, frame in files.items():
         frame.write_parquet(folder / f"{name}.parquet")
 
     def run(name: str) -> float:
-        order = Order(new_id(), OPEN.tenant, "benchmark", None, "", folder / f"{name}.parquet", "parquet", "parquet",
+        order = BatchRequest(new_id(), LOCAL_PRINCIPAL.tenant, "benchmark", None, "", folder / f"{name}.parquet", "parquet", "parquet",
                       (), False)  # fmt: skip
-        one = Run(order, held, service.settings, service.store.writer, service.metrics, service.prices,
-                  subjects=Subjects(service.store.reader, service.vault, service.rules, held, OPEN.tenant))  # fmt: skip
-        began = time.perf_counter()
+        job = BatchJob(order, model, service.settings, service.store.writer, service.metrics, service.prices,
+                  subject_reader=SubjectReader(service.store.reader, service.vault, service.rules, model, LOCAL_PRINCIPAL.tenant))  # fmt: skip
+        started = time.perf_counter()
         with (folder / "answer.parquet").open("wb") as out:
-            out.writelines(one.parts())
-        took = time.perf_counter() - began
-        assert one.faulty == 0, one.faults[:3]
-        return one.rows / took
+            out.writelines(job.stream())
+        seconds = time.perf_counter() - started
+        assert job.faulty == 0, job.faults[:3]
+        return job.rows / seconds
 
-    for whose, entries in (("one authorisation", grants([None])), ("and one of each", grants([None, *own])[1:])):
+    for label, entries in (
+        ("one authorisation", build_grants([None])),
+        ("and one of each", build_grants([None, *pseudonyms])[1:]),
+    ):
         with service.store.engine.begin() as connection:
             connection.execute(sa.insert(GRANTS), entries)
         speeds: dict[str, list[float]] = {"inline": [], "stored": []}
-        for _ in range(asked.rounds):
-            for name, found in speeds.items():
-                found.append(await asyncio.to_thread(run, name))
-        inline, stored = (statistics.median(found) for found in speeds.values())
-        together = service.settings.batch.chunk_subjects
-        print(f"{whose:>17}: inline {inline:,.0f} rows/s, stored {stored:,.0f} rows/s, {inline / stored:.1f} times; "
-              f"a piece of {together:,} takes {together / stored:.2f} s")  # fmt: skip
+        for _ in range(args.rounds):
+            for name, rates in speeds.items():
+                rates.append(await asyncio.to_thread(run, name))
+        inline, stored = (statistics.median(rates) for rates in speeds.values())
+        chunk_rows = service.settings.batch.chunk_subjects
+        print(f"{label:>17}: inline {inline:,.0f} rows/s, stored {stored:,.0f} rows/s, {inline / stored:.1f} times; "
+              f"a piece of {chunk_rows:,} takes {chunk_rows / stored:.2f} s")  # fmt: skip
     service.stop()
 
 
 def main() -> None:
-    words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    words.add_argument("--subjects", type=int, default=20_000)
-    words.add_argument("--rounds", type=int, default=3)
-    asked = words.parse_args()
-    with tempfile.TemporaryDirectory(dir=var()) as folder:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--subjects", type=int, default=20_000)
+    parser.add_argument("--rounds", type=int, default=3)
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory(dir=var_dir()) as folder:
         build(Path(folder))
-        asyncio.run(measure(Path(folder), asked))
+        asyncio.run(measure(Path(folder), args))
 
 
 if __name__ == "__main__":

@@ -19,11 +19,11 @@ import sqlalchemy as sa
 
 from datasets.credit_limit.county import schema
 from serving.core.db.engine import open_store
-from serving.core.db.reader import Reader
+from serving.core.db.reader import StoreReader
 from serving.core.db.schema import GRANTS, INDICATORS
-from serving.core.identifiers import now
-from serving.privacy.consent.rules import live, opened, rules
-from serving.privacy.subjects.indicators import groups_of, newest
+from serving.core.identifiers import utc_now
+from serving.privacy.consent.rules import active_grants, evaluate_consent, load_rules
+from serving.privacy.subjects.indicators import columns_by_group, latest_as_of
 from serving.privacy.subjects.ingestion import load_subjects
 from serving.privacy.subjects.vault import Vault
 
@@ -33,73 +33,83 @@ MONTHS = 12  # of history for each subject
 
 def measure(profile: str, households: int, folder: Path) -> None:
     """On SQLite, in one thread."""
-    place, vault, told = folder / f"{profile}.db", Vault(b"k" * 32, profile), rules()  # type: ignore[arg-type]
+    store_path, vault, consent_rules = folder / f"{profile}.db", Vault(b"k" * 32, profile), load_rules()  # type: ignore[arg-type]
     people = schema.sample(households, 7)
     file = folder / "simulated.parquet"
     people.drop("as_of").write_parquet(file)
-    began = time.perf_counter()
+    started = time.perf_counter()
     for month in range(1, MONTHS + 1):
-        load_subjects(file, schema.TABLE, place, 5.0, vault, "credit_limit", f"2025-{month:02d}")
-    loaded = time.perf_counter() - began
-    engine = open_store(place, 5.0)
-    plain = sa.Table(
+        load_subjects(file, schema.TABLE, store_path, 5.0, vault, "credit_limit", f"2025-{month:02d}")
+    load_seconds = time.perf_counter() - started
+    engine = open_store(store_path, 5.0)
+    plain_table = sa.Table(
         "plain", sa.MetaData(), sa.Column("id", sa.String, primary_key=True), sa.Column("told", sa.LargeBinary)
     )
-    plain.create(engine)
+    plain_table.create(engine)
     ids = people["household_id"].to_list()
     names = [column.name for column in schema.TABLE.columns if column.role in ("indicator", "audit")]
     rows = [orjson.dumps(row) for row in people.select(names).iter_rows(named=True)]
-    stated = {"tenant": "bank", "purpose": "credit_limit", "valid_from": "2000", "valid_to": "2999", "by": "b",
-              "document_sha256": "0" * 64, "created": now(), "grantor": "g"}  # fmt: skip
-    groups = sorted(groups_of(schema.TABLE))
+    common = {"tenant": "bank", "purpose": "credit_limit", "valid_from": "2000", "valid_to": "2999", "by": "b",
+              "document_sha256": "0" * 64, "created": utc_now(), "grantor": "g"}  # fmt: skip
+    groups = sorted(columns_by_group(schema.TABLE))
     with engine.begin() as connection:
-        connection.execute(sa.insert(plain), [{"id": one, "told": row} for one, row in zip(ids, rows, strict=True)])
-        granted = [{"kind": kind, "subject": None if kind == "government" else vault.pseudonym("credit_limit", one)}
-                   for kind in ("government",) for one in ids[:1]]  # fmt: skip
-        granted += [{"kind": "personal", "subject": vault.pseudonym("credit_limit", one)} for one in ids]
-        entries = [stated | one | {"id": f"{n:032x}", "groups": groups} for n, one in enumerate(granted)]
+        connection.execute(
+            sa.insert(plain_table), [{"id": subject_id, "told": row} for subject_id, row in zip(ids, rows, strict=True)]
+        )
+        grant_specs = [{"kind": kind, "subject": None if kind == "government" else vault.pseudonym("credit_limit", subject_id)}
+                   for kind in ("government",) for subject_id in ids[:1]]  # fmt: skip
+        grant_specs += [
+            {"kind": "personal", "subject": vault.pseudonym("credit_limit", subject_id)} for subject_id in ids
+        ]
+        entries = [
+            common | subject_id | {"id": f"{n:032x}", "groups": groups} for n, subject_id in enumerate(grant_specs)
+        ]
         connection.execute(sa.insert(GRANTS), entries)
         size = connection.execute(sa.select(sa.func.count()).select_from(INDICATORS)).scalar()
-    reader, drawn = Reader(engine), np.random.default_rng(7).integers(0, households, READS)
-    bare = sa.select(plain.c.told).where(plain.c.id == sa.bindparam("id"))
+    reader, sampled = StoreReader(engine), np.random.default_rng(7).integers(0, households, READS)
+    plain_query = sa.select(plain_table.c.told).where(plain_table.c.id == sa.bindparam("id"))
 
-    def sealed(subject: str) -> None:
-        pseudonym, stamp = vault.pseudonym("credit_limit", subject), now()
-        grants = reader.ask(lambda connection: live(connection, "bank", "credit_limit", pseudonym, stamp))
-        may = opened(told, "credit_limit", groups, grants)
-        found = reader.ask(lambda connection: newest(connection, vault, pseudonym, may.groups, stamp[:10]))
-        assert found is not None
-        assert len(may.groups) == len(groups)
+    def read_sealed(subject: str) -> None:
+        pseudonym, timestamp = vault.pseudonym("credit_limit", subject), utc_now()
+        grants = reader.run(lambda connection: active_grants(connection, "bank", "credit_limit", pseudonym, timestamp))
+        consent_decision = evaluate_consent(consent_rules, "credit_limit", groups, grants)
+        indicators = reader.run(
+            lambda connection: latest_as_of(
+                connection, vault, pseudonym, consent_decision.allowed_groups, timestamp[:10]
+            )
+        )
+        assert indicators is not None
+        assert len(consent_decision.allowed_groups) == len(groups)
 
-    def unsealed(subject: str) -> None:
-        reader.ask(lambda connection: orjson.loads(connection.execute(bare, {"id": subject}).scalar() or b""))
+    def read_plain(subject: str) -> None:
+        reader.run(lambda connection: orjson.loads(connection.execute(plain_query, {"id": subject}).scalar() or b""))
 
-    took = {}
-    for name, do in (
-        ("plain", unsealed),
-        ("sealed", sealed),
-        ("plain", unsealed),
-        ("sealed", sealed),
+    percentiles = {}
+    for name, fn in (
+        ("plain", read_plain),
+        ("sealed", read_sealed),
+        ("plain", read_plain),
+        ("sealed", read_sealed),
     ):  # the 2nd counts
         times = []
-        for at in drawn:
-            began = time.perf_counter()
-            do(ids[at])
-            times.append(time.perf_counter() - began)
-        took[name] = 1e6 * np.percentile(times, [50, 99])
-    (middle, late), (bare_middle, _) = took["sealed"], took["plain"]
-    print(f"{profile:>4}  load {households * MONTHS / loaded:>8,.0f} rows/s ({size:,} sealed groups)   "
-          f"read {middle:6.0f} us, 99 % under {late:6.0f}   ratio to plain {middle / bare_middle:4.1f}")  # fmt: skip
+        for index in sampled:
+            started = time.perf_counter()
+            fn(ids[index])
+            times.append(time.perf_counter() - started)
+        percentiles[name] = 1e6 * np.percentile(times, [50, 99])
+    (sealed_p50, sealed_p99), (plain_p50, _) = percentiles["sealed"], percentiles["plain"]
+    print(f"{profile:>4}  load {households * MONTHS / load_seconds:>8,.0f} rows/s ({size:,} sealed groups)   "
+          f"read {sealed_p50:6.0f} us, 99 % under {sealed_p99:6.0f}   ratio to plain {sealed_p50 / plain_p50:4.1f}")  # fmt: skip
     engine.dispose()
 
 
 def main() -> None:
-    words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    words.add_argument("--households", type=int, default=2_000)
-    asked = words.parse_args()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--households", type=int, default=2_000)
+    args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         for profile in ("aes", "sm"):
-            measure(profile, asked.households, Path(folder))
+            measure(profile, args.households, Path(folder))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 CONFIG = Path("configs/credit_limit_taiwan.toml")
-GOAL = 120.0  # seconds
+GOAL_SECONDS = 120.0  # seconds
 
 
 def main() -> int:
@@ -21,23 +21,27 @@ def main() -> int:
     os.environ |= {"ORT_DISABLE_TELEMETRY": "1", "MLFLOW_DISABLE_TELEMETRY": "true"}
     start = time.perf_counter()
     from training import credit_limit, pipeline
-    from training.progress import Watch
+    from training.progress import ProgressReporter
 
     config = credit_limit.load(CONFIG)
-    with tempfile.TemporaryDirectory() as var, Watch() as watch:
-        made = pipeline.train(credit_limit, config, Path(var), watch)
-        whole = time.perf_counter() - start
-    bare = _bare(config)
-    processor = time.process_time()
-    print(f"training on {CONFIG.stem}: AUC {made.judgement.figures['auc']}")
-    print(f"  start to finish {whole:7.1f} s   {whole / bare:5.1f} x a bare fit   (goal: under {GOAL:.0f} s)")
-    print(f"  its fit alone   {made.seconds['fit']:7.1f} s   {made.seconds['fit'] / bare:5.1f} x a bare fit")
-    print(f"  a bare fit      {bare:7.1f} s   1.0")
-    print(f"  processor time of all this {processor:.1f} s")
-    return 0 if whole < GOAL else 1
+    with tempfile.TemporaryDirectory() as var, ProgressReporter() as reporter:
+        model = pipeline.train(credit_limit, config, Path(var), reporter)
+        total_seconds = time.perf_counter() - start
+    bare_seconds = _bare_fit_seconds(config)
+    cpu_seconds = time.process_time()
+    print(f"training on {CONFIG.stem}: AUC {model.evaluation.metrics['auc']}")
+    print(
+        f"  start to finish {total_seconds:7.1f} s   {total_seconds / bare_seconds:5.1f} x a bare fit   (goal: under {GOAL_SECONDS:.0f} s)"
+    )
+    print(
+        f"  its fit alone   {model.step_seconds['fit']:7.1f} s   {model.step_seconds['fit'] / bare_seconds:5.1f} x a bare fit"
+    )
+    print(f"  a bare fit      {bare_seconds:7.1f} s   1.0")
+    print(f"  processor time of all this {cpu_seconds:.1f} s")
+    return 0 if total_seconds < GOAL_SECONDS else 1
 
 
-def _bare(config: object) -> float:
+def _bare_fit_seconds(config: object) -> float:
     """Seconds of LightGBM alone: the same rows, number of trees and depth, no directions, no left-out folds."""
     import lightgbm
 
@@ -45,20 +49,20 @@ def _bare(config: object) -> float:
     from training import credit_limit
 
     assert isinstance(config, credit_limit.Config)
-    rows = credit_limit.read(config)
-    x, y = encode(rows.frame, credit_limit.inputs(config, rows.table)), rows.y
-    kept = int(len(y) * (1 - config.split.test))
-    settings = config.estimator
+    dataset = credit_limit.read(config)
+    x, y = encode(dataset.frame, credit_limit.select_inputs(config, dataset.table)), dataset.y
+    train_count = int(len(y) * (1 - config.split.test))
+    estimator = config.estimator
     params = {
         "objective": "binary",
-        "max_depth": settings.depth,
-        "num_leaves": 2**settings.depth,
-        "learning_rate": settings.learning_rate,
-        "num_threads": settings.threads,
+        "max_depth": estimator.depth,
+        "num_leaves": 2**estimator.depth,
+        "learning_rate": estimator.learning_rate,
+        "num_threads": estimator.threads,
         "verbosity": -1,
     }
     start = time.perf_counter()
-    lightgbm.train(params, lightgbm.Dataset(x[:kept], y[:kept]), settings.boosters * settings.trees)
+    lightgbm.train(params, lightgbm.Dataset(x[:train_count], y[:train_count]), estimator.boosters * estimator.trees)
     return time.perf_counter() - start
 
 

@@ -23,65 +23,70 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from benchmarks.serving import QUIET, build
+from benchmarks.serving import TELEMETRY_OFF, build
 
 if TYPE_CHECKING:
     from serving.decisions.service import DecisionService
 
-CALLERS = 16
+CONCURRENT_CALLERS = 16
 
 
-def decisions(folder: Path, rounds: int) -> None:
+def measure_decisions(folder: Path, rounds: int) -> None:
     """Decided in this process, without HTTP, which would only make the ratio smaller. By turns, so that what else the
     machine does falls on both alike."""
-    os.environ.update(QUIET)
+    os.environ.update(TELEMETRY_OFF)
     body = json.dumps({"indicators": build(folder), "raises": False}).encode()
-    found = asyncio.run(_by_turns(folder, body, rounds * 60))
-    for callers, (alone, whole) in found.items():
-        ratios = [b / a for a, b in zip(alone, whole, strict=True)]
-        told = [statistics.median(times) / callers * 1e6 for times in (alone, whole)]
+    times_by_callers = asyncio.run(_measure_in_turns(folder, body, rounds * 60))
+    for callers, (row_only, full_transaction) in times_by_callers.items():
+        ratios = [full_time / row_time for row_time, full_time in zip(row_only, full_transaction, strict=True)]
+        medians = [statistics.median(times) / callers * 1e6 for times in (row_only, full_transaction)]
         low, middle, high = statistics.quantiles(ratios, n=4)
         print(
-            f"{callers:>2} callers: row alone {told[0]:,.0f} us a decision, whole transaction {told[1]:,.0f} us; ratio "
-            f"of medians {told[1] / told[0]:.2f}, median ratio {middle:.2f} (quartiles {low:.2f}-{high:.2f}); asked 1.4"
+            f"{callers:>2} callers: row alone {medians[0]:,.0f} us a decision, whole transaction {medians[1]:,.0f} us; ratio "
+            f"of medians {medians[1] / medians[0]:.2f}, median ratio {middle:.2f} (quartiles {low:.2f}-{high:.2f}); asked 1.4"
         )
 
 
-async def _by_turns(folder: Path, body: bytes, turns: int) -> dict[int, tuple[list[float], list[float]]]:
+async def _measure_in_turns(folder: Path, body: bytes, turns: int) -> dict[int, tuple[list[float], list[float]]]:
     """Callers at once -> seconds of each turn, with the row alone and with the whole transaction."""
     from serving.decisions.products.base import products
 
     product = products()["credit_limit"]
-    runtimes = _runtime(folder / "alone", True), _runtime(folder / "whole", False)
-    found: dict[int, tuple[list[float], list[float]]] = {callers: ([], []) for callers in (CALLERS, 1)}
-    for callers, times in found.items():
-        for turn in range(turns + 5):
-            for service, kept in zip(runtimes, times, strict=True):
-                began = time.perf_counter()
+    services = _start_runtime(folder / "alone", True), _start_runtime(folder / "whole", False)
+    times_by_callers: dict[int, tuple[list[float], list[float]]] = {
+        callers: ([], []) for callers in (CONCURRENT_CALLERS, 1)
+    }
+    for callers, durations_pair in times_by_callers.items():
+        for turn_index in range(turns + 5):
+            for service, durations in zip(services, durations_pair, strict=True):
+                started = time.perf_counter()
                 await asyncio.gather(*(service.answer(product, body, None) for _ in range(callers)))
-                if turn >= 5:
-                    kept.append(time.perf_counter() - began)
-    for service in runtimes:
+                if turn_index >= 5:
+                    durations.append(time.perf_counter() - started)
+    for service in services:
         service.stop()
         assert service._watching is not None
         await asyncio.wait([service._watching])
-    return found
+    return times_by_callers
 
 
-def _runtime(place: Path, alone: bool) -> DecisionService:
+def _start_runtime(directory: Path, row_only: bool) -> DecisionService:
     from serving.core.db.schema import DECISIONS
     from serving.core.db.writer import Applied
     from serving.core.http.metrics import Metrics
     from serving.decisions.service import DecisionService
-    from serving.settings import read
+    from serving.settings import load_settings
 
     environ = {
-        **{"YUHENG_BUNDLES": str(place.parent / "bundles"), "YUHENG_SPOOL": str(place / "spool")},
-        **{"YUHENG_PUBLIC_KEY": str(place.parent / "keys/signing.pub.pem"), "YUHENG_STORE": str(place / "store.db")},
-        **{"YUHENG_LOG_KEY": str(place / "log.pem"), "YUHENG_CHECKPOINTS": str(place / "checkpoints")},
+        **{"YUHENG_BUNDLES": str(directory.parent / "bundles"), "YUHENG_SPOOL": str(directory / "spool")},
+        **{
+            "YUHENG_PUBLIC_KEY": str(directory.parent / "keys/signing.pub.pem"),
+            "YUHENG_STORE": str(directory / "store.db"),
+        },
+        **{"YUHENG_LOG_KEY": str(directory / "log.pem"), "YUHENG_CHECKPOINTS": str(directory / "checkpoints")},
     }
-    service = DecisionService(read(environ=environ), Metrics())
-    if alone:
+    service = DecisionService(load_settings(environ=environ), Metrics())
+    if row_only:
         insert = sa.insert(DECISIONS)
 
         def write(connection: sa.Connection, records: Sequence[Any]) -> Applied[Any]:
@@ -93,38 +98,38 @@ def _runtime(place: Path, alone: bool) -> DecisionService:
     return service
 
 
-def fill(folder: Path, count: int) -> sa.Engine:
+def fill_store(folder: Path, count: int) -> sa.Engine:
     """A store of `count` decisions of 3 kB, each with its leaf and its meter line, written as the service does."""
     from serving.core.audit import entries as leaves
     from serving.core.audit import log
-    from serving.core.audit.provenance import Lineage, keep_lineages
-    from serving.core.audit.verify import canonical
+    from serving.core.audit.provenance import Provenance, store_provenance
+    from serving.core.audit.verify import canonical_json
     from serving.core.billing.prices import Price
     from serving.core.db.engine import open_store
     from serving.core.db.schema import DECISIONS, METER
 
     engine = open_store(folder / "store.db", 5.0)
     price, answer = Price("2026-11", "set", 100), os.urandom(1_500).hex().encode()
-    common: dict[str, Any] = {
+    common_fields: dict[str, Any] = {
         "scope": "s",
         "idempotency_key": None,
         "request_sha256": "0" * 64,
         "tenant": "t",
         "subject": None,
     }
-    common |= {"model": "m", "version": "1", "bundle": "b" * 64, "policy": "p"}
-    body = canonical({"model": "m", "bundle": "b" * 64, "git_commit": "c" * 40, "run_id": "r" * 32, "data": []})
-    made_from = Lineage(hashlib.sha256(body).hexdigest(), "b" * 64, body)
+    common_fields |= {"model": "m", "version": "1", "bundle": "b" * 64, "policy": "p"}
+    body = canonical_json({"model": "m", "bundle": "b" * 64, "git_commit": "c" * 40, "run_id": "r" * 32, "data": []})
+    provenance = Provenance(hashlib.sha256(body).hexdigest(), "b" * 64, body)
     with engine.begin() as connection:
-        keep_lineages(connection, [made_from])
-    for first in range(0, count, 20_000):
+        store_provenance(connection, [provenance])
+    for first_index in range(0, count, 20_000):
         rows, entries, charges = [], [], []
-        for i in range(first, min(first + 20_000, count)):
-            at = f"2026-11-{i % 28 + 1:02d}T00:00:00.000Z"
-            row = common | {"id": f"{i:032x}", "created": at, "answer": answer, "salt": leaves.new_salt()}
+        for i in range(first_index, min(first_index + 20_000, count)):
+            timestamp = f"2026-11-{i % 28 + 1:02d}T00:00:00.000Z"
+            row = common_fields | {"id": f"{i:032x}", "created": timestamp, "answer": answer, "salt": leaves.new_salt()}
             rows.append(row)
-            entries.append(leaves.decision(row, "credit_limit", {"n": i}, made_from.sha256, price, ()))
-            charges.append(price.charge(row["id"], "t", "credit_limit", at))
+            entries.append(leaves.decision_entry(row, "credit_limit", {"n": i}, provenance.sha256, price, ()))
+            charges.append(price.charge(row["id"], "t", "credit_limit", timestamp))
         with engine.begin() as connection:
             start = log.append(connection, entries)
             connection.execute(sa.insert(DECISIONS), [row | {"leaf": start + i} for i, row in enumerate(rows)])
@@ -132,52 +137,54 @@ def fill(folder: Path, count: int) -> sa.Engine:
     return engine
 
 
-def audits(folder: Path, count: int) -> None:
-    from serving.core.audit.auditor.auditor import audit
-    from serving.core.audit.checkpoints import Notary
-    from serving.core.audit.verify import read_key
+def measure_audits(folder: Path, count: int) -> None:
+    from serving.core.audit.auditor.auditor import audit_store
+    from serving.core.audit.checkpoints import CheckpointSigner
+    from serving.core.audit.verify import load_public_key
 
-    taken = {}
+    seconds_by_size = {}
     for size in (count // 10, count):
-        place = folder / str(size)
-        place.mkdir()
-        engine = fill(place, size)
-        notary = Notary(engine, place / "log.pem", place / "checkpoints", "benchmark/log")
-        began = time.perf_counter()
-        notary.note()
-        print(f"checkpoint over {size:,} new leaves: {time.perf_counter() - began:.2f} s")
-        key = read_key((place / "log.pub.pem").read_bytes())
-        began = time.perf_counter()
-        report = audit(engine, key, place / "checkpoints")
-        taken[size] = time.perf_counter() - began
+        directory = folder / str(size)
+        directory.mkdir()
+        engine = fill_store(directory, size)
+        signer = CheckpointSigner(engine, directory / "log.pem", directory / "checkpoints", "benchmark/log")
+        started = time.perf_counter()
+        signer.checkpoint()
+        print(f"checkpoint over {size:,} new leaves: {time.perf_counter() - started:.2f} s")
+        key = load_public_key((directory / "log.pub.pem").read_bytes())
+        started = time.perf_counter()
+        report = audit_store(engine, key, directory / "checkpoints")
+        seconds_by_size[size] = time.perf_counter() - started
         engine.dispose()
-        assert not report.found, report.findings[:3]
-        print(f"audit of {report.leaves:,} leaves, their decisions and meter lines: {taken[size]:.1f} s")
-    small, large = taken.values()
-    print(f"ten times the leaves, {large / small:.1f} times the time; asked 60 s for 1,000,000 leaves")
+        assert not report.finding_count, report.findings[:3]
+        print(f"audit of {report.leaves:,} leaves, their decisions and meter lines: {seconds_by_size[size]:.1f} s")
+    small_seconds, large_seconds = seconds_by_size.values()
+    print(f"ten times the leaves, {large_seconds / small_seconds:.1f} times the time; asked 60 s for 1,000,000 leaves")
 
 
-def receipts(folder: Path, count: int) -> None:
+def measure_receipts(folder: Path, count: int) -> None:
     """Of a log of a million leaves or fewer: made from the store, then verified with the public key alone."""
-    from serving.core.audit.checkpoints import Notary
-    from serving.core.audit.receipts import of_leaf
-    from serving.core.audit.verify import Verifier, canonical, read_key, read_receipt
-    from serving.core.db.engine import connect
+    from serving.core.audit.checkpoints import CheckpointSigner
+    from serving.core.audit.receipts import for_entry
+    from serving.core.audit.verify import ReceiptVerifier, canonical_json, load_public_key, parse_receipt
+    from serving.core.db.engine import create_engine
 
-    place = max((path for path in folder.iterdir() if path.name.isdigit()), key=lambda path: int(path.name))
-    engine = connect(f"sqlite:///{place / 'store.db'}", 5.0)
-    notary = Notary(engine, place / "log.pem", place / "checkpoints", "benchmark/log")
-    made = min(2_000, count)
-    began = time.perf_counter()
-    contents = [canonical(of_leaf(engine, notary.note, 1 + i * 7)) for i in range(made)]
-    each = (time.perf_counter() - began) / made
+    directory = max((path for path in folder.iterdir() if path.name.isdigit()), key=lambda path: int(path.name))
+    engine = create_engine(f"sqlite:///{directory / 'store.db'}", 5.0)
+    signer = CheckpointSigner(engine, directory / "log.pem", directory / "checkpoints", "benchmark/log")
+    receipt_count = min(2_000, count)
+    started = time.perf_counter()
+    contents = [canonical_json(for_entry(engine, signer.checkpoint, 1 + i * 7)) for i in range(receipt_count)]
+    seconds_each = (time.perf_counter() - started) / receipt_count
     engine.dispose()
-    verifier = Verifier(read_key((place / "log.pub.pem").read_bytes()))
-    began = time.perf_counter()
+    verifier = ReceiptVerifier(load_public_key((directory / "log.pub.pem").read_bytes()))
+    started = time.perf_counter()
     for i in range(count):
-        verifier.verify(read_receipt(contents[i % made]))
-    seconds = time.perf_counter() - began
-    print(f"receipts: {each * 1e3:.2f} ms to make one; {count:,} verified in {seconds:.1f} s; asked 10 s for 100,000")
+        verifier.verify(parse_receipt(contents[i % receipt_count]))
+    seconds = time.perf_counter() - started
+    print(
+        f"receipts: {seconds_each * 1e3:.2f} ms to make one; {count:,} verified in {seconds:.1f} s; asked 10 s for 100,000"
+    )
 
 
 if __name__ == "__main__":
@@ -188,6 +195,6 @@ if __name__ == "__main__":
     told = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         (Path(scratch) / "decisions").mkdir()
-        decisions(Path(scratch) / "decisions", told.rounds)
-        audits(Path(scratch), told.leaves)
-        receipts(Path(scratch), told.receipts)
+        measure_decisions(Path(scratch) / "decisions", told.rounds)
+        measure_audits(Path(scratch), told.leaves)
+        measure_receipts(Path(scratch), told.receipts)

@@ -26,18 +26,18 @@ def croissant(
     file: Annotated[Path | None, typer.Option(help="the file itself, where the contract describes no one file")] = None,
 ) -> None:
     """Describe a data set as Croissant JSON-LD: file and digest, columns with units and ranges, licence, origin."""
-    from datasets.croissant import of_source
+    from datasets.croissant import describe_source
     from datasets.errors import DataError
 
     try:
-        told = json.dumps(of_source(name, file), ensure_ascii=False, indent=1)
+        document = json.dumps(describe_source(name, file), ensure_ascii=False, indent=1)
     except DataError as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from error
     if out is None:
-        typer.echo(told)
+        typer.echo(document)
     else:
-        out.write_text(told + "\n", encoding="utf-8")
+        out.write_text(document + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

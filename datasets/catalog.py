@@ -9,7 +9,7 @@ import importlib
 from types import ModuleType
 
 from datasets.errors import DataError
-from datasets.schema import nearest
+from datasets.schema import did_you_mean
 
 PRODUCTS = {
     "credit_limit": "datasets.credit_limit.catalog",
@@ -17,17 +17,21 @@ PRODUCTS = {
 }
 
 
-def names(product: str | None = None) -> dict[str, str]:
+def source_modules(product: str | None = None) -> dict[str, str]:
     """Each source's module, of one product or of all."""
-    chosen = [product] if product else list(PRODUCTS)
-    return {name: module for one in chosen for name, module in importlib.import_module(PRODUCTS[one]).SOURCES.items()}
+    products = [product] if product else list(PRODUCTS)
+    return {
+        name: module
+        for name_of_product in products
+        for name, module in importlib.import_module(PRODUCTS[name_of_product]).SOURCES.items()
+    }
 
 
-def source(name: str, product: str | None = None) -> ModuleType:
+def load_source(name: str, product: str | None = None) -> ModuleType:
     """Raises DataError for a name that no source has."""
-    known = names(product)
-    if name not in known:
+    modules = source_modules(product)
+    if name not in modules:
         raise DataError(
-            f"{name!r} is no source of data{nearest(name, list(known))}. Known: {', '.join(known)}; or name a file."
+            f"{name!r} is no source of data{did_you_mean(name, list(modules))}. Known: {', '.join(modules)}; or name a file."
         )
-    return importlib.import_module(known[name])
+    return importlib.import_module(modules[name])

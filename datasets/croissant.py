@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from datasets.errors import DataError
-from datasets.external_files import digest
-from datasets.schema import Column, Table
+from datasets.external_files import file_sha256
+from datasets.schema import ColumnSchema, TableSchema
 
 CONTEXT = {
     "@language": "en",
@@ -44,7 +44,7 @@ CONTEXT = {
     "subField": "cr:subField",
     "transform": "cr:transform",
 }
-FORMATS = {  # the end of a file's name -> its media type
+MEDIA_TYPES = {  # the end of a file's name -> its media type
     ".parquet": "application/x-parquet",
     ".csv": "text/csv",
     ".csv.gz": "application/gzip",
@@ -58,28 +58,30 @@ LICENCES = {  # as tables tell them -> where they stand
 }
 
 
-def describe(name: str, table: Table, place: str, sha256: str, changed: datetime | None = None) -> dict[str, Any]:
+def describe_table(
+    name: str, table: TableSchema, location: str, sha256: str, modified_at: datetime | None = None
+) -> dict[str, Any]:
     """place: the file's name, or path below the folder of data. Columns made of others are in no file, and not here."""
-    told = table.origin
-    made = "SIMULATED 模拟数据. " if told.simulated else ""
+    origin = table.origin
+    simulated_note = "SIMULATED 模拟数据. " if origin.simulated else ""
     return {
         "@context": CONTEXT,
         "@type": "sc:Dataset",
         "conformsTo": "http://mlcommons.org/croissant/1.0",
         "name": name,
-        "description": f"{made}{table.name}: {len(table.columns)} columns. {told.source}".strip(),
+        "description": f"{simulated_note}{table.name}: {len(table.columns)} columns. {origin.source}".strip(),
         "url": f"urn:sha256:{sha256}",
         "version": "1.0.0",
-        "datePublished": (changed or datetime.now(UTC)).date().isoformat(),
-        "license": LICENCES.get(told.licence, told.licence or "not stated"),
-        "citeAs": told.source or name,
+        "datePublished": (modified_at or datetime.now(UTC)).date().isoformat(),
+        "license": LICENCES.get(origin.licence, origin.licence or "not stated"),
+        "citeAs": origin.source or name,
         "distribution": [
             {
                 "@type": "cr:FileObject",
                 "@id": "file",
-                "name": Path(place).name,
-                "contentUrl": place,
-                "encodingFormat": _format(place),
+                "name": Path(location).name,
+                "contentUrl": location,
+                "encodingFormat": _media_type(location),
                 "sha256": sha256,
             }
         ],
@@ -89,44 +91,44 @@ def describe(name: str, table: Table, place: str, sha256: str, changed: datetime
                 "@id": "rows",
                 "name": "rows",
                 "description": "As the project's reader gives them; a column that the file lacks is made by it.",
-                "field": [_field(column) for column in table.columns if column.derived is None],
+                "field": [_field_entry(column) for column in table.columns if column.derived is None],
             }
         ],
     }
 
 
-def of_source(name: str, file: Path | None = None) -> dict[str, Any]:
+def describe_source(name: str, file: Path | None = None) -> dict[str, Any]:
     """Of a source of the project; `file`: its own file, needed where its contract describes none. Raises DataError."""
     from datasets import catalog
 
-    module = catalog.source(name)
-    table: Table = module.TABLE
+    module = catalog.load_source(name)
+    table: TableSchema = module.TABLE
     if file is not None:
         if not file.is_file():
             raise DataError(f"{file}: there is no such file. Name the one that {name} was read from.")
-        changed = datetime.fromtimestamp(file.stat().st_mtime, UTC)
-        return describe(name, table, file.name, digest(file), changed)
-    place = getattr(module, "FILE", None)
-    if place is None or not table.origin.sha256:
+        modified_at = datetime.fromtimestamp(file.stat().st_mtime, UTC)
+        return describe_table(name, table, file.name, file_sha256(file), modified_at)
+    location = getattr(module, "FILE", None)
+    if location is None or not table.origin.sha256:
         raise DataError(f"{name}: its contract describes no one file. Name the file: --file FILE.")
-    return describe(name, table, place, table.origin.sha256)
+    return describe_table(name, table, location, table.origin.sha256)
 
 
-def _format(place: str) -> str:
-    for end, media_type in sorted(FORMATS.items(), key=lambda item: -len(item[0])):
-        if place.endswith(end):
+def _media_type(location: str) -> str:
+    for suffix, media_type in sorted(MEDIA_TYPES.items(), key=lambda item: -len(item[0])):
+        if location.endswith(suffix):
             return media_type
-    raise DataError(f"{place}: ends in none of {', '.join(FORMATS)}; one of them is needed.")
+    raise DataError(f"{location}: ends in none of {', '.join(MEDIA_TYPES)}; one of them is needed.")
 
 
-def _field(column: Column) -> dict[str, Any]:
+def _field_entry(column: ColumnSchema) -> dict[str, Any]:
     numeric = column.kind == "number"
-    needed = column.needed()[0] if numeric or column.levels else column.kind
+    expected = column.expected()[0] if numeric or column.levels else column.kind
     return {
         "@type": "cr:Field",
         "@id": f"rows/{column.name}",
         "name": column.name,
-        "description": f"{column.label} {column.label_zh}. {column.role}; {needed}",
+        "description": f"{column.label} {column.label_zh}. {column.role}; {expected}",
         "dataType": ("sc:Integer" if column.integer else "sc:Float") if numeric else "sc:Text",
         "source": {"fileObject": {"@id": "file"}, "extract": {"column": column.name}},
     }

@@ -13,12 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, model_validator
 
-Floats = NDArray[np.float64]
-LARGEST = 3.0e38  # a little under float32's largest: what lies beyond would reach the model as infinity
-T = TypeVar("T", float, Floats)
+FloatArray = NDArray[np.float64]
+MAX_VALUE = 3.0e38  # a little under float32's largest: what lies beyond would reach the model as infinity
+T = TypeVar("T", float, FloatArray)
 
 
-class Derived(BaseModel):
+class DerivedFormula(BaseModel):
     """One formula over columns that stand before it, `of` (and `by`) being their names.
 
     sum, mean, max, min: over `of`
@@ -36,7 +36,7 @@ class Derived(BaseModel):
     over: float = 0.0
 
     @model_validator(mode="after")
-    def _has_its_parts(self) -> Derived:
+    def _validate_operands(self) -> DerivedFormula:
         if not self.of:
             raise ValueError(f"{self.op} needs at least one column in `of`")
         if (self.op == "ratio") != bool(self.by):
@@ -48,66 +48,66 @@ class Derived(BaseModel):
         return self
 
     @property
-    def parts(self) -> tuple[str, ...]:
+    def operand_names(self) -> tuple[str, ...]:
         return self.of + self.by
 
-    def one(self, of: Sequence[float], by: Sequence[float] = ()) -> float:
+    def compute(self, operands: Sequence[float], divisors: Sequence[float] = ()) -> float:
         """The value for one row; NaN is missing."""
-        for value in (*of, *by):
+        for value in (*operands, *divisors):
             if value != value:
                 return math.nan
         match self.op:
             case "max":
-                return max(of)
+                return max(operands)
             case "min":
-                return min(of)
+                return min(operands)
             case "difference":
-                return of[0] - of[1]
+                return operands[0] - operands[1]
             case "count":
-                return float(sum(value > self.over for value in of))
+                return float(sum(value > self.over for value in operands))
             case "at_least":
-                return max(of[0], self.over)
+                return max(operands[0], self.over)
             case "at_most":
-                return min(of[0], self.over)
-        total = _plain_sum(of)
+                return min(operands[0], self.over)
+        total = _sum_in_order(operands)
         if self.op == "sum":
             return total
         if self.op == "mean":
-            return total / len(of)
-        whole = _plain_sum(by)
-        ratio = total / whole if whole > 0 else math.nan
-        return ratio if abs(ratio) <= LARGEST else math.nan
+            return total / len(operands)
+        divisor = _sum_in_order(divisors)
+        ratio = total / divisor if divisor > 0 else math.nan
+        return ratio if abs(ratio) <= MAX_VALUE else math.nan
 
-    def many(self, of: Sequence[Floats], by: Sequence[Floats] = ()) -> Floats:
+    def compute_batch(self, operands: Sequence[FloatArray], divisors: Sequence[FloatArray] = ()) -> FloatArray:
         """The values for many rows, each part (rows,)."""
-        missing = np.logical_or.reduce([np.isnan(part) for part in (*of, *by)])
+        missing = np.logical_or.reduce([np.isnan(operand) for operand in (*operands, *divisors)])
         with np.errstate(all="ignore"):
             match self.op:
                 case "max":
-                    value = np.maximum.reduce(list(of))
+                    value = np.maximum.reduce(list(operands))
                 case "min":
-                    value = np.minimum.reduce(list(of))
+                    value = np.minimum.reduce(list(operands))
                 case "difference":
-                    value = of[0] - of[1]
+                    value = operands[0] - operands[1]
                 case "count":
-                    value = np.sum([part > self.over for part in of], axis=0).astype(np.float64)
+                    value = np.sum([operand > self.over for operand in operands], axis=0).astype(np.float64)
                 case "at_least":
-                    value = np.maximum(of[0], self.over)
+                    value = np.maximum(operands[0], self.over)
                 case "at_most":
-                    value = np.minimum(of[0], self.over)
+                    value = np.minimum(operands[0], self.over)
                 case "sum":
-                    value = _plain_sum(of)
+                    value = _sum_in_order(operands)
                 case "mean":
-                    value = _plain_sum(of) / len(of)
+                    value = _sum_in_order(operands) / len(operands)
                 case "ratio":
-                    whole = _plain_sum(by)
-                    value = np.where(whole > 0, _plain_sum(of) / whole, np.nan)
-                    value = np.where(np.abs(value) <= LARGEST, value, np.nan)
+                    divisor = _sum_in_order(divisors)
+                    value = np.where(divisor > 0, _sum_in_order(operands) / divisor, np.nan)
+                    value = np.where(np.abs(value) <= MAX_VALUE, value, np.nan)
         return np.where(missing, np.nan, value)
 
 
-def _plain_sum(parts: Sequence[T]) -> T:
-    total = parts[0]
-    for part in parts[1:]:
-        total = total + part
+def _sum_in_order(terms: Sequence[T]) -> T:
+    total = terms[0]
+    for term in terms[1:]:
+        total = total + term
     return total

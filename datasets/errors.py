@@ -5,30 +5,30 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-SHOWN = 20  # faults spelled out in a message; the rest are counted
+MAX_LISTED_ERRORS = 20  # faults spelled out in a message; the rest are counted
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
+class FieldError:
     """One value that breaks its contract. `row` counts from 1 below the header; None where no single row is meant."""
 
-    column: str
-    found: str
-    needed: str
-    needed_zh: str
+    field: str
+    actual: str
+    expected: str
+    expected_zh: str
     row: int | None = None
     file: str | None = None
 
     def __str__(self) -> str:
-        stop = "" if self.needed.endswith("?") else "."
-        return f"{self._place('row')}: {self.column} is {self.found}; it must be {self.needed}{stop}"
+        terminator = "" if self.expected.endswith("?") else "."
+        return f"{self._location('row')}: {self.field} is {self.actual}; it must be {self.expected}{terminator}"
 
     def zh(self) -> str:
-        return f"{self._place('行')}：{self.column} 为 {self.found}；应为{self.needed_zh}。"
+        return f"{self._location('行')}：{self.field} 为 {self.actual}；应为{self.expected_zh}。"
 
-    def _place(self, word: str) -> str:
-        parts = [self.file or "input", f"{word} {self.row}" if self.row is not None else ""]
-        return ", ".join(part for part in parts if part)
+    def _location(self, row_label: str) -> str:
+        segments = [self.file or "input", f"{row_label} {self.row}" if self.row is not None else ""]
+        return ", ".join(segment for segment in segments if segment)
 
 
 class DataError(ValueError):
@@ -40,17 +40,17 @@ class DataError(ValueError):
     """
 
 
-class Faults(DataError):
+class ValidationErrors(DataError):
     """All the faults of one table together. `total` may exceed `len(faults)`, which is capped."""
 
-    def __init__(self, faults: Sequence[Fault], total: int | None = None):
-        self.faults = tuple(faults)
-        self.total = len(self.faults) if total is None else total
-        lines = [str(fault) for fault in self.faults[:SHOWN]]
+    def __init__(self, errors: Sequence[FieldError], total: int | None = None):
+        self.errors = tuple(errors)
+        self.total = len(self.errors) if total is None else total
+        lines = [str(error) for error in self.errors[:MAX_LISTED_ERRORS]]
         if self.total > len(lines):
             lines.append(f"... and {self.total - len(lines):,} more. Correct the rows, or leave the values empty.")
         super().__init__("\n".join(lines))
 
 
-class Unreadable(DataError):
+class UnreadableFileError(DataError):
     """The file as a whole cannot be read."""

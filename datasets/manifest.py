@@ -7,7 +7,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from datasets.errors import DataError
-from datasets.external_files import digest
+from datasets.external_files import file_sha256
 
 
 class Manifest(BaseModel):
@@ -29,27 +29,27 @@ class Manifest(BaseModel):
     created: str
 
     def write(self, file: Path) -> Path:
-        path = beside(file)
+        path = manifest_path(file)
         path.write_text(self.model_dump_json(indent=1) + "\n")
         return path
 
 
-def beside(file: Path) -> Path:
+def manifest_path(file: Path) -> Path:
     return file.with_name(f"{file.name}.manifest.json")
 
 
-def read(file: Path) -> Manifest | None:
+def read_manifest(file: Path) -> Manifest | None:
     """None where the file has none. Raises DataError where the file is not the one that it tells of."""
-    path = beside(file)
+    path = manifest_path(file)
     if not path.is_file():
         return None
     try:
-        found = Manifest.model_validate_json(path.read_bytes())
+        manifest = Manifest.model_validate_json(path.read_bytes())
     except ValidationError as error:
         raise DataError(f"{path}: {error}. Export the data set again.") from error
-    if (of_file := digest(file)) != found.sha256:
+    if (actual := file_sha256(file)) != manifest.sha256:
         raise DataError(
-            f"{file}: its sha256 is {of_file[:12]}…, and its manifest tells of {found.sha256[:12]}…: one of the two "
+            f"{file}: its sha256 is {actual[:12]}…, and its manifest tells of {manifest.sha256[:12]}…: one of the two "
             "was changed. Export the data set again."
         )
-    return found
+    return manifest

@@ -30,7 +30,7 @@ ORDER BY row, n
 """
 
 
-def choose(asked: pl.DataFrame, known: pl.DataFrame) -> pl.DataFrame:
+def as_of_join(requests: pl.DataFrame, observations: pl.DataFrame) -> pl.DataFrame:
     """row, n: which rows of `known` say what was known of which rows of `asked`, at most one a group.
 
     asked: subject, at (UTC, ISO 8601). known: subject, group, true_at (a day), loaded (UTC). Both as text.
@@ -39,11 +39,11 @@ def choose(asked: pl.DataFrame, known: pl.DataFrame) -> pl.DataFrame:
 
     connection = duckdb.connect(config={"threads": 1})
     try:
-        connection.register("asked", asked.select("subject", "at").with_row_index("row").to_arrow())
+        connection.register("asked", requests.select("subject", "at").with_row_index("row").to_arrow())
         connection.register(
-            "known", known.select("subject", "group", "true_at", "loaded").with_row_index("n").to_arrow()
+            "known", observations.select("subject", "group", "true_at", "loaded").with_row_index("n").to_arrow()
         )
-        found: pl.DataFrame = connection.sql(QUERY).pl()
+        matches: pl.DataFrame = connection.sql(QUERY).pl()
     finally:
         connection.close()
-    return found.cast({"row": pl.UInt32, "n": pl.UInt32})
+    return matches.cast({"row": pl.UInt32, "n": pl.UInt32})

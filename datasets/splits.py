@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from datasets.errors import DataError
 
 Shares = tuple[float, float, float]  # train, calibrate, test; calibrate may be 0
-PARTS = ("train", "calibrate", "test")
+SPLIT_NAMES = ("train", "calibrate", "test")
 
 
 @dataclass(frozen=True)
@@ -22,15 +22,15 @@ class Split:
     train: np.ndarray
     calibrate: np.ndarray
     test: np.ndarray
-    how: str
+    method: str
 
     @property
     def sha256(self) -> str:
-        state = hashlib.sha256()
-        for part in (self.train, self.calibrate, self.test):
-            state.update(len(part).to_bytes(8, "little"))
-            state.update(part.astype("<i8").tobytes())
-        return state.hexdigest()
+        hasher = hashlib.sha256()
+        for rows in (self.train, self.calibrate, self.test):
+            hasher.update(len(rows).to_bytes(8, "little"))
+            hasher.update(rows.astype("<i8").tobytes())
+        return hasher.hexdigest()
 
 
 def split_rows(y: ArrayLike, seed: int, shares: Shares = (0.75, 0.0, 0.25)) -> Split:
@@ -38,98 +38,103 @@ def split_rows(y: ArrayLike, seed: int, shares: Shares = (0.75, 0.0, 0.25)) -> S
     _check_shares(shares)
     y = np.asarray(y)
     rng = np.random.default_rng(seed)
-    part = np.empty(len(y), np.int64)
-    for value in np.unique(y):
-        rows = rng.permutation(np.flatnonzero(y == value))
-        part[rows] = np.searchsorted(_cuts(len(rows), shares), np.arange(len(rows)), side="right")
-    return _split(part, shares, f"stratified rows, seed {seed}, {_told(shares)}", y)
+    assignment = np.empty(len(y), np.int64)
+    for outcome in np.unique(y):
+        rows = rng.permutation(np.flatnonzero(y == outcome))
+        assignment[rows] = np.searchsorted(_split_boundaries(len(rows), shares), np.arange(len(rows)), side="right")
+    return _make_split(assignment, shares, f"stratified rows, seed {seed}, {_format_shares(shares)}", y)
 
 
 def split_groups(groups: ArrayLike, seed: int, shares: Shares = (0.75, 0.0, 0.25), y: ArrayLike | None = None) -> Split:
     """Whole groups at random, so that no group is in two parts; shares are of rows, as near as whole groups come."""
     _check_shares(shares)
-    groups = _known(groups, "group")
-    names, member = np.unique(groups, return_inverse=True)
-    _enough(len(names), shares, "groups")
-    order = np.random.default_rng(seed).permutation(len(names))
-    sizes = np.bincount(member)[order]
-    middle = np.cumsum(sizes) - sizes / 2  # a group goes where its middle row falls
-    part_of = np.empty(len(names), np.int64)
-    part_of[order] = np.searchsorted(np.cumsum(shares)[:2] * len(groups), middle, side="right")
-    how = f"{len(names):,} whole groups, seed {seed}, {_told(shares)}"
-    return _split(part_of[member], shares, how, None if y is None else np.asarray(y))
+    groups = _require_known(groups, "group")
+    group_ids, group_index = np.unique(groups, return_inverse=True)
+    _require_enough(len(group_ids), shares, "groups")
+    order = np.random.default_rng(seed).permutation(len(group_ids))
+    sizes = np.bincount(group_index)[order]
+    midpoints = np.cumsum(sizes) - sizes / 2  # a group goes where its middle row falls
+    assignment_of_group = np.empty(len(group_ids), np.int64)
+    assignment_of_group[order] = np.searchsorted(np.cumsum(shares)[:2] * len(groups), midpoints, side="right")
+    method = f"{len(group_ids):,} whole groups, seed {seed}, {_format_shares(shares)}"
+    return _make_split(assignment_of_group[group_index], shares, method, None if y is None else np.asarray(y))
 
 
 def split_time(times: ArrayLike, shares: Shares = (0.75, 0.0, 0.25), y: ArrayLike | None = None) -> Split:
     """The earliest rows train and the latest test. Rows of one time stay together; ISO dates or numbers."""
     _check_shares(shares)
-    times = _known(times, "time")
-    moments, at = np.unique(times, return_inverse=True)
-    _enough(len(moments), shares, "times")
-    upto = np.cumsum(np.bincount(at))  # rows up to and with each moment
-    used = [i for i, share in enumerate(shares) if share > 0]
-    first = [0]  # the moment with which each used part begins
-    for turn, i in enumerate(used[:-1]):
-        wanted = sum(shares[: i + 1]) * len(times)
-        low, high = first[-1], len(moments) - (len(used) - turn - 1)  # leave a moment for every later part
-        first.append(low + 1 + int(np.argmin(np.abs(upto[low:high] - wanted))))
-    part = np.array(used)[np.searchsorted(first, at, side="right") - 1]
-    told = ", ".join(f"{PARTS[i]} from {moments[start]}" for i, start in zip(used, first, strict=True))
-    return _split(part, shares, f"time: {told}", None if y is None else np.asarray(y))
+    times = _require_known(times, "time")
+    distinct_times, time_index = np.unique(times, return_inverse=True)
+    _require_enough(len(distinct_times), shares, "times")
+    cumulative_rows = np.cumsum(np.bincount(time_index))  # rows up to and with each moment
+    used_parts = [i for i, share in enumerate(shares) if share > 0]
+    first_times = [0]  # the moment with which each used part begins
+    for position, i in enumerate(used_parts[:-1]):
+        target_rows = sum(shares[: i + 1]) * len(times)
+        low, high = (
+            first_times[-1],
+            len(distinct_times) - (len(used_parts) - position - 1),
+        )  # leave a moment for every later part
+        first_times.append(low + 1 + int(np.argmin(np.abs(cumulative_rows[low:high] - target_rows))))
+    assignment = np.array(used_parts)[np.searchsorted(first_times, time_index, side="right") - 1]
+    boundaries = ", ".join(
+        f"{SPLIT_NAMES[i]} from {distinct_times[start]}" for i, start in zip(used_parts, first_times, strict=True)
+    )
+    return _make_split(assignment, shares, f"time: {boundaries}", None if y is None else np.asarray(y))
 
 
-def _split(part: np.ndarray, shares: Shares, how: str, y: np.ndarray | None) -> Split:
-    rows = [np.flatnonzero(part == i) for i in range(3)]
-    for name, share, chosen in zip(PARTS, shares, rows, strict=True):
-        if share > 0 and not len(chosen):
+def _make_split(assignment: np.ndarray, shares: Shares, method: str, y: np.ndarray | None) -> Split:
+    rows = [np.flatnonzero(assignment == i) for i in range(3)]
+    for name, share, part_rows in zip(SPLIT_NAMES, shares, rows, strict=True):
+        if share > 0 and not len(part_rows):
             raise DataError(
-                f"split: {name} would be empty ({share:g} of {len(part):,} rows). "
+                f"split: {name} would be empty ({share:g} of {len(assignment):,} rows). "
                 "Give it a larger share, or take another seed."
             )
-        if share > 0 and y is not None and len(np.unique(y[chosen])) < 2:
+        if share > 0 and y is not None and len(np.unique(y[part_rows])) < 2:
             raise DataError(
-                f"split: all {len(chosen):,} rows of {name} have the same outcome; both are needed. "
+                f"split: all {len(part_rows):,} rows of {name} have the same outcome; both are needed. "
                 "Give it a larger share, more rows, or split another way."
             )
-    return Split(rows[0], rows[1], rows[2], how)
+    return Split(rows[0], rows[1], rows[2], method)
 
 
-def _cuts(rows: int, shares: Shares) -> np.ndarray:
+def _split_boundaries(rows: int, shares: Shares) -> np.ndarray:
     """Where train and calibrate end. Every part that is wanted gets a row where there are enough."""
     return np.round(np.cumsum(shares)[:2] * rows).astype(np.int64)
 
 
 def _check_shares(shares: Sequence[float]) -> None:
-    good = len(shares) == 3 and all(0 <= share < 1 for share in shares) and abs(sum(shares) - 1) < 1e-9
-    if not good or shares[0] == 0 or shares[2] == 0:
+    is_valid = len(shares) == 3 and all(0 <= share < 1 for share in shares) and abs(sum(shares) - 1) < 1e-9
+    if not is_valid or shares[0] == 0 or shares[2] == 0:
         raise DataError(
             f"split: the shares of train, calibrate and test are {tuple(shares)}; they must add up to 1, "
             "and only calibrate may be 0."
         )
 
 
-def _known(values: ArrayLike, what: str) -> np.ndarray:
+def _require_known(values: ArrayLike, label: str) -> np.ndarray:
     array = np.asarray(values)
-    unknown = (
+    missing = (
         np.array([value is None for value in array], bool)
         if array.dtype == object
         else np.isnan(array)
         if array.dtype.kind == "f"
         else np.zeros(len(array), bool)
     )
-    if unknown.any():
+    if missing.any():
         raise DataError(
-            f"split: {int(unknown.sum()):,} of {len(array):,} rows have no {what}; every row needs one. "
+            f"split: {int(missing.sum()):,} of {len(array):,} rows have no {label}; every row needs one. "
             "Fill the column, or split another way."
         )
     return array.astype(str) if array.dtype == object else array
 
 
-def _enough(found: int, shares: Shares, what: str) -> None:
-    needed = sum(share > 0 for share in shares)
-    if found < needed:
-        raise DataError(f"split: {found} {what} were found and {needed} parts are asked for. Split another way.")
+def _require_enough(count: int, shares: Shares, label: str) -> None:
+    required = sum(share > 0 for share in shares)
+    if count < required:
+        raise DataError(f"split: {count} {label} were found and {required} parts are asked for. Split another way.")
 
 
-def _told(shares: Shares) -> str:
-    return ", ".join(f"{name} {share:g}" for name, share in zip(PARTS, shares, strict=True) if share > 0)
+def _format_shares(shares: Shares) -> str:
+    return ", ".join(f"{name} {share:g}" for name, share in zip(SPLIT_NAMES, shares, strict=True) if share > 0)

@@ -24,25 +24,25 @@ from typing import Generic, overload
 from pydantic import ValidationError
 from typing_extensions import TypeVar
 
-from models.card import Card, Stamp
+from models.card import BaseCard, Card
 
 GRAPH, CARD, POLICY, SIGNATURE = "model.onnx", "card.json", "policy.toml", "model.sig"
-CONTENTS = (GRAPH, CARD, POLICY)
-SLIDE_GRAPH, SMALL_GRAPH = "slide.onnx", "int8.onnx"
-MORE = (SLIDE_GRAPH, SMALL_GRAPH)  # what a bundle may hold beside
-C = TypeVar("C", bound=Stamp, default=Card)
-LARGEST = 512 * 1024 * 1024  # bytes of one file; the tabular graphs are a few MB
+REQUIRED_FILES = (GRAPH, CARD, POLICY)
+SLIDE_GRAPH, INT8_GRAPH = "slide.onnx", "int8.onnx"
+OPTIONAL_FILES = (SLIDE_GRAPH, INT8_GRAPH)  # what a bundle may hold beside
+CardT = TypeVar("CardT", bound=BaseCard, default=Card)
+MAX_FILE_BYTES = 512 * 1024 * 1024  # bytes of one file; the tabular graphs are a few MB
 
 
-class BundleRefused(Exception):
+class BundleError(Exception):
     """The folder is not a bundle that our key signed. Keep the model that is serving; publish the bundle again."""
 
 
 @dataclass(frozen=True)
-class Verified:
+class VerifiedBundle:
     """The very bytes that were signed, by file name. `digest` is SHA-256 over the signed digests of the files."""
 
-    place: Path
+    folder: Path
     files: Mapping[str, bytes]
     digest: str
 
@@ -55,7 +55,7 @@ class Verified:
             return ""
 
 
-def claimed(folder: Path) -> str:
+def unverified_product(folder: Path) -> str:
     """The product that an unverified card names; empty where there is no telling. Whose alarm it is, and no more."""
     try:
         return str(json.loads((folder / CARD).read_bytes())["product"])
@@ -64,118 +64,122 @@ def claimed(folder: Path) -> str:
 
 
 @dataclass(frozen=True)
-class Bundle(Generic[C]):
-    """A verified bundle in memory. `more`: its further graphs by file name."""
+class Bundle(Generic[CardT]):
+    """A verified bundle in memory. `extra_graphs`: its further graphs by file name."""
 
-    card: C
+    card: CardT
     graph: bytes
     policy: bytes
     digest: str
-    more: Mapping[str, bytes] = field(default_factory=dict)
+    extra_graphs: Mapping[str, bytes] = field(default_factory=dict)
 
 
-def make_keys(folder: Path) -> tuple[Path, Path]:
+def create_signing_keys(folder: Path) -> tuple[Path, Path]:
     """(private, public) PEM files of an ECDSA P-256 key pair; made once, the private one with mode 0600."""
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric import ec
 
-    private, public = folder / "signing.pem", folder / "signing.pub.pem"
-    if not private.exists():
+    private_path, public_path = folder / "signing.pem", folder / "signing.pub.pem"
+    if not private_path.exists():
         folder.mkdir(parents=True, exist_ok=True)
         key = ec.generate_private_key(ec.SECP256R1())
-        text = key.private_bytes(
+        private_pem = key.private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )
-        with open(os.open(private, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-            file.write(text)
-        public.write_bytes(
+        with open(os.open(private_path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            file.write(private_pem)
+        public_path.write_bytes(
             key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
         )
-    return private, public
+    return private_path, public_path
 
 
-def write(
+def write_bundle(
     folder: Path,
     *,
     graph: bytes,
-    card: Stamp,
+    card: BaseCard,
     policy: bytes,
     private_key: Path,
-    more: Mapping[str, bytes] | None = None,
+    extra_graphs: Mapping[str, bytes] | None = None,
 ) -> Path:
     """Write and sign a bundle at `folder`, which appears whole or not at all. Raises FileExistsError if it is there.
 
-    `more`: further graphs, each named in MORE.
+    `extra_graphs`: further graphs, each named in OPTIONAL_FILES.
     """
     from model_signing import hashing, signing
 
     if folder.exists():
         raise FileExistsError(f"{folder}: a bundle is never overwritten. Choose another version.")
-    if strange := set(more or {}) - set(MORE):
-        raise ValueError(f"{sorted(strange)} cannot be in a bundle; beside the graph it may hold {', '.join(MORE)}.")
-    contents = {GRAPH: graph, CARD: card.model_dump_json(indent=1).encode(), POLICY: policy, **(more or {})}
+    if unexpected := set(extra_graphs or {}) - set(OPTIONAL_FILES):
+        raise ValueError(
+            f"{sorted(unexpected)} cannot be in a bundle; beside the graph it may hold {', '.join(OPTIONAL_FILES)}."
+        )
+    contents = {GRAPH: graph, CARD: card.model_dump_json(indent=1).encode(), POLICY: policy, **(extra_graphs or {})}
     folder.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=".writing-", dir=folder.parent))
+    temp_folder = Path(tempfile.mkdtemp(prefix=".writing-", dir=folder.parent))
     try:
         for name, content in contents.items():
-            (scratch / name).write_bytes(content)
-        ours = hashing.Config().set_ignored_paths(paths=[SIGNATURE], ignore_git_paths=False)
+            (temp_folder / name).write_bytes(content)
+        hashing_config = hashing.Config().set_ignored_paths(paths=[SIGNATURE], ignore_git_paths=False)
         signer = signing.Config().use_elliptic_key_signer(private_key=private_key)
-        signer.set_hashing_config(ours).sign(scratch, scratch / SIGNATURE)
-        for path in scratch.iterdir():
-            _sync(path)
-        scratch.chmod(0o755)
-        scratch.rename(folder)
-        _sync(folder.parent)
+        signer.set_hashing_config(hashing_config).sign(temp_folder, temp_folder / SIGNATURE)
+        for path in temp_folder.iterdir():
+            _fsync(path)
+        temp_folder.chmod(0o755)
+        temp_folder.rename(folder)
+        _fsync(folder.parent)
     finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+        shutil.rmtree(temp_folder, ignore_errors=True)
     return folder
 
 
-def verify(folder: Path, public_key: Path) -> Verified:
-    """The files at `folder`, once the signature and every digest hold; else BundleRefused."""
-    found = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
-    needed = {*CONTENTS, SIGNATURE}
-    if not needed <= found <= needed | {*MORE}:
-        raise BundleRefused(
-            f"{folder}: holds {', '.join(sorted(found)) or 'nothing'}; exactly {', '.join(sorted(needed))} is needed"
-            f" (a model of slides may bring {' and '.join(MORE)})."
+def verify_bundle(folder: Path, public_key: Path) -> VerifiedBundle:
+    """The files at `folder`, once the signature and every digest hold; else BundleError."""
+    actual = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    required = {*REQUIRED_FILES, SIGNATURE}
+    if not required <= actual <= required | {*OPTIONAL_FILES}:
+        raise BundleError(
+            f"{folder}: holds {', '.join(sorted(actual)) or 'nothing'}; exactly {', '.join(sorted(required))} is needed"
+            f" (a model of slides may bring {' and '.join(OPTIONAL_FILES)})."
         )
-    for name in found:
+    for name in actual:
         path = folder / name
-        if path.is_symlink() or not path.is_file() or path.stat().st_size > LARGEST:
-            raise BundleRefused(f"{path}: is a link, not a file, or over {LARGEST:,} bytes; a plain file is needed.")
-    content = {name: (folder / name).read_bytes() for name in sorted(found - {SIGNATURE})}
-    digest, signed = _verify(folder, public_key)
-    for name, data in content.items():
-        if hashlib.sha256(data).hexdigest() != signed.get(name):
-            raise BundleRefused(f"{folder / name}: changed after it was signed. Publish the bundle again.")
-    return Verified(folder, content, digest)
+        if path.is_symlink() or not path.is_file() or path.stat().st_size > MAX_FILE_BYTES:
+            raise BundleError(
+                f"{path}: is a link, not a file, or over {MAX_FILE_BYTES:,} bytes; a plain file is needed."
+            )
+    contents = {name: (folder / name).read_bytes() for name in sorted(actual - {SIGNATURE})}
+    digest, signed_digests = _verify_signature(folder, public_key)
+    for name, data in contents.items():
+        if hashlib.sha256(data).hexdigest() != signed_digests.get(name):
+            raise BundleError(f"{folder / name}: changed after it was signed. Publish the bundle again.")
+    return VerifiedBundle(folder, contents, digest)
 
 
-def read(verified: Verified, kind: type[C]) -> Bundle[C]:
-    """Its card as `kind`. Raises BundleRefused where it is none."""
+def parse_bundle(verified: VerifiedBundle, card_type: type[CardT]) -> Bundle[CardT]:
+    """Its card as `card_type`. Raises BundleError where it is none."""
     files = verified.files
     try:
-        card = kind.model_validate_json(files[CARD])
+        card = card_type.model_validate_json(files[CARD])
     except ValidationError as error:
-        raise BundleRefused(
-            f"{verified.place / CARD}: {error}. It was written for another version of this software."
+        raise BundleError(
+            f"{verified.folder / CARD}: {error}. It was written for another version of this software."
         ) from error
-    more = {name: files[name] for name in MORE if name in files}
-    return Bundle(card, files[GRAPH], files[POLICY], verified.digest, more)
+    extra_graphs = {name: files[name] for name in OPTIONAL_FILES if name in files}
+    return Bundle(card, files[GRAPH], files[POLICY], verified.digest, extra_graphs)
 
 
 @overload
-def load(folder: Path, public_key: Path) -> Bundle[Card]: ...
+def load_bundle(folder: Path, public_key: Path) -> Bundle[Card]: ...
 @overload
-def load(folder: Path, public_key: Path, kind: type[C]) -> Bundle[C]: ...
-def load(folder: Path, public_key: Path, kind: type[Stamp] = Card) -> Bundle[Stamp]:  # type: ignore[misc]
-    """The bundle at `folder`, once its signature and every digest hold; else BundleRefused. `kind`: of its card."""
-    return read(verify(folder, public_key), kind)
+def load_bundle(folder: Path, public_key: Path, card_type: type[CardT]) -> Bundle[CardT]: ...
+def load_bundle(folder: Path, public_key: Path, card_type: type[BaseCard] = Card) -> Bundle[BaseCard]:  # type: ignore[misc]
+    """The bundle at `folder`, once its signature and every digest hold; else BundleError. `card_type`: of its card."""
+    return parse_bundle(verify_bundle(folder, public_key), card_type)
 
 
-def _verify(folder: Path, public_key: Path) -> tuple[str, dict[str, str]]:
+def _verify_signature(folder: Path, public_key: Path) -> tuple[str, dict[str, str]]:
     """(digest of the whole, signed digest of each file)."""
     from cryptography.exceptions import InvalidSignature
     from model_signing import verifying
@@ -184,36 +188,36 @@ def _verify(folder: Path, public_key: Path) -> tuple[str, dict[str, str]]:
         verifying.Config().use_elliptic_key_verifier(public_key=public_key).verify(folder, folder / SIGNATURE)
         envelope = json.loads((folder / SIGNATURE).read_text())["dsseEnvelope"]
         statement = json.loads(base64.b64decode(envelope["payload"]))
-        signed = {item["name"]: item["digest"] for item in statement["predicate"]["resources"]}
-        return statement["subject"][0]["digest"]["sha256"], signed
+        signed_digests = {item["name"]: item["digest"] for item in statement["predicate"]["resources"]}
+        return statement["subject"][0]["digest"]["sha256"], signed_digests
     except (ValueError, KeyError, IndexError, TypeError, OSError, InvalidSignature) as error:
-        raise BundleRefused(
+        raise BundleError(
             f"{folder}: its signature does not hold for {public_key.name}: {error or type(error).__name__}. "
             "Publish the bundle again, signed with the key that this service trusts."
         ) from error
 
 
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
+def _fsync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(handle)
+        os.fsync(descriptor)
     finally:
-        os.close(handle)
+        os.close(descriptor)
 
 
-def point(models: Path, alias: str, version: str) -> None:
+def set_alias(bundles: Path, alias: str, version: str) -> None:
     """Let `alias` (`champion`, `challenger`) mean `version` in the folder of one model's bundles; atomic."""
-    if not (models / version / CARD).exists():
-        raise BundleRefused(f"{models / version}: there is no such bundle. Train or copy it first.")
-    scratch = models / f".{alias}.{os.getpid()}"
-    scratch.write_text(version + "\n")
-    _sync(scratch)
-    scratch.replace(models / alias)
+    if not (bundles / version / CARD).exists():
+        raise BundleError(f"{bundles / version}: there is no such bundle. Train or copy it first.")
+    temp_path = bundles / f".{alias}.{os.getpid()}"
+    temp_path.write_text(version + "\n")
+    _fsync(temp_path)
+    temp_path.replace(bundles / alias)
 
 
-def pointed(models: Path, alias: str = "champion") -> str | None:
+def read_alias(bundles: Path, alias: str = "champion") -> str | None:
     """The version that `alias` means, or None where it means none yet."""
     try:
-        return (models / alias).read_text().strip() or None
+        return (bundles / alias).read_text().strip() or None
     except FileNotFoundError:
         return None

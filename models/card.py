@@ -6,11 +6,11 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from datasets.schema import Column
-from models.evaluation_summary import Plots, Verdict
+from datasets.schema import ColumnSchema
+from models.evaluation_summary import GateVerdict, PlotData
 
 
-class Data(BaseModel):
+class DatasetInfo(BaseModel):
     """A data set the model was made from."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -26,7 +26,7 @@ class Data(BaseModel):
     authorisations: tuple[str, ...] = ()
 
 
-class Head(BaseModel):
+class ScoreHead(BaseModel):
     """From the raw score of the trees to points: log-odds of default = slope * raw + intercept (Platt 1999)."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -39,7 +39,7 @@ class Head(BaseModel):
     double: float = 20.0
 
 
-class Reference(BaseModel):
+class ContributionReference(BaseModel):
     """Mean contributions of applicants by score: what reasons are measured against.
 
     points: (knots,) ascending; contributions: (knots, inputs) in raw-score units.
@@ -51,7 +51,7 @@ class Reference(BaseModel):
     contributions: tuple[tuple[float, ...], ...]
 
 
-class Bins(BaseModel):
+class BinCounts(BaseModel):
     """How a number was spread. Bin i holds what is above edges[i - 1] and at most edges[i]; the last, what is missing.
 
     counts: (edges + 2,) rows of the reference.
@@ -64,17 +64,17 @@ class Bins(BaseModel):
     counts: tuple[int, ...]
 
 
-class Drift(BaseModel):
+class DriftProfile(BaseModel):
     """The spread of inputs and PD over rows that the model had not learned from: what drift is measured from."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     rows: int
-    inputs: tuple[Bins, ...]  # in the order of the card's
-    score: Bins
+    inputs: tuple[BinCounts, ...]  # in the order of the card's
+    score: BinCounts
 
 
-class Stamp(BaseModel):
+class BaseCard(BaseModel):
     """What every product's card tells: whose it is, what for, and what it was made from."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -89,22 +89,22 @@ class Stamp(BaseModel):
     purpose_zh: str = ""  # this and the next: empty where the config, or an earlier card, tells English alone
     not_for_zh: str = ""
     metrics: dict[str, Any] = Field(default_factory=dict)
-    verdict: Verdict | None = None  # this and the next: None in cards from before they told it
-    plots: Plots | None = None
-    data: tuple[Data, ...] = ()
+    verdict: GateVerdict | None = None  # this and the next: None in cards from before they told it
+    plots: PlotData | None = None
+    data: tuple[DatasetInfo, ...] = ()
     seed: int = 0
     git_commit: str = ""
     run_id: str = ""
     versions: dict[str, str] = Field(default_factory=dict)  # of the libraries that made it
 
 
-class Card(Stamp):
+class Card(BaseCard):
     """Of a table's model. `inputs` are in the order of the graph's columns, categories' levels in that of the codes."""
 
     horizon: str = ""  # of the PD
-    inputs: tuple[Column, ...]
-    also: tuple[Column, ...] = ()  # columns that the decision reads and the model does not
+    inputs: tuple[ColumnSchema, ...]
+    also: tuple[ColumnSchema, ...] = ()  # columns that the decision reads and the model does not
     target: str
-    head: Head
-    reference: Reference
-    drift: Drift | None = None
+    head: ScoreHead
+    reference: ContributionReference
+    drift: DriftProfile | None = None

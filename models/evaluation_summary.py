@@ -8,11 +8,11 @@ from __future__ import annotations
 from pydantic import BaseModel, ConfigDict
 
 
-class _Part(BaseModel):
+class _SummaryModel(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Check(_Part):
+class CheckResult(_SummaryModel):
     """One thing that must hold; what was found and what was needed are sentences. Earlier cards have English alone."""
 
     name: str
@@ -23,14 +23,14 @@ class Check(_Part):
     needed_zh: str = ""
 
 
-class Verdict(_Part):
+class GateVerdict(_SummaryModel):
     """Of the gate: whether the model may take the champion's place."""
 
     passed: bool
-    checks: tuple[Check, ...]
+    checks: tuple[CheckResult, ...]
 
 
-class Figure(_Part):
+class MetricInterval(_SummaryModel):
     """A figure and its 95 % interval; None where the rows do not define it."""
 
     value: float | None = None
@@ -38,7 +38,7 @@ class Figure(_Part):
     high: float | None = None
 
 
-class Curve(_Part):
+class Curve(_SummaryModel):
     """`x` and `y` are of one length."""
 
     name: str
@@ -47,7 +47,7 @@ class Curve(_Part):
     auc: float | None = None
 
 
-class Reliability(_Part):
+class ReliabilityBin(_SummaryModel):
     """Held-out rows of like probability: stated, and seen with its interval (Wilson 1927)."""
 
     rows: int
@@ -57,7 +57,7 @@ class Reliability(_Part):
     high: float
 
 
-class Spread(_Part):
+class Histogram(_SummaryModel):
     """Shares of two groups of rows between edges: (bins + 1,) and twice (bins,).
 
     what: the number that is spread: score (points), probability. line: where answers part, in the same unit.
@@ -70,17 +70,17 @@ class Spread(_Part):
     positive: tuple[float, ...]
 
 
-class Fair(_Part):
+class FairnessRow(_SummaryModel):
     """A value of an audit attribute against the attribute's largest group."""
 
     attribute: str
     value: str
     rows: int
-    approval: Figure
-    limit: Figure  # at equal PD
+    approval: MetricInterval
+    limit: MetricInterval  # at equal PD
 
 
-class Weight(_Part):
+class Importance(_SummaryModel):
     """Points that an input adds to or takes from the score, on average."""
 
     name: str
@@ -89,17 +89,17 @@ class Weight(_Part):
     points: float
 
 
-class Plots(_Part):
+class PlotData(_SummaryModel):
     """On held-out rows, what pictures need. unit: rows, slides or cells. line: probability where answers part."""
 
     unit: str
     rows: int
     roc: tuple[Curve, ...]
-    reliability: tuple[Reliability, ...]
-    spread: Spread | None = None
+    reliability: tuple[ReliabilityBin, ...]
+    spread: Histogram | None = None
     line: float | None = None
     profit: Curve | None = None
     currency: str = ""
-    fairness: tuple[Fair, ...] = ()
-    weights: tuple[Weight, ...] = ()
+    fairness: tuple[FairnessRow, ...] = ()
+    weights: tuple[Importance, ...] = ()
     learning: tuple[Curve, ...] = ()

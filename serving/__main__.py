@@ -5,10 +5,10 @@ python -m serving serve-slides                            # beside it: read the 
 python -m serving send-slide a.svs --accession C2026-0001 # as a clinic does
 python -m serving demo                                    # serve, ask the examples, show the answers
 python -m serving load-subjects households.csv            # indicators into the store, by household
-python -m serving ingest tax.csv --department tax         # a department's own groups
+python -m serving import-indicators tax.csv --department tax         # a department's own groups
 python -m serving export-training --out x.parquet         # rows for training, under live authorisations
 python -m serving grant create --help                     # authorisations
-python -m serving load-register var/registers/2026-06     # companies and their months
+python -m serving import-register var/registers/2026-06     # companies and their months
 python -m serving receipt verify receipt.json             # is this answer genuine?
 python -m serving audit verify                            # was anything altered?
 python -m serving statement --tenant demo --month 2026-11 # what was used
@@ -24,27 +24,27 @@ from typing import Annotated
 
 import typer
 
-from serving.cli import audit as proof_commands
+from serving.cli import audit as audit_commands
 from serving.cli import governance, tokens
 from serving.cli import grants as grant_commands
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
 app.add_typer(governance.app)  # trace, erase, effects
 app.add_typer(grant_commands.app, name="grant")
-app.add_typer(proof_commands.receipt, name="receipt")
-app.add_typer(proof_commands.audit, name="audit")
-app.command("statement")(proof_commands.statement)
+app.add_typer(audit_commands.receipt_app, name="receipt")
+app.add_typer(audit_commands.audit_app, name="audit")
+app.command("statement")(audit_commands.print_statement)
 
 # Before any of them is imported: each calls out by default.
-QUIET = {
+TELEMETRY_OFF = {
     "ORT_DISABLE_TELEMETRY": "1",
     "BENTOML_DO_NOT_TRACK": "true",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "RAY_USAGE_STATS_ENABLED": "0",
 }
-CALM = {"POLARS_MAX_THREADS": "1"}  # a batch leaves the other cores to the applicants who wait; yours to raise
+THREAD_LIMITS = {"POLARS_MAX_THREADS": "1"}  # a batch leaves the other cores to the applicants who wait; yours to raise
 ROOT = Path(__file__).parents[1]
-POLICY = ROOT / "configs" / "policies" / "scitech_risk.toml"
+DEFAULT_POLICY = ROOT / "configs" / "policies" / "scitech_risk.toml"
 
 
 @app.command()
@@ -53,15 +53,15 @@ def serve(
     host: Annotated[str | None, typer.Option(help="else configs/serving.toml: loopback")] = None,
 ) -> None:
     """Serve the champions. Becomes BentoML's server, so that signals reach it."""
-    from serving.settings import SettingsRefused, open_to, read
+    from serving.settings import SettingsError, check_exposure, load_settings
 
     try:
-        settings = read()
-        open_to(host or settings.host, settings.access)
-    except (SettingsRefused, ValueError) as error:
+        settings = load_settings()
+        check_exposure(host or settings.host, settings.access)
+    except (SettingsError, ValueError) as error:
         raise typer.BadParameter(str(error)) from error
-    os.environ.update(QUIET)
-    os.environ |= {name: os.environ.get(name, value) for name, value in CALM.items()}
+    os.environ.update(TELEMETRY_OFF)
+    os.environ |= {name: os.environ.get(name, value) for name, value in THREAD_LIMITS.items()}
     os.environ.setdefault("YUHENG_HOME", str(ROOT))
     command = [sys.executable, "-m", "bentoml", "serve", "serving.service:Gateway", "--working-dir", str(ROOT)]
     command += ["--host", host or settings.host, "--port", str(settings.port if port is None else port)]
@@ -75,21 +75,21 @@ def serve_slides(port: Annotated[int | None, typer.Option(help="else configs/ser
     """Read the slides that arrive, beside the gateway. Becomes BentoML's server, so that signals reach it."""
     from importlib.util import find_spec
 
-    from serving.settings import SettingsRefused, read
+    from serving.settings import SettingsError, load_settings
 
     if missing := [name for name in ("openslide", "kfbslide", "dbos") if find_spec(name) is None]:
-        told = f"{', '.join(missing)} is not installed; slides need it: pip install -r configs/locks/dev.txt"
-        typer.echo(told, err=True)
+        message = f"{', '.join(missing)} is not installed; slides need it: pip install -r configs/locks/dev.txt"
+        typer.echo(message, err=True)
         raise typer.Exit(1)
     try:
-        settings = read()
-    except SettingsRefused as error:
+        settings = load_settings()
+    except SettingsError as error:
         raise typer.BadParameter(str(error)) from error
-    os.environ.update(QUIET)
+    os.environ.update(TELEMETRY_OFF)
     os.environ.setdefault("YUHENG_HOME", str(ROOT))
-    where = ["--host", "127.0.0.1", "--port", str(settings.reader.port if port is None else port)]
+    address = ["--host", "127.0.0.1", "--port", str(settings.reader.port if port is None else port)]
     command = [sys.executable, "-m", "bentoml", "serve", "serving.pathology.workflow.service:SlideJobs"]
-    os.execv(sys.executable, [*command, "--working-dir", str(ROOT), *where])
+    os.execv(sys.executable, [*command, "--working-dir", str(ROOT), *address])
 
 
 @app.command()
@@ -97,9 +97,9 @@ def build() -> None:
     """Make a Bento of the code, the configs and the bundles under var/bundles, which serves alone."""
     import subprocess
 
-    from models.bundle import pointed
+    from models.bundle import read_alias
 
-    models = [folder.name for folder in sorted((ROOT / "var/bundles").glob("*")) if pointed(folder)]
+    models = [folder.name for folder in sorted((ROOT / "var/bundles").glob("*")) if read_alias(folder)]
     if not models:
         typer.echo(
             "var/bundles holds no champion; one is needed. Train first: python -m training credit_limit", err=True
@@ -110,7 +110,7 @@ def build() -> None:
         raise typer.Exit(1)
     typer.echo(f"A Bento that serves {', '.join(models)}")
     command = [sys.executable, "-m", "bentoml", "build", "-f", "serving/bentofile.yaml", "."]
-    raise typer.Exit(subprocess.run(command, cwd=ROOT, env={**os.environ, **QUIET}, check=False).returncode)
+    raise typer.Exit(subprocess.run(command, cwd=ROOT, env={**os.environ, **TELEMETRY_OFF}, check=False).returncode)
 
 
 @app.command("load-subjects")
@@ -122,24 +122,24 @@ def load_subjects(
     """Put indicators into the store, so that a request may name the household or company alone."""
     from datasets.errors import DataError
     from serving import settings
-    from serving.core.db.engine import StoreUnavailable
+    from serving.core.db.engine import StoreUnavailableError
     from serving.privacy.subjects import ingestion
-    from serving.privacy.subjects.vault import VaultLocked
-    from serving.privacy.subjects.vault import of as vault_of
+    from serving.privacy.subjects.vault import VaultKeyError
+    from serving.privacy.subjects.vault import open_vault as vault_of
 
-    found = settings.read()
+    config = settings.load_settings()
     try:
-        product, vault = ingestion.product_of(table), vault_of(found)
-        where = found.store_place, found.store.patience_seconds
-        count = ingestion.load_subjects(file, ingestion.contract(table), *where, vault, product, true_at)
-    except (DataError, StoreUnavailable, VaultLocked) as error:
+        product, vault = ingestion.product_for_table(table), vault_of(config)
+        store = config.store_location, config.store.lock_timeout_seconds
+        count = ingestion.load_subjects(file, ingestion.load_contract(table), *store, vault, product, true_at)
+    except (DataError, StoreUnavailableError, VaultKeyError) as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from error
     typer.echo(f"{count:,} subjects from {file} are in the store")
 
 
 @app.command()
-def ingest(
+def import_indicators(
     file: Annotated[Path, typer.Argument(help="CSV, NDJSON or Parquet of a department")],
     department: Annotated[str, typer.Option(help="whose file it is")],
     contract: Annotated[str, typer.Option(help="a table of the project, or a contract's .toml")] = "county",
@@ -149,22 +149,22 @@ def ingest(
     """Put a department's file into the store: its own groups, and no other."""
     from datasets.errors import DataError
     from serving import settings
-    from serving.core.db.engine import StoreUnavailable
+    from serving.core.db.engine import StoreUnavailableError
     from serving.privacy.subjects import ingestion
-    from serving.privacy.subjects.vault import VaultLocked
-    from serving.privacy.subjects.vault import of as vault_of
+    from serving.privacy.subjects.vault import VaultKeyError
+    from serving.privacy.subjects.vault import open_vault as vault_of
 
-    found = settings.read()
-    chosen = [one.strip() for one in (groups or department).split(",")]
+    config = settings.load_settings()
+    group_names = [group.strip() for group in (groups or department).split(",")]
     try:
-        vault, table = vault_of(found), ingestion.contract(contract)
-        where = found.store_place, found.store.patience_seconds
-        product = ingestion.product_of(contract)
-        count = ingestion.ingest(file, table, *where, vault, product, department, chosen, true_at)
-    except (DataError, StoreUnavailable, VaultLocked) as error:
+        vault, table = vault_of(config), ingestion.load_contract(contract)
+        store = config.store_location, config.store.lock_timeout_seconds
+        product = ingestion.product_for_table(contract)
+        count = ingestion.import_indicators(file, table, *store, vault, product, department, group_names, true_at)
+    except (DataError, StoreUnavailableError, VaultKeyError) as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from error
-    typer.echo(f"{', '.join(chosen)} of {count:,} subjects from {department} ({file}) are in the store")
+    typer.echo(f"{', '.join(group_names)} of {count:,} subjects from {department} ({file}) are in the store")
 
 
 @app.command("export-training")
@@ -178,57 +178,59 @@ def export_training(
     """Take rows for training out of the store: pseudonyms, and what was known at each row's time under live grants."""
     from datasets.errors import DataError
     from serving import settings
-    from serving.core.db.engine import StoreUnavailable, open_store
+    from serving.core.db.engine import StoreUnavailableError, open_store
     from serving.governance.lineage import training_export
-    from serving.privacy.consent.rules import rules
+    from serving.privacy.consent.rules import load_rules
     from serving.privacy.subjects import ingestion
-    from serving.privacy.subjects.vault import VaultLocked
-    from serving.privacy.subjects.vault import of as vault_of
+    from serving.privacy.subjects.vault import VaultKeyError
+    from serving.privacy.subjects.vault import open_vault as vault_of
 
-    found = settings.read()
+    config = settings.load_settings()
     try:
         if purpose != "training":
             raise DataError(f"--purpose is {purpose!r}; rows leave the store for training alone.")
-        told, vault = ingestion.contract(table), vault_of(found)
-        engine = open_store(found.store_place, found.store.patience_seconds)
-        asked = training_export.asked_of(rows, told, engine, vault)
-        wanted = training_export.Wanted(told, ingestion.product_of(told.name), tenant, asked)
-        manifest = training_export.export(engine, vault, rules(), wanted, out)
-    except (DataError, StoreUnavailable, VaultLocked) as error:
+        table_schema, vault = ingestion.load_contract(table), vault_of(config)
+        engine = open_store(config.store_location, config.store.lock_timeout_seconds)
+        requested_rows = training_export.requested_rows(rows, table_schema, engine, vault)
+        request = training_export.ExportRequest(
+            table_schema, ingestion.product_for_table(table_schema.name), tenant, requested_rows
+        )
+        manifest = training_export.export(engine, vault, load_rules(), request, out)
+    except (DataError, StoreUnavailableError, VaultKeyError) as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from error
     except ModuleNotFoundError as error:
         typer.echo(f"{error.name} is not installed; needed: pip install -r configs/locks/training.txt", err=True)
         raise typer.Exit(1) from error
-    lost = ", ".join(f"{many:,} {why}" for why, many in manifest.left_out.items()) or "none"
+    left_out = ", ".join(f"{count:,} {reason}" for reason, count in manifest.left_out.items()) or "none"
     typer.echo(
-        f"{manifest.rows:,} rows under {len(manifest.authorisations)} authorisations are in {out}; left out: {lost}"
+        f"{manifest.rows:,} rows under {len(manifest.authorisations)} authorisations are in {out}; left out: {left_out}"
     )
 
 
-@app.command("load-register")
-def load_register(
+@app.command("import-register")
+def import_register(
     folder: Annotated[Path, typer.Argument(help="a register: companies, links, invoices, history")],
     answers: Annotated[Path | None, typer.Option(help="answers.parquet of a run over this register")] = None,
-    policy: Annotated[Path, typer.Option(help="whose signals are the warnings")] = POLICY,
+    policy: Annotated[Path, typer.Option(help="whose signals are the warnings")] = DEFAULT_POLICY,
 ) -> None:
     """Put a register of companies into the store: to ask about one by its id, and for its history by month."""
     from datasets.errors import DataError
-    from models.policy.config import PolicyRefused
+    from models.policy.config import PolicyError
     from models.scitech_risk.policy import Policy
     from serving import settings
-    from serving.core.db.engine import StoreUnavailable
+    from serving.core.db.engine import StoreUnavailableError
     from serving.decisions.companies import register_loader
-    from serving.privacy.subjects.vault import VaultLocked
-    from serving.privacy.subjects.vault import of as vault_of
+    from serving.privacy.subjects.vault import VaultKeyError
+    from serving.privacy.subjects.vault import open_vault as vault_of
 
-    found = settings.read()
+    config = settings.load_settings()
     try:
-        told = Policy.load(policy)
-        vault = vault_of(found)
-        where = found.store_place, found.store.patience_seconds
-        loaded = register_loader.load_register(folder, told, *where, vault, answers)
-    except (DataError, PolicyRefused, StoreUnavailable, VaultLocked) as error:
+        warning_policy = Policy.load(policy)
+        vault = vault_of(config)
+        store = config.store_location, config.store.lock_timeout_seconds
+        result = register_loader.import_register(folder, warning_policy, *store, vault, answers)
+    except (DataError, PolicyError, StoreUnavailableError, VaultKeyError) as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from error
     except ModuleNotFoundError as error:  # the graph's library: a service answers without it
@@ -236,9 +238,9 @@ def load_register(
             f"{error.name} is not installed; a register needs it: pip install -r configs/locks/training.txt", err=True
         )
         raise typer.Exit(1) from error
-    for remark in loaded.remarks:
+    for remark in result.remarks:
         typer.echo(f"{remark.en} {remark.zh}")
-    typer.echo(f"{loaded.companies:,} companies of {loaded.month} with {loaded.months:,} months are in the store")
+    typer.echo(f"{result.companies:,} companies of {result.month} with {result.months:,} months are in the store")
 
 
 @app.command("send-slide")
@@ -260,19 +262,19 @@ def send_slide(
 
     from serving.cli import send_slide as client
 
-    told = {"accession": accession, "specimen": specimen, "stain": stain, "preparation": preparation}
-    told |= {} if mpp is None else {"mpp": str(mpp)}
+    fields = {"accession": accession, "specimen": specimen, "stain": stain, "preparation": preparation}
+    fields |= {} if mpp is None else {"mpp": str(mpp)}
     try:
-        slide = client.send(url, file, token, (json.loads(form.read_text()) if form else {}) | told)
+        slide = client.send(url, file, token, (json.loads(form.read_text()) if form else {}) | fields)
     except (OSError, ValueError) as error:
         typer.echo(f"{error}", err=True)
         raise typer.Exit(1) from error
     console = Console()
-    client.show(console, client.follow(url, slide, token, console), file.name)
+    client.show_reading(console, client.follow(url, slide, token, console), file.name)
     typer.echo(f"{url}/console/slides/{slide}")
 
 
-app.command("token")(tokens.token)
+app.command("token")(tokens.print_token)
 
 
 @app.command()

@@ -18,96 +18,112 @@ from typing import Any
 
 import orjson
 
-from datasets.errors import Fault
+from datasets.errors import FieldError
 from models.bundle import Bundle
 from models.pathology.card import SlideCard
 from models.pathology.policy import ReadingPolicy
 from serving.console import pages as console
 from serving.core.billing import statements
-from serving.core.db.engine import StoreUnavailable
+from serving.core.db.engine import StoreUnavailableError
 from serving.core.http.metrics import CONTENT_TYPE, Metrics
-from serving.core.http.problems import KINDS, MEDIA_TYPE, Problem
-from serving.core.http.request import JSON, Call, ClientGone, Reply, Send, idempotency_key, query, read_body, threaded
+from serving.core.http.problems import PROBLEM_MEDIA_TYPE, PROBLEM_TYPES, ProblemError
+from serving.core.http.request import (
+    JSON_MEDIA_TYPE,
+    ClientDisconnectedError,
+    Request,
+    Response,
+    Send,
+    idempotency_key,
+    iterate_in_thread,
+    parse_query,
+    read_body,
+)
 from serving.core.identifiers import new_id
 from serving.core.security import permissions
-from serving.core.security.authentication import Door
+from serving.core.security.authentication import Authenticator
 from serving.decisions.batch import records
-from serving.decisions.batch.records import row_answer, summary
-from serving.decisions.batch.routes import Intake
-from serving.decisions.batch.rows import Rows
-from serving.decisions.companies.routes import CompanyDesk
+from serving.decisions.batch.records import get_row, summary
+from serving.decisions.batch.routes import BatchRoutes
+from serving.decisions.batch.rows import BatchRowRoutes
+from serving.decisions.companies.routes import CompanyRoutes
 from serving.decisions.products.base import Product, products
 from serving.decisions.records import answer_of
-from serving.decisions.search import Listed
+from serving.decisions.search import DecisionSearch
 from serving.decisions.service import DecisionService
 from serving.decisions.what_if import WhatIf
-from serving.governance.routes import Trust
-from serving.openapi import document
-from serving.pathology.routes import Pathology
-from serving.privacy.consent.routes import Authorisations
-from serving.privacy.consent.rules import rules
-from serving.registry.loader import Champions
-from serving.registry.routes import Versions
+from serving.governance.routes import GovernanceRoutes
+from serving.openapi import build_document
+from serving.pathology.routes import PathologyRoutes
+from serving.privacy.consent.routes import ConsentRoutes
+from serving.privacy.consent.rules import load_rules
+from serving.registry.loader import ModelLoader
+from serving.registry.routes import VersionRoutes
 from serving.settings import Settings
 
 log = logging.getLogger("yuheng.gateway")
 
-Handler = Callable[[Call], Awaitable[Reply]]
-REQUEST_ID = re.compile(r"[\w.:-]{1,128}", re.ASCII)
-DECISION = re.compile(r"[0-9a-f]{32}(-[1-9][0-9]{0,9})?")
-BRACES = re.compile(r"\{\w+\}")
-BATCH = re.compile(r"[0-9a-f]{32}")
+Handler = Callable[[Request], Awaitable[Response]]
+REQUEST_ID_PATTERN = re.compile(r"[\w.:-]{1,128}", re.ASCII)
+DECISION_ID_PATTERN = re.compile(r"[0-9a-f]{32}(-[1-9][0-9]{0,9})?")
+PATH_PARAM_PATTERN = re.compile(r"\{\w+\}")
+BATCH_ID_PATTERN = re.compile(r"[0-9a-f]{32}")
 
 
-class Gateway:
+class App:
     """`start` in the loop that serves, then call it as ASGI."""
 
     def __init__(self, settings: Settings):
         self.settings = settings
         self.metrics = Metrics()
         self.service = service = DecisionService(settings, self.metrics)
-        self.intake = Intake(service)
-        self.pathology = Pathology(settings, service.store, service.quota)
-        self.door = Door(settings)
+        self.intake = BatchRoutes(service)
+        self.pathology = PathologyRoutes(settings, service.store, service.quota)
+        self.authenticator = Authenticator(settings)
         self._started = False
-        consent_rules = service.rules or rules()
+        consent_rules = service.rules or load_rules()
         # Pattern -> method -> handler. {name} takes one segment of the address.
         self.routes: dict[str, dict[str, Handler]] = {
-            **{product.route: {"POST": partial(self.one, product)} for product in products().values()},
-            **{f"{product.route}/batch": {"POST": partial(self.many, product)} for product in products().values()},
-            "/v1/decisions/{id}": {"GET": self.decision},
-            "/v1/decisions/{id}/receipt": {"GET": self.receipt},
-            "/v1/batches/{id}": {"GET": self.batch_summary},
-            "/v1/statements/{month}": {"GET": self.statement},
-            "/v1/models": {"GET": self.models},
+            **{product.route: {"POST": partial(self.post_decision, product)} for product in products().values()},
+            **{
+                f"{product.route}/batch": {"POST": partial(self.post_batch, product)} for product in products().values()
+            },
+            "/v1/decisions/{id}": {"GET": self.get_decision},
+            "/v1/decisions/{id}/receipt": {"GET": self.get_receipt},
+            "/v1/batches/{id}": {"GET": self.get_batch},
+            "/v1/statements/{month}": {"GET": self.get_statement},
+            "/v1/models": {"GET": self.list_models},
             "/healthz/live": {"GET": self.live},
             "/healthz/ready": {"GET": self.ready},
-            "/metrics": {"GET": self.scrape},
-            "/openapi.json": {"GET": self.openapi},
-            "/problems/{kind}": {"GET": self.problem},
-            "/v1/session": {"GET": self.door.session, "POST": self.door.begin, "DELETE": self.door.end},
-            **Authorisations(settings, service.store, lambda: service.vault, consent_rules).routes(),
+            "/metrics": {"GET": self.get_metrics},
+            "/openapi.json": {"GET": self.get_openapi},
+            "/problems/{kind}": {"GET": self.get_problem_type},
+            "/v1/session": {
+                "GET": self.authenticator.whoami,
+                "POST": self.authenticator.login,
+                "DELETE": self.authenticator.logout,
+            },
+            **ConsentRoutes(settings, service.store, lambda: service.vault, consent_rules).routes(),
             **console.routes(),
-            **Listed(service).routes(),
-            **Rows(service, settings.limits.batch_reads).routes(),
+            **DecisionSearch(service).routes(),
+            **BatchRowRoutes(service, settings.limits.max_concurrent_batch_reads).routes(),
             **WhatIf(service).routes(),
-            **CompanyDesk(service).routes(),
+            **CompanyRoutes(service).routes(),
             **self.pathology.routes(),
-            **Trust(service).routes(),
-            **Versions(settings, service.store, service.champions, service.readers).routes(),
+            **GovernanceRoutes(service).routes(),
+            **VersionRoutes(settings, service.store, service.champions, service.readers).routes(),
         }
-        self._may = permissions.of(self.routes)
-        self._exact = {path for path in self.routes if "{" not in path}
+        self._permissions = permissions.roles_by_route(self.routes)
+        self._static_paths = {path for path in self.routes if "{" not in path}
         # Number of segments -> (segments, None where one is taken; pattern).
         self._patterns: dict[int, list[tuple[list[str | None], str]]] = {}
         for path in self.routes:
-            if path in self._exact:
+            if path in self._static_paths:
                 continue
-            segments = [None if BRACES.fullmatch(segment) else segment for segment in path.split("/")]
+            segments = [None if PATH_PARAM_PATTERN.fullmatch(segment) else segment for segment in path.split("/")]
             self._patterns.setdefault(len(segments), []).append((segments, path))
 
     def start(self) -> None:
-        self.door.start()
+        self.authenticator.start()
         self.service.start()
         self.pathology.start()
         self._started = True
@@ -120,241 +136,262 @@ class Gateway:
     async def __call__(self, scope: MutableMapping[str, Any], receive: Any, send: Send) -> None:
         if scope["type"] != "http":
             return
-        began = time.perf_counter()
+        start = time.perf_counter()
         headers: list[tuple[bytes, bytes]] = scope["headers"]
-        call = Call(scope, receive, "", dict(headers))
-        call.request_id = self._request_id(call)
-        route, status, sent = "none", 500, False
+        request = Request(scope, receive, "", dict(headers))
+        request.request_id = self._request_id(request)
+        route, status, completed = "none", 500, False
         try:
             try:
                 if not self._started:
-                    raise Problem("not_ready", found="The service is starting", found_zh="服务正在启动")
-                route, method, handler = self._find(call)
-                self._check_size(headers)
-                call.caller = await self.door.caller(call, self._may[route, method])
-                reply = await handler(call)
-            except StoreUnavailable as error:
-                raise Problem(f"store_{error.why}", found=str(error)) from error
-        except Problem as problem:
-            reply = Reply(problem.body(call.request_id), problem.status, MEDIA_TYPE, problem.headers)
-        except ClientGone:
+                    raise ProblemError("not_ready", actual="The service is starting", actual_zh="服务正在启动")
+                route, method, handler = self._resolve(request)
+                self._check_header_size(headers)
+                request.principal = await self.authenticator.authorize(request, self._permissions[route, method])
+                response = await handler(request)
+            except StoreUnavailableError as error:
+                raise ProblemError(f"store_{error.reason}", actual=str(error)) from error
+        except ProblemError as problem:
+            response = Response(
+                problem.render(request.request_id), problem.status_code, PROBLEM_MEDIA_TYPE, problem.headers
+            )
+        except ClientDisconnectedError:
             return
         except Exception:
             log.exception(
-                "request %s: %s %s failed", call.request_id, scope["method"], route
+                "request %s: %s %s failed", request.request_id, scope["method"], route
             )  # an address names people
-            reply = Reply(Problem("internal").body(call.request_id), 500, MEDIA_TYPE)
-        status = reply.status
+            response = Response(ProblemError("internal").render(request.request_id), 500, PROBLEM_MEDIA_TYPE)
+        status = response.status_code
         try:
-            await self._send(reply, call, send)
-            sent = True
+            await self._send(response, request, send)
+            completed = True
         finally:
-            self.metrics.answered(route, status if sent else 499, time.perf_counter() - began)
+            self.metrics.record_response(route, status if completed else 499, time.perf_counter() - start)
 
-    def _request_id(self, call: Call) -> str:
-        given = call.header(b"x-request-id")
-        return given if given is not None and REQUEST_ID.fullmatch(given) else new_id()
+    def _request_id(self, request: Request) -> str:
+        header = request.header(b"x-request-id")
+        return header if header is not None and REQUEST_ID_PATTERN.fullmatch(header) else new_id()
 
-    def _find(self, call: Call) -> tuple[str, str, Handler]:
+    def _resolve(self, request: Request) -> tuple[str, str, Handler]:
         """(pattern, method in the routes, handler). Raises Problem."""
-        path: str = call.scope["path"]
-        method: str = call.scope["method"]
-        if path in self._exact:
+        path: str = request.scope["path"]
+        method: str = request.scope["method"]
+        if path in self._static_paths:
             route = path
         else:
-            route, call.path = self._matched(path)
+            route, request.path_params = self._match_pattern(path)
         methods = self.routes[route]
         if method == "HEAD" and method not in methods:
             method = "GET"
         handler = methods.get(method)
         if handler is None:
             allowed = ", ".join([*methods, *(["HEAD"] if "GET" in methods else [])])
-            raise Problem("method_not_allowed", found=call.scope["method"], needed=allowed, headers={"Allow": allowed})
+            raise ProblemError(
+                "method_not_allowed", actual=request.scope["method"], expected=allowed, headers={"Allow": allowed}
+            )
         return route, method, handler
 
-    def _matched(self, path: str) -> tuple[str, tuple[str, ...]]:
+    def _match_pattern(self, path: str) -> tuple[str, tuple[str, ...]]:
         """(pattern, what its names took of the address). Raises Problem."""
-        given = path.split("/")
-        for segments, route in self._patterns.get(len(given), ()):
-            if all(found if wanted is None else found == wanted for wanted, found in zip(segments, given, strict=True)):
-                return route, tuple(found for wanted, found in zip(segments, given, strict=True) if wanted is None)
-        raise Problem("not_found", found=repr(path[:200]))
+        path_segments = path.split("/")
+        for segments, route in self._patterns.get(len(path_segments), ()):
+            if all(
+                segment if pattern is None else segment == pattern
+                for pattern, segment in zip(segments, path_segments, strict=True)
+            ):
+                return route, tuple(
+                    segment for pattern, segment in zip(segments, path_segments, strict=True) if pattern is None
+                )
+        raise ProblemError("not_found", actual=repr(path[:200]))
 
-    def _check_size(self, headers: list[tuple[bytes, bytes]]) -> None:
+    def _check_header_size(self, headers: list[tuple[bytes, bytes]]) -> None:
         size = sum(len(name) + len(value) for name, value in headers)
-        most = self.settings.limits.headers
-        if size > most:
-            raise Problem("headers_too_large", found=f"{size:,} bytes", needed=f"{most:,} bytes")
+        limit = self.settings.limits.max_header_bytes
+        if size > limit:
+            raise ProblemError("headers_too_large", actual=f"{size:,} bytes", expected=f"{limit:,} bytes")
 
-    async def _send(self, reply: Reply, call: Call, send: Send) -> None:
-        empty = reply.status in (204, 304)
-        told = {
-            **({} if empty else {b"content-type": reply.media_type.encode()}),
-            b"x-request-id": call.request_id.encode(),
+    async def _send(self, response: Response, request: Request, send: Send) -> None:
+        bodyless = response.status_code in (204, 304)
+        fields = {
+            **({} if bodyless else {b"content-type": response.media_type.encode()}),
+            b"x-request-id": request.request_id.encode(),
             b"cache-control": b"no-store",
             b"x-content-type-options": b"nosniff",
-            **{name.lower().encode(): value.encode() for name, value in reply.headers.items()},
+            **{name.lower().encode(): value.encode() for name, value in response.headers.items()},
         }
-        headers = list(told.items())
-        body = reply.body
+        headers = list(fields.items())
+        body = response.body
         if isinstance(body, bytes):
-            if not empty:
+            if not bodyless:
                 headers.append((b"content-length", str(len(body)).encode()))
-            await send({"type": "http.response.start", "status": reply.status, "headers": headers})
+            await send({"type": "http.response.start", "status": response.status_code, "headers": headers})
             await send({"type": "http.response.body", "body": body})
             return
-        async with aclosing(body) as parts:
-            part = await anext(parts)  # begun, so that closing it also ends what it holds
-            await send({"type": "http.response.start", "status": reply.status, "headers": headers})
-            await send({"type": "http.response.body", "body": part, "more_body": True})
-            async for part in parts:
-                await send({"type": "http.response.body", "body": part, "more_body": True})
+        async with aclosing(body) as chunks:
+            chunk = await anext(chunks)  # begun, so that closing it also ends what it holds
+            await send({"type": "http.response.start", "status": response.status_code, "headers": headers})
+            await send({"type": "http.response.body", "body": chunk, "more_body": True})
+            async for chunk in chunks:
+                await send({"type": "http.response.body", "body": chunk, "more_body": True})
         await send({"type": "http.response.body", "body": b""})
 
     # --- one applicant
 
-    async def one(self, product: Product, call: Call) -> Reply:
-        key = idempotency_key(call)
-        media_type = call.media_type()
-        if media_type != JSON:
-            raise Problem("unsupported_media_type", found=repr(media_type) if media_type else "not given", needed=JSON)
-        body = await read_body(call, self.settings.limits.body, self.settings.limits.body_seconds)
-        answered = await self.service.answer(product, body, key, call.caller)
-        return Reply(answered.body, headers={"Idempotent-Replayed": "true"} if answered.replayed else {})
+    async def post_decision(self, product: Product, request: Request) -> Response:
+        key = idempotency_key(request)
+        media_type = request.media_type()
+        if media_type != JSON_MEDIA_TYPE:
+            raise ProblemError(
+                "unsupported_media_type",
+                actual=repr(media_type) if media_type else "not given",
+                expected=JSON_MEDIA_TYPE,
+            )
+        body = await read_body(request, self.settings.limits.max_body_bytes, self.settings.limits.body_timeout_seconds)
+        result = await self.service.answer(product, body, key, request.principal)
+        return Response(result.body, headers={"Idempotent-Replayed": "true"} if result.replayed else {})
 
-    async def decision(self, call: Call) -> Reply:
-        wanted = call.path[0]
-        found: bytes | None = None
-        if DECISION.fullmatch(wanted):
-            reader, tenant = self.service.store.reader, call.caller.tenant
-            batch, _, row = wanted.partition("-")
+    async def get_decision(self, request: Request) -> Response:
+        decision_id = request.path_params[0]
+        answer: bytes | None = None
+        if DECISION_ID_PATTERN.fullmatch(decision_id):
+            reader, tenant = self.service.store.reader, request.principal.tenant
+            batch, _, row = decision_id.partition("-")
             if row:
-                found = await asyncio.to_thread(row_answer, reader, tenant, batch, int(row))
+                answer = await asyncio.to_thread(get_row, reader, tenant, batch, int(row))
             else:
-                found = await self.service.store.run_blocking(lambda: answer_of(reader, tenant, wanted))
-        if found is None:
-            raise Problem("unknown_decision", found=repr(wanted[:80]))
-        return Reply(found)
+                answer = await self.service.store.run_blocking(lambda: answer_of(reader, tenant, decision_id))
+        if answer is None:
+            raise ProblemError("unknown_decision", actual=repr(decision_id[:80]))
+        return Response(answer)
 
-    async def receipt(self, call: Call) -> Reply:
-        wanted, service = call.path[0], self.service
-        found = None
-        if DECISION.fullmatch(wanted):
-            found = await asyncio.to_thread(service.receipt, wanted, call.caller.tenant)
-        if found is None:
-            raise Problem("unknown_receipt", found=repr(wanted[:80]))
-        return Reply(orjson.dumps(found))
+    async def get_receipt(self, request: Request) -> Response:
+        decision_id, service = request.path_params[0], self.service
+        receipt = None
+        if DECISION_ID_PATTERN.fullmatch(decision_id):
+            receipt = await asyncio.to_thread(service.receipt, decision_id, request.principal.tenant)
+        if receipt is None:
+            raise ProblemError("unknown_receipt", actual=repr(decision_id[:80]))
+        return Response(orjson.dumps(receipt))
 
     # --- many
 
-    async def many(self, product: Product, call: Call) -> Reply:
-        key = idempotency_key(call)
-        return await self.intake.take(product, call, key)
+    async def post_batch(self, product: Product, request: Request) -> Response:
+        key = idempotency_key(request)
+        return await self.intake.submit(product, request, key)
 
-    async def batch_summary(self, call: Call) -> Reply:
-        wanted, reader, found = call.path[0], self.service.store.reader, None
-        if BATCH.fullmatch(wanted):
-            found = await self.service.store.run_blocking(lambda: records.get(reader, call.caller.tenant, wanted))
-        if found is None:
-            raise Problem("unknown_batch", found=repr(wanted[:80]))
-        return Reply(orjson.dumps(summary(found)))
+    async def get_batch(self, request: Request) -> Response:
+        batch_id, reader, batch = request.path_params[0], self.service.store.reader, None
+        if BATCH_ID_PATTERN.fullmatch(batch_id):
+            batch = await self.service.store.run_blocking(
+                lambda: records.get(reader, request.principal.tenant, batch_id)
+            )
+        if batch is None:
+            raise ProblemError("unknown_batch", actual=repr(batch_id[:80]))
+        return Response(orjson.dumps(summary(batch)))
 
     # --- what was used
 
-    async def statement(self, call: Call) -> Reply:
-        options, faults = query(call, ("format",))
-        month, format = call.path[0], options.get("format", "json")
+    async def get_statement(self, request: Request) -> Response:
+        options, errors = parse_query(request, ("format",))
+        month, format = request.path_params[0], options.get("format", "json")
         if format not in statements.FORMATS:
             known = ", ".join(statements.FORMATS)
-            faults.append(Fault("format", repr(format[:60]), f"one of {known}", f"{known} 之一"))
-        if not re.fullmatch(statements.MONTH, month):
-            faults.append(Fault("month", repr(month[:60]), "a month as 2026-11", "月份，如 2026-11"))
-        if faults:
-            raise Problem("bad_parameter", errors=faults)
+            errors.append(FieldError("format", repr(format[:60]), f"one of {known}", f"{known} 之一"))
+        if not re.fullmatch(statements.MONTH_PATTERN, month):
+            errors.append(FieldError("month", repr(month[:60]), "a month as 2026-11", "月份，如 2026-11"))
+        if errors:
+            raise ProblemError("bad_parameter", errors=errors)
         engine = self.service.store.engine
-        parts = statements.statement(engine, call.caller.tenant, month, format)
-        first = await asyncio.to_thread(next, parts)  # before the status is sent
-        return Reply(threaded(chain([first], parts)), media_type=statements.FORMATS[format])
+        chunks = statements.render_statement(engine, request.principal.tenant, month, format)
+        first_chunk = await asyncio.to_thread(next, chunks)  # before the status is sent
+        return Response(iterate_in_thread(chain([first_chunk], chunks)), media_type=statements.FORMATS[format])
 
     # --- about the service
 
-    async def models(self, call: Call) -> Reply:
-        champions = self.service.champions
-        told = [
+    async def list_models(self, request: Request) -> Response:
+        loader = self.service.champions
+        descriptions = [
             {
                 "name": name,
-                "product": held.card.product,
-                "route": products()[held.card.product].route,
-                "version": held.card.version,
-                "bundle": held.digest,
-                "policy_version": held.policy,
-                "simulated": held.card.simulated,
-                "created": held.card.created,
-                "purpose": held.card.purpose,
-                "not_for": held.card.not_for,
-                "run_id": held.card.run_id,
-                "git_commit": held.card.git_commit,
-                "default": name == self.settings.default_models[held.card.product],
+                "product": model.card.product,
+                "route": products()[model.card.product].route,
+                "version": model.card.version,
+                "bundle": model.digest,
+                "policy_version": model.policy,
+                "simulated": model.card.simulated,
+                "created": model.card.created,
+                "purpose": model.card.purpose,
+                "not_for": model.card.not_for,
+                "run_id": model.card.run_id,
+                "git_commit": model.card.git_commit,
+                "default": name == self.settings.default_models[model.card.product],
             }
-            for name, held in sorted(champions.serving.items())
+            for name, model in sorted(loader.deployed.items())
         ]
-        told += [slides_model(held) for _, held in sorted(self.service.readers.serving.items())]
-        return Reply(orjson.dumps({"models": told}))
+        descriptions += [describe_slide_model(model) for _, model in sorted(self.service.readers.deployed.items())]
+        return Response(orjson.dumps({"models": descriptions}))
 
-    async def live(self, call: Call) -> Reply:
-        return Reply(b'{"status":"live"}')
+    async def live(self, request: Request) -> Response:
+        return Response(b'{"status":"live"}')
 
-    async def ready(self, call: Call) -> Reply:
+    async def ready(self, request: Request) -> Response:
         """200 while a model is held and the store takes records; an alarm beside a serving model is only told."""
-        champions = self.service.champions
-        store = await self.service.store.probe()
-        self.metrics.store_failing.set(store is not None)
-        readers = self.service.readers
-        alarms = readers.alarms | champions.alarms
-        for model in {*champions.serving, *readers.serving, *alarms}:
-            self.metrics.refused.labels(model).set(model in alarms)
+        decision_models = self.service.champions
+        store_error = await self.service.store.probe()
+        self.metrics.store_failing.set(store_error is not None)
+        slide_models = self.service.readers
+        failures = slide_models.failures | decision_models.failures
+        for model in {*decision_models.deployed, *slide_models.deployed, *failures}:
+            self.metrics.bundle_refused.labels(model).set(model in failures)
         self.metrics.log_broken.set(self.service.log_alarm is not None)
-        fine = bool(champions.serving or readers.serving) and store is None
-        told: dict[str, Any] = {"status": "ready" if fine else "not_ready"}
-        if not call.caller.roles:  # a stranger: what serves is none of their business
-            return Reply(orjson.dumps(told), status=200 if fine else 503)
-        told |= {
-            "models": dict(sorted({**_versions(champions), **_versions(readers)}.items())),
-            "store": store or "ok",
+        is_ready = bool(decision_models.deployed or slide_models.deployed) and store_error is None
+        payload: dict[str, Any] = {"status": "ready" if is_ready else "not_ready"}
+        if not request.principal.roles:  # a stranger: what serves is none of their business
+            return Response(orjson.dumps(payload), status_code=200 if is_ready else 503)
+        payload |= {
+            "models": dict(sorted({**_deployed_versions(decision_models), **_deployed_versions(slide_models)}.items())),
+            "store": store_error or "ok",
             "log": self.service.log_alarm or "ok",
-            "alarms": {name: asdict(alarm) for name, alarm in sorted(alarms.items())},
+            "alarms": {name: asdict(failure) for name, failure in sorted(failures.items())},
         }
-        return Reply(orjson.dumps(told), status=200 if fine else 503)
+        return Response(orjson.dumps(payload), status_code=200 if is_ready else 503)
 
-    async def scrape(self, call: Call) -> Reply:
-        champions, writer = self.service.champions, self.service.store.writer
-        self.metrics.waiting.set(writer.waiting)
+    async def get_metrics(self, request: Request) -> Response:
+        decision_models, writer = self.service.champions, self.service.store.writer
+        self.metrics.pending_commits.set(writer.waiting)
         self.metrics.store_failing.set(writer.failing is not None)
-        readers = self.service.readers
-        alarms = readers.alarms | champions.alarms
-        for model in {*champions.serving, *readers.serving, *alarms}:
-            self.metrics.refused.labels(model).set(model in alarms)
+        slide_models = self.service.readers
+        failures = slide_models.failures | decision_models.failures
+        for model in {*decision_models.deployed, *slide_models.deployed, *failures}:
+            self.metrics.bundle_refused.labels(model).set(model in failures)
         self.metrics.log_broken.set(self.service.log_alarm is not None)
-        return Reply(self.metrics.text(), media_type=CONTENT_TYPE)
+        return Response(self.metrics.render(), media_type=CONTENT_TYPE)
 
-    async def openapi(self, call: Call) -> Reply:
-        return Reply(orjson.dumps(document(self.service.champions.serving, self.settings)))
+    async def get_openapi(self, request: Request) -> Response:
+        return Response(orjson.dumps(build_document(self.service.champions.deployed, self.settings)))
 
-    async def problem(self, call: Call) -> Reply:
-        kind = KINDS.get(call.path[0])
-        if kind is None:
-            raise Problem("not_found", found=repr(call.scope["path"][:200]))
-        return Reply(orjson.dumps({"type": f"/problems/{call.path[0]}", **asdict(kind)}))
-
-
-def _versions(champions: Champions[Any]) -> dict[str, str]:
-    return {name: held.card.version for name, held in champions.serving.items()}
+    async def get_problem_type(self, request: Request) -> Response:
+        problem_type = PROBLEM_TYPES.get(request.path_params[0])
+        if problem_type is None:
+            raise ProblemError("not_found", actual=repr(request.scope["path"][:200]))
+        return Response(orjson.dumps({"type": f"/problems/{request.path_params[0]}", **asdict(problem_type)}))
 
 
-def slides_model(held: Bundle[SlideCard]) -> dict[str, Any]:
+def _deployed_versions(loader: ModelLoader[Any]) -> dict[str, str]:
+    return {name: model.card.version for name, model in loader.deployed.items()}
+
+
+def describe_slide_model(bundle: Bundle[SlideCard]) -> dict[str, Any]:
     """As GET /v1/models tells it; its policy stands in the bundle."""
-    card = held.card
-    told = card.model_dump(include={"version", "simulated", "created", "purpose", "not_for", "run_id", "git_commit"})
-    policy = ReadingPolicy.load(held.policy).version
-    place = {"name": card.model, "product": card.product, "route": "/v1/slides"}
-    return {**place, "bundle": held.digest, "policy_version": policy, **told, "default": card.model == card.product}
+    card = bundle.card
+    fields = card.model_dump(include={"version", "simulated", "created", "purpose", "not_for", "run_id", "git_commit"})
+    policy = ReadingPolicy.load(bundle.policy).version
+    identity = {"name": card.model, "product": card.product, "route": "/v1/slides"}
+    return {
+        **identity,
+        "bundle": bundle.digest,
+        "policy_version": policy,
+        **fields,
+        "default": card.model == card.product,
+    }

@@ -4,38 +4,48 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from datasets.schema import Column
-from serving.console import openapi as console
+from datasets.schema import ColumnSchema
+from serving.console import openapi as console_openapi
 from serving.core.http.principal import ROLES
-from serving.core.http.problems import KINDS
-from serving.core.http.schema import STORE, Schema, closed, guarded, in_path, in_query, link, operation, told_as_json
-from serving.core.security.authentication import COOKIE
-from serving.core.security.permissions import MAY
+from serving.core.http.problems import PROBLEM_TYPES
+from serving.core.http.schema import (
+    STORE_PROBLEMS,
+    Schema,
+    add_auth_responses,
+    closed_object,
+    json_response,
+    link,
+    operation,
+    path_param,
+    query_param,
+)
+from serving.core.security.authentication import COOKIE_NAME
+from serving.core.security.permissions import PERMISSIONS
 from serving.decisions import search, what_if
 from serving.decisions.batch import rows
 from serving.decisions.batch.formats import MEDIA_TYPES
 from serving.decisions.companies import routes as companies_routes
-from serving.decisions.products.base import Held, Product, products
-from serving.governance import openapi as trust
-from serving.pathology import openapi as slides
+from serving.decisions.products.base import DeployedModel, Product, products
+from serving.governance import openapi as governance_openapi
+from serving.pathology import openapi as pathology_openapi
 from serving.privacy.consent import routes as consent_routes
-from serving.registry import openapi as versions
+from serving.registry import openapi as registry_openapi
 from serving.settings import Settings
 
-ONE = (  # each product's route
+DECISION_PROBLEMS = (  # each product's route
     "empty_body", "not_utf8", "malformed_json", "bad_header", "unknown_model", "unknown_subject", "not_authorised",
     "indicators_refused", "slow_request", "body_too_large", "unsupported_media_type", "invalid_request",
     "authorisation_ended", "key_reused", "quota_used",
-    *STORE, "overloaded",
+    *STORE_PROBLEMS, "overloaded",
 )  # fmt: skip
-MANY = (  # each product's batch
+BATCH_PROBLEMS = (  # each product's batch
     "empty_body", "bad_header", "unknown_model", "not_acceptable", "slow_request", "batch_running",
     "authorisation_ended", "body_too_large", "unsupported_media_type", "bad_parameter", "invalid_batch",
-    "key_reused", "quota_used", *STORE, "overloaded",
+    "key_reused", "quota_used", *STORE_PROBLEMS, "overloaded",
 )  # fmt: skip
 PROBLEMS = {
-    "/v1/decisions/{id}": ("unknown_decision", *STORE),
-    "/v1/batches/{id}": ("unknown_batch", *STORE),
+    "/v1/decisions/{id}": ("unknown_decision", *STORE_PROBLEMS),
+    "/v1/batches/{id}": ("unknown_batch", *STORE_PROBLEMS),
     "/v1/models": ("not_ready",),
     "/healthz/live": (),
     "/healthz/ready": ("not_ready",),
@@ -49,63 +59,73 @@ PROBLEMS = {
     ),
     "DELETE /v1/session": ("cross_site",),
     **consent_routes.PROBLEMS,
-    **console.PROBLEMS,
+    **console_openapi.PROBLEMS,
     **companies_routes.PROBLEMS,
     **search.PROBLEMS,
     **rows.PROBLEMS,
     **what_if.problems(),
-    **slides.PROBLEMS,
-    **trust.PROBLEMS,
-    **versions.PROBLEMS,
+    **pathology_openapi.PROBLEMS,
+    **governance_openapi.PROBLEMS,
+    **registry_openapi.PROBLEMS,
 }  # fmt: skip
-SOMEWHERE = ("not_found", "method_not_allowed")  # of no single route: another address, another method
+UNROUTED_PROBLEMS = ("not_found", "method_not_allowed")  # of no single route: another address, another method
 
 
-def document(serving: Mapping[str, Held], settings: Settings) -> Schema:
+def build_document(models: Mapping[str, DeployedModel], settings: Settings) -> Schema:
     schemas: Schema = {
-        "Problem": _problem(),
-        **{f"Answer.{product.name}": _answer(product) for product in products().values()},
-        **{f"Indicators.{name}": _indicators(held, settings.limits.text) for name, held in sorted(serving.items())},
+        "Problem": _problem_schema(),
+        **{f"Answer.{product.name}": _answer_schema(product) for product in products().values()},
+        **{
+            f"Indicators.{name}": _indicators_schema(model, settings.limits.max_text_chars)
+            for name, model in sorted(models.items())
+        },
     }
-    paths = dict(_products(serving, settings)) | slides.paths(settings) | consent_routes.paths() | console.paths()
-    paths |= companies_routes.paths() | search.paths() | rows.paths() | trust.paths() | versions.paths()
-    paths |= what_if.paths() | _paths()
+    paths = (
+        dict(_product_paths(models, settings))
+        | pathology_openapi.paths(settings)
+        | consent_routes.paths()
+        | console_openapi.paths()
+    )
+    paths |= (
+        companies_routes.paths() | search.paths() | rows.paths() | governance_openapi.paths() | registry_openapi.paths()
+    )
+    paths |= what_if.paths() | _common_paths()
     for path, operations in paths.items():
-        for method, told in operations.items():
-            if roles := MAY[f"{method.upper()} {path}"]:
-                guarded(told, settings.access.required)
-                told["x-roles"] = sorted(roles)
+        for method, operation_schema in operations.items():
+            if roles := PERMISSIONS[f"{method.upper()} {path}"]:
+                add_auth_responses(operation_schema, settings.access.required)
+                operation_schema["x-roles"] = sorted(roles)
     return {
         "openapi": "3.1.0",
         "info": {
             "title": "Yuheng",
             "version": "1",
-            "description": " ".join(f"{product.asks} POST {product.route}." for product in products().values())
+            "description": " ".join(f"{product.question} POST {product.route}." for product in products().values())
             + " Each answer is on disk before it is sent. Problems are RFC 9457, in English and Chinese. Of no route "
-            "but of the whole service: " + ", ".join(f"/problems/{kind}" for kind in SOMEWHERE) + ".",
+            "but of the whole service: " + ", ".join(f"/problems/{kind}" for kind in UNROUTED_PROBLEMS) + ".",
         },
         "paths": paths,
-        "components": {"schemas": schemas | slides.schemas(), "securitySchemes": _security()},
+        "components": {"schemas": schemas | pathology_openapi.schemas(), "securitySchemes": _security_schemes()},
     }
 
 
-def _security() -> Schema:
+def _security_schemes() -> Schema:
     roles = "; ".join(f"{name} {en}" for name, (en, _) in ROLES.items())
-    told = f"python -m serving token makes one. Its roles say what it may call (x-roles): {roles}."
+    description = f"python -m serving token makes one. Its roles say what it may call (x-roles): {roles}."
     return {
-        "token": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT", "description": told},
+        "token": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT", "description": description},
         "session": {
             "type": "apiKey",
             "in": "cookie",
-            "name": COOKIE,
+            "name": COOKIE_NAME,
             "description": "As POST /v1/session sets it, for the pages of this service.",
         },
     }
 
 
-def _products(serving: Mapping[str, Held], settings: Settings) -> Iterator[tuple[str, Schema]]:
+def _product_paths(models: Mapping[str, DeployedModel], settings: Settings) -> Iterator[tuple[str, Schema]]:
     """(path, its operations) for each product."""
-    key = {
+    idempotency_key = {
         "name": "Idempotency-Key",
         "in": "header",
         "schema": {"type": "string", "pattern": "^[!-~]{1,255}$"},
@@ -119,22 +139,22 @@ def _products(serving: Mapping[str, Held], settings: Settings) -> Iterator[tuple
     }
     files = {kind: {"schema": {"type": "string", "format": "binary"}} for kind in MEDIA_TYPES.values()}
     for product in products().values():
-        names = sorted(name for name, held in serving.items() if held.card.product == product.name)
+        names = sorted(name for name, model in models.items() if model.card.product == product.name)
         default = settings.default_models[product.name]
-        form = _question(product, names, default)
-        one = operation(
-            ONE,
-            product.operation,
-            product.one,
-            told_as_json({"$ref": f"#/components/schemas/Answer.{product.name}"})
+        request_schema = _request_schema(product, names, default)
+        single_operation = operation(
+            DECISION_PROBLEMS,
+            product.operation_id,
+            product.summary,
+            json_response({"$ref": f"#/components/schemas/Answer.{product.name}"})
             | {"headers": replayed, "links": link("decision", "$response.body#/decision_id")},
-            parameters=[key],
-            requestBody={"required": True, "content": {"application/json": {"schema": form}}},
+            parameters=[idempotency_key],
+            requestBody={"required": True, "content": {"application/json": {"schema": request_schema}}},
         )
-        many = operation(
-            MANY,
-            f"{product.operation}Many",
-            product.many,
+        batch_operation = operation(
+            BATCH_PROBLEMS,
+            f"{product.operation_id}Many",
+            product.batch_summary,
             {
                 "description": "One row for each row that came",
                 "content": files,
@@ -142,19 +162,19 @@ def _products(serving: Mapping[str, Held], settings: Settings) -> Iterator[tuple
                 "links": link("batch", "$response.header.Batch-Id"),
             },
             parameters=[
-                key,
-                in_query("format", {"enum": list(MEDIA_TYPES)}, "Of the answer; else by Accept; else as it came."),
-                in_query("model", _named(names), f"Else {default}."),
-                in_query("keep", {"type": "string"}, "Columns to copy into the answer unread, commas between."),
-                in_query("reasons", {"enum": ["true", "false"]}, "Whether each row shows its reasons; else false."),
+                idempotency_key,
+                query_param("format", {"enum": list(MEDIA_TYPES)}, "Of the answer; else by Accept; else as it came."),
+                query_param("model", _model_name_schema(names), f"Else {default}."),
+                query_param("keep", {"type": "string"}, "Columns to copy into the answer unread, commas between."),
+                query_param("reasons", {"enum": ["true", "false"]}, "Whether each row shows its reasons; else false."),
             ],
-            requestBody={"required": True, "content": files, "description": _MANY},
+            requestBody={"required": True, "content": files, "description": _BATCH_DESCRIPTION},
         )
-        yield product.route, {"post": one}
-        yield f"{product.route}/batch", {"post": many}
+        yield product.route, {"post": single_operation}
+        yield f"{product.route}/batch", {"post": batch_operation}
 
 
-_MANY = (
+_BATCH_DESCRIPTION = (
     "A table of indicators; or a column subject_id with none of the model's, each of a subject whose indicators the "
     "store holds (in NDJSON the first record decides). Its rows tell subject (pseudonym), inputs (an imprint of what "
     "was read), indicators_from, authorisations and not_read (conduct that no authorisation opens), lists with ';' "
@@ -162,12 +182,12 @@ _MANY = (
 )
 
 
-def _named(names: Sequence[str]) -> Schema:
+def _model_name_schema(names: Sequence[str]) -> Schema:
     """The models of a product that serve; where none does, any name is answered alike."""
     return {"enum": list(names)} if names else {"type": "string"}
 
 
-def _paths() -> Schema:
+def _common_paths() -> Schema:
     """The addresses that serve every product."""
     return {
         "/v1/decisions/{id}": {
@@ -175,8 +195,8 @@ def _paths() -> Schema:
                 PROBLEMS["/v1/decisions/{id}"],
                 "decision",
                 "A decision as it was recorded; of a row of a batch too",
-                told_as_json({"type": "object", "required": ["decision_id", "model"]}),
-                parameters=[in_path("id", "decision_id of an answer")],
+                json_response({"type": "object", "required": ["decision_id", "model"]}),
+                parameters=[path_param("id", "decision_id of an answer")],
             )
         },
         "/v1/batches/{id}": {
@@ -184,23 +204,25 @@ def _paths() -> Schema:
                 PROBLEMS["/v1/batches/{id}"],
                 "batch",
                 "A batch's state, counts and faults",
-                told_as_json(_batch()),
-                parameters=[in_path("id", "Batch-Id of an answer")],
+                json_response(_batch_schema()),
+                parameters=[path_param("id", "Batch-Id of an answer")],
             )
         },
-        "/v1/session": _session(),
+        "/v1/session": _session_path(),
         "/v1/models": {
             "get": operation(
                 PROBLEMS["/v1/models"],
                 "models",
                 "What serves",
-                told_as_json({"type": "object", "required": ["models"], "properties": {"models": {"type": "array"}}}),
+                json_response({"type": "object", "required": ["models"], "properties": {"models": {"type": "array"}}}),
             )
         },
         "/healthz/live": {
-            "get": operation(PROBLEMS["/healthz/live"], "live", "The process answers", told_as_json({"type": "object"}))
+            "get": operation(
+                PROBLEMS["/healthz/live"], "live", "The process answers", json_response({"type": "object"})
+            )
         },
-        "/healthz/ready": {"get": _ready()},
+        "/healthz/ready": {"get": _readiness_path()},
         "/metrics": {
             "get": operation(
                 PROBLEMS["/metrics"],
@@ -210,32 +232,34 @@ def _paths() -> Schema:
             )
         },
         "/openapi.json": {
-            "get": operation(PROBLEMS["/openapi.json"], "openapi", "This document", told_as_json({"type": "object"})),
+            "get": operation(PROBLEMS["/openapi.json"], "openapi", "This document", json_response({"type": "object"})),
         },
         "/problems/{kind}": {
             "get": operation(
                 PROBLEMS["/problems/{kind}"],
                 "problem",
                 "What a kind of problem means",
-                told_as_json({"type": "object", "required": ["type", "status", "title", "title_zh"]}),
-                parameters=[in_path("kind", "last part of a problem's type", enum=list(KINDS))],
+                json_response({"type": "object", "required": ["type", "status", "title", "title_zh"]}),
+                parameters=[path_param("kind", "last part of a problem's type", enum=list(PROBLEM_TYPES))],
             )
         },
     }
 
 
-def _session() -> Schema:
-    text: Schema = {"type": "string"}
+def _session_path() -> Schema:
+    text_schema: Schema = {"type": "string"}
     names = ("tenant", "roles", "who", "name", "licence")
-    who = told_as_json(closed({**dict.fromkeys(names, text), "roles": {"type": "array", "items": text}}, names))
-    body = closed({"token": text | {"minLength": 1}}, ["token"])
+    principal_response = json_response(
+        closed_object({**dict.fromkeys(names, text_schema), "roles": {"type": "array", "items": text_schema}}, names)
+    )
+    body = closed_object({"token": text_schema | {"minLength": 1}}, ["token"])
     return {
-        "get": operation(PROBLEMS["GET /v1/session"], "session", "Who asks, as their token says", who),
+        "get": operation(PROBLEMS["GET /v1/session"], "session", "Who asks, as their token says", principal_response),
         "post": operation(
             PROBLEMS["POST /v1/session"],
             "signIn",
             "A page's sign-in: the token goes into a cookie that no script reads",
-            who | {"headers": {"Set-Cookie": {"schema": text}}},
+            principal_response | {"headers": {"Set-Cookie": {"schema": text_schema}}},
             requestBody={"required": True, "content": {"application/json": {"schema": body}}},
         ),
         "delete": operation(
@@ -244,114 +268,116 @@ def _session() -> Schema:
     }
 
 
-def _ready() -> Schema:
+def _readiness_path() -> Schema:
     """Not ready is an answer of its own form here, beside the problems."""
-    told = {"type": "object", "required": ["status"]}  # all else needs a token
+    body_schema = {"type": "object", "required": ["status"]}  # all else needs a token
     ready = operation(
-        PROBLEMS["/healthz/ready"], "ready", "A model is held and the store takes records", told_as_json(told)
+        PROBLEMS["/healthz/ready"], "ready", "A model is held and the store takes records", json_response(body_schema)
     )
-    ready["responses"]["503"]["content"]["application/json"] = {"schema": told}
+    ready["responses"]["503"]["content"]["application/json"] = {"schema": body_schema}
     return ready
 
 
-def _question(product: Product, names: Sequence[str], default: str) -> Schema:
+def _request_schema(product: Product, names: Sequence[str], default: str) -> Schema:
     """One form for each model, as each has its own indicators; the default one need not be named."""
-    wishes: Schema = {
-        wish.name: {"type": "boolean", "default": wish.default, "description": wish.description}
-        for wish in product.wishes
+    option_schemas: Schema = {
+        option.name: {"type": "boolean", "default": option.default, "description": option.description}
+        for option in product.options
     }
-    forms: list[Schema] = []
+    schemas: list[Schema] = []
     for name in names:
-        needed = ["indicators"] if name == default else ["indicators", "model"]
-        asked = {"indicators": {"$ref": f"#/components/schemas/Indicators.{name}"}, "model": {"const": name}}
-        forms.append(closed(asked | wishes, needed))
+        required = ["indicators"] if name == default else ["indicators", "model"]
+        properties = {"indicators": {"$ref": f"#/components/schemas/Indicators.{name}"}, "model": {"const": name}}
+        schemas.append(closed_object(properties | option_schemas, required))
     subject = {"type": "string", "minLength": 1, "maxLength": 255}
-    needed = ["subject_id"] if default in names else ["subject_id", "model"]
-    forms.append(closed({"subject_id": subject, "model": _named(names)} | wishes, needed))
-    return {"oneOf": forms}
+    required = ["subject_id"] if default in names else ["subject_id", "model"]
+    schemas.append(
+        closed_object({"subject_id": subject, "model": _model_name_schema(names)} | option_schemas, required)
+    )
+    return {"oneOf": schemas}
 
 
-def _indicators(held: Held, text: int) -> Schema:
-    columns = held.fields
+def _indicators_schema(model: DeployedModel, max_text_chars: int) -> Schema:
+    columns = model.fields
     return {
         "type": "object",
-        "description": f"What {held.card.model} {held.card.version} reads. What is left out, or null, is missing.",
-        "properties": {column.name: _value(column, text) for column in columns},
+        "description": f"What {model.card.model} {model.card.version} reads. What is left out, or null, is missing.",
+        "properties": {column.name: _column_schema(column, max_text_chars) for column in columns},
         "required": [column.name for column in columns if column.required],
         "additionalProperties": False,
     }
 
 
-def _value(column: Column, text: int) -> Schema:
-    described = {"title": column.label, "description": f"{column.label_zh}。{column.needed()[0]}"}
+def _column_schema(column: ColumnSchema, max_text_chars: int) -> Schema:
+    base_schema = {"title": column.label, "description": f"{column.label_zh}。{column.expected()[0]}"}
     if column.unit:
-        described["x-unit"] = column.unit
-    null = [] if column.required else [{"type": "null"}]
+        base_schema["x-unit"] = column.unit
+    nullable = [] if column.required else [{"type": "null"}]
     if column.kind == "category":
-        return described | {"enum": [*column.levels, *([] if column.required else [None])]}
+        return base_schema | {"enum": [*column.levels, *([] if column.required else [None])]}
     if column.kind == "text":
-        return described | {"anyOf": [{"type": "string", "maxLength": text}, *null]}
+        return base_schema | {"anyOf": [{"type": "string", "maxLength": max_text_chars}, *nullable]}
     low, high = column.bounds
     number = {"type": "integer" if column.integer else "number", "minimum": low, "maximum": high}
     codes = [*column.missing_codes, *(float(code) for code in column.recode)]
-    return described | {"anyOf": [number, *([{"enum": codes}] if codes else []), *null]}
+    return base_schema | {"anyOf": [number, *([{"enum": codes}] if codes else []), *nullable]}
 
 
-def _problem() -> Schema:
-    text = {"type": "string"}
+def _problem_schema() -> Schema:
+    text_schema = {"type": "string"}
     error = {
         "type": "object",
         "required": ["field", "found", "needed", "needed_zh"],
         "properties": {
             "row": {"type": "integer"},
-            "field": text,
-            "found": text,
-            "needed": text,
-            "needed_zh": text,
+            "field": text_schema,
+            "found": text_schema,
+            "needed": text_schema,
+            "needed_zh": text_schema,
         },
     }
-    told = ("type", "title", "title_zh", "detail", "detail_zh", "instance")
+    text_fields = ("type", "title", "title_zh", "detail", "detail_zh", "instance")
     return {
         "type": "object",
-        "required": [*told, "status"],
+        "required": [*text_fields, "status"],
         "properties": {
-            **dict.fromkeys(told, text),
-            "type": {"enum": [f"/problems/{kind}" for kind in KINDS]},
+            **dict.fromkeys(text_fields, text_schema),
+            "type": {"enum": [f"/problems/{kind}" for kind in PROBLEM_TYPES]},
             "status": {"type": "integer"},
             "errors": {"type": "array", "items": error},
         },
     }
 
 
-def _answer(product: Product) -> Schema:
-    text, amount = {"type": "string"}, {"type": ["number", "null"]}
-    every = ("decision_id", "decision", "limit", "pd", "model", "policy_version", "simulated", "created")
-    trust = ("indicators_from", "authorisations", "remarks")
+def _answer_schema(product: Product) -> Schema:
+    text_schema, amount = {"type": "string"}, {"type": ["number", "null"]}
+    common_fields = ("decision_id", "decision", "limit", "pd", "model", "policy_version", "simulated", "created")
+    consent_fields = ("indicators_from", "authorisations", "remarks")
     return {
         "type": "object",
-        "required": [*every, *trust, *product.always],
+        "required": [*common_fields, *consent_fields, *product.required_fields],
         "properties": {
-            "decision_id": text,
+            "decision_id": text_schema,
             "decision": {"enum": ["approve", "refer"]},
             "limit": amount,
             "pd": {"type": "number", "minimum": 0, "maximum": 1},
-            **product.answer,
+            **product.answer_fields,
             "model": {
                 "type": "object",
                 "required": ["name", "version", "bundle"],
-                "properties": dict.fromkeys(("name", "version", "bundle"), text),
+                "properties": dict.fromkeys(("name", "version", "bundle"), text_schema),
             },
-            "policy_version": text,
+            "policy_version": text_schema,
             "simulated": {"type": "boolean"},
             "indicators_from": {"enum": ["caller", "store"]},
-            "authorisations": {"type": "array", "items": text, "description": "Under which the store was read"},
+            "authorisations": {"type": "array", "items": text_schema, "description": "Under which the store was read"},
             "remarks": {"type": "array", "description": "Conduct that no authorisation opens"},
-            "created": text,
+            "created": text_schema,
         },
     }
 
 
-def _batch() -> Schema:
+def _batch_schema() -> Schema:
     count = {"type": "integer", "minimum": 0}
     return {
         "type": "object",

@@ -13,12 +13,12 @@ import bentoml
 from serving import app as gateway
 from serving import settings
 from serving.core.http import protocol
-from serving.core.process import end_with_the_supervisor
+from serving.core.process import exit_with_parent
 
-OURS = ("/v1/", "/console", "/assets/", "/slides")
+APP_PREFIXES = ("/v1/", "/console", "/assets/", "/slides")
 
 
-class Mounted(bentoml.Service[Any]):  # type: ignore[misc]  # untyped
+class MountedService(bentoml.Service[Any]):  # type: ignore[misc]  # untyped
     """BentoML's service without three of its habits."""
 
     def to_asgi(self, is_main: bool = True) -> Any:
@@ -27,37 +27,39 @@ class Mounted(bentoml.Service[Any]):  # type: ignore[misc]  # untyped
         from _bentoml_impl.server.app import ServiceAppFactory  # type: ignore[import-untyped]
 
         os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)  # before prometheus_client is imported
-        limits = settings.read().limits
-        protocol.install(limits.headers, limits.head_seconds, limits.answer_idle_seconds)
+        limits = settings.load_settings().limits
+        protocol.install_protocol(
+            limits.max_header_bytes, limits.header_timeout_seconds, limits.response_idle_timeout_seconds
+        )
         self.inject_config()
         factory = ServiceAppFactory(self, is_main=is_main)
         factory.timeout = None
-        whole = factory()
+        bentoml_app = factory()
 
         async def app(scope: Any, receive: Any, send: Any) -> None:
             """What is asked of us goes straight to our application: tracing and context cost 65 us and add nothing."""
-            ours = scope["type"] == "http" and scope["path"].startswith(OURS)
-            await (APP if ours else whole)(scope, receive, send)
+            is_app_path = scope["type"] == "http" and scope["path"].startswith(APP_PREFIXES)
+            await (MOUNTED_APP if is_app_path else bentoml_app)(scope, receive, send)
 
         return app
 
 
-class _App:
+class _MountedApp:
     """What is mounted before the gateway is there: its inside comes with BentoML's instance of the service."""
 
-    gateway: gateway.Gateway | None = None
+    app: gateway.App | None = None
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        assert self.gateway is not None, "BentoML makes the service before it takes a request"
-        await self.gateway(scope, receive, send)
+        assert self.app is not None, "BentoML makes the service before it takes a request"
+        await self.app(scope, receive, send)
 
 
-APP = _App()
+MOUNTED_APP = _MountedApp()
 
 
-@bentoml.asgi_app(APP, path="/")
+@bentoml.asgi_app(MOUNTED_APP, path="/")
 @bentoml.service(
-    service_class=Mounted,
+    service_class=MountedService,
     workers=1,  # one process writes the store; a second would wait for its lock
     http={"host": "127.0.0.1"},
     logging={"access": {"enabled": False}},
@@ -74,18 +76,18 @@ class Gateway:
     """Decisions and their reasons, each product at its own address: /openapi.json tells what they take and give."""
 
     def __init__(self) -> None:
-        end_with_the_supervisor()
-        APP.gateway = gateway.Gateway(settings.read())
-        APP.gateway.start()
+        exit_with_parent()
+        MOUNTED_APP.app = gateway.App(settings.load_settings())
+        MOUNTED_APP.app.start()
 
     @bentoml.on_shutdown  # type: ignore[untyped-decorator]
     def stop(self) -> None:
-        assert APP.gateway is not None
-        APP.gateway.stop()
+        assert MOUNTED_APP.app is not None
+        MOUNTED_APP.app.stop()
 
     async def __is_alive__(self) -> bool:
         return True
 
     async def __is_ready__(self) -> bool:
-        assert APP.gateway is not None
-        return bool(APP.gateway.service.champions.serving)
+        assert MOUNTED_APP.app is not None
+        return bool(MOUNTED_APP.app.service.champions.deployed)

@@ -1,4 +1,4 @@
-"""configs/serving.toml, each value of which the environment may replace (YUHENG_STORE, YUHENG_LIMITS_BODY, ...)."""
+"""configs/serving.toml, each value of which the environment may replace (YUHENG_STORE, YUHENG_LIMITS_MAX_BODY_BYTES, ...)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from pydantic import (
     model_validator,
 )
 
-from datasets.schema import nearest
+from datasets.schema import did_you_mean
 
 PRODUCTS = {  # card.product -> the module whose PRODUCT it is
     "credit_limit": "serving.decisions.products.credit_limit",
@@ -30,25 +30,25 @@ SCOPES = {  # product -> its scope in the store, within which an idempotency key
     "credit_limit": "credit-limits",
     "scitech_risk": "scitech-risks",
 }
-SLIDES = "pathology"  # the product whose bundles read slides: serving/pathology
+SLIDE_PRODUCT = "pathology"  # the product whose bundles read slides: serving/pathology
 
 
 ROOT = Path(__file__).parents[1]
-FILE = ROOT / "configs" / "serving.toml"
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
+DEFAULT_FILE = ROOT / "configs" / "serving.toml"
+LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
 # A Bento brings them beside its code; what is written never stands there by choice.
-SHIPPED = ("bundles", "public_key", "prices")
+BUNDLED_PATHS = ("bundles", "public_key", "prices")
 
 
-class SettingsRefused(ValueError):
+class SettingsError(ValueError):
     """The settings cannot be used as they stand; the message names each one."""
 
 
-class _Part(BaseModel):
+class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Paths(_Part):
+class PathSettings(_Section):
     bundles: Path
     public_key: Path
     store: Path
@@ -63,91 +63,91 @@ class Paths(_Part):
     tokens: Path
 
 
-class Limits(_Part):
-    body: PositiveInt  # bytes
-    headers: PositiveInt  # bytes
-    head_seconds: PositiveFloat
-    body_seconds: PositiveFloat
-    upload: PositiveInt  # bytes
-    upload_seconds: PositiveFloat
-    upload_idle_seconds: PositiveFloat
-    answer_idle_seconds: PositiveFloat
-    batch_rows: PositiveInt
-    batches: PositiveInt  # at the same time
-    batch_reads: PositiveInt  # at the same time
-    queue: PositiveInt  # answers waiting for their commit
-    text: PositiveInt  # characters
+class LimitSettings(_Section):
+    max_body_bytes: PositiveInt  # bytes
+    max_header_bytes: PositiveInt  # bytes
+    header_timeout_seconds: PositiveFloat
+    body_timeout_seconds: PositiveFloat
+    max_upload_bytes: PositiveInt  # bytes
+    upload_timeout_seconds: PositiveFloat
+    upload_idle_timeout_seconds: PositiveFloat
+    response_idle_timeout_seconds: PositiveFloat
+    max_batch_rows: PositiveInt
+    max_concurrent_batches: PositiveInt  # at the same time
+    max_concurrent_batch_reads: PositiveInt  # at the same time
+    max_pending_commits: PositiveInt  # answers waiting for their commit
+    max_text_chars: PositiveInt  # characters
 
 
-class Slides(_Part):
-    upload: PositiveInt  # bytes
-    uploads: PositiveInt  # of one tenant, open at the same time
+class SlideSettings(_Section):
+    max_upload_bytes: PositiveInt  # bytes
+    max_open_uploads: PositiveInt  # of one tenant, open at the same time
     upload_expires_seconds: PositiveFloat
-    upload_idle_seconds: PositiveFloat
+    upload_idle_timeout_seconds: PositiveFloat
     sweep_seconds: PositiveFloat
-    audit_share: float = Field(ge=0, le=1)
-    listeners: PositiveInt
+    negative_audit_rate: float = Field(ge=0, le=1)
+    max_event_streams: PositiveInt
     poll_seconds: PositiveFloat
     heartbeat_seconds: PositiveFloat
-    findings: PositiveInt  # characters
+    max_findings_chars: PositiveInt  # characters
 
 
-class Reader(_Part):
+class SlideReaderSettings(_Section):
     port: int = Field(ge=0, le=65_535)
     device: Literal["auto", "cpu", "cuda", "openvino"]
     int8: bool
     threads: int = Field(ge=0)  # 0: as many as there are cores
-    at_once: PositiveInt  # slides
-    open_slides: PositiveInt
+    max_concurrent_slides: PositiveInt  # slides
+    max_open_slides: PositiveInt
     poll_seconds: PositiveFloat
-    patience_seconds: PositiveFloat
-    beat_seconds: PositiveFloat
-    dead_seconds: PositiveFloat
+    retry_window_seconds: PositiveFloat
+    heartbeat_interval_seconds: PositiveFloat
+    heartbeat_timeout_seconds: PositiveFloat
 
 
-class Store(_Part):
+class StoreSettings(_Section):
     url: str
-    patience_seconds: PositiveFloat
-    group: PositiveInt  # answers in one transaction
+    lock_timeout_seconds: PositiveFloat
+    commit_batch_size: PositiveInt  # answers in one transaction
 
 
-class Log(_Part):
+class AuditLogSettings(_Section):
     origin: str = Field(pattern=r"^[^\s+]{1,128}$")
-    seconds: PositiveFloat
+    checkpoint_interval_seconds: PositiveFloat
 
 
-class Consent(_Part):
+class ConsentSettings(_Section):
     required: bool
 
 
-class VaultOf(_Part):
+class VaultSettings(_Section):
     profile: Literal["aes", "sm"]
 
 
-class Batch(_Part):
+class BatchSettings(_Section):
     chunk_rows: PositiveInt
     chunk_subjects: PositiveInt
-    faults_kept: PositiveInt
+    max_reported_faults: PositiveInt
 
 
-class Champion(_Part):
+class ChampionSettings(_Section):
     poll_seconds: PositiveFloat
     retry_seconds: PositiveFloat
 
 
-class Console(_Part):
+class ConsoleSettings(_Section):
     mlflow: str  # where its pages are, for links to runs; empty: no links
 
     @field_validator("mlflow")
     @classmethod
-    def _an_address(cls, found: str) -> str:
-        place = urlsplit(found)
-        if found and (place.scheme not in ("http", "https") or not place.hostname):
+    def _check_url(cls, value: str) -> str:
+        url = urlsplit(value)
+        if value and (url.scheme not in ("http", "https") or not url.hostname):
             raise ValueError("an address as https://mlflow.bank.example is needed, or nothing")
-        return found.rstrip("/")
+        return value.rstrip("/")
 
 
-class Access(_Part):
+class AccessSettings(_Section):
     required: bool
     audience: str = Field(min_length=1)
     oidc_issuer: str
@@ -156,19 +156,19 @@ class Access(_Part):
     oidc_algorithm: Literal["RS256", "PS256", "ES256", "EdDSA"]
 
     @model_validator(mode="after")
-    def _whole(self) -> Access:
-        told = (self.oidc_issuer, self.oidc_audience, self.oidc_jwks)
-        if any(told) and not all(told):
+    def _check_oidc(self) -> AccessSettings:
+        oidc_values = (self.oidc_issuer, self.oidc_audience, self.oidc_jwks)
+        if any(oidc_values) and not all(oidc_values):
             raise ValueError("oidc_issuer, oidc_audience and oidc_jwks are needed together")
         if self.oidc_issuer == "yuheng":
             raise ValueError("oidc_issuer is yuheng, which is our own; that of the provider is needed")
-        place = urlsplit(self.oidc_jwks)
-        if place.scheme == "http" and place.hostname not in LOOPBACK:
+        jwks_url = urlsplit(self.oidc_jwks)
+        if jwks_url.scheme == "http" and jwks_url.hostname not in LOOPBACK_HOSTS:
             raise ValueError("oidc_jwks is fetched without TLS; an https address or a file is needed")
         return self
 
 
-class Most(_Part):
+class TenantLimit(_Section):
     """What one tenant may ask; 0: as much as they like."""
 
     per_second: float = Field(ge=0)  # calls
@@ -176,124 +176,126 @@ class Most(_Part):
     monthly: int = Field(ge=0)  # answers
 
 
-class Rate(Most):
-    tenants: dict[str, Most] = Field(default_factory=dict)  # who may ask more, or less
+class RateLimitSettings(TenantLimit):
+    tenants: dict[str, TenantLimit] = Field(default_factory=dict)  # who may ask more, or less
 
-    def of(self, tenant: str) -> Most:
+    def limit_for(self, tenant: str) -> TenantLimit:
         return self.tenants.get(tenant, self)
 
 
-class Tls(_Part):
+class TlsSettings(_Section):
     certificate: str
     key: str
 
     @model_validator(mode="after")
-    def _both(self) -> Tls:
+    def _check_pair(self) -> TlsSettings:
         if bool(self.certificate) != bool(self.key):
             raise ValueError("certificate and key are needed together")
         return self
 
 
-class Settings(_Part):
+class Settings(_Section):
     host: str
     port: int = Field(ge=0, le=65_535)
     default_models: dict[str, str] = Field(default_factory=dict, validate_default=True)  # product -> model
-    paths: Paths
-    limits: Limits
-    slides: Slides
-    reader: Reader
-    store: Store
-    log: Log
-    vault: VaultOf
-    consent: Consent
-    batch: Batch
-    champion: Champion
-    console: Console
-    access: Access
-    rate: Rate
-    tls: Tls
+    paths: PathSettings
+    limits: LimitSettings
+    slides: SlideSettings
+    reader: SlideReaderSettings
+    store: StoreSettings
+    log: AuditLogSettings
+    vault: VaultSettings
+    consent: ConsentSettings
+    batch: BatchSettings
+    champion: ChampionSettings
+    console: ConsoleSettings
+    access: AccessSettings
+    rate: RateLimitSettings
+    tls: TlsSettings
 
     @model_validator(mode="after")
-    def _open_on_loopback_alone(self) -> Settings:
-        open_to(self.host, self.access)
+    def _check_exposure(self) -> Settings:
+        check_exposure(self.host, self.access)
         return self
 
     @property
-    def store_place(self) -> Path | str:
+    def store_location(self) -> Path | str:
         """What open_store takes."""
         return self.store.url or self.paths.store
 
     @field_validator("default_models")
     @classmethod
-    def _of_every_product(cls, found: dict[str, str]) -> dict[str, str]:
+    def _fill_default_models(cls, models: dict[str, str]) -> dict[str, str]:
         """A product that is not named has a model of its own name."""
-        if unknown := [f"{name!r} is no product{nearest(name, [*PRODUCTS])}" for name in found if name not in PRODUCTS]:
+        if unknown := [
+            f"{name!r} is no product{did_you_mean(name, [*PRODUCTS])}" for name in models if name not in PRODUCTS
+        ]:
             raise ValueError("; ".join(unknown))
-        return {name: found.get(name, name) for name in PRODUCTS}
+        return {name: models.get(name, name) for name in PRODUCTS}
 
 
-def open_to(host: str, access: Access) -> None:
+def check_exposure(host: str, access: AccessSettings) -> None:
     """Raises ValueError where whoever reaches the address would be let in."""
-    if not access.required and host not in LOOPBACK:
+    if not access.required and host not in LOOPBACK_HOSTS:
         raise ValueError(f"host is {host} and access.required false; without tokens only loopback is served")
 
 
-def read(file: Path | None = None, environ: Mapping[str, str] | None = None) -> Settings:
+def load_settings(file: Path | None = None, environ: Mapping[str, str] | None = None) -> Settings:
     """Settings with absolute paths. Raises SettingsRefused, with all that is wrong."""
     environ = os.environ if environ is None else environ
-    file = Path(environ.get("YUHENG_SERVING", FILE)) if file is None else file
+    file = Path(environ.get("YUHENG_SERVING", DEFAULT_FILE)) if file is None else file
     try:
-        found = tomllib.loads(file.read_text())
+        document = tomllib.loads(file.read_text())
     except (OSError, tomllib.TOMLDecodeError) as error:
-        raise SettingsRefused(f"{file}: {error}. Copy configs/serving.toml anew.") from error
-    for path, name in _names():
-        part = () if path == ("paths",) else path
-        variable = "_".join(("YUHENG", *part, name)).upper()
+        raise SettingsError(f"{file}: {error}. Copy configs/serving.toml anew.") from error
+    for path, name in _setting_names():
+        env_path = () if path == ("paths",) else path
+        variable = "_".join(("YUHENG", *env_path, name)).upper()
         if variable in environ:
-            _part(found, path)[name] = environ[variable]
+            _section(document, path)[name] = environ[variable]
     try:
-        settings = Settings.model_validate(found)
+        settings = Settings.model_validate(document)
     except ValidationError as error:
-        raise SettingsRefused(f"{file}: {_told(error)}") from error
+        raise SettingsError(f"{file}: {_format_errors(error)}") from error
     home = Path(environ.get("YUHENG_HOME", ROOT)).resolve()
     paths = {name: home / path for name, path in settings.paths}
-    for name in SHIPPED:
+    for name in BUNDLED_PATHS:
         if not paths[name].exists():
             paths[name] = ROOT / getattr(settings.paths, name)
-    tls = Tls(**{name: str(home / path) if path else "" for name, path in settings.tls})
+    tls = TlsSettings(**{name: str(home / path) if path else "" for name, path in settings.tls})
     jwks = settings.access.oidc_jwks
     if jwks and not urlsplit(jwks).scheme:
         jwks = str(home / jwks)
     access = settings.access.model_copy(update={"oidc_jwks": jwks})
-    return settings.model_copy(update={"paths": Paths(**paths), "tls": tls, "access": access})
+    return settings.model_copy(update={"paths": PathSettings(**paths), "tls": tls, "access": access})
 
 
-def _names() -> Iterator[tuple[tuple[str, ...], str]]:
+def _setting_names() -> Iterator[tuple[tuple[str, ...], str]]:
     """(path of the part, name) of each setting."""
     for name, field in Settings.model_fields.items():
-        kind = field.annotation
-        if isinstance(kind, type) and issubclass(kind, BaseModel):
-            yield from (((name,), inner) for inner in kind.model_fields)
+        section = field.annotation
+        if isinstance(section, type) and issubclass(section, BaseModel):
+            yield from (((name,), inner) for inner in section.model_fields)
         elif name == "default_models":
             yield from (((name,), product) for product in PRODUCTS)
         else:
             yield (), name
 
 
-def _part(found: dict[str, Any], path: tuple[str, ...]) -> dict[str, Any]:
+def _section(document: dict[str, Any], path: tuple[str, ...]) -> dict[str, Any]:
     for name in path:
-        found = found.setdefault(name, {})
-    return found
+        document = document.setdefault(name, {})
+    return document
 
 
-def _told(error: ValidationError) -> str:
+def _format_errors(error: ValidationError) -> str:
     lines = []
     for item in error.errors():
-        place = [str(part) for part in item["loc"]]
+        location = [str(key) for key in item["loc"]]
         if item["type"] == "extra_forbidden":
-            known = [name for path, name in _names() if list(path) == place[:-1]]
-            known += [] if place[1:] else [n for n, f in Settings.model_fields.items() if n not in known]
-            lines.append(f"{'.'.join(place)} is not a setting{nearest(place[-1], known)}")
+            known = [name for path, name in _setting_names() if list(path) == location[:-1]]
+            known += [] if location[1:] else [n for n, f in Settings.model_fields.items() if n not in known]
+            lines.append(f"{'.'.join(location)} is not a setting{did_you_mean(location[-1], known)}")
         else:
-            lines.append(f"{'.'.join(place)}: {item['msg']}, found {item['input']!r}")
+            lines.append(f"{'.'.join(location)}: {item['msg']}, found {item['input']!r}")
     return "; ".join(lines)

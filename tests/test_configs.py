@@ -38,7 +38,7 @@ def test_a_policy_loads(product, path):
 
 
 def test_the_service_settings_load():
-    assert settings.read(CONFIGS / "serving.toml", {}).host == "127.0.0.1"
+    assert settings.load_settings(CONFIGS / "serving.toml", {}).host == "127.0.0.1"
 
 
 @pytest.mark.parametrize("path", sorted((CONFIGS / "examples").glob("*.json")), ids=lambda path: path.stem)

@@ -11,53 +11,53 @@ from typing import Annotated, Any
 import typer
 
 from datasets.errors import DataError
-from training.config import SettingsRefused
+from training.config import ConfigError
 
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # before the libraries load, or they look up hosts
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
-PRODUCTS = {  # the product -> its recipe
+RECIPES = {  # the product -> its recipe
     "credit_limit": "training.credit_limit",
     "scitech_risk": "training.scitech_risk",
     "pathology": "training.pathology.recipe",
 }
-TABLES = ("credit_limit", "scitech_risk")  # those that learn from a table
-VAR = Path("var")
+TABULAR_PRODUCTS = ("credit_limit", "scitech_risk")  # those that learn from a table
+DEFAULT_VAR = Path("var")
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
-Var = Annotated[Path, typer.Option("--var", help="folder of everything made: bundles, runs, keys")]
+VarOption = Annotated[Path, typer.Option("--var", help="folder of everything made: bundles, runs, keys")]
 
 
 def _train(product: str, config: Path | None, data: Path | None, var: Path, quiet: bool) -> None:
     from training import pipeline
-    from training.progress import Watch
+    from training.progress import ProgressReporter
 
-    recipe = _recipe(product)
+    recipe = _load_recipe(product)
     settings = recipe.load(config or recipe.CONFIG, data)
-    with Watch(quiet) as watch:
-        watch.say(f"training {settings.name}", style="bold")
-        made = pipeline.train(recipe, settings, var, watch)
-    seconds = sum(made.seconds.values())
-    print(f"{made.model} {made.version} (registered as version {made.number}) in {seconds:.0f} s")
+    with ProgressReporter(quiet) as reporter:
+        reporter.log(f"training {settings.name}", style="bold")
+        model = pipeline.train(recipe, settings, var, reporter)
+    seconds = sum(model.step_seconds.values())
+    print(f"{model.model} {model.version} (registered as version {model.registry_version}) in {seconds:.0f} s")
     for name in ("auc", "ks", "brier", "slope"):
-        print(f"  {name:<6} {made.judgement.figures[name]}")
-    print(f"  bundle {made.folder}\n  card   {made.report}")
-    if made.verdict.passed:
+        print(f"  {name:<6} {model.evaluation.metrics[name]}")
+    print(f"  bundle {model.bundle_dir}\n  card   {model.card_path}")
+    if model.verdict.passed:
         print("  the gate: passed; it is the champion")
     else:
         print("  the gate: not passed; it is the challenger, because")
-        for why in made.verdict.why:
-            print(f"    - {why}")
+        for failure in model.verdict.failures:
+            print(f"    - {failure}")
 
 
-def _recipe(product: str) -> Any:
+def _load_recipe(product: str) -> Any:
     """Its module. Raises SettingsRefused where what it needs is not installed."""
     try:
-        return import_module(PRODUCTS[product])
+        return import_module(RECIPES[product])
     except ModuleNotFoundError as error:
         if error.name not in ("torch", "torchvision"):
             raise
-        raise SettingsRefused(
+        raise ConfigError(
             f"{product} trains networks and needs {error.name}, which is not installed. It is among the locked "
             "requirements of configs/locks/dev.txt (5 GB): make .venv/.dev installs them.\n"
             f"{product} 需要训练神经网络，但未安装 {error.name}。请运行 make .venv/.dev 安装（约 5 GB，见 "
@@ -65,11 +65,11 @@ def _recipe(product: str) -> Any:
         ) from error
 
 
-def _command(product: str) -> Any:
+def _make_command(product: str) -> Any:
     def train(
         config: Annotated[Path | None, typer.Option(help="TOML; the product's own where none is named")] = None,
         data: Annotated[Path | None, typer.Option(help="a file, or folder, in place of the config's")] = None,
-        var: Var = VAR,
+        var: VarOption = DEFAULT_VAR,
         quiet: Annotated[bool, typer.Option("--quiet", help="only the result")] = False,
     ) -> None:
         _train(product, config, data, var, quiet)
@@ -77,12 +77,12 @@ def _command(product: str) -> Any:
     return train
 
 
-for _product in PRODUCTS:
-    app.command(_product, help=f"Train, judge, export and record {_product}.")(_command(_product))
+for _product in RECIPES:
+    app.command(_product, help=f"Train, judge, export and record {_product}.")(_make_command(_product))
 
 
 @app.command()
-def look(
+def init_config(
     file: Annotated[Path, typer.Argument(help="CSV, NDJSON or Parquet")],
     target: Annotated[str, typer.Option(help="the column that says how it ended")],
     bad: Annotated[list[str] | None, typer.Option(help="its value for a default, where it is not 1")] = None,
@@ -90,26 +90,32 @@ def look(
     simulated: Annotated[
         bool, typer.Option("--simulated", help="the table is made up; all it touches says so")
     ] = False,
-    product: Annotated[str, typer.Option(help="whose model it shall become")] = TABLES[0],
+    product: Annotated[str, typer.Option(help="whose model it shall become")] = TABULAR_PRODUCTS[0],
 ) -> None:
     """Print a config to begin with for a table of your own: what was read off each column."""
-    from datasets.schema import nearest
-    from training.tabular.user_table import OwnData, starter
+    from datasets.schema import did_you_mean
+    from training.tabular.user_table import UserTableConfig, draft_config
 
-    if product not in TABLES:
-        told = f"one of {', '.join(TABLES)} is needed{nearest(product, list(TABLES))}"
-        raise SettingsRefused(f"--product is {product!r}; {told}.")
-    own = OwnData(file=file, target=target, bad=tuple(bad or ()), good=tuple(good or ()), simulated=simulated)
-    print(starter(own, product), end="")
+    if product not in TABULAR_PRODUCTS:
+        expected = f"one of {', '.join(TABULAR_PRODUCTS)} is needed{did_you_mean(product, list(TABULAR_PRODUCTS))}"
+        raise ConfigError(f"--product is {product!r}; {expected}.")
+    table_config = UserTableConfig(
+        file=file,
+        target=target,
+        positive_labels=tuple(bad or ()),
+        negative_labels=tuple(good or ()),
+        simulated=simulated,
+    )
+    print(draft_config(table_config, product), end="")
 
 
 @app.command()
-def models(var: Var = VAR) -> None:
+def models(var: VarOption = DEFAULT_VAR) -> None:
     """Every registered version, newest first."""
     from training.tracking.mlflow_registry import Registry
 
-    known = Registry(var).versions()
-    for version in known:
+    versions = Registry(var).list_versions()
+    for version in versions:
         parts = [
             f"{version.model} {version.number}",
             ", ".join(version.aliases),
@@ -120,7 +126,7 @@ def models(var: Var = VAR) -> None:
         ]
         print("  ".join(part for part in parts if part))
         print(f"    the gate: {version.gate}" + (f"; forced: {version.forced}" if version.forced else ""))
-    if not known:
+    if not versions:
         print("No model is registered yet. Train one: python -m training credit_limit")
 
 
@@ -131,16 +137,16 @@ def portfolio(
     previous: Annotated[Path | None, typer.Option(help="answers.parquet of an earlier month, to compare with")] = None,
     stress: Annotated[Path, typer.Option(help="TOML of the shocks")] = Path("configs/stress.toml"),
     out: Annotated[Path | None, typer.Option(help="a new folder; one under --var where none is named")] = None,
-    var: Var = VAR,
+    var: VarOption = DEFAULT_VAR,
     quiet: Annotated[bool, typer.Option("--quiet", help="only the result")] = False,
 ) -> None:
     """Answer a whole register, compare it with an earlier month, stress it; writes answers, report and figures."""
     from training.portfolio import run
-    from training.progress import Watch
+    from training.progress import ProgressReporter
 
-    with Watch(quiet) as watch:
-        done = run.portfolio(run.Asked(register, model, previous, stress, out, var), watch)
-    print(done.told())
+    with ProgressReporter(quiet) as reporter:
+        result = run.run_portfolio(run.PortfolioRequest(register, model, previous, stress, out, var), reporter)
+    print(result.format_summary())
 
 
 @app.command()
@@ -149,33 +155,35 @@ def promote(
     version: Annotated[str, typer.Argument(help="its number, its bundle, or an alias")],
     force: Annotated[bool, typer.Option("--force", help="even though the gate said no; needs --reason")] = False,
     reason: Annotated[str, typer.Option(help="why; it is recorded")] = "",
-    var: Var = VAR,
+    var: VarOption = DEFAULT_VAR,
 ) -> None:
     """Make a version the champion: one that passed the gate (a way back, too), or any with --force and a reason."""
     from training import pipeline
     from training.tracking.mlflow_registry import Registry
 
     registry = Registry(var)
-    found = registry.find(model, version)
-    if found.gate != "passed" and not (force and reason.strip()):
-        needed = "Give a reason: --reason ..." if force else "To do it all the same: --force --reason ..."
-        raise SettingsRefused(f"{model} {found.number} ({found.bundle}) did not pass the gate: {found.gate}. {needed}")
-    pipeline.promote(registry, var, model, found.number, found.bundle)
+    registered = registry.find(model, version)
+    if registered.gate != "passed" and not (force and reason.strip()):
+        hint = "Give a reason: --reason ..." if force else "To do it all the same: --force --reason ..."
+        raise ConfigError(
+            f"{model} {registered.number} ({registered.bundle}) did not pass the gate: {registered.gate}. {hint}"
+        )
+    pipeline.promote(registry, var, model, registered.number, registered.bundle)
     if force:
-        registry.tag(model, found.number, {"forced": reason})
-    print(f"{model}: version {found.number} ({found.bundle}) is the champion{' by force' if force else ''}")
+        registry.set_tags(model, registered.number, {"forced": reason})
+    print(f"{model}: version {registered.number} ({registered.bundle}) is the champion{' by force' if force else ''}")
 
 
 def main() -> int:
     """Run a command; what a person can put right is told in sentences, without a traceback."""
-    from models.bundle import BundleRefused
-    from models.policy.config import PolicyRefused
-    from training.tracking.mlflow_registry import NotRegistered
+    from models.bundle import BundleError
+    from models.policy.config import PolicyError
+    from training.tracking.mlflow_registry import NotRegisteredError
 
-    refused = (DataError, SettingsRefused, PolicyRefused, BundleRefused, NotRegistered, FileNotFoundError)
+    user_errors = (DataError, ConfigError, PolicyError, BundleError, NotRegisteredError, FileNotFoundError)
     try:
         app(standalone_mode=True)
-    except refused as error:
+    except user_errors as error:
         print(error, file=sys.stderr)
         return 2
     return 0

@@ -8,60 +8,60 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from datasets.schema import nearest
+from datasets.schema import did_you_mean
 
 
-class SettingsRefused(ValueError):
+class ConfigError(ValueError):
     """A config that cannot be used: each line names a key, what was found and what is needed."""
 
 
-class Settings(BaseModel):
+class ConfigSection(BaseModel):
     """Base of every section of a config."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-Kind = TypeVar("Kind", bound=BaseModel)
+ConfigT = TypeVar("ConfigT", bound=BaseModel)
 
 
-def load(path: Path | str, kind: type[Kind], **defaults: Any) -> Kind:
+def load(path: Path | str, config_type: type[ConfigT], **defaults: Any) -> ConfigT:
     """The settings in a TOML file, `defaults` for what it leaves out; raises SettingsRefused with every fault."""
     try:
-        given = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        values = tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise SettingsRefused(f"{path}: there is no such file. Check the path.") from error
+        raise ConfigError(f"{path}: there is no such file. Check the path.") from error
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise SettingsRefused(f"{path}: is no TOML file in UTF-8: {error}. Correct it there.") from error
-    return parse(defaults | given, kind, str(path))
+        raise ConfigError(f"{path}: is no TOML file in UTF-8: {error}. Correct it there.") from error
+    return parse(defaults | values, config_type, str(path))
 
 
-def parse(given: dict[str, Any], kind: type[Kind], place: str = "config") -> Kind:
+def parse(values: dict[str, Any], config_type: type[ConfigT], source: str = "config") -> ConfigT:
     """The settings in a dict as TOML gives it."""
     try:
-        return kind.model_validate(given)
+        return config_type.model_validate(values)
     except ValidationError as error:
-        lines = [f"{place}: {_sentence(fault, kind)}" for fault in error.errors()]
-        raise SettingsRefused("\n".join(lines)) from error
+        lines = [f"{source}: {_format_error(detail, config_type)}" for detail in error.errors()]
+        raise ConfigError("\n".join(lines)) from error
 
 
-def _sentence(fault: Any, kind: type[BaseModel]) -> str:
-    where = [str(part) for part in fault["loc"]]
-    name = ".".join(where)
-    if fault["type"] == "extra_forbidden":
-        known = sorted(_section(kind, where[:-1]).model_fields)
-        return f"{name} is not known here{nearest(where[-1], known)}. Known: {', '.join(known)}."
-    if fault["type"] == "missing":
+def _format_error(detail: Any, config_type: type[BaseModel]) -> str:
+    location = [str(key) for key in detail["loc"]]
+    name = ".".join(location)
+    if detail["type"] == "extra_forbidden":
+        known_keys = sorted(_find_section(config_type, location[:-1]).model_fields)
+        return f"{name} is not known here{did_you_mean(location[-1], known_keys)}. Known: {', '.join(known_keys)}."
+    if detail["type"] == "missing":
         return f"{name} is absent; it is needed."
-    if fault["type"] == "value_error":
-        return f"{name + ': ' if name else ''}{fault['msg'].removeprefix('Value error, ').rstrip('.')}."
-    return f"{name} is {fault['input']!r}: {fault['msg']}."
+    if detail["type"] == "value_error":
+        return f"{name + ': ' if name else ''}{detail['msg'].removeprefix('Value error, ').rstrip('.')}."
+    return f"{name} is {detail['input']!r}: {detail['msg']}."
 
 
-def _section(kind: type[BaseModel], where: list[str]) -> type[BaseModel]:
+def _find_section(config_type: type[BaseModel], location: list[str]) -> type[BaseModel]:
     """The model whose keys stand at `where`."""
-    for part in where:
-        field = kind.model_fields.get(part)
-        inner = field.annotation if field else None
-        options = [inner, *getattr(inner, "__args__", ())]
-        kind = next((o for o in options if isinstance(o, type) and issubclass(o, BaseModel)), kind)
-    return kind
+    for key in location:
+        field = config_type.model_fields.get(key)
+        annotation = field.annotation if field else None
+        options = [annotation, *getattr(annotation, "__args__", ())]
+        config_type = next((o for o in options if isinstance(o, type) and issubclass(o, BaseModel)), config_type)
+    return config_type

@@ -15,23 +15,23 @@ from typing import ClassVar
 import numpy as np
 import polars as pl
 
-from datasets.schema import Column, Table
+from datasets.schema import ColumnSchema, TableSchema
 from datasets.splits import Split
 from models.card import Card
-from models.credit_limit.decision import Decider
+from models.credit_limit.decision import CreditDecisionEngine
 from models.credit_limit.limit_formula import MORAL_GROUPS
 from models.credit_limit.policy import Policy
 from models.trees.onnx_session import Scores
-from training.evaluation.profit import Terms
-from training.interfaces import Answers, Fit, Rows
-from training.progress import Watch
+from training.evaluation.profit import LoanTerms
+from training.interfaces import Dataset, Decisions, FittedModel
+from training.progress import ProgressReporter
 from training.tabular import fit as tabular
 from training.tabular.fit import TabularConfig
-from training.tabular.pipeline import TabularTrip
+from training.tabular.pipeline import TabularPipeline
 
 PRODUCT = "credit_limit"
 CONFIG = Path("configs/credit_limit.toml")
-TRIP = TabularTrip
+PIPELINE = TabularPipeline
 
 
 class Config(TabularConfig):
@@ -45,42 +45,48 @@ def load(path: Path, data: Path | None = None) -> Config:
     return tabular.load(path, Config, data)
 
 
-def read(config: Config) -> Rows:
+def read(config: Config) -> Dataset:
     return tabular.read(config)
 
 
-def inputs(config: Config, table: Table, moral: bool = False) -> tuple[Column, ...]:
+def select_inputs(config: Config, table: TableSchema, include_moral: bool = False) -> tuple[ColumnSchema, ...]:
     """What the PD may read: no moral group unless `moral`."""
-    return tabular.inputs(config, table, lambda column: column.group in MORAL_GROUPS and not moral)
+    return tabular.select_inputs(config, table, lambda column: column.group in MORAL_GROUPS and not include_moral)
 
 
-def train(config: Config, rows: Rows, split: Split, watch: Watch) -> Fit:
-    columns = inputs(config, rows.table)
-    return tabular.train(config, rows, split, columns, watch, also=["age"])  # legal capacity, nothing else
+def train(config: Config, dataset: Dataset, split: Split, reporter: ProgressReporter) -> FittedModel:
+    columns = select_inputs(config, dataset.table)
+    return tabular.train(config, dataset, split, columns, reporter, passthrough=["age"])  # legal capacity, nothing else
 
 
-def variants(config: Config, rows: Rows, split: Split, watch: Watch) -> dict[str, np.ndarray]:
+def predict_variants(
+    config: Config, dataset: Dataset, split: Split, reporter: ProgressReporter
+) -> dict[str, np.ndarray]:
     """Held-out PDs of the same estimator with the moral groups, to say what they would add; never kept."""
-    every = inputs(config, rows.table, moral=True)
-    if not config.judge.unread or len(every) == len(inputs(config, rows.table)):
+    all_columns = select_inputs(config, dataset.table, include_moral=True)
+    if not config.judge.unread or len(all_columns) == len(select_inputs(config, dataset.table)):
         return {}
-    return {"with_moral_data": tabular.variant(config, rows, split, every, watch, "beside: with moral data")}
+    return {
+        "with_moral_data": tabular.predict_variant(
+            config, dataset, split, all_columns, reporter, "beside: with moral data"
+        )
+    }
 
 
-def decide(card: Card, policy: bytes, frame: pl.DataFrame, scores: Scores) -> Answers:
+def decide(card: Card, policy: bytes, frame: pl.DataFrame, scores: Scores) -> Decisions:
     """What the policy would answer to rows with these scores."""
-    return Answers.read(Decider(card, Policy.load(policy)).many(frame, scores))
+    return Decisions.from_frame(CreditDecisionEngine(card, Policy.load(policy)).decide_batch(frame, scores))
 
 
-def terms(policy: bytes) -> Terms:
+def loan_terms(policy: bytes) -> LoanTerms:
     """A loan's economics, as the policy has them."""
-    return Terms.of(Policy.load(policy))
+    return LoanTerms.from_policy(Policy.load(policy))
 
 
-def verify(policy: bytes, columns: tuple[Column, ...]) -> list[str]:
+def verify(policy: bytes, columns: tuple[ColumnSchema, ...]) -> list[str]:
     """The guard rails that do not hold for this policy and these inputs; a sentence each."""
-    from models.credit_limit.guardrail_domain import check, overlap
+    from models.credit_limit.guardrail_domain import check_policy, find_forbidden_inputs
 
-    counted = overlap(columns)
-    faults = [f"inputs that count in the uplift too: {', '.join(counted)}"] if counted else []
-    return faults + [str(verdict) for verdict in check(Policy.load(policy)) if not verdict.proved]
+    double_counted = find_forbidden_inputs(columns)
+    problems = [f"inputs that count in the uplift too: {', '.join(double_counted)}"] if double_counted else []
+    return problems + [str(verdict) for verdict in check_policy(Policy.load(policy)) if not verdict.proved]

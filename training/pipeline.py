@@ -21,62 +21,62 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 from datasets.errors import DataError
-from datasets.schema import nearest
+from datasets.schema import did_you_mean
 from datasets.splits import Split, split_groups, split_rows, split_time
 from models import bundle
-from models.card import Data, Stamp
-from models.evaluation_summary import Plots
+from models.card import BaseCard, DatasetInfo
+from models.evaluation_summary import PlotData
 from training.evaluation.metrics import Interval
-from training.evaluation.promotion_gate import Verdict
-from training.interfaces import Recipe, RoadConfig, Rows, TableConfig
-from training.progress import Watch
-from training.tracking.mlflow_registry import CHALLENGER, CHAMPION, Registry, Run, commit
-from training.tracking.openlineage import Events
+from training.evaluation.promotion_gate import GateVerdict
+from training.interfaces import Dataset, Recipe, TableConfig, TrainingConfig
+from training.progress import ProgressReporter
+from training.tracking.mlflow_registry import CHALLENGER, CHAMPION, MlflowRun, Registry, git_commit
+from training.tracking.openlineage import LineageEmitter
 
-REPORT = "card.md"
+CARD_FILE = "card.md"
 
 
-class Judged(Protocol):
+class Evaluation(Protocol):
     """What was found of a model on rows that it never saw, whatever it reads."""
 
     @property
-    def figures(self) -> dict[str, Interval]: ...
-    def flat(self) -> dict[str, float]: ...
-    def json(self) -> dict[str, Any]: ...
+    def metrics(self) -> dict[str, Interval]: ...
+    def to_metrics(self) -> dict[str, float]: ...
+    def to_json(self) -> dict[str, Any]: ...
 
 
 @dataclass(frozen=True)
-class Finished:
+class PipelineResult:
     """What a trip brings back: what shall be signed, and what is recorded beside it.
 
     text: the model card in Markdown. parity: largest differences between the fitted model and its graph. fitted: what
     the fit settled on. plots: what the pictures are drawn from. more: further graphs of the bundle.
     """
 
-    card: Stamp
+    card: BaseCard
     graph: bytes
-    judgement: Judged
-    verdict: Verdict
-    text: str
+    evaluation: Evaluation
+    verdict: GateVerdict
+    card_text: str
     parity: dict[str, float]
-    fitted: dict[str, Any]
-    plots: Plots | None = None
-    more: Mapping[str, bytes] = field(default_factory=dict)
+    fit_summary: dict[str, Any]
+    plots: PlotData | None = None
+    extra_graphs: Mapping[str, bytes] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
-class Made:
+class TrainedModel:
     """A trained, judged, signed and recorded model, and whether it serves now."""
 
     model: str
     version: str  # of the bundle
-    number: str  # in the registry
-    run: str
-    folder: Path  # the bundle
-    report: Path  # the model card
-    judgement: Judged
-    verdict: Verdict
-    seconds: dict[str, float]
+    registry_version: str  # in the registry
+    run_id: str
+    bundle_dir: Path  # the bundle
+    card_path: Path  # the model card
+    evaluation: Evaluation
+    verdict: GateVerdict
+    step_seconds: dict[str, float]
 
     @property
     def alias(self) -> str:
@@ -84,42 +84,42 @@ class Made:
 
 
 @dataclass
-class Trip(ABC):
+class TrainingPipeline(ABC):
     """One model on the road. A kind of model says how it is made, the road what becomes of it."""
 
-    CARD: ClassVar[type[Stamp]]
+    CARD_TYPE: ClassVar[type[BaseCard]]
 
     recipe: Any
     config: Any
     policy: bytes
     var: Path
-    watch: Watch
+    reporter: ProgressReporter
     registry: Registry
-    run: Run
+    mlflow_run: MlflowRun
     version: str
-    private: Path
-    public: Path
-    number: str = ""
-    data: tuple[Data, ...] = ()  # what it is made from, once that is read
-    digest: str = ""  # of the bundle, once it is signed
+    private_key: Path
+    public_key: Path
+    registry_version: str = ""
+    data: tuple[DatasetInfo, ...] = ()  # what it is made from, once that is read
+    bundle_digest: str = ""  # of the bundle, once it is signed
 
     @abstractmethod
-    def make(self) -> Finished:
+    def run_steps(self) -> PipelineResult:
         """Read, fit, export, prove, judge, ask the gate, and draw into `plots`."""
 
     @property
-    def bundles(self) -> Path:
+    def bundles_dir(self) -> Path:
         return self.var / "bundles" / str(self.config.name)
 
     @property
-    def report(self) -> Path:
+    def report_dir(self) -> Path:
         return self.var / "reports" / str(self.config.name) / self.version
 
     @property
-    def plots(self) -> Path:
-        return self.report / "plots"
+    def plots_dir(self) -> Path:
+        return self.report_dir / "plots"
 
-    def stamp(self) -> dict[str, Any]:
+    def card_fields(self) -> dict[str, Any]:
         """What every card tells of where it comes from, but for its data."""
         return {
             "product": self.recipe.PRODUCT,
@@ -131,130 +131,136 @@ class Trip(ABC):
             "purpose_zh": self.config.purpose_zh,
             "not_for_zh": self.config.not_for_zh,
             "seed": self.config.seed,
-            "git_commit": commit(),
-            "run_id": self.run.id,
+            "git_commit": git_commit(),
+            "run_id": self.mlflow_run.id,
         }
 
-    def go(self) -> Made:
-        made = self.make()
-        told = {"verdict": made.verdict.told(), "plots": made.plots}
-        found = replace(made, card=made.card.model_copy(update=told))
-        self.data = found.card.data
-        self._write_report(found)
-        with self.watch.step("sign"):
-            folder = bundle.write(
-                self.bundles / self.version,
-                graph=found.graph,
-                card=found.card,
+    def run(self) -> TrainedModel:
+        steps_result = self.run_steps()
+        card_updates = {"verdict": steps_result.verdict.to_card(), "plots": steps_result.plots}
+        result = replace(steps_result, card=steps_result.card.model_copy(update=card_updates))
+        self.data = result.card.data
+        self._write_report(result)
+        with self.reporter.step("sign"):
+            folder = bundle.write_bundle(
+                self.bundles_dir / self.version,
+                graph=result.graph,
+                card=result.card,
                 policy=self.policy,
-                private_key=self.private,
-                more=found.more,
+                private_key=self.private_key,
+                extra_graphs=result.extra_graphs,
             )
-            self.digest = bundle.load(folder, self.public, self.CARD).digest  # as serving will
-        with self.watch.step("record"):
-            self._record(found)
-        if found.verdict.passed:
-            promote(self.registry, self.var, self.config.name, self.number, self.version)
+            self.bundle_digest = bundle.load_bundle(folder, self.public_key, self.CARD_TYPE).digest  # as serving will
+        with self.reporter.step("record"):
+            self._record(result)
+        if result.verdict.passed:
+            promote(self.registry, self.var, self.config.name, self.registry_version, self.version)
         else:
-            self.registry.alias(self.config.name, CHALLENGER, self.number)
-            bundle.point(self.bundles, CHALLENGER, self.version)
-        return Made(
+            self.registry.set_alias(self.config.name, CHALLENGER, self.registry_version)
+            bundle.set_alias(self.bundles_dir, CHALLENGER, self.version)
+        return TrainedModel(
             model=self.config.name,
             version=self.version,
-            number=self.number,
-            run=self.run.id,
-            folder=folder,
-            report=self.report / REPORT,
-            judgement=found.judgement,
-            verdict=found.verdict,
-            seconds=dict(self.watch.seconds),
+            registry_version=self.registry_version,
+            run_id=self.mlflow_run.id,
+            bundle_dir=folder,
+            card_path=self.report_dir / CARD_FILE,
+            evaluation=result.evaluation,
+            verdict=result.verdict,
+            step_seconds=dict(self.reporter.step_seconds),
         )
 
-    def _write_report(self, found: Finished) -> None:
+    def _write_report(self, result: PipelineResult) -> None:
         """`card.md` and `judgement.json`, beside the `plots/` that the trip drew."""
-        self.report.mkdir(parents=True, exist_ok=True)
-        (self.report / REPORT).write_text(found.text, encoding="utf-8")
-        (self.report / "judgement.json").write_text(json.dumps(found.card.metrics, indent=1), encoding="utf-8")
+        self.report_dir.mkdir(parents=True, exist_ok=True)
+        (self.report_dir / CARD_FILE).write_text(result.card_text, encoding="utf-8")
+        (self.report_dir / "judgement.json").write_text(json.dumps(result.card.metrics, indent=1), encoding="utf-8")
 
-    def _record(self, found: Finished) -> None:
-        card, judgement, verdict = found.card, found.judgement, found.verdict
-        self.run.inputs(card.data)
-        self.run.params(self.config.model_dump(mode="json") | {"fitted": found.fitted})
-        self.run.metrics(judgement.flat() | {f"parity/{name}": value for name, value in found.parity.items()})
-        self.run.metrics({f"seconds/{name}": value for name, value in self.watch.seconds.items()})
-        self.run.files(self.report, "report")
-        self.run.files(self.bundles / self.version, "bundle")
-        told = {
-            "auc": str(judgement.figures["auc"]),
-            "gate": "passed" if verdict.passed else " | ".join(verdict.why),
+    def _record(self, result: PipelineResult) -> None:
+        card, evaluation, verdict = result.card, result.evaluation, result.verdict
+        self.mlflow_run.log_inputs(card.data)
+        self.mlflow_run.log_params(self.config.model_dump(mode="json") | {"fitted": result.fit_summary})
+        self.mlflow_run.log_metrics(
+            evaluation.to_metrics() | {f"parity/{name}": value for name, value in result.parity.items()}
+        )
+        self.mlflow_run.log_metrics({f"seconds/{name}": value for name, value in self.reporter.step_seconds.items()})
+        self.mlflow_run.log_files(self.report_dir, "report")
+        self.mlflow_run.log_files(self.bundles_dir / self.version, "bundle")
+        tags = {
+            "auc": str(evaluation.metrics["auc"]),
+            "gate": "passed" if verdict.passed else " | ".join(verdict.failures),
             "simulated": str(card.simulated).lower(),
             "product": self.recipe.PRODUCT,
         }
-        self.run.tags({"bundle": self.version, "data_sha256": card.data[0].sha256, **told})
-        self.number = self.registry.register(self.config.name, self.run, self.version, told)
+        self.mlflow_run.set_tags({"bundle": self.version, "data_sha256": card.data[0].sha256, **tags})
+        self.registry_version = self.registry.register(self.config.name, self.mlflow_run, self.version, tags)
 
-    def take_back(self) -> None:
+    def rollback(self) -> None:
         """Undo what a run has left so far, except the run itself, which tells of it."""
-        if bundle.pointed(self.bundles, CHAMPION) != self.version:
-            shutil.rmtree(self.bundles / self.version, ignore_errors=True)
-            shutil.rmtree(self.report, ignore_errors=True)
-            if self.number:
-                self.registry.forget(self.config.name, self.number)
+        if bundle.read_alias(self.bundles_dir, CHAMPION) != self.version:
+            shutil.rmtree(self.bundles_dir / self.version, ignore_errors=True)
+            shutil.rmtree(self.report_dir, ignore_errors=True)
+            if self.registry_version:
+                self.registry.delete_version(self.config.name, self.registry_version)
 
 
-def train(recipe: Recipe, config: RoadConfig, var: Path, watch: Watch) -> Made:
+def train(recipe: Recipe, config: TrainingConfig, var: Path, reporter: ProgressReporter) -> TrainedModel:
     """All of it, in an MLflow run."""
     policy = config.policy.read_bytes()
-    with watch.step("open the registry"):
+    with reporter.step("open the registry"):
         registry = Registry(var)
-        private, public = bundle.make_keys(var / "keys")
-    run = registry.start(config.name, config.name, {"product": recipe.PRODUCT, "git_commit": commit()})
+        private_key, public_key = bundle.create_signing_keys(var / "keys")
+    run = registry.start(config.name, config.name, {"product": recipe.PRODUCT, "git_commit": git_commit()})
     version = f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{run.id[:6]}"
-    trip = recipe.TRIP(recipe, config, policy, var, watch, registry, run, version, private, public)
-    events = Events(var, watch, run.id, config.name, recipe.PRODUCT)
+    pipeline = recipe.PIPELINE(recipe, config, policy, var, reporter, registry, run, version, private_key, public_key)
+    emitter = LineageEmitter(var, reporter, run.id, config.name, recipe.PRODUCT)
     try:
-        events.began()
-        made: Made = trip.go()
+        emitter.started()
+        trained: TrainedModel = pipeline.go()
     except BaseException as error:  # Ctrl-C too: whatever stops a run, nothing of it may stay
-        trip.take_back()
-        run.end(failed=f"{type(error).__name__}: {error}")
-        events.failed(trip.data, f"{type(error).__name__}: {error}")
+        pipeline.take_back()
+        run.finish(error=f"{type(error).__name__}: {error}")
+        emitter.failed(pipeline.data, f"{type(error).__name__}: {error}")
         raise
-    run.end()
-    events.done(trip.data, made.folder, trip.digest)
-    return made
+    run.finish()
+    emitter.completed(pipeline.data, trained.bundle_dir, pipeline.digest)
+    return trained
 
 
-def promote(registry: Registry, var: Path, model: str, number: str, version: str) -> None:
+def promote(registry: Registry, var: Path, model: str, registry_version: str, version: str) -> None:
     """Make a version the champion: the registry's alias, then the pointer that serving reads; both, or neither."""
-    known = {alias: one.number for one in registry.versions(model) for alias in one.aliases}
-    registry.alias(model, CHAMPION, number)
+    number_by_alias = {
+        alias: registered.number for registered in registry.list_versions(model) for alias in registered.aliases
+    }
+    registry.set_alias(model, CHAMPION, registry_version)
     try:
-        bundle.point(var / "bundles" / model, CHAMPION, version)
+        bundle.set_alias(var / "bundles" / model, CHAMPION, version)
     except BaseException:
-        if CHAMPION in known:
-            registry.alias(model, CHAMPION, known[CHAMPION])
+        if CHAMPION in number_by_alias:
+            registry.set_alias(model, CHAMPION, number_by_alias[CHAMPION])
         else:
-            registry.unalias(model, CHAMPION)
+            registry.delete_alias(model, CHAMPION)
         raise
-    if known.get(CHALLENGER) == number:
-        registry.unalias(model, CHALLENGER)
+    if number_by_alias.get(CHALLENGER) == registry_version:
+        registry.delete_alias(model, CHALLENGER)
         (var / "bundles" / model / CHALLENGER).unlink(missing_ok=True)
 
 
-def split_as_told(config: TableConfig, rows: Rows) -> Split:
+def make_split(config: TableConfig, dataset: Dataset) -> Split:
     """The config's split of the rows. No part is set aside for calibration: out-of-fold scores serve for that."""
-    told = config.split
-    shares = (1 - told.test, 0.0, told.test)
-    if told.how == "rows":
-        return split_rows(rows.y, config.seed, shares)
-    column = told.by(rows.table)
-    if column is None or column not in rows.frame.columns:
+    split_config = config.split
+    shares = (1 - split_config.test, 0.0, split_config.test)
+    if split_config.how == "rows":
+        return split_rows(dataset.y, config.seed, shares)
+    column = split_config.split_column(dataset.table)
+    if column is None or column not in dataset.frame.columns:
         raise DataError(
-            f"split.column is {told.column!r}; a split by {told.how} needs a column of {rows.table.name}"
-            f"{nearest(told.column or '', rows.frame.columns)}."
+            f"split.column is {split_config.column!r}; a split by {split_config.how} needs a column of {dataset.table.name}"
+            f"{did_you_mean(split_config.column or '', dataset.frame.columns)}."
         )
-    values = rows.frame[column].to_numpy()
+    values = dataset.frame[column].to_numpy()
     return (
-        split_groups(values, config.seed, shares, rows.y) if told.how == "group" else split_time(values, shares, rows.y)
+        split_groups(values, config.seed, shares, dataset.y)
+        if split_config.how == "group"
+        else split_time(values, shares, dataset.y)
     )

@@ -10,19 +10,19 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-Tick = Callable[[int, int], None]  # (done, of)
+ProgressCallback = Callable[[int, int], None]  # (done, of)
 
 
-def ignore(done: int, of: int) -> None:
+def ignore_progress(done: int, total: int) -> None:
     """A tick that nobody watches."""
 
 
-class Watch:
+class ProgressReporter:
     """with Watch() as watch, watch.step("fit") as tick: ...   `seconds` holds what each step took."""
 
     def __init__(self, quiet: bool = False):
         self.console = Console(stderr=True, quiet=quiet)
-        self.seconds: dict[str, float] = {}
+        self.step_seconds: dict[str, float] = {}
         self._bars = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}"),
@@ -33,24 +33,26 @@ class Watch:
             disable=quiet or not self.console.is_terminal,
         )
 
-    def __enter__(self) -> Watch:
+    def __enter__(self) -> ProgressReporter:
         self._bars.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
         self._bars.stop()
 
     @contextmanager
-    def step(self, name: str) -> Iterator[Tick]:
+    def step(self, name: str) -> Iterator[ProgressCallback]:
         """A named step; the tick moves its bar, and may be left alone."""
         task = self._bars.add_task(name, total=None)
         start = time.perf_counter()
         try:
-            yield lambda done, of: self._bars.update(task, completed=done, total=of)
+            yield lambda completed, total: self._bars.update(task, completed=completed, total=total)
         finally:
             self._bars.remove_task(task)
-            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
-        self.console.print(f"  {name:<34} {self.seconds[name]:6.1f} s", highlight=False)
+            self.step_seconds[name] = self.step_seconds.get(name, 0.0) + time.perf_counter() - start
+        self.console.print(f"  {name:<34} {self.step_seconds[name]:6.1f} s", highlight=False)
 
-    def say(self, line: str, style: str = "") -> None:
-        self.console.print(line, style=style, highlight=False)
+    def log(self, message: str, style: str = "") -> None:
+        self.console.print(message, style=style, highlight=False)

@@ -15,23 +15,23 @@ from typing import ClassVar
 import numpy as np
 import polars as pl
 
-from datasets.schema import Column, Table
+from datasets.schema import ColumnSchema, TableSchema
 from datasets.splits import Split
 from models.card import Card
-from models.scitech_risk.decision import Decider
+from models.scitech_risk.decision import CompanyDecisionEngine
 from models.scitech_risk.limit_formula import BACKING_GROUPS, GATE_GROUPS
 from models.scitech_risk.policy import BACKING, Policy
 from models.trees.onnx_session import Scores
-from training.evaluation.profit import Terms
-from training.interfaces import Answers, Fit, Rows
-from training.progress import Watch
+from training.evaluation.profit import LoanTerms
+from training.interfaces import Dataset, Decisions, FittedModel
+from training.progress import ProgressReporter
 from training.tabular import fit as tabular
 from training.tabular.fit import TabularConfig
-from training.tabular.pipeline import TabularTrip
+from training.tabular.pipeline import TabularPipeline
 
 PRODUCT = "scitech_risk"
 CONFIG = Path("configs/scitech_risk.toml")
-TRIP = TabularTrip
+PIPELINE = TabularPipeline
 
 
 class Config(TabularConfig):
@@ -45,45 +45,55 @@ def load(path: Path, data: Path | None = None) -> Config:
     return tabular.load(path, Config, data)
 
 
-def read(config: Config) -> Rows:
+def read(config: Config) -> Dataset:
     return tabular.read(config)
 
 
-def inputs(config: Config, table: Table, shells: bool = False) -> tuple[Column, ...]:
+def select_inputs(config: Config, table: TableSchema, include_shell_flags: bool = False) -> tuple[ColumnSchema, ...]:
     """What the PD may read: nothing that backs the limit, and no shell flag unless `shells`."""
 
-    def unread(column: Column) -> bool:
-        return column.name in BACKING or column.group in BACKING_GROUPS or (column.group in GATE_GROUPS and not shells)
+    def is_excluded(column: ColumnSchema) -> bool:
+        return (
+            column.name in BACKING
+            or column.group in BACKING_GROUPS
+            or (column.group in GATE_GROUPS and not include_shell_flags)
+        )
 
-    return tabular.inputs(config, table, unread)
+    return tabular.select_inputs(config, table, is_excluded)
 
 
-def train(config: Config, rows: Rows, split: Split, watch: Watch) -> Fit:
-    return tabular.train(config, rows, split, inputs(config, rows.table), watch, also=[])
+def train(config: Config, dataset: Dataset, split: Split, reporter: ProgressReporter) -> FittedModel:
+    return tabular.train(config, dataset, split, select_inputs(config, dataset.table), reporter, passthrough=[])
 
 
-def variants(config: Config, rows: Rows, split: Split, watch: Watch) -> dict[str, np.ndarray]:
+def predict_variants(
+    config: Config, dataset: Dataset, split: Split, reporter: ProgressReporter
+) -> dict[str, np.ndarray]:
     """Held-out PDs of the same estimator with the shell flags, to say what they would add; never kept."""
-    every = inputs(config, rows.table, shells=True)
-    if not config.judge.unread or len(every) == len(inputs(config, rows.table)):
+    all_columns = select_inputs(config, dataset.table, include_shell_flags=True)
+    if not config.judge.unread or len(all_columns) == len(select_inputs(config, dataset.table)):
         return {}
-    return {"with_shell_flags": tabular.variant(config, rows, split, every, watch, "beside: with shell flags")}
+    return {
+        "with_shell_flags": tabular.predict_variant(
+            config, dataset, split, all_columns, reporter, "beside: with shell flags"
+        )
+    }
 
 
-def decide(card: Card, policy: bytes, frame: pl.DataFrame, scores: Scores) -> Answers:
+def decide(card: Card, policy: bytes, frame: pl.DataFrame, scores: Scores) -> Decisions:
     """What the policy would answer to rows with these scores."""
-    return Answers.read(Decider(card, Policy.load(policy)).many(frame, scores))
+    return Decisions.from_frame(CompanyDecisionEngine(card, Policy.load(policy)).decide_batch(frame, scores))
 
 
-def terms(policy: bytes) -> Terms:
+def loan_terms(policy: bytes) -> LoanTerms:
     """A loan's economics, as the policy has them."""
-    return Terms.of(Policy.load(policy))
+    return LoanTerms.from_policy(Policy.load(policy))
 
 
-def verify(policy: bytes, columns: tuple[Column, ...]) -> list[str]:
+def verify(policy: bytes, columns: tuple[ColumnSchema, ...]) -> list[str]:
     """The guard rails that do not hold for this policy and these inputs; a sentence each."""
-    from models.scitech_risk.guardrail_domain import check, overlap
+    from models.scitech_risk.guardrail_domain import check_policy, find_forbidden_inputs
 
-    counted = overlap(columns)
-    faults = [f"inputs that the gate or the limit counts too: {', '.join(counted)}"] if counted else []
-    return faults + [str(verdict) for verdict in check(Policy.load(policy)) if not verdict.proved]
+    double_counted = find_forbidden_inputs(columns)
+    problems = [f"inputs that the gate or the limit counts too: {', '.join(double_counted)}"] if double_counted else []
+    return problems + [str(verdict) for verdict in check_policy(Policy.load(policy)) if not verdict.proved]

@@ -23,64 +23,74 @@ import numpy as np
 
 from benchmarks.herlev import networks, parts, stack, unknown
 from benchmarks.herlev.parts import Floats
-from benchmarks.herlev.stack import Said
+from benchmarks.herlev.stack import StackedPredictions
 from datasets.pathology import herlev
-from training.evaluation.metrics import Draws, Interval, Tallier, Tally, auc, statistic
+from training.evaluation.metrics import BootstrapSamples, Interval, ScoreCounter, ScoreCounts, auc, bootstrap_interval
 
-ASKED = {"accuracy": 0.96, "auc": 0.985, "specificity": 0.92, "seven": 0.68}
+GOALS = {"accuracy": 0.96, "auc": 0.985, "specificity": 0.92, "seven": 0.68}
 PUBLISHED = {"accuracy": 0.945, "seven": 0.645}  # five-fold, other splits (arXiv 1810.06058 and those it cites)
-HEADS = {"accuracy": "2-class accuracy", "auc": "AUC", "specificity": "spec. at sens. .95", "seven": "7-class accuracy"}
-FOUND = 0.95  # share of the abnormal cells
+HEADINGS = {
+    "accuracy": "2-class accuracy",
+    "auc": "AUC",
+    "specificity": "spec. at sens. .95",
+    "seven": "7-class accuracy",
+}
+TARGET_SENSITIVITY = 0.95  # share of the abnormal cells
 
 
-def figures(said: Said, cells: herlev.Cells) -> dict[str, Interval]:
+def compute_metrics(predictions: StackedPredictions, cells: herlev.Cells) -> dict[str, Interval]:
     """ASKED's figures over all cells, each asked of the model that had not learned from it."""
-    draws = Draws(len(cells), 1_000, 0, cells.groups)
-    right2 = ((said.abnormal >= 0.5) == cells.label2).astype(np.float64)
-    right7 = (said.seven.argmax(1) == cells.label7).astype(np.float64)
-    tallier = Tallier(said.abnormal, cells.label2)
+    samples = BootstrapSamples(len(cells), 1_000, 0, cells.groups)
+    correct2 = ((predictions.abnormal_probability >= 0.5) == cells.label2).astype(np.float64)
+    correct7 = (predictions.class_probabilities.argmax(1) == cells.label7).astype(np.float64)
+    counter = ScoreCounter(predictions.abnormal_probability, cells.label2)
     return {
-        "accuracy": statistic(lambda weights: weights @ right2 / weights.sum(1), draws),
-        "auc": statistic(lambda weights: auc(tallier(weights)), draws),
-        "specificity": statistic(lambda weights: specificity(tallier(weights)), draws),
-        "seven": statistic(lambda weights: weights @ right7 / weights.sum(1), draws),
+        "accuracy": bootstrap_interval(lambda weights: weights @ correct2 / weights.sum(1), samples),
+        "auc": bootstrap_interval(lambda weights: auc(counter(weights)), samples),
+        "specificity": bootstrap_interval(lambda weights: specificity(counter(weights)), samples),
+        "seven": bootstrap_interval(lambda weights: weights @ correct7 / weights.sum(1), samples),
     }
 
 
-def specificity(tally: Tally) -> Floats:
+def specificity(counts: ScoreCounts) -> Floats:
     """(resamples,) share of normal cells below the highest score at which FOUND of the abnormal ones are found."""
-    above = np.cumsum(tally.bad[:, ::-1], axis=1)[:, ::-1]  # abnormal cells at or above each value
-    enough = above >= FOUND * above[:, :1] - 1e-9
-    last = enough.shape[1] - 1 - np.argmax(enough[:, ::-1], axis=1)
-    below = np.cumsum(tally.good, axis=1) - tally.good
-    share: Floats = below[np.arange(len(last)), last] / tally.good.sum(1)
+    above = np.cumsum(counts.bad[:, ::-1], axis=1)[:, ::-1]  # abnormal cells at or above each value
+    reaches_target = above >= TARGET_SENSITIVITY * above[:, :1] - 1e-9
+    last_index = reaches_target.shape[1] - 1 - np.argmax(reaches_target[:, ::-1], axis=1)
+    below = np.cumsum(counts.good, axis=1) - counts.good
+    share: Floats = below[np.arange(len(last_index)), last_index] / counts.good.sum(1)
     return share
 
 
-def models(cells: herlev.Cells) -> Iterator[tuple[str, Said]]:
+def iterate_models(cells: herlev.Cells) -> Iterator[tuple[str, StackedPredictions]]:
     """Each by name, as it is ready: parts alone, then together."""
-    yield "frozen features, logistic (Lite0, cell)", stack.apart(parts.baseline(cells), cells)
-    found: dict[str, parts.Part] = {"frozen, two views": parts.frozen(cells, "efficientnet_lite0")}
-    found |= {f"measures, {how}": parts.measures(cells, how) for how in ("logistic", "vectors", "trees")}
-    for name, part in found.items():
-        yield name, stack.apart(part, cells)
-    yield "frozen and measures together", stack.together(found, cells)
-    tuned: dict[str, parts.Part] = {}
+    yield "frozen features, logistic (Lite0, cell)", stack.predict_single(parts.baseline_model(cells), cells)
+    base_models: dict[str, parts.ModelFn] = {"frozen, two views": parts.frozen_features(cells, "efficientnet_lite0")}
+    base_models |= {
+        f"measures, {method}": parts.morphometry_model(cells, method) for method in ("logistic", "vectors", "trees")
+    }
+    for name, base_model in base_models.items():
+        yield name, stack.predict_single(base_model, cells)
+    yield "frozen and measures together", stack.predict_stacked(base_models, cells)
+    tuned_models: dict[str, parts.ModelFn] = {}
     for name, view in networks.VIEWS.items():
-        seeds, inner = (len(networks.learned_seeds(view, many)) for many in (3, 2))
-        for most in sorted({min(seeds, 1), seeds} - {0}):
-            yield f"network, {name}, mean of {most}", stack.apart(parts.network(cells, name, most), cells)
-        if seeds and inner:
-            tuned[name] = parts.network(cells, name, seeds)
-    if tuned:
-        whole = stack.together(tuned | found, cells)
-        yield "networks and measures together", whole
-        weights = zip((*tuned, *found), whole.weights.mean(0), strict=True)
+        seeds, inner_seeds = (len(networks.available_seeds(view, fold_count)) for fold_count in (3, 2))
+        for seed_limit in sorted({min(seeds, 1), seeds} - {0}):
+            yield (
+                f"network, {name}, mean of {seed_limit}",
+                stack.predict_single(parts.network_model(cells, name, seed_limit), cells),
+            )
+        if seeds and inner_seeds:
+            tuned_models[name] = parts.network_model(cells, name, seeds)
+    if tuned_models:
+        stacked = stack.predict_stacked(tuned_models | base_models, cells)
+        yield "networks and measures together", stacked
+        weights = zip((*tuned_models, *base_models), stacked.weights.mean(0), strict=True)
         print("  weights: " + ", ".join(f"{name} {weight:.2f}" for name, weight in weights))
 
 
-def line(name: str, found: dict[str, Interval]) -> str:
-    cells = (f"{one.value:.3f} [{one.low:.3f}, {one.high:.3f}]" for one in found.values())
+def format_line(name: str, metrics: dict[str, Interval]) -> str:
+    cells = (f"{metric.value:.3f} [{metric.low:.3f}, {metric.high:.3f}]" for metric in metrics.values())
     return f"{name:42} " + "  ".join(f"{cell:22}" for cell in cells)
 
 
@@ -89,27 +99,27 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--learn", type=int, default=1, help="seeds of each view to learn where the disk lacks them")
     parser.add_argument("--views", nargs="+", choices=list(networks.VIEWS), default=["nucleus", "cell"])
     parser.add_argument("--out", type=Path, help="write the figures as JSON")
-    asked = parser.parse_args(argv)
+    args = parser.parse_args(argv)
     cells = herlev.read()
-    for seed in range(asked.learn):
-        networks.main(["--views", *asked.views, "--seeds", str(seed), *(["--no-inner"] if seed else [])])
-    print(f"{'':42} " + "  ".join(f"{head:22}" for head in HEADS.values()))
-    kept = {}
-    for name, said in models(cells):
-        kept[name] = figures(said, cells)
-        print(line(name, kept[name]), flush=True)
-    last = kept[name]
-    print(f"{'asked for':42} " + "  ".join(f"{value:<22}" for value in ASKED.values()))
-    print(f"{'published':42} " + "  ".join(f"{PUBLISHED.get(key, ''):<22}" for key in ASKED))
-    for key, value in ASKED.items():
-        if last[key].value < value:
-            print(f"Short: {HEADS[key]} of '{name}' is {last[key].value:.3f}; {value} is asked for.")
-    for told in unknown.report(cells):
-        print(told, flush=True)
-    if asked.out:
-        asked.out.parent.mkdir(parents=True, exist_ok=True)
-        asked.out.write_text(json.dumps({name: {key: one.json() for key, one in found.items()}
-                                         for name, found in kept.items()}, indent=1))  # fmt: skip
+    for seed in range(args.learn):
+        networks.main(["--views", *args.views, "--seeds", str(seed), *(["--no-inner"] if seed else [])])
+    print(f"{'':42} " + "  ".join(f"{head:22}" for head in HEADINGS.values()))
+    metrics_by_model = {}
+    for name, predictions in iterate_models(cells):
+        metrics_by_model[name] = compute_metrics(predictions, cells)
+        print(format_line(name, metrics_by_model[name]), flush=True)
+    last_metrics = metrics_by_model[name]
+    print(f"{'asked for':42} " + "  ".join(f"{value:<22}" for value in GOALS.values()))
+    print(f"{'published':42} " + "  ".join(f"{PUBLISHED.get(key, ''):<22}" for key in GOALS))
+    for key, value in GOALS.items():
+        if last_metrics[key].value < value:
+            print(f"Short: {HEADINGS[key]} of '{name}' is {last_metrics[key].value:.3f}; {value} is asked for.")
+    for report_line in unknown.report(cells):
+        print(report_line, flush=True)
+    if args.out:
+        args.out.parent.mkdir(parents=True, exist_ok=True)
+        args.out.write_text(json.dumps({name: {key: metric.to_json() for key, metric in metrics.items()}
+                                         for name, metrics in metrics_by_model.items()}, indent=1))  # fmt: skip
     return 0
 
 

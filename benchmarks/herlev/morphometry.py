@@ -19,112 +19,115 @@ from datasets.pathology.checksummed_folder import Images
 
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
-RINGS = 4  # from the rim of the nucleus to its middle
-LEAST = 200  # pixels outside the cell by which white is told
+RING_COUNT = 4  # from the rim of the nucleus to its middle
+MIN_OUTSIDE_PIXELS = 200  # pixels outside the cell by which white is told
 
 
 def measure(cells: herlev.Cells) -> Floats:
-    return np.array([one(image, mask) for image, mask in zip(cells.images, cells.masks, strict=True)])
+    return np.array([measure_cell(image, mask) for image, mask in zip(cells.images, cells.masks, strict=True)])
 
 
-def one(image: Images, mask: Images) -> Floats:
+def measure_cell(image: Images, mask: Images) -> Floats:
     """(70,) of one cell: (h, w, 3) RGB, (h, w) of herlev's mask."""
-    nucleus = _whole(mask == herlev.NUCLEUS)
-    cell = nucleus | _whole(np.isin(mask, (herlev.NUCLEUS, herlev.CYTOPLASM)))
+    nucleus = _largest_component(mask == herlev.NUCLEUS)
+    cell = nucleus | _largest_component(np.isin(mask, (herlev.NUCLEUS, herlev.CYTOPLASM)))
     cytoplasm = cell & ~nucleus
-    density = _density(image, mask)
-    found = [np.sqrt(nucleus.sum() / cell.sum()), np.log((cytoplasm.sum() + 1) / nucleus.sum())]
-    found += [*_shape(nucleus), *_shape(cell), _off(nucleus, cell)]
-    inner, outer = _colours(density, nucleus), _colours(density, cytoplasm if cytoplasm.sum() > 50 else cell)
-    found += [*inner, *outer, *(inner[:4] - outer[:4]), *(inner[:4] / (np.abs(outer[:4]) + 0.05))]
-    found += [*_rings(density.mean(-1), nucleus), *_texture(density.mean(-1), nucleus)]
-    found += [*_texture(density.mean(-1), cytoplasm if cytoplasm.sum() > 50 else cell)]
-    return np.array(found)
+    density = _optical_density(image, mask)
+    features = [np.sqrt(nucleus.sum() / cell.sum()), np.log((cytoplasm.sum() + 1) / nucleus.sum())]
+    features += [*_shape_features(nucleus), *_shape_features(cell), _nucleus_offset(nucleus, cell)]
+    inner, outer = (
+        _color_features(density, nucleus),
+        _color_features(density, cytoplasm if cytoplasm.sum() > 50 else cell),
+    )
+    features += [*inner, *outer, *(inner[:4] - outer[:4]), *(inner[:4] / (np.abs(outer[:4]) + 0.05))]
+    features += [*_ring_features(density.mean(-1), nucleus), *_texture_features(density.mean(-1), nucleus)]
+    features += [*_texture_features(density.mean(-1), cytoplasm if cytoplasm.sum() > 50 else cell)]
+    return np.array(features)
 
 
-def _whole(mask: Mask) -> Mask:
+def _largest_component(mask: Mask) -> Mask:
     """The largest piece, its holes filled."""
     from scipy import ndimage
 
-    pieces, count = ndimage.label(mask)
+    components, count = ndimage.label(mask)
     if count > 1:
-        mask = pieces == 1 + int(np.argmax(np.bincount(pieces.ravel())[1:]))
+        mask = components == 1 + int(np.argmax(np.bincount(components.ravel())[1:]))
     filled: Mask = ndimage.binary_fill_holes(mask)
     return filled
 
 
-def _density(image: Images, mask: Images) -> Floats:
+def _optical_density(image: Images, mask: Images) -> Floats:
     """(h, w, 3) optical density of each colour."""
-    top, bottom, left, right = herlev.inside(image)
+    top, bottom, left, right = herlev.content_box(image)
     inside = np.zeros(mask.shape, bool)
     inside[top:bottom, left:right] = True
     outside = inside & (mask == herlev.OUTSIDE)
-    seen = image[outside] if outside.sum() >= LEAST else image[inside]
-    white = np.quantile(seen, 0.9 if outside.sum() >= LEAST else 0.99, axis=0)
+    pixels = image[outside] if outside.sum() >= MIN_OUTSIDE_PIXELS else image[inside]
+    white = np.quantile(pixels, 0.9 if outside.sum() >= MIN_OUTSIDE_PIXELS else 0.99, axis=0)
     density: Floats = -np.log10((image.astype(np.float64) + 1) / (white + 1))
     return density
 
 
-def _shape(mask: Mask) -> list[float]:
+def _shape_features(mask: Mask) -> list[float]:
     """Long to short axis, roundness, share of its hull's box, share of its disc, unevenness of the radius."""
     from scipy import ndimage
 
-    places = np.argwhere(mask).astype(np.float64)
-    axes = np.sqrt(np.maximum(np.linalg.eigvalsh(np.cov(places.T)), 1e-6))
+    coordinates = np.argwhere(mask).astype(np.float64)
+    axes = np.sqrt(np.maximum(np.linalg.eigvalsh(np.cov(coordinates.T)), 1e-6))
     rim = mask & ~ndimage.binary_erosion(mask)
     smooth = ndimage.gaussian_filter(mask.astype(np.float64), 1.5)
     rim_length = np.hypot(*np.gradient(smooth)).sum()  # the coarea formula: longer rims cross more
     area = float(mask.sum())
-    middle = places.mean(0)
-    radius = np.linalg.norm(np.argwhere(rim) - middle, axis=1)
+    centre = coordinates.mean(0)
+    radius = np.linalg.norm(np.argwhere(rim) - centre, axis=1)
     disc = np.pi * radius.max() ** 2
-    box = np.ptp(places @ _turn(places), axis=0) + 1
+    box = np.ptp(coordinates @ _principal_axes(coordinates), axis=0) + 1
     return [axes[0] / axes[1], 4 * np.pi * area / rim_length**2, area / box.prod(), area / disc,
             radius.std() / radius.mean()]  # fmt: skip
 
 
-def _turn(places: Floats) -> Floats:
-    turned: Floats = np.linalg.eigh(np.cov(places.T))[1]
-    return turned
+def _principal_axes(coordinates: Floats) -> Floats:
+    axes: Floats = np.linalg.eigh(np.cov(coordinates.T))[1]
+    return axes
 
 
-def _off(nucleus: Mask, cell: Mask) -> float:
+def _nucleus_offset(nucleus: Mask, cell: Mask) -> float:
     """How far from the cell's middle the nucleus lies, as a share of the cell's radius."""
-    apart = np.linalg.norm(np.argwhere(nucleus).mean(0) - np.argwhere(cell).mean(0))
-    return float(apart / np.sqrt(cell.sum() / np.pi))
+    distance = np.linalg.norm(np.argwhere(nucleus).mean(0) - np.argwhere(cell).mean(0))
+    return float(distance / np.sqrt(cell.sum() / np.pi))
 
 
-def _colours(density: Floats, mask: Mask) -> Floats:
+def _color_features(density: Floats, mask: Mask) -> Floats:
     """Mean density, then of R, G, B; spread; quantiles; how red against blue."""
-    seen = density[mask]
-    grey = seen.mean(1)
-    mean = seen.mean(0)
+    pixels = density[mask]
+    grey = pixels.mean(1)
+    mean = pixels.mean(0)
     return np.array([grey.mean(), *mean, grey.std(), *np.quantile(grey, [0.1, 0.5, 0.9]), mean[0] - mean[2],
                      mean[1] - mean[2]])  # fmt: skip
 
 
-def _rings(grey: Floats, nucleus: Mask) -> list[float]:
+def _ring_features(grey: Floats, nucleus: Mask) -> list[float]:
     """Density of rings from the rim inwards, less the nucleus's mean, then the step across the rim."""
     from scipy import ndimage
 
-    deep = ndimage.distance_transform_edt(nucleus)
-    share = deep / deep.max()
+    depth = ndimage.distance_transform_edt(nucleus)
+    share = depth / depth.max()
     mean = grey[nucleus].mean()
     rings = []
-    for ring in range(RINGS):
-        seen = nucleus & (share > ring / RINGS) & (share <= (ring + 1) / RINGS)
-        rings.append(float(grey[seen].mean() - mean) if seen.any() else 0.0)
-    out = ndimage.distance_transform_edt(~nucleus)
-    around = (out > 0) & (out <= 0.25 * deep.max() + 2)
-    return [*rings, float(mean - grey[around].mean())]
+    for ring in range(RING_COUNT):
+        ring_mask = nucleus & (share > ring / RING_COUNT) & (share <= (ring + 1) / RING_COUNT)
+        rings.append(float(grey[ring_mask].mean() - mean) if ring_mask.any() else 0.0)
+    outside_distance = ndimage.distance_transform_edt(~nucleus)
+    surrounding = (outside_distance > 0) & (outside_distance <= 0.25 * depth.max() + 2)
+    return [*rings, float(mean - grey[surrounding].mean())]
 
 
-def _texture(grey: Floats, mask: Mask) -> list[float]:
+def _texture_features(grey: Floats, mask: Mask) -> list[float]:
     """At three grains, each a share of the region's radius: contrast, skew, peaks and hollows to the area."""
     from scipy import ndimage
 
     radius = np.sqrt(mask.sum() / np.pi)
-    found = []
+    features = []
     for share in (0.06, 0.12, 0.25):
         grain = max(share * radius, 0.7)
         weight = ndimage.gaussian_filter(mask.astype(np.float64), grain) + 1e-6
@@ -137,12 +140,12 @@ def _texture(grey: Floats, mask: Mask) -> list[float]:
         hollows = ((fine == ndimage.minimum_filter(fine, size)) & mask).sum()
         spread = band.std()
         skew = ((band - band.mean()) ** 3).mean() / (spread**3 + 1e-9)
-        found += [float(spread), float(skew), float(peaks * grain**2 / mask.sum() * 10)]
-        found += [float(hollows * grain**2 / mask.sum() * 10)]
-    return found
+        features += [float(spread), float(skew), float(peaks * grain**2 / mask.sum() * 10)]
+        features += [float(hollows * grain**2 / mask.sum() * 10)]
+    return features
 
 
-def models(seed: int = 0) -> dict[str, Any]:
+def classifiers(seed: int = 0) -> dict[str, Any]:
     """Three ways from measures to the seven classes."""
     from lightgbm import LGBMClassifier
     from sklearn.linear_model import LogisticRegression
@@ -150,12 +153,12 @@ def models(seed: int = 0) -> dict[str, Any]:
     from sklearn.preprocessing import QuantileTransformer
     from sklearn.svm import SVC
 
-    def even() -> Any:
+    def make_normaliser() -> Any:
         return QuantileTransformer(n_quantiles=100, output_distribution="normal", random_state=seed)
 
     return {
-        "logistic": make_pipeline(even(), LogisticRegression(C=0.1, max_iter=2_000)),
-        "vectors": make_pipeline(even(), SVC(C=3.0, gamma=0.005, probability=True, random_state=seed)),
+        "logistic": make_pipeline(make_normaliser(), LogisticRegression(C=0.1, max_iter=2_000)),
+        "vectors": make_pipeline(make_normaliser(), SVC(C=3.0, gamma=0.005, probability=True, random_state=seed)),
         "trees": LGBMClassifier(n_estimators=200, learning_rate=0.04, num_leaves=8, min_child_samples=10, subsample=0.7,
                                 subsample_freq=1, colsample_bytree=0.3, reg_lambda=5.0, verbosity=-1, n_jobs=1,
                                 random_state=seed),

@@ -29,22 +29,22 @@ Floats = NDArray[np.float64]
 Backbone = Literal["mobilenet_v2", "efficientnet_lite0"]
 FOLDS = range(4)
 CACHE = Path("var/herlev")
-TURNS = 8  # symmetries at the test
-SEEDS = 10  # looked for on the disk
+SYMMETRIES = 8  # symmetries at the test
+MAX_SEEDS = 10  # looked for on the disk
 
 
 @dataclass(frozen=True)
 class View:
     """What a network sees of a cell: a square around the nucleus or the cell, and how large it is shown."""
 
-    part: str
+    region: str
     margin: float
     side: int
     backbone: Backbone = "mobilenet_v2"
 
     @property
     def name(self) -> str:
-        return f"{self.part}-{self.margin:g}-{self.side}-{self.backbone}"
+        return f"{self.region}-{self.margin:g}-{self.side}-{self.backbone}"
 
 
 VIEWS = {
@@ -55,70 +55,73 @@ VIEWS = {
 }
 
 
-def learned_folds() -> list[tuple[int, ...]]:
+def fold_sets() -> list[tuple[int, ...]]:
     """(0, 1, 2) … first, then the pairs."""
     return [*itertools.combinations(FOLDS, 3), *itertools.combinations(FOLDS, 2)]
 
 
-def place(view: View, folds: tuple[int, ...], seed: int) -> Path:
+def output_path(view: View, folds: tuple[int, ...], seed: int) -> Path:
     return CACHE / f"{view.name}-folds{''.join(map(str, folds))}-seed{seed}.npz"
 
 
-def run(cells: herlev.Cells, view: View, folds: tuple[int, ...], seed: int) -> None:
+def train_network(cells: herlev.Cells, view: View, folds: tuple[int, ...], seed: int) -> None:
     """Learns from the cells of `folds`, and writes what it says of every cell; nothing where that is done.
 
     logits (734, 7), embedding (734, 1280); strange_* (n, 1280) of pictures that are no Pap cells.
     """
-    kept = place(view, folds, seed)
-    if kept.exists():
+    path = output_path(view, folds, seed)
+    if path.exists():
         return
     from models.pathology.network import NetConfig
-    from training.pathology.train_network import LearnConfig, learn, predict
+    from training.pathology.train_network import NetworkTrainingConfig, predict, train
 
-    tiles = herlev.crops(cells, view.side, view.part, view.margin)
+    tiles = herlev.crop_cells(cells, view.side, view.region, view.margin)
     rows = np.flatnonzero(np.isin(cells.folds, folds))
-    config = LearnConfig(seed=seed, threads=1, patience=0)  # the recipe as it stands: every epoch, nothing held back
+    config = NetworkTrainingConfig(
+        seed=seed, threads=1, patience=0
+    )  # the recipe as it stands: every epoch, nothing held back
     net = NetConfig(backbone=view.backbone, side=view.side)
-    folder = kept.with_suffix("")
-    learned = learn(tiles[rows], cells.label7[rows], config, net, folder=folder)
-    logits, embedding = predict(learned.net, tiles, turns=TURNS)
-    seen: dict[str, Any] = {
-        f"strange_{name}": predict(learned.net, one, turns=TURNS)[1] for name, one in strange(view.side).items()
+    folder = path.with_suffix("")
+    trained = train(tiles[rows], cells.label7[rows], config, net, checkpoint_dir=folder)
+    logits, embedding = predict(trained.net, tiles, symmetry_count=SYMMETRIES)
+    ood_embeddings: dict[str, Any] = {
+        f"strange_{name}": predict(trained.net, images, symmetry_count=SYMMETRIES)[1]
+        for name, images in load_ood_images(view.side).items()
     }
-    scratch = kept.with_suffix(".part")
+    scratch = path.with_suffix(".part")
     with scratch.open("wb") as file:
-        np.savez(file, logits=logits, embedding=embedding, **seen)
+        np.savez(file, logits=logits, embedding=embedding, **ood_embeddings)
         os.fsync(file.fileno())
-    scratch.replace(kept)
-    for left in folder.glob("*"):
-        left.unlink()
+    scratch.replace(path)
+    for leftover in folder.glob("*"):
+        leftover.unlink()
     folder.rmdir()
 
 
-def strange(side: int) -> dict[str, Images]:
+def load_ood_images(side: int) -> dict[str, Images]:
     """Pictures that a model of Pap cells must not answer: (n, side, side, 3) each, breast and colon tissue."""
     from PIL import Image
 
-    def fitted(pictures: Images) -> Images:
-        return np.stack([np.asarray(Image.fromarray(one).resize((side, side))) for one in pictures])
+    def resize(pictures: Images) -> Images:
+        return np.stack([np.asarray(Image.fromarray(image).resize((side, side))) for image in pictures])
 
-    breast = [bcss.tiles(bcss.read(name), 256)[0][::3] for name in bcss.NAMES]
-    return {"breast": fitted(np.concatenate(breast)), "colon": fitted(colon.read().images)}
+    breast_tiles = [bcss.cut_tiles(bcss.read(name), 256)[0][::3] for name in bcss.NAMES]
+    return {"breast": resize(np.concatenate(breast_tiles)), "colon": resize(colon.read().images)}
 
 
-def said(view: View, folds: tuple[int, ...], seeds: Sequence[int]) -> Floats:
+def mean_probabilities(view: View, folds: tuple[int, ...], seeds: Sequence[int]) -> Floats:
     """(734, 7) mean probabilities over the seeds."""
     from models.pathology.onnx_sessions import softmax
 
-    found = [softmax(np.load(place(view, folds, seed))["logits"]) for seed in seeds]
-    mean: Floats = np.mean(found, axis=0)
+    probabilities = [softmax(np.load(output_path(view, folds, seed))["logits"]) for seed in seeds]
+    mean: Floats = np.mean(probabilities, axis=0)
     return mean
 
 
-def learned_seeds(view: View, many: int) -> list[int]:
+def available_seeds(view: View, fold_count: int) -> list[int]:
     """Seeds of which the networks of every set of `many` folds are on the disk."""
-    wanted = [folds for folds in learned_folds() if len(folds) == many]
-    return [seed for seed in range(SEEDS) if all(place(view, folds, seed).exists() for folds in wanted)]
+    wanted_folds = [folds for folds in fold_sets() if len(folds) == fold_count]
+    return [seed for seed in range(MAX_SEEDS) if all(output_path(view, folds, seed).exists() for folds in wanted_folds)]
 
 
 def main(argv: list[str]) -> int:
@@ -126,11 +129,11 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--views", nargs="+", choices=list(VIEWS), default=["nucleus"])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--inner", action=argparse.BooleanOptionalAction, default=True, help="pairs of folds too")
-    asked = parser.parse_args(argv)
+    args = parser.parse_args(argv)
     cells = herlev.read()
-    for seed, name in itertools.product(asked.seeds, asked.views):
-        for folds in learned_folds() if asked.inner else learned_folds()[:4]:
-            run(cells, VIEWS[name], folds, seed)
+    for seed, name in itertools.product(args.seeds, args.views):
+        for folds in fold_sets() if args.inner else fold_sets()[:4]:
+            train_network(cells, VIEWS[name], folds, seed)
             print(f"{name}, seed {seed}, learned from folds {folds}", flush=True)
     return 0
 

@@ -14,109 +14,109 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.herlev.networks import FOLDS
-from benchmarks.herlev.parts import CLASSES, Floats, Part
+from benchmarks.herlev.parts import CLASSES, Floats, ModelFn
 from datasets.pathology import herlev
 
-LEAST = 1e-4  # no part is surer than that
-HELD = 1.0  # how much equal weights are preferred, in cells' worth of log loss
+MIN_PROBABILITY = 1e-4  # no part is surer than that
+REGULARISATION = 1.0  # how much equal weights are preferred, in cells' worth of log loss
 ABNORMAL = np.flatnonzero(herlev.ABNORMAL)
 
 
 @dataclass(frozen=True)
-class Said:
+class StackedPredictions:
     """Out of fold, of all cells: (734, 7) for the seven classes, (734,) that a cell is abnormal."""
 
-    seven: Floats
-    abnormal: Floats
+    class_probabilities: Floats
+    abnormal_probability: Floats
     weights: Floats  # (4 folds, parts), or empty
 
     @classmethod
-    def of(cls, seven: Floats) -> Said:
+    def from_classes(cls, seven: Floats) -> StackedPredictions:
         return cls(seven, seven[:, ABNORMAL].sum(1), np.empty((0, 0)))
 
 
-def apart(part: Part, cells: herlev.Cells) -> Said:
+def predict_single(base_model: ModelFn, cells: herlev.Cells) -> StackedPredictions:
     """One part by itself."""
-    found = np.zeros((len(cells), CLASSES))
-    for fold, _, held in cells.held_out():
-        found[held] = part(_but(fold))[held]
-    return Said.of(found)
+    probabilities = np.zeros((len(cells), CLASSES))
+    for fold, _, holdout in cells.cross_validation_folds():
+        probabilities[holdout] = base_model(_other_folds(fold))[holdout]
+    return StackedPredictions.from_classes(probabilities)
 
 
-def together(parts: Mapping[str, Part], cells: herlev.Cells) -> Said:
+def predict_stacked(base_models: Mapping[str, ModelFn], cells: herlev.Cells) -> StackedPredictions:
     """All parts, as weighed on inner folds; the question of two classes is weighed by itself."""
-    asked: dict[tuple[str, tuple[int, ...]], Floats] = {}
+    predictions: dict[tuple[str, tuple[int, ...]], Floats] = {}
 
-    def say(folds: tuple[int, ...]) -> Floats:
+    def predict_all(folds: tuple[int, ...]) -> Floats:
         """(734, parts, 7)"""
-        for name, part in parts.items():
-            if (name, folds) not in asked:
-                asked[name, folds] = part(folds)
-        return np.stack([asked[name, folds] for name in parts], 1)
+        for name, base_model in base_models.items():
+            if (name, folds) not in predictions:
+                predictions[name, folds] = base_model(folds)
+        return np.stack([predictions[name, folds] for name in base_models], 1)
 
-    seven, abnormal, weights = np.zeros((len(cells), CLASSES)), np.zeros(len(cells)), []
-    for fold, learned, held in cells.held_out():
-        inner = np.zeros((len(cells), len(parts), CLASSES))
-        for other in _but(fold):
-            inner[cells.folds == other] = say(_but(fold, other))[cells.folds == other]
-        last = say(_but(fold))[held]
-        model = Product.fit(inner[learned], cells.label7[learned])
-        seven[held] = model.say(last)
+    class_probabilities, abnormal_probability, weights = np.zeros((len(cells), CLASSES)), np.zeros(len(cells)), []
+    for fold, learned_rows, holdout in cells.cross_validation_folds():
+        inner_predictions = np.zeros((len(cells), len(base_models), CLASSES))
+        for other in _other_folds(fold):
+            inner_predictions[cells.folds == other] = predict_all(_other_folds(fold, other))[cells.folds == other]
+        holdout_inputs = predict_all(_other_folds(fold))[holdout]
+        model = ProductOfExperts.fit(inner_predictions[learned_rows], cells.label7[learned_rows])
+        class_probabilities[holdout] = model.predict(holdout_inputs)
         weights.append(model.weights)
-        model = Product.fit(_two(inner[learned]), cells.label2[learned])
-        abnormal[held] = model.say(_two(last))[:, 1]
-    return Said(seven, abnormal, np.array(weights))
+        model = ProductOfExperts.fit(_to_binary(inner_predictions[learned_rows]), cells.label2[learned_rows])
+        abnormal_probability[holdout] = model.predict(_to_binary(holdout_inputs))[:, 1]
+    return StackedPredictions(class_probabilities, abnormal_probability, np.array(weights))
 
 
 @dataclass(frozen=True)
-class Product:
+class ProductOfExperts:
     """log p = sum of weight * log p of each part + a constant for each class, made to add up to 1."""
 
     weights: Floats  # (parts,) 0 or more
     constants: Floats  # (classes,)
 
     @classmethod
-    def fit(cls, said: Floats, labels: NDArray[np.intp]) -> Product:
+    def fit(cls, predictions: Floats, labels: NDArray[np.intp]) -> ProductOfExperts:
         """said (n, parts, classes). The least log loss, leaning towards equal weights that add up to 1."""
         from scipy.optimize import minimize
 
-        logs = np.log(np.clip(said, LEAST, None))
-        parts, classes = said.shape[1:]
+        log_probabilities = np.log(np.clip(predictions, MIN_PROBABILITY, None))
+        part_count, classes = predictions.shape[1:]
         truth = np.eye(classes)[labels]
 
-        def loss(free: Floats) -> tuple[float, Floats]:
-            weights, constants = free[:parts], free[parts:]
-            scores = np.einsum("npc,p->nc", logs, weights) + constants
-            probability = _even(scores)
-            lean = weights - 1 / parts
+        def loss(params: Floats) -> tuple[float, Floats]:
+            weights, constants = params[:part_count], params[part_count:]
+            scores = np.einsum("npc,p->nc", log_probabilities, weights) + constants
+            probability = _softmax(scores)
+            weight_offset = weights - 1 / part_count
             value = -np.log(np.clip((probability * truth).sum(1), 1e-12, None)).sum()
-            value += HELD * parts * (lean**2).sum() + HELD * (constants**2).sum()
-            off = probability - truth
-            slope = np.concatenate([np.einsum("nc,npc->p", off, logs) + 2 * HELD * parts * lean,
-                                    off.sum(0) + 2 * HELD * constants])  # fmt: skip
-            return float(value), slope
+            value += REGULARISATION * part_count * (weight_offset**2).sum() + REGULARISATION * (constants**2).sum()
+            residual = probability - truth
+            gradient = np.concatenate([np.einsum("nc,npc->p", residual, log_probabilities) + 2 * REGULARISATION * part_count * weight_offset,
+                                    residual.sum(0) + 2 * REGULARISATION * constants])  # fmt: skip
+            return float(value), gradient
 
-        start = np.concatenate([np.full(parts, 1 / parts), np.zeros(classes)])
-        bounds = [(0.0, None)] * parts + [(None, None)] * classes
-        found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds).x
-        return cls(found[:parts], found[parts:])
+        start = np.concatenate([np.full(part_count, 1 / part_count), np.zeros(classes)])
+        bounds = [(0.0, None)] * part_count + [(None, None)] * classes
+        solution = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds).x
+        return cls(solution[:part_count], solution[part_count:])
 
-    def say(self, said: Floats) -> Floats:
-        logs = np.log(np.clip(said, LEAST, None))
-        return _even(np.einsum("npc,p->nc", logs, self.weights) + self.constants)
+    def predict(self, predictions: Floats) -> Floats:
+        log_probabilities = np.log(np.clip(predictions, MIN_PROBABILITY, None))
+        return _softmax(np.einsum("npc,p->nc", log_probabilities, self.weights) + self.constants)
 
 
-def _two(seven: Floats) -> Floats:
+def _to_binary(class_probabilities: Floats) -> Floats:
     """(…, 7) -> (…, 2) normal, abnormal."""
-    abnormal = seven[..., ABNORMAL].sum(-1)
+    abnormal = class_probabilities[..., ABNORMAL].sum(-1)
     return np.stack([1 - abnormal, abnormal], -1)
 
 
-def _even(scores: Floats) -> Floats:
+def _softmax(scores: Floats) -> Floats:
     shifted = np.exp(scores - scores.max(1, keepdims=True))
     probability: Floats = shifted / shifted.sum(1, keepdims=True)
     return probability
 
 
-def _but(*folds: int) -> tuple[int, ...]:
+def _other_folds(*folds: int) -> tuple[int, ...]:
     return tuple(fold for fold in FOLDS if fold not in folds)

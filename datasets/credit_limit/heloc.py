@@ -16,7 +16,7 @@ import polars as pl
 
 from datasets import schema
 from datasets.external_files import locate
-from datasets.schema import Column, Origin, Table
+from datasets.schema import ColumnSchema, Source, TableSchema
 
 FILE = "credit/fico_heloc/heloc.parquet"
 NEVER_DELINQUENT = 84.0  # months: a bureau forgets a delinquency after seven years; the oldest in the data is 83
@@ -25,22 +25,22 @@ NEVER_INQUIRED = 25.0  # months: inquiries are kept for two years; the oldest in
 
 def _column(
     name: str, high: float, unit: str, direction: Literal[-1, 0, 1], en: str, zh: str, **recode: float
-) -> Column:
-    return Column(
+) -> ColumnSchema:
+    return ColumnSchema(
         name=name, low=0, high=high, integer=True, unit=unit, direction=direction, group="credit_behaviour",
         missing_codes=tuple(code for code in (-9, -8) if str(code) not in recode), recode=recode, en=en, zh=zh,
     )  # fmt: skip
 
 
-TABLE = Table(
+TABLE = TableSchema(
     name="fico_heloc",
-    origin=Origin(
+    origin=Source(
         source="FICO Explainable ML challenge, by way of GitHub IBM/rulebenchmark 8a40933 data/heloc.csv",
         licence="FICO challenge terms: not shipped",
         sha256="32844201f0abc9f6d700e3ee10f6d6cdb8aa88bd567a4e3c2ac55f170d37060d",
     ),
     columns=(
-        Column(name="bad", role="target", low=0, high=1, integer=True, unit="0/1",
+        ColumnSchema(name="bad", role="target", low=0, high=1, integer=True, unit="0/1",
                en="90 days past due within two years", zh="两年内严重逾期"),
         _column("ExternalRiskEstimate", 100, "points", -1, "external risk estimate", "外部风险评分"),
         _column("MSinceOldestTradeOpen", 1_200, "months", -1, "months since oldest trade", "最早账户距今月数"),
@@ -76,9 +76,9 @@ TABLE = Table(
 def read(folder: Path | None = None) -> pl.DataFrame:
     """All 10,459 rows; the target `bad` is RiskPerformance == "Bad". `folder` holds credit/…, or YUHENG_DATA does."""
     path = locate(FILE, TABLE.origin.sha256, folder)
-    raw = schema.scan(path)
+    raw = schema.read_raw(path)
     target = (pl.col("RiskPerformance") == "Bad").cast(pl.Int8).alias("bad")
-    return schema.check(raw.select(target, pl.exclude("RiskPerformance")), TABLE, path.name)
+    return schema.validate_or_raise(raw.select(target, pl.exclude("RiskPerformance")), TABLE, path.name)
 
 
 def sample(rows: int = 1_000, seed: int = 0) -> pl.DataFrame:

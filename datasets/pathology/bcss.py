@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from datasets.pathology import checksummed_folder as pictures
+from datasets.pathology import checksummed_folder as image_folder
 
-SUMS = "pathology/bcss_3roi/MD5SUMS"
-SHA256 = "06eeb17414767c0c404042d5cf7f3e49984feb2c007ca9e7d517dd2522b5b7ba"
+CHECKSUMS_FILE = "pathology/bcss_3roi/MD5SUMS"
+CHECKSUMS_SHA256 = "06eeb17414767c0c404042d5cf7f3e49984feb2c007ca9e7d517dd2522b5b7ba"
 MPP = 0.25  # microns per pixel, as the original says; not measured
 NAMES = ("1008", "1015", "1019")
 
@@ -23,19 +23,22 @@ NAMES = ("1008", "1015", "1019")
 @dataclass(frozen=True, slots=True)
 class Region:
     name: str
-    image: pictures.Images  # (h, w, 3) RGB
+    image: image_folder.Images  # (h, w, 3) RGB
     tumour: NDArray[np.bool_]  # (h, w)
 
 
 def read(name: str, folder: Path | None = None) -> Region:
     """One of NAMES, 22 to 28 MB in memory. `folder` holds pathology/…, or YUHENG_DATA does. Raises DataError."""
     files = {str(Path(path.parent.name) / path.stem): (path, md5)
-             for path, md5 in pictures.listed(SUMS, SHA256, folder).items()}  # fmt: skip
-    image, painted = (pictures.picture(pictures.contents(*files[f"{part}/{name}"])) for part in ("images", "masks"))
-    return Region(name, image, painted[..., 0] > 127)  # white is tumour
+             for path, md5 in image_folder.read_checksums(CHECKSUMS_FILE, CHECKSUMS_SHA256, folder).items()}  # fmt: skip
+    image, mask_image = (
+        image_folder.decode_rgb(image_folder.read_verified(*files[f"{subfolder}/{name}"]))
+        for subfolder in ("images", "masks")
+    )
+    return Region(name, image, mask_image[..., 0] > 127)  # white is tumour
 
 
-def tiles(region: Region, side: int) -> tuple[pictures.Images, NDArray[np.float64]]:
+def cut_tiles(region: Region, side: int) -> tuple[image_folder.Images, NDArray[np.float64]]:
     """(n, side, side, 3) tiles row by row, and (n,) the share of tumour in each; a rest at the edge is left out."""
     rows, columns = region.tumour.shape[0] // side, region.tumour.shape[1] // side
     height, width = rows * side, columns * side

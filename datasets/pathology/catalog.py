@@ -9,7 +9,7 @@ import importlib
 from types import ModuleType
 
 from datasets.errors import DataError
-from datasets.schema import nearest
+from datasets.schema import did_you_mean
 
 SOURCES = {
     "herlev": "datasets.pathology.herlev",  # single cells with masks: train and judge
@@ -19,8 +19,10 @@ SOURCES = {
 }
 
 
-def source(name: str) -> ModuleType:
+def load_source(name: str) -> ModuleType:
     """Raises DataError for a name that no set has."""
     if name not in SOURCES:
-        raise DataError(f"{name!r} is no set of pictures{nearest(name, list(SOURCES))}. Known: {', '.join(SOURCES)}.")
+        raise DataError(
+            f"{name!r} is no set of pictures{did_you_mean(name, list(SOURCES))}. Known: {', '.join(SOURCES)}."
+        )
     return importlib.import_module(SOURCES[name])

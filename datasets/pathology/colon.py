@@ -11,20 +11,24 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets.pathology import checksummed_folder as pictures
+from datasets.pathology import checksummed_folder as image_folder
 
-SUMS = "pathology/crc_val_he_70/MD5SUMS"
-SHA256 = "1fbf75f8a9ea0b05a401c422d757964a2b01212e46cc89bbe90b66ddf17d867f"
+CHECKSUMS_FILE = "pathology/crc_val_he_70/MD5SUMS"
+CHECKSUMS_SHA256 = "1fbf75f8a9ea0b05a401c422d757964a2b01212e46cc89bbe90b66ddf17d867f"
 
 
 @dataclass(frozen=True, slots=True)
-class Tiles:
-    images: pictures.Images  # (n, 224, 224, 3) RGB
+class ColonTiles:
+    images: image_folder.Images  # (n, 224, 224, 3) RGB
     tissue: tuple[str, ...]  # ADI, LYM, MUC, MUS, NORM, STR or TUM
 
 
-def read(folder: Path | None = None) -> Tiles:
+def read(folder: Path | None = None) -> ColonTiles:
     """All 70. `folder` holds pathology/…, or YUHENG_DATA does. Raises DataError."""
-    files = {path: md5 for path, md5 in pictures.listed(SUMS, SHA256, folder).items() if path.suffix == ".jpg"}
-    images = [pictures.picture(pictures.contents(path, md5)) for path, md5 in files.items()]
-    return Tiles(np.stack(images), tuple(path.parent.name for path in files))
+    files = {
+        path: md5
+        for path, md5 in image_folder.read_checksums(CHECKSUMS_FILE, CHECKSUMS_SHA256, folder).items()
+        if path.suffix == ".jpg"
+    }
+    images = [image_folder.decode_rgb(image_folder.read_verified(path, md5)) for path, md5 in files.items()]
+    return ColonTiles(np.stack(images), tuple(path.parent.name for path in files))

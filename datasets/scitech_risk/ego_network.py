@@ -19,12 +19,12 @@ import polars as pl
 
 from datasets.scitech_risk.register.schema import Register
 
-MOST = 60  # nodes, the company's own among them
-TIES = 20  # addresses, officers and owners shown of the company's own
-PER_TIE = 24  # companies shown of those that share one address, officer or owner
-KINDS = ("officer", "address", "owner")
-UNIONS = 256  # sets of ties whose companies are kept while the register is loaded
-PARTNERS = 8  # buyers shown of a company, and sellers: those with the largest sums
+MAX_NODES = 60  # nodes, the company's own among them
+MAX_TIES = 20  # addresses, officers and owners shown of the company's own
+MAX_COMPANIES_PER_TIE = 24  # companies shown of those that share one address, officer or owner
+TIE_KINDS = ("officer", "address", "owner")
+TIE_CACHE_SIZE = 256  # sets of ties whose companies are kept while the register is loaded
+MAX_PARTNERS = 8  # buyers shown of a company, and sellers: those with the largest sums
 
 T = TypeVar("T")
 Tie = tuple[str, str]  # kind and party, which is no company
@@ -51,110 +51,136 @@ class Edge:
 
 
 @dataclass(slots=True)
-class Near:
+class Neighbourhood:
     """The company is the first node. left_out: companies that share something or trade with it, and are not shown."""
 
     nodes: list[Node] = field(default_factory=list)
     edges: list[Edge] = field(default_factory=list)
-    left_out: int = 0
+    omitted_count: int = 0
 
 
-class Around:
+class NetworkIndex:
     """A register's links and invoices by company. known: whether it has either."""
 
     def __init__(self, register: Register):
         frame, links, invoices = register.frame, register.links, register.invoices
-        self.known = any(part is not None and part.height for part in (links, invoices))
+        self.has_network = any(
+            frame_or_none is not None and frame_or_none.height for frame_or_none in (links, invoices)
+        )
         ids = set(frame["company_id"])
-        self.empty = dict(frame.select("company_id", pl.col("insured_staff") == 0).iter_rows())
-        self.ties: dict[str, list[Tie]] = {}
-        self.tied: dict[Tie, list[str]] = {}
+        self.is_uninsured = dict(frame.select("company_id", pl.col("insured_staff") == 0).iter_rows())
+        self.ties_by_company: dict[str, list[Tie]] = {}
+        self.companies_by_tie: dict[Tie, list[str]] = {}
         self.owners: dict[str, dict[str, None]] = {}  # company -> companies that own it
-        self.owned: dict[str, dict[str, None]] = {}
+        self.subsidiaries: dict[str, dict[str, None]] = {}
         self.buyers: dict[str, dict[str, None]] = {}  # the largest first
         self.sellers: dict[str, dict[str, None]] = {}
-        self.tied_by = lru_cache(UNIONS)(self._tied_by)
+        self.companies_sharing = lru_cache(TIE_CACHE_SIZE)(self._companies_sharing)
         loops = frame.select("company_id", "loop_path").drop_nulls()
         self.loops = {company: path.split(" > ") for company, path in loops.iter_rows()}
         for company, kind, party in () if links is None else links.unique().sort(links.columns).iter_rows():
             if kind == "owner" and party in ids:
                 self.owners.setdefault(company, {})[party] = None
-                self.owned.setdefault(party, {})[company] = None
+                self.subsidiaries.setdefault(party, {})[company] = None
             elif company in ids:
-                self.ties.setdefault(company, []).append((kind, party))
-                self.tied.setdefault((kind, party), []).append(company)
-        for seller, buyer in () if invoices is None else _pairs(invoices, frame["company_id"]):
+                self.ties_by_company.setdefault(company, []).append((kind, party))
+                self.companies_by_tie.setdefault((kind, party), []).append(company)
+        for seller, buyer in () if invoices is None else _trading_pairs(invoices, frame["company_id"]):
             self.buyers.setdefault(seller, {})[buyer] = None
             self.sellers.setdefault(buyer, {})[seller] = None
-        for companies in self.tied.values():
-            companies.sort(key=lambda one: not self.empty.get(one))
+        for companies in self.companies_by_tie.values():
+            companies.sort(key=lambda one: not self.is_uninsured.get(one))
 
-    def of(self, company: str) -> Near:
+    def neighbourhood(self, company: str) -> Neighbourhood:
         """Within two steps; what is nearer, and what insures nobody, first."""
-        shown = dict.fromkeys((company, *self.loops.get(company, ())[: MOST - TIES]))
-        every = [tie for tie in dict.fromkeys(self.ties.get(company, ())) if len(self.tied[tie]) > 1]
-        ties = dict.fromkeys(sorted(every, key=lambda tie: len(self.tied[tie]))[:TIES])  # what few share says most
-        first = [one for tie in ties for one in self.tied[tie][:PER_TIE]]
-        many = self.tied_by(tuple(tie for tie in every if len(self.tied[tie]) > PER_TIE))
-        few = {one for tie in every if len(self.tied[tie]) <= PER_TIE for one in self.tied[tie]}
-        for partners in (self.owners, self.owned, self.buyers, self.sellers):
-            found = partners.get(company, {})
-            first += islice(found, PARTNERS)
-            few.update(found)
-        _add(shown, first, MOST - len(ties))
-        second: list[str] = []
-        for one in list(shown)[1:]:
-            for partners in (self.owners, self.owned, self.buyers, self.sellers):
-                second += islice(partners.get(one, {}), PARTNERS)
-        twice = (one for one, times in Counter(second).items() if times > 1)  # they tie what is shown together
-        _add(shown, [*twice, *second], MOST - len(ties))
-        shared = Counter(tie for one in shown for tie in self.ties.get(one, ()))
-        more = [tie for tie, companies in shared.most_common() if companies > 1]
-        _add(ties, more, MOST - len(shown))
-        reached = len(many) + len(few - many)
-        return Near(*self._drawn(shown, ties), left_out=reached - sum(one in many or one in few for one in shown))
+        included = dict.fromkeys((company, *self.loops.get(company, ())[: MAX_NODES - MAX_TIES]))
+        all_ties = [
+            tie for tie in dict.fromkeys(self.ties_by_company.get(company, ())) if len(self.companies_by_tie[tie]) > 1
+        ]
+        ties = dict.fromkeys(
+            sorted(all_ties, key=lambda tie: len(self.companies_by_tie[tie]))[:MAX_TIES]
+        )  # what few share says most
+        candidates = [neighbour for tie in ties for neighbour in self.companies_by_tie[tie][:MAX_COMPANIES_PER_TIE]]
+        crowded = self.companies_sharing(
+            tuple(tie for tie in all_ties if len(self.companies_by_tie[tie]) > MAX_COMPANIES_PER_TIE)
+        )
+        uncrowded = {
+            neighbour
+            for tie in all_ties
+            if len(self.companies_by_tie[tie]) <= MAX_COMPANIES_PER_TIE
+            for neighbour in self.companies_by_tie[tie]
+        }
+        for partners in (self.owners, self.subsidiaries, self.buyers, self.sellers):
+            partner_ids = partners.get(company, {})
+            candidates += islice(partner_ids, MAX_PARTNERS)
+            uncrowded.update(partner_ids)
+        _add_up_to(included, candidates, MAX_NODES - len(ties))
+        second_step: list[str] = []
+        for one in list(included)[1:]:
+            for partners in (self.owners, self.subsidiaries, self.buyers, self.sellers):
+                second_step += islice(partners.get(one, {}), MAX_PARTNERS)
+        shared_partners = (
+            one for one, occurrences in Counter(second_step).items() if occurrences > 1
+        )  # they tie what is shown together
+        _add_up_to(included, [*shared_partners, *second_step], MAX_NODES - len(ties))
+        shared = Counter(tie for one in included for tie in self.ties_by_company.get(one, ()))
+        extra_ties = [tie for tie, companies in shared.most_common() if companies > 1]
+        _add_up_to(ties, extra_ties, MAX_NODES - len(included))
+        reachable_count = len(crowded) + len(uncrowded - crowded)
+        return Neighbourhood(
+            *self._build_graph(included, ties),
+            omitted_count=reachable_count - sum(one in crowded or one in uncrowded for one in included),
+        )
 
-    def _tied_by(self, ties: tuple[Tie, ...]) -> set[str]:
+    def _companies_sharing(self, ties: tuple[Tie, ...]) -> set[str]:
         """Kept, as those of one address mostly share the others too: made for each anew, a register of n companies at
         one address costs n times n."""
-        return {one for tie in ties for one in self.tied[tie]}
+        return {company for tie in ties for company in self.companies_by_tie[tie]}
 
-    def _drawn(self, shown: Iterable[str], ties: Iterable[Tie]) -> tuple[list[Node], list[Edge]]:
-        nodes = [Node("company", one) for one in shown]
-        at = {one: place for place, one in enumerate(shown)}
-        turns = dict.fromkeys(turn for one in at for turn in pairwise(self.loops.get(one, ())))
-        edges = [Edge(at[a], at[b], "invoice", loop=True) for a, b in turns if a in at and b in at]
-        edges += [
-            Edge(place, at[other], kind)
-            for one, place in at.items()
-            for kind, others in (("owner", self.owners), ("invoice", self.buyers))
-            for other in _both(others.get(one, {}), at)
-            if kind == "owner" or (one, other) not in turns
+    def _build_graph(self, included: Iterable[str], ties: Iterable[Tie]) -> tuple[list[Node], list[Edge]]:
+        nodes = [Node("company", company) for company in included]
+        index_by_company = {company: index for index, company in enumerate(included)}
+        loop_edges = dict.fromkeys(
+            loop_edge for one in index_by_company for loop_edge in pairwise(self.loops.get(one, ()))
+        )
+        edges = [
+            Edge(index_by_company[seller], index_by_company[buyer], "invoice", loop=True)
+            for seller, buyer in loop_edges
+            if seller in index_by_company and buyer in index_by_company
         ]
-        places = {tie: len(nodes) + place for place, tie in enumerate(ties)}
-        nodes += [Node(tie[0], companies=len(self.tied[tie])) for tie in ties]
-        held = ((place, tie) for one, place in at.items() for tie in self.ties.get(one, ()))
-        edges += [Edge(place, places[tie], tie[0]) for place, tie in held if tie in places]
+        edges += [
+            Edge(index, index_by_company[partner], kind)
+            for one, index in index_by_company.items()
+            for kind, partners in (("owner", self.owners), ("invoice", self.buyers))
+            for partner in _common_keys(partners.get(one, {}), index_by_company)
+            if kind == "owner" or (one, partner) not in loop_edges
+        ]
+        index_by_tie = {tie: len(nodes) + place for place, tie in enumerate(ties)}
+        nodes += [Node(tie[0], companies=len(self.companies_by_tie[tie])) for tie in ties]
+        memberships = (
+            (place, tie) for one, place in index_by_company.items() for tie in self.ties_by_company.get(one, ())
+        )
+        edges += [Edge(place, index_by_tie[tie], tie[0]) for place, tie in memberships if tie in index_by_tie]
         return nodes, edges
 
 
-def _pairs(invoices: pl.DataFrame, known: pl.Series) -> list[tuple[str, str]]:
+def _trading_pairs(invoices: pl.DataFrame, company_ids: pl.Series) -> list[tuple[str, str]]:
     """(seller, buyer), both of the register and each other's partner, the largest sums first."""
-    ours = (pl.col(end).is_in(known.implode()) for end in ("seller", "buyer"))
-    kept = invoices.filter(*ours, pl.col("seller") != pl.col("buyer"))
-    pairs = kept.group_by("seller", "buyer").agg(pl.col("amount").sum())
+    both_known = (pl.col(column).is_in(company_ids.implode()) for column in ("seller", "buyer"))
+    inner_invoices = invoices.filter(*both_known, pl.col("seller") != pl.col("buyer"))
+    pairs = inner_invoices.group_by("seller", "buyer").agg(pl.col("amount").sum())
     ordered = pairs.sort("amount", "seller", "buyer", descending=[True, False, False])
     return list(ordered.select("seller", "buyer").iter_rows())
 
 
-def _both(one: Mapping[str, object], other: Mapping[str, object]) -> Iterator[str]:
+def _common_keys(left: Mapping[str, object], right: Mapping[str, object]) -> Iterator[str]:
     """What is in both, at the cost of the smaller."""
-    few, many = (one, other) if len(one) <= len(other) else (other, one)
-    return (each for each in few if each in many)
+    smaller, larger = (left, right) if len(left) <= len(right) else (right, left)
+    return (key for key in smaller if key in larger)
 
 
-def _add(to: dict[T, None], what: Iterable[T], most: int) -> None:
-    for one in what:
-        if len(to) >= most:
+def _add_up_to(target: dict[T, None], items: Iterable[T], limit: int) -> None:
+    for item in items:
+        if len(target) >= limit:
             return
-        to.setdefault(one)
+        target.setdefault(item)

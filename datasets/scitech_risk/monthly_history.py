@@ -12,69 +12,75 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 import polars as pl
 
-from datasets.derived_columns import Floats
-from datasets.errors import Fault
+from datasets.derived_columns import FloatArray
+from datasets.errors import FieldError
 
-LOOKS_BACK = 24  # months: the longest window
-CHANGES = {
+LOOKBACK_MONTHS = 24  # months: the longest window
+CHANGE_COLUMNS = {
     "revenue_change_6m": "revenue",
     "staff_change_6m": "insured_staff",
     "cash_change_6m": "cash",
     "electricity_change_6m": "electricity",
 }
-MOST_CHANGE = 1_000.0  # the contract's: from nearly nothing, a share says no more
+MAX_CHANGE = 1_000.0  # the contract's: from nearly nothing, a share says no more
 
 
-def number(month: pl.Expr | str) -> pl.Expr:
+def month_index(month: pl.Expr | str) -> pl.Expr:
     """'YYYY-MM' as months since year 0, so that neighbours differ by 1; null where it is no month."""
     text = pl.col(month) if isinstance(month, str) else month
-    sound = text.str.contains(r"^\d{4}-(0[1-9]|1[0-2])$")
-    parts = pl.when(sound).then(text)
-    return parts.str.head(4).cast(pl.Int32) * 12 + parts.str.tail(2).cast(pl.Int32) - 1
+    is_valid = text.str.contains(r"^\d{4}-(0[1-9]|1[0-2])$")
+    valid_text = pl.when(is_valid).then(text)
+    return valid_text.str.head(4).cast(pl.Int32) * 12 + valid_text.str.tail(2).cast(pl.Int32) - 1
 
 
-def shifted(month: str, by: int) -> str:
+def add_months(month: str, months: int) -> str:
     """'2026-06', -6 -> '2025-12'."""
-    total = int(month[:4]) * 12 + int(month[5:]) - 1 + by
+    total = int(month[:4]) * 12 + int(month[5:]) - 1 + months
     return f"{total // 12:04d}-{total % 12 + 1:02d}"
 
 
-def check(history: pl.DataFrame, companies: pl.Series, month: str, file: str = "history") -> list[Fault]:
+def find_history_errors(
+    history: pl.DataFrame, companies: pl.Series, month: str, file: str = "history"
+) -> list[FieldError]:
     """Every fault of a history (in `file`) against a register of `companies` at `month`: what is no month, a month to
     come, a company that the register lacks, a month told twice, a gap, also one between the last month and `month`."""
     rows = history.select("company_id", "month").with_row_index("row", 1).drop_nulls()
-    rows = rows.with_columns(number("month").alias("at"))
-    now = pl.select(number(pl.lit(month))).item()
-    faults = [
-        Fault("month", repr(found), "a month, YYYY-MM", "月份，格式 YYYY-MM", row, file)
-        for row, found in rows.filter(pl.col("at").is_null()).select("row", "month").iter_rows()
+    rows = rows.with_columns(month_index("month").alias("at"))
+    current = pl.select(month_index(pl.lit(month))).item()
+    errors = [
+        FieldError("month", repr(value), "a month, YYYY-MM", "月份，格式 YYYY-MM", row, file)
+        for row, value in rows.filter(pl.col("at").is_null()).select("row", "month").iter_rows()
     ]
-    faults += [
-        Fault(
-            "month", f"{found} of {company!r}", f"no later than the register's, {month}", f"不晚于 {month}", row, file
+    errors += [
+        FieldError(
+            "month", f"{value} of {company!r}", f"no later than the register's, {month}", f"不晚于 {month}", row, file
         )
-        for row, company, found, _ in rows.filter(pl.col("at") > now).iter_rows()
+        for row, company, value, _ in rows.filter(pl.col("at") > current).iter_rows()
     ]
-    known = rows.filter(pl.col("at") <= now)
-    stranger = known.filter(~pl.col("company_id").is_in(companies.implode())).unique("company_id", keep="first")
-    faults += [
-        Fault("company_id", repr(company), "a company of the register", "名录中的企业", row, file)
-        for row, company in stranger.sort("row").select("row", "company_id").iter_rows()
+    past_rows = rows.filter(pl.col("at") <= current)
+    unknown_companies = past_rows.filter(~pl.col("company_id").is_in(companies.implode())).unique(
+        "company_id", keep="first"
+    )
+    errors += [
+        FieldError("company_id", repr(company), "a company of the register", "名录中的企业", row, file)
+        for row, company in unknown_companies.sort("row").select("row", "company_id").iter_rows()
     ]
-    known = known.sort("company_id", "at", "row").with_columns(
+    past_rows = past_rows.sort("company_id", "at", "row").with_columns(
         pl.col("at").diff().over("company_id").alias("step"),
         (pl.col("company_id") != pl.col("company_id").shift(-1)).fill_null(True).alias("last"),
     )
-    wrong = known.filter((pl.col("step") != 1) | (pl.col("last") & (pl.col("at") != now)))
-    for row, company, found, at, step, last in wrong.iter_rows():
+    irregular = past_rows.filter((pl.col("step") != 1) | (pl.col("last") & (pl.col("at") != current)))
+    for row, company, found, index, step, is_last in irregular.iter_rows():
         if step == 0:
-            faults.append(Fault("month", f"{found} of {company!r} a second time", "told once", "每月一行", row, file))
+            errors.append(
+                FieldError("month", f"{found} of {company!r} a second time", "told once", "每月一行", row, file)
+            )
         elif step is not None and step > 1:
             gap = f"{found} of {company!r} after a gap of {step - 1}"
-            faults.append(Fault("month", gap, "the month after the one before", "前一月的次月", row, file))
-        if last and at != now:
-            faults.append(
-                Fault(
+            errors.append(FieldError("month", gap, "the month after the one before", "前一月的次月", row, file))
+        if is_last and index != current:
+            errors.append(
+                FieldError(
                     "month",
                     f"{found}, the last of {company!r}",
                     f"followed up to {month}",
@@ -83,117 +89,128 @@ def check(history: pl.DataFrame, companies: pl.Series, month: str, file: str = "
                     file,
                 )
             )
-    return faults
+    return errors
 
 
-def columns(history: pl.DataFrame, month: str) -> pl.DataFrame:
+def early_warning_columns(history: pl.DataFrame, month: str) -> pl.DataFrame:
     """company_id and the early-warning columns at `month`, one row a company that has a history."""
-    first = pl.select(number(pl.lit(month))).item() - LOOKS_BACK + 1
-    recent = history.filter(number("month") >= first)
-    return rolling(recent).filter(pl.col("month") == month).drop("month")
+    first = pl.select(month_index(pl.lit(month))).item() - LOOKBACK_MONTHS + 1
+    recent = history.filter(month_index("month") >= first)
+    return rolling_early_warnings(recent).filter(pl.col("month") == month).drop("month")
 
 
-def rolling(history: pl.DataFrame) -> pl.DataFrame:
+def rolling_early_warnings(history: pl.DataFrame) -> pl.DataFrame:
     """company_id, month and the early-warning columns at every month of every company, sorted by both."""
-    rows = in_order(history)
-    since = _since_first(rows["company_id"])
-    value = {name: _floats(rows[name]) for name in rows.columns if name not in ("company_id", "month")}
-    made = {name: _change(value[source], since) for name, source in CHANGES.items()}
-    made["overdue_days_6m"] = _worst(_back(value["overdue_days"], since, 6))
-    made["late_filings_6m"] = _count(value["late_filing"], since, 6)
-    made["revenue_drop_12m"] = _drop(_mean(value["revenue"], since, 3), since)
-    made["zero_filing_months"] = _count(value["zero_filing"], since, LOOKS_BACK)
+    rows = sort_history(history)
+    months_since_first = _months_since_first(rows["company_id"])
+    values_by_column = {name: _to_floats(rows[name]) for name in rows.columns if name not in ("company_id", "month")}
+    features = {
+        name: _relative_change(values_by_column[source], months_since_first) for name, source in CHANGE_COLUMNS.items()
+    }
+    features["overdue_days_6m"] = _elementwise_max(_lagged(values_by_column["overdue_days"], months_since_first, 6))
+    features["late_filings_6m"] = _window_count(values_by_column["late_filing"], months_since_first, 6)
+    features["revenue_drop_12m"] = _worst_drop(
+        _window_mean(values_by_column["revenue"], months_since_first, 3), months_since_first
+    )
+    features["zero_filing_months"] = _window_count(values_by_column["zero_filing"], months_since_first, LOOKBACK_MONTHS)
     return rows.select("company_id", "month").with_columns(
-        pl.Series(name, values, nan_to_null=True) for name, values in made.items()
+        pl.Series(name, values, nan_to_null=True) for name, values in features.items()
     )
 
 
-def yearly(history: pl.DataFrame, name: str, month: str) -> pl.DataFrame:
+def last_year_total(history: pl.DataFrame, name: str, month: str) -> pl.DataFrame:
     """company_id and the last twelve months' total of a column; a month unknown counts as the mean of the known."""
-    first = pl.select(number(pl.lit(month))).item() - 11
-    recent = in_order(history.filter(number("month") >= first))  # so that sums do not depend on the order of rows
-    value, starts = _floats(recent[name]), np.flatnonzero(_since_first(recent["company_id"]) == 0)
+    first_month = pl.select(month_index(pl.lit(month))).item() - 11
+    recent = sort_history(
+        history.filter(month_index("month") >= first_month)
+    )  # so that sums do not depend on the order of rows
+    monthly_values, starts = _to_floats(recent[name]), np.flatnonzero(_months_since_first(recent["company_id"]) == 0)
     if not len(starts):
         return recent.select("company_id", pl.col(name).cast(pl.Float64))
-    length = np.diff(np.append(starts, len(value)))
-    total, known = (np.add.reduceat(part, starts) for part in (np.nan_to_num(value), (~np.isnan(value)).astype(float)))
+    length = np.diff(np.append(starts, len(monthly_values)))
+    total, known_months = (
+        np.add.reduceat(values, starts)
+        for values in (np.nan_to_num(monthly_values), (~np.isnan(monthly_values)).astype(float))
+    )
     with np.errstate(invalid="ignore", divide="ignore"):
-        year = np.where(3 * known >= 2 * length, total * length / known, np.nan)
+        year = np.where(3 * known_months >= 2 * length, total * length / known_months, np.nan)
     return pl.DataFrame({"company_id": recent["company_id"].gather(starts), name: pl.Series(year, nan_to_null=True)})
 
 
-def in_order(history: pl.DataFrame) -> pl.DataFrame:
+def sort_history(history: pl.DataFrame) -> pl.DataFrame:
     """Sorted by company and month; looking whether it is so already costs little."""
     company, month = history["company_id"], history["month"]
-    before, earlier = company.shift(1), month.shift(1)
-    sorted_already = ((company > before) | ((company == before) & (month > earlier))).slice(1).all()
+    previous_company, previous_month = company.shift(1), month.shift(1)
+    sorted_already = (
+        ((company > previous_company) | ((company == previous_company) & (month > previous_month))).slice(1).all()
+    )
     return history if sorted_already else history.sort("company_id", "month")
 
 
-def _floats(series: pl.Series) -> Floats:
+def _to_floats(series: pl.Series) -> FloatArray:
     return series.cast(pl.Float64).fill_null(np.nan).to_numpy()
 
 
-def _since_first(company: pl.Series) -> np.ndarray:
+def _months_since_first(company: pl.Series) -> np.ndarray:
     """(rows,) months since the company's first; rows are sorted by company and month, without gaps."""
-    at = np.arange(company.len())
+    index = np.arange(company.len())
     if not company.len():
-        return at
-    new = (company != company.shift(1)).fill_null(True).to_numpy()
-    since: np.ndarray = at - np.maximum.accumulate(np.where(new, at, 0))
-    return since
+        return index
+    is_first = (company != company.shift(1)).fill_null(True).to_numpy()
+    months_since_first: np.ndarray = index - np.maximum.accumulate(np.where(is_first, index, 0))
+    return months_since_first
 
 
-def _back(x: Floats, since: np.ndarray, months: int) -> Iterator[Floats]:
+def _lagged(x: FloatArray, months_since_first: np.ndarray, months: int) -> Iterator[FloatArray]:
     """x of this month, of the month before, ...; NaN before the company's first month."""
-    for back in range(min(months, max(len(x), 1))):
-        past = np.full(len(x), np.nan)
-        past[back:] = x[: len(x) - back]
-        past[since < back] = np.nan
-        yield past
+    for lag in range(min(months, max(len(x), 1))):
+        lagged = np.full(len(x), np.nan)
+        lagged[lag:] = x[: len(x) - lag]
+        lagged[months_since_first < lag] = np.nan
+        yield lagged
 
 
-def _mean(x: Floats, since: np.ndarray, months: int, skip: int = 0) -> Floats:
-    total, known = np.zeros(len(x)), np.zeros(len(x))
-    for back, past in enumerate(_back(x, since, months + skip)):
-        if back >= skip:
-            there = ~np.isnan(past)
-            total += np.where(there, past, 0.0)
-            known += there
-    whole = (since >= months + skip - 1) & (3 * known >= 2 * months)
+def _window_mean(x: FloatArray, months_since_first: np.ndarray, months: int, skip: int = 0) -> FloatArray:
+    total, known_counts = np.zeros(len(x)), np.zeros(len(x))
+    for lag, lagged in enumerate(_lagged(x, months_since_first, months + skip)):
+        if lag >= skip:
+            is_known = ~np.isnan(lagged)
+            total += np.where(is_known, lagged, 0.0)
+            known_counts += is_known
+    is_complete = (months_since_first >= months + skip - 1) & (3 * known_counts >= 2 * months)
     with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(whole, total / known, np.nan)
+        return np.where(is_complete, total / known_counts, np.nan)
 
 
-def _change(x: Floats, since: np.ndarray) -> Floats:
-    now, before = _mean(x, since, 6), _mean(x, since, 6, skip=6)
+def _relative_change(x: FloatArray, months_since_first: np.ndarray) -> FloatArray:
+    current, previous = _window_mean(x, months_since_first, 6), _window_mean(x, months_since_first, 6, skip=6)
     with np.errstate(invalid="ignore", divide="ignore"):
-        return np.minimum(np.where(before > 0, now / before - 1, np.nan), MOST_CHANGE)
+        return np.minimum(np.where(previous > 0, current / previous - 1, np.nan), MAX_CHANGE)
 
 
-def _worst(parts: Iterable[Floats]) -> Floats:
-    worst, *rest = parts
-    for part in rest:
-        worst = np.fmax(worst, part)
-    return worst
+def _elementwise_max(arrays: Iterable[FloatArray]) -> FloatArray:
+    maximum, *rest = arrays
+    for array in rest:
+        maximum = np.fmax(maximum, array)
+    return maximum
 
 
-def _count(flag: Floats, since: np.ndarray, months: int) -> Floats:
+def _window_count(flag: FloatArray, months_since_first: np.ndarray, months: int) -> FloatArray:
     """How often a 0/1 column was 1 in the window; running totals of whole numbers are exact."""
-    at = np.arange(len(flag))
-    start = at - np.minimum(since, months - 1)
-    totals = (np.concatenate([[0.0], np.cumsum(part)]) for part in (np.nan_to_num(flag), ~np.isnan(flag)))
-    ones, known = (total[at + 1] - total[start] for total in totals)
-    return np.where(known > 0, ones, np.nan)
+    index = np.arange(len(flag))
+    start = index - np.minimum(months_since_first, months - 1)
+    totals = (np.concatenate([[0.0], np.cumsum(indicator)]) for indicator in (np.nan_to_num(flag), ~np.isnan(flag)))
+    ones, known_counts = (total[index + 1] - total[start] for total in totals)
+    return np.where(known_counts > 0, ones, np.nan)
 
 
-def _drop(quarter: Floats, since: np.ndarray) -> Floats:
+def _worst_drop(quarterly_mean: FloatArray, months_since_first: np.ndarray) -> FloatArray:
     """Worst fall from a peak among the quarterly means that lie within twelve months; it takes two of them."""
-    means: Sequence[Floats] = list(_back(quarter, since, 10))
-    peak, worst = np.full(len(quarter), np.nan), np.full(len(quarter), np.nan)
+    means: Sequence[FloatArray] = list(_lagged(quarterly_mean, months_since_first, 10))
+    peak, worst = np.full(len(quarterly_mean), np.nan), np.full(len(quarterly_mean), np.nan)
     for mean in reversed(means):
         with np.errstate(invalid="ignore", divide="ignore"):
-            fall = np.where(peak > 0, 1 - mean / peak, np.where(np.isnan(peak), np.nan, 0.0 * mean))
-        worst = np.fmax(worst, np.maximum(fall, 0.0))
+            drop = np.where(peak > 0, 1 - mean / peak, np.where(np.isnan(peak), np.nan, 0.0 * mean))
+        worst = np.fmax(worst, np.maximum(drop, 0.0))
         peak = np.fmax(peak, mean)
     return worst

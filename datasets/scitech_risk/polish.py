@@ -23,7 +23,7 @@ import polars as pl
 
 from datasets import schema
 from datasets.external_files import locate
-from datasets.schema import Column, Origin, Table
+from datasets.schema import ColumnSchema, Source, TableSchema
 
 FILE = "company/polish_bankruptcy/polish_5year.parquet"
 
@@ -101,19 +101,19 @@ RATIOS: tuple[tuple[Literal[-1, 0, 1], str, str, str], ...] = (  # Attr1, Attr2,
     (0, "ratio", "sales / fixed assets", "销售收入 / 固定资产"),
 )  # fmt: skip
 
-TABLE = Table(
+TABLE = TableSchema(
     name="polish_bankruptcy",
-    origin=Origin(
+    origin=Source(
         source="UCI 365, doi 10.24432/C5F600, 5year.arff, by way of GitHub ReebalSami/seminar-bankruptcy-prediction",
         licence="CC BY 4.0",
         sha256="6ef4e40a76fe19ea3ea7103b8b35d5d99e83c5964c1f4f7eba1f0582b707eb10",
     ),
     columns=(
         *(
-            Column(name=f"Attr{i}", unit=unit, direction=direction, group="financial", en=en, zh=zh)
+            ColumnSchema(name=f"Attr{i}", unit=unit, direction=direction, group="financial", en=en, zh=zh)
             for i, (direction, unit, en, zh) in enumerate(RATIOS, start=1)
         ),
-        Column(name="class", role="target", low=0, high=1, integer=True, unit="0/1", en="bankrupt within a year",
+        ColumnSchema(name="class", role="target", low=0, high=1, integer=True, unit="0/1", en="bankrupt within a year",
                zh="一年内破产"),
     ),
 )  # fmt: skip
@@ -121,7 +121,7 @@ TABLE = Table(
 
 def read(folder: Path | None = None) -> pl.DataFrame:
     """The 5,850 rows that differ, in the file's order. `folder` holds company/…, or YUHENG_DATA does."""
-    frame = schema.read(locate(FILE, TABLE.origin.sha256, folder), TABLE)
+    frame = schema.read_table(locate(FILE, TABLE.origin.sha256, folder), TABLE)
     return frame.unique(keep="first", maintain_order=True)
 
 

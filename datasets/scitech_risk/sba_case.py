@@ -17,13 +17,13 @@ import polars as pl
 
 from datasets import schema
 from datasets.external_files import locate
-from datasets.schema import Column, Origin, Table
+from datasets.schema import ColumnSchema, Source, TableSchema
 from datasets.scitech_risk import sba
 
 FILE = "company/sba_case/SBAcase.parquet"
-ARTICLE = ("RealEstate", "Portion", "Recession")
+ARTICLE_FEATURES = ("RealEstate", "Portion", "Recession")
 SAS_EPOCH = 3_653  # days from 1960-01-01, from which the file counts, to 1970-01-01
-DAYS = ("ApprovalDate", "ChgOffDate", "DisbursementDate")
+DATE_COLUMNS = ("ApprovalDate", "ChgOffDate", "DisbursementDate")
 
 TRADES = {  # the first three digits of NAICS -> (level, English, Chinese)
     "531": ("real_estate", "real estate", "房地产"),
@@ -33,7 +33,7 @@ TRADES = {  # the first three digits of NAICS -> (level, English, Chinese)
 LABELS = {**sba.LABELS, "trade": {level: (en, zh) for level, en, zh in TRADES.values()}}
 
 
-def _columns() -> list[Column]:
+def _columns() -> list[ColumnSchema]:
     levels = {"levels": tuple(LABELS["trade"])}
     return [
         column.model_copy(update=levels) if column.name == "trade" else column
@@ -42,28 +42,28 @@ def _columns() -> list[Column]:
     ]
 
 
-TABLE = Table(
+TABLE = TableSchema(
     name="sba_case",
-    origin=Origin(
+    origin=Source(
         source="Li, Mickel & Taylor, J. Statistics Education 2018, by way of GitHub eremt56/Loan-Defaulters e5f0fc6",
         licence="records of a US federal agency, compiled by the authors; the copy states none: not shipped",
         sha256="8cda663e6f22a16ad812ebff57ef4b8e3d66d0a6bc7579174f4a78acb7e352d8",
     ),
     columns=(
-        Column(name="Selected", role="group", low=0, high=1, integer=True, unit="0/1", required=True,
+        ColumnSchema(name="Selected", role="group", low=0, high=1, integer=True, unit="0/1", required=True,
                en="in the article's training half", zh="属于论文训练集"),
         *_columns(),
-        Column(name="New", low=0, high=1, integer=True, unit="0/1", group="registration", en="new business",
+        ColumnSchema(name="New", low=0, high=1, integer=True, unit="0/1", group="registration", en="new business",
                zh="新设企业"),
-        Column(name="Portion", low=0, high=1, unit="share", group="application",
+        ColumnSchema(name="Portion", low=0, high=1, unit="share", group="application",
                en="share guaranteed, as the article has it", zh="论文所用担保比例"),
-        Column(name="RealEstate", role="leak", low=0, high=1, integer=True, unit="0/1",
+        ColumnSchema(name="RealEstate", role="leak", low=0, high=1, integer=True, unit="0/1",
                en="term of 240 months or more as it turned out", zh="期限（结果）不少于240个月"),
-        Column(name="Recession", role="leak", low=0, high=1, integer=True, unit="0/1",
+        ColumnSchema(name="Recession", role="leak", low=0, high=1, integer=True, unit="0/1",
                en="ended in the recession", zh="在衰退期内结束"),
-        Column(name="daysterm", role="leak", low=0, high=20_000, integer=True, unit="days",
+        ColumnSchema(name="daysterm", role="leak", low=0, high=20_000, integer=True, unit="days",
                en="term as it turned out", zh="贷款期限（结果）"),
-        Column(name="xx", role="leak", low=0, high=40_000, integer=True, unit="days since 1960-01-01",
+        ColumnSchema(name="xx", role="leak", low=0, high=40_000, integer=True, unit="days since 1960-01-01",
                en="day of disbursement plus term", zh="放款日加期限"),
     ),
 )  # fmt: skip
@@ -72,7 +72,7 @@ TABLE = Table(
 def read(folder: Path | None = None) -> pl.DataFrame:
     """All 2,101 loans. `folder` holds company/…, or YUHENG_DATA does."""
     path = locate(FILE, TABLE.origin.sha256, folder)
-    return schema.check(shape(schema.scan(path)), TABLE, path.name)
+    return schema.validate_or_raise(to_contract(schema.read_raw(path)), TABLE, path.name)
 
 
 def sample(rows: int = 1_000, seed: int = 0) -> pl.DataFrame:
@@ -80,12 +80,12 @@ def sample(rows: int = 1_000, seed: int = 0) -> pl.DataFrame:
     return read().sample(rows, seed=seed)
 
 
-def shape(raw: pl.DataFrame) -> pl.DataFrame:
+def to_contract(raw: pl.DataFrame) -> pl.DataFrame:
     """The contract's columns from the published ones; City, Zip and State are left out, MIS_Status is the target."""
-    days = [(pl.col(name).cast(pl.Int32) - SAS_EPOCH).cast(pl.Date) for name in DAYS]
-    trade = [
+    dates = [(pl.col(name).cast(pl.Int32) - SAS_EPOCH).cast(pl.Date) for name in DATE_COLUMNS]
+    trade_cases = [
         pl.when(pl.col("NAICS").cast(pl.String).str.starts_with(code)).then(pl.lit(level))
         for code, (level, _, _) in TRADES.items()
     ]
-    loans = sba.shape(raw.with_columns(days)).drop("State").with_columns(pl.coalesce(trade).alias("trade"))
-    return pl.concat([loans, raw.select("Selected", "New", *ARTICLE, "daysterm", "xx")], how="horizontal")
+    loans = sba.to_contract(raw.with_columns(dates)).drop("State").with_columns(pl.coalesce(trade_cases).alias("trade"))
+    return pl.concat([loans, raw.select("Selected", "New", *ARTICLE_FEATURES, "daysterm", "xx")], how="horizontal")

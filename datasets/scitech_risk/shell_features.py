@@ -25,61 +25,67 @@ import polars as pl
 
 
 @dataclass(frozen=True)
-class Rules:
+class ShellFeatureRules:
     """material: share of the seller's sales and of the buyer's purchases that makes an invoice part of a loop;
     longest: companies in a loop; crowd: an address or owner of more companies ties nobody;
     least_electricity: MWh a year that a company is taken to use at least, so that sales without any are not infinite.
     """
 
-    material: float = 0.15
-    longest: int = 6
-    crowd: int = 30
-    least_electricity: float = 0.1
+    material_share: float = 0.15
+    max_loop_length: int = 6
+    max_tie_companies: int = 30
+    min_electricity: float = 0.1
 
 
-def columns(
+def shell_feature_columns(
     companies: pl.DataFrame,
     links: pl.DataFrame | None,
     invoices: pl.DataFrame | None,
     electricity: pl.DataFrame | None = None,
-    rules: Rules | None = None,
+    rules: ShellFeatureRules | None = None,
 ) -> pl.DataFrame:
     """company_id and the network columns, one row a company in the order of `companies` (company_id, insured_staff).
 
     electricity: company_id and MWh in 12 months. A file that is None is not known: its columns are missing.
     """
-    rules = rules or Rules()
-    texts = [companies["company_id"].cast(pl.String)]
-    texts += [links["company_id"], links.filter(pl.col("kind") == "owner")["party"]] if links is not None else []
-    texts += [invoices["seller"], invoices["buyer"]] if invoices is not None else []
-    names = pl.concat([text.alias("name") for text in texts]).unique().sort()  # so that no order of rows matters
-    number = pl.Enum(names)
-    at = texts[0].cast(number).to_physical().cast(pl.UInt32)
-    made = pl.DataFrame({"company_id": texts[0], "at": at})
-    staff = companies.select(pl.Series("at", at), (pl.col("insured_staff") == 0).alias("empty")).drop_nulls()
-    held = (
+    rules = rules or ShellFeatureRules()
+    id_series = [companies["company_id"].cast(pl.String)]
+    id_series += [links["company_id"], links.filter(pl.col("kind") == "owner")["party"]] if links is not None else []
+    id_series += [invoices["seller"], invoices["buyer"]] if invoices is not None else []
+    names = pl.concat([ids.alias("name") for ids in id_series]).unique().sort()  # so that no order of rows matters
+    company_enum = pl.Enum(names)
+    company_codes = id_series[0].cast(company_enum).to_physical().cast(pl.UInt32)
+    features = pl.DataFrame({"company_id": id_series[0], "at": company_codes})
+    staff = companies.select(pl.Series("at", company_codes), (pl.col("insured_staff") == 0).alias("empty")).drop_nulls()
+    encoded_links = (
         None
         if links is None
-        else links.select(pl.col("company_id").cast(number).to_physical().cast(pl.UInt32), "kind", "party")
+        else links.select(pl.col("company_id").cast(company_enum).to_physical().cast(pl.UInt32), "kind", "party")
     )
     for kind in ("address", "officer"):
-        made = made.join(_neighbours(held, kind, staff), on="at", how="left", maintain_order="left")
-    made = made.join(_owners(links, number), on="at", how="left", maintain_order="left")
-    sales = _sales(invoices, number)
-    made = made.join(_trade(sales, held, number, rules), on="at", how="left", maintain_order="left")
-    made = made.join(_loops(sales, names, rules), on="at", how="left", maintain_order="left")
-    used = electricity if electricity is not None else pl.DataFrame(schema={"company_id": pl.String, "mwh": pl.Float64})
-    used = used.select("company_id", pl.col(used.columns[1]).alias("mwh"))
-    traded = pl.col("sold").is_not_null()
-    return made.join(used, on="company_id", how="left", maintain_order="left").select(
+        features = features.join(
+            _neighbour_features(encoded_links, kind, staff), on="at", how="left", maintain_order="left"
+        )
+    features = features.join(_ownership_cycles(links, company_enum), on="at", how="left", maintain_order="left")
+    sales = _aggregate_sales(invoices, company_enum)
+    features = features.join(
+        _related_sales(sales, encoded_links, company_enum, rules), on="at", how="left", maintain_order="left"
+    )
+    features = features.join(_loop_features(sales, names, rules), on="at", how="left", maintain_order="left")
+    electricity_use = (
+        electricity if electricity is not None else pl.DataFrame(schema={"company_id": pl.String, "mwh": pl.Float64})
+    )
+    electricity_use = electricity_use.select("company_id", pl.col(electricity_use.columns[1]).alias("mwh"))
+    has_sales = pl.col("sold").is_not_null()
+    return features.join(electricity_use, on="company_id", how="left", maintain_order="left").select(
         "company_id",
         "address_companies",
         "address_empty_share",
         "officer_companies",
         "officer_empty_share",
-        pl.when(traded).then(pl.col("invoice_loop_share").fill_null(0.0)),
+        pl.when(has_sales).then(pl.col("invoice_loop_share").fill_null(0.0)),
         "invoice_related_share",
-        (pl.col("sold") / pl.col("mwh").clip(lower_bound=rules.least_electricity)).alias("invoice_to_electricity")
+        (pl.col("sold") / pl.col("mwh").clip(lower_bound=rules.min_electricity)).alias("invoice_to_electricity")
         if electricity is not None
         else pl.lit(None, pl.Float64).alias("invoice_to_electricity"),
         "ownership_cycle",
@@ -87,63 +93,69 @@ def columns(
     )
 
 
-def _neighbours(held: pl.DataFrame | None, kind: str, staff: pl.DataFrame) -> pl.DataFrame:
+def _neighbour_features(encoded_links: pl.DataFrame | None, kind: str, staff: pl.DataFrame) -> pl.DataFrame:
     """The other companies of each company's most crowded address, or busiest officer, and the share of them without
     insured staff: 0 where there are none, missing where nobody's staff is known."""
-    others, share = f"{kind}_companies", f"{kind}_empty_share"
-    schema = {"at": pl.UInt32, others: pl.Float64, share: pl.Float64}
-    if held is None:
+    count_column, share_column = f"{kind}_companies", f"{kind}_empty_share"
+    schema = {"at": pl.UInt32, count_column: pl.Float64, share_column: pl.Float64}
+    if encoded_links is None:
         return pl.DataFrame(schema=schema)
-    seats = held.filter(pl.col("kind") == kind).select(pl.col("company_id").alias("at"), "party").unique()
-    seats = seats.join(staff, on="at", how="left")
-    known, empty = pl.col("empty").is_not_null(), pl.col("empty").fill_null(False)
-    totals = seats.group_by("party").agg(
-        pl.len().alias("all"), known.sum().alias("all_known"), empty.sum().alias("all_empty")
+    memberships = (
+        encoded_links.filter(pl.col("kind") == kind).select(pl.col("company_id").alias("at"), "party").unique()
     )
-    others_known = pl.col("all_known").cast(pl.Int64) - known.cast(pl.Int64)
-    others_empty = pl.col("all_empty").cast(pl.Int64) - empty.cast(pl.Int64)
+    memberships = memberships.join(staff, on="at", how="left")
+    is_known, is_uninsured = pl.col("empty").is_not_null(), pl.col("empty").fill_null(False)
+    totals = memberships.group_by("party").agg(
+        pl.len().alias("all"), is_known.sum().alias("all_known"), is_uninsured.sum().alias("all_empty")
+    )
+    known_others = pl.col("all_known").cast(pl.Int64) - is_known.cast(pl.Int64)
+    uninsured_others = pl.col("all_empty").cast(pl.Int64) - is_uninsured.cast(pl.Int64)
     return (
-        seats.join(totals, on="party")
+        memberships.join(totals, on="party")
         .select(
             "at",
-            (pl.col("all").cast(pl.Int64) - 1).cast(pl.Float64).alias(others),
+            (pl.col("all").cast(pl.Int64) - 1).cast(pl.Float64).alias(count_column),
             pl.when(pl.col("all") == 1)
             .then(0.0)
-            .when(others_known > 0)
-            .then(others_empty / others_known)
+            .when(known_others > 0)
+            .then(uninsured_others / known_others)
             .cast(pl.Float64)
-            .alias(share),
+            .alias(share_column),
         )
-        .sort("at", others, share, descending=[False, True, True], nulls_last=True)
+        .sort("at", count_column, share_column, descending=[False, True, True], nulls_last=True)
         .unique("at", keep="first", maintain_order=True)
     )
 
 
-def _owners(links: pl.DataFrame | None, number: pl.Enum) -> pl.DataFrame:
+def _ownership_cycles(links: pl.DataFrame | None, company_enum: pl.Enum) -> pl.DataFrame:
     """1 where a chain of owners comes back to the company. A person owns and is not owned, so ends a chain."""
     if links is None:
         return pl.DataFrame(schema={"at": pl.UInt32, "ownership_cycle": pl.Float64})
-    owned = links.filter(pl.col("kind") == "owner").select(
-        pl.col("company_id", "party").cast(number).to_physical().cast(pl.UInt32)
+    ownership = links.filter(pl.col("kind") == "owner").select(
+        pl.col("company_id", "party").cast(company_enum).to_physical().cast(pl.UInt32)
     )
-    chain = owned.filter(pl.col("party").is_in(owned["company_id"].unique().implode()))
-    circular = chain.filter(_circular(chain["company_id"].to_numpy(), chain["party"].to_numpy()))["company_id"]
+    company_ownership = ownership.filter(pl.col("party").is_in(ownership["company_id"].unique().implode()))
+    circular = company_ownership.filter(
+        _edges_in_cycles(company_ownership["company_id"].to_numpy(), company_ownership["party"].to_numpy())
+    )["company_id"]
     return (
-        owned.select(pl.col("company_id").alias("at"))
+        ownership.select(pl.col("company_id").alias("at"))
         .unique()
         .with_columns(pl.col("at").is_in(circular.implode()).cast(pl.Float64).alias("ownership_cycle"))
     )
 
 
-def _sales(invoices: pl.DataFrame | None, number: pl.Enum) -> pl.DataFrame:
+def _aggregate_sales(invoices: pl.DataFrame | None, company_enum: pl.Enum) -> pl.DataFrame:
     """One row a pair: seller, buyer, amount, and the seller's and the buyer's totals, sold and bought."""
     if invoices is None:
         schema = {"seller": pl.UInt32, "buyer": pl.UInt32, "amount": pl.Float64}
         invoices, pairs = pl.DataFrame(schema=schema), pl.DataFrame(schema=schema)
     else:
-        ends = [pl.col(end).cast(number).to_physical().cast(pl.UInt64) for end in ("seller", "buyer")]
-        coded = invoices.select((ends[0] * 2**32 + ends[1]).alias("pair"), "amount")
-        pairs = coded.sort("pair", "amount").group_by("pair", maintain_order=True).agg(pl.col("amount").sum())
+        encoded_ends = [
+            pl.col(column).cast(company_enum).to_physical().cast(pl.UInt64) for column in ("seller", "buyer")
+        ]
+        encoded_pairs = invoices.select((encoded_ends[0] * 2**32 + encoded_ends[1]).alias("pair"), "amount")
+        pairs = encoded_pairs.sort("pair", "amount").group_by("pair", maintain_order=True).agg(pl.col("amount").sum())
         pairs = pairs.select(
             (pl.col("pair") // 2**32).cast(pl.UInt32).alias("seller"),
             (pl.col("pair") % 2**32).cast(pl.UInt32).alias("buyer"),
@@ -154,109 +166,123 @@ def _sales(invoices: pl.DataFrame | None, number: pl.Enum) -> pl.DataFrame:
     )
 
 
-def _trade(sales: pl.DataFrame, held: pl.DataFrame | None, number: pl.Enum, rules: Rules) -> pl.DataFrame:
+def _related_sales(
+    sales: pl.DataFrame, encoded_links: pl.DataFrame | None, company_enum: pl.Enum, rules: ShellFeatureRules
+) -> pl.DataFrame:
     """Each company's sales, and the share of them that goes to companies tied to it by officer, owner or address."""
-    sold = pl.concat(
+    sales_by_company = pl.concat(
         [
             sales.select(pl.col("seller").alias("at"), "sold"),
             sales.select(pl.col("buyer").alias("at"), pl.lit(0.0).alias("sold")),
         ]
     )
-    sold = sold.group_by("at").agg(pl.col("sold").max())
-    if held is None:
-        return sold.with_columns(pl.lit(None, pl.Float64).alias("invoice_related_share"))
-    seats = held.select(pl.col("company_id").alias("at"), "kind", "party").unique()
-    crowd = pl.len().over("kind", "party") > rules.crowd
-    seats = seats.filter((pl.col("kind") == "officer") | ~crowd)
-    parents = seats.filter(pl.col("kind") == "owner")["party"].unique()
-    themselves = pl.DataFrame({"party": parents}).select(
-        pl.col("party").cast(number).to_physical().cast(pl.UInt32).alias("at"), pl.lit("owner").alias("kind"), "party"
+    sales_by_company = sales_by_company.group_by("at").agg(pl.col("sold").max())
+    if encoded_links is None:
+        return sales_by_company.with_columns(pl.lit(None, pl.Float64).alias("invoice_related_share"))
+    memberships = encoded_links.select(pl.col("company_id").alias("at"), "kind", "party").unique()
+    is_crowded = pl.len().over("kind", "party") > rules.max_tie_companies
+    memberships = memberships.filter((pl.col("kind") == "officer") | ~is_crowded)
+    owner_ids = memberships.filter(pl.col("kind") == "owner")["party"].unique()
+    owners_as_members = pl.DataFrame({"party": owner_ids}).select(
+        pl.col("party").cast(company_enum).to_physical().cast(pl.UInt32).alias("at"),
+        pl.lit("owner").alias("kind"),
+        "party",
     )
-    seats = pl.concat([seats, themselves]).unique()
+    memberships = pl.concat([memberships, owners_as_members]).unique()
     # A number for each officer, address and owner; a company's own number as an owner ties it to what it owns.
-    seats = seats.select("at", pl.struct("kind", "party").rank("dense").alias("tie"))
+    memberships = memberships.select("at", pl.struct("kind", "party").rank("dense").alias("tie"))
     pairs = sales.filter(pl.col("seller") != pl.col("buyer")).select("seller", "buyer")
-    tied = pairs.join(seats, left_on="seller", right_on="at").join(
-        seats, left_on=["buyer", "tie"], right_on=["at", "tie"], how="semi"
+    tied_pairs = pairs.join(memberships, left_on="seller", right_on="at").join(
+        memberships, left_on=["buyer", "tie"], right_on=["at", "tie"], how="semi"
     )
-    itself = sales.filter(pl.col("seller") == pl.col("buyer")).select("seller", "buyer")
-    related = sales.join(pl.concat([tied.select("seller", "buyer"), itself]), on=["seller", "buyer"], how="semi")
+    self_pairs = sales.filter(pl.col("seller") == pl.col("buyer")).select("seller", "buyer")
+    related = sales.join(
+        pl.concat([tied_pairs.select("seller", "buyer"), self_pairs]), on=["seller", "buyer"], how="semi"
+    )
     related = related.sort("seller", "buyer").group_by("seller", maintain_order=True).agg(pl.col("amount").sum())
-    known = pl.col("at").is_in(held["company_id"].unique().implode())
+    has_links = pl.col("at").is_in(encoded_links["company_id"].unique().implode())
     share = pl.when(pl.col("sold") > 0).then(pl.col("amount").fill_null(0.0) / pl.col("sold")).otherwise(0.0)
-    return sold.join(related, left_on="at", right_on="seller", how="left").select(
-        "at", "sold", pl.when(known).then(share.clip(0.0, 1.0)).alias("invoice_related_share")
+    return sales_by_company.join(related, left_on="at", right_on="seller", how="left").select(
+        "at", "sold", pl.when(has_links).then(share.clip(0.0, 1.0)).alias("invoice_related_share")
     )
 
 
-def _loops(sales: pl.DataFrame, names: pl.Series, rules: Rules) -> pl.DataFrame:
+def _loop_features(sales: pl.DataFrame, names: pl.Series, rules: ShellFeatureRules) -> pl.DataFrame:
     """Of each company in a loop: the share of its sales that runs there, and the names of its shortest loop."""
-    material = (
+    is_material = (
         (pl.col("amount") > 0)
-        & (pl.col("amount") >= rules.material * pl.col("sold"))
-        & (pl.col("amount") >= rules.material * pl.col("bought"))
+        & (pl.col("amount") >= rules.material_share * pl.col("sold"))
+        & (pl.col("amount") >= rules.material_share * pl.col("bought"))
     )
-    oneself = sales.filter((pl.col("seller") == pl.col("buyer")) & (pl.col("amount") > 0))
-    heavy = sales.filter(material & (pl.col("seller") != pl.col("buyer"))).sort("seller", "buyer")
-    heavy = heavy.filter(_circular(heavy["seller"].to_numpy(), heavy["buyer"].to_numpy()))
+    self_invoices = sales.filter((pl.col("seller") == pl.col("buyer")) & (pl.col("amount") > 0))
+    material_edges = sales.filter(is_material & (pl.col("seller") != pl.col("buyer"))).sort("seller", "buyer")
+    material_edges = material_edges.filter(
+        _edges_in_cycles(material_edges["seller"].to_numpy(), material_edges["buyer"].to_numpy())
+    )
     sellers: dict[int, list[int]] = {}
     buyers: dict[int, list[tuple[int, float]]] = {}
-    for seller, buyer, share in heavy.select("seller", "buyer", pl.col("amount") / pl.col("sold")).iter_rows():
+    for seller, buyer, share in material_edges.select("seller", "buyer", pl.col("amount") / pl.col("sold")).iter_rows():
         sellers.setdefault(buyer, []).append(seller)
         buyers.setdefault(seller, []).append((buyer, share))
-    found: dict[int, tuple[float, list[int]]] = {}
-    for company, sold_to in buyers.items():
-        onward = _onward(company, sellers, rules.longest)
-        back = [(buyer, share) for buyer, share in sold_to if buyer in onward]
-        if back:
-            found[company] = (sum(share for _, share in back), _shortest(company, [one for one, _ in back], onward))
-    for company, share in oneself.select("seller", pl.col("amount") / pl.col("sold")).iter_rows():
-        found[company] = (found.get(company, (0.0, []))[0] + share, [company, company])
-    called = names.to_list() if found else []
+    loops: dict[int, tuple[float, list[int]]] = {}
+    for company, buyer_shares in buyers.items():
+        next_hops = _next_hops(company, sellers, rules.max_loop_length)
+        closing_buyers = [(buyer, share) for buyer, share in buyer_shares if buyer in next_hops]
+        if closing_buyers:
+            loops[company] = (
+                sum(share for _, share in closing_buyers),
+                _shortest_loop(company, [company_code for company_code, _ in closing_buyers], next_hops),
+            )
+    for company, share in self_invoices.select("seller", pl.col("amount") / pl.col("sold")).iter_rows():
+        loops[company] = (loops.get(company, (0.0, []))[0] + share, [company, company])
+    company_names = names.to_list() if loops else []
     return pl.DataFrame(
-        [(at, min(share, 1.0), " > ".join(called[one] for one in path)) for at, (share, path) in found.items()],
+        [
+            (company_index, min(share, 1.0), " > ".join(company_names[company_code] for company_code in path))
+            for company_index, (share, path) in loops.items()
+        ],
         schema={"at": pl.UInt32, "invoice_loop_share": pl.Float64, "loop_path": pl.String},
         orient="row",
     )
 
 
-def _onward(company: int, sellers: dict[int, list[int]], longest: int) -> dict[int, int]:
+def _next_hops(company: int, sellers: dict[int, list[int]], max_loop_length: int) -> dict[int, int]:
     """Whoever sells to the company through fewer than `longest` hands -> the next hand, along a shortest way; of equal
     ways the one whose names come first. An invoice is material to both sides, so there are few hands to look at."""
-    onward: dict[int, int] = {}
-    ring = [company]
-    for _ in range(longest - 1):
-        nearer: dict[int, int] = {}
-        for one in ring:
-            for seller in sellers.get(one, ()):
-                if seller != company and seller not in onward:
-                    nearer[seller] = min(one, nearer.get(seller, one))
-        onward |= nearer
-        ring = sorted(nearer)
-    return onward
+    next_hops: dict[int, int] = {}
+    frontier = [company]
+    for _ in range(max_loop_length - 1):
+        next_frontier: dict[int, int] = {}
+        for member in frontier:
+            for seller in sellers.get(member, ()):
+                if seller != company and seller not in next_hops:
+                    next_frontier[seller] = min(member, next_frontier.get(seller, member))
+        next_hops |= next_frontier
+        frontier = sorted(next_frontier)
+    return next_hops
 
 
-def _shortest(company: int, buyers: list[int], onward: dict[int, int]) -> list[int]:
+def _shortest_loop(company: int, buyers: list[int], next_hops: dict[int, int]) -> list[int]:
     """The company, its loop, and the company again."""
     loops = []
     for buyer in buyers:
         path = [company, buyer]
         while path[-1] != company:
-            path.append(onward[path[-1]])
+            path.append(next_hops[path[-1]])
         loops.append((len(path), path))
     return min(loops)[1]
 
 
-def _circular(start: np.ndarray, end: np.ndarray) -> np.ndarray:
+def _edges_in_cycles(start: np.ndarray, end: np.ndarray) -> np.ndarray:
     """(edges,) bool: whether an edge runs within a strong component, so that a way leads back to where it starts."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
-    nodes, at = np.unique(np.concatenate([start, end]), return_inverse=True)
-    start, end = at[: len(start)], at[len(start) :]
+    nodes, node_index = np.unique(np.concatenate([start, end]), return_inverse=True)
+    start, end = node_index[: len(start)], node_index[len(start) :]
     if not len(nodes):
         return np.zeros(0, dtype=bool)
     graph = coo_array((np.ones(len(start), np.int8), (start, end)), shape=(len(nodes), len(nodes)))
     _, component = connected_components(graph, connection="strong")
-    inside: np.ndarray = component[start] == component[end]
-    return inside
+    is_within_component: np.ndarray = component[start] == component[end]
+    return is_within_component

@@ -15,103 +15,107 @@ import zlib
 from pathlib import Path
 from typing import BinaryIO
 
-from datasets.slides.byte_source import opened
-from datasets.slides.errors import SlideRefused, fault
+from datasets.slides.byte_source import open_source
+from datasets.slides.errors import SlideError, slide_issue
 from datasets.slides.formats import dicom, flat, kfb, tiff
-from datasets.slides.limits import LIMITS, Limits
-from datasets.slides.static_check import check
+from datasets.slides.limits import SLIDE_LIMITS, SlideLimits
+from datasets.slides.static_check import check_slide
 
-WHOLE = ("png", "jpeg", "dicom")  # one picture a file, and a DICOM's other pictures are other files
-TIFFS = ("aperio", "generic-tiff", "tiff")
-BLOCK = 1 << 20
-SIMULATED = b"SIMULATED"  # a made-up slide goes on saying so
+SINGLE_IMAGE_FORMATS = ("png", "jpeg", "dicom")  # one picture a file, and a DICOM's other pictures are other files
+TIFF_FORMATS = ("aperio", "generic-tiff", "tiff")
+BLOCK_BYTES = 1 << 20
+SIMULATED_PREFIX = b"SIMULATED"  # a made-up slide goes on saying so
 # Of an Aperio's description, the keys whose values say how the picture was made and nothing of whom it shows.
-APERIO_KEPT = {
+APERIO_RETAINED_KEYS = {
     *("AppMag", "MPP", "StripeWidth", "Left", "Top", "LineCameraSkew", "LineAreaXOffset", "LineAreaYOffset"),
     *("Focus Offset", "Exposure Time", "Exposure Scale", "DisplayColor", "Gamma", "Filtered", "Parmset"),
     *("OriginalWidth", "OriginalHeight", "ICC Profile", "SessonMode"),
 }
 
 
-def strip(path: str | Path, folder: Path, limits: Limits = LIMITS) -> Path:
+def deidentify_slide(path: str | Path, folder: Path, limits: SlideLimits = SLIDE_LIMITS) -> Path:
     """Copies the checked files into `folder`. Raises SlideRefused, label_inside for a format that cannot be cleaned."""
-    found = check(path, limits)
-    if found.format not in (*WHOLE, *TIFFS, "kfb"):
-        needed = "SVS, tiled TIFF, KFB or DICOM"
-        raise SlideRefused(found.path.name, [fault("label_inside", found=found.format, needed=needed)])
-    for each in found.files:
-        shutil.copyfile(each, folder / each.name)
-    copy = folder / found.path.name
-    if found.format in TIFFS:
-        _strip_tiff(copy, found.format, limits)
-    if found.format == "kfb":
-        with opened(copy) as source, copy.open("r+b") as file:
-            for place, length in kfb.pictures(source, limits):
-                _erase(file, place, length)
-    if found.format == "dicom":
-        for each in found.files:
-            _strip_dicom(folder / each.name, limits)
-    if found.format in ("png", "jpeg"):
-        _strip_flat(copy, found.format)
+    checked = check_slide(path, limits)
+    if checked.format not in (*SINGLE_IMAGE_FORMATS, *TIFF_FORMATS, "kfb"):
+        expected = "SVS, tiled TIFF, KFB or DICOM"
+        raise SlideError(checked.path.name, [slide_issue("label_inside", found=checked.format, needed=expected)])
+    for path_to_copy in checked.files:
+        shutil.copyfile(path_to_copy, folder / path_to_copy.name)
+    copy = folder / checked.path.name
+    if checked.format in TIFF_FORMATS:
+        _deidentify_tiff(copy, checked.format, limits)
+    if checked.format == "kfb":
+        with open_source(copy) as source, copy.open("r+b") as file:
+            for offset, length in kfb.associated_images(source, limits):
+                _erase(file, offset, length)
+    if checked.format == "dicom":
+        for path_to_copy in checked.files:
+            _deidentify_dicom(folder / path_to_copy.name, limits)
+    if checked.format in ("png", "jpeg"):
+        _deidentify_flat(copy, checked.format)
     return copy
 
 
-def _strip_dicom(path: Path, limits: Limits) -> None:
+def _deidentify_dicom(path: Path, limits: SlideLimits) -> None:
     """Words are emptied by blanks, which every representation of words may end with, so that nothing moves."""
-    with opened(path) as source, path.open("r+b") as file:
-        for place, length in dicom.read_instance(source, limits).personal:
-            _erase(file, place, length, b" ")
+    with open_source(path) as source, path.open("r+b") as file:
+        for offset, length in dicom.read_instance(source, limits).personal_values:
+            _erase(file, offset, length, b" ")
 
 
-def _strip_flat(path: Path, kind: str) -> None:
-    with opened(path) as source, path.open("r+b") as file:
-        for place, length in list((flat.png_words if kind == "png" else flat.jpeg_words)(source)):
-            _erase(file, place, length)
+def _deidentify_flat(path: Path, kind: str) -> None:
+    with open_source(path) as source, path.open("r+b") as file:
+        for offset, length in list((flat.png_text_ranges if kind == "png" else flat.jpeg_text_ranges)(source)):
+            _erase(file, offset, length)
             if kind == "png":  # the block's checksum is of its name and its value
-                name = source.read(place - 4, 4, "a PNG block")
+                name = source.read(offset - 4, 4, "a PNG block")
                 file.write(zlib.crc32(name + bytes(length)).to_bytes(4))
 
 
-def _strip_words(file: BinaryIO, kind: str, image: tiff.Directory) -> None:
-    for tag, place, length in image.texts:
-        file.seek(place)
+def _erase_texts(file: BinaryIO, kind: str, image: tiff.TiffDirectory) -> None:
+    for tag, offset, length in image.text_ranges:
+        file.seek(offset)
         text = file.read(length)
-        if tag == tiff.SOFTWARE or (tag == tiff.DESCRIPTION and text.startswith(SIMULATED)):
+        if tag == tiff.SOFTWARE or (tag == tiff.DESCRIPTION and text.startswith(SIMULATED_PREFIX)):
             continue
-        file.seek(place)
-        file.write(_aperio(text) if tag == tiff.DESCRIPTION and kind == "aperio" else bytes(length))
+        file.seek(offset)
+        file.write(_redact_aperio(text) if tag == tiff.DESCRIPTION and kind == "aperio" else bytes(length))
 
 
-def _aperio(text: bytes) -> bytes:
+def _redact_aperio(text: bytes) -> bytes:
     """The same with blanks for the values that the picture does not need."""
     head, *pairs = text.rstrip(b"\0").split(b"|")
-    kept = [pair if _needed(pair) else b" " * len(pair) for pair in pairs]
-    return b"|".join([head, *kept]).ljust(len(text), b"\0")
+    retained = [pair if _is_retained(pair) else b" " * len(pair) for pair in pairs]
+    return b"|".join([head, *retained]).ljust(len(text), b"\0")
 
 
-def _needed(pair: bytes) -> bool:
-    return pair.partition(b"=")[0].decode("latin-1").strip() in APERIO_KEPT
+def _is_retained(pair: bytes) -> bool:
+    return pair.partition(b"=")[0].decode("latin-1").strip() in APERIO_RETAINED_KEYS
 
 
-def _strip_tiff(path: Path, kind: str, limits: Limits) -> None:
+def _deidentify_tiff(path: Path, kind: str, limits: SlideLimits) -> None:
     """Keeps the slide's levels; the other images are erased, and no directory leads to them."""
-    with opened(path) as source, path.open("r+b") as file:
+    with open_source(path) as source, path.open("r+b") as file:
         images = tiff.read_directories(source, limits)
         head = source.read(0, 4, "the TIFF header")
-        kept = tiff.slide_images(kind, images)
-        for each in images:
-            if each.number not in {other.number for other in kept}:
-                for place, length in (*tiff.stored(each), *each.places, (each.offset, each.link[0] - each.offset)):
-                    _erase(file, place, min(length, source.size - place))
+        retained = tiff.slide_images(kind, images)
+        for image in images:
+            if image.number not in {other.number for other in retained}:
+                for offset, length in (
+                    *tiff.tile_ranges(image),
+                    *image.value_ranges,
+                    (image.offset, image.next_link[0] - image.offset),
+                ):
+                    _erase(file, offset, min(length, source.size - offset))
             else:
-                _strip_words(file, kind, each)
-        links = [(8, 8) if 43 in head[2:] else (4, 4), *(each.link for each in kept)]
-        for (place, width), target in zip(links, [*(each.offset for each in kept), 0], strict=True):
-            file.seek(place)
+                _erase_texts(file, kind, image)
+        links = [(8, 8) if 43 in head[2:] else (4, 4), *(image.next_link for image in retained)]
+        for (offset, width), target in zip(links, [*(each.offset for each in retained), 0], strict=True):
+            file.seek(offset)
             file.write(target.to_bytes(width, "little" if head[:2] == b"II" else "big"))
 
 
-def _erase(file: BinaryIO, place: int, length: int, by: bytes = b"\0") -> None:
-    file.seek(place)
-    for start in range(0, length, BLOCK):
-        file.write(by * min(BLOCK, length - start))
+def _erase(file: BinaryIO, offset: int, length: int, fill: bytes = b"\0") -> None:
+    file.seek(offset)
+    for start in range(0, length, BLOCK_BYTES):
+        file.write(fill * min(BLOCK_BYTES, length - start))

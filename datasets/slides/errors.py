@@ -7,89 +7,93 @@ from dataclasses import dataclass
 
 from datasets.errors import DataError
 
-_EXPORT = "Export it from the scanner again and send it anew.", "请从扫描仪重新导出后再上传。"
-_AGAIN = "Send the file anew and compare its SHA-256.", "请重新上传，并核对 SHA-256。"
-_HOSTILE = "Have its origin looked into; do not open it elsewhere.", "请核查文件来源，勿在其他程序中打开。"
+_REEXPORT = "Export it from the scanner again and send it anew.", "请从扫描仪重新导出后再上传。"
+_RESEND = "Send the file anew and compare its SHA-256.", "请重新上传，并核对 SHA-256。"
+_INVESTIGATE = "Have its origin looked into; do not open it elsewhere.", "请核查文件来源，勿在其他程序中打开。"
 
 # code: what was found and what was needed, in English and in Chinese, and what to do
-CODES: dict[str, tuple[str, str, tuple[str, str]]] = {
-    "no_file": ("there is no file {name}", "文件 {name} 不存在", _AGAIN),
-    "empty": ("it holds no bytes; a slide was needed", "文件为空；应为切片文件", _AGAIN),
+ISSUE_TEMPLATES: dict[str, tuple[str, str, tuple[str, str]]] = {
+    "no_file": ("there is no file {name}", "文件 {name} 不存在", _RESEND),
+    "empty": ("it holds no bytes; a slide was needed", "文件为空；应为切片文件", _RESEND),
     "too_large": (
         "it holds {found:,} bytes; at most {most:,} are taken",
         "文件 {found:,} 字节；上限 {most:,} 字节",
-        _EXPORT,
+        _REEXPORT,
     ),
     "unknown_format": (
         "its content begins with {found}, which is no format read here; SVS, NDPI, MRXS, SCN, BIF, Philips or "
         "tiled TIFF, DICOM, KFB, or a flat TIFF, PNG or JPEG was needed",
         "内容以 {found} 开头，不是可读的格式；应为 SVS、NDPI、MRXS、SCN、BIF、飞利浦或分块 TIFF、DICOM、KFB，"
         "或普通 TIFF、PNG、JPEG",
-        _EXPORT,
+        _REEXPORT,
     ),
     "truncated": (
         "{what} should reach to byte {found:,}, and the file ends at {end:,}; all of it was needed",
         "{what} 应到第 {found:,} 字节，而文件止于第 {end:,} 字节；需要完整文件",
-        _AGAIN,
+        _RESEND,
     ),
-    "no_end": ("the mark of its end is missing; all of it was needed", "缺少结束标记；需要完整文件", _AGAIN),
-    "malformed": ("{what} is {found}; {needed} was needed", "{what} 为 {found}；应为 {needed}", _EXPORT),
+    "no_end": ("the mark of its end is missing; all of it was needed", "缺少结束标记；需要完整文件", _RESEND),
+    "malformed": ("{what} is {found}; {needed} was needed", "{what} 为 {found}；应为 {needed}", _REEXPORT),
     "ifd_loop": (
         "image directory {found} leads back to one already read, at byte {offset:,}; a list with an end was needed",
         "第 {found} 个图像目录指回已读目录（第 {offset:,} 字节）；目录链应有终点",
-        _HOSTILE,
+        _INVESTIGATE,
     ),
-    "too_many": ("it has {found:,} {what}; at most {most:,} are taken", "{what} 共 {found:,}；上限 {most:,}", _HOSTILE),
-    "duplicate": ("{what} is given twice; once was needed", "{what} 重复出现；应只有一次", _EXPORT),
+    "too_many": (
+        "it has {found:,} {what}; at most {most:,} are taken",
+        "{what} 共 {found:,}；上限 {most:,}",
+        _INVESTIGATE,
+    ),
+    "duplicate": ("{what} is given twice; once was needed", "{what} 重复出现；应只有一次", _REEXPORT),
     "no_size": (
         "{what} is {width} x {height} pixels; at least 1 x 1 was needed",
         "{what} 为 {width} x {height} 像素；至少应为 1 x 1",
-        _EXPORT,
+        _REEXPORT,
     ),
     "pixel_bomb": (
         "{what} claims {width:,} x {height:,} pixels; at most {most:,} pixels are taken",
         "{what} 声称 {width:,} x {height:,} 像素；上限 {most:,} 像素",
-        _HOSTILE,
+        _INVESTIGATE,
     ),
     "tile_bomb": (
         "{what} has tiles of {width:,} x {height:,} pixels; at most {most:,} pixels a tile are taken",
         "{what} 的图块为 {width:,} x {height:,} 像素；每块上限 {most:,} 像素",
-        _HOSTILE,
+        _INVESTIGATE,
     ),
     "tile_bytes": (
         "a tile of {what} is {found:,} bytes; at most {most:,} are taken",
         "{what} 有图块 {found:,} 字节；上限 {most:,} 字节",
-        _HOSTILE,
+        _INVESTIGATE,
     ),
     "ratio": (
         "{what} would unpack to {found:,.0f} times its bytes; at most {most:,.0f} times is taken",
         "{what} 解压后为存储字节的 {found:,.0f} 倍；上限 {most:,.0f} 倍",
-        _HOSTILE,
+        _INVESTIGATE,
     ),
     "size_lies": (
         "{what} holds {found:,} bytes of pixels; its declared size needs {needed:,}",
         "{what} 的像素数据为 {found:,} 字节；按声明的尺寸应有 {needed:,} 字节",
-        _EXPORT,
+        _REEXPORT,
     ),
     "tile_table": (
         "{what} lists {found:,} tiles; its declared size needs {needed:,}",
         "{what} 列出 {found:,} 个图块；按声明的尺寸应有 {needed:,} 个",
-        _EXPORT,
+        _REEXPORT,
     ),
     "no_pixels": (
         "{what} stores no tile at all; at least one was needed",
         "{what} 未存储任何图块；至少应有一个",
-        _EXPORT,
+        _REEXPORT,
     ),
     "outside": (
         "{what} names {found}, which lies outside the slide's own folder; a file inside it was needed",
         "{what} 指向 {found}，在切片文件夹之外；应指向文件夹之内的文件",
-        _HOSTILE,
+        _INVESTIGATE,
     ),
     "missing_part": (
         "{what} names {found}, which is not there; every part of the slide was needed",
         "{what} 指向 {found}，但文件不存在；需要切片的全部文件",
-        _AGAIN,
+        _RESEND,
     ),
     "mrxs_alone": (
         "the folder {found} with Slidedat.ini is not beside it, and the file alone shows a label; both were needed",
@@ -117,27 +121,27 @@ CODES: dict[str, tuple[str, str, tuple[str, str]]] = {
     "packing": (
         "its pixels are packed as {found}, which is not read here; {needed} was needed",
         "像素以 {found} 方式存储，无法读取；应为 {needed}",
-        _EXPORT,
+        _REEXPORT,
     ),
     "undecodable": (
         "it could not be decoded: {found}; a whole file was needed",
         "无法解码：{found}；需要完整的文件",
-        _EXPORT,
+        _REEXPORT,
     ),
     "sandbox_crash": (
         "decoding it broke the process it ran in ({found}); a sound file was needed",
         "解码进程异常终止（{found}）；需要完好的文件",
-        _HOSTILE,
+        _INVESTIGATE,
     ),
     "sandbox_time": (
         "decoding took more than {most:g} s; an answer within that was needed",
         "解码超过 {most:g} 秒；应在此时间内完成",
-        _HOSTILE,
+        _INVESTIGATE,
     ),
     "sandbox_memory": (
         "decoding needed more than {most:,} bytes of memory; less was needed",
         "解码所需内存超过 {most:,} 字节；应在此之内",
-        _HOSTILE,
+        _INVESTIGATE,
     ),
     "no_scale": (
         "it does not say how many microns a pixel is; that was needed",
@@ -181,7 +185,7 @@ CODES: dict[str, tuple[str, str, tuple[str, str]]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class SlideFault:
+class SlideIssue:
     """One reason: `code` is a key of CODES, `en` and `zh` say found, needed and what to do."""
 
     code: str
@@ -189,22 +193,22 @@ class SlideFault:
     zh: str
 
 
-def fault(code: str, **values: object) -> SlideFault:
-    en, zh, (act, act_zh) = CODES[code]
-    return SlideFault(code, f"{en.format(**values)}. {act}", f"{zh.format(**values)}。{act_zh}")
+def slide_issue(code: str, **values: object) -> SlideIssue:
+    en, zh, (action, action_zh) = ISSUE_TEMPLATES[code]
+    return SlideIssue(code, f"{en.format(**values)}. {action}", f"{zh.format(**values)}。{action_zh}")
 
 
-class SlideRefused(DataError):
+class SlideError(DataError):
     """The slide is not read; every reason is in `faults`, and `str()` gives them in English, `zh()` in Chinese."""
 
-    def __init__(self, name: str, faults: Iterable[SlideFault]):
+    def __init__(self, name: str, issues: Iterable[SlideIssue]):
         self.name = name
-        self.faults = tuple(faults)
-        super().__init__("\n".join(f"{name}: {each.en}" for each in self.faults))
+        self.issues = tuple(issues)
+        super().__init__("\n".join(f"{name}: {issue.en}" for issue in self.issues))
 
     @property
     def codes(self) -> tuple[str, ...]:
-        return tuple(each.code for each in self.faults)
+        return tuple(issue.code for issue in self.issues)
 
     def zh(self) -> str:
-        return "\n".join(f"{self.name}：{each.zh}" for each in self.faults)
+        return "\n".join(f"{self.name}：{issue.zh}" for issue in self.issues)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class SlideLimits:
     """The largest scans known are about 200,000 pixels a side and 60 GiB; everything is set well above such."""
 
     file_bytes: int = 128 * 2**30
@@ -23,11 +23,11 @@ class Limits:
     depth: int = 16  # of nested DICOM sequences
     files: int = 1_000  # that make up one slide
     text_bytes: int = 16 * 2**20  # a description, an XML, an INI
-    held_bytes: int = 256 * 2**20  # all tables and texts of one TIFF together
+    table_bytes: int = 256 * 2**20  # all tables and texts of one TIFF together
     scans: int = 100  # of one progressive JPEG
-    head_bytes: int = 64 * 2**20  # what stands before a KFB's tiles
+    header_bytes: int = 64 * 2**20  # what stands before a KFB's tiles
     finest_mpp: float = 0.02  # microns per pixel; what lies outside these two is no scan's scale,
     coarsest_mpp: float = 40.0  # such as 352.8, which is the 72 dots per inch that programs write unasked
 
 
-LIMITS = Limits()
+SLIDE_LIMITS = SlideLimits()

@@ -21,19 +21,24 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from datasets.slides.byte_source import Found, Size
-from datasets.slides.errors import SlideRefused, fault
-from datasets.slides.formats.tiff import plausible
-from datasets.slides.limits import LIMITS, Limits
-from datasets.slides.static_check import check
+from datasets.slides.byte_source import CheckedSlide, Size
+from datasets.slides.errors import SlideError, slide_issue
+from datasets.slides.formats.tiff import plausible_scale
+from datasets.slides.limits import SLIDE_LIMITS, SlideLimits
+from datasets.slides.static_check import check_slide
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 Pixels = NDArray[np.uint8]  # (height, width, 3) RGB
 WHITE = (255, 255, 255)
-EXACT = ("aperio", "generic-tiff", "dicom", "kfb")  # whose size the check knows; the others crop or join their images
-PILLOW = {"png": ("PNG",), "jpeg": ("JPEG",)}  # and TIFF for the rest; no other decoder is ever tried
+EXACT_SIZE_FORMATS = (
+    "aperio",
+    "generic-tiff",
+    "dicom",
+    "kfb",
+)  # whose size the check knows; the others crop or join their images
+PILLOW_FORMATS = {"png": ("PNG",), "jpeg": ("JPEG",)}  # and TIFF for the rest; no other decoder is ever tried
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +49,7 @@ class Level:
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class SlideMetadata:
     """What is known of a slide.
 
     mpp:      microns per pixel of level 0 (x, y), or None.
@@ -68,8 +73,8 @@ class Facts:
 
     def level_for(self, downsample: float) -> int:
         """The coarsest level that is no coarser than `downsample`, with half a percent for pyramids that round."""
-        fits = [at for at, level in enumerate(self.levels) if level.downsample <= downsample * 1.005]
-        return fits[-1] if fits else 0
+        fine_enough = [index for index, level in enumerate(self.levels) if level.downsample <= downsample * 1.005]
+        return fine_enough[-1] if fine_enough else 0
 
 
 class Slide:
@@ -77,12 +82,12 @@ class Slide:
 
     def __init__(
         self,
-        facts: Facts,
+        metadata: SlideMetadata,
         read: Callable[[int, int, Size, int], Pixels],
         close: Callable[[], None],
-        limits: Limits = LIMITS,
+        limits: SlideLimits = SLIDE_LIMITS,
     ):
-        self.facts = facts
+        self.metadata = metadata
         self._read, self._close, self._limits = read, close, limits
 
     def read(self, x: int, y: int, size: Size, level: int = 0) -> Pixels:
@@ -91,11 +96,11 @@ class Slide:
         Raises SlideRefused where it cannot be decoded, ValueError where it cannot be asked so.
         """
         width, height = size
-        if not 0 <= level < len(self.facts.levels):
-            raise ValueError(f"level {level} was asked for; the slide has levels 0 to {len(self.facts.levels) - 1}")
+        if not 0 <= level < len(self.metadata.levels):
+            raise ValueError(f"level {level} was asked for; the slide has levels 0 to {len(self.metadata.levels) - 1}")
         if width < 1 or height < 1 or width * height > self._limits.tile_pixels:
-            most = self._limits.tile_pixels
-            raise ValueError(f"a region of {width} x {height} was asked for; read 1 to {most:,} pixels at a time")
+            limit = self._limits.tile_pixels
+            raise ValueError(f"a region of {width} x {height} was asked for; read 1 to {limit:,} pixels at a time")
         if max(abs(x), abs(y)) > 2 * self._limits.side:
             raise ValueError(f"the place ({x}, {y}) was asked for; it must be within {2 * self._limits.side:,} pixels")
         return self._read(x, y, size, level)
@@ -106,7 +111,9 @@ class Slide:
     def __enter__(self) -> Slide:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
         self.close()
 
 
@@ -116,93 +123,99 @@ def read_scaled(slide: Slide, x: float, y: float, extent: tuple[float, float], s
     It comes from the coarsest level that is fine enough: a box average where it shrinks to half or less, else bicubic.
     Neither looks beyond the region.
     """
-    part = Part.of(slide.facts, x, y, extent, size)
-    left, top, right, bottom = part.box
-    downsample = slide.facts.levels[part.level].downsample
-    place = round(left * downsample), round(top * downsample)
-    return part.scaled(slide.read(*place, (right - left, bottom - top), part.level))
+    region = LevelRegion.locate(slide.metadata, x, y, extent, size)
+    left, top, right, bottom = region.box
+    downsample = slide.metadata.levels[region.level].downsample
+    origin = round(left * downsample), round(top * downsample)
+    return region.resample(slide.read(*origin, (right - left, bottom - top), region.level))
 
 
-class Part(NamedTuple):
+class LevelRegion(NamedTuple):
     """A region as it is read: `box` left, top, right, bottom in whole pixels of `level`, `exact` the same unrounded."""
 
     level: int
     box: tuple[int, int, int, int]
-    exact: tuple[float, float, float, float]
+    exact_box: tuple[float, float, float, float]
     size: Size
 
     @classmethod
-    def of(cls, facts: Facts, x: float, y: float, extent: tuple[float, float], size: Size) -> Part:
-        level = facts.level_for(min(extent[0] / size[0], extent[1] / size[1]))
-        left, top, width, height = (value / facts.levels[level].downsample for value in (x, y, *extent))
-        first = math.floor(left + 1e-6), math.floor(top + 1e-6)
-        last = math.ceil(left + width - 1e-6), math.ceil(top + height - 1e-6)
-        return cls(level, (*first, *last), (left, top, left + width, top + height), size)
+    def locate(
+        cls, metadata: SlideMetadata, x: float, y: float, extent: tuple[float, float], size: Size
+    ) -> LevelRegion:
+        level = metadata.level_for(min(extent[0] / size[0], extent[1] / size[1]))
+        left, top, width, height = (value / metadata.levels[level].downsample for value in (x, y, *extent))
+        start = math.floor(left + 1e-6), math.floor(top + 1e-6)
+        end = math.ceil(left + width - 1e-6), math.ceil(top + height - 1e-6)
+        return cls(level, (*start, *end), (left, top, left + width, top + height), size)
 
-    def scaled(self, pixels: Pixels) -> Pixels:
+    def resample(self, pixels: Pixels) -> Pixels:
         """The pixels of `box` resampled to `size`."""
         from PIL import Image
 
         x0, y0, x1, y1 = self.box
-        left, top, right, bottom = self.exact
+        left, top, right, bottom = self.exact_box
         if (x1 - x0, y1 - y0) == self.size:
             return pixels
         box = (max(left - x0, 0.0), max(top - y0, 0.0), min(right - x0, x1 - x0), min(bottom - y0, y1 - y0))
         shrinks = min((right - left) / self.size[0], (bottom - top) / self.size[1]) >= 2
-        how = Image.Resampling.BOX if shrinks else Image.Resampling.BICUBIC
-        return np.asarray(Image.fromarray(pixels).resize(self.size, how, box))
+        resampling = Image.Resampling.BOX if shrinks else Image.Resampling.BICUBIC
+        return np.asarray(Image.fromarray(pixels).resize(self.size, resampling, box))
 
 
-def open_slide(path: str | Path, mpp: float | tuple[float, float] | None = None, limits: Limits = LIMITS) -> Slide:
+def open_slide(
+    path: str | Path, mpp: float | tuple[float, float] | None = None, limits: SlideLimits = SLIDE_LIMITS
+) -> Slide:
     """Checks, then opens. `mpp`: what an operator says the scale is; it goes before what the file says."""
-    given = given_scale(Path(path).name, mpp, limits)
-    found = check(path, limits)
+    operator_mpp = parse_operator_mpp(Path(path).name, mpp, limits)
+    checked = check_slide(path, limits)
     try:
-        slide = _open_flat(found, limits) if found.flat else _open_pyramid(found, limits)
-    except SlideRefused:
+        slide = _open_flat(checked, limits) if checked.is_flat else _open_pyramid(checked, limits)
+    except SlideError:
         raise
     except Exception as error:  # a decoder at a hostile file raises whatever it likes
-        raise _undecodable(found, error) from error
-    stated = slide.facts.stated
-    source = "operator" if given else "file" if stated else ""
-    slide.facts = replace(slide.facts, mpp=given or stated, mpp_from=source, notes=found.notes)
+        raise _undecodable_error(checked, error) from error
+    stated = slide.metadata.stated
+    mpp_source = "operator" if operator_mpp else "file" if stated else ""
+    slide.metadata = replace(slide.metadata, mpp=operator_mpp or stated, mpp_from=mpp_source, notes=checked.notes)
     return slide
 
 
-def given_scale(name: str, mpp: float | tuple[float, float] | None, limits: Limits) -> tuple[float, float] | None:
+def parse_operator_mpp(
+    name: str, mpp: float | tuple[float, float] | None, limits: SlideLimits
+) -> tuple[float, float] | None:
     if mpp is None:
         return None
     x, y = mpp if isinstance(mpp, tuple) else (mpp, mpp)
-    scale = plausible(x, y, limits)
+    scale = plausible_scale(x, y, limits)
     if scale is None:
-        values = {"found": f"{x:g} x {y:g}", "low": limits.finest_mpp, "high": limits.coarsest_mpp}
-        raise SlideRefused(name, [fault("bad_mpp", **values)])
+        format_values = {"found": f"{x:g} x {y:g}", "low": limits.finest_mpp, "high": limits.coarsest_mpp}
+        raise SlideError(name, [slide_issue("bad_mpp", **format_values)])
     return scale
 
 
-def _undecodable(found: Found, error: BaseException) -> SlideRefused:
-    reason = " ".join(str(error).split()).replace(f"{found.path.parent}/", "") or type(error).__name__
-    return SlideRefused(found.path.name, [fault("undecodable", found=reason[:200])])
+def _undecodable_error(checked: CheckedSlide, error: BaseException) -> SlideError:
+    reason = " ".join(str(error).split()).replace(f"{checked.path.parent}/", "") or type(error).__name__
+    return SlideError(checked.path.name, [slide_issue("undecodable", found=reason[:200])])
 
 
-def _open_pyramid(found: Found, limits: Limits) -> Slide:
-    if found.format == "kfb":
+def _open_pyramid(checked: CheckedSlide, limits: SlideLimits) -> Slide:
+    if checked.format == "kfb":
         import kfbslide
 
-        slide, folder = kfbslide.OpenSlide(str(found.path)), None
+        slide, folder = kfbslide.OpenSlide(str(checked.path)), None
     else:
         import openslide
 
-        path, folder = _alone(found)
+        path, folder = _isolated_path(checked)
         slide = openslide.OpenSlide(path)
     properties = slide.properties
-    background = _background(properties.get("openslide.background-color", ""))
+    background = _parse_background(properties.get("openslide.background-color", ""))
 
     def read(x: int, y: int, size: Size, level: int) -> Pixels:
         try:
-            return _on_background(slide.read_region((x, y), level, size), background)
+            return _blend_background(slide.read_region((x, y), level, size), background)
         except Exception as error:  # as above
-            raise _undecodable(found, error) from error
+            raise _undecodable_error(checked, error) from error
 
     def close() -> None:
         slide.close()
@@ -217,32 +230,36 @@ def _open_pyramid(found: Found, limits: Limits) -> Slide:
         Level(int(width), int(height), float(downsample))
         for (width, height), downsample in zip(slide.level_dimensions, slide.level_downsamples, strict=True)
     )
-    if found.format in EXACT and (levels[0].width, levels[0].height) != found.levels[0]:
+    if checked.format in EXACT_SIZE_FORMATS and (levels[0].width, levels[0].height) != checked.levels[0]:
         close()
-        raise _undecodable(found, ValueError(f"it is {levels[0].width} x {levels[0].height} pixels to the decoder"))
+        raise _undecodable_error(
+            checked, ValueError(f"it is {levels[0].width} x {levels[0].height} pixels to the decoder")
+        )
     icc = any(name.startswith("openslide.icc-size") for name in properties)
-    facts = Facts(found.format, levels, stated=plausible(x, y, limits), background=background, icc=icc)
-    return Slide(facts, read, close, limits)
+    metadata = SlideMetadata(
+        checked.format, levels, stated=plausible_scale(x, y, limits), background=background, icc=icc
+    )
+    return Slide(metadata, read, close, limits)
 
 
-def _alone(found: Found) -> tuple[str, tempfile.TemporaryDirectory[str] | None]:
+def _isolated_path(checked: CheckedSlide) -> tuple[str, tempfile.TemporaryDirectory[str] | None]:
     """A folder with links to the checked files and nothing else, where a format would read what stands beside it."""
-    if found.format not in ("dicom", "mirax"):
-        return str(found.path), None
+    if checked.format not in ("dicom", "mirax"):
+        return str(checked.path), None
     folder = tempfile.TemporaryDirectory(prefix="slide-")
-    place = Path(folder.name)
-    if found.format == "dicom":
-        for at, path in enumerate(found.files):
-            os.symlink(path, place / f"{at}.dcm")
-        return str(place / "0.dcm"), folder
-    (place / "slide").mkdir()
-    os.symlink(found.path, place / "slide.mrxs")
-    for path in found.files[1:]:
-        os.symlink(path, place / "slide" / path.name)
-    return str(place / "slide.mrxs"), folder
+    directory = Path(folder.name)
+    if checked.format == "dicom":
+        for index, path in enumerate(checked.files):
+            os.symlink(path, directory / f"{index}.dcm")
+        return str(directory / "0.dcm"), folder
+    (directory / "slide").mkdir()
+    os.symlink(checked.path, directory / "slide.mrxs")
+    for path in checked.files[1:]:
+        os.symlink(path, directory / "slide" / path.name)
+    return str(directory / "slide.mrxs"), folder
 
 
-def _background(value: str) -> tuple[int, int, int]:
+def _parse_background(value: str) -> tuple[int, int, int]:
     """Six hexadecimal digits, as OpenSlide gives them; white where there are none."""
     try:
         red, green, blue = bytes.fromhex(value)
@@ -251,7 +268,7 @@ def _background(value: str) -> tuple[int, int, int]:
     return red, green, blue
 
 
-def _on_background(image: Image, background: tuple[int, int, int]) -> Pixels:
+def _blend_background(image: Image, background: tuple[int, int, int]) -> Pixels:
     """RGB of an RGBA picture; where nothing was scanned there is background."""
     if image.getchannel("A").getextrema() == (255, 255):
         return np.asarray(image.convert("RGB"))
@@ -261,16 +278,16 @@ def _on_background(image: Image, background: tuple[int, int, int]) -> Pixels:
     return np.rint(mixed).astype(np.uint8)
 
 
-def _open_flat(found: Found, limits: Limits) -> Slide:
+def _open_flat(checked: CheckedSlide, limits: SlideLimits) -> Slide:
     """Decodes the first image of the file as a whole; the check has bounded its size."""
     from PIL import Image
 
-    with Image.open(found.path, formats=PILLOW.get(found.format, ("TIFF",))) as image:
-        if (image.width, image.height) != found.levels[0]:
-            raise SlideRefused(found.path.name, [fault("undecodable", found=f"it is {image.size} pixels inside")])
+    with Image.open(checked.path, formats=PILLOW_FORMATS.get(checked.format, ("TIFF",))) as image:
+        if (image.width, image.height) != checked.levels[0]:
+            raise SlideError(checked.path.name, [slide_issue("undecodable", found=f"it is {image.size} pixels inside")])
         icc = bool(image.info.get("icc_profile"))
         opaque = image.mode in ("RGB", "L", "1", "CMYK", "YCbCr") and "transparency" not in image.info
-        pixels = np.asarray(image.convert("RGB")) if opaque else _on_background(image.convert("RGBA"), WHITE)
+        pixels = np.asarray(image.convert("RGB")) if opaque else _blend_background(image.convert("RGBA"), WHITE)
     height, width = pixels.shape[:2]
 
     def read(x: int, y: int, size: Size, level: int) -> Pixels:
@@ -280,5 +297,5 @@ def _open_flat(found: Found, limits: Limits) -> Slide:
             region[top - y : bottom - y, left - x : right - x] = pixels[top:bottom, left:right]
         return region
 
-    facts = Facts(found.format, (Level(width, height, 1.0),), stated=found.mpp, icc=icc)
-    return Slide(facts, read, lambda: None, limits)
+    metadata = SlideMetadata(checked.format, (Level(width, height, 1.0),), stated=checked.mpp, icc=icc)
+    return Slide(metadata, read, lambda: None, limits)

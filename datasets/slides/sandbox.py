@@ -28,70 +28,72 @@ import numpy as np
 
 from datasets.slides import reader
 from datasets.slides.byte_source import Size
-from datasets.slides.errors import SlideFault, SlideRefused, fault
-from datasets.slides.limits import LIMITS, Limits
-from datasets.slides.reader import Facts, Level, Pixels, Slide
+from datasets.slides.errors import SlideError, SlideIssue, slide_issue
+from datasets.slides.limits import SLIDE_LIMITS, SlideLimits
+from datasets.slides.reader import Level, Pixels, Slide, SlideMetadata
 
 ROOT = Path(__file__).parents[2]
-PAGE = 4_096  # bytes
-TRIES = 3  # of what a broken process did not answer
+PAGE_BYTES = 4_096  # bytes
+MAX_ATTEMPTS = 3  # of what a broken process did not answer
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Bounds:
+class SandboxLimits:
     """What the process may use. Address space is counted, of which libraries reserve about 300 MB unused."""
 
-    memory: int = 2 * 2**30  # bytes
-    cpu: int = 60  # seconds for one request
-    wall: float = 90.0  # seconds for one request
-    files: int = 2_048  # open at once
+    memory_bytes: int = 2 * 2**30  # bytes
+    cpu_seconds: int = 60  # seconds for one request
+    wall_seconds: float = 90.0  # seconds for one request
+    max_open_files: int = 2_048  # open at once
 
 
-BOUNDS = Bounds()
+SANDBOX_LIMITS = SandboxLimits()
 
 
 def open_slide(
     path: str | Path,
     mpp: float | tuple[float, float] | None = None,
-    limits: Limits = LIMITS,
-    bounds: Bounds = BOUNDS,
+    limits: SlideLimits = SLIDE_LIMITS,
+    sandbox_limits: SandboxLimits = SANDBOX_LIMITS,
 ) -> Slide:
     """As reader.open_slide, check included; what the process does wrong is a refusal here, never more."""
-    reader.given_scale(Path(path).name, mpp, limits)
-    child = _Child(Path(path).absolute(), limits, bounds)
+    reader.parse_operator_mpp(Path(path).name, mpp, limits)
+    process = _SandboxProcess(Path(path).absolute(), limits, sandbox_limits)
     try:
-        answer = child.ask({"path": str(child.path), "mpp": mpp, "limits": asdict(limits), "bounds": asdict(bounds)})
-        facts = _facts(answer)
+        answer = process.request(
+            {"path": str(process.path), "mpp": mpp, "limits": asdict(limits), "bounds": asdict(sandbox_limits)}
+        )
+        metadata = _parse_metadata(answer)
     except BaseException:
-        child.close()
+        process.close()
         raise
-    return Slide(facts, child.read, child.close, limits)
+    return Slide(metadata, process.read, process.close, limits)
 
 
-def again(work: Callable[[], T]) -> T:
+def retry_in_new_sandbox(fn: Callable[[], T]) -> T:
     """What `work` answers. Where a slide's process broke under it, it is done anew, TRIES times in all: the process may
     have been killed from outside. A slide that breaks it each time stays refused."""
-    for _ in range(TRIES - 1):
+    for _ in range(MAX_ATTEMPTS - 1):
         try:
-            return work()
-        except SlideRefused as refused:
-            if refused.codes != ("sandbox_crash",):
+            return fn()
+        except SlideError as error:
+            if error.codes != ("sandbox_crash",):
                 raise
-    return work()
+    return fn()
 
 
-def _facts(answer: dict[str, Any]) -> Facts:
+def _parse_metadata(answer: dict[str, Any]) -> SlideMetadata:
     """JSON knows no tuples."""
-    answer = {key: tuple(each) if isinstance(each, list) else each for key, each in answer.items()}
-    return Facts(**{**answer, "levels": tuple(Level(**level) for level in answer["levels"])})
+    answer = {key: tuple(value) if isinstance(value, list) else value for key, value in answer.items()}
+    return SlideMetadata(**{**answer, "levels": tuple(Level(**level) for level in answer["levels"])})
 
 
-class _Child:
+class _SandboxProcess:
     """The process, seen from outside: one question at a time, each with a deadline."""
 
-    def __init__(self, path: Path, limits: Limits, bounds: Bounds):
-        self.path, self.bounds = path, bounds
+    def __init__(self, path: Path, limits: SlideLimits, sandbox_limits: SandboxLimits):
+        self.path, self.sandbox_limits = path, sandbox_limits
         self._lock = threading.Lock()
         self._folder = tempfile.TemporaryDirectory(prefix="slide-sandbox-")
         size = 3 * limits.tile_pixels
@@ -115,72 +117,72 @@ class _Child:
         )
         os.close(descriptor)
 
-    def ask(self, question: dict[str, Any]) -> dict[str, Any]:
+    def request(self, request: dict[str, Any]) -> dict[str, Any]:
         """The answer; SlideRefused if it is a refusal, or there is none in time."""
         with self._lock:
-            line = self._line(json.dumps(question).encode() + b"\n")
+            line = self._exchange(json.dumps(request).encode() + b"\n")
             try:
                 answer = json.loads(line)
-                refused, facts = answer["refused"], answer["answer"]
+                issues_json, answer_json = answer["refused"], answer["answer"]
             except (ValueError, LookupError, TypeError) as error:
-                raise self._broken("an answer that is none") from error
-        if refused is not None:
-            raise SlideRefused(self.path.name, [SlideFault(**each) for each in refused])
-        found: dict[str, Any] = facts
-        return found
+                raise self._failure("an answer that is none") from error
+        if issues_json is not None:
+            raise SlideError(self.path.name, [SlideIssue(**issue_json) for issue_json in issues_json])
+        result: dict[str, Any] = answer_json
+        return result
 
     def read(self, x: int, y: int, size: Size, level: int) -> Pixels:
         with self._lock:
-            line = self._line(b"[%d,%d,%d,%d,%d]\n" % (x, y, *size, level))
+            line = self._exchange(b"[%d,%d,%d,%d,%d]\n" % (x, y, *size, level))
             if line == b"ok\n":
                 return np.frombuffer(self._pixels, np.uint8, 3 * size[0] * size[1]).reshape(size[1], size[0], 3).copy()
         try:
-            refused = [SlideFault(**each) for each in json.loads(line)["refused"]]
+            issues = [SlideIssue(**issue_json) for issue_json in json.loads(line)["refused"]]
         except (ValueError, LookupError, TypeError) as error:
-            raise self._broken("an answer that is none") from error
-        raise SlideRefused(self.path.name, refused)
+            raise self._failure("an answer that is none") from error
+        raise SlideError(self.path.name, issues)
 
-    def _line(self, question: bytes) -> bytes:
+    def _exchange(self, request: bytes) -> bytes:
         process = self._process
         assert process.stdin is not None
         assert process.stdout is not None
-        deadline = time.monotonic() + self.bounds.wall
+        deadline = time.monotonic() + self.sandbox_limits.wall_seconds
         try:
-            process.stdin.write(question)
+            process.stdin.write(request)
             process.stdin.flush()
         except (BrokenPipeError, ValueError) as error:
-            raise self._broken() from error
-        parts = b""
-        while not parts.endswith(b"\n"):
-            left = deadline - time.monotonic()
-            if left <= 0 or not select.select([process.stdout], [], [], left)[0]:
-                self._stop()
-                raise SlideRefused(self.path.name, [fault("sandbox_time", most=self.bounds.wall)])
-            part = os.read(process.stdout.fileno(), 1 << 20)
-            parts += part
-            if not part or len(parts) > 1 << 24:
-                raise self._broken()
-        return parts
+            raise self._failure() from error
+        response = b""
+        while not response.endswith(b"\n"):
+            remaining = deadline - time.monotonic()
+            if remaining <= 0 or not select.select([process.stdout], [], [], remaining)[0]:
+                self._kill()
+                raise SlideError(self.path.name, [slide_issue("sandbox_time", most=self.sandbox_limits.wall_seconds)])
+            chunk = os.read(process.stdout.fileno(), 1 << 20)
+            response += chunk
+            if not chunk or len(response) > 1 << 24:
+                raise self._failure()
+        return response
 
-    def _broken(self, found: str = "") -> SlideRefused:
+    def _failure(self, detail: str = "") -> SlideError:
         """Why there is no answer, from how the process ended."""
         try:
             code = self._process.wait(1)
         except subprocess.TimeoutExpired:
             code = 0
-        self._stop()
+        self._kill()
         if code == -signal.SIGXCPU:
-            return SlideRefused(self.path.name, [fault("sandbox_time", most=self.bounds.cpu)])
-        ended = signal.Signals(-code).name if code < 0 else f"exit {code}"
-        return SlideRefused(self.path.name, [fault("sandbox_crash", found=found or ended)])
+            return SlideError(self.path.name, [slide_issue("sandbox_time", most=self.sandbox_limits.cpu_seconds)])
+        exit_reason = signal.Signals(-code).name if code < 0 else f"exit {code}"
+        return SlideError(self.path.name, [slide_issue("sandbox_crash", found=detail or exit_reason)])
 
-    def _stop(self) -> None:
+    def _kill(self) -> None:
         self._process.kill()
         self._process.wait()
 
     def close(self) -> None:
         with self._lock:
-            self._stop()
+            self._kill()
             for pipe in (self._process.stdin, self._process.stdout):
                 if pipe is not None and not pipe.closed:
                     try:
@@ -193,61 +195,67 @@ class _Child:
 
 def main(descriptor: int) -> None:
     """Inside: takes the limits first, then the slide, then regions, a line each, until the questions end."""
-    first = json.loads(sys.stdin.buffer.readline())
-    bounds, limits = Bounds(**first["bounds"]), Limits(**first["limits"])
-    _confine(bounds)
+    setup = json.loads(sys.stdin.buffer.readline())
+    sandbox_limits, limits = SandboxLimits(**setup["bounds"]), SlideLimits(**setup["limits"])
+    _apply_limits(sandbox_limits)
     # Whatever a decoder prints must not pass for an answer.
-    answers = os.dup(1)
+    response_fd = os.dup(1)
     os.dup2(2, 1)
-    mpp = tuple(first["mpp"]) if isinstance(first["mpp"], list) else first["mpp"]
+    mpp = tuple(setup["mpp"]) if isinstance(setup["mpp"], list) else setup["mpp"]
     pixels = np.frombuffer(mmap.mmap(descriptor, 3 * limits.tile_pixels), np.uint8)
     try:
-        slide = reader.open_slide(first["path"], mpp, limits)
-    except (SlideRefused, MemoryError) as error:
-        os.write(answers, _refusal(error, bounds))
+        slide = reader.open_slide(setup["path"], mpp, limits)
+    except (SlideError, MemoryError) as error:
+        os.write(response_fd, _error_response(error, sandbox_limits))
         return
     with slide:
-        _write(answers, json.dumps({"refused": None, "answer": asdict(slide.facts)}).encode() + b"\n")
+        _write_all(response_fd, json.dumps({"refused": None, "answer": asdict(slide.metadata)}).encode() + b"\n")
         for line in sys.stdin.buffer:
-            _more_time(bounds)
+            _extend_cpu_limit(sandbox_limits)
             x, y, width, height, level = json.loads(line)
             try:
                 region = slide.read(x, y, (width, height), level)
-            except (SlideRefused, MemoryError) as error:
-                _write(answers, _refusal(error, bounds))
+            except (SlideError, MemoryError) as error:
+                _write_all(response_fd, _error_response(error, sandbox_limits))
                 continue
             pixels[: region.size] = region.reshape(-1)
-            _write(answers, b"ok\n")
+            _write_all(response_fd, b"ok\n")
 
 
-def _write(descriptor: int, data: bytes) -> None:
+def _write_all(descriptor: int, data: bytes) -> None:
     while data:
         data = data[os.write(descriptor, data) :]
 
 
-def _refusal(error: SlideRefused | MemoryError, bounds: Bounds) -> bytes:
-    memory = isinstance(error, MemoryError) or isinstance(error.__cause__, MemoryError)
-    faults = [fault("sandbox_memory", most=bounds.memory)] if memory else getattr(error, "faults", ())
-    return json.dumps({"refused": [asdict(each) for each in faults], "answer": None}).encode() + b"\n"
+def _error_response(error: SlideError | MemoryError, sandbox_limits: SandboxLimits) -> bytes:
+    is_memory_error = isinstance(error, MemoryError) or isinstance(error.__cause__, MemoryError)
+    issues = (
+        [slide_issue("sandbox_memory", most=sandbox_limits.memory_bytes)]
+        if is_memory_error
+        else getattr(error, "issues", ())
+    )
+    return json.dumps({"refused": [asdict(issue) for issue in issues], "answer": None}).encode() + b"\n"
 
 
-def _confine(bounds: Bounds) -> None:
+def _apply_limits(sandbox_limits: SandboxLimits) -> None:
     import resource
 
-    resource.setrlimit(resource.RLIMIT_AS, (bounds.memory, bounds.memory))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (PAGE, PAGE))  # no file but the one by which a temporary folder is tried
+    resource.setrlimit(resource.RLIMIT_AS, (sandbox_limits.memory_bytes, sandbox_limits.memory_bytes))
+    resource.setrlimit(
+        resource.RLIMIT_FSIZE, (PAGE_BYTES, PAGE_BYTES)
+    )  # no file but the one by which a temporary folder is tried
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_NOFILE, (bounds.files, bounds.files))
-    _more_time(bounds)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (sandbox_limits.max_open_files, sandbox_limits.max_open_files))
+    _extend_cpu_limit(sandbox_limits)
 
 
-def _more_time(bounds: Bounds) -> None:
+def _extend_cpu_limit(sandbox_limits: SandboxLimits) -> None:
     """Processor time is counted from the start of the process; each request is given its own."""
     import resource
 
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    most = int(used.ru_utime + used.ru_stime) + 1 + bounds.cpu
-    resource.setrlimit(resource.RLIMIT_CPU, (most, resource.getrlimit(resource.RLIMIT_CPU)[1]))
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    soft_limit = int(usage.ru_utime + usage.ru_stime) + 1 + sandbox_limits.cpu_seconds
+    resource.setrlimit(resource.RLIMIT_CPU, (soft_limit, resource.getrlimit(resource.RLIMIT_CPU)[1]))
 
 
 if __name__ == "__main__":

@@ -9,20 +9,20 @@ import stat
 from collections.abc import Callable
 from pathlib import Path
 
-from datasets.slides.byte_source import Ends, Found, Source, opened
-from datasets.slides.errors import SlideRefused, fault
+from datasets.slides.byte_source import ByteSource, CheckAbortedError, CheckedSlide, open_source
+from datasets.slides.errors import SlideError, slide_issue
 from datasets.slides.formats import dicom, flat, kfb, mrxs, tiff
-from datasets.slides.limits import LIMITS, Limits
+from datasets.slides.limits import SLIDE_LIMITS, SlideLimits
 
-Checker = Callable[[Source, Limits], Found | None]
+Checker = Callable[[ByteSource, SlideLimits], CheckedSlide | None]
 
 # format, how its first 132 bytes tell it, and what checks it
 FORMATS: tuple[tuple[str, Callable[[bytes], bool], Checker], ...] = (
-    ("tiff", tiff.is_tiff, tiff.check),
-    ("dicom", dicom.is_dicom, dicom.check),
-    ("kfb", kfb.is_kfb, kfb.check),
-    ("png", lambda head: head.startswith(flat.PNG), flat.check_png),
-    ("jpeg", lambda head: head.startswith(flat.JPEG), flat.check_jpeg),
+    ("tiff", tiff.is_tiff, tiff.check_tiff),
+    ("dicom", dicom.is_dicom, dicom.check_dicom),
+    ("kfb", kfb.is_kfb, kfb.check_kfb),
+    ("png", lambda head: head.startswith(flat.PNG_SIGNATURE), flat.check_png),
+    ("jpeg", lambda head: head.startswith(flat.JPEG_SIGNATURE), flat.check_jpeg),
 )
 SUFFIXES = {
     "dicom": {".dcm", ".dicom", ""},
@@ -35,49 +35,55 @@ SUFFIXES = {
     "leica": {".scn"},
     "ventana": {".bif", ".tif", ".tiff"},
 }
-NAMED_OTHERWISE = "named_otherwise"
+NAME_MISMATCH = "named_otherwise"
 
 
-def check(path: str | Path, limits: Limits = LIMITS) -> Found:
+def check_slide(path: str | Path, limits: SlideLimits = SLIDE_LIMITS) -> CheckedSlide:
     """Raises SlideRefused with all that is wrong, as far as the file could be followed."""
     path = Path(path).absolute()
     try:
-        plain = stat.S_ISREG(path.stat().st_mode)
+        is_regular_file = stat.S_ISREG(path.stat().st_mode)
     except OSError:
-        plain = False
-    if not plain:
-        raise SlideRefused(path.name, [fault("no_file", name=path.name)])
-    with opened(path) as source:
-        found = None
+        is_regular_file = False
+    if not is_regular_file:
+        raise SlideError(path.name, [slide_issue("no_file", name=path.name)])
+    with open_source(path) as source:
+        checked = None
         try:
-            found = _checker(source, limits)(source, limits)
-        except Ends as end:
-            if end.reason not in source.faults:
-                source.faults.append(end.reason)
-        if source.faults or found is None:
-            raise SlideRefused(path.name, source.faults)
-    return _noted(found)
+            checked = _select_checker(source, limits)(source, limits)
+        except CheckAbortedError as error:
+            if error.issue not in source.issues:
+                source.issues.append(error.issue)
+        if source.issues or checked is None:
+            raise SlideError(path.name, source.issues)
+    return _add_name_note(checked)
 
 
-def _checker(source: Source, limits: Limits) -> Checker:
-    head = source.some(0, 132)
+def _select_checker(source: ByteSource, limits: SlideLimits) -> Checker:
+    head = source.read_up_to(0, 132)
     if not head:
-        raise Ends(fault("empty"))
+        raise CheckAbortedError(slide_issue("empty"))
     if source.size > limits.file_bytes:
-        raise Ends(fault("too_large", found=source.size, most=limits.file_bytes))
+        raise CheckAbortedError(slide_issue("too_large", found=source.size, most=limits.file_bytes))
     if mrxs.is_mrxs(source.path):
-        return mrxs.check
-    for _, tells, checker in FORMATS:
-        if tells(head):
+        return mrxs.check_mrxs
+    for _, matches, checker in FORMATS:
+        if matches(head):
             return checker
-    raise Ends(fault("unknown_format", found=head[:8].hex(" ")))
+    raise CheckAbortedError(slide_issue("unknown_format", found=head[:8].hex(" ")))
 
 
-def _noted(found: Found) -> Found:
+def _add_name_note(checked: CheckedSlide) -> CheckedSlide:
     """A name that says another format is no fault; it is noted."""
-    suffixes = SUFFIXES.get(found.format, {".tif", ".tiff"})
-    if found.path.suffix.lower() in suffixes:
-        return found
-    return Found(
-        found.path, found.format, found.levels, found.mpp, found.files, found.flat, (*found.notes, NAMED_OTHERWISE)
+    suffixes = SUFFIXES.get(checked.format, {".tif", ".tiff"})
+    if checked.path.suffix.lower() in suffixes:
+        return checked
+    return CheckedSlide(
+        checked.path,
+        checked.format,
+        checked.levels,
+        checked.mpp,
+        checked.files,
+        checked.is_flat,
+        (*checked.notes, NAME_MISMATCH),
     )

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from datasets.slides.reader import Facts, Pixels, Slide, read_scaled
+from datasets.slides.reader import Pixels, Slide, SlideMetadata, read_scaled
 
 Mask = NDArray[np.bool_]
-BLOCK = 2_048  # pixels a side read at a time, so that memory does not grow with the slide
+BLOCK_SIDE = 2_048  # pixels a side read at a time, so that memory does not grow with the slide
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,10 +28,10 @@ class TissueConfig:
 
     mpp: float = 8.0  # microns per pixel of the mask
     side: int = 1_024  # pixels of the mask's longer side where the scale is not known
-    largest: int = 8_192  # pixels of the mask's longer side, at most
-    least: float = 10.0
-    most: float = 25.0
-    support: int = 4  # of the 9 pixels around and at a place that must be stained, lest dust be tissue
+    max_side: int = 8_192  # pixels of the mask's longer side, at most
+    min_threshold: float = 10.0
+    max_threshold: float = 25.0
+    min_support: int = 4  # of the 9 pixels around and at a place that must be stained, lest dust be tissue
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,68 +53,77 @@ class Tissue:
         np.cumsum(inner, 1, out=inner)
         x, y = self.downsample
         left, top = (
-            np.clip(np.floor(boxes[:, at] / by), 0, edge - 1) for at, by, edge in ((0, x, width), (1, y, height))
+            np.clip(np.floor(boxes[:, axis] / step), 0, length - 1)
+            for axis, step, length in ((0, x, width), (1, y, height))
         )
         right, bottom = (
-            np.clip(np.ceil(boxes[:, at] / by), 1, edge) for at, by, edge in ((2, x, width), (3, y, height))
+            np.clip(np.ceil(boxes[:, axis] / step), 1, length) for axis, step, length in ((2, x, width), (3, y, height))
         )
-        x0, y0, x1, y1 = (each.astype(np.int64) for each in (left, top, right, bottom))
-        inside = total[y1, x1] - total[y0, x1] - total[y1, x0] + total[y0, x0]
-        covered = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]) / (x * y)
-        share: NDArray[np.float64] = np.minimum(inside / np.maximum(covered, (x1 - x0) * (y1 - y0)), 1.0)
+        x0, y0, x1, y1 = (bound.astype(np.int64) for bound in (left, top, right, bottom))
+        tissue_pixels = total[y1, x1] - total[y0, x1] - total[y1, x0] + total[y0, x0]
+        box_pixels = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]) / (x * y)
+        share: NDArray[np.float64] = np.minimum(tissue_pixels / np.maximum(box_pixels, (x1 - x0) * (y1 - y0)), 1.0)
         return share
 
 
-def find(slide: Slide, config: TissueConfig | None = None) -> Tissue:
+def find_tissue(slide: Slide, config: TissueConfig | None = None) -> Tissue:
     config = config or TissueConfig()
-    pixels, downsample = overview(slide, config)
+    pixels, downsample = read_overview(slide, config)
     chroma = pixels.max(-1) - pixels.min(-1)
-    threshold = min(max(otsu(chroma), config.least), config.most)
-    return Tissue(supported(chroma > threshold, config.support), downsample, threshold)
+    threshold = min(max(otsu_threshold(chroma), config.min_threshold), config.max_threshold)
+    return Tissue(require_support(chroma > threshold, config.min_support), downsample, threshold)
 
 
-def overview(slide: Slide, config: TissueConfig) -> tuple[Pixels, tuple[float, float]]:
+def read_overview(slide: Slide, config: TissueConfig) -> tuple[Pixels, tuple[float, float]]:
     """The whole slide, small: (h, w, 3), and the level-0 pixels per pixel of it (x, y)."""
-    width, height = slide.facts.size
-    across, down = _downsample(slide.facts, config)
-    size = math.ceil(width / across), math.ceil(height / down)
-    finest = slide.facts.levels[slide.facts.level_for(min(across, down))].downsample
-    step = max(1, int(BLOCK * finest / max(across, down)))
+    width, height = slide.metadata.size
+    downsample_x, downsample_y = _downsample(slide.metadata, config)
+    size = math.ceil(width / downsample_x), math.ceil(height / downsample_y)
+    finest = slide.metadata.levels[slide.metadata.level_for(min(downsample_x, downsample_y))].downsample
+    step = max(1, int(BLOCK_SIDE * finest / max(downsample_x, downsample_y)))
     pixels = np.empty((size[1], size[0], 3), np.uint8)
     for y in range(0, size[1], step):
         for x in range(0, size[0], step):
-            part = min(step, size[0] - x), min(step, size[1] - y)
-            region = read_scaled(slide, x * across, y * down, (part[0] * across, part[1] * down), part)
-            pixels[y : y + part[1], x : x + part[0]] = region
-    return pixels, (across, down)
+            chunk_size = min(step, size[0] - x), min(step, size[1] - y)
+            region = read_scaled(
+                slide,
+                x * downsample_x,
+                y * downsample_y,
+                (chunk_size[0] * downsample_x, chunk_size[1] * downsample_y),
+                chunk_size,
+            )
+            pixels[y : y + chunk_size[1], x : x + chunk_size[0]] = region
+    return pixels, (downsample_x, downsample_y)
 
 
-def _downsample(facts: Facts, config: TissueConfig) -> tuple[float, float]:
+def _downsample(metadata: SlideMetadata, config: TissueConfig) -> tuple[float, float]:
     """A fixed scale in microns, so that a slide has one mask whatever its format; coarser for a huge one."""
-    longest = max(facts.size)
-    least = max(1.0, longest / config.largest)
-    if facts.mpp is None:
-        return (max(least, longest / config.side),) * 2
-    x, y = (config.mpp / mpp for mpp in facts.mpp)
-    grow = max(1.0, least / min(x, y))
-    return x * grow, y * grow
+    longest = max(metadata.size)
+    min_downsample = max(1.0, longest / config.max_side)
+    if metadata.mpp is None:
+        return (max(min_downsample, longest / config.side),) * 2
+    x, y = (config.mpp / mpp for mpp in metadata.mpp)
+    factor = max(1.0, min_downsample / min(x, y))
+    return x * factor, y * factor
 
 
-def otsu(values: NDArray[np.uint8]) -> float:
+def otsu_threshold(values: NDArray[np.uint8]) -> float:
     """The threshold of whole numbers 0 to 255 that leaves least variance within the two parts (Otsu 1979)."""
     count = np.zeros(256, np.int64)
     for row in np.atleast_2d(values):  # counting takes eight times the room of what it counts
         count += np.bincount(row, minlength=256)
     share = count / values.size
-    below, mean = share.cumsum(), (share * np.arange(256)).cumsum()
-    both = below * (1 - below)
-    between = np.divide((mean[-1] * below - mean) ** 2, both, out=np.zeros(256), where=both > 1e-12)
+    cumulative_share, mean = share.cumsum(), (share * np.arange(256)).cumsum()
+    within_product = cumulative_share * (1 - cumulative_share)
+    between = np.divide(
+        (mean[-1] * cumulative_share - mean) ** 2, within_product, out=np.zeros(256), where=within_product > 1e-12
+    )
     return float(between.argmax())
 
 
-def supported(mask: Mask, support: int) -> Mask:
+def require_support(mask: Mask, min_support: int) -> Mask:
     """Places with at least `support` stained ones among the nine around and at them."""
     height, width = mask.shape
     padded = np.pad(mask, 1, mode="edge").astype(np.uint8)
-    near = sum(padded[y : y + height, x : x + width] for y in range(3) for x in range(3))
-    return np.asarray(near >= support)
+    neighbour_count = sum(padded[y : y + height, x : x + width] for y in range(3) for x in range(3))
+    return np.asarray(neighbour_count >= min_support)

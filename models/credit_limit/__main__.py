@@ -9,33 +9,33 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from datasets.schema import Column
+from datasets.schema import ColumnSchema
 from models.credit_limit.policy import Policy
-from models.policy.cli import Checked, command
+from models.policy.cli import PolicyCli, build_app
 
 if TYPE_CHECKING:
-    from models.policy.prover import Domain
+    from models.policy.prover import ProofDomain
 
 
-def _domain() -> Domain:
-    from models.credit_limit.guardrail_domain import domain
+def _build_domain() -> ProofDomain:
+    from models.credit_limit.guardrail_domain import build_domain
 
-    return domain()
-
-
-def _overlap(inputs: Sequence[Column]) -> list[str]:
-    from models.credit_limit.guardrail_domain import overlap
-
-    return overlap(inputs)
+    return build_domain()
 
 
-app = command(
+def _find_forbidden_inputs(inputs: Sequence[ColumnSchema]) -> list[str]:
+    from models.credit_limit.guardrail_domain import find_forbidden_inputs
+
+    return find_forbidden_inputs(inputs)
+
+
+app = build_app(
     "The credit limit's policies.",
-    Checked(
-        Policy.load, _domain, _overlap,
-        found="counted in both",
-        none="No input of the PD counts in the uplift too.",
-        untold="That nothing counts both in the PD and in m needs a model: --card CARD.",
+    PolicyCli(
+        Policy.load, _build_domain, _find_forbidden_inputs,
+        forbidden_text="counted in both",
+        none_forbidden_text="No input of the PD counts in the uplift too.",
+        card_needed_text="That nothing counts both in the PD and in m needs a model: --card CARD.",
     ),
 )  # fmt: skip
 

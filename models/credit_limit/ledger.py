@@ -10,165 +10,168 @@ import numpy as np
 import polars as pl
 
 from models.credit_limit import messages
-from models.credit_limit.limit_formula import ASSETS, Worked
+from models.credit_limit.limit_formula import ASSETS, CreditLimitResult
 from models.credit_limit.policy import Policy
-from models.scorecard.batch_columns import joined, known, nullable, picked, whole
+from models.scorecard.batch_columns import amount_or_nan, gather_codes, join_codes, to_int, to_nullable_int
 
 MISSING = math.nan
 
 
-class Ledger:
+class CreditLedger:
     """The accounts under one policy. Amounts are whole units of its money, rounded down."""
 
     def __init__(self, policy: Policy):
         self.policy = policy
-        self._en, self._zh = f" {policy.money.en}", f" {policy.money.zh}"
-        step, step_zh = self._money(policy.product.rounding)
-        self._round = [
+        self._unit_en, self._unit_zh = f" {policy.money.en}", f" {policy.money.zh}"
+        step, step_zh = self._format_money(policy.product.rounding)
+        self._rounding_texts = [
             messages.ROUNDING[0].replace("{step}", step),
             messages.ROUNDING[1].replace("{step}", step_zh),
         ]
 
-    def one(self, numbers: Mapping[str, float], worked: Worked) -> dict[str, Any]:
+    def build_entry(self, numbers: Mapping[str, float], result: CreditLimitResult) -> dict[str, Any]:
         """base_limit + uplift - rounding.amount = limit, in whole units of money."""
-        base, exact, limit = int(worked.base), int(worked.exact), int(worked.limit)
-        known = {code: amount for code, (amount, known) in worked.bounds.items() if known}
-        binding = min(known, key=known.__getitem__)
+        base, exact, limit = int(result.base), int(result.unrounded), int(result.limit)
+        known_bounds = {code: amount for code, (amount, known) in result.bounds.items() if known}
+        binding = min(known_bounds, key=known_bounds.__getitem__)
         return {
-            "bounds": [self._bound(code, amount, code in known, code == binding, numbers)
-                       for code, (amount, _) in worked.bounds.items()],
+            "bounds": [self._bound_entry(code, amount, code in known_bounds, code == binding, numbers)
+                       for code, (amount, _) in result.bounds.items()],
             "base_limit": base,
             "binding": binding,
-            "conduct": self._conduct(worked, exact - base),
+            "conduct": self._conduct_entry(result, exact - base),
             "uplift": exact - base,
-            "caps": [self._cap(code, amount, amount < worked.lifted)
-                     for code, (amount, known) in worked.caps.items() if known],
-            "rounding": self._rounding(exact - limit),
+            "caps": [self._cap_entry(code, amount, amount < result.uplifted)
+                     for code, (amount, known) in result.caps.items() if known],
+            "rounding": self._rounding_entry(exact - limit),
             "limit": limit,
         }  # fmt: skip
 
-    def referral(
-        self, numbers: Mapping[str, float], worked: Worked, vetoes: Sequence[str], person: bool
+    def build_referral(
+        self, numbers: Mapping[str, float], result: CreditLimitResult, vetoes: Sequence[str], human_requested: bool
     ) -> list[dict[str, Any]]:
         """Why a person decides: one entry for each cause."""
-        told = []
-        for code, flag in worked.refer.items():
+        entries = []
+        for code, flag in result.referral_reasons.items():
             if not flag:
                 continue
             if code == "statutory_veto":
-                told += [self._veto(veto) for veto in vetoes]
+                entries += [self._veto_entry(veto) for veto in vetoes]
                 continue
             en, zh = messages.REFERRALS[code]
-            filled, filled_zh = self._filling(code, numbers)
-            told.append({"code": code, "en": en.format(**filled), "zh": zh.format(**filled_zh)})
-        if person:
+            values, values_zh = self._template_values(code, numbers)
+            entries.append({"code": code, "en": en.format(**values), "zh": zh.format(**values_zh)})
+        if human_requested:
             en, zh = messages.REFERRALS["person_asked_for"]
-            told.append({"code": "person_asked_for", "en": en, "zh": zh})
-        return told
+            entries.append({"code": "person_asked_for", "en": en, "zh": zh})
+        return entries
 
-    def columns(self, worked: Worked, rows: int) -> dict[str, Any]:
+    def build_columns(self, result: CreditLimitResult, rows: int) -> dict[str, Any]:
         """The same for many rows, by column name."""
-        limit, exact, base = (whole(amount, rows) for amount in (worked.limit, worked.exact, worked.base))
-        bounds = {code: known(bound, rows) for code, bound in worked.bounds.items()}
-        least = np.argmin(np.stack([np.where(np.isnan(b), np.inf, b) for b in bounds.values()]), axis=0)
-        lifted = np.broadcast_to(worked.m, rows) > 1
-        unlifted = [*worked.unlifted, "uplifted", "below_qualifying"]
-        why = np.argmax(
-            np.stack([np.broadcast_to(f, rows) for f in (*worked.unlifted.values(), lifted, ~lifted)]), axis=0
+        limit, exact, base = (to_int(amount, rows) for amount in (result.limit, result.unrounded, result.base))
+        bounds = {code: amount_or_nan(bound, rows) for code, bound in result.bounds.items()}
+        binding_index = np.argmin(np.stack([np.where(np.isnan(b), np.inf, b) for b in bounds.values()]), axis=0)
+        is_uplifted = np.broadcast_to(result.multiplier, rows) > 1
+        codes = [*result.no_uplift_reasons, "uplifted", "below_qualifying"]
+        code_index = np.argmax(
+            np.stack(
+                [np.broadcast_to(f, rows) for f in (*result.no_uplift_reasons.values(), is_uplifted, ~is_uplifted)]
+            ),
+            axis=0,
         )
-        counts = why >= len(worked.unlifted)
-        score = np.where(counts, np.broadcast_to(worked.conduct, rows), MISSING)
-        caps = {code: known(cap, rows) < worked.lifted for code, cap in worked.caps.items()}
+        is_counted = code_index >= len(result.no_uplift_reasons)
+        score = np.where(is_counted, np.broadcast_to(result.conduct_score, rows), MISSING)
+        caps = {code: amount_or_nan(cap, rows) < result.uplifted for code, cap in result.caps.items()}
         return {
-            "referral": joined(worked.refer, rows),
-            **{f"bound_{code}": nullable(amount) for code, amount in bounds.items()},
-            "binding": picked(list(bounds), least),
+            "referral": join_codes(result.referral_reasons, rows),
+            **{f"bound_{code}": to_nullable_int(amount) for code, amount in bounds.items()},
+            "binding": gather_codes(list(bounds), binding_index),
             "base_limit": base,
-            "conduct": picked(unlifted, why),
+            "conduct": gather_codes(codes, code_index),
             "conduct_score": pl.Series(np.round(score, 2), nan_to_null=True),
-            "multiplier": np.round(np.broadcast_to(worked.m, rows), 4),
+            "multiplier": np.round(np.broadcast_to(result.multiplier, rows), 4),
             "uplift": exact - base,
-            "caps_applied": joined(caps, rows),
+            "caps_applied": join_codes(caps, rows),
             "rounding": exact - limit,
         }
 
-    def _money(self, amount: float) -> tuple[str, str]:
+    def _format_money(self, amount: float) -> tuple[str, str]:
         text = f"{int(amount):,}"
-        return text + self._en, text + self._zh
+        return text + self._unit_en, text + self._unit_zh
 
-    def _veto(self, veto: str) -> dict[str, Any]:
+    def _veto_entry(self, veto: str) -> dict[str, Any]:
         """A code that the policy does not know refers too, told as it came."""
-        known = self.policy.vetoes.get(veto)
+        words = self.policy.vetoes.get(veto)
         en, zh = messages.REFERRALS["statutory_veto"]
         return {
             "code": "statutory_veto",
             "veto": veto,
-            "en": en.format(veto=known.en if known else veto),
-            "zh": zh.format(veto=known.zh if known else veto),
+            "en": en.format(veto=words.en if words else veto),
+            "zh": zh.format(veto=words.zh if words else veto),
         }
 
-    def _filling(self, code: str, numbers: Mapping[str, float]) -> tuple[dict[str, Any], dict[str, Any]]:
+    def _template_values(self, code: str, numbers: Mapping[str, float]) -> tuple[dict[str, Any], dict[str, Any]]:
         """What stands in a referral's sentence, in English and in Chinese."""
         if code == "below_floor_grade":
             return ({"floor": self.policy.risk.floor_grade},) * 2
         if code == "under_age":
             return ({"age": self.policy.min_age},) * 2
         if code == "below_minimum":
-            en, zh = self._money(self.policy.product.minimum)
+            en, zh = self._format_money(self.policy.product.minimum)
             return {"minimum": en}, {"minimum": zh}
         if code.startswith("lacks_"):
-            en, zh = _names(_lacks(code.removeprefix("lacks_"), numbers))
+            en, zh = _field_labels(_missing_inputs(code.removeprefix("lacks_"), numbers))
             return {"lacks": en}, {"lacks": zh}
         return {}, {}
 
-    def _bound(
+    def _bound_entry(
         self, code: str, amount: float, known: bool, binding: bool, numbers: Mapping[str, float]
     ) -> dict[str, Any]:
         if known:
-            money, money_zh = self._money(amount)
+            money, money_zh = self._format_money(amount)
             en, zh = messages.BOUNDS[code]
             en, zh = en.format(amount=money), zh.format(amount=money_zh)
             return {"code": code, "amount": int(amount), "binding": binding, "lacks": [], "en": en, "zh": zh}
-        lacks = _lacks(code, numbers)
-        names, names_zh = _names(lacks)
+        missing = _missing_inputs(code, numbers)
+        names, names_zh = _field_labels(missing)
         en, zh = messages.LACKING[code]
         en, zh = en.format(lacks=names), zh.format(lacks=names_zh)
-        return {"code": code, "amount": None, "binding": False, "lacks": lacks, "en": en, "zh": zh}
+        return {"code": code, "amount": None, "binding": False, "lacks": missing, "en": en, "zh": zh}
 
-    def _conduct(self, worked: Worked, uplift: int) -> dict[str, Any]:
-        code = next((code for code, flag in worked.unlifted.items() if flag), None)
-        counts = code is None
-        code = code or ("uplifted" if worked.m > 1 else "below_qualifying")
+    def _conduct_entry(self, result: CreditLimitResult, uplift: int) -> dict[str, Any]:
+        code = next((code for code, flag in result.no_uplift_reasons.items() if flag), None)
+        is_counted = code is None
+        code = code or ("uplifted" if result.multiplier > 1 else "below_qualifying")
         en, zh = messages.CONDUCT[code]
-        if counts:
-            money, money_zh = self._money(uplift)
-            score, m = f"{worked.conduct:.1f}", f"{worked.m:.3f}"
+        if is_counted:
+            money, money_zh = self._format_money(uplift)
+            score, m = f"{result.conduct_score:.1f}", f"{result.multiplier:.3f}"
             en, zh = en.format(score=score, m=m, uplift=money), zh.format(score=score, m=m, uplift=money_zh)
-        score_told = round(worked.conduct, 2) if counts else None
-        return {"code": code, "score": score_told, "multiplier": round(worked.m, 4), "en": en, "zh": zh}
+        rounded_score = round(result.conduct_score, 2) if is_counted else None
+        return {"code": code, "score": rounded_score, "multiplier": round(result.multiplier, 4), "en": en, "zh": zh}
 
-    def _rounding(self, amount: int) -> dict[str, Any]:
-        money, money_zh = self._money(amount)
-        en, zh = self._round
+    def _rounding_entry(self, amount: int) -> dict[str, Any]:
+        money, money_zh = self._format_money(amount)
+        en, zh = self._rounding_texts
         en, zh = en.format(amount=money), zh.format(amount=money_zh)
         return {"code": "rounding", "amount": amount, "en": en, "zh": zh}
 
-    def _cap(self, code: str, amount: float, applied: bool) -> dict[str, Any]:
-        money, money_zh = self._money(amount)
+    def _cap_entry(self, code: str, amount: float, applied: bool) -> dict[str, Any]:
+        money, money_zh = self._format_money(amount)
         en, zh = messages.CAPS[code]
         en, zh = en.format(amount=money), zh.format(amount=money_zh)
         return {"code": code, "amount": int(amount), "applied": applied, "en": en, "zh": zh}
 
 
-def _lacks(code: str, numbers: Mapping[str, float]) -> list[str]:
+def _missing_inputs(code: str, numbers: Mapping[str, float]) -> list[str]:
     """The inputs of a bound that are missing."""
     if code == "affordability":
         return [name for name in ("declared_income", "monthly_debt_service") if numbers[name] != numbers[name]]
-    lacks = ["debts"] if numbers["debts"] != numbers["debts"] else []
-    return lacks + ([*ASSETS] if all(numbers[name] != numbers[name] for name in ASSETS) else [])
+    missing = ["debts"] if numbers["debts"] != numbers["debts"] else []
+    return missing + ([*ASSETS] if all(numbers[name] != numbers[name] for name in ASSETS) else [])
 
 
-def _names(fields: list[str]) -> tuple[str, str]:
+def _field_labels(fields: list[str]) -> tuple[str, str]:
     return ", ".join(messages.FIELDS[name][0] for name in fields), "、".join(
         messages.FIELDS[name][1] for name in fields
     )

@@ -1,6 +1,6 @@
 """A credit policy: every number that a risk officer could argue about, from one TOML file.
 
-policy = Policy.load("configs/policies/credit_limit.toml")     # or its bytes; PolicyRefused tells every fault together
+policy = Policy.load("configs/policies/credit_limit.toml")     # or its bytes; PolicyError tells every fault together
 """
 
 from __future__ import annotations
@@ -13,53 +13,53 @@ from pydantic import Field, ValidationInfo, model_validator
 from models.policy import config
 from models.policy.config import (
     Amount,
+    BilingualText,
     Count,
     Currency,
+    FiniteFloat,
     Grade,
-    Number,
-    Positive,
+    NonEmptyText,
+    PositiveFloat,
+    PositiveInt,
     Section,
     Share,
-    Some,
-    Text,
-    Words,
-    on_rails,
+    enforces_guardrails,
 )
 
 # The contract's own limits of a policy (the guard rails of the morality bank), not settings.
-MOST_UPLIFT = 0.50
-MOST_SELF_WEIGHT = 0.10
-FEWEST_RATERS = 5
+MAX_UPLIFT = 0.50
+MAX_SELF_WEIGHT = 0.10
+MIN_RATERS = 5
 
 
-class Product(Section):
+class CreditProductPolicy(Section):
     """Amounts in the policy's currency, rates a year."""
 
-    cap: Positive
-    legal_cap: Positive
+    cap: PositiveFloat
+    legal_cap: PositiveFloat
     minimum: Amount  # a smaller limit goes to a person
-    rounding: Positive
-    term_months: Some
+    rounding: PositiveFloat
+    term_months: PositiveInt
     annual_rate: Share
     funding_rate: Share
     asset_based: bool
 
     @model_validator(mode="after")
-    def _amounts_agree(self, info: ValidationInfo) -> Product:
+    def _check_amounts(self, info: ValidationInfo) -> CreditProductPolicy:
         if self.minimum % self.rounding:
             raise ValueError(f"minimum {self.minimum:g} must be a multiple of rounding {self.rounding:g}")
-        if on_rails(info) and self.cap > self.legal_cap:
+        if enforces_guardrails(info) and self.cap > self.legal_cap:
             raise ValueError(f"cap {self.cap:g} must not be above legal_cap {self.legal_cap:g}")
         return self
 
 
-class Affordability(Section):
+class AffordabilityPolicy(Section):
     max_dsr: Share  # debt service per net income, this loan included
     rate_stress: Amount  # added to the annual rate
     net_income_share: Share  # net of tax and contributions, per declared income
 
 
-class Utilisation(Section):
+class UtilisationPolicy(Section):
     """Factor on the loss budget by use of existing lines: linear between the points, flat beyond them."""
 
     at: tuple[Amount, ...]
@@ -67,33 +67,33 @@ class Utilisation(Section):
     missing: Share
 
     @model_validator(mode="after")
-    def _falls(self, info: ValidationInfo) -> Utilisation:
+    def _check_points(self, info: ValidationInfo) -> UtilisationPolicy:
         if not self.at or len(self.at) != len(self.factor):
             raise ValueError(f"{len(self.at)} in at, {len(self.factor)} in factor; each point needs one of both")
         if any(b <= a for a, b in zip(self.at, self.at[1:], strict=False)):
             raise ValueError(f"at = {list(self.at)} must rise from each point to the next")
-        if on_rails(info) and any(b > a for a, b in zip(self.factor, self.factor[1:], strict=False)):
+        if enforces_guardrails(info) and any(b > a for a, b in zip(self.factor, self.factor[1:], strict=False)):
             raise ValueError(f"factor = {list(self.factor)} must never rise: more use of lines earns no larger limit")
         return self
 
 
-class Risk(Section):
-    lgd: Positive  # loss given default, share of the exposure
-    ccf: Positive  # share of the line drawn at default
+class CreditRiskPolicy(Section):
+    lgd: PositiveFloat  # loss given default, share of the exposure
+    ccf: PositiveFloat  # share of the line drawn at default
     pd_floor: Annotated[float, Field(gt=0, lt=1, strict=True)]
     grades: tuple[Grade, ...]
-    floor_grade: Text  # the worst grade that a machine may approve
-    utilisation: Utilisation
+    floor_grade: NonEmptyText  # the worst grade that a machine may approve
+    utilisation: UtilisationPolicy
 
     @model_validator(mode="after")
-    def _grades_agree(self, info: ValidationInfo) -> Risk:
-        faults = config.grade_faults(self.grades, self.floor_grade, info)
+    def _check_grades(self, info: ValidationInfo) -> CreditRiskPolicy:
+        faults = config.find_grade_faults(self.grades, self.floor_grade, info)
         if faults:
             raise ValueError("; ".join(faults))
         return self
 
 
-class Haircuts(Section):
+class HaircutPolicy(Section):
     """Share of each asset's value that counts as backing."""
 
     housing: Share
@@ -102,7 +102,7 @@ class Haircuts(Section):
     deposits: Share
 
 
-class Conduct(Section):
+class ConductPolicy(Section):
     """The morality bank's uplift: m = 1 + u * clip((S - qualify) / span, 0, 1). Points are of the 110-point account.
 
     S shrinks to programme_mean by tau^2 n / (tau^2 n + s^2): tau the spread between households, s that between the n
@@ -111,40 +111,40 @@ class Conduct(Section):
 
     u: Amount
     cap: Amount  # most that conduct can add, in the policy's currency
-    qualify: Number
-    span: Positive
+    qualify: FiniteFloat
+    span: PositiveFloat
     self_weight: Share
-    programme_mean: Number
-    household_sd: Positive
-    least_rater_sd: Positive  # raters who agree more than this agreed beforehand
-    unknown_leniency: Number  # taken off where a village's leniency is not known
+    programme_mean: FiniteFloat
+    household_sd: PositiveFloat
+    least_rater_sd: PositiveFloat  # raters who agree more than this agreed beforehand
+    unknown_leniency: FiniteFloat  # taken off where a village's leniency is not known
     min_raters: Count
 
     @model_validator(mode="after")
-    def _keeps_to_the_contract(self, info: ValidationInfo) -> Conduct:
+    def _check_contract_limits(self, info: ValidationInfo) -> ConductPolicy:
         faults = []
-        if self.u > MOST_UPLIFT:
-            faults.append(f"u is {self.u:g}; it must be {MOST_UPLIFT:.2f} or less")
-        if self.self_weight > MOST_SELF_WEIGHT:
-            faults.append(f"self_weight is {self.self_weight:g}; it must be {MOST_SELF_WEIGHT:.2f} or less")
-        if self.min_raters < FEWEST_RATERS:
-            faults.append(f"min_raters is {self.min_raters}; it must be {FEWEST_RATERS} or more")
-        if faults and on_rails(info):
+        if self.u > MAX_UPLIFT:
+            faults.append(f"u is {self.u:g}; it must be {MAX_UPLIFT:.2f} or less")
+        if self.self_weight > MAX_SELF_WEIGHT:
+            faults.append(f"self_weight is {self.self_weight:g}; it must be {MAX_SELF_WEIGHT:.2f} or less")
+        if self.min_raters < MIN_RATERS:
+            faults.append(f"min_raters is {self.min_raters}; it must be {MIN_RATERS} or more")
+        if faults and enforces_guardrails(info):
             raise ValueError("; ".join(faults))
         return self
 
 
-class Raise(Section):
+class ImprovementAction(Section):
     """A change within a household's power: `step` added to an indicator, no further than `end`."""
 
-    indicator: Text
-    step: Number
-    end: Number
-    en: Text
-    zh: Text
+    indicator: NonEmptyText
+    step: FiniteFloat
+    end: FiniteFloat
+    en: NonEmptyText
+    zh: NonEmptyText
 
     @model_validator(mode="after")
-    def _moves(self) -> Raise:
+    def _check_step(self) -> ImprovementAction:
         if self.step == 0:
             raise ValueError("step is 0; it must be above or below 0")
         return self
@@ -153,22 +153,22 @@ class Raise(Section):
 class Policy(Section):
     """`vetoes`: statutory codes that send an application to a person, each with its words."""
 
-    name: Text
-    version: Text
+    name: NonEmptyText
+    version: NonEmptyText
     currency: Currency
-    money: Words  # what its unit is called in a sentence
+    money: BilingualText  # what its unit is called in a sentence
     min_age: Count  # full legal capacity
-    reasons_shown: Some
-    product: Product
-    affordability: Affordability
-    risk: Risk
-    haircuts: Haircuts | None = None
-    conduct: Conduct | None = None  # None: no programme, so m = 1
-    vetoes: dict[str, Words] = Field(default_factory=dict)
-    raises: tuple[Raise, ...] = ()
+    reasons_shown: PositiveInt
+    product: CreditProductPolicy
+    affordability: AffordabilityPolicy
+    risk: CreditRiskPolicy
+    haircuts: HaircutPolicy | None = None
+    conduct: ConductPolicy | None = None  # None: no programme, so m = 1
+    vetoes: dict[str, BilingualText] = Field(default_factory=dict)
+    raises: tuple[ImprovementAction, ...] = ()
 
     @model_validator(mode="after")
-    def _assets_have_haircuts(self) -> Policy:
+    def _check_haircuts(self) -> Policy:
         if self.product.asset_based and self.haircuts is None:
             raise ValueError("product.asset_based is true; [haircuts] must then give each asset's share that counts")
         return self
@@ -176,9 +176,9 @@ class Policy(Section):
     @property
     def approval_pd(self) -> float:
         """The approval line: the greatest PD of the floor grade."""
-        return config.approval_line(self.risk.grades, self.risk.floor_grade)
+        return config.approval_cutoff(self.risk.grades, self.risk.floor_grade)
 
     @classmethod
-    def load(cls, source: Path | str | bytes, *, rails: bool = True) -> Policy:
-        """From a path or a file's bytes. `rails=False` admits a policy that breaks a guard rail, for the checker."""
-        return config.load(cls, source, rails=rails)
+    def load(cls, source: Path | str | bytes, *, enforce_guardrails: bool = True) -> Policy:
+        """From a path or a file's bytes. `enforce_guardrails=False` admits a policy that breaks a guard rail, for the checker."""
+        return config.load_section(cls, source, enforce_guardrails=enforce_guardrails)

@@ -19,7 +19,7 @@ from torch.nn import functional
 Bag = NDArray[np.float32]  # (k, d) the embeddings of one slide's tiles; k differs from slide to slide
 
 
-class AggregateConfig(BaseModel):
+class AttentionConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     embedding: int = Field(default=1280, ge=1)
@@ -39,7 +39,7 @@ class GatedAttention(nn.Module):
     mean: Tensor
     deviation: Tensor
 
-    def __init__(self, config: AggregateConfig):
+    def __init__(self, config: AttentionConfig):
         super().__init__()
         self.register_buffer("mean", torch.zeros(config.embedding))
         self.register_buffer("deviation", torch.ones(config.embedding))
@@ -50,11 +50,11 @@ class GatedAttention(nn.Module):
         self.head = nn.Linear(config.embedding, config.classes)  # C
 
     def forward(self, bag: Tensor) -> tuple[Tensor, Tensor]:
-        scaled = self.dropout(self.scaled(bag))
+        scaled = self.dropout(self.normalise(bag))
         attention = functional.softmax(self.scores(scaled), dim=0)  # (k,)
         return self.head(attention @ scaled), attention
 
-    def scaled(self, bag: Tensor) -> Tensor:
+    def normalise(self, bag: Tensor) -> Tensor:
         return (bag - self.mean) / self.deviation
 
     def scores(self, scaled: Tensor) -> Tensor:
@@ -64,73 +64,73 @@ class GatedAttention(nn.Module):
         return weight.squeeze(-1)
 
 
-def fit(
+def fit_attention(
     bags: Sequence[Bag],
     labels: NDArray[np.intp],
-    config: AggregateConfig | None = None,
-    tiles: nn.Linear | None = None,
+    config: AttentionConfig | None = None,
+    tile_head: nn.Linear | None = None,
 ) -> GatedAttention:
     """Learn from one label a slide; the classes weigh the same however rare. Deterministic from the seed.
 
     tiles: the head (embedding -> classes) that judges tiles. C begins as it: a slide of one tile is judged as that
     tile is, and few slides need teach no more than where to look. Raises ValueError where bags and labels do not match.
     """
-    config = config or AggregateConfig()
-    _check(bags, labels, config)
-    state, threads = torch.random.get_rng_state(), torch.get_num_threads()  # neither changes for anybody else
+    config = config or AttentionConfig()
+    _check_inputs(bags, labels, config)
+    rng_state, threads = torch.random.get_rng_state(), torch.get_num_threads()  # neither changes for anybody else
     torch.manual_seed(config.seed)
     torch.set_num_threads(1)  # a slide's products are small: two threads that wait for each other took 6 times as long
     try:
         model = GatedAttention(config)
-        everything = torch.from_numpy(np.concatenate(bags))
-        model.mean.copy_(everything.mean(0))
-        model.deviation.copy_(everything.std(0).clamp(min=1e-3))
-        if tiles is not None:
-            _begin(model, tiles)
-        _learn(model, bags, labels, config)
+        all_embeddings = torch.from_numpy(np.concatenate(bags))
+        model.mean.copy_(all_embeddings.mean(0))
+        model.deviation.copy_(all_embeddings.std(0).clamp(min=1e-3))
+        if tile_head is not None:
+            _init_from_tile_head(model, tile_head)
+        _train(model, bags, labels, config)
     finally:
-        torch.random.set_rng_state(state)
+        torch.random.set_rng_state(rng_state)
         torch.set_num_threads(threads)
     return model.eval()
 
 
 @torch.no_grad()
-def _begin(model: GatedAttention, tiles: nn.Linear) -> None:
+def _init_from_tile_head(model: GatedAttention, tile_head: nn.Linear) -> None:
     """C h' + c = T h + t, where h' = (h - mean) / deviation."""
-    weight, bias = tiles.weight.cpu(), tiles.bias.cpu()
+    weight, bias = tile_head.weight.cpu(), tile_head.bias.cpu()
     model.head.weight.copy_(weight * model.deviation)
     model.head.bias.copy_(bias + weight @ model.mean)
 
 
-def _learn(model: GatedAttention, bags: Sequence[Bag], labels: NDArray[np.intp], config: AggregateConfig) -> None:
+def _train(model: GatedAttention, bags: Sequence[Bag], labels: NDArray[np.intp], config: AttentionConfig) -> None:
     steps = config.epochs * len(bags)
     optimiser = torch.optim.AdamW(model.parameters(), config.learning_rate, weight_decay=config.decay)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
-    count = np.bincount(labels, minlength=config.classes)
-    weight = torch.tensor(len(labels) / (count.clip(1) * config.classes), dtype=torch.float32)
+    class_counts = np.bincount(labels, minlength=config.classes)
+    weight = torch.tensor(len(labels) / (class_counts.clip(1) * config.classes), dtype=torch.float32)
     model.train()
     for _ in range(config.epochs):
-        for place in torch.randperm(len(bags)).tolist():
-            bag = torch.from_numpy(bags[place])
+        for index in torch.randperm(len(bags)).tolist():
+            bag = torch.from_numpy(bags[index])
             bag = bag[torch.randperm(len(bag))[: config.tiles_shown]]
             logits, _ = model(bag)
-            truth = int(labels[place])
-            loss = weight[truth] * functional.cross_entropy(logits[None], torch.tensor([truth]))
+            label = int(labels[index])
+            loss = weight[label] * functional.cross_entropy(logits[None], torch.tensor([label]))
             optimiser.zero_grad()
             torch.autograd.backward(loss)
             optimiser.step()
             schedule.step()
 
 
-def _check(bags: Sequence[Bag], labels: NDArray[np.intp], config: AggregateConfig) -> None:
+def _check_inputs(bags: Sequence[Bag], labels: NDArray[np.intp], config: AttentionConfig) -> None:
     if len(bags) != len(labels) or not len(bags):
         raise ValueError(f"There are {len(bags)} slides and {len(labels)} labels; one label a slide is needed.")
-    wrong = [
-        place for place, bag in enumerate(bags) if bag.ndim != 2 or bag.shape[1] != config.embedding or not len(bag)
+    invalid = [
+        index for index, bag in enumerate(bags) if bag.ndim != 2 or bag.shape[1] != config.embedding or not len(bag)
     ]
-    if wrong:
+    if invalid:
         raise ValueError(
-            f"Slides {wrong[:5]}: their embeddings are {[bags[place].shape for place in wrong[:5]]}; "
+            f"Slides {invalid[:5]}: their embeddings are {[bags[index].shape for index in invalid[:5]]}; "
             f"(tiles, {config.embedding}) with at least one tile is needed."
         )
     if labels.min() < 0 or labels.max() >= config.classes:

@@ -14,12 +14,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Vector = NDArray[np.float64]
-COLDEST, HOTTEST = 0.02, 50.0  # temperatures tried
-GOLDEN = (np.sqrt(5) - 1) / 2
+MIN_TEMPERATURE, MAX_TEMPERATURE = 0.02, 50.0  # temperatures tried
+GOLDEN_RATIO = (np.sqrt(5) - 1) / 2
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class PlattCalibration:
     """slope > 0, so the order of the slides never changes."""
 
     slope: float
@@ -32,40 +32,42 @@ class Line:
 def log_odds(logits: NDArray[Any], positive: NDArray[np.intp]) -> Vector:
     """(n,) log-odds of the classes `positive` together against the others together; logits (n, classes)."""
     logits = np.asarray(logits, np.float64)
-    rest = np.setdiff1d(np.arange(logits.shape[1]), positive)
-    odds: Vector = np.logaddexp.reduce(logits[:, positive], axis=1) - np.logaddexp.reduce(logits[:, rest], axis=1)
+    others = np.setdiff1d(np.arange(logits.shape[1]), positive)
+    odds: Vector = np.logaddexp.reduce(logits[:, positive], axis=1) - np.logaddexp.reduce(logits[:, others], axis=1)
     return odds
 
 
-def fit(raw: ArrayLike, positive: ArrayLike) -> Line:
+def fit_platt(scores: ArrayLike, positive: ArrayLike) -> PlattCalibration:
     """Platt's line on rows that the network has not learned from; raw, positive: (n,).
 
     With his targets, (k + 1) / (k + 2) and 1 / (m + 2): k positives and m negatives that separate perfectly would
     otherwise be worth infinite odds. Raises ValueError where the scores tell nothing.
     """
-    scores, truth = np.asarray(raw, np.float64), np.asarray(positive, np.float64)
-    many, few = (truth == 1).sum(), (truth == 0).sum()
-    if not many or not few:
-        raise ValueError(f"There are {many} positives and {few} negatives; both are needed to calibrate.")
-    soft = np.where(truth == 1, (many + 1) / (many + 2), 1 / (few + 2))
-    middle, spread = scores.mean(), max(float(scores.std()), 1e-9)  # Newton's steps suit numbers near 1
-    slope, intercept = _logistic((scores - middle) / spread, soft)
+    score_values, labels = np.asarray(scores, np.float64), np.asarray(positive, np.float64)
+    positive_count, negative_count = (labels == 1).sum(), (labels == 0).sum()
+    if not positive_count or not negative_count:
+        raise ValueError(
+            f"There are {positive_count} positives and {negative_count} negatives; both are needed to calibrate."
+        )
+    targets = np.where(labels == 1, (positive_count + 1) / (positive_count + 2), 1 / (negative_count + 2))
+    mean, deviation = score_values.mean(), max(float(score_values.std()), 1e-9)  # Newton's steps suit numbers near 1
+    slope, intercept = _fit_logistic((score_values - mean) / deviation, targets)
     if not slope > 0:
         raise ValueError(
             f"The scores do not tell positive from negative (slope {slope:.3g}; it must be above 0). "
             "Check the labels, or give more slides."
         )
-    return Line(slope / spread, intercept - slope * middle / spread)
+    return PlattCalibration(slope / deviation, intercept - slope * mean / deviation)
 
 
-def _logistic(score: Vector, truth: Vector) -> tuple[float, float]:
+def _fit_logistic(scores: Vector, targets: Vector) -> tuple[float, float]:
     """(slope, intercept) of the least log loss; truth between 0 and 1, both excluded, so a finite one exists."""
-    design = np.column_stack([score, np.ones_like(score)])
+    design = np.column_stack([scores, np.ones_like(scores)])
     beta = np.array([0.0, 0.0])
     for _ in range(100):
-        stated = sigmoid(design @ beta)
-        curvature = (design * (stated * (1 - stated))[:, None]).T @ design + 1e-9 * np.eye(2)
-        step = np.clip(np.linalg.solve(curvature, design.T @ (truth - stated)), -1, 1)
+        predicted = sigmoid(design @ beta)
+        curvature = (design * (predicted * (1 - predicted))[:, None]).T @ design + 1e-9 * np.eye(2)
+        step = np.clip(np.linalg.solve(curvature, design.T @ (targets - predicted)), -1, 1)
         beta = beta + step
         if np.abs(step).max() < 1e-10:
             break
@@ -78,11 +80,11 @@ def sigmoid(odds: Vector) -> Vector:
     return probability
 
 
-def temperature(logits: NDArray[Any], labels: NDArray[np.intp]) -> float:
+def fit_temperature(logits: NDArray[Any], labels: NDArray[np.intp]) -> float:
     """What logits (n, classes) are divided by for the least log loss on rows not learned from; golden section."""
-    low, high = np.log(COLDEST), np.log(HOTTEST)
+    low, high = np.log(MIN_TEMPERATURE), np.log(MAX_TEMPERATURE)
     for _ in range(60):
-        left, right = high - GOLDEN * (high - low), low + GOLDEN * (high - low)
+        left, right = high - GOLDEN_RATIO * (high - low), low + GOLDEN_RATIO * (high - low)
         if log_loss(logits / np.exp(left), labels) < log_loss(logits / np.exp(right), labels):
             high = right
         else:
@@ -92,12 +94,14 @@ def temperature(logits: NDArray[Any], labels: NDArray[np.intp]) -> float:
 
 def log_loss(logits: NDArray[Any], labels: NDArray[np.intp]) -> float:
     logits = np.asarray(logits, np.float64)
-    own = logits[np.arange(len(labels)), labels]
-    return float(np.mean(np.logaddexp.reduce(logits, axis=1) - own))
+    label_logits = logits[np.arange(len(labels)), labels]
+    return float(np.mean(np.logaddexp.reduce(logits, axis=1) - label_logits))
 
 
-def gap(probability: ArrayLike, positive: ArrayLike, bins: int = 10) -> float:
+def expected_calibration_error(probability: ArrayLike, positive: ArrayLike, bins: int = 10) -> float:
     """Expected calibration error: mean distance of stated and true share, over `bins` of equally many rows."""
-    stated, truth = np.asarray(probability, np.float64), np.asarray(positive, np.float64)
-    parts = np.array_split(np.argsort(stated, kind="stable"), min(bins, len(stated)))
-    return float(sum(abs(stated[rows].mean() - truth[rows].mean()) * len(rows) for rows in parts) / len(stated))
+    predicted, labels = np.asarray(probability, np.float64), np.asarray(positive, np.float64)
+    bin_rows = np.array_split(np.argsort(predicted, kind="stable"), min(bins, len(predicted)))
+    return float(
+        sum(abs(predicted[rows].mean() - labels[rows].mean()) * len(rows) for rows in bin_rows) / len(predicted)
+    )

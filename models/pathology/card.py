@@ -6,18 +6,18 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from models.bundle import SLIDE_GRAPH, SMALL_GRAPH, Bundle, BundleRefused
-from models.card import Stamp
-from models.pathology.abstention import Conformal
-from models.pathology.calibration import Line
-from models.pathology.operating_point import Point
+from models.bundle import INT8_GRAPH, SLIDE_GRAPH, Bundle, BundleError
+from models.card import BaseCard
+from models.pathology.abstention import ConformalClassifier
+from models.pathology.calibration import PlattCalibration
+from models.pathology.operating_point import OperatingPoint
 
 
-class _Part(BaseModel):
+class _CardModel(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Class(_Part):
+class TileClass(_CardModel):
     """`tbs`: the Bethesda category it is told as, in a cytology report; empty for other tissue."""
 
     code: str
@@ -27,7 +27,7 @@ class Class(_Part):
     tbs: str = ""
 
 
-class Fitted(_Part):
+class OutputCalibration(_CardModel):
     """What was fitted after a network, on rows that it had not learned from.
 
     temperature: what logits are divided by before class probabilities.
@@ -37,12 +37,12 @@ class Fitted(_Part):
     """
 
     temperature: float
-    line: Line
-    point: Point
-    conformal: Conformal
+    line: PlattCalibration
+    point: OperatingPoint
+    conformal: ConformalClassifier
 
 
-class SlideCard(Stamp):
+class SlideCard(BaseCard):
     """`classes` are in the order of the graph's logits; (side, mpp) the tile that it reads.
 
     mpp: microns per pixel; None where the data lost it, and then no slide can be read.
@@ -52,36 +52,36 @@ class SlideCard(Stamp):
     specimens: kinds of specimen that it may read.
     """
 
-    classes: tuple[Class, ...]
+    classes: tuple[TileClass, ...]
     side: int
     mpp: float | None
     backbone: str
     specimens: tuple[str, ...]
-    tile: Fitted
+    tile: OutputCalibration
     familiar: float
-    slide: Fitted | None = None
+    slide: OutputCalibration | None = None
 
     @property
     def positive(self) -> NDArray[np.intp]:
         """Places of the positive classes."""
-        return np.flatnonzero([one.positive for one in self.classes])
+        return np.flatnonzero([item.positive for item in self.classes])
 
 
-def readable(bundle: Bundle[SlideCard]) -> Bundle[SlideCard]:
-    """The bundle itself where it can read slides; else BundleRefused with every reason."""
-    card, faults = bundle.card, []
+def require_readable(bundle: Bundle[SlideCard]) -> Bundle[SlideCard]:
+    """The bundle itself where it can read slides; else BundleError with every reason."""
+    card, errors = bundle.card, []
     if card.mpp is None:
-        faults.append("its tiles have no scale (mpp)")
-    if card.slide is None or SLIDE_GRAPH not in bundle.more:
-        faults.append(f"nothing in it makes one answer of many tiles ({SLIDE_GRAPH})")
-    if faults:
-        raise BundleRefused(
-            f"{card.model} {card.version} cannot read slides: {' and '.join(faults)}. "
+        errors.append("its tiles have no scale (mpp)")
+    if card.slide is None or SLIDE_GRAPH not in bundle.extra_graphs:
+        errors.append(f"nothing in it makes one answer of many tiles ({SLIDE_GRAPH})")
+    if errors:
+        raise BundleError(
+            f"{card.model} {card.version} cannot read slides: {' and '.join(errors)}. "
             "Serve a model that was trained on slides."
         )
     return bundle
 
 
-def tile_graph(bundle: Bundle[SlideCard], small: bool) -> bytes:
+def select_tile_graph(bundle: Bundle[SlideCard], int8: bool) -> bytes:
     """The graph over tiles; `small`: in 8 bits, where the bundle offers it."""
-    return bundle.more.get(SMALL_GRAPH, bundle.graph) if small else bundle.graph
+    return bundle.extra_graphs.get(INT8_GRAPH, bundle.graph) if int8 else bundle.graph

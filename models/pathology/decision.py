@@ -18,13 +18,13 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from models.pathology.calibration import log_odds
-from models.pathology.card import Fitted, SlideCard
+from models.pathology.card import OutputCalibration, SlideCard
 from models.pathology.onnx_sessions import softmax
 from models.pathology.policy import ReadingPolicy
 
 Triage = Literal["negative", "review", "positive", "abstained"]
 
-ABSTAINED = {  # code -> why, in English and Chinese
+ABSTENTION_REASONS = {  # code -> why, in English and Chinese
     "unsatisfactory": (
         "Unsatisfactory for evaluation: {found} tiles with cells fit to be read; {needed} are needed.",
         "标本不满意：可判读图块{found}个，至少需要{needed}个。",
@@ -41,32 +41,32 @@ ABSTAINED = {  # code -> why, in English and Chinese
 }
 
 
-class _Part(BaseModel):
+class _ReadingModel(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Words(_Part):
+class BilingualMessage(_ReadingModel):
     en: str
     zh: str
 
 
-class Why(Words):
+class AbstentionReason(BilingualMessage):
     code: str
 
 
-class ClassShare(Words):
+class ClassProbability(BilingualMessage):
     code: str
     tbs: str
     probability: float
 
 
-class Adequacy(Words):
+class Adequacy(BilingualMessage):
     adequate: bool
     tiles: int
     needed: int
 
 
-class Counts(_Part):
+class TileCounts(_ReadingModel):
     """Of tiles. grid: with tissue; read: of them seen by the network; unknown: unlike anything learned from."""
 
     grid: int
@@ -75,7 +75,7 @@ class Counts(_Part):
     unknown: int
 
 
-class Spot(_Part):
+class EvidenceTile(_ReadingModel):
     """A tile that mattered, in level-0 pixels. probability: calibrated, of any positive class."""
 
     x: int
@@ -87,18 +87,18 @@ class Spot(_Part):
     attention: float
 
 
-class Reading(_Part):
+class Reading(_ReadingModel):
     """What the machine says of one slide; it never changes once told."""
 
     triage: Triage
-    abstained: tuple[Why, ...]
+    abstained: tuple[AbstentionReason, ...]
     probability: float | None
     threshold: float
-    classes: tuple[ClassShare, ...]
-    claim: Words
+    classes: tuple[ClassProbability, ...]
+    claim: BilingualMessage
     adequacy: Adequacy
-    tiles: Counts
-    evidence: tuple[Spot, ...]
+    tiles: TileCounts
+    evidence: tuple[EvidenceTile, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +110,7 @@ class TileTable:
     distance: (n,) to what was learned from. grid: tiles with tissue, read or not.
     """
 
-    places: NDArray[np.int64]
+    positions: NDArray[np.int64]
     extent: tuple[float, float]
     reasons: NDArray[np.str_]
     logits: NDArray[np.float32]
@@ -119,126 +119,136 @@ class TileTable:
     grid: int
 
     def __len__(self) -> int:
-        return len(self.places)
+        return len(self.positions)
 
 
-def rows(card: SlideCard, table: TileTable) -> NDArray[np.intp]:
+def usable_rows(card: SlideCard, table: TileTable) -> NDArray[np.intp]:
     """Tiles fit to be judged and like what was learned from; where none is familiar, all that are fit."""
     fit = table.reasons == ""
-    known = fit & _familiar(card, table)
-    return np.flatnonzero(known if known.any() else fit)
+    familiar = fit & _is_familiar(card, table)
+    return np.flatnonzero(familiar if familiar.any() else fit)
 
 
 def decide(
     card: SlideCard,
     policy: ReadingPolicy,
     table: TileTable,
-    used: NDArray[np.intp],
+    used_rows: NDArray[np.intp],
     logits: NDArray[np.float32] | None,
     attention: NDArray[np.float32] | None,
-    stands: NDArray[np.float64] | None = None,
+    weights: NDArray[np.float64] | None = None,
 ) -> Reading:
     """`used`: rows of the table that the slide graph saw; logits (classes,) and attention (used,) what it said, None
     where there was no tile to show it. stands: (n,) for how many tiles of the slide each of the table's does, where not
     all were read: how many are unknown is then an estimate."""
     assert card.slide is not None, "only a card that reads slides comes here: models.pathology.card.readable"
     fit = table.reasons == ""
-    weight = np.ones(len(table)) if stands is None else stands
-    strange = fit & ~_familiar(card, table)
-    unknown = round(fit.sum() * weight[strange].sum() / max(1.0, weight[fit].sum()))
-    probability = None if logits is None else _probability(card, card.slide, logits[None])[0]
-    needed = policy.adequacy.least_tiles
-    why = _why(card.slide, policy, int(fit.sum()), unknown, probability)
-    point = card.slide.point
-    adequate = int(fit.sum()) >= needed
+    tile_weights = np.ones(len(table)) if weights is None else weights
+    unfamiliar = fit & ~_is_familiar(card, table)
+    unknown = round(fit.sum() * tile_weights[unfamiliar].sum() / max(1.0, tile_weights[fit].sum()))
+    probability = None if logits is None else _calibrated_probability(card, card.slide, logits[None])[0]
+    min_tiles = policy.adequacy.min_tiles
+    reasons = _abstention_reasons(card.slide, policy, int(fit.sum()), unknown, probability)
+    operating_point = card.slide.point
+    adequate = int(fit.sum()) >= min_tiles
     en, zh = (
         ("Satisfactory for evaluation", "标本满意") if adequate else ("Unsatisfactory for evaluation", "标本不满意")
     )
     return Reading(
-        triage="abstained" if why or probability is None else _triage(policy, point.threshold, probability),
-        abstained=why,
+        triage="abstained"
+        if reasons or probability is None
+        else _triage_for(policy, operating_point.threshold, probability),
+        abstained=reasons,
         probability=probability,
-        threshold=point.threshold,
-        classes=() if logits is None else _classes(card, card.slide, logits),
-        claim=Words(en=point.claim(), zh=point.claim_zh()),
-        adequacy=Adequacy(adequate=adequate, tiles=int(fit.sum()), needed=needed, en=f"{en}.", zh=f"{zh}。"),
-        tiles=Counts(
+        threshold=operating_point.threshold,
+        classes=() if logits is None else _class_probabilities(card, card.slide, logits),
+        claim=BilingualMessage(en=operating_point.claim(), zh=operating_point.claim_zh()),
+        adequacy=Adequacy(adequate=adequate, tiles=int(fit.sum()), needed=min_tiles, en=f"{en}.", zh=f"{zh}。"),
+        tiles=TileCounts(
             grid=table.grid,
             read=len(table),
             unfit={str(name): int((table.reasons == name).sum()) for name in np.unique(table.reasons) if name},
             unknown=unknown,
         ),
-        evidence=_evidence(card, policy, table, used, attention),
+        evidence=_evidence(card, policy, table, used_rows, attention),
     )
 
 
-def settled(card: SlideCard, policy: ReadingPolicy, reading: Reading, unsure: float) -> bool:
+def is_settled(card: SlideCard, policy: ReadingPolicy, reading: Reading, uncertainty: float) -> bool:
     """Would the triage be the same with a probability that is off by `unsure`? Too few tiles settle nothing."""
     assert card.slide is not None, "only a card that reads slides comes here: models.pathology.card.readable"
     if reading.probability is None or not reading.adequacy.adequate:
         return False
-    answers = set()
-    for off in np.linspace(-unsure, unsure, 9):
-        probability = float(np.clip(reading.probability + off, 0, 1))
-        why = _why(card.slide, policy, reading.adequacy.tiles, reading.tiles.unknown, probability)
-        answers.add("abstained" if why else _triage(policy, card.slide.point.threshold, probability))
-    return answers == {reading.triage}
+    triages = set()
+    for offset in np.linspace(-uncertainty, uncertainty, 9):
+        probability = float(np.clip(reading.probability + offset, 0, 1))
+        reasons = _abstention_reasons(card.slide, policy, reading.adequacy.tiles, reading.tiles.unknown, probability)
+        triages.add("abstained" if reasons else _triage_for(policy, card.slide.point.threshold, probability))
+    return triages == {reading.triage}
 
 
 def tile_probability(card: SlideCard, logits: NDArray[np.float32]) -> NDArray[np.float64]:
     """(n,) calibrated probability that a tile shows something positive; logits (n, classes)."""
-    return _probability(card, card.tile, logits)
+    return _calibrated_probability(card, card.tile, logits)
 
 
-def priority(reading: Reading, policy: ReadingPolicy, level: str = "routine") -> int:
+def worklist_priority(reading: Reading, policy: ReadingPolicy, risk_level: str = "routine") -> int:
     """0 to 100, 100 first. `level`: of the patient's risk, which can only raise it."""
-    ranks = policy.priority
-    found = int(getattr(ranks, reading.triage))
-    likeliest = max(reading.classes, key=lambda one: one.probability, default=None)
-    if likeliest is not None and likeliest.code in ranks.severe_classes and reading.triage in ("positive", "review"):
-        found += ranks.severe
-    return min(found + {"routine": 0, "raised": ranks.raised, "urgent": ranks.urgent}[level], 100)
+    points = policy.priority
+    total = int(getattr(points, reading.triage))
+    likeliest = max(reading.classes, key=lambda item: item.probability, default=None)
+    if likeliest is not None and likeliest.code in points.severe_classes and reading.triage in ("positive", "review"):
+        total += points.severe
+    return min(total + {"routine": 0, "raised": points.raised, "urgent": points.urgent}[risk_level], 100)
 
 
-def _familiar(card: SlideCard, table: TileTable) -> NDArray[np.bool_]:
+def _is_familiar(card: SlideCard, table: TileTable) -> NDArray[np.bool_]:
     """A distance that is no number is unfamiliar."""
-    near: NDArray[np.bool_] = table.distance <= card.familiar
-    return near
+    familiar: NDArray[np.bool_] = table.distance <= card.familiar
+    return familiar
 
 
-def _probability(card: SlideCard, fitted: Fitted, logits: NDArray[np.float32]) -> NDArray[np.float64]:
-    return fitted.line.probability(log_odds(logits, card.positive))
+def _calibrated_probability(
+    card: SlideCard, calibration: OutputCalibration, logits: NDArray[np.float32]
+) -> NDArray[np.float64]:
+    return calibration.line.probability(log_odds(logits, card.positive))
 
 
-def _why(fitted: Fitted, policy: ReadingPolicy, fit: int, unknown: int, probability: float | None) -> tuple[Why, ...]:
-    found: list[tuple[str, float, float]] = []
-    if fit < policy.adequacy.least_tiles or probability is None:
-        found.append(("unsatisfactory", fit, policy.adequacy.least_tiles))
-    if fit and unknown / fit > policy.abstain.most_unknown:
-        found.append(("out_of_distribution", unknown / fit, policy.abstain.most_unknown))
-    if not found and probability is not None:
-        both = np.array([[1 - probability, probability]])
-        if fitted.conformal.spans(both, np.array([1]))[0]:
-            found.append(("undecided", probability, 0.0))
+def _abstention_reasons(
+    calibration: OutputCalibration, policy: ReadingPolicy, fit_count: int, unknown_count: int, probability: float | None
+) -> tuple[AbstentionReason, ...]:
+    reasons: list[tuple[str, float, float]] = []
+    if fit_count < policy.adequacy.min_tiles or probability is None:
+        reasons.append(("unsatisfactory", fit_count, policy.adequacy.min_tiles))
+    if fit_count and unknown_count / fit_count > policy.abstain.max_unknown:
+        reasons.append(("out_of_distribution", unknown_count / fit_count, policy.abstain.max_unknown))
+    if not reasons and probability is not None:
+        probabilities = np.array([[1 - probability, probability]])
+        if calibration.conformal.is_undecided(probabilities, np.array([1]))[0]:
+            reasons.append(("undecided", probability, 0.0))
     return tuple(
-        Why(code=code, en=en.format(found=value, needed=needed), zh=zh.format(found=value, needed=needed))
-        for code, value, needed in found
-        for en, zh in [ABSTAINED[code]]
+        AbstentionReason(
+            code=code, en=en.format(found=value, needed=expected), zh=zh.format(found=value, needed=expected)
+        )
+        for code, value, expected in reasons
+        for en, zh in [ABSTENTION_REASONS[code]]
     )
 
 
-def _triage(policy: ReadingPolicy, threshold: float, probability: float) -> Triage:
+def _triage_for(policy: ReadingPolicy, threshold: float, probability: float) -> Triage:
     """At or above the operating point a person looks, whatever `positive_at` says."""
     if probability < threshold:
         return "negative"
     return "positive" if probability >= policy.triage.positive_at else "review"
 
 
-def _classes(card: SlideCard, fitted: Fitted, logits: NDArray[np.float32]) -> tuple[ClassShare, ...]:
-    shares = softmax(logits / fitted.temperature)
+def _class_probabilities(
+    card: SlideCard, calibration: OutputCalibration, logits: NDArray[np.float32]
+) -> tuple[ClassProbability, ...]:
+    shares = softmax(logits / calibration.temperature)
     return tuple(
-        ClassShare(code=one.code, en=one.en, zh=one.zh, tbs=one.tbs, probability=float(share))
-        for one, share in zip(card.classes, shares, strict=True)
+        ClassProbability(code=item.code, en=item.en, zh=item.zh, tbs=item.tbs, probability=float(share))
+        for item, share in zip(card.classes, shares, strict=True)
     )
 
 
@@ -246,23 +256,23 @@ def _evidence(
     card: SlideCard,
     policy: ReadingPolicy,
     table: TileTable,
-    used: NDArray[np.intp],
+    used_rows: NDArray[np.intp],
     attention: NDArray[np.float32] | None,
-) -> tuple[Spot, ...]:
+) -> tuple[EvidenceTile, ...]:
     """The tiles likeliest to be positive, the one that weighed more first where they are alike."""
-    if attention is None or not len(used):
+    if attention is None or not len(used_rows):
         return ()
-    probability = tile_probability(card, table.logits[used])
+    probability = tile_probability(card, table.logits[used_rows])
     width, height = (round(side) for side in table.extent)
     return tuple(
-        Spot(
-            x=int(table.places[used[at], 0]),
-            y=int(table.places[used[at], 1]),
+        EvidenceTile(
+            x=int(table.positions[used_rows[index], 0]),
+            y=int(table.positions[used_rows[index], 1]),
             width=width,
             height=height,
-            code=card.classes[int(table.logits[used[at]].argmax())].code,
-            probability=float(probability[at]),
-            attention=float(attention[at]),
+            code=card.classes[int(table.logits[used_rows[index]].argmax())].code,
+            probability=float(probability[index]),
+            attention=float(attention[index]),
         )
-        for at in np.lexsort((-attention, -probability))[: policy.evidence.most]
+        for index in np.lexsort((-attention, -probability))[: policy.evidence.max_tiles]
     )

@@ -19,49 +19,51 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from models.pathology.abstention import NEIGHBOURS, Familiar, Stain, density
+from models.pathology.abstention import NEIGHBOURS, KnnOodDetector, StainOodDetector, stain_density
 from models.pathology.attention_pooling import GatedAttention
 from models.pathology.network import TileNet
-from models.pathology.onnx_sessions import TileGraph, session
+from models.pathology.onnx_sessions import TileGraph, open_session
 
 OPSET = 18
 TOLERANCE = 1e-4  # largest difference between torch and ONNX Runtime that is let pass, in logits and embedding
-AUC_COST = 0.005  # what int8 may cost
+MAX_AUC_LOSS = 0.005  # what int8 may cost
 
 
-class Differs(Exception):
+class ParityError(Exception):
     """The graph and the network differ: nothing is exported."""
 
 
-class _Knowing(torch.nn.Module):
+class _TileNetWithDistance(torch.nn.Module):
     """A network that says as well how far each tile is from what is known: Familiar.distance in the graph, or
     Stain.distance where that is larger."""
 
-    def __init__(self, net: TileNet, known: NDArray[np.float32], stain: Stain | None):
+    def __init__(self, net: TileNet, references: NDArray[np.float32], stain: StainOodDetector | None):
         super().__init__()
         self.net = net
-        self.known = torch.from_numpy(np.ascontiguousarray(known.T))  # (d, m) unit length
+        self.references = torch.from_numpy(np.ascontiguousarray(references.T))  # (d, m) unit length
         self.stain = stain
         if stain is not None:
-            self.stains = torch.from_numpy(stain.known)
-            self.middle, self.spread = torch.from_numpy(stain.middle), torch.from_numpy(stain.spread)
+            self.stain_references = torch.from_numpy(stain.reference_densities)
+            self.stain_mean, self.stain_deviation = torch.from_numpy(stain.mean), torch.from_numpy(stain.deviation)
 
     def forward(self, tiles: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         logits, embedding = self.net(tiles)
         unit = embedding / embedding.norm(dim=1, keepdim=True).clamp(min=1e-12)
-        distance = 1 - (unit @ self.known).topk(NEIGHBOURS, dim=1).values[:, -1]
+        distance = 1 - (unit @ self.references).topk(NEIGHBOURS, dim=1).values[:, -1]
         if self.stain is None:
             return logits, embedding, distance
         optical = -(tiles[:, ::2, ::2].float().clamp(min=4) / 255).log().flatten(1, 2)  # (n, pixels, 3)
         mean = optical.mean(1)
         deviation = ((optical - mean[:, None]) ** 2).mean(1).sqrt()
-        scaled = (torch.cat([mean, deviation], 1) - self.middle) / self.spread
-        apart = ((scaled[:, None] - self.stains) ** 2).sum(2).sqrt()
-        nearest = apart.topk(NEIGHBOURS, dim=1, largest=False).values[:, -1]
+        scaled = (torch.cat([mean, deviation], 1) - self.stain_mean) / self.stain_deviation
+        stain_distances = ((scaled[:, None] - self.stain_references) ** 2).sum(2).sqrt()
+        nearest = stain_distances.topk(NEIGHBOURS, dim=1, largest=False).values[:, -1]
         return logits, embedding, torch.maximum(distance, self.stain.weight * nearest)
 
 
-def tiles_graph(net: TileNet, known: NDArray[np.float32] | None = None, stain: Stain | None = None) -> bytes:
+def export_tile_graph(
+    net: TileNet, references: NDArray[np.float32] | None = None, stain: StainOodDetector | None = None
+) -> bytes:
     """tiles (n, side, side, 3) uint8 -> logits (n, classes), embedding (n, 1280), and distance (n,) to `known`.
 
     known: (m, 1280) of unit length, as Familiar holds them; stain: whose distance counts where it is the larger one. By
@@ -69,12 +71,12 @@ def tiles_graph(net: TileNet, known: NDArray[np.float32] | None = None, stain: S
     """
     side = net.config.side
     example = torch.zeros((2, side, side, 3), dtype=torch.uint8)
-    whole = net if known is None else _Knowing(net, known, stain)
-    outputs = ["logits", "embedding", *([] if known is None else ["distance"])]
-    return _export(whole, example, ["tiles"], outputs, {"tiles": {0: "n"}})
+    module = net if references is None else _TileNetWithDistance(net, references, stain)
+    outputs = ["logits", "embedding", *([] if references is None else ["distance"])]
+    return _export_onnx(module, example, ["tiles"], outputs, {"tiles": {0: "n"}})
 
 
-class _Weighing(torch.nn.Module):
+class _AttentionWithMass(torch.nn.Module):
     """Attention that also says how much all tiles shown weigh together, so that a slide may be shown in parts."""
 
     def __init__(self, model: GatedAttention):
@@ -83,20 +85,20 @@ class _Weighing(torch.nn.Module):
 
     def forward(self, bag: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         logits, attention = self.model(bag)
-        return logits, attention, torch.logsumexp(self.model.scores(self.model.scaled(bag)), 0)
+        return logits, attention, torch.logsumexp(self.model.scores(self.model.normalise(bag)), 0)
 
 
-def slide_graph(model: GatedAttention) -> bytes:
+def export_slide_graph(model: GatedAttention) -> bytes:
     """embeddings (k, d) -> logits (classes,), attention (k,), mass (): log of the sum of the tiles' raw weights."""
     example = torch.zeros((3, len(model.mean)))
     outputs = ["logits", "attention", "mass"]
-    return _export(_Weighing(model), example, ["embeddings"], outputs, {"embeddings": {0: "k"}})
+    return _export_onnx(_AttentionWithMass(model), example, ["embeddings"], outputs, {"embeddings": {0: "k"}})
 
 
-def _export(
-    net: torch.nn.Module, example: torch.Tensor, inputs: list[str], outputs: list[str], free: dict[str, Any]
+def _export_onnx(
+    net: torch.nn.Module, example: torch.Tensor, inputs: list[str], outputs: list[str], dynamic_axes: dict[str, Any]
 ) -> bytes:
-    free |= {name: {0: "n"} for name in outputs} if "embedding" in outputs else {"attention": {0: "k"}}
+    dynamic_axes |= {name: {0: "n"} for name in outputs} if "embedding" in outputs else {"attention": {0: "k"}}
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         path = Path(folder) / "graph.onnx"
         warnings.simplefilter("ignore")  # the tracer's remarks on sizes, which are fixed here on purpose
@@ -106,45 +108,47 @@ def _export(
             str(path),
             input_names=inputs,
             output_names=outputs,
-            dynamic_axes=free,
+            dynamic_axes=dynamic_axes,
             opset_version=OPSET,
             dynamo=False,
         )
         return path.read_bytes()
 
 
-def parity(
+def check_tile_parity(
     net: TileNet,
     graph: bytes,
     tiles: NDArray[np.uint8],
-    familiar: Familiar | None = None,
-    stain: Stain | None = None,
+    detector: KnnOodDetector | None = None,
+    stain: StainOodDetector | None = None,
 ) -> float:
     """Largest difference between torch and ONNX Runtime on `tiles`, together and one by one. Raises Differs.
 
     familiar, stain: what the graph's distances must be those of.
     """
-    served = TileGraph(graph)
+    session = TileGraph(graph)
     with torch.inference_mode():
-        logits, embedding = (found.numpy() for found in net.eval()(torch.from_numpy(tiles)))
+        logits, embedding = (output.numpy() for output in net.eval()(torch.from_numpy(tiles)))
     expected = {"logits": logits, "embedding": embedding}
-    if familiar is not None:
-        far = familiar.distance(embedding)
-        expected["distance"] = far if stain is None else np.maximum(far, stain.distance(density(tiles)))
+    if detector is not None:
+        distances = detector.distance(embedding)
+        expected["distance"] = (
+            distances if stain is None else np.maximum(distances, stain.distance(stain_density(tiles)))
+        )
     difference = 0.0
     for rows in [slice(None), *(slice(row, row + 1) for row in range(min(len(tiles), 4)))]:
-        answer = served.run(tiles[rows])
+        outputs = session.run(tiles[rows])
         for name, values in expected.items():
-            difference = max(difference, float(np.abs(getattr(answer, name) - values[rows]).max()))
+            difference = max(difference, float(np.abs(getattr(outputs, name) - values[rows]).max()))
     if not difference <= TOLERANCE:
-        raise Differs(
+        raise ParityError(
             f"torch and ONNX Runtime differ by {difference:.1e} on {len(tiles)} tiles; at most {TOLERANCE:.0e} is "
             "needed. Nothing was exported: look for a layer that behaves otherwise in training and in use."
         )
     return difference
 
 
-class _Tiles:
+class _CalibrationDataReader:
     """What the quantizer asks for: one batch after another, then None."""
 
     def __init__(self, tiles: NDArray[np.uint8], batch: int = 16):
@@ -165,13 +169,13 @@ def quantize(graph: bytes, tiles: NDArray[np.uint8]) -> bytes:
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
     with tempfile.TemporaryDirectory() as folder:
-        first, ready, last = (Path(folder) / name for name in ("fp32.onnx", "ready.onnx", "int8.onnx"))
-        first.write_bytes(graph)
-        quant_pre_process(str(first), str(ready), skip_symbolic_shape=True)
+        fp32_path, prepared_path, int8_path = (Path(folder) / name for name in ("fp32.onnx", "ready.onnx", "int8.onnx"))
+        fp32_path.write_bytes(graph)
+        quant_pre_process(str(fp32_path), str(prepared_path), skip_symbolic_shape=True)
         quantize_static(
-            str(ready),
-            str(last),
-            _Tiles(tiles),
+            str(prepared_path),
+            str(int8_path),
+            _CalibrationDataReader(tiles),
             quant_format=QuantFormat.QDQ,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
@@ -180,54 +184,59 @@ def quantize(graph: bytes, tiles: NDArray[np.uint8]) -> bytes:
             calibrate_method=CalibrationMethod.MinMax,
             op_types_to_quantize=["Conv", "Add"],
         )
-        return last.read_bytes()
+        return int8_path.read_bytes()
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class Int8Comparison:
     """int8 beside fp32 on the same tiles, measured in turns on one core."""
 
     speed: float  # tiles a second of int8 over those of fp32
     auc: float  # of fp32
     auc_int8: float
-    largest: float  # difference of probability
+    max_probability_difference: float  # difference of probability
 
     @property
-    def offered(self) -> bool:
-        return self.speed > 1 and self.auc - self.auc_int8 < AUC_COST
+    def acceptable(self) -> bool:
+        return self.speed > 1 and self.auc - self.auc_int8 < MAX_AUC_LOSS
 
 
-def int8_verdict(
-    graph: bytes, small: bytes, tiles: NDArray[np.uint8], label2: NDArray[np.intp], positive: NDArray[np.intp]
-) -> Verdict:
+def compare_int8(
+    graph: bytes, int8_graph: bytes, tiles: NDArray[np.uint8], labels: NDArray[np.intp], positive: NDArray[np.intp]
+) -> Int8Comparison:
     """label2 (n,) 0 or 1; positive: the classes whose probabilities add up to that of 1."""
     from sklearn.metrics import roc_auc_score
 
-    fp32, int8 = TileGraph(graph), TileGraph(small)
-    before, after = (one.run(tiles).probabilities[:, positive].sum(1) for one in (fp32, int8))
-    times = np.array([[_seconds(one, tiles[:32]) for one in (fp32, int8)] for _ in range(7)])
-    return Verdict(
+    fp32_session, int8_session = TileGraph(graph), TileGraph(int8_graph)
+    fp32_scores, int8_scores = (
+        session.run(tiles).probabilities[:, positive].sum(1) for session in (fp32_session, int8_session)
+    )
+    times = np.array([[_time_run(session, tiles[:32]) for session in (fp32_session, int8_session)] for _ in range(7)])
+    return Int8Comparison(
         speed=float(np.median(times[:, 0] / times[:, 1])),
-        auc=float(roc_auc_score(label2, before)),
-        auc_int8=float(roc_auc_score(label2, after)),
-        largest=float(np.abs(before - after).max()),
+        auc=float(roc_auc_score(labels, fp32_scores)),
+        auc_int8=float(roc_auc_score(labels, int8_scores)),
+        max_probability_difference=float(np.abs(fp32_scores - int8_scores).max()),
     )
 
 
-def _seconds(graph: TileGraph, tiles: NDArray[np.uint8]) -> float:
+def _time_run(graph: TileGraph, tiles: NDArray[np.uint8]) -> float:
     start = time.perf_counter()
     graph.run(tiles)
     return time.perf_counter() - start
 
 
-def slide_parity(model: GatedAttention, graph: bytes, bags: list[NDArray[np.float32]]) -> float:
+def check_slide_parity(model: GatedAttention, graph: bytes, bags: list[NDArray[np.float32]]) -> float:
     """Largest difference between torch and ONNX Runtime over slides of several sizes. Raises Differs."""
-    served, difference = session(graph), 0.0
+    onnx_session, difference = open_session(graph), 0.0
     for bag in bags:
         with torch.inference_mode():
-            expected = [found.numpy() for found in model.eval()(torch.from_numpy(bag))]
-        found = served.run(["logits", "attention"], {"embeddings": bag})
-        difference = max(difference, *(float(np.abs(a - b).max()) for a, b in zip(found, expected, strict=True)))
+            expected = [tensor.numpy() for tensor in model.eval()(torch.from_numpy(bag))]
+        actual = onnx_session.run(["logits", "attention"], {"embeddings": bag})
+        difference = max(
+            difference,
+            *(float(np.abs(output - reference).max()) for output, reference in zip(actual, expected, strict=True)),
+        )
     if not difference <= TOLERANCE:
-        raise Differs(f"torch and ONNX Runtime differ by {difference:.1e} on slides; {TOLERANCE:.0e} is allowed.")
+        raise ParityError(f"torch and ONNX Runtime differ by {difference:.1e} on slides; {TOLERANCE:.0e} is allowed.")
     return difference

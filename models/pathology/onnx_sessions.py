@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-BATCH = 32  # tiles in one run: more gains nothing on a CPU and takes memory
+BATCH_SIZE = 32  # tiles in one run: more gains nothing on a CPU and takes memory
 
 
 PROVIDERS = {  # device -> ONNX Runtime's providers, the first that is there
@@ -21,34 +21,36 @@ PROVIDERS = {  # device -> ONNX Runtime's providers, the first that is there
 }
 
 
-def provider(device: str) -> str:
+def select_provider(device: str) -> str:
     """Of a device as PROVIDERS names it. Raises ValueError where this machine's ONNX Runtime has none for it."""
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # must stand before the first import
     import onnxruntime
 
-    there = onnxruntime.get_available_providers()
-    for wanted in PROVIDERS[device]:
-        if wanted in there:
-            return wanted
+    available = onnxruntime.get_available_providers()
+    for candidate in PROVIDERS[device]:
+        if candidate in available:
+            return candidate
     raise ValueError(
-        f"The device is {device!r}; this ONNX Runtime has {', '.join(there)}. Install one that has "
+        f"The device is {device!r}; this ONNX Runtime has {', '.join(available)}. Install one that has "
         f'{PROVIDERS[device][0]}, or say "auto".'
     )
 
 
-def session(graph: bytes, threads: int = 1, device: str = "cpu") -> Any:
+def open_session(graph: bytes, threads: int = 1, device: str = "cpu") -> Any:
     """An ONNX Runtime session. What a GPU cannot do is left to the CPU."""
-    chosen = provider(device)
+    provider = select_provider(device)
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    return onnxruntime.InferenceSession(graph, options, providers=list(dict.fromkeys([chosen, "CPUExecutionProvider"])))
+    return onnxruntime.InferenceSession(
+        graph, options, providers=list(dict.fromkeys([provider, "CPUExecutionProvider"]))
+    )
 
 
 @dataclass(frozen=True, slots=True)
-class Tiles:
+class TileOutputs:
     """What the network says of n tiles."""
 
     logits: NDArray[np.float32]  # (n, classes)
@@ -65,38 +67,40 @@ class TileGraph:
     """tiles (n, side, side, 3) uint8 RGB -> Tiles."""
 
     def __init__(self, graph: bytes, threads: int = 1, device: str = "cpu"):
-        self._session = session(graph, threads, device)
+        self._session = open_session(graph, threads, device)
         _, self.side, _, _ = self._session.get_inputs()[0].shape
-        told = {output.name for output in self._session.get_outputs()}
-        self.knows = "distance" in told  # how far a tile is from what was learned from
-        self.width = next(output.shape[1] for output in self._session.get_outputs() if output.name == "embedding")
-        self._outputs = [name for name in ("logits", "embedding", "distance") if name in told]
+        output_names = {output.name for output in self._session.get_outputs()}
+        self.has_distance = "distance" in output_names  # how far a tile is from what was learned from
+        self.embedding_size = next(
+            output.shape[1] for output in self._session.get_outputs() if output.name == "embedding"
+        )
+        self._outputs = [name for name in ("logits", "embedding", "distance") if name in output_names]
 
-    def run(self, tiles: NDArray[np.uint8]) -> Tiles:
+    def run(self, tiles: NDArray[np.uint8]) -> TileOutputs:
         """Raises ValueError for tiles of another shape or type: a wrong scale must not pass for an answer."""
         if tiles.ndim != 4 or tiles.shape[1:] != (self.side, self.side, 3) or tiles.dtype != np.uint8 or not len(tiles):
             raise ValueError(
                 f"The tiles are {tiles.shape} {tiles.dtype}; (n, {self.side}, {self.side}, 3) uint8 RGB, one at least, "
                 "is needed. Read the slide at the scale that the model's card names."
             )
-        found = [
-            self._session.run(self._outputs, {"tiles": np.ascontiguousarray(tiles[start : start + BATCH])})
-            for start in range(0, len(tiles), BATCH)
+        batches = [
+            self._session.run(self._outputs, {"tiles": np.ascontiguousarray(tiles[start : start + BATCH_SIZE])})
+            for start in range(0, len(tiles), BATCH_SIZE)
         ]
-        return Tiles(*(np.concatenate(part) for part in zip(*found, strict=True)))
+        return TileOutputs(*(np.concatenate(arrays) for arrays in zip(*batches, strict=True)))
 
 
 class SlideGraph:
     """embeddings (k, d) float32 of one slide -> logits (classes,), attention (k,)."""
 
     def __init__(self, graph: bytes, threads: int = 1):
-        self._session = session(graph, threads)
+        self._session = open_session(graph, threads)
 
     def run(self, embeddings: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        return self.run_parts([(embeddings, 1.0)])
+        return self.run_chunks([(embeddings, 1.0)])
 
-    def run_parts(
-        self, parts: Iterable[tuple[NDArray[np.float32], float]]
+    def run_chunks(
+        self, chunks: Iterable[tuple[NDArray[np.float32], float]]
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """The same of a slide shown in parts, however large it is: the parts' weighted sums add up to the whole's.
 
@@ -107,23 +111,23 @@ class SlideGraph:
         attention: list[NDArray[np.float32]] = []
         masses: list[NDArray[np.float32]] = []
         counts: list[float] = []
-        for part, count in parts:
-            if part.ndim != 2 or not len(part):
-                raise ValueError(f"The embeddings are {part.shape}; (tiles, d) with at least one tile is needed.")
-            found = self._session.run(["logits", "attention", "mass"], {"embeddings": part})
-            for values, value in zip((logits, attention, masses), found, strict=True):
+        for chunk, count in chunks:
+            if chunk.ndim != 2 or not len(chunk):
+                raise ValueError(f"The embeddings are {chunk.shape}; (tiles, d) with at least one tile is needed.")
+            outputs = self._session.run(["logits", "attention", "mass"], {"embeddings": chunk})
+            for values, value in zip((logits, attention, masses), outputs, strict=True):
                 values.append(value)
             counts.append(count)
         if not masses:
             raise ValueError("No embedding came; at least one tile is needed.")
         shares = softmax(np.array(masses).reshape(-1) + np.log(np.array(counts, np.float32))).astype(np.float32)
-        each = shares / np.array(counts, np.float32)
-        whole = np.concatenate([share * part for share, part in zip(each, attention, strict=True)])
-        return (shares[:, None] * np.stack(logits)).sum(0), whole
+        tile_shares = shares / np.array(counts, np.float32)
+        full_attention = np.concatenate([share * chunk for share, chunk in zip(tile_shares, attention, strict=True)])
+        return (shares[:, None] * np.stack(logits)).sum(0), full_attention
 
 
 def softmax(logits: NDArray[Any]) -> NDArray[np.float64]:
     """Over the last axis, without overflow."""
-    shifted = np.exp(logits.astype(np.float64) - logits.max(-1, keepdims=True))
-    probabilities: NDArray[np.float64] = shifted / shifted.sum(-1, keepdims=True)
+    exponentials = np.exp(logits.astype(np.float64) - logits.max(-1, keepdims=True))
+    probabilities: NDArray[np.float64] = exponentials / exponentials.sum(-1, keepdims=True)
     return probabilities

@@ -10,14 +10,14 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from models.pathology.policy import Factor, Patient
+from models.pathology.policy import PatientRiskPolicy, RiskFactor
 
-HIGH = ("ASC-H", "HSIL", "AGC", "SCC", "AIS", "ADENOCARCINOMA")  # of a previous result
-LOW = ("ASC-US", "LSIL")
-ASKED = ("hpv_result", "hpv_genotype", "previous_result", "menopause", "context")
+HIGH_GRADE_RESULTS = ("ASC-H", "HSIL", "AGC", "SCC", "AIS", "ADENOCARCINOMA")  # of a previous result
+LOW_GRADE_RESULTS = ("ASC-US", "LSIL")
+RISK_FIELDS = ("hpv_result", "hpv_genotype", "previous_result", "menopause", "context")
 
 
-class Reason(BaseModel):
+class RiskReason(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     code: str
@@ -33,47 +33,47 @@ class PatientRisk(BaseModel):
 
     points: int
     level: Literal["routine", "raised", "urgent"]
-    reasons: tuple[Reason, ...]
+    reasons: tuple[RiskReason, ...]
     unknown: tuple[str, ...]
 
 
-def judge(form: Mapping[str, Any], policy: Patient) -> PatientRisk | None:
+def assess_risk(form: Mapping[str, Any], policy: PatientRiskPolicy) -> PatientRisk | None:
     """`form`: the request form; a context field counts only where it names its source and its authorisation."""
-    unknown = tuple(name for name in ASKED if form.get(name) in (None, "", "unknown", [], {}))
-    if len(unknown) == len(ASKED):
+    unknown = tuple(name for name in RISK_FIELDS if form.get(name) in (None, "", "unknown", [], {}))
+    if len(unknown) == len(RISK_FIELDS):
         return None
-    there = _found(form)
-    found = [factor for factor in policy.factors if factor.code in there]
-    points = min(sum(factor.points for factor in found), 100)
+    present_codes = _present_factors(form)
+    present = [factor for factor in policy.factors if factor.code in present_codes]
+    points = min(sum(factor.points for factor in present), 100)
     level: Literal["routine", "raised", "urgent"] = (
         "urgent" if points >= policy.urgent_from else "raised" if points >= policy.raised_from else "routine"
     )
-    return PatientRisk(points=points, level=level, reasons=tuple(map(_reason, found)), unknown=unknown)
+    return PatientRisk(points=points, level=level, reasons=tuple(map(_to_reason, present)), unknown=unknown)
 
 
-def _reason(factor: Factor) -> Reason:
-    return Reason(code=factor.code, points=factor.points, en=factor.en, zh=factor.zh)
+def _to_reason(factor: RiskFactor) -> RiskReason:
+    return RiskReason(code=factor.code, points=factor.points, en=factor.en, zh=factor.zh)
 
 
-def _found(form: Mapping[str, Any]) -> set[str]:
-    found: set[str] = set()
+def _present_factors(form: Mapping[str, Any]) -> set[str]:
+    codes: set[str] = set()
     if form.get("hpv_result") == "positive":
-        types = {str(one) for one in form.get("hpv_genotype") or ()}
-        found |= {f"hpv_{one}" for one in ("16", "18") if one in types}
-        if types - {"16", "18"} or not types:
-            found.add("hpv_other")
+        genotypes = {str(genotype) for genotype in form.get("hpv_genotype") or ()}
+        codes |= {f"hpv_{genotype}" for genotype in ("16", "18") if genotype in genotypes}
+        if genotypes - {"16", "18"} or not genotypes:
+            codes.add("hpv_other")
     previous = form.get("previous_result")
-    if previous in HIGH:
-        found.add("previous_high")
-    if previous in LOW:
-        found.add("previous_low")
+    if previous in HIGH_GRADE_RESULTS:
+        codes.add("previous_high")
+    if previous in LOW_GRADE_RESULTS:
+        codes.add("previous_low")
     context = {
         str(field.get("name")): field.get("value")
         for field in form.get("context") or ()
         if field.get("source") and field.get("authorisation")
     }
     if form.get("menopause") == "after" and context.get("bleeding") is True:
-        found.add("bleeding_after_menopause")
+        codes.add("bleeding_after_menopause")
     if context.get("immunosuppressed") is True:
-        found.add("immunosuppressed")
-    return found
+        codes.add("immunosuppressed")
+    return codes

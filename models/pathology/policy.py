@@ -11,10 +11,10 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 
 from models.policy import config
-from models.policy.config import Section, Share, Some, Text
+from models.policy.config import NonEmptyText, PositiveInt, Section, Share
 
-Points = Annotated[int, Field(ge=0, le=100, strict=True)]
-FACTORS = (  # what models/pathology/patient_risk.py can find; a policy gives each its points
+PriorityPoints = Annotated[int, Field(ge=0, le=100, strict=True)]
+RISK_FACTORS = (  # what models/pathology/patient_risk.py can find; a policy gives each its points
     "hpv_16",
     "hpv_18",
     "hpv_other",
@@ -25,33 +25,33 @@ FACTORS = (  # what models/pathology/patient_risk.py can find; a policy gives ea
 )
 
 
-class Fit(Section):
-    tissue: Share
-    coarser: Annotated[float, Field(ge=1, le=4, strict=True)]
-    least_tissue: Share
-    most_out_of_focus: Share
-    most_pen: Share
-    sample: Some
+class FitPolicy(Section):
+    min_tile_tissue: Share
+    max_coarsening: Annotated[float, Field(ge=1, le=4, strict=True)]
+    min_tissue: Share
+    max_out_of_focus: Share
+    max_pen: Share
+    sample_tiles: PositiveInt
 
 
-class Adequacy(Section):
-    least_tiles: Some
+class AdequacyPolicy(Section):
+    min_tiles: PositiveInt
 
 
-class Abstain(Section):
-    most_unknown: Share
+class AbstentionPolicy(Section):
+    max_unknown: Share
 
 
-class Triage(Section):
+class TriagePolicy(Section):
     positive_at: Share
 
 
-class Evidence(Section):
-    most: Annotated[int, Field(ge=1, le=200, strict=True)]
+class EvidencePolicy(Section):
+    max_tiles: Annotated[int, Field(ge=1, le=200, strict=True)]
 
 
-class Steps(Section):
-    batch: Annotated[int, Field(ge=1, le=4_096, strict=True)]
+class InferencePolicy(Section):
+    batch_size: Annotated[int, Field(ge=1, le=4_096, strict=True)]
     coarse: bool
     shares: Annotated[tuple[Annotated[float, Field(gt=0, lt=1, strict=True)], ...], Field(min_length=1)]
     unsure: Annotated[float, Field(ge=0, le=1, strict=True)]
@@ -63,67 +63,69 @@ class Steps(Section):
         return self
 
 
-class Priority(Section):
-    positive: Points
-    review: Points
-    abstained: Points
-    negative: Points
-    severe: Points
-    severe_classes: tuple[Text, ...]
-    raised: Points
-    urgent: Points
+class PriorityPolicy(Section):
+    positive: PriorityPoints
+    review: PriorityPoints
+    abstained: PriorityPoints
+    negative: PriorityPoints
+    severe: PriorityPoints
+    severe_classes: tuple[NonEmptyText, ...]
+    raised: PriorityPoints
+    urgent: PriorityPoints
 
 
-class Factor(Section):
-    code: Text
-    points: Points
-    en: Text
-    zh: Text
+class RiskFactor(Section):
+    code: NonEmptyText
+    points: PriorityPoints
+    en: NonEmptyText
+    zh: NonEmptyText
 
 
-class Patient(Section):
-    raised_from: Points
-    urgent_from: Points
-    factors: tuple[Factor, ...]
+class PatientRiskPolicy(Section):
+    raised_from: PriorityPoints
+    urgent_from: PriorityPoints
+    factors: tuple[RiskFactor, ...]
 
     @model_validator(mode="after")
-    def _orderly(self) -> Self:
+    def _check_factors(self) -> Self:
         codes = [factor.code for factor in self.factors]
-        faults = [f"{code!r} is no factor; known are {', '.join(FACTORS)}" for code in codes if code not in FACTORS]
+        errors = [
+            f"{code!r} is no factor; known are {', '.join(RISK_FACTORS)}" for code in codes if code not in RISK_FACTORS
+        ]
         if len(set(codes)) != len(codes):
-            faults.append(f"factors {codes} must each stand once")
+            errors.append(f"factors {codes} must each stand once")
         if self.urgent_from <= self.raised_from:
-            faults.append(f"urgent_from is {self.urgent_from}; it must be above raised_from, {self.raised_from}")
-        if faults:
-            raise ValueError("; ".join(faults))
+            errors.append(f"urgent_from is {self.urgent_from}; it must be above raised_from, {self.raised_from}")
+        if errors:
+            raise ValueError("; ".join(errors))
         return self
 
 
 class ReadingPolicy(Section):
-    version: Text
-    fit: Fit
-    adequacy: Adequacy
-    abstain: Abstain
-    triage: Triage
-    evidence: Evidence
-    reading: Steps
-    priority: Priority
-    patient: Patient
+    version: NonEmptyText
+    fit: FitPolicy
+    adequacy: AdequacyPolicy
+    abstain: AbstentionPolicy
+    triage: TriagePolicy
+    evidence: EvidencePolicy
+    reading: InferencePolicy
+    priority: PriorityPolicy
+    patient: PatientRiskPolicy
 
     @model_validator(mode="after")
-    def _urgent_goes_first(self) -> Self:
+    def _check_priority_order(self) -> Self:
         """A positive slide never waits behind one that nothing was found on."""
-        ranks = self.priority
-        if not ranks.positive >= ranks.review >= ranks.negative or ranks.abstained < ranks.negative:
+        points = self.priority
+        if not points.positive >= points.review >= points.negative or points.abstained < points.negative:
             raise ValueError(
-                f"priority is positive {ranks.positive}, review {ranks.review}, abstained {ranks.abstained}, negative "
-                f"{ranks.negative}; positive must not be below review, and nothing below negative"
+                f"priority is positive {points.positive}, review {points.review}, abstained {points.abstained}, negative "
+                f"{points.negative}; positive must not be below review, and nothing below negative"
             )
-        if ranks.urgent < ranks.raised:
-            raise ValueError(f"priority.urgent is {ranks.urgent}; it must not be below raised, {ranks.raised}")
+        if points.urgent < points.raised:
+            raise ValueError(f"priority.urgent is {points.urgent}; it must not be below raised, {points.raised}")
         return self
 
     @classmethod
     def load(cls, source: Path | str | bytes) -> ReadingPolicy:
-        """From a path or a file's bytes. Raises PolicyRefused."""
-        return config.load(cls, source)
+        """From a path or a file's bytes. Raises PolicyError."""
+        return config.load_section(cls, source)

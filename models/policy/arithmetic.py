@@ -12,7 +12,7 @@ Flag = Any  # a bool, a bool array (n,), or a z3 bool
 Bound = tuple[Number, Flag]  # an amount, and whether its inputs are known
 
 
-class Floats:
+class ScalarOps:
     """The operations on one applicant."""
 
     @staticmethod
@@ -20,7 +20,7 @@ class Floats:
         return value
 
     @staticmethod
-    def known(value: Number) -> Flag:
+    def is_known(value: Number) -> Flag:
         return value == value  # NaN is not itself
 
     @staticmethod
@@ -28,23 +28,23 @@ class Floats:
         return a if flag else b
 
     @staticmethod
-    def least(a: Number, b: Number) -> Number:
+    def minimum(a: Number, b: Number) -> Number:
         return a if a <= b else b
 
     @staticmethod
-    def most(a: Number, b: Number) -> Number:
+    def maximum(a: Number, b: Number) -> Number:
         return a if a >= b else b
 
     @staticmethod
-    def both(a: Flag, b: Flag) -> Flag:
+    def logical_and(a: Flag, b: Flag) -> Flag:
         return a and b
 
     @staticmethod
-    def either(a: Flag, b: Flag) -> Flag:
+    def logical_or(a: Flag, b: Flag) -> Flag:
         return a or b
 
     @staticmethod
-    def negate(a: Flag) -> Flag:
+    def logical_not(a: Flag) -> Flag:
         return not a
 
     @staticmethod
@@ -52,16 +52,16 @@ class Floats:
         return value - value % step  # the remainder is exact (C's fmod), so this never rounds upward
 
 
-class Arrays:
+class ArrayOps:
     """The same on float64 arrays (n,)."""
 
-    number, known = Floats.number, Floats.known
+    number, is_known = ScalarOps.number, ScalarOps.is_known
     where: Any = staticmethod(np.where)
-    least: Any = staticmethod(np.minimum)
-    most: Any = staticmethod(np.maximum)
-    both: Any = staticmethod(np.logical_and)
-    either: Any = staticmethod(np.logical_or)
-    negate: Any = staticmethod(np.logical_not)
+    minimum: Any = staticmethod(np.minimum)
+    maximum: Any = staticmethod(np.maximum)
+    logical_and: Any = staticmethod(np.logical_and)
+    logical_or: Any = staticmethod(np.logical_or)
+    logical_not: Any = staticmethod(np.logical_not)
 
     @staticmethod
     def floor_to(value: Number, step: float) -> Number:
@@ -69,26 +69,26 @@ class Arrays:
 
 
 def any_of(ops: Any, flags: Iterable[Flag]) -> Flag:
-    found: Flag = False
+    result: Flag = False
     for flag in flags:
-        found = ops.either(found, flag)
-    return found
+        result = ops.logical_or(result, flag)
+    return result
 
 
 def all_of(ops: Any, flags: Iterable[Flag]) -> Flag:
-    held: Flag = True
+    result: Flag = True
     for flag in flags:
-        held = ops.both(held, flag)
-    return held
+        result = ops.logical_and(result, flag)
+    return result
 
 
-def annuity(annual_rate: float, months: int) -> float:
+def annuity_factor(annual_rate: float, months: int) -> float:
     """Present value of 1 a month, paid at each month's end."""
     rate = annual_rate / 12
     return (1 - (1 + rate) ** -months) / rate if rate else float(months)
 
 
-def least_known(ops: Any, other: Number, amount: Number, known: Flag) -> Number:
+def minimum_if_known(ops: Any, other: Number, amount: Number, known: Flag) -> Number:
     """The lesser of the two where `amount` is known."""
-    least = ops.least(other, amount)
-    return least if known is True else ops.where(known, least, other)
+    smaller = ops.minimum(other, amount)
+    return smaller if known is True else ops.where(known, smaller, other)

@@ -14,33 +14,33 @@ from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
 
-from datasets.schema import Column
-from models.policy.config import PolicyRefused
+from datasets.schema import ColumnSchema
+from models.policy.config import PolicyError
 
 if TYPE_CHECKING:
-    from models.policy.prover import Domain, Verdict
+    from models.policy.prover import ProofDomain, ProofResult
 
 
 @dataclass(frozen=True)
-class Checked:
+class PolicyCli:
     """A product's part in the command.
 
-    load:      its Policy.load.
-    domain:    gives the domain of its proofs; called where z3 is at hand.
-    misplaced: inputs of a model that its PD may not have, and what to say of them, of none, and without a card.
+    load_policy: its Policy.load.
+    build_domain: gives the domain of its proofs; called where z3 is at hand.
+    find_forbidden_inputs: inputs of a model that its PD may not have, and what to say of them, of none, and without a card.
     """
 
-    load: Callable[..., Any]
-    domain: Callable[[], Domain]
-    misplaced: Callable[[Sequence[Column]], list[str]]
-    found: str
-    none: str
-    untold: str
+    load_policy: Callable[..., Any]
+    build_domain: Callable[[], ProofDomain]
+    find_forbidden_inputs: Callable[[Sequence[ColumnSchema]], list[str]]
+    forbidden_text: str
+    none_forbidden_text: str
+    card_needed_text: str
 
 
-def command(about: str, product: Checked) -> typer.Typer:
-    """The product's commands; `about` heads their help."""
-    app = typer.Typer(no_args_is_help=True, add_completion=False, help=about)
+def build_app(help_text: str, product: PolicyCli) -> typer.Typer:
+    """The product's commands; `help_text` heads their help."""
+    app = typer.Typer(no_args_is_help=True, add_completion=False, help=help_text)
 
     @app.callback()
     def commands() -> None:
@@ -52,76 +52,78 @@ def command(about: str, product: Checked) -> typer.Typer:
         card: Annotated[Path | None, typer.Option(help="A model's card.json, to check its inputs.")] = None,
     ) -> None:
         """Prove each guard rail over the whole input space, or print whom it fails; exit 1 on any failure."""
-        if not _check(product, policy, card, Console()):
+        if not _run_check(product, policy, card, Console()):
             raise typer.Exit(1)
 
     return app
 
 
-def _check(product: Checked, path: Path, card: Path | None, console: Console) -> bool:
-    refused = _refused(product, path)
+def _run_check(product: PolicyCli, path: Path, card: Path | None, console: Console) -> bool:
+    load_faults = _load_faults(product, path)
     table = Table(box=box.SIMPLE, title=str(path))
     table.add_column("result", no_wrap=True)
     table.add_column("s", justify="right")
     table.add_column("guard rail", overflow="fold")
-    for fault in refused:
+    for fault in load_faults:
         table.add_row("[red]refused", "", escape(fault))
-    found = _loaded(product, path)
-    verdicts = [] if found is None else _verdicts(product, found, console)
-    for verdict in verdicts:
-        table.add_row(_result(verdict), f"{verdict.seconds:.2f}", f"{verdict.rail.en} [dim]{verdict.rail.zh}")
-    misplaced = _misplaced(product, card) if card else None
-    if misplaced is not None:
-        said = f"{product.found}: {', '.join(misplaced)}" if misplaced else product.none
-        table.add_row("[red]fails" if misplaced else "[green]holds", "", said)
+    policy = _load_unenforced(product, path)
+    results = [] if policy is None else _prove_guardrails(product, policy, console)
+    for result in results:
+        table.add_row(
+            _format_status(result), f"{result.seconds:.2f}", f"{result.guardrail.en} [dim]{result.guardrail.zh}"
+        )
+    forbidden = _find_forbidden_inputs(product, card) if card else None
+    if forbidden is not None:
+        summary = f"{product.forbidden_text}: {', '.join(forbidden)}" if forbidden else product.none_forbidden_text
+        table.add_row("[red]fails" if forbidden else "[green]holds", "", summary)
     console.print(table)
-    for verdict in verdicts:
-        if verdict.counterexample is not None:
-            console.print(f"[red]{verdict.rail.name}[/]: {escape(verdict.counterexample.en)}.\n", soft_wrap=True)
-    seconds = sum(verdict.seconds for verdict in verdicts)
-    proved = f"{sum(bool(v.proved) for v in verdicts)} of {len(verdicts)} rails proved in {seconds:.1f} s"
-    console.print(f"{proved}; {len(refused)} faults at loading" if refused else proved)
+    for result in results:
+        if result.counterexample is not None:
+            console.print(f"[red]{result.guardrail.name}[/]: {escape(result.counterexample.en)}.\n", soft_wrap=True)
+    seconds = sum(result.seconds for result in results)
+    proof_summary = f"{sum(bool(v.proved) for v in results)} of {len(results)} rails proved in {seconds:.1f} s"
+    console.print(f"{proof_summary}; {len(load_faults)} faults at loading" if load_faults else proof_summary)
     if card is None:
-        console.print(product.untold)
-    return not refused and not misplaced and all(verdict.proved for verdict in verdicts)
+        console.print(product.card_needed_text)
+    return not load_faults and not forbidden and all(result.proved for result in results)
 
 
-def _refused(product: Checked, path: Path) -> list[str]:
+def _load_faults(product: PolicyCli, path: Path) -> list[str]:
     """Why the service would not load this policy."""
     try:
-        product.load(path)
-    except PolicyRefused as error:
+        product.load_policy(path)
+    except PolicyError as error:
         return error.faults
     return []
 
 
-def _loaded(product: Checked, path: Path) -> Any:
+def _load_unenforced(product: PolicyCli, path: Path) -> Any:
     """The policy with its rails down, so that the solver can show whom it would fail; None where it is no policy."""
     try:
-        return product.load(path, rails=False)
-    except PolicyRefused:
+        return product.load_policy(path, enforce_guardrails=False)
+    except PolicyError:
         return None  # every fault is told already
 
 
-def _verdicts(product: Checked, policy: Any, console: Console) -> list[Verdict]:
+def _prove_guardrails(product: PolicyCli, policy: Any, console: Console) -> list[ProofResult]:
     try:
         from models.policy.prover import prove
     except ModuleNotFoundError as error:
         console.print(f"[red]{error.name} is not installed. Proofs need it: pip install -r configs/locks/training.txt")
         raise typer.Exit(1) from error
-    domain = product.domain()
-    concerned = [rail for rail in domain.rails if rail.concerns(policy)]
+    domain = product.build_domain()
+    applicable = [guardrail for guardrail in domain.guardrails if guardrail.applies_to(policy)]
     with Progress(console=console, transient=True) as progress:
-        return [prove(rail, policy, domain) for rail in progress.track(concerned, description="proving")]
+        return [prove(guardrail, policy, domain) for guardrail in progress.track(applicable, description="proving")]
 
 
-def _result(verdict: Verdict) -> str:
-    if verdict.proved:
+def _format_status(result: ProofResult) -> str:
+    if result.proved:
         return "[green]proved"
-    return "[red]fails" if verdict.counterexample else "[red]unproved"
+    return "[red]fails" if result.counterexample else "[red]unproved"
 
 
-def _misplaced(product: Checked, card: Path) -> list[str]:
+def _find_forbidden_inputs(product: PolicyCli, card: Path) -> list[str]:
     from models.card import Card
 
-    return product.misplaced(Card.model_validate_json(card.read_bytes()).inputs)
+    return product.find_forbidden_inputs(Card.model_validate_json(card.read_bytes()).inputs)

@@ -12,103 +12,115 @@ from typing import Any
 from models.policy.arithmetic import all_of, any_of
 
 
-class Case:
+class Scenario:
     """One applicant, and a second who differs from it only in what a rail varies, upward, or hides.
 
-    formula: has `work` (whose answer has exact, limit and referred), `ops` and `policy` (with product.rounding, money).
+    formula: has `evaluate` (whose answer has unrounded, limit and referred), `ops` and `policy` (with product.rounding, money).
     """
 
-    def __init__(self, formula: Any, first: dict[str, Any], second: dict[str, Any]):
+    def __init__(self, formula: Any, baseline_inputs: dict[str, Any], variant_inputs: dict[str, Any]):
         self.formula, self.ops = formula, formula.ops
-        self.first, self.second = first, second
-        self.one: Any = formula.work(first)
-        self.two: Any = self.one if first is second else formula.work(second)
+        self.baseline_inputs, self.variant_inputs = baseline_inputs, variant_inputs
+        self.baseline: Any = formula.evaluate(baseline_inputs)
+        self.variant: Any = self.baseline if baseline_inputs is variant_inputs else formula.evaluate(variant_inputs)
 
-    def all(self, *flags: Any) -> Any:
+    def all_of(self, *flags: Any) -> Any:
         return all_of(self.ops, flags)
 
-    def any(self, *flags: Any) -> Any:
+    def any_of(self, *flags: Any) -> Any:
         return any_of(self.ops, flags)
 
-    def money(self, amount: float) -> str:
+    def format_money(self, amount: float) -> str:
         return f"{amount:,.0f} {self.formula.policy.money.en}"
 
 
 @dataclass(frozen=True)
-class Rail:
-    """broken(case, slack): the rail fails, by more than `slack` where it is a matter of an amount.
+class Guardrail:
+    """is_violated(scenario, slack): the rail fails, by more than `slack` where it is a matter of an amount.
 
-    varies: fields in which the second applicant is higher.
-    hides:  fields that the second applicant may leave out.
-    opens:  parts of the formula that the rail speaks of, beyond those that read what varies.
+    varied_fields: fields in which the second applicant is higher.
+    hidden_fields: fields that the second applicant may leave out.
+    unfolds: parts of the formula that the rail speaks of, beyond those that read what varies.
     """
 
     name: str
     en: str
     zh: str
-    broken: Callable[[Case, float], Any]
-    tell: Callable[[Case], str]
-    varies: tuple[str, ...] = ()
-    hides: tuple[str, ...] = ()
-    opens: tuple[str, ...] = ()
-    concerns: Callable[[Any], bool] = lambda policy: True
+    is_violated: Callable[[Scenario, float], Any]
+    describe: Callable[[Scenario], str]
+    varied_fields: tuple[str, ...] = ()
+    hidden_fields: tuple[str, ...] = ()
+    unfolds: tuple[str, ...] = ()
+    applies_to: Callable[[Any], bool] = lambda policy: True
 
 
-def helps(case: Case, slack: float) -> Any:
+def non_decreasing(scenario: Scenario, slack: float) -> Any:
     """More of it lowered the limit, or turned an approval into a referral."""
-    worse = case.two.exact < case.one.exact - slack
-    return case.any(worse, case.all(case.two.referred, case.ops.negate(case.one.referred)))
+    decreased = scenario.variant.unrounded < scenario.baseline.unrounded - slack
+    return scenario.any_of(
+        decreased, scenario.all_of(scenario.variant.referred, scenario.ops.logical_not(scenario.baseline.referred))
+    )
 
 
-def harms(case: Case, slack: float) -> Any:
+def non_increasing(scenario: Scenario, slack: float) -> Any:
     """More of it raised the limit, or turned a referral into an approval."""
-    better = case.two.exact > case.one.exact + slack
-    return case.any(better, case.all(case.one.referred, case.ops.negate(case.two.referred)))
+    increased = scenario.variant.unrounded > scenario.baseline.unrounded + slack
+    return scenario.any_of(
+        increased, scenario.all_of(scenario.baseline.referred, scenario.ops.logical_not(scenario.variant.referred))
+    )
 
 
-def moved(case: Case) -> str:
-    changed = [f"{name} {show(case.first[name])} -> {show(case.second[name])}" for name in case.first
-               if case.first[name] != case.second[name] and case.first[name] == case.first[name]]  # fmt: skip
-    return f"{', '.join(changed)}: limit {_answer(case, case.one)} -> {_answer(case, case.two)}"
+def describe_change(scenario: Scenario) -> str:
+    changes = [f"{name} {format_value(scenario.baseline_inputs[name])} -> {format_value(scenario.variant_inputs[name])}" for name in scenario.baseline_inputs
+               if scenario.baseline_inputs[name] != scenario.variant_inputs[name] and scenario.baseline_inputs[name] == scenario.baseline_inputs[name]]  # fmt: skip
+    return f"{', '.join(changes)}: limit {_format_result(scenario, scenario.baseline)} -> {_format_result(scenario, scenario.variant)}"
 
 
-def _answer(case: Case, worked: Any) -> str:
-    tail = ", refer" if worked.referred else ""
-    return f"{case.money(worked.limit)} ({case.money(worked.exact)} before rounding{tail})"
+def _format_result(scenario: Scenario, result: Any) -> str:
+    suffix = ", refer" if result.referred else ""
+    return f"{scenario.format_money(result.limit)} ({scenario.format_money(result.unrounded)} before rounding{suffix})"
 
 
-def show(value: float) -> str:
+def format_value(value: float) -> str:
     """A number for a person; NaN is missing."""
     if value != value:
         return "missing"
     return f"{value:,.0f}" if value == round(value) else f"{value:,.4g}"
 
 
-def refers(when: Callable[[Case], Any]) -> Callable[[Case, float], Any]:
+def must_refer(condition: Callable[[Scenario], Any]) -> Callable[[Scenario, float], Any]:
     """Broken where an applicant of this kind is approved."""
-    return lambda case, slack: case.all(when(case), case.ops.negate(case.one.referred))
+    return lambda scenario, slack: scenario.all_of(
+        condition(scenario), scenario.ops.logical_not(scenario.baseline.referred)
+    )
 
 
-def rounding(field: str) -> Rail:
+def rounding_guardrail(field: str) -> Guardrail:
     """On any two amounts (told by a field, of 0 or more, that nothing else here reads), not on the limits."""
 
-    def rounded(case: Case) -> tuple[Any, Any, Any, Any]:
-        low, high, step = case.first[field], case.second[field], case.formula.policy.product.rounding
-        return low, high, case.ops.floor_to(low, step), case.ops.floor_to(high, step)
+    def round_both(scenario: Scenario) -> tuple[Any, Any, Any, Any]:
+        low, high, step = (
+            scenario.baseline_inputs[field],
+            scenario.variant_inputs[field],
+            scenario.formula.policy.product.rounding,
+        )
+        return low, high, scenario.ops.floor_to(low, step), scenario.ops.floor_to(high, step)
 
-    def broken(case: Case, slack: float) -> Any:
-        low, _, less, more = rounded(case)
-        return case.any(less > low, low - less >= case.formula.policy.product.rounding, more < less)
+    def is_violated(scenario: Scenario, slack: float) -> Any:
+        low, _, rounded_low, rounded_high = round_both(scenario)
+        return scenario.any_of(
+            rounded_low > low, low - rounded_low >= scenario.formula.policy.product.rounding, rounded_high < rounded_low
+        )
 
-    def tell(case: Case) -> str:
-        low, high, less, more = rounded(case)
-        return f"{low:,.2f} and {high:,.2f} round to {less:,.2f} and {more:,.2f}"
+    def describe(scenario: Scenario) -> str:
+        low, high, rounded_low, rounded_high = round_both(scenario)
+        return f"{low:,.2f} and {high:,.2f} round to {rounded_low:,.2f} and {rounded_high:,.2f}"
 
-    return Rail(
+    return Guardrail(
         "rounding_never_upward",
         "Rounding takes less than one step, never adds, and keeps every order.",
         "取整只向下、不足一档，且不改变大小次序。",
-        broken,
-        tell,
-        varies=(field,),
+        is_violated,
+        describe,
+        varied_fields=(field,),
     )

@@ -9,33 +9,33 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from datasets.schema import Column
-from models.policy.cli import Checked, command
+from datasets.schema import ColumnSchema
+from models.policy.cli import PolicyCli, build_app
 from models.scitech_risk.policy import Policy
 
 if TYPE_CHECKING:
-    from models.policy.prover import Domain
+    from models.policy.prover import ProofDomain
 
 
-def _domain() -> Domain:
-    from models.scitech_risk.guardrail_domain import domain
+def _build_domain() -> ProofDomain:
+    from models.scitech_risk.guardrail_domain import build_domain
 
-    return domain()
-
-
-def _overlap(inputs: Sequence[Column]) -> list[str]:
-    from models.scitech_risk.guardrail_domain import overlap
-
-    return overlap(inputs)
+    return build_domain()
 
 
-app = command(
+def _find_forbidden_inputs(inputs: Sequence[ColumnSchema]) -> list[str]:
+    from models.scitech_risk.guardrail_domain import find_forbidden_inputs
+
+    return find_forbidden_inputs(inputs)
+
+
+app = build_app(
     "The policies of sci-tech finance risk.",
-    Checked(
-        Policy.load, _domain, _overlap,
-        found="inputs of the PD that the gate or the limit counts too",
-        none="No input of the PD is counted by the gate or backs the limit.",
-        untold="That the PD reads neither the shell flags nor what backs the limit needs a model: --card CARD.",
+    PolicyCli(
+        Policy.load, _build_domain, _find_forbidden_inputs,
+        forbidden_text="inputs of the PD that the gate or the limit counts too",
+        none_forbidden_text="No input of the PD is counted by the gate or backs the limit.",
+        card_needed_text="That the PD reads neither the shell flags nor what backs the limit needs a model: --card CARD.",
     ),
 )  # fmt: skip
 

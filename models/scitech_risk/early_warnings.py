@@ -6,17 +6,21 @@ from collections.abc import Mapping
 from typing import Any
 
 from models.policy.arithmetic import Flag, Number
-from models.scitech_risk.policy import Signal
+from models.scitech_risk.policy import WarningSignal
 
 
-def raised(signals: tuple[Signal, ...], a: Mapping[str, Number], ops: Any) -> dict[str, Flag]:
+def active_warnings(signals: tuple[WarningSignal, ...], inputs: Mapping[str, Number], ops: Any) -> dict[str, Flag]:
     """Code -> whether it is told, for one company or for many; a signal whose indicator is missing is not."""
-    met: dict[str, Flag] = {}
+    condition_met: dict[str, Flag] = {}
     for signal in signals:
-        value = a[signal.indicator]
-        met[signal.code] = value >= signal.at_least if signal.at_least is not None else value <= signal.at_most
-    told = dict(met)
+        value = inputs[signal.indicator]
+        condition_met[signal.code] = (
+            value >= signal.at_least if signal.at_least is not None else value <= signal.at_most
+        )
+    active = dict(condition_met)
     for signal in signals:
         if signal.instead_of is not None:
-            told[signal.instead_of] = ops.both(told[signal.instead_of], ops.negate(met[signal.code]))
-    return told
+            active[signal.instead_of] = ops.logical_and(
+                active[signal.instead_of], ops.logical_not(condition_met[signal.code])
+            )
+    return active

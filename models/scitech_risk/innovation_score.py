@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from models.policy.arithmetic import Number
-from models.scitech_risk.policy import GROUPS, Policy
+from models.scitech_risk.policy import INNOVATION_GROUPS, Policy
 
 
 @dataclass(slots=True)
-class Scored:
+class InnovationScore:
     """groups: group -> (what it earns, what of it is known), each 0 to 1. The lists are by stage.
 
     low: 0 to 100, what is missing earning nothing. coverage: share of the weight that is known.
@@ -26,7 +26,7 @@ class Scored:
     coverage: list[Number]
 
 
-class Innovation:
+class InnovationScorer:
     """The score under one policy, for every stage."""
 
     def __init__(self, policy: Policy, ops: Any):
@@ -37,48 +37,55 @@ class Innovation:
             for ramp in policy.innovation.indicators
         }
         # Within a group the weights are those of every stage, so each indicator is looked at once.
-        inside = weights_inside(policy)
-        self.groups = [(group, [(name, number(w)) for name, w in named.items()]) for group, named in inside.items()]
+        group_weights = indicator_weights(policy)
+        self.groups = [
+            (group, [(name, number(w)) for name, w in indicators.items()])
+            for group, indicators in group_weights.items()
+        ]
         self.stages = [
-            [(group, number(100 * share), number(share)) for group, share in weights(policy, at).items()]
-            for at in range(len(policy.stages))
+            [(group, number(100 * share), number(share)) for group, share in stage_weights(policy, stage).items()]
+            for stage in range(len(policy.stages))
         ]
 
-    def work(self, a: Mapping[str, Number], earned_by: Callable[[str, Number], Number] | None = None) -> Scored:
-        """`earned_by` stands in for `earned` where a proof looks at it apart."""
-        where, zero, earns = self.ops.where, self.zero, earned_by or self.earned
+    def evaluate(
+        self, inputs: Mapping[str, Number], score_indicator: Callable[[str, Number], Number] | None = None
+    ) -> InnovationScore:
+        """The parameter `score_indicator` stands in for the method where a proof looks at it apart."""
+        where, zero, score = self.ops.where, self.zero, score_indicator or self.score_indicator
         sums = {}
-        for group, named in self.groups:
-            got, told = zero, zero
-            for name, weight in named:
-                got = got + weight * earns(name, a[name])
-                told = told + where(self.ops.known(a[name]), weight, zero)
-            sums[group] = got, told
+        for group, indicators in self.groups:
+            points_sum, known_sum = zero, zero
+            for name, weight in indicators:
+                points_sum = points_sum + weight * score(name, inputs[name])
+                known_sum = known_sum + where(self.ops.is_known(inputs[name]), weight, zero)
+            sums[group] = points_sum, known_sum
         low, coverage = [], []
         for stage in self.stages:
-            got, told = zero, zero
+            points_sum, known_sum = zero, zero
             for group, points, share in stage:
-                got = got + points * sums[group][0]
-                told = told + share * sums[group][1]
-            low.append(got)
-            coverage.append(told)
-        return Scored(sums, low, coverage)
+                points_sum = points_sum + points * sums[group][0]
+                known_sum = known_sum + share * sums[group][1]
+            low.append(points_sum)
+            coverage.append(known_sum)
+        return InnovationScore(sums, low, coverage)
 
-    def earned(self, indicator: str, value: Number) -> Number:
+    def score_indicator(self, indicator: str, value: Number) -> Number:
         floor, width = self.ramps[indicator]
-        up = self.ops.least(self.ops.most((value - floor) / width, self.zero), self.one)
-        return self.ops.where(self.ops.known(value), up, self.zero)
+        share = self.ops.minimum(self.ops.maximum((value - floor) / width, self.zero), self.one)
+        return self.ops.where(self.ops.is_known(value), share, self.zero)
 
 
-def weights(policy: Policy, stage: int) -> dict[str, float]:
+def stage_weights(policy: Policy, stage: int) -> dict[str, float]:
     """Group -> its share of the score at that stage; they sum to 1."""
     groups = policy.stages[stage].weights
-    whole = sum(groups.values())
-    return {group: weight / whole for group, weight in groups.items()}
+    total = sum(groups.values())
+    return {group: weight / total for group, weight in groups.items()}
 
 
-def weights_inside(policy: Policy) -> dict[str, dict[str, float]]:
+def indicator_weights(policy: Policy) -> dict[str, dict[str, float]]:
     """Group -> indicator -> its share of the group; they sum to 1."""
     ramps = policy.innovation.indicators
-    whole = {group: sum(ramp.weight for ramp in ramps if ramp.group == group) for group in GROUPS}
-    return {group: {r.indicator: r.weight / whole[group] for r in ramps if r.group == group} for group in GROUPS}
+    totals = {group: sum(ramp.weight for ramp in ramps if ramp.group == group) for group in INNOVATION_GROUPS}
+    return {
+        group: {r.indicator: r.weight / totals[group] for r in ramps if r.group == group} for group in INNOVATION_GROUPS
+    }

@@ -12,196 +12,221 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from datasets.schema import Column, number_text
+from datasets.schema import ColumnSchema, format_number
 from models.scitech_risk import messages
-from models.scitech_risk.innovation_score import Scored
-from models.scitech_risk.limit_formula import Worked
-from models.scitech_risk.policy import BACKING, CASH, GROUPS, Policy
-from models.scitech_risk.shell_gate import VERDICTS, Gated
-from models.scorecard.batch_columns import joined, known, nullable, picked, whole
+from models.scitech_risk.innovation_score import InnovationScore
+from models.scitech_risk.limit_formula import CompanyLimitResult
+from models.scitech_risk.policy import BACKING, CASH, INNOVATION_GROUPS, Policy
+from models.scitech_risk.shell_gate import VERDICTS, GateResult
+from models.scorecard.batch_columns import amount_or_nan, gather_codes, join_codes, to_int, to_nullable_int
 
 Numbers = Mapping[str, float]
-LACKS = {"debt_service_cover": CASH, "revenue_multiple": ("revenue",), "backing": (*BACKING, "data_asset_value")}
+BOUND_INPUTS = {"debt_service_cover": CASH, "revenue_multiple": ("revenue",), "backing": (*BACKING, "data_asset_value")}
 
 
-class Ledger:
+class CompanyLedger:
     """The accounts under one policy. Amounts are whole units of its money, rounded down.
 
     columns: of the model's card, for labels and units.
     """
 
-    def __init__(self, policy: Policy, columns: dict[str, Column]):
+    def __init__(self, policy: Policy, columns: dict[str, ColumnSchema]):
         self.policy = policy
-        self._en, self._zh = f" {policy.money.en}", f" {policy.money.zh}"
-        self._everything = sum(piece.points for piece in policy.gate.evidence)
-        asked = tuple(dict.fromkeys(signal.indicator for signal in policy.signals if signal.unknown_refers))
-        self._lacks = {**LACKS, "warning_unknown": asked}
-        self._column: Callable[[str], Column] = lambda name: messages.column_of(name, columns)
+        self._unit_en, self._unit_zh = f" {policy.money.en}", f" {policy.money.zh}"
+        self._total_points = sum(piece.points for piece in policy.gate.evidence)
+        required_indicators = tuple(
+            dict.fromkeys(signal.indicator for signal in policy.signals if signal.unknown_refers)
+        )
+        self._inputs_by_code = {**BOUND_INPUTS, "warning_unknown": required_indicators}
+        self._column: Callable[[str], ColumnSchema] = lambda name: messages.find_column(name, columns)
 
-    def one(self, numbers: Numbers, worked: Worked) -> dict[str, Any]:
+    def build_entry(self, numbers: Numbers, result: CompanyLimitResult) -> dict[str, Any]:
         """base_limit, or 0 where the gate blocks, - rounding.amount = limit, in whole units of money."""
-        exact, limit = int(worked.exact), int(worked.limit)
-        told = {code: amount for code, (amount, flag) in worked.bounds.items() if flag}
-        binding = min(told, key=told.__getitem__)
-        caps = [self._cap("legal_cap", self.policy.product.legal_cap, worked.base > worked.capped)]
-        if worked.gate.block:
-            caps.append(self._cap("gate", 0, True))
-        step, step_zh = self._money(self.policy.product.rounding)
-        taken, taken_zh = self._money(exact - limit)
+        exact, limit = int(result.unrounded), int(result.limit)
+        known_bounds = {code: amount for code, (amount, flag) in result.bounds.items() if flag}
+        binding = min(known_bounds, key=known_bounds.__getitem__)
+        caps = [self._cap_entry("legal_cap", self.policy.product.legal_cap, result.base > result.before_gate)]
+        if result.gate.block:
+            caps.append(self._cap_entry("gate", 0, True))
+        step, step_zh = self._format_money(self.policy.product.rounding)
+        rounded_off, rounded_off_zh = self._format_money(exact - limit)
         en, zh = messages.ROUNDING
-        rounding = {"en": en.format(step=step, amount=taken), "zh": zh.format(step=step_zh, amount=taken_zh)}
+        rounding = {
+            "en": en.format(step=step, amount=rounded_off),
+            "zh": zh.format(step=step_zh, amount=rounded_off_zh),
+        }
         return {
-            "bounds": [self._bound(code, amount, code in told, code == binding, numbers)
-                       for code, (amount, _) in worked.bounds.items()],
-            "base_limit": int(worked.base),
+            "bounds": [self._bound_entry(code, amount, code in known_bounds, code == binding, numbers)
+                       for code, (amount, _) in result.bounds.items()],
+            "base_limit": int(result.base),
             "binding": binding,
             "caps": caps,
             "rounding": {"code": "rounding", "amount": exact - limit, **rounding},
             "limit": limit,
         }  # fmt: skip
 
-    def referral(self, numbers: Numbers, causes: Mapping[str, Any]) -> list[dict[str, Any]]:
+    def build_referral(self, numbers: Numbers, causes: Mapping[str, Any]) -> list[dict[str, Any]]:
         """Why a person decides: one entry for each cause that holds."""
-        return [self._referral(code, numbers) for code, flag in causes.items() if flag]
+        return [self._referral_entry(code, numbers) for code, flag in causes.items() if flag]
 
-    def gate(self, numbers: Numbers, gated: Gated, path: str | None) -> dict[str, Any]:
+    def build_gate(self, numbers: Numbers, gate: GateResult, path: str | None) -> dict[str, Any]:
         """path: of the loop of invoices, where the register has one."""
         evidence, unknown = [], []
         for piece in self.policy.gate.evidence:
-            beside = piece.beside.indicator if piece.beside else None
-            if gated.unknown[piece.code]:
-                unknown += [name for name in (piece.indicator, beside) if name and numbers[name] != numbers[name]]
-            if not gated.holds[piece.code]:
+            second_indicator = piece.beside.indicator if piece.beside else None
+            if gate.unknown[piece.code]:
+                unknown += [
+                    name for name in (piece.indicator, second_indicator) if name and numbers[name] != numbers[name]
+                ]
+            if not gate.holds[piece.code]:
                 continue
             value = numbers[piece.indicator]
-            shown, shown_zh = messages.value_text(value, self._column(piece.indicator))
-            aside, aside_zh = messages.value_text(numbers[beside], self._column(beside)) if beside else ("", "")
-            en, zh = piece.en.format(value=shown, beside=aside), piece.zh.format(value=shown_zh, beside=aside_zh)
+            value_en, value_zh = messages.format_value(value, self._column(piece.indicator))
+            second_value, second_value_zh = (
+                messages.format_value(numbers[second_indicator], self._column(second_indicator))
+                if second_indicator
+                else ("", "")
+            )
+            en, zh = (
+                piece.en.format(value=value_en, beside=second_value),
+                piece.zh.format(value=value_zh, beside=second_value_zh),
+            )
             if path and piece.indicator == "invoice_loop_share":
-                en, zh = en + messages.LOOP[0].format(path=path), zh + messages.LOOP[1].format(path=path)
+                en, zh = en + messages.LOOP_PATH[0].format(path=path), zh + messages.LOOP_PATH[1].format(path=path)
             evidence.append({"code": piece.code, "indicator": piece.indicator, "value": value,
                              "points": piece.points, "en": en, "zh": zh})  # fmt: skip
-        verdict = _verdict(gated)
-        points = number_text(gated.points)
-        blind = gated.blind and verdict == "review" and gated.points < self.policy.gate.review
-        en, zh = messages.GATE["blind" if blind else verdict]
-        filled = {"points": points, "known": number_text(gated.known), "all": number_text(self._everything),
-                  "sources": number_text(gated.sources)}  # fmt: skip
+        verdict = _gate_verdict(gate)
+        points = format_number(gate.points)
+        is_insufficient = gate.insufficient_data and verdict == "review" and gate.points < self.policy.gate.review
+        en, zh = messages.GATE["blind" if is_insufficient else verdict]
+        values = {"points": points, "known": format_number(gate.known), "all": format_number(self._total_points),
+                  "sources": format_number(gate.sources)}  # fmt: skip
         return {
             "verdict": verdict,
-            "points": gated.points,
+            "points": gate.points,
             "evidence": evidence,
             "unknown": list(dict.fromkeys(unknown)),
-            "en": en.format(**filled),
-            "zh": zh.format(**filled),
+            "en": en.format(**values),
+            "zh": zh.format(**values),
         }
 
-    def innovation(self, scored: Scored, stage: int | None) -> dict[str, Any]:
-        low = _tenths(min(scored.low) if stage is None else scored.low[stage])
-        coverage = min(scored.coverage) if stage is None else scored.coverage[stage]
+    def build_innovation(self, innovation: InnovationScore, stage: int | None) -> dict[str, Any]:
+        low = _round_to_tenth(min(innovation.low) if stage is None else innovation.low[stage])
+        coverage = min(innovation.coverage) if stage is None else innovation.coverage[stage]
         score = None
         if stage is not None and coverage and coverage >= self.policy.innovation.least_coverage:
-            score = _tenths(scored.low[stage] / coverage)
+            score = _round_to_tenth(innovation.low[stage] / coverage)
         code = "no_stage" if stage is None else "too_little_known" if score is None else "scored"
-        filled = {"coverage": messages.percent(coverage), "low": f"{low:.1f}", "score": f"{score or 0:.1f}"}
-        found = None if stage is None else self.policy.stages[stage]
+        values = {"coverage": messages.format_percent(coverage), "low": f"{low:.1f}", "score": f"{score or 0:.1f}"}
+        stage_policy = None if stage is None else self.policy.stages[stage]
         en, zh = messages.INNOVATION[code]
         return {
             "score": score,
             "low": low,
-            "stage": found and found.name,
+            "stage": stage_policy and stage_policy.name,
             "coverage": round(coverage, 4),
-            "parts": [self._part(group, scored, stage) for group in GROUPS],
-            "en": en.format(stage=found and found.en, **filled),
-            "zh": zh.format(stage=found and found.zh, **filled),
+            "parts": [self._group_entry(group, innovation, stage) for group in INNOVATION_GROUPS],
+            "en": en.format(stage=stage_policy and stage_policy.en, **values),
+            "zh": zh.format(stage=stage_policy and stage_policy.zh, **values),
         }
 
-    def warnings(self, numbers: Numbers, raised: Mapping[str, bool]) -> list[dict[str, Any]]:
-        told = []
+    def build_warnings(self, numbers: Numbers, active: Mapping[str, bool]) -> list[dict[str, Any]]:
+        entries = []
         for signal in self.policy.signals:
-            if raised[signal.code]:
+            if active[signal.code]:
                 value = numbers[signal.indicator]
-                en, zh = messages.value_text(value, self._column(signal.indicator))
-                said = {"en": signal.en.format(value=en), "zh": signal.zh.format(value=zh)}
-                told.append({"code": signal.code, "severity": signal.severity, "indicator": signal.indicator,
-                             "value": value, **said})  # fmt: skip
-        return told
+                en, zh = messages.format_value(value, self._column(signal.indicator))
+                texts = {"en": signal.en.format(value=en), "zh": signal.zh.format(value=zh)}
+                entries.append({"code": signal.code, "severity": signal.severity, "indicator": signal.indicator,
+                             "value": value, **texts})  # fmt: skip
+        return entries
 
-    def missing(self, names: list[str]) -> list[dict[str, Any]]:
+    def build_missing(self, names: list[str]) -> list[dict[str, Any]]:
         columns = [self._column(name) for name in names]
         return [{"indicator": column.name, "en": column.label, "zh": column.label_zh} for column in columns]
 
-    def columns(
-        self, worked: Worked, stage: Any, raised: Mapping[str, Any], beside: Mapping[str, Any], rows: int
+    def build_columns(
+        self,
+        result: CompanyLimitResult,
+        stage: Any,
+        active_warnings: Mapping[str, Any],
+        extra_reasons: Mapping[str, Any],
+        rows: int,
     ) -> dict[str, Any]:
-        """The same for many rows, by column name. stage: (rows,) place among the stages, -1 where not known; beside:
+        """The same for many rows, by column name. stage: (rows,) place among the stages, -1 where not known; extra_reasons:
         what refers beside the formula."""
-        limit, exact = whole(worked.limit, rows), whole(worked.exact, rows)
-        bounds = {code: known(bound, rows) for code, bound in worked.bounds.items()}
-        least = np.argmin(np.stack([np.where(np.isnan(b), np.inf, b) for b in bounds.values()]), axis=0)
-        low, coverage = self._at(worked.innovation.low, stage, rows), self._at(worked.innovation.coverage, stage, rows)
-        scored = (stage >= 0) & (coverage > 0) & (coverage >= self.policy.innovation.least_coverage)
-        score = np.where(scored, _tenths(low / np.where(coverage > 0, coverage, 1.0), np.floor), np.nan)
-        stages = [found.name for found in self.policy.stages]
-        gate = worked.gate
-        verdict = np.where(_full(gate.block, rows), 2, np.where(_full(gate.review, rows), 1, 0))
+        limit, exact = to_int(result.limit, rows), to_int(result.unrounded, rows)
+        bounds = {code: amount_or_nan(bound, rows) for code, bound in result.bounds.items()}
+        binding_index = np.argmin(np.stack([np.where(np.isnan(b), np.inf, b) for b in bounds.values()]), axis=0)
+        low, coverage = (
+            self._value_at_stage(result.innovation.low, stage, rows),
+            self._value_at_stage(result.innovation.coverage, stage, rows),
+        )
+        is_scored = (stage >= 0) & (coverage > 0) & (coverage >= self.policy.innovation.least_coverage)
+        score = np.where(is_scored, _round_to_tenth(low / np.where(coverage > 0, coverage, 1.0), np.floor), np.nan)
+        stages = [growth_stage.name for growth_stage in self.policy.stages]
+        gate = result.gate
+        verdict = np.where(_broadcast(gate.block, rows), 2, np.where(_broadcast(gate.review, rows), 1, 0))
         return {
             "innovation": pl.Series(score, nan_to_null=True),
-            "innovation_low": _tenths(low, np.floor),
+            "innovation_low": _round_to_tenth(low, np.floor),
             "stage": pl.Series([*stages, None], dtype=pl.String).gather(np.where(stage < 0, len(stages), stage)),
-            "gate": picked(list(VERDICTS), verdict),
-            "gate_points": _full(gate.points, rows),
-            "evidence": joined(gate.holds, rows),
-            "warnings": joined(raised, rows),
-            "referral": joined({**worked.refer, **beside}, rows),
-            **{f"bound_{code}": nullable(amount) for code, amount in bounds.items()},
-            "binding": picked(list(bounds), least),
-            "base_limit": whole(worked.base, rows),
+            "gate": gather_codes(list(VERDICTS), verdict),
+            "gate_points": _broadcast(gate.points, rows),
+            "evidence": join_codes(gate.holds, rows),
+            "warnings": join_codes(active_warnings, rows),
+            "referral": join_codes({**result.referral_reasons, **extra_reasons}, rows),
+            **{f"bound_{code}": to_nullable_int(amount) for code, amount in bounds.items()},
+            "binding": gather_codes(list(bounds), binding_index),
+            "base_limit": to_int(result.base, rows),
             "rounding": exact - limit,
         }
 
-    def _at(self, by_stage: list[Any], stage: Any, rows: int) -> Any:
+    def _value_at_stage(self, by_stage: list[Any], stage: Any, rows: int) -> Any:
         """Each row's at its stage, the least of all where that is not known."""
-        every = np.stack([_full(amount, rows) for amount in by_stage])
-        return np.where(stage < 0, every.min(axis=0), every[stage, np.arange(rows)])
+        values = np.stack([_broadcast(amount, rows) for amount in by_stage])
+        return np.where(stage < 0, values.min(axis=0), values[stage, np.arange(rows)])
 
-    def _money(self, amount: float) -> tuple[str, str]:
+    def _format_money(self, amount: float) -> tuple[str, str]:
         text = f"{int(amount):,}"
-        return text + self._en, text + self._zh
+        return text + self._unit_en, text + self._unit_zh
 
-    def _referral(self, code: str, numbers: Numbers) -> dict[str, Any]:
-        filled, filled_zh = self._filling(code, numbers)
+    def _referral_entry(self, code: str, numbers: Numbers) -> dict[str, Any]:
+        values, values_zh = self._template_values(code, numbers)
         en, zh = messages.REFERRALS[code]
-        return {"code": code, "en": en.format(**filled), "zh": zh.format(**filled_zh)}
+        return {"code": code, "en": en.format(**values), "zh": zh.format(**values_zh)}
 
-    def _filling(self, code: str, numbers: Numbers) -> tuple[dict[str, Any], dict[str, Any]]:
+    def _template_values(self, code: str, numbers: Numbers) -> tuple[dict[str, Any], dict[str, Any]]:
         """What stands in a referral's sentence, in English and in Chinese."""
         if code == "below_floor_grade":
             floor_grade, horizon = self.policy.risk.floor_grade, self.policy.horizon
             return {"floor": floor_grade, "horizon": horizon.en}, {"floor": floor_grade, "horizon": horizon.zh}
         if code == "too_little_known":
-            share, least = messages.percent(numbers["known_share"]), messages.percent(self.policy.least_known.share)
-            return ({"known": share, "least": least},) * 2
+            share, minimum = (
+                messages.format_percent(numbers["known_share"]),
+                messages.format_percent(self.policy.least_known.share),
+            )
+            return ({"known": share, "least": minimum},) * 2
         if code == "below_minimum":
-            en, zh = self._money(self.policy.product.minimum)
+            en, zh = self._format_money(self.policy.product.minimum)
             return {"minimum": en}, {"minimum": zh}
         if code.startswith("lacks_") or code == "warning_unknown":
-            en, zh = messages.names(self._lacking(code.removeprefix("lacks_"), numbers))
+            en, zh = messages.format_names(self._missing_columns(code.removeprefix("lacks_"), numbers))
             return {"lacks": en}, {"lacks": zh}
         return {}, {}
 
-    def _lacking(self, code: str, numbers: Numbers) -> list[Column]:
-        return [self._column(name) for name in self._lacks.get(code, ()) if numbers[name] != numbers[name]]
+    def _missing_columns(self, code: str, numbers: Numbers) -> list[ColumnSchema]:
+        return [self._column(name) for name in self._inputs_by_code.get(code, ()) if numbers[name] != numbers[name]]
 
-    def _bound(self, code: str, amount: float, known: bool, binding: bool, numbers: Numbers) -> dict[str, Any]:
-        lacks = self._lacking(code, numbers)
-        names, names_zh = messages.names(lacks)
+    def _bound_entry(self, code: str, amount: float, known: bool, binding: bool, numbers: Numbers) -> dict[str, Any]:
+        missing = self._missing_columns(code, numbers)
+        names, names_zh = messages.format_names(missing)
         if known:
-            money, money_zh = self._money(amount)
+            money, money_zh = self._format_money(amount)
             ungraded = code == "loss_budget" and numbers["known_share"] < self.policy.least_known.share
             en, zh = messages.UNGRADED if ungraded else messages.BOUNDS[code]
             en, zh = en.format(amount=money), zh.format(amount=money_zh)
-            if lacks:
+            if missing:
                 en, zh = en + messages.UNBACKED[0].format(lacks=names), zh + messages.UNBACKED[1].format(lacks=names_zh)
         else:
             en, zh = messages.LACKING[code]
@@ -210,16 +235,16 @@ class Ledger:
             "code": code,
             "amount": int(amount) if known else None,
             "binding": binding,
-            "lacks": [column.name for column in lacks],
+            "lacks": [column.name for column in missing],
             "en": en,
             "zh": zh,
         }
 
-    def _part(self, group: str, scored: Scored, stage: int | None) -> dict[str, Any]:
-        earned, known = scored.groups[group]
-        score = _tenths(100 * earned / known) if known else None
+    def _group_entry(self, group: str, innovation: InnovationScore, stage: int | None) -> dict[str, Any]:
+        earned, known = innovation.groups[group]
+        score = _round_to_tenth(100 * earned / known) if known else None
         weights = None if stage is None else self.policy.stages[stage].weights
-        en, zh = messages.UNKNOWN_PART if score is None else messages.PART
+        en, zh = messages.GROUP_UNKNOWN if score is None else messages.GROUP_SCORE
         name, name_zh = messages.GROUPS[group]
         return {
             "group": group,
@@ -230,21 +255,21 @@ class Ledger:
             "zh": zh.format(group=name_zh, score=f"{score or 0:.1f}"),
         }
 
-    def _cap(self, code: str, amount: float, applied: bool) -> dict[str, Any]:
-        money, money_zh = self._money(amount)
+    def _cap_entry(self, code: str, amount: float, applied: bool) -> dict[str, Any]:
+        money, money_zh = self._format_money(amount)
         en, zh = messages.CAPS[code]
         en, zh = en.format(amount=money), zh.format(amount=money_zh)
         return {"code": code, "amount": int(amount), "applied": applied, "en": en, "zh": zh}
 
 
-def _verdict(gated: Gated) -> str:
-    return "block" if gated.block else "review" if gated.review else "pass"
+def _gate_verdict(gate: GateResult) -> str:
+    return "block" if gate.block else "review" if gate.review else "pass"
 
 
-def _full(amount: Any, rows: int) -> Any:
+def _broadcast(amount: Any, rows: int) -> Any:
     return np.broadcast_to(amount, rows)
 
 
-def _tenths(score: Any, down: Callable[[Any], Any] = floor) -> Any:
+def _round_to_tenth(score: Any, floor_fn: Callable[[Any], Any] = floor) -> Any:
     """To one decimal, alike for a float and for an array."""
-    return down(score * 10 + 0.5) / 10
+    return floor_fn(score * 10 + 0.5) / 10

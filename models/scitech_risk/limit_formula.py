@@ -23,133 +23,144 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from models.policy.arithmetic import Bound, Flag, Floats, Number, annuity, any_of, least_known
-from models.scitech_risk.innovation_score import Innovation, Scored
-from models.scitech_risk.policy import BACKING, CASH, DATA, EVIDENCE, INNOVATION, STAFF, Policy
-from models.scitech_risk.shell_gate import Gate, Gated
+from models.policy.arithmetic import Bound, Flag, Number, ScalarOps, annuity_factor, any_of, minimum_if_known
+from models.scitech_risk.innovation_score import InnovationScore, InnovationScorer
+from models.scitech_risk.policy import BACKING, CASH, DATA_ASSETS, EVIDENCE, INNOVATION, STAFF, Policy
+from models.scitech_risk.shell_gate import GateResult, ShellGate
 
 # What the PD never reads: the gate's flags, and what backs the limit.
 GATE_GROUPS = ("shell",)
 BACKING_GROUPS = ("data_assets",)
-INDICATORS = tuple(dict.fromkeys((*CASH, *BACKING, *DATA, *INNOVATION, *EVIDENCE, STAFF)))
-READS = ("pd", "known_share", *INDICATORS)  # the numbers the formula reads; missing ones must be there as missing
+INDICATORS = tuple(dict.fromkeys((*CASH, *BACKING, *DATA_ASSETS, *INNOVATION, *EVIDENCE, STAFF)))
+FORMULA_INPUTS = (
+    "pd",
+    "known_share",
+    *INDICATORS,
+)  # the numbers the formula reads; missing ones must be there as missing
 
 
 @dataclass(slots=True)
-class Worked:
+class CompanyLimitResult:
     """The limit and every amount on the way, in the policy's currency.
 
     bounds: code -> Bound, in the order in which a tie is told.
-    refer:  code of a referral -> flag.
+    referral_reasons: code of a referral -> flag.
     """
 
-    gate: Gated
-    innovation: Scored
+    gate: GateResult
+    innovation: InnovationScore
     bounds: dict[str, Bound]
     base: Number
-    capped: Number  # before the gate
-    exact: Number  # before rounding
+    before_gate: Number  # before the gate
+    unrounded: Number  # before rounding
     limit: Number
-    refer: dict[str, Flag]
-    referred: Flag  # any of `refer`; otherwise approved: there is no third answer
+    referral_reasons: dict[str, Flag]
+    referred: Flag  # any of `referral_reasons`; otherwise approved: there is no third answer
 
 
-class Formula:
-    """The formula under one policy; `work` takes READS by name."""
+class CompanyLimitFormula:
+    """The formula under one policy; `evaluate` takes FORMULA_INPUTS by name."""
 
-    def __init__(self, policy: Policy, ops: Any = Floats):
+    def __init__(self, policy: Policy, ops: Any = ScalarOps):
         self.policy, self.ops = policy, ops
         number, product, risk, bounds = ops.number, policy.product, policy.risk, policy.bounds
         self.zero, self.one, self.unit = number(0.0), number(1.0), number(policy.unit)
-        self.monthly = number(annuity(product.annual_rate + product.rate_stress, product.term_months) / 12)
-        self.cover = number(bounds.least_cover)
+        self.monthly_annuity = number(
+            annuity_factor(product.annual_rate + product.rate_stress, product.term_months) / 12
+        )
+        self.min_cover = number(bounds.least_cover)
         self.severity = number(risk.lgd * risk.ccf)
         self.grades = [(number(grade.pd_up_to), number(grade.loss_budget)) for grade in risk.grades]
         starts = [0.0, *(stage.revenue_up_to for stage in policy.stages if stage.revenue_up_to is not None)]
-        self.slices = [
+        self.stage_ranges = [
             (number(start), None if stage.revenue_up_to is None else number(stage.revenue_up_to - start))
             for start, stage in zip(starts, policy.stages, strict=True)
         ]
-        self._gate, self._innovation = Gate(policy.gate, ops), Innovation(policy, ops)
+        self._gate, self._innovation_scorer = ShellGate(policy.gate, ops), InnovationScorer(policy, ops)
 
-    def work(self, a: Mapping[str, Number]) -> Worked:
-        """A company's numbers -> Worked."""
-        gate, scored = self.gate(a), self.innovation(a)
-        bounds = self.bounds(a, scored)
-        base = self.base(bounds)
-        capped = self.ops.least(base, self.ops.number(self.policy.product.legal_cap))
-        exact = self.ops.where(gate.block, self.zero, capped)
-        refer = self.refer(a, gate, bounds, base)
-        limit = self.ops.floor_to(exact, self.policy.product.rounding)
-        referred = any_of(self.ops, refer.values())
-        return Worked(gate, scored, bounds, base, capped, exact, limit, refer, referred)
+    def evaluate(self, inputs: Mapping[str, Number]) -> CompanyLimitResult:
+        """A company's numbers -> CompanyLimitResult."""
+        gate, innovation = self.evaluate_gate(inputs), self.score_innovation(inputs)
+        bounds = self.bounds(inputs, innovation)
+        base = self.base_limit(bounds)
+        before_gate = self.ops.minimum(base, self.ops.number(self.policy.product.legal_cap))
+        unrounded = self.ops.where(gate.block, self.zero, before_gate)
+        referral_reasons = self.referral_reasons(inputs, gate, bounds, base)
+        limit = self.ops.floor_to(unrounded, self.policy.product.rounding)
+        referred = any_of(self.ops, referral_reasons.values())
+        return CompanyLimitResult(
+            gate, innovation, bounds, base, before_gate, unrounded, limit, referral_reasons, referred
+        )
 
-    def gate(self, a: Mapping[str, Number]) -> Gated:
-        return self._gate.work(a)
+    def evaluate_gate(self, inputs: Mapping[str, Number]) -> GateResult:
+        return self._gate.evaluate(inputs)
 
-    def innovation(self, a: Mapping[str, Number]) -> Scored:
-        scored = self._innovation.work(a, self.earned)
-        scored.low = [self.scored(at, low) for at, low in enumerate(scored.low)]
-        return scored
+    def score_innovation(self, inputs: Mapping[str, Number]) -> InnovationScore:
+        innovation = self._innovation_scorer.evaluate(inputs, self.score_indicator)
+        innovation.low = [self.score_at_stage(stage, low) for stage, low in enumerate(innovation.low)]
+        return innovation
 
-    def earned(self, indicator: str, value: Number) -> Number:
-        return self._innovation.earned(indicator, value)
+    def score_indicator(self, indicator: str, value: Number) -> Number:
+        return self._innovation_scorer.score_indicator(indicator, value)
 
-    def scored(self, stage: int, low: Number) -> Number:
+    def score_at_stage(self, stage: int, low: Number) -> Number:
         return low
 
-    def bounds(self, a: Mapping[str, Number], scored: Scored) -> dict[str, Bound]:
-        known, both = self.ops.known, self.ops.both
-        flow, service, revenue = a["operating_cash_flow"], a["debt_service"], a["revenue"]
+    def bounds(self, inputs: Mapping[str, Number], innovation: InnovationScore) -> dict[str, Bound]:
+        is_known, logical_and = self.ops.is_known, self.ops.logical_and
+        cash_flow, debt_service, revenue = inputs["operating_cash_flow"], inputs["debt_service"], inputs["revenue"]
         return {
-            "debt_service_cover": (self.covered(flow, service), both(known(flow), known(service))),
-            "revenue_multiple": (self.turned_over(revenue, scored.low), known(revenue)),
-            "backing": (self.backing(a), True),
-            "loss_budget": (self.risk(a["pd"], a["known_share"]), True),
+            "debt_service_cover": (
+                self.debt_service_limit(cash_flow, debt_service),
+                logical_and(is_known(cash_flow), is_known(debt_service)),
+            ),
+            "revenue_multiple": (self.revenue_limit(revenue, innovation.low), is_known(revenue)),
+            "backing": (self.backing_limit(inputs), True),
+            "loss_budget": (self.risk_limit(inputs["pd"], inputs["known_share"]), True),
             "product_cap": (self.ops.number(self.policy.product.cap), True),
         }
 
-    def covered(self, flow: Number, service: Number) -> Number:
+    def debt_service_limit(self, cash_flow: Number, debt_service: Number) -> Number:
         """Both a year, in the register's money."""
-        room = flow * self.unit / self.cover - service * self.unit
-        return self.ops.most(room, self.zero) * self.monthly
+        annual_capacity = cash_flow * self.unit / self.min_cover - debt_service * self.unit
+        return self.ops.maximum(annual_capacity, self.zero) * self.monthly_annuity
 
-    def turned_over(self, revenue: Number, low: list[Number]) -> Number:
+    def revenue_limit(self, revenue: Number, low: list[Number]) -> Number:
         total = self.zero
-        for at, score in enumerate(low):
-            total = total + self.slice(at, self.within(at, revenue), score)
+        for stage, score in enumerate(low):
+            total = total + self.stage_limit(stage, self.revenue_in_stage(stage, revenue), score)
         return total
 
-    def within(self, stage: int, revenue: Number) -> Number:
+    def revenue_in_stage(self, stage: int, revenue: Number) -> Number:
         """The year's revenue that lies within a stage, in the currency."""
-        start, width = self.slices[stage]
-        inside = self.ops.most(revenue * self.unit - start, self.zero)
-        return inside if width is None else self.ops.least(inside, width)
+        start, width = self.stage_ranges[stage]
+        inside = self.ops.maximum(revenue * self.unit - start, self.zero)
+        return inside if width is None else self.ops.minimum(inside, width)
 
-    def slice(self, stage: int, within: Number, score: Number) -> Number:
-        return within * self.raised(stage, score)
+    def stage_limit(self, stage: int, stage_revenue: Number, score: Number) -> Number:
+        return stage_revenue * self.stage_multiple(stage, score)
 
-    def raised(self, stage: int, score: Number) -> Number:
+    def stage_multiple(self, stage: int, score: Number) -> Number:
         """The multiple of a stage's revenue at an innovation score."""
         number, uplift = self.ops.number, self.policy.bounds.innovation_uplift
         return number(self.policy.stages[stage].multiple) * (self.one + number(uplift / 100) * score)
 
-    def backing(self, a: Mapping[str, Number]) -> Number:
+    def backing_limit(self, inputs: Mapping[str, Number]) -> Number:
         ops, bounds = self.ops, self.policy.bounds
-        patents, data, certified = a["patent_value"], a["data_asset_value"], a["data_certificate"]
-        counts = ops.both(ops.known(data), ops.both(ops.known(certified), certified > 0))
-        pledged = ops.where(ops.known(patents), ops.number(bounds.patents) * (patents * self.unit), self.zero)
-        registered = ops.where(counts, ops.number(bounds.data_assets) * (data * self.unit), self.zero)
-        return ops.number(bounds.unsecured) + pledged + registered
+        patents, data, certified = inputs["patent_value"], inputs["data_asset_value"], inputs["data_certificate"]
+        is_certified = ops.logical_and(ops.is_known(data), ops.logical_and(ops.is_known(certified), certified > 0))
+        patent_backing = ops.where(ops.is_known(patents), ops.number(bounds.patents) * (patents * self.unit), self.zero)
+        data_backing = ops.where(is_certified, ops.number(bounds.data_assets) * (data * self.unit), self.zero)
+        return ops.number(bounds.unsecured) + patent_backing + data_backing
 
-    def risk(self, pd: Number, known_share: Number) -> Number:
-        least = self.ops.number(self.policy.risk.pd_floor)
-        return self.budget(pd, known_share) / (self.ops.most(pd, least) * self.severity)
+    def risk_limit(self, pd: Number, known_share: Number) -> Number:
+        pd_floor = self.ops.number(self.policy.risk.pd_floor)
+        return self.loss_budget(pd, known_share) / (self.ops.maximum(pd, pd_floor) * self.severity)
 
-    def budget(self, pd: Number, known_share: Number) -> Number:
+    def loss_budget(self, pd: Number, known_share: Number) -> Number:
         """What this company may be expected to cost, a year."""
-        graded = known_share >= self.ops.number(self.policy.least_known.share)
-        return self.ops.where(graded, self.grade_budget(pd), self.grades[-1][1])
+        is_graded = known_share >= self.ops.number(self.policy.least_known.share)
+        return self.ops.where(is_graded, self.grade_budget(pd), self.grades[-1][1])
 
     def grade_budget(self, pd: Number) -> Number:
         """What a company of this grade may be expected to cost, a year."""
@@ -158,21 +169,23 @@ class Formula:
             budget = self.ops.where(pd <= edge, amount, budget)
         return budget
 
-    def base(self, bounds: Mapping[str, Bound]) -> Number:
+    def base_limit(self, bounds: Mapping[str, Bound]) -> Number:
         base = self.ops.number(self.policy.product.cap)
         for amount, known in bounds.values():
-            base = least_known(self.ops, base, amount, known)
+            base = minimum_if_known(self.ops, base, amount, known)
         return base
 
-    def refer(self, a: Mapping[str, Number], gate: Gated, bounds: Mapping[str, Bound], base: Number) -> dict[str, Flag]:
+    def referral_reasons(
+        self, inputs: Mapping[str, Number], gate: GateResult, bounds: Mapping[str, Bound], base: Number
+    ) -> dict[str, Flag]:
         """What sends a company to a person; innovation is no part of it but by the amount."""
         ops, policy = self.ops, self.policy
         return {
             "gate_block": gate.block,
-            "gate_review": ops.both(gate.review, ops.negate(gate.block)),
-            "too_little_known": a["known_share"] < ops.number(policy.least_known.share),
-            "below_floor_grade": a["pd"] > ops.number(policy.approval_pd),
-            "lacks_debt_service_cover": ops.negate(bounds["debt_service_cover"][1]),
-            "lacks_revenue_multiple": ops.negate(bounds["revenue_multiple"][1]),
+            "gate_review": ops.logical_and(gate.review, ops.logical_not(gate.block)),
+            "too_little_known": inputs["known_share"] < ops.number(policy.least_known.share),
+            "below_floor_grade": inputs["pd"] > ops.number(policy.approval_pd),
+            "lacks_debt_service_cover": ops.logical_not(bounds["debt_service_cover"][1]),
+            "lacks_revenue_multiple": ops.logical_not(bounds["revenue_multiple"][1]),
             "below_minimum": base < ops.number(policy.product.minimum),
         }

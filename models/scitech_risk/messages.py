@@ -5,7 +5,7 @@ What speaks for a shell and what warns early has its words in the policy, beside
 
 from __future__ import annotations
 
-from datasets.schema import UNITS_ZH, Column, number_text
+from datasets.schema import UNITS_ZH, ColumnSchema, format_number
 from datasets.scitech_risk.register.schema import TABLE
 
 _REGISTER = {column.name: column for column in TABLE.columns}
@@ -96,7 +96,7 @@ GATE = {  # {points}, {known}: of {all} points
         "来自 {sources} 个独立来源的空壳证据 {points} 分，不予授信。",
     ),
 }
-LOOP = (" The loop: {path}.", "循环路径：{path}。")
+LOOP_PATH = (" The loop: {path}.", "循环路径：{path}。")
 INNOVATION = {  # {score}, {low}: of 100; {coverage}: share
     "scored": (
         "Innovation scores {score} of 100 at the {stage} stage, from {coverage} of its indicators by weight; "
@@ -117,30 +117,30 @@ GROUPS = {
     "growth": ("growth", "成长经营"),
     "auxiliary": ("auxiliary indicators", "辅助指标"),
 }
-PART = ("{group}: {score} of 100.", "{group}：{score} 分。")
-UNKNOWN_PART = ("{group}: nothing is known.", "{group}：全部未知。")
+GROUP_SCORE = ("{group}: {score} of 100.", "{group}：{score} 分。")
+GROUP_UNKNOWN = ("{group}: nothing is known.", "{group}：全部未知。")
 
 
-def column_of(name: str, columns: dict[str, Column]) -> Column:
+def find_column(name: str, columns: dict[str, ColumnSchema]) -> ColumnSchema:
     """Of the model's card, or else of the register's contract, or a bare one."""
-    return columns.get(name) or _REGISTER.get(name) or Column(name=name)
+    return columns.get(name) or _REGISTER.get(name) or ColumnSchema(name=name)
 
 
-def value_text(value: float, column: Column) -> tuple[str, str]:
+def format_value(value: float, column: ColumnSchema) -> tuple[str, str]:
     """A number as a person reads it, with its unit."""
     if column.unit == "share":
         return (f"{100 * value:.0f}%",) * 2
     if column.unit.startswith("10k RMB"):  # nobody says "3 10k RMB"
-        whole = f"{number_text(10_000 * value)} {column.unit.removeprefix('10k ')}"
-        return whole, f"{number_text(value)} {UNITS_ZH.get(column.unit, column.unit)}"
+        text_en = f"{format_number(10_000 * value)} {column.unit.removeprefix('10k ')}"
+        return text_en, f"{format_number(value)} {UNITS_ZH.get(column.unit, column.unit)}"
     if column.unit in ("", "0/1", "count", "companies"):
-        return (number_text(value),) * 2
-    return f"{number_text(value)} {column.unit}", f"{number_text(value)} {UNITS_ZH.get(column.unit, column.unit)}"
+        return (format_number(value),) * 2
+    return f"{format_number(value)} {column.unit}", f"{format_number(value)} {UNITS_ZH.get(column.unit, column.unit)}"
 
 
-def names(columns: list[Column]) -> tuple[str, str]:
+def format_names(columns: list[ColumnSchema]) -> tuple[str, str]:
     return ", ".join(column.label for column in columns), "、".join(column.label_zh for column in columns)
 
 
-def percent(share: float) -> str:
+def format_percent(share: float) -> str:
     return f"{100 * share:.0f}%"

@@ -14,73 +14,79 @@ from models.policy.arithmetic import Flag, Number, any_of
 from models.scitech_risk import policy
 
 VERDICTS = ("pass", "review", "block")
-Condition = tuple[str, Number, Number]  # indicator, at least, at most: one of the two is None
+BoundCondition = tuple[str, Number, Number]  # indicator, at least, at most: one of the two is None
 
 
 @dataclass(slots=True)
-class Gated:
-    """holds, unknown: code of a piece of evidence -> flag. blind: too little can be told."""
+class GateResult:
+    """holds, unknown: code of a piece of evidence -> flag. insufficient_data: too little can be told."""
 
     holds: dict[str, Flag]
     unknown: dict[str, Flag]
     points: Number
     known: Number  # points of the evidence that can be told
     sources: Number  # independent ones among what holds
-    blind: Flag
+    insufficient_data: Flag
     review: Flag  # or worse
     block: Flag
 
 
-class Gate:
-    """The gate of one policy; `work` takes indicators by name, missing ones as missing."""
+class ShellGate:
+    """The gate of one policy; `evaluate` takes indicators by name, missing ones as missing."""
 
-    def __init__(self, section: policy.Gate, ops: Any):
+    def __init__(self, section: policy.ShellGatePolicy, ops: Any):
         number = ops.number
         self.ops, self.zero, self.one = ops, number(0.0), number(1.0)
         self.evidence = [
             (piece.code, piece.source, piece.reviews, number(piece.points),
-             [self._condition(part) for part in (piece, piece.beside) if part is not None])
+             [self._bind_condition(condition) for condition in (piece, piece.beside) if condition is not None])
             for piece in section.evidence
         ]  # fmt: skip
-        everything = sum(piece.points for piece in section.evidence)
+        total_points = sum(piece.points for piece in section.evidence)
         self.review, self.block, self.sources = number(section.review), number(section.block), number(section.sources)
-        self.least = number(section.least_known * everything) if everything else None
+        self.min_known_points = number(section.least_known * total_points) if total_points else None
 
-    def work(self, a: Mapping[str, Number]) -> Gated:
+    def evaluate(self, inputs: Mapping[str, Number]) -> GateResult:
         ops, zero = self.ops, self.zero
         holds: dict[str, Flag] = {}
         unknown: dict[str, Flag] = {}
         by_source: dict[str, Flag] = {}
-        alone: Flag = False
+        sufficient_alone: Flag = False
         points, known, sources = zero, zero, zero
-        for code, source, reviews, worth, conditions in self.evidence:
-            met, hidden = self._piece(conditions, a)
-            holds[code], unknown[code] = met, hidden
-            points = points + ops.where(met, worth, zero)
-            known = known + ops.where(hidden, zero, worth)
-            by_source[source] = ops.either(by_source.get(source, False), met)
+        for code, source, reviews, piece_points, conditions in self.evidence:
+            is_met, is_unknown = self._evaluate_piece(conditions, inputs)
+            holds[code], unknown[code] = is_met, is_unknown
+            points = points + ops.where(is_met, piece_points, zero)
+            known = known + ops.where(is_unknown, zero, piece_points)
+            by_source[source] = ops.logical_or(by_source.get(source, False), is_met)
             if reviews:
-                alone = ops.either(alone, met)
-        for some in by_source.values():
-            sources = sources + ops.where(some, self.one, zero)
-        blind = True if self.least is None else known < self.least  # where nothing is asked, nothing is told
-        block = ops.both(points >= self.block, sources >= self.sources)
-        review = any_of(ops, (points >= self.review, block, alone, blind))
-        return Gated(holds, unknown, points, known, sources, blind, review, block)
+                sufficient_alone = ops.logical_or(sufficient_alone, is_met)
+        for has_evidence in by_source.values():
+            sources = sources + ops.where(has_evidence, self.one, zero)
+        insufficient_data = (
+            True if self.min_known_points is None else known < self.min_known_points
+        )  # where nothing is asked, nothing is told
+        block = ops.logical_and(points >= self.block, sources >= self.sources)
+        review = any_of(ops, (points >= self.review, block, sufficient_alone, insufficient_data))
+        return GateResult(holds, unknown, points, known, sources, insufficient_data, review, block)
 
-    def _piece(self, conditions: list[Condition], a: Mapping[str, Number]) -> tuple[Flag, Flag]:
+    def _evaluate_piece(self, conditions: list[BoundCondition], inputs: Mapping[str, Number]) -> tuple[Flag, Flag]:
         """(holds, cannot be told): one condition that is known not to hold is enough to tell."""
         ops = self.ops
         holds: Flag = True
-        clean: Flag = False
-        for indicator, least, most in conditions:
-            value = a[indicator]
-            known, met = ops.known(value), value <= most if least is None else value >= least
-            holds = ops.both(holds, ops.both(known, met))
-            clean = ops.either(clean, ops.both(known, ops.negate(met)))
-        return holds, ops.negate(ops.either(holds, clean))
+        is_refuted: Flag = False
+        for indicator, minimum, maximum in conditions:
+            value = inputs[indicator]
+            known, is_met = ops.is_known(value), value <= maximum if minimum is None else value >= minimum
+            holds = ops.logical_and(holds, ops.logical_and(known, is_met))
+            is_refuted = ops.logical_or(is_refuted, ops.logical_and(known, ops.logical_not(is_met)))
+        return holds, ops.logical_not(ops.logical_or(holds, is_refuted))
 
-    def _condition(self, condition: policy.Condition) -> Condition:
-        least, most = condition.at_least, condition.at_most
+    def _bind_condition(self, condition: policy.IndicatorCondition) -> BoundCondition:
+        minimum, maximum = condition.at_least, condition.at_most
         number = self.ops.number
-        return condition.indicator, None if least is None else number(least), None if most is None else number(most)
+        return (
+            condition.indicator,
+            None if minimum is None else number(minimum),
+            None if maximum is None else number(maximum),
+        )

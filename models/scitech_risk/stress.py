@@ -1,7 +1,7 @@
 """What a shock does to a company's indicators: stated columns moved, derived ones made anew, the rest left as they are.
 
-    shocks = load(Stress, "configs/stress.toml").shocks
-    moved = shocked(frame, shocks[0], TABLE)      # the same rows, typed as before
+    shocks = load_section(StressConfig, "configs/stress.toml").shocks
+    moved = apply_shock(frame, shocks[0], TABLE)      # the same rows, typed as before
 
 A value that is missing stays missing, and what should follow from it stays as stated.
 """
@@ -15,44 +15,44 @@ import polars as pl
 from pydantic import Field, model_validator
 
 from datasets.errors import DataError
-from datasets.schema import Table, number_text
-from models.card import Head
-from models.policy.config import Section, Text
-from models.scorecard.scaling import Scale
+from datasets.schema import TableSchema, format_number
+from models.card import ScoreHead
+from models.policy.config import NonEmptyText, Section
+from models.scorecard.scaling import ScoreScale
 from models.trees.onnx_session import Scores
 
-LARGEST = "largest"  # the trade with the largest sum of limits, found in the answers
-Number = Annotated[float, Field(allow_inf_nan=False)]
+LARGEST_TRADE = "largest"  # the trade with the largest sum of limits, found in the answers
+FiniteNumber = Annotated[float, Field(allow_inf_nan=False)]
 
 
-class Effect(Section):
+class ShockEffect(Section):
     """new = times x stated + plus + share x (`of`, or the change so far in `of_change_in`), within the bounds."""
 
-    column: Text
-    times: Number = 1.0
-    plus: Number = 0.0
-    share: Number = 0.0
+    column: NonEmptyText
+    times: FiniteNumber = 1.0
+    plus: FiniteNumber = 0.0
+    share: FiniteNumber = 0.0
     of: str = ""
     of_change_in: str = ""
 
     @model_validator(mode="after")
-    def _share_of_something(self) -> Effect:
+    def _check_share(self) -> ShockEffect:
         if (self.share != 0) != (bool(self.of) != bool(self.of_change_in)) or (self.of and self.of_change_in):
             raise ValueError(f"{self.column}: share goes with one of `of` and `of_change_in`, and each needs it")
         return self
 
-    def told(self) -> str:
+    def describe(self) -> str:
         """The formula as a person reads it; the same in both languages."""
-        parts = [f"{number_text(self.times)} × {self.column}" if self.times != 1 else self.column]
+        terms = [f"{format_number(self.times)} × {self.column}" if self.times != 1 else self.column]
         if self.plus:
-            parts.append(_signed(self.plus))
+            terms.append(_format_signed(self.plus))
         if self.share:
-            parts.append(f"{_signed(self.share)} × {self.of or f'Δ{self.of_change_in}'}")
-        return f"{self.column} := {' '.join(parts)}"
+            terms.append(f"{_format_signed(self.share)} × {self.of or f'Δ{self.of_change_in}'}")
+        return f"{self.column} := {' '.join(terms)}"
 
 
-def _signed(value: float) -> str:
-    return f"{'-' if value < 0 else '+'} {number_text(abs(value))}"
+def _format_signed(value: float) -> str:
+    return f"{'-' if value < 0 else '+'} {format_number(abs(value))}"
 
 
 class Shock(Section):
@@ -60,17 +60,17 @@ class Shock(Section):
     are hit; empty: all are."""
 
     code: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,30}$")]
-    en: Text
-    zh: Text
+    en: NonEmptyText
+    zh: NonEmptyText
     why_en: str = ""
     why_zh: str = ""
     trade: str = ""
     rate: Annotated[float, Field(ge=-1, le=1)] = 0.0
     log_odds: Annotated[float, Field(ge=-20, le=20)] = 0.0
-    effects: tuple[Effect, ...] = ()
+    effects: tuple[ShockEffect, ...] = ()
 
 
-class Desk(Section):
+class SliderSettings(Section):
     """How far one company may be moved on the desk: by `step` of each shock's size, up to `most` of it."""
 
     step: Annotated[float, Field(gt=0, le=1)] = 0.25
@@ -79,25 +79,25 @@ class Desk(Section):
     @property
     def sizes(self) -> list[float]:
         """Few: each tells a little of a stored company's values, so that what is told of them is rounded besides."""
-        return [round(self.step * (at + 1), 6) for at in range(int(self.most / self.step + 1e-9))]
+        return [round(self.step * (index + 1), 6) for index in range(int(self.most / self.step + 1e-9))]
 
 
-class Stress(Section):
+class StressConfig(Section):
     shocks: tuple[Shock, ...] = ()
-    desk: Desk = Desk()
+    desk: SliderSettings = SliderSettings()
 
     @model_validator(mode="after")
-    def _names_each_once(self) -> Stress:
+    def _check_codes(self) -> StressConfig:
         codes = [shock.code for shock in self.shocks]
-        twice = sorted({code for code in codes if codes.count(code) > 1} | ({"base"} & set(codes)))
-        if twice:
+        duplicates = sorted({code for code in codes if codes.count(code) > 1} | ({"base"} & set(codes)))
+        if duplicates:
             raise ValueError(
-                f"shocks: {', '.join(twice)} named twice or taken; each needs a code of its own, not 'base'"
+                f"shocks: {', '.join(duplicates)} named twice or taken; each needs a code of its own, not 'base'"
             )
         return self
 
 
-def sized(shock: Shock, size: float) -> Shock:
+def scale_shock(shock: Shock, size: float) -> Shock:
     """The shock so many times as hard: what it moves by grows in proportion."""
     effects = tuple(
         effect.model_copy(
@@ -113,7 +113,7 @@ def sized(shock: Shock, size: float) -> Shock:
     return shock.model_copy(update=update)
 
 
-def fitted(shock: Shock, table: Table) -> Shock:
+def fit_to_table(shock: Shock, table: TableSchema) -> Shock:
     """Without what it does to columns that the table has not: what is not there is not known, and moves nothing."""
     known = {column.name for column in table.columns}
     effects = tuple(
@@ -126,66 +126,70 @@ def fitted(shock: Shock, table: Table) -> Shock:
     return shock.model_copy(update={"effects": effects})
 
 
-def shocked(frame: pl.DataFrame, shock: Shock, table: Table) -> pl.DataFrame:
+def apply_shock(frame: pl.DataFrame, shock: Shock, table: TableSchema) -> pl.DataFrame:
     """The rows after the shock; rows of another trade than the shock's stay as they are."""
     if not shock.effects:
         return frame
-    hit = _hit(frame, shock)
+    is_hit = _is_hit(frame, shock)
     new: dict[str, np.ndarray] = {}
     for effect in shock.effects:
         column = table[effect.column]
-        stated = new.get(effect.column, _values(frame, effect.column))
-        moved = effect.times * stated + effect.plus
+        stated = new.get(effect.column, _column_values(frame, effect.column))
+        shocked_values = effect.times * stated + effect.plus
         if effect.share:
-            part = _values(frame, effect.of or effect.of_change_in)
+            source_values = _column_values(frame, effect.of or effect.of_change_in)
             if effect.of_change_in:
-                part = new.get(effect.of_change_in, part) - part
-            moved = moved + effect.share * np.nan_to_num(part)
+                source_values = new.get(effect.of_change_in, source_values) - source_values
+            shocked_values = shocked_values + effect.share * np.nan_to_num(source_values)
         low, high = column.bounds
-        moved = np.clip(moved, low, high)
+        shocked_values = np.clip(shocked_values, low, high)
         if column.integer:
-            moved = np.rint(moved)
-        new[effect.column] = np.where(hit, moved, stated)
-    out = frame.with_columns(pl.Series(name, values, nan_to_null=True) for name, values in new.items())
-    return derive(out, table, set(new))
+            shocked_values = np.rint(shocked_values)
+        new[effect.column] = np.where(is_hit, shocked_values, stated)
+    result = frame.with_columns(pl.Series(name, values, nan_to_null=True) for name, values in new.items())
+    return recompute_derived(result, table, set(new))
 
 
-def derive(frame: pl.DataFrame, table: Table, moved: set[str]) -> pl.DataFrame:
-    """The derived columns that rest on `moved`, directly or through others, by the contract's own formulas."""
-    moved = set(moved)
+def recompute_derived(frame: pl.DataFrame, table: TableSchema, changed: set[str]) -> pl.DataFrame:
+    """The derived columns that rest on `changed`, directly or through others, by the contract's own formulas."""
+    changed = set(changed)
     for column in table.columns:
-        if column.derived is None or not moved & set(column.derived.parts):
+        if column.derived is None or not changed & set(column.derived.operand_names):
             continue
-        of, by = ([_values(frame, part) for part in parts] for parts in (column.derived.of, column.derived.by))
-        frame = frame.with_columns(pl.Series(column.name, column.derived.many(of, by), nan_to_null=True))
-        moved.add(column.name)
+        operands, divisors = (
+            [_column_values(frame, name) for name in names] for names in (column.derived.of, column.derived.by)
+        )
+        frame = frame.with_columns(
+            pl.Series(column.name, column.derived.compute_batch(operands, divisors), nan_to_null=True)
+        )
+        changed.add(column.name)
     return frame
 
 
-def shifted(scores: Scores, frame: pl.DataFrame, shock: Shock, head: Head) -> Scores:
+def shift_log_odds(scores: Scores, frame: pl.DataFrame, shock: Shock, head: ScoreHead) -> Scores:
     """The scores with the shock's log-odds added to the rows that it hits."""
     if not shock.log_odds:
         return scores
-    step = np.where(_hit(frame, shock), shock.log_odds, 0.0)
+    log_odds_shift = np.where(_is_hit(frame, shock), shock.log_odds, 0.0)
     with np.errstate(divide="ignore", over="ignore"):
-        odds = np.log(scores.pd) - np.log1p(-scores.pd) + step  # pd of 0 and of 1 stay where they are
+        odds = np.log(scores.pd) - np.log1p(-scores.pd) + log_odds_shift  # pd of 0 and of 1 stay where they are
         pd = 1 / (1 + np.exp(-odds))
-    points = scores.points - Scale(head.points, head.odds, head.double).factor * step
+    points = scores.points - ScoreScale(head.points, head.odds, head.double).factor * log_odds_shift
     return Scores(pd, points, scores.raw, scores.contributions)
 
 
-def no_better(scores: Scores, before: Scores) -> Scores:
+def worse_of(scores: Scores, baseline: Scores) -> Scores:
     """Of each row the worse of the two."""
-    pd, points = np.maximum(scores.pd, before.pd), np.minimum(scores.points, before.points)
+    pd, points = np.maximum(scores.pd, baseline.pd), np.minimum(scores.points, baseline.points)
     return Scores(pd, points, scores.raw, None)
 
 
-def with_trade(shock: Shock, largest: str) -> Shock:
+def resolve_trade(shock: Shock, largest_trade: str) -> Shock:
     """The shock with a trade's name in place of 'largest'."""
-    return shock.model_copy(update={"trade": largest}) if shock.trade == LARGEST else shock
+    return shock.model_copy(update={"trade": largest_trade}) if shock.trade == LARGEST_TRADE else shock
 
 
-def with_rate(policy: Any, rate: float) -> Any:
+def add_rate(policy: Any, rate: float) -> Any:
     """The policy at an annual rate that is so much higher; raises DataError where it knows no rate."""
     if not rate:
         return policy
@@ -194,16 +198,16 @@ def with_rate(policy: Any, rate: float) -> Any:
     for name in type(policy).model_fields:
         section = getattr(policy, name)
         if "annual_rate" in getattr(type(section), "model_fields", {}):
-            raised = section.model_copy(update={"annual_rate": section.annual_rate + rate})
-            return policy.model_copy(update={name: raised})
+            new_section = section.model_copy(update={"annual_rate": section.annual_rate + rate})
+            return policy.model_copy(update={name: new_section})
     raise DataError("The policy has no annual_rate; take `rate` from the shock, or state the rate in the policy.")
 
 
-def _hit(frame: pl.DataFrame, shock: Shock) -> np.ndarray:
+def _is_hit(frame: pl.DataFrame, shock: Shock) -> np.ndarray:
     if not shock.trade:
         return np.ones(frame.height, bool)
     return (frame["trade"] == shock.trade).fill_null(False).to_numpy()
 
 
-def _values(frame: pl.DataFrame, name: str) -> np.ndarray:
+def _column_values(frame: pl.DataFrame, name: str) -> np.ndarray:
     return frame[name].cast(pl.Float64).fill_null(float("nan")).to_numpy()

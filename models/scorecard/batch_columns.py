@@ -13,37 +13,37 @@ from numpy.typing import NDArray
 from models.policy.arithmetic import Bound
 
 
-def whole(amount: Any, rows: int) -> NDArray[np.int64]:
+def to_int(amount: Any, rows: int) -> NDArray[np.int64]:
     return np.broadcast_to(amount, rows).astype(np.int64)
 
 
-def known(bound: Bound, rows: int) -> NDArray[np.float64]:
+def amount_or_nan(bound: Bound, rows: int) -> NDArray[np.float64]:
     """The amount, NaN where its inputs are missing."""
     return np.where(bound[1], np.broadcast_to(bound[0], rows), math.nan)
 
 
-def nullable(amount: NDArray[np.float64]) -> pl.Series:
+def to_nullable_int(amount: NDArray[np.float64]) -> pl.Series:
     """Whole units, rounded down; null for NaN."""
     return pl.Series(np.floor(amount), nan_to_null=True).cast(pl.Int64)
 
 
-def picked(names: list[str], at: NDArray[np.int64]) -> pl.Series:
-    return pl.Series(names).gather(at)
+def gather_codes(names: list[str], indices: NDArray[np.int64]) -> pl.Series:
+    return pl.Series(names).gather(indices)
 
 
-def joined(flags: Mapping[str, Any], rows: int) -> pl.Series:
+def join_codes(flags: Mapping[str, Any], rows: int) -> pl.Series:
     """The codes whose flags hold, ';' between: each of the few combinations is spelled once."""
     mask = np.zeros(rows, np.int64)
     for bit, flag in enumerate(flags.values()):
         mask += np.broadcast_to(flag, rows).astype(np.int64) << bit
-    found, at = np.unique(mask, return_inverse=True)
+    combinations, indices = np.unique(mask, return_inverse=True)
     codes = list(flags)
-    texts = [";".join(code for bit, code in enumerate(codes) if combination >> bit & 1) for combination in found]
-    return pl.Series(texts, dtype=pl.String).gather(at)
+    texts = [";".join(code for bit, code in enumerate(codes) if combination >> bit & 1) for combination in combinations]
+    return pl.Series(texts, dtype=pl.String).gather(indices)
 
 
-def probability(least: float, most: float) -> None:
+def check_pd_range(minimum: float, maximum: float) -> None:
     """No limit may rest on a PD that is none: a comparison with NaN would approve."""
-    if not (least >= 0 and most <= 1):
-        found = f"{least}" if least == most else f"from {least} to {most}"
-        raise ValueError(f"The PD is {found}; it must be from 0 to 1. Export the graph again.")
+    if not (minimum >= 0 and maximum <= 1):
+        actual = f"{minimum}" if minimum == maximum else f"from {minimum} to {maximum}"
+        raise ValueError(f"The PD is {actual}; it must be from 0 to 1. Export the graph again.")

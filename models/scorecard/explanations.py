@@ -14,17 +14,17 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from datasets.schema import UNITS_ZH, Column, number_text
+from datasets.schema import UNITS_ZH, ColumnSchema, format_number
 from models.card import Card
-from models.scorecard.scaling import Scale
+from models.scorecard.scaling import ScoreScale
 
 OTHERS = "other_indicators"  # the code of what is told as one sum
 
 
-Floats = NDArray[np.float64]
+FloatArray = NDArray[np.float64]
 
 
-class Reason(TypedDict):
+class ScoreReason(TypedDict):
     """code: the indicator's name and `_for` or `_against` the applicant. points: unrounded, they sum exactly."""
 
     code: str
@@ -38,141 +38,156 @@ class Reason(TypedDict):
 class Explainer:
     """For one model and one line, in points."""
 
-    def __init__(self, card: Card, line: float):
+    def __init__(self, card: Card, cutoff: float):
         head = card.head
-        scale = Scale(head.points, head.odds, head.double)
-        self.inputs, self.line = card.inputs, line
-        self.per_raw = -scale.factor * head.slope  # points per unit of raw score
-        start = float(scale.points(head.slope * head.bias + head.intercept))  # of an applicant without contributions
-        self.reference = self._reference(card, line - start)  # (inputs,) points
-        self._listed: list[float] = self.reference.tolist()
-        self._total = math.fsum(self._listed)
+        scale = ScoreScale(head.points, head.odds, head.double)
+        self.inputs, self.cutoff = card.inputs, cutoff
+        self.points_per_logit = -scale.factor * head.slope  # points per unit of raw score
+        base_points = float(
+            scale.points(head.slope * head.bias + head.intercept)
+        )  # of an applicant without contributions
+        self.reference_points = self._reference_points(card, cutoff - base_points)  # (inputs,) points
+        self._reference_list: list[float] = self.reference_points.tolist()
+        self._reference_total = math.fsum(self._reference_list)
         self._names = [column.name for column in card.inputs]
         self._codes = [f"{column.name}_{side}" for column in card.inputs for side in ("against", "for")]
-        self._told = [_teller(column) for column in card.inputs]
+        self._formatters = [_reason_formatter(column) for column in card.inputs]
 
-    def _reference(self, card: Card, total: float) -> Floats:
+    def _reference_points(self, card: Card, total: float) -> FloatArray:
         """Mean points of each indicator at the line; they sum to `total`."""
         means = np.array(card.reference.contributions, np.float64).reshape(-1, len(card.inputs))
-        at_line = np.zeros(len(card.inputs))
+        means_at_cutoff = np.zeros(len(card.inputs))
         if len(means):
-            at_line = np.array([np.interp(self.line, card.reference.points, column) for column in means.T])
-        mean: Floats = _summing(self.per_raw * at_line[None], np.array([total]))[0]
+            means_at_cutoff = np.array([np.interp(self.cutoff, card.reference.points, column) for column in means.T])
+        mean: FloatArray = _scale_to_totals(self.points_per_logit * means_at_cutoff[None], np.array([total]))[0]
         return mean
 
-    def effects(self, contributions: NDArray[Any], points: Floats) -> Floats:
+    def effects(self, contributions: NDArray[Any], points: FloatArray) -> FloatArray:
         """(rows, inputs) points; each row sums to its points - line. contributions: raw-score units, any float type."""
-        own = self.per_raw * contributions.astype(np.float64)
-        return _summing(own, points - self.line + self.reference.sum()) - self.reference
+        points_by_input = self.points_per_logit * contributions.astype(np.float64)
+        return (
+            _scale_to_totals(points_by_input, points - self.cutoff + self.reference_points.sum())
+            - self.reference_points
+        )
 
-    def one(
-        self, values: Mapping[str, Any], contributions: NDArray[Any], points: float, shown: int | None = None
-    ) -> list[Reason]:
-        """The greatest effects first; beyond `shown` they are told as one sum. contributions: (inputs,)."""
-        own = [self.per_raw * part for part in contributions.tolist()]
-        size = [abs(part) for part in own]
-        whole = math.fsum(size)
-        if not whole:
-            size, whole = [1.0] * len(own), float(len(own))
-        over = (points - self.line + self._total - math.fsum(own)) / whole  # shared out as in `effects`
-        effect = [a + over * b - c for a, b, c in zip(own, size, self._listed, strict=True)]
-        order = [at for at in sorted(range(len(effect)), key=lambda at: -abs(effect[at])) if effect[at] != 0.0]
-        shown = len(order) if shown is None else shown
-        reasons = [self._told[at](values.get(self._names[at]), effect[at]) for at in order[:shown]]
-        if len(order) > shown:
-            reasons.append(_others(len(order) - shown, math.fsum(effect[at] for at in order[shown:])))
+    def explain(
+        self, values: Mapping[str, Any], contributions: NDArray[Any], points: float, max_reasons: int | None = None
+    ) -> list[ScoreReason]:
+        """The greatest effects first; beyond `max_reasons` they are told as one sum. contributions: (inputs,)."""
+        own_points = [self.points_per_logit * value for value in contributions.tolist()]
+        sizes = [abs(value) for value in own_points]
+        total_size = math.fsum(sizes)
+        if not total_size:
+            sizes, total_size = [1.0] * len(own_points), float(len(own_points))
+        excess = (
+            points - self.cutoff + self._reference_total - math.fsum(own_points)
+        ) / total_size  # shared out as in `effects`
+        effects = [a + excess * b - c for a, b, c in zip(own_points, sizes, self._reference_list, strict=True)]
+        order = [
+            index
+            for index in sorted(range(len(effects)), key=lambda index: -abs(effects[index]))
+            if effects[index] != 0.0
+        ]
+        max_reasons = len(order) if max_reasons is None else max_reasons
+        reasons = [
+            self._formatters[index](values.get(self._names[index]), effects[index]) for index in order[:max_reasons]
+        ]
+        if len(order) > max_reasons:
+            reasons.append(
+                _remaining_reason(len(order) - max_reasons, math.fsum(effects[index] for index in order[max_reasons:]))
+            )
         return reasons
 
-    def codes(self, effects: Floats, shown: int) -> pl.Series:
+    def reason_codes(self, effects: FloatArray, max_reasons: int) -> pl.Series:
         """(rows,) the codes of the greatest effects, greatest first, ';' between."""
-        size = np.abs(effects)
-        order = np.argsort(-size.astype(np.float32), axis=1)[:, :shown]
-        helps = np.take_along_axis(effects, order, axis=1) > 0
-        told = np.take_along_axis(size, order, axis=1) > 0
-        place = np.where(told, order * 2 + helps, len(self._codes))
+        sizes = np.abs(effects)
+        order = np.argsort(-sizes.astype(np.float32), axis=1)[:, :max_reasons]
+        is_positive = np.take_along_axis(effects, order, axis=1) > 0
+        is_nonzero = np.take_along_axis(sizes, order, axis=1) > 0
+        code_indices = np.where(is_nonzero, order * 2 + is_positive, len(self._codes))
         codes = pl.Series([*self._codes, None], dtype=pl.String)
-        ranked = pl.DataFrame({str(rank): codes.gather(place[:, rank]) for rank in range(place.shape[1])})
+        ranked = pl.DataFrame({str(rank): codes.gather(code_indices[:, rank]) for rank in range(code_indices.shape[1])})
         return ranked.select(pl.concat_str(pl.all(), separator=";", ignore_nulls=True)).to_series()
 
 
-def _summing(parts: Floats, totals: Floats) -> Floats:
-    """Rows of `parts` made to sum to `totals`, what is over being shared out by size.
+def _scale_to_totals(values: FloatArray, totals: FloatArray) -> FloatArray:
+    """Rows of `values` made to sum to `totals`, what is over being shared out by size.
 
     What is over is small: the rounding of float32, or the distance between two knots of the reference.
     """
-    size = np.abs(parts)
-    whole = size.sum(axis=1)
-    if not whole.all():
-        size = np.where(whole[:, None] == 0, 1.0, size)
-        whole = size.sum(axis=1)
-    over = (totals - parts.sum(axis=1)) / whole
-    summed: Floats = parts + over[:, None] * size
-    return summed
+    sizes = np.abs(values)
+    total_sizes = sizes.sum(axis=1)
+    if not total_sizes.all():
+        sizes = np.where(total_sizes[:, None] == 0, 1.0, sizes)
+        total_sizes = sizes.sum(axis=1)
+    excess = (totals - values.sum(axis=1)) / total_sizes
+    scaled: FloatArray = values + excess[:, None] * sizes
+    return scaled
 
 
-def _others(count: int, points: float) -> Reason:
-    more, more_zh = ("more", "多") if points > 0 else ("fewer", "少")
+def _remaining_reason(count: int, points: float) -> ScoreReason:
+    comparative, comparative_zh = ("more", "多") if points > 0 else ("fewer", "少")
     return {
         "code": OTHERS,
         "indicator": "",
         "value": None,
         "points": points,
-        "en": f"{count} other indicators together: {abs(points):.1f} points {more} than at the approval line.",
-        "zh": f"其余 {count} 项指标合计：比审批线{more_zh} {abs(points):.1f} 分。",
+        "en": f"{count} other indicators together: {abs(points):.1f} points {comparative} than at the approval line.",
+        "zh": f"其余 {count} 项指标合计：比审批线{comparative_zh} {abs(points):.1f} 分。",
     }
 
 
-def _teller(column: Column) -> Callable[[Any, float], Reason]:
+def _reason_formatter(column: ColumnSchema) -> Callable[[Any, float], ScoreReason]:
     """What tells of one indicator, with all that is the same for every applicant made ready."""
-    name, shown = column.name, _shower(column)
+    name, format_value = column.name, _value_formatter(column)
     label, label_zh = column.label[:1].upper() + column.label[1:], column.label_zh
-    unknown = {code for code in column.missing_codes}
+    missing_codes = {code for code in column.missing_codes}
     codes = (f"{name}_against", f"{name}_for")
-    words, words_zh = ("fewer", "more"), ("少", "多")
+    comparatives, comparatives_zh = ("fewer", "more"), ("少", "多")
 
-    def tell(value: Any, points: float) -> Reason:
-        helps = points > 0
-        size = f"{abs(points):.1f}"
-        if value is None or value != value or value in unknown:
+    def format_reason(value: Any, points: float) -> ScoreReason:
+        is_positive = points > 0
+        magnitude = f"{abs(points):.1f}"
+        if value is None or value != value or value in missing_codes:
             value, text, text_zh = None, "not known", "未知"
         else:
-            text, text_zh = shown(value)
+            text, text_zh = format_value(value)
         return {
-            "code": codes[helps],
+            "code": codes[is_positive],
             "indicator": name,
             "value": value,
             "points": points,
-            "en": f"{label}: {text}; {size} points {words[helps]} than at the approval line.",
-            "zh": f"{label_zh}：{text_zh}，比审批线{words_zh[helps]} {size} 分。",
+            "en": f"{label}: {text}; {magnitude} points {comparatives[is_positive]} than at the approval line.",
+            "zh": f"{label_zh}：{text_zh}，比审批线{comparatives_zh[is_positive]} {magnitude} 分。",
         }
 
-    return tell
+    return format_reason
 
 
-def _shower(column: Column) -> Callable[[Any], tuple[str, str]]:
+def _value_formatter(column: ColumnSchema) -> Callable[[Any], tuple[str, str]]:
     """A value with its unit, in English and in Chinese."""
     if column.kind != "number":
         return lambda value: (str(value), str(value))
     if column.unit == "0/1":
         return lambda value: ("yes", "是") if value else ("no", "否")
-    plain = column.unit in ("", "share", "probability")
-    unit = "" if plain or column.unit in ("count", "companies") else f" {column.unit.removeprefix('10k ')}"
-    unit_zh = "" if plain else f" {UNITS_ZH.get(column.unit, column.unit)}"
-    times = 10_000 if column.unit.startswith("10k ") else 1  # nobody says "3 10k RMB"
+    is_unitless = column.unit in ("", "share", "probability")
+    unit = "" if is_unitless or column.unit in ("count", "companies") else f" {column.unit.removeprefix('10k ')}"
+    unit_zh = "" if is_unitless else f" {UNITS_ZH.get(column.unit, column.unit)}"
+    multiplier = 10_000 if column.unit.startswith("10k ") else 1  # nobody says "3 10k RMB"
 
-    def show(value: Any) -> tuple[str, str]:
-        return number_text(times * value) + unit, number_text(value) + unit_zh
+    def format_with_unit(value: Any) -> tuple[str, str]:
+        return format_number(multiplier * value) + unit, format_number(value) + unit_zh
 
-    return show
+    return format_with_unit
 
 
-def line_points(card: Card, pd: float) -> float:
+def cutoff_points(card: Card, pd: float) -> float:
     """The points of an applicant whose PD is on the line."""
-    scale = Scale(card.head.points, card.head.odds, card.head.double)
+    scale = ScoreScale(card.head.points, card.head.odds, card.head.double)
     return float(scale.points(math.log(pd / (1 - pd))))
 
 
-def rounded(reasons: list[Reason]) -> list[Reason]:
+def round_reason_points(reasons: list[ScoreReason]) -> list[ScoreReason]:
     """The same reasons, their points to one decimal as people read them."""
     for reason in reasons:
         reason["points"] = round(reason["points"], 1)

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 
 @dataclass(frozen=True)
-class Scale:
+class ScoreScale:
     """`points` at good:bad odds of `odds`:1, and `double` points more whenever those odds double.
 
     points = offset - factor * log_odds, where log_odds = ln(pd / (1 - pd)) is of default, so more points are safer
@@ -22,11 +22,11 @@ class Scale:
 
     def __post_init__(self) -> None:
         for name in ("points_at_odds", "odds", "double"):
-            found = getattr(self, name)
-            if not math.isfinite(found) or (found <= 0 and name != "points_at_odds"):
-                needed = "a finite number" if name == "points_at_odds" else "a finite number above 0"
+            value = getattr(self, name)
+            if not math.isfinite(value) or (value <= 0 and name != "points_at_odds"):
+                expected = "a finite number" if name == "points_at_odds" else "a finite number above 0"
                 raise ValueError(
-                    f"Scale {name} is {found}; it must be {needed}. Correct the scale in the configuration."
+                    f"Scale {name} is {value}; it must be {expected}. Correct the scale in the configuration."
                 )
 
     @property
@@ -55,5 +55,5 @@ class Scale:
 def sigmoid(log_odds: ArrayLike) -> NDArray[np.float64]:
     """1 / (1 + exp(-z)) in double, without overflow for large |z|."""
     z = np.asarray(log_odds, np.float64)
-    small = np.exp(-np.abs(z))  # in (0, 1]
-    return np.where(z >= 0, 1.0, small) / (1.0 + small)
+    decay = np.exp(-np.abs(z))  # in (0, 1]
+    return np.where(z >= 0, 1.0, decay) / (1.0 + decay)

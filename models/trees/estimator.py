@@ -13,14 +13,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from datasets.schema import nearest
+from datasets.schema import did_you_mean
 
 if TYPE_CHECKING:
     from lightgbm import Booster
 
 Matrix = NDArray[np.float32]
 Vector = NDArray[np.float64]
-Progress = Callable[[int, int], None]  # (trees grown, trees to grow)
+ProgressCallback = Callable[[int, int], None]  # (trees grown, trees to grow)
 
 
 class EstimatorConfig(BaseModel):
@@ -34,33 +34,35 @@ class EstimatorConfig(BaseModel):
     choose_trees: bool = True  # cut all boosters where the log loss on left-out rows is least
     depth: int = Field(default=3, ge=1, le=3)
     learning_rate: float = Field(default=0.05, gt=0, le=1)
-    columns_per_tree: float = Field(default=0.4, gt=0, le=1)
-    columns_per_split: float = Field(default=1.0, gt=0, le=1)
-    rows_per_tree: float = Field(default=0.7, gt=0, le=1)
-    smallest_leaf: int = Field(default=40, ge=1)  # rows
+    feature_fraction: float = Field(default=0.4, gt=0, le=1)
+    feature_fraction_bynode: float = Field(default=1.0, gt=0, le=1)
+    bagging_fraction: float = Field(default=0.7, gt=0, le=1)
+    min_data_in_leaf: int = Field(default=40, ge=1)  # rows
     l2: float = Field(default=5.0, ge=0)
     smoothing: float = Field(default=0.0, ge=0)  # rows of its parent that count in a leaf
     random_thresholds: bool = False  # one random threshold per column and split (Geurts 2006)
     bins: int = Field(default=255, ge=2)
     monotone: Literal["basic", "intermediate", "advanced"] = "advanced"  # how closely LightGBM bounds a branch
-    blanked: float = Field(default=0.005, ge=0, lt=0.5)  # share of values hidden, so that every column learns gaps
+    missing_value_dropout: float = Field(
+        default=0.005, ge=0, lt=0.5
+    )  # share of values hidden, so that every column learns gaps
     seed: int = 0
     threads: int = Field(default=1, ge=1)
 
     @model_validator(mode="before")
     @classmethod
-    def _knows_its_keys(cls, given: Any) -> Any:
+    def _reject_unknown_keys(cls, values: Any) -> Any:
         known = list(cls.model_fields)
-        for key in given if isinstance(given, dict) else ():
+        for key in values if isinstance(values, dict) else ():
             if key not in known:
-                raise ValueError(f"{key!r} is no setting of the estimator{nearest(str(key), known)}")
-        return given
+                raise ValueError(f"{key!r} is no setting of the estimator{did_you_mean(str(key), known)}")
+        return values
 
     @property
     def boosters(self) -> int:
         return self.folds * self.repeats
 
-    def lightgbm(self, directions: Sequence[int], seed: int) -> dict[str, Any]:
+    def lightgbm_params(self, directions: Sequence[int], seed: int) -> dict[str, Any]:
         """LightGBM's names for these settings."""
         constraints = {
             "monotone_constraints": list(directions),
@@ -72,11 +74,11 @@ class EstimatorConfig(BaseModel):
             "max_depth": self.depth,
             "num_leaves": 2**self.depth,
             "learning_rate": self.learning_rate,
-            "feature_fraction": self.columns_per_tree,
-            "feature_fraction_bynode": self.columns_per_split,
-            "bagging_fraction": self.rows_per_tree,
-            "bagging_freq": 1 if self.rows_per_tree < 1 else 0,
-            "min_data_in_leaf": self.smallest_leaf,
+            "feature_fraction": self.feature_fraction,
+            "feature_fraction_bynode": self.feature_fraction_bynode,
+            "bagging_fraction": self.bagging_fraction,
+            "bagging_freq": 1 if self.bagging_fraction < 1 else 0,
+            "min_data_in_leaf": self.min_data_in_leaf,
             "lambda_l2": self.l2,
             "path_smooth": self.smoothing,
             "extra_trees": self.random_thresholds,
@@ -122,40 +124,46 @@ class BaggedTrees:
         directions: Sequence[int] | None = None,
         groups: ArrayLike | None = None,
         valid: tuple[ArrayLike, ArrayLike] | None = None,
-        progress: Progress | None = None,
+        progress: ProgressCallback | None = None,
     ) -> BaggedTrees:
         """Learn from x (n, d) and y (n,).
 
         directions: for each column 1 (more is riskier), -1 (more is safer) or 0.
         groups: (n,); rows of one group are left out together.
         """
-        x, y, weight = _checked(x, y, weight)
-        directions = _directions(directions, x.shape[1])
-        held = None if valid is None else _checked(*valid, None)
-        if held is None and self.config.folds < 2:
+        x, y, weight = _validate_data(x, y, weight)
+        directions = _validate_directions(directions, x.shape[1])
+        validation = None if valid is None else _validate_data(*valid, None)
+        if validation is None and self.config.folds < 2:
             raise ValueError("folds is 1: no row is left out to calibrate on. Set folds to 2 or more, or give `valid`.")
 
-        parts = _deal(y, groups, self.config)  # boosters x positions left out
-        shown = _hide(x, self.config)  # the same values, some hidden
+        left_out_rows = _assign_folds(y, groups, self.config)  # boosters x positions left out
+        masked_x = _mask_values(x, self.config)  # the same values, some hidden
         curves, weights = [], []
         self.boosters_ = []
-        for turn, left_out in enumerate(parts):
-            kept = np.setdiff1d(np.arange(len(y)), left_out)
-            judge = (x[left_out], y[left_out], weight[left_out]) if held is None else held
-            tick = _tick(progress, turn * self.config.trees, len(parts) * self.config.trees)
-            booster, curve = self._grow((shown[kept], y[kept], weight[kept]), judge, directions, turn, tick)
+        for index, left_out in enumerate(left_out_rows):
+            training_rows = np.setdiff1d(np.arange(len(y)), left_out)
+            test_data = (x[left_out], y[left_out], weight[left_out]) if validation is None else validation
+            callback = _progress_callback(progress, index * self.config.trees, len(left_out_rows) * self.config.trees)
+            booster, curve = self._train_booster(
+                (masked_x[training_rows], y[training_rows], weight[training_rows]),
+                test_data,
+                directions,
+                index,
+                callback,
+            )
             self.boosters_.append(booster)
             curves.append(curve)
-            weights.append(judge[2].sum())
+            weights.append(test_data[2].sum())
         self.curve_ = np.average(np.array(curves), axis=0, weights=weights)
         self.trees_ = int(np.argmin(self.curve_)) + 1 if self.config.choose_trees else self.config.trees
-        self.boosters_ = [_cut(booster, self.trees_) for booster in self.boosters_]
+        self.boosters_ = [_truncate(booster, self.trees_) for booster in self.boosters_]
 
-        self.raw_out_of_fold_ = self._out_of_fold(x, parts)
-        if held is None:
-            self.slope_, self.intercept_ = platt(self.raw_out_of_fold_, y, weight)
+        self.raw_out_of_fold_ = self._predict_out_of_fold(x, left_out_rows)
+        if validation is None:
+            self.slope_, self.intercept_ = fit_platt(self.raw_out_of_fold_, y, weight)
         else:
-            self.slope_, self.intercept_ = platt(self.decision_raw(held[0]), held[1], held[2])
+            self.slope_, self.intercept_ = fit_platt(self.decision_raw(validation[0]), validation[1], validation[2])
         return self
 
     def decision_raw(self, x: ArrayLike) -> Vector:
@@ -170,35 +178,35 @@ class BaggedTrees:
         """(n,) probability of default."""
         return sigmoid(self.slope_ * self.decision_raw(x) + self.intercept_)
 
-    def _grow(
+    def _train_booster(
         self,
-        learn: tuple[Matrix, Vector, Vector],
-        judge: tuple[Matrix, Vector, Vector],
+        train_data: tuple[Matrix, Vector, Vector],
+        test_data: tuple[Matrix, Vector, Vector],
         directions: Sequence[int],
-        turn: int,
-        tick: Callable[[Any], None],
+        index: int,
+        callback: Callable[[Any], None],
     ) -> tuple[Booster, list[float]]:
-        """One booster, and its log loss on `judge` after each tree."""
+        """One booster, and its log loss on `test_data` after each tree."""
         import lightgbm
 
-        params = self.config.lightgbm(directions, seed=self.config.seed + 1_000 * turn)
-        train = lightgbm.Dataset(learn[0], learn[1], weight=learn[2], params=params)
-        test = lightgbm.Dataset(judge[0], judge[1], weight=judge[2], reference=train, params=params)
-        record: dict[str, Any] = {}
+        params = self.config.lightgbm_params(directions, seed=self.config.seed + 1_000 * index)
+        train_set = lightgbm.Dataset(train_data[0], train_data[1], weight=train_data[2], params=params)
+        test_set = lightgbm.Dataset(test_data[0], test_data[1], weight=test_data[2], reference=train_set, params=params)
+        evaluation: dict[str, Any] = {}
         booster = lightgbm.train(
             params,
-            train,
+            train_set,
             self.config.trees,
-            valid_sets=[test],
+            valid_sets=[test_set],
             valid_names=["left_out"],
-            callbacks=[lightgbm.record_evaluation(record), tick],
+            callbacks=[lightgbm.record_evaluation(evaluation), callback],
         )
-        curve: list[float] = record["left_out"]["binary_logloss"]
+        curve: list[float] = evaluation["left_out"]["binary_logloss"]
         return booster, curve + curve[-1:] * (self.config.trees - len(curve))
 
-    def _out_of_fold(self, x: Matrix, parts: list[NDArray[np.intp]]) -> Vector:
+    def _predict_out_of_fold(self, x: Matrix, left_out_rows: list[NDArray[np.intp]]) -> Vector:
         total, count = np.zeros(len(x)), np.zeros(len(x))
-        for booster, left_out in zip(self.boosters_, parts, strict=True):
+        for booster, left_out in zip(self.boosters_, left_out_rows, strict=True):
             if len(left_out):
                 total[left_out] += np.asarray(booster.predict(x[left_out], raw_score=True))
                 count[left_out] += 1
@@ -206,16 +214,18 @@ class BaggedTrees:
         return mean
 
 
-def platt(raw: Vector, y: Vector, weight: Vector) -> tuple[float, float]:
+def fit_platt(raw: Vector, y: Vector, weight: Vector) -> tuple[float, float]:
     """(slope, intercept) of the weighted logistic regression of y on raw, without a penalty.
 
     Raises ValueError where the slope is not above 0: the scores would then tell nothing, or the opposite.
     """
     from sklearn.linear_model import LogisticRegression
 
-    line = LogisticRegression(C=np.inf, solver="newton-cholesky", tol=1e-10, max_iter=200)  # its steps are searched
-    line.fit(raw[:, None], y, sample_weight=weight)
-    slope, intercept = float(line.coef_[0, 0]), float(line.intercept_[0])
+    regression = LogisticRegression(
+        C=np.inf, solver="newton-cholesky", tol=1e-10, max_iter=200
+    )  # its steps are searched
+    regression.fit(raw[:, None], y, sample_weight=weight)
+    slope, intercept = float(regression.coef_[0, 0]), float(regression.intercept_[0])
     if not slope > 0:
         raise ValueError(
             f"The scores of unseen rows do not tell bad from good (slope {slope:.3g}; it must be above 0). "
@@ -230,7 +240,7 @@ def sigmoid(log_odds: Vector) -> Vector:
     return probability
 
 
-def _checked(x: ArrayLike, y: ArrayLike, weight: ArrayLike | None) -> tuple[Matrix, Vector, Vector]:
+def _validate_data(x: ArrayLike, y: ArrayLike, weight: ArrayLike | None) -> tuple[Matrix, Vector, Vector]:
     x = np.ascontiguousarray(x, np.float32)
     y = np.asarray(y, np.float64)
     weight = np.ones(len(y)) if weight is None else np.asarray(weight, np.float64)
@@ -243,53 +253,53 @@ def _checked(x: ArrayLike, y: ArrayLike, weight: ArrayLike | None) -> tuple[Matr
     return x, y, weight
 
 
-def _directions(directions: Sequence[int] | None, columns: int) -> list[int]:
+def _validate_directions(directions: Sequence[int] | None, columns: int) -> list[int]:
     directions = [0] * columns if directions is None else [int(direction) for direction in directions]
     if len(directions) != columns or not set(directions) <= {-1, 0, 1}:
         raise ValueError(f"directions is {directions}; one of -1, 0, 1 is needed for each of the {columns} columns.")
     return directions
 
 
-def _deal(y: Vector, groups: ArrayLike | None, config: EstimatorConfig) -> list[NDArray[np.intp]]:
+def _assign_folds(y: Vector, groups: ArrayLike | None, config: EstimatorConfig) -> list[NDArray[np.intp]]:
     """Positions that each booster leaves out, stratified by y; a group is never torn apart."""
     if config.folds == 1:
         return [np.empty(0, np.intp)] * config.repeats
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
-    rarest = int(min((y == 0).sum(), (y == 1).sum()))
-    if rarest < config.folds:
-        raise ValueError(f"Only {rarest} rows are of the rarer class; {config.folds} folds need at least as many.")
-    parts: list[NDArray[np.intp]] = []
+    rarer_count = int(min((y == 0).sum(), (y == 1).sum()))
+    if rarer_count < config.folds:
+        raise ValueError(f"Only {rarer_count} rows are of the rarer class; {config.folds} folds need at least as many.")
+    left_out_rows: list[NDArray[np.intp]] = []
     for repeat in range(config.repeats):
         if groups is None:
-            dealt = StratifiedKFold(config.folds, shuffle=True, random_state=config.seed + repeat).split(y, y)
+            splits = StratifiedKFold(config.folds, shuffle=True, random_state=config.seed + repeat).split(y, y)
         else:
-            dealer = StratifiedGroupKFold(config.folds, shuffle=True, random_state=config.seed + repeat)
-            dealt = dealer.split(y, y, np.asarray(groups))
-        parts += [left_out for _, left_out in dealt]
-    return parts
+            splitter = StratifiedGroupKFold(config.folds, shuffle=True, random_state=config.seed + repeat)
+            splits = splitter.split(y, y, np.asarray(groups))
+        left_out_rows += [left_out for _, left_out in splits]
+    return left_out_rows
 
 
-def _hide(x: Matrix, config: EstimatorConfig) -> Matrix:
+def _mask_values(x: Matrix, config: EstimatorConfig) -> Matrix:
     """x with a small random share of the values missing.
 
     LightGBM reads a gap as 0 in a column where training met none; one learned branch is better than a wrong number.
     """
-    if not config.blanked:
+    if not config.missing_value_dropout:
         return x
-    hidden = np.random.default_rng(config.seed).random(x.shape, np.float32) < config.blanked
-    return np.where(hidden, np.float32(np.nan), x)
+    is_masked = np.random.default_rng(config.seed).random(x.shape, np.float32) < config.missing_value_dropout
+    return np.where(is_masked, np.float32(np.nan), x)
 
 
-def _tick(progress: Progress | None, done: int, total: int) -> Callable[[Any], None]:
-    def tick(state: Any) -> None:
+def _progress_callback(progress: ProgressCallback | None, trees_done: int, total: int) -> Callable[[Any], None]:
+    def callback(state: Any) -> None:
         if progress is not None:
-            progress(done + state.iteration + 1, total)
+            progress(trees_done + state.iteration + 1, total)
 
-    return tick
+    return callback
 
 
-def _cut(booster: Booster, trees: int) -> Booster:
+def _truncate(booster: Booster, trees: int) -> Booster:
     from lightgbm import Booster as Loaded
 
     return Loaded(model_str=booster.model_to_string(num_iteration=trees))

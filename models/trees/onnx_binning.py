@@ -12,26 +12,26 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Steps:
+class BinOffsets:
     """What each bin of one feature adds to one target; bins as in tree_shap.py, the last for a missing value."""
 
     feature: int
     thresholds: NDArray[np.float64]  # (k,) ascending, exact in float32
-    steps: NDArray[np.int64]  # (k + 2,)
+    offsets: NDArray[np.int64]  # (k + 2,)
     target: int
 
 
-def search_trees(steps: Iterable[Steps], targets: int) -> "NodeProto":
+def make_binning_node(bin_offsets: Iterable[BinOffsets], targets: int) -> "NodeProto":
     """`x` (n, features) -> `where` (n, targets), float32: the sum of each target's steps, 0 where it has none.
 
     A start goes into the steps of one feature: ONNX Runtime adds no base_values to a target that no leaf mentions.
     """
     from onnx import helper
 
-    by_feature: dict[int, list[Steps]] = {}
-    for step in steps:
-        by_feature.setdefault(step.feature, []).append(step)
-    trees = _Trees()
+    by_feature: dict[int, list[BinOffsets]] = {}
+    for entry in bin_offsets:
+        by_feature.setdefault(entry.feature, []).append(entry)
+    trees = _TreeColumns()
     for tree, feature in enumerate(sorted(by_feature)):
         trees.add(tree, by_feature[feature])
     columns: dict[str, Any] = {f"nodes_{name}": column for name, column in trees.nodes.items()}
@@ -41,7 +41,7 @@ def search_trees(steps: Iterable[Steps], targets: int) -> "NodeProto":
     )
 
 
-class _Trees:
+class _TreeColumns:
     """The columns in which ONNX writes a tree ensemble: a line for each node, and for each target of each leaf."""
 
     def __init__(self) -> None:
@@ -49,41 +49,45 @@ class _Trees:
         self.nodes: dict[str, list[Any]] = {name: [] for name in nodes}
         self.targets: dict[str, list[Any]] = {name: [] for name in ("treeids", "nodeids", "ids", "weights")}
 
-    def add(self, tree: int, asked: list[Steps]) -> None:
+    def add(self, tree: int, feature_offsets: list[BinOffsets]) -> None:
         """One tree for one feature: is there a value, and between which two of all thresholds asked does it lie."""
-        feature, first = asked[0].feature, len(self.nodes["nodeids"])
-        thresholds = np.unique(np.concatenate([step.thresholds for step in asked]))
+        feature, first_node = feature_offsets[0].feature, len(self.nodes["nodeids"])
+        thresholds = np.unique(np.concatenate([step.thresholds for step in feature_offsets]))
         edges = np.append(thresholds, np.inf)  # upper edge of each bin of a value
-        bins = [np.append(np.searchsorted(step.thresholds, edges), -1) for step in asked]
-        added = np.stack([step.steps[of] for step, of in zip(asked, bins, strict=True)])  # (targets, bins)
-        targets = np.array([step.target for step in asked])
+        bins = [np.append(np.searchsorted(step.thresholds, edges), -1) for step in feature_offsets]
+        bin_values = np.stack(
+            [step.offsets[bin_index] for step, bin_index in zip(feature_offsets, bins, strict=True)]
+        )  # (targets, bins)
+        targets = np.array([step.target for step in feature_offsets])
 
-        def node(mode: str, value: float) -> int:
-            number = len(self.nodes["nodeids"]) - first
-            for column, entry in zip(self.nodes.values(), (tree, number, feature, mode, value, 0, 0), strict=True):
+        def add_node(mode: str, value: float) -> int:
+            node_id = len(self.nodes["nodeids"]) - first_node
+            for column, entry in zip(self.nodes.values(), (tree, node_id, feature, mode, value, 0, 0), strict=True):
                 column.append(entry)
-            return number
+            return node_id
 
-        def link(number: int, true: int, false: int) -> int:
-            self.nodes["truenodeids"][first + number] = true
-            self.nodes["falsenodeids"][first + number] = false
-            return number
+        def link_children(node_id: int, true: int, false: int) -> int:
+            self.nodes["truenodeids"][first_node + node_id] = true
+            self.nodes["falsenodeids"][first_node + node_id] = false
+            return node_id
 
-        def leaf(of: int) -> int:
-            number, some = node("LEAF", 0.0), np.flatnonzero(added[:, of])
-            if not len(some):
-                some = np.array([0])  # a leaf needs a target, if only to add 0 to it
-            self.targets["treeids"] += [tree] * len(some)
-            self.targets["nodeids"] += [number] * len(some)
-            self.targets["ids"] += targets[some].tolist()
-            self.targets["weights"] += added[some, of].astype(float).tolist()
-            return number
+        def add_leaf(bin_index: int) -> int:
+            node_id, target_rows = add_node("LEAF", 0.0), np.flatnonzero(bin_values[:, bin_index])
+            if not len(target_rows):
+                target_rows = np.array([0])  # a leaf needs a target, if only to add 0 to it
+            self.targets["treeids"] += [tree] * len(target_rows)
+            self.targets["nodeids"] += [node_id] * len(target_rows)
+            self.targets["ids"] += targets[target_rows].tolist()
+            self.targets["weights"] += bin_values[target_rows, bin_index].astype(float).tolist()
+            return node_id
 
-        def search(low: int, high: int) -> int:
+        def add_search(low: int, high: int) -> int:
             if low == high:
-                return leaf(low)
+                return add_leaf(low)
             middle = (low + high) // 2
-            return link(node("BRANCH_LEQ", float(thresholds[middle])), search(low, middle), search(middle + 1, high))
+            return link_children(
+                add_node("BRANCH_LEQ", float(thresholds[middle])), add_search(low, middle), add_search(middle + 1, high)
+            )
 
-        there = node("BRANCH_LEQ", np.inf)  # true of each number, false of a missing one
-        link(there, search(0, len(thresholds)), leaf(-1))
+        root = add_node("BRANCH_LEQ", np.inf)  # true of each number, false of a missing one
+        link_children(root, add_search(0, len(thresholds)), add_leaf(-1))

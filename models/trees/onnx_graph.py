@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.scorecard.scaling import Scale
-from models.trees.forest import leaves
-from models.trees.onnx_binning import Steps, search_trees
-from models.trees.tree_shap import Table, expected, tables
+from models.scorecard.scaling import ScoreScale
+from models.trees.forest import extract_leaves
+from models.trees.onnx_binning import BinOffsets, make_binning_node
+from models.trees.tree_shap import ShapTable, build_tables, expected_raw
 
 if TYPE_CHECKING:
     from lightgbm import Booster
@@ -29,16 +29,20 @@ if TYPE_CHECKING:
 
 OPSETS = {"": 17, "ai.onnx.ml": 3}
 IR_VERSION = 8  # the oldest with these opsets, so that older runtimes read it
-RUN = 16  # contributions to one feature that ReduceSum adds before MatMul; one MatMul of all is slow for single rows
-COUNTABLE = 2**24  # float32 counts to here without a gap
+RUN_LENGTH = (
+    16  # contributions to one feature that ReduceSum adds before MatMul; one MatMul of all is slow for single rows
+)
+MAX_EXACT_INT = 2**24  # float32 counts to here without a gap
 
 
-def bias(booster: "Booster") -> float:
+def expected_raw_score(booster: "Booster") -> float:
     """Expected raw score: the last column of LightGBM's pred_contrib; bias + sum of contributions = raw."""
-    return expected(leaf for tree in leaves(booster) for leaf in tree)
+    return expected_raw(leaf for tree in extract_leaves(booster) for leaf in tree)
 
 
-def compile_graph(booster: "Booster", *, slope: float, intercept: float, scale: Scale, n_features: int) -> "ModelProto":
+def compile_graph(
+    booster: "Booster", *, slope: float, intercept: float, scale: ScoreScale, n_features: int
+) -> "ModelProto":
     """A merged booster (models/trees/forest.py) and its head, log_odds = slope * raw + intercept, as a graph.
 
     Inputs: `x` (n, n_features) float32, NaN is missing; `with_reasons` () bool.
@@ -53,8 +57,8 @@ def compile_graph(booster: "Booster", *, slope: float, intercept: float, scale: 
         )
     from onnx import TensorProto, checker, helper, numpy_helper
 
-    found = tables(leaf for tree in leaves(booster) for leaf in tree)
-    constants = _constants(found, n_features) | {
+    shap_tables = build_tables(leaf for tree in extract_leaves(booster) for leaf in tree)
+    constants = _constants(shap_tables, n_features) | {
         "slope": np.float64(slope),
         "intercept": np.float64(intercept),
         "unit": np.float64(1.0),
@@ -65,16 +69,16 @@ def compile_graph(booster: "Booster", *, slope: float, intercept: float, scale: 
         "one": np.array([1], np.int64),
         "two": np.array([2], np.int64),
     }
-    value = helper.make_tensor_value_info
+    tensor_info = helper.make_tensor_value_info
     graph = helper.make_graph(
-        [search_trees(_steps(found), len(found) + 1), *_score(), *_reasons()],
+        [make_binning_node(_bin_offsets(shap_tables), len(shap_tables) + 1), *_score_nodes(), *_contribution_nodes()],
         "score_with_reasons",
-        [value("x", TensorProto.FLOAT, ["n", n_features]), value("with_reasons", TensorProto.BOOL, [])],
+        [tensor_info("x", TensorProto.FLOAT, ["n", n_features]), tensor_info("with_reasons", TensorProto.BOOL, [])],
         [
-            value("pd", TensorProto.DOUBLE, ["n"]),
-            value("points", TensorProto.DOUBLE, ["n"]),
-            value("raw", TensorProto.FLOAT, ["n"]),
-            value("contributions", TensorProto.FLOAT, ["rows", n_features]),
+            tensor_info("pd", TensorProto.DOUBLE, ["n"]),
+            tensor_info("points", TensorProto.DOUBLE, ["n"]),
+            tensor_info("raw", TensorProto.FLOAT, ["n"]),
+            tensor_info("contributions", TensorProto.FLOAT, ["rows", n_features]),
         ],
         [numpy_helper.from_array(np.asarray(array), name) for name, array in constants.items()],
     )
@@ -84,7 +88,7 @@ def compile_graph(booster: "Booster", *, slope: float, intercept: float, scale: 
     return model
 
 
-def _score() -> "list[NodeProto]":
+def _score_nodes() -> "list[NodeProto]":
     from onnx import TensorProto, helper
 
     node = helper.make_node
@@ -106,7 +110,7 @@ def _score() -> "list[NodeProto]":
     ]
 
 
-def _reasons() -> "list[NodeProto]":
+def _contribution_nodes() -> "list[NodeProto]":
     """Look up each contribution's slot; for 0 rows where they are not wanted (an If would cost a single row 10 us)."""
     from onnx import TensorProto, helper
 
@@ -121,37 +125,37 @@ def _reasons() -> "list[NodeProto]":
         node("Add", ["begin", "slot_column"], ["slot"]),
         node("Reshape", ["slot", "minus_one"], ["slots"]),
         node("GatherElements", ["memory", "slots"], ["part"]),
-        node("Reshape", ["part", "by_run"], ["parts"]),  # (rows, runs, RUN)
+        node("Reshape", ["part", "by_run"], ["parts"]),  # (rows, runs, RUN_LENGTH)
         node("ReduceSum", ["parts", "two"], ["runs"], keepdims=0),
         node("MatMul", ["runs", "run_to_feature"], ["contributions"]),
     ]
 
 
-def _constants(found: list[Table], n_features: int) -> dict[str, Any]:
+def _constants(shap_tables: list[ShapTable], n_features: int) -> dict[str, Any]:
     """`memory`: a 0, then each cell of each table as its raw part and its contributions; and where what lies in it.
 
-    The 0 at the start is where the column after the last table points: it fills runs up to RUN.
+    The 0 at the start is where the column after the last table points: it fills runs up to RUN_LENGTH.
     """
-    stride = _stride(found)
-    cells = [np.column_stack([table.raw, table.contributions]) for table in found]
+    stride = _stride(shap_tables)
+    cells = [np.column_stack([table.raw, table.contributions]) for table in shap_tables]
     rows = [np.pad(cell, ((0, 0), (0, stride - cell.shape[1]))).reshape(-1) for cell in cells]
     memory = np.concatenate([[0.0], *rows]).astype(np.float32)  # raw parts are exact in float32
-    if len(memory) > COUNTABLE:
+    if len(memory) > MAX_EXACT_INT:
         raise ValueError(
-            f"The tables of the reasons hold {len(memory)} numbers, and the graph counts up to {COUNTABLE}. "
+            f"The tables of the reasons hold {len(memory)} numbers, and the graph counts up to {MAX_EXACT_INT}. "
             f"Train fewer trees."
         )
     slots: list[tuple[int, int]] = []  # (table, column) of each contribution, in runs of one feature
     run_feature: list[int] = []
     for feature in range(n_features):
-        mine = [
-            (at, column)
-            for at, table in enumerate(found)
+        feature_slots = [
+            (table_index, column)
+            for table_index, table in enumerate(shap_tables)
             for column, axis in enumerate(table.axes, start=1)
             if axis.feature == feature
         ]
-        runs = -(-len(mine) // RUN)
-        slots += mine + [(len(found), 0)] * (runs * RUN - len(mine))
+        runs = -(-len(feature_slots) // RUN_LENGTH)
+        slots += feature_slots + [(len(shap_tables), 0)] * (runs * RUN_LENGTH - len(feature_slots))
         run_feature += [feature] * runs
     table_of, column_of = np.array(slots, np.int32).T
     run_to_feature = np.zeros((len(run_feature), n_features), np.float32)
@@ -162,21 +166,21 @@ def _constants(found: list[Table], n_features: int) -> dict[str, Any]:
         "slot_column": column_of[None],
         "run_to_feature": run_to_feature,
         "n_slots": np.array([len(slots)], np.int64),
-        "by_table": np.array([-1, len(found) + 1], np.int64),
-        "by_run": np.array([-1, len(run_feature), RUN], np.int64),
+        "by_table": np.array([-1, len(shap_tables) + 1], np.int64),
+        "by_run": np.array([-1, len(run_feature), RUN_LENGTH], np.int64),
     }
 
 
-def _stride(found: list[Table]) -> int:
+def _stride(shap_tables: list[ShapTable]) -> int:
     """Numbers in `memory` from one cell to the next: its raw part and its contributions."""
-    return 1 + max(len(table.axes) for table in found)
+    return 1 + max(len(table.axes) for table in shap_tables)
 
 
-def _steps(found: list[Table]) -> Iterator[Steps]:
+def _bin_offsets(shap_tables: list[ShapTable]) -> Iterator[BinOffsets]:
     """What each bin of each axis adds to the place of its table's cell in `memory`."""
-    stride, begin = _stride(found), 1
-    for at, table in enumerate(found):
-        for number, axis in enumerate(table.axes):
-            steps: NDArray[np.int64] = axis.steps * stride + (begin if number == 0 else 0)
-            yield Steps(axis.feature, axis.thresholds, steps, at)
-        begin += len(table.raw) * stride
+    stride, start = _stride(shap_tables), 1
+    for table_index, table in enumerate(shap_tables):
+        for axis_index, axis in enumerate(table.axes):
+            offsets: NDArray[np.int64] = axis.offsets * stride + (start if axis_index == 0 else 0)
+            yield BinOffsets(axis.feature, axis.thresholds, offsets, table_index)
+        start += len(table.raw) * stride

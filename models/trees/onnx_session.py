@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-AT_ONCE = 1_000  # rows: what the graph holds of them stays in the cache (10 us a row against 12 for 10,000)
+CHUNK_ROWS = 1_000  # rows: what the graph holds of them stays in the cache (10 us a row against 12 for 10,000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +20,7 @@ class Scores:
     contributions: np.ndarray | None
 
 
-class Graph:
+class TabularSession:
     """Holds an ONNX Runtime session. One row takes about 50 us; a session may be shared by threads."""
 
     def __init__(self, onnx: bytes, threads: int = 1):
@@ -34,10 +34,12 @@ class Graph:
 
     def run(self, x: np.ndarray, reasons: bool = False) -> Scores:
         """Scores of `x` (rows, inputs) float32; NaN is missing. Any number of rows in bounded memory."""
-        names, wanted = ["pd", "points", "raw", "contributions"], np.array(reasons)
-        parts = [
-            self.session.run(names, {"x": x[at : at + AT_ONCE], "with_reasons": wanted})
-            for at in range(0, max(1, len(x)), AT_ONCE)
+        names, with_reasons = ["pd", "points", "raw", "contributions"], np.array(reasons)
+        chunks = [
+            self.session.run(names, {"x": x[start : start + CHUNK_ROWS], "with_reasons": with_reasons})
+            for start in range(0, max(1, len(x)), CHUNK_ROWS)
         ]
-        pd, points, raw, contributions = parts[0] if len(parts) == 1 else map(np.concatenate, zip(*parts, strict=True))
+        pd, points, raw, contributions = (
+            chunks[0] if len(chunks) == 1 else map(np.concatenate, zip(*chunks, strict=True))
+        )
         return Scores(pd, points, raw, contributions if reasons else None)

@@ -17,13 +17,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from models.trees.forest import Condition, Leaf
+from models.trees.forest import Leaf, SplitCondition
 
-WIDTH = 5  # features of one table; measured: 3 makes twice the tables and so more look-ups, 6 a larger graph, no faster
-CELLS = 512  # of one table: 4,096 makes the graph two to three times as large, and no faster
+MAX_TABLE_FEATURES = (
+    5  # features of one table; measured: 3 makes twice the tables and so more look-ups, 6 a larger graph, no faster
+)
+MAX_TABLE_CELLS = 512  # of one table: 4,096 makes the graph two to three times as large, and no faster
 
 Thresholds = dict[int, frozenset[float]]  # what is asked of each feature
-Floats = NDArray[np.float64]
+FloatArray = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -34,102 +36,104 @@ class Axis:
     """
 
     feature: int
-    thresholds: Floats  # (k,) ascending
-    steps: NDArray[np.int64]  # (k + 2,)
+    thresholds: FloatArray  # (k,) ascending
+    offsets: NDArray[np.int64]  # (k + 2,)
 
 
 @dataclass(frozen=True)
-class Table:
-    """Contributions of up to WIDTH features for each combination of their answers."""
+class ShapTable:
+    """Contributions of up to MAX_TABLE_FEATURES features for each combination of their answers."""
 
     axes: tuple[Axis, ...]
-    contributions: Floats  # (cells, axes) raw-score units
-    raw: Floats  # (cells,) part of the raw score: sums of leaf values, exact
+    contributions: FloatArray  # (cells, axes) raw-score units
+    raw: FloatArray  # (cells,) part of the raw score: sums of leaf values, exact
 
 
-def expected(leaves: Iterable[Leaf]) -> float:
+def expected_raw(leaves: Iterable[Leaf]) -> float:
     """Mean raw score over the training rows, by the counts in the trees: what contributions are measured from."""
     return math.fsum(leaf.value * math.prod(c.share for c in leaf.conditions.values()) for leaf in leaves)
 
 
-def tables(leaves: Iterable[Leaf]) -> list[Table]:
+def build_tables(leaves: Iterable[Leaf]) -> list[ShapTable]:
     """At least one table; contributions added up per feature are the forest's, and raw parts added up its raw score."""
-    return [_table(thresholds, group) for thresholds, group in _groups(leaves)]
+    return [_build_table(thresholds, group) for thresholds, group in _group_leaves(leaves)]
 
 
-def _groups(leaves: Iterable[Leaf]) -> list[tuple[Thresholds, list[Leaf]]]:
+def _group_leaves(leaves: Iterable[Leaf]) -> list[tuple[Thresholds, list[Leaf]]]:
     """Greedily: the leaves of each set of features join the table that they enlarge least, or open one."""
-    alike: dict[tuple[int, ...], list[Leaf]] = defaultdict(list)
+    leaves_by_features: dict[tuple[int, ...], list[Leaf]] = defaultdict(list)
     for leaf in leaves:
-        alike[tuple(sorted(leaf.conditions)) or (0,)].append(leaf)  # a constant tree may go with any feature
+        leaves_by_features[tuple(sorted(leaf.conditions)) or (0,)].append(
+            leaf
+        )  # a constant tree may go with any feature
     groups: list[tuple[Thresholds, list[Leaf]]] = []
-    for features in sorted(alike, key=lambda features: (-len(features), features)):
-        for thresholds, some in _small(features, alike[features]):
-            joined = [
-                (_cells(union) - _cells(group[0]), at, union)
-                for at, group in enumerate(groups)
-                if len(group[0].keys() | thresholds.keys()) <= WIDTH
-                and _cells(union := _union(group[0], thresholds)) <= CELLS
+    for features in sorted(leaves_by_features, key=lambda features: (-len(features), features)):
+        for thresholds, leaf_chunk in _split_to_fit(features, leaves_by_features[features]):
+            candidates = [
+                (_cell_count(union) - _cell_count(group[0]), index, union)
+                for index, group in enumerate(groups)
+                if len(group[0].keys() | thresholds.keys()) <= MAX_TABLE_FEATURES
+                and _cell_count(union := _union(group[0], thresholds)) <= MAX_TABLE_CELLS
             ]
-            if not joined:
-                groups.append((thresholds, some))
+            if not candidates:
+                groups.append((thresholds, leaf_chunk))
                 continue
-            _, at, union = min(joined, key=lambda choice: choice[:2])
-            groups[at] = (union, groups[at][1] + some)
+            _, index, union = min(candidates, key=lambda choice: choice[:2])
+            groups[index] = (union, groups[index][1] + leaf_chunk)
     return groups
 
 
-def _small(features: Sequence[int], leaves: list[Leaf]) -> Iterator[tuple[Thresholds, list[Leaf]]]:
+def _split_to_fit(features: Sequence[int], leaves: list[Leaf]) -> Iterator[tuple[Thresholds, list[Leaf]]]:
     """Leaves that ask about the same features, halved until each part fits a table."""
-    asked = {f: [leaf.conditions.get(f, Condition()) for leaf in leaves] for f in features}
-    thresholds = {f: frozenset(t for c in asked[f] for t in (c.low, c.high) if math.isfinite(t)) for f in features}
-    if _cells(thresholds) <= CELLS or len(leaves) == 1:
+    conditions = {f: [leaf.conditions.get(f, SplitCondition()) for leaf in leaves] for f in features}
+    thresholds = {f: frozenset(t for c in conditions[f] for t in (c.low, c.high) if math.isfinite(t)) for f in features}
+    if _cell_count(thresholds) <= MAX_TABLE_CELLS or len(leaves) == 1:
         yield thresholds, leaves
         return
-    longest = max(features, key=lambda f: len(thresholds[f]))
-    ordered = sorted(leaves, key=lambda leaf: (leaf.conditions[longest].low, leaf.conditions[longest].high))
-    yield from _small(features, ordered[: len(ordered) // 2])
-    yield from _small(features, ordered[len(ordered) // 2 :])
+    split_feature = max(features, key=lambda f: len(thresholds[f]))
+    ordered = sorted(leaves, key=lambda leaf: (leaf.conditions[split_feature].low, leaf.conditions[split_feature].high))
+    yield from _split_to_fit(features, ordered[: len(ordered) // 2])
+    yield from _split_to_fit(features, ordered[len(ordered) // 2 :])
 
 
-def _union(one: Thresholds, other: Thresholds) -> Thresholds:
-    return {f: one.get(f, frozenset()) | other.get(f, frozenset()) for f in one.keys() | other.keys()}
+def _union(left: Thresholds, right: Thresholds) -> Thresholds:
+    return {f: left.get(f, frozenset()) | right.get(f, frozenset()) for f in left.keys() | right.keys()}
 
 
-def _cells(thresholds: Thresholds) -> int:
-    return math.prod(len(asked) + 1 for asked in thresholds.values())
+def _cell_count(thresholds: Thresholds) -> int:
+    return math.prod(len(values) + 1 for values in thresholds.values())
 
 
-def _table(thresholds: Thresholds, leaves: list[Leaf]) -> Table:
+def _build_table(thresholds: Thresholds, leaves: list[Leaf]) -> ShapTable:
     """Bins that all leaves answer alike share a cell, so a missing value mostly costs none of its own."""
     features = sorted(thresholds)
-    asked = {f: np.array(sorted(thresholds[f]), np.float64) for f in features}
+    sorted_thresholds = {f: np.array(sorted(thresholds[f]), np.float64) for f in features}
     answers: dict[int, NDArray[np.bool_]] = {}  # feature -> (leaves, distinct bins) whether the leaf's conditions pass
     bins = {}  # feature -> (k + 2,) which distinct bin
     for f in features:
-        passes = _passes([leaf.conditions.get(f, Condition()) for leaf in leaves], asked[f])
-        answers[f], which = np.unique(passes, axis=1, return_inverse=True)
-        bins[f] = which.reshape(-1)
+        passes = _passes([leaf.conditions.get(f, SplitCondition()) for leaf in leaves], sorted_thresholds[f])
+        answers[f], bin_index = np.unique(passes, axis=1, return_inverse=True)
+        bins[f] = bin_index.reshape(-1)
     shape = [answers[f].shape[1] for f in features]
     contributions, raw = np.zeros((len(features), *shape)), np.zeros(shape)
-    alike: dict[tuple[int, ...], list[int]] = defaultdict(list)
-    for at, leaf in enumerate(leaves):
-        alike[tuple(sorted(leaf.conditions))].append(at)
-    for players, rows in alike.items():
-        some = [leaves[at] for at in rows]
+    rows_by_features: dict[tuple[int, ...], list[int]] = defaultdict(list)
+    for index, leaf in enumerate(leaves):
+        rows_by_features[tuple(sorted(leaf.conditions))].append(index)
+    for players, rows in rows_by_features.items():
+        leaf_chunk = [leaves[index] for index in rows]
         known = [answers[f][rows].astype(np.float64) for f in players]
-        shares = [np.array([leaf.conditions[f].share for leaf in some]) for f in players]
-        worth = _coalitions(np.array([leaf.value for leaf in some]), known, shares)
-        spread = tuple(slice(None) if f in players else None for f in features)
-        raw += worth[frozenset(range(len(players)))][spread]
+        shares = [np.array([leaf.conditions[f].share for leaf in leaf_chunk]) for f in players]
+        coalition_values = _coalition_values(np.array([leaf.value for leaf in leaf_chunk]), known, shares)
+        broadcast_index = tuple(slice(None) if f in players else None for f in features)
+        raw += coalition_values[frozenset(range(len(players)))][broadcast_index]
         for player, f in enumerate(players):
-            contributions[features.index(f)] += _shapley(player, len(players), worth)[spread]
-    strides = [math.prod(shape[at + 1 :]) for at in range(len(shape))]
-    axes = tuple(Axis(f, asked[f], bins[f] * stride) for f, stride in zip(features, strides, strict=True))
-    return Table(axes, contributions.reshape(len(features), -1).T, raw.reshape(-1))
+            contributions[features.index(f)] += _shapley_value(player, len(players), coalition_values)[broadcast_index]
+    strides = [math.prod(shape[index + 1 :]) for index in range(len(shape))]
+    axes = tuple(Axis(f, sorted_thresholds[f], bins[f] * stride) for f, stride in zip(features, strides, strict=True))
+    return ShapTable(axes, contributions.reshape(len(features), -1).T, raw.reshape(-1))
 
 
-def _passes(conditions: Sequence[Condition], thresholds: Floats) -> NDArray[np.bool_]:
+def _passes(conditions: Sequence[SplitCondition], thresholds: FloatArray) -> NDArray[np.bool_]:
     """(leaves, k + 2) whether each bin of the feature passes each leaf's condition on it."""
     low = np.array([c.low for c in conditions])[:, None]
     high = np.array([c.high for c in conditions])[:, None]
@@ -138,24 +142,28 @@ def _passes(conditions: Sequence[Condition], thresholds: Floats) -> NDArray[np.b
     return np.hstack([(above >= low) & (below <= high), missing])
 
 
-def _coalitions(values: Floats, known: list[Floats], shares: list[Floats]) -> dict[frozenset[int], Floats]:
+def _coalition_values(
+    values: FloatArray, known: list[FloatArray], shares: list[FloatArray]
+) -> dict[frozenset[int], FloatArray]:
     """For each set of known features, the sum over the leaves of v * prod I_f * prod p_f, in each cell."""
     axes = "abc"[: len(known)]
-    worth = {}
-    for chosen in itertools.product((False, True), repeat=len(known)):
+    values_by_coalition = {}
+    for is_known in itertools.product((False, True), repeat=len(known)):
         factors = [
-            i if k else np.broadcast_to(p[:, None], i.shape) for k, i, p in zip(chosen, known, shares, strict=True)
+            i if k else np.broadcast_to(p[:, None], i.shape) for k, i, p in zip(is_known, known, shares, strict=True)
         ]
-        spec = ",".join(["z", *("z" + axis for axis in axes)]) + "->" + axes
-        worth[frozenset(np.flatnonzero(chosen).tolist())] = np.einsum(spec, values, *factors)
-    return worth
+        equation = ",".join(["z", *("z" + axis for axis in axes)]) + "->" + axes
+        values_by_coalition[frozenset(np.flatnonzero(is_known).tolist())] = np.einsum(equation, values, *factors)
+    return values_by_coalition
 
 
-def _shapley(player: int, players: int, worth: dict[frozenset[int], Floats]) -> Floats:
+def _shapley_value(player: int, players: int, coalition_values: dict[frozenset[int], FloatArray]) -> FloatArray:
     """Mean gain of a player's joining, over all orders in which the players may come (Shapley 1953)."""
-    total = np.zeros_like(worth[frozenset()])
-    for others, value in worth.items():
-        if player not in others:
-            orders = math.factorial(len(others)) * math.factorial(players - len(others) - 1) / math.factorial(players)
-            total += orders * (worth[others | {player}] - value)
+    total = np.zeros_like(coalition_values[frozenset()])
+    for coalition, value in coalition_values.items():
+        if player not in coalition:
+            weight = (
+                math.factorial(len(coalition)) * math.factorial(players - len(coalition) - 1) / math.factorial(players)
+            )
+            total += weight * (coalition_values[coalition | {player}] - value)
     return total

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rich.table import Table as RichTable
     from rich.tree import Tree
 
-    from serving.governance.lineage.trace import Link
+    from serving.governance.lineage.trace import TraceNode
     from serving.settings import Settings
 
 app = typer.Typer(add_completion=False)
@@ -34,26 +34,30 @@ def trace(
     from rich.console import Console
 
     from serving.core.db import lookup
-    from serving.core.db.engine import reading
+    from serving.core.db.engine import read_connection
     from serving.governance.lineage import trace as tracing
 
     if bool(decision) == bool(subject):
         raise typer.BadParameter("a decision, or --subject with --product, is needed: one of the two")
-    with _store() as (engine, settings), reading(engine) as connection:
+    with _open_configured_store() as (engine, settings), read_connection(engine) as connection:
         if subject:
-            found = tracing.forward(connection, settings, product, subject)
+            node = tracing.trace_subject(connection, settings, product, subject)
         else:
-            told = lookup.find(connection, decision)
-            if told is None:
-                raise _stop(f"Nothing was recorded under {decision!r}. Check the decision_id of the answer.")
-            found = tracing.back(connection, settings, told)
+            record = lookup.find(connection, decision)
+            if record is None:
+                raise _exit_with_error(f"Nothing was recorded under {decision!r}. Check the decision_id of the answer.")
+            node = tracing.trace_decision(connection, settings, record)
     if as_json:
-        typer.echo(json.dumps(found.json(), ensure_ascii=False, indent=1))
+        typer.echo(json.dumps(node.to_json(), ensure_ascii=False, indent=1))
         return
     console = Console()
-    console.print(tree(found))
-    for gap in found.gaps():
-        console.print(f"missing 缺失  {gap.kind} {gap.name}: {gap.missing} {gap.missing_zh}", style="red", markup=False)
+    console.print(render_tree(node))
+    for missing_node in node.missing_nodes():
+        console.print(
+            f"missing 缺失  {missing_node.kind} {missing_node.name}: {missing_node.missing} {missing_node.missing_zh}",
+            style="red",
+            markup=False,
+        )
 
 
 @app.command()
@@ -68,29 +72,29 @@ def erase(
     import json
 
     from serving.governance.lineage import erasure
-    from serving.pathology.slides.states import UnknownSlide
+    from serving.pathology.slides.states import SlideNotFoundError
 
     if bool(subject) == bool(slide):
         raise typer.BadParameter("--subject with --product, or --slide, is needed: one of the two")
     if not yes:
         typer.confirm(f"Erase {subject or slide}? It cannot be undone. 删除后无法恢复，确认？", abort=True)
-    with _store() as (engine, settings):
+    with _open_configured_store() as (engine, settings):
         try:
-            made = (
+            result = (
                 erasure.erase(engine, settings, product, subject, "operator")
                 if subject
                 else erasure.erase_slide(engine, settings, slide, "operator")
             )
-        except (erasure.NothingToErase, erasure.StillRead, UnknownSlide, OSError) as error:
-            raise _stop(str(error)) from error
-        told = made["certificate"]
-        file = out or settings.paths.store.parent / "erasures" / f"{told['certificate']}.json"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps(made, ensure_ascii=False, indent=1), encoding="utf-8")
-    for model in told["models"]:
+        except (erasure.NothingToEraseError, erasure.SlideInProgressError, SlideNotFoundError, OSError) as error:
+            raise _exit_with_error(str(error)) from error
+        certificate = result["certificate"]
+        path = out or settings.paths.store.parent / "erasures" / f"{certificate['certificate']}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(result, ensure_ascii=False, indent=1), encoding="utf-8")
+    for model in certificate["models"]:
         live = "serves now 在线" if model["live"] else "does not serve 未上线"
         typer.echo(f"affected 受影响  {model['model']} {model['version']}  {live}")
-    typer.echo(f"{file}")
+    typer.echo(f"{path}")
 
 
 @app.command()
@@ -106,76 +110,76 @@ def effects(
 
     from rich.console import Console
 
-    from serving.core.db.engine import reading
-    from serving.core.identifiers import now
+    from serving.core.db.engine import read_connection
+    from serving.core.identifiers import utc_now
     from serving.governance.monitoring import html_report
     from serving.governance.monitoring import performance as figures
 
-    with _store() as (engine, settings), reading(engine) as connection:
-        found = figures.gather(connection, settings, tenant=tenant, model=model, since=since)
+    with _open_configured_store() as (engine, settings), read_connection(engine) as connection:
+        reports = figures.model_performance(connection, settings, tenant=tenant, model=model, since=since)
     if html is not None:
-        html.write_text(html_report.page(found, now()), encoding="utf-8")
+        html.write_text(html_report.render_page(reports, utc_now()), encoding="utf-8")
         typer.echo(f"{html}")
     elif as_json:
-        typer.echo(json.dumps(found, ensure_ascii=False, indent=1))
+        typer.echo(json.dumps(reports, ensure_ascii=False, indent=1))
     else:
-        Console().print(_table(found))
+        Console().print(_report_table(reports))
 
 
-def _table(found: list[dict[str, Any]]) -> RichTable:
+def _report_table(reports: list[dict[str, Any]]) -> RichTable:
     from rich.table import Table
 
     table = Table(box=None, header_style="bold")
-    heads = ("model 模型", "tenant 机构", "answers 次数", "positive 阳性", "overridden 改判", "AUC", "drifted 漂移")
-    for head in heads:
-        table.add_column(head.replace(" ", "\n"), overflow="fold")
-    for one in found:
-        drift = one.get("drift")
-        moved = "" if drift is None else f"{sum(row['drifted'] for row in drift['inputs'])} of {len(drift['inputs'])}"
-        shares = (one["positive_rate"], one.get("override_rate"), one["auc"])
+    headers = ("model 模型", "tenant 机构", "answers 次数", "positive 阳性", "overridden 改判", "AUC", "drifted 漂移")
+    for header in headers:
+        table.add_column(header.replace(" ", "\n"), overflow="fold")
+    for report in reports:
+        drift = report.get("drift")
+        drifted = "" if drift is None else f"{sum(row['drifted'] for row in drift['inputs'])} of {len(drift['inputs'])}"
+        rates = (report["positive_rate"], report.get("override_rate"), report["auc"])
         table.add_row(
-            f"{one['model']} {one['version']}",
-            one["tenant"],
-            f"{one.get('decisions', one.get('slides')):,}",
-            *("" if share is None else f"{share['value']:.3f}" for share in shares),
-            moved,
+            f"{report['model']} {report['version']}",
+            report["tenant"],
+            f"{report.get('decisions', report.get('slides')):,}",
+            *("" if rate is None else f"{rate['value']:.3f}" for rate in rates),
+            drifted,
         )
     return table
 
 
-def tree(link: Link, into: Tree | None = None) -> Tree:
+def render_tree(node: TraceNode, parent: Tree | None = None) -> Tree:
     from rich.text import Text
     from rich.tree import Tree
 
-    detail = ", ".join(f"{name} {value}" for name, value in link.detail.items() if value not in ("", None))
-    line = Text.assemble((f"{link.kind} ", "dim"), (link.name, "red" if link.missing else "bold"), f"  {detail}")
-    node = Tree(line) if into is None else into.add(line)
-    for inner in link.links:
-        tree(inner, node)
-    return node
+    detail = ", ".join(f"{name} {value}" for name, value in node.detail.items() if value not in ("", None))
+    line = Text.assemble((f"{node.kind} ", "dim"), (node.name, "red" if node.missing else "bold"), f"  {detail}")
+    branch = Tree(line) if parent is None else parent.add(line)
+    for child in node.links:
+        render_tree(child, branch)
+    return branch
 
 
 @contextmanager
-def _store() -> Iterator[tuple[sa.Engine, Settings]]:
+def _open_configured_store() -> Iterator[tuple[sa.Engine, Settings]]:
     """The store that the settings name. What is wrong is told in a sentence."""
-    from serving.core.db.engine import StoreUnavailable, open_store
-    from serving.core.security.keys import KeyUnusable
-    from serving.privacy.subjects.vault import VaultLocked
-    from serving.settings import SettingsRefused, read
+    from serving.core.db.engine import StoreUnavailableError, open_store
+    from serving.core.security.keys import KeyFileError
+    from serving.privacy.subjects.vault import VaultKeyError
+    from serving.settings import SettingsError, load_settings
 
     try:
-        settings = read()
-        engine = open_store(settings.store_place, settings.store.patience_seconds)
-    except (SettingsRefused, StoreUnavailable) as error:
-        raise _stop(str(error)) from error
+        settings = load_settings()
+        engine = open_store(settings.store_location, settings.store.lock_timeout_seconds)
+    except (SettingsError, StoreUnavailableError) as error:
+        raise _exit_with_error(str(error)) from error
     try:
         yield engine, settings
-    except (StoreUnavailable, VaultLocked, KeyUnusable) as error:
-        raise _stop(str(error)) from error
+    except (StoreUnavailableError, VaultKeyError, KeyFileError) as error:
+        raise _exit_with_error(str(error)) from error
     finally:
         engine.dispose()
 
 
-def _stop(told: Any) -> typer.Exit:
-    typer.echo(str(told), err=True)
+def _exit_with_error(message: Any) -> typer.Exit:
+    typer.echo(str(message), err=True)
     return typer.Exit(1)

@@ -32,33 +32,35 @@ def create(
 ) -> None:
     """Enter an authorisation that was signed, and print it."""
     from serving.privacy.consent import grants
-    from serving.privacy.consent.rules import rules
+    from serving.privacy.consent.rules import load_rules
 
-    told = rules()
+    consent_rules = load_rules()
     try:
         digest = hashlib.sha256(document.read_bytes()).hexdigest()
     except OSError as error:
         _fail(f"{document}: {error.strerror}. Name the signed document.")
-    chosen = told.groups(purpose) if groups == "all" else [one.strip() for one in groups.split(",")]
-    found = {"kind": kind, "tenant": tenant, "purpose": purpose, "groups": chosen, "valid_to": to, "grantor": grantor,
+    group_names = consent_rules.groups(purpose) if groups == "all" else [group.strip() for group in groups.split(",")]
+    fields = {"kind": kind, "tenant": tenant, "purpose": purpose, "groups": group_names, "valid_to": to, "grantor": grantor,
              "subject_id": subject, "product": product, "valid_from": since, "document_sha256": digest}  # fmt: skip
 
-    def enter(connection: Any, vault: Any) -> Any:
-        form, faults = grants.read({name: one for name, one in found.items() if one is not None}, told, vault)
+    def insert_grant(connection: Any, vault: Any) -> Any:
+        form, errors = grants.validate(
+            {name: value for name, value in fields.items() if value is not None}, consent_rules, vault
+        )
         if form is None:
-            _fail("\n".join(f"{fault.column} is {fault.found}; it must be {fault.needed}." for fault in faults))
+            _fail("\n".join(f"{error.field} is {error.actual}; it must be {error.expected}." for error in errors))
         return grants.create(connection, form, by)
 
-    _print(_in_store(enter))
+    _print_json(_run_in_store(insert_grant))
 
 
 @app.command("list")
-def list_(tenant: Annotated[str | None, typer.Option(help="else every tenant's")] = None) -> None:
+def list_grants(tenant: Annotated[str | None, typer.Option(help="else every tenant's")] = None) -> None:
     """The newest 200, a line of JSON each."""
     from serving.privacy.consent import grants
 
-    for one in _in_store(lambda connection, _: grants.listed(connection, tenant)):
-        _print(one)
+    for grant in _run_in_store(lambda connection, _: grants.list_grants(connection, tenant)):
+        _print_json(grant)
 
 
 @app.command()
@@ -66,40 +68,40 @@ def revoke(authorisation: Annotated[str, typer.Argument(help="its id")]) -> None
     """Nothing more is read under it, in any process, from now on."""
     from serving.privacy.consent import grants
 
-    done = _in_store(lambda connection, _: grants.revoke(connection, authorisation))
-    if done is None:
+    revoked = _run_in_store(lambda connection, _: grants.revoke(connection, authorisation))
+    if revoked is None:
         _fail(f"No authorisation was entered under {authorisation!r}; python -m serving grant list tells them.")
-    _print(done)
+    _print_json(revoked)
 
 
-def _in_store(do: Callable[[Any, Any], Any]) -> Any:
+def _run_in_store(fn: Callable[[Any, Any], Any]) -> Any:
     """In one transaction on the store that the settings name."""
     import sqlalchemy as sa
 
     from serving import settings
-    from serving.core.db.engine import StoreUnavailable, open_store, unavailable
-    from serving.privacy.subjects.vault import VaultLocked, claim
-    from serving.privacy.subjects.vault import of as vault_of
+    from serving.core.db.engine import StoreUnavailableError, open_store, to_store_error
+    from serving.privacy.subjects.vault import VaultKeyError, bind_store
+    from serving.privacy.subjects.vault import open_vault as vault_of
 
-    found = settings.read()
+    config = settings.load_settings()
     try:
-        vault = vault_of(found)
-        engine = open_store(found.store_place, found.store.patience_seconds)
+        vault = vault_of(config)
+        engine = open_store(config.store_location, config.store.lock_timeout_seconds)
         with engine.begin() as connection:
-            claim(connection, vault)
-            return do(connection, vault)
+            bind_store(connection, vault)
+            return fn(connection, vault)
     except sa.exc.SQLAlchemyError as error:
-        _fail(str(unavailable(error)))
-    except (StoreUnavailable, VaultLocked) as error:
+        _fail(str(to_store_error(error)))
+    except (StoreUnavailableError, VaultKeyError) as error:
         _fail(str(error))
 
 
-def _print(found: Any) -> None:
+def _print_json(value: Any) -> None:
     import orjson
 
-    typer.echo(orjson.dumps(found).decode())
+    typer.echo(orjson.dumps(value).decode())
 
 
-def _fail(sentence: str) -> NoReturn:
-    typer.echo(sentence, err=True)
+def _fail(message: str) -> NoReturn:
+    typer.echo(message, err=True)
     raise typer.Exit(1)

@@ -24,11 +24,11 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
-from serving.pathology.slides.storage import digest_of
+from serving.pathology.slides.storage import sha256_of
 
-TUS = {"Tus-Resumable": "1.0.0"}
-PLAIN = ("accession", "specimen", "stain", "preparation", "mpp")  # of the form, what tus carries by itself
-FORM = {
+TUS_HEADERS = {"Tus-Resumable": "1.0.0"}
+METADATA_FIELDS = ("accession", "specimen", "stain", "preparation", "mpp")  # of the form, what tus carries by itself
+DEMO_FORM = {
     "specimen": "cervical_cytology",
     "stain": "papanicolaou",
     "preparation": "liquid_based",
@@ -37,10 +37,10 @@ FORM = {
     "hpv_genotype": ["16"],
     "previous_result": "NILM",
 }
-PART = 4 << 20  # bytes sent at a time
-PATIENCE = 600  # seconds for one small slide
-FINAL = ("ready", "abstained", "quality_failed", "failed", "cancelled")
-TRIAGE = {
+CHUNK_BYTES = 4 << 20  # bytes sent at a time
+TIMEOUT_SECONDS = 600  # seconds for one small slide
+FINAL_STATES = ("ready", "abstained", "quality_failed", "failed", "cancelled")
+TRIAGE_LABELS = {
     "negative": "negative 阴性",
     "review": "review 待复核",
     "positive": "positive 阳性",
@@ -54,78 +54,96 @@ def run(base: str, folder: Path, token: str, console: Console) -> list[str]:
         command = [sys.executable, "-m", "datasets.slides.simulate.slides", "--out", str(folder), "--slides", "4"]
         subprocess.run([*command, "--columns", "8", "--rows", "6", "--seed", "2026"], check=True)
     truth: dict[str, Any] = json.loads((folder / "truth.json").read_text(encoding="utf-8"))["slides"]
-    labels = {name: one["label"] for name, one in truth.items()}
-    chosen = [next(name for name, label in labels.items() if label == wanted) for wanted in ("HSIL", "NILM")]
-    found = []
-    for name in chosen:
+    labels = {name: slide_truth["label"] for name, slide_truth in truth.items()}
+    names = [next(name for name, label in labels.items() if label == wanted_label) for wanted_label in ("HSIL", "NILM")]
+    slides = []
+    for name in names:
         accession = f"DEMO-{time.strftime('%Y%m%d-%H%M%S')}-{labels[name]}"
-        slide = send(base, folder / name, token, FORM | {"accession": accession})
-        show(console, follow(base, slide, token, console), f"a SIMULATED slide 模拟切片, painted as {labels[name]}")
+        slide = send(base, folder / name, token, DEMO_FORM | {"accession": accession})
+        show_reading(
+            console, follow(base, slide, token, console), f"a SIMULATED slide 模拟切片, painted as {labels[name]}"
+        )
         console.print(f"  Look at it: {base}/console/slides/{slide}\n", soft_wrap=True)
-        found.append(slide)
-    return found
+        slides.append(slide)
+    return slides
 
 
 def send(base: str, path: Path, token: str, form: dict[str, Any]) -> str:
     """Upload by tus, as any of its clients does; the slide's id. `form`: accession, specimen, stain, preparation, …"""
-    told = {name: value for name, value in form.items() if name in PLAIN}
-    told |= {"filename": path.name, "sha256": digest_of(path).hexdigest()}
-    told["request"] = json.dumps({name: value for name, value in form.items() if name not in PLAIN}, ensure_ascii=False)
-    metadata = ",".join(f"{name} {base64.b64encode(str(value).encode()).decode()}" for name, value in told.items())
-    begun = {**TUS, "Upload-Length": str(path.stat().st_size), "Upload-Metadata": metadata}
-    done = _ask(f"{base}/v1/uploads", "POST", token, begun)
-    place = urllib.parse.urljoin(base, done.headers["Location"])
+    fields = {name: value for name, value in form.items() if name in METADATA_FIELDS}
+    fields |= {"filename": path.name, "sha256": sha256_of(path).hexdigest()}
+    fields["request"] = json.dumps(
+        {name: value for name, value in form.items() if name not in METADATA_FIELDS}, ensure_ascii=False
+    )
+    metadata = ",".join(f"{name} {base64.b64encode(str(value).encode()).decode()}" for name, value in fields.items())
+    creation_headers = {**TUS_HEADERS, "Upload-Length": str(path.stat().st_size), "Upload-Metadata": metadata}
+    response = _request(f"{base}/v1/uploads", "POST", token, creation_headers)
+    upload_url = urllib.parse.urljoin(base, response.headers["Location"])
     with path.open("rb") as file:
-        while part := file.read(PART):
-            headers = {"Upload-Offset": str(file.tell() - len(part)), "Content-Type": "application/offset+octet-stream"}
-            done = _ask(place, "PATCH", token, {**TUS, **headers}, part)
-    return str(done.headers["Slide-Id"])
+        while chunk := file.read(CHUNK_BYTES):
+            headers = {
+                "Upload-Offset": str(file.tell() - len(chunk)),
+                "Content-Type": "application/offset+octet-stream",
+            }
+            response = _request(upload_url, "PATCH", token, {**TUS_HEADERS, **headers}, chunk)
+    return str(response.headers["Slide-Id"])
 
 
 def follow(base: str, slide: str, token: str, console: Console) -> dict[str, Any]:
     """Until the machine has said all it will."""
-    began = time.monotonic()
+    start = time.monotonic()
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
-        task = bars.add_task("reading the slide", total=None)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("reading the slide", total=None)
         while True:
-            with _ask(f"{base}/v1/slides/{slide}", "GET", token, {}) as response:
-                told: dict[str, Any] = json.load(response)
-            bars.update(task, description=told["state"], completed=told.get("done"), total=told.get("total"))
-            if told["state"] in FINAL:
-                return told
-            if time.monotonic() - began > PATIENCE:
-                raise SystemExit(f"Slide {slide} was {told['state']} after {PATIENCE} s. Is serve-slides running?")
+            with _request(f"{base}/v1/slides/{slide}", "GET", token, {}) as response:
+                payload: dict[str, Any] = json.load(response)
+            progress.update(
+                task, description=payload["state"], completed=payload.get("done"), total=payload.get("total")
+            )
+            if payload["state"] in FINAL_STATES:
+                return payload
+            if time.monotonic() - start > TIMEOUT_SECONDS:
+                raise SystemExit(
+                    f"Slide {slide} was {payload['state']} after {TIMEOUT_SECONDS} s. Is serve-slides running?"
+                )
             time.sleep(0.3)
 
 
-def show(console: Console, slide: dict[str, Any], what: str) -> None:
+def show_reading(console: Console, slide: dict[str, Any], description: str) -> None:
     """One slide as its reading tells it; `what` is said beside its accession number."""
     reading = slide.get("reading")
     if reading is None:
-        reasons = [Text(f"  {why['en']} {why['zh']}", style="yellow") for why in slide.get("reasons", [])]
+        reasons = [Text(f"  {reason['en']} {reason['zh']}", style="yellow") for reason in slide.get("reasons", [])]
         console.print(
-            Panel(Group(Text(slide["state"], style="bold"), *reasons), title=f"{slide['accession']} ({what})")
+            Panel(Group(Text(slide["state"], style="bold"), *reasons), title=f"{slide['accession']} ({description})")
         )
         return
-    share = "" if reading["probability"] is None else f"   probability {reading['probability']:.3f}"
-    head = Text.assemble(
-        (TRIAGE[reading["triage"]], "bold"),
-        f"{share}   sent to a person from {reading['threshold']:.3f}   priority {reading['priority']}",
+    probability = "" if reading["probability"] is None else f"   probability {reading['probability']:.3f}"
+    headline = Text.assemble(
+        (TRIAGE_LABELS[reading["triage"]], "bold"),
+        f"{probability}   sent to a person from {reading['threshold']:.3f}   priority {reading['priority']}",
     )
-    parts: list[Any] = [head, *(Text(f"  {why['en']} {why['zh']}", style="yellow") for why in reading["abstained"])]
-    parts += [Text(f"{reading['adequacy']['en']} {reading['adequacy']['zh']}"), Text(), _classes(reading["classes"])]
+    sections: list[Any] = [
+        headline,
+        *(Text(f"  {why['en']} {why['zh']}", style="yellow") for why in reading["abstained"]),
+    ]
+    sections += [
+        Text(f"{reading['adequacy']['en']} {reading['adequacy']['zh']}"),
+        Text(),
+        _classes_table(reading["classes"]),
+    ]
     if reading["evidence"]:
-        parts += [Text(), _evidence(reading["evidence"][:5])]
+        sections += [Text(), _evidence_table(reading["evidence"][:5])]
     if reading["patient"]:
-        parts += [Text(), _patient(reading["patient"])]
-    parts += [Text(), Text(reading["claim"]["en"], style="dim"), Text(reading["claim"]["zh"], style="dim")]
+        sections += [Text(), _patient_table(reading["patient"])]
+    sections += [Text(), Text(reading["claim"]["en"], style="dim"), Text(reading["claim"]["zh"], style="dim")]
     model = reading["model"]
     simulated = "trained on SIMULATED slides 模拟切片训练" if reading["simulated"] else "trained on real slides"
     console.print(
         Panel(
-            Group(*parts),
-            title=f"{slide['accession']} ({what})",
+            Group(*sections),
+            title=f"{slide['accession']} ({description})",
             subtitle=f"{model['name']} {model['version']} · {simulated} · not signed 未签发",
             title_align="left",
             subtitle_align="left",
@@ -133,29 +151,29 @@ def show(console: Console, slide: dict[str, Any], what: str) -> None:
     )
 
 
-def _classes(classes: list[dict[str, Any]]) -> Table:
+def _classes_table(classes: list[dict[str, Any]]) -> Table:
     table = Table("class 分类", "", "probability 概率", box=None, pad_edge=False, header_style="bold")
-    for one in classes:
-        bar = Bar(1, 0, one["probability"], width=30, color="cyan")
-        table.add_row(f"  {one['code']}  {one['zh']}", bar, f"{one['probability']:.3f}")
+    for row in classes:
+        bar = Bar(1, 0, row["probability"], width=30, color="cyan")
+        table.add_row(f"  {row['code']}  {row['zh']}", bar, f"{row['probability']:.3f}")
     return table
 
 
-def _evidence(spots: list[dict[str, Any]]) -> Table:
+def _evidence_table(spots: list[dict[str, Any]]) -> Table:
     table = Table("evidence 证据图块", "level-0 pixels 像素位置", "probability 概率", box=None, pad_edge=False)
     for spot in spots:
         table.add_row(f"  {spot['code']}", f"{spot['x']:,}, {spot['y']:,}", f"{spot['probability']:.3f}")
     return table
 
 
-def _patient(patient: dict[str, Any]) -> Table:
+def _patient_table(patient: dict[str, Any]) -> Table:
     table = Table(f"patient's risk, apart from the image 患者风险（独立于图像）: {patient['level']}", "", box=None)
     for reason in patient["reasons"]:
         table.add_row(f"  {reason['points']:+d}  {reason['en']}", reason["zh"])
     return table
 
 
-def _ask(url: str, method: str, token: str, headers: dict[str, str], body: bytes | None = None) -> Any:
+def _request(url: str, method: str, token: str, headers: dict[str, str], body: bytes | None = None) -> Any:
     headers = headers | ({"Authorization": f"Bearer {token}"} if token else {})
     request = urllib.request.Request(url, body, headers, method=method)
     try:

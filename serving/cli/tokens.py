@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 
-def token(
+def print_token(
     tenant: Annotated[str, typer.Option(help="whose records they see: small letters, digits, - and _")],
     role: Annotated[list[str], typer.Option(help="bank, clinic, pathologist, scientist, auditor or operator; several")],
     subject: Annotated[str, typer.Option(help="who it is, for the record")] = "",
@@ -17,15 +17,17 @@ def token(
 ) -> None:
     """Print a token that proves who asks, for Authorization: Bearer or a page's sign-in. It is kept nowhere."""
     from serving import settings
-    from serving.core.security.keys import KeyUnusable
-    from serving.core.security.token_issuer import issue
+    from serving.core.security.keys import KeyFileError
+    from serving.core.security.token_issuer import issue_token
 
     try:
-        found = settings.read()
-        who = subject or licence or f"{tenant}/{'+'.join(role)}"
-        whose = found.paths.tokens, found.access.audience
-        made = issue(*whose, tenant=tenant, roles=role, who=who, name=name, licence=licence, hours=hours)
-    except (ValueError, OSError, KeyUnusable) as error:
+        config = settings.load_settings()
+        token_subject = subject or licence or f"{tenant}/{'+'.join(role)}"
+        issuer_args = config.paths.tokens, config.access.audience
+        issued = issue_token(
+            *issuer_args, tenant=tenant, roles=role, subject=token_subject, name=name, licence=licence, hours=hours
+        )
+    except (ValueError, OSError, KeyFileError) as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from error
-    typer.echo(made)
+    typer.echo(issued)

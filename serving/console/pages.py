@@ -15,15 +15,15 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from serving.core.http.caching import matches
-from serving.core.http.problems import Problem
-from serving.core.http.request import Call, Reply
+from serving.core.http.caching import etag_matches
+from serving.core.http.problems import ProblemError
+from serving.core.http.request import Request, Response
 from serving.core.security.permissions import CONSOLE_PATHS
 
-Handler = Callable[[Call], Awaitable[Reply]]
-DIST = Path(__file__).parent / "dist"
-PAGE = "index.html"
-KINDS = {  # what a build may hold: suffix -> media type; anything else in the folder is not served
+Handler = Callable[[Request], Awaitable[Response]]
+DIST_DIR = Path(__file__).parent / "dist"
+INDEX_FILE = "index.html"
+MEDIA_TYPES = {  # what a build may hold: suffix -> media type; anything else in the folder is not served
     ".html": "text/html; charset=utf-8",
     ".js": "text/javascript; charset=utf-8",
     ".css": "text/css; charset=utf-8",
@@ -31,70 +31,72 @@ KINDS = {  # what a build may hold: suffix -> media type; anything else in the f
     ".woff2": "font/woff2",
     ".svg": "image/svg+xml",
 }
-EMPTY = "'sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU='"  # a style element without content: OpenSeadragon's
-POLICY = "; ".join(
+EMPTY_STYLE_HASH = (
+    "'sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU='"  # a style element without content: OpenSeadragon's
+)
+CONTENT_SECURITY_POLICY = "; ".join(
     (
         "default-src 'none'",
         *(f"{kind}-src 'self'" for kind in ("script", "font", "connect", "worker")),
-        f"style-src 'self' {EMPTY}",
+        f"style-src 'self' {EMPTY_STYLE_HASH}",
         "img-src 'self' data: blob:",
         *(f"{kind} 'none'" for kind in ("base-uri", "form-action", "frame-ancestors", "object-src")),
     )
 )
-HEADERS = {
-    "Content-Security-Policy": POLICY,
+SECURITY_HEADERS = {
+    "Content-Security-Policy": CONTENT_SECURITY_POLICY,
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
-ASKED = "private, no-cache"  # kept, and asked about each time
-FOREVER = "private, max-age=31536000, immutable"  # its name holds a digest of its content
+NO_CACHE = "private, no-cache"  # kept, and asked about each time
+IMMUTABLE = "private, max-age=31536000, immutable"  # its name holds a digest of its content
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
+class ConsoleFile:
     media_type: str
     body: bytes
-    packed: bytes
-    tag: str
+    gzipped: bytes
+    digest: str
 
 
 @cache
-def built(folder: Path) -> Mapping[str, Page]:
+def load_build(folder: Path) -> Mapping[str, ConsoleFile]:
     """Name -> file, of a build. Raises Problem where there is none."""
-    names = [folder / PAGE, *(folder / "assets").glob("*")] if (folder / PAGE).is_file() else []
-    if not names:
-        raise Problem("console_not_built")
-    return {path.name: _page(path) for path in names if path.suffix in KINDS}
+    files = [folder / INDEX_FILE, *(folder / "assets").glob("*")] if (folder / INDEX_FILE).is_file() else []
+    if not files:
+        raise ProblemError("console_not_built")
+    return {path.name: _load_file(path) for path in files if path.suffix in MEDIA_TYPES}
 
 
-def _page(path: Path) -> Page:
+def _load_file(path: Path) -> ConsoleFile:
     body = path.read_bytes()
-    tag = hashlib.sha256(body).hexdigest()[:32]
-    return Page(KINDS[path.suffix], body, gzip.compress(body, 9, mtime=0), tag)
+    digest = hashlib.sha256(body).hexdigest()[:32]
+    return ConsoleFile(MEDIA_TYPES[path.suffix], body, gzip.compress(body, 9, mtime=0), digest)
 
 
 def routes() -> dict[str, dict[str, Handler]]:
-    return {**{address: {"GET": page} for address in CONSOLE_PATHS}, "/assets/{name}": {"GET": asset}}
+    return {**{address: {"GET": get_page} for address in CONSOLE_PATHS}, "/assets/{name}": {"GET": get_asset}}
 
 
-async def page(call: Call) -> Reply:
-    return _reply(call, built(DIST)[PAGE], ASKED)
+async def get_page(request: Request) -> Response:
+    return _file_response(request, load_build(DIST_DIR)[INDEX_FILE], NO_CACHE)
 
 
-async def asset(call: Call) -> Reply:
-    found = built(DIST).get(call.path[0])
-    if found is None or call.path[0] == PAGE:
-        raise Problem("not_found", found=repr(call.scope["path"][:200]))
-    return _reply(call, found, FOREVER)
+async def get_asset(request: Request) -> Response:
+    file = load_build(DIST_DIR).get(request.path_params[0])
+    if file is None or request.path_params[0] == INDEX_FILE:
+        raise ProblemError("not_found", actual=repr(request.scope["path"][:200]))
+    return _file_response(request, file, IMMUTABLE)
 
 
-def _reply(call: Call, found: Page, keeps: str) -> Reply:
-    packs = re.search(r"gzip(?!\s*;\s*q=0(\.0*)?\s*(,|$))", call.header(b"accept-encoding") or "") is not None
-    tag = f'"{found.tag}{"-gz" if packs else ""}"'
-    headers = {**HEADERS, "Cache-Control": keeps, "ETag": tag, "Vary": "Accept-Encoding"}
-    if matches(tag, call.header(b"if-none-match")):
-        return Reply(b"", 304, found.media_type, headers)
-    if packs:
-        return Reply(found.packed, 200, found.media_type, {**headers, "Content-Encoding": "gzip"})
-    return Reply(found.body, 200, found.media_type, headers)
+def _file_response(request: Request, file: ConsoleFile, cache_control: str) -> Response:
+    accepts_gzip = re.search(r"gzip(?!\s*;\s*q=0(\.0*)?\s*(,|$))", request.header(b"accept-encoding") or "") is not None
+    etag = f'"{file.digest}{"-gz" if accepts_gzip else ""}"'
+    headers = {**SECURITY_HEADERS, "Cache-Control": cache_control, "ETag": etag, "Vary": "Accept-Encoding"}
+    if etag_matches(etag, request.header(b"if-none-match")):
+        return Response(b"", 304, file.media_type, headers)
+    if accepts_gzip:
+        return Response(file.gzipped, 200, file.media_type, {**headers, "Content-Encoding": "gzip"})
+    return Response(file.body, 200, file.media_type, headers)

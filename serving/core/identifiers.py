@@ -33,6 +33,6 @@ def new_id() -> str:
     return f"{time.time_ns() // 1_000_000:012x}{_ID_BYTES().hex()}"
 
 
-def now() -> str:
+def utc_now() -> str:
     """UTC to the millisecond, ISO 8601."""
     return f"{datetime.now(UTC).replace(tzinfo=None).isoformat(timespec='milliseconds')}Z"

@@ -6,7 +6,7 @@ import signal
 import sys
 
 
-def end_with_the_supervisor() -> None:
+def exit_with_parent() -> None:
     """A worker whose supervisor was killed would hold the port and answer on, with nobody to stop it."""
     if sys.platform == "linux":
         import ctypes

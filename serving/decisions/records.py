@@ -13,13 +13,13 @@ from typing import Any
 import sqlalchemy as sa
 
 from serving.core.audit import log
-from serving.core.audit.log import Entry, insert
-from serving.core.audit.provenance import Lineage, keep_lineages
-from serving.core.db.reader import Reader
+from serving.core.audit.log import Entry, insert_rows
+from serving.core.audit.provenance import Provenance, store_provenance
+from serving.core.db.reader import StoreReader
 from serving.core.db.schema import DECISIONS, METER
 from serving.core.db.writer import Applied
-from serving.privacy.consent.rules import GrantsGone, ended
-from serving.privacy.subjects.indicators import SubjectGone, with_keys
+from serving.privacy.consent.rules import ConsentRevokedError, expired_grants
+from serving.privacy.subjects.indicators import SubjectErasedError, subjects_with_keys
 
 Row = dict[str, Any]
 
@@ -33,15 +33,15 @@ class StoredAnswer:
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
+class DecisionWrite:
     """All that one answer leaves: its row of DECISIONS, its log entry, its line of METER (both rows without their
     entry's index), what its bundle was made from, the authorisations that must still be live, and the subject whose
     key must still be there."""
 
     row: Row
     entry: Entry
-    charge: Row
-    lineage: Lineage
+    meter_row: Row
+    provenance: Provenance
     grants: Sequence[str] = ()
     subject: str | None = None
 
@@ -56,12 +56,14 @@ class DecisionTransaction:
     def __init__(self) -> None:
         self._stored_provenance: set[str] = set()  # digests known to be in the store
 
-    def __call__(self, connection: sa.Connection, records: Sequence[Record]) -> Applied[StoredAnswer | None]:
-        log.lock(connection)  # from here on nobody else records, so what is read still holds when it is written
-        over = ended(connection, {grant for record in records for grant in record.grants})
+    def __call__(self, connection: sa.Connection, records: Sequence[DecisionWrite]) -> Applied[StoredAnswer | None]:
+        log.acquire_append_lock(
+            connection
+        )  # from here on nobody else records, so what is read still holds when it is written
+        over = expired_grants(connection, {grant for record in records for grant in record.grants})
         subjects = {subject for record in records if (subject := record.subject)}
-        erased = subjects - with_keys(connection, subjects) if subjects else subjects
-        fresh: list[Record] = []
+        erased = subjects - subjects_with_keys(connection, subjects) if subjects else subjects
+        fresh: list[DecisionWrite] = []
         in_group: dict[tuple[str, str, str], StoredAnswer] = {}
         outcomes: list[StoredAnswer | Exception | None] = []
         for record in records:
@@ -70,9 +72,9 @@ class DecisionTransaction:
             if key and (earlier := in_group.get(key) or by_idempotency_key(connection, *key)):
                 outcomes.append(earlier)
             elif over and (gone := [grant for grant in record.grants if grant in over]):
-                outcomes.append(GrantsGone(gone))
+                outcomes.append(ConsentRevokedError(gone))
             elif record.subject in erased:
-                outcomes.append(SubjectGone())
+                outcomes.append(SubjectErasedError())
             else:
                 outcomes.append(None)
                 fresh.append(record)
@@ -80,11 +82,11 @@ class DecisionTransaction:
                     in_group[key] = StoredAnswer(row["request_sha256"], row["answer"])
         if not fresh:
             return Applied(outcomes, lambda: None)
-        new = {record.lineage for record in fresh if record.lineage.sha256 not in self._stored_provenance}
-        keep_lineages(connection, new)
+        new = {record.provenance for record in fresh if record.provenance.sha256 not in self._stored_provenance}
+        store_provenance(connection, new)
         first = log.append(connection, [record.entry for record in fresh])
-        insert(connection, DECISIONS, [record.row | {"leaf": first + i} for i, record in enumerate(fresh)])
-        insert(connection, METER, [record.charge | {"leaf": first + i} for i, record in enumerate(fresh)])
+        insert_rows(connection, DECISIONS, [record.row | {"leaf": first + i} for i, record in enumerate(fresh)])
+        insert_rows(connection, METER, [record.meter_row | {"leaf": first + i} for i, record in enumerate(fresh)])
         return Applied(outcomes, lambda: self._stored_provenance.update(lineage.sha256 for lineage in new))
 
 
@@ -93,7 +95,7 @@ _BY_KEY = sa.select(DECISIONS.c.request_sha256, DECISIONS.c.answer).where(
     DECISIONS.c.scope == sa.bindparam("scope"),
     DECISIONS.c.idempotency_key == sa.bindparam("key"),
 )
-_ANSWER = sa.select(DECISIONS.c.answer).where(
+_ANSWER_QUERY = sa.select(DECISIONS.c.answer).where(
     DECISIONS.c.id == sa.bindparam("id"), DECISIONS.c.tenant == sa.bindparam("tenant")
 )
 
@@ -103,8 +105,8 @@ def by_idempotency_key(connection: sa.Connection, tenant: str, scope: str, key: 
     return StoredAnswer(row[0], row[1]) if row else None
 
 
-def answer_of(reader: Reader, tenant: str, decision: str) -> bytes | None:
+def answer_of(reader: StoreReader, tenant: str, decision: str) -> bytes | None:
     """The answer's bytes as they were sent; None where the tenant has no such decision."""
     statement = {"id": decision, "tenant": tenant}
-    answer: bytes | None = reader.ask(lambda connection: connection.execute(_ANSWER, statement).scalar())
+    answer: bytes | None = reader.run(lambda connection: connection.execute(_ANSWER_QUERY, statement).scalar())
     return answer

@@ -6,25 +6,25 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from datasets.errors import Fault
-from datasets.schema import unknown_names
-from serving.core.http.problems import Problem
+from datasets.errors import FieldError
+from datasets.schema import find_unknown_names
+from serving.core.http.problems import ProblemError
 from serving.core.http.validation import parse_json
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class DecisionRequest:
     """Either the indicators or the subject whose indicators the store holds. `wishes`: each of the product's, told or
     by default."""
 
     indicators: dict[str, Any] | None
     subject: str | None
     model: str | None
-    wishes: Mapping[str, bool]
+    options: Mapping[str, bool]
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class RequestOption:
     """What a request may say beside its indicators: true or false."""
 
     name: str
@@ -32,50 +32,63 @@ class Wish:
     description: str
 
 
-Check = tuple[Callable[[Any], bool], str, str]  # whether a value fits, and what is needed
+FieldCheck = tuple[Callable[[Any], bool], str, str]  # whether a value fits, and what is needed
 
-COMMON: dict[str, Check] = {
-    "indicators": (lambda found: isinstance(found, dict), "an object of indicator: value", "指标对象"),
+COMMON_FIELDS: dict[str, FieldCheck] = {
+    "indicators": (lambda value: isinstance(value, dict), "an object of indicator: value", "指标对象"),
     "subject_id": (
-        lambda found: isinstance(found, str) and 0 < len(found) <= 255,
+        lambda value: isinstance(value, str) and 0 < len(value) <= 255,
         "text of 1 to 255 characters",
         "1 至 255 个字符的文本",
     ),
-    "model": (lambda found: isinstance(found, str), "the name of a model", "模型名称"),
+    "model": (lambda value: isinstance(value, str), "the name of a model", "模型名称"),
 }
-WISHED: Check = (lambda found: isinstance(found, bool), "true or false", "true 或 false")
+OPTION_CHECK: FieldCheck = (lambda value: isinstance(value, bool), "true or false", "true 或 false")
 
 
-class Form:
+class RequestSchema:
     """What a request to one product may hold, made ready once."""
 
-    def __init__(self, wishes: Sequence[Wish]):
-        self.checks = COMMON | {wish.name: WISHED for wish in wishes}
-        self.wishes = tuple((wish.name, wish.default) for wish in wishes)
+    def __init__(self, options: Sequence[RequestOption]):
+        self.checks = COMMON_FIELDS | {option.name: OPTION_CHECK for option in options}
+        self.options = tuple((wish.name, wish.default) for wish in options)
 
 
-def parse_question(body: bytes, form: Form) -> Question:
-    found = parse_json(body)
-    if not isinstance(found, dict):
-        raise Problem("invalid_request", errors=[_fault("(body)", _kind(found), "a JSON object", "JSON 对象")])
-    checks, known = form.checks, ", ".join(form.checks)
-    faults = unknown_names(found, checks, f"one of {known}", f"{known} 之一")
-    faults += [_fault(name, _kind(found[name]), *needed) for name, (fits, *needed) in checks.items()
-               if name in found and not fits(found[name])]  # fmt: skip
-    if ("indicators" in found) == ("subject_id" in found):
-        both = "both" if "indicators" in found else "neither"
-        faults.append(_fault("indicators, subject_id", both, "exactly one of the two", "二者之一，且仅一个"))
+def parse_request(body: bytes, schema: RequestSchema) -> DecisionRequest:
+    payload = parse_json(body)
+    if not isinstance(payload, dict):
+        raise ProblemError(
+            "invalid_request", errors=[_field_error("(body)", _describe_value(payload), "a JSON object", "JSON 对象")]
+        )
+    checks, allowed_names = schema.checks, ", ".join(schema.checks)
+    faults = find_unknown_names(payload, checks, f"one of {allowed_names}", f"{allowed_names} 之一")
+    faults += [_field_error(name, _describe_value(payload[name]), *expected) for name, (is_valid, *expected) in checks.items()
+               if name in payload and not is_valid(payload[name])]  # fmt: skip
+    if ("indicators" in payload) == ("subject_id" in payload):
+        actual = "both" if "indicators" in payload else "neither"
+        faults.append(_field_error("indicators, subject_id", actual, "exactly one of the two", "二者之一，且仅一个"))
     if faults:
-        raise Problem("invalid_request", errors=faults)
-    wishes = {name: found.get(name, default) for name, default in form.wishes}
-    return Question(found.get("indicators"), found.get("subject_id"), found.get("model"), wishes)
+        raise ProblemError("invalid_request", errors=faults)
+    options = {name: payload.get(name, default) for name, default in schema.options}
+    return DecisionRequest(payload.get("indicators"), payload.get("subject_id"), payload.get("model"), options)
 
 
-def _fault(name: str, found: str, needed: str, needed_zh: str) -> Fault:
-    return Fault(name if len(name) <= 60 else name[:57] + "...", found, needed, needed_zh)
+def _field_error(name: str, actual: str, expected: str, expected_zh: str) -> FieldError:
+    return FieldError(name if len(name) <= 60 else name[:57] + "...", actual, expected, expected_zh)
 
 
-def _kind(value: Any) -> str:
-    kinds = {dict: "an object", list: "a list", str: "text", bool: "true or false", int: "a number", float: "a number"}
-    kind = kinds.get(type(value), "null")
-    return f"{kind} ({value!r})" if isinstance(value, str | bool | int | float) and len(str(value)) <= 40 else kind
+def _describe_value(value: Any) -> str:
+    type_names = {
+        dict: "an object",
+        list: "a list",
+        str: "text",
+        bool: "true or false",
+        int: "a number",
+        float: "a number",
+    }
+    type_name = type_names.get(type(value), "null")
+    return (
+        f"{type_name} ({value!r})"
+        if isinstance(value, str | bool | int | float) and len(str(value)) <= 40
+        else type_name
+    )

@@ -10,219 +10,225 @@ from typing import Any
 import orjson
 import sqlalchemy as sa
 
-from datasets.errors import Fault
+from datasets.errors import FieldError
 from serving.core.db import lookup
-from serving.core.db.lookup import decided_about
+from serving.core.db.lookup import decision_ids_about
 from serving.core.db.schema import BATCHES, DECISIONS, OVERRIDES, REFERRALS
-from serving.core.http.problems import Problem
-from serving.core.http.request import Call, Reply, query
-from serving.core.http.schema import STORE, Schema, in_query, operation, told_as_json
+from serving.core.http.problems import ProblemError
+from serving.core.http.request import Request, Response, parse_query
+from serving.core.http.schema import STORE_PROBLEMS, Schema, json_response, operation, query_param
 from serving.decisions.batch.records import summary
 from serving.decisions.products.base import products
 from serving.decisions.service import DecisionService
 
-Handler = Callable[[Call], Awaitable[Reply]]
+Handler = Callable[[Request], Awaitable[Response]]
 Row = dict[str, Any]
-Found = tuple[str, Any]  # an id, and the decision as recorded; None where it is no more
+Candidate = tuple[str, Any]  # an id, and the decision as recorded; None where it is no more
 
-USUAL, MOST = 50, 200  # rows of a page
-STEP = 100  # looked at at once, of a page as short as one row too: the next one that fits may be far
-LOOKED_AT = 5_000  # decisions for one page at most, where what is asked for stands in the answer
-TEXT = 255  # characters of a name
-ID, BATCH = re.compile(r"[0-9a-f]{32}(-[1-9][0-9]{0,9})?"), re.compile(r"[0-9a-f]{32}")
-NAME = rf"[^\u0000]{{1,{TEXT}}}"  # PostgreSQL looks for no NUL
-DAY = re.compile(r"\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])", re.ASCII)
-SAID = ("approve", "refer")
-DECIDED = ("id", "product", "subject", "decision", "model", "since", "until", "referred", "before", "limit")
+DEFAULT_LIMIT, MAX_LIMIT = 50, 200  # rows of a page
+SCAN_STEP = 100  # looked at at once, of a page as short as one row too: the next one that fits may be far
+MAX_SCANNED = 5_000  # decisions for one page at most, where what is asked for stands in the answer
+MAX_TEXT_CHARS = 255  # characters of a name
+DECISION_ID, BATCH_ID = re.compile(r"[0-9a-f]{32}(-[1-9][0-9]{0,9})?"), re.compile(r"[0-9a-f]{32}")
+NAME_PATTERN = rf"[^\u0000]{{1,{MAX_TEXT_CHARS}}}"  # PostgreSQL looks for no NUL
+DAY_PATTERN = re.compile(r"\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])", re.ASCII)
+DECISION_VALUES = ("approve", "refer")
+DECISION_PARAMETERS = ("id", "product", "subject", "decision", "model", "since", "until", "referred", "before", "limit")
 PROBLEMS = {
-    "/v1/decisions": ("bad_parameter", *STORE),
-    "/v1/batches": ("bad_parameter", *STORE),
+    "/v1/decisions": ("bad_parameter", *STORE_PROBLEMS),
+    "/v1/batches": ("bad_parameter", *STORE_PROBLEMS),
 }
 
 
-class Listed:
+class DecisionSearch:
     def __init__(self, service: DecisionService):
         self.service = service
 
     def routes(self) -> dict[str, dict[str, Handler]]:
         return {
-            "/v1/decisions": {"GET": self.decisions},
-            "/v1/batches": {"GET": self.batches},
+            "/v1/decisions": {"GET": self.list_decisions},
+            "/v1/batches": {"GET": self.list_batches},
         }
 
-    async def decisions(self, call: Call) -> Reply:
-        options, faults = query(call, DECIDED)
-        most = _limit(options, faults)
-        _one_of(options, "product", tuple(products()), faults)
-        _one_of(options, "decision", SAID, faults)
+    async def list_decisions(self, request: Request) -> Response:
+        options, faults = parse_query(request, DECISION_PARAMETERS)
+        limit = _parse_limit(options, faults)
+        _check_choice(options, "product", tuple(products()), faults)
+        _check_choice(options, "decision", DECISION_VALUES, faults)
         for name in ("since", "until"):
-            if name in options and not DAY.fullmatch(options[name]):
-                faults.append(Fault(name, repr(options[name][:60]), "a day, as 2026-11-01", "日期，如 2026-11-01"))
+            if name in options and not DAY_PATTERN.fullmatch(options[name]):
+                faults.append(FieldError(name, repr(options[name][:60]), "a day, as 2026-11-01", "日期，如 2026-11-01"))
         for name in ("id", "before"):
-            if name in options and not ID.fullmatch(options[name]):
-                faults.append(Fault(name, repr(options[name][:60]), "a decision_id", "决定编号"))
+            if name in options and not DECISION_ID.fullmatch(options[name]):
+                faults.append(FieldError(name, repr(options[name][:60]), "a decision_id", "决定编号"))
         for name in ("subject", "model", "referred"):
-            if name in options and not 0 < len(options[name]) <= TEXT:
-                needed = f"1 to {TEXT} characters", f"1 至 {TEXT} 个字符"
-                faults.append(Fault(name, f"{len(options[name]):,} characters", *needed))
+            if name in options and not 0 < len(options[name]) <= MAX_TEXT_CHARS:
+                expected = f"1 to {MAX_TEXT_CHARS} characters", f"1 至 {MAX_TEXT_CHARS} 个字符"
+                faults.append(FieldError(name, f"{len(options[name]):,} characters", *expected))
         if faults:
-            raise Problem("bad_parameter", errors=faults)
-        service, tenant = self.service, call.caller.tenant
+            raise ProblemError("bad_parameter", errors=faults)
+        service, tenant = self.service, request.principal.tenant
         reader = service.store.reader
         if "subject" in options:
             product = options.setdefault("product", next(iter(products())))
             options["subject"] = service.vault.pseudonym(product, options["subject"])
-        find = next((find for name, find in FINDS.items() if name in options), _decided)
-        told = await asyncio.to_thread(reader.ask, lambda connection: find(connection, tenant, options, most))
-        return Reply(orjson.dumps(told))
+        search = next((candidate for name, candidate in SEARCHES.items() if name in options), _search_recent)
+        page = await asyncio.to_thread(reader.run, lambda connection: search(connection, tenant, options, limit))
+        return Response(orjson.dumps(page))
 
-    async def batches(self, call: Call) -> Reply:
-        options, faults = query(call, ("product", "before", "limit"))
-        most = _limit(options, faults)
-        _one_of(options, "product", tuple(products()), faults)
-        if "before" in options and not BATCH.fullmatch(options["before"]):
-            faults.append(Fault("before", repr(options["before"][:60]), "a batch_id", "批次编号"))
+    async def list_batches(self, request: Request) -> Response:
+        options, faults = parse_query(request, ("product", "before", "limit"))
+        limit = _parse_limit(options, faults)
+        _check_choice(options, "product", tuple(products()), faults)
+        if "before" in options and not BATCH_ID.fullmatch(options["before"]):
+            faults.append(FieldError("before", repr(options["before"][:60]), "a batch_id", "批次编号"))
         if faults:
-            raise Problem("bad_parameter", errors=faults)
-        tenant, reader = call.caller.tenant, self.service.store.reader
-        chosen = sa.select(BATCHES).where(BATCHES.c.tenant == tenant, BATCHES.c.id < options.get("before", "g"))
+            raise ProblemError("bad_parameter", errors=faults)
+        tenant, reader = request.principal.tenant, self.service.store.reader
+        statement = sa.select(BATCHES).where(BATCHES.c.tenant == tenant, BATCHES.c.id < options.get("before", "g"))
         if "product" in options:
-            chosen = chosen.where(BATCHES.c.scope == f"{products()[options['product']].scope}/batch")
-        chosen = chosen.order_by(BATCHES.c.id.desc()).limit(most)
-        found = await asyncio.to_thread(reader.ask, lambda connection: [*connection.execute(chosen).mappings()])
-        told = [_batch(row) for row in found]
-        following = told[-1]["batch_id"] if len(told) == most else None
-        return Reply(orjson.dumps({"batches": told, "next": following}))
+            statement = statement.where(BATCHES.c.scope == f"{products()[options['product']].scope}/batch")
+        statement = statement.order_by(BATCHES.c.id.desc()).limit(limit)
+        rows = await asyncio.to_thread(reader.run, lambda connection: [*connection.execute(statement).mappings()])
+        batches = [_batch_json(row) for row in rows]
+        next_id = batches[-1]["batch_id"] if len(batches) == limit else None
+        return Response(orjson.dumps({"batches": batches, "next": next_id}))
 
 
-def _limit(options: Row, faults: list[Fault]) -> int:
-    told = options.get("limit", f"{USUAL}")
-    if not re.fullmatch(r"[0-9]{1,4}", told) or not 1 <= int(told) <= MOST:
-        faults.append(Fault("limit", repr(told[:60]), f"a whole number from 1 to {MOST}", f"1 至 {MOST} 的整数"))
-        return USUAL
-    return int(told)
+def _parse_limit(options: Row, faults: list[FieldError]) -> int:
+    text = options.get("limit", f"{DEFAULT_LIMIT}")
+    if not re.fullmatch(r"[0-9]{1,4}", text) or not 1 <= int(text) <= MAX_LIMIT:
+        faults.append(
+            FieldError("limit", repr(text[:60]), f"a whole number from 1 to {MAX_LIMIT}", f"1 至 {MAX_LIMIT} 的整数")
+        )
+        return DEFAULT_LIMIT
+    return int(text)
 
 
-def _one_of(options: Row, name: str, known: tuple[str, ...], faults: list[Fault]) -> None:
-    if name in options and options[name] not in known:
-        faults.append(Fault(name, repr(options[name][:60]), f"one of {', '.join(known)}", f"{'、'.join(known)} 之一"))
+def _check_choice(options: Row, name: str, allowed: tuple[str, ...], faults: list[FieldError]) -> None:
+    if name in options and options[name] not in allowed:
+        faults.append(
+            FieldError(name, repr(options[name][:60]), f"one of {', '.join(allowed)}", f"{'、'.join(allowed)} 之一")
+        )
 
 
-def _decided(connection: sa.Connection, tenant: str, options: Row, most: int) -> Row:
-    chosen = sa.select(DECISIONS).where(DECISIONS.c.tenant == tenant)
+def _search_recent(connection: sa.Connection, tenant: str, options: Row, limit: int) -> Row:
+    statement = sa.select(DECISIONS).where(DECISIONS.c.tenant == tenant)
     if "product" in options:
-        chosen = chosen.where(DECISIONS.c.scope == products()[options["product"]].scope)
+        statement = statement.where(DECISIONS.c.scope == products()[options["product"]].scope)
     if "model" in options:
-        chosen = chosen.where(DECISIONS.c.model == options["model"])
+        statement = statement.where(DECISIONS.c.model == options["model"])
     if "since" in options:
-        chosen = chosen.where(DECISIONS.c.created >= options["since"])
+        statement = statement.where(DECISIONS.c.created >= options["since"])
     if "until" in options:  # the whole day
-        chosen = chosen.where(DECISIONS.c.created < f"{options['until']}T99")
-    step = 500 if "decision" in options else most
-    chosen = chosen.order_by(DECISIONS.c.id.desc()).limit(step)
+        statement = statement.where(DECISIONS.c.created < f"{options['until']}T99")
+    step = 500 if "decision" in options else limit
+    statement = statement.order_by(DECISIONS.c.id.desc()).limit(step)
 
-    def part(before: str) -> list[Found]:
-        return [(row.id, row) for row in connection.execute(chosen.where(DECISIONS.c.id < before))]
+    def fetch(before: str) -> list[Candidate]:
+        return [(row.id, row) for row in connection.execute(statement.where(DECISIONS.c.id < before))]
 
-    def fits(row: Any, answer: Row) -> bool:
+    def matches(row: Any, answer: Row) -> bool:
         return "decision" not in options or bool(answer["decision"] == options["decision"])
 
-    return _gathered(connection, tenant, options, most, step, part, fits)
+    return _paginate(connection, tenant, options, limit, step, fetch, matches)
 
 
-def _referred(connection: sa.Connection, tenant: str, options: Row, most: int) -> Row:
+def _search_referred(connection: sa.Connection, tenant: str, options: Row, limit: int) -> Row:
     """What waits for a colleague: referred to them last, and not decided by a person since."""
-    newest = (
+    latest = (
         sa.select(sa.func.max(REFERRALS.c.id).label("id"))
         .where(REFERRALS.c.tenant == tenant)
         .group_by(REFERRALS.c.about)
         .subquery()
     )
-    done = sa.exists().where(
+    decided_since = sa.exists().where(
         OVERRIDES.c.tenant == tenant, OVERRIDES.c.about == REFERRALS.c.about, OVERRIDES.c.id > REFERRALS.c.id
     )
-    chosen = (
+    statement = (
         sa.select(REFERRALS.c.about)
-        .join(newest, newest.c.id == REFERRALS.c.id)
-        .where(REFERRALS.c.to == options["referred"], ~done)
+        .join(latest, latest.c.id == REFERRALS.c.id)
+        .where(REFERRALS.c.to == options["referred"], ~decided_since)
         .order_by(REFERRALS.c.about.desc())
     )
 
-    def ids(before: str, step: int) -> list[str]:
-        return list(connection.execute(chosen.where(REFERRALS.c.about < before).limit(step)).scalars())
+    def fetch_ids(before: str, step: int) -> list[str]:
+        return list(connection.execute(statement.where(REFERRALS.c.about < before).limit(step)).scalars())
 
-    return _among(connection, tenant, options, most, ids)
+    return _filter_ids(connection, tenant, options, limit, fetch_ids)
 
 
-def _about(connection: sa.Connection, tenant: str, options: Row, most: int) -> Row:
+def _search_subject(connection: sa.Connection, tenant: str, options: Row, limit: int) -> Row:
     """Of a stored subject: rows of batches, too."""
 
-    def ids(before: str, step: int) -> list[str]:
-        return decided_about(connection, options["product"], options["subject"], tenant, before, step)
+    def fetch_ids(before: str, step: int) -> list[str]:
+        return decision_ids_about(connection, options["product"], options["subject"], tenant, before, step)
 
-    return _among(connection, tenant, options, most, ids)
+    return _filter_ids(connection, tenant, options, limit, fetch_ids)
 
 
-def _among(
-    connection: sa.Connection, tenant: str, options: Row, most: int, ids: Callable[[str, int], list[str]]
+def _filter_ids(
+    connection: sa.Connection, tenant: str, options: Row, limit: int, fetch_ids: Callable[[str, int], list[str]]
 ) -> Row:
     """What of these, single decisions or rows of batches, is as it was asked for. `ids`: so many before an id."""
-    step = max(most, STEP)
+    step = max(limit, SCAN_STEP)
 
-    def part(before: str) -> list[Found]:
-        wanted = ids(before, step)
-        found = lookup.find_many(connection, wanted, tenant)
-        decided = {one: row for one, row in found.items() if row.kind == "decision"}
-        return [(one, decided.get(one)) for one in wanted]
+    def fetch(before: str) -> list[Candidate]:
+        candidate_ids = fetch_ids(before, step)
+        records = lookup.find_many(connection, candidate_ids, tenant)
+        decisions = {decision_id: row for decision_id, row in records.items() if row.kind == "decision"}
+        return [(decision_id, decisions.get(decision_id)) for decision_id in candidate_ids]
 
-    def fits(row: Any, answer: Row) -> bool:
-        told = {
+    def matches(row: Any, answer: Row) -> bool:
+        values = {
             "decision": answer["decision"],
-            "product": _product(row.scope),
+            "product": _product_name(row.scope),
             "model": row.model,
             "subject": row.subject,
         }
-        if any(options.get(name, value) != value for name, value in told.items()):
+        if any(options.get(name, value) != value for name, value in values.items()):
             return False
         return bool(options.get("since", "") <= row.created < f"{options.get('until', '9999-99-99')}T99")
 
-    return _gathered(connection, tenant, options, most, step, part, fits)
+    return _paginate(connection, tenant, options, limit, step, fetch, matches)
 
 
-def _gathered(
-    connection: sa.Connection, tenant: str, options: Row, most: int, step: int,
-    part: Callable[[str], list[Found]], fits: Callable[[Any, Row], bool],
+def _paginate(
+    connection: sa.Connection, tenant: str, options: Row, limit: int, step: int,
+    fetch: Callable[[str], list[Candidate]], matches: Callable[[Any, Row], bool],
 ) -> Row:  # fmt: skip
     """A page of what `part` finds before an id, `step` at a time and the newest first, and `fits`."""
     rows: list[Row] = []
-    before, seen = options.get("before", "g"), 0
-    while len(rows) < most and seen < LOOKED_AT and before is not None:
-        found = part(before)
-        seen += len(found)
-        before = found[-1][0] if len(found) == step else None
-        for one, row in found:
+    before, scanned = options.get("before", "g"), 0
+    while len(rows) < limit and scanned < MAX_SCANNED and before is not None:
+        candidates = fetch(before)
+        scanned += len(candidates)
+        before = candidates[-1][0] if len(candidates) == step else None
+        for decision_id, row in candidates:
             if row is None:
                 continue
             answer = row.answer if isinstance(row.answer, dict) else orjson.loads(row.answer)
-            if fits(row, answer):
-                rows.append(_row(row, answer))
-                if len(rows) == most:
-                    before = one
+            if matches(row, answer):
+                rows.append(_decision_json(row, answer))
+                if len(rows) == limit:
+                    before = decision_id
                     break
-    return {"decisions": _followed(connection, tenant, rows), "next": before}
+    return {"decisions": _attach_follow_ups(connection, tenant, rows), "next": before}
 
 
-def _named(connection: sa.Connection, tenant: str, options: Row, most: int) -> Row:
+def _search_by_id(connection: sa.Connection, tenant: str, options: Row, limit: int) -> Row:
     """One, or a row of a batch."""
-    wanted = options["id"]
-    told = _among(connection, tenant, options, most, lambda before, _: [wanted] if wanted < before else [])
-    return told | {"next": None}
+    decision_id = options["id"]
+    page = _filter_ids(
+        connection, tenant, options, limit, lambda before, _: [decision_id] if decision_id < before else []
+    )
+    return page | {"next": None}
 
 
-def _row(row: Any, answer: Row) -> Row:
+def _decision_json(row: Any, answer: Row) -> Row:
     return {
         "decision_id": row.id,
-        "product": _product(row.scope),
+        "product": _product_name(row.scope),
         "created": row.created,
         "model": row.model,
         "version": row.version,
@@ -238,41 +244,53 @@ def _row(row: Any, answer: Row) -> Row:
     }
 
 
-def _product(scope: str) -> str:
+def _product_name(scope: str) -> str:
     return next((product.name for product in products().values() if product.scope == scope), "")
 
 
-def _followed(connection: sa.Connection, tenant: str, rows: list[Row]) -> list[Row]:
+def _attach_follow_ups(connection: sa.Connection, tenant: str, rows: list[Row]) -> list[Row]:
     """With the newest referral and override of each."""
     ids = [row["decision_id"] for row in rows]
-    for name, table, told in (
+    for name, table, columns in (
         ("override", OVERRIDES, ("decision", "limit", "reason", "by", "at")),
         ("referral", REFERRALS, ("to", "note", "by", "at")),
     ):
-        chosen = sa.select(table).where(table.c.tenant == tenant, table.c.about.in_(ids)).order_by(table.c.id)
-        newest = {one["about"]: {each: one[each] for each in told} for one in connection.execute(chosen).mappings()}
+        statement = sa.select(table).where(table.c.tenant == tenant, table.c.about.in_(ids)).order_by(table.c.id)
+        latest = {
+            follow_up["about"]: {column: follow_up[column] for column in columns}
+            for follow_up in connection.execute(statement).mappings()
+        }
         for row in rows:
-            row[name] = newest.get(row["decision_id"])
+            row[name] = latest.get(row["decision_id"])
     return rows
 
 
-def _batch(row: Any) -> Row:
-    told = summary(row)
-    told["faults"] = len(told["faults"])
-    return told | {"product": _product(row["scope"].removesuffix("/batch"))}
+def _batch_json(row: Any) -> Row:
+    payload = summary(row)
+    payload["faults"] = len(payload["faults"])
+    return payload | {"product": _product_name(row["scope"].removesuffix("/batch"))}
 
 
-FINDS = {"id": _named, "referred": _referred, "subject": _about}  # by what is asked for, the first that is
+SEARCHES = {
+    "id": _search_by_id,
+    "referred": _search_referred,
+    "subject": _search_subject,
+}  # by what is asked for, the first that is
 
 
 def paths() -> Schema:
     text, null = {"type": "string"}, {"type": "null"}
-    after = {"anyOf": [text, null], "description": "`before` of the next page; null: there is none"}
+    next_page = {"anyOf": [text, null], "description": "`before` of the next page; null: there is none"}
     rows = {"type": "array", "items": {"type": "object"}}
-    limit = in_query("limit", {"type": "integer", "minimum": 1, "maximum": MOST, "default": USUAL}, "Of a page.")
-    product = in_query("product", {"enum": [*products()]}, "Else of each.")
-    told: Schema = {"type": "string", "pattern": f"^{NAME}$"}
-    name, day = {"type": "string", "minLength": 1, "maxLength": TEXT}, {"type": "string", "pattern": f"^{DAY.pattern}$"}
+    limit = query_param(
+        "limit", {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": DEFAULT_LIMIT}, "Of a page."
+    )
+    product = query_param("product", {"enum": [*products()]}, "Else of each.")
+    name_text: Schema = {"type": "string", "pattern": f"^{NAME_PATTERN}$"}
+    subject_text, day = (
+        {"type": "string", "minLength": 1, "maxLength": MAX_TEXT_CHARS},
+        {"type": "string", "pattern": f"^{DAY_PATTERN.pattern}$"},
+    )
     return {
         "/v1/decisions": {
             "get": operation(
@@ -280,23 +298,27 @@ def paths() -> Schema:
                 "decisions",
                 "The tenant's decisions, the newest first, with their newest referral and override. Rows of batches "
                 "are found by subject, id or referral alone",
-                told_as_json(
+                json_response(
                     {
                         "type": "object",
                         "required": ["decisions", "next"],
-                        "properties": {"decisions": rows, "next": after},
+                        "properties": {"decisions": rows, "next": next_page},
                     }
                 ),
                 parameters=[
-                    in_query("id", {"type": "string", "pattern": f"^{ID.pattern}$"}, "That one, or a batch's row."),
+                    query_param(
+                        "id", {"type": "string", "pattern": f"^{DECISION_ID.pattern}$"}, "That one, or a batch's row."
+                    ),
                     product,
-                    in_query("subject", name, "About a stored household, or with its product a company."),
-                    in_query("decision", {"enum": [*SAID]}, "Else either."),
-                    in_query("model", told, "Else of each."),
-                    in_query("since", day, "From that day on, UTC."),
-                    in_query("until", day, "Up to and with that day, UTC."),
-                    in_query("referred", told, "Those that wait for this colleague."),
-                    in_query("before", {"type": "string", "pattern": f"^{ID.pattern}$"}, "Only older ones."),
+                    query_param("subject", subject_text, "About a stored household, or with its product a company."),
+                    query_param("decision", {"enum": [*DECISION_VALUES]}, "Else either."),
+                    query_param("model", name_text, "Else of each."),
+                    query_param("since", day, "From that day on, UTC."),
+                    query_param("until", day, "Up to and with that day, UTC."),
+                    query_param("referred", name_text, "Those that wait for this colleague."),
+                    query_param(
+                        "before", {"type": "string", "pattern": f"^{DECISION_ID.pattern}$"}, "Only older ones."
+                    ),
                     limit,
                 ],
             )
@@ -306,12 +328,16 @@ def paths() -> Schema:
                 PROBLEMS["/v1/batches"],
                 "batches",
                 "The tenant's batches, the newest first",
-                told_as_json(
-                    {"type": "object", "required": ["batches", "next"], "properties": {"batches": rows, "next": after}}
+                json_response(
+                    {
+                        "type": "object",
+                        "required": ["batches", "next"],
+                        "properties": {"batches": rows, "next": next_page},
+                    }
                 ),
                 parameters=[
                     product,
-                    in_query("before", {"type": "string", "pattern": "^[0-9a-f]{32}$"}, "Only older ones."),
+                    query_param("before", {"type": "string", "pattern": "^[0-9a-f]{32}$"}, "Only older ones."),
                     limit,
                 ],
             )

@@ -11,22 +11,22 @@ from typing import Any
 
 import orjson
 
-from datasets.errors import Fault
-from datasets.schema import UNITS_ZH, Column
-from serving.core.http.problems import Problem
-from serving.core.http.request import JSON, Call, Reply, read_body
-from serving.core.http.schema import STORE, Schema, closed, in_path, operation, told_as_json
+from datasets.errors import FieldError
+from datasets.schema import UNITS_ZH, ColumnSchema
+from serving.core.http.problems import ProblemError
+from serving.core.http.request import JSON_MEDIA_TYPE, Request, Response, read_body
+from serving.core.http.schema import STORE_PROBLEMS, Schema, closed_object, json_response, operation, path_param
 from serving.decisions.products.base import Product, products
-from serving.decisions.request import parse_question
+from serving.decisions.request import parse_request
 from serving.decisions.service import JSON_OPTIONS, DecisionService
 
-Handler = Callable[[Call], Awaitable[Reply]]
-FORM = "/v1/models/{name}/form"
-ASKED = (
+Handler = Callable[[Request], Awaitable[Response]]
+FORM_ROUTE = "/v1/models/{name}/form"
+PREVIEW_PROBLEMS = (
     "empty_body", "not_utf8", "malformed_json", "unknown_model", "slow_request", "body_too_large",
-    "unsupported_media_type", "invalid_request", *STORE,
+    "unsupported_media_type", "invalid_request", *STORE_PROBLEMS,
 )  # fmt: skip
-PROBLEMS = {FORM: ("unknown_model", "not_ready")}
+PROBLEMS = {FORM_ROUTE: ("unknown_model", "not_ready")}
 
 
 class WhatIf:
@@ -34,51 +34,60 @@ class WhatIf:
         self.service = service
 
     def routes(self) -> dict[str, dict[str, Handler]]:
-        asked: dict[str, dict[str, Handler]] = {
-            f"{product.route}/what-if": {"POST": partial(self.ask, product)} for product in products().values()
+        preview_routes: dict[str, dict[str, Handler]] = {
+            f"{product.route}/what-if": {"POST": partial(self.preview, product)} for product in products().values()
         }
-        return {**asked, FORM: {"GET": self.form}}
+        return {**preview_routes, FORM_ROUTE: {"GET": self.input_form}}
 
-    async def ask(self, product: Product, call: Call) -> Reply:
-        media_type = call.media_type()
-        if media_type != JSON:
-            raise Problem("unsupported_media_type", found=repr(media_type) if media_type else "not given", needed=JSON)
+    async def preview(self, product: Product, request: Request) -> Response:
+        media_type = request.media_type()
+        if media_type != JSON_MEDIA_TYPE:
+            raise ProblemError(
+                "unsupported_media_type",
+                actual=repr(media_type) if media_type else "not given",
+                expected=JSON_MEDIA_TYPE,
+            )
         service = self.service
         limits = service.settings.limits
-        question = parse_question(await read_body(call, limits.body, limits.body_seconds), product.form)
-        if question.indicators is None:  # else what the store holds of a subject could be found by trying
-            needed = "indicators: a stored subject's values are not told", "指标：已存储主体的数值不予透露"
-            raise Problem("invalid_request", errors=[Fault("subject_id", "given", *needed)])
-        held = service.held(product, question.model)
-        row, faults = held.check(question.indicators)
+        decision_request = parse_request(
+            await read_body(request, limits.max_body_bytes, limits.body_timeout_seconds), product.request_schema
+        )
+        if decision_request.indicators is None:  # else what the store holds of a subject could be found by trying
+            expected = "indicators: a stored subject's values are not told", "指标：已存储主体的数值不予透露"
+            raise ProblemError("invalid_request", errors=[FieldError("subject_id", "given", *expected)])
+        model = service.held(product, decision_request.model)
+        row, faults = model.validate(decision_request.indicators)
         if faults:
-            raise Problem("invalid_request", errors=faults)
-        said = held.answer(question.indicators, row, question.wishes)
-        model = {"name": held.card.model, "version": held.card.version, "bundle": held.digest}
-        told = {**said, "model": model, "simulated": held.card.simulated, "recorded": False}
-        return Reply(orjson.dumps(told, option=JSON_OPTIONS))
+            raise ProblemError("invalid_request", errors=faults)
+        answer = model.decide(decision_request.indicators, row, decision_request.options)
+        model_json = {"name": model.card.model, "version": model.card.version, "bundle": model.digest}
+        payload = {**answer, "model": model_json, "simulated": model.card.simulated, "recorded": False}
+        return Response(orjson.dumps(payload, option=JSON_OPTIONS))
 
-    async def form(self, call: Call) -> Reply:
+    async def input_form(self, request: Request) -> Response:
         """What an applicant may state, group by group in the order of the contract."""
-        held = self.service.champions.serving.get(call.path[0])
-        if held is None:
-            known = ", ".join(sorted(self.service.champions.serving)) or "no model"
-            raise Problem("unknown_model", found=repr(call.path[0][:80]), needed=known)
-        product = products()[held.card.product]
-        told = {
-            "model": held.card.model,
+        model = self.service.champions.deployed.get(request.path_params[0])
+        if model is None:
+            model_names = ", ".join(sorted(self.service.champions.deployed)) or "no model"
+            raise ProblemError("unknown_model", actual=repr(request.path_params[0][:80]), expected=model_names)
+        product = products()[model.card.product]
+        payload = {
+            "model": model.card.model,
             "product": product.name,
             "route": product.route,
-            "simulated": held.card.simulated,
-            "currency": held.currency,
-            "wishes": [{"name": w.name, "default": w.default, "description": w.description} for w in product.wishes],
-            "fields": [_field(column) for column in held.fields],
+            "simulated": model.card.simulated,
+            "currency": model.currency,
+            "wishes": [
+                {"name": option.name, "default": option.default, "description": option.description}
+                for option in product.options
+            ],
+            "fields": [_field_json(column) for column in model.fields],
         }
-        return Reply(orjson.dumps(told))
+        return Response(orjson.dumps(payload))
 
 
-def _field(column: Column) -> dict[str, Any]:
-    needed, needed_zh = column.needed()
+def _field_json(column: ColumnSchema) -> dict[str, Any]:
+    expected, expected_zh = column.expected()
     return {
         "name": column.name,
         "group": column.group,
@@ -91,23 +100,23 @@ def _field(column: Column) -> dict[str, Any]:
         "levels": list(column.levels),
         "en": column.label,
         "zh": column.label_zh,
-        "needed": needed,
-        "needed_zh": needed_zh,
+        "needed": expected,
+        "needed_zh": expected_zh,
     }
 
 
-def _body(product: Product) -> Schema:
-    wishes = {wish.name: {"type": "boolean", "description": wish.description} for wish in product.wishes}
-    stated = {"indicators": {"type": "object"}, "model": {"type": "string"}, **wishes}
-    return {"required": True, "content": {JSON: {"schema": closed(stated, ["indicators"])}}}
+def _request_body(product: Product) -> Schema:
+    options = {option.name: {"type": "boolean", "description": option.description} for option in product.options}
+    properties = {"indicators": {"type": "object"}, "model": {"type": "string"}, **options}
+    return {"required": True, "content": {JSON_MEDIA_TYPE: {"schema": closed_object(properties, ["indicators"])}}}
 
 
 def problems() -> dict[str, tuple[str, ...]]:
-    return PROBLEMS | {f"{product.route}/what-if": ASKED for product in products().values()}
+    return PROBLEMS | {f"{product.route}/what-if": PREVIEW_PROBLEMS for product in products().values()}
 
 
 def paths() -> Schema:
-    told = {
+    answer_schema = {
         "type": "object",
         "required": ["recorded", "model", "decision"],
         "properties": {"recorded": {"const": False}},
@@ -116,18 +125,22 @@ def paths() -> Schema:
     return {
         f"{product.route}/what-if": {
             "post": operation(
-                ASKED, f"{product.operation}WhatIf", summary, told_as_json(told), requestBody=_body(product)
+                PREVIEW_PROBLEMS,
+                f"{product.operation_id}WhatIf",
+                summary,
+                json_response(answer_schema),
+                requestBody=_request_body(product),
             )
         }
         for product in products().values()
     } | {
-        FORM: {
+        FORM_ROUTE: {
             "get": operation(
-                PROBLEMS[FORM],
+                PROBLEMS[FORM_ROUTE],
                 "form",
                 "What may be stated of an applicant: each indicator with its group, unit and range",
-                told_as_json({"type": "object", "required": ["model", "fields"]}),
-                parameters=[in_path("name", "a model that serves")],
+                json_response({"type": "object", "required": ["model", "fields"]}),
+                parameters=[path_param("name", "a model that serves")],
             )
         }
     }

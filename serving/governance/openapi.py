@@ -2,28 +2,45 @@
 
 from __future__ import annotations
 
-from serving.core.billing.prices import RULES
-from serving.core.billing.statements import FORMATS, MONTH
-from serving.core.http.schema import KEY, STORE, Schema, closed, in_path, in_query, operation, told_as_json
-from serving.governance.monitoring.outcomes import AT, CODES, MOST, NAME, REASON, REFERRAL, SOURCE
+from serving.core.billing.prices import PRICING_RULES
+from serving.core.billing.statements import FORMATS, MONTH_PATTERN
+from serving.core.http.schema import (
+    IDEMPOTENCY_KEY_PARAM,
+    STORE_PROBLEMS,
+    Schema,
+    closed_object,
+    json_response,
+    operation,
+    path_param,
+    query_param,
+)
+from serving.governance.monitoring.outcomes import (
+    CODES,
+    MAX_NAME_CHARS,
+    MAX_OUTCOMES,
+    MAX_REASON_CHARS,
+    MAX_SOURCE_CHARS,
+    REFERRAL_FIELDS,
+    TIME_PATTERN,
+)
 
-BODY = (
+BODY_PROBLEMS = (
     "empty_body", "not_utf8", "malformed_json", "bad_header", "slow_request", "body_too_large",
-    "unsupported_media_type", "invalid_request", "key_reused", *STORE,
+    "unsupported_media_type", "invalid_request", "key_reused", *STORE_PROBLEMS,
 )  # fmt: skip
 PROBLEMS = {
-    "/v1/decisions/{id}/receipt": ("unknown_receipt", *STORE),
-    "/v1/statements/{month}": ("bad_parameter", *STORE),
-    "/v1/decisions/{id}/trace": ("unknown_decision", *STORE),
-    "/v1/decisions/{id}/override": ("unknown_decision", *BODY),
-    "/v1/decisions/{id}/refer": ("unknown_decision", *BODY),
-    "/v1/subjects/{id}/trace": ("bad_parameter", *STORE),
-    "/v1/outcomes": BODY,
-    "/v1/effects": ("bad_parameter", *STORE),
+    "/v1/decisions/{id}/receipt": ("unknown_receipt", *STORE_PROBLEMS),
+    "/v1/statements/{month}": ("bad_parameter", *STORE_PROBLEMS),
+    "/v1/decisions/{id}/trace": ("unknown_decision", *STORE_PROBLEMS),
+    "/v1/decisions/{id}/override": ("unknown_decision", *BODY_PROBLEMS),
+    "/v1/decisions/{id}/refer": ("unknown_decision", *BODY_PROBLEMS),
+    "/v1/subjects/{id}/trace": ("bad_parameter", *STORE_PROBLEMS),
+    "/v1/outcomes": BODY_PROBLEMS,
+    "/v1/effects": ("bad_parameter", *STORE_PROBLEMS),
     "/v1/alarms": ("not_ready",),
 }
 TEXT: Schema = {"type": "string"}
-LINK = {
+TRACE_NODE = {
     "type": "object",
     "required": ["kind", "name", "links"],
     "properties": {
@@ -34,21 +51,25 @@ LINK = {
         "missing_links": {"type": "array"},
     },
 }
-DECISION = in_path("id", "decision_id of an answer")
+DECISION_ID = path_param("id", "decision_id of an answer")
 
 
 def paths() -> Schema:
-    at: Schema = {"type": "string", "pattern": f"^{AT.pattern}$"}
-    told: Schema = {"at": at, "source": TEXT | {"minLength": 1, "maxLength": SOURCE}}
-    ended = {"decision_id": TEXT, "outcome": {"enum": ["repaid", "defaulted"]}, **told}
-    diagnosed = {"slide_id": TEXT, "outcome": {"const": "diagnosis"}, "code": {"enum": [*CODES]}, **told}
-    one = {"anyOf": [closed(ended, [*ended]), closed(diagnosed, [*diagnosed])]}
-    many = closed({"outcomes": {"type": "array", "minItems": 1, "maxItems": MOST, "items": one}}, ["outcomes"])
-    reason = TEXT | {"minLength": 1, "maxLength": REASON}
+    timestamp: Schema = {"type": "string", "pattern": f"^{TIME_PATTERN.pattern}$"}
+    common: Schema = {"at": timestamp, "source": TEXT | {"minLength": 1, "maxLength": MAX_SOURCE_CHARS}}
+    credit_outcome = {"decision_id": TEXT, "outcome": {"enum": ["repaid", "defaulted"]}, **common}
+    slide_outcome = {"slide_id": TEXT, "outcome": {"const": "diagnosis"}, "code": {"enum": [*CODES]}, **common}
+    outcome = {
+        "anyOf": [closed_object(credit_outcome, [*credit_outcome]), closed_object(slide_outcome, [*slide_outcome])]
+    }
+    outcome_list = closed_object(
+        {"outcomes": {"type": "array", "minItems": 1, "maxItems": MAX_OUTCOMES, "items": outcome}}, ["outcomes"]
+    )
+    reason = TEXT | {"minLength": 1, "maxLength": MAX_REASON_CHARS}
     limit = {"type": "number", "exclusiveMinimum": 0, "maximum": 1e12}
     approve = {"decision": {"const": "approve"}, "limit": limit, "reason": reason}
     decline = {"decision": {"const": "decline"}, "limit": {"type": "null"}, "reason": reason}
-    override = {"anyOf": [closed(approve, [*approve]), closed(decline, ["decision", "reason"])]}
+    override = {"anyOf": [closed_object(approve, [*approve]), closed_object(decline, ["decision", "reason"])]}
     items = {"type": "array", "items": {"type": "object"}}
     return {
         "/v1/decisions/{id}/receipt": {
@@ -56,8 +77,8 @@ def paths() -> Schema:
                 PROBLEMS["/v1/decisions/{id}/receipt"],
                 "receipt",
                 "What proves a decision with the log's public key alone: python -m serving receipt verify",
-                told_as_json(_receipt()),
-                parameters=[DECISION],
+                json_response(_receipt_schema()),
+                parameters=[DECISION_ID],
             )
         },
         "/v1/statements/{month}": {
@@ -69,14 +90,14 @@ def paths() -> Schema:
                 {
                     "description": "In the order of time",
                     "content": {
-                        FORMATS["json"]: {"schema": _statement()},
+                        FORMATS["json"]: {"schema": _statement_schema()},
                         FORMATS["ndjson"]: {"schema": {"type": "string"}},
                         FORMATS["csv"]: {"schema": {"type": "string"}},
                     },
                 },
                 parameters=[
-                    in_path("month", "as 2026-11, UTC", pattern=f"^{MONTH}$"),
-                    in_query("format", {"enum": [*FORMATS], "default": "json"}, "Of the statement."),
+                    path_param("month", "as 2026-11, UTC", pattern=f"^{MONTH_PATTERN}$"),
+                    query_param("format", {"enum": [*FORMATS], "default": "json"}, "Of the statement."),
                 ],
             )
         },
@@ -85,8 +106,8 @@ def paths() -> Schema:
                 "/v1/decisions/{id}/trace",
                 "trace",
                 "From a decision or a slide to model, run, commit, data sets and authorisations",
-                LINK,
-                parameters=[DECISION],
+                TRACE_NODE,
+                parameters=[DECISION_ID],
             )
         },
         "/v1/decisions/{id}/override": {
@@ -95,8 +116,8 @@ def paths() -> Schema:
                 "override",
                 "What a person decided instead; the newest counts, the decision stays as it was told",
                 {"type": "object", "required": ["override_id", "decision_id", "decision", "said"]},
-                parameters=[DECISION, KEY],
-                requestBody=_json(override),
+                parameters=[DECISION_ID, IDEMPOTENCY_KEY_PARAM],
+                requestBody=_json_body(override),
             )
         },
         "/v1/decisions/{id}/refer": {
@@ -105,9 +126,11 @@ def paths() -> Schema:
                 "refer",
                 "Ask a colleague to look at a decision: it waits for them until a person decides",
                 {"type": "object", "required": ["referral_id", "decision_id", "to", "note", "by", "at"]},
-                parameters=[DECISION, KEY],
-                requestBody=_json(
-                    closed({"to": TEXT | {"minLength": 1, "maxLength": NAME}, "note": reason}, [*REFERRAL])
+                parameters=[DECISION_ID, IDEMPOTENCY_KEY_PARAM],
+                requestBody=_json_body(
+                    closed_object(
+                        {"to": TEXT | {"minLength": 1, "maxLength": MAX_NAME_CHARS}, "note": reason}, [*REFERRAL_FIELDS]
+                    )
                 ),
             )
         },
@@ -116,10 +139,12 @@ def paths() -> Schema:
                 "/v1/subjects/{id}/trace",
                 "traceSubject",
                 "From a household, company or slide to decisions, data sets, models and live services",
-                LINK,
+                TRACE_NODE,
                 parameters=[
-                    in_path("id", "as its owner names it; a slide's id or SHA-256"),
-                    in_query("product", {"enum": ["credit_limit", "scitech_risk", "pathology"]}, "Else credit_limit."),
+                    path_param("id", "as its owner names it; a slide's id or SHA-256"),
+                    query_param(
+                        "product", {"enum": ["credit_limit", "scitech_risk", "pathology"]}, "Else credit_limit."
+                    ),
                 ],
             )
         },
@@ -129,8 +154,8 @@ def paths() -> Schema:
                 "outcomes",
                 "How decisions and slides turned out: one, or many; a later one corrects, all are kept",
                 {"type": "object", "required": ["outcomes"], "properties": {"outcomes": items}},
-                parameters=[KEY],
-                requestBody=_json({"anyOf": [*one["anyOf"], many]}),
+                parameters=[IDEMPOTENCY_KEY_PARAM],
+                requestBody=_json_body({"anyOf": [*outcome["anyOf"], outcome_list]}),
             )
         },
         "/v1/effects": {
@@ -140,13 +165,13 @@ def paths() -> Schema:
                 "Discrimination, calibration, drift, overrides and turnaround by model version and tenant",
                 {"type": "object", "required": ["effects"], "properties": {"effects": items}},
                 parameters=[
-                    in_query("model", TEXT | {"pattern": r"^[^\u0000]*$"}, "Else every one."),
-                    in_query(
+                    query_param("model", TEXT | {"pattern": r"^[^\u0000]*$"}, "Else every one."),
+                    query_param(
                         "since",
                         {"type": "string", "pattern": r"^\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])$"},
                         "Only decisions and slides of this day or later.",
                     ),
-                    in_query("by", {"enum": ["week"]}, "A series over the last weeks beside each."),
+                    query_param("by", {"enum": ["week"]}, "A series over the last weeks beside each."),
                 ],
             )
         },
@@ -161,41 +186,41 @@ def paths() -> Schema:
     }
 
 
-def _operation(path: str, name: str, summary: str, told: Schema, **more: object) -> Schema:
-    return operation(PROBLEMS[path], name, summary, told_as_json(told), **more)
+def _operation(path: str, name: str, summary: str, response_schema: Schema, **extra: object) -> Schema:
+    return operation(PROBLEMS[path], name, summary, json_response(response_schema), **extra)
 
 
-def _json(schema: Schema) -> Schema:
+def _json_body(schema: Schema) -> Schema:
     return {"required": True, "content": {"application/json": {"schema": schema}}}
 
 
-def _receipt() -> Schema:
-    whole, some = {"type": "integer", "minimum": 0}, {"type": "object"}
+def _receipt_schema() -> Schema:
+    count, any_object = {"type": "integer", "minimum": 0}, {"type": "object"}
     digests = {"type": "array", "items": {"type": "string", "pattern": "^[0-9a-f]{64}$"}}
-    told = {
+    properties = {
         "receipt": {"const": 1},
-        "leaf": some | {"description": "As it stands in the audit log: keys sorted, without blanks"},
-        "index": whole,
+        "leaf": any_object | {"description": "As it stands in the audit log: keys sorted, without blanks"},
+        "index": count,
         "proof": digests | {"description": "Inclusion path, RFC 9162"},
         "checkpoint": {"type": "string", "description": "Signed note, C2SP tlog-checkpoint"},
-        "lineage": some | {"description": "What the model was made from"},
+        "lineage": any_object | {"description": "What the model was made from"},
         "salt": {"type": "string", "description": "Before the answer's bytes, and the inputs', in their digests"},
-        "row": some | {"description": "Of a batch: the proof within its chunk"},
+        "row": any_object | {"description": "Of a batch: the proof within its chunk"},
     }
-    return closed(told, ["receipt", "leaf", "index", "proof", "checkpoint"])
+    return closed_object(properties, ["receipt", "leaf", "index", "proof", "checkpoint"])
 
 
-def _statement() -> Schema:
-    text, whole = {"type": "string"}, {"type": "integer", "minimum": 0}
-    charged = {"product": text, "units": whole, "rules": text, "rule": {"enum": [*RULES]}, "fen": whole}
-    line = {"decision": text, "at": text, **charged, "leaf": whole, "receipt": text}
-    total = {**charged, "lines": whole}
-    told = {
+def _statement_schema() -> Schema:
+    text, count = {"type": "string"}, {"type": "integer", "minimum": 0}
+    charge = {"product": text, "units": count, "rules": text, "rule": {"enum": [*PRICING_RULES]}, "fen": count}
+    line = {"decision": text, "at": text, **charge, "leaf": count, "receipt": text}
+    total = {**charge, "lines": count}
+    properties = {
         "tenant": text,
         "month": text,
-        "lines": {"type": "array", "items": closed(line, [*line])},
-        "totals": {"type": "array", "items": closed(total, [*total])},
-        "fen": whole,
+        "lines": {"type": "array", "items": closed_object(line, [*line])},
+        "totals": {"type": "array", "items": closed_object(total, [*total])},
+        "fen": count,
         "currency": {"const": "CNY"},
     }
-    return closed(told, [*told])
+    return closed_object(properties, [*properties])

@@ -10,163 +10,201 @@ from typing import Any
 import orjson
 import sqlalchemy as sa
 
-from datasets.errors import Fault
-from datasets.schema import nearest
+from datasets.errors import FieldError
+from datasets.schema import did_you_mean
 from serving.core.db import lookup
-from serving.core.db.engine import reading
+from serving.core.db.engine import read_connection
 from serving.core.http import validation
 from serving.core.http.idempotency import run_once
-from serving.core.http.problems import Problem, why_zh
-from serving.core.http.request import Call, Reply, query
+from serving.core.http.problems import ProblemError, describe_alarm_zh
+from serving.core.http.request import Request, Response, parse_query
 from serving.core.http.validation import json_object
 from serving.decisions.service import DecisionService
 from serving.governance.lineage import trace
 from serving.governance.monitoring import outcomes, performance
 from serving.pathology.context import Row
-from serving.registry.loader import Champions
-from serving.settings import PRODUCTS, SLIDES
+from serving.registry.loader import ModelLoader
+from serving.settings import PRODUCTS, SLIDE_PRODUCT
 
-Handler = Callable[[Call], Awaitable[Reply]]
-DAY = re.compile(r"\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])", re.ASCII)
-TRACED = (*PRODUCTS, SLIDES)
+Handler = Callable[[Request], Awaitable[Response]]
+DAY_PATTERN = re.compile(r"\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])", re.ASCII)
+TRACEABLE_PRODUCTS = (*PRODUCTS, SLIDE_PRODUCT)
 
 
-class Trust:
+class GovernanceRoutes:
     def __init__(self, service: DecisionService):
         self.service, self.settings, self.store = service, service.settings, service.store
 
     def routes(self) -> dict[str, dict[str, Handler]]:
         return {
-            "/v1/decisions/{id}/trace": {"GET": self.back},
-            "/v1/decisions/{id}/override": {"POST": self.override},
-            "/v1/decisions/{id}/refer": {"POST": self.refer},
-            "/v1/subjects/{id}/trace": {"GET": self.forward},
-            "/v1/outcomes": {"POST": self.outcomes},
-            "/v1/effects": {"GET": self.effects},
-            "/v1/alarms": {"GET": self.alarms},
+            "/v1/decisions/{id}/trace": {"GET": self.trace_decision},
+            "/v1/decisions/{id}/override": {"POST": self.post_override},
+            "/v1/decisions/{id}/refer": {"POST": self.post_referral},
+            "/v1/subjects/{id}/trace": {"GET": self.trace_subject},
+            "/v1/outcomes": {"POST": self.post_outcomes},
+            "/v1/effects": {"GET": self.get_effects},
+            "/v1/alarms": {"GET": self.list_alarms},
         }
 
     # --- trace
 
-    async def back(self, call: Call) -> Reply:
-        def work(engine: sa.Engine) -> trace.Link | None:
-            with reading(engine) as connection:
-                found = lookup.find(connection, call.path[0], call.caller.tenant)
-                return None if found is None else trace.back(connection, self.settings, found)
+    async def trace_decision(self, request: Request) -> Response:
+        def load_trace(engine: sa.Engine) -> trace.TraceNode | None:
+            with read_connection(engine) as connection:
+                record = lookup.find(connection, request.path_params[0], request.principal.tenant)
+                return None if record is None else trace.trace_decision(connection, self.settings, record)
 
-        found = await self.store.read(work)
-        if found is None:
-            raise _no_decision(call)
-        return Reply(_told(found))
+        node = await self.store.read(load_trace)
+        if node is None:
+            raise _unknown_decision(request)
+        return Response(_trace_json(node))
 
-    async def forward(self, call: Call) -> Reply:
-        options, faults = query(call, ("product",))
-        product = options.get("product", TRACED[0])
-        if product not in TRACED:
-            needed = ", ".join(TRACED)
-            more = nearest(product, [*TRACED])
-            faults.append(Fault("product", repr(product[:60]), f"one of {needed}{more}", f"{needed} 之一"))
+    async def trace_subject(self, request: Request) -> Response:
+        options, faults = parse_query(request, ("product",))
+        product = options.get("product", TRACEABLE_PRODUCTS[0])
+        if product not in TRACEABLE_PRODUCTS:
+            expected = ", ".join(TRACEABLE_PRODUCTS)
+            suggestion = did_you_mean(product, [*TRACEABLE_PRODUCTS])
+            faults.append(
+                FieldError("product", repr(product[:60]), f"one of {expected}{suggestion}", f"{expected} 之一")
+            )
         if faults:
-            raise Problem("bad_parameter", errors=faults)
+            raise ProblemError("bad_parameter", errors=faults)
         service = self.service
-        serving = {name: held.card.version for name, held in service.champions.serving.items()}
-        serving |= {name: held.card.version for name, held in service.readers.serving.items()}
+        serving = {name: model.card.version for name, model in service.champions.deployed.items()}
+        serving |= {name: model.card.version for name, model in service.readers.deployed.items()}
 
-        def work(engine: sa.Engine) -> trace.Link:
-            with reading(engine) as connection:
-                return trace.forward(connection, self.settings, product, call.path[0], serving)
+        def load_trace(engine: sa.Engine) -> trace.TraceNode:
+            with read_connection(engine) as connection:
+                return trace.trace_subject(connection, self.settings, product, request.path_params[0], serving)
 
-        return Reply(_told(await self.store.read(work)))
+        return Response(_trace_json(await self.store.read(load_trace)))
 
     # --- what became of it
 
-    async def outcomes(self, call: Call) -> Reply:
-        found, digest = await json_object(call, self.settings.limits)
-        many, faults = outcomes.read(found)
-        known = await self._recorded([one[outcomes.OF[one["outcome"]]] for one in many], call) if not faults else {}
-        if faults := faults or outcomes.unknown(many, known):
-            raise Problem("invalid_request", errors=faults)
-        return await self._once(
-            call, f"outcomes {call.caller.tenant}", digest, lambda c: outcomes.record(c, many, known, call.caller)
+    async def post_outcomes(self, request: Request) -> Response:
+        payload, digest = await json_object(request, self.settings.limits)
+        items, faults = outcomes.parse_outcomes(payload)
+        records = (
+            await self._find_records([item[outcomes.ID_FIELD[item["outcome"]]] for item in items], request)
+            if not faults
+            else {}
+        )
+        if faults := faults or outcomes.unknown_id_faults(items, records):
+            raise ProblemError("invalid_request", errors=faults)
+        return await self._run_once(
+            request,
+            f"outcomes {request.principal.tenant}",
+            digest,
+            lambda c: outcomes.record_outcomes(c, items, records, request.principal),
         )
 
-    async def override(self, call: Call) -> Reply:
-        found, digest = await json_object(call, self.settings.limits)
-        of = (await self._recorded([call.path[0]], call)).get(call.path[0])
-        if of is None or of.kind != "decision":
-            raise _no_decision(call)
-        if faults := outcomes.override_faults(found):
-            raise Problem("invalid_request", errors=faults)
-        scope = f"override {call.caller.tenant} {of.id}"
-        return await self._once(call, scope, digest, lambda c: outcomes.override(c, found, of, call.caller))
+    async def post_override(self, request: Request) -> Response:
+        payload, digest = await json_object(request, self.settings.limits)
+        decision = (await self._find_records([request.path_params[0]], request)).get(request.path_params[0])
+        if decision is None or decision.kind != "decision":
+            raise _unknown_decision(request)
+        if faults := outcomes.override_faults(payload):
+            raise ProblemError("invalid_request", errors=faults)
+        scope = f"override {request.principal.tenant} {decision.id}"
+        return await self._run_once(
+            request, scope, digest, lambda c: outcomes.record_override(c, payload, decision, request.principal)
+        )
 
-    async def refer(self, call: Call) -> Reply:
-        found, digest = await json_object(call, self.settings.limits)
-        of = (await self._recorded([call.path[0]], call)).get(call.path[0])
-        if of is None or of.kind != "decision":
-            raise _no_decision(call)
-        if faults := outcomes.referral_faults(found):
-            raise Problem("invalid_request", errors=faults)
-        scope = f"refer {call.caller.tenant} {of.id}"
-        return await self._once(call, scope, digest, lambda c: outcomes.refer(c, found, of, call.caller))
+    async def post_referral(self, request: Request) -> Response:
+        payload, digest = await json_object(request, self.settings.limits)
+        decision = (await self._find_records([request.path_params[0]], request)).get(request.path_params[0])
+        if decision is None or decision.kind != "decision":
+            raise _unknown_decision(request)
+        if faults := outcomes.referral_faults(payload):
+            raise ProblemError("invalid_request", errors=faults)
+        scope = f"refer {request.principal.tenant} {decision.id}"
+        return await self._run_once(
+            request, scope, digest, lambda c: outcomes.record_referral(c, payload, decision, request.principal)
+        )
 
-    async def _once(self, call: Call, scope: str, digest: str, do: Callable[[sa.Connection], Row]) -> Reply:
-        said, again = await run_once(self.store, call, scope, digest, do)
-        return Reply(orjson.dumps(said), headers={"Idempotent-Replayed": "true"} if again else {})
+    async def _run_once(
+        self, request: Request, scope: str, digest: str, transaction: Callable[[sa.Connection], Row]
+    ) -> Response:
+        result, replayed = await run_once(self.store, request, scope, digest, transaction)
+        return Response(orjson.dumps(result), headers={"Idempotent-Replayed": "true"} if replayed else {})
 
-    async def _recorded(self, ids: list[str], call: Call) -> dict[str, lookup.Recorded]:
-        def work(engine: sa.Engine) -> dict[str, lookup.Recorded]:
-            with reading(engine) as connection:
-                return lookup.find_many(connection, ids, call.caller.tenant)
+    async def _find_records(self, ids: list[str], request: Request) -> dict[str, lookup.DecisionRecord]:
+        def load_records(engine: sa.Engine) -> dict[str, lookup.DecisionRecord]:
+            with read_connection(engine) as connection:
+                return lookup.find_many(connection, ids, request.principal.tenant)
 
-        return await self.store.read(work)
+        return await self.store.read(load_records)
 
     # --- how the models do
 
-    async def effects(self, call: Call) -> Reply:
-        options, faults = query(call, ("model", "since", "by"))
+    async def get_effects(self, request: Request) -> Response:
+        options, faults = parse_query(request, ("model", "since", "by"))
         since = options.get("since", "")
-        if "since" in options and not DAY.fullmatch(since):
-            faults.append(Fault("since", validation.shown(repr(since)), "a day, as 2026-11-01", "日期，如 2026-11-01"))
+        if "since" in options and not DAY_PATTERN.fullmatch(since):
+            faults.append(
+                FieldError("since", validation.shown(repr(since)), "a day, as 2026-11-01", "日期，如 2026-11-01")
+            )
         if options.get("by", "week") != "week":
-            faults.append(Fault("by", validation.shown(repr(options["by"])), "week", "week（按周）"))
+            faults.append(FieldError("by", validation.shown(repr(options["by"])), "week", "week（按周）"))
         if faults:
-            raise Problem("bad_parameter", errors=faults)
+            raise ProblemError("bad_parameter", errors=faults)
         weekly = "by" in options
         await self.service.counts.flush()
-        tenant = None if "operator" in call.caller.roles else call.caller.tenant
+        tenant = None if "operator" in request.principal.roles else request.principal.tenant
 
-        def work(engine: sa.Engine) -> list[Row]:
-            with reading(engine) as connection:
-                asked: dict[str, Any] = {"tenant": tenant, "model": options.get("model"), "since": since}
-                return performance.gather(connection, self.settings, **asked, weekly=weekly)
+        def load_reports(engine: sa.Engine) -> list[Row]:
+            with read_connection(engine) as connection:
+                filters: dict[str, Any] = {"tenant": tenant, "model": options.get("model"), "since": since}
+                return performance.model_performance(connection, self.settings, **filters, weekly=weekly)
 
-        return Reply(orjson.dumps({"effects": await self.store.read(work)}))
+        return Response(orjson.dumps({"effects": await self.store.read(load_reports)}))
 
-    async def alarms(self, call: Call) -> Reply:
+    async def list_alarms(self, request: Request) -> Response:
         """What somebody must look at now; the older the first."""
         service = self.service
-        told: list[Row] = [
-            {"what": "bundle", "name": name, **asdict(alarm), "why_zh": why_zh("bundle", alarm.why)}
-            for kind in (service.champions, service.readers)
-            for name, alarm in _alarms(kind).items()
+        alarms: list[Row] = [
+            {"what": "bundle", "name": name, **asdict(alarm), "why_zh": describe_alarm_zh("bundle", alarm.why)}
+            for loader in (service.champions, service.readers)
+            for name, alarm in _loader_alarms(loader).items()
         ]
-        store = await service.store.probe()
-        for what, why in (("store", store), ("log", service.log_alarm), ("counts", service.counts.failing)):
-            if why is not None:
-                zh = why_zh(what, why)
-                told.append({"what": what, "name": what, "version": "", "why": why, "why_zh": zh, "since": ""})
-        return Reply(orjson.dumps({"alarms": sorted(told, key=lambda one: (one["since"], one["name"]))}))
+        store_failure = await service.store.probe()
+        for component, reason in (
+            ("store", store_failure),
+            ("log", service.log_alarm),
+            ("counts", service.counts.failure),
+        ):
+            if reason is not None:
+                reason_zh = describe_alarm_zh(component, reason)
+                alarms.append(
+                    {
+                        "what": component,
+                        "name": component,
+                        "version": "",
+                        "why": reason,
+                        "why_zh": reason_zh,
+                        "since": "",
+                    }
+                )
+        return Response(orjson.dumps({"alarms": sorted(alarms, key=lambda alarm: (alarm["since"], alarm["name"]))}))
 
 
-def _alarms(kind: Champions[Any]) -> dict[str, Any]:
-    return dict(kind.alarms)
+def _loader_alarms(loader: ModelLoader[Any]) -> dict[str, Any]:
+    return dict(loader.failures)
 
 
-def _told(found: trace.Link) -> bytes:
-    gaps = [{"kind": gap.kind, "name": gap.name, "en": gap.missing, "zh": gap.missing_zh} for gap in found.gaps()]
-    return orjson.dumps({**found.json(), "missing_links": gaps}, default=str)
+def _trace_json(node: trace.TraceNode) -> bytes:
+    missing = [
+        {
+            "kind": missing_node.kind,
+            "name": missing_node.name,
+            "en": missing_node.missing,
+            "zh": missing_node.missing_zh,
+        }
+        for missing_node in node.missing_nodes()
+    ]
+    return orjson.dumps({**node.to_json(), "missing_links": missing}, default=str)
 
 
-def _no_decision(call: Call) -> Problem:
-    return Problem("unknown_decision", found=repr(call.path[0][:80]))
+def _unknown_decision(request: Request) -> ProblemError:
+    return ProblemError("unknown_decision", actual=repr(request.path_params[0][:80]))

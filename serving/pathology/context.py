@@ -15,27 +15,27 @@ import sqlalchemy as sa
 from serving.core.billing.quotas import Quota
 from serving.core.db.store import Store
 from serving.core.http import idempotency
-from serving.core.http.principal import Caller
-from serving.core.http.problems import Problem
-from serving.core.http.request import Call
+from serving.core.http.principal import Principal
+from serving.core.http.problems import ProblemError
+from serving.core.http.request import Request
 from serving.core.http.validation import json_object
 from serving.pathology.slides import storage
-from serving.pathology.slides import store as slides
-from serving.pathology.slides.states import STATES, UnknownSlide, WrongMove
+from serving.pathology.slides import store as slide_store
+from serving.pathology.slides.states import STATES, InvalidTransitionError, SlideNotFoundError
 from serving.settings import Settings
 
 T = TypeVar("T")
 Row = dict[str, Any]
-ID = re.compile(r"[0-9a-f]{32}")
-AUDIT_KEY = "audit.key"
+ID_PATTERN = re.compile(r"[0-9a-f]{32}")
+AUDIT_KEY_FILE = "audit.key"
 
 
-class Desk:
+class SlideContext:
     """What every route about slides needs: the store, the quota, whose slide it is and who signs."""
 
     def __init__(self, settings: Settings, store: Store, quota: Quota):
         self.settings, self.store, self.quota = settings, store, quota
-        self.slides = settings.paths.slides
+        self.slides_dir = settings.paths.slides
         self._audit_key = b""
 
     def inbox(self, tenant: str) -> Path:
@@ -53,57 +53,61 @@ class Desk:
         with state_problems():
             return await self.store.write(transaction)
 
-    async def once(
-        self, call: Call, scope: str, digest: str, transaction: Callable[[sa.Connection], Row]
+    async def run_once(
+        self, request: Request, scope: str, digest: str, transaction: Callable[[sa.Connection], Row]
     ) -> tuple[Row, bool]:
         """As idempotency.run_once; Problem too where the slide's state does not allow it."""
         with state_problems():
-            return await idempotency.run_once(self.store, call, scope, digest, transaction)
+            return await idempotency.run_once(self.store, request, scope, digest, transaction)
 
-    async def before(self, call: Call, scope: str, digest: str) -> Row | None:
-        return await idempotency.earlier_response(self.store, call, scope, digest)
+    async def earlier_response(self, request: Request, scope: str, digest: str) -> Row | None:
+        return await idempotency.earlier_response(self.store, request, scope, digest)
 
-    async def slide(self, call: Call) -> Row:
+    async def load_slide(self, request: Request) -> Row:
         """That of the address, where it is the caller's tenant's. Raises Problem."""
-        wanted = call.path[0]
-        found = await self.read(slides.get, wanted, call.caller.tenant) if ID.fullmatch(wanted) else None
-        if found is None:
-            raise Problem("unknown_slide", found=repr(wanted[:80]))
-        return found
+        slide_id = request.path_params[0]
+        row = (
+            await self.read(slide_store.get, slide_id, request.principal.tenant)
+            if ID_PATTERN.fullmatch(slide_id)
+            else None
+        )
+        if row is None:
+            raise ProblemError("unknown_slide", actual=repr(slide_id[:80]))
+        return row
 
     # --- the request
 
-    async def body(self, call: Call) -> tuple[Row, str]:
-        return await json_object(call, self.settings.limits)
+    async def parse_body(self, request: Request) -> tuple[Row, str]:
+        return await json_object(request, self.settings.limits)
 
-    def pathologist(self, call: Call) -> Caller:
+    def require_pathologist(self, request: Request) -> Principal:
         """Who signs, by the name and licence of their token. Raises Problem."""
-        if call.caller.licence:
-            return call.caller
-        raise Problem("not_a_pathologist", found="The caller has no licence", found_zh="请求方没有执业证号")
+        if request.principal.licence:
+            return request.principal
+        raise ProblemError("not_a_pathologist", actual="The caller has no licence", actual_zh="请求方没有执业证号")
 
     # --- the audit of negatives
 
-    def audited(self, slide: str) -> bool:
+    def selected_for_audit(self, slide_id: str) -> bool:
         """Whether this slide is drawn for audit: always the same answer, which nobody can work out without the key."""
         if not self._audit_key:
-            self._audit_key = _audit_key(self.slides / AUDIT_KEY)
-        drawn = hmac.digest(self._audit_key, slide.encode(), "sha256")[:8]
-        return int.from_bytes(drawn) < self.settings.slides.audit_share * 2**64
+            self._audit_key = _load_or_create_audit_key(self.slides_dir / AUDIT_KEY_FILE)
+        draw = hmac.digest(self._audit_key, slide_id.encode(), "sha256")[:8]
+        return int.from_bytes(draw) < self.settings.slides.negative_audit_rate * 2**64
 
 
-def _audit_key(file: Path) -> bytes:
+def _load_or_create_audit_key(path: Path) -> bytes:
     """Made once; two gateways that start together agree on the one that was first."""
-    if not file.exists():
-        scratch = storage.write_whole(file, os.urandom(32))
+    if not path.exists():
+        temp_path = storage.write_temp(path, os.urandom(32))
         try:
-            os.link(scratch, file)
+            os.link(temp_path, path)
         except FileExistsError:
             pass  # another was first, and its key counts
         finally:
-            scratch.unlink()
-        storage.sync_folder(file.parent)
-    return file.read_bytes()
+            temp_path.unlink()
+        storage.sync_dir(path.parent)
+    return path.read_bytes()
 
 
 @contextmanager
@@ -111,19 +115,19 @@ def state_problems() -> Iterator[None]:
     """A transition that the slide's state does not allow, and a slide that is not there, as Problem."""
     try:
         yield
-    except WrongMove as error:
-        raise state_problem(error.found, error.to) from error
-    except UnknownSlide as error:
-        raise Problem("unknown_slide", found=repr(error.slide[:80])) from error
+    except InvalidTransitionError as error:
+        raise state_problem(error.current, error.target) from error
+    except SlideNotFoundError as error:
+        raise ProblemError("unknown_slide", actual=repr(error.slide_id[:80])) from error
 
 
-def state_problem(found: str, to: str) -> Problem:
+def state_problem(current: str, target: str) -> ProblemError:
     """A slide that is `found` cannot go `to`."""
-    before = [name for name, state in STATES.items() if to in state.next]
-    return Problem(
+    predecessors = [name for name, state in STATES.items() if target in state.next]
+    return ProblemError(
         "slide_state",
-        found=f"{found} ({STATES[found].en})",
-        found_zh=f"{STATES[found].zh}（{found}）",
-        needed=" or ".join(before) or "nothing",
-        needed_zh="、".join(f"{STATES[name].zh}（{name}）" for name in before) or "无",
+        actual=f"{current} ({STATES[current].en})",
+        actual_zh=f"{STATES[current].zh}（{current}）",
+        expected=" or ".join(predecessors) or "nothing",
+        expected_zh="、".join(f"{STATES[name].zh}（{name}）" for name in predecessors) or "无",
     )

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
-from serving.core.http.problems import Problem
-from serving.core.http.request import Call, Reply
-from serving.pathology.context import ID
+from serving.core.http.problems import ProblemError
+from serving.core.http.request import Request, Response
+from serving.pathology.context import ID_PATTERN
 
-Handler = Callable[[Call], Awaitable[Reply]]
+Handler = Callable[[Request], Awaitable[Response]]
 WORKLIST = "/console/slides"
 
 
@@ -16,16 +16,16 @@ def routes() -> dict[str, dict[str, Handler]]:
     return {"/slides": {"GET": worklist}, "/slides/{id}": {"GET": viewer}}
 
 
-async def worklist(call: Call) -> Reply:
-    return _moved(WORKLIST)
+async def worklist(request: Request) -> Response:
+    return _redirect(WORKLIST)
 
 
-async def viewer(call: Call) -> Reply:
+async def viewer(request: Request) -> Response:
     """Raises Problem for no id."""
-    if not ID.fullmatch(call.path[0]):
-        raise Problem("not_found", found=repr(call.scope["path"][:200]))
-    return _moved(f"{WORKLIST}/{call.path[0]}")
+    if not ID_PATTERN.fullmatch(request.path_params[0]):
+        raise ProblemError("not_found", actual=repr(request.scope["path"][:200]))
+    return _redirect(f"{WORKLIST}/{request.path_params[0]}")
 
 
-def _moved(to: str) -> Reply:
-    return Reply(b"", 308, "text/plain; charset=utf-8", {"Location": to})
+def _redirect(location: str) -> Response:
+    return Response(b"", 308, "text/plain; charset=utf-8", {"Location": location})

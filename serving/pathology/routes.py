@@ -16,181 +16,200 @@ from typing import Any
 import orjson
 import sqlalchemy as sa
 
-from datasets.errors import Fault
+from datasets.errors import FieldError
 from serving.core.billing.quotas import Quota
 from serving.core.db.store import Store
 from serving.core.http import validation
-from serving.core.http.problems import Problem
-from serving.core.http.request import Call, Reply, query
+from serving.core.http.problems import ProblemError
+from serving.core.http.request import Request, Response, parse_query
 from serving.core.identifiers import new_id
 from serving.pathology import pages, turnaround
-from serving.pathology.context import ID, Desk, Row, state_problem
-from serving.pathology.report.render import Drawing, copy_of, heat_of
-from serving.pathology.report.routes import Reports
-from serving.pathology.report.signing import Signing
+from serving.pathology.context import ID_PATTERN, Row, SlideContext, state_problem
+from serving.pathology.report.render import ReportRenderer, heatmap_file, slide_file
+from serving.pathology.report.routes import ReportRoutes
+from serving.pathology.report.signing import SigningRoutes
 from serving.pathology.slides import storage
-from serving.pathology.slides import store as slides
-from serving.pathology.slides.states import SIGNED, STATES, TO_REVIEW, UnknownSlide
+from serving.pathology.slides import store as slide_store
+from serving.pathology.slides.states import SIGNED, STATES, TO_REVIEW, SlideNotFoundError
 from serving.pathology.upload import request_form
-from serving.pathology.upload.intake import Arrivals, note_scale
-from serving.pathology.upload.tus import Uploads
-from serving.pathology.viewer.events import Events, last_seen, wants_events
-from serving.pathology.viewer.tile_routes import Images, Shown
+from serving.pathology.upload.intake import UploadIntake, add_mpp_event
+from serving.pathology.upload.tus import TusRoutes
+from serving.pathology.viewer.events import EventStream, accepts_event_stream, parse_last_event_id
+from serving.pathology.viewer.tile_routes import SlideImage, TileRoutes
 from serving.settings import Settings
 
-Handler = Callable[[Call], Awaitable[Reply]]
-USUAL, MOST = 100, 500  # slides of one page of the worklist
+Handler = Callable[[Request], Awaitable[Response]]
+DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE = 100, 500  # slides of one page of the worklist
 
 
-class Pathology:
+class PathologyRoutes:
     def __init__(self, settings: Settings, store: Store, quota: Quota):
         self.settings = settings
-        self.desk = Desk(settings, store, quota)
-        self.arrivals = Arrivals(self.desk)
-        self.uploads = Uploads(self.desk, self.arrivals)
-        self.events = Events(self.desk)
-        self.images = Images(self._shown)
-        self.signing = Signing(self.desk, Drawing(settings.paths.slides, self.images.deepzoom).render)
-        self.reports = Reports(self.desk, self.signing.render)
+        self.context = SlideContext(settings, store, quota)
+        self.intake = UploadIntake(self.context)
+        self.tus_routes = TusRoutes(self.context, self.intake)
+        self.event_stream = EventStream(self.context)
+        self.tile_routes = TileRoutes(self._load_slide_image)
+        self.signing_routes = SigningRoutes(
+            self.context, ReportRenderer(settings.paths.slides, self.tile_routes.deepzoom).render
+        )
+        self.report_routes = ReportRoutes(self.context, self.signing_routes.render)
 
     def start(self) -> None:
-        self.arrivals.start()
+        self.intake.start()
 
     def stop(self) -> None:
-        self.arrivals.stop()
-        self.images.close()
+        self.intake.stop()
+        self.tile_routes.close()
 
     def routes(self) -> dict[str, dict[str, Handler]]:
         return {
             **pages.routes(),
-            **self.uploads.routes(),
-            **self.images.routes(),
+            **self.tus_routes.routes(),
+            **self.tile_routes.routes(),
             "/v1/slides": {"GET": self.worklist, "POST": self.submit},
             "/v1/slides/turnaround": {"GET": self.turnaround},
-            "/v1/slides/{id}": {"GET": self.one},
-            "/v1/slides/{id}/report": {"GET": self.reports.get},
+            "/v1/slides/{id}": {"GET": self.get_slide},
+            "/v1/slides/{id}/report": {"GET": self.report_routes.get_report},
             "/v1/slides/{id}/cancel": {"POST": self.cancel},
-            "/v1/slides/{id}/review": {"POST": self.signing.review},
-            "/v1/slides/{id}/sign": {"POST": self.signing.sign},
-            "/v1/slides/{id}/amend": {"POST": self.signing.amend},
+            "/v1/slides/{id}/review": {"POST": self.signing_routes.review},
+            "/v1/slides/{id}/sign": {"POST": self.signing_routes.sign},
+            "/v1/slides/{id}/amend": {"POST": self.signing_routes.amend},
         }
 
-    async def _shown(self, call: Call) -> Shown:
+    async def _load_slide_image(self, request: Request) -> SlideImage:
         """What there is to look at of the address's slide. Raises Problem before there is a copy without names."""
-        slide = await self.desk.slide(call)
-        folder = self.settings.paths.slides / slide["id"]
-        path = await asyncio.to_thread(copy_of, folder, slide["name"])
+        slide = await self.context.load_slide(request)
+        slide_dir = self.settings.paths.slides / slide["id"]
+        path = await asyncio.to_thread(slide_file, slide_dir, slide["name"])
         if path is None:
             raise state_problem(slide["state"], "quality_passed")
-        heat = await asyncio.to_thread(heat_of, folder)
-        return Shown(path, str(slide["sha256"]), slide["mpp"], slide["state"], slide["reading"], heat)
+        heatmap = await asyncio.to_thread(heatmap_file, slide_dir)
+        return SlideImage(path, str(slide["sha256"]), slide["mpp"], slide["state"], slide["reading"], heatmap)
 
     # --- a slide named, not sent
 
-    async def submit(self, call: Call) -> Reply:
+    async def submit(self, request: Request) -> Response:
         """A file of the inbox, or an upload whose form or SHA-256 was still to be told."""
-        found, digest = await self.desk.body(call)
-        reference, sha256 = found.pop("reference", None), found.pop("sha256", None)
-        faults = validation.sha256(sha256)
-        told, wrong = request_form.read(found)
-        faults += wrong
+        payload, digest = await self.context.parse_body(request)
+        reference, sha256 = payload.pop("reference", None), payload.pop("sha256", None)
+        errors = validation.sha256(sha256)
+        form, form_errors = request_form.validate(payload)
+        errors += form_errors
         if not isinstance(reference, str) or not 0 < len(reference) <= 1_000:
-            needed = "a path below the inbox, or the id of an upload", "收件箱内的路径，或上传编号"
-            faults.append(Fault("reference", validation.kind(reference), *needed))
+            expected = "a path below the inbox, or the id of an upload", "收件箱内的路径，或上传编号"
+            errors.append(FieldError("reference", validation.describe_value(reference), *expected))
             reference = ""
-        upload = await self.desk.read(slides.upload, reference, call.caller.tenant) if ID.fullmatch(reference) else None
+        upload = (
+            await self.context.read(slide_store.get_upload, reference, request.principal.tenant)
+            if ID_PATTERN.fullmatch(reference)
+            else None
+        )
         if reference and upload is None:
-            faults += await asyncio.to_thread(self._reference, call.caller.tenant, reference)
-        if faults or told is None or not isinstance(sha256, str):
-            raise Problem("invalid_request", errors=faults)
+            errors += await asyncio.to_thread(self._check_reference, request.principal.tenant, reference)
+        if errors or form is None or not isinstance(sha256, str):
+            raise ProblemError("invalid_request", errors=errors)
         if upload is not None and "reference" not in upload["metadata"]:
-            return await self._told(call, upload, told, sha256, digest)
-        return await self._refer(call, reference, told, sha256, digest)
+            return await self._attach_form(request, upload, form, sha256, digest)
+        return await self._submit_reference(request, reference, form, sha256, digest)
 
-    def _reference(self, tenant: str, reference: str) -> list[Fault]:
-        zh = "收件箱内的普通文件（不含链接与 ..）"
+    def _check_reference(self, tenant: str, reference: str) -> list[FieldError]:
+        expected_zh = "收件箱内的普通文件（不含链接与 ..）"
         try:
-            with storage.open_inside(self.desk.inbox(tenant), reference) as file:
-                size, most = Path(f"/proc/self/fd/{file.fileno()}").stat().st_size, self.settings.slides.upload
-        except storage.OutsideInbox as error:
-            return [Fault("reference", repr(reference[:200]), str(error), zh)]
-        if not 0 < size <= most:
-            return [Fault("reference", f"{size:,} bytes", f"1 to {most:,} bytes", f"1 至 {most:,} 字节")]
+            with storage.open_inbox_file(self.context.inbox(tenant), reference) as file:
+                size, max_bytes = (
+                    Path(f"/proc/self/fd/{file.fileno()}").stat().st_size,
+                    self.settings.slides.max_upload_bytes,
+                )
+        except storage.OutsideInboxError as error:
+            return [FieldError("reference", repr(reference[:200]), str(error), expected_zh)]
+        if not 0 < size <= max_bytes:
+            return [FieldError("reference", f"{size:,} bytes", f"1 to {max_bytes:,} bytes", f"1 至 {max_bytes:,} 字节")]
         return []
 
-    async def _told(self, call: Call, upload: Row, told: request_form.Form, sha256: str, digest: str) -> Reply:
-        if (earlier := await self.desk.before(call, "/v1/slides", digest)) is not None:
-            return await self._accepted(earlier["slide"], again=True)
-        slide = await self.desk.read(slides.get, upload["slide"])
+    async def _attach_form(
+        self, request: Request, upload: Row, form: request_form.RequestForm, sha256: str, digest: str
+    ) -> Response:
+        if (earlier := await self.context.earlier_response(request, "/v1/slides", digest)) is not None:
+            return await self._submission_response(earlier["slide"], replayed=True)
+        slide = await self.context.read(slide_store.get, upload["slide"])
         assert slide is not None, "the store holds an upload's slide"
-        if slide["state"] != "uploading" and (slide["sha256"], slide["request"]) == (sha256, told.request):
-            return await self._accepted(await self._stands_for(slide), again=True)
-        stands = await self.arrivals.tell(upload, told, sha256)
-        await self.desk.once(call, "/v1/slides", digest, lambda _: {"slide": stands})
-        return await self._accepted(stands, again=stands != upload["slide"])
+        if slide["state"] != "uploading" and (slide["sha256"], slide["request"]) == (sha256, form.request):
+            return await self._submission_response(await self._canonical_slide_id(slide), replayed=True)
+        canonical_id = await self.intake.attach_form(upload, form, sha256)
+        await self.context.run_once(request, "/v1/slides", digest, lambda _: {"slide": canonical_id})
+        return await self._submission_response(canonical_id, replayed=canonical_id != upload["slide"])
 
-    async def _refer(self, call: Call, reference: str, told: request_form.Form, sha256: str, digest: str) -> Reply:
-        await self.desk.quota.check(call.caller.tenant)
-        slide, upload = new_id(), new_id()
-        name, tenant = storage.clean_name(reference), call.caller.tenant
-        audit = await asyncio.to_thread(self.desk.audited, slide)
+    async def _submit_reference(
+        self, request: Request, reference: str, form: request_form.RequestForm, sha256: str, digest: str
+    ) -> Response:
+        await self.context.quota.check(request.principal.tenant)
+        slide_id, upload_id = new_id(), new_id()
+        name, tenant = storage.sanitize_name(reference), request.principal.tenant
+        audit = await asyncio.to_thread(self.context.selected_for_audit, slide_id)
 
-        def work(connection: sa.Connection) -> Row:
-            for one in slides.alike(connection, sha256, tenant):
-                if one["accession"] == told.request["accession"] and _comes(connection, one):
-                    return {"slide": one["id"], "upload": None}
-            columns = told.columns() | {"tenant": tenant, "name": name, "sha256": sha256}
-            slides.create(connection, slide, detail={"reference": reference}, audit=audit, **columns)
-            slides.create_upload(connection, upload, slide, 0, sha256, {"reference": reference})
-            note_scale(connection, slide, told)
-            return {"slide": slide, "upload": upload}
+        def create_if_new(connection: sa.Connection) -> Row:
+            for existing in slide_store.same_content(connection, sha256, tenant):
+                if existing["accession"] == form.request["accession"] and _is_arriving(connection, existing):
+                    return {"slide": existing["id"], "upload": None}
+            columns = form.columns() | {"tenant": tenant, "name": name, "sha256": sha256}
+            slide_store.create(connection, slide_id, detail={"reference": reference}, audit=audit, **columns)
+            slide_store.create_upload(connection, upload_id, slide_id, 0, sha256, {"reference": reference})
+            add_mpp_event(connection, slide_id, form)
+            return {"slide": slide_id, "upload": upload_id}
 
-        said, again = await self.desk.once(call, "/v1/slides", digest, work)
-        if not again and said["upload"] is not None:
-            self.arrivals.fetch(upload)
-            self.desk.quota.add(tenant, 1)
-        return await self._accepted(said["slide"], again=again or said["upload"] is None)
+        result, replayed = await self.context.run_once(request, "/v1/slides", digest, create_if_new)
+        if not replayed and result["upload"] is not None:
+            self.intake.start_copy(upload_id)
+            self.context.quota.add(tenant, 1)
+        return await self._submission_response(result["slide"], replayed=replayed or result["upload"] is None)
 
-    async def _stands_for(self, slide: Row) -> str:
+    async def _canonical_slide_id(self, slide: Row) -> str:
         """The earlier slide where this one turned out to be the same, else its own id."""
-        for event in reversed(await self.desk.read(slides.events_after, slide["id"])):
+        for event in reversed(await self.context.read(slide_store.events_after, slide["id"])):
             if "same_as" in event["detail"]:
                 return str(event["detail"]["same_as"])
         return str(slide["id"])
 
-    async def _accepted(self, slide: str, again: bool) -> Reply:
-        found = await self.desk.read(slides.get, slide)
-        assert found is not None, "it was made or found just now"
-        headers = {"Location": f"/v1/slides/{slide}"} | ({"Idempotent-Replayed": "true"} if again else {})
-        return Reply(orjson.dumps(shown(found, whole=True)), 200 if again else 202, headers=headers)
+    async def _submission_response(self, slide_id: str, replayed: bool) -> Response:
+        row = await self.context.read(slide_store.get, slide_id)
+        assert row is not None, "it was made or found just now"
+        headers = {"Location": f"/v1/slides/{slide_id}"} | ({"Idempotent-Replayed": "true"} if replayed else {})
+        return Response(
+            orjson.dumps(slide_to_json(row, include_details=True)), 200 if replayed else 202, headers=headers
+        )
 
     # --- slides told of
 
-    async def worklist(self, call: Call) -> Reply:
-        options, faults = query(call, ("limit", "after", "state", "specimen", "accession", "review", "signed"))
-        limit = options.get("limit", str(USUAL))
-        if not re.fullmatch(r"[0-9]{1,4}", limit, re.ASCII) or not 1 <= int(limit) <= MOST:
-            whole = f"a whole number from 1 to {MOST}", f"1 至 {MOST} 的整数"
-            faults.append(Fault("limit", repr(limit[:60]), *whole))
-        for name, levels in (
+    async def worklist(self, request: Request) -> Response:
+        options, errors = parse_query(request, ("limit", "after", "state", "specimen", "accession", "review", "signed"))
+        limit = options.get("limit", str(DEFAULT_PAGE_SIZE))
+        if not re.fullmatch(r"[0-9]{1,4}", limit, re.ASCII) or not 1 <= int(limit) <= MAX_PAGE_SIZE:
+            expected = f"a whole number from 1 to {MAX_PAGE_SIZE}", f"1 至 {MAX_PAGE_SIZE} 的整数"
+            errors.append(FieldError("limit", repr(limit[:60]), *expected))
+        for name, allowed in (
             ("state", tuple(STATES)),
             ("specimen", request_form.SPECIMENS),
             ("review", ("true", "false")),
             ("signed", ("true", "false")),
         ):
-            if name in options and options[name] not in levels:
-                told = ", ".join(levels)
-                faults.append(Fault(name, repr(options[name][:60]), f"one of {told}", f"{told} 之一"))
-        fits, printable, printable_zh = request_form.RULES["accession"]
-        if "accession" in options and not fits(options["accession"]):
-            faults.append(Fault("accession", repr(options["accession"][:60]), printable, printable_zh))
+            if name in options and options[name] not in allowed:
+                allowed_text = ", ".join(allowed)
+                errors.append(
+                    FieldError(name, repr(options[name][:60]), f"one of {allowed_text}", f"{allowed_text} 之一")
+                )
+        is_valid, accession_expected, accession_expected_zh = request_form.RULES["accession"]
+        if "accession" in options and not is_valid(options["accession"]):
+            errors.append(
+                FieldError("accession", repr(options["accession"][:60]), accession_expected, accession_expected_zh)
+            )
         after = options.get("after")
-        if after is not None and not ID.fullmatch(after):
-            faults.append(Fault("after", repr(after[:60]), "the id of a slide", "切片编号"))
-        if faults:
-            raise Problem("bad_parameter", errors=faults)
-        wanted = {
-            "tenant": call.caller.tenant,
+        if after is not None and not ID_PATTERN.fullmatch(after):
+            errors.append(FieldError("after", repr(after[:60]), "the id of a slide", "切片编号"))
+        if errors:
+            raise ProblemError("bad_parameter", errors=errors)
+        filters = {
+            "tenant": request.principal.tenant,
             "after": after,
             "state": options.get("state"),
             "specimen": options.get("specimen"),
@@ -199,46 +218,51 @@ class Pathology:
             "signed": {"true": True, "false": False}.get(options.get("signed", "")),
         }
         try:
-            rows = await self.desk.read(slides.worklist, int(limit), **wanted)
-        except UnknownSlide as error:
-            raise Problem("unknown_slide", found=repr(error.slide)) from error
-        more = rows[-1]["id"] if len(rows) == int(limit) else None
-        return Reply(orjson.dumps({"slides": [shown(row) for row in rows], "next": more}))
+            rows = await self.context.read(slide_store.worklist, int(limit), **filters)
+        except SlideNotFoundError as error:
+            raise ProblemError("unknown_slide", actual=repr(error.slide_id)) from error
+        next_id = rows[-1]["id"] if len(rows) == int(limit) else None
+        return Response(orjson.dumps({"slides": [slide_to_json(row) for row in rows], "next": next_id}))
 
-    async def turnaround(self, call: Call) -> Reply:
-        return await turnaround.reply(self.desk, call)
+    async def turnaround(self, request: Request) -> Response:
+        return await turnaround.turnaround_response(self.context, request)
 
-    async def one(self, call: Call) -> Reply:
-        seen = last_seen(call)
-        slide = await self.desk.slide(call)
-        if wants_events(call):
-            return await self.events.reply(call, slide, seen)
-        signed = await self.desk.read(slides.reports, slide["id"])
-        return Reply(orjson.dumps(shown(slide, whole=True) | {"reports": [_signed(report) for report in signed]}))
+    async def get_slide(self, request: Request) -> Response:
+        last_event_id = parse_last_event_id(request)
+        slide = await self.context.load_slide(request)
+        if accepts_event_stream(request):
+            return await self.event_stream.open_stream(request, slide, last_event_id)
+        reports = await self.context.read(slide_store.list_reports, slide["id"])
+        return Response(
+            orjson.dumps(
+                slide_to_json(slide, include_details=True)
+                | {"reports": [_report_summary(report) for report in reports]}
+            )
+        )
 
-    async def cancel(self, call: Call) -> Reply:
-        slide = await self.desk.slide(call)
-        upload = await self.desk.read(slides.upload_of, slide["id"])
-        if slide["state"] == "uploading" and upload is not None and upload["id"] not in self.arrivals.busy:
-            await self.arrivals.end(upload, "cancelled", {"by": "request"})
+    async def cancel(self, request: Request) -> Response:
+        slide = await self.context.load_slide(request)
+        upload = await self.context.read(slide_store.upload_for_slide, slide["id"])
+        if slide["state"] == "uploading" and upload is not None and upload["id"] not in self.intake.busy_uploads:
+            await self.intake.abort_upload(upload, "cancelled", {"by": "request"})
         else:
-            await self.desk.write(lambda c: slides.move(c, slide["id"], "cancelled", {"by": "request"}))
-        return Reply(orjson.dumps(shown(await self.desk.slide(call), whole=True)))
+            await self.context.write(lambda c: slide_store.transition(c, slide["id"], "cancelled", {"by": "request"}))
+        return Response(orjson.dumps(slide_to_json(await self.context.load_slide(request), include_details=True)))
 
 
-def _comes(connection: sa.Connection, slide: Row) -> bool:
+def _is_arriving(connection: sa.Connection, slide: Row) -> bool:
     """Whether it is there, or will be without anybody's doing: an upload may never be sent on."""
     if slide["state"] != "uploading":
         return True
-    upload = slides.upload_of(connection, slide["id"])
+    upload = slide_store.upload_for_slide(connection, slide["id"])
     return upload is not None and "reference" in upload["metadata"]
 
 
-def shown(row: Row, whole: bool = False) -> Row:
+def slide_to_json(row: Row, include_details: bool = False) -> Row:
     """A slide as the API tells it; `whole` with its request form and its reading."""
     state = STATES[row["state"]]
     negative = row["triage"] == "negative"
-    told: Row = {
+    payload: Row = {
         "slide_id": row["id"],
         "state": row["state"],
         "state_en": state.en,
@@ -250,20 +274,20 @@ def shown(row: Row, whole: bool = False) -> Row:
         "triage": row["triage"],
         "audit": negative and row["audit"] and row["state"] in SIGNED,  # who reads it does not know before
         "to_review": row["state"] in TO_REVIEW and (not negative or row["audit"]),
-        "model": None if row["model"] is None else {"name": row["model"], **_both(row, "version", "bundle")},
-        **_both(row, "created", "updated"),
+        "model": None if row["model"] is None else {"name": row["model"], **_pick(row, "version", "bundle")},
+        **_pick(row, "created", "updated"),
     }
-    return told | ({"request": row["request"], "reading": row["reading"]} if whole else {})
+    return payload | ({"request": row["request"], "reading": row["reading"]} if include_details else {})
 
 
-def _both(row: Row, *names: str) -> dict[str, Any]:
+def _pick(row: Row, *names: str) -> dict[str, Any]:
     return {name: row[name] for name in names}
 
 
-def _signed(report: Row) -> Row:
+def _report_summary(report: Row) -> Row:
     body = report["body"]
     return {
-        **_both(report, "version", "kind", "at", "sha256"),
+        **_pick(report, "version", "kind", "at", "sha256"),
         "signed_by": body["signed_by"],
         "reason": body.get("reason"),
     }

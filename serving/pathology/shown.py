@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from serving.core.http.schema import STORE, Schema, in_path, in_query, operation
-from serving.pathology.viewer.tile_routes import GEOJSON, JPEG, PNG, SHARE, XML
+from serving.core.http.schema import STORE_PROBLEMS, Schema, operation, path_param, query_param
+from serving.pathology.viewer.tile_routes import GEOJSON, JPEG, PNG, PROBABILITY_PATTERN, XML
 
-PROBLEMS: dict[str, tuple[str, ...]] = {
+VIEWER_PROBLEMS: dict[str, tuple[str, ...]] = {
     "GET /slides": (),
     "GET /slides/{id}": ("not_found",),
     **{
-        f"GET /v1/slides/{{id}}/{name}": ("unknown_slide", "slide_state", *more, *STORE)
+        f"GET /v1/slides/{{id}}/{name}": ("unknown_slide", "slide_state", *more, *STORE_PROBLEMS)
         for name, more in (
             ("image.dzi", ("slide_unreadable",)),
             ("image_files/{level}/{tile}", ("not_found", "slide_unreadable")),
@@ -19,48 +19,59 @@ PROBLEMS: dict[str, tuple[str, ...]] = {
         )
     },
 }
-SLIDE = in_path("id", "slide_id", pattern="^[0-9a-f]{32}$")
-KNOWN = {"304": {"description": "If-None-Match names it: the browser has these bytes"}}
+SLIDE_ID_PARAM = path_param("id", "slide_id", pattern="^[0-9a-f]{32}$")
+NOT_MODIFIED_RESPONSE = {"304": {"description": "If-None-Match names it: the browser has these bytes"}}
 
 
-def paths() -> Schema:
-    tile = [
-        SLIDE,
-        in_path("level", "0 is one pixel, the last the whole slide", pattern="^[0-9]{1,2}$"),
-        in_path("tile", "column_row, and the kind of picture", pattern="^[0-9]{1,6}_[0-9]{1,6}\\.(jpeg|png)$"),
+def viewer_paths() -> Schema:
+    tile_params = [
+        SLIDE_ID_PARAM,
+        path_param("level", "0 is one pixel, the last the whole slide", pattern="^[0-9]{1,2}$"),
+        path_param("tile", "column_row, and the kind of picture", pattern="^[0-9]{1,6}_[0-9]{1,6}\\.(jpeg|png)$"),
     ]
-    least = in_query("threshold", {"type": "string", "pattern": f"^({SHARE.pattern})$"}, "Tiles at or above; else 0.5.")
+    threshold_param = query_param(
+        "threshold", {"type": "string", "pattern": f"^({PROBABILITY_PATTERN.pattern})$"}, "Tiles at or above; else 0.5."
+    )
     return {
-        "/slides": _moved("GET /slides", "worklistMoved"),
-        "/slides/{id}": _moved("GET /slides/{id}", "slideMoved", SLIDE),
-        **_pictures("image", "jpeg", JPEG, "the slide", tile),
-        **_pictures("heatmap", "png", PNG, "the probability of its tiles", tile),
-        "/v1/slides/{id}/annotations.geojson": _get(
+        "/slides": _redirect_operation("GET /slides", "worklistMoved"),
+        "/slides/{id}": _redirect_operation("GET /slides/{id}", "slideMoved", SLIDE_ID_PARAM),
+        **_pyramid_paths("image", "jpeg", JPEG, "the slide", tile_params),
+        **_pyramid_paths("heatmap", "png", PNG, "the probability of its tiles", tile_params),
+        "/v1/slides/{id}/annotations.geojson": _get_operation(
             "GET /v1/slides/{id}/annotations.geojson",
             "annotations",
             "Evidence and positive tiles in level-0 pixels, as QuPath opens them",
             [GEOJSON],
-            SLIDE,
-            least,
+            SLIDE_ID_PARAM,
+            threshold_param,
         ),
     }
 
 
-def _moved(route: str, name: str, *parameters: Schema) -> Schema:
-    place = {"Location": {"schema": {"type": "string"}}}
-    fine = {"308": {"description": "The console has this page at Location", "headers": place}}
-    return {"get": operation(PROBLEMS[route], name, "The page's earlier address", fine, parameters=list(parameters))}
-
-
-def _pictures(name: str, kind: str, media_type: str, what: str, tile: list[Schema]) -> Schema:
-    one, files = f"/v1/slides/{{id}}/{name}.dzi", f"/v1/slides/{{id}}/{name}_files/{{level}}/{{tile}}"
-    summary = f"A tile of {what}, {kind}, at most 256 pixels a side"
+def _redirect_operation(route: str, name: str, *parameters: Schema) -> Schema:
+    headers = {"Location": {"schema": {"type": "string"}}}
+    responses = {"308": {"description": "The console has this page at Location", "headers": headers}}
     return {
-        one: _get(f"GET {one}", f"{name}Pyramid", f"Deep Zoom of {what}", [XML], SLIDE),
-        files: _get(f"GET {files}", f"{name}Tile", summary, [media_type], *tile),
+        "get": operation(
+            VIEWER_PROBLEMS[route], name, "The page's earlier address", responses, parameters=list(parameters)
+        )
     }
 
 
-def _get(route: str, name: str, summary: str, types: list[str], *parameters: Schema) -> Schema:
-    fine = {"200": {"description": "As asked", "content": {each: {} for each in types}}, **KNOWN}
-    return {"get": operation(PROBLEMS[route], name, summary, fine, parameters=list(parameters))}
+def _pyramid_paths(name: str, image_format: str, media_type: str, subject: str, tile_params: list[Schema]) -> Schema:
+    descriptor_path, tiles_path = f"/v1/slides/{{id}}/{name}.dzi", f"/v1/slides/{{id}}/{name}_files/{{level}}/{{tile}}"
+    summary = f"A tile of {subject}, {image_format}, at most 256 pixels a side"
+    return {
+        descriptor_path: _get_operation(
+            f"GET {descriptor_path}", f"{name}Pyramid", f"Deep Zoom of {subject}", [XML], SLIDE_ID_PARAM
+        ),
+        tiles_path: _get_operation(f"GET {tiles_path}", f"{name}Tile", summary, [media_type], *tile_params),
+    }
+
+
+def _get_operation(route: str, name: str, summary: str, media_types: list[str], *parameters: Schema) -> Schema:
+    responses = {
+        "200": {"description": "As asked", "content": {media_type: {} for media_type in media_types}},
+        **NOT_MODIFIED_RESPONSE,
+    }
+    return {"get": operation(VIEWER_PROBLEMS[route], name, summary, responses, parameters=list(parameters))}

@@ -14,58 +14,70 @@ from typing import Any
 
 import orjson
 
-from serving.core.http.problems import Problem
-from serving.core.http.request import Call, Reply, query
-from serving.core.identifiers import now
-from serving.pathology.context import Desk
-from serving.pathology.slides import turnaround as store
+from serving.core.http.problems import ProblemError
+from serving.core.http.request import Request, Response, parse_query
+from serving.core.identifiers import utc_now
+from serving.pathology.context import SlideContext
+from serving.pathology.slides import turnaround as turnaround_store
 from serving.pathology.slides.states import STATES
 
-DAYS = 30
-MOST = 10_000  # slides whose times are looked at, the newest
+WINDOW_DAYS = 30
+MAX_SLIDES = 10_000  # slides whose times are looked at, the newest
 
 
-async def reply(desk: Desk, call: Call) -> Reply:
-    _, faults = query(call, ())
-    if faults:
-        raise Problem("bad_parameter", errors=faults)
-    tenant, since = call.caller.tenant, datetime.now(UTC) - timedelta(days=DAYS)
-    first = f"{int(since.timestamp() * 1_000):012x}"  # ids begin with their time
-    counts = await desk.read(store.states, tenant)
-    moments = await desk.read(store.moments, tenant, first, MOST)
-    told = {"days": DAYS, "slides": len(moments), "states": {state: counts.get(state, 0) for state in STATES}}
-    told["awaiting"] = await desk.read(store.awaiting, tenant)
-    return Reply(orjson.dumps(told | figures(moments, await desk.read(store.waiting, tenant))))
+async def turnaround_response(context: SlideContext, request: Request) -> Response:
+    _, errors = parse_query(request, ())
+    if errors:
+        raise ProblemError("bad_parameter", errors=errors)
+    tenant, since = request.principal.tenant, datetime.now(UTC) - timedelta(days=WINDOW_DAYS)
+    first_id = f"{int(since.timestamp() * 1_000):012x}"  # ids begin with their time
+    counts = await context.read(turnaround_store.count_by_state, tenant)
+    state_times = await context.read(turnaround_store.state_times, tenant, first_id, MAX_SLIDES)
+    payload = {
+        "days": WINDOW_DAYS,
+        "slides": len(state_times),
+        "states": {state: counts.get(state, 0) for state in STATES},
+    }
+    payload["awaiting"] = await context.read(turnaround_store.count_awaiting_review, tenant)
+    return Response(
+        orjson.dumps(
+            payload | turnaround_stats(state_times, await context.read(turnaround_store.waiting_summary, tenant))
+        )
+    )
 
 
-def figures(moments: Sequence[dict[str, str]], waiting: Mapping[str, tuple[int, str]] | None = None) -> dict[str, Any]:
+def turnaround_stats(
+    state_times: Sequence[dict[str, str]], waiting: Mapping[str, tuple[int, str]] | None = None
+) -> dict[str, Any]:
     """From the times at which slides reached their states: how long until they were read and until they were signed.
     `waiting`: what of -> how many, and when the first of them arrived."""
-    read, signed = [], []
-    for at in moments:
-        if store.ARRIVED not in at:
+    read_seconds, signed_seconds = [], []
+    for times in state_times:
+        if turnaround_store.ARRIVAL_STATE not in times:
             continue
-        arrived = datetime.fromisoformat(at[store.ARRIVED])
-        if answered := [at[state] for state in store.READ if state in at]:
-            read.append(_seconds(arrived, min(answered)))
-        if store.SIGNED in at:
-            signed.append(_seconds(arrived, at[store.SIGNED]))
-    told = {"to_reading": _spread(read), "to_signature": _spread(signed)}
-    for name, spread in told.items():
-        many, first = (waiting or {}).get(name, (0, None))
-        longest = None if first is None else _seconds(datetime.fromisoformat(first), now())
-        told[name] = spread | {"waiting": many, "longest_wait_seconds": longest}
-    return told
+        arrived = datetime.fromisoformat(times[turnaround_store.ARRIVAL_STATE])
+        if result_times := [times[state] for state in turnaround_store.RESULT_STATES if state in times]:
+            read_seconds.append(_elapsed_seconds(arrived, min(result_times)))
+        if turnaround_store.SIGNED_STATE in times:
+            signed_seconds.append(_elapsed_seconds(arrived, times[turnaround_store.SIGNED_STATE]))
+    stats = {"to_reading": _summarise(read_seconds), "to_signature": _summarise(signed_seconds)}
+    for name, summary in stats.items():
+        count, first_arrival = (waiting or {}).get(name, (0, None))
+        longest_wait = (
+            None if first_arrival is None else _elapsed_seconds(datetime.fromisoformat(first_arrival), utc_now())
+        )
+        stats[name] = summary | {"waiting": count, "longest_wait_seconds": longest_wait}
+    return stats
 
 
-def _seconds(arrived: datetime, at: str) -> float:
-    return (datetime.fromisoformat(at) - arrived).total_seconds()
+def _elapsed_seconds(arrived: datetime, timestamp: str) -> float:
+    return (datetime.fromisoformat(timestamp) - arrived).total_seconds()
 
 
-def _spread(seconds: list[float]) -> dict[str, Any]:
+def _summarise(seconds: list[float]) -> dict[str, Any]:
     """Median, and the 90th percentile by nearest rank: the time within which nine of ten were done."""
     if not seconds:
         return {"slides": 0, "median_seconds": None, "p90_seconds": None}
     ordered = sorted(seconds)
-    tenth = ordered[math.ceil(0.9 * len(ordered)) - 1]
-    return {"slides": len(ordered), "median_seconds": statistics.median(ordered), "p90_seconds": tenth}
+    p90 = ordered[math.ceil(0.9 * len(ordered)) - 1]
+    return {"slides": len(ordered), "median_seconds": statistics.median(ordered), "p90_seconds": p90}

@@ -15,14 +15,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
-from models.bundle import BundleRefused, Verified, claimed, pointed, verify
-from models.card import Stamp
+from models.bundle import BundleError, VerifiedBundle, read_alias, unverified_product, verify_bundle
+from models.card import BaseCard
 
 log = logging.getLogger("yuheng.champion")
 
 
 @dataclass(frozen=True, slots=True)
-class Alarm:
+class LoadFailure:
     """Why `version`, which the pointer names, does not serve."""
 
     version: str
@@ -31,28 +31,28 @@ class Alarm:
 
 
 @dataclass(slots=True)
-class _Tried:
+class _LoadAttempt:
     version: str
-    seen: tuple[int, ...]  # times of change of the folder's files
-    at: float  # monotonic
+    modified_at: tuple[int, ...]  # times of change of the folder's files
+    attempted_at: float  # monotonic
 
 
-class Serves(Protocol):
+class Loadable(Protocol):
     """What a bundle is held as."""
 
     @property
-    def card(self) -> Stamp: ...
+    def card(self) -> BaseCard: ...
     @property
     def digest(self) -> str: ...
 
 
-H = TypeVar("H", bound=Serves)
+ModelT = TypeVar("ModelT", bound=Loadable)
 
 
-class Champions(Generic[H]):
+class ModelLoader(Generic[ModelT]):
     """`serving` maps a model's name to what is held for it: replaced whole, so a reader sees the old or the new.
 
-    hold: makes it of a verified bundle; None for one that nobody serves. Raises BundleRefused.
+    hold: makes it of a verified bundle; None for one that nobody serves. Raises BundleError.
     ours: whether bundles of a product are looked at at all.
     """
 
@@ -60,94 +60,103 @@ class Champions(Generic[H]):
         self,
         bundles: Path,
         public_key: Path,
-        poll: float,
-        retry: float,
-        hold: Callable[[Verified], H | None],
-        ours: Callable[[str], bool],
+        poll_seconds: float,
+        retry_seconds: float,
+        deploy: Callable[[VerifiedBundle], ModelT | None],
+        accepts: Callable[[str], bool],
     ):
-        self.bundles, self.public_key, self.poll, self.retry = bundles, public_key, poll, retry
-        self.hold, self.ours = hold, ours
-        self.serving: dict[str, H] = {}
-        self.alarms: dict[str, Alarm] = {}
-        self.on_swap: Callable[[H | None, H], None] = lambda old, new: None
-        self._tried: dict[str, _Tried] = {}
-        self._loaded: dict[str, tuple[int, ...]] = {}  # times of change of what serves, when it was verified
-        self._others: set[tuple[str, str]] = set()
+        self.bundles, self.public_key, self.poll_seconds, self.retry_seconds = (
+            bundles,
+            public_key,
+            poll_seconds,
+            retry_seconds,
+        )
+        self.deploy, self.accepts = deploy, accepts
+        self.deployed: dict[str, ModelT] = {}
+        self.failures: dict[str, LoadFailure] = {}
+        self.on_swap: Callable[[ModelT | None, ModelT], None] = lambda old, new: None
+        self._attempts: dict[str, _LoadAttempt] = {}
+        self._loaded_times: dict[str, tuple[int, ...]] = {}  # times of change of what serves, when it was verified
+        self._skipped: set[tuple[str, str]] = set()
 
     def load_all(self) -> None:
         """Before the first request."""
-        for model, version in self._moved():
-            self._take(model, version, self._try(model, version))
+        for model, version in self._changed_pointers():
+            self._apply(model, version, self._load(model, version))
 
     async def watch(self) -> None:
         """Until cancelled. Verifying and loading happen in a thread; only the swap in the event loop."""
         while True:
-            await asyncio.sleep(self.poll)
-            for model, version in list(self._moved()):
-                self._take(model, version, await asyncio.to_thread(self._try, model, version))
+            await asyncio.sleep(self.poll_seconds)
+            for model, version in list(self._changed_pointers()):
+                self._apply(model, version, await asyncio.to_thread(self._load, model, version))
 
-    def _moved(self) -> Iterator[tuple[str, str]]:
+    def _changed_pointers(self) -> Iterator[tuple[str, str]]:
         """(model, version) where the pointer names what neither serves as it lies there nor was just refused."""
         if not self.bundles.is_dir():
             return
         for folder in sorted(self.bundles.iterdir()):
-            version = pointed(folder) if folder.is_dir() and not folder.name.startswith(".") else None
+            version = read_alias(folder) if folder.is_dir() and not folder.name.startswith(".") else None
             if version is None:
                 continue
-            if (folder.name, version) in self._others:
-                self.alarms.pop(folder.name, None)
+            if (folder.name, version) in self._skipped:
+                self.failures.pop(folder.name, None)
                 continue
-            serving, tried = self.serving.get(folder.name), self._tried.get(folder.name)
-            same = serving is not None and serving.card.version == version
-            if same and times(folder / version) == self._loaded.get(folder.name):
-                if self.alarms.pop(folder.name, None):
-                    self._tried.pop(folder.name, None)
+            current, attempt = self.deployed.get(folder.name), self._attempts.get(folder.name)
+            same_version = current is not None and current.card.version == version
+            if same_version and modification_times(folder / version) == self._loaded_times.get(folder.name):
+                if self.failures.pop(folder.name, None):
+                    self._attempts.pop(folder.name, None)
                 continue
-            if not same and not self.ours(claimed(folder / version)):
+            if not same_version and not self.accepts(unverified_product(folder / version)):
                 continue
-            new = tried is None or tried.version != version or tried.seen != times(folder / version)
-            if new or time.monotonic() - tried.at > self.retry:  # type: ignore[union-attr]
+            is_new = (
+                attempt is None
+                or attempt.version != version
+                or attempt.modified_at != modification_times(folder / version)
+            )
+            if is_new or time.monotonic() - attempt.attempted_at > self.retry_seconds:  # type: ignore[union-attr]
                 yield folder.name, version
 
-    def _try(self, model: str, version: str) -> H | Alarm | None:
+    def _load(self, model: str, version: str) -> ModelT | LoadFailure | None:
         folder = self.bundles / model / version
-        self._tried[model] = _Tried(version, times(folder), time.monotonic())
+        self._attempts[model] = _LoadAttempt(version, modification_times(folder), time.monotonic())
         try:
             if Path(version).name != version:
-                raise BundleRefused(f"{folder}: the pointer must hold the plain name of a folder beside it.")
-            held = self.hold(verify(folder, self.public_key))
-            if held is not None and (held.card.model, held.card.version) != (model, version):
-                raise BundleRefused(
-                    f"{folder}: its card says {held.card.model} {held.card.version}; {model} {version} is needed. "
+                raise BundleError(f"{folder}: the pointer must hold the plain name of a folder beside it.")
+            deployed = self.deploy(verify_bundle(folder, self.public_key))
+            if deployed is not None and (deployed.card.model, deployed.card.version) != (model, version):
+                raise BundleError(
+                    f"{folder}: its card says {deployed.card.model} {deployed.card.version}; {model} {version} is needed. "
                     "Publish it under its own name."
                 )
-            return held
+            return deployed
         except Exception as error:  # whatever is wrong with a bundle must not stop the one that serves
-            if not isinstance(error, BundleRefused):
+            if not isinstance(error, BundleError):
                 log.exception("model %s: bundle %s failed to load", model, version)
-            return Alarm(version, str(error), time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
+            return LoadFailure(version, str(error), time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
 
-    def _take(self, model: str, version: str, found: H | Alarm | None) -> None:
-        if found is None:
-            self._others.add((model, version))
+    def _apply(self, model: str, version: str, result: ModelT | LoadFailure | None) -> None:
+        if result is None:
+            self._skipped.add((model, version))
             return
-        old = self.serving.get(model)
-        if isinstance(found, Alarm):
-            if self.alarms.get(model, found).why != found.why or model not in self.alarms:
-                kept = f"{old.card.version} keeps serving" if old else "nothing serves"
-                log.error("model %s: bundle %s is refused, %s: %s", model, version, kept, found.why)
-                self.alarms[model] = found
+        previous = self.deployed.get(model)
+        if isinstance(result, LoadFailure):
+            if self.failures.get(model, result).why != result.why or model not in self.failures:
+                status = f"{previous.card.version} keeps serving" if previous else "nothing serves"
+                log.error("model %s: bundle %s is refused, %s: %s", model, version, status, result.why)
+                self.failures[model] = result
             return
-        self.serving = {**self.serving, model: found}
-        self.alarms.pop(model, None)
-        if tried := self._tried.pop(model, None):
-            self._loaded[model] = tried.seen
-        settle()
-        log.info("model %s: %s serves (bundle %s)", model, version, found.digest[:12])
-        self.on_swap(old, found)
+        self.deployed = {**self.deployed, model: result}
+        self.failures.pop(model, None)
+        if attempt := self._attempts.pop(model, None):
+            self._loaded_times[model] = attempt.modified_at
+        freeze_gc()
+        log.info("model %s: %s serves (bundle %s)", model, version, result.digest[:12])
+        self.on_swap(previous, result)
 
 
-def settle() -> None:
+def freeze_gc() -> None:
     """What is loaded stays: the collector need not walk it again (p99 of a request from 142 to 37 ms, measured)."""
     gc.unfreeze()
     gc.collect()
@@ -155,7 +164,7 @@ def settle() -> None:
     gc.set_threshold(50_000, 20, 100)
 
 
-def times(folder: Path) -> tuple[int, ...]:
+def modification_times(folder: Path) -> tuple[int, ...]:
     """Of change, of a bundle's folder and its files."""
     try:
         return tuple(sorted(path.stat().st_mtime_ns for path in (folder, *folder.iterdir())))

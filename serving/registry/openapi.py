@@ -2,41 +2,52 @@
 
 from __future__ import annotations
 
-from serving.core.http.schema import KEY, STORE, Schema, closed, in_path, in_query, operation, told_as_json
-from serving.registry.promotion import NAMED, REASON
-from serving.registry.versions import MOST, NAME
+from serving.core.http.schema import (
+    IDEMPOTENCY_KEY_PARAM,
+    STORE_PROBLEMS,
+    Schema,
+    closed_object,
+    json_response,
+    operation,
+    path_param,
+    query_param,
+)
+from serving.registry.promotion import MAX_REASON_CHARS, MAX_VERSION_CHARS
+from serving.registry.versions import MAX_PAGE_SIZE, NAME_PATTERN
 
 PROBLEMS = {
-    "/v1/versions": STORE,
-    "/v1/models/{name}/versions": ("unknown_model", "bad_parameter", *STORE),
-    "/v1/models/{name}/versions/{version}": ("unknown_model", "unknown_version", *STORE),
+    "/v1/versions": STORE_PROBLEMS,
+    "/v1/models/{name}/versions": ("unknown_model", "bad_parameter", *STORE_PROBLEMS),
+    "/v1/models/{name}/versions/{version}": ("unknown_model", "unknown_version", *STORE_PROBLEMS),
     "/v1/models/{name}/champion": (
         "unknown_model", "unknown_version", "not_promotable", "empty_body", "not_utf8", "malformed_json", "bad_header",
-        "slow_request", "body_too_large", "unsupported_media_type", "invalid_request", "key_reused", *STORE,
+        "slow_request", "body_too_large", "unsupported_media_type", "invalid_request", "key_reused", *STORE_PROBLEMS,
     ),
 }  # fmt: skip
-MODEL = in_path("name", "of a model, as GET /v1/versions tells it")
-ALARM = {"type": ["string", "null"], "description": "Why what the pointer names does not serve"}
+MODEL = path_param("name", "of a model, as GET /v1/versions tells it")
+FAILURE = {"type": ["string", "null"], "description": "Why what the pointer names does not serve"}
 MODELS = {
     "type": "array",
-    "items": {"type": "object", "properties": {"alarm": ALARM, "alarm_zh": ALARM}},
+    "items": {"type": "object", "properties": {"alarm": FAILURE, "alarm_zh": FAILURE}},
 }
 ITEMS = {"type": "array", "items": {"type": "object"}}
 
 
 def paths() -> Schema:
     text: Schema = {"type": "string", "minLength": 1}
-    body = {"version": text | {"maxLength": NAMED}, "reason": text | {"maxLength": REASON}}
-    stands = "Of the newest: whether the champion's pointer on the disk names it; it may have been moved from elsewhere"
+    body = {"version": text | {"maxLength": MAX_VERSION_CHARS}, "reason": text | {"maxLength": MAX_REASON_CHARS}}
+    stands_description = (
+        "Of the newest: whether the champion's pointer on the disk names it; it may have been moved from elsewhere"
+    )
     promotions = {
         "type": "array",
         "items": {
             "type": "object",
             "required": ["id", "version", "stands"],
-            "properties": {"stands": {"type": ["boolean", "null"], "description": stands}},
+            "properties": {"stands": {"type": ["boolean", "null"], "description": stands_description}},
         },
     }
-    listed = {
+    versions_schema = {
         "type": "object",
         "required": ["model", "versions", "promotions"],
         "properties": {"versions": ITEMS, "promotions": promotions},
@@ -55,13 +66,19 @@ def paths() -> Schema:
                 "/v1/models/{name}/versions",
                 "versions",
                 "A model's versions, newest first, with figures and intervals, and who made which the champion",
-                listed,
+                versions_schema,
                 parameters=[
                     MODEL,
-                    in_query(
-                        "before", {"type": "string", "pattern": f"^{NAME.pattern}$"}, "`next` of the page before."
+                    query_param(
+                        "before",
+                        {"type": "string", "pattern": f"^{NAME_PATTERN.pattern}$"},
+                        "`next` of the page before.",
                     ),
-                    in_query("limit", {"type": "integer", "minimum": 1, "maximum": MOST, "default": 50}, "Of a page."),
+                    query_param(
+                        "limit",
+                        {"type": "integer", "minimum": 1, "maximum": MAX_PAGE_SIZE, "default": 50},
+                        "Of a page.",
+                    ),
                 ],
             )
         },
@@ -71,7 +88,7 @@ def paths() -> Schema:
                 "version",
                 "What a version's signed card says: figures, the gate's verdict, what plots are drawn from, its data",
                 {"type": "object", "required": ["model", "version"]},
-                parameters=[MODEL, in_path("version", "of the model")],
+                parameters=[MODEL, path_param("version", "of the model")],
             )
         },
         "/v1/models/{name}/champion": {
@@ -80,15 +97,15 @@ def paths() -> Schema:
                 "promote",
                 "Make a version the champion that passed its gate, or roll back to one that served before",
                 {"type": "object", "required": ["promotion_id", "model", "version", "kind"]},
-                parameters=[MODEL, KEY],
+                parameters=[MODEL, IDEMPOTENCY_KEY_PARAM],
                 requestBody={
                     "required": True,
-                    "content": {"application/json": {"schema": closed(body, [*body])}},
+                    "content": {"application/json": {"schema": closed_object(body, [*body])}},
                 },
             )
         },
     }
 
 
-def _operation(path: str, name: str, summary: str, told: Schema, **more: object) -> Schema:
-    return operation(PROBLEMS[path], name, summary, told_as_json(told), **more)
+def _operation(path: str, name: str, summary: str, schema: Schema, **extra: object) -> Schema:
+    return operation(PROBLEMS[path], name, summary, json_response(schema), **extra)

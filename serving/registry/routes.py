@@ -12,224 +12,246 @@ from typing import Any
 import orjson
 import sqlalchemy as sa
 
-from datasets.errors import Fault
+from datasets.errors import FieldError
 from models import bundle
-from models.bundle import BundleRefused, pointed, verify
-from serving.core.db.engine import reading
+from models.bundle import BundleError, read_alias, verify_bundle
+from serving.core.db.engine import read_connection
 from serving.core.db.store import Store
 from serving.core.http.idempotency import earlier_response, run_once
-from serving.core.http.problems import Problem, why_zh
-from serving.core.http.request import Call, Reply, query
+from serving.core.http.problems import ProblemError, describe_alarm_zh
+from serving.core.http.request import Request, Response, parse_query
 from serving.core.http.validation import json_object
-from serving.registry import promotion as promote
-from serving.registry import versions as disk
-from serving.registry.loader import Champions
-from serving.registry.versions import Version
+from serving.registry import promotion
+from serving.registry import versions as version_store
+from serving.registry.loader import ModelLoader
+from serving.registry.versions import StoredVersion
 from serving.settings import Settings
 
 log = logging.getLogger("yuheng.versions")
-Handler = Callable[[Call], Awaitable[Reply]]
-LIMIT = re.compile(r"[1-9][0-9]{0,2}", re.ASCII)
+Handler = Callable[[Request], Awaitable[Response]]
+LIMIT_PATTERN = re.compile(r"[1-9][0-9]{0,2}", re.ASCII)
 
 
-class Versions:
+class VersionRoutes:
     """`champions` serve tables, `readers` slides."""
 
-    def __init__(self, settings: Settings, store: Store, champions: Champions[Any], readers: Champions[Any]):
+    def __init__(self, settings: Settings, store: Store, champions: ModelLoader[Any], readers: ModelLoader[Any]):
         self.settings, self.store, self.champions, self.readers = settings, store, champions, readers
-        self.moving = asyncio.Lock()  # a record and its pointer go together, one promotion after another
+        self.promotion_lock = asyncio.Lock()  # a record and its pointer go together, one promotion after another
         self.bundles, self.public_key = self.settings.paths.bundles, self.settings.paths.public_key
 
     def routes(self) -> dict[str, dict[str, Handler]]:
         return {
-            "/v1/versions": {"GET": self.models},
-            "/v1/models/{name}/versions": {"GET": self.listed},
-            "/v1/models/{name}/versions/{version}": {"GET": self.one},
+            "/v1/versions": {"GET": self.list_models},
+            "/v1/models/{name}/versions": {"GET": self.list_versions},
+            "/v1/models/{name}/versions/{version}": {"GET": self.get_version},
             "/v1/models/{name}/champion": {"POST": self.promote},
         }
 
-    async def models(self, call: Call) -> Reply:
+    async def list_models(self, request: Request) -> Response:
         """Every model on the disk, one that serves nobody too."""
-        names = await asyncio.to_thread(disk.models, self.bundles)
-        return Reply(orjson.dumps({"models": await asyncio.to_thread(lambda: [self._model(name) for name in names])}))
+        names = await asyncio.to_thread(version_store.list_models, self.bundles)
+        return Response(
+            orjson.dumps({"models": await asyncio.to_thread(lambda: [self._describe_model(name) for name in names])})
+        )
 
-    def _model(self, name: str) -> dict[str, Any]:
-        folder, serving = self.bundles / name, self._serving(name)
-        there = disk.names(folder)
-        shown = pointed(folder) or pointed(folder, "challenger") or there[0]
-        found = disk.version(self.bundles, self.public_key, name, shown)
-        alarm = {**self.champions.alarms, **self.readers.alarms}.get(name)
+    def _describe_model(self, name: str) -> dict[str, Any]:
+        folder, deployed = self.bundles / name, self._deployed_version(name)
+        version_names = version_store.list_versions(folder)
+        displayed = read_alias(folder) or read_alias(folder, "challenger") or version_names[0]
+        version = version_store.load_version(self.bundles, self.public_key, name, displayed)
+        failure = {**self.champions.failures, **self.readers.failures}.get(name)
         return {
             "name": name,
-            "versions": len(there),
-            "champion": pointed(folder),
-            "challenger": pointed(folder, "challenger"),
-            "serving": serving[0] if serving else None,
-            "alarm": alarm.why if alarm else None,
-            "alarm_zh": why_zh("bundle", alarm.why) if alarm else None,
-            "shown": None if found is None else found.told(),
+            "versions": len(version_names),
+            "champion": read_alias(folder),
+            "challenger": read_alias(folder, "challenger"),
+            "serving": deployed[0] if deployed else None,
+            "alarm": failure.why if failure else None,
+            "alarm_zh": describe_alarm_zh("bundle", failure.why) if failure else None,
+            "shown": None if version is None else version.to_json(),
         }
 
-    async def listed(self, call: Call) -> Reply:
-        name = await self._known(call)
-        options, faults = query(call, ("before", "limit"))
+    async def list_versions(self, request: Request) -> Response:
+        name = await self._model_name(request)
+        options, errors = parse_query(request, ("before", "limit"))
         before, limit = options.get("before", ""), options.get("limit", "50")
-        if not LIMIT.fullmatch(limit) or int(limit) > disk.MOST:
-            faults.append(Fault("limit", repr(limit[:20]), f"1 to {disk.MOST}", f"1 至 {disk.MOST}"))
-        if "before" in options and not disk.NAME.fullmatch(before):
-            faults.append(Fault("before", repr(before[:60]), "the name of a version", "版本名"))
-        if faults:
-            raise Problem("bad_parameter", errors=faults)
-        found, more = await asyncio.to_thread(disk.page, self.bundles, self.public_key, name, before, int(limit))
-        served, history = await self._records(name, found, call.caller.tenant)
-        serving, champion = self._serving(name), pointed(self.bundles / name)
-        for at, one in enumerate(history):
-            one["stands"] = one["version"] == champion if at == 0 else None
-        told = {
+        if not LIMIT_PATTERN.fullmatch(limit) or int(limit) > version_store.MAX_PAGE_SIZE:
+            errors.append(
+                FieldError(
+                    "limit",
+                    repr(limit[:20]),
+                    f"1 to {version_store.MAX_PAGE_SIZE}",
+                    f"1 至 {version_store.MAX_PAGE_SIZE}",
+                )
+            )
+        if "before" in options and not version_store.NAME_PATTERN.fullmatch(before):
+            errors.append(FieldError("before", repr(before[:60]), "the name of a version", "版本名"))
+        if errors:
+            raise ProblemError("bad_parameter", errors=errors)
+        versions, has_more = await asyncio.to_thread(
+            version_store.list_page, self.bundles, self.public_key, name, before, int(limit)
+        )
+        previously_served, history = await self._promotion_records(name, versions, request.principal.tenant)
+        deployed, champion = self._deployed_version(name), read_alias(self.bundles / name)
+        for index, entry in enumerate(history):
+            entry["stands"] = entry["version"] == champion if index == 0 else None
+        payload = {
             "model": name,
-            "serving": serving[0] if serving else None,
+            "serving": deployed[0] if deployed else None,
             "champion": champion,
-            "versions": [one.told() | {"served": one.digest in served, "run": self._run(one)} for one in found],
-            "next": found[-1].version if more and found else None,
+            "versions": [
+                version.to_json() | {"served": version.digest in previously_served, "run": self._run_url(version)}
+                for version in versions
+            ],
+            "next": versions[-1].version if has_more and versions else None,
             "promotions": history,
         }
-        return Reply(orjson.dumps(told))
+        return Response(orjson.dumps(payload))
 
-    async def one(self, call: Call) -> Reply:
-        name = await self._known(call)
-        found = await self._version(name, call.path[1])
-        served, _ = await self._records(name, [found], call.caller.tenant)
-        serving = self._serving(name)
-        told = found.told() | {"model": name, "serving": bool(serving and serving[0] == found.version)}
-        told |= {"served": found.digest in served, "run": self._run(found)}
-        if found.card is not None:
+    async def get_version(self, request: Request) -> Response:
+        name = await self._model_name(request)
+        version = await self._load_version(name, request.path_params[1])
+        previously_served, _ = await self._promotion_records(name, [version], request.principal.tenant)
+        deployed = self._deployed_version(name)
+        payload = version.to_json() | {"model": name, "serving": bool(deployed and deployed[0] == version.version)}
+        payload |= {"served": version.digest in previously_served, "run": self._run_url(version)}
+        if version.card is not None:
             names = {"data", "seed", "versions", "horizon", "target", "metrics", "verdict"}
-            told |= {"inputs": len(found.card.inputs), "plots": found.card.plots}
-            told |= found.card.model_dump(mode="json", include=names - {"versions"})
-            told |= {"libraries": found.card.versions}
-            told["plots"] = None if found.card.plots is None else found.card.plots.model_dump(mode="json")
-        return Reply(orjson.dumps(told))
+            payload |= {"inputs": len(version.card.inputs), "plots": version.card.plots}
+            payload |= version.card.model_dump(mode="json", include=names - {"versions"})
+            payload |= {"libraries": version.card.versions}
+            payload["plots"] = None if version.card.plots is None else version.card.plots.model_dump(mode="json")
+        return Response(orjson.dumps(payload))
 
-    async def promote(self, call: Call) -> Reply:
-        name = await self._known(call)
-        body, digest = await json_object(call, self.settings.limits)
-        if faults := promote.faults(body):
-            raise Problem("invalid_request", errors=faults)
-        async with self.moving:
-            return await self._promoted(call, name, body, digest)
+    async def promote(self, request: Request) -> Response:
+        name = await self._model_name(request)
+        body, digest = await json_object(request, self.settings.limits)
+        if errors := promotion.validate(body):
+            raise ProblemError("invalid_request", errors=errors)
+        async with self.promotion_lock:
+            return await self._promote_once(request, name, body, digest)
 
-    async def _promoted(self, call: Call, name: str, body: dict[str, Any], digest: str) -> Reply:
+    async def _promote_once(self, request: Request, name: str, body: dict[str, Any], digest: str) -> Response:
         scope = f"champion {hashlib.sha256(name.encode()).hexdigest()}"  # a name may be longer than a scope
-        if (earlier := await earlier_response(self.store, call, scope, digest)) is not None:
-            await self._settle(name, earlier, call.caller.tenant)
-            return Reply(orjson.dumps(earlier), headers={"Idempotent-Replayed": "true"})
-        chosen = await self._version(name, body["version"])
-        serving = self._serving(name)
-        if pointed(self.bundles / name) == chosen.version and serving == (chosen.version, chosen.digest):
-            needed = "another version: this one serves", "其他版本：该版本已在线"
-            raise Problem("invalid_request", errors=[Fault("version", repr(chosen.version), *needed)])
-        await asyncio.to_thread(self._holds, chosen)
-        before = (await self._records(name, [chosen], call.caller.tenant))[0]
-        if not chosen.passed and chosen.digest not in before:
-            raise _refused(chosen)
-        kind = "roll_back" if chosen.digest in before else "promote"
+        if (earlier_payload := await earlier_response(self.store, request, scope, digest)) is not None:
+            await self._finish_pending_promotion(name, earlier_payload, request.principal.tenant)
+            return Response(orjson.dumps(earlier_payload), headers={"Idempotent-Replayed": "true"})
+        version = await self._load_version(name, body["version"])
+        deployed = self._deployed_version(name)
+        if read_alias(self.bundles / name) == version.version and deployed == (version.version, version.digest):
+            expected = "another version: this one serves", "其他版本：该版本已在线"
+            raise ProblemError("invalid_request", errors=[FieldError("version", repr(version.version), *expected)])
+        await asyncio.to_thread(self._check_deployable, version)
+        previously_served = (await self._promotion_records(name, [version], request.principal.tenant))[0]
+        if not version.gate_passed and version.digest not in previously_served:
+            raise _not_promotable(version)
+        kind = "roll_back" if version.digest in previously_served else "promote"
 
-        said, again = await run_once(
+        payload, replayed = await run_once(
             self.store,
-            call,
+            request,
             scope,
             digest,
-            lambda connection: promote.record(connection, chosen, serving, body["reason"], call.caller, kind),
+            lambda connection: promotion.record_promotion(
+                connection, version, deployed, body["reason"], request.principal, kind
+            ),
         )
-        if not again:
-            await asyncio.to_thread(self._point, chosen)
-        return Reply(orjson.dumps(said), headers={"Idempotent-Replayed": "true"} if again else {})
+        if not replayed:
+            await asyncio.to_thread(self._set_champion, version)
+        return Response(orjson.dumps(payload), headers={"Idempotent-Replayed": "true"} if replayed else {})
 
-    async def _settle(self, name: str, said: dict[str, Any], tenant: str) -> None:
+    async def _finish_pending_promotion(self, name: str, payload: dict[str, Any], tenant: str) -> None:
         """Move the pointer of a promotion that was recorded and no more, where nothing was moved since."""
-        _, history = await self._records(name, [], tenant)
-        waits = pointed(self.bundles / name) == said["before"]
-        if waits and history and history[0]["id"] == said["promotion_id"]:
-            await asyncio.to_thread(self._point, await self._version(name, said["version"]))
+        _, history = await self._promotion_records(name, [], tenant)
+        is_pending = read_alias(self.bundles / name) == payload["before"]
+        if is_pending and history and history[0]["id"] == payload["promotion_id"]:
+            await asyncio.to_thread(self._set_champion, await self._load_version(name, payload["version"]))
 
-    def _holds(self, chosen: Version) -> None:
+    def _check_deployable(self, version: StoredVersion) -> None:
         """Whether the service could answer with it: loaded whole, as it would serve. Raises Problem."""
         try:
-            if chosen.card is None:
-                raise BundleRefused(chosen.refused)
-            verified = verify(self.bundles / chosen.model / chosen.version, self.public_key)
-            kind = self.readers if self.readers.ours(verified.product) else self.champions
-            if kind.hold(verified) is None:
-                raise BundleRefused(f"{chosen.version} reads single cells; no service answers with it.")
-        except (BundleRefused, OSError, ValueError) as error:
-            raise _refused(chosen, str(error)) from error
+            if version.card is None:
+                raise BundleError(version.error)
+            verified = verify_bundle(self.bundles / version.model / version.version, self.public_key)
+            loader = self.readers if self.readers.accepts(verified.product) else self.champions
+            if loader.deploy(verified) is None:
+                raise BundleError(f"{version.version} reads single cells; no service answers with it.")
+        except (BundleError, OSError, ValueError) as error:
+            raise _not_promotable(version, str(error)) from error
 
-    def _point(self, chosen: Version) -> None:
-        folder = self.bundles / chosen.model
+    def _set_champion(self, version: StoredVersion) -> None:
+        folder = self.bundles / version.model
         try:
-            bundle.point(folder, "champion", chosen.version)
-            if pointed(folder, "challenger") == chosen.version:
+            bundle.set_alias(folder, "champion", version.version)
+            if read_alias(folder, "challenger") == version.version:
                 (folder / "challenger").unlink(missing_ok=True)
-        except (OSError, BundleRefused) as error:
+        except (OSError, BundleError) as error:
             log.error(
-                "model %s: %s was made the champion, its pointer was not: %s", chosen.model, chosen.version, error
+                "model %s: %s was made the champion, its pointer was not: %s", version.model, version.version, error
             )
-            raise Problem(
+            raise ProblemError(
                 "store_failed",
-                found=f"the decision is recorded, but the champion's pointer could not be written ({error})",
-                found_zh=f"决定已记录，但上线指针无法写入（{error}）",
+                actual=f"the decision is recorded, but the champion's pointer could not be written ({error})",
+                actual_zh=f"决定已记录，但上线指针无法写入（{error}）",
             ) from error
 
     # --- what is there
 
-    async def _known(self, call: Call) -> str:
+    async def _model_name(self, request: Request) -> str:
         """The model of the address. Raises Problem."""
-        name, there = call.path[0], await asyncio.to_thread(disk.models, self.bundles)
-        if name not in there:
-            raise Problem("unknown_model", found=repr(name[:80]), needed=", ".join(there) or "none", needed_zh=None)
+        name, known_models = request.path_params[0], await asyncio.to_thread(version_store.list_models, self.bundles)
+        if name not in known_models:
+            raise ProblemError(
+                "unknown_model", actual=repr(name[:80]), expected=", ".join(known_models) or "none", expected_zh=None
+            )
         return name
 
-    async def _version(self, model: str, name: str) -> Version:
-        found = await asyncio.to_thread(disk.version, self.bundles, self.public_key, model, name)
-        if found is None:
-            raise Problem("unknown_version", found=repr(f"{model}/{name}"[:160]))
-        return found
+    async def _load_version(self, model: str, name: str) -> StoredVersion:
+        version = await asyncio.to_thread(version_store.load_version, self.bundles, self.public_key, model, name)
+        if version is None:
+            raise ProblemError("unknown_version", actual=repr(f"{model}/{name}"[:160]))
+        return version
 
-    def _serving(self, name: str) -> tuple[str, str] | None:
+    def _deployed_version(self, name: str) -> tuple[str, str] | None:
         """(version, digest) of what answers under this name."""
-        held = self.champions.serving.get(name) or self.readers.serving.get(name)
-        return None if held is None else (held.card.version, held.digest)
+        deployed = self.champions.deployed.get(name) or self.readers.deployed.get(name)
+        return None if deployed is None else (deployed.card.version, deployed.digest)
 
-    async def _records(self, name: str, found: list[Version], tenant: str) -> tuple[set[str], list[dict[str, Any]]]:
+    async def _promotion_records(
+        self, name: str, versions: list[StoredVersion], tenant: str
+    ) -> tuple[set[str], list[dict[str, Any]]]:
         """(digests of those that have served, the model's promotions)."""
-        digests = [one.digest for one in found if one.digest]
+        digests = [version.digest for version in versions if version.digest]
 
-        def work(engine: sa.Engine) -> tuple[set[str], list[dict[str, Any]]]:
-            with reading(engine) as connection:
-                return promote.served(connection, digests), promote.history(connection, name, tenant)
+        def query(engine: sa.Engine) -> tuple[set[str], list[dict[str, Any]]]:
+            with read_connection(engine) as connection:
+                return promotion.previously_served(connection, digests), promotion.promotion_history(
+                    connection, name, tenant
+                )
 
-        served, history = await self.store.read(work)
-        serving = self._serving(name)
-        return served | ({serving[1]} if serving else set()), history
+        served_digests, history = await self.store.read(query)
+        deployed = self._deployed_version(name)
+        return served_digests | ({deployed[1]} if deployed else set()), history
 
-    def _run(self, found: Version) -> str | None:
+    def _run_url(self, version: StoredVersion) -> str | None:
         """The address of the run's page, where one is set."""
-        run = "" if found.card is None else found.card.run_id
-        return f"{self.settings.console.mlflow}/#/runs/{run}" if run and self.settings.console.mlflow else None
+        run_id = "" if version.card is None else version.card.run_id
+        return f"{self.settings.console.mlflow}/#/runs/{run_id}" if run_id and self.settings.console.mlflow else None
 
 
-def _refused(chosen: Version, why: str = "") -> Problem:
+def _not_promotable(version: StoredVersion, load_error: str = "") -> ProblemError:
     """Why it may not serve, with each failing check."""
-    failing = [
-        Fault(f"gate: {one['name']}", one["found"], one["needed"] or "passed", one["needed_zh"] or "通过")
-        for one in chosen.failing
+    field_errors = [
+        FieldError(f"gate: {check['name']}", check["found"], check["needed"] or "passed", check["needed_zh"] or "通过")
+        for check in version.failed_checks
     ]
-    if why:
-        told, told_zh = why, f"该模型包无法载入：{why}"
-    elif chosen.passed is None:
-        told = f"The card of {chosen.version} tells no verdict of a gate, as it was written before cards did"
-        told_zh = f"版本 {chosen.version} 的卡片没有门槛检查结论（早于该功能）"
+    if load_error:
+        actual, actual_zh = load_error, f"该模型包无法载入：{load_error}"
+    elif version.gate_passed is None:
+        actual = f"The card of {version.version} tells no verdict of a gate, as it was written before cards did"
+        actual_zh = f"版本 {version.version} 的卡片没有门槛检查结论（早于该功能）"
     else:
-        told = f"{chosen.version} did not pass its gate: {len(failing)} of the checks failed"
-        told_zh = f"版本 {chosen.version} 未通过门槛检查：{len(failing)} 项未通过"
-    return Problem("not_promotable", found=told.rstrip("."), found_zh=told_zh, errors=failing)
+        actual = f"{version.version} did not pass its gate: {len(field_errors)} of the checks failed"
+        actual_zh = f"版本 {version.version} 未通过门槛检查：{len(field_errors)} 项未通过"
+    return ProblemError("not_promotable", actual=actual.rstrip("."), actual_zh=actual_zh, errors=field_errors)

@@ -8,16 +8,16 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from models.bundle import CARD, BundleRefused, pointed, read, verify
-from models.card import Stamp
-from serving.registry.loader import times
+from models.bundle import CARD, BundleError, parse_bundle, read_alias, verify_bundle
+from models.card import BaseCard
+from serving.registry.loader import modification_times
 
-NAME = re.compile(r"[\w-][\w.-]{0,127}", re.ASCII)
-MOST = 200  # versions on a page
-FIGURES = ("auc", "ks", "brier", "slope", "intercept", "sensitivity", "specificity", "accuracy")
+NAME_PATTERN = re.compile(r"[\w-][\w.-]{0,127}", re.ASCII)
+MAX_PAGE_SIZE = 200  # versions on a page
+METRIC_NAMES = ("auc", "ks", "brier", "slope", "intercept", "sensitivity", "specificity", "accuracy")
 
 
-class AnyCard(Stamp):
+class AnyCard(BaseCard):
     """A card of any product, read for what all of them tell."""
 
     model_config = {"frozen": True, "extra": "ignore"}
@@ -29,82 +29,90 @@ class AnyCard(Stamp):
 
 
 @dataclass(frozen=True)
-class Version:
+class StoredVersion:
     """A bundle on the disk. `refused`: why its card proves nothing; then there is none."""
 
     model: str
     version: str
     digest: str = ""
     card: AnyCard | None = None
-    refused: str = ""
+    error: str = ""
     aliases: tuple[str, ...] = field(default=(), compare=False)
 
     @property
-    def passed(self) -> bool | None:
+    def gate_passed(self) -> bool | None:
         """What the gate said; None where the card does not tell."""
         verdict = None if self.card is None else self.card.verdict
         return None if verdict is None else verdict.passed
 
     @property
-    def failing(self) -> list[dict[str, Any]]:
+    def failed_checks(self) -> list[dict[str, Any]]:
         verdict = None if self.card is None else self.card.verdict
-        return [] if verdict is None else [one.model_dump() for one in verdict.checks if not one.passed]
+        return [] if verdict is None else [check.model_dump() for check in verdict.checks if not check.passed]
 
-    def told(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """A line of the list."""
         line: dict[str, Any] = {"version": self.version, "bundle": self.digest, "aliases": list(self.aliases)}
-        line |= {"refused": self.refused or None, "gate": self.passed}
+        line |= {"refused": self.error or None, "gate": self.gate_passed}
         if self.card is None:
             return line
         names = {"product", "created", "simulated", "run_id", "git_commit"}
         names |= {"purpose", "not_for", "purpose_zh", "not_for_zh"}
         line |= self.card.model_dump(include=names)
         metrics = self.card.metrics
-        line["figures"] = {name: metrics[name] for name in FIGURES if isinstance(metrics.get(name), dict)}
+        line["figures"] = {name: metrics[name] for name in METRIC_NAMES if isinstance(metrics.get(name), dict)}
         line["rows"] = metrics.get("rows")
         return line | {"plots": self.card.plots is not None}
 
 
-def models(bundles: Path) -> list[str]:
+def list_models(bundles: Path) -> list[str]:
     if not bundles.is_dir():
         return []
-    return sorted(folder.name for folder in bundles.iterdir() if NAME.fullmatch(folder.name) and names(folder))
+    return sorted(
+        folder.name for folder in bundles.iterdir() if NAME_PATTERN.fullmatch(folder.name) and list_versions(folder)
+    )
 
 
-def names(folder: Path) -> list[str]:
+def list_versions(folder: Path) -> list[str]:
     """Versions of the model whose folder this is, the newest name first."""
     if not folder.is_dir():
         return []
-    there = (one.name for one in folder.iterdir() if NAME.fullmatch(one.name) and (one / CARD).is_file())
-    return sorted(there, reverse=True)
+    version_names = (
+        path.name for path in folder.iterdir() if NAME_PATTERN.fullmatch(path.name) and (path / CARD).is_file()
+    )
+    return sorted(version_names, reverse=True)
 
 
-def page(bundles: Path, public_key: Path, model: str, before: str, limit: int) -> tuple[list[Version], bool]:
+def list_page(bundles: Path, public_key: Path, model: str, before: str, limit: int) -> tuple[list[StoredVersion], bool]:
     """(versions named before `before`, newest first, at most `limit`; whether there are more)."""
-    found = [name for name in names(bundles / model) if not before or name < before]
-    some = [one for name in found[:limit] if (one := version(bundles, public_key, model, name)) is not None]
-    return some, len(found) > limit
+    version_names = [name for name in list_versions(bundles / model) if not before or name < before]
+    versions = [
+        stored
+        for name in version_names[:limit]
+        if (stored := load_version(bundles, public_key, model, name)) is not None
+    ]
+    return versions, len(version_names) > limit
 
 
-def version(bundles: Path, public_key: Path, model: str, name: str) -> Version | None:
+def load_version(bundles: Path, public_key: Path, model: str, name: str) -> StoredVersion | None:
     """None where there is no such folder."""
     folder = bundles / model / name
-    if not NAME.fullmatch(model) or not NAME.fullmatch(name) or not (folder / CARD).is_file():
+    if not NAME_PATTERN.fullmatch(model) or not NAME_PATTERN.fullmatch(name) or not (folder / CARD).is_file():
         return None
-    found = _verified(folder, public_key, times(folder))
-    aliases = tuple(alias for alias in ("champion", "challenger") if pointed(folder.parent, alias) == name)
-    return Version(found.model, found.version, found.digest, found.card, found.refused, aliases)
+    verified = _load_verified(folder, public_key, modification_times(folder))
+    aliases = tuple(alias for alias in ("champion", "challenger") if read_alias(folder.parent, alias) == name)
+    return StoredVersion(verified.model, verified.version, verified.digest, verified.card, verified.error, aliases)
 
 
 @lru_cache(maxsize=512)
-def _verified(folder: Path, public_key: Path, seen: tuple[int, ...]) -> Version:
+def _load_verified(folder: Path, public_key: Path, modified_at: tuple[int, ...]) -> StoredVersion:
     """Anew whenever a file of it was touched; the graphs' bytes are not kept."""
     model, name = folder.parent.name, folder.name
     try:
-        verified = verify(folder, public_key)
-        card = read(verified, AnyCard).card
+        verified = verify_bundle(folder, public_key)
+        card = parse_bundle(verified, AnyCard).card
         if (card.model, card.version) != (model, name):
-            raise BundleRefused(f"{folder}: its card says {card.model} {card.version}. Publish it under its own name.")
-        return Version(model, name, verified.digest, card)
-    except (BundleRefused, OSError) as error:
-        return Version(model, name, refused=str(error).replace(f"{folder.parent.parent}/", ""))
+            raise BundleError(f"{folder}: its card says {card.model} {card.version}. Publish it under its own name.")
+        return StoredVersion(model, name, verified.digest, card)
+    except (BundleError, OSError) as error:
+        return StoredVersion(model, name, error=str(error).replace(f"{folder.parent.parent}/", ""))

@@ -17,13 +17,13 @@ import numpy as np
 import uvicorn
 
 from serving.console import pages
-from serving.core.http.problems import MEDIA_TYPE, Problem
-from serving.core.http.request import Call, Reply, read_body
+from serving.core.http.problems import PROBLEM_MEDIA_TYPE, ProblemError
+from serving.core.http.request import Request, Response, read_body
 from serving.core.identifiers import new_id
 from serving.pathology import turnaround
 from serving.pathology.report import fhir, pdf
 from serving.pathology.slides.states import STATES
-from serving.pathology.viewer.tile_routes import Images, Shown
+from serving.pathology.viewer.tile_routes import SlideImage, TileRoutes
 from tests.serving.pathology import fake_readings
 
 TOKEN = "a-token-of-a-test"
@@ -64,7 +64,7 @@ class Clinic:
         self.heat = folder / "heat.npz"
         probability, attention = fake_readings.heat()
         np.savez(self.heat, probability=probability, attention=attention)
-        self.images = Images(self.shown)
+        self.images = TileRoutes(self.shown)
         one = "/v1/slides/{id}"
         self.routes = {
             **pages.routes(),
@@ -84,15 +84,15 @@ class Clinic:
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] != "http":
             return
-        call = Call(scope, receive, "test", dict(scope["headers"]))
+        call = Request(scope, receive, "test", dict(scope["headers"]))
         try:
             reply = await self.find(call)(call)
-        except Problem as problem:
-            reply = Reply(problem.body("test"), problem.status, MEDIA_TYPE, problem.headers)
-        self.asked.append((scope["method"], scope["path"], reply.status))
+        except ProblemError as problem:
+            reply = Response(problem.render("test"), problem.status_code, PROBLEM_MEDIA_TYPE, problem.headers)
+        self.asked.append((scope["method"], scope["path"], reply.status_code))
         headers = {"content-type": reply.media_type, **{name.lower(): value for name, value in reply.headers.items()}}
         sent = [(name.encode(), value.encode()) for name, value in headers.items()]
-        await send({"type": "http.response.start", "status": reply.status, "headers": sent})
+        await send({"type": "http.response.start", "status": reply.status_code, "headers": sent})
         if isinstance(reply.body, bytes):
             await send({"type": "http.response.body", "body": reply.body})
             return
@@ -100,37 +100,37 @@ class Clinic:
             await send({"type": "http.response.body", "body": part, "more_body": True})
         await send({"type": "http.response.body", "body": b""})
 
-    def find(self, call: Call) -> Any:
+    def find(self, call: Request) -> Any:
         for route, methods in self.routes.items():
             found = re.fullmatch(re.sub(r"\{\w+\}", "([^/]+)", route), call.scope["path"])
             if found and call.scope["method"] in methods:
-                call.path = found.groups()
+                call.path_params = found.groups()
                 return methods[call.scope["method"]]
-        raise Problem("not_found", found=repr(call.scope["path"]))
+        raise ProblemError("not_found", actual=repr(call.scope["path"]))
 
-    def held(self, call: Call) -> dict[str, Any]:
-        if call.path[0] not in self.slides:
-            raise Problem("not_found", found=call.path[0])
-        return self.slides[call.path[0]]
+    def held(self, call: Request) -> dict[str, Any]:
+        if call.path_params[0] not in self.slides:
+            raise ProblemError("not_found", actual=call.path_params[0])
+        return self.slides[call.path_params[0]]
 
-    async def shown(self, call: Call) -> Shown:
+    async def shown(self, call: Request) -> SlideImage:
         held = self.held(call)
-        return Shown(fake_readings.CMU, held["sha256"], None, held["state"], held["reading"], self.heat)
+        return SlideImage(fake_readings.CMU, held["sha256"], None, held["state"], held["reading"], self.heat)
 
-    async def worklist(self, call: Call) -> Reply:
+    async def worklist(self, call: Request) -> Response:
         ordered = sorted(self.slides.values(), key=lambda each: -each["priority"])
-        return Reply(json.dumps({"slides": [{**each, "reading": None} for each in ordered]}).encode())
+        return Response(json.dumps({"slides": [{**each, "reading": None} for each in ordered]}).encode())
 
-    async def turnaround(self, call: Call) -> Reply:
+    async def turnaround(self, call: Request) -> Response:
         states = [each["state"] for each in self.slides.values()]
         told = {"days": 30, "slides": len(states), "states": {state: states.count(state) for state in STATES}}
         told["awaiting"] = states.count("ready") + states.count("abstained")
-        return Reply(json.dumps(told | turnaround.figures([])).encode())
+        return Response(json.dumps(told | turnaround.turnaround_stats([])).encode())
 
-    async def slide(self, call: Call) -> Reply:
+    async def slide(self, call: Request) -> Response:
         held = self.held(call)
         if "text/event-stream" not in (call.header(b"accept") or ""):
-            return Reply(json.dumps(held).encode())
+            return Response(json.dumps(held).encode())
 
         async def told() -> AsyncGenerator[bytes, None]:
             yield b"retry: 500\n\n"
@@ -147,50 +147,50 @@ class Clinic:
                 yield f"id: {number}\nevent: {kind}\ndata: {json.dumps(detail)}\n\n".encode()
             await asyncio.sleep(3)
 
-        return Reply(told(), 200, "text/event-stream", {"Cache-Control": "no-store"})
+        return Response(told(), 200, "text/event-stream", {"Cache-Control": "no-store"})
 
-    async def report(self, call: Call) -> Reply:
+    async def report(self, call: Request) -> Response:
         held, kind = self.held(call), call.scope["query_string"].decode()
         signed = self.reports.get(held["slide_id"])
         body = signed[-1] if signed else held["reading"]
         if kind == "format=pdf":
-            return Reply(pdf.render(body, None, fake_readings.heat()[0]), 200, "application/pdf")
-        return Reply(json.dumps(fhir.report(body) if kind == "format=fhir" else body).encode())
+            return Response(pdf.render(body, None, fake_readings.heat()[0]), 200, "application/pdf")
+        return Response(json.dumps(fhir.build_diagnostic_report(body) if kind == "format=fhir" else body).encode())
 
     # --- who asks: anybody may look, and a cookie says who signs
 
-    def person(self, call: Call) -> dict[str, str]:
+    def person(self, call: Request) -> dict[str, str]:
         if f"yuheng_session={TOKEN}" not in (call.header(b"cookie") or ""):
-            raise Problem("not_a_pathologist", found="The caller has no licence")
+            raise ProblemError("not_a_pathologist", actual="The caller has no licence")
         return PERSON
 
-    async def session(self, call: Call) -> Reply:
+    async def session(self, call: Request) -> Response:
         known = TOKEN in (call.header(b"cookie") or "")
-        return Reply(
+        return Response(
             json.dumps(
                 {"tenant": "local", "roles": ["clinic"], **(PERSON if known else dict.fromkeys(PERSON, ""))}
             ).encode()
         )
 
-    async def sign_in(self, call: Call) -> Reply:
+    async def sign_in(self, call: Request) -> Response:
         if json.loads(await read_body(call, 100_000, 5)) != {"token": TOKEN}:
-            raise Problem("bad_token", found="The token is nobody's")
+            raise ProblemError("bad_token", actual="The token is nobody's")
         cookie = f"yuheng_session={TOKEN}; Path=/; HttpOnly; SameSite=Strict"
-        return Reply(
+        return Response(
             json.dumps({"tenant": "local", "roles": ["clinic", "pathologist"], **PERSON}).encode(),
             headers={"Set-Cookie": cookie},
         )
 
-    async def sign_out(self, call: Call) -> Reply:
-        return Reply(b"", 204, headers={"Set-Cookie": "yuheng_session=; Path=/; Max-Age=0"})
+    async def sign_out(self, call: Request) -> Response:
+        return Response(b"", 204, headers={"Set-Cookie": "yuheng_session=; Path=/; Max-Age=0"})
 
-    async def review(self, call: Call) -> Reply:
+    async def review(self, call: Request) -> Response:
         held = self.held(call)
         self.person(call)
         held["state"] = "in_review"
-        return Reply(json.dumps(held).encode())
+        return Response(json.dumps(held).encode())
 
-    async def sign(self, call: Call) -> Reply:
+    async def sign(self, call: Request) -> Response:
         held, person = self.held(call), self.person(call)
         told = json.loads(await read_body(call, 100_000, 5))
         versions = self.reports.setdefault(held["slide_id"], [])
@@ -198,11 +198,11 @@ class Clinic:
         body = {**held["reading"], **told, "signed_by": person, "signed_at": AT, "version": number}
         versions.append(body | {"amends": number - 1 or None})
         held["state"] = "amended" if number > 1 else "signed"
-        return Reply(json.dumps(versions[-1]).encode())
+        return Response(json.dumps(versions[-1]).encode())
 
     # --- as much of tus as a client needs
 
-    async def create(self, call: Call) -> Reply:
+    async def create(self, call: Request) -> Response:
         pairs = [pair.strip().split(" ") for pair in (call.header(b"upload-metadata") or "").split(",")]
         metadata = {name: base64.b64decode(value).decode() for name, value in pairs}
         slide = new_id()
@@ -210,26 +210,26 @@ class Clinic:
         length = int(call.header(b"upload-length") or 0)
         self.uploads[slide] = {"data": io.BytesIO(), "length": length, "metadata": metadata}
         headers = {"Location": f"/v1/uploads/{slide}", "Slide-Id": slide, "Tus-Resumable": "1.0.0"}
-        return Reply(b"", 201, headers=headers)
+        return Response(b"", 201, headers=headers)
 
-    async def head(self, call: Call) -> Reply:
-        upload = self.uploads[call.path[0]]
+    async def head(self, call: Request) -> Response:
+        upload = self.uploads[call.path_params[0]]
         told = {"Upload-Offset": str(upload["data"].tell()), "Upload-Length": str(upload["length"])}
-        return Reply(b"", 200, headers={**told, "Tus-Resumable": "1.0.0", "Cache-Control": "no-store"})
+        return Response(b"", 200, headers={**told, "Tus-Resumable": "1.0.0", "Cache-Control": "no-store"})
 
-    async def patch(self, call: Call) -> Reply:
-        upload = self.uploads[call.path[0]]
+    async def patch(self, call: Request) -> Response:
+        upload = self.uploads[call.path_params[0]]
         part = await read_body(call, 100_000_000, 30)
         if self.cut:
             self.cut -= 1
             upload["data"].write(part[: len(part) // 3])
-            return Reply(b"{}", 500)
+            return Response(b"{}", 500)
         upload["data"].write(part)
         if upload["data"].tell() == upload["length"]:
             found = hashlib.sha256(upload["data"].getvalue()).hexdigest()
             matches = found == upload["metadata"]["sha256"]
-            self.slides[call.path[0]].update(state="verifying" if matches else "failed", sha256=found)
-        return Reply(b"", 204, headers={"Upload-Offset": str(upload["data"].tell()), "Tus-Resumable": "1.0.0"})
+            self.slides[call.path_params[0]].update(state="verifying" if matches else "failed", sha256=found)
+        return Response(b"", 204, headers={"Upload-Offset": str(upload["data"].tell()), "Tus-Resumable": "1.0.0"})
 
 
 class Server:

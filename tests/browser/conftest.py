@@ -32,7 +32,7 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Clinic, str]]:
-    if not (pages.DIST / pages.PAGE).exists():
+    if not (pages.DIST_DIR / pages.INDEX_FILE).exists():
         pytest.skip("the console was not built: make console")
     clinic = Clinic(tmp_path_factory.mktemp("clinic"))
     with Server(clinic) as address:

@@ -12,7 +12,7 @@ from typing import Any
 from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
-from serving.cli.demo import token_of
+from serving.cli.demo import demo_token
 from tests.browser.conftest import CHROMIUM, QUIET
 from tests.paths import ROOT
 
@@ -84,7 +84,7 @@ def main(base: str) -> None:
         for name, role, locale, address, act in PICTURES:
             page = browser.new_page(viewport={"width": 1280, "height": 800}, locale=locale, reduced_motion="reduce")
             page.set_default_timeout(20_000)
-            page.goto(f"{base}{address}#token={token_of(role)}")
+            page.goto(f"{base}{address}#token={demo_token(role)}")
             page.wait_for_selector(".session")
             page.wait_for_load_state("networkidle")
             if act is not None:

@@ -16,10 +16,10 @@ import pytest
 from pypdf import PdfReader
 
 from models import bundle
-from serving.app import Gateway
-from serving.pathology.slides import store as slides
-from serving.pathology.workflow.runner import Runner
-from serving.pathology.workflow.workflow import Jobs
+from serving.app import App
+from serving.pathology.slides import store as slide_store
+from serving.pathology.workflow.runner import TileRunner
+from serving.pathology.workflow.workflow import SlideWorkflow
 from tests.browser.clinic import Server
 from tests.browser.conftest import shot
 from tests.serving.conftest import bearer_of, settings_for
@@ -32,7 +32,7 @@ CHEN = {"name": "Chen Lan 陈岚", "licence": "110330100001234"}
 class Serving:
     """The gateway, started and stopped in the loop that serves."""
 
-    def __init__(self, gateway: Gateway):
+    def __init__(self, gateway: App):
         self.gateway = gateway
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
@@ -48,24 +48,24 @@ class Serving:
 
 
 @pytest.fixture(scope="module")
-def service(tmp_path_factory) -> Iterator[tuple[Gateway, str]]:
+def service(tmp_path_factory) -> Iterator[tuple[App, str]]:
     folder = tmp_path_factory.mktemp("gateway")
-    keys = bundle.make_keys(folder / "keys")
+    keys = bundle.create_signing_keys(folder / "keys")
     publish(folder / "bundles", keys, familiar=-1.0)
     environ = {"YUHENG_SLIDES_POLL_SECONDS": "0.1", "YUHENG_ACCESS_REQUIRED": "true"}
     settings = settings_for(folder / "bundles", SimpleNamespace(public=keys[1]), folder, **environ)
-    gateway = Gateway(settings)
+    gateway = App(settings)
     server = Server(Serving(gateway))
     server.server.config.lifespan = "on"
     with server as address:
         yield gateway, address
 
 
-def token(gateway: Gateway, *roles: str, tenant: str = "lab", **more: str) -> str:
+def token(gateway: App, *roles: str, tenant: str = "lab", **more: str) -> str:
     return bearer_of(gateway.settings, *roles, tenant=tenant, **more)["Authorization"].partition(" ")[2]
 
 
-def signed_in(page: Any, gateway: Gateway, *roles: str, tenant: str = "lab", **more: str) -> None:
+def signed_in(page: Any, gateway: App, *roles: str, tenant: str = "lab", **more: str) -> None:
     """At the worklist, by the form that a stranger sees."""
     page.goto("/console/slides")
     page.fill("#token", token(gateway, *roles, tenant=tenant, **more))
@@ -76,17 +76,17 @@ def signed_in(page: Any, gateway: Gateway, *roles: str, tenant: str = "lab", **m
     page.wrong[:] = [each for each in page.wrong if "401" not in each]  # as the browser tells of the refusal
 
 
-def work(gateway: Gateway, slide: str) -> None:
+def work(gateway: App, slide: str) -> None:
     """What arrived is read, in a thread of its own as DBOS wants no event loop in its."""
     failed: list[BaseException] = []
 
     def read() -> None:
-        runner = Runner(gateway.settings)
-        jobs = Jobs(gateway.settings, runner.read)
+        runner = TileRunner(gateway.settings)
+        jobs = SlideWorkflow(gateway.settings, runner.infer)
         try:
             jobs.start()
-            jobs.look()
-            jobs.wait(slide, 100)
+            jobs.enqueue_new()
+            jobs.wait_for_slide(slide, 100)
         except BaseException as error:  # told where the thread is awaited
             failed.append(error)
         finally:
@@ -112,13 +112,13 @@ def test_a_slide_goes_from_upload_to_a_signed_pdf(page, service):
     page.wait_for_selector(".steps .now")
     assert "Being verified" in page.inner_text(".steps .now")
     slide = page.url.rpartition("/")[2]
-    row = slides.get(gateway.service.store.engine, slide)
+    row = slide_store.get(gateway.service.store.engine, slide)
     assert row["sha256"] == hashlib.sha256(fake_readings.CMU.read_bytes()).hexdigest()
     assert row["request"]["hpv_genotype"] == ["16"]
 
     work(gateway, slide)
     page.wait_for_selector("#panel .triage.abstained")
-    reading = slides.get(gateway.service.store.engine, slide)["reading"]
+    reading = slide_store.get(gateway.service.store.engine, slide)["reading"]
     assert [why["code"] for why in reading["abstained"]] == ["out_of_distribution"]
     assert reading["slide"]["format"] == "aperio"
     page.wait_for_selector("#strip canvas")
@@ -136,7 +136,7 @@ def test_a_slide_goes_from_upload_to_a_signed_pdf(page, service):
     words = PdfReader(io.BytesIO(pdf)).pages[0].extract_text()
     for told in ("SIGNED", "C2026-000042", "Coarse chromatin.", "染色质粗。", "110330100001234"):
         assert told in words, told
-    assert hashlib.sha256(pdf).hexdigest() == slides.reports(gateway.service.store.engine, slide)[0]["sha256"]
+    assert hashlib.sha256(pdf).hexdigest() == slide_store.list_reports(gateway.service.store.engine, slide)[0]["sha256"]
     page.goto("/console/slides")
     page.select_option("#show", "signed")
     assert page.locator("#worklist tbody tr").inner_text().split("\t")[4].strip() == "Signed"
@@ -155,7 +155,7 @@ def test_a_refused_form_is_told_field_by_field(page, service):
 
 def test_who_is_no_pathologist_does_not_sign(page, service):
     gateway, _ = service
-    slide = next(each for each in slides.worklist(gateway.service.store.engine, 1, tenant="lab"))["id"]
+    slide = next(each for each in slide_store.worklist(gateway.service.store.engine, 1, tenant="lab"))["id"]
     signed_in(page, gateway, "clinic")
     page.goto(f"/console/slides/{slide}")
     page.fill("#token", "nobody")
@@ -170,7 +170,7 @@ def test_who_is_no_pathologist_does_not_sign(page, service):
 
 def test_another_clinic_and_who_signed_out_see_nothing(page, service):
     gateway, _ = service
-    slide = next(each for each in slides.worklist(gateway.service.store.engine, 1, tenant="lab"))["id"]
+    slide = next(each for each in slide_store.worklist(gateway.service.store.engine, 1, tenant="lab"))["id"]
     signed_in(page, gateway, "clinic", tenant="other")
     page.wait_for_selector("#worklist .empty")
     page.goto(f"/console/slides/{slide}")
@@ -188,7 +188,7 @@ def test_a_page_of_another_site_does_nothing_in_our_name(page, service):
     """One on another port counts as the same site, so its requests bring the cookie: they are told by their origin."""
     gateway, address = service
     signed_in(page, gateway, "clinic")
-    slide = next(each for each in slides.worklist(gateway.service.store.engine, 1, tenant="lab"))["id"]
+    slide = next(each for each in slide_store.worklist(gateway.service.store.engine, 1, tenant="lab"))["id"]
 
     async def elsewhere(scope: Any, receive: Any, send: Any) -> None:
         headers = [(b"content-type", b"text/html")]

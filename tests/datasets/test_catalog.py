@@ -7,11 +7,11 @@ import polars as pl
 import pytest
 
 from datasets import external_files, leakage
-from datasets.catalog import names, source
+from datasets.catalog import load_source, source_modules
 from datasets.credit_limit import german, give_me_some_credit, heloc, taiwan
-from datasets.errors import DataError, Unreadable
+from datasets.errors import DataError, UnreadableFileError
 
-REAL = [name for name in names("credit_limit") if name != "county"]
+REAL = [name for name in source_modules("credit_limit") if name != "county"]
 OUTSIDE = [name for name in REAL if name != "taiwan"]
 data = pytest.mark.skipif("YUHENG_DATA" not in os.environ, reason="YUHENG_DATA is not set: the file is not shipped")
 FACTS = {  # rows, columns, bad rate
@@ -26,7 +26,7 @@ EACH = [pytest.param(name, marks=[data] if name in OUTSIDE else []) for name in 
 
 @pytest.mark.parametrize("name", EACH)
 def test_a_source_holds_what_its_readme_says(name):
-    module = source(name)
+    module = load_source(name)
     frame, (rows, columns, rate) = module.read(), FACTS[name]
     read = [column.name for column in module.TABLE.columns if column.derived is None]
     assert frame.select(read).shape == (rows, columns)
@@ -36,20 +36,20 @@ def test_a_source_holds_what_its_readme_says(name):
 
 @pytest.mark.parametrize("name", EACH)
 def test_a_sample_is_of_the_same_columns_and_reproducible(name):
-    module = source(name)
+    module = load_source(name)
     assert module.sample(40, seed=1).equals(module.sample(40, seed=1))
     assert module.sample(40, seed=1).columns == [column.name for column in module.TABLE.columns]
 
 
 @pytest.mark.parametrize("name", EACH)
 def test_no_honest_column_is_called_a_leak(name):
-    module = source(name)
-    assert leakage.find(module.read(), module.TABLE) == []
+    module = load_source(name)
+    assert leakage.find_leaks(module.read(), module.TABLE) == []
 
 
 @pytest.mark.parametrize("name", REAL)
 def test_a_contract_names_every_column_in_two_languages_and_its_origin(name):
-    declared = source(name).TABLE
+    declared = load_source(name).TABLE
     assert all(column.en and column.zh for column in declared.columns)
     assert declared.origin.source
     assert declared.origin.licence
@@ -67,36 +67,36 @@ def test_a_contract_names_every_column_in_two_languages_and_its_origin(name):
     ],
 )
 def test_who_one_is_is_for_audits_only(name, audit):
-    assert {column.name for column in source(name).TABLE.role("audit")} == audit
+    assert {column.name for column in load_source(name).TABLE.role("audit")} == audit
 
 
 @pytest.mark.parametrize("name", OUTSIDE)
 def test_a_file_that_is_not_shipped_says_how_to_name_it(name, monkeypatch, tmp_path):
     monkeypatch.delenv("YUHENG_DATA", raising=False)
     with pytest.raises(DataError, match="YUHENG_DATA is not set.*Set YUHENG_DATA to the folder"):
-        source(name).read()
+        load_source(name).read()
     with pytest.raises(DataError, match="there is no such file"):
-        source(name).read(tmp_path)
+        load_source(name).read(tmp_path)
 
 
 def test_a_changed_file_is_refused(tmp_path):
-    changed = bytearray((taiwan.SHIPPED / taiwan.FILE).read_bytes())
+    changed = bytearray((taiwan.SAMPLES_DIR / taiwan.FILE).read_bytes())
     changed[len(changed) // 2] ^= 1
     (tmp_path / taiwan.FILE).write_bytes(changed)
-    with pytest.raises(Unreadable, match="its sha256 is .*; the contract describes 82fa71c5b2d9"):
+    with pytest.raises(UnreadableFileError, match="its sha256 is .*; the contract describes 82fa71c5b2d9"):
         taiwan.read(tmp_path)
 
 
 def test_the_shipped_readme_states_the_digest_and_the_licence():
-    told = (taiwan.SHIPPED / "README.md").read_text()
-    assert external_files.digest(taiwan.SHIPPED / taiwan.FILE) in told
+    told = (taiwan.SAMPLES_DIR / "README.md").read_text()
+    assert external_files.file_sha256(taiwan.SAMPLES_DIR / taiwan.FILE) in told
     assert "CC BY 4.0" in told
 
 
 @data
 def test_the_shipped_taiwan_table_equals_the_original():
     original = Path(os.environ["YUHENG_DATA"]) / "credit/taiwan_credit_card/taiwan_credit_card.parquet"
-    shipped = pl.read_parquet(taiwan.SHIPPED / taiwan.FILE)
+    shipped = pl.read_parquet(taiwan.SAMPLES_DIR / taiwan.FILE)
     assert shipped.cast(dict.fromkeys(shipped.columns, pl.Int64)).equals(pl.read_parquet(original))
 
 
@@ -124,4 +124,4 @@ def test_every_german_level_has_its_meaning():
 
 def test_an_unknown_source_names_the_nearest():
     with pytest.raises(DataError, match="did you mean 'taiwan'"):
-        source("tawain")
+        load_source("tawain")

@@ -11,18 +11,18 @@ from typer.testing import CliRunner
 from datasets import catalog
 from datasets.__main__ import app
 from datasets.credit_limit.county import schema
-from datasets.croissant import of_source
-from datasets.external_files import digest
+from datasets.croissant import describe_source
+from datasets.external_files import file_sha256
 
 mlcroissant = pytest.importorskip("mlcroissant")
-OF_ONE_FILE = [name for name in catalog.names() if name not in ("county", "register")]
+OF_ONE_FILE = [name for name in catalog.source_modules() if name not in ("county", "register")]
 
 
 @pytest.mark.parametrize("name", OF_ONE_FILE)
 def test_a_source_is_described_without_a_fault(name, caplog):
     with caplog.at_level(logging.WARNING):
-        told = mlcroissant.Dataset(jsonld=of_source(name))
-    table = catalog.source(name).TABLE
+        told = mlcroissant.Dataset(jsonld=describe_source(name))
+    table = catalog.load_source(name).TABLE
     assert not told.metadata.ctx.issues.errors
     assert told.metadata.distribution[0].sha256 == table.origin.sha256
     assert [field.name for field in told.metadata.record_sets[0].fields] == [
@@ -37,7 +37,7 @@ def test_a_simulated_table_says_so_and_its_rows_are_read_through_the_metadata(tm
     assert done.exit_code == 0, done.output
     told = json.loads((tmp_path / "county.json").read_text())
     assert "SIMULATED 模拟" in told["description"]
-    assert told["distribution"][0]["sha256"] == digest(file)
+    assert told["distribution"][0]["sha256"] == file_sha256(file)
     read = mlcroissant.Dataset(jsonld=str(tmp_path / "county.json"))
     rows = list(read.records("rows"))
     assert len(rows) == 20

@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from datasets import leakage
-from datasets.schema import Column, Table, check
+from datasets.schema import ColumnSchema, TableSchema, validate_or_raise
 
 ROWS = 4_000
 
@@ -23,11 +23,11 @@ def loans():
 
 def found(frame, **roles):
     columns = tuple(
-        Column(name=name, role=roles.get(name, "indicator"), kind="number" if dtype.is_numeric() else "text")
+        ColumnSchema(name=name, role=roles.get(name, "indicator"), kind="number" if dtype.is_numeric() else "text")
         for name, dtype in frame.schema.items()
     )
-    declared = Table(name="loans", columns=columns)
-    return {leak.column: leak for leak in leakage.find(check(frame, declared), declared)}
+    declared = TableSchema(name="loans", columns=columns)
+    return {leak.column: leak for leak in leakage.find_leaks(validate_or_raise(frame, declared), declared)}
 
 
 def test_an_honest_indicator_is_left_alone(loans):
@@ -56,14 +56,14 @@ def test_a_date_that_only_the_bad_have_is_found(loans):
     date = [f"2020-01-{1 + i % 28:02d}" if bad and rng.random() < 0.3 else None for i, bad in enumerate(y)]
     leak = found(pl.DataFrame({"y": y, "honest": honest, "charged_off": date}), y="target")
     assert set(leak) == {"charged_off"}
-    assert "present" in leak["charged_off"].why
+    assert "present" in leak["charged_off"].reason
 
 
 def test_an_amount_that_only_the_bad_have_is_found(loans):
     rng, y, honest = loans
     recovered = np.where((y > 0) & (rng.random(ROWS) < 0.2), rng.exponential(900, ROWS), 0.0)
     leak = found(pl.DataFrame({"y": y, "honest": honest, "recovered": recovered}), y="target")
-    assert "other than 0.0" in leak["recovered"].why
+    assert "other than 0.0" in leak["recovered"].reason
 
 
 def test_a_term_that_the_outcome_cut_short_is_found_by_its_form(loans):
@@ -71,14 +71,14 @@ def test_a_term_that_the_outcome_cut_short_is_found_by_its_form(loans):
     agreed = rng.integers(1, 25, ROWS) * 12
     term = np.where((y > 0) & (rng.random(ROWS) < 0.7), np.maximum(agreed - rng.integers(1, 12, ROWS), 1), agreed)
     leak = found(pl.DataFrame({"y": y, "term": term.astype(float)}), y="target")
-    assert "a multiple of 12" in leak["term"].why
+    assert "a multiple of 12" in leak["term"].reason
 
 
 def test_the_form_of_a_column_is_told_once_by_the_multiple_that_tells_most(loans):
     rng, y, _ = loans
     agreed = np.where(rng.random(ROWS) < 0.8, 84, rng.integers(3, 13, ROWS) * 12)  # 84 is a multiple of 7, too
     term = np.where((y > 0) & (rng.random(ROWS) < 0.9), rng.integers(20, 84, ROWS), agreed)
-    why = found(pl.DataFrame({"y": y, "term": term.astype(float)}), y="target")["term"].why
+    why = found(pl.DataFrame({"y": y, "term": term.astype(float)}), y="target")["term"].reason
     assert "a multiple of 12" in why
     assert why.count("a multiple of") == 1
 
@@ -94,7 +94,7 @@ def test_another_models_forecast_is_found(loans):
     rng, _, _ = loans
     forecast = 1 / (1 + np.exp(-(-1.8 + 1.2 * rng.normal(size=ROWS))))
     y = (rng.random(ROWS) < forecast).astype(float)
-    assert "forecast" in found(pl.DataFrame({"y": y, "pd_before": forecast}), y="target")["pd_before"].why
+    assert "forecast" in found(pl.DataFrame({"y": y, "pd_before": forecast}), y="target")["pd_before"].reason
 
 
 def test_ids_and_rows_in_the_order_of_the_outcome_are_found(loans):
@@ -128,5 +128,5 @@ def test_the_leaks_of_the_sba_records_are_found_unaided():
     y = (pl.col("MIS_Status") == "CHGOFF").cast(pl.Float64).alias("y")
     leak = found(raw.select(y, pl.exclude("MIS_Status")), y="target", LoanNr_ChkDgt="id")
     assert set(leak) == {"Term", "ChgOffDate", "ChgOffPrinGr"}
-    assert "a multiple of 12" in leak["Term"].why
-    assert "where missing" in leak["ChgOffDate"].why
+    assert "a multiple of 12" in leak["Term"].reason
+    assert "where missing" in leak["ChgOffDate"].reason

@@ -8,18 +8,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from datasets import schema as table
-from datasets.errors import SHOWN, DataError, Faults, Unreadable
-from datasets.schema import MOST_FAULTS, Column, Table
+from datasets import schema as table_schema
+from datasets.errors import MAX_LISTED_ERRORS, DataError, UnreadableFileError, ValidationErrors
+from datasets.schema import MAX_ERRORS, ColumnSchema, TableSchema
 
-CREDIT = Table(
+CREDIT = TableSchema(
     name="credit",
     columns=(
-        Column(name="income", low=0, unit="RMB/year", en="income", zh="年收入"),
-        Column(name="months", low=0, high=84, integer=True, missing_codes=(-9, -8), recode={"-7": 84}),
-        Column(name="grade", kind="category", levels=("A", "B", "C")),
-        Column(name="note", kind="text"),
-        Column(name="bad", role="target", low=0, high=1, integer=True, required=True),
+        ColumnSchema(name="income", low=0, unit="RMB/year", en="income", zh="年收入"),
+        ColumnSchema(name="months", low=0, high=84, integer=True, missing_codes=(-9, -8), recode={"-7": 84}),
+        ColumnSchema(name="grade", kind="category", levels=("A", "B", "C")),
+        ColumnSchema(name="note", kind="text"),
+        ColumnSchema(name="bad", role="target", low=0, high=1, integer=True, required=True),
     ),
 )
 
@@ -34,9 +34,9 @@ def test_all_faults_of_a_file_are_told_together(tmp_path):
     path = written(
         tmp_path, "taxes.csv", "income,months,grade,bad,incmoe\n-4200,1,A,0,\n5,1.5,Z,1,\nNaN,99,B,,\ninf,x,,2,\n"
     )
-    with pytest.raises(Faults) as caught:
-        table.read(path, CREDIT)
-    told = {(fault.row, fault.column) for fault in caught.value.faults}
+    with pytest.raises(ValidationErrors) as caught:
+        table_schema.read_table(path, CREDIT)
+    told = {(fault.row, fault.field) for fault in caught.value.errors}
     assert told == {
         (None, "incmoe"),
         *((1, "income"), (2, "months"), (2, "grade"), (3, "income"), (3, "months"), (3, "bad")),
@@ -47,44 +47,46 @@ def test_all_faults_of_a_file_are_told_together(tmp_path):
 
 def test_a_fault_says_where_what_was_found_and_what_was_needed(tmp_path):
     path = written(tmp_path, "taxes.csv", "income,bad\n1,0\n-4200,1\n")
-    with pytest.raises(Faults) as caught:
-        table.read(path, CREDIT)
+    with pytest.raises(ValidationErrors) as caught:
+        table_schema.read_table(path, CREDIT)
     assert str(caught.value) == "taxes.csv, row 2: income is '-4200'; it must be a number of 0 or more, in RMB/year."
-    assert caught.value.faults[0].zh() == "taxes.csv, 行 2：income 为 '-4200'；应为不小于 0 的数值，单位 元/年。"
+    assert caught.value.errors[0].zh() == "taxes.csv, 行 2：income 为 '-4200'；应为不小于 0 的数值，单位 元/年。"
 
 
 def test_an_unknown_column_names_the_nearest_known_one(tmp_path):
-    with pytest.raises(Faults, match="incmoe is not in the contract.*did you mean 'income'"):
-        table.read(written(tmp_path, "a.csv", "incmoe,bad\n1,0\n"), CREDIT)
+    with pytest.raises(ValidationErrors, match="incmoe is not in the contract.*did you mean 'income'"):
+        table_schema.read_table(written(tmp_path, "a.csv", "incmoe,bad\n1,0\n"), CREDIT)
 
 
 def test_an_absent_column_is_a_fault_only_where_it_is_required(tmp_path):
-    with pytest.raises(Faults, match="bad is absent"):
-        table.read(written(tmp_path, "a.csv", "income\n1\n"), CREDIT)
-    frame = table.read(written(tmp_path, "b.csv", "bad\n1\n"), CREDIT)
+    with pytest.raises(ValidationErrors, match="bad is absent"):
+        table_schema.read_table(written(tmp_path, "a.csv", "income\n1\n"), CREDIT)
+    frame = table_schema.read_table(written(tmp_path, "b.csv", "bad\n1\n"), CREDIT)
     assert frame.columns == [column.name for column in CREDIT.columns]
     assert frame["income"].to_list() == [None]
 
 
 def test_many_faults_are_counted_in_full_and_kept_in_part():
-    frame = pl.DataFrame({"income": [-1.0] * 3 * MOST_FAULTS, "bad": [0] * 3 * MOST_FAULTS})
-    _, kept, total = table.conform(frame, CREDIT)
-    assert (len(kept), total) == (MOST_FAULTS, 3 * MOST_FAULTS)
-    message = str(Faults(kept, total))
-    assert message.count("income is") == SHOWN
-    assert f"{total - SHOWN:,} more" in message
+    frame = pl.DataFrame({"income": [-1.0] * 3 * MAX_ERRORS, "bad": [0] * 3 * MAX_ERRORS})
+    _, kept, total = table_schema.validate(frame, CREDIT)
+    assert (len(kept), total) == (MAX_ERRORS, 3 * MAX_ERRORS)
+    message = str(ValidationErrors(kept, total))
+    assert message.count("income is") == MAX_LISTED_ERRORS
+    assert f"{total - MAX_LISTED_ERRORS:,} more" in message
 
 
 def test_missing_is_a_value_of_its_own_and_codes_are_decoded_once(tmp_path):
-    frame = table.read(written(tmp_path, "a.csv", "income,months,grade,bad\n,-9,,0\nNA,-7,NA,1\n0,-8,A,0\n"), CREDIT)
+    frame = table_schema.read_table(
+        written(tmp_path, "a.csv", "income,months,grade,bad\n,-9,,0\nNA,-7,NA,1\n0,-8,A,0\n"), CREDIT
+    )
     assert frame["income"].to_list() == [None, None, 0.0]
     assert frame["months"].to_list() == [None, 84.0, None]
     assert frame["grade"].to_list() == [None, None, "A"]
 
 
 def test_one_code_does_not_feed_another():
-    column = Column(name="c", low=0, high=9, recode={"-1": 3, "3": 9})
-    frame, _, _ = table.conform(pl.DataFrame({"c": [-1.0, 3.0]}), Table(name="t", columns=(column,)))
+    column = ColumnSchema(name="c", low=0, high=9, recode={"-1": 3, "3": 9})
+    frame, _, _ = table_schema.validate(pl.DataFrame({"c": [-1.0, 3.0]}), TableSchema(name="t", columns=(column,)))
     assert frame["c"].to_list() == [3.0, 9.0]
 
 
@@ -114,8 +116,8 @@ def test_a_table_reads_the_same_from_csv_ndjson_and_parquet(rows, tmp_path_facto
     frame.write_ndjson(folder / "a.ndjson")
     answers = []
     for name in ("a.csv", "a.csv.gz", "a.parquet", "a.ndjson"):
-        typed, faults, total = table.conform(table.scan(folder / name), CREDIT)
-        answers.append((typed, {(fault.row, fault.column) for fault in faults}, total))
+        typed, faults, total = table_schema.validate(table_schema.read_raw(folder / name), CREDIT)
+        answers.append((typed, {(fault.row, fault.field) for fault in faults}, total))
     for typed, places, total in answers[1:]:
         assert typed.equals(answers[0][0])
         assert (places, total) == answers[0][1:]
@@ -137,26 +139,26 @@ def test_a_table_reads_the_same_from_csv_ndjson_and_parquet(rows, tmp_path_facto
     ],
 )
 def test_a_file_that_is_not_what_it_says_is_refused_in_a_sentence(tmp_path, name, content, reason):
-    with pytest.raises(Unreadable, match=reason) as caught:
-        table.read(written(tmp_path, name, content), CREDIT)
+    with pytest.raises(UnreadableFileError, match=reason) as caught:
+        table_schema.read_table(written(tmp_path, name, content), CREDIT)
     assert str(caught.value).startswith(str(tmp_path / name))
     assert "\n" not in str(caught.value)
 
 
 def test_a_file_that_is_not_there_is_refused(tmp_path):
-    with pytest.raises(Unreadable, match="no such file"):
-        table.read(tmp_path / "none.csv", CREDIT)
+    with pytest.raises(UnreadableFileError, match="no such file"):
+        table_schema.read_table(tmp_path / "none.csv", CREDIT)
 
 
 def test_a_header_without_rows_is_an_empty_table(tmp_path):
-    assert table.read(written(tmp_path, "a.csv", "income,bad\n"), CREDIT).height == 0
+    assert table_schema.read_table(written(tmp_path, "a.csv", "income,bad\n"), CREDIT).height == 0
 
 
 @pytest.mark.parametrize("found", [True, [1], {"a": 1}, b"1", "1e999"])
 def test_a_value_of_a_wrong_kind_is_a_fault_and_never_a_crash(found):
     frame = pl.DataFrame({"income": [found], "grade": [found], "note": [found], "bad": [0]})
-    _, faults, _ = table.conform(frame, CREDIT)
-    assert {"income", "grade"} <= {fault.column for fault in faults}
+    _, faults, _ = table_schema.validate(frame, CREDIT)
+    assert {"income", "grade"} <= {fault.field for fault in faults}
     assert all("\n" not in str(fault) for fault in faults)
 
 
@@ -173,20 +175,20 @@ def test_a_value_of_a_wrong_kind_is_a_fault_and_never_a_crash(found):
 )
 def test_a_contract_that_contradicts_itself_is_refused(wrong):
     with pytest.raises(ValidationError):
-        Column.model_validate(wrong)
+        ColumnSchema.model_validate(wrong)
 
 
 def test_a_contract_names_each_column_once_and_has_one_target():
     with pytest.raises(ValidationError, match="declared twice: a"):
-        Table(name="t", columns=(Column(name="a"), Column(name="a")))
+        TableSchema(name="t", columns=(ColumnSchema(name="a"), ColumnSchema(name="a")))
     with pytest.raises(DataError, match="0 columns have the role 'target'"):
-        _ = Table(name="t", columns=(Column(name="a"),)).target
+        _ = TableSchema(name="t", columns=(ColumnSchema(name="a"),)).target
 
 
 def test_a_contract_may_be_written_as_toml(tmp_path):
     path = written(
         tmp_path, "t.toml", 'name = "t"\n[[columns]]\nname = "a"\nlow = 0\n[[columns]]\nname = "y"\nrole = "target"\n'
     )
-    assert table.table_from_toml(path)["a"].low == 0
+    assert table_schema.load_table_schema(path)["a"].low == 0
     with pytest.raises(DataError, match=r"t\.toml"):
-        table.table_from_toml(written(tmp_path, "t.toml", 'name = "t"\n[[columns]]\nnmae = "a"\n'))
+        table_schema.load_table_schema(written(tmp_path, "t.toml", 'name = "t"\n[[columns]]\nnmae = "a"\n'))

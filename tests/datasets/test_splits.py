@@ -57,7 +57,7 @@ def test_time_runs_from_training_to_test_and_a_moment_stays_whole(times, shares)
 
 def test_time_says_where_each_part_begins():
     split = split_time(["2023-03-31"] * 6 + ["2023-06-30"] * 2 + ["2023-09-30"] * 2, (0.6, 0.2, 0.2))
-    assert split.how == "time: train from 2023-03-31, calibrate from 2023-06-30, test from 2023-09-30"
+    assert split.method == "time: train from 2023-03-31, calibrate from 2023-06-30, test from 2023-09-30"
 
 
 def test_the_same_seed_gives_the_same_split_and_digest():
@@ -65,7 +65,7 @@ def test_the_same_seed_gives_the_same_split_and_digest():
     assert split_rows(y, 7).sha256 == split_rows(y, 7).sha256
     assert split_rows(y, 7).sha256 != split_rows(y, 8).sha256
     assert split_groups(y.cumsum(), 7).sha256 != split_groups(y.cumsum(), 8).sha256
-    assert "seed 7" in split_rows(y, 7).how
+    assert "seed 7" in split_rows(y, 7).method
 
 
 def test_a_row_moved_from_one_part_to_another_changes_the_digest():

@@ -8,17 +8,17 @@ import numpy as np
 import polars as pl
 import pytest
 
-from models.bundle import pointed, read, verify
+from models.bundle import parse_bundle, read_alias, verify_bundle
 from models.card import Card
-from models.scorecard.scaling import Scale, sigmoid
-from models.trees.onnx_session import Graph, Scores
-from serving.decisions.products.base import hold, products
+from models.scorecard.scaling import ScoreScale, sigmoid
+from models.trees.onnx_session import Scores, TabularSession
+from serving.decisions.products.base import deploy, products
 from tests.dns_trace import OURS, looked_up, traced
 from tests.paths import ROOT
 from tests.training.conftest import TINY
 from training import credit_limit, scitech_risk
-from training.pipeline import split_as_told
-from training.progress import Watch
+from training.pipeline import make_split
+from training.progress import ProgressReporter
 
 COMPANIES = """
 name = "tiny"
@@ -36,11 +36,11 @@ test = 0.4
 folds = 3
 trees = 30
 learning_rate = 0.15
-smallest_leaf = 40
+min_data_in_leaf = 40
 
 [judge]
 resamples = 40
-smallest_group = 150
+min_group_rows = 150
 """
 TRAINED = {"credit_limit": (credit_limit, TINY), "scitech_risk": (scitech_risk, COMPANIES)}
 
@@ -73,27 +73,27 @@ def test_training_graph_service_and_batch_give_one_limit_to_the_yuan(home):
     recipe = TRAINED[product][0]
     config = recipe.load(home / "tiny.toml")
     rows = recipe.read(config)
-    split = split_as_told(config, rows)
-    fit = recipe.train(config, rows, split, Watch(quiet=True))
+    split = make_split(config, rows)
+    fit = recipe.train(config, rows, split, ProgressReporter(quiet=True))
     models = home / "var/bundles/tiny"
-    version = pointed(models) or pointed(models, "challenger")
-    verified = verify(models / version, home / "var/keys/signing.pub.pem")
-    bundle = read(verified, Card)
-    held, wishes = hold(verified), {wish.name: wish.default for wish in products()[product].wishes}
+    version = read_alias(models) or read_alias(models, "challenger")
+    verified = verify_bundle(models / version, home / "var/keys/signing.pub.pem")
+    bundle = parse_bundle(verified, Card)
+    held, wishes = deploy(verified), {wish.name: wish.default for wish in products()[product].options}
     test = rows.frame[split.test]
     x = fit.x[split.test]
 
     log_odds = fit.slope * fit.forest.predict(x, raw_score=True) + fit.intercept  # LightGBM, without the graph
-    native = Scores(sigmoid(log_odds), Scale().points(log_odds), log_odds.astype(np.float32), None)
+    native = Scores(sigmoid(log_odds), ScoreScale().points(log_odds), log_odds.astype(np.float32), None)
     in_training = recipe.decide(bundle.card, bundle.policy, test, native).limit.tolist()
-    by_graph = recipe.decide(bundle.card, bundle.policy, test, Graph(bundle.graph).run(x)).limit.tolist()
-    in_batch = held.many(test, reasons=False)["indicative_limit"].to_list()
+    by_graph = recipe.decide(bundle.card, bundle.policy, test, TabularSession(bundle.graph).run(x)).limit.tolist()
+    in_batch = held.predict_batch(test, reasons=False)["indicative_limit"].to_list()
     known = [column.name for column in held.fields]
     one_by_one = []
     for values in test.select(known).to_dicts():
-        row, faults = held.check(values)
+        row, faults = held.validate(values)
         assert faults == []
-        one_by_one.append(held.answer(values, row, wishes)["indicative_limit"])
+        one_by_one.append(held.decide(values, row, wishes)["indicative_limit"])
 
     assert len(in_training) > 1_000
     assert pl.Series(in_training).n_unique() > 50

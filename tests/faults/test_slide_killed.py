@@ -13,13 +13,13 @@ import psutil
 import pytest
 
 from datasets.slides.simulate import pyramid
-from datasets.slides.simulate.slides import slide as painted
+from datasets.slides.simulate.slides import simulate_slide as painted
 from models import bundle
 from serving import settings as settings_module
 from serving.core.db.engine import open_store
 from serving.core.identifiers import new_id
 from serving.pathology.slides import storage
-from serving.pathology.slides import store as slides
+from serving.pathology.slides import store as slide_store
 from tests import postgres
 from tests.paths import ROOT
 from tests.serving.pathology.slide_bundles import POLICY, publish
@@ -37,8 +37,8 @@ VICTIMS = {  # what is killed -> how its command line is known
 def home(tmp_path_factory):
     """Keys, a signed model with small batches, a slide."""
     home = tmp_path_factory.mktemp("home")
-    keys = bundle.make_keys(home / "var/keys")
-    publish(home / "var/bundles", keys, policy=POLICY.read_text().replace("batch = 256", f"batch = {BATCH}"))
+    keys = bundle.create_signing_keys(home / "var/keys")
+    publish(home / "var/bundles", keys, policy=POLICY.read_text().replace("batch_size = 256", f"batch = {BATCH}"))
     pyramid.write_tiff(home / "slide.tiff", painted(seed=5, label="HSIL", columns=8, rows=6))
     return home
 
@@ -48,8 +48,8 @@ class Clinic:
 
     def __init__(self, home: Path):
         self.environ = {"YUHENG_HOME": str(home), **postgres.store(home)}
-        self.settings = settings_module.read(environ=self.environ)
-        self.engine = open_store(self.settings.store_place, 5.0)
+        self.settings = settings_module.load_settings(environ=self.environ)
+        self.engine = open_store(self.settings.store_location, 5.0)
         self.home, self.process = home, None
 
     def start(self):
@@ -67,16 +67,16 @@ class Clinic:
 
     def send(self):
         slide = new_id()
-        place = storage.quarantine(self.settings.paths.slides, slide, "slide.tiff")
-        storage.begin(place)
+        place = storage.quarantine_path(self.settings.paths.slides, slide, "slide.tiff")
+        storage.create_empty(place)
         shutil.copyfile(self.home / "slide.tiff", place)
-        told = {"name": "slide.tiff", "sha256": storage.digest_of(place).hexdigest(), "accession": slide}
-        slides.create(self.engine, slide, "verifying", **told, specimen="cervical_cytology", request={})
+        told = {"name": "slide.tiff", "sha256": storage.sha256_of(place).hexdigest(), "accession": slide}
+        slide_store.create(self.engine, slide, "verifying", **told, specimen="cervical_cytology", request={})
         return slide
 
     def until(self, slide, test, seconds=90):
         began = time.monotonic()
-        while not test(row := slides.get(self.engine, slide)):
+        while not test(row := slide_store.get(self.engine, slide)):
             log = (self.home / "slides.log").read_text()[-3000:]
             assert time.monotonic() - began < seconds, f"{row['state']} {row['done']}/{row['total']}\n{log}"
             time.sleep(0.02)
@@ -131,7 +131,7 @@ def test_a_worker_killed_in_the_midst_goes_on_and_repeats_nothing_that_was_writt
     written = clinic.batches(slide)
     assert clinic.end(slide) == unbroken
     assert len(written) >= 3
-    events = slides.events_after(clinic.engine, slide)
+    events = slide_store.events_after(clinic.engine, slide)
     done = [event["detail"]["done"] for event in events if event["kind"] == "progress"]
     assert done == sorted(set(done))  # each batch is told once
 

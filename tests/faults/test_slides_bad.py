@@ -13,15 +13,15 @@ from pathlib import Path
 import pytest
 
 from datasets.slides.simulate import pyramid
-from datasets.slides.simulate.slides import slide as painted
+from datasets.slides.simulate.slides import simulate_slide as painted
 from models import bundle
 from serving import settings as settings_module
 from serving.core.db.engine import open_store
 from serving.core.identifiers import new_id
 from serving.pathology.slides import storage
-from serving.pathology.slides import store as slides
-from serving.pathology.workflow.runner import Runner
-from serving.pathology.workflow.workflow import Jobs
+from serving.pathology.slides import store as slide_store
+from serving.pathology.workflow.runner import TileRunner
+from serving.pathology.workflow.workflow import SlideWorkflow
 from tests import postgres
 from tests.datasets.slides.slide_files import CMU, jpeg, one_image
 from tests.datasets.slides.slide_files import painted as field
@@ -36,20 +36,20 @@ SIZE = {"columns": 8, "rows": 6}
 def arrived(settings, engine, content, name="slide.tiff", beside=None, **columns):
     """A slide as the gateway leaves it once it came whole. `beside`: what else lies in its quarantine."""
     slide = new_id()
-    path = storage.quarantine(settings.paths.slides, slide, name)
-    storage.begin(path)
+    path = storage.quarantine_path(settings.paths.slides, slide, name)
+    storage.create_empty(path)
     path.write_bytes(content)
     for part, bytes_ in (beside or {}).items():
         (path.parent / part).parent.mkdir(exist_ok=True)
         (path.parent / part).write_bytes(bytes_)
-    told = {"sha256": storage.digest_of(path).hexdigest(), "accession": "A1", "request": {}, "name": name} | columns
-    slides.create(engine, slide, "verifying", specimen="cervical_cytology", **told)
+    told = {"sha256": storage.sha256_of(path).hexdigest(), "accession": "A1", "request": {}, "name": name} | columns
+    slide_store.create(engine, slide, "verifying", specimen="cervical_cytology", **told)
     return slide
 
 
 @pytest.fixture(scope="module")
 def keys(tmp_path_factory):
-    return bundle.make_keys(tmp_path_factory.mktemp("keys"))
+    return bundle.create_signing_keys(tmp_path_factory.mktemp("keys"))
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +61,7 @@ def sound(tmp_path_factory):
 def told(home, bundles, keys, **environ):
     environ |= {"YUHENG_HOME": str(home), "YUHENG_BUNDLES": str(bundles), "YUHENG_PUBLIC_KEY": str(keys[1])}
     environ |= postgres.store(home)
-    return settings_module.read(environ=environ)
+    return settings_module.load_settings(environ=environ)
 
 
 @pytest.fixture(scope="module")
@@ -69,11 +69,11 @@ def ended(tmp_path_factory, keys, sound):
     """Name -> the row of each slide after the run."""
     home = tmp_path_factory.mktemp("home")
     publish(home / "bundles", keys, simulated=250)
-    settings = told(home, home / "bundles", keys, YUHENG_READER_AT_ONCE="2")
+    settings = told(home, home / "bundles", keys, YUHENG_READER_MAX_CONCURRENT_SLIDES="2")
 
     def faulty(fault):
         path = home / f"{fault}.tiff"
-        return pyramid.write_tiff(path, painted(seed=6, label="NILM", **SIZE, fault=fault)).read_bytes()
+        return pyramid.write_tiff(path, painted(seed=6, label="NILM", **SIZE, defect=fault)).read_bytes()
 
     leads_out = MRXS.format(index="Index.dat", data="../../../secret.dat").encode()
     sent = {
@@ -96,16 +96,16 @@ def ended(tmp_path_factory, keys, sound):
         "the same again": {"content": sound},
         "named otherwise": {"content": sound, "name": "slide.svs"},
     }
-    runner = Runner(settings)
-    jobs = Jobs(settings, runner.read)
+    runner = TileRunner(settings)
+    jobs = SlideWorkflow(settings, runner.infer)
     names = {arrived(settings, jobs.engine, **columns): name for name, columns in sent.items()}
     (settings.paths.slides / "secret.dat").write_bytes(b"secret")
     jobs.start()
     try:
-        jobs.look()
+        jobs.enqueue_new()
         for slide in names:
-            jobs.wait(slide, 240)
-        yield {name: slides.get(jobs.engine, slide) for slide, name in names.items()}
+            jobs.wait_for_slide(slide, 240)
+        yield {name: slide_store.get(jobs.engine, slide) for slide, name in names.items()}
     finally:
         jobs.stop()
         runner.close()
@@ -175,14 +175,14 @@ def small_disk(tmp_path, keys):
     """(settings, environment, a command prefix under which the slides' folder is a disk of 8 MB)."""
     if not shutil.which("unshare") or subprocess.run(["unshare", "-Urm", "true"], capture_output=True).returncode:
         pytest.skip("no small disk can be mounted here: name spaces of users are switched off")
-    publish(tmp_path / "bundles", keys, policy=POLICY.read_text().replace("batch = 256", "batch = 16"))
+    publish(tmp_path / "bundles", keys, policy=POLICY.read_text().replace("batch_size = 256", "batch = 16"))
     environ = {  # the store is SQLite's always: a PostgreSQL's socket cannot be reached out of the name space
         "YUHENG_HOME": str(tmp_path),
         "YUHENG_BUNDLES": str(tmp_path / "bundles"),
         "YUHENG_PUBLIC_KEY": str(keys[1]),
         "ORT_DISABLE_TELEMETRY": "1",
     }
-    settings = settings_module.read(environ=environ)
+    settings = settings_module.load_settings(environ=environ)
     settings.paths.slides.mkdir(parents=True)
     mount = f'mount -t tmpfs -o size=8m tmpfs {settings.paths.slides} && exec "$@"'
     return settings, os.environ | environ, ["unshare", "-Urm", "sh", "-c", mount, "sh"]
@@ -197,7 +197,7 @@ def fill(path):
 
 def test_a_disk_that_is_full_while_a_slide_is_read_is_waited_for_and_nothing_is_lost(small_disk, sound, tmp_path):
     settings, environ, prefix = small_disk
-    engine = open_store(settings.store_place, 10.0)
+    engine = open_store(settings.store_location, 10.0)
     with open(tmp_path / "log", "wb") as log:
         worker = subprocess.Popen([*prefix, sys.executable, "-c", WORKER], cwd=ROOT, env=environ, stderr=log)
     inside = Path(f"/proc/{worker.pid}/root{settings.paths.slides}")  # the small disk, seen from here
@@ -211,7 +211,7 @@ def test_a_disk_that_is_full_while_a_slide_is_read_is_waited_for_and_nothing_is_
         return found
 
     def row(slide):
-        return slides.get(engine, slide)
+        return slide_store.get(engine, slide)
 
     try:
         until(lambda: os.path.ismount(inside) or settings.paths.jobs.exists())
@@ -219,7 +219,7 @@ def test_a_disk_that_is_full_while_a_slide_is_read_is_waited_for_and_nothing_is_
         slide = arrived(there, engine, sound)
         until(lambda: row(slide)["done"] >= 16)
         fill(inside / "filler")
-        until(lambda: [e for e in slides.events_after(engine, slide) if e["detail"].get("code") == "no_space"])
+        until(lambda: [e for e in slide_store.events_after(engine, slide) if e["detail"].get("code") == "no_space"])
         assert row(slide)["state"] in ("inferring", "aggregating")
         (inside / "filler").unlink()
         until(lambda: row(slide)["state"] in DONE)

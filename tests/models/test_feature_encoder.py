@@ -10,16 +10,16 @@ from hypothesis import strategies as st
 
 from datasets.credit_limit import taiwan
 from datasets.credit_limit.county import schema
-from datasets.schema import Column, Table, conform
-from models.feature_encoder import Encoder, encode, learn_levels
+from datasets.schema import ColumnSchema, TableSchema, validate
+from models.feature_encoder import FeatureEncoder, encode, order_levels
 
 COLUMNS = (
-    Column(name="income", low=0, unit="RMB/year"),
-    Column(name="free"),
-    Column(name="months", low=0, high=84, integer=True, missing_codes=(-9, -8), recode={"-7": 84}),
-    Column(name="share", low=0, high=1),
-    Column(name="needed", low=-5, high=5, required=True),
-    Column(name="grade", kind="category", levels=("A", "B", "C"), ordered=True),
+    ColumnSchema(name="income", low=0, unit="RMB/year"),
+    ColumnSchema(name="free"),
+    ColumnSchema(name="months", low=0, high=84, integer=True, missing_codes=(-9, -8), recode={"-7": 84}),
+    ColumnSchema(name="share", low=0, high=1),
+    ColumnSchema(name="needed", low=-5, high=5, required=True),
+    ColumnSchema(name="grade", kind="category", levels=("A", "B", "C"), ordered=True),
 )
 NUMBERS = (
     st.none()
@@ -40,41 +40,41 @@ def as_frame(values):
 
 @given(values=VALUES)
 def test_one_applicant_and_a_table_of_one_row_give_the_same_row_and_the_same_faults(values):
-    row, faults = Encoder(COLUMNS).one(values)
-    frame, found, _ = conform(as_frame(values), Table(name="t", columns=COLUMNS))
+    row, faults = FeatureEncoder(COLUMNS).encode_row(values)
+    frame, found, _ = validate(as_frame(values), TableSchema(name="t", columns=COLUMNS))
     expected = encode(frame, COLUMNS)[0]
     with np.errstate(over="ignore"):
         assert np.array_equal(np.array(row, np.float32), expected, equal_nan=True)
-    assert {fault.column for fault in faults} == {fault.column for fault in found}
+    assert {fault.field for fault in faults} == {fault.field for fault in found}
 
 
 @given(values=VALUES)
 def test_no_value_reaches_the_model_as_infinity(values):
-    row, _ = Encoder(COLUMNS).one(values)
+    row, _ = FeatureEncoder(COLUMNS).encode_row(values)
     assert not np.isinf(np.array(row, np.float32)).any()
 
 
 @given(values=VALUES)
 def test_a_fault_says_the_same_for_one_as_for_many(values):
-    _, faults = Encoder(COLUMNS).one(values)
-    _, found, _ = conform(as_frame(values), Table(name="t", columns=COLUMNS))
-    said = {fault.column: (fault.needed, fault.needed_zh) for fault in found if fault.found != "absent"}
+    _, faults = FeatureEncoder(COLUMNS).encode_row(values)
+    _, found, _ = validate(as_frame(values), TableSchema(name="t", columns=COLUMNS))
+    said = {fault.field: (fault.expected, fault.expected_zh) for fault in found if fault.actual != "absent"}
     for fault in faults:
-        if fault.column in said:
-            assert (fault.needed, fault.needed_zh) == said[fault.column]
+        if fault.field in said:
+            assert (fault.expected, fault.expected_zh) == said[fault.field]
 
 
 @pytest.mark.parametrize("value", ["12", [1], {"a": 1}, b"1", math.inf, 10**400])
 def test_a_value_of_a_wrong_kind_is_a_fault_for_one_applicant(value):
-    row, faults = Encoder(COLUMNS).one({"income": value, "needed": 0})
+    row, faults = FeatureEncoder(COLUMNS).encode_row({"income": value, "needed": 0})
     assert math.isnan(row[0])
-    assert [fault.column for fault in faults] == ["income"]
+    assert [fault.field for fault in faults] == ["income"]
 
 
 def test_a_whole_number_that_names_a_level_is_that_level_for_one_as_for_many():
-    columns = [Column(name="education", kind="category", levels=("1", "2"))]
-    frame, faults, _ = conform(pl.DataFrame({"education": [2]}), Table(name="t", columns=tuple(columns)))
-    assert (encode(frame, columns)[0].tolist(), faults) == Encoder(columns).one({"education": 2})
+    columns = [ColumnSchema(name="education", kind="category", levels=("1", "2"))]
+    frame, faults, _ = validate(pl.DataFrame({"education": [2]}), TableSchema(name="t", columns=tuple(columns)))
+    assert (encode(frame, columns)[0].tolist(), faults) == FeatureEncoder(columns).encode_row({"education": 2})
 
 
 @pytest.mark.parametrize("module", [schema, taiwan])
@@ -82,36 +82,38 @@ def test_a_whole_table_encodes_as_its_rows_do(module):
     frame = module.sample(60, seed=4)
     columns = [column for column in module.TABLE.columns if column.kind != "text" and column.role == "indicator"]
     many = encode(frame, columns)
-    encoder = Encoder(columns)
+    encoder = FeatureEncoder(columns)
     for values, row in zip(frame.to_dicts(), many, strict=True):
-        one, faults = encoder.one(values)
+        one, faults = encoder.encode_row(values)
         assert faults == []
         assert np.array_equal(np.array(one, np.float32), row, equal_nan=True)
 
 
 def test_a_name_the_model_does_not_know_is_told_with_the_nearest():
-    (fault,) = Encoder(COLUMNS).unknown({"incom": 1, "income": 2, "village_id": "V1"}, also=["village_id"])
+    (fault,) = FeatureEncoder(COLUMNS).unknown_fields(
+        {"incom": 1, "income": 2, "village_id": "V1"}, extra_names=["village_id"]
+    )
     assert "did you mean 'income'" in str(fault)
 
 
 def test_levels_are_ordered_by_their_default_rate_and_rare_ones_do_not_lead():
-    column = Column(name="job", kind="category", levels=("calm", "rare", "risky", "unseen"))
+    column = ColumnSchema(name="job", kind="category", levels=("calm", "rare", "risky", "unseen"))
     frame = pl.DataFrame(
         {"job": ["calm"] * 200 + ["risky"] * 200 + ["rare"], "y": [0.0] * 190 + [1.0] * 10 + [1.0, 0.0] * 100 + [1.0]}
     )
-    (learned,) = learn_levels(frame, [column], "y")
+    (learned,) = order_levels(frame, [column], "y")
     assert learned.levels == ("calm", "unseen", "rare", "risky")
     assert learned.ordered
 
 
 def test_levels_that_are_ordered_already_stay():
-    column = Column(name="job", kind="category", levels=("b", "a"), ordered=True)
+    column = ColumnSchema(name="job", kind="category", levels=("b", "a"), ordered=True)
     frame = pl.DataFrame({"job": ["a", "b"], "y": [0.0, 1.0]})
-    assert learn_levels(frame, [column], "y") == (column,)
+    assert order_levels(frame, [column], "y") == (column,)
 
 
 def test_missing_is_not_zero():
-    row, _ = Encoder(COLUMNS).one({"needed": 0})
+    row, _ = FeatureEncoder(COLUMNS).encode_row({"needed": 0})
     assert [math.isnan(value) for value in row] == [True, True, True, True, False, True]
 
 

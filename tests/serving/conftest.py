@@ -24,21 +24,21 @@ import pytest
 import sqlalchemy as sa
 
 from datasets.credit_limit.county import schema as county_schema
-from datasets.credit_limit.county.simulator import county as simulate
-from datasets.schema import Column, Table
+from datasets.credit_limit.county.simulator import simulate_county as simulate
+from datasets.schema import ColumnSchema, TableSchema
 from datasets.scitech_risk.register import schema as register_schema
 from datasets.scitech_risk.register.schema import Register
 from models import bundle, drift
-from models.card import Card, Head, Reference
+from models.card import Card, ContributionReference, ScoreHead
 from serving import settings as settings_module
-from serving.app import Gateway
-from serving.core.db.engine import connect
+from serving.app import App
+from serving.core.db.engine import create_engine
 from serving.core.db.schema import DECISIONS, INDICATORS, METADATA
 from serving.core.security import token_issuer
 from serving.privacy.subjects import indicators as indicators_store
 from serving.privacy.subjects import vault
-from serving.privacy.subjects.indicators import groups_of, newest
-from serving.privacy.subjects.ingestion import product_of
+from serving.privacy.subjects.indicators import columns_by_group, latest_as_of
+from serving.privacy.subjects.ingestion import product_for_table
 from serving.privacy.subjects.vault import Vault
 from serving.settings import Settings
 from tests import postgres
@@ -62,9 +62,9 @@ class Made:
         card = self.card.model_copy(update={"version": version, "model": model})
         folder = bundles / model / version
         policy = (POLICIES / f"{card.product}.toml").read_bytes()
-        bundle.write(folder, graph=self.graph, card=card, policy=policy, private_key=self.private)
+        bundle.write_bundle(folder, graph=self.graph, card=card, policy=policy, private_key=self.private)
         if champion:
-            bundle.point(bundles / model, "champion", version)
+            bundle.set_alias(bundles / model, "champion", version)
         return folder
 
 
@@ -82,7 +82,7 @@ def zone() -> Register:
 
 @pytest.fixture(scope="session")
 def keys(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    return bundle.make_keys(tmp_path_factory.mktemp("keys"))
+    return bundle.create_signing_keys(tmp_path_factory.mktemp("keys"))
 
 
 @pytest.fixture(scope="session")
@@ -100,7 +100,7 @@ def companies(zone: Register, keys: tuple[Path, Path]) -> Made:
     table = register_schema.TABLE
     beside = {"shell", "data_assets"}
 
-    def read(column: Column) -> bool:
+    def read(column: ColumnSchema) -> bool:
         return column.group not in beside and column.name != "patent_value" and column.kind != "text"
 
     inputs = sorted(
@@ -114,24 +114,24 @@ def fitted(
     product: str,
     frame: pl.DataFrame,
     target: str,
-    inputs: Sequence[Column],
-    also: Sequence[Column],
+    inputs: Sequence[ColumnSchema],
+    also: Sequence[ColumnSchema],
     keys: tuple[Path, Path],
 ) -> Made:
-    from models.feature_encoder import encode, learn_levels
-    from models.scorecard.scaling import Scale
+    from models.feature_encoder import encode, order_levels
+    from models.scorecard.scaling import ScoreScale
     from models.trees.estimator import BaggedTrees, EstimatorConfig
-    from models.trees.forest import merge
-    from models.trees.onnx_graph import bias, compile_graph
-    from models.trees.onnx_session import Graph
+    from models.trees.forest import merge_boosters
+    from models.trees.onnx_graph import compile_graph, expected_raw_score
+    from models.trees.onnx_session import TabularSession
 
-    columns = learn_levels(frame, inputs, target)
+    columns = order_levels(frame, inputs, target)
     x, y = encode(frame, columns), frame[target].to_numpy()
     estimator = BaggedTrees(EstimatorConfig(folds=2, trees=25, monotone="basic"))
     estimator.fit(x, y, directions=[column.direction for column in columns])
-    forest, slope, intercept = merge(estimator.boosters_), estimator.slope_, estimator.intercept_
-    graph = compile_graph(forest, slope=slope, intercept=intercept, scale=Scale(), n_features=len(columns))
-    scores = Graph(graph.SerializeToString()).run(x, reasons=True)
+    forest, slope, intercept = merge_boosters(estimator.boosters_), estimator.slope_, estimator.intercept_
+    graph = compile_graph(forest, slope=slope, intercept=intercept, scale=ScoreScale(), n_features=len(columns))
+    scores = TabularSession(graph.SerializeToString()).run(x, reasons=True)
     assert scores.contributions is not None
     parts = np.array_split(np.argsort(scores.points), 8)
     card = Card(
@@ -145,9 +145,9 @@ def fitted(
         inputs=columns,
         also=tuple(also),
         target=target,
-        drift=drift.learn(columns, x, x, scores.pd),
-        head=Head(slope=slope, intercept=intercept, bias=bias(forest)),
-        reference=Reference(
+        drift=drift.fit_bins(columns, x, x, scores.pd),
+        head=ScoreHead(slope=slope, intercept=intercept, bias=expected_raw_score(forest)),
+        reference=ContributionReference(
             points=tuple(float(scores.points[part].mean()) for part in parts),
             contributions=tuple(tuple(scores.contributions[part].mean(axis=0).tolist()) for part in parts),
         ),
@@ -171,7 +171,7 @@ def settings(bundles: Path, made: Made, tmp_path: Path) -> Settings:
 
 
 def settings_for(bundles: Path, made: Made, folder: Path, **environ: str) -> Settings:
-    return settings_module.read(environ=environment(bundles, made, folder) | environ)
+    return settings_module.load_settings(environ=environment(bundles, made, folder) | environ)
 
 
 def environment(bundles: Path, made: Made, folder: Path) -> dict[str, str]:
@@ -190,7 +190,7 @@ def environment(bundles: Path, made: Made, folder: Path) -> dict[str, str]:
         "YUHENG_VAULT_KEY": str(folder / "vault.key"),
         "YUHENG_CHAMPION_POLL_SECONDS": "0.1",
         "YUHENG_CHAMPION_RETRY_SECONDS": "0.3",
-        "YUHENG_STORE_PATIENCE_SECONDS": "0.3",
+        "YUHENG_STORE_LOCK_TIMEOUT_SECONDS": "0.3",
         **postgres.store(folder),
     }
 
@@ -198,7 +198,9 @@ def environment(bundles: Path, made: Made, folder: Path) -> dict[str, str]:
 def bearer_of(settings: Settings, *roles: str, tenant: str = "local", **more: Any) -> dict[str, str]:
     """The header of who has these roles; a pathologist needs name and licence."""
     audience = settings.access.audience
-    token = token_issuer.issue(settings.paths.tokens, audience, tenant=tenant, roles=roles, who="/".join(roles), **more)
+    token = token_issuer.issue_token(
+        settings.paths.tokens, audience, tenant=tenant, roles=roles, subject="/".join(roles), **more
+    )
     return {"Authorization": f"Bearer {token}"}
 
 
@@ -210,7 +212,7 @@ def store_url(environ: Mapping[str, str]) -> str:
 def rows(where: Settings | str, query: sa.Executable) -> list[Any]:
     """What a query finds in the store, read beside the service."""
     url = where if isinstance(where, str) else where.store.url or f"sqlite:///{where.paths.store}"
-    engine = connect(url, 5.0)
+    engine = create_engine(url, 5.0)
     with engine.connect().execution_options(reading=True) as connection:
         found = list(connection.execute(query))
     engine.dispose()
@@ -218,30 +220,32 @@ def rows(where: Settings | str, query: sa.Executable) -> list[Any]:
 
 
 def vault_of(settings: Settings) -> Vault:
-    return vault.of(settings)
+    return vault.open_vault(settings)
 
 
 def put_subject(
     engine: sa.Engine,
     settings: Settings,
-    table: Table,
+    table: TableSchema,
     subject: str,
     values: Mapping[str, Any],
     day: str = "2026-01-01",
 ) -> None:
     """Indicators into the store, as a file would bring them."""
-    told = {group: {name: values.get(name) for name in names} for group, names in groups_of(table).items()}
-    made = indicators_store.Made(product_of(table.name), "x.csv", "0" * 64, True, "2026-01-01T00:00:00.000Z")
+    told = {group: {name: values.get(name) for name in names} for group, names in columns_by_group(table).items()}
+    made = indicators_store.IndicatorSource(
+        product_for_table(table.name), "x.csv", "0" * 64, True, "2026-01-01T00:00:00.000Z"
+    )
     with engine.begin() as connection:
-        indicators_store.put(connection, vault_of(settings), [(subject, day, told)], made)
+        indicators_store.insert(connection, vault_of(settings), [(subject, day, told)], made)
 
 
 def stored(settings: Settings, product: str, subject: str) -> dict[str, Any] | None:
     """All that the store holds of a subject, each group's newest."""
     vault, groups = vault_of(settings), sorted({one for [one] in rows(settings, sa.select(INDICATORS.c.group))})
-    engine = connect(settings.store.url or f"sqlite:///{settings.paths.store}", 5.0)
+    engine = create_engine(settings.store.url or f"sqlite:///{settings.paths.store}", 5.0)
     with engine.connect().execution_options(reading=True) as connection:
-        found = newest(connection, vault, vault.pseudonym(product, subject), groups, "9999-12-31")
+        found = latest_as_of(connection, vault, vault.pseudonym(product, subject), groups, "9999-12-31")
     engine.dispose()
     return None if found is None else found.values
 
@@ -254,7 +258,7 @@ def recorded(where: Settings | str) -> int:
 @contextmanager
 def held(settings: Settings) -> Iterator[None]:
     """Another process holds the store: nothing can be written."""
-    engine = connect(settings.store.url or f"sqlite:///{settings.paths.store}", 5.0)
+    engine = create_engine(settings.store.url or f"sqlite:///{settings.paths.store}", 5.0)
     with engine.begin() as connection:  # which takes SQLite's one lock
         if engine.dialect.name == "postgresql":
             names = connection.dialect.identifier_preparer
@@ -265,7 +269,7 @@ def held(settings: Settings) -> Iterator[None]:
     engine.dispose()
 
 
-Story = Callable[[httpx.AsyncClient, Gateway], Any]
+Story = Callable[[httpx.AsyncClient, App], Any]
 
 
 @pytest.fixture(scope="module")
@@ -283,7 +287,7 @@ def run_inside(settings: Settings, story: Story) -> Any:
 
 class Inside:
     def __init__(self, settings: Settings):
-        self.gateway = Gateway(settings)
+        self.gateway = App(settings)
         self.loop = asyncio.new_event_loop()
 
     def __enter__(self) -> Inside:
@@ -392,7 +396,7 @@ def service(bundles: Path, made: Made, tmp_path_factory: pytest.TempPathFactory)
     """One real service for the tests that leave it as they found it."""
     folder = tmp_path_factory.mktemp("service")
     shutil.copytree(bundles, folder / "bundles")
-    environ = environment(folder / "bundles", made, folder) | {"YUHENG_LIMITS_HEAD_SECONDS": "1"}
+    environ = environment(folder / "bundles", made, folder) | {"YUHENG_LIMITS_HEADER_TIMEOUT_SECONDS": "1"}
     running = Service(environ, folder / "log")
     running.start()
     yield running

@@ -11,7 +11,7 @@ import httpx
 import psutil
 import pytest
 
-from serving.core.security.token_issuer import issue
+from serving.core.security.token_issuer import issue_token
 from tests.serving.conftest import QUIET, ROOT, free_port, wait_for
 
 
@@ -46,7 +46,7 @@ def test_a_bento_serves_alone_from_an_empty_folder(made, applicant, tmp_path):
         running = subprocess.Popen(serve, cwd=empty, env=environ, stdout=log, stderr=log)
     try:
         wait_for(f"http://127.0.0.1:{port}/healthz/ready", running, tmp_path / "log")
-        token = issue(empty / "var/keys/tokens.pem", "yuheng", tenant="demo", roles=["bank"], who="demo")
+        token = issue_token(empty / "var/keys/tokens.pem", "yuheng", tenant="demo", roles=["bank"], subject="demo")
         headers = {"Authorization": f"Bearer {token}"}
         asked = {"json": {"indicators": applicant}, "headers": headers}
         answer = httpx.post(f"http://127.0.0.1:{port}/v1/credit-limits", **asked)

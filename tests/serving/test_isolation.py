@@ -13,18 +13,18 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from datasets.credit_limit.county import schema as county_schema
 from datasets.scitech_risk.register import schema as register_schema
-from models.card import Data
+from models.card import DatasetInfo
 from serving.core.audit import checkpoints as notary
-from serving.core.audit.auditor.auditor import _Audit, audit
-from serving.core.db.engine import open_store, unavailable
-from serving.core.db.reader import Reader
+from serving.core.audit.auditor.auditor import Auditor, audit_store
+from serving.core.db.engine import open_store, to_store_error
+from serving.core.db.reader import StoreReader
 from serving.core.db.schema import DECISIONS, ERASURES, GRANTS, OUTCOMES, OVERRIDES
 from serving.core.security import keys
 from serving.decisions.service import DecisionService
 from serving.governance.lineage import erasure, trace
-from serving.pathology.slides import store as slides
+from serving.pathology.slides import store as slide_store
 from serving.privacy.consent import grants, rules
-from serving.privacy.subjects.indicators import groups_of
+from serving.privacy.subjects.indicators import columns_by_group
 from tests.serving.conftest import (
     Made,
     bearer_of,
@@ -56,11 +56,11 @@ def strict(bundles, made, tmp_path):
 
 def test_a_trace_tells_of_another_tenants_authorisation_only_that_it_is_there(made, bundles, tmp_path, applicant):
     settings = settings_for(tmp_path / "bundles", made, tmp_path, YUHENG_ACCESS_REQUIRED="true")
-    engine = open_store(settings.store_place, 1.0)
+    engine = open_store(settings.store_location, 1.0)
     patient = vault_of(settings).pseudonym("credit_limit", "H-5")
     theirs = granted(engine, kind="personal", grantor=patient, subject=patient, tenant="west", purpose="training",
                      groups=["tax"])  # fmt: skip
-    data = Data(name="county", rows=3_000, sha256="d" * 64, authorisations=(theirs,))
+    data = DatasetInfo(name="county", rows=3_000, sha256="d" * 64, authorisations=(theirs,))
     Made(made.private, made.public, made.graph, made.card.model_copy(update={"data": (data,)})).publish(
         tmp_path / "bundles", "1"
     )
@@ -82,9 +82,9 @@ def test_a_trace_tells_of_another_tenants_authorisation_only_that_it_is_there(ma
 
 
 def test_a_companys_months_are_told_to_whom_a_grant_opens_them_and_to_nobody_else(strict, company):
-    engine = open_store(strict.store_place, 1.0)
+    engine = open_store(strict.store_location, 1.0)
     put_subject(engine, strict, register_schema.TABLE, "C1", company)
-    groups = sorted(groups_of(register_schema.TABLE))
+    groups = sorted(columns_by_group(register_schema.TABLE))
     mine = granted(engine, kind="government", grantor="Zone", tenant="east", purpose="scitech_risk", groups=groups)
 
     async def story(client, gateway):
@@ -103,7 +103,7 @@ def test_a_companys_months_are_told_to_whom_a_grant_opens_them_and_to_nobody_els
 
 
 def test_a_stored_value_that_does_not_fit_the_model_is_not_told_in_the_refusal(settings, applicant):
-    engine = open_store(settings.store_place, 1.0)
+    engine = open_store(settings.store_location, 1.0)
     put_subject(engine, settings, county_schema.TABLE, "H-1", applicant | {"declared_income": -1234567.0})
 
     async def story(client, gateway):
@@ -118,12 +118,12 @@ def test_a_stored_value_that_does_not_fit_the_model_is_not_told_in_the_refusal(s
 
 
 def test_a_slide_is_not_read_under_a_grant_to_another_clinic(strict):
-    engine = open_store(strict.store_place, 1.0)
+    engine = open_store(strict.store_location, 1.0)
     told = {"kind": "personal", "grantor": "p", "subject": "p", "purpose": "pathology", "groups": ["slide"]}
     theirs = granted(engine, tenant="west", **told)
     with engine.connect() as connection:
-        assert rules.holds(connection, theirs, "pathology", "west")
-        assert not rules.holds(connection, theirs, "pathology", "east")
+        assert rules.is_active(connection, theirs, "pathology", "west")
+        assert not rules.is_active(connection, theirs, "pathology", "east")
     engine.dispose()
 
 
@@ -131,7 +131,7 @@ def test_a_slide_is_not_read_under_a_grant_to_another_clinic(strict):
 
 
 def test_nobody_can_try_ids_out_on_the_digest_of_a_request(settings, applicant):
-    engine = open_store(settings.store_place, 1.0)
+    engine = open_store(settings.store_location, 1.0)
     put_subject(engine, settings, county_schema.TABLE, "H-1", applicant)
     body = b'{"subject_id":"H-1"}'
 
@@ -150,10 +150,10 @@ def test_nobody_can_try_ids_out_on_the_digest_of_a_request(settings, applicant):
 
 
 def test_an_error_of_the_store_never_holds_what_was_to_be_written(settings):
-    engine = open_store(settings.store_place, 1.0)
+    engine = open_store(settings.store_location, 1.0)
     with pytest.raises(sa.exc.SQLAlchemyError) as error, engine.begin() as connection:
         connection.execute(sa.insert(GRANTS).values(id="a", grantor="a secret of somebody"))
-    assert "a secret" not in str(unavailable(error.value)), "which the caller is told"
+    assert "a secret" not in str(to_store_error(error.value)), "which the caller is told"
     if engine.dialect.name == "sqlite":  # PostgreSQL's own message tells the row to who reads the log
         assert "a secret" not in str(error.value)
     engine.dispose()
@@ -161,19 +161,19 @@ def test_an_error_of_the_store_never_holds_what_was_to_be_written(settings):
 
 def test_an_erasure_that_was_altered_or_taken_away_is_found(settings, applicant):
     """By it no training sees the subject again."""
-    engine = open_store(settings.store_place, 1.0)
+    engine = open_store(settings.store_location, 1.0)
     put_subject(engine, settings, county_schema.TABLE, "H-1", applicant)
     erasure.erase(engine, settings, "credit_limit", "H-1", "operator")
     key = load_pem_public_key(settings.paths.log_key.with_suffix(".pub.pem").read_bytes())
-    assert audit(engine, key, None).findings == []
+    assert audit_store(engine, key, None).findings == []
     for altering, what in (
         (sa.update(ERASURES).values(pseudonym="0" * 64), "edited"),
         (sa.delete(ERASURES), "deleted"),
     ):
         with engine.begin() as connection:
             connection.execute(altering)
-        [finding] = audit(engine, key, None).findings
-        assert (finding.what, finding.where.split()[0]) == (what, "erasures")
+        [finding] = audit_store(engine, key, None).findings
+        assert (finding.kind, finding.location.split()[0]) == (what, "erasures")
     engine.dispose()
 
 
@@ -182,8 +182,8 @@ def test_an_erasure_that_was_altered_or_taken_away_is_found(settings, applicant)
 
 def test_a_reader_holds_no_transaction_open_between_two_questions(settings, applicant):
     """PostgreSQL ends one that is idle for long, and the next caller would be refused for it."""
-    engine = open_store(settings.store_place, 1.0)
-    reader = Reader(engine)
+    engine = open_store(settings.store_location, 1.0)
+    reader = StoreReader(engine)
     assert reader.answer("local", "0" * 32) is None
     if engine.dialect.name == "postgresql":
         told = sa.text(
@@ -194,11 +194,11 @@ def test_a_reader_holds_no_transaction_open_between_two_questions(settings, appl
 
 
 def test_a_store_that_keeps_a_reader_waiting_holds_up_no_other_call(bundles, made, tmp_path, applicant):
-    settings = settings_for(bundles, made, tmp_path, YUHENG_STORE_PATIENCE_SECONDS="2")
+    settings = settings_for(bundles, made, tmp_path, YUHENG_STORE_LOCK_TIMEOUT_SECONDS="2")
 
     async def story(client, gateway):
         answer = await client.post(URL, json={"indicators": applicant})
-        decision, engine = answer.json()["decision_id"], open_store(settings.store_place, 1.0)
+        decision, engine = answer.json()["decision_id"], open_store(settings.store_location, 1.0)
         with engine.begin() as connection:
             if engine.dialect.name == "postgresql":
                 connection.exec_driver_sql("LOCK TABLE decisions, batches IN ACCESS EXCLUSIVE MODE")
@@ -230,7 +230,7 @@ def test_a_log_of_a_failure_names_no_subject(settings, caplog, monkeypatch):
     def fails(*_, **__):
         raise RuntimeError("broken")
 
-    monkeypatch.setattr(trace, "forward", fails)
+    monkeypatch.setattr(trace, "trace_subject", fails)
 
     async def story(client, gateway):
         assert (await client.get("/v1/subjects/H-SECRET-17/trace")).status_code == 500
@@ -244,7 +244,7 @@ def test_a_log_of_a_failure_names_no_subject(settings, caplog, monkeypatch):
 
 
 def test_no_answer_is_recorded_about_a_subject_that_was_erased_while_it_was_made(settings, applicant, monkeypatch):
-    engine = open_store(settings.store_place, 1.0)
+    engine = open_store(settings.store_location, 1.0)
     put_subject(engine, settings, county_schema.TABLE, "H-1", applicant)
     asked = DecisionService._stored
 
@@ -253,7 +253,7 @@ def test_no_answer_is_recorded_about_a_subject_that_was_erased_while_it_was_made
         erasure.erase(engine, settings, "credit_limit", "H-1", "operator")
         return stated
 
-    monkeypatch.setattr(DecisionService, "_stored", erased_after)
+    monkeypatch.setattr(DecisionService, "_load_stored_inputs", erased_after)
 
     async def story(client, gateway):
         answer = await client.post(URL, json={"subject_id": "H-1"})
@@ -265,11 +265,11 @@ def test_no_answer_is_recorded_about_a_subject_that_was_erased_while_it_was_made
 
 
 def test_a_slides_certificate_is_its_own_though_another_clinic_sent_the_same(settings):
-    engine = open_store(settings.store_place, 1.0)
+    engine = open_store(settings.store_location, 1.0)
     for slide, tenant in (("5" * 32, "east"), ("6" * 32, "west")):
-        slides.create(engine, slide, "uploading", sha256="f" * 64, tenant=tenant)
-        slides.create_upload(engine, slide, slide, 0, None, {"reference": "a.svs"} if tenant == "west" else {})
-        slides.move(engine, slide, "cancelled")
+        slide_store.create(engine, slide, "uploading", sha256="f" * 64, tenant=tenant)
+        slide_store.create_upload(engine, slide, slide, 0, None, {"reference": "a.svs"} if tenant == "west" else {})
+        slide_store.transition(engine, slide, "cancelled")
         folder = settings.paths.slides / slide / "slide"
         folder.mkdir(parents=True)
         (folder / "a.svs").write_bytes(b"x")
@@ -281,14 +281,14 @@ def test_a_slides_certificate_is_its_own_though_another_clinic_sent_the_same(set
 
 
 def test_an_authorisation_that_was_altered_put_in_or_taken_away_is_found(settings):
-    engine = open_store(settings.store_place, 1.0)
+    engine = open_store(settings.store_location, 1.0)
     told = {"kind": "government", "grantor": "County", "tenant": "east", "purpose": "credit_limit", "groups": ["tax"]}
     one, other = granted(engine, **told), granted(engine, **told)
     with engine.begin() as connection:
         grants.revoke(connection, one)
         grants.revoke(connection, one)
-    key = keys.private(settings.paths.log_key).public_key()
-    assert audit(engine, key, None).findings == []
+    key = keys.load_private_key(settings.paths.log_key).public_key()
+    assert audit_store(engine, key, None).findings == []
     mine, row = GRANTS.c.id == one, {**told, **ROW, "created": "2026", "by": "b"}
     for altering, wanted in (
         (sa.update(GRANTS).where(mine).values(revoked_at=None), f"edited grants {one}"),
@@ -300,7 +300,7 @@ def test_an_authorisation_that_was_altered_put_in_or_taken_away_is_found(setting
     ):
         with engine.connect() as connection, connection.begin() as transaction:
             connection.execute(altering)
-            found = [f"{one.what} {one.where}" for one in _Audit(connection, key, None).run().findings]
+            found = [f"{one.kind} {one.location}" for one in Auditor(connection, key, None).run().findings]
             transaction.rollback()
         assert wanted in found, found
     engine.dispose()
@@ -315,9 +315,9 @@ def test_an_outcome_or_override_that_was_altered_put_in_or_taken_away_is_found(s
         assert (await client.post(f"/v1/decisions/{decision}/override", json=otherwise)).status_code == 200
 
     run_inside(settings, story)
-    engine = open_store(settings.store_place, 1.0)
-    key = keys.private(settings.paths.log_key).public_key()
-    assert audit(engine, key, settings.paths.checkpoints).findings == []
+    engine = open_store(settings.store_location, 1.0)
+    key = keys.load_private_key(settings.paths.log_key).public_key()
+    assert audit_store(engine, key, settings.paths.checkpoints).findings == []
     [outcome], [override] = rows(settings, sa.select(OUTCOMES)), rows(settings, sa.select(OVERRIDES))
     for altering, wanted in (
         (sa.update(OUTCOMES).values(outcome="repaid"), f"edited outcomes {outcome.id}"),
@@ -327,7 +327,7 @@ def test_an_outcome_or_override_that_was_altered_put_in_or_taken_away_is_found(s
     ):
         with engine.connect() as connection, connection.begin() as transaction:
             connection.execute(altering)
-            found = [f"{one.what} {one.where}" for one in _Audit(connection, key, None).run().findings]
+            found = [f"{one.kind} {one.location}" for one in Auditor(connection, key, None).run().findings]
             transaction.rollback()
         assert wanted in found, found
     engine.dispose()
@@ -345,28 +345,28 @@ def test_a_statement_that_cannot_be_read_is_a_refusal_and_no_half_of_one(setting
 
 
 def test_checkpoints_that_the_store_did_not_take_before_a_crash_are_no_finding(settings, applicant):
-    engine = open_store(settings.store_place, 1.0)
+    engine = open_store(settings.store_location, 1.0)
     told = {"kind": "government", "grantor": "County", "tenant": "east", "purpose": "credit_limit", "groups": ["tax"]}
-    key = keys.private(settings.paths.log_key).public_key()
+    key = keys.load_private_key(settings.paths.log_key).public_key()
     place = settings.paths.log_key, settings.paths.checkpoints, settings.log.origin
-    crashed = notary.Notary(engine, *place)
+    crashed = notary.CheckpointSigner(engine, *place)
     for stored in (True, False, False):
         granted(engine, **told)
         if not stored:
-            crashed._store = lambda nodes: None  # held by another
-        crashed.note()
-    assert audit(engine, key, settings.paths.checkpoints).findings == [], "two are owed, and none is lost"
-    again = notary.Notary(engine, *place)
-    assert again.take_up() is None
+            crashed._store_pending = lambda nodes: None  # held by another
+        crashed.checkpoint()
+    assert audit_store(engine, key, settings.paths.checkpoints).findings == [], "two are owed, and none is lost"
+    again = notary.CheckpointSigner(engine, *place)
+    assert again.recover() is None
     granted(engine, **told)
-    again.note()
-    assert audit(engine, key, settings.paths.checkpoints).findings == []
+    again.checkpoint()
+    assert audit_store(engine, key, settings.paths.checkpoints).findings == []
     engine.dispose()
 
 
 def test_a_certificate_tells_of_what_colleagues_wrote_to_each_other(settings, applicant):
     async def story(client, gateway):
-        held = gateway.service.champions.serving["credit_limit"]
+        held = gateway.service.model_loader.deployed["credit_limit"]
         put_subject(gateway.service.store.engine, settings, held.table, "H-1", applicant)
         told = (await client.post(URL, json={"subject_id": "H-1"})).json()
         sent = {"to": "li.na", "note": "Please look at the debts"}

@@ -8,11 +8,11 @@ import pytest
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from datasets.credit_limit.county import schema
-from serving.core.audit.auditor.auditor import audit
-from serving.core.audit.verify import NotProved, Verifier
+from serving.core.audit.auditor.auditor import audit_store
+from serving.core.audit.verify import ReceiptVerifier, VerificationError
 from serving.core.db.engine import open_store
 from serving.governance.lineage import erasure
-from serving.privacy.subjects.indicators import groups_of
+from serving.privacy.subjects.indicators import columns_by_group
 from tests.serving.conftest import bearer_of, put_subject, run_inside, settings_for
 
 URL = "/v1/credit-limits"
@@ -30,11 +30,11 @@ def test_a_decision_is_authorised_proved_traced_revoked_and_erased_and_the_audit
     document = hashlib.sha256(b"a signed document").hexdigest()
     official = {"kind": "government", "grantor": "County", "tenant": "east", "purpose": "credit_limit"}
     official |= {
-        "groups": [one for one in groups_of(schema.TABLE) if one not in schema.MORAL_GROUPS],
+        "groups": [one for one in columns_by_group(schema.TABLE) if one not in schema.MORAL_GROUPS],
         "valid_to": "2999-01-01",
         "document_sha256": document,
     }
-    engine = open_store(settings.store_place, 1.0)
+    engine = open_store(settings.store_location, 1.0)
     put_subject(engine, settings, schema.TABLE, HOUSEHOLD, applicant)
     kept = {}
 
@@ -52,9 +52,11 @@ def test_a_decision_is_authorised_proved_traced_revoked_and_erased_and_the_audit
         decision = answer.json()["decision_id"]
         receipt = (await client.get(f"/v1/decisions/{decision}/receipt", headers=bank)).json()
         key = load_pem_public_key(settings.paths.log_key.with_suffix(".pub.pem").read_bytes())
-        Verifier(key).verify(receipt, answer.content)
-        with pytest.raises(NotProved):
-            Verifier(key).verify(receipt, answer.content.replace(b"refer", b"Refer").replace(b"approve", b"Approve"))
+        ReceiptVerifier(key).verify(receipt, answer.content)
+        with pytest.raises(VerificationError):
+            ReceiptVerifier(key).verify(
+                receipt, answer.content.replace(b"refer", b"Refer").replace(b"approve", b"Approve")
+            )
         traced = (await client.get(f"/v1/decisions/{decision}/trace", headers=bank)).text
         assert grant in traced
         assert document in traced
@@ -67,7 +69,7 @@ def test_a_decision_is_authorised_proved_traced_revoked_and_erased_and_the_audit
     run_inside(settings, story)
     made = erasure.erase(engine, settings, "credit_limit", HOUSEHOLD, "operator")
     assert made["certificate"]["key_shredded"]
-    found = audit(engine, kept["key"], settings.paths.checkpoints)
+    found = audit_store(engine, kept["key"], settings.paths.checkpoints)
     assert [str(one) for one in found.findings] == []
-    Verifier(kept["key"]).verify(kept["receipt"], kept["answer"])  # what was handed out stays provable
+    ReceiptVerifier(kept["key"]).verify(kept["receipt"], kept["answer"])  # what was handed out stays provable
     engine.dispose()

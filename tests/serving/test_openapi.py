@@ -11,7 +11,7 @@ import pytest
 
 from serving import openapi
 from serving.core.http import schema
-from serving.core.http.problems import KINDS
+from serving.core.http.problems import PROBLEM_TYPES
 
 # Of a batch's body the document can only say that it is a file, so most bodies that fit it are refused.
 CONFIG = """
@@ -70,9 +70,12 @@ def document(inside):
 
 def test_every_kind_of_problem_is_listed(document):
     text = json.dumps(document)
-    assert [kind for kind in KINDS if f"/problems/{kind}" not in text] == []
-    of_routes = {kind for kinds in openapi.PROBLEMS.values() for kind in kinds} | {*openapi.ONE, *openapi.MANY}
-    assert of_routes | {*schema.ANYWHERE, *schema.GUARDED, *openapi.SOMEWHERE} == {*KINDS}
+    assert [kind for kind in PROBLEM_TYPES if f"/problems/{kind}" not in text] == []
+    of_routes = {kind for kinds in openapi.PROBLEMS.values() for kind in kinds} | {
+        *openapi.DECISION_PROBLEMS,
+        *openapi.BATCH_PROBLEMS,
+    }
+    assert of_routes | {*schema.COMMON_PROBLEMS, *schema.AUTH_PROBLEMS, *openapi.UNROUTED_PROBLEMS} == {*PROBLEM_TYPES}
 
 
 def test_every_route_and_method_is_listed(document, inside):

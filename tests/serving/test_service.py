@@ -122,7 +122,10 @@ def test_slow_headers_are_timed_out(service):
 
 def test_who_takes_nothing_of_an_answer_is_taken_to_have_hung_up(own_service):
     """Else four of them held all the places for reading batches' rows."""
-    own_service.environ |= {"YUHENG_LIMITS_BATCH_READS": "1", "YUHENG_LIMITS_ANSWER_IDLE_SECONDS": "3"}
+    own_service.environ |= {
+        "YUHENG_LIMITS_MAX_CONCURRENT_BATCH_READS": "1",
+        "YUHENG_LIMITS_RESPONSE_IDLE_TIMEOUT_SECONDS": "3",
+    }
     own_service.start()
     body = b"declared_income\n" + b"50000\n" * 100_000
     sent = httpx.post(f"{own_service.url}{URL}/batch", content=body, headers={"Content-Type": "text/csv"}, timeout=60)
@@ -140,7 +143,7 @@ def test_who_takes_nothing_of_an_answer_is_taken_to_have_hung_up(own_service):
 
 
 def test_who_takes_an_answer_slowly_gets_all_of_it(own_service):
-    own_service.environ |= {"YUHENG_LIMITS_ANSWER_IDLE_SECONDS": "2"}
+    own_service.environ |= {"YUHENG_LIMITS_RESPONSE_IDLE_TIMEOUT_SECONDS": "2"}
     own_service.start()
     body = b"declared_income\n" + b"50000\n" * 60_000
     sent = httpx.post(f"{own_service.url}{URL}/batch", content=body, headers={"Content-Type": "text/csv"}, timeout=60)

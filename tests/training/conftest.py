@@ -30,16 +30,16 @@ test = 0.4
 folds = 3
 trees = 30
 learning_rate = 0.15
-smallest_leaf = 40
+min_data_in_leaf = 40
 
 [judge]
 resamples = 40
-smallest_group = 150
+min_group_rows = 150
 
 [gate]
 slope = [0.5, 1.6]
 intercept = [-0.8, 0.8]
-least_approval_ratio = 0.6
+min_approval_ratio = 0.6
 """
 
 
@@ -62,10 +62,10 @@ def quick(text: str, **changes: str) -> str:
 @pytest.fixture(scope="session")
 def home(tmp_path_factory) -> Home:
     from training import credit_limit, pipeline
-    from training.progress import Watch
+    from training.progress import ProgressReporter
 
     folder = tmp_path_factory.mktemp("home")
     config = folder / "tiny.toml"
     config.write_text(TINY.format(policy=ROOT / "configs/policies/credit_limit.toml"))
-    made = pipeline.train(credit_limit, credit_limit.load(config), folder / "var", Watch(quiet=True))
+    made = pipeline.train(credit_limit, credit_limit.load(config), folder / "var", ProgressReporter(quiet=True))
     return Home(folder / "var", config, made)

@@ -10,8 +10,8 @@ import pytest
 
 from models.credit_limit.policy import Policy
 from tests.paths import ROOT
-from training.__main__ import PRODUCTS
-from training.config import SettingsRefused, parse
+from training.__main__ import RECIPES
+from training.config import ConfigError, parse
 from training.credit_limit import Config, load
 
 CONFIGS = sorted((ROOT / "configs").glob("credit_limit*.toml"))
@@ -38,7 +38,7 @@ def test_every_recipe_says_in_both_languages_what_its_model_is_for_and_not_for()
 def test_a_wrong_key_names_the_nearest_and_all_faults_come_together(tmp_path):
     path = tmp_path / "wrong.toml"
     path.write_text('[data]\nsource = "count"\n[judge]\nresample = 5\n')
-    with pytest.raises(SettingsRefused) as refused:
+    with pytest.raises(ConfigError) as refused:
         load(path)
     assert "'count' is not one of" in str(refused.value)
     assert "did you mean 'county'" in str(refused.value)
@@ -47,7 +47,7 @@ def test_a_wrong_key_names_the_nearest_and_all_faults_come_together(tmp_path):
 
 def test_an_unknown_number_of_the_estimator_is_refused():
     given = {"name": "x", "estimator": {"tree": 3}}
-    with pytest.raises(SettingsRefused, match="trees"):
+    with pytest.raises(ConfigError, match="trees"):
         parse(given | {"data": {"source": "county"}}, Config)
 
 
@@ -56,12 +56,12 @@ def test_a_file_and_a_target_are_config_enough(tmp_path):
     path.write_text('[table]\nfile = "loans.csv"\ntarget = "status"\nbad = "lost"\n')
     config = load(path)
     assert config.name == "my_bank_2"
-    assert config.table.bad == ("lost",)
+    assert config.table.positive_labels == ("lost",)
 
 
 def test_a_config_names_one_table():
     given = {"name": "x"}
-    with pytest.raises(SettingsRefused, match="exactly one of"):
+    with pytest.raises(ConfigError, match="exactly one of"):
         parse(given, Config)
 
 
@@ -72,7 +72,7 @@ def test_a_file_given_by_hand_takes_the_place_of_the_configs_own():
 def test_every_product_has_a_recipe_with_a_config():
     from importlib import import_module
 
-    for name, module in PRODUCTS.items():
+    for name, module in RECIPES.items():
         recipe = import_module(module)
         assert name == recipe.PRODUCT
         assert (ROOT / recipe.CONFIG).exists()

@@ -12,17 +12,17 @@ from typer.testing import CliRunner
 
 from models import bundle
 from models.feature_encoder import encode
-from models.trees.onnx_session import Graph
+from models.trees.onnx_session import TabularSession
 from training import credit_limit, pipeline
 from training.__main__ import app
-from training.config import SettingsRefused
-from training.progress import Watch
-from training.tracking.mlflow_registry import NotRegistered, Registry
+from training.config import ConfigError
+from training.progress import ProgressReporter
+from training.tracking.mlflow_registry import NotRegisteredError, Registry
 
 QUICK = """
 [judge]
 resamples = 40
-smallest_group = 150
+min_group_rows = 150
 scorecard = false
 unconstrained = false
 unread = false
@@ -37,16 +37,16 @@ def again(home, name, recipe=credit_limit, trees=30):
     text = head.replace("trees = 30", f"trees = {trees}") + QUICK + "\n[gate]" + rest.split("[gate]")[1]
     path = home.config.with_name(f"{name}.toml")
     path.write_text(text)
-    return pipeline.train(recipe, credit_limit.load(path), home.var, Watch(quiet=True))
+    return pipeline.train(recipe, credit_limit.load(path), home.var, ProgressReporter(quiet=True))
 
 
 def held(home, version):
-    return bundle.load(home.var / "bundles" / "tiny" / version, home.var / "keys" / "signing.pub.pem")
+    return bundle.load_bundle(home.var / "bundles" / "tiny" / version, home.var / "keys" / "signing.pub.pem")
 
 
 def test_the_first_model_becomes_the_champion_with_a_signed_bundle(home):
     assert home.made.verdict.passed, home.made.verdict.why
-    assert bundle.pointed(home.var / "bundles" / "tiny") == home.made.version
+    assert bundle.read_alias(home.var / "bundles" / "tiny") == home.made.version
     found = held(home, home.made.version)
     assert (found.card.product, found.card.model, found.card.version) == ("credit_limit", "tiny", home.made.version)
     assert (home.var / "keys" / "signing.pem").stat().st_mode & 0o777 == 0o600
@@ -112,7 +112,7 @@ def test_reasons_are_measured_from_the_reference_of_the_card(home):
     found = held(home, home.made.version)
     card = found.card
     frame = credit_limit.read(credit_limit.load(home.config)).frame.head(50)
-    scores = Graph(found.graph).run(encode(frame, card.inputs), reasons=True)
+    scores = TabularSession(found.graph).run(encode(frame, card.inputs), reasons=True)
     raw = scores.contributions.sum(axis=1) + card.head.bias
     assert raw == pytest.approx(scores.raw, abs=1e-5)
     assert list(card.reference.points) == sorted(card.reference.points)
@@ -129,30 +129,30 @@ def test_the_registry_tells_the_run_its_data_figures_and_files(home):
     assert run.data.params["split.column"] == "village_id"
     assert {tag.key: tag.value for tag in run.inputs.dataset_inputs[0].tags}["sha256"]
     assert {file.path for file in registry.client.list_artifacts(home.made.run)} == {"bundle", "report"}
-    with pytest.raises(NotRegistered, match="Known: "):
+    with pytest.raises(NotRegisteredError, match="Known: "):
         registry.find("tiny", "77")
 
 
 def test_a_worse_model_is_a_challenger_and_is_told_why_until_a_person_insists(home):
     worse = again(home, "worse", trees=1)
     assert not worse.verdict.passed
-    assert any("better than the champion" in why and "AUC differs by -" in why for why in worse.verdict.why)
-    assert bundle.pointed(home.var / "bundles" / "tiny") == home.made.version
-    assert bundle.pointed(home.var / "bundles" / "tiny", "challenger") == worse.version
+    assert any("better than the champion" in why and "AUC differs by -" in why for why in worse.verdict.failures)
+    assert bundle.read_alias(home.var / "bundles" / "tiny") == home.made.version
+    assert bundle.read_alias(home.var / "bundles" / "tiny", "challenger") == worse.version
 
     ask = CliRunner().invoke
-    refused = ask(app, ["promote", "tiny", worse.number, "--var", str(home.var)])
-    assert isinstance(refused.exception, SettingsRefused)
+    refused = ask(app, ["promote", "tiny", worse.registry_version, "--var", str(home.var)])
+    assert isinstance(refused.exception, ConfigError)
     assert "--force --reason" in str(refused.exception)
     ask(
         app,
-        ["promote", "tiny", worse.number, "--force", "--reason", "a test", "--var", str(home.var)],
+        ["promote", "tiny", worse.registry_version, "--force", "--reason", "a test", "--var", str(home.var)],
         catch_exceptions=False,
     )
-    assert bundle.pointed(home.var / "bundles" / "tiny") == worse.version
+    assert bundle.read_alias(home.var / "bundles" / "tiny") == worse.version
     back = ask(app, ["promote", "tiny", home.made.version, "--var", str(home.var)], catch_exceptions=False)
     assert "is the champion" in back.output
-    assert bundle.pointed(home.var / "bundles" / "tiny") == home.made.version
+    assert bundle.read_alias(home.var / "bundles" / "tiny") == home.made.version
     told = ask(app, ["models", "--var", str(home.var)], catch_exceptions=False).output
     assert f"champion  {home.made.version}" in told
     assert "forced: a test" in told
@@ -165,11 +165,11 @@ def test_a_run_that_fails_leaves_nothing_but_the_word_of_it(home):
     recipe = SimpleNamespace(**{**vars(credit_limit), "verify": broken})
     before = {path.name for path in (home.var / "bundles" / "tiny").iterdir()}
     registry = Registry(home.var)
-    known = len(registry.versions("tiny"))
+    known = len(registry.list_versions("tiny"))
     with pytest.raises(ValueError, match="solver"):
         again(home, "fails", recipe=recipe, trees=2)
     assert {path.name for path in (home.var / "bundles" / "tiny").iterdir()} == before
-    assert len(registry.versions("tiny")) == known
+    assert len(registry.list_versions("tiny")) == known
     experiment = registry.client.get_experiment_by_name("tiny")
     newest = registry.client.search_runs([experiment.experiment_id], order_by=["start_time DESC"], max_results=1)[0]
     assert newest.info.status == "FAILED"
@@ -193,9 +193,9 @@ def test_a_table_that_nobody_here_has_seen_is_trained_from_a_file_and_a_target(h
     frame.write_csv(tmp_path / "odd.csv")
     path = tmp_path / "odd.toml"
     path.write_text(f'[table]\nfile = "{tmp_path}/odd.csv"\ntarget = "outcome"\nbad = "charged off"\n{QUICK}')
-    made = pipeline.train(credit_limit, credit_limit.load(path), home.var, Watch(quiet=True))
-    found = bundle.load(made.folder, home.var / "keys" / "signing.pub.pem")
+    made = pipeline.train(credit_limit, credit_limit.load(path), home.var, ProgressReporter(quiet=True))
+    found = bundle.load_bundle(made.bundle_dir, home.var / "keys" / "signing.pub.pem")
     assert {column.name for column in found.card.inputs} == {"Monthly income (€)", "trade"}
-    assert made.judgement.figures["auc"].value > 0.65
+    assert made.evaluation.metrics["auc"].value > 0.65
     assert not found.card.simulated
-    assert "it is left out of the model" in made.report.read_text()
+    assert "it is left out of the model" in made.card_path.read_text()

@@ -13,18 +13,18 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 Matrix = np.ndarray
-Progress = Callable[[int, int], None]  # (done, of)
-TREND = {1: "ascending", -1: "descending", 0: "auto"}
-ROUNDS, PATIENCE, FOLDS = 600, 40, 3
+ProgressCallback = Callable[[int, int], None]  # (done, of)
+MONOTONIC_TRENDS = {1: "ascending", -1: "descending", 0: "auto"}
+MAX_ROUNDS, PATIENCE, FOLDS = 600, 40, 3
 
 
-def scorecard(
+def predict_scorecard(
     x: Matrix,
     y: Matrix,
-    held: Matrix,
+    holdout: Matrix,
     directions: Sequence[int],
     names: Sequence[str],
-    progress: Progress | None = None,
+    progress: ProgressCallback | None = None,
 ) -> Matrix:
     """A plain scorecard: optimal binning (Navas-Palencia 2020), weight of evidence, logistic regression.
 
@@ -35,25 +35,29 @@ def scorecard(
     from optbinning import OptimalBinning
     from sklearn.linear_model import LogisticRegression
 
-    woe, woe_held = [], []
+    woe, woe_holdout = [], []
     for i, (name, direction) in enumerate(zip(names, directions, strict=True)):
         if np.unique(x[~np.isnan(x[:, i]), i]).size < 2:
             continue
-        binning = OptimalBinning(name, monotonic_trend=TREND[direction], solver="mip", max_n_prebins=20, time_limit=5)
+        binning = OptimalBinning(
+            name, monotonic_trend=MONOTONIC_TRENDS[direction], solver="mip", max_n_prebins=20, time_limit=5
+        )
         binning.fit(x[:, i].astype(np.float64), y.astype(int))
         if len(binning.splits):
             woe.append(binning.transform(x[:, i].astype(np.float64), metric="woe", metric_missing="empirical"))
-            woe_held.append(binning.transform(held[:, i].astype(np.float64), metric="woe", metric_missing="empirical"))
+            woe_holdout.append(
+                binning.transform(holdout[:, i].astype(np.float64), metric="woe", metric_missing="empirical")
+            )
         if progress:
             progress(i + 1, len(names))
     if not woe:
-        return np.full(len(held), y.mean())
+        return np.full(len(holdout), y.mean())
     logistic = LogisticRegression(max_iter=1_000).fit(np.column_stack(woe), y)
-    return np.asarray(logistic.predict_proba(np.column_stack(woe_held))[:, 1])
+    return np.asarray(logistic.predict_proba(np.column_stack(woe_holdout))[:, 1])
 
 
-def unconstrained(
-    x: Matrix, y: Matrix, held: Matrix, seed: int, threads: int = 1, progress: Progress | None = None
+def predict_unconstrained(
+    x: Matrix, y: Matrix, holdout: Matrix, seed: int, threads: int = 1, progress: ProgressCallback | None = None
 ) -> Matrix:
     """LightGBM as it likes: 31 leaves, no directions, a bag over folds, each stopped on its left-out fold.
 
@@ -77,15 +81,19 @@ def unconstrained(
         "force_col_wise": True,
         "verbosity": -1,
     }
-    total = np.zeros(len(held))
-    for turn, (kept, left_out) in enumerate(StratifiedKFold(FOLDS, shuffle=True, random_state=seed).split(x, y)):
-        learn = lightgbm.Dataset(x[kept], y[kept])
-        stop = lightgbm.early_stopping(PATIENCE, verbose=False)
-        judge = lightgbm.Dataset(x[left_out], y[left_out], reference=learn)
+    pd_sum = np.zeros(len(holdout))
+    for fold, (train_rows, validation_rows) in enumerate(
+        StratifiedKFold(FOLDS, shuffle=True, random_state=seed).split(x, y)
+    ):
+        train_set = lightgbm.Dataset(x[train_rows], y[train_rows])
+        early_stopping = lightgbm.early_stopping(PATIENCE, verbose=False)
+        validation_set = lightgbm.Dataset(x[validation_rows], y[validation_rows], reference=train_set)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # LightGBM's "no further splits" on tables of a few rows
-            booster = lightgbm.train(params, learn, ROUNDS, valid_sets=[judge], callbacks=[stop])
-        total += np.asarray(booster.predict(held, num_threads=threads))
+            booster = lightgbm.train(
+                params, train_set, MAX_ROUNDS, valid_sets=[validation_set], callbacks=[early_stopping]
+            )
+        pd_sum += np.asarray(booster.predict(holdout, num_threads=threads))
         if progress:
-            progress(turn + 1, FOLDS)
-    return total / FOLDS
+            progress(fold + 1, FOLDS)
+    return pd_sum / FOLDS

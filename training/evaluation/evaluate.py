@@ -14,15 +14,23 @@ import numpy as np
 import polars as pl
 from pydantic import Field
 
-from datasets.schema import Column
-from training.config import Settings
+from datasets.schema import ColumnSchema
+from training.config import ConfigSection
 from training.evaluation import baselines, fairness
-from training.evaluation.metrics import Draws, Interval, Tallier, auc, difference, measures, psi
-from training.evaluation.profit import Profit, Terms, profit
-from training.progress import Watch
+from training.evaluation.metrics import (
+    BootstrapSamples,
+    Interval,
+    ScoreCounter,
+    auc,
+    auc_difference,
+    compute_intervals,
+    psi,
+)
+from training.evaluation.profit import LoanTerms, ProfitEstimate, estimate_profit
+from training.progress import ProgressReporter
 
-BINS = 10  # of equal rows, in the calibration plot
-BESIDE = {
+CALIBRATION_BINS = 10  # of equal rows, in the calibration plot
+BASELINES = {
     "scorecard": "plain scorecard: logistic regression on weight of evidence",
     "unconstrained": "unconstrained LightGBM: what exact reasons cost",
     "with_moral_data": "this model with the moral groups as inputs; never served",
@@ -30,11 +38,11 @@ BESIDE = {
 }
 
 
-class JudgeConfig(Settings):
+class EvaluationConfig(ConfigSection):
     """How closely to look."""
 
     resamples: int = Field(default=300, ge=20)
-    smallest_group: int = Field(default=200, ge=20)  # rows of an audit group that is looked at by itself
+    min_group_rows: int = Field(default=200, ge=20)  # rows of an audit group that is looked at by itself
     scorecard: bool = True
     unconstrained: bool = True
     unread: bool = True  # fit once more with what the product's PD must not read, to say what it would add
@@ -43,207 +51,227 @@ class JudgeConfig(Settings):
 
 
 @dataclass(frozen=True)
-class Case:
+class EvaluationData:
     """What a model is judged on: arrays of all rows, or of the held-out ones where the name says so, as `draws` are."""
 
-    columns: tuple[Column, ...]
+    columns: tuple[ColumnSchema, ...]
     x: np.ndarray
     y: np.ndarray
     pd: np.ndarray
     points: np.ndarray
     train: np.ndarray  # positions
-    held: np.ndarray  # positions
-    held_frame: pl.DataFrame
-    audit: tuple[Column, ...]
-    approved_held: np.ndarray
-    limit_held: np.ndarray
-    terms: Terms
-    draws: Draws
+    holdout: np.ndarray  # positions
+    holdout_frame: pl.DataFrame
+    audit: tuple[ColumnSchema, ...]
+    approved_holdout: np.ndarray
+    limit_holdout: np.ndarray
+    terms: LoanTerms
+    samples: BootstrapSamples
     seed: int = 0
 
 
 @dataclass(frozen=True)
-class Beside:
+class Baseline:
     """Another model on the same rows; `less` is our AUC less its own."""
 
-    what: str
+    description: str
     pd: np.ndarray
     auc: Interval
-    less: Interval
+    auc_gain: Interval
 
 
 @dataclass(frozen=True)
-class Bin:
+class CalibrationBin:
     """Held-out rows of like PD: their mean PD, share of bad ones, and its 95 % interval (Wilson 1927)."""
 
     rows: int
-    pd: float
-    bad: Interval
+    mean_pd: float
+    bad_rate: Interval
 
 
 @dataclass(frozen=True)
-class Judgement:
+class EvaluationReport:
     """Everything found. `groups` are those of the audit attributes; `remarks` what could not be asked."""
 
     rows: int
     train_rows: int
     bad_rate: float
-    figures: dict[str, Interval]
+    metrics: dict[str, Interval]
     train_auc: float
-    bins: list[Bin]
+    bins: list[CalibrationBin]
     psi: dict[str, float]
-    groups: list[fairness.Group]
-    beside: dict[str, Beside]
-    profit: Profit
-    cleared: float  # share of the held-out rows at or above the approval line
-    approved: float
+    groups: list[fairness.AuditGroup]
+    baselines: dict[str, Baseline]
+    profit: ProfitEstimate
+    above_cutoff: float  # share of the held-out rows at or above the approval line
+    approval_rate: float
     median_limit: float
-    referred: dict[str, int] = field(default_factory=dict)
+    referral_counts: dict[str, int] = field(default_factory=dict)
     remarks: list[str] = field(default_factory=list)
 
-    def flat(self) -> dict[str, float]:
+    def to_metrics(self) -> dict[str, float]:
         """Finite figures by name, as a run records them."""
-        found = {"rows": float(self.rows), "bad_rate": self.bad_rate, "train_auc": self.train_auc}
-        for name, value in self.figures.items():
-            found |= {name: value.value, f"{name}_low": value.low, f"{name}_high": value.high}
-        for name, other in self.beside.items():
-            found |= {f"beside/{name}/auc": other.auc.value, f"beside/{name}/ours_less": other.less.value}
+        metrics = {"rows": float(self.rows), "bad_rate": self.bad_rate, "train_auc": self.train_auc}
+        for name, value in self.metrics.items():
+            metrics |= {name: value.value, f"{name}_low": value.low, f"{name}_high": value.high}
+        for name, baseline in self.baselines.items():
+            metrics |= {f"beside/{name}/auc": baseline.auc.value, f"beside/{name}/ours_less": baseline.auc_gain.value}
         for group in self.groups:
-            where = f"group/{group.attribute}/{group.value}"
-            found |= {
-                f"{where}/auc": group.figures["auc"].value,
-                f"{where}/approval_ratio": group.approval_ratio.value,
-                f"{where}/limit_ratio_at_equal_pd": group.limit_ratio_at_equal_pd.value,
+            prefix = f"group/{group.attribute}/{group.value}"
+            metrics |= {
+                f"{prefix}/auc": group.metrics["auc"].value,
+                f"{prefix}/approval_ratio": group.approval_ratio.value,
+                f"{prefix}/limit_ratio_at_equal_pd": group.limit_ratio_at_equal_pd.value,
             }
-        found |= {f"psi/{name}": value for name, value in self.psi.items()}
-        found |= {
-            "profit/at_line": self.profit.at_line.value,
+        metrics |= {f"psi/{name}": value for name, value in self.psi.items()}
+        metrics |= {
+            "profit/at_line": self.profit.at_cutoff.value,
             "profit/approve_all": self.profit.approve_all.value,
-            "cleared": self.cleared,
-            "approved": self.approved,
+            "cleared": self.above_cutoff,
+            "approved": self.approval_rate,
             "median_limit": self.median_limit,
         }
-        return {name: float(value) for name, value in found.items() if np.isfinite(value)}
+        return {name: float(value) for name, value in metrics.items() if np.isfinite(value)}
 
-    def json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """The same for the card, with intervals; NaN is None."""
         return {
             "rows": self.rows,
             "train_rows": self.train_rows,
             "bad_rate": self.bad_rate,
-            **{name: value.json() for name, value in self.figures.items()},
+            **{name: value.to_json() for name, value in self.metrics.items()},
             "train_auc": self.train_auc,
             "psi": self.psi,
             "beside": {
-                name: {"what": b.what, "auc": b.auc.json(), "ours_less": b.less.json()}
-                for name, b in self.beside.items()
+                name: {
+                    "what": baseline.description,
+                    "auc": baseline.auc.to_json(),
+                    "ours_less": baseline.auc_gain.to_json(),
+                }
+                for name, baseline in self.baselines.items()
             },
             "groups": [
                 {
-                    "attribute": g.attribute,
-                    "value": g.value,
-                    "rows": g.rows,
-                    "bad_rate": g.bad_rate,
-                    "mean_pd": g.mean_pd,
-                    **{name: value.json() for name, value in g.figures.items()},
-                    "approval": g.approval,
-                    "approval_ratio": g.approval_ratio.json(),
-                    "limit_ratio": g.limit_ratio.json(),
-                    "limit_ratio_at_equal_pd": g.limit_ratio_at_equal_pd.json(),
+                    "attribute": group.attribute,
+                    "value": group.value,
+                    "rows": group.rows,
+                    "bad_rate": group.bad_rate,
+                    "mean_pd": group.mean_pd,
+                    **{name: value.to_json() for name, value in group.metrics.items()},
+                    "approval": group.approval_rate,
+                    "approval_ratio": group.approval_ratio.to_json(),
+                    "limit_ratio": group.limit_ratio.to_json(),
+                    "limit_ratio_at_equal_pd": group.limit_ratio_at_equal_pd.to_json(),
                 }
-                for g in self.groups
+                for group in self.groups
             ],
             "profit": {
                 "currency": self.profit.currency,
-                "exposure": self.profit.exposure,
-                "at_line": self.profit.at_line.json(),
-                "approve_all": self.profit.approve_all.json(),
-                "gain": self.profit.gain.json(),
-                "best": self.profit.best,
-                "best_cut_off": self.profit.best_cut_off,
+                "exposure": self.profit.exposure_basis,
+                "at_line": self.profit.at_cutoff.to_json(),
+                "approve_all": self.profit.approve_all.to_json(),
+                "gain": self.profit.gain.to_json(),
+                "best": self.profit.best_profit,
+                "best_cut_off": self.profit.best_cutoff,
             },
-            "cleared": self.cleared,
-            "approved": self.approved,
+            "cleared": self.above_cutoff,
+            "approved": self.approval_rate,
             "median_limit": self.median_limit if np.isfinite(self.median_limit) else None,
-            "referred": self.referred,
+            "referred": self.referral_counts,
             "remarks": self.remarks,
         }
 
 
-def judge(
-    case: Case, config: JudgeConfig, watch: Watch, variants: Mapping[str, np.ndarray], referred: dict[str, int]
-) -> Judgement:
+def evaluate(
+    data: EvaluationData,
+    config: EvaluationConfig,
+    reporter: ProgressReporter,
+    variants: Mapping[str, np.ndarray],
+    referral_counts: dict[str, int],
+) -> EvaluationReport:
     """Put every question. `variants`: held-out PDs of fits that are never served, by a name of BESIDE."""
-    held, train = case.held, case.train
-    y, pd = case.y[held], case.pd[held]
-    cleared = pd <= case.terms.line
-    approved, remarks = case.approved_held, []
+    holdout, train = data.holdout, data.train
+    y, pd = data.y[holdout], data.pd[holdout]
+    above_cutoff = pd <= data.terms.cutoff
+    approved, remarks = data.approved_holdout, []
     if not approved.any():
-        approved = cleared
+        approved = above_cutoff
         remarks.append("No row would be approved by a machine; audit groups compare who clears the approval line.")
-    limited = np.isfinite(case.limit_held)
-    others = {**_challengers(case, config, watch), **variants}
-    with watch.step("judge: figures") as tick:
-        figures = measures(y, pd, case.draws)
-        tick(1, 3)
-        beside = {
-            name: Beside(
-                BESIDE[name], other, measures(y, other, case.draws)["auc"], difference(y, pd, other, case.draws)
+    has_limit = np.isfinite(data.limit_holdout)
+    baseline_pds = {**_predict_baselines(data, config, reporter), **variants}
+    with reporter.step("judge: figures") as progress:
+        metrics = compute_intervals(y, pd, data.samples)
+        progress(1, 3)
+        baselines_by_name = {
+            name: Baseline(
+                BASELINES[name],
+                baseline_pd,
+                compute_intervals(y, baseline_pd, data.samples)["auc"],
+                auc_difference(y, pd, baseline_pd, data.samples),
             )
-            for name, other in others.items()
+            for name, baseline_pd in baseline_pds.items()
         }
-        tick(2, 3)
-        earned = profit(y, pd, case.limit_held, case.terms, case.draws)
-        shifts = {"score": psi(case.points[train], case.points[held])}
-        shifts |= {c.name: psi(case.x[train, i], case.x[held, i]) for i, c in enumerate(case.columns)}
-    with watch.step("judge: audit groups"):
-        found = list(
-            fairness.groups(
-                case.held_frame, case.audit, y, pd, approved, case.limit_held, case.draws, config.smallest_group
+        progress(2, 3)
+        profit_estimate = estimate_profit(y, pd, data.limit_holdout, data.terms, data.samples)
+        psi_by_input = {"score": psi(data.points[train], data.points[holdout])}
+        psi_by_input |= {
+            column.name: psi(data.x[train, i], data.x[holdout, i]) for i, column in enumerate(data.columns)
+        }
+    with reporter.step("judge: audit groups"):
+        group_results = list(
+            fairness.evaluate_groups(
+                data.holdout_frame, data.audit, y, pd, approved, data.limit_holdout, data.samples, config.min_group_rows
             )
         )
-    return Judgement(
-        rows=len(held),
+    return EvaluationReport(
+        rows=len(holdout),
         train_rows=len(train),
         bad_rate=float(y.mean()),
-        figures=figures,
-        train_auc=float(auc(Tallier(case.pd[train], case.y[train])(np.ones((1, len(train)))))[0]),
-        bins=parts(y, pd),
-        psi=shifts,
-        groups=[part for part in found if isinstance(part, fairness.Group)],
-        beside=beside,
-        profit=earned,
-        cleared=float(cleared.mean()),
-        approved=float(case.approved_held.mean()),
-        median_limit=float(np.median(case.limit_held[limited])) if limited.any() else np.nan,
-        referred=referred,
-        remarks=remarks + [part for part in found if isinstance(part, str)],
+        metrics=metrics,
+        train_auc=float(auc(ScoreCounter(data.pd[train], data.y[train])(np.ones((1, len(train)))))[0]),
+        bins=calibration_bins(y, pd),
+        psi=psi_by_input,
+        groups=[result for result in group_results if isinstance(result, fairness.AuditGroup)],
+        baselines=baselines_by_name,
+        profit=profit_estimate,
+        above_cutoff=float(above_cutoff.mean()),
+        approval_rate=float(data.approved_holdout.mean()),
+        median_limit=float(np.median(data.limit_holdout[has_limit])) if has_limit.any() else np.nan,
+        referral_counts=referral_counts,
+        remarks=remarks + [result for result in group_results if isinstance(result, str)],
     )
 
 
-def _challengers(case: Case, config: JudgeConfig, watch: Watch) -> dict[str, np.ndarray]:
+def _predict_baselines(
+    data: EvaluationData, config: EvaluationConfig, reporter: ProgressReporter
+) -> dict[str, np.ndarray]:
     """Held-out PDs of the models that stand beside ours, on the same inputs and the same training rows."""
-    x, y, held = case.x[case.train], case.y[case.train], case.x[case.held]
-    found: dict[str, np.ndarray] = {}
+    x, y, holdout = data.x[data.train], data.y[data.train], data.x[data.holdout]
+    predictions: dict[str, np.ndarray] = {}
     if config.scorecard:
-        with watch.step("beside: scorecard") as tick:
-            directions, names = [c.direction for c in case.columns], [c.name for c in case.columns]
-            found["scorecard"] = baselines.scorecard(x, y, held, directions, names, tick)
+        with reporter.step("beside: scorecard") as progress:
+            directions, names = [column.direction for column in data.columns], [column.name for column in data.columns]
+            predictions["scorecard"] = baselines.predict_scorecard(x, y, holdout, directions, names, progress)
     if config.unconstrained:
-        with watch.step("beside: unconstrained LightGBM") as tick:
-            found["unconstrained"] = baselines.unconstrained(x, y, held, case.seed, config.threads, tick)
-    return found
+        with reporter.step("beside: unconstrained LightGBM") as progress:
+            predictions["unconstrained"] = baselines.predict_unconstrained(
+                x, y, holdout, data.seed, config.threads, progress
+            )
+    return predictions
 
 
-def parts(y: np.ndarray, pd: np.ndarray) -> list[Bin]:
+def calibration_bins(y: np.ndarray, pd: np.ndarray) -> list[CalibrationBin]:
     """Rows in order of PD, in BINS equal parts."""
-    rows_of = np.array_split(np.argsort(pd, kind="stable"), min(BINS, len(y)))
-    return [Bin(len(rows), float(pd[rows].mean()), wilson(int(y[rows].sum()), len(rows))) for rows in rows_of]
+    bin_rows = np.array_split(np.argsort(pd, kind="stable"), min(CALIBRATION_BINS, len(y)))
+    return [
+        CalibrationBin(len(rows), float(pd[rows].mean()), wilson_interval(int(y[rows].sum()), len(rows)))
+        for rows in bin_rows
+    ]
 
 
-def wilson(bad: int, rows: int, z: float = 1.96) -> Interval:
+def wilson_interval(bad: int, rows: int, z: float = 1.96) -> Interval:
     """A share and its interval (Wilson 1927)."""
     share = bad / rows
-    middle = (share + z**2 / (2 * rows)) / (1 + z**2 / rows)
-    half = z / (1 + z**2 / rows) * np.sqrt(share * (1 - share) / rows + z**2 / (4 * rows**2))
-    return Interval(share, float(middle - half), float(middle + half))
+    centre = (share + z**2 / (2 * rows)) / (1 + z**2 / rows)
+    half_width = z / (1 + z**2 / rows) * np.sqrt(share * (1 - share) / rows + z**2 / (4 * rows**2))
+    return Interval(share, float(centre - half_width), float(centre + half_width))

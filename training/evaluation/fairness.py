@@ -12,16 +12,16 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from datasets.schema import Column
-from training.evaluation.metrics import Draws, Interval, measures, statistic
+from datasets.schema import ColumnSchema
+from training.evaluation.metrics import BootstrapSamples, Interval, bootstrap_interval, compute_intervals
 
-MOST_VALUES = 12  # of an attribute; one with more is too thin to compare group by group
-BANDS = 5  # of equal PD
+MAX_VALUES = 12  # of an attribute; one with more is too thin to compare group by group
+PD_BANDS = 5  # of equal PD
 UNDEFINED = Interval(np.nan, np.nan, np.nan)
 
 
 @dataclass(frozen=True)
-class Group:
+class AuditGroup:
     """One value of one audit attribute, on the held-out rows."""
 
     attribute: str
@@ -29,8 +29,8 @@ class Group:
     rows: int
     bad_rate: float
     mean_pd: float
-    figures: dict[str, Interval]  # as training.evaluation.metrics.MEASURES
-    approval: float  # share that is approved
+    metrics: dict[str, Interval]  # as training.evaluation.metrics.MEASURES
+    approval_rate: float  # share that is approved
     approval_ratio: Interval  # adverse impact ratio
     mean_limit: float  # of those with a limit
     limit_ratio: Interval  # of mean limits
@@ -41,99 +41,107 @@ class Group:
         return f"{self.attribute} = {self.value}"
 
 
-def groups(
+def evaluate_groups(
     frame: pl.DataFrame,
-    audit: tuple[Column, ...],
+    audit_columns: tuple[ColumnSchema, ...],
     y: np.ndarray,
     pd: np.ndarray,
     approved: np.ndarray,
     limit: np.ndarray,
-    draws: Draws,
-    smallest: int,
-) -> Iterator[Group | str]:
+    samples: BootstrapSamples,
+    min_rows: int,
+) -> Iterator[AuditGroup | str]:
     """Every group of at least `smallest` rows, or a sentence on why an attribute has none.
 
     approved (rows,) bool; limit (rows,) RMB, NaN where there is none. The largest group of an attribute comes first.
     """
-    for column in audit:
-        values = parts(frame[column.name], column)
+    for column in audit_columns:
+        values = attribute_values(frame[column.name], column)
         counts = values.drop_nulls().value_counts(sort=True).rows()
-        if len(counts) > MOST_VALUES:
+        if len(counts) > MAX_VALUES:
             yield f"{column.name}: {len(counts):,} values are too many to compare group by group."
             continue
-        large = [value for value, rows in counts if rows >= smallest]
-        if len(large) < 2:
-            yield f"{column.name}: fewer than two groups have {smallest} rows."
+        large_values = [value for value, rows in counts if rows >= min_rows]
+        if len(large_values) < 2:
+            yield f"{column.name}: fewer than two groups have {min_rows} rows."
             continue
-        reference = (values == large[0]).fill_null(False).to_numpy()
-        for value in large:
+        reference = (values == large_values[0]).fill_null(False).to_numpy()
+        for value in large_values:
             member = (values == value).fill_null(False).to_numpy()
             rows = np.flatnonzero(member)
-            given = member & np.isfinite(limit)
-            yield Group(
+            has_limit = member & np.isfinite(limit)
+            yield AuditGroup(
                 attribute=column.name,
                 value=value,
                 rows=len(rows),
                 bad_rate=float(y[rows].mean()),
                 mean_pd=float(pd[rows].mean()),
-                figures=measures(y[rows], pd[rows], draws.take(rows)),
-                approval=float(approved[rows].mean()),
-                approval_ratio=ratio(approved.astype(np.float64), member, reference, draws),
-                mean_limit=float(limit[given].mean()) if given.any() else np.nan,
-                limit_ratio=ratio(limit, member, reference, draws),
-                limit_ratio_at_equal_pd=ratio(limit, member, reference, draws, bands(pd, np.isfinite(limit))),
+                metrics=compute_intervals(y[rows], pd[rows], samples.subset(rows)),
+                approval_rate=float(approved[rows].mean()),
+                approval_ratio=mean_ratio(approved.astype(np.float64), member, reference, samples),
+                mean_limit=float(limit[has_limit].mean()) if has_limit.any() else np.nan,
+                limit_ratio=mean_ratio(limit, member, reference, samples),
+                limit_ratio_at_equal_pd=mean_ratio(
+                    limit, member, reference, samples, assign_bands(pd, np.isfinite(limit))
+                ),
             )
 
 
-def parts(series: pl.Series, column: Column) -> pl.Series:
+def attribute_values(series: pl.Series, column: ColumnSchema) -> pl.Series:
     """An attribute as a few named values: a number in quarters of its rows, unless it takes few values anyway."""
-    if column.kind != "number" or series.n_unique() <= MOST_VALUES:
+    if column.kind != "number" or series.n_unique() <= MAX_VALUES:
         return (
             series.cast(pl.Int64).cast(pl.String)
             if column.kind == "number" and column.integer
             else series.cast(pl.String)
         )
-    known = series.drop_nulls().to_numpy()
-    edges = np.unique(np.quantile(known, [0.25, 0.5, 0.75], method="lower"))
+    known_values = series.drop_nulls().to_numpy()
+    edges = np.unique(np.quantile(known_values, [0.25, 0.5, 0.75], method="lower"))
     names = [
         f"up to {edges[0]:g}",
         *(f"over {a:g} to {b:g}" for a, b in zip(edges, edges[1:], strict=False)),
         f"over {edges[-1]:g}",
     ]
-    at = np.searchsorted(edges, series.fill_null(np.nan).to_numpy(), side="left")
-    return pl.Series(series.name, [names[i] for i in at]).set(series.is_null(), None)
+    interval_index = np.searchsorted(edges, series.fill_null(np.nan).to_numpy(), side="left")
+    return pl.Series(series.name, [names[i] for i in interval_index]).set(series.is_null(), None)
 
 
-def bands(pd: np.ndarray, counted: np.ndarray) -> np.ndarray:
+def assign_bands(pd: np.ndarray, included: np.ndarray) -> np.ndarray:
     """The band of PD, 0 to BANDS - 1, of each row: quantiles of the counted rows."""
-    if not counted.any():
+    if not included.any():
         return np.zeros(len(pd), int)
-    edges = np.quantile(pd[counted], np.linspace(0, 1, BANDS + 1)[1:-1])
+    edges = np.quantile(pd[included], np.linspace(0, 1, PD_BANDS + 1)[1:-1])
     return np.asarray(np.searchsorted(edges, pd, side="left"))
 
 
-def ratio(
-    value: np.ndarray, member: np.ndarray, reference: np.ndarray, draws: Draws, band: np.ndarray | None = None
+def mean_ratio(
+    value: np.ndarray,
+    member: np.ndarray,
+    reference: np.ndarray,
+    samples: BootstrapSamples,
+    band: np.ndarray | None = None,
 ) -> Interval:
     """Mean of `value` in a group over its mean in the reference group, rows with NaN left out.
 
     With bands, the means are taken within each band and weighted by the group's rows in it (direct standardisation); a
     band in which either group has no row does not count.
     """
-    known = np.isfinite(value)
+    is_known = np.isfinite(value)
     band = np.zeros(len(value), int) if band is None else band
     in_band = (band[:, None] == np.arange(band.max(initial=0) + 1)).astype(np.float64)  # (rows, bands)
-    ours, theirs = in_band * (member & known)[:, None], in_band * (reference & known)[:, None]
-    amount = np.where(known, value, 0.0)[:, None]
+    group_weights, reference_weights = in_band * (member & is_known)[:, None], in_band * (reference & is_known)[:, None]
+    amount = np.where(is_known, value, 0.0)[:, None]
 
     def values(weights: np.ndarray) -> np.ndarray:
-        rows, other = weights @ ours, weights @ theirs  # (resamples, bands)
-        both = (rows > 0) & (other > 0)
-        mean = (weights @ (ours * amount)) / np.where(both, rows, 1)
-        base = (weights @ (theirs * amount)) / np.where(both, other, 1)
-        top, bottom = (np.where(both, rows * part, 0).sum(axis=1) for part in (mean, base))
-        return np.asarray(np.where(bottom > 0, top / np.where(bottom > 0, bottom, 1), np.nan))
+        group_rows, reference_rows = weights @ group_weights, weights @ reference_weights  # (resamples, bands)
+        has_both = (group_rows > 0) & (reference_rows > 0)
+        group_mean = (weights @ (group_weights * amount)) / np.where(has_both, group_rows, 1)
+        reference_mean = (weights @ (reference_weights * amount)) / np.where(has_both, reference_rows, 1)
+        numerator, denominator = (
+            np.where(has_both, group_rows * band_mean, 0).sum(axis=1) for band_mean in (group_mean, reference_mean)
+        )
+        return np.asarray(np.where(denominator > 0, numerator / np.where(denominator > 0, denominator, 1), np.nan))
 
-    if (member & known).sum() == 0 or (reference & known).sum() == 0:
+    if (member & is_known).sum() == 0 or (reference & is_known).sum() == 0:
         return UNDEFINED
-    return statistic(values, draws)
+    return bootstrap_interval(values, samples)

@@ -11,73 +11,75 @@ from typing import Any
 
 import numpy as np
 
-from training.evaluation.metrics import Draws, Interval, statistic
+from training.evaluation.metrics import BootstrapSamples, Interval, bootstrap_interval
 
 
 @dataclass(frozen=True)
-class Terms:
+class LoanTerms:
     """What a policy says of a loan's economics. `line`: the greatest PD that is approved."""
 
     currency: str
     margin: float  # share of the drawn amount a year: rate - funding
     lgd: float
     ccf: float  # share of the limit that is drawn
-    line: float
+    cutoff: float
 
     @classmethod
-    def of(cls, policy: Any) -> Terms:
+    def from_policy(cls, policy: Any) -> LoanTerms:
         """As a product's policy has them."""
         return cls(
             currency=policy.currency,
             margin=policy.product.annual_rate - policy.product.funding_rate,
             lgd=policy.risk.lgd,
             ccf=policy.risk.ccf,
-            line=policy.approval_pd,
+            cutoff=policy.approval_pd,
         )
 
 
 @dataclass(frozen=True)
-class Profit:
+class ProfitEstimate:
     """Profit per applicant, in the policy's currency a year, refused ones counting 0."""
 
     currency: str
-    exposure: str  # how the amounts were set
-    at_line: Interval
+    exposure_basis: str  # how the amounts were set
+    at_cutoff: Interval
     approve_all: Interval
     gain: Interval  # at_line less approve_all, on the same resamples
-    best: float
-    best_cut_off: float  # PD
-    cut_offs: np.ndarray  # (points,) PD
+    best_profit: float
+    best_cutoff: float  # PD
+    cutoffs: np.ndarray  # (points,) PD
     curve: np.ndarray  # (points,)
 
 
-def profit(y: np.ndarray, pd: np.ndarray, limit: np.ndarray, terms: Terms, draws: Draws) -> Profit:
+def estimate_profit(
+    y: np.ndarray, pd: np.ndarray, limit: np.ndarray, terms: LoanTerms, samples: BootstrapSamples
+) -> ProfitEstimate:
     """Profit at each cut-off. `limit` (rows,): rows without one are given the median of those with one."""
-    known = np.isfinite(limit)
-    flat = float(np.median(limit[known])) if known.any() else 10_000.0
-    drawn = terms.ccf * np.where(known, limit, flat)
-    each = np.where(y == 1, -terms.lgd * drawn, terms.margin * drawn)
-    inside = each * (pd <= terms.line)
+    has_limit = np.isfinite(limit)
+    default_limit = float(np.median(limit[has_limit])) if has_limit.any() else 10_000.0
+    drawn_amount = terms.ccf * np.where(has_limit, limit, default_limit)
+    row_profit = np.where(y == 1, -terms.lgd * drawn_amount, terms.margin * drawn_amount)
+    accepted_profit = row_profit * (pd <= terms.cutoff)
     order = np.argsort(pd, kind="stable")
-    total = np.cumsum(each[order]) / len(y)
-    last = np.r_[pd[order][1:] != pd[order][:-1], True]  # of equal PDs all are accepted or none
-    cut_offs, curve = np.r_[0.0, pd[order][last]], np.r_[0.0, total[last]]
-    best = int(np.argmax(curve))
-    told = f"limits of the policy for {known.mean():.0%} of the rows" + (
-        f", {flat:,.0f} for the rest" if not known.all() else ""
+    total = np.cumsum(row_profit[order]) / len(y)
+    is_last_of_ties = np.r_[pd[order][1:] != pd[order][:-1], True]  # of equal PDs all are accepted or none
+    cutoffs, curve = np.r_[0.0, pd[order][is_last_of_ties]], np.r_[0.0, total[is_last_of_ties]]
+    best_index = int(np.argmax(curve))
+    exposure_basis = f"limits of the policy for {has_limit.mean():.0%} of the rows" + (
+        f", {default_limit:,.0f} for the rest" if not has_limit.all() else ""
     )
 
     def mean(values: np.ndarray) -> Interval:
-        return statistic(lambda weights: (weights @ values) / weights.sum(axis=1), draws)
+        return bootstrap_interval(lambda weights: (weights @ values) / weights.sum(axis=1), samples)
 
-    return Profit(
+    return ProfitEstimate(
         currency=terms.currency,
-        exposure=told,
-        at_line=mean(inside),
-        approve_all=mean(each),
-        gain=mean(inside - each),
-        best=float(curve[best]),
-        best_cut_off=float(cut_offs[best]),
-        cut_offs=cut_offs,
+        exposure_basis=exposure_basis,
+        at_cutoff=mean(accepted_profit),
+        approve_all=mean(row_profit),
+        gain=mean(accepted_profit - row_profit),
+        best_profit=float(curve[best_index]),
+        best_cutoff=float(cutoffs[best_index]),
+        cutoffs=cutoffs,
         curve=curve,
     )

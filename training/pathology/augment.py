@@ -14,17 +14,17 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
-from training.config import Settings
+from training.config import ConfigSection
 
-WHITE = 255.0
+WHITE_LEVEL = 255.0
 
 
-class AugmentConfig(Settings):
+class AugmentConfig(ConfigSection):
     """turn: by any angle, and mirrored. nearer: range of the factor by which a tile is enlarged. stain: each colour's
     optical density is multiplied by 1 +- this, so white stays white. blur: share of tiles made a little unsharp."""
 
     turn: bool = True
-    nearer: tuple[float, float] = (0.8, 1.15)
+    zoom_range: tuple[float, float] = (0.8, 1.15)
     stain: float = Field(default=0.15, ge=0, lt=1)
     blur: float = Field(default=0.1, ge=0, le=1)
 
@@ -32,36 +32,38 @@ class AugmentConfig(Settings):
 def augment(tiles: Tensor, config: AugmentConfig, generator: torch.Generator) -> Tensor:
     """Random numbers come from `generator` (of the CPU) alone, in the same number whatever the pixels are."""
     pixels = tiles.permute(0, 3, 1, 2).float()
-    return _unsharp(_stained(_moved(pixels, config, generator), config, generator), config, generator)
+    return _blur_random(
+        _vary_stain(_transform_geometry(pixels, config, generator), config, generator), config, generator
+    )
 
 
-def _moved(pixels: Tensor, config: AugmentConfig, generator: torch.Generator) -> Tensor:
+def _transform_geometry(pixels: Tensor, config: AugmentConfig, generator: torch.Generator) -> Tensor:
     """Beyond its edge a tile is mirrored."""
     n, device = len(pixels), pixels.device
     angle = torch.rand(n, generator=generator) * (2 * math.pi if config.turn else 0.0)
     mirror = torch.where(torch.rand(n, generator=generator) < (0.5 if config.turn else 0.0), -1.0, 1.0)
-    low, high = config.nearer
+    low, high = config.zoom_range
     scale = 1 / (low + (high - low) * torch.rand(n, generator=generator))
-    cos, sin, none = torch.cos(angle) * scale, torch.sin(angle) * scale, torch.zeros(n)
-    rows = torch.stack([torch.stack([cos * mirror, -sin, none], 1), torch.stack([sin * mirror, cos, none], 1)], 1)
+    cos, sin, zeros = torch.cos(angle) * scale, torch.sin(angle) * scale, torch.zeros(n)
+    rows = torch.stack([torch.stack([cos * mirror, -sin, zeros], 1), torch.stack([sin * mirror, cos, zeros], 1)], 1)
     grid = functional.affine_grid(rows.to(device), list(pixels.shape), align_corners=False)
     return functional.grid_sample(pixels, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
 
 
-def _stained(pixels: Tensor, config: AugmentConfig, generator: torch.Generator) -> Tensor:
+def _vary_stain(pixels: Tensor, config: AugmentConfig, generator: torch.Generator) -> Tensor:
     """Optical density is -log of the light let through (Beer and Lambert), so more stain multiplies it."""
     factor = 1 + config.stain * (2 * torch.rand((len(pixels), 3, 1, 1), generator=generator) - 1)
-    through = (pixels.clamp(0, WHITE) / WHITE).clamp(min=1 / 512)
-    return WHITE * through ** factor.to(pixels.device)
+    transmittance = (pixels.clamp(0, WHITE_LEVEL) / WHITE_LEVEL).clamp(min=1 / 512)
+    return WHITE_LEVEL * transmittance ** factor.to(pixels.device)
 
 
-def _unsharp(pixels: Tensor, config: AugmentConfig, generator: torch.Generator) -> Tensor:
-    chosen = (torch.rand(len(pixels), generator=generator) < config.blur).to(pixels.device)
-    soft = functional.avg_pool2d(functional.pad(pixels, (1, 1, 1, 1), mode="reflect"), 3, stride=1)
-    return torch.where(chosen[:, None, None, None], soft, pixels)
+def _blur_random(pixels: Tensor, config: AugmentConfig, generator: torch.Generator) -> Tensor:
+    selected = (torch.rand(len(pixels), generator=generator) < config.blur).to(pixels.device)
+    blurred = functional.avg_pool2d(functional.pad(pixels, (1, 1, 1, 1), mode="reflect"), 3, stride=1)
+    return torch.where(selected[:, None, None, None], blurred, pixels)
 
 
 def symmetries(tiles: Tensor, count: int) -> list[Tensor]:
     """The first `count` of the eight ways to turn and mirror a square tile (n, side, side, 3)."""
-    turned = [torch.rot90(tiles, turn, (1, 2)) for turn in range(4)]
-    return [*turned, *(each.flip(2) for each in turned)][:count]
+    rotations = [torch.rot90(tiles, turn, (1, 2)) for turn in range(4)]
+    return [*rotations, *(rotated.flip(2) for rotated in rotations)][:count]

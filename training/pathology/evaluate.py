@@ -14,18 +14,26 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from models.pathology.export import Verdict as Small
-from models.pathology.operating_point import Point, lower_bound
-from training.config import Settings
-from training.evaluation.evaluate import Bin, parts
-from training.evaluation.metrics import Draws, Interval, measures, statistic
-from training.evaluation.promotion_gate import Against, Bounds, Check, Verdict, better, exported, sound
-from training.pathology.shortcut_detector import Shortcut
+from models.pathology.export import Int8Comparison as Int8Verdict
+from models.pathology.operating_point import OperatingPoint, lower_bound
+from training.config import ConfigSection
+from training.evaluation.evaluate import CalibrationBin, calibration_bins
+from training.evaluation.metrics import BootstrapSamples, Interval, bootstrap_interval, compute_intervals
+from training.evaluation.promotion_gate import (
+    ChampionComparison,
+    GateCheck,
+    GateThresholds,
+    GateVerdict,
+    check_champion,
+    check_parity,
+    check_performance,
+)
+from training.pathology.shortcut_detector import ShortcutResult
 
-EXTRA_ALARMS = 0.05  # of an 8-bit graph, at most
+MAX_EXTRA_ALARMS = 0.05  # of an 8-bit graph, at most
 
 
-class JudgeConfig(Settings):
+class SlideEvaluationConfig(ConfigSection):
     """How closely to look."""
 
     resamples: int = Field(default=300, ge=20)
@@ -35,17 +43,21 @@ class JudgeConfig(Settings):
     threads: int = Field(default=2, ge=1)
 
 
-class PathologyGate(Bounds):
+class SlideGateConfig(GateThresholds):
     """What it must reach to serve."""
 
-    least_bound: float = Field(default=0.85, ge=0, lt=1)  # exact lower bound of sensitivity on the held-out rows
-    most_alarms: float = Field(default=0.15, gt=0, le=1)  # of held-out familiar tiles, called unlike all learned from
-    least_strange: float = Field(default=0.5, ge=0, le=1)  # of strange tiles, called so
-    most_abstained: float = Field(default=0.25, gt=0, le=1)
+    min_sensitivity_bound: float = Field(
+        default=0.85, ge=0, lt=1
+    )  # exact lower bound of sensitivity on the held-out rows
+    max_false_alarms: float = Field(
+        default=0.15, gt=0, le=1
+    )  # of held-out familiar tiles, called unlike all learned from
+    min_ood_detection: float = Field(default=0.5, ge=0, le=1)  # of strange tiles, called so
+    max_abstained: float = Field(default=0.25, gt=0, le=1)
 
 
 @dataclass(frozen=True)
-class Answered:
+class HoldoutPredictions:
     """Held-out rows and what was said of them: slides, or cells where the model reads no slide.
 
     told: (n, classes) probabilities by temperature. stated: (n,) calibrated probability of a positive class.
@@ -54,155 +66,167 @@ class Answered:
 
     unit: str  # "slides" or "cells"
     labels: NDArray[np.intp]
-    told: NDArray[np.float64]
-    stated: NDArray[np.float64]
-    positive: NDArray[np.intp]  # places of the positive classes
+    class_probabilities: NDArray[np.float64]
+    positive_probability: NDArray[np.float64]
+    positive_classes: NDArray[np.intp]  # places of the positive classes
     groups: NDArray[Any]
-    abstained: NDArray[np.str_]
-    point: Point
+    abstention_reasons: NDArray[np.str_]
+    operating_point: OperatingPoint
 
     @property
     def y(self) -> NDArray[np.float64]:
-        return np.isin(self.labels, self.positive).astype(np.float64)
+        return np.isin(self.labels, self.positive_classes).astype(np.float64)
 
-    def draws(self, resamples: int, seed: int) -> Draws:
-        return Draws(len(self.labels), resamples, seed, self.groups)
+    def bootstrap_samples(self, resamples: int, seed: int) -> BootstrapSamples:
+        return BootstrapSamples(len(self.labels), resamples, seed, self.groups)
 
 
 @dataclass(frozen=True)
-class Found:
+class HoldoutMetrics:
     """What was found on one set of rows. confusion: (classes, classes) rows of a class, by the class told."""
 
     unit: str
     rows: int
     groups: int
     positives: int
-    figures: dict[str, Interval]
+    metrics: dict[str, Interval]
     accuracy: Interval  # positive or not
     accuracy_classes: Interval
     confusion: NDArray[np.intp]
     sensitivity: Interval
-    missed: int
-    bound: float  # exact, one-sided 95 %, of the sensitivity, each positive group a trial
+    missed_groups: int
+    sensitivity_bound: float  # exact, one-sided 95 %, of the sensitivity, each positive group a trial
     specificity: Interval
-    bins: list[Bin]
-    abstained: dict[str, float]
+    bins: list[CalibrationBin]
+    abstention_shares: dict[str, float]
 
     @property
-    def silent(self) -> float:
+    def abstention_rate(self) -> float:
         """Share without an answer."""
-        return sum(self.abstained.values())
+        return sum(self.abstention_shares.values())
 
 
-def look(answered: Answered, draws: Draws) -> Found:
-    y, at_risk = answered.y, answered.stated >= answered.point.threshold
-    argmax = answered.told.argmax(1)
-    classes = answered.told.shape[1]
+def compute_metrics(predictions: HoldoutPredictions, samples: BootstrapSamples) -> HoldoutMetrics:
+    y, is_flagged = predictions.y, predictions.positive_probability >= predictions.operating_point.threshold
+    predicted = predictions.class_probabilities.argmax(1)
+    classes = predictions.class_probabilities.shape[1]
     confusion = np.zeros((classes, classes), np.intp)
-    np.add.at(confusion, (answered.labels, argmax), 1)
-    patients = set(answered.groups[y == 1].tolist())
-    missed = set(answered.groups[(y == 1) & ~at_risk].tolist())
-    reasons, counts = np.unique(answered.abstained[answered.abstained != ""], return_counts=True)
-    return Found(
-        unit=answered.unit,
+    np.add.at(confusion, (predictions.labels, predicted), 1)
+    positive_groups = set(predictions.groups[y == 1].tolist())
+    missed_groups = set(predictions.groups[(y == 1) & ~is_flagged].tolist())
+    reasons, counts = np.unique(
+        predictions.abstention_reasons[predictions.abstention_reasons != ""], return_counts=True
+    )
+    return HoldoutMetrics(
+        unit=predictions.unit,
         rows=len(y),
-        groups=len(set(answered.groups.tolist())),
+        groups=len(set(predictions.groups.tolist())),
         positives=int(y.sum()),
-        figures=measures(y, answered.stated, draws),
-        accuracy=_share((answered.stated >= 0.5) == (y == 1), np.ones(len(y)), draws),
-        accuracy_classes=_share(argmax == answered.labels, np.ones(len(y)), draws),
+        metrics=compute_intervals(y, predictions.positive_probability, samples),
+        accuracy=_share_interval((predictions.positive_probability >= 0.5) == (y == 1), np.ones(len(y)), samples),
+        accuracy_classes=_share_interval(predicted == predictions.labels, np.ones(len(y)), samples),
         confusion=confusion,
-        sensitivity=_share(at_risk, y, draws),
-        missed=len(missed),
-        bound=lower_bound(len(patients) - len(missed), len(patients)),
-        specificity=_share(~at_risk, 1 - y, draws),
-        bins=parts(y, answered.stated),
-        abstained={str(why): float(count / len(y)) for why, count in zip(reasons, counts, strict=True)},
+        sensitivity=_share_interval(is_flagged, y, samples),
+        missed_groups=len(missed_groups),
+        sensitivity_bound=lower_bound(len(positive_groups) - len(missed_groups), len(positive_groups)),
+        specificity=_share_interval(~is_flagged, 1 - y, samples),
+        bins=calibration_bins(y, predictions.positive_probability),
+        abstention_shares={str(reason): float(count / len(y)) for reason, count in zip(reasons, counts, strict=True)},
     )
 
 
-def _share(hit: NDArray[np.bool_], among: NDArray[np.float64], draws: Draws) -> Interval:
+def _share_interval(mask: NDArray[np.bool_], row_weights: NDArray[np.float64], samples: BootstrapSamples) -> Interval:
     """Share of `hit` among rows of weight `among`."""
-    kept = hit * among
+    hit_weights = mask * row_weights
 
     def values(weights: np.ndarray) -> np.ndarray:
-        of = weights @ among
-        return np.where(of > 0, weights @ kept / np.where(of > 0, of, 1), np.nan)
+        total = weights @ row_weights
+        return np.where(total > 0, weights @ hit_weights / np.where(total > 0, total, 1), np.nan)
 
-    return statistic(values, draws)
+    return bootstrap_interval(values, samples)
 
 
 @dataclass(frozen=True)
-class Judgement:
+class SlideEvaluationReport:
     """Everything found. `main`: slides, or cells where there are none; `tiles`: those of the held-out slides.
 
     alarms, strange: share called unlike all learned from, of familiar and of strange tiles; None where none were tried.
     """
 
-    main: Found
-    tiles: Found | None
+    main: HoldoutMetrics
+    tiles: HoldoutMetrics | None
     claim: str
     claim_zh: str
     claimable: bool
-    familiar: float
-    alarms: float
-    strange: float | None
-    small: Small | None
-    small_extra: float | None  # false alarms of the 8-bit graph beyond the whole one's, on calibration tiles
-    shortcut: Shortcut | None
+    ood_threshold: float
+    false_alarm_rate: float
+    ood_detection_rate: float | None
+    int8_verdict: Int8Verdict | None
+    int8_extra_alarms: float | None  # false alarms of the 8-bit graph beyond the whole one's, on calibration tiles
+    shortcut: ShortcutResult | None
     remarks: list[str] = field(default_factory=list)
 
     @property
-    def figures(self) -> dict[str, Interval]:
-        return self.main.figures
+    def metrics(self) -> dict[str, Interval]:
+        return self.main.metrics
 
     @property
-    def offers_small(self) -> bool:
+    def offers_int8(self) -> bool:
         """In 8 bits it is faster, orders as well, and does not take the familiar for strange."""
-        if self.small is None or self.small_extra is None:
+        if self.int8_verdict is None or self.int8_extra_alarms is None:
             return False
-        return self.small.offered and self.small_extra <= EXTRA_ALARMS
+        return self.int8_verdict.acceptable and self.int8_extra_alarms <= MAX_EXTRA_ALARMS
 
-    def flat(self) -> dict[str, float]:
+    def to_metrics(self) -> dict[str, float]:
         """Finite figures by name, as a run records them."""
-        found = {"alarms": self.alarms, "familiar": self.familiar, "claimable": float(self.claimable)}
-        if self.strange is not None:
-            found["strange"] = self.strange
-        for name, part in (("", self.main), ("tiles/", self.tiles)):
-            if part is None:
+        metrics = {"alarms": self.false_alarm_rate, "familiar": self.ood_threshold, "claimable": float(self.claimable)}
+        if self.ood_detection_rate is not None:
+            metrics["strange"] = self.ood_detection_rate
+        for name, subset in (("", self.main), ("tiles/", self.tiles)):
+            if subset is None:
                 continue
-            found |= {f"{name}rows": part.rows, f"{name}positives": part.positives, f"{name}missed": part.missed}
-            found |= {f"{name}sensitivity_bound": part.bound, f"{name}abstained": part.silent}
-            for figure, value in _intervals(part).items():
-                found |= {f"{name}{figure}": value.value}
-                found |= {f"{name}{figure}_low": value.low, f"{name}{figure}_high": value.high}
-        if self.small is not None:
-            found |= {"int8/speed": self.small.speed, "int8/auc_cost": self.small.auc - self.small.auc_int8}
+            metrics |= {
+                f"{name}rows": subset.rows,
+                f"{name}positives": subset.positives,
+                f"{name}missed": subset.missed_groups,
+            }
+            metrics |= {
+                f"{name}sensitivity_bound": subset.sensitivity_bound,
+                f"{name}abstained": subset.abstention_rate,
+            }
+            for metric, value in _named_intervals(subset).items():
+                metrics |= {f"{name}{metric}": value.value}
+                metrics |= {f"{name}{metric}_low": value.low, f"{name}{metric}_high": value.high}
+        if self.int8_verdict is not None:
+            metrics |= {
+                "int8/speed": self.int8_verdict.speed,
+                "int8/auc_cost": self.int8_verdict.auc - self.int8_verdict.auc_int8,
+            }
         if self.shortcut is not None:
-            found["shortcut/auc"] = self.shortcut.auc
-        return {name: float(value) for name, value in found.items() if np.isfinite(value)}
+            metrics["shortcut/auc"] = self.shortcut.auc
+        return {name: float(value) for name, value in metrics.items() if np.isfinite(value)}
 
-    def json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """The same for the card, with intervals; NaN is None."""
         return {
-            **_json(self.main),
-            "tiles": None if self.tiles is None else _json(self.tiles),
+            **_metrics_json(self.main),
+            "tiles": None if self.tiles is None else _metrics_json(self.tiles),
             "claim": self.claim,
-            "familiar": self.familiar,
-            "alarms": self.alarms,
-            "strange": self.strange,
+            "familiar": self.ood_threshold,
+            "alarms": self.false_alarm_rate,
+            "strange": self.ood_detection_rate,
             "int8": None
-            if self.small is None
+            if self.int8_verdict is None
             else {
-                "offered": self.offers_small,
-                "speed": self.small.speed,
-                "auc": self.small.auc,
-                "auc_int8": self.small.auc_int8,
-                "extra_alarms": self.small_extra,
+                "offered": self.offers_int8,
+                "speed": self.int8_verdict.speed,
+                "auc": self.int8_verdict.auc,
+                "auc_int8": self.int8_verdict.auc_int8,
+                "extra_alarms": self.int8_extra_alarms,
             },
             "shortcut": None
             if self.shortcut is None
-            else {"auc": self.shortcut.auc, "cries": self.shortcut.cries, "told": self.shortcut.en},
+            else {"auc": self.shortcut.auc, "cries": self.shortcut.flagged, "told": self.shortcut.en},
             "remarks": self.remarks,
         }
 
@@ -211,77 +235,84 @@ UNITS_ZH = {"slides": "切片", "cells": "细胞"}
 
 
 def decide(
-    judgement: Judgement, config: PathologyGate, parity: Mapping[str, float], against: Against | None
-) -> Verdict:
+    evaluation: SlideEvaluationReport,
+    config: SlideGateConfig,
+    parity: Mapping[str, float],
+    comparison: ChampionComparison | None,
+) -> GateVerdict:
     """Every check, not only up to the first that fails. `against` is None for the first model of a name."""
-    main, shortcut, unit_zh = judgement.main, judgement.shortcut, UNITS_ZH[judgement.main.unit]
+    main, shortcut, unit_zh = evaluation.main, evaluation.shortcut, UNITS_ZH[evaluation.main.unit]
     checks = [
-        *sound(judgement.figures, config),
-        Check(
+        *check_performance(evaluation.metrics, config),
+        GateCheck(
             "sensitivity",
-            judgement.claimable and main.bound >= config.least_bound,
-            f"{judgement.claim} On the held-out {main.unit} {main.missed} were missed: at least {main.bound:.4f}",
-            f"a claim, and at least {config.least_bound:g} on the held-out {main.unit}",
-            f"{judgement.claim_zh}留出{unit_zh}漏检 {main.missed}：不低于 {main.bound:.4f}",
-            f"可声明，且在留出{unit_zh}上不低于 {config.least_bound:g}",
+            evaluation.claimable and main.sensitivity_bound >= config.min_sensitivity_bound,
+            f"{evaluation.claim} On the held-out {main.unit} {main.missed_groups} were missed: at least {main.sensitivity_bound:.4f}",
+            f"a claim, and at least {config.min_sensitivity_bound:g} on the held-out {main.unit}",
+            f"{evaluation.claim_zh}留出{unit_zh}漏检 {main.missed_groups}：不低于 {main.sensitivity_bound:.4f}",
+            f"可声明，且在留出{unit_zh}上不低于 {config.min_sensitivity_bound:g}",
         ),
-        Check(
+        GateCheck(
             "answers",
-            main.silent <= config.most_abstained,
-            f"no answer for {main.silent:.1%} of the held-out {main.unit}",
-            f"at most {config.most_abstained:.0%}",
-            f"{main.silent:.1%} 的留出{unit_zh}未作答",
-            f"不超过 {config.most_abstained:.0%}",
+            main.abstention_rate <= config.max_abstained,
+            f"no answer for {main.abstention_rate:.1%} of the held-out {main.unit}",
+            f"at most {config.max_abstained:.0%}",
+            f"{main.abstention_rate:.1%} 的留出{unit_zh}未作答",
+            f"不超过 {config.max_abstained:.0%}",
         ),
-        Check(
+        GateCheck(
             "familiar tiles",
-            judgement.alarms <= config.most_alarms,
-            f"{judgement.alarms:.1%} of the held-out tiles called unlike all learned from",
-            f"at most {config.most_alarms:.0%}",
-            f"{judgement.alarms:.1%} 的留出图块被判为与训练图块不同",
-            f"不超过 {config.most_alarms:.0%}",
+            evaluation.false_alarm_rate <= config.max_false_alarms,
+            f"{evaluation.false_alarm_rate:.1%} of the held-out tiles called unlike all learned from",
+            f"at most {config.max_false_alarms:.0%}",
+            f"{evaluation.false_alarm_rate:.1%} 的留出图块被判为与训练图块不同",
+            f"不超过 {config.max_false_alarms:.0%}",
         ),
-        Check(
+        GateCheck(
             "strange tiles",
-            judgement.strange is None or judgement.strange >= config.least_strange,
-            "none to try" if judgement.strange is None else f"{judgement.strange:.1%} of them recognised",
-            f"at least {config.least_strange:.0%}",
-            "没有可试的图块" if judgement.strange is None else f"识别出其中 {judgement.strange:.1%}",
-            f"不低于 {config.least_strange:.0%}",
+            evaluation.ood_detection_rate is None or evaluation.ood_detection_rate >= config.min_ood_detection,
+            "none to try"
+            if evaluation.ood_detection_rate is None
+            else f"{evaluation.ood_detection_rate:.1%} of them recognised",
+            f"at least {config.min_ood_detection:.0%}",
+            "没有可试的图块"
+            if evaluation.ood_detection_rate is None
+            else f"识别出其中 {evaluation.ood_detection_rate:.1%}",
+            f"不低于 {config.min_ood_detection:.0%}",
         ),
-        Check(
+        GateCheck(
             "shortcut",
-            shortcut is None or not shortcut.cries,
+            shortcut is None or not shortcut.flagged,
             "not looked for" if shortcut is None else shortcut.en.rstrip("."),
             "labels that colour and compression alone do not tell",
             "未检查" if shortcut is None else shortcut.zh.rstrip("。"),
             "仅凭颜色与压缩不能判断标签",
         ),
-        exported(parity),
-        better(against),
+        check_parity(parity),
+        check_champion(comparison),
     ]
-    return Verdict(tuple(checks))
+    return GateVerdict(tuple(checks))
 
 
-def _intervals(found: Found) -> dict[str, Interval]:
+def _named_intervals(metrics: HoldoutMetrics) -> dict[str, Interval]:
     return {
-        **found.figures,
-        "accuracy": found.accuracy,
-        "accuracy_classes": found.accuracy_classes,
-        "sensitivity": found.sensitivity,
-        "specificity": found.specificity,
+        **metrics.metrics,
+        "accuracy": metrics.accuracy,
+        "accuracy_classes": metrics.accuracy_classes,
+        "sensitivity": metrics.sensitivity,
+        "specificity": metrics.specificity,
     }
 
 
-def _json(found: Found) -> dict[str, Any]:
+def _metrics_json(metrics: HoldoutMetrics) -> dict[str, Any]:
     return {
-        "unit": found.unit,
-        "rows": found.rows,
-        "groups": found.groups,
-        "positives": found.positives,
-        **{name: value.json() for name, value in _intervals(found).items()},
-        "confusion": found.confusion.tolist(),
-        "missed": found.missed,
-        "sensitivity_bound": found.bound,
-        "abstained": found.abstained,
+        "unit": metrics.unit,
+        "rows": metrics.rows,
+        "groups": metrics.groups,
+        "positives": metrics.positives,
+        **{name: value.to_json() for name, value in _named_intervals(metrics).items()},
+        "confusion": metrics.confusion.tolist(),
+        "missed": metrics.missed_groups,
+        "sensitivity_bound": metrics.sensitivity_bound,
+        "abstained": metrics.abstention_shares,
     }

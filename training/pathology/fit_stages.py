@@ -10,29 +10,29 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.card import Data
+from models.card import DatasetInfo
 from models.pathology import export
-from models.pathology.abstention import Familiar, Stain, density
+from models.pathology.abstention import KnnOodDetector, StainOodDetector, stain_density
 from models.pathology.card import SlideCard
 from models.pathology.onnx_sessions import SlideGraph, TileGraph
 from models.pathology.policy import ReadingPolicy
 from training.pathology import holdout, slide_reader
-from training.pathology.data import PARTS, Material, Painted
-from training.pathology.holdout import Cells
-from training.pathology.slide_reader import Far, Network, OnDevice, Read
-from training.progress import Tick, Watch, ignore
-from training.tracking.mlflow_registry import versions
+from training.pathology.data import PARTS, SimulatedSlide, TrainingData
+from training.pathology.holdout import TilePredictions
+from training.pathology.slide_reader import DeviceEncoder, DistanceFn, SlideFeatures, TileEncoder
+from training.progress import ProgressCallback, ProgressReporter, ignore_progress
+from training.tracking.mlflow_registry import package_versions
 
 if TYPE_CHECKING:
     from training.pathology.recipe import Config
-    from training.pathology.train_network import Learned
+    from training.pathology.train_network import TrainedNetwork
 
-PROOFS = 24  # tiles on which torch and the graph are compared
-RANGES = 128  # tiles that give the 8-bit graph its ranges
+PARITY_TILES = 24  # tiles on which torch and the graph are compared
+QUANTIZATION_TILES = 128  # tiles that give the 8-bit graph its ranges
 
 
 @dataclass(frozen=True)
-class Fits:
+class FittedStages:
     """The graphs, the card but for its figures, and what was read with them, by part.
 
     strange: (n,) distances of tiles unlike all that was learned from. small: the 8-bit graph; small_extra: its false
@@ -42,195 +42,247 @@ class Fits:
     card: SlideCard
     graph: bytes
     slide_graph: bytes | None
-    small: bytes | None
-    small_verdict: export.Verdict | None
-    small_extra: float | None
-    reads: dict[str, list[Read]]
-    cells: dict[str, Cells]
-    strange: NDArray[np.float32]
+    int8_graph: bytes | None
+    int8_verdict: export.Int8Comparison | None
+    int8_extra_alarms: float | None
+    slides_by_part: dict[str, list[SlideFeatures]]
+    tiles_by_part: dict[str, TilePredictions]
+    ood_distances: NDArray[np.float32]
     parity: dict[str, float]
 
 
 @dataclass(frozen=True)
-class Fitting:
+class StageFitter:
     """What every step needs."""
 
     recipe: Any
     config: Config
-    stamp: dict[str, Any]
+    card_fields: dict[str, Any]
     policy: ReadingPolicy
-    watch: Watch
+    reporter: ProgressReporter
 
-    def go(self, material: Material, learned: Learned) -> Fits:
-        net, claims = learned.net, self.config.claims
-        with self.watch.step("export: compile the graph"):
-            first = self._network(learned, export.tiles_graph(net))
-        reads: dict[str, list[Read]] = {}
-        cells: dict[str, Cells] = {}
-        with self.watch.step("read those to learn from") as tick:
-            seen = first.run(material.learn.images).embedding
-            reads["learn"] = list(self._read(material.slides.get("learn", ()), first, tick))
-        with self.watch.step("read those to calibrate") as tick:
-            familiar, stain = self._known(material, seen, reads["learn"])
-            far, stain = self._calibrate(material, first, familiar, stain, reads, cells, tick)
-        familiar = familiar.calibrated(cells["calibrate"].distance, claims.false_alarms)
-        with self.watch.step("export: compile the graph"):
-            graph = export.tiles_graph(net, familiar.known, stain)
-        with self.watch.step("export: prove that it is the model"):
-            parity = {"tiles": export.parity(net, graph, self._some(material.learn.images, PROOFS), familiar, stain)}
-        network = self._network(learned, graph, far)
-        with self.watch.step("read those to test") as tick:
-            reads["test"] = list(self._read(material.slides.get("test", ()), network, tick))
-            cells["test"] = holdout.of_slides(reads["test"]) if material.slides else _cells(network, material)
-        with self.watch.step("read strange ones"):
-            strange = self._strange(material.strange, network)
-        card = self._card(material, reads, cells["calibrate"], familiar.threshold)
+    def fit(self, data: TrainingData, trained: TrainedNetwork) -> FittedStages:
+        net, claims = trained.net, self.config.claims
+        with self.reporter.step("export: compile the graph"):
+            encoder_without_distance = self._build_encoder(trained, export.export_tile_graph(net))
+        slides_by_part: dict[str, list[SlideFeatures]] = {}
+        tiles_by_part: dict[str, TilePredictions] = {}
+        with self.reporter.step("read those to learn from") as progress:
+            tile_embeddings = encoder_without_distance.run(data.learn.images).embedding
+            slides_by_part["learn"] = list(
+                self._read_slides(data.slides.get("learn", ()), encoder_without_distance, progress)
+            )
+        with self.reporter.step("read those to calibrate") as progress:
+            ood_detector, stain_detector = self._fit_detectors(data, tile_embeddings, slides_by_part["learn"])
+            distance_fn, stain_detector = self._calibrate(
+                data, encoder_without_distance, ood_detector, stain_detector, slides_by_part, tiles_by_part, progress
+            )
+        ood_detector = ood_detector.calibrate(tiles_by_part["calibrate"].distance, claims.ood_false_positive_rate)
+        with self.reporter.step("export: compile the graph"):
+            graph = export.export_tile_graph(net, ood_detector.reference_embeddings, stain_detector)
+        with self.reporter.step("export: prove that it is the model"):
+            parity = {
+                "tiles": export.check_tile_parity(
+                    net, graph, self._subsample(data.learn.images, PARITY_TILES), ood_detector, stain_detector
+                )
+            }
+        encoder = self._build_encoder(trained, graph, distance_fn)
+        with self.reporter.step("read those to test") as progress:
+            slides_by_part["test"] = list(self._read_slides(data.slides.get("test", ()), encoder, progress))
+            tiles_by_part["test"] = (
+                holdout.from_slides(slides_by_part["test"]) if data.slides else _test_predictions(encoder, data)
+            )
+        with self.reporter.step("read strange ones"):
+            ood_distances = self._ood_distances(data.ood_sample, encoder)
+        card = self._build_card(data, slides_by_part, tiles_by_part["calibrate"], ood_detector.threshold)
         slide_graph = None
-        if material.slides:
-            card, slide_graph, parity["slides"] = self._attend(card, reads, learned)
-        small = self._small(graph, material, cells["calibrate"], familiar.threshold)
-        return Fits(card, graph, slide_graph, *small, reads, cells, strange, parity)
+        if data.slides:
+            card, slide_graph, parity["slides"] = self._fit_attention(card, slides_by_part, trained)
+        quantized = self._quantize(graph, data, tiles_by_part["calibrate"], ood_detector.threshold)
+        return FittedStages(card, graph, slide_graph, *quantized, slides_by_part, tiles_by_part, ood_distances, parity)
 
-    def _known(self, material: Material, seen: NDArray[np.float32], reads: Sequence[Read]) -> tuple[Familiar, Stain]:
+    def _fit_detectors(
+        self, data: TrainingData, tile_embeddings: NDArray[np.float32], slides: Sequence[SlideFeatures]
+    ) -> tuple[KnnOodDetector, StainOodDetector]:
         """What is kept of all that was learned from; seen: embeddings of the single tiles."""
-        embeddings = [seen, *(one.table.embedding[one.fit].astype(np.float32) for one in reads)]
-        densities = [density(material.learn.images), *(one.density[one.fit] for one in reads)]
-        most = self.config.claims.known
+        embeddings = [tile_embeddings, *(slide.table.embedding[slide.fit_rows].astype(np.float32) for slide in slides)]
+        densities = [stain_density(data.learn.images), *(slide.density[slide.fit_rows] for slide in slides)]
+        limit = self.config.claims.reference_embeddings
         return (
-            Familiar.of(self._some(np.concatenate(embeddings), most)),
-            Stain.of(self._some(np.concatenate(densities), most)),
+            KnnOodDetector.from_embeddings(self._subsample(np.concatenate(embeddings), limit)),
+            StainOodDetector.from_densities(self._subsample(np.concatenate(densities), limit)),
         )
 
     def _calibrate(
         self,
-        material: Material,
-        first: Network,
-        familiar: Familiar,
-        stain: Stain,
-        reads: dict[str, list[Read]],
-        cells: dict[str, Cells],
-        tick: Tick,
-    ) -> tuple[Far, Stain]:
+        data: TrainingData,
+        encoder: TileEncoder,
+        ood_detector: KnnOodDetector,
+        stain_detector: StainOodDetector,
+        slides_by_part: dict[str, list[SlideFeatures]],
+        tiles_by_part: dict[str, TilePredictions],
+        progress: ProgressCallback,
+    ) -> tuple[DistanceFn, StainOodDetector]:
         """Reads those to calibrate on into `reads` and `cells`; gives the distance, and the stain as it is weighed."""
-        if material.slides:
-            read = list(self._read(material.slides["calibrate"], first, tick))
-            embeddings = [one.table.embedding for one in read]
-            densities = [one.density for one in read]
+        if data.slides:
+            slides = list(self._read_slides(data.slides["calibrate"], encoder, progress))
+            embeddings = [slide.table.embedding for slide in slides]
+            densities = [slide.density for slide in slides]
         else:
-            tiles = material.cells["calibrate"]
-            answer = first.run(tiles.images)
-            embeddings, densities = [answer.embedding], [density(tiles.images)]
-        own, other = stain.distance(np.concatenate(densities)), familiar.distance(np.concatenate(embeddings))
-        stain = stain.like(own, other, self.config.claims.false_alarms)
+            tiles = data.cells["calibrate"]
+            outputs = encoder.run(tiles.images)
+            embeddings, densities = [outputs.embedding], [stain_density(tiles.images)]
+        stain_distances, embedding_distances = (
+            stain_detector.distance(np.concatenate(densities)),
+            ood_detector.distance(np.concatenate(embeddings)),
+        )
+        stain_detector = stain_detector.matched_to(
+            stain_distances, embedding_distances, self.config.claims.ood_false_positive_rate
+        )
 
-        def far(embedding: NDArray[Any], densities: NDArray[np.float32]) -> NDArray[np.float32]:
-            return np.maximum(familiar.distance(embedding), stain.distance(densities)).astype(np.float32)
+        def distance_fn(embedding: NDArray[Any], densities: NDArray[np.float32]) -> NDArray[np.float32]:
+            return np.maximum(ood_detector.distance(embedding), stain_detector.distance(densities)).astype(np.float32)
 
-        distances = [far(*pair) for pair in zip(embeddings, densities, strict=True)]
-        if material.slides:
-            tables = [replace(one.table, distance=new) for one, new in zip(read, distances, strict=True)]
-            reads["calibrate"] = [replace(one, table=new) for one, new in zip(read, tables, strict=True)]
-            cells["calibrate"] = holdout.of_slides(reads["calibrate"])
+        distances = [distance_fn(*inputs) for inputs in zip(embeddings, densities, strict=True)]
+        if data.slides:
+            tables = [
+                replace(slide.table, distance=distance) for slide, distance in zip(slides, distances, strict=True)
+            ]
+            slides_by_part["calibrate"] = [
+                replace(slide, table=distance) for slide, distance in zip(slides, tables, strict=True)
+            ]
+            tiles_by_part["calibrate"] = holdout.from_slides(slides_by_part["calibrate"])
         else:
-            cells["calibrate"] = holdout.of_tiles(answer, distances[0], tiles)
-        return far, stain
+            tiles_by_part["calibrate"] = holdout.from_tiles(outputs, distances[0], tiles)
+        return distance_fn, stain_detector
 
-    def _network(self, learned: Learned, graph: bytes, far: Far | None = None) -> Network:
+    def _build_encoder(
+        self, trained: TrainedNetwork, graph: bytes, distance_fn: DistanceFn | None = None
+    ) -> TileEncoder:
         """The graph on a CPU; the network itself on a GPU, as the graph's runtime here has none."""
-        if learned.device != "cpu":
-            return OnDevice(learned.net, learned.device, far)
+        if trained.device != "cpu":
+            return DeviceEncoder(trained.net, trained.device, distance_fn)
         return TileGraph(graph, self.config.judge.threads)
 
-    def _read(self, slides: Sequence[Painted], network: Network, tick: Tick = ignore) -> Iterator[Read]:
-        return slide_reader.read(slides, network, self.config.net.side, self.config.mpp or 0.0, self.policy, tick)
+    def _read_slides(
+        self, slides: Sequence[SimulatedSlide], encoder: TileEncoder, progress: ProgressCallback = ignore_progress
+    ) -> Iterator[SlideFeatures]:
+        return slide_reader.read_slides(
+            slides, encoder, self.config.net.side, self.config.mpp or 0.0, self.policy, progress
+        )
 
-    def _some(self, rows: NDArray[Any], most: int) -> NDArray[Any]:
+    def _subsample(self, rows: NDArray[Any], limit: int) -> NDArray[Any]:
         """At most so many of the rows, chosen by the seed, in their order."""
-        chosen = np.random.default_rng(self.config.seed).permutation(len(rows))[:most]
-        return rows[np.sort(chosen)]
+        selected = np.random.default_rng(self.config.seed).permutation(len(rows))[:limit]
+        return rows[np.sort(selected)]
 
-    def _strange(self, strange: Any, network: Network) -> NDArray[np.float32]:
-        if isinstance(strange, np.ndarray):
-            found = network.run(strange).distance
-            assert found is not None
-            return found
-        read = [one.table.distance[one.fit] for one in self._read(strange, network)]
-        return np.concatenate([np.empty(0, np.float32), *read])
+    def _ood_distances(self, sample: Any, encoder: TileEncoder) -> NDArray[np.float32]:
+        if isinstance(sample, np.ndarray):
+            distances = encoder.run(sample).distance
+            assert distances is not None
+            return distances
+        slide_distances = [slide.table.distance[slide.fit_rows] for slide in self._read_slides(sample, encoder)]
+        return np.concatenate([np.empty(0, np.float32), *slide_distances])
 
-    def _card(self, material: Material, reads: dict[str, list[Read]], cells: Cells, familiar: float) -> SlideCard:
-        groups = material.learn.groups.tolist()
-        if material.slides:
-            groups = [one.slide.name for one in reads["learn"]]  # single tiles are of slides with other seeds
-        data = (*material.data, _data(material, reads, self.config.seed)) if material.slides else material.data
+    def _build_card(
+        self,
+        training_data: TrainingData,
+        slides_by_part: dict[str, list[SlideFeatures]],
+        predictions: TilePredictions,
+        ood_threshold: float,
+    ) -> SlideCard:
+        groups = training_data.learn.groups.tolist()
+        if training_data.slides:
+            groups = [
+                slide.slide.name for slide in slides_by_part["learn"]
+            ]  # single tiles are of slides with other seeds
+        data = (
+            (*training_data.data, _describe_slides(training_data, slides_by_part, self.config.seed))
+            if training_data.slides
+            else training_data.data
+        )
         return SlideCard(
-            **self.stamp,
-            simulated=any(one.simulated for one in data),
+            **self.card_fields,
+            simulated=any(slide.simulated for slide in data),
             data=data,
-            versions=versions("torch", "torchvision"),
+            versions=package_versions("torch", "torchvision"),
             classes=self.config.classes,
             side=self.config.net.side,
             mpp=self.config.mpp,
             backbone=self.config.net.backbone,
             specimens=self.config.specimens,
-            tile=self.recipe.predict(self.config, cells.logits, cells.labels, cells.groups.tolist(), groups),
-            familiar=familiar,
+            tile=self.recipe.calibrate_outputs(
+                self.config, predictions.logits, predictions.labels, predictions.groups.tolist(), groups
+            ),
+            familiar=ood_threshold,
         )
 
-    def _attend(
-        self, card: SlideCard, reads: dict[str, list[Read]], learned: Learned
+    def _fit_attention(
+        self, card: SlideCard, slides_by_part: dict[str, list[SlideFeatures]], trained: TrainedNetwork
     ) -> tuple[SlideCard, bytes, float]:
         """The card with its slide part, the graph over slides, and its largest difference from torch."""
-        bags = [one.table.embedding[one.fit].astype(np.float32) for one in reads["learn"]]
-        model = self.recipe.attend(self.config, bags, _labels(reads["learn"]), learned, self.watch)
-        graph = export.slide_graph(model)
-        seen = [slide_reader.bag(card, one.table) for one in reads["calibrate"]]
-        difference = export.slide_parity(model, graph, [*seen[:6], seen[0][:1]])
-        fitted = self.recipe.predict(
+        bags = [slide.table.embedding[slide.fit_rows].astype(np.float32) for slide in slides_by_part["learn"]]
+        model = self.recipe.fit_attention(
+            self.config, bags, _slide_labels(slides_by_part["learn"]), trained, self.reporter
+        )
+        graph = export.export_slide_graph(model)
+        calibration_bags = [slide_reader.embeddings_bag(card, slide.table) for slide in slides_by_part["calibrate"]]
+        difference = export.check_slide_parity(model, graph, [*calibration_bags[:6], calibration_bags[0][:1]])
+        fitted = self.recipe.calibrate_outputs(
             self.config,
-            slide_reader.logits(SlideGraph(graph), seen),
-            _labels(reads["calibrate"]),
-            [one.slide.name for one in reads["calibrate"]],
-            [one.slide.name for one in reads["learn"]],
+            slide_reader.slide_logits(SlideGraph(graph), calibration_bags),
+            _slide_labels(slides_by_part["calibrate"]),
+            [slide.slide.name for slide in slides_by_part["calibrate"]],
+            [slide.slide.name for slide in slides_by_part["learn"]],
         )
         return card.model_copy(update={"slide": fitted}), graph, difference
 
-    def _small(
-        self, graph: bytes, material: Material, cells: Cells, familiar: float
-    ) -> tuple[bytes | None, export.Verdict | None, float | None]:
+    def _quantize(
+        self, graph: bytes, data: TrainingData, predictions: TilePredictions, ood_threshold: float
+    ) -> tuple[bytes | None, export.Int8Comparison | None, float | None]:
         """The 8-bit graph, and what it is worth on calibration tiles."""
         if not self.config.judge.small:
             return None, None, None
-        with self.watch.step("export: try 8 bits"):
-            small = export.quantize(graph, self._some(material.learn.images, RANGES))
-            positive, labels = self.config.positive, cells.labels[cells.kept]
-            verdict = export.int8_verdict(graph, small, cells.images, np.isin(labels, positive).astype(int), positive)
-            far = TileGraph(small, self.config.judge.threads).run(cells.images).distance
-        assert far is not None
-        return small, verdict, float((far > familiar).mean() - (cells.distance[cells.kept] > familiar).mean())
+        with self.reporter.step("export: try 8 bits"):
+            int8_graph = export.quantize(graph, self._subsample(data.learn.images, QUANTIZATION_TILES))
+            positive, labels = self.config.positive_classes, predictions.labels[predictions.image_rows]
+            verdict = export.compare_int8(
+                graph, int8_graph, predictions.images, np.isin(labels, positive).astype(int), positive
+            )
+            distances = TileGraph(int8_graph, self.config.judge.threads).run(predictions.images).distance
+        assert distances is not None
+        return (
+            int8_graph,
+            verdict,
+            float(
+                (distances > ood_threshold).mean()
+                - (predictions.distance[predictions.image_rows] > ood_threshold).mean()
+            ),
+        )
 
 
-def _cells(network: Network, material: Material) -> Cells:
-    tiles = material.cells["test"]
-    answer = network.run(tiles.images)
-    assert answer.distance is not None
-    return holdout.of_tiles(answer, answer.distance, tiles)
+def _test_predictions(encoder: TileEncoder, data: TrainingData) -> TilePredictions:
+    tiles = data.cells["test"]
+    outputs = encoder.run(tiles.images)
+    assert outputs.distance is not None
+    return holdout.from_tiles(outputs, outputs.distance, tiles)
 
 
-def _labels(reads: Sequence[Read]) -> NDArray[np.intp]:
-    return np.array([one.slide.label for one in reads], np.intp)
+def _slide_labels(slides: Sequence[SlideFeatures]) -> NDArray[np.intp]:
+    return np.array([slide.slide.label for slide in slides], np.intp)
 
 
-def _data(material: Material, reads: dict[str, list[Read]], seed: int) -> Data:
+def _describe_slides(data: TrainingData, slides_by_part: dict[str, list[SlideFeatures]], seed: int) -> DatasetInfo:
     """The slides as a data set: digests over their tiles, and over who is in which part."""
-    every = [one for part in PARTS for one in reads[part]]
-    names = "\n".join(f"{one.slide.name} {one.slide.seed}" for one in every)
-    told = ", ".join(f"{len(reads[part])} to {part}" for part in PARTS)
-    return Data(
+    all_slides = [slide for part in PARTS for slide in slides_by_part[part]]
+    names = "\n".join(f"{slide.slide.name} {slide.slide.seed}" for slide in all_slides)
+    part_counts = ", ".join(f"{len(slides_by_part[part])} to {part}" for part in PARTS)
+    return DatasetInfo(
         name=f"simulated cervical slides, seed {seed}",
-        rows=len(every),
-        sha256=hashlib.sha256("\n".join(one.sha256 for one in every).encode()).hexdigest(),
+        rows=len(all_slides),
+        sha256=hashlib.sha256("\n".join(slide.sha256 for slide in all_slides).encode()).hexdigest(),
         source="datasets.slides.simulate.slides",
         simulated=True,
-        split=f"whole slides: {told}",
+        split=f"whole slides: {part_counts}",
         split_sha256=hashlib.sha256(names.encode()).hexdigest(),
     )

@@ -9,23 +9,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.bundle import SLIDE_GRAPH, Bundle, BundleRefused
+from models.bundle import SLIDE_GRAPH, Bundle, BundleError
 from models.pathology import decision
 from models.pathology.calibration import log_odds
-from models.pathology.card import Fitted, SlideCard, readable
-from models.pathology.onnx_sessions import SlideGraph, TileGraph, softmax
-from models.pathology.onnx_sessions import Tiles as Answer
+from models.pathology.card import OutputCalibration, SlideCard, require_readable
+from models.pathology.onnx_sessions import SlideGraph, TileGraph, TileOutputs, softmax
 from models.pathology.policy import ReadingPolicy
 from training.evaluation import promotion_gate
-from training.evaluation.metrics import Draws, difference
+from training.evaluation.metrics import BootstrapSamples, auc_difference
 from training.pathology import slide_reader
-from training.pathology.data import Images, Material, Tiles
-from training.pathology.evaluate import Answered
-from training.pathology.slide_reader import Read
+from training.pathology.data import Images, LabelledTiles, TrainingData
+from training.pathology.evaluate import HoldoutPredictions
+from training.pathology.slide_reader import SlideFeatures
 
 
 @dataclass(frozen=True)
-class Cells:
+class TilePredictions:
     """n labelled tiles as the network answered them. images: (k, side, side, 3) of the rows `kept` (k,)."""
 
     logits: NDArray[np.float32]
@@ -33,99 +32,117 @@ class Cells:
     labels: NDArray[np.intp]
     groups: NDArray[Any]
     images: Images
-    kept: NDArray[np.intp]
+    image_rows: NDArray[np.intp]
 
 
-def of_slides(reads: Sequence[Read]) -> Cells:
+def from_slides(reads: Sequence[SlideFeatures]) -> TilePredictions:
     """The tiles whose class is known, of the slides as read."""
-    rows = [one.known for one in reads]
-    starts = np.cumsum([0, *(len(one) for one in rows)])
-    kept, images = [], []
-    for one, known, start in zip(reads, rows, starts, strict=False):
-        there = np.isin(one.kept, known)
-        kept.append(start + np.searchsorted(known, one.kept[there]))
-        images.append(one.images[there])
-    return Cells(
-        logits=np.concatenate([one.table.logits[known] for one, known in zip(reads, rows, strict=True)]),
-        distance=np.concatenate([one.table.distance[known] for one, known in zip(reads, rows, strict=True)]),
-        labels=np.concatenate([one.truth[known] for one, known in zip(reads, rows, strict=True)]),
-        groups=np.concatenate([[one.slide.name] * len(known) for one, known in zip(reads, rows, strict=True)]),
+    labelled_rows = [slide.labelled_rows for slide in reads]
+    starts = np.cumsum([0, *(len(slide) for slide in labelled_rows)])
+    image_rows, images = [], []
+    for slide, labelled, start in zip(reads, labelled_rows, starts, strict=False):
+        is_labelled = np.isin(slide.image_rows, labelled)
+        image_rows.append(start + np.searchsorted(labelled, slide.image_rows[is_labelled]))
+        images.append(slide.images[is_labelled])
+    return TilePredictions(
+        logits=np.concatenate(
+            [slide.table.logits[labelled] for slide, labelled in zip(reads, labelled_rows, strict=True)]
+        ),
+        distance=np.concatenate(
+            [slide.table.distance[labelled] for slide, labelled in zip(reads, labelled_rows, strict=True)]
+        ),
+        labels=np.concatenate([slide.truth[labelled] for slide, labelled in zip(reads, labelled_rows, strict=True)]),
+        groups=np.concatenate(
+            [[slide.slide.name] * len(labelled) for slide, labelled in zip(reads, labelled_rows, strict=True)]
+        ),
         images=np.concatenate(images),
-        kept=np.concatenate(kept),
+        image_rows=np.concatenate(image_rows),
     )
 
 
-def of_tiles(answer: Answer, distance: NDArray[Any], tiles: Tiles) -> Cells:
-    return Cells(answer.logits, distance, tiles.labels, tiles.groups, tiles.images, np.arange(len(tiles)))
+def from_tiles(outputs: TileOutputs, distance: NDArray[Any], tiles: LabelledTiles) -> TilePredictions:
+    return TilePredictions(outputs.logits, distance, tiles.labels, tiles.groups, tiles.images, np.arange(len(tiles)))
 
 
-def main(card: SlideCard) -> Fitted:
+def main_calibration(card: SlideCard) -> OutputCalibration:
     """What was fitted for what it answers: slides, or single cells where it reads no slide."""
     return card.slide or card.tile
 
 
-def answered_cells(card: SlideCard, cells: Cells, unit: str) -> Answered:
-    stated = decision.tile_probability(card, cells.logits)
-    spans = card.tile.conformal.spans(np.column_stack([1 - stated, stated]), np.array([1]))
-    return Answered(
+def predict_tiles(card: SlideCard, tile_predictions: TilePredictions, unit: str) -> HoldoutPredictions:
+    positive_probability = decision.tile_probability(card, tile_predictions.logits)
+    is_undecided = card.tile.conformal.is_undecided(
+        np.column_stack([1 - positive_probability, positive_probability]), np.array([1])
+    )
+    return HoldoutPredictions(
         unit=unit,
-        labels=cells.labels,
-        told=softmax(cells.logits / card.tile.temperature),
-        stated=stated,
-        positive=card.positive,
-        groups=cells.groups,
-        abstained=np.select([cells.distance > card.familiar, spans], ["out_of_distribution", "undecided"], ""),
-        point=card.tile.point,
+        labels=tile_predictions.labels,
+        class_probabilities=softmax(tile_predictions.logits / card.tile.temperature),
+        positive_probability=positive_probability,
+        positive_classes=card.positive,
+        groups=tile_predictions.groups,
+        abstention_reasons=np.select(
+            [tile_predictions.distance > card.familiar, is_undecided], ["out_of_distribution", "undecided"], ""
+        ),
+        operating_point=card.tile.point,
     )
 
 
-def answered_slides(
-    card: SlideCard, graph: SlideGraph, policy: ReadingPolicy, reads: Sequence[Read]
-) -> tuple[Answered, list[NDArray[np.float32]]]:
+def predict_slides(
+    card: SlideCard, graph: SlideGraph, policy: ReadingPolicy, slides: Sequence[SlideFeatures]
+) -> tuple[HoldoutPredictions, list[NDArray[np.float32]]]:
     """The answers, and of each slide the attention (n,) to its tiles, 0 for those that the graph did not see."""
     assert card.slide is not None
-    logits, weights, why = [], [], []
-    for one in reads:
-        used = decision.rows(card, one.table)
-        found, attention = graph.run(one.table.embedding[used].astype(np.float32))
-        told = decision.decide(card, policy, one.table, used, found, attention)
-        logits.append(found)
-        weights.append(np.zeros(len(one.table), np.float32))
-        weights[-1][used] = attention
-        why.append(told.abstained[0].code if told.abstained else "")
-    said = np.stack(logits)
-    answered = Answered(
+    logits, weights, abstention_reasons = [], [], []
+    for slide in slides:
+        rows = decision.usable_rows(card, slide.table)
+        slide_logits, attention = graph.run(slide.table.embedding[rows].astype(np.float32))
+        decided = decision.decide(card, policy, slide.table, rows, slide_logits, attention)
+        logits.append(slide_logits)
+        weights.append(np.zeros(len(slide.table), np.float32))
+        weights[-1][rows] = attention
+        abstention_reasons.append(decided.abstained[0].code if decided.abstained else "")
+    all_logits = np.stack(logits)
+    predictions = HoldoutPredictions(
         unit="slides",
-        labels=np.array([one.slide.label for one in reads]),
-        told=softmax(said / card.slide.temperature),
-        stated=card.slide.line.probability(log_odds(said, card.positive)),
-        positive=card.positive,
-        groups=np.array([one.slide.name for one in reads]),
-        abstained=np.array(why),
-        point=card.slide.point,
+        labels=np.array([slide.slide.label for slide in slides]),
+        class_probabilities=softmax(all_logits / card.slide.temperature),
+        positive_probability=card.slide.line.probability(log_odds(all_logits, card.positive)),
+        positive_classes=card.positive,
+        groups=np.array([slide.slide.name for slide in slides]),
+        abstention_reasons=np.array(abstention_reasons),
+        operating_point=card.slide.point,
     )
-    return answered, weights
+    return predictions, weights
 
 
-def against(
-    champion: Bundle[SlideCard], material: Material, ours: Answered, draws: Draws, threads: int
-) -> promotion_gate.Against:
+def compare_champion(
+    champion: Bundle[SlideCard],
+    data: TrainingData,
+    predictions: HoldoutPredictions,
+    samples: BootstrapSamples,
+    threads: int,
+) -> promotion_gate.ChampionComparison:
     """The champion's AUC on the held-out rows beside ours, read by its own graphs and policy, at its own scale."""
     card = champion.card
     try:
-        theirs = _read_again(champion, material, ours, threads)
-    except (BundleRefused, ValueError) as error:
-        return promotion_gate.Against(card.version, refused=str(error))
-    return promotion_gate.Against(card.version, difference(ours.y, ours.stated, theirs, draws))
+        champion_probability = _champion_probability(champion, data, predictions, threads)
+    except (BundleError, ValueError) as error:
+        return promotion_gate.ChampionComparison(card.version, failure=str(error))
+    return promotion_gate.ChampionComparison(
+        card.version, auc_difference(predictions.y, predictions.positive_probability, champion_probability, samples)
+    )
 
 
-def _read_again(champion: Bundle[SlideCard], material: Material, ours: Answered, threads: int) -> NDArray[np.float64]:
-    card, network = champion.card, TileGraph(champion.graph, threads)
-    if not material.slides:
-        stated = decision.tile_probability(card, network.run(material.cells["test"].images).logits)
-        return np.asarray(stated)
-    readable(champion)
+def _champion_probability(
+    champion: Bundle[SlideCard], data: TrainingData, predictions: HoldoutPredictions, threads: int
+) -> NDArray[np.float64]:
+    card, encoder = champion.card, TileGraph(champion.graph, threads)
+    if not data.slides:
+        probability = decision.tile_probability(card, encoder.run(data.cells["test"].images).logits)
+        return np.asarray(probability)
+    require_readable(champion)
     assert card.mpp is not None
-    policy, graph = ReadingPolicy.load(champion.policy), SlideGraph(champion.more[SLIDE_GRAPH], threads)
-    again = list(slide_reader.read(material.slides["test"], network, card.side, card.mpp, policy))
-    return answered_slides(card, graph, policy, again)[0].stated
+    policy, graph = ReadingPolicy.load(champion.policy), SlideGraph(champion.extra_graphs[SLIDE_GRAPH], threads)
+    slides = list(slide_reader.read_slides(data.slides["test"], encoder, card.side, card.mpp, policy))
+    return predict_slides(card, graph, policy, slides)[0].positive_probability

@@ -15,139 +15,154 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from models import bundle
-from models.bundle import SLIDE_GRAPH, SMALL_GRAPH
+from models.bundle import INT8_GRAPH, SLIDE_GRAPH
 from models.pathology.card import SlideCard
 from models.pathology.onnx_sessions import SlideGraph
 from models.pathology.policy import ReadingPolicy
 from training import pipeline
 from training.evaluation import promotion_gate
-from training.evaluation.metrics import Draws
+from training.evaluation.metrics import BootstrapSamples
 from training.pathology import evaluate, holdout, shortcut_detector
-from training.pathology.data import Material
-from training.pathology.evaluate import Answered, Judgement
-from training.pathology.fit_stages import Fits, Fitting
+from training.pathology.data import TrainingData
+from training.pathology.evaluate import HoldoutPredictions, SlideEvaluationReport
+from training.pathology.fit_stages import FittedStages, StageFitter
 from training.reporting import pathology_model_card
-from training.reporting.pathology_plot_data import plots
-from training.reporting.pathology_plots import Picture, draw
-from training.tracking.mlflow_registry import CHAMPION, commit
+from training.reporting.pathology_plot_data import build_plots
+from training.reporting.pathology_plots import SlidePlotInputs, draw_plots
+from training.tracking.mlflow_registry import CHAMPION, git_commit
 
 if TYPE_CHECKING:
     from training.pathology.recipe import Config
-    from training.pathology.train_network import Learned
+    from training.pathology.train_network import TrainedNetwork
 
 
 @dataclass
-class PathologyTrip(pipeline.Trip):
-    CARD = SlideCard
+class PathologyPipeline(pipeline.TrainingPipeline):
+    CARD_TYPE = SlideCard
 
     config: Config
 
-    def make(self) -> pipeline.Finished:
+    def run_steps(self) -> pipeline.PipelineResult:
         policy = ReadingPolicy.load(self.policy)
-        material = self._read()
-        learned = self.recipe.fit(self.config, material.learn, self.checkpoints, self.watch)
-        fits = Fitting(self.recipe, self.config, self.stamp(), policy, self.watch).go(material, learned)
-        picture, judgement = self._judge(material, learned, fits, policy)
-        verdict = evaluate.decide(judgement, self.config.gate, fits.parity, self._against(material, picture.main))
-        card = fits.card.model_copy(update={"metrics": judgement.json() | {"parity": fits.parity}})
-        drawn: list[Path] = []
+        data = self._load_data()
+        trained = self.recipe.train_tile_network(self.config, data.learn, self.checkpoints_dir, self.reporter)
+        stages = StageFitter(self.recipe, self.config, self.card_fields(), policy, self.reporter).fit(data, trained)
+        plot_inputs, evaluation = self._evaluate(data, trained, stages, policy)
+        verdict = evaluate.decide(
+            evaluation, self.config.gate, stages.parity, self._compare_champion(data, plot_inputs.main)
+        )
+        card = stages.card.model_copy(update={"metrics": evaluation.to_json() | {"parity": stages.parity}})
+        plot_paths: list[Path] = []
         if self.config.judge.plots:
-            with self.watch.step("draw") as tick:
-                drawn = draw(self.plots, picture, tick)
-        shutil.rmtree(self.checkpoints, ignore_errors=True)  # only a run that was cut off has something to resume
-        more = {SLIDE_GRAPH: fits.slide_graph, SMALL_GRAPH: fits.small if judgement.offers_small else None}
-        return pipeline.Finished(
+            with self.reporter.step("draw") as progress:
+                plot_paths = draw_plots(self.plots_dir, plot_inputs, progress)
+        shutil.rmtree(self.checkpoints_dir, ignore_errors=True)  # only a run that was cut off has something to resume
+        extra_graphs = {
+            SLIDE_GRAPH: stages.slide_graph,
+            INT8_GRAPH: stages.int8_graph if evaluation.offers_int8 else None,
+        }
+        return pipeline.PipelineResult(
             card=card,
-            graph=fits.graph,
-            judgement=judgement,
+            graph=stages.graph,
+            evaluation=evaluation,
             verdict=verdict,
-            text=pathology_model_card.text(card, judgement, verdict, drawn, material.shown),
-            parity=fits.parity,
-            plots=plots(picture),
-            fitted={"epochs": len(learned.history), "best": learned.best + 1, "device": learned.device},
-            more={name: graph for name, graph in more.items() if graph is not None},
+            card_text=pathology_model_card.render(card, evaluation, verdict, plot_paths, data.show_images),
+            parity=stages.parity,
+            plots=build_plots(plot_inputs),
+            fit_summary={"epochs": len(trained.history), "best": trained.best + 1, "device": trained.device},
+            extra_graphs={name: graph for name, graph in extra_graphs.items() if graph is not None},
         )
 
     @cached_property
-    def checkpoints(self) -> Path:
+    def checkpoints_dir(self) -> Path:
         """Of this config and commit alone: a run that goes on must be the run that was broken off."""
-        told = json.dumps([self.config.model_dump(mode="json"), commit()], sort_keys=True)
-        return self.var / "checkpoints" / self.config.name / hashlib.sha256(told.encode()).hexdigest()[:16]
+        fingerprint = json.dumps([self.config.model_dump(mode="json"), git_commit()], sort_keys=True)
+        return self.var / "checkpoints" / self.config.name / hashlib.sha256(fingerprint.encode()).hexdigest()[:16]
 
-    def _read(self) -> Material:
-        with self.watch.step("read"):
-            material: Material = self.recipe.read(self.config)
-        for data in material.data:
+    def _load_data(self) -> TrainingData:
+        with self.reporter.step("read"):
+            training_data: TrainingData = self.recipe.read(self.config)
+        for data in training_data.data:
             if data.simulated:
-                self.watch.say(f"  {data.name}: SIMULATED data 模拟数据", style="bold yellow")
-        for remark in material.remarks:
-            self.watch.say(f"  {remark}", style="yellow")
-        return material
+                self.reporter.log(f"  {data.name}: SIMULATED data 模拟数据", style="bold yellow")
+        for remark in training_data.remarks:
+            self.reporter.log(f"  {remark}", style="yellow")
+        return training_data
 
-    def _judge(
-        self, material: Material, learned: Learned, fits: Fits, policy: ReadingPolicy
-    ) -> tuple[Picture, Judgement]:
+    def _evaluate(
+        self, data: TrainingData, trained: TrainedNetwork, stages: FittedStages, policy: ReadingPolicy
+    ) -> tuple[SlidePlotInputs, SlideEvaluationReport]:
         """The exported graphs, on rows that nothing was fitted to."""
-        card, config, test = fits.card, self.config.judge, fits.cells["test"]
-        cells = holdout.answered_cells(card, test, "tiles" if material.slides else "cells")
-        main: Answered = cells
+        card, config, test_tiles = stages.card, self.config.judge, stages.tiles_by_part["test"]
+        tile_predictions = holdout.predict_tiles(card, test_tiles, "tiles" if data.slides else "cells")
+        main: HoldoutPredictions = tile_predictions
         attention: list[NDArray[np.float32]] = []
-        if fits.slide_graph is not None:
-            with self.watch.step("judge: read as a service reads"):
-                graph = SlideGraph(fits.slide_graph, config.threads)
-                main, attention = holdout.answered_slides(card, graph, policy, fits.reads["test"])
-        cried = self._shortcut(material) if config.shortcut else None
-        with self.watch.step("judge: figures"):
-            found = evaluate.look(main, self._draws(main))
-            tiles = evaluate.look(cells, self._draws(cells)) if material.slides else None
-        judgement = Judgement(
-            main=found,
-            tiles=tiles,
-            claim=main.point.claim(),
-            claim_zh=main.point.claim_zh(),
-            claimable=main.point.claimable,
-            familiar=card.familiar,
-            alarms=float((test.distance > card.familiar).mean()),
-            strange=float((fits.strange > card.familiar).mean()) if len(fits.strange) else None,
-            small=fits.small_verdict,
-            small_extra=fits.small_extra,
-            shortcut=cried,
-            remarks=list(material.remarks),
+        if stages.slide_graph is not None:
+            with self.reporter.step("judge: read as a service reads"):
+                graph = SlideGraph(stages.slide_graph, config.threads)
+                main, attention = holdout.predict_slides(card, graph, policy, stages.slides_by_part["test"])
+        shortcut = self._detect_shortcut(data) if config.shortcut else None
+        with self.reporter.step("judge: figures"):
+            main_metrics = evaluate.compute_metrics(main, self._bootstrap_samples(main))
+            tile_metrics = (
+                evaluate.compute_metrics(tile_predictions, self._bootstrap_samples(tile_predictions))
+                if data.slides
+                else None
+            )
+        evaluation = SlideEvaluationReport(
+            main=main_metrics,
+            tiles=tile_metrics,
+            claim=main.operating_point.claim(),
+            claim_zh=main.operating_point.claim_zh(),
+            claimable=main.operating_point.claimable,
+            ood_threshold=card.familiar,
+            false_alarm_rate=float((test_tiles.distance > card.familiar).mean()),
+            ood_detection_rate=float((stages.ood_distances > card.familiar).mean())
+            if len(stages.ood_distances)
+            else None,
+            int8_verdict=stages.int8_verdict,
+            int8_extra_alarms=stages.int8_extra_alarms,
+            shortcut=shortcut,
+            remarks=list(data.remarks),
         )
-        picture = Picture(
+        plot_inputs = SlidePlotInputs(
             card=card,
-            judgement=judgement,
+            evaluation=evaluation,
             main=main,
-            cells=cells,
-            held=test,
-            strange=fits.strange,
-            history=learned.history,
-            reads=fits.reads["test"],
+            tile_predictions=tile_predictions,
+            holdout_tiles=test_tiles,
+            ood_distances=stages.ood_distances,
+            history=trained.history,
+            slides=stages.slides_by_part["test"],
             attention=attention,
-            shown=material.shown,
+            show_images=data.show_images,
         )
-        return picture, judgement
+        return plot_inputs, evaluation
 
-    def _shortcut(self, material: Material) -> shortcut_detector.Shortcut:
-        with self.watch.step("judge: look for a shortcut"):
-            taken = material.taken
-            label2 = np.isin(taken.labels, self.config.positive).astype(np.intp)
+    def _detect_shortcut(self, data: TrainingData) -> shortcut_detector.ShortcutResult:
+        with self.reporter.step("judge: look for a shortcut"):
+            sample = data.shortcut_sample
+            is_positive = np.isin(sample.labels, self.config.positive_classes).astype(np.intp)
             with threadpool_limits(1):  # a hundred small fits, whose threads would only wait for each other
-                found = shortcut_detector.look(taken.images, label2, taken.groups, seed=self.config.seed)
-        if found.cries:
-            self.watch.say(f"  {found.en}\n  {found.zh}", style="bold red")
-        return found
+                shortcut = shortcut_detector.detect(sample.images, is_positive, sample.groups, seed=self.config.seed)
+        if shortcut.flagged:
+            self.reporter.log(f"  {shortcut.en}\n  {shortcut.zh}", style="bold red")
+        return shortcut
 
-    def _draws(self, answered: Answered) -> Draws:
-        return answered.draws(self.config.judge.resamples, self.config.seed)
+    def _bootstrap_samples(self, predictions: HoldoutPredictions) -> BootstrapSamples:
+        return predictions.bootstrap_samples(self.config.judge.resamples, self.config.seed)
 
-    def _against(self, material: Material, ours: Answered) -> promotion_gate.Against | None:
-        serving = bundle.pointed(self.bundles, CHAMPION)
-        if not serving:
+    def _compare_champion(
+        self, data: TrainingData, predictions: HoldoutPredictions
+    ) -> promotion_gate.ChampionComparison | None:
+        champion_version = bundle.read_alias(self.bundles_dir, CHAMPION)
+        if not champion_version:
             return None
-        with self.watch.step("judge the champion on the same rows"):
+        with self.reporter.step("judge the champion on the same rows"):
             try:
-                champion = bundle.load(self.bundles / serving, self.public, SlideCard)
-            except bundle.BundleRefused as error:
-                return promotion_gate.Against(serving, refused=str(error))
-            return holdout.against(champion, material, ours, self._draws(ours), self.config.judge.threads)
+                champion = bundle.load_bundle(self.bundles_dir / champion_version, self.public_key, SlideCard)
+            except bundle.BundleError as error:
+                return promotion_gate.ChampionComparison(champion_version, failure=str(error))
+            return holdout.compare_champion(
+                champion, data, predictions, self._bootstrap_samples(predictions), self.config.judge.threads
+            )

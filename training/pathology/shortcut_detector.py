@@ -31,36 +31,36 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from training.config import Settings
-from training.evaluation.metrics import Draws, Interval, Tallier, auc, statistic
+from training.config import ConfigSection
+from training.evaluation.metrics import BootstrapSamples, Interval, ScoreCounter, auc, bootstrap_interval
 
 Pixels = NDArray[np.uint8]  # (h, w, 3) RGB
 Floats = NDArray[np.float64]
 
 FOLDS = 5
-REORDERED = 19  # all told worse: p = .05
+PERMUTATIONS = 19  # all told worse: p = .05
 RESAMPLES = 300
-LIGHT = 0.9  # quantile of brightness above which a pixel is taken for glass
-STRIP = 8  # px at the border, where padding and streaks lie
-SMOOTH = 1.5  # grey levels: a line that was copied outwards varies less
-COLOURS = ("red", "green", "blue")
+GLASS_QUANTILE = 0.9  # quantile of brightness above which a pixel is taken for glass
+BORDER_STRIP = 8  # px at the border, where padding and streaks lie
+FLAT_STD = 1.5  # grey levels: a line that was copied outwards varies less
+COLORS = ("red", "green", "blue")
 
-BESIDE = (  # what has nothing to do with a cell
-    *(f"background {colour}" for colour in COLOURS),
-    *(f"background {colour} spread" for colour in COLOURS),
+NUISANCE_FEATURES = (  # what has nothing to do with a cell
+    *(f"background {colour}" for colour in COLORS),
+    *(f"background {colour} spread" for colour in COLORS),
     "streaks at the border",
     "blocks of 8 px",
     "blur",
     "coarseness of brightness",
     "coarseness of colour",
 )
-WHOLE = (  # what the disease may change too
-    *(f"whole {colour}" for colour in COLOURS),
-    *(f"whole {colour} spread" for colour in COLOURS),
+REPORTED_FEATURES = (  # what the disease may change too
+    *(f"whole {colour}" for colour in COLORS),
+    *(f"whole {colour} spread" for colour in COLORS),
     "bytes per pixel",
 )
-ZH = dict(zip(
-    BESIDE + WHOLE,
+FEATURE_NAMES_ZH = dict(zip(
+    NUISANCE_FEATURES + REPORTED_FEATURES,
     ("背景红色", "背景绿色", "背景蓝色", "背景红色离散度", "背景绿色离散度", "背景蓝色离散度", "边缘条纹",
      "8像素块效应", "模糊度", "亮度量化步长", "色度量化步长", "整体红色", "整体绿色", "整体蓝色", "整体红色离散度",
      "整体绿色离散度", "整体蓝色离散度", "每像素字节数"),
@@ -68,24 +68,24 @@ ZH = dict(zip(
 ))  # fmt: skip
 
 
-class ShortcutConfig(Settings):
+class ShortcutConfig(ConfigSection):
     """limit: of the AUC; it cries where the interval's lower end is above."""
 
     limit: float = Field(default=0.8, ge=0.5, lt=1)
 
 
 @dataclass(frozen=True)
-class Shortcut:
+class ShortcutResult:
     """auc, interval: of the numbers beside the cells. whole: AUC of the whole picture's colour alone. by_chance: the
     highest AUC among reordered labels. loudest: the three numbers that tell most, each by itself. groups: how many
     were resampled."""
 
     auc: float
     interval: Interval
-    by_chance: float
-    whole: float
-    loudest: tuple[tuple[str, float], ...]
-    cries: bool
+    permutation_auc: float
+    reported_auc: float
+    top_features: tuple[tuple[str, float], ...]
+    flagged: bool
     limit: float = ShortcutConfig().limit
     groups: int = 0
 
@@ -98,171 +98,188 @@ class Shortcut:
         return self.interval.high
 
     @property
-    def told(self) -> str:
+    def description(self) -> str:
         return self.en
 
     @property
     def en(self) -> str:
-        start = "Shortcut: " if self.cries else "No shortcut was found: "
-        loud = ", ".join(f"{name} ({value:.2f})" for name, value in self.loudest)
+        prefix = "Shortcut: " if self.flagged else "No shortcut was found: "
+        features = ", ".join(f"{name} ({value:.2f})" for name, value in self.top_features)
         return (
-            f"{start}background, border, blur and compression alone tell the label with AUC {self.auc:.3f} "
+            f"{prefix}background, border, blur and compression alone tell the label with AUC {self.auc:.3f} "
             f"[{self.low:.3f}, {self.high:.3f}]; it cries where the lower end is above {self.limit:g}. "
-            f"The loudest: {loud}. The whole picture's colour, which the disease may change too: {self.whole:.3f}."
+            f"The loudest: {features}. The whole picture's colour, which the disease may change too: {self.reported_auc:.3f}."
         )
 
     @property
     def zh(self) -> str:
-        start = "发现捷径：" if self.cries else "未发现捷径："
-        loud = "、".join(f"{ZH[name]}（{value:.2f}）" for name, value in self.loudest)
+        prefix = "发现捷径：" if self.flagged else "未发现捷径："
+        features = "、".join(f"{FEATURE_NAMES_ZH[name]}（{value:.2f}）" for name, value in self.top_features)
         return (
-            f"{start}仅凭背景、边缘、模糊度和压缩即可判断标签，AUC {self.auc:.3f}"
-            f"[{self.low:.3f}, {self.high:.3f}]；下限高于{self.limit:g}即报警。最强：{loud}。"
-            f"整体颜色（病变也会改变）：{self.whole:.3f}。"
+            f"{prefix}仅凭背景、边缘、模糊度和压缩即可判断标签，AUC {self.auc:.3f}"
+            f"[{self.low:.3f}, {self.high:.3f}]；下限高于{self.limit:g}即报警。最强：{features}。"
+            f"整体颜色（病变也会改变）：{self.reported_auc:.3f}。"
         )
 
 
-def look(
+def detect(
     images: NDArray[np.uint8] | Iterable[tuple[Pixels, bytes | None]],
     positive: NDArray[np.intp],
     groups: NDArray[Any],
     seed: int = 0,
     config: ShortcutConfig | None = None,
-) -> Shortcut:
+) -> ShortcutResult:
     """positive (n,) 0 or 1; groups (n,): what stays on one side of a split. Pictures are taken one by one.
 
     Raises ValueError where a label stands in fewer than two groups.
     """
     limit = (config or ShortcutConfig()).limit
     pairs = ((image, None) for image in images) if isinstance(images, np.ndarray) else images
-    x = np.array([numbers(pixels, encoded) for pixels, encoded in pairs])  # (n, 18)
-    unit = np.unique(groups, return_inverse=True)[1]
-    _check(x, positive, unit)
-    beside, whole = x[:, : len(BESIDE)], x[:, len(BESIDE) :]
-    tallier = Tallier(_unseen(beside, positive, unit, seed), positive)
-    interval = statistic(lambda weights: auc(tallier(weights)), Draws(len(x), RESAMPLES, seed, unit))
-    chance = max(_reordered(beside, positive, unit, seed))
-    alone = [(name, _apart(column, positive)) for name, column in zip(BESIDE, beside.T, strict=True)]
-    return Shortcut(
+    x = np.array([image_features(pixels, encoded) for pixels, encoded in pairs])  # (n, 18)
+    group_index = np.unique(groups, return_inverse=True)[1]
+    _check_inputs(x, positive, group_index)
+    nuisance, reported = x[:, : len(NUISANCE_FEATURES)], x[:, len(NUISANCE_FEATURES) :]
+    counter = ScoreCounter(_out_of_fold_scores(nuisance, positive, group_index, seed), positive)
+    interval = bootstrap_interval(
+        lambda weights: auc(counter(weights)), BootstrapSamples(len(x), RESAMPLES, seed, group_index)
+    )
+    permutation_auc = max(_permutation_aucs(nuisance, positive, group_index, seed))
+    feature_aucs = [
+        (name, _separation_auc(column, positive)) for name, column in zip(NUISANCE_FEATURES, nuisance.T, strict=True)
+    ]
+    return ShortcutResult(
         auc=interval.value,
         interval=interval,
-        by_chance=chance,
-        whole=_auc(_unseen(whole, positive, unit, seed), positive),
-        loudest=tuple(sorted(alone, key=lambda one: -one[1])[:3]),
-        cries=bool(interval.low > limit and interval.value > chance),
+        permutation_auc=permutation_auc,
+        reported_auc=_auc(_out_of_fold_scores(reported, positive, group_index, seed), positive),
+        top_features=tuple(sorted(feature_aucs, key=lambda feature_auc: -feature_auc[1])[:3]),
+        flagged=bool(interval.low > limit and interval.value > permutation_auc),
         limit=limit,
-        groups=int(unit.max()) + 1,
+        groups=int(group_index.max()) + 1,
     )
 
 
-def numbers(pixels: Pixels, encoded: bytes | None = None) -> Floats:
+def image_features(pixels: Pixels, encoded: bytes | None = None) -> Floats:
     """(18,) BESIDE and WHOLE of one picture; what the encoded bytes would tell is 0 where they are not known."""
-    part = pixels[::2, ::2].reshape(-1, 3).astype(np.float64)
+    sampled = pixels[::2, ::2].reshape(-1, 3).astype(np.float64)
     grey = pixels.mean(-1, dtype=np.float32)
-    flat = _flat(grey)
-    bright = part.mean(1)
-    glass = part[bright >= np.quantile(bright, LIGHT)]
-    beside = [*glass.mean(0), *glass.std(0), _streaks(grey), _blocks(grey, flat), _blur(grey, flat), *_steps(encoded)]
-    weight = len(encoded or b"") / (pixels.shape[0] * pixels.shape[1])
-    return np.array([*beside, *part.mean(0), *part.std(0), weight])
+    flat_mask = _flat_mask(grey)
+    brightness = sampled.mean(1)
+    glass = sampled[brightness >= np.quantile(brightness, GLASS_QUANTILE)]
+    nuisance = [
+        *glass.mean(0),
+        *glass.std(0),
+        _border_streaks(grey),
+        _block_artifacts(grey, flat_mask),
+        _blur_level(grey, flat_mask),
+        *_quantization_steps(encoded),
+    ]
+    bytes_per_pixel = len(encoded or b"") / (pixels.shape[0] * pixels.shape[1])
+    return np.array([*nuisance, *sampled.mean(0), *sampled.std(0), bytes_per_pixel])
 
 
-def _flat(grey: NDArray[np.float32]) -> NDArray[np.bool_]:
+def _flat_mask(grey: NDArray[np.float32]) -> NDArray[np.bool_]:
     """(h - 2, w - 2) the half of the inner pixels around which, seven by seven, least happens."""
     from scipy.ndimage import uniform_filter
 
-    steps = uniform_filter(np.hypot(*np.gradient(grey)), 7)[1:-1, 1:-1]
-    flat: NDArray[np.bool_] = steps <= np.median(steps)
-    return flat
+    gradients = uniform_filter(np.hypot(*np.gradient(grey)), 7)[1:-1, 1:-1]
+    flat_mask: NDArray[np.bool_] = gradients <= np.median(gradients)
+    return flat_mask
 
 
-def _streaks(grey: NDArray[np.float32]) -> float:
+def _border_streaks(grey: NDArray[np.float32]) -> float:
     """Share of the border's lines, STRIP long and square to it, that hardly vary: padding, or pixels copied out."""
-    strips = (grey[:STRIP], grey[-STRIP:], grey[:, :STRIP].T, grey[:, -STRIP:].T)
-    return float(np.mean([(strip.std(0) < SMOOTH).mean() for strip in strips]))
+    strips = (grey[:BORDER_STRIP], grey[-BORDER_STRIP:], grey[:, :BORDER_STRIP].T, grey[:, -BORDER_STRIP:].T)
+    return float(np.mean([(strip.std(0) < FLAT_STD).mean() for strip in strips]))
 
 
-def _blocks(grey: NDArray[np.float32], flat: NDArray[np.bool_]) -> float:
+def _block_artifacts(grey: NDArray[np.float32], flat_mask: NDArray[np.bool_]) -> float:
     """Steps at every eighth pixel against the others, wherever the grid begins: above 0 where JPEG was coarse."""
-    found = []
-    for turned, here in ((grey, flat), (grey.T, flat.T)):
-        steps = np.abs(np.diff(turned, axis=0))[:-1, 1:-1] * here
-        mean = steps.sum(1) / np.maximum(here.sum(1), 1)
+    ratios = []
+    for oriented, oriented_mask in ((grey, flat_mask), (grey.T, flat_mask.T)):
+        steps = np.abs(np.diff(oriented, axis=0))[:-1, 1:-1] * oriented_mask
+        mean = steps.sum(1) / np.maximum(oriented_mask.sum(1), 1)
         phases = [mean[phase::8].mean() for phase in range(8)]
-        found.append((max(phases) + 1e-3) / (np.median(phases) + 1e-3))
-    return float(np.log(np.mean(found)))
+        ratios.append((max(phases) + 1e-3) / (np.median(phases) + 1e-3))
+    return float(np.log(np.mean(ratios)))
 
 
-def _blur(grey: NDArray[np.float32], flat: NDArray[np.bool_]) -> float:
+def _blur_level(grey: NDArray[np.float32], flat_mask: NDArray[np.bool_]) -> float:
     """Logarithm of the Laplacian's energy to the gradient's, which contrast does not change."""
     inner = grey[1:-1, 1:-1]
     laplacian = grey[:-2, 1:-1] + grey[2:, 1:-1] + grey[1:-1, :-2] + grey[1:-1, 2:] - 4 * inner
     gradient = (inner - grey[:-2, 1:-1]) ** 2 + (inner - grey[1:-1, :-2]) ** 2
-    return float(np.log(((laplacian**2)[flat].mean() + 1e-3) / (gradient[flat].mean() + 1e-3)))
+    return float(np.log(((laplacian**2)[flat_mask].mean() + 1e-3) / (gradient[flat_mask].mean() + 1e-3)))
 
 
-def _steps(encoded: bytes | None) -> tuple[float, float]:
+def _quantization_steps(encoded: bytes | None) -> tuple[float, float]:
     """The mean step of a JPEG's tables of brightness and of colour; 0 where it is no JPEG or is not known."""
     if encoded is None:
         return 0.0, 0.0
     from PIL import Image
 
-    with Image.open(io.BytesIO(encoded)) as opened:
-        tables = getattr(opened, "quantization", {})
-    steps = [float(np.mean(tables[at])) for at in sorted(tables)]
+    with Image.open(io.BytesIO(encoded)) as image:
+        tables = getattr(image, "quantization", {})
+    steps = [float(np.mean(tables[table_id])) for table_id in sorted(tables)]
     return (steps[0], steps[-1]) if steps else (0.0, 0.0)
 
 
-def _unseen(x: Floats, positive: NDArray[np.intp], unit: NDArray[np.intp], seed: int) -> Floats:
+def _out_of_fold_scores(x: Floats, positive: NDArray[np.intp], group_index: NDArray[np.intp], seed: int) -> Floats:
     """(n,) log-odds of a logistic model over the numbers and their squares, each row from a fit without its group."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import StratifiedGroupKFold
 
-    folds = min(FOLDS, *(len(np.unique(unit[positive == label])) for label in (0, 1)))
-    said = np.zeros(len(x))
-    for learn, rest in StratifiedGroupKFold(folds, shuffle=True, random_state=seed).split(x, positive, unit):
-        if len(np.unique(positive[learn])) < 2:
+    folds = min(FOLDS, *(len(np.unique(group_index[positive == label])) for label in (0, 1)))
+    scores = np.zeros(len(x))
+    for train_rows, test_rows in StratifiedGroupKFold(folds, shuffle=True, random_state=seed).split(
+        x, positive, group_index
+    ):
+        if len(np.unique(positive[train_rows])) < 2:
             continue  # tells nothing, and says so
-        middle, spread = x[learn].mean(0), x[learn].std(0) + 1e-9
-        even = np.clip((x - middle) / spread, -5, 5)
-        even = np.concatenate([even, even**2 - 1], 1)
-        model = LogisticRegression(C=0.3, max_iter=500, class_weight="balanced").fit(even[learn], positive[learn])
-        said[rest] = model.decision_function(even[rest])
-    return said
+        mean, deviation = x[train_rows].mean(0), x[train_rows].std(0) + 1e-9
+        features = np.clip((x - mean) / deviation, -5, 5)
+        features = np.concatenate([features, features**2 - 1], 1)
+        model = LogisticRegression(C=0.3, max_iter=500, class_weight="balanced").fit(
+            features[train_rows], positive[train_rows]
+        )
+        scores[test_rows] = model.decision_function(features[test_rows])
+    return scores
 
 
-def _reordered(x: Floats, positive: NDArray[np.intp], unit: NDArray[np.intp], seed: int) -> list[float]:
+def _permutation_aucs(x: Floats, positive: NDArray[np.intp], group_index: NDArray[np.intp], seed: int) -> list[float]:
     """AUCs where the groups' labels come in another order, and those of a group too: what luck tells of so few."""
     rng = np.random.default_rng(seed)
-    by_group = np.argsort(unit, kind="stable")
-    blocks = np.split(positive[by_group], np.flatnonzero(np.diff(unit[by_group])) + 1)
-    found = []
-    for _ in range(REORDERED):
+    by_group = np.argsort(group_index, kind="stable")
+    blocks = np.split(positive[by_group], np.flatnonzero(np.diff(group_index[by_group])) + 1)
+    aucs = []
+    for _ in range(PERMUTATIONS):
         labels = np.empty_like(positive)
-        labels[by_group] = np.concatenate([rng.permutation(blocks[place]) for place in rng.permutation(len(blocks))])
-        enough = all(len(np.unique(unit[labels == label])) >= 2 for label in (0, 1))
-        found.append(_auc(_unseen(x, labels, unit, seed), labels) if enough else 0.5)
-    return found
+        labels[by_group] = np.concatenate(
+            [rng.permutation(blocks[block_index]) for block_index in rng.permutation(len(blocks))]
+        )
+        has_enough_groups = all(len(np.unique(group_index[labels == label])) >= 2 for label in (0, 1))
+        aucs.append(_auc(_out_of_fold_scores(x, labels, group_index, seed), labels) if has_enough_groups else 0.5)
+    return aucs
 
 
 def _auc(score: Floats, positive: NDArray[np.intp]) -> float:
-    return float(auc(Tallier(score, positive)(np.ones((1, len(score)))))[0])
+    return float(auc(ScoreCounter(score, positive)(np.ones((1, len(score)))))[0])
 
 
-def _apart(score: Floats, positive: NDArray[np.intp]) -> float:
+def _separation_auc(score: Floats, positive: NDArray[np.intp]) -> float:
     """AUC in whichever direction tells."""
-    found = _auc(score, positive)
-    return max(found, 1 - found)
+    auc_value = _auc(score, positive)
+    return max(auc_value, 1 - auc_value)
 
 
-def _check(x: Floats, positive: NDArray[np.intp], unit: NDArray[np.intp]) -> None:
-    if not len(x) == len(positive) == len(unit):
+def _check_inputs(x: Floats, positive: NDArray[np.intp], group_index: NDArray[np.intp]) -> None:
+    if not len(x) == len(positive) == len(group_index):
         raise ValueError(
-            f"There are {len(x)} pictures, {len(positive)} labels and {len(unit)} groups; give as many of each."
+            f"There are {len(x)} pictures, {len(positive)} labels and {len(group_index)} groups; give as many of each."
         )
     if not set(np.unique(positive).tolist()) <= {0, 1}:
         raise ValueError(f"The labels hold {np.unique(positive)[:5].tolist()}; they must be 0 or 1.")
     for label in (0, 1):
-        count = len(np.unique(unit[positive == label]))
+        count = len(np.unique(group_index[positive == label]))
         if count < 2:
             raise ValueError(f"Label {label} stands in {count} groups; two at least are needed to look for a shortcut.")

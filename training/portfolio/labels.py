@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from datasets.scitech_risk.register.schema import TABLE
-from models.scitech_risk.messages import column_of, value_text
-from models.scitech_risk.policy import Condition, Policy
+from models.scitech_risk.messages import find_column, format_value
+from models.scitech_risk.policy import IndicatorCondition, Policy
 
 TRADES = {
     "software": ("software", "软件"),
@@ -19,7 +19,7 @@ TRADES = {
     "other": ("other", "其他"),
     "unrated": ("not stated", "未填"),
 }
-BOUNDS = {
+BINDING_CONSTRAINTS = {
     "debt_service_cover": ("debt-service cover", "偿债能力"),
     "revenue_multiple": ("revenue multiple", "收入倍数"),
     "backing": ("backing", "增信价值"),
@@ -38,45 +38,47 @@ REFERRALS = {
     "warning_unknown": ("whether an act is asked for is not known", "无法判断是否须处置"),
     "below_minimum": ("limit below the product's minimum", "额度低于产品下限"),
 }
-_COLUMNS = {column.name: (column.label, column.label_zh) for column in TABLE.columns}
+_COLUMNS = {column_label.name: (column_label.label, column_label.label_zh) for column_label in TABLE.columns}
 
 
-def trade(code: str | None) -> tuple[str, str]:
-    return TRADES.get(code or "unrated", (plain(code or ""), ""))
+def trade_label(code: str | None) -> tuple[str, str]:
+    return TRADES.get(code or "unrated", (humanize_code(code or ""), ""))
 
 
 def column(name: str) -> tuple[str, str]:
-    return _COLUMNS.get(name, (plain(name), ""))
+    return _COLUMNS.get(name, (humanize_code(name), ""))
 
 
-def plain(code: str) -> str:
+def humanize_code(code: str) -> str:
     return code.replace("_", " ")
 
 
-Names = dict[tuple[str, str], tuple[str, str]]  # (kind, code) -> English, Chinese
+CodeLabels = dict[tuple[str, str], tuple[str, str]]  # (kind, code) -> English, Chinese
 
 
-def names(policy: Policy) -> Names:
+def policy_labels(policy: Policy) -> CodeLabels:
     """What a policy's codes are called: an indicator and the value from which it counts."""
-    told: Names = {("bound", code): pair for code, pair in BOUNDS.items()}
-    told |= {("referral", code): pair for code, pair in REFERRALS.items()}
-    told |= {("evidence", piece.code): _condition(piece, piece.beside) for piece in policy.gate.evidence}
-    return told | {("warning", signal.code): _condition(signal, None) for signal in policy.signals}
+    labels: CodeLabels = {("bound", code): pair for code, pair in BINDING_CONSTRAINTS.items()}
+    labels |= {("referral", code): pair for code, pair in REFERRALS.items()}
+    labels |= {
+        ("evidence", evidence.code): _conditions_label(evidence, evidence.beside) for evidence in policy.gate.evidence
+    }
+    return labels | {("warning", signal.code): _conditions_label(signal, None) for signal in policy.signals}
 
 
-def _condition(*parts: Condition | None) -> tuple[str, str]:
-    told = [_one(part) for part in parts if part is not None]
-    return ", ".join(en for en, _ in told), "，".join(zh for _, zh in told)
+def _conditions_label(*parts: IndicatorCondition | None) -> tuple[str, str]:
+    labels = [_condition_label(condition) for condition in parts if condition is not None]
+    return ", ".join(en for en, _ in labels), "，".join(zh for _, zh in labels)
 
 
-def _one(part: Condition) -> tuple[str, str]:
-    en, zh = column(part.indicator)
-    value, sign = (part.at_least, "≥") if part.at_least is not None else (part.at_most or 0.0, "≤")
-    unit = TABLE[part.indicator].unit if part.indicator in _COLUMNS else ""
+def _condition_label(condition: IndicatorCondition) -> tuple[str, str]:
+    en, zh = column(condition.indicator)
+    value, sign = (condition.at_least, "≥") if condition.at_least is not None else (condition.at_most or 0.0, "≤")
+    unit = TABLE[condition.indicator].unit if condition.indicator in _COLUMNS else ""
     if unit == "0/1":
         return en, zh or en
-    shown, shown_zh = value_text(value, column_of(part.indicator, {}))
+    value_en, value_zh = format_value(value, find_column(condition.indicator, {}))
     if unit.startswith("10k RMB"):
-        shown = f"RMB {10_000 * value:,.0f}{unit.removeprefix('10k RMB')}"
+        value_en = f"RMB {10_000 * value:,.0f}{unit.removeprefix('10k RMB')}"
     sign = "=" if sign == "≤" and value == 0 else sign
-    return f"{en} {sign} {shown}", f"{zh or en} {sign} {shown_zh}"
+    return f"{en} {sign} {value_en}", f"{zh or en} {sign} {value_zh}"

@@ -20,31 +20,30 @@ import numpy as np
 import polars as pl
 
 from datasets.errors import DataError
-from datasets.external_files import digest
-from datasets.schema import nearest
+from datasets.external_files import file_sha256
+from datasets.schema import did_you_mean
 from datasets.scitech_risk.register.schema import TABLE
-from models.card import Data
-from models.scitech_risk.stress import Shock, Stress, with_trade
-from training.portfolio import labels, register_loader, report, stress
-from training.portfolio import scoring as answering
-from training.portfolio.aggregates import LIMIT
+from models.card import DatasetInfo
+from models.scitech_risk.stress import Shock, StressConfig, resolve_trade
+from training.portfolio import labels, register_loader, report, scoring, stress
+from training.portfolio.aggregates import LIMIT_EXPR
 from training.portfolio.migration import read_previous
-from training.portfolio.scoring import Champion
-from training.portfolio.summary import Books, figures, flat
-from training.progress import Watch
-from training.tracking.mlflow_registry import Registry, Run, commit
+from training.portfolio.scoring import ChampionModel
+from training.portfolio.summary import PortfolioData, compute_figures, flatten_metrics
+from training.progress import ProgressReporter
+from training.tracking.mlflow_registry import MlflowRun, Registry, git_commit
 
 EXPERIMENT = "portfolio"
-ANSWERS, REPORT, FIGURES = "answers.parquet", "report.html", "figures.json"
+ANSWERS_FILE, REPORT_FILE, FIGURES_FILE = "answers.parquet", "report.html", "figures.json"
 SIMULATED_KEY = b"yuheng.simulated"
 
 
 @dataclass(frozen=True)
-class Asked:
+class PortfolioRequest:
     """One run's question. out: a folder that is not there yet; None: one under `var`."""
 
     folder: Path
-    model: str = answering.PRODUCT
+    model: str = scoring.PRODUCT
     previous: Path | None = None
     stress: Path = stress.CONFIG
     out: Path | None = None
@@ -52,222 +51,260 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Done:
+class PortfolioResult:
     folder: Path
-    run: str
+    run_id: str
     figures: dict[str, Any]
-    seconds: dict[str, float]
+    step_seconds: dict[str, float]
 
-    def told(self) -> str:
+    def format_summary(self) -> str:
         """The result in a few lines."""
-        head, moved = self.figures["headline"], self.figures["migration"]
+        headline, migration_figures = self.figures["headline"], self.figures["migration"]
         lines = [
-            f"{head['companies']:,} companies in {sum(self.seconds.values()):.0f} s, {head['faulty']:,} rows faulty",
-            f"  limits         RMB {report.money_en(head['limit'])} to {head['with_limit']:,} companies",
-            f"  expected loss  RMB {report.money_en(head['expected_loss'])} a year",
-            f"  to a person    {head['referred']:,}, of them {head['blocked']:,} blocked by the gate",
+            f"{headline['companies']:,} companies in {sum(self.step_seconds.values()):.0f} s, {headline['faulty']:,} rows faulty",
+            f"  limits         RMB {report.money_en(headline['limit'])} to {headline['with_limit']:,} companies",
+            f"  expected loss  RMB {report.money_en(headline['expected_loss'])} a year",
+            f"  to a person    {headline['referred']:,}, of them {headline['blocked']:,} blocked by the gate",
         ]
-        if moved:
-            up, down = report.percent(moved["share_up"]), report.percent(moved["share_down"])
-            lines.append(f"  migration      {up} up, {down} down, {moved['newly_blocked']:,} newly blocked")
-        return "\n".join([*lines, f"  {self.folder / REPORT}", f"  {self.folder / ANSWERS}"])
+        if migration_figures:
+            upgraded, downgraded = (
+                report.format_percent(migration_figures["share_up"]),
+                report.format_percent(migration_figures["share_down"]),
+            )
+            lines.append(
+                f"  migration      {upgraded} up, {downgraded} down, {migration_figures['newly_blocked']:,} newly blocked"
+            )
+        return "\n".join([*lines, f"  {self.folder / REPORT_FILE}", f"  {self.folder / ANSWERS_FILE}"])
 
 
-def portfolio(asked: Asked, watch: Watch) -> Done:
-    """Raises DataError, SettingsRefused, NoChampion or BundleRefused, and then leaves nothing."""
-    if asked.out is not None and asked.out.exists() and (not asked.out.is_dir() or any(asked.out.iterdir())):
+def run_portfolio(request: PortfolioRequest, reporter: ProgressReporter) -> PortfolioResult:
+    """Raises DataError, SettingsRefused, NoChampion or BundleError, and then leaves nothing."""
+    if request.out is not None and request.out.exists() and (not request.out.is_dir() or any(request.out.iterdir())):
         raise DataError(
-            f"{asked.out}: is there already; a run never writes over another. Name a new folder with --out."
+            f"{request.out}: is there already; a run never writes over another. Name a new folder with --out."
         )
-    shocks = stress.load(asked.stress)
-    stress.verify(shocks, TABLE, str(asked.stress))
-    with watch.step("verify the champion"):
-        held = answering.champion(asked.var, asked.model)
-    with watch.step("read the register"):
-        read = register_loader.read(asked.folder)
-    month = read.register.month
-    simulated = read.register.simulated or held.card.simulated
+    shocks = stress.load_shocks(request.stress)
+    stress.verify_shocks(shocks, TABLE, str(request.stress))
+    with reporter.step("verify the champion"):
+        champion = scoring.load_champion(request.var, request.model)
+    with reporter.step("read the register"):
+        register_data = register_loader.load_register(request.folder)
+    month = register_data.register.month
+    simulated = register_data.register.simulated or champion.card.simulated
     if simulated:
-        watch.say("  SIMULATED 模拟数据", style="bold yellow")
-    _fits(read.frame, held, asked.folder)
+        reporter.log("  SIMULATED 模拟数据", style="bold yellow")
+    _check_columns(register_data.frame, champion, request.folder)
     previous = None
-    if asked.previous is not None:
-        with watch.step("read the previous run"):
-            one = replace(read, frame=read.frame[:1], rows=read.rows[:1])
-            like = _finished(one, answering.answer(held, one.frame), held, "", simulated)
-            previous = read_previous(asked.previous, like.schema, held.card.model, month, simulated, held.grades)
-    with watch.step("open the registry"):
-        registry = Registry(asked.var)
-    tags = {"product": answering.PRODUCT, "git_commit": commit(), "month": month, "model": held.card.model,
-            "version": held.card.version, "bundle_sha256": held.digest, "policy_version": held.policy.version,
+    if request.previous is not None:
+        with reporter.step("read the previous run"):
+            first_row = replace(register_data, frame=register_data.frame[:1], rows=register_data.rows[:1])
+            sample_answers = _build_answers(
+                first_row, scoring.score_register(champion, first_row.frame), champion, "", simulated
+            )
+            previous = read_previous(
+                request.previous, sample_answers.schema, champion.card.model, month, simulated, champion.grades
+            )
+    with reporter.step("open the registry"):
+        registry = Registry(request.var)
+    tags = {"product": scoring.PRODUCT, "git_commit": git_commit(), "month": month, "model": champion.card.model,
+            "version": champion.card.version, "bundle_sha256": champion.digest, "policy_version": champion.policy.version,
             "simulated": str(simulated).lower()}  # fmt: skip
-    run = registry.start(EXPERIMENT, f"{held.card.model} {month}", tags)
-    trip = _Trip(asked, shocks, held, read, simulated, previous, run, watch)
+    run = registry.start(EXPERIMENT, f"{champion.card.model} {month}", tags)
+    portfolio_run = _PortfolioRun(request, shocks, champion, register_data, simulated, previous, run, reporter)
     try:
-        done = trip.go()
+        result = portfolio_run.execute()
     except BaseException as error:  # Ctrl-C too
-        run.end(failed=f"{type(error).__name__}: {error}")
+        run.finish(error=f"{type(error).__name__}: {error}")
         raise
-    run.end()
-    return done
+    run.finish()
+    return result
 
 
 @dataclass
-class _Trip:
-    asked: Asked
-    shocks: Stress
-    held: Champion
-    read: register_loader.Intake
+class _PortfolioRun:
+    request: PortfolioRequest
+    shocks: StressConfig
+    champion: ChampionModel
+    register_data: register_loader.RegisterData
     simulated: bool
     previous: pl.DataFrame | None
-    run: Run
-    watch: Watch
+    mlflow_run: MlflowRun
+    reporter: ProgressReporter
 
-    def go(self) -> Done:
-        asked, read, watch = self.asked, self.read, self.watch
-        with watch.step(f"answer {read.frame.height:,} companies") as tick:
-            answered = answering.answer(self.held, read.frame, tick)
-            answers = _finished(read, answered, self.held, self.run.id, self.simulated)
+    def execute(self) -> PortfolioResult:
+        request, register_data, reporter = self.request, self.register_data, self.reporter
+        with reporter.step(f"answer {register_data.frame.height:,} companies") as progress:
+            scored = scoring.score_register(self.champion, register_data.frame, progress)
+            answers = _build_answers(register_data, scored, self.champion, self.mlflow_run.id, self.simulated)
         largest = _largest_trade(answers)
-        under = []
+        stressed_answers = []
         for shock in self.shocks.shocks:
-            named = with_trade(shock, largest)
-            with watch.step(f"stress: {shock.code}") as tick:
-                under.append((named, answering.under(self.held, read.frame, named, TABLE, tick)))
-        with watch.step("figures"):
-            found = figures(self._books(answers, under))
-            about = self._about()
-        out = asked.out or asked.var / EXPERIMENT / asked.model / f"{read.register.month}-{self.run.id[:6]}"
-        out.parent.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(prefix=".writing-", dir=out.parent))
+            resolved_shock = resolve_trade(shock, largest)
+            with reporter.step(f"stress: {shock.code}") as progress:
+                stressed_answers.append(
+                    (
+                        resolved_shock,
+                        scoring.score_under_shock(self.champion, register_data.frame, resolved_shock, TABLE, progress),
+                    )
+                )
+        with reporter.step("figures"):
+            figures_by_name = compute_figures(self._build_portfolio_data(answers, stressed_answers))
+            metadata = self._build_metadata()
+        output_dir = (
+            request.out
+            or request.var / EXPERIMENT / request.model / f"{register_data.register.month}-{self.mlflow_run.id[:6]}"
+        )
+        output_dir.parent.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(prefix=".writing-", dir=output_dir.parent))
         try:
-            with watch.step("draw and write"):
-                self._write(scratch, answers, found, about)
-            with watch.step("record"):
-                self._record(scratch, found, about)
+            with reporter.step("draw and write"):
+                self._write(scratch, answers, figures_by_name, metadata)
+            with reporter.step("record"):
+                self._record(scratch, figures_by_name, metadata)
             scratch.chmod(0o755)
-            os.replace(scratch, out)
+            os.replace(scratch, output_dir)
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
-        return Done(out, self.run.id, found, dict(watch.seconds))
+        return PortfolioResult(output_dir, self.mlflow_run.id, figures_by_name, dict(reporter.step_seconds))
 
-    def _books(self, answers: pl.DataFrame, under: list[tuple[Shock, pl.DataFrame]]) -> Books:
-        policy = self.held.policy
-        return Books(
-            frame=self.read.frame,
+    def _build_portfolio_data(
+        self, answers: pl.DataFrame, stressed_answers: list[tuple[Shock, pl.DataFrame]]
+    ) -> PortfolioData:
+        policy = self.champion.policy
+        return PortfolioData(
+            frame=self.register_data.frame,
             answers=answers,
             previous=self.previous,
-            under=under,
+            stressed=stressed_answers,
             columns=TABLE.columns,
             trades=TABLE["trade"].levels,
-            grades=self.held.grades,
-            below=self.held.below,
-            acts=policy.acts,
+            grades=self.champion.grades,
+            below_floor=self.champion.below_floor,
+            act_codes=policy.act_codes,
             severity=policy.risk.lgd * policy.risk.ccf,
         )
 
-    def _about(self) -> dict[str, Any]:
-        card, policy = self.held.card, self.held.policy
-        known = {name: card.metrics.get(name) for name in ("auc", "ks", "brier", "slope")}
-        told = [f"{name.upper()} {one['value']:.4f} [{one['low']:.4f}, {one['high']:.4f}]"
-                for name, one in known.items() if isinstance(one, dict)]  # fmt: skip
+    def _build_metadata(self) -> dict[str, Any]:
+        card, policy = self.champion.card, self.champion.policy
+        metrics = {name: card.metrics.get(name) for name in ("auc", "ks", "brier", "slope")}
+        metric_texts = [f"{name.upper()} {metric['value']:.4f} [{metric['low']:.4f}, {metric['high']:.4f}]"
+                for name, metric in metrics.items() if isinstance(metric, dict)]  # fmt: skip
         return {
             "model": card.model,
             "version": card.version,
-            "bundle": self.held.digest,
+            "bundle": self.champion.digest,
             "policy_version": policy.version,
-            "month": self.read.register.month,
+            "month": self.register_data.register.month,
             "simulated": self.simulated,  # the register, or what the model learned from
-            "simulated_register": self.read.register.simulated,
+            "simulated_register": self.register_data.register.simulated,
             "created": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
             "trained": card.created,
             "purpose": card.purpose,
             "not_for": card.not_for,
-            "judged": ", ".join(told),
+            "judged": ", ".join(metric_texts),
             "trained_on": "; ".join(f"{data.name}, {data.rows:,} rows, SHA-256 {data.sha256}" for data in card.data),
             "lgd": policy.risk.lgd,
             "ccf": policy.risk.ccf,
             "floor": policy.risk.floor_grade,
-            "first_below": self.held.below[0],
-            "run": self.run.id,
-            "git_commit": commit(),
-            "inputs": self._inputs(),
-            "remarks": [(remark.en, remark.zh) for remark in self.read.register.remarks],
+            "first_below": self.champion.below_floor[0],
+            "run": self.mlflow_run.id,
+            "git_commit": git_commit(),
+            "inputs": self._input_files(),
+            "remarks": [(remark.en, remark.zh) for remark in self.register_data.register.remarks],
         }
 
-    def _inputs(self) -> list[dict[str, Any]]:
+    def _input_files(self) -> list[dict[str, Any]]:
         """Every file that was read, with its digest."""
-        asked = self.asked
+        request = self.request
         rows = {
-            "companies": self.read.frame.height + self.read.faulty.height,
-            "history": self.read.register.history.height,
+            "companies": self.register_data.frame.height + self.register_data.faulty.height,
+            "history": self.register_data.register.history.height,
         }
-        files = sorted(path for path in asked.folder.iterdir() if path.is_file() and not path.name.startswith("."))
-        told = [(path, rows.get(path.name.split(".")[0], 0)) for path in files]
-        told.append((asked.stress, len(self.shocks.shocks)))
-        if asked.previous is not None and self.previous is not None:
-            told.append((asked.previous, self.previous.height))
-        return [{"name": path.name, "source": str(path), "rows": n, "sha256": digest(path)} for path, n in told]
+        files = sorted(path for path in request.folder.iterdir() if path.is_file() and not path.name.startswith("."))
+        file_rows = [(path, rows.get(path.name.split(".")[0], 0)) for path in files]
+        file_rows.append((request.stress, len(self.shocks.shocks)))
+        if request.previous is not None and self.previous is not None:
+            file_rows.append((request.previous, self.previous.height))
+        return [
+            {"name": path.name, "source": str(path), "rows": row_count, "sha256": file_sha256(path)}
+            for path, row_count in file_rows
+        ]
 
-    def _write(self, folder: Path, answers: pl.DataFrame, found: dict[str, Any], about: dict[str, Any]) -> None:
-        told = {"yuheng.simulated": str(self.simulated).lower(), "yuheng.run": self.run.id}
-        answers.write_parquet(folder / ANSWERS, compression="zstd", metadata=told)
-        before = self.previous["version"][0] if self.previous is not None else ""
+    def _write(
+        self, folder: Path, answers: pl.DataFrame, figures_by_name: dict[str, Any], metadata: dict[str, Any]
+    ) -> None:
+        parquet_metadata = {"yuheng.simulated": str(self.simulated).lower(), "yuheng.run": self.mlflow_run.id}
+        answers.write_parquet(folder / ANSWERS_FILE, compression="zstd", metadata=parquet_metadata)
+        previous_version = self.previous["version"][0] if self.previous is not None else ""
         page = report.render(
-            found, about, answers.select(LIMIT).to_series().to_list(), labels.names(self.held.policy), before
+            figures_by_name,
+            metadata,
+            answers.select(LIMIT_EXPR).to_series().to_list(),
+            labels.policy_labels(self.champion.policy),
+            previous_version,
         )
-        (folder / REPORT).write_text(page, encoding="utf-8")
-        whole = {"about": about, **found}
-        text = json.dumps(whole, ensure_ascii=False, indent=1, allow_nan=False, default=_plain)
-        (folder / FIGURES).write_text(text, encoding="utf-8")
+        (folder / REPORT_FILE).write_text(page, encoding="utf-8")
+        document = {"about": metadata, **figures_by_name}
+        text = json.dumps(document, ensure_ascii=False, indent=1, allow_nan=False, default=_to_json_type)
+        (folder / FIGURES_FILE).write_text(text, encoding="utf-8")
 
-    def _record(self, folder: Path, found: dict[str, Any], about: dict[str, Any]) -> None:
+    def _record(self, folder: Path, figures_by_name: dict[str, Any], metadata: dict[str, Any]) -> None:
         data = [
-            Data(name=one["name"], rows=one["rows"], sha256=one["sha256"], source=one["source"],
+            DatasetInfo(name=source["name"], rows=source["rows"], sha256=source["sha256"], source=source["source"],
                  simulated=self.simulated)
-            for one in about["inputs"]
+            for source in metadata["inputs"]
         ]  # fmt: skip
-        self.run.inputs(data, context="answering")
-        self.run.params({"stress": self.shocks.model_dump(mode="json"), "previous": str(self.asked.previous or "")})
-        self.run.metrics(flat(found))
-        self.run.files(folder, "portfolio")
+        self.mlflow_run.log_inputs(data, context="answering")
+        self.mlflow_run.log_params(
+            {"stress": self.shocks.model_dump(mode="json"), "previous": str(self.request.previous or "")}
+        )
+        self.mlflow_run.log_metrics(flatten_metrics(figures_by_name))
+        self.mlflow_run.log_files(folder, "portfolio")
 
 
-def _fits(frame: pl.DataFrame, held: Champion, folder: Path) -> None:
+def _check_columns(frame: pl.DataFrame, champion: ChampionModel, folder: Path) -> None:
     """Raises DataError where the register cannot be answered by this model."""
     if not frame.height:
         raise DataError(f"{folder}: no company of it can be answered: every row is faulty. Correct the rows.")
-    card = held.card
-    lacks = [column.name for column in (*card.inputs, *card.also) if column.name not in frame.columns]
-    if lacks:
+    card = champion.card
+    missing_columns = [column.name for column in (*card.inputs, *card.also) if column.name not in frame.columns]
+    if missing_columns:
         raise DataError(
-            f"{folder}: {card.model} {card.version} reads {', '.join(lacks[:6])}, which a register has not"
-            f"{nearest(lacks[0], frame.columns)}. Train it anew: python -m training {card.model}; or name another with "
+            f"{folder}: {card.model} {card.version} reads {', '.join(missing_columns[:6])}, which a register has not"
+            f"{did_you_mean(missing_columns[0], frame.columns)}. Train it anew: python -m training {card.model}; or name another with "
             "--model."
         )
 
 
-def _finished(
-    read: register_loader.Intake, answered: pl.DataFrame, held: Champion, run: str, simulated: bool
+def _build_answers(
+    register_data: register_loader.RegisterData,
+    scored: pl.DataFrame,
+    champion: ChampionModel,
+    run: str,
+    simulated: bool,
 ) -> pl.DataFrame:
     """The answers as they are written, in the order of the companies file: who, what, and by which model."""
-    front = read.frame.select("company_id", "trade").insert_column(0, read.rows)
-    good = pl.concat([front, answered], how="horizontal")
-    whole = pl.concat([good, read.faulty], how="diagonal").sort("row")
-    maker = {"month": read.register.month, "model": held.card.model, "version": held.card.version,
-             "bundle": held.digest, "policy_version": held.policy.version, "simulated": simulated}  # fmt: skip
-    whole = whole.with_columns(pl.lit(value).alias(name) for name, value in maker.items())
-    return whole.insert_column(1, whole.select(decision_id=pl.format(run + "-{}", "row")).to_series())
+    id_columns = register_data.frame.select("company_id", "trade").insert_column(0, register_data.rows)
+    scored_rows = pl.concat([id_columns, scored], how="horizontal")
+    all_rows = pl.concat([scored_rows, register_data.faulty], how="diagonal").sort("row")
+    model_columns = {"month": register_data.register.month, "model": champion.card.model, "version": champion.card.version,
+             "bundle": champion.digest, "policy_version": champion.policy.version, "simulated": simulated}  # fmt: skip
+    all_rows = all_rows.with_columns(pl.lit(value).alias(name) for name, value in model_columns.items())
+    return all_rows.insert_column(1, all_rows.select(decision_id=pl.format(run + "-{}", "row")).to_series())
 
 
 def _largest_trade(answers: pl.DataFrame) -> str:
     """By the sum of limits; the first by name where several are equal."""
-    found = answers.drop_nulls("trade").group_by("trade").agg(LIMIT.sum())
-    return "" if found.is_empty() else str(found.sort(["limit", "trade"], descending=[True, False])["trade"][0])
+    limits_by_trade = answers.drop_nulls("trade").group_by("trade").agg(LIMIT_EXPR.sum())
+    return (
+        ""
+        if limits_by_trade.is_empty()
+        else str(limits_by_trade.sort(["limit", "trade"], descending=[True, False])["trade"][0])
+    )
 
 
-def _plain(value: Any) -> Any:
+def _to_json_type(value: Any) -> Any:
     """numpy's numbers as JSON's."""
     if isinstance(value, np.generic):
         return value.item()
-    raise TypeError(f"{type(value).__name__} has no place in {FIGURES}")
+    raise TypeError(f"{type(value).__name__} has no place in {FIGURES_FILE}")

@@ -13,35 +13,35 @@ from pathlib import Path
 
 import polars as pl
 
-from datasets.schema import Table
-from models.bundle import Bundle, BundleRefused, load, pointed
+from datasets.schema import TableSchema
+from models.bundle import Bundle, BundleError, load_bundle, read_alias
 from models.card import Card
 from models.feature_encoder import encode
-from models.scitech_risk.decision import Decider
+from models.scitech_risk.decision import CompanyDecisionEngine
 from models.scitech_risk.policy import Policy
-from models.scitech_risk.stress import Shock, no_better, shifted, shocked, with_rate
-from models.trees.onnx_session import Graph
-from training.progress import Tick, ignore
-from training.tracking.mlflow_registry import NotRegistered
+from models.scitech_risk.stress import Shock, add_rate, apply_shock, shift_log_odds, worse_of
+from models.trees.onnx_session import TabularSession
+from training.progress import ProgressCallback, ignore_progress
+from training.tracking.mlflow_registry import NotRegisteredError
 
 PRODUCT = "scitech_risk"
-PIECE = 10_000  # rows
+CHUNK_ROWS = 10_000  # rows
 THREADS = 2  # the graph leaves Python's lock alone
-STRESSED = ("decision", "limit", "indicative_limit", "pd", "grade", "gate", "expected_loss")
+STRESS_COLUMNS = ("decision", "limit", "indicative_limit", "pd", "grade", "gate", "expected_loss")
 
 
-class NoChampion(NotRegistered):
+class NoChampionError(NotRegisteredError):
     """Nothing is there to answer with."""
 
 
 @dataclass(frozen=True)
-class Champion:
+class ChampionModel:
     """A verified bundle and its policy, held ready."""
 
     card: Card
     digest: str
     policy: Policy
-    graph: Graph
+    graph: TabularSession
 
     @property
     def grades(self) -> list[str]:
@@ -49,78 +49,93 @@ class Champion:
         return [grade.name for grade in self.policy.risk.grades]
 
     @property
-    def below(self) -> list[str]:
+    def below_floor(self) -> list[str]:
         """The grades that a machine may not approve."""
         return self.grades[self.grades.index(self.policy.risk.floor_grade) + 1 :]
 
 
-def champion(var: Path, model: str) -> Champion:
-    """Raises NoChampion or BundleRefused."""
-    bundles, key = var / "bundles" / model, var / "keys" / "signing.pub.pem"
-    version = pointed(bundles)
+def load_champion(var: Path, model: str) -> ChampionModel:
+    """Raises NoChampion or BundleError."""
+    bundles, public_key = var / "bundles" / model, var / "keys" / "signing.pub.pem"
+    version = read_alias(bundles)
     if version is None:
-        raise NoChampion(f"{bundles}: no champion of {model} is there. Train one: python -m training {model}; or name "
+        raise NoChampionError(f"{bundles}: no champion of {model} is there. Train one: python -m training {model}; or name "
                          "another folder with --var.")  # fmt: skip
-    if Path(version).name != version or not key.is_file():
-        raise BundleRefused(f"{bundles}: names {version!r}, to be verified with {key}; a plain name beside the pointer "
+    if Path(version).name != version or not public_key.is_file():
+        raise BundleError(f"{bundles}: names {version!r}, to be verified with {public_key}; a plain name beside the pointer "
                             "and that key are needed. Promote a version again, or copy the key.")  # fmt: skip
-    found = load(bundles / version, key)
-    if (found.card.model, found.card.version) != (model, version):
-        told = f"{found.card.model} {found.card.version}"
-        raise BundleRefused(f"{bundles / version}: its card says {told}. Publish it under its own name.")
-    return hold(found)
+    bundle = load_bundle(bundles / version, public_key)
+    if (bundle.card.model, bundle.card.version) != (model, version):
+        actual_name = f"{bundle.card.model} {bundle.card.version}"
+        raise BundleError(f"{bundles / version}: its card says {actual_name}. Publish it under its own name.")
+    return to_champion(bundle)
 
 
-def hold(bundle: Bundle) -> Champion:
-    """Raises BundleRefused for another product's bundle."""
+def to_champion(bundle: Bundle) -> ChampionModel:
+    """Raises BundleError for another product's bundle."""
     card = bundle.card
     if card.product != PRODUCT:
-        raise BundleRefused(f"{card.model} {card.version} answers for {card.product!r}; a register needs a model of "
+        raise BundleError(f"{card.model} {card.version} answers for {card.product!r}; a register needs a model of "
                             f"{PRODUCT!r}. Name one with --model.")  # fmt: skip
-    return Champion(card, bundle.digest, Policy.load(bundle.policy), Graph(bundle.graph))
+    return ChampionModel(card, bundle.digest, Policy.load(bundle.policy), TabularSession(bundle.graph))
 
 
-def answer(held: Champion, frame: pl.DataFrame, tick: Tick = ignore, piece: int = PIECE) -> pl.DataFrame:
+def score_register(
+    champion: ChampionModel,
+    frame: pl.DataFrame,
+    progress: ProgressCallback = ignore_progress,
+    chunk_rows: int = CHUNK_ROWS,
+) -> pl.DataFrame:
     """The decider's columns and `expected_loss`, a row each, reasons with them."""
-    decider = Decider(held.card, held.policy)
+    decider = CompanyDecisionEngine(champion.card, champion.policy)
 
-    def one(part: pl.DataFrame) -> pl.DataFrame:
-        scores = held.graph.run(encode(part, held.card.inputs), reasons=True)
-        return with_loss(decider.many(part, scores), held.policy)
+    def score_chunk(chunk: pl.DataFrame) -> pl.DataFrame:
+        scores = champion.graph.run(encode(chunk, champion.card.inputs), reasons=True)
+        return add_expected_loss(decider.decide_batch(chunk, scores), champion.policy)
 
-    return _in_pieces(one, frame, tick, piece)
+    return _map_chunks(score_chunk, frame, progress, chunk_rows)
 
 
-def under(
-    held: Champion, frame: pl.DataFrame, shock: Shock, table: Table, tick: Tick = ignore, piece: int = PIECE
+def score_under_shock(
+    champion: ChampionModel,
+    frame: pl.DataFrame,
+    shock: Shock,
+    table: TableSchema,
+    progress: ProgressCallback = ignore_progress,
+    chunk_rows: int = CHUNK_ROWS,
 ) -> pl.DataFrame:
     """The same after a shock, its columns STRESSED; no reasons. A shock counts in no company's favour: its PD stays at
     least what it is without."""
-    policy = with_rate(held.policy, shock.rate)
-    decider = Decider(held.card, policy)
+    policy = add_rate(champion.policy, shock.rate)
+    decider = CompanyDecisionEngine(champion.card, policy)
 
-    def one(part: pl.DataFrame) -> pl.DataFrame:
-        moved = shocked(part, shock, table)
-        scores = shifted(held.graph.run(encode(moved, held.card.inputs)), moved, shock, held.card.head)
-        scores = no_better(scores, held.graph.run(encode(part, held.card.inputs)))
-        return with_loss(decider.many(moved, scores), policy).select(STRESSED)
+    def score_chunk(chunk: pl.DataFrame) -> pl.DataFrame:
+        stressed = apply_shock(chunk, shock, table)
+        scores = shift_log_odds(
+            champion.graph.run(encode(stressed, champion.card.inputs)), stressed, shock, champion.card.head
+        )
+        scores = worse_of(scores, champion.graph.run(encode(chunk, champion.card.inputs)))
+        return add_expected_loss(decider.decide_batch(stressed, scores), policy).select(STRESS_COLUMNS)
 
-    return _in_pieces(one, frame, tick, piece)
+    return _map_chunks(score_chunk, frame, progress, chunk_rows)
 
 
-def with_loss(answers: pl.DataFrame, policy: Policy) -> pl.DataFrame:
+def add_expected_loss(answers: pl.DataFrame, policy: Policy) -> pl.DataFrame:
     """`expected_loss`, RMB a year: pd x lgd x ccf x limit; null where no limit is granted."""
     severity = policy.risk.lgd * policy.risk.ccf
     return answers.with_columns(expected_loss=(pl.col("pd") * severity * pl.col("limit")).round(2))
 
 
-def _in_pieces(
-    one: Callable[[pl.DataFrame], pl.DataFrame], frame: pl.DataFrame, tick: Tick, piece: int
+def _map_chunks(
+    score_chunk: Callable[[pl.DataFrame], pl.DataFrame],
+    frame: pl.DataFrame,
+    progress: ProgressCallback,
+    chunk_rows: int,
 ) -> pl.DataFrame:
-    parts = [frame[at : at + piece] for at in range(0, max(1, frame.height), piece)]
-    done: list[pl.DataFrame] = []
+    chunks = [frame[start : start + chunk_rows] for start in range(0, max(1, frame.height), chunk_rows)]
+    results: list[pl.DataFrame] = []
     with ThreadPoolExecutor(min(THREADS, os.cpu_count() or 1)) as pool:
-        for answered in pool.map(one, parts):
-            done.append(answered)
-            tick(len(done), len(parts))
-    return pl.concat(done)
+        for scored in pool.map(score_chunk, chunks):
+            results.append(scored)
+            progress(len(results), len(chunks))
+    return pl.concat(results)

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 
 from models.card import Card
-from training.evaluation.evaluate import Judgement
+from training.evaluation.evaluate import EvaluationReport
 from training.evaluation.metrics import Interval
-from training.evaluation.promotion_gate import Verdict
+from training.evaluation.promotion_gate import GateVerdict
 
-FIGURES = (
+METRIC_LABELS = (
     ("auc", "AUC", "1 is perfect, 0.5 a coin"),
     ("gini", "Gini", "2 AUC - 1"),
     ("ks", "KS", "widest gap between the outcomes' distributions"),
@@ -21,7 +21,7 @@ FIGURES = (
     ("slope", "calibration slope", "1 is perfect; below 1 the PDs are too far apart"),
     ("intercept", "calibration intercept", "0 is perfect; above 0 the PDs are too low"),
 )
-UNREAD = {
+EXCLUDED_INPUTS = {
     "with_moral_data": "**Moral data.** The PD never reads the moral groups; they act through the uplift of the limit.",
     "with_shell_flags": "**Shell flags.** The PD never reads them; the gate does, and its block makes the limit 0.",
 }
@@ -36,31 +36,31 @@ CAVEATS = (
 )
 
 
-def text(
-    card: Card, judgement: Judgement, verdict: Verdict | None, plots: Sequence[Path], remarks: Sequence[str]
+def render(
+    card: Card, evaluation: EvaluationReport, verdict: GateVerdict | None, plots: Sequence[Path], remarks: Sequence[str]
 ) -> str:
     """The card as Markdown; `plots` are named as they lie in `plots/` beside it."""
-    parts = [
+    sections = [
         f"# {card.model}, version {card.version}",
-        _banner(card),
+        _simulated_banner(card),
         f"**Purpose.** {card.purpose} {card.purpose_zh}".rstrip(),
         f"**Horizon.** Default within {card.horizon}." if card.horizon else "",
         f"**Not for.** {card.not_for} {card.not_for_zh}".rstrip(),
-        _made(card, judgement),
-        _figures(judgement),
-        _beside(judgement),
-        _decisions(judgement),
-        _groups(judgement),
-        _stability(judgement),
-        the_gate(verdict),
-        "## What to keep in mind\n\n" + bullets([*CAVEATS, *remarks, *judgement.remarks]),
-        _inputs(card),
+        _data_section(card, evaluation),
+        _metrics_section(evaluation),
+        _baselines_section(evaluation),
+        _decisions_section(evaluation),
+        _groups_section(evaluation),
+        _stability_section(evaluation),
+        gate_section(verdict),
+        "## What to keep in mind\n\n" + bullet_list([*CAVEATS, *remarks, *evaluation.remarks]),
+        _inputs_section(card),
         "## Plots\n\n" + "\n\n".join(f"![{path.stem}](plots/{path.name})" for path in plots) if plots else "",
     ]
-    return "\n\n".join(part for part in parts if part) + "\n"
+    return "\n\n".join(section for section in sections if section) + "\n"
 
 
-def _banner(card: Card) -> str:
+def _simulated_banner(card: Card) -> str:
     if not card.simulated:
         return ""
     return (
@@ -68,84 +68,87 @@ def _banner(card: Card) -> str:
     )
 
 
-def _made(card: Card, judgement: Judgement) -> str:
+def _data_section(card: Card, evaluation: EvaluationReport) -> str:
     lines = []
     for data in card.data:
         licence = f", {data.licence}" if data.licence else ""
         lines.append(f"Data: {data.name}, {data.rows:,} rows ({data.source}{licence}), SHA-256 `{data.sha256}`.")
         lines.append(f"Split: {data.split}; SHA-256 `{data.split_sha256}`.")
     lines += [
-        f"Trained on {judgement.train_rows:,} rows, judged on {judgement.rows:,} that it never saw "
-        f"({judgement.bad_rate:.1%} of them bad).",
+        f"Trained on {evaluation.train_rows:,} rows, judged on {evaluation.rows:,} that it never saw "
+        f"({evaluation.bad_rate:.1%} of them bad).",
         f"Made {card.created}, commit `{card.git_commit or 'none'}`, run `{card.run_id or 'none'}`, seed {card.seed}.",
         "Small monotone trees: every contribution is an exact Shapley value. Categories are ordinal codes.",
     ]
-    return "## How it was made\n\n" + bullets(lines)
+    return "## How it was made\n\n" + bullet_list(lines)
 
 
-def _figures(judgement: Judgement) -> str:
-    note = f"On its own training rows the AUC is {judgement.train_auc:.4f}."
-    return f"## How good it is\n\n{measured(judgement.figures)}\n\n{note}"
+def _metrics_section(evaluation: EvaluationReport) -> str:
+    note = f"On its own training rows the AUC is {evaluation.train_auc:.4f}."
+    return f"## How good it is\n\n{metrics_table(evaluation.metrics)}\n\n{note}"
 
 
-def measured(figures: Mapping[str, Interval], of: str = "held-out rows") -> str:
+def metrics_table(metrics: Mapping[str, Interval], population: str = "held-out rows") -> str:
     """The figures of training.evaluation.metrics as a table; `of`: what they were measured on."""
-    rows = [(label, three(figures[name]), note) for name, label, note in FIGURES]
-    return table(("figure", f"{of} [95 % interval]", ""), rows)
+    rows = [(label, format_interval(metrics[name]), note) for name, label, note in METRIC_LABELS]
+    return markdown_table(("figure", f"{population} [95 % interval]", ""), rows)
 
 
-def _beside(judgement: Judgement) -> str:
-    if not judgement.beside:
+def _baselines_section(evaluation: EvaluationReport) -> str:
+    if not evaluation.baselines:
         return ""
-    rows = [(one.what, three(one.auc), three(one.less, sign=True)) for one in judgement.beside.values()]
-    said = [_price(judgement), _unread(judgement)]
-    beside = table(("on the same held-out rows", "AUC", "this model's AUC less its own"), rows)
-    return "## Beside other models\n\n" + "\n\n".join([beside, *(line for line in said if line)])
-
-
-def _price(judgement: Judgement) -> str:
-    other = judgement.beside.get("unconstrained")
-    if other is None:
-        return ""
-    cost, low, high = -other.less.value, -other.less.high, -other.less.low
-    worth = "costs" if cost > 0 else "costs nothing; it gains"
-    chance = " (chance alone could explain the difference)" if low <= 0 <= high else ""
-    return (
-        f"**The price of explainability.** Against LightGBM left free, keeping the trees small and monotone {worth} "
-        f"{abs(cost):.4f} of AUC{chance}."
-    )
-
-
-def _unread(judgement: Judgement) -> str:
-    return "\n\n".join(
-        f"{what} Read by the PD they would change its AUC by {-other.less.value:+.4f} "
-        f"[{-other.less.high:+.4f}, {-other.less.low:+.4f}]. That model was fitted to say so and is not kept."
-        for name, what in UNREAD.items()
-        if (other := judgement.beside.get(name)) is not None
-    )
-
-
-def _decisions(judgement: Judgement) -> str:
-    earned = judgement.profit
-    lines = [
-        f"{judgement.cleared:.1%} clear the approval line; {judgement.approved:.1%} would be approved, "
-        "the rest goes to a person.",
-        f"Median limit of those who have one: {judgement.median_limit:,.0f} {earned.currency}."
-        if np.isfinite(judgement.median_limit)
-        else "No row has a limit.",
-        f"Profit per applicant a year, {earned.currency}: {_money(earned.at_line)} at the policy's line, "
-        f"{_money(earned.approve_all)} if all were approved, a gain of {_money(earned.gain)}. "
-        f"The best cut-off on these rows is a PD of {earned.best_cut_off:.1%} ({earned.best:,.0f}). "
-        f"Amounts: {earned.exposure}.",
+    rows = [
+        (baseline.description, format_interval(baseline.auc), format_interval(baseline.auc_gain, show_sign=True))
+        for baseline in evaluation.baselines.values()
     ]
-    if judgement.referred:
-        common = sorted(judgement.referred.items(), key=lambda item: -item[1])
-        lines.append("Why a person decides: " + ", ".join(f"{code} ({rows:,} rows)" for code, rows in common) + ".")
-    return "## What it would decide\n\n" + bullets(lines)
+    notes = [_explainability_cost(evaluation), _excluded_inputs_note(evaluation)]
+    comparison = markdown_table(("on the same held-out rows", "AUC", "this model's AUC less its own"), rows)
+    return "## Beside other models\n\n" + "\n\n".join([comparison, *(line for line in notes if line)])
 
 
-def _groups(judgement: Judgement) -> str:
-    if not judgement.groups:
+def _explainability_cost(evaluation: EvaluationReport) -> str:
+    baseline = evaluation.baselines.get("unconstrained")
+    if baseline is None:
+        return ""
+    cost, low, high = -baseline.auc_gain.value, -baseline.auc_gain.high, -baseline.auc_gain.low
+    verb = "costs" if cost > 0 else "costs nothing; it gains"
+    chance_note = " (chance alone could explain the difference)" if low <= 0 <= high else ""
+    return (
+        f"**The price of explainability.** Against LightGBM left free, keeping the trees small and monotone {verb} "
+        f"{abs(cost):.4f} of AUC{chance_note}."
+    )
+
+
+def _excluded_inputs_note(evaluation: EvaluationReport) -> str:
+    return "\n\n".join(
+        f"{description} Read by the PD they would change its AUC by {-baseline.auc_gain.value:+.4f} "
+        f"[{-baseline.auc_gain.high:+.4f}, {-baseline.auc_gain.low:+.4f}]. That model was fitted to say so and is not kept."
+        for name, description in EXCLUDED_INPUTS.items()
+        if (baseline := evaluation.baselines.get(name)) is not None
+    )
+
+
+def _decisions_section(evaluation: EvaluationReport) -> str:
+    profit = evaluation.profit
+    lines = [
+        f"{evaluation.above_cutoff:.1%} clear the approval line; {evaluation.approval_rate:.1%} would be approved, "
+        "the rest goes to a person.",
+        f"Median limit of those who have one: {evaluation.median_limit:,.0f} {profit.currency}."
+        if np.isfinite(evaluation.median_limit)
+        else "No row has a limit.",
+        f"Profit per applicant a year, {profit.currency}: {_format_money(profit.at_cutoff)} at the policy's line, "
+        f"{_format_money(profit.approve_all)} if all were approved, a gain of {_format_money(profit.gain)}. "
+        f"The best cut-off on these rows is a PD of {profit.best_cutoff:.1%} ({profit.best_profit:,.0f}). "
+        f"Amounts: {profit.exposure_basis}.",
+    ]
+    if evaluation.referral_counts:
+        referrals = sorted(evaluation.referral_counts.items(), key=lambda item: -item[1])
+        lines.append("Why a person decides: " + ", ".join(f"{code} ({rows:,} rows)" for code, rows in referrals) + ".")
+    return "## What it would decide\n\n" + bullet_list(lines)
+
+
+def _groups_section(evaluation: EvaluationReport) -> str:
+    if not evaluation.groups:
         return "## Audit groups\n\nThe table has no audit group that is large enough to look at."
     rows = [
         (
@@ -153,15 +156,15 @@ def _groups(judgement: Judgement) -> str:
             f"{group.rows:,}",
             f"{group.bad_rate:.1%}",
             f"{group.mean_pd:.1%}",
-            three(group.figures["auc"]),
-            three(group.figures["slope"], digits=2),
-            f"{group.approval:.1%}",
-            three(group.approval_ratio, digits=2),
-            three(group.limit_ratio_at_equal_pd, digits=2),
+            format_interval(group.metrics["auc"]),
+            format_interval(group.metrics["slope"], digits=2),
+            f"{group.approval_rate:.1%}",
+            format_interval(group.approval_ratio, digits=2),
+            format_interval(group.limit_ratio_at_equal_pd, digits=2),
         )
-        for group in judgement.groups
+        for group in evaluation.groups
     ]
-    heads = (
+    headers = (
         "group",
         "rows",
         "bad",
@@ -172,51 +175,65 @@ def _groups(judgement: Judgement) -> str:
         "approval ratio",
         "limit ratio at equal PD",
     )
-    told = "Ratios are to the attribute's largest group, which stands first. No model reads these columns."
-    return f"## Audit groups\n\n{told}\n\n{table(heads, rows)}"
+    note = "Ratios are to the attribute's largest group, which stands first. No model reads these columns."
+    return f"## Audit groups\n\n{note}\n\n{markdown_table(headers, rows)}"
 
 
-def _stability(judgement: Judgement) -> str:
-    moved = sorted(judgement.psi.items(), key=lambda item: -item[1])
-    rows = [(name, f"{value:.3f}") for name, value in moved[:8]]
-    told = "Population stability index, training to held-out rows; under 0.1 is stable. The largest:"
-    return f"## Stability\n\n{told}\n\n" + table(("", "PSI"), rows)
+def _stability_section(evaluation: EvaluationReport) -> str:
+    shifts = sorted(evaluation.psi.items(), key=lambda item: -item[1])
+    rows = [(name, f"{value:.3f}") for name, value in shifts[:8]]
+    note = "Population stability index, training to held-out rows; under 0.1 is stable. The largest:"
+    return f"## Stability\n\n{note}\n\n" + markdown_table(("", "PSI"), rows)
 
 
-def the_gate(verdict: Verdict | None) -> str:
+def gate_section(verdict: GateVerdict | None) -> str:
     """Every check, passed or not."""
     if verdict is None:
         return ""
-    head = "Passed." if verdict.passed else "Not passed: the champion stays, and this is the challenger."
+    heading = "Passed." if verdict.passed else "Not passed: the champion stays, and this is the challenger."
     lines = [f"{'passed' if check.passed else '**failed**'}: {check}" for check in verdict.checks]
-    return f"## The gate\n\n{head}\n\n" + bullets(lines)
+    return f"## The gate\n\n{heading}\n\n" + bullet_list(lines)
 
 
-def _inputs(card: Card) -> str:
-    arrow = {1: "more is riskier", -1: "more is safer", 0: ""}
-    rows = [(f"`{c.name}`", c.label, c.label_zh, c.unit or c.kind, arrow[c.direction], c.group) for c in card.inputs]
-    return "## Inputs\n\n" + table(("name", "English", "中文", "unit", "direction", "indicator group"), rows)
+def _inputs_section(card: Card) -> str:
+    direction_labels = {1: "more is riskier", -1: "more is safer", 0: ""}
+    rows = [
+        (
+            f"`{column.name}`",
+            column.label,
+            column.label_zh,
+            column.unit or column.kind,
+            direction_labels[column.direction],
+            column.group,
+        )
+        for column in card.inputs
+    ]
+    return "## Inputs\n\n" + markdown_table(("name", "English", "中文", "unit", "direction", "indicator group"), rows)
 
 
-def three(found: Interval, sign: bool = False, digits: int = 4) -> str:
+def format_interval(interval: Interval, show_sign: bool = False, digits: int = 4) -> str:
     """value [low, high]; a dash where there is none."""
-    if not np.isfinite(found.value):
+    if not np.isfinite(interval.value):
         return "–"
-    form = f"{'+' if sign else ''}.{digits}f"
-    told = format(found.value, form)
-    return f"{told} [{found.low:{form}}, {found.high:{form}}]" if np.isfinite(found.low) else told
+    format_spec = f"{'+' if show_sign else ''}.{digits}f"
+    value_text = format(interval.value, format_spec)
+    return (
+        f"{value_text} [{interval.low:{format_spec}}, {interval.high:{format_spec}}]"
+        if np.isfinite(interval.low)
+        else value_text
+    )
 
 
-def _money(found: Interval) -> str:
-    return f"{found.value:,.0f} [{found.low:,.0f}, {found.high:,.0f}]"
+def _format_money(interval: Interval) -> str:
+    return f"{interval.value:,.0f} [{interval.low:,.0f}, {interval.high:,.0f}]"
 
 
-def bullets(lines: Iterable[str]) -> str:
+def bullet_list(lines: Iterable[str]) -> str:
     """A Markdown list."""
     return "\n".join(f"- {line}" for line in lines)
 
 
-def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def markdown_table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A Markdown table."""
-    lines = [heads, ["---"] * len(heads), *rows]
+    lines = [headers, ["---"] * len(headers), *rows]
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)

@@ -4,24 +4,34 @@ from __future__ import annotations
 
 import numpy as np
 
-from models.evaluation_summary import Plots
-from training.reporting.pathology_plots import Picture
-from training.reporting.plot_data import curve, reliability, roc, spread
+from models.evaluation_summary import PlotData
+from training.reporting.pathology_plots import SlidePlotInputs
+from training.reporting.plot_data import build_curve, build_histogram, build_reliability, build_roc
 
 
-def plots(picture: Picture) -> Plots:
-    main, judged = picture.main, picture.judgement
-    curves = [roc("model", main.y, main.stated, judged.main.figures["auc"])]
-    if judged.tiles is not None:
-        curves.append(roc("tiles", picture.cells.y, picture.cells.stated, judged.tiles.figures["auc"]))
-    epochs = np.arange(1, len(picture.history) + 1)
-    losses = {name: np.array([getattr(epoch, name) for epoch in picture.history]) for name in ("learned", "held")}
-    return Plots(
+def build_plots(inputs: SlidePlotInputs) -> PlotData:
+    main, evaluation = inputs.main, inputs.evaluation
+    curves = [build_roc("model", main.y, main.positive_probability, evaluation.main.metrics["auc"])]
+    if evaluation.tiles is not None:
+        curves.append(
+            build_roc(
+                "tiles",
+                inputs.tile_predictions.y,
+                inputs.tile_predictions.positive_probability,
+                evaluation.tiles.metrics["auc"],
+            )
+        )
+    epochs = np.arange(1, len(inputs.history) + 1)
+    losses = {
+        "learned": np.array([epoch.train_loss for epoch in inputs.history]),
+        "held": np.array([epoch.validation_loss for epoch in inputs.history]),
+    }
+    return PlotData(
         unit=main.unit,
-        rows=judged.main.rows,
+        rows=evaluation.main.rows,
         roc=tuple(curves),
-        reliability=reliability(judged.main.bins),
-        spread=spread("probability", main.stated, main.y, main.point.threshold),
-        line=main.point.threshold,
-        learning=tuple(curve(name, epochs, loss) for name, loss in losses.items() if np.isfinite(loss).all()),
+        reliability=build_reliability(evaluation.main.bins),
+        spread=build_histogram("probability", main.positive_probability, main.y, main.operating_point.threshold),
+        line=main.operating_point.threshold,
+        learning=tuple(build_curve(name, epochs, loss) for name, loss in losses.items() if np.isfinite(loss).all()),
     )

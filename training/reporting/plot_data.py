@@ -6,54 +6,62 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from models.card import Card, Head
-from models.evaluation_summary import Curve, Fair, Figure, Plots, Reliability, Spread, Weight
-from models.scorecard.explanations import line_points
-from models.scorecard.scaling import Scale
-from training.evaluation.evaluate import Bin, Case, Judgement
+from models.card import Card, ScoreHead
+from models.evaluation_summary import (
+    Curve,
+    FairnessRow,
+    Histogram,
+    Importance,
+    MetricInterval,
+    PlotData,
+    ReliabilityBin,
+)
+from models.scorecard.explanations import cutoff_points
+from models.scorecard.scaling import ScoreScale
+from training.evaluation.evaluate import CalibrationBin, EvaluationData, EvaluationReport
 from training.evaluation.metrics import Interval
 from training.reporting import plot_style
 
-POINTS, BINS, WEIGHTS = 101, 40, 12  # of a curve; of a spread; indicators
+MAX_CURVE_POINTS, HISTOGRAM_BINS, MAX_IMPORTANCES = 101, 40, 12  # of a curve; of a spread; indicators
 
 
-def per_raw(head: Head) -> float:
+def points_per_logit(head: ScoreHead) -> float:
     """Points that one unit of raw score adds."""
-    return -Scale(head.points, head.odds, head.double).factor * head.slope
+    return -ScoreScale(head.points, head.odds, head.double).factor * head.slope
 
 
-def plots(card: Card, case: Case, judgement: Judgement, contributions: np.ndarray) -> Plots:
+def build_plots(card: Card, data: EvaluationData, evaluation: EvaluationReport, contributions: np.ndarray) -> PlotData:
     """Of a table's model. contributions: (held-out rows, inputs) in raw-score units."""
-    y, pd, points = case.y[case.held], case.pd[case.held], case.points[case.held]
-    curves = [roc("model", y, pd, judgement.figures["auc"])]
-    curves += [roc(name, y, other.pd, other.auc) for name, other in judgement.beside.items()]
-    size = abs(per_raw(card.head)) * np.abs(contributions).mean(axis=0)
-    top = np.argsort(-size)[:WEIGHTS]
-    earned = judgement.profit
-    return Plots(
+    y, pd, points = data.y[data.holdout], data.pd[data.holdout], data.points[data.holdout]
+    curves = [build_roc("model", y, pd, evaluation.metrics["auc"])]
+    curves += [build_roc(name, y, baseline.pd, baseline.auc) for name, baseline in evaluation.baselines.items()]
+    size = abs(points_per_logit(card.head)) * np.abs(contributions).mean(axis=0)
+    top = np.argsort(-size)[:MAX_IMPORTANCES]
+    profit = evaluation.profit
+    return PlotData(
         unit="rows",
-        rows=judgement.rows,
+        rows=evaluation.rows,
         roc=tuple(curves),
-        reliability=reliability(judgement.bins),
-        spread=spread("score", points, y, line_points(card, case.terms.line)),
-        line=case.terms.line,
-        profit=curve("profit", earned.cut_offs, earned.curve),
-        currency=earned.currency,
+        reliability=build_reliability(evaluation.bins),
+        spread=build_histogram("score", points, y, cutoff_points(card, data.terms.cutoff)),
+        line=data.terms.cutoff,
+        profit=build_curve("profit", profit.cutoffs, profit.curve),
+        currency=profit.currency,
         fairness=tuple(
-            Fair(
+            FairnessRow(
                 attribute=group.attribute,
                 value=group.value,
                 rows=group.rows,
-                approval=figure(group.approval_ratio),
-                limit=figure(group.limit_ratio_at_equal_pd),
+                approval=to_metric_interval(group.approval_ratio),
+                limit=to_metric_interval(group.limit_ratio_at_equal_pd),
             )
-            for group in judgement.groups
+            for group in evaluation.groups
         ),
         weights=tuple(
-            Weight(
-                name=case.columns[i].name,
-                en=case.columns[i].label,
-                zh=case.columns[i].label_zh or case.columns[i].label,
+            Importance(
+                name=data.columns[i].name,
+                en=data.columns[i].label,
+                zh=data.columns[i].label_zh or data.columns[i].label,
                 points=round(float(size[i]), 3),
             )
             for i in top
@@ -61,47 +69,49 @@ def plots(card: Card, case: Case, judgement: Judgement, contributions: np.ndarra
     )
 
 
-def roc(name: str, y: np.ndarray, score: np.ndarray, auc: Interval) -> Curve:
-    told = figure(auc).value
-    return curve(name, *plot_style.roc(y, score)).model_copy(update={"auc": told})
+def build_roc(name: str, y: np.ndarray, score: np.ndarray, auc: Interval) -> Curve:
+    auc_value = to_metric_interval(auc).value
+    return build_curve(name, *plot_style.roc_points(y, score)).model_copy(update={"auc": auc_value})
 
 
-def curve(name: str, x: np.ndarray, y: np.ndarray) -> Curve:
+def build_curve(name: str, x: np.ndarray, y: np.ndarray) -> Curve:
     """At most POINTS of it, evenly along its own length, the ends among them."""
-    if len(x) > POINTS:
-        length = np.r_[0, np.cumsum(np.hypot(np.diff(x) / _span(x), np.diff(y) / _span(y)))]
-        at = np.interp(np.linspace(0, length[-1], POINTS), length, np.arange(len(x)))
-        x, y = (np.interp(at, np.arange(len(x)), values) for values in (x, y))
-    return Curve(name=name, x=_short(x), y=_short(y))
+    if len(x) > MAX_CURVE_POINTS:
+        arc_length = np.r_[0, np.cumsum(np.hypot(np.diff(x) / _value_range(x), np.diff(y) / _value_range(y)))]
+        positions = np.interp(np.linspace(0, arc_length[-1], MAX_CURVE_POINTS), arc_length, np.arange(len(x)))
+        x, y = (np.interp(positions, np.arange(len(x)), values) for values in (x, y))
+    return Curve(name=name, x=_round_values(x), y=_round_values(y))
 
 
-def reliability(bins: Sequence[Bin]) -> tuple[Reliability, ...]:
+def build_reliability(bins: Sequence[CalibrationBin]) -> tuple[ReliabilityBin, ...]:
     return tuple(
-        Reliability(rows=one.rows, stated=one.pd, seen=one.bad.value, low=one.bad.low, high=one.bad.high)
-        for one in bins
+        ReliabilityBin(
+            rows=bin.rows, stated=bin.mean_pd, seen=bin.bad_rate.value, low=bin.bad_rate.low, high=bin.bad_rate.high
+        )
+        for bin in bins
     )
 
 
-def spread(what: str, values: np.ndarray, y: np.ndarray, line: float) -> Spread | None:
+def build_histogram(quantity: str, values: np.ndarray, y: np.ndarray, cutoff: float) -> Histogram | None:
     """None where either group has no row."""
     if not len(values) or not 0 < y.sum() < len(y):
         return None
-    low, high = (float(np.quantile(values, end)) for end in (0.001, 0.999))
-    edges = np.linspace(low, high if high > low else low + 1, BINS + 1)
-    inside = np.clip(values, edges[0], edges[-1])
-    shares = [np.histogram(inside[y == group], edges)[0] / (y == group).sum() for group in (0, 1)]
-    negative, positive = (_short(share) for share in shares)
-    return Spread(what=what, edges=_short(edges), negative=negative, positive=positive, line=line)
+    low, high = (float(np.quantile(values, quantile)) for quantile in (0.001, 0.999))
+    edges = np.linspace(low, high if high > low else low + 1, HISTOGRAM_BINS + 1)
+    clipped = np.clip(values, edges[0], edges[-1])
+    shares = [np.histogram(clipped[y == outcome], edges)[0] / (y == outcome).sum() for outcome in (0, 1)]
+    negative, positive = (_round_values(share) for share in shares)
+    return Histogram(what=quantity, edges=_round_values(edges), negative=negative, positive=positive, line=cutoff)
 
 
-def figure(found: Interval) -> Figure:
-    return Figure(**found.json())
+def to_metric_interval(interval: Interval) -> MetricInterval:
+    return MetricInterval(**interval.to_json())
 
 
-def _span(values: np.ndarray) -> float:
+def _value_range(values: np.ndarray) -> float:
     return float(np.ptp(values)) or 1.0
 
 
-def _short(values: np.ndarray) -> tuple[float, ...]:
+def _round_values(values: np.ndarray) -> tuple[float, ...]:
     """To six digits: nobody sees more of a picture, and the card stays small."""
     return tuple(float(f"{value:.6g}") for value in values)

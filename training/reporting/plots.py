@@ -10,19 +10,31 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from models.card import Card
-from models.scorecard.explanations import Explainer, line_points
-from training.evaluation.evaluate import Case, Judgement
-from training.progress import Tick, ignore
+from models.scorecard.explanations import Explainer, cutoff_points
+from training.evaluation.evaluate import EvaluationData, EvaluationReport
+from training.progress import ProgressCallback, ignore_progress
 from training.reporting import plot_style
-from training.reporting.plot_data import per_raw
-from training.reporting.plot_style import BAD, GOOD, OURS, QUIET, axes_on, calm, page
+from training.reporting.plot_data import points_per_logit
+from training.reporting.plot_style import (
+    BAD_COLOR,
+    GOOD_COLOR,
+    MUTED_COLOR,
+    PRIMARY_COLOR,
+    add_axes,
+    new_figure,
+    style_axes,
+)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-SHOWN, EFFECTS, LONGEST = 15, 6, 9  # indicators in the plot of importance; with a plot of effect; in the example
-STEPS = 12  # parts of an indicator's range
-NAMES = {
+MAX_IMPORTANCES, MAX_EFFECTS, MAX_EXAMPLE_PARTS = (
+    15,
+    6,
+    9,
+)  # indicators in the plot of importance; with a plot of effect; in the example
+EFFECT_BINS = 12  # parts of an indicator's range
+TITLES = {
     "roc": ("Who is ranked first: ROC curve", "ROC 曲线"),
     "ks": ("How far the outcomes part: Kolmogorov-Smirnov", "KS 曲线"),
     "calibration": ("Stated and seen risk, with 95 % intervals", "校准：预测与实际违约率"),
@@ -36,58 +48,66 @@ NAMES = {
 
 
 @dataclass(frozen=True)
-class Example:
+class ScoreExample:
     """One held-out applicant: the approval line's points, then what each indicator adds, largest first."""
 
-    line: float
-    parts: Sequence[tuple[str, float]]  # (indicator, points)
+    cutoff: float
+    contributions: Sequence[tuple[str, float]]  # (indicator, points)
     points: float
 
 
 @dataclass(frozen=True)
-class Picture:
+class PlotInputs:
     """What the plots show. effect: (held-out rows, inputs) points that each input adds, against the mean applicant."""
 
     title: str  # the model's name, and "simulated data" where it is
-    case: Case
-    judgement: Judgement
-    effect: np.ndarray
-    example: Example | None = None
+    data: EvaluationData
+    evaluation: EvaluationReport
+    effects: np.ndarray
+    example: ScoreExample | None = None
 
     @property
     def y(self) -> np.ndarray:
-        return np.asarray(self.case.y[self.case.held])
+        return np.asarray(self.data.y[self.data.holdout])
 
     @property
     def pd(self) -> np.ndarray:
-        return np.asarray(self.case.pd[self.case.held])
+        return np.asarray(self.data.pd[self.data.holdout])
 
     @property
     def points(self) -> np.ndarray:
-        return np.asarray(self.case.points[self.case.held])
+        return np.asarray(self.data.points[self.data.holdout])
 
 
-def picture(card: Card, case: Case, judgement: Judgement, contributions: np.ndarray) -> Picture:
+def build_plot_inputs(
+    card: Card, data: EvaluationData, evaluation: EvaluationReport, contributions: np.ndarray
+) -> PlotInputs:
     """What is drawn of a model. contributions: (held-out rows, inputs) in raw-score units.
 
     The example is the held-out applicant whose PD is nearest to twice that of the approval line: a plain refusal of the
     machine, and so the one who would ask why.
     """
-    line = line_points(card, case.terms.line)
-    at = int(np.argmin(np.abs(case.points[case.held] - (line - card.head.double))))
-    points = float(case.points[case.held][at])
-    added = Explainer(card, line).effects(contributions[at : at + 1], np.array([points]))[0]
-    order = np.argsort(-np.abs(added))[:LONGEST]
-    parts = [(card.inputs[i].label, float(added[i])) for i in order]
-    parts.append(("all others", points - line - sum(part for _, part in parts)))
+    cutoff = cutoff_points(card, data.terms.cutoff)
+    index = int(np.argmin(np.abs(data.points[data.holdout] - (cutoff - card.head.double))))
+    points = float(data.points[data.holdout][index])
+    effects = Explainer(card, cutoff).effects(contributions[index : index + 1], np.array([points]))[0]
+    order = np.argsort(-np.abs(effects))[:MAX_EXAMPLE_PARTS]
+    example_parts = [(card.inputs[i].label, float(effects[i])) for i in order]
+    example_parts.append(("all others", points - cutoff - sum(effect for _, effect in example_parts)))
     title = f"{card.model} {card.version}" + (" (simulated data)" if card.simulated else "")
-    return Picture(title, case, judgement, per_raw(card.head) * contributions, Example(line, parts, points))
+    return PlotInputs(
+        title,
+        data,
+        evaluation,
+        points_per_logit(card.head) * contributions,
+        ScoreExample(cutoff, example_parts, points),
+    )
 
 
-def draw(folder: Path, picture: Picture, tick: Tick = ignore) -> list[Path]:
+def draw_plots(folder: Path, inputs: PlotInputs, progress: ProgressCallback = ignore_progress) -> list[Path]:
     """Every plot that the judgement has something for, as `<name>.png`."""
     folder.mkdir(parents=True, exist_ok=True)
-    plots: dict[str, Callable[[Figure, Picture], None]] = {
+    plots: dict[str, Callable[[Figure, PlotInputs], None]] = {
         "roc": _roc,
         "ks": _ks,
         "calibration": _calibration,
@@ -98,102 +118,119 @@ def draw(folder: Path, picture: Picture, tick: Tick = ignore) -> list[Path]:
         "fairness": _fairness,
         "reasons": _reasons,
     }
-    if not picture.judgement.groups:
+    if not inputs.evaluation.groups:
         del plots["fairness"]
-    if picture.example is None:
+    if inputs.example is None:
         del plots["reasons"]
-    written = []
-    for done, (name, plot) in enumerate(plots.items()):
-        figure = page(*NAMES[name], picture.title)
-        plot(figure, picture)
+    paths = []
+    for position, (name, plot) in enumerate(plots.items()):
+        figure = new_figure(*TITLES[name], inputs.title)
+        plot(figure, inputs)
         path = folder / f"{name}.png"
         figure.savefig(path, dpi=110)
-        written.append(path)
-        tick(done + 1, len(plots))
-    return written
+        paths.append(path)
+        progress(position + 1, len(plots))
+    return paths
 
 
-def _roc(figure: Figure, picture: Picture) -> None:
-    axes = axes_on(figure, "share of the good above the cut-off", "share of the bad above the cut-off")
-    lines = [(f"this model, AUC {picture.judgement.figures['auc']}", picture.pd, OURS, 2.0)]
-    for (name, other), colour in zip(picture.judgement.beside.items(), (QUIET, BAD, GOOD), strict=False):
-        lines.append((f"{name.replace('_', ' ')}, AUC {other.auc.value:.4f}", other.pd, colour, 1.0))
+def _roc(figure: Figure, inputs: PlotInputs) -> None:
+    axes = add_axes(figure, "share of the good above the cut-off", "share of the bad above the cut-off")
+    lines = [(f"this model, AUC {inputs.evaluation.metrics['auc']}", inputs.pd, PRIMARY_COLOR, 2.0)]
+    for (name, baseline), colour in zip(
+        inputs.evaluation.baselines.items(), (MUTED_COLOR, BAD_COLOR, GOOD_COLOR), strict=False
+    ):
+        lines.append((f"{name.replace('_', ' ')}, AUC {baseline.auc.value:.4f}", baseline.pd, colour, 1.0))
     for label, pd, colour, width in lines:
-        axes.plot(*plot_style.roc(picture.y, pd), color=colour, lw=width, label=label)
-    axes.plot([0, 1], [0, 1], color=QUIET, lw=0.6, ls=":")
+        axes.plot(*plot_style.roc_points(inputs.y, pd), color=colour, lw=width, label=label)
+    axes.plot([0, 1], [0, 1], color=MUTED_COLOR, lw=0.6, ls=":")
     axes.legend(fontsize=8, frameon=False, loc="lower right")
 
 
-def _ks(figure: Figure, picture: Picture) -> None:
-    axes = axes_on(figure, "score (points)", "share at or below")
-    order = np.argsort(picture.points)
-    points, bad = picture.points[order], picture.y[order] == 1
-    shares = {"bad": np.cumsum(bad) / max(1, bad.sum()), "good": np.cumsum(~bad) / max(1, (~bad).sum())}
-    axes.plot(points, shares["bad"], color=BAD, label="did not repay")
-    axes.plot(points, shares["good"], color=GOOD, label="repaid")
-    at = int(np.argmax(shares["bad"] - shares["good"]))
-    axes.vlines(points[at], shares["good"][at], shares["bad"][at], color=OURS, lw=1.5)
-    axes.text(points[at], shares["bad"][at], f" KS {picture.judgement.figures['ks']}", fontsize=8, color=OURS)
+def _ks(figure: Figure, inputs: PlotInputs) -> None:
+    axes = add_axes(figure, "score (points)", "share at or below")
+    order = np.argsort(inputs.points)
+    points, is_bad = inputs.points[order], inputs.y[order] == 1
+    shares = {"bad": np.cumsum(is_bad) / max(1, is_bad.sum()), "good": np.cumsum(~is_bad) / max(1, (~is_bad).sum())}
+    axes.plot(points, shares["bad"], color=BAD_COLOR, label="did not repay")
+    axes.plot(points, shares["good"], color=GOOD_COLOR, label="repaid")
+    index = int(np.argmax(shares["bad"] - shares["good"]))
+    axes.vlines(points[index], shares["good"][index], shares["bad"][index], color=PRIMARY_COLOR, lw=1.5)
+    axes.text(
+        points[index], shares["bad"][index], f" KS {inputs.evaluation.metrics['ks']}", fontsize=8, color=PRIMARY_COLOR
+    )
     axes.legend(fontsize=8, frameon=False, loc="lower right")
 
 
-def _calibration(figure: Figure, picture: Picture) -> None:
-    axes = axes_on(figure, "mean PD of a tenth of the rows", "share that defaulted")
-    bins = [one for one in picture.judgement.bins if one.bad.value > 0]
-    x, seen = np.array([one.pd for one in bins]), np.array([one.bad.value for one in bins])
-    low, high = (np.array([getattr(one.bad, end) for one in bins]) for end in ("low", "high"))
-    axes.errorbar(x, seen, yerr=[seen - low, high - seen], fmt="o", ms=4, color=OURS, capsize=2, lw=1)
-    ends = [float(min(x.min(), low[low > 0].min())), float(max(x.max(), high.max()))]
-    axes.plot(ends, ends, color=QUIET, lw=0.8, ls=":")
+def _calibration(figure: Figure, inputs: PlotInputs) -> None:
+    axes = add_axes(figure, "mean PD of a tenth of the rows", "share that defaulted")
+    bins = [bin for bin in inputs.evaluation.bins if bin.bad_rate.value > 0]
+    x, bad_rates = np.array([bin.mean_pd for bin in bins]), np.array([bin.bad_rate.value for bin in bins])
+    low, high = (np.array([getattr(bin.bad_rate, bound) for bin in bins]) for bound in ("low", "high"))
+    axes.errorbar(
+        x, bad_rates, yerr=[bad_rates - low, high - bad_rates], fmt="o", ms=4, color=PRIMARY_COLOR, capsize=2, lw=1
+    )
+    limits = [float(min(x.min(), low[low > 0].min())), float(max(x.max(), high.max()))]
+    axes.plot(limits, limits, color=MUTED_COLOR, lw=0.8, ls=":")
     axes.set(xscale="log", yscale="log")
-    figures = picture.judgement.figures
-    told = f"slope {figures['slope']}\nintercept {figures['intercept']}\nBrier {figures['brier']}"
-    axes.text(0.03, 0.97, told, transform=axes.transAxes, va="top", fontsize=8)
+    figures = inputs.evaluation.metrics
+    note = f"slope {figures['slope']}\nintercept {figures['intercept']}\nBrier {figures['brier']}"
+    axes.text(0.03, 0.97, note, transform=axes.transAxes, va="top", fontsize=8)
 
 
-def _scores(figure: Figure, picture: Picture) -> None:
-    axes = axes_on(figure, "score (points)", "share of the group")
-    low, high = (float(np.quantile(picture.points, end)) for end in (0.001, 0.999))
+def _scores(figure: Figure, inputs: PlotInputs) -> None:
+    axes = add_axes(figure, "score (points)", "share of the group")
+    low, high = (float(np.quantile(inputs.points, quantile)) for quantile in (0.001, 0.999))
     edges = np.linspace(low, high, 50)
-    for outcome, colour, label in ((0, GOOD, "repaid"), (1, BAD, "did not repay")):
-        points = picture.points[picture.y == outcome]
+    for outcome, colour, label in ((0, GOOD_COLOR, "repaid"), (1, BAD_COLOR, "did not repay")):
+        points = inputs.points[inputs.y == outcome]
         weights = np.full(len(points), 1 / max(1, len(points)))
         axes.hist(points, edges.tolist(), weights=weights, color=colour, alpha=0.55, label=label)
     axes.legend(fontsize=8, frameon=False)
 
 
-def _profit(figure: Figure, picture: Picture) -> None:
-    earned, line = picture.judgement.profit, picture.case.terms.line
-    axes = axes_on(figure, "approve up to this PD", f"{earned.currency} per applicant a year")
-    axes.plot(earned.cut_offs, earned.curve, color=OURS)
-    axes.axvline(line, color=BAD, lw=1, label=f"policy's line {line:.1%}: {earned.at_line.value:,.0f}")
-    axes.axvline(earned.best_cut_off, color=GOOD, lw=1, label=f"best {earned.best_cut_off:.1%}: {earned.best:,.0f}")
-    axes.axhline(earned.approve_all.value, color=QUIET, lw=1, label=f"approve all: {earned.approve_all.value:,.0f}")
-    axes.set_xlim(0, min(1.0, float(np.quantile(picture.pd, 0.995)) + 0.02))
+def _profit(figure: Figure, inputs: PlotInputs) -> None:
+    profit, cutoff = inputs.evaluation.profit, inputs.data.terms.cutoff
+    axes = add_axes(figure, "approve up to this PD", f"{profit.currency} per applicant a year")
+    axes.plot(profit.cutoffs, profit.curve, color=PRIMARY_COLOR)
+    axes.axvline(cutoff, color=BAD_COLOR, lw=1, label=f"policy's line {cutoff:.1%}: {profit.at_cutoff.value:,.0f}")
+    axes.axvline(
+        profit.best_cutoff, color=GOOD_COLOR, lw=1, label=f"best {profit.best_cutoff:.1%}: {profit.best_profit:,.0f}"
+    )
+    axes.axhline(
+        profit.approve_all.value, color=MUTED_COLOR, lw=1, label=f"approve all: {profit.approve_all.value:,.0f}"
+    )
+    axes.set_xlim(0, min(1.0, float(np.quantile(inputs.pd, 0.995)) + 0.02))
     axes.legend(fontsize=8, frameon=False)
 
 
-def _importance(figure: Figure, picture: Picture) -> None:
-    axes = axes_on(figure, "mean of |points added|")
-    size = np.abs(picture.effect).mean(axis=0)
-    top = np.argsort(-size)[:SHOWN][::-1]
-    axes.barh([picture.case.columns[i].label for i in top], size[top], color=OURS)
+def _importance(figure: Figure, inputs: PlotInputs) -> None:
+    axes = add_axes(figure, "mean of |points added|")
+    importance = np.abs(inputs.effects).mean(axis=0)
+    top = np.argsort(-importance)[:MAX_IMPORTANCES][::-1]
+    axes.barh([inputs.data.columns[i].label for i in top], importance[top], color=PRIMARY_COLOR)
 
 
-def _effects(figure: Figure, picture: Picture) -> None:
-    top = np.argsort(-np.abs(picture.effect).mean(axis=0))[:EFFECTS]
-    x = picture.case.x[picture.case.held]
-    for place, i in enumerate(top):
-        axes = figure.add_subplot(2, 3, place + 1)
-        calm(axes)
-        column, value, effect = picture.case.columns[i], x[:, i], picture.effect[:, i]
-        known = np.isfinite(value)
-        edges = np.unique(np.quantile(value[known], np.linspace(0, 1, STEPS + 1))) if known.any() else np.empty(0)
-        at = np.clip(np.searchsorted(edges, value[known], side="right") - 1, 0, max(0, len(edges) - 1))
-        middle = [(value[known][at == k].mean(), effect[known][at == k].mean()) for k in np.unique(at)]
-        axes.plot([m for m, _ in middle], [e for _, e in middle], color=OURS, marker=".", lw=1.2)
-        if (~known).any():
-            axes.axhline(effect[~known].mean(), color=BAD, lw=0.8, ls="--", label="missing")
+def _effects(figure: Figure, inputs: PlotInputs) -> None:
+    top = np.argsort(-np.abs(inputs.effects).mean(axis=0))[:MAX_EFFECTS]
+    x = inputs.data.x[inputs.data.holdout]
+    for position, i in enumerate(top):
+        axes = figure.add_subplot(2, 3, position + 1)
+        style_axes(axes)
+        column, value, effect = inputs.data.columns[i], x[:, i], inputs.effects[:, i]
+        is_known = np.isfinite(value)
+        edges = (
+            np.unique(np.quantile(value[is_known], np.linspace(0, 1, EFFECT_BINS + 1)))
+            if is_known.any()
+            else np.empty(0)
+        )
+        bin_index = np.clip(np.searchsorted(edges, value[is_known], side="right") - 1, 0, max(0, len(edges) - 1))
+        bin_means = [
+            (value[is_known][bin_index == k].mean(), effect[is_known][bin_index == k].mean())
+            for k in np.unique(bin_index)
+        ]
+        axes.plot([m for m, _ in bin_means], [e for _, e in bin_means], color=PRIMARY_COLOR, marker=".", lw=1.2)
+        if (~is_known).any():
+            axes.axhline(effect[~is_known].mean(), color=BAD_COLOR, lw=0.8, ls="--", label="missing")
             axes.legend(fontsize=6, frameon=False)
         axes.set_title(column.label, fontsize=8)
         axes.tick_params(labelsize=6)
@@ -201,38 +238,38 @@ def _effects(figure: Figure, picture: Picture) -> None:
     figure.supylabel("points added", fontsize=8)
 
 
-def _fairness(figure: Figure, picture: Picture) -> None:
-    groups = picture.judgement.groups[::-1]
+def _fairness(figure: Figure, inputs: PlotInputs) -> None:
+    groups = inputs.evaluation.groups[::-1]
     figure.set_figheight(max(3.2, 0.28 * len(groups) + 1.4))
-    parts = (("approval ratio", "approval_ratio"), ("limit ratio at equal PD", "limit_ratio_at_equal_pd"))
-    for place, (label, name) in enumerate(parts):
-        axes = figure.add_subplot(1, 2, place + 1)
-        calm(axes)
+    panels = (("approval ratio", "approval_ratio"), ("limit ratio at equal PD", "limit_ratio_at_equal_pd"))
+    for position, (label, name) in enumerate(panels):
+        axes = figure.add_subplot(1, 2, position + 1)
+        style_axes(axes)
         for row, group in enumerate(groups):
-            found = getattr(group, name)
-            if np.isfinite(found.value):
-                axes.plot([found.low, found.high], [row, row], color=QUIET, lw=2)
-                axes.plot(found.value, row, "o", ms=4, color=OURS if found.value >= 0.8 else BAD)
-        axes.axvline(1, color=QUIET, lw=0.8, ls=":")
-        axes.axvline(0.8, color=BAD, lw=0.8, ls=":")
+            ratio = getattr(group, name)
+            if np.isfinite(ratio.value):
+                axes.plot([ratio.low, ratio.high], [row, row], color=MUTED_COLOR, lw=2)
+                axes.plot(ratio.value, row, "o", ms=4, color=PRIMARY_COLOR if ratio.value >= 0.8 else BAD_COLOR)
+        axes.axvline(1, color=MUTED_COLOR, lw=0.8, ls=":")
+        axes.axvline(0.8, color=BAD_COLOR, lw=0.8, ls=":")
         axes.set_yticks(
-            range(len(groups)), [group.name for group in groups] if place == 0 else [""] * len(groups), fontsize=7
+            range(len(groups)), [group.name for group in groups] if position == 0 else [""] * len(groups), fontsize=7
         )
         axes.set_xlabel(f"{label} (to the attribute's largest group)", fontsize=7)
 
 
-def _reasons(figure: Figure, picture: Picture) -> None:
-    example = picture.example
+def _reasons(figure: Figure, inputs: PlotInputs) -> None:
+    example = inputs.example
     if example is None:
         return
-    axes = axes_on(figure, "score (points)")
-    at, steps = example.line, list(example.parts)
-    for row, (_, points) in enumerate(steps):
-        axes.barh(row, points, left=at, color=GOOD if points >= 0 else BAD)
-        axes.text(at + points, row, f" {points:+.1f}", va="center", fontsize=7)
-        at += points
-    axes.axvline(example.line, color=QUIET, lw=1, ls=":", label=f"approval line {example.line:.0f}")
-    axes.axvline(example.points, color=OURS, lw=1, label=f"this applicant {example.points:.0f}")
-    axes.set_yticks(range(len(steps)), [name for name, _ in steps], fontsize=8)
+    axes = add_axes(figure, "score (points)")
+    left, contributions = example.cutoff, list(example.contributions)
+    for row, (_, points) in enumerate(contributions):
+        axes.barh(row, points, left=left, color=GOOD_COLOR if points >= 0 else BAD_COLOR)
+        axes.text(left + points, row, f" {points:+.1f}", va="center", fontsize=7)
+        left += points
+    axes.axvline(example.cutoff, color=MUTED_COLOR, lw=1, ls=":", label=f"approval line {example.cutoff:.0f}")
+    axes.axvline(example.points, color=PRIMARY_COLOR, lw=1, label=f"this applicant {example.points:.0f}")
+    axes.set_yticks(range(len(contributions)), [name for name, _ in contributions], fontsize=8)
     axes.invert_yaxis()
     axes.legend(fontsize=8, frameon=False)

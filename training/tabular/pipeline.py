@@ -11,143 +11,173 @@ import polars as pl
 from datasets import leakage
 from datasets.splits import Split
 from models import bundle, drift
-from models.card import Card, Head
-from models.trees.onnx_session import Graph, Scores
+from models.card import Card, ScoreHead
+from models.trees.onnx_session import Scores, TabularSession
 from training import pipeline
 from training.evaluation import promotion_gate
-from training.evaluation.evaluate import Case, Judgement, judge
-from training.evaluation.metrics import Draws
-from training.interfaces import Answers, Fit, Rows, TableConfig, TableRecipe
+from training.evaluation.evaluate import EvaluationData, EvaluationReport, evaluate
+from training.evaluation.metrics import BootstrapSamples
+from training.interfaces import Dataset, Decisions, FittedModel, TableConfig, TableRecipe
 from training.reporting import model_card, plot_data
 from training.tabular import export
-from training.tracking.mlflow_registry import CHAMPION, versions
+from training.tracking.mlflow_registry import CHAMPION, package_versions
 
 
 @dataclass
-class TabularTrip(pipeline.Trip):
-    CARD = Card
+class TabularPipeline(pipeline.TrainingPipeline):
+    CARD_TYPE = Card
 
     recipe: TableRecipe
     config: TableConfig
 
-    def make(self) -> pipeline.Finished:
-        rows, split = self._read()
-        fit = self.recipe.train(self.config, rows, split, self.watch)
-        with self.watch.step("export: compile the graph"):
-            exported = export.export(fit)
-            graph = Graph(exported.graph, threads=self.config.judge.threads)
-        with self.watch.step("export: prove that it is the model") as tick:
-            parity = export.parity(fit, graph, fit.x[split.test], self.config.seed, tick)
-        scores, contributions = self._score(graph, fit, split)
-        card = self._card(rows, split, fit, exported.head, scores, contributions)
-        case, answers = self._case(rows, split, fit, card, scores)
-        variants = self.recipe.variants(self.config, rows, split, self.watch)
-        judgement = judge(case, self.config.judge, self.watch, variants, answers.referred)
-        verdict = self._ask_the_gate(rows, split, fit, case, judgement, parity)
-        card = card.model_copy(update={"metrics": judgement.json() | {"parity": parity}})
-        text = self._draw(card, case, judgement, verdict, contributions[split.test], rows)
-        plots = plot_data.plots(card, case, judgement, contributions[split.test])
-        return pipeline.Finished(card, exported.graph, judgement, verdict, text, parity, fit.params, plots)
+    def run_steps(self) -> pipeline.PipelineResult:
+        dataset, split = self._load_data()
+        fitted = self.recipe.train(self.config, dataset, split, self.reporter)
+        with self.reporter.step("export: compile the graph"):
+            exported = export.export(fitted)
+            graph = TabularSession(exported.graph, threads=self.config.judge.threads)
+        with self.reporter.step("export: prove that it is the model") as progress:
+            parity = export.verify_parity(fitted, graph, fitted.x[split.test], self.config.seed, progress)
+        scores, contributions = self._score(graph, fitted, split)
+        card = self._build_card(dataset, split, fitted, exported.head, scores, contributions)
+        evaluation_data, decisions = self._build_evaluation_data(dataset, split, fitted, card, scores)
+        variants = self.recipe.predict_variants(self.config, dataset, split, self.reporter)
+        evaluation = evaluate(evaluation_data, self.config.judge, self.reporter, variants, decisions.referral_counts)
+        verdict = self._run_gate(dataset, split, fitted, evaluation_data, evaluation, parity)
+        card = card.model_copy(update={"metrics": evaluation.to_json() | {"parity": parity}})
+        card_text = self._write_card(card, evaluation_data, evaluation, verdict, contributions[split.test], dataset)
+        plots = plot_data.build_plots(card, evaluation_data, evaluation, contributions[split.test])
+        return pipeline.PipelineResult(
+            card, exported.graph, evaluation, verdict, card_text, parity, fitted.params, plots
+        )
 
-    def _read(self) -> tuple[Rows, Split]:
-        with self.watch.step("read"):
-            rows = self.recipe.read(self.config)
-        if rows.data.simulated:
-            self.watch.say(f"  {rows.data.name}: SIMULATED data 模拟数据", style="bold yellow")
-        for remark in rows.remarks:
-            self.watch.say(f"  {remark}", style="yellow")
-        with self.watch.step("look for leaks"):
-            told = [f"possible leak: {leak.column}: {leak.why}" for leak in leakage.find(rows.frame, rows.table)]
-        for line in told:
-            self.watch.say(f"  {line}", style="bold red")
-        rows = replace(rows, remarks=(*rows.remarks, *told))
-        return rows, pipeline.split_as_told(self.config, rows)
+    def _load_data(self) -> tuple[Dataset, Split]:
+        with self.reporter.step("read"):
+            dataset = self.recipe.read(self.config)
+        if dataset.data.simulated:
+            self.reporter.log(f"  {dataset.data.name}: SIMULATED data 模拟数据", style="bold yellow")
+        for remark in dataset.remarks:
+            self.reporter.log(f"  {remark}", style="yellow")
+        with self.reporter.step("look for leaks"):
+            leak_warnings = [
+                f"possible leak: {leak.column}: {leak.reason}"
+                for leak in leakage.find_leaks(dataset.frame, dataset.table)
+            ]
+        for warning in leak_warnings:
+            self.reporter.log(f"  {warning}", style="bold red")
+        dataset = replace(dataset, remarks=(*dataset.remarks, *leak_warnings))
+        return dataset, pipeline.make_split(self.config, dataset)
 
-    def _score(self, graph: Graph, fit: Fit, split: Split) -> tuple[Scores, np.ndarray]:
+    def _score(self, graph: TabularSession, fitted: FittedModel, split: Split) -> tuple[Scores, np.ndarray]:
         """Scores of all rows, and the contributions (rows, inputs) in raw-score units."""
-        with self.watch.step("score with the graph"):
-            scores = graph.run(fit.x, reasons=True)
+        with self.reporter.step("score with the graph"):
+            scores = graph.run(fitted.x, reasons=True)
         assert scores.contributions is not None
         return scores, scores.contributions
 
-    def _card(self, rows: Rows, split: Split, fit: Fit, head: Head, scores: Scores, contributions: np.ndarray) -> Card:
-        data = rows.data.model_copy(update={"split": split.how, "split_sha256": split.sha256})
+    def _build_card(
+        self,
+        dataset: Dataset,
+        split: Split,
+        fitted: FittedModel,
+        head: ScoreHead,
+        scores: Scores,
+        contributions: np.ndarray,
+    ) -> Card:
+        data = dataset.data.model_copy(update={"split": split.method, "split_sha256": split.sha256})
         return Card(
-            **self.stamp(),
+            **self.card_fields(),
             simulated=data.simulated,
             horizon=self.config.horizon,
-            inputs=fit.columns,
-            also=fit.also,
-            target=rows.table.target.name,
+            inputs=fitted.columns,
+            also=fitted.decision_only_columns,
+            target=dataset.table.target.name,
             head=head,
-            reference=export.reference(scores.points[split.train], contributions[split.train]),
-            drift=drift.learn(fit.columns, fit.x[split.train], fit.x[split.test], scores.pd[split.test]),
+            reference=export.fit_reference(scores.points[split.train], contributions[split.train]),
+            drift=drift.fit_bins(fitted.columns, fitted.x[split.train], fitted.x[split.test], scores.pd[split.test]),
             data=(data,),
-            versions=versions(),
+            versions=package_versions(),
         )
 
-    def _case(self, rows: Rows, split: Split, fit: Fit, card: Card, scores: Scores) -> tuple[Case, Answers]:
+    def _build_evaluation_data(
+        self, dataset: Dataset, split: Split, fitted: FittedModel, card: Card, scores: Scores
+    ) -> tuple[EvaluationData, Decisions]:
         """Limits are those of the exported graph's scores, so what is judged is what will be served."""
-        held_frame = rows.frame[split.test]
-        held_scores = Scores(scores.pd[split.test], scores.points[split.test], scores.raw[split.test], None)
-        with self.watch.step("decide the held-out rows"):
-            answers = self.recipe.decide(card, self.policy, held_frame, held_scores)
-        grouped = self.config.split.group(rows.table)
-        groups = held_frame[grouped].cast(pl.String).fill_null("").to_numpy() if grouped else None
-        case = Case(
-            columns=fit.columns,
-            x=fit.x,
-            y=rows.y,
+        holdout_frame = dataset.frame[split.test]
+        holdout_scores = Scores(scores.pd[split.test], scores.points[split.test], scores.raw[split.test], None)
+        with self.reporter.step("decide the held-out rows"):
+            decisions = self.recipe.decide(card, self.policy, holdout_frame, holdout_scores)
+        group_column = self.config.split.group_column(dataset.table)
+        groups = holdout_frame[group_column].cast(pl.String).fill_null("").to_numpy() if group_column else None
+        evaluation_data = EvaluationData(
+            columns=fitted.columns,
+            x=fitted.x,
+            y=dataset.y,
             pd=scores.pd,
             points=scores.points,
             train=split.train,
-            held=split.test,
-            held_frame=held_frame,
-            audit=tuple(column for column in rows.table.role("audit") if column.name != grouped),
-            approved_held=answers.approved,
-            limit_held=answers.limit,
-            terms=self.recipe.terms(self.policy),
-            draws=Draws(len(split.test), self.config.judge.resamples, self.config.seed, groups),
+            holdout=split.test,
+            holdout_frame=holdout_frame,
+            audit=tuple(column for column in dataset.table.columns_with_role("audit") if column.name != group_column),
+            approved_holdout=decisions.approved,
+            limit_holdout=decisions.limit,
+            terms=self.recipe.loan_terms(self.policy),
+            samples=BootstrapSamples(len(split.test), self.config.judge.resamples, self.config.seed, groups),
             seed=self.config.seed,
         )
-        return case, answers
+        return evaluation_data, decisions
 
-    def _ask_the_gate(
-        self, rows: Rows, split: Split, fit: Fit, case: Case, judgement: Judgement, parity: dict[str, float]
-    ) -> promotion_gate.Verdict:
-        with self.watch.step("prove the policy's guard rails"):
-            faults = self.recipe.verify(self.policy, fit.columns)
-        against = None
-        serving = bundle.pointed(self.bundles, CHAMPION)
-        if serving:
-            with self.watch.step("judge the champion on the same rows"):
-                against = self._champion(serving, rows, case)
-        return promotion_gate.decide(judgement, self.config.gate, parity, faults, against)
+    def _run_gate(
+        self,
+        dataset: Dataset,
+        split: Split,
+        fitted: FittedModel,
+        evaluation_data: EvaluationData,
+        evaluation: EvaluationReport,
+        parity: dict[str, float],
+    ) -> promotion_gate.GateVerdict:
+        with self.reporter.step("prove the policy's guard rails"):
+            policy_problems = self.recipe.verify(self.policy, fitted.columns)
+        comparison = None
+        champion_version = bundle.read_alias(self.bundles_dir, CHAMPION)
+        if champion_version:
+            with self.reporter.step("judge the champion on the same rows"):
+                comparison = self._compare_champion(champion_version, dataset, evaluation_data)
+        return promotion_gate.decide(evaluation, self.config.gate, parity, policy_problems, comparison)
 
-    def _champion(self, serving: str, rows: Rows, case: Case) -> promotion_gate.Against:
+    def _compare_champion(
+        self, version: str, dataset: Dataset, evaluation_data: EvaluationData
+    ) -> promotion_gate.ChampionComparison:
         try:
-            champion = bundle.load(self.bundles / serving, self.public)
-        except bundle.BundleRefused as error:
-            return promotion_gate.Against(serving, refused=str(error))
-        held = case.held
-        return promotion_gate.against(
-            champion, case.held_frame, rows.table.columns, case.y[held], case.pd[held], case.draws
+            champion = bundle.load_bundle(self.bundles_dir / version, self.public_key)
+        except bundle.BundleError as error:
+            return promotion_gate.ChampionComparison(version, failure=str(error))
+        holdout = evaluation_data.holdout
+        return promotion_gate.compare_champion(
+            champion,
+            evaluation_data.holdout_frame,
+            dataset.table.columns,
+            evaluation_data.y[holdout],
+            evaluation_data.pd[holdout],
+            evaluation_data.samples,
         )
 
-    def _draw(
+    def _write_card(
         self,
         card: Card,
-        case: Case,
-        judgement: Judgement,
-        verdict: promotion_gate.Verdict,
+        evaluation_data: EvaluationData,
+        evaluation: EvaluationReport,
+        verdict: promotion_gate.GateVerdict,
         contributions: np.ndarray,
-        rows: Rows,
+        dataset: Dataset,
     ) -> str:
         """The card's text, once its plots are drawn; contributions (held-out rows, inputs)."""
-        drawn: list[Path] = []
+        plot_paths: list[Path] = []
         if self.config.judge.plots:
             from training.reporting import plots
 
-            with self.watch.step("draw") as tick:
-                drawn = plots.draw(self.plots, plots.picture(card, case, judgement, contributions), tick)
-        return model_card.text(card, judgement, verdict, drawn, rows.remarks)
+            with self.reporter.step("draw") as progress:
+                plot_paths = plots.draw_plots(
+                    self.plots_dir, plots.build_plot_inputs(card, evaluation_data, evaluation, contributions), progress
+                )
+        return model_card.render(card, evaluation, verdict, plot_paths, dataset.remarks)

@@ -8,12 +8,12 @@ import numpy as np
 from pydantic import Field
 
 from models.trees.estimator import BaggedTrees, EstimatorConfig
-from training.config import Settings
-from training.evaluation.metrics import Tallier, auc
-from training.progress import Tick, ignore
+from training.config import ConfigSection
+from training.evaluation.metrics import ScoreCounter, auc
+from training.progress import ProgressCallback, ignore_progress
 
 
-class TuneConfig(Settings):
+class TuneConfig(ConfigSection):
     """`trials` 0: the estimator's numbers are taken as they stand in the config."""
 
     trials: int = Field(default=0, ge=0)
@@ -29,30 +29,30 @@ def tune(
     directions: Sequence[int],
     weight: np.ndarray | None = None,
     groups: np.ndarray | None = None,
-    tick: Tick = ignore,
+    progress: ProgressCallback = ignore_progress,
 ) -> EstimatorConfig:
     """`base` with the numbers whose out-of-fold AUC on (x, y) is best; `base` itself is the first trial."""
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
 
-    def worth(trial: optuna.Trial) -> float:
-        tried = base.model_copy(
+    def objective(trial: optuna.Trial) -> float:
+        candidate = base.model_copy(
             update={
                 "repeats": 1,
                 "learning_rate": trial.suggest_float("learning_rate", 0.02, 0.15, log=True),
-                "columns_per_tree": trial.suggest_float("columns_per_tree", 0.15, 1.0),
-                "rows_per_tree": trial.suggest_float("rows_per_tree", 0.4, 1.0),
-                "smallest_leaf": trial.suggest_int("smallest_leaf", 10, 200, log=True),
+                "feature_fraction": trial.suggest_float("feature_fraction", 0.15, 1.0),
+                "bagging_fraction": trial.suggest_float("bagging_fraction", 0.4, 1.0),
+                "min_data_in_leaf": trial.suggest_int("min_data_in_leaf", 10, 200, log=True),
                 "l2": trial.suggest_float("l2", 0.1, 50.0, log=True),
             }
         )
-        model = BaggedTrees(tried).fit(x, y, weight=weight, directions=directions, groups=groups)
-        tick(trial.number + 1, trials)
-        return float(auc(Tallier(model.raw_out_of_fold_, y)(np.ones((1, len(y)))))[0])
+        model = BaggedTrees(candidate).fit(x, y, weight=weight, directions=directions, groups=groups)
+        progress(trial.number + 1, trials)
+        return float(auc(ScoreCounter(model.raw_out_of_fold_, y)(np.ones((1, len(y)))))[0])
 
     study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=seed))
-    names = ("learning_rate", "columns_per_tree", "rows_per_tree", "smallest_leaf", "l2")
-    study.enqueue_trial({name: getattr(base, name) for name in names})
-    study.optimize(worth, n_trials=trials)
+    tuned_names = ("learning_rate", "feature_fraction", "bagging_fraction", "min_data_in_leaf", "l2")
+    study.enqueue_trial({name: getattr(base, name) for name in tuned_names})
+    study.optimize(objective, n_trials=trials)
     return base.model_copy(update=study.best_params)

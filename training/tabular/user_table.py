@@ -17,19 +17,19 @@ from typing import Any
 import polars as pl
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from datasets.errors import DataError, Faults
-from datasets.schema import Column, Origin, Table, conform, nearest, scan, table_from_toml
-from training.config import Settings
+from datasets.errors import DataError, ValidationErrors
+from datasets.schema import ColumnSchema, Source, TableSchema, did_you_mean, load_table_schema, read_raw, validate
+from training.config import ConfigSection
 
-MISSING = ("", "NA", "N/A", "n/a", "NaN", "nan", "NULL", "null", "?")
-MOST_LEVELS = 60  # of a category; a text column with more is taken for free text
-DATE = r"^\d{4}[-/]\d{1,2}([-/]\d{1,2}.*)?$"
-ID_NAME = re.compile(r"(^|_|\b)(id|uuid|guid|key|index|rownum|row_number|unnamed.*)$", re.IGNORECASE)
+MISSING_TOKENS = ("", "NA", "N/A", "n/a", "NaN", "nan", "NULL", "null", "?")
+MAX_LEVELS = 60  # of a category; a text column with more is taken for free text
+DATE_PATTERN = r"^\d{4}[-/]\d{1,2}([-/]\d{1,2}.*)?$"
+ID_NAME_PATTERN = re.compile(r"(^|_|\b)(id|uuid|guid|key|index|rownum|row_number|unnamed.*)$", re.IGNORECASE)
 
-Value = str | int | float | bool
+TargetValue = str | int | float | bool
 
 
-class OwnData(Settings):
+class UserTableConfig(ConfigSection):
     """What the owner of a table says about it. Only `file` and `target` are needed.
 
     bad, good: values of the target; both may be lists. Without `bad` the target must be 0 (good) and 1 (bad); rows with
@@ -39,101 +39,103 @@ class OwnData(Settings):
 
     file: Path
     target: str
-    bad: tuple[Value, ...] = ()
-    good: tuple[Value, ...] = ()
+    positive_labels: tuple[TargetValue, ...] = ()
+    negative_labels: tuple[TargetValue, ...] = ()
     contract: Path | None = None  # a whole contract as TOML, instead of `columns`
     columns: dict[str, dict[str, Any]] = Field(default_factory=dict)
-    missing: tuple[str, ...] = MISSING
+    missing: tuple[str, ...] = MISSING_TOKENS
     origin: str = ""  # where it comes from
     licence: str = ""
     simulated: bool = False
 
-    @field_validator("bad", "good", mode="before")
+    @field_validator("positive_labels", "negative_labels", mode="before")
     @classmethod
-    def _one_or_more(cls, given: Any) -> Any:
-        return given if isinstance(given, list | tuple) else (given,)
+    def _to_tuple(cls, value: Any) -> Any:
+        return value if isinstance(value, list | tuple) else (value,)
 
     @model_validator(mode="after")
-    def _knows_its_fields(self) -> OwnData:
-        known = sorted(set(Column.model_fields) - {"name"})
+    def _check_column_fields(self) -> UserTableConfig:
+        known_fields = sorted(set(ColumnSchema.model_fields) - {"name"})
         for name, declared in self.columns.items():
             for key in declared:
-                if key not in known:
+                if key not in known_fields:
                     raise ValueError(
-                        f"columns.{name}.{key} is not known{nearest(key, known)}. Known: {', '.join(known)}"
+                        f"columns.{name}.{key} is not known{did_you_mean(key, known_fields)}. Known: {', '.join(known_fields)}"
                     )
         if self.contract and self.columns:
             raise ValueError("both contract and columns are given; keep one of them")
         return self
 
 
-def read(data: OwnData) -> tuple[Table, pl.DataFrame, list[str]]:
+def read(data: UserTableConfig) -> tuple[TableSchema, pl.DataFrame, list[str]]:
     """(contract, conformed frame with a target of 0 and 1, remarks on what was inferred or left out)."""
-    raw = scan(data.file)
+    raw = read_raw(data.file)
     if raw.width < 2 or raw.height < 1:
         raise DataError(
             f"{data.file}: holds {raw.width} column(s) and {raw.height} row(s). "
             "A header and rows are needed, with ',' between values."
         )
-    made = [name for name, declared in data.columns.items() if "derived" in declared]
-    _present([data.target, *(name for name in data.columns if name not in made)], raw, data.file)
-    raw = raw.with_columns(_outcome(raw[data.target], data))
+    derived_names = [name for name, declared in data.columns.items() if "derived" in declared]
+    _require_columns([data.target, *(name for name in data.columns if name not in derived_names)], raw, data.file)
+    raw = raw.with_columns(_encode_target(raw[data.target], data))
     remarks: list[str] = []
     if data.contract:
-        table = table_from_toml(data.contract)
+        table = load_table_schema(data.contract)
     else:
-        raw = raw.with_columns([_plain(raw[name], data.columns.get(name, {})) for name in raw.columns])
-        table = _infer(raw, data, remarks)
-    frame, faults, total = conform(raw, table, data.file.name)
-    if faults:
-        raise Faults(faults, total)
-    known = frame[data.target].is_not_null()
-    if not known.all():
-        remarks.append(f"{data.target}: {int((~known).sum()):,} rows have no known outcome; they are left out.")
-    return table, frame.filter(known), remarks
+        raw = raw.with_columns([_normalise_column(raw[name], data.columns.get(name, {})) for name in raw.columns])
+        table = _infer_table(raw, data, remarks)
+    frame, errors, total = validate(raw, table, data.file.name)
+    if errors:
+        raise ValidationErrors(errors, total)
+    has_outcome = frame[data.target].is_not_null()
+    if not has_outcome.all():
+        remarks.append(f"{data.target}: {int((~has_outcome).sum()):,} rows have no known outcome; they are left out.")
+    return table, frame.filter(has_outcome), remarks
 
 
-def _present(names: list[str], raw: pl.DataFrame, file: Path) -> None:
-    absent = [f"{name!r}{nearest(name, raw.columns)}" for name in names if name not in raw.columns]
-    if absent:
-        raise DataError(f"{file}: has no column {', '.join(absent)}. It has: {', '.join(raw.columns[:40])}.")
+def _require_columns(names: list[str], raw: pl.DataFrame, file: Path) -> None:
+    missing_columns = [f"{name!r}{did_you_mean(name, raw.columns)}" for name in names if name not in raw.columns]
+    if missing_columns:
+        raise DataError(f"{file}: has no column {', '.join(missing_columns)}. It has: {', '.join(raw.columns[:40])}.")
 
 
-def _outcome(series: pl.Series, data: OwnData) -> pl.Series:
+def _encode_target(series: pl.Series, data: UserTableConfig) -> pl.Series:
     """The target as 0.0, 1.0 or null."""
     text = series.cast(pl.String).str.strip_chars()
     text = text.set(text.is_in(list(data.missing)), None)
-    bad, good = data.bad, data.good
-    values = text.drop_nulls().unique().sort().to_list()
-    if not bad:
-        bad, good = (1, "true", "True"), (0, "false", "False")
-    known = [_is(text, options) for options in (bad, good)]
-    if data.bad and not data.good:
-        if len(values) != 2:
+    positive_labels, negative_labels = data.positive_labels, data.negative_labels
+    distinct_values = text.drop_nulls().unique().sort().to_list()
+    if not positive_labels:
+        positive_labels, negative_labels = (1, "true", "True"), (0, "false", "False")
+    label_masks = [_matches_any(text, options) for options in (positive_labels, negative_labels)]
+    if data.positive_labels and not data.negative_labels:
+        if len(distinct_values) != 2:
             raise DataError(
-                f"{data.target}: holds {len(values)} values ({_few(values)}); name the good ones too: good = [...]."
+                f"{data.target}: holds {len(distinct_values)} values ({_format_values(distinct_values)}); name the good ones too: good = [...]."
             )
-        known[1] = text.is_not_null() & ~known[0]
-    neither = text.filter(~known[0] & ~known[1]).drop_nulls().unique().sort().to_list()
-    if neither and not (data.bad and data.good):
+        label_masks[1] = text.is_not_null() & ~label_masks[0]
+    unknown_labels = text.filter(~label_masks[0] & ~label_masks[1]).drop_nulls().unique().sort().to_list()
+    if unknown_labels and not (data.positive_labels and data.negative_labels):
         raise DataError(
-            f"{data.target}: holds {_few(neither)}; it must be 0 (good) or 1 (bad). "
-            f"Say which value is bad, for example: bad = {neither[0]!r}."
+            f"{data.target}: holds {_format_values(unknown_labels)}; it must be 0 (good) or 1 (bad). "
+            f"Say which value is bad, for example: bad = {unknown_labels[0]!r}."
         )
-    if not known[0].any() or not known[1].any():
-        raise DataError(f"{data.target}: holds {_few(values)}; both outcomes must occur. Check `bad` and `good`.")
+    if not label_masks[0].any() or not label_masks[1].any():
+        raise DataError(
+            f"{data.target}: holds {_format_values(distinct_values)}; both outcomes must occur. Check `bad` and `good`."
+        )
     outcome = pl.Series(data.target, [None] * len(text), dtype=pl.Float64)
-    return outcome.set(known[0].fill_null(False), 1.0).set(known[1].fill_null(False), 0.0)
+    return outcome.set(label_masks[0].fill_null(False), 1.0).set(label_masks[1].fill_null(False), 0.0)
 
 
-def _is(text: pl.Series, options: tuple[Value, ...]) -> pl.Series:
+def _matches_any(text: pl.Series, options: tuple[TargetValue, ...]) -> pl.Series:
     """Whether each text is one of the options; 1, 1.0 and "1" are the same."""
-    found = text.is_in([str(option).lower() if isinstance(option, bool) else str(option) for option in options])
+    matches = text.is_in([str(option).lower() if isinstance(option, bool) else str(option) for option in options])
     numbers = [float(option) for option in options if isinstance(option, int | float)]
-    return (found | text.cast(pl.Float64, strict=False).is_in(numbers).fill_null(False)).fill_null(False)
+    return (matches | text.cast(pl.Float64, strict=False).is_in(numbers).fill_null(False)).fill_null(False)
 
 
-def _plain(series: pl.Series, declared: dict[str, Any]) -> pl.Series:
+def _normalise_column(series: pl.Series, declared: dict[str, Any]) -> pl.Series:
     """A column as numbers or text; a category stored as a number becomes the text that a person would write."""
     if series.dtype.is_temporal() or series.dtype.is_nested() or series.dtype == pl.Object:
         return (
@@ -150,84 +152,92 @@ def _plain(series: pl.Series, declared: dict[str, Any]) -> pl.Series:
     return series.cast(pl.String) if series.dtype in (pl.Boolean, pl.Categorical, pl.Enum) else series
 
 
-def _infer(raw: pl.DataFrame, data: OwnData, remarks: list[str]) -> Table:
+def _infer_table(raw: pl.DataFrame, data: UserTableConfig, remarks: list[str]) -> TableSchema:
     columns = []
-    made = [name for name, declared in data.columns.items() if "derived" in declared]
-    for name in [*raw.columns, *made]:
+    derived_names = [name for name, declared in data.columns.items() if "derived" in declared]
+    for name in [*raw.columns, *derived_names]:
         declared = dict(data.columns.get(name, {}))
         if name == data.target:
             declared |= {"role": "target", "kind": "number", "low": 0, "high": 1, "integer": True}
-        elif name not in made:
-            remark = _look(raw[name], declared, data.missing)
+        elif name not in derived_names:
+            remark = _infer_column(raw[name], declared, data.missing)
             if remark:
                 remarks.append(f"{name}: {remark}")
         try:
-            columns.append(Column(name=name, **declared))
+            columns.append(ColumnSchema(name=name, **declared))
         except ValidationError as error:
-            faults = "; ".join(fault["msg"].removeprefix("Value error, ") for fault in error.errors())
-            raise DataError(f"{data.file.name}, column {name}: {faults}. Correct table.columns.{name}.") from error
+            messages = "; ".join(detail["msg"].removeprefix("Value error, ") for detail in error.errors())
+            raise DataError(f"{data.file.name}, column {name}: {messages}. Correct table.columns.{name}.") from error
     if not any(column.role == "indicator" and column.kind != "text" for column in columns):
         raise DataError(f"{data.file}: no column is left that a model could read. {' '.join(remarks)}")
-    origin = Origin(source=data.origin or data.file.name, licence=data.licence, simulated=data.simulated)
-    return Table(name=data.file.name.split(".")[0], columns=tuple(columns), origin=origin, missing=data.missing)
+    origin = Source(source=data.origin or data.file.name, licence=data.licence, simulated=data.simulated)
+    return TableSchema(name=data.file.name.split(".")[0], columns=tuple(columns), origin=origin, missing=data.missing)
 
 
-def _look(series: pl.Series, declared: dict[str, Any], missing: tuple[str, ...]) -> str | None:
+def _infer_column(series: pl.Series, declared: dict[str, Any], missing: tuple[str, ...]) -> str | None:
     """Fill in what `declared` leaves open about a column; a remark where it is left out of the model."""
-    known = series.drop_nulls()
-    if known.dtype == pl.String:
-        known = known.filter(~known.is_in(list(missing)))
-    number = known.cast(pl.Float64, strict=False)
-    numeric = len(known) > 0 and number.null_count() == 0 and bool(number.is_finite().all())
-    distinct = known.n_unique()
+    known_values = series.drop_nulls()
+    if known_values.dtype == pl.String:
+        known_values = known_values.filter(~known_values.is_in(list(missing)))
+    as_number = known_values.cast(pl.Float64, strict=False)
+    is_numeric = len(known_values) > 0 and as_number.null_count() == 0 and bool(as_number.is_finite().all())
+    distinct_count = known_values.n_unique()
     if "kind" not in declared:
-        declared["kind"] = "category" if "levels" in declared else "number" if numeric else "category"
-        if declared["kind"] == "category" and "levels" not in declared and not 0 < distinct <= MOST_LEVELS:
+        declared["kind"] = "category" if "levels" in declared else "number" if is_numeric else "category"
+        if declared["kind"] == "category" and "levels" not in declared and not 0 < distinct_count <= MAX_LEVELS:
             declared["kind"] = "text"
     if declared["kind"] == "category" and "levels" not in declared:
-        declared["levels"] = known.cast(pl.String).unique().sort().to_list()
-        if numeric:
+        declared["levels"] = known_values.cast(pl.String).unique().sort().to_list()
+        if is_numeric:
             declared["levels"] = sorted(declared["levels"], key=float)
-    if declared["kind"] == "number" and numeric and "low" not in declared and float(number.min()) >= 0:  # type: ignore[arg-type]
+    if declared["kind"] == "number" and is_numeric and "low" not in declared and float(as_number.min()) >= 0:  # type: ignore[arg-type]
         declared["low"] = 0  # none was negative; an upper end is the owner's to declare
     if "role" in declared:
         return None
-    why = _useless(series.name, known, number, numeric, distinct, declared["kind"])
-    if why:
+    reason = _exclusion_reason(series.name, known_values, as_number, is_numeric, distinct_count, declared["kind"])
+    if reason:
         declared |= {"role": "id", "kind": "text", "levels": ()}
         declared.pop("low", None)
-    return why and f"{why}; it is left out of the model. To keep it, declare its role."
+    return reason and f"{reason}; it is left out of the model. To keep it, declare its role."
 
 
-def _useless(name: str, known: pl.Series, number: pl.Series, numeric: bool, distinct: int, kind: str) -> str | None:
-    if distinct <= 1:
-        return "holds no value" if distinct == 0 else f"holds one value only ({known[0]})"
-    if numeric and distinct == len(known) and bool((number == number.round(0)).all()):
-        run = float(number.max()) - float(number.min()) + 1 == len(known)  # type: ignore[arg-type]
-        if run or ID_NAME.search(name):
+def _exclusion_reason(
+    name: str, known_values: pl.Series, as_number: pl.Series, is_numeric: bool, distinct_count: int, kind: str
+) -> str | None:
+    if distinct_count <= 1:
+        return "holds no value" if distinct_count == 0 else f"holds one value only ({known_values[0]})"
+    if is_numeric and distinct_count == len(known_values) and bool((as_number == as_number.round(0)).all()):
+        is_sequence = float(as_number.max()) - float(as_number.min()) + 1 == len(known_values)  # type: ignore[arg-type]
+        if is_sequence or ID_NAME_PATTERN.search(name):
             return "numbers the rows, as an identifier does"
-    if not numeric and bool(known.cast(pl.String).str.contains(DATE).all()):
+    if not is_numeric and bool(known_values.cast(pl.String).str.contains(DATE_PATTERN).all()):
         return "holds dates"
     if kind == "text":
-        alone = distinct == len(known)
-        return "differs in every row, as an identifier does" if alone else f"has {distinct:,} different texts"
+        all_distinct = distinct_count == len(known_values)
+        return (
+            "differs in every row, as an identifier does" if all_distinct else f"has {distinct_count:,} different texts"
+        )
     return None
 
 
-def _few(values: list[str]) -> str:
+def _format_values(values: list[str]) -> str:
     return ", ".join(repr(value) for value in values[:6]) + (", ..." if len(values) > 6 else "")
 
 
-def starter(data: OwnData, product: str) -> str:
+def draft_config(data: UserTableConfig, product: str) -> str:
     """A config to begin with, as TOML: what was read off each column of the file, for its owner to correct."""
     table, frame, remarks = read(data)
-    why = dict(remark.split(": ", 1) for remark in remarks)
+    reasons = dict(remark.split(": ", 1) for remark in remarks)
     lines = [
         f"# python -m training {product} --config THIS_FILE",
         "[table]",
-        f"file = {_quoted(str(data.file))}",
-        f"target = {_quoted(data.target)}",
-        *(f"{name} = {_listed(values)}" for name, values in (("bad", data.bad), ("good", data.good)) if values),
+        f"file = {_toml_string(str(data.file))}",
+        f"target = {_toml_string(data.target)}",
+        *(
+            f"{name} = {_toml_array(values)}"
+            for name, values in (("positive_labels", data.positive_labels), ("negative_labels", data.negative_labels))
+            if values
+        ),
         *(["simulated = true"] if data.simulated else []),
         "",
         "# direction: 1 where more is riskier, -1 where more is safer, 0 where you do not know.",
@@ -237,21 +247,23 @@ def starter(data: OwnData, product: str) -> str:
     for column in table.columns:
         if column.role == "id":
             lines.append(
-                f'{_quoted(column.name)} = {{ role = "id", kind = "text" }}  # {why[column.name].split(";")[0]}'
+                f'{_toml_string(column.name)} = {{ role = "id", kind = "text" }}  # {reasons[column.name].split(";")[0]}'
             )
         elif column.kind == "category":
-            lines.append(f'{_quoted(column.name)} = {{ kind = "category", levels = {_listed(column.levels)} }}')
+            lines.append(
+                f'{_toml_string(column.name)} = {{ kind = "category", levels = {_toml_array(column.levels)} }}'
+            )
         elif column.role == "indicator":
             low = f", low = {column.low:g}" if column.low is not None else ""
-            least, most = (float(end) for end in (frame[column.name].min(), frame[column.name].max()))  # type: ignore[arg-type]
-            told = f"# {least:,g} to {most:,g}"
-            lines.append(f'{_quoted(column.name)} = {{ kind = "number"{low}, direction = 0 }}  {told}')
+            minimum, maximum = (float(bound) for bound in (frame[column.name].min(), frame[column.name].max()))  # type: ignore[arg-type]
+            comment = f"# {minimum:,g} to {maximum:,g}"
+            lines.append(f'{_toml_string(column.name)} = {{ kind = "number"{low}, direction = 0 }}  {comment}')
     return "\n".join(lines) + "\n"
 
 
-def _quoted(text: str) -> str:
+def _toml_string(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)
 
 
-def _listed(values: Iterable[Value]) -> str:
+def _toml_array(values: Iterable[TargetValue]) -> str:
     return json.dumps(list(values), ensure_ascii=False)

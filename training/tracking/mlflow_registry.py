@@ -17,22 +17,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from models.card import Data
+from models.card import DatasetInfo
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 CHAMPION, CHALLENGER = "champion", "challenger"
-BATCH = 90  # parameters or metrics in one call; MLflow takes 100 and 1,000
-LONGEST = 5_000  # characters of a tag's value
+MAX_BATCH_SIZE = 90  # parameters or metrics in one call; MLflow takes 100 and 1,000
+MAX_TAG_LENGTH = 5_000  # characters of a tag's value
 
 
-class NotRegistered(LookupError):
+class NotRegisteredError(LookupError):
     """No such model or version in the registry."""
 
 
 @dataclass(frozen=True)
-class Version:
+class RegisteredVersion:
     """A registered version: `number` is MLflow's, `bundle` the name of its bundle's folder."""
 
     model: str
@@ -60,19 +60,25 @@ class Registry:
 
         for name in ("alembic", "mlflow.store.db.utils"):
             logging.getLogger(name).setLevel(logging.WARNING)  # one line for each of eighty migrations
-        store = f"sqlite:///{var / 'mlflow.db'}"
-        self.client = MlflowClient(store, store)
+        tracking_uri = f"sqlite:///{var / 'mlflow.db'}"
+        self.client = MlflowClient(tracking_uri, tracking_uri)
         self.artifacts = var / "mlartifacts"
 
-    def start(self, experiment: str, name: str, tags: Mapping[str, str]) -> Run:
+    def start(self, experiment: str, name: str, tags: Mapping[str, str]) -> MlflowRun:
         """A run under way, in an experiment of that name."""
-        known = self.client.get_experiment_by_name(experiment)
-        place = (self.artifacts / experiment).as_uri()
-        number = known.experiment_id if known else self.client.create_experiment(experiment, artifact_location=place)
-        info = self.client.create_run(number, run_name=name, tags={k: v[:LONGEST] for k, v in tags.items()}).info
-        return Run(self.client, info.run_id, info.artifact_uri)
+        existing = self.client.get_experiment_by_name(experiment)
+        artifact_uri = (self.artifacts / experiment).as_uri()
+        experiment_id = (
+            existing.experiment_id
+            if existing
+            else self.client.create_experiment(experiment, artifact_location=artifact_uri)
+        )
+        info = self.client.create_run(
+            experiment_id, run_name=name, tags={k: v[:MAX_TAG_LENGTH] for k, v in tags.items()}
+        ).info
+        return MlflowRun(self.client, info.run_id, info.artifact_uri)
 
-    def register(self, model: str, run: Run, bundle: str, tags: Mapping[str, str]) -> str:
+    def register(self, model: str, run: MlflowRun, bundle: str, tags: Mapping[str, str]) -> str:
         """Register the bundle that the run recorded under `bundle/`; returns the version's number."""
         from mlflow.exceptions import MlflowException
 
@@ -80,16 +86,18 @@ class Registry:
             self.client.get_registered_model(model)
         except MlflowException:
             self.client.create_registered_model(model)
-        told = {name: value[:LONGEST] for name, value in {"bundle": bundle, **tags}.items()}
-        version = self.client.create_model_version(model, f"{run.artifacts}/bundle", run.id, tags=told)
+        version_tags = {name: value[:MAX_TAG_LENGTH] for name, value in {"bundle": bundle, **tags}.items()}
+        version = self.client.create_model_version(model, f"{run.artifacts}/bundle", run.id, tags=version_tags)
         return str(version.version)
 
-    def versions(self, model: str | None = None) -> list[Version]:
+    def list_versions(self, model: str | None = None) -> list[RegisteredVersion]:
         """Newest first; all models, or one."""
-        found = self.client.search_model_versions(f"name = '{model}'" if model else None, max_results=1_000)
-        aliases = {m: dict(self.client.get_registered_model(m).aliases) for m in {version.name for version in found}}
-        told = [
-            Version(
+        model_versions = self.client.search_model_versions(f"name = '{model}'" if model else None, max_results=1_000)
+        aliases = {
+            m: dict(self.client.get_registered_model(m).aliases) for m in {version.name for version in model_versions}
+        }
+        registered = [
+            RegisteredVersion(
                 model=version.name,
                 number=str(version.version),
                 bundle=version.tags.get("bundle", ""),
@@ -100,58 +108,58 @@ class Registry:
                 created=time.strftime("%Y-%m-%d %H:%M", time.gmtime(version.creation_timestamp / 1_000)),
                 simulated=version.tags.get("simulated") == "true",
             )
-            for version in found
+            for version in model_versions
         ]
-        return sorted(told, key=lambda version: (version.model, -int(version.number)))
+        return sorted(registered, key=lambda version: (version.model, -int(version.number)))
 
-    def find(self, model: str, version: str) -> Version:
+    def find(self, model: str, version: str) -> RegisteredVersion:
         """By number, by bundle, or by alias; raises NotRegistered."""
-        known = self.versions(model)
-        for candidate in known:
+        candidates = self.list_versions(model)
+        for candidate in candidates:
             if version in (candidate.number, candidate.bundle, *candidate.aliases):
                 return candidate
-        names = ", ".join(f"{v.number} ({v.bundle})" for v in known) or "none"
-        raise NotRegistered(f"{model} has no version {version!r}. Known: {names}. See: python -m training models")
+        names = ", ".join(f"{v.number} ({v.bundle})" for v in candidates) or "none"
+        raise NotRegisteredError(f"{model} has no version {version!r}. Known: {names}. See: python -m training models")
 
-    def alias(self, model: str, alias: str, number: str) -> None:
+    def set_alias(self, model: str, alias: str, number: str) -> None:
         self.client.set_registered_model_alias(model, alias, number)
 
-    def unalias(self, model: str, alias: str) -> None:
+    def delete_alias(self, model: str, alias: str) -> None:
         self.client.delete_registered_model_alias(model, alias)
 
-    def tag(self, model: str, number: str, tags: Mapping[str, str]) -> None:
+    def set_tags(self, model: str, number: str, tags: Mapping[str, str]) -> None:
         for name, value in tags.items():
-            self.client.set_model_version_tag(model, number, name, value[:LONGEST])
+            self.client.set_model_version_tag(model, number, name, value[:MAX_TAG_LENGTH])
 
-    def forget(self, model: str, number: str) -> None:
+    def delete_version(self, model: str, number: str) -> None:
         """Take a version back that a failed run registered."""
         self.client.delete_model_version(model, number)
 
 
 @dataclass(frozen=True)
-class Run:
+class MlflowRun:
     """One training under way. `artifacts` is where its files go, as a URI."""
 
     client: MlflowClient
     id: str
     artifacts: str
 
-    def params(self, params: Mapping[str, Any]) -> None:
+    def log_params(self, params: Mapping[str, Any]) -> None:
         from mlflow.entities import Param
 
-        known = [Param(named(name), str(value)[:LONGEST]) for name, value in flat(params).items()]
-        for start in range(0, len(known), BATCH):
-            self.client.log_batch(self.id, params=known[start : start + BATCH])
+        entries = [Param(sanitize_name(name), str(value)[:MAX_TAG_LENGTH]) for name, value in flatten(params).items()]
+        for start in range(0, len(entries), MAX_BATCH_SIZE):
+            self.client.log_batch(self.id, params=entries[start : start + MAX_BATCH_SIZE])
 
-    def metrics(self, metrics: Mapping[str, float]) -> None:
+    def log_metrics(self, metrics: Mapping[str, float]) -> None:
         from mlflow.entities import Metric
 
-        now = int(time.time() * 1_000)
-        known = [Metric(named(name), value, now, 0) for name, value in metrics.items()]
-        for start in range(0, len(known), BATCH):
-            self.client.log_batch(self.id, metrics=known[start : start + BATCH])
+        timestamp_ms = int(time.time() * 1_000)
+        entries = [Metric(sanitize_name(name), value, timestamp_ms, 0) for name, value in metrics.items()]
+        for start in range(0, len(entries), MAX_BATCH_SIZE):
+            self.client.log_batch(self.id, metrics=entries[start : start + MAX_BATCH_SIZE])
 
-    def inputs(self, data: Sequence[Data], context: str = "training") -> None:
+    def log_inputs(self, data: Sequence[DatasetInfo], context: str = "training") -> None:
         """The data sets, each with its digest. context: what they were read for."""
         from mlflow.entities import Dataset, DatasetInput, InputTag
 
@@ -160,71 +168,71 @@ class Run:
             [
                 DatasetInput(
                     dataset=Dataset(
-                        name=one.name,
-                        digest=one.sha256[:36],  # the longest that MLflow keeps; the whole is in the tags
+                        name=source.name,
+                        digest=source.sha256[:36],  # the longest that MLflow keeps; the whole is in the tags
                         source_type="local",
-                        source=one.source,
-                        profile=f'{{"num_rows": {one.rows}}}',
+                        source=source.source,
+                        profile=f'{{"num_rows": {source.rows}}}',
                     ),
                     tags=[
                         InputTag("mlflow.data.context", context),
-                        InputTag("sha256", one.sha256),
-                        InputTag("split_sha256", one.split_sha256),
-                        InputTag("split", one.split),
-                        InputTag("licence", one.licence),
-                        InputTag("simulated", str(one.simulated).lower()),
+                        InputTag("sha256", source.sha256),
+                        InputTag("split_sha256", source.split_sha256),
+                        InputTag("split", source.split),
+                        InputTag("licence", source.licence),
+                        InputTag("simulated", str(source.simulated).lower()),
                     ],
                 )
-                for one in data
+                for source in data
             ],
         )
 
-    def tags(self, tags: Mapping[str, str]) -> None:
+    def set_tags(self, tags: Mapping[str, str]) -> None:
         for name, value in tags.items():
-            self.client.set_tag(self.id, name, value[:LONGEST])
+            self.client.set_tag(self.id, name, value[:MAX_TAG_LENGTH])
 
-    def files(self, folder: Path, under: str) -> None:
-        self.client.log_artifacts(self.id, str(folder), under)
+    def log_files(self, folder: Path, artifact_path: str) -> None:
+        self.client.log_artifacts(self.id, str(folder), artifact_path)
 
-    def end(self, failed: str = "") -> None:
+    def finish(self, error: str = "") -> None:
         """Close the run; `failed` says why where it failed."""
-        if failed:
-            self.tags({"error": failed})
-        self.client.set_terminated(self.id, "FAILED" if failed else "FINISHED")
+        if error:
+            self.set_tags({"error": error})
+        self.client.set_terminated(self.id, "FAILED" if error else "FINISHED")
 
 
-def named(name: str) -> str:
+def sanitize_name(name: str) -> str:
     """A name that MLflow takes: letters of any script, digits, and a few signs."""
-    plain = "".join(sign if sign.isalnum() or sign in "_-. /" else "_" for sign in name)
-    return plain[:200].replace("..", "._").strip("/")
+    sanitized = "".join(character if character.isalnum() or character in "_-. /" else "_" for character in name)
+    return sanitized[:200].replace("..", "._").strip("/")
 
 
-def flat(settings: Mapping[str, Any], before: str = "") -> dict[str, Any]:
+def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """{"split": {"how": "rows"}} -> {"split.how": "rows"}."""
-    found: dict[str, Any] = {}
+    flattened: dict[str, Any] = {}
     for name, value in settings.items():
-        found |= flat(value, f"{before}{name}.") if isinstance(value, Mapping) else {f"{before}{name}": value}
-    return found
+        flattened |= flatten(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
+    return flattened
 
 
-def commit(folder: Path = Path(__file__).parent) -> str:
+def git_commit(folder: Path = Path(__file__).parent) -> str:
     """The git commit of the code, '+' behind it where files differ from it; empty outside a repository."""
 
-    def git(*words: str) -> str | None:
+    def git(*args: str) -> str | None:
         try:
-            done = subprocess.run(["git", "-C", str(folder), *words], capture_output=True, text=True, timeout=20)
+            completed = subprocess.run(["git", "-C", str(folder), *args], capture_output=True, text=True, timeout=20)
         except (OSError, subprocess.TimeoutExpired):
             return None  # no git here: the card then says no commit
-        return done.stdout.strip() if done.returncode == 0 else None
+        return completed.stdout.strip() if completed.returncode == 0 else None
 
     head = git("rev-parse", "HEAD")
     return "" if not head else head + ("+" if git("status", "--porcelain", "--untracked-files=no") else "")
 
 
-def versions(*more: str) -> dict[str, str]:
+def package_versions(*extra_packages: str) -> dict[str, str]:
     """Of the libraries that make a model, and of `more` packages."""
     from importlib.metadata import version
     from platform import python_version
 
-    packages = ("lightgbm", "numpy", "onnx", "onnxruntime", "polars", "scikit-learn", *more)
+    packages = ("lightgbm", "numpy", "onnx", "onnxruntime", "polars", "scikit-learn", *extra_packages)
     return {"python": python_version(), **{package: version(package) for package in packages}}

@@ -16,105 +16,115 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from models.card import Data
-from training.progress import Watch
-from training.tracking.mlflow_registry import commit
+from models.card import DatasetInfo
+from training.progress import ProgressReporter
+from training.tracking.mlflow_registry import git_commit
 
 if TYPE_CHECKING:
     from openlineage.client.event_v2 import InputDataset, OutputDataset, RunEvent
 
-URL = "OPENLINEAGE_URL"
+URL_VARIABLE = "OPENLINEAGE_URL"
 NAMESPACE = "yuheng"
 PRODUCER = "urn:yuheng:training"
-ROOT = Path(__file__).parents[2]
+REPOSITORY_ROOT = Path(__file__).parents[2]
 
 
 @dataclass(frozen=True)
-class Events:
+class LineageEmitter:
     """Of one run, `run` being its id in MLflow. job: the recipe's name; what: the product."""
 
     var: Path
-    watch: Watch
-    run: str
+    reporter: ProgressReporter
+    run_id: str
     job: str
     product: str
 
-    def began(self) -> None:
-        self._tell("START", [], [])
+    def started(self) -> None:
+        self._emit("START", [], [])
 
-    def done(self, data: Sequence[Data], bundle: Path, digest: str) -> None:
+    def completed(self, data: Sequence[DatasetInfo], bundle: Path, digest: str) -> None:
         """bundle: <model>/<version>; digest: of the whole."""
-        self._tell("COMPLETE", data, [_bundle(bundle, digest)])
+        self._emit("COMPLETE", data, [_output_dataset(bundle, digest)])
 
-    def failed(self, data: Sequence[Data], why: str) -> None:
-        self._tell("FAIL", data, [], why)
+    def failed(self, data: Sequence[DatasetInfo], reason: str) -> None:
+        self._emit("FAIL", data, [], reason)
 
-    def _tell(self, kind: str, data: Sequence[Data], made: list[OutputDataset], why: str = "") -> None:
+    def _emit(self, kind: str, data: Sequence[DatasetInfo], outputs: list[OutputDataset], reason: str = "") -> None:
         from openlineage.client.serde import Serde
 
-        event = self._event(kind, data, made, why)
+        event = self._build_event(kind, data, outputs, reason)
         file = self.var / "lineage" / "events.ndjson"
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
             with file.open("a", encoding="utf-8") as out:
                 out.write(Serde.to_json(event) + "\n")
         except OSError as error:
-            self.watch.say(f"  {file}: the event is not kept ({error.strerror})", style="yellow")
-        if url := os.environ.get(URL):
+            self.reporter.log(f"  {file}: the event is not kept ({error.strerror})", style="yellow")
+        if url := os.environ.get(URL_VARIABLE):
             self._send(event, url)
 
-    def _event(self, kind: str, data: Sequence[Data], made: list[OutputDataset], why: str) -> RunEvent:
+    def _build_event(
+        self, kind: str, data: Sequence[DatasetInfo], outputs: list[OutputDataset], reason: str
+    ) -> RunEvent:
         from openlineage.client import event_v2, facet_v2
         from openlineage.client.facet_v2 import error_message_run, source_code_location_job
 
         facet_v2.set_producer(PRODUCER)
         job: dict[str, Any] = {}
-        if version := commit():
-            location = source_code_location_job.SourceCodeLocationJobFacet
-            job["sourceCodeLocation"] = location(type="git", url=_origin(), version=version)
+        if version := git_commit():
+            facet_type = source_code_location_job.SourceCodeLocationJobFacet
+            job["sourceCodeLocation"] = facet_type(type="git", url=_repository_url(), version=version)
         failure: dict[str, facet_v2.RunFacet] = {}
-        if why:
-            failure["errorMessage"] = error_message_run.ErrorMessageRunFacet(why, "python")
+        if reason:
+            failure["errorMessage"] = error_message_run.ErrorMessageRunFacet(reason, "python")
         return event_v2.RunEvent(
             eventTime=datetime.now(UTC).isoformat(),
             eventType=event_v2.RunState(kind),
             producer=PRODUCER,
-            run=event_v2.Run(str(UUID(self.run)), failure),
+            run=event_v2.Run(str(UUID(self.run_id)), failure),
             job=event_v2.Job(NAMESPACE, f"{self.product}.{self.job}", job),
-            inputs=[_data(one) for one in data],
-            outputs=made,
+            inputs=[_input_dataset(source) for source in data],
+            outputs=outputs,
         )
 
     def _send(self, event: RunEvent, url: str) -> None:
         from openlineage.client import OpenLineageClient
         from openlineage.client.transport.http import HttpConfig, HttpTransport
 
-        patience = {"total": 1, "backoff_factor": 0.1, "allowed_methods": ["POST"]}
+        retry = {"total": 1, "backoff_factor": 0.1, "allowed_methods": ["POST"]}
         try:
-            OpenLineageClient(transport=HttpTransport(HttpConfig(url=url, timeout=3.0, retry=patience))).emit(event)
+            OpenLineageClient(transport=HttpTransport(HttpConfig(url=url, timeout=3.0, retry=retry))).emit(event)
         except Exception as error:  # whatever a collector does, the run goes on
-            self.watch.say(
-                f"  {URL}: the event was not taken ({type(error).__name__}); it is in the file", style="yellow"
+            self.reporter.log(
+                f"  {URL_VARIABLE}: the event was not taken ({type(error).__name__}); it is in the file", style="yellow"
             )
 
 
-def _data(one: Data) -> InputDataset:
+def _input_dataset(source: DatasetInfo) -> InputDataset:
     from openlineage.client.event_v2 import InputDataset
     from openlineage.client.facet_v2 import dataset_version_dataset, input_statistics_input_dataset, tags_dataset
 
-    told = {"sha256": one.sha256, "source": one.source, "licence": one.licence, "split_sha256": one.split_sha256}
-    told |= {"simulated": str(one.simulated).lower()}
-    tags = [tags_dataset.TagsDatasetFacetFields(key, value, "card") for key, value in told.items() if value]
-    tags += [tags_dataset.TagsDatasetFacetFields("authorisation", given, "card") for given in one.authorisations]
+    facts = {
+        "sha256": source.sha256,
+        "source": source.source,
+        "licence": source.licence,
+        "split_sha256": source.split_sha256,
+    }
+    facts |= {"simulated": str(source.simulated).lower()}
+    tags = [tags_dataset.TagsDatasetFacetFields(key, value, "card") for key, value in facts.items() if value]
+    tags += [
+        tags_dataset.TagsDatasetFacetFields("authorisation", authorisation, "card")
+        for authorisation in source.authorisations
+    ]
     facets = {
-        "version": dataset_version_dataset.DatasetVersionDatasetFacet(one.sha256),
+        "version": dataset_version_dataset.DatasetVersionDatasetFacet(source.sha256),
         "tags": tags_dataset.TagsDatasetFacet(tags),
     }
-    rows = input_statistics_input_dataset.InputStatisticsInputDatasetFacet(rowCount=one.rows)
-    return InputDataset(NAMESPACE, one.name, {"inputStatistics": rows}, facets=facets)
+    rows = input_statistics_input_dataset.InputStatisticsInputDatasetFacet(rowCount=source.rows)
+    return InputDataset(NAMESPACE, source.name, {"inputStatistics": rows}, facets=facets)
 
 
-def _bundle(bundle: Path, digest: str) -> OutputDataset:
+def _output_dataset(bundle: Path, digest: str) -> OutputDataset:
     from openlineage.client.event_v2 import OutputDataset
     from openlineage.client.facet_v2 import dataset_version_dataset, tags_dataset
 
@@ -125,12 +135,12 @@ def _bundle(bundle: Path, digest: str) -> OutputDataset:
     return OutputDataset(NAMESPACE, f"bundles/{bundle.parent.name}", facets=facets)
 
 
-def _origin() -> str:
+def _repository_url() -> str:
     """Where the code comes from: the repository's own address without what signs in to it, else the folder."""
-    command = ["git", "-C", str(ROOT), "config", "--get", "remote.origin.url"]
+    command = ["git", "-C", str(REPOSITORY_ROOT), "config", "--get", "remote.origin.url"]
     try:
-        found = subprocess.run(command, capture_output=True, text=True, timeout=20).stdout.strip()
+        url = subprocess.run(command, capture_output=True, text=True, timeout=20).stdout.strip()
     except (OSError, subprocess.TimeoutExpired):
-        found = ""
-    scheme, mark, rest = found.partition("://")
-    return f"{scheme}://{rest.rpartition('@')[2]}" if mark else ROOT.as_uri()
+        url = ""
+    scheme, separator, remainder = url.partition("://")
+    return f"{scheme}://{remainder.rpartition('@')[2]}" if separator else REPOSITORY_ROOT.as_uri()

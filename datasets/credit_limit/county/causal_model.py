@@ -11,13 +11,13 @@ Rng = np.random.Generator
 
 
 @dataclass(frozen=True)
-class Story:
+class CountyCausalParameters:
     """The strengths of the arrows. Coefficients are on log-odds of default unless said."""
 
     households_per_village: int = 250
     first_year: int = 2023
     quarters: int = 8
-    base: float = -3.8  # gives a default rate near 5 %
+    base_log_odds: float = -3.8  # gives a default rate near 5 %
     reliability: float = -1.0  # per standard deviation
     burden: float = 0.65  # per standard deviation of log debt service / income
     buffer: float = -0.50  # per standard deviation of log deposits
@@ -45,10 +45,10 @@ class Villages:
     culture: np.ndarray  # mean reliability
     wealth: np.ndarray  # log income against the county's
     leniency: np.ndarray  # points of 110
-    colludes: np.ndarray  # bool
+    raters_collude: np.ndarray  # bool
     minority_share: np.ndarray
     devout_share: np.ndarray
-    years_older: np.ndarray
+    mean_age_offset: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class Households:
     deposits: np.ndarray  # RMB
     indebted: np.ndarray  # bool
     debts: np.ndarray  # RMB
-    service: np.ndarray  # RMB/month
+    monthly_debt_service: np.ndarray  # RMB/month
     burden: np.ndarray  # log debt service / income, standardised
     buffer: np.ndarray  # log deposits, standardised: what a household lives on does not grow with its income
     true_pd: np.ndarray
@@ -82,56 +82,56 @@ def sigmoid(x: np.ndarray) -> np.ndarray:
     return value
 
 
-def villages(rng: Rng, story: Story, sizes: np.ndarray) -> Villages:
+def draw_villages(rng: Rng, params: CountyCausalParameters, sizes: np.ndarray) -> Villages:
     """Ethnicity, faith and age go with a village, and mildly with its wealth; conduct and leniency with neither."""
-    v = len(sizes)
-    wealth = 0.25 * rng.standard_normal(v)
+    village_count = len(sizes)
+    wealth = 0.25 * rng.standard_normal(village_count)
     return Villages(
         sizes=sizes,
-        culture=story.culture_sd * rng.standard_normal(v),
+        culture=params.culture_sd * rng.standard_normal(village_count),
         wealth=wealth,
-        leniency=np.clip(story.leniency_sd * rng.standard_normal(v), -20, 20),
-        colludes=rng.random(v) < story.colluding_villages,
-        minority_share=np.clip(rng.beta(0.6, 6.0, v) - 0.10 * wealth, 0.0, 0.9),
-        devout_share=np.clip(rng.beta(1.2, 5.0, v), 0.0, 0.9),
-        years_older=3.0 * rng.standard_normal(v) - 4.0 * wealth,
+        leniency=np.clip(params.leniency_sd * rng.standard_normal(village_count), -20, 20),
+        raters_collude=rng.random(village_count) < params.colluding_villages,
+        minority_share=np.clip(rng.beta(0.6, 6.0, village_count) - 0.10 * wealth, 0.0, 0.9),
+        devout_share=np.clip(rng.beta(1.2, 5.0, village_count), 0.0, 0.9),
+        mean_age_offset=3.0 * rng.standard_normal(village_count) - 4.0 * wealth,
     )
 
 
-def households(rng: Rng, story: Story, town: Villages) -> Households:
-    v, n = len(town.sizes), int(town.sizes.sum())
+def draw_households(rng: Rng, params: CountyCausalParameters, villages: Villages) -> Households:
+    village_count, n = len(villages.sizes), int(villages.sizes.sum())
     normal = rng.standard_normal
-    village = np.repeat(np.arange(v), town.sizes)
-    quarter = rng.integers(0, story.quarters, n)
+    village = np.repeat(np.arange(village_count), villages.sizes)
+    quarter = rng.integers(0, params.quarters, n)
 
-    age = np.clip(np.round(49 + town.years_older[village] + 12 * normal(n)), 20, 85)
-    minority = rng.random(n) < town.minority_share[village]
-    devout = rng.random(n) < town.devout_share[village]
+    age = np.clip(np.round(49 + villages.mean_age_offset[village] + 12 * normal(n)), 20, 85)
+    minority = rng.random(n) < villages.minority_share[village]
+    devout = rng.random(n) < villages.devout_share[village]
     poor_health = rng.random(n) < 0.04 + 0.002 * np.maximum(age - 40, 0)
 
-    reliability = town.culture[village] + math.sqrt(1 - story.culture_sd**2) * normal(n)
-    z_income = town.wealth[village] + 0.12 * reliability - 0.20 * poor_health + 0.5 * normal(n)
+    reliability = villages.culture[village] + math.sqrt(1 - params.culture_sd**2) * normal(n)
+    z_income = villages.wealth[village] + 0.12 * reliability - 0.20 * poor_health + 0.5 * normal(n)
     income = 95_000 * np.exp(z_income)
     insured_share = rng.beta(1.6, 1.1, n)
     deposits = 45_000 * np.exp(0.8 * z_income + 0.30 * reliability + 0.8 * normal(n))
     indebted = rng.random(n) < 0.75
     debts = np.where(indebted, income * np.exp(-0.35 - 0.10 * reliability + 0.7 * normal(n)), 0.0)
-    service = debts * rng.uniform(0.010, 0.028, n)
-    burden = (np.log(0.02 + 12 * service / income) + 2.4) / 1.1
+    monthly_debt_service = debts * rng.uniform(0.010, 0.028, n)
+    burden = (np.log(0.02 + 12 * monthly_debt_service / income) + 2.4) / 1.1
     buffer = np.log(deposits / 45_000) / 0.98
 
     # default: the only place where its causes meet
-    shock = rng.random(n) < story.shock_share
-    local = story.village_shock_sd * normal((v, story.quarters))
-    cycle = story.cycle * np.sin(2 * math.pi * np.arange(story.quarters) / story.quarters)
+    shock = rng.random(n) < params.shock_share
+    village_shock = params.village_shock_sd * normal((village_count, params.quarters))
+    cycle = params.cycle * np.sin(2 * math.pi * np.arange(params.quarters) / params.quarters)
     true_pd = sigmoid(
-        story.base
-        + story.reliability * reliability
-        + story.burden * burden
-        + story.buffer * buffer
-        + story.insured * insured_share
-        + story.shock * shock
-        + local[village, quarter]
+        params.base_log_odds
+        + params.reliability * reliability
+        + params.burden * burden
+        + params.buffer * buffer
+        + params.insured * insured_share
+        + params.shock * shock
+        + village_shock[village, quarter]
         + cycle[quarter]
     )
     return Households(
@@ -150,7 +150,7 @@ def households(rng: Rng, story: Story, town: Villages) -> Households:
         deposits=deposits,
         indebted=indebted,
         debts=debts,
-        service=service,
+        monthly_debt_service=monthly_debt_service,
         burden=burden,
         buffer=buffer,
         true_pd=true_pd,

@@ -14,7 +14,7 @@ import polars as pl
 
 from datasets import schema
 from datasets.errors import DataError
-from datasets.schema import Column, Origin, Table
+from datasets.schema import ColumnSchema, Source, TableSchema
 
 SIMULATED_KEY = "yuheng.simulated"  # Parquet metadata; its value is "true"
 MORAL_GROUPS = ("self_assessment", "village_appraisal")
@@ -23,104 +23,104 @@ ITEM_POINTS = {"law_abiding": 36, "public_spirit": 20, "honesty_diligence": 30, 
 _SELF, _VILLAGE, _SOCIAL, _TAX = "self_assessment", "village_appraisal", "social_security", "tax"
 _MARKET, _POLICE, _ASSETS, _CREDIT = "market_regulation", "public_security", "household_assets", "credit_behaviour"
 
-TABLE = Table(
+TABLE = TableSchema(
     name="county",
-    origin=Origin(source="datasets/credit_limit/county/simulator.py", licence="none needed: made up", simulated=True),
+    origin=Source(source="datasets/credit_limit/county/simulator.py", licence="none needed: made up", simulated=True),
     columns=(
-        Column(name="household_id", kind="text", role="id", en="household", zh="户编号"),
-        Column(name="as_of", kind="text", role="time", unit="ISO date", en="true as of", zh="数据时点"),
+        ColumnSchema(name="household_id", kind="text", role="id", en="household", zh="户编号"),
+        ColumnSchema(name="as_of", kind="text", role="time", unit="ISO date", en="true as of", zh="数据时点"),
         # self-assessment 道德自评
-        Column(name="self_score", low=0, high=110, unit="points", direction=-1, group=_SELF,
+        ColumnSchema(name="self_score", low=0, high=110, unit="points", direction=-1, group=_SELF,
                en="self-assessment score", zh="道德自评得分"),
-        Column(name="self_evidence_items", low=0, high=15, integer=True, unit="items", direction=-1, group=_SELF,
+        ColumnSchema(name="self_evidence_items", low=0, high=15, integer=True, unit="items", direction=-1, group=_SELF,
                en="evidence items filed", zh="自评佐证材料数"),
-        Column(name="self_filing_age", low=0, high=3650, integer=True, unit="days", group=_SELF,
+        ColumnSchema(name="self_filing_age", low=0, high=3650, integer=True, unit="days", group=_SELF,
                en="age of the self-assessment", zh="自评填报距今天数"),
         # village appraisal 村社评议
-        Column(name="law_abiding", low=0, high=36, unit="points", direction=-1, group=_VILLAGE,
+        ColumnSchema(name="law_abiding", low=0, high=36, unit="points", direction=-1, group=_VILLAGE,
                en="law-abiding and civil conduct", zh="遵纪守法"),
-        Column(name="public_spirit", low=0, high=20, unit="points", direction=-1, group=_VILLAGE,
+        ColumnSchema(name="public_spirit", low=0, high=20, unit="points", direction=-1, group=_VILLAGE,
                en="public spirit", zh="热心公益"),
-        Column(name="honesty_diligence", low=0, high=30, unit="points", direction=-1, group=_VILLAGE,
+        ColumnSchema(name="honesty_diligence", low=0, high=30, unit="points", direction=-1, group=_VILLAGE,
                en="honesty and diligence", zh="诚实守信勤劳致富"),
-        Column(name="family_neighbourhood", low=0, high=24, unit="points", direction=-1, group=_VILLAGE,
+        ColumnSchema(name="family_neighbourhood", low=0, high=24, unit="points", direction=-1, group=_VILLAGE,
                en="family and neighbourhood", zh="家庭和睦邻里团结"),
-        Column(name="raters", low=5, high=50, integer=True, unit="persons", group=_VILLAGE,
+        ColumnSchema(name="raters", low=5, high=50, integer=True, unit="persons", group=_VILLAGE,
                en="number of raters", zh="评议人数"),
-        Column(name="raters_sd", low=0, high=55, unit="points", group=_VILLAGE,
+        ColumnSchema(name="raters_sd", low=0, high=55, unit="points", group=_VILLAGE,
                en="standard deviation between raters", zh="评议人评分标准差"),
-        Column(name="related_rater", low=0, high=1, integer=True, unit="0/1", group=_VILLAGE,
+        ColumnSchema(name="related_rater", low=0, high=1, integer=True, unit="0/1", group=_VILLAGE,
                en="a rater is a relative", zh="评议人含亲属"),
-        Column(name="village_leniency", low=-55, high=55, unit="points", group=_VILLAGE,
+        ColumnSchema(name="village_leniency", low=-55, high=55, unit="points", group=_VILLAGE,
                en="estimated leniency of the village", zh="村级评议宽松度估计"),
         # social security 社保
-        Column(name="insured_months", low=0, high=600, integer=True, unit="months", direction=-1, group=_SOCIAL,
+        ColumnSchema(name="insured_months", low=0, high=600, integer=True, unit="months", direction=-1, group=_SOCIAL,
                en="months insured", zh="社保累计缴费月数"),
-        Column(name="contribution_base", low=0, high=100_000, unit="RMB/month", direction=-1, group=_SOCIAL,
+        ColumnSchema(name="contribution_base", low=0, high=100_000, unit="RMB/month", direction=-1, group=_SOCIAL,
                en="contribution base", zh="社保缴费基数"),
-        Column(name="gap_months", low=0, high=24, integer=True, unit="months", direction=1, group=_SOCIAL,
+        ColumnSchema(name="gap_months", low=0, high=24, integer=True, unit="months", direction=1, group=_SOCIAL,
                en="months without contribution in the last 24", zh="近24个月断缴月数"),
         # tax 税务
-        Column(name="declared_income", low=0, high=100_000_000, unit="RMB/year", direction=-1, group=_TAX,
+        ColumnSchema(name="declared_income", low=0, high=100_000_000, unit="RMB/year", direction=-1, group=_TAX,
                en="declared income", zh="申报年收入"),
-        Column(name="tax_arrears", low=0, high=100_000_000, unit="RMB", direction=1, group=_TAX,
+        ColumnSchema(name="tax_arrears", low=0, high=100_000_000, unit="RMB", direction=1, group=_TAX,
                en="tax arrears", zh="欠税金额"),
-        Column(name="tax_grade", kind="category", levels=("A", "B", "M", "C", "D"), ordered=True, direction=1,
+        ColumnSchema(name="tax_grade", kind="category", levels=("A", "B", "M", "C", "D"), ordered=True, direction=1,
                group=_TAX, en="tax-credit grade", zh="纳税信用等级"),
         # market regulation 市场监管
-        Column(name="licence_age", low=0, high=1_200, integer=True, unit="months", direction=-1, group=_MARKET,
+        ColumnSchema(name="licence_age", low=0, high=1_200, integer=True, unit="months", direction=-1, group=_MARKET,
                en="age of the business licence", zh="营业执照存续月数"),
-        Column(name="abnormal_list", low=0, high=1, integer=True, unit="0/1", direction=1, group=_MARKET,
+        ColumnSchema(name="abnormal_list", low=0, high=1, integer=True, unit="0/1", direction=1, group=_MARKET,
                en="on the list of abnormal operations", zh="列入经营异常名录"),
-        Column(name="penalties_36m", low=0, high=100, integer=True, unit="count", direction=1, group=_MARKET,
+        ColumnSchema(name="penalties_36m", low=0, high=100, integer=True, unit="count", direction=1, group=_MARKET,
                en="penalties in 36 months", zh="近36个月行政处罚次数"),
         # public security 公安
-        Column(name="identity_match", low=0, high=1, integer=True, unit="0/1", direction=-1, group=_POLICE,
+        ColumnSchema(name="identity_match", low=0, high=1, integer=True, unit="0/1", direction=-1, group=_POLICE,
                en="identity matches", zh="身份核验一致"),
         # Text, so no input of a model: the decision reads it. Missing means that no code was reported.
-        Column(name="veto_codes", kind="text", unit="codes, ';' between", group=_POLICE,
+        ColumnSchema(name="veto_codes", kind="text", unit="codes, ';' between", group=_POLICE,
                en="statutory veto codes", zh="法定否决代码"),
         # household assets 家庭资产
-        Column(name="housing", low=0, high=100_000_000, unit="RMB", direction=-1, group=_ASSETS,
+        ColumnSchema(name="housing", low=0, high=100_000_000, unit="RMB", direction=-1, group=_ASSETS,
                en="housing", zh="住房估值"),
-        Column(name="land_use_rights", low=0, high=100_000_000, unit="RMB", direction=-1, group=_ASSETS,
+        ColumnSchema(name="land_use_rights", low=0, high=100_000_000, unit="RMB", direction=-1, group=_ASSETS,
                en="land-use rights", zh="土地使用权估值"),
-        Column(name="equipment", low=0, high=100_000_000, unit="RMB", direction=-1, group=_ASSETS,
+        ColumnSchema(name="equipment", low=0, high=100_000_000, unit="RMB", direction=-1, group=_ASSETS,
                en="equipment", zh="设备估值"),
-        Column(name="deposits", low=0, high=100_000_000, unit="RMB", direction=-1, group=_ASSETS,
+        ColumnSchema(name="deposits", low=0, high=100_000_000, unit="RMB", direction=-1, group=_ASSETS,
                en="deposits", zh="存款余额"),
-        Column(name="debts", low=0, high=100_000_000, unit="RMB", direction=1, group=_ASSETS,
+        ColumnSchema(name="debts", low=0, high=100_000_000, unit="RMB", direction=1, group=_ASSETS,
                en="debts", zh="负债余额"),
         # credit behaviour 信贷
-        Column(name="days_past_due", low=0, high=3_650, integer=True, unit="days", direction=1, group=_CREDIT,
+        ColumnSchema(name="days_past_due", low=0, high=3_650, integer=True, unit="days", direction=1, group=_CREDIT,
                en="worst days past due in 24 months", zh="近24个月最长逾期天数"),
-        Column(name="monthly_debt_service", low=0, high=10_000_000, unit="RMB/month", direction=1, group=_CREDIT,
+        ColumnSchema(name="monthly_debt_service", low=0, high=10_000_000, unit="RMB/month", direction=1, group=_CREDIT,
                en="monthly debt service", zh="月还款额"),
-        Column(name="utilisation", low=0, high=1, unit="share", direction=1, group=_CREDIT,
+        ColumnSchema(name="utilisation", low=0, high=1, unit="share", direction=1, group=_CREDIT,
                en="utilisation of existing lines", zh="授信使用率"),
         # audit only, never scored
-        Column(name="sex", kind="category", role="audit", levels=("female", "male"), group="audit",
+        ColumnSchema(name="sex", kind="category", role="audit", levels=("female", "male"), group="audit",
                en="sex", zh="性别"),
-        Column(name="ethnicity", kind="category", role="audit", levels=("han", "she", "hui", "tujia", "miao", "other"),
+        ColumnSchema(name="ethnicity", kind="category", role="audit", levels=("han", "she", "hui", "tujia", "miao", "other"),
                group="audit", en="ethnicity", zh="民族"),
-        Column(name="religion", kind="category", role="audit", group="audit", en="religion", zh="宗教信仰",
+        ColumnSchema(name="religion", kind="category", role="audit", group="audit", en="religion", zh="宗教信仰",
                levels=("none", "buddhist", "taoist", "christian", "muslim", "other")),
-        Column(name="health", kind="category", role="audit", levels=("good", "fair", "poor"), ordered=True,
+        ColumnSchema(name="health", kind="category", role="audit", levels=("good", "fair", "poor"), ordered=True,
                group="audit", en="health", zh="健康状况"),
-        Column(name="village_id", kind="text", role="audit", group="audit", en="village", zh="村编号"),
-        Column(name="age", role="audit", low=0, high=130, integer=True, unit="years", group="audit",
+        ColumnSchema(name="village_id", kind="text", role="audit", group="audit", en="village", zh="村编号"),
+        ColumnSchema(name="age", role="audit", low=0, high=130, integer=True, unit="years", group="audit",
                en="age (legal capacity only)", zh="年龄（仅用于民事行为能力）"),
         # outcome
-        Column(name="default_12m", role="target", low=0, high=1, integer=True, unit="0/1",
+        ColumnSchema(name="default_12m", role="target", low=0, high=1, integer=True, unit="0/1",
                en="default within 12 months", zh="12个月内违约"),
         # what only the simulator, or only the future, knows
-        Column(name="months_in_arrears_after", role="leak", low=0, high=12, integer=True, unit="months",
+        ColumnSchema(name="months_in_arrears_after", role="leak", low=0, high=12, integer=True, unit="months",
                en="months in arrears after the decision", zh="授信后逾期月数"),
-        Column(name="true_reliability", role="leak", unit="standard deviations",
+        ColumnSchema(name="true_reliability", role="leak", unit="standard deviations",
                en="true reliability (simulator)", zh="真实可靠度（模拟）"),
-        Column(name="true_pd", role="leak", low=0, high=1, unit="probability",
+        ColumnSchema(name="true_pd", role="leak", low=0, high=1, unit="probability",
                en="true probability of default (simulator)", zh="真实违约概率（模拟）"),
-        Column(name="true_leniency", role="leak", low=-55, high=55, unit="points",
+        ColumnSchema(name="true_leniency", role="leak", low=-55, high=55, unit="points",
                en="true leniency of the village (simulator)", zh="真实村级宽松度（模拟）"),
     ),
 )  # fmt: skip
@@ -135,20 +135,20 @@ def read(folder: Path | None = None) -> pl.DataFrame:
         )
     path = Path(folder)
     if path.suffix == ".parquet" and path.is_file():
-        says_so = pl.read_parquet_metadata(path).get(SIMULATED_KEY) == "true"
-        needed = f"metadata {SIMULATED_KEY} = true"
+        is_marked_simulated = pl.read_parquet_metadata(path).get(SIMULATED_KEY) == "true"
+        expected = f"metadata {SIMULATED_KEY} = true"
     else:
-        says_so, needed = "simulated" in path.name, "'simulated' in its name"
-    if not says_so:
+        is_marked_simulated, expected = "simulated" in path.name, "'simulated' in its name"
+    if not is_marked_simulated:
         raise DataError(
-            f"{path}: does not say that it is simulated ({needed}), and this contract is the simulator's. "
+            f"{path}: does not say that it is simulated ({expected}), and this contract is the simulator's. "
             "Give a bank's own table a contract with its own origin."
         )
-    return schema.read(path, TABLE)
+    return schema.read_table(path, TABLE)
 
 
 def sample(rows: int = 50, seed: int = 0) -> pl.DataFrame:
     """A small county, simulated on the spot."""
-    from datasets.credit_limit.county.simulator import county
+    from datasets.credit_limit.county.simulator import simulate_county
 
-    return county(rows, seed)
+    return simulate_county(rows, seed)

@@ -35,64 +35,82 @@ import numpy as np
 import polars as pl
 
 from datasets.credit_limit.county import observations
-from datasets.credit_limit.county.causal_model import Households, Story, Villages, households, villages
+from datasets.credit_limit.county.causal_model import (
+    CountyCausalParameters,
+    Households,
+    Villages,
+    draw_households,
+    draw_villages,
+)
 from datasets.credit_limit.county.schema import SIMULATED_KEY, TABLE
 from datasets.errors import DataError
 
 VILLAGES_PER_TOWN = 64
 
 
-def county(households: int, seed: int, story: Story | None = None) -> pl.DataFrame:
+def simulate_county(households: int, seed: int, params: CountyCausalParameters | None = None) -> pl.DataFrame:
     """The whole county in memory: one row a household, conforming to datasets.credit_limit.county.schema.TABLE."""
-    return pl.concat(towns(households, seed, story))
+    return pl.concat(simulate_towns(households, seed, params))
 
 
-def towns(households: int, seed: int, story: Story | None = None) -> Iterator[pl.DataFrame]:
+def simulate_towns(households: int, seed: int, params: CountyCausalParameters | None = None) -> Iterator[pl.DataFrame]:
     """The county town by town, about 16,000 rows each; `county` is these, one below the other."""
-    story = story or Story()
+    params = params or CountyCausalParameters()
     if households < 1:
         raise DataError(f"households is {households}; a county needs 1 or more.")
     if seed < 0:
         raise DataError(f"seed is {seed}; a whole number of 0 or more is needed.")
-    number = min(households, max(10, round(households / story.households_per_village)))
-    sizes = np.full(number, households // number)
-    sizes[: households % number] += 1
-    for town, first in enumerate(range(0, number, VILLAGES_PER_TOWN)):
+    village_count = min(households, max(10, round(households / params.households_per_village)))
+    sizes = np.full(village_count, households // village_count)
+    sizes[: households % village_count] += 1
+    for town, first_village in enumerate(range(0, village_count, VILLAGES_PER_TOWN)):
         rng = np.random.default_rng([seed, town])
-        yield _town(rng, story, sizes[first : first + VILLAGES_PER_TOWN], first, int(sizes[:first].sum()))
+        yield _simulate_town(
+            rng,
+            params,
+            sizes[first_village : first_village + VILLAGES_PER_TOWN],
+            first_village,
+            int(sizes[:first_village].sum()),
+        )
 
 
-def _town(
-    rng: np.random.Generator, story: Story, sizes: np.ndarray, first_village: int, first_household: int
+def _simulate_town(
+    rng: np.random.Generator,
+    params: CountyCausalParameters,
+    sizes: np.ndarray,
+    first_village: int,
+    first_household: int,
 ) -> pl.DataFrame:
-    town = villages(rng, story, sizes)
-    people = households(rng, story, town)
-    values = observations.registers(rng, story, town, people)
-    values |= observations.appraisals(rng, story, town, people, late=values["days_past_due"] > 0)
-    values |= _outcome(rng, people) | _truth(town, people) | {"age": people.age}
-    named = dict(observations.texts(rng, story, people, first_village, first_household))
-    named["tax_grade"] = observations.levels("tax_grade", observations.grades(rng, people, values["licence_age"]))
-    named |= {name: pl.Series(array.astype(np.float64)) for name, array in values.items()}
-    for name, where in observations.absences(rng, people).items():
-        named[name] = named[name].set(pl.Series(where), None)
-    return pl.DataFrame({column.name: named[column.name] for column in TABLE.columns})
+    villages = draw_villages(rng, params, sizes)
+    households = draw_households(rng, params, villages)
+    values = observations.observe_registers(rng, params, villages, households)
+    values |= observations.observe_appraisals(rng, params, villages, households, is_late=values["days_past_due"] > 0)
+    values |= _outcome_columns(rng, households) | _true_columns(villages, households) | {"age": households.age}
+    columns = dict(observations.text_columns(rng, params, households, first_village, first_household))
+    columns["tax_grade"] = observations.level_series(
+        "tax_grade", observations.draw_tax_grades(rng, households, values["licence_age"])
+    )
+    columns |= {name: pl.Series(array.astype(np.float64)) for name, array in values.items()}
+    for name, mask in observations.draw_missing_masks(rng, households).items():
+        columns[name] = columns[name].set(pl.Series(mask), None)
+    return pl.DataFrame({column.name: columns[column.name] for column in TABLE.columns})
 
 
-def _outcome(rng: np.random.Generator, people: Households) -> dict[str, np.ndarray]:
+def _outcome_columns(rng: np.random.Generator, households: Households) -> dict[str, np.ndarray]:
     """Three or more months in arrears is default; a few others are late once or twice."""
-    n = len(people.default)
-    slips = (rng.random(n) < 0.06) * rng.integers(1, 3, n)
+    n = len(households.default)
+    brief_arrears = (rng.random(n) < 0.06) * rng.integers(1, 3, n)
     return {
-        "default_12m": people.default,
-        "months_in_arrears_after": np.where(people.default, rng.integers(3, 13, n), slips),
+        "default_12m": households.default,
+        "months_in_arrears_after": np.where(households.default, rng.integers(3, 13, n), brief_arrears),
     }
 
 
-def _truth(town: Villages, people: Households) -> dict[str, np.ndarray]:
+def _true_columns(villages: Villages, households: Households) -> dict[str, np.ndarray]:
     return {
-        "true_reliability": people.reliability,
-        "true_pd": people.true_pd,
-        "true_leniency": town.leniency[people.village],
+        "true_reliability": households.reliability,
+        "true_pd": households.true_pd,
+        "true_leniency": villages.leniency[households.village],
     }
 
 
@@ -107,46 +125,46 @@ def write(path: Path | str, households: int, seed: int, progress: bool = False) 
 
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    seen = {"rows": 0, "villages": 0, "defaults": 0.0}
-    with Progress(console=Console(stderr=True), disable=not progress, transient=True) as bar:
-        task = bar.add_task("simulated households", total=households)
+    partial_path = path.with_name(f".{path.name}.partial")
+    totals = {"rows": 0, "villages": 0, "defaults": 0.0}
+    with Progress(console=Console(stderr=True), disable=not progress, transient=True) as progress_bar:
+        task = progress_bar.add_task("simulated households", total=households)
 
         def source(*_: object) -> Iterator[pl.DataFrame]:
-            for frame in towns(households, seed):
-                seen["rows"] += frame.height
-                seen["villages"] += frame["village_id"].n_unique()
-                seen["defaults"] += float(frame["default_12m"].sum())
-                bar.update(task, completed=seen["rows"])
+            for frame in simulate_towns(households, seed):
+                totals["rows"] += frame.height
+                totals["villages"] += frame["village_id"].n_unique()
+                totals["defaults"] += float(frame["default_12m"].sum())
+                progress_bar.update(task, completed=totals["rows"])
                 yield frame
 
-        rows = register_io_source(source, schema=next(towns(1, seed)).schema)
+        rows = register_io_source(source, schema=next(simulate_towns(1, seed)).schema)
         try:
-            with partial.open("wb") as file:  # by its name, a thread of Polars may open it after the unlink
+            with partial_path.open("wb") as file:  # by its name, a thread of Polars may open it after the unlink
                 rows.sink_parquet(file, metadata={SIMULATED_KEY: "true", "yuheng.seed": str(seed)})
-            os.replace(partial, path)
+            os.replace(partial_path, path)
         finally:
-            partial.unlink(missing_ok=True)
-    return {"rows": seen["rows"], "villages": seen["villages"], "default_rate": seen["defaults"] / seen["rows"]}
+            partial_path.unlink(missing_ok=True)
+    return {"rows": totals["rows"], "villages": totals["villages"], "default_rate": totals["defaults"] / totals["rows"]}
 
 
 def main() -> None:
     import argparse
 
-    words = argparse.ArgumentParser(
+    parser = argparse.ArgumentParser(
         prog="python -m datasets.credit_limit.county.simulator", description="Write a SIMULATED county as Parquet."
     )
-    words.add_argument("--households", type=int, default=50_000)
-    words.add_argument("--seed", type=int, default=7)
-    words.add_argument("--out", type=Path, default=Path("var/county_simulated.parquet"))
-    asked = words.parse_args()
+    parser.add_argument("--households", type=int, default=50_000)
+    parser.add_argument("--seed", type=int, default=7)
+    parser.add_argument("--out", type=Path, default=Path("var/county_simulated.parquet"))
+    args = parser.parse_args()
     try:
-        done = write(asked.out, asked.households, asked.seed, progress=True)
+        summary = write(args.out, args.households, args.seed, progress=True)
     except DataError as error:
         raise SystemExit(str(error)) from error
     print(
-        f"SIMULATED, nobody in it exists: {done['rows']:,.0f} households in {done['villages']:,.0f} villages, "
-        f"default rate {done['default_rate']:.3f}, seed {asked.seed}: {asked.out}"
+        f"SIMULATED, nobody in it exists: {summary['rows']:,.0f} households in {summary['villages']:,.0f} villages, "
+        f"default rate {summary['default_rate']:.3f}, seed {args.seed}: {args.out}"
     )
 
 

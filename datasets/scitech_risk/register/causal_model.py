@@ -9,30 +9,30 @@ import numpy as np
 
 from datasets.credit_limit.county.causal_model import Rng, sigmoid
 
-HISTORY = 36  # months before the first register
-MOST_SHIFT = 12  # months by which a register may be later
+HISTORY_MONTHS = 36  # months before the first register
+MAX_SHIFT = 12  # months by which a register may be later
 
 
 @dataclass(frozen=True)
-class Story:
+class ZoneCausalParameters:
     """The strengths of the arrows. Coefficients are on log-odds of default unless said."""
 
-    first: str = "2026-06"  # the month of the register whose shift is 0
-    base: float = -4.5  # gives a default rate near 5 %
+    first_month: str = "2026-06"  # the month of the register whose shift is 0
+    base_log_odds: float = -4.5  # gives a default rate near 5 %
     management: float = -0.50  # per standard deviation, as are the next five
     technology: float = -0.25
     leverage: float = 0.70
     liquidity: float = -0.68
     size: float = -0.30
     strain: float = 1.15
-    young: float = 0.35  # under three years
+    young_company: float = 0.35  # under three years
     trade_shock: float = 1.0  # per 10 % that the trade's demand lies below its trend
     shock: float = 1.3  # a customer lost or a founder gone in the year after, seen by nobody
     shock_share: float = 0.07
     strain_memory: float = 0.93  # of a month's strain that is left in the next
-    shells: float = 0.025  # share of companies
+    shell_share: float = 0.025  # share of companies
     shell_default: float = 0.06  # flat: nothing in a shell's books tells when it stops paying
-    newcomers: float = 0.005  # share of companies that enter in a month
+    newcomer_share: float = 0.005  # share of companies that enter in a month
     median_revenue: float = 400.0  # 10k RMB/year
     revenue_sd: float = 1.6  # of its logarithm
 
@@ -56,7 +56,7 @@ class Companies:
 
 
 @dataclass(frozen=True)
-class Path:
+class MonthlyPath:
     """Arrays (months, companies); NaN before a company's first month. `strain` is what nobody observes."""
 
     strain: np.ndarray
@@ -79,19 +79,19 @@ TRADES = np.array(
 )  # fmt: skip
 
 
-def companies(rng: Rng, story: Story, number: int) -> Companies:
+def draw_companies(rng: Rng, params: ZoneCausalParameters, count: int) -> Companies:
     """`number` that are there at shift 0, and the newcomers of each later month."""
-    entering = np.repeat(np.arange(1, MOST_SHIFT + 1), max(1, round(story.newcomers * number)))
-    n, normal = number + len(entering), rng.standard_normal
+    entry_month = np.repeat(np.arange(1, MAX_SHIFT + 1), max(1, round(params.newcomer_share * count)))
+    n, normal = count + len(entry_month), rng.standard_normal
     size = normal(n)
     age = np.floor(6 + rng.gamma(1.6, 42.0, n) * np.exp(0.25 * size))
-    age[number:] = -entering
-    size[number:] = -0.9 + 0.5 * size[number:]  # who enters is small
+    age[count:] = -entry_month
+    size[count:] = -0.9 + 0.5 * size[count:]  # who enters is small
     technology = normal(n)
     funded = rng.random(n) < sigmoid(-2.2 + 0.7 * technology - 0.2 * size)
     management = normal(n)
     shell = np.zeros(n, dtype=bool)
-    shell[rng.permutation(number)[: round(story.shells * number)]] = True
+    shell[rng.permutation(count)[: round(params.shell_share * count)]] = True
     return Companies(
         trade=rng.choice(len(TRADES), n, p=TRADES[:, 0] / TRADES[:, 0].sum()),
         age=np.where(shell, 8 + rng.integers(0, 60, n), age),
@@ -107,89 +107,103 @@ def companies(rng: Rng, story: Story, number: int) -> Companies:
     )
 
 
-def demand(rng: Rng, months: int) -> np.ndarray:
+def draw_demand(rng: Rng, months: int) -> np.ndarray:
     """(months, trades): log deviation from a trade's trend; every block of a zone shares it."""
     level = np.zeros((months, len(TRADES)))
-    now = 0.06 * TRADES[:, 2] * rng.standard_normal(len(TRADES))
+    current = 0.06 * TRADES[:, 2] * rng.standard_normal(len(TRADES))
     for month in range(months):
-        now = 0.94 * now + 0.022 * TRADES[:, 2] * rng.standard_normal(len(TRADES))
-        level[month] = now
+        current = 0.94 * current + 0.022 * TRADES[:, 2] * rng.standard_normal(len(TRADES))
+        level[month] = current
     return level
 
 
-def path(
-    rng: Rng, story: Story, firms: Companies, trend: np.ndarray, vehicle: np.ndarray, hiding: float, seed: int
-) -> Path:
+def simulate_path(
+    rng: Rng,
+    params: ZoneCausalParameters,
+    firms: Companies,
+    trend: np.ndarray,
+    is_staffless_vehicle: np.ndarray,
+    hiding: float,
+    seed: int,
+) -> MonthlyPath:
     """Month by month, so that a later register has the same past. rng draws once a month for every company.
 
     trend: (months, trades); vehicle: (companies,) bool, an honest company without staff."""
     n, months = len(firms.age), len(trend)
-    once = np.random.default_rng([seed, 77])
-    normal = once.standard_normal
-    memory = story.strain_memory
+    static_rng = np.random.default_rng([seed, 77])
+    normal = static_rng.standard_normal
+    memory = params.strain_memory
     noise = math.sqrt(1 - memory**2)
     strain = normal(n)
-    yearly = np.log(story.median_revenue) + story.revenue_sd * firms.size
+    log_yearly_revenue = np.log(params.median_revenue) + params.revenue_sd * firms.size
     growth = 0.26 + 0.05 * firms.technology + 0.05 * firms.management + 0.08 * normal(n) - 0.04 * firms.size
-    grown = np.zeros(n)
-    lumpy = 0.07 + 0.15 * sigmoid(-1.2 * firms.size)
-    heads = np.log(3 + (np.exp(yearly) / 45) ** 0.85) + 0.25 * normal(n)
-    power = np.log(TRADES[firms.trade, 1]) + 0.5 * normal(n)
-    empty = vehicle | ~firms.shell & (firms.size < -0.8) & (once.random(n) < 0.10)  # founders who insure nobody yet
+    cumulative_growth = np.zeros(n)
+    volatility = 0.07 + 0.15 * sigmoid(-1.2 * firms.size)
+    log_staff = np.log(3 + (np.exp(log_yearly_revenue) / 45) ** 0.85) + 0.25 * normal(n)
+    log_electricity_intensity = np.log(TRADES[firms.trade, 1]) + 0.5 * normal(n)
+    has_no_staff = is_staffless_vehicle | ~firms.shell & (firms.size < -0.8) & (
+        static_rng.random(n) < 0.10
+    )  # founders who insure nobody yet
     overdue = np.zeros(n)
-    hides = once.random((4, n)) < hiding  # staff, electricity, filing, (spare)
-    feigned = 1 + once.integers(0, 3, n)
+    hides = static_rng.random((4, n)) < hiding  # staff, electricity, filing, (spare)
+    feigned_staff = 1 + static_rng.integers(0, 3, n)
     season = 0.08 * np.sin(2 * math.pi * (np.arange(months) + 3) / 12)
-    columns: dict[str, list[np.ndarray]] = {name: [] for name in Path.__dataclass_fields__}
+    series: dict[str, list[np.ndarray]] = {name: [] for name in MonthlyPath.__dataclass_fields__}
     for month in range(months):
         z, u = rng.standard_normal((6, n)), rng.random((5, n))
-        age = firms.age - (HISTORY - 1) + month
-        there = age >= 0
+        age = firms.age - (HISTORY_MONTHS - 1) + month
+        is_present = age >= 0
         strain = memory * strain + noise * (z[0] - 0.10 * firms.management)
-        gloom = np.maximum(strain - 0.3, 0.0)
-        grown = grown + (growth - 0.75 * gloom) / 12 + 0.02 * z[1]
+        excess_strain = np.maximum(strain - 0.3, 0.0)
+        cumulative_growth = cumulative_growth + (growth - 0.75 * excess_strain) / 12 + 0.02 * z[1]
         ramp = np.log1p(-np.exp(-(np.maximum(age, 0) + 2) / 14))
-        level = yearly - 0.35 + grown + ramp + trend[month, firms.trade]
-        revenue = np.exp(level + season[month] + lumpy * z[2]) / 12
+        level = log_yearly_revenue - 0.35 + cumulative_growth + ramp + trend[month, firms.trade]
+        revenue = np.exp(level + season[month] + volatility * z[2]) / 12
         revenue = np.where(u[0] < 0.30 * sigmoid(-2.5 - 2.0 * (firms.size + 0.6)), 0.0, revenue)
-        staff = np.exp(heads + 0.6 * (grown + ramp) - 0.12 * gloom) * np.where(empty, 0, 1)
+        staff = np.exp(log_staff + 0.6 * (cumulative_growth + ramp) - 0.12 * excess_strain) * np.where(
+            has_no_staff, 0, 1
+        )
         cash = np.exp(level - 1.75 + 0.75 * firms.liquidity - 0.42 * strain + 0.16 * z[3] - 0.15 * firms.size)
-        electricity = np.exp(level - 2.5 - 1.5 * vehicle + power + 0.15 * z[4] + 0.06 * season[month])
+        electricity = np.exp(
+            level - 2.5 - 1.5 * is_staffless_vehicle + log_electricity_intensity + 0.15 * z[4] + 0.06 * season[month]
+        )
         late = u[1] < sigmoid(-3.9 - 0.4 * firms.management + 0.9 * strain)
-        starts = u[2] < sigmoid(-5.3 - 0.4 * firms.management + 1.2 * strain + 0.5 * firms.leverage)
-        goes_on = (overdue > 0) & (u[3] < 0.42) & (overdue < 60)
-        overdue = np.where(goes_on, overdue + 30, np.where(starts, 3 + np.floor(27 * u[4]), 0.0))
+        becomes_overdue = u[2] < sigmoid(-5.3 - 0.4 * firms.management + 1.2 * strain + 0.5 * firms.leverage)
+        stays_overdue = (overdue > 0) & (u[3] < 0.42) & (overdue < 60)
+        overdue = np.where(stays_overdue, overdue + 30, np.where(becomes_overdue, 3 + np.floor(27 * u[4]), 0.0))
         zero = (revenue == 0) & (u[3] < 0.8)
         # A shell writes what it wants to be believed: steady sales, nobody insured, hardly any electricity.
-        quiet = firms.dormant | (~hides[2] & (u[0] < 0.35))
-        revenue = np.where(firms.shell, np.where(quiet, 0.0, np.exp(level + 0.1 * z[2]) / 12), revenue)
-        staff = np.where(firms.shell, np.where(hides[0], feigned, 0), np.round(staff))
-        idle = np.exp(-4.2 + 0.4 * z[4])
-        electricity = np.where(firms.shell & ~(hides[1] & ~firms.dormant), idle, electricity)
-        zero = np.where(firms.shell, quiet, zero)
+        files_zero = firms.dormant | (~hides[2] & (u[0] < 0.35))
+        revenue = np.where(firms.shell, np.where(files_zero, 0.0, np.exp(level + 0.1 * z[2]) / 12), revenue)
+        staff = np.where(firms.shell, np.where(hides[0], feigned_staff, 0), np.round(staff))
+        idle_electricity = np.exp(-4.2 + 0.4 * z[4])
+        electricity = np.where(firms.shell & ~(hides[1] & ~firms.dormant), idle_electricity, electricity)
+        zero = np.where(firms.shell, files_zero, zero)
         cash = np.where(firms.shell, 0.3 * cash, cash)
-        now = dict(strain=strain, demand=trend[month, firms.trade], revenue=revenue, staff=staff, cash=cash,
-                   electricity=electricity, late=late & there, zero=zero, overdue=overdue)  # fmt: skip
-        for name, values in now.items():
-            columns[name].append(np.where(there, values, np.nan))
-    return Path(**{name: np.stack(values) for name, values in columns.items()})
+        month_values = dict(strain=strain, demand=trend[month, firms.trade], revenue=revenue, staff=staff, cash=cash,
+                   electricity=electricity, late=late & is_present, zero=zero, overdue=overdue)  # fmt: skip
+        for name, values in month_values.items():
+            series[name].append(np.where(is_present, values, np.nan))
+    return MonthlyPath(**{name: np.stack(values) for name, values in series.items()})
 
 
-def true_pd(story: Story, firms: Companies, months: Path, shocked: np.ndarray, shift: int) -> np.ndarray:
+def compute_true_pd(
+    params: ZoneCausalParameters, firms: Companies, path: MonthlyPath, has_shock: np.ndarray, shift: int
+) -> np.ndarray:
     """The only place where the causes of default meet; `shocked`: what happens in the year after. shift: months after
     the first register."""
-    at = HISTORY - 1 + shift
-    below = -10 * months.demand[at]  # in steps of 10 %
+    index = HISTORY_MONTHS - 1 + shift
+    demand_shortfall = -10 * path.demand[index]  # in steps of 10 %
     log_odds = (
-        story.base
-        + story.management * firms.management
-        + story.technology * firms.technology
-        + story.leverage * firms.leverage
-        + story.liquidity * firms.liquidity
-        + story.size * firms.size
-        + story.strain * np.nan_to_num(months.strain[at])
-        + story.young * (firms.age + shift < 36)
-        + story.trade_shock * below * 0.5
-        + story.shock * shocked
+        params.base_log_odds
+        + params.management * firms.management
+        + params.technology * firms.technology
+        + params.leverage * firms.leverage
+        + params.liquidity * firms.liquidity
+        + params.size * firms.size
+        + params.strain * np.nan_to_num(path.strain[index])
+        + params.young_company * (firms.age + shift < 36)
+        + params.trade_shock * demand_shortfall * 0.5
+        + params.shock * has_shock
     )
-    return np.where(firms.shell, story.shell_default, sigmoid(log_odds))
+    return np.where(firms.shell, params.shell_default, sigmoid(log_odds))

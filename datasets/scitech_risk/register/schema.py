@@ -20,17 +20,17 @@ from typing import Literal
 
 import polars as pl
 
-from datasets import schema as table
-from datasets.derived_columns import Derived
-from datasets.errors import DataError, Fault, Faults
-from datasets.external_files import digest as digest_of_file
-from datasets.schema import Column, Origin, Table
+from datasets import schema as table_schema
+from datasets.derived_columns import DerivedFormula
+from datasets.errors import DataError, FieldError, ValidationErrors
+from datasets.external_files import file_sha256
+from datasets.schema import ColumnSchema, Source, TableSchema
 from datasets.scitech_risk import monthly_history, shell_features
 
 SIMULATED_KEY = "yuheng.simulated"  # Parquet metadata; its value is "true"
 
 Direction = Literal[-1, 0, 1]
-MOST_MONEY = 100_000_000.0  # 10k RMB: a trillion yuan
+MAX_MONEY = 100_000_000.0  # 10k RMB: a trillion yuan
 
 _REGISTRATION, _TECHNOLOGY, _GROWTH, _AUXILIARY = "registration", "technology", "growth", "auxiliary"
 _FINANCIAL, _PUBLIC, _MONTHS, _SHELL, _DATA = "financial", "public_records", "months", "shell", "data_assets"
@@ -38,43 +38,45 @@ _FINANCIAL, _PUBLIC, _MONTHS, _SHELL, _DATA = "financial", "public_records", "mo
 
 def _money(
     name: str, direction: Direction, group: str, en: str, zh: str, yearly: bool = False, signed: bool = False
-) -> Column:
-    return Column(
-        name=name, low=-MOST_MONEY if signed else 0, high=MOST_MONEY, unit="10k RMB/year" if yearly else "10k RMB",
+) -> ColumnSchema:
+    return ColumnSchema(
+        name=name, low=-MAX_MONEY if signed else 0, high=MAX_MONEY, unit="10k RMB/year" if yearly else "10k RMB",
         direction=direction, group=group, en=en, zh=zh,
     )  # fmt: skip
 
 
-def _share(name: str, low: float, high: float, direction: Direction, group: str, en: str, zh: str) -> Column:
-    return Column(name=name, low=low, high=high, unit="share", direction=direction, group=group, en=en, zh=zh)
+def _share(name: str, low: float, high: float, direction: Direction, group: str, en: str, zh: str) -> ColumnSchema:
+    return ColumnSchema(name=name, low=low, high=high, unit="share", direction=direction, group=group, en=en, zh=zh)
 
 
 def _count(
     name: str, direction: Direction, group: str, en: str, zh: str, unit: str = "count", high: float = 1e6
-) -> Column:
-    return Column(
+) -> ColumnSchema:
+    return ColumnSchema(
         name=name, low=0, high=high, integer=True, unit=unit, direction=direction, group=group, en=en, zh=zh
     )  # fmt: skip
 
 
-def _flag(name: str, direction: Direction, group: str, en: str, zh: str) -> Column:
+def _flag(name: str, direction: Direction, group: str, en: str, zh: str) -> ColumnSchema:
     return _count(name, direction, group, en, zh, unit="0/1", high=1)
 
 
-def _ratio(name: str, of: str, by: str, direction: Direction, group: str, en: str, zh: str, unit: str = "") -> Column:
-    return Column(
+def _ratio(
+    name: str, of: str, by: str, direction: Direction, group: str, en: str, zh: str, unit: str = ""
+) -> ColumnSchema:
+    return ColumnSchema(
         name=name, unit=unit, direction=direction, group=group, en=en, zh=zh,
-        derived=Derived(op="ratio", of=(of,), by=(by,)),
+        derived=DerivedFormula(op="ratio", of=(of,), by=(by,)),
     )  # fmt: skip
 
 
-TABLE = Table(
+TABLE = TableSchema(
     name="register",
     columns=(
-        Column(name="company_id", kind="text", role="id", required=True, en="company", zh="企业编号"),
-        Column(name="as_of", kind="text", role="time", unit="YYYY-MM", en="true as of the end of", zh="数据月份"),
+        ColumnSchema(name="company_id", kind="text", role="id", required=True, en="company", zh="企业编号"),
+        ColumnSchema(name="as_of", kind="text", role="time", unit="YYYY-MM", en="true as of the end of", zh="数据月份"),
         # registration 登记
-        Column(name="trade", kind="category", group=_REGISTRATION, en="trade", zh="行业",
+        ColumnSchema(name="trade", kind="category", group=_REGISTRATION, en="trade", zh="行业",
                levels=("software", "electronics", "pharmaceuticals", "medical_devices", "machinery", "new_materials",
                        "new_energy", "aerospace", "research_services", "other")),
         _count("licence_age", -1, _REGISTRATION, "age of the business licence", "营业执照存续月数", "months", 2_400),
@@ -127,7 +129,7 @@ TABLE = Table(
         _ratio("margin", "net_profit", "revenue", -1, _FINANCIAL, "net profit over revenue", "销售净利率", "share"),
         # public records 公共记录
         _count("insured_staff", -1, _PUBLIC, "insured staff", "社保参保人数", "persons"),
-        Column(name="tax_grade", kind="category", levels=("A", "B", "M", "C", "D"), ordered=True, direction=1,
+        ColumnSchema(name="tax_grade", kind="category", levels=("A", "B", "M", "C", "D"), ordered=True, direction=1,
                group=_PUBLIC, en="tax-credit grade", zh="纳税信用等级"),
         _money("tax_arrears", 1, _PUBLIC, "tax arrears", "欠税金额"),
         _count("court_cases", 1, _PUBLIC, "court cases as defendant in 36 months", "近36个月涉诉被告案件数"),
@@ -157,78 +159,78 @@ TABLE = Table(
         _share("invoice_loop_share", 0, 1, 1, _SHELL, "share of invoiced sales that runs in a loop", "循环开票占比"),
         _share("invoice_related_share", 0, 1, 1, _SHELL, "share of invoiced sales to related companies",
                "关联方开票占比"),
-        Column(name="invoice_to_electricity", low=0, unit="10k RMB/MWh", direction=1, group=_SHELL,
+        ColumnSchema(name="invoice_to_electricity", low=0, unit="10k RMB/MWh", direction=1, group=_SHELL,
                en="invoiced sales per electricity used", zh="开票金额与用电量之比"),
         _flag("abnormal_list", 1, _SHELL, "on the list of abnormal operations", "列入经营异常名录"),
         _flag("ownership_cycle", 1, _SHELL, "owns itself, through others or directly", "股权循环持股"),
-        Column(name="loop_path", kind="text", group=_SHELL, en="loop of invoices", zh="循环开票路径"),
+        ColumnSchema(name="loop_path", kind="text", group=_SHELL, en="loop of invoices", zh="循环开票路径"),
         # data assets 数据资产: they back a limit, never an input of the PD
         _flag("data_certificate", -1, _DATA, "data-resource holding certificate", "数据资源持有权证书"),
         _money("data_asset_value", -1, _DATA, "registered value of data assets", "数据资产登记价值"),
         # audit only, never scored
-        Column(name="ownership", kind="category", role="audit", levels=("private", "state", "foreign"), group="audit",
+        ColumnSchema(name="ownership", kind="category", role="audit", levels=("private", "state", "foreign"), group="audit",
                en="ownership", zh="所有制"),
         # outcome
-        Column(name="default_12m", role="target", low=0, high=1, integer=True, unit="0/1",
+        ColumnSchema(name="default_12m", role="target", low=0, high=1, integer=True, unit="0/1",
                en="default within 12 months", zh="12个月内违约"),
         # what only the simulator, or only the future, knows
-        Column(name="true_pd", role="leak", low=0, high=1, unit="probability",
+        ColumnSchema(name="true_pd", role="leak", low=0, high=1, unit="probability",
                en="true probability of default (simulator)", zh="真实违约概率（模拟）"),
-        Column(name="is_shell", role="leak", low=0, high=1, integer=True, unit="0/1",
+        ColumnSchema(name="is_shell", role="leak", low=0, high=1, integer=True, unit="0/1",
                en="is a shell (simulator)", zh="空壳企业（模拟）"),
-        Column(name="months_in_arrears_after", role="leak", low=0, high=12, integer=True, unit="months",
+        ColumnSchema(name="months_in_arrears_after", role="leak", low=0, high=12, integer=True, unit="months",
                en="months in arrears after the date", zh="此后逾期月数"),
     ),
 )  # fmt: skip
 
 # A register folder: companies (TABLE less COMPUTED), and these three, each as .parquet or .csv.
-HISTORY = Table(
+HISTORY = TableSchema(
     name="history",
     columns=(
-        Column(name="company_id", kind="text", role="id", required=True, en="company", zh="企业编号"),
-        Column(name="month", kind="text", role="time", required=True, unit="YYYY-MM", en="month", zh="月份"),
+        ColumnSchema(name="company_id", kind="text", role="id", required=True, en="company", zh="企业编号"),
+        ColumnSchema(name="month", kind="text", role="time", required=True, unit="YYYY-MM", en="month", zh="月份"),
         _money("revenue", 0, _MONTHS, "revenue of the month", "当月营业收入"),
         _count("insured_staff", 0, _MONTHS, "insured staff", "参保人数", "persons"),
         _flag("zero_filing", 0, _MONTHS, "zero filing", "零申报"),
         _flag("late_filing", 0, _MONTHS, "late tax filing", "逾期申报"),
-        Column(name="electricity", low=0, high=1e8, unit="MWh", group=_MONTHS, en="electricity", zh="用电量"),
+        ColumnSchema(name="electricity", low=0, high=1e8, unit="MWh", group=_MONTHS, en="electricity", zh="用电量"),
         _money("cash", 0, _MONTHS, "cash at the month's end", "月末货币资金"),
         _count("overdue_days", 0, _MONTHS, "days overdue", "逾期天数", "days", 3_650),
     ),
 )
-LINKS = Table(
+LINKS = TableSchema(
     name="links",
     columns=(
-        Column(name="company_id", kind="text", role="id", required=True, en="company", zh="企业编号"),
-        Column(name="kind", kind="category", levels=("officer", "address", "owner"), required=True,
+        ColumnSchema(name="company_id", kind="text", role="id", required=True, en="company", zh="企业编号"),
+        ColumnSchema(name="kind", kind="category", levels=("officer", "address", "owner"), required=True,
                en="kind of link", zh="关联类型"),
-        Column(name="party", kind="text", required=True, en="officer, address or owner", zh="高管、地址或股东"),
+        ColumnSchema(name="party", kind="text", required=True, en="officer, address or owner", zh="高管、地址或股东"),
     ),
 )  # fmt: skip
-INVOICES = Table(
+INVOICES = TableSchema(
     name="invoices",
     columns=(
-        Column(name="seller", kind="text", required=True, en="seller", zh="销方"),
-        Column(name="buyer", kind="text", required=True, en="buyer", zh="购方"),
-        Column(name="amount", low=0, high=MOST_MONEY, unit="10k RMB", required=True,
+        ColumnSchema(name="seller", kind="text", required=True, en="seller", zh="销方"),
+        ColumnSchema(name="buyer", kind="text", required=True, en="buyer", zh="购方"),
+        ColumnSchema(name="amount", low=0, high=MAX_MONEY, unit="10k RMB", required=True,
                en="invoiced in 12 months, net of red-letter invoices", zh="近12个月开票净额"),
     ),
 )  # fmt: skip
 
-FROM_MONTHS = tuple(column.name for column in TABLE.columns if column.group == _MONTHS) + ("zero_filing_months",)
-FROM_LINKS = (
+MONTHLY_COLUMNS = tuple(column.name for column in TABLE.columns if column.group == _MONTHS) + ("zero_filing_months",)
+LINK_COLUMNS = (
     "address_companies", "address_empty_share", "officer_companies", "officer_empty_share", "ownership_cycle",
     "invoice_related_share",
 )  # fmt: skip
-FROM_INVOICES = ("invoice_related_share", "invoice_loop_share", "invoice_to_electricity", "loop_path")
-FROM_NETWORK = tuple(dict.fromkeys(FROM_LINKS + FROM_INVOICES))
-COMPUTED = (*FROM_MONTHS, *FROM_NETWORK)
-STATED = Table(
+INVOICE_COLUMNS = ("invoice_related_share", "invoice_loop_share", "invoice_to_electricity", "loop_path")
+NETWORK_COLUMNS = tuple(dict.fromkeys(LINK_COLUMNS + INVOICE_COLUMNS))
+COMPUTED_COLUMNS = (*MONTHLY_COLUMNS, *NETWORK_COLUMNS)
+COMPANIES = TableSchema(
     name="companies",
-    columns=tuple(column for column in TABLE.columns if column.name not in COMPUTED),
-    origin=Origin(source="a register folder's companies file"),
+    columns=tuple(column for column in TABLE.columns if column.name not in COMPUTED_COLUMNS),
+    origin=Source(source="a register folder's companies file"),
 )
-FILES = {"companies": STATED, "history": HISTORY, "links": LINKS, "invoices": INVOICES}
+FILES = {"companies": COMPANIES, "history": HISTORY, "links": LINKS, "invoices": INVOICES}
 
 
 @dataclass(frozen=True)
@@ -257,125 +259,144 @@ class Register:
 def read(folder: Path | str) -> Register:
     """The register in a folder. Without a history, links or invoices the columns made from them are missing, which a
     remark says. Raises Faults: every fault of all its files together."""
-    return assemble(*scan(folder))
+    return build_register(*read_files(folder))
 
 
-def scan(folder: Path | str) -> tuple[dict[str, pl.DataFrame | None], dict[str, str], bool]:
+def read_files(folder: Path | str) -> tuple[dict[str, pl.DataFrame | None], dict[str, str], bool]:
     """A register folder's files as they stand, by the names of FILES; the files' own names; whether it is simulated."""
     folder = Path(folder)
-    files = {name: _file(folder, name) for name in FILES}
+    files = {name: _find_file(folder, name) for name in FILES}
     if files["companies"] is None:
         raise DataError(
             f"{folder}: holds no companies.parquet or companies.csv, which a register needs. Make a simulated one: "
             f"python -m datasets.scitech_risk.register.simulator --companies 20000 --seed 7 --out {folder}"
         )
-    scanned = {name: None if path is None else table.scan(path) for name, path in files.items()}
-    names = {name: path.name for name, path in files.items() if path is not None}
-    return scanned, names, any(_says_simulated(path) for path in files.values() if path)
+    frames = {name: None if path is None else table_schema.read_raw(path) for name, path in files.items()}
+    file_names = {name: path.name for name, path in files.items() if path is not None}
+    return frames, file_names, any(_is_marked_simulated(path) for path in files.values() if path)
 
 
-def assemble(
-    parts: Mapping[str, pl.DataFrame | None], names: dict[str, str] | None = None, simulated: bool = False
+def build_register(
+    frames: Mapping[str, pl.DataFrame | None], file_names: dict[str, str] | None = None, simulated: bool = False
 ) -> Register:
     """A register from its frames by the names of FILES. `names`: what a fault calls each of them."""
-    names = names or {}
-    faults: list[Fault] = []
+    file_names = file_names or {}
+    errors: list[FieldError] = []
     total = 0
-    sound: dict[str, pl.DataFrame | None] = dict.fromkeys(FILES)
+    validated: dict[str, pl.DataFrame | None] = dict.fromkeys(FILES)
     for name, contract in FILES.items():
-        part = parts.get(name)
-        if part is not None:
-            sound[name], found, number = table.conform(part, contract, names.get(name, name))
-            faults, total = faults + found, total + number
-    companies, history, links, invoices = (sound[name] for name in FILES)
+        frame_of_file = frames.get(name)
+        if frame_of_file is not None:
+            validated[name], found_errors, error_count = table_schema.validate(
+                frame_of_file, contract, file_names.get(name, name)
+            )
+            errors, total = errors + found_errors, total + error_count
+    companies, history, links, invoices = (validated[name] for name in FILES)
     if companies is None:
         raise DataError("a register needs its companies. Name them.")
-    found, month = _of_companies(companies, names.get("companies", "companies"))
+    found_errors, month = _validate_companies(companies, file_names.get("companies", "companies"))
     if history is not None and month:
-        found += monthly_history.check(history, companies["company_id"], month, names.get("history", "history"))
-    if faults or found:
-        raise Faults([*faults, *found][: table.MOST_FAULTS], total + len(found))
-    past = table.check(pl.DataFrame(schema={"company_id": pl.String, "month": pl.String}), HISTORY)
-    past = past if history is None else monthly_history.in_order(history)
-    used = None if history is None else monthly_history.yearly(past, "electricity", month)
-    made = companies.join(monthly_history.columns(past, month), on="company_id", how="left", maintain_order="left")
-    staff = companies.select("company_id", "insured_staff")
-    made = made.join(
-        shell_features.columns(staff, links, invoices, used), on="company_id", how="left", maintain_order="left"
+        found_errors += monthly_history.find_history_errors(
+            history, companies["company_id"], month, file_names.get("history", "history")
+        )
+    if errors or found_errors:
+        raise ValidationErrors([*errors, *found_errors][: table_schema.MAX_ERRORS], total + len(found_errors))
+    past_months = table_schema.validate_or_raise(
+        pl.DataFrame(schema={"company_id": pl.String, "month": pl.String}), HISTORY
     )
-    frame = made.select(column.name for column in TABLE.columns)
-    return Register(frame, past, month, _remarks(companies, sound), simulated, links, invoices)
+    past_months = past_months if history is None else monthly_history.sort_history(history)
+    electricity_use = None if history is None else monthly_history.last_year_total(past_months, "electricity", month)
+    features = companies.join(
+        monthly_history.early_warning_columns(past_months, month), on="company_id", how="left", maintain_order="left"
+    )
+    staff = companies.select("company_id", "insured_staff")
+    features = features.join(
+        shell_features.shell_feature_columns(staff, links, invoices, electricity_use),
+        on="company_id",
+        how="left",
+        maintain_order="left",
+    )
+    frame = features.select(column.name for column in TABLE.columns)
+    return Register(frame, past_months, month, _make_remarks(companies, validated), simulated, links, invoices)
 
 
 def sample(rows: int = 300, seed: int = 0) -> Register:
     """A small zone, simulated on the spot."""
-    from datasets.scitech_risk.register.simulator import zone
+    from datasets.scitech_risk.register.simulator import simulate_zone
 
-    return assemble(zone(rows, seed), simulated=True)
+    return build_register(simulate_zone(rows, seed), simulated=True)
 
 
-def digest(folder: Path | str) -> str:
+def register_digest(folder: Path | str) -> str:
     """One sha256 of the names and digests of a register's files."""
-    files = [path for path in (_file(Path(folder), name) for name in FILES) if path]
-    return hashlib.sha256("\n".join(f"{path.name} {digest_of_file(path)}" for path in files).encode()).hexdigest()
+    files = [path for path in (_find_file(Path(folder), name) for name in FILES) if path]
+    return hashlib.sha256("\n".join(f"{path.name} {file_sha256(path)}" for path in files).encode()).hexdigest()
 
 
-def _file(folder: Path, name: str) -> Path | None:
-    found = [folder / f"{name}{ending}" for ending in (".parquet", ".csv") if (folder / f"{name}{ending}").is_file()]
-    if len(found) > 1:
-        raise DataError(f"{folder}: holds both {found[0].name} and {found[1].name}. Keep one of the two.")
-    return found[0] if found else None
+def _find_file(folder: Path, name: str) -> Path | None:
+    candidates = [
+        folder / f"{name}{suffix}" for suffix in (".parquet", ".csv") if (folder / f"{name}{suffix}").is_file()
+    ]
+    if len(candidates) > 1:
+        raise DataError(f"{folder}: holds both {candidates[0].name} and {candidates[1].name}. Keep one of the two.")
+    return candidates[0] if candidates else None
 
 
-def _says_simulated(path: Path) -> bool:
+def _is_marked_simulated(path: Path) -> bool:
     """Parquet says so in its metadata, a CSV in its folder's name."""
     if path.suffix == ".parquet":
         return pl.read_parquet_metadata(path).get(SIMULATED_KEY) == "true"
     return "simulated" in path.parent.name
 
 
-def _of_companies(companies: pl.DataFrame, file: str) -> tuple[list[Fault], str]:
+def _validate_companies(companies: pl.DataFrame, file: str) -> tuple[list[FieldError], str]:
     """What is wrong with a register's ids and months, and its month: the one most rows name ('' where none does)."""
     rows = companies.select("company_id", "as_of").with_row_index("row", 1)
     if not rows.height:
-        return [Fault("company_id", "absent", "one row a company", "每家企业一行", None, file)], ""
-    faults = [
-        Fault("company_id", f"{company!r} a second time", "told once", "每家企业一行", row, file)
+        return [FieldError("company_id", "absent", "one row a company", "每家企业一行", None, file)], ""
+    errors = [
+        FieldError("company_id", f"{company!r} a second time", "told once", "每家企业一行", row, file)
         for row, company, _ in rows.drop_nulls("company_id").filter(pl.col("company_id").is_duplicated()
         & ~pl.col("company_id").is_first_distinct()).iter_rows()
     ]  # fmt: skip
-    told = rows.with_columns(monthly_history.number("as_of").alias("at"))
-    usual = told.drop_nulls("at")["as_of"].value_counts(sort=True).sort("count", "as_of", descending=[True, False])
-    month = usual["as_of"][0] if usual.height else ""
-    needed = (f"{month}, the month of the register", f"名录月份 {month}") if month else ("a month, YYYY-MM", "YYYY-MM")
-    faults += [
-        Fault("as_of", "missing" if found is None else repr(found), *needed, row, file)
-        for row, _, found in rows.filter(pl.col("as_of").ne_missing(pl.lit(month))).iter_rows()
+    numbered_rows = rows.with_columns(monthly_history.month_index("as_of").alias("at"))
+    month_counts = (
+        numbered_rows.drop_nulls("at")["as_of"].value_counts(sort=True).sort("count", "as_of", descending=[True, False])
+    )
+    month = month_counts["as_of"][0] if month_counts.height else ""
+    expected = (
+        (f"{month}, the month of the register", f"名录月份 {month}") if month else ("a month, YYYY-MM", "YYYY-MM")
+    )
+    errors += [
+        FieldError("as_of", "missing" if actual is None else repr(actual), *expected, row, file)
+        for row, _, actual in rows.filter(pl.col("as_of").ne_missing(pl.lit(month))).iter_rows()
     ]
-    return faults, month
+    return errors, month
 
 
-def _remarks(companies: pl.DataFrame, parts: Mapping[str, pl.DataFrame | None]) -> tuple[Remark, ...]:
-    made_from = {"history": FROM_MONTHS, "links": FROM_LINKS, "invoices": FROM_INVOICES}
+def _make_remarks(companies: pl.DataFrame, frames: Mapping[str, pl.DataFrame | None]) -> tuple[Remark, ...]:
+    columns_by_file = {"history": MONTHLY_COLUMNS, "links": LINK_COLUMNS, "invoices": INVOICE_COLUMNS}
     remarks = [
-        Remark(f"no_{name}", f"There is no {name} file, or it is empty: {', '.join(columns)} are missing.",
-               f"缺少 {name} 文件或文件为空：{'、'.join(columns)} 均缺失。")
-        for name, columns in made_from.items() if (part := parts[name]) is None or not part.height
+        Remark(f"no_{name}", f"There is no {name} file, or it is empty: {', '.join(missing_columns)} are missing.",
+               f"缺少 {name} 文件或文件为空：{'、'.join(missing_columns)} 均缺失。")
+        for name, missing_columns in columns_by_file.items() if (frame := frames[name]) is None or not frame.height
     ]  # fmt: skip
-    history = parts["history"]
+    history = frames["history"]
     if history is not None:
-        without = companies.height - companies.join(history, on="company_id", how="semi").height
-        if without:
-            en = f"Companies without a history: {without:,}; their columns of the months are missing."
-            remarks.append(Remark("without_history", en, f"{without:,} 家企业没有月度历史，其月度指标缺失。"))
-    for name, ends in (("links", ["company_id"]), ("invoices", ["seller", "buyer"])):
-        part = parts[name]
-        known = companies["company_id"].implode()
-        ours = pl.any_horizontal(pl.col(end).is_in(known) for end in ends)
-        strange = 0 if part is None else part.filter(~ours).height
-        if part is not None and strange:
-            share = f"{strange:,} of {part.height:,}"
+        companies_without_history = companies.height - companies.join(history, on="company_id", how="semi").height
+        if companies_without_history:
+            en = f"Companies without a history: {companies_without_history:,}; their columns of the months are missing."
+            remarks.append(
+                Remark("without_history", en, f"{companies_without_history:,} 家企业没有月度历史，其月度指标缺失。")
+            )
+    for name, id_columns in (("links", ["company_id"]), ("invoices", ["seller", "buyer"])):
+        frame = frames[name]
+        company_ids = companies["company_id"].implode()
+        is_known = pl.any_horizontal(pl.col(id_column).is_in(company_ids) for id_column in id_columns)
+        unknown_count = 0 if frame is None else frame.filter(~is_known).height
+        if frame is not None and unknown_count:
+            share = f"{unknown_count:,} of {frame.height:,}"
             en = f"Rows of {name} that name no company of the register: {share}. Are the ids written alike?"
-            zh = f"{name} 中有 {strange:,} 行（共 {part.height:,} 行）不涉及名录内企业，请核对编号写法。"
+            zh = f"{name} 中有 {unknown_count:,} 行（共 {frame.height:,} 行）不涉及名录内企业，请核对编号写法。"
             remarks.append(Remark(f"{name}_of_strangers", en, zh))
     return tuple(remarks)

@@ -42,171 +42,202 @@ import numpy as np
 import polars as pl
 
 from datasets.errors import DataError
-from datasets.scitech_risk.monthly_history import shifted
+from datasets.scitech_risk.monthly_history import add_months
 from datasets.scitech_risk.register import causal_model, records, relations
-from datasets.scitech_risk.register.causal_model import MOST_SHIFT, Companies, Story
-from datasets.scitech_risk.register.schema import HISTORY, LINKS, SIMULATED_KEY, STATED
+from datasets.scitech_risk.register.causal_model import MAX_SHIFT, Companies, ZoneCausalParameters
+from datasets.scitech_risk.register.schema import COMPANIES, HISTORY, LINKS, SIMULATED_KEY
 
-BLOCK = 16_384
-PARTIES = 1 << 25  # numbers of a block's parties; the next block counts on
+BLOCK_SIZE = 16_384
+PARTIES_PER_BLOCK = 1 << 25  # numbers of a block's parties; the next block counts on
 Frames = dict[str, pl.DataFrame]
 
 
-def zone(companies: int, seed: int, hiding: float = 0.3, month: int = 0, story: Story | None = None) -> Frames:
+def simulate_zone(
+    companies: int, seed: int, hiding: float = 0.3, month: int = 0, params: ZoneCausalParameters | None = None
+) -> Frames:
     """companies, history, links and invoices; `companies` counts those of month 0, `hiding` is 0 to 1."""
-    parts: dict[str, list[pl.DataFrame]] = {}
-    for block in blocks(companies, seed, hiding, month, story):
+    frames_by_file: dict[str, list[pl.DataFrame]] = {}
+    for block in simulate_blocks(companies, seed, hiding, month, params):
         for name, frame in block.items():
-            parts.setdefault(name, []).append(frame)
-    return {name: pl.concat(frames) for name, frames in parts.items()}
+            frames_by_file.setdefault(name, []).append(frame)
+    return {name: pl.concat(frames) for name, frames in frames_by_file.items()}
 
 
-def blocks(
-    companies: int, seed: int, hiding: float = 0.3, month: int = 0, story: Story | None = None
+def simulate_blocks(
+    companies: int, seed: int, hiding: float = 0.3, month: int = 0, params: ZoneCausalParameters | None = None
 ) -> Iterator[Frames]:
     """The zone block by block; `zone` is these, one below the other. No tie crosses from one block to another."""
-    story = story or Story()
-    wrong = []
+    params = params or ZoneCausalParameters()
+    problems = []
     if companies < 1:
-        wrong.append(f"companies is {companies}; a zone needs 1 or more.")
+        problems.append(f"companies is {companies}; a zone needs 1 or more.")
     if seed < 0:
-        wrong.append(f"seed is {seed}; a whole number of 0 or more is needed.")
+        problems.append(f"seed is {seed}; a whole number of 0 or more is needed.")
     if not 0 <= hiding <= 1:
-        wrong.append(f"hiding is {hiding:g}; a share from 0 to 1 is needed.")
-    if not 0 <= month <= MOST_SHIFT:
-        wrong.append(f"month is {month}; 0 to {MOST_SHIFT} months after {story.first} are needed.")
-    if wrong:
-        raise DataError(" ".join(wrong))
-    trend = causal_model.demand(np.random.default_rng([seed, 1 << 20]), causal_model.HISTORY + MOST_SHIFT)
-    for number, first in enumerate(range(0, companies, BLOCK)):
-        yield _block(story, seed, number, first, min(BLOCK, companies - first), hiding, month, trend)
+        problems.append(f"hiding is {hiding:g}; a share from 0 to 1 is needed.")
+    if not 0 <= month <= MAX_SHIFT:
+        problems.append(f"month is {month}; 0 to {MAX_SHIFT} months after {params.first_month} are needed.")
+    if problems:
+        raise DataError(" ".join(problems))
+    trend = causal_model.draw_demand(np.random.default_rng([seed, 1 << 20]), causal_model.HISTORY_MONTHS + MAX_SHIFT)
+    for block_number, first_company in enumerate(range(0, companies, BLOCK_SIZE)):
+        yield _simulate_block(
+            params, seed, block_number, first_company, min(BLOCK_SIZE, companies - first_company), hiding, month, trend
+        )
 
 
-def _block(
-    story: Story, seed: int, number: int, first: int, size: int, hiding: float, month: int, trend: np.ndarray
+def _simulate_block(
+    params: ZoneCausalParameters,
+    seed: int,
+    block_number: int,
+    first_company: int,
+    size: int,
+    hiding: float,
+    month: int,
+    trend: np.ndarray,
 ) -> Frames:
-    streams = [np.random.default_rng([seed, number, stream]) for stream in range(7)]
-    firms = causal_model.companies(streams[0], story, size)
-    tied = relations.groups(streams[4], firms, hiding)
-    months = causal_model.path(
+    streams = [np.random.default_rng([seed, block_number, stream]) for stream in range(7)]
+    firms = causal_model.draw_companies(streams[0], params, size)
+    groups = relations.draw_groups(streams[4], firms, hiding)
+    path = causal_model.simulate_path(
         streams[1],
-        story,
+        params,
         firms,
-        trend[: causal_model.HISTORY + month],
-        tied.vehicle,
+        trend[: causal_model.HISTORY_MONTHS + month],
+        groups.vehicle,
         hiding,
         seed=int(streams[2].integers(1 << 31)),
     )
     age = firms.age + month
-    shocked = streams[2].random(len(age)) < story.shock_share
-    pd, pd_at_first = (causal_model.true_pd(story, firms, months, shocked, shift) for shift in (month, 0))
-    luck, when = streams[2].random(len(age)), streams[2].integers(1, 13, len(age))
-    values = records.books(streams[3], story, firms, months, age)
-    failing = (luck < pd_at_first) & (firms.age >= 0)  # in the month `when` after the first register, and then gone
-    alive = (age >= 0) & ~(failing & (month >= when))
-    ids = _names("C", first + np.arange(size), number * PARTIES + np.arange(len(age) - size))
-    listed = streams[5].random(len(age)) < np.where(firms.shell, 0.35 * (1 - 0.8 * hiding), 0.008)
-    defaulted = (luck < pd) | failing
+    has_shock = streams[2].random(len(age)) < params.shock_share
+    default_probability, first_default_probability = (
+        causal_model.compute_true_pd(params, firms, path, has_shock, shift) for shift in (month, 0)
+    )
+    default_draw, default_month = streams[2].random(len(age)), streams[2].integers(1, 13, len(age))
+    values = records.observe_companies(streams[3], params, firms, path, age)
+    defaults_early = (default_draw < first_default_probability) & (
+        firms.age >= 0
+    )  # in the month `when` after the first register, and then gone
+    is_active = (age >= 0) & ~(defaults_early & (month >= default_month))
+    ids = _format_ids(
+        "C", first_company + np.arange(size), block_number * PARTIES_PER_BLOCK + np.arange(len(age) - size)
+    )
+    is_listed = streams[5].random(len(age)) < np.where(firms.shell, 0.35 * (1 - 0.8 * hiding), 0.008)
+    has_defaulted = (default_draw < default_probability) | defaults_early
     values |= {
-        "abnormal_list": listed,
-        "true_pd": pd,
+        "abnormal_list": is_listed,
+        "true_pd": default_probability,
         "is_shell": firms.shell,
-        "default_12m": defaulted,
-        "months_in_arrears_after": np.where(defaulted, 3 + when % 10, (luck > 0.95) * (1 + when % 2)),
+        "default_12m": has_defaulted,
+        "months_in_arrears_after": np.where(
+            has_defaulted, 3 + default_month % 10, (default_draw > 0.95) * (1 + default_month % 2)
+        ),
     }
-    companies = _companies(values, firms, ids, shifted(story.first, month), records.absences(streams[5], firms))
-    sales = np.where(alive, np.nansum(months.revenue[-12:], axis=0), 0.0)
-    sold = relations.invoices(streams[6], firms, tied, sales, hiding)
+    companies = _companies_frame(
+        values, firms, ids, add_months(params.first_month, month), records.draw_missing_masks(streams[5], firms)
+    )
+    sales = np.where(is_active, np.nansum(path.revenue[-12:], axis=0), 0.0)
+    sales_invoices = relations.draw_invoices(streams[6], firms, groups, sales, hiding)
     return {
-        "companies": companies.filter(pl.Series(alive)),
-        "history": _history(story, firms, months, ids, alive, streams[4]),
-        "links": _links(relations.links(streams[4], firms, tied), ids, alive, number),
-        "invoices": _invoices(sold, ids, alive, number),
+        "companies": companies.filter(pl.Series(is_active)),
+        "history": _history_frame(params, firms, path, ids, is_active, streams[4]),
+        "links": _links_frame(relations.draw_links(streams[4], firms, groups), ids, is_active, block_number),
+        "invoices": _invoices_frame(sales_invoices, ids, is_active, block_number),
     }
 
 
-def _names(letter: str, numbers: np.ndarray, later: np.ndarray) -> pl.Series:
+def _format_ids(prefix: str, numbers: np.ndarray, newcomer_numbers: np.ndarray) -> pl.Series:
     """Ids of those there from the beginning, then of newcomers, whose numbers lie apart."""
-    here = letter + pl.Series("", numbers, dtype=pl.Int64).cast(pl.String).str.zfill(8)
-    new = f"{letter}N" + pl.Series("", later, dtype=pl.Int64).cast(pl.String).str.zfill(8)
-    return pl.concat([here, new])
+    initial_ids = prefix + pl.Series("", numbers, dtype=pl.Int64).cast(pl.String).str.zfill(8)
+    newcomer_ids = f"{prefix}N" + pl.Series("", newcomer_numbers, dtype=pl.Int64).cast(pl.String).str.zfill(8)
+    return pl.concat([initial_ids, newcomer_ids])
 
 
-def _companies(
-    values: dict[str, np.ndarray], firms: Companies, ids: pl.Series, as_of: str, missing: dict[str, np.ndarray]
+def _companies_frame(
+    values: dict[str, np.ndarray], firms: Companies, ids: pl.Series, as_of: str, masks: dict[str, np.ndarray]
 ) -> pl.DataFrame:
-    named: dict[str, pl.Series] = {
+    columns: dict[str, pl.Series] = {
         name: pl.Series(array.astype(np.float64), nan_to_null=True) for name, array in values.items()
     }
     for name, positions in {
         "trade": firms.trade, "tax_grade": values["tax_grade"], "ownership": values["ownership"]
     }.items():  # fmt: skip
-        named[name] = pl.Series(STATED[name].levels).gather(positions.astype(np.int64))
-    named |= {"company_id": ids, "as_of": pl.repeat(as_of, len(ids), eager=True)}
-    for name, where in missing.items():
-        named[name] = named[name].set(pl.Series(where), None)
-    return pl.DataFrame({column.name: named[column.name] for column in STATED.columns if column.derived is None})
+        columns[name] = pl.Series(COMPANIES[name].levels).gather(positions.astype(np.int64))
+    columns |= {"company_id": ids, "as_of": pl.repeat(as_of, len(ids), eager=True)}
+    for name, mask in masks.items():
+        columns[name] = columns[name].set(pl.Series(mask), None)
+    return pl.DataFrame({column.name: columns[column.name] for column in COMPANIES.columns if column.derived is None})
 
 
-def _history(
-    story: Story,
+def _history_frame(
+    params: ZoneCausalParameters,
     firms: Companies,
-    months: causal_model.Path,
+    path: causal_model.MonthlyPath,
     ids: pl.Series,
-    alive: np.ndarray,
+    is_active: np.ndarray,
     rng: np.random.Generator,
 ) -> pl.DataFrame:
-    length, n = months.revenue.shape
-    there = (~np.isnan(months.revenue) & alive).T.ravel()  # company by company
-    metered = rng.random(n) >= relations.landlords(firms)
-    called = pl.Series([shifted(story.first, at - causal_model.HISTORY + 1) for at in range(length)])
+    length, n = path.revenue.shape
+    is_present = (~np.isnan(path.revenue) & is_active).T.ravel()  # company by company
+    has_meter = rng.random(n) >= relations.landlord_meter_probability(firms)
+    month_labels = pl.Series(
+        [
+            add_months(params.first_month, month_number - causal_model.HISTORY_MONTHS + 1)
+            for month_number in range(length)
+        ]
+    )
     columns = {
-        "revenue": np.round(months.revenue, 2),
-        "insured_staff": months.staff,
-        "zero_filing": months.zero,
-        "late_filing": months.late,
-        "electricity": np.where(metered, np.round(months.electricity, 3), np.nan),
-        "cash": np.round(months.cash, 1),
-        "overdue_days": np.where(firms.indebted, months.overdue, np.nan),
+        "revenue": np.round(path.revenue, 2),
+        "insured_staff": path.staff,
+        "zero_filing": path.zero,
+        "late_filing": path.late,
+        "electricity": np.where(has_meter, np.round(path.electricity, 3), np.nan),
+        "cash": np.round(path.cash, 1),
+        "overdue_days": np.where(firms.indebted, path.overdue, np.nan),
     }
     assert set(columns) | {"company_id", "month"} == {column.name for column in HISTORY.columns}
-    rows = np.flatnonzero(there)
+    rows = np.flatnonzero(is_present)
     return pl.DataFrame(
         {
             "company_id": ids.gather(rows // length),
-            "month": called.gather(rows % length),
+            "month": month_labels.gather(rows % length),
             **{name: pl.Series(array.T.ravel()[rows], nan_to_null=True) for name, array in columns.items()},
         }
     )
 
 
-def _links(found: relations.Edges, ids: pl.Series, alive: np.ndarray, block: int) -> pl.DataFrame:
-    company, kind, party = found
+def _links_frame(edges: relations.Edges, ids: pl.Series, is_active: np.ndarray, block_number: int) -> pl.DataFrame:
+    company, kind, party = edges
     # an owner below a million is a company of the zone; every other party is a number of its kind
-    firm = (kind == relations.OWNER) & (party < len(ids))
-    kept = alive[company] & (~firm | alive[np.where(firm, party, 0)])
-    company, kind, party, firm = company[kept], kind[kept], party[kept], firm[kept]
-    letters = pl.Series(["P", "A", "P"]).gather(kind)
-    other = letters + pl.Series("", party + block * PARTIES, dtype=pl.Int64).cast(pl.String)
+    is_company = (kind == relations.OWNER) & (party < len(ids))
+    is_kept_edge = is_active[company] & (~is_company | is_active[np.where(is_company, party, 0)])
+    company, kind, party, is_company = (
+        company[is_kept_edge],
+        kind[is_kept_edge],
+        party[is_kept_edge],
+        is_company[is_kept_edge],
+    )
+    prefixes = pl.Series(["P", "A", "P"]).gather(kind)
+    party_ids = prefixes + pl.Series("", party + block_number * PARTIES_PER_BLOCK, dtype=pl.Int64).cast(pl.String)
     return pl.DataFrame(
         {
             "company_id": ids.gather(company),
             "kind": pl.Series(LINKS["kind"].levels).gather(kind),
-            "party": other.zip_with(pl.Series(~firm), ids.gather(np.where(firm, party, 0))),
+            "party": party_ids.zip_with(pl.Series(~is_company), ids.gather(np.where(is_company, party, 0))),
         }
     )
 
 
-def _invoices(found: relations.Edges, ids: pl.Series, alive: np.ndarray, block: int) -> pl.DataFrame:
-    seller, buyer, amount = found
-    ends = []
-    kept = np.ones(len(seller), dtype=bool)
-    for end in (seller, buyer):
-        firm = end < relations.OUTSIDE
-        kept &= ~firm | alive[np.where(firm, end, 0)]
-        outside = "X" + pl.Series("", end + block * PARTIES, dtype=pl.Int64).cast(pl.String)
-        ends.append(outside.zip_with(pl.Series(~firm), ids.gather(np.where(firm, end, 0))))
-    return pl.DataFrame({"seller": ends[0], "buyer": ends[1], "amount": amount}).filter(pl.Series(kept))
+def _invoices_frame(edges: relations.Edges, ids: pl.Series, is_active: np.ndarray, block_number: int) -> pl.DataFrame:
+    seller, buyer, amount = edges
+    end_ids = []
+    is_kept_edge = np.ones(len(seller), dtype=bool)
+    for party in (seller, buyer):
+        is_company = party < relations.FIRST_OUTSIDE_ID
+        is_kept_edge &= ~is_company | is_active[np.where(is_company, party, 0)]
+        outside_ids = "X" + pl.Series("", party + block_number * PARTIES_PER_BLOCK, dtype=pl.Int64).cast(pl.String)
+        end_ids.append(outside_ids.zip_with(pl.Series(~is_company), ids.gather(np.where(is_company, party, 0))))
+    return pl.DataFrame({"seller": end_ids[0], "buyer": end_ids[1], "amount": amount}).filter(pl.Series(is_kept_edge))
 
 
 def write(
@@ -217,53 +248,53 @@ def write(
     from rich.console import Console
     from rich.progress import track
 
-    made = blocks(companies, seed, hiding, month)
-    first = next(made)  # wrong numbers are refused before a folder is made
-    parts: dict[str, list[pl.DataFrame]] = {name: [frame] for name, frame in first.items()}
-    total = -(-companies // BLOCK) - 1
-    for block in track(made, "simulated companies", total, console=Console(stderr=True), disable=not progress):
+    blocks = simulate_blocks(companies, seed, hiding, month)
+    first_block = next(blocks)  # wrong numbers are refused before a folder is made
+    frames_by_file: dict[str, list[pl.DataFrame]] = {name: [frame] for name, frame in first_block.items()}
+    total = -(-companies // BLOCK_SIZE) - 1
+    for block in track(blocks, "simulated companies", total, console=Console(stderr=True), disable=not progress):
         for name, frame in block.items():
-            parts[name].append(frame)
+            frames_by_file[name].append(frame)
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    told = {SIMULATED_KEY: "true", "yuheng.seed": str(seed), "yuheng.hiding": f"{hiding:g}"}
-    done: dict[str, float] = {}
-    for name in list(parts):
-        frame = pl.concat(parts.pop(name))
-        partial = folder / f".{name}.partial"
+    metadata = {SIMULATED_KEY: "true", "yuheng.seed": str(seed), "yuheng.hiding": f"{hiding:g}"}
+    summary: dict[str, float] = {}
+    for name in list(frames_by_file):
+        frame = pl.concat(frames_by_file.pop(name))
+        partial_path = folder / f".{name}.partial"
         try:
-            frame.write_parquet(partial, metadata=told)
-            os.replace(partial, folder / f"{name}.parquet")
+            frame.write_parquet(partial_path, metadata=metadata)
+            os.replace(partial_path, folder / f"{name}.parquet")
         finally:
-            partial.unlink(missing_ok=True)
-        done[name] = frame.height
+            partial_path.unlink(missing_ok=True)
+        summary[name] = frame.height
         if name == "companies":
-            done["default_rate"] = float(frame.select(pl.col("default_12m").mean()).item())
-            done["shell_rate"] = float(frame.select(pl.col("is_shell").mean()).item())
-    return done
+            summary["default_rate"] = float(frame.select(pl.col("default_12m").mean()).item())
+            summary["shell_rate"] = float(frame.select(pl.col("is_shell").mean()).item())
+    return summary
 
 
 def main() -> None:
     import argparse
 
-    words = argparse.ArgumentParser(
+    parser = argparse.ArgumentParser(
         prog="python -m datasets.scitech_risk.register.simulator",
         description="Write the register of a SIMULATED zone as Parquet.",
     )
-    words.add_argument("--companies", type=int, default=20_000)
-    words.add_argument("--seed", type=int, default=7)
-    words.add_argument("--hiding", type=float, default=0.3, help="0 to 1: how well its shells hide")
-    words.add_argument("--month", type=int, default=0, help="the same companies so many months later")
-    words.add_argument("--out", type=Path, default=Path("var/zone"))
-    asked = words.parse_args()
+    parser.add_argument("--companies", type=int, default=20_000)
+    parser.add_argument("--seed", type=int, default=7)
+    parser.add_argument("--hiding", type=float, default=0.3, help="0 to 1: how well its shells hide")
+    parser.add_argument("--month", type=int, default=0, help="the same companies so many months later")
+    parser.add_argument("--out", type=Path, default=Path("var/zone"))
+    args = parser.parse_args()
     try:
-        done = write(asked.out, asked.companies, asked.seed, asked.hiding, asked.month, progress=True)
+        summary = write(args.out, args.companies, args.seed, args.hiding, args.month, progress=True)
     except DataError as error:
         raise SystemExit(str(error)) from error
     print(
-        f"SIMULATED, none of them exists: {done['companies']:,.0f} companies, {done['history']:,.0f} months, "
-        f"{done['links']:,.0f} links, {done['invoices']:,.0f} invoices, default rate {done['default_rate']:.3f}, "
-        f"shells {done['shell_rate']:.3f}, seed {asked.seed}: {asked.out}"
+        f"SIMULATED, none of them exists: {summary['companies']:,.0f} companies, {summary['history']:,.0f} months, "
+        f"{summary['links']:,.0f} links, {summary['invoices']:,.0f} invoices, default rate {summary['default_rate']:.3f}, "
+        f"shells {summary['shell_rate']:.3f}, seed {args.seed}: {args.out}"
     )
 
 

@@ -6,23 +6,36 @@ import struct
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from datasets.slides.byte_source import Ends, Found, Source, opened
-from datasets.slides.errors import fault
-from datasets.slides.formats.tiff import plausible
-from datasets.slides.limits import Limits
+from datasets.slides.byte_source import ByteSource, CheckAbortedError, CheckedSlide, open_source
+from datasets.slides.errors import slide_issue
+from datasets.slides.formats.tiff import plausible_scale
+from datasets.slides.limits import SlideLimits
 
-WSI = "1.2.840.10008.5.1.4.1.1.77.1.6"
-IMPLICIT, NATIVE = "1.2.840.10008.1.2", ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1")
-ENCAPSULATED = "1.2.840.10008.1.2.4."  # the JPEG family
-LONG = {b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"}
-SYNTAX, CLASS, KIND, SERIES = (0x0002, 0x0010), (0x0008, 0x0016), (0x0008, 0x0008), (0x0020, 0x000E)
+WSI_SOP_CLASS = "1.2.840.10008.5.1.4.1.1.77.1.6"
+IMPLICIT_SYNTAX, NATIVE_SYNTAXES = "1.2.840.10008.1.2", ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1")
+ENCAPSULATED_PREFIX = "1.2.840.10008.1.2.4."  # the JPEG family
+LONG_VRS = {b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"}
+TRANSFER_SYNTAX, SOP_CLASS, IMAGE_TYPE, SERIES = (0x0002, 0x0010), (0x0008, 0x0016), (0x0008, 0x0008), (0x0020, 0x000E)
 SAMPLES, FRAMES, ROWS, COLUMNS, BITS = (0x28, 2), (0x28, 8), (0x28, 0x10), (0x28, 0x11), (0x28, 0x100)
 SPACING, TOTAL_COLUMNS, TOTAL_ROWS, PIXELS = (0x28, 0x30), (0x48, 6), (0x48, 7), (0x7FE0, 0x10)
 ORGANISATION, SHARED = (0x0020, 0x9311), (0x5200, 0x9229)
-KEPT = {CLASS, KIND, SERIES, SAMPLES, FRAMES, ROWS, COLUMNS, BITS, SPACING, TOTAL_COLUMNS, TOTAL_ROWS, ORGANISATION}
+READ_TAGS = {
+    SOP_CLASS,
+    IMAGE_TYPE,
+    SERIES,
+    SAMPLES,
+    FRAMES,
+    ROWS,
+    COLUMNS,
+    BITS,
+    SPACING,
+    TOTAL_COLUMNS,
+    TOTAL_ROWS,
+    ORGANISATION,
+}
 ITEM, ITEM_ENDS, SEQUENCE_ENDS, UNDEFINED = (0xFFFE, 0xE000), (0xFFFE, 0xE00D), (0xFFFE, 0xE0DD), 0xFFFFFFFF
 VOLUME = "VOLUME"
-WORDS = {
+TEXT_VRS = {
     b"AE",
     b"AS",
     b"CS",
@@ -41,8 +54,11 @@ WORDS = {
 # What may say who the patient is, who treated them, when and where: the attributes that PS3.15's Basic Profile empties.
 # Whole groups are: patient, trial, visit, procedure, container and specimen, results; odd ones are a maker's own.
 PERSONAL_GROUPS = {0x0010, 0x0012, 0x0032, 0x0038, 0x0040, 0x4008}
-PERSONAL = {
-    *((0x0008, each) for each in (0x12, 0x13, 0x14, 0x20, 0x21, 0x22, 0x23, 0x2A, 0x30, 0x31, 0x32, 0x33, 0x50, 0x80)),
+PERSONAL_TAGS = {
+    *(
+        (0x0008, element)
+        for element in (0x12, 0x13, 0x14, 0x20, 0x21, 0x22, 0x23, 0x2A, 0x30, 0x31, 0x32, 0x33, 0x50, 0x80)
+    ),
     *((0x0008, each) for each in (0x81, 0x90, 0x92, 0x94, 0x201, 0x1010, 0x1030, 0x1032, 0x103E, 0x1040, 0x1048)),
     *((0x0008, each) for each in (0x1049, 0x1050, 0x1060, 0x1070, 0x1080, 0x1084, 0x1110, 0x1111, 0x1115, 0x2111)),
     *((0x0018, each) for each in (0x1000, 0x1004, 0x1012, 0x1014, 0x1030, 0x1400, 0x4000)),
@@ -52,235 +68,273 @@ PERSONAL = {
 
 
 @dataclass(slots=True)
-class Instance:
+class DicomInstance:
     """The tags that are used, as raw bytes; `fragments` and `stored` describe encapsulated pixels."""
 
     syntax: str = ""
     tags: dict[tuple[int, int], bytes] = field(default_factory=dict)
     elements: int = 0
-    pixels: bool = False
+    has_pixels: bool = False
     fragments: int = 0
-    largest: int = 0
-    stored: int = 0
-    personal: list[tuple[int, int]] = field(default_factory=list)  # (offset, length) of words about people
+    largest_fragment: int = 0
+    stored_bytes: int = 0
+    personal_values: list[tuple[int, int]] = field(default_factory=list)  # (offset, length) of words about people
 
-    def text(self, tag: tuple[int, int]) -> str:
+    def get_text(self, tag: tuple[int, int]) -> str:
         return self.tags.get(tag, b"").decode("ascii", "replace").strip(" \0")
 
-    def number(self, tag: tuple[int, int], default: int = 0) -> int:
+    def get_int(self, tag: tuple[int, int], default: int = 0) -> int:
         return int.from_bytes(self.tags[tag][:4], "little") if self.tags.get(tag) else default
 
     @property
-    def flavour(self) -> str:
+    def image_flavour(self) -> str:
         """VOLUME, or LABEL, OVERVIEW, THUMBNAIL: the third value of the image type."""
-        parts = self.text(KIND).split("\\")
-        return parts[2].strip() if len(parts) > 2 else ""
+        values = self.get_text(IMAGE_TYPE).split("\\")
+        return values[2].strip() if len(values) > 2 else ""
 
     @property
     def frames(self) -> int:
-        value = self.text(FRAMES)
+        value = self.get_text(FRAMES)
         return int(value) if value.isdecimal() else 1
 
 
 def is_personal(tag: tuple[int, int]) -> bool:
-    return tag in PERSONAL or tag[0] in PERSONAL_GROUPS or bool(tag[0] % 2)
+    return tag in PERSONAL_TAGS or tag[0] in PERSONAL_GROUPS or bool(tag[0] % 2)
 
 
 def is_dicom(head: bytes) -> bool:
     return head[128:132] == b"DICM"
 
 
-def check(source: Source, limits: Limits) -> Found | None:
+def check_dicom(source: ByteSource, limits: SlideLimits) -> CheckedSlide | None:
     """Checks this instance and every VOLUME of its series in the folder, which OpenSlide would read as well.
 
     Where it is a label, an overview or a thumbnail itself, the VOLUME beside it is what may be opened.
     """
     instance = read_instance(source, limits)
-    volumes: list[tuple[Path, Instance]] = []
-    if instance.text(CLASS) != WSI:
-        source.wrong("not_a_slide", found=instance.text(CLASS) or "unstated")
-    if instance.flavour == VOLUME:
+    volumes: list[tuple[Path, DicomInstance]] = []
+    if instance.get_text(SOP_CLASS) != WSI_SOP_CLASS:
+        source.add_issue("not_a_slide", found=instance.get_text(SOP_CLASS) or "unstated")
+    if instance.image_flavour == VOLUME:
         check_pixels(instance, source, limits)
         volumes.append((source.path, instance))
-    for path in [] if source.faults else _neighbours(source, limits):
-        with opened(path) as beside:
-            if not is_dicom(beside.some(0, 132)):
+    for path in [] if source.issues else _other_files(source, limits):
+        with open_source(path) as other_source:
+            if not is_dicom(other_source.read_up_to(0, 132)):
                 continue
             try:
-                other = read_instance(beside, limits)
-            except Ends as end:  # a broken file of another series is none of ours
-                if instance.text(SERIES).encode() in beside.some(0, limits.text_bytes):
-                    source.faults.append(end.reason)
+                other_instance = read_instance(other_source, limits)
+            except CheckAbortedError as error:  # a broken file of another series is none of ours
+                if instance.get_text(SERIES).encode() in other_source.read_up_to(0, limits.text_bytes):
+                    source.issues.append(error.issue)
                 continue
-            if other.text(SERIES) != instance.text(SERIES) or other.text(CLASS) != WSI or other.flavour != VOLUME:
+            if (
+                other_instance.get_text(SERIES) != instance.get_text(SERIES)
+                or other_instance.get_text(SOP_CLASS) != WSI_SOP_CLASS
+                or other_instance.image_flavour != VOLUME
+            ):
                 continue
-            check_pixels(other, beside, limits)
-            source.faults.extend(each for each in beside.faults if each not in source.faults)
-            volumes.append((path, other))
+            check_pixels(other_instance, other_source, limits)
+            source.issues.extend(issue for issue in other_source.issues if issue not in source.issues)
+            volumes.append((path, other_instance))
     if not volumes:
-        if not source.faults:
-            source.wrong("associated_alone", found=instance.flavour or "nameless")
+        if not source.issues:
+            source.add_issue("associated_alone", found=instance.image_flavour or "nameless")
         return None
-    volumes.sort(key=lambda volume: (-volume[1].number(TOTAL_COLUMNS), volume[0]))
-    sizes = dict.fromkeys((each.number(TOTAL_COLUMNS), each.number(TOTAL_ROWS)) for _, each in volumes)
+    volumes.sort(key=lambda volume: (-volume[1].get_int(TOTAL_COLUMNS), volume[0]))
+    sizes = dict.fromkeys(
+        (volume_instance.get_int(TOTAL_COLUMNS), volume_instance.get_int(TOTAL_ROWS)) for _, volume_instance in volumes
+    )
     files = tuple(path for path, _ in volumes)
-    return Found(files[0], "dicom", tuple(sizes), scale(volumes[0][1], limits), files)
+    return CheckedSlide(files[0], "dicom", tuple(sizes), pixel_scale(volumes[0][1], limits), files)
 
 
-def _neighbours(source: Source, limits: Limits) -> list[Path]:
+def _other_files(source: ByteSource, limits: SlideLimits) -> list[Path]:
     """Other plain files of the folder; a link is not followed, as it may lead out of it."""
     folder = source.path.parent
-    paths = sorted(
+    candidates = sorted(
         path for path in folder.iterdir() if path != source.path and not path.is_symlink() and path.is_file()
     )
-    if len(paths) > limits.files:
-        source.wrong("too_many", what="files in the folder", found=len(paths), most=limits.files)
+    if len(candidates) > limits.files:
+        source.add_issue("too_many", what="files in the folder", found=len(candidates), most=limits.files)
         return []
-    return paths
+    return candidates
 
 
-def read_instance(source: Source, limits: Limits) -> Instance:
-    instance = Instance()
+def read_instance(source: ByteSource, limits: SlideLimits) -> DicomInstance:
+    instance = DicomInstance()
     head = source.read(132, 12, "the DICOM file header")
     if head[:4] != b"\x02\0\0\0" or head[4:6] != b"UL":
-        raise Ends(fault("malformed", what="the DICOM file header", found=head[:6].hex(), needed="group 0002"))
+        raise CheckAbortedError(
+            slide_issue("malformed", what="the DICOM file header", found=head[:6].hex(), needed="group 0002")
+        )
     end = 144 + int.from_bytes(head[8:12], "little")
-    at = 144
-    while at < end:
-        tag, _, length, at = _element(source, at, explicit=True)
-        if tag == SYNTAX and length <= 64:
-            instance.syntax = source.read(at, length, "the transfer syntax").decode("ascii", "replace").strip("\0 ")
-        at += length
-    if instance.syntax not in NATIVE and not instance.syntax.startswith(ENCAPSULATED):
-        needed = "little endian, or JPEG or JPEG 2000 frames"
-        raise Ends(fault("packing", found=instance.syntax or "unstated", needed=needed))
-    _walk(source, instance, end, source.size, limits, 0)
-    if not instance.pixels:
-        source.wrong("no_pixels", what="the DICOM instance")
+    offset = 144
+    while offset < end:
+        tag, _, length, offset = _read_element(source, offset, explicit=True)
+        if tag == TRANSFER_SYNTAX and length <= 64:
+            instance.syntax = source.read(offset, length, "the transfer syntax").decode("ascii", "replace").strip("\0 ")
+        offset += length
+    if instance.syntax not in NATIVE_SYNTAXES and not instance.syntax.startswith(ENCAPSULATED_PREFIX):
+        expected = "little endian, or JPEG or JPEG 2000 frames"
+        raise CheckAbortedError(slide_issue("packing", found=instance.syntax or "unstated", needed=expected))
+    _read_elements(source, instance, end, source.size, limits, 0)
+    if not instance.has_pixels:
+        source.add_issue("no_pixels", what="the DICOM instance")
     return instance
 
 
-def _element(source: Source, at: int, explicit: bool) -> tuple[tuple[int, int], bytes, int, int]:
+def _read_element(source: ByteSource, offset: int, explicit: bool) -> tuple[tuple[int, int], bytes, int, int]:
     """Tag, value representation, length, and where the value begins."""
-    head = source.read(at, 8, "a DICOM element")
+    head = source.read(offset, 8, "a DICOM element")
     tag: tuple[int, int] = struct.unpack("<HH", head[:4])
     if not explicit or tag[0] == 0xFFFE:
-        return tag, b"", int.from_bytes(head[4:], "little"), at + 8
-    if head[4:6] in LONG:
-        length = int.from_bytes(source.read(at + 8, 4, "a DICOM element"), "little")
-        return tag, head[4:6], length, at + 12
-    return tag, head[4:6], int.from_bytes(head[6:8], "little"), at + 8
+        return tag, b"", int.from_bytes(head[4:], "little"), offset + 8
+    if head[4:6] in LONG_VRS:
+        length = int.from_bytes(source.read(offset + 8, 4, "a DICOM element"), "little")
+        return tag, head[4:6], length, offset + 12
+    return tag, head[4:6], int.from_bytes(head[6:8], "little"), offset + 8
 
 
-def _walk(
-    source: Source, instance: Instance, at: int, end: int, limits: Limits, depth: int, personal: bool = False
+def _read_elements(
+    source: ByteSource,
+    instance: DicomInstance,
+    offset: int,
+    end: int,
+    limits: SlideLimits,
+    depth: int,
+    is_in_personal: bool = False,
 ) -> int:
     """Reads elements until `end` or the delimiter of an item; returns where it stopped. `personal`: all inside is."""
     if depth > limits.depth:
-        raise Ends(fault("too_many", what="nested DICOM sequences", found=depth, most=limits.depth))
-    explicit = instance.syntax != IMPLICIT
-    while at < end:
-        tag, kind, length, value = _element(source, at, explicit)
+        raise CheckAbortedError(slide_issue("too_many", what="nested DICOM sequences", found=depth, most=limits.depth))
+    explicit = instance.syntax != IMPLICIT_SYNTAX
+    while offset < end:
+        tag, kind, length, value_offset = _read_element(source, offset, explicit)
         instance.elements += 1
         if instance.elements > limits.elements:
-            raise Ends(fault("too_many", what="DICOM elements", found=instance.elements, most=limits.elements))
-        if tag in (ITEM_ENDS, SEQUENCE_ENDS):
-            return value
-        if tag == PIXELS and depth == 0:
-            return _pixels(source, instance, value, length, limits)
-        told = personal or is_personal(tag)
-        inside = kind == b"SQ" or (kind == b"" and told and source.some(value, 4) == b"\xfe\xff\x00\xe0")
-        if length == UNDEFINED or (tag == SHARED and kind in (b"SQ", b"")) or (inside and (depth or told)):
-            at = _items(source, instance, value, length, limits, depth, told)
-            continue
-        if value + length > end:
-            raise Ends(
-                fault("truncated", what=f"DICOM element {tag[0]:04x},{tag[1]:04x}", found=value + length, end=end)
+            raise CheckAbortedError(
+                slide_issue("too_many", what="DICOM elements", found=instance.elements, most=limits.elements)
             )
-        if told and length and (kind in WORDS or tag[0] % 2):
-            instance.personal.append((value, length))
-        if tag in KEPT and length <= 1024 and (depth == 0 or tag == SPACING):
-            instance.tags.setdefault(tag, source.read(value, length, "a DICOM element"))
-        at = value + length
-    return at
+        if tag in (ITEM_ENDS, SEQUENCE_ENDS):
+            return value_offset
+        if tag == PIXELS and depth == 0:
+            return _read_pixel_data(source, instance, value_offset, length, limits)
+        is_personal_value = is_in_personal or is_personal(tag)
+        has_items = kind == b"SQ" or (
+            kind == b"" and is_personal_value and source.read_up_to(value_offset, 4) == b"\xfe\xff\x00\xe0"
+        )
+        if (
+            length == UNDEFINED
+            or (tag == SHARED and kind in (b"SQ", b""))
+            or (has_items and (depth or is_personal_value))
+        ):
+            offset = _read_items(source, instance, value_offset, length, limits, depth, is_personal_value)
+            continue
+        if value_offset + length > end:
+            raise CheckAbortedError(
+                slide_issue(
+                    "truncated", what=f"DICOM element {tag[0]:04x},{tag[1]:04x}", found=value_offset + length, end=end
+                )
+            )
+        if is_personal_value and length and (kind in TEXT_VRS or tag[0] % 2):
+            instance.personal_values.append((value_offset, length))
+        if tag in READ_TAGS and length <= 1024 and (depth == 0 or tag == SPACING):
+            instance.tags.setdefault(tag, source.read(value_offset, length, "a DICOM element"))
+        offset = value_offset + length
+    return offset
 
 
-def _items(source: Source, instance: Instance, at: int, length: int, limits: Limits, depth: int, personal: bool) -> int:
-    end = source.size if length == UNDEFINED else at + length
+def _read_items(
+    source: ByteSource,
+    instance: DicomInstance,
+    offset: int,
+    length: int,
+    limits: SlideLimits,
+    depth: int,
+    is_in_personal: bool,
+) -> int:
+    end = source.size if length == UNDEFINED else offset + length
     if end > source.size:
-        raise Ends(fault("truncated", what="a DICOM sequence", found=end, end=source.size))
-    while at < end:
-        tag, _, inner, value = _element(source, at, explicit=False)
+        raise CheckAbortedError(slide_issue("truncated", what="a DICOM sequence", found=end, end=source.size))
+    while offset < end:
+        tag, _, item_length, value_offset = _read_element(source, offset, explicit=False)
         if tag == SEQUENCE_ENDS:
-            return value
+            return value_offset
         if tag != ITEM:
-            found = f"{tag[0]:04x},{tag[1]:04x}"
-            raise Ends(fault("malformed", what=f"byte {at:,} of the DICOM", found=found, needed="an item"))
+            actual = f"{tag[0]:04x},{tag[1]:04x}"
+            raise CheckAbortedError(
+                slide_issue("malformed", what=f"byte {offset:,} of the DICOM", found=actual, needed="an item")
+            )
         instance.elements += 1
-        stop = end if inner == UNDEFINED else min(value + inner, end)
-        at = _walk(source, instance, value, stop, limits, depth + 1, personal)
-    return at
+        item_end = end if item_length == UNDEFINED else min(value_offset + item_length, end)
+        offset = _read_elements(source, instance, value_offset, item_end, limits, depth + 1, is_in_personal)
+    return offset
 
 
-def _pixels(source: Source, instance: Instance, at: int, length: int, limits: Limits) -> int:
+def _read_pixel_data(source: ByteSource, instance: DicomInstance, offset: int, length: int, limits: SlideLimits) -> int:
     """Native pixels have a length; encapsulated ones are a list of fragments, of which the first is a table."""
-    instance.pixels = True
+    instance.has_pixels = True
     if length != UNDEFINED:
-        instance.stored = length
-        if at + length > source.size:
-            source.wrong("truncated", what="the pixels", found=at + length, end=source.size)
-        return at + length
-    first = True
+        instance.stored_bytes = length
+        if offset + length > source.size:
+            source.add_issue("truncated", what="the pixels", found=offset + length, end=source.size)
+        return offset + length
+    is_offset_table = True
     while True:
-        tag, _, inner, value = _element(source, at, explicit=False)
+        tag, _, item_length, value_offset = _read_element(source, offset, explicit=False)
         if tag == SEQUENCE_ENDS:
-            return value
-        if tag != ITEM or value + inner > source.size:
-            raise Ends(fault("truncated", what="a frame", found=value + inner, end=source.size))
-        if not first:
+            return value_offset
+        if tag != ITEM or value_offset + item_length > source.size:
+            raise CheckAbortedError(
+                slide_issue("truncated", what="a frame", found=value_offset + item_length, end=source.size)
+            )
+        if not is_offset_table:
             instance.fragments += 1
-            instance.stored += inner
-            instance.largest = max(instance.largest, inner)
-        first, at = False, value + inner
+            instance.stored_bytes += item_length
+            instance.largest_fragment = max(instance.largest_fragment, item_length)
+        is_offset_table, offset = False, value_offset + item_length
         if instance.fragments > limits.elements:
-            raise Ends(fault("too_many", what="frames", found=instance.fragments, most=limits.elements))
+            raise CheckAbortedError(
+                slide_issue("too_many", what="frames", found=instance.fragments, most=limits.elements)
+            )
 
 
-def check_pixels(instance: Instance, source: Source, limits: Limits) -> None:
-    width, height = instance.number(TOTAL_COLUMNS), instance.number(TOTAL_ROWS)
-    across, down, frames = instance.number(COLUMNS), instance.number(ROWS), instance.frames
-    if min(width, height, across, down) < 1:
-        source.wrong("no_size", what="the DICOM instance", width=width or across, height=height or down)
+def check_pixels(instance: DicomInstance, source: ByteSource, limits: SlideLimits) -> None:
+    width, height = instance.get_int(TOTAL_COLUMNS), instance.get_int(TOTAL_ROWS)
+    tile_width, tile_height, frames = instance.get_int(COLUMNS), instance.get_int(ROWS), instance.frames
+    if min(width, height, tile_width, tile_height) < 1:
+        source.add_issue("no_size", what="the DICOM instance", width=width or tile_width, height=height or tile_height)
         return
     if width * height > limits.pixels or max(width, height) > limits.side:
-        source.wrong("pixel_bomb", what="the DICOM instance", width=width, height=height, most=limits.pixels)
-    if across * down > limits.tile_pixels:
-        what = "the DICOM instance"
-        source.wrong("tile_bomb", what=what, width=across, height=down, most=limits.tile_pixels)
-    if instance.largest > limits.tile_bytes:
-        source.wrong("tile_bytes", what="the pixels", found=instance.largest, most=limits.tile_bytes)
+        source.add_issue("pixel_bomb", what="the DICOM instance", width=width, height=height, most=limits.pixels)
+    if tile_width * tile_height > limits.tile_pixels:
+        label = "the DICOM instance"
+        source.add_issue("tile_bomb", what=label, width=tile_width, height=tile_height, most=limits.tile_pixels)
+    if instance.largest_fragment > limits.tile_bytes:
+        source.add_issue("tile_bytes", what="the pixels", found=instance.largest_fragment, most=limits.tile_bytes)
     if frames > limits.tiles:
-        source.wrong("too_many", what="frames", found=frames, most=limits.tiles)
-    bits = instance.number(BITS, 8)
+        source.add_issue("too_many", what="frames", found=frames, most=limits.tiles)
+    bits = instance.get_int(BITS, 8)
     if bits != 8:
-        source.wrong("packing", found=f"{bits} bits a channel", needed="8 bits")
-    needed = -(-width // across) * -(-height // down)
-    if instance.text(ORGANISATION) == "TILED_FULL" and frames < needed:
-        source.wrong("tile_table", what="the DICOM instance", found=frames, needed=needed)
-    unpacked = across * down * instance.number(SAMPLES, 1) * frames
-    if instance.syntax in NATIVE:
-        if instance.pixels and instance.stored < unpacked:
-            source.wrong("size_lies", what="the DICOM instance", found=instance.stored, needed=unpacked)
-    elif instance.pixels and instance.fragments < frames:
-        source.wrong("tile_table", what="the pixels", found=instance.fragments, needed=frames)
-    elif instance.stored and unpacked / instance.stored > limits.ratio:
-        source.wrong("ratio", what="the pixels", found=unpacked / instance.stored, most=limits.ratio)
+        source.add_issue("packing", found=f"{bits} bits a channel", needed="8 bits")
+    expected_frames = -(-width // tile_width) * -(-height // tile_height)
+    if instance.get_text(ORGANISATION) == "TILED_FULL" and frames < expected_frames:
+        source.add_issue("tile_table", what="the DICOM instance", found=frames, needed=expected_frames)
+    unpacked_bytes = tile_width * tile_height * instance.get_int(SAMPLES, 1) * frames
+    if instance.syntax in NATIVE_SYNTAXES:
+        if instance.has_pixels and instance.stored_bytes < unpacked_bytes:
+            source.add_issue("size_lies", what="the DICOM instance", found=instance.stored_bytes, needed=unpacked_bytes)
+    elif instance.has_pixels and instance.fragments < frames:
+        source.add_issue("tile_table", what="the pixels", found=instance.fragments, needed=frames)
+    elif instance.stored_bytes and unpacked_bytes / instance.stored_bytes > limits.ratio:
+        source.add_issue("ratio", what="the pixels", found=unpacked_bytes / instance.stored_bytes, most=limits.ratio)
 
 
-def scale(instance: Instance, limits: Limits) -> tuple[float, float] | None:
+def pixel_scale(instance: DicomInstance, limits: SlideLimits) -> tuple[float, float] | None:
     """Pixel spacing is given in millimetres, rows (y) first."""
     try:
-        y, x = (1_000 * float(part) for part in instance.text(SPACING).split("\\"))
+        y, x = (1_000 * float(value) for value in instance.get_text(SPACING).split("\\"))
     except ValueError:
         return None
-    return plausible(x, y, limits)
+    return plausible_scale(x, y, limits)

@@ -9,10 +9,10 @@ import struct
 
 import numpy as np
 
-from datasets.slides.byte_source import Ends, Found, Source
-from datasets.slides.errors import fault
-from datasets.slides.formats.tiff import plausible
-from datasets.slides.limits import Limits
+from datasets.slides.byte_source import ByteSource, CheckAbortedError, CheckedSlide
+from datasets.slides.errors import slide_issue
+from datasets.slides.formats.tiff import plausible_scale
+from datasets.slides.limits import SlideLimits
 
 ENTRY = np.dtype(
     {
@@ -22,95 +22,103 @@ ENTRY = np.dtype(
         "itemsize": 64,
     }
 )
-MOST_TILES = 1_000_000  # the package keeps a Python object for each: about 600 MB at this number
-SCALES = 32
-SEARCHED = 10_000 + 100_000  # bytes in which the package looks for the second section and its end
+MAX_TILES = 1_000_000  # the package keeps a Python object for each: about 600 MB at this number
+MAX_SCALES = 32
+SEARCH_BYTES = 10_000 + 100_000  # bytes in which the package looks for the second section and its end
 
 
 def is_kfb(head: bytes) -> bool:
     return head[1:4] == b"\x01\xee\xee" and head[4:7] == b"KFB"
 
 
-def check(source: Source, limits: Limits) -> Found | None:
+def check_kfb(source: ByteSource, limits: SlideLimits) -> CheckedSlide | None:
     head = source.read(4, 88, "the KFB header")
     tiles, height, width, power = struct.unpack("<IIII", head[12:28])
     end, start = struct.unpack("<QQ", head[56:72])
     (mpp,), (tile,) = struct.unpack("<f", head[72:76]), struct.unpack("<I", head[84:88])
     if width < 1 or height < 1:
-        source.wrong("no_size", what="the KFB", width=width, height=height)
+        source.add_issue("no_size", what="the KFB", width=width, height=height)
     if width * height > limits.pixels or max(width, height) > limits.side:
-        source.wrong("pixel_bomb", what="the KFB", width=width, height=height, most=limits.pixels)
+        source.add_issue("pixel_bomb", what="the KFB", width=width, height=height, most=limits.pixels)
     if not 1 <= tile <= int(limits.tile_pixels**0.5):
-        source.wrong("tile_bomb", what="the KFB", width=tile, height=tile, most=limits.tile_pixels)
+        source.add_issue("tile_bomb", what="the KFB", width=tile, height=tile, most=limits.tile_pixels)
     if not 1 <= power <= 1_000:
-        source.wrong("malformed", what="the KFB's magnification", found=power, needed="1 to 1,000")
-    if tiles > MOST_TILES:
-        source.wrong("too_many", what="tiles", found=tiles, most=MOST_TILES)
+        source.add_issue("malformed", what="the KFB's magnification", found=power, needed="1 to 1,000")
+    if tiles > MAX_TILES:
+        source.add_issue("too_many", what="tiles", found=tiles, most=MAX_TILES)
     if not tiles:
-        source.wrong("no_pixels", what="the KFB")
-    if source.faults:
+        source.add_issue("no_pixels", what="the KFB")
+    if source.issues:
         return None
     if end and end < start:
-        source.wrong("malformed", what="the end of the KFB's tile table", found=end, needed=f"{start} or more")
+        source.add_issue("malformed", what="the end of the KFB's tile table", found=end, needed=f"{start} or more")
     entries = np.frombuffer(source.read(start, 64 * tiles, "the KFB's tile table"), ENTRY)
-    first = _first_tile(source, limits)
-    _check_tiles(source, entries, first, tile, power, limits)
-    scales = sorted({float(each) for each in entries["scale"] if each >= 1}, reverse=True)
-    levels = tuple((int(width * each / power), int(height * each / power)) for each in scales)
-    return Found(source.path, "kfb", levels, plausible(mpp, mpp, limits), (source.path,))
+    first_tile = _first_tile(source, limits)
+    _check_tiles(source, entries, first_tile, tile, power, limits)
+    scales = sorted({float(scale) for scale in entries["scale"] if scale >= 1}, reverse=True)
+    levels = tuple((int(width * scale / power), int(height * scale / power)) for scale in scales)
+    return CheckedSlide(source.path, "kfb", levels, plausible_scale(mpp, mpp, limits), (source.path,))
 
 
-def pictures(source: Source, limits: Limits) -> list[tuple[int, int]]:
+def associated_images(source: ByteSource, limits: SlideLimits) -> list[tuple[int, int]]:
     """(offset, length) of the macro and the label."""
-    head = source.some(0, SEARCHED)
-    second = head.find(b"\x02\xee\xee", 92)
-    if second < 1:
-        raise Ends(fault("malformed", what="the KFB's second section", found="missing", needed="a section 02"))
-    (third,) = struct.unpack("<I", source.read(4 + 52, 4, "the KFB header"))
-    sections = [second - 1]
-    if third and source.some(third, 2) == b"\xf1\x03":
-        sections.append(third)
-    places = []
-    for at in sections:
-        length, offset = struct.unpack("<II", source.read(at + 20, 8, "a KFB section"))
-        after = at + offset + length
-        if after > min(source.size, limits.head_bytes):
-            raise Ends(fault("truncated", what="a KFB section", found=after, end=min(source.size, limits.head_bytes)))
-        places.append((at + offset, length))
-    return places
+    head = source.read_up_to(0, SEARCH_BYTES)
+    second_section = head.find(b"\x02\xee\xee", 92)
+    if second_section < 1:
+        raise CheckAbortedError(
+            slide_issue("malformed", what="the KFB's second section", found="missing", needed="a section 02")
+        )
+    (third_section,) = struct.unpack("<I", source.read(4 + 52, 4, "the KFB header"))
+    sections = [second_section - 1]
+    if third_section and source.read_up_to(third_section, 2) == b"\xf1\x03":
+        sections.append(third_section)
+    ranges = []
+    for section in sections:
+        length, offset = struct.unpack("<II", source.read(section + 20, 8, "a KFB section"))
+        section_end = section + offset + length
+        if section_end > min(source.size, limits.header_bytes):
+            raise CheckAbortedError(
+                slide_issue(
+                    "truncated", what="a KFB section", found=section_end, end=min(source.size, limits.header_bytes)
+                )
+            )
+        ranges.append((section + offset, length))
+    return ranges
 
 
-def _first_tile(source: Source, limits: Limits) -> int:
+def _first_tile(source: ByteSource, limits: SlideLimits) -> int:
     """Where the first JPEG stands: the package looks for its mark behind the macro and label pictures."""
-    after = sum(pictures(source, limits)[-1])
-    for at in range(after, source.size, 1 << 20):
-        found = source.some(at, (1 << 20) + 2).find(b"\xff\xd8\xff")
-        if found >= 0:
-            return at + found
-        if at - after > limits.head_bytes:
+    search_start = sum(associated_images(source, limits)[-1])
+    for block_start in range(search_start, source.size, 1 << 20):
+        position = source.read_up_to(block_start, (1 << 20) + 2).find(b"\xff\xd8\xff")
+        if position >= 0:
+            return block_start + position
+        if block_start - search_start > limits.header_bytes:
             break
-    raise Ends(fault("no_pixels", what="the KFB"))
+    raise CheckAbortedError(slide_issue("no_pixels", what="the KFB"))
 
 
-def _check_tiles(source: Source, entries: np.ndarray, first: int, tile: int, power: int, limits: Limits) -> None:
+def _check_tiles(
+    source: ByteSource, entries: np.ndarray, first_tile: int, tile: int, power: int, limits: SlideLimits
+) -> None:
     scale = entries["scale"]
     if not np.isfinite(scale).all() or (scale <= 0).any() or not (scale >= 1).any() or (scale > power).any():
-        source.wrong("malformed", what="a tile's magnification", found="out of range", needed=f"1 to {power}")
-    elif len(np.unique(scale)) > SCALES:
-        source.wrong("too_many", what="levels", found=len(np.unique(scale)), most=SCALES)
+        source.add_issue("malformed", what="a tile's magnification", found="out of range", needed=f"1 to {power}")
+    elif len(np.unique(scale)) > MAX_SCALES:
+        source.add_issue("too_many", what="levels", found=len(np.unique(scale)), most=MAX_SCALES)
     if (entries["width"] > tile).any() or (entries["height"] > tile).any():
         width, height = int(entries["width"].max()), int(entries["height"].max())
-        source.wrong("tile_bomb", what="the KFB", width=width, height=height, most=tile * tile)
+        source.add_issue("tile_bomb", what="the KFB", width=width, height=height, most=tile * tile)
     if not (entries["width"] * entries["height"]).all():
-        source.wrong("no_size", what="a tile of the KFB", width=0, height=0)
+        source.add_issue("no_size", what="a tile of the KFB", width=0, height=0)
     size = entries["size"].astype(np.uint64)
     if int(size.max()) > limits.tile_bytes:
-        source.wrong("tile_bytes", what="the KFB", found=int(size.max()), most=limits.tile_bytes)
-    if first + int(size.sum()) > source.size:
-        source.wrong("truncated", what="the last tile", found=first + int(size.sum()), end=source.size)
-    places = np.unique(np.stack([entries["x"], entries["y"], scale.view("<u4")]), axis=1)
-    if places.shape[1] != len(entries):
-        source.wrong("duplicate", what="the place of a tile")
+        source.add_issue("tile_bytes", what="the KFB", found=int(size.max()), most=limits.tile_bytes)
+    if first_tile + int(size.sum()) > source.size:
+        source.add_issue("truncated", what="the last tile", found=first_tile + int(size.sum()), end=source.size)
+    distinct_places = np.unique(np.stack([entries["x"], entries["y"], scale.view("<u4")]), axis=1)
+    if distinct_places.shape[1] != len(entries):
+        source.add_issue("duplicate", what="the place of a tile")
     pixels = int((entries["width"].astype(np.int64) * entries["height"]).sum())
     if 3 * pixels / max(int(size.sum()), 1) > limits.ratio:
-        source.wrong("ratio", what="the KFB", found=3 * pixels / max(int(size.sum()), 1), most=limits.ratio)
+        source.add_issue("ratio", what="the KFB", found=3 * pixels / max(int(size.sum()), 1), most=limits.ratio)

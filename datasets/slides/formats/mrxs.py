@@ -4,93 +4,102 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from datasets.slides.byte_source import Ends, Found, Source
-from datasets.slides.errors import fault
-from datasets.slides.formats.tiff import plausible
-from datasets.slides.limits import Limits
+from datasets.slides.byte_source import ByteSource, CheckAbortedError, CheckedSlide
+from datasets.slides.errors import slide_issue
+from datasets.slides.formats.tiff import plausible_scale
+from datasets.slides.limits import SlideLimits
 
-INI = "Slidedat.ini"
+INI_NAME = "Slidedat.ini"
 
 
-def folder_of(path: Path) -> Path:
+def data_folder(path: Path) -> Path:
     return path.with_suffix("")
 
 
 def is_mrxs(path: Path) -> bool:
     """Told by the folder, or by the name alone, lest the picture of the label pass for a flat image."""
-    return path.suffix.lower() == ".mrxs" or (folder_of(path) != path and (folder_of(path) / INI).is_file())
+    return path.suffix.lower() == ".mrxs" or (data_folder(path) != path and (data_folder(path) / INI_NAME).is_file())
 
 
-def check(source: Source, limits: Limits) -> Found | None:
-    folder = folder_of(source.path)
-    ini = folder / INI
+def check_mrxs(source: ByteSource, limits: SlideLimits) -> CheckedSlide | None:
+    folder = data_folder(source.path)
+    ini = folder / INI_NAME
     if folder.is_symlink() or ini.is_symlink():
-        raise Ends(fault("outside", what=source.path.name, found=(folder if folder.is_symlink() else ini).name))
+        raise CheckAbortedError(
+            slide_issue("outside", what=source.path.name, found=(folder if folder.is_symlink() else ini).name)
+        )
     if not ini.is_file():
-        raise Ends(fault("mrxs_alone", found=folder.name))
+        raise CheckAbortedError(slide_issue("mrxs_alone", found=folder.name))
     if ini.stat().st_size > limits.text_bytes:
-        raise Ends(fault("too_many", what=f"bytes in {INI}", found=ini.stat().st_size, most=limits.text_bytes))
-    table = _read(ini.read_bytes().decode("utf-8-sig", "replace"))
-    names = _names(table, source, limits)
+        raise CheckAbortedError(
+            slide_issue("too_many", what=f"bytes in {INI_NAME}", found=ini.stat().st_size, most=limits.text_bytes)
+        )
+    entries = _parse_ini(ini.read_bytes().decode("utf-8-sig", "replace"))
+    names = _listed_files(entries, source, limits)
     files = [source.path, ini]
     for name in names:
-        part = folder / name
-        if _leads_out(name) or part.is_symlink():
-            source.wrong("outside", what=INI, found=name)
-        elif not part.is_file():
-            source.wrong("missing_part", what=INI, found=name)
-        elif not part.stat().st_size:
-            source.wrong("truncated", what=name, found=1, end=0)
+        path = folder / name
+        if _is_unsafe_name(name) or path.is_symlink():
+            source.add_issue("outside", what=INI_NAME, found=name)
+        elif not path.is_file():
+            source.add_issue("missing_part", what=INI_NAME, found=name)
+        elif not path.stat().st_size:
+            source.add_issue("truncated", what=name, found=1, end=0)
         else:
-            files.append(part)
-    return Found(source.path, "mirax", (), _scale(table, limits), tuple(files))
+            files.append(path)
+    return CheckedSlide(source.path, "mirax", (), _scale(entries, limits), tuple(files))
 
 
-def _read(text: str) -> dict[tuple[str, str], list[str]]:
+def _parse_ini(text: str) -> dict[tuple[str, str], list[str]]:
     """(section, key): every value given for it. Lines are taken as GLib takes them, by which OpenSlide reads: spaces
     around do not count, upper and lower case differ, a line never continues the one before."""
-    table: dict[tuple[str, str], list[str]] = {}
+    entries: dict[tuple[str, str], list[str]] = {}
     section = ""
-    for line in (each.strip(" \t\r\v\f") for each in text.split("\n")):
+    for line in (raw_line.strip(" \t\r\v\f") for raw_line in text.split("\n")):
         if line.startswith("[") and line.endswith("]"):
             section = line[1:-1]
         elif "=" in line and not line.startswith("#"):
             key, value = line.split("=", 1)
-            table.setdefault((section, key.strip()), []).append(value.strip())
-    return table
+            entries.setdefault((section, key.strip()), []).append(value.strip())
+    return entries
 
 
-def _one(table: dict[tuple[str, str], list[str]], section: str, key: str) -> str:
-    return table.get((section, key), [""])[-1]
+def _last_value(entries: dict[tuple[str, str], list[str]], section: str, key: str) -> str:
+    return entries.get((section, key), [""])[-1]
 
 
-def _names(table: dict[tuple[str, str], list[str]], source: Source, limits: Limits) -> list[str]:
+def _listed_files(entries: dict[tuple[str, str], list[str]], source: ByteSource, limits: SlideLimits) -> list[str]:
     """Every file that the INI names, in whatever section it does."""
-    stated = [(key, values) for (_, key), values in table.items() if key == "INDEXFILE" or key.startswith("FILE_")]
-    for key, values in stated:
+    file_entries = [
+        (key, values) for (_, key), values in entries.items() if key == "INDEXFILE" or key.startswith("FILE_")
+    ]
+    for key, values in file_entries:
         if len(values) > 1:
-            source.wrong("duplicate", what=f"{key} of {INI}")
-    count = _one(table, "DATAFILE", "FILE_COUNT")
+            source.add_issue("duplicate", what=f"{key} of {INI_NAME}")
+    count = _last_value(entries, "DATAFILE", "FILE_COUNT")
     if not count.isdecimal() or not 1 <= int(count) <= limits.files:
-        source.wrong(
-            "malformed", what=f"FILE_COUNT of {INI}", found=count or "missing", needed=f"1 to {limits.files:,}"
+        source.add_issue(
+            "malformed", what=f"FILE_COUNT of {INI_NAME}", found=count or "missing", needed=f"1 to {limits.files:,}"
         )
         count = "0"
-    for section, key in [("HIERARCHICAL", "INDEXFILE"), *(("DATAFILE", f"FILE_{at}") for at in range(int(count)))]:
-        if not _one(table, section, key):
-            source.wrong("malformed", what=f"{key} of {INI}", found="missing", needed="a file's name")
-    return sorted({name for key, values in stated if key != "FILE_COUNT" for name in values if name})
+    for section, key in [
+        ("HIERARCHICAL", "INDEXFILE"),
+        *(("DATAFILE", f"FILE_{index}") for index in range(int(count))),
+    ]:
+        if not _last_value(entries, section, key):
+            source.add_issue("malformed", what=f"{key} of {INI_NAME}", found="missing", needed="a file's name")
+    return sorted({name for key, values in file_entries if key != "FILE_COUNT" for name in values if name})
 
 
-def _leads_out(name: str) -> bool:
+def _is_unsafe_name(name: str) -> bool:
     """A name that is more than a name: a path, a drive, a parent."""
-    return name in (".", "..") or any(mark in name for mark in ("/", "\\", ":", "\0"))
+    return name in (".", "..") or any(character in name for character in ("/", "\\", ":", "\0"))
 
 
-def _scale(table: dict[tuple[str, str], list[str]], limits: Limits) -> tuple[float, float] | None:
-    section = _one(table, "HIERARCHICAL", "HIER_0_VAL_0_SECTION")
+def _scale(entries: dict[tuple[str, str], list[str]], limits: SlideLimits) -> tuple[float, float] | None:
+    section = _last_value(entries, "HIERARCHICAL", "HIER_0_VAL_0_SECTION")
     try:
-        x, y = (float(_one(table, section, f"MICROMETER_PER_PIXEL_{axis}")) for axis in "XY")
+        x, y = (float(_last_value(entries, section, f"MICROMETER_PER_PIXEL_{axis}")) for axis in "XY")
     except ValueError:
         return None
-    return plausible(x, y, limits)
+    return plausible_scale(x, y, limits)

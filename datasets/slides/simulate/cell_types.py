@@ -25,7 +25,7 @@ Range = tuple[float, float]
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class CellKind:
     """What may be drawn for a cell of this kind; lengths in microns, shares from 0 to 1."""
 
     name: str
@@ -39,41 +39,51 @@ class Kind:
     wobble: Range = (0.01, 0.03)
     tail: float = 0.0  # share of cells with one
     thickness: Range = (0.16, 0.42)  # density of the cytoplasm
-    pink: float = 0.35  # share of cells whose cytoplasm takes the red dye
-    folds: float = 0.0  # mean number
+    red_dye: float = 0.35  # share of cells whose cytoplasm takes the red dye
+    fold_count: float = 0.0  # mean number
     halo: float = 0.0  # share with a wide hollow
-    narrow: float = 0.0  # share with a narrow one
-    second: float = 0.03  # share with two nuclei
+    narrow_halo: float = 0.0  # share with a narrow one
+    binucleate: float = 0.03  # share with two nuclei
     darkness: Range = (0.75, 1.25)  # density of the nucleus
     coarse: Range = (0.05, 0.18)  # contrast of its chromatin
     edge: Range = (0.0, 0.03)  # wobble of its outline
-    dents: float = 0.0  # mean number
-    oval: Range = (1.0, 1.35)
+    dent_count: float = 0.0  # mean number
+    elongation: Range = (1.0, 1.35)
     nucleoli: float = 0.0  # mean number
-    crowd: float = 0.1  # share that lie in a crowd of their kind
+    crowding: float = 0.1  # share that lie in a crowd of their kind
 
 
 LARGE: Range = (4, 8)  # corners of a large squamous cell
-KINDS: dict[str, Kind] = {
+KINDS: dict[str, CellKind] = {
     kind.name: kind
     for kind in (
-        Kind("superficial", NILM, 0.26, (2.4, 3.2), (20, 28), folds=1.2, darkness=(0.9, 1.6), pink=0.5, corners=LARGE),
-        Kind("intermediate", NILM, 0.34, (3.0, 3.9), (18, 27), folds=0.9, edge=(0, 0.04), corners=LARGE),
-        Kind(
+        CellKind(
+            "superficial",
+            NILM,
+            0.26,
+            (2.4, 3.2),
+            (20, 28),
+            fold_count=1.2,
+            darkness=(0.9, 1.6),
+            red_dye=0.5,
+            corners=LARGE,
+        ),
+        CellKind("intermediate", NILM, 0.34, (3.0, 3.9), (18, 27), fold_count=0.9, edge=(0, 0.04), corners=LARGE),
+        CellKind(
             "reactive",
             NILM,
             0.14,
             (4.0, 5.6),
             (15, 24),
-            second=0.12,
-            narrow=0.45,
+            binucleate=0.12,
+            narrow_halo=0.45,
             nucleoli=0.7,
             darkness=(0.75, 1.4),
             coarse=(0.06, 0.24),
             edge=(0.0, 0.04),
             corners=(4, 7),
         ),
-        Kind(
+        CellKind(
             "parabasal",
             NILM,
             0.13,
@@ -83,9 +93,9 @@ KINDS: dict[str, Kind] = {
             darkness=(0.75, 1.5),
             coarse=(0.05, 0.22),
             edge=(0, 0.04),
-            crowd=0.4,
+            crowding=0.4,
         ),
-        Kind(
+        CellKind(
             "metaplastic",
             NILM,
             0.13,
@@ -97,42 +107,42 @@ KINDS: dict[str, Kind] = {
             darkness=(0.8, 1.6),
             coarse=(0.06, 0.27),
             edge=(0.0, 0.05),
-            dents=0.2,
-            crowd=0.5,
+            dent_count=0.2,
+            crowding=0.5,
             nucleoli=0.3,
         ),
-        Kind(
+        CellKind(
             "koilocyte",
             LSIL,
             0.65,
             (5.0, 7.4),
             (16, 26),
             halo=1.0,
-            second=0.3,
+            binucleate=0.3,
             darkness=(0.8, 1.55),
             coarse=(0.05, 0.26),
             edge=(0.01, 0.07),
-            dents=0.5,
-            crowd=0.2,
+            dent_count=0.5,
+            crowding=0.2,
             corners=LARGE,
         ),
-        Kind(
+        CellKind(
             "low_grade",
             LSIL,
             0.35,
             (5.2, 7.4),
             (15, 24),
-            narrow=0.3,
-            second=0.2,
+            narrow_halo=0.3,
+            binucleate=0.2,
             darkness=(0.8, 1.55),
             coarse=(0.08, 0.3),
             edge=(0.01, 0.06),
-            dents=0.4,
-            folds=0.5,
-            crowd=0.25,
+            dent_count=0.4,
+            fold_count=0.5,
+            crowding=0.25,
             corners=LARGE,
         ),
-        Kind(
+        CellKind(
             "high_grade",
             HSIL,
             1.0,
@@ -145,11 +155,11 @@ KINDS: dict[str, Kind] = {
             darkness=(0.95, 1.8),
             coarse=(0.14, 0.4),
             edge=(0.02, 0.09),
-            dents=1.1,
-            oval=(1.0, 1.5),
-            crowd=0.5,
+            dent_count=1.1,
+            elongation=(1.0, 1.5),
+            crowding=0.5,
         ),
-        Kind(
+        CellKind(
             "keratinised",
             SCC,
             0.34,
@@ -159,15 +169,15 @@ KINDS: dict[str, Kind] = {
             stretch=(1.0, 2.2),
             wobble=(0.03, 0.12),
             thickness=(0.35, 0.75),
-            pink=0.5,
+            red_dye=0.5,
             darkness=(1.1, 2.2),
             coarse=(0.1, 0.5),
             edge=(0.04, 0.13),
-            dents=1.4,
-            oval=(1.0, 1.9),
-            crowd=0.25,
+            dent_count=1.4,
+            elongation=(1.0, 1.9),
+            crowding=0.25,
         ),
-        Kind(
+        CellKind(
             "tadpole",
             SCC,
             0.18,
@@ -177,14 +187,14 @@ KINDS: dict[str, Kind] = {
             wobble=(0.02, 0.06),
             tail=1.0,
             thickness=(0.35, 0.75),
-            pink=0.5,
+            red_dye=0.5,
             darkness=(1.1, 2.2),
             coarse=(0.1, 0.45),
             edge=(0.03, 0.1),
-            dents=1.0,
-            oval=(1.0, 1.8),
+            dent_count=1.0,
+            elongation=(1.0, 1.8),
         ),
-        Kind(
+        CellKind(
             "spindle",
             SCC,
             0.18,
@@ -193,15 +203,15 @@ KINDS: dict[str, Kind] = {
             stretch=(2.6, 5.0),
             wobble=(0.02, 0.06),
             thickness=(0.3, 0.7),
-            pink=0.45,
+            red_dye=0.45,
             darkness=(1.0, 2.1),
             coarse=(0.1, 0.45),
             edge=(0.03, 0.08),
-            dents=0.5,
-            oval=(1.6, 3.0),
-            crowd=0.3,
+            dent_count=0.5,
+            elongation=(1.6, 3.0),
+            crowding=0.3,
         ),
-        Kind(
+        CellKind(
             "small_cancer",
             SCC,
             0.30,
@@ -214,10 +224,10 @@ KINDS: dict[str, Kind] = {
             darkness=(0.9, 1.8),
             coarse=(0.28, 0.6),
             edge=(0.04, 0.12),
-            dents=1.5,
-            oval=(1.0, 1.6),
+            dent_count=1.5,
+            elongation=(1.0, 1.6),
             nucleoli=1.3,
-            crowd=0.5,
+            crowding=0.5,
         ),
     )
 }
@@ -234,13 +244,13 @@ class Cell:
 
     kind: str
     label: int
-    nuclear: Plane
-    cytoplasm: Plane
-    pink: float = 0.0
+    nuclear_density: Plane
+    cytoplasm_density: Plane
+    red_dye_share: float = 0.0
     centre: tuple[int, int] = (0, 0)
     areas: tuple[float, float] = (0.0, 0.0)
     radius: float = 0.0  # of the cell, in microns
-    crowd: float = 0.0
+    crowding: float = 0.0
 
     @property
     def ratio(self) -> float:
@@ -250,5 +260,5 @@ class Cell:
 
 def kinds_of(label: int) -> tuple[list[str], list[float]]:
     """The kinds of a class and their shares."""
-    kinds = [kind for kind in KINDS.values() if kind.label == label]
+    kinds = [cell_kind for cell_kind in KINDS.values() if cell_kind.label == label]
     return [kind.name for kind in kinds], [kind.share for kind in kinds]

@@ -26,31 +26,31 @@ from numpy.typing import NDArray
 from datasets.errors import DataError
 from datasets.slides.simulate.cell_types import CLASSES, NILM, OTHER
 from datasets.slides.simulate.fields import (
-    DENSITY,
-    MARGIN,
-    WORSE,
-    Item,
-    Look,
+    CLASS_MIX,
+    MEAN_DENSITY,
+    TILE_MARGIN,
+    Appearance,
+    CellStock,
     Pixels,
-    Stock,
-    beside,
-    develop,
-    group,
-    lay_down,
+    PlacedCell,
+    apply_stain,
+    neighbouring,
+    place_group,
+    render_field,
 )
-from datasets.slides.simulate.noise import REACH
+from datasets.slides.simulate.noise import MAX_RADIUS
 
 TILE = 256  # pixels a side of a stored tile
-SPREAD = 45.0  # microns that a crowd may reach beyond its first cell
-FAULTS = {
+CROWD_REACH = 45.0  # microns that a crowd may reach beyond its first cell
+DEFECTS = {
     "all_background": "nothing but glass",
     "out_of_focus": "blurred by 3 um",
     "pen_marks": "half of it under blue ink",
     "wrong_stain": "brown and green, as no Papanicolaou stain is",
     "no_scale": "the file does not say how many microns a pixel is",
 }
-INK = (2.4, 1.05, 0.12)  # its optical density in red, green and blue light
-WRONG = ((0.45, 1.0, 1.5), (0.75, 0.15, 0.7), (0.15, 0.45, 1.1))
+INK_DYE = (2.4, 1.05, 0.12)  # its optical density in red, green and blue light
+WRONG_STAIN_DYES = ((0.45, 1.0, 1.5), (0.75, 0.15, 0.7), (0.15, 0.45, 1.1))
 
 
 class TrueCell(NamedTuple):
@@ -61,7 +61,7 @@ class TrueCell(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Slide:
+class SimulatedSlide:
     """`repeat`: the first so many columns and rows of tiles are painted, and repeated all over; 0 paints them all."""
 
     seed: int
@@ -69,8 +69,8 @@ class Slide:
     columns: int
     rows: int
     mpp: float = 0.5
-    fault: str = ""
-    repeat: int = 0
+    defect: str = ""
+    repeat_tiles: int = 0
 
     @property
     def size(self) -> tuple[int, int]:
@@ -78,124 +78,133 @@ class Slide:
         return self.columns * TILE, self.rows * TILE
 
     @cached_property
-    def look(self) -> Look:
-        look = Look.draw(self._rng(0))
-        if self.fault == "out_of_focus":
-            return replace(look, blur=3.0)
-        if self.fault == "pen_marks":
-            return replace(look, dyes=np.concatenate([look.dyes, np.array([INK], np.float32)]))
-        return replace(look, dyes=np.array(WRONG, np.float32)) if self.fault == "wrong_stain" else look
+    def appearance(self) -> Appearance:
+        appearance = Appearance.draw_random(self._random_stream(0))
+        if self.defect == "out_of_focus":
+            return replace(appearance, blur=3.0)
+        if self.defect == "pen_marks":
+            return replace(appearance, dyes=np.concatenate([appearance.dyes, np.array([INK_DYE], np.float32)]))
+        return (
+            replace(appearance, dyes=np.array(WRONG_STAIN_DYES, np.float32))
+            if self.defect == "wrong_stain"
+            else appearance
+        )
 
     def tile(self, column: int, row: int) -> Pixels:
         """(256, 256, 3) as the scanner saw it, before it was stored as JPEG."""
-        column, row = self.alike(column, row)
-        margin = max(4, math.ceil(3 * self.look.blur / self.mpp))
+        column, row = self.source_tile(column, row)
+        margin = max(4, math.ceil(3 * self.appearance.blur / self.mpp))
         side = TILE + 2 * margin
-        left, top = ((at * TILE - margin) * self.mpp for at in (column, row))
-        field = lay_down(self._around(column, row), self.mpp, left, top, side, side)
-        if self.fault == "pen_marks":
-            field = np.concatenate([field, self._ink(left, top, side)[None]])
-        return develop(field, self.look, self.mpp, self._rng(1, column, row), margin, (left, top))
+        left, top = ((index * TILE - margin) * self.mpp for index in (column, row))
+        field = render_field(self._cells_near(column, row), self.mpp, left, top, side, side)
+        if self.defect == "pen_marks":
+            field = np.concatenate([field, self._ink_density(left, top, side)[None]])
+        return apply_stain(field, self.appearance, self.mpp, self._random_stream(1, column, row), margin, (left, top))
 
     def cells(self) -> Iterator[TrueCell]:
         """Every squamous cell whose nucleus' centre lies on the slide, by rows of tiles."""
         width, height = self.size
-        beyond = self._beyond
-        for row in range(-beyond, self.rows + beyond):
-            for column in range(-beyond, self.columns + beyond):
-                for item in self._plot(column, row):
-                    x, y = round(item.x / self.mpp), round(item.y / self.mpp)
-                    if item.cell.label != OTHER and 0 <= x < width and 0 <= y < height:
-                        yield TrueCell(x, y, item.cell.label, item.cell.kind)
+        margin_tiles = self._margin_tiles
+        for row in range(-margin_tiles, self.rows + margin_tiles):
+            for column in range(-margin_tiles, self.columns + margin_tiles):
+                for placed in self._cells_of_tile(column, row):
+                    x, y = round(placed.x / self.mpp), round(placed.y / self.mpp)
+                    if placed.cell.label != OTHER and 0 <= x < width and 0 <= y < height:
+                        yield TrueCell(x, y, placed.cell.label, placed.cell.kind)
 
-    def alike(self, column: int, row: int) -> tuple[int, int]:
+    def source_tile(self, column: int, row: int) -> tuple[int, int]:
         """The tile that is painted for this place."""
-        return (column % self.repeat, row % self.repeat) if self.repeat else (column, row)
+        return (column % self.repeat_tiles, row % self.repeat_tiles) if self.repeat_tiles else (column, row)
 
-    def _rng(self, *of: int) -> np.random.Generator:
+    def _random_stream(self, *of: int) -> np.random.Generator:
         return np.random.default_rng([self.seed, self.label, *of])
 
     @cached_property
-    def _stock(self) -> Stock:
-        wanted = np.array(WORSE[self.label] + (0.0,) * len(CLASSES))[: len(CLASSES)]
-        numbers = [160, *(np.ceil(60 * wanted[1:]).astype(int))]
-        return Stock(self._rng(2), self.mpp, numbers, others=40)
+    def _stock(self) -> CellStock:
+        class_mix = np.array(CLASS_MIX[self.label] + (0.0,) * len(CLASSES))[: len(CLASSES)]
+        counts = [160, *(np.ceil(60 * class_mix[1:]).astype(int))]
+        return CellStock(self._random_stream(2), self.mpp, counts, background_count=40)
 
     @cached_property
-    def _beyond(self) -> int:
+    def _margin_tiles(self) -> int:
         """How many plots away a cell may be and still be seen."""
-        return math.ceil((REACH + SPREAD) / (TILE * self.mpp))
+        return math.ceil((MAX_RADIUS + CROWD_REACH) / (TILE * self.mpp))
 
     @cached_property
-    def _plots(self) -> dict[tuple[int, int], list[Item]]:
+    def _cells_by_tile(self) -> dict[tuple[int, int], list[PlacedCell]]:
         return {}
 
-    def _around(self, column: int, row: int) -> list[Item]:
-        near = range(-self._beyond, self._beyond + 1)
-        return [item for y in near for x in near for item in self._plot(column + x, row + y)]
+    def _cells_near(self, column: int, row: int) -> list[PlacedCell]:
+        offsets = range(-self._margin_tiles, self._margin_tiles + 1)
+        return [placed for y in offsets for x in offsets for placed in self._cells_of_tile(column + x, row + y)]
 
-    def _plot(self, column: int, row: int) -> list[Item]:
+    def _cells_of_tile(self, column: int, row: int) -> list[PlacedCell]:
         """What was laid down from this tile's ground, in microns of the slide; kept for a few rows of tiles."""
-        kept = self._plots.get((column, row))
-        if kept is None:
-            kept = self._plots[column, row] = self._sown(column, row)
-            if len(self._plots) > (2 * self._beyond + 2) * (self.columns + 2 * self._beyond):
-                del self._plots[next(iter(self._plots))]
-        return kept
+        placed_cells = self._cells_by_tile.get((column, row))
+        if placed_cells is None:
+            placed_cells = self._cells_by_tile[column, row] = self._place_cells(column, row)
+            if len(self._cells_by_tile) > (2 * self._margin_tiles + 2) * (self.columns + 2 * self._margin_tiles):
+                del self._cells_by_tile[next(iter(self._cells_by_tile))]
+        return placed_cells
 
-    def _sown(self, column: int, row: int) -> list[Item]:
-        outside = not (0 <= column < self.columns and 0 <= row < self.rows)
-        if self.fault == "all_background" or (outside and not self.repeat):
+    def _place_cells(self, column: int, row: int) -> list[PlacedCell]:
+        is_outside = not (0 <= column < self.columns and 0 <= row < self.rows)
+        if self.defect == "all_background" or (is_outside and not self.repeat_tiles):
             return []
-        at = self.alike(column, row)
-        rng, side = self._rng(3, *at), TILE * self.mpp
-        number = DENSITY * side**2 / 1e6 * self._ground.density[at[::-1]]
-        share = self._ground.abnormal[at[::-1]]
-        items: list[Item] = []
-        for _ in range(rng.poisson(number)):
-            label = rng.choice(len(WORSE[self.label]), p=WORSE[self.label]) if rng.random() < share else NILM
-            items += group(rng, self._stock.by_class[label], *rng.uniform(0, side, 2))
-        if at in self._ground.certain:
-            items += group(rng, self._stock.by_class[self.label], *rng.uniform(0.2 * side, 0.8 * side, 2))
-        items += beside(rng, self._stock, number, 0, side)
-        return [item._replace(x=self._on_pixel(item.x, column), y=self._on_pixel(item.y, row)) for item in items]
+        source_tile = self.source_tile(column, row)
+        rng, side = self._random_stream(3, *source_tile), TILE * self.mpp
+        mean_count = MEAN_DENSITY * side**2 / 1e6 * self._density_map.density[source_tile[::-1]]
+        share = self._density_map.abnormal[source_tile[::-1]]
+        placed_cells: list[PlacedCell] = []
+        for _ in range(rng.poisson(mean_count)):
+            label = rng.choice(len(CLASS_MIX[self.label]), p=CLASS_MIX[self.label]) if rng.random() < share else NILM
+            placed_cells += place_group(rng, self._stock.by_class[label], *rng.uniform(0, side, 2))
+        if source_tile in self._density_map.guaranteed:
+            placed_cells += place_group(rng, self._stock.by_class[self.label], *rng.uniform(0.2 * side, 0.8 * side, 2))
+        placed_cells += neighbouring(rng, self._stock, mean_count, 0, side)
+        return [
+            placed._replace(x=self._snap_to_pixel(placed.x, column), y=self._snap_to_pixel(placed.y, row))
+            for placed in placed_cells
+        ]
 
-    def _on_pixel(self, place: float, tile: int) -> float:
+    def _snap_to_pixel(self, microns: float, tile: int) -> float:
         """Microns on the slide of a place on a tile's ground, moved to a whole pixel: the same one in every tile."""
-        return (round(place / self.mpp) + tile * TILE) * self.mpp
+        return (round(microns / self.mpp) + tile * TILE) * self.mpp
 
     @cached_property
-    def _ground(self) -> _Ground:
-        rng = self._rng(4)
-        columns, rows = (self.repeat, self.repeat) if self.repeat else (self.columns, self.rows)
+    def _density_map(self) -> _DensityMap:
+        rng = self._random_stream(4)
+        columns, rows = (self.repeat_tiles, self.repeat_tiles) if self.repeat_tiles else (self.columns, self.rows)
         x, y = (np.arange(columns) + 0.5) / columns, ((np.arange(rows) + 0.5) / rows)[:, None]
-        density = rng.uniform(0.6, 1.5) * np.exp(0.5 * _waves(rng, x, y))
-        if not self.repeat:
+        density = rng.uniform(0.6, 1.5) * np.exp(0.5 * _smooth_field(rng, x, y))
+        if not self.repeat_tiles:
             disc = np.hypot(2 * x - 1, 2 * y - 1)
             density *= 0.02 + 1 / (1 + np.exp((disc - rng.uniform(0.9, 1.0)) / 0.04))
-        hot = np.exp(1.2 * _waves(rng, x, y))
-        share = np.exp(rng.uniform(np.log(0.03), np.log(0.2))) if self.label != NILM else 0.0
-        inside = np.argwhere(density >= np.quantile(density, 0.6))
-        certain = inside[rng.permutation(len(inside))[: max(1, columns * rows // 40)]]
-        chosen = {(int(column), int(row)) for row, column in certain} if self.label != NILM else set()
-        return _Ground(density, np.minimum(share * hot / hot.mean(), 0.8), frozenset(chosen))
+        hot_spots = np.exp(1.2 * _smooth_field(rng, x, y))
+        abnormal_share = np.exp(rng.uniform(np.log(0.03), np.log(0.2))) if self.label != NILM else 0.0
+        dense_tiles = np.argwhere(density >= np.quantile(density, 0.6))
+        guaranteed_tiles = dense_tiles[rng.permutation(len(dense_tiles))[: max(1, columns * rows // 40)]]
+        guaranteed = {(int(column), int(row)) for row, column in guaranteed_tiles} if self.label != NILM else set()
+        return _DensityMap(
+            density, np.minimum(abnormal_share * hot_spots / hot_spots.mean(), 0.8), frozenset(guaranteed)
+        )
 
-    def _ink(self, left: float, top: float, side: int) -> NDArray[np.float32]:
+    def _ink_density(self, left: float, top: float, side: int) -> NDArray[np.float32]:
         """(side, side) density of broad parallel strokes."""
         x, y = (start + self.mpp * np.arange(side, dtype=np.float32) for start in (left, top))
         across = (x + 0.6 * y[:, None] + 25 * np.sin(y[:, None] / 90)) % 600
         return np.asarray(np.clip((150 - np.abs(across - 300)) / 6, 0, 1) * (1 + 0.05 * np.sin(x / 3)), np.float32)
 
 
-class _Ground(NamedTuple):
+class _DensityMap(NamedTuple):
     """Of each tile: the density of cells, the share of abnormal ones; and the tiles that surely have one."""
 
     density: NDArray[np.float64]  # (rows, columns)
     abnormal: NDArray[np.float64]
-    certain: frozenset[tuple[int, int]]
+    guaranteed: frozenset[tuple[int, int]]
 
 
-def _waves(rng: np.random.Generator, x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
+def _smooth_field(rng: np.random.Generator, x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
     """A smooth field over the slide that wraps around, of deviation about 1."""
     total = np.zeros(np.broadcast(x, y).shape)
     for _ in range(6):
@@ -204,59 +213,63 @@ def _waves(rng: np.random.Generator, x: NDArray[np.float64], y: NDArray[np.float
     return np.asarray(total / np.sqrt(3))
 
 
-def slide(
+def simulate_slide(
     seed: int,
     label: str | int = "NILM",
     columns: int = 12,
     rows: int = 10,
     mpp: float = 0.5,
-    fault: str = "",
-    repeat: int = 0,
-) -> Slide:
+    defect: str = "",
+    repeat_tiles: int = 0,
+) -> SimulatedSlide:
     """A slide whose worst cell is of `label`, of `columns` x `rows` tiles of 256 px. Raises DataError."""
-    wrong = []
+    problems = []
     if label not in (*CLASSES, *range(len(CLASSES))):
-        wrong.append(f"label is {label!r}; it must be one of {', '.join(CLASSES)}")
+        problems.append(f"label is {label!r}; it must be one of {', '.join(CLASSES)}")
     if columns < 1 or rows < 1:
-        wrong.append(f"it is {columns} x {rows} tiles; 1 x 1 or more are needed")
+        problems.append(f"it is {columns} x {rows} tiles; 1 x 1 or more are needed")
     if not 0.1 <= mpp <= 2:
-        wrong.append(f"mpp is {mpp:g}; it must be 0.1 to 2 um/px")
-    if fault and fault not in FAULTS:
-        wrong.append(f"fault is {fault!r}; it must be one of {', '.join(FAULTS)}, or none")
+        problems.append(f"mpp is {mpp:g}; it must be 0.1 to 2 um/px")
+    if defect and defect not in DEFECTS:
+        problems.append(f"fault is {defect!r}; it must be one of {', '.join(DEFECTS)}, or none")
     if seed < 0:
-        wrong.append(f"seed is {seed}; a whole number of 0 or more is needed")
-    if repeat < 0 or (repeat and repeat & (repeat - 1)):
-        wrong.append(f"repeat is {repeat}; it must be 0 or a power of two, so that coarser levels repeat as well")
-    if wrong:
-        raise DataError("The simulated slide cannot be painted: " + "; ".join(wrong) + ".")
-    number = CLASSES.index(label) if isinstance(label, str) else int(label)
-    return Slide(seed, number, columns, rows, mpp, fault, repeat)
+        problems.append(f"seed is {seed}; a whole number of 0 or more is needed")
+    if repeat_tiles < 0 or (repeat_tiles and repeat_tiles & (repeat_tiles - 1)):
+        problems.append(
+            f"repeat is {repeat_tiles}; it must be 0 or a power of two, so that coarser levels repeat as well"
+        )
+    if problems:
+        raise DataError("The simulated slide cannot be painted: " + "; ".join(problems) + ".")
+    class_index = CLASSES.index(label) if isinstance(label, str) else int(label)
+    return SimulatedSlide(seed, class_index, columns, rows, mpp, defect, repeat_tiles)
 
 
-def worst(
-    cells: Iterable[TrueCell], places: NDArray[np.int64], extent: tuple[float, float], mpp: float
+def worst_labels(
+    cells: Iterable[TrueCell], positions: NDArray[np.int64], extent: tuple[float, float], mpp: float
 ) -> NDArray[np.int64]:
     """(n,) the worst class whose nucleus lies inside each tile, NILM where there is none, -1 where a side cuts it.
 
     places: (n, 2) left and top in level-0 pixels, extent: what a tile covers of them; as datasets.slides.tiling has it.
     """
-    labels = np.full(len(places), NILM, np.int64)
-    unsure = np.full(len(places), NILM, np.int64)
-    inner = MARGIN / mpp
-    outer = 2 * MARGIN / mpp  # a nucleus whose centre is farther away than this shows too little to matter
+    labels = np.full(len(positions), NILM, np.int64)
+    unsure_labels = np.full(len(positions), NILM, np.int64)
+    inner_distance = TILE_MARGIN / mpp
+    outer_distance = (
+        2 * TILE_MARGIN / mpp
+    )  # a nucleus whose centre is farther away than this shows too little to matter
     for cell in cells:
         if cell.label == NILM:
             continue
-        near = np.minimum(np.array([cell.x, cell.y]) - places, places + extent - (cell.x, cell.y)).min(1)
-        labels[near >= inner] = np.maximum(labels[near >= inner], cell.label)
-        touched = (near < inner) & (near > -outer)
-        unsure[touched] = np.maximum(unsure[touched], cell.label)
-    return np.where(unsure > labels, -1, labels)
+        edge_distance = np.minimum(np.array([cell.x, cell.y]) - positions, positions + extent - (cell.x, cell.y)).min(1)
+        labels[edge_distance >= inner_distance] = np.maximum(labels[edge_distance >= inner_distance], cell.label)
+        is_cut = (edge_distance < inner_distance) & (edge_distance > -outer_distance)
+        unsure_labels[is_cut] = np.maximum(unsure_labels[is_cut], cell.label)
+    return np.where(unsure_labels > labels, -1, labels)
 
 
-def sample(label: str = "HSIL") -> Slide:
+def sample(label: str = "HSIL") -> SimulatedSlide:
     """A small one: 1,024 x 768 px."""
-    return slide(seed=7, label=label, columns=4, rows=3)
+    return simulate_slide(seed=7, label=label, columns=4, rows=3)
 
 
 def write(
@@ -273,29 +286,31 @@ def write(
     if slides < 1:
         raise DataError(f"slides is {slides}; 1 or more are needed.")
     folder = Path(folder)
-    painted = [slide(seed + at, at % len(CLASSES), columns, rows, mpp) for at in range(slides)]
+    simulated_slides = [
+        simulate_slide(seed + index, index % len(CLASSES), columns, rows, mpp) for index in range(slides)
+    ]
     folder.mkdir(parents=True, exist_ok=True)
     truth: dict[str, object] = {}
-    with Progress(console=Console(stderr=True), disable=not progress, transient=True) as bar:
-        task = bar.add_task("simulated slides", total=slides * columns * rows)
-        for each in painted:
-            path = folder / f"simulated_{each.seed}_{CLASSES[each.label]}.tiff"
-            write_tiff(path, each, lambda: bar.advance(task))
-            truth[path.name] = describe(each)
-    whole = {"simulated": True, "classes": CLASSES, "seed": seed, "slides": truth}
-    (folder / "truth.json").write_text(json.dumps(whole, ensure_ascii=False))
+    with Progress(console=Console(stderr=True), disable=not progress, transient=True) as progress_bar:
+        task = progress_bar.add_task("simulated slides", total=slides * columns * rows)
+        for simulated_slide in simulated_slides:
+            path = folder / f"simulated_{simulated_slide.seed}_{CLASSES[simulated_slide.label]}.tiff"
+            write_tiff(path, simulated_slide, lambda: progress_bar.advance(task))
+            truth[path.name] = describe(simulated_slide)
+    document = {"simulated": True, "classes": CLASSES, "seed": seed, "slides": truth}
+    (folder / "truth.json").write_text(json.dumps(document, ensure_ascii=False))
     return folder / "truth.json"
 
 
-def describe(painted: Slide) -> dict[str, object]:
+def describe(simulated_slide: SimulatedSlide) -> dict[str, object]:
     """What is true of a slide; null is the label of one without cells."""
-    cells = list(painted.cells())
+    cells = list(simulated_slide.cells())
     return {
-        "label": CLASSES[painted.label] if cells else None,
-        "fault": painted.fault or None,
-        "mpp": painted.mpp,
-        "size": painted.size,
-        "cells": [{"x": each.x, "y": each.y, "class": CLASSES[each.label], "kind": each.kind} for each in cells],
+        "label": CLASSES[simulated_slide.label] if cells else None,
+        "fault": simulated_slide.defect or None,
+        "mpp": simulated_slide.mpp,
+        "size": simulated_slide.size,
+        "cells": [{"x": cell.x, "y": cell.y, "class": CLASSES[cell.label], "kind": cell.kind} for cell in cells],
     }
 
 
@@ -303,21 +318,21 @@ def main() -> None:
     import argparse
     import sys
 
-    words = argparse.ArgumentParser(
+    parser = argparse.ArgumentParser(
         prog="python -m datasets.slides.simulate.slides", description="Write SIMULATED slides as TIFF, and truth.json."
     )
-    words.add_argument("--out", type=Path, default=Path("var/slides_simulated"))
-    words.add_argument("--slides", type=int, default=8)
-    words.add_argument("--columns", type=int, default=12, help=f"tiles of {TILE} px")
-    words.add_argument("--rows", type=int, default=10)
-    words.add_argument("--mpp", type=float, default=0.5, help="microns per pixel")
-    words.add_argument("--seed", type=int, default=7)
-    asked = words.parse_args()
+    parser.add_argument("--out", type=Path, default=Path("var/slides_simulated"))
+    parser.add_argument("--slides", type=int, default=8)
+    parser.add_argument("--columns", type=int, default=12, help=f"tiles of {TILE} px")
+    parser.add_argument("--rows", type=int, default=10)
+    parser.add_argument("--mpp", type=float, default=0.5, help="microns per pixel")
+    parser.add_argument("--seed", type=int, default=7)
+    args = parser.parse_args()
     try:
-        truth = write(asked.out, asked.slides, asked.columns, asked.rows, asked.seed, asked.mpp, sys.stderr.isatty())
+        truth_path = write(args.out, args.slides, args.columns, args.rows, args.seed, args.mpp, sys.stderr.isatty())
     except DataError as error:
         raise SystemExit(str(error)) from error
-    print(f"SIMULATED, nobody's cells: {asked.slides} slides, seed {asked.seed}: {truth}")
+    print(f"SIMULATED, nobody's cells: {args.slides} slides, seed {args.seed}: {truth_path}")
 
 
 if __name__ == "__main__":

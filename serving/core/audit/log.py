@@ -19,10 +19,10 @@ import sqlalchemy as sa
 from serving.core.audit.verify import leaf_hash, node_hash
 from serving.core.db.schema import GRANT_USES, LOG_LEAVES, LOG_NODES
 
-APPENDING = 7_195_002  # PostgreSQL's lock by which one transaction at a time appends
-BLOCK = 8  # level of the smallest subtrees that are kept: 2**8 leaves
+APPEND_LOCK_ID = 7_195_002  # PostgreSQL's lock by which one transaction at a time appends
+BLOCK_LEVEL = 8  # level of the smallest subtrees that are kept: 2**8 leaves
 Node = tuple[int, int, bytes]  # level, place, hash
-EMPTY = bytes.fromhex("e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855")  # of no leaves
+EMPTY_ROOT = bytes.fromhex("e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855")  # of no leaves
 
 
 class Entry(NamedTuple):
@@ -37,29 +37,31 @@ class Entry(NamedTuple):
     grants: tuple[str, ...] = ()
 
 
-def entry(kind: str, at: str, tenant: str, ref: str, **told: object) -> Entry:
+def make_entry(kind: str, timestamp: str, tenant: str, ref: str, **fields: object) -> Entry:
     """Its body tells `told` and the rest: text, whole numbers, null, lists and dicts of them."""
-    body = {"kind": kind, "at": at, "tenant": tenant, "ref": ref, **told}
-    named: Any = told.get("authorisations") or ()
-    return Entry(kind, at, tenant, ref, orjson.dumps(body, option=orjson.OPT_SORT_KEYS), tuple(dict.fromkeys(named)))
+    body = {"kind": kind, "at": timestamp, "tenant": tenant, "ref": ref, **fields}
+    grants: Any = fields.get("authorisations") or ()
+    return Entry(
+        kind, timestamp, tenant, ref, orjson.dumps(body, option=orjson.OPT_SORT_KEYS), tuple(dict.fromkeys(grants))
+    )
 
 
-_NEWEST = sa.select(sa.func.max(LOG_LEAVES.c.index))
+_MAX_INDEX = sa.select(sa.func.max(LOG_LEAVES.c.index))
 
 
-def lock(connection: sa.Connection) -> None:
+def acquire_append_lock(connection: sa.Connection) -> None:
     """Until the transaction ends nobody else appends. On SQLite a transaction that writes has that lock anyway."""
     if connection.dialect.name == "postgresql":
-        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(APPENDING)))
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(APPEND_LOCK_ID)))
 
 
 def append(connection: sa.Connection, entries: Sequence[Entry]) -> int:
     """The index of the first of them. Commit soon."""
-    lock(connection)
-    first = size(connection)
+    acquire_append_lock(connection)
+    first_index = log_size(connection)
     rows = [
         {
-            "index": first + i,
+            "index": first_index + i,
             "kind": kind,
             "at": at,
             "tenant": tenant,
@@ -69,17 +71,19 @@ def append(connection: sa.Connection, entries: Sequence[Entry]) -> int:
         }
         for i, (kind, at, tenant, ref, body, _) in enumerate(entries)
     ]
-    insert(connection, LOG_LEAVES, rows)
-    uses = [{"authorisation": one, "leaf": first + i} for i, told in enumerate(entries) for one in told.grants]
+    insert_rows(connection, LOG_LEAVES, rows)
+    uses = [
+        {"authorisation": grant, "leaf": first_index + i} for i, entry in enumerate(entries) for grant in entry.grants
+    ]
     if uses:
-        insert(connection, GRANT_USES, uses)
-    return first
+        insert_rows(connection, GRANT_USES, uses)
+    return first_index
 
 
-def insert(connection: sa.Connection, table: sa.Table, rows: Sequence[Mapping[str, Any]]) -> None:
+def insert_rows(connection: sa.Connection, table: sa.Table, rows: Sequence[Mapping[str, Any]]) -> None:
     """All columns of each row; what a row does not tell is null. The statement is compiled once, by SQLAlchemy, whose
     own way through would cost as much again as SQLite does."""
-    text, names = _compiled(table, connection.dialect)
+    text, names = _compile_insert(table, connection.dialect)
     if names is None:
         connection.exec_driver_sql(text, [{name: row.get(name) for name in table.c.keys()} for row in rows])  # noqa: SIM118
     else:
@@ -87,96 +91,96 @@ def insert(connection: sa.Connection, table: sa.Table, rows: Sequence[Mapping[st
 
 
 @lru_cache(maxsize=32)
-def _compiled(table: sa.Table, dialect: sa.Dialect) -> tuple[str, list[str] | None]:
+def _compile_insert(table: sa.Table, dialect: sa.Dialect) -> tuple[str, list[str] | None]:
     """(text, names of its parameters where they are told by place)."""
     compiled: Any = sa.insert(table).compile(dialect=dialect)
     return str(compiled), compiled.positiontup
 
 
-def size(connection: sa.Connection) -> int:
-    newest = connection.execute(_NEWEST).scalar()
-    return 0 if newest is None else int(newest) + 1
+def log_size(connection: sa.Connection) -> int:
+    last_index = connection.execute(_MAX_INDEX).scalar()
+    return 0 if last_index is None else int(last_index) + 1
 
 
-class Tree:
+class MerkleTree:
     """Hashes of the tree over the leaves that a connection sees. For one use: what was read is kept."""
 
     def __init__(self, connection: sa.Connection):
         self.connection = connection
         self._nodes: dict[tuple[int, int], bytes] = {}
         self._blocks: set[int] = set()
-        self.made: dict[tuple[int, int], bytes] = {}  # those of log_nodes that had to be computed
+        self.computed_nodes: dict[tuple[int, int], bytes] = {}  # those of log_nodes that had to be computed
 
     def root(self, size: int) -> bytes:
-        return self._range(0, size) if size else EMPTY
+        return self._range_hash(0, size) if size else EMPTY_ROOT
 
-    def path(self, index: int, size: int) -> list[bytes]:
+    def inclusion_path(self, index: int, size: int) -> list[bytes]:
         """The inclusion path of a leaf in the tree over the first `size`, its sibling first."""
         low, high, path = 0, size, []
         while high - low > 1:
-            middle = low + _split(high - low)
+            middle = low + _split_point(high - low)
             if index < middle:
-                path.append(self._range(middle, high))
+                path.append(self._range_hash(middle, high))
                 high = middle
             else:
-                path.append(self._range(low, middle))
+                path.append(self._range_hash(low, middle))
                 low = middle
         return path[::-1]
 
-    def _range(self, low: int, high: int) -> bytes:
+    def _range_hash(self, low: int, high: int) -> bytes:
         """The hash over leaves low to high, of which low is a multiple of the power of two that spans them."""
         if (high - low) & (high - low - 1) == 0:
             level = (high - low).bit_length() - 1
-            return self._node(level, low >> level)
-        middle = low + _split(high - low)
-        return node_hash(self._range(low, middle), self._range(middle, high))
+            return self._node_hash(level, low >> level)
+        middle = low + _split_point(high - low)
+        return node_hash(self._range_hash(low, middle), self._range_hash(middle, high))
 
-    def _node(self, level: int, place: int) -> bytes:
+    def _node_hash(self, level: int, position: int) -> bytes:
         """A whole subtree's hash."""
-        found = self._nodes.get((level, place))
-        if found is None and level >= BLOCK:
-            chosen = sa.select(LOG_NODES.c.hash).where(LOG_NODES.c.level == level, LOG_NODES.c.index == place)
-            found = self.connection.execute(chosen).scalar()
-        elif found is None and level == 0:
-            self._read(place >> BLOCK)
-            found = self._nodes.get((0, place))
-            if found is None:
-                raise LookupError(f"the log has no leaf {place}")
-        if found is None:
-            found = node_hash(self._node(level - 1, 2 * place), self._node(level - 1, 2 * place + 1))
-            if level >= BLOCK:
-                self.made[level, place] = found
-        self._nodes[level, place] = found
-        return found
+        digest = self._nodes.get((level, position))
+        if digest is None and level >= BLOCK_LEVEL:
+            stmt = sa.select(LOG_NODES.c.hash).where(LOG_NODES.c.level == level, LOG_NODES.c.index == position)
+            digest = self.connection.execute(stmt).scalar()
+        elif digest is None and level == 0:
+            self._load_block(position >> BLOCK_LEVEL)
+            digest = self._nodes.get((0, position))
+            if digest is None:
+                raise LookupError(f"the log has no leaf {position}")
+        if digest is None:
+            digest = node_hash(self._node_hash(level - 1, 2 * position), self._node_hash(level - 1, 2 * position + 1))
+            if level >= BLOCK_LEVEL:
+                self.computed_nodes[level, position] = digest
+        self._nodes[level, position] = digest
+        return digest
 
-    def _read(self, block: int) -> None:
+    def _load_block(self, block: int) -> None:
         if block in self._blocks:
             return
         self._blocks.add(block)
-        first = block << BLOCK
-        chosen = sa.select(LOG_LEAVES.c.index, LOG_LEAVES.c.hash).where(
-            LOG_LEAVES.c.index >= first, LOG_LEAVES.c.index < first + (1 << BLOCK)
+        first = block << BLOCK_LEVEL
+        stmt = sa.select(LOG_LEAVES.c.index, LOG_LEAVES.c.hash).where(
+            LOG_LEAVES.c.index >= first, LOG_LEAVES.c.index < first + (1 << BLOCK_LEVEL)
         )
-        for index, found in self.connection.execute(chosen):
-            self._nodes[0, index] = found
+        for index, digest in self.connection.execute(stmt):
+            self._nodes[0, index] = digest
 
 
-def keep_nodes(connection: sa.Connection, made: Mapping[tuple[int, int], bytes]) -> None:
+def store_nodes(connection: sa.Connection, nodes: Mapping[tuple[int, int], bytes]) -> None:
     """Into log_nodes, but for those that are there."""
-    if not made:
+    if not nodes:
         return
-    levels = sorted({level for level, _ in made})
-    low, high = min(place for _, place in made), max(place for _, place in made)
-    chosen = sa.select(LOG_NODES.c.level, LOG_NODES.c.index).where(
+    levels = sorted({level for level, _ in nodes})
+    low, high = min(position for _, position in nodes), max(position for _, position in nodes)
+    stmt = sa.select(LOG_NODES.c.level, LOG_NODES.c.index).where(
         LOG_NODES.c.level.in_(levels), LOG_NODES.c.index.between(low, high)
     )
-    there = {(level, place) for level, place in connection.execute(chosen)}
-    rows = [{"level": k, "index": i, "hash": h} for (k, i), h in made.items() if (k, i) not in there]
+    existing = {(level, place) for level, place in connection.execute(stmt)}
+    rows = [{"level": k, "index": i, "hash": h} for (k, i), h in nodes.items() if (k, i) not in existing]
     if rows:
         connection.execute(sa.insert(LOG_NODES), rows)
 
 
-class Peaks:
+class MerkleFrontier:
     """The tree over leaves that come one after the other, in memory of log(n)."""
 
     def __init__(self) -> None:
@@ -185,30 +189,30 @@ class Peaks:
 
     def add(self, leaf: bytes) -> Sequence[Node]:
         """The whole subtrees that it completes."""
-        place, level, done = self.size, 0, []
+        position, level, completed = self.size, 0, []
         self.size += 1
-        while place & 1:
+        while position & 1:
             leaf = node_hash(self._peaks.pop(), leaf)
-            place, level = place >> 1, level + 1
-            done.append((level, place, leaf))
+            position, level = position >> 1, level + 1
+            completed.append((level, position, leaf))
         self._peaks.append(leaf)
-        return done
+        return completed
 
     def root(self) -> bytes:
         if not self._peaks:
-            return EMPTY
-        found = self._peaks[-1]
+            return EMPTY_ROOT
+        digest = self._peaks[-1]
         for peak in self._peaks[-2::-1]:
-            found = node_hash(peak, found)
-        return found
+            digest = node_hash(peak, digest)
+        return digest
 
 
-def _split(count: int) -> int:
+def _split_point(count: int) -> int:
     """The largest power of two below `count`."""
     return 1 << ((count - 1).bit_length() - 1)
 
 
-def levels_of(leaves: list[bytes]) -> Iterator[list[bytes]]:
+def merkle_levels(leaves: list[bytes]) -> Iterator[list[bytes]]:
     """Each level of the tree over these leaf hashes, the leaves first, the root last."""
     yield leaves
     while len(leaves) > 1:

@@ -8,20 +8,20 @@ from typing import NamedTuple
 
 import sqlalchemy as sa
 
-from models.card import Stamp
-from serving.core.audit.verify import canonical
-from serving.core.db.schema import LINEAGES
+from models.card import BaseCard
+from serving.core.audit.verify import canonical_json
+from serving.core.db.schema import PROVENANCE
 
 
-class Lineage(NamedTuple):
+class Provenance(NamedTuple):
     sha256: str
     bundle: str
     body: bytes
 
 
-def lineage(card: Stamp, bundle: str, policy_sha256: str) -> Lineage:
+def build_provenance(card: BaseCard, bundle: str, policy_sha256: str) -> Provenance:
     """Of a verified bundle: its training run, the code's commit, its data sets and on whose consent they were used."""
-    body = canonical(
+    body = canonical_json(
         {
             "product": card.product,
             "model": card.model,
@@ -36,12 +36,12 @@ def lineage(card: Stamp, bundle: str, policy_sha256: str) -> Lineage:
             "policy_sha256": policy_sha256,
         }
     )
-    return Lineage(hashlib.sha256(body).hexdigest(), bundle, body)
+    return Provenance(hashlib.sha256(body).hexdigest(), bundle, body)
 
 
-def keep_lineages(connection: sa.Connection, lineages: Iterable[Lineage]) -> None:
+def store_provenance(connection: sa.Connection, provenances: Iterable[Provenance]) -> None:
     """Those that the store does not hold yet."""
-    for lineage in lineages:
-        there = sa.select(LINEAGES.c.sha256).where(LINEAGES.c.sha256 == lineage.sha256)
-        if connection.execute(there).first() is None:
-            connection.execute(sa.insert(LINEAGES).values(lineage._asdict()))
+    for provenance in provenances:
+        existing = sa.select(PROVENANCE.c.sha256).where(PROVENANCE.c.sha256 == provenance.sha256)
+        if connection.execute(existing).first() is None:
+            connection.execute(sa.insert(PROVENANCE).values(provenance._asdict()))

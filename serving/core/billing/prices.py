@@ -9,27 +9,27 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from serving.settings import PRODUCTS, SLIDES
+from serving.settings import PRODUCTS, SLIDE_PRODUCT
 
-RULES = {"free": "公益免费", "set": "自主定价", "market": "市场竞价"}
+PRICING_RULES = {"free": "公益免费", "set": "自主定价", "market": "市场竞价"}
 Fen = Annotated[int, Field(ge=0, le=10**12)]
 
 
-class PricesRefused(ValueError):
+class PricesError(ValueError):
     """The price rules cannot be used as they stand."""
 
 
-class _Part(BaseModel):
+class _FrozenModel(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Rule(_Part):
+class PricingRule(_FrozenModel):
     rule: Literal["free", "set", "market"]
     fen: Fen = 0
     agreed: dict[str, Fen] = Field(default_factory=dict)  # tenant -> fen, of the market rule
 
     @model_validator(mode="after")
-    def _of_its_kind(self) -> Rule:
+    def _check_consistency(self) -> PricingRule:
         if self.rule == "free" and self.fen:
             raise ValueError(f"a free product costs 0 fen, found {self.fen}")
         if self.rule != "market" and self.agreed:
@@ -37,16 +37,16 @@ class Rule(_Part):
         return self
 
 
-class Version(_Part):
+class PriceList(_FrozenModel):
     version: str = Field(min_length=1, max_length=32)
-    begins: str = Field(alias="from", pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$")
-    products: dict[str, Rule]
+    valid_from: str = Field(alias="from", pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$")
+    products: dict[str, PricingRule]
 
     @model_validator(mode="after")
-    def _of_every_product(self) -> Version:
-        needed = {*PRODUCTS, SLIDES}
-        if set(self.products) != needed:
-            raise ValueError(f"prices of {', '.join(sorted(needed))} are needed, found {', '.join(self.products)}")
+    def _check_products(self) -> PriceList:
+        expected = {*PRODUCTS, SLIDE_PRODUCT}
+        if set(self.products) != expected:
+            raise ValueError(f"prices of {', '.join(sorted(expected))} are needed, found {', '.join(self.products)}")
         return self
 
 
@@ -54,41 +54,43 @@ class Version(_Part):
 class Price:
     """Of one answer."""
 
-    rules: str  # version
+    price_list: str  # version
     rule: str
     fen: int
 
-    def charge(self, decision: str, tenant: str, product: str, at: str, units: int = 1) -> dict[str, Any]:
+    def charge(self, decision: str, tenant: str, product: str, timestamp: str, units: int = 1) -> dict[str, Any]:
         """A line of the meter but for its leaf."""
-        told = {"decision": decision, "tenant": tenant, "product": product, "at": at, "units": units}
-        return told | {"rules": self.rules, "rule": self.rule, "fen": self.fen * units}
+        meter_row = {"decision": decision, "tenant": tenant, "product": product, "at": timestamp, "units": units}
+        return meter_row | {"rules": self.price_list, "rule": self.rule, "fen": self.fen * units}
 
-    def told(self, units: int = 1) -> dict[str, Any]:
+    def describe(self, units: int = 1) -> dict[str, Any]:
         """As a leaf tells it."""
-        return {"rules": self.rules, "rule": self.rule, "fen": self.fen * units, "units": units}
+        return {"rules": self.price_list, "rule": self.rule, "fen": self.fen * units, "units": units}
 
 
 class Prices:
-    def __init__(self, versions: list[Version]):
-        self.versions = sorted(versions, key=lambda version: version.begins, reverse=True)
+    def __init__(self, price_lists: list[PriceList]):
+        self.price_lists = sorted(price_lists, key=lambda version: version.valid_from, reverse=True)
 
     @classmethod
     def load(cls, file: Path) -> Prices:
         """Raises PricesRefused."""
         try:
-            found = tomllib.loads(file.read_text())
-            versions = [Version.model_validate(item) for item in found.pop("versions", [])]
-            if found:
-                raise ValueError(f"{', '.join(found)} is not known; [[versions]] is")
-            names, begins = {item.version for item in versions}, {item.begins for item in versions}
-            if not versions or len(names) < len(versions) or len(begins) < len(versions):
+            document = tomllib.loads(file.read_text())
+            price_lists = [PriceList.model_validate(item) for item in document.pop("versions", [])]
+            if document:
+                raise ValueError(f"{', '.join(document)} is not known; [[versions]] is")
+            names, start_times = {item.version for item in price_lists}, {item.valid_from for item in price_lists}
+            if not price_lists or len(names) < len(price_lists) or len(start_times) < len(price_lists):
                 raise ValueError("one version or more is needed, each with a name and a beginning of its own")
         except (OSError, ValueError) as error:
-            raise PricesRefused(f"{file}: {error}. Correct it; nothing is answered without a price.") from error
-        return cls(versions)
+            raise PricesError(f"{file}: {error}. Correct it; nothing is answered without a price.") from error
+        return cls(price_lists)
 
-    def of(self, product: str, tenant: str, at: str) -> Price:
+    def price_for(self, product: str, tenant: str, timestamp: str) -> Price:
         """At a time; before the first version, by the first."""
-        version = next((version for version in self.versions if version.begins <= at), self.versions[-1])
-        rule = version.products[product]
-        return Price(version.version, rule.rule, rule.agreed.get(tenant, rule.fen))
+        price_list = next(
+            (version for version in self.price_lists if version.valid_from <= timestamp), self.price_lists[-1]
+        )
+        rule = price_list.products[product]
+        return Price(price_list.version, rule.rule, rule.agreed.get(tenant, rule.fen))

@@ -11,12 +11,12 @@ from functools import partial
 
 import sqlalchemy as sa
 
-from serving.core.db.engine import StoreUnavailable
-from serving.core.db.reader import Reader
+from serving.core.db.engine import StoreUnavailableError
+from serving.core.db.reader import StoreReader
 from serving.core.db.schema import QUOTAS
 from serving.core.db.store import Store
-from serving.core.http.problems import Problem
-from serving.settings import Rate as RateSettings
+from serving.core.http.problems import ProblemError
+from serving.settings import RateLimitSettings
 
 log = logging.getLogger("yuheng.quota")
 
@@ -27,76 +27,76 @@ class Quota:
     """Answers of this month by tenant. New ones are added to the store every few seconds, so a crash forgets those of
     the last few; several processes on one store see each other's as late. Used in the event loop alone."""
 
-    def __init__(self, settings: RateSettings, store: Store):
+    def __init__(self, settings: RateLimitSettings, store: Store):
         self.settings, self.store = settings, store
-        self._used: dict[str, tuple[str, int]] = {}  # tenant -> (month, as the store had it)
-        self._new: Counter[tuple[str, str]] = Counter()  # (tenant, month) -> not yet in the store
-        self._adding: asyncio.Task[None] | None = None
+        self._usage: dict[str, tuple[str, int]] = {}  # tenant -> (month, as the store had it)
+        self._unsaved: Counter[tuple[str, str]] = Counter()  # (tenant, month) -> not yet in the store
+        self._flush_task: asyncio.Task[None] | None = None
 
     async def check(self, tenant: str) -> None:
         """Raises Problem where the month's answers are used up."""
-        most = self.settings.of(tenant).monthly
-        if not most:
+        limit = self.settings.limit_for(tenant).monthly
+        if not limit:
             return
         month = f"{datetime.now(UTC):%Y-%m}"
-        known = self._used.get(tenant)
-        if known is None or known[0] != month:
-            known = month, await asyncio.to_thread(used, self.store.reader, tenant, month)
-            self._used[tenant] = known
-        total = known[1] + self._new[tenant, month]
-        if total >= most:
-            headers = {"Retry-After": str(_until_next_month())}
-            raise Problem("quota_used", found=f"{total:,}", needed=f"{most:,}", headers=headers)
+        cached = self._usage.get(tenant)
+        if cached is None or cached[0] != month:
+            cached = month, await asyncio.to_thread(used, self.store.reader, tenant, month)
+            self._usage[tenant] = cached
+        total = cached[1] + self._unsaved[tenant, month]
+        if total >= limit:
+            headers = {"Retry-After": str(_seconds_until_next_month())}
+            raise ProblemError("quota_used", actual=f"{total:,}", expected=f"{limit:,}", headers=headers)
 
     def add(self, tenant: str, answers: int) -> None:
-        if self.settings.of(tenant).monthly:
-            self._new[tenant, f"{datetime.now(UTC):%Y-%m}"] += answers
-            if self._adding is None or self._adding.done():
-                self._adding = asyncio.get_running_loop().create_task(self._add())
+        if self.settings.limit_for(tenant).monthly:
+            self._unsaved[tenant, f"{datetime.now(UTC):%Y-%m}"] += answers
+            if self._flush_task is None or self._flush_task.done():
+                self._flush_task = asyncio.get_running_loop().create_task(self._flush())
 
-    async def _add(self) -> None:
-        while self._new:
+    async def _flush(self) -> None:
+        while self._unsaved:
             await asyncio.sleep(EVERY)
-            new, self._new = self._new, Counter()
+            unsaved, self._unsaved = self._unsaved, Counter()
             try:
-                totals = await self.store.write(partial(added, new=new))
-            except StoreUnavailable as error:
+                totals = await self.store.write(partial(increment_usage, increments=unsaved))
+            except StoreUnavailableError as error:
                 log.warning("answers are counted later: %s", error)
-                self._new += new
+                self._unsaved += unsaved
                 continue
             for (tenant, month), total in totals.items():
-                self._used[tenant] = month, total
+                self._usage[tenant] = month, total
 
     def close(self, engine: sa.Engine) -> None:
         """What is not in the store yet. The event loop is about to end."""
-        if self._adding is not None:
-            self._adding.cancel()
-        if self._new:
+        if self._flush_task is not None:
+            self._flush_task.cancel()
+        if self._unsaved:
             try:
                 with engine.begin() as connection:
-                    added(connection, self._new)
+                    increment_usage(connection, self._unsaved)
             except sa.exc.SQLAlchemyError as error:
-                log.warning("%d answers were not counted: %s", self._new.total(), error)
+                log.warning("%d answers were not counted: %s", self._unsaved.total(), error)
 
 
-def used(reader: Reader, tenant: str, month: str) -> int:
+def used(reader: StoreReader, tenant: str, month: str) -> int:
     """Answers given to a tenant in a month, YYYY-MM."""
     statement = sa.select(QUOTAS.c.used).where(QUOTAS.c.tenant == tenant, QUOTAS.c.month == month)
-    return int(reader.ask(lambda connection: connection.execute(statement).scalar()) or 0)
+    return int(reader.run(lambda connection: connection.execute(statement).scalar()) or 0)
 
 
-def added(connection: sa.Connection, new: Counter[tuple[str, str]]) -> dict[tuple[str, str], int]:
+def increment_usage(connection: sa.Connection, increments: Counter[tuple[str, str]]) -> dict[tuple[str, str], int]:
     """The store's counts with these."""
     totals = {}
-    for (tenant, month), answers in new.items():
-        row = QUOTAS.c.tenant == tenant, QUOTAS.c.month == month
-        if not connection.execute(sa.update(QUOTAS).where(*row).values(used=QUOTAS.c.used + answers)).rowcount:
-            connection.execute(sa.insert(QUOTAS).values(tenant=tenant, month=month, used=answers))
-        totals[tenant, month] = connection.execute(sa.select(QUOTAS.c.used).where(*row)).scalar_one()
+    for (tenant, month), count in increments.items():
+        conditions = QUOTAS.c.tenant == tenant, QUOTAS.c.month == month
+        if not connection.execute(sa.update(QUOTAS).where(*conditions).values(used=QUOTAS.c.used + count)).rowcount:
+            connection.execute(sa.insert(QUOTAS).values(tenant=tenant, month=month, used=count))
+        totals[tenant, month] = connection.execute(sa.select(QUOTAS.c.used).where(*conditions)).scalar_one()
     return totals
 
 
-def _until_next_month() -> int:
+def _seconds_until_next_month() -> int:
     now = datetime.now(UTC)
-    after = datetime(now.year + now.month // 12, now.month % 12 + 1, 1, tzinfo=UTC)
-    return max(1, math.ceil((after - now).total_seconds()))
+    next_month = datetime(now.year + now.month // 12, now.month % 12 + 1, 1, tzinfo=UTC)
+    return max(1, math.ceil((next_month - now).total_seconds()))

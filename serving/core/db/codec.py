@@ -13,19 +13,19 @@ def pack(frame: pl.DataFrame) -> bytes:
     return out.getvalue()
 
 
-def unpack(content: bytes) -> pl.DataFrame:
+def decode_frame(content: bytes) -> pl.DataFrame:
     return pl.read_ipc(io.BytesIO(content))
 
 
-def lines(frame: pl.DataFrame, batch: str) -> list[bytes]:
+def row_json(frame: pl.DataFrame, batch_id: str) -> list[bytes]:
     """Each row as JSON: what is hashed into its receipt, and what is answered when it is asked for by its id."""
-    maker = pl.struct(name="model", version="version", bundle="bundle").alias("model")
-    told = frame.select(
+    model = pl.struct(name="model", version="version", bundle="bundle").alias("model")
+    rows = frame.select(
         pl.col("decision_id"),
-        pl.lit(batch).alias("batch_id"),
+        pl.lit(batch_id).alias("batch_id"),
         pl.exclude("decision_id", "model", "version", "bundle"),
-        maker,
+        model,
     )
     out = io.BytesIO()
-    told.write_ndjson(out)
+    rows.write_ndjson(out)
     return out.getvalue().split(b"\n")[: frame.height]

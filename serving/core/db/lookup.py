@@ -11,23 +11,23 @@ import orjson
 import polars as pl
 import sqlalchemy as sa
 
-from serving.core.db.codec import unpack
-from serving.core.db.schema import BATCH_SUBJECTS, BATCHES, CHUNKS, DECISIONS, SLIDE_EVENTS, SLIDES
+from serving.core.db.codec import decode_frame
+from serving.core.db.schema import BATCH_CHUNKS, BATCH_SUBJECTS, BATCHES, DECISIONS, SLIDE_EVENTS, SLIDES
 from serving.settings import SCOPES
 
-_MOMENTS = (  # made once: an audit asks it for each entry
+_EVENTS_IN_RANGE = (  # made once: an audit asks it for each entry
     sa.select(SLIDE_EVENTS)
     .where(SLIDE_EVENTS.c.slide == sa.bindparam("slide"))
     .where(SLIDE_EVENTS.c.id > sa.bindparam("since"), SLIDE_EVENTS.c.id <= sa.bindparam("event"))
     .order_by(SLIDE_EVENTS.c.id)
 )
-ID = re.compile(r"[0-9a-f]{32}(-[1-9][0-9]{0,9})?")
-ROW = re.compile(r"([0-9a-f]{32})-([1-9][0-9]{0,9})")
-PARTS = 500  # ids in one question
+DECISION_ID_PATTERN = re.compile(r"[0-9a-f]{32}(-[1-9][0-9]{0,9})?")
+BATCH_ROW_PATTERN = re.compile(r"([0-9a-f]{32})-([1-9][0-9]{0,9})")
+MAX_IDS_PER_QUERY = 500  # ids in one question
 
 
 @dataclass(frozen=True, slots=True)
-class Recorded:
+class DecisionRecord:
     """`answer` as it was told; `score`: the PD, or the probability that a slide is positive."""
 
     id: str
@@ -40,104 +40,136 @@ class Recorded:
     bundle: str
     policy: str
     created: str
-    said: str
+    outcome: str
     score: float | None
     answer: dict[str, Any]
 
 
-def find(connection: sa.Connection, wanted: str, tenant: str | None = None) -> Recorded | None:
+def find(connection: sa.Connection, decision_id: str, tenant: str | None = None) -> DecisionRecord | None:
     """`tenant`: whose it must be, else it is as if it were not there; None: anybody's."""
-    return find_many(connection, [wanted], tenant).get(wanted)
+    return find_many(connection, [decision_id], tenant).get(decision_id)
 
 
-def find_many(connection: sa.Connection, wanted: Sequence[str], tenant: str | None = None) -> dict[str, Recorded]:
+def find_many(
+    connection: sa.Connection, decision_ids: Sequence[str], tenant: str | None = None
+) -> dict[str, DecisionRecord]:
     """Those that are there, by id; each chunk of a batch is unpacked once."""
-    plain = sorted({one for one in wanted if ID.fullmatch(one) and not ROW.fullmatch(one)})
-    rows = sorted({(match[1], int(match[2])) for one in wanted if (match := ROW.fullmatch(one))})
-    found = [*_of_batches(connection, rows, tenant)]
-    for at in range(0, len(plain), PARTS):
-        part = plain[at : at + PARTS]
-        found += [*_singles(connection, part, tenant), *_slides(connection, part, tenant)]
-    return {one.id: one for one in found}
+    single_ids = sorted(
+        {
+            decision_id
+            for decision_id in decision_ids
+            if DECISION_ID_PATTERN.fullmatch(decision_id) and not BATCH_ROW_PATTERN.fullmatch(decision_id)
+        }
+    )
+    batch_rows = sorted(
+        {
+            (match[1], int(match[2]))
+            for decision_id in decision_ids
+            if (match := BATCH_ROW_PATTERN.fullmatch(decision_id))
+        }
+    )
+    records = [*_find_batch_rows(connection, batch_rows, tenant)]
+    for start in range(0, len(single_ids), MAX_IDS_PER_QUERY):
+        chunk = single_ids[start : start + MAX_IDS_PER_QUERY]
+        records += [*_find_decisions(connection, chunk, tenant), *_find_slides(connection, chunk, tenant)]
+    return {one.id: one for one in records}
 
 
-def whose(table: sa.Table, tenant: str | None) -> sa.ColumnElement[bool]:
+def tenant_filter(table: sa.Table, tenant: str | None) -> sa.ColumnElement[bool]:
     return sa.true() if tenant is None else table.c.tenant == tenant
 
 
-def _singles(connection: sa.Connection, ids: list[str], tenant: str | None) -> Iterator[Recorded]:
-    for row in connection.execute(sa.select(DECISIONS).where(DECISIONS.c.id.in_(ids), whose(DECISIONS, tenant))):
-        told = orjson.loads(row.answer)
-        made = (row.model, row.version, row.bundle, row.policy, row.created)
-        where = (row.scope, row.tenant, row.subject)
-        yield Recorded(row.id, "decision", *where, *made, told["decision"], told.get("pd"), told)
+def _find_decisions(connection: sa.Connection, ids: list[str], tenant: str | None) -> Iterator[DecisionRecord]:
+    for row in connection.execute(
+        sa.select(DECISIONS).where(DECISIONS.c.id.in_(ids), tenant_filter(DECISIONS, tenant))
+    ):
+        answer = orjson.loads(row.answer)
+        model_fields = (row.model, row.version, row.bundle, row.policy, row.created)
+        owner_fields = (row.scope, row.tenant, row.subject)
+        yield DecisionRecord(
+            row.id, "decision", *owner_fields, *model_fields, answer["decision"], answer.get("pd"), answer
+        )
 
 
-def _of_batches(connection: sa.Connection, rows: list[tuple[str, int]], tenant: str | None) -> Iterator[Recorded]:
-    of: sa.Row[Any] | None = None
-    frame, first = pl.DataFrame(), 1
-    for batch, place in rows:
-        if of is None or of.id != batch:
-            of = connection.execute(sa.select(BATCHES).where(BATCHES.c.id == batch, whose(BATCHES, tenant))).first()
+def _find_batch_rows(
+    connection: sa.Connection, rows: list[tuple[str, int]], tenant: str | None
+) -> Iterator[DecisionRecord]:
+    batch_row: sa.Row[Any] | None = None
+    frame, first_row = pl.DataFrame(), 1
+    for batch_id, row_number in rows:
+        if batch_row is None or batch_row.id != batch_id:
+            batch_row = connection.execute(
+                sa.select(BATCHES).where(BATCHES.c.id == batch_id, tenant_filter(BATCHES, tenant))
+            ).first()
             frame = frame.clear()
-        if of is None:
+        if batch_row is None:
             continue
-        if not first <= place < first + frame.height:
-            chosen = (
-                sa.select(CHUNKS.c.first_row, CHUNKS.c.content)
-                .where(CHUNKS.c.batch == batch, CHUNKS.c.first_row <= place)
-                .where(CHUNKS.c.first_row + CHUNKS.c.rows > place)
+        if not first_row <= row_number < first_row + frame.height:
+            stmt = (
+                sa.select(BATCH_CHUNKS.c.first_row, BATCH_CHUNKS.c.content)
+                .where(BATCH_CHUNKS.c.batch == batch_id, BATCH_CHUNKS.c.first_row <= row_number)
+                .where(BATCH_CHUNKS.c.first_row + BATCH_CHUNKS.c.rows > row_number)
             )
-            if (chunk := connection.execute(chosen).first()) is None:
+            if (chunk := connection.execute(stmt).first()) is None:
                 continue
-            frame, first = unpack(chunk.content), chunk.first_row
-        told = frame.row(place - first, named=True)
-        if told["decision"] is not None:  # else a faulty row: nothing was decided
-            made = (of.model, of.version, of.bundle, of.policy, of.created)
-            where = (of.scope.removesuffix("/batch"), of.tenant, told.get("subject"))
-            yield Recorded(f"{batch}-{place}", "decision", *where, *made, told["decision"], told.get("pd"), told)
+            frame, first_row = decode_frame(chunk.content), chunk.first_row
+        answer = frame.row(row_number - first_row, named=True)
+        if answer["decision"] is not None:  # else a faulty row: nothing was decided
+            model_fields = (batch_row.model, batch_row.version, batch_row.bundle, batch_row.policy, batch_row.created)
+            owner_fields = (batch_row.scope.removesuffix("/batch"), batch_row.tenant, answer.get("subject"))
+            yield DecisionRecord(
+                f"{batch_id}-{row_number}",
+                "decision",
+                *owner_fields,
+                *model_fields,
+                answer["decision"],
+                answer.get("pd"),
+                answer,
+            )
 
 
-def _slides(connection: sa.Connection, ids: list[str], tenant: str | None) -> Iterator[Recorded]:
-    for row in connection.execute(sa.select(SLIDES).where(SLIDES.c.id.in_(ids), whose(SLIDES, tenant))):
+def _find_slides(connection: sa.Connection, ids: list[str], tenant: str | None) -> Iterator[DecisionRecord]:
+    for row in connection.execute(sa.select(SLIDES).where(SLIDES.c.id.in_(ids), tenant_filter(SLIDES, tenant))):
         reading = row.reading or {}
-        made = (row.model or "", row.version or "", row.bundle or "", "", row.created)
-        owner, said = row.tenant, row.triage or row.state
-        yield Recorded(row.id, "slide", "", owner, row.sha256, *made, said, reading.get("probability"), reading)
+        model_fields = (row.model or "", row.version or "", row.bundle or "", "", row.created)
+        owner, outcome = row.tenant, row.triage or row.state
+        yield DecisionRecord(
+            row.id, "slide", "", owner, row.sha256, *model_fields, outcome, reading.get("probability"), reading
+        )
 
 
-def moments(connection: sa.Connection, slide: str, since: int, event: int) -> list[dict[str, Any]]:
+def events_between(connection: sa.Connection, slide_id: str, since: int, last_event_id: int) -> list[dict[str, Any]]:
     """What happened to a slide after the event `since` up to `event`, in order."""
-    told = {"slide": slide, "since": since, "event": event}
-    return [dict(row) for row in connection.execute(_MOMENTS, told).mappings()]
+    params = {"slide": slide_id, "since": since, "event": last_event_id}
+    return [dict(row) for row in connection.execute(_EVENTS_IN_RANGE, params).mappings()]
 
 
-def about(product: str, pseudonym: str, tenant: str | None = None) -> sa.ColumnElement[bool]:
+def decisions_about(product: str, pseudonym: str, tenant: str | None = None) -> sa.ColumnElement[bool]:
     """Which decisions name the subject."""
     scope = SCOPES.get(product, product)
-    return sa.and_(DECISIONS.c.scope == scope, DECISIONS.c.subject == pseudonym, whose(DECISIONS, tenant))
+    return sa.and_(DECISIONS.c.scope == scope, DECISIONS.c.subject == pseudonym, tenant_filter(DECISIONS, tenant))
 
 
-def in_batches(product: str, pseudonym: str, tenant: str | None = None) -> sa.Select[Any]:
+def batch_rows_about(product: str, pseudonym: str, tenant: str | None = None) -> sa.Select[Any]:
     """The rows of batches that name the subject, as `id`, created, model and version; of a product none but its own, as
     a pseudonym is."""
-    name = BATCH_SUBJECTS.c.batch + "-" + sa.cast(BATCH_SUBJECTS.c.row, sa.String)
-    chosen = sa.select(name.label("id"), BATCHES.c.created, BATCHES.c.model, BATCHES.c.version)
-    chosen = chosen.join_from(BATCH_SUBJECTS, BATCHES, BATCHES.c.id == BATCH_SUBJECTS.c.batch)
-    return chosen.where(BATCH_SUBJECTS.c.pseudonym == pseudonym, whose(BATCHES, tenant))
+    row_id = BATCH_SUBJECTS.c.batch + "-" + sa.cast(BATCH_SUBJECTS.c.row, sa.String)
+    statement = sa.select(row_id.label("id"), BATCHES.c.created, BATCHES.c.model, BATCHES.c.version)
+    statement = statement.join_from(BATCH_SUBJECTS, BATCHES, BATCHES.c.id == BATCH_SUBJECTS.c.batch)
+    return statement.where(BATCH_SUBJECTS.c.pseudonym == pseudonym, tenant_filter(BATCHES, tenant))
 
 
-def _named_in(product: str, pseudonym: str, tenant: str | None) -> sa.Subquery:
+def _all_decisions_about(product: str, pseudonym: str, tenant: str | None) -> sa.Subquery:
     """Single decisions and rows of batches that name the subject."""
-    chosen = sa.select(DECISIONS.c.id, DECISIONS.c.created, DECISIONS.c.model, DECISIONS.c.version)
-    singles = chosen.where(about(product, pseudonym, tenant))
-    return sa.union_all(singles, in_batches(product, pseudonym, tenant)).subquery()
+    statement = sa.select(DECISIONS.c.id, DECISIONS.c.created, DECISIONS.c.model, DECISIONS.c.version)
+    singles = statement.where(decisions_about(product, pseudonym, tenant))
+    return sa.union_all(singles, batch_rows_about(product, pseudonym, tenant)).subquery()
 
 
-def decided_about(
-    connection: sa.Connection, product: str, pseudonym: str, tenant: str, before: str, most: int
+def decision_ids_about(
+    connection: sa.Connection, product: str, pseudonym: str, tenant: str, before: str, limit: int
 ) -> list[str]:
     """Ids of the newest `most` decisions that name the subject and come before the id `before`, the newest first."""
-    both = _named_in(product, pseudonym, tenant)
-    chosen = sa.select(both.c.id).where(both.c.id < before).order_by(both.c.id.desc()).limit(most)
-    return list(connection.execute(chosen).scalars())
+    decisions = _all_decisions_about(product, pseudonym, tenant)
+    statement = sa.select(decisions.c.id).where(decisions.c.id < before).order_by(decisions.c.id.desc()).limit(limit)
+    return list(connection.execute(statement).scalars())

@@ -9,12 +9,12 @@ from typing import TypeVar
 
 import sqlalchemy as sa
 
-from serving.core.db.engine import unavailable
+from serving.core.db.engine import to_store_error
 
 T = TypeVar("T")
 
 
-class Reader:
+class StoreReader:
     """Each call reads what was last committed. Raises StoreUnavailable.
 
     A SQLite file is read on its thread's own connection. A PostgreSQL is read on one of the pool's, outside of any
@@ -29,7 +29,7 @@ class Reader:
         self._local = threading.local()
 
     @contextmanager
-    def _reading(self) -> Iterator[sa.Connection]:
+    def _connection(self) -> Iterator[sa.Connection]:
         connection: sa.Connection | None = None
         try:
             if not self._per_thread:
@@ -44,9 +44,9 @@ class Reader:
             if connection is not None:
                 self._local.connection = None
                 connection.invalidate()
-            raise unavailable(error) from error
+            raise to_store_error(error) from error
 
-    def ask(self, query: Callable[[sa.Connection], T]) -> T:
+    def run(self, query: Callable[[sa.Connection], T]) -> T:
         """The result of `query` on this thread's connection."""
-        with self._reading() as connection:
+        with self._connection() as connection:
             return query(connection)

@@ -153,7 +153,7 @@ sa.Index(
     postgresql_where=BATCHES.c.idempotency_key.is_not(None),
 )
 
-CHUNKS = sa.Table(
+BATCH_CHUNKS = sa.Table(
     "batch_chunks",
     METADATA,
     sa.Column("batch", sa.String(40), sa.ForeignKey("batches.id"), primary_key=True),
@@ -294,13 +294,15 @@ SLIDE_WORKERS = sa.Table(
 
 # --- what proves and charges each answer: serving/core/audit
 
-PLACE = sa.BigInteger().with_variant(sa.Integer, "sqlite")  # there only an INTEGER is the table's own order
+AUTO_INCREMENT_TYPE = sa.BigInteger().with_variant(
+    sa.Integer, "sqlite"
+)  # there only an INTEGER is the table's own order
 
 # The Merkle log, which only grows. A leaf names no person; its body is the very bytes that were hashed.
 LOG_LEAVES = sa.Table(
     "log_leaves",
     METADATA,
-    sa.Column("index", PLACE, primary_key=True, autoincrement=False),
+    sa.Column("index", AUTO_INCREMENT_TYPE, primary_key=True, autoincrement=False),
     sa.Column("at", sa.String(32), nullable=False),
     sa.Column("kind", sa.String(16), nullable=False),
     sa.Column("tenant", sa.String(64), nullable=False),
@@ -321,14 +323,14 @@ LOG_NODES = sa.Table(
 LOG_CHECKPOINTS = sa.Table(
     "log_checkpoints",
     METADATA,
-    sa.Column("size", PLACE, primary_key=True, autoincrement=False),  # leaves
+    sa.Column("size", AUTO_INCREMENT_TYPE, primary_key=True, autoincrement=False),  # leaves
     sa.Column("root", sa.LargeBinary, nullable=False),
     sa.Column("note", sa.Text, nullable=False),  # signed
     sa.Column("at", sa.String(32), nullable=False),
 )
 
 # What a bundle was made from, once for each.
-LINEAGES = sa.Table(
+PROVENANCE = sa.Table(
     "lineages",
     METADATA,
     sa.Column("sha256", sa.String(64), primary_key=True),

@@ -9,11 +9,11 @@ from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
-from serving.core.db.engine import StoreUnavailable, open_store
-from serving.core.db.reader import Reader
+from serving.core.db.engine import StoreUnavailableError, open_store
+from serving.core.db.reader import StoreReader
 from serving.core.db.schema import PROBE
 from serving.core.db.writer import Apply, GroupCommitWriter
-from serving.core.identifiers import now
+from serving.core.identifiers import utc_now
 from serving.settings import Settings
 
 log = logging.getLogger("yuheng.store")
@@ -34,7 +34,7 @@ class Store:
         self._apply, self._on_open = apply, on_open
         self._loop: asyncio.AbstractEventLoop | None = None
         self._engine: sa.Engine | None = None
-        self._reader: Reader | None = None
+        self._reader: StoreReader | None = None
         self._writer: GroupCommitWriter[Any, Any] | None = None
 
     def start(self) -> None:
@@ -52,19 +52,19 @@ class Store:
 
     def _open(self) -> None:
         if self._loop is None:
-            raise StoreUnavailable("failed", "the service is starting")
+            raise StoreUnavailableError("failed", "the service is starting")
         try:
-            engine = open_store(self.settings.store_place, self.settings.store.patience_seconds)
+            engine = open_store(self.settings.store_location, self.settings.store.lock_timeout_seconds)
             try:
                 self._on_open(engine)
             except BaseException:
                 engine.dispose()
                 raise
-        except (StoreUnavailable, sa.exc.SQLAlchemyError, OSError) as error:
+        except (StoreUnavailableError, sa.exc.SQLAlchemyError, OSError) as error:
             self.alarm = str(error)
             return
-        limits = self.settings.store.group, self.settings.limits.queue
-        self._engine, self._reader = engine, Reader(engine)
+        limits = self.settings.store.commit_batch_size, self.settings.limits.max_pending_commits
+        self._engine, self._reader = engine, StoreReader(engine)
         self._writer = GroupCommitWriter(engine, self._apply, *limits, self._loop)
         self.alarm = None
 
@@ -83,11 +83,11 @@ class Store:
         if self._engine is None:
             self._open()
         if self._engine is None:
-            raise StoreUnavailable("failed", self.alarm or "the store is not open")
+            raise StoreUnavailableError("failed", self.alarm or "the store is not open")
         return self._engine
 
     @property
-    def reader(self) -> Reader:
+    def reader(self) -> StoreReader:
         """Raises StoreUnavailable."""
         _ = self.engine
         assert self._reader is not None
@@ -119,11 +119,11 @@ class Store:
             writer = self.writer
             if writer.failing is not None:
                 await asyncio.wrap_future(writer.run(_write_probe))
-        except StoreUnavailable as error:
+        except StoreUnavailableError as error:
             return str(error)
         return None
 
 
 def _write_probe(connection: sa.Connection) -> None:
     connection.execute(sa.delete(PROBE))
-    connection.execute(sa.insert(PROBE).values(id=1, at=now()))
+    connection.execute(sa.insert(PROBE).values(id=1, at=utc_now()))

@@ -16,7 +16,7 @@ from typing import Any, Generic, TypeVar
 
 import sqlalchemy as sa
 
-from serving.core.db.engine import StoreUnavailable, connect, unavailable
+from serving.core.db.engine import StoreUnavailableError, create_engine, to_store_error
 
 T = TypeVar("T")
 R = TypeVar("R")  # a record
@@ -64,7 +64,7 @@ class GroupCommitWriter(Generic[R, V]):
     ):
         self.engine, self.loop = engine, loop
         self.batch_size, self.max_pending = batch_size, max_pending
-        self.failing: StoreUnavailable | None = None  # the last try's failure, None once a commit succeeds
+        self.failing: StoreUnavailableError | None = None  # the last try's failure, None once a commit succeeds
         self.commits = self.committed = 0  # transactions of records, records in them
         self.waiting = 0  # records between `submit` and their commit
         self._apply = apply
@@ -75,7 +75,9 @@ class GroupCommitWriter(Generic[R, V]):
         self._task_was_last = False
         self._closed = False
         embedded = engine.dialect.name == "sqlite"
-        self._no_wait_engine = connect(engine.url, patience=0.0) if embedded else None  # never waits for a lock
+        self._no_wait_engine = (
+            create_engine(engine.url, lock_timeout=0.0) if embedded else None
+        )  # never waits for a lock
         self._connection = self._no_wait_engine.connect() if self._no_wait_engine else None
         self._jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._run_jobs, name="store-writer", daemon=True)
@@ -109,7 +111,7 @@ class GroupCommitWriter(Generic[R, V]):
         while self._tasks:
             future = self._tasks.popleft().future
             if future.set_running_or_notify_cancel():
-                future.set_exception(StoreUnavailable("failed", "the service is stopping"))
+                future.set_exception(StoreUnavailableError("failed", "the service is stopping"))
         while self._pending:
             group = self._next_group()
             self._resolve(group, self._write_and_commit(group))
@@ -124,7 +126,7 @@ class GroupCommitWriter(Generic[R, V]):
 
     def _enqueue_task(self, task: _Task) -> None:
         if self._closed:
-            task.future.set_exception(StoreUnavailable("failed", "the service is stopping"))
+            task.future.set_exception(StoreUnavailableError("failed", "the service is stopping"))
         else:
             self._tasks.append(task)
             self._flush()
@@ -156,10 +158,10 @@ class GroupCommitWriter(Generic[R, V]):
             self._connection.close()
             assert self._no_wait_engine is not None
             self._connection = self._no_wait_engine.connect()
-            if unavailable(error).why == "locked":
+            if to_store_error(error).reason == "locked":
                 self._enqueue_job(lambda: self._finish(group, self._write_and_commit(group)))
             else:
-                self.failing = unavailable(error)
+                self.failing = to_store_error(error)
                 self._resolve(group, self.failing)
         else:
             self._enqueue_job(lambda: self._finish(group, self._commit(applied)))
@@ -172,12 +174,12 @@ class GroupCommitWriter(Generic[R, V]):
         self._busy = False
         self._flush()
 
-    def _resolve(self, group: list[_Pending[R, V]], result: Applied[V] | StoreUnavailable) -> None:
+    def _resolve(self, group: list[_Pending[R, V]], result: Applied[V] | StoreUnavailableError) -> None:
         self.waiting -= len(group)
         for i, pending in enumerate(group):
             if pending.future.done():  # its caller is gone; the record stays
                 continue
-            outcome = result if isinstance(result, StoreUnavailable) else result.outcomes[i]
+            outcome = result if isinstance(result, StoreUnavailableError) else result.outcomes[i]
             if isinstance(outcome, Exception):
                 pending.future.set_exception(outcome)
             else:
@@ -189,7 +191,7 @@ class GroupCommitWriter(Generic[R, V]):
         while (job := self._jobs.get()) is not None:
             job()
 
-    def _finish(self, group: list[_Pending[R, V]], result: Applied[V] | StoreUnavailable) -> None:
+    def _finish(self, group: list[_Pending[R, V]], result: Applied[V] | StoreUnavailableError) -> None:
         """One call into the event loop for the whole group."""
 
         def finish() -> None:
@@ -199,23 +201,23 @@ class GroupCommitWriter(Generic[R, V]):
 
         self.loop.call_soon_threadsafe(finish)
 
-    def _commit(self, applied: Applied[V]) -> Applied[V] | StoreUnavailable:
+    def _commit(self, applied: Applied[V]) -> Applied[V] | StoreUnavailableError:
         assert self._connection is not None
         try:
             self._connection.commit()
         except sa.exc.SQLAlchemyError as error:
             self._connection.rollback()
-            self.failing = unavailable(error)
+            self.failing = to_store_error(error)
             return self.failing
         return self._committed(applied)
 
-    def _write_and_commit(self, group: list[_Pending[R, V]]) -> Applied[V] | StoreUnavailable:
+    def _write_and_commit(self, group: list[_Pending[R, V]]) -> Applied[V] | StoreUnavailableError:
         """A transaction from its beginning to its end, waiting for a lock as long as the settings allow."""
         try:
             with self.engine.begin() as connection:
                 applied = self._apply(connection, [pending.record for pending in group])
         except sa.exc.SQLAlchemyError as error:
-            self.failing = unavailable(error)
+            self.failing = to_store_error(error)
             return self.failing
         return self._committed(applied)
 
@@ -235,7 +237,7 @@ class GroupCommitWriter(Generic[R, V]):
                 result = task.transaction(connection)
             self.failing = None
         except sa.exc.SQLAlchemyError as error:
-            self.failing = unavailable(error)
+            self.failing = to_store_error(error)
             task.future.set_exception(self.failing)
         except BaseException as error:  # the caller's, whom it concerns
             task.future.set_exception(error)

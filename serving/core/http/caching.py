@@ -5,14 +5,14 @@ from __future__ import annotations
 import hashlib
 
 
-def etag(*parts: object) -> str:
+def make_etag(*parts: object) -> str:
     """A strong one: the same parts give the same bytes."""
     return f'"{hashlib.sha256("/".join(map(str, parts)).encode()).hexdigest()[:32]}"'
 
 
-def matches(etag: str, if_none_match: str | None) -> bool:
+def etag_matches(etag: str, if_none_match: str | None) -> bool:
     """Whether a browser has these bytes already (RFC 9110, 13.1.2)."""
     if if_none_match is None:
         return False
-    known = {each.strip().removeprefix("W/") for each in if_none_match.split(",")}
-    return etag in known or "*" in known
+    client_etags = {value.strip().removeprefix("W/") for value in if_none_match.split(",")}
+    return etag in client_etags or "*" in client_etags

@@ -8,22 +8,22 @@ from typing import Any
 import orjson
 import sqlalchemy as sa
 
-from serving.core.db.engine import Where, reading
+from serving.core.db.engine import EngineOrConnection, read_connection
 from serving.core.db.schema import SLIDE_KEYS
 from serving.core.db.store import Store
-from serving.core.http.problems import Problem
-from serving.core.http.request import Call, idempotency_key
-from serving.core.identifiers import now
+from serving.core.http.problems import ProblemError
+from serving.core.http.request import Request, idempotency_key
+from serving.core.identifiers import utc_now
 
 Row = dict[str, Any]
 
 
 async def run_once(
-    store: Store, call: Call, scope: str, digest: str, transaction: Callable[[sa.Connection], Row]
+    store: Store, call: Request, scope: str, digest: str, transaction: Callable[[sa.Connection], Row]
 ) -> tuple[Row, bool]:
     """(what `transaction` returns, or returned before under this key; whether it was before). Raises Problem where the
     key belongs to another request, by its `digest`."""
-    key, tenant = idempotency_key(call), call.caller.tenant
+    key, tenant = idempotency_key(call), call.principal.tenant
 
     def write(connection: sa.Connection) -> tuple[Row, bool]:
         if key is None:
@@ -32,25 +32,25 @@ async def run_once(
         if earlier is not None:
             return earlier, True
         response = transaction(connection)
-        row = {"tenant": tenant, "scope": scope, "key": key, "request_sha256": digest, "at": now()}
+        row = {"tenant": tenant, "scope": scope, "key": key, "request_sha256": digest, "at": utc_now()}
         connection.execute(sa.insert(SLIDE_KEYS).values(row | {"answer": orjson.dumps(response)}))
         return response, False
 
     return await store.write(write)
 
 
-async def earlier_response(store: Store, call: Call, scope: str, digest: str) -> Row | None:
+async def earlier_response(store: Store, call: Request, scope: str, digest: str) -> Row | None:
     """The response under the request's key, for what is expensive to make. Raises Problem."""
     key = idempotency_key(call)
     if key is None:
         return None
-    return _matching(await store.read(_stored, call.caller.tenant, scope, key), digest, key)
+    return _matching(await store.read(_stored, call.principal.tenant, scope, key), digest, key)
 
 
-def _stored(where: Where, tenant: str, scope: str, key: str) -> tuple[str, bytes] | None:
+def _stored(where: EngineOrConnection, tenant: str, scope: str, key: str) -> tuple[str, bytes] | None:
     """(SHA-256 of the request, response)."""
     statement = sa.select(SLIDE_KEYS.c.request_sha256, SLIDE_KEYS.c.answer).where(SLIDE_KEYS.c.tenant == tenant)
-    with reading(where) as connection:
+    with read_connection(where) as connection:
         row = connection.execute(statement.where(SLIDE_KEYS.c.scope == scope, SLIDE_KEYS.c.key == key)).first()
         return None if row is None else (row[0], row[1])
 
@@ -59,6 +59,6 @@ def _matching(stored: tuple[str, bytes] | None, digest: str, key: str) -> Row | 
     if stored is None:
         return None
     if stored[0] != digest:
-        raise Problem("key_reused", found=repr(key))
+        raise ProblemError("key_reused", actual=repr(key))
     response: Row = orjson.loads(stored[1])
     return response

@@ -15,16 +15,16 @@ ROLES = {
 
 
 @dataclass(frozen=True, slots=True)
-class Caller:
+class Principal:
     """`who` names them in the audit log; `name` and `licence` are a pathologist's, as they stand on a report."""
 
     tenant: str
     roles: frozenset[str]
-    who: str
+    subject: str
     name: str = ""
     licence: str = ""
 
 
 # Where the settings ask for no token: whoever reaches the loopback address. Without a licence, so that nobody signs.
-OPEN = Caller("local", frozenset(ROLES), "local")
-NOBODY = Caller("", frozenset(), "")  # who brought no token to an address that anybody may call
+LOCAL_PRINCIPAL = Principal("local", frozenset(ROLES), "local")
+ANONYMOUS = Principal("", frozenset(), "")  # who brought no token to an address that anybody may call

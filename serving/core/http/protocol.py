@@ -17,86 +17,90 @@ TOO_LARGE = b"431 Request Header Fields Too Large"
 TOO_SLOW = b"408 Request Timeout"
 
 
-class GuardedProtocol(HttpToolsProtocol):
+class BoundedHttpProtocol(HttpToolsProtocol):
     """Closes a connection whose headers are over `most` bytes or incomplete after `seconds`, and one that takes nothing
     of its answer for `idle` seconds: the answer ends as if its caller had hung up."""
 
-    most = 16_384  # bytes; `install` sets all three from the settings
-    seconds = 10.0
-    idle = 60.0
+    max_header_bytes = 16_384  # bytes; `install` sets all three from the settings
+    header_timeout = 10.0
+    write_timeout = 60.0
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
-        self._pending = 0  # bytes received while headers are incomplete
-        self._complete = False
-        self._timer = self.loop.call_later(self.seconds, self._late)
-        self._taking: asyncio.TimerHandle | None = None  # while an answer waits to be taken
+        self._header_bytes = 0  # bytes received while headers are incomplete
+        self._headers_complete = False
+        self._header_timer = self.loop.call_later(self.header_timeout, self._on_header_timeout)
+        self._write_timer: asyncio.TimerHandle | None = None  # while an answer waits to be taken
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._timer.cancel()
-        self._taken()
+        self._header_timer.cancel()
+        self._cancel_write_timer()
         super().connection_lost(exc)
 
     def on_message_begin(self) -> None:
-        self._complete = False
+        self._headers_complete = False
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
-        self._complete = True
-        self._pending = 0
-        self._timer.cancel()
+        self._headers_complete = True
+        self._header_bytes = 0
+        self._header_timer.cancel()
         super().on_headers_complete()
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
-        if self._complete or self.transport.is_closing():
+        if self._headers_complete or self.transport.is_closing():
             return
-        if not self._pending and self._timer.cancelled():
-            self._timer = self.loop.call_later(self.seconds, self._late)
-        self._pending += len(data)
-        if self._pending > self.most:
-            self._refuse(TOO_LARGE)
+        if not self._header_bytes and self._header_timer.cancelled():
+            self._header_timer = self.loop.call_later(self.header_timeout, self._on_header_timeout)
+        self._header_bytes += len(data)
+        if self._header_bytes > self.max_header_bytes:
+            self._reject(TOO_LARGE)
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._wait(self._left())
+        self._start_write_timer(self._unsent_bytes())
 
     def resume_writing(self) -> None:
-        self._taken()
+        self._cancel_write_timer()
         super().resume_writing()
 
-    def _wait(self, left: int) -> None:
-        self._taking = self.loop.call_later(self.idle, self._still, left)
+    def _start_write_timer(self, unsent: int) -> None:
+        self._write_timer = self.loop.call_later(self.write_timeout, self._check_progress, unsent)
 
-    def _still(self, before: int) -> None:
-        left = self._left()
-        if left < before:
-            self._wait(left)
+    def _check_progress(self, previous_unsent: int) -> None:
+        unsent = self._unsent_bytes()
+        if unsent < previous_unsent:
+            self._start_write_timer(unsent)
         else:
             self.transport.abort()
 
-    def _left(self) -> int:
+    def _unsent_bytes(self) -> int:
         """Bytes that were not taken: ours, and the kernel's, which asks for more only once much of its own is gone."""
-        unsent = fcntl.ioctl(self.transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, bytes(4))
-        return int(self.transport.get_write_buffer_size()) + int.from_bytes(unsent, sys.byteorder)
+        kernel_bytes = fcntl.ioctl(self.transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, bytes(4))
+        return int(self.transport.get_write_buffer_size()) + int.from_bytes(kernel_bytes, sys.byteorder)
 
-    def _taken(self) -> None:
-        if self._taking is not None:
-            self._taking.cancel()
-            self._taking = None
+    def _cancel_write_timer(self) -> None:
+        if self._write_timer is not None:
+            self._write_timer.cancel()
+            self._write_timer = None
 
-    def _late(self) -> None:
-        if not self._complete and not self.transport.is_closing():
-            self._refuse(TOO_SLOW)
+    def _on_header_timeout(self) -> None:
+        if not self._headers_complete and not self.transport.is_closing():
+            self._reject(TOO_SLOW)
 
-    def _refuse(self, status: bytes) -> None:
+    def _reject(self, status: bytes) -> None:
         self.transport.write(b"HTTP/1.1 " + status + b"\r\nconnection: close\r\ncontent-length: 0\r\n\r\n")
         self.transport.close()
 
 
-def install(most: int, seconds: float, idle: float) -> None:
+def install_protocol(max_header_bytes: int, header_timeout: float, write_timeout: float) -> None:
     """Before uvicorn reads its configuration."""
     from uvicorn.config import HTTP_PROTOCOLS
 
-    GuardedProtocol.most, GuardedProtocol.seconds, GuardedProtocol.idle = most, seconds, idle
-    HTTP_PROTOCOLS["auto"] = f"{__name__}:{GuardedProtocol.__name__}"
+    BoundedHttpProtocol.max_header_bytes, BoundedHttpProtocol.header_timeout, BoundedHttpProtocol.write_timeout = (
+        max_header_bytes,
+        header_timeout,
+        write_timeout,
+    )
+    HTTP_PROTOCOLS["auto"] = f"{__name__}:{BoundedHttpProtocol.__name__}"

@@ -7,156 +7,165 @@ from urllib.parse import unquote
 
 import orjson
 
-from serving.core.http.principal import NOBODY, OPEN, Caller
-from serving.core.http.problems import Problem
-from serving.core.http.request import JSON, Call, Reply, read_body
+from serving.core.http.principal import ANONYMOUS, LOCAL_PRINCIPAL, Principal
+from serving.core.http.problems import ProblemError
+from serving.core.http.request import JSON_MEDIA_TYPE, Request, Response, read_body
 from serving.core.http.validation import parse_json
-from serving.core.security.rate_limits import Rate
-from serving.core.security.tokens import TokenRefused, Tokens
+from serving.core.security.rate_limits import RateLimiter
+from serving.core.security.tokens import TokenError, TokenVerifier
 from serving.settings import Settings
 
-COOKIE = "yuheng_session"
-COOKIE_MOST = 3_800  # bytes of a token in a cookie: browsers drop a cookie of more than 4,096
-SAFE = ("GET", "HEAD", "OPTIONS")
-SHOWN = b"shown-to"  # tenant/who/name/licence of whom the asking page shows, each percent-encoded
-REALM = 'Bearer realm="yuheng"'
+COOKIE_NAME = "yuheng_session"
+MAX_COOKIE_TOKEN_BYTES = 3_800  # bytes of a token in a cookie: browsers drop a cookie of more than 4,096
+SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
+DISPLAYED_USER_HEADER = b"shown-to"  # tenant/who/name/licence of whom the asking page shows, each percent-encoded
+AUTH_CHALLENGE = 'Bearer realm="yuheng"'
 
 
-class Door:
+class Authenticator:
     def __init__(self, settings: Settings):
         self.settings = settings
-        self.tokens = Tokens(settings.access, settings.paths.tokens)
-        self.rate = Rate(settings.rate)
+        self.token_verifier = TokenVerifier(settings.access, settings.paths.tokens)
+        self.rate_limiter = RateLimiter(settings.rate)
 
     def start(self) -> None:
-        self.tokens.start()
+        self.token_verifier.start()
 
-    async def caller(self, call: Call, may: frozenset[str]) -> Caller:
+    async def authorize(self, request: Request, allowed_roles: frozenset[str]) -> Principal:
         """Who calls; NOBODY where anybody may. Raises Problem."""
-        told, cookie = call.headers.get(b"authorization"), call.headers.get(b"cookie")
-        if told is None and (cookie is None or COOKIE.encode() not in cookie):
-            caller = None
-        elif may:
-            caller = await self._proved(call)
+        authorization, cookie = request.headers.get(b"authorization"), request.headers.get(b"cookie")
+        if authorization is None and (cookie is None or COOKIE_NAME.encode() not in cookie):
+            principal = None
+        elif allowed_roles:
+            principal = await self._authenticate(request)
         else:
             try:
-                caller = await self._proved(call)
-            except Problem:  # as a page must load for its sign-in to be seen
-                caller = None
-        if caller is None:
-            caller = NOBODY if self.settings.access.required else OPEN
-            if may and caller is NOBODY:
-                raise Problem("no_token", headers={"WWW-Authenticate": REALM})
-        if may and told is None:
-            _as_shown(call, caller)
-        if may and not may & caller.roles:
-            raise Problem(
+                principal = await self._authenticate(request)
+            except ProblemError:  # as a page must load for its sign-in to be seen
+                principal = None
+        if principal is None:
+            principal = ANONYMOUS if self.settings.access.required else LOCAL_PRINCIPAL
+            if allowed_roles and principal is ANONYMOUS:
+                raise ProblemError("no_token", headers={"WWW-Authenticate": AUTH_CHALLENGE})
+        if allowed_roles and authorization is None:
+            _check_displayed_user(request, principal)
+        if allowed_roles and not allowed_roles & principal.roles:
+            raise ProblemError(
                 "not_allowed",
-                found=", ".join(sorted(caller.roles)),
-                needed=" or ".join(sorted(may)),
-                needed_zh="、".join(sorted(may)),
-                headers={"WWW-Authenticate": f'{REALM}, error="insufficient_scope"'},
+                actual=", ".join(sorted(principal.roles)),
+                expected=" or ".join(sorted(allowed_roles)),
+                expected_zh="、".join(sorted(allowed_roles)),
+                headers={"WWW-Authenticate": f'{AUTH_CHALLENGE}, error="insufficient_scope"'},
             )
-        if caller.tenant and may:
-            self.rate.take(caller.tenant)
-        return caller
+        if principal.tenant and allowed_roles:
+            self.rate_limiter.acquire(principal.tenant)
+        return principal
 
-    async def _proved(self, call: Call) -> Caller | None:
+    async def _authenticate(self, request: Request) -> Principal | None:
         """By the header, else by the cookie. Raises Problem."""
-        told = call.header(b"authorization")
-        if told is not None:
-            scheme, _, token = told.partition(" ")
+        authorization = request.header(b"authorization")
+        if authorization is not None:
+            scheme, _, token = authorization.partition(" ")
             if scheme.lower() != "bearer" or not token.strip():
-                raise _refused(
+                raise _invalid_token(
                     "The header Authorization has another form than Bearer and a token",
                     "Authorization 不是 Bearer 令牌",
                 )
-            return await self._of(token.strip())
-        held = _cookie(call)
-        if held is None:
+            return await self._verify_token(token.strip())
+        cookie_token = _session_token(request)
+        if cookie_token is None:
             return None
-        caller = await self._of(held)
-        _same_origin(call)
-        return caller
+        principal = await self._verify_token(cookie_token)
+        _check_same_origin(request)
+        return principal
 
-    async def _of(self, token: str) -> Caller:
+    async def _verify_token(self, token: str) -> Principal:
         try:
-            return await self.tokens.caller(token)
-        except TokenRefused as error:
-            raise _refused(error.en, error.zh) from error
+            return await self.token_verifier.verify_principal(token)
+        except TokenError as error:
+            raise _invalid_token(error.en, error.zh) from error
 
     # --- the browser's session: the token in a cookie that no script can read
 
-    async def session(self, call: Call) -> Reply:
-        return Reply(orjson.dumps(told(call.caller)))
+    async def whoami(self, request: Request) -> Response:
+        return Response(orjson.dumps(describe_principal(request.principal)))
 
-    async def begin(self, call: Call) -> Reply:
-        if call.media_type() != JSON:  # a form of another site sends none without having asked first
-            raise Problem("unsupported_media_type", found=repr(call.media_type() or "not given"), needed=JSON)
-        _same_origin(call, strict=False)
-        body = await read_body(call, COOKIE_MOST + 200, self.settings.limits.body_seconds)
+    async def login(self, request: Request) -> Response:
+        if request.media_type() != JSON_MEDIA_TYPE:  # a form of another site sends none without having asked first
+            raise ProblemError(
+                "unsupported_media_type", actual=repr(request.media_type() or "not given"), expected=JSON_MEDIA_TYPE
+            )
+        _check_same_origin(request, strict=False)
+        body = await read_body(request, MAX_COOKIE_TOKEN_BYTES + 200, self.settings.limits.body_timeout_seconds)
         if not body.strip():
-            raise Problem("empty_body", needed="a JSON object with the token", needed_zh="含 token 的 JSON 对象")
-        found = parse_json(body)
-        token = found.get("token") if isinstance(found, dict) and len(found) == 1 else None
-        if not isinstance(token, str) or not 0 < len(token) <= COOKIE_MOST or not token.isascii():
-            raise _refused(
+            raise ProblemError(
+                "empty_body", expected="a JSON object with the token", expected_zh="含 token 的 JSON 对象"
+            )
+        payload = parse_json(body)
+        token = payload.get("token") if isinstance(payload, dict) and len(payload) == 1 else None
+        if not isinstance(token, str) or not 0 < len(token) <= MAX_COOKIE_TOKEN_BYTES or not token.isascii():
+            raise _invalid_token(
                 "The body holds no object with one token of a cookie's size",
                 "正文应为仅含 token 的对象，且长度适合 Cookie",
             )
         try:
-            caller, until = await self.tokens.proved(token.strip())
-        except TokenRefused as error:
-            raise _refused(error.en, error.zh) from error
-        return Reply(orjson.dumps(told(caller)), headers=self._set(call, token.strip(), int(until - time.time())))
+            principal, expires_at = await self.token_verifier.verify(token.strip())
+        except TokenError as error:
+            raise _invalid_token(error.en, error.zh) from error
+        return Response(
+            orjson.dumps(describe_principal(principal)),
+            headers=self._session_cookie_header(request, token.strip(), int(expires_at - time.time())),
+        )
 
-    async def end(self, call: Call) -> Reply:
-        _same_origin(call, strict=False)
-        return Reply(b"", 204, headers=self._set(call, "", 0))
+    async def logout(self, request: Request) -> Response:
+        _check_same_origin(request, strict=False)
+        return Response(b"", 204, headers=self._session_cookie_header(request, "", 0))
 
-    def _set(self, call: Call, token: str, seconds: int) -> dict[str, str]:
-        secure = "; Secure" if self.settings.tls.certificate or call.scope.get("scheme") == "https" else ""
-        parts = f"{COOKIE}={token}; Path=/; Max-Age={max(0, seconds)}; HttpOnly; SameSite=Strict{secure}"
-        return {"Set-Cookie": parts}
-
-
-def told(caller: Caller) -> dict[str, object]:
-    shown = {"tenant": caller.tenant, "roles": sorted(caller.roles), "who": caller.who}
-    return {**shown, "name": caller.name, "licence": caller.licence}
+    def _session_cookie_header(self, request: Request, token: str, max_age: int) -> dict[str, str]:
+        secure = "; Secure" if self.settings.tls.certificate or request.scope.get("scheme") == "https" else ""
+        cookie = f"{COOKIE_NAME}={token}; Path=/; Max-Age={max(0, max_age)}; HttpOnly; SameSite=Strict{secure}"
+        return {"Set-Cookie": cookie}
 
 
-def _cookie(call: Call) -> str | None:
+def describe_principal(principal: Principal) -> dict[str, object]:
+    identity = {"tenant": principal.tenant, "roles": sorted(principal.roles), "who": principal.subject}
+    return {**identity, "name": principal.name, "licence": principal.licence}
+
+
+def _session_token(request: Request) -> str | None:
     """None where there are two, as one of them is another's that was put beside ours."""
-    parts = [part.strip().partition("=") for part in (call.header(b"cookie") or "").split(";")]
-    found = {value for name, _, value in parts if name == COOKIE and value}
-    return found.pop() if len(found) == 1 else None
+    cookies = [pair.strip().partition("=") for pair in (request.header(b"cookie") or "").split(";")]
+    tokens = {value for name, _, value in cookies if name == COOKIE_NAME and value}
+    return tokens.pop() if len(tokens) == 1 else None
 
 
-def _same_origin(call: Call, strict: bool = True) -> None:
+def _check_same_origin(request: Request, strict: bool = True) -> None:
     """A cookie counts only for what our own pages ask; a browser says where a request comes from. `strict`: one that
     says nothing may not change anything. Raises Problem."""
-    method, site, origin = call.scope["method"], call.header(b"sec-fetch-site"), call.header(b"origin")
+    method, site, origin = request.scope["method"], request.header(b"sec-fetch-site"), request.header(b"origin")
     if site is not None:
-        fine = site == "same-origin" or (site == "none" and method in SAFE)
+        allowed = site == "same-origin" or (site == "none" and method in SAFE_METHODS)
     elif origin is not None:
-        fine = origin.partition("://")[2] == call.header(b"host")
+        allowed = origin.partition("://")[2] == request.header(b"host")
     else:
-        fine = method in SAFE or not strict
-    if not fine:
-        raise Problem("cross_site", found=repr((site or origin or "not told")[:80]))
+        allowed = method in SAFE_METHODS or not strict
+    if not allowed:
+        raise ProblemError("cross_site", actual=repr((site or origin or "not told")[:80]))
 
 
-def _as_shown(call: Call, caller: Caller) -> None:
+def _check_displayed_user(request: Request, principal: Principal) -> None:
     """Tabs share a cookie: who signs in in one must not act through another that shows somebody. Raises Problem."""
-    shown = call.header(SHOWN)
-    if shown is None:
+    displayed = request.header(DISPLAYED_USER_HEADER)
+    if displayed is None:
         return
-    person = [unquote(part) for part in shown.split("/")]
-    if person != [caller.tenant, caller.who, caller.name, caller.licence]:
-        found = person[2] or person[1] if len(person) == 4 else shown
-        raise Problem("another_person", found=repr(found[:200]), needed=repr(caller.name or caller.who))
+    person = [unquote(segment) for segment in displayed.split("/")]
+    if person != [principal.tenant, principal.subject, principal.name, principal.licence]:
+        displayed_name = person[2] or person[1] if len(person) == 4 else displayed
+        raise ProblemError(
+            "another_person", actual=repr(displayed_name[:200]), expected=repr(principal.name or principal.subject)
+        )
 
 
-def _refused(en: str, zh: str) -> Problem:
-    headers = {"WWW-Authenticate": f'{REALM}, error="invalid_token"'}
-    return Problem("bad_token", found=en, found_zh=zh, headers=headers)
+def _invalid_token(en: str, zh: str) -> ProblemError:
+    headers = {"WWW-Authenticate": f'{AUTH_CHALLENGE}, error="invalid_token"'}
+    return ProblemError("bad_token", actual=en, actual_zh=zh, headers=headers)

@@ -18,67 +18,71 @@ from cryptography.hazmat.primitives.serialization import (
 log = logging.getLogger("yuheng.keys")
 
 
-class KeyUnusable(Exception):
+class KeyFileError(Exception):
     """A key file cannot be made, or not be used as it stands."""
 
 
-def private(file: Path) -> Ed25519PrivateKey:
+def load_private_key(file: Path) -> Ed25519PrivateKey:
     """Made on first use. Raises KeyUnusable."""
     if not file.exists():
         key = Ed25519PrivateKey.generate()
-        once(file, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()), 0o600)
+        create_once(file, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()), 0o600)
     try:
-        found = load_pem_private_key(owners(file), None)
+        loaded = load_pem_private_key(read_owner_only(file), None)
     except (ValueError, TypeError) as error:
-        raise KeyUnusable(f"{file} cannot be read as a private key: {error}") from error
-    if not isinstance(found, Ed25519PrivateKey):
-        raise KeyUnusable(f"{file} holds {type(found).__name__}; an Ed25519 key is needed")
-    return found
+        raise KeyFileError(f"{file} cannot be read as a private key: {error}") from error
+    if not isinstance(loaded, Ed25519PrivateKey):
+        raise KeyFileError(f"{file} holds {type(loaded).__name__}; an Ed25519 key is needed")
+    return loaded
 
 
-def pair(file: Path) -> tuple[Ed25519PrivateKey, Path]:
+def load_key_pair(file: Path) -> tuple[Ed25519PrivateKey, Path]:
     """(the private key, the file of its public half beside it). Raises KeyUnusable."""
-    key, public = private(file), public_file(file)
-    if not public.exists():
-        once(public, pem(key.public_key()), 0o644)
-    if public.read_bytes() != pem(key.public_key()):
-        raise KeyUnusable(f"{public} is not the public half of {file}. Put the one back that is, or take it away.")
-    return key, public
+    key, public_path = load_private_key(file), public_key_path(file)
+    if not public_path.exists():
+        create_once(public_path, encode_pem(key.public_key()), 0o644)
+    if public_path.read_bytes() != encode_pem(key.public_key()):
+        raise KeyFileError(
+            f"{public_path} is not the public half of {file}. Put the one back that is, or take it away."
+        )
+    return key, public_path
 
 
-def public_file(file: Path) -> Path:
+def public_key_path(file: Path) -> Path:
     return file.with_suffix(".pub.pem")
 
 
-def pem(key: Ed25519PublicKey) -> bytes:
+def encode_pem(key: Ed25519PublicKey) -> bytes:
     return key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
 
 
-def owners(file: Path) -> bytes:
+def read_owner_only(file: Path) -> bytes:
     """What a secret file holds. Raises KeyUnusable where others than its owner may read it."""
     try:
         if (mode := file.stat().st_mode & 0o777) & 0o077:
-            raise KeyUnusable(f"{file} has mode {mode:04o}; 0600 is needed, so that only its owner reads it: chmod 600")
+            raise KeyFileError(
+                f"{file} has mode {mode:04o}; 0600 is needed, so that only its owner reads it: chmod 600"
+            )
         return file.read_bytes()
     except OSError as error:
-        raise KeyUnusable(f"{file} cannot be read: {error}") from error
+        raise KeyFileError(f"{file} cannot be read: {error}") from error
 
 
-def once(file: Path, content: bytes, mode: int) -> None:
+def create_once(file: Path, content: bytes, mode: int) -> None:
     """Whole or not at all; of two that make it together the first one's counts. Raises KeyUnusable."""
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        scratch = file.with_name(f".{file.name}.{os.getpid()}.{os.urandom(4).hex()}")
-        descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+        temporary = file.with_name(f".{file.name}.{os.getpid()}.{os.urandom(4).hex()}")
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
         try:
             with os.fdopen(descriptor, "wb") as out:
                 out.write(content)
                 out.flush()
                 os.fsync(out.fileno())
-            os.link(scratch, file)
+            os.link(temporary, file)
         except FileExistsError:
             log.info("%s was made by another process meanwhile, and that one counts", file)
         finally:
-            scratch.unlink()
+            temporary.unlink()
     except OSError as error:
-        raise KeyUnusable(f"{file} cannot be made: {error}. Name another place for it.") from error
+        raise KeyFileError(f"{file} cannot be made: {error}. Name another place for it.") from error

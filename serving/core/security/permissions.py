@@ -6,21 +6,21 @@ from collections.abc import Iterable, Mapping
 
 from serving.core.http.principal import ROLES
 
-ANYBODY: frozenset[str] = frozenset()  # no token is needed
-EVERYONE = frozenset(ROLES)  # any token is enough
+PUBLIC: frozenset[str] = frozenset()  # no token is needed
+ANY_ROLE = frozenset(ROLES)  # any token is enough
 BANK = frozenset({"bank"})
-BANKS_RECORDS = frozenset({"bank", "auditor"})
+BANK_RECORD_ROLES = frozenset({"bank", "auditor"})
 CLINIC = frozenset({"clinic"})
-SLIDES = frozenset({"clinic", "pathologist", "auditor"})
+SLIDE_ROLES = frozenset({"clinic", "pathologist", "auditor"})
 PATHOLOGIST = frozenset({"pathologist"})
 OPERATOR = frozenset({"operator"})
 SCIENTIST = frozenset({"scientist"})
-MODELS = frozenset({"scientist", "auditor", "operator"})
+MODEL_ROLES = frozenset({"scientist", "auditor", "operator"})
 
 # The console's one page, at each depth of its addresses.
 CONSOLE_PATHS = ("/console", "/console/{a}", "/console/{a}/{b}", "/console/{a}/{b}/{c}", "/console/{a}/{b}/{c}/{d}")
 
-MAY: dict[str, frozenset[str]] = {
+PERMISSIONS: dict[str, frozenset[str]] = {
     "POST /v1/credit-limits": BANK,
     "POST /v1/credit-limits/batch": BANK,
     "POST /v1/scitech-risks": BANK,
@@ -28,8 +28,8 @@ MAY: dict[str, frozenset[str]] = {
     "POST /v1/credit-limits/what-if": BANK,
     "POST /v1/scitech-risks/what-if": BANK,
     "GET /v1/models/{name}/form": BANK,
-    "GET /v1/decisions": BANKS_RECORDS,
-    "GET /v1/decisions/{id}": BANKS_RECORDS,
+    "GET /v1/decisions": BANK_RECORD_ROLES,
+    "GET /v1/decisions/{id}": BANK_RECORD_ROLES,
     "GET /v1/decisions/{id}/receipt": frozenset({"bank", "clinic", "pathologist", "auditor"}),
     "GET /v1/statements/{month}": frozenset({"bank", "clinic", "auditor", "operator"}),
     "POST /v1/authorisations": OPERATOR,
@@ -44,23 +44,23 @@ MAY: dict[str, frozenset[str]] = {
     "GET /v1/effects": frozenset({"scientist", "auditor", "operator"}),
     "GET /v1/alarms": OPERATOR,
     "GET /v1/subjects/{id}/trace": OPERATOR,  # across tenants: what an erasure must find
-    "GET /v1/batches": BANKS_RECORDS,
-    "GET /v1/batches/{id}": BANKS_RECORDS,
-    "GET /v1/batches/{id}/rows": BANKS_RECORDS,
-    "GET /v1/companies/{id}/history": BANKS_RECORDS,
+    "GET /v1/batches": BANK_RECORD_ROLES,
+    "GET /v1/batches/{id}": BANK_RECORD_ROLES,
+    "GET /v1/batches/{id}/rows": BANK_RECORD_ROLES,
+    "GET /v1/companies/{id}/history": BANK_RECORD_ROLES,
     "GET /v1/companies/{id}/network": BANK,
     "GET /v1/scitech-risks/stress": BANK,
     "POST /v1/scitech-risks/stress": BANK,
-    "GET /v1/slides": SLIDES,
+    "GET /v1/slides": SLIDE_ROLES,
     "POST /v1/slides": CLINIC,
-    "GET /v1/slides/turnaround": SLIDES,
-    "GET /v1/slides/{id}": SLIDES,
-    "GET /v1/slides/{id}/report": SLIDES,
-    "GET /v1/slides/{id}/image.dzi": SLIDES,
-    "GET /v1/slides/{id}/image_files/{level}/{tile}": SLIDES,
-    "GET /v1/slides/{id}/heatmap.dzi": SLIDES,
-    "GET /v1/slides/{id}/heatmap_files/{level}/{tile}": SLIDES,
-    "GET /v1/slides/{id}/annotations.geojson": SLIDES,
+    "GET /v1/slides/turnaround": SLIDE_ROLES,
+    "GET /v1/slides/{id}": SLIDE_ROLES,
+    "GET /v1/slides/{id}/report": SLIDE_ROLES,
+    "GET /v1/slides/{id}/image.dzi": SLIDE_ROLES,
+    "GET /v1/slides/{id}/image_files/{level}/{tile}": SLIDE_ROLES,
+    "GET /v1/slides/{id}/heatmap.dzi": SLIDE_ROLES,
+    "GET /v1/slides/{id}/heatmap_files/{level}/{tile}": SLIDE_ROLES,
+    "GET /v1/slides/{id}/annotations.geojson": SLIDE_ROLES,
     "POST /v1/slides/{id}/cancel": CLINIC,
     "POST /v1/slides/{id}/review": PATHOLOGIST,
     "POST /v1/slides/{id}/sign": PATHOLOGIST,
@@ -69,38 +69,40 @@ MAY: dict[str, frozenset[str]] = {
     "HEAD /v1/uploads/{id}": CLINIC,
     "PATCH /v1/uploads/{id}": CLINIC,
     "DELETE /v1/uploads/{id}": CLINIC,
-    "OPTIONS /v1/uploads": ANYBODY,  # what of tus is spoken
-    "OPTIONS /v1/uploads/{id}": ANYBODY,
-    "GET /v1/models": EVERYONE,
-    "GET /v1/versions": MODELS,
-    "GET /v1/models/{name}/versions": MODELS,
-    "GET /v1/models/{name}/versions/{version}": MODELS,
+    "OPTIONS /v1/uploads": PUBLIC,  # what of tus is spoken
+    "OPTIONS /v1/uploads/{id}": PUBLIC,
+    "GET /v1/models": ANY_ROLE,
+    "GET /v1/versions": MODEL_ROLES,
+    "GET /v1/models/{name}/versions": MODEL_ROLES,
+    "GET /v1/models/{name}/versions/{version}": MODEL_ROLES,
     "POST /v1/models/{name}/champion": SCIENTIST,
-    "GET /v1/session": EVERYONE,
-    "POST /v1/session": ANYBODY,
-    "DELETE /v1/session": ANYBODY,
+    "GET /v1/session": ANY_ROLE,
+    "POST /v1/session": PUBLIC,
+    "DELETE /v1/session": PUBLIC,
     "GET /metrics": OPERATOR,
-    "GET /healthz/live": ANYBODY,
-    "GET /healthz/ready": ANYBODY,  # and says little to who brings no token
-    "GET /openapi.json": ANYBODY,
-    "GET /problems/{kind}": ANYBODY,
-    **{f"GET {path}": ANYBODY for path in CONSOLE_PATHS},  # the page is empty: it requests what it shows
-    "GET /assets/{name}": ANYBODY,
-    "GET /slides": ANYBODY,  # lead on to the console's
-    "GET /slides/{id}": ANYBODY,
+    "GET /healthz/live": PUBLIC,
+    "GET /healthz/ready": PUBLIC,  # and says little to who brings no token
+    "GET /openapi.json": PUBLIC,
+    "GET /problems/{kind}": PUBLIC,
+    **{f"GET {path}": PUBLIC for path in CONSOLE_PATHS},  # the page is empty: it requests what it shows
+    "GET /assets/{name}": PUBLIC,
+    "GET /slides": PUBLIC,  # lead on to the console's
+    "GET /slides/{id}": PUBLIC,
 }
 
 
-class NotInTheTable(Exception):
+class MissingPermissionError(Exception):
     """A route of which nobody said who may call it."""
 
 
-def of(routes: Mapping[str, Iterable[str]]) -> dict[tuple[str, str], frozenset[str]]:
+def roles_by_route(routes: Mapping[str, Iterable[str]]) -> dict[tuple[str, str], frozenset[str]]:
     """(pattern, method) -> roles. Raises NotInTheTable."""
-    found = {(route, method): MAY.get(f"{method} {route}") for route, methods in routes.items() for method in methods}
-    if missing := [f"{method} {route}" for (route, method), roles in found.items() if roles is None]:
-        raise NotInTheTable(
+    permissions = {
+        (route, method): PERMISSIONS.get(f"{method} {route}") for route, methods in routes.items() for method in methods
+    }
+    if missing := [f"{method} {route}" for (route, method), roles in permissions.items() if roles is None]:
+        raise MissingPermissionError(
             f"{', '.join(missing)}: of no row in the table of who may call what. "
-            "Add one to MAY in serving/core/security/permissions.py."
+            "Add one to PERMISSIONS in serving/core/security/permissions.py."
         )
-    return {place: roles for place, roles in found.items() if roles is not None}
+    return {key: roles for key, roles in permissions.items() if roles is not None}

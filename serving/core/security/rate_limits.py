@@ -7,8 +7,8 @@ import math
 import time
 from typing import TYPE_CHECKING
 
-from serving.core.http.problems import Problem
-from serving.settings import Rate as RateSettings
+from serving.core.http.problems import ProblemError
+from serving.settings import RateLimitSettings
 
 if TYPE_CHECKING:
     pass
@@ -16,31 +16,31 @@ if TYPE_CHECKING:
 log = logging.getLogger("yuheng.rate")
 
 
-TENANTS = 10_000  # buckets held
+MAX_BUCKETS = 10_000  # buckets held
 
 
-class Rate:
+class RateLimiter:
     """Used in the event loop alone."""
 
-    def __init__(self, settings: RateSettings):
+    def __init__(self, settings: RateLimitSettings):
         self.settings = settings
         self._buckets: dict[str, tuple[float, float]] = {}  # tenant -> (tokens in it, when they were counted)
 
-    def take(self, tenant: str) -> None:
+    def acquire(self, tenant: str) -> None:
         """Raises Problem, with the seconds after which there is a token again."""
-        most = self.settings.of(tenant)
-        if not most.per_second:
+        limit = self.settings.limit_for(tenant)
+        if not limit.per_second:
             return
         now = time.monotonic()
-        left, at = self._buckets.pop(tenant, (most.burst, now))
-        left = min(most.burst, left + (now - at) * most.per_second)
-        if len(self._buckets) >= TENANTS:
+        tokens, refilled_at = self._buckets.pop(tenant, (limit.burst, now))
+        tokens = min(limit.burst, tokens + (now - refilled_at) * limit.per_second)
+        if len(self._buckets) >= MAX_BUCKETS:
             del self._buckets[next(iter(self._buckets))]  # who asked last the longest ago
-        self._buckets[tenant] = (left - 1 if left >= 1 else left, now)
-        if left < 1:
-            raise Problem(
+        self._buckets[tenant] = (tokens - 1 if tokens >= 1 else tokens, now)
+        if tokens < 1:
+            raise ProblemError(
                 "rate_exceeded",
-                found=f"{most.per_second:g} calls a second, {most.burst:g} at once",
-                found_zh=f"每秒 {most.per_second:g} 次、突发 {most.burst:g} 次",
-                headers={"Retry-After": str(max(1, math.ceil((1 - left) / most.per_second)))},
+                actual=f"{limit.per_second:g} calls a second, {limit.burst:g} at once",
+                actual_zh=f"每秒 {limit.per_second:g} 次、突发 {limit.burst:g} 次",
+                headers={"Retry-After": str(max(1, math.ceil((1 - tokens) / limit.per_second)))},
             )

@@ -18,70 +18,78 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 
 from serving.core.http.principal import ROLES
 from serving.core.security import keys
-from serving.core.security.keys import KeyUnusable
+from serving.core.security.keys import KeyFileError
 
-OWN, ALGORITHM = "yuheng", "EdDSA"
-TENANT = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}", re.ASCII)
-LICENCE = re.compile(r"[A-Za-z0-9-]{4,64}", re.ASCII)
-BETWEEN = re.compile(rb"-----BEGIN PUBLIC KEY-----.*?-----END PUBLIC KEY-----", re.DOTALL)
+ISSUER, ALGORITHM = "yuheng", "EdDSA"
+TENANT_PATTERN = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}", re.ASCII)
+LICENCE_PATTERN = re.compile(r"[A-Za-z0-9-]{4,64}", re.ASCII)
+PUBLIC_KEY_PATTERN = re.compile(rb"-----BEGIN PUBLIC KEY-----.*?-----END PUBLIC KEY-----", re.DOTALL)
 
 
-def issue(
+def issue_token(
     file: Path,
     audience: str,
     *,
     tenant: str,
     roles: Sequence[str],
-    who: str,
+    subject: str,
     name: str = "",
     licence: str = "",
     hours: float = 12.0,
 ) -> str:
     """A token signed with the key in `file`, which is made where there is none. Raises ValueError, with all that is
     wrong, and KeyUnusable."""
-    if wrong := list(_wrong(tenant, roles, who, name, licence, hours)):
-        raise ValueError("; ".join(wrong))
-    key, at = keys.private(file), int(time.time())
-    claims: dict[str, Any] = {"iss": OWN, "aud": audience, "sub": who, "iat": at, "exp": at + int(3_600 * hours)}
+    if errors := list(_validate(tenant, roles, subject, name, licence, hours)):
+        raise ValueError("; ".join(errors))
+    key, issued_at = keys.load_private_key(file), int(time.time())
+    claims: dict[str, Any] = {
+        "iss": ISSUER,
+        "aud": audience,
+        "sub": subject,
+        "iat": issued_at,
+        "exp": issued_at + int(3_600 * hours),
+    }
     claims |= {"tenant": tenant, "roles": list(dict.fromkeys(roles))}
     claims |= {field: value for field, value in (("name", name), ("licence", licence)) if value}
     return jwt.encode(claims, key, ALGORITHM, headers={"kid": key_id(key.public_key())})
 
 
-def _wrong(tenant: str, roles: Sequence[str], who: str, name: str, licence: str, hours: float) -> Iterator[str]:
-    if not TENANT.fullmatch(tenant):
+def _validate(tenant: str, roles: Sequence[str], subject: str, name: str, licence: str, hours: float) -> Iterator[str]:
+    if not TENANT_PATTERN.fullmatch(tenant):
         yield f"the tenant is {tenant[:80]!r}; 1 to 64 small letters, digits, - and _ are needed"
-    if unknown := [role for role in roles if role not in ROLES] or ([] if roles else ["none"]):
-        yield f"the roles are {', '.join(unknown)}; {', '.join(ROLES)} are known, and at least one is needed"
-    if not text(who, 128):
-        yield f"the subject is {who[:80]!r}; 1 to 128 printable characters are needed"
-    if ("pathologist" in roles or name) and not text(name, 128):
+    if unknown_roles := [role for role in roles if role not in ROLES] or ([] if roles else ["none"]):
+        yield f"the roles are {', '.join(unknown_roles)}; {', '.join(ROLES)} are known, and at least one is needed"
+    if not is_printable_text(subject, 128):
+        yield f"the subject is {subject[:80]!r}; 1 to 128 printable characters are needed"
+    if ("pathologist" in roles or name) and not is_printable_text(name, 128):
         yield f"the name is {name[:80]!r}; a pathologist needs one of 1 to 128 printable characters"
-    if ("pathologist" in roles or licence) and not LICENCE.fullmatch(licence):
+    if ("pathologist" in roles or licence) and not LICENCE_PATTERN.fullmatch(licence):
         yield f"the licence is {licence[:80]!r}; a pathologist needs one of 4 to 64 letters, digits and hyphens"
     if not 0 < hours <= 8_760:
         yield f"the hours are {hours:g}; above 0, and at most 8,760 (a year), are needed"
 
 
-def text(found: Any, most: int) -> bool:
+def is_printable_text(value: Any, max_length: int) -> bool:
     """Printable, neither empty nor padded."""
-    return isinstance(found, str) and 0 < len(found) <= most and found.isprintable() and found == found.strip()
+    return isinstance(value, str) and 0 < len(value) <= max_length and value.isprintable() and value == value.strip()
 
 
-def own_public(file: Path) -> list[Ed25519PublicKey]:
+def load_public_keys(file: Path) -> list[Ed25519PublicKey]:
     """Of our issuer: a machine that only verifies needs nothing else. An older key is kept in the file until the last
     token that it signed has expired. Raises KeyUnusable."""
-    public = keys.public_file(file)
-    if not public.exists():
-        keys.pair(file)
+    path = keys.public_key_path(file)
+    if not path.exists():
+        keys.load_key_pair(file)
     try:
-        found = [load_pem_public_key(part) for part in BETWEEN.findall(public.read_bytes())]
+        loaded = [load_pem_public_key(block) for block in PUBLIC_KEY_PATTERN.findall(path.read_bytes())]
     except (OSError, ValueError) as error:
-        raise KeyUnusable(f"{public} cannot be read as public keys: {error}") from error
-    ours = [key for key in found if isinstance(key, Ed25519PublicKey)]
-    if not ours or len(ours) < len(found):
-        raise KeyUnusable(f"{public} holds {len(ours)} Ed25519 keys of {len(found)}; all must be, and one is needed")
-    return ours
+        raise KeyFileError(f"{path} cannot be read as public keys: {error}") from error
+    ed25519_keys = [key for key in loaded if isinstance(key, Ed25519PublicKey)]
+    if not ed25519_keys or len(ed25519_keys) < len(loaded):
+        raise KeyFileError(
+            f"{path} holds {len(ed25519_keys)} Ed25519 keys of {len(loaded)}; all must be, and one is needed"
+        )
+    return ed25519_keys
 
 
 def key_id(key: Ed25519PublicKey) -> str:

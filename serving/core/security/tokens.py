@@ -23,24 +23,39 @@ from typing import Any
 
 import jwt
 
-from serving.core.http.principal import ROLES, Caller
-from serving.core.security.token_issuer import ALGORITHM, LICENCE, OWN, TENANT, key_id, own_public, text
-from serving.settings import Access
+from serving.core.http.principal import ROLES, Principal
+from serving.core.security.token_issuer import (
+    ALGORITHM,
+    ISSUER,
+    LICENCE_PATTERN,
+    TENANT_PATTERN,
+    is_printable_text,
+    key_id,
+    load_public_keys,
+)
+from serving.settings import AccessSettings
 
 log = logging.getLogger("yuheng.tokens")
 
-MOST = 8_192  # bytes of a token
-SEEN = 10_000  # verified tokens remembered
-LEEWAY = 5.0  # seconds between two machines' clocks
-AGAIN = 30.0  # seconds between two looks at a provider's keys
-FRESH = 600.0  # seconds after which they are looked at though every key is known: one may have been withdrawn
-MOST_KEYS = 1_000_000  # bytes of a JWKS
-HEADERS = {"alg", "kid", "typ", "x5t"}  # not jwk, jku, x5c, x5u, crit, b64, ...: a token brings no key and no rule
-TYPES = ("JWT", "at+jwt")
-KINDS = {"RS256": "RSA", "PS256": "RSA", "ES256": "EC", "EdDSA": "OKP"}  # algorithm -> kty; no symmetric one
+MAX_TOKEN_BYTES = 8_192  # bytes of a token
+MAX_CACHED_TOKENS = 10_000  # verified tokens remembered
+LEEWAY_SECONDS = 5.0  # seconds between two machines' clocks
+MIN_REFRESH_SECONDS = 30.0  # seconds between two looks at a provider's keys
+MAX_KEY_AGE_SECONDS = (
+    600.0  # seconds after which they are looked at though every key is known: one may have been withdrawn
+)
+MAX_JWKS_BYTES = 1_000_000  # bytes of a JWKS
+ALLOWED_HEADERS = {
+    "alg",
+    "kid",
+    "typ",
+    "x5t",
+}  # not jwk, jku, x5c, x5u, crit, b64, ...: a token brings no key and no rule
+TOKEN_TYPES = ("JWT", "at+jwt")
+KEY_TYPES = {"RS256": "RSA", "PS256": "RSA", "ES256": "EC", "EdDSA": "OKP"}  # algorithm -> kty; no symmetric one
 
 
-class TokenRefused(Exception):
+class TokenError(Exception):
     """Why a token proves nothing, in English and Chinese. Never holds any of it."""
 
     def __init__(self, en: str, zh: str):
@@ -49,157 +64,173 @@ class TokenRefused(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Key:
+class VerificationKey:
     """A public key and all that a token signed with it must say."""
 
     issuer: str
     audience: str
     algorithm: str
-    public: Any
+    public_key: Any
 
 
-class Tokens:
+class TokenVerifier:
     """Made anywhere, `start`ed before the first call; used in the event loop alone."""
 
-    def __init__(self, settings: Access, file: Path):
+    def __init__(self, settings: AccessSettings, file: Path):
         self.settings, self.file = settings, file
-        self._keys: dict[str, Key] = {}  # by kid
-        self._seen: dict[bytes, tuple[Caller, float]] = {}  # digest of a token -> whose it is, until when
-        self._looked = -AGAIN
-        self._looking: asyncio.Task[None] | None = None
+        self._keys: dict[str, VerificationKey] = {}  # by kid
+        self._cache: dict[bytes, tuple[Principal, float]] = {}  # digest of a token -> whose it is, until when
+        self._refreshed_at = -MIN_REFRESH_SECONDS
+        self._refresh_task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
         """Raises KeyUnusable. A provider that cannot be reached is asked again when one of its tokens comes."""
         audience = self.settings.audience
-        self._own = {key_id(key): Key(OWN, audience, ALGORITHM, key) for key in own_public(self.file)}
-        self._keys = dict(self._own)
+        self._own_keys = {
+            key_id(key): VerificationKey(ISSUER, audience, ALGORITHM, key) for key in load_public_keys(self.file)
+        }
+        self._keys = dict(self._own_keys)
         if self.settings.oidc_issuer:
-            self._look()
+            self._refresh_keys()
 
-    async def caller(self, token: str) -> Caller:
+    async def verify_principal(self, token: str) -> Principal:
         """Who it is. Raises TokenRefused."""
-        return (await self.proved(token))[0]
+        return (await self.verify(token))[0]
 
-    async def proved(self, token: str) -> tuple[Caller, float]:
+    async def verify(self, token: str) -> tuple[Principal, float]:
         """(who it is, until when in Unix time). Raises TokenRefused."""
-        if len(token) > MOST:
-            raise TokenRefused(f"It has more than {MOST:,} bytes", f"令牌超过 {MOST:,} 字节")
-        if self.settings.oidc_issuer and time.monotonic() - self._looked > FRESH:
-            self._begin_look()
+        if len(token) > MAX_TOKEN_BYTES:
+            raise TokenError(f"It has more than {MAX_TOKEN_BYTES:,} bytes", f"令牌超过 {MAX_TOKEN_BYTES:,} 字节")
+        if self.settings.oidc_issuer and time.monotonic() - self._refreshed_at > MAX_KEY_AGE_SECONDS:
+            self._start_refresh()
         digest = hashlib.sha256(token.encode("latin-1", "replace")).digest()
-        if (seen := self._seen.get(digest)) is not None:
-            if seen[1] > time.time():
-                return seen
-            del self._seen[digest]
-            raise TokenRefused("It has expired", "令牌已过期")
-        kid = self._kid(token)
-        if kid not in self._keys and self.settings.oidc_issuer and time.monotonic() - self._looked > AGAIN:
-            await self._look_again()
+        if (cached := self._cache.get(digest)) is not None:
+            if cached[1] > time.time():
+                return cached
+            del self._cache[digest]
+            raise TokenError("It has expired", "令牌已过期")
+        kid = self._key_id(token)
+        if (
+            kid not in self._keys
+            and self.settings.oidc_issuer
+            and time.monotonic() - self._refreshed_at > MIN_REFRESH_SECONDS
+        ):
+            await self._wait_for_refresh()
         key = self._keys.get(kid)
         if key is None:
-            raise TokenRefused("It is signed with no key that is known", "签名密钥未知")
-        found = _verified(token, key)
-        while len(self._seen) >= SEEN:
-            del self._seen[next(iter(self._seen))]
-        self._seen[digest] = found
-        return found
+            raise TokenError("It is signed with no key that is known", "签名密钥未知")
+        verified = _verify_claims(token, key)
+        while len(self._cache) >= MAX_CACHED_TOKENS:
+            del self._cache[next(iter(self._cache))]
+        self._cache[digest] = verified
+        return verified
 
-    def _kid(self, token: str) -> str:
+    def _key_id(self, token: str) -> str:
         try:
             header = jwt.get_unverified_header(token)
         except (jwt.InvalidTokenError, ValueError, RecursionError) as error:
-            raise TokenRefused("It is no JWT", "不是 JWT") from error
-        if strange := sorted(set(header) - HEADERS):
-            told = ", ".join(repr(name[:20]) for name in strange[:3])
-            raise TokenRefused(f"Its header names {told}, which is not taken", f"令牌头含不接受的字段 {told}")
-        if header.get("typ", TYPES[0]) not in TYPES or not isinstance(header.get("kid"), str):
-            raise TokenRefused("Its header has another type, or no kid", "令牌头类型不符，或缺少 kid")
+            raise TokenError("It is no JWT", "不是 JWT") from error
+        if unknown := sorted(set(header) - ALLOWED_HEADERS):
+            unknown_names = ", ".join(repr(name[:20]) for name in unknown[:3])
+            raise TokenError(
+                f"Its header names {unknown_names}, which is not taken", f"令牌头含不接受的字段 {unknown_names}"
+            )
+        if header.get("typ", TOKEN_TYPES[0]) not in TOKEN_TYPES or not isinstance(header.get("kid"), str):
+            raise TokenError("Its header has another type, or no kid", "令牌头类型不符，或缺少 kid")
         return str(header["kid"])
 
     # --- the provider's keys
 
-    async def _look_again(self) -> None:
+    async def _wait_for_refresh(self) -> None:
         """One at a time, however many tokens wait for it."""
-        await asyncio.shield(self._begin_look())
+        await asyncio.shield(self._start_refresh())
 
-    def _begin_look(self) -> asyncio.Task[None]:
-        if self._looking is None or self._looking.done():
-            self._looking = asyncio.get_running_loop().create_task(asyncio.to_thread(self._look))
-        return self._looking
+    def _start_refresh(self) -> asyncio.Task[None]:
+        if self._refresh_task is None or self._refresh_task.done():
+            self._refresh_task = asyncio.get_running_loop().create_task(asyncio.to_thread(self._refresh_keys))
+        return self._refresh_task
 
-    def _look(self) -> None:
-        self._looked = time.monotonic()
+    def _refresh_keys(self) -> None:
+        self._refreshed_at = time.monotonic()
         try:
-            found = _provided(self.settings)
+            provider_keys = _fetch_provider_keys(self.settings)
         except (OSError, ValueError, TypeError, KeyError, jwt.PyJWTError) as error:
             log.warning(
                 "the keys of %s are not to be had, and are asked for again: %s", self.settings.oidc_issuer, error
             )
             return
-        keys = found | self._own  # nobody takes a kid of ours
+        keys = provider_keys | self._own_keys  # nobody takes a kid of ours
         if keys != self._keys:
-            self._keys, self._seen = keys, {}  # what a key proved ends with it
+            self._keys, self._cache = keys, {}  # what a key proved ends with it
 
 
-def _provided(settings: Access) -> dict[str, Key]:
+def _fetch_provider_keys(settings: AccessSettings) -> dict[str, VerificationKey]:
     """Those of the JWKS that fit the one algorithm."""
     algorithm = settings.oidc_algorithm
-    told = json.loads(_fetched(settings.oidc_jwks))
-    found = {}
-    for one in told["keys"]:
-        fits = one.get("kty") == KINDS[algorithm] and one.get("use", "sig") == "sig" and isinstance(one.get("kid"), str)
-        if fits and one.get("alg", algorithm) == algorithm:
-            public = jwt.PyJWK(one, algorithm).key
-            found[one["kid"]] = Key(settings.oidc_issuer, settings.oidc_audience, algorithm, public)
-    return found
+    jwks = json.loads(_fetch(settings.oidc_jwks))
+    keys = {}
+    for jwk in jwks["keys"]:
+        usable = (
+            jwk.get("kty") == KEY_TYPES[algorithm]
+            and jwk.get("use", "sig") == "sig"
+            and isinstance(jwk.get("kid"), str)
+        )
+        if usable and jwk.get("alg", algorithm) == algorithm:
+            public_key = jwt.PyJWK(jwk, algorithm).key
+            keys[jwk["kid"]] = VerificationKey(settings.oidc_issuer, settings.oidc_audience, algorithm, public_key)
+    return keys
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    def redirect_request(self, *asked: Any) -> None:
+    def redirect_request(self, *args: Any) -> None:
         return None
 
 
-def _fetched(place: str) -> bytes:
+def _fetch(location: str) -> bytes:
     """Of a file, or of the one address that this service ever calls."""
-    if urllib.parse.urlsplit(place).scheme not in ("http", "https"):
-        return Path(place).read_bytes()
-    with urllib.request.build_opener(_NoRedirect).open(place, timeout=5) as response:
-        content: bytes = response.read(MOST_KEYS + 1)
-    if len(content) > MOST_KEYS:
-        raise ValueError(f"{place} gave more than {MOST_KEYS:,} bytes")
+    if urllib.parse.urlsplit(location).scheme not in ("http", "https"):
+        return Path(location).read_bytes()
+    with urllib.request.build_opener(_NoRedirect).open(location, timeout=5) as response:
+        content: bytes = response.read(MAX_JWKS_BYTES + 1)
+    if len(content) > MAX_JWKS_BYTES:
+        raise ValueError(f"{location} gave more than {MAX_JWKS_BYTES:,} bytes")
     return content
 
 
-def _verified(token: str, key: Key) -> tuple[Caller, float]:
+def _verify_claims(token: str, key: VerificationKey) -> tuple[Principal, float]:
     try:
         claims = jwt.decode(
             token,
-            key.public,
+            key.public_key,
             algorithms=[key.algorithm],
             issuer=key.issuer,
             audience=key.audience,
-            leeway=LEEWAY,
+            leeway=LEEWAY_SECONDS,
             options={"require": ["exp", "iat", "aud", "iss", "sub"]},
         )
     except jwt.ExpiredSignatureError as error:
-        raise TokenRefused("It has expired", "令牌已过期") from error
+        raise TokenError("It has expired", "令牌已过期") from error
     except (jwt.InvalidAlgorithmError, jwt.InvalidSignatureError) as error:
-        raise TokenRefused("Its signature is not that of its issuer", "签名不属于其签发方") from error
+        raise TokenError("Its signature is not that of its issuer", "签名不属于其签发方") from error
     except (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError) as error:
-        raise TokenRefused("Its claims are not those that are needed", "令牌声明不符合要求") from error
+        raise TokenError("Its claims are not those that are needed", "令牌声明不符合要求") from error
     if not isinstance(claims["exp"], int | float):
-        raise TokenRefused("Its claims are not those that are needed", "令牌声明不符合要求")
-    return _caller(claims), float(claims["exp"])
+        raise TokenError("Its claims are not those that are needed", "令牌声明不符合要求")
+    return _principal_from_claims(claims), float(claims["exp"])
 
 
-def _caller(claims: dict[str, Any]) -> Caller:
+def _principal_from_claims(claims: dict[str, Any]) -> Principal:
     """Roles that are not ours are left aside, as a provider may know others."""
     tenant, roles, name, licence = (claims.get(field) for field in ("tenant", "roles", "name", "licence"))
-    if not isinstance(tenant, str) or not TENANT.fullmatch(tenant):
-        raise TokenRefused("It names no tenant that could be one", "令牌未给出有效机构")
-    if not isinstance(roles, list) or not (ours := frozenset(role for role in roles if role in [*ROLES])):
-        raise TokenRefused("It gives no role that is known", "令牌未给出已知角色")
-    if not text(claims["sub"], 128):
-        raise TokenRefused("Its subject cannot be written down", "令牌主体无法记录")
-    signs = text(name, 128) and isinstance(licence, str) and LICENCE.fullmatch(licence) is not None
-    return Caller(tenant, ours, claims["sub"], str(name) if signs else "", str(licence) if signs else "")
+    if not isinstance(tenant, str) or not TENANT_PATTERN.fullmatch(tenant):
+        raise TokenError("It names no tenant that could be one", "令牌未给出有效机构")
+    if not isinstance(roles, list) or not (known_roles := frozenset(role for role in roles if role in [*ROLES])):
+        raise TokenError("It gives no role that is known", "令牌未给出已知角色")
+    if not is_printable_text(claims["sub"], 128):
+        raise TokenError("Its subject cannot be written down", "令牌主体无法记录")
+    can_sign = (
+        is_printable_text(name, 128) and isinstance(licence, str) and LICENCE_PATTERN.fullmatch(licence) is not None
+    )
+    return Principal(
+        tenant, known_roles, claims["sub"], str(name) if can_sign else "", str(licence) if can_sign else ""
+    )

@@ -15,36 +15,52 @@ from typing import Any
 import orjson
 import polars as pl
 
-from datasets.errors import Fault, Unreadable
-from datasets.schema import MOST_UNKNOWN, unknown_names
+from datasets.errors import FieldError, UnreadableFileError
+from datasets.schema import MAX_UNKNOWN_NAMES, find_unknown_names
 from serving.core.audit import entries
-from serving.core.audit.log import levels_of
-from serving.core.audit.verify import salted
+from serving.core.audit.log import merkle_levels
+from serving.core.audit.verify import salted_digest
 from serving.core.billing.prices import Prices
-from serving.core.db.codec import lines, pack, unpack
-from serving.core.db.reader import Reader
+from serving.core.db.codec import decode_frame, pack, row_json
+from serving.core.db.reader import StoreReader
 from serving.core.db.writer import GroupCommitWriter
 from serving.core.http.metrics import Metrics
-from serving.core.http.problems import Problem, error
-from serving.core.identifiers import now
+from serving.core.http.problems import ProblemError, field_error_to_json
+from serving.core.identifiers import utc_now
 from serving.decisions.batch import records
-from serving.decisions.batch.formats import COLUMN, SUBJECT, Piece, columns_of, first_record, pieces, render, rows_of
-from serving.decisions.batch.records import add_chunk, close_batch, given_before, kept_of, open_batch, tries_before
-from serving.decisions.batch.scoring import Answers, answer, answer_stored
-from serving.decisions.batch.subjects import OURS, Subjects
-from serving.decisions.products.base import Held
-from serving.decisions.records import Record
-from serving.privacy.consent.rules import GrantsGone
-from serving.privacy.subjects.indicators import SubjectGone
+from serving.decisions.batch.formats import (
+    EXPECTED_COLUMN,
+    SUBJECT_COLUMN,
+    Chunk,
+    encode_rows,
+    first_record,
+    read_chunks,
+    read_column_names,
+    read_row_count,
+)
+from serving.decisions.batch.records import (
+    add_chunk,
+    already_charged,
+    close_batch,
+    earlier_attempts,
+    open_batch,
+    stored_chunks,
+)
+from serving.decisions.batch.scoring import ScoredChunk, score, score_stored
+from serving.decisions.batch.subjects import EXTRA_COLUMNS, SubjectReader
+from serving.decisions.products.base import DeployedModel
+from serving.decisions.records import DecisionWrite
+from serving.privacy.consent.rules import ConsentRevokedError
+from serving.privacy.subjects.indicators import SubjectErasedError
 from serving.settings import Settings
 
 log = logging.getLogger("yuheng.batch")
-PART = 256 * 1024  # bytes of a file sent at once
-TRIES = 20  # of one piece, each of which an authorisation or a subject that went meanwhile cost
+READ_BYTES = 256 * 1024  # bytes of a file sent at once
+MAX_RETRIES = 20  # of one piece, each of which an authorisation or a subject that went meanwhile cost
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class BatchRequest:
     """What was asked: by which bundle, from which file, in which formats."""
 
     id: str
@@ -53,260 +69,289 @@ class Order:
     key: str | None
     digest: str  # of the upload and the options
     path: Path
-    came: str
-    goes: str
+    input_format: str
+    output_format: str
     keep: tuple[str, ...]
     reasons: bool
 
     @property
-    def named(self) -> tuple[str, str, str | None]:
+    def key_scope(self) -> tuple[str, str, str | None]:
         """Within which a key means one batch."""
         return self.tenant, self.scope, self.key
 
 
 @dataclass
-class Run:
+class BatchJob:
     """Iterate `parts` for the answer's bytes. Each piece is on the disk before its bytes are given out."""
 
-    order: Order
-    held: Held
+    request: BatchRequest
+    model: DeployedModel
     settings: Settings
     writer: GroupCommitWriter[Any, Any]
     metrics: Metrics
     prices: Prices
-    counted: Callable[[str, int], None] = lambda tenant, rows: None  # told of answered rows
-    seen: Callable[[pl.DataFrame, pl.DataFrame], None] = lambda rows, answers: None  # what was recorded
-    subjects: Subjects | None = None  # the store, for a file that names its subjects
+    on_charged: Callable[[str, int], None] = lambda tenant, rows: None  # told of answered rows
+    on_scored: Callable[[pl.DataFrame, pl.DataFrame], None] = lambda rows, answers: None  # what was recorded
+    subject_reader: SubjectReader | None = None  # the store, for a file that names its subjects
     rows: int = 0
     faulty: int = 0
     faults: list[dict[str, Any]] = field(default_factory=list)
-    _opened: bool = False
-    _line: dict[str, Any] = field(default_factory=dict)  # the batch's own in the store, but for what grows
-    _stored: bool = False  # the file names stored subjects
+    _is_open: bool = False
+    _batch_row: dict[str, Any] = field(default_factory=dict)  # the batch's own in the store, but for what grows
+    _names_subjects: bool = False  # the file names stored subjects
     _simulated: bool = False  # any of them so far
-    _tries: list[str] = field(default_factory=list)  # earlier ones under the same key, whose answers are charged
+    _earlier_attempts: list[str] = field(
+        default_factory=list
+    )  # earlier ones under the same key, whose answers are charged
 
-    def parts(self) -> Iterator[bytes]:
+    def stream(self) -> Iterator[bytes]:
         """Raises Problem before the first part where the file as a whole cannot be answered."""
         state = "broken"
         try:
-            self._check()
-            frames = (answers.frame for answers in self._answered())
-            yield from written(frames, self.order.goes, self.settings.paths.spool)
+            self._validate_header()
+            frames = (scored.frame for scored in self._scored_chunks())
+            yield from serialise(frames, self.request.output_format, self.settings.paths.spool)
             if not self.rows:
-                raise refused("rows", "0", "1 row or more", "至少 1 行")
+                raise batch_problem("rows", "0", "1 row or more", "至少 1 行")
             state = "done"
-        except Unreadable as unreadable:
-            raise refused(
-                "(file)", str(unreadable), f"{self.order.came}, whole and in UTF-8", "完整的 UTF-8 文件"
-            ) from unreadable
+        except UnreadableFileError as read_error:
+            raise batch_problem(
+                "(file)", str(read_error), f"{self.request.input_format}, whole and in UTF-8", "完整的 UTF-8 文件"
+            ) from read_error
         finally:
-            if self._opened:
+            if self._is_open:
                 self._close(state)
 
     def _close(self, state: str) -> None:
-        batch, finished = self.order.id, now()
+        batch_id, finished = self.request.id, utc_now()
         try:
-            self.writer.run(lambda connection: close_batch(connection, batch, state, finished)).result()
+            self.writer.run(lambda connection: close_batch(connection, batch_id, state, finished)).result()
         except (Exception, CancelledError):
-            log.exception("batch %s: could not be marked as %s", batch, state)
+            log.exception("batch %s: could not be marked as %s", batch_id, state)
             if state == "done":
                 raise
 
-    def _check(self) -> None:
+    def _validate_header(self) -> None:
         """The head of the file, before any row."""
-        most = self.settings.limits.batch_rows
-        rows = rows_of(self.order.path, self.order.came)
-        if rows is not None and rows > most:
-            raise refused("rows", f"{rows:,}", f"at most {most:,}", f"最多 {most:,} 行")
-        names = columns_of(self.order.path, self.order.came)
-        known = [column.name for column in self.held.fields]
-        told = list(first_record(self.order.path) or ()) if names is None else names
-        if SUBJECT.name in told and SUBJECT.name not in (*known, *self.order.keep):
-            self._check_stored(told, known)
+        limit = self.settings.limits.max_batch_rows
+        rows = read_row_count(self.request.path, self.request.input_format)
+        if rows is not None and rows > limit:
+            raise batch_problem("rows", f"{rows:,}", f"at most {limit:,}", f"最多 {limit:,} 行")
+        names = read_column_names(self.request.path, self.request.input_format)
+        field_names = [column.name for column in self.model.fields]
+        header = list(first_record(self.request.path) or ()) if names is None else names
+        if SUBJECT_COLUMN.name in header and SUBJECT_COLUMN.name not in (*field_names, *self.request.keep):
+            self._validate_subject_header(header, field_names)
             return
         if names is None:
             return
-        faults = unknown_names(names, {*known, *self.order.keep}, *COLUMN)
-        twice = sorted((name, many) for name, many in Counter(names).items() if many > 1)
-        faults += [Fault(name[:60], f"{many} columns", "one column", "一列") for name, many in twice[:MOST_UNKNOWN]]
-        for column in self.held.fields:
+        faults = find_unknown_names(names, {*field_names, *self.request.keep}, *EXPECTED_COLUMN)
+        duplicates = sorted((name, count) for name, count in Counter(names).items() if count > 1)
+        faults += [
+            FieldError(name[:60], f"{count} columns", "one column", "一列")
+            for name, count in duplicates[:MAX_UNKNOWN_NAMES]
+        ]
+        for column in self.model.fields:
             if column.required and column.name not in names:
-                faults.append(Fault(column.name, "absent", "a column of the file", "文件中的一列"))
-        if not faults and not set(known) & set(names):
+                faults.append(FieldError(column.name, "absent", "a column of the file", "文件中的一列"))
+        if not faults and not set(field_names) & set(names):
             faults.append(
-                Fault("(header)", "no column of the model", f"some of {', '.join(known[:8])}, ...", "模型的列")
+                FieldError(
+                    "(header)", "no column of the model", f"some of {', '.join(field_names[:8])}, ...", "模型的列"
+                )
             )
         if faults:
-            raise Problem("invalid_batch", errors=faults)
+            raise ProblemError("invalid_batch", errors=faults)
 
-    def _check_stored(self, names: list[str], known: list[str]) -> None:
+    def _validate_subject_header(self, names: list[str], field_names: list[str]) -> None:
         """A file of stored subjects names nothing else but what is kept."""
-        self._stored, keep = True, self.order.keep
-        faults = [Fault("keep", name, "a column that is not answered", "不输出的列") for name in keep if name in OURS]
-        if beside := [name for name in names if name in known]:
-            shown = ", ".join(beside[:4]) + (", ..." if len(beside) > 4 else "")
+        self._names_subjects, keep = True, self.request.keep
+        faults = [
+            FieldError("keep", name, "a column that is not answered", "不输出的列")
+            for name in keep
+            if name in EXTRA_COLUMNS
+        ]
+        if model_columns := [name for name in names if name in field_names]:
+            examples = ", ".join(model_columns[:4]) + (", ..." if len(model_columns) > 4 else "")
             faults.append(
-                Fault(
-                    SUBJECT.name, f"beside {len(beside)} of the model's columns ({shown})",
+                FieldError(
+                    SUBJECT_COLUMN.name, f"beside {len(model_columns)} of the model's columns ({examples})",
                     "alone: a file names stored subjects, whose indicators are in the store, or tells indicators; "
                     "leave out one of the two, or name it in ?keep=subject_id to copy it unread",
                     "单独出现：文件要么只写已入库主体编号，要么只写指标，请删去其一；仅需原样带回时用 ?keep=subject_id",
                 )
             )  # fmt: skip
-        needed = "left out, or one named in ?keep=, beside subject_id", "删去，或列入 ?keep="
-        faults += unknown_names(names, {SUBJECT.name, *known, *keep}, *needed)
-        if names.count(SUBJECT.name) > 1:
-            faults.append(Fault(SUBJECT.name, f"{names.count(SUBJECT.name)} columns", "one column", "一列"))
+        expected = "left out, or one named in ?keep=, beside subject_id", "删去，或列入 ?keep="
+        faults += find_unknown_names(names, {SUBJECT_COLUMN.name, *field_names, *keep}, *expected)
+        if names.count(SUBJECT_COLUMN.name) > 1:
+            faults.append(
+                FieldError(SUBJECT_COLUMN.name, f"{names.count(SUBJECT_COLUMN.name)} columns", "one column", "一列")
+            )
         if faults:
-            raise Problem("invalid_batch", errors=faults)
+            raise ProblemError("invalid_batch", errors=faults)
 
-    def _pieces(self) -> Iterator[Piece]:
-        order, told = self.order, self.settings.batch
-        if not self._stored:
-            yield from pieces(order.path, order.came, self.held.fields, order.keep, told.chunk_rows)
+    def _read_chunks(self) -> Iterator[Chunk]:
+        request, batch_settings = self.request, self.settings.batch
+        if not self._names_subjects:
+            yield from read_chunks(
+                request.path, request.input_format, self.model.fields, request.keep, batch_settings.chunk_rows
+            )
             return
-        for piece in pieces(order.path, order.came, (SUBJECT,), order.keep, told.chunk_subjects):
-            yield from piece.parts(told.chunk_subjects)
+        for chunk in read_chunks(
+            request.path, request.input_format, (SUBJECT_COLUMN,), request.keep, batch_settings.chunk_subjects
+        ):
+            yield from chunk.split(batch_settings.chunk_subjects)
 
-    def _answer(self, piece: Piece) -> Answers:
+    def _score_and_record(self, chunk: Chunk) -> ScoredChunk:
         """Answered and recorded. What went between reading and record is read anew: its rows are told so."""
-        order, most = self.order, self.settings.limits.text
-        made = self.held, order.id, order.keep, order.reasons, most
-        if not self._stored or self.subjects is None:
-            answers = answer(piece, *made)
-            self._record(piece, answers)
-            return answers
-        for left in reversed(range(TRIES)):
-            answers = answer_stored(piece, *made, self.subjects)
+        request, max_text_chars = self.request, self.settings.limits.max_text_chars
+        score_args = self.model, request.id, request.keep, request.reasons, max_text_chars
+        if not self._names_subjects or self.subject_reader is None:
+            scored = score(chunk, *score_args)
+            self._record(chunk, scored)
+            return scored
+        for attempts_left in reversed(range(MAX_RETRIES)):
+            scored = score_stored(chunk, *score_args, self.subject_reader)
             try:
-                self._record(piece, answers)
+                self._record(chunk, scored)
                 break
-            except (GrantsGone, SubjectGone) as gone:
-                if not left:
-                    raise Problem("authorisation_ended", found=str(gone) or "of a subject") from gone
-        return answers
+            except (ConsentRevokedError, SubjectErasedError) as revocation:
+                if not attempts_left:
+                    raise ProblemError("authorisation_ended", actual=str(revocation) or "of a subject") from revocation
+        return scored
 
-    def _answered(self) -> Iterator[Answers]:
+    def _scored_chunks(self) -> Iterator[ScoredChunk]:
         """Each piece answered and recorded."""
         settings = self.settings
-        for piece in self._pieces():
-            if piece.first + piece.frame.height - 1 > settings.limits.batch_rows:
-                most = settings.limits.batch_rows
-                raise refused("rows", f"more than {most:,}", f"at most {most:,}", f"最多 {most:,} 行")
-            if piece.frame.height:
-                yield self._answer(piece)
+        for chunk in self._read_chunks():
+            if chunk.first_row + chunk.frame.height - 1 > settings.limits.max_batch_rows:
+                limit = settings.limits.max_batch_rows
+                raise batch_problem("rows", f"more than {limit:,}", f"at most {limit:,}", f"最多 {limit:,} 行")
+            if chunk.frame.height:
+                yield self._score_and_record(chunk)
 
-    def _record(self, piece: Piece, answers: Answers) -> None:
-        order, height = self.order, answers.frame.height
-        rows, faulty = self.rows + height, self.faulty + answers.faulty
-        room = self.settings.batch.faults_kept - len(self.faults)
-        faults = self.faults + [error(fault) for fault in answers.faults[: max(0, room)]]
-        simulated = self._simulated or any(one.simulated for one in answers.read.values())
-        if not self._opened and (key := order.key) is not None:
-            named = order.tenant, order.scope, key, order.digest
-            self._tries = self.writer.run(lambda connection: tries_before(connection, *named)).result()
+    def _record(self, chunk: Chunk, scored: ScoredChunk) -> None:
+        request, height = self.request, scored.frame.height
+        rows, faulty = self.rows + height, self.faulty + scored.faulty_count
+        remaining = self.settings.batch.max_reported_faults - len(self.faults)
+        faults = self.faults + [field_error_to_json(fault) for fault in scored.faults[: max(0, remaining)]]
+        simulated = self._simulated or any(inputs.simulated for inputs in scored.subject_inputs.values())
+        if not self._is_open and (key := request.key) is not None:
+            key_args = request.tenant, request.scope, key, request.digest
+            self._earlier_attempts = self.writer.run(
+                lambda connection: earlier_attempts(connection, *key_args)
+            ).result()
         counts: dict[str, Any] = {
             "rows": rows,
             "answered": rows - faulty,
             "faulty": faulty,
             "faults": orjson.dumps(faults),
-            "simulated": self.held.card.simulated or simulated,
+            "simulated": self.model.card.simulated or simulated,
         }
-        opening = not self._opened
-        if opening:
-            self._line = self._row()
-        line = self._line | counts
-        chunk = self._chunk(piece.first, answers, line)
+        is_first = not self._is_open
+        if is_first:
+            self._batch_row = self._build_batch_row()
+        batch_row = self._batch_row | counts
+        record = self._build_record(chunk.first_row, scored, batch_row)
 
         def write(connection: Any) -> None:
-            if opening:
-                open_batch(connection, line)
-            add_chunk(connection, chunk, counts, answers.subjects)
+            if is_first:
+                open_batch(connection, batch_row)
+            add_chunk(connection, record, counts, scored.pseudonyms)
 
         self.writer.run(write).result()
-        self._opened, self._simulated = True, simulated
+        self._is_open, self._simulated = True, simulated
         self.rows, self.faulty, self.faults = rows, faulty, faults
-        model = self.held.card.model
-        self.metrics.rows.labels(model, "answered").inc(height - answers.faulty)
-        self.metrics.rows.labels(model, "faulty").inc(answers.faulty)
-        self.counted(order.tenant, height - answers.faulty)
-        self.seen(answers.good, answers.frame.filter(pl.col("decision").is_not_null()))
+        model = self.model.card.model
+        self.metrics.batch_rows.labels(model, "answered").inc(height - scored.faulty_count)
+        self.metrics.batch_rows.labels(model, "faulty").inc(scored.faulty_count)
+        self.on_charged(request.tenant, height - scored.faulty_count)
+        self.on_scored(scored.valid_rows, scored.frame.filter(pl.col("decision").is_not_null()))
 
-    def _chunk(self, first: int, answers: Answers, line: dict[str, Any]) -> Record:
+    def _build_record(self, first_row: int, scored: ScoredChunk, batch_row: dict[str, Any]) -> DecisionWrite:
         """What is kept of a piece, its one leaf over all of its rows, and its one meter line. `line`: the batch's own,
         as it will stand with this piece."""
-        order, held, at, salt = self.order, self.held, now(), os.urandom(entries.SALT)
-        product, rows = held.card.product, answers.frame.height
-        row = {"batch": order.id, "first_row": first, "rows": rows, "content": pack(answers.frame), "salt": salt}
-        *_, (root,) = levels_of(entries.row_hashes(salt, lines(answers.frame, order.id)))
-        price, answered = self.prices.of(product, order.tenant, at), rows - answers.faulty
-        units = answered - self._given_before(first, answers.frame)
-        told: dict[str, Any] = {"product": product, "upload": salted(salt, order.digest.encode()), "answered": answered}
-        if answers.read:
-            told["subjects"] = salted(salt, entries.named(answers.subjects))
-        made: dict[str, Any] = {"bundle": held.digest, "policy": held.policy, "lineage": held.lineage.sha256}
-        made["authorisations"] = sorted({grant for one in answers.read.values() for grant in one.grants})
-        told |= entries.batch(line, salt)
-        entry = entries.chunk(row, order.tenant, root, at, **told, **made, price=price.told(units))
-        charge = price.charge(entry.ref, order.tenant, product, at, units)
-        return Record(row, entry, charge, held.lineage, made["authorisations"])
+        request, model, timestamp, salt = self.request, self.model, utc_now(), os.urandom(entries.SALT_BYTES)
+        product, rows = model.card.product, scored.frame.height
+        row = {"batch": request.id, "first_row": first_row, "rows": rows, "content": pack(scored.frame), "salt": salt}
+        *_, (root,) = merkle_levels(entries.row_hashes(salt, row_json(scored.frame, request.id)))
+        price, answered_rows = self.prices.price_for(product, request.tenant, timestamp), rows - scored.faulty_count
+        units = answered_rows - self._count_already_charged(first_row, scored.frame)
+        details: dict[str, Any] = {
+            "product": product,
+            "upload": salted_digest(salt, request.digest.encode()),
+            "answered": answered_rows,
+        }
+        if scored.subject_inputs:
+            details["subjects"] = salted_digest(salt, entries.encode_subjects(scored.pseudonyms))
+        provenance: dict[str, Any] = {"bundle": model.digest, "policy": model.policy, "lineage": model.lineage.sha256}
+        provenance["authorisations"] = sorted(
+            {grant for inputs in scored.subject_inputs.values() for grant in inputs.grants}
+        )
+        details |= entries.batch_digests(batch_row, salt)
+        entry = entries.chunk_entry(
+            row, request.tenant, root, timestamp, **details, **provenance, price=price.describe(units)
+        )
+        charge = price.charge(entry.ref, request.tenant, product, timestamp, units)
+        return DecisionWrite(row, entry, charge, model.lineage, provenance["authorisations"])
 
-    def _row(self) -> dict[str, Any]:
-        order, card = self.order, self.held.card
+    def _build_batch_row(self) -> dict[str, Any]:
+        request, card = self.request, self.model.card
         return {
-            "id": order.id,
-            "tenant": order.tenant,
-            "scope": order.scope,
-            "idempotency_key": order.key,
-            "request_sha256": order.digest,
+            "id": request.id,
+            "tenant": request.tenant,
+            "scope": request.scope,
+            "idempotency_key": request.key,
+            "request_sha256": request.digest,
             "state": "running",
             "owner": os.getpid(),
-            "format": order.goes,
+            "format": request.output_format,
             "model": card.model,
             "version": card.version,
-            "bundle": self.held.digest,
-            "policy": self.held.policy,
+            "bundle": self.model.digest,
+            "policy": self.model.policy,
             "simulated": card.simulated,
-            "created": now(),
+            "created": utc_now(),
             "finished": None,
-            "retry_of": self._tries[0] if self._tries else None,
+            "retry_of": self._earlier_attempts[0] if self._earlier_attempts else None,
         }
 
-    def _given_before(self, first: int, frame: pl.DataFrame) -> int:
-        if not (tries := self._tries):
+    def _count_already_charged(self, first_row: int, frame: pl.DataFrame) -> int:
+        if not (attempts := self._earlier_attempts):
             return 0
-        kept = self.writer.run(lambda connection: kept_of(connection, tries, first, frame.height)).result()
-        return given_before(frame, kept)
+        earlier_chunks = self.writer.run(
+            lambda connection: stored_chunks(connection, attempts, first_row, frame.height)
+        ).result()
+        return already_charged(frame, earlier_chunks)
 
 
-def written(frames: Iterator[pl.DataFrame], format: str, spool: Path) -> Generator[bytes, None, None]:
+def serialise(frames: Iterator[pl.DataFrame], format: str, spool: Path) -> Generator[bytes, None, None]:
     """Frames with the same columns as the bytes of one file. Parquet has its table of contents at the end, so it is put
     together on disk first."""
     if format != "parquet":
-        for at, frame in enumerate(frames):
-            yield render(frame, format, head=at == 0)
+        for index, frame in enumerate(frames):
+            yield encode_rows(frame, format, include_header=index == 0)
         return
     spool.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f"answer-{os.getpid()}-", dir=spool) as folder:
-        parts = []
-        for at, frame in enumerate(frames):
-            parts.append(Path(folder) / f"{at:06d}.ipc")
-            frame.write_ipc(parts[-1])
-        if not parts:
+        paths = []
+        for index, frame in enumerate(frames):
+            paths.append(Path(folder) / f"{index:06d}.ipc")
+            frame.write_ipc(paths[-1])
+        if not paths:
             return
-        whole = Path(folder) / "answer.parquet"
-        with whole.open("wb+") as file:  # by its name, a thread of Polars may open it when the folder is gone
-            pl.scan_ipc(parts).sink_parquet(file, compression="zstd", maintain_order=True)
+        output = Path(folder) / "answer.parquet"
+        with output.open("wb+") as file:  # by its name, a thread of Polars may open it when the folder is gone
+            pl.scan_ipc(paths).sink_parquet(file, compression="zstd", maintain_order=True)
             file.seek(0)
-            while part := file.read(PART):
-                yield part
+            while chunk := file.read(READ_BYTES):
+                yield chunk
 
 
-def replay(reader: Reader, batch: str, format: str, spool: Path) -> Iterator[bytes]:
+def replay(reader: StoreReader, batch_id: str, format: str, spool: Path) -> Iterator[bytes]:
     """The answer of a batch that is done, from its chunks: the bytes of the first time."""
-    return written((unpack(content) for content in records.chunks(reader, batch)), format, spool)
+    return serialise((decode_frame(content) for content in records.chunks(reader, batch_id)), format, spool)
 
 
-def refused(name: str, found: str, needed: str, needed_zh: str) -> Problem:
-    return Problem("invalid_batch", errors=[Fault(name, found, needed, needed_zh)])
+def batch_problem(name: str, actual: str, expected: str, expected_zh: str) -> ProblemError:
+    return ProblemError("invalid_batch", errors=[FieldError(name, actual, expected, expected_zh)])

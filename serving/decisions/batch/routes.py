@@ -17,37 +17,44 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
-from datasets.errors import Fault
-from serving.core.db.engine import StoreUnavailable
-from serving.core.http.problems import Problem
-from serving.core.http.request import Call, ClientGone, Reply, disconnected, query, too_large
-from serving.core.identifiers import new_id, now
+from datasets.errors import FieldError
+from serving.core.db.engine import StoreUnavailableError
+from serving.core.http.problems import ProblemError
+from serving.core.http.request import (
+    ClientDisconnectedError,
+    Request,
+    Response,
+    body_too_large,
+    parse_query,
+    wait_for_disconnect,
+)
+from serving.core.identifiers import new_id, utc_now
 from serving.decisions.batch import records
 from serving.decisions.batch.formats import FORMATS, MEDIA_TYPES
-from serving.decisions.batch.job import Order, Run, replay
-from serving.decisions.batch.subjects import Subjects
+from serving.decisions.batch.job import BatchJob, BatchRequest, replay
+from serving.decisions.batch.subjects import SubjectReader
 from serving.decisions.products.base import Product
 from serving.decisions.service import DecisionService
 
 PARAMETERS = ("format", "model", "keep", "reasons")
-WRITE = 1024 * 1024  # bytes to the spool at once
+WRITE_BYTES = 1024 * 1024  # bytes to the spool at once
 
 
-class Intake:
+class BatchRoutes:
     def __init__(self, service: DecisionService):
         self.service, self.settings = service, service.settings
-        service.on_open.append(lambda connection: records.break_off_orphans(connection, now()))
-        most = self.settings.limits.batches
-        self.pool = ThreadPoolExecutor(most, thread_name_prefix="batch")
-        self.free = most
-        self.keys: set[tuple[str, str, str | None]] = set()  # (tenant, scope, key) of the batches under way
+        service.on_open.append(lambda connection: records.abort_orphans(connection, utc_now()))
+        limit = self.settings.limits.max_concurrent_batches
+        self.pool = ThreadPoolExecutor(limit, thread_name_prefix="batch")
+        self.free_slots = limit
+        self.active_keys: set[tuple[str, str, str | None]] = set()  # (tenant, scope, key) of the batches under way
         self.spool = self.settings.paths.spool
-        self._tidy()
+        self._remove_stale_uploads()
 
     def close(self) -> None:
         self.pool.shutdown(wait=False, cancel_futures=True)
 
-    def _tidy(self) -> None:
+    def _remove_stale_uploads(self) -> None:
         """What processes that died left behind."""
         if self.spool.is_dir():
             for path in self.spool.iterdir():
@@ -55,196 +62,216 @@ class Intake:
                 if owner.isdigit() and not Path(f"/proc/{owner}").exists():
                     shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
 
-    async def take(self, product: Product, call: Call, key: str | None) -> Reply:
-        await self.service.quota.check(call.caller.tenant)
-        came = self._came(call)
-        options = self._options(call)
-        goes = self._goes(call, options.get("format"), came)
+    async def submit(self, product: Product, request: Request, idempotency_key: str | None) -> Response:
+        await self.service.quota.check(request.principal.tenant)
+        input_format = self._input_format(request)
+        options = self._parse_options(request)
+        output_format = self._output_format(request, options.get("format"), input_format)
         keep = tuple(name for name in options.get("keep", "").split(",") if name)
-        held = self.service.held(product, options.get("model"))
-        if clash := [name for name in keep if name in {column.name for column in held.fields} | _OURS]:
-            needed = ("a column that is neither read nor answered", "既不读取也不输出的列")
-            raise Problem("bad_parameter", errors=[Fault("keep", name, *needed) for name in clash])
-        if self.free < 1:
-            most = self.settings.limits.batches
-            raise Problem(
+        model = self.service.held(product, options.get("model"))
+        if conflicts := [name for name in keep if name in {column.name for column in model.fields} | _RESERVED_COLUMNS]:
+            expected = ("a column that is neither read nor answered", "既不读取也不输出的列")
+            raise ProblemError("bad_parameter", errors=[FieldError("keep", name, *expected) for name in conflicts])
+        if self.free_slots < 1:
+            limit = self.settings.limits.max_concurrent_batches
+            raise ProblemError(
                 "overloaded",
-                found=f"{most} under way, and no more batches may be",
-                found_zh=f"已有 {most} 个批次在处理，不能再增加",
+                actual=f"{limit} under way, and no more batches may be",
+                actual_zh=f"已有 {limit} 个批次在处理，不能再增加",
             )
-        self.free -= 1
+        self.free_slots -= 1
         path: Path | None = None
         try:
             writer = (
                 self.service.store.writer
             )  # opens the store where it was not to be had before, and the vault with it
-            path, digest = await self._spooled(call, f"{came} {goes} {sorted(options.items())}")
+            path, digest = await self._spool_upload(
+                request, f"{input_format} {output_format} {sorted(options.items())}"
+            )
             digest = self.service.vault.digest(digest.encode())  # a file of one id could be tried out on the bare one
             scope, reasons = f"{product.scope}/batch", options.get("reasons") == "true"
-            order = Order(new_id(), call.caller.tenant, scope, key, digest, path, came, goes, keep, reasons)
-            beside = writer, self.service.metrics, self.service.prices
-            seen = partial(self.service.counts.many, held, call.caller.tenant)
-            subjects = Subjects(
-                self.service.store.reader, self.service.vault, self.service.rules, held, call.caller.tenant
+            batch_request = BatchRequest(
+                new_id(),
+                request.principal.tenant,
+                scope,
+                idempotency_key,
+                digest,
+                path,
+                input_format,
+                output_format,
+                keep,
+                reasons,
             )
-            run = Run(order, held, self.settings, *beside, self._counted, seen, subjects)
-            return await self._answer(call, run)
+            dependencies = writer, self.service.metrics, self.service.prices
+            on_scored = partial(self.service.counts.add_batch, model, request.principal.tenant)
+            subjects = SubjectReader(
+                self.service.store.reader, self.service.vault, self.service.rules, model, request.principal.tenant
+            )
+            job = BatchJob(batch_request, model, self.settings, *dependencies, self._on_charged, on_scored, subjects)
+            return await self._respond(request, job)
         except BaseException:
-            self._release(path)
+            self._release_slot(path)
             raise
 
-    async def _answer(self, call: Call, run: Run) -> Reply:
-        order, loop = run.order, asyncio.get_running_loop()
-        batch, parts = order.id, run.parts()
-        if order.key is not None and (earlier := await self._earlier(order)) is not None:
-            batch, parts = earlier, replay(self.service.store.reader, earlier, order.goes, self.spool)
-        elif order.key is not None:
-            self.keys.add(order.named)
+    async def _respond(self, request: Request, job: BatchJob) -> Response:
+        batch_request, loop = job.request, asyncio.get_running_loop()
+        batch_id, chunks = batch_request.id, job.stream()
+        if batch_request.key is not None and (earlier_id := await self._find_earlier_batch(batch_request)) is not None:
+            batch_id, chunks = (
+                earlier_id,
+                replay(self.service.store.reader, earlier_id, batch_request.output_format, self.spool),
+            )
+        elif batch_request.key is not None:
+            self.active_keys.add(batch_request.key_scope)
         try:
-            first = await loop.run_in_executor(self.pool, next, parts, None)
+            first_chunk = await loop.run_in_executor(self.pool, next, chunks, None)
         except BaseException:
-            self.keys.discard(order.named)
+            self.active_keys.discard(batch_request.key_scope)
             raise
-        headers = {"Batch-Id": batch, "Location": f"/v1/batches/{batch}"}
-        if batch != order.id:
+        headers = {"Batch-Id": batch_id, "Location": f"/v1/batches/{batch_id}"}
+        if batch_id != batch_request.id:
             headers["Idempotent-Replayed"] = "true"
-        body = self._stream(call, order, first or b"", parts)
-        return Reply(body, media_type=MEDIA_TYPES[order.goes], headers=headers)
+        body = self._stream(request, batch_request, first_chunk or b"", chunks)
+        return Response(body, media_type=MEDIA_TYPES[batch_request.output_format], headers=headers)
 
-    async def _earlier(self, order: Order) -> str | None:
+    async def _find_earlier_batch(self, batch_request: BatchRequest) -> str | None:
         """The batch that this key stands for, once it is done."""
         reader = self.service.store.reader
-        found = await self.service.store.run_blocking(
-            lambda: records.by_idempotency_key(reader, order.tenant, order.scope, order.key or "")
+        batch = await self.service.store.run_blocking(
+            lambda: records.by_idempotency_key(
+                reader, batch_request.tenant, batch_request.scope, batch_request.key or ""
+            )
         )
-        if found is None or found["state"] == "broken":
-            if order.named in self.keys:
-                raise Problem("batch_running", found="of this key")
+        if batch is None or batch["state"] == "broken":
+            if batch_request.key_scope in self.active_keys:
+                raise ProblemError("batch_running", actual="of this key")
             return None
-        if found["request_sha256"] != order.digest:
-            raise Problem("key_reused", found=repr(order.key))
-        if found["state"] == "running":
-            raise Problem("batch_running", found=str(found["id"]))
-        return str(found["id"])
+        if batch["request_sha256"] != batch_request.digest:
+            raise ProblemError("key_reused", actual=repr(batch_request.key))
+        if batch["state"] == "running":
+            raise ProblemError("batch_running", actual=str(batch["id"]))
+        return str(batch["id"])
 
     async def _stream(
-        self, call: Call, order: Order, first: bytes, parts: Iterator[bytes]
+        self, request: Request, batch_request: BatchRequest, first_chunk: bytes, chunks: Iterator[bytes]
     ) -> AsyncGenerator[bytes, None]:
         """Parts as they are done. A caller who hangs up ends the batch, unless its key lets them ask for it again."""
         loop = asyncio.get_running_loop()
-        gone = loop.create_task(disconnected(call))
+        disconnect = loop.create_task(wait_for_disconnect(request))
         try:
-            part: bytes | None = first
-            while part is not None:
-                if not gone.done():
-                    yield part
-                elif order.key is None:
+            chunk: bytes | None = first_chunk
+            while chunk is not None:
+                if not disconnect.done():
+                    yield chunk
+                elif batch_request.key is None:
                     return
-                part = await loop.run_in_executor(self.pool, next, parts, None)
+                chunk = await loop.run_in_executor(self.pool, next, chunks, None)
         finally:
-            gone.cancel()
-            close = getattr(parts, "close", None)
+            disconnect.cancel()
+            close = getattr(chunks, "close", None)
             if close is not None:
                 await asyncio.shield(loop.run_in_executor(self.pool, close))
-            self.keys.discard(order.named)
-            self._release(order.path)
+            self.active_keys.discard(batch_request.key_scope)
+            self._release_slot(batch_request.path)
 
-    def _counted(self, tenant: str, rows: int) -> None:
+    def _on_charged(self, tenant: str, rows: int) -> None:
         """From the batch's thread."""
         self.service.loop.call_soon_threadsafe(self.service.quota.add, tenant, rows)
 
-    def _release(self, path: Path | None) -> None:
-        self.free += 1
+    def _release_slot(self, path: Path | None) -> None:
+        self.free_slots += 1
         if path is not None:
             path.unlink(missing_ok=True)
 
     # --- the options
 
-    def _came(self, call: Call) -> str:
-        media_type = call.media_type()
-        if (coding := call.header(b"content-encoding")) not in (None, "", "identity"):
-            raise Problem("unsupported_media_type", found=f"Content-Encoding {coding!r}", needed="no Content-Encoding")
+    def _input_format(self, request: Request) -> str:
+        media_type = request.media_type()
+        if (encoding := request.header(b"content-encoding")) not in (None, "", "identity"):
+            raise ProblemError(
+                "unsupported_media_type", actual=f"Content-Encoding {encoding!r}", expected="no Content-Encoding"
+            )
         if media_type not in FORMATS:
-            needed = ", ".join(MEDIA_TYPES.values())
-            raise Problem(
-                "unsupported_media_type", found=repr(media_type) if media_type else "not given", needed=needed
+            expected = ", ".join(MEDIA_TYPES.values())
+            raise ProblemError(
+                "unsupported_media_type", actual=repr(media_type) if media_type else "not given", expected=expected
             )
         return FORMATS[media_type]
 
-    def _options(self, call: Call) -> dict[str, str]:
-        options, faults = query(call, PARAMETERS)
+    def _parse_options(self, request: Request) -> dict[str, str]:
+        options, faults = parse_query(request, PARAMETERS)
         for name, allowed in (("format", tuple(MEDIA_TYPES)), ("reasons", ("true", "false"))):
             if name in options and options[name] not in allowed:
-                told = ", ".join(allowed)
-                faults.append(Fault(name, repr(options[name][:60]), f"one of {told}", f"{told} 之一"))
+                choices = ", ".join(allowed)
+                faults.append(FieldError(name, repr(options[name][:60]), f"one of {choices}", f"{choices} 之一"))
         if faults:
-            raise Problem("bad_parameter", errors=faults)
+            raise ProblemError("bad_parameter", errors=faults)
         return options
 
-    def _goes(self, call: Call, format: str | None, came: str) -> str:
+    def _output_format(self, request: Request, format: str | None, input_format: str) -> str:
         """?format= wins over Accept, and Accept over the format that came."""
         if format is not None:
             return format
-        accept = call.header(b"accept")
-        asked = [item.partition(";")[0].strip().lower() for item in (accept or "*/*").split(",")]
-        for media_type in asked:
+        accept = request.header(b"accept")
+        accepted = [item.partition(";")[0].strip().lower() for item in (accept or "*/*").split(",")]
+        for media_type in accepted:
             if media_type in FORMATS:
                 return FORMATS[media_type]
-        if "*/*" in asked or MEDIA_TYPES[came].split("/")[0] + "/*" in asked:
-            return came
-        raise Problem("not_acceptable", found=repr((accept or "")[:80]), needed=", ".join(MEDIA_TYPES.values()))
+        if "*/*" in accepted or MEDIA_TYPES[input_format].split("/")[0] + "/*" in accepted:
+            return input_format
+        raise ProblemError("not_acceptable", actual=repr((accept or "")[:80]), expected=", ".join(MEDIA_TYPES.values()))
 
     # --- the upload
 
-    async def _spooled(self, call: Call, options: str) -> tuple[Path, str]:
+    async def _spool_upload(self, request: Request, options: str) -> tuple[Path, str]:
         """(file, SHA-256 over the options and the bytes)."""
-        most = self.settings.limits.upload
-        announced = call.header(b"content-length")
-        if announced is not None and int(announced) > most:
-            raise too_large(int(announced), most)
+        limit = self.settings.limits.max_upload_bytes
+        content_length = request.header(b"content-length")
+        if content_length is not None and int(content_length) > limit:
+            raise body_too_large(int(content_length), limit)
         try:
             self.spool.mkdir(parents=True, exist_ok=True)
-            handle, name = tempfile.mkstemp(prefix=f"upload-{os.getpid()}-", dir=self.spool)
+            descriptor, name = tempfile.mkstemp(prefix=f"upload-{os.getpid()}-", dir=self.spool)
             path = Path(name)
             try:
-                with os.fdopen(handle, "wb") as file:
-                    async with asyncio.timeout(self.settings.limits.upload_seconds):
-                        return path, await self._receive(call, file, hashlib.sha256(options.encode()), most)
+                with os.fdopen(descriptor, "wb") as file:
+                    async with asyncio.timeout(self.settings.limits.upload_timeout_seconds):
+                        return path, await self._receive(request, file, hashlib.sha256(options.encode()), limit)
             except BaseException:
                 path.unlink(missing_ok=True)
                 raise
         except TimeoutError as error:
-            raise Problem("slow_request", needed=f"{self.settings.limits.upload_seconds:g} s") from error
+            raise ProblemError("slow_request", expected=f"{self.settings.limits.upload_timeout_seconds:g} s") from error
         except OSError as error:
-            raise StoreUnavailable("full", f"the upload cannot be kept: {error.strerror}") from error
+            raise StoreUnavailableError("full", f"the upload cannot be kept: {error.strerror}") from error
 
-    async def _receive(self, call: Call, file: BinaryIO, digest: hashlib._Hash, most: int) -> str:
-        size, waiting = 0, bytearray()
-        more = True
-        while more:
-            async with asyncio.timeout(self.settings.limits.upload_idle_seconds):
-                message = await call.receive()
+    async def _receive(self, request: Request, file: BinaryIO, digest: hashlib._Hash, limit: int) -> str:
+        size, buffer = 0, bytearray()
+        more_body = True
+        while more_body:
+            async with asyncio.timeout(self.settings.limits.upload_idle_timeout_seconds):
+                message = await request.receive()
             if message["type"] == "http.disconnect":
-                raise ClientGone
-            waiting += message.get("body", b"")
+                raise ClientDisconnectedError
+            buffer += message.get("body", b"")
             size += len(message.get("body", b""))
-            more = message.get("more_body", False)
-            if size > most:
-                raise too_large(size, most)
-            if len(waiting) >= WRITE or not more:
-                await asyncio.to_thread(_write, file, digest, bytes(waiting))
-                waiting.clear()
+            more_body = message.get("more_body", False)
+            if size > limit:
+                raise body_too_large(size, limit)
+            if len(buffer) >= WRITE_BYTES or not more_body:
+                await asyncio.to_thread(_write, file, digest, bytes(buffer))
+                buffer.clear()
         if not size:
-            raise Problem("empty_body", needed="a file of applicants", needed_zh="申请人文件")
+            raise ProblemError("empty_body", expected="a file of applicants", expected_zh="申请人文件")
         return digest.hexdigest()
 
 
-_OURS = {
+_RESERVED_COLUMNS = {
     *("row", "decision_id", "error", "error_zh"),
     *("model", "version", "bundle", "policy_version", "simulated"),
 }
 
 
-def _write(file: BinaryIO, digest: hashlib._Hash, part: bytes) -> None:
-    digest.update(part)
-    file.write(part)
+def _write(file: BinaryIO, digest: hashlib._Hash, chunk: bytes) -> None:
+    digest.update(chunk)
+    file.write(chunk)

@@ -8,105 +8,112 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from datasets.errors import Fault
-from serving.core.db.codec import unpack
-from serving.core.http.problems import Problem
-from serving.core.http.request import Call, Reply, disconnected, query
-from serving.core.http.schema import STORE, Schema, in_path, in_query, operation
+from datasets.errors import FieldError
+from serving.core.db.codec import decode_frame
+from serving.core.http.problems import ProblemError
+from serving.core.http.request import Request, Response, parse_query, wait_for_disconnect
+from serving.core.http.schema import STORE_PROBLEMS, Schema, operation, path_param, query_param
 from serving.decisions.batch import records
 from serving.decisions.batch.formats import MEDIA_TYPES
-from serving.decisions.batch.job import written
+from serving.decisions.batch.job import serialise
 from serving.decisions.service import DecisionService
 
 ROUTE = "/v1/batches/{id}/rows"
-PROBLEMS = {ROUTE: ("bad_parameter", "unknown_batch", *STORE, "overloaded")}
-BATCH = re.compile(r"[0-9a-f]{32}")
+PROBLEMS = {ROUTE: ("bad_parameter", "unknown_batch", *STORE_PROBLEMS, "overloaded")}
+BATCH_ID = re.compile(r"[0-9a-f]{32}")
 STATES = ("running", "done", "broken")
 
 
-class Rows:
+class BatchRowRoutes:
     """`most`: calls at the same time."""
 
-    def __init__(self, service: DecisionService, most: int):
-        self.service, self.most, self.free = service, most, most
+    def __init__(self, service: DecisionService, limit: int):
+        self.service, self.limit, self.free_slots = service, limit, limit
 
-    def routes(self) -> dict[str, dict[str, Callable[[Call], Awaitable[Reply]]]]:
-        return {ROUTE: {"GET": self.rows}}
+    def routes(self) -> dict[str, dict[str, Callable[[Request], Awaitable[Response]]]]:
+        return {ROUTE: {"GET": self.get_rows}}
 
-    async def rows(self, call: Call) -> Reply:
+    async def get_rows(self, request: Request) -> Response:
         """As they were answered; of a batch under way or broken off, those that are recorded."""
-        options, faults = query(call, ("format", "columns"))
-        format, columns = options.get("format", "csv"), [c for c in options.get("columns", "").split(",") if c]
+        options, faults = parse_query(request, ("format", "columns"))
+        format, columns = options.get("format", "csv"), [name for name in options.get("columns", "").split(",") if name]
         if format not in MEDIA_TYPES:
-            known = tuple(MEDIA_TYPES)
-            faults.append(Fault("format", repr(format[:60]), f"one of {', '.join(known)}", f"{'、'.join(known)} 之一"))
-        if faults:
-            raise Problem("bad_parameter", errors=faults)
-        service, wanted, tenant = self.service, call.path[0], call.caller.tenant
-        found = None
-        if BATCH.fullmatch(wanted):
-            found = await asyncio.to_thread(records.get, service.store.reader, tenant, wanted)
-        if found is None:
-            raise Problem("unknown_batch", found=repr(wanted[:80]))
-        if self.free < 1:
-            raise Problem(
-                "overloaded",
-                found=f"{self.most} under way, and the rows of no more batches may be read",
-                found_zh=f"已有 {self.most} 个批次的结果在读取，不能再增加",
+            formats = tuple(MEDIA_TYPES)
+            faults.append(
+                FieldError("format", repr(format[:60]), f"one of {', '.join(formats)}", f"{'、'.join(formats)} 之一")
             )
-        self.free -= 1
-        frames = (_only(unpack(content), columns) for content in records.chunks(service.store.reader, wanted))
-        parts = written(frames, format, service.settings.paths.spool)
-        thread = ThreadPoolExecutor(1, thread_name_prefix="rows")
+        if faults:
+            raise ProblemError("bad_parameter", errors=faults)
+        service, batch_id, tenant = self.service, request.path_params[0], request.principal.tenant
+        batch = None
+        if BATCH_ID.fullmatch(batch_id):
+            batch = await asyncio.to_thread(records.get, service.store.reader, tenant, batch_id)
+        if batch is None:
+            raise ProblemError("unknown_batch", actual=repr(batch_id[:80]))
+        if self.free_slots < 1:
+            raise ProblemError(
+                "overloaded",
+                actual=f"{self.limit} under way, and the rows of no more batches may be read",
+                actual_zh=f"已有 {self.limit} 个批次的结果在读取，不能再增加",
+            )
+        self.free_slots -= 1
+        frames = (
+            _select_columns(decode_frame(content), columns)
+            for content in records.chunks(service.store.reader, batch_id)
+        )
+        chunks = serialise(frames, format, service.settings.paths.spool)
+        executor = ThreadPoolExecutor(1, thread_name_prefix="rows")
         try:
-            first = await _next(thread, parts)  # before the status is sent
+            first_chunk = await _next_chunk(executor, chunks)  # before the status is sent
         except BaseException:
-            await self._over(thread, parts)
+            await self._finish(executor, chunks)
             raise
-        headers = {"Batch-State": found["state"]}
-        return Reply(self._stream(call, thread, first or b"", parts), media_type=MEDIA_TYPES[format], headers=headers)
+        headers = {"Batch-State": batch["state"]}
+        return Response(
+            self._stream(request, executor, first_chunk or b"", chunks), media_type=MEDIA_TYPES[format], headers=headers
+        )
 
     async def _stream(
-        self, call: Call, thread: ThreadPoolExecutor, first: bytes, parts: Generator[bytes, None, None]
+        self, request: Request, executor: ThreadPoolExecutor, first_chunk: bytes, chunks: Generator[bytes, None, None]
     ) -> AsyncGenerator[bytes, None]:
         """Each part made in its thread, until the caller has all or hung up."""
-        gone = asyncio.create_task(disconnected(call))
+        disconnect = asyncio.create_task(wait_for_disconnect(request))
         try:
-            part: bytes | None = first
-            while part is not None and not gone.done():
-                yield part
-                part = await _next(thread, parts)
+            chunk: bytes | None = first_chunk
+            while chunk is not None and not disconnect.done():
+                yield chunk
+                chunk = await _next_chunk(executor, chunks)
         finally:
-            gone.cancel()
-            await self._over(thread, parts)
+            disconnect.cancel()
+            await self._finish(executor, chunks)
 
-    async def _over(self, thread: ThreadPoolExecutor, parts: Generator[bytes, None, None]) -> None:
+    async def _finish(self, executor: ThreadPoolExecutor, chunks: Generator[bytes, None, None]) -> None:
         """Closed in its thread, after what is still made there; then its place is free, whoever waits for that."""
 
-        def free(_: object) -> None:
-            self.free += 1
-            thread.shutdown(wait=False)
+        def release(_: object) -> None:
+            self.free_slots += 1
+            executor.shutdown(wait=False)
 
-        closing = asyncio.get_running_loop().run_in_executor(thread, parts.close)
-        closing.add_done_callback(free)
-        await asyncio.shield(closing)
-
-
-async def _next(thread: ThreadPoolExecutor, parts: Generator[bytes, None, None]) -> bytes | None:
-    return await asyncio.get_running_loop().run_in_executor(thread, next, parts, None)
+        close_future = asyncio.get_running_loop().run_in_executor(executor, chunks.close)
+        close_future.add_done_callback(release)
+        await asyncio.shield(close_future)
 
 
-def _only(frame: Any, columns: list[str]) -> Any:
+async def _next_chunk(executor: ThreadPoolExecutor, chunks: Generator[bytes, None, None]) -> bytes | None:
+    return await asyncio.get_running_loop().run_in_executor(executor, next, chunks, None)
+
+
+def _select_columns(frame: Any, columns: list[str]) -> Any:
     """All, where none is named; of names with | between the first that is there. Raises Problem where none is left."""
-    chosen: list[str] = []
+    selected: list[str] = []
     for names in columns:
-        there = [name for name in names.split("|") if name in frame.columns]
-        if not there or there[0] in chosen:
-            known = ", ".join(frame.columns)
-            needed = f"each once of {known}", f"{known} 之一，各一次"
-            raise Problem("bad_parameter", errors=[Fault("columns", names[:60], *needed)])
-        chosen.append(there[0])
-    return frame.select(chosen) if columns else frame
+        present = [name for name in names.split("|") if name in frame.columns]
+        if not present or present[0] in selected:
+            available = ", ".join(frame.columns)
+            expected = f"each once of {available}", f"{available} 之一，各一次"
+            raise ProblemError("bad_parameter", errors=[FieldError("columns", names[:60], *expected)])
+        selected.append(present[0])
+    return frame.select(selected) if columns else frame
 
 
 def paths() -> Schema:
@@ -124,13 +131,13 @@ def paths() -> Schema:
                 "What a batch answered, row by row, as far as it is recorded",
                 {
                     "description": "As asked",
-                    "content": {kind: {"schema": text} for kind in MEDIA_TYPES.values()},
+                    "content": {media_type: {"schema": text} for media_type in MEDIA_TYPES.values()},
                     "headers": {"Batch-State": state},
                 },
                 parameters=[
-                    in_path("id", "batch_id"),
-                    in_query("format", {"enum": [*MEDIA_TYPES], "default": "csv"}, "Of the rows."),
-                    in_query(
+                    path_param("id", "batch_id"),
+                    query_param("format", {"enum": [*MEDIA_TYPES], "default": "csv"}, "Of the rows."),
+                    query_param(
                         "columns", text, "Commas between, else all; of names with | between the first that is there."
                     ),
                 ],

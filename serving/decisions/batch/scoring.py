@@ -11,168 +11,207 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import polars as pl
 
-from datasets.errors import Fault
-from datasets.schema import MOST_FAULTS, Table, conform
-from serving.decisions.batch.formats import SUBJECT, Piece, json_column
-from serving.decisions.batch.subjects import LONGEST, NAMES, Read, Subjects
-from serving.decisions.inputs import unvalued
-from serving.decisions.products.base import Held
+from datasets.errors import FieldError
+from datasets.schema import MAX_ERRORS, TableSchema, validate
+from serving.decisions.batch.formats import SUBJECT_COLUMN, Chunk, json_column
+from serving.decisions.batch.subjects import MAX_ID_CHARS, SUBJECT_SCHEMA, SubjectInputs, SubjectReader
+from serving.decisions.inputs import redact_faults
+from serving.decisions.products.base import DeployedModel
 
 
 @dataclass(frozen=True, slots=True)
-class Answers:
+class ScoredChunk:
     """`frame`: one row for each that came; decision columns null and `error` set where it is faulty."""
 
     frame: pl.DataFrame
-    faults: list[Fault]
-    faulty: int  # rows
-    good: pl.DataFrame  # what the others told, as the model reads it
-    read: Mapping[int, Read] = field(default_factory=dict)  # row -> what the store held of its subject; good ones
+    faults: list[FieldError]
+    faulty_count: int  # rows
+    valid_rows: pl.DataFrame  # what the others told, as the model reads it
+    subject_inputs: Mapping[int, SubjectInputs] = field(
+        default_factory=dict
+    )  # row -> what the store held of its subject; good ones
 
     @property
-    def subjects(self) -> dict[int, str]:
+    def pseudonyms(self) -> dict[int, str]:
         """Row -> pseudonym."""
-        return {row: one.pseudonym for row, one in self.read.items() if one.pseudonym is not None}
+        return {row: inputs.pseudonym for row, inputs in self.subject_inputs.items() if inputs.pseudonym is not None}
 
 
-def answer(piece: Piece, held: Held, batch: str, keep: Sequence[str], reasons: bool, text: int) -> Answers:
+def score(
+    chunk: Chunk, model: DeployedModel, batch_id: str, keep: Sequence[str], reasons: bool, max_text_chars: int
+) -> ScoredChunk:
     """`text` bounds the characters of a text value."""
-    known = [column.name for column in held.fields]
-    raw = piece.frame.select([name for name in piece.frame.columns if name in known])
-    typed, found = _conformed(raw, held.table, piece.first)
-    faults = sorted(piece.faults + found + _long_texts(typed, held.table, piece.first, text), key=_row)
-    bad = sorted({fault.row - piece.first for fault in faults if fault.row is not None})
-    return _answers(piece, held, batch, keep, reasons, typed, faults, bad, None)
-
-
-def answer_stored(
-    piece: Piece, held: Held, batch: str, keep: Sequence[str], reasons: bool, text: int, subjects: Subjects
-) -> Answers:
-    """The same of a piece whose rows name stored subjects. Their ids stand in no fault, as faults are recorded."""
-    ids_ = piece.frame.select(pl.when(pl.col(SUBJECT.name) != "").then(pl.col(SUBJECT.name)))
-    named, found = _conformed(ids_, NAMES, piece.first)
-    faults = [_unnamed(one) if one.column == SUBJECT.name else one for one in piece.faults + found]
-    faults += _long_texts(named, NAMES, piece.first, LONGEST)
-    wrong, ids = {fault.row for fault in faults}, named[SUBJECT.name].to_list()
-    wanted = {piece.first + i: one for i, one in enumerate(ids) if one is not None and piece.first + i not in wrong}
-    stated = subjects.read([*wanted.values()])
-    read: dict[int, Read] = {}
-    for row, one in wanted.items():
-        if isinstance(told := stated[one], Read):
-            read[row] = told
-        else:
-            faults.append(replace(told, row=row))
-    values = [read[row].values if row in read else {} for row in range(piece.first, piece.first + len(ids))]
-    misfits: list[Fault] = []
-    raw = pl.DataFrame(
-        json_column(column, [one.get(column.name) for one in values], piece.first, misfits) for column in held.fields
+    field_names = [column.name for column in model.fields]
+    raw = chunk.frame.select([name for name in chunk.frame.columns if name in field_names])
+    typed, type_faults = _validate_rows(raw, model.table, chunk.first_row)
+    faults = sorted(
+        chunk.faults + type_faults + _long_text_faults(typed, model.table, chunk.first_row, max_text_chars),
+        key=_fault_row,
     )
-    typed, found = _conformed(raw, held.table, piece.first)
-    misfits += found + _long_texts(typed, held.table, piece.first, text)
-    faults = sorted(faults + unvalued([one for one in misfits if one.row in read]), key=_row)
-    bad = sorted({row - piece.first for row in range(piece.first, piece.first + len(ids)) if row not in read}
-                 | {fault.row - piece.first for fault in faults if fault.row is not None})  # fmt: skip
-    read = {row: one for row, one in read.items() if row - piece.first not in set(bad)}
-    return _answers(piece, held, batch, keep, reasons, typed, faults, bad, read)
+    bad_indices = sorted({fault.row - chunk.first_row for fault in faults if fault.row is not None})
+    return _build_scored_chunk(chunk, model, batch_id, keep, reasons, typed, faults, bad_indices, None)
 
 
-def _answers(
-    piece: Piece, held: Held, batch: str, keep: Sequence[str], reasons: bool,
-    typed: pl.DataFrame, faults: list[Fault], bad: list[int], read: Mapping[int, Read] | None,
-) -> Answers:  # fmt: skip
-    """`bad`: places in the piece. `read`: of the good ones, where they name stored subjects."""
-    rows = np.arange(piece.first, piece.first + piece.frame.height)
-    good = np.ones(len(rows), bool)
-    good[bad] = False
-    fine = typed.filter(pl.Series(good)) if bad else typed
-    consent = True if read is None else np.array([not read[row].silent for row in rows[good].tolist()], bool)
-    answered = held.many(fine, reasons, consent)
-    if bad:
-        answered = _spread(answered, good)
-    front = pl.DataFrame({"row": rows}).with_columns(decision_id=pl.format(batch + "-{}", "row"))
-    kept = piece.frame.select(pl.col(name).cast(pl.String) for name in keep if name in piece.frame.columns)
-    told = _errors(faults, rows)
-    maker = {
-        "model": held.card.model,
-        "version": held.card.version,
-        "bundle": held.digest,
-        "policy_version": held.policy,
-        "simulated": held.card.simulated,
+def score_stored(
+    chunk: Chunk,
+    model: DeployedModel,
+    batch_id: str,
+    keep: Sequence[str],
+    reasons: bool,
+    max_text_chars: int,
+    subject_reader: SubjectReader,
+) -> ScoredChunk:
+    """The same of a piece whose rows name stored subjects. Their ids stand in no fault, as faults are recorded."""
+    raw_ids = chunk.frame.select(pl.when(pl.col(SUBJECT_COLUMN.name) != "").then(pl.col(SUBJECT_COLUMN.name)))
+    typed_ids, type_faults = _validate_rows(raw_ids, SUBJECT_SCHEMA, chunk.first_row)
+    faults = [
+        _redact_id(fault) if fault.field == SUBJECT_COLUMN.name else fault for fault in chunk.faults + type_faults
+    ]
+    faults += _long_text_faults(typed_ids, SUBJECT_SCHEMA, chunk.first_row, MAX_ID_CHARS)
+    faulty_rows, ids = {fault.row for fault in faults}, typed_ids[SUBJECT_COLUMN.name].to_list()
+    requested = {
+        chunk.first_row + i: subject_id
+        for i, subject_id in enumerate(ids)
+        if subject_id is not None and chunk.first_row + i not in faulty_rows
     }
-    frame = pl.concat([front, kept, answered, told], how="horizontal")
-    frame = frame.with_columns(pl.lit(value).alias(name) for name, value in maker.items())
-    if read is not None:
-        frame = frame.with_columns(_from_store([read.get(row) for row in rows.tolist()], held.card.simulated))
-    return Answers(frame, faults, len(bad), fine, read or {})
+    results = subject_reader.read([*requested.values()])
+    inputs_by_row: dict[int, SubjectInputs] = {}
+    for row, subject_id in requested.items():
+        if isinstance(result := results[subject_id], SubjectInputs):
+            inputs_by_row[row] = result
+        else:
+            faults.append(replace(result, row=row))
+    values = [
+        inputs_by_row[row].values if row in inputs_by_row else {}
+        for row in range(chunk.first_row, chunk.first_row + len(ids))
+    ]
+    value_faults: list[FieldError] = []
+    raw = pl.DataFrame(
+        json_column(column, [row_values.get(column.name) for row_values in values], chunk.first_row, value_faults)
+        for column in model.fields
+    )
+    typed, type_faults = _validate_rows(raw, model.table, chunk.first_row)
+    value_faults += type_faults + _long_text_faults(typed, model.table, chunk.first_row, max_text_chars)
+    faults = sorted(
+        faults + redact_faults([fault for fault in value_faults if fault.row in inputs_by_row]), key=_fault_row
+    )
+    bad_indices = sorted({row - chunk.first_row for row in range(chunk.first_row, chunk.first_row + len(ids)) if row not in inputs_by_row}
+                 | {fault.row - chunk.first_row for fault in faults if fault.row is not None})  # fmt: skip
+    inputs_by_row = {
+        row: inputs for row, inputs in inputs_by_row.items() if row - chunk.first_row not in set(bad_indices)
+    }
+    return _build_scored_chunk(chunk, model, batch_id, keep, reasons, typed, faults, bad_indices, inputs_by_row)
 
 
-def _unnamed(fault: Fault) -> Fault:
-    return fault if fault.found == "missing" else replace(fault, found="no text")
+def _build_scored_chunk(
+    chunk: Chunk, model: DeployedModel, batch_id: str, keep: Sequence[str], reasons: bool,
+    typed: pl.DataFrame, faults: list[FieldError], bad_indices: list[int], inputs_by_row: Mapping[int, SubjectInputs] | None,
+) -> ScoredChunk:  # fmt: skip
+    """`bad`: places in the piece. `read`: of the good ones, where they name stored subjects."""
+    rows = np.arange(chunk.first_row, chunk.first_row + chunk.frame.height)
+    is_valid = np.ones(len(rows), bool)
+    is_valid[bad_indices] = False
+    valid_rows = typed.filter(pl.Series(is_valid)) if bad_indices else typed
+    consent = (
+        True
+        if inputs_by_row is None
+        else np.array([not inputs_by_row[row].withheld_groups for row in rows[is_valid].tolist()], bool)
+    )
+    answers = model.predict_batch(valid_rows, reasons, consent)
+    if bad_indices:
+        answers = _scatter(answers, is_valid)
+    row_ids = pl.DataFrame({"row": rows}).with_columns(decision_id=pl.format(batch_id + "-{}", "row"))
+    passthrough = chunk.frame.select(pl.col(name).cast(pl.String) for name in keep if name in chunk.frame.columns)
+    error_columns = _error_columns(faults, rows)
+    provenance = {
+        "model": model.card.model,
+        "version": model.card.version,
+        "bundle": model.digest,
+        "policy_version": model.policy,
+        "simulated": model.card.simulated,
+    }
+    frame = pl.concat([row_ids, passthrough, answers, error_columns], how="horizontal")
+    frame = frame.with_columns(pl.lit(value).alias(name) for name, value in provenance.items())
+    if inputs_by_row is not None:
+        frame = frame.with_columns(
+            _subject_columns([inputs_by_row.get(row) for row in rows.tolist()], model.card.simulated)
+        )
+    return ScoredChunk(frame, faults, len(bad_indices), valid_rows, inputs_by_row or {})
 
 
-def _from_store(read: Sequence[Read | None], simulated: bool) -> list[pl.Series]:
+def _redact_id(fault: FieldError) -> FieldError:
+    return fault if fault.actual == "missing" else replace(fault, actual="no text")
+
+
+def _subject_columns(inputs: Sequence[SubjectInputs | None], simulated: bool) -> list[pl.Series]:
     """What is told of the rows' subjects: each by its pseudonym, without its values."""
     return [
-        pl.Series("simulated", [simulated or (one is not None and one.simulated) for one in read], pl.Boolean),
-        pl.Series("subject", [one and one.pseudonym for one in read], pl.String),
-        pl.Series("inputs", [one and one.inputs for one in read], pl.String),
-        pl.Series("indicators_from", ["store"] * len(read), pl.String),
-        _lists("authorisations", [None if one is None else one.grants for one in read]),
-        _lists("not_read", [None if one is None else one.silent for one in read]),
+        pl.Series(
+            "simulated", [simulated or (subject is not None and subject.simulated) for subject in inputs], pl.Boolean
+        ),
+        pl.Series("subject", [subject and subject.pseudonym for subject in inputs], pl.String),
+        pl.Series("inputs", [subject and subject.inputs_digest for subject in inputs], pl.String),
+        pl.Series("indicators_from", ["store"] * len(inputs), pl.String),
+        _list_column("authorisations", [None if subject is None else subject.grants for subject in inputs]),
+        _list_column("not_read", [None if subject is None else subject.withheld_groups for subject in inputs]),
     ]
 
 
-def _lists(name: str, told: Sequence[Sequence[str] | None]) -> pl.Series:
+def _list_column(name: str, values: Sequence[Sequence[str] | None]) -> pl.Series:
     """As one column of texts that is cut up again: made list by list it takes five times as long."""
-    joined = pl.Series(name, [None if one is None else ";".join(one) for one in told], pl.String)
+    joined = pl.Series(name, [None if items is None else ";".join(items) for items in values], pl.String)
     return joined.str.split(";").list.eval(pl.element().filter(pl.element() != ""))
 
 
-def _spread(answered: pl.DataFrame, good: np.ndarray) -> pl.DataFrame:
+def _scatter(answers: pl.DataFrame, is_valid: np.ndarray) -> pl.DataFrame:
     """The good rows' answers in their places, null in the others'."""
-    if not len(answered):
-        return answered.clear(len(good))
-    places = np.cumsum(good) - 1
-    return answered.select(
-        pl.all().gather([int(place) if fine else None for place, fine in zip(places, good, strict=True)])
+    if not len(answers):
+        return answers.clear(len(is_valid))
+    positions = np.cumsum(is_valid) - 1
+    return answers.select(
+        pl.all().gather([int(position) if valid else None for position, valid in zip(positions, is_valid, strict=True)])
     )
 
 
-def _row(fault: Fault) -> int:
+def _fault_row(fault: FieldError) -> int:
     return fault.row or 0
 
 
-def _conformed(raw: pl.DataFrame, table: Table, first: int) -> tuple[pl.DataFrame, list[Fault]]:
+def _validate_rows(raw: pl.DataFrame, table: TableSchema, first_row: int) -> tuple[pl.DataFrame, list[FieldError]]:
     """Typed rows and every fault: a piece with more than one call spells out is halved."""
-    typed, faults, total = conform(raw, table, None, first)
-    if total <= min(len(faults), MOST_FAULTS) or raw.height <= 1:
+    typed, faults, total = validate(raw, table, None, first_row)
+    if total <= min(len(faults), MAX_ERRORS) or raw.height <= 1:
         return typed, faults
     half = raw.height // 2
-    left, right = _conformed(raw[:half], table, first), _conformed(raw[half:], table, first + half)
+    left, right = _validate_rows(raw[:half], table, first_row), _validate_rows(raw[half:], table, first_row + half)
     return pl.concat([left[0], right[0]]), left[1] + right[1]
 
 
-def _long_texts(frame: pl.DataFrame, table: Table, first: int, most: int) -> list[Fault]:
+def _long_text_faults(frame: pl.DataFrame, table: TableSchema, first_row: int, max_chars: int) -> list[FieldError]:
     faults = []
     for column in table.columns:
         if column.kind == "text":
-            for i in (frame[column.name].str.len_chars() > most).fill_null(False).arg_true().to_list():
-                found = f"text of {len(frame[column.name][i]):,} characters"
-                faults.append(Fault(column.name, found, f"at most {most:,}", f"最多 {most:,} 个字符", first + i))
+            for i in (frame[column.name].str.len_chars() > max_chars).fill_null(False).arg_true().to_list():
+                actual = f"text of {len(frame[column.name][i]):,} characters"
+                faults.append(
+                    FieldError(
+                        column.name, actual, f"at most {max_chars:,}", f"最多 {max_chars:,} 个字符", first_row + i
+                    )
+                )
     return faults
 
 
-def _errors(faults: Sequence[Fault], rows: np.ndarray) -> pl.DataFrame:
+def _error_columns(faults: Sequence[FieldError], rows: np.ndarray) -> pl.DataFrame:
     """The faults of each row as one sentence or more, in both languages."""
-    told: dict[str, list[str | None]] = {"error": [None] * len(rows), "error_zh": [None] * len(rows)}
+    messages: dict[str, list[str | None]] = {"error": [None] * len(rows), "error_zh": [None] * len(rows)}
     for fault in faults:
         if fault.row is None:
             continue
         i = fault.row - int(rows[0])
         for name, sentence in (
-            ("error", f"{fault.column} is {fault.found}; it must be {fault.needed}."),
-            ("error_zh", f"{fault.column} 为 {fault.found}；应为{fault.needed_zh}。"),
+            ("error", f"{fault.field} is {fault.actual}; it must be {fault.expected}."),
+            ("error_zh", f"{fault.field} 为 {fault.actual}；应为{fault.expected_zh}。"),
         ):
-            before = told[name][i]
-            told[name][i] = sentence if before is None else f"{before} {sentence}"
-    return pl.DataFrame(told, schema={"error": pl.String, "error_zh": pl.String})
+            previous = messages[name][i]
+            messages[name][i] = sentence if previous is None else f"{previous} {sentence}"
+    return pl.DataFrame(messages, schema={"error": pl.String, "error_zh": pl.String})

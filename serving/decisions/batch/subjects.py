@@ -8,102 +8,124 @@ from dataclasses import dataclass
 import orjson
 import sqlalchemy as sa
 
-from datasets.errors import Fault
-from datasets.schema import Table
-from serving.core.db.reader import Reader
-from serving.core.identifiers import now
-from serving.decisions.batch.formats import SUBJECT
-from serving.decisions.inputs import Stated
-from serving.decisions.products.base import Held
-from serving.privacy.consent.rules import KINDS_ZH, Opened, Rules, live_of, opened
-from serving.privacy.subjects.indicators import groups_of, newest_of
-from serving.privacy.subjects.vault import Tampered, Vault, wrapped_keys
+from datasets.errors import FieldError
+from datasets.schema import TableSchema
+from serving.core.db.reader import StoreReader
+from serving.core.identifiers import utc_now
+from serving.decisions.batch.formats import SUBJECT_COLUMN
+from serving.decisions.inputs import ResolvedInputs
+from serving.decisions.products.base import DeployedModel
+from serving.privacy.consent.rules import (
+    GRANT_KINDS_ZH,
+    ConsentDecision,
+    ConsentRules,
+    active_grants_by_subject,
+    evaluate_consent,
+)
+from serving.privacy.subjects.indicators import columns_by_group, latest_as_of_many
+from serving.privacy.subjects.vault import TamperedError, Vault, wrapped_keys
 
-NAMES = Table(name="the subjects", columns=(SUBJECT,))
-LONGEST = 255  # characters of an id
+SUBJECT_SCHEMA = TableSchema(name="the subjects", columns=(SUBJECT_COLUMN,))
+MAX_ID_CHARS = 255  # characters of an id
 # Of a row's answer, beside what every batch's has.
-OURS = ("subject", "inputs", "indicators_from", "authorisations", "not_read")
+EXTRA_COLUMNS = ("subject", "inputs", "indicators_from", "authorisations", "not_read")
 
 
 @dataclass(frozen=True, slots=True)
-class Read(Stated):
+class SubjectInputs(ResolvedInputs):
     """What of a subject a row's answer rests on. `inputs`: its imprint under the subject's own key."""
 
-    inputs: str = ""
+    inputs_digest: str = ""
 
 
 @dataclass(frozen=True)
-class Subjects:
+class SubjectReader:
     """The store as a tenant may read it for one model's product."""
 
-    reader: Reader
+    reader: StoreReader
     vault: Vault
-    rules: Rules | None  # None: no grant is asked for
-    held: Held
+    rules: ConsentRules | None  # None: no grant is asked for
+    model: DeployedModel
     tenant: str
 
-    def read(self, ids: Sequence[str]) -> dict[str, Read | Fault]:
+    def read(self, ids: Sequence[str]) -> dict[str, SubjectInputs | FieldError]:
         """By id; a fault where nothing is read, which names nobody. Raises StoreUnavailable."""
-        product = self.held.card.product
-        names = {self.vault.pseudonym(product, one): one for one in dict.fromkeys(ids)}
-        found = self.reader.ask(lambda connection: dict(self._found(connection, [*names])))
-        return {one: found[name] for name, one in names.items()}
+        product = self.model.card.product
+        ids_by_pseudonym = {self.vault.pseudonym(product, subject_id): subject_id for subject_id in dict.fromkeys(ids)}
+        results = self.reader.run(lambda connection: dict(self._read_pseudonyms(connection, [*ids_by_pseudonym])))
+        return {subject_id: results[name] for name, subject_id in ids_by_pseudonym.items()}
 
-    def _found(self, connection: sa.Connection, names: list[str]) -> Iterator[tuple[str, Read | Fault]]:
-        stamp, known = now(), {column.name for column in self.held.fields}
-        may = self._opened(connection, names, stamp)
+    def _read_pseudonyms(
+        self, connection: sa.Connection, pseudonyms: list[str]
+    ) -> Iterator[tuple[str, SubjectInputs | FieldError]]:
+        timestamp, field_names = utc_now(), {column.name for column in self.model.fields}
+        consents = self._evaluate_consents(connection, pseudonyms, timestamp)
         keys: dict[str, bytes] = {}
-        for name, wrapped in wrapped_keys(connection, [name for name, one in may.items() if not one.lacking]):
+        for name, wrapped in wrapped_keys(
+            connection, [name for name, consent in consents.items() if not consent.missing]
+        ):
             try:
                 keys[name] = self.vault.unwrap(wrapped, name)
-            except Tampered:
-                yield name, TAMPERED
-                may.pop(name)
-        alike: dict[tuple[str, ...], list[str]] = {}
-        for name, one in may.items():
-            if one.lacking:
-                yield name, _not_authorised(one)
+            except TamperedError:
+                yield name, TAMPERED_SUBJECT
+                consents.pop(name)
+        by_groups: dict[tuple[str, ...], list[str]] = {}
+        for name, consent in consents.items():
+            if consent.missing:
+                yield name, _not_authorised_fault(consent)
             elif name not in keys:
-                yield name, UNKNOWN
+                yield name, UNKNOWN_SUBJECT
             else:
-                alike.setdefault(one.groups, []).append(name)
-        for groups, those in alike.items():
-            told = newest_of(connection, self.vault, {name: keys[name] for name in those}, groups, stamp[:10])
-            for name, read in told.items():
-                if isinstance(read, Tampered):
-                    yield name, TAMPERED
+                by_groups.setdefault(consent.allowed_groups, []).append(name)
+        for groups, members in by_groups.items():
+            stored = latest_as_of_many(
+                connection, self.vault, {name: keys[name] for name in members}, groups, timestamp[:10]
+            )
+            for name, indicators in stored.items():
+                if isinstance(indicators, TamperedError):
+                    yield name, TAMPERED_SUBJECT
                     continue
-                values = {column: value for column, value in read.values.items() if column in known}
-                imprint = self.vault.imprint(keys[name], orjson.dumps(values, option=orjson.OPT_SORT_KEYS))
-                yield name, Read(values, read.simulated, name, may[name].grants, may[name].silent, imprint)
+                values = {column: value for column, value in indicators.values.items() if column in field_names}
+                digest = self.vault.keyed_digest(keys[name], orjson.dumps(values, option=orjson.OPT_SORT_KEYS))
+                yield (
+                    name,
+                    SubjectInputs(
+                        values, indicators.simulated, name, consents[name].grants, consents[name].withheld, digest
+                    ),
+                )
 
-    def _opened(self, connection: sa.Connection, names: list[str], stamp: str) -> dict[str, Opened]:
-        product, groups = self.held.card.product, sorted(groups_of(self.held.table))
+    def _evaluate_consents(
+        self, connection: sa.Connection, pseudonyms: list[str], timestamp: str
+    ) -> dict[str, ConsentDecision]:
+        product, groups = self.model.card.product, sorted(columns_by_group(self.model.table))
         if self.rules is None:
-            return dict.fromkeys(names, Opened(tuple(groups), (), (), {}))
-        grants = live_of(connection, self.tenant, product, names, stamp)
-        everybodys = grants.get(None, [])
-        without = opened(self.rules, product, groups, everybodys)
-        may = dict.fromkeys(names, without)
-        for name, own in grants.items():
+            return dict.fromkeys(pseudonyms, ConsentDecision(tuple(groups), (), (), {}))
+        grants = active_grants_by_subject(connection, self.tenant, product, pseudonyms, timestamp)
+        shared_grants = grants.get(None, [])
+        default_consent = evaluate_consent(self.rules, product, groups, shared_grants)
+        consents = dict.fromkeys(pseudonyms, default_consent)
+        for name, own_grants in grants.items():
             if name is not None:
-                both = sorted([*everybodys, *own], key=lambda grant: grant.id)
-                may[name] = opened(self.rules, product, groups, both)
-        return may
+                all_grants = sorted([*shared_grants, *own_grants], key=lambda grant: grant.id)
+                consents[name] = evaluate_consent(self.rules, product, groups, all_grants)
+        return consents
 
 
-UNKNOWN = Fault(
-    SUBJECT.name, "not in the store", "one that was loaded; or send its indicators", "已入库主体的编号，或直接发送指标"
+UNKNOWN_SUBJECT = FieldError(
+    SUBJECT_COLUMN.name,
+    "not in the store",
+    "one that was loaded; or send its indicators",
+    "已入库主体的编号，或直接发送指标",
 )
-TAMPERED = Fault(
-    SUBJECT.name, "one whose values in the store were changed", "loaded again; find out who wrote to the store",
+TAMPERED_SUBJECT = FieldError(
+    SUBJECT_COLUMN.name, "one whose values in the store were changed", "loaded again; find out who wrote to the store",
     "重新入库，并查明是谁改动了数据库",
 )  # fmt: skip
 
 
-def _not_authorised(may: Opened) -> Fault:
-    kinds = sorted({kind for wanted in may.lacking.values() for kind in wanted})
-    groups = ", ".join(may.lacking)
-    found = f"without a live authorisation of {' and '.join(kinds)} kind for {groups}"
-    needed_zh = f"先取得{'、'.join(KINDS_ZH[kind] for kind in kinds)}（{groups}）"
-    return Fault(SUBJECT.name, found, "one for which it was granted to you; nothing was read", needed_zh)
+def _not_authorised_fault(consent: ConsentDecision) -> FieldError:
+    kinds = sorted({kind for group_kinds in consent.missing.values() for kind in group_kinds})
+    groups = ", ".join(consent.missing)
+    actual = f"without a live authorisation of {' and '.join(kinds)} kind for {groups}"
+    expected_zh = f"先取得{'、'.join(GRANT_KINDS_ZH[kind] for kind in kinds)}（{groups}）"
+    return FieldError(SUBJECT_COLUMN.name, actual, "one for which it was granted to you; nothing was read", expected_zh)

@@ -15,109 +15,115 @@ from typing import Any
 import orjson
 import sqlalchemy as sa
 
-from datasets.errors import Fault
-from serving.core.db.lookup import Recorded, decided_about, find_many
-from serving.core.db.reader import Reader
+from datasets.errors import FieldError
+from serving.core.db.lookup import DecisionRecord, decision_ids_about, find_many
+from serving.core.db.reader import StoreReader
 from serving.core.db.schema import COMPANIES
-from serving.core.http.problems import Problem
-from serving.core.http.request import Call, query
-from serving.core.http.schema import Schema, closed
-from serving.privacy.subjects.indicators import known
-from serving.privacy.subjects.vault import Vault, held_keys
+from serving.core.http.problems import ProblemError
+from serving.core.http.request import Request, parse_query
+from serving.core.http.schema import Schema, closed_object
+from serving.privacy.subjects.indicators import is_simulated
+from serving.privacy.subjects.vault import Vault, existing_keys
 
 PRODUCT = "scitech_risk"
-USUAL, MOST = 36, 120  # months on a page, and decisions
-MONTH = r"[0-9]{4}-(?:0[1-9]|1[0-2])"
-DECISION = r"[0-9a-f]{32}(?:-[1-9][0-9]{0,9})?"
-BEFORE = f"^(?:{MONTH}|{DECISION})$"
-RESULTS = ("grade", "pd", "limit", "gate", "innovation")
+DEFAULT_MONTHS, MAX_MONTHS = 36, 120  # months on a page, and decisions
+MONTH_PATTERN = r"[0-9]{4}-(?:0[1-9]|1[0-2])"
+DECISION_ID_PATTERN = r"[0-9a-f]{32}(?:-[1-9][0-9]{0,9})?"
+CURSOR_PATTERN = f"^(?:{MONTH_PATTERN}|{DECISION_ID_PATTERN})$"
+RESULT_FIELDS = ("grade", "pd", "limit", "gate", "innovation")
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
+class HistoryPage:
     """The newest `most` months before `month` and decisions whose ids come before `decision`."""
 
-    most: int = USUAL
-    month: str = "9999-99"
-    decision: str = "g"
+    limit: int = DEFAULT_MONTHS
+    before_month: str = "9999-99"
+    before_decision: str = "g"
 
 
-_MONTHS = sa.select(COMPANIES).where(COMPANIES.c.pseudonym.in_(sa.bindparam("ids", expanding=True)))
+_MONTHS_QUERY = sa.select(COMPANIES).where(COMPANIES.c.pseudonym.in_(sa.bindparam("ids", expanding=True)))
 
 
-def months_of(reader: Reader, companies: Sequence[str]) -> dict[str, bytes]:
+def months_of(reader: StoreReader, companies: Sequence[str]) -> dict[str, bytes]:
     """Encoded and encrypted, by pseudonym, of those that have any."""
-    rows = reader.ask(lambda connection: connection.execute(_MONTHS, {"ids": companies}).all())
+    rows = reader.run(lambda connection: connection.execute(_MONTHS_QUERY, {"ids": companies}).all())
     return {row.pseudonym: row.months for row in rows}
 
 
-def pack(months: Sequence[Mapping[str, Any]]) -> bytes:
+def encode_months(months: Sequence[Mapping[str, Any]]) -> bytes:
     """A company's months, newest first: month, warnings and RESULTS of each. Words repeat, so they shrink well."""
     return zlib.compress(orjson.dumps(months), 1)
 
 
-def unpack(packed: bytes) -> list[dict[str, Any]]:
-    months: list[dict[str, Any]] = orjson.loads(zlib.decompress(packed))
+def decode_months(content: bytes) -> list[dict[str, Any]]:
+    months: list[dict[str, Any]] = orjson.loads(zlib.decompress(content))
     return months
 
 
-def page(call: Call) -> Page:
+def page(request: Request) -> HistoryPage:
     """As the address asks for it. Raises Problem, with all that is wrong."""
-    options, faults = query(call, ("limit", "before"))
-    limit, before = options.get("limit", str(USUAL)), options.get("before")
-    if not re.fullmatch(r"[0-9]{1,4}", limit) or not 1 <= int(limit) <= MOST:
-        needed = f"a whole number from 1 to {MOST}", f"1 至 {MOST} 的整数"
-        faults.append(Fault("limit", repr(limit[:60]), *needed))
-    if before is not None and not re.fullmatch(BEFORE, before):
-        needed = "a month, YYYY-MM, or a decision_id", "月份（格式 YYYY-MM）或 decision_id"
-        faults.append(Fault("before", repr(before[:60]), *needed))
+    options, faults = parse_query(request, ("limit", "before"))
+    limit, before = options.get("limit", str(DEFAULT_MONTHS)), options.get("before")
+    if not re.fullmatch(r"[0-9]{1,4}", limit) or not 1 <= int(limit) <= MAX_MONTHS:
+        expected = f"a whole number from 1 to {MAX_MONTHS}", f"1 至 {MAX_MONTHS} 的整数"
+        faults.append(FieldError("limit", repr(limit[:60]), *expected))
+    if before is not None and not re.fullmatch(CURSOR_PATTERN, before):
+        expected = "a month, YYYY-MM, or a decision_id", "月份（格式 YYYY-MM）或 decision_id"
+        faults.append(FieldError("before", repr(before[:60]), *expected))
     if faults:
-        raise Problem("bad_parameter", errors=faults)
-    return Page(int(limit)) if before is None else Page(int(limit), *_bounds(before))
+        raise ProblemError("bad_parameter", errors=faults)
+    return HistoryPage(int(limit)) if before is None else HistoryPage(int(limit), *_cursor_bounds(before))
 
 
-def _bounds(before: str) -> tuple[str, str]:
+def _cursor_bounds(before: str) -> tuple[str, str]:
     """(month, decision id) before both of which a page ends: ids begin with their time, 48 bits of milliseconds."""
-    if re.fullmatch(DECISION, before):
+    if re.fullmatch(DECISION_ID_PATTERN, before):
         try:
             return f"{datetime.fromtimestamp(int(before[:12], 16) / 1_000, UTC):%Y-%m}", before
         except (OverflowError, ValueError):  # an id from after the year 9999, which nobody was given
             return "9999-99", before
     year, month = int(before[:4]), int(before[5:])
-    began = 0.0 if year < 1970 else datetime(year, month, 1, tzinfo=UTC).timestamp()
-    return before, f"{int(1_000 * began):012x}"
+    month_start = 0.0 if year < 1970 else datetime(year, month, 1, tzinfo=UTC).timestamp()
+    return before, f"{int(1_000 * month_start):012x}"
 
 
-def history(reader: Reader, vault: Vault, tenant: str, company: str, page: Page) -> bytes:
+def history(reader: StoreReader, vault: Vault, tenant: str, company_id: str, page: HistoryPage) -> bytes:
     """As JSON, newest first, with the tenant's own decisions. Raises Problem for a company that no register brought."""
-    name = vault.pseudonym(PRODUCT, company)
-    simulated = reader.ask(lambda connection: known(connection, name))
+    pseudonym = vault.pseudonym(PRODUCT, company_id)
+    simulated = reader.run(lambda connection: is_simulated(connection, pseudonym))
     if simulated is None:
-        raise Problem("unknown_company", found=repr(company[:80]))
-    sealed = months_of(reader, [name]).get(name)
+        raise ProblemError("unknown_company", actual=repr(company_id[:80]))
+    encrypted = months_of(reader, [pseudonym]).get(pseudonym)
     months = []
-    if sealed is not None:
-        key = reader.ask(lambda connection: held_keys(connection, vault, [name]))[name]
-        months = [one for one in unpack(vault.open(key, sealed, name)) if one["month"] < page.month]
-    ids = reader.ask(lambda connection: decided_about(connection, PRODUCT, name, tenant, page.decision, page.most))
-    decided = reader.ask(lambda connection: find_many(connection, ids, tenant))
-    told = {
-        "company_id": company,
+    if encrypted is not None:
+        key = reader.run(lambda connection: existing_keys(connection, vault, [pseudonym]))[pseudonym]
+        months = [
+            month
+            for month in decode_months(vault.open(key, encrypted, pseudonym))
+            if month["month"] < page.before_month
+        ]
+    ids = reader.run(
+        lambda connection: decision_ids_about(connection, PRODUCT, pseudonym, tenant, page.before_decision, page.limit)
+    )
+    decisions = reader.run(lambda connection: find_many(connection, ids, tenant))
+    payload = {
+        "company_id": company_id,
         "simulated": simulated,
-        "months": months[: page.most],
-        "decisions": [_decision(decided[one]) for one in ids if one in decided],
+        "months": months[: page.limit],
+        "decisions": [_decision_json(decisions[decision_id]) for decision_id in ids if decision_id in decisions],
     }
-    return orjson.dumps(told)
+    return orjson.dumps(payload)
 
 
-def _decision(of: Recorded) -> dict[str, Any]:
+def _decision_json(record: DecisionRecord) -> dict[str, Any]:
     """A row of a batch has its gate as a word, and tells no currency."""
-    answer, gate = of.answer, of.answer["gate"]
+    answer, gate = record.answer, record.answer["gate"]
     return {
-        "decision_id": of.id,
-        "created": of.created,
-        "model": of.model,
-        "version": of.version,
+        "decision_id": record.id,
+        "created": record.created,
+        "model": record.model,
+        "version": record.version,
         "decision": answer["decision"],
         "grade": answer["grade"],
         "pd": answer["pd"],
@@ -129,26 +135,26 @@ def _decision(of: Recorded) -> dict[str, Any]:
 
 def schema() -> Schema:
     text, null = {"type": "string"}, {"type": "null"}
-    words = dict.fromkeys(("code", "en", "zh"), text)
-    warning = {"type": "object", "required": [*words, "severity"],
-               "properties": words | {"severity": {"enum": ["watch", "act"]}}}  # fmt: skip
+    message = dict.fromkeys(("code", "en", "zh"), text)
+    warning = {"type": "object", "required": [*message, "severity"],
+               "properties": message | {"severity": {"enum": ["watch", "act"]}}}  # fmt: skip
     share = {"type": ["number", "null"], "minimum": 0, "maximum": 1}
     results = {"grade": {"anyOf": [text, null]}, "pd": share, "limit": {"type": ["integer", "null"], "minimum": 0},
                "gate": {"enum": ["pass", "review", "block", None]}}  # fmt: skip
     month = {
-        "month": {"type": "string", "pattern": f"^{MONTH}$"},
+        "month": {"type": "string", "pattern": f"^{MONTH_PATTERN}$"},
         "warnings": {"type": "array", "items": warning},
         **results,
         "innovation": {"type": ["number", "null"], "description": "0 to 100"},
     }
-    made = dict.fromkeys(("decision_id", "created", "model", "version"), text)
-    decision = made | {"decision": {"enum": ["approve", "refer"]}, "currency": {"anyOf": [text, null]}} | results
-    return closed(
+    provenance = dict.fromkeys(("decision_id", "created", "model", "version"), text)
+    decision = provenance | {"decision": {"enum": ["approve", "refer"]}, "currency": {"anyOf": [text, null]}} | results
+    return closed_object(
         {
             "company_id": text,
             "simulated": {"type": "boolean"},
-            "months": {"type": "array", "items": closed(month, [*month])},
-            "decisions": {"type": "array", "items": closed(decision, [*decision])},
+            "months": {"type": "array", "items": closed_object(month, [*month])},
+            "decisions": {"type": "array", "items": closed_object(decision, [*decision])},
         },
         ["company_id", "simulated", "months", "decisions"],
     )

@@ -13,90 +13,108 @@ from typing import Any
 import orjson
 import sqlalchemy as sa
 
-from datasets.scitech_risk.ego_network import KINDS, Around
-from serving.core.db.reader import Reader
+from datasets.scitech_risk.ego_network import TIE_KINDS, NetworkIndex
+from serving.core.db.reader import StoreReader
 from serving.core.db.schema import COMPANIES
-from serving.core.http.problems import Problem
-from serving.core.http.schema import Schema, closed
+from serving.core.http.problems import ProblemError
+from serving.core.http.schema import Schema, closed_object
 from serving.decisions.companies.history import PRODUCT
-from serving.privacy.subjects.indicators import known
-from serving.privacy.subjects.vault import Vault, held_keys
+from serving.privacy.subjects.indicators import is_simulated
+from serving.privacy.subjects.vault import Vault, existing_keys
 
-GROUPS = ("shell", "public_records")  # what ties, invoices and insured staff are told of, whatever a model reads
-TIES = (*KINDS, "invoice")
-Readable = Callable[[sa.Connection, list[str]], set[str]]  # of pseudonyms, those that the caller may read
+REQUIRED_GROUPS = (
+    "shell",
+    "public_records",
+)  # what ties, invoices and insured staff are told of, whatever a model reads
+EDGE_KINDS = (*TIE_KINDS, "invoice")
+VisibleFilter = Callable[[sa.Connection, list[str]], set[str]]  # of pseudonyms, those that the caller may read
 
 
-def sealed(vault: Vault, key: bytes, company: str, around: Around, month: str) -> dict[str, bytes | None]:
+def encrypt_network(
+    vault: Vault, key: bytes, company_id: str, index: NetworkIndex, month: str
+) -> dict[str, bytes | None]:
     """Columns of COMPANIES. A register that brings no links and no invoices leaves nothing to tell."""
-    name = vault.pseudonym(PRODUCT, company)
-    label = orjson.dumps({"company_id": company, "insures_nobody": around.empty.get(company)})
-    told: dict[str, bytes | None] = {"label": vault.seal(key, label, f"{name}\0label")}
-    if not around.known:
-        return told | {"network": None}
-    near = around.of(company)
-    found = {
+    pseudonym = vault.pseudonym(PRODUCT, company_id)
+    label = orjson.dumps({"company_id": company_id, "insures_nobody": index.is_uninsured.get(company_id)})
+    columns: dict[str, bytes | None] = {"label": vault.seal(key, label, f"{pseudonym}\0label")}
+    if not index.has_network:
+        return columns | {"network": None}
+    neighbourhood = index.neighbourhood(company_id)
+    payload = {
         "month": month,
         "nodes": [
-            [node.kind, node.company and vault.pseudonym(PRODUCT, node.company), node.companies] for node in near.nodes
+            [node.kind, node.company and vault.pseudonym(PRODUCT, node.company), node.companies]
+            for node in neighbourhood.nodes
         ],
-        "edges": [[edge.start, edge.end, TIES.index(edge.kind), int(edge.loop)] for edge in near.edges],
-        "left_out": near.left_out,
+        "edges": [[edge.start, edge.end, EDGE_KINDS.index(edge.kind), int(edge.loop)] for edge in neighbourhood.edges],
+        "left_out": neighbourhood.omitted_count,
     }
-    return told | {"network": vault.seal(key, zlib.compress(orjson.dumps(found), 1), f"{name}\0network")}
+    return columns | {"network": vault.seal(key, zlib.compress(orjson.dumps(payload), 1), f"{pseudonym}\0network")}
 
 
-def network(reader: Reader, vault: Vault, company: str, readable: Readable) -> bytes:
+def network(reader: StoreReader, vault: Vault, company_id: str, select_visible: VisibleFilter) -> bytes:
     """As JSON; without nodes where the register told of no ties. Raises Problem for a company that no register
     brought, and Tampered."""
-    name = vault.pseudonym(PRODUCT, company)
+    pseudonym = vault.pseudonym(PRODUCT, company_id)
 
-    def find(connection: sa.Connection) -> dict[str, Any]:
-        simulated = known(connection, name)
+    def load(connection: sa.Connection) -> dict[str, Any]:
+        simulated = is_simulated(connection, pseudonym)
         if simulated is None:
-            raise Problem("unknown_company", found=repr(company[:80]))
-        kept = connection.execute(sa.select(COMPANIES.c.network).where(COMPANIES.c.pseudonym == name)).scalar()
-        told: dict[str, Any] = {"month": None, "nodes": [], "edges": [], "left_out": 0}
-        if kept is not None:
-            key = held_keys(connection, vault, [name])[name]
-            told = orjson.loads(zlib.decompress(vault.open(key, kept, f"{name}\0network")))
-        labels = _labels(connection, vault, [one for _, one, _ in told["nodes"] if one is not None], readable)
+            raise ProblemError("unknown_company", actual=repr(company_id[:80]))
+        encrypted = connection.execute(
+            sa.select(COMPANIES.c.network).where(COMPANIES.c.pseudonym == pseudonym)
+        ).scalar()
+        payload: dict[str, Any] = {"month": None, "nodes": [], "edges": [], "left_out": 0}
+        if encrypted is not None:
+            key = existing_keys(connection, vault, [pseudonym])[pseudonym]
+            payload = orjson.loads(zlib.decompress(vault.open(key, encrypted, f"{pseudonym}\0network")))
+        labels = _labels(
+            connection,
+            vault,
+            [neighbour for _, neighbour, _ in payload["nodes"] if neighbour is not None],
+            select_visible,
+        )
         return {
-            "company_id": company,
+            "company_id": company_id,
             "simulated": simulated,
-            "month": told["month"],
-            "nodes": [_node(kind, name, companies, labels) for kind, name, companies in told["nodes"]],
-            "edges": [
-                {"from": a, "to": b, "kind": TIES[kind], "loop": bool(loop)} for a, b, kind, loop in told["edges"]
+            "month": payload["month"],
+            "nodes": [
+                _node_json(kind, neighbour, companies, labels) for kind, neighbour, companies in payload["nodes"]
             ],
-            "left_out": told["left_out"],
+            "edges": [
+                {"from": start, "to": end, "kind": EDGE_KINDS[kind], "loop": bool(loop)}
+                for start, end, kind, loop in payload["edges"]
+            ],
+            "left_out": payload["left_out"],
         }
 
-    return orjson.dumps(reader.ask(find))
+    return orjson.dumps(reader.run(load))
 
 
-def _labels(connection: sa.Connection, vault: Vault, names: list[str], readable: Readable) -> dict[str, dict[str, Any]]:
+def _labels(
+    connection: sa.Connection, vault: Vault, pseudonyms: list[str], select_visible: VisibleFilter
+) -> dict[str, dict[str, Any]]:
     """Pseudonym -> what may be told, of those that the store still holds and the caller may read."""
-    held = held_keys(connection, vault, names)
-    may = readable(connection, [*held])
-    chosen = sa.select(COMPANIES.c.pseudonym, COMPANIES.c.label).where(COMPANIES.c.pseudonym.in_(may))
+    subject_keys = existing_keys(connection, vault, pseudonyms)
+    visible = select_visible(connection, [*subject_keys])
+    statement = sa.select(COMPANIES.c.pseudonym, COMPANIES.c.label).where(COMPANIES.c.pseudonym.in_(visible))
     return {
-        row.pseudonym: orjson.loads(vault.open(held[row.pseudonym], row.label, f"{row.pseudonym}\0label"))
-        for row in connection.execute(chosen)
+        row.pseudonym: orjson.loads(vault.open(subject_keys[row.pseudonym], row.label, f"{row.pseudonym}\0label"))
+        for row in connection.execute(statement)
         if row.label is not None
     }
 
 
-def _node(kind: str, name: str | None, companies: int, labels: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    if name is None:
+def _node_json(kind: str, pseudonym: str | None, companies: int, labels: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    if pseudonym is None:
         return {"kind": kind, "companies": companies}
-    nothing = {"company_id": None, "insures_nobody": None}  # of one that is erased, or that no authorisation opens
-    return {"kind": kind, **(labels.get(name) or nothing)}
+    hidden = {"company_id": None, "insures_nobody": None}  # of one that is erased, or that no authorisation opens
+    return {"kind": kind, **(labels.get(pseudonym) or hidden)}
 
 
 def schema() -> Schema:
     text, null, count = {"type": "string"}, {"type": "null"}, {"type": "integer", "minimum": 0}
-    company = closed(
+    company = closed_object(
         {
             "kind": {"const": "company"},
             "company_id": {
@@ -107,19 +125,19 @@ def schema() -> Schema:
         },
         ["kind", "company_id", "insures_nobody"],
     )
-    tie = closed(
-        {"kind": {"enum": [*KINDS]}, "companies": count | {"description": "That it ties"}}, ["kind", "companies"]
+    shared_node = closed_object(
+        {"kind": {"enum": [*TIE_KINDS]}, "companies": count | {"description": "That it ties"}}, ["kind", "companies"]
     )
-    edge = closed(
-        {"from": count, "to": count, "kind": {"enum": [*TIES]}, "loop": {"type": "boolean"}},
+    edge = closed_object(
+        {"from": count, "to": count, "kind": {"enum": [*EDGE_KINDS]}, "loop": {"type": "boolean"}},
         ["from", "to", "kind", "loop"],
     )
-    return closed(
+    return closed_object(
         {
             "company_id": text,
             "simulated": {"type": "boolean"},
             "month": {"anyOf": [text, null], "description": "Of the register; null: it told of no ties"},
-            "nodes": {"type": "array", "description": "The company first", "items": {"oneOf": [company, tie]}},
+            "nodes": {"type": "array", "description": "The company first", "items": {"oneOf": [company, shared_node]}},
             "edges": {"type": "array", "description": "By places among the nodes", "items": edge},
             "left_out": count | {"description": "Companies that share something or trade with it, and are not shown"},
         },

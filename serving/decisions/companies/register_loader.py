@@ -1,6 +1,6 @@
 """A register of companies into the store: what a request may ask about by company, and each company's months.
 
-python -m serving load-register var/registers/2026-06 --answers var/portfolio/2026-06/answers.parquet
+python -m serving import-register var/registers/2026-06 --answers var/portfolio/2026-06/answers.parquet
 
 Indicators stay where a decision reads them; a month keeps which warnings it gave, by a policy's signals, and what a run
 over the register answered; beside them stands what lies around each company.
@@ -22,176 +22,209 @@ import orjson
 import polars as pl
 import sqlalchemy as sa
 
-from datasets.errors import DataError, Fault, Faults, Unreadable
-from datasets.schema import MOST_FAULTS
-from datasets.scitech_risk.ego_network import Around
-from datasets.scitech_risk.monthly_history import rolling
+from datasets.errors import DataError, FieldError, UnreadableFileError, ValidationErrors
+from datasets.schema import MAX_ERRORS
+from datasets.scitech_risk.ego_network import NetworkIndex
+from datasets.scitech_risk.monthly_history import rolling_early_warnings
 from datasets.scitech_risk.register import schema as register
 from datasets.scitech_risk.register.schema import Register, Remark
-from models.policy.arithmetic import Arrays
+from models.policy.arithmetic import ArrayOps
 from models.scitech_risk import early_warnings
-from models.scitech_risk.messages import column_of, value_text
-from models.scitech_risk.policy import Policy, Signal
+from models.scitech_risk.messages import find_column, format_value
+from models.scitech_risk.policy import Policy, WarningSignal
 from models.scitech_risk.shell_gate import VERDICTS
-from serving.core.db.engine import open_store, unavailable
-from serving.core.db.reader import Reader
+from serving.core.db.engine import open_store, to_store_error
+from serving.core.db.reader import StoreReader
 from serving.core.db.schema import COMPANIES, INDICATORS
-from serving.core.identifiers import now
-from serving.decisions.companies import network as networks
-from serving.decisions.companies.history import PRODUCT, RESULTS, months_of, pack, unpack
+from serving.core.identifiers import utc_now
+from serving.decisions.companies import network as company_network
+from serving.decisions.companies.history import PRODUCT, RESULT_FIELDS, decode_months, encode_months, months_of
 from serving.privacy.subjects import ingestion
-from serving.privacy.subjects.indicators import Made, day, groups_of, sealed
-from serving.privacy.subjects.vault import Vault, claim, keys
+from serving.privacy.subjects.indicators import IndicatorSource, columns_by_group, encrypt_rows, parse_day
+from serving.privacy.subjects.vault import Vault, bind_store, ensure_keys
 
-AT_ONCE = 2_000  # companies: their months, some 50,000 rows, are held together
-TYPES = {"grade": pl.String, "pd": pl.Float64, "limit": pl.Int64, "gate": pl.String, "innovation": pl.Float64}
+COMPANIES_PER_CHUNK = 2_000  # companies: their months, some 50,000 rows, are held together
+RESULT_TYPES = {"grade": pl.String, "pd": pl.Float64, "limit": pl.Int64, "gate": pl.String, "innovation": pl.Float64}
 
 
 @dataclass(frozen=True, slots=True)
-class Loaded:
+class ImportSummary:
     companies: int
     months: int  # of all of them together
     month: str  # the register's
     remarks: tuple[Remark, ...]
 
 
-def load_register(
-    folder: Path, policy: Policy, store: Path | str, patience: float, vault: Vault, answers: Path | None = None
-) -> Loaded:
+def import_register(
+    folder: Path, policy: Policy, store: Path | str, lock_timeout: float, vault: Vault, answers: Path | None = None
+) -> ImportSummary:
     """All of the register, or nothing of it. Raises DataError, with all that is wrong, or StoreUnavailable.
 
     A company that was there before has newer indicators and its months added to; what an earlier run answered
     stays. Two loads at once: the last one counts.
     """
-    found = register.read(folder)
-    results = None if answers is None else _results(answers, found, [grade.name for grade in policy.risk.grades])
-    made = Made(PRODUCT, folder.name, register.digest(folder), found.simulated, now())
-    engine, beside = open_store(store, patience), store.parent if isinstance(store, Path) else None
+    company_register = register.read(folder)
+    results = (
+        None
+        if answers is None
+        else _read_results(answers, company_register, [grade.name for grade in policy.risk.grades])
+    )
+    source = IndicatorSource(
+        PRODUCT, folder.name, register.register_digest(folder), company_register.simulated, utc_now()
+    )
+    engine, scratch_parent = open_store(store, lock_timeout), store.parent if isinstance(store, Path) else None
     try:
         with engine.begin() as connection:
-            claim(connection, vault)
+            bind_store(connection, vault)
         # Made ready and sealed beside the store first: while it is written, no decision can be.
-        with tempfile.TemporaryDirectory(prefix="register-", dir=beside) as scratch:
-            parts = list(_ready(found, policy.signals, results, Sealing(engine, vault, made), Path(scratch)))
+        with tempfile.TemporaryDirectory(prefix="register-", dir=scratch_parent) as scratch:
+            chunks = list(
+                _prepare_chunks(
+                    company_register, policy.signals, results, EncryptionContext(engine, vault, source), Path(scratch)
+                )
+            )
             with engine.begin() as connection:
-                for part, months in parts:
-                    _put(connection, pl.read_ipc(part), pl.read_ipc(months))
+                for indicators, months in chunks:
+                    _insert_chunk(connection, pl.read_ipc(indicators), pl.read_ipc(months))
     except sa.exc.SQLAlchemyError as error:
-        raise unavailable(error) from error
+        raise to_store_error(error) from error
     finally:
         engine.dispose()
-    return Loaded(found.frame.height, found.history.height, found.month, found.remarks)
+    return ImportSummary(
+        company_register.frame.height, company_register.history.height, company_register.month, company_register.remarks
+    )
 
 
 @dataclass(frozen=True, slots=True)
-class Sealing:
+class EncryptionContext:
     engine: sa.Engine
     vault: Vault
-    made: Made
+    source: IndicatorSource
 
 
-def _ready(
-    found: Register, told: tuple[Signal, ...], results: pl.DataFrame | None, by: Sealing, scratch: Path
+def _prepare_chunks(
+    company_register: Register,
+    signals: tuple[WarningSignal, ...],
+    results: pl.DataFrame | None,
+    context: EncryptionContext,
+    scratch: Path,
 ) -> Iterator[tuple[Path, Path]]:
     """Files of sealed indicators and of sealed months, of AT_ONCE companies each."""
-    reader, vault, around = Reader(by.engine), by.vault, Around(found)
-    for at, (companies, part) in enumerate(_months(found, told, results)):
-        named = {company: vault.pseudonym(PRODUCT, company) for company in companies["company_id"]}
-        with by.engine.begin() as connection:  # a key alone says nothing of anybody
-            held = keys(connection, vault, named.values())
-        stored = months_of(reader, list(named.values()))
-        before = {
-            company: unpack(vault.open(held[name], stored[name], name))
-            for company, name in named.items()
+    reader, vault, network_index = StoreReader(context.engine), context.vault, NetworkIndex(company_register)
+    for index, (companies, month_rows) in enumerate(_month_chunks(company_register, signals, results)):
+        pseudonyms = {company: vault.pseudonym(PRODUCT, company) for company in companies["company_id"]}
+        with context.engine.begin() as connection:  # a key alone says nothing of anybody
+            subject_keys = ensure_keys(connection, vault, pseudonyms.values())
+        stored = months_of(reader, list(pseudonyms.values()))
+        earlier = {
+            company: decode_months(vault.open(subject_keys[name], stored[name], name))
+            for company, name in pseudonyms.items()
             if name in stored
         }
-        newest = max((months[0]["month"] for months in before.values()), default="")
-        if newest > found.month:
+        latest = max((months[0]["month"] for months in earlier.values()), default="")
+        if latest > company_register.month:
             raise DataError(
-                f"The register is of {found.month}, and the store holds {newest} of its companies; a register of that "
+                f"The register is of {company_register.month}, and the store holds {latest} of its companies; a register of that "
                 "month or later is needed, as decisions rest on the newest."
             )
-        stated = ingestion.told(
-            companies, register.TABLE, by.made.source, day(found.month), [*groups_of(register.TABLE)]
+        subject_rows = ingestion.rows_by_group(
+            companies,
+            register.TABLE,
+            context.source.source,
+            parse_day(company_register.month),
+            [*columns_by_group(register.TABLE)],
         )
-        lines = [
-            line
-            for company, true_at, groups in stated
-            for line in sealed(vault, held[named[company]], named[company], true_at, groups, by.made)
+        indicator_rows = [
+            row
+            for company, true_at, groups in subject_rows
+            for row in encrypt_rows(
+                vault, subject_keys[pseudonyms[company]], pseudonyms[company], true_at, groups, context.source
+            )
         ]
         months = [
             {
-                "pseudonym": (name := named[company]),
-                "months": vault.seal(held[name], _merged(rows, before.get(company)), name),
-                **networks.sealed(vault, held[name], company, around, found.month),
+                "pseudonym": (name := pseudonyms[company]),
+                "months": vault.seal(subject_keys[name], _merge_months(rows, earlier.get(company)), name),
+                **company_network.encrypt_network(
+                    vault, subject_keys[name], company, network_index, company_register.month
+                ),
             }
-            for company, rows in _by_company(part)
+            for company, rows in _by_company(month_rows)
         ]
-        paths = scratch / f"{at:06d}.indicators", scratch / f"{at:06d}.months"
-        pl.DataFrame(lines).write_ipc(paths[0])
+        paths = scratch / f"{index:06d}.indicators", scratch / f"{index:06d}.months"
+        pl.DataFrame(indicator_rows).write_ipc(paths[0])
         pl.DataFrame(months, schema_overrides={"network": pl.Binary}).write_ipc(paths[1])
         yield paths
 
 
-def _by_company(part: pl.DataFrame) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+def _by_company(rows: pl.DataFrame) -> Iterator[tuple[str, list[dict[str, Any]]]]:
     """(company, its months, newest first)."""
-    for company, group in groupby(part.iter_rows(named=True), itemgetter("company_id")):
+    for company, group in groupby(rows.iter_rows(named=True), itemgetter("company_id")):
         months = [
             {
                 "month": row["month"],
                 "warnings": orjson.Fragment(row["warnings"]),
-                **{name: row[name] for name in RESULTS},
+                **{name: row[name] for name in RESULT_FIELDS},
             }
             for row in group
         ]
         yield company, months[::-1]
 
 
-def _merged(months: list[dict[str, Any]], stored: list[dict[str, Any]] | None) -> bytes:
+def _merge_months(months: list[dict[str, Any]], stored: list[dict[str, Any]] | None) -> bytes:
     """With what was there: earlier months, and the results of an earlier run where this one brings none."""
     if stored is None:
-        return pack(months)
-    before = {one["month"]: one for one in stored}
-    for one in months:
-        earlier = before.pop(one["month"], None)
-        if earlier is not None and one["gate"] is None:
-            one |= {name: earlier[name] for name in RESULTS}
-    return pack(sorted([*months, *before.values()], key=itemgetter("month"), reverse=True))
+        return encode_months(months)
+    stored_by_month = {month["month"]: month for month in stored}
+    for month in months:
+        earlier = stored_by_month.pop(month["month"], None)
+        if earlier is not None and month["gate"] is None:
+            month |= {name: earlier[name] for name in RESULT_FIELDS}
+    return encode_months(sorted([*months, *stored_by_month.values()], key=itemgetter("month"), reverse=True))
 
 
-def _results(path: Path, found: Register, grades: Sequence[str]) -> pl.DataFrame:
+def _read_results(path: Path, company_register: Register, grades: Sequence[str]) -> pl.DataFrame:
     """company_id and RESULTS of a run over this very register. Raises DataError, with all that is wrong."""
     try:
         frame = pl.read_parquet(path)
     except (pl.exceptions.PolarsError, OSError) as error:
-        raise Unreadable(f"{path}: cannot be read as Parquet: {error}. Name the answers of a run over it.") from error
+        raise UnreadableFileError(
+            f"{path}: cannot be read as Parquet: {error}. Name the answers of a run over it."
+        ) from error
     month = "month" if "month" in frame.columns else "as_of"
-    told = partial(Fault, file=path.name)
+    field_error = partial(FieldError, file=path.name)
     faults = [
-        told(name, "absent", "a column of a run's answers", "批量结果的一列")
-        for name in ("company_id", month, *RESULTS)
+        field_error(name, "absent", "a column of a run's answers", "批量结果的一列")
+        for name in ("company_id", month, *RESULT_FIELDS)
         if name not in frame.columns
     ]
     if faults:
-        raise Faults(faults)
-    other = frame.filter(pl.col(month).ne_missing(found.month))[month].unique().sort().to_list()
-    faults += [told(month, repr(name), f"the register's, {found.month}", f"名录月份 {found.month}") for name in other]
+        raise ValidationErrors(faults)
+    other_months = frame.filter(pl.col(month).ne_missing(company_register.month))[month].unique().sort().to_list()
+    faults += [
+        field_error(
+            month, repr(name), f"the register's, {company_register.month}", f"名录月份 {company_register.month}"
+        )
+        for name in other_months
+    ]
     try:
-        typed = frame.select("company_id", *(pl.col(name).cast(kind) for name, kind in TYPES.items()))
+        typed = frame.select("company_id", *(pl.col(name).cast(kind) for name, kind in RESULT_TYPES.items()))
     except pl.exceptions.PolarsError as error:
-        raise Unreadable(f"{path}: its columns hold other kinds of values than a run's answers: {error}.") from error
+        raise UnreadableFileError(
+            f"{path}: its columns hold other kinds of values than a run's answers: {error}."
+        ) from error
     rows = typed.with_row_index("row", 1)
-    twice = ~pl.col("company_id").is_first_distinct()
-    strange = ~pl.col("company_id").is_in(found.frame["company_id"].implode()).fill_null(False)
-    for wrong, needed, zh in (
-        (twice, "told once", "每家企业一行"),
-        (strange, "a company of the register", "名录中的企业"),
+    is_repeated = ~pl.col("company_id").is_first_distinct()
+    is_unknown = ~pl.col("company_id").is_in(company_register.frame["company_id"].implode()).fill_null(False)
+    for is_invalid, expected, expected_zh in (
+        (is_repeated, "told once", "每家企业一行"),
+        (is_unknown, "a company of the register", "名录中的企业"),
     ):
         faults += [
-            told("company_id", repr(name), needed, zh, row)
-            for row, name in rows.filter(wrong).select("row", "company_id").iter_rows()
+            field_error("company_id", repr(name), expected, expected_zh, row)
+            for row, name in rows.filter(is_invalid).select("row", "company_id").iter_rows()
         ]
-    for name, fits, needed, zh in (
+    for name, is_valid, expected, expected_zh in (
         ("pd", pl.col("pd").is_between(0, 1), "from 0 to 1", "0 至 1"),
         ("limit", pl.col("limit") >= 0, "0 or more", "不小于 0"),
         ("innovation", pl.col("innovation").is_between(0, 100), "from 0 to 100", "0 至 100"),
@@ -199,80 +232,84 @@ def _results(path: Path, found: Register, grades: Sequence[str]) -> pl.DataFrame
         ("grade", pl.col("grade").is_in(grades), f"one of {', '.join(grades)}", f"{'、'.join(grades)} 之一"),
     ):
         faults += [
-            told(name, repr(value), needed, zh, row)
-            for row, value in rows.filter(~fits).select("row", name).iter_rows()
+            field_error(name, repr(value), expected, expected_zh, row)
+            for row, value in rows.filter(~is_valid).select("row", name).iter_rows()
         ]
     if faults:
-        raise Faults(faults[:MOST_FAULTS], len(faults))
+        raise ValidationErrors(faults[:MAX_ERRORS], len(faults))
     return typed
 
 
-def _months(
-    found: Register, told: tuple[Signal, ...], results: pl.DataFrame | None
+def _month_chunks(
+    company_register: Register, signals: tuple[WarningSignal, ...], results: pl.DataFrame | None
 ) -> Iterator[tuple[pl.DataFrame, pl.DataFrame]]:
     """(companies, their months: company_id, month, warnings as JSON and RESULTS, sorted), of AT_ONCE companies each."""
-    words = _Words(told)
-    answered = pl.DataFrame(schema={"company_id": pl.String, **TYPES}) if results is None else results
-    for companies in found.frame.sort("company_id").iter_slices(AT_ONCE):
+    encode_warnings = _WarningEncoder(signals)
+    result_rows = pl.DataFrame(schema={"company_id": pl.String, **RESULT_TYPES}) if results is None else results
+    for companies in company_register.frame.sort("company_id").iter_slices(COMPANIES_PER_CHUNK):
         ids = companies["company_id"]
-        within = pl.col("company_id").is_between(pl.lit(ids[0]), pl.lit(ids[-1]))
-        before = rolling(found.history.filter(within)).filter(pl.col("month") < found.month)
-        today = companies.with_columns(month=pl.lit(found.month))
-        months = pl.concat([_reading(before, told), _reading(today, told)]).sort("company_id", "month")
-        here = answered.filter(within).with_columns(month=pl.lit(found.month))
-        shown = months.select("company_id", "month", warnings=words(months))
-        yield companies, shown.join(here, on=["company_id", "month"], how="left", maintain_order="left")
+        in_chunk = pl.col("company_id").is_between(pl.lit(ids[0]), pl.lit(ids[-1]))
+        history = rolling_early_warnings(company_register.history.filter(in_chunk)).filter(
+            pl.col("month") < company_register.month
+        )
+        current = companies.with_columns(month=pl.lit(company_register.month))
+        months = pl.concat([_signal_values(history, signals), _signal_values(current, signals)]).sort(
+            "company_id", "month"
+        )
+        current_results = result_rows.filter(in_chunk).with_columns(month=pl.lit(company_register.month))
+        month_rows = months.select("company_id", "month", warnings=encode_warnings(months))
+        yield companies, month_rows.join(current_results, on=["company_id", "month"], how="left", maintain_order="left")
 
 
-def _reading(frame: pl.DataFrame, told: tuple[Signal, ...]) -> pl.DataFrame:
+def _signal_values(frame: pl.DataFrame, signals: tuple[WarningSignal, ...]) -> pl.DataFrame:
     """What the signals read, at each month; what only today's register tells is missing before."""
-    wanted = sorted({signal.indicator for signal in told})
+    indicators = sorted({signal.indicator for signal in signals})
     values = [
         (pl.col(name) if name in frame.columns else pl.lit(None, pl.Float64)).cast(pl.Float64).alias(name)
-        for name in wanted
+        for name in indicators
     ]
     return frame.select("company_id", "month", *values)
 
 
-class _Words:
+class _WarningEncoder:
     """The warnings of many rows as JSON; few combinations occur, and each is put into words once."""
 
-    def __init__(self, told: tuple[Signal, ...]):
-        self.told = told
-        self.made: dict[bytes, bytes] = {}
-        self.each = [_told(signal) for signal in told]
+    def __init__(self, signals: tuple[WarningSignal, ...]):
+        self.signals = signals
+        self.cache: dict[bytes, bytes] = {}
+        self.descriptions = [_describe_signal(signal) for signal in signals]
 
     def __call__(self, rows: pl.DataFrame) -> pl.Series:
-        a = {name: rows[name].to_numpy() for name in rows.columns if name not in ("company_id", "month")}
+        arrays = {name: rows[name].to_numpy() for name in rows.columns if name not in ("company_id", "month")}
         with np.errstate(invalid="ignore"):
-            raised = early_warnings.raised(self.told, a, Arrays)
-        flags = np.zeros((rows.height, len(self.told)), bool)
-        for at, signal in enumerate(self.told):
-            flags[:, at] = raised[signal.code]
+            is_raised = early_warnings.active_warnings(self.signals, arrays, ArrayOps)
+        flags = np.zeros((rows.height, len(self.signals)), bool)
+        for index, signal in enumerate(self.signals):
+            flags[:, index] = is_raised[signal.code]
         return pl.Series([self._json(row) for row in flags], dtype=pl.Binary)
 
     def _json(self, row: np.ndarray) -> bytes:
         key = row.tobytes()
-        if key not in self.made:
-            self.made[key] = orjson.dumps([self.each[at] for at in np.flatnonzero(row)])
-        return self.made[key]
+        if key not in self.cache:
+            self.cache[key] = orjson.dumps([self.descriptions[index] for index in np.flatnonzero(row)])
+        return self.cache[key]
 
 
-def _told(signal: Signal) -> dict[str, str]:
+def _describe_signal(signal: WarningSignal) -> dict[str, str]:
     """With the line that was crossed where a decision would name the company's own value."""
-    low = signal.at_least is not None
-    line = signal.at_least if signal.at_least is not None else signal.at_most
-    assert line is not None  # one of the two: Condition
-    text, text_zh = value_text(line, column_of(signal.indicator, {}))
+    is_minimum = signal.at_least is not None
+    threshold = signal.at_least if signal.at_least is not None else signal.at_most
+    assert threshold is not None  # one of the two: Condition
+    text, text_zh = format_value(threshold, find_column(signal.indicator, {}))
     return {
         "code": signal.code,
         "severity": signal.severity,
-        "en": signal.en.format(value=f"{text} or {'more' if low else 'less'}"),
-        "zh": signal.zh.format(value=f"{text_zh} 或以{'上' if low else '下'}"),
+        "en": signal.en.format(value=f"{text} or {'more' if is_minimum else 'less'}"),
+        "zh": signal.zh.format(value=f"{text_zh} 或以{'上' if is_minimum else '下'}"),
     }
 
 
-def _put(connection: sa.Connection, indicators: pl.DataFrame, months: pl.DataFrame) -> None:
+def _insert_chunk(connection: sa.Connection, indicators: pl.DataFrame, months: pl.DataFrame) -> None:
     """Indicators beside what was there, months in its place."""
     connection.execute(sa.insert(INDICATORS), indicators.to_dicts())
     connection.execute(sa.delete(COMPANIES).where(COMPANIES.c.pseudonym.in_(months["pseudonym"].to_list())))

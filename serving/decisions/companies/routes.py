@@ -16,157 +16,164 @@ from typing import Any
 import orjson
 import sqlalchemy as sa
 
-from datasets.errors import Fault
-from datasets.schema import unknown_names
-from models.policy.config import load
-from models.scitech_risk.stress import Shock, Stress, sized
+from datasets.errors import FieldError
+from datasets.schema import find_unknown_names
+from models.policy.config import load_section
+from models.scitech_risk.stress import Shock, StressConfig, scale_shock
 from serving.core.audit import entries
-from serving.core.http.principal import Caller
-from serving.core.http.problems import Problem
-from serving.core.http.request import JSON, Call, Reply, read_body
-from serving.core.http.schema import STORE, Schema, in_path, in_query, operation, told_as_json
+from serving.core.http.principal import Principal
+from serving.core.http.problems import ProblemError
+from serving.core.http.request import JSON_MEDIA_TYPE, Request, Response, read_body
+from serving.core.http.schema import STORE_PROBLEMS, Schema, json_response, operation, path_param, query_param
 from serving.core.http.validation import parse_json
-from serving.core.identifiers import new_id, now
-from serving.decisions.companies import history as companies
-from serving.decisions.companies import network as networks
-from serving.decisions.inputs import unvalued
-from serving.decisions.products.scitech_risk import PRODUCT, ScitechRisk
-from serving.decisions.request import Question
-from serving.decisions.service import JSON_OPTIONS, DecisionService, ended
+from serving.core.identifiers import new_id, utc_now
+from serving.decisions.companies import history as company_history
+from serving.decisions.companies import network as company_network
+from serving.decisions.inputs import redact_faults
+from serving.decisions.products.scitech_risk import PRODUCT, ScitechRiskModel
+from serving.decisions.request import DecisionRequest
+from serving.decisions.service import JSON_OPTIONS, DecisionService, to_problem
 from serving.privacy.consent import usage
-from serving.privacy.consent.redaction import veiled
-from serving.privacy.consent.rules import GrantsGone, live_of, opened
-from serving.privacy.subjects.indicators import groups_of
-from serving.privacy.subjects.vault import Tampered
+from serving.privacy.consent.redaction import redact_answer
+from serving.privacy.consent.rules import ConsentRevokedError, active_grants_by_subject, evaluate_consent
+from serving.privacy.subjects.indicators import columns_by_group
+from serving.privacy.subjects.vault import TamperedError
 from serving.settings import ROOT
 
 log = logging.getLogger("yuheng.companies")
 
-Handler = Callable[[Call], Awaitable[Reply]]
-STRESS = f"{PRODUCT.route}/stress"
-HISTORY, NETWORK = "/v1/companies/{id}/history", "/v1/companies/{id}/network"
-CONFIG = ROOT / "configs" / "stress.toml"
-TOLD = ("decision", "grade", "limit", "indicative_limit", "currency", "referral", "gate")
-MINUTE, NOTED = 60.0, 10_000  # seconds within which the same look is one; looks that are remembered
-LOOKS = ("not_authorised", "authorisation_ended", "indicators_refused")
+Handler = Callable[[Request], Awaitable[Response]]
+STRESS_ROUTE = f"{PRODUCT.route}/stress"
+HISTORY_ROUTE, NETWORK_ROUTE = "/v1/companies/{id}/history", "/v1/companies/{id}/network"
+STRESS_CONFIG = ROOT / "configs" / "stress.toml"
+DISCLOSED_FIELDS = ("decision", "grade", "limit", "indicative_limit", "currency", "referral", "gate")
+USE_INTERVAL, MAX_REMEMBERED_USES = 60.0, 10_000  # seconds within which the same look is one; looks that are remembered
+READ_PROBLEMS = ("not_authorised", "authorisation_ended", "indicators_refused")
 PROBLEMS = {
-    HISTORY: ("unknown_company", "bad_parameter", *LOOKS, *STORE),
-    NETWORK: ("unknown_company", *LOOKS, *STORE),
-    f"GET {STRESS}": ("not_ready",),
-    f"POST {STRESS}": (
-        "empty_body", "not_utf8", "malformed_json", "unknown_model", "unknown_subject", *LOOKS,
-        "slow_request", "body_too_large", "unsupported_media_type", "invalid_request", *STORE,
+    HISTORY_ROUTE: ("unknown_company", "bad_parameter", *READ_PROBLEMS, *STORE_PROBLEMS),
+    NETWORK_ROUTE: ("unknown_company", *READ_PROBLEMS, *STORE_PROBLEMS),
+    f"GET {STRESS_ROUTE}": ("not_ready",),
+    f"POST {STRESS_ROUTE}": (
+        "empty_body", "not_utf8", "malformed_json", "unknown_model", "unknown_subject", *READ_PROBLEMS,
+        "slow_request", "body_too_large", "unsupported_media_type", "invalid_request", *STORE_PROBLEMS,
     ),
 }  # fmt: skip
 
 
-class CompanyDesk:
-    """Raises PolicyRefused."""
+class CompanyRoutes:
+    """Raises PolicyError."""
 
     def __init__(self, service: DecisionService):
         self.service = service
-        self.stress = load(Stress, CONFIG)
-        self._noted: dict[tuple[str, ...], float] = {}  # whose look at what, by which grants: when it was noted
+        self.stress_config = load_section(StressConfig, STRESS_CONFIG)
+        self._recorded_uses: dict[tuple[str, ...], float] = {}  # whose look at what, by which grants: when it was noted
 
     def routes(self) -> dict[str, dict[str, Handler]]:
         return {
-            HISTORY: {"GET": self.history},
-            NETWORK: {"GET": self.network},
-            STRESS: {"GET": self.shocks, "POST": self.stressed},
+            HISTORY_ROUTE: {"GET": self.get_history},
+            NETWORK_ROUTE: {"GET": self.get_network},
+            STRESS_ROUTE: {"GET": self.list_shocks, "POST": self.stress_company},
         }
 
-    async def history(self, call: Call) -> Reply:
-        page, company, service, caller = companies.page(call), call.path[0], self.service, call.caller
+    async def get_history(self, request: Request) -> Response:
+        page, company_id, service, principal = (
+            company_history.page(request),
+            request.path_params[0],
+            self.service,
+            request.principal,
+        )
 
-        def work() -> bytes:
-            used = self._authorised(company, caller)
-            told = companies.history(service.store.reader, service.vault, caller.tenant, company, page)
-            self._note("history", company, caller, used)
-            return told
+        def load_history() -> bytes:
+            used_grants = self._authorising_grants(company_id, principal)
+            body = company_history.history(service.store.reader, service.vault, principal.tenant, company_id, page)
+            self._record_use("history", company_id, principal, used_grants)
+            return body
 
-        return Reply(await asyncio.to_thread(_untouched, work))
+        return Response(await asyncio.to_thread(_map_tampering, load_history))
 
-    async def network(self, call: Call) -> Reply:
-        company, service, caller = call.path[0], self.service, call.caller
+    async def get_network(self, request: Request) -> Response:
+        company_id, service, principal = request.path_params[0], self.service, request.principal
 
-        def work() -> bytes:
-            used = self._authorised(company, caller, networks.GROUPS)
-            readable = partial(self._readable, caller.tenant, used)
-            told = networks.network(service.store.reader, service.vault, company, readable)
-            self._note("network", company, caller, used)
-            return told
+        def load_network() -> bytes:
+            used_grants = self._authorising_grants(company_id, principal, company_network.REQUIRED_GROUPS)
+            select_visible = partial(self._visible_neighbours, principal.tenant, used_grants)
+            body = company_network.network(service.store.reader, service.vault, company_id, select_visible)
+            self._record_use("network", company_id, principal, used_grants)
+            return body
 
-        return Reply(await asyncio.to_thread(_untouched, work))
+        return Response(await asyncio.to_thread(_map_tampering, load_network))
 
-    def _groups(self, more: Sequence[str] = ()) -> list[str]:
-        return sorted({*groups_of(self.service.held(PRODUCT, None).table), *more})
+    def _required_groups(self, extra_groups: Sequence[str] = ()) -> list[str]:
+        return sorted({*columns_by_group(self.service.held(PRODUCT, None).table), *extra_groups})
 
-    def _authorised(self, company: str, caller: Caller, more: Sequence[str] = ()) -> set[str]:
+    def _authorising_grants(self, company_id: str, principal: Principal, extra_groups: Sequence[str] = ()) -> set[str]:
         """By which grants. Warnings and ties are made of indicators, so they are told to who may read those of a
         decision. Raises Problem."""
         service = self.service
         _ = service.store.reader  # opens the store, and the vault with it
-        pseudonym = service.vault.pseudonym(PRODUCT.name, company)
-        return set(service.opened(PRODUCT, pseudonym, self._groups(more), caller, now()).grants)
+        pseudonym = service.vault.pseudonym(PRODUCT.name, company_id)
+        return set(service.opened(PRODUCT, pseudonym, self._required_groups(extra_groups), principal, utc_now()).grants)
 
-    def _note(self, what: str, company: str, caller: Caller, used: Collection[str]) -> None:
+    def _record_use(self, view: str, company_id: str, principal: Principal, used_grants: Collection[str]) -> None:
         """A leaf that the grants were used, before what they opened is told: one a minute of the same look, so that a
         slider's steps are one. In a thread. Raises Problem where a grant ended meanwhile."""
-        look = (caller.tenant, what, company, *sorted(used))
-        if not used or time.monotonic() - self._noted.get(look, -MINUTE) < MINUTE:
+        use_key = (principal.tenant, view, company_id, *sorted(used_grants))
+        if not used_grants or time.monotonic() - self._recorded_uses.get(use_key, -USE_INTERVAL) < USE_INTERVAL:
             return
-        entry = entries.read(what, now(), caller.tenant, new_id(), PRODUCT.name, used)
+        entry = entries.read_entry(view, utc_now(), principal.tenant, new_id(), PRODUCT.name, used_grants)
         try:
-            self.service.store.writer.run(lambda connection: usage.note(connection, entry)).result()
-        except GrantsGone as gone:
-            raise ended(gone) from gone
-        if len(self._noted) >= NOTED:
-            self._noted.clear()
-        self._noted[look] = time.monotonic()
+            self.service.store.writer.run(lambda connection: usage.record(connection, entry)).result()
+        except ConsentRevokedError as error:
+            raise to_problem(error) from error
+        if len(self._recorded_uses) >= MAX_REMEMBERED_USES:
+            self._recorded_uses.clear()
+        self._recorded_uses[use_key] = time.monotonic()
 
-    def _readable(self, tenant: str, used: set[str], connection: sa.Connection, names: list[str]) -> set[str]:
+    def _visible_neighbours(
+        self, tenant: str, used_grants: set[str], connection: sa.Connection, pseudonyms: list[str]
+    ) -> set[str]:
         """Of these companies, those that the tenant might ask about. By which grants goes into `used`."""
-        told, groups = self.service.rules, self._groups(networks.GROUPS)
-        if told is None:
-            return set(names)
-        grants = live_of(connection, tenant, PRODUCT.name, names, now())
-        everybodys = grants.pop(None, [])
-        found = set()
-        for name in names:
-            may = opened(told, PRODUCT.name, groups, [*everybodys, *grants.get(name, [])])
-            if not may.lacking:
-                found.add(name)
-                used.update(may.grants)
-        return found
+        rules, groups = self.service.rules, self._required_groups(company_network.REQUIRED_GROUPS)
+        if rules is None:
+            return set(pseudonyms)
+        grants = active_grants_by_subject(connection, tenant, PRODUCT.name, pseudonyms, utc_now())
+        shared_grants = grants.pop(None, [])
+        visible = set()
+        for pseudonym in pseudonyms:
+            consent = evaluate_consent(rules, PRODUCT.name, groups, [*shared_grants, *grants.get(pseudonym, [])])
+            if not consent.missing:
+                visible.add(pseudonym)
+                used_grants.update(consent.grants)
+        return visible
 
     # --- one company under stress
 
-    def _offered(self, held: ScitechRisk) -> dict[str, Shock]:
+    def _available_shocks(self, model: ScitechRiskModel) -> dict[str, Shock]:
         """Those that move something of what the model or its policy reads; a trade's is taken to hit the company."""
-        known = {column.name for column in held.fields}
+        field_names = {column.name for column in model.fields}
         return {
             shock.code: shock.model_copy(update={"trade": ""})
-            for shock in self.stress.shocks
-            if shock.rate or shock.log_odds or any(effect.column in known for effect in shock.effects)
+            for shock in self.stress_config.shocks
+            if shock.rate or shock.log_odds or any(effect.column in field_names for effect in shock.effects)
         }
 
-    def _held(self, model: str | None) -> ScitechRisk:
-        held = self.service.held(PRODUCT, model)
-        assert isinstance(held, ScitechRisk)
-        return held
+    def _deployed_model(self, model_name: str | None) -> ScitechRiskModel:
+        deployed = self.service.held(PRODUCT, model_name)
+        assert isinstance(deployed, ScitechRiskModel)
+        return deployed
 
-    async def shocks(self, call: Call) -> Reply:
-        held, desk = self._held(None), self.stress.desk
-        columns = {column.name: column for column in held.fields}
-        trades = {shock.code for shock in self.stress.shocks if shock.trade}
-        told = [
+    async def list_shocks(self, request: Request) -> Response:
+        model, scale = self._deployed_model(None), self.stress_config.desk
+        columns = {column.name: column for column in model.fields}
+        trade_codes = {shock.code for shock in self.stress_config.shocks if shock.trade}
+        payload = [
             {
                 "code": shock.code,
                 "en": shock.en,
                 "zh": shock.zh,
                 "why_en": shock.why_en,
                 "why_zh": shock.why_zh,
-                "own_trade": shock.code in trades,
+                "own_trade": shock.code in trade_codes,
                 "rate": shock.rate,
                 "log_odds": shock.log_odds,
                 "moves": [
@@ -175,110 +182,126 @@ class CompanyDesk:
                     if effect.times != 1 and not effect.plus and (column := columns.get(effect.column))
                 ],
             }
-            for shock in self._offered(held).values()
+            for shock in self._available_shocks(model).values()
         ]
-        return Reply(orjson.dumps({"shocks": told, "step": desk.step, "most": desk.most}))
+        return Response(orjson.dumps({"shocks": payload, "step": scale.step, "most": scale.most}))
 
-    async def stressed(self, call: Call) -> Reply:
-        media_type = call.media_type()
-        if media_type != JSON:
-            raise Problem("unsupported_media_type", found=repr(media_type) if media_type else "not given", needed=JSON)
+    async def stress_company(self, request: Request) -> Response:
+        media_type = request.media_type()
+        if media_type != JSON_MEDIA_TYPE:
+            raise ProblemError(
+                "unsupported_media_type",
+                actual=repr(media_type) if media_type else "not given",
+                expected=JSON_MEDIA_TYPE,
+            )
         service = self.service
         limits = service.settings.limits
-        asked = parse_json(await read_body(call, limits.body, limits.body_seconds))
-        model = asked.get("model") if isinstance(asked, dict) else None
-        held = self._held(model if isinstance(model, str) else None)
-        shocks = self._read(asked, held)
-        wishes = {wish.name: wish.default for wish in PRODUCT.wishes}
+        payload = parse_json(await read_body(request, limits.max_body_bytes, limits.body_timeout_seconds))
+        model_name = payload.get("model") if isinstance(payload, dict) else None
+        model = self._deployed_model(model_name if isinstance(model_name, str) else None)
+        shocks = self._parse_shocks(payload, model)
+        options = {option.name: option.default for option in PRODUCT.options}
         _ = service.store.reader
-        question = Question(None, asked["subject_id"], model, wishes)
-        stated = await service.stated(PRODUCT, question, held, call.caller)
-        row, faults = held.check(stated.values)
+        decision_request = DecisionRequest(None, payload["subject_id"], model_name, options)
+        inputs = await service.stated(PRODUCT, decision_request, model, request.principal)
+        row, faults = model.validate(inputs.values)
         if faults:
-            raise Problem("invalid_request", errors=unvalued(faults))
-        after, faults = held.stressed(stated.values, row, shocks)
-        if after is None:
-            raise Problem("invalid_request", errors=unvalued(faults))
-        told = {
-            "subject_id": asked["subject_id"],
+            raise ProblemError("invalid_request", errors=redact_faults(faults))
+        stressed_answer, faults = model.decide_under_stress(inputs.values, row, shocks)
+        if stressed_answer is None:
+            raise ProblemError("invalid_request", errors=redact_faults(faults))
+        response = {
+            "subject_id": payload["subject_id"],
             "recorded": False,
-            "simulated": held.card.simulated or stated.simulated,
-            "model": {"name": held.card.model, "version": held.card.version, "bundle": held.digest},
-            "authorisations": list(stated.grants),
-            "shocks": asked["shocks"],
-            "before": _coarse(veiled(held.answer(stated.values, row, wishes), held.table)),
-            "after": _coarse(veiled(after, held.table)),
+            "simulated": model.card.simulated or inputs.simulated,
+            "model": {"name": model.card.model, "version": model.card.version, "bundle": model.digest},
+            "authorisations": list(inputs.grants),
+            "shocks": payload["shocks"],
+            "before": _round_for_disclosure(redact_answer(model.decide(inputs.values, row, options), model.table)),
+            "after": _round_for_disclosure(redact_answer(stressed_answer, model.table)),
         }
-        await asyncio.to_thread(self._note, "stress", asked["subject_id"], call.caller, stated.grants)
-        return Reply(orjson.dumps(told, option=JSON_OPTIONS))
+        await asyncio.to_thread(self._record_use, "stress", payload["subject_id"], request.principal, inputs.grants)
+        return Response(orjson.dumps(response, option=JSON_OPTIONS))
 
-    def _read(self, asked: Any, held: ScitechRisk) -> list[Shock]:
+    def _parse_shocks(self, payload: Any, deployed: ScitechRiskModel) -> list[Shock]:
         """The shocks, as hard as asked. Raises Problem, with all that is wrong."""
-        if not isinstance(asked, dict):
-            raise Problem("invalid_request", errors=[Fault("(body)", type(asked).__name__, "an object", "JSON 对象")])
+        if not isinstance(payload, dict):
+            raise ProblemError(
+                "invalid_request", errors=[FieldError("(body)", type(payload).__name__, "an object", "JSON 对象")]
+            )
         names = ("subject_id", "shocks", "model")
-        faults = unknown_names(asked, names, f"one of {', '.join(names)}", f"{'、'.join(names)} 之一")
-        subject, model = asked.get("subject_id"), asked.get("model", "")
+        faults = find_unknown_names(payload, names, f"one of {', '.join(names)}", f"{'、'.join(names)} 之一")
+        subject, model = payload.get("subject_id"), payload.get("model", "")
         if not isinstance(subject, str) or not 0 < len(subject) <= 255:
             faults.append(
-                Fault("subject_id", repr(subject)[:60], "text of 1 to 255 characters", "1 至 255 个字符的文本")
+                FieldError("subject_id", repr(subject)[:60], "text of 1 to 255 characters", "1 至 255 个字符的文本")
             )
         if not isinstance(model, str):
-            faults.append(Fault("model", repr(model)[:60], "the name of a model", "模型名称"))
-        offered, sizes, given = self._offered(held), self.stress.desk.sizes, asked.get("shocks")
-        if not isinstance(given, dict):
-            given, needed = (
+            faults.append(FieldError("model", repr(model)[:60], "the name of a model", "模型名称"))
+        available, sizes, requested = (
+            self._available_shocks(deployed),
+            self.stress_config.desk.sizes,
+            payload.get("shocks"),
+        )
+        if not isinstance(requested, dict):
+            requested, expected = (
                 {},
-                (f"an object of shock: how hard; of {', '.join(offered)}", f"{'、'.join(offered)} 及其倍数"),
+                (f"an object of shock: how hard; of {', '.join(available)}", f"{'、'.join(available)} 及其倍数"),
             )
-            faults.append(Fault("shocks", type(given).__name__, *needed))
-        elif not given:  # else it were a decision that nobody records
-            faults.append(Fault("shocks", "none", "one shock or more", "至少一项冲击"))
-        faults += unknown_names(given, offered, f"one of {', '.join(offered)}", f"{'、'.join(offered)} 之一")
-        for code, size in given.items():
-            if code in offered and (isinstance(size, bool) or size not in sizes):
-                told = ", ".join(f"{each:g}" for each in sizes)
-                faults.append(Fault(code, repr(size)[:60], f"one of {told}", f"{told} 之一"))
+            faults.append(FieldError("shocks", type(requested).__name__, *expected))
+        elif not requested:  # else it were a decision that nobody records
+            faults.append(FieldError("shocks", "none", "one shock or more", "至少一项冲击"))
+        faults += find_unknown_names(
+            requested, available, f"one of {', '.join(available)}", f"{'、'.join(available)} 之一"
+        )
+        for code, size in requested.items():
+            if code in available and (isinstance(size, bool) or size not in sizes):
+                allowed = ", ".join(f"{value:g}" for value in sizes)
+                faults.append(FieldError(code, repr(size)[:60], f"one of {allowed}", f"{allowed} 之一"))
         if faults:
-            raise Problem("invalid_request", errors=faults)
-        return [sized(offered[code], size) for code, size in given.items()]
+            raise ProblemError("invalid_request", errors=faults)
+        return [scale_shock(available[code], size) for code, size in requested.items()]
 
 
-def _coarse(answer: dict[str, Any]) -> dict[str, Any]:
+def _round_for_disclosure(answer: dict[str, Any]) -> dict[str, Any]:
     """What of an answer is told: by exact amounts, few steps would give the company's own figures away, and by reasons
     it were a whole decision."""
-    told = {name: answer[name] for name in TOLD if name in answer}
-    told["pd"] = _figures(answer["pd"])
+    disclosed = {name: answer[name] for name in DISCLOSED_FIELDS if name in answer}
+    disclosed["pd"] = _round_to_two_figures(answer["pd"])
     bounds = (answer["ledger"] or {}).get("bounds", [])
-    told["bounds"] = [
-        {"code": one["code"], "binding": one["binding"], "amount": one["amount"] and int(_figures(one["amount"]))}
-        for one in bounds
+    disclosed["bounds"] = [
+        {
+            "code": bound["code"],
+            "binding": bound["binding"],
+            "amount": bound["amount"] and int(_round_to_two_figures(bound["amount"])),
+        }
+        for bound in bounds
     ]
-    return told
+    return disclosed
 
 
-def _figures(value: float) -> float:
+def _round_to_two_figures(value: float) -> float:
     """Of two figures, as 3,300,000 and 0.031."""
     return float(f"{value:.1e}")
 
 
-def _untouched(work: Callable[[], bytes]) -> bytes:
+def _map_tampering(fn: Callable[[], bytes]) -> bytes:
     """Raises Problem where what the store holds was changed."""
     try:
-        return work()
-    except Tampered as error:
+        return fn()
+    except TamperedError as error:
         log.error("what the store holds of a company is refused: %s", error)
-        raise Problem("indicators_refused", found=str(error)) from error
+        raise ProblemError("indicators_refused", actual=str(error)) from error
 
 
 def paths() -> Schema:
     text = {"type": "string"}
-    told = {
+    answer_schema = {
         "type": "object",
         "required": ["subject_id", "recorded", "before", "after"],
         "properties": {"recorded": {"const": False}, "before": {"type": "object"}, "after": {"type": "object"}},
     }
-    asked = {
+    request_schema = {
         "type": "object",
         "required": ["subject_id", "shocks"],
         "properties": {
@@ -288,52 +311,61 @@ def paths() -> Schema:
         },
         "additionalProperties": False,
     }
-    listed = {"type": "object", "required": ["shocks", "step", "most"], "properties": {"shocks": {"type": "array"}}}
-    company = in_path("id", "company_id of the register")
+    shocks_schema = {
+        "type": "object",
+        "required": ["shocks", "step", "most"],
+        "properties": {"shocks": {"type": "array"}},
+    }
+    company = path_param("id", "company_id of the register")
     return {
-        HISTORY: {
+        HISTORY_ROUTE: {
             "get": operation(
-                PROBLEMS[HISTORY],
+                PROBLEMS[HISTORY_ROUTE],
                 "history",
                 "A company's months, and the decisions asked for by its id; newest first",
-                told_as_json(companies.schema()),
+                json_response(company_history.schema()),
                 parameters=[
                     company,
-                    in_query(
+                    query_param(
                         "limit",
-                        {"type": "integer", "minimum": 1, "maximum": companies.MOST, "default": companies.USUAL},
+                        {
+                            "type": "integer",
+                            "minimum": 1,
+                            "maximum": company_history.MAX_MONTHS,
+                            "default": company_history.DEFAULT_MONTHS,
+                        },
                         "Most months, and most decisions.",
                     ),
-                    in_query(
+                    query_param(
                         "before",
-                        text | {"pattern": companies.BEFORE},
+                        text | {"pattern": company_history.CURSOR_PATTERN},
                         "A month or a decision_id: only what is older.",
                     ),
                 ],
             )
         },
-        NETWORK: {
+        NETWORK_ROUTE: {
             "get": operation(
-                PROBLEMS[NETWORK],
+                PROBLEMS[NETWORK_ROUTE],
                 "network",
                 "What lies around a company: who shares its officers, addresses and owners, and who trades with it",
-                told_as_json(networks.schema()),
+                json_response(company_network.schema()),
                 parameters=[company],
             )
         },
-        STRESS: {
+        STRESS_ROUTE: {
             "get": operation(
-                PROBLEMS[f"GET {STRESS}"],
+                PROBLEMS[f"GET {STRESS_ROUTE}"],
                 "shocks",
                 "What a company may be put under, and how hard",
-                told_as_json(listed),
+                json_response(shocks_schema),
             ),
             "post": operation(
-                PROBLEMS[f"POST {STRESS}"],
+                PROBLEMS[f"POST {STRESS_ROUTE}"],
                 "stressCompany",
                 "A stored company's answer as it is and under shocks: not charged; kept is only that it was asked",
-                told_as_json(told),
-                requestBody={"required": True, "content": {JSON: {"schema": asked}}},
+                json_response(answer_schema),
+                requestBody={"required": True, "content": {JSON_MEDIA_TYPE: {"schema": request_schema}}},
             ),
         },
     }

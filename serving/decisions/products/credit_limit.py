@@ -9,39 +9,41 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from models.bundle import Bundle, BundleRefused
-from models.credit_limit.decision import Decider
+from models.bundle import Bundle, BundleError
+from models.credit_limit.decision import CreditDecisionEngine
 from models.credit_limit.policy import Policy
-from models.policy.config import PolicyRefused
+from models.policy.config import PolicyError
 from serving.decisions.products.base import Product
-from serving.decisions.products.tabular import Tabular
-from serving.decisions.request import Wish
+from serving.decisions.products.tabular import TabularModel
+from serving.decisions.request import RequestOption
 from serving.settings import SCOPES
 
 
-class CreditLimit(Tabular):
+class CreditLimitModel(TabularModel):
     def __init__(self, bundle: Bundle, policy: Policy):
         super().__init__(bundle, policy.version, policy.currency)
-        self._decider = Decider(self.card, policy, score=lambda x: self._graph.run(x).pd)
+        self._engine = CreditDecisionEngine(self.card, policy, score=lambda x: self._graph.run(x).pd)
 
-    def answer(self, values: Mapping[str, Any], row: list[float], wishes: Mapping[str, bool]) -> dict[str, Any]:
-        return self._decider.one(
+    def decide(self, values: Mapping[str, Any], row: list[float], options: Mapping[str, bool]) -> dict[str, Any]:
+        return self._engine.decide(
             values,
             self.score(row),
-            consent=wishes["moral_data_consent"],
-            person=wishes["person"],
-            raises=wishes["raises"],
+            consent=options["moral_data_consent"],
+            human_requested=options["person"],
+            with_improvements=options["raises"],
         )
 
-    def many(self, frame: pl.DataFrame, reasons: bool, consent: bool | NDArray[np.bool_] = True) -> pl.DataFrame:
-        return self._decider.many(frame, self.scores(frame, reasons), consent=consent)
+    def predict_batch(
+        self, frame: pl.DataFrame, reasons: bool, consent: bool | NDArray[np.bool_] = True
+    ) -> pl.DataFrame:
+        return self._engine.decide_batch(frame, self.score_batch(frame, reasons), consent=consent)
 
 
-def hold(bundle: Bundle) -> CreditLimit:
+def deploy(bundle: Bundle) -> CreditLimitModel:
     try:
-        return CreditLimit(bundle, Policy.load(bundle.policy))
-    except PolicyRefused as error:
-        raise BundleRefused(f"{bundle.card.model} {bundle.card.version}: its policy cannot be used: {error}") from error
+        return CreditLimitModel(bundle, Policy.load(bundle.policy))
+    except PolicyError as error:
+        raise BundleError(f"{bundle.card.model} {bundle.card.version}: its policy cannot be used: {error}") from error
 
 
 TEXT, AMOUNT = {"type": "string"}, {"type": ["number", "null"]}
@@ -49,17 +51,19 @@ PRODUCT = Product(
     name="credit_limit",
     route="/v1/credit-limits",
     scope=SCOPES["credit_limit"],
-    operation="answer",
-    asks="How much may this household borrow, under which product, and why?",
-    one="One applicant's limit",
-    many="Many applicants' limits: a table in, the same rows out with an answer or an error each",
-    wishes=(
+    operation_id="answer",
+    question="How much may this household borrow, under which product, and why?",
+    summary="One applicant's limit",
+    batch_summary="Many applicants' limits: a table in, the same rows out with an answer or an error each",
+    options=(
         # Without it the uplift is 1, and nothing else changes.
-        Wish("moral_data_consent", True, "false: conduct raises no limit"),
-        Wish("person", False, "true: a person is to decide"),  # PIPL, Art. 24
-        Wish("raises", True, "false: leave out what would raise the limit"),  # a third of the work of an answer
+        RequestOption("moral_data_consent", True, "false: conduct raises no limit"),
+        RequestOption("person", False, "true: a person is to decide"),  # PIPL, Art. 24
+        RequestOption(
+            "raises", True, "false: leave out what would raise the limit"
+        ),  # a third of the work of an answer
     ),
-    answer={
+    answer_fields={
         "score": AMOUNT,
         "indicative_limit": {"type": "number", "description": "What it would be; `limit` where approved"},
         "currency": TEXT,
@@ -70,6 +74,6 @@ PRODUCT = Product(
         "reasons": {"type": "array", "description": "Points against the approval line, each an indicator's"},
         "raises": {"type": "array"},
     },
-    always=(),
-    hold=hold,
+    required_fields=(),
+    deploy=deploy,
 )

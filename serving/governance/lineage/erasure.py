@@ -18,7 +18,7 @@ import sqlalchemy as sa
 
 from serving.core.audit import log
 from serving.core.db import lookup
-from serving.core.db.engine import reading, unavailable, writing
+from serving.core.db.engine import read_connection, to_store_error, write_transaction
 from serving.core.db.schema import (
     COMPANIES,
     DECISIONS,
@@ -30,135 +30,136 @@ from serving.core.db.schema import (
     SLIDES,
     UPLOADS,
 )
-from serving.core.identifiers import new_id, now
+from serving.core.identifiers import new_id, utc_now
 from serving.core.security import keys
 from serving.governance.lineage import trace
-from serving.pathology.slides.states import UNFINISHED, UnknownSlide
-from serving.pathology.slides.store import note
+from serving.pathology.slides.states import UNFINISHED, SlideNotFoundError
+from serving.pathology.slides.store import add_event
 from serving.privacy.subjects import vault
-from serving.settings import SLIDES as PATHOLOGY
+from serving.settings import SLIDE_PRODUCT as PATHOLOGY
 from serving.settings import Settings
 
-PARTS = 5_000  # pseudonyms in one question
-KEPT_DECISIONS = {
+PSEUDONYMS_PER_STATEMENT = 5_000  # pseudonyms in one question
+RETAINED_DECISIONS = {
     "what": "decisions",
     "why": "What was answered stays as the record of a financial decision, under a pseudonym and without indicators.",
     "why_zh": "已作出的决定作为金融业务记录保留，仅含假名，不含指标。",
 }
-KEPT_DATA = {
+RETAINED_DATA = {
     "what": "data sets given out",
     "why": "Files that left the store hold the rows under a pseudonym; who holds one of data_sets must delete it.",
     "why_zh": "已导出的文件以假名含有这些行；持有 data_sets 中文件者须予删除。",
 }
-KEPT_GRANTS = {
+RETAINED_GRANTS = {
     "what": "authorisations",
     "why": "That consent was given stays as proof of what was done under it.",
     "why_zh": "授权记录保留，以证明此前处理的依据。",
 }
-KEPT_OUTCOMES = {
+RETAINED_OUTCOMES = {
     "what": "outcomes",
     "why": "How the decisions turned out stays with them, under their ids.",
     "why_zh": "决定的结果随决定一并保留，仅以决定编号标识。",
 }
-KEPT_OVERRIDES = {
+RETAINED_OVERRIDES = {
     "what": "overrides",
     "why": "Why a person decided otherwise stays as it was written; whoever wrote a name into it must say so.",
     "why_zh": "人工改判的理由按原文保留；如其中写有姓名，须由撰写者说明。",
 }
-KEPT_REFERRALS = {
+RETAINED_REFERRALS = {
     "what": "referrals",
     "why": "What one colleague wrote to another stays as it was written; whoever wrote a name into it must say so.",
     "why_zh": "同事之间的转交说明按原文保留；如其中写有姓名，须由撰写者说明。",
 }
-KEPT_NETWORKS = {
+RETAINED_NETWORKS = {
     "what": "place in the networks of other companies",
     "why": "What lies around each of its neighbours is sealed under the neighbour's own key, where an erasure does not "
     "look: it holds this company's pseudonym, which opens nothing any more, until the next register replaces it.",
     "why_zh": "相邻企业的关联网络以其自身密钥密封，删除时不予解封；其中仍含本企业的假名（已无法解开任何数据），"
     "直至下一份名录将其替换。",
 }
-KEPT_REPORTS = {
+RETAINED_REPORTS = {
     "what": "reading and signed reports",
     "why": "Medical records are kept for as long as the law asks. The image and what was cut from it for the "
     "reading are gone; a signed report keeps the pictures that were signed with it.",
     "why_zh": "病历须按法定期限保存。影像及阅片时由其生成的文件已删除；已签发报告保留随其签发的图片。",
 }
 
-KEPT_ORIGINAL = {
+RETAINED_ORIGINAL = {
     "what": "original in the inbox",
     "why": "The file that was named in the inbox is its clinic's own, which must delete it.",
     "why_zh": "收件箱中的原文件属医疗机构所有，须由其删除。",
 }
 
 
-class NothingToErase(LookupError):
+class NothingToEraseError(LookupError):
     """Nothing of the subject is there, and nothing was."""
 
 
-class StillRead(Exception):
+class SlideInProgressError(Exception):
     """The slide is on its way; it must end, or be cancelled, first."""
 
 
 def erase(engine: sa.Engine, settings: Settings, product: str, subject: str, by: str) -> dict[str, Any]:
     """The signed certificate. One transaction, or nothing. Raises NothingToErase, StoreUnavailable, VaultLocked and
     KeyUnusable."""
-    with writing(engine) as connection:
-        _overwrite(connection)
-        log.lock(connection)  # no answer about the subject is recorded between here and the end
-        pseudonym = trace.of_subject(connection, settings, product, subject)
-        mine = lookup.about(product, pseudonym)
-        decisions = _decisions(connection, mine)
+    with write_transaction(engine) as connection:
+        _enable_secure_delete(connection)
+        log.acquire_append_lock(connection)  # no answer about the subject is recorded between here and the end
+        pseudonym = trace.pseudonym_of(connection, settings, product, subject)
+        about_subject = lookup.decisions_about(product, pseudonym)
+        decisions = _decision_ids(connection, about_subject)
         grants = _count(connection, GRANTS, GRANTS.c.subject == pseudonym)
-        rows = lookup.in_batches(product, pseudonym).subquery()
+        rows = lookup.batch_rows_about(product, pseudonym).subquery()
         in_batches = _count(connection, rows, sa.true())
-        ids = sa.union_all(sa.select(DECISIONS.c.id).where(mine), sa.select(rows.c.id))
+        ids = sa.union_all(sa.select(DECISIONS.c.id).where(about_subject), sa.select(rows.c.id))
         outcomes, overrides, referrals = (
             _count(connection, table, table.c.about.in_(ids)) for table in (OUTCOMES, OVERRIDES, REFERRALS)
         )
-        held = trace.data_sets_of(connection, pseudonym)
+        data_sets = trace.data_sets_containing(connection, pseudonym)
         in_register = _count(connection, COMPANIES, COMPANIES.c.pseudonym == pseudonym) > 0
-        shredded = vault.shred(connection, vault.of(settings), product, subject)
-        earlier = _earlier(connection, product, pseudonym)
+        shredded = vault.shred(connection, vault.open_vault(settings), product, subject)
+        earlier = _find_earlier_erasure(connection, product, pseudonym)
         if earlier is not None and not shredded:
-            return _document(settings, earlier)
-        if not (shredded or decisions or in_batches or held):
-            raise NothingToErase(f"Nothing of {subject!r} is stored for {product}. Check the id and the product.")
-        _forget_salts(connection, mine)
-        kept = ((KEPT_DECISIONS, len(decisions) + in_batches), (KEPT_DATA, len(held)), (KEPT_GRANTS, grants),
-                (KEPT_OUTCOMES, outcomes), (KEPT_OVERRIDES, overrides), (KEPT_REFERRALS, referrals))  # fmt: skip
-        told = {
+            return _certificate_document(settings, earlier)
+        if not (shredded or decisions or in_batches or data_sets):
+            raise NothingToEraseError(f"Nothing of {subject!r} is stored for {product}. Check the id and the product.")
+        _delete_salts(connection, about_subject)
+        retained = ((RETAINED_DECISIONS, len(decisions) + in_batches), (RETAINED_DATA, len(data_sets)), (RETAINED_GRANTS, grants),
+                (RETAINED_OUTCOMES, outcomes), (RETAINED_OVERRIDES, overrides), (RETAINED_REFERRALS, referrals))  # fmt: skip
+        details = {
             "what": "subject",
             "key_shredded": shredded,
-            "kept": [what | {"count": many} for what, many in kept if many] + ([KEPT_NETWORKS] if in_register else []),
+            "kept": [entry | {"count": count} for entry, count in retained if count]
+            + ([RETAINED_NETWORKS] if in_register else []),
         }
-        row = _certify(connection, settings, product, pseudonym, told, by, decisions)
-    _settle(engine)
-    return _document(settings, row)
+        row = _certify(connection, settings, product, pseudonym, details, by, decisions)
+    _vacuum(engine)
+    return _certificate_document(settings, row)
 
 
-def erase_slide(engine: sa.Engine, settings: Settings, slide: str, by: str) -> dict[str, Any]:
+def erase_slide(engine: sa.Engine, settings: Settings, slide_id: str, by: str) -> dict[str, Any]:
     """Its image and whatever was cut from it; report and reading stay, as medical records. Raises UnknownSlide,
     StillRead, StoreUnavailable."""
-    folder = settings.paths.slides / slide
-    with writing(engine) as connection:
-        found = connection.execute(sa.select(SLIDES).where(SLIDES.c.id == slide)).first()
-        if found is None:
-            raise UnknownSlide(slide)
-        if found.state in UNFINISHED:
-            raise StillRead(f"Slide {slide} is {found.state}; let it end or cancel it, then erase it.")
-        pseudonym = str(found.sha256 or slide)
-        earlier = _earlier(connection, PATHOLOGY, pseudonym, slide)
+    folder = settings.paths.slides / slide_id
+    with write_transaction(engine) as connection:
+        slide = connection.execute(sa.select(SLIDES).where(SLIDES.c.id == slide_id)).first()
+        if slide is None:
+            raise SlideNotFoundError(slide_id)
+        if slide.state in UNFINISHED:
+            raise SlideInProgressError(f"Slide {slide_id} is {slide.state}; let it end or cancel it, then erase it.")
+        pseudonym = str(slide.sha256 or slide_id)
+        earlier = _find_earlier_erasure(connection, PATHOLOGY, pseudonym, slide_id)
         removed = sorted(path.name for path in folder.iterdir() if path.name != "reports") if folder.is_dir() else []
         if earlier is not None and not removed:
-            return _document(settings, earlier)
-        told: dict[str, Any] = {"what": "slide", "slide": slide, "files_removed": removed}
-        told["kept"] = [KEPT_REPORTS, *([KEPT_ORIGINAL] if _referred(connection, slide) else [])]
-        note(connection, slide, {"erased": removed})
-        row = _certify(connection, settings, PATHOLOGY, pseudonym, told, by)
+            return _certificate_document(settings, earlier)
+        details: dict[str, Any] = {"what": "slide", "slide": slide_id, "files_removed": removed}
+        details["kept"] = [RETAINED_REPORTS, *([RETAINED_ORIGINAL] if _came_from_inbox(connection, slide_id) else [])]
+        add_event(connection, slide_id, {"erased": removed})
+        row = _certify(connection, settings, PATHOLOGY, pseudonym, details, by)
         for name in removed:  # in the transaction: were one left, no certificate would stand
             path = folder / name
             shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
-    return _document(settings, row)
+    return _certificate_document(settings, row)
 
 
 def _certify(
@@ -166,55 +167,57 @@ def _certify(
     settings: Settings,
     product: str,
     pseudonym: str,
-    told: dict[str, Any],
+    details: dict[str, Any],
     by: str,
     decisions: list[str] | None = None,
 ) -> dict[str, Any]:
     """decisions: those whose salts went, which the log's leaf names so that an audit knows why."""
-    made = trace.made_of(connection, settings, pseudonym)
-    models = {(kept.model, kept.version): kept for found in made.values() for kept in found}
+    bundles_by_data_set = trace.bundles_by_data_set(connection, settings, pseudonym)
+    models = {(bundle.model, bundle.version): bundle for bundles in bundles_by_data_set.values() for bundle in bundles}
     certificate = {
         "certificate": new_id(),
-        "at": now(),
+        "at": utc_now(),
         "by": by,
         "product": product,
         "pseudonym": pseudonym,
         "excluded_from_training": True,
-        "data_sets": sorted(made),
+        "data_sets": sorted(bundles_by_data_set),
         "models": [
-            {"model": kept.model, "version": kept.version, "bundle": kept.digest, "live": kept.live}
-            for _, kept in sorted(models.items())
+            {"model": bundle.model, "version": bundle.version, "bundle": bundle.digest, "live": bundle.live}
+            for _, bundle in sorted(models.items())
         ],
-        **told,
+        **details,
     }
     content = orjson.dumps(certificate, option=orjson.OPT_SORT_KEYS)
-    signature = keys.pair(settings.paths.log_key)[0].sign(content)
+    signature = keys.load_key_pair(settings.paths.log_key)[0].sign(content)
     body = {"certificate_sha256": hashlib.sha256(content).hexdigest(), "decisions": decisions or []}
-    leaf = log.append(connection, [log.entry("erasure", now(), "", str(certificate["certificate"]), **body)])
+    leaf = log.append(connection, [log.make_entry("erasure", utc_now(), "", str(certificate["certificate"]), **body)])
     row = {"id": certificate["certificate"], "product": product, "pseudonym": pseudonym, "at": certificate["at"]}
     row |= {"certificate": content, "signature": signature, "leaf": leaf}
     connection.execute(sa.insert(ERASURES).values(row))
     return row
 
 
-def erased(connection: sa.Connection, product: str, pseudonyms: Iterable[str]) -> set[str]:
+def erased_subjects(connection: sa.Connection, product: str, pseudonyms: Iterable[str]) -> set[str]:
     """Those that no further training may see."""
-    wanted, found = list(pseudonyms), set()
-    for at in range(0, len(wanted), PARTS):
-        chosen = sa.select(ERASURES.c.pseudonym).where(ERASURES.c.product == product)
-        part = chosen.where(ERASURES.c.pseudonym.in_(wanted[at : at + PARTS]))
-        found |= set(connection.execute(part).scalars())
-    return found
+    requested, erased = list(pseudonyms), set()
+    for offset in range(0, len(requested), PSEUDONYMS_PER_STATEMENT):
+        statement = sa.select(ERASURES.c.pseudonym).where(ERASURES.c.product == product)
+        chunk_statement = statement.where(
+            ERASURES.c.pseudonym.in_(requested[offset : offset + PSEUDONYMS_PER_STATEMENT])
+        )
+        erased |= set(connection.execute(chunk_statement).scalars())
+    return erased
 
 
-def certificates(engine: sa.Engine, settings: Settings, product: str, subject: str) -> list[dict[str, Any]]:
-    with reading(engine) as connection:
-        pseudonym = trace.of_subject(connection, settings, product, subject)
-        chosen = sa.select(ERASURES).where(trace.erased_as(product, pseudonym)).order_by(ERASURES.c.id)
-        return [_document(settings, dict(row._mapping)) for row in connection.execute(chosen)]
+def list_certificates(engine: sa.Engine, settings: Settings, product: str, subject: str) -> list[dict[str, Any]]:
+    with read_connection(engine) as connection:
+        pseudonym = trace.pseudonym_of(connection, settings, product, subject)
+        statement = sa.select(ERASURES).where(trace.erasure_of(product, pseudonym)).order_by(ERASURES.c.id)
+        return [_certificate_document(settings, dict(row._mapping)) for row in connection.execute(statement)]
 
 
-def holds(document: dict[str, Any], public_key: bytes) -> bool:
+def verify_certificate(document: dict[str, Any], public_key: bytes) -> bool:
     """Whether the certificate is the one that the key signed. Raises ValueError for what is no certificate."""
     from cryptography.exceptions import InvalidSignature
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -233,7 +236,7 @@ def holds(document: dict[str, Any], public_key: bytes) -> bool:
     return True
 
 
-def _document(settings: Settings, row: dict[str, Any]) -> dict[str, Any]:
+def _certificate_document(settings: Settings, row: dict[str, Any]) -> dict[str, Any]:
     """As it is given out."""
     return {
         "certificate": orjson.loads(row["certificate"]),
@@ -242,43 +245,43 @@ def _document(settings: Settings, row: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _earlier(
-    connection: sa.Connection, product: str, pseudonym: str, slide: str | None = None
+def _find_earlier_erasure(
+    connection: sa.Connection, product: str, pseudonym: str, slide_id: str | None = None
 ) -> dict[str, Any] | None:
     """`slide`: of that one, as another tenant's may have the same content."""
-    chosen = sa.select(ERASURES).where(trace.erased_as(product, pseudonym)).order_by(ERASURES.c.id.desc())
-    for found in connection.execute(chosen):
-        if slide is None or orjson.loads(found.certificate).get("slide") == slide:
-            return dict(found._mapping)
+    statement = sa.select(ERASURES).where(trace.erasure_of(product, pseudonym)).order_by(ERASURES.c.id.desc())
+    for row in connection.execute(statement):
+        if slide_id is None or orjson.loads(row.certificate).get("slide") == slide_id:
+            return dict(row._mapping)
     return None
 
 
-def _referred(connection: sa.Connection, slide: str) -> bool:
+def _came_from_inbox(connection: sa.Connection, slide_id: str) -> bool:
     """Whether it came out of the inbox."""
-    told = connection.execute(sa.select(UPLOADS.c.metadata).where(UPLOADS.c.slide == slide)).scalars()
-    return any("reference" in one for one in told)
+    metadata = connection.execute(sa.select(UPLOADS.c.metadata).where(UPLOADS.c.slide == slide_id)).scalars()
+    return any("reference" in entry for entry in metadata)
 
 
-def _decisions(connection: sa.Connection, which: sa.ColumnElement[bool]) -> list[str]:
-    return list(connection.execute(sa.select(DECISIONS.c.id).where(which).order_by(DECISIONS.c.id)).scalars())
+def _decision_ids(connection: sa.Connection, condition: sa.ColumnElement[bool]) -> list[str]:
+    return list(connection.execute(sa.select(DECISIONS.c.id).where(condition).order_by(DECISIONS.c.id)).scalars())
 
 
-def _count(connection: sa.Connection, table: sa.FromClause, which: sa.ColumnElement[bool]) -> int:
-    return int(connection.execute(sa.select(sa.func.count()).select_from(table).where(which)).scalar_one())
+def _count(connection: sa.Connection, table: sa.FromClause, condition: sa.ColumnElement[bool]) -> int:
+    return int(connection.execute(sa.select(sa.func.count()).select_from(table).where(condition)).scalar_one())
 
 
-def _forget_salts(connection: sa.Connection, which: sa.ColumnElement[bool]) -> None:
+def _delete_salts(connection: sa.Connection, condition: sa.ColumnElement[bool]) -> None:
     """Without its salt the digest of what was read cannot be matched against guesses."""
-    connection.execute(sa.update(DECISIONS).where(which).values(salt=None))
+    connection.execute(sa.update(DECISIONS).where(condition).values(salt=None))
 
 
-def _overwrite(connection: sa.Connection) -> None:
+def _enable_secure_delete(connection: sa.Connection) -> None:
     """What is deleted is overwritten with zeros, not only let go of."""
     if connection.dialect.name == "sqlite":
         connection.exec_driver_sql("PRAGMA secure_delete = ON").close()
 
 
-def _settle(engine: sa.Engine) -> None:
+def _vacuum(engine: sa.Engine) -> None:
     """What was deleted leaves the write-ahead log (SQLite) or the dead rows (PostgreSQL) too."""
     try:
         with engine.execution_options(reading=True, isolation_level="AUTOCOMMIT").connect() as connection:
@@ -287,4 +290,4 @@ def _settle(engine: sa.Engine) -> None:
             else:
                 connection.exec_driver_sql("VACUUM")
     except sa.exc.SQLAlchemyError as error:
-        raise unavailable(error) from error
+        raise to_store_error(error) from error

@@ -18,154 +18,168 @@ import sqlalchemy as sa
 from datasets import external_files, point_in_time
 from datasets.errors import DataError
 from datasets.manifest import Manifest
-from datasets.schema import Table, conform, read
-from serving.core.db.engine import reading, writing
+from datasets.schema import TableSchema, read_table, validate
+from serving.core.db.engine import read_connection, write_transaction
 from serving.core.db.schema import INDICATORS, SUBJECT_KEYS
-from serving.core.identifiers import now
-from serving.governance.lineage.erasure import erased
-from serving.governance.lineage.trace import note_rows
-from serving.privacy.consent.rules import Grant, Rules, live, opened
-from serving.privacy.subjects.indicators import day, groups_of, identity
-from serving.privacy.subjects.ingestion import product_of
-from serving.privacy.subjects.vault import Vault, held_keys
+from serving.core.identifiers import utc_now
+from serving.governance.lineage.erasure import erased_subjects
+from serving.governance.lineage.trace import record_dataset_rows
+from serving.privacy.consent.rules import ConsentRules, Grant, active_grants, evaluate_consent
+from serving.privacy.subjects.indicators import associated_data, columns_by_group, parse_day
+from serving.privacy.subjects.ingestion import product_for_table
+from serving.privacy.subjects.vault import Vault, existing_keys
 
-AT_ONCE = 5_000  # rows: what is known of them is held together
-PER_STATEMENT = 500
+ROWS_PER_CHUNK = 5_000  # rows: what is known of them is held together
+NAMES_PER_STATEMENT = 500
 SIMULATED_KEY = "yuheng.simulated"  # Parquet metadata, as the simulators write it
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class ExportRequest:
     """What an export is asked for. `rows`: pseudonym, at and the outcome; else every subject, now."""
 
-    table: Table
+    table: TableSchema
     product: str
     tenant: str
     rows: pl.DataFrame
 
 
-def asked_of(file: Path | None, table: Table, engine: sa.Engine, vault: Vault) -> pl.DataFrame:
+def requested_rows(file: Path | None, table: TableSchema, engine: sa.Engine, vault: Vault) -> pl.DataFrame:
     """subject (pseudonym), at, and the outcome where the file tells it. A day is over before its row is asked for."""
-    [name] = [column.name for column in table.role("id")]
-    product = product_of(table.name)
+    [name] = [column.name for column in table.columns_with_role("id")]
+    product = product_for_table(table.name)
     if file is None:
         query = sa.select(INDICATORS.c.pseudonym).where(INDICATORS.c.product == product).distinct()
-        with reading(engine) as connection:
-            found = sorted(connection.execute(query).scalars())
+        with read_connection(engine) as connection:
+            pseudonyms = sorted(connection.execute(query).scalars())
         return pl.DataFrame(
-            {"subject": found, "at": [now()] * len(found)}, schema={"subject": pl.String, "at": pl.String}
+            {"subject": pseudonyms, "at": [utc_now()] * len(pseudonyms)}, schema={"subject": pl.String, "at": pl.String}
         )
-    told = tuple(column for column in table.columns if column.role in ("id", "time", "target"))
-    frame = read(file, Table(name=table.name, columns=told, missing=table.missing))
-    times = [column.name for column in table.role("time")]
+    columns = tuple(column for column in table.columns if column.role in ("id", "time", "target"))
+    frame = read_table(file, TableSchema(name=table.name, columns=columns, missing=table.missing))
+    times = [column.name for column in table.columns_with_role("time")]
     if frame[name].null_count() or not times or frame[times[0]].null_count():
         raise DataError(f"{file.name}: each row needs {name} and {times[0] if times else 'a time'}, as 2026-06-30.")
     try:
-        ends = [f"{day(found)}T23:59:59.999Z" for found in frame[times[0]]]
+        timestamps = [f"{parse_day(text)}T23:59:59.999Z" for text in frame[times[0]]]
     except ValueError as error:
         raise DataError(f"{file.name}: {times[0]} is {error}; a day or month is needed, as 2026-06-30.") from error
-    named = [vault.pseudonym(product, subject) for subject in frame[name]]
-    outcome = frame.select(column.name for column in table.role("target"))
-    return pl.DataFrame({"subject": named, "at": ends}).hstack(outcome)
+    subjects = [vault.pseudonym(product, subject) for subject in frame[name]]
+    outcome = frame.select(column.name for column in table.columns_with_role("target"))
+    return pl.DataFrame({"subject": subjects, "at": timestamps}).hstack(outcome)
 
 
-def export(engine: sa.Engine, vault: Vault, rules: Rules, wanted: Wanted, out: Path) -> Manifest:
+def export(engine: sa.Engine, vault: Vault, rules: ConsentRules, request: ExportRequest, out: Path) -> Manifest:
     """The manifest, beside the file once the store knows whose rows are in it. Raises DataError where nothing
     may be taken."""
-    used: Counter[str] = Counter()
-    lost: Counter[str] = Counter()
-    shut: Counter[str] = Counter()
-    parts = []
-    with reading(engine) as connection:
-        stamp = now()
-        everyone = live(connection, wanted.tenant, "training", "", stamp)
-        for asked in wanted.rows.iter_slices(AT_ONCE):
-            own = _own(connection, wanted.tenant, stamp, asked["subject"].unique().to_list())
-            may = {
-                name: opened(rules, wanted.product, groups_of(wanted.table), [*everyone, *own.get(name, [])])
-                for name in asked["subject"].unique()
+    grant_counts: Counter[str] = Counter()
+    dropped: Counter[str] = Counter()
+    withheld: Counter[str] = Counter()
+    frames = []
+    with read_connection(engine) as connection:
+        timestamp = utc_now()
+        shared_grants = active_grants(connection, request.tenant, "training", "", timestamp)
+        for chunk in request.rows.iter_slices(ROWS_PER_CHUNK):
+            own_grants = _own_grants(connection, request.tenant, timestamp, chunk["subject"].unique().to_list())
+            consents = {
+                name: evaluate_consent(
+                    rules, request.product, columns_by_group(request.table), [*shared_grants, *own_grants.get(name, [])]
+                )
+                for name in chunk["subject"].unique()
             }
-            gone = erased(connection, wanted.product, may)  # for good, also where they were loaded again
-            keys = held_keys(connection, vault, sorted(set(may) - gone))
-            fine = [name in keys and bool(may[name].groups) for name in asked["subject"]]
-            lost["unknown or erased"] += sum(name not in keys for name in asked["subject"])
-            lost["not authorised"] += sum(name in keys and not may[name].groups for name in asked["subject"])
-            kept = asked.filter(pl.Series(fine, dtype=pl.Boolean))
-            for name in kept["subject"]:
-                used.update(may[name].grants)
-                shut.update((*may[name].silent, *may[name].lacking))
-            open_ = {name: set(one.groups) for name, one in may.items() if name in keys}
-            if kept.height:
-                parts.append(_values(connection, vault, kept, open_, keys, wanted.table))
-    if not parts:
+            erased = erased_subjects(
+                connection, request.product, consents
+            )  # for good, also where they were loaded again
+            keys = existing_keys(connection, vault, sorted(set(consents) - erased))
+            is_allowed = [name in keys and bool(consents[name].allowed_groups) for name in chunk["subject"]]
+            dropped["unknown or erased"] += sum(name not in keys for name in chunk["subject"])
+            dropped["not authorised"] += sum(
+                name in keys and not consents[name].allowed_groups for name in chunk["subject"]
+            )
+            selected = chunk.filter(pl.Series(is_allowed, dtype=pl.Boolean))
+            for name in selected["subject"]:
+                grant_counts.update(consents[name].grants)
+                withheld.update((*consents[name].withheld, *consents[name].missing))
+            allowed_groups = {name: set(consent.allowed_groups) for name, consent in consents.items() if name in keys}
+            if selected.height:
+                frames.append(_known_values(connection, vault, selected, allowed_groups, keys, request.table))
+    if not frames:
         raise DataError(
-            f"No row may be taken for training by {wanted.tenant!r}: {_counts(lost)}. Grants with the purpose training "
+            f"No row may be taken for training by {request.tenant!r}: {_describe_dropped(dropped)}. Grants with the purpose training "
             "are needed: python -m serving grant create --purpose training."
         )
-    frame = _conformed(pl.concat(parts, how="diagonal_relaxed"), wanted.table)
-    simulated = bool(frame["simulated"].any()) or wanted.table.origin.simulated
+    frame = _validate_frame(pl.concat(frames, how="diagonal_relaxed"), request.table)
+    simulated = bool(frame["simulated"].any()) or request.table.origin.simulated
     out.parent.mkdir(parents=True, exist_ok=True)
     frame.drop("simulated").write_parquet(out, metadata={SIMULATED_KEY: "true"} if simulated else None)
     manifest = Manifest(
-        name=out.name, rows=frame.height, sha256=external_files.digest(out), product=wanted.product,
-        table=wanted.table.name, purpose="training", tenant=wanted.tenant, simulated=simulated, authorisations=tuple(sorted(used)),
-        left_out={why: rows for why, rows in lost.items() if rows}, missing=dict(sorted(shut.items())), created=now(),
+        name=out.name, rows=frame.height, sha256=external_files.file_sha256(out), product=request.product,
+        table=request.table.name, purpose="training", tenant=request.tenant, simulated=simulated, authorisations=tuple(sorted(grant_counts)),
+        left_out={reason: rows for reason, rows in dropped.items() if rows}, missing=dict(sorted(withheld.items())), created=utc_now(),
     )  # fmt: skip
-    [name] = [column.name for column in wanted.table.role("id")]
-    with writing(engine) as connection:
-        note_rows(connection, manifest.sha256, sorted(set(frame[name])))
+    [name] = [column.name for column in request.table.columns_with_role("id")]
+    with write_transaction(engine) as connection:
+        record_dataset_rows(connection, manifest.sha256, sorted(set(frame[name])))
     manifest.write(out)
     return manifest
 
 
-def _own(connection: sa.Connection, tenant: str, stamp: str, names: list[str]) -> dict[str, list[Grant]]:
+def _own_grants(connection: sa.Connection, tenant: str, timestamp: str, names: list[str]) -> dict[str, list[Grant]]:
     """Subject -> the grants that are for it alone."""
-    found: dict[str, list[Grant]] = {}
+    grants: dict[str, list[Grant]] = {}
     for name in names:
-        if own := [one for one in live(connection, tenant, "training", name, stamp) if one.subject is not None]:
-            found[name] = own
-    return found
+        if own_grants := [
+            grant
+            for grant in active_grants(connection, tenant, "training", name, timestamp)
+            if grant.subject is not None
+        ]:
+            grants[name] = own_grants
+    return grants
 
 
-def _values(
-    connection: sa.Connection, vault: Vault, asked: pl.DataFrame, open_: Mapping[str, set[str]],
-    keys: Mapping[str, bytes], table: Table,
+def _known_values(
+    connection: sa.Connection, vault: Vault, requested: pl.DataFrame, allowed_groups: Mapping[str, set[str]],
+    keys: Mapping[str, bytes], table: TableSchema,
 ) -> pl.DataFrame:  # fmt: skip
     """The rows that are asked for, with what was known of them; opened are those values alone."""
-    known = [
-        row for row in _stored(connection, sorted(set(asked["subject"]))) if row["group"] in open_[row["pseudonym"]]
+    stored = [
+        row
+        for row in _stored_rows(connection, sorted(set(requested["subject"])))
+        if row["group"] in allowed_groups[row["pseudonym"]]
     ]
     schema = dict.fromkeys(("subject", "group", "true_at", "loaded"), pl.String)
-    frame = pl.DataFrame([{**row, "subject": row["pseudonym"]} for row in known], schema=schema, strict=False)
-    values: list[dict[str, Any]] = [{} for _ in range(asked.height)]
-    for at, n in point_in_time.choose(asked, frame).iter_rows():
-        row = known[n]
-        told = orjson.loads(vault.open(keys[row["pseudonym"]], row["sealed"], identity(row)))
-        values[at] |= told | {"simulated": values[at].get("simulated", False) or bool(row["simulated"])}
-    [name] = [column.name for column in table.role("id")]
-    times = [column.name for column in table.role("time")]
+    frame = pl.DataFrame([{**row, "subject": row["pseudonym"]} for row in stored], schema=schema, strict=False)
+    values: list[dict[str, Any]] = [{} for _ in range(requested.height)]
+    for index, stored_index in point_in_time.as_of_join(requested, frame).iter_rows():
+        row = stored[stored_index]
+        decrypted = orjson.loads(vault.open(keys[row["pseudonym"]], row["sealed"], associated_data(row)))
+        values[index] |= decrypted | {"simulated": values[index].get("simulated", False) or bool(row["simulated"])}
+    [name] = [column.name for column in table.columns_with_role("id")]
+    times = [column.name for column in table.columns_with_role("time")]
     columns = pl.DataFrame(
-        [{name: subject, **({times[0]: at[:10]} if times else {}), **told, "simulated": told.get("simulated", False)}
-         for subject, at, told in zip(asked["subject"], asked["at"], values, strict=True)],
+        [{name: subject, **({times[0]: timestamp[:10]} if times else {}), **row_values, "simulated": row_values.get("simulated", False)}
+         for subject, timestamp, row_values in zip(requested["subject"], requested["at"], values, strict=True)],
         infer_schema_length=None,
     )  # fmt: skip
-    return columns.hstack(asked.drop("subject", "at"))
+    return columns.hstack(requested.drop("subject", "at"))
 
 
-def _stored(connection: sa.Connection, names: list[str]) -> Iterator[Mapping[str, Any]]:
-    for at in range(0, len(names), PER_STATEMENT):
-        query = sa.select(INDICATORS).join(SUBJECT_KEYS, SUBJECT_KEYS.c.pseudonym == INDICATORS.c.pseudonym)
-        chosen = query.where(INDICATORS.c.pseudonym.in_(names[at : at + PER_STATEMENT]))
-        yield from (dict(row) for row in connection.execute(chosen).mappings())
+def _stored_rows(connection: sa.Connection, names: list[str]) -> Iterator[Mapping[str, Any]]:
+    for offset in range(0, len(names), NAMES_PER_STATEMENT):
+        statement = sa.select(INDICATORS).join(SUBJECT_KEYS, SUBJECT_KEYS.c.pseudonym == INDICATORS.c.pseudonym)
+        page = statement.where(INDICATORS.c.pseudonym.in_(names[offset : offset + NAMES_PER_STATEMENT]))
+        yield from (dict(row) for row in connection.execute(page).mappings())
 
 
-def _conformed(frame: pl.DataFrame, table: Table) -> pl.DataFrame:
+def _validate_frame(frame: pl.DataFrame, table: TableSchema) -> pl.DataFrame:
     """By the contract, with what it does not tell of: whether a row is simulated."""
-    known = {column.name for column in table.columns}
-    typed, _, _ = conform(frame.select(name for name in frame.columns if name in known), table)
-    given = [name for name in typed.columns if name in frame.columns]
-    return typed.select(given).with_columns(frame["simulated"])
+    column_names = {column.name for column in table.columns}
+    typed, _, _ = validate(frame.select(name for name in frame.columns if name in column_names), table)
+    present = [name for name in typed.columns if name in frame.columns]
+    return typed.select(present).with_columns(frame["simulated"])
 
 
-def _counts(lost: Mapping[str, int]) -> str:
-    return ", ".join(f"{rows:,} rows are {why}" for why, rows in lost.items() if rows) or "there are no subjects"
+def _describe_dropped(dropped: Mapping[str, int]) -> str:
+    return (
+        ", ".join(f"{rows:,} rows are {reason}" for reason, rows in dropped.items() if rows) or "there are no subjects"
+    )

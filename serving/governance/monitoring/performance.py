@@ -17,15 +17,15 @@ from typing import Any
 import numpy as np
 import sqlalchemy as sa
 
-from models.card import Drift
-from models.drift import apart
-from serving.core.db.lookup import whose
+from models.card import DriftProfile
+from models.drift import unflatten
+from serving.core.db.lookup import tenant_filter
 from serving.core.db.schema import INPUT_COUNTS, OUTCOMES, OVERRIDES, SLIDE_REPORTS, SLIDES
-from serving.decisions.input_counts import unpacked
+from serving.decisions.input_counts import decode_counts
 from serving.governance.lineage import trace
 from serving.governance.monitoring import statistics
-from serving.governance.monitoring import weekly as weeks
-from serving.governance.monitoring.outcomes import CODES, NEGATIVE, NO_DIAGNOSIS
+from serving.governance.monitoring import weekly as weekly_series
+from serving.governance.monitoring.outcomes import CODES, NEGATIVE_CODES, NON_DIAGNOSTIC_CODES
 from serving.pathology.slides import turnaround
 from serving.settings import Settings
 
@@ -33,9 +33,9 @@ Row = dict[str, Any]
 Key = tuple[str, str, str]  # model, version, tenant
 
 ONE_SECOND = np.timedelta64(1, "s")
-ALARM = 0.05  # share of false alarms among the inputs that are told as drifted
-MOST_SLIDES = 20_000  # the newest
-FLAGGED = ("positive", "review")
+FALSE_DISCOVERY_RATE = 0.05  # share of false alarms among the inputs that are told as drifted
+MAX_SLIDES = 20_000  # the newest
+FLAGGED_TRIAGES = ("positive", "review")
 SIGNED_CODE = re.compile(rf"({'|'.join(sorted(CODES, key=len, reverse=True))})(?![\w-])", re.IGNORECASE)
 REMARKS = {
     "selected": (
@@ -43,8 +43,8 @@ REMARKS = {
         "仅获批者有还款结果：数值适用于获批人群，而非全部申请人。",
     ),
     "too_few": (
-        f"Fewer than {statistics.LEAST} of either outcome: nothing can be said of discrimination or calibration yet.",
-        f"某一类结果少于 {statistics.LEAST} 例：尚不能评价区分度与校准。",
+        f"Fewer than {statistics.MIN_OUTCOMES} of either outcome: nothing can be said of discrimination or calibration yet.",
+        f"某一类结果少于 {statistics.MIN_OUTCOMES} 例：尚不能评价区分度与校准。",
     ),
     "no_reference": (
         "The model's card has no reference spread, or the bundle is gone: drift cannot be told. Train it anew.",
@@ -57,7 +57,7 @@ REMARKS = {
 }
 
 
-def gather(
+def model_performance(
     connection: sa.Connection,
     settings: Settings,
     *,
@@ -68,219 +68,248 @@ def gather(
 ) -> list[Row]:
     """One for each model version and tenant that was asked anything since the day `since`; `tenant` None: all. weekly:
     with a `series` of its weeks."""
-    counted = _counted(connection, tenant, model, since)
-    outcomes = _newest(connection, OUTCOMES, tenant, model, since)
-    overrides = _newest(connection, OVERRIDES, tenant, model, since)
-    slides = _slides(connection, tenant, model, since)
-    told = [
-        _of_decisions(settings, key, counted.get(key, []), outcomes.get(key, []), overrides.get(key, []))
-        for key in sorted({*counted, *overrides, *(k for k, rows in outcomes.items() if rows[0].kind == "decision")})
+    input_counts = _input_counts(connection, tenant, model, since)
+    outcomes = _latest_by_decision(connection, OUTCOMES, tenant, model, since)
+    overrides = _latest_by_decision(connection, OVERRIDES, tenant, model, since)
+    slides = _read_slides(connection, tenant, model, since)
+    reports = [
+        _decision_report(settings, key, input_counts.get(key, []), outcomes.get(key, []), overrides.get(key, []))
+        for key in sorted(
+            {*input_counts, *overrides, *(key for key, rows in outcomes.items() if rows[0].kind == "decision")}
+        )
     ]
-    told += [_of_slides(connection, key, slides[key], outcomes.get(key, [])) for key in sorted(slides)]
-    for one in told if weekly else []:
-        key = one["model"], one["version"], one["tenant"]
-        if one["kind"] == "slides":
-            one["series"] = weeks.of_slides(slides[key])
+    reports += [_slide_report(connection, key, slides[key], outcomes.get(key, [])) for key in sorted(slides)]
+    for report in reports if weekly else []:
+        key = report["model"], report["version"], report["tenant"]
+        if report["kind"] == "slides":
+            report["series"] = weekly_series.slide_series(slides[key])
         else:
-            drift = _reference(settings, key, counted.get(key, []))
-            one["series"] = weeks.of_decisions(drift, counted.get(key, []), outcomes.get(key, []))
-    return told
+            drift = _reference_distribution(settings, key, input_counts.get(key, []))
+            report["series"] = weekly_series.decision_series(drift, input_counts.get(key, []), outcomes.get(key, []))
+    return reports
 
 
-def _chosen(table: sa.Table, tenant: str | None, model: str | None) -> sa.Select[Any]:
-    chosen = sa.select(table).where(whose(table, tenant))
-    return chosen if model is None else chosen.where(table.c.model == model)
+def _select(table: sa.Table, tenant: str | None, model: str | None) -> sa.Select[Any]:
+    statement = sa.select(table).where(tenant_filter(table, tenant))
+    return statement if model is None else statement.where(table.c.model == model)
 
 
-def _counted(
+def _input_counts(
     connection: sa.Connection, tenant: str | None, model: str | None, since: str
 ) -> dict[Key, list[sa.Row[Any]]]:
-    chosen = _chosen(INPUT_COUNTS, tenant, model).where(INPUT_COUNTS.c.day >= since).order_by(INPUT_COUNTS.c.day)
-    return _by_key(connection.execute(chosen))
+    statement = _select(INPUT_COUNTS, tenant, model).where(INPUT_COUNTS.c.day >= since).order_by(INPUT_COUNTS.c.day)
+    return _group_by_key(connection.execute(statement))
 
 
-def _newest(
+def _latest_by_decision(
     connection: sa.Connection, table: sa.Table, tenant: str | None, model: str | None, since: str
 ) -> dict[Key, list[sa.Row[Any]]]:
     """The newest about each decision that was made since."""
-    chosen = _chosen(table, tenant, model).where(table.c.made >= since).order_by(table.c.id)
-    newest = {(row.tenant, row.about): row for row in connection.execute(chosen)}
-    return _by_key(newest.values())
+    statement = _select(table, tenant, model).where(table.c.made >= since).order_by(table.c.id)
+    latest = {(row.tenant, row.about): row for row in connection.execute(statement)}
+    return _group_by_key(latest.values())
 
 
-def _by_key(rows: Iterable[sa.Row[Any]]) -> dict[Key, list[sa.Row[Any]]]:
-    found: dict[Key, list[sa.Row[Any]]] = {}
+def _group_by_key(rows: Iterable[sa.Row[Any]]) -> dict[Key, list[sa.Row[Any]]]:
+    groups: dict[Key, list[sa.Row[Any]]] = {}
     for row in rows:
-        found.setdefault((row.model, row.version, row.tenant), []).append(row)
-    return found
+        groups.setdefault((row.model, row.version, row.tenant), []).append(row)
+    return groups
 
 
-def _head(key: Key, kind: str) -> Row:
+def _report_header(key: Key, kind: str) -> Row:
     return {"kind": kind, "model": key[0], "version": key[1], "tenant": key[2]}
 
 
 # --- decisions
 
 
-def _of_decisions(
-    settings: Settings, key: Key, counted: list[sa.Row[Any]], outcomes: list[sa.Row[Any]], overrides: list[sa.Row[Any]]
+def _decision_report(
+    settings: Settings,
+    key: Key,
+    input_counts: list[sa.Row[Any]],
+    outcomes: list[sa.Row[Any]],
+    overrides: list[sa.Row[Any]],
 ) -> Row:
-    said: Tally[str] = Tally()
-    for row in counted:
-        said.update(row.said)
-    many = said.total()
-    ended = [row for row in outcomes if row.outcome in ("repaid", "defaulted") and row.score is not None]
-    pd = np.array([row.score for row in ended], float)
-    bad = np.array([row.outcome == "defaulted" for row in ended], bool)
-    found = {
-        "decisions": many,
-        "said": dict(sorted(said.items())),
-        "positive_rate": _interval(statistics.share(said["approve"], many)),
+    decisions: Tally[str] = Tally()
+    for row in input_counts:
+        decisions.update(row.said)
+    decision_count = decisions.total()
+    resolved = [row for row in outcomes if row.outcome in ("repaid", "defaulted") and row.score is not None]
+    pd = np.array([row.score for row in resolved], float)
+    is_default = np.array([row.outcome == "defaulted" for row in resolved], bool)
+    metrics = {
+        "decisions": decision_count,
+        "said": dict(sorted(decisions.items())),
+        "positive_rate": _interval_json(statistics.proportion(decisions["approve"], decision_count)),
         "overrides": len(overrides),
-        "override_rate": _interval(statistics.share(min(len(overrides), many), many)),
-        "outcomes": {"total": len(ended), "defaulted": int(bad.sum())},
-        "auc": _interval(statistics.auc(pd, bad)),
-        "calibration": _calibration(statistics.calibration(pd, bad)),
-        "drift": _drift(settings, key, counted),
+        "override_rate": _interval_json(statistics.proportion(min(len(overrides), decision_count), decision_count)),
+        "outcomes": {"total": len(resolved), "defaulted": int(is_default.sum())},
+        "auc": _interval_json(statistics.auc(pd, is_default)),
+        "calibration": _calibration_json(statistics.calibration(pd, is_default)),
+        "drift": _drift_report(settings, key, input_counts),
     }
-    remarks = ["selected"] if ended else []
-    remarks += ["too_few"] if ended and found["auc"] is None else []
-    remarks += ["no_reference"] if counted and found["drift"] is None else []
-    return _head(key, "decisions") | found | {"remarks": _remarks(remarks)}
+    remarks = ["selected"] if resolved else []
+    remarks += ["too_few"] if resolved and metrics["auc"] is None else []
+    remarks += ["no_reference"] if input_counts and metrics["drift"] is None else []
+    return _report_header(key, "decisions") | metrics | {"remarks": _remarks_json(remarks)}
 
 
-def _drift(settings: Settings, key: Key, counted: list[sa.Row[Any]]) -> Row | None:
+def _drift_report(settings: Settings, key: Key, input_counts: list[sa.Row[Any]]) -> Row | None:
     """Of the bundle that was asked last, should a version have been published twice."""
-    counts = [unpacked(row.counts) for row in counted if row.bundle == counted[-1].bundle and row.counts]
-    kept = _card(settings, key[0], key[1], counted[-1].bundle) if counts else None
-    drift = None if kept is None or kept.card is None else kept.card.drift
-    if kept is None or kept.card is None or drift is None:
+    counts = [decode_counts(row.counts) for row in input_counts if row.bundle == input_counts[-1].bundle and row.counts]
+    bundle = _find_bundle(settings, key[0], key[1], input_counts[-1].bundle) if counts else None
+    drift = None if bundle is None or bundle.card is None else bundle.card.drift
+    if bundle is None or bundle.card is None or drift is None:
         return None
     bins = (*drift.inputs, drift.score)
-    now = apart(drift, np.sum(counts, axis=0))
-    found = statistics.shifts([one.name for one in bins], [np.array(one.counts) for one in bins], now)
-    labels = {column.name: (column.label, column.label_zh) for column in kept.card.inputs}
-    told = []
-    for shift, one, recent in zip(found, bins, now, strict=True):
-        en, zh = labels.get(shift.name, ("probability of default", "违约概率"))
-        rows = asdict(shift) | {"drifted": shift.q <= ALARM, "en": en, "zh": zh}
-        told.append(rows | {"before": list(one.counts), "after": recent.tolist()})
-    return {"rows": int(now[-1].sum()), "reference_rows": drift.rows, "inputs": told[:-1], "score": told[-1]}
+    current = unflatten(drift, np.sum(counts, axis=0))
+    tests = statistics.drift_tests(
+        [reference_bin.name for reference_bin in bins],
+        [np.array(reference_bin.counts) for reference_bin in bins],
+        current,
+    )
+    labels = {column.name: (column.label, column.label_zh) for column in bundle.card.inputs}
+    rows = []
+    for test, reference_bin, current_counts in zip(tests, bins, current, strict=True):
+        en, zh = labels.get(test.name, ("probability of default", "违约概率"))
+        row = asdict(test) | {"drifted": test.q <= FALSE_DISCOVERY_RATE, "en": en, "zh": zh}
+        rows.append(row | {"before": list(reference_bin.counts), "after": current_counts.tolist()})
+    return {"rows": int(current[-1].sum()), "reference_rows": drift.rows, "inputs": rows[:-1], "score": rows[-1]}
 
 
-def _reference(settings: Settings, key: Key, counted: list[sa.Row[Any]]) -> tuple[Drift, str] | None:
+def _reference_distribution(
+    settings: Settings, key: Key, input_counts: list[sa.Row[Any]]
+) -> tuple[DriftProfile, str] | None:
     """(the spread of training, the digest of its bundle), of what was asked last."""
-    kept = _card(settings, key[0], key[1], counted[-1].bundle) if counted else None
-    drift = None if kept is None or kept.card is None else kept.card.drift
-    return None if drift is None else (drift, counted[-1].bundle)
+    bundle = _find_bundle(settings, key[0], key[1], input_counts[-1].bundle) if input_counts else None
+    drift = None if bundle is None or bundle.card is None else bundle.card.drift
+    return None if drift is None else (drift, input_counts[-1].bundle)
 
 
-def _card(settings: Settings, model: str, version: str, bundle: str) -> trace.Kept | None:
+def _find_bundle(settings: Settings, model: str, version: str, bundle: str) -> trace.StoredAnswer | None:
     """Whose spread the counts were counted by; None where that bundle is not on the disk any more."""
     try:
-        return _kept(settings.paths.bundles, settings.paths.public_key, model, version, bundle)
+        return _load_verified_bundle(settings.paths.bundles, settings.paths.public_key, model, version, bundle)
     except LookupError:
         return None
 
 
 @lru_cache(maxsize=32)
-def _kept(bundles: Path, public_key: Path, model: str, version: str, bundle: str) -> trace.Kept:
+def _load_verified_bundle(bundles: Path, public_key: Path, model: str, version: str, digest: str) -> trace.StoredAnswer:
     """Verified once. Raises LookupError."""
-    kept = trace.bundle_in(bundles, public_key, model, version)
-    if kept is None or kept.digest != bundle:
-        raise LookupError(bundle)
-    return kept
+    stored = trace.load_bundle_from(bundles, public_key, model, version)
+    if stored is None or stored.digest != digest:
+        raise LookupError(digest)
+    return stored
 
 
 # --- slides
 
 
-def _slides(
+def _read_slides(
     connection: sa.Connection, tenant: str | None, model: str | None, since: str
 ) -> dict[Key, list[sa.Row[Any]]]:
     columns = [column for column in SLIDES.c if column.name not in ("reading", "request", "reasons", "notes")]
-    chosen = sa.select(*columns).where(SLIDES.c.triage.is_not(None), whose(SLIDES, tenant), SLIDES.c.created >= since)
+    statement = sa.select(*columns).where(
+        SLIDES.c.triage.is_not(None), tenant_filter(SLIDES, tenant), SLIDES.c.created >= since
+    )
     if model is not None:
-        chosen = chosen.where(SLIDES.c.model == model)
-    return _by_key(connection.execute(chosen.order_by(SLIDES.c.id.desc()).limit(MOST_SLIDES)))
+        statement = statement.where(SLIDES.c.model == model)
+    return _group_by_key(connection.execute(statement.order_by(SLIDES.c.id.desc()).limit(MAX_SLIDES)))
 
 
-def _of_slides(connection: sa.Connection, key: Key, read: list[sa.Row[Any]], outcomes: list[sa.Row[Any]]) -> Row:
-    ids = [row.id for row in read]
-    truth = _signed(connection, ids) | {row.about: row.code for row in outcomes if row.outcome == "diagnosis"}
-    ill = {slide: code not in NEGATIVE for slide, code in truth.items() if code not in NO_DIAGNOSIS}
-    said = Tally(row.triage for row in read)
-    groups = [row.id for row in read if row.triage in FLAGGED], [row.id for row in read if row.triage == "negative"]
-    looked = [[slide for slide in group if slide in ill] for group in groups]
-    flagged, rest = ((len(g), len(v), sum(ill[s] for s in v)) for g, v in zip(groups, looked, strict=True))
-    ways = statistics.both_ways((flagged[0], rest[0]), (flagged[1], rest[1]), (flagged[2], rest[2]))
-    known = [row for row in outcomes if row.score is not None and row.about in ill]
-    score = np.array([row.score for row in known], float)
-    found = {
-        "slides": len(read),
-        "said": dict(sorted(said.items())),
-        "positive_rate": _interval(statistics.share(sum(said[one] for one in FLAGGED), len(read))),
-        "abstained_rate": _interval(statistics.share(said["abstained"], len(read))),
-        "diagnoses": {"total": sum(map(len, looked)), "positive": flagged[2] + rest[2]},
-        "sensitivity": _interval(ways.get("sensitivity")),
-        "specificity": _interval(ways.get("specificity")),
-        "auc": _interval(statistics.auc(score, np.array([ill[row.about] for row in known], bool))),
-        "turnaround_hours": _turnaround(connection, ids),
+def _slide_report(connection: sa.Connection, key: Key, slides: list[sa.Row[Any]], outcomes: list[sa.Row[Any]]) -> Row:
+    ids = [row.id for row in slides]
+    diagnoses = _signed_codes(connection, ids) | {row.about: row.code for row in outcomes if row.outcome == "diagnosis"}
+    is_positive = {
+        slide: code not in NEGATIVE_CODES for slide, code in diagnoses.items() if code not in NON_DIAGNOSTIC_CODES
     }
-    return _head(key, "slides") | found | {"remarks": _remarks(["verified"] if ways else [])}
+    triages = Tally(row.triage for row in slides)
+    groups = (
+        [row.id for row in slides if row.triage in FLAGGED_TRIAGES],
+        [row.id for row in slides if row.triage == "negative"],
+    )
+    diagnosed = [[slide for slide in group if slide in is_positive] for group in groups]
+    flagged_counts, negative_counts = (
+        (len(g), len(v), sum(is_positive[s] for s in v)) for g, v in zip(groups, diagnosed, strict=True)
+    )
+    accuracy = statistics.corrected_accuracy(
+        (flagged_counts[0], negative_counts[0]),
+        (flagged_counts[1], negative_counts[1]),
+        (flagged_counts[2], negative_counts[2]),
+    )
+    scored = [row for row in outcomes if row.score is not None and row.about in is_positive]
+    score = np.array([row.score for row in scored], float)
+    metrics = {
+        "slides": len(slides),
+        "said": dict(sorted(triages.items())),
+        "positive_rate": _interval_json(
+            statistics.proportion(sum(triages[triage] for triage in FLAGGED_TRIAGES), len(slides))
+        ),
+        "abstained_rate": _interval_json(statistics.proportion(triages["abstained"], len(slides))),
+        "diagnoses": {"total": sum(map(len, diagnosed)), "positive": flagged_counts[2] + negative_counts[2]},
+        "sensitivity": _interval_json(accuracy.get("sensitivity")),
+        "specificity": _interval_json(accuracy.get("specificity")),
+        "auc": _interval_json(statistics.auc(score, np.array([is_positive[row.about] for row in scored], bool))),
+        "turnaround_hours": _turnaround_hours(connection, ids),
+    }
+    return _report_header(key, "slides") | metrics | {"remarks": _remarks_json(["verified"] if accuracy else [])}
 
 
-def _signed(connection: sa.Connection, ids: list[str]) -> dict[str, str]:
+def _signed_codes(connection: sa.Connection, ids: list[str]) -> dict[str, str]:
     """The code with which each slide's newest report begins its diagnosis; where it begins with none, nothing is
     guessed."""
-    found: dict[str, str] = {}
-    written = {code.casefold(): code for code in CODES}
-    for part in _parts(ids):
-        chosen = sa.select(SLIDE_REPORTS.c.slide, SLIDE_REPORTS.c.body).where(SLIDE_REPORTS.c.slide.in_(part))
-        for row in connection.execute(chosen.order_by(SLIDE_REPORTS.c.version)):
+    codes: dict[str, str] = {}
+    canonical_codes = {code.casefold(): code for code in CODES}
+    for chunk in _chunked(ids):
+        statement = sa.select(SLIDE_REPORTS.c.slide, SLIDE_REPORTS.c.body).where(SLIDE_REPORTS.c.slide.in_(chunk))
+        for row in connection.execute(statement.order_by(SLIDE_REPORTS.c.version)):
             match = SIGNED_CODE.match(str(row.body.get("diagnosis", "")).strip())
-            found.pop(row.slide, None)
+            codes.pop(row.slide, None)
             if match:
-                found[row.slide] = written[match[1].casefold()]
-    return found
+                codes[row.slide] = canonical_codes[match[1].casefold()]
+    return codes
 
 
-def _turnaround(connection: sa.Connection, ids: list[str]) -> Row:
+def _turnaround_hours(connection: sa.Connection, ids: list[str]) -> Row:
     """From when the whole slide was here, as the worklist counts, to its reading and to its signature: median and nine
     in ten, in hours."""
-    took: dict[str, list[float]] = {"read": [], "signed": []}
-    for part in _parts(ids):
-        for at in turnaround.reached(connection, part):
-            for name, states in (("read", turnaround.READ), ("signed", (turnaround.SIGNED,))):
-                done = min((at[state] for state in states if state in at), default=None)
-                if done is not None and turnaround.ARRIVED in at:
-                    seconds = (np.datetime64(done[:-1]) - np.datetime64(at[turnaround.ARRIVED][:-1])) / ONE_SECOND
-                    took[name].append(float(seconds) / 3_600)
+    hours_by_stage: dict[str, list[float]] = {"read": [], "signed": []}
+    for chunk in _chunked(ids):
+        for times in turnaround.first_reached(connection, chunk):
+            for name, states in (("read", turnaround.RESULT_STATES), ("signed", (turnaround.SIGNED_STATE,))):
+                finished = min((times[state] for state in states if state in times), default=None)
+                if finished is not None and turnaround.ARRIVAL_STATE in times:
+                    seconds = (
+                        np.datetime64(finished[:-1]) - np.datetime64(times[turnaround.ARRIVAL_STATE][:-1])
+                    ) / ONE_SECOND
+                    hours_by_stage[name].append(float(seconds) / 3_600)
     return {
         name: {"slides": len(hours), "median": float(np.median(hours)), "p90": float(np.quantile(hours, 0.9))}
-        for name, hours in took.items()
+        for name, hours in hours_by_stage.items()
         if hours
     }
 
 
-def _parts(ids: list[str]) -> list[list[str]]:
-    return [ids[at : at + 500] for at in range(0, len(ids), 500)]
+def _chunked(ids: list[str]) -> list[list[str]]:
+    return [ids[offset : offset + 500] for offset in range(0, len(ids), 500)]
 
 
 # --- as JSON
 
 
-def _interval(found: statistics.Interval | None) -> Row | None:
-    return None if found is None else dict(zip(("value", "low", "high"), found, strict=True))
+def _interval_json(interval: statistics.Interval | None) -> Row | None:
+    return None if interval is None else dict(zip(("value", "low", "high"), interval, strict=True))
 
 
-def _calibration(found: statistics.Calibration | None) -> Row | None:
-    if found is None:
+def _calibration_json(calibration: statistics.Calibration | None) -> Row | None:
+    if calibration is None:
         return None
-    groups = [dict(zip(("pd", "bad", "low", "high", "rows"), one, strict=True)) for one in found.groups]
-    parts = {name: _interval(getattr(found, name)) for name in ("slope", "intercept", "ratio")}
-    return {**parts, "groups": groups}
+    groups = [dict(zip(("pd", "bad", "low", "high", "rows"), group, strict=True)) for group in calibration.groups]
+    intervals = {name: _interval_json(getattr(calibration, name)) for name in ("slope", "intercept", "ratio")}
+    return {**intervals, "groups": groups}
 
 
-def _remarks(names: list[str]) -> list[Row]:
+def _remarks_json(names: list[str]) -> list[Row]:
     return [{"code": name, "en": REMARKS[name][0], "zh": REMARKS[name][1]} for name in names]

@@ -13,23 +13,23 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-Z = 1.959964
-LEAST = 10  # of either outcome, below which nothing is said of discrimination or calibration
-SLOPPY = 1e-12
-DEALT = 500  # at once
+Z_95 = 1.959964
+MIN_OUTCOMES = 10  # of either outcome, below which nothing is said of discrimination or calibration
+TOLERANCE = 1e-12
+PERMUTATIONS_PER_DRAW = 500  # at once
 
 Floats = NDArray[np.float64]
 Interval = tuple[float, float, float]  # value, low, high
 
 
-def share(some: int, of: int) -> Interval | None:
+def proportion(count: int, total: int) -> Interval | None:
     """With Wilson's (1927) interval."""
-    if not of:
+    if not total:
         return None
-    p, half = some / of, Z * Z / of
-    middle = (p + half / 2) / (1 + half)
-    reach = Z * math.sqrt(p * (1 - p) / of + half / (4 * of)) / (1 + half)
-    return p, max(0.0, middle - reach), min(1.0, middle + reach)
+    p, half = count / total, Z_95 * Z_95 / total
+    centre = (p + half / 2) / (1 + half)
+    half_width = Z_95 * math.sqrt(p * (1 - p) / total + half / (4 * total)) / (1 + half)
+    return p, max(0.0, centre - half_width), min(1.0, centre + half_width)
 
 
 # --- discrimination
@@ -40,27 +40,35 @@ def auc(score: Floats, bad: NDArray[np.bool_]) -> Interval | None:
 
     By DeLong (1988) over midranks; its interval on the scale of log-odds, so that it stays between 0 and 1.
     """
-    ill, well = score[bad], score[~bad]
-    if min(len(ill), len(well)) < LEAST:
+    positives, negatives = score[bad], score[~bad]
+    if min(len(positives), len(negatives)) < MIN_OUTCOMES:
         return None
-    among, apart_ill, apart_well = _midranks(np.concatenate([ill, well])), _midranks(ill), _midranks(well)
-    over_well = (among[: len(ill)] - apart_ill) / len(well)  # of each bad one, the share of good ones below it
-    under_ill = 1 - (among[len(ill) :] - apart_well) / len(ill)
-    value = float(over_well.mean())
-    spread = math.sqrt(over_well.var(ddof=1) / len(ill) + under_ill.var(ddof=1) / len(well))
-    if not SLOPPY < value < 1 - SLOPPY:
-        edge = 1 - 0.025 ** (1 / min(len(ill), len(well)))  # no pair was wrong: as if no case in so many
-        return (value, value, edge) if value < 0.5 else (value, 1 - edge, value)
-    centre, reach = math.log(value / (1 - value)), Z * spread / (value * (1 - value))
-    return value, _expit(centre - reach), _expit(centre + reach)
+    pooled_ranks, positive_ranks, negative_ranks = (
+        _midranks(np.concatenate([positives, negatives])),
+        _midranks(positives),
+        _midranks(negatives),
+    )
+    positive_placements = (pooled_ranks[: len(positives)] - positive_ranks) / len(
+        negatives
+    )  # of each bad one, the share of good ones below it
+    negative_placements = 1 - (pooled_ranks[len(positives) :] - negative_ranks) / len(positives)
+    value = float(positive_placements.mean())
+    standard_error = math.sqrt(
+        positive_placements.var(ddof=1) / len(positives) + negative_placements.var(ddof=1) / len(negatives)
+    )
+    if not TOLERANCE < value < 1 - TOLERANCE:
+        bound = 1 - 0.025 ** (1 / min(len(positives), len(negatives)))  # no pair was wrong: as if no case in so many
+        return (value, value, bound) if value < 0.5 else (value, 1 - bound, value)
+    centre, half_width = math.log(value / (1 - value)), Z_95 * standard_error / (value * (1 - value))
+    return value, _expit(centre - half_width), _expit(centre + half_width)
 
 
 def _midranks(values: Floats) -> Floats:
     """From 1; ties share the middle of theirs."""
-    _, which, many = np.unique(values, return_inverse=True, return_counts=True)
-    last = np.cumsum(many)
-    middle: Floats = (last - (many - 1) / 2)[which]
-    return middle
+    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
+    last_ranks = np.cumsum(counts)
+    midranks: Floats = (last_ranks - (counts - 1) / 2)[inverse]
+    return midranks
 
 
 def _expit(value: float) -> float:
@@ -84,79 +92,81 @@ class Calibration:
 
 
 def calibration(pd: Floats, bad: NDArray[np.bool_], groups: int = 10) -> Calibration | None:
-    if min(bad.sum(), (~bad).sum()) < LEAST:
+    if min(bad.sum(), (~bad).sum()) < MIN_OUTCOMES:
         return None
     pd = np.clip(pd, 1e-6, 1 - 1e-6)
-    odds = np.log(pd / (1 - pd))
-    both = _logistic(np.column_stack([np.ones(len(pd)), odds]), bad, np.zeros(len(pd)))
-    alone = _logistic(np.ones((len(pd), 1)), bad, odds)
+    log_odds = np.log(pd / (1 - pd))
+    slope_fit = _fit_logistic(np.column_stack([np.ones(len(pd)), log_odds]), bad, np.zeros(len(pd)))
+    intercept_fit = _fit_logistic(np.ones((len(pd), 1)), bad, log_odds)
     expected = float(pd.sum())
-    ratio, reach = float(bad.sum()) / expected, Z * math.sqrt(float((pd * (1 - pd)).sum())) / expected
-    shown = []
-    for part in np.array_split(np.argsort(pd, kind="stable"), min(groups, max(1, len(pd) // LEAST))):
-        found = share(int(bad[part].sum()), len(part))
-        assert found is not None
-        shown.append((float(pd[part].mean()), *found, len(part)))
+    ratio, half_width = float(bad.sum()) / expected, Z_95 * math.sqrt(float((pd * (1 - pd)).sum())) / expected
+    group_rows = []
+    for indices in np.array_split(np.argsort(pd, kind="stable"), min(groups, max(1, len(pd) // MIN_OUTCOMES))):
+        interval = proportion(int(bad[indices].sum()), len(indices))
+        assert interval is not None
+        group_rows.append((float(pd[indices].mean()), *interval, len(indices)))
     return Calibration(
-        slope=None if both is None else both[1],
-        intercept=None if alone is None else alone[0],
-        ratio=(ratio, max(0.0, ratio - reach), ratio + reach),
-        groups=shown,
+        slope=None if slope_fit is None else slope_fit[1],
+        intercept=None if intercept_fit is None else intercept_fit[0],
+        ratio=(ratio, max(0.0, ratio - half_width), ratio + half_width),
+        groups=group_rows,
     )
 
 
-def _logistic(x: Floats, y: NDArray[np.bool_], offset: Floats) -> list[Interval] | None:
+def _fit_logistic(x: Floats, y: NDArray[np.bool_], offset: Floats) -> list[Interval] | None:
     """Coefficients by Newton's method; None where there are none, as with outcomes that a line divides."""
-    b = np.zeros(x.shape[1])
+    coefficients = np.zeros(x.shape[1])
     for _ in range(50):
-        p = 1 / (1 + np.exp(-np.clip(x @ b + offset, -35, 35)))
-        weighted = x * (p * (1 - p))[:, None]
+        probabilities = 1 / (1 + np.exp(-np.clip(x @ coefficients + offset, -35, 35)))
+        weighted = x * (probabilities * (1 - probabilities))[:, None]
         information = x.T @ weighted
         if np.linalg.cond(information) > 1e12:
             return None
-        step = np.linalg.solve(information, x.T @ (y - p))
-        b += np.clip(step, -5, 5)
+        step = np.linalg.solve(information, x.T @ (y - probabilities))
+        coefficients += np.clip(step, -5, 5)
         if np.abs(step).max() < 1e-9:
-            error = Z * np.sqrt(np.diag(np.linalg.inv(information)))
-            return [(float(v), float(v - e), float(v + e)) for v, e in zip(b, error, strict=True)]
+            half_widths = Z_95 * np.sqrt(np.diag(np.linalg.inv(information)))
+            return [(float(v), float(v - e), float(v + e)) for v, e in zip(coefficients, half_widths, strict=True)]
     return None
 
 
 # --- a reader of slides, where more of the positives than of the negatives are looked at again
 
 
-def both_ways(
-    read: tuple[int, int], looked: tuple[int, int], ill: tuple[int, int], seed: int = 0
+def corrected_accuracy(
+    totals: tuple[int, int], verified: tuple[int, int], positives: tuple[int, int], seed: int = 0
 ) -> dict[str, Interval]:
     """Sensitivity and specificity from (flagged, not flagged): read at all, with a diagnosis, with a positive one.
 
     As if all had one (Begg and Greenes 1983): each group's share of ill ones stands for the whole group. Intervals by
     draws from Jeffreys' posterior of the two shares.
     """
-    if not all(looked):
+    if not all(verified):
         return {}
     rng = np.random.default_rng(seed)
-    n_flagged, n_rest = read
+    n_flagged, n_unflagged = totals
 
-    def shares(flagged: Floats, rest: Floats) -> tuple[Floats, Floats]:
-        found, missed = n_flagged * flagged, n_rest * rest
-        well, wrongly = n_rest - missed, n_flagged - found
-        return found / np.maximum(found + missed, SLOPPY), well / np.maximum(well + wrongly, SLOPPY)
+    def accuracy(flagged: Floats, unflagged: Floats) -> tuple[Floats, Floats]:
+        true_positives, false_negatives = n_flagged * flagged, n_unflagged * unflagged
+        true_negatives, false_positives = n_unflagged - false_negatives, n_flagged - true_positives
+        return true_positives / np.maximum(true_positives + false_negatives, TOLERANCE), true_negatives / np.maximum(
+            true_negatives + false_positives, TOLERANCE
+        )
 
-    value = shares(*(np.array([i / n]) for i, n in zip(ill, looked, strict=True)))
-    drawn = shares(*(rng.beta(i + 0.5, n - i + 0.5, 4_000) for i, n in zip(ill, looked, strict=True)))
-    told: dict[str, Interval] = {}
-    for name, one, many in zip(("sensitivity", "specificity"), value, drawn, strict=True):
-        low, high = (float(end) for end in np.quantile(many, [0.025, 0.975]))
-        told[name] = (float(one[0]), min(low, float(one[0])), max(high, float(one[0])))
-    return told
+    value = accuracy(*(np.array([i / n]) for i, n in zip(positives, verified, strict=True)))
+    draws = accuracy(*(rng.beta(i + 0.5, n - i + 0.5, 4_000) for i, n in zip(positives, verified, strict=True)))
+    intervals: dict[str, Interval] = {}
+    for name, estimate, samples in zip(("sensitivity", "specificity"), value, draws, strict=True):
+        low, high = (float(end) for end in np.quantile(samples, [0.025, 0.975]))
+        intervals[name] = (float(estimate[0]), min(low, float(estimate[0])), max(high, float(estimate[0])))
+    return intervals
 
 
 # --- drift
 
 
 @dataclass(frozen=True)
-class Shift:
+class DriftTest:
     """psi: population stability index. threshold: what chance alone exceeds in one of twenty. p: how often chance alone
     gives as much. q: p among all that were tested (Benjamini and Hochberg 1995)."""
 
@@ -167,9 +177,12 @@ class Shift:
     q: float = 1.0
 
 
-def shifts(
-    names: Sequence[str], before: Sequence[NDArray[np.int64]], after: Sequence[NDArray[np.int64]], seed: int = 0
-) -> list[Shift]:
+def drift_tests(
+    names: Sequence[str],
+    reference_counts: Sequence[NDArray[np.int64]],
+    current_counts: Sequence[NDArray[np.int64]],
+    seed: int = 0,
+) -> list[DriftTest]:
     """Each of `names`, counted by bins before and after: two samples of one spread, or not?
 
     What chance gives is drawn: both samples thrown together and dealt out anew, as often as the correction over so many
@@ -177,42 +190,44 @@ def shifts(
     """
     draws = max(1_999, 100 * len(names))
     rng = np.random.default_rng(seed)
-    found = []
-    for name, old, new in zip(names, before, after, strict=True):
-        pooled = old + new
-        used = pooled > 0
-        if not new.sum() or not old.sum() or used.sum() < 2:
-            found.append(Shift(name, 0.0, 0.0, 1.0))
+    tests = []
+    for name, reference, current in zip(names, reference_counts, current_counts, strict=True):
+        pooled = reference + current
+        is_used = pooled > 0
+        if not current.sum() or not reference.sum() or is_used.sum() < 2:
+            tests.append(DriftTest(name, 0.0, 0.0, 1.0))
             continue
-        old, new, pooled = old[used], new[used], pooled[used]
-        chance = np.concatenate([_dealt(rng, pooled, int(new.sum())) for _ in range(-(-draws // DEALT))])
-        value = float(psi(old[None], new[None])[0])
-        p = (1 + int((chance >= value - SLOPPY).sum())) / (len(chance) + 1)
-        found.append(Shift(name, value, float(np.quantile(chance, 0.95)), p))
-    corrected = adjusted([shift.p for shift in found])
-    return [Shift(s.name, s.psi, s.threshold, s.p, q) for s, q in zip(found, corrected, strict=True)]
+        reference, current, pooled = reference[is_used], current[is_used], pooled[is_used]
+        null_values = np.concatenate(
+            [_permutations(rng, pooled, int(current.sum())) for _ in range(-(-draws // PERMUTATIONS_PER_DRAW))]
+        )
+        value = float(psi(reference[None], current[None])[0])
+        p = (1 + int((null_values >= value - TOLERANCE).sum())) / (len(null_values) + 1)
+        tests.append(DriftTest(name, value, float(np.quantile(null_values, 0.95)), p))
+    corrected = benjamini_hochberg([test.p for test in tests])
+    return [DriftTest(test.name, test.psi, test.threshold, test.p, q) for test, q in zip(tests, corrected, strict=True)]
 
 
-def _dealt(rng: np.random.Generator, pooled: NDArray[np.int64], many: int) -> Floats:
+def _permutations(rng: np.random.Generator, pooled: NDArray[np.int64], size: int) -> Floats:
     """The index of DEALT deals of `many` of the pooled rows, and the rest."""
-    dealt = rng.multivariate_hypergeometric(pooled, many, size=DEALT, method="marginals")
+    permuted = rng.multivariate_hypergeometric(pooled, size, size=PERMUTATIONS_PER_DRAW, method="marginals")
     time.sleep(0)  # a service answers meanwhile: numpy holds Python's lock as it deals
-    return psi(pooled - dealt, dealt)
+    return psi(pooled - permuted, permuted)
 
 
-def psi(old: NDArray[np.int64], new: NDArray[np.int64]) -> Floats:
+def psi(reference: NDArray[np.int64], current: NDArray[np.int64]) -> Floats:
     """(draws,) of counts (draws, bins). Half a row is added to each bin, so that an empty one can be told from."""
-    a = (old + 0.5) / (old + 0.5).sum(axis=1, keepdims=True)
-    b = (new + 0.5) / (new + 0.5).sum(axis=1, keepdims=True)
-    index: Floats = ((b - a) * np.log(b / a)).sum(axis=1)
+    reference_shares = (reference + 0.5) / (reference + 0.5).sum(axis=1, keepdims=True)
+    current_shares = (current + 0.5) / (current + 0.5).sum(axis=1, keepdims=True)
+    index: Floats = ((current_shares - reference_shares) * np.log(current_shares / reference_shares)).sum(axis=1)
     return index
 
 
-def adjusted(p: Sequence[float]) -> list[float]:
+def benjamini_hochberg(p_values: Sequence[float]) -> list[float]:
     """Benjamini and Hochberg's: the least share of false alarms at which each would be one."""
-    order = np.argsort(p)
-    scaled = np.array(p)[order] * len(p) / np.arange(1, len(p) + 1)
-    lowest = np.minimum(1.0, np.minimum.accumulate(scaled[::-1])[::-1])
-    back = np.empty(len(p))
-    back[order] = lowest
-    return [float(value) for value in back]
+    order = np.argsort(p_values)
+    scaled = np.array(p_values)[order] * len(p_values) / np.arange(1, len(p_values) + 1)
+    sorted_q_values = np.minimum(1.0, np.minimum.accumulate(scaled[::-1])[::-1])
+    q_values = np.empty(len(p_values))
+    q_values[order] = sorted_q_values
+    return [float(value) for value in q_values]

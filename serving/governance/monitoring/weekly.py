@@ -10,86 +10,95 @@ from typing import Any
 import numpy as np
 import sqlalchemy as sa
 
-from models.card import Drift
-from models.drift import apart
-from serving.decisions.input_counts import unpacked
+from models.card import DriftProfile
+from models.drift import unflatten
+from serving.decisions.input_counts import decode_counts
 from serving.governance.monitoring import statistics
 
 Row = dict[str, Any]
-MOST = 53  # weeks, the newest
-WORST = 3  # inputs that moved most
+MAX_WEEKS = 53  # weeks, the newest
+TOP_DRIFTED = 3  # inputs that moved most
 
 
-def of_decisions(
-    reference: tuple[Drift, str] | None, counted: list[sa.Row[Any]], outcomes: list[sa.Row[Any]]
+def decision_series(
+    reference: tuple[DriftProfile, str] | None, input_counts: list[sa.Row[Any]], outcomes: list[sa.Row[Any]]
 ) -> list[Row]:
     """reference: the spread of training, and the digest of the bundle whose bins were counted by."""
-    asked, ended = _by_week(counted, lambda row: row.day), _by_week(outcomes, lambda row: row.made)
-    told = []
-    for week in sorted({*asked, *ended})[-MOST:]:
-        said: Tally[str] = Tally()
-        for row in asked.get(week, []):
-            said.update(row.said)
-        known = [row for row in ended.get(week, []) if row.outcome in ("repaid", "defaulted") and row.score is not None]
-        pd = np.array([row.score for row in known], float)
-        bad = np.array([row.outcome == "defaulted" for row in known], bool)
-        calibration = statistics.calibration(pd, bad)
-        told.append(
+    counts_by_week, outcomes_by_week = (
+        _by_week(input_counts, lambda row: row.day),
+        _by_week(outcomes, lambda row: row.made),
+    )
+    series = []
+    for week in sorted({*counts_by_week, *outcomes_by_week})[-MAX_WEEKS:]:
+        decisions: Tally[str] = Tally()
+        for row in counts_by_week.get(week, []):
+            decisions.update(row.said)
+        resolved = [
+            row
+            for row in outcomes_by_week.get(week, [])
+            if row.outcome in ("repaid", "defaulted") and row.score is not None
+        ]
+        pd = np.array([row.score for row in resolved], float)
+        is_default = np.array([row.outcome == "defaulted" for row in resolved], bool)
+        calibration = statistics.calibration(pd, is_default)
+        series.append(
             {
                 "week": week,
-                "decisions": said.total(),
-                "positive_rate": _told(statistics.share(said["approve"], said.total())),
-                "outcomes": {"total": len(known), "defaulted": int(bad.sum()), "stated": float(pd.sum())},
-                "auc": _told(statistics.auc(pd, bad)),
-                "ratio": None if calibration is None else _told(calibration.ratio),
-                **_moved(reference, asked.get(week, [])),
+                "decisions": decisions.total(),
+                "positive_rate": _interval_json(statistics.proportion(decisions["approve"], decisions.total())),
+                "outcomes": {"total": len(resolved), "defaulted": int(is_default.sum()), "stated": float(pd.sum())},
+                "auc": _interval_json(statistics.auc(pd, is_default)),
+                "ratio": None if calibration is None else _interval_json(calibration.ratio),
+                **_drift(reference, counts_by_week.get(week, [])),
             }
         )
-    return told
+    return series
 
 
-def of_slides(read: list[sa.Row[Any]]) -> list[Row]:
-    told = []
-    by_week = _by_week(read, lambda row: row.created)
-    for week in sorted(by_week)[-MOST:]:
-        said = Tally(row.triage for row in by_week[week])
-        flagged = said["positive"] + said["review"]
-        told.append(
+def slide_series(slides: list[sa.Row[Any]]) -> list[Row]:
+    series = []
+    by_week = _by_week(slides, lambda row: row.created)
+    for week in sorted(by_week)[-MAX_WEEKS:]:
+        triages = Tally(row.triage for row in by_week[week])
+        flagged = triages["positive"] + triages["review"]
+        series.append(
             {
                 "week": week,
-                "slides": said.total(),
-                "positive_rate": _told(statistics.share(flagged, said.total())),
-                "abstained_rate": _told(statistics.share(said["abstained"], said.total())),
+                "slides": triages.total(),
+                "positive_rate": _interval_json(statistics.proportion(flagged, triages.total())),
+                "abstained_rate": _interval_json(statistics.proportion(triages["abstained"], triages.total())),
             }
         )
-    return told
+    return series
 
 
-def _moved(reference: tuple[Drift, str] | None, counted: Iterable[sa.Row[Any]]) -> Row:
+def _drift(reference: tuple[DriftProfile, str] | None, input_counts: Iterable[sa.Row[Any]]) -> Row:
     """The population stability index of the score and of the inputs that moved most; nothing where none was counted."""
-    counts = [unpacked(row.counts) for row in counted if reference and row.bundle == reference[1] and row.counts]
+    counts = [
+        decode_counts(row.counts) for row in input_counts if reference and row.bundle == reference[1] and row.counts
+    ]
     if not counts or reference is None:
         return {"rows": 0, "psi": None, "moved": []}
     drift = reference[0]
     bins = (*drift.inputs, drift.score)
-    now = apart(drift, np.sum(counts, axis=0))
-    index = [
-        float(statistics.psi(np.array(one.counts)[None], recent[None])[0])
-        for one, recent in zip(bins, now, strict=True)
+    current = unflatten(drift, np.sum(counts, axis=0))
+    psi_values = [
+        float(statistics.psi(np.array(reference_bin.counts)[None], current_counts[None])[0])
+        for reference_bin, current_counts in zip(bins, current, strict=True)
     ]
-    most = np.argsort(index[:-1])[::-1][:WORST]
-    moved = [{"name": bins[i].name, "psi": index[i]} for i in most]
-    return {"rows": int(now[-1].sum()), "psi": index[-1], "moved": moved}
+    top_indices = np.argsort(psi_values[:-1])[::-1][:TOP_DRIFTED]
+    top_drifted = [{"name": bins[i].name, "psi": psi_values[i]} for i in top_indices]
+    return {"rows": int(current[-1].sum()), "psi": psi_values[-1], "moved": top_drifted}
 
 
-def _by_week(rows: Iterable[sa.Row[Any]], day: Callable[[sa.Row[Any]], str]) -> dict[str, list[sa.Row[Any]]]:
+def _by_week(rows: Iterable[sa.Row[Any]], get_day: Callable[[sa.Row[Any]], str]) -> dict[str, list[sa.Row[Any]]]:
     """By the Monday of each week, UTC."""
-    found: dict[str, list[sa.Row[Any]]] = {}
+    weeks: dict[str, list[sa.Row[Any]]] = {}
     for row in rows:
-        at = date.fromisoformat(day(row)[:10])
-        found.setdefault((at - timedelta(days=at.weekday())).isoformat(), []).append(row)
-    return found
+        row_date = date.fromisoformat(get_day(row)[:10])
+        weeks.setdefault((row_date - timedelta(days=row_date.weekday())).isoformat(), []).append(row)
+    return weeks
 
 
-def _told(found: statistics.Interval | None) -> Row | None:
-    return None if found is None else dict(zip(("value", "low", "high"), found, strict=True))
+def _interval_json(interval: statistics.Interval | None) -> Row | None:
+    return None if interval is None else dict(zip(("value", "low", "high"), interval, strict=True))

@@ -12,19 +12,30 @@ import base64
 import hashlib
 from typing import Any
 
-from serving.pathology.labels import APART, NOT_FOR, SIMULATED, SPECIMENS, TRIAGE, Body, Words, diagnosis, named, status
+from serving.pathology.labels import (
+    INTENDED_USE_LIMITS,
+    PATIENT_RISK_NOTE,
+    SIMULATED_NOTICE,
+    SPECIMEN_LABELS,
+    TRIAGE_LABELS,
+    BilingualLabel,
+    ReportBody,
+    diagnosis_label,
+    label_for,
+    report_status,
+)
 
 LOINC, SNOMED, UCUM = "http://loinc.org", "http://snomed.info/sct", "http://unitsofmeasure.org"
-CODES = "urn:yuheng:pathology"
-SHA256 = "urn:yuheng:sha256"  # extension: the digest of a file; FHIR's own `hash` is SHA-1
-STATUS = {"draft": "preliminary", "signed": "final", "amended": "amended"}
+LOCAL_SYSTEM = "urn:yuheng:pathology"
+SHA256_EXTENSION = "urn:yuheng:sha256"  # extension: the digest of a file; FHIR's own `hash` is SHA-1
+FHIR_STATUS = {"draft": "preliminary", "signed": "final", "amended": "amended"}
 
-REPORTS = {  # LOINC, by specimen
+REPORT_CODES = {  # LOINC, by specimen
     "cervical_cytology": ("47528-5", "Cytology report of Cervical or vaginal smear or scraping Cyto stain"),
     "breast_histology": ("11526-1", "Pathology study"),
     "lymph_node": ("11526-1", "Pathology study"),
 }
-CONCLUSIONS = {  # SNOMED CT findings on a cervical smear
+CONCLUSION_CODES = {  # SNOMED CT findings on a cervical smear
     "NILM": ("373887005", "Negative for intraepithelial lesion or malignancy (finding)"),
     "ASC-US": (
         "441087007",
@@ -40,101 +51,104 @@ CONCLUSIONS = {  # SNOMED CT findings on a cervical smear
     "AGC": ("441219009", "Atypical glandular cells on cervical Papanicolaou smear (finding)"),
     "UNSATISFACTORY": ("125154007", "Specimen unsatisfactory for evaluation (finding)"),
 }
-ADEQUATE = {
+ADEQUACY_CODES = {
     True: ("125152006", "Specimen satisfactory for evaluation (finding)"),
-    False: CONCLUSIONS["UNSATISFACTORY"],
+    False: CONCLUSION_CODES["UNSATISFACTORY"],
 }
 
 Resource = dict[str, Any]
 
 
-def report(body: Body, pdf: bytes | None = None, url: str = "") -> Resource:
+def build_diagnostic_report(body: ReportBody, pdf: bytes | None = None, url: str = "") -> Resource:
     """`pdf`: the bytes that `url` gives, told by size and digest; they are not copied into the resource."""
-    kind = status(body)
-    code = REPORTS.get(body["specimen"])
-    results = [_triage(body), _classes(body), _adequacy(body), _patient(body)]
-    observations = [one for one in results if one is not None]
+    status = report_status(body)
+    code = REPORT_CODES.get(body["specimen"])
+    optional_observations = [_triage(body), _classes(body), _adequacy(body), _patient_risk(body)]
+    observations = [observation for observation in optional_observations if observation is not None]
     contained = [_specimen(body), _device(body), *observations]
-    told: Resource = {
+    resource: Resource = {
         "resourceType": "DiagnosticReport",
         "id": body["slide_id"],
-        "identifier": [{"system": f"{CODES}:slide", "value": body["slide_id"]}],
-        "status": STATUS[kind],
-        "category": [_concept("http://terminology.hl7.org/CodeSystem/v2-0074", *_category(body))],
-        "code": _concept(LOINC, *code) if code else {"text": named(SPECIMENS, body["specimen"]).en},
+        "identifier": [{"system": f"{LOCAL_SYSTEM}:slide", "value": body["slide_id"]}],
+        "status": FHIR_STATUS[status],
+        "category": [_codeable_concept("http://terminology.hl7.org/CodeSystem/v2-0074", *_category(body))],
+        "code": _codeable_concept(LOINC, *code) if code else {"text": label_for(SPECIMEN_LABELS, body["specimen"]).en},
         "effectiveDateTime": body["created"],
-        "issued": body["signed_at"] if kind != "draft" else body["created"],
+        "issued": body["signed_at"] if status != "draft" else body["created"],
         "specimen": [{"reference": "#specimen"}],
-        "result": [{"reference": f"#{one['id']}"} for one in observations],
+        "result": [{"reference": f"#{observation['id']}"} for observation in observations],
         "conclusion": _conclusion(body),
     }
-    if kind == "draft":
-        told["contained"] = contained
+    if status == "draft":
+        resource["contained"] = contained
     else:
-        told["contained"] = [*contained, _pathologist(body)]
-        told["resultsInterpreter"] = [{"reference": "#pathologist"}]
-        told["meta"] = {"versionId": str(body["version"])}
+        resource["contained"] = [*contained, _pathologist(body)]
+        resource["resultsInterpreter"] = [{"reference": "#pathologist"}]
+        resource["meta"] = {"versionId": str(body["version"])}
     if body["simulated"]:
-        label = {"system": "http://terminology.hl7.org/CodeSystem/v3-ActReason", "code": "HTEST"}
-        told.setdefault("meta", {})["security"] = [{**label, "display": "test health data"}]
-    if (found := CONCLUSIONS.get(str(body.get("diagnosis")))) and kind != "draft":
-        told["conclusionCode"] = [_concept(SNOMED, *found)]
+        security_label = {"system": "http://terminology.hl7.org/CodeSystem/v3-ActReason", "code": "HTEST"}
+        resource.setdefault("meta", {})["security"] = [{**security_label, "display": "test health data"}]
+    if (conclusion_code := CONCLUSION_CODES.get(str(body.get("diagnosis")))) and status != "draft":
+        resource["conclusionCode"] = [_codeable_concept(SNOMED, *conclusion_code)]
     if pdf is not None:
-        told["presentedForm"] = [_form(body, pdf, url)]
-    return told
+        resource["presentedForm"] = [_attachment(body, pdf, url)]
+    return resource
 
 
-def _category(body: Body) -> tuple[str, str]:
+def _category(body: ReportBody) -> tuple[str, str]:
     return ("CP", "Cytopathology") if body["specimen"] == "cervical_cytology" else ("SP", "Surgical Pathology")
 
 
-def _concept(system: str, code: str, display: str, text: str = "") -> Resource:
+def _codeable_concept(system: str, code: str, display: str, text: str = "") -> Resource:
     return {"coding": [{"system": system, "code": code, "display": display}], "text": text or display}
 
 
-def _own(code: str, words: Words) -> Resource:
-    return _concept(CODES, code, words.en, f"{words.en} {words.zh}")
+def _local_concept(code: str, label: BilingualLabel) -> Resource:
+    return _codeable_concept(LOCAL_SYSTEM, code, label.en, f"{label.en} {label.zh}")
 
 
-def _conclusion(body: Body) -> str:
+def _conclusion(body: ReportBody) -> str:
     """The pathologist's words where there are some; a draft says that it is one."""
-    lines = [SIMULATED.en, SIMULATED.zh] if body["simulated"] else []
-    found = diagnosis(body)
-    if found is None:
-        triage = named(TRIAGE, body["triage"])
+    lines = [SIMULATED_NOTICE.en, SIMULATED_NOTICE.zh] if body["simulated"] else []
+    diagnosis = diagnosis_label(body)
+    if diagnosis is None:
+        triage = label_for(TRIAGE_LABELS, body["triage"])
         lines += [f"Machine draft, not signed. AI triage: {triage.en}. 机器草稿，未签发。AI 分流：{triage.zh}。"]
-        lines += [f"{why['en']} {why['zh']}" for why in body["abstained"]]
+        lines += [f"{reason['en']} {reason['zh']}" for reason in body["abstained"]]
     else:
-        lines += [found.en] if found.en == found.zh else [found.en, found.zh]
+        lines += [diagnosis.en] if diagnosis.en == diagnosis.zh else [diagnosis.en, diagnosis.zh]
         lines += [str(body["findings"])] if body.get("findings") else []
         lines += [f"Amended: {body['reason']}"] if body.get("amends") and body.get("reason") else []
-    return "\n".join(_text(line) for line in lines)
+    return "\n".join(_fhir_string(line) for line in lines)
 
 
-def _text(told: object) -> str:
+def _fhir_string(value: object) -> str:
     """FHIR's strings hold no control characters but tab and line breaks."""
-    return "".join(letter for letter in str(told) if letter.isprintable() or letter in "\t\n\r").strip() or "-"
+    return (
+        "".join(character for character in str(value) if character.isprintable() or character in "\t\n\r").strip()
+        or "-"
+    )
 
 
-def _specimen(body: Body) -> Resource:
+def _specimen(body: ReportBody) -> Resource:
     slide = body["slide"]
-    words = named(SPECIMENS, body["specimen"])
-    scale = " x ".join(f"{value:g}" for value in slide["mpp"]) if slide["mpp"] else "unknown"
+    label = label_for(SPECIMEN_LABELS, body["specimen"])
+    mpp = " x ".join(f"{value:g}" for value in slide["mpp"]) if slide["mpp"] else "unknown"
     return {
         "resourceType": "Specimen",
         "id": "specimen",
-        "accessionIdentifier": {"system": f"{CODES}:accession", "value": _text(body["accession"])},
-        "type": _own(str(body["specimen"]), words),
+        "accessionIdentifier": {"system": f"{LOCAL_SYSTEM}:accession", "value": _fhir_string(body["accession"])},
+        "type": _local_concept(str(body["specimen"]), label),
         "note": [
             {
-                "text": f"Slide file {slide['format']}, {slide['width']} x {slide['height']} pixels, {scale} um a "
+                "text": f"Slide file {slide['format']}, {slide['width']} x {slide['height']} pixels, {mpp} um a "
                 f"pixel ({slide['mpp_from'] or 'unknown'}), SHA-256 {slide['sha256']}."
             }
         ],
     }
 
 
-def _device(body: Body) -> Resource:
+def _device(body: ReportBody) -> Resource:
     model = body["model"]
     versions = (
         ("model", "Model version", model["version"]),
@@ -145,29 +159,32 @@ def _device(body: Body) -> Resource:
     return {
         "resourceType": "Device",
         "id": "model",
-        "deviceName": [{"name": _text(model["name"]), "type": "model-name"}],
+        "deviceName": [{"name": _fhir_string(model["name"]), "type": "model-name"}],
         "type": {"text": "AI model that assists the reading of slides"},
-        "version": [{"type": _concept(CODES, code, name), "value": _text(value)} for code, name, value in versions],
-        "note": [{"text": f"{NOT_FOR.en} {NOT_FOR.zh}"}],
+        "version": [
+            {"type": _codeable_concept(LOCAL_SYSTEM, code, name), "value": _fhir_string(value)}
+            for code, name, value in versions
+        ],
+        "note": [{"text": f"{INTENDED_USE_LIMITS.en} {INTENDED_USE_LIMITS.zh}"}],
     }
 
 
-def _pathologist(body: Body) -> Resource:
+def _pathologist(body: ReportBody) -> Resource:
     signer = body["signed_by"]
     return {
         "resourceType": "Practitioner",
         "id": "pathologist",
-        "identifier": [{"system": f"{CODES}:licence", "value": _text(signer["licence"])}],
-        "name": [{"text": _text(signer["name"])}],
+        "identifier": [{"system": f"{LOCAL_SYSTEM}:licence", "value": _fhir_string(signer["licence"])}],
+        "name": [{"text": _fhir_string(signer["name"])}],
     }
 
 
-def _observation(body: Body, name: str, code: Resource) -> Resource:
+def _observation(body: ReportBody, name: str, code: Resource) -> Resource:
     """What a machine found is not final before a pathologist signed."""
     return {
         "resourceType": "Observation",
         "id": name,
-        "status": "preliminary" if status(body) == "draft" else "final",
+        "status": "preliminary" if report_status(body) == "draft" else "final",
         "code": code,
         "specimen": {"reference": "#specimen"},
         "device": {"reference": "#model"},
@@ -175,69 +192,87 @@ def _observation(body: Body, name: str, code: Resource) -> Resource:
     }
 
 
-def _triage(body: Body) -> Resource:
-    told = _observation(body, "triage", _own("triage", Words("AI triage of the slide", "AI 切片分流")))
-    told["valueCodeableConcept"] = _own(str(body["triage"]), named(TRIAGE, body["triage"]))
+def _triage(body: ReportBody) -> Resource:
+    resource = _observation(
+        body, "triage", _local_concept("triage", BilingualLabel("AI triage of the slide", "AI 切片分流"))
+    )
+    resource["valueCodeableConcept"] = _local_concept(str(body["triage"]), label_for(TRIAGE_LABELS, body["triage"]))
     claim = body["claim"]
-    told["note"] = [{"text": f"{claim['en']} {claim['zh']}"}, *({"text": why["en"]} for why in body["abstained"])]
-    parts = [("threshold", Words("Operating point", "工作点"), body["threshold"])]
+    resource["note"] = [
+        {"text": f"{claim['en']} {claim['zh']}"},
+        *({"text": reason["en"]} for reason in body["abstained"]),
+    ]
+    components = [("threshold", BilingualLabel("Operating point", "工作点"), body["threshold"])]
     if body["probability"] is not None:
-        parts.insert(
-            0, ("probability", Words("Calibrated probability of abnormality", "异常概率"), body["probability"])
+        components.insert(
+            0, ("probability", BilingualLabel("Calibrated probability of abnormality", "异常概率"), body["probability"])
         )
-    told["component"] = [{"code": _own(name, words), "valueQuantity": _share(value)} for name, words, value in parts]
-    return told
+    resource["component"] = [
+        {"code": _local_concept(name, label), "valueQuantity": _ratio(value)} for name, label, value in components
+    ]
+    return resource
 
 
-def _classes(body: Body) -> Resource | None:
+def _classes(body: ReportBody) -> Resource | None:
     if not body["classes"]:
         return None
-    told = _observation(body, "classes", _own("class_probabilities", Words("Class probabilities", "分类概率")))
-    told["component"] = [
-        {"code": _own(one["code"], Words(one["en"], one["zh"])), "valueQuantity": _share(one["probability"])}
-        for one in body["classes"]
+    resource = _observation(
+        body, "classes", _local_concept("class_probabilities", BilingualLabel("Class probabilities", "分类概率"))
+    )
+    resource["component"] = [
+        {
+            "code": _local_concept(item["code"], BilingualLabel(item["en"], item["zh"])),
+            "valueQuantity": _ratio(item["probability"]),
+        }
+        for item in body["classes"]
     ]
-    return told
+    return resource
 
 
-def _adequacy(body: Body) -> Resource:
+def _adequacy(body: ReportBody) -> Resource:
     adequacy = body["adequacy"]
     name = "Statement of adequacy [Interpretation] of Cervical or vaginal smear or scraping by Cyto stain"
-    cytology = body["specimen"] == "cervical_cytology"
-    code = _concept(LOINC, "19764-0", name) if cytology else _own("adequacy", Words("Adequacy", "标本满意度"))
-    told = _observation(body, "adequacy", code)
-    told["valueCodeableConcept"] = _concept(SNOMED, *ADEQUATE[bool(adequacy["adequate"])])
-    told["note"] = [{"text": f"{adequacy['tiles']} fit tiles; {adequacy['needed']} are needed."}]
-    return told
+    is_cytology = body["specimen"] == "cervical_cytology"
+    code = (
+        _codeable_concept(LOINC, "19764-0", name)
+        if is_cytology
+        else _local_concept("adequacy", BilingualLabel("Adequacy", "标本满意度"))
+    )
+    resource = _observation(body, "adequacy", code)
+    resource["valueCodeableConcept"] = _codeable_concept(SNOMED, *ADEQUACY_CODES[bool(adequacy["adequate"])])
+    resource["note"] = [{"text": f"{adequacy['tiles']} fit tiles; {adequacy['needed']} are needed."}]
+    return resource
 
 
-def _patient(body: Body) -> Resource | None:
+def _patient_risk(body: ReportBody) -> Resource | None:
     risk = body["patient"]
     if risk is None:
         return None
-    told = _observation(body, "patient-risk", _own("patient_risk", Words("Patient-level risk", "患者层面风险")))
-    del told["device"]  # the image had no part in it
-    told["valueInteger"] = risk["points"]
-    told["interpretation"] = [_own(risk["level"], Words(f"Priority: {risk['level']}", "优先级"))]
-    told["note"] = [
-        {"text": f"{APART.en} {APART.zh}"},
-        *({"text": f"{why['en']} {why['zh']}"} for why in risk["reasons"]),
+    resource = _observation(
+        body, "patient-risk", _local_concept("patient_risk", BilingualLabel("Patient-level risk", "患者层面风险"))
+    )
+    del resource["device"]  # the image had no part in it
+    resource["valueInteger"] = risk["points"]
+    resource["interpretation"] = [_local_concept(risk["level"], BilingualLabel(f"Priority: {risk['level']}", "优先级"))]
+    resource["note"] = [
+        {"text": f"{PATIENT_RISK_NOTE.en} {PATIENT_RISK_NOTE.zh}"},
+        *({"text": f"{reason['en']} {reason['zh']}"} for reason in risk["reasons"]),
     ]
-    return told
+    return resource
 
 
-def _share(value: float) -> Resource:
+def _ratio(value: float) -> Resource:
     return {"value": round(float(value), 6), "unit": "1", "system": UCUM, "code": "1"}
 
 
-def _form(body: Body, pdf: bytes, url: str) -> Resource:
+def _attachment(body: ReportBody, pdf: bytes, url: str) -> Resource:
     sha1 = hashlib.sha1(pdf, usedforsecurity=False).digest()  # FHIR R4B asks for this one
-    form = {
+    attachment = {
         "contentType": "application/pdf",
         "size": len(pdf),
         "hash": base64.b64encode(sha1).decode(),
         "title": "Pathology reading report 病理判读报告",
         "creation": body.get("signed_at") or body["created"],
-        "extension": [{"url": SHA256, "valueString": hashlib.sha256(pdf).hexdigest()}],
+        "extension": [{"url": SHA256_EXTENSION, "valueString": hashlib.sha256(pdf).hexdigest()}],
     }
-    return {**form, "url": url} if url else form
+    return {**attachment, "url": url} if url else attachment

@@ -9,49 +9,51 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from datasets.slides.errors import SlideRefused
-from serving.core.http.problems import Problem
+from datasets.slides.errors import SlideError
+from serving.core.http.problems import ProblemError
 from serving.pathology.viewer.deepzoom import DeepZoom
 
-OVERVIEW = 1_100  # pixels of the longer side
+OVERVIEW_SIDE = 1_100  # pixels of the longer side
 
 
-def copy_of(folder: Path, name: str = "") -> Path | None:
+def slide_file(slide_dir: Path, name: str = "") -> Path | None:
     """The file to open of a slide's folder, the one called `name` where there are several; None before it was made."""
-    found = sorted(path for path in (folder / "slide").glob("*") if path.is_file())
-    named = [path for path in found if path.name == name]
-    return next(iter(named or found), None)
+    files = sorted(path for path in (slide_dir / "slide").glob("*") if path.is_file())
+    matching = [path for path in files if path.name == name]
+    return next(iter(matching or files), None)
 
 
-def heat_of(folder: Path) -> Path | None:
-    heat = folder / "heat.npz"
-    return heat if heat.is_file() else None
+def heatmap_file(slide_dir: Path) -> Path | None:
+    path = slide_dir / "heat.npz"
+    return path if path.is_file() else None
 
 
-class Drawing:
+class ReportRenderer:
     """Blocking: its callers are threads."""
 
-    def __init__(self, slides: Path, deepzoom: DeepZoom):
-        self.slides, self.deepzoom = slides, deepzoom
+    def __init__(self, slides_dir: Path, deepzoom: DeepZoom):
+        self.slides_dir, self.deepzoom = slides_dir, deepzoom
 
     def render(self, body: dict[str, Any]) -> bytes:
         """The PDF of a reading or of a signed body. Raises Problem, so that nothing is signed without its pictures."""
         try:
             from serving.pathology.report import pdf
         except ImportError as error:
-            raise Problem("report_unavailable", found="No PDF can be made here", found_zh="此处无法生成 PDF") from error
-        folder = self.slides / body["slide_id"]
-        path, heat = copy_of(folder), heat_of(folder)
+            raise ProblemError(
+                "report_unavailable", actual="No PDF can be made here", actual_zh="此处无法生成 PDF"
+            ) from error
+        slide_dir = self.slides_dir / body["slide_id"]
+        path, heatmap = slide_file(slide_dir), heatmap_file(slide_dir)
         if path is None:
-            found = "The slide's file is not there", "切片文件不存在"
-            raise Problem("report_unavailable", found=found[0], found_zh=found[1])
+            reason = "The slide's file is not there", "切片文件不存在"
+            raise ProblemError("report_unavailable", actual=reason[0], actual_zh=reason[1])
         try:
-            overview = self.deepzoom.look(path, None, None, (OVERVIEW, OVERVIEW))
-            boxes = [(spot["x"], spot["y"], spot["width"], spot["height"]) for spot in body["evidence"]]
-            pictures = [self.deepzoom.look(path, None, box, None) for box in boxes]
-            values = None if heat is None else self.deepzoom.heats.get(heat)[0]
-        except SlideRefused as error:
-            found = f"The slide cannot be shown: {error}", "切片无法显示"
-            raise Problem("report_unavailable", found=found[0], found_zh=found[1]) from error
-        captions = [pdf.caption(spot, number) for number, spot in enumerate(body["evidence"], 1)]
-        return pdf.render(body, overview, values, list(zip(captions, pictures, strict=True)))
+            overview = self.deepzoom.render_region(path, None, None, (OVERVIEW_SIDE, OVERVIEW_SIDE))
+            boxes = [(tile["x"], tile["y"], tile["width"], tile["height"]) for tile in body["evidence"]]
+            tile_images = [self.deepzoom.render_region(path, None, box, None) for box in boxes]
+            probabilities = None if heatmap is None else self.deepzoom.heatmap_cache.get(heatmap)[0]
+        except SlideError as error:
+            reason = f"The slide cannot be shown: {error}", "切片无法显示"
+            raise ProblemError("report_unavailable", actual=reason[0], actual_zh=reason[1]) from error
+        captions = [pdf.caption(tile, number) for number, tile in enumerate(body["evidence"], 1)]
+        return pdf.render(body, overview, probabilities, list(zip(captions, tile_images, strict=True)))

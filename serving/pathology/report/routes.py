@@ -12,85 +12,85 @@ from importlib import import_module
 
 import orjson
 
-from datasets.errors import Fault
-from serving.core.http.problems import Problem
-from serving.core.http.request import JSON, Call, Reply, query
-from serving.pathology.context import Desk, Row, state_problem
-from serving.pathology.report.signing import Render
-from serving.pathology.slides import store as slides
+from datasets.errors import FieldError
+from serving.core.http.problems import ProblemError
+from serving.core.http.request import JSON_MEDIA_TYPE, Request, Response, parse_query
+from serving.pathology.context import Row, SlideContext, state_problem
+from serving.pathology.report.signing import RenderPdf
+from serving.pathology.slides import store as slide_store
 
-FORMATS = {"json": JSON, "pdf": "application/pdf", "fhir": "application/fhir+json"}
-VERSION = re.compile(r"[1-9][0-9]{0,5}", re.ASCII)
+FORMATS = {"json": JSON_MEDIA_TYPE, "pdf": "application/pdf", "fhir": "application/fhir+json"}
+VERSION_PATTERN = re.compile(r"[1-9][0-9]{0,5}", re.ASCII)
 
 
-class Reports:
-    def __init__(self, desk: Desk, render: Render):
-        self.desk, self.render = desk, render
+class ReportRoutes:
+    def __init__(self, context: SlideContext, render: RenderPdf):
+        self.context, self.render = context, render
 
-    async def get(self, call: Call) -> Reply:
-        options, faults = query(call, ("format", "version"))
+    async def get_report(self, request: Request) -> Response:
+        options, errors = parse_query(request, ("format", "version"))
         version = options.get("version")
-        if version is not None and not VERSION.fullmatch(version):
-            faults.append(Fault("version", repr(version[:60]), "a whole number, 1 or more", "不小于 1 的整数"))
+        if version is not None and not VERSION_PATTERN.fullmatch(version):
+            errors.append(FieldError("version", repr(version[:60]), "a whole number, 1 or more", "不小于 1 的整数"))
         if "format" in options and options["format"] not in FORMATS:
-            told = ", ".join(FORMATS)
-            faults.append(Fault("format", repr(options["format"][:60]), f"one of {told}", f"{told} 之一"))
-        if faults:
-            raise Problem("bad_parameter", errors=faults)
-        goes = options.get("format") or _accepted(call)
-        slide = await self.desk.slide(call)
+            formats = ", ".join(FORMATS)
+            errors.append(FieldError("format", repr(options["format"][:60]), f"one of {formats}", f"{formats} 之一"))
+        if errors:
+            raise ProblemError("bad_parameter", errors=errors)
+        output_format = options.get("format") or _negotiate_format(request)
+        slide = await self.context.load_slide(request)
         if slide["reading"] is None:
             raise state_problem(slide["state"], "in_review")
-        signed = await self.desk.read(slides.reports, slide["id"])
-        if version is not None and int(version) > len(signed):
-            raise Problem(
+        reports = await self.context.read(slide_store.list_reports, slide["id"])
+        if version is not None and int(version) > len(reports):
+            raise ProblemError(
                 "unknown_report",
-                found=version,
-                needed=f"{len(signed)} signed",
-                needed_zh=f"{len(signed)} 版",
+                actual=version,
+                expected=f"{len(reports)} signed",
+                expected_zh=f"{len(reports)} 版",
             )
-        chosen = signed[int(version or len(signed)) - 1] if signed else None
-        body = slide["reading"] if chosen is None else chosen["body"]
-        headers = {"Report-Version": "draft" if chosen is None else str(chosen["version"])}
-        if goes == "json":
-            return Reply(orjson.dumps(body), headers=headers)
-        pdf = await asyncio.to_thread(self._pdf, slide["id"], body, chosen)
-        if goes == "pdf":
-            return Reply(pdf, media_type=FORMATS["pdf"], headers=headers)
-        url = f"/v1/slides/{slide['id']}/report?format=pdf" + (f"&version={chosen['version']}" if chosen else "")
-        resource = await asyncio.to_thread(_fhir, body, pdf, url)
-        return Reply(orjson.dumps(resource), media_type=FORMATS["fhir"], headers=headers)
+        report = reports[int(version or len(reports)) - 1] if reports else None
+        body = slide["reading"] if report is None else report["body"]
+        headers = {"Report-Version": "draft" if report is None else str(report["version"])}
+        if output_format == "json":
+            return Response(orjson.dumps(body), headers=headers)
+        pdf = await asyncio.to_thread(self._load_pdf, slide["id"], body, report)
+        if output_format == "pdf":
+            return Response(pdf, media_type=FORMATS["pdf"], headers=headers)
+        url = f"/v1/slides/{slide['id']}/report?format=pdf" + (f"&version={report['version']}" if report else "")
+        resource = await asyncio.to_thread(_build_fhir, body, pdf, url)
+        return Response(orjson.dumps(resource), media_type=FORMATS["fhir"], headers=headers)
 
-    def _pdf(self, slide: str, body: Row, chosen: Row | None) -> bytes:
-        if chosen is None:
+    def _load_pdf(self, slide_id: str, body: Row, report: Row | None) -> bytes:
+        if report is None:
             return self.render(body)
         try:
-            found = (self.desk.slides / slide / "reports" / f"{chosen['version']}.pdf").read_bytes()
+            pdf = (self.context.slides_dir / slide_id / "reports" / f"{report['version']}.pdf").read_bytes()
         except OSError as error:
-            raise _damaged(f"The signed PDF cannot be read ({error.strerror})", "已签发的 PDF 无法读取") from error
-        if hashlib.sha256(found).hexdigest() != chosen["sha256"]:
-            raise _damaged("The PDF on the disk is not the one that was signed", "磁盘上的 PDF 与签发时不一致")
-        return found
+            raise _unavailable(f"The signed PDF cannot be read ({error.strerror})", "已签发的 PDF 无法读取") from error
+        if hashlib.sha256(pdf).hexdigest() != report["sha256"]:
+            raise _unavailable("The PDF on the disk is not the one that was signed", "磁盘上的 PDF 与签发时不一致")
+        return pdf
 
 
-def _fhir(body: Row, pdf: bytes, url: str) -> Row:
+def _build_fhir(body: Row, pdf: bytes, url: str) -> Row:
     try:
-        told: Row = import_module("serving.pathology.report.fhir").report(body, pdf, url)
+        resource: Row = import_module("serving.pathology.report.fhir").report(body, pdf, url)
     except ImportError as error:
-        raise _damaged("No FHIR can be made here", "此处无法生成 FHIR") from error
-    return told
+        raise _unavailable("No FHIR can be made here", "此处无法生成 FHIR") from error
+    return resource
 
 
-def _accepted(call: Call) -> str:
+def _negotiate_format(request: Request) -> str:
     """The first format that Accept names and there is; JSON where it takes anything."""
-    told = call.header(b"accept")
-    asked = [item.partition(";")[0].strip().lower() for item in (told or "*/*").split(",")]
-    for media_type in asked:
-        for name, given in FORMATS.items():
-            if media_type in (given, "*/*", f"{given.split('/')[0]}/*"):
+    accept = request.header(b"accept")
+    accepted = [item.partition(";")[0].strip().lower() for item in (accept or "*/*").split(",")]
+    for media_type in accepted:
+        for name, supported in FORMATS.items():
+            if media_type in (supported, "*/*", f"{supported.split('/')[0]}/*"):
                 return name
-    raise Problem("not_acceptable", found=repr((told or "")[:80]), needed=", ".join(FORMATS.values()))
+    raise ProblemError("not_acceptable", actual=repr((accept or "")[:80]), expected=", ".join(FORMATS.values()))
 
 
-def _damaged(found: str, found_zh: str) -> Problem:
-    return Problem("report_unavailable", found=found, found_zh=found_zh)
+def _unavailable(actual: str, actual_zh: str) -> ProblemError:
+    return ProblemError("report_unavailable", actual=actual, actual_zh=actual_zh)

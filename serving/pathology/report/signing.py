@@ -16,149 +16,159 @@ from typing import Any
 import orjson
 import sqlalchemy as sa
 
-from datasets.errors import Fault
-from datasets.schema import unknown_names
+from datasets.errors import FieldError
+from datasets.schema import find_unknown_names
 from serving.core.http import validation
-from serving.core.http.principal import Caller
-from serving.core.http.problems import Problem
-from serving.core.http.request import Call, Reply
-from serving.core.identifiers import now
-from serving.pathology.context import Desk, Row, state_problem
+from serving.core.http.principal import Principal
+from serving.core.http.problems import ProblemError
+from serving.core.http.request import Request, Response
+from serving.core.identifiers import utc_now
+from serving.pathology.context import Row, SlideContext, state_problem
 from serving.pathology.slides import storage
-from serving.pathology.slides import store as slides
+from serving.pathology.slides import store as slide_store
 from serving.pathology.slides.states import STATES
 
-Render = Callable[[Row], bytes]  # a report's body -> its PDF
-DIAGNOSIS, REASON = 500, 2_000  # characters
-FIELDS = {"signed": ("findings", "diagnosis"), "amended": ("findings", "diagnosis", "reason")}
+RenderPdf = Callable[[Row], bytes]  # a report's body -> its PDF
+MAX_DIAGNOSIS_CHARS, MAX_REASON_CHARS = 500, 2_000  # characters
+FIELDS_BY_KIND = {"signed": ("findings", "diagnosis"), "amended": ("findings", "diagnosis", "reason")}
 
 
-def render(body: Row) -> bytes:
+def render_without_images(body: Row) -> bytes:
     """The PDF of a report, without pictures. Raises Problem where what makes it is not installed."""
     try:
-        made: bytes = import_module("serving.pathology.report.pdf").render(body, None, None)
+        pdf: bytes = import_module("serving.pathology.report.pdf").render(body, None, None)
     except ImportError as error:
-        raise Problem("report_unavailable", found="No PDF can be made here", found_zh="此处无法生成 PDF") from error
-    return made
+        raise ProblemError(
+            "report_unavailable", actual="No PDF can be made here", actual_zh="此处无法生成 PDF"
+        ) from error
+    return pdf
 
 
-class Signing:
+class SigningRoutes:
     """`render` may be replaced: the seam by which tests do without the pictures."""
 
-    def __init__(self, desk: Desk, render: Render = render):
-        self.desk, self.render = desk, render
+    def __init__(self, context: SlideContext, render: RenderPdf = render_without_images):
+        self.context, self.render = context, render
         self._locks: dict[str, asyncio.Lock] = {}  # by slide, of signatures under way
 
-    async def review(self, call: Call) -> Reply:
-        person = self.desk.pathologist(call)
-        slide = await self.desk.slide(call)
-        by = {"by": _person(person)}
-        await self.desk.write(lambda connection: slides.move(connection, slide["id"], "in_review", by))
-        found = await self.desk.slide(call)
-        return Reply(orjson.dumps({"slide_id": found["id"], "state": found["state"]}))
+    async def review(self, request: Request) -> Response:
+        signer = self.context.require_pathologist(request)
+        slide = await self.context.load_slide(request)
+        detail = {"by": _signer_json(signer)}
+        await self.context.write(
+            lambda connection: slide_store.transition(connection, slide["id"], "in_review", detail)
+        )
+        row = await self.context.load_slide(request)
+        return Response(orjson.dumps({"slide_id": row["id"], "state": row["state"]}))
 
-    async def sign(self, call: Call) -> Reply:
-        return await self._sign(call, "signed")
+    async def sign(self, request: Request) -> Response:
+        return await self._sign_report(request, "signed")
 
-    async def amend(self, call: Call) -> Reply:
-        return await self._sign(call, "amended")
+    async def amend(self, request: Request) -> Response:
+        return await self._sign_report(request, "amended")
 
-    async def _sign(self, call: Call, kind: str) -> Reply:
-        person = self.desk.pathologist(call)
-        slide = await self.desk.slide(call)
-        found, digest = await self.desk.body(call)
-        if faults := self._faults(found, FIELDS[kind]):
-            raise Problem("invalid_request", errors=faults)
-        scope = f"{kind} {slide['id']} {person.licence}"
+    async def _sign_report(self, request: Request, kind: str) -> Response:
+        signer = self.context.require_pathologist(request)
+        slide = await self.context.load_slide(request)
+        payload, digest = await self.context.parse_body(request)
+        if errors := self._validate(payload, FIELDS_BY_KIND[kind]):
+            raise ProblemError("invalid_request", errors=errors)
+        scope = f"{kind} {slide['id']} {signer.licence}"
         lock = self._locks.setdefault(slide["id"], asyncio.Lock())
         try:
             async with lock:
-                said = await self.desk.before(call, scope, digest)
-                if said is not None:
-                    return Reply(orjson.dumps(said), headers={"Idempotent-Replayed": "true"})
-                said = await self._version(call, slide["id"], kind, found, person, (scope, digest))
+                report = await self.context.earlier_response(request, scope, digest)
+                if report is not None:
+                    return Response(orjson.dumps(report), headers={"Idempotent-Replayed": "true"})
+                report = await self._create_version(request, slide["id"], kind, payload, signer, (scope, digest))
         finally:
             if not lock.locked():
                 self._locks.pop(slide["id"], None)
-        return Reply(orjson.dumps(said))
+        return Response(orjson.dumps(report))
 
-    async def _version(
-        self, call: Call, slide: str, kind: str, told: Row, person: Caller, once: tuple[str, str]
+    async def _create_version(
+        self, request: Request, slide_id: str, kind: str, payload: Row, signer: Principal, idempotency: tuple[str, str]
     ) -> Row:
         """Rendered, put beside the slide, and recorded: in this order, so that no record stands without its files."""
-        row = await self.desk.read(slides.get, slide)
+        row = await self.context.read(slide_store.get, slide_id)
         assert row is not None, "it was there a moment ago"
         if kind not in STATES[row["state"]].next:
             raise state_problem(row["state"], kind)
-        earlier = await self.desk.read(slides.reports, slide)
-        version = len(earlier) + 1
-        at = now()
+        earlier_reports = await self.context.read(slide_store.list_reports, slide_id)
+        version = len(earlier_reports) + 1
+        signed_at = utc_now()
         body: Row = {
             **row["reading"],
-            **{name: told[name] for name in FIELDS[kind]},
-            "signed_by": _person(person),
-            "signed_at": at,
+            **{name: payload[name] for name in FIELDS_BY_KIND[kind]},
+            "signed_by": _signer_json(signer),
+            "signed_at": signed_at,
             "version": version,
             "amends": version - 1 or None,
         }
         pdf = await asyncio.to_thread(self.render, body)
         sha256 = hashlib.sha256(pdf).hexdigest()
-        folder = self.desk.slides / slide / "reports"
-        names = folder / f"{version}.pdf", folder / f"{version}.json"
-        written = [
-            await asyncio.to_thread(_written, name, content)
-            for name, content in zip(names, (pdf, orjson.dumps(body)), strict=True)
+        reports_dir = self.context.slides_dir / slide_id / "reports"
+        paths = reports_dir / f"{version}.pdf", reports_dir / f"{version}.json"
+        temp_paths = [
+            await asyncio.to_thread(_write_temp, name, content)
+            for name, content in zip(paths, (pdf, orjson.dumps(body)), strict=True)
         ]
 
-        def work(connection: sa.Connection) -> Row:
-            slides.add_report(connection, slide, version, kind, body, sha256, person.licence, at)
-            for scratch, name in zip(written, names, strict=True):
-                scratch.rename(name)
-            storage.sync_folder(folder)
+        def record_report(connection: sa.Connection) -> Row:
+            slide_store.add_report(connection, slide_id, version, kind, body, sha256, signer.licence, signed_at)
+            for temp_path, path in zip(temp_paths, paths, strict=True):
+                temp_path.rename(path)
+            storage.sync_dir(reports_dir)
             return body | {"pdf_sha256": sha256}
 
         try:
-            return (await self.desk.once(call, once[0], once[1], work))[0]
-        except slides.VersionTaken as error:
-            raise Problem(
+            return (await self.context.run_once(request, idempotency[0], idempotency[1], record_report))[0]
+        except slide_store.ReportVersionConflictError as error:
+            raise ProblemError(
                 "slide_state",
-                found="signed anew meanwhile",
-                found_zh="已被他人重新签发",
-                needed="a look at the newest version",
-                needed_zh="先查看最新版本",
+                actual="signed anew meanwhile",
+                actual_zh="已被他人重新签发",
+                expected="a look at the newest version",
+                expected_zh="先查看最新版本",
             ) from error
         finally:
-            for scratch in written:
-                scratch.unlink(missing_ok=True)
+            for temp_path in temp_paths:
+                temp_path.unlink(missing_ok=True)
 
-    def _faults(self, found: Row, fields: tuple[str, ...]) -> list[Fault]:
-        known = ", ".join(fields)
-        faults = unknown_names(found, fields, f"one of {known}", f"{known} 之一")
-        most = {"findings": self.desk.settings.slides.findings, "diagnosis": DIAGNOSIS, "reason": REASON}
+    def _validate(self, payload: Row, fields: tuple[str, ...]) -> list[FieldError]:
+        allowed = ", ".join(fields)
+        errors = find_unknown_names(payload, fields, f"one of {allowed}", f"{allowed} 之一")
+        max_lengths = {
+            "findings": self.context.settings.slides.max_findings_chars,
+            "diagnosis": MAX_DIAGNOSIS_CHARS,
+            "reason": MAX_REASON_CHARS,
+        }
         for name in fields:
-            value: Any = found.get(name)
-            if isinstance(value, str) and value.strip() and len(value) <= most[name] and _readable(value):
+            value: Any = payload.get(name)
+            if isinstance(value, str) and value.strip() and len(value) <= max_lengths[name] and _is_printable(value):
                 continue
-            needed = f"text of 1 to {most[name]:,} characters", f"1 至 {most[name]:,} 个字符的文本"
-            faults.append(Fault(name, validation.kind(value) if name in found else "absent", *needed))
-        return faults
+            expected = f"text of 1 to {max_lengths[name]:,} characters", f"1 至 {max_lengths[name]:,} 个字符的文本"
+            errors.append(
+                FieldError(name, validation.describe_value(value) if name in payload else "absent", *expected)
+            )
+        return errors
 
 
-def _readable(value: str) -> bool:
+def _is_printable(value: str) -> bool:
     """Lines of printable text."""
-    return all(line.isprintable() for line in value.replace("\t", " ").splitlines())
+    return all(text_line.isprintable() for text_line in value.replace("\t", " ").splitlines())
 
 
-def _written(name: Path, content: bytes) -> Path:
+def _write_temp(path: Path, content: bytes) -> Path:
     try:
-        return storage.write_whole(name, content)
+        return storage.write_temp(path, content)
     except OSError as error:
-        raise Problem(
+        raise ProblemError(
             "report_unavailable",
-            found=f"The report cannot be kept ({error.strerror})",
-            found_zh=f"报告无法保存（{error.strerror}）",
+            actual=f"The report cannot be kept ({error.strerror})",
+            actual_zh=f"报告无法保存（{error.strerror}）",
         ) from error
 
 
-def _person(person: Caller) -> dict[str, str]:
-    return {"name": person.name, "licence": person.licence}
+def _signer_json(signer: Principal) -> dict[str, str]:
+    return {"name": signer.name, "licence": signer.licence}

@@ -17,40 +17,40 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-BLOCK = 1 << 20  # bytes read or written at once
+CHUNK_BYTES = 1 << 20  # bytes read or written at once
 _SUFFIX = re.compile(r"\.[a-z0-9]{1,8}")
-_STRANGE = re.compile(r"[^\w-]+")
+_UNSAFE_CHARS = re.compile(r"[^\w-]+")
 
 
-class OutsideInbox(ValueError):
+class OutsideInboxError(ValueError):
     """The reference is no plain file below the inbox."""
 
 
-def clean_name(told: str) -> str:
+def sanitize_name(name: str) -> str:
     """A name that is no path and no option: letters, digits, _ and -, at most 60 of them, and a short suffix."""
-    last = re.split(r"[/\\]", told)[-1]
-    stem, dot, end = last.rpartition(".")
-    suffix = (dot + end).lower()
+    basename = re.split(r"[/\\]", name)[-1]
+    stem, dot, extension = basename.rpartition(".")
+    suffix = (dot + extension).lower()
     if not stem or not _SUFFIX.fullmatch(suffix):
-        stem, suffix = last, ""
-    return (_STRANGE.sub("_", stem).strip("_-")[:60] or "slide") + suffix
+        stem, suffix = basename, ""
+    return (_UNSAFE_CHARS.sub("_", stem).strip("_-")[:60] or "slide") + suffix
 
 
-def quarantine(slides: Path, slide: str, name: str) -> Path:
-    return slides / slide / "quarantine" / name
+def quarantine_path(slides_dir: Path, slide_id: str, name: str) -> Path:
+    return slides_dir / slide_id / "quarantine" / name
 
 
-def begin(path: Path) -> None:
+def create_empty(path: Path) -> None:
     """An empty file in a folder of its own, both on the disk."""
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
     os.fsync(descriptor)
     os.close(descriptor)
-    for folder in (path.parent, path.parent.parent, path.parent.parent.parent):
-        sync_folder(folder)
+    for directory in (path.parent, path.parent.parent, path.parent.parent.parent):
+        sync_dir(directory)
 
 
-def size(path: Path) -> int | None:
+def size_or_none(path: Path) -> int | None:
     """Bytes on the disk; None where there is no file."""
     try:
         return path.stat().st_size
@@ -58,98 +58,98 @@ def size(path: Path) -> int | None:
         return None
 
 
-class Growing:
+class AppendFile:
     """A file that grows by parts from `start` on; `digest` runs along where it is known for all before `start`."""
 
     def __init__(self, path: Path, start: int, digest: hashlib._Hash | None):
         self.file: BinaryIO = path.open("r+b", buffering=0)
-        self.start = self.at = start
+        self.start = self.position = start
         self.digest = None if digest is None else digest.copy()
         self.file.seek(start)
 
-    def write(self, part: bytes) -> None:
+    def write(self, chunk: bytes) -> None:
         """Whole, or OSError; then `at` is what the disk took."""
-        view = memoryview(part)
+        view = memoryview(chunk)
         while view:
-            taken = self.file.write(view) or 0
+            written = self.file.write(view) or 0
             if self.digest is not None:
-                self.digest.update(view[:taken])
-            self.at += taken
-            view = view[taken:]
+                self.digest.update(view[:written])
+            self.position += written
+            view = view[written:]
 
     def sync(self) -> None:
         os.fsync(self.file.fileno())
 
-    def take_back(self) -> None:
+    def truncate(self) -> None:
         """What was written since `start`; the digest is that of nothing then."""
         self.file.truncate(self.start)
-        self.at, self.digest = self.start, None
+        self.position, self.digest = self.start, None
         self.sync()
 
     def close(self) -> None:
         self.file.close()
 
 
-def digest_of(path: Path) -> hashlib._Hash:
+def sha256_of(path: Path) -> hashlib._Hash:
     digest = hashlib.sha256()
     with path.open("rb", buffering=0) as file:
-        while part := file.read(BLOCK):
-            digest.update(part)
+        while chunk := file.read(CHUNK_BYTES):
+            digest.update(chunk)
     return digest
 
 
-def remove(path: Path) -> None:
+def remove_file(path: Path) -> None:
     """A quarantined file, and its folders where nothing else is in them."""
     path.unlink(missing_ok=True)
-    for folder in (path.parent, path.parent.parent):
+    for directory in (path.parent, path.parent.parent):
         with suppress(OSError):  # not empty, or gone
-            folder.rmdir()
+            directory.rmdir()
 
 
 @contextmanager
-def open_inside(inbox: Path, reference: str) -> Iterator[BinaryIO]:
+def open_inbox_file(inbox: Path, reference: str) -> Iterator[BinaryIO]:
     """A plain file below `inbox`, opened folder by folder without following a link. Raises OutsideInbox."""
     parts = reference.split("/")
     if "\\" in reference or "\0" in reference or any(part in ("", ".", "..") for part in parts):
-        raise OutsideInbox("a path of plain names below the inbox is needed")
+        raise OutsideInboxError("a path of plain names below the inbox is needed")
     try:
-        at = os.open(inbox, os.O_RDONLY | os.O_DIRECTORY)
+        directory = os.open(inbox, os.O_RDONLY | os.O_DIRECTORY)
         try:
             for part in parts[:-1]:
-                inner = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=at)
-                os.close(at)
-                at = inner
+                subdirectory = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=directory)
+                os.close(directory)
+                directory = subdirectory
             # Not blocking: a pipe of that name would wait for its writer.
-            descriptor = os.open(parts[-1], os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=at)
+            descriptor = os.open(parts[-1], os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=directory)
         finally:
-            os.close(at)
+            os.close(directory)
     except (OSError, ValueError) as error:
-        raise OutsideInbox("a file that is there, and is no link, is needed") from error
+        raise OutsideInboxError("a file that is there, and is no link, is needed") from error
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise OutsideInbox("a plain file is needed")
+        raise OutsideInboxError("a plain file is needed")
     with os.fdopen(descriptor, "rb", buffering=0) as file:
         yield file
 
 
-def write_whole(path: Path, content: bytes) -> Path:
+def write_temp(path: Path, content: bytes) -> Path:
     """A scratch file beside `path`, synced, for its caller to rename when all else is done."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}")
-    descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    temp_path = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}")
+    descriptor = os.open(temp_path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
-        with os.fdopen(descriptor, "wb") as out:
-            out.write(content)
-            out.flush()
-            os.fsync(out.fileno())
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
     except BaseException:
-        scratch.unlink(missing_ok=True)
+        temp_path.unlink(missing_ok=True)
         raise
-    return scratch
+    return temp_path
 
 
-def sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+def sync_dir(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
     finally:

@@ -15,48 +15,65 @@ import sqlalchemy as sa
 
 from serving.core.audit import entries, log
 from serving.core.billing.prices import Prices
-from serving.core.db.engine import Where, reading, writing
-from serving.core.db.lookup import moments
+from serving.core.db.engine import EngineOrConnection, read_connection, write_transaction
+from serving.core.db.lookup import events_between
 from serving.core.db.schema import METER, SLIDE_EVENTS, SLIDE_REPORTS, SLIDES, UPLOADS
-from serving.core.http.principal import OPEN
-from serving.core.identifiers import now
+from serving.core.http.principal import LOCAL_PRINCIPAL
+from serving.core.identifiers import utc_now
 from serving.pathology.slides import workers
-from serving.pathology.slides.states import BEFORE, SIGNED, STATES, TO_REVIEW, UnknownSlide, WrongMove
+from serving.pathology.slides.states import (
+    PREDECESSORS,
+    SIGNED,
+    STATES,
+    TO_REVIEW,
+    InvalidTransitionError,
+    SlideNotFoundError,
+)
 
 Row = dict[str, Any]
 PRODUCT = "pathology"
 
-EMPTY: Row = {
+DEFAULTS: Row = {
     **dict.fromkeys(("code", "sha256", "accession", "specimen", "stain", "preparation", "request", "mpp")),
     **dict.fromkeys(("triage", "model", "version", "bundle", "reading")),
-    "tenant": OPEN.tenant,
+    "tenant": LOCAL_PRINCIPAL.tenant,
     **{"reasons": [], "notes": [], "name": "", "bytes": 0, "done": 0, "total": 0, "audit": False, "priority": 0},
 }
-GONE = ("failed", "cancelled")  # a slide of which the same may be sent again as a new one
-REVIEWED = sa.or_(SLIDES.c.triage.is_(None), SLIDES.c.triage != "negative", SLIDES.c.audit)
+REUSABLE_STATES = ("failed", "cancelled")  # a slide of which the same may be sent again as a new one
+NEEDS_REVIEW = sa.or_(SLIDES.c.triage.is_(None), SLIDES.c.triage != "negative", SLIDES.c.audit)
 
 
 # --- the slide
 
 
-def create(where: Where, slide: str, state: str = "uploading", detail: Row | None = None, **columns: Any) -> None:
+def create(
+    bind: EngineOrConnection, slide_id: str, state: str = "uploading", detail: Row | None = None, **columns: Any
+) -> None:
     """A new slide. `columns`: those of EMPTY that are known."""
-    at = now()
+    timestamp = utc_now()
     row = (
-        EMPTY | columns | {"id": slide, "state": state, "created": at, "updated": at, "salt": os.urandom(entries.SALT)}
+        DEFAULTS
+        | columns
+        | {
+            "id": slide_id,
+            "state": state,
+            "created": timestamp,
+            "updated": timestamp,
+            "salt": os.urandom(entries.SALT_BYTES),
+        }
     )
-    with writing(where) as connection:
+    with write_transaction(bind) as connection:
         connection.execute(sa.insert(SLIDES).values(row))
-        _event(connection, slide, "state", state, detail, at)
+        _insert_event(connection, slide_id, "state", state, detail, timestamp)
 
 
-def move(
-    where: Where,
-    slide: str,
-    to: str,
+def transition(
+    bind: EngineOrConnection,
+    slide_id: str,
+    target: str,
     detail: Row | None = None,
     *,
-    by: str = "",
+    worker_id: str = "",
     prices: Prices | None = None,
     **columns: Any,
 ) -> bool:
@@ -67,28 +84,30 @@ def move(
     where it is moved `by` a worker that was given up. Its leaf in the log goes with it, and by `prices` a line of the
     meter where it brings the reading.
     """
-    columns = _implied(columns)
-    with writing(where) as connection:
-        workers.still(connection, by)
-        at = now()
-        chosen = sa.update(SLIDES).where(SLIDES.c.id == slide, SLIDES.c.state.in_(BEFORE[to]))
+    columns = _with_derived(columns)
+    with write_transaction(bind) as connection:
+        workers.assert_active(connection, worker_id)
+        timestamp = utc_now()
+        stmt = sa.update(SLIDES).where(SLIDES.c.id == slide_id, SLIDES.c.state.in_(PREDECESSORS[target]))
         if "reading" in columns:
-            chosen = chosen.where(SLIDES.c.reading.is_(None))
-        if connection.execute(chosen.values(state=to, updated=at, **columns)).rowcount:
-            _event(connection, slide, "state", to, detail, at, prices if "reading" in columns else None)
+            stmt = stmt.where(SLIDES.c.reading.is_(None))
+        if connection.execute(stmt.values(state=target, updated=timestamp, **columns)).rowcount:
+            _insert_event(
+                connection, slide_id, "state", target, detail, timestamp, prices if "reading" in columns else None
+            )
             return True
-        found = connection.execute(sa.select(SLIDES.c.state, SLIDES.c.reading).where(SLIDES.c.id == slide)).first()
-        if found is None:
-            raise UnknownSlide(slide)
-        been = sa.select(SLIDE_EVENTS.c.id).where(SLIDE_EVENTS.c.slide == slide, SLIDE_EVENTS.c.kind == "state")
-        if connection.execute(been.where(SLIDE_EVENTS.c.state == to).limit(1)).first() is not None:
+        row = connection.execute(sa.select(SLIDES.c.state, SLIDES.c.reading).where(SLIDES.c.id == slide_id)).first()
+        if row is None:
+            raise SlideNotFoundError(slide_id)
+        reached = sa.select(SLIDE_EVENTS.c.id).where(SLIDE_EVENTS.c.slide == slide_id, SLIDE_EVENTS.c.kind == "state")
+        if connection.execute(reached.where(SLIDE_EVENTS.c.state == target).limit(1)).first() is not None:
             return False
-        if "reading" in columns and found.reading is not None:
-            raise ValueError(f"slide {slide} has its reading; nobody alters one")
-        raise WrongMove(slide, found.state, to)
+        if "reading" in columns and row.reading is not None:
+            raise ValueError(f"slide {slide_id} has its reading; nobody alters one")
+        raise InvalidTransitionError(slide_id, row.state, target)
 
 
-def _implied(columns: Row) -> Row:
+def _with_derived(columns: Row) -> Row:
     reading, reasons = columns.get("reading"), columns.get("reasons")
     implied: Row = {}
     if reading is not None:
@@ -99,102 +118,110 @@ def _implied(columns: Row) -> Row:
     return implied | columns
 
 
-def progress(where: Where, slide: str, done: int, total: int, *, by: str = "") -> bool:
+def record_progress(bind: EngineOrConnection, slide_id: str, done: int, total: int, *, worker_id: str = "") -> bool:
     """Tiles read so far, of those to read; False, and nothing done, where as many were told before or none are read.
 
     Raises GivenUp as `move` does.
     """
-    with writing(where) as connection:
-        workers.still(connection, by)
-        at = now()
-        more = sa.or_(SLIDES.c.done < done, SLIDES.c.total != total)
-        chosen = sa.update(SLIDES).where(SLIDES.c.id == slide, SLIDES.c.state == "inferring", more)
-        if not connection.execute(chosen.values(done=done, total=total, updated=at)).rowcount:
+    with write_transaction(bind) as connection:
+        workers.assert_active(connection, worker_id)
+        timestamp = utc_now()
+        changed = sa.or_(SLIDES.c.done < done, SLIDES.c.total != total)
+        stmt = sa.update(SLIDES).where(SLIDES.c.id == slide_id, SLIDES.c.state == "inferring", changed)
+        if not connection.execute(stmt.values(done=done, total=total, updated=timestamp)).rowcount:
             return False
-        _event(connection, slide, "progress", "inferring", {"done": done, "total": total}, at)
+        _insert_event(connection, slide_id, "progress", "inferring", {"done": done, "total": total}, timestamp)
         return True
 
 
-def note(where: Where, slide: str, detail: Row, **columns: Any) -> None:
+def add_event(bind: EngineOrConnection, slide_id: str, detail: Row, **columns: Any) -> None:
     """An event that moves nothing, such as a scale that an operator gave. Raises UnknownSlide."""
-    with writing(where) as connection:
-        at = now()
-        connection.execute(sa.update(SLIDES).where(SLIDES.c.id == slide).values(updated=at, **columns))
-        state = connection.execute(sa.select(SLIDES.c.state).where(SLIDES.c.id == slide)).scalar()
+    with write_transaction(bind) as connection:
+        timestamp = utc_now()
+        connection.execute(sa.update(SLIDES).where(SLIDES.c.id == slide_id).values(updated=timestamp, **columns))
+        state = connection.execute(sa.select(SLIDES.c.state).where(SLIDES.c.id == slide_id)).scalar()
         if state is None:
-            raise UnknownSlide(slide)
-        _event(connection, slide, "note", state, detail, at)
+            raise SlideNotFoundError(slide_id)
+        _insert_event(connection, slide_id, "note", state, detail, timestamp)
 
 
-def _event(
+def _insert_event(
     connection: sa.Connection,
-    slide: str,
+    slide_id: str,
     kind: str,
     state: str,
     detail: Row | None,
-    at: str,
+    timestamp: str,
     prices: Prices | None = None,
 ) -> None:
     """With its leaf, and by `prices` with its line of the meter. Progress waits for the next event's leaf."""
-    row = {"slide": slide, "at": at, "kind": kind, "state": state, "detail": detail or {}}
-    made = connection.execute(sa.insert(SLIDE_EVENTS).values(row)).inserted_primary_key
-    assert made is not None, "of one row"
+    row = {"slide": slide_id, "at": timestamp, "kind": kind, "state": state, "detail": detail or {}}
+    inserted_key = connection.execute(sa.insert(SLIDE_EVENTS).values(row)).inserted_primary_key
+    assert inserted_key is not None, "of one row"
     if kind != "progress":
-        _prove(connection, slide, kind, int(made[0]), at, prices)
+        _append_audit_entry(connection, slide_id, kind, int(inserted_key[0]), timestamp, prices)
 
 
-def _prove(connection: sa.Connection, slide: str, kind: str, event: int, at: str, prices: Prices | None) -> None:
-    found = _named(connection.execute(sa.select(SLIDES).where(SLIDES.c.id == slide)).first())
-    assert found is not None, "it was written a moment ago"
-    if found["salt"] is None:
-        found["salt"] = os.urandom(entries.SALT)
-        connection.execute(sa.update(SLIDES).where(SLIDES.c.id == slide).values(salt=found["salt"]))
-    tenant, price, units = found["tenant"], None, int(found["state"] == "ready")  # what abstains costs nothing
+def _append_audit_entry(
+    connection: sa.Connection, slide_id: str, kind: str, event_id: int, timestamp: str, prices: Prices | None
+) -> None:
+    row = _to_dict(connection.execute(sa.select(SLIDES).where(SLIDES.c.id == slide_id)).first())
+    assert row is not None, "it was written a moment ago"
+    if row["salt"] is None:
+        row["salt"] = os.urandom(entries.SALT_BYTES)
+        connection.execute(sa.update(SLIDES).where(SLIDES.c.id == slide_id).values(salt=row["salt"]))
+    tenant, price, units = row["tenant"], None, int(row["state"] == "ready")  # what abstains costs nothing
     if prices is not None:
-        price = prices.of(PRODUCT, tenant, at)
-    told: Row = {}
+        price = prices.price_for(PRODUCT, tenant, timestamp)
+    extra: Row = {}
     if price is not None:  # the reading, on what the patient authorised
-        grant = (found["request"] or {}).get("authorisation")
-        told = {"product": PRODUCT, "price": price.told(units)} | ({"authorisations": [grant]} if grant else {})
-    mine = SLIDE_EVENTS.c.slide == slide, SLIDE_EVENTS.c.id < event
-    before = sa.select(sa.func.max(SLIDE_EVENTS.c.id)).where(*mine, SLIDE_EVENTS.c.kind != "progress")
-    since = connection.execute(before).scalar() or 0
-    entry = entries.slide(f"slide_{kind}", found, moments(connection, slide, since, event), since, **told)
-    leaf = log.append(connection, [entry])
+        grant = (row["request"] or {}).get("authorisation")
+        extra = {"product": PRODUCT, "price": price.describe(units)} | ({"authorisations": [grant]} if grant else {})
+    earlier_events = SLIDE_EVENTS.c.slide == slide_id, SLIDE_EVENTS.c.id < event_id
+    last_entry_stmt = sa.select(sa.func.max(SLIDE_EVENTS.c.id)).where(
+        *earlier_events, SLIDE_EVENTS.c.kind != "progress"
+    )
+    since = connection.execute(last_entry_stmt).scalar() or 0
+    audit_entry = entries.slide_entry(
+        f"slide_{kind}", row, events_between(connection, slide_id, since, event_id), since, **extra
+    )
+    leaf = log.append(connection, [audit_entry])
     if price is not None:
-        connection.execute(sa.insert(METER).values(price.charge(slide, tenant, PRODUCT, at, units) | {"leaf": leaf}))
+        connection.execute(
+            sa.insert(METER).values(price.charge(slide_id, tenant, PRODUCT, timestamp, units) | {"leaf": leaf})
+        )
 
 
-def get(where: Where, slide: str, tenant: str | None = None) -> Row | None:
+def get(bind: EngineOrConnection, slide_id: str, tenant: str | None = None) -> Row | None:
     """`tenant`: only where it is theirs."""
-    chosen = sa.select(SLIDES).where(SLIDES.c.id == slide)
+    stmt = sa.select(SLIDES).where(SLIDES.c.id == slide_id)
     if tenant is not None:
-        chosen = chosen.where(SLIDES.c.tenant == tenant)
-    with reading(where) as connection:
-        return _named(connection.execute(chosen).first())
+        stmt = stmt.where(SLIDES.c.tenant == tenant)
+    with read_connection(bind) as connection:
+        return _to_dict(connection.execute(stmt).first())
 
 
-def in_state(where: Where, *states: str, most: int = 100) -> list[Row]:
+def in_state(bind: EngineOrConnection, *states: str, limit: int = 100) -> list[Row]:
     """The oldest `most` in any of these states, oldest first."""
     assert set(states) <= set(STATES), states
-    chosen = sa.select(SLIDES).where(SLIDES.c.state.in_(states)).order_by(SLIDES.c.id).limit(most)
-    with reading(where) as connection:
-        return [dict(row._mapping) for row in connection.execute(chosen)]
+    stmt = sa.select(SLIDES).where(SLIDES.c.state.in_(states)).order_by(SLIDES.c.id).limit(limit)
+    with read_connection(bind) as connection:
+        return [dict(row._mapping) for row in connection.execute(stmt)]
 
 
-def alike(where: Where, sha256: str, tenant: str) -> list[Row]:
+def same_content(bind: EngineOrConnection, sha256: str, tenant: str) -> list[Row]:
     """A tenant's slides of this very content that were neither given up nor failed, oldest first."""
-    chosen = sa.select(SLIDES).where(SLIDES.c.sha256 == sha256, SLIDES.c.tenant == tenant)
-    chosen = chosen.where(SLIDES.c.state.not_in(GONE)).order_by(SLIDES.c.id)
-    with reading(where) as connection:
-        return [dict(row._mapping) for row in connection.execute(chosen)]
+    stmt = sa.select(SLIDES).where(SLIDES.c.sha256 == sha256, SLIDES.c.tenant == tenant)
+    stmt = stmt.where(SLIDES.c.state.not_in(REUSABLE_STATES)).order_by(SLIDES.c.id)
+    with read_connection(bind) as connection:
+        return [dict(row._mapping) for row in connection.execute(stmt)]
 
 
 def worklist(
-    where: Where,
-    most: int,
+    bind: EngineOrConnection,
+    limit: int,
     *,
-    tenant: str = OPEN.tenant,
+    tenant: str = LOCAL_PRINCIPAL.tenant,
     after: str | None = None,
     state: str | None = None,
     specimen: str | None = None,
@@ -208,118 +235,134 @@ def worklist(
 
     Raises UnknownSlide for an `after` that is none.
     """
-    shown = [column for column in SLIDES.c if column.name != "reading"]
-    chosen = (
-        sa.select(*shown).where(SLIDES.c.tenant == tenant).order_by(SLIDES.c.priority.desc(), SLIDES.c.id).limit(most)
+    columns = [column for column in SLIDES.c if column.name != "reading"]
+    stmt = (
+        sa.select(*columns)
+        .where(SLIDES.c.tenant == tenant)
+        .order_by(SLIDES.c.priority.desc(), SLIDES.c.id)
+        .limit(limit)
     )
-    for column, wanted in ((SLIDES.c.state, state), (SLIDES.c.specimen, specimen), (SLIDES.c.accession, accession)):
-        if wanted is not None:
-            chosen = chosen.where(column == wanted)
+    for column, value in ((SLIDES.c.state, state), (SLIDES.c.specimen, specimen), (SLIDES.c.accession, accession)):
+        if value is not None:
+            stmt = stmt.where(column == value)
     if signed is not None:
-        chosen = chosen.where(SLIDES.c.state.in_(SIGNED) if signed else SLIDES.c.state.not_in(SIGNED))
+        stmt = stmt.where(SLIDES.c.state.in_(SIGNED) if signed else SLIDES.c.state.not_in(SIGNED))
     if review:
-        chosen = chosen.where(SLIDES.c.state.in_(TO_REVIEW), REVIEWED)
-    with reading(where) as connection:
+        stmt = stmt.where(SLIDES.c.state.in_(TO_REVIEW), NEEDS_REVIEW)
+    with read_connection(bind) as connection:
         if after is not None:
-            last = sa.select(SLIDES.c.priority).where(SLIDES.c.id == after, SLIDES.c.tenant == tenant)
-            priority = connection.execute(last).scalar()
+            after_priority = sa.select(SLIDES.c.priority).where(SLIDES.c.id == after, SLIDES.c.tenant == tenant)
+            priority = connection.execute(after_priority).scalar()
             if priority is None:
-                raise UnknownSlide(after)
-            same = sa.and_(SLIDES.c.priority == priority, SLIDES.c.id > after)
-            chosen = chosen.where(sa.or_(SLIDES.c.priority < priority, same))
-        return [dict(row._mapping) for row in connection.execute(chosen)]
+                raise SlideNotFoundError(after)
+            same_priority = sa.and_(SLIDES.c.priority == priority, SLIDES.c.id > after)
+            stmt = stmt.where(sa.or_(SLIDES.c.priority < priority, same_priority))
+        return [dict(row._mapping) for row in connection.execute(stmt)]
 
 
-def events_after(where: Where, slide: str, after: int = 0, most: int = 500) -> list[Row]:
+def events_after(bind: EngineOrConnection, slide_id: str, after: int = 0, limit: int = 500) -> list[Row]:
     """What happened to a slide since the event `after`, in order."""
-    chosen = sa.select(SLIDE_EVENTS).where(SLIDE_EVENTS.c.slide == slide, SLIDE_EVENTS.c.id > after)
-    with reading(where) as connection:
-        return [dict(row._mapping) for row in connection.execute(chosen.order_by(SLIDE_EVENTS.c.id).limit(most))]
+    stmt = sa.select(SLIDE_EVENTS).where(SLIDE_EVENTS.c.slide == slide_id, SLIDE_EVENTS.c.id > after)
+    with read_connection(bind) as connection:
+        return [dict(row._mapping) for row in connection.execute(stmt.order_by(SLIDE_EVENTS.c.id).limit(limit))]
 
 
 # --- signed reports
 
 
-def add_report(where: Where, slide: str, version: int, kind: str, body: Row, sha256: str, signer: str, at: str) -> None:
+def add_report(
+    bind: EngineOrConnection,
+    slide_id: str,
+    version: int,
+    kind: str,
+    body: Row,
+    sha256: str,
+    signer: str,
+    timestamp: str,
+) -> None:
     """A signed or amended version, and the slide's move with it. Raises WrongMove, or VersionTaken."""
-    with writing(where) as connection:
+    with write_transaction(bind) as connection:
         # The move first: from then on no other transaction signs this slide.
-        if not move(connection, slide, kind, {"version": version, "signer": signer}):
-            raise WrongMove(slide, kind, kind)
-        versions = sa.select(sa.func.max(SLIDE_REPORTS.c.version)).where(SLIDE_REPORTS.c.slide == slide)
-        if version != (connection.execute(versions).scalar() or 0) + 1:
-            raise VersionTaken(slide, version)
-        row = {"slide": slide, "version": version, "kind": kind, "body": body, "sha256": sha256}
-        row |= {"signer": signer, "at": at}
-        signed = get(connection, slide)
-        assert signed is not None, "it was moved a moment ago"
-        leaf = log.append(connection, [entries.report(row, signed["salt"], signed["tenant"])])
+        if not transition(connection, slide_id, kind, {"version": version, "signer": signer}):
+            raise InvalidTransitionError(slide_id, kind, kind)
+        latest_version = sa.select(sa.func.max(SLIDE_REPORTS.c.version)).where(SLIDE_REPORTS.c.slide == slide_id)
+        if version != (connection.execute(latest_version).scalar() or 0) + 1:
+            raise ReportVersionConflictError(slide_id, version)
+        row = {"slide": slide_id, "version": version, "kind": kind, "body": body, "sha256": sha256}
+        row |= {"signer": signer, "at": timestamp}
+        slide = get(connection, slide_id)
+        assert slide is not None, "it was moved a moment ago"
+        leaf = log.append(connection, [entries.report_entry(row, slide["salt"], slide["tenant"])])
         connection.execute(sa.insert(SLIDE_REPORTS).values(row | {"leaf": leaf}))
 
 
-class VersionTaken(Exception):
+class ReportVersionConflictError(Exception):
     """Another report of this slide was signed meanwhile."""
 
-    def __init__(self, slide: str, version: int):
-        super().__init__(f"version {version} is not the next of slide {slide}'s reports")
+    def __init__(self, slide_id: str, version: int):
+        super().__init__(f"version {version} is not the next of slide {slide_id}'s reports")
 
 
-def reports(where: Where, slide: str) -> list[Row]:
+def list_reports(bind: EngineOrConnection, slide_id: str) -> list[Row]:
     """Every version, the first one first."""
-    chosen = sa.select(SLIDE_REPORTS).where(SLIDE_REPORTS.c.slide == slide).order_by(SLIDE_REPORTS.c.version)
-    with reading(where) as connection:
-        return [dict(row._mapping) for row in connection.execute(chosen)]
+    stmt = sa.select(SLIDE_REPORTS).where(SLIDE_REPORTS.c.slide == slide_id).order_by(SLIDE_REPORTS.c.version)
+    with read_connection(bind) as connection:
+        return [dict(row._mapping) for row in connection.execute(stmt)]
 
 
 # --- uploads
 
 
-def create_upload(where: Where, upload: str, slide: str, length: int, sha256: str | None, metadata: Row) -> None:
-    at = now()
-    row = {"id": upload, "slide": slide, "length": length, "offset": 0, "sha256": sha256, "metadata": metadata}
-    with writing(where) as connection:
-        connection.execute(sa.insert(UPLOADS).values(row | {"state": "open", "created": at, "updated": at}))
+def create_upload(
+    bind: EngineOrConnection, upload_id: str, slide_id: str, length: int, sha256: str | None, metadata: Row
+) -> None:
+    timestamp = utc_now()
+    row = {"id": upload_id, "slide": slide_id, "length": length, "offset": 0, "sha256": sha256, "metadata": metadata}
+    with write_transaction(bind) as connection:
+        connection.execute(
+            sa.insert(UPLOADS).values(row | {"state": "open", "created": timestamp, "updated": timestamp})
+        )
 
 
-def set_upload(where: Where, upload: str, **columns: Any) -> None:
-    with writing(where) as connection:
-        connection.execute(sa.update(UPLOADS).where(UPLOADS.c.id == upload).values(updated=now(), **columns))
+def set_upload(bind: EngineOrConnection, upload_id: str, **columns: Any) -> None:
+    with write_transaction(bind) as connection:
+        connection.execute(sa.update(UPLOADS).where(UPLOADS.c.id == upload_id).values(updated=utc_now(), **columns))
 
 
-def upload(where: Where, upload: str, tenant: str | None = None) -> Row | None:
+def get_upload(bind: EngineOrConnection, upload_id: str, tenant: str | None = None) -> Row | None:
     """`tenant`: only where its slide is theirs."""
-    chosen = sa.select(UPLOADS).where(UPLOADS.c.id == upload)
+    stmt = sa.select(UPLOADS).where(UPLOADS.c.id == upload_id)
     if tenant is not None:
-        chosen = chosen.join(SLIDES, UPLOADS.c.slide == SLIDES.c.id).where(SLIDES.c.tenant == tenant)
-    with reading(where) as connection:
-        return _named(connection.execute(chosen).first())
+        stmt = stmt.join(SLIDES, UPLOADS.c.slide == SLIDES.c.id).where(SLIDES.c.tenant == tenant)
+    with read_connection(bind) as connection:
+        return _to_dict(connection.execute(stmt).first())
 
 
-def uploads(where: Where, state: str, tenant: str | None = None) -> list[Row]:
+def list_uploads(bind: EngineOrConnection, state: str, tenant: str | None = None) -> list[Row]:
     """The oldest first, of everybody or of one."""
-    chosen = sa.select(UPLOADS).where(UPLOADS.c.state == state).order_by(UPLOADS.c.id)
+    stmt = sa.select(UPLOADS).where(UPLOADS.c.state == state).order_by(UPLOADS.c.id)
     if tenant is not None:
-        chosen = chosen.join(SLIDES, UPLOADS.c.slide == SLIDES.c.id).where(SLIDES.c.tenant == tenant)
-    with reading(where) as connection:
-        return [dict(row._mapping) for row in connection.execute(chosen)]
+        stmt = stmt.join(SLIDES, UPLOADS.c.slide == SLIDES.c.id).where(SLIDES.c.tenant == tenant)
+    with read_connection(bind) as connection:
+        return [dict(row._mapping) for row in connection.execute(stmt)]
 
 
-def upload_of(where: Where, slide: str) -> Row | None:
-    with reading(where) as connection:
-        return _named(connection.execute(sa.select(UPLOADS).where(UPLOADS.c.slide == slide)).first())
+def upload_for_slide(bind: EngineOrConnection, slide_id: str) -> Row | None:
+    with read_connection(bind) as connection:
+        return _to_dict(connection.execute(sa.select(UPLOADS).where(UPLOADS.c.slide == slide_id)).first())
 
 
-def idle_uploads(where: Where, before: str) -> list[Row]:
+def idle_uploads(bind: EngineOrConnection, before: str) -> list[Row]:
     """Those of which nothing came since `before` and whose slide waits for more, or is given up."""
-    waiting = SLIDES.c.state.in_(("uploading", *GONE))
-    chosen = sa.select(UPLOADS).join(SLIDES, UPLOADS.c.slide == SLIDES.c.id)
-    chosen = chosen.where(UPLOADS.c.state != "expired", UPLOADS.c.updated < before, waiting).order_by(UPLOADS.c.id)
-    with reading(where) as connection:
-        return [dict(row._mapping) for row in connection.execute(chosen)]
+    waiting = SLIDES.c.state.in_(("uploading", *REUSABLE_STATES))
+    stmt = sa.select(UPLOADS).join(SLIDES, UPLOADS.c.slide == SLIDES.c.id)
+    stmt = stmt.where(UPLOADS.c.state != "expired", UPLOADS.c.updated < before, waiting).order_by(UPLOADS.c.id)
+    with read_connection(bind) as connection:
+        return [dict(row._mapping) for row in connection.execute(stmt)]
 
 
 # --- requests that are done once
 
 
-def _named(row: sa.Row[Any] | None) -> Row | None:
+def _to_dict(row: sa.Row[Any] | None) -> Row | None:
     return None if row is None else dict(row._mapping)

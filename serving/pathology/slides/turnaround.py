@@ -6,60 +6,62 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from serving.core.db.engine import Where, reading
+from serving.core.db.engine import EngineOrConnection, read_connection
 from serving.core.db.schema import SLIDE_EVENTS, SLIDES
 from serving.pathology.slides.states import UNFINISHED
-from serving.pathology.slides.store import REVIEWED
+from serving.pathology.slides.store import NEEDS_REVIEW
 
-ARRIVED, READ, SIGNED = "verifying", ("ready", "abstained"), "signed"
-
-
-def states(where: Where, tenant: str) -> dict[str, int]:
-    counted = sa.select(SLIDES.c.state, sa.func.count()).where(SLIDES.c.tenant == tenant).group_by(SLIDES.c.state)
-    with reading(where) as connection:
-        return {state: count for state, count in connection.execute(counted)}
+ARRIVAL_STATE, RESULT_STATES, SIGNED_STATE = "verifying", ("ready", "abstained"), "signed"
 
 
-def awaiting(where: Where, tenant: str) -> int:
+def count_by_state(bind: EngineOrConnection, tenant: str) -> dict[str, int]:
+    stmt = sa.select(SLIDES.c.state, sa.func.count()).where(SLIDES.c.tenant == tenant).group_by(SLIDES.c.state)
+    with read_connection(bind) as connection:
+        return {state: count for state, count in connection.execute(stmt)}
+
+
+def count_awaiting_review(bind: EngineOrConnection, tenant: str) -> int:
     """Those read or abstained from that a pathologist is to open: no negative that was not drawn for audit."""
-    counted = sa.select(sa.func.count()).where(SLIDES.c.tenant == tenant, SLIDES.c.state.in_(READ), REVIEWED)
-    with reading(where) as connection:
-        return int(connection.execute(counted).scalar_one())
+    stmt = sa.select(sa.func.count()).where(SLIDES.c.tenant == tenant, SLIDES.c.state.in_(RESULT_STATES), NEEDS_REVIEW)
+    with read_connection(bind) as connection:
+        return int(connection.execute(stmt).scalar_one())
 
 
-def moments(where: Where, tenant: str, since: str, most: int) -> list[dict[str, str]]:
+def state_times(bind: EngineOrConnection, tenant: str, first_id: str, limit: int) -> list[dict[str, str]]:
     """State -> when it was first reached, of the tenant's newest `most` slides from the id `since` on."""
-    mine = sa.select(SLIDES.c.id).where(SLIDES.c.tenant == tenant, SLIDES.c.id >= since)
-    mine = mine.order_by(SLIDES.c.id.desc()).limit(most)
-    with reading(where) as connection:
-        return reached(connection, mine)
+    slide_ids = sa.select(SLIDES.c.id).where(SLIDES.c.tenant == tenant, SLIDES.c.id >= first_id)
+    slide_ids = slide_ids.order_by(SLIDES.c.id.desc()).limit(limit)
+    with read_connection(bind) as connection:
+        return first_reached(connection, slide_ids)
 
 
-def reached(connection: sa.Connection, which: Any) -> list[dict[str, str]]:
+def first_reached(connection: sa.Connection, slide_ids: Any) -> list[dict[str, str]]:
     """The same of the slides whose ids are `which`: a list, or a query."""
-    chosen = (
+    stmt = (
         sa.select(SLIDE_EVENTS.c.slide, SLIDE_EVENTS.c.state, sa.func.min(SLIDE_EVENTS.c.at))
-        .where(SLIDE_EVENTS.c.slide.in_(which), SLIDE_EVENTS.c.kind == "state")
-        .where(SLIDE_EVENTS.c.state.in_((ARRIVED, *READ, SIGNED)))
+        .where(SLIDE_EVENTS.c.slide.in_(slide_ids), SLIDE_EVENTS.c.kind == "state")
+        .where(SLIDE_EVENTS.c.state.in_((ARRIVAL_STATE, *RESULT_STATES, SIGNED_STATE)))
         .group_by(SLIDE_EVENTS.c.slide, SLIDE_EVENTS.c.state)
     )
-    found: dict[str, dict[str, str]] = {}
-    for slide, state, at in connection.execute(chosen):
-        found.setdefault(slide, {})[state] = at
-    return list(found.values())
+    times_by_slide: dict[str, dict[str, str]] = {}
+    for slide_id, state, timestamp in connection.execute(stmt):
+        times_by_slide.setdefault(slide_id, {})[state] = timestamp
+    return list(times_by_slide.values())
 
 
-def waiting(where: Where, tenant: str) -> dict[str, tuple[int, str]]:
+def waiting_summary(bind: EngineOrConnection, tenant: str) -> dict[str, tuple[int, str]]:
     """Of the slides that arrived, whenever that was: how many wait for what, and when the first of them arrived.
     to_signature: those read that a pathologist is to open, or has before them."""
-    looked_at = sa.or_(SLIDES.c.state == "in_review", sa.and_(SLIDES.c.state.in_(READ), REVIEWED))
-    what = sa.case((SLIDES.c.state.in_(UNFINISHED), "to_reading"), (looked_at, "to_signature"))
-    chosen = (
-        sa.select(what, sa.func.count(SLIDES.c.id.distinct()), sa.func.min(SLIDE_EVENTS.c.at))
+    awaiting_signature = sa.or_(SLIDES.c.state == "in_review", sa.and_(SLIDES.c.state.in_(RESULT_STATES), NEEDS_REVIEW))
+    waiting_for = sa.case((SLIDES.c.state.in_(UNFINISHED), "to_reading"), (awaiting_signature, "to_signature"))
+    stmt = (
+        sa.select(waiting_for, sa.func.count(SLIDES.c.id.distinct()), sa.func.min(SLIDE_EVENTS.c.at))
         .join(SLIDE_EVENTS, SLIDE_EVENTS.c.slide == SLIDES.c.id)
-        .where(SLIDES.c.tenant == tenant, SLIDE_EVENTS.c.kind == "state", SLIDE_EVENTS.c.state == ARRIVED)
-        .where(SLIDES.c.state.in_((*UNFINISHED, *READ, "in_review")))
-        .group_by(what)
+        .where(SLIDES.c.tenant == tenant, SLIDE_EVENTS.c.kind == "state", SLIDE_EVENTS.c.state == ARRIVAL_STATE)
+        .where(SLIDES.c.state.in_((*UNFINISHED, *RESULT_STATES, "in_review")))
+        .group_by(waiting_for)
     )
-    with reading(where) as connection:
-        return {name: (many, first) for name, many, first in connection.execute(chosen) if name is not None}
+    with read_connection(bind) as connection:
+        return {
+            name: (count, first_arrival) for name, count, first_arrival in connection.execute(stmt) if name is not None
+        }

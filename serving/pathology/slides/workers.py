@@ -10,40 +10,40 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from serving.core.db.engine import Where, reading, writing
+from serving.core.db.engine import EngineOrConnection, read_connection, write_transaction
 from serving.core.db.schema import SLIDE_WORKERS as WORKERS
-from serving.core.identifiers import now
-from serving.pathology.slides.states import GivenUp
+from serving.core.identifiers import utc_now
+from serving.pathology.slides.states import WorkerEvictedError
 
 
-def enter(where: Where, worker: str, place: str, pid: int, born: int) -> None:
-    row = {"id": worker, "place": place, "pid": pid, "born": born, "beat": 0, "started": now()}
-    with writing(where) as connection:
+def register(bind: EngineOrConnection, worker_id: str, host_id: str, pid: int, start_time: int) -> None:
+    row = {"id": worker_id, "place": host_id, "pid": pid, "born": start_time, "beat": 0, "started": utc_now()}
+    with write_transaction(bind) as connection:
         connection.execute(sa.insert(WORKERS).values(row))
 
 
-def beat(where: Where, worker: str) -> None:
+def heartbeat(bind: EngineOrConnection, worker_id: str) -> None:
     """Raises GivenUp."""
-    with writing(where) as connection:
-        chosen = sa.update(WORKERS).where(WORKERS.c.id == worker)
-        if not connection.execute(chosen.values(beat=WORKERS.c.beat + 1)).rowcount:
-            raise GivenUp(worker)
+    with write_transaction(bind) as connection:
+        stmt = sa.update(WORKERS).where(WORKERS.c.id == worker_id)
+        if not connection.execute(stmt.values(beat=WORKERS.c.beat + 1)).rowcount:
+            raise WorkerEvictedError(worker_id)
 
 
-def present(where: Where) -> list[dict[str, Any]]:
-    with reading(where) as connection:
+def list_workers(bind: EngineOrConnection) -> list[dict[str, Any]]:
+    with read_connection(bind) as connection:
         return [dict(row._mapping) for row in connection.execute(sa.select(WORKERS).order_by(WORKERS.c.id))]
 
 
-def give_up(where: Where, worker: str, beat: int | None = None) -> bool:
+def evict(bind: EngineOrConnection, worker_id: str, beat: int | None = None) -> bool:
     """From now on it moves no slide; False where it is gone, or its heart has beaten since `beat`."""
-    chosen = sa.delete(WORKERS).where(WORKERS.c.id == worker)
-    with writing(where) as connection:
-        return bool(connection.execute(chosen if beat is None else chosen.where(WORKERS.c.beat == beat)).rowcount)
+    stmt = sa.delete(WORKERS).where(WORKERS.c.id == worker_id)
+    with write_transaction(bind) as connection:
+        return bool(connection.execute(stmt if beat is None else stmt.where(WORKERS.c.beat == beat)).rowcount)
 
 
-def still(connection: sa.Connection, worker: str) -> None:
+def assert_active(connection: sa.Connection, worker_id: str) -> None:
     """Holds until the transaction's end, so that nobody gives the worker up in the midst. Raises GivenUp."""
-    chosen = sa.select(WORKERS.c.id).where(WORKERS.c.id == worker).with_for_update(read=True)
-    if worker and connection.execute(chosen).first() is None:
-        raise GivenUp(worker)
+    stmt = sa.select(WORKERS.c.id).where(WORKERS.c.id == worker_id).with_for_update(read=True)
+    if worker_id and connection.execute(stmt).first() is None:
+        raise WorkerEvictedError(worker_id)

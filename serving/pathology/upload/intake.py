@@ -15,21 +15,21 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from serving.core.db.engine import StoreUnavailable
-from serving.core.http.problems import KINDS, Problem
-from serving.pathology.context import Desk, Row, state_problem
+from serving.core.db.engine import StoreUnavailableError
+from serving.core.http.problems import PROBLEM_TYPES, ProblemError
+from serving.pathology.context import Row, SlideContext, state_problem
 from serving.pathology.slides import storage
-from serving.pathology.slides import store as slides
-from serving.pathology.upload.request_form import Form
+from serving.pathology.slides import store as slide_store
+from serving.pathology.upload.request_form import RequestForm
 
-log = logging.getLogger("yuheng.arrivals")
+logger = logging.getLogger("yuheng.arrivals")
 
-EXPIRED = {
+UPLOAD_EXPIRED = {
     "code": "upload_expired",
     "en": "Nothing came of the upload for too long, and what had come was removed. Send the slide anew.",
     "zh": "上传长时间无进展，已收内容已清除。请重新上传。",
 }
-UNREADABLE = {
+REFERENCE_UNREADABLE = {
     "code": "reference",
     "en": "The file that the request named in the inbox cannot be read any more. Put it there again and ask anew.",
     "zh": "请求所指的收件箱文件已无法读取。请重新放入后再提交。",
@@ -41,233 +41,245 @@ NO_SPACE = {
 }
 
 
-class Arrivals:
+class UploadIntake:
     """`busy`: uploads that are being written, verified or removed."""
 
-    def __init__(self, desk: Desk):
-        self.desk = desk
-        self.settings = desk.settings.slides
-        self.busy: set[str] = set()
+    def __init__(self, context: SlideContext):
+        self.context = context
+        self.settings = context.settings.slides
+        self.busy_uploads: set[str] = set()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._sweeping: asyncio.Task[None] | None = None
-        self._copying = asyncio.Semaphore(1)  # one at a time: the disk is what they wait for
+        self._sweep_task: asyncio.Task[None] | None = None
+        self._copy_lock = asyncio.Semaphore(1)  # one at a time: the disk is what they wait for
 
     def start(self) -> None:
-        self._sweeping = asyncio.get_running_loop().create_task(self._sweep_on())
+        self._sweep_task = asyncio.get_running_loop().create_task(self._sweep_loop())
 
     def stop(self) -> None:
-        for task in (*self._tasks, *((self._sweeping,) if self._sweeping else ())):
+        for task in (*self._tasks, *((self._sweep_task,) if self._sweep_task else ())):
             task.cancel()
 
     # --- bytes, form and SHA-256
 
-    async def complete(self, row: Row, path: Path, digest: hashlib._Hash | None = None) -> str:
+    async def complete_upload(self, row: Row, path: Path, digest: hashlib._Hash | None = None) -> str:
         """All bytes of an upload are on the disk. The slide they belong to: an earlier one where the same was sent
         before. Raises Problem where they are not those announced."""
         if digest is None:
-            digest = await asyncio.to_thread(storage.digest_of, path)
-        found = digest.hexdigest()
-        size = await asyncio.to_thread(storage.size, path)
+            digest = await asyncio.to_thread(storage.sha256_of, path)
+        sha256 = digest.hexdigest()
+        size = await asyncio.to_thread(storage.size_or_none, path)
 
-        def work(connection: sa.Connection) -> Problem | str:
-            slides.set_upload(connection, row["id"], state="done", offset=size)
-            slides.note(connection, row["slide"], {"code": "arrived", "sha256": found}, bytes=size)
-            return _go_on(connection, row["id"], row["slide"], found)
+        def finish_upload(connection: sa.Connection) -> ProblemError | str:
+            slide_store.set_upload(connection, row["id"], state="done", offset=size)
+            slide_store.add_event(connection, row["slide"], {"code": "arrived", "sha256": sha256}, bytes=size)
+            return _advance(connection, row["id"], row["slide"], sha256)
 
-        return await self._settled(row["slide"], await self.desk.write(work))
+        return await self._resolve_outcome(row["slide"], await self.context.write(finish_upload))
 
-    async def tell(self, row: Row, told: Form, sha256: str) -> str:
+    async def attach_form(self, row: Row, form: RequestForm, sha256: str) -> str:
         """Form and SHA-256 of a slide that is being sent, or was; returns and raises as `complete`."""
 
-        def work(connection: sa.Connection) -> Problem | str:
-            slide = slides.get(connection, row["slide"])
+        def store_form(connection: sa.Connection) -> ProblemError | str:
+            slide = slide_store.get(connection, row["slide"])
             assert slide is not None, "the store holds an upload's slide"
             if slide["state"] != "uploading":
                 return state_problem(slide["state"], "verifying")
-            slides.note(connection, slide["id"], {"code": "request_form"}, **told.columns(), sha256=sha256)
-            note_scale(connection, slide["id"], told)
-            slides.set_upload(connection, row["id"], sha256=sha256)
-            arrived = _arrived(connection, slide["id"])
-            return str(slide["id"]) if arrived is None else _go_on(connection, row["id"], slide["id"], arrived)
+            slide_store.add_event(connection, slide["id"], {"code": "request_form"}, **form.columns(), sha256=sha256)
+            add_mpp_event(connection, slide["id"], form)
+            slide_store.set_upload(connection, row["id"], sha256=sha256)
+            arrived_sha256 = _arrived_sha256(connection, slide["id"])
+            return (
+                str(slide["id"])
+                if arrived_sha256 is None
+                else _advance(connection, row["id"], slide["id"], arrived_sha256)
+            )
 
-        return await self._settled(row["slide"], await self.desk.write(work))
+        return await self._resolve_outcome(row["slide"], await self.context.write(store_form))
 
-    async def _settled(self, slide: str, outcome: Problem | str) -> str:
-        if isinstance(outcome, Problem):
+    async def _resolve_outcome(self, slide_id: str, outcome: ProblemError | str) -> str:
+        if isinstance(outcome, ProblemError):
             raise outcome
-        if outcome != slide:
-            await self._remove(slide)
+        if outcome != slide_id:
+            await self._remove_quarantined(slide_id)
         return outcome
 
-    async def _remove(self, slide: str) -> None:
-        found = await self.desk.read(slides.get, slide)
-        if found is not None:
-            await asyncio.to_thread(storage.remove, storage.quarantine(self.desk.slides, slide, found["name"]))
+    async def _remove_quarantined(self, slide_id: str) -> None:
+        row = await self.context.read(slide_store.get, slide_id)
+        if row is not None:
+            await asyncio.to_thread(
+                storage.remove_file, storage.quarantine_path(self.context.slides_dir, slide_id, row["name"])
+            )
 
     # --- by reference
 
-    def fetch(self, upload: str) -> None:
+    def start_copy(self, upload_id: str) -> None:
         """Copy a file of the inbox into quarantine, beside what else goes on."""
-        task = asyncio.get_running_loop().create_task(self._fetch(upload))
+        task = asyncio.get_running_loop().create_task(self._copy_reference(upload_id))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _fetch(self, upload: str) -> None:
-        if upload in self.busy:
+    async def _copy_reference(self, upload_id: str) -> None:
+        if upload_id in self.busy_uploads:
             return
-        self.busy.add(upload)
+        self.busy_uploads.add(upload_id)
         try:
-            async with self._copying:
-                row = await self.desk.read(slides.upload, upload)
-                slide = None if row is None else await self.desk.read(slides.get, row["slide"])
+            async with self._copy_lock:
+                row = await self.context.read(slide_store.get_upload, upload_id)
+                slide = None if row is None else await self.context.read(slide_store.get, row["slide"])
                 if row is None or slide is None or row["state"] != "open" or slide["state"] != "uploading":
                     return
-                path = storage.quarantine(self.desk.slides, slide["id"], slide["name"])
+                path = storage.quarantine_path(self.context.slides_dir, slide["id"], slide["name"])
                 try:
-                    digest = await asyncio.to_thread(self._copy, slide["tenant"], row["metadata"]["reference"], path)
-                except storage.OutsideInbox:
-                    await self._give_up(row, "failed", reasons=[UNREADABLE])
+                    digest = await asyncio.to_thread(
+                        self._copy_file, slide["tenant"], row["metadata"]["reference"], path
+                    )
+                except storage.OutsideInboxError:
+                    await self._abort(row, "failed", reasons=[REFERENCE_UNREADABLE])
                     return
                 except OSError as error:
-                    log.warning("slide %s is not copied yet, and is tried again: %s", slide["id"], error)
-                    await self._note_once(slide["id"], NO_SPACE)
+                    logger.warning("slide %s is not copied yet, and is tried again: %s", slide["id"], error)
+                    await self._add_event_once(slide["id"], NO_SPACE)
                     return
-                with suppress(Problem):  # a wrong SHA-256: the slide's state tells it
-                    await self.complete(row, path, digest)
-        except StoreUnavailable as error:
-            log.warning("upload %s is looked at again later: %s", upload, error)
+                with suppress(ProblemError):  # a wrong SHA-256: the slide's state tells it
+                    await self.complete_upload(row, path, digest)
+        except StoreUnavailableError as error:
+            logger.warning("upload %s is looked at again later: %s", upload_id, error)
         finally:
-            self.busy.discard(upload)
+            self.busy_uploads.discard(upload_id)
 
-    def _copy(self, tenant: str, reference: str, path: Path) -> hashlib._Hash:
-        storage.begin(path)
-        with storage.open_inside(self.desk.inbox(tenant), reference) as source:
-            target = storage.Growing(path, 0, hashlib.sha256())
+    def _copy_file(self, tenant: str, reference: str, path: Path) -> hashlib._Hash:
+        storage.create_empty(path)
+        with storage.open_inbox_file(self.context.inbox(tenant), reference) as source:
+            target = storage.AppendFile(path, 0, hashlib.sha256())
             try:
-                while part := source.read(storage.BLOCK):
-                    target.write(part)
+                while chunk := source.read(storage.CHUNK_BYTES):
+                    target.write(chunk)
                 target.sync()
             finally:
                 target.close()
         assert target.digest is not None, "it ran along from the first byte"
         return target.digest
 
-    async def _note_once(self, slide: str, detail: dict[str, str]) -> None:
-        events = await self.desk.read(slides.events_after, slide)
+    async def _add_event_once(self, slide_id: str, detail: dict[str, str]) -> None:
+        events = await self.context.read(slide_store.events_after, slide_id)
         if not events or events[-1]["detail"].get("code") != detail["code"]:
-            await self.desk.write(lambda connection: slides.note(connection, slide, dict(detail)))
+            await self.context.write(lambda connection: slide_store.add_event(connection, slide_id, dict(detail)))
 
     # --- what nobody sends on
 
-    async def end(self, row: Row, to: str, detail: Row | None = None, **columns: Any) -> None:
+    async def abort_upload(self, row: Row, target: str, detail: Row | None = None, **columns: Any) -> None:
         """An upload and its slide given up, its bytes removed. Raises Problem where the slide went on already."""
-        self.busy.add(row["id"])
+        self.busy_uploads.add(row["id"])
         try:
-            await self._give_up(row, to, detail, **columns)
+            await self._abort(row, target, detail, **columns)
         finally:
-            self.busy.discard(row["id"])
+            self.busy_uploads.discard(row["id"])
 
-    async def _give_up(self, row: Row, to: str, detail: Row | None = None, **columns: Any) -> None:
-        def work(connection: sa.Connection) -> None:
-            slide = slides.get(connection, row["slide"])
+    async def _abort(self, row: Row, target: str, detail: Row | None = None, **columns: Any) -> None:
+        def mark_aborted(connection: sa.Connection) -> None:
+            slide = slide_store.get(connection, row["slide"])
             assert slide is not None, "the store holds an upload's slide"
-            if slide["state"] not in slides.GONE:
+            if slide["state"] not in slide_store.REUSABLE_STATES:
                 if slide["state"] != "uploading":
                     raise state_problem(slide["state"], "verifying")
-                slides.move(connection, slide["id"], to, detail, **columns)
-            slides.set_upload(connection, row["id"], state="expired")
+                slide_store.transition(connection, slide["id"], target, detail, **columns)
+            slide_store.set_upload(connection, row["id"], state="expired")
 
-        await self.desk.write(work)
-        await self._remove(row["slide"])
+        await self.context.write(mark_aborted)
+        await self._remove_quarantined(row["slide"])
 
-    async def _sweep_on(self) -> None:
+    async def _sweep_loop(self) -> None:
         while True:
             try:
                 await self.sweep()
-            except (StoreUnavailable, Problem, OSError) as error:
-                log.warning("uploads are looked through again later: %s", error)
+            except (StoreUnavailableError, ProblemError, OSError) as error:
+                logger.warning("uploads are looked through again later: %s", error)
             except Exception:
-                log.exception("looking through the uploads failed; they are looked through again")
+                logger.exception("looking through the uploads failed; they are looked through again")
             await asyncio.sleep(self.settings.sweep_seconds)
 
     async def sweep(self) -> None:
         """Go on with what a crash left, and remove what expired."""
-        for row in await self.desk.read(slides.uploads, "open"):
+        for row in await self.context.read(slide_store.list_uploads, "open"):
             if "reference" in row["metadata"]:
-                self.fetch(row["id"])
-            elif row["id"] not in self.busy:
-                await self._resume(row)
-        idle = datetime.now(UTC) - timedelta(seconds=self.settings.upload_expires_seconds)
-        before = f"{idle.replace(tzinfo=None).isoformat(timespec='milliseconds')}Z"
-        for row in await self.desk.read(slides.idle_uploads, before):
-            if row["id"] not in self.busy:
-                await self.end(row, "failed", reasons=[EXPIRED])
+                self.start_copy(row["id"])
+            elif row["id"] not in self.busy_uploads:
+                await self._resume_upload(row)
+        idle_since = datetime.now(UTC) - timedelta(seconds=self.settings.upload_expires_seconds)
+        before = f"{idle_since.replace(tzinfo=None).isoformat(timespec='milliseconds')}Z"
+        for row in await self.context.read(slide_store.idle_uploads, before):
+            if row["id"] not in self.busy_uploads:
+                await self.abort_upload(row, "failed", reasons=[UPLOAD_EXPIRED])
 
-    async def _resume(self, row: Row) -> None:
+    async def _resume_upload(self, row: Row) -> None:
         """One of which the last byte came, and then the process died."""
-        slide = await self.desk.read(slides.get, row["slide"])
+        slide = await self.context.read(slide_store.get, row["slide"])
         assert slide is not None, "the store holds an upload's slide"
-        path = storage.quarantine(self.desk.slides, slide["id"], slide["name"])
-        if slide["state"] != "uploading" or await asyncio.to_thread(storage.size, path) != row["length"]:
+        path = storage.quarantine_path(self.context.slides_dir, slide["id"], slide["name"])
+        if slide["state"] != "uploading" or await asyncio.to_thread(storage.size_or_none, path) != row["length"]:
             return
-        self.busy.add(row["id"])
+        self.busy_uploads.add(row["id"])
         try:
-            with suppress(Problem):  # a wrong SHA-256: the slide's state tells it
-                await self.complete(row, path)
+            with suppress(ProblemError):  # a wrong SHA-256: the slide's state tells it
+                await self.complete_upload(row, path)
         finally:
-            self.busy.discard(row["id"])
+            self.busy_uploads.discard(row["id"])
 
 
-def note_scale(connection: sa.Connection, slide: str, told: Form) -> None:
+def add_mpp_event(connection: sa.Connection, slide_id: str, form: RequestForm) -> None:
     """Microns per pixel that an operator gave are on record as such."""
-    if told.mpp is not None:
-        slides.note(connection, slide, {"code": "mpp_by_operator", "mpp": told.mpp})
+    if form.mpp is not None:
+        slide_store.add_event(connection, slide_id, {"code": "mpp_by_operator", "mpp": form.mpp})
 
 
-def _arrived(connection: sa.Connection, slide: str) -> str | None:
+def _arrived_sha256(connection: sa.Connection, slide_id: str) -> str | None:
     """SHA-256 of what came, once all of it has."""
-    for event in slides.events_after(connection, slide):
+    for event in slide_store.events_after(connection, slide_id):
         if event["kind"] == "note" and event["detail"].get("code") == "arrived":
             return str(event["detail"]["sha256"])
     return None
 
 
-def _go_on(connection: sa.Connection, upload: str, name: str, found: str) -> Problem | str:
+def _advance(connection: sa.Connection, upload_id: str, slide_id: str, sha256: str) -> ProblemError | str:
     """The next step of a slide whose bytes are there; the Problem that its sender is told, or the slide it is."""
-    slide = slides.get(connection, name)
+    slide = slide_store.get(connection, slide_id)
     assert slide is not None, "the store holds an upload's slide"
     if slide["state"] != "uploading" or slide["accession"] is None or slide["sha256"] is None:
-        return name
-    if slide["sha256"] != found:
-        slides.set_upload(connection, upload, state="failed")
-        told = {"found": found, "needed": slide["sha256"]}
-        kind = KINDS["upload_sha256"]
-        reason = {"code": "sha256", "en": kind.detail.format(**told), "zh": kind.detail_zh.format(**told)}
-        slides.move(connection, name, "failed", told, reasons=[reason])
-        return Problem("upload_sha256", **told)
-    others = [other for other in slides.alike(connection, found, slide["tenant"]) if other["state"] != "uploading"]
-    same = [other["id"] for other in others if other["accession"] == slide["accession"]]
-    if same:
+        return slide_id
+    if slide["sha256"] != sha256:
+        slide_store.set_upload(connection, upload_id, state="failed")
+        digests = {"found": sha256, "needed": slide["sha256"]}
+        kind = PROBLEM_TYPES["upload_sha256"]
+        reason = {"code": "sha256", "en": kind.detail.format(**digests), "zh": kind.detail_zh.format(**digests)}
+        slide_store.transition(connection, slide_id, "failed", digests, reasons=[reason])
+        return ProblemError("upload_sha256", **digests)
+    duplicates = [
+        duplicate
+        for duplicate in slide_store.same_content(connection, sha256, slide["tenant"])
+        if duplicate["state"] != "uploading"
+    ]
+    same_accession = [duplicate["id"] for duplicate in duplicates if duplicate["accession"] == slide["accession"]]
+    if same_accession:
         reason = {
             "code": "duplicate",
-            "en": f"This very slide was sent before under this accession: it is slide {same[0]}.",
-            "zh": f"同一病理号下已有相同切片：{same[0]}。",
+            "en": f"This very slide was sent before under this accession: it is slide {same_accession[0]}.",
+            "zh": f"同一病理号下已有相同切片：{same_accession[0]}。",
         }
-        slides.move(connection, name, "cancelled", {"same_as": same[0]}, reasons=[reason])
-        return str(same[0])
-    slides.move(connection, name, "verifying", notes=[*slide["notes"], *seen_before(others)])
-    return name
+        slide_store.transition(connection, slide_id, "cancelled", {"same_as": same_accession[0]}, reasons=[reason])
+        return str(same_accession[0])
+    slide_store.transition(connection, slide_id, "verifying", notes=[*slide["notes"], *duplicate_notes(duplicates)])
+    return slide_id
 
 
-def seen_before(others: list[Row]) -> list[dict[str, str]]:
+def duplicate_notes(duplicates: list[Row]) -> list[dict[str, str]]:
     """A note where the same content stands under another accession: one of the two may be a mistake."""
-    if not others:
+    if not duplicates:
         return []
-    told = ", ".join(other["id"] for other in others[:5])
+    slide_ids = ", ".join(duplicate["id"] for duplicate in duplicates[:5])
     return [
         {
             "code": "same_content",
-            "en": f"The same file was sent under another accession: {told}. See which of them it belongs to.",
-            "zh": f"同一文件曾以其他病理号提交：{told}。请核对归属。",
+            "en": f"The same file was sent under another accession: {slide_ids}. See which of them it belongs to.",
+            "zh": f"同一文件曾以其他病理号提交：{slide_ids}。请核对归属。",
         }
     ]

@@ -26,16 +26,16 @@ from numpy.typing import NDArray
 
 from datasets.slides import sandbox
 from datasets.slides.reader import Pixels, Slide, read_scaled
-from serving.pathology.viewer.colormap import colours
+from serving.pathology.viewer.colormap import to_rgba
 
-TILE = 256  # pixels a side
-QUALITY = 85
-WHOLE = 4_194_304  # pixels of a level that are read at once
-DENSE = 33_554_432  # pixels of a level that may be read for one tile; beyond, it is sampled
-ONCE = 134_217_728  # the same for the small picture of the whole slide, which is made once
-SMALL = 2_048  # pixels of that picture's longer side, at most
-SAMPLES, SAMPLE = 16, 64  # places a side, and the pixels a side read at each
-XML = (
+TILE_SIZE = 256  # pixels a side
+JPEG_QUALITY = 85
+MAX_DIRECT_PIXELS = 4_194_304  # pixels of a level that are read at once
+MAX_TILE_PIXELS = 33_554_432  # pixels of a level that may be read for one tile; beyond, it is sampled
+MAX_OVERVIEW_PIXELS = 134_217_728  # the same for the small picture of the whole slide, which is made once
+OVERVIEW_SIDE = 2_048  # pixels of that picture's longer side, at most
+SAMPLES_PER_SIDE, SAMPLE_SIDE = 16, 64  # places a side, and the pixels a side read at each
+DZI_TEMPLATE = (
     '<?xml version="1.0" encoding="UTF-8"?>\n<Image xmlns="http://schemas.microsoft.com/deepzoom/2008" '
     'Format="{format}" Overlap="0" TileSize="{tile}"><Size Width="{width}" Height="{height}"/></Image>\n'
 )
@@ -50,140 +50,146 @@ class Pyramid:
     height: int
 
     @property
-    def levels(self) -> int:
+    def level_count(self) -> int:
         return math.ceil(math.log2(max(self.width, self.height, 1))) + 1
 
-    def shrink(self, level: int) -> int:
+    def downsample(self, level: int) -> int:
         """Pixels of the picture per pixel of the level."""
-        return 1 << (self.levels - 1 - level)
+        return 1 << (self.level_count - 1 - level)
 
-    def box(self, level: int, x: int, y: int) -> Box | None:
+    def tile_box(self, level: int, x: int, y: int) -> Box | None:
         """Of the tile at column `x` and row `y`; None where there is none."""
-        if not 0 <= level < self.levels or x < 0 or y < 0:
+        if not 0 <= level < self.level_count or x < 0 or y < 0:
             return None
-        width, height = (math.ceil(side / self.shrink(level)) for side in (self.width, self.height))
-        left, top = x * TILE, y * TILE
+        width, height = (math.ceil(side / self.downsample(level)) for side in (self.width, self.height))
+        left, top = x * TILE_SIZE, y * TILE_SIZE
         if left >= width or top >= height:
             return None
-        return left, top, min(TILE, width - left), min(TILE, height - top)
+        return left, top, min(TILE_SIZE, width - left), min(TILE_SIZE, height - top)
 
-    def dzi(self, kind: str) -> bytes:
-        return XML.format(format=kind, tile=TILE, width=self.width, height=self.height).encode()
+    def dzi(self, image_format: str) -> bytes:
+        return DZI_TEMPLATE.format(format=image_format, tile=TILE_SIZE, width=self.width, height=self.height).encode()
 
 
-class Held:
+class OpenSlide:
     """A slide held open, and a small picture of it, from which the many levels that show it whole are made."""
 
     def __init__(self, slide: Slide):
-        self.slide, self.pyramid = slide, Pyramid(*slide.facts.size)
-        self.users, self.used = 0, time.monotonic()
-        self._small: Pixels | None = None
+        self.slide, self.pyramid = slide, Pyramid(*slide.metadata.size)
+        self.users, self.last_used = 0, time.monotonic()
+        self._overview: Pixels | None = None
         self._lock = threading.Lock()
 
-    def tile(self, level: int, column: int, row: int) -> Pixels | None:
-        box = self.pyramid.box(level, column, row)
+    def read_tile(self, level: int, column: int, row: int) -> Pixels | None:
+        box = self.pyramid.tile_box(level, column, row)
         if box is None:
             return None
         left, top, width, height = box
-        shrink, least = self.pyramid.shrink(level), self._least()
-        if shrink >= least:
-            small, again = self._picture(least), shrink // least
-            part = small[top * again : (top + height) * again, left * again : (left + width) * again]
-            return shrunk(part, (width, height))
-        x, y = left * shrink, top * shrink
-        extent = min(width * shrink, self.pyramid.width - x), min(height * shrink, self.pyramid.height - y)
-        return region(self.slide, x, y, extent, (width, height))
+        downsample, overview_downsample = self.pyramid.downsample(level), self._overview_downsample()
+        if downsample >= overview_downsample:
+            overview, step = self._load_overview(overview_downsample), downsample // overview_downsample
+            pixels = overview[top * step : (top + height) * step, left * step : (left + width) * step]
+            return downsample_pixels(pixels, (width, height))
+        x, y = left * downsample, top * downsample
+        extent = min(width * downsample, self.pyramid.width - x), min(height * downsample, self.pyramid.height - y)
+        return read_region(self.slide, x, y, extent, (width, height))
 
-    def _least(self) -> int:
+    def _overview_downsample(self) -> int:
         """Slide's pixels per pixel of the small picture."""
-        shrink = 1
-        while max(self.pyramid.width, self.pyramid.height) / shrink > SMALL:
-            shrink *= 2
-        return shrink
+        downsample = 1
+        while max(self.pyramid.width, self.pyramid.height) / downsample > OVERVIEW_SIDE:
+            downsample *= 2
+        return downsample
 
-    def _picture(self, shrink: int) -> Pixels:
+    def _load_overview(self, downsample: int) -> Pixels:
         with self._lock:
-            if self._small is None:
+            if self._overview is None:
                 width, height = self.pyramid.width, self.pyramid.height
-                size = math.ceil(width / shrink), math.ceil(height / shrink)
-                self._small = region(self.slide, 0, 0, (width, height), size, ONCE)
-            return self._small
+                size = math.ceil(width / downsample), math.ceil(height / downsample)
+                self._overview = read_region(self.slide, 0, 0, (width, height), size, MAX_OVERVIEW_PIXELS)
+            return self._overview
 
 
-class OpenSlides:
+class SlideCache:
     """At most `most` slides held open, the longest unused closed first, each after `idle` seconds without a reader."""
 
-    def __init__(self, most: int = 4, idle: float = 60.0):
-        self.most, self.idle = most, idle
-        self._held: OrderedDict[tuple[Path, float | None], Held] = OrderedDict()
+    def __init__(self, capacity: int = 4, idle_seconds: float = 60.0):
+        self.capacity, self.idle_seconds = capacity, idle_seconds
+        self._open_slides: OrderedDict[tuple[Path, float | None], OpenSlide] = OrderedDict()
         self._lock = threading.Lock()
-        self._opening: dict[tuple[Path, float | None], threading.Lock] = {}
+        self._opening_locks: dict[tuple[Path, float | None], threading.Lock] = {}
         self._sweeper: threading.Timer | None = None
 
     def __len__(self) -> int:
-        return len(self._held)
+        return len(self._open_slides)
 
     @contextmanager
-    def use(self, path: Path, mpp: float | None) -> Iterator[Held]:
+    def lease(self, path: Path, mpp: float | None) -> Iterator[OpenSlide]:
         """Raises SlideRefused. A slide whose process broke is not given to the next one."""
         key = path, mpp
         with self._lock:
-            door = self._opening.setdefault(key, threading.Lock())
-        with door:  # two readers of one slide start one process
-            held = self._take(key)
-            if held is None:
-                held = self._put(key, sandbox.open_slide(path, mpp))
+            opening_lock = self._opening_locks.setdefault(key, threading.Lock())
+        with opening_lock:  # two readers of one slide start one process
+            open_slide = self._acquire(key)
+            if open_slide is None:
+                open_slide = self._insert(key, sandbox.open_slide(path, mpp))
         broken = False
         try:
-            yield held
+            yield open_slide
         except BaseException:
             broken = True
             raise
         finally:
-            self._give(key, held, broken)
+            self._release(key, open_slide, broken)
 
-    def _take(self, key: tuple[Path, float | None]) -> Held | None:
+    def _acquire(self, key: tuple[Path, float | None]) -> OpenSlide | None:
         with self._lock:
-            held = self._held.get(key)
-            if held is not None:
-                held.users += 1
-                self._held.move_to_end(key)
-            return held
+            open_slide = self._open_slides.get(key)
+            if open_slide is not None:
+                open_slide.users += 1
+                self._open_slides.move_to_end(key)
+            return open_slide
 
-    def _put(self, key: tuple[Path, float | None], slide: Slide) -> Held:
-        held = Held(slide)
-        held.users = 1
+    def _insert(self, key: tuple[Path, float | None], slide: Slide) -> OpenSlide:
+        open_slide = OpenSlide(slide)
+        open_slide.users = 1
         with self._lock:
-            self._held[key] = held
-        self._sweep()
-        return held
+            self._open_slides[key] = open_slide
+        self._evict_idle()
+        return open_slide
 
-    def _give(self, key: tuple[Path, float | None], held: Held, broken: bool) -> None:
+    def _release(self, key: tuple[Path, float | None], open_slide: OpenSlide, broken: bool) -> None:
         with self._lock:
-            held.users -= 1
-            held.used = time.monotonic()
-            if broken and self._held.get(key) is held:
-                del self._held[key]
-            gone = self._held.get(key) is not held and not held.users
-        if gone:
-            held.slide.close()
-        self._sweep()
+            open_slide.users -= 1
+            open_slide.last_used = time.monotonic()
+            if broken and self._open_slides.get(key) is open_slide:
+                del self._open_slides[key]
+            should_close = self._open_slides.get(key) is not open_slide and not open_slide.users
+        if should_close:
+            open_slide.slide.close()
+        self._evict_idle()
 
-    def _sweep(self) -> None:
+    def _evict_idle(self) -> None:
         """Closes what nobody reads and there are too many of, or that has been idle; comes again for the rest."""
         now = time.monotonic()
         closing = []
         with self._lock:
-            for key, held in list(self._held.items()):
-                if not held.users and (len(self._held) > self.most or now - held.used >= self.idle):
-                    closing.append(self._held.pop(key).slide)
-            for key in [key for key, door in self._opening.items() if key not in self._held and not door.locked()]:
-                del self._opening[key]
+            for key, open_slide in list(self._open_slides.items()):
+                if not open_slide.users and (
+                    len(self._open_slides) > self.capacity or now - open_slide.last_used >= self.idle_seconds
+                ):
+                    closing.append(self._open_slides.pop(key).slide)
+            for key in [
+                key
+                for key, opening_lock in self._opening_locks.items()
+                if key not in self._open_slides and not opening_lock.locked()
+            ]:
+                del self._opening_locks[key]
             if self._sweeper is not None:
                 self._sweeper.cancel()
                 self._sweeper = None
-            if self._held:
-                self._sweeper = threading.Timer(self.idle, self._sweep)
+            if self._open_slides:
+                self._sweeper = threading.Timer(self.idle_seconds, self._evict_idle)
                 self._sweeper.daemon = True
                 self._sweeper.start()
         for slide in closing:
@@ -195,103 +201,119 @@ class OpenSlides:
             if self._sweeper is not None:
                 self._sweeper.cancel()
                 self._sweeper = None
-            closing = [held.slide for held in self._held.values() if not held.users]
-            self._held.clear()
+            closing = [open_slide.slide for open_slide in self._open_slides.values() if not open_slide.users]
+            self._open_slides.clear()
         for slide in closing:
             slide.close()
 
 
-class Heats:
+class HeatmapCache:
     """The last few heatmaps that were asked for, as they are small."""
 
-    def __init__(self, most: int = 8):
-        self.most = most
-        self._held: OrderedDict[Path, tuple[NDArray[np.float32], NDArray[np.float32]]] = OrderedDict()
+    def __init__(self, capacity: int = 8):
+        self.capacity = capacity
+        self._heatmaps: OrderedDict[Path, tuple[NDArray[np.float32], NDArray[np.float32]]] = OrderedDict()
         self._lock = threading.Lock()
 
     def get(self, path: Path) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """(probability, attention), each (rows, columns), of a heat.npz. Raises OSError, ValueError, KeyError."""
         with self._lock:
-            if path in self._held:
-                self._held.move_to_end(path)
-                return self._held[path]
-        with np.load(path, allow_pickle=False) as found:
-            heat = found["probability"], found["attention"]
+            if path in self._heatmaps:
+                self._heatmaps.move_to_end(path)
+                return self._heatmaps[path]
+        with np.load(path, allow_pickle=False) as arrays:
+            heatmap = arrays["probability"], arrays["attention"]
         with self._lock:
-            self._held[path] = heat
-            while len(self._held) > self.most:
-                self._held.popitem(last=False)
-        return heat
+            self._heatmaps[path] = heatmap
+            while len(self._heatmaps) > self.capacity:
+                self._heatmaps.popitem(last=False)
+        return heatmap
 
 
 class DeepZoom:
     """`threads` tiles are made at once, further ones wait their turn."""
 
-    def __init__(self, threads: int = 2, most: int = 4, idle: float = 60.0):
-        self.slides, self.heats = OpenSlides(most, idle), Heats()
-        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="deepzoom")
+    def __init__(self, threads: int = 2, max_open_slides: int = 4, idle_seconds: float = 60.0):
+        self.slide_cache, self.heatmap_cache = SlideCache(max_open_slides, idle_seconds), HeatmapCache()
+        self._executor = ThreadPoolExecutor(threads, thread_name_prefix="deepzoom")
 
-    async def tile(self, path: Path, mpp: float | None, level: int, x: int, y: int) -> bytes | None:
+    async def read_tile(self, path: Path, mpp: float | None, level: int, x: int, y: int) -> bytes | None:
         """JPEG, None where the pyramid has no such tile. Raises SlideRefused."""
-        return await asyncio.get_running_loop().run_in_executor(self._threads, self.read, path, mpp, level, x, y)
+        return await asyncio.get_running_loop().run_in_executor(
+            self._executor, self.render_tile, path, mpp, level, x, y
+        )
 
-    async def pyramid(self, path: Path, mpp: float | None) -> Pyramid:
+    async def read_pyramid(self, path: Path, mpp: float | None) -> Pyramid:
         """Raises SlideRefused."""
-        return await asyncio.get_running_loop().run_in_executor(self._threads, self._pyramid, path, mpp)
+        return await asyncio.get_running_loop().run_in_executor(self._executor, self._load_pyramid, path, mpp)
 
-    async def picture(
-        self, path: Path, mpp: float | None, box: Box | None = None, most: tuple[int, int] | None = None
+    async def read_region(
+        self, path: Path, mpp: float | None, box: Box | None = None, max_size: tuple[int, int] | None = None
     ) -> bytes:
         """JPEG of `box` in level-0 pixels, or of the whole slide, no larger than `most`. Raises SlideRefused."""
-        return await asyncio.get_running_loop().run_in_executor(self._threads, self.look, path, mpp, box, most)
+        return await asyncio.get_running_loop().run_in_executor(
+            self._executor, self.render_region, path, mpp, box, max_size
+        )
 
-    def read(self, path: Path, mpp: float | None, level: int, column: int, row: int) -> bytes | None:
-        with self.slides.use(path, mpp) as held:
-            pixels = held.tile(level, column, row)
-        return None if pixels is None else encoded(pixels)
+    def render_tile(self, path: Path, mpp: float | None, level: int, column: int, row: int) -> bytes | None:
+        with self.slide_cache.lease(path, mpp) as open_slide:
+            pixels = open_slide.read_tile(level, column, row)
+        return None if pixels is None else encode_image(pixels)
 
-    def _pyramid(self, path: Path, mpp: float | None) -> Pyramid:
-        with self.slides.use(path, mpp) as held:
-            return held.pyramid
+    def _load_pyramid(self, path: Path, mpp: float | None) -> Pyramid:
+        with self.slide_cache.lease(path, mpp) as open_slide:
+            return open_slide.pyramid
 
-    def look(self, path: Path, mpp: float | None, box: Box | None, most: tuple[int, int] | None) -> bytes:
-        with self.slides.use(path, mpp) as held:
-            slide = held.slide
-            left, top, width, height = box or (0, 0, *slide.facts.size)
-            across, down = most or (width, height)
-            shrink = max(width / across, height / down, 1.0)
-            fits = max(1, round(width / shrink)), max(1, round(height / shrink))
-            return encoded(region(slide, left, top, (width, height), fits, ONCE if box is None else DENSE))
+    def render_region(self, path: Path, mpp: float | None, box: Box | None, max_size: tuple[int, int] | None) -> bytes:
+        with self.slide_cache.lease(path, mpp) as open_slide:
+            slide = open_slide.slide
+            left, top, width, height = box or (0, 0, *slide.metadata.size)
+            max_width, max_height = max_size or (width, height)
+            scale = max(width / max_width, height / max_height, 1.0)
+            size = max(1, round(width / scale)), max(1, round(height / scale))
+            return encode_image(
+                read_region(
+                    slide, left, top, (width, height), size, MAX_OVERVIEW_PIXELS if box is None else MAX_TILE_PIXELS
+                )
+            )
 
     def close(self) -> None:
-        self._threads.shutdown(cancel_futures=True)
-        self.slides.close()
+        self._executor.shutdown(cancel_futures=True)
+        self.slide_cache.close()
 
 
-def region(
-    slide: Slide, x: float, y: float, extent: tuple[float, float], size: tuple[int, int], dense: int = DENSE
+def read_region(
+    slide: Slide,
+    x: float,
+    y: float,
+    extent: tuple[float, float],
+    size: tuple[int, int],
+    max_pixels: int = MAX_TILE_PIXELS,
 ) -> Pixels:
     """As read_scaled in bounded memory: by parts where a level has many pixels there, sampled where it has too many."""
-    level = slide.facts.level_for(min(extent[0] / size[0], extent[1] / size[1]))
-    downsample = slide.facts.levels[level].downsample
+    level = slide.metadata.level_for(min(extent[0] / size[0], extent[1] / size[1]))
+    downsample = slide.metadata.levels[level].downsample
     pixels = extent[0] * extent[1] / downsample**2
-    if pixels <= WHOLE:
+    if pixels <= MAX_DIRECT_PIXELS:
         return read_scaled(slide, x, y, extent, size)
-    if pixels > dense or size == (1, 1):
-        return _sampled(slide, x, y, extent, size, level)
-    along = 0 if size[0] >= size[1] else 1
-    first = size[along] // 2
-    cut = extent[along] * first / size[along]
+    if pixels > max_pixels or size == (1, 1):
+        return _read_sampled(slide, x, y, extent, size, level)
+    axis = 0 if size[0] >= size[1] else 1
+    first_count = size[axis] // 2
+    first_extent = extent[axis] * first_count / size[axis]
     parts = []
-    for start, length, count in ((0.0, cut, first), (cut, extent[along] - cut, size[along] - first)):
-        place = (x + start, y) if along == 0 else (x, y + start)
-        part = (length, extent[1]) if along == 0 else (extent[0], length)
-        fits = (count, size[1]) if along == 0 else (size[0], count)
-        parts.append(region(slide, *place, part, fits, dense))
-    return np.concatenate(parts, axis=1 - along)
+    for offset, length, count in (
+        (0.0, first_extent, first_count),
+        (first_extent, extent[axis] - first_extent, size[axis] - first_count),
+    ):
+        origin = (x + offset, y) if axis == 0 else (x, y + offset)
+        part_extent = (length, extent[1]) if axis == 0 else (extent[0], length)
+        part_size = (count, size[1]) if axis == 0 else (size[0], count)
+        parts.append(read_region(slide, *origin, part_extent, part_size, max_pixels))
+    return np.concatenate(parts, axis=1 - axis)
 
 
-def shrunk(pixels: Pixels, size: tuple[int, int]) -> Pixels:
+def downsample_pixels(pixels: Pixels, size: tuple[int, int]) -> Pixels:
     from PIL import Image
 
     if (pixels.shape[1], pixels.shape[0]) == size:
@@ -299,24 +321,24 @@ def shrunk(pixels: Pixels, size: tuple[int, int]) -> Pixels:
     return np.asarray(Image.fromarray(np.ascontiguousarray(pixels)).resize(size, Image.Resampling.BOX))
 
 
-def _sampled(
+def _read_sampled(
     slide: Slide, x: float, y: float, extent: tuple[float, float], size: tuple[int, int], level: int
 ) -> Pixels:
     """A slide without small levels seen from afar: the mean colour at some places, and what lies between is blended."""
     from PIL import Image
 
-    downsample = slide.facts.levels[level].downsample
-    across, down = (min(SAMPLES, side) for side in size)
-    small = np.empty((down, across, 3), np.uint8)
-    for row in range(down):
-        for column in range(across):
-            middle = x + (column + 0.5) * extent[0] / across, y + (row + 0.5) * extent[1] / down
-            left, top = (round(each - SAMPLE / 2 * downsample) for each in middle)
-            small[row, column] = slide.read(left, top, (SAMPLE, SAMPLE), level).reshape(-1, 3).mean(0)
-    return np.asarray(Image.fromarray(small).resize(size, Image.Resampling.BILINEAR))
+    downsample = slide.metadata.levels[level].downsample
+    columns, rows = (min(SAMPLES_PER_SIDE, side) for side in size)
+    samples = np.empty((rows, columns, 3), np.uint8)
+    for row in range(rows):
+        for column in range(columns):
+            center = x + (column + 0.5) * extent[0] / columns, y + (row + 0.5) * extent[1] / rows
+            left, top = (round(coordinate - SAMPLE_SIDE / 2 * downsample) for coordinate in center)
+            samples[row, column] = slide.read(left, top, (SAMPLE_SIDE, SAMPLE_SIDE), level).reshape(-1, 3).mean(0)
+    return np.asarray(Image.fromarray(samples).resize(size, Image.Resampling.BILINEAR))
 
 
-def heat_tile(values: NDArray[np.float32], extent: tuple[float, float], shrink: int, box: Box) -> bytes:
+def render_heatmap_tile(values: NDArray[np.float32], extent: tuple[float, float], downsample: int, box: Box) -> bytes:
     """PNG with opacity of the tile `box` at a level that is `shrink` times smaller than the slide.
 
     values: (rows, columns), each a cell of `extent` level-0 pixels (x, y). A pixel has its cell's colour, and where it
@@ -325,17 +347,17 @@ def heat_tile(values: NDArray[np.float32], extent: tuple[float, float], shrink: 
     left, top, width, height = box
     for axis, (start, count, side) in enumerate(((top, height, extent[1]), (left, width, extent[0]))):
         last = values.shape[axis] - 1
-        first = np.minimum((np.arange(start, start + count) * shrink / side).astype(np.intp), last)
-        end = min(max(math.ceil((start + count) * shrink / side), int(first[-1]) + 1), last + 1)
+        first = np.minimum((np.arange(start, start + count) * downsample / side).astype(np.intp), last)
+        end = min(max(math.ceil((start + count) * downsample / side), int(first[-1]) + 1), last + 1)
         # Of equal neighbours in `first`, as where a cell is larger than a pixel, each takes the cell itself.
         values = np.fmax.reduceat(values.take(range(first[0], end), axis), first - first[0], axis)
-    return encoded(colours(values), "PNG")
+    return encode_image(to_rgba(values), "PNG")
 
 
-def encoded(pixels: NDArray[np.uint8], kind: str = "JPEG") -> bytes:
+def encode_image(pixels: NDArray[np.uint8], image_format: str = "JPEG") -> bytes:
     from PIL import Image
 
     buffer = io.BytesIO()
-    options = {"quality": QUALITY} if kind == "JPEG" else {"compress_level": 3}
-    Image.fromarray(pixels).save(buffer, kind, **options)
+    options = {"quality": JPEG_QUALITY} if image_format == "JPEG" else {"compress_level": 3}
+    Image.fromarray(pixels).save(buffer, image_format, **options)
     return buffer.getvalue()

@@ -10,95 +10,97 @@ from contextlib import suppress
 
 import orjson
 
-from serving.core.db.engine import StoreUnavailable
-from serving.core.http.problems import Problem
-from serving.core.http.request import Call, Reply
-from serving.pathology.context import Desk, Row
-from serving.pathology.slides import store as slides
-from serving.pathology.slides.states import RESTING, STATES
+from serving.core.db.engine import StoreUnavailableError
+from serving.core.http.problems import ProblemError
+from serving.core.http.request import Request, Response
+from serving.pathology.context import Row, SlideContext
+from serving.pathology.slides import store as slide_store
+from serving.pathology.slides.states import STATES, TERMINAL_STATES
 
 MEDIA_TYPE = "text/event-stream"
-EVENT = re.compile(r"[0-9]{1,18}", re.ASCII)
+EVENT_ID_PATTERN = re.compile(r"[0-9]{1,18}", re.ASCII)
 
 
-def wants_events(call: Call) -> bool:
+def accepts_event_stream(request: Request) -> bool:
     """Whether Accept names the stream, before or without JSON."""
-    asked = [item.partition(";")[0].strip().lower() for item in (call.header(b"accept") or "").split(",")]
-    first = next((media for media in asked if media in (MEDIA_TYPE, "application/json", "*/*")), "")
+    accepted = [item.partition(";")[0].strip().lower() for item in (request.header(b"accept") or "").split(",")]
+    first = next((media_type for media_type in accepted if media_type in (MEDIA_TYPE, "application/json", "*/*")), "")
     return first == MEDIA_TYPE
 
 
-def last_seen(call: Call) -> int:
+def parse_last_event_id(request: Request) -> int:
     """Last-Event-ID; 0 where none is told. Raises Problem."""
-    told = call.header(b"last-event-id")
-    if told is not None and not EVENT.fullmatch(told):
-        raise Problem(
+    header = request.header(b"last-event-id")
+    if header is not None and not EVENT_ID_PATTERN.fullmatch(header):
+        raise ProblemError(
             "bad_header",
-            found=f"Last-Event-ID is {told[:40]!r}",
-            found_zh=f"Last-Event-ID 为 {told[:40]!r}",
-            needed="the id of an event",
-            needed_zh="事件编号",
+            actual=f"Last-Event-ID is {header[:40]!r}",
+            actual_zh=f"Last-Event-ID 为 {header[:40]!r}",
+            expected="the id of an event",
+            expected_zh="事件编号",
         )
-    return int(told or 0)
+    return int(header or 0)
 
 
-class Events:
-    def __init__(self, desk: Desk):
-        self.desk, self.settings = desk, desk.settings.slides
-        self.listeners = 0
+class EventStream:
+    def __init__(self, context: SlideContext):
+        self.context, self.settings = context, context.settings.slides
+        self.listener_count = 0
 
-    async def reply(self, call: Call, slide: Row, after: int) -> Reply:
+    async def open_stream(self, request: Request, slide: Row, after_event_id: int) -> Response:
         """What came after the event `after`; 204 where nothing is left to tell, so that browsers stop asking. Raises
         Problem."""
-        if slide["state"] in RESTING and not await self.desk.read(slides.events_after, slide["id"], after, 1):
-            return Reply(b"", 204)
-        if self.listeners >= self.settings.listeners:
-            raise Problem(
+        if slide["state"] in TERMINAL_STATES and not await self.context.read(
+            slide_store.events_after, slide["id"], after_event_id, 1
+        ):
+            return Response(b"", 204)
+        if self.listener_count >= self.settings.max_event_streams:
+            raise ProblemError(
                 "overloaded",
-                found=f"{self.listeners} listeners are there, and no more may be",
-                found_zh=f"已有 {self.listeners} 个监听连接，不能再增加",
+                actual=f"{self.listener_count} listeners are there, and no more may be",
+                actual_zh=f"已有 {self.listener_count} 个监听连接，不能再增加",
             )
-        return Reply(self._stream(call, slide["id"], after), media_type=MEDIA_TYPE)
+        return Response(self._stream_events(request, slide["id"], after_event_id), media_type=MEDIA_TYPE)
 
-    async def _stream(self, call: Call, slide: str, after: int) -> AsyncGenerator[bytes, None]:
-        self.listeners += 1
-        gone = asyncio.get_running_loop().create_task(_disconnected(call))
+    async def _stream_events(self, request: Request, slide_id: str, after_event_id: int) -> AsyncGenerator[bytes, None]:
+        self.listener_count += 1
+        disconnect_task = asyncio.get_running_loop().create_task(_wait_for_disconnect(request))
         try:
             yield b"retry: 2000\n\n"
-            spoke = time.monotonic()
-            while not gone.done():
+            last_sent = time.monotonic()
+            while not disconnect_task.done():
                 try:
-                    found = await self.desk.read(slides.events_after, slide, after)
-                    resting = not found and await self._resting(slide)
-                except StoreUnavailable:
-                    found, resting = [], False  # asked again soon; the line is kept by comments
-                for event in found:
-                    after = event["id"]
-                    yield message(event)
-                    spoke = time.monotonic()
-                if found:
+                    events = await self.context.read(slide_store.events_after, slide_id, after_event_id)
+                    finished = not events and await self._is_finished(slide_id)
+                except StoreUnavailableError:
+                    events, finished = [], False  # asked again soon; the line is kept by comments
+                for event in events:
+                    after_event_id = event["id"]
+                    yield encode_event(event)
+                    last_sent = time.monotonic()
+                if events:
                     continue  # there may be more at once
-                if resting:
+                if finished:
                     return
-                if time.monotonic() - spoke >= self.settings.heartbeat_seconds:
+                if time.monotonic() - last_sent >= self.settings.heartbeat_seconds:
                     yield b": still here\n\n"
-                    spoke = time.monotonic()
-                await asyncio.wait([gone], timeout=self.settings.poll_seconds)
+                    last_sent = time.monotonic()
+                await asyncio.wait([disconnect_task], timeout=self.settings.poll_seconds)
         finally:
-            self.listeners -= 1
-            gone.cancel()
+            self.listener_count -= 1
+            disconnect_task.cancel()
             with suppress(asyncio.CancelledError):
-                await gone
+                await disconnect_task
 
-    async def _resting(self, slide: str) -> bool:
-        found = await self.desk.read(slides.get, slide)
-        return found is None or found["state"] in RESTING
+    async def _is_finished(self, slide_id: str) -> bool:
+        row = await self.context.read(slide_store.get, slide_id)
+        return row is None or row["state"] in TERMINAL_STATES
 
 
-def message(event: Row) -> bytes:
+def encode_event(event: Row) -> bytes:
     """One event of the store, as it goes over the line."""
     state = STATES[event["state"]]
-    told = {
+    payload = {
         "slide_id": event["slide"],
         "at": event["at"],
         "state": event["state"],
@@ -106,9 +108,9 @@ def message(event: Row) -> bytes:
         "state_zh": state.zh,
         "detail": event["detail"],
     }
-    return b"id: %d\nevent: %s\ndata: %s\n\n" % (event["id"], event["kind"].encode(), orjson.dumps(told))
+    return b"id: %d\nevent: %s\ndata: %s\n\n" % (event["id"], event["kind"].encode(), orjson.dumps(payload))
 
 
-async def _disconnected(call: Call) -> None:
-    while (await call.receive())["type"] != "http.disconnect":
+async def _wait_for_disconnect(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
         pass

@@ -16,71 +16,89 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from serving.pathology.labels import COLOURS, OTHER, Body
+from serving.pathology.labels import CLASS_COLOURS, OTHER_COLOUR, ReportBody
 
-PART = 250  # features
-POSITIVE = (240, 228, 66)  # of the same palette as the classes
-Values = NDArray[np.float32]
+CHUNK_FEATURES = 250  # features
+POSITIVE_COLOUR = (240, 228, 66)  # of the same palette as the classes
+FloatGrid = NDArray[np.float32]
 
 
-def stream(body: Body, probability: Values, attention: Values, threshold: float) -> Iterator[bytes]:
+def stream_features(
+    body: ReportBody, probability: FloatGrid, attention: FloatGrid, threshold: float
+) -> Iterator[bytes]:
     """probability, attention: (rows, columns) of the body's grid, NaN where no tile was read. threshold: of a tile."""
     yield b'{"type":"FeatureCollection","features":['
-    evidence = [_evidence(body, number, spot) for number, spot in enumerate(body["evidence"], 1)]
+    evidence = [_evidence_feature(body, number, tile) for number, tile in enumerate(body["evidence"], 1)]
     yield b",".join(map(orjson.dumps, evidence))
     rows, columns = np.nonzero(probability >= threshold)  # NaN is below any threshold
-    for start in range(0, len(rows), PART):
-        part = slice(start, start + PART)
-        told = [
-            orjson.dumps(_tile(body, int(column), int(row), float(probability[row, column]), attention[row, column]))
-            for row, column in zip(rows[part], columns[part], strict=True)
+    for start in range(0, len(rows), CHUNK_FEATURES):
+        chunk = slice(start, start + CHUNK_FEATURES)
+        features = [
+            orjson.dumps(
+                _tile_feature(body, int(column), int(row), float(probability[row, column]), attention[row, column])
+            )
+            for row, column in zip(rows[chunk], columns[chunk], strict=True)
         ]
-        yield (b"," if start or evidence else b"") + b",".join(told)
+        yield (b"," if start or evidence else b"") + b",".join(features)
     yield b"]}"
 
 
-def _evidence(body: Body, number: int, spot: dict[str, Any]) -> dict[str, Any]:
-    name = f"{number} {spot['code']} {spot['probability']:.3f}"
-    look = _class(str(spot["code"]), COLOURS.get(str(spot["code"]), OTHER))
-    values = _measured(spot["probability"], spot["attention"])
-    return _feature(body, "annotation", _box(spot), look, values, name)
+def _evidence_feature(body: ReportBody, number: int, tile: dict[str, Any]) -> dict[str, Any]:
+    name = f"{number} {tile['code']} {tile['probability']:.3f}"
+    classification = _classification(str(tile["code"]), CLASS_COLOURS.get(str(tile["code"]), OTHER_COLOUR))
+    measurements = _measurements(tile["probability"], tile["attention"])
+    return _feature(body, "annotation", _tile_box(tile), classification, measurements, name)
 
 
-def _tile(body: Body, column: int, row: int, probability: float, attention: float) -> dict[str, Any]:
+def _tile_feature(body: ReportBody, column: int, row: int, probability: float, attention: float) -> dict[str, Any]:
     """Placed as datasets.slides.tiling places it."""
-    across, down = body["grid"]["extent"]
-    box = round(column * across), round(row * down), round((column + 1) * across), round((row + 1) * down)
-    return _feature(body, "tile", box, _class("Positive", POSITIVE), _measured(probability, float(attention)))
+    tile_width, tile_height = body["grid"]["extent"]
+    box = (
+        round(column * tile_width),
+        round(row * tile_height),
+        round((column + 1) * tile_width),
+        round((row + 1) * tile_height),
+    )
+    return _feature(
+        body, "tile", box, _classification("Positive", POSITIVE_COLOUR), _measurements(probability, float(attention))
+    )
 
 
 def _feature(
-    body: Body,
-    kind: str,
+    body: ReportBody,
+    object_type: str,
     box: tuple[int, int, int, int],
-    look: dict[str, Any],
-    values: dict[str, float],
+    classification: dict[str, Any],
+    measurements: dict[str, float],
     name: str = "",
 ) -> dict[str, Any]:
     left, top, right, bottom = box
     ring = [[left, top], [right, top], [right, bottom], [left, bottom], [left, top]]
-    told = {"objectType": kind, "classification": look, "isLocked": kind == "annotation", "measurements": values}
+    properties = {
+        "objectType": object_type,
+        "classification": classification,
+        "isLocked": object_type == "annotation",
+        "measurements": measurements,
+    }
     return {
         "type": "Feature",
-        "id": str(uuid.uuid5(uuid.NAMESPACE_URL, f"{body['slide_id']}/{kind}/{left},{top}")),  # the same each time
+        "id": str(
+            uuid.uuid5(uuid.NAMESPACE_URL, f"{body['slide_id']}/{object_type}/{left},{top}")
+        ),  # the same each time
         "geometry": {"type": "Polygon", "coordinates": [ring]},
-        "properties": {**told, "name": name} if name else told,
+        "properties": {**properties, "name": name} if name else properties,
     }
 
 
-def _box(spot: dict[str, Any]) -> tuple[int, int, int, int]:
-    return spot["x"], spot["y"], spot["x"] + spot["width"], spot["y"] + spot["height"]
+def _tile_box(tile: dict[str, Any]) -> tuple[int, int, int, int]:
+    return tile["x"], tile["y"], tile["x"] + tile["width"], tile["y"] + tile["height"]
 
 
-def _class(name: str, colour: tuple[int, int, int]) -> dict[str, Any]:
+def _classification(name: str, colour: tuple[int, int, int]) -> dict[str, Any]:
     return {"name": name, "color": list(colour)}
 
 
-def _measured(probability: float, attention: float) -> dict[str, float]:
+def _measurements(probability: float, attention: float) -> dict[str, float]:
     """QuPath's tables take numbers only: what is none is left out."""
-    values = {"Probability": round(float(probability), 6), "Attention": float(attention)}
-    return {name: value for name, value in values.items() if np.isfinite(value)}
+    measurements = {"Probability": round(float(probability), 6), "Attention": float(attention)}
+    return {name: value for name, value in measurements.items() if np.isfinite(value)}

@@ -16,27 +16,27 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from datasets.errors import Fault
-from datasets.slides.errors import SlideRefused
-from serving.core.http.caching import etag, matches
-from serving.core.http.problems import Problem
-from serving.core.http.request import Call, Reply, query
+from datasets.errors import FieldError
+from datasets.slides.errors import SlideError
+from serving.core.http.caching import etag_matches, make_etag
+from serving.core.http.problems import ProblemError
+from serving.core.http.request import Request, Response, parse_query
 from serving.pathology.context import state_problem
 from serving.pathology.viewer import geojson
-from serving.pathology.viewer.deepzoom import DeepZoom, Pyramid, heat_tile
+from serving.pathology.viewer.deepzoom import DeepZoom, Pyramid, render_heatmap_tile
 
-Handler = Callable[[Call], Awaitable[Reply]]
-TILE = re.compile(r"(\d{1,6})_(\d{1,6})\.(jpeg|png)", re.ASCII)
-SHARE = re.compile(r"0(\.\d{1,9})?|1(\.0{1,9})?", re.ASCII)
-LIKELY = 0.5  # a tile that is likelier positive than not; who asks may draw the line elsewhere
-LEVEL = re.compile(r"\d{1,2}", re.ASCII)
+Handler = Callable[[Request], Awaitable[Response]]
+TILE_PATTERN = re.compile(r"(\d{1,6})_(\d{1,6})\.(jpeg|png)", re.ASCII)
+PROBABILITY_PATTERN = re.compile(r"0(\.\d{1,9})?|1(\.0{1,9})?", re.ASCII)
+DEFAULT_THRESHOLD = 0.5  # a tile that is likelier positive than not; who asks may draw the line elsewhere
+LEVEL_PATTERN = re.compile(r"\d{1,2}", re.ASCII)
 # Kept by the browser of who was allowed to see it: with another session it asks anew.
-CACHED = {"Cache-Control": "private, max-age=86400", "Vary": "Authorization, Cookie"}
+CACHE_HEADERS = {"Cache-Control": "private, max-age=86400", "Vary": "Authorization, Cookie"}
 XML, JPEG, PNG, GEOJSON = "application/xml", "image/jpeg", "image/png", "application/geo+json"
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class SlideImage:
     """What there is to show of a slide.
 
     path: its stripped copy. sha256: of what came. mpp: the operator's, where one was given. heat: heat.npz.
@@ -48,124 +48,132 @@ class Shown:
     mpp: float | None
     state: str
     reading: dict[str, Any] | None
-    heat: Path | None
+    heatmap: Path | None
 
 
-class Images:
+class TileRoutes:
     """`find` gets the request, whose address names the slide; it raises Problem where there is nothing to show."""
 
-    def __init__(self, find: Callable[[Call], Awaitable[Shown]], deepzoom: DeepZoom | None = None):
-        self.find, self.deepzoom = find, deepzoom or DeepZoom()
+    def __init__(self, load_image: Callable[[Request], Awaitable[SlideImage]], deepzoom: DeepZoom | None = None):
+        self.load_image, self.deepzoom = load_image, deepzoom or DeepZoom()
 
     def routes(self) -> dict[str, dict[str, Handler]]:
         base = "/v1/slides/{id}"
         return {
-            f"{base}/image.dzi": {"GET": self.image},
-            f"{base}/image_files/{{level}}/{{tile}}": {"GET": self.image_tile},
-            f"{base}/heatmap.dzi": {"GET": self.heatmap},
-            f"{base}/heatmap_files/{{level}}/{{tile}}": {"GET": self.heatmap_tile},
-            f"{base}/annotations.geojson": {"GET": self.annotations},
+            f"{base}/image.dzi": {"GET": self.get_image_descriptor},
+            f"{base}/image_files/{{level}}/{{tile}}": {"GET": self.get_image_tile},
+            f"{base}/heatmap.dzi": {"GET": self.get_heatmap_descriptor},
+            f"{base}/heatmap_files/{{level}}/{{tile}}": {"GET": self.get_heatmap_tile},
+            f"{base}/annotations.geojson": {"GET": self.get_annotations},
         }
 
-    async def image(self, call: Call) -> Reply:
-        shown = await self.find(call)
-        tag = etag(shown.sha256, "dzi")
-        return _same(call, tag) or _reply((await self._pyramid(shown)).dzi("jpeg"), XML, tag)
+    async def get_image_descriptor(self, request: Request) -> Response:
+        image = await self.load_image(request)
+        etag = make_etag(image.sha256, "dzi")
+        return _decode_stored_response(request, etag) or _cacheable_response(
+            (await self._pyramid(image)).dzi("jpeg"), XML, etag
+        )
 
-    async def image_tile(self, call: Call) -> Reply:
-        shown, (level, x, y) = await self.find(call), _place(call, "jpeg")
-        tag = etag(shown.sha256, "image", level, x, y)
-        if same := _same(call, tag):
-            return same
+    async def get_image_tile(self, request: Request) -> Response:
+        image, (level, x, y) = await self.load_image(request), _tile_coords(request, "jpeg")
+        etag = make_etag(image.sha256, "image", level, x, y)
+        if not_modified := _decode_stored_response(request, etag):
+            return not_modified
         try:
-            found = await self.deepzoom.tile(shown.path, shown.mpp, level, x, y)
-        except SlideRefused as error:
+            tile = await self.deepzoom.read_tile(image.path, image.mpp, level, x, y)
+        except SlideError as error:
             raise _unreadable(error) from error
-        if found is None:
-            raise _nowhere(call)
-        return _reply(found, JPEG, tag)
+        if tile is None:
+            raise _not_found(request)
+        return _cacheable_response(tile, JPEG, etag)
 
-    async def heatmap(self, call: Call) -> Reply:
-        reading, _ = _read(shown := await self.find(call))
+    async def get_heatmap_descriptor(self, request: Request) -> Response:
+        reading, _ = _require_reading(image := await self.load_image(request))
         pyramid = Pyramid(reading["slide"]["width"], reading["slide"]["height"])
-        tag = etag(shown.sha256, reading["model"]["bundle"], "dzi")
-        return _same(call, tag) or _reply(pyramid.dzi("png"), XML, tag)
+        etag = make_etag(image.sha256, reading["model"]["bundle"], "dzi")
+        return _decode_stored_response(request, etag) or _cacheable_response(pyramid.dzi("png"), XML, etag)
 
-    async def heatmap_tile(self, call: Call) -> Reply:
-        reading, heat = _read(shown := await self.find(call))
-        level, x, y = _place(call, "png")
-        tag = etag(shown.sha256, reading["model"]["bundle"], reading["config_sha256"], "heat", level, x, y)
-        if same := _same(call, tag):
-            return same
+    async def get_heatmap_tile(self, request: Request) -> Response:
+        reading, heatmap_path = _require_reading(image := await self.load_image(request))
+        level, x, y = _tile_coords(request, "png")
+        etag = make_etag(image.sha256, reading["model"]["bundle"], reading["config_sha256"], "heat", level, x, y)
+        if not_modified := _decode_stored_response(request, etag):
+            return not_modified
         pyramid = Pyramid(reading["slide"]["width"], reading["slide"]["height"])
-        box = pyramid.box(level, x, y)
+        box = pyramid.tile_box(level, x, y)
         if box is None:
-            raise _nowhere(call)
-        values, _ = await self._heat(heat)
-        across, down = reading["grid"]["extent"]
-        return _reply(await asyncio.to_thread(heat_tile, values, (across, down), pyramid.shrink(level), box), PNG, tag)
+            raise _not_found(request)
+        probabilities, _ = await self._load_heatmap(heatmap_path)
+        tile_width, tile_height = reading["grid"]["extent"]
+        return _cacheable_response(
+            await asyncio.to_thread(
+                render_heatmap_tile, probabilities, (tile_width, tile_height), pyramid.downsample(level), box
+            ),
+            PNG,
+            etag,
+        )
 
-    async def annotations(self, call: Call) -> Reply:
-        reading, heat = _read(shown := await self.find(call))
-        options, faults = query(call, ("threshold",))
-        told = options.get("threshold", str(LIKELY))
-        if not SHARE.fullmatch(told):
-            faults.append(Fault("threshold", repr(told[:60]), "a probability from 0 to 1", "0 至 1 的概率"))
-        if faults:
-            raise Problem("bad_parameter", errors=faults)
-        probability, attention = await self._heat(heat)
+    async def get_annotations(self, request: Request) -> Response:
+        reading, heatmap_path = _require_reading(image := await self.load_image(request))
+        options, errors = parse_query(request, ("threshold",))
+        threshold = options.get("threshold", str(DEFAULT_THRESHOLD))
+        if not PROBABILITY_PATTERN.fullmatch(threshold):
+            errors.append(FieldError("threshold", repr(threshold[:60]), "a probability from 0 to 1", "0 至 1 的概率"))
+        if errors:
+            raise ProblemError("bad_parameter", errors=errors)
+        probability, attention = await self._load_heatmap(heatmap_path)
 
-        async def parts() -> AsyncGenerator[bytes, None]:
-            for part in geojson.stream(reading, probability, attention, float(told)):
-                yield part
+        async def chunks() -> AsyncGenerator[bytes, None]:
+            for chunk in geojson.stream_features(reading, probability, attention, float(threshold)):
+                yield chunk
                 await asyncio.sleep(0)  # others are served between two parts
 
-        name = f'attachment; filename="{reading["slide_id"]}.geojson"'
-        return Reply(parts(), 200, GEOJSON, {"Content-Disposition": name})
+        disposition = f'attachment; filename="{reading["slide_id"]}.geojson"'
+        return Response(chunks(), 200, GEOJSON, {"Content-Disposition": disposition})
 
-    async def _pyramid(self, shown: Shown) -> Pyramid:
-        if shown.reading is not None:
-            return Pyramid(shown.reading["slide"]["width"], shown.reading["slide"]["height"])
+    async def _pyramid(self, image: SlideImage) -> Pyramid:
+        if image.reading is not None:
+            return Pyramid(image.reading["slide"]["width"], image.reading["slide"]["height"])
         try:
-            return await self.deepzoom.pyramid(shown.path, shown.mpp)
-        except SlideRefused as error:
+            return await self.deepzoom.read_pyramid(image.path, image.mpp)
+        except SlideError as error:
             raise _unreadable(error) from error
 
-    async def _heat(self, path: Path) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        return await asyncio.to_thread(self.deepzoom.heats.get, path)
+    async def _load_heatmap(self, path: Path) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        return await asyncio.to_thread(self.deepzoom.heatmap_cache.get, path)
 
     def close(self) -> None:
         self.deepzoom.close()
 
 
-def _place(call: Call, kind: str) -> tuple[int, int, int]:
+def _tile_coords(request: Request, image_format: str) -> tuple[int, int, int]:
     """(level, column, row) of the address."""
-    _, level, name = call.path
-    found = TILE.fullmatch(name)
-    if found is None or found[3] != kind or not LEVEL.fullmatch(level):
-        raise _nowhere(call)
-    return int(level), int(found[1]), int(found[2])
+    _, level, name = request.path_params
+    match = TILE_PATTERN.fullmatch(name)
+    if match is None or match[3] != image_format or not LEVEL_PATTERN.fullmatch(level):
+        raise _not_found(request)
+    return int(level), int(match[1]), int(match[2])
 
 
-def _read(shown: Shown) -> tuple[dict[str, Any], Path]:
-    if shown.reading is None or shown.heat is None:
-        raise state_problem(shown.state, "in_review")
-    return shown.reading, shown.heat
+def _require_reading(image: SlideImage) -> tuple[dict[str, Any], Path]:
+    if image.reading is None or image.heatmap is None:
+        raise state_problem(image.state, "in_review")
+    return image.reading, image.heatmap
 
 
-def _same(call: Call, tag: str) -> Reply | None:
-    known = matches(tag, call.header(b"if-none-match"))
-    return Reply(b"", 304, JPEG, {"ETag": tag, **CACHED}) if known else None
+def _decode_stored_response(request: Request, etag: str) -> Response | None:
+    matches = etag_matches(etag, request.header(b"if-none-match"))
+    return Response(b"", 304, JPEG, {"ETag": etag, **CACHE_HEADERS}) if matches else None
 
 
-def _reply(body: bytes, media_type: str, tag: str) -> Reply:
-    return Reply(body, 200, media_type, {"ETag": tag, **CACHED})
+def _cacheable_response(body: bytes, media_type: str, etag: str) -> Response:
+    return Response(body, 200, media_type, {"ETag": etag, **CACHE_HEADERS})
 
 
-def _nowhere(call: Call) -> Problem:
-    return Problem("not_found", found=repr(call.scope["path"][:200]))
+def _not_found(request: Request) -> ProblemError:
+    return ProblemError("not_found", actual=repr(request.scope["path"][:200]))
 
 
-def _unreadable(error: SlideRefused) -> Problem:
-    reason = error.faults[0]
-    return Problem("slide_unreadable", found=reason.en, found_zh=reason.zh)
+def _unreadable(error: SlideError) -> ProblemError:
+    reason = error.issues[0]
+    return ProblemError("slide_unreadable", actual=reason.en, actual_zh=reason.zh)

@@ -21,34 +21,40 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from serving.core.db.engine import StoreUnavailable
+from serving.core.db.engine import StoreUnavailableError
 from serving.core.identifiers import new_id
 from serving.pathology.slides import workers
-from serving.pathology.slides.states import GivenUp
+from serving.pathology.slides.states import WorkerEvictedError
 
-log = logging.getLogger("yuheng.jobs")
+logger = logging.getLogger("yuheng.jobs")
 
 
-class Heart:
+class Heartbeat:
     """look: called after each beat with the ids of all that live. given_up: called when others gave this one up."""
 
     def __init__(
         self,
         engine: sa.Engine,
-        beat: float,
-        dead: float,
-        look: Callable[[set[str]], None],
-        given_up: Callable[[], None],
+        interval: float,
+        timeout: float,
+        on_beat: Callable[[set[str]], None],
+        on_evicted: Callable[[], None],
     ):
-        self.engine, self.every, self.dead, self.look, self.given_up = engine, beat, dead, look, given_up
-        self.worker = new_id()
-        self._seen: dict[str, tuple[int, float]] = {}  # worker -> its beat, and when we saw it change
+        self.engine, self.interval, self.timeout, self.on_beat, self.on_evicted = (
+            engine,
+            interval,
+            timeout,
+            on_beat,
+            on_evicted,
+        )
+        self.worker_id = new_id()
+        self._last_beats: dict[str, tuple[int, float]] = {}  # worker -> its beat, and when we saw it change
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="heart", daemon=True)
+        self._thread = threading.Thread(target=self._beat_loop, name="heart", daemon=True)
 
-    def enter(self) -> None:
+    def register(self) -> None:
         """From now on the others see it. Raises StoreUnavailable."""
-        workers.enter(self.engine, self.worker, place(), os.getpid(), born(os.getpid()))
+        workers.register(self.engine, self.worker_id, host_id(), os.getpid(), process_start_time(os.getpid()))
 
     def start(self) -> None:
         self._thread.start()
@@ -58,54 +64,56 @@ class Heart:
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join()
-        with suppress(StoreUnavailable):  # then the others find out by themselves
-            workers.give_up(self.engine, self.worker)
+        with suppress(StoreUnavailableError):  # then the others find out by themselves
+            workers.evict(self.engine, self.worker_id)
 
-    def _run(self) -> None:
+    def _beat_loop(self) -> None:
         while True:
             try:
-                workers.beat(self.engine, self.worker)
-                self.look(self.bury())
-            except GivenUp:
-                self.given_up()
+                workers.heartbeat(self.engine, self.worker_id)
+                self.on_beat(self.evict_dead())
+            except WorkerEvictedError:
+                self.on_evicted()
                 return
             except Exception:
-                log.exception("the heartbeat failed; it is tried again")
-            if self._stop.wait(self.every):
+                logger.exception("the heartbeat failed; it is tried again")
+            if self._stop.wait(self.interval):
                 return
 
-    def bury(self) -> set[str]:
+    def evict_dead(self) -> set[str]:
         """Give up who is dead; the ids of those that live."""
-        alive, here, at = set(), place(), time.monotonic()
-        for row in workers.present(self.engine):
-            beat, since = self._seen.get(row["id"], (-1, at))
+        alive, host, timestamp = set(), host_id(), time.monotonic()
+        for row in workers.list_workers(self.engine):
+            beat, since = self._last_beats.get(row["id"], (-1, timestamp))
             if beat != row["beat"]:
-                since = at
-            self._seen[row["id"]] = row["beat"], since
-            gone = row["place"] == here and born(row["pid"]) != row["born"]
-            if row["id"] != self.worker and (gone or at - since > self.dead) and self._give_up(row):
+                since = timestamp
+            self._last_beats[row["id"]] = row["beat"], since
+            process_ended = row["place"] == host and process_start_time(row["pid"]) != row["born"]
+            if row["id"] != self.worker_id and (process_ended or timestamp - since > self.timeout) and self._evict(row):
                 continue
             alive.add(row["id"])
-        self._seen = {worker: seen for worker, seen in self._seen.items() if worker in alive}
+        self._last_beats = {
+            worker_id: last_beat for worker_id, last_beat in self._last_beats.items() if worker_id in alive
+        }
         return alive
 
-    def _give_up(self, row: dict[str, Any]) -> bool:
-        if not workers.give_up(self.engine, row["id"], row["beat"]):
+    def _evict(self, row: dict[str, Any]) -> bool:
+        if not workers.evict(self.engine, row["id"], row["beat"]):
             return False
-        log.warning("worker %s (process %d) is dead; its slides go on here", row["id"], row["pid"])
+        logger.warning("worker %s (process %d) is dead; its slides go on here", row["id"], row["pid"])
         return True
 
 
-def place() -> str:
+def host_id() -> str:
     """Where a process id means something: this start of the machine, and the name space of process ids."""
     try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        return f"{boot} {os.readlink('/proc/self/ns/pid')}"
+        boot_id = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot_id} {os.readlink('/proc/self/ns/pid')}"
     except OSError:
         return ""
 
 
-def born(pid: int) -> int:
+def process_start_time(pid: int) -> int:
     """When the process began, in the machine's ticks; 0 where there is none. Process ids are given again."""
     try:
         return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])

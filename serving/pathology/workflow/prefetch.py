@@ -10,29 +10,29 @@ from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from serving.pathology.workflow.runner import Asked, Said
+from serving.pathology.workflow.runner import TileOutputs, TileRequest
 
 
-class Ahead:
+class Prefetcher:
     """`most`: questions begun at a time; what nobody comes for is dropped when another needs its place."""
 
-    def __init__(self, read: Callable[[Asked], Said], most: int):
-        self._read, self._most = read, most
-        self._pool = ThreadPoolExecutor(most, "ahead")
-        self._begun: OrderedDict[tuple[object, ...], Future[Said]] = OrderedDict()
+    def __init__(self, infer: Callable[[TileRequest], TileOutputs], capacity: int):
+        self._infer, self._capacity = infer, capacity
+        self._executor = ThreadPoolExecutor(capacity, "ahead")
+        self._pending: OrderedDict[tuple[object, ...], Future[TileOutputs]] = OrderedDict()
 
-    def begin(self, asked: Asked) -> None:
-        self._begun[_key(asked)] = self._pool.submit(self._read, asked)
-        while len(self._begun) > self._most:
-            self._begun.popitem(last=False)[1].cancel()
+    def prefetch(self, request: TileRequest) -> None:
+        self._pending[_cache_key(request)] = self._executor.submit(self._infer, request)
+        while len(self._pending) > self._capacity:
+            self._pending.popitem(last=False)[1].cancel()
 
-    def __call__(self, asked: Asked) -> Said:
-        begun = self._begun.pop(_key(asked), None)
-        return self._read(asked) if begun is None else begun.result()
+    def __call__(self, request: TileRequest) -> TileOutputs:
+        pending = self._pending.pop(_cache_key(request), None)
+        return self._infer(request) if pending is None else pending.result()
 
     def close(self) -> None:
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._executor.shutdown(wait=False, cancel_futures=True)
 
 
-def _key(asked: Asked) -> tuple[object, ...]:
-    return asked.path, asked.mpp, asked.extent, asked.bundle, asked.places.tobytes()
+def _cache_key(request: TileRequest) -> tuple[object, ...]:
+    return request.path, request.mpp, request.extent, request.bundle, request.positions.tobytes()

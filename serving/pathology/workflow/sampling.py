@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datasets.slides.reader import Slide, read_scaled
-from datasets.slides.tiling import Grid, by_bands
+from datasets.slides.tiling import Grid, scan_order
 
 MPP = 2.0  # microns per pixel of the small look
 DARKEST = 0.05  # share of a tile's pixels
@@ -59,7 +59,7 @@ def plan(dark: NDArray[np.float64], cells: NDArray[np.int64], shares: Sequence[f
         others = spread[(rank[spread] >= top) & ~read[spread]]
         new[others[: max(0, most - int(read.sum()) - int(new.sum()))]] = True
         part = np.flatnonzero(new)
-        parts.append(part[by_bands(cells[part])])
+        parts.append(part[scan_order(cells[part])])
         read |= new
         ends.append(int(read.sum()))
         tops.append(top)
@@ -78,8 +78,8 @@ def weights(
 
 def darkness(slide: Slide, grid: Grid) -> NDArray[np.float64]:
     """(n,) of each tile, 0 white to 255 black."""
-    assert slide.facts.mpp is not None, "a grid is laid over a slide of known scale"
-    side = max(4, round(grid.config.tile * grid.config.mpp / MPP))
+    assert slide.metadata.mpp is not None, "a grid is laid over a slide of known scale"
+    side = max(4, round(grid.config.tile_size * grid.config.mpp / MPP))
     found = np.zeros(len(grid))
     blocks = grid.cells // BLOCK
     for block in np.unique(blocks, axis=0):

@@ -28,157 +28,168 @@ import numpy as np
 import sqlalchemy as sa
 from numpy.typing import NDArray
 
-from datasets.slides import sandbox, tissue
-from datasets.slides import tiling as grids
-from datasets.slides.deidentify import strip
-from datasets.slides.errors import SlideFault, SlideRefused, fault
-from datasets.slides.quality import QualityConfig, judge_slide, judge_tiles
-from datasets.slides.reader import Facts
+from datasets.slides import sandbox, tiling, tissue
+from datasets.slides.deidentify import deidentify_slide
+from datasets.slides.errors import SlideError, SlideIssue, slide_issue
+from datasets.slides.quality import QualityConfig, assess_slide, assess_tiles
+from datasets.slides.reader import SlideMetadata
 from datasets.slides.tiling import Grid, GridConfig
 from models.bundle import SLIDE_GRAPH, Bundle
 from models.pathology import decision, patient_risk
 from models.pathology.card import SlideCard
-from models.pathology.decision import Reading, TileTable, decide, priority, rows, tile_probability
+from models.pathology.decision import Reading, TileTable, decide, tile_probability, usable_rows, worklist_priority
 from models.pathology.onnx_sessions import SlideGraph
 from models.pathology.policy import ReadingPolicy
 from serving.core.billing.prices import Prices
-from serving.core.db.engine import reading
-from serving.core.identifiers import now
+from serving.core.db.engine import read_connection
+from serving.core.identifiers import utc_now
 from serving.pathology.slides import storage
-from serving.pathology.slides import store as slides
-from serving.pathology.workflow.runner import Asked, Said
+from serving.pathology.slides import store as slide_store
+from serving.pathology.workflow.runner import TileOutputs, TileRequest
 from serving.pathology.workflow.sampling import Stages, darkness, plan, weights
-from serving.privacy.consent.rules import holds
+from serving.privacy.consent.rules import is_active
 
-PART = 8_192  # embeddings in memory together when a slide is summed up
+CHUNK_TILES = 8_192  # embeddings in memory together when a slide is summed up
 Row = dict[str, Any]
-Read = Callable[[Asked], Said]
+InferTiles = Callable[[TileRequest], TileOutputs]
 
 
 @dataclass(frozen=True, slots=True)
-class Desk:
+class StepContext:
     """Where slides and their store are.
 
     read: asks the runner for tiles; ahead: tells it what will be asked for next. worker: whose moves they are.
     """
 
     engine: sa.Engine
-    folder: Path
-    read: Read
-    worker: str = ""
-    ahead: Callable[[Asked], None] = lambda asked: None
+    slides_dir: Path
+    infer: InferTiles
+    worker_id: str = ""
+    prefetch: Callable[[TileRequest], None] = lambda request: None
     prices: Prices | None = None  # by which a reading is metered
 
-    def of(self, slide: str) -> Path:
-        return self.folder / slide
+    def slide_dir(self, slide_id: str) -> Path:
+        return self.slides_dir / slide_id
 
-    def move(self, slide: str, to: str, detail: Row | None = None, **columns: Any) -> bool:
-        return slides.move(self.engine, slide, to, detail, by=self.worker, prices=self.prices, **columns)
+    def transition(self, slide_id: str, target: str, detail: Row | None = None, **columns: Any) -> bool:
+        return slide_store.transition(
+            self.engine, slide_id, target, detail, worker_id=self.worker_id, prices=self.prices, **columns
+        )
 
 
-def verify(desk: Desk, slide: str) -> bool:
+def verify_file(context: StepContext, slide_id: str) -> bool:
     """The bytes are those announced, the format is sound, and the scale is known."""
-    row = _row(desk, slide)
-    if (desk.of(slide) / "slide").exists():
+    row = _load_row(context, slide_id)
+    if (context.slide_dir(slide_id) / "slide").exists():
         return True
-    path = storage.quarantine(desk.folder, slide, row["name"])
-    digest = storage.digest_of(path).hexdigest()
+    path = storage.quarantine_path(context.slides_dir, slide_id, row["name"])
+    digest = storage.sha256_of(path).hexdigest()
     if digest != row["sha256"]:
-        found = f"SHA-256 {digest}"
-        return _fail(desk, slide, [fault("malformed", what="the file", found=found, needed=f"SHA-256 {row['sha256']}")])
+        actual = f"SHA-256 {digest}"
+        return _fail_slide(
+            context,
+            slide_id,
+            [slide_issue("malformed", what="the file", found=actual, needed=f"SHA-256 {row['sha256']}")],
+        )
     try:
-        facts = _facts(path, row)
-    except SlideRefused as refused:
-        return _fail(desk, slide, refused.faults)
-    return True if facts.mpp is not None else _fail(desk, slide, [fault("no_scale")])
+        metadata = _read_metadata(path, row)
+    except SlideError as refused:
+        return _fail_slide(context, slide_id, refused.issues)
+    return True if metadata.mpp is not None else _fail_slide(context, slide_id, [slide_issue("no_scale")])
 
 
-def deidentify(desk: Desk, slide: str) -> bool:
+def deidentify_file(context: StepContext, slide_id: str) -> bool:
     """A copy without label, macro and words about people; then what was sent is removed."""
-    row, home = _row(desk, slide), desk.of(slide)
-    if not (home / "slide").exists():
-        scratch = home / ".stripping"
-        shutil.rmtree(scratch, ignore_errors=True)
-        scratch.mkdir()
+    row, slide_dir = _load_row(context, slide_id), context.slide_dir(slide_id)
+    if not (slide_dir / "slide").exists():
+        temp_dir = slide_dir / ".stripping"
+        shutil.rmtree(temp_dir, ignore_errors=True)
+        temp_dir.mkdir()
         try:
-            strip(storage.quarantine(desk.folder, slide, row["name"]), scratch)
-        except SlideRefused as refused:
-            shutil.rmtree(scratch)
-            return _fail(desk, slide, refused.faults)
-        for part in scratch.iterdir():
-            with part.open("rb") as file:
+            deidentify_slide(storage.quarantine_path(context.slides_dir, slide_id, row["name"]), temp_dir)
+        except SlideError as refused:
+            shutil.rmtree(temp_dir)
+            return _fail_slide(context, slide_id, refused.issues)
+        for path in temp_dir.iterdir():
+            with path.open("rb") as file:
                 os.fsync(file.fileno())
-        storage.sync_folder(scratch)
-        scratch.rename(home / "slide")
-        storage.sync_folder(home)
-    shutil.rmtree(home / "quarantine", ignore_errors=True)
-    return desk.move(slide, "deidentified") or True
+        storage.sync_dir(temp_dir)
+        temp_dir.rename(slide_dir / "slide")
+        storage.sync_dir(slide_dir)
+    shutil.rmtree(slide_dir / "quarantine", ignore_errors=True)
+    return context.transition(slide_id, "deidentified") or True
 
 
-def quality(desk: Desk, slide: str, bundle: Bundle[SlideCard]) -> bool:
+def check_quality(context: StepContext, slide_id: str, bundle: Bundle[SlideCard]) -> bool:
     """Tissue, the tiles over it, and whether a sample of them is fit; then the slide waits for its reading."""
-    row, policy = _row(desk, slide), ReadingPolicy.load(bundle.policy)
-    path = _stripped(desk, slide)
+    row, policy = _load_row(context, slide_id), ReadingPolicy.load(bundle.policy)
+    path = _deidentified_path(context, slide_id)
 
-    def look() -> tuple[Facts, float, Grid, list[str], Stages]:
+    def inspect_slide() -> tuple[SlideMetadata, float, Grid, list[str], Stages]:
         with sandbox.open_slide(path, row["mpp"]) as opened:
-            seen = tissue.find(opened)
-            grid = grids.cover(opened.facts, seen, _grid(bundle.card, policy), row["name"])
-            chosen = np.unique(np.linspace(0, len(grid) - 1, min(policy.fit.sample, len(grid))).astype(int)).tolist()
-            reasons = [reason for _, tiles in grids.read(opened, grid, 32, chosen) for reason in judge_tiles(tiles)]
+            tissue_mask = tissue.find_tissue(opened)
+            grid = tiling.tile_grid(opened.metadata, tissue_mask, _grid_config(bundle.card, policy), row["name"])
+            sample = np.unique(
+                np.linspace(0, len(grid) - 1, min(policy.fit.sample_tiles, len(grid))).astype(int)
+            ).tolist()
+            reasons = [
+                reason for _, tiles in tiling.read_tiles(opened, grid, 32, sample) for reason in assess_tiles(tiles)
+            ]
             coarse = policy.reading.coarse
             dark = darkness(opened, grid) if coarse else np.zeros(len(grid))
-            stages = plan(dark, grid.cells, policy.reading.shares if coarse else (), 2 * policy.adequacy.least_tiles)
-            return opened.facts, seen.share, grid, reasons, stages
+            stages = plan(dark, grid.cells, policy.reading.shares if coarse else (), 2 * policy.adequacy.min_tiles)
+            return opened.metadata, tissue_mask.share, grid, reasons, stages
 
     try:
-        facts, share, grid, reasons, stages = sandbox.again(look)
-    except SlideRefused as refused:
-        return _fail(desk, slide, refused.faults, "quality_failed")
+        metadata, share, grid, reasons, stages = sandbox.retry_in_new_sandbox(inspect_slide)
+    except SlideError as refused:
+        return _fail_slide(context, slide_id, refused.issues, "quality_failed")
     limits = QualityConfig(
-        least_tissue=policy.fit.least_tissue,
-        most_out_of_focus=policy.fit.most_out_of_focus,
-        most_pen=policy.fit.most_pen,
+        min_tissue=policy.fit.min_tissue,
+        max_out_of_focus=policy.fit.max_out_of_focus,
+        max_pen=policy.fit.max_pen,
     )
-    if faults := judge_slide(reasons, share, limits):
-        return _fail(desk, slide, faults, "quality_failed")
-    _save(
-        desk.of(slide) / "grid.npz",
-        places=grid.places[stages.order],
+    if issues := assess_slide(reasons, share, limits):
+        return _fail_slide(context, slide_id, issues, "quality_failed")
+    _save_arrays(
+        context.slide_dir(slide_id) / "grid.npz",
+        places=grid.positions[stages.order],
         cells=grid.cells[stages.order],
         ends=stages.ends,
         rank=stages.rank,
         tops=stages.tops,
         extent=np.array(grid.extent),
         shape=np.array(grid.shape),
-        mpp=np.array(facts.mpp),
-        facts=np.array(json.dumps(asdict(facts))),
+        mpp=np.array(metadata.mpp),
+        facts=np.array(json.dumps(asdict(metadata))),
     )
-    told = {"tissue": round(share, 4), "tiles": len(grid), "first": int(stages.ends[0])}
-    desk.move(slide, "quality_passed", told)
-    desk.move(slide, "queued")
+    detail = {"tissue": round(share, 4), "tiles": len(grid), "first": int(stages.ends[0])}
+    context.transition(slide_id, "quality_passed", detail)
+    context.transition(slide_id, "queued")
     return True
 
 
-def begin(desk: Desk, slide: str, size: int) -> list[int]:
+def begin_inference(context: StepContext, slide_id: str, batch_size: int) -> list[int]:
     """After how many batches of at most `size` tiles each stage has been read."""
-    ends = _load(desk.of(slide) / "grid.npz")["ends"]
-    desk.move(slide, "inferring", total=int(ends[0]))
-    return [len(_spans(ends[: stage + 1], size)) for stage in range(len(ends))]
+    ends = _load_arrays(context.slide_dir(slide_id) / "grid.npz")["ends"]
+    context.transition(slide_id, "inferring", total=int(ends[0]))
+    return [len(_batch_ranges(ends[: stage + 1], batch_size)) for stage in range(len(ends))]
 
 
-def infer(desk: Desk, slide: str, bundle: Bundle[SlideCard], number: int, size: int) -> bool:
+def infer_batch(
+    context: StepContext, slide_id: str, bundle: Bundle[SlideCard], batch_number: int, batch_size: int
+) -> bool:
     """One batch; False where the slide was cancelled meanwhile."""
-    row = _row(desk, slide)
-    if row["state"] == "cancelled" or not _authorised(desk, row):
+    row = _load_row(context, slide_id)
+    if row["state"] == "cancelled" or not _check_authorisation(context, row):
         return False
-    grid = _load(desk.of(slide) / "grid.npz")
-    spans = _spans(grid["ends"], size)
-    span, path = spans[number], _batch(desk.of(slide), number)
+    grid = _load_arrays(context.slide_dir(slide_id) / "grid.npz")
+    batch_ranges = _batch_ranges(grid["ends"], batch_size)
+    span, path = batch_ranges[batch_number], _batch_path(context.slide_dir(slide_id), batch_number)
 
-    def asked(span: tuple[int, int]) -> Asked:
-        return Asked(
-            str(_stripped(desk, slide).relative_to(desk.folder)),
+    def build_request(span: tuple[int, int]) -> TileRequest:
+        return TileRequest(
+            str(_deidentified_path(context, slide_id).relative_to(context.slides_dir)),
             (float(grid["mpp"][0]), float(grid["mpp"][1])),
             grid["places"][slice(*span)],
             (float(grid["extent"][0]), float(grid["extent"][1])),
@@ -189,81 +200,95 @@ def infer(desk: Desk, slide: str, bundle: Bundle[SlideCard], number: int, size: 
 
     if not path.exists():
         try:
-            said = desk.read(asked(span))
-        except SlideRefused as refused:
-            return _fail(desk, slide, refused.faults)
+            outputs = context.infer(build_request(span))
+        except SlideError as refused:
+            return _fail_slide(context, slide_id, refused.issues)
         path.parent.mkdir(exist_ok=True)
-        _write(path, said.packed())
+        _write_file(path, outputs.encode())
         if span[1] not in grid["ends"]:  # only now: a worker that is killed repeats one batch at most
-            desk.ahead(asked(spans[number + 1]))
+            context.prefetch(build_request(batch_ranges[batch_number + 1]))
     total = int(grid["ends"][np.searchsorted(grid["ends"], span[1])])  # of this stage: the next may not be needed
-    slides.progress(desk.engine, slide, span[1], total, by=desk.worker)
+    slide_store.record_progress(context.engine, slide_id, span[1], total, worker_id=context.worker_id)
     return True
 
 
-def settled(desk: Desk, slide: str, bundle: Bundle[SlideCard], size: int, stage: int) -> bool:
+def can_stop_early(context: StepContext, slide_id: str, bundle: Bundle[SlideCard], batch_size: int, stage: int) -> bool:
     """Whether what was read so far says enough, so that the rest may stay unread."""
     policy = ReadingPolicy.load(bundle.policy)
-    grid = _load(desk.of(slide) / "grid.npz")
+    grid = _load_arrays(context.slide_dir(slide_id) / "grid.npz")
     share = float(grid["ends"][stage] / len(grid["places"]))
-    reading = _summed(desk, slide, bundle, grid, size, stage)[0]
-    return decision.settled(bundle.card, policy, reading, policy.reading.unsure * ((1 - share) / share) ** 0.5)
+    reading = _aggregate_tiles(context, slide_id, bundle, grid, batch_size, stage)[0]
+    return decision.is_settled(bundle.card, policy, reading, policy.reading.unsure * ((1 - share) / share) ** 0.5)
 
 
-def aggregate(desk: Desk, slide: str, bundle: Bundle[SlideCard], size: int, stage: int = -1) -> str:
+def aggregate_slide(
+    context: StepContext, slide_id: str, bundle: Bundle[SlideCard], batch_size: int, stage: int = -1
+) -> str:
     """The reading out of all batches up to the end of a stage. The state that the slide is in afterwards."""
-    home, row = desk.of(slide), _row(desk, slide)
+    slide_dir, row = context.slide_dir(slide_id), _load_row(context, slide_id)
     if row["reading"] is not None:
         return str(row["state"])
-    if not _authorised(desk, row):
+    if not _check_authorisation(context, row):
         return "failed"
-    desk.move(slide, "aggregating")
+    context.transition(slide_id, "aggregating")
     card, policy = bundle.card, ReadingPolicy.load(bundle.policy)
-    grid = _load(home / "grid.npz")
-    reading, table, used, attention = _summed(desk, slide, bundle, grid, size, stage)
-    _keep(home, card, table, grid, used, attention)
-    told = _told(desk, row, bundle, policy, reading, grid)
-    _write(home / "reading.json", json.dumps(told, ensure_ascii=False, indent=1).encode())
+    grid = _load_arrays(slide_dir / "grid.npz")
+    reading, table, used_rows, attention = _aggregate_tiles(context, slide_id, bundle, grid, batch_size, stage)
+    _save_heatmap(slide_dir, card, table, grid, used_rows, attention)
+    payload = _build_reading(context, row, bundle, policy, reading, grid)
+    _write_file(slide_dir / "reading.json", json.dumps(payload, ensure_ascii=False, indent=1).encode())
     state = "abstained" if reading.triage == "abstained" else "ready"
-    why = {"reasons": told["abstained"]} if told["abstained"] else {}
-    desk.move(slide, state, {"triage": reading.triage}, reading=told, **why)
-    shutil.rmtree(home / "batches", ignore_errors=True)
+    reasons = {"reasons": payload["abstained"]} if payload["abstained"] else {}
+    context.transition(slide_id, state, {"triage": reading.triage}, reading=payload, **reasons)
+    shutil.rmtree(slide_dir / "batches", ignore_errors=True)
     return state
 
 
-Used = tuple[Reading, TileTable, NDArray[np.intp], NDArray[np.float32] | None]
+AggregateResult = tuple[Reading, TileTable, NDArray[np.intp], NDArray[np.float32] | None]
 
 
-def _summed(
-    desk: Desk, slide: str, bundle: Bundle[SlideCard], grid: dict[str, NDArray[Any]], size: int, stage: int
-) -> Used:
+def _aggregate_tiles(
+    context: StepContext,
+    slide_id: str,
+    bundle: Bundle[SlideCard],
+    grid: dict[str, NDArray[Any]],
+    batch_size: int,
+    stage: int,
+) -> AggregateResult:
     """The reading, the tiles read, which of them the slide graph saw, and its attention to those."""
-    home, card, policy = desk.of(slide), bundle.card, ReadingPolicy.load(bundle.policy)
-    read, spans = int(grid["ends"][stage]), _spans(grid["ends"][: stage % len(grid["ends"]) + 1], size)
-    said = _said(home, spans)
+    slide_dir, card, policy = context.slide_dir(slide_id), bundle.card, ReadingPolicy.load(bundle.policy)
+    read_count, batch_ranges = (
+        int(grid["ends"][stage]),
+        _batch_ranges(grid["ends"][: stage % len(grid["ends"]) + 1], batch_size),
+    )
+    outputs = _load_outputs(slide_dir, batch_ranges)
     table = TileTable(
-        places=grid["places"][:read],
+        positions=grid["places"][:read_count],
         extent=(float(grid["extent"][0]), float(grid["extent"][1])),
-        reasons=said["reasons"],
-        logits=said["logits"],
-        embedding=np.zeros((read, 0), np.float16),  # read part by part: they are most of what is said
-        distance=said["distance"],
+        reasons=outputs["reasons"],
+        logits=outputs["logits"],
+        embedding=np.zeros((read_count, 0), np.float16),  # read part by part: they are most of what is said
+        distance=outputs["distance"],
         grid=len(grid["places"]),
     )
-    used, stands = rows(card, table), weights(grid["rank"], grid["ends"], grid["tops"], stage)
+    used_rows, sampling_weights = usable_rows(card, table), weights(grid["rank"], grid["ends"], grid["tops"], stage)
     logits = attention = None
-    if len(used):
-        count = stands[used]
-        alike = [np.flatnonzero(count == one) for one in np.unique(count)]
-        parts = ((part, float(count[each[0]])) for each in alike for part in _embeddings(home, spans, used[each]))
-        logits, found = SlideGraph(bundle.more[SLIDE_GRAPH]).run_parts(parts)
-        attention = np.empty(len(used), np.float32)
-        attention[np.concatenate(alike)] = found
-    return decide(card, policy, table, used, logits, attention, stands), table, used, attention
+    if len(used_rows):
+        tile_weights = sampling_weights[used_rows]
+        weight_groups = [np.flatnonzero(tile_weights == weight) for weight in np.unique(tile_weights)]
+        weighted_chunks = (
+            (chunk, float(tile_weights[group[0]]))
+            for group in weight_groups
+            for chunk in _iter_embeddings(slide_dir, batch_ranges, used_rows[group])
+        )
+        logits, group_attention = SlideGraph(bundle.extra_graphs[SLIDE_GRAPH]).run_chunks(weighted_chunks)
+        attention = np.empty(len(used_rows), np.float32)
+        attention[np.concatenate(weight_groups)] = group_attention
+    return decide(card, policy, table, used_rows, logits, attention, sampling_weights), table, used_rows, attention
 
 
-def _told(
-    desk: Desk,
+def _build_reading(
+    context: StepContext,
     row: Row,
     bundle: Bundle[SlideCard],
     policy: ReadingPolicy,
@@ -271,86 +296,86 @@ def _told(
     grid: Mapping[str, NDArray[Any]],
 ) -> Row:
     """The reading with whose slide it is, what read it, and the patient's risk beside it."""
-    card, form = bundle.card, row["request"] or {}
-    risk = patient_risk.judge(form, policy.patient)
-    columns, rows_ = (int(side) for side in grid["shape"])
+    card, request_form = bundle.card, row["request"] or {}
+    risk = patient_risk.assess_risk(request_form, policy.patient)
+    column_count, row_count = (int(side) for side in grid["shape"])
     return {
         "slide_id": row["id"],
         "accession": row["accession"],
         "specimen": row["specimen"],
         **reading.model_dump(mode="json"),
         "grid": {
-            "columns": columns,
-            "rows": rows_,
+            "columns": column_count,
+            "rows": row_count,
             "extent": [float(side) for side in grid["extent"]],
             "tile": card.side,
             "mpp": card.mpp,
         },
         "patient": None if risk is None else risk.model_dump(mode="json"),
-        "priority": priority(reading, policy, "routine" if risk is None else risk.level),
-        "slide": _slide(row, json.loads(str(grid["facts"]))),
+        "priority": worklist_priority(reading, policy, "routine" if risk is None else risk.level),
+        "slide": _describe_slide(row, json.loads(str(grid["facts"]))),
         "model": {"name": card.model, "version": card.version, "bundle": bundle.digest},
         "policy_version": policy.version,
         "config_sha256": hashlib.sha256(bundle.policy).hexdigest(),
         "simulated": card.simulated,
-        "created": _created(desk, row["id"]),
+        "created": _reading_created(context, row["id"]),
     }
 
 
-def _facts(path: Path, row: Row) -> Facts:
-    def look() -> Facts:
+def _read_metadata(path: Path, row: Row) -> SlideMetadata:
+    def read_metadata() -> SlideMetadata:
         with sandbox.open_slide(path, row["mpp"]) as opened:
-            return opened.facts
+            return opened.metadata
 
-    return sandbox.again(look)
+    return sandbox.retry_in_new_sandbox(read_metadata)
 
 
-def _slide(row: Row, facts: Row) -> Row:
-    finest = facts["levels"][0]
+def _describe_slide(row: Row, metadata: Row) -> Row:
+    full_level = metadata["levels"][0]
     return {
         "sha256": row["sha256"],
-        "format": facts["format"],
-        "width": finest["width"],
-        "height": finest["height"],
-        "mpp": facts["mpp"],
-        "mpp_from": facts["mpp_from"],
-        "notes": [*facts["notes"], *(note["code"] for note in row["notes"])],
+        "format": metadata["format"],
+        "width": full_level["width"],
+        "height": full_level["height"],
+        "mpp": metadata["mpp"],
+        "mpp_from": metadata["mpp_from"],
+        "notes": [*metadata["notes"], *(note["code"] for note in row["notes"])],
     }
 
 
-def _created(desk: Desk, slide: str) -> str:
+def _reading_created(context: StepContext, slide_id: str) -> str:
     """When the summing up began: the same however often it is done again."""
-    for event in slides.events_after(desk.engine, slide, most=100_000):
+    for event in slide_store.events_after(context.engine, slide_id, limit=100_000):
         if event["kind"] == "state" and event["state"] == "aggregating":
             return str(event["at"])
-    return now()
+    return utc_now()
 
 
-def _keep(
-    home: Path,
+def _save_heatmap(
+    slide_dir: Path,
     card: SlideCard,
     table: TileTable,
     grid: Mapping[str, NDArray[Any]],
-    used: NDArray[np.intp],
+    used_rows: NDArray[np.intp],
     attention: NDArray[np.float32] | None,
 ) -> None:
     """tiles.npz and heat.npz: what viewer, GeoJSON and a second look need."""
-    columns, rows_ = (int(side) for side in grid["shape"])
+    column_count, row_count = (int(side) for side in grid["shape"])
     cells = grid["cells"][: len(table)]
     probability = np.full(len(table), np.nan, np.float32)
     weight = np.full(len(table), np.nan, np.float32)
     fit = table.reasons == ""
     probability[fit] = tile_probability(card, table.logits[fit])
     if attention is not None:
-        weight[used] = attention
-    heat = {}
+        weight[used_rows] = attention
+    heatmaps = {}
     for name, values in (("probability", probability), ("attention", weight)):
-        heat[name] = np.full((rows_, columns), np.nan, np.float32)
-        heat[name][cells[:, 1], cells[:, 0]] = values
-    _save(home / "heat.npz", **heat)
-    _save(
-        home / "tiles.npz",
-        places=table.places,
+        heatmaps[name] = np.full((row_count, column_count), np.nan, np.float32)
+        heatmaps[name][cells[:, 1], cells[:, 0]] = values
+    _save_arrays(slide_dir / "heat.npz", **heatmaps)
+    _save_arrays(
+        slide_dir / "tiles.npz",
+        places=table.positions,
         cells=cells,
         reasons=table.reasons,
         probability=probability,
@@ -360,92 +385,101 @@ def _keep(
     )
 
 
-def _embeddings(home: Path, spans: list[tuple[int, int]], used: NDArray[np.intp]) -> Iterator[NDArray[np.float32]]:
+def _iter_embeddings(
+    slide_dir: Path, batch_ranges: list[tuple[int, int]], used_rows: NDArray[np.intp]
+) -> Iterator[NDArray[np.float32]]:
     """Of the used tiles in order, at most PART at a time and a batch more; one batch is in memory."""
-    held: list[NDArray[np.float32]] = []
-    for number, (start, stop) in enumerate(spans):
-        here = used[(used >= start) & (used < stop)] - start
-        if len(here):
-            with np.load(_batch(home, number), allow_pickle=False) as found:
-                held.append(found["embedding"][here].astype(np.float32))
-        if sum(map(len, held)) >= PART:
-            yield np.concatenate(held)
-            held = []
-    if held:
-        yield np.concatenate(held)
+    chunks: list[NDArray[np.float32]] = []
+    for number, (start, stop) in enumerate(batch_ranges):
+        in_batch = used_rows[(used_rows >= start) & (used_rows < stop)] - start
+        if len(in_batch):
+            with np.load(_batch_path(slide_dir, number), allow_pickle=False) as arrays:
+                chunks.append(arrays["embedding"][in_batch].astype(np.float32))
+        if sum(map(len, chunks)) >= CHUNK_TILES:
+            yield np.concatenate(chunks)
+            chunks = []
+    if chunks:
+        yield np.concatenate(chunks)
 
 
-def _said(home: Path, spans: list[tuple[int, int]]) -> dict[str, NDArray[Any]]:
+def _load_outputs(slide_dir: Path, batch_ranges: list[tuple[int, int]]) -> dict[str, NDArray[Any]]:
     """Of all tiles read: reasons, logits and distance."""
     names = ("reasons", "logits", "distance")
-    parts = []
-    for number in range(len(spans)):
-        with np.load(_batch(home, number), allow_pickle=False) as found:
-            parts.append([found[name] for name in names])
-    return dict(zip(names, (np.concatenate(column) for column in zip(*parts, strict=True)), strict=True))
+    batches = []
+    for number in range(len(batch_ranges)):
+        with np.load(_batch_path(slide_dir, number), allow_pickle=False) as arrays:
+            batches.append([arrays[name] for name in names])
+    return dict(zip(names, (np.concatenate(column) for column in zip(*batches, strict=True)), strict=True))
 
 
-def _spans(ends: NDArray[np.int64], size: int) -> list[tuple[int, int]]:
+def _batch_ranges(ends: NDArray[np.int64], batch_size: int) -> list[tuple[int, int]]:
     """(first, last) of each batch: no batch goes beyond the end of a stage."""
     starts = [0, *ends[:-1].tolist()]
     return [
-        (start, min(start + size, end))
+        (start, min(start + batch_size, end))
         for first, end in zip(starts, ends.tolist(), strict=True)
-        for start in range(first, end, size)
+        for start in range(first, end, batch_size)
     ]
 
 
-def _batch(home: Path, number: int) -> Path:
-    return home / "batches" / f"{number:05d}.npz"
+def _batch_path(slide_dir: Path, number: int) -> Path:
+    return slide_dir / "batches" / f"{number:05d}.npz"
 
 
-def _grid(card: SlideCard, policy: ReadingPolicy) -> GridConfig:
+def _grid_config(card: SlideCard, policy: ReadingPolicy) -> GridConfig:
     assert card.mpp is not None, "readable() asked for a scale"
-    return GridConfig(mpp=card.mpp, tile=card.side, tissue=policy.fit.tissue, coarser=policy.fit.coarser)
+    return GridConfig(
+        mpp=card.mpp,
+        tile_size=card.side,
+        min_tissue=policy.fit.min_tile_tissue,
+        max_coarsening=policy.fit.max_coarsening,
+    )
 
 
-def _stripped(desk: Desk, slide: str) -> Path:
+def _deidentified_path(context: StepContext, slide_id: str) -> Path:
     """The copy that may be read; of a DICOM series the first file stands for all."""
-    folder = desk.of(slide) / "slide"
-    named = folder / str(_row(desk, slide)["name"])
-    return named if named.exists() else min(folder.iterdir())
+    copy_dir = context.slide_dir(slide_id) / "slide"
+    path = copy_dir / str(_load_row(context, slide_id)["name"])
+    return path if path.exists() else min(copy_dir.iterdir())
 
 
-def _row(desk: Desk, slide: str) -> Row:
-    row = slides.get(desk.engine, slide)
-    assert row is not None, f"slide {slide} was taken from the store"
+def _load_row(context: StepContext, slide_id: str) -> Row:
+    row = slide_store.get(context.engine, slide_id)
+    assert row is not None, f"slide {slide_id} was taken from the store"
     return row
 
 
-def _authorised(desk: Desk, row: Row) -> bool:
+def _check_authorisation(context: StepContext, row: Row) -> bool:
     """Whether the authorisation that the request form names, if any, still holds; where not, the slide fails."""
     grant = (row["request"] or {}).get("authorisation")
     if grant is None:
         return True
-    with reading(desk.engine) as connection:
-        if holds(connection, grant, "pathology", row["tenant"]):
+    with read_connection(context.engine) as connection:
+        if is_active(connection, grant, "pathology", row["tenant"]):
             return True
-    return _fail(desk, row["id"], [fault("not_authorised", found=grant)])
+    return _fail_slide(context, row["id"], [slide_issue("not_authorised", found=grant)])
 
 
-def _fail(desk: Desk, slide: str, faults: tuple[SlideFault, ...] | list[SlideFault], state: str = "failed") -> bool:
-    desk.move(slide, state, reasons=[asdict(each) for each in faults])
+def _fail_slide(
+    context: StepContext, slide_id: str, issues: tuple[SlideIssue, ...] | list[SlideIssue], state: str = "failed"
+) -> bool:
+    context.transition(slide_id, state, reasons=[asdict(issue) for issue in issues])
     return False
 
 
-def _load(path: Path) -> dict[str, NDArray[Any]]:
-    with np.load(path, allow_pickle=False) as found:
-        return dict(found)
+def _load_arrays(path: Path) -> dict[str, NDArray[Any]]:
+    with np.load(path, allow_pickle=False) as arrays:
+        return dict(arrays)
 
 
-def _save(path: Path, **arrays: NDArray[Any]) -> None:
+def _save_arrays(path: Path, **arrays: NDArray[Any]) -> None:
     buffer = io.BytesIO()
     np.savez(buffer, allow_pickle=False, **arrays)
-    _write(path, buffer.getvalue())
+    _write_file(path, buffer.getvalue())
 
 
-def _write(path: Path, content: bytes) -> None:
+def _write_file(path: Path, content: bytes) -> None:
     """Whole or not at all."""
-    scratch = storage.write_whole(path, content)
-    scratch.replace(path)
-    storage.sync_folder(path.parent)
+    temp_path = storage.write_temp(path, content)
+    temp_path.replace(path)
+    storage.sync_dir(path.parent)

@@ -10,102 +10,114 @@ from typing import Any
 import orjson
 import sqlalchemy as sa
 
-from datasets.errors import Fault
+from datasets.errors import FieldError
 from serving.core.db.store import Store
-from serving.core.http.problems import Problem
-from serving.core.http.request import JSON, Call, Reply, query
-from serving.core.http.schema import STORE, Schema, closed, in_path, in_query, operation, told_as_json
+from serving.core.http.problems import ProblemError
+from serving.core.http.request import JSON_MEDIA_TYPE, Request, Response, parse_query
+from serving.core.http.schema import (
+    STORE_PROBLEMS,
+    Schema,
+    closed_object,
+    json_response,
+    operation,
+    path_param,
+    query_param,
+)
 from serving.core.http.validation import json_object
 from serving.privacy.consent import grants, usage
-from serving.privacy.consent.rules import KINDS, PURPOSES, Rules
+from serving.privacy.consent.rules import GRANT_KINDS, PURPOSES, ConsentRules
 from serving.privacy.subjects.vault import Vault
 from serving.settings import Settings
 
-ID = re.compile(r"[0-9a-f]{32}")
-LEAF = re.compile(r"[0-9]{1,18}", re.ASCII)
+GRANT_ID = re.compile(r"[0-9a-f]{32}")
+LEAF_INDEX = re.compile(r"[0-9]{1,18}", re.ASCII)
 ROUTE = "/v1/authorisations"
-Handler = Callable[[Call], Awaitable[Reply]]
+Handler = Callable[[Request], Awaitable[Response]]
 PROBLEMS = {
-    ROUTE: ("bad_parameter", *STORE),
+    ROUTE: ("bad_parameter", *STORE_PROBLEMS),
     f"{ROUTE}/rules": ("not_ready",),
-    f"{ROUTE}/{{id}}/revoke": ("unknown_authorisation", *STORE),
-    f"{ROUTE}/{{id}}/uses": ("unknown_authorisation", "bad_parameter", *STORE),
+    f"{ROUTE}/{{id}}/revoke": ("unknown_authorisation", *STORE_PROBLEMS),
+    f"{ROUTE}/{{id}}/uses": ("unknown_authorisation", "bad_parameter", *STORE_PROBLEMS),
 }
-ENTERED = (
+CREATE_PROBLEMS = (
     "empty_body", "not_utf8", "malformed_json", "slow_request", "body_too_large", "unsupported_media_type",
-    "invalid_request", *STORE,
+    "invalid_request", *STORE_PROBLEMS,
 )  # fmt: skip
 
 
-class Authorisations:
+class ConsentRoutes:
     """`open_vault` is called at each use, as the vault is opened with the store."""
 
-    def __init__(self, settings: Settings, store: Store, open_vault: Callable[[], Vault], rules: Rules):
+    def __init__(self, settings: Settings, store: Store, open_vault: Callable[[], Vault], rules: ConsentRules):
         self.settings, self.store, self.open_vault, self.consent_rules = settings, store, open_vault, rules
 
     def routes(self) -> dict[str, dict[str, Handler]]:
         return {
-            ROUTE: {"GET": self.listed, "POST": self.create},
-            f"{ROUTE}/rules": {"GET": self.rules},
+            ROUTE: {"GET": self.list_grants, "POST": self.create},
+            f"{ROUTE}/rules": {"GET": self.get_rules},
             f"{ROUTE}/{{id}}/revoke": {"POST": self.revoke},
-            f"{ROUTE}/{{id}}/uses": {"GET": self.uses},
+            f"{ROUTE}/{{id}}/uses": {"GET": self.list_uses},
         }
 
-    async def create(self, call: Call) -> Reply:
-        body, _ = await json_object(call, self.settings.limits)
-        form, faults = grants.read(body, self.consent_rules, self.open_vault())
-        if form is None:
-            raise Problem("invalid_request", errors=faults)
-        made = await self._work(lambda connection: grants.create(connection, form, call.caller.who))
-        return Reply(orjson.dumps(made), status=201, headers={"Location": f"{ROUTE}/{made['authorisation']}"})
+    async def create(self, request: Request) -> Response:
+        body, _ = await json_object(request, self.settings.limits)
+        values, faults = grants.validate(body, self.consent_rules, self.open_vault())
+        if values is None:
+            raise ProblemError("invalid_request", errors=faults)
+        grant = await self._write(lambda connection: grants.create(connection, values, request.principal.subject))
+        return Response(orjson.dumps(grant), status_code=201, headers={"Location": f"{ROUTE}/{grant['authorisation']}"})
 
-    async def listed(self, call: Call) -> Reply:
-        options, faults = query(call, ("before",))
+    async def list_grants(self, request: Request) -> Response:
+        options, faults = parse_query(request, ("before",))
         before = options.get("before", "g")
-        if before != "g" and not ID.fullmatch(before):
-            faults.append(Fault("before", repr(before[:60]), "an authorisation's id", "授权编号"))
+        if before != "g" and not GRANT_ID.fullmatch(before):
+            faults.append(FieldError("before", repr(before[:60]), "an authorisation's id", "授权编号"))
         if faults:
-            raise Problem("bad_parameter", errors=faults)
-        whose, reader = self._whose(call), self.store.reader
-        found = await asyncio.to_thread(reader.ask, lambda connection: grants.listed(connection, whose, before))
-        return Reply(orjson.dumps({"authorisations": found}))
+            raise ProblemError("bad_parameter", errors=faults)
+        tenant, reader = self._visible_tenant(request), self.store.reader
+        listed = await asyncio.to_thread(reader.run, lambda connection: grants.list_grants(connection, tenant, before))
+        return Response(orjson.dumps({"authorisations": listed}))
 
-    async def rules(self, call: Call) -> Reply:
+    async def get_rules(self, request: Request) -> Response:
         """What an authorisation may name."""
-        told = self.consent_rules
-        purposes = {purpose: told.groups(purpose) for purpose in PURPOSES}
-        return Reply(orjson.dumps({"purposes": purposes, "needs": told.needs, "conduct": sorted(told.conduct)}))
+        consent_rules = self.consent_rules
+        purposes = {purpose: consent_rules.groups(purpose) for purpose in PURPOSES}
+        return Response(
+            orjson.dumps({"purposes": purposes, "needs": consent_rules.needs, "conduct": sorted(consent_rules.conduct)})
+        )
 
-    async def revoke(self, call: Call) -> Reply:
-        wanted, whose = call.path[0], self._whose(call)
-        done = None
-        if ID.fullmatch(wanted):
-            done = await self._work(lambda connection: grants.revoke(connection, wanted, whose))
-        if done is None:
-            raise Problem("unknown_authorisation", found=repr(wanted[:80]))
-        return Reply(orjson.dumps(done))
+    async def revoke(self, request: Request) -> Response:
+        grant_id, tenant = request.path_params[0], self._visible_tenant(request)
+        revoked = None
+        if GRANT_ID.fullmatch(grant_id):
+            revoked = await self._write(lambda connection: grants.revoke(connection, grant_id, tenant))
+        if revoked is None:
+            raise ProblemError("unknown_authorisation", actual=repr(grant_id[:80]))
+        return Response(orjson.dumps(revoked))
 
-    async def uses(self, call: Call) -> Reply:
-        options, faults = query(call, ("before",))
-        wanted, before = call.path[0], options.get("before")
-        if before is not None and not LEAF.fullmatch(before):
-            faults.append(Fault("before", repr(before[:60]), "a leaf's index, as `next` tells it", "日志序号"))
+    async def list_uses(self, request: Request) -> Response:
+        options, faults = parse_query(request, ("before",))
+        grant_id, before = request.path_params[0], options.get("before")
+        if before is not None and not LEAF_INDEX.fullmatch(before):
+            faults.append(FieldError("before", repr(before[:60]), "a leaf's index, as `next` tells it", "日志序号"))
         if faults:
-            raise Problem("bad_parameter", errors=faults)
-        found, whose, reader = None, self._whose(call), self.store.reader
-        if ID.fullmatch(wanted):
-            older = None if before is None else int(before)
-            found = await asyncio.to_thread(reader.ask, lambda connection: usage.of(connection, wanted, whose, older))
-        if found is None:
-            raise Problem("unknown_authorisation", found=repr(wanted[:80]))
-        return Reply(orjson.dumps(found))
+            raise ProblemError("bad_parameter", errors=faults)
+        page, tenant, reader = None, self._visible_tenant(request), self.store.reader
+        if GRANT_ID.fullmatch(grant_id):
+            before_leaf = None if before is None else int(before)
+            page = await asyncio.to_thread(
+                reader.run, lambda connection: usage.usage_page(connection, grant_id, tenant, before_leaf)
+            )
+        if page is None:
+            raise ProblemError("unknown_authorisation", actual=repr(grant_id[:80]))
+        return Response(orjson.dumps(page))
 
-    def _whose(self, call: Call) -> str | None:
+    def _visible_tenant(self, request: Request) -> str | None:
         """The operator sees every tenant's."""
-        return None if "operator" in call.caller.roles else call.caller.tenant
+        return None if "operator" in request.principal.roles else request.principal.tenant
 
-    async def _work(self, do: Callable[[sa.Connection], Any]) -> Any:
-        return await self.store.write(do)
+    async def _write(self, fn: Callable[[sa.Connection], Any]) -> Any:
+        return await self.store.write(fn)
 
 
 def paths() -> Schema:
@@ -113,14 +125,14 @@ def paths() -> Schema:
     time = text | {"description": "A day or a time in UTC"}
     digest = {"type": "string", "pattern": "^[0-9a-f]{64}$", "description": "SHA-256 of the signed document"}
     common = {
-        "kind": {"enum": list(KINDS)},
+        "kind": {"enum": list(GRANT_KINDS)},
         "tenant": {"type": "string", "pattern": "^[A-Za-z0-9_.-]{1,64}$", "description": "To whom"},
         "purpose": {"enum": list(PURPOSES)},
         "groups": {"type": "array", "minItems": 1, "items": text},
         "valid_to": time,
         "document_sha256": digest,
     }
-    told = {
+    grant_properties = {
         "authorisation": text,
         **common,
         "grantor": text,
@@ -130,42 +142,45 @@ def paths() -> Schema:
         "created": text,
         "by": text,
     }
-    named = {"type": "string", "minLength": 1, "maxLength": 255}
-    asked = common | {
-        "grantor": named | {"description": "The body; of a personal one the subject itself"},
-        "subject_id": named,
+    short_text = {"type": "string", "minLength": 1, "maxLength": 255}
+    request_properties = common | {
+        "grantor": short_text | {"description": "The body; of a personal one the subject itself"},
+        "subject_id": short_text,
         "product": {"enum": list(PURPOSES[:3]), "description": "Of the subject, where the purpose is training"},
         "valid_from": time | {"description": "Else from now on"},
     }
-    grant = closed(told, list(told))
-    asked_rules = ["purposes", "needs", "conduct"]
-    whole = closed({"authorisations": {"type": "array", "items": grant}}, ["authorisations"])
-    entered = {"description": "Entered", "content": {JSON: {"schema": grant}}}
-    entered["headers"] = {"Location": {"schema": text, "required": True}}
-    form = {"required": True, "content": {JSON: {"schema": closed(asked, list(common))}}}
+    grant = closed_object(grant_properties, list(grant_properties))
+    rule_fields = ["purposes", "needs", "conduct"]
+    list_schema = closed_object({"authorisations": {"type": "array", "items": grant}}, ["authorisations"])
+    created_response = {"description": "Entered", "content": {JSON_MEDIA_TYPE: {"schema": grant}}}
+    created_response["headers"] = {"Location": {"schema": text, "required": True}}
+    request_body = {
+        "required": True,
+        "content": {JSON_MEDIA_TYPE: {"schema": closed_object(request_properties, list(common))}},
+    }
     return {
         ROUTE: {
             "get": operation(
                 PROBLEMS[ROUTE], "authorisations", "Authorisations, the newest first; 200 at most",
-                told_as_json(whole),
-                parameters=[in_query("before", {"type": "string", "pattern": "^[0-9a-f]{32}$"}, "Only older ones.")],
+                json_response(list_schema),
+                parameters=[query_param("before", {"type": "string", "pattern": "^[0-9a-f]{32}$"}, "Only older ones.")],
             ),
             "post": operation(
-                ENTERED, "authorise", "Enter an authorisation that was signed", {"201": entered}, requestBody=form
+                CREATE_PROBLEMS, "authorise", "Enter an authorisation that was signed", {"201": created_response}, requestBody=request_body
             ),
         },
         f"{ROUTE}/rules": {
             "get": operation(
                 PROBLEMS[f"{ROUTE}/rules"], "authorisationRules",
                 "Which groups an authorisation for each purpose may name, and which kinds of it each group needs",
-                told_as_json(closed(dict.fromkeys(asked_rules, {"type": ["object", "array"]}), asked_rules)),
+                json_response(closed_object(dict.fromkeys(rule_fields, {"type": ["object", "array"]}), rule_fields)),
             )
         },
         f"{ROUTE}/{{id}}/revoke": {
             "post": operation(
                 PROBLEMS[f"{ROUTE}/{{id}}/revoke"], "revoke",
                 "From now on nothing more is read under it, and what waits for it is not answered",
-                told_as_json(grant), parameters=[in_path("id", "authorisation")],
+                json_response(grant), parameters=[path_param("id", "authorisation")],
             )
         },
         f"{ROUTE}/{{id}}/uses": {
@@ -173,35 +188,40 @@ def paths() -> Schema:
                 PROBLEMS[f"{ROUTE}/{{id}}/uses"], "uses",
                 "Which answers and looks were made under it, the newest first, 200 at most; which models of data taken "
                 "under it",
-                told_as_json(_uses(told)),
+                json_response(_uses_schema(grant_properties)),
                 parameters=[
-                    in_path("id", "authorisation"),
-                    in_query("before", {"type": "string", "pattern": "^[0-9]{1,18}$"}, "A leaf: only older ones."),
+                    path_param("id", "authorisation"),
+                    query_param("before", {"type": "string", "pattern": "^[0-9]{1,18}$"}, "A leaf: only older ones."),
                 ],
             )
         },
     }  # fmt: skip
 
 
-def _uses(grant: Schema) -> Schema:
+def _uses_schema(grant: Schema) -> Schema:
     text, count = {"type": "string"}, {"type": "integer", "minimum": 0}
     null: Schema = {"type": "null"}
-    some = {"anyOf": [text, null]}
+    nullable_text = {"anyOf": [text, null]}
     use = {
         "leaf": count | {"description": "Its index in the audit log"},
         "kind": {"enum": ["decision", "chunk", "slide_state", "read"]},
-        "decision": some | {"description": "Of a chunk its batch and first row; of a slide the slide; of a look null"},
-        "what": some | {"description": "Of a look: history, network or stress"},
+        "decision": nullable_text
+        | {"description": "Of a chunk its batch and first row; of a slide the slide; of a look null"},
+        "what": nullable_text | {"description": "Of a look: history, network or stress"},
         "at": text,
         "tenant": text,
-        **dict.fromkeys(("product", "model", "version"), some),
+        **dict.fromkeys(("product", "model", "version"), nullable_text),
         "rows": {"anyOf": [count, null], "description": "Of a chunk"},
     }
     model = {**dict.fromkeys(("model", "version", "bundle"), text), "data": {"type": "array", "items": text}}
-    told = grant | {
+    properties = grant | {
         "used": count | {"description": "Answers, chunks and looks in all"},
-        "uses": {"type": "array", "items": closed(use, [*use])},
+        "uses": {"type": "array", "items": closed_object(use, [*use])},
         "next": {"anyOf": [count, null], "description": "`before` of the next page; null: there is none"},
-        "models": {"type": "array", "items": closed(model, [*model]), "description": "That answered at least once"},
+        "models": {
+            "type": "array",
+            "items": closed_object(model, [*model]),
+            "description": "That answered at least once",
+        },
     }
-    return closed(told, [*told])
+    return closed_object(properties, [*properties])

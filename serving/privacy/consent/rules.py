@@ -12,24 +12,24 @@ import sqlalchemy as sa
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from datasets.errors import DataError
-from serving.core.db.engine import parted
+from serving.core.db.engine import chunked
 from serving.core.db.schema import GRANTS
-from serving.core.identifiers import now
+from serving.core.identifiers import utc_now
 
-FILE = Path(__file__).parents[3] / "configs" / "consent.toml"
+CONFIG_FILE = Path(__file__).parents[3] / "configs" / "consent.toml"
 PURPOSES = ("credit_limit", "scitech_risk", "pathology", "training")
-Kind = Literal["government", "personal"]
-KINDS: tuple[Kind, ...] = ("government", "personal")
-KINDS_ZH = {"government": "政府授权", "personal": "个人授权"}
+GrantKind = Literal["government", "personal"]
+GRANT_KINDS: tuple[GrantKind, ...] = ("government", "personal")
+GRANT_KINDS_ZH = {"government": "政府授权", "personal": "个人授权"}
 
 
-class Rules(BaseModel):
+class ConsentRules(BaseModel):
     """configs/consent.toml. `needs`: product -> group -> each kind of grant that it takes."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     conduct: frozenset[str]
-    needs: dict[str, dict[str, tuple[Kind, ...]]]
+    needs: dict[str, dict[str, tuple[GrantKind, ...]]]
 
     def groups(self, purpose: str) -> list[str]:
         """What a grant for a purpose may name: for training, any product's."""
@@ -37,10 +37,10 @@ class Rules(BaseModel):
         return sorted({group for product in products for group in self.needs.get(product, {})})
 
 
-def rules(file: Path = FILE) -> Rules:
+def load_rules(file: Path = CONFIG_FILE) -> ConsentRules:
     """Raises DataError."""
     try:
-        return Rules.model_validate(tomllib.loads(file.read_text()))
+        return ConsentRules.model_validate(tomllib.loads(file.read_text()))
     except (OSError, tomllib.TOMLDecodeError, ValidationError) as error:
         raise DataError(f"{file}: {error}. Copy configs/consent.toml anew.") from error
 
@@ -54,90 +54,96 @@ class Grant:
 
 
 @dataclass(frozen=True, slots=True)
-class Opened:
+class ConsentDecision:
     """`groups` may be read, under `grants`. `silent`: conduct that may not, and is left out. `lacking`: any other
     group that may not, with the kinds of grant that it wants."""
 
-    groups: tuple[str, ...]
+    allowed_groups: tuple[str, ...]
     grants: tuple[str, ...]
-    silent: tuple[str, ...]
-    lacking: Mapping[str, tuple[str, ...]]
+    withheld: tuple[str, ...]
+    missing: Mapping[str, tuple[str, ...]]
 
 
-def live(connection: sa.Connection, tenant: str, purpose: str, pseudonym: str, at: str) -> list[Grant]:
+def active_grants(connection: sa.Connection, tenant: str, purpose: str, pseudonym: str, timestamp: str) -> list[Grant]:
     """Those of a tenant for a purpose that hold at `at` for a subject, oldest first."""
-    asked = {"tenant": tenant, "purpose": purpose, "subject": pseudonym, "at": at}
-    return [Grant(row.id, row.kind, row.subject, frozenset(row.groups)) for row in connection.execute(_LIVE, asked)]
+    params = {"tenant": tenant, "purpose": purpose, "subject": pseudonym, "at": timestamp}
+    return [
+        Grant(row.id, row.kind, row.subject, frozenset(row.groups))
+        for row in connection.execute(_ACTIVE_GRANTS, params)
+    ]
 
 
-def live_of(
-    connection: sa.Connection, tenant: str, purpose: str, pseudonyms: Sequence[str], at: str
+def active_grants_by_subject(
+    connection: sa.Connection, tenant: str, purpose: str, pseudonyms: Sequence[str], timestamp: str
 ) -> dict[str | None, list[Grant]]:
     """The same for many subjects, by subject, oldest first; under None those that name nobody. Nothing of a subject
     without its own."""
-    found: dict[str | None, list[Grant]] = {}
-    mine = GRANTS.c.tenant == tenant, GRANTS.c.purpose == purpose, *_holding(at)
-    chosen = sa.select(GRANTS.c.id, GRANTS.c.kind, GRANTS.c.subject, GRANTS.c.groups).where(*mine)
-    parts = [chosen.where(GRANTS.c.subject.is_(None))]
-    parts += [chosen.where(GRANTS.c.subject.in_(part)) for part in parted(pseudonyms)]
-    for part in parts:
-        for row in connection.execute(part.order_by(GRANTS.c.id)):
+    grants: dict[str | None, list[Grant]] = {}
+    conditions = GRANTS.c.tenant == tenant, GRANTS.c.purpose == purpose, *_active_conditions(timestamp)
+    statement = sa.select(GRANTS.c.id, GRANTS.c.kind, GRANTS.c.subject, GRANTS.c.groups).where(*conditions)
+    statements = [statement.where(GRANTS.c.subject.is_(None))]
+    statements += [statement.where(GRANTS.c.subject.in_(chunk)) for chunk in chunked(pseudonyms)]
+    for query in statements:
+        for row in connection.execute(query.order_by(GRANTS.c.id)):
             grant = Grant(row.id, row.kind, row.subject, frozenset(row.groups))
-            found.setdefault(row.subject, []).append(grant)
-    return found
+            grants.setdefault(row.subject, []).append(grant)
+    return grants
 
 
-def opened(told: Rules, product: str, groups: Iterable[str], grants: Collection[Grant]) -> Opened:
+def evaluate_consent(
+    rules: ConsentRules, product: str, groups: Iterable[str], grants: Collection[Grant]
+) -> ConsentDecision:
     """What the grants open of the groups that are asked for."""
-    open_, used, silent, lacking = [], [], [], {}
+    allowed, used, withheld, missing = [], [], [], {}
     for group in groups:
-        kinds = told.needs.get(product, {}).get(group, KINDS)
-        found = {
-            kind: next((one for one in grants if one.kind == kind and group in one.groups), None) for kind in kinds
+        kinds = rules.needs.get(product, {}).get(group, GRANT_KINDS)
+        by_kind = {
+            kind: next((grant for grant in grants if grant.kind == kind and group in grant.groups), None)
+            for kind in kinds
         }
-        if all(found.values()):
-            open_.append(group)
-            used += [one.id for one in found.values() if one is not None]
-        elif group in told.conduct:
-            silent.append(group)
+        if all(by_kind.values()):
+            allowed.append(group)
+            used += [grant.id for grant in by_kind.values() if grant is not None]
+        elif group in rules.conduct:
+            withheld.append(group)
         else:
-            lacking[group] = tuple(kind for kind, one in found.items() if one is None)
-    return Opened(tuple(open_), tuple(dict.fromkeys(used)), tuple(silent), lacking)
+            missing[group] = tuple(kind for kind, grant in by_kind.items() if grant is None)
+    return ConsentDecision(tuple(allowed), tuple(dict.fromkeys(used)), tuple(withheld), missing)
 
 
-def ended(connection: sa.Connection, wanted: set[str]) -> set[str]:
+def expired_grants(connection: sa.Connection, grant_ids: set[str]) -> set[str]:
     """Of these grants, those that are revoked, over or gone. In the transaction that records the answer, where a
     revocation waits for its end."""
-    held: set[str] = set()
-    for part in parted(sorted(wanted)):
-        chosen = sa.select(GRANTS.c.id).where(GRANTS.c.id.in_(part), *_holding(now()))
-        held |= set(connection.execute(chosen.with_for_update(read=True)).scalars())
-    return wanted - held
+    active: set[str] = set()
+    for chunk in chunked(sorted(grant_ids)):
+        statement = sa.select(GRANTS.c.id).where(GRANTS.c.id.in_(chunk), *_active_conditions(utc_now()))
+        active |= set(connection.execute(statement.with_for_update(read=True)).scalars())
+    return grant_ids - active
 
 
-def holds(connection: sa.Connection, grant: str, purpose: str, tenant: str) -> bool:
+def is_active(connection: sa.Connection, grant_id: str, purpose: str, tenant: str) -> bool:
     """Whether one grant is live, for this purpose and to this tenant."""
-    mine = GRANTS.c.id == grant, GRANTS.c.purpose == purpose, GRANTS.c.tenant == tenant
-    query = sa.select(GRANTS.c.id).where(*mine, *_holding(now()))
+    conditions = GRANTS.c.id == grant_id, GRANTS.c.purpose == purpose, GRANTS.c.tenant == tenant
+    query = sa.select(GRANTS.c.id).where(*conditions, *_active_conditions(utc_now()))
     return connection.execute(query).first() is not None
 
 
-def _holding(at: str | sa.BindParameter[str]) -> tuple[sa.ColumnElement[bool], ...]:
+def _active_conditions(timestamp: str | sa.BindParameter[str]) -> tuple[sa.ColumnElement[bool], ...]:
     """A revocation that lies ahead of `at` does not undo what was granted then."""
-    unrevoked = sa.or_(GRANTS.c.revoked_at.is_(None), GRANTS.c.revoked_at > at)
-    return GRANTS.c.valid_from <= at, GRANTS.c.valid_to > at, unrevoked
+    unrevoked = sa.or_(GRANTS.c.revoked_at.is_(None), GRANTS.c.revoked_at > timestamp)
+    return GRANTS.c.valid_from <= timestamp, GRANTS.c.valid_to > timestamp, unrevoked
 
 
-_LIVE = (
+_ACTIVE_GRANTS = (
     sa.select(GRANTS.c.id, GRANTS.c.kind, GRANTS.c.subject, GRANTS.c.groups)
     .where(GRANTS.c.tenant == sa.bindparam("tenant"), GRANTS.c.purpose == sa.bindparam("purpose"))
     .where(sa.or_(GRANTS.c.subject == sa.bindparam("subject"), GRANTS.c.subject.is_(None)))
-    .where(*_holding(sa.bindparam("at")))
+    .where(*_active_conditions(sa.bindparam("at")))
     .order_by(GRANTS.c.id)
 )
 
 
-class GrantsGone(Exception):
+class ConsentRevokedError(Exception):
     """These authorisations ended while the answer was made; nothing was recorded of it."""
 
     def __init__(self, ids: Sequence[str]):

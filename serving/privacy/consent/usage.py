@@ -9,48 +9,54 @@ import orjson
 import sqlalchemy as sa
 
 from serving.core.audit import log
-from serving.core.db.schema import GRANT_USES, GRANTS, LINEAGES, LOG_LEAVES
-from serving.privacy.consent.grants import shown
-from serving.privacy.consent.rules import GrantsGone, ended
+from serving.core.db.schema import GRANT_USES, GRANTS, LOG_LEAVES, PROVENANCE
+from serving.privacy.consent.grants import to_json
+from serving.privacy.consent.rules import ConsentRevokedError, expired_grants
 
-MOST = 200  # told at once
+MAX_USES = 200  # told at once
 Row = dict[str, Any]
 
 
-def of(connection: sa.Connection, grant: str, tenant: str | None, before: int | None, most: int = MOST) -> Row | None:
+def usage_page(
+    connection: sa.Connection, grant_id: str, tenant: str | None, before: int | None, limit: int = MAX_USES
+) -> Row | None:
     """A page, the newest first; None where the tenant (None: any) was not granted it. `before`: a leaf's index."""
-    chosen = sa.select(GRANTS).where(GRANTS.c.id == grant, *([] if tenant is None else [GRANTS.c.tenant == tenant]))
-    found = connection.execute(chosen).mappings().first()
-    if found is None:
+    statement = sa.select(GRANTS).where(
+        GRANTS.c.id == grant_id, *([] if tenant is None else [GRANTS.c.tenant == tenant])
+    )
+    grant = connection.execute(statement).mappings().first()
+    if grant is None:
         return None
-    mine = GRANT_USES.c.authorisation == grant
-    many = connection.execute(sa.select(sa.func.count()).where(mine)).scalar_one()
-    page = sa.select(LOG_LEAVES.c.index, LOG_LEAVES.c.body).join(GRANT_USES, GRANT_USES.c.leaf == LOG_LEAVES.c.index)
-    page = page.where(mine, *([] if before is None else [GRANT_USES.c.leaf < before]))
-    rows = connection.execute(page.order_by(GRANT_USES.c.leaf.desc()).limit(most)).all()
+    uses_grant = GRANT_USES.c.authorisation == grant_id
+    use_count = connection.execute(sa.select(sa.func.count()).where(uses_grant)).scalar_one()
+    statement_of_page = sa.select(LOG_LEAVES.c.index, LOG_LEAVES.c.body).join(
+        GRANT_USES, GRANT_USES.c.leaf == LOG_LEAVES.c.index
+    )
+    statement_of_page = statement_of_page.where(uses_grant, *([] if before is None else [GRANT_USES.c.leaf < before]))
+    rows = connection.execute(statement_of_page.order_by(GRANT_USES.c.leaf.desc()).limit(limit)).all()
     leaves: list[tuple[int, Row]] = [(index, orjson.loads(body)) for index, body in rows]
-    made = _made(connection, {leaf.get("lineage") for _, leaf in leaves})
+    provenance = _load_provenance(connection, {leaf.get("lineage") for _, leaf in leaves})
     return {
-        **shown(found),
-        "used": many,
-        "uses": [_use(index, leaf, made) for index, leaf in leaves],
-        "next": leaves[-1][0] if len(leaves) == most else None,
-        "models": _models(connection, grant),
+        **to_json(grant),
+        "used": use_count,
+        "uses": [_use_json(index, leaf, provenance) for index, leaf in leaves],
+        "next": leaves[-1][0] if len(leaves) == limit else None,
+        "models": _trained_models(connection, grant_id),
     }
 
 
-def note(connection: sa.Connection, entry: log.Entry) -> None:
+def record(connection: sa.Connection, entry: log.Entry) -> None:
     """A use that is no answer's. Raises GrantsGone where an authorisation ended meanwhile."""
-    log.lock(connection)  # from here on nothing is revoked
-    if gone := ended(connection, set(entry.grants)):
-        raise GrantsGone(sorted(gone))
+    log.acquire_append_lock(connection)  # from here on nothing is revoked
+    if expired := expired_grants(connection, set(entry.grants)):
+        raise ConsentRevokedError(sorted(expired))
     log.append(connection, [entry])
 
 
-def _use(index: int, leaf: Row, made: dict[str, Row]) -> Row:
+def _use_json(index: int, leaf: Row, provenance: dict[str, Row]) -> Row:
     """`decision`: its id, its slide's, or its batch's with a chunk's first row, null for what was only looked at;
     `what`: was looked at; `rows`: of a chunk, how many."""
-    model = made.get(leaf.get("lineage", ""), {})
+    model = provenance.get(leaf.get("lineage", ""), {})
     return {
         "leaf": index,
         "kind": leaf["kind"],
@@ -65,21 +71,23 @@ def _use(index: int, leaf: Row, made: dict[str, Row]) -> Row:
     }
 
 
-def _made(connection: sa.Connection, wanted: Iterable[str | None]) -> dict[str, Row]:
-    chosen = sa.select(LINEAGES.c.sha256, LINEAGES.c.body).where(LINEAGES.c.sha256.in_([*filter(None, wanted)]))
-    return {sha256: orjson.loads(body) for sha256, body in connection.execute(chosen).all()}
+def _load_provenance(connection: sa.Connection, digests: Iterable[str | None]) -> dict[str, Row]:
+    statement = sa.select(PROVENANCE.c.sha256, PROVENANCE.c.body).where(
+        PROVENANCE.c.sha256.in_([*filter(None, digests)])
+    )
+    return {sha256: orjson.loads(body) for sha256, body in connection.execute(statement).all()}
 
 
-def _models(connection: sa.Connection, grant: str) -> list[Row]:
+def _trained_models(connection: sa.Connection, grant_id: str) -> list[Row]:
     """Those that answered and were trained on data taken under it. A store knows some tens of lineages."""
-    found = [orjson.loads(body) for body in connection.execute(sa.select(LINEAGES.c.body)).scalars()]
-    told = [
+    provenances = [orjson.loads(body) for body in connection.execute(sa.select(PROVENANCE.c.body)).scalars()]
+    models = [
         {
-            "model": one["model"],
-            "version": one["version"],
-            "bundle": one["bundle"],
-            "data": [data["name"] for data in one["data"] if grant in data["authorisations"]],
+            "model": provenance["model"],
+            "version": provenance["version"],
+            "bundle": provenance["bundle"],
+            "data": [data["name"] for data in provenance["data"] if grant_id in data["authorisations"]],
         }
-        for one in found
+        for provenance in provenances
     ]
-    return sorted((one for one in told if one["data"]), key=lambda one: (one["model"], one["version"]))
+    return sorted((model for model in models if model["data"]), key=lambda model: (model["model"], model["version"]))

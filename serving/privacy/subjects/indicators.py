@@ -15,20 +15,20 @@ from typing import Any
 import orjson
 import sqlalchemy as sa
 
-from datasets.schema import Table
-from serving.core.db.engine import parted
+from datasets.schema import TableSchema
+from serving.core.db.engine import chunked
 from serving.core.db.schema import INDICATORS, SUBJECT_KEYS
-from serving.privacy.subjects.vault import Tampered, Vault, keys
+from serving.privacy.subjects.vault import TamperedError, Vault, ensure_keys
 
-OTHER = "other"  # the group of what a contract puts into none
-HELD_BACK = ("target", "leak", "weight", "id", "time", "group")  # roles that are no indicator of a subject
-DAY = re.compile(r"\d{4}-(0[1-9]|1[0-2])(-(0[1-9]|[12]\d|3[01]))?")
+OTHER_GROUP = "other"  # the group of what a contract puts into none
+EXCLUDED_ROLES = ("target", "leak", "weight", "id", "time", "group")  # roles that are no indicator of a subject
+DAY_OR_MONTH = re.compile(r"\d{4}-(0[1-9]|1[0-2])(-(0[1-9]|[12]\d|3[01]))?")
 
-Groups = Mapping[str, Mapping[str, Any]]  # group -> name -> value
+GroupValues = Mapping[str, Mapping[str, Any]]  # group -> name -> value
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
+class IndicatorSource:
     """Where rows come from: the product, the file, its digest, whether it is simulated, and when it was loaded."""
 
     product: str
@@ -38,64 +38,72 @@ class Made:
     loaded: str
 
 
-def groups_of(table: Table) -> dict[str, list[str]]:
+def columns_by_group(table: TableSchema) -> dict[str, list[str]]:
     """Group -> the names of its columns that say something of a subject."""
-    found: dict[str, list[str]] = {}
+    groups: dict[str, list[str]] = {}
     for column in table.columns:
-        if column.role not in HELD_BACK and column.derived is None:
-            found.setdefault(column.group or OTHER, []).append(column.name)
-    return found
+        if column.role not in EXCLUDED_ROLES and column.derived is None:
+            groups.setdefault(column.group or OTHER_GROUP, []).append(column.name)
+    return groups
 
 
-def day(text: str) -> str:
+def parse_day(text: str) -> str:
     """YYYY-MM-DD; a month stands for its last day. Raises ValueError."""
-    if not DAY.fullmatch(text):
+    if not DAY_OR_MONTH.fullmatch(text):
         raise ValueError(text)
-    year, month, *rest = (int(part) for part in text.split("-"))
-    last = monthrange(year, month)[1]
-    if rest and rest[0] > last:
+    year, month, *day_numbers = (int(number) for number in text.split("-"))
+    last_day = monthrange(year, month)[1]
+    if day_numbers and day_numbers[0] > last_day:
         raise ValueError(text)
-    return text if rest else f"{text}-{last:02d}"
+    return text if day_numbers else f"{text}-{last_day:02d}"
 
 
-def sealed(
-    vault: Vault, key: bytes, pseudonym: str, true_at: str, groups: Groups, made: Made
+def encrypt_rows(
+    vault: Vault, key: bytes, pseudonym: str, true_at: str, groups: GroupValues, source: IndicatorSource
 ) -> Iterable[dict[str, Any]]:
     """Rows of INDICATORS."""
     for group, values in groups.items():
-        told = {name: value for name, value in values.items() if value is not None}
-        row = {"pseudonym": pseudonym, "group": group, "true_at": true_at, "loaded": made.loaded,
-               "product": made.product, "source": made.source, "source_sha256": made.source_sha256,
-               "simulated": made.simulated}  # fmt: skip
-        yield row | {"sealed": vault.seal(key, orjson.dumps(told), identity(row))}
+        present = {name: value for name, value in values.items() if value is not None}
+        row = {"pseudonym": pseudonym, "group": group, "true_at": true_at, "loaded": source.loaded,
+               "product": source.product, "source": source.source, "source_sha256": source.source_sha256,
+               "simulated": source.simulated}  # fmt: skip
+        yield row | {"sealed": vault.seal(key, orjson.dumps(present), associated_data(row))}
 
 
-def identity(row: Mapping[str, Any] | sa.RowMapping) -> str:
+def associated_data(row: Mapping[str, Any] | sa.RowMapping) -> str:
     """What a row is, in one line: its values open in no other."""
     names = ("pseudonym", "group", "true_at", "loaded", "source_sha256", "simulated")
-    return _identity(*(row[name] for name in names))
+    return _associated_data(*(row[name] for name in names))
 
 
-def _identity(pseudonym: str, group: str, true_at: str, loaded: str, source: str, simulated: bool) -> str:
+def _associated_data(pseudonym: str, group: str, true_at: str, loaded: str, source: str, simulated: bool) -> str:
     return f"{pseudonym}\0{group}\0{true_at}\0{loaded}\0{source}\0{int(simulated)}"
 
 
-def put(connection: sa.Connection, vault: Vault, rows: Sequence[tuple[str, str, Groups]], made: Made) -> None:
+def insert(
+    connection: sa.Connection, vault: Vault, rows: Sequence[tuple[str, str, GroupValues]], source: IndicatorSource
+) -> None:
     """Of (subject's id, true at, groups)."""
-    named = [(vault.pseudonym(made.product, subject), true_at, groups) for subject, true_at, groups in rows]
-    held = keys(connection, vault, dict.fromkeys(name for name, _, _ in named))
-    lines = [row for name, true_at, groups in named for row in sealed(vault, held[name], name, true_at, groups, made)]
-    if lines:
-        connection.execute(sa.insert(INDICATORS), lines)
+    pseudonymised = [(vault.pseudonym(source.product, subject), true_at, groups) for subject, true_at, groups in rows]
+    subject_keys = ensure_keys(connection, vault, dict.fromkeys(name for name, _, _ in pseudonymised))
+    encrypted_rows = [
+        row
+        for name, true_at, groups in pseudonymised
+        for row in encrypt_rows(vault, subject_keys[name], name, true_at, groups, source)
+    ]
+    if encrypted_rows:
+        connection.execute(sa.insert(INDICATORS), encrypted_rows)
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class StoredIndicators:
     values: dict[str, Any]
     simulated: bool
 
 
-def newest(connection: sa.Connection, vault: Vault, pseudonym: str, groups: Sequence[str], at: str) -> Found | None:
+def latest_as_of(
+    connection: sa.Connection, vault: Vault, pseudonym: str, groups: Sequence[str], as_of: str
+) -> StoredIndicators | None:
     """What is newest of each of these groups, and of no other, true at `at` (a day) or before; None where the store
     knows nobody of that name. Raises Tampered."""
     wrapped = connection.execute(_KEY, {"pseudonym": pseudonym}).scalar()
@@ -105,41 +113,46 @@ def newest(connection: sa.Connection, vault: Vault, pseudonym: str, groups: Sequ
     values: dict[str, Any] = {}
     simulated = False
     if groups:
-        asked = {"pseudonym": pseudonym, "at": at} | {f"g{i}": group for i, group in enumerate(groups)}
-        for row in connection.execute(_newest(len(groups)), asked).mappings():
-            values |= orjson.loads(vault.open(key, row["sealed"], identity(row)))
+        params = {"pseudonym": pseudonym, "at": as_of} | {f"g{i}": group for i, group in enumerate(groups)}
+        for row in connection.execute(_latest_statement(len(groups)), params).mappings():
+            values |= orjson.loads(vault.open(key, row["sealed"], associated_data(row)))
             simulated = simulated or row["simulated"]
-    return Found(values, bool(simulated))
+    return StoredIndicators(values, bool(simulated))
 
 
-def newest_of(
-    connection: sa.Connection, vault: Vault, subjects: Mapping[str, bytes], groups: Sequence[str], at: str
-) -> dict[str, Found | Tampered]:
+def latest_as_of_many(
+    connection: sa.Connection, vault: Vault, subjects: Mapping[str, bytes], groups: Sequence[str], as_of: str
+) -> dict[str, StoredIndicators | TamperedError]:
     """The same of many subjects, each with its key: of every one of them, and where its values do not open, why."""
     values: dict[str, dict[str, Any]] = {name: {} for name in subjects}
     simulated: set[str] = set()
-    tampered: dict[str, Tampered] = {}
-    for part in parted([*subjects]) if groups else ():
-        told = connection.execute(_NEWEST_OF, {"pseudonyms": part, "groups": groups, "at": at}).all()
-        for name, group, true_at, loaded, source, invented, sealed_ in told:
+    tampered: dict[str, TamperedError] = {}
+    for chunk in chunked([*subjects]) if groups else ():
+        rows = connection.execute(_LATEST_OF_MANY, {"pseudonyms": chunk, "groups": groups, "at": as_of}).all()
+        for name, group, true_at, loaded, source, row_simulated, ciphertext in rows:
             try:
-                line = vault.open(subjects[name], sealed_, _identity(name, group, true_at, loaded, source, invented))
-                values[name] |= orjson.loads(line)
-            except Tampered as error:
+                plaintext = vault.open(
+                    subjects[name], ciphertext, _associated_data(name, group, true_at, loaded, source, row_simulated)
+                )
+                values[name] |= orjson.loads(plaintext)
+            except TamperedError as error:
                 tampered[name] = error
-            if invented:
+            if row_simulated:
                 simulated.add(name)
-    return {name: tampered.get(name) or Found(told, name in simulated) for name, told in values.items()}
+    return {
+        name: tampered.get(name) or StoredIndicators(indicators, name in simulated)
+        for name, indicators in values.items()
+    }
 
 
-def known(connection: sa.Connection, pseudonym: str) -> bool | None:
+def is_simulated(connection: sa.Connection, pseudonym: str) -> bool | None:
     """Whether the newest of a subject's rows is simulated; None where the store has nothing of it."""
-    found: bool | None = connection.execute(_KNOWN, {"pseudonym": pseudonym}).scalar()
-    return found
+    simulated: bool | None = connection.execute(_IS_SIMULATED, {"pseudonym": pseudonym}).scalar()
+    return simulated
 
 
 _KEY = sa.select(SUBJECT_KEYS.c.wrapped).where(SUBJECT_KEYS.c.pseudonym == sa.bindparam("pseudonym"))
-_KNOWN = (
+_IS_SIMULATED = (
     sa.select(INDICATORS.c.simulated)
     .join(SUBJECT_KEYS, SUBJECT_KEYS.c.pseudonym == INDICATORS.c.pseudonym)
     .where(INDICATORS.c.pseudonym == sa.bindparam("pseudonym"))
@@ -149,7 +162,7 @@ _KNOWN = (
 
 
 # Which row is the newest is told by the index alone; only that one is fetched.
-_DATED = (
+_RANKED = (
     sa.select(
         INDICATORS.c.pseudonym,
         INDICATORS.c.group,
@@ -167,22 +180,22 @@ _DATED = (
     .where(INDICATORS.c.true_at <= sa.bindparam("at"))
     .subquery()
 )
-_TOLD = ("pseudonym", "group", "true_at", "loaded", "source_sha256", "simulated", "sealed")
-_NEWEST_OF = sa.select(*(INDICATORS.c[name] for name in _TOLD)).join(
-    _DATED,
+_COLUMNS = ("pseudonym", "group", "true_at", "loaded", "source_sha256", "simulated", "sealed")
+_LATEST_OF_MANY = sa.select(*(INDICATORS.c[name] for name in _COLUMNS)).join(
+    _RANKED,
     sa.and_(
-        _DATED.c.age == 1,
-        *(INDICATORS.c[name] == _DATED.c[name] for name in ("pseudonym", "group", "true_at", "loaded")),
+        _RANKED.c.age == 1,
+        *(INDICATORS.c[name] == _RANKED.c[name] for name in ("pseudonym", "group", "true_at", "loaded")),
     ),
 )
 
 
 @cache
-def _newest(groups: int) -> sa.Executable:
+def _latest_statement(groups: int) -> sa.Executable:
     """One seek in the key's index for each group, whatever the months that the store holds."""
-    wanted = [column for column in INDICATORS.c if column.name not in ("product", "source")]
-    each = [
-        sa.select(*wanted)
+    columns = [column for column in INDICATORS.c if column.name not in ("product", "source")]
+    selects = [
+        sa.select(*columns)
         .where(INDICATORS.c.pseudonym == sa.bindparam("pseudonym"), INDICATORS.c.group == sa.bindparam(f"g{i}"))
         .where(INDICATORS.c.true_at <= sa.bindparam("at"))
         .order_by(INDICATORS.c.true_at.desc(), INDICATORS.c.loaded.desc())
@@ -190,17 +203,17 @@ def _newest(groups: int) -> sa.Executable:
         .subquery()
         for i in range(groups)
     ]
-    return sa.union_all(*(sa.select(one) for one in each))
+    return sa.union_all(*(sa.select(select) for select in selects))
 
 
-class SubjectGone(Exception):
+class SubjectErasedError(Exception):
     """The subject was erased while the answer was made; nothing was recorded of it."""
 
 
-def with_keys(connection: sa.Connection, subjects: set[str]) -> set[str]:
+def subjects_with_keys(connection: sa.Connection, subjects: set[str]) -> set[str]:
     """Those that are not erased."""
-    found: set[str] = set()
-    for part in parted(sorted(subjects)):
-        chosen = sa.select(SUBJECT_KEYS.c.pseudonym).where(SUBJECT_KEYS.c.pseudonym.in_(part))
-        found |= set(connection.execute(chosen).scalars())
-    return found
+    existing: set[str] = set()
+    for chunk in chunked(sorted(subjects)):
+        stmt = sa.select(SUBJECT_KEYS.c.pseudonym).where(SUBJECT_KEYS.c.pseudonym.in_(chunk))
+        existing |= set(connection.execute(stmt).scalars())
+    return existing

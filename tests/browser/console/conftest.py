@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from serving.app import Gateway
+from serving.app import App
 from serving.console import pages
 from tests.browser.clinic import Server
 from tests.browser.conftest import complaint
@@ -31,7 +31,7 @@ PEOPLE = {"pathologist": {"name": "Chen Lan 陈岚", "licence": "110330100001234
 class House:
     """The service under the browser."""
 
-    gateway: Gateway
+    gateway: App
     address: str
 
     def token(self, role: str, tenant: str = TENANT, **person: str) -> str:
@@ -41,7 +41,7 @@ class House:
 
 @pytest.fixture(scope="module")
 def house(made: Any, companies: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:  # noqa: F811
-    if not (pages.DIST / pages.PAGE).exists():
+    if not (pages.DIST_DIR / pages.INDEX_FILE).exists():
         pytest.skip("the console was not built: make console")
     folder = tmp_path_factory.mktemp("console")
     made.publish(folder / "bundles", "1")
@@ -52,7 +52,7 @@ def house(made: Any, companies: Any, tmp_path_factory: pytest.TempPathFactory) -
         "YUHENG_ACCESS_REQUIRED": "true",
         "YUHENG_CONSENT_REQUIRED": "true",
     }
-    gateway = Gateway(settings_for(folder / "bundles", made, folder, **environ))
+    gateway = App(settings_for(folder / "bundles", made, folder, **environ))
     server = Server(Serving(gateway))
     server.server.config.lifespan = "on"
     with server as address:

@@ -11,7 +11,7 @@ from datasets.scitech_risk.register import simulator as simulated
 from models.scitech_risk.policy import Policy
 from serving.decisions.companies import register_loader
 from serving.privacy.consent import grants
-from serving.privacy.consent.rules import rules
+from serving.privacy.consent.rules import load_rules
 from tests.browser.conftest import shot
 from tests.browser.console.conftest import ROOT, TENANT, axe
 from tests.serving.conftest import vault_of
@@ -23,21 +23,21 @@ MONTHS = 2
 def files(house, tmp_path_factory):
     """A small simulated zone, two months of it: stored, authorised, and each as a table to send."""
     gateway, settings = house.gateway, house.gateway.settings
-    folder, told, vault = tmp_path_factory.mktemp("zone"), rules(), vault_of(settings)
+    folder, told, vault = tmp_path_factory.mktemp("zone"), load_rules(), vault_of(settings)
     policy = Policy.load(ROOT / "configs/policies/scitech_risk.toml")
-    held = gateway.service.champions.serving["scitech_risk"]
+    held = gateway.service.model_loader.deployed["scitech_risk"]
     made = []
     for month in range(MONTHS):
         simulated.write(folder / str(month), 400, seed=11, hiding=0.0, month=month)
-        where = settings.store_place, 5.0
-        register_loader.load_register(folder / str(month), policy, *where, vault)
+        where = settings.store_location, 5.0
+        register_loader.import_register(folder / str(month), policy, *where, vault)
         frame = register_loader.register.read(folder / str(month)).frame
         known = [column.name for column in held.fields if column.derived is None and column.name in frame.columns]
         frame.select("company_id", *known).write_csv(folder / f"{month}.csv")
         made.append(folder / f"{month}.csv")
     found = {"kind": "government", "grantor": "County", "tenant": TENANT, "purpose": "scitech_risk"}
     found |= {"groups": told.groups("scitech_risk"), "valid_to": "2099-12-31", "document_sha256": "0" * 64}
-    form, faults = grants.read(found, told, vault)
+    form, faults = grants.validate(found, told, vault)
     assert form is not None, faults
     with gateway.service.store.engine.begin() as connection:
         grants.create(connection, form, "operator")

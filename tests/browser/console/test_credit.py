@@ -12,7 +12,7 @@ from playwright.sync_api import expect
 from pypdf import PdfReader
 
 from serving.privacy.consent import grants
-from serving.privacy.consent.rules import rules
+from serving.privacy.consent.rules import load_rules
 from tests.browser.conftest import shot
 from tests.browser.console.conftest import TENANT, axe
 from tests.serving.conftest import indicators, put_subject, vault_of
@@ -27,14 +27,14 @@ NOW = {"en": "Ask for a decision now", "zh": "立即申请决定"}
 def stored(house, people, made):
     """A household in the store, with the county's authorisation and its own."""
     gateway, settings = house.gateway, house.gateway.settings
-    table = gateway.service.champions.serving["credit_limit"].table
+    table = gateway.service.model_loader.deployed["credit_limit"].table
     put_subject(gateway.service.store.engine, settings, table, HOUSEHOLD, indicators(people, made.card, 7))
-    told, vault = rules(), vault_of(settings)
+    told, vault = load_rules(), vault_of(settings)
     with gateway.service.store.engine.begin() as connection:
         for kind, whose in (("government", {"grantor": "County"}), ("personal", {"subject_id": HOUSEHOLD})):
             found = {"kind": kind, "tenant": TENANT, "purpose": "credit_limit", "valid_to": "2099-12-31"}
             found |= {"groups": told.groups("credit_limit"), "document_sha256": "0" * 64, **whose}
-            form, faults = grants.read(found, told, vault)
+            form, faults = grants.validate(found, told, vault)
             assert form is not None, faults
             grants.create(connection, form, "operator")
 

@@ -10,21 +10,21 @@ import numpy as np
 import pytest
 
 from models import bundle
-from models.evaluation_summary import Check, Fair, Figure, Plots, Verdict, Weight
+from models.evaluation_summary import CheckResult, FairnessRow, GateVerdict, Importance, MetricInterval, PlotData
 from models.feature_encoder import encode
-from models.trees.onnx_session import Graph
+from models.trees.onnx_session import TabularSession
 from tests.browser.conftest import shot
 from tests.browser.console.conftest import axe
 from tests.serving.conftest import bearer_of, indicators
-from training.evaluation.evaluate import parts
-from training.evaluation.metrics import Draws, measures
-from training.reporting.plot_data import curve, figure, reliability, roc, spread
+from training.evaluation.evaluate import calibration_bins
+from training.evaluation.metrics import BootstrapSamples, compute_intervals
+from training.reporting.plot_data import build_curve, build_histogram, build_reliability, build_roc, to_metric_interval
 
 PASSED = (
-    Check(
+    CheckResult(
         name="discrimination", passed=True, found="AUC 0.7931 [0.7702, 0.8144]", needed="all of the interval over 0.5"
     ),
-    Check(
+    CheckResult(
         name="policy",
         passed=True,
         found="every guard rail holds",
@@ -32,9 +32,11 @@ PASSED = (
         found_zh="全部护栏成立",
         needed_zh="全部护栏得到证明",
     ),
-    Check(name="better than the champion 1", passed=True, found="AUC differs by +0.0123 [+0.0031, +0.0214]", needed=""),
+    CheckResult(
+        name="better than the champion 1", passed=True, found="AUC differs by +0.0123 [+0.0031, +0.0214]", needed=""
+    ),
 )
-FAILED = (*PASSED[:2], Check(
+FAILED = (*PASSED[:2], CheckResult(
     name="calibration slope", passed=False, found="0.7012 [0.6620, 0.7433]",
     needed="within 0.8 to 1.25, the interval too unless it holds 1", found_zh="0.7012 [0.6620, 0.7433]",
     needed_zh="在 0.8 至 1.25 之间，区间亦然（含 1 者除外）",
@@ -44,41 +46,43 @@ FAILED = (*PASSED[:2], Check(
 def judged(made, people, rows, checks):
     """The model with what is seen of it on some of the county's households, as training writes it into the card."""
     frame = people[rows]
-    scores = Graph(made.graph).run(encode(frame, made.card.inputs), reasons=True)
+    scores = TabularSession(made.graph).run(encode(frame, made.card.inputs), reasons=True)
     y = frame[made.card.target].to_numpy().astype(float)
-    found = measures(y, scores.pd, Draws(len(y), 60))
+    found = compute_intervals(y, scores.pd, BootstrapSamples(len(y), 60))
     cuts = np.linspace(0, 0.6, 61)
     earned = np.array([np.where(scores.pd <= cut, np.where(y == 1, -9_000, 1_400), 0).mean() for cut in cuts])
     weights = np.abs(scores.contributions).mean(axis=0) * 29
     top = np.argsort(-weights)[:10]
     one = made.card.inputs
     groups = [("sex", "female", 0.97), ("sex", "male", 1.0), ("age", "18 to 34", 0.74), ("age", "35 to 59", 1.0)]
-    plots = Plots(
+    plots = PlotData(
         unit="rows",
         rows=len(y),
-        roc=(roc("model", y, scores.pd, found["auc"]),),
-        reliability=reliability(parts(y, scores.pd)),
-        spread=spread("score", scores.points, y, 560.0),
+        roc=(build_roc("model", y, scores.pd, found["auc"]),),
+        reliability=build_reliability(calibration_bins(y, scores.pd)),
+        spread=build_histogram("score", scores.points, y, 560.0),
         line=0.1,
-        profit=curve("profit", cuts, earned),
+        profit=build_curve("profit", cuts, earned),
         currency="CNY",
         fairness=tuple(
-            Fair(
+            FairnessRow(
                 attribute=name,
                 value=value,
                 rows=400,
-                approval=Figure(value=r, low=r - 0.03, high=r + 0.02),
-                limit=Figure(),
+                approval=MetricInterval(value=r, low=r - 0.03, high=r + 0.02),
+                limit=MetricInterval(),
             )
             for name, value, r in groups
         ),
         weights=tuple(
-            Weight(name=one[i].name, en=one[i].label, zh=one[i].label_zh, points=float(weights[i])) for i in top
+            Importance(name=one[i].name, en=one[i].label, zh=one[i].label_zh, points=float(weights[i])) for i in top
         ),
     )
-    told = {"metrics": {"rows": len(y)} | {name: figure(value).model_dump() for name, value in found.items()}}
+    told = {
+        "metrics": {"rows": len(y)} | {name: to_metric_interval(value).model_dump() for name, value in found.items()}
+    }
     told |= {"purpose_zh": "测算额度", "not_for_zh": "拒绝任何人"}
-    told |= {"plots": plots, "verdict": Verdict(passed=all(check.passed for check in checks), checks=checks)}
+    told |= {"plots": plots, "verdict": GateVerdict(passed=all(check.passed for check in checks), checks=checks)}
     return replace(made, card=made.card.model_copy(update=told))
 
 
@@ -88,7 +92,7 @@ def versions(house, made, people):
     bundles = house.gateway.settings.paths.bundles
     judged(made, people, slice(0, 1_500), PASSED).publish(bundles, "2", champion=False)
     judged(made, people, slice(1_500, 3_000), FAILED).publish(bundles, "3", champion=False)
-    bundle.point(bundles / "credit_limit", "challenger", "2")
+    bundle.set_alias(bundles / "credit_limit", "challenger", "2")
     head = bearer_of(house.gateway.settings, "bank", tenant="demo")
     told = []
     for i in range(60):
@@ -102,7 +106,7 @@ def versions(house, made, people):
 
 @pytest.mark.parametrize("language", ["en", "zh"])
 def test_a_scientist_compares_versions_reads_the_gate_promotes_and_rolls_back(desk, versions, language):
-    bundle.point(versions, "challenger", "2")
+    bundle.set_alias(versions, "challenger", "2")
     page = desk("scientist", language=language)
     page.wait_for_selector(".model-card")
     assert page.locator(".model-card").count() == 3
@@ -132,14 +136,14 @@ def test_a_scientist_compares_versions_reads_the_gate_promotes_and_rolls_back(de
     page.fill(".decide input", better)
     page.click(f".decide button >> text={verb}")
     page.wait_for_selector(f"td >> text={better}")
-    assert bundle.pointed(versions) == "2"
+    assert bundle.read_alias(versions) == "2"
     page.wait_for_selector(f".page-head >> text={'anything else' if language == 'en' else '拒绝任何人'}")
     page.check('input[name="first"][value="1"]')
     page.click(f"button >> text={'Roll back to this version' if language == 'en' else '回退到该版本'}")
     page.fill(".decide input", worse)
     page.click(f".decide button >> text={'Roll back' if language == 'en' else '确认回退'}")
     page.wait_for_selector(f"td >> text={worse}")
-    assert bundle.pointed(versions) == "1"
+    assert bundle.read_alias(versions) == "1"
 
 
 def test_on_a_tablet_and_with_the_keyboard_alone(desk, versions):

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from serving.core.db.schema import SLIDE_EVENTS, SLIDES
 from serving.core.identifiers import new_id
-from serving.pathology.slides import store as slides
+from serving.pathology.slides import store as slide_store
 from tests.browser.conftest import shot
 from tests.browser.console.conftest import TENANT, axe
 from tests.serving.pathology import fake_readings
@@ -42,9 +42,13 @@ def real(gateway: Any, slide: str, accession: str) -> str:
     np.savez(folder / "heat.npz", probability=probability, attention=attention)
     reading = fake_readings.READING | {"slide_id": slide, "accession": accession}
     columns = FORM | {"request": FORM, "name": fake_readings.CMU.name, "sha256": reading["slide"]["sha256"]}
-    slides.create(gateway.service.store.engine, slide, bytes=1, tenant=TENANT, **(columns | {"accession": accession}))
+    slide_store.create(
+        gateway.service.store.engine, slide, bytes=1, tenant=TENANT, **(columns | {"accession": accession})
+    )
     for state in WAY[: WAY.index("ready") + 1]:
-        slides.move(gateway.service.store.engine, slide, state, **({"reading": reading} if state == "ready" else {}))
+        slide_store.transition(
+            gateway.service.store.engine, slide, state, **({"reading": reading} if state == "ready" else {})
+        )
     return slide
 
 
@@ -185,7 +189,7 @@ def test_two_people_in_one_browser_do_not_sign_for_each_other(desk, house):
     shot(page, "another_person")
     page.click("text=Back to what I typed")
     assert page.input_value("#findings") == "mine"
-    assert slides.get(house.gateway.service.store.engine, slide)["state"] == "in_review"
+    assert slide_store.get(house.gateway.service.store.engine, slide)["state"] == "in_review"
     page.click("form.sign button.main")
     page.click("dialog.between button.main")
     page.wait_for_selector(".session >> text=Wang Wu")
@@ -226,7 +230,7 @@ def test_an_amendment_outlives_its_session_and_a_lost_answer_signs_once(desk, ho
     page.click("form.sign button.main")
     page.wait_for_selector(".stamp.amended")
     assert "a reason of ten minutes" in page.inner_text("div.signed")
-    assert len(slides.reports(house.gateway.service.store.engine, slide)) == 2
+    assert len(slide_store.list_reports(house.gateway.service.store.engine, slide)) == 2
     page.wrong[:] = [each for each in page.wrong if "401" not in each and "ERR_FAILED" not in each]
 
 

@@ -10,9 +10,9 @@ import pytest
 
 from datasets import leakage, schema
 from datasets.credit_limit.county import schema as contract
-from datasets.credit_limit.county.causal_model import Story
+from datasets.credit_limit.county.causal_model import CountyCausalParameters
 from datasets.credit_limit.county.schema import TABLE
-from datasets.credit_limit.county.simulator import county, towns, write
+from datasets.credit_limit.county.simulator import simulate_county, simulate_towns, write
 from datasets.errors import DataError
 from tests.paths import ROOT
 
@@ -21,24 +21,24 @@ APPRAISAL = sum(pl.col(name) for name in contract.ITEM_POINTS)
 
 @pytest.fixture(scope="module")
 def people() -> pl.DataFrame:
-    return county(60_000, seed=11)
+    return simulate_county(60_000, seed=11)
 
 
 def test_the_same_seed_gives_the_same_county_and_another_seed_another():
-    assert county(800, 3).equals(county(800, 3))
-    assert not county(800, 3).equals(county(800, 4))
+    assert simulate_county(800, 3).equals(simulate_county(800, 3))
+    assert not simulate_county(800, 3).equals(simulate_county(800, 4))
 
 
 def test_towns_one_below_the_other_are_the_county():
-    parts = list(towns(20_000, 5))
+    parts = list(simulate_towns(20_000, 5))
     assert len(parts) > 1
-    assert pl.concat(parts).equals(county(20_000, 5))
+    assert pl.concat(parts).equals(simulate_county(20_000, 5))
 
 
 @pytest.mark.parametrize("households", [1, 2, 9, 50, 1_000])
 def test_a_county_of_any_size_conforms_to_its_own_contract(households):
-    frame = county(households, seed=1)
-    typed, _, faults = schema.conform(frame, TABLE)
+    frame = simulate_county(households, seed=1)
+    typed, _, faults = schema.validate(frame, TABLE)
     assert (frame.height, faults) == (households, 0)
     assert typed.equals(frame)
 
@@ -65,7 +65,7 @@ def test_a_lenient_village_gives_more_points_at_equal_reliability(people):
     design = np.column_stack([np.ones(len(seen)), seen[:, 1:]])
     _, per_reliability, per_leniency = np.linalg.lstsq(design, seen[:, 0], rcond=None)[0]
     assert per_leniency == pytest.approx(1.0, abs=0.2)
-    assert per_reliability == pytest.approx(Story().points_per_sd, abs=1.5)
+    assert per_reliability == pytest.approx(CountyCausalParameters().points_per_sd, abs=1.5)
 
 
 def test_the_programme_estimates_leniency_well_but_not_perfectly(people):
@@ -97,7 +97,7 @@ def test_villages_differ_in_who_lives_there(people):
 
 def test_the_unreliable_inflate_their_own_score_more(people):
     told = people.select("self_score", "true_reliability").drop_nulls()
-    honest = Story().mean_points + 7.0 * told["true_reliability"]
+    honest = CountyCausalParameters().mean_points + 7.0 * told["true_reliability"]
     inflation = (told["self_score"] - honest).to_numpy()
     low = told["true_reliability"].to_numpy() < 0
     assert inflation[low].mean() > inflation[~low].mean() + 1
@@ -125,13 +125,14 @@ def test_its_own_truth_is_found_when_it_is_declared_an_indicator(people):
         column.model_copy(update={"role": "indicator"}) if column.role == "leak" else column for column in TABLE.columns
     )
     found = {
-        leak.column for leak in leakage.find(people, TABLE.model_copy(update={"columns": columns}), most_rows=20_000)
+        leak.column
+        for leak in leakage.find_leaks(people, TABLE.model_copy(update={"columns": columns}), max_rows=20_000)
     }
     assert found == {"months_in_arrears_after", "true_pd"}
 
 
 def test_its_indicators_are_no_leaks(people):
-    assert leakage.find(people, TABLE, most_rows=20_000) == []
+    assert leakage.find_leaks(people, TABLE, max_rows=20_000) == []
 
 
 def test_the_file_says_that_it_is_simulated_and_comes_back_the_same(tmp_path):
@@ -139,14 +140,14 @@ def test_the_file_says_that_it_is_simulated_and_comes_back_the_same(tmp_path):
     done = write(path, 20_000, seed=2)
     assert done["rows"] == 20_000
     assert pl.read_parquet_metadata(path)[contract.SIMULATED_KEY] == "true"
-    assert contract.read(path).equals(county(20_000, 2))
+    assert contract.read(path).equals(simulate_county(20_000, 2))
     assert TABLE.origin.simulated
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
 
 
 def test_a_county_that_does_not_say_so_is_refused(tmp_path):
-    county(20, 1).write_parquet(tmp_path / "real.parquet")
-    county(20, 1).write_csv(tmp_path / "real.csv")
+    simulate_county(20, 1).write_parquet(tmp_path / "real.parquet")
+    simulate_county(20, 1).write_csv(tmp_path / "real.csv")
     for name in ("real.parquet", "real.csv"):
         with pytest.raises(DataError, match="does not say that it is simulated"):
             contract.read(tmp_path / name)

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from datasets.errors import DataError, Unreadable
+from datasets.errors import DataError, UnreadableFileError
 from datasets.pathology import bcss, colon, herlev, lbc
-from datasets.pathology.catalog import SOURCES, source
+from datasets.pathology.catalog import SOURCES, load_source
 
 pytestmark = pytest.mark.skipif("YUHENG_DATA" not in os.environ, reason="YUHENG_DATA is not set: pictures not shipped")
 
@@ -55,7 +55,7 @@ def test_severe_cells_have_the_larger_share_of_nucleus(cells):
 
 def test_padding_is_no_part_of_a_mask(cells):
     for image, mask in zip(cells.images[:100], cells.masks[:100], strict=True):
-        top, bottom, left, right = herlev.inside(image)
+        top, bottom, left, right = herlev.content_box(image)
         assert not mask[:top].any()
         assert not mask[bottom:].any()
         assert not mask[:, :left].any()
@@ -64,14 +64,14 @@ def test_padding_is_no_part_of_a_mask(cells):
 
 @given(st.integers(0, 733), st.sampled_from([32, 96, 128]), st.sampled_from(["cell", "nucleus"]))
 def test_a_crop_is_a_square_of_the_side_asked_for(cells, row, side, part):
-    cut = herlev.crops(cells.take(np.array([row])), side, part)
+    cut = herlev.crop_cells(cells.take(np.array([row])), side, part)
     assert cut.shape == (1, side, side, 3)
     assert cut.dtype == np.uint8
 
 
 def test_an_empty_mask_gives_no_crop(cells):
     with pytest.raises(ValueError, match="mask is empty"):
-        herlev.crop(cells.images[0], np.zeros((200, 200), bool), 64)
+        herlev.crop_square(cells.images[0], np.zeros((200, 200), bool), 64)
 
 
 def test_one_changed_byte_in_a_cell_is_noticed(tmp_path):
@@ -81,10 +81,10 @@ def test_one_changed_byte_in_a_cell_is_noticed(tmp_path):
     picture = next((copied / "images").rglob("*.jpg"))
     picture.chmod(0o644)
     picture.write_bytes(picture.read_bytes() + b"\0")
-    with pytest.raises(Unreadable, match="images and masks have the sha256"):
+    with pytest.raises(UnreadableFileError, match="images and masks have the sha256"):
         herlev.read(tmp_path)
     picture.unlink()
-    with pytest.raises(Unreadable, match="no such file, though the manifest names it"):
+    with pytest.raises(UnreadableFileError, match="no such file, though the manifest names it"):
         herlev.read(tmp_path)
 
 
@@ -97,7 +97,7 @@ def test_the_colon_set_has_ten_tiles_of_seven_tissues():
 @pytest.mark.parametrize(("name", "many", "few"), [("1008", 79, 18), ("1015", 32, 36), ("1019", 65, 22)])
 def test_a_region_has_the_tumour_tiles_counted_in_its_readme(name, many, few):
     region = bcss.read(name)
-    images, share = bcss.tiles(region, 256)
+    images, share = bcss.cut_tiles(region, 256)
     assert len(images) == len(share)
     assert (int((share >= 0.5).sum()), int((share <= 0.1).sum())) == (many, few)
     assert np.array_equal(images[1], region.image[:256, 256:512])
@@ -116,12 +116,12 @@ def test_a_listed_picture_that_was_changed_is_refused(tmp_path):
     picture = next((tmp_path / "pathology").rglob("*.jpg"))
     picture.chmod(0o644)
     picture.write_bytes(picture.read_bytes()[:-1])
-    with pytest.raises(Unreadable, match=r"its md5 is .*Copy the file again"):
+    with pytest.raises(UnreadableFileError, match=r"its md5 is .*Copy the file again"):
         colon.read(tmp_path)
 
 
 def test_a_misspelt_set_is_told_the_nearest_name():
-    assert source("herlev") is herlev
+    assert load_source("herlev") is herlev
     with pytest.raises(DataError, match="'herlef' is no set of pictures.*herlev"):
-        source("herlef")
-    assert all(source(name).read for name in SOURCES)
+        load_source("herlef")
+    assert all(load_source(name).read for name in SOURCES)

@@ -11,8 +11,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from datasets import external_files, leakage, schema
-from datasets.catalog import names, source
-from datasets.errors import DataError, Unreadable
+from datasets.catalog import load_source, source_modules
+from datasets.errors import DataError, UnreadableFileError
 from datasets.scitech_risk import polish, sba, sba_case
 
 data = pytest.mark.skipif("YUHENG_DATA" not in os.environ, reason="YUHENG_DATA is not set: the file is not shipped")
@@ -35,12 +35,12 @@ def as_if_honest(declared):
 
 
 def test_the_tables_are_known_by_name():
-    assert set(FACTS) <= set(names("scitech_risk"))
+    assert set(FACTS) <= set(source_modules("scitech_risk"))
 
 
 @pytest.mark.parametrize("name", EACH)
 def test_a_source_holds_what_its_docstring_says(name):
-    module = source(name)
+    module = load_source(name)
     frame, (rows, columns, rate) = module.read(), FACTS[name]
     read = [column.name for column in module.TABLE.columns if column.derived is None]
     assert frame.select(read).shape == (rows, columns)
@@ -50,14 +50,14 @@ def test_a_source_holds_what_its_docstring_says(name):
 
 @pytest.mark.parametrize("name", EACH)
 def test_a_sample_is_of_the_same_columns_and_reproducible(name):
-    module = source(name)
+    module = load_source(name)
     assert module.sample(40, seed=1).equals(module.sample(40, seed=1))
     assert module.sample(40, seed=1).columns == [column.name for column in module.TABLE.columns]
 
 
 @pytest.mark.parametrize("name", FACTS)
 def test_a_contract_names_every_column_in_two_languages_and_its_origin(name):
-    declared = source(name).TABLE
+    declared = load_source(name).TABLE
     assert all(column.en and column.zh for column in declared.columns)
     assert declared.origin.source
     assert declared.origin.licence
@@ -76,25 +76,25 @@ def test_every_coded_level_has_its_meaning_in_two_languages(module):
 def test_a_file_that_is_not_shipped_says_how_to_name_it(name, monkeypatch, tmp_path):
     monkeypatch.delenv("YUHENG_DATA", raising=False)
     with pytest.raises(DataError, match="YUHENG_DATA is not set.*Set YUHENG_DATA to the folder"):
-        source(name).read()
+        load_source(name).read()
     with pytest.raises(DataError, match="there is no such file"):
-        source(name).read(tmp_path)
+        load_source(name).read(tmp_path)
 
 
 @pytest.mark.parametrize(("name", "file"), [("sba", sba.FILE), ("sba_case", sba_case.FILE), ("polish", polish.FILE)])
 def test_a_changed_file_is_refused_by_its_digest(name, file, tmp_path):
     (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
     pl.DataFrame({"Term": [84]}).write_parquet(tmp_path / file)
-    with pytest.raises(Unreadable, match="its sha256 is .*the contract describes"):
-        source(name).read(tmp_path)
+    with pytest.raises(UnreadableFileError, match="its sha256 is .*the contract describes"):
+        load_source(name).read(tmp_path)
 
 
 def test_the_shipped_loans_are_small_and_their_readme_has_their_digest():
-    file = sba.SHIPPED / sba.FILE
-    readme = (sba.SHIPPED / "README.md").read_text()
+    file = sba.SAMPLES_DIR / sba.FILE
+    readme = (sba.SAMPLES_DIR / "README.md").read_text()
     section = readme.split(f"## {sba.FILE}")[1].split("\n## ")[0]
     assert file.stat().st_size < 2_000_000
-    assert external_files.digest(file) == sba.TABLE.origin.sha256
+    assert external_files.file_sha256(file) == sba.TABLE.origin.sha256
     assert sba.TABLE.origin.sha256 in section
     assert "licence" in section
 
@@ -103,20 +103,20 @@ def test_the_shipped_loans_are_small_and_their_readme_has_their_digest():
 
 
 def test_no_name_and_no_address_of_a_borrower_is_shipped():
-    assert not {"Name", "City", "Zip"} & set(pl.read_parquet_schema(sba.SHIPPED / sba.FILE))
+    assert not {"Name", "City", "Zip"} & set(pl.read_parquet_schema(sba.SAMPLES_DIR / sba.FILE))
 
 
 def test_what_is_known_only_after_the_approval_is_no_indicator():
     after = {"Term", "ChgOffDate", "ChgOffPrinGr", "BalanceGross", "DisbursementDate", "DisbursementGross"}
-    assert {column.name for column in sba.TABLE.role("leak")} == after
-    made_of = {part for column in sba.TABLE.columns if column.derived for part in column.derived.parts}
+    assert {column.name for column in sba.TABLE.columns_with_role("leak")} == after
+    made_of = {part for column in sba.TABLE.columns if column.derived for part in column.derived.operand_names}
     assert not made_of & after
 
 
 def test_the_detector_finds_the_term_by_itself_and_accuses_no_honest_column():
     frame = sba.read()
-    assert leakage.find(frame, sba.TABLE) == []
-    found = {leak.column: leak.why for leak in leakage.find(frame, as_if_honest(sba.TABLE))}
+    assert leakage.find_leaks(frame, sba.TABLE) == []
+    found = {leak.column: leak.reason for leak in leakage.find_leaks(frame, as_if_honest(sba.TABLE))}
     assert set(found) == {"Term", "ChgOffDate", "ChgOffPrinGr"}
     assert "a multiple of 12" in found["Term"]
     assert "0.0% where missing" in found["ChgOffDate"]
@@ -147,7 +147,9 @@ def test_a_loan_in_the_sources_own_words_becomes_a_row_of_the_contract():
             "SBA_Appv": ["$48,000.00 ", "$1,000.00 ", "$1.00 "],
         }
     )  # fmt: skip
-    first, second = schema.check(sba.shape(raw), sba.NATIONAL).to_dicts()  # the third has no outcome
+    first, second = schema.validate_or_raise(
+        sba.to_contract(raw), sba.NATIONAL_TABLE
+    ).to_dicts()  # the third has no outcome
     assert first["trade"] == "computer_systems"
     assert (first["ApprovalDate"], second["ApprovalDate"]) == ("1997-02-28", "1962-07-01")
     assert (first["default"], second["default"]) == (0, 1)
@@ -177,8 +179,8 @@ def test_the_articles_halves_and_its_last_model_are_found_again():
     train, test = frame.filter(pl.col("Selected") == 1), frame.filter(pl.col("Selected") == 0)
     assert (train.height, test.height) == (1_051, 1_050)
     model = make_pipeline(StandardScaler(), LogisticRegression(C=1e6))
-    model.fit(train.select(sba_case.ARTICLE).to_numpy(), train["default"].to_numpy())
-    pd = model.predict_proba(test.select(sba_case.ARTICLE).to_numpy())[:, 1]
+    model.fit(train.select(sba_case.ARTICLE_FEATURES).to_numpy(), train["default"].to_numpy())
+    pd = model.predict_proba(test.select(sba_case.ARTICLE_FEATURES).to_numpy())[:, 1]
     assert roc_auc_score(test["default"], pd) == pytest.approx(0.735, abs=5e-4)
     assert ((pd > 0.5) != (test["default"].to_numpy() > 0)).mean() == pytest.approx(0.322, abs=5e-4)
 
@@ -190,14 +192,16 @@ def test_the_articles_features_are_made_from_the_term_as_the_docstring_says():
     assert (frame["daysterm"] == 30 * frame["Term"]).all()
     ended = frame["xx"].is_between(17_501, 18_078)  # 2007-12-01 to 2009-06-30
     assert (ended.fill_null(False).cast(float) == frame["Recession"]).all()
-    assert {"RealEstate", "Recession", "daysterm", "xx"} <= {column.name for column in sba_case.TABLE.role("leak")}
+    assert {"RealEstate", "Recession", "daysterm", "xx"} <= {
+        column.name for column in sba_case.TABLE.columns_with_role("leak")
+    }
 
 
 @data
 def test_the_detector_finds_the_term_in_the_case_too():
     frame = sba_case.read()
-    assert leakage.find(frame, sba_case.TABLE) == []
-    found = {leak.column: leak.why for leak in leakage.find(frame, as_if_honest(sba_case.TABLE))}
+    assert leakage.find_leaks(frame, sba_case.TABLE) == []
+    found = {leak.column: leak.reason for leak in leakage.find_leaks(frame, as_if_honest(sba_case.TABLE))}
     assert set(found) == {"Term", "daysterm", "ChgOffDate", "ChgOffPrinGr"}
     assert "a multiple of 12" in found["Term"]
 
@@ -244,6 +248,6 @@ def test_repeated_rows_are_dropped_and_nothing_else():
 @data
 def test_what_the_source_gives_away_is_found_and_is_what_the_docstring_names():
     frame = polish.read()
-    assert {leak.column for leak in leakage.find(frame, polish.TABLE)} == {leakage.ROW_ORDER, "Attr22", "Attr27"}
+    assert {leak.column for leak in leakage.find_leaks(frame, polish.TABLE)} == {leakage.ROW_ORDER, "Attr22", "Attr27"}
     unfiled = frame.filter(pl.col("Attr22") == 0)
     assert (unfiled.height, unfiled["class"].sum()) == (534, 0)

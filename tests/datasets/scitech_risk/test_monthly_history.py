@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from datasets import schema
 from datasets.scitech_risk import monthly_history
-from datasets.scitech_risk.register.schema import FROM_MONTHS, HISTORY, TABLE
+from datasets.scitech_risk.register.schema import HISTORY, MONTHLY_COLUMNS, TABLE
 
 NOW = "2026-06"
 VALUES = ("revenue", "insured_staff", "zero_filing", "late_filing", "electricity", "cash", "overdue_days")
@@ -19,19 +19,19 @@ def history(length: int, company: str = "A", **values: object) -> pl.DataFrame:
     frame = pl.DataFrame(
         {
             "company_id": [company] * length,
-            "month": [monthly_history.shifted(NOW, at - length + 1) for at in range(length)],
+            "month": [monthly_history.add_months(NOW, at - length + 1) for at in range(length)],
             **{name: pl.Series(list(value), dtype=pl.Float64) for name, value in rows.items()},
         }
     )
-    return schema.check(frame, HISTORY)
+    return schema.validate_or_raise(frame, HISTORY)
 
 
 def told(frame: pl.DataFrame, name: str) -> float | None:
-    return monthly_history.columns(frame, NOW)[name][0]
+    return monthly_history.early_warning_columns(frame, NOW)[name][0]
 
 
 def faults(frame: pl.DataFrame, *companies: str) -> list[str]:
-    return [str(fault) for fault in monthly_history.check(frame, pl.Series(companies or ["A"]), NOW)]
+    return [str(fault) for fault in monthly_history.find_history_errors(frame, pl.Series(companies or ["A"]), NOW)]
 
 
 def test_revenue_halved_is_a_change_of_minus_one_half():
@@ -73,13 +73,13 @@ def test_the_worst_fall_is_from_a_peak_to_a_later_trough_within_the_year():
 
 def test_a_column_that_nobody_reported_is_missing_throughout():
     frame = history(36, **{name: [None] * 36 for name in VALUES})
-    assert all(value is None for value in monthly_history.columns(frame, NOW).drop("company_id").row(0))
+    assert all(value is None for value in monthly_history.early_warning_columns(frame, NOW).drop("company_id").row(0))
 
 
 def test_a_year_of_electricity_counts_an_unknown_month_as_the_mean_of_the_known():
     frame = history(36, electricity=[99.0] * 24 + [2.0] * 8 + [None] * 4)
-    assert monthly_history.yearly(frame, "electricity", NOW)["electricity"].to_list() == [24.0]
-    assert monthly_history.yearly(history(3), "electricity", NOW)["electricity"].to_list() == [3.0]
+    assert monthly_history.last_year_total(frame, "electricity", NOW)["electricity"].to_list() == [24.0]
+    assert monthly_history.last_year_total(history(3), "electricity", NOW)["electricity"].to_list() == [3.0]
 
 
 def slow(values: dict[str, list[float | None]]) -> dict[str, float | None]:
@@ -93,7 +93,7 @@ def slow(values: dict[str, list[float | None]]) -> dict[str, float | None]:
         return [value for value in values[name][-length:] if value is not None]
 
     found: dict[str, float | None] = {}
-    for name, source in monthly_history.CHANGES.items():
+    for name, source in monthly_history.CHANGE_COLUMNS.items():
         now, before = mean(values[source][-6:], 6), mean(values[source][-12:-6], 6)
         found[name] = min(now / before - 1, 1_000) if now is not None and before else None
     found["overdue_days_6m"] = max(window("overdue_days", 6), default=None)
@@ -128,8 +128,8 @@ def test_it_equals_what_one_works_out_by_hand_in_any_order_of_the_rows(companies
     frame = pl.concat(frames)
     order = list(range(frame.height))
     random.shuffle(order)
-    found = monthly_history.columns(frame[order], NOW)
-    assert set(found.columns) == {"company_id", *FROM_MONTHS}
+    found = monthly_history.early_warning_columns(frame[order], NOW)
+    assert set(found.columns) == {"company_id", *MONTHLY_COLUMNS}
     for at, values in enumerate(companies):
         row = found.row(by_predicate=pl.col("company_id") == f"C{at}", named=True)
         assert {k: v for k, v in row.items() if k != "company_id"} == pytest.approx(slow(values), nan_ok=False)
@@ -139,16 +139,18 @@ def test_it_equals_what_one_works_out_by_hand_in_any_order_of_the_rows(companies
 @given(COMPANY)
 def test_the_rolling_columns_at_a_month_are_those_of_a_history_that_ends_there(values):
     frame = history(len(values["cash"]), **values)
-    every = monthly_history.rolling(frame)
+    every = monthly_history.rolling_early_warnings(frame)
     assert every.height == frame.height
     for month in frame["month"]:
         then = frame.filter(pl.col("month") <= month)
-        assert monthly_history.columns(then, month).equals(every.filter(pl.col("month") == month).drop("month"))
+        assert monthly_history.early_warning_columns(then, month).equals(
+            every.filter(pl.col("month") == month).drop("month")
+        )
 
 
 def test_an_empty_history_gives_no_rows():
-    assert monthly_history.rolling(history(0)).height == 0
-    assert monthly_history.columns(history(0), NOW).height == 0
+    assert monthly_history.rolling_early_warnings(history(0)).height == 0
+    assert monthly_history.early_warning_columns(history(0), NOW).height == 0
     assert faults(history(0)) == []
 
 
@@ -185,7 +187,7 @@ def test_what_is_no_month_is_a_fault(month):
 
 
 def test_months_are_counted_over_the_turn_of_a_year():
-    assert monthly_history.shifted("2026-01", -1) == "2025-12"
-    assert monthly_history.shifted("2025-12", 13) == "2027-01"
-    turn = pl.DataFrame({"month": ["2025-12", "2026-01"]}).select(monthly_history.number("month")).to_series()
+    assert monthly_history.add_months("2026-01", -1) == "2025-12"
+    assert monthly_history.add_months("2025-12", 13) == "2027-01"
+    turn = pl.DataFrame({"month": ["2025-12", "2026-01"]}).select(monthly_history.month_index("month")).to_series()
     assert turn[1] - turn[0] == 1

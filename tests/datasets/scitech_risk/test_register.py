@@ -5,17 +5,17 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from datasets import schema as table
-from datasets.errors import DataError, Faults, Unreadable
+from datasets import schema as table_schema
+from datasets.errors import DataError, UnreadableFileError, ValidationErrors
 from datasets.scitech_risk.register import schema as register
 from datasets.scitech_risk.register.schema import (
-    COMPUTED,
-    FROM_LINKS,
-    FROM_MONTHS,
+    COMPANIES,
+    COMPUTED_COLUMNS,
     HISTORY,
     INVOICES,
+    LINK_COLUMNS,
     LINKS,
-    STATED,
+    MONTHLY_COLUMNS,
     TABLE,
 )
 from datasets.scitech_risk.register.simulator import write
@@ -28,13 +28,13 @@ def companies(*names: str, **values: list[object]) -> pl.DataFrame:
 
 
 def assembled(frame: pl.DataFrame, **parts: pl.DataFrame | None) -> register.Register:
-    return register.assemble({"companies": frame, **parts})
+    return register.build_register({"companies": frame, **parts})
 
 
 def refusal(frame: pl.DataFrame, **parts: pl.DataFrame | None) -> str:
-    with pytest.raises(Faults) as refused:
+    with pytest.raises(ValidationErrors) as refused:
         assembled(frame, **parts)
-    assert len(refused.value.faults) == refused.value.total
+    assert len(refused.value.errors) == refused.value.total
     return str(refused.value)
 
 
@@ -53,12 +53,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_every_column_is_named_in_english_and_in_chinese(column):
     assert column.en
     assert column.zh
-    assert not column.unit or column.unit in (*table.UNITS_ZH, "0/1", "YYYY-MM")
+    assert not column.unit or column.unit in (*table_schema.UNITS_ZH, "0/1", "YYYY-MM")
 
 
 def test_every_indicator_has_a_group_and_every_computed_column_is_in_the_table():
     assert all(column.group for column in TABLE.indicators)
-    assert {column.name for column in STATED.columns} | set(COMPUTED) == {column.name for column in TABLE.columns}
+    assert {column.name for column in COMPANIES.columns} | set(COMPUTED_COLUMNS) == {
+        column.name for column in TABLE.columns
+    }
 
 
 def test_a_register_comes_back_whole_and_by_its_contract(folder):
@@ -66,7 +68,7 @@ def test_a_register_comes_back_whole_and_by_its_contract(folder):
     assert read.simulated
     assert (read.month, read.remarks) == (MONTH, ())
     stated = [column.name for column in TABLE.columns if column.derived is None]
-    again, _, faults = table.conform(read.frame.select(stated), TABLE)
+    again, _, faults = table_schema.validate(read.frame.select(stated), TABLE)
     assert (read.frame.columns, faults) == ([column.name for column in TABLE.columns], 0)
     assert again.equals(read.frame)
     assert read.history.columns == [column.name for column in HISTORY.columns]
@@ -77,8 +79,8 @@ def test_a_flat_table_of_every_column_is_read_by_the_same_contract(folder, tmp_p
     flat = frame.select(column.name for column in TABLE.columns if column.derived is None)
     flat.write_parquet(tmp_path / "batch.parquet")
     flat.write_csv(tmp_path / "batch.csv")
-    assert table.read(tmp_path / "batch.parquet", TABLE).equals(frame)
-    assert table.read(tmp_path / "batch.csv", TABLE).equals(frame)
+    assert table_schema.read_table(tmp_path / "batch.parquet", TABLE).equals(frame)
+    assert table_schema.read_table(tmp_path / "batch.csv", TABLE).equals(frame)
 
 
 def test_csv_files_of_the_same_names_are_the_same_register(folder, tmp_path):
@@ -95,7 +97,7 @@ def test_csv_files_of_the_same_names_are_the_same_register(folder, tmp_path):
 def test_the_order_of_the_rows_changes_nothing(folder):
     parts = {name: pl.read_parquet(folder / f"{name}.parquet") for name in register.FILES}
     turned = {name: frame.sample(fraction=1, shuffle=True, seed=5) for name, frame in parts.items()}
-    one, other = (register.assemble(dict(some)).frame.sort("company_id") for some in (parts, turned))
+    one, other = (register.build_register(dict(some)).frame.sort("company_id") for some in (parts, turned))
     assert one.equals(other)
 
 
@@ -110,7 +112,7 @@ def test_without_other_files_the_columns_are_missing_and_the_register_says_so():
     made = assembled(companies("A", "B"))
     assert [remark.code for remark in made.remarks] == ["no_history", "no_links", "no_invoices"]
     assert all(remark.zh for remark in made.remarks)
-    assert made.frame.select(COMPUTED).null_count().row(0) == (2,) * len(COMPUTED)
+    assert made.frame.select(COMPUTED_COLUMNS).null_count().row(0) == (2,) * len(COMPUTED_COLUMNS)
     assert made.history.height == 0
 
 
@@ -118,7 +120,7 @@ def test_empty_links_are_nothing_known_and_not_nobody_tied():
     made = assembled(
         companies("A"), links=pl.DataFrame(schema=dict.fromkeys(("company_id", "kind", "party"), pl.String))
     )
-    assert made.frame.select(FROM_LINKS).null_count().row(0) == (1,) * len(FROM_LINKS)
+    assert made.frame.select(LINK_COLUMNS).null_count().row(0) == (1,) * len(LINK_COLUMNS)
 
 
 def test_an_empty_file_is_remarked_on_as_an_absent_one_is():
@@ -142,7 +144,7 @@ def test_a_company_without_a_history_has_no_months_and_a_remark():
     history = pl.DataFrame({"company_id": ["A"], "month": [MONTH], "zero_filing": [1]})
     made = assembled(companies("A", "B"), history=history)
     assert made.frame["zero_filing_months"].to_list() == [1, None]
-    assert made.frame.filter(company_id="B").select(FROM_MONTHS).null_count().row(0) == (1,) * len(FROM_MONTHS)
+    assert made.frame.filter(company_id="B").select(MONTHLY_COLUMNS).null_count().row(0) == (1,) * len(MONTHLY_COLUMNS)
     assert [remark.code for remark in made.remarks if remark.code == "without_history"]
 
 
@@ -209,14 +211,14 @@ def test_a_file_told_twice_is_refused(tmp_path):
 
 def test_a_broken_file_is_named(tmp_path):
     (tmp_path / "companies.parquet").write_bytes(b"PAR1 and then nothing")
-    with pytest.raises(Unreadable, match=r"companies\.parquet"):
+    with pytest.raises(UnreadableFileError, match=r"companies\.parquet"):
         register.read(tmp_path)
 
 
 def test_the_digest_is_of_all_its_files(folder, tmp_path):
     for name in ("companies", "links"):
         (tmp_path / f"{name}.parquet").write_bytes((folder / f"{name}.parquet").read_bytes())
-    two = register.digest(tmp_path)
+    two = register.register_digest(tmp_path)
     (tmp_path / "history.parquet").write_bytes((folder / "history.parquet").read_bytes())
-    assert two != register.digest(tmp_path)
+    assert two != register.register_digest(tmp_path)
     assert len(two) == 64

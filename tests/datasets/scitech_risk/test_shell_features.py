@@ -9,21 +9,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from datasets.scitech_risk import shell_features
-from datasets.scitech_risk.register.schema import FROM_NETWORK
-from datasets.scitech_risk.shell_features import Rules
+from datasets.scitech_risk.register.schema import NETWORK_COLUMNS
+from datasets.scitech_risk.shell_features import ShellFeatureRules
 
 Link = tuple[str, str, str]
 Invoice = tuple[str, str, float]
 
 
 def made(
-    staff: dict[str, int | None], links: list[Link] | None, invoices: list[Invoice] | None, rules: Rules | None = None,
+    staff: dict[str, int | None], links: list[Link] | None, invoices: list[Invoice] | None, rules: ShellFeatureRules | None = None,
     electricity: dict[str, float] | None = None,
 ) -> dict[str, dict[str, object]]:  # fmt: skip
     """Each company's network columns."""
     text = {"company_id": pl.String, "kind": pl.String, "party": pl.String}
     sold = {"seller": pl.String, "buyer": pl.String, "amount": pl.Float64}
-    frame = shell_features.columns(
+    frame = shell_features.shell_feature_columns(
         pl.DataFrame({"company_id": list(staff), "insured_staff": pl.Series(list(staff.values()), dtype=pl.Float64)}),
         None if links is None else pl.DataFrame(links, schema=text, orient="row"),
         None if invoices is None else pl.DataFrame(invoices, schema=sold, orient="row"),
@@ -31,7 +31,7 @@ def made(
         else pl.DataFrame({"company_id": list(electricity), "mwh": list(electricity.values())}),
         rules,
     )  # fmt: skip
-    assert set(frame.columns) == {"company_id", *FROM_NETWORK}
+    assert set(frame.columns) == {"company_id", *NETWORK_COLUMNS}
     assert frame["company_id"].to_list() == list(staff)
     return {row["company_id"]: row for row in frame.iter_rows(named=True)}
 
@@ -138,7 +138,10 @@ def test_a_crowded_address_or_owner_ties_nobody(kind):
     found = made(dict.fromkeys(names, 3), links, [("C0", "C1", 9.0)])
     assert found["C0"]["invoice_related_share"] == 0
     assert (
-        made(dict.fromkeys(names, 3), links, [("C0", "C1", 9.0)], Rules(crowd=40))["C0"]["invoice_related_share"] == 1
+        made(dict.fromkeys(names, 3), links, [("C0", "C1", 9.0)], ShellFeatureRules(max_tie_companies=40))["C0"][
+            "invoice_related_share"
+        ]
+        == 1
     )
 
 
@@ -190,11 +193,13 @@ INVOICES = st.lists(
     st.tuples(st.sampled_from([*NAMES, "X"]), st.sampled_from([*NAMES, "X"]), st.integers(0, 9).map(float)), max_size=16
 )
 RULES = st.builds(
-    Rules, material=st.sampled_from([0.05, 0.15, 0.4]), longest=st.integers(2, 6), crowd=st.integers(1, 3)
+    ShellFeatureRules, material=st.sampled_from([0.05, 0.15, 0.4]), longest=st.integers(2, 6), crowd=st.integers(1, 3)
 )
 
 
-def slow(staff: dict, links: list[Link], invoices: list[Invoice], rules: Rules) -> dict[str, dict[str, object]]:
+def slow(
+    staff: dict, links: list[Link], invoices: list[Invoice], rules: ShellFeatureRules
+) -> dict[str, dict[str, object]]:
     sold: dict[str, float] = {}
     bought: dict[str, float] = {}
     pairs: dict[tuple[str, str], float] = {}
@@ -204,7 +209,7 @@ def slow(staff: dict, links: list[Link], invoices: list[Invoice], rules: Rules) 
         pairs[seller, buyer] = pairs.get((seller, buyer), 0) + amount
     heavy = {
         (a, b): x for (a, b), x in pairs.items()
-        if a != b and x > 0 and x >= rules.material * sold[a] and x >= rules.material * bought[b]
+        if a != b and x > 0 and x >= rules.material_share * sold[a] and x >= rules.material_share * bought[b]
     }  # fmt: skip
     owners = {(a, party) for a, kind, party in links if kind == "owner"}
     found = {}
@@ -221,7 +226,7 @@ def slow(staff: dict, links: list[Link], invoices: list[Invoice], rules: Rules) 
             row |= {f"{kind}_companies": count, f"{kind}_empty_share": share}
         loops = [
             path
-            for length in range(2, rules.longest + 1)
+            for length in range(2, rules.max_loop_length + 1)
             for path in itertools.permutations([*NAMES, "X"], length)
             if path[0] == name and all(step in heavy for step in zip(path, (*path[1:], name), strict=True))
         ]
@@ -229,7 +234,7 @@ def slow(staff: dict, links: list[Link], invoices: list[Invoice], rules: Rules) 
         best = [name, name] if pairs.get((name, name)) else [*loops[0], name] if loops else None
         row["loop_path"] = len(best) if best else None
         ties = {party: [a for a, k, p in links if (k, p) == party] for party in {(k, p) for _, k, p in links}}
-        real = {p: set(c) for p, c in ties.items() if p[0] == "officer" or len(set(c)) <= rules.crowd}
+        real = {p: set(c) for p, c in ties.items() if p[0] == "officer" or len(set(c)) <= rules.max_tie_companies}
         tied = {b for p, c in real.items() for b in c | ({p[1]} if p[0] == "owner" else set())
                 if name in c | ({p[1]} if p[0] == "owner" else set())}  # fmt: skip
         related = sum(x for (a, b), x in pairs.items() if a == name and (b in tied or b == name))

@@ -11,13 +11,13 @@ from datasets import leakage
 from datasets.errors import DataError
 from datasets.scitech_risk.register import schema
 from datasets.scitech_risk.register.schema import SIMULATED_KEY, TABLE, Register
-from datasets.scitech_risk.register.simulator import BLOCK, blocks, write, zone
+from datasets.scitech_risk.register.simulator import BLOCK_SIZE, simulate_blocks, simulate_zone, write
 from tests.paths import ROOT
 
 
 @pytest.fixture(scope="module")
 def made() -> Register:
-    return schema.assemble(dict(zone(30_000, seed=11)), simulated=True)
+    return schema.build_register(dict(simulate_zone(30_000, seed=11)), simulated=True)
 
 
 @pytest.fixture(scope="module")
@@ -36,22 +36,22 @@ def found(frame: pl.DataFrame, flag: pl.Expr) -> float:
 
 
 def test_the_same_seed_gives_the_same_zone_and_another_seed_another():
-    one, same, other = zone(300, 3), zone(300, 3), zone(300, 4)
+    one, same, other = simulate_zone(300, 3), simulate_zone(300, 3), simulate_zone(300, 4)
     assert all(one[name].equals(same[name]) for name in schema.FILES)
     assert not one["companies"].equals(other["companies"])
 
 
 def test_blocks_one_below_the_other_are_the_zone():
-    parts = list(blocks(BLOCK + 500, 5))
-    assert [part["companies"].height for part in parts] == [BLOCK, 500]
-    whole = zone(BLOCK + 500, 5)
+    parts = list(simulate_blocks(BLOCK_SIZE + 500, 5))
+    assert [part["companies"].height for part in parts] == [BLOCK_SIZE, 500]
+    whole = simulate_zone(BLOCK_SIZE + 500, 5)
     assert all(pl.concat([part[name] for part in parts]).equals(whole[name]) for name in schema.FILES)
 
 
 @pytest.mark.parametrize("companies", [1, 2, 3, 9, 50, 400])
 @pytest.mark.parametrize("hiding", [0.0, 1.0])
 def test_a_zone_of_any_size_is_a_sound_register(companies, hiding):
-    frame = schema.assemble(dict(zone(companies, 1, hiding)), simulated=True).frame
+    frame = schema.build_register(dict(simulate_zone(companies, 1, hiding)), simulated=True).frame
     assert frame.height == companies
     assert frame["company_id"].n_unique() == companies
 
@@ -64,7 +64,7 @@ def test_default_is_rare_and_the_truth_separates_it_as_told(made, honest):
 
 
 def test_its_indicators_are_no_leaks(made):
-    assert leakage.find(made.frame, TABLE, most_rows=20_000) == []
+    assert leakage.find_leaks(made.frame, TABLE, max_rows=20_000) == []
 
 
 @pytest.mark.parametrize(
@@ -161,7 +161,7 @@ def test_the_better_shells_hide_the_fewer_marks_they_bear():
     marks = {"insured_staff": 0, "officer_companies": 4, "invoice_loop_share": 0.5, "address_empty_share": 0.5}
     rates = []
     for hiding in (0.0, 0.5, 1.0):
-        frame = schema.assemble(dict(zone(8_000, 2, hiding)), simulated=True).frame.filter(is_shell=1)
+        frame = schema.build_register(dict(simulate_zone(8_000, 2, hiding)), simulated=True).frame.filter(is_shell=1)
         flags = {
             name: pl.col(name) == 0 if name == "insured_staff" else pl.col(name) >= at for name, at in marks.items()
         }
@@ -179,7 +179,7 @@ def test_loops_are_spelled_by_their_names(shells):
 
 
 def test_a_month_later_the_same_companies_have_one_month_more(tmp_path):
-    now, later = zone(2_000, 5), zone(2_000, 5, month=1)
+    now, later = simulate_zone(2_000, 5), simulate_zone(2_000, 5, month=1)
     before, after = set(now["companies"]["company_id"]), set(later["companies"]["company_id"])
     assert 0 < len(after - before) < 60
     assert 0 < len(before - after) < 60
@@ -190,7 +190,7 @@ def test_a_month_later_the_same_companies_have_one_month_more(tmp_path):
     assert more.height == past.height + len(stayed)
     gone = now["companies"].filter(pl.col("company_id").is_in(list(before - after)))
     assert gone["default_12m"].min() == 1
-    frame = schema.assemble(dict(later), simulated=True).frame
+    frame = schema.build_register(dict(later), simulated=True).frame
     both = now["companies"].join(frame, on="company_id", suffix="_later").drop_nulls(["debt_ratio"])
     now_ratio = both["total_liabilities"] / both["total_assets"]
     assert (both["debt_ratio"] - now_ratio).abs().median() < 0.02  # it moves, and not far
@@ -211,7 +211,7 @@ def test_the_files_say_that_they_are_simulated_and_come_back_the_same(tmp_path):
     read = schema.read(tmp_path / "zone")
     assert read.simulated
     assert read.frame.height == done["companies"] == 300
-    assert read.frame.equals(schema.assemble(dict(zone(300, 2)), simulated=True).frame)
+    assert read.frame.equals(schema.build_register(dict(simulate_zone(300, 2)), simulated=True).frame)
 
 
 def test_wrong_numbers_are_refused_together_and_leave_nothing_behind(tmp_path):

@@ -128,10 +128,10 @@ def kfb(pixels: np.ndarray, tile: int = 128, mpp: float = 0.5, power: int = 20, 
         for y in range(0, height, tile):
             for x in range(0, width, tile):
                 part = pixels[y : y + tile, x : x + tile]
-                tiles.append(writers.Placed(number, x, y, part.shape[1], part.shape[0], jpeg(part)))
+                tiles.append(writers.KfbTile(number, x, y, part.shape[1], part.shape[0], jpeg(part)))
         pixels = pixels[: height // 2 * 2, : width // 2 * 2].reshape(height // 2, 2, width // 2, 2, 3)
         pixels = pixels.mean((1, 3)).round().astype(np.uint8)
-    return writers.kfb(tiles, size, tile, mpp, power)
+    return writers.build_kfb(tiles, size, tile, mpp, power)
 
 
 def one_image(**changes):

@@ -5,10 +5,10 @@ import openslide
 import pytest
 from PIL import Image
 
-from datasets.slides.deidentify import strip
-from datasets.slides.errors import SlideRefused
+from datasets.slides.deidentify import deidentify_slide
+from datasets.slides.errors import SlideError
 from datasets.slides.reader import open_slide
-from datasets.slides.static_check import check
+from datasets.slides.static_check import check_slide
 from tests.datasets.slides.slide_files import CMU, dicom, kfb, one_image, painted, tiled
 
 
@@ -20,8 +20,8 @@ def store(tmp_path):
 
 def same_pixels(one, other):
     with open_slide(one) as first, open_slide(other) as second:
-        assert first.facts == second.facts
-        for level in range(len(first.facts.levels)):
+        assert first.metadata == second.metadata
+        for level in range(len(first.metadata.levels)):
             np.testing.assert_array_equal(
                 first.read(300, 200, (400, 300), level), second.read(300, 200, (400, 300), level)
             )
@@ -30,32 +30,32 @@ def same_pixels(one, other):
 def test_an_svs_loses_label_macro_and_thumbnail_and_no_pixel(store):
     with openslide.OpenSlide(CMU) as slide:
         assert set(slide.associated_images) == {"label", "macro", "thumbnail"}
-    stripped = strip(CMU, store)
+    stripped = deidentify_slide(CMU, store)
     with openslide.OpenSlide(stripped) as slide:
         assert not slide.associated_images
     same_pixels(CMU, stripped)
     before, after = (np.frombuffer(path.read_bytes(), np.uint8) for path in (CMU, stripped))
     assert len(before) == len(after)
     assert (after[before != after] == 0).sum() > 100_000  # erased, not only unlinked
-    assert len(check(stripped).levels) == 1
+    assert len(check_slide(stripped).levels) == 1
 
 
 def test_a_kfb_loses_macro_and_label_and_no_pixel(tmp_path, store):
     (tmp_path / "a.kfb").write_bytes(kfb(painted(900, 700)))
-    stripped = strip(tmp_path / "a.kfb", store)
+    stripped = deidentify_slide(tmp_path / "a.kfb", store)
     same_pixels(tmp_path / "a.kfb", stripped)
     assert stripped.read_bytes().count(b"\xff\xd8\xff") == (tmp_path / "a.kfb").read_bytes().count(b"\xff\xd8\xff") - 2
 
 
 def test_a_pyramid_without_a_label_is_copied_as_it_is(tmp_path, store):
     (tmp_path / "a.tif").write_bytes(tiled(painted(900, 700)))
-    assert strip(tmp_path / "a.tif", store).read_bytes() == (tmp_path / "a.tif").read_bytes()
+    assert deidentify_slide(tmp_path / "a.tif", store).read_bytes() == (tmp_path / "a.tif").read_bytes()
 
 
 def test_only_the_first_page_of_a_flat_file_is_kept(tmp_path, store):
     first, second = (Image.fromarray(painted(60, 40, seed)) for seed in (1, 2))
     first.save(tmp_path / "a.tif", save_all=True, append_images=[second])
-    with Image.open(strip(tmp_path / "a.tif", store)) as image:
+    with Image.open(deidentify_slide(tmp_path / "a.tif", store)) as image:
         assert image.n_frames == 1
         np.testing.assert_array_equal(np.asarray(image), painted(60, 40, 1))
 
@@ -64,20 +64,20 @@ def test_of_a_dicom_series_only_the_volumes_are_copied(tmp_path, store):
     (tmp_path / "series").mkdir()
     dicom(tmp_path / "series", "a.dcm")
     dicom(tmp_path / "series", "b.dcm", "LABEL")
-    strip(tmp_path / "series" / "b.dcm", store)
+    deidentify_slide(tmp_path / "series" / "b.dcm", store)
     assert [path.name for path in store.iterdir()] == ["a.dcm"]
 
 
 def test_a_format_whose_label_cannot_be_taken_out_is_refused(tmp_path, store):
     (tmp_path / "a.tif").write_bytes(one_image(description="x http://www.leica-microsystems.com/scn/2010/10/01"))
-    with pytest.raises(SlideRefused) as refused:
-        strip(tmp_path / "a.tif", store)
+    with pytest.raises(SlideError) as refused:
+        deidentify_slide(tmp_path / "a.tif", store)
     assert refused.value.codes == ("label_inside",)
     assert not list(store.iterdir())
 
 
 def test_an_svs_keeps_its_scale_and_loses_who_scanned_what_and_when(store):
-    stripped = strip(CMU, store).read_bytes()
+    stripped = deidentify_slide(CMU, store).read_bytes()
     assert b"Filename = CMU-1" in CMU.read_bytes()
     for lost in (b"CMU-1", b"b414003d-95c6-48b0-9369-8010ed517ba7", b"12/29/09", b"CPAPERIOCS"):
         assert lost in CMU.read_bytes()
@@ -89,8 +89,8 @@ def test_a_tiffs_words_are_gone_and_a_made_up_slide_still_says_so(tmp_path, stor
     named, made_up = tmp_path / "a.tif", tmp_path / "b.tif"
     named.write_bytes(one_image(description="Zhang San, born 1961"))
     made_up.write_bytes(one_image(description="SIMULATED slide"))
-    assert b"Zhang" not in strip(named, store).read_bytes()
-    assert b"SIMULATED slide" in strip(made_up, store).read_bytes()
+    assert b"Zhang" not in deidentify_slide(named, store).read_bytes()
+    assert b"SIMULATED slide" in deidentify_slide(made_up, store).read_bytes()
     same_pixels_of_one_level(named, store / "a.tif")
 
 
@@ -117,12 +117,12 @@ def test_a_dicom_loses_every_word_about_people_at_any_depth_and_no_pixel(tmp_pat
     before = (tmp_path / "series" / "a.dcm").read_bytes()
     names = (b"Zhang", b"330281196103", b"19610304", b"ACC-77", b"20260101", b"Li^Si", b"TUBE-88", b"SPECIMEN-99")
     assert all(name in before for name in names)
-    stripped = strip(tmp_path / "series" / "a.dcm", store)
+    stripped = deidentify_slide(tmp_path / "series" / "a.dcm", store)
     assert not [name for name in names if name in stripped.read_bytes()]
     again = pydicom.dcmread(stripped)
     assert (str(again.PatientName).strip(), again.SeriesInstanceUID) == ("", whole.SeriesInstanceUID)
     assert again.PixelData == whole.PixelData
-    assert check(stripped).mpp == check(tmp_path / "series" / "a.dcm").mpp
+    assert check_slide(stripped).mpp == check_slide(tmp_path / "series" / "a.dcm").mpp
 
 
 def test_the_words_beside_a_flat_picture_are_gone_and_its_pixels_are_as_they_were(tmp_path, store):
@@ -137,5 +137,5 @@ def test_the_words_beside_a_flat_picture_are_gone_and_its_pixels_are_as_they_wer
     picture.save(tmp_path / "a.jpg", comment=b"Zhang San", exif=exif)
     for name in ("a.png", "a.jpg"):
         assert b"Zhang" in (tmp_path / name).read_bytes()
-        assert b"Zhang" not in strip(tmp_path / name, store).read_bytes()
+        assert b"Zhang" not in deidentify_slide(tmp_path / name, store).read_bytes()
         same_pixels_of_one_level(tmp_path / name, store / name)

@@ -12,16 +12,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from datasets.slides.errors import CODES, SlideRefused
-from datasets.slides.limits import LIMITS
-from datasets.slides.static_check import check
+from datasets.slides.errors import ISSUE_TEMPLATES, SlideError
+from datasets.slides.limits import SLIDE_LIMITS
+from datasets.slides.static_check import check_slide
 from tests.datasets.slides.slide_files import CMU, bigtiff, dicom, directory, jpeg, kfb, one_image, painted, tiled
 
 
-def refused(path, limits=LIMITS):
-    with pytest.raises(SlideRefused) as error:
-        check(path, limits)
-    assert all(each.en.count(".") >= 2 and each.zh.endswith("。") for each in error.value.faults)
+def refused(path, limits=SLIDE_LIMITS):
+    with pytest.raises(SlideError) as error:
+        check_slide(path, limits)
+    assert all(each.en.count(".") >= 2 and each.zh.endswith("。") for each in error.value.issues)
     return error.value.codes
 
 
@@ -104,7 +104,7 @@ def test_a_large_sparse_slide_is_no_bomb(tmp_path):
     stored, tiles = jpeg(painted(128, 128)), 782 * 625
     table = {"offsets": [16] + [0] * (tiles - 1), "counts": [len(stored)] + [0] * (tiles - 1)}
     (tmp_path / "sparse.tif").write_bytes(one_image(width=100_000, height=80_000, **table))
-    assert check(tmp_path / "sparse.tif").levels == ((100_000, 80_000),)
+    assert check_slide(tmp_path / "sparse.tif").levels == ((100_000, 80_000),)
 
 
 def test_a_missing_file_a_folder_and_a_pipe_are_no_slides(tmp_path):
@@ -126,7 +126,7 @@ def test_a_missing_file_a_folder_and_a_pipe_are_no_slides(tmp_path):
 )
 def test_a_scanners_tiff_is_told_by_its_content(tmp_path, kind, tags):
     (tmp_path / "slide").write_bytes(one_image(**tags))
-    assert check(tmp_path / "slide").format == kind
+    assert check_slide(tmp_path / "slide").format == kind
 
 
 def test_an_ndpi_of_more_than_4_gigabytes_keeps_its_high_bits(tmp_path):
@@ -139,7 +139,7 @@ def test_an_ndpi_of_more_than_4_gigabytes_keeps_its_high_bits(tmp_path):
         file.write(b"II*\0" + struct.pack("<Q", base + len(stored)))
         file.seek(base)
         file.write(stored + struct.pack("<H", len(tags)) + entries + bytes(8))
-    found = check(tmp_path / "slide.ndpi")
+    found = check_slide(tmp_path / "slide.ndpi")
     assert (found.format, found.levels) == ("ndpi", ((64, 64),))
 
 
@@ -158,8 +158,8 @@ def test_many_directories_that_share_one_large_table_are_refused(tmp_path):
 
 
 def test_limits_are_those_given():
-    assert refused(CMU, replace(LIMITS, pixels=1_000_000)) == ("pixel_bomb",)
-    assert refused(CMU, replace(LIMITS, file_bytes=1_000)) == ("too_large",)
+    assert refused(CMU, replace(SLIDE_LIMITS, pixels=1_000_000)) == ("pixel_bomb",)
+    assert refused(CMU, replace(SLIDE_LIMITS, file_bytes=1_000)) == ("too_large",)
 
 
 @pytest.mark.parametrize("flag", [b"II", b"MM"])
@@ -181,7 +181,7 @@ def test_both_byte_orders_are_read(tmp_path, flag):
         number = struct.pack(order + ("I" if kind == 4 else "HH"), *((value,) if kind == 4 else (value, 0)))
         data += struct.pack(order + "HHI", tag, kind, 1) + number
     (tmp_path / "flat.tif").write_bytes(data + bytes(4))
-    assert check(tmp_path / "flat.tif").levels == ((4, 2),)
+    assert check_slide(tmp_path / "flat.tif").levels == ((4, 2),)
 
 
 def test_a_dicom_series_is_its_volumes_alone(tmp_path):
@@ -190,7 +190,7 @@ def test_a_dicom_series_is_its_volumes_alone(tmp_path):
     label = dicom(tmp_path, "c.dcm", "LABEL")
     dicom(tmp_path, "d.dcm", series="9.9.9")
     for given_path in (fine, coarse, label):
-        found = check(given_path)
+        found = check_slide(given_path)
         assert found.files == (fine, coarse)
         assert (found.levels, found.mpp) == (((256, 256), (128, 128)), (0.5, 0.51))
 
@@ -206,7 +206,7 @@ def test_a_dicom_neighbour_that_is_a_link_is_not_followed(tmp_path):
     other = dicom(tmp_path / "elsewhere", "b.dcm", size=(128, 128))
     (tmp_path / "series" / "b.dcm").symlink_to(other)
     path = dicom(tmp_path / "series", "a.dcm")
-    assert check(path).files == (path,)
+    assert check_slide(path).files == (path,)
 
 
 def test_a_dicom_cut_off_lying_or_packed_is_refused(tmp_path):
@@ -222,7 +222,7 @@ def test_a_broken_instance_of_the_series_refuses_it_and_another_series_does_not(
     path = dicom(tmp_path, "a.dcm")
     beside = dicom(tmp_path, "b.dcm", series="9.9.9")
     beside.write_bytes(beside.read_bytes()[:-30])
-    assert check(path).files == (path,)
+    assert check_slide(path).files == (path,)
     beside = dicom(tmp_path, "b.dcm")
     beside.write_bytes(beside.read_bytes()[:-30])
     assert "truncated" in refused(path)
@@ -267,7 +267,7 @@ def mrxs(tmp_path):
 
 
 def test_an_mrxs_names_its_files_and_its_scale(mrxs):
-    found = check(mrxs())
+    found = check_slide(mrxs())
     assert (found.format, found.mpp) == ("mirax", (0.25, 0.25))
     assert [path.name for path in found.files] == ["slide.mrxs", "Slidedat.ini", "Data0000.dat", "Index.dat"]
 
@@ -327,10 +327,10 @@ def test_a_check_answers_or_refuses_whatever_bytes_are_flipped(tmp_path, kind, f
         data[int(place * span)] ^= by
     (tmp_path / "flipped").write_bytes(data)
     try:
-        check(tmp_path / "flipped")
-    except SlideRefused as error:
+        check_slide(tmp_path / "flipped")
+    except SlideError as error:
         found = error.codes
-        if not found or not set(found) <= set(CODES):
+        if not found or not set(found) <= set(ISSUE_TEMPLATES):
             raise
 
 

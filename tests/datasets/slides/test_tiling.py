@@ -10,14 +10,14 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from datasets.slides import sandbox, tiling, tissue
-from datasets.slides.errors import SlideRefused
-from datasets.slides.reader import Facts, Level, Slide, open_slide, read_scaled
-from datasets.slides.tiling import GridConfig, by_bands, cover, read_places
-from datasets.slides.tissue import Tissue, find
+from datasets.slides.errors import SlideError
+from datasets.slides.reader import Level, Slide, SlideMetadata, open_slide, read_scaled
+from datasets.slides.tiling import GridConfig, read_tiles_at, scan_order, tile_grid
+from datasets.slides.tissue import Tissue, find_tissue
 from tests.datasets.slides.slide_files import CMU, jpeg, kfb, one_image, painted, tiled
 
 KIDNEY = Path(os.environ.get("YUHENG_DATA", "/nowhere")) / "pathology" / "slides" / "kidney-48-5.tif"
-SMALL = GridConfig(mpp=1.0, tile=64)
+SMALL = GridConfig(mpp=1.0, tile_size=64)
 
 
 def from_pixels(pixels, mpp=(0.5, 0.5)):
@@ -30,11 +30,11 @@ def from_pixels(pixels, mpp=(0.5, 0.5)):
         padded[: part.shape[0], : part.shape[1]] = part
         return padded
 
-    return Slide(Facts("array", (Level(width, height, 1.0),), mpp), read, lambda: None)
+    return Slide(SlideMetadata("array", (Level(width, height, 1.0),), mpp), read, lambda: None)
 
 
 def test_the_mask_is_where_the_stain_is():
-    found = tissue.find(from_pixels(painted(2_000, 1_600)))
+    found = tissue.find_tissue(from_pixels(painted(2_000, 1_600)))
     height, width = found.mask.shape
     y, x = np.mgrid[:height, :width]
     inside = ((x + 0.5) / width * 2 - 1) ** 2 + ((y + 0.5) / height * 2 - 1) ** 2 < 0.25
@@ -43,28 +43,28 @@ def test_the_mask_is_where_the_stain_is():
 
 def test_empty_glass_has_no_tissue():
     noise = np.random.default_rng(0).integers(240, 246, (800, 800, 3)).astype(np.uint8)
-    assert tissue.find(from_pixels(noise)).share == 0
+    assert tissue.find_tissue(from_pixels(noise)).share == 0
 
 
 def test_pale_tissue_beside_dark_is_not_left_out():
     pixels = np.full((1_600, 1_600, 3), 245, np.uint8)
     pixels[200:600, 200:600] = (240, 205, 225)  # chroma 35
     pixels[1_000:1_400, 1_000:1_400] = (150, 20, 130)
-    found = tissue.find(from_pixels(pixels))
+    found = tissue.find_tissue(from_pixels(pixels))
     assert found.share == pytest.approx(2 * 400**2 / 1_600**2, rel=0.15)
 
 
 @pytest.mark.skipif(not KIDNEY.is_file(), reason="YUHENG_DATA names no folder with pathology/slides")
 def test_one_small_piece_of_a_biopsy_is_found_on_an_empty_slide():
     with open_slide(KIDNEY, mpp=0.5) as slide:
-        found = tissue.find(slide)
-        tiles = tiling.cover(slide.facts, found, GridConfig(tissue=0.01))
-        whole = slide.read(0, 0, slide.facts.size)
+        found = tissue.find_tissue(slide)
+        tiles = tiling.tile_grid(slide.metadata, found, GridConfig(min_tissue=0.01))
+        whole = slide.read(0, 0, slide.metadata.size)
     chroma = whole.max(-1).astype(int) - whole.min(-1)
     y, x = (axis.mean() for axis in np.nonzero(chroma > 20))
     assert 0 < found.share < 0.02
     assert 1 <= len(tiles) <= 4
-    assert any(left <= x < left + 224 and top <= y < top + 224 for left, top in tiles.places)
+    assert any(left <= x < left + 224 and top <= y < top + 224 for left, top in tiles.positions)
 
 
 def test_the_same_slide_has_the_same_tiles_in_every_format(tmp_path):
@@ -75,17 +75,17 @@ def test_the_same_slide_has_the_same_tiles_in_every_format(tmp_path):
     found = []
     for name in ("a.tif", "b.kfb", "c.png"):
         with open_slide(tmp_path / name, mpp=0.5) as slide:
-            found.append(tiling.cover(slide.facts, tissue.find(slide), SMALL).places)
+            found.append(tiling.tile_grid(slide.metadata, tissue.find_tissue(slide), SMALL).positions)
     np.testing.assert_array_equal(found[0], found[1])
     np.testing.assert_array_equal(found[0], found[2])
 
 
 def test_tiles_have_their_scale_and_stand_in_rows():
     with open_slide(CMU) as slide:
-        tiles = tiling.cover(slide.facts, tissue.find(slide))
+        tiles = tiling.tile_grid(slide.metadata, tissue.find_tissue(slide))
         assert tiles.extent == pytest.approx((224 * 0.5 / 0.499,) * 2)
         assert [tuple(cell)[::-1] for cell in tiles.cells] == sorted(tuple(cell)[::-1] for cell in tiles.cells)
-        batches = list(tiling.read(slide, tiles, batch=32, numbers=range(40)))
+        batches = list(tiling.read_tiles(slide, tiles, batch=32, indices=range(40)))
         assert [len(numbers) for numbers, _ in batches] == [32, 8]
         assert batches[0][1].shape == (32, 224, 224, 3)
 
@@ -99,13 +99,13 @@ def test_tiles_have_their_scale_and_stand_in_rows():
     st.integers(0, 2**32 - 1),
 )
 def test_a_grid_covers_every_stained_place_once(width, height, mpp, tile, seed):
-    facts = Facts("any", (Level(width, height, 1.0),), (mpp, mpp))
+    facts = SlideMetadata("any", (Level(width, height, 1.0),), (mpp, mpp))
     mask = np.random.default_rng(seed).random((40, 50)) < 0.1
     found = Tissue(mask, (width / 50, height / 40), 20.0)
-    tiles = tiling.cover(facts, found, GridConfig(tile=tile, tissue=1e-9))
+    tiles = tiling.tile_grid(facts, found, GridConfig(tile_size=tile, min_tissue=1e-9))
     size = np.array(tiles.extent)
     assert len({tuple(cell) for cell in tiles.cells}) == len(tiles)
-    assert np.abs(tiles.places - tiles.cells * size).max(initial=0) <= 0.5
+    assert np.abs(tiles.positions - tiles.cells * size).max(initial=0) <= 0.5
     for row, column in np.argwhere(mask):
         place = ((np.array([column, row]) + 0.5) * found.downsample / size).astype(int)
         assert tuple(place) in {tuple(cell) for cell in tiles.cells}
@@ -115,8 +115,8 @@ def test_without_a_scale_or_with_too_coarse_a_one_there_are_no_tiles():
     found = Tissue(np.ones((4, 4), bool), (16.0, 16.0), 20.0)
     level = (Level(64, 64, 1.0),)
     for mpp, code in ((None, "no_scale"), ((2.0, 2.0), "too_coarse")):
-        with pytest.raises(SlideRefused) as refused:
-            tiling.cover(Facts("any", level, mpp), found)
+        with pytest.raises(SlideError) as refused:
+            tiling.tile_grid(SlideMetadata("any", level, mpp), found)
         assert refused.value.codes == (code,)
 
 
@@ -134,15 +134,15 @@ def test_memory_does_not_grow_with_the_slide(tmp_path):
     scale = {"resolution": [10_000_000, 250], "unit": 3}
     (tmp_path / "large.tif").write_bytes(one_image(width=100_000, height=80_000, **table, **scale))
     with sandbox.open_slide(tmp_path / "large.tif") as slide:
-        assert slide.facts.mpp == (0.25, 0.25)
+        assert slide.metadata.mpp == (0.25, 0.25)
         child = slide._read.__self__._process.pid
         everything = Tissue(np.ones((10, 10), bool), (10_000.0, 8_000.0), 20.0)
-        tiles = tiling.cover(slide.facts, everything)
+        tiles = tiling.tile_grid(slide.metadata, everything)
         assert len(tiles) == 224 * 179
         chosen = range(0, len(tiles), 200)
-        for _ in tiling.read(slide, tiles, 16, chosen[:50]):
+        for _ in tiling.read_tiles(slide, tiles, 16, chosen[:50]):
             early = high_water(child)
-        for _ in tiling.read(slide, tiles, 16, chosen[50:]):
+        for _ in tiling.read_tiles(slide, tiles, 16, chosen[50:]):
             late = high_water(child)
     assert late < 400 * 2**20
     assert late - early < 40 * 2**20
@@ -157,9 +157,9 @@ def high_water(pid):
 @pytest.mark.parametrize(("mpp", "side"), [(None, 128), (0.25, 128), (0.3, 100)])
 def test_neighbours_decoded_together_are_the_tiles_decoded_one_by_one(mpp, side):
     with open_slide(CMU, mpp) as slide:
-        grid = cover(slide.facts, find(slide), GridConfig(tile=side))
-        places = grid.places[by_bands(grid.cells)][:80]
-        together = read_places(slide, places, grid.extent, (side, side))
+        grid = tile_grid(slide.metadata, find_tissue(slide), GridConfig(tile_size=side))
+        places = grid.positions[scan_order(grid.cells)][:80]
+        together = read_tiles_at(slide, places, grid.extent, (side, side))
         for (x, y), tile in zip(places, together, strict=True):
             np.testing.assert_array_equal(tile, read_scaled(slide, int(x), int(y), grid.extent, (side, side)))
 
@@ -171,12 +171,12 @@ def test_tiles_that_lie_beside_each_other_are_asked_for_once():
         asked.append((x, y, *size))
         return np.zeros((size[1], size[0], 3), np.uint8)
 
-    slide = Slide(Facts("test", (Level(4_096, 4_096, 1.0),), (0.5, 0.5)), read, lambda: None)
+    slide = Slide(SlideMetadata("test", (Level(4_096, 4_096, 1.0),), (0.5, 0.5)), read, lambda: None)
     cells = np.stack(np.meshgrid(np.arange(8), np.arange(6)), -1).reshape(-1, 2)
-    order = by_bands(cells)
+    order = scan_order(cells)
     assert sorted(order.tolist()) == list(range(48))
-    read_places(slide, cells[order][:32] * 128, (128.0, 128.0), (128, 128))
+    read_tiles_at(slide, cells[order][:32] * 128, (128.0, 128.0), (128, 128))
     assert asked == [(0, 0, 1_024, 512)]
     far = np.array([[0, 0], [3_000, 3_000]])
-    read_places(slide, far, (128.0, 128.0), (128, 128))
+    read_tiles_at(slide, far, (128.0, 128.0), (128, 128))
     assert asked[1:] == [(0, 0, 128, 128), (3_000, 3_000, 128, 128)]

@@ -10,13 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from datasets.credit_limit.county.schema import TABLE
-from datasets.schema import Column
-from models.card import Card, Head, Reference
-from models.credit_limit.decision import Decider
+from datasets.schema import ColumnSchema
+from models.card import Card, ContributionReference, ScoreHead
+from models.credit_limit.decision import CreditDecisionEngine
 from models.credit_limit.limit_formula import MORAL_GROUPS
 from models.credit_limit.policy import Policy
-from models.feature_encoder import Encoder, encode
-from models.scorecard.scaling import Scale, sigmoid
+from models.feature_encoder import FeatureEncoder, encode
+from models.scorecard.scaling import ScoreScale, sigmoid
 from models.trees.onnx_session import Scores
 from tests.paths import ROOT
 
@@ -25,7 +25,7 @@ POLICY = Policy.load(FOLDER / "credit_limit.toml")
 PLEDGED = POLICY.model_copy(update={"product": POLICY.product.model_copy(update={"asset_based": True})})
 INPUTS = tuple(c for c in TABLE.indicators if c.kind != "text" and c.group not in MORAL_GROUPS)
 ALSO = (*(c for c in TABLE.indicators if c.kind == "text" or c.group in MORAL_GROUPS), TABLE["age"])
-HEAD = Head(slope=1.0, intercept=0.0, bias=-3.0)
+HEAD = ScoreHead(slope=1.0, intercept=0.0, bias=-3.0)
 WEIGHTS = np.array([0.3 * column.direction for column in INPUTS], np.float32)
 SCALES = np.array([max(1.0, math.sqrt(column.bounds[1])) for column in INPUTS], np.float32)
 
@@ -34,7 +34,7 @@ def card(inputs=INPUTS, also=ALSO):
     return Card(
         product="credit_limit", model="m", version="1", created="", simulated=True, purpose="", not_for="",
         inputs=inputs, also=also, target="default_12m", head=HEAD,
-        reference=Reference(points=(500.0,), contributions=((0.0,) * len(inputs),)),
+        reference=ContributionReference(points=(500.0,), contributions=((0.0,) * len(inputs),)),
     )  # fmt: skip
 
 
@@ -42,16 +42,18 @@ def score(x, reasons=True):
     """A stand-in for the graph: each known indicator moves the raw score in its direction."""
     parts = np.nan_to_num(np.tanh(x / SCALES)) * WEIGHTS
     log_odds = parts.astype(np.float64).sum(axis=1) + HEAD.bias
-    return Scores(sigmoid(log_odds), Scale().points(log_odds), log_odds.astype(np.float32), parts if reasons else None)
+    return Scores(
+        sigmoid(log_odds), ScoreScale().points(log_odds), log_odds.astype(np.float32), parts if reasons else None
+    )
 
 
 def scores_at(pd, rows=1):
     log_odds = np.full(rows, math.log(pd / (1 - pd)))
-    return Scores(np.full(rows, pd), Scale().points(log_odds), log_odds.astype(np.float32), None)
+    return Scores(np.full(rows, pd), ScoreScale().points(log_odds), log_odds.astype(np.float32), None)
 
 
-DECIDERS = {name: Decider(card(), policy) for name, policy in (("cash", POLICY), ("pledged", PLEDGED))}
-RAISING = Decider(card(), POLICY, score=lambda x: score(x, False).pd)
+DECIDERS = {name: CreditDecisionEngine(card(), policy) for name, policy in (("cash", POLICY), ("pledged", PLEDGED))}
+RAISING = CreditDecisionEngine(card(), POLICY, score=lambda x: score(x, False).pd)
 SOUND = {
     "declared_income": 120_000.0, "monthly_debt_service": 500.0, "utilisation": 0.45, "age": 40,
     "insured_months": 24, "gap_months": 2, "tax_arrears": 900.0, "debts": 50_000.0, "deposits": 8_000.0,
@@ -61,8 +63,8 @@ SOUND = {
 
 
 def ask(values, decider=RAISING, **said):
-    row = np.array([Encoder(decider.card.inputs).one(values)[0]], np.float32)
-    return decider.one(values, score(row), **said)
+    row = np.array([FeatureEncoder(decider.card.inputs).encode_row(values)[0]], np.float32)
+    return decider.decide(values, score(row), **said)
 
 
 def value_of(column):
@@ -91,9 +93,9 @@ def test_one_answer_and_a_batch_agree_to_the_yuan(applicants, name, consent):
     decider = DECIDERS[name]
     frame = pl.DataFrame(applicants, schema=SCHEMA)
     x = encode(frame, INPUTS)
-    many = decider.many(frame, score(x), consent=consent).to_dicts()
+    many = decider.decide_batch(frame, score(x), consent=consent).to_dicts()
     for i, values in enumerate(applicants):
-        one = decider.one(values, score(x[i : i + 1]), consent=consent)
+        one = decider.decide(values, score(x[i : i + 1]), consent=consent)
         ledger, row = one["ledger"], many[i]
         assert [row[key] for key in ("decision", "limit", "indicative_limit", "grade")] == [
             one[key] for key in ("decision", "limit", "indicative_limit", "grade")
@@ -156,7 +158,7 @@ def test_an_approval_gives_its_limit_grade_score_and_ledger():
         ({"age": None}, {}, "age_unknown"),
         ({"declared_income": None}, {}, "lacks_affordability"),
         ({"declared_income": 9_000.0}, {}, "below_minimum"),
-        ({}, {"person": True}, "person_asked_for"),
+        ({}, {"human_requested": True}, "person_asked_for"),
     ],
 )
 def test_a_referral_sets_no_limit_and_says_why(change, said, code):
@@ -167,7 +169,7 @@ def test_a_referral_sets_no_limit_and_says_why(change, said, code):
 
 
 def test_below_the_floor_grade_a_person_decides():
-    answer = DECIDERS["cash"].one(SOUND, scores_at(0.3))
+    answer = DECIDERS["cash"].decide(SOUND, scores_at(0.3))
     assert (answer["decision"], answer["grade"]) == ("refer", "F")
     assert answer["referral"][0]["en"] == "The grade is below E, the lowest that is approved without a person."
 
@@ -214,14 +216,14 @@ def test_what_would_raise_the_limit_does_raise_it():
 @given(APPLICANTS, st.sampled_from(("cash", "pledged")))
 def test_a_raise_is_what_the_changed_applicant_would_be_answered_and_none_is_left_out(values, name):
     policy = {"cash": POLICY, "pledged": PLEDGED}[name]
-    decider = Decider(card(), policy, score=lambda x: score(x, False).pd)
+    decider = CreditDecisionEngine(card(), policy, score=lambda x: score(x, False).pd)
     now = ask(values, decider)
     expected = {}
     for action in policy.raises:
-        to = decider._moved(action, values)
+        to = decider._improved_value(action, values)
         if to is None:
             continue
-        then = ask({**values, action.indicator: to}, decider, raises=False)
+        then = ask({**values, action.indicator: to}, decider, with_improvements=False)
         gain = then["indicative_limit"] - now["indicative_limit"]
         approves = now["decision"] == "refer" and then["decision"] == "approve"
         if gain > 0 or (approves and gain == 0):
@@ -236,7 +238,7 @@ def test_all_raises_are_scored_in_one_call():
         calls.append(x.shape)
         return score(x, False).pd
 
-    ask(SOUND, Decider(card(), POLICY, score=counted))
+    ask(SOUND, CreditDecisionEngine(card(), POLICY, score=counted))
     assert len(calls) == 1
     assert calls[0][1] == len(INPUTS)
 
@@ -257,7 +259,7 @@ def test_a_raise_that_earns_an_approval_says_so():
 
 
 def test_an_applicant_who_asked_for_a_person_is_promised_no_approval():
-    answer = ask(SOUND | {"declared_income": 18_000.0}, person=True)
+    answer = ask(SOUND | {"declared_income": 18_000.0}, human_requested=True)
     assert {one["decision"] for one in answer["raises"]} == {"refer"}
     assert not any("approved" in one["en"] for one in answer["raises"])
 
@@ -267,9 +269,9 @@ def test_without_a_score_nothing_is_said_of_raises():
 
 
 def test_the_taiwan_policy_always_refers_and_indicates_a_limit():
-    columns = (Column(name="LIMIT_BAL", direction=-1), Column(name="PAY_0", direction=1))
-    decider = Decider(card(columns, ()), Policy.load(FOLDER / "credit_limit_taiwan.toml"))
-    answer = decider.one({"LIMIT_BAL": 20_000, "PAY_0": 1}, scores_at(0.12))
+    columns = (ColumnSchema(name="LIMIT_BAL", direction=-1), ColumnSchema(name="PAY_0", direction=1))
+    decider = CreditDecisionEngine(card(columns, ()), Policy.load(FOLDER / "credit_limit_taiwan.toml"))
+    answer = decider.decide({"LIMIT_BAL": 20_000, "PAY_0": 1}, scores_at(0.12))
     assert (answer["decision"], answer["limit"], answer["currency"]) == ("refer", None, "TWD")
     assert "lacks_affordability" in [reason["code"] for reason in answer["referral"]]
     assert answer["indicative_limit"] == math.floor(11_000 / (0.12 * 0.75 * 0.75) / 1000) * 1000
@@ -285,16 +287,16 @@ def test_fields_are_what_is_read_beyond_the_model():
 
 def test_a_column_that_only_shares_a_name_is_not_read_as_money():
     """Another table's `housing` may be own, rent or free."""
-    housing = Column(name="housing", kind="category", levels=("own", "rent"))
-    decider = Decider(card((housing,), ()), PLEDGED)
-    answer = decider.one({"housing": "own"}, scores_at(0.05))
+    housing = ColumnSchema(name="housing", kind="category", levels=("own", "rent"))
+    decider = CreditDecisionEngine(card((housing,), ()), PLEDGED)
+    answer = decider.decide({"housing": "own"}, scores_at(0.05))
     assert answer["ledger"]["bounds"][-1]["lacks"] == ["debts", "housing", "land_use_rights", "equipment", "deposits"]
 
 
 def test_a_source_code_for_missing_is_missing_to_the_limit_too():
-    income = Column(name="declared_income", missing_codes=(-9,))
-    decider = Decider(card((income, TABLE["monthly_debt_service"]), ()), POLICY)
-    answer = decider.one({"declared_income": -9, "monthly_debt_service": 0.0}, scores_at(0.05))
+    income = ColumnSchema(name="declared_income", missing_codes=(-9,))
+    decider = CreditDecisionEngine(card((income, TABLE["monthly_debt_service"]), ()), POLICY)
+    answer = decider.decide({"declared_income": -9, "monthly_debt_service": 0.0}, scores_at(0.05))
     assert answer["ledger"]["bounds"][0]["lacks"] == ["declared_income"]
 
 
@@ -302,11 +304,11 @@ def test_a_source_code_for_missing_is_missing_to_the_limit_too():
 def test_no_limit_rests_on_a_pd_that_is_none(pd):
     scores = Scores(np.array([pd]), np.array([500.0]), np.array([0.0], np.float32), None)
     with pytest.raises(ValueError, match="it must be from 0 to 1"):
-        DECIDERS["cash"].one(SOUND, scores)
+        DECIDERS["cash"].decide(SOUND, scores)
     with pytest.raises(ValueError, match="it must be from 0 to 1"):
-        DECIDERS["cash"].many(empty(1), scores)
+        DECIDERS["cash"].decide_batch(empty(1), scores)
 
 
 def test_an_empty_batch_has_the_same_columns_as_any():
-    none, some = (DECIDERS["cash"].many(empty(rows), score(encode(empty(rows), INPUTS))) for rows in (0, 1))
+    none, some = (DECIDERS["cash"].decide_batch(empty(rows), score(encode(empty(rows), INPUTS))) for rows in (0, 1))
     assert (none.height, none.schema) == (0, some.schema)

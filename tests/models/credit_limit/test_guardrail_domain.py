@@ -5,20 +5,20 @@ from types import SimpleNamespace
 import pytest
 from typer.testing import CliRunner
 
-from datasets.derived_columns import Derived
-from datasets.schema import Column
+from datasets.derived_columns import DerivedFormula
+from datasets.schema import ColumnSchema
 from models.credit_limit.__main__ import app
-from models.credit_limit.guardrail_domain import check, overlap, prove
-from models.credit_limit.guardrails import RAILS
-from models.credit_limit.limit_formula import Formula
+from models.credit_limit.guardrail_domain import check_policy, find_forbidden_inputs, prove_guardrail
+from models.credit_limit.guardrails import GUARDRAILS
+from models.credit_limit.limit_formula import CreditLimitFormula
 from models.credit_limit.policy import Policy
-from models.policy.arithmetic import Floats, any_of
-from models.policy.guardrails import Case
+from models.policy.arithmetic import ScalarOps, any_of
+from models.policy.guardrails import Scenario
 from tests.paths import ROOT
 
 FOLDER = ROOT / "configs" / "policies"
 TEXT = (FOLDER / "credit_limit.toml").read_text()
-RAIL = {rail.name: rail for rail in RAILS}
+RAIL = {rail.name: rail for rail in GUARDRAILS}
 
 
 def policy(*changes):
@@ -26,27 +26,27 @@ def policy(*changes):
     for old, new in changes:
         assert old in text
         text = text.replace(old, new, 1)
-    return Policy.load(text.encode(), rails=False)
+    return Policy.load(text.encode(), enforce_guardrails=False)
 
 
-def caught(name, bad, formula=Formula):
+def caught(name, bad, formula=CreditLimitFormula):
     """The rail's counterexample, worked out again with the float formula: (first, second)."""
-    verdict = prove(RAIL[name], bad, formula)
+    verdict = prove_guardrail(RAIL[name], bad, formula)
     assert verdict.proved is False, str(verdict)
     found = verdict.counterexample
-    case = Case(formula(bad), found.first, found.second)
-    assert RAIL[name].broken(case, 0.0)
-    return case.one, case.two
+    case = Scenario(formula(bad), found.baseline_inputs, found.variant_inputs)
+    assert RAIL[name].is_violated(case, 0.0)
+    return case.baseline, case.variant
 
 
 @pytest.mark.parametrize("path", sorted(FOLDER.glob("credit_limit*.toml")), ids=lambda path: path.stem)
 def test_every_rail_of_every_policy_shipped_is_proved(path):
-    assert [str(verdict) for verdict in check(Policy.load(path)) if not verdict.proved] == []
+    assert [str(verdict) for verdict in check_policy(Policy.load(path)) if not verdict.proved] == []
 
 
 def test_the_rails_of_a_product_backed_by_assets_are_proved_too():
-    verdicts = check(policy(("asset_based = false", "asset_based = true")))
-    assert {"more_assets_never_lower", "more_debts_never_raise"} <= {verdict.rail.name for verdict in verdicts}
+    verdicts = check_policy(policy(("asset_based = false", "asset_based = true")))
+    assert {"more_assets_never_lower", "more_debts_never_raise"} <= {verdict.guardrail.name for verdict in verdicts}
     assert [str(verdict) for verdict in verdicts if not verdict.proved] == []
 
 
@@ -62,7 +62,7 @@ def test_a_loss_budget_that_rises_for_a_worse_grade_is_caught():
 
 
 def test_too_large_an_uplift_is_caught():
-    assert caught("uplift_bounded", policy(("u = 0.20", "u = 0.60")))[0].m > 1.5
+    assert caught("uplift_bounded", policy(("u = 0.20", "u = 0.60")))[0].multiplier > 1.5
 
 
 def test_too_heavy_a_self_score_is_caught():
@@ -70,11 +70,11 @@ def test_too_heavy_a_self_score_is_caught():
 
 
 def test_too_few_raters_are_caught():
-    assert caught("no_uplift_without_moral_data", policy(("min_raters = 5", "min_raters = 3")))[0].m > 1
+    assert caught("no_uplift_without_moral_data", policy(("min_raters = 5", "min_raters = 3")))[0].multiplier > 1
 
 
 def test_a_formula_without_affordability_after_the_uplift_is_caught():
-    class Careless(Formula):
+    class Careless(CreditLimitFormula):
         def caps(self, base, bounds):
             return {code: cap for code, cap in super().caps(base, bounds).items() if code != "affordability"}
 
@@ -83,10 +83,10 @@ def test_a_formula_without_affordability_after_the_uplift_is_caught():
 
 
 def test_a_formula_that_punishes_conduct_is_caught():
-    class Stern(Formula):
+    class Stern(CreditLimitFormula):
         def multiplier(self, score, unlifted):
             ops = self.ops
-            m = self.one + ops.number(0.2) * ops.least((score - ops.number(80.0)) / ops.number(30.0), self.one)
+            m = self.one + ops.number(0.2) * ops.minimum((score - ops.number(80.0)) / ops.number(30.0), self.one)
             return ops.where(any_of(ops, unlifted.values()), self.one, m)
 
     (found, _) = caught("conduct_only_helps", policy(), Stern)
@@ -94,10 +94,10 @@ def test_a_formula_that_punishes_conduct_is_caught():
 
 
 def test_a_formula_that_lets_conduct_decide_is_caught():
-    class Judge(Formula):
-        def work(self, a):
-            worked = super().work(a)
-            worked.referred = self.ops.either(worked.referred, worked.lifted < self.ops.number(20_000.0))
+    class Judge(CreditLimitFormula):
+        def evaluate(self, a):
+            worked = super().evaluate(a)
+            worked.referred = self.ops.logical_or(worked.referred, worked.uplifted < self.ops.number(20_000.0))
             return worked
 
     with_, without = caught("consent_never_decides", policy(), Judge)
@@ -115,15 +115,15 @@ def test_a_formula_that_lets_conduct_decide_is_caught():
     ],
 )
 def test_a_formula_that_forgets_to_refer_is_caught(code, rail):
-    class Hasty(Formula):
-        def refer(self, a, bounds, base):
-            return {name: flag for name, flag in super().refer(a, bounds, base).items() if name != code}
+    class Hasty(CreditLimitFormula):
+        def referral_reasons(self, a, bounds, base):
+            return {name: flag for name, flag in super().referral_reasons(a, bounds, base).items() if name != code}
 
     assert not caught(rail, policy(), Hasty)[0].referred
 
 
 def test_a_formula_that_takes_a_missing_income_for_a_good_one_is_caught():
-    class Generous(Formula):
+    class Generous(CreditLimitFormula):
         def bounds(self, a):
             bounds = super().bounds(a)
             amount, known = bounds["affordability"]
@@ -133,9 +133,9 @@ def test_a_formula_that_takes_a_missing_income_for_a_good_one_is_caught():
 
 
 def test_a_formula_that_rounds_up_is_caught():
-    class Rounded(Formula):
-        def __init__(self, policy, ops=Floats):
-            names = ("number", "known", "where", "least", "most", "both", "either", "negate")
+    class Rounded(CreditLimitFormula):
+        def __init__(self, policy, ops=ScalarOps):
+            names = ("number", "is_known", "where", "minimum", "maximum", "logical_and", "logical_or", "logical_not")
             same = {name: getattr(ops, name) for name in names}
             nearest = lambda value, step: ops.floor_to(value + ops.number(step / 2), step)  # noqa: E731
             super().__init__(policy, SimpleNamespace(**same, floor_to=nearest))
@@ -145,14 +145,14 @@ def test_a_formula_that_rounds_up_is_caught():
 
 def test_an_indicator_that_counts_in_the_pd_and_in_m_is_named():
     inputs = (
-        Column(name="insured_months", group="social_security"),
-        Column(name="public_spirit", group="village_appraisal"),
-        Column(name="evidence", group="self_assessment"),
-        Column(name="made_of_conduct", derived=Derived(op="sum", of=("insured_months", "law_abiding"))),
-        Column(name="made_of_that", derived=Derived(op="at_least", of=("made_of_conduct",))),
+        ColumnSchema(name="insured_months", group="social_security"),
+        ColumnSchema(name="public_spirit", group="village_appraisal"),
+        ColumnSchema(name="evidence", group="self_assessment"),
+        ColumnSchema(name="made_of_conduct", derived=DerivedFormula(op="sum", of=("insured_months", "law_abiding"))),
+        ColumnSchema(name="made_of_that", derived=DerivedFormula(op="at_least", of=("made_of_conduct",))),
     )
-    assert overlap(inputs) == ["public_spirit", "evidence", "made_of_conduct", "made_of_that"]
-    assert overlap(inputs[:1]) == []
+    assert find_forbidden_inputs(inputs) == ["public_spirit", "evidence", "made_of_conduct", "made_of_that"]
+    assert find_forbidden_inputs(inputs[:1]) == []
 
 
 def test_the_command_ends_well_for_a_policy_whose_rails_hold():

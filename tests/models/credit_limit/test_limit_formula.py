@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.credit_limit.limit_formula import APPRAISAL, ASSETS, CONDUCT, READS, Formula
+from models.credit_limit.limit_formula import APPRAISAL, ASSETS, CONDUCT, FORMULA_INPUTS, CreditLimitFormula
 from models.credit_limit.policy import Policy
-from models.policy.arithmetic import Arrays
+from models.policy.arithmetic import ArrayOps
 from tests.paths import ROOT
 
 HOUSEHOLD = Policy.load(ROOT / "configs" / "policies" / "credit_limit.toml")
@@ -41,7 +41,7 @@ HOUSEHOLDS = st.fixed_dictionaries(
     | {"pd": PD, "veto": st.sampled_from((0.0, 0.0, 1.0)), "consent": st.sampled_from((0.0, 1.0, 1.0))}
 )
 POLICIES = st.sampled_from((HOUSEHOLD, PLEDGED))
-SOUND = dict.fromkeys(READS, MISSING) | {
+SOUND = dict.fromkeys(FORMULA_INPUTS, MISSING) | {
     "pd": 0.02, "declared_income": 120_000.0, "monthly_debt_service": 500.0, "utilisation": 0.45, "age": 40.0,
     "law_abiding": 34.0, "public_spirit": 19.0, "honesty_diligence": 29.0, "family_neighbourhood": 23.0,
     "self_score": 110.0, "raters": 20.0, "raters_sd": 6.0, "related_rater": 0.0, "village_leniency": 2.0,
@@ -50,7 +50,7 @@ SOUND = dict.fromkeys(READS, MISSING) | {
 
 
 def work(policy, household):
-    return Formula(policy).work(household)
+    return CreditLimitFormula(policy).evaluate(household)
 
 
 def test_a_limit_worked_out_by_hand():
@@ -64,7 +64,7 @@ def test_a_limit_worked_out_by_hand():
     m = 1 + 0.20 * (conduct - 80) / 30
     assert found.bounds["affordability"][0] == pytest.approx(affordable)
     assert found.bounds["risk_budget"][0] == pytest.approx(risk)
-    assert (found.base, found.conduct, found.m) == pytest.approx((min(affordable, risk), conduct, m))
+    assert (found.base, found.conduct_score, found.multiplier) == pytest.approx((min(affordable, risk), conduct, m))
     assert found.limit == math.floor(min(min(affordable, risk) * m, affordable) / 1000) * 1000
     assert not found.referred
 
@@ -109,7 +109,7 @@ def test_affordability_binds_after_the_uplift_and_every_cap_holds(household, pol
 @given(HOUSEHOLDS, POLICIES)
 def test_good_conduct_can_only_help(household, policy):
     read, unread = work(policy, household), work(policy, household | {"consent": 0.0})
-    assert 1 <= read.m <= 1 + policy.conduct.u
+    assert 1 <= read.multiplier <= 1 + policy.conduct.u
     assert read.limit >= unread.limit
 
 
@@ -134,9 +134,9 @@ SILENT = [
 @pytest.mark.parametrize(("why", "change"), SILENT, ids=[f"{why}-{i}" for i, (why, _) in enumerate(SILENT)])
 def test_conduct_that_may_not_count_leaves_the_multiplier_at_one_and_the_decision_alone(why, change):
     found = work(HOUSEHOLD, SOUND | change)
-    assert work(HOUSEHOLD, SOUND).m > 1
-    assert found.m == 1
-    assert next(code for code, flag in found.unlifted.items() if flag) == why
+    assert work(HOUSEHOLD, SOUND).multiplier > 1
+    assert found.multiplier == 1
+    assert next(code for code, flag in found.no_uplift_reasons.items() if flag) == why
     assert not found.referred
 
 
@@ -160,7 +160,7 @@ def test_consent_to_moral_data_never_changes_the_decision(household, policy):
 )
 def test_what_a_machine_may_not_decide_goes_to_a_person_with_an_indicative_limit(code, change):
     found = work(HOUSEHOLD, SOUND | change)
-    assert [name for name, flag in found.refer.items() if flag] == [code]
+    assert [name for name, flag in found.referral_reasons.items() if flag] == [code]
     assert found.referred
     assert found.limit >= 0
 
@@ -179,17 +179,22 @@ def test_an_approved_limit_is_no_smaller_than_the_minimum(household, policy):
 @given(HOUSEHOLDS, POLICIES)
 def test_rounding_takes_less_than_a_step_and_never_adds(household, policy):
     found = work(policy, household)
-    assert 0 <= found.exact - found.limit < policy.product.rounding
+    assert 0 <= found.unrounded - found.limit < policy.product.rounding
     assert found.limit % policy.product.rounding == 0
 
 
 @settings(max_examples=40)
 @given(st.lists(HOUSEHOLDS, min_size=1, max_size=8), POLICIES)
 def test_arrays_and_floats_agree_to_the_last_bit(households, policy):
-    arrays = {name: np.array([household[name] for household in households]) for name in READS}
+    arrays = {name: np.array([household[name] for household in households]) for name in FORMULA_INPUTS}
     with np.errstate(invalid="ignore"):
-        many = Formula(policy, Arrays).work(arrays)
+        many = CreditLimitFormula(policy, ArrayOps).evaluate(arrays)
     for i, household in enumerate(households):
         one = work(policy, household)
-        assert (many.limit[i], many.exact[i], many.base[i], many.m[i]) == (one.limit, one.exact, one.base, one.m)
+        assert (many.limit[i], many.unrounded[i], many.base[i], many.multiplier[i]) == (
+            one.limit,
+            one.unrounded,
+            one.base,
+            one.multiplier,
+        )
         assert bool(many.referred[i]) == one.referred

@@ -3,7 +3,7 @@
 import pytest
 
 from models.credit_limit.policy import Policy
-from models.policy.config import PolicyRefused
+from models.policy.config import PolicyError
 from tests.paths import ROOT
 
 FOLDER = ROOT / "configs" / "policies"
@@ -19,7 +19,7 @@ def changed(*changes):
 
 
 def faults(*changes):
-    with pytest.raises(PolicyRefused) as refused:
+    with pytest.raises(PolicyError) as refused:
         Policy.load(changed(*changes))
     return refused.value.faults
 
@@ -63,7 +63,7 @@ def test_all_faults_are_told_together():
 def test_a_policy_that_breaks_a_rail_is_refused_but_can_be_shown_to_the_checker(old, new, said):
     (fault,) = faults((old, new))
     assert said in fault
-    assert isinstance(Policy.load(changed((old, new)), rails=False), Policy)
+    assert isinstance(Policy.load(changed((old, new)), enforce_guardrails=False), Policy)
 
 
 @pytest.mark.parametrize(
@@ -83,28 +83,28 @@ def test_a_policy_that_breaks_a_rail_is_refused_but_can_be_shown_to_the_checker(
 def test_a_policy_that_makes_no_sense_is_refused_with_and_without_rails(old, new, said):
     (fault,) = faults((old, new))
     assert said in fault
-    with pytest.raises(PolicyRefused):
-        Policy.load(changed((old, new)), rails=False)
+    with pytest.raises(PolicyError):
+        Policy.load(changed((old, new)), enforce_guardrails=False)
 
 
 def test_an_asset_based_product_needs_its_haircuts():
     text = changed(("asset_based = false", "asset_based = true"), ("[haircuts]", "[unused]"))
-    with pytest.raises(PolicyRefused, match="unused is not a key of a policy"):
+    with pytest.raises(PolicyError, match="unused is not a key of a policy"):
         Policy.load(text)
     text = TEXT.replace("asset_based = false", "asset_based = true")
     start, end = text.index("[haircuts]"), text.index("[conduct]")
-    with pytest.raises(PolicyRefused, match=r"\[haircuts\] must then give each asset's share"):
+    with pytest.raises(PolicyError, match=r"\[haircuts\] must then give each asset's share"):
         Policy.load((text[:start] + text[end:]).encode())
 
 
 @pytest.mark.parametrize("content", [b"\xff\xfe", b"name = ", b"[product", "name = '中文".encode("gbk")])
 def test_what_is_no_toml_in_utf8_is_refused_in_a_sentence(content):
-    with pytest.raises(PolicyRefused, match=r"is no TOML file in UTF-8: .*Correct it there\."):
+    with pytest.raises(PolicyError, match=r"is no TOML file in UTF-8: .*Correct it there\."):
         Policy.load(content)
 
 
 def test_a_policy_that_is_not_there_is_refused_in_a_sentence(tmp_path):
-    with pytest.raises(PolicyRefused, match="there is no such file"):
+    with pytest.raises(PolicyError, match="there is no such file"):
         Policy.load(tmp_path / "none.toml")
 
 

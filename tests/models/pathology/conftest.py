@@ -20,7 +20,7 @@ def cells():
 @pytest.fixture(scope="session")
 def tiles(cells):
     """(734, 96, 96, 3) each cell with its cytoplasm."""
-    return herlev.crops(cells, SIDE)
+    return herlev.crop_cells(cells, SIDE)
 
 
 @pytest.fixture(scope="session")
@@ -39,7 +39,7 @@ def frozen():
     from models.pathology import export
     from models.pathology.network import NetConfig, TileNet
 
-    return export.tiles_graph(TileNet(NetConfig(backbone="efficientnet_lite0", side=SIDE)))
+    return export.export_tile_graph(TileNet(NetConfig(backbone="efficientnet_lite0", side=SIDE)))
 
 
 @pytest.fixture(scope="session")

@@ -6,10 +6,10 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from models.pathology import attention_pooling, export
-from models.pathology.attention_pooling import AggregateConfig
+from models.pathology.attention_pooling import AttentionConfig
 from models.pathology.onnx_sessions import SlideGraph
 
-SMALL = AggregateConfig(embedding=16, hidden=16, epochs=20)
+SMALL = AttentionConfig(embedding=16, hidden=16, epochs=20)
 
 
 def slides(count, seed, positives=(1, 4)):
@@ -27,12 +27,12 @@ def slides(count, seed, positives=(1, 4)):
 
 @pytest.fixture(scope="module")
 def model():
-    return attention_pooling.fit(*slides(120, seed=0)[:2], SMALL)
+    return attention_pooling.fit_attention(*slides(120, seed=0)[:2], SMALL)
 
 
 def test_a_few_tiles_decide_a_slide_and_attention_points_at_them(model):
     bags, labels, hidden = slides(100, seed=1)
-    graph = SlideGraph(export.slide_graph(model))
+    graph = SlideGraph(export.export_slide_graph(model))
     answers = [graph.run(bag) for bag in bags]
     assert roc_auc_score(labels, [logits[1] - logits[0] for logits, _ in answers]) > 0.95
     found = [
@@ -43,7 +43,7 @@ def test_a_few_tiles_decide_a_slide_and_attention_points_at_them(model):
 
 def test_the_graph_agrees_with_torch_on_slides_of_one_and_of_many_tiles(model):
     bags = [np.random.default_rng(size).normal(size=(size, 16)).astype(np.float32) for size in (1, 2, 500)]
-    assert export.slide_parity(model, export.slide_graph(model), bags) <= 1e-4
+    assert export.check_slide_parity(model, export.export_slide_graph(model), bags) <= 1e-4
 
 
 def test_the_order_of_the_tiles_has_no_say(model):
@@ -58,7 +58,7 @@ def test_the_order_of_the_tiles_has_no_say(model):
 
 def test_the_same_seed_gives_the_same_numbers_and_leaves_others_alone():
     before = torch.random.get_rng_state()
-    first, second = (attention_pooling.fit(*slides(8, seed=3)[:2], SMALL).state_dict() for _ in range(2))
+    first, second = (attention_pooling.fit_attention(*slides(8, seed=3)[:2], SMALL).state_dict() for _ in range(2))
     assert all(torch.equal(value, second[name]) for name, value in first.items())
     assert torch.equal(before, torch.random.get_rng_state())
 
@@ -66,11 +66,11 @@ def test_the_same_seed_gives_the_same_numbers_and_leaves_others_alone():
 def test_bags_and_labels_that_do_not_match_are_refused():
     bags, labels, _ = slides(4, seed=4)
     with pytest.raises(ValueError, match="4 slides and 3 labels"):
-        attention_pooling.fit(bags, labels[:3], SMALL)
+        attention_pooling.fit_attention(bags, labels[:3], SMALL)
     with pytest.raises(ValueError, match=r"Slides \[1\]: their embeddings are \[\(0, 16\)\]"):
-        attention_pooling.fit([bags[0], bags[1][:0], *bags[2:]], labels, SMALL)
+        attention_pooling.fit_attention([bags[0], bags[1][:0], *bags[2:]], labels, SMALL)
     with pytest.raises(ValueError, match="labels run from 0 to 2"):
-        attention_pooling.fit(bags, labels * 2, SMALL)
+        attention_pooling.fit_attention(bags, labels * 2, SMALL)
 
 
 def test_attention_finds_abnormal_cells_among_normal_ones(cells, embeddings):
@@ -88,7 +88,7 @@ def test_attention_finds_abnormal_cells_among_normal_ones(cells, embeddings):
         return bags, np.arange(count) % 2, marks
 
     _, learn, judge = next(cells.held_out())
-    model = attention_pooling.fit(*deal(learn, 150)[:2], AggregateConfig(epochs=8))
+    model = attention_pooling.fit_attention(*deal(learn, 150)[:2], AttentionConfig(epochs=8))
     bags, labels, marks = deal(judge, 100)
     with torch.inference_mode():
         answers = [model(torch.from_numpy(bag)) for bag in bags]
@@ -99,11 +99,11 @@ def test_attention_finds_abnormal_cells_among_normal_ones(cells, embeddings):
 
 def test_a_slide_shown_in_parts_gets_the_answer_of_the_whole():
     torch.manual_seed(3)
-    model = attention_pooling.GatedAttention(AggregateConfig(embedding=16)).eval()
-    served = SlideGraph(export.slide_graph(model))
+    model = attention_pooling.GatedAttention(AttentionConfig(embedding=16)).eval()
+    served = SlideGraph(export.export_slide_graph(model))
     bag = np.random.default_rng(5).normal(0, 3, (100, 16)).astype(np.float32)
     logits, attention = served.run(bag)
-    parts, shares = served.run_parts([(bag[:1], 1.0), (bag[1:60], 1.0), (bag[60:], 1.0)])
+    parts, shares = served.run_chunks([(bag[:1], 1.0), (bag[1:60], 1.0), (bag[60:], 1.0)])
     np.testing.assert_allclose(parts, logits, atol=1e-5)
     np.testing.assert_allclose(shares, attention, atol=1e-6)
 
@@ -112,7 +112,7 @@ def test_attention_begins_with_what_is_known_of_tiles():
     """A slide of one tile is judged as that tile is, before anything is learned from slides."""
     bags, labels = slides(8, seed=3)[:2]
     head = torch.nn.Linear(bags[0].shape[1], SMALL.classes)
-    model = attention_pooling.fit(bags, labels, SMALL.model_copy(update={"learning_rate": 1e-12}), head)
+    model = attention_pooling.fit_attention(bags, labels, SMALL.model_copy(update={"learning_rate": 1e-12}), head)
     with torch.no_grad():
         for tile in torch.from_numpy(bags[0][:4]):
             torch.testing.assert_close(model(tile[None])[0], head(tile), atol=1e-4, rtol=1e-4)

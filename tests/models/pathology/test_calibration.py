@@ -16,7 +16,7 @@ LOGITS = arrays(np.float64, (5, 7), elements=st.floats(-20, 20))
 @given(LOGITS)
 def test_the_log_odds_are_those_of_the_summed_probabilities(logits):
     share = softmax(logits)[:, ABNORMAL].sum(1)
-    found = calibration.Line(1, 0).probability(calibration.log_odds(logits, ABNORMAL))
+    found = calibration.PlattCalibration(1, 0).probability(calibration.log_odds(logits, ABNORMAL))
     np.testing.assert_allclose(found, share, atol=1e-12)
 
 
@@ -33,7 +33,7 @@ def test_a_temperature_is_found_again(hot, seed):
     rng = np.random.default_rng(seed)
     logits = rng.normal(0, 2, (1_500, 7))
     labels = (softmax(logits).cumsum(1) > rng.random((1_500, 1))).argmax(1)
-    assert calibration.temperature(logits * hot, labels) == pytest.approx(hot, rel=0.2)
+    assert calibration.fit_temperature(logits * hot, labels) == pytest.approx(hot, rel=0.2)
 
 
 def test_the_line_makes_overconfident_scores_honest_on_new_rows():
@@ -41,9 +41,9 @@ def test_the_line_makes_overconfident_scores_honest_on_new_rows():
     truth = rng.normal(0, 1.5, 6_000)
     positive = rng.random(6_000) < 1 / (1 + np.exp(-truth))
     raw = 4 * truth + 3
-    line = calibration.fit(raw[:2_000], positive[:2_000])
-    before = calibration.gap(1 / (1 + np.exp(-raw[2_000:])), positive[2_000:])
-    after = calibration.gap(line.probability(raw[2_000:]), positive[2_000:])
+    line = calibration.fit_platt(raw[:2_000], positive[:2_000])
+    before = calibration.expected_calibration_error(1 / (1 + np.exp(-raw[2_000:])), positive[2_000:])
+    after = calibration.expected_calibration_error(line.probability(raw[2_000:]), positive[2_000:])
     assert before > 0.1
     assert after < 0.03
 
@@ -51,7 +51,7 @@ def test_the_line_makes_overconfident_scores_honest_on_new_rows():
 @given(st.integers(2, 40), st.integers(2, 40))
 def test_perfect_separation_gives_finite_odds_and_keeps_the_order(many, few):
     raw = np.concatenate([np.linspace(5, 9, many), np.linspace(-9, -5, few)])
-    line = calibration.fit(raw, np.r_[np.ones(many), np.zeros(few)])
+    line = calibration.fit_platt(raw, np.r_[np.ones(many), np.zeros(few)])
     stated = line.probability(np.sort(raw))
     assert np.isfinite([line.slope, line.intercept]).all()
     assert (np.diff(stated) >= 0).all()
@@ -60,4 +60,4 @@ def test_perfect_separation_gives_finite_odds_and_keeps_the_order(many, few):
 
 def test_one_class_alone_cannot_be_calibrated():
     with pytest.raises(ValueError, match="3 positives and 0 negatives"):
-        calibration.fit([1.0, 2.0, 3.0], [1, 1, 1])
+        calibration.fit_platt([1.0, 2.0, 3.0], [1, 1, 1])

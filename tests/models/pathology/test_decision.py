@@ -8,13 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.pathology import decision, patient_risk
-from models.pathology.abstention import Conformal
-from models.pathology.calibration import Line
-from models.pathology.card import Class, Fitted, SlideCard
-from models.pathology.decision import TileTable, decide, priority, rows
-from models.pathology.operating_point import choose
+from models.pathology.abstention import ConformalClassifier
+from models.pathology.calibration import PlattCalibration
+from models.pathology.card import OutputCalibration, SlideCard, TileClass
+from models.pathology.decision import TileTable, decide, usable_rows, worklist_priority
+from models.pathology.operating_point import fit_operating_point
 from models.pathology.policy import ReadingPolicy
-from models.policy.config import PolicyRefused
+from models.policy.config import PolicyError
 from tests.paths import ROOT
 
 POLICY_FILE = ROOT / "configs" / "policies" / "pathology.toml"
@@ -24,8 +24,10 @@ POLICY = ReadingPolicy.load(POLICY_FILE)
 def fitted(threshold=0.2, lowest=(0.0, 0.0)):
     """Identity calibration; the operating point of 59 positives that all score `threshold` or more."""
     scores = [threshold] * 59 + [0.01] * 20
-    point = choose(scores, [1] * 59 + [0] * 20, list(range(79)), 0.95)
-    return Fitted(temperature=1.0, line=Line(1.0, 0.0), point=point, conformal=Conformal(lowest))
+    point = fit_operating_point(scores, [1] * 59 + [0] * 20, list(range(79)), 0.95)
+    return OutputCalibration(
+        temperature=1.0, line=PlattCalibration(1.0, 0.0), point=point, conformal=ConformalClassifier(lowest)
+    )
 
 
 def card(**changes):
@@ -38,7 +40,7 @@ def card(**changes):
         simulated=True,
         purpose="test",
         not_for="anything else",
-        classes=tuple(Class(code=code, en=code, zh=code, positive=positive, tbs=code) for code, positive in names),
+        classes=tuple(TileClass(code=code, en=code, zh=code, positive=positive, tbs=code) for code, positive in names),
         side=128,
         mpp=0.5,
         backbone="efficientnet_lite0",
@@ -57,7 +59,7 @@ def table(n=40, unfit=(), far=(), logits=None):
     distance = np.full(n, 0.1, np.float32)
     distance[list(far)] = 0.9
     return TileTable(
-        places=np.stack([np.arange(n) * 256, np.zeros(n, np.int64)], 1),
+        positions=np.stack([np.arange(n) * 256, np.zeros(n, np.int64)], 1),
         extent=(256.0, 256.0),
         reasons=reasons,
         logits=np.zeros((n, 3), np.float32) if logits is None else logits,
@@ -70,7 +72,7 @@ def table(n=40, unfit=(), far=(), logits=None):
 def read(tiles, odds, card=None, policy=POLICY):
     """The reading of a slide whose log-odds of a positive class are `odds`."""
     card = card or CARD
-    used = rows(card, tiles)
+    used = usable_rows(card, tiles)
     logits = np.array([0.0, odds - np.log(2), odds - np.log(2)], np.float32)
     return decide(card, policy, tiles, used, logits, np.full(len(used), 1 / max(len(used), 1), np.float32))
 
@@ -108,7 +110,7 @@ def test_too_few_fit_tiles_are_unsatisfactory_whatever_the_model_says():
 
 def test_a_slide_without_a_fit_tile_abstains():
     tiles = table(5, unfit=range(5))
-    used = rows(CARD, tiles)
+    used = usable_rows(CARD, tiles)
     found = decide(CARD, POLICY, tiles, used, None, None)
     assert (len(used), found.triage, found.probability, found.evidence) == (0, "abstained", None, ())
 
@@ -122,7 +124,7 @@ def test_a_slide_unlike_anything_learned_from_abstains():
 def test_tiles_that_were_read_for_their_darkness_count_as_unknown_only_for_themselves():
     """Twenty dark tiles are strange; the other twenty stand for forty each: the slide is familiar."""
     tiles = table(40, far=range(20))
-    used = rows(CARD, tiles)
+    used = usable_rows(CARD, tiles)
     said = np.array([0.0, 5.0, 5.0], np.float32), np.full(len(used), 1 / max(len(used), 1), np.float32)
     assert decide(CARD, POLICY, tiles, used, *said).triage == "abstained"
     found = decide(CARD, POLICY, tiles, used, *said, np.repeat([1.0, 40.0], 20))
@@ -132,7 +134,7 @@ def test_tiles_that_were_read_for_their_darkness_count_as_unknown_only_for_thems
 def test_tiles_unlike_anything_known_do_not_reach_the_slide_graph_and_a_missing_distance_is_unlike():
     tiles = table(10, far=[2])
     tiles.distance[3] = np.nan
-    assert rows(CARD, tiles).tolist() == [0, 1, 4, 5, 6, 7, 8, 9]
+    assert usable_rows(CARD, tiles).tolist() == [0, 1, 4, 5, 6, 7, 8, 9]
 
 
 def test_evidence_is_the_likeliest_tiles_first_in_pixels_of_the_slide():
@@ -140,7 +142,7 @@ def test_evidence_is_the_likeliest_tiles_first_in_pixels_of_the_slide():
     logits[7, 2], logits[5, 1] = 6.0, 4.0
     found = read(table(logits=logits), 3.0).evidence
     assert [(spot.x, spot.code) for spot in found[:2]] == [(7 * 256, "HSIL"), (5 * 256, "LSIL")]
-    assert len(found) == POLICY.evidence.most
+    assert len(found) == POLICY.evidence.max_tiles
 
 
 def test_a_reading_survives_json():
@@ -162,7 +164,7 @@ FORM = {
 
 
 def test_the_patients_risk_names_each_thing_that_counts():
-    found = patient_risk.judge(FORM, POLICY.patient)
+    found = patient_risk.assess_risk(FORM, POLICY.patient)
     assert found is not None
     assert {reason.code for reason in found.reasons} == {
         "hpv_16",
@@ -175,20 +177,20 @@ def test_the_patients_risk_names_each_thing_that_counts():
 
 def test_a_context_field_without_its_authorisation_does_not_count():
     bare = FORM | {"context": [{"name": "immunosuppressed", "value": True, "source": "clinic"}]}
-    found = patient_risk.judge(bare, POLICY.patient)
+    found = patient_risk.assess_risk(bare, POLICY.patient)
     assert found is not None
     assert "immunosuppressed" not in {reason.code for reason in found.reasons}
 
 
 def test_where_nothing_is_known_of_the_patient_nothing_is_said():
-    assert patient_risk.judge({"accession": "A1"}, POLICY.patient) is None
+    assert patient_risk.assess_risk({"accession": "A1"}, POLICY.patient) is None
 
 
 @given(st.floats(-8, 8), st.sampled_from(["routine", "raised", "urgent"]))
 def test_the_patients_risk_can_only_raise_the_priority_and_no_negative_goes_before_a_positive(odds, level):
     found = read(table(), odds)
-    assert priority(found, POLICY, level) >= priority(found, POLICY)
-    assert priority(read(table(), 5.0), POLICY) >= priority(read(table(), -5.0), POLICY)
+    assert worklist_priority(found, POLICY, level) >= worklist_priority(found, POLICY)
+    assert worklist_priority(read(table(), 5.0), POLICY) >= worklist_priority(read(table(), -5.0), POLICY)
 
 
 @pytest.mark.parametrize(
@@ -197,7 +199,7 @@ def test_the_patients_risk_can_only_raise_the_priority_and_no_negative_goes_befo
         ("positive = 70", "positive must not be below review"),
         ('code = "hpv_18"', "factors"),
         ("urgent_from = 50", "must be above raised_from"),
-        ("most_unknown = 0.3", "most_unknown"),
+        ("max_unknown = 0.3", "max_unknown"),
     ],
 )
 def test_a_policy_that_contradicts_itself_is_refused_in_a_sentence(change, told):
@@ -205,13 +207,13 @@ def test_a_policy_that_contradicts_itself_is_refused_in_a_sentence(change, told)
         "positive = 70": "positive = 20",
         'code = "hpv_18"': 'code = "hpv_16"',
         "urgent_from = 50": "urgent_from = 10",
-        "most_unknown = 0.3": "most_unknown = 3.0",
+        "max_unknown = 0.3": "most_unknown = 3.0",
     }[change]
     text = POLICY_FILE.read_text().replace(change, broken)
-    with pytest.raises(PolicyRefused, match=told):
+    with pytest.raises(PolicyError, match=told):
         ReadingPolicy.load(text.encode())
 
 
 def test_the_words_of_an_abstention_are_told_in_both_languages():
-    assert all(en.endswith(".") and zh.endswith("。") for en, zh in decision.ABSTAINED.values())
-    assert json.dumps(decision.ABSTAINED)
+    assert all(en.endswith(".") and zh.endswith("。") for en, zh in decision.ABSTENTION_REASONS.values())
+    assert json.dumps(decision.ABSTENTION_REASONS)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from models.pathology import export, network
-from models.pathology.network import EMBEDDING, NetConfig, TileNet
+from models.pathology.network import EMBEDDING_SIZE, NetConfig, TileNet
 from models.pathology.onnx_sessions import TileGraph
 
 BACKBONES = [
@@ -16,7 +16,7 @@ BACKBONES = [
         # installed without what it declares to need, so no lock file can hold it
         marks=pytest.mark.skipif(find_spec(package) is None, reason=f"{package} is not installed"),
     )
-    for backbone, (package, _, _) in network.PACKAGES.items()
+    for backbone, (package, _, _) in network.WEIGHT_PACKAGES.items()
 ]
 
 
@@ -32,7 +32,7 @@ def test_the_packaged_weights_know_a_palace_and_a_daisy(backbone):
     from PIL import Image
     from sklearn.datasets import load_sample_images
 
-    packed = torch.load(network.weights(backbone), weights_only=True)
+    packed = torch.load(network.weights_file(backbone), weights_only=True)
     head = "_fc" if backbone == "efficientnet_lite0" else "classifier.1"
     net = TileNet(NetConfig(backbone=backbone, side=224, classes=1_000)).eval()
     net.head.load_state_dict({name: packed[f"{head}.{name}"] for name in ("weight", "bias")})
@@ -45,14 +45,14 @@ def test_the_packaged_weights_know_a_palace_and_a_daisy(backbone):
 
 
 def test_the_graph_says_what_torch_says_on_real_cells(net, tiles):
-    difference = export.parity(net, export.tiles_graph(net), tiles[::30])
+    difference = export.check_tile_parity(net, export.export_tile_graph(net), tiles[::30])
     assert difference <= export.TOLERANCE
 
 
 def test_the_graph_takes_any_number_of_tiles_and_refuses_another_size(frozen, tiles):
     graph = TileGraph(frozen)
     together, alone = graph.run(tiles[:33]), [graph.run(tiles[row : row + 1]) for row in range(33)]
-    assert together.embedding.shape == (33, EMBEDDING)
+    assert together.embedding.shape == (33, EMBEDDING_SIZE)
     np.testing.assert_allclose(together.logits, np.concatenate([one.logits for one in alone]), atol=1e-4)
     np.testing.assert_allclose(together.probabilities.sum(1), 1)
     for wrong in (tiles[:2, :64, :64], tiles[:2].astype(np.float32), tiles[:0], tiles[0]):
@@ -61,12 +61,12 @@ def test_the_graph_takes_any_number_of_tiles_and_refuses_another_size(frozen, ti
 
 
 def test_a_graph_that_says_something_else_is_not_exported(net, tiles):
-    graph = export.tiles_graph(net)
+    graph = export.export_tile_graph(net)
     before = net.head.bias.detach().clone()
     with torch.no_grad():
         net.head.bias += 0.01
-    with pytest.raises(export.Differs, match="differ by 1.0e-02"):
-        export.parity(net, graph, tiles[:4])
+    with pytest.raises(export.ParityError, match="differ by 1.0e-02"):
+        export.check_tile_parity(net, graph, tiles[:4])
     with torch.no_grad():
         net.head.bias.copy_(before)
 
@@ -89,22 +89,22 @@ def test_frozen_blocks_keep_their_weights_and_statistics(tiles):
 
 
 def test_int8_is_offered_only_where_faster_and_no_worse():
-    assert export.Verdict(speed=1.4, auc=0.98, auc_int8=0.976, largest=0.1).offered
-    assert not export.Verdict(speed=0.9, auc=0.98, auc_int8=0.98, largest=0.0).offered
-    assert not export.Verdict(speed=1.4, auc=0.98, auc_int8=0.975, largest=0.1).offered
+    assert export.Int8Comparison(speed=1.4, auc=0.98, auc_int8=0.976, max_probability_difference=0.1).acceptable
+    assert not export.Int8Comparison(speed=0.9, auc=0.98, auc_int8=0.98, max_probability_difference=0.0).acceptable
+    assert not export.Int8Comparison(speed=1.4, auc=0.98, auc_int8=0.975, max_probability_difference=0.1).acceptable
 
 
 def test_int8_is_a_third_of_the_size_and_judged_on_real_cells(frozen, cells, tiles):
     small = export.quantize(frozen, tiles[cells.folds != 0][::20])
     held = np.flatnonzero(cells.folds == 0)[::4]
-    verdict = export.int8_verdict(frozen, small, tiles[held], cells.label2[held], np.array([3, 4, 5, 6]))
+    verdict = export.compare_int8(frozen, small, tiles[held], cells.label2[held], np.array([3, 4, 5, 6]))
     assert len(small) < 0.4 * len(frozen)
     assert verdict.speed > 0
     assert 0 <= verdict.auc_int8 <= 1
 
 
 def test_missing_weights_are_named(monkeypatch):
-    monkeypatch.setitem(network.PACKAGES, "mobilenet_v2", ("no_such_package", "x.pth", ""))
+    monkeypatch.setitem(network.WEIGHT_PACKAGES, "mobilenet_v2", ("no_such_package", "x.pth", ""))
     with pytest.raises(ModuleNotFoundError, match="no-such-package carries.*imagenet = false"):
         TileNet(NetConfig(backbone="mobilenet_v2"))
     assert TileNet(NetConfig(backbone="mobilenet_v2", imagenet=False)).head.out_features == 7

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from models.pathology.operating_point import choose, lower_bound, misses_allowed, needed
+from models.pathology.operating_point import allowed_misses, fit_operating_point, lower_bound, required_positives
 
 
 @given(st.data())
@@ -17,15 +17,15 @@ def test_the_bound_is_the_quantile_of_its_beta_law(data):
 
 
 def test_no_miss_needs_59_positives_for_95_per_cent_and_299_for_99():
-    assert needed(0.95) == 59
-    assert needed(0.99) == 299
+    assert required_positives(0.95) == 59
+    assert required_positives(0.99) == 299
     assert lower_bound(58, 58) < 0.95 <= lower_bound(59, 59)
     assert lower_bound(298, 298) < 0.99 <= lower_bound(299, 299)
 
 
 @given(st.integers(1, 600), st.floats(0.5, 0.995))
 def test_one_miss_more_than_allowed_breaks_the_claim(positives, target):
-    allowed = misses_allowed(positives, target)
+    allowed = allowed_misses(positives, target)
     if allowed >= 0:
         assert lower_bound(positives - allowed, positives) >= target
     if allowed + 1 < positives:
@@ -37,7 +37,7 @@ def test_the_threshold_keeps_what_the_point_says(rows, target):
     scores, positive = np.array(rows).T
     if not positive.any():
         positive[0] = 1
-    point = choose(scores, positive, range(len(rows)), target)
+    point = fit_operating_point(scores, positive, range(len(rows)), target)
     assert point.missed == (scores[positive == 1] < point.threshold).sum()
     assert point.claimable == (point.bound >= target)
     assert point.claimable or point.missed == 0  # too few positives: nobody is missed, and nothing claimed
@@ -51,28 +51,28 @@ def test_the_claim_holds_in_19_of_20_clinics():
     kept = 0
     for _ in range(2_000):
         scores = rng.normal(2, 1, 100)
-        point = choose(scores, np.ones(100, int), range(100), 0.9)
+        point = fit_operating_point(scores, np.ones(100, int), range(100), 0.9)
         kept += stats.norm.sf(point.threshold, 2, 1) >= point.bound
     assert kept / 2_000 == pytest.approx(0.95, abs=0.015)
 
 
 def test_few_positives_are_not_claimable_in_both_languages():
-    point = choose([0.9] * 58 + [0.1], [1] * 58 + [0], range(59), 0.95)
+    point = fit_operating_point([0.9] * 58 + [0.1], [1] * 58 + [0], range(59), 0.95)
     assert point.claim().startswith("A sensitivity of 0.95 is not claimable: 58 positive patients, 0 missed")
     assert "At least 59" in point.claim()
     assert point.claim_zh().startswith("不能声明0.95的灵敏度")
-    enough = choose([0.9] * 59 + [0.1], [1] * 59 + [0], range(60), 0.95)
+    enough = fit_operating_point([0.9] * 59 + [0.1], [1] * 59 + [0], range(60), 0.95)
     assert enough.claim() == "Sensitivity is at least 0.9504 with 95 % confidence (0 of 59 positive patients missed)."
     assert enough.specificity == 1
 
 
 def test_ten_slides_of_a_patient_count_once_by_the_lowest():
-    point = choose([0.9] * 9 + [0.2], [1] * 10, ["a"] * 10, 0.9)
+    point = fit_operating_point([0.9] * 9 + [0.2], [1] * 10, ["a"] * 10, 0.9)
     assert (point.positives, point.threshold) == (1, 0.2)
 
 
 def test_patients_learned_from_are_refused_with_the_other_faults():
     with pytest.raises(ValueError, match=r"target is 1\.5.*1 scores are missing.*1 patients were learned from.*a"):
-        choose([0.1, np.nan], [1, 0], ["a", "b"], 1.5, learned_from={"a"})
+        fit_operating_point([0.1, np.nan], [1, 0], ["a", "b"], 1.5, training_patients={"a"})
     with pytest.raises(ValueError, match="No slide is positive"):
-        choose([0.1], [0], ["a"], 0.9)
+        fit_operating_point([0.1], [0], ["a"], 0.9)

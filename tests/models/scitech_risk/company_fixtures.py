@@ -7,10 +7,10 @@ import polars as pl
 from hypothesis import strategies as st
 
 from datasets.scitech_risk.register.schema import TABLE
-from models.card import Card, Head, Reference
-from models.scitech_risk.limit_formula import BACKING_GROUPS, GATE_GROUPS, READS
+from models.card import Card, ContributionReference, ScoreHead
+from models.scitech_risk.limit_formula import BACKING_GROUPS, FORMULA_INPUTS, GATE_GROUPS
 from models.scitech_risk.policy import BACKING, EVIDENCE, INNOVATION, Policy
-from models.scorecard.scaling import Scale, sigmoid
+from models.scorecard.scaling import ScoreScale, sigmoid
 from models.trees.onnx_session import Scores
 from tests.paths import ROOT
 
@@ -37,14 +37,14 @@ def _unread(column):
 INPUTS = tuple(column for column in TABLE.indicators if not _unread(column))
 INPUTS = (*(c for c in INPUTS if c.derived is None), *(c for c in INPUTS if c.derived is not None))
 ALSO = tuple(column for column in TABLE.indicators if _unread(column))
-HEAD = Head(slope=1.0, intercept=0.0, bias=-3.0)
+HEAD = ScoreHead(slope=1.0, intercept=0.0, bias=-3.0)
 
 
 def card(inputs=INPUTS, also=ALSO):
     return Card(
         product="scitech_risk", model="m", version="1", created="", simulated=True, purpose="", not_for="",
         inputs=inputs, also=also, target="default_12m", head=HEAD,
-        reference=Reference(points=(500.0,), contributions=((0.0,) * len(inputs),)),
+        reference=ContributionReference(points=(500.0,), contributions=((0.0,) * len(inputs),)),
     )  # fmt: skip
 
 
@@ -54,12 +54,14 @@ def score(x, reasons=True):
     scales = np.array([max(1.0, math.sqrt(min(column.bounds[1], 1e8))) for column in INPUTS], np.float32)
     parts = np.nan_to_num(np.tanh(x / scales)) * weights
     log_odds = parts.astype(np.float64).sum(axis=1) + HEAD.bias
-    return Scores(sigmoid(log_odds), Scale().points(log_odds), log_odds.astype(np.float32), parts if reasons else None)
+    return Scores(
+        sigmoid(log_odds), ScoreScale().points(log_odds), log_odds.astype(np.float32), parts if reasons else None
+    )
 
 
 def scores_at(pd, rows=1):
     log_odds = np.full(rows, math.log(pd / (1 - pd)))
-    return Scores(np.full(rows, pd), Scale().points(log_odds), log_odds.astype(np.float32), None)
+    return Scores(np.full(rows, pd), ScoreScale().points(log_odds), log_odds.astype(np.float32), None)
 
 
 # A company of whom all is known and nothing is amiss: money in 10k RMB.
@@ -119,7 +121,7 @@ def companies(quiet=False):
     return st.fixed_dictionaries(ranges | {"pd": PD, "known_share": SHARE if not quiet else st.floats(0.5, 1)})
 
 
-NUMBERS = {name: float(SOUND[name]) for name in READS if name in SOUND} | {
+NUMBERS = {name: float(SOUND[name]) for name in FORMULA_INPUTS if name in SOUND} | {
     "rd_intensity": 0.1, "pd": 0.02, "known_share": 1.0,
 }  # fmt: skip
 TYPES = {"number": pl.Float64, "category": pl.String, "text": pl.String}

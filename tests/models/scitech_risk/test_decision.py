@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from datasets.schema import Column, Table, check
-from models.feature_encoder import Encoder, encode
-from models.scitech_risk.decision import Decider
+from datasets.schema import ColumnSchema, TableSchema, validate_or_raise
+from models.feature_encoder import FeatureEncoder, encode
+from models.scitech_risk.decision import CompanyDecisionEngine
 from models.scitech_risk.policy import EVIDENCE
 from tests.models.scitech_risk.company_fixtures import (
     ALSO,
@@ -26,20 +26,20 @@ from tests.models.scitech_risk.company_fixtures import (
     scores_at,
 )
 
-DECIDER = Decider(card(), POLICY)
+DECIDER = CompanyDecisionEngine(card(), POLICY)
 STATED = tuple(column for column in (*INPUTS, *ALSO) if column.derived is None)
-TABLE = Table(name="register", columns=(*STATED, *(c for c in INPUTS if c.derived is not None)))
+TABLE = TableSchema(name="register", columns=(*STATED, *(c for c in INPUTS if c.derived is not None)))
 SHELL = SOUND | {"insured_staff": 0, "zero_filing_months": 20, "invoice_loop_share": 0.9, "loop_path": "A > B > A"}
 
 
 def ask(values, decider=DECIDER, **said):
-    row = np.array([Encoder(decider.card.inputs).one(values)[0]], np.float32)
-    return decider.one(values, score(row), **said)
+    row = np.array([FeatureEncoder(decider.card.inputs).encode_row(values)[0]], np.float32)
+    return decider.decide(values, score(row), **said)
 
 
 def frame(rows):
     schema = {column.name: TYPES[column.kind] for column in STATED}
-    return check(pl.DataFrame(rows, schema=schema, orient="row" if rows else None), TABLE)
+    return validate_or_raise(pl.DataFrame(rows, schema=schema, orient="row" if rows else None), TABLE)
 
 
 def value_of(column):
@@ -62,9 +62,9 @@ COMPANIES = st.fixed_dictionaries({column.name: value_of(column) for column in S
 def test_one_answer_and_a_batch_agree_to_the_yuan(companies):
     many_rows = frame(companies)
     x = encode(many_rows, INPUTS)
-    many = DECIDER.many(many_rows, score(x)).to_dicts()
+    many = DECIDER.decide_batch(many_rows, score(x)).to_dicts()
     for i, values in enumerate(companies):
-        one, row = DECIDER.one(values, score(x[i : i + 1])), many[i]
+        one, row = DECIDER.decide(values, score(x[i : i + 1])), many[i]
         for key in ("decision", "limit", "indicative_limit", "grade"):
             assert row[key] == one[key]
         told, ledger = one["innovation"], one["ledger"]
@@ -154,7 +154,7 @@ def test_a_shell_is_blocked_with_its_evidence_and_is_lent_nothing():
         ({"operating_cash_flow": None}, {}, "lacks_debt_service_cover"),
         ({"revenue": None}, {}, "lacks_revenue_multiple"),
         ({"operating_cash_flow": -10.0}, {}, "below_minimum"),
-        ({}, {"person": True}, "person_asked_for"),
+        ({}, {"human_requested": True}, "person_asked_for"),
     ],
 )
 def test_a_referral_sets_no_limit_and_says_why(change, said, code):
@@ -165,7 +165,7 @@ def test_a_referral_sets_no_limit_and_says_why(change, said, code):
 
 
 def test_below_the_floor_grade_a_person_decides():
-    answer = DECIDER.one(SOUND, scores_at(0.15))
+    answer = DECIDER.decide(SOUND, scores_at(0.15))
     assert (answer["decision"], answer["grade"]) == ("refer", "CCC")
     assert answer["referral"][0]["en"] == (
         "The grade over 12 months is below B, the lowest that is approved without a person."
@@ -281,9 +281,9 @@ def test_fields_are_what_is_read_beyond_the_model():
 
 
 def test_a_table_without_financial_statements_is_always_referred_with_an_indicative_limit():
-    columns = (Column(name="GrAppv", low=0, unit="USD"), Column(name="NoEmp", low=0))
-    decider = Decider(card(columns, ()), SBA)
-    answer = decider.one({"GrAppv": 100_000.0, "NoEmp": 4}, scores_at(0.10))
+    columns = (ColumnSchema(name="GrAppv", low=0, unit="USD"), ColumnSchema(name="NoEmp", low=0))
+    decider = CompanyDecisionEngine(card(columns, ()), SBA)
+    answer = decider.decide({"GrAppv": 100_000.0, "NoEmp": 4}, scores_at(0.10))
     assert (answer["decision"], answer["limit"], answer["currency"]) == ("refer", None, "USD")
     assert answer["grade"] == "BBB"
     assert answer["indicative_limit"] == math.floor(14_000 / (0.10 * 0.65) / 1000) * 1000
@@ -299,11 +299,11 @@ def test_no_limit_rests_on_a_pd_that_is_none(pd):
     scores = scores_at(0.5)
     scores.pd[0] = pd
     with pytest.raises(ValueError, match="it must be from 0 to 1"):
-        DECIDER.one(SOUND, scores)
+        DECIDER.decide(SOUND, scores)
     with pytest.raises(ValueError, match="it must be from 0 to 1"):
-        DECIDER.many(frame([SOUND]), scores)
+        DECIDER.decide_batch(frame([SOUND]), scores)
 
 
 def test_an_empty_batch_has_the_same_columns_as_any():
-    none, some = (DECIDER.many(frame(rows), score(encode(frame(rows), INPUTS))) for rows in ([], [SOUND]))
+    none, some = (DECIDER.decide_batch(frame(rows), score(encode(frame(rows), INPUTS))) for rows in ([], [SOUND]))
     assert (none.height, none.schema) == (0, some.schema)

@@ -3,37 +3,37 @@
 import pytest
 from typer.testing import CliRunner
 
-from datasets.derived_columns import Derived
-from datasets.schema import Column
-from models.policy.guardrails import Case
+from datasets.derived_columns import DerivedFormula
+from datasets.schema import ColumnSchema
+from models.policy.guardrails import Scenario
 from models.scitech_risk.__main__ import app
-from models.scitech_risk.guardrail_domain import check, overlap, prove
-from models.scitech_risk.guardrails import RAILS
-from models.scitech_risk.limit_formula import Formula
+from models.scitech_risk.guardrail_domain import check_policy, find_forbidden_inputs, prove_guardrail
+from models.scitech_risk.guardrails import GUARDRAILS
+from models.scitech_risk.limit_formula import CompanyLimitFormula
 from models.scitech_risk.policy import Policy
 from tests.models.scitech_risk.company_fixtures import FOLDER, TEXT, changed
 
-RAIL = {rail.name: rail for rail in RAILS}
+RAIL = {rail.name: rail for rail in GUARDRAILS}
 
 
 def policy(*changes):
-    return Policy.load(changed(*changes), rails=False)
+    return Policy.load(changed(*changes), enforce_guardrails=False)
 
 
-def caught(name, bad, formula=Formula):
+def caught(name, bad, formula=CompanyLimitFormula):
     """The rail's counterexample, worked out again with the float formula: (first, second)."""
-    verdict = prove(RAIL[name], bad, formula)
+    verdict = prove_guardrail(RAIL[name], bad, formula)
     assert verdict.proved is False, str(verdict)
     found = verdict.counterexample
-    case = Case(formula(bad), found.first, found.second)
-    assert RAIL[name].broken(case, 0.0)
+    case = Scenario(formula(bad), found.baseline_inputs, found.variant_inputs)
+    assert RAIL[name].is_violated(case, 0.0)
     assert "RMB" in found.en or "points" in found.en
-    return case.one, case.two
+    return case.baseline, case.variant
 
 
 @pytest.mark.parametrize("path", sorted(FOLDER.glob("scitech_risk*.toml")), ids=lambda path: path.stem)
 def test_every_rail_of_every_policy_shipped_is_proved(path):
-    assert [str(verdict) for verdict in check(Policy.load(path)) if not verdict.proved] == []
+    assert [str(verdict) for verdict in check_policy(Policy.load(path)) if not verdict.proved] == []
 
 
 def test_a_loss_budget_that_rises_for_a_worse_grade_is_caught():
@@ -90,36 +90,38 @@ def test_evidence_that_weighs_by_its_wrong_end_is_caught():
     ],
 )
 def test_a_formula_that_forgets_to_refer_is_caught(code, rail):
-    class Hasty(Formula):
-        def refer(self, a, gate, bounds, base):
-            return {name: flag for name, flag in super().refer(a, gate, bounds, base).items() if name != code}
+    class Hasty(CompanyLimitFormula):
+        def referral_reasons(self, a, gate, bounds, base):
+            return {
+                name: flag for name, flag in super().referral_reasons(a, gate, bounds, base).items() if name != code
+            }
 
     assert not caught(rail, policy(), Hasty)[0].referred
 
 
 def test_a_formula_that_lends_to_the_blocked_is_caught():
-    class Lenient(Formula):
-        def work(self, a):
-            worked = super().work(a)
-            worked.exact = worked.capped
+    class Lenient(CompanyLimitFormula):
+        def evaluate(self, a):
+            worked = super().evaluate(a)
+            worked.unrounded = worked.before_gate
             return worked
 
     first, _ = caught("a_block_means_nothing", policy(), Lenient)
     assert first.gate.block
-    assert first.exact > 0
+    assert first.unrounded > 0
 
 
 def test_a_formula_by_which_silence_helps_is_caught():
-    class Trusting(Formula):
-        def earned(self, indicator, value):
-            return self.ops.where(self.ops.known(value), super().earned(indicator, value), self.one)
+    class Trusting(CompanyLimitFormula):
+        def score_indicator(self, indicator, value):
+            return self.ops.where(self.ops.is_known(value), super().score_indicator(indicator, value), self.one)
 
     told, silent = caught("leaving_out_never_helps", policy(), Trusting)
     assert silent.limit > told.limit
 
 
 def test_a_formula_that_takes_a_missing_cash_flow_for_a_good_one_is_caught():
-    class Generous(Formula):
+    class Generous(CompanyLimitFormula):
         def bounds(self, a, scored):
             bounds = super().bounds(a, scored)
             amount, known = bounds["debt_service_cover"]
@@ -129,7 +131,7 @@ def test_a_formula_that_takes_a_missing_cash_flow_for_a_good_one_is_caught():
 
 
 def test_a_formula_that_ignores_the_budget_is_caught():
-    class Blithe(Formula):
+    class Blithe(CompanyLimitFormula):
         def bounds(self, a, scored):
             bounds = super().bounds(a, scored)
             amount, known = bounds["loss_budget"]
@@ -139,8 +141,8 @@ def test_a_formula_that_ignores_the_budget_is_caught():
 
 
 def test_a_formula_that_lends_more_where_less_is_known_is_caught():
-    class Incurious(Formula):
-        def budget(self, pd, known_share):
+    class Incurious(CompanyLimitFormula):
+        def loss_budget(self, pd, known_share):
             graded = known_share >= self.ops.number(0.5)
             return self.ops.where(graded, self.grade_budget(pd), self.ops.number(1e9))
 
@@ -150,14 +152,14 @@ def test_a_formula_that_lends_more_where_less_is_known_is_caught():
 
 def test_an_input_of_the_pd_that_the_gate_or_the_limit_counts_is_named():
     inputs = (
-        Column(name="revenue", group="growth"),
-        Column(name="zero_filing_months", group="shell"),
-        Column(name="data_certificate", group="data_assets"),
-        Column(name="patent_value", group="technology"),
-        Column(name="made_of_that", derived=Derived(op="sum", of=("revenue", "patent_value"))),
+        ColumnSchema(name="revenue", group="growth"),
+        ColumnSchema(name="zero_filing_months", group="shell"),
+        ColumnSchema(name="data_certificate", group="data_assets"),
+        ColumnSchema(name="patent_value", group="technology"),
+        ColumnSchema(name="made_of_that", derived=DerivedFormula(op="sum", of=("revenue", "patent_value"))),
     )
-    assert overlap(inputs) == ["zero_filing_months", "data_certificate", "patent_value", "made_of_that"]
-    assert overlap(inputs[:1]) == []
+    assert find_forbidden_inputs(inputs) == ["zero_filing_months", "data_certificate", "patent_value", "made_of_that"]
+    assert find_forbidden_inputs(inputs[:1]) == []
 
 
 def test_the_command_ends_well_for_a_policy_whose_rails_hold():

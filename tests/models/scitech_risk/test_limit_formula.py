@@ -7,17 +7,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.policy.arithmetic import Arrays, annuity
-from models.scitech_risk.limit_formula import READS, Formula
+from models.policy.arithmetic import ArrayOps, annuity_factor
+from models.scitech_risk.limit_formula import FORMULA_INPUTS, CompanyLimitFormula
 from models.scitech_risk.policy import EVIDENCE, INNOVATION
 from tests.models.scitech_risk.company_fixtures import MISSING, NUMBERS, PD, POLICY, RANGES, SBA, companies
 
 POLICIES = st.sampled_from((POLICY, SBA))
-FORMULAS = {policy.name: Formula(policy) for policy in (POLICY, SBA)}
+FORMULAS = {policy.name: CompanyLimitFormula(policy) for policy in (POLICY, SBA)}
 
 
 def work(company, policy=POLICY):
-    return FORMULAS[policy.name].work(company)
+    return FORMULAS[policy.name].evaluate(company)
 
 
 def in_order(data, name):
@@ -27,7 +27,7 @@ def in_order(data, name):
 def test_a_limit_worked_out_by_hand():
     found = work(NUMBERS | {"patent_value": 2_000.0})
     room = 6_000_000 / 1.30 - 1_500_000
-    covered = room / 12 * annuity(0.065, 36)
+    covered = room / 12 * annuity_factor(0.065, 36)
     low = found.innovation.low[:4]
     parts = [(0.5e6, 0.30), (4.5e6, 0.25), (15e6, 0.20), (20e6, 0.15)]  # 40 million in four stages
     revenue = sum(part * multiple * (1 + 0.5 * score / 100) for (part, multiple), score in zip(parts, low, strict=True))
@@ -44,7 +44,12 @@ def test_a_limit_worked_out_by_hand():
 
 
 def test_an_innovation_score_worked_out_by_hand():
-    only = dict.fromkeys(READS, MISSING) | {"pd": 0.02, "known_share": 1.0, "rd_intensity": 0.085, "awards": 1.0}
+    only = dict.fromkeys(FORMULA_INPUTS, MISSING) | {
+        "pd": 0.02,
+        "known_share": 1.0,
+        "rd_intensity": 0.085,
+        "awards": 1.0,
+    }
     found = work(only | {"revenue": 0.0})
     expected = 60 / 100 * 25 / 100 * (0.085 - 0.02) / 0.13 + 25 / 100 * 15 / 100 * 0.5
     assert found.innovation.low[0] == pytest.approx(100 * expected)
@@ -96,7 +101,7 @@ def test_leaving_an_indicator_of_innovation_out_never_helps(company, policy, hid
 def test_a_block_means_nothing_and_every_cap_holds(company, policy):
     found = work(company, policy)
     assert not found.gate.block or (found.limit == 0 and found.referred)
-    assert 0 <= found.limit <= found.exact <= min(policy.product.cap, policy.product.legal_cap)
+    assert 0 <= found.limit <= found.unrounded <= min(policy.product.cap, policy.product.legal_cap)
     assert found.limit % policy.product.rounding == 0
     assert found.referred or found.limit >= policy.product.minimum
 
@@ -117,7 +122,7 @@ def test_a_block_means_nothing_and_every_cap_holds(company, policy):
 )
 def test_what_a_machine_may_not_decide_goes_to_a_person(code, change):
     found = work(NUMBERS | change)
-    assert [name for name, flag in found.refer.items() if flag] == [code]
+    assert [name for name, flag in found.referral_reasons.items() if flag] == [code]
     assert found.referred
 
 
@@ -157,12 +162,12 @@ def test_without_a_certificate_data_assets_back_nothing():
 @settings(max_examples=60)
 @given(st.lists(companies(), min_size=1, max_size=8), POLICIES)
 def test_arrays_and_floats_agree_to_the_last_bit(found, policy):
-    arrays = {name: np.array([company[name] for company in found]) for name in READS}
+    arrays = {name: np.array([company[name] for company in found]) for name in FORMULA_INPUTS}
     with np.errstate(invalid="ignore"):
-        many = Formula(policy, Arrays).work(arrays)
+        many = CompanyLimitFormula(policy, ArrayOps).evaluate(arrays)
     for i, company in enumerate(found):
         one = work(company, policy)
-        assert (many.limit[i], many.exact[i], many.base[i]) == (one.limit, one.exact, one.base)
+        assert (many.limit[i], many.unrounded[i], many.base[i]) == (one.limit, one.unrounded, one.base)
         assert bool(many.referred[i]) == one.referred
         for at, low in enumerate(one.innovation.low):
             assert np.broadcast_to(many.innovation.low[at], len(found))[i] == low

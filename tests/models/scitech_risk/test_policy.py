@@ -2,13 +2,13 @@
 
 import pytest
 
-from models.policy.config import PolicyRefused
+from models.policy.config import PolicyError
 from models.scitech_risk.policy import Policy
 from tests.models.scitech_risk.company_fixtures import FOLDER, POLICY, changed
 
 
 def faults(*changes):
-    with pytest.raises(PolicyRefused) as refused:
+    with pytest.raises(PolicyError) as refused:
         Policy.load(changed(*changes))
     return refused.value.faults
 
@@ -24,8 +24,8 @@ def test_the_approval_line_is_the_greatest_pd_of_the_floor_grade():
 
 
 def test_the_signals_that_ask_for_an_act_are_told():
-    assert {"overdue_30_days", "enforcement"} <= POLICY.acts
-    assert "overdue" not in POLICY.acts
+    assert {"overdue_30_days", "enforcement"} <= POLICY.act_codes
+    assert "overdue" not in POLICY.act_codes
 
 
 def test_an_unknown_key_is_told_with_the_nearest_known_one():
@@ -55,7 +55,7 @@ def test_all_faults_are_told_together():
 def test_a_policy_that_breaks_a_rail_is_refused_but_can_be_shown_to_the_checker(old, new, said):
     (fault,) = faults((old, new))
     assert said in fault
-    assert isinstance(Policy.load(changed((old, new)), rails=False), Policy)
+    assert isinstance(Policy.load(changed((old, new)), enforce_guardrails=False), Policy)
 
 
 @pytest.mark.parametrize(
@@ -81,5 +81,5 @@ def test_a_policy_that_breaks_a_rail_is_refused_but_can_be_shown_to_the_checker(
 def test_a_policy_that_makes_no_sense_is_refused_with_and_without_rails(old, new, said):
     (fault,) = faults((old, new))
     assert said in fault
-    with pytest.raises(PolicyRefused):
-        Policy.load(changed((old, new)), rails=False)
+    with pytest.raises(PolicyError):
+        Policy.load(changed((old, new)), enforce_guardrails=False)

@@ -4,11 +4,11 @@ import numpy as np
 import polars as pl
 import pytest
 
-from datasets.scitech_risk.register.schema import assemble
-from datasets.scitech_risk.register.simulator import zone
-from models.policy.arithmetic import Arrays
+from datasets.scitech_risk.register.schema import build_register
+from datasets.scitech_risk.register.simulator import simulate_zone
+from models.policy.arithmetic import ArrayOps
 from models.scitech_risk.limit_formula import INDICATORS
-from models.scitech_risk.shell_gate import Gate
+from models.scitech_risk.shell_gate import ShellGate
 from tests.models.scitech_risk.company_fixtures import POLICY
 
 HIDING = (0.0, 0.6)
@@ -19,10 +19,10 @@ def found():
     """hiding -> (is a shell, blocked, looked at), each (companies,)."""
     told = {}
     for hiding in HIDING:
-        frame = assemble(dict(zone(4_000, 5, hiding)), simulated=True).frame
+        frame = build_register(dict(simulate_zone(4_000, 5, hiding)), simulated=True).frame
         numbers = {name: frame[name].cast(pl.Float64).to_numpy() for name in INDICATORS}
         with np.errstate(invalid="ignore"):
-            gated = Gate(POLICY.gate, Arrays).work(numbers)
+            gated = ShellGate(POLICY.gate, ArrayOps).evaluate(numbers)
         told[hiding] = frame["is_shell"].to_numpy() == 1, gated.block, gated.review
     return told
 

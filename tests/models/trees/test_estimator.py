@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from models.trees.estimator import BaggedTrees, EstimatorConfig, platt, sigmoid
+from models.trees.estimator import BaggedTrees, EstimatorConfig, fit_platt, sigmoid
 
-SMALL = {"folds": 3, "trees": 60, "learning_rate": 0.15, "smallest_leaf": 20}
+SMALL = {"folds": 3, "trees": 60, "learning_rate": 0.15, "min_data_in_leaf": 20}
 
 
 def applicants(rows: int = 3_000, seed: int = 1) -> tuple[np.ndarray, np.ndarray]:
@@ -75,7 +75,7 @@ def test_the_same_seed_gives_the_same_scores_on_any_number_of_threads():
 
 def test_probabilities_are_calibrated_on_rows_never_seen(fitted):
     x, y = applicants(20_000, seed=3)
-    slope, intercept = platt(fitted.slope_ * fitted.decision_raw(x) + fitted.intercept_, y, np.ones(len(y)))
+    slope, intercept = fit_platt(fitted.slope_ * fitted.decision_raw(x) + fitted.intercept_, y, np.ones(len(y)))
     assert slope == pytest.approx(1, abs=0.15)
     assert intercept == pytest.approx(0, abs=0.15)
 
@@ -117,7 +117,7 @@ def test_a_row_of_weight_two_counts_in_calibration_as_two_rows():
     x, y = applicants(400)
     raw, twice = x[:, 0].astype(float), np.where(y == 1, 2.0, 1.0)
     doubled = np.concatenate([np.arange(400), np.flatnonzero(y == 1)])
-    assert platt(raw, y, twice) == pytest.approx(platt(raw[doubled], y[doubled], np.ones(len(doubled))))
+    assert fit_platt(raw, y, twice) == pytest.approx(fit_platt(raw[doubled], y[doubled], np.ones(len(doubled))))
 
 
 def test_progress_runs_to_the_end():
@@ -155,7 +155,7 @@ def test_scores_that_tell_nothing_are_refused():
     rng = np.random.default_rng(0)
     y = (rng.random(500) < 0.5).astype(float)
     with pytest.raises(ValueError, match="do not tell bad from good"):
-        platt(rng.normal(size=500) - y, y, np.ones(500))
+        fit_platt(rng.normal(size=500) - y, y, np.ones(500))
 
 
 def test_no_log_odds_overflow():
@@ -167,7 +167,7 @@ def test_platt_settles_on_scores_that_are_far_too_sure():
     rng = np.random.default_rng(3)
     raw = np.r_[rng.normal(-14, 6, 4_000), rng.normal(16, 8, 300)]
     y = (rng.random(len(raw)) < sigmoid(0.45 * raw + 1.5)).astype(float)
-    slope, intercept = platt(raw, y, np.ones(len(y)))
+    slope, intercept = fit_platt(raw, y, np.ones(len(y)))
     left = y - sigmoid(slope * raw + intercept)
     assert abs(left.sum()) < 1e-3
     assert abs((left * raw).sum()) < 1e-3

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.trees.forest import LARGEST, QUANTUM, ZERO, floor32, leaves, merge
+from models.trees.forest import FLOAT32_MAX, LIGHTGBM_ZERO, MIN_QUANTUM, extract_leaves, floor32, merge_boosters
 
 BINARY = {"objective": "binary", "verbose": -1, "num_threads": 1, "max_depth": 3, "num_leaves": 8}
 
@@ -27,7 +27,7 @@ def bag(size=3, trees=20, seed=0, **settings):
 
 
 def tree_values(booster):
-    return [np.array([leaf.value for leaf in tree]) for tree in leaves(booster)]
+    return [np.array([leaf.value for leaf in tree]) for tree in extract_leaves(booster)]
 
 
 def times(booster, factor):
@@ -43,20 +43,22 @@ def times(booster, factor):
 def test_the_forest_gives_the_mean_raw_score_of_the_bag():
     boosters, x = bag()
     mean = np.mean([booster.predict(x, raw_score=True) for booster in boosters], axis=0)
-    forest = merge(boosters)
+    forest = merge_boosters(boosters)
     assert forest.num_trees() == sum(booster.num_trees() for booster in boosters)
-    assert np.abs(forest.predict(x, raw_score=True) - mean).max() <= forest.num_trees() * QUANTUM / 2
+    assert np.abs(forest.predict(x, raw_score=True) - mean).max() <= forest.num_trees() * MIN_QUANTUM / 2
 
 
 def test_leaves_are_multiples_of_the_quantum_after_a_round_trip_through_text():
-    forest = merge(bag()[0])
-    steps = np.concatenate(tree_values(lgb.Booster(model_str=forest.model_to_string()))) / QUANTUM
+    forest = merge_boosters(bag()[0])
+    steps = np.concatenate(tree_values(lgb.Booster(model_str=forest.model_to_string()))) / MIN_QUANTUM
     assert np.array_equal(steps, np.rint(steps))
     assert np.abs(steps).max() > 1000  # not merely all zero
 
 
 def test_thresholds_are_float32_after_a_round_trip_through_text():
-    conditions = [c for tree in leaves(merge(bag()[0])) for leaf in tree for c in leaf.conditions.values()]
+    conditions = [
+        c for tree in extract_leaves(merge_boosters(bag()[0])) for leaf in tree for c in leaf.conditions.values()
+    ]
     ends = np.array([end for c in conditions for end in (c.low, c.high)])
     assert np.array_equal(ends, ends.astype(np.float32).astype(np.float64))
 
@@ -64,8 +66,14 @@ def test_thresholds_are_float32_after_a_round_trip_through_text():
 def test_merging_changes_no_answer_of_any_question():
     """For each float32 value at a threshold or beside it, the forest of one booster falls into that booster's leaf."""
     (booster,), x = bag(size=1)
-    forest = merge([booster])
-    ends = {c.high for tree in leaves(forest) for leaf in tree for c in leaf.conditions.values() if np.isfinite(c.high)}
+    forest = merge_boosters([booster])
+    ends = {
+        c.high
+        for tree in extract_leaves(forest)
+        for leaf in tree
+        for c in leaf.conditions.values()
+        if np.isfinite(c.high)
+    }
     at = np.float32(sorted(ends))
     beside = np.concatenate([at, np.nextafter(at, np.float32(-np.inf)), np.nextafter(at, np.float32(np.inf))])
     rows = np.repeat(beside[:, None], x.shape[1], axis=1)
@@ -86,7 +94,7 @@ def test_float32_adds_the_trees_exactly_in_any_order(order, rows, forest_leaves)
 def forest_leaves():
     """(value of each row's leaf in each tree, raw score) of a forest that reaches far."""
     boosters, x = bag(learning_rate=0.5)
-    forest = merge(boosters)
+    forest = merge_boosters(boosters)
     trees = range(forest.num_trees())
     by_tree = [forest.predict(x, raw_score=True, start_iteration=tree, num_iteration=1) for tree in trees]
     return np.stack(by_tree, axis=1), forest.predict(x, raw_score=True)
@@ -97,7 +105,7 @@ def test_a_forest_that_reaches_further_takes_a_coarser_quantum(factor, quantum):
     """Each partial sum is at most 2**24 quanta, whatever the order: the sum over the trees of the largest |leaf| is."""
     (booster,), x = bag(size=1)
     reach = float(sum(np.abs(values).max() for values in tree_values(booster)))
-    values = tree_values(merge([times(booster, 2.5 * factor / reach)]))
+    values = tree_values(merge_boosters([times(booster, 2.5 * factor / reach)]))
     steps = np.concatenate(values) / quantum
     assert np.array_equal(steps, np.rint(steps))
     assert not np.array_equal(steps / 2, np.rint(steps / 2))
@@ -107,19 +115,19 @@ def test_a_forest_that_reaches_further_takes_a_coarser_quantum(factor, quantum):
 def test_raw_scores_beyond_any_log_odds_are_refused():
     (booster,), _ = bag(size=1)
     with pytest.raises(ValueError, match="add up to .* at most 1024 can be summed exactly"):
-        merge([times(booster, 4000.0)])
+        merge_boosters([times(booster, 4000.0)])
 
 
 @given(st.floats(-1e30, 1e30), st.floats(-(2.0**100), 2.0**100, width=32))
 @settings(max_examples=300)
 def test_a_floored_threshold_answers_each_float32_as_before(threshold, value):
     for x in (np.float32(value), np.float32(threshold), np.nextafter(np.float32(threshold), np.float32(np.inf))):
-        read = 0.0 if abs(float(x)) <= ZERO else float(x)  # as LightGBM reads it
+        read = 0.0 if abs(float(x)) <= LIGHTGBM_ZERO else float(x)  # as LightGBM reads it
         assert (float(x) <= floor32(threshold)) == (read <= threshold)
 
 
 def test_the_split_between_missing_and_all_others_lies_at_the_largest_number():
-    assert floor32(1e300) == LARGEST
+    assert floor32(1e300) == FLOAT32_MAX
     assert not np.float32(np.inf) <= np.float32(floor32(1e300))
 
 
@@ -134,42 +142,42 @@ def test_the_split_between_missing_and_all_others_lies_at_the_largest_number():
 )
 def test_what_cannot_be_exported_exactly_is_refused_in_a_sentence(settings, said):
     with pytest.raises(ValueError, match=said):
-        merge(bag(**settings)[0])
+        merge_boosters(bag(**settings)[0])
 
 
 def test_splits_on_categories_are_refused():
     x, y = applicants(missing=0)
     x[:, 0] = np.digitize(x[:, 0], [-1, 0, 1])
     with pytest.raises(ValueError, match="splits on categories.* ordinal codes"):
-        merge([lgb.train(BINARY, lgb.Dataset(x, y, categorical_feature=[0]), 5)])
+        merge_boosters([lgb.train(BINARY, lgb.Dataset(x, y, categorical_feature=[0]), 5)])
 
 
 def test_boosters_of_different_columns_are_refused():
     x, y = applicants()
     boosters = [lgb.train(BINARY, lgb.Dataset(x[:, :width], y), 3) for width in (5, 4)]
     with pytest.raises(ValueError, match="Booster 1 has .* where the first has"):
-        merge(boosters)
+        merge_boosters(boosters)
 
 
 def test_an_empty_bag_is_refused():
     with pytest.raises(ValueError, match="no boosters"):
-        merge([])
+        merge_boosters([])
 
 
 def test_a_booster_that_never_splits_keeps_its_constant():
     x, y = applicants()
     constant = lgb.train(BINARY | {"min_data_in_leaf": 5000}, lgb.Dataset(x, y), 3)
-    assert merge([constant]).predict(x[:2], raw_score=True) == pytest.approx(
-        constant.predict(x[:2], raw_score=True), abs=QUANTUM
+    assert merge_boosters([constant]).predict(x[:2], raw_score=True) == pytest.approx(
+        constant.predict(x[:2], raw_score=True), abs=MIN_QUANTUM
     )
 
 
 def test_a_forest_merged_again_alone_is_itself():
-    forest = merge(bag()[0])
-    assert merge([forest]).model_to_string() == forest.model_to_string()
+    forest = merge_boosters(bag()[0])
+    assert merge_boosters([forest]).model_to_string() == forest.model_to_string()
 
 
 def test_a_booster_ends_at_its_best_iteration():
     (booster,), _ = bag(size=1, trees=20)
     booster.best_iteration = 12
-    assert merge([booster]).num_trees() == 12
+    assert merge_boosters([booster]).num_trees() == 12

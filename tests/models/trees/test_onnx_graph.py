@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.scorecard.scaling import Scale, sigmoid
-from models.trees.forest import leaves, merge
-from models.trees.onnx_graph import bias, compile_graph
+from models.scorecard.scaling import ScoreScale, sigmoid
+from models.trees.forest import extract_leaves, merge_boosters
+from models.trees.onnx_graph import compile_graph, expected_raw_score
 
-SLOPE, INTERCEPT, SCALE = 1.07, -0.13, Scale()
+SLOPE, INTERCEPT, SCALE = 1.07, -0.13, ScoreScale()
 INF = np.float32(np.inf)
 
 
@@ -26,7 +26,7 @@ def grow(rows=3000, features=6, trees=40, bag=1, seed=0, missing=0.1, coarse=Fal
     x[rng.random(x.shape) < missing] = np.nan
     settings = {"objective": "binary", "max_depth": 3, "num_leaves": 8, "verbose": -1, "num_threads": 1} | params
     draws = [rng.integers(0, rows, rows) for _ in range(bag)]
-    return merge([lgb.train(settings, lgb.Dataset(x[draw], y[draw]), trees) for draw in draws]), x
+    return merge_boosters([lgb.train(settings, lgb.Dataset(x[draw], y[draw]), trees) for draw in draws]), x
 
 
 def session(forest):
@@ -53,13 +53,13 @@ def agrees_with_lightgbm(forest, graph, x):
     assert np.array_equal(points, SCALE.points(log_odds))
     theirs = forest.predict(x, pred_contrib=True, num_threads=1)
     assert np.abs(contributions - theirs[:, :-1]).max() <= 1e-5
-    assert np.abs(contributions.sum(axis=1, dtype=np.float64) + bias(forest) - native).max() <= 1e-5
+    assert np.abs(contributions.sum(axis=1, dtype=np.float64) + expected_raw_score(forest) - native).max() <= 1e-5
 
 
 def thresholds(forest):
     """feature -> the thresholds asked of it, float32."""
     asked = {}
-    for tree in leaves(forest):
+    for tree in extract_leaves(forest):
         for leaf in tree:
             for feature, condition in leaf.conditions.items():
                 asked.setdefault(feature, set()).update({condition.low, condition.high} - {-np.inf, np.inf})
@@ -223,7 +223,7 @@ def test_many_questions_about_one_set_of_features_are_shared_out_over_tables():
 
 def test_the_bias_is_lightgbms_expected_value():
     forest, x = grow(bag=3)
-    assert bias(forest) == pytest.approx(forest.predict(x[:1], pred_contrib=True)[0, -1], abs=1e-12)
+    assert expected_raw_score(forest) == pytest.approx(forest.predict(x[:1], pred_contrib=True)[0, -1], abs=1e-12)
 
 
 def test_the_same_forest_gives_the_same_bytes():

@@ -23,10 +23,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serving.core.audit import receipts, verify
-from serving.core.audit.checkpoints import sign
-from serving.core.audit.verify import NotProved, Verifier, read_key, read_receipt
+from serving.core.audit.checkpoints import sign_checkpoint
+from serving.core.audit.verify import ReceiptVerifier, VerificationError, load_public_key, parse_receipt
 from serving.core.billing.prices import Prices
-from serving.pathology.slides import store as slides
+from serving.pathology.slides import store as slide_store
 from tests.paths import ROOT
 from tests.serving.core.audit.auditor.test_auditor import READING, WAY
 
@@ -94,11 +94,11 @@ def proved(inside, applicant):
             gateway.service.store.engine,
             READING | {"name": "癌 \U0001f52c \x7f", "tiny": [1e-7, 1e22, 5.0, 0.1]},
         )
-        slides.create(engine, "5" * 32)
+        slide_store.create(engine, "5" * 32)
         for state in WAY:
-            slides.move(engine, "5" * 32, state)
+            slide_store.transition(engine, "5" * 32, state)
         prices = Prices.load(gateway.settings.paths.prices)
-        slides.move(engine, "5" * 32, "ready", reading=reading, prices=prices)
+        slide_store.transition(engine, "5" * 32, "ready", reading=reading, prices=prices)
         made = [(single, answer, asked), (f"{batch}-4", row, None), ("5" * 32, orjson.dumps(reading), None)]
         key = gateway.settings.paths.log_key.with_suffix(".pub.pem").read_bytes()
         return [((await client.get(f"/v1/decisions/{id}/receipt")).json(), *rest) for id, *rest in made], key
@@ -108,8 +108,8 @@ def proved(inside, applicant):
 
 def by_python(pem: bytes, receipt: bytes, answer: bytes | None, request: bytes | None) -> bool:
     try:
-        Verifier(read_key(pem)).verify(read_receipt(receipt), answer, request)
-    except NotProved:
+        ReceiptVerifier(load_public_key(pem)).verify(parse_receipt(receipt), answer, request)
+    except VerificationError:
         return False
     return True
 
@@ -128,7 +128,7 @@ def test_each_kind_of_receipt_is_proved_step_by_step(console, proved):
         assert done["row"] == ("proved" if "row" in receipt else "not asked")
         assert done["request"] == ("not asked" if request is None else "proved")
         assert console.verdict(key, orjson.dumps(receipt))["proved"]
-        paper = receipts.printed(receipt).encode()
+        paper = receipts.render_text(receipt).encode()
         assert console.verdict(key, paper, answer, request)["proved"]
 
 
@@ -156,11 +156,11 @@ def test_a_proved_receipt_says_of_what_it_is_as_verify_py_says_it(console, prove
         facts = console.verdict(key, orjson.dumps(receipt))["facts"]
         lines = [(f"{one['en'].lower()} {one['zh']}", one["told"], one["told_zh"]) for one in facts]
         both_ = [f"{name:<20} {en if en == zh else f'{en} {zh}'}" for name, en, zh in lines]
-        assert both_ == verify.summary(receipt)
+        assert both_ == verify.summary_lines(receipt)
     for letter in ("\u202e", "\n", "\xa0", "\u2028", "\U0001f600", "癌"):
         key, receipt = of_its_own_log({"kind": "decision", "ref": f"a {letter}", "at": "", "tenant": "demo"}, [])
         [first, *_] = console.verdict(key, receipt)["facts"]
-        assert f"{'decision 决定':<20} {first['told']}" == verify.summary(json.loads(receipt))[0]
+        assert f"{'decision 决定':<20} {first['told']}" == verify.summary_lines(json.loads(receipt))[0]
 
 
 def test_the_receipt_of_another_decision_fails_under_an_id(console, proved):
@@ -169,7 +169,7 @@ def test_the_receipt_of_another_decision_fails_under_an_id(console, proved):
     for receipt, answer, _ in told:
         for id in ids:
             found = console.verdict(key, orjson.dumps(receipt), answer, id=id)
-            assert found["proved"] == (verify.summary(receipt)[0].split()[-1] == id)
+            assert found["proved"] == (verify.summary_lines(receipt)[0].split()[-1] == id)
             assert found["proved"] or failed(found) == "decision"
 
 
@@ -252,8 +252,8 @@ VALUES = st.recursive(
 @given(value=VALUES, ascii_=st.booleans())
 def test_any_json_is_written_as_python_writes_it(console, value, ascii_):
     text = json.dumps(value, ensure_ascii=ascii_)
-    assert console.ask("canonical", text=text)["text"] == verify.canonical(value).decode()
-    assert console.ask("indicators", text=text)["text"] == verify.indicators(value).decode()
+    assert console.ask("canonical", text=text)["text"] == verify.canonical_json(value).decode()
+    assert console.ask("indicators", text=text)["text"] == verify.canonical_indicators(value).decode()
 
 
 TEXTS = ("01", "1.", ".5", "+1", "1e", "[1,]", "{'a':1}", '{"a":1,}', '"\t"', '"\\x"', '"\\u12"', "nul", "", "1 2",
@@ -265,7 +265,7 @@ TEXTS = ("01", "1.", ".5", "+1", "1e", "[1,]", "{'a':1}", '{"a":1,}', '"\t"', '"
 @pytest.mark.parametrize("text", TEXTS)
 def test_what_python_refuses_as_json_is_refused(console, text):
     try:
-        wanted = {"text": verify.canonical(verify.read_json(text.encode())).decode()}
+        wanted = {"text": verify.canonical_json(verify.parse_strict_json(text.encode())).decode()}
     except ValueError:
         assert "refused" in console.ask("canonical", text=text)
     else:
@@ -283,7 +283,7 @@ def both(console: Console, pem: bytes, *content: bytes | None) -> bool:
 def of_its_own_log(leaf: Any, proof: Any) -> tuple[bytes, bytes]:
     """(public key, receipt) of a log with this one leaf, whatever it is."""
     key = Ed25519PrivateKey.generate()
-    note = sign(key, "log", 1, verify.leaf_hash(verify.canonical(leaf)), "2026-11-26")
+    note = sign_checkpoint(key, "log", 1, verify.leaf_hash(verify.canonical_json(leaf)), "2026-11-26")
     told = {"receipt": 1, "leaf": leaf, "index": 0, "proof": proof, "checkpoint": note}
     return key.public_key().public_bytes(*PEM), orjson.dumps(told)
 
@@ -350,7 +350,7 @@ def on_paper(packed: bytes) -> bytes:
 
 def test_of_the_printed_block_nothing_is_left_over_or_missing(console, proved):
     told, key = proved
-    whole = verify.canonical(told[0][0])
+    whole = verify.canonical_json(told[0][0])
     packed = zlib.compress(whole)
     assert both(console, key, on_paper(packed))
     more = on_paper(packed + b"more")  # node's own stream takes it; tests/browser/console/test_audit.py asks Chromium
@@ -358,8 +358,8 @@ def test_of_the_printed_block_nothing_is_left_over_or_missing(console, proved):
     for other in (packed[:-1], packed[:-4], packed[:-1] + bytes([packed[-1] ^ 1]), b""):
         assert not both(console, key, on_paper(other))
     assert not both(console, key, on_paper(zlib.compress(whole.decode().encode("utf-16"))))
-    assert both(console, key, on_paper(zlib.compress(whole.ljust(verify.LARGEST))))
-    assert not both(console, key, on_paper(zlib.compress(whole.ljust(verify.LARGEST + 1))))
+    assert both(console, key, on_paper(zlib.compress(whole.ljust(verify.MAX_RECEIPT_BYTES))))
+    assert not both(console, key, on_paper(zlib.compress(whole.ljust(verify.MAX_RECEIPT_BYTES + 1))))
 
 
 def strayed(told: str) -> str:
@@ -377,7 +377,7 @@ def test_base64_in_which_a_bit_is_left_over_is_refused(console, proved):
         head, _, signature = receipt["checkpoint"].rstrip("\n").rpartition(" ")
         assert both(console, key, orjson.dumps(receipt))
         assert not both(console, key, orjson.dumps(receipt | {"checkpoint": f"{head} {strayed(signature)}\n"}))
-    whole, block = verify.canonical(told[0][0]), ""
+    whole, block = verify.canonical_json(told[0][0]), ""
     while not block.endswith("="):
         whole += b" "
         block = base64.b64encode(zlib.compress(whole)).decode()
@@ -413,5 +413,5 @@ BLANKS = {
 @pytest.mark.parametrize(("blank", "wanted"), BLANKS.items(), ids=map(ascii, BLANKS))
 def test_in_the_printed_block_only_blanks_of_ascii_may_stand(console, proved, blank, wanted):
     told, key = proved
-    head, begin, block = receipts.printed(told[0][0]).partition(verify.BEGIN)
+    head, begin, block = receipts.render_text(told[0][0]).partition(verify.BEGIN)
     assert both(console, key, f"{head}{begin}{block[:30]}{blank}{block[30:]}".encode()) == wanted

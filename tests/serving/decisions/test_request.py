@@ -8,7 +8,7 @@ import re
 
 import pytest
 
-from serving.core.http.problems import KINDS, Problem
+from serving.core.http.problems import PROBLEM_TYPES, ProblemError
 from tests.serving.conftest import run_inside
 
 URL = "/v1/credit-limits"
@@ -56,7 +56,7 @@ def test_a_wrong_indicator_is_named_with_what_is_needed(inside, applicant, chang
         assert found in error["found"]
         assert needed in error["needed"]
         assert CHINESE.search(error["needed_zh"])
-        assert gateway.service.store.writer.committed == 0
+        assert gateway.service.store.writer.committed_count == 0
 
     inside(story)
 
@@ -184,7 +184,7 @@ def test_headers_beyond_the_limit_are_refused(inside, applicant):
 
 
 def test_a_body_that_never_ends_times_out(settings, applicant):
-    hasty = settings.model_copy(update={"limits": settings.limits.model_copy(update={"body_seconds": 0.2})})
+    hasty = settings.model_copy(update={"limits": settings.limits.model_copy(update={"body_timeout_seconds": 0.2})})
 
     async def story(client, gateway):
         async def receive():
@@ -223,9 +223,9 @@ def test_a_request_id_is_echoed_or_made(inside):
     inside(story)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", PROBLEM_TYPES)
 def test_each_kind_of_problem_can_be_told_and_looked_up(inside, kind):
-    told = json.loads(Problem(kind, found="F", needed="N").body("r"))
+    told = json.loads(ProblemError(kind, actual="F", expected="N").render("r"))
     assert "{" not in told["detail"] + told["detail_zh"]
     assert CHINESE.search(told["title_zh"])
 

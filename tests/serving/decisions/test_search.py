@@ -51,7 +51,7 @@ def test_decisions_are_listed_newest_first_page_by_page(settings, applicant):
 
 def test_a_subjects_decisions_are_found_by_the_name_that_nobody_stores(settings, applicant):
     async def story(client, gateway):
-        held = gateway.service.champions.serving["credit_limit"]
+        held = gateway.service.model_loader.deployed["credit_limit"]
         put_subject(gateway.service.store.engine, settings, held.table, "H-1", applicant)
         told = (await client.post(URL, json={"subject_id": "H-1"})).json()
         await ask(client, applicant)
@@ -65,7 +65,7 @@ def test_a_subjects_decisions_are_found_by_the_name_that_nobody_stores(settings,
 
 def test_a_page_of_one_looks_at_many_of_a_subjects_decisions_at_once(settings, applicant):
     async def story(client, gateway):
-        held = gateway.service.champions.serving["credit_limit"]
+        held = gateway.service.model_loader.deployed["credit_limit"]
         put_subject(gateway.service.store.engine, settings, held.table, "H-1", applicant)
         body = ("subject_id\n" + "H-1\n" * 40).encode()
         sent = await client.post(f"{URL}/batch", content=body, headers={"Content-Type": "text/csv"})
@@ -202,7 +202,7 @@ def test_rows_are_read_by_so_many_at_once_and_by_the_next_when_one_is_done(bundl
         assert (await client.get(address)).status_code == 200
         assert not list(gateway.settings.paths.spool.iterdir())
 
-    run_inside(settings_for(bundles, made, tmp_path, YUHENG_LIMITS_BATCH_READS="1"), story)
+    run_inside(settings_for(bundles, made, tmp_path, YUHENG_LIMITS_MAX_CONCURRENT_BATCH_READS="1"), story)
 
 
 def test_a_caller_who_hangs_up_lets_the_next_read_rows(bundles, people, made, tmp_path):
@@ -222,7 +222,7 @@ def test_a_caller_who_hangs_up_lets_the_next_read_rows(bundles, people, made, tm
         assert (await client.get(address)).content == sent.content
         assert not list(gateway.settings.paths.spool.iterdir())
 
-    run_inside(settings_for(bundles, made, tmp_path, YUHENG_LIMITS_BATCH_READS="1"), story)
+    run_inside(settings_for(bundles, made, tmp_path, YUHENG_LIMITS_MAX_CONCURRENT_BATCH_READS="1"), story)
 
 
 def test_for_a_caller_who_hung_up_no_more_rows_are_made(bundles, made, tmp_path):
@@ -243,7 +243,7 @@ def test_for_a_caller_who_hung_up_no_more_rows_are_made(bundles, made, tmp_path)
         assert 0 < len(b"".join(came)) < len(sent.content)
         assert (await client.get(address)).content == sent.content
 
-    small = {"YUHENG_LIMITS_BATCH_READS": "1", "YUHENG_BATCH_CHUNK_ROWS": "1000"}
+    small = {"YUHENG_LIMITS_MAX_CONCURRENT_BATCH_READS": "1", "YUHENG_BATCH_CHUNK_ROWS": "1000"}
     run_inside(settings_for(bundles, made, tmp_path, **small), story)
 
 
@@ -304,11 +304,11 @@ def test_ten_thousand_unknown_names_are_told_as_a_few_and_a_count(inside):
     [
         override_faults,
         referral_faults,
-        promotion.faults,
-        lambda body: outcomes.read(body)[1],
-        lambda body: outcomes.read({"outcomes": [body]})[1],
-        lambda body: grants.read(body, consent.rules(), None)[1],
-        lambda body: request_form.read({"context": [body]})[1],
+        promotion.validate,
+        lambda body: outcomes.parse_outcomes(body)[1],
+        lambda body: outcomes.parse_outcomes({"outcomes": [body]})[1],
+        lambda body: grants.validate(body, consent.load_rules(), None)[1],
+        lambda body: request_form.validate({"context": [body]})[1],
     ],
 )
 def test_whoever_is_told_of_unknown_names_is_told_of_a_few_and_a_count(fault):

@@ -8,9 +8,9 @@ import polars as pl
 import pytest
 import sqlalchemy as sa
 
-from datasets.errors import Faults
+from datasets.errors import ValidationErrors
 from serving.core.db.schema import DECISIONS
-from serving.privacy.subjects.ingestion import contract, load_subjects
+from serving.privacy.subjects.ingestion import load_contract, load_subjects
 from tests.serving.conftest import run_inside, stored, vault_of
 
 URL = "/v1/credit-limits"
@@ -134,20 +134,20 @@ def test_a_hundred_parallel_duplicates_are_one_decision(inside, applicant):
 def test_parallel_requests_share_commits(inside, applicant):
     async def story(client, gateway):
         writer = gateway.service.store.writer
-        commits, committed = writer.commits, writer.committed
+        commits, committed = writer.commit_count, writer.committed_count
         answers = await asyncio.gather(*(client.post(URL, json={"indicators": applicant}) for _ in range(64)))
         assert len({answer.json()["decision_id"] for answer in answers}) == 64
-        assert writer.committed == committed + 64
-        assert writer.commits <= commits + 32
+        assert writer.committed_count == committed + 64
+        assert writer.commit_count <= commits + 32
 
     inside(story)
 
 
 def test_a_subject_from_the_store_is_answered_as_its_indicators_are(settings, people, made, tmp_path):
-    names = [c.name for c in contract("county").columns if c.role not in ("target", "leak")]
+    names = [c.name for c in load_contract("county").columns if c.role not in ("target", "leak")]
     file = tmp_path / "simulated.csv"
     people.head(50).select(names).write_csv(file)
-    assert load_subjects(file, contract("county"), settings.store_place, 1.0, vault_of(settings)) == 50
+    assert load_subjects(file, load_contract("county"), settings.store_location, 1.0, vault_of(settings)) == 50
     subject = people["household_id"][7]
     known = {column.name for column in (*made.card.inputs, *made.card.also)}
     row = pl.read_csv(file, infer_schema=False).row(7, named=True)
@@ -170,10 +170,10 @@ def test_loading_subjects_again_replaces_them_and_a_bad_file_changes_nothing(set
     names = ["household_id", "declared_income"]
     people.head(5).select(names).write_csv(file)
     for _ in range(2):
-        assert load_subjects(file, contract("county"), settings.store_place, 1.0, vault_of(settings)) == 5
+        assert load_subjects(file, load_contract("county"), settings.store_location, 1.0, vault_of(settings)) == 5
     file.write_text("household_id,declared_income\nA,1\nB,-1\n")
-    with pytest.raises(Faults, match="declared_income is '-1'"):
-        load_subjects(file, contract("county"), settings.store_place, 1.0, vault_of(settings))
+    with pytest.raises(ValidationErrors, match="declared_income is '-1'"):
+        load_subjects(file, load_contract("county"), settings.store_location, 1.0, vault_of(settings))
     assert stored(settings, "credit_limit", "A") is None
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from serving.core.identifiers import new_id
-from serving.pathology.slides import store as slides
+from serving.pathology.slides import store as slide_store
 from serving.settings import Settings
 from tests.serving.conftest import Inside, Service, bearer_of, environment, settings_for
 
@@ -51,9 +51,9 @@ def put(gateway: Any, upto: str, **columns: Any) -> str:
     engine, slide = gateway.service.store.engine, new_id()
     columns = FORM | {"request": FORM, "name": "a.svs", "sha256": sha256(slide.encode()), "bytes": 5} | columns
     reading = columns.pop("reading", READING) | {"slide_id": slide, "accession": columns["accession"]}
-    slides.create(engine, slide, **columns)
+    slide_store.create(engine, slide, **columns)
     for state in WAY if upto != "uploading" else ():
-        slides.move(engine, slide, state, **({"reading": reading} if state == "ready" else {}))
+        slide_store.transition(engine, slide, state, **({"reading": reading} if state == "ready" else {}))
         if state == upto:
             break
     return slide
@@ -76,7 +76,7 @@ def slide_settings(made, tmp_path) -> Settings:
 def clinic(slide_settings) -> Iterator[Inside]:
     """A gateway of its own in this process."""
     with Inside(slide_settings) as running:
-        running.gateway.pathology.signing.render = running.gateway.pathology.reports.render = pdf
+        running.gateway.pathology.signing_routes.render = running.gateway.pathology.report_routes.render = pdf
         yield running
 
 

@@ -151,7 +151,7 @@ def overview(side: int = 900) -> bytes:
     from datasets.slides.reader import open_slide, read_scaled
 
     with open_slide(CMU) as slide:
-        width, height = slide.facts.size
+        width, height = slide.metadata.size
         size = round(width * side / height), side
         return png(read_scaled(slide, 0, 0, (width, height), size))
 

@@ -10,24 +10,26 @@ import torch
 from datasets.slides.simulate import fields
 from models import bundle
 from models.pathology import export
-from models.pathology.abstention import Conformal, Familiar, Stain, density
-from models.pathology.attention_pooling import AggregateConfig, GatedAttention
-from models.pathology.calibration import Line
-from models.pathology.card import Class, Fitted, SlideCard
+from models.pathology.abstention import ConformalClassifier, KnnOodDetector, StainOodDetector, stain_density
+from models.pathology.attention_pooling import AttentionConfig, GatedAttention
+from models.pathology.calibration import PlattCalibration
+from models.pathology.card import OutputCalibration, SlideCard, TileClass
 from models.pathology.network import NetConfig, TileNet
-from models.pathology.operating_point import choose
+from models.pathology.operating_point import fit_operating_point
 from tests.paths import ROOT
 
 POLICY = ROOT / "configs" / "policies" / "pathology.toml"
 SIDE, MPP = 64, 1.0  # coarse and small, so that a test's slide is read in a moment
 NAMES = (("NILM", "未见上皮内病变", False), ("LSIL", "低级别病变", True), ("HSIL", "高级别病变", True))
-CLASSES = tuple(Class(code=code, en=code, zh=zh, positive=positive, tbs=code) for code, zh, positive in NAMES)
+CLASSES = tuple(TileClass(code=code, en=code, zh=zh, positive=positive, tbs=code) for code, zh, positive in NAMES)
 
 
-def fitted(threshold: float = 0.2) -> Fitted:
+def fitted(threshold: float = 0.2) -> OutputCalibration:
     scores = [threshold] * 59 + [0.01] * 20
-    point = choose(scores, [1] * 59 + [0] * 20, list(range(79)), 0.95)
-    return Fitted(temperature=1.0, line=Line(1.0, 0.0), point=point, conformal=Conformal((0.0, 0.9999)))
+    point = fit_operating_point(scores, [1] * 59 + [0] * 20, list(range(79)), 0.95)
+    return OutputCalibration(
+        temperature=1.0, line=PlattCalibration(1.0, 0.0), point=point, conformal=ConformalClassifier((0.0, 0.9999))
+    )
 
 
 def publish(
@@ -45,18 +47,24 @@ def publish(
     state = torch.random.get_rng_state()
     torch.manual_seed(7)
     net = TileNet(NetConfig(classes=3, side=SIDE, imagenet=simulated > 0)).eval()
-    model = GatedAttention(AggregateConfig(classes=3)).eval()
+    model = GatedAttention(AttentionConfig(classes=3)).eval()
     torch.random.set_rng_state(state)
-    known, stain = Familiar.of(np.random.default_rng(1).random((16, 1280))).known, None
+    known, stain = (
+        KnnOodDetector.from_embeddings(np.random.default_rng(1).random((16, 1280))).reference_embeddings,
+        None,
+    )
     if simulated:
-        tiles = fields.tiles(2 * simulated, 3, SIDE, MPP).images
+        tiles = fields.simulate_tiles(2 * simulated, 3, SIDE, MPP).images
         with torch.inference_mode():
-            seen, dyes = net(torch.from_numpy(tiles))[1].numpy(), density(tiles)
-        draft, stain = Familiar.of(seen[:simulated]), Stain.of(dyes[:simulated])
+            seen, dyes = net(torch.from_numpy(tiles))[1].numpy(), stain_density(tiles)
+        draft, stain = (
+            KnnOodDetector.from_embeddings(seen[:simulated]),
+            StainOodDetector.from_densities(dyes[:simulated]),
+        )
         own, other = stain.distance(dyes[simulated:]), draft.distance(seen[simulated:])
-        stain = stain.like(own, other)
-        familiar = draft.calibrated(np.maximum(stain.distance(dyes[simulated:]), other)).threshold
-        known = draft.known
+        stain = stain.matched_to(own, other)
+        familiar = draft.calibrate(np.maximum(stain.distance(dyes[simulated:]), other)).threshold
+        known = draft.reference_embeddings
     card = SlideCard(
         product="pathology",
         model="pathology",
@@ -74,13 +82,13 @@ def publish(
         familiar=familiar,
         slide=fitted(),
     )
-    folder = bundle.write(
+    folder = bundle.write_bundle(
         bundles / "pathology" / version,
-        graph=export.tiles_graph(net, known, stain),
+        graph=export.export_tile_graph(net, known, stain),
         card=card,
         policy=policy.encode() or POLICY.read_bytes(),
         private_key=keys[0],
-        more={bundle.SLIDE_GRAPH: export.slide_graph(model)},
+        extra_graphs={bundle.SLIDE_GRAPH: export.export_slide_graph(model)},
     )
-    bundle.point(bundles / "pathology", "champion", version)
-    return bundle.verify(folder, keys[1]).digest
+    bundle.set_alias(bundles / "pathology", "champion", version)
+    return bundle.verify_bundle(folder, keys[1]).digest

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from serving.pathology.slides import store as slides
+from serving.pathology.slides import store as slide_store
 from tests.serving.pathology import fake_readings
 from tests.serving.pathology.conftest import FORM, WAY
 
@@ -26,9 +26,9 @@ def read_slide(gateway) -> str:
         "name": fake_readings.CMU.name,
         "sha256": fake_readings.READING["slide"]["sha256"],
     }
-    slides.create(engine, slide, bytes=1, **columns)
+    slide_store.create(engine, slide, bytes=1, **columns)
     for state in WAY[: WAY.index("ready") + 1]:
-        slides.move(engine, slide, state, **({"reading": fake_readings.READING} if state == "ready" else {}))
+        slide_store.transition(engine, slide, state, **({"reading": fake_readings.READING} if state == "ready" else {}))
     return slide
 
 
@@ -77,7 +77,7 @@ def test_annotations_hold_the_tiles_from_the_threshold_that_was_asked_for(clinic
 
 def test_a_slide_that_is_not_there_yet_says_which_state_is_needed(clinic):
     async def story(client, gateway):
-        slides.create(gateway.service.store.engine, "1" * 32, **FORM, request=FORM, name="a.svs")
+        slide_store.create(gateway.service.store.engine, "1" * 32, **FORM, request=FORM, name="a.svs")
         for address in ("image.dzi", "heatmap.dzi", "annotations.geojson"):
             found = await client.get(f"/v1/slides/{'1' * 32}/{address}")
             assert found.status_code == 409
@@ -134,7 +134,7 @@ def test_nothing_is_signed_while_the_slides_file_is_away(slide_settings, bearer)
         said = {"findings": "Coarse chromatin.", "diagnosis": "HSIL"}
         found = await client.post(f"/v1/slides/{slide}/sign", headers=bearer, json=said)
         assert (found.status_code, found.json()["type"]) == (503, "/problems/report_unavailable")
-        assert slides.get(gateway.service.store.engine, slide)["state"] == "in_review"
+        assert slide_store.get(gateway.service.store.engine, slide)["state"] == "in_review"
 
     with Inside(slide_settings) as running:
         running.run(story)

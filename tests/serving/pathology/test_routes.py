@@ -12,10 +12,10 @@ import time
 import httpx
 import pytest
 
-from serving.app import Gateway
-from serving.core.db.engine import connect
+from serving.app import App
+from serving.core.db.engine import create_engine
 from serving.core.identifiers import new_id
-from serving.pathology.slides import store as slides
+from serving.pathology.slides import store as slide_store
 from tests.serving.conftest import Inside, settings_for, store_url
 from tests.serving.pathology.conftest import FORM, READING, put, sha256
 
@@ -61,7 +61,7 @@ def test_a_slide_of_the_inbox_is_copied_verified_and_goes_on(clinic, inbox):
         assert (found["bytes"], found["mpp"], found["request"]) == (len(CONTENT), 0.5, FORM)
         copied = gateway.settings.paths.slides / slide / "quarantine" / "a.svs"
         assert copied.read_bytes() == CONTENT
-        notes = [event["detail"] for event in slides.events_after(gateway.service.store.engine, slide)]
+        notes = [event["detail"] for event in slide_store.events_after(gateway.service.store.engine, slide)]
         assert {"code": "mpp_by_operator", "mpp": 0.5} in notes
 
     clinic.run(story)
@@ -130,7 +130,7 @@ def test_a_copy_that_a_crash_broke_off_is_made_anew(slide_settings, inbox):
     with Inside(slide_settings) as first:
 
         async def begin(client, gateway):
-            gateway.pathology.arrivals.fetch = lambda upload: None  # as if the process had died here
+            gateway.pathology.intake.start_copy = lambda upload: None  # as if the process had died here
             return (await client.post("/v1/slides", json=submission())).json()["slide_id"]
 
         slide = first.run(begin)
@@ -150,14 +150,14 @@ def test_a_disk_that_takes_no_more_is_told_and_the_copy_made_when_it_does(clinic
         notes = []
         while {"no_space"} - {*notes}:
             await asyncio.sleep(0.02)
-            events = slides.events_after(gateway.service.store.engine, slide)
+            events = slide_store.events_after(gateway.service.store.engine, slide)
             notes = [event["detail"].get("code") for event in events]
         assert (await client.get(f"/v1/slides/{slide}")).json()["state"] == "uploading"
         await client.post("/v1/slides", json=submission())  # another slide goes on
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
-        while gateway.pathology.arrivals.busy:
+        while gateway.pathology.intake.busy_uploads:
             await asyncio.sleep(0.02)
-        await gateway.pathology.arrivals.sweep()
+        await gateway.pathology.intake.sweep()
         await until(client, slide, "verifying")
 
     resource.setrlimit(resource.RLIMIT_FSIZE, (3_000_000, before[1]))
@@ -229,11 +229,11 @@ def test_the_worklist_is_paged_and_its_parameters_are_checked(clinic):
 
 
 def test_about_a_tenth_is_drawn_for_audit_and_always_the_same(slide_settings):
-    first, second = (Gateway(slide_settings).pathology.desk for _ in range(2))
+    first, second = (App(slide_settings).pathology.context for _ in range(2))
     ids = [f"{at:032x}" for at in range(3_000)]
-    drawn = [slide for slide in ids if first.audited(slide)]
+    drawn = [slide for slide in ids if first.selected_for_audit(slide)]
     assert 200 < len(drawn) < 400
-    assert drawn == [slide for slide in ids if second.audited(slide)]
+    assert drawn == [slide for slide in ids if second.selected_for_audit(slide)]
     assert (slide_settings.paths.slides / "audit.key").stat().st_mode & 0o777 == 0o600
 
 
@@ -280,9 +280,9 @@ def heard(lines) -> list[dict]:
 
 def test_a_listener_hears_each_state_and_progress_and_the_end(slide_service):
     """Over a real line, while the slide moves in another process: here, as the worker would."""
-    engine = connect(store_url(slide_service.environ), 5.0)
+    engine = create_engine(store_url(slide_service.environ), 5.0)
     slide = new_id()
-    slides.create(engine, slide, state="verifying", **FORM)
+    slide_store.create(engine, slide, state="verifying", **FORM)
     place = f"{slide_service.url}/v1/slides/{slide}"
     lines = []
     with httpx.stream("GET", place, headers={"Accept": "text/event-stream"}, timeout=20) as stream:
@@ -291,11 +291,11 @@ def test_a_listener_hears_each_state_and_progress_and_the_end(slide_service):
             lines.append(line)
             if line == "" and len(heard(lines)) == 1 and len(lines) < 8:
                 for state in ("deidentified", "quality_passed", "queued", "inferring"):
-                    slides.move(engine, slide, state)
-                slides.progress(engine, slide, 256, 900)
-                slides.progress(engine, slide, 900, 900)
-                slides.move(engine, slide, "aggregating")
-                slides.move(engine, slide, "ready", reading=READING)
+                    slide_store.transition(engine, slide, state)
+                slide_store.record_progress(engine, slide, 256, 900)
+                slide_store.record_progress(engine, slide, 900, 900)
+                slide_store.transition(engine, slide, "aggregating")
+                slide_store.transition(engine, slide, "ready", reading=READING)
     events = heard(lines)
     assert [event["event"] for event in events] == ["state"] * 5 + ["progress"] * 2 + ["state"] * 2
     told = [json.loads(event["data"]) for event in events]
@@ -315,13 +315,13 @@ def test_a_listener_hears_each_state_and_progress_and_the_end(slide_service):
 
 
 def test_listeners_are_bounded_kept_awake_and_let_go_when_they_leave(made, tmp_path):
-    environ = {"YUHENG_SLIDES_LISTENERS": "1", "YUHENG_SLIDES_HEARTBEAT_SECONDS": "0.05"}
+    environ = {"YUHENG_SLIDES_MAX_EVENT_STREAMS": "1", "YUHENG_SLIDES_HEARTBEAT_SECONDS": "0.05"}
     settings = settings_for(tmp_path / "bundles", made, tmp_path, YUHENG_SLIDES_POLL_SECONDS="0.02", **environ)
     with Inside(settings) as running:
 
         async def story(client, gateway):
             slide = put(gateway, "queued")
-            events = gateway.pathology.events
+            events = gateway.pathology.event_stream
             gone, sent = asyncio.Event(), []
 
             async def receive():

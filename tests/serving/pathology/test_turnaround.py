@@ -8,7 +8,7 @@ import sqlalchemy as sa
 
 from serving.core.db.schema import SLIDE_EVENTS
 from serving.pathology import turnaround
-from serving.pathology.slides import store as slides
+from serving.pathology.slides import store as slide_store
 from tests.serving.pathology.conftest import FORM, READING, put
 
 NONE = {"slides": 0, "median_seconds": None, "p90_seconds": None, "waiting": 0, "longest_wait_seconds": None}
@@ -21,13 +21,13 @@ def at(minute: int) -> str:
 def test_times_run_from_the_arrival_of_the_whole_slide_to_its_first_answer_and_first_signature():
     moments = [{"verifying": at(0), "ready": at(minute), "signed": at(10 * minute)} for minute in range(1, 11)]
     moments += [{"verifying": at(0)}, {}, {"verifying": at(0), "abstained": at(11)}]
-    told = turnaround.figures(moments)
+    told = turnaround.turnaround_stats(moments)
     assert told["to_reading"] == NONE | {"slides": 11, "median_seconds": 360.0, "p90_seconds": 600.0}
     assert told["to_signature"] == NONE | {"slides": 10, "median_seconds": 3_300.0, "p90_seconds": 5_400.0}
 
 
 def test_of_no_slides_there_are_no_times():
-    assert turnaround.figures([]) == {"to_reading": NONE, "to_signature": NONE}
+    assert turnaround.turnaround_stats([]) == {"to_reading": NONE, "to_signature": NONE}
 
 
 def test_what_still_waits_is_told_beside_the_times_of_what_is_done(clinic):
@@ -59,7 +59,7 @@ def test_a_tenant_is_told_of_its_own_slides_alone(clinic):
         put(gateway, "signed")
         put(gateway, "queued")
         put(gateway, "signed", tenant="another")
-        slides.create(gateway.service.store.engine, "0" * 31 + "1", **FORM, request=FORM, name="a.svs")  # of 1970
+        slide_store.create(gateway.service.store.engine, "0" * 31 + "1", **FORM, request=FORM, name="a.svs")  # of 1970
         told = (await client.get("/v1/slides/turnaround")).json()
         assert {state: count for state, count in told["states"].items() if count} == {
             "ready": 1, "signed": 1, "queued": 1, "uploading": 1,

@@ -44,7 +44,7 @@ def test_the_champion_is_swapped_while_requests_go_on(made, place, tmp_path, app
         task = asyncio.create_task(asking())
         while not versions and not task.done():
             await asyncio.sleep(0.01)
-        bundle.point(place / "credit_limit", "champion", "2")
+        bundle.set_alias(place / "credit_limit", "champion", "2")
         try:
             told = await until(client, lambda told: told["models"]["credit_limit"] == "2")
             await asyncio.wait_for(task, 30)
@@ -95,7 +95,7 @@ def test_a_bundle_that_is_refused_leaves_the_old_one_serving_and_raises_an_alarm
     folder = made.publish(place, "2", champion=False)
 
     async def story(client, gateway):
-        bundle.point(place / "credit_limit", "champion", "2")
+        bundle.set_alias(place / "credit_limit", "champion", "2")
         spoil(folder)
         told = await until(client, lambda told: told["alarms"])
         assert told["status"] == "ready"
@@ -105,7 +105,7 @@ def test_a_bundle_that_is_refused_leaves_the_old_one_serving_and_raises_an_alarm
         assert answer["model"]["version"] == "1"
         assert 'yuheng_bundle_refused{model="credit_limit"} 1.0' in (await client.get("/metrics")).text
         assert "1 keeps serving" in caplog.text
-        bundle.point(place / "credit_limit", "champion", "1")
+        bundle.set_alias(place / "credit_limit", "champion", "1")
         await until(client, lambda told: not told["alarms"])
 
     run_inside(settings_for(place, made, tmp_path), story)
@@ -139,7 +139,7 @@ def test_a_bundle_that_is_changed_while_it_serves_raises_an_alarm_and_serves_on(
 def test_a_refused_bundle_serves_once_it_is_whole(made, place, tmp_path):
     folder = made.publish(place, "2", champion=False)
     kept = (folder / "model.sig").read_bytes()
-    bundle.point(place / "credit_limit", "champion", "2")
+    bundle.set_alias(place / "credit_limit", "champion", "2")
     (folder / "model.sig").unlink()
 
     async def story(client, gateway):
@@ -156,7 +156,7 @@ def test_a_refused_bundle_serves_once_it_is_whole(made, place, tmp_path):
 
 def test_a_bundle_signed_with_another_key_is_refused(made, place, tmp_path):
     strange = settings_for(place, made, tmp_path)
-    _, other = bundle.make_keys(tmp_path / "other")
+    _, other = bundle.create_signing_keys(tmp_path / "other")
     strange = strange.model_copy(update={"paths": strange.paths.model_copy(update={"public_key": other})})
 
     async def story(client, gateway):

@@ -12,23 +12,23 @@ import pytest
 import sqlalchemy as sa
 
 from models import bundle
-from models.evaluation_summary import Check, Curve, Plots, Reliability, Verdict
-from serving.core.audit.auditor.auditor import audit
-from serving.core.audit.verify import read_key
-from serving.core.db.engine import connect, reading
+from models.evaluation_summary import CheckResult, Curve, GateVerdict, PlotData, ReliabilityBin
+from serving.core.audit.auditor.auditor import audit_store
+from serving.core.audit.verify import load_public_key
+from serving.core.db.engine import create_engine, read_connection
 from serving.core.db.schema import LOG_LEAVES, PROMOTIONS
-from serving.governance.monitoring.weekly import of_decisions
+from serving.governance.monitoring.weekly import decision_series
 from tests.serving.conftest import bearer_of, run_inside, settings_for
 from tests.serving.pathology.slide_bundles import publish
 
 URL = "/v1/models/credit_limit"
-GOOD = Check(name="discrimination", passed=True, found="AUC 0.80 [0.78, 0.82]", needed="over 0.5")
-BAD = Check(name="calibration slope", passed=False, found="0.70 [0.68, 0.72]", needed="within 0.8 to 1.25")
-PLOTS = Plots(
+GOOD = CheckResult(name="discrimination", passed=True, found="AUC 0.80 [0.78, 0.82]", needed="over 0.5")
+BAD = CheckResult(name="calibration slope", passed=False, found="0.70 [0.68, 0.72]", needed="within 0.8 to 1.25")
+PLOTS = PlotData(
     unit="rows",
     rows=1_000,
     roc=(Curve(name="model", x=(0.0, 0.2, 1.0), y=(0.0, 0.7, 1.0), auc=0.8),),
-    reliability=(Reliability(rows=100, stated=0.1, seen=0.11, low=0.06, high=0.19),),
+    reliability=(ReliabilityBin(rows=100, stated=0.1, seen=0.11, low=0.06, high=0.19),),
 )
 
 
@@ -38,7 +38,7 @@ def told(made, passed: bool | None):
     card = made.card.model_copy(update={"metrics": {"auc": auc, "rows": 1_000}, "run_id": "abc"})
     if passed is not None:
         checks = (GOOD,) if passed else (GOOD, BAD)
-        card = card.model_copy(update={"verdict": Verdict(passed=passed, checks=checks), "plots": PLOTS})
+        card = card.model_copy(update={"verdict": GateVerdict(passed=passed, checks=checks), "plots": PLOTS})
     return replace(made, card=card)
 
 
@@ -49,7 +49,7 @@ def place(made, tmp_path):
     told(made, None).publish(bundles, "1")
     told(made, True).publish(bundles, "2", champion=False)
     told(made, False).publish(bundles, "3", champion=False)
-    bundle.point(bundles / "credit_limit", "challenger", "2")
+    bundle.set_alias(bundles / "credit_limit", "challenger", "2")
     return bundles
 
 
@@ -68,7 +68,7 @@ async def serving(client, version):
 
 
 def promotions(gateway):
-    with reading(gateway.service.store.engine) as connection:
+    with read_connection(gateway.service.store.engine) as connection:
         return connection.execute(sa.select(PROMOTIONS).order_by(PROMOTIONS.c.id)).all()
 
 
@@ -127,7 +127,7 @@ def test_a_version_that_passed_its_gate_is_promoted_with_a_leaf_and_serves_and_t
         said = (await choose(client, "2")).json()
         assert (said["kind"], said["before"], said["gate"]) == ("promote", "1", True)
         await serving(client, "2")
-        assert bundle.pointed(settings.paths.bundles / "credit_limit", "challenger") is None
+        assert bundle.read_alias(settings.paths.bundles / "credit_limit", "challenger") is None
         back = (await choose(client, "1", "too many complaints")).json()
         assert (back["kind"], back["before"], back["gate"]) == ("roll_back", "2", None)
         await serving(client, "1")
@@ -136,7 +136,7 @@ def test_a_version_that_passed_its_gate_is_promoted_with_a_leaf_and_serves_and_t
             ("1", "too many complaints"),
             ("2", "it ranks better"),
         ]
-        with reading(gateway.service.store.engine) as connection:
+        with read_connection(gateway.service.store.engine) as connection:
             kinds = connection.execute(sa.select(LOG_LEAVES.c.ref).where(LOG_LEAVES.c.kind == "promotion")).scalars()
             assert sorted(kinds) == [row.id for row in promotions(gateway)]
 
@@ -149,7 +149,7 @@ def test_a_version_that_failed_its_gate_is_refused_with_the_checks_that_failed(s
         assert refused.status_code == 409
         [check] = refused.json()["errors"]
         assert (check["field"], check["found"]) == ("gate: calibration slope", BAD.found)
-        assert bundle.pointed(settings.paths.bundles / "credit_limit") == "1"
+        assert bundle.read_alias(settings.paths.bundles / "credit_limit") == "1"
         assert promotions(gateway) == []
         again = await choose(client, "1")
         assert (again.status_code, again.json()["errors"][0]["field"]) == (422, "version")
@@ -173,7 +173,7 @@ def test_a_key_stands_for_one_promotion(settings):
         await serving(client, "1")
         again = await choose(client, "2", **{"idempotency-key": "k"})
         assert again.json() == first.json()
-        assert bundle.pointed(settings.paths.bundles / "credit_limit") == "1", "a late retry moves nothing"
+        assert bundle.read_alias(settings.paths.bundles / "credit_limit") == "1", "a late retry moves nothing"
 
     run_inside(settings, story)
 
@@ -184,7 +184,7 @@ def test_where_the_pointer_cannot_be_written_the_decision_is_recorded_and_told_a
     async def story(client, gateway):
         refused = await choose(client, "2")
         assert (refused.status_code, refused.json()["type"]) == (503, "/problems/store_failed")
-        assert bundle.pointed(place / "credit_limit") == "1"
+        assert bundle.read_alias(place / "credit_limit") == "1"
         assert [row.version for row in promotions(gateway)] == ["2"], "no move without a record"
 
     run_inside(settings, story)
@@ -225,7 +225,7 @@ def test_scientists_alone_promote_and_another_tenant_sees_neither_who_nor_why(ma
 def test_a_promotion_that_was_tampered_with_is_named_by_the_audit(settings, way):
     async def story(client, gateway):
         assert (await choose(client, "2")).status_code == 200
-        gateway.service.notary.note()
+        gateway.service.checkpoint_signer.checkpoint()
         return dict(promotions(gateway)[0]._mapping)
 
     row = run_inside(settings, story)
@@ -238,16 +238,16 @@ def test_a_promotion_that_was_tampered_with_is_named_by_the_audit(settings, way)
         }
         connection.execute(change[way])
     with opened(settings) as engine:
-        key = read_key(settings.paths.log_key.with_suffix(".pub.pem").read_bytes())
-        found = audit(engine, key, settings.paths.checkpoints).findings
+        key = load_public_key(settings.paths.log_key.with_suffix(".pub.pem").read_bytes())
+        found = audit_store(engine, key, settings.paths.checkpoints).findings
     wanted = added if way == "added" else row
-    assert [(one.what, one.where) for one in found] == [(way, f"promotions {wanted['id']}")]
+    assert [(one.kind, one.location) for one in found] == [(way, f"promotions {wanted['id']}")]
 
 
 @contextmanager
 def opened(settings):
     place = settings.store.url or f"sqlite:///{settings.paths.store}"
-    engine = connect(place, 5.0)
+    engine = create_engine(place, 5.0)
     yield engine
     engine.dispose()
 
@@ -272,7 +272,7 @@ def test_a_week_begins_on_its_monday_and_outcomes_count_where_the_decision_was_m
 
     counted = [Told(day=day, said={"approve": 2}, counts=b"", bundle="b") for day in ("2026-11-22", "2026-11-23")]
     ended = [Told(made="2026-11-29T10:00:00Z", outcome="defaulted", score=0.2)]
-    series = of_decisions(None, counted, ended)
+    series = decision_series(None, counted, ended)
     assert [one["week"] for one in series] == ["2026-11-16", "2026-11-23"]
     assert [one["outcomes"]["total"] for one in series] == [0, 1]
 
@@ -284,7 +284,7 @@ def test_where_the_newest_record_and_the_pointer_disagree_is_told(settings, plac
             await serving(client, version)
         listed = (await client.get(f"{URL}/versions")).json()
         assert [(one["version"], one["stands"]) for one in listed["promotions"]] == [("1", True), ("2", None)]
-        bundle.point(place / "credit_limit", "champion", "2")  # by hand
+        bundle.set_alias(place / "credit_limit", "champion", "2")  # by hand
         listed = (await client.get(f"{URL}/versions")).json()
         assert [(one["version"], one["stands"]) for one in listed["promotions"]] == [("1", False), ("2", None)]
 
@@ -296,7 +296,7 @@ def test_why_a_version_does_not_serve_is_told_in_both_languages(settings, place)
         [model] = (await client.get("/v1/versions")).json()["models"]
         assert (model["alarm"], model["alarm_zh"]) == (None, None)
         (place / "credit_limit/2/policy.toml").write_text("x")
-        bundle.point(place / "credit_limit", "champion", "2")
+        bundle.set_alias(place / "credit_limit", "champion", "2")
         for _ in range(600):
             [model] = (await client.get("/v1/versions")).json()["models"]
             if model["alarm"]:
@@ -310,19 +310,19 @@ def test_why_a_version_does_not_serve_is_told_in_both_languages(settings, place)
 
 def test_a_retry_after_a_pointer_that_was_not_written_writes_it(settings, place, monkeypatch):
     async def story(client, gateway):
-        real = bundle.point
+        real = bundle.set_alias
 
         def full(*_):
             raise OSError("No space left on device")
 
-        monkeypatch.setattr(bundle, "point", full)
+        monkeypatch.setattr(bundle, "set_alias", full)
         assert (await choose(client, "2", **{"Idempotency-Key": "k"})).status_code == 503
         listed = (await client.get(f"{URL}/versions")).json()
         assert not next(one for one in listed["versions"] if one["version"] == "2")["served"]
-        monkeypatch.setattr(bundle, "point", real)
+        monkeypatch.setattr(bundle, "set_alias", real)
         again = await choose(client, "2", **{"Idempotency-Key": "k"})
         assert (again.status_code, again.headers["idempotent-replayed"]) == (200, "true")
-        assert bundle.pointed(place / "credit_limit") == "2"
+        assert bundle.read_alias(place / "credit_limit") == "2"
 
     run_inside(settings, story)
 
@@ -331,19 +331,19 @@ def test_of_two_promotions_at_once_the_last_record_is_what_serves(settings, plac
     told(made, True).publish(place, "4", champion=False)
 
     async def story(client, gateway):
-        real = bundle.point
+        real = bundle.set_alias
 
         def point(folder, alias, version):
             if version == "2":
                 time.sleep(0.6)  # a slow disk
             real(folder, alias, version)
 
-        monkeypatch.setattr(bundle, "point", point)
+        monkeypatch.setattr(bundle, "set_alias", point)
         one = asyncio.create_task(choose(client, "2"))
         while not promotions(gateway):
             await asyncio.sleep(0.01)
         assert (await choose(client, "4")).status_code == 200
         await one
-        assert bundle.pointed(place / "credit_limit") == promotions(gateway)[-1].version == "4"
+        assert bundle.read_alias(place / "credit_limit") == promotions(gateway)[-1].version == "4"
 
     run_inside(settings, story)

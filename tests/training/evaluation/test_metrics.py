@@ -9,21 +9,21 @@ from hypothesis import strategies as st
 from scipy.stats import beta
 
 from training.evaluation.metrics import (
-    Draws,
-    Tallier,
+    BootstrapSamples,
+    ScoreCounter,
     auc,
+    auc_difference,
     brier,
     calibration,
-    difference,
+    compute_intervals,
     h_measure,
     ks,
-    measures,
     psi,
 )
 
 
 def tally(score, y):
-    return Tallier(np.asarray(score, float), np.asarray(y))(np.ones((1, len(y))))
+    return ScoreCounter(np.asarray(score, float), np.asarray(y))(np.ones((1, len(y))))
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +88,7 @@ def test_figures_agree_with_scikit_learn(rows):
     from sklearn.metrics import brier_score_loss, roc_auc_score
 
     y, pd = rows
-    found = measures(y, pd, Draws(len(y), 20))
+    found = compute_intervals(y, pd, BootstrapSamples(len(y), 20))
     assert found["auc"].value == pytest.approx(roc_auc_score(y, pd))
     assert found["brier"].value == pytest.approx(brier_score_loss(y, pd))
     fit = LogisticRegression(C=np.inf, tol=1e-9).fit(np.log(pd / (1 - pd))[:, None], y)
@@ -97,7 +97,10 @@ def test_figures_agree_with_scikit_learn(rows):
 
 def test_the_interval_holds_the_figure_and_narrows_with_more_rows(rows):
     y, pd = rows
-    few, many = measures(y[:500], pd[:500], Draws(500, 200))["auc"], measures(y, pd, Draws(len(y), 200))["auc"]
+    few, many = (
+        compute_intervals(y[:500], pd[:500], BootstrapSamples(500, 200))["auc"],
+        compute_intervals(y, pd, BootstrapSamples(len(y), 200))["auc"],
+    )
     assert few.low < few.value < few.high
     assert many.high - many.low < few.high - few.low
 
@@ -105,22 +108,22 @@ def test_the_interval_holds_the_figure_and_narrows_with_more_rows(rows):
 def test_drawing_whole_groups_widens_the_interval_where_rows_of_a_group_are_alike():
     y = np.repeat(np.random.default_rng(0).integers(0, 2, 100), 30)
     pd = np.clip(np.repeat(np.random.default_rng(1).random(100), 30), 0.01, 0.99)
-    alone = measures(y, pd, Draws(len(y), 200))["auc"]
-    together = measures(y, pd, Draws(len(y), 200, groups=np.repeat(np.arange(100), 30)))["auc"]
+    alone = compute_intervals(y, pd, BootstrapSamples(len(y), 200))["auc"]
+    together = compute_intervals(y, pd, BootstrapSamples(len(y), 200, groups=np.repeat(np.arange(100), 30)))["auc"]
     assert together.high - together.low > 2 * (alone.high - alone.low)
 
 
 def test_rows_of_one_outcome_have_no_auc_and_do_not_fail():
-    found = measures(np.zeros(50), np.linspace(0.1, 0.2, 50), Draws(50, 20))
+    found = compute_intervals(np.zeros(50), np.linspace(0.1, 0.2, 50), BootstrapSamples(50, 20))
     assert np.isnan(found["auc"].value)
-    assert found["auc"].json() == {"value": None, "low": None, "high": None}
+    assert found["auc"].to_json() == {"value": None, "low": None, "high": None}
 
 
 def test_a_better_order_differs_beyond_the_interval_and_the_same_order_does_not(rows):
     y, pd = rows
     noisy = pd + np.random.default_rng(0).normal(0, 0.2, len(pd))
-    assert difference(y, pd, noisy, Draws(len(y), 200)).low > 0
-    same = difference(y, pd, pd, Draws(len(y), 50))
+    assert auc_difference(y, pd, noisy, BootstrapSamples(len(y), 200)).low > 0
+    same = auc_difference(y, pd, pd, BootstrapSamples(len(y), 50))
     assert (same.low, same.high) == (0, 0)
 
 
@@ -150,7 +153,7 @@ def test_the_slope_of_pds_that_are_far_too_sure_is_that_of_a_plain_logistic_regr
     sure = np.clip(np.r_[rng.normal(-14, 6, 4_000), rng.normal(16, 8, 300)], -13, 13)  # log-odds
     y = (rng.random(len(sure)) < 1 / (1 + np.exp(-(0.45 * sure + 1.5)))).astype(float)
     fitted = LogisticRegression(C=np.inf, solver="newton-cholesky", tol=1e-10).fit(sure[:, None], y)
-    draws = Draws(len(y), 20, 0)
-    slope = measures(y, 1 / (1 + np.exp(-sure)), draws)["slope"]
+    draws = BootstrapSamples(len(y), 20, 0)
+    slope = compute_intervals(y, 1 / (1 + np.exp(-sure)), draws)["slope"]
     assert slope.value == pytest.approx(fitted.coef_[0, 0], rel=1e-4)
     assert slope.low < slope.value < slope.high

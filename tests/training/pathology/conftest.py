@@ -16,7 +16,7 @@ CLASSES = (("NILM", "false"), ("LSIL", "true"), ("HSIL", "true"), ("SCC", "true"
 TINY = """
 name = "tiny"
 seed = 3
-held_back = 0.34
+validation_share = 0.34
 policy = "{policy}"
 specimens = ["cervical_cytology"]
 mpp = 1.0
@@ -45,7 +45,7 @@ side = 64
 [attention]
 epochs = 15
 [claims]
-known = 300
+reference_embeddings = 300
 [judge]
 resamples = 40
 threads = 1
@@ -76,10 +76,10 @@ def config_text() -> str:
 def slides_home(tmp_path_factory) -> Home:
     from training import pipeline
     from training.pathology import recipe
-    from training.progress import Watch
+    from training.progress import ProgressReporter
 
     folder = tmp_path_factory.mktemp("pathology")
     config = folder / "tiny.toml"
     config.write_text(config_text())
-    made = pipeline.train(recipe, recipe.load(config), folder / "var", Watch(quiet=True))
+    made = pipeline.train(recipe, recipe.load(config), folder / "var", ProgressReporter(quiet=True))
     return Home(folder / "var", config, made)

@@ -13,19 +13,19 @@ from typer.testing import CliRunner
 
 from models import bundle
 from models.bundle import SLIDE_GRAPH
-from models.pathology.card import SlideCard, readable
+from models.pathology.card import SlideCard, require_readable
 from models.pathology.onnx_sessions import SlideGraph, TileGraph
 from models.pathology.policy import ReadingPolicy
 from training import pipeline
 from training.__main__ import app
-from training.config import SettingsRefused
+from training.config import ConfigError
 from training.pathology import holdout, recipe, slide_reader
-from training.progress import Watch
+from training.progress import ProgressReporter
 from training.tracking.mlflow_registry import Registry
 
 
 def held_bundle(home, version):
-    return bundle.load(home.var / "bundles" / "tiny" / version, home.var / "keys" / "signing.pub.pem", SlideCard)
+    return bundle.load_bundle(home.var / "bundles" / "tiny" / version, home.var / "keys" / "signing.pub.pem", SlideCard)
 
 
 def material(home):
@@ -44,7 +44,7 @@ def changed(home, name, **changes):
 
 def test_the_bundle_reads_slides_and_its_card_says_what_it_was_made_from(slides_home):
     found = held_bundle(slides_home, slides_home.made.version)
-    card = readable(found).card
+    card = require_readable(found).card
     assert (card.product, card.model, card.side, card.mpp) == ("pathology", "tiny", 64, 1.0)
     assert card.simulated
     assert [one.code for one in card.classes] == ["NILM", "LSIL", "HSIL", "SCC"]
@@ -80,12 +80,12 @@ def test_a_service_reads_the_slides_as_the_judge_did(slides_home):
     found = held_bundle(slides_home, slides_home.made.version)
     slides = material(slides_home).slides["test"]
     policy = ReadingPolicy.load(found.policy)
-    read = list(slide_reader.read(slides, TileGraph(found.graph), 64, 1.0, policy))
-    answered, attention = holdout.answered_slides(found.card, SlideGraph(found.more[SLIDE_GRAPH]), policy, read)
+    read = list(slide_reader.read_slides(slides, TileGraph(found.graph), 64, 1.0, policy))
+    answered, attention = holdout.predict_slides(found.card, SlideGraph(found.extra_graphs[SLIDE_GRAPH]), policy, read)
     seen = found.card.metrics
-    at_risk = answered.stated >= found.card.slide.point.threshold
+    at_risk = answered.positive_probability >= found.card.slide.point.threshold
     assert at_risk[answered.y == 1].mean() == pytest.approx(seen["sensitivity"]["value"])
-    assert np.trace(np.array(seen["confusion"])) == (answered.told.argmax(1) == answered.labels).sum()
+    assert np.trace(np.array(seen["confusion"])) == (answered.class_probabilities.argmax(1) == answered.labels).sum()
     assert all(one.sum() == pytest.approx(1, abs=1e-4) for one in attention)
 
 
@@ -131,7 +131,7 @@ def test_the_command_trains_the_same_again_and_compares_it_with_the_champion_on_
     )
     assert done.exit_code == 0
     assert f"better than the champion {first.version}: AUC differs by +0.0000 [+0.0000, +0.0000]" in done.output
-    assert bundle.pointed(home.var / "bundles" / "tiny") == first.version
+    assert bundle.read_alias(home.var / "bundles" / "tiny") == first.version
     version = re.search(r"bundle \S+/(\S+)", done.output).group(1)
     once, again = (held_bundle(home, one) for one in (first.version, version))
     tiles = material(home).learn.images[:20]
@@ -149,13 +149,13 @@ def test_a_run_that_fails_leaves_nothing_but_the_word_of_it(slides_home):
     home = slides_home
     wrong = SimpleNamespace(**{**vars(recipe), "attend": broken})
     before = {path.name for path in (home.var / "bundles" / "tiny").iterdir()}
-    known = len(Registry(home.var).versions("tiny"))
+    known = len(Registry(home.var).list_versions("tiny"))
     few = changed(home, "fails")
     with pytest.raises(RuntimeError, match="slides are gone"):
-        pipeline.train(wrong, recipe.load(few), home.var, Watch(quiet=True))
+        pipeline.train(wrong, recipe.load(few), home.var, ProgressReporter(quiet=True))
     registry = Registry(home.var)
     assert {path.name for path in (home.var / "bundles" / "tiny").iterdir()} == before
-    assert len(registry.versions("tiny")) == known
+    assert len(registry.list_versions("tiny")) == known
     experiment = registry.client.get_experiment_by_name("tiny")
     newest = registry.client.search_runs([experiment.experiment_id], order_by=["start_time DESC"], max_results=1)[0]
     assert (newest.info.status, newest.data.tags["error"]) == ("FAILED", "RuntimeError: the slides are gone")
@@ -179,5 +179,5 @@ def test_a_table_trains_without_torch():
 
 
 def test_painted_slides_read_no_folder(slides_home, tmp_path):
-    with pytest.raises(SettingsRefused, match="paints its slides itself"):
+    with pytest.raises(ConfigError, match="paints its slides itself"):
         recipe.load(slides_home.config, tmp_path)

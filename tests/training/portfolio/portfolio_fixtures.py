@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 
 from datasets.scitech_risk.register.schema import TABLE
-from training.portfolio.summary import Books
+from training.portfolio.summary import PortfolioData
 
 GRADES = ["AAA", "AA", "A", "BBB", "BB", "B", "CCC", "CC", "C"]
 EDGES = [0.003, 0.007, 0.015, 0.03, 0.06, 0.10, 0.20, 0.35, 1.0]
@@ -54,7 +54,7 @@ def answers(rows: int = 300, seed: int = 1, month: str = "2026-09", first: int =
     return frame.with_columns(expected_loss=(pl.col("pd") * SEVERITY * pl.col("limit")).round(2))
 
 
-def books(now: pl.DataFrame, previous: pl.DataFrame | None = None, under=()) -> Books:
+def books(now: pl.DataFrame, previous: pl.DataFrame | None = None, under=()) -> PortfolioData:
     """The figures' inputs; the register itself has one loop of three."""
     ids = now["company_id"].to_list()
     loop = [*ids[:3], ids[0]]
@@ -66,15 +66,15 @@ def books(now: pl.DataFrame, previous: pl.DataFrame | None = None, under=()) -> 
         loop_path=pl.Series(paths, dtype=pl.String),
         invoice_loop_share=pl.Series([0.6 if path else 0.0 for path in paths]),
     )
-    return Books(
+    return PortfolioData(
         frame=frame,
         answers=now,
         previous=previous,
-        under=under,
+        stressed=under,
         columns=TABLE.columns,
         trades=TABLE["trade"].levels,
         grades=GRADES,
-        below=BELOW,
-        acts=frozenset({"overdue_30_days"}),
+        below_floor=BELOW,
+        act_codes=frozenset({"overdue_30_days"}),
         severity=SEVERITY,
     )

@@ -9,9 +9,9 @@ import pytest
 from models.scitech_risk.messages import REFERRALS
 from tests.training.portfolio.portfolio_fixtures import answers, books
 from training.portfolio import labels, report
-from training.portfolio.aggregates import LIMIT
-from training.portfolio.stress import CONFIG, load
-from training.portfolio.summary import figures
+from training.portfolio.aggregates import LIMIT_EXPR
+from training.portfolio.stress import CONFIG, load_shocks
+from training.portfolio.summary import compute_figures
 
 HOSTILE = "<script>alert('x')</script><img src=x onerror=alert(1)>{{ 7 * 7 }}"
 SECTIONS = {"headline", "grades", "migration", "exposure", "concentration", "gate", "warnings", "stress", "person",
@@ -43,9 +43,11 @@ class Page(HTMLParser):
 
 
 def page(now, before=None, shocks=True, **about):
-    under = [(shock, answers(now.height, 5, "2026-10", 40, 0.8)) for shock in load(CONFIG).shocks] if shocks else ()
-    found = figures(books(now, before, under))
-    return report.render(found, ABOUT | about, now.select(LIMIT).to_series().to_list(), {}, "1"), found
+    under = (
+        [(shock, answers(now.height, 5, "2026-10", 40, 0.8)) for shock in load_shocks(CONFIG).shocks] if shocks else ()
+    )
+    found = compute_figures(books(now, before, under))
+    return report.render(found, ABOUT | about, now.select(LIMIT_EXPR).to_series().to_list(), {}, "1"), found
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +98,7 @@ def test_the_totals_are_those_of_the_answers(now):
     text, found = page(now, answers(300))
     limit, loss = now["limit"].sum(), now["expected_loss"].sum()
     assert f"RMB {report.money_en(limit)}" in text
-    assert f"<td>{report.millions(limit)}</td><td>{report.thousands(loss)}</td>" in text
+    assert f"<td>{report.format_millions(limit)}</td><td>{report.format_thousands(loss)}</td>" in text
     assert found["stress"][0]["limit"] == limit
 
 
@@ -109,9 +111,9 @@ def test_english_and_chinese_stand_side_by_side(now):
 
 def test_the_assumptions_of_every_shock_are_told(now):
     text, _ = page(now)
-    for shock in load(CONFIG).shocks:
+    for shock in load_shocks(CONFIG).shocks:
         assert shock.why_zh in text
-        assert all(effect.told() in text for effect in shock.effects)
+        assert all(effect.describe() in text for effect in shock.effects)
 
 
 def test_a_register_of_one_blocked_company_has_a_report(now):

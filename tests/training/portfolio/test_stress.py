@@ -4,15 +4,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from datasets.schema import conform
+from datasets.schema import validate
 from datasets.scitech_risk.register.schema import TABLE
-from models.card import Head
+from models.card import ScoreHead
 from models.scitech_risk.policy import Policy
-from models.scitech_risk.stress import Effect, Shock, shifted, shocked, sized, with_rate, with_trade
-from models.scorecard.scaling import Scale
+from models.scitech_risk.stress import (
+    Shock,
+    ShockEffect,
+    add_rate,
+    apply_shock,
+    resolve_trade,
+    scale_shock,
+    shift_log_odds,
+)
+from models.scorecard.scaling import ScoreScale
 from models.trees.onnx_session import Scores
 from tests.paths import ROOT
-from training.config import SettingsRefused
+from training.config import ConfigError
 from training.portfolio import stress
 
 STATED = {
@@ -34,35 +42,35 @@ STATED = {
 
 @pytest.fixture(scope="module")
 def frame():
-    found, faults, _ = conform(pl.DataFrame(STATED), TABLE)
+    found, faults, _ = validate(pl.DataFrame(STATED), TABLE)
     assert not faults
     return found
 
 
 @pytest.fixture(scope="module")
 def shocks():
-    return {shock.code: shock for shock in stress.load(ROOT / stress.CONFIG).shocks}
+    return {shock.code: shock for shock in stress.load_shocks(ROOT / stress.CONFIG).shocks}
 
 
 def again(frame):
     """The same stated values read anew by the contract."""
-    return conform(frame.select(c.name for c in TABLE.columns if c.derived is None), TABLE)[0]
+    return validate(frame.select(c.name for c in TABLE.columns if c.derived is None), TABLE)[0]
 
 
 def test_the_shipped_shocks_fit_the_register(shocks):
-    stress.verify(stress.load(ROOT / stress.CONFIG), TABLE, "stress.toml")
+    stress.verify_shocks(stress.load_shocks(ROOT / stress.CONFIG), TABLE, "stress.toml")
     assert set(shocks) == {"revenue_down", "rate_up", "trade_shock"}
 
 
 @pytest.mark.parametrize("code", ["revenue_down", "rate_up", "trade_shock"])
 def test_a_shocked_register_is_what_its_new_values_would_be_read_as(frame, shocks, code):
-    moved = shocked(frame, with_trade(shocks[code], "software"), TABLE)
+    moved = apply_shock(frame, resolve_trade(shocks[code], "software"), TABLE)
     assert moved.schema == frame.schema
     assert moved.equals(again(moved))
 
 
 def test_less_revenue_takes_its_share_of_cash_flow_and_profit(frame, shocks):
-    moved = shocked(frame, shocks["revenue_down"], TABLE)
+    moved = apply_shock(frame, shocks["revenue_down"], TABLE)
     assert moved["revenue"].to_list() == [800.0, 1_600.0, None]
     assert moved["operating_cash_flow"].to_list() == [240.0, -170.0, 80.0]  # not stated: nothing follows from it
     assert moved["net_profit"].to_list() == [49.0, -82.0, None]
@@ -70,21 +78,21 @@ def test_less_revenue_takes_its_share_of_cash_flow_and_profit(frame, shocks):
 
 
 def test_a_higher_rate_is_paid_on_the_liabilities(frame, shocks):
-    moved = shocked(frame, shocks["rate_up"], TABLE)
+    moved = apply_shock(frame, shocks["rate_up"], TABLE)
     assert moved["interest_expense"].to_list() == [70.0, 90.0, 0.0]
     assert moved["debt_service"].to_list() == [220.0, 130.0, 40.0]
     assert moved["revenue"].equals(frame["revenue"])
 
 
 def test_a_shock_of_one_trade_leaves_the_others_alone(frame, shocks):
-    moved = shocked(frame, with_trade(shocks["trade_shock"], "software"), TABLE)
+    moved = apply_shock(frame, resolve_trade(shocks["trade_shock"], "software"), TABLE)
     assert moved["revenue"].to_list() == [700.0, 2_000.0, None]
     assert moved[1:].equals(frame[1:])
 
 
 def test_values_stay_within_their_bounds_and_whole_numbers_whole(frame):
-    effects = (Effect(column="revenue", times=-1), Effect(column="insured_staff", times=0.51))
-    moved = shocked(frame, Shock(code="x", en="x", zh="x", effects=effects), TABLE)
+    effects = (ShockEffect(column="revenue", times=-1), ShockEffect(column="insured_staff", times=0.51))
+    moved = apply_shock(frame, Shock(code="x", en="x", zh="x", effects=effects), TABLE)
     assert moved["revenue"].to_list() == [0.0, 0.0, None]
     assert moved["insured_staff"].to_list() == [10.0, 2.0, 1.0]
     assert moved.equals(again(moved))
@@ -92,11 +100,11 @@ def test_values_stay_within_their_bounds_and_whole_numbers_whole(frame):
 
 @given(st.floats(1e-6, 1 - 1e-6), st.floats(0, 5))
 def test_log_odds_raise_the_pd_and_lower_the_points_together(pd, step):
-    head, scale = Head(slope=1.0, intercept=0.0, bias=0.0), Scale()
+    head, scale = ScoreHead(slope=1.0, intercept=0.0, bias=0.0), ScoreScale()
     points = scale.points(np.log(pd / (1 - pd)))
     shock = Shock(code="x", en="x", zh="x", log_odds=step)
     rows = pl.DataFrame({"trade": ["other"]})
-    found = shifted(Scores(np.array([pd]), np.array([points]), np.zeros(1), None), rows, shock, head)
+    found = shift_log_odds(Scores(np.array([pd]), np.array([points]), np.zeros(1), None), rows, shock, head)
     assert found.pd[0] >= pd * (1 - 1e-12)
     assert found.pd[0] / (1 - found.pd[0]) == pytest.approx(pd / (1 - pd) * np.exp(step), rel=1e-6)
     assert found.points[0] == pytest.approx(float(scale.points(np.log(pd / (1 - pd)) + step)))
@@ -104,17 +112,17 @@ def test_log_odds_raise_the_pd_and_lower_the_points_together(pd, step):
 
 def test_a_shock_of_rates_moves_the_policys_rate():
     policy = Policy.load(ROOT / "configs/policies/scitech_risk.toml")
-    moved = with_rate(policy, 0.02)
+    moved = add_rate(policy, 0.02)
     assert moved.product.annual_rate == pytest.approx(policy.product.annual_rate + 0.02)
     assert policy.model_copy(update={"product": moved.product}) == moved
-    assert with_rate(policy, 0.0) is policy
+    assert add_rate(policy, 0.0) is policy
 
 
 def refused(tmp_path, text):
     path = tmp_path / "stress.toml"
     path.write_text(text)
-    with pytest.raises(SettingsRefused) as said:
-        stress.verify(stress.load(path), TABLE, str(path))
+    with pytest.raises(ConfigError) as said:
+        stress.verify_shocks(stress.load_shocks(path), TABLE, str(path))
     return str(said.value)
 
 
@@ -129,11 +137,11 @@ def test_a_wrong_config_is_refused_with_the_nearest_known_name(tmp_path):
 
 
 def test_a_shock_twice_as_hard_moves_twice_as_far(frame, shocks):
-    twice = shocked(frame, sized(shocks["revenue_down"], 2), TABLE)
+    twice = apply_shock(frame, scale_shock(shocks["revenue_down"], 2), TABLE)
     assert twice["revenue"].to_list()[:2] == pytest.approx([600.0, 1_200.0])
     assert twice["revenue_growth"].to_list()[0] == pytest.approx(1.1 * 0.6 - 1)
     assert twice["operating_cash_flow"].to_list()[0] == pytest.approx(300 - 0.3 * 400)
-    assert sized(shocks["rate_up"], 1.5).rate == pytest.approx(0.03)
-    rates = shocked(frame, sized(shocks["rate_up"], 2), TABLE)
+    assert scale_shock(shocks["rate_up"], 1.5).rate == pytest.approx(0.03)
+    rates = apply_shock(frame, scale_shock(shocks["rate_up"], 2), TABLE)
     assert rates["interest_expense"].to_list()[0] == pytest.approx(50 + 0.04 * 1_000)
-    assert sized(shocks["trade_shock"], 1) == shocks["trade_shock"]
+    assert scale_shock(shocks["trade_shock"], 1) == shocks["trade_shock"]

@@ -6,11 +6,11 @@ import lightgbm
 import numpy as np
 import pytest
 
-from datasets.schema import Column
-from models.trees.forest import merge
-from models.trees.onnx_session import Graph
-from training.interfaces import Fit
-from training.tabular.export import ParityBroken, export, parity, reference
+from datasets.schema import ColumnSchema
+from models.trees.forest import merge_boosters
+from models.trees.onnx_session import TabularSession
+from training.interfaces import FittedModel
+from training.tabular.export import ParityError, export, fit_reference, verify_parity
 
 
 @pytest.fixture(scope="module")
@@ -21,26 +21,26 @@ def fit():
     y = (np.nan_to_num(x).sum(axis=1) + rng.normal(size=600) > 1).astype(float)
     params = {"objective": "binary", "max_depth": 3, "num_leaves": 8, "verbosity": -1, "num_threads": 1}
     bag = [lightgbm.train({**params, "seed": i}, lightgbm.Dataset(x, y), 8) for i in range(2)]
-    columns = tuple(Column(name=name) for name in "abc")
-    return Fit(columns, x, merge(bag), slope=1.1, intercept=-0.2)
+    columns = tuple(ColumnSchema(name=name) for name in "abc")
+    return FittedModel(columns, x, merge_boosters(bag), slope=1.1, intercept=-0.2)
 
 
 def test_the_graph_says_what_the_model_says_at_every_threshold_and_for_hostile_values(fit):
-    found = parity(fit, Graph(export(fit).graph), fit.x)
+    found = verify_parity(fit, TabularSession(export(fit).graph), fit.x)
     assert found["raw"] == 0
     assert found["pd"] < 1e-12
     assert found["contributions"] < 1e-5
 
 
 def test_a_graph_of_another_head_is_refused(fit):
-    other = Fit(fit.columns, fit.x, fit.forest, slope=1.1001, intercept=-0.2)
-    with pytest.raises(ParityBroken, match=r"pd differs by .*, at most 1e-06"):
-        parity(fit, Graph(export(other).graph), fit.x)
+    other = FittedModel(fit.columns, fit.x, fit.forest, slope=1.1001, intercept=-0.2)
+    with pytest.raises(ParityError, match=r"pd differs by .*, at most 1e-06"):
+        verify_parity(fit, TabularSession(export(other).graph), fit.x)
 
 
 def test_the_reference_rises_from_the_worst_score_to_the_best(fit):
-    scores = Graph(export(fit).graph).run(fit.x, reasons=True)
-    found = reference(scores.points, scores.contributions)
+    scores = TabularSession(export(fit).graph).run(fit.x, reasons=True)
+    found = fit_reference(scores.points, scores.contributions)
     assert list(found.points) == sorted(set(found.points))
     assert len(found.contributions[0]) == 3
     assert np.sum(found.contributions[0]) > np.sum(found.contributions[-1])  # the worst score has the highest raw score

@@ -8,9 +8,9 @@ from datetime import date
 import polars as pl
 import pytest
 
-from datasets.errors import DataError, Faults
-from training.config import SettingsRefused, parse
-from training.tabular.user_table import OwnData, read, starter
+from datasets.errors import DataError, ValidationErrors
+from training.config import ConfigError, parse
+from training.tabular.user_table import UserTableConfig, draft_config, read
 
 ROWS = 200
 
@@ -38,7 +38,7 @@ def odd(tmp_path):
 
 
 def test_kinds_levels_and_useless_columns_are_read_off_the_values(odd):
-    table, frame, remarks = read(OwnData(file=odd, target="status", bad="bad"))
+    table, frame, remarks = read(UserTableConfig(file=odd, target="status", positive_labels="bad"))
     assert table["income"].kind == "number"
     assert table["income"].low == 0
     assert table["balance"].low is None
@@ -56,7 +56,7 @@ def test_what_the_owner_declares_holds(odd):
         "income": {"direction": -1, "high": 10_000, "zh": "收入"},
         "branch": {"role": "indicator"},
     }
-    table, _, _ = read(OwnData(file=odd, target="status", bad="bad", columns=columns))
+    table, _, _ = read(UserTableConfig(file=odd, target="status", positive_labels="bad", columns=columns))
     assert table["purpose"].role == "audit"
     assert table["purpose"].levels
     assert (table["income"].direction, table["income"].high, table["income"].low) == (-1, 10_000, 0)
@@ -64,21 +64,21 @@ def test_what_the_owner_declares_holds(odd):
 
 
 def test_a_value_beyond_a_declared_range_is_named_with_its_row(odd):
-    with pytest.raises(Faults, match=r"loans.csv, row 2: income is '937'; it must be a number from 0 to 920"):
-        read(OwnData(file=odd, target="status", bad="bad", columns={"income": {"high": 920}}))
+    with pytest.raises(ValidationErrors, match=r"loans.csv, row 2: income is '937'; it must be a number from 0 to 920"):
+        read(UserTableConfig(file=odd, target="status", positive_labels="bad", columns={"income": {"high": 920}}))
 
 
 def test_a_text_target_without_a_bad_value_says_what_to_write(odd):
-    with pytest.raises(DataError, match="bad = 'bad'"):
-        read(OwnData(file=odd, target="status"))
+    with pytest.raises(DataError, match="positive_labels = 'bad'"):
+        read(UserTableConfig(file=odd, target="status"))
 
 
 def test_rows_of_neither_outcome_are_left_out_and_told(tmp_path):
     path = tmp_path / "loans.csv"
     pl.DataFrame({"end": ["paid", "lost", "open"] * 40, "x": list(range(120)), "z": [1.5, 2, 3] * 40}).write_csv(path)
     with pytest.raises(DataError, match="3 values"):
-        read(OwnData(file=path, target="end", bad="lost"))
-    _, frame, remarks = read(OwnData(file=path, target="end", bad="lost", good="paid"))
+        read(UserTableConfig(file=path, target="end", positive_labels="lost"))
+    _, frame, remarks = read(UserTableConfig(file=path, target="end", positive_labels="lost", negative_labels="paid"))
     assert frame.height == 80
     assert any("40 rows have no known outcome" in remark for remark in remarks)
 
@@ -92,32 +92,32 @@ def test_numbers_and_truth_values_serve_as_targets(tmp_path):
     ):
         path = tmp_path / f"{name}.parquet"
         pl.DataFrame({"y": values * 50, "x": [i * 0.5 for i in range(100)]}).write_parquet(path)
-        assert read(OwnData(file=path, target="y", bad=bad))[1]["y"].sum() == 50
+        assert read(UserTableConfig(file=path, target="y", positive_labels=bad))[1]["y"].sum() == 50
 
 
 def test_a_category_stored_as_a_number_keeps_its_plain_name(tmp_path):
     path = tmp_path / "codes.parquet"
     pl.DataFrame({"y": [0, 1] * 50, "code": [1.0, 2.0, 10.0, None] * 25}).write_parquet(path)
-    table, frame, _ = read(OwnData(file=path, target="y", columns={"code": {"kind": "category"}}))
+    table, frame, _ = read(UserTableConfig(file=path, target="y", columns={"code": {"kind": "category"}}))
     assert table["code"].levels == ("1", "2", "10")
     assert frame["code"][2] == "10"
 
 
 def test_wrong_names_are_met_with_the_nearest_right_one(odd):
     with pytest.raises(DataError, match="did you mean 'status'"):
-        read(OwnData(file=odd, target="Status", bad="bad"))
-    with pytest.raises(SettingsRefused, match="did you mean 'direction'"):
-        parse({"file": "x.csv", "target": "y", "columns": {"a": {"directon": 1}}}, OwnData)
-    with pytest.raises(SettingsRefused, match="did you mean 'target'"):
-        parse({"file": "x.csv", "targt": "y"}, OwnData)
+        read(UserTableConfig(file=odd, target="Status", positive_labels="bad"))
+    with pytest.raises(ConfigError, match="did you mean 'direction'"):
+        parse({"file": "x.csv", "target": "y", "columns": {"a": {"directon": 1}}}, UserTableConfig)
+    with pytest.raises(ConfigError, match="did you mean 'target'"):
+        parse({"file": "x.csv", "targt": "y"}, UserTableConfig)
 
 
 def test_a_starter_config_says_what_was_found_and_is_a_config(odd):
-    data = OwnData(file=odd, target="status", bad="bad")
-    text = starter(data, "credit_limit")
+    data = UserTableConfig(file=odd, target="status", positive_labels="bad")
+    text = draft_config(data, "credit_limit")
     assert '"income" = { kind = "number", low = 0, direction = 0 }  # 937 to' in text
     assert "# differs in every row" in text
-    again = parse(tomllib.loads(text)["table"], OwnData)
+    again = parse(tomllib.loads(text)["table"], UserTableConfig)
     before, after = read(data)[0], read(again)[0]
     assert [(c.name, c.kind, c.role, c.levels) for c in after.columns] == [
         (c.name, c.kind, c.role, c.levels) for c in before.columns
@@ -128,4 +128,4 @@ def test_a_file_with_another_separator_is_refused_in_a_sentence(tmp_path):
     path = tmp_path / "semicolons.csv"
     path.write_text("a;b\n1;2\n")
     with pytest.raises(DataError, match="',' between"):
-        read(OwnData(file=path, target="b"))
+        read(UserTableConfig(file=path, target="b"))

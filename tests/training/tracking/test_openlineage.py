@@ -10,13 +10,13 @@ import pytest
 
 from datasets.errors import DataError
 from models import bundle
-from models.card import Data
+from models.card import DatasetInfo
 from training import credit_limit, pipeline
-from training.progress import Watch
-from training.tracking.openlineage import NAMESPACE, Events
+from training.progress import ProgressReporter
+from training.tracking.openlineage import NAMESPACE, LineageEmitter
 
 RUN = "0123456789abcdef0123456789abcdef"
-DATA = Data(name="own", rows=5, sha256="d" * 64, licence="none", simulated=True, authorisations=("G-1", "G-2"))
+DATA = DatasetInfo(name="own", rows=5, sha256="d" * 64, licence="none", simulated=True, authorisations=("G-1", "G-2"))
 
 
 def events(var) -> list[dict]:
@@ -27,7 +27,7 @@ def test_a_training_run_began_and_was_done_with_its_data_its_bundle_and_its_comm
     mine = [one for one in events(home.var) if one["run"]["runId"].replace("-", "") == home.made.run]
     assert [one["eventType"] for one in mine] == ["START", "COMPLETE"]
     done = mine[1]
-    held = bundle.load(home.made.folder, home.var / "keys" / "signing.pub.pem")
+    held = bundle.load_bundle(home.made.folder, home.var / "keys" / "signing.pub.pem")
     [data], [made] = done["inputs"], done["outputs"]
     assert data["facets"]["version"]["datasetVersion"] == held.card.data[0].sha256
     assert data["inputFacets"]["inputStatistics"]["rowCount"] == held.card.data[0].rows
@@ -39,7 +39,7 @@ def test_a_training_run_began_and_was_done_with_its_data_its_bundle_and_its_comm
 
 
 def test_a_card_holds_the_spread_from_which_drift_is_measured(home):
-    card = bundle.load(home.made.folder, home.var / "keys" / "signing.pub.pem").card
+    card = bundle.load_bundle(home.made.folder, home.var / "keys" / "signing.pub.pem").card
     assert [one.name for one in card.drift.inputs] == [column.name for column in card.inputs]
     assert {sum(one.counts) for one in (*card.drift.inputs, card.drift.score)} == {card.drift.rows}
     assert 0 < card.drift.rows < card.data[0].rows
@@ -50,7 +50,7 @@ def test_a_run_that_fails_says_why(home, tmp_path, monkeypatch):
         raise DataError("no rows today")
 
     monkeypatch.setattr(credit_limit, "read", fails)
-    with pytest.raises(DataError), Watch(quiet=True) as watch:
+    with pytest.raises(DataError), ProgressReporter(quiet=True) as watch:
         pipeline.train(credit_limit, credit_limit.load(home.config), tmp_path, watch)
     told = events(tmp_path)
     assert [one["eventType"] for one in told] == ["START", "FAIL"]
@@ -79,10 +79,10 @@ def collector():
 def test_a_collector_gets_what_the_file_gets(tmp_path, monkeypatch, collector):
     url, taken = collector
     monkeypatch.setenv("OPENLINEAGE_URL", url)
-    with Watch(quiet=True) as watch:
-        told = Events(tmp_path, watch, RUN, "tiny", "credit_limit")
-        told.began()
-        told.done([DATA], tmp_path / "tiny" / "v1", "b" * 64)
+    with ProgressReporter(quiet=True) as watch:
+        told = LineageEmitter(tmp_path, watch, RUN, "tiny", "credit_limit")
+        told.started()
+        told.completed([DATA], tmp_path / "tiny" / "v1", "b" * 64)
     assert [path for path, _ in taken] == ["/api/v1/lineage"] * 2
     assert [event["eventType"] for _, event in taken] == ["START", "COMPLETE"]
     tags = taken[1][1]["inputs"][0]["facets"]["tags"]["tags"]
@@ -92,6 +92,6 @@ def test_a_collector_gets_what_the_file_gets(tmp_path, monkeypatch, collector):
 
 def test_a_collector_that_is_away_stops_nothing(tmp_path, monkeypatch):
     monkeypatch.setenv("OPENLINEAGE_URL", "http://127.0.0.1:9")
-    with Watch(quiet=True) as watch:
-        Events(tmp_path, watch, RUN, "tiny", "credit_limit").began()
+    with ProgressReporter(quiet=True) as watch:
+        LineageEmitter(tmp_path, watch, RUN, "tiny", "credit_limit").started()
     assert len(events(tmp_path)) == 1

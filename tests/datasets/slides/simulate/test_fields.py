@@ -12,14 +12,14 @@ from datasets.slides.simulate.cell_types import CLASSES, HSIL, KINDS, LSIL, NILM
 
 @pytest.fixture(scope="module")
 def tiles():
-    return fields.tiles(1_600, seed=3)
+    return fields.simulate_tiles(1_600, seed=3)
 
 
 @pytest.fixture(scope="module")
 def painted():
     """Sixty cells of each kind."""
     rng = np.random.default_rng(5)
-    return {name: [render_cell.paint(rng, kind, 0.5) for _ in range(60)] for name, kind in KINDS.items()}
+    return {name: [render_cell.render(rng, kind, 0.5) for _ in range(60)] for name, kind in KINDS.items()}
 
 
 def of_class(painted, label):
@@ -27,14 +27,14 @@ def of_class(painted, label):
 
 
 def test_the_same_seed_paints_the_same_tiles_and_another_seed_others():
-    first, again, other = (fields.tiles(60, seed) for seed in (1, 1, 2))
+    first, again, other = (fields.simulate_tiles(60, seed) for seed in (1, 1, 2))
     np.testing.assert_array_equal(first.images, again.images)
     np.testing.assert_array_equal(first.labels, again.labels)
     assert (first.images != other.images).any((1, 2, 3)).mean() > 0.9
 
 
 def test_fewer_tiles_are_the_first_of_more():
-    few, more = fields.tiles(60, seed=4), fields.tiles(110, seed=4)
+    few, more = fields.simulate_tiles(60, seed=4), fields.simulate_tiles(110, seed=4)
     np.testing.assert_array_equal(few.images, more.images[:60])
 
 
@@ -47,9 +47,9 @@ def test_tiles_have_their_shape_and_every_slide_has_every_class(tiles):
 
 def test_a_finer_scale_shows_a_larger_nucleus():
     kind = KINDS["intermediate"]
-    coarse, fine = (render_cell.paint(np.random.default_rng(7), kind, mpp) for mpp in (0.5, 0.25))
+    coarse, fine = (render_cell.render(np.random.default_rng(7), kind, mpp) for mpp in (0.5, 0.25))
     assert coarse.areas[0] == pytest.approx(fine.areas[0], rel=0.15)  # in um2
-    assert (fine.nuclear > 0.2).sum() > 3 * (coarse.nuclear > 0.2).sum()
+    assert (fine.nuclear_density > 0.2).sum() > 3 * (coarse.nuclear_density > 0.2).sum()
 
 
 def test_the_nucleus_to_cell_ratio_grows_from_normal_to_high_grade(painted):
@@ -96,26 +96,26 @@ def test_stain_differs_from_slide_to_slide(tiles):
         [np.quantile(tiles.images[tiles.slides == slide], 0.95, (0, 1, 2)) for slide in np.unique(tiles.slides)]
     )
     assert glass.std(0).min() > 1
-    first, second = (fields.Look.draw(np.random.default_rng(seed)).dyes for seed in (1, 2))
+    first, second = (fields.Appearance.draw_random(np.random.default_rng(seed)).dyes for seed in (1, 2))
     assert np.abs(first - second).max() > 0.1
 
 
 def test_overlapping_cells_are_darker():
     rng = np.random.default_rng(1)
-    cell = render_cell.paint(rng, KINDS["intermediate"], 0.5)
-    item = fields.lay(rng, cell, 30.0, 30.0)
-    one, two = (fields.lay_down([item] * number, 0.5, 0, 0, 120, 120) for number in (1, 2))
+    cell = render_cell.render(rng, KINDS["intermediate"], 0.5)
+    item = fields.place_cell(rng, cell, 30.0, 30.0)
+    one, two = (fields.render_field([item] * number, 0.5, 0, 0, 120, 120) for number in (1, 2))
     np.testing.assert_allclose(two, 2 * one, rtol=1e-6)
 
 
 def test_a_cell_turned_eight_ways_keeps_its_nucleus_where_it_was_laid():
     rng = np.random.default_rng(2)
     cell = max(
-        (render_cell.paint(rng, KINDS["intermediate"], 0.5) for _ in range(20)), key=lambda each: sum(each.centre)
+        (render_cell.render(rng, KINDS["intermediate"], 0.5) for _ in range(20)), key=lambda each: sum(each.centre)
     )
     assert min(cell.centre) > 1  # else it would turn about its middle
     for turn in range(8):
-        field = fields.lay_down([fields.Item(30.0, 32.0, cell, turn, 1.0)], 0.5, 0, 0, 128, 128)
+        field = fields.render_field([fields.PlacedCell(30.0, 32.0, cell, turn, 1.0)], 0.5, 0, 0, 128, 128)
         y, x = np.argwhere(field[0] > 0.2).mean(0)
         assert np.hypot(x - 60, y - 64) < 3
 
@@ -123,4 +123,4 @@ def test_a_cell_turned_eight_ways_keeps_its_nucleus_where_it_was_laid():
 @pytest.mark.parametrize("wrong", [{"n": 0}, {"side": 8}, {"mpp": 9.0}])
 def test_tiles_that_cannot_be_are_refused(wrong):
     with pytest.raises(DataError, match="needed"):
-        fields.tiles(**({"n": 5, "seed": 1} | wrong))
+        fields.simulate_tiles(**({"n": 5, "seed": 1} | wrong))

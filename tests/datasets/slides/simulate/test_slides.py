@@ -11,18 +11,18 @@ import tifffile
 
 from datasets.errors import DataError
 from datasets.slides import quality, tiling, tissue
-from datasets.slides.errors import SlideRefused
+from datasets.slides.errors import SlideError
 from datasets.slides.reader import open_slide
 from datasets.slides.simulate import pyramid, slides, writers
 from datasets.slides.simulate.cell_types import CLASSES
-from datasets.slides.static_check import check
+from datasets.slides.static_check import check_slide
 
-CONFIG = tiling.GridConfig(mpp=0.5, tile=128)
+CONFIG = tiling.GridConfig(mpp=0.5, tile_size=128)
 
 
 @pytest.fixture(scope="module")
 def painted():
-    return slides.slide(3, "HSIL", columns=7, rows=5)
+    return slides.simulate_slide(3, "HSIL", columns=7, rows=5)
 
 
 @pytest.fixture(scope="module")
@@ -38,21 +38,21 @@ def written(painted, tmp_path_factory):
 def read(path, mpp=None):
     """Facts, tissue, grid and its tiles."""
     with open_slide(path, mpp) as slide:
-        found = tissue.find(slide)
-        covered = tiling.cover(slide.facts, found, CONFIG)
-        parts = [part for _, part in tiling.read(slide, covered, 64)]
+        found = tissue.find_tissue(slide)
+        covered = tiling.tile_grid(slide.metadata, found, CONFIG)
+        parts = [part for _, part in tiling.read_tiles(slide, covered, 64)]
         tiles = np.concatenate(parts) if parts else np.empty((0, 128, 128, 3), np.uint8)
-        return slide.facts, found, covered, tiles
+        return slide.metadata, found, covered, tiles
 
 
 def judged(path, mpp=None):
     _, found, _, tiles = read(path, mpp)
-    reasons = quality.judge_tiles(tiles)
-    return [each.code for each in quality.judge_slide(reasons, found.share)], reasons
+    reasons = quality.assess_tiles(tiles)
+    return [each.code for each in quality.assess_slide(reasons, found.share)], reasons
 
 
 def test_a_slide_is_the_same_whatever_is_read_of_it_first(painted):
-    again = slides.slide(3, "HSIL", columns=7, rows=5)
+    again = slides.simulate_slide(3, "HSIL", columns=7, rows=5)
     last = again.tile(6, 4)
     np.testing.assert_array_equal(again.tile(2, 1), painted.tile(2, 1))
     np.testing.assert_array_equal(last, painted.tile(6, 4))
@@ -67,11 +67,11 @@ def test_tiles_of_a_slide_meet_without_a_seam(painted):
 
 @pytest.mark.parametrize("kind", ["generic-tiff", "dicom", "kfb"])
 def test_a_slide_opens_in_every_format_with_its_scale(written, painted, kind):
-    found = check(written[kind])
+    found = check_slide(written[kind])
     assert (found.format, found.levels[0], found.mpp) == (kind, painted.size, (0.5, 0.5))
     with open_slide(written[kind]) as slide:
-        assert [level.downsample for level in slide.facts.levels] == [1, 2]
-        assert (slide.facts.mpp, slide.facts.mpp_from) == ((0.5, 0.5), "file")
+        assert [level.downsample for level in slide.metadata.levels] == [1, 2]
+        assert (slide.metadata.mpp, slide.metadata.mpp_from) == ((0.5, 0.5), "file")
 
 
 def test_grid_and_pixels_are_identical_in_every_format(written):
@@ -79,7 +79,7 @@ def test_grid_and_pixels_are_identical_in_every_format(written):
     assert len(tiff[2]) > 50
     for _, found, covered, tiles in others:
         np.testing.assert_array_equal(found.mask, tiff[1].mask)
-        np.testing.assert_array_equal(covered.places, tiff[2].places)
+        np.testing.assert_array_equal(covered.positions, tiff[2].positions)
         np.testing.assert_array_equal(tiles, tiff[3])
 
 
@@ -91,7 +91,7 @@ def test_what_is_stored_is_what_was_painted(written, painted):
 
 def test_a_coarser_level_shows_the_finer_one(written):
     with open_slide(written["generic-tiff"]) as slide:
-        width, height = slide.facts.size
+        width, height = slide.metadata.size
         fine = slide.read(0, 0, (width, height)).astype(float)
         coarse = slide.read(0, 0, (width // 2, height // 2), 1)
     shrunk = fine.reshape(height // 2, 2, width // 2, 2, 3).mean((1, 3))
@@ -119,17 +119,17 @@ def test_every_cell_is_where_it_is_said_to_be(painted):
 @pytest.mark.parametrize("shape", [(1, 1), (6, 5)])
 def test_the_worst_cell_of_a_slide_is_of_its_label(label, shape):
     for seed in range(2):
-        painted = slides.slide(seed, label, *shape)
+        painted = slides.simulate_slide(seed, label, *shape)
         assert max((cell.label for cell in painted.cells()), default=0) == label
 
 
 def test_a_tile_is_labelled_by_the_worst_nucleus_well_inside_it():
     places = np.array([[0, 0], [128, 0]])
     cells = [slides.TrueCell(64, 64, 1, ""), slides.TrueCell(30, 70, 0, "")]
-    assert list(slides.worst(cells, places, (128, 128), 0.5)) == [1, 0]
+    assert list(slides.worst_labels(cells, places, (128, 128), 0.5)) == [1, 0]
     cut = slides.TrueCell(126, 64, 3, "")  # 1 um from the side
-    assert list(slides.worst([*cells, cut], places, (128, 128), 0.5)) == [-1, -1]
-    assert list(slides.worst([*cells, cut._replace(x=100)], places, (128, 128), 0.5)) == [3, 0]
+    assert list(slides.worst_labels([*cells, cut], places, (128, 128), 0.5)) == [-1, -1]
+    assert list(slides.worst_labels([*cells, cut._replace(x=100)], places, (128, 128), 0.5)) == [3, 0]
 
 
 def test_a_sound_slide_is_fit(written):
@@ -140,23 +140,23 @@ def test_a_sound_slide_is_fit(written):
 
 @pytest.mark.parametrize("fault", ["all_background", "out_of_focus", "pen_marks"])
 def test_a_fault_on_demand_sends_the_slide_back(tmp_path, fault):
-    path = pyramid.write_tiff(tmp_path / "a.tiff", slides.slide(3, "LSIL", 7, 5, fault=fault))
+    path = pyramid.write_tiff(tmp_path / "a.tiff", slides.simulate_slide(3, "LSIL", 7, 5, defect=fault))
     assert judged(path)[0] == [fault]
 
 
 def test_a_slide_without_a_scale_is_refused_and_fit_once_it_is_given(tmp_path):
-    painted = slides.slide(3, "LSIL", 4, 3, fault="no_scale")
+    painted = slides.simulate_slide(3, "LSIL", 4, 3, defect="no_scale")
     paths = [pyramid.write_tiff(tmp_path / "a.tiff", painted), writers.write_dicom(tmp_path / "dicom", painted)]
     for path in [*paths, writers.write_kfb(tmp_path / "a.kfb", painted)]:
-        with pytest.raises(SlideRefused) as refused:
+        with pytest.raises(SlideError) as refused:
             read(path)
         assert refused.value.codes == ("no_scale",)
         assert judged(path, mpp=0.5)[0] == []
 
 
 def test_a_wrong_stain_has_a_colour_that_no_sound_slide_has(tmp_path):
-    green = slides.slide(3, "HSIL", 4, 3, fault="wrong_stain").tile(1, 1)
-    sound = [slides.slide(seed, "HSIL", 4, 3).tile(1, 1) for seed in range(4)]
+    green = slides.simulate_slide(3, "HSIL", 4, 3, defect="wrong_stain").tile(1, 1)
+    sound = [slides.simulate_slide(seed, "HSIL", 4, 3).tile(1, 1) for seed in range(4)]
 
     def stained(pixels):
         return pixels[np.ptp(pixels, axis=-1) > 30].astype(float).mean(0)
@@ -165,7 +165,7 @@ def test_a_wrong_stain_has_a_colour_that_no_sound_slide_has(tmp_path):
 
 
 def test_another_scale_has_larger_cells_and_says_so(tmp_path):
-    path = pyramid.write_tiff(tmp_path / "a.tiff", slides.slide(3, "NILM", 6, 4, mpp=0.25))
+    path = pyramid.write_tiff(tmp_path / "a.tiff", slides.simulate_slide(3, "NILM", 6, 4, mpp=0.25))
     facts, _, covered, _ = read(path)
     assert facts.mpp == (0.25, 0.25)
     assert covered.extent == (256, 256)
@@ -176,7 +176,7 @@ def test_memory_is_flat_in_the_height_of_a_slide(tmp_path):
     program = (
         "import sys, resource; from datasets.slides.simulate import pyramid, slides\n"
         "columns, rows, repeat = map(int, sys.argv[2:])\n"
-        "pyramid.write_tiff(sys.argv[1], slides.slide(1, 'HSIL', columns, rows, repeat=repeat))\n"
+        "pyramid.write_tiff(sys.argv[1], slides.simulate_slide(1, 'HSIL', columns, rows, repeat_tiles=repeat))\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)"
     )
 
@@ -190,7 +190,7 @@ def test_memory_is_flat_in_the_height_of_a_slide(tmp_path):
 
 
 def test_a_slide_that_repeats_is_the_same_block_over_and_over(tmp_path):
-    painted = slides.slide(2, "LSIL", 9, 6, repeat=4)
+    painted = slides.simulate_slide(2, "LSIL", 9, 6, repeat_tiles=4)
     path = pyramid.write_tiff(tmp_path / "a.tiff", painted)
     with open_slide(path) as slide:
         block = slide.read(0, 0, (1_024, 1_024))
@@ -211,12 +211,12 @@ def test_the_command_line_writes_slides_and_their_truth(tmp_path):
     assert truth["simulated"] is True
     assert [each["label"] for each in truth["slides"].values()] == list(CLASSES)
     for name, each in truth["slides"].items():
-        assert check(tmp_path / name).levels[0] == tuple(each["size"])
+        assert check_slide(tmp_path / name).levels[0] == tuple(each["size"])
         assert {"x", "y", "class", "kind"} == set(each["cells"][0])
 
 
 def test_a_slide_that_cannot_be_is_refused_with_all_that_is_wrong():
     with pytest.raises(DataError) as refused:
-        slides.slide(-1, "ASC-H", 0, 3, mpp=9, fault="torn", repeat=3)
+        slides.simulate_slide(-1, "ASC-H", 0, 3, mpp=9, defect="torn", repeat_tiles=3)
     message = str(refused.value)
     assert all(word in message for word in ("seed", "ASC-H", "0 x 3", "mpp", "torn", "power of two"))

@@ -16,9 +16,9 @@ import orjson
 import pytest
 import sqlalchemy as sa
 
-from serving.core.audit.auditor.auditor import audit
-from serving.core.audit.verify import read_key
-from serving.core.db.engine import connect
+from serving.core.audit.auditor.auditor import audit_store
+from serving.core.audit.verify import load_public_key
+from serving.core.db.engine import create_engine
 from serving.core.db.schema import DECISIONS, LOG_LEAVES, METER
 from tests.serving.conftest import ROOT, environment, held, recorded, rows, run_inside, settings_for
 
@@ -40,7 +40,7 @@ async def main():
     async def caller(name):
         for i in range(10**6):
             key = f"{turn}-{name}-{i // 2}"  # each key twice: the second is the first one's answer
-            answer = await service.answer(product, body, key)
+            answer = await service.decide(product, body, key)
             sys.stdout.buffer.write(key.encode() + b" " + answer.body + b"\\n")
             sys.stdout.buffer.flush()
 
@@ -75,7 +75,7 @@ def killed(environ: dict[str, str], body: Path, turn: int, seconds: float) -> li
 def test_killed_at_any_point_no_answer_lacks_its_record_and_none_is_charged_twice(
     points, bundles, made, applicant, tmp_path
 ):
-    environ = environment(bundles, made, tmp_path) | {"YUHENG_LOG_SECONDS": "0.02"}
+    environ = environment(bundles, made, tmp_path) | {"YUHENG_LOG_CHECKPOINT_INTERVAL_SECONDS": "0.02"}
     body = tmp_path / "body.json"
     body.write_bytes(orjson.dumps({"indicators": applicant, "raises": False}))
     rng, answers = random.Random(7), {}
@@ -92,9 +92,9 @@ def test_killed_at_any_point_no_answer_lacks_its_record_and_none_is_charged_twic
 
 
 def altered(where) -> list[str]:
-    engine = connect(where.store.url or f"sqlite:///{where.paths.store}", 5.0)
-    key = read_key(where.paths.log_key.with_suffix(".pub.pem").read_bytes())
-    found = [str(finding) for finding in audit(engine, key, where.paths.checkpoints).findings]
+    engine = create_engine(where.store.url or f"sqlite:///{where.paths.store}", 5.0)
+    key = load_public_key(where.paths.log_key.with_suffix(".pub.pem").read_bytes())
+    found = [str(finding) for finding in audit_store(engine, key, where.paths.checkpoints).findings]
     engine.dispose()
     return found
 
@@ -111,11 +111,11 @@ def test_while_the_store_is_down_all_is_refused_at_once_and_after_it_all_is_answ
                 refused = await client.post(URL, **sent)
                 slowest = max(slowest, time.monotonic() - began)
                 assert (refused.status_code, refused.json()["type"]) == (503, "/problems/store_locked")
-        assert slowest < settings.store.patience_seconds + 2.0
+        assert slowest < settings.store.lock_timeout_seconds + 2.0
         began = time.monotonic()
         while (await client.post(URL, **sent)).status_code != 200:
             assert time.monotonic() - began < 10
-        gateway.service.notary.note()
+        gateway.service.checkpoint_signer.checkpoint()
 
     run_inside(settings, story)
     assert recorded(settings) == 2
@@ -143,7 +143,7 @@ def test_one_flipped_bit_is_found(settings, applicant, table):
     async def story(client, gateway):
         for _ in range(3):
             await client.post(URL, json={"indicators": applicant})
-        gateway.service.notary.note()
+        gateway.service.checkpoint_signer.checkpoint()
 
     run_inside(settings, story)
     column = {"decisions": "answer", "log_leaves": "body", "meter": "decision"}[table]

@@ -14,9 +14,17 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from serving.core.audit import log
-from serving.core.audit.checkpoints import sign
-from serving.core.audit.log import Peaks, Tree, append, entry, keep_nodes, levels_of
-from serving.core.audit.verify import NotProved, canonical, indicators, leaf_hash, node_hash, open_note, root_from
+from serving.core.audit.checkpoints import sign_checkpoint
+from serving.core.audit.log import MerkleFrontier, MerkleTree, append, make_entry, merkle_levels, store_nodes
+from serving.core.audit.verify import (
+    VerificationError,
+    canonical_indicators,
+    canonical_json,
+    leaf_hash,
+    node_hash,
+    root_from_inclusion_proof,
+    verify_checkpoint,
+)
 from serving.core.db.engine import open_store
 from serving.core.db.schema import LOG_LEAVES, LOG_NODES
 from serving.core.security import keys
@@ -39,12 +47,12 @@ def store(tmp_path_factory):
     """A store whose log has 700 leaves; nodes of the first 512 are kept."""
     engine = open_store(tmp_path_factory.mktemp("log") / "store.db", 5.0)
     with engine.begin() as connection:
-        append(connection, [entry("test", "now", "t", str(i), told=i) for i in range(1, 600)])
-        append(connection, [entry("test", "now", "t", str(i), told=i) for i in range(600, 700)])
-        tree = Tree(connection)
+        append(connection, [make_entry("test", "now", "t", str(i), fields=i) for i in range(1, 600)])
+        append(connection, [make_entry("test", "now", "t", str(i), fields=i) for i in range(600, 700)])
+        tree = MerkleTree(connection)
         tree.root(512)
-        keep_nodes(connection, tree.made)
-        keep_nodes(connection, tree.made)  # twice is once
+        store_nodes(connection, tree.computed_nodes)
+        store_nodes(connection, tree.computed_nodes)  # twice is once
         assert connection.scalar(sa.select(sa.func.count()).select_from(LOG_NODES)) == 3
     with engine.connect() as connection:
         hashes = list(connection.execute(sa.select(LOG_LEAVES.c.hash).order_by(LOG_LEAVES.c.index)).scalars())
@@ -57,30 +65,30 @@ def test_every_leaf_is_proved_in_every_tree_that_holds_it(store, data):
     connection, hashes = store
     size = data.draw(st.integers(1, len(hashes)))
     index = data.draw(st.integers(0, size - 1))
-    tree = Tree(connection)
+    tree = MerkleTree(connection)
     root = tree.root(size)
     assert root == by_the_book(hashes[:size])
-    path = tree.path(index, size)
-    assert root_from(index, size, hashes[index], path) == root
+    path = tree.inclusion_path(index, size)
+    assert root_from_inclusion_proof(index, size, hashes[index], path) == root
     if size > 1:
         other = data.draw(st.integers(0, size - 1).filter(lambda i: i != index))
-        with suppress(NotProved):
-            assert root_from(other, size, hashes[index], path) != root
+        with suppress(VerificationError):
+            assert root_from_inclusion_proof(other, size, hashes[index], path) != root
 
 
 @given(st.integers(1, 300))
 def test_a_stream_of_leaves_comes_to_the_same_root(count):
     leaves = [leaf_hash(bytes([i % 256, i // 256])) for i in range(count)]
-    peaks = Peaks()
+    peaks = MerkleFrontier()
     for leaf in leaves:
         peaks.add(leaf)
-    assert peaks.root() == by_the_book(leaves) == list(levels_of(leaves))[-1][0]
+    assert peaks.root() == by_the_book(leaves) == list(merkle_levels(leaves))[-1][0]
 
 
 def test_a_leaf_is_written_as_rfc_8785_says():
-    made = entry("decision", "2026", "行", "r", price={"fen": 3, "b": None, "a": ["é", 2]}, authorisations=[])
+    made = make_entry("decision", "2026", "行", "r", price={"fen": 3, "b": None, "a": ["é", 2]}, authorisations=[])
     told = orjson.loads(made.body)
-    assert made.body == rfc8785.dumps(told) == canonical(told)
+    assert made.body == rfc8785.dumps(told) == canonical_json(told)
 
 
 NUMBERS = st.floats(allow_nan=False, allow_infinity=False) | st.integers(-(2**60), 2**60)
@@ -92,27 +100,27 @@ VALUES = st.dictionaries(st.text(max_size=8), NUMBERS | st.text(max_size=8) | st
 @example({"a": 1e-5, "b": -5.93e-5, "c": 1e16, "d": 1.5e-7, "e": 1.0, "f": 0.0001})
 def test_the_inputs_are_written_alike_by_the_service_and_by_an_auditor(values):
     sent = orjson.dumps(values)
-    assert indicators(json.loads(sent)) == orjson.dumps(orjson.loads(sent), option=orjson.OPT_SORT_KEYS)
+    assert canonical_indicators(json.loads(sent)) == orjson.dumps(orjson.loads(sent), option=orjson.OPT_SORT_KEYS)
 
 
 def test_a_key_that_others_may_read_or_whose_public_half_is_anothers_signs_nothing(tmp_path):
-    key, public = keys.pair(tmp_path / "log.pem")
-    public.write_bytes(keys.pem(keys.private(tmp_path / "other.pem").public_key()))
-    with pytest.raises(keys.KeyUnusable, match="is not the public half"):
-        keys.pair(tmp_path / "log.pem")
-    public.write_bytes(keys.pem(key.public_key()))
+    key, public = keys.load_key_pair(tmp_path / "log.pem")
+    public.write_bytes(keys.encode_pem(keys.load_private_key(tmp_path / "other.pem").public_key()))
+    with pytest.raises(keys.KeyFileError, match="is not the public half"):
+        keys.load_key_pair(tmp_path / "log.pem")
+    public.write_bytes(keys.encode_pem(key.public_key()))
     (tmp_path / "log.pem").chmod(0o644)
-    with pytest.raises(keys.KeyUnusable, match="mode 0644"):
-        keys.pair(tmp_path / "log.pem")
+    with pytest.raises(keys.KeyFileError, match="mode 0644"):
+        keys.load_key_pair(tmp_path / "log.pem")
 
 
 def test_a_checkpoint_is_a_signed_note_that_one_key_opens(tmp_path):
-    key = keys.private(tmp_path / "log.pem")
+    key = keys.load_private_key(tmp_path / "log.pem")
     assert (tmp_path / "log.pem").stat().st_mode & 0o777 == 0o600
-    note = sign(key, "test.example/log", 7, b"\1" * 32, "2026-11-25T00:00:00.000Z")
-    found = open_note(note, key.public_key())
+    note = sign_checkpoint(key, "test.example/log", 7, b"\1" * 32, "2026-11-25T00:00:00.000Z")
+    found = verify_checkpoint(note, key.public_key())
     assert (found.origin, found.size, found.root) == ("test.example/log", 7, b"\1" * 32)
-    other = keys.private(tmp_path / "other.pem").public_key()
+    other = keys.load_private_key(tmp_path / "other.pem").public_key()
     for changed, opener in (
         (note, other),
         (note.replace("\n7\n", "\n8\n"), key.public_key()),
@@ -120,13 +128,13 @@ def test_a_checkpoint_is_a_signed_note_that_one_key_opens(tmp_path):
         (note.replace("2026-11", "2025-11"), key.public_key()),
         (note.partition("— ")[0], key.public_key()),
     ):
-        with pytest.raises(NotProved):
-            open_note(changed, opener)
+        with pytest.raises(VerificationError):
+            verify_checkpoint(changed, opener)
 
 
 def test_two_appends_do_not_take_the_same_index(tmp_path):
     engine = open_store(tmp_path / "store.db", 5.0)
     with engine.begin() as connection:
-        assert append(connection, [entry("test", "", "t", "a")]) == 1  # after the leaf that began the log
-        assert append(connection, [entry("test", "", "t", "b")]) == 2
-        assert log.size(connection) == 3
+        assert append(connection, [make_entry("test", "", "t", "a")]) == 1  # after the leaf that began the log
+        assert append(connection, [make_entry("test", "", "t", "b")]) == 2
+        assert log.log_size(connection) == 3

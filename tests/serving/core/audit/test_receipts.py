@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serving.core.audit import verify
-from serving.core.audit.receipts import printed
-from serving.core.audit.verify import NotProved, Verifier, read_key, read_receipt
+from serving.core.audit.receipts import render_text
+from serving.core.audit.verify import ReceiptVerifier, VerificationError, load_public_key, parse_receipt
 from serving.core.db.schema import DECISIONS, LOG_CHECKPOINTS, LOG_LEAVES, METER
 from tests.serving.conftest import rows, run_inside
 
@@ -41,7 +41,7 @@ def proved(inside, applicant, tmp_path_factory):
 
 def test_a_receipt_proves_answer_request_model_run_data_policy_and_price(proved):
     receipt, answer, request, key = proved
-    Verifier(read_key(key)).verify(receipt, answer, request)
+    ReceiptVerifier(load_public_key(key)).verify(receipt, answer, request)
     told = json.loads(answer)
     leaf, lineage = receipt["leaf"], receipt["lineage"]
     assert leaf["ref"] == told["decision_id"]
@@ -54,12 +54,12 @@ def test_a_receipt_proves_answer_request_model_run_data_policy_and_price(proved)
 
 def test_another_answer_or_request_is_not_proved(proved):
     receipt, answer, request, key = proved
-    verifier = Verifier(read_key(key))
-    with pytest.raises(NotProved, match="answer"):
+    verifier = ReceiptVerifier(load_public_key(key))
+    with pytest.raises(VerificationError, match="answer"):
         verifier.verify(receipt, answer.replace(b'"approve"', b'"refer"').replace(b"1", b"2", 1))
     asked = json.loads(request)
     asked["indicators"]["age"] += 1
-    with pytest.raises(NotProved, match="inputs"):
+    with pytest.raises(VerificationError, match="inputs"):
         verifier.verify(receipt, answer, json.dumps(asked).encode())
 
 
@@ -71,14 +71,14 @@ def test_no_receipt_that_was_altered_is_proved(proved, data):
     place, bit = data.draw(st.integers(0, len(text) - 1)), data.draw(st.integers(0, 7))
     text[place] ^= 1 << bit
     try:
-        changed = read_receipt(bytes(text))
-    except NotProved:
+        changed = parse_receipt(bytes(text))
+    except VerificationError:
         return
     if changed == receipt:  # a blank, or an upper case of a hex digit
         return
     try:
-        Verifier(read_key(key)).verify(changed, answer)
-    except NotProved:
+        ReceiptVerifier(load_public_key(key)).verify(changed, answer)
+    except VerificationError:
         return
     same = {**changed, "salt": changed["salt"].lower(), "proof": [item.lower() for item in changed["proof"]]}
     assert same == receipt
@@ -86,10 +86,10 @@ def test_no_receipt_that_was_altered_is_proved(proved, data):
 
 def test_the_printed_receipt_is_the_receipt(proved):
     receipt, answer, _, key = proved
-    paper = printed(receipt)
+    paper = render_text(receipt)
     assert receipt["leaf"]["ref"] in paper
     assert max(map(len, paper.splitlines())) <= 120
-    Verifier(read_key(key)).verify(read_receipt(paper.encode()), answer)
+    ReceiptVerifier(load_public_key(key)).verify(parse_receipt(paper.encode()), answer)
 
 
 def test_an_auditor_needs_one_file_and_the_public_key(proved, tmp_path):
@@ -138,7 +138,7 @@ def test_checkpoints_come_by_themselves_while_there_is_something_new(bundles, ma
 
     from tests.serving.conftest import settings_for
 
-    quick = settings_for(bundles, made, tmp_path, YUHENG_LOG_SECONDS="0.05")
+    quick = settings_for(bundles, made, tmp_path, YUHENG_LOG_CHECKPOINT_INTERVAL_SECONDS="0.05")
 
     async def story(client, gateway):
         await client.post(URL, json={"indicators": applicant})
@@ -182,16 +182,16 @@ def test_a_row_of_a_batch_is_proved_by_two_proofs_without_its_neighbours(setting
         return found
 
     found = run_inside(settings, story)
-    verifier = Verifier(read_key(settings.paths.log_key.with_suffix(".pub.pem").read_bytes()))
+    verifier = ReceiptVerifier(load_public_key(settings.paths.log_key.with_suffix(".pub.pem").read_bytes()))
     for i, (receipt, answer) in enumerate(found):
         verifier.verify(receipt, answer)
         assert receipt["leaf"]["price"]["units"] == receipt["leaf"]["answered"] == 4
         text = json.dumps(receipt)
         assert not any(f"house-{j}" in text for j in range(1, 6))
-        with pytest.raises(NotProved):
+        with pytest.raises(VerificationError):
             verifier.verify(receipt, found[i - 1][1])
         moved = receipt | {"row": receipt["row"] | {"row": receipt["row"]["row"] % 5 + 1}}
-        with pytest.raises(NotProved):
+        with pytest.raises(VerificationError):
             verifier.verify(moved)
     (line,) = rows(settings, sa.select(METER.c.units, METER.c.decision))
     assert line == (4, found[0][0]["leaf"]["ref"])
@@ -201,7 +201,7 @@ def test_a_row_is_written_thus():
     """The bytes that a receipt proves: an upgrade of polars may not change them."""
     import polars as pl
 
-    from serving.core.db.codec import lines
+    from serving.core.db.codec import row_json
 
     frame = pl.DataFrame(
         {
@@ -210,7 +210,7 @@ def test_a_row_is_written_thus():
             **{"model": ["m"], "version": ["1"], "bundle": ["f"], "policy_version": ["p"], "simulated": [True]},
         }
     )
-    assert lines(frame, "b") == [
+    assert row_json(frame, "b") == [
         '{"decision_id":"b-1","batch_id":"b","row":1,"decision":"refer","limit":30000.0,"pd":1.5e-7,"score":612.25,'
         '"reasons":"[\\"é\\\\\\"\\\\n行\\"]","error":null,"policy_version":"p","simulated":true,'
         '"model":{"name":"m","version":"1","bundle":"f"}}'.encode()

@@ -8,9 +8,9 @@ import json
 
 import pytest
 
-from serving.core.audit.verify import Verifier, read_key
-from serving.core.billing.prices import Prices, PricesRefused
-from serving.core.billing.statements import bounds
+from serving.core.audit.verify import ReceiptVerifier, load_public_key
+from serving.core.billing.prices import Prices, PricesError
+from serving.core.billing.statements import month_bounds
 from tests.serving.conftest import ROOT, run_inside
 
 PRICES = """
@@ -44,7 +44,7 @@ def test_a_statement_is_a_line_for_each_answer_tied_to_its_receipt(priced, appli
         text = (await client.get(f"/v1/statements/{month}?format=csv")).text
         ndjson = (await client.get(f"/v1/statements/{month}?format=ndjson")).text
         other = (await client.get("/v1/statements/1999-12")).json()
-        key = Verifier(read_key(gateway.settings.paths.log_key.with_suffix(".pub.pem").read_bytes()))
+        key = ReceiptVerifier(load_public_key(gateway.settings.paths.log_key.with_suffix(".pub.pem").read_bytes()))
         for line in told["lines"]:
             receipt = (await client.get(line["receipt"])).json()
             key.verify(receipt)
@@ -74,17 +74,17 @@ def test_what_is_no_month_or_format_is_told(inside):
 
 
 def test_a_month_ends_where_the_next_begins():
-    assert bounds("2026-12") == ("2026-12", "2027-01")
-    assert bounds("2026-09") == ("2026-09", "2026-10")
+    assert month_bounds("2026-12") == ("2026-12", "2027-01")
+    assert month_bounds("2026-09") == ("2026-09", "2026-10")
 
 
 def test_the_price_is_that_of_its_day(tmp_path):
     later = PRICES.replace("2026-11", "2027-01").replace('"free"', '"set", fen = 50')
     (tmp_path / "prices.toml").write_text(PRICES + later)
     prices = Prices.load(tmp_path / "prices.toml")
-    assert prices.of("credit_limit", "t", "2026-12-31T23:59:59.999Z").fen == 0
-    assert prices.of("credit_limit", "t", "2027-01-01T00:00:00.000Z").fen == 50
-    assert prices.of("scitech_risk", "t", "2026-12").fen == 300
+    assert prices.price_for("credit_limit", "t", "2026-12-31T23:59:59.999Z").fen == 0
+    assert prices.price_for("credit_limit", "t", "2027-01-01T00:00:00.000Z").fen == 50
+    assert prices.price_for("scitech_risk", "t", "2026-12").fen == 300
 
 
 @pytest.mark.parametrize(
@@ -100,9 +100,9 @@ def test_the_price_is_that_of_its_day(tmp_path):
 )
 def test_prices_that_cannot_be_are_refused(tmp_path, old, new):
     (tmp_path / "prices.toml").write_text(PRICES.replace(old, new))
-    with pytest.raises(PricesRefused, match="nothing is answered without a price"):
+    with pytest.raises(PricesError, match="nothing is answered without a price"):
         Prices.load(tmp_path / "prices.toml")
 
 
 def test_the_shipped_prices_load():
-    assert Prices.load(ROOT / "configs/prices.toml").of("credit_limit", "t", "2026-11-25").rule == "free"
+    assert Prices.load(ROOT / "configs/prices.toml").price_for("credit_limit", "t", "2026-11-25").rule == "free"

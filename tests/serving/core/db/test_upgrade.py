@@ -13,13 +13,13 @@ from alembic.config import Config
 
 from serving.core.audit import log
 from serving.core.db import engine as store
-from serving.core.db.engine import connect
-from serving.core.db.lookup import decided_about
-from serving.core.db.reader import Reader
+from serving.core.db.engine import create_engine
+from serving.core.db.lookup import decision_ids_about
+from serving.core.db.reader import StoreReader
 from serving.core.db.schema import DECISIONS, GRANT_USES, LOG_LEAVES, METADATA
 from serving.core.identifiers import new_id
-from serving.decisions.batch.records import tries_before
-from serving.pathology.slides import store as slides
+from serving.decisions.batch.records import earlier_attempts
+from serving.pathology.slides import store as slide_store
 from tests import postgres
 
 AT = "2026-01-01T00:00:00.000Z"
@@ -44,7 +44,7 @@ ROWS = {
 @pytest.fixture(params=["sqlite", "postgresql"])
 def empty(request, tmp_path) -> Iterator[sa.Engine]:
     file = f"sqlite:///{tmp_path / 'store.db'}"
-    engine = connect(file if request.param == "sqlite" else postgres.database(f"upgrade_{new_id()}"), 1.0)
+    engine = create_engine(file if request.param == "sqlite" else postgres.database(f"upgrade_{new_id()}"), 1.0)
     yield engine
     engine.dispose()
 
@@ -68,18 +68,18 @@ def test_an_older_store_is_taken_over_and_given_back(empty):
     with empty.connect().execution_options(reading=True) as connection:
         started = json.loads(connection.execute(sa.select(LOG_LEAVES.c.body)).scalar_one())
         assert started["before"] == {"decisions": 1, "batch_chunks": 0, "slide_reports": 0}
-    reader = Reader(empty)
+    reader = StoreReader(empty)
     for tenant, there in (("local", True), ("east", False)):
         assert (reader.kept(tenant, "s", "k") is not None) == there
         assert (reader.answer(tenant, "d" * 32) is not None) == there
         assert (reader.batch(tenant, "b" * 32) is not None) == there
         assert (reader.batch_under(tenant, "s", "k") is not None) == there
         with empty.connect() as connection:
-            about = decided_about(connection, "s", "C1", tenant, "g", 5)
+            about = decision_ids_about(connection, "s", "C1", tenant, "g", 5)
         assert about == [], "its subject stood there in plain"
-        assert (slides.get(empty, "5" * 32, tenant) is not None) == there
-        assert (slides.kept(empty, tenant, "s", "k") is not None) == there
-    slides.keep(empty, "east", "s", "k", "1" * 64, b"")
+        assert (slide_store.get(empty, "5" * 32, tenant) is not None) == there
+        assert (slide_store.kept(empty, tenant, "s", "k") is not None) == there
+    slide_store.keep(empty, "east", "s", "k", "1" * 64, b"")
     with empty.begin() as connection:
         connection.execute(sa.insert(DECISIONS).values(ROWS["decisions"] | {"id": "e" * 32, "tenant": "east"}))
     with pytest.raises(sa.exc.IntegrityError), empty.begin() as connection:
@@ -123,17 +123,17 @@ def test_which_batch_was_tried_anew_is_found_where_only_its_charge_was_kept(empt
             connection.execute(sa.insert(table).values(row | made))
     to(empty, "head")
     with empty.connect().execution_options(reading=True) as connection:
-        assert tries_before(connection, "local", "s", "k", "0" * 64) == ["3" * 32, "2" * 32, "1" * 32]
-        assert tries_before(connection, "local", "s", "z", "9" * 64) == ["5" * 32]
+        assert earlier_attempts(connection, "local", "s", "k", "0" * 64) == ["3" * 32, "2" * 32, "1" * 32]
+        assert earlier_attempts(connection, "local", "s", "z", "9" * 64) == ["5" * 32]
 
 
 def test_what_was_logged_before_is_read_for_the_uses_of_authorisations(empty):
     to(empty, "0009")
-    told = [log.entry("decision", AT, "local", str(i), authorisations=[one] * 2 if one else []) for i, one in
+    told = [log.make_entry("decision", AT, "local", str(i), authorisations=[one] * 2 if one else []) for i, one in
             enumerate(("a", "", "b", "a"))]  # fmt: skip
     with empty.begin() as connection:
         rows = [entry._asdict() | {"index": 7 + i, "hash": b""} for i, entry in enumerate(told)]
-        log.insert(connection, LOG_LEAVES, rows)
+        log.insert_rows(connection, LOG_LEAVES, rows)
     to(empty, "head")
     with empty.connect().execution_options(reading=True) as connection:
         found = connection.execute(sa.select(GRANT_USES).order_by(GRANT_USES.c.leaf)).all()

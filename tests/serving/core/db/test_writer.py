@@ -7,10 +7,10 @@ import asyncio
 import pytest
 import sqlalchemy as sa
 
-from serving.core.db.engine import connect, open_store
-from serving.core.db.reader import Reader
+from serving.core.db.engine import create_engine, open_store
+from serving.core.db.reader import StoreReader
 from serving.core.db.schema import BATCHES, DECISIONS, METADATA
-from serving.core.identifiers import new_id, now
+from serving.core.identifiers import new_id, utc_now
 from serving.decisions.batch.formats import MEDIA_TYPES
 from tests import postgres
 from tests.serving.conftest import held, recorded, run_inside, settings_for
@@ -41,7 +41,7 @@ def test_a_commit_is_synced_to_disk(tmp_path):
 def test_a_reader_of_a_postgresql_leaves_no_transaction_open():
     """Such a connection is cut off after a while, and the next call on it would be refused."""
     engine = open_store(postgres.database(f"read_{new_id()}"), 1.0)
-    assert Reader(engine).answer("local", "0" * 32) is None
+    assert StoreReader(engine).answer("local", "0" * 32) is None
     standing = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state LIKE 'idle in%%'"
     with engine.connect() as connection:
         assert connection.exec_driver_sql(standing).scalar() == 0
@@ -63,7 +63,7 @@ def test_while_another_process_holds_the_store_nothing_is_answered_and_then_all_
 
 
 def test_a_store_held_for_a_moment_only_delays_the_answer(bundles, made, tmp_path, applicant):
-    settings = settings_for(bundles, made, tmp_path, YUHENG_STORE_PATIENCE_SECONDS="5")
+    settings = settings_for(bundles, made, tmp_path, YUHENG_STORE_LOCK_TIMEOUT_SECONDS="5")
 
     async def story(client, gateway):
         with held(settings):
@@ -136,7 +136,7 @@ def test_a_decision_waits_for_one_work_alone_however_many_there_are(settings, ap
 
 
 def test_too_many_answers_waiting_are_refused_at_once(bundles, made, tmp_path, applicant):
-    settings = settings_for(bundles, made, tmp_path, YUHENG_LIMITS_QUEUE="4")
+    settings = settings_for(bundles, made, tmp_path, YUHENG_LIMITS_MAX_PENDING_COMMITS="4")
 
     async def story(client, gateway):
         found = await asyncio.gather(*(client.post(URL, json={"indicators": applicant}) for _ in range(40)))
@@ -172,7 +172,7 @@ def test_an_answer_recorded_by_another_process_under_the_same_key_is_the_one_giv
 
         def beaten(mine):
             row.update(mine.row, id="f" * 32, answer=b'{"first": true}')
-            with connect(gateway.service.store.engine.url, 1.0).begin() as connection:
+            with create_engine(gateway.service.store.engine.url, 1.0).begin() as connection:
                 connection.execute(sa.insert(DECISIONS), [row])
             return real(mine)
 
@@ -216,7 +216,7 @@ def test_a_batch_that_a_dead_process_left_is_marked_and_gives_its_key_back(setti
     async def second(client, gateway):
         summary = (await client.get(f"/v1/batches/{batch}")).json()
         assert summary["state"] == "broken"
-        assert summary["finished"] <= now()
+        assert summary["finished"] <= utc_now()
         again = await client.post(URL + "/batch", **sent)
         assert again.status_code == 200
         assert again.headers["batch-id"] != batch

@@ -36,10 +36,10 @@ def attacked(bundles, made, tmp_path_factory) -> Iterator[tuple[Service, dict[st
     """The service, which asks for tokens and gives headers two seconds, and a bank's token."""
     folder = tmp_path_factory.mktemp("attacked")
     environ = environment(bundles, made, folder)
-    environ |= {"YUHENG_ACCESS_REQUIRED": "true", "YUHENG_LIMITS_HEAD_SECONDS": "2"}
+    environ |= {"YUHENG_ACCESS_REQUIRED": "true", "YUHENG_LIMITS_HEADER_TIMEOUT_SECONDS": "2"}
     running = Service(environ, folder / "log")
     running.start()
-    yield running, bearer_of(settings_module.read(environ=environ), "bank")
+    yield running, bearer_of(settings_module.load_settings(environ=environ), "bank")
     running.kill()
 
 
@@ -229,7 +229,10 @@ def test_with_a_certificate_only_tls_is_spoken(own_service, certificate):
 def test_over_tls_too_who_takes_an_answer_slowly_gets_all_of_it_and_who_takes_nothing_is_cut_off(
     own_service, certificate
 ):
-    own_service.environ |= {"YUHENG_LIMITS_ANSWER_IDLE_SECONDS": "2", "YUHENG_LIMITS_BATCH_READS": "1"}
+    own_service.environ |= {
+        "YUHENG_LIMITS_RESPONSE_IDLE_TIMEOUT_SECONDS": "2",
+        "YUHENG_LIMITS_MAX_CONCURRENT_BATCH_READS": "1",
+    }
     trusted, there = over_tls(own_service, certificate), f"https://127.0.0.1:{own_service.port}"
     body = b"declared_income\n" + b"50000\n" * 60_000
     with httpx.Client(base_url=there, verify=trusted, timeout=60) as client:

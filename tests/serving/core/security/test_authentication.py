@@ -6,8 +6,8 @@ from urllib.parse import quote
 
 import pytest
 
-from serving.core.security.authentication import COOKIE
-from serving.pathology.slides import store as slides
+from serving.core.security.authentication import COOKIE_NAME
+from serving.pathology.slides import store as slide_store
 from tests.serving.conftest import bearer_of, run_inside, settings_for
 from tests.serving.core.security.test_permissions import guarded  # noqa: F401  # fixture
 from tests.serving.pathology.conftest import put
@@ -35,7 +35,7 @@ def test_a_session_is_the_token_in_a_cookie_that_no_script_and_no_other_site_get
         begun = await client.post("/v1/session", json={"token": given}, headers=HERE)
         assert begun.json() == {"tenant": "lab", "roles": ["pathologist"], "who": "pathologist", **CHEN}
         value, *flags = begun.headers["set-cookie"].split("; ")
-        assert value == f"{COOKIE}={given}"
+        assert value == f"{COOKIE_NAME}={given}"
         assert {"Path=/", "HttpOnly", "SameSite=Strict"} < set(flags)
         [age] = [int(flag.partition("=")[2]) for flag in flags if flag.startswith("Max-Age")]
         assert 11 * 3_600 < age <= 12 * 3_600
@@ -82,9 +82,9 @@ def test_only_our_own_pages_change_anything_by_a_cookie(guarded, headers, fine):
         assert found.status_code == (200 if fine else 403), found.text
         if not fine:
             assert found.json()["type"] == "/problems/cross_site"
-        assert slides.get(gateway.service.store.engine, slide)["state"] == ("signed" if fine else "in_review")
+        assert slide_store.get(gateway.service.store.engine, slide)["state"] == ("signed" if fine else "in_review")
 
-    guarded.gateway.pathology.signing.render = lambda body: b"%PDF"
+    guarded.gateway.pathology.signing_routes.render = lambda body: b"%PDF"
     guarded.run(story)
 
 
@@ -122,7 +122,7 @@ def test_a_page_that_shows_another_person_than_the_cookie_s_does_nothing(guarded
             said = {"diagnosis": "NILM", "findings": "x"}
             found = await client.post(f"/v1/slides/{slide}/sign", json=said, headers=cookie | other)
             assert (found.status_code, found.json()["type"]) == (409, "/problems/another_person")
-            assert slides.get(gateway.service.store.engine, slide)["state"] == "in_review"
+            assert slide_store.get(gateway.service.store.engine, slide)["state"] == "in_review"
         assert "Chen Lan 陈岚" in found.json()["detail_zh"]
         bearer = bearer_of(gateway.settings, "pathologist", tenant="lab", **CHEN)
         assert (await client.get("/v1/slides", headers=bearer | shown("王五"))).status_code == 200
@@ -160,7 +160,12 @@ def test_cookies_of_others_do_no_harm_and_two_sessions_are_none(guarded):  # noq
 
 def test_the_pages_load_for_whoever_has_no_session_or_one_that_ended(guarded):  # noqa: F811
     async def story(client, gateway):
-        for headers in ({}, {"Cookie": f"{COOKIE}=x.y.z"}, {"Cookie": f"{COOKIE}="}, {"Cookie": ";;;=" + COOKIE}):
+        for headers in (
+            {},
+            {"Cookie": f"{COOKIE_NAME}=x.y.z"},
+            {"Cookie": f"{COOKIE_NAME}="},
+            {"Cookie": ";;;=" + COOKIE_NAME},
+        ):
             for page in ("/slides", f"/slides/{'0' * 32}"):
                 assert (await client.get(page, headers=headers)).status_code == 308
             assert (await client.get("/v1/slides", headers=headers)).status_code == 401

@@ -11,18 +11,18 @@ from typing import Any
 import pytest
 
 from datasets.scitech_risk.register import schema
-from serving.app import Gateway
+from serving.app import App
 from serving.core.http.principal import ROLES
 from serving.core.identifiers import new_id
 from serving.core.security import permissions
-from serving.pathology.slides import store as slides
-from serving.pathology.viewer.tile_routes import CACHED
-from serving.settings import read
+from serving.pathology.slides import store as slide_store
+from serving.pathology.viewer.tile_routes import CACHE_HEADERS
+from serving.settings import load_settings
 from tests.serving.conftest import Inside, bearer_of, put_subject, settings_for
 from tests.serving.pathology.conftest import FORM, PART, TUS, metadata, put, sha256
 
-PLACES = [(route, method) for route, methods in Gateway(read(environ={})).routes.items() for method in methods]
-GUARDED = [place for place in PLACES if permissions.MAY[f"{place[1]} {place[0]}"]]
+PLACES = [(route, method) for route, methods in App(load_settings(environ={})).routes.items() for method in methods]
+GUARDED = [place for place in PLACES if permissions.PERMISSIONS[f"{place[1]} {place[0]}"]]
 DOING = (TUS, PART, {"Upload-Offset": "0", "Upload-Length": "5"})
 INSIDE = {"level": "0", "tile": "0_0.jpeg", "name": "app.css", "kind": "not_found"}
 
@@ -35,7 +35,7 @@ def guarded(bundles, made, tmp_path_factory) -> Iterator[Inside]:
         yield running
 
 
-def bearer(gateway: Gateway, role: str, tenant: str) -> dict[str, str]:
+def bearer(gateway: App, role: str, tenant: str) -> dict[str, str]:
     more = {"name": "Chen Lan 陈岚", "licence": "110330100001234"} if role == "pathologist" else {}
     return bearer_of(gateway.settings, role, tenant=tenant, **more)
 
@@ -51,19 +51,19 @@ async def call(client: Any, route: str, method: str, headers: dict[str, str], id
 
 
 def test_the_table_names_every_route_and_nothing_else():
-    assert {f"{method} {route}" for route, method in PLACES} == set(permissions.MAY)
-    assert all(roles <= set(ROLES) for roles in permissions.MAY.values())
+    assert {f"{method} {route}" for route, method in PLACES} == set(permissions.PERMISSIONS)
+    assert all(roles <= set(ROLES) for roles in permissions.PERMISSIONS.values())
 
 
 def test_a_route_of_which_nobody_said_who_may_call_it_keeps_the_gateway_from_starting(monkeypatch, settings):
-    monkeypatch.delitem(permissions.MAY, "GET /metrics")
-    with pytest.raises(permissions.NotInTheTable, match="GET /metrics"):
-        Gateway(settings)
+    monkeypatch.delitem(permissions.PERMISSIONS, "GET /metrics")
+    with pytest.raises(permissions.MissingPermissionError, match="GET /metrics"):
+        App(settings)
 
 
 @pytest.mark.parametrize(("route", "method"), PLACES)
 def test_each_role_may_what_the_table_says_and_nobody_else_anything(guarded, route, method):
-    roles = permissions.MAY[f"{method} {route}"]
+    roles = permissions.PERMISSIONS[f"{method} {route}"]
 
     async def story(client, gateway):
         without = await call(client, route, method, {})
@@ -99,7 +99,7 @@ def test_who_brings_no_token_learns_only_whether_the_service_is_ready(guarded):
 # --- two tenants
 
 
-async def of(client: Any, gateway: Gateway, tenant: str, applicant: Any, company: Any) -> dict[str, str]:
+async def of(client: Any, gateway: App, tenant: str, applicant: Any, company: Any) -> dict[str, str]:
     """One of each that the tenant has: the place it stands at -> its id."""
     bank, key = bearer(gateway, "bank", tenant), {"Idempotency-Key": "the-same"}
     asked = await client.post("/v1/credit-limits", json={"indicators": applicant}, headers=bank | key)
@@ -146,7 +146,7 @@ def test_of_what_is_another_tenants_nobody_is_told_more_than_of_what_never_was(g
         theirs = await of(client, gateway, "east", applicant, company)
         asked = set()
         for route, method, id in owned(theirs):
-            for role in permissions.MAY[f"{method} {route}"]:
+            for role in permissions.PERMISSIONS[f"{method} {route}"]:
                 never = new_id() + ("-1" if id == theirs["row"] else "")
                 headers = bearer(gateway, role, "west")
                 found = await call(client, route, method, headers, id)
@@ -160,7 +160,7 @@ def test_of_what_is_another_tenants_nobody_is_told_more_than_of_what_never_was(g
         for role, place, id in (("bank", "/v1/decisions/{id}", "row"), ("auditor", "/v1/decisions/{id}", "row")):
             found = await call(client, place, "GET", bearer(gateway, role, "east"), theirs[id])
             assert found.status_code == 200
-        assert slides.get(gateway.service.store.engine, theirs["slide"])["state"] == "ready"
+        assert slide_store.get(gateway.service.store.engine, theirs["slide"])["state"] == "ready"
 
     guarded.run(story)
 
@@ -173,7 +173,7 @@ def test_nobody_acts_on_another_tenants_slide(guarded, act):
         role = "clinic" if act == "cancel" else "pathologist"
         found = await client.post(f"/v1/slides/{slide}/{act}", json=said, headers=bearer(gateway, role, "west"))
         assert (found.status_code, found.json()["type"]) == (404, "/problems/unknown_slide")
-        assert slides.get(gateway.service.store.engine, slide)["state"] == "in_review"
+        assert slide_store.get(gateway.service.store.engine, slide)["state"] == "in_review"
 
     guarded.run(story)
 
@@ -193,7 +193,7 @@ def test_the_same_keys_bytes_and_accession_are_each_tenants_own(guarded, applica
 def test_a_worklist_holds_the_tenants_own_slides(guarded):
     async def story(client, gateway):
         mine, theirs = put(gateway, "ready", tenant="alpha"), put(gateway, "ready", tenant="beta")
-        for role in permissions.SLIDES:
+        for role in permissions.SLIDE_ROLES:
             found = await client.get("/v1/slides", headers=bearer(gateway, role, "alpha"))
             assert [slide["slide_id"] for slide in found.json()["slides"]] == [mine]
             after = await client.get(f"/v1/slides?after={theirs}", headers=bearer(gateway, role, "alpha"))
@@ -239,9 +239,9 @@ def test_no_label_of_the_metrics_names_a_tenant_or_an_id(guarded, applicant, com
 
 
 def test_a_tile_is_kept_by_the_browser_for_the_session_that_saw_it(guarded):
-    assert "Cookie" in CACHED["Vary"]
-    assert "Authorization" in CACHED["Vary"]
-    assert "private" in CACHED["Cache-Control"]
+    assert "Cookie" in CACHE_HEADERS["Vary"]
+    assert "Authorization" in CACHE_HEADERS["Vary"]
+    assert "private" in CACHE_HEADERS["Cache-Control"]
 
 
 def test_another_tenants_id_takes_as_long_as_one_that_never_was(guarded, applicant, company):

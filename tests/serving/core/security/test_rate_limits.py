@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serving.core.billing.quotas import used
-from serving.core.http.problems import Problem
+from serving.core.http.problems import ProblemError
 from serving.core.security import rate_limits
-from serving.settings import FILE, Most, Rate, read
+from serving.settings import DEFAULT_FILE, RateLimitSettings, TenantLimit, load_settings
 from tests.serving.conftest import bearer_of, run_inside, settings_for
 
 FEW = {"YUHENG_ACCESS_REQUIRED": "true"}
@@ -23,7 +23,9 @@ def limited(settings, **changed):
     told = {"per_second": 0.0, "burst": 1.0, "monthly": 0} | changed
     tenants = told.pop("tenants", {})
     return settings.model_copy(
-        update={"rate": Rate(**told, tenants={name: Most(**most) for name, most in tenants.items()})}
+        update={
+            "rate": RateLimitSettings(**told, tenants={name: TenantLimit(**most) for name, most in tenants.items()})
+        }
     )
 
 
@@ -42,7 +44,10 @@ def test_who_asks_too_fast_waits_and_nobody_else_does(asked_for):
         assert 1 <= int(refused.headers["retry-after"]) <= 10
         assert (await client.get("/v1/models", headers=west)).status_code == 200
         assert (await client.get("/healthz/live")).status_code == 200
-        gateway.door.rate._buckets["east"] = (0.0, gateway.door.rate._buckets["east"][1] - 10)  # ten seconds later
+        gateway.authenticator.rate_limiter._buckets["east"] = (
+            0.0,
+            gateway.authenticator.rate_limiter._buckets["east"][1] - 10,
+        )  # ten seconds later
         assert (await client.get("/v1/models", headers=east)).status_code == 200
 
     run_inside(limited(asked_for, per_second=0.1, burst=3), story)
@@ -62,22 +67,26 @@ def test_a_tenant_may_be_given_more_than_the_others(asked_for):
 
 @given(st.lists(st.floats(0, 3), min_size=1, max_size=60), st.integers(1, 5), st.floats(0.5, 20))
 def test_no_more_is_let_through_than_the_bucket_and_what_flows_into_it(waits, burst, per_second):
-    bucket, at, passed = rate_limits.Rate(Rate(per_second=per_second, burst=burst, monthly=0)), [0.0], 0
+    bucket, at, passed = (
+        rate_limits.RateLimiter(RateLimitSettings(per_second=per_second, burst=burst, monthly=0)),
+        [0.0],
+        0,
+    )
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(rate_limits.time, "monotonic", lambda: at[0])
         for wait in waits:
             at[0] += wait
-            with suppress(Problem):
-                bucket.take("east")
+            with suppress(ProblemError):
+                bucket.acquire("east")
                 passed += 1
     assert 1 <= passed <= burst + at[0] * per_second + 1e-6
 
 
 def test_the_buckets_held_are_bounded(monkeypatch):
-    monkeypatch.setattr(rate_limits, "TENANTS", 10)
-    bucket = rate_limits.Rate(Rate(per_second=1, burst=2, monthly=0))
+    monkeypatch.setattr(rate_limits, "MAX_BUCKETS", 10)
+    bucket = rate_limits.RateLimiter(RateLimitSettings(per_second=1, burst=2, monthly=0))
     for i in range(100):
-        bucket.take(str(i))
+        bucket.acquire(str(i))
     assert len(bucket._buckets) == 10
 
 
@@ -139,14 +148,14 @@ def test_answers_are_added_to_the_store_while_the_service_runs(asked_for, applic
             while used(gateway.service.store.reader, "east", one_month) < 3:
                 await asyncio.sleep(0.02)
         assert used(gateway.service.store.reader, "east", one_month) == 3
-        assert not gateway.service.quota._new
+        assert not gateway.service.quota._unsaved
 
     run_inside(limited(asked_for, monthly=100), story)
 
 
 def test_the_settings_take_a_tenants_own_bounds(tmp_path):
     file = tmp_path / "serving.toml"
-    whole = FILE.read_text()
+    whole = DEFAULT_FILE.read_text()
     file.write_text(whole.replace("[tls]", "[rate.tenants.east]\nper_second = 5\nburst = 9\nmonthly = 7\n\n[tls]", 1))
-    found = read(file, environ={}).rate
-    assert (found.of("east").monthly, found.of("west").monthly) == (7, 0)
+    found = load_settings(file, environ={}).rate
+    assert (found.limit_for("east").monthly, found.limit_for("west").monthly) == (7, 0)

@@ -12,9 +12,9 @@ import sqlalchemy as sa
 from datasets.credit_limit.county import schema
 from serving.core.db.codec import pack
 from serving.core.db.engine import open_store
-from serving.core.db.schema import BATCHES, CHUNKS, METER
-from serving.core.http.problems import Problem
-from serving.decisions.batch.records import given_before
+from serving.core.db.schema import BATCH_CHUNKS, BATCHES, METER
+from serving.core.http.problems import ProblemError
+from serving.decisions.batch.records import already_charged
 from tests.serving.conftest import indicators, put_subject, rows, run_inside, settings_for
 from tests.serving.decisions.batch.test_subjects import SMALL, URL, send
 from tests.serving.privacy.consent.test_rules import GOVERNMENT, enter, personal
@@ -23,13 +23,13 @@ from tests.serving.privacy.consent.test_rules import GOVERNMENT, enter, personal
 @pytest.fixture
 def settings(bundles, made, tmp_path):
     """Eight rows are let in, so that twelve break off at their third piece, each time."""
-    return settings_for(bundles, made, tmp_path, **SMALL, YUHENG_LIMITS_BATCH_ROWS="8")
+    return settings_for(bundles, made, tmp_path, **SMALL, YUHENG_LIMITS_MAX_BATCH_ROWS="8")
 
 
 @pytest.fixture
 def store(settings):
     """Puts a household into the store."""
-    engine = open_store(settings.store_place, 1.0)
+    engine = open_store(settings.store_location, 1.0)
     yield lambda name, told, *day: put_subject(engine, settings, schema.TABLE, name, told, *day)
     engine.dispose()
 
@@ -43,7 +43,7 @@ def ids(store, people, made):
 
 async def charged(client, settings, ids, format="csv"):
     """Sends the file under its key; how many answers the meter has from then on."""
-    with contextlib.suppress(Problem):  # how the service's own process hears that the answer broke off
+    with contextlib.suppress(ProblemError):  # how the service's own process hears that the answer broke off
         await send(client, ids, format=format, headers={"Idempotency-Key": "again"})
     while (await client.get("/v1/batches")).json()["batches"][0]["state"] == "running":
         await asyncio.sleep(0.01)
@@ -84,9 +84,9 @@ def test_an_answer_is_another_where_anything_it_rests_on_is(what):
     """As after a promotion between two tries."""
     told = {"row": 1, "decision": "approve", "bundle": "b", "policy_version": "p", "inputs": "i", "not_read": ["g"]}
     before = [pack(pl.DataFrame([told, told | {"row": 3, "decision": None}]))]
-    assert given_before(pl.DataFrame([told, told | {"row": 3}]), before) == 1
+    assert already_charged(pl.DataFrame([told, told | {"row": 3}]), before) == 1
     other = {"row": 2, "not_read": ["h"]}.get(what, "other")
-    assert given_before(pl.DataFrame([told | {what: other}]), before) == 0
+    assert already_charged(pl.DataFrame([told | {what: other}]), before) == 0
 
 
 def test_what_was_granted_since_is_another_answer_and_charged(settings, ids):
@@ -109,8 +109,8 @@ def test_a_batch_that_broke_off_and_is_sent_again_under_its_key_is_charged_once(
         first = await client.post(URL, **sent)
         with engine.begin() as connection:  # as a start finds it whose process was killed after a piece
             batch = first.headers["batch-id"]
-            connection.execute(sa.delete(CHUNKS).where(CHUNKS.c.first_row > 1))
-            told = connection.execute(sa.select(CHUNKS.c.rows)).scalar_one()
+            connection.execute(sa.delete(BATCH_CHUNKS).where(BATCH_CHUNKS.c.first_row > 1))
+            told = connection.execute(sa.select(BATCH_CHUNKS.c.rows)).scalar_one()
             connection.execute(sa.update(BATCHES).values(state="broken", rows=told))
             connection.execute(sa.delete(METER).where(METER.c.decision != f"{batch}-1"))
         again = await client.post(URL, **sent)
@@ -129,7 +129,7 @@ def test_a_batch_that_broke_off_twice_is_charged_once(bundles, made, tmp_path, m
 
     settings = settings_for(bundles, made, tmp_path, YUHENG_BATCH_CHUNK_ROWS="1000")
     body = b"declared_income\n" + b"50000\n" * 60_000
-    real, last = job.Run._record, [2, 1, 99]
+    real, last = job.BatchJob._record, [2, 1, 99]
 
     def record(self, piece, answers):
         if (at := getattr(self, "at", 0)) >= last[0]:
@@ -137,7 +137,7 @@ def test_a_batch_that_broke_off_twice_is_charged_once(bundles, made, tmp_path, m
         self.at = at + 1
         real(self, piece, answers)
 
-    monkeypatch.setattr(job.Run, "_record", record)
+    monkeypatch.setattr(job.BatchJob, "_record", record)
 
     async def story(client, gateway):
         sent = {"content": body, "headers": {"content-type": "text/csv", "idempotency-key": "k"}}

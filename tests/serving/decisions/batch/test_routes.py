@@ -11,8 +11,8 @@ import orjson
 import polars as pl
 import pytest
 
-from datasets.schema import Column
-from serving.decisions.batch.formats import MEDIA_TYPES, _ndjson_piece
+from datasets.schema import ColumnSchema
+from serving.decisions.batch.formats import MEDIA_TYPES, _parse_ndjson
 from tests.serving.conftest import indicators, run_inside, settings_for
 
 URL = "/v1/credit-limits/batch"
@@ -148,15 +148,15 @@ def test_a_header_of_many_unknown_columns_is_told_as_a_few_and_a_count(inside, f
 @pytest.mark.parametrize(("records", "names"), [(1, 20_000), (5_000, 3)])
 def test_unknown_names_in_records_are_told_as_a_few_and_a_count(records, names):
     """Each compared with all that are known, they would take a minute."""
-    columns = [Column(name=f"an_indicator_{at}") for at in range(60)]
+    columns = [ColumnSchema(name=f"an_indicator_{at}") for at in range(60)]
     lines = [orjson.dumps({f"an_indicatr_{at}": 1 for at in range(names)}) for _ in range(records)]
     began = time.process_time()
-    [piece] = [_ndjson_piece(lines, columns, (), 1)]
+    [piece] = [_parse_ndjson(lines, columns, (), 1)]
     assert time.process_time() - began < 5
     first = [fault for fault in piece.faults if fault.row == 1]
     assert len(piece.faults) == records * min(names, 21)
-    assert "did you mean 'an_indicator_0'?" in first[0].needed
-    assert [fault.found for fault in first if fault.column == "..."] == ["19,980 more that are not known"] * (
+    assert "did you mean 'an_indicator_0'?" in first[0].expected
+    assert [fault.actual for fault in first if fault.field == "..."] == ["19,980 more that are not known"] * (
         names > 20
     )
 
@@ -173,7 +173,7 @@ def test_a_batch_tells_whether_its_faults_are_all(bundles, made, people, tmp_pat
         [listed] = (await client.get("/v1/batches")).json()["batches"]
         assert (listed["faults"], listed["faulty"], listed["faults_cut"]) == (min(kept, 3), 3, cut)
 
-    run_inside(settings_for(bundles, made, tmp_path, YUHENG_BATCH_FAULTS_KEPT=f"{kept}"), story)
+    run_inside(settings_for(bundles, made, tmp_path, YUHENG_BATCH_MAX_REPORTED_FAULTS=f"{kept}"), story)
 
 
 def test_a_row_of_a_batch_is_a_decision_of_its_own(inside, people, made):
@@ -307,7 +307,9 @@ def test_pieces_join_without_a_seam(bundles, made, people, tmp_path):
 
 
 def test_more_rows_than_are_taken_are_refused(bundles, made, people, tmp_path):
-    settings = settings_for(bundles, made, tmp_path, YUHENG_LIMITS_BATCH_ROWS="99", YUHENG_LIMITS_UPLOAD="200000")
+    settings = settings_for(
+        bundles, made, tmp_path, YUHENG_LIMITS_MAX_BATCH_ROWS="99", YUHENG_LIMITS_MAX_UPLOAD_BYTES="200000"
+    )
     frame = people.head(100).select(known(made))
 
     async def story(client, gateway):

@@ -10,15 +10,15 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from datasets.credit_limit.county import schema as county_schema
 from datasets.scitech_risk.register import schema as register_schema
-from serving.core.audit.auditor.auditor import _Audit, audit
-from serving.core.audit.verify import Verifier, read_key
+from serving.core.audit.auditor.auditor import Auditor, audit_store
+from serving.core.audit.verify import ReceiptVerifier, load_public_key
 from serving.core.db.engine import open_store
-from serving.core.db.schema import BATCH_SUBJECTS, BATCHES, CHUNKS, INDICATORS, LOG_LEAVES, METER, SUBJECT_KEYS
+from serving.core.db.schema import BATCH_CHUNKS, BATCH_SUBJECTS, BATCHES, INDICATORS, LOG_LEAVES, METER, SUBJECT_KEYS
 from serving.core.security import keys
 from serving.decisions.batch import job
 from serving.governance.lineage import erasure, trace
 from serving.privacy.consent import grants
-from serving.privacy.subjects.indicators import groups_of
+from serving.privacy.subjects.indicators import columns_by_group
 from tests.serving.conftest import bearer_of, indicators, put_subject, rows, run_inside, settings_for
 from tests.serving.decisions.batch.test_routes import DECIDED, MEDIA_TYPES, read, written
 from tests.serving.privacy.consent.test_rules import COMMON, CONDUCT, GOVERNMENT, OFFICIAL, enter, personal
@@ -35,7 +35,7 @@ def strict(bundles, made, tmp_path):
 
 @pytest.fixture
 def engine(strict):
-    engine = open_store(strict.store_place, 1.0)
+    engine = open_store(strict.store_location, 1.0)
     yield engine
     engine.dispose()
 
@@ -66,7 +66,7 @@ async def told(client, ids, **how):
 def sound(settings, engine):
     """The audit finds nothing."""
     key = load_pem_public_key(settings.paths.log_key.with_suffix(".pub.pem").read_bytes())
-    found = audit(engine, key, settings.paths.checkpoints)
+    found = audit_store(engine, key, settings.paths.checkpoints)
     assert [str(one) for one in found.findings] == []
     return found
 
@@ -95,7 +95,7 @@ def test_named_subjects_are_answered_as_one_by_one_and_none_of_their_values_is_t
             assert set(shut) == (set() if i < 6 else CONDUCT)
         assert not set(answers.columns) & {name for name in people.columns if name != "housing"} - {"subject_id"}
         assert (set(answers["indicators_from"]), set(answers["simulated"])) == ({"store"}, {True})
-        for content in rows(strict, sa.select(CHUNKS.c.content)):
+        for content in rows(strict, sa.select(BATCH_CHUNKS.c.content)):
             assert b"H-1" not in content[0], "nor does the store hold an id in plain"
 
     run_inside(strict, story)
@@ -192,7 +192,7 @@ def test_unknown_and_unauthorised_subjects_are_told_in_both_languages_and_the_ot
 
 def test_another_tenant_reads_nothing_under_these_grants(bundles, made, tmp_path, people):
     settings = settings_for(bundles, made, tmp_path, YUHENG_ACCESS_REQUIRED="true", **SMALL)
-    engine = open_store(settings.store_place, 1.0)
+    engine = open_store(settings.store_location, 1.0)
     put_subject(engine, settings, county_schema.TABLE, "H-1", indicators(people, made.card, 1))
 
     async def story(client, gateway):
@@ -213,15 +213,15 @@ def test_another_tenant_reads_nothing_under_these_grants(bundles, made, tmp_path
 def test_what_is_revoked_between_two_pieces_stops_the_next_one(strict, engine, ids, monkeypatch):
     async def story(client, gateway):
         grant = await enter(client, **GOVERNMENT)
-        real = job.Run._record
+        real = job.BatchJob._record
 
         def record(self, piece, answers):
             real(self, piece, answers)
-            if piece.first == 5:
+            if piece.first_row == 5:
                 with engine.begin() as connection:
                     grants.revoke(connection, grant)
 
-        monkeypatch.setattr(job.Run, "_record", record)
+        monkeypatch.setattr(job.BatchJob, "_record", record)
         found = await told(client, ids)
         assert [row["decision"] is not None for row in found] == [True] * 8 + [False] * 4
         assert "without a live authorisation" in found[8]["error"]
@@ -237,12 +237,12 @@ def test_what_goes_between_reading_and_record_leaves_no_answer(strict, engine, i
         if what == "one":
             for one in (*ids[:5], *ids[6:]):
                 await enter(client, **GOVERNMENT | {"subject_id": one})
-        real, gone = job.answer_stored, []
+        real, gone = job.score_stored, []
 
         def answer(piece, *others):
             answers = real(piece, *others)
-            if piece.first == 5 and not gone:
-                gone.append(piece.first)
+            if piece.first_row == 5 and not gone:
+                gone.append(piece.first_row)
                 if what == "erased":
                     erasure.erase(engine, strict, "credit_limit", ids[5], "operator")
                 else:
@@ -250,7 +250,7 @@ def test_what_goes_between_reading_and_record_leaves_no_answer(strict, engine, i
                         grants.revoke(connection, official)
             return answers
 
-        monkeypatch.setattr(job, "answer_stored", answer)
+        monkeypatch.setattr(job, "score_stored", answer)
         found = await told(client, ids)
         answered = [row["decision"] is not None for row in found]
         assert answered == [True] * 4 + ([False] * 8 if what == "all" else [True, False] + [True] * 6)
@@ -275,8 +275,8 @@ def test_leaf_and_receipt_name_the_authorisations_and_a_row_its_own(strict, engi
             assert orjson.loads(kept)["authorisations"] == row["authorisations"]
             receipt = (await client.get(f"/v1/decisions/{row['decision_id']}/receipt")).json()
             assert set(receipt["leaf"]["authorisations"]) == {official, own}
-            key = read_key(strict.paths.log_key.with_suffix(".pub.pem").read_bytes())
-            Verifier(key).verify(receipt, kept)
+            key = load_public_key(strict.paths.log_key.with_suffix(".pub.pem").read_bytes())
+            ReceiptVerifier(key).verify(receipt, kept)
             receipts.append(receipt)
             back = (await client.get(f"/v1/decisions/{row['decision_id']}/trace")).json()
             assert official in orjson.dumps(back).decode()
@@ -291,9 +291,9 @@ def test_a_subjects_trace_and_its_erasure_know_its_rows_of_batches(strict, engin
         found = await told(client, ids)
         wanted = found[7]["decision_id"]
         with engine.connect() as connection:
-            link = trace.forward(connection, strict, "credit_limit", ids[7])
+            link = trace.trace_subject(connection, strict, "credit_limit", ids[7])
             assert [one.name for one in link.links[0].links] == [wanted]
-            other = trace.forward(connection, strict, "credit_limit", ids[7], tenant="other")
+            other = trace.trace_subject(connection, strict, "credit_limit", ids[7], tenant="other")
             assert other.links[0].links == []
         done = erasure.erase(engine, strict, "credit_limit", ids[7], "operator")
         assert [(one["what"], one["count"]) for one in done["certificate"]["kept"]][0] == ("decisions", 1)
@@ -311,7 +311,7 @@ def test_which_rows_are_about_whom_cannot_be_altered_unseen(strict, engine, ids)
         await told(client, ids)
 
     run_inside(strict, story)
-    key = keys.private(strict.paths.log_key).public_key()
+    key = keys.load_private_key(strict.paths.log_key).public_key()
     first = BATCH_SUBJECTS.c.row == 1
     [batch] = rows(strict, sa.select(BATCHES.c.id))[0]
     for altering in (
@@ -321,9 +321,9 @@ def test_which_rows_are_about_whom_cannot_be_altered_unseen(strict, engine, ids)
     ):
         with engine.connect() as connection, connection.begin() as transaction:
             connection.execute(altering)
-            found = _Audit(connection, key, None).run().findings
+            found = Auditor(connection, key, None).run().findings
             transaction.rollback()
-        assert [one.where.split()[0] for one in found] == ["batch_subjects"]
+        assert [one.location.split()[0] for one in found] == ["batch_subjects"]
 
 
 def test_the_inputs_of_a_row_have_an_imprint_that_its_own_key_makes(strict, engine, ids, people, made):
@@ -418,7 +418,7 @@ def test_a_batch_of_subjects_sent_again_with_its_key_gives_the_first_bytes(stric
 
 
 def test_companies_are_named_alike(strict, engine, zone, companies):
-    groups = sorted(groups_of(register_schema.TABLE))
+    groups = sorted(columns_by_group(register_schema.TABLE))
     government = COMMON | {"kind": "government", "grantor": "Zone", "purpose": "scitech_risk", "groups": groups}
     for at in range(6):
         put_subject(engine, strict, register_schema.TABLE, f"C-{at}", indicators(zone.frame, companies.card, at))
@@ -442,7 +442,7 @@ def test_companies_are_named_alike(strict, engine, zone, companies):
 
 def test_where_no_grant_is_asked_for_subjects_are_answered_without(bundles, made, tmp_path, people):
     settings = settings_for(bundles, made, tmp_path)
-    engine = open_store(settings.store_place, 1.0)
+    engine = open_store(settings.store_location, 1.0)
     put_subject(engine, settings, county_schema.TABLE, "H-1", indicators(people, made.card, 1))
 
     async def story(client, gateway):

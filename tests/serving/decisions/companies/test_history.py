@@ -9,15 +9,15 @@ import pytest
 import sqlalchemy as sa
 from typer.testing import CliRunner
 
-from datasets.errors import DataError, Faults
+from datasets.errors import DataError, ValidationErrors
 from datasets.scitech_risk import monthly_history
 from models.scitech_risk.policy import Policy
 from serving.__main__ import app
-from serving.core.db.engine import StoreUnavailable
+from serving.core.db.engine import StoreUnavailableError
 from serving.core.db.schema import COMPANIES, INDICATORS, SUBJECT_KEYS
 from serving.decisions.companies import register_loader
-from serving.decisions.companies.history import unpack
-from serving.decisions.companies.register_loader import Loaded, load_register
+from serving.decisions.companies.history import decode_months
+from serving.decisions.companies.register_loader import ImportSummary, import_register
 from tests.serving.conftest import POLICIES, held, rows, run_inside, stored, vault_of
 
 URL = "/v1/scitech-risks"
@@ -39,7 +39,7 @@ def written(folder, month: str, length: int = 24):
     folder.mkdir()
     told = {"company_id": ["S-1", "S-2", "S-3"], "as_of": [month] * 3, "revenue": [700.0, 1_200.0, None]}
     pl.DataFrame(told | {"insured_staff": [20, 30, None]}).write_csv(folder / "companies.csv")
-    past = [monthly_history.shifted(month, -back) for back in reversed(range(length))]
+    past = [monthly_history.add_months(month, -back) for back in reversed(range(length))]
     falling, steady = [100.0] * (length - 6) + [20.0] * 6, [100.0] * length
     rows = {"company_id": ["S-1"] * length + ["S-2"] * length, "month": past * 2, "revenue": falling + steady}
     pl.DataFrame(rows | {"insured_staff": [20] * length + [30] * length}).write_csv(folder / "history.csv")
@@ -60,8 +60,8 @@ def results(path, month: str = MONTH, **changed):
     return path
 
 
-def load(settings, folder, policy, answers=None) -> Loaded:
-    return load_register(folder, policy, settings.store_place, 1.0, vault_of(settings), answers)
+def load(settings, folder, policy, answers=None) -> ImportSummary:
+    return import_register(folder, policy, settings.store_location, 1.0, vault_of(settings), answers)
 
 
 def months_of(settings, where=None):
@@ -73,7 +73,7 @@ def months_of(settings, where=None):
     }
     sealed = {row.pseudonym: row.months for row in rows(where, sa.select(COMPANIES))}
     names = {company: vault.pseudonym("scitech_risk", company) for company in ("S-1", "S-2", "S-3")}
-    return {company: unpack(vault.open(held[name], sealed[name], name)) for company, name in names.items()}
+    return {company: decode_months(vault.open(held[name], sealed[name], name)) for company, name in names.items()}
 
 
 async def told(client, company: str, query: str = ""):
@@ -91,7 +91,7 @@ def test_a_loaded_register_is_told_by_month_newest_first_with_its_warnings(setti
         first = await told(client, "S-1")
         assert (first["company_id"], first["simulated"], first["decisions"]) == ("S-1", True, [])
         assert [month["month"] for month in first["months"]] == [
-            monthly_history.shifted(MONTH, -back) for back in range(24)
+            monthly_history.add_months(MONTH, -back) for back in range(24)
         ]
         [warning] = [one for one in first["months"][0]["warnings"] if one["code"] == "revenue_collapses"]
         assert warning["severity"] == "act"
@@ -201,11 +201,13 @@ def test_a_history_never_shows_an_indicator(settings, folder, policy, tmp_path):
 
 
 def test_a_household_and_a_company_of_one_number_are_two_subjects(settings, folder, policy, tmp_path):
-    from serving.privacy.subjects.ingestion import contract, load_subjects
+    from serving.privacy.subjects.ingestion import load_contract, load_subjects
 
     load(settings, folder, policy)
     (tmp_path / "households.csv").write_text("household_id,declared_income\nS-1,96000\nH-2,5000\n")
-    load_subjects(tmp_path / "households.csv", contract("county"), settings.store_place, 1.0, vault_of(settings))
+    load_subjects(
+        tmp_path / "households.csv", load_contract("county"), settings.store_location, 1.0, vault_of(settings)
+    )
     assert "declared_income" in stored(settings, "credit_limit", "S-1")
     assert "insured_staff" in stored(settings, "scitech_risk", "S-1")
 
@@ -250,7 +252,7 @@ def test_everything_wrong_with_a_register_is_told_together_and_nothing_of_it_is_
     spoilt(folder, "companies.csv", "S-2", "S-1")  # a company twice
     spoilt(folder, "history.csv", "S-1,2026-06", "S-1,2026-09")  # a month to come
     spoilt(folder, "companies.csv", "700.0", "-700.0")
-    with pytest.raises(Faults) as refused:
+    with pytest.raises(ValidationErrors) as refused:
         load(settings, folder, policy)
     text = str(refused.value)
     assert "a second time" in text
@@ -272,7 +274,7 @@ def test_a_folder_without_companies_is_refused_with_what_is_needed(settings, tmp
 
 def test_answers_of_another_register_are_refused_with_every_fault(settings, folder, policy, tmp_path):
     strange = results(tmp_path / "answers.parquet", month="2026-05", company_id=["S-1", "S-1", "S-9"])
-    with pytest.raises(Faults) as refused:
+    with pytest.raises(ValidationErrors) as refused:
         load(settings, folder, policy, strange)
     text = str(refused.value)
     assert "month is '2026-05'; it must be the register's, 2026-06" in text
@@ -281,7 +283,7 @@ def test_answers_of_another_register_are_refused_with_every_fault(settings, fold
     (tmp_path / "other.parquet").write_bytes(b"no parquet")
     with pytest.raises(DataError, match="Parquet"):
         load(settings, folder, policy, tmp_path / "other.parquet")
-    with pytest.raises(Faults, match="grade is absent"):
+    with pytest.raises(ValidationErrors, match="grade is absent"):
         load(settings, folder, policy, results(tmp_path / "less.parquet", grade=None))
 
 
@@ -311,9 +313,9 @@ def test_an_older_register_does_not_replace_a_newer_one(settings, folder, policy
 def test_a_load_that_breaks_off_leaves_what_was_there(settings, folder, policy, tmp_path, monkeypatch):
     load(settings, folder, policy)
     calls = iter(range(9))
-    real = register_loader._put
-    monkeypatch.setattr(register_loader, "AT_ONCE", 1)
-    monkeypatch.setattr(register_loader, "_put", lambda *given: real(*given) if next(calls) < 1 else 1 / 0)
+    real = register_loader._insert_chunk
+    monkeypatch.setattr(register_loader, "COMPANIES_PER_CHUNK", 1)
+    monkeypatch.setattr(register_loader, "_insert_chunk", lambda *given: real(*given) if next(calls) < 1 else 1 / 0)
     with pytest.raises(ZeroDivisionError):
         load(settings, written(tmp_path / "later", "2026-07"), policy)
     assert months_of(settings)["S-1"][0]["month"] == MONTH
@@ -323,8 +325,8 @@ def test_a_load_that_breaks_off_leaves_what_was_there(settings, folder, policy, 
 def test_companies_in_small_parts_give_the_same_months(settings, folder, policy, tmp_path, monkeypatch):
     load(settings, folder, policy, results(tmp_path / "answers.parquet"))
     whole = months_of(settings)
-    monkeypatch.setattr(register_loader, "AT_ONCE", 1)
-    load_register(folder, policy, tmp_path / "second.db", 1.0, vault_of(settings), tmp_path / "answers.parquet")
+    monkeypatch.setattr(register_loader, "COMPANIES_PER_CHUNK", 1)
+    import_register(folder, policy, tmp_path / "second.db", 1.0, vault_of(settings), tmp_path / "answers.parquet")
     assert months_of(settings, f"sqlite:///{tmp_path}/second.db") == whole
 
 
@@ -342,20 +344,20 @@ def test_a_history_is_read_while_decisions_go_on(settings, folder, policy):
 
 def test_a_store_that_another_process_holds_refuses_the_load_in_a_sentence(settings, folder, policy):
     load(settings, folder, policy)
-    with held(settings), pytest.raises(StoreUnavailable, match="another process holds the store"):
-        load_register(folder, policy, settings.store_place, 0.1, vault_of(settings))
+    with held(settings), pytest.raises(StoreUnavailableError, match="another process holds the store"):
+        import_register(folder, policy, settings.store_location, 0.1, vault_of(settings))
 
 
 def test_the_command_says_what_it_loaded_or_all_that_is_wrong(settings, folder, monkeypatch):
     monkeypatch.setenv("YUHENG_STORE", str(settings.paths.store))
     monkeypatch.setenv("YUHENG_STORE_URL", settings.store.url)
-    done = CliRunner().invoke(app, ["load-register", str(folder)])
+    done = CliRunner().invoke(app, ["import-register", str(folder)])
     assert done.exit_code == 0, done.output
     assert "3 companies of 2026-06 with 48 months are in" in done.output
     assert "缺少 links 文件" in done.output
     spoilt(folder, "companies.csv", "700.0", "-700.0")
     spoilt(folder, "history.csv", "S-1,2026-06", "S-1,2026-09")
-    done = CliRunner().invoke(app, ["load-register", str(folder)])
+    done = CliRunner().invoke(app, ["import-register", str(folder)])
     assert done.exit_code == 1
     assert "revenue is '-700.0'" in done.output
     assert "2026-09" in done.output

@@ -12,13 +12,13 @@ import sqlalchemy as sa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from datasets.scitech_risk.ego_network import MOST, Around
+from datasets.scitech_risk.ego_network import MAX_NODES, NetworkIndex
 from datasets.scitech_risk.register import schema as register
 from models.scitech_risk.policy import Policy
-from serving.core.db.engine import connect
+from serving.core.db.engine import create_engine
 from serving.core.db.schema import COMPANIES, DECISIONS, GRANTS
-from serving.decisions.companies import network as networks
-from serving.decisions.companies.register_loader import load_register
+from serving.decisions.companies import network as company_network
+from serving.decisions.companies.register_loader import import_register
 from serving.governance.lineage import erasure
 from serving.privacy.consent import rules as consent
 from tests.serving.conftest import POLICIES, bearer_of, rows, run_inside, settings_for, vault_of
@@ -31,7 +31,7 @@ GRANT = {
     "purpose": "scitech_risk",
     "kind": "government",
     "grantor": "County",
-    "groups": consent.rules().groups("scitech_risk"),
+    "groups": consent.load_rules().groups("scitech_risk"),
     "valid_to": "2999-12-31",
     "document_sha256": "0" * 64,
 }
@@ -61,7 +61,7 @@ def written(folder):
 
 @pytest.fixture
 def loaded(settings, tmp_path):
-    load_register(written(tmp_path / "simulated"), POLICY, settings.store_place, 1.0, vault_of(settings))
+    import_register(written(tmp_path / "simulated"), POLICY, settings.store_location, 1.0, vault_of(settings))
     return settings
 
 
@@ -95,7 +95,7 @@ def test_a_register_without_links_leaves_nothing_to_tell(loaded, tmp_path):
     folder = written(tmp_path / "simulated-bare")
     for name in ("links", "invoices"):
         (folder / f"{name}.csv").unlink()
-    load_register(folder, POLICY, loaded.store_place, 1.0, vault_of(loaded))
+    import_register(folder, POLICY, loaded.store_location, 1.0, vault_of(loaded))
 
     async def story(client, gateway):
         status, told = await network(client, "S-1")
@@ -106,9 +106,9 @@ def test_a_register_without_links_leaves_nothing_to_tell(loaded, tmp_path):
 
 
 def test_an_erased_neighbour_is_named_nowhere(loaded):
-    engine = connect(loaded.store.url or f"sqlite:///{loaded.paths.store}", 5.0)
+    engine = create_engine(loaded.store.url or f"sqlite:///{loaded.paths.store}", 5.0)
     made = erasure.erase(engine, loaded, "scitech_risk", "S-2", by="operator")["certificate"]
-    assert erasure.KEPT_NETWORKS in made["kept"], "that it stays in its neighbours' networks is told"
+    assert erasure.RETAINED_NETWORKS in made["kept"], "that it stays in its neighbours' networks is told"
     engine.dispose()
 
     async def story(client, gateway):
@@ -124,7 +124,7 @@ def test_what_the_store_keeps_of_surroundings_is_sealed_and_refused_where_it_was
     kept = rows(loaded, sa.select(COMPANIES.c.label, COMPANIES.c.network))
     assert len(kept) == 4
     assert not any(b"S-" in part or b"company" in part for row in kept for part in row)
-    engine = connect(loaded.store.url or f"sqlite:///{loaded.paths.store}", 5.0)
+    engine = create_engine(loaded.store.url or f"sqlite:///{loaded.paths.store}", 5.0)
     with engine.begin() as connection:
         connection.execute(sa.update(COMPANIES).values(network=kept[0].network))
     engine.dispose()
@@ -140,7 +140,7 @@ def test_what_the_store_keeps_of_surroundings_is_sealed_and_refused_where_it_was
 def strict(bundles, made, tmp_path):
     environ = {"YUHENG_CONSENT_REQUIRED": "true", "YUHENG_ACCESS_REQUIRED": "true"}
     settings = settings_for(bundles, made, tmp_path, **environ)
-    load_register(written(tmp_path / "simulated"), POLICY, settings.store_place, 1.0, vault_of(settings))
+    import_register(written(tmp_path / "simulated"), POLICY, settings.store_location, 1.0, vault_of(settings))
     return settings
 
 
@@ -195,7 +195,7 @@ def test_each_look_at_a_stored_company_is_a_use_of_the_authorisations_that_opene
         assert await uses(theirs) == looks[2:]
 
     run_inside(strict, story)
-    engine = connect(strict.store.url or f"sqlite:///{strict.paths.store}", 5.0)
+    engine = create_engine(strict.store.url or f"sqlite:///{strict.paths.store}", 5.0)
     sound(strict, engine)
     engine.dispose()
 
@@ -203,16 +203,16 @@ def test_each_look_at_a_stored_company_is_a_use_of_the_authorisations_that_opene
 def test_a_look_is_not_told_whose_authorisation_ended_meanwhile(strict, monkeypatch):
     async def story(client, gateway):
         await grant(client, strict, kind="government", grantor="County", subject_id="S-1")
-        told = networks.network
+        told = company_network.network
 
         def ended_meanwhile(*asked):
-            engine = connect(strict.store.url or f"sqlite:///{strict.paths.store}", 5.0)
+            engine = create_engine(strict.store.url or f"sqlite:///{strict.paths.store}", 5.0)
             with engine.begin() as connection:
                 connection.execute(sa.update(GRANTS).values(valid_to="2020-01-01"))
             engine.dispose()
             return told(*asked)
 
-        monkeypatch.setattr(networks, "network", ended_meanwhile)
+        monkeypatch.setattr(company_network, "network", ended_meanwhile)
         status, problem = await network(client, "S-1", headers=bearer_of(strict, "bank"))
         assert (status, problem["type"]) == (403, "/problems/authorisation_ended")
 
@@ -226,7 +226,7 @@ def test_surroundings_need_the_groups_that_they_are_made_of_whatever_a_model_rea
     made.publish(tmp_path / "bundles", "1")
     slim.publish(tmp_path / "bundles", "1")
     settings = settings_for(tmp_path / "bundles", made, tmp_path, YUHENG_CONSENT_REQUIRED="true")
-    load_register(written(tmp_path / "simulated"), POLICY, settings.store_place, 1.0, vault_of(settings))
+    import_register(written(tmp_path / "simulated"), POLICY, settings.store_location, 1.0, vault_of(settings))
 
     async def story(client, gateway):
         groups = sorted({one.group for one in (*slim.card.inputs, *slim.card.also)} - {"shell"})
@@ -286,19 +286,19 @@ def test_stress_beyond_its_steps_is_refused_by_field(inside, asked, field):
 
 def test_of_a_zone_no_more_is_kept_than_a_page_can_show():
     zone = register.sample(400, seed=5)
-    around = Around(zone)
-    near = [around.of(company) for company in zone.frame["company_id"]]
+    around = NetworkIndex(zone)
+    near = [around.neighbourhood(company) for company in zone.frame["company_id"]]
     assert all(one.nodes[0].company == company for one, company in zip(near, zone.frame["company_id"], strict=True))
-    assert max(len(one.nodes) for one in near) <= MOST
+    assert max(len(one.nodes) for one in near) <= MAX_NODES
     for one in near:
         assert all(0 <= edge.start < len(one.nodes) and 0 <= edge.end < len(one.nodes) for edge in one.edges)
-    crowded = max(near, key=lambda one: one.left_out)
-    assert crowded.left_out == 0 or len(crowded.nodes) > 20
+    crowded = max(near, key=lambda one: one.omitted_count)
+    assert crowded.omitted_count == 0 or len(crowded.nodes) > 20
     shells = zone.frame.filter(pl.col("loop_path").is_not_null())["company_id"]
-    assert any(edge.loop for company in shells for edge in around.of(company).edges)
+    assert any(edge.loop for company in shells for edge in around.neighbourhood(company).edges)
 
 
-def crowd(n: int, links, invoices=()) -> Around:
+def crowd(n: int, links, invoices=()) -> NetworkIndex:
     """`links` and `invoices` take the places of the n companies."""
     names = [f"C-{at}" for at in range(n)]
     none = pl.Series("loop_path", [None] * n, pl.String)
@@ -306,7 +306,7 @@ def crowd(n: int, links, invoices=()) -> Around:
     ties = pl.DataFrame([(names[at], *tie) for at, *tie in links], ["company_id", "kind", "party"], orient="row")
     sold = [(names[seller], names[buyer], 1.0) for seller, buyer in invoices]
     sums = pl.DataFrame(sold, {"seller": pl.String, "buyer": pl.String, "amount": pl.Float64}, orient="row")
-    return Around(SimpleNamespace(frame=frame, links=ties, invoices=sums))
+    return NetworkIndex(SimpleNamespace(frame=frame, links=ties, invoices=sums))
 
 
 PLACES = st.integers(0, 79)
@@ -323,12 +323,12 @@ def test_what_is_left_out_is_what_shares_or_trades_and_is_not_shown(ties, sold, 
         ties = [*ties, *((at, "address", "C") for at in range(60)), *((at, "officer", "D") for at in range(30, 80))]
     around = crowd(80, ties, sold)
     for place in range(80):
-        near = around.of(f"C-{place}")
+        near = around.neighbourhood(f"C-{place}")
         mine = {(kind, party) for at, kind, party in ties if at == place}
         reached = {f"C-{at}" for at, kind, party in ties if (kind, party) in mine}
         reached |= {f"C-{b}" for a, b in sold if a == place} | {f"C-{a}" for a, b in sold if b == place}
         shown = {node.company for node in near.nodes if node.kind == "company"}
-        assert near.left_out == len(reached - shown - {f"C-{place}"})
+        assert near.omitted_count == len(reached - shown - {f"C-{place}"})
 
 
 @pytest.mark.parametrize("seller", [None, 0])
@@ -338,7 +338,7 @@ def test_of_eight_times_as_many_at_one_address_or_with_one_seller_each_costs_the
         around = crowd(n, [(at, "address", "A") for at in range(n) if seller is None],
                        [(seller, at) for at in range(1, n) if seller is not None])  # fmt: skip
         for at in range(n):
-            around.of(f"C-{at}")
+            around.neighbourhood(f"C-{at}")
         return time.process_time() - began
 
     seconds(100)
@@ -351,7 +351,7 @@ def test_of_many_shared_officers_no_more_is_kept_than_a_page_can_show():
     frame = pl.DataFrame({"company_id": names, "insured_staff": [1, 2, 3]}).with_columns(none)
     ties = [(company, "officer", f"P{at}") for at in range(200) for company in names]
     links = pl.DataFrame(ties, schema=["company_id", "kind", "party"], orient="row")
-    near = Around(SimpleNamespace(frame=frame, links=links, invoices=None)).of("C-1")
-    assert len(near.nodes) <= MOST
+    near = NetworkIndex(SimpleNamespace(frame=frame, links=links, invoices=None)).neighbourhood("C-1")
+    assert len(near.nodes) <= MAX_NODES
     assert {node.company for node in near.nodes if node.kind == "company"} == set(names)
-    assert near.left_out == 0
+    assert near.omitted_count == 0

@@ -31,7 +31,7 @@ def test_an_answer_has_its_parts_and_is_kept_as_it_was_sent(inside, company):
     async def story(client, gateway):
         found = await client.post(URL, json={"indicators": company})
         answer = found.json()
-        assert set(products()["scitech_risk"].always) <= answer.keys()
+        assert set(products()["scitech_risk"].required_fields) <= answer.keys()
         assert answer["model"]["name"] == "scitech_risk"
         assert answer["simulated"] is True
         assert answer["gate"]["verdict"] in ("pass", "review", "block")
@@ -225,7 +225,7 @@ def test_the_examples_are_answered_and_shown_with_their_parts(inside, capsys):
     assert answers["company_shell"]["limit"] == 0
     assert answers["company"]["gate"]["verdict"] == "pass"
     for name, answer in answers.items():
-        demo.show(name, answer)
+        demo.show_decision(name, answer)
     shown = capsys.readouterr().out
     for part in ("company_shell", "shell gate", "example-A", "innovation", "early warnings", "ledger", "reasons"):
         assert part in shown
@@ -244,11 +244,11 @@ def test_two_products_are_swapped_each_by_itself(made, companies, tmp_path, appl
             return first.json()["model"]["version"], second.json()["model"]["version"]
 
         assert await versions() == ("1", "1")
-        bundle.point(place / "scitech_risk", "champion", "2")
+        bundle.set_alias(place / "scitech_risk", "champion", "2")
         await until(client, lambda told: told["models"]["scitech_risk"] == "2")
         assert await versions() == ("1", "2")
         (place / "credit_limit" / "2" / "model.sig").unlink()
-        bundle.point(place / "credit_limit", "champion", "2")
+        bundle.set_alias(place / "credit_limit", "champion", "2")
         told = await until(client, lambda told: told["alarms"])
         assert told["alarms"].keys() == {"credit_limit"}
         assert await versions() == ("1", "2")

@@ -10,18 +10,18 @@ import sqlalchemy as sa
 from typer.testing import CliRunner
 
 from datasets.credit_limit.county import schema
-from models.card import Data
+from models.card import DatasetInfo
 from serving.__main__ import app
 from serving.core.db import lookup
 from serving.core.db.engine import open_store
 from serving.core.db.schema import INDICATORS, SUBJECT_KEYS
 from serving.core.security import keys
 from serving.governance.lineage import erasure, trace
-from serving.pathology.slides import store as slides
+from serving.pathology.slides import store as slide_store
 from tests.serving.conftest import Made, environment, put_subject, run_inside, settings_for, vault_of
 
 URL = "/v1/credit-limits"
-DATA = Data(name="county", rows=3_000, sha256="d" * 64, simulated=True, authorisations=("G-1",))
+DATA = DatasetInfo(name="county", rows=3_000, sha256="d" * 64, simulated=True, authorisations=("G-1",))
 HOUSEHOLD = "H-MARKED-17"
 
 
@@ -42,7 +42,7 @@ def settings(place, made, tmp_path):
 
 @pytest.fixture
 def engine(settings):
-    opened = open_store(settings.store_place, 0.3)
+    opened = open_store(settings.store_location, 0.3)
     yield opened
     opened.dispose()
 
@@ -67,12 +67,12 @@ def decided(settings, asked):
 
 def back(engine, settings, decision):
     with engine.connect() as connection:
-        return trace.back(connection, settings, lookup.find(connection, decision))
+        return trace.trace_decision(connection, settings, lookup.find(connection, decision))
 
 
 def forward(engine, settings, subject=HOUSEHOLD, product="credit_limit", **more):
     with engine.connect() as connection:
-        return trace.forward(connection, settings, product, subject, **more)
+        return trace.trace_subject(connection, settings, product, subject, **more)
 
 
 def kinds(link):
@@ -84,7 +84,7 @@ def test_a_decision_leads_to_model_run_commit_data_and_authorisation(settings, e
     assert kinds(found) == ["decision", "model", "run", "commit", "data", "authorisation"]
     [model] = found.links
     assert (model.name, model.detail["live"]) == ("credit_limit 1", True)
-    assert [gap.kind for gap in found.gaps()] == ["authorisation"], "no grant G-1 is in the store"
+    assert [gap.kind for gap in found.missing_nodes()] == ["authorisation"], "no grant G-1 is in the store"
 
 
 def test_a_row_of_a_batch_is_traced_as_a_single_decision_is(settings, engine, applicant):
@@ -124,7 +124,7 @@ def test_a_bundle_that_is_not_the_one_that_decided_ends_the_trail_and_says_so(
     spoil(place / "credit_limit" / "1")
     found = back(engine, settings, decision)
     assert kinds(found) == ["decision", "model"]
-    [gap] = found.gaps()
+    [gap] = found.missing_nodes()
     assert gap.kind == "model"
     assert gap.missing
     assert gap.missing_zh
@@ -137,17 +137,17 @@ def test_a_bundle_that_is_not_the_one_that_decided_ends_the_trail_and_says_so(
         ({"git_commit": ""}, "commit"),
         ({"git_commit": "c" * 40 + "+"}, "commit"),
         ({"data": ()}, "data"),
-        ({"data": (Data(name="own", rows=1, sha256=""),)}, "data"),
-        ({"data": (Data(name="own", rows=1, sha256="a" * 64),)}, "data"),
+        ({"data": (DatasetInfo(name="own", rows=1, sha256=""),)}, "data"),
+        ({"data": (DatasetInfo(name="own", rows=1, sha256="a" * 64),)}, "data"),
     ],
 )
 def test_what_a_card_leaves_out_is_told_as_missing(made, place, tmp_path, applicant, card, missing):
-    whole = made.card.model_copy(update={"run_id": "r", "git_commit": "c", "data": (Data(**DATA.model_dump()),)})
+    whole = made.card.model_copy(update={"run_id": "r", "git_commit": "c", "data": (DatasetInfo(**DATA.model_dump()),)})
     Made(made.private, made.public, made.graph, whole.model_copy(update=card)).publish(place, "2")
     settings = settings_for(place, made, tmp_path)
     decision = decided(settings, {"indicators": applicant})
-    engine = open_store(settings.store_place, 0.3)
-    gaps = [gap.kind for gap in back(engine, settings, decision).gaps() if gap.kind != "authorisation"]
+    engine = open_store(settings.store_location, 0.3)
+    gaps = [gap.kind for gap in back(engine, settings, decision).missing_nodes() if gap.kind != "authorisation"]
     engine.dispose()
     assert gaps == [missing]
 
@@ -163,9 +163,9 @@ def test_a_subject_leads_to_decisions_data_sets_models_and_live_services(setting
     put(engine, settings, applicant)
     decision = decided(settings, {"subject_id": HOUSEHOLD})
     with engine.begin() as connection:
-        trace.note_rows(connection, DATA.sha256, [named(settings), "H-2"])
-        trace.note_rows(connection, DATA.sha256, ["H-2", named(settings)])
-        trace.note_rows(connection, "e" * 64, ["H-2"])
+        trace.record_dataset_rows(connection, DATA.sha256, [named(settings), "H-2"])
+        trace.record_dataset_rows(connection, DATA.sha256, ["H-2", named(settings)])
+        trace.record_dataset_rows(connection, "e" * 64, ["H-2"])
     found = forward(engine, settings)
     decisions, data = found.links
     assert [link.name for link in decisions.links] == [decision]
@@ -183,22 +183,22 @@ def test_an_erasure_shreds_excludes_names_the_models_and_is_certified(settings, 
     put(engine, settings, applicant)
     decided(settings, {"subject_id": HOUSEHOLD})
     with engine.begin() as connection:
-        trace.note_rows(connection, DATA.sha256, [named(settings)])
+        trace.record_dataset_rows(connection, DATA.sha256, [named(settings)])
     made = erasure.erase(engine, settings, "credit_limit", HOUSEHOLD, "tester")
     told = made["certificate"]
     assert told["key_shredded"]
     assert told["data_sets"] == [DATA.sha256]
     assert [(one["version"], one["live"]) for one in told["models"]] == [("0", False), ("1", True)]
     assert [(one["what"], one["count"]) for one in told["kept"]] == [("decisions", 1), ("data sets given out", 1)]
-    assert erasure.KEPT_NETWORKS not in told["kept"], "a household lies in no network"
-    public = keys.pair(settings.paths.log_key)[1].read_bytes()
-    assert erasure.holds(made, public)
-    assert not erasure.holds({**made, "certificate": told | {"models": []}}, public)
+    assert erasure.RETAINED_NETWORKS not in told["kept"], "a household lies in no network"
+    public = keys.load_key_pair(settings.paths.log_key)[1].read_bytes()
+    assert erasure.verify_certificate(made, public)
+    assert not erasure.verify_certificate({**made, "certificate": told | {"models": []}}, public)
     with engine.connect() as connection:
-        assert erasure.erased(connection, "credit_limit", [named(settings), "H-2"]) == {named(settings)}
-        assert erasure.erased(connection, "scitech_risk", [named(settings)]) == set()
+        assert erasure.erased_subjects(connection, "credit_limit", [named(settings), "H-2"]) == {named(settings)}
+        assert erasure.erased_subjects(connection, "scitech_risk", [named(settings)]) == set()
     assert erasure.erase(engine, settings, "credit_limit", HOUSEHOLD, "again") == made, "asked again, the same one"
-    assert erasure.certificates(engine, settings, "credit_limit", HOUSEHOLD) == [made]
+    assert erasure.list_certificates(engine, settings, "credit_limit", HOUSEHOLD) == [made]
     assert "erasure" in kinds(forward(engine, settings))
 
     async def story(client, gateway):
@@ -228,29 +228,29 @@ def test_no_byte_of_an_erased_subject_stays_in_the_files_of_the_store(settings, 
 def test_an_erasure_that_cannot_be_signed_erases_nothing(settings, engine, applicant):
     put(engine, settings, applicant)
 
-    keys.pair(settings.paths.log_key)
+    keys.load_key_pair(settings.paths.log_key)
     settings.paths.log_key.chmod(0o644)
-    with pytest.raises(keys.KeyUnusable, match="mode 0644"):
+    with pytest.raises(keys.KeyFileError, match="mode 0644"):
         erasure.erase(engine, settings, "credit_limit", HOUSEHOLD, "tester")
     settings.paths.log_key.chmod(0o600)
-    assert erasure.certificates(engine, settings, "credit_limit", HOUSEHOLD) == []
+    assert erasure.list_certificates(engine, settings, "credit_limit", HOUSEHOLD) == []
     assert decided(settings, {"subject_id": HOUSEHOLD})
 
 
 def test_nothing_is_certified_for_whom_nobody_knows(settings, engine):
-    with pytest.raises(erasure.NothingToErase, match="H-0"):
+    with pytest.raises(erasure.NothingToEraseError, match="H-0"):
         erasure.erase(engine, settings, "credit_limit", "H-0", "tester")
 
 
 def test_a_slides_image_goes_and_its_report_stays(settings, engine):
-    slides.create(engine, "5" * 32, "uploading", sha256="f" * 64)
+    slide_store.create(engine, "5" * 32, "uploading", sha256="f" * 64)
     folder = settings.paths.slides / ("5" * 32)
     for name in ("slide/a.svs", "heat.npz", "reports/1.pdf"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(b"x")
-    with pytest.raises(erasure.StillRead, match="cancel"):
+    with pytest.raises(erasure.SlideInProgressError, match="cancel"):
         erasure.erase_slide(engine, settings, "5" * 32, "tester")
-    slides.move(engine, "5" * 32, "cancelled")
+    slide_store.transition(engine, "5" * 32, "cancelled")
     made = erasure.erase_slide(engine, settings, "5" * 32, "tester")
     assert made["certificate"]["files_removed"] == ["heat.npz", "slide"]
     assert [path.name for path in folder.iterdir()] == ["reports"]

@@ -8,17 +8,17 @@ from typer.testing import CliRunner
 
 from datasets import manifest
 from datasets.credit_limit.county import schema
-from datasets.errors import DataError, Faults
+from datasets.errors import DataError, ValidationErrors
 from serving.__main__ import app
 from serving.core.db.engine import open_store
 from serving.governance.lineage import training_export
 from serving.privacy.consent import grants
 from serving.privacy.consent import rules as consent
-from serving.privacy.subjects.ingestion import contract, ingest, load_subjects
+from serving.privacy.subjects.ingestion import import_indicators, load_contract, load_subjects
 from serving.privacy.subjects.vault import shred
 from tests.serving.conftest import stored, vault_of
 
-RULES = consent.rules()
+RULES = consent.load_rules()
 CONDUCT = ["self_assessment", "village_appraisal"]
 OFFICIAL = [group for group in RULES.needs["credit_limit"] if group not in CONDUCT]
 
@@ -29,18 +29,20 @@ class Store:
     def __init__(self, settings, folder):
         self.settings, self.folder = settings, folder
         self.vault = vault_of(settings)
-        self.engine = open_store(settings.store_place, 1.0)
+        self.engine = open_store(settings.store_location, 1.0)
 
     def load(self, text, true_at=None):
         file = self.folder / "simulated.csv"
         file.write_text(text)
-        load_subjects(file, contract("county"), self.settings.store_place, 1.0, self.vault, "credit_limit", true_at)
+        load_subjects(
+            file, load_contract("county"), self.settings.store_location, 1.0, self.vault, "credit_limit", true_at
+        )
 
     def grant(self, groups, subject=None, **more):
         told = {"kind": "personal" if subject else "government", "grantor": "County", "tenant": "local",
                 "purpose": "training", "groups": groups, "valid_to": "2999-01-01", "document_sha256": "0" * 64,
                 "product": "credit_limit"} | ({"subject_id": subject} if subject else {}) | more  # fmt: skip
-        form, faults = grants.read(told, RULES, self.vault)
+        form, faults = grants.validate(told, RULES, self.vault)
         assert not faults
         with self.engine.begin() as connection:
             return grants.create(connection, form, "test")["authorisation"]
@@ -54,8 +56,8 @@ class Store:
         if rows is not None:
             file = self.folder / "rows.csv"
             file.write_text(rows)
-        asked = training_export.asked_of(file, schema.TABLE, self.engine, self.vault)
-        wanted = training_export.Wanted(schema.TABLE, "credit_limit", tenant, asked)
+        asked = training_export.requested_rows(file, schema.TABLE, self.engine, self.vault)
+        wanted = training_export.ExportRequest(schema.TABLE, "credit_limit", tenant, asked)
         out = self.folder / "out" / "county.parquet"
         told = training_export.export(self.engine, self.vault, RULES, wanted, out)
         return told, pl.read_parquet(out).sort("household_id")
@@ -87,7 +89,7 @@ def test_an_export_holds_pseudonyms_values_and_the_grants_that_opened_them(store
     assert told.missing == {"self_assessment": 1, "village_appraisal": 1}
     assert (told.rows, told.simulated, told.left_out) == (2, True, {})
     path = store.folder / "out" / "county.parquet"
-    assert manifest.read(path) == told
+    assert manifest.read_manifest(path) == told
     schema.read(path)  # it says that it is simulated, and fits its contract
 
 
@@ -144,13 +146,13 @@ def test_a_department_brings_its_own_groups_alone_and_all_faults_are_told(store)
 
     def bring(text, groups=("tax",)):
         file.write_text(text)
-        where = (store.settings.store_place, 1.0, store.vault, "credit_limit", "tax office", groups)
-        return ingest(file, contract("county"), *where, "2026-06")
+        where = (store.settings.store_location, 1.0, store.vault, "credit_limit", "tax office", groups)
+        return import_indicators(file, load_contract("county"), *where, "2026-06")
 
     store.load("household_id,declared_income,housing\nA,1,7\n", "2026-01-01")
     assert bring("household_id,declared_income,tax_grade\nA,2,B\nC,3,A\n") == 2
     assert stored(store.settings, "credit_limit", "A") == {"declared_income": 2.0, "tax_grade": "B", "housing": 7.0}
-    with pytest.raises(Faults) as found:
+    with pytest.raises(ValidationErrors) as found:
         bring("household_id,declared_income,housing\nA,-5,1\nD,4,1\nE,-6,1\n")
     assert found.value.total == 3
     assert "housing is not in the contract" in str(found.value)

@@ -13,15 +13,15 @@ import sqlalchemy as sa
 from typer.testing import CliRunner
 
 from models import drift
-from models.drift import apart, flat, of_card
+from models.drift import flatten, from_card, unflatten
 from models.feature_encoder import encode
 from serving.__main__ import app
-from serving.core.db.engine import StoreUnavailable
+from serving.core.db.engine import StoreUnavailableError
 from serving.core.db.schema import DECISIONS, INPUT_COUNTS, OUTCOMES, OVERRIDES, SLIDE_REPORTS, SLIDES
 from serving.decisions import input_counts as counts_module
-from serving.decisions.input_counts import Counts, unpacked
+from serving.decisions.input_counts import InputCounter, decode_counts
 from serving.governance.monitoring import html_report, performance
-from serving.pathology.slides import store as slides
+from serving.pathology.slides import store as slide_store
 from tests.serving.conftest import environment, indicators, run_inside, settings_for
 
 URL = "/v1/credit-limits"
@@ -200,14 +200,14 @@ def test_the_routes_tell_what_the_commands_tell(settings, applicant):
 
 def test_bins_hold_every_row_and_a_category_its_own(people, made):
     card = made.card
-    counts = of_card(card.drift).count(encode(people, card.inputs), np.zeros(people.height))
+    counts = from_card(card.drift).count(encode(people, card.inputs), np.zeros(people.height))
     assert [int(part.sum()) for part in counts] == [people.height] * (len(card.inputs) + 1)
     assert [part.tolist() for part in counts[:-1]] == [list(one.counts) for one in card.drift.inputs]
     at = [column.kind for column in card.inputs].index("category")
     column = card.inputs[at]
     spread = [people.filter(pl.col(column.name) == level).height for level in column.levels]
     assert counts[at].tolist() == [*spread, people[column.name].null_count()]
-    assert all(len(one.edges) < drift.BINS for i, one in enumerate(card.drift.inputs) if not card.inputs[i].levels)
+    assert all(len(one.edges) < drift.BIN_COUNT for i, one in enumerate(card.drift.inputs) if not card.inputs[i].levels)
 
 
 @pytest.fixture
@@ -223,17 +223,17 @@ def test_single_answers_and_a_batch_of_the_same_are_counted_alike_and_no_value_i
     async def story(client, gateway):
         for one in asked:
             await decide(client, one)
-        await gateway.service.counts.flush()
+        await gateway.service.input_counter.flush()
         singles = counted(gateway)
         body = "\n".join(json.dumps(one) for one in asked)
         await client.post(f"{URL}/batch", content=body, headers={"content-type": "application/x-ndjson"})
-        await gateway.service.counts.flush()
+        await gateway.service.input_counter.flush()
         both = counted(gateway)
         assert both.said == {name: 2 * many for name, many in singles.said.items()}
-        assert np.array_equal(unpacked(both.counts), 2 * unpacked(singles.counts))
+        assert np.array_equal(decode_counts(both.counts), 2 * decode_counts(singles.counts))
         frame = people.head(230)
-        direct = of_card(made.card.drift).count(encode(frame, made.card.inputs), np.zeros(230))[:-1]
-        assert np.array_equal(flat(apart(made.card.drift, unpacked(singles.counts))[:-1]), flat(direct))
+        direct = from_card(made.card.drift).count(encode(frame, made.card.inputs), np.zeros(230))[:-1]
+        assert np.array_equal(flatten(unflatten(made.card.drift, decode_counts(singles.counts))[:-1]), flatten(direct))
 
     run_inside(settings, story)
 
@@ -248,15 +248,15 @@ def counted(gateway):
 def test_counts_outlive_a_store_that_fails_and_a_service_that_stops(settings, applicant):
     async def story(client, gateway):
         await decide(client, applicant)
-        counts: Counts = gateway.service.counts
+        counts: InputCounter = gateway.service.input_counter
         good = counts.writer
 
         def failing():
-            raise StoreUnavailable("failed", "away")
+            raise StoreUnavailableError("failed", "away")
 
         counts.writer = failing
         await counts.flush()
-        assert counts.failing == "away"
+        assert counts.failure == "away"
         [alarm] = (await client.get("/v1/alarms")).json()["alarms"]
         assert alarm["what"] == "counts"
         assert alarm["why"] == "away"
@@ -268,8 +268,8 @@ def test_counts_outlive_a_store_that_fails_and_a_service_that_stops(settings, ap
 
     async def later(client, gateway):
         assert sum(counted(gateway).said.values()) == 2
-        assert unpacked(counted(gateway).counts).sum() == 2 * (
-            len(gateway.service.champions.serving["credit_limit"].inputs) + 1
+        assert decode_counts(counted(gateway).counts).sum() == 2 * (
+            len(gateway.service.model_loader.deployed["credit_limit"].inputs) + 1
         )
 
     run_inside(settings, later)
@@ -301,18 +301,26 @@ def test_an_input_that_moved_is_found(settings, people, made):
 def read_slide(engine, slide, triage, diagnosis=None, hours=2):
     created = "2026-11-01T00:00:00.000Z"
     model = {"model": "pathology", "version": "1", "bundle": "b" * 64}
-    row = slides.EMPTY | {"id": slide, "state": "signed", "created": created, "updated": created, "sha256": slide * 2}
+    row = slide_store.DEFAULTS | {
+        "id": slide,
+        "state": "signed",
+        "created": created,
+        "updated": created,
+        "sha256": slide * 2,
+    }
     row |= model | {"triage": triage, "reading": {"probability": 0.9 if triage == "positive" else 0.1}}
     with engine.begin() as connection:
         connection.execute(sa.insert(SLIDES).values(row))
         at = f"2026-11-01T{hours:02}:30:00.000Z"
-        slides._event(connection, slide, "state", "verifying", None, "2026-11-01T01:00:00.000Z")  # the whole of it
-        slides._event(connection, slide, "state", "ready", None, at)
+        slide_store._insert_event(
+            connection, slide, "state", "verifying", None, "2026-11-01T01:00:00.000Z"
+        )  # the whole of it
+        slide_store._insert_event(connection, slide, "state", "ready", None, at)
         if diagnosis is not None:
             report = {"slide": slide, "version": 1, "kind": "signed", "body": {"diagnosis": diagnosis}}
             report |= {"sha256": "0" * 64, "signer": "1", "at": at}
             connection.execute(sa.insert(SLIDE_REPORTS).values(report))
-            slides._event(connection, slide, "state", "signed", None, at)
+            slide_store._insert_event(connection, slide, "state", "signed", None, at)
 
 
 def test_slides_are_judged_by_what_was_signed_or_told_later(settings):
@@ -360,11 +368,11 @@ def test_slides_are_judged_by_what_was_signed_or_told_later(settings):
 def test_another_tenant_sees_nothing_of_it(settings, applicant):
     async def story(client, gateway):
         await decide(client, applicant)
-        await gateway.service.counts.flush()
+        await gateway.service.input_counter.flush()
         with gateway.service.store.engine.connect() as connection:
-            assert performance.gather(connection, gateway.settings, tenant="other") == []
-            assert len(performance.gather(connection, gateway.settings, tenant="local")) == 1
-            assert performance.gather(connection, gateway.settings, since="2999-01-01") == []
+            assert performance.model_performance(connection, gateway.settings, tenant="other") == []
+            assert len(performance.model_performance(connection, gateway.settings, tenant="local")) == 1
+            assert performance.model_performance(connection, gateway.settings, since="2999-01-01") == []
             assert connection.execute(sa.select(sa.func.count()).select_from(DECISIONS)).scalar() == 1
 
     run_inside(settings, story)
@@ -398,4 +406,4 @@ def test_the_page_shows_every_figure_in_both_languages_and_fetches_nothing(
 
 def test_a_name_that_is_markup_stays_text_on_the_page():
     row = {"model": "<script>", "version": "1", "tenant": "a&b", "remarks": [], "decisions": 1}
-    assert "<script>" not in html_report.page([row], "now")
+    assert "<script>" not in html_report.render_page([row], "now")

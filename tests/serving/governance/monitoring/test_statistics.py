@@ -50,11 +50,11 @@ def test_a_calibrated_pd_is_told_as_one_and_one_that_is_doubled_is_not():
 
 
 def test_too_little_is_no_figure():
-    few = np.arange(100) < statistics.LEAST - 1
+    few = np.arange(100) < statistics.MIN_OUTCOMES - 1
     assert statistics.auc(np.arange(100.0), few) is None
     assert statistics.calibration(np.full(100, 0.1), few) is None
-    assert statistics.share(0, 0) is None
-    assert statistics.both_ways((5, 5), (5, 0), (1, 0)) == {}
+    assert statistics.proportion(0, 0) is None
+    assert statistics.corrected_accuracy((5, 5), (5, 0), (1, 0)) == {}
 
 
 def test_outcomes_that_a_line_divides_have_no_slope_and_an_auc_of_one():
@@ -66,7 +66,7 @@ def test_outcomes_that_a_line_divides_have_no_slope_and_an_auc_of_one():
 
 
 def test_a_sensitivity_counts_the_negatives_that_nobody_looked_at():
-    told = statistics.both_ways((100, 900), (100, 90), (60, 3))
+    told = statistics.corrected_accuracy((100, 900), (100, 90), (60, 3))
     assert told["sensitivity"][0] == pytest.approx(60 / 90)
     assert told["specificity"][0] == pytest.approx(870 / 910)
     assert all(low <= value <= high for value, low, high in told.values())
@@ -84,7 +84,7 @@ def test_chance_alone_seldom_raises_an_alarm_however_few_the_rows():
     for run in range(20):
         for rows in (30, 2_000):
             names = [str(i) for i in range(20)]
-            found = statistics.shifts(names, samples(rng, 20, 5_000), samples(rng, 20, rows), seed=run)
+            found = statistics.drift_tests(names, samples(rng, 20, 5_000), samples(rng, 20, rows), seed=run)
             alarms += any(shift.q <= 0.05 for shift in found)
     assert alarms <= 6, "40 looks at 5 % each"
 
@@ -92,7 +92,7 @@ def test_chance_alone_seldom_raises_an_alarm_however_few_the_rows():
 def test_inputs_that_moved_are_found_among_those_that_did_not():
     rng = np.random.default_rng(4)
     names = [str(i) for i in range(40)]
-    found = statistics.shifts(names, samples(rng, 40, 5_000), samples(rng, 40, 800, skewed=(3, 17)))
+    found = statistics.drift_tests(names, samples(rng, 40, 5_000), samples(rng, 40, 800, skewed=(3, 17)))
     assert {shift.name for shift in found if shift.q <= 0.05} >= {"3", "17"}
     assert len([shift for shift in found if shift.q <= 0.05]) <= 3
     assert all(shift.psi > shift.threshold for shift in found if shift.name in ("3", "17"))
@@ -100,13 +100,13 @@ def test_inputs_that_moved_are_found_among_those_that_did_not():
 
 def test_the_threshold_follows_from_the_number_of_rows():
     rng = np.random.default_rng(5)
-    few, many = (statistics.shifts(["a"], samples(rng, 1, 5_000), samples(rng, 1, n))[0] for n in (50, 5_000))
+    few, many = (statistics.drift_tests(["a"], samples(rng, 1, 5_000), samples(rng, 1, n))[0] for n in (50, 5_000))
     assert few.threshold > 0.1 > 0.02 > many.threshold, "a rule of 0.1 would cry wolf with few rows and sleep with many"
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=30))
 def test_a_correction_never_lowers_a_p_and_keeps_the_order(p):
-    q = statistics.adjusted(p)
+    q = statistics.benjamini_hochberg(p)
     assert all(a <= b + 1e-12 for a, b in zip(p, q, strict=True))
     ordered = [q[i] for i in np.argsort(p, kind="stable")]
     assert ordered == sorted(ordered)
@@ -114,5 +114,5 @@ def test_a_correction_never_lowers_a_p_and_keeps_the_order(p):
 
 def test_what_was_never_seen_before_counts_and_nothing_at_all_does_not():
     old, gone = np.array([50, 50, 0, 0]), np.zeros(4, np.int64)
-    assert statistics.shifts(["a"], [old], [np.array([0, 0, 0, 40])])[0].q < 0.05
-    assert statistics.shifts(["a"], [old], [gone])[0].q == 1
+    assert statistics.drift_tests(["a"], [old], [np.array([0, 0, 0, 40])])[0].q < 0.05
+    assert statistics.drift_tests(["a"], [old], [gone])[0].q == 1

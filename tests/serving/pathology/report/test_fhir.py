@@ -11,7 +11,7 @@ from fhir.resources.R4B.observation import Observation
 from fhir.resources.R4B.practitioner import Practitioner
 from fhir.resources.R4B.specimen import Specimen
 
-from serving.pathology.report.fhir import SHA256, report
+from serving.pathology.report.fhir import SHA256_EXTENSION, build_diagnostic_report
 from tests.serving.pathology.fake_readings import ABSTAINED, AMENDED, READING, SIGNED
 
 KINDS = {each.__name__: each for each in (Device, Observation, Practitioner, Specimen)}
@@ -19,7 +19,7 @@ KINDS = {each.__name__: each for each in (Device, Observation, Practitioner, Spe
 
 def checked(body: dict[str, Any], *more: Any) -> dict[str, Any]:
     """As it is told, after FHIR's own models took it and all that it contains."""
-    told = report(body, *more)
+    told = build_diagnostic_report(body, *more)
     DiagnosticReport.model_validate(told)
     for each in told["contained"]:
         KINDS[each["resourceType"]].model_validate(each)
@@ -93,7 +93,7 @@ def test_simulated_readings_are_labelled_as_test_data():
 def test_the_pdf_is_told_by_its_digests():
     form = checked(SIGNED, b"%PDF-1.4", "/v1/slides/x/report?format=pdf")["presentedForm"][0]
     assert base64.b64decode(form["hash"]) == hashlib.sha1(b"%PDF-1.4").digest()
-    assert form["extension"] == [{"url": SHA256, "valueString": hashlib.sha256(b"%PDF-1.4").hexdigest()}]
+    assert form["extension"] == [{"url": SHA256_EXTENSION, "valueString": hashlib.sha256(b"%PDF-1.4").hexdigest()}]
     assert form["size"] == 8
 
 

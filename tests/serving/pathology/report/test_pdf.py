@@ -116,7 +116,7 @@ def test_markup_and_control_characters_in_a_text_are_shown_or_dropped_and_never_
     assert "<b>bold</b> <para> &amp; </font> <img src='file:///etc/passwd'/>" in words
     assert "\u202e" not in words
     assert "\x00" not in words
-    assert text.MISSING in words  # what the font cannot draw is seen to be missing
+    assert text.MISSING_GLYPH in words  # what the font cannot draw is seen to be missing
     assert "\x00" not in str(reader.metadata)
 
 
@@ -129,6 +129,6 @@ def test_any_text_can_be_printed(told):
 
 
 def test_the_shipped_font_is_the_one_written_beside_it():
-    digest = hashlib.sha256(text.FILE.read_bytes()).hexdigest()
-    assert f"`{digest}`" in (Path(text.FILE).parent / "README.md").read_text()
-    assert "SIL OPEN FONT LICENSE" in (Path(text.FILE).parent / "OFL.txt").read_text().upper()
+    digest = hashlib.sha256(text.FONT_FILE.read_bytes()).hexdigest()
+    assert f"`{digest}`" in (Path(text.FONT_FILE).parent / "README.md").read_text()
+    assert "SIL OPEN FONT LICENSE" in (Path(text.FONT_FILE).parent / "OFL.txt").read_text().upper()

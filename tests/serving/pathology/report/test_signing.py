@@ -11,7 +11,7 @@ from fhir.resources.R4B.diagnosticreport import DiagnosticReport
 from pypdf import PdfReader
 
 from serving.pathology.report import signing
-from serving.pathology.slides import store as slides
+from serving.pathology.slides import store as slide_store
 from tests.serving.conftest import bearer_of
 from tests.serving.pathology import fake_readings
 from tests.serving.pathology.conftest import pdf, put, sha256
@@ -56,7 +56,7 @@ def test_the_pdf_that_was_signed_is_kept_and_given_only_as_it_was(clinic, bearer
         slide = put(gateway, "in_review")
         signed = (await client.post(f"/v1/slides/{slide}/sign", headers=bearer, json=SAID)).json()
         digest = signed.pop("pdf_sha256")
-        [report] = slides.reports(gateway.service.store.engine, slide)
+        [report] = slide_store.list_reports(gateway.service.store.engine, slide)
         assert (report["body"], report["sha256"]) == (signed, digest)
         folder = gateway.settings.paths.slides / slide / "reports"
         assert sorted(path.name for path in folder.iterdir()) == ["1.json", "1.pdf"]
@@ -73,7 +73,7 @@ def test_the_pdf_that_was_signed_is_kept_and_given_only_as_it_was(clinic, bearer
 
 def test_what_is_signed_is_a_real_pdf_and_a_fhir_report_that_names_it(clinic, bearer):
     async def story(client, gateway):
-        gateway.pathology.signing.render = gateway.pathology.reports.render = signing.render
+        gateway.pathology.signing_routes.render = gateway.pathology.report_routes.render = signing.render_without_images
         slide = put(gateway, "in_review", reading=fake_readings.READING)
         digest = (await client.post(f"/v1/slides/{slide}/sign", headers=bearer, json=SAID)).json()["pdf_sha256"]
         found = await client.get(f"/v1/slides/{slide}/report", headers={"Accept": "application/pdf"})
@@ -125,8 +125,8 @@ def test_an_act_that_the_state_does_not_allow_is_refused_and_leaves_nothing(clin
         found = await client.post(f"/v1/slides/{slide}/{act}", headers=bearer, json=said)
         assert problem(found) == (409, "slide_state")
         assert state in found.json()["detail"]
-        assert slides.get(gateway.service.store.engine, slide)["state"] == state
-        assert not slides.reports(gateway.service.store.engine, slide)
+        assert slide_store.get(gateway.service.store.engine, slide)["state"] == state
+        assert not slide_store.list_reports(gateway.service.store.engine, slide)
         assert not (gateway.settings.paths.slides / slide).exists()
 
     clinic.run(story)
@@ -174,7 +174,7 @@ def test_of_two_who_sign_at_once_one_does(clinic, bearer):
         both = (bearer, second)
         found = await asyncio.gather(*(client.post(f"/v1/slides/{slide}/sign", headers=who, json=SAID) for who in both))
         assert sorted(answer.status_code for answer in found) == [200, 409]
-        [report] = slides.reports(gateway.service.store.engine, slide)
+        [report] = slide_store.list_reports(gateway.service.store.engine, slide)
         content = (gateway.settings.paths.slides / slide / "reports" / "1.pdf").read_bytes()
         assert sha256(content) == report["sha256"]
 
@@ -187,15 +187,15 @@ def test_a_report_that_cannot_be_made_is_not_signed(clinic, bearer):
             raise RuntimeError("no fonts")
 
         slide = put(gateway, "in_review")
-        gateway.pathology.signing.render = broken
+        gateway.pathology.signing_routes.render = broken
         found = await client.post(f"/v1/slides/{slide}/sign", headers=bearer, json=SAID)
         assert problem(found) == (500, "internal")
-        assert slides.get(gateway.service.store.engine, slide)["state"] == "in_review"
+        assert slide_store.get(gateway.service.store.engine, slide)["state"] == "in_review"
         gateway.settings.paths.slides.mkdir(exist_ok=True)
         (gateway.settings.paths.slides / slide).write_text("a file where the folder should be")
-        gateway.pathology.signing.render = pdf
+        gateway.pathology.signing_routes.render = pdf
         found = await client.post(f"/v1/slides/{slide}/sign", headers=bearer, json=SAID)
         assert problem(found) == (503, "report_unavailable")
-        assert slides.get(gateway.service.store.engine, slide)["state"] == "in_review"
+        assert slide_store.get(gateway.service.store.engine, slide)["state"] == "in_review"
 
     clinic.run(story)

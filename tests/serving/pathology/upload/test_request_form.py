@@ -28,16 +28,16 @@ WHOLE = FORM | {
 
 
 def faults(changed) -> dict[str, str]:
-    read, found = request_form.read(FORM | changed)
+    read, found = request_form.validate(FORM | changed)
     assert (read is None) == bool(found)
     for fault in found:
-        assert fault.needed
-        assert CHINESE.search(fault.needed_zh), fault
-    return {fault.column: fault.found for fault in found}
+        assert fault.expected
+        assert CHINESE.search(fault.expected_zh), fault
+    return {fault.field: fault.actual for fault in found}
 
 
 def test_a_whole_form_is_read_and_the_scale_stands_apart():
-    read, found = request_form.read(WHOLE)
+    read, found = request_form.validate(WHOLE)
     assert not found
     assert read.mpp == 0.25
     assert read.request == {name: value for name, value in WHOLE.items() if name != "mpp"}
@@ -45,7 +45,7 @@ def test_a_whole_form_is_read_and_the_scale_stands_apart():
 
 
 def test_what_is_null_is_unknown():
-    read, found = request_form.read(FORM | {"age": None, "context": None, "mpp": None})
+    read, found = request_form.validate(FORM | {"age": None, "context": None, "mpp": None})
     assert not found
     assert read.request == FORM
     assert read.mpp is None
@@ -95,11 +95,11 @@ def test_a_wrong_field_is_named(changed):
 
 
 def test_all_faults_are_told_together():
-    found = request_form.read({"stain": "blue", "age": -1, "acession": "C1", "context": [{"name": "x"}]})[1]
-    told = {fault.column for fault in found}
+    found = request_form.validate({"stain": "blue", "age": -1, "acession": "C1", "context": [{"name": "x"}]})[1]
+    told = {fault.field for fault in found}
     assert told >= {"accession", "specimen", "preparation", "stain", "age", "acession"}
     assert told >= {"context[0].value", "context[0].source", "context[0].authorisation"}
-    assert any("did you mean 'accession'?" in fault.needed for fault in found)
+    assert any("did you mean 'accession'?" in fault.expected for fault in found)
 
 
 def test_a_context_value_may_be_unknown_and_still_names_its_source():
@@ -108,12 +108,12 @@ def test_a_context_value_may_be_unknown_and_still_names_its_source():
 
 def test_what_the_form_allows_the_patients_risk_understands():
     policy = ReadingPolicy.load(ROOT / "configs/policies/pathology.toml")
-    risk = patient_risk.judge(request_form.read(WHOLE)[0].request, policy.patient)
+    risk = patient_risk.assess_risk(request_form.validate(WHOLE)[0].request, policy.patient)
     assert {reason.code for reason in risk.reasons} == {
         *("hpv_16", "hpv_other", "previous_low", "bleeding_after_menopause"),
     }
-    assert set(patient_risk.ASKED) <= set(request_form.RULES)
-    assert {*patient_risk.HIGH, *patient_risk.LOW} <= set(request_form.PREVIOUS)
+    assert set(patient_risk.RISK_FIELDS) <= set(request_form.RULES)
+    assert {*patient_risk.HIGH_GRADE_RESULTS, *patient_risk.LOW_GRADE_RESULTS} <= set(request_form.PREVIOUS_RESULTS)
 
 
 JSON = st.recursive(
@@ -126,5 +126,5 @@ JSON = st.recursive(
 @settings(suppress_health_check=[HealthCheck.too_slow])  # a busy machine is no fault of the form
 @given(st.dictionaries(st.sampled_from([*request_form.RULES, "other"]), JSON, max_size=11))
 def test_whatever_comes_is_read_or_refused_and_never_a_crash(found):
-    read, wrong = request_form.read(found)
+    read, wrong = request_form.validate(found)
     assert (read is None) == bool(wrong)

@@ -318,7 +318,7 @@ def test_an_upload_that_nobody_sends_on_expires(clinic):
         with gateway.service.store.engine.begin() as connection:
             which = UPLOADS.c.slide == lying.headers["slide-id"]
             connection.execute(sa.update(UPLOADS).where(which).values(updated=old))
-        await gateway.pathology.arrivals.sweep()
+        await gateway.pathology.intake.sweep()
         slide = (await client.get(f"/v1/slides/{lying.headers['slide-id']}")).json()
         assert (slide["state"], slide["code"]) == ("failed", "upload_expired")
         assert not (gateway.settings.paths.slides / lying.headers["slide-id"]).exists()
@@ -334,7 +334,7 @@ def test_the_last_byte_before_a_crash_is_enough(clinic):
     async def story(client, gateway):
         begun = await begin(client)
         kept(clinic, begun.headers["slide-id"]).write_bytes(BYTES)
-        await gateway.pathology.arrivals.sweep()
+        await gateway.pathology.intake.sweep()
         assert (await client.get(f"/v1/slides/{begun.headers['slide-id']}")).json()["state"] == "verifying"
 
     clinic.run(story)
@@ -393,7 +393,11 @@ def test_an_idempotency_key_begins_one_upload(clinic):
 
 def test_no_more_uploads_are_open_than_the_settings_allow(made, tmp_path):
     settings = settings_for(
-        tmp_path / "bundles", made, tmp_path, YUHENG_SLIDES_UPLOADS="2", YUHENG_SLIDES_UPLOAD="1000000"
+        tmp_path / "bundles",
+        made,
+        tmp_path,
+        YUHENG_SLIDES_MAX_OPEN_UPLOADS="2",
+        YUHENG_SLIDES_MAX_UPLOAD_BYTES="1000000",
     )
     with Inside(settings) as running:
 
@@ -452,12 +456,12 @@ def test_what_a_cancelled_slide_had_is_removed(clinic):
     ],
 )
 def test_of_a_name_only_what_is_harmless_stays(told, name):
-    assert storage.clean_name(told) == name
+    assert storage.sanitize_name(told) == name
 
 
 @given(st.text(max_size=300))
 def test_no_name_is_a_path_or_an_option(told):
-    found = storage.clean_name(told)
+    found = storage.sanitize_name(told)
     assert 0 < len(found) <= 70
     assert len(found.encode()) < 255
     assert not set(found) & set("/\\\0")

@@ -7,12 +7,12 @@ import geojson
 import numpy as np
 import pytest
 
-from serving.pathology.viewer.geojson import stream
+from serving.pathology.viewer.geojson import stream_features
 from tests.serving.pathology.fake_readings import READING, heat
 
 
 def told(threshold: float = 0.5) -> geojson.FeatureCollection:
-    return geojson.loads(b"".join(stream(READING, *heat(), threshold)).decode())
+    return geojson.loads(b"".join(stream_features(READING, *heat(), threshold)).decode())
 
 
 def of(kind: str, threshold: float = 0.5) -> list[geojson.Feature]:
@@ -22,8 +22,11 @@ def of(kind: str, threshold: float = 0.5) -> list[geojson.Feature]:
 def test_it_is_valid_geojson_whatever_is_in_it():
     assert told().is_valid
     assert all(feature.is_valid and feature["geometry"].is_valid for feature in told()["features"])
-    assert b"".join(stream({**READING, "evidence": []}, *heat(), 2.0)) == b'{"type":"FeatureCollection","features":[]}'
-    assert geojson.loads(b"".join(stream({**READING, "evidence": []}, *heat(), 0.5)).decode()).is_valid
+    assert (
+        b"".join(stream_features({**READING, "evidence": []}, *heat(), 2.0))
+        == b'{"type":"FeatureCollection","features":[]}'
+    )
+    assert geojson.loads(b"".join(stream_features({**READING, "evidence": []}, *heat(), 0.5)).decode()).is_valid
 
 
 def test_evidence_is_an_annotation_with_its_class_place_and_measurements():
@@ -58,7 +61,7 @@ def test_ids_are_those_that_qupath_keeps_and_the_same_each_time():
 def test_many_tiles_are_streamed_in_bounded_memory():
     many = np.full((20, 800), 0.9, np.float32)
     tracemalloc.start()
-    size = sum(len(part) for part in stream(READING, many, many, 0.5))
+    size = sum(len(part) for part in stream_features(READING, many, many, 0.5))
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert size > 5_000_000
@@ -67,7 +70,9 @@ def test_many_tiles_are_streamed_in_bounded_memory():
 
 def test_no_attention_is_left_out_rather_than_told_as_no_number():
     probability, attention = heat()
-    features = geojson.loads(b"".join(stream(READING, probability, attention * np.nan, 0.5)).decode())["features"]
+    features = geojson.loads(b"".join(stream_features(READING, probability, attention * np.nan, 0.5)).decode())[
+        "features"
+    ]
     tiles = [one["properties"]["measurements"] for one in features if one["properties"]["objectType"] == "tile"]
     assert tiles
     assert all(set(each) == {"Probability"} for each in tiles)

@@ -12,16 +12,16 @@ import pytest
 import sqlalchemy as sa
 
 from datasets.slides.simulate import pyramid
-from datasets.slides.simulate.slides import slide as painted
+from datasets.slides.simulate.slides import simulate_slide as painted
 from serving import settings as settings_module
 from serving.core.db.engine import open_store
 from serving.core.identifiers import new_id
 from serving.pathology.slides import storage, workers
-from serving.pathology.slides import store as slides
-from serving.pathology.slides.states import GivenUp
-from serving.pathology.workflow.heartbeat import Heart, born, place
-from serving.pathology.workflow.runner import Runner
-from serving.pathology.workflow.workflow import Jobs
+from serving.pathology.slides import store as slide_store
+from serving.pathology.slides.states import WorkerEvictedError
+from serving.pathology.workflow.heartbeat import Heartbeat, host_id, process_start_time
+from serving.pathology.workflow.runner import TileRunner
+from serving.pathology.workflow.workflow import SlideWorkflow
 from tests.paths import ROOT
 from tests.serving.pathology.slide_bundles import POLICY, publish
 
@@ -56,51 +56,51 @@ def store(request, tmp_path):
 
 def test_a_worker_that_was_given_up_moves_nothing_and_tells_no_progress(store):
     worker, slide = new_id(), new_id()
-    workers.enter(store, worker, "here", 1, 1)
-    slides.create(store, slide, "verifying")
-    assert slides.move(store, slide, "deidentified", by=worker)
-    assert workers.give_up(store, worker)
+    workers.register(store, worker, "here", 1, 1)
+    slide_store.create(store, slide, "verifying")
+    assert slide_store.transition(store, slide, "deidentified", worker_id=worker)
+    assert workers.evict(store, worker)
     for act in (
-        lambda: slides.move(store, slide, "quality_passed", by=worker),
-        lambda: slides.progress(store, slide, 1, 2, by=worker),
-        lambda: workers.beat(store, worker),
+        lambda: slide_store.transition(store, slide, "quality_passed", worker_id=worker),
+        lambda: slide_store.record_progress(store, slide, 1, 2, worker_id=worker),
+        lambda: workers.heartbeat(store, worker),
     ):
-        with pytest.raises(GivenUp):
+        with pytest.raises(WorkerEvictedError):
             act()
-    assert slides.get(store, slide)["state"] == "deidentified"
+    assert slide_store.get(store, slide)["state"] == "deidentified"
 
 
 def test_only_a_heart_that_stands_still_is_given_up(store):
-    looker = Heart(store, beat=60, dead=0.3, look=lambda alive: None, given_up=lambda: None)
-    looker.enter()
+    looker = Heartbeat(store, interval=60, timeout=0.3, on_beat=lambda alive: None, on_evicted=lambda: None)
+    looker.register()
     for worker in ("beats", "stands"):
-        workers.enter(store, worker, "another machine", 1, 1)
-    assert looker.bury() == {looker.worker, "beats", "stands"}
+        workers.register(store, worker, "another machine", 1, 1)
+    assert looker.evict_dead() == {looker.worker_id, "beats", "stands"}
     time.sleep(0.4)
-    workers.beat(store, "beats")
-    assert looker.bury() == {looker.worker, "beats"}
-    with pytest.raises(GivenUp):
-        workers.beat(store, "stands")
+    workers.heartbeat(store, "beats")
+    assert looker.evict_dead() == {looker.worker_id, "beats"}
+    with pytest.raises(WorkerEvictedError):
+        workers.heartbeat(store, "stands")
 
 
 def test_a_process_of_this_machine_that_is_gone_is_given_up_at_once(store):
-    looker = Heart(store, beat=60, dead=60, look=lambda alive: None, given_up=lambda: None)
-    looker.enter()
+    looker = Heartbeat(store, interval=60, timeout=60, on_beat=lambda alive: None, on_evicted=lambda: None)
+    looker.register()
     ended = subprocess.Popen([sys.executable, "-c", ""])
-    since = born(ended.pid)
+    since = process_start_time(ended.pid)
     ended.wait()
-    workers.enter(store, "gone", place(), ended.pid, since)
-    workers.enter(store, "another with its number", place(), os.getpid(), born(os.getpid()) + 1)
-    workers.enter(store, "there", place(), os.getppid(), born(os.getppid()))
-    assert looker.bury() == {looker.worker, "there"}
+    workers.register(store, "gone", host_id(), ended.pid, since)
+    workers.register(store, "another with its number", host_id(), os.getpid(), process_start_time(os.getpid()) + 1)
+    workers.register(store, "there", host_id(), os.getppid(), process_start_time(os.getppid()))
+    assert looker.evict_dead() == {looker.worker_id, "there"}
 
 
 def test_a_worker_learns_at_its_next_beat_that_it_was_given_up(store):
     told = threading.Event()
-    heart = Heart(store, beat=0.05, dead=60, look=lambda alive: None, given_up=told.set)
-    heart.enter()
+    heart = Heartbeat(store, interval=0.05, timeout=60, on_beat=lambda alive: None, on_evicted=told.set)
+    heart.register()
     heart.start()
-    workers.give_up(store, heart.worker)
+    workers.evict(store, heart.worker_id)
     assert told.wait(10)
     heart.stop()
 
@@ -112,7 +112,7 @@ def test_a_worker_learns_at_its_next_beat_that_it_was_given_up(store):
 def home(tmp_path_factory, keys):
     """A bundle with small batches, and a slide."""
     home = tmp_path_factory.mktemp("home")
-    publish(home / "bundles", keys, policy=POLICY.read_text().replace("batch = 256", "batch = 8"))
+    publish(home / "bundles", keys, policy=POLICY.read_text().replace("batch_size = 256", "batch = 8"))
     pyramid.write_tiff(home / "slide.tiff", painted(seed=5, label="HSIL", columns=8, rows=6))
     return home
 
@@ -126,8 +126,8 @@ def shared(home, keys, tmp_path, postgres, monkeypatch):
         "YUHENG_PUBLIC_KEY": str(keys[1]),
         "YUHENG_STORE_URL": postgres[0],
         "YUHENG_JOBS_URL": postgres[1],
-        "YUHENG_READER_BEAT_SECONDS": "0.2",
-        "YUHENG_READER_DEAD_SECONDS": "3",
+        "YUHENG_READER_HEARTBEAT_INTERVAL_SECONDS": "0.2",
+        "YUHENG_READER_HEARTBEAT_TIMEOUT_SECONDS": "3",
         "ORT_DISABLE_TELEMETRY": "1",
     }
     for name, value in environ.items():
@@ -138,29 +138,29 @@ def shared(home, keys, tmp_path, postgres, monkeypatch):
 @pytest.fixture
 def here(shared):
     """Settings and jobs in this process, not yet started."""
-    settings = settings_module.read()
-    runner = Runner(settings)
+    settings = settings_module.load_settings()
+    runner = TileRunner(settings)
     told = threading.Event()
-    jobs = Jobs(settings, runner.read, told.set)
+    jobs = SlideWorkflow(settings, runner.infer, told.set)
     yield jobs
-    if jobs.heart._thread.is_alive():
+    if jobs.heartbeat._thread.is_alive():
         jobs.stop()
     runner.close()
 
 
 def send(jobs, home):
     slide = new_id()
-    path = storage.quarantine(jobs.settings.paths.slides, slide, "slide.tiff")
-    storage.begin(path)
+    path = storage.quarantine_path(jobs.settings.paths.slides, slide, "slide.tiff")
+    storage.create_empty(path)
     shutil.copyfile(home / "slide.tiff", path)
-    told = {"name": "slide.tiff", "sha256": storage.digest_of(path).hexdigest(), "accession": "A1", "request": {}}
-    slides.create(jobs.engine, slide, "verifying", specimen="cervical_cytology", **told)
+    told = {"name": "slide.tiff", "sha256": storage.sha256_of(path).hexdigest(), "accession": "A1", "request": {}}
+    slide_store.create(jobs.engine, slide, "verifying", specimen="cervical_cytology", **told)
     return slide
 
 
 def until(jobs, slide, test, seconds=60):
     began = time.monotonic()
-    while not test(row := slides.get(jobs.engine, slide)):
+    while not test(row := slide_store.get(jobs.engine, slide)):
         assert time.monotonic() - began < seconds, row
         time.sleep(0.02)
     return row
@@ -200,12 +200,12 @@ def test_the_slide_of_a_dead_or_sleeping_worker_goes_on_in_another_and_reads_the
             other.wait()
         here.start()
         row = until(here, slide, lambda row: row["state"] in ("ready", "abstained", "failed"))
-        done = [e["detail"]["done"] for e in slides.events_after(here.engine, slide) if e["kind"] == "progress"]
+        done = [e["detail"]["done"] for e in slide_store.events_after(here.engine, slide) if e["kind"] == "progress"]
         assert done == sorted(set(done))
         if how == signal.SIGSTOP:
             other.send_signal(signal.SIGCONT)
             assert other.wait(30) == 70, (home / "worker.log").read_text()[-2000:]
-            assert slides.get(here.engine, slide) == row
+            assert slide_store.get(here.engine, slide) == row
     finally:
         other.kill()
         other.wait()
@@ -228,10 +228,10 @@ def test_a_worker_that_is_stopped_leaves_its_slide_to_the_next(here, home, share
     here.look()
     assert held.wait(30)
     here.stop()
-    settings = settings_module.read()
-    runner = Runner(settings)
-    following = Jobs(settings, runner.read)
-    assert slides.get(following.engine, slide)["state"] == "inferring"
+    settings = settings_module.load_settings()
+    runner = TileRunner(settings)
+    following = SlideWorkflow(settings, runner.infer)
+    assert slide_store.get(following.engine, slide)["state"] == "inferring"
     following.start()
     try:
         until(following, slide, lambda row: row["state"] in ("ready", "abstained"))

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.pathology.slides import store as slides
+from serving.pathology.slides import store as slide_store
 from serving.pathology.workflow.sampling import plan, weights
 from tests.serving.pathology.slide_bundles import POLICY, publish
 from tests.serving.pathology.workflow.test_steps import all_the_way, arrived, bundle_of
@@ -40,9 +40,7 @@ def test_what_stands_for_the_others_lies_all_over_the_slide():
 
 
 def coarse(settings, keys, tmp_path, unsure):  # noqa: F811
-    policy = (
-        POLICY.read_text().replace("coarse = false", "coarse = true").replace("least_tiles = 30", "least_tiles = 5")
-    )
+    policy = POLICY.read_text().replace("coarse = false", "coarse = true").replace("min_tiles = 30", "least_tiles = 5")
     publish(tmp_path / "coarse", keys, policy=policy.replace("unsure = 0.08", f"unsure = {unsure}"))
     paths = settings.paths.model_copy(update={"bundles": tmp_path / "coarse"})
     return settings.model_copy(update={"paths": paths})
@@ -55,26 +53,26 @@ def test_a_slide_whose_answer_stands_is_read_in_part_and_one_in_doubt_as_a_whole
     tmp_path,
     tiff,  # noqa: F811
 ):
-    from serving.pathology.workflow.runner import Runner
-    from serving.pathology.workflow.workflow import Jobs
+    from serving.pathology.workflow.runner import TileRunner
+    from serving.pathology.workflow.workflow import SlideWorkflow
 
     whole = arrived(desk, tiff)
     all_the_way(desk, whole, bundle_of(settings))
-    full = slides.get(desk.engine, whole)["reading"]
+    full = slide_store.get(desk.engine, whole)["reading"]
     for unsure, all_of_it in ((0.0, False), (1.0, True)):
         home = tmp_path / str(all_of_it)
         told = coarse(settings, keys, home, unsure)
-        runner = Runner(told)
-        jobs = Jobs(told, runner.read)
+        runner = TileRunner(told)
+        jobs = SlideWorkflow(told, runner.infer)
         jobs.start()
         slide = arrived(desk, tiff)
         try:
-            jobs.look()
-            jobs.wait(slide, 60)
+            jobs.enqueue_new()
+            jobs.wait_for_slide(slide, 60)
         finally:
             jobs.stop()
             runner.close()
-        row = slides.get(desk.engine, slide)
+        row = slide_store.get(desk.engine, slide)
         reading = row["reading"]
         assert reading["tiles"]["grid"] == full["tiles"]["grid"]
         assert (reading["tiles"]["read"] == full["tiles"]["grid"]) == all_of_it

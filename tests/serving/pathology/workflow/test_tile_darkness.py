@@ -3,12 +3,11 @@
 import numpy as np
 import pytest
 
-from datasets.slides import tiling as grids
-from datasets.slides import tissue
+from datasets.slides import tiling, tissue
 from datasets.slides.reader import open_slide
 from datasets.slides.simulate import pyramid
-from datasets.slides.simulate.slides import slide as painted
-from datasets.slides.simulate.slides import worst
+from datasets.slides.simulate.slides import simulate_slide as painted
+from datasets.slides.simulate.slides import worst_labels
 from datasets.slides.tiling import GridConfig
 from serving.pathology.workflow.sampling import darkness
 
@@ -19,8 +18,8 @@ def laid(tmp_path_factory):
     made = painted(seed=5, label="HSIL", columns=8, rows=6)
     path = pyramid.write_tiff(tmp_path_factory.mktemp("coarse") / "hsil.tiff", made)
     with open_slide(path) as slide:
-        grid = grids.cover(slide.facts, tissue.find(slide), GridConfig(mpp=0.5, tile=128))
-        yield slide, grid, worst(list(made.cells()), grid.places, grid.extent, 0.5)
+        grid = tiling.tile_grid(slide.metadata, tissue.find_tissue(slide), GridConfig(mpp=0.5, tile_size=128))
+        yield slide, grid, worst_labels(list(made.cells()), grid.positions, grid.extent, 0.5)
 
 
 def test_the_darkest_third_of_the_tiles_holds_most_of_the_abnormal_ones(laid):

@@ -17,15 +17,15 @@ from typer.testing import CliRunner
 from serving.__main__ import app
 from serving.core.db.engine import open_store
 from serving.core.db.schema import DECISIONS, GRANTS
-from serving.core.identifiers import now
+from serving.core.identifiers import utc_now
 from serving.privacy.consent import grants
 from serving.privacy.consent import rules as consent
-from serving.privacy.subjects.indicators import groups_of
-from serving.privacy.subjects.ingestion import contract, load_subjects
+from serving.privacy.subjects.indicators import columns_by_group
+from serving.privacy.subjects.ingestion import load_contract, load_subjects
 from tests.serving.conftest import ROOT, bearer_of, rows, run_inside, settings_for, vault_of
 
 URL = "/v1/credit-limits"
-RULES = consent.rules()
+RULES = consent.load_rules()
 CONDUCT = {"self_assessment", "village_appraisal"}
 OFFICIAL = sorted(set(RULES.needs["credit_limit"]) - CONDUCT)
 DOCUMENT = hashlib.sha256(b"signed").hexdigest()
@@ -44,10 +44,10 @@ def strict(bundles, made, tmp_path):
 
 @pytest.fixture
 def loaded(strict, people, tmp_path):
-    names = [c.name for c in contract("county").columns if c.role not in ("target", "leak")]
+    names = [c.name for c in load_contract("county").columns if c.role not in ("target", "leak")]
     file = tmp_path / "simulated.csv"
     people.head(50).select(names).write_csv(file)
-    load_subjects(file, contract("county"), strict.store_place, 1.0, vault_of(strict))
+    load_subjects(file, load_contract("county"), strict.store_location, 1.0, vault_of(strict))
     return strict
 
 
@@ -130,7 +130,7 @@ def test_a_revoked_authorisation_refuses_the_next_call_in_this_and_in_another_pr
         grant = await enter(client, **GOVERNMENT)
         assert (await ask(client, subject)).status_code == 200
         done = await client.post(f"/v1/authorisations/{grant}/revoke")
-        assert done.json()["revoked_at"] <= now()
+        assert done.json()["revoked_at"] <= utc_now()
         assert (await ask(client, subject)).status_code == 403
         again = await client.post(f"/v1/authorisations/{grant}/revoke")
         assert again.json() == done.json()
@@ -151,19 +151,19 @@ def test_a_grant_that_dies_between_reading_and_record_leaves_no_answer(loaded, p
     from serving.decisions import service
 
     subject = people["household_id"][7]
-    real = service.stamped
+    real = service.build_record
 
     async def story(client, gateway):
         grant = await enter(client, **GOVERNMENT)
 
         def stamped(*given):
-            engine = open_store(loaded.store_place, 1.0)
+            engine = open_store(loaded.store_location, 1.0)
             with engine.begin() as connection:
                 grants.revoke(connection, grant)
             engine.dispose()
             return real(*given)
 
-        monkeypatch.setattr(service, "stamped", stamped)
+        monkeypatch.setattr(service, "build_record", stamped)
         said = []
         for headers in ({}, {"Idempotency-Key": "k"}):
             answer = await client.post(URL, json={"subject_id": subject}, headers=headers)
@@ -196,7 +196,7 @@ def test_the_answer_about_a_stored_subject_never_tells_its_values(loaded, people
 TIMES = ["2024-01-01T00:00:00.000Z", "2025-01-01T00:00:00.000Z", "2026-01-01T00:00:00.000Z", "2027-01-01T00:00:00.000Z"]
 GRANT = st.fixed_dictionaries(
     {
-        "kind": st.sampled_from(consent.KINDS),
+        "kind": st.sampled_from(consent.GRANT_KINDS),
         "tenant": st.sampled_from(["a", "b"]),
         "purpose": st.sampled_from(["credit_limit", "training"]),
         "subject": st.sampled_from([None, "s", "t"]),
@@ -223,8 +223,8 @@ def test_a_grant_opens_exactly_its_groups_purpose_time_tenant_and_subject(
         connection.execute(sa.delete(GRANTS))
         for number, one in enumerate(entered):
             connection.execute(sa.insert(GRANTS), [one | common | {"id": f"{number:032x}"}])
-        found = consent.live(connection, tenant, purpose, subject, at)
-    may = consent.opened(RULES, "credit_limit", ["tax", "audit", "self_assessment"], found)
+        found = consent.active_grants(connection, tenant, purpose, subject, at)
+    may = consent.evaluate_consent(RULES, "credit_limit", ["tax", "audit", "self_assessment"], found)
 
     def holds(one, group, kind):
         return (
@@ -237,15 +237,15 @@ def test_a_grant_opens_exactly_its_groups_purpose_time_tenant_and_subject(
 
     for group in ("tax", "audit", "self_assessment"):
         kinds = RULES.needs["credit_limit"][group]
-        assert (group in may.groups) == all(any(holds(one, group, kind) for one in entered) for kind in kinds)
-    assert set(may.lacking) == {"tax", "audit"} - set(may.groups)
-    assert set(may.silent) == {"self_assessment"} - set(may.groups)
+        assert (group in may.allowed_groups) == all(any(holds(one, group, kind) for one in entered) for kind in kinds)
+    assert set(may.missing) == {"tax", "audit"} - set(may.allowed_groups)
+    assert set(may.withheld) == {"self_assessment"} - set(may.allowed_groups)
     assert {one.id for one in found} >= set(may.grants)
 
 
 def test_the_rules_name_every_group_of_the_projects_contracts():
     for product, name in (("credit_limit", "county"), ("scitech_risk", "register")):
-        assert set(groups_of(contract(name))) <= set(RULES.needs[product])
+        assert set(columns_by_group(load_contract(name))) <= set(RULES.needs[product])
 
 
 @pytest.mark.parametrize(

@@ -8,14 +8,14 @@ import pytest
 import sqlalchemy as sa
 
 from serving.core.audit import log
-from serving.core.audit.auditor.auditor import audit
-from serving.core.audit.verify import read_key
+from serving.core.audit.auditor.auditor import audit_store
+from serving.core.audit.verify import load_public_key
 from serving.core.billing.prices import Prices
-from serving.core.db.engine import connect
-from serving.core.db.schema import GRANT_USES, LINEAGES
-from serving.pathology.slides import store as slides
+from serving.core.db.engine import create_engine
+from serving.core.db.schema import GRANT_USES, PROVENANCE
+from serving.pathology.slides import store as slide_store
 from serving.privacy.consent import usage
-from serving.privacy.subjects.ingestion import contract, load_subjects
+from serving.privacy.subjects.ingestion import load_contract, load_subjects
 from tests.serving.conftest import bearer_of, run_inside, settings_for, vault_of
 from tests.serving.core.audit.auditor.test_auditor import READING, WAY
 from tests.serving.privacy.consent.test_rules import GOVERNMENT, ask, enter, personal
@@ -24,9 +24,9 @@ from tests.serving.privacy.consent.test_rules import GOVERNMENT, ask, enter, per
 @pytest.fixture
 def loaded(bundles, made, people, tmp_path):
     strict = settings_for(bundles, made, tmp_path, YUHENG_CONSENT_REQUIRED="true")
-    names = [c.name for c in contract("county").columns if c.role not in ("target", "leak")]
+    names = [c.name for c in load_contract("county").columns if c.role not in ("target", "leak")]
     people.head(20).select(names).write_csv(tmp_path / "simulated.csv")
-    load_subjects(tmp_path / "simulated.csv", contract("county"), strict.store_place, 1.0, vault_of(strict))
+    load_subjects(tmp_path / "simulated.csv", load_contract("county"), strict.store_location, 1.0, vault_of(strict))
     return strict
 
 
@@ -61,7 +61,7 @@ def test_pages_follow_one_another_without_gap_or_twice(loaded, people):
     async def story(client, gateway, official, own):
         reader, found, before = gateway.service.store.reader, [], None
         while True:
-            page = reader.ask(lambda connection, at=before: usage.of(connection, official, None, at, 2))
+            page = reader.run(lambda connection, at=before: usage.usage_page(connection, official, None, at, 2))
             found += [one["decision"] for one in page["uses"]]
             if (before := page["next"]) is None:
                 return found
@@ -98,10 +98,10 @@ def test_a_slides_reading_uses_what_its_patient_authorised(settings):
     async def story(client, gateway):
         grant = await enter(client, **GOVERNMENT)
         engine = gateway.service.store.engine
-        slides.create(engine, "5" * 32, request={"authorisation": grant})
+        slide_store.create(engine, "5" * 32, request={"authorisation": grant})
         for state in WAY:
-            slides.move(engine, "5" * 32, state)
-        slides.move(engine, "5" * 32, "ready", reading=READING, prices=Prices.load(settings.paths.prices))
+            slide_store.transition(engine, "5" * 32, state)
+        slide_store.transition(engine, "5" * 32, "ready", reading=READING, prices=Prices.load(settings.paths.prices))
         return (await client.get(f"/v1/authorisations/{grant}/uses")).json()
 
     [use] = run_inside(settings, story)["uses"]
@@ -116,7 +116,9 @@ def test_a_model_is_named_with_the_data_that_was_taken_under_an_authorisation(se
                 {"name": "two", "sha256": "2", "authorisations": []}]  # fmt: skip
         row = {"sha256": "0" * 64, "bundle": "b", "body": json.dumps(body | {"data": data}).encode()}
 
-        await gateway.pathology.desk.write(lambda connection: connection.execute(sa.insert(LINEAGES), [row]).rowcount)
+        await gateway.pathology.context.write(
+            lambda connection: connection.execute(sa.insert(PROVENANCE), [row]).rowcount
+        )
         return (await client.get(f"/v1/authorisations/{grant}/uses")).json()
 
     found = run_inside(settings, story)
@@ -133,21 +135,21 @@ def test_a_model_is_named_with_the_data_that_was_taken_under_an_authorisation(se
 )
 def test_a_use_that_was_put_in_or_taken_away_is_found(loaded, people, alter, told):
     used(loaded, people)
-    engine = connect(loaded.store.url or f"sqlite:///{loaded.paths.store}", 5.0)
-    key = read_key(loaded.paths.log_key.with_suffix(".pub.pem").read_bytes())
-    assert audit(engine, key, loaded.paths.checkpoints).findings == []
+    engine = create_engine(loaded.store.url or f"sqlite:///{loaded.paths.store}", 5.0)
+    key = load_public_key(loaded.paths.log_key.with_suffix(".pub.pem").read_bytes())
+    assert audit_store(engine, key, loaded.paths.checkpoints).findings == []
     with engine.begin() as connection:
         leaf = connection.execute(sa.select(sa.func.max(GRANT_USES.c.leaf))).scalar_one()
         connection.execute(alter(leaf))
-    found = [str(one) for one in audit(engine, key, loaded.paths.checkpoints).findings]
+    found = [str(one) for one in audit_store(engine, key, loaded.paths.checkpoints).findings]
     engine.dispose()
     assert [one.startswith(told) for one in found] == [True] * len(found)
     assert found
 
 
 def test_a_leaf_names_each_authorisation_once():
-    assert log.entry("chunk", "at", "t", "ref", authorisations=["a", "b", "a"]).grants == ("a", "b")
-    assert log.entry("start", "at", "t", "ref").grants == ()
+    assert log.make_entry("chunk", "at", "t", "ref", authorisations=["a", "b", "a"]).grants == ("a", "b")
+    assert log.make_entry("start", "at", "t", "ref").grants == ()
 
 
 def test_the_operators_form_knows_which_groups_a_purpose_has(settings):

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from serving.core.db.engine import open_store
 from serving.core.db.schema import DECISIONS, INDICATORS, SUBJECT_KEYS
-from serving.privacy.subjects.ingestion import contract, load_subjects
-from serving.privacy.subjects.vault import Tampered, Vault, VaultLocked, shred, unlock
+from serving.privacy.subjects.ingestion import load_contract, load_subjects
+from serving.privacy.subjects.vault import TamperedError, Vault, VaultKeyError, load_vault, shred
 from tests.serving.conftest import rows, run_inside, stored, vault_of
 
 URL = "/v1/credit-limits"
@@ -24,12 +24,12 @@ PROFILES = ["aes", "sm"]
 def loaded(settings, tmp_path):
     file = tmp_path / "simulated.csv"
     file.write_text("household_id,declared_income,housing\nMS-ZHANG-331,96123,777003\nMS-LI-332,51234,\n")
-    load_subjects(file, contract("county"), settings.store_place, 1.0, vault_of(settings))
+    load_subjects(file, load_contract("county"), settings.store_location, 1.0, vault_of(settings))
     return settings
 
 
 def changed(settings, statement):
-    engine = open_store(settings.store_place, 1.0)
+    engine = open_store(settings.store_location, 1.0)
     with engine.begin() as connection:
         connection.execute(statement)
     engine.dispose()
@@ -50,7 +50,7 @@ def test_what_was_sealed_opens_as_it_was_and_never_after_a_flipped_bit(profile, 
     at %= 8 * len(sealed)
     flipped = bytes(byte ^ (1 << at % 8 if i == at // 8 else 0) for i, byte in enumerate(sealed))
     for wrong in ((flipped, who), (sealed, who + "x")):
-        with pytest.raises(Tampered):
+        with pytest.raises(TamperedError):
             vault.open(key, *wrong)
 
 
@@ -70,7 +70,7 @@ def test_the_store_holds_neither_an_id_nor_a_value_in_plain(settings, tmp_path, 
     settings = settings.model_copy(update={"vault": settings.vault.model_copy(update={"profile": profile})})
     file = tmp_path / "simulated.csv"
     file.write_text("household_id,declared_income,housing\nMS-ZHANG-331,96123.5,777003\n")
-    load_subjects(file, contract("county"), settings.store_place, 1.0, vault_of(settings))
+    load_subjects(file, load_contract("county"), settings.store_location, 1.0, vault_of(settings))
 
     async def story(client, gateway):
         status, _ = await ask(client)
@@ -90,7 +90,7 @@ def test_the_store_holds_neither_an_id_nor_a_value_in_plain(settings, tmp_path, 
 
 def test_the_key_file_is_made_once_for_its_owner_alone(tmp_path):
     path = tmp_path / "keys" / "vault.key"
-    assert unlock(path).check == unlock(path).check
+    assert load_vault(path).key_check == load_vault(path).key_check
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert [one.name for one in path.parent.iterdir()] == ["vault.key"]
 
@@ -99,22 +99,22 @@ def test_the_key_file_is_made_once_for_its_owner_alone(tmp_path):
 def test_a_file_that_is_no_key_is_said_to_be_none(tmp_path, text):
     (tmp_path / "vault.key").write_text(text)
     (tmp_path / "vault.key").chmod(0o600)
-    with pytest.raises(VaultLocked, match="Put the right one back"):
-        unlock(tmp_path / "vault.key")
+    with pytest.raises(VaultKeyError, match="Put the right one back"):
+        load_vault(tmp_path / "vault.key")
 
 
 def test_a_key_file_that_others_may_read_opens_nothing(tmp_path):
     path = tmp_path / "vault.key"
-    unlock(path)
+    load_vault(path)
     path.chmod(0o640)
-    with pytest.raises(VaultLocked, match="mode 0640; 0600 is needed"):
-        unlock(path)
+    with pytest.raises(VaultKeyError, match="mode 0640; 0600 is needed"):
+        load_vault(path)
 
 
 def test_another_key_file_is_one_clear_error_and_nothing_is_answered(loaded, tmp_path):
     loaded.paths.vault_key.unlink()
-    with pytest.raises(VaultLocked, match="Give it the key file with which it was filled"):
-        load_subjects(tmp_path / "simulated.csv", contract("county"), loaded.store_place, 1.0, vault_of(loaded))
+    with pytest.raises(VaultKeyError, match="Give it the key file with which it was filled"):
+        load_subjects(tmp_path / "simulated.csv", load_contract("county"), loaded.store_location, 1.0, vault_of(loaded))
 
     async def story(client, gateway):
         status, told = await ask(client)
@@ -136,9 +136,9 @@ def test_a_subject_whose_key_is_shredded_is_nobody(loaded):
     assert stored(loaded, "credit_limit", "MS-LI-332") is None
     assert stored(loaded, "credit_limit", "MS-ZHANG-331") is not None
     other, _ = vault.new_key(pseudonym)
-    with pytest.raises(Tampered):
+    with pytest.raises(TamperedError):
         vault.open(other, sealed, pseudonym)
-    engine = open_store(loaded.store_place, 1.0)
+    engine = open_store(loaded.store_location, 1.0)
     with engine.begin() as connection:
         assert shred(connection, vault, "credit_limit", "MS-ZHANG-331")
         assert not shred(connection, vault, "credit_limit", "MS-ZHANG-331")
@@ -179,7 +179,10 @@ def test_a_row_that_was_changed_in_the_store_is_refused(loaded, column):
 
 
 def test_what_is_newest_is_read_group_by_group(settings, tmp_path):
-    file, where = tmp_path / "simulated.csv", (contract("county"), settings.store_place, 1.0, vault_of(settings))
+    file, where = (
+        tmp_path / "simulated.csv",
+        (load_contract("county"), settings.store_location, 1.0, vault_of(settings)),
+    )
     file.write_text("household_id,declared_income,housing\nA,1000,5000\n")
     load_subjects(file, *where, true_at="2026-01")
     file.write_text("household_id,declared_income\nA,2000\n")

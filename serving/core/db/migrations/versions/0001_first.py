@@ -24,9 +24,11 @@ def upgrade() -> None:
         sa.Column("policy", sa.String(128), nullable=False),
         sa.Column("created", sa.String(32), nullable=False),
     )
-    keyed = sa.text("idempotency_key IS NOT NULL")
+    has_key = sa.text("idempotency_key IS NOT NULL")
     columns = ["scope", "idempotency_key"]
-    op.create_index("one_answer_per_key", "decisions", columns, unique=True, sqlite_where=keyed, postgresql_where=keyed)
+    op.create_index(
+        "one_answer_per_key", "decisions", columns, unique=True, sqlite_where=has_key, postgresql_where=has_key
+    )
     op.create_table(
         "subjects",
         sa.Column("id", sa.String(255), primary_key=True),
@@ -57,7 +59,9 @@ def upgrade() -> None:
         sa.Column("created", sa.String(32), nullable=False),
         sa.Column("finished", sa.String(32)),
     )
-    op.create_index("one_batch_per_key", "batches", columns, unique=True, sqlite_where=keyed, postgresql_where=keyed)
+    op.create_index(
+        "one_batch_per_key", "batches", columns, unique=True, sqlite_where=has_key, postgresql_where=has_key
+    )
     op.create_table(
         "batch_chunks",
         sa.Column("batch", sa.String(40), sa.ForeignKey("batches.id"), primary_key=True),

@@ -8,14 +8,14 @@ down_revision = "0001"
 branch_labels = None
 depends_on = None
 
-KEPT = ("id", "indicators", "source", "source_sha256", "simulated", "loaded")
+COPIED_COLUMNS = ("id", "indicators", "source", "source_sha256", "simulated", "loaded")
 
 
 def upgrade() -> None:
-    _subjects("subjects_anew", [sa.Column("product", sa.String(64), primary_key=True)])
+    _create_subjects("subjects_anew", [sa.Column("product", sa.String(64), primary_key=True)])
     # Until now every subject was a household.
     op.execute(
-        f"INSERT INTO subjects_anew (product, {', '.join(KEPT)}) SELECT 'credit_limit', {', '.join(KEPT)} FROM subjects"
+        f"INSERT INTO subjects_anew (product, {', '.join(COPIED_COLUMNS)}) SELECT 'credit_limit', {', '.join(COPIED_COLUMNS)} FROM subjects"
     )
     op.drop_table("subjects")
     op.rename_table("subjects_anew", "subjects")
@@ -24,25 +24,27 @@ def upgrade() -> None:
         sa.Column("id", sa.String(255), primary_key=True),
         sa.Column("months", sa.LargeBinary, nullable=False),
     )
-    named = sa.text("subject IS NOT NULL")
+    has_subject = sa.text("subject IS NOT NULL")
     columns = ["scope", "subject", "id"]
-    op.create_index("decisions_of_a_subject", "decisions", columns, sqlite_where=named, postgresql_where=named)
+    op.create_index(
+        "decisions_of_a_subject", "decisions", columns, sqlite_where=has_subject, postgresql_where=has_subject
+    )
 
 
 def downgrade() -> None:
     op.drop_index("decisions_of_a_subject", "decisions")
     op.drop_table("companies")
-    _subjects("subjects_before", [])
-    kept = ", ".join(KEPT)
-    op.execute(f"INSERT INTO subjects_before ({kept}) SELECT {kept} FROM subjects WHERE product = 'credit_limit'")
+    _create_subjects("subjects_before", [])
+    copied = ", ".join(COPIED_COLUMNS)
+    op.execute(f"INSERT INTO subjects_before ({copied}) SELECT {copied} FROM subjects WHERE product = 'credit_limit'")
     op.drop_table("subjects")
     op.rename_table("subjects_before", "subjects")
 
 
-def _subjects(name: str, first: list[sa.Column[str]]) -> None:
+def _create_subjects(name: str, leading_columns: list[sa.Column[str]]) -> None:
     op.create_table(
         name,
-        *first,
+        *leading_columns,
         sa.Column("id", sa.String(255), primary_key=True),
         sa.Column("indicators", sa.LargeBinary, nullable=False),
         sa.Column("source", sa.String(255), nullable=False),

@@ -12,19 +12,19 @@ down_revision = "0006"
 branch_labels = None
 depends_on = None
 
-SALTED = ("decisions", "batch_chunks", "slides")
-WITH_LEAF = ("decisions", "batch_chunks", "slide_reports")
-PLACE = sa.BigInteger().with_variant(sa.Integer, "sqlite")
+SALTED_TABLES = ("decisions", "batch_chunks", "slides")
+LEAF_TABLES = ("decisions", "batch_chunks", "slide_reports")
+AUTO_INCREMENT_TYPE = sa.BigInteger().with_variant(sa.Integer, "sqlite")
 
 
 def upgrade() -> None:
-    for table in SALTED:
+    for table in SALTED_TABLES:
         op.add_column(table, sa.Column("salt", sa.LargeBinary))
-    for table in WITH_LEAF:
+    for table in LEAF_TABLES:
         op.add_column(table, sa.Column("leaf", sa.BigInteger))
     leaves = op.create_table(
         "log_leaves",
-        sa.Column("index", PLACE, primary_key=True, autoincrement=False),
+        sa.Column("index", AUTO_INCREMENT_TYPE, primary_key=True, autoincrement=False),
         sa.Column("at", sa.String(32), nullable=False),
         sa.Column("kind", sa.String(16), nullable=False),
         sa.Column("tenant", sa.String(64), nullable=False),
@@ -40,7 +40,7 @@ def upgrade() -> None:
     )
     op.create_table(
         "log_checkpoints",
-        sa.Column("size", PLACE, primary_key=True, autoincrement=False),
+        sa.Column("size", AUTO_INCREMENT_TYPE, primary_key=True, autoincrement=False),
         sa.Column("root", sa.LargeBinary, nullable=False),
         sa.Column("note", sa.Text, nullable=False),
         sa.Column("at", sa.String(32), nullable=False),
@@ -65,20 +65,20 @@ def upgrade() -> None:
     )
     op.create_index("meter_by_tenant", "meter", ["tenant", "at"])
     connection = op.get_bind()
-    before = {table: connection.scalar(sa.text(f"SELECT count(*) FROM {table}")) for table in WITH_LEAF}
-    at = f"{datetime.now(UTC).replace(tzinfo=None).isoformat(timespec='milliseconds')}Z"
-    told = {"kind": "start", "at": at, "tenant": "", "ref": "", "before": before}
-    body = json.dumps(told, sort_keys=True, separators=(",", ":")).encode()
+    row_counts = {table: connection.scalar(sa.text(f"SELECT count(*) FROM {table}")) for table in LEAF_TABLES}
+    timestamp = f"{datetime.now(UTC).replace(tzinfo=None).isoformat(timespec='milliseconds')}Z"
+    entry = {"kind": "start", "at": timestamp, "tenant": "", "ref": "", "before": row_counts}
+    body = json.dumps(entry, sort_keys=True, separators=(",", ":")).encode()
     digest = hashlib.sha256(b"\0" + body).digest()
     op.bulk_insert(
-        leaves, [{"index": 0, "at": at, "kind": "start", "tenant": "", "ref": "", "body": body, "hash": digest}]
+        leaves, [{"index": 0, "at": timestamp, "kind": "start", "tenant": "", "ref": "", "body": body, "hash": digest}]
     )
 
 
 def downgrade() -> None:
     for table in ("meter", "lineages", "log_checkpoints", "log_nodes", "log_leaves"):
         op.drop_table(table)
-    for table in SALTED:
+    for table in SALTED_TABLES:
         op.drop_column(table, "salt")
-    for table in WITH_LEAF:
+    for table in LEAF_TABLES:
         op.drop_column(table, "leaf")

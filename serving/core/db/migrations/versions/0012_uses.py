@@ -10,8 +10,8 @@ down_revision = "0011"
 branch_labels = None
 depends_on = None
 
-NAMED = b'"authorisations":["'
-PART = 5_000  # leaves in memory together
+GRANTS_MARKER = b'"authorisations":["'
+CHUNK_SIZE = 5_000  # leaves in memory together
 
 
 def upgrade() -> None:
@@ -22,15 +22,21 @@ def upgrade() -> None:
     )
     op.create_index("grant_uses_by_leaf", "grant_uses", ["leaf"])
     leaves = sa.table("log_leaves", sa.column("index"), sa.column("body"))
-    connection, after = op.get_bind(), -1
+    connection, last_index = op.get_bind(), -1
     while True:
-        chosen = sa.select(leaves.c.index, leaves.c.body).where(leaves.c.index > after).order_by(leaves.c.index)
-        found = connection.execute(chosen.limit(PART)).all()
-        if not found:
+        stmt = sa.select(leaves.c.index, leaves.c.body).where(leaves.c.index > last_index).order_by(leaves.c.index)
+        chunk = connection.execute(stmt.limit(CHUNK_SIZE)).all()
+        if not chunk:
             return
-        after = found[-1][0]
-        named = [(index, json.loads(body)["authorisations"]) for index, body in found if NAMED in bytes(body)]
-        if rows := [{"authorisation": one, "leaf": index} for index, many in named for one in dict.fromkeys(many)]:
+        last_index = chunk[-1][0]
+        grants_by_leaf = [
+            (index, json.loads(body)["authorisations"]) for index, body in chunk if GRANTS_MARKER in bytes(body)
+        ]
+        if rows := [
+            {"authorisation": grant, "leaf": index}
+            for index, grants in grants_by_leaf
+            for grant in dict.fromkeys(grants)
+        ]:
             connection.execute(sa.insert(uses), rows)
 
 

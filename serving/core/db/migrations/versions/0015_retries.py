@@ -8,19 +8,25 @@ down_revision = "0014"
 branch_labels = None
 depends_on = None
 
-SAME = ("tenant", "scope", "request_sha256")
-OTHER = ("id", "state", "idempotency_key", "created", "charged", "retry_of")
+MATCHED_COLUMNS = ("tenant", "scope", "request_sha256")
+OTHER_COLUMNS = ("id", "state", "idempotency_key", "created", "charged", "retry_of")
 
 
 def upgrade() -> None:
     op.add_column("batches", sa.Column("retry_of", sa.String(40)))
-    mine = sa.table("batches", *map(sa.column, (*SAME, *OTHER)))
-    before = mine.alias()
-    same = sa.and_(*(before.c[name] == mine.c[name] for name in SAME))
-    taken = before.c.state == "broken", before.c.idempotency_key.is_(None), before.c.created < mine.c.created
-    newest = sa.select(before.c.id).where(same, *taken).order_by(before.c.created.desc()).limit(1).scalar_subquery()
-    retried = mine.c.state == "broken", mine.c.charged > 0
-    op.execute(sa.update(mine).where(*retried).values(retry_of=newest))
+    batches = sa.table("batches", *map(sa.column, (*MATCHED_COLUMNS, *OTHER_COLUMNS)))
+    earlier = batches.alias()
+    same_request = sa.and_(*(earlier.c[name] == batches.c[name] for name in MATCHED_COLUMNS))
+    abandoned = earlier.c.state == "broken", earlier.c.idempotency_key.is_(None), earlier.c.created < batches.c.created
+    latest_attempt = (
+        sa.select(earlier.c.id)
+        .where(same_request, *abandoned)
+        .order_by(earlier.c.created.desc())
+        .limit(1)
+        .scalar_subquery()
+    )
+    was_retried = batches.c.state == "broken", batches.c.charged > 0
+    op.execute(sa.update(batches).where(*was_retried).values(retry_of=latest_attempt))
     op.drop_column("batches", "charged")
 
 

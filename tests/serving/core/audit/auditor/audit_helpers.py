@@ -7,8 +7,8 @@ import contextlib
 import orjson
 import sqlalchemy as sa
 
-from serving.core.audit.auditor.auditor import _Audit
-from serving.core.audit.verify import canonical, leaf_hash, salted
+from serving.core.audit.auditor.auditor import Auditor
+from serving.core.audit.verify import canonical_json, leaf_hash, salted_digest
 from serving.core.db.schema import LOG_CHECKPOINTS, LOG_LEAVES, LOG_NODES, SLIDE_EVENTS, SLIDES
 from serving.core.security import keys
 
@@ -33,13 +33,13 @@ def findings(connection, settings, before=False) -> list[str]:
                 )
                 event = connection.execute(chosen.where(SLIDE_EVENTS.c.id == told["event"])).one_or_none()
                 if event is not None and event.detail == {}:  # of which they told as of null
-                    told["detail"] = salted(event.salt, b"null")
-            body = canonical({name: value for name, value in told.items() if name not in LATER})
+                    told["detail"] = salted_digest(event.salt, b"null")
+            body = canonical_json({name: value for name, value in told.items() if name not in LATER})
             changed = {"kind": told["kind"], "body": body, "hash": leaf_hash(body)}
             connection.execute(sa.update(LOG_LEAVES).where(LOG_LEAVES.c.index == leaf.index).values(changed))
             assert new or set(told) & LATER
-    key = keys.private(settings.paths.log_key).public_key()
-    return [str(one) for one in _Audit(connection, key, None).run().findings]
+    key = keys.load_private_key(settings.paths.log_key).public_key()
+    return [str(one) for one in Auditor(connection, key, None).run().findings]
 
 
 @contextlib.contextmanager

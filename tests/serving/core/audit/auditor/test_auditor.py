@@ -10,24 +10,24 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from serving.core.audit.auditor.auditor import audit
-from serving.core.audit.checkpoints import Notary
-from serving.core.audit.log import append, entry
-from serving.core.audit.verify import leaf_hash, read_key
+from serving.core.audit.auditor.auditor import audit_store
+from serving.core.audit.checkpoints import CheckpointSigner
+from serving.core.audit.log import append, make_entry
+from serving.core.audit.verify import leaf_hash, load_public_key
 from serving.core.billing.prices import Prices
-from serving.core.db.engine import connect
+from serving.core.db.engine import create_engine
 from serving.core.db.schema import (
+    BATCH_CHUNKS,
     BATCHES,
-    CHUNKS,
     DECISIONS,
-    LINEAGES,
     LOG_CHECKPOINTS,
     LOG_LEAVES,
     METER,
+    PROVENANCE,
     SLIDE_REPORTS,
     SLIDES,
 )
-from serving.pathology.slides import store as slides
+from serving.pathology.slides import store as slide_store
 from tests.serving.conftest import run_inside, settings_for
 
 URL = "/v1/credit-limits"
@@ -42,28 +42,28 @@ def fill(settings, applicant) -> None:
         for i in range(6):
             sent = {"json": {"indicators": applicant | {"age": 30 + i}}, "headers": {"Idempotency-Key": f"k{i}"}}
             assert (await client.post(URL, **sent)).status_code == 200
-            gateway.service.notary.note()
+            gateway.service.checkpoint_signer.checkpoint()
         sent = {"content": b"declared_income\n5\n-6\n7\n", "headers": {"Content-Type": "text/csv"}}
         assert (await client.post(URL + "/batch", **sent)).status_code == 200
         engine, prices = gateway.service.store.engine, Prices.load(settings.paths.prices)
-        slides.create(engine, "5" * 32)
+        slide_store.create(engine, "5" * 32)
         for state in WAY:
-            slides.move(engine, "5" * 32, state, {"of": state})
-        slides.move(engine, "5" * 32, "ready", reading=READING, prices=prices)
-        slides.move(engine, "5" * 32, "in_review")
+            slide_store.transition(engine, "5" * 32, state, {"of": state})
+        slide_store.transition(engine, "5" * 32, "ready", reading=READING, prices=prices)
+        slide_store.transition(engine, "5" * 32, "in_review")
         body = {"findings": "none 无", "age": 41.5}
-        slides.add_report(engine, "5" * 32, 1, "signed", body, "a" * 64, "licence-1", "2026-11-25T00:00:00.000Z")
-        slides.add_report(engine, "5" * 32, 2, "amended", body, "b" * 64, "licence-1", "2026-11-25T00:00:01.000Z")
-        gateway.service.notary.note()
+        slide_store.add_report(engine, "5" * 32, 1, "signed", body, "a" * 64, "licence-1", "2026-11-25T00:00:00.000Z")
+        slide_store.add_report(engine, "5" * 32, 2, "amended", body, "b" * 64, "licence-1", "2026-11-25T00:00:01.000Z")
+        gateway.service.checkpoint_signer.checkpoint()
 
     run_inside(settings, story)
 
 
 def found_in(settings, store: Path | None = None) -> list[str]:
     place = store or settings.store.url or settings.paths.store
-    engine = connect(f"sqlite:///{place}" if isinstance(place, Path) else place, 5.0)
-    key = read_key(settings.paths.log_key.with_suffix(".pub.pem").read_bytes())
-    report = audit(engine, key, settings.paths.checkpoints)
+    engine = create_engine(f"sqlite:///{place}" if isinstance(place, Path) else place, 5.0)
+    key = load_public_key(settings.paths.log_key.with_suffix(".pub.pem").read_bytes())
+    report = audit_store(engine, key, settings.paths.checkpoints)
     engine.dispose()
     assert report.leaves > 10
     return [str(finding) for finding in report.findings]
@@ -113,8 +113,8 @@ ALTERED = {
         sa.delete(LOG_LEAVES).where(LOG_LEAVES.c.index == last(LOG_LEAVES, "index")),
         "rolled back 被回退: log_leaves",
     ),
-    "a chunk": (sa.update(CHUNKS).values(content=b"none"), "edited 被修改: batch_chunks"),
-    "a chunk, away": (sa.delete(CHUNKS), "deleted 被删除: batch_chunks"),
+    "a chunk": (sa.update(BATCH_CHUNKS).values(content=b"none"), "edited 被修改: batch_chunks"),
+    "a chunk, away": (sa.delete(BATCH_CHUNKS), "deleted 被删除: batch_chunks"),
     "a report": (
         sa.update(SLIDE_REPORTS).where(SLIDE_REPORTS.c.version == 1).values(body={"findings": "cancer"}),
         "edited 被修改: slide_reports",
@@ -125,8 +125,8 @@ ALTERED = {
         "deleted 被删除: slide_reports",
     ),
     "a reading": (sa.update(SLIDES).values(reading=READING | {"triage": "negative"}), "edited 被修改: slides"),
-    "a lineage": (sa.update(LINEAGES).values(body=b'{"bundle":"0"}'), "edited 被修改: lineages"),
-    "a lineage, away": (sa.delete(LINEAGES), "deleted 被删除: lineages"),
+    "a lineage": (sa.update(PROVENANCE).values(body=b'{"bundle":"0"}'), "edited 被修改: lineages"),
+    "a lineage, away": (sa.delete(PROVENANCE), "deleted 被删除: lineages"),
     "a checkpoint": (
         sa.update(LOG_CHECKPOINTS).where(LOG_CHECKPOINTS.c.size == 3).values(root=b"0" * 32),
         "edited 被修改: log_checkpoints 3",
@@ -158,7 +158,7 @@ def altered(settings, folder: Path):
         closing(sqlite3.connect(folder / "store.db")) as copy,
     ):
         source.backup(copy)
-    engine = connect(f"sqlite:///{folder / 'store.db'}", 5.0)
+    engine = create_engine(f"sqlite:///{folder / 'store.db'}", 5.0)
     sa.event.listen(engine, "connect", lambda connection, _: connection.execute("PRAGMA foreign_keys=OFF"))
     return engine.begin()
 
@@ -194,15 +194,17 @@ def test_a_leaf_and_its_row_forged_together_are_found_by_what_was_signed(whole, 
 def test_a_log_written_anew_with_the_key_is_found_by_the_file_outside(whole, tmp_path):
     """An insider with the key and the store, but not the file: the store goes back to leaf 5 and on from there."""
     with altered(whole, tmp_path) as connection:
-        for table in (DECISIONS, METER, CHUNKS, SLIDE_REPORTS):
+        for table in (DECISIONS, METER, BATCH_CHUNKS, SLIDE_REPORTS):
             connection.execute(sa.delete(table).where(table.c.leaf >= 5))
         connection.execute(sa.delete(LOG_LEAVES).where(LOG_LEAVES.c.index >= 5))
         connection.execute(sa.delete(LOG_CHECKPOINTS).where(LOG_CHECKPOINTS.c.size > 5))
         connection.execute(sa.delete(SLIDES))
-        append(connection, [entry("test", "2027", "local", str(i)) for i in range(30)])
+        append(connection, [make_entry("test", "2027", "local", str(i)) for i in range(30)])
         engine = connection.engine
-    assert Notary(engine, whole.paths.log_key, whole.paths.checkpoints, "yuheng.local/log").take_up() is not None
-    Notary(engine, whole.paths.log_key, tmp_path / "other", "yuheng.local/log").note()
+    assert (
+        CheckpointSigner(engine, whole.paths.log_key, whole.paths.checkpoints, "yuheng.local/log").recover() is not None
+    )
+    CheckpointSigner(engine, whole.paths.log_key, tmp_path / "other", "yuheng.local/log").checkpoint()
     found = found_in(whole, tmp_path / "store.db")
     assert any("another root was signed" in line for line in found)
     assert any("it stands in log_checkpoints" in line for line in found)
@@ -218,9 +220,9 @@ def test_a_line_of_the_file_that_was_cut_or_altered_is_named(whole, tmp_path):
     ):
         copy = tmp_path / "checkpoints"
         copy.write_text("".join(file))
-        engine = connect(f"sqlite:///{whole.paths.store}", 5.0)
-        key = read_key(whole.paths.log_key.with_suffix(".pub.pem").read_bytes())
-        found = [str(finding) for finding in audit(engine, key, copy).findings]
+        engine = create_engine(f"sqlite:///{whole.paths.store}", 5.0)
+        key = load_public_key(whole.paths.log_key.with_suffix(".pub.pem").read_bytes())
+        found = [str(finding) for finding in audit_store(engine, key, copy).findings]
         assert any(line.startswith(wanted) for line in found), found
         engine.dispose()
 
@@ -229,7 +231,7 @@ def test_an_erased_decision_is_no_finding_where_a_leaf_tells_of_it(whole, tmp_pa
     with altered(whole, tmp_path) as connection:
         (decision,) = connection.execute(sa.select(DECISIONS.c.id).where(OF)).scalars()
         connection.execute(sa.update(DECISIONS).where(OF).values(salt=None, answer=b"", subject=None))
-        append(connection, [entry("erasure", "2027", "local", "certificate", decisions=[decision])])
+        append(connection, [make_entry("erasure", "2027", "local", "certificate", decisions=[decision])])
     assert found_in(whole, tmp_path / "store.db") == []
 
 
@@ -290,7 +292,7 @@ def test_a_leaf_that_lacks_what_its_kind_tells_is_named_and_ends_no_audit(whole,
     with altered(whole, tmp_path) as connection:
         chosen = sa.select(LOG_LEAVES).where(LOG_LEAVES.c.kind == kind).order_by(LOG_LEAVES.c.index.desc())
         leaf = connection.execute(chosen.limit(1)).one()
-        body = entry(leaf.kind, leaf.at, leaf.tenant, leaf.ref, price=1, state="ready").body
+        body = make_entry(leaf.kind, leaf.at, leaf.tenant, leaf.ref, price=1, state="ready").body
         mine = LOG_LEAVES.c.index == leaf.index
         connection.execute(sa.update(LOG_LEAVES).where(mine).values(body=body, hash=leaf_hash(body)))
     found = found_in(whole, tmp_path / "store.db")
@@ -301,7 +303,7 @@ def test_of_an_erased_decision_all_but_the_answer_is_still_compared(whole, tmp_p
     with altered(whole, tmp_path) as connection:
         (decision,) = connection.execute(sa.select(DECISIONS.c.id).where(OF)).scalars()
         connection.execute(sa.update(DECISIONS).where(OF).values(salt=None, tenant="other"))
-        append(connection, [entry("erasure", "2027", "local", "certificate", decisions=[decision])])
+        append(connection, [make_entry("erasure", "2027", "local", "certificate", decisions=[decision])])
     assert [line for line in found_in(whole, tmp_path / "store.db") if f"decisions {decision}: tenant" in line]
 
 

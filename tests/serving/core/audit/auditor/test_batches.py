@@ -7,18 +7,18 @@ import contextlib
 import pytest
 import sqlalchemy as sa
 
-from serving.core.audit.auditor.auditor import audit
+from serving.core.audit.auditor.auditor import audit_store
 from serving.core.db.engine import open_store
 from serving.core.db.schema import BATCHES, LOG_CHECKPOINTS, LOG_LEAVES
-from serving.core.http.problems import Problem
+from serving.core.http.problems import ProblemError
 from serving.core.security import keys
-from serving.decisions.batch.records import break_off_orphans, close_batch
+from serving.decisions.batch.records import abort_orphans, close_batch
 from tests.serving.conftest import run_inside, settings_for
 from tests.serving.core.audit.auditor.audit_helpers import altered, edited, findings
 
 URL = "/v1/credit-limits/batch?keep=note"
 HEAD, NOTE = b"declared_income,note\n", b"," + b"x" * 1_000 + b"\n"  # long, so that few rows fill a chunk
-SMALL = {"YUHENG_BATCH_CHUNK_ROWS": "2", "YUHENG_LIMITS_BATCH_ROWS": "150"}
+SMALL = {"YUHENG_BATCH_CHUNK_ROWS": "2", "YUHENG_LIMITS_MAX_BATCH_ROWS": "150"}
 OTHER = {
     "id": "f" * 32, "tenant": "other", "scope": "other", "idempotency_key": "other", "request_sha256": "0" * 64,
     "state": "running", "owner": -1, "format": "parquet", "rows": 7, "answered": 7, "faulty": 7, "faults": b"[]",
@@ -31,7 +31,7 @@ async def send(client, rows: int, key: str | None = None) -> None:
     """A batch, of which every other row is faulty; one of more than 150 breaks off after its first chunks."""
     sent = (b"5" + NOTE + b"-6" + NOTE) * (rows // 2)
     headers = {"Content-Type": "text/csv"} | ({"Idempotency-Key": key} if key else {})
-    with contextlib.suppress(Problem):  # how the service's own process hears that the answer broke off
+    with contextlib.suppress(ProblemError):  # how the service's own process hears that the answer broke off
         await client.post(URL, content=HEAD + sent, headers=headers)
 
 
@@ -50,7 +50,7 @@ def store(settings):
             await send(client, rows, key)
 
     run_inside(settings, story)
-    engine = open_store(settings.store_place, 5.0)
+    engine = open_store(settings.store_location, 5.0)
     yield engine
     engine.dispose()
 
@@ -64,8 +64,8 @@ def test_batches_that_nobody_altered_bring_no_finding(store, settings):
     with store.connect().execution_options(reading=True) as connection:
         states = sorted(connection.execute(sa.select(BATCHES.c.state)).scalars())
     assert states == ["broken"] * 3 + ["done"] * 2
-    key = keys.private(settings.paths.log_key).public_key()
-    assert audit(store, key, settings.paths.checkpoints).findings == []
+    key = keys.load_private_key(settings.paths.log_key).public_key()
+    assert audit_store(store, key, settings.paths.checkpoints).findings == []
 
 
 @pytest.mark.parametrize("column", [column.name for column in BATCHES.c if column.name != "id"])
@@ -102,7 +102,7 @@ def test_a_batch_whose_process_died_is_no_finding_until_it_is_said_to_be_done(st
         wanted = f"edited 被修改: batches {batch}: state: it is done, and no leaf tells of its end"
         assert findings(connection, settings) == [wanted]
         connection.execute(mine.values(state="running", finished=None))
-        break_off_orphans(connection, "2026-11-26T00:00:00.000Z")
+        abort_orphans(connection, "2026-11-26T00:00:00.000Z")
         assert findings(connection, settings) == []
         connection.execute(mine.values(state="running"))
         [found] = findings(connection, settings)

@@ -9,7 +9,7 @@ from serving.core.billing.prices import Prices
 from serving.core.db.engine import open_store
 from serving.core.db.schema import LOG_LEAVES, SLIDE_EVENTS, SLIDES
 from serving.governance.lineage import erasure
-from serving.pathology.slides import store as slides
+from serving.pathology.slides import store as slide_store
 from tests.serving.conftest import settings_for
 from tests.serving.core.audit.auditor.audit_helpers import altered, edited, findings
 
@@ -35,22 +35,22 @@ def settings(bundles, made, tmp_path_factory):
 @pytest.fixture(scope="module")
 def store(settings):
     """A slide of each kind; one that is cancelled while its last bytes come, and whose image is erased."""
-    engine, prices = open_store(settings.store_place, 5.0), Prices.load(settings.paths.prices)
+    engine, prices = open_store(settings.store_location, 5.0), Prices.load(settings.paths.prices)
 
     def move(slide, *states, **columns):
         for state in states:
-            slides.move(engine, slide, state, {"of": state}, prices=prices, **columns)
+            slide_store.transition(engine, slide, state, {"of": state}, prices=prices, **columns)
 
     for slide in (AMENDED, READ, READING_ON, ABSTAINED, UNFIT, FAILED, CANCELLED, COMING, LEFT):
-        slides.create(engine, slide, name="a.svs", sha256="a" * 64, **({} if slide == COMING else FORM))
+        slide_store.create(engine, slide, name="a.svs", sha256="a" * 64, **({} if slide == COMING else FORM))
         if slide != LEFT:
-            slides.note(engine, slide, {"code": "arrived", "sha256": "a" * 64}, bytes=5)
-    slides.note(engine, COMING, {"code": "request_form"}, request={"age": 41}, **FORM)
+            slide_store.add_event(engine, slide, {"code": "arrived", "sha256": "a" * 64}, bytes=5)
+    slide_store.add_event(engine, COMING, {"code": "request_form"}, request={"age": 41}, **FORM)
     for slide in (AMENDED, READ, READING_ON, ABSTAINED):
         move(slide, *WAY[:5], total=4)
-        slides.note(engine, slide, {"code": "no_model"})
+        slide_store.add_event(engine, slide, {"code": "no_model"})
         for done in (1, 2):
-            slides.progress(engine, slide, done, 4)
+            slide_store.record_progress(engine, slide, done, 4)
     for slide in (AMENDED, READ):
         move(slide, "aggregating")
         move(slide, "ready", reading=READING)
@@ -59,12 +59,12 @@ def store(settings):
     move(AMENDED, "in_review")
     for version, kind in enumerate(("signed", "amended", "amended"), start=1):
         body = {"findings": "none 无", "age": 41.5}
-        slides.add_report(engine, AMENDED, version, kind, body, "a" * 64, "licence-1", "2026-11-25T00:00:00.000Z")
+        slide_store.add_report(engine, AMENDED, version, kind, body, "a" * 64, "licence-1", "2026-11-25T00:00:00.000Z")
     move(UNFIT, *WAY[:2])
     move(UNFIT, "quality_failed", reasons=[REASON])
     move(FAILED, "verifying", "failed")
     move(CANCELLED, "cancelled")
-    slides.note(engine, CANCELLED, {"code": "arrived"}, bytes=6)
+    slide_store.add_event(engine, CANCELLED, {"code": "arrived"}, bytes=6)
     (settings.paths.slides / FAILED / "slide").mkdir(parents=True)
     erasure.erase_slide(engine, settings, FAILED, "tester")
     yield engine
@@ -158,7 +158,7 @@ def test_of_leaves_that_told_less_state_time_and_detail_are_compared(store, sett
         # as they were: a slide that still comes had no leaf, nor therefore a salt
         connection.execute(sa.update(SLIDES).where(SLIDES.c.id.in_([COMING, LEFT])).values(salt=None))
         assert findings(connection, settings, before=True) == []
-        slides.note(connection, COMING, {"code": "slow"})  # by the code of today
+        slide_store.add_event(connection, COMING, {"code": "slow"})  # by the code of today
         assert findings(connection, settings) == []
     assert edited(store, settings, sa.update(SLIDES).where(mine).values(state="signed"), before=True)
     for told in ({"at": "2020"}, {"detail": {"version": 7}}, {"state": "ready"}):
