@@ -3,7 +3,7 @@ import { createInterface } from "node:readline";
 import { pathToFileURL } from "node:url";
 
 const built = (name) => import(pathToFileURL(`${process.argv[2]}/${name}.js`));
-const [{ readReceipt, verify }, { readKey }, json, { summary }] = await Promise.all(["receipt", "note", "json", "summary"].map(built));
+const [{ readReceipt, verify }, { readKey }, json, { summary }] = await Promise.all(["receipt", "checkpoint", "json", "summary"].map(built));
 const bytes = (told) => (told === null ? null : Uint8Array.from(Buffer.from(told, "base64")));
 
 const does = {

@@ -40,7 +40,7 @@ class Console:
     """The built modules in one process of node."""
 
     def __init__(self, folder: Path):
-        sources = [f"src/proof/{name}.ts" for name in ("receipt", "note", "json", "summary")]
+        sources = [f"src/proof/{name}.ts" for name in ("receipt", "checkpoint", "json", "summary")]
         command = [ROLLDOWN, *sources, "--dir", folder, "--format", "esm"]
         subprocess.run(command, cwd=WEB, check=True, capture_output=True)
         (folder / "package.json").write_text('{"type": "module"}')

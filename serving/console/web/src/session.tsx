@@ -2,9 +2,9 @@
 
 import { signal } from "@preact/signals";
 import { useEffect, useRef, useState } from "preact/hooks";
-import { ask, between, named, Refused, shows, type Person } from "./kit/api";
-import { Failed } from "./kit/state";
-import { Say } from "./kit/words";
+import { ask, between, named, Refused, shows, type Person } from "./ui/api";
+import { Failed } from "./ui/feedback";
+import { Say } from "./ui/i18n";
 
 export interface Session extends Person {
   roles: string[];

@@ -2,9 +2,9 @@
 
 import { ErrorBoundary, lazy, LocationProvider, Route, Router, useLocation } from "preact-iso";
 import { useEffect, useRef, useState } from "preact/hooks";
-import { AREAS, areasOf } from "./areas";
-import { Failed, Loading, Notice, Nowhere } from "./kit/state";
-import { choose, language, plain, Say, type Language } from "./kit/words";
+import { AREAS, areasOf } from "./routes";
+import { Failed, Loading, Notice, Nowhere } from "./ui/feedback";
+import { choose, language, plain, Say, type Language } from "./ui/i18n";
 import { begin, Between, end, person, session, SignIn, StillIn, type Session } from "./session";
 
 const LANGUAGES: [Language, string, string][] = [["en", "EN", "en"], ["zh", "中文", "zh-CN"], ["both", "EN+中", "zh-CN"]];

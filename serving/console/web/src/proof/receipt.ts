@@ -3,7 +3,7 @@
 
 import { because, fromBase64, fromHex, hex, NotProved, same, sha256, text, unblanked, utf8, type Bytes } from "./bytes";
 import { canonical, indicators, parse, type Json } from "./json";
-import { openNote, type Checkpoint, type Key } from "./note";
+import { openNote, type Checkpoint, type Key } from "./checkpoint";
 
 export type Receipt = Map<string, Json>;
 export type StepName = "signature" | "inclusion" | "lineage" | "row" | "decision" | "answer" | "request";

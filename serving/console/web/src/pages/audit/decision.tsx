@@ -1,18 +1,18 @@
 // One decision: what was answered, whether its receipt proves it, and what it rests on.
 
 import { useEffect, useState } from "preact/hooks";
-import { Refused, send, useAsk } from "../../kit/api";
-import { money, moment, percent } from "../../kit/format";
-import { Failed, Loading, Shown } from "../../kit/state";
-import { plain, Say, word } from "../../kit/words";
+import { Refused, send, useAsk } from "../../ui/api";
+import { money, moment, percent } from "../../ui/format";
+import { Failed, Loading, Shown } from "../../ui/feedback";
+import { plain, Say, word } from "../../ui/i18n";
 import { text, utf8, type Bytes } from "../../proof/bytes";
 import { canonical, parse } from "../../proof/json";
 import { Since } from "../credit/decision";
-import type { Page } from "../credit/model";
-import { key, KeyCard } from "./key";
-import { Steps, useVerdict } from "./steps";
+import type { Page } from "../credit/types";
+import { key, KeyCard } from "./log-key";
+import { Steps, useVerdict } from "./verification-steps";
 import { Trace, type Link } from "./trace";
-import { DECISIONS } from "./words";
+import { DECISIONS } from "./labels";
 
 interface Evidence {
   receipt: Bytes | null; // none: it was recorded before the log began

@@ -2,13 +2,13 @@
 
 import { useLocation } from "preact-iso";
 import { useEffect, useState } from "preact/hooks";
-import { ask, useAsk } from "../../kit/api";
-import { Field } from "../../kit/form";
-import { money, moment, percent } from "../../kit/format";
-import { Empty, Failed, Shown } from "../../kit/state";
-import { Table, type Column } from "../../kit/table";
-import { plain, Say, word } from "../../kit/words";
-import { DECISIONS, PRODUCTS } from "./words";
+import { ask, useAsk } from "../../ui/api";
+import { Field } from "../../ui/field";
+import { money, moment, percent } from "../../ui/format";
+import { Empty, Failed, Shown } from "../../ui/feedback";
+import { Table, type Column } from "../../ui/table";
+import { plain, Say, word } from "../../ui/i18n";
+import { DECISIONS, PRODUCTS } from "./labels";
 
 export interface Row {
   decision_id: string;

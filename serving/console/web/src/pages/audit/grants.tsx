@@ -2,13 +2,13 @@
 
 import type { ComponentChildren } from "preact";
 import { useState } from "preact/hooks";
-import { ask, useAsk } from "../../kit/api";
-import { moment, number } from "../../kit/format";
-import { groupNames } from "../../kit/groups";
-import { Empty, Failed, Shown } from "../../kit/state";
-import { Table, type Column } from "../../kit/table";
-import { plain, Say, word } from "../../kit/words";
-import { GRANTS, PRODUCTS, USES } from "./words";
+import { ask, useAsk } from "../../ui/api";
+import { moment, number } from "../../ui/format";
+import { groupNames } from "../../ui/indicator-groups";
+import { Empty, Failed, Shown } from "../../ui/feedback";
+import { Table, type Column } from "../../ui/table";
+import { plain, Say, word } from "../../ui/i18n";
+import { GRANTS, PRODUCTS, USES } from "./labels";
 
 export interface Grant {
   authorisation: string;

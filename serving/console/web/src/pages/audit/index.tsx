@@ -1,8 +1,8 @@
 // The auditor's pages: decisions and their proofs, a receipt from a file, authorisations and their uses, a month's statement.
 
 import { Route, Router, useLocation } from "preact-iso";
-import { Nowhere } from "../../kit/state";
-import { plain, Say } from "../../kit/words";
+import { Nowhere } from "../../ui/feedback";
+import { plain, Say } from "../../ui/i18n";
 import "./audit.css";
 import { Decision } from "./decision";
 import { Decisions } from "./decisions";

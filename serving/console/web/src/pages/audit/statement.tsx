@@ -1,13 +1,13 @@
 // What the tenant used in a month and what it costs, line by line, each with its receipt.
 
 import { useState } from "preact/hooks";
-import { useAsk } from "../../kit/api";
-import { Field } from "../../kit/form";
-import { moment, number } from "../../kit/format";
-import { Empty, Shown } from "../../kit/state";
-import { Table } from "../../kit/table";
-import { Say, word } from "../../kit/words";
-import { PRODUCTS, RULES } from "./words";
+import { useAsk } from "../../ui/api";
+import { Field } from "../../ui/field";
+import { moment, number } from "../../ui/format";
+import { Empty, Shown } from "../../ui/feedback";
+import { Table } from "../../ui/table";
+import { Say, word } from "../../ui/i18n";
+import { PRODUCTS, RULES } from "./labels";
 
 interface Charged {
   product: string;

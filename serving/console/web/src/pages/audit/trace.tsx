@@ -2,11 +2,11 @@
 
 import { linkHorizontal } from "d3-shape";
 import { useState } from "preact/hooks";
-import { Figure } from "../../kit/chart/figure";
-import { number } from "../../kit/format";
-import { plain, Say, word } from "../../kit/words";
+import { Figure } from "../../ui/chart/figure";
+import { number } from "../../ui/format";
+import { plain, Say, word } from "../../ui/i18n";
 import { Until } from "./grants";
-import { DETAILS, KINDS } from "./words";
+import { DETAILS, KINDS } from "./labels";
 
 export interface Link {
   kind: string;

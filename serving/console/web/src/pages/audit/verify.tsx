@@ -1,10 +1,10 @@
 // A receipt from a file, verified: nothing of it leaves the browser.
 
 import { useState } from "preact/hooks";
-import { Say } from "../../kit/words";
+import { Say } from "../../ui/i18n";
 import type { Bytes } from "../../proof/bytes";
-import { key, KeyCard } from "./key";
-import { Steps, useVerdict } from "./steps";
+import { key, KeyCard } from "./log-key";
+import { Steps, useVerdict } from "./verification-steps";
 
 type Part = "receipt" | "answer" | "request";
 const PARTS: { part: Part; en: string; zh: string; hint: readonly [string, string] }[] = [

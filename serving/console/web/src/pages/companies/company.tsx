@@ -1,17 +1,17 @@
 // One company: what is answered now, its months, what would be answered under stress, and what lies around it.
 
 import { useState } from "preact/hooks";
-import { useAsk } from "../../kit/api";
-import { Lines } from "../../kit/chart/lines";
-import { moment, money, number, percent } from "../../kit/format";
-import { useOnce } from "../../kit/once";
-import { Empty, Failed, Shown } from "../../kit/state";
-import { Table } from "../../kit/table";
-import { Say } from "../../kit/words";
+import { useAsk } from "../../ui/api";
+import { Lines } from "../../ui/chart/line-chart";
+import { moment, money, number, percent } from "../../ui/format";
+import { useOnce } from "../../ui/idempotent";
+import { Empty, Failed, Shown } from "../../ui/feedback";
+import { Table } from "../../ui/table";
+import { Say } from "../../ui/i18n";
 import { Details, Headline, Simulated } from "../credit/answer";
 import { Around } from "./network";
 import { Stress } from "./stress";
-import { GATES, OF, type CompanyAnswer, type History } from "./model";
+import { GATES, OF, type CompanyAnswer, type History } from "./types";
 
 export function Company({ id }: { id: string }) {
   const history = useAsk<History>(`/v1/companies/${encodeURIComponent(id)}/history?limit=36`);

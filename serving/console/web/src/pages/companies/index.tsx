@@ -1,19 +1,19 @@
 // The sci-tech desk's pages.
 
 import { Route, Router, useLocation, useRoute } from "preact-iso";
-import { Batches } from "../../kit/batches";
-import { moment } from "../../kit/format";
-import { LookUp } from "../../kit/lookup";
-import { Nowhere } from "../../kit/state";
-import { plain, Say } from "../../kit/words";
+import { Batches } from "../../ui/batches";
+import { moment } from "../../ui/format";
+import { LookUp } from "../../ui/subject-lookup";
+import { Nowhere } from "../../ui/feedback";
+import { plain, Say } from "../../ui/i18n";
 import example from "../../../../../../configs/examples/company.json";
-import { Apply, type Asks } from "../credit/apply";
+import { Apply, type Asks } from "../credit/application-form";
 import { Decision } from "../credit/decision";
 import "../credit/credit.css";
 import { Beside, Company } from "./company";
 import "./companies.css";
-import type { Answer } from "../credit/model";
-import { OF, type CompanyAnswer } from "./model";
+import type { Answer } from "../credit/types";
+import { OF, type CompanyAnswer } from "./types";
 import { Run } from "./run";
 
 const TABS: [string, string, string][] = [

@@ -3,12 +3,12 @@
 import { forceCollide, forceLink, forceManyBody, forceSimulation, forceX, forceY } from "d3-force";
 import { useLocation } from "preact-iso";
 import { useMemo, useRef, useState } from "preact/hooks";
-import { useAsk } from "../../kit/api";
-import { Figure } from "../../kit/chart/figure";
-import { number } from "../../kit/format";
-import { Empty, Shown } from "../../kit/state";
-import { plain, Say } from "../../kit/words";
-import { TIES, type Edge, type Network, type Node } from "./model";
+import { useAsk } from "../../ui/api";
+import { Figure } from "../../ui/chart/figure";
+import { number } from "../../ui/format";
+import { Empty, Shown } from "../../ui/feedback";
+import { plain, Say } from "../../ui/i18n";
+import { TIES, type Edge, type Network, type Node } from "./types";
 
 const WIDE = 960, TALL = 480;
 

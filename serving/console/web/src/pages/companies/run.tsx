@@ -1,16 +1,16 @@
 // One run over a register: every company as a row, grades, and how they moved since another run.
 
 import { useEffect, useMemo, useState } from "preact/hooks";
-import type { Batch, Form } from "../credit/model";
-import { send, useAsk } from "../../kit/api";
-import { Figure } from "../../kit/chart/figure";
-import { amount, moment, number, percent, unitOf } from "../../kit/format";
-import { Cut, State } from "../../kit/batches";
-import { Long, type LongColumn } from "../../kit/long";
-import { Empty, Failed, Loading } from "../../kit/state";
-import { plain, Say } from "../../kit/words";
+import type { Batch, Form } from "../credit/types";
+import { send, useAsk } from "../../ui/api";
+import { Figure } from "../../ui/chart/figure";
+import { amount, moment, number, percent, unitOf } from "../../ui/format";
+import { Cut, State } from "../../ui/batches";
+import { Long, type LongColumn } from "../../ui/virtual-table";
+import { Empty, Failed, Loading } from "../../ui/feedback";
+import { plain, Say } from "../../ui/i18n";
 import { Simulated } from "../credit/answer";
-import { GATES, GRADES, OF, read, rowsOf, type Row } from "./model";
+import { GATES, GRADES, OF, read, rowsOf, type Row } from "./types";
 
 const NONE = "–"; // without a grade
 

@@ -1,13 +1,13 @@
 // One stored company under stress: sliders move it as far as the service allows, and the answer follows.
 
 import { useEffect, useState } from "preact/hooks";
-import { ask, useAsk } from "../../kit/api";
-import { Figure } from "../../kit/chart/figure";
-import { money, number, percent, signed, unitOf } from "../../kit/format";
-import { Failed, Shown } from "../../kit/state";
-import { plain, Say } from "../../kit/words";
+import { ask, useAsk } from "../../ui/api";
+import { Figure } from "../../ui/chart/figure";
+import { money, number, percent, signed, unitOf } from "../../ui/format";
+import { Failed, Shown } from "../../ui/feedback";
+import { plain, Say } from "../../ui/i18n";
 import { named } from "../credit/answer";
-import { OF, type Shock, type Shocks, type Stressed } from "./model";
+import { OF, type Shock, type Shocks, type Stressed } from "./types";
 
 const WAIT = 120; // ms after the last move
 

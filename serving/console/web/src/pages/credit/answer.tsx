@@ -1,10 +1,10 @@
 // One answer: what was decided, how the limit came about, why, and what would raise it.
 
-import { Bars } from "../../kit/chart/bars";
-import { Waterfall, type Step } from "../../kit/chart/waterfall";
-import { money, number, percent, unitOf } from "../../kit/format";
-import { Say } from "../../kit/words";
-import { VERDICT, type Answer, type Ledger } from "./model";
+import { Bars } from "../../ui/chart/bar-chart";
+import { Waterfall, type Step } from "../../ui/chart/waterfall";
+import { money, number, percent, unitOf } from "../../ui/format";
+import { Say } from "../../ui/i18n";
+import { VERDICT, type Answer, type Ledger } from "./types";
 
 const BOUNDS: Record<string, readonly [string, string]> = {
   affordability: ["What the income affords", "收入可负担额"],

@@ -2,14 +2,14 @@
 
 import type { ComponentChildren } from "preact";
 import { useState } from "preact/hooks";
-import { useAsk } from "../../kit/api";
-import { Field } from "../../kit/form";
-import { moment, money, unitOf } from "../../kit/format";
-import { useOnce } from "../../kit/once";
-import { Failed, Loading, Shown } from "../../kit/state";
-import { plain, Say } from "../../kit/words";
+import { useAsk } from "../../ui/api";
+import { Field } from "../../ui/field";
+import { moment, money, unitOf } from "../../ui/format";
+import { useOnce } from "../../ui/idempotent";
+import { Failed, Loading, Shown } from "../../ui/feedback";
+import { plain, Say } from "../../ui/i18n";
 import { Details, Headline, Simulated } from "./answer";
-import { VERDICT, waits, type Answer, type Listed, type Page } from "./model";
+import { VERDICT, waits, type Answer, type Listed, type Page } from "./types";
 
 // `letter`: its address, where one is written to who is decided about. `more`: what a product tells beside every product's.
 export function Decision({ id, letter, more }: { id: string; letter?: string; more?: (answer: Answer) => ComponentChildren }) {

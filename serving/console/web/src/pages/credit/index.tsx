@@ -1,17 +1,17 @@
 // The loan officer's pages.
 
 import { Router, Route, useLocation, useRoute } from "preact-iso";
-import { Batches } from "../../kit/batches";
-import { LookUp } from "../../kit/lookup";
-import { Nowhere } from "../../kit/state";
-import { plain, Say } from "../../kit/words";
+import { Batches } from "../../ui/batches";
+import { LookUp } from "../../ui/subject-lookup";
+import { Nowhere } from "../../ui/feedback";
+import { plain, Say } from "../../ui/i18n";
 import example from "../../../../../../configs/examples/household.json";
-import { Apply, type Asks } from "./apply";
+import { Apply, type Asks } from "./application-form";
 import "./credit.css";
 import { Decision } from "./decision";
 import { Letter } from "./letter";
-import { Decisions, Household, Inbox } from "./lists";
-import { MODEL, ROUTE } from "./model";
+import { Decisions, Household, Inbox } from "./decision-lists";
+import { MODEL, ROUTE } from "./types";
 
 const TABS: [string, string, string][] = [
   ["", "New application", "新申请"],

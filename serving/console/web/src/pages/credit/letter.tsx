@@ -1,12 +1,12 @@
 // A page to print and hand over: the decision in plain words, in both languages, and what the household may do.
 
 import { useState } from "preact/hooks";
-import { useAsk } from "../../kit/api";
-import { Field } from "../../kit/form";
-import { amount, money, unitOf } from "../../kit/format";
-import { Shown } from "../../kit/state";
-import { Say } from "../../kit/words";
-import { waits, type Answer, type Listed, type Page, type Sentence } from "./model";
+import { useAsk } from "../../ui/api";
+import { Field } from "../../ui/field";
+import { amount, money, unitOf } from "../../ui/format";
+import { Shown } from "../../ui/feedback";
+import { Say } from "../../ui/i18n";
+import { waits, type Answer, type Listed, type Page, type Sentence } from "./types";
 
 const MOST = 3; // reasons of each kind: a letter is one page
 const WORDS = 300; // characters of a person's own

@@ -1,14 +1,14 @@
 // Two versions side by side, drawn from what their signed cards hold.
 
-import { Lines } from "../../kit/chart/lines";
-import { number, percent, unitOf } from "../../kit/format";
-import { Empty } from "../../kit/state";
-import { Table } from "../../kit/table";
-import { plain, Say } from "../../kit/words";
-import { Forest } from "./forest";
-import { Spread } from "./spread";
+import { Lines } from "../../ui/chart/line-chart";
+import { number, percent, unitOf } from "../../ui/format";
+import { Empty } from "../../ui/feedback";
+import { Table } from "../../ui/table";
+import { plain, Say } from "../../ui/i18n";
+import { Forest } from "./forest-plot";
+import { Spread } from "./histogram";
 import type { Plots, Version } from "./types";
-import { BEST, FIGURES, places, Told } from "./words";
+import { BEST, FIGURES, places, Told } from "./labels";
 
 const LOOKS = ["first", "second"] as const;
 const ATTRIBUTES: Record<string, string> = { sex: "性别", age: "年龄", ethnicity: "民族", religion: "宗教", health: "健康" };

@@ -1,9 +1,9 @@
 // The data scientist's pages: every model, and one model's versions side by side.
 
 import { useLocation } from "preact-iso";
-import { Nowhere } from "../../kit/state";
-import { List } from "./list";
-import { ModelPage } from "./model";
+import { Nowhere } from "../../ui/feedback";
+import { List } from "./model-list";
+import { ModelPage } from "./model-page";
 import "./models.css";
 
 export default function Models() {

@@ -1,12 +1,12 @@
 // The operator's authorisations: every tenant's, entered here and revoked here, after one has confirmed.
 
 import { useLayoutEffect, useRef, useState } from "preact/hooks";
-import { ask } from "../../kit/api";
-import { Failed } from "../../kit/state";
-import { Say, word } from "../../kit/words";
+import { ask } from "../../ui/api";
+import { Failed } from "../../ui/feedback";
+import { Say, word } from "../../ui/i18n";
 import { Grants, type Grant } from "../audit/grants";
-import { PRODUCTS } from "../audit/words";
-import { NewGrant } from "./new_grant";
+import { PRODUCTS } from "../audit/labels";
+import { NewGrant } from "./grant-form";
 
 export function OperatorGrants({ at }: { at: string }) {
   const [entering, setEntering] = useState(false);

@@ -1,12 +1,12 @@
 // The operator's pages: how the service is, and the authorisations.
 
 import { Route, Router, useLocation } from "preact-iso";
-import { Nowhere } from "../../kit/state";
-import { plain, Say } from "../../kit/words";
+import { Nowhere } from "../../ui/feedback";
+import { plain, Say } from "../../ui/i18n";
 import "../audit/audit.css";
 import { GrantPage } from "../audit/grants";
 import { OperatorGrants } from "./grants";
-import { Now } from "./now";
+import { Now } from "./status";
 import "./operator.css";
 
 const HOME = "/console/operator";

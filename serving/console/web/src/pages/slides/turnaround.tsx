@@ -1,12 +1,12 @@
 // Above the worklist: how many slides stand where, and how long the last weeks' took.
 
 import { scaleLog } from "d3-scale";
-import type { Asked } from "../../kit/api";
-import { Figure } from "../../kit/chart/figure";
-import { number } from "../../kit/format";
-import { Shown } from "../../kit/state";
-import { language, plain, Say, word } from "../../kit/words";
-import { STATES } from "./words";
+import type { Asked } from "../../ui/api";
+import { Figure } from "../../ui/chart/figure";
+import { number } from "../../ui/format";
+import { Shown } from "../../ui/feedback";
+import { language, plain, Say, word } from "../../ui/i18n";
+import { STATES } from "./labels";
 
 interface Spread {
   slides: number;

@@ -1,18 +1,22 @@
 // A slide sent in parts that survive a cut, by tus, with its SHA-256 worked out before in a worker.
 
 import { Upload, type DetailedError } from "tus-js-client";
-import { asShown, notice, Refused, type Problem } from "../../kit/api";
+import { asShown, notice, Refused, type Problem } from "../../ui/api";
+import type { HashMessage } from "./hash-worker";
 
 const PART = 8 * 1024 * 1024;
 
 export function digest(file: File, told: (share: number) => void): Promise<string> {
   return new Promise((resolve, reject) => {
-    const worker = new Worker(new URL("./hash-worker.js", import.meta.url), { type: "module" });
-    worker.onmessage = ({ data }: MessageEvent<{ done?: number; sha256?: string; error?: string }>) => {
-      if (data.error) reject(new Error(data.error));
-      else if (data.sha256) resolve(data.sha256);
-      else told((data.done ?? 0) / file.size);
-      if (data.error || data.sha256) worker.terminate();
+    const worker = new Worker(new URL("./hash-worker.ts", import.meta.url), { type: "module" });
+    worker.onmessage = ({ data }: MessageEvent<HashMessage>) => {
+      if ("done" in data) {
+        told(data.done / file.size);
+        return;
+      }
+      worker.terminate();
+      if ("error" in data) reject(new Error(data.error));
+      else resolve(data.sha256);
     };
     worker.onerror = (error) => {
       worker.terminate();

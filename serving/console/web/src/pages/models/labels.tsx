@@ -1,0 +1,82 @@
+// What figures, checks and versions are called.
+
+import { Say } from "../../ui/i18n";
+import type { Figure, Line } from "./types";
+
+export const FIGURES: Record<string, readonly [string, string]> = {
+  auc: ["AUC", "AUC"],
+  ks: ["KS", "KS"],
+  brier: ["Brier score", "Brier 分"],
+  slope: ["Calibration slope", "校准斜率"],
+  intercept: ["Calibration intercept", "校准截距"],
+  sensitivity: ["Sensitivity", "敏感度"],
+  specificity: ["Specificity", "特异度"],
+  accuracy: ["Accuracy", "准确率"],
+};
+
+export const BEST: Record<string, readonly [string, string]> = {
+  brier: ["lower is better", "越低越好"],
+  slope: ["1 is perfect", "1 为最佳"],
+  intercept: ["0 is perfect", "0 为最佳"],
+};
+
+const CHECKS: Record<string, string> = {
+  "discrimination": "区分度",
+  "calibration slope": "校准斜率",
+  "calibration intercept": "校准截距",
+  "stability": "评分稳定性",
+  "parity": "导出一致性",
+  "policy": "政策护栏",
+  "fairness of approvals": "审批公平性",
+  "fairness of limits at equal PD": "同等风险下的额度公平性",
+  "sensitivity": "敏感度",
+  "answers": "作答比例",
+  "familiar tiles": "熟悉图块",
+  "strange tiles": "陌生图块",
+  "shortcut": "捷径",
+};
+
+export const PRODUCTS: Record<string, readonly [string, string]> = {
+  credit_limit: ["Household credit limit", "农户授信额度"],
+  scitech_risk: ["Sci-tech company risk", "科创企业风险"],
+  pathology: ["Slide reading", "病理切片阅片"],
+};
+
+export function CheckName({ name }: { name: string }) {
+  const better = /^better than the champion\s?(.*)$/.exec(name);
+  return <Say en={name[0]!.toUpperCase() + name.slice(1)} zh={better ? `优于在线版本 ${better[1]}` : CHECKS[name] ?? name} />;
+}
+
+// Of a card. Figures read alike in both languages, and some cards tell English alone.
+export function Sentence({ en, zh }: { en: string; zh: string | undefined }) {
+  return !zh || zh === en ? <span lang="en">{en}</span> : <Say en={en} zh={zh} />;
+}
+
+export const places = (value: number | null | undefined, digits = 3) =>
+  value === null || value === undefined ? "–" : value.toFixed(digits).replace("-", "−");
+
+// With its 95 % interval.
+export function Told({ of }: { of: Figure | null | undefined }) {
+  if (!of || of.value === null) return <>–</>;
+  return <>{places(of.value)}{of.low !== null && of.high !== null ? <small class="interval"> [{places(of.low)}, {places(of.high)}]</small> : null}</>;
+}
+
+export function Gate({ passed }: { passed: boolean | null }) {
+  if (passed === null) return <span class="chip"><Say en="not told" zh="未说明" /></span>;
+  return passed ? <span class="chip good"><Say en="passed" zh="通过" /></span> : <span class="chip bad"><Say en="not passed" zh="未通过" /></span>;
+}
+
+export function Standing({ line, serving }: { line: Line; serving: string | null }) {
+  return (
+    <>
+      {line.refused ? <span class="chip bad"><Say en="refused" zh="被拒绝" /></span> : null}
+      {line.version === serving ? <span class="chip good"><Say en="serving" zh="在线" /></span> : null}
+      {line.aliases.includes("challenger") ? <span class="chip other"><Say en="challenger" zh="挑战者" /></span> : null}
+      {line.served && line.version !== serving ? <span class="chip"><Say en="served before" zh="曾在线" /></span> : null}
+    </>
+  );
+}
+
+export function Simulated() {
+  return <span class="chip warn"><Say en="simulated data" zh="模拟数据" /></span>;
+}

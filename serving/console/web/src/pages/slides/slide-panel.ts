@@ -1,0 +1,114 @@
+// The panel beside the slide, and the cards in place of the image while there is none.
+
+import { moment, number, percent } from "../../ui/format";
+import { bilingual, bilingualLabel, createElement, type Child } from "./dom";
+import { ASKED, LEVELS, STATES, STEPS, TRIAGE, UNFIT } from "./labels";
+import type { Reading, SlideDetail } from "./types";
+
+type Fact = [label: readonly [string, string], value: Child | Child[]];
+
+export function progressCard(slide: SlideDetail): HTMLElement {
+  const current = STEPS.indexOf(slide.state);
+  const steps = STEPS.map((state, index) =>
+    createElement(`li.${index < current ? "done" : index === current ? "now" : "later"}`, index === current ? { "aria-current": "step" } : {}, bilingualLabel(STATES, state)));
+  const { done, total } = slide.progress;
+  return createElement("div.card", {},
+    createElement("h2", {}, bilingual("This slide is on its way", "切片处理中")),
+    createElement("ol.steps", {}, steps),
+    slide.state === "inferring" ? createElement("div.progress", {},
+      createElement("progress", { max: 1, ...(total ? { value: done / total } : {}), "aria-label": "Tiles read 已判读图块" }),
+      createElement("span", { id: "tiles" }, total ? `${number(done)} / ${number(total)}` : "")) : null,
+    createElement("p.quiet", {}, bilingual("This page follows by itself; you may close it and come back.", "页面会自动更新，可关闭后再打开。")));
+}
+
+export function failureCard(slide: SlideDetail): HTMLElement {
+  const titles: Record<string, readonly [string, string]> = {
+    failed: ["This slide could not be read", "该切片无法判读"],
+    quality_failed: ["This scan is not fit to be read", "该扫描不可判读"],
+    cancelled: ["This slide was cancelled", "该切片已取消"],
+  };
+  const reasons = (slide.reasons ?? []).map(({ code = "", en, zh }) => createElement("li", {}, bilingual(en || code, zh || code), createElement("code", {}, code)));
+  return createElement("div.card.bad", { role: "alert" },
+    createElement("h2", {}, bilingualLabel(titles, slide.state)),
+    reasons.length ? createElement("ul.reasons", {}, reasons) : createElement("p", {}, slide.code || ""),
+    createElement("p.actions", {}, createElement("a.button.main", { href: "/console/slides" }, bilingual("Send it again", "重新上传"))));
+}
+
+export function resultSection(reading: Reading): HTMLElement {
+  const { adequacy, classes, triage } = reading;
+  const reasons = reading.abstained.map(({ en, zh }) => createElement("li", {}, bilingual(en, zh)));
+  const highest = Math.max(...classes.map(({ probability }) => probability), 0);
+  return createElement("section", { "aria-labelledby": "result" },
+    createElement("h2", { id: "result" }, bilingual("Image result of the AI", "AI 图像结果")),
+    createElement(`p.triage.${triage}`, {}, bilingualLabel(TRIAGE, triage)),
+    reading.probability === null ? null : probabilityGauge(reading.probability, reading.threshold),
+    reasons.length ? createElement("ul.abstained", {}, reasons) : null,
+    createElement("ul.classes", {}, classes.map(({ code, en, zh, probability }) =>
+      createElement(`li${probability === highest ? ".most" : ""}`, { title: `${en} ${zh}` },
+        createElement("b", {}, code), probabilityBar(code, probability), createElement("span", {}, percent(probability)), createElement("small", {}, bilingual(en, zh))))),
+    createElement(`p.adequacy.${adequacy.adequate ? "good" : "poor"}`, {}, bilingual(adequacy.en, adequacy.zh), " ",
+      createElement("small", {}, bilingual(`${number(adequacy.tiles)} fit tiles, ${number(adequacy.needed)} needed`, `可判读图块 ${number(adequacy.tiles)}，需要 ${number(adequacy.needed)}`))));
+}
+
+function probabilityBar(code: string, probability: number): HTMLElement {
+  const fill = createElement("i", { "data-class": code });
+  fill.style.width = percent(probability).replace(" ", "");
+  return createElement("span.track", { "aria-hidden": "true" }, fill);
+}
+
+// The probability and the operating point: from there on a slide is sent to a pathologist.
+function probabilityGauge(probability: number, threshold: number): HTMLElement {
+  const dot = createElement("i.dot");
+  dot.style.left = `${100 * probability}%`;
+  const line = createElement("i.line");
+  line.style.left = `${100 * threshold}%`;
+  return createElement("div.gauge", {},
+    createElement("p", {},
+      createElement("span", {}, bilingual("Probability", "异常概率"), " ", createElement("b", {}, probability.toFixed(3))),
+      createElement("span", {}, bilingual("Operating point", "工作点"), " ", createElement("b", {}, threshold.toFixed(3)))),
+    createElement("div.track", { "aria-hidden": "true" }, line, dot));
+}
+
+export function patientRiskSection({ patient: risk }: Reading): HTMLElement {
+  const content = risk === null
+    ? [createElement("p", {}, bilingual("Not known: nothing in the form or the record counts.", "未知：申请单与档案中无可用信息。"))]
+    : [createElement("p", {}, createElement(`b.level.${risk.level}`, {}, bilingualLabel(LEVELS, risk.level)), ` ${risk.points} `, bilingual("points", "分")),
+      createElement("ul", {}, risk.reasons.map(({ points, en, zh }) => createElement("li", {}, `+${points} `, bilingual(en, zh)))),
+      risk.unknown.length ? createElement("p.quiet", {}, bilingual("Unknown: ", "未知："), ...risk.unknown.flatMap((field, index) => [index ? " · " : "", bilingualLabel(ASKED, field)])) : null];
+  return createElement("section.apart", { "aria-labelledby": "patient" },
+    createElement("h2", { id: "patient" }, bilingual("Patient-level risk, apart", "患者层面风险（独立）")), ...content,
+    createElement("p.quiet", {}, bilingual("It may raise the priority; it never lowers the image result.", "可提高优先级，绝不降低图像结果。")));
+}
+
+export function factsSection(slide: SlideDetail): HTMLElement {
+  return createElement("section", { "aria-labelledby": "facts" }, createElement("h2", { id: "facts" }, bilingual("Slide", "切片")), factList([
+    [["File", "文件"], slide.name], [["Accession", "病理号"], slide.accession], [["Slide", "切片编号"], slide.slide_id],
+    [["Received", "接收时间"], moment(slide.created)], [["SHA-256", "SHA-256"], slide.sha256],
+  ]));
+}
+
+function factList(facts: Fact[]): HTMLElement {
+  const known = facts.filter(([, value]) => value !== null && value !== undefined && value !== "");
+  return createElement("dl.facts", {}, known.flatMap(([[en, zh], value]) => [createElement("dt", {}, bilingual(en, zh)), createElement("dd", {}, value)]));
+}
+
+export function provenanceSection(reading: Reading, slideId: string): HTMLElement {
+  const { model, slide, tiles } = reading;
+  const scale = slide.mpp ? `${slide.mpp.join(" × ")} µm/px` : "–";
+  const unfit = Object.entries(tiles.unfit).flatMap(([reason, count]) => [` ${number(count)} `, bilingualLabel(UNFIT, reason)]);
+  const scaleSources: Record<string, readonly [string, string]> = { file: ["from the file", "取自文件"], operator: ["given by who sent it", "由送检方填写"] };
+  return createElement("details.origin", {},
+    createElement("summary", {}, bilingual("Where this comes from", "来源与版本")),
+    createElement("p.claim", {}, bilingual(reading.claim.en, reading.claim.zh)),
+    factList([
+      [["Model", "模型"], `${model.name} ${model.version}`],
+      [["Weights digest", "权重摘要"], model.bundle],
+      [["Policy", "策略版本"], reading.policy_version],
+      [["Config digest", "配置摘要"], reading.config_sha256],
+      [["Scale", "比例尺"], createElement("span", {}, `${scale} `, scaleSources[slide.mpp_from] ? bilingualLabel(scaleSources, slide.mpp_from) : "")],
+      [["Tiles", "图块"], createElement("span", {}, `${number(tiles.read)} / ${number(tiles.grid)};`, ...unfit, "; ", bilingual(`${number(tiles.unknown)} unfamiliar`, `陌生 ${number(tiles.unknown)}`))],
+      [["Slide SHA-256", "切片 SHA-256"], slide.sha256],
+      [["Slide", "切片编号"], slideId], [["Read at", "判读时间"], moment(reading.created)],
+    ]),
+    createElement("p.quiet", {}, bilingual("The AI assists and never signs. A negative triage does not rule disease out.", "AI 仅作辅助，不签发报告；阴性分流不能排除疾病。")));
+}

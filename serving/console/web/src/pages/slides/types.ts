@@ -1,0 +1,67 @@
+// The slide resource of the API, as the worklist and the viewer read it.
+
+export interface Sentence {
+  code: string;
+  en: string;
+  zh: string;
+}
+
+export interface Slide {
+  slide_id: string;
+  state: string;
+  code: string | null;
+  name: string;
+  accession: string | null;
+  specimen: string | null;
+  progress: { done: number; total: number };
+  priority: number;
+  triage: string | null;
+  audit: boolean; // only known once the slide is signed
+  to_review: boolean;
+  created: string;
+}
+
+// Evidence on the slide, in pixels of its full resolution.
+export interface Region {
+  x: number;
+  y: number;
+  width: number;
+  height: number;
+  code: string;
+  probability: number;
+}
+
+export interface Reading {
+  simulated: boolean;
+  triage: string;
+  probability: number | null;
+  threshold: number;
+  abstained: Sentence[];
+  classes: (Sentence & { probability: number })[];
+  adequacy: { adequate: boolean; tiles: number; needed: number; en: string; zh: string };
+  evidence: Region[];
+  patient: { level: string; points: number; reasons: (Sentence & { points: number })[]; unknown: string[] } | null;
+  model: { name: string; version: string; bundle: string };
+  policy_version: string;
+  config_sha256: string;
+  slide: { mpp: [number, number] | null; mpp_from: string; sha256: string };
+  tiles: { read: number; grid: number; unknown: number; unfit: Record<string, number> };
+  claim: { en: string; zh: string };
+  created: string;
+}
+
+export interface SlideDetail extends Slide {
+  sha256: string | null;
+  reasons: { code?: string; en?: string; zh?: string }[] | null;
+  reading: Reading | null;
+}
+
+export interface Report {
+  diagnosis: string;
+  findings: string;
+  signed_by: { name: string; licence: string };
+  signed_at: string;
+  version: number;
+  amends: number | null;
+  reason: string | null;
+}
