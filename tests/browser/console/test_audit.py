@@ -44,8 +44,8 @@ def test_an_auditor_finds_a_decision_proves_it_here_and_walks_its_trace(desk, ho
     page.wait_for_selector(".verdict.good")
     told = {one.get_attribute("data-step"): one.get_attribute("data-state") for one in page.locator(".steps li").all()}
     assert told == {
-        "signature": "proved", "inclusion": "proved", "lineage": "proved", "row": "not asked", "decision": "proved",
-        "answer": "proved", "request": "not asked",
+        "signature": "proved", "inclusion": "proved", "lineage": "proved", "row": "skipped", "decision": "proved",
+        "answer": "proved", "request": "skipped",
     }  # fmt: skip
     proof = page.locator("[aria-labelledby=proof-title]")
     for of_what in (
@@ -85,7 +85,7 @@ def test_a_receipt_from_a_file_is_proved_and_an_altered_one_is_not(desk, house, 
     page.set_input_files("[data-part=answer]", tmp_path / "answer.json")
     page.wait_for_selector("[data-step=answer][data-state=proved]")
     expect(page.locator(".verdict.good + dl")).to_contain_text(decided[0])
-    assert page.locator("[data-step=decision]").get_attribute("data-state") == "not asked"
+    assert page.locator("[data-step=decision]").get_attribute("data-state") == "skipped"
     shot(page, "audit_verify")
     page.set_input_files("[data-part=receipt]", tmp_path / "false.json")
     page.wait_for_selector(".verdict.bad")

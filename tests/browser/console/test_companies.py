@@ -134,7 +134,7 @@ def test_a_companys_surroundings_are_walked_by_keys_and_its_answer_follows_the_s
     page = desk("bank", language=language, width=width, at=f"/console/companies/company/{shell}")
     page.wait_for_selector("svg.network .node.centre")
     assert page.locator("svg.network line.loop").count() >= 3
-    told = page.locator("p.told")
+    told = page.locator("p.focused-node")
     first = told.inner_text()
     assert shell in first
     page.locator("svg.network .node.at").first.focus()
@@ -160,7 +160,7 @@ def test_a_companys_surroundings_are_walked_by_keys_and_its_answer_follows_the_s
     ]
     assert limits[1] <= limits[0]
     assert axe(page) == []
-    for name, place in (("stress", ".stress"), ("around", "p.told")):
+    for name, place in (("stress", ".stress"), ("around", "p.focused-node")):
         page.locator(place).evaluate("it => it.scrollIntoView({block: 'end'})")
         shot(page, f"companies_{name}_{language}")
     page.locator(".figure:has(svg.network) summary").click()

@@ -123,10 +123,10 @@ def test_each_kind_of_receipt_is_proved_step_by_step(console, proved):
         assert found["fingerprint"] == hashlib.sha256(der).hexdigest()
         done = {one["step"]: one["state"] for one in found["steps"]}
         assert done["signature"] == done["inclusion"] == done["lineage"] == done["answer"] == "proved" or (
-            "lineage" not in receipt and done["lineage"] == "not asked"
+            "lineage" not in receipt and done["lineage"] == "skipped"
         )
-        assert done["row"] == ("proved" if "row" in receipt else "not asked")
-        assert done["request"] == ("not asked" if request is None else "proved")
+        assert done["row"] == ("proved" if "row" in receipt else "skipped")
+        assert done["request"] == ("skipped" if request is None else "proved")
         assert console.verdict(key, orjson.dumps(receipt))["proved"]
         paper = receipts.render_text(receipt).encode()
         assert console.verdict(key, paper, answer, request)["proved"]
@@ -154,13 +154,13 @@ def test_a_proved_receipt_says_of_what_it_is_as_verify_py_says_it(console, prove
     told, key = proved
     for receipt, *_ in told:
         facts = console.verdict(key, orjson.dumps(receipt))["facts"]
-        lines = [(f"{one['en'].lower()} {one['zh']}", one["told"], one["told_zh"]) for one in facts]
+        lines = [(f"{one['en'].lower()} {one['zh']}", one["value"], one["valueZh"]) for one in facts]
         both_ = [f"{name:<20} {en if en == zh else f'{en} {zh}'}" for name, en, zh in lines]
         assert both_ == verify.summary_lines(receipt)
     for letter in ("\u202e", "\n", "\xa0", "\u2028", "\U0001f600", "癌"):
         key, receipt = of_its_own_log({"kind": "decision", "ref": f"a {letter}", "at": "", "tenant": "demo"}, [])
         [first, *_] = console.verdict(key, receipt)["facts"]
-        assert f"{'decision 决定':<20} {first['told']}" == verify.summary_lines(json.loads(receipt))[0]
+        assert f"{'decision 决定':<20} {first['value']}" == verify.summary_lines(json.loads(receipt))[0]
 
 
 def test_the_receipt_of_another_decision_fails_under_an_id(console, proved):

@@ -1,8 +1,8 @@
-// Which pages there are and who sees them: the one table of it. What a role may ask of the service stands in serving/trust/access.py.
+// The sections of the console and the roles that see them. The service checks every request by itself.
 
 import type { ComponentType } from "preact";
 
-export interface Area {
+export interface Section {
   path: string; // below /console
   en: string;
   zh: string;
@@ -10,7 +10,7 @@ export interface Area {
   load: () => Promise<{ default: ComponentType }>;
 }
 
-export const AREAS: Area[] = [
+export const SECTIONS: Section[] = [
   { path: "credit", en: "Households", zh: "农户授信", roles: ["bank"], load: () => import("./pages/credit") },
   { path: "companies", en: "Companies", zh: "科创企业", roles: ["bank"], load: () => import("./pages/companies") },
   { path: "slides", en: "Slides", zh: "切片", roles: ["clinic", "pathologist"], load: () => import("./pages/slides") },
@@ -19,4 +19,4 @@ export const AREAS: Area[] = [
   { path: "operator", en: "Operations", zh: "运行", roles: ["operator"], load: () => import("./pages/operator") },
 ];
 
-export const areasOf = (roles: string[]): Area[] => AREAS.filter((area) => area.roles.some((role) => roles.includes(role)));
+export const sectionsFor = (roles: string[]): Section[] => SECTIONS.filter((section) => section.roles.some((role) => roles.includes(role)));

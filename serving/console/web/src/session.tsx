@@ -1,59 +1,59 @@
-// Who is signed in. The token is in a cookie that no script reads; here is only what the service says of it.
+// The session. The token itself is in an HttpOnly cookie; scripts only see what the service reports about it.
 
 import { signal } from "@preact/signals";
 import { useEffect, useRef, useState } from "preact/hooks";
-import { ask, between, named, Refused, shows, type Person } from "./ui/api";
-import { Failed } from "./ui/feedback";
-import { Say } from "./ui/i18n";
+import { fetchJson, sessionInterruption, personKey, ApiError, setPerson, type Person } from "./ui/api";
+import { ErrorMessage } from "./ui/feedback";
+import { Text } from "./ui/i18n";
 
 export interface Session extends Person {
   roles: string[];
 }
 
-// undefined until asked; null: a stranger; Error: the service could not say.
+// undefined: not loaded yet; null: not signed in; Error: the service could not be asked.
 export const session = signal<Session | null | undefined | Error>(undefined);
 
-session.subscribe((who) => shows(who instanceof Error ? null : who ?? null));
+session.subscribe((value) => setPerson(value instanceof Error ? null : value ?? null));
 
-export const person = (): Session | null => (session.value instanceof Error ? null : session.value ?? null);
+export const currentUser = (): Session | null => (session.value instanceof Error ? null : session.value ?? null);
 
-// The cookie may still be there: the network was gone when it should go.
-export class StillIn extends Refused {}
+// Signing out failed, for example for want of a network: the cookie may still exist.
+export class SignOutError extends ApiError {}
 
-// A link that signs in carries the token behind #, which a browser sends nowhere; it is taken out of the address at once.
-function taken(): string {
-  const found = /^#token=(.*)$/.exec(location.hash);
-  if (found) history.replaceState(null, "", location.pathname + location.search);
-  return found?.[1] ?? "";
+// A sign-in link carries the token in the fragment, which browsers do not send; it is removed from the address at once.
+function takeUrlToken(): string {
+  const match = /^#token=(.*)$/.exec(location.hash);
+  if (match) history.replaceState(null, "", location.pathname + location.search);
+  return match?.[1] ?? "";
 }
 
-// `event`: the address of the open page changed behind its #.
-export async function begin(event?: Event): Promise<void> {
-  const given = taken();
-  if (event && !given) return;
+// `event`: the fragment of the open page's address has changed.
+export async function startSession(event?: Event): Promise<void> {
+  const token = takeUrlToken();
+  if (event && !token) return;
   try {
-    enter(given ? await signIn(given) : await ask<Session>("/v1/session"));
+    applySession(token ? await signIn(token) : await fetchJson<Session>("/v1/session"));
   } catch (error) {
-    if (!person()) session.value = error instanceof Refused && error.status === 401 ? null : (error as Error);
+    if (!currentUser()) session.value = error instanceof ApiError && error.status === 401 ? null : (error as Error);
   }
 }
 
-const signIn = (token: string) => ask<Session>("/v1/session", { body: { token } });
+const signIn = (token: string) => fetchJson<Session>("/v1/session", { body: { token } });
 
-// What one person typed does not go on under another's name.
-function enter(they: Session): void {
-  const before = person();
-  if (before && named(before) !== named(they)) location.reload();
-  else session.value = they;
+// One person's input must not be sent under another person's name, so the page is reloaded.
+function applySession(next: Session): void {
+  const current = currentUser();
+  if (current && personKey(current) !== personKey(next)) location.reload();
+  else session.value = next;
 }
 
-export async function end(): Promise<void> {
+export async function signOut(): Promise<void> {
   try {
-    await ask("/v1/session", { method: "DELETE" });
+    await fetchJson("/v1/session", { method: "DELETE" });
     session.value = null;
   } catch (error) {
-    const { detail = "", detail_zh = "" } = error instanceof Refused ? error.problem : {};
-    session.value = new StillIn(0, {
+    const { detail = "", detail_zh = "" } = error instanceof ApiError ? error.problem : {};
+    session.value = new SignOutError(0, {
       title: "You are not signed out", title_zh: "尚未退出登录",
       detail: `Your pages are hidden, but this browser still keeps your session. ${detail}`,
       detail_zh: `页面已隐藏，但本浏览器仍保留您的会话。${detail_zh}`,
@@ -66,40 +66,40 @@ export function SignIn() {
     <main class="sign-in" id="main">
       <div class="card">
         <p class="brand" aria-hidden="true">玉衡 <span>Yuheng</span></p>
-        <h1><Say en="Sign in" zh="登录" /></h1>
+        <h1><Text en="Sign in" zh="登录" /></h1>
         <TokenForm id="token" />
       </div>
     </main>
   );
 }
 
-// Over a page whose session ended, or whose browser now has another's.
-export function Between() {
-  const box = useRef<HTMLDialogElement>(null);
-  const came = between.value;
-  const who = person();
+// Shown over a page whose session has ended, or whose browser now holds another person's session.
+export function SessionDialog() {
+  const dialogRef = useRef<HTMLDialogElement>(null);
+  const interruption = sessionInterruption.value;
+  const user = currentUser();
   useEffect(() => {
-    if (came) box.current?.showModal();
-    else box.current?.close();
-  }, [came]);
-  const away = () => { between.value = null; };
+    if (interruption) dialogRef.current?.showModal();
+    else dialogRef.current?.close();
+  }, [interruption]);
+  const dismiss = () => { sessionInterruption.value = null; };
   return (
-    <dialog class="between" ref={box} aria-labelledby="between" onCancel={away}>
-      {came === "ended" ? (
+    <dialog class="between" ref={dialogRef} aria-labelledby="between" onCancel={dismiss}>
+      {interruption === "ended" ? (
         <>
-          <h1 id="between"><Say en="Your session has ended" zh="会话已结束" /></h1>
-          <p><Say en={`What you typed is still there. Sign in again as ${who?.name || who?.who} and go on; for anybody else the page is loaded anew.`}
-            zh={`已填写的内容仍在。请以 ${who?.name || who?.who} 重新登录后继续；以他人身份登录将重新加载页面。`} /></p>
+          <h1 id="between"><Text en="Your session has ended" zh="会话已结束" /></h1>
+          <p><Text en={`What you typed is still there. Sign in again as ${user?.name || user?.who} and go on; for anybody else the page is loaded anew.`}
+            zh={`已填写的内容仍在。请以 ${user?.name || user?.who} 重新登录后继续；以他人身份登录将重新加载页面。`} /></p>
           <TokenForm id="token-again" />
         </>
-      ) : came ? (
+      ) : interruption ? (
         <>
-          <h1 id="between"><Say en="Another person has signed in in this browser" zh="本浏览器已由他人登录" /></h1>
-          <p><Say en={`This page is of ${who?.name || who?.who}. Nothing was done. What you typed is still there; it is lost when the page is loaded anew.`}
-            zh={`本页面属于 ${who?.name || who?.who}。未执行任何操作。已填写的内容仍在，重新加载后将丢失。`} /></p>
+          <h1 id="between"><Text en="Another person has signed in in this browser" zh="本浏览器已由他人登录" /></h1>
+          <p><Text en={`This page is of ${user?.name || user?.who}. Nothing was done. What you typed is still there; it is lost when the page is loaded anew.`}
+            zh={`本页面属于 ${user?.name || user?.who}。未执行任何操作。已填写的内容仍在，重新加载后将丢失。`} /></p>
           <p class="actions">
-            <button type="button" class="main" onClick={() => location.reload()}><Say en="Load the page anew" zh="重新加载页面" /></button>
-            <button type="button" onClick={away}><Say en="Back to what I typed" zh="返回查看已填内容" /></button>
+            <button type="button" class="main" onClick={() => location.reload()}><Text en="Load the page anew" zh="重新加载页面" /></button>
+            <button type="button" onClick={dismiss}><Text en="Back to what I typed" zh="返回查看已填内容" /></button>
           </p>
         </>
       ) : null}
@@ -109,27 +109,27 @@ export function Between() {
 
 function TokenForm({ id }: { id: string }) {
   const [token, setToken] = useState("");
-  const [failed, setFailed] = useState<unknown>(null);
+  const [failure, setFailure] = useState<unknown>(null);
   const [busy, setBusy] = useState(false);
   const submit = async (event: Event) => {
     event.preventDefault();
     setBusy(true);
-    setFailed(null);
+    setFailure(null);
     try {
-      enter(await signIn(token.trim()));
+      applySession(await signIn(token.trim()));
     } catch (error) {
-      setFailed(error);
+      setFailure(error);
     } finally {
       setBusy(false);
     }
   };
   return (
     <form class="stack" onSubmit={submit}>
-      <label for={id}><Say en="Your token" zh="您的令牌" /></label>
+      <label for={id}><Text en="Your token" zh="您的令牌" /></label>
       <input id={id} type="password" required autocomplete="off" spellcheck={false} value={token} onInput={(event) => setToken(event.currentTarget.value)} />
-      <button class="main" type="submit" disabled={busy}><Say en="Sign in" zh="登录" /></button>
-      <p class="quiet"><Say en="Your operator gives you one. It is kept in a cookie that no script can read, until it ends or you sign out." zh="令牌由管理员发放，保存于脚本无法读取的 Cookie，直至到期或退出登录。" /></p>
-      <div aria-live="polite">{failed ? <Failed error={failed} /> : null}</div>
+      <button class="main" type="submit" disabled={busy}><Text en="Sign in" zh="登录" /></button>
+      <p class="quiet"><Text en="Your operator gives you one. It is kept in a cookie that no script can read, until it ends or you sign out." zh="令牌由管理员发放，保存于脚本无法读取的 Cookie，直至到期或退出登录。" /></p>
+      <div aria-live="polite">{failure ? <ErrorMessage error={failure} /> : null}</div>
     </form>
   );
 }

@@ -1,117 +1,117 @@
-// What every page stands in: sign-in, header, the areas of the caller's roles, both languages.
+// The frame of every page: sign-in, header, the sections for the user's roles, the choice of language.
 
 import { ErrorBoundary, lazy, LocationProvider, Route, Router, useLocation } from "preact-iso";
 import { useEffect, useRef, useState } from "preact/hooks";
-import { AREAS, areasOf } from "./routes";
-import { Failed, Loading, Notice, Nowhere } from "./ui/feedback";
-import { choose, language, plain, Say, type Language } from "./ui/i18n";
-import { begin, Between, end, person, session, SignIn, StillIn, type Session } from "./session";
+import { SECTIONS, sectionsFor } from "./routes";
+import { ErrorMessage, Loading, Notice, NotFound } from "./ui/feedback";
+import { setLanguage, language, translate, Text, type Language } from "./ui/i18n";
+import { startSession, SessionDialog, signOut, currentUser, session, SignIn, SignOutError, type Session } from "./session";
 
 const LANGUAGES: [Language, string, string][] = [["en", "EN", "en"], ["zh", "中文", "zh-CN"], ["both", "EN+中", "zh-CN"]];
 const HOME = "/console";
-const Broken = ({ error }: { error: unknown }) => <main id="main"><Failed error={error} again={() => location.reload()} /></main>;
-const PAGES = Object.fromEntries(AREAS.map((area) => [area.path, lazy(() => area.load().catch((error) => ({ default: () => <Broken error={error} /> })))]));
+const CrashPage = ({ error }: { error: unknown }) => <main id="main"><ErrorMessage error={error} retry={() => location.reload()} /></main>;
+const PAGES = Object.fromEntries(SECTIONS.map((section) => [section.path, lazy(() => section.load().catch((error) => ({ default: () => <CrashPage error={error} /> })))]));
 
 export function Console() {
   useEffect(() => {
-    void begin();
-    addEventListener("hashchange", begin); // a link that signs in, given to the open page
-    return () => removeEventListener("hashchange", begin);
+    void startSession();
+    addEventListener("hashchange", startSession); // a sign-in link opened in this tab
+    return () => removeEventListener("hashchange", startSession);
   }, []);
-  const who = session.value;
+  const user = session.value;
   return (
     <LocationProvider scope="/console">
-      <a class="skip" href="#main"><Say en="To the page" zh="跳至正文" /></a>
-      <Header who={person()} />
-      {who === undefined ? <main id="main"><Loading /></main>
-        : who === null ? <SignIn />
-        : who instanceof Error ? <main id="main"><Failed error={who} again={who instanceof StillIn ? end : () => begin()} /></main>
-        : <Areas who={who} />}
-      <Between />
+      <a class="skip" href="#main"><Text en="To the page" zh="跳至正文" /></a>
+      <Header user={currentUser()} />
+      {user === undefined ? <main id="main"><Loading /></main>
+        : user === null ? <SignIn />
+        : user instanceof Error ? <main id="main"><ErrorMessage error={user} retry={user instanceof SignOutError ? signOut : () => startSession()} /></main>
+        : <Sections user={user} />}
+      <SessionDialog />
     </LocationProvider>
   );
 }
 
-function Header({ who }: { who: Session | null }) {
+function Header({ user }: { user: Session | null }) {
   const { path } = useLocation();
   useTitle(path);
   return (
     <header class="top">
       <a class="home" href="/console">玉衡 <span>Yuheng</span></a>
-      <nav aria-label={plain("Pages", "页面")}>
-        {areasOf(who?.roles ?? []).map((area) => (
-          <a key={area.path} href={`/console/${area.path}`} aria-current={path.startsWith(`/console/${area.path}`) ? "page" : undefined}>
-            <Say en={area.en} zh={area.zh} />
+      <nav aria-label={translate("Pages", "页面")}>
+        {sectionsFor(user?.roles ?? []).map((section) => (
+          <a key={section.path} href={`/console/${section.path}`} aria-current={path.startsWith(`/console/${section.path}`) ? "page" : undefined}>
+            <Text en={section.en} zh={section.zh} />
           </a>
         ))}
       </nav>
       <div class="languages" role="group" aria-label="Language 语言">
-        {LANGUAGES.map(([code, text, lang]) => (
-          <button key={code} type="button" data-choose={code} lang={lang} aria-pressed={language.value === code} onClick={() => choose(code)}>{text}</button>
+        {LANGUAGES.map(([code, name, lang]) => (
+          <button key={code} type="button" data-choose={code} lang={lang} aria-pressed={language.value === code} onClick={() => setLanguage(code)}>{name}</button>
         ))}
       </div>
-      {who && (who.tenant !== "local" || who.licence) ? (
+      {user && (user.tenant !== "local" || user.licence) ? (
         <div class="session">
-          <span>{[who.tenant, who.name, who.licence].filter(Boolean).join(" · ")}</span>
-          <button type="button" class="ghost" onClick={end}><Say en="Sign out" zh="退出" /></button>
+          <span>{[user.tenant, user.name, user.licence].filter(Boolean).join(" · ")}</span>
+          <button type="button" class="ghost" onClick={signOut}><Text en="Sign out" zh="退出" /></button>
         </div>
       ) : null}
     </header>
   );
 }
 
-// The area's name; a page may set a better one, which a change of language leaves.
+// Sets the section's name as the title. A page may set a more specific one, which a change of language does not overwrite.
 function useTitle(path: string) {
-  const before = useRef({ path: "", title: "" });
-  const area = AREAS.find((each) => path.split("/")[2] === each.path);
-  const title = area ? `${plain(area.en, area.zh)} · Yuheng 玉衡` : "Yuheng 玉衡";
+  const previous = useRef({ path: "", title: "" });
+  const current = SECTIONS.find((section) => path.split("/")[2] === section.path);
+  const title = current ? `${translate(current.en, current.zh)} · Yuheng 玉衡` : "Yuheng 玉衡";
   useEffect(() => {
-    if (before.current.path !== path || before.current.title === document.title) document.title = title;
-    before.current = { path, title };
+    if (previous.current.path !== path || previous.current.title === document.title) document.title = title;
+    previous.current = { path, title };
   }, [path, title]);
 }
 
-// What is come to has the focus, which tells a screen reader of it: its heading, or all of it while it has none.
-function focus(): void {
+// Moves the focus to the new page, so that a screen reader announces it: to its heading, or to the whole page while there is none.
+function focusHeading(): void {
   const main = document.getElementById("main");
   if (!main || main.contains(document.activeElement)) return;
   const heading = main.querySelector("h1");
-  const place = heading?.textContent ? heading : main;
-  place.tabIndex = -1;
-  place.focus({ preventScroll: true });
+  const target = heading?.textContent ? heading : main;
+  target.tabIndex = -1;
+  target.focus({ preventScroll: true });
 }
 
-function readable(path: string): boolean {
+function isDecodable(path: string): boolean {
   try {
     return !!decodeURIComponent(path);
   } catch {
-    return false; // a % that stands for nothing
+    return false; // malformed percent-encoding
   }
 }
 
-function Areas({ who }: { who: Session }) {
-  const mine = areasOf(who.roles);
+function Sections({ user }: { user: Session }) {
+  const sections = sectionsFor(user.roles);
   const { path } = useLocation();
-  const [broken, setBroken] = useState<{ path: string; error: unknown } | null>(null); // a page that threw
-  const first = useRef(path === HOME); // /console leads on: what it leads to is the first page
-  const moved = (url: string) => {
+  const [crash, setCrash] = useState<{ path: string; error: unknown } | null>(null); // the page that threw an exception
+  const redirecting = useRef(path === HOME); // /console redirects to the first page, which is not a navigation
+  const onRouteChange = (url: string) => {
     if (url === HOME) return;
-    if (!first.current) focus();
-    first.current = false;
+    if (!redirecting.current) focusHeading();
+    redirecting.current = false;
   };
-  if (!readable(path)) return <NotFound />;
-  if (!mine.length) {
-    return <main id="main"><Notice title={["No pages for you", "没有可用页面"]}><Say en="Your token has no role that has pages here." zh="您的令牌没有可使用本控制台的角色。" /></Notice></main>;
+  if (!isDecodable(path)) return <NotFoundPage />;
+  if (!sections.length) {
+    return <main id="main"><Notice title={["No pages for you", "没有可用页面"]}><Text en="Your token has no role that has pages here." zh="您的令牌没有可使用本控制台的角色。" /></Notice></main>;
   }
-  if (broken?.path === path) return <Broken error={broken.error} />;
+  if (crash?.path === path) return <CrashPage error={crash.error} />;
   return (
-    <ErrorBoundary onError={(error) => setBroken({ path, error })}>
-      <Router onRouteChange={moved}>
+    <ErrorBoundary onError={(error) => setCrash({ path, error })}>
+      <Router onRouteChange={onRouteChange}>
         {/* an area's two routes have one key, so that its page stays where its first tab is left */}
-        {mine.map((area) => <Route key={area.path} path={`/console/${area.path}/*`} component={PAGES[area.path]!} />)}
-        {mine.map((area) => <Route key={area.path} path={`/console/${area.path}`} component={PAGES[area.path]!} />)}
-        <Route path={HOME} component={() => <Home to={`/console/${mine[0]!.path}`} />} />
-        <Route default component={NotFound} />
+        {sections.map((section) => <Route key={section.path} path={`/console/${section.path}/*`} component={PAGES[section.path]!} />)}
+        {sections.map((section) => <Route key={section.path} path={`/console/${section.path}`} component={PAGES[section.path]!} />)}
+        <Route path={HOME} component={() => <Home to={`/console/${sections[0]!.path}`} />} />
+        <Route default component={NotFoundPage} />
       </Router>
     </ErrorBoundary>
   );
@@ -123,4 +123,4 @@ function Home({ to }: { to: string }) {
   return <main id="main"><Loading /></main>;
 }
 
-const NotFound = () => <main id="main"><Nowhere /></main>;
+const NotFoundPage = () => <main id="main"><NotFound /></main>;

@@ -1,36 +1,36 @@
 // The log's signed checkpoint (C2SP tlog-checkpoint) and the key that signed it.
 
-import { because, fromBase64, hex, joined, NotProved, same, sha256, subtle, unblanked, utf8, type Bytes } from "./bytes";
-import { HALF } from "./json";
+import { proofMessage, fromBase64, hex, concatenate, ProofError, equalBytes, sha256, subtle, stripBlanks, utf8, type Bytes } from "./bytes";
+import { LONE_SURROGATE } from "./json";
 
 export interface Key {
   raw: Bytes; // the 32 bytes of an Ed25519 public key
-  fingerprint: string; // SHA-256 of its DER, as `openssl pkey -pubin -outform DER | sha256sum` tells it
+  fingerprint: string; // SHA-256 of its DER, as `openssl pkey -pubin -outform DER | sha256sum` prints it
 }
 
 export interface Checkpoint {
   origin: string;
   size: bigint;
   root: Bytes;
-  at: string;
+  signedAt: string;
 }
 
-const ED25519 = Uint8Array.of(0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00); // DER before the key itself
+const ED25519 = Uint8Array.of(0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00); // DER prefix of the key
 
 export async function readKey(pem: string): Promise<Key> {
   const block = /-----BEGIN PUBLIC KEY-----([A-Za-z0-9+/=\s]+)-----END PUBLIC KEY-----/.exec(pem)?.[1];
   let der: Bytes;
   try {
-    if (block === undefined) throw new NotProved("there is no block BEGIN PUBLIC KEY", "缺少 BEGIN PUBLIC KEY 段");
-    der = fromBase64(unblanked(block));
+    if (block === undefined) throw new ProofError("there is no block BEGIN PUBLIC KEY", "缺少 BEGIN PUBLIC KEY 段");
+    der = fromBase64(stripBlanks(block));
   } catch (error) {
-    throw new NotProved(
-      `the key cannot be read (${because(error).en}); the PEM of an Ed25519 public key is needed`,
-      `公钥无法读取（${because(error).zh}）；需要 Ed25519 公钥的 PEM 文本`,
+    throw new ProofError(
+      `the key cannot be read (${proofMessage(error).en}); the PEM of an Ed25519 public key is needed`,
+      `公钥无法读取（${proofMessage(error).zh}）；需要 Ed25519 公钥的 PEM 文本`,
     );
   }
-  if (der.length !== ED25519.length + 32 || !same(der.subarray(0, ED25519.length), ED25519)) {
-    throw new NotProved("the key is of another kind; the PEM of an Ed25519 public key is needed", "公钥种类不符；需要 Ed25519 公钥的 PEM 文本");
+  if (der.length !== ED25519.length + 32 || !equalBytes(der.subarray(0, ED25519.length), ED25519)) {
+    throw new ProofError("the key is of another kind; the PEM of an Ed25519 public key is needed", "公钥种类不符；需要 Ed25519 公钥的 PEM 文本");
   }
   return { raw: der.slice(ED25519.length), fingerprint: hex(await sha256(der)) };
 }
@@ -38,8 +38,8 @@ export async function readKey(pem: string): Promise<Key> {
 // Python's str.splitlines
 const LINES = /\r\n|[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]/;
 
-function splitLines(told: string): string[] {
-  const lines = told.split(LINES);
+function splitLines(text: string): string[] {
+  const lines = text.split(LINES);
   if (lines.at(-1) === "") lines.pop();
   return lines;
 }
@@ -50,40 +50,40 @@ interface Note {
   signatures: [string, Bytes][];
 }
 
-export function readNote(note: string): Note {
+export function parseNote(note: string): Note {
   try {
     const blank = note.indexOf("\n\n");
     const signed = blank < 0 ? note : note.slice(0, blank);
     const lines = signed.split("\n");
     const [origin = "", size = "", root = "", ...rest] = lines;
-    if (blank < 0 || lines.length < 3 || !/^(0|[1-9][0-9]{0,4299})$/.test(size)) throw new NotProved("origin, size and root, then a blank line and signatures, are needed", "须含来源、长度与根，空行之后为签名");
+    if (blank < 0 || lines.length < 3 || !/^(0|[1-9][0-9]{0,4299})$/.test(size)) throw new ProofError("origin, size and root, then a blank line and signatures, are needed", "须含来源、长度与根，空行之后为签名");
     const digest = fromBase64(root);
-    if (digest.length !== 32) throw new NotProved("a size and a root of 32 bytes are needed", "需要长度与 32 字节的根");
+    if (digest.length !== 32) throw new ProofError("a size and a root of 32 bytes are needed", "需要长度与 32 字节的根");
     const signatures = splitLines(note.slice(blank + 2)).map((line): [string, Bytes] => {
-      const parts = line.split(" ");
-      const [dash, name = "", signature = ""] = parts;
-      if (parts.length !== 3 || dash !== "—") throw new NotProved(`${JSON.stringify(line.slice(0, 20))} is no signature`, `${JSON.stringify(line.slice(0, 20))} 不是签名`);
+      const fields = line.split(" ");
+      const [dash, name = "", signature = ""] = fields;
+      if (fields.length !== 3 || dash !== "—") throw new ProofError(`${JSON.stringify(line.slice(0, 20))} is no signature`, `${JSON.stringify(line.slice(0, 20))} 不是签名`);
       return [name, fromBase64(signature)];
     });
-    const at = rest.find((line) => line.startsWith("at "))?.slice(3) ?? "";
-    return { checkpoint: { origin, size: BigInt(size), root: digest, at }, signed: `${signed}\n`, signatures };
+    const signedAt = rest.find((line) => line.startsWith("at "))?.slice(3) ?? "";
+    return { checkpoint: { origin, size: BigInt(size), root: digest, signedAt }, signed: `${signed}\n`, signatures };
   } catch (error) {
-    throw new NotProved(`the checkpoint cannot be read: ${because(error).en}`, `检查点无法读取：${because(error).zh}`);
+    throw new ProofError(`the checkpoint cannot be read: ${proofMessage(error).en}`, `检查点无法读取：${proofMessage(error).zh}`);
   }
 }
 
-export async function openNote(told: string, key: Key): Promise<Checkpoint> {
-  const { checkpoint, signed, signatures } = readNote(told);
-  if (HALF.test(signed)) throw new NotProved("half of a surrogate pair stands alone", "含不成对的代理字符");
+export async function openCheckpoint(note: string, key: Key): Promise<Checkpoint> {
+  const { checkpoint, signed, signatures } = parseNote(note);
+  if (LONE_SURROGATE.test(signed)) throw new ProofError("half of a surrogate pair stands alone", "含不成对的代理字符");
   const bytes = utf8(signed);
-  const wanted = (await sha256(utf8(`${checkpoint.origin}\n\x01`), key.raw)).subarray(0, 4);
+  const expectedKeyId = (await sha256(utf8(`${checkpoint.origin}\n\x01`), key.raw)).subarray(0, 4);
   for (const [name, signature] of signatures) {
-    if (name !== checkpoint.origin || !same(signature.subarray(0, 4), wanted)) continue;
-    const public_ = await subtle().importKey("raw", key.raw, { name: "Ed25519" }, true, ["verify"]);
-    if (!(await subtle().verify({ name: "Ed25519" }, public_, joined(signature.subarray(4)), bytes))) {
-      throw new NotProved("the checkpoint's signature is false: it was altered after it was signed", "检查点签名不符：签名后被改动");
+    if (name !== checkpoint.origin || !equalBytes(signature.subarray(0, 4), expectedKeyId)) continue;
+    const publicKey = await subtle().importKey("raw", key.raw, { name: "Ed25519" }, true, ["verify"]);
+    if (!(await subtle().verify({ name: "Ed25519" }, publicKey, concatenate(signature.subarray(4)), bytes))) {
+      throw new ProofError("the checkpoint's signature is false: it was altered after it was signed", "检查点签名不符：签名后被改动");
     }
     return checkpoint;
   }
-  throw new NotProved(`this key did not sign the checkpoint of ${JSON.stringify(checkpoint.origin)}; take the key of that log`, "该公钥未签署此检查点；请使用该日志的公钥");
+  throw new ProofError(`this key did not sign the checkpoint of ${JSON.stringify(checkpoint.origin)}; take the key of that log`, "该公钥未签署此检查点；请使用该日志的公钥");
 }

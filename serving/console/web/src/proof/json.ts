@@ -1,165 +1,165 @@
-// JSON with its numbers kept as they were written: whole ones as bigint, others as number, so that what was hashed can be
-// written again byte by byte. As serving/trust/verify.py reads and writes it: Python's json.
+// JSON as Python's json module reads and writes it: integers as bigint and other numbers as number, so that a hashed
+// document can be written again byte for byte.
 
-import { NotProved } from "./bytes";
+import { ProofError } from "./bytes";
 
 export type Json = null | boolean | string | bigint | number | Json[] | Map<string, Json>;
 
-const DEEPEST = 100; // lists and objects within one another
-const DIGITS = 4300; // of a whole number; Python reads no longer one
+const MAX_DEPTH = 100; // of nested lists and objects
+const MAX_DIGITS = 4300; // of an integer; Python's limit
 const NUMBER = /-?(?:0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?/y;
-export const HALF = /\p{Surrogate}/u; // of a pair, which no UTF-8 tells
+export const LONE_SURROGATE = /\p{Surrogate}/u; // cannot be encoded in UTF-8
 const BLANKS = /[ \t\n\r]*/y;
 const PLAIN = /[^"\\\u0000-\u001f]*/y;
-const WORDS: [string, Json][] = [["null", null], ["true", true], ["false", false], ["NaN", NaN], ["Infinity", Infinity], ["-Infinity", -Infinity]];
+const LITERALS: [string, Json][] = [["null", null], ["true", true], ["false", false], ["NaN", NaN], ["Infinity", Infinity], ["-Infinity", -Infinity]];
 const ESCAPES: Record<string, string> = { '"': '"', "\\": "\\", "/": "/", b: "\b", f: "\f", n: "\n", r: "\r", t: "\t" };
 
 export function parse(text: string): Json {
-  let at = 0;
+  let position = 0;
 
-  function wrong(needed: string, needed_zh: string): never {
-    throw new NotProved(`at character ${at}, ${needed} is needed`, `第 ${at} 个字符处需要${needed_zh}`);
+  function fail(expected: string, expectedZh: string): never {
+    throw new ProofError(`at character ${position}, ${expected} is needed`, `第 ${position} 个字符处需要${expectedZh}`);
   }
-  function take(pattern: RegExp): RegExpExecArray | null {
-    pattern.lastIndex = at;
-    const found = pattern.exec(text);
-    if (found) at = pattern.lastIndex;
-    return found;
+  function match(pattern: RegExp): RegExpExecArray | null {
+    pattern.lastIndex = position;
+    const result = pattern.exec(text);
+    if (result) position = pattern.lastIndex;
+    return result;
   }
-  function next(letter: string): boolean {
-    take(BLANKS);
-    if (text[at] !== letter) return false;
-    at += 1;
+  function consume(character: string): boolean {
+    match(BLANKS);
+    if (text[position] !== character) return false;
+    position += 1;
     return true;
   }
   function string(): string {
-    at += 1;
-    let found = "";
+    position += 1;
+    let result = "";
     for (;;) {
-      found += take(PLAIN)![0];
-      const letter = text[at];
-      if (letter === '"') {
-        at += 1;
-        return found;
+      result += match(PLAIN)![0];
+      const character = text[position];
+      if (character === '"') {
+        position += 1;
+        return result;
       }
-      if (letter !== "\\") wrong("the end of the text", "字符串结尾");
-      const escaped = text[at + 1] ?? "";
-      const hex = escaped === "u" ? text.slice(at + 2, at + 6) : "";
+      if (character !== "\\") fail("the end of the text", "字符串结尾");
+      const escaped = text[position + 1] ?? "";
+      const hex = escaped === "u" ? text.slice(position + 2, position + 6) : "";
       if (escaped === "u" && /^[0-9a-fA-F]{4}$/.test(hex)) {
-        found += String.fromCharCode(parseInt(hex, 16));
-        at += 6;
+        result += String.fromCharCode(parseInt(hex, 16));
+        position += 6;
       } else if (escaped in ESCAPES) {
-        found += ESCAPES[escaped];
-        at += 2;
-      } else wrong("an escape", "转义符");
+        result += ESCAPES[escaped];
+        position += 2;
+      } else fail("an escape", "转义符");
     }
   }
   function value(depth: number): Json {
-    take(BLANKS);
-    const letter = text[at];
-    if (letter === '"') return string();
-    if (depth >= DEEPEST && (letter === "{" || letter === "[")) wrong(`a depth of at most ${DEEPEST}`, `不超过 ${DEEPEST} 层的嵌套`);
-    if (letter === "{") return object(depth);
-    if (letter === "[") return list(depth);
-    for (const [word, means] of WORDS) {
-      if (text.startsWith(word, at)) {
-        at += word.length;
-        return means;
+    match(BLANKS);
+    const character = text[position];
+    if (character === '"') return string();
+    if (depth >= MAX_DEPTH && (character === "{" || character === "[")) fail(`a depth of at most ${MAX_DEPTH}`, `不超过 ${MAX_DEPTH} 层的嵌套`);
+    if (character === "{") return object(depth);
+    if (character === "[") return list(depth);
+    for (const [literal, meaning] of LITERALS) {
+      if (text.startsWith(literal, position)) {
+        position += literal.length;
+        return meaning;
       }
     }
-    const found = take(NUMBER);
-    if (!found) wrong("a value", "值");
-    if (found[1] !== undefined || found[2] !== undefined) return Number(found[0]);
-    if (found[0].replace("-", "").length > DIGITS) wrong(`a number of at most ${DIGITS} digits`, `不超过 ${DIGITS} 位的数字`);
-    return BigInt(found[0]);
+    const number = match(NUMBER);
+    if (!number) fail("a value", "值");
+    if (number[1] !== undefined || number[2] !== undefined) return Number(number[0]);
+    if (number[0].replace("-", "").length > MAX_DIGITS) fail(`a number of at most ${MAX_DIGITS} digits`, `不超过 ${MAX_DIGITS} 位的数字`);
+    return BigInt(number[0]);
   }
   function list(depth: number): Json[] {
-    at += 1;
-    const found: Json[] = [];
-    if (next("]")) return found;
+    position += 1;
+    const items: Json[] = [];
+    if (consume("]")) return items;
     for (;;) {
-      found.push(value(depth + 1));
-      if (next("]")) return found;
-      if (!next(",")) wrong("a comma or ]", "逗号或 ]");
+      items.push(value(depth + 1));
+      if (consume("]")) return items;
+      if (!consume(",")) fail("a comma or ]", "逗号或 ]");
     }
   }
   function object(depth: number): Map<string, Json> {
-    at += 1;
-    const found = new Map<string, Json>();
-    if (next("}")) return found;
+    position += 1;
+    const entries = new Map<string, Json>();
+    if (consume("}")) return entries;
     for (;;) {
-      take(BLANKS);
-      if (text[at] !== '"') wrong("a name", "名称");
+      match(BLANKS);
+      if (text[position] !== '"') fail("a name", "名称");
       const name = string();
-      if (found.has(name)) wrong("each name once in its object", "对象内各名称仅出现一次");
-      if (!next(":")) wrong("a colon", "冒号");
-      found.set(name, value(depth + 1));
-      if (next("}")) return found;
-      if (!next(",")) wrong("a comma or }", "逗号或 }");
+      if (entries.has(name)) fail("each name once in its object", "对象内各名称仅出现一次");
+      if (!consume(":")) fail("a colon", "冒号");
+      entries.set(name, value(depth + 1));
+      if (consume("}")) return entries;
+      if (!consume(",")) fail("a comma or }", "逗号或 }");
     }
   }
 
-  const found = value(0);
-  take(BLANKS);
-  if (at < text.length) wrong("the end", "结尾");
-  return found;
+  const result = value(0);
+  match(BLANKS);
+  if (position < text.length) fail("the end", "结尾");
+  return result;
 }
 
-// By code points, as Python sorts; JavaScript's own order is that of UTF-16.
-function before(one: string, other: string): number {
-  const a = [...one], b = [...other];
+// By code point, as Python sorts; JavaScript compares UTF-16 code units.
+function compareCodePoints(left: string, right: string): number {
+  const a = [...left], b = [...right];
   for (let i = 0; i < Math.min(a.length, b.length); i++) {
-    const step = a[i]!.codePointAt(0)! - b[i]!.codePointAt(0)!;
-    if (step) return step;
+    const difference = a[i]!.codePointAt(0)! - b[i]!.codePointAt(0)!;
+    if (difference) return difference;
   }
   return a.length - b.length;
 }
 
-export const sorted = (value: Map<string, Json>): [string, Json][] => [...value].sort(([one], [other]) => before(one, other));
+export const sortedEntries = (value: Map<string, Json>): [string, Json][] => [...value].sort(([left], [right]) => compareCodePoints(left, right));
 
-// A number's shortest form that reads back the same, as Python writes it: 1e-05, 1e+16, 0.5, 100.0.
-export function written(value: number): string {
+// The shortest decimal that reads back as the same number, in Python's notation: 1e-05, 1e+16, 0.5, 100.0.
+export function formatFloat(value: number): string {
   if (Number.isNaN(value)) return "nan";
   if (!Number.isFinite(value)) return value < 0 ? "-inf" : "inf";
   const sign = value < 0 || Object.is(value, -0) ? "-" : "";
-  const [figures = "0", power = "0"] = Math.abs(value).toExponential().split("e");
-  const digits = figures.replace(".", "");
-  const point = Number(power) + 1; // places of the digits before the point
+  const [mantissa = "0", exponent = "0"] = Math.abs(value).toExponential().split("e");
+  const digits = mantissa.replace(".", "");
+  const point = Number(exponent) + 1; // number of digits before the decimal point
   if (value !== 0 && (point <= -4 || point > 16)) {
-    const least = Math.abs(point - 1).toString().padStart(2, "0");
-    return `${sign}${digits[0]}${digits.length > 1 ? `.${digits.slice(1)}` : ""}e${point - 1 < 0 ? "-" : "+"}${least}`;
+    const exponentDigits = Math.abs(point - 1).toString().padStart(2, "0");
+    return `${sign}${digits[0]}${digits.length > 1 ? `.${digits.slice(1)}` : ""}e${point - 1 < 0 ? "-" : "+"}${exponentDigits}`;
   }
   if (point <= 0) return `${sign}0.${"0".repeat(-point)}${digits}`;
-  const whole = digits.slice(0, point).padEnd(point, "0");
-  return `${sign}${whole}.${digits.slice(point) || "0"}`;
+  const integerPart = digits.slice(0, point).padEnd(point, "0");
+  return `${sign}${integerPart}.${digits.slice(point) || "0"}`;
 }
 
-export function quoted(text: string): string {
-  if (HALF.test(text)) throw new NotProved("half of a surrogate pair stands alone", "含不成对的代理字符");
+export function quote(text: string): string {
+  if (LONE_SURROGATE.test(text)) throw new ProofError("half of a surrogate pair stands alone", "含不成对的代理字符");
   return JSON.stringify(text);
 }
 
-// Keys sorted, no blanks, as it was hashed.
+// Sorted keys, no whitespace: the form that was hashed.
 export function canonical(value: Json): string {
-  if (typeof value === "number" && !Number.isFinite(value)) throw new NotProved("a number that is none", "含非数值");
-  if (typeof value === "number") return written(value);
-  if (typeof value === "string") return quoted(value);
+  if (typeof value === "number" && !Number.isFinite(value)) throw new ProofError("a number that is none", "含非数值");
+  if (typeof value === "number") return formatFloat(value);
+  if (typeof value === "string") return quote(value);
   if (Array.isArray(value)) return `[${value.map(canonical).join(",")}]`;
-  if (value instanceof Map) return `{${sorted(value).map(([name, each]) => `${quoted(name)}:${canonical(each)}`).join(",")}}`;
+  if (value instanceof Map) return `{${sortedEntries(value).map(([name, item]) => `${quote(name)}:${canonical(item)}`).join(",")}}`;
   return String(value);
 }
 
-// What stands for the inputs of a decision: numbers as serving/trust/verify.py's `indicators` writes them.
+// The form in which a decision's inputs were hashed; some small numbers differ from canonical JSON, as in `indicators` of verify.py.
 export function indicators(value: Json): string {
   if (typeof value === "number") {
-    const told = written(value);
-    const parts = /^(.*?)e-0(.*)$/.exec(told);
-    if (!parts) return told;
-    const [, figures = "", power = ""] = parts;
-    if (power === "5") return `${figures.startsWith("-") ? "-" : ""}0.0000${figures.replace("-", "").replace(".", "")}`;
-    return `${figures}e-${power}`;
+    const text = formatFloat(value);
+    const match = /^(.*?)e-0(.*)$/.exec(text);
+    if (!match) return text;
+    const [, mantissa = "", exponent = ""] = match;
+    if (exponent === "5") return `${mantissa.startsWith("-") ? "-" : ""}0.0000${mantissa.replace("-", "").replace(".", "")}`;
+    return `${mantissa}e-${exponent}`;
   }
   if (Array.isArray(value)) return `[${value.map(indicators).join(",")}]`;
-  if (value instanceof Map) return `{${sorted(value).map(([name, each]) => `${quoted(name)}:${indicators(each)}`).join(",")}}`;
+  if (value instanceof Map) return `{${sortedEntries(value).map(([name, item]) => `${quote(name)}:${indicators(item)}`).join(",")}}`;
   return canonical(value);
 }

@@ -1,9 +1,9 @@
-// The service, asked: JSON in and out, refusals as errors that carry both languages.
+// Client of the HTTP API: JSON requests and responses. Errors carry their message in both languages.
 
 import { signal } from "@preact/signals";
 import { useCallback, useEffect, useState } from "preact/hooks";
 
-export interface Fault {
+export interface FieldError {
   field: string;
   found: string;
   needed: string;
@@ -16,32 +16,33 @@ export interface Problem {
   title_zh?: string;
   detail?: string;
   detail_zh?: string;
-  errors?: Fault[];
+  errors?: FieldError[];
 }
 
-// What the service refused, or that it was not reached (status 0).
-export class Refused extends Error {
+// An error response of the service, or status 0 when the service could not be reached.
+export class ApiError extends Error {
   constructor(readonly status: number, readonly problem: Problem) {
     super(problem.detail ?? problem.title ?? `HTTP ${status}`);
   }
 }
 
-// What came between the page and its person: the session ended, or another person signed in in another tab of this
-// browser. The shell tells of it over the page, which stays as it is.
-export const between = signal<"ended" | "another" | null>(null);
-export const renewed = signal(0); // how often somebody came in or left
+// Set when the session has ended, or another person has signed in in another tab of this browser. The shell then shows a
+// dialog over the page, which keeps its state.
+export const sessionInterruption = signal<"ended" | "another" | null>(null);
+export const sessionRevision = signal(0); // incremented at each sign-in and sign-out
 
-const came = (error: unknown) =>
-  !(error instanceof Refused) ? null : error.status === 401 ? "ended" : error.problem.type === "/problems/another_person" ? "another" : null;
+const interruptionOf = (error: unknown) =>
+  !(error instanceof ApiError) ? null : error.status === 401 ? "ended" : error.problem.type === "/problems/another_person" ? "another" : null;
 
-// `look`: asked by the page of itself, perhaps every few seconds. One such is enough for who closed the notice.
-export function notice(error: Refused, look = false): void {
-  const found = shown ? came(error) : null;
-  if (!found || (look && noticed)) return;
-  noticed = true;
-  between.value = found;
+// `polling`: the request was made by the page itself, perhaps every few seconds. Once the dialog was dismissed, such a
+// request does not open it again.
+export function reportInterruption(error: ApiError, polling = false): void {
+  const interruption = actingAs ? interruptionOf(error) : null;
+  if (!interruption || (polling && interruptionReported)) return;
+  interruptionReported = true;
+  sessionInterruption.value = interruption;
 }
-let noticed = false;
+let interruptionReported = false;
 
 export interface Person {
   tenant: string;
@@ -50,101 +51,102 @@ export interface Person {
   licence: string;
 }
 
-// As each call tells whom the page shows, so that nothing is done under another name: serving/trust/door.py reads it.
-export const named = ({ tenant, who, name, licence }: Person) => [tenant, who, name, licence].map(encodeURIComponent).join("/");
-let shown = "";
-export const asShown = (): Record<string, string> => (shown ? { "Shown-To": shown } : {});
+// Every request names the person the page is showing, and the service refuses it if the session belongs to someone else,
+// so that nothing is done under another person's name.
+export const personKey = ({ tenant, who, name, licence }: Person) => [tenant, who, name, licence].map(encodeURIComponent).join("/");
+let actingAs = "";
+export const actingAsHeader = (): Record<string, string> => (actingAs ? { "Shown-To": actingAs } : {});
 
-export function shows(person: Person | null): void {
-  shown = person ? named(person) : "";
-  between.value = null;
-  noticed = false;
-  renewed.value = renewed.peek() + 1;
+export function setPerson(person: Person | null): void {
+  actingAs = person ? personKey(person) : "";
+  sessionInterruption.value = null;
+  interruptionReported = false;
+  sessionRevision.value = sessionRevision.peek() + 1;
 }
 
-// For an Idempotency-Key. randomUUID is there over https and on localhost alone.
-export const newKey = (): string =>
+// For an Idempotency-Key. crypto.randomUUID is only available over HTTPS and on localhost.
+export const newIdempotencyKey = (): string =>
   Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
 
-export interface Asking {
+export interface RequestOptions {
   body?: unknown;
   method?: string;
   signal?: AbortSignal;
   headers?: Record<string, string>;
 }
 
-export async function send(address: string, { body, method, signal, headers }: Asking = {}): Promise<Response> {
-  const told: Record<string, string> = { Accept: "application/json", ...asShown(), ...headers };
-  const asked = renewed.peek();
-  if (body !== undefined) told["Content-Type"] ??= "application/json";
-  let answer: Response;
+export async function sendRequest(address: string, { body, method, signal, headers }: RequestOptions = {}): Promise<Response> {
+  const requestHeaders: Record<string, string> = { Accept: "application/json", ...actingAsHeader(), ...headers };
+  const revision = sessionRevision.peek();
+  if (body !== undefined) requestHeaders["Content-Type"] ??= "application/json";
+  let response: Response;
   try {
-    answer = await fetch(address, {
+    response = await fetch(address, {
       method: method ?? (body === undefined ? "GET" : "POST"),
-      headers: told,
+      headers: requestHeaders,
       body: body === undefined ? undefined : body instanceof Blob ? body : JSON.stringify(body),
       cache: "no-store",
       signal,
     });
   } catch (error) {
     if (signal?.aborted) throw error;
-    throw new Refused(0, {
+    throw new ApiError(0, {
       title: "The service was not reached", title_zh: "无法连接服务",
       detail: "Check the network, then try again.", detail_zh: "请检查网络后重试。",
     });
   }
-  if (!answer.ok) {
-    const refused = new Refused(answer.status, (await answer.json().catch(() => ({}))) as Problem);
-    // Not where a token is tried, and not what was asked before somebody came in.
-    if (address !== "/v1/session" && asked === renewed.peek()) notice(refused, (method ?? "GET") === "GET" && body === undefined);
-    throw refused;
+  if (!response.ok) {
+    const apiError = new ApiError(response.status, (await response.json().catch(() => ({}))) as Problem);
+    // Not for a sign-in attempt, and not for a request that was sent before the latest sign-in.
+    if (address !== "/v1/session" && revision === sessionRevision.peek()) reportInterruption(apiError, (method ?? "GET") === "GET" && body === undefined);
+    throw apiError;
   }
-  return answer;
+  return response;
 }
 
-export async function ask<T>(address: string, asking: Asking = {}): Promise<T> {
-  const answer = await send(address, asking);
-  return (answer.status === 204 ? undefined : await answer.json()) as T;
+export async function fetchJson<T>(address: string, options: RequestOptions = {}): Promise<T> {
+  const response = await sendRequest(address, options);
+  return (response.status === 204 ? undefined : await response.json()) as T;
 }
 
-export interface Asked<T> {
+export interface Resource<T> {
   value?: T;
   error?: unknown;
   loading: boolean;
-  again: () => void;
+  reload: () => void;
 }
 
-interface Found<T> {
+interface ResourceState<T> {
   value?: T;
   error?: unknown;
   loading: boolean;
-  of?: string; // the address that gave the value
-  waits?: boolean; // for who is shown to sign in again
+  address?: string; // the address that `value` was loaded from
+  awaitsSession?: boolean; // the load failed for want of a session; it is repeated after the next sign-in
 }
 
-// What an address answers, asked when shown and again when the address changes; null asks nothing.
-export function useAsk<T>(address: string | null): Asked<T> {
-  const [{ value, error, loading, waits }, setState] = useState<Found<T>>({ loading: address !== null });
-  const [times, setTimes] = useState(0);
+// Loads a resource when the component mounts and whenever the address changes; null loads nothing.
+export function useResource<T>(address: string | null): Resource<T> {
+  const [{ value, error, loading, awaitsSession }, setState] = useState<ResourceState<T>>({ loading: address !== null });
+  const [attempt, setAttempt] = useState(0);
   useEffect(() => {
     if (address === null) {
       setState({ loading: false });
       return;
     }
-    const ending = new AbortController();
-    setState((before) => ({ ...before, loading: true }));
-    ask<T>(address, { signal: ending.signal }).then(
-      (value) => setState({ value, of: address, loading: false }),
-      // What is shown of the address stays, and with it what was typed below it; a page that shows nothing says why.
-      (error) => ending.signal.aborted || setState((before) => {
-        const kept = before.of === address ? { value: before.value, of: address } : {};
-        return { ...kept, ...(kept.of && came(error) ? {} : { error }), loading: false, waits: !!came(error) };
+    const controller = new AbortController();
+    setState((previous) => ({ ...previous, loading: true }));
+    fetchJson<T>(address, { signal: controller.signal }).then(
+      (value) => setState({ value, address, loading: false }),
+      // A value of this address stays visible, and with it anything typed below it; only a page without a value shows the error.
+      (error) => controller.signal.aborted || setState((previous) => {
+        const unchanged = previous.address === address ? { value: previous.value, address } : {};
+        return { ...unchanged, ...(unchanged.address && interruptionOf(error) ? {} : { error }), loading: false, awaitsSession: !!interruptionOf(error) };
       }),
     );
-    return () => ending.abort();
-  }, [address, times]);
-  const again = useCallback(() => setTimes((before) => before + 1), []);
-  const entered = renewed.value;
-  useEffect(() => { if (waits) again(); }, [entered]);
-  return { value, error, loading, again };
+    return () => controller.abort();
+  }, [address, attempt]);
+  const reload = useCallback(() => setAttempt((previous) => previous + 1), []);
+  const revision = sessionRevision.value;
+  useEffect(() => { if (awaitsSession) reload(); }, [revision]);
+  return { value, error, loading, reload };
 }

@@ -1,52 +1,56 @@
-// Two languages: each text is said in both, and the chosen one is shown, or both side by side.
+// English and Chinese: every text exists in both, and the page shows the selected one, or both side by side.
 
 import { signal } from "@preact/signals";
 
+// English and Chinese of one text.
+export type Bilingual = readonly [en: string, zh: string];
+export type Labels = Record<string, Bilingual>; // of the codes of one kind
+
 export type Language = "en" | "zh" | "both";
 
-const KEPT = "language";
+const STORAGE_KEY = "language";
 
-function first(): Language {
+function initialLanguage(): Language {
   try {
-    const kept = localStorage.getItem(KEPT);
-    if (kept === "en" || kept === "zh" || kept === "both") return kept;
+    const stored = localStorage.getItem(STORAGE_KEY);
+    if (stored === "en" || stored === "zh" || stored === "both") return stored;
   } catch {
-    // storage is off: the choice lasts as long as the page
+    // storage is disabled: the choice lasts as long as the page
   }
   return navigator.language.toLowerCase().startsWith("zh") ? "zh" : "en";
 }
 
-export const language = signal<Language>(first());
+export const language = signal<Language>(initialLanguage());
 
-language.subscribe((chosen) => {
-  document.documentElement.lang = chosen === "zh" ? "zh-CN" : "en";
-  document.documentElement.dataset.language = chosen;
+language.subscribe((selected) => {
+  document.documentElement.lang = selected === "zh" ? "zh-CN" : "en";
+  document.documentElement.dataset.language = selected;
 });
 
-export function choose(chosen: Language): void {
-  language.value = chosen;
+export function setLanguage(selected: Language): void {
+  language.value = selected;
   try {
-    localStorage.setItem(KEPT, chosen);
+    localStorage.setItem(STORAGE_KEY, selected);
   } catch {
     // as above
   }
 }
 
-// A text in the page.
-export function Say({ en, zh }: { en: string; zh: string }) {
-  const chosen = language.value;
-  if (chosen === "en") return <span lang="en">{en}</span>;
-  if (chosen === "zh") return <span lang="zh-CN">{zh}</span>;
+// A text of the page.
+export function Text({ en, zh }: { en: string; zh: string }) {
+  const selected = language.value;
+  if (selected === "en") return <span lang="en">{en}</span>;
+  if (selected === "zh") return <span lang="zh-CN">{zh}</span>;
   return <span class="both"><span lang="en">{en}</span> <span lang="zh-CN">{zh}</span></span>;
 }
 
-// The same where only text may stand: names for screen readers, placeholders, options, titles in a picture.
-export function plain(en: string, zh: string): string {
-  const chosen = language.value;
-  return chosen === "en" ? en : chosen === "zh" ? zh : `${en} ${zh}`;
+// The same as a string, where no markup is possible: accessible names, placeholders, options, labels of charts.
+export function translate(en: string, zh: string): string {
+  const selected = language.value;
+  return selected === "en" ? en : selected === "zh" ? zh : `${en} ${zh}`;
 }
 
-export const word = (table: Record<string, readonly [string, string]>, code: string) => {
-  const [en, zh] = table[code] ?? [code, code];
-  return <Say en={en} zh={zh} />;
+export const labelOf = (labels: Labels, code: string) => {
+  const [en, zh] = labels[code] ?? [code, code];
+  return <Text en={en} zh={zh} />;
 };

@@ -1,15 +1,15 @@
-// What is recorded is sent once: the same question again, after an answer was lost, is the same request to the service.
+// Idempotent POST: a request that is sent again after a lost response carries the same Idempotency-Key and is recorded only once.
 
 import { useRef } from "preact/hooks";
-import { ask, newKey } from "./api";
+import { fetchJson, newIdempotencyKey } from "./api";
 
-export function useOnce() {
-  const kept = useRef({ told: "", key: "" });
+export function useIdempotentPost() {
+  const pending = useRef({ content: "", key: "" });
   return async <T>(address: string, body: unknown): Promise<T> => {
-    const told = address + JSON.stringify(body);
-    if (kept.current.told !== told) kept.current = { told, key: newKey() };
-    const answer = await ask<T>(address, { body, headers: { "Idempotency-Key": kept.current.key } });
-    kept.current = { told: "", key: "" };
-    return answer;
+    const content = address + JSON.stringify(body);
+    if (pending.current.content !== content) pending.current = { content, key: newIdempotencyKey() };
+    const response = await fetchJson<T>(address, { body, headers: { "Idempotency-Key": pending.current.key } });
+    pending.current = { content: "", key: "" };
+    return response;
   };
 }

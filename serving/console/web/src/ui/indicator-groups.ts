@@ -1,8 +1,8 @@
-// Groups of indicators, in the order in which they are entered, in both languages.
+// Names of the indicator groups, in the order of the entry form.
 
-type Words = Record<string, readonly [string, string]>;
+import type { Labels } from "./i18n";
 
-export const GROUPS: Words = {
+export const INDICATOR_GROUPS: Labels = {
   credit_behaviour: ["Credit behaviour", "信贷行为"],
   household_assets: ["Household assets", "家庭资产"],
   tax: ["Tax", "税务"],
@@ -25,10 +25,10 @@ export const GROUPS: Words = {
   other: ["Other", "其他"],
 };
 
-// What must be said beside a group where its values are entered.
-export const NOTES: Words = {
+// Shown next to a group in the entry form.
+export const GROUP_NOTES: Labels = {
   village_appraisal: ["can only raise the limit", "只会提高额度"],
   self_assessment: ["can only raise the limit", "只会提高额度"],
 };
 
-export const groupNames = (codes: string[], at: 0 | 1): string => codes.map((code) => GROUPS[code]?.[at] ?? code).join(at ? "、" : ", ");
+export const groupNames = (codes: string[], languageIndex: 0 | 1): string => codes.map((code) => INDICATOR_GROUPS[code]?.[languageIndex] ?? code).join(languageIndex ? "、" : ", ");

@@ -1,27 +1,27 @@
-// One field that leads to a stored subject's page.
+// A search field that opens the page of a stored subject.
 
 import { useLocation } from "preact-iso";
 import { useId, useState } from "preact/hooks";
-import { plain, Say } from "./i18n";
+import { translate, Text, type Bilingual } from "./i18n";
 
-export function LookUp({ name, label, hint, to }: {
-  name: string; // of the field
-  label: readonly [string, string];
-  hint: readonly [string, string];
-  to: string; // the address before the subject's id
+export function SubjectLookup({ name, label, hint, basePath }: {
+  name: string; // of the input
+  label: Bilingual;
+  hint: Bilingual;
+  basePath: string; // path to which the subject's id is appended
 }) {
   const [id, setId] = useState("");
-  const field = `${name}-${useId()}`;
+  const inputId = `${name}-${useId()}`;
   const { route } = useLocation();
-  const go = (event: Event) => {
+  const submit = (event: Event) => {
     event.preventDefault();
-    if (id.trim()) route(`${to}/${encodeURIComponent(id.trim())}`);
+    if (id.trim()) route(`${basePath}/${encodeURIComponent(id.trim())}`);
   };
   return (
-    <form class="actions look-up" role="search" onSubmit={go}>
-      <label for={field}><Say en={label[0]} zh={label[1]} /></label>
-      <input id={field} name={name} class="short" value={id} maxLength={255} autocomplete="off" placeholder={plain(...hint)} onInput={(event) => setId(event.currentTarget.value)} />
-      <button type="submit"><Say en="Look up" zh="查询" /></button>
+    <form class="actions look-up" role="search" onSubmit={submit}>
+      <label for={inputId}><Text en={label[0]} zh={label[1]} /></label>
+      <input id={inputId} name={name} class="short" value={id} maxLength={255} autocomplete="off" placeholder={translate(...hint)} onInput={(event) => setId(event.currentTarget.value)} />
+      <button type="submit"><Text en="Look up" zh="查询" /></button>
     </form>
   );
 }

@@ -1,17 +1,17 @@
-// A short table; of thousands of rows see virtual-table.tsx.
+// A table for a moderate number of rows; virtual-table.tsx is for thousands.
 
 import type { ComponentChildren } from "preact";
-import { Say } from "./i18n";
+import { Text, type Bilingual } from "./i18n";
 
 export interface Column<Row> {
   en: string;
   zh: string;
   cell: (row: Row) => ComponentChildren;
-  number?: boolean; // set to the right, in figures of one width
+  number?: boolean; // right-aligned, in tabular figures
 }
 
 export function Table<Row>({ caption, columns, rows, keyOf }: {
-  caption: readonly [string, string];
+  caption: Bilingual;
   columns: Column<Row>[];
   rows: Row[];
   keyOf: (row: Row) => string | number;
@@ -19,9 +19,9 @@ export function Table<Row>({ caption, columns, rows, keyOf }: {
   return (
     <div class="scroll" tabindex={0}>
       <table>
-        <caption class="hidden"><Say en={caption[0]} zh={caption[1]} /></caption>
+        <caption class="hidden"><Text en={caption[0]} zh={caption[1]} /></caption>
         <thead>
-          <tr>{columns.map((column) => <th key={column.en} scope="col" class={column.number ? "number" : undefined}><Say en={column.en} zh={column.zh} /></th>)}</tr>
+          <tr>{columns.map((column) => <th key={column.en} scope="col" class={column.number ? "number" : undefined}><Text en={column.en} zh={column.zh} /></th>)}</tr>
         </thead>
         <tbody>
           {rows.map((row) => (

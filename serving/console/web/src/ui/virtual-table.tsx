@@ -1,54 +1,54 @@
-// A table of any length: only the rows in view are in the page. Sorted by its heads, scrolled by wheel or keys.
+// A virtualised table: only the visible rows are in the DOM. Sortable by its column headers, scrollable by wheel and keyboard.
 
 import { elementScroll, observeElementOffset, observeElementRect, Virtualizer } from "@tanstack/virtual-core";
 import type { ComponentChildren } from "preact";
 import { useLayoutEffect, useMemo, useReducer, useRef, useState } from "preact/hooks";
-import { plain, Say } from "./i18n";
+import { translate, Text, type Bilingual } from "./i18n";
 
-export interface LongColumn<Row> {
+export interface VirtualColumn<Row> {
   key: string;
   en: string;
   zh: string;
-  wide: string; // of the grid, as 1fr or 90px
+  width: string; // a CSS grid track, such as 1fr or 90px
   cell: (row: Row) => ComponentChildren;
-  by: (row: Row) => string | number | null; // what is sorted by; null comes last
+  sortKey: (row: Row) => string | number | null; // null sorts last
   number?: boolean;
 }
 
-const TALL = 34; // px of a row
+const ROW_HEIGHT = 34; // px
 
-export function Long<Row>({ caption, columns, rows }: { caption: readonly [string, string]; columns: LongColumn<Row>[]; rows: Row[] }) {
-  const [sort, setSort] = useState<{ key: string; down: boolean } | null>(null);
-  const [, redraw] = useReducer((times: number, _: void) => times + 1, 0);
-  const box = useRef<HTMLDivElement>(null);
-  const order = useMemo(() => sorted(rows, columns.find((column) => column.key === sort?.key), sort?.down ?? false), [rows, sort]);
-  const virtual = useMemo(() => new Virtualizer<HTMLDivElement, HTMLDivElement>({
-    count: 0, getScrollElement: () => box.current, estimateSize: () => TALL, overscan: 12,
+export function VirtualTable<Row>({ caption, columns, rows }: { caption: Bilingual; columns: VirtualColumn<Row>[]; rows: Row[] }) {
+  const [sort, setSort] = useState<{ key: string; descending: boolean } | null>(null);
+  const [, redraw] = useReducer((count: number, _: void) => count + 1, 0);
+  const bodyRef = useRef<HTMLDivElement>(null);
+  const order = useMemo(() => sortedOrder(rows, columns.find((column) => column.key === sort?.key), sort?.descending ?? false), [rows, sort]);
+  const virtualizer = useMemo(() => new Virtualizer<HTMLDivElement, HTMLDivElement>({
+    count: 0, getScrollElement: () => bodyRef.current, estimateSize: () => ROW_HEIGHT, overscan: 12,
     observeElementRect, observeElementOffset, scrollToFn: elementScroll, onChange: () => redraw(),
   }), []);
-  virtual.setOptions({ ...virtual.options, count: rows.length });
-  useLayoutEffect(() => virtual._didMount(), []);
-  useLayoutEffect(() => virtual._willUpdate());
-  const grid = { gridTemplateColumns: columns.map((column) => column.wide).join(" ") };
+  virtualizer.setOptions({ ...virtualizer.options, count: rows.length });
+  useLayoutEffect(() => virtualizer._didMount(), []);
+  useLayoutEffect(() => virtualizer._willUpdate());
+  const grid = { gridTemplateColumns: columns.map((column) => column.width).join(" ") };
   return (
-    <div class="long" role="table" aria-label={plain(...caption)} aria-rowcount={rows.length + 1}>
+    <div class="long" role="table" aria-label={translate(...caption)} aria-rowcount={rows.length + 1}>
       <div role="rowgroup">
         <div class="long-head" role="row" aria-rowindex={1} style={grid}>
           {columns.map((column) => {
-            const on = sort?.key === column.key;
+            const active = sort?.key === column.key;
             return (
-              <div key={column.key} role="columnheader" class={column.number ? "number" : undefined} aria-sort={on ? (sort.down ? "descending" : "ascending") : "none"}>
-                <button type="button" onClick={() => setSort({ key: column.key, down: on ? !sort.down : Boolean(column.number) })}>
-                  <Say en={column.en} zh={column.zh} /><i aria-hidden="true">{on ? (sort.down ? "▾" : "▴") : ""}</i>
+              <div key={column.key} role="columnheader" class={column.number ? "number" : undefined} aria-sort={active ? (sort.descending ? "descending" : "ascending") : "none"}>
+                <button type="button" onClick={() => setSort({ key: column.key, descending: active ? !sort.descending : Boolean(column.number) })}>
+                  <Text en={column.en} zh={column.zh} /><i aria-hidden="true">{active ? (sort.descending ? "▾" : "▴") : ""}</i>
                 </button>
               </div>
             );
           })}
         </div>
       </div>
-      <div class="long-body" ref={box} role="rowgroup" tabindex={0} aria-label={plain("rows", "数据行")}>
-        <div class="long-all" role="presentation" style={{ height: `${virtual.getTotalSize()}px` }}>
-          {virtual.getVirtualItems().map((item) => {
+      <div class="long-body" ref={bodyRef} role="rowgroup" tabindex={0} aria-label={translate("rows", "数据行")}>
+        <div class="long-all" role="presentation" style={{ height: `${virtualizer.getTotalSize()}px` }}>
+          {virtualizer.getVirtualItems().map((item) => {
             const row = rows[order[item.index]!]!;
             return (
               <div key={item.key} class="long-row" role="row" aria-rowindex={item.index + 2} style={{ ...grid, transform: `translateY(${item.start}px)` }}>
@@ -62,16 +62,16 @@ export function Long<Row>({ caption, columns, rows }: { caption: readonly [strin
   );
 }
 
-function sorted<Row>(rows: Row[], column: LongColumn<Row> | undefined, down: boolean): Uint32Array {
-  const order = Uint32Array.from(rows, (_, at) => at);
+function sortedOrder<Row>(rows: Row[], column: VirtualColumn<Row> | undefined, descending: boolean): Uint32Array {
+  const order = Uint32Array.from(rows, (_, index) => index);
   if (!column) return order;
-  const keys = rows.map(column.by);
-  const way = down ? -1 : 1;
-  return order.sort((one, other) => {
-    const [a, b] = [keys[one]!, keys[other]!];
-    if (a === b) return one - other;
+  const keys = rows.map(column.sortKey);
+  const direction = descending ? -1 : 1;
+  return order.sort((left, right) => {
+    const [a, b] = [keys[left]!, keys[right]!];
+    if (a === b) return left - right;
     if (a === null) return 1;
     if (b === null) return -1;
-    return a < b ? -way : way;
+    return a < b ? -direction : direction;
   });
 }

@@ -1,14 +1,14 @@
-// The auditor's pages: decisions and their proofs, a receipt from a file, authorisations and their uses, a month's statement.
+// The auditor's section: decisions with their proofs, receipts from files, authorisations with their uses, monthly statements.
 
 import { Route, Router, useLocation } from "preact-iso";
-import { Nowhere } from "../../ui/feedback";
-import { plain, Say } from "../../ui/i18n";
+import { NotFound } from "../../ui/feedback";
+import { translate, Text } from "../../ui/i18n";
 import "./audit.css";
 import { Decision } from "./decision";
 import { Decisions } from "./decisions";
-import { GrantPage, Grants } from "./grants";
+import { GrantPage, GrantTable } from "./grants";
 import { StatementPage } from "./statement";
-import { Verify } from "./verify";
+import { VerifyPage } from "./verify";
 
 const HOME = "/console/audit";
 const TABS = [
@@ -20,25 +20,25 @@ const TABS = [
 
 export default function Page() {
   const { path } = useLocation();
-  const below = path.slice(HOME.length);
-  const current = TABS.slice(1).find((tab) => below.startsWith(tab.path)) ?? TABS[0]!;
+  const subpath = path.slice(HOME.length);
+  const current = TABS.slice(1).find((tab) => subpath.startsWith(tab.path)) ?? TABS[0]!;
   return (
     <main id="main">
-      <nav class="tabs" aria-label={plain("Audit", "审计")}>
-        {TABS.map((tab) => <a key={tab.path} href={`${HOME}${tab.path}`} aria-current={tab === current ? "page" : undefined}><Say en={tab.en} zh={tab.zh} /></a>)}
+      <nav class="tabs" aria-label={translate("Audit", "审计")}>
+        {TABS.map((tab) => <a key={tab.path} href={`${HOME}${tab.path}`} aria-current={tab === current ? "page" : undefined}><Text en={tab.en} zh={tab.zh} /></a>)}
       </nav>
       <Router>
         <Route path="/" component={Decisions} />
         <Route path="/decisions/:id" component={Decision} />
-        <Route path="/verify" component={Verify} />
-        <Route path="/authorisations" component={AllGrants} />
-        <Route path="/authorisations/:id" component={OneGrant} />
+        <Route path="/verify" component={VerifyPage} />
+        <Route path="/authorisations" component={GrantListRoute} />
+        <Route path="/authorisations/:id" component={GrantRoute} />
         <Route path="/statement" component={StatementPage} />
-        <Route default component={Nowhere} />
+        <Route default component={NotFound} />
       </Router>
     </main>
   );
 }
 
-const AllGrants = () => <Grants at={`${HOME}/authorisations`} />;
-const OneGrant = ({ id }: { id?: string }) => <GrantPage id={id} back={`${HOME}/authorisations`} decisions={`${HOME}/decisions`} />;
+const GrantListRoute = () => <GrantTable basePath={`${HOME}/authorisations`} />;
+const GrantRoute = ({ id }: { id?: string }) => <GrantPage id={id} backHref={`${HOME}/authorisations`} decisionsHref={`${HOME}/decisions`} />;

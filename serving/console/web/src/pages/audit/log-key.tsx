@@ -1,74 +1,74 @@
-// The log's public key, as the auditor brings it: from a file or pasted. It is no secret; the browser keeps it until forgotten.
+// The log's public key, supplied by the auditor as a file or as text. It is not secret; the browser stores it until it is replaced.
 
 import { signal } from "@preact/signals";
 import { useState } from "preact/hooks";
-import { Say } from "../../ui/i18n";
-import { NotProved } from "../../proof/bytes";
+import { Text } from "../../ui/i18n";
+import { ProofError } from "../../proof/bytes";
 import { readKey, type Key } from "../../proof/checkpoint";
 
-const KEPT = "log-public-key";
+const STORAGE_KEY = "log-public-key";
 
-export const key = signal<Key | null>(null);
+export const logKey = signal<Key | null>(null);
 
-function kept(): string | null {
+function storedKey(): string | null {
   try {
-    return localStorage.getItem(KEPT);
+    return localStorage.getItem(STORAGE_KEY);
   } catch {
-    return null; // storage is off: the key lasts as long as the page
+    return null; // storage is disabled: the key lasts as long as the page
   }
 }
 
-function keep(pem: string | null): void {
+function storeKey(pem: string | null): void {
   try {
-    if (pem === null) localStorage.removeItem(KEPT);
-    else localStorage.setItem(KEPT, pem);
+    if (pem === null) localStorage.removeItem(STORAGE_KEY);
+    else localStorage.setItem(STORAGE_KEY, pem);
   } catch {
     // as above
   }
 }
 
-const before = kept();
-if (before !== null) readKey(before).then((found) => (key.value = found), () => keep(null));
+const stored = storedKey();
+if (stored !== null) readKey(stored).then((parsed) => (logKey.value = parsed), () => storeKey(null));
 
-export const Fingerprint = ({ of }: { of: Key }) => <code class="fingerprint">{of.fingerprint.match(/.{8}/g)!.join(" ")}</code>;
+export const Fingerprint = ({ publicKey }: { publicKey: Key }) => <code class="fingerprint">{publicKey.fingerprint.match(/.{8}/g)!.join(" ")}</code>;
 
-export function KeyCard() {
-  const [pasted, setPasted] = useState("");
-  const [failed, setFailed] = useState<NotProved | null>(null);
-  const take = async (pem: string) => {
-    setFailed(null);
+export function LogKeyCard() {
+  const [text, setText] = useState("");
+  const [failure, setFailure] = useState<ProofError | null>(null);
+  const importKey = async (pem: string) => {
+    setFailure(null);
     try {
-      key.value = await readKey(pem);
-      keep(pem);
-      setPasted("");
+      logKey.value = await readKey(pem);
+      storeKey(pem);
+      setText("");
     } catch (error) {
-      if (!(error instanceof NotProved)) throw error;
-      setFailed(error);
+      if (!(error instanceof ProofError)) throw error;
+      setFailure(error);
     }
   };
-  const found = key.value;
+  const current = logKey.value;
   return (
     <section class="card stack key-card" aria-labelledby="key-title">
-      <h2 id="key-title"><Say en="The log's public key" zh="日志公钥" /></h2>
-      {found ? (
+      <h2 id="key-title"><Text en="The log's public key" zh="日志公钥" /></h2>
+      {current ? (
         <>
-          <dl class="facts"><dt><Say en="Fingerprint (SHA-256)" zh="指纹（SHA-256）" /></dt><dd><Fingerprint of={found} /></dd></dl>
-          <p class="quiet"><Say en="Compare it with the one that you were given on paper or by telephone. Every check below trusts this key and nothing else." zh="请与书面或电话取得的指纹核对。以下各项核验仅信任该公钥。" /></p>
-          <div class="actions"><button type="button" onClick={() => { key.value = null; keep(null); }}><Say en="Use another key" zh="更换公钥" /></button></div>
+          <dl class="facts"><dt><Text en="Fingerprint (SHA-256)" zh="指纹（SHA-256）" /></dt><dd><Fingerprint publicKey={current} /></dd></dl>
+          <p class="quiet"><Text en="Compare it with the one that you were given on paper or by telephone. Every check below trusts this key and nothing else." zh="请与书面或电话取得的指纹核对。以下各项核验仅信任该公钥。" /></p>
+          <div class="actions"><button type="button" onClick={() => { logKey.value = null; storeKey(null); }}><Text en="Use another key" zh="更换公钥" /></button></div>
         </>
       ) : (
         <>
-          <p class="quiet"><Say en="Bring it yourself (log.pub.pem), not from this service: otherwise the service would vouch for itself." zh="请自行携带公钥（log.pub.pem），勿从本服务获取，否则等于服务自证。" /></p>
+          <p class="quiet"><Text en="Bring it yourself (log.pub.pem), not from this service: otherwise the service would vouch for itself." zh="请自行携带公钥（log.pub.pem），勿从本服务获取，否则等于服务自证。" /></p>
           <label class="drop">
-            <Say en="Choose the key's file" zh="选择公钥文件" />
-            <input type="file" accept=".pem" onChange={(event) => event.currentTarget.files?.[0]?.text().then(take)} />
+            <Text en="Choose the key's file" zh="选择公钥文件" />
+            <input type="file" accept=".pem" onChange={(event) => event.currentTarget.files?.[0]?.text().then(importKey)} />
           </label>
           <div class="field">
-            <label for="pasted"><Say en="or paste it" zh="或粘贴" /></label>
-            <textarea id="pasted" rows={4} spellcheck={false} placeholder="-----BEGIN PUBLIC KEY-----" value={pasted} onInput={(event) => setPasted(event.currentTarget.value)} />
+            <label for="pasted"><Text en="or paste it" zh="或粘贴" /></label>
+            <textarea id="pasted" rows={4} spellcheck={false} placeholder="-----BEGIN PUBLIC KEY-----" value={text} onInput={(event) => setText(event.currentTarget.value)} />
           </div>
-          <div class="actions"><button type="button" class="main" disabled={!pasted.trim()} onClick={() => take(pasted)}><Say en="Use this key" zh="使用该公钥" /></button></div>
-          <div aria-live="polite">{failed ? <p class="refusal"><Say en={failed.en} zh={failed.zh} /></p> : null}</div>
+          <div class="actions"><button type="button" class="main" disabled={!text.trim()} onClick={() => importKey(text)}><Text en="Use this key" zh="使用该公钥" /></button></div>
+          <div aria-live="polite">{failure ? <p class="refusal"><Text en={failure.en} zh={failure.zh} /></p> : null}</div>
         </>
       )}
     </section>

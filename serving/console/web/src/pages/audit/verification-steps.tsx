@@ -1,16 +1,16 @@
-// A receipt's verification, step by step: what each proves, and where it stops.
+// The steps of a receipt's verification: what each one proves, and which one failed.
 
 import { useEffect, useState } from "preact/hooks";
-import { moment } from "../../ui/format";
+import { formatTimestamp } from "../../ui/format";
 import { Loading } from "../../ui/feedback";
-import { Say, word } from "../../ui/i18n";
-import { NotProved, type Bytes } from "../../proof/bytes";
+import { Text, labelOf, type Bilingual } from "../../ui/i18n";
+import { ProofError, type Bytes } from "../../proof/bytes";
 import type { Key } from "../../proof/checkpoint";
 import { readReceipt, verify, type Receipt, type Step, type StepName, type Verdict } from "../../proof/receipt";
 import { summary, type Fact } from "../../proof/summary";
-import { PRODUCTS, RULES } from "./labels";
+import { PRODUCTS, PRICE_RULES } from "./labels";
 
-const PROVES: Record<StepName, { en: string; zh: string; why: readonly [string, string] }> = {
+const STEP_TEXTS: Record<StepName, { en: string; zh: string; why: Bilingual }> = {
   signature: { en: "The checkpoint was signed by your key", zh: "检查点由您的公钥签署", why: ["Ed25519 over the log's size and root: the holder of the key vouched for the log as it then stood.", "对日志长度与根的 Ed25519 签名：密钥持有者为当时的日志作保。"] },
   inclusion: { en: "The record is in the log", zh: "该记录在日志中", why: ["Its hash and the proof's hashes lead to the signed root (RFC 9162): it stood there, as it is, when the log was signed.", "其哈希与证明路径可推出已签署的根（RFC 9162）：签署时即在其中，且未被改动。"] },
   lineage: { en: "Made by this model, from these data", zh: "由该模型、该数据作出", why: ["Model, version, training run, commit, data sets and policy are those that the record names.", "模型、版本、训练运行、代码提交、数据集与政策均与记录一致。"] },
@@ -19,72 +19,72 @@ const PROVES: Record<StepName, { en: string; zh: string; why: readonly [string, 
   answer: { en: "The answer is the one that was recorded", zh: "答复与记录一致", why: ["Byte for byte: the digest of the answer under the receipt's salt is that of the record.", "逐字节一致：加盐摘要与记录相同。"] },
   request: { en: "These inputs were decided on", zh: "决定基于这些输入", why: ["The indicators' digest is that of the record.", "指标摘要与记录相同。"] },
 };
-const ABSENT: Partial<Record<StepName, readonly [string, string]>> = {
+const SKIPPED_TEXTS: Partial<Record<StepName, Bilingual>> = {
   lineage: ["The receipt tells no lineage.", "凭证未附谱系。"],
   row: ["It is not of a batch, so there is nothing to check.", "不属于批次，无需核验。"],
   decision: ["Compare the decision's id with the one on the letter.", "请将决定编号与通知书核对。"],
   answer: ["The answer was not given.", "未提供答复。"],
   request: ["The request was not given: bring its JSON to “Verify a receipt” to prove the inputs.", "未提供请求：如需证明输入，请在“核验凭证”提供其 JSON。"],
 };
-const MARKS = { proved: ["✓", "proved", "已证明"], failed: ["✕", "failed", "未通过"], "not asked": ["–", "not asked", "未核验"] } as const;
+const MARKS = { proved: ["✓", "proved", "已证明"], failed: ["✕", "failed", "未通过"], skipped: ["–", "not checked", "未核验"] } as const;
 
-export type Verified = { verdict: Verdict; receipt: Receipt } | { refused: NotProved };
+export type Verification = { verdict: Verdict; receipt: Receipt } | { error: ProofError };
 
-// Verifies when anything of it changes; null while there is nothing to verify.
-export function useVerdict(key: Key | null, receipt: Bytes | null, answer: Bytes | null, request: Bytes | null, id: string | null = null): Verified | null {
-  const [found, setFound] = useState<Verified | null>(null);
+// Verifies again when any argument changes; null while there is nothing to verify.
+export function useVerification(key: Key | null, receipt: Bytes | null, answer: Bytes | null, request: Bytes | null, id: string | null = null): Verification | null {
+  const [verification, setVerification] = useState<Verification | null>(null);
   useEffect(() => {
-    let current = true;
-    setFound(null);
+    let active = true;
+    setVerification(null);
     if (key && receipt) {
-      const work = async (): Promise<Verified> => {
-        const read = await readReceipt(receipt);
-        return { verdict: await verify(key, read, answer, request, id), receipt: read };
+      const run = async (): Promise<Verification> => {
+        const parsed = await readReceipt(receipt);
+        return { verdict: await verify(key, parsed, answer, request, id), receipt: parsed };
       };
-      work().then(
-        (told) => current && setFound(told),
-        (error) => current && setFound({ refused: error instanceof NotProved ? error : new NotProved(String(error), `浏览器报错：${error}`) }),
+      run().then(
+        (result) => active && setVerification(result),
+        (error) => active && setVerification({ error: error instanceof ProofError ? error : new ProofError(String(error), `浏览器报错：${error}`) }),
       );
     }
-    return () => void (current = false);
+    return () => void (active = false);
   }, [key, receipt, answer, request, id]);
-  return found;
+  return verification;
 }
 
-export function Steps({ of }: { of: Verified | null }) {
-  if (of === null) return <Loading en="Verifying in this browser" zh="正在浏览器中核验" />;
-  if ("refused" in of) return <div class="refusal" role="alert"><strong><Say en="Not a receipt that can be read" zh="凭证无法读取" /></strong><p><Say en={of.refused.en} zh={of.refused.zh} /></p></div>;
-  const { proved, checkpoint, steps } = of.verdict;
+export function VerificationSteps({ verification }: { verification: Verification | null }) {
+  if (verification === null) return <Loading en="Verifying in this browser" zh="正在浏览器中核验" />;
+  if ("error" in verification) return <div class="refusal" role="alert"><strong><Text en="Not a receipt that can be read" zh="凭证无法读取" /></strong><p><Text en={verification.error.en} zh={verification.error.zh} /></p></div>;
+  const { proved, checkpoint, steps } = verification.verdict;
   return (
     <div class="stack" role="status">
       <p class={`verdict ${proved ? "good" : "bad"}`}>
-        {proved ? <Say en="Genuine" zh="属实" /> : <Say en="Not proved" zh="未能证明" />}
-        {proved && checkpoint ? <small><Say en={`signed by ${checkpoint.origin} at ${checkpoint.at} over ${checkpoint.size} records`} zh={`${checkpoint.origin} 于 ${checkpoint.at} 对 ${checkpoint.size} 条记录签署`} /></small> : null}
+        {proved ? <Text en="Genuine" zh="属实" /> : <Text en="Not proved" zh="未能证明" />}
+        {proved && checkpoint ? <small><Text en={`signed by ${checkpoint.origin} at ${checkpoint.signedAt} over ${checkpoint.size} records`} zh={`${checkpoint.origin} 于 ${checkpoint.signedAt} 对 ${checkpoint.size} 条记录签署`} /></small> : null}
       </p>
-      {proved ? <dl class="facts">{summary(of.receipt).map((fact, at) => [<dt key={at}><Say en={fact.en} zh={fact.zh} /></dt>, <dd key={`${at}-told`}>{shown(fact)}</dd>])}</dl> : null}
+      {proved ? <dl class="facts">{summary(verification.receipt).map((fact, index) => [<dt key={index}><Text en={fact.en} zh={fact.zh} /></dt>, <dd key={`${index}-value`}>{factValue(fact)}</dd>])}</dl> : null}
       <ol class="steps">{steps.map((step) => <StepLine key={step.step} step={step} />)}</ol>
     </div>
   );
 }
 
-function shown({ en, told, told_zh }: Fact) {
-  if (en === "Product") return word(PRODUCTS, told);
-  if (en === "At") return moment(told);
-  const rule = en === "Price" ? (at: 0 | 1) => told.replace(/\((\w+)/, (all, code: string) => (RULES[code] ? `(${RULES[code][at]}` : all)) : null;
-  return rule ? <Say en={rule(0)} zh={rule(1)} /> : <Say en={told} zh={told_zh} />;
+function factValue({ en, value, valueZh }: Fact) {
+  if (en === "Product") return labelOf(PRODUCTS, value);
+  if (en === "At") return formatTimestamp(value);
+  const rule = en === "Price" ? (index: 0 | 1) => value.replace(/\((\w+)/, (match, code: string) => (PRICE_RULES[code] ? `(${PRICE_RULES[code][index]}` : match)) : null;
+  return rule ? <Text en={rule(0)} zh={rule(1)} /> : <Text en={value} zh={valueZh} />;
 }
 
 function StepLine({ step }: { step: Step }) {
-  const { en, zh, why: proves } = PROVES[step.step];
-  const why = step.state === "not asked" ? (ABSENT[step.step] ?? proves) : proves;
-  const [mark, told, told_zh] = MARKS[step.state];
+  const { en, zh, why: explanation } = STEP_TEXTS[step.step];
+  const why = step.state === "skipped" ? (SKIPPED_TEXTS[step.step] ?? explanation) : explanation;
+  const [mark, stateEn, stateZh] = MARKS[step.state];
   return (
-    <li class={step.state.replace(" ", "-")} data-step={step.step} data-state={step.state}>
+    <li class={step.state} data-step={step.step} data-state={step.state}>
       <i aria-hidden="true">{mark}</i>
       <div>
-        <strong><Say en={en} zh={zh} /></strong> <span class="hidden"><Say en={told} zh={told_zh} /></span>
-        <p class="quiet"><Say en={why[0]} zh={why[1]} /></p>
-        {step.state === "failed" ? <p class="bad-text"><Say en={step.en} zh={step.zh} /></p> : null}
+        <strong><Text en={en} zh={zh} /></strong> <span class="hidden"><Text en={stateEn} zh={stateZh} /></span>
+        <p class="quiet"><Text en={why[0]} zh={why[1]} /></p>
+        {step.state === "failed" ? <p class="bad-text"><Text en={step.en} zh={step.zh} /></p> : null}
       </div>
     </li>
   );

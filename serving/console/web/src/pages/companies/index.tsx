@@ -1,65 +1,65 @@
-// The sci-tech desk's pages.
+// The sci-tech risk section.
 
 import { Route, Router, useLocation, useRoute } from "preact-iso";
 import { Batches } from "../../ui/batches";
-import { moment } from "../../ui/format";
-import { LookUp } from "../../ui/subject-lookup";
-import { Nowhere } from "../../ui/feedback";
-import { plain, Say } from "../../ui/i18n";
+import { formatTimestamp } from "../../ui/format";
+import { SubjectLookup } from "../../ui/subject-lookup";
+import { NotFound } from "../../ui/feedback";
+import { translate, Text } from "../../ui/i18n";
 import example from "../../../../../../configs/examples/company.json";
-import { Apply, type Asks } from "../credit/application-form";
-import { Decision } from "../credit/decision";
+import { ApplicationForm, type FormProduct } from "../credit/application-form";
+import { DecisionPage } from "../credit/decision";
 import "../credit/credit.css";
-import { Beside, Company } from "./company";
+import { CompanyCards, CompanyPage } from "./company";
 import "./companies.css";
 import type { Answer } from "../credit/types";
-import { OF, type CompanyAnswer } from "./types";
-import { Run } from "./run";
+import { SCITECH_RISK, type CompanyAnswer } from "./types";
+import { RunPage } from "./run";
 
 const TABS: [string, string, string][] = [
   ["/console/companies", "Register runs", "名录批次"],
   ["/console/companies/new", "New company", "新企业"],
 ];
-const beside = (answer: Answer) => <Beside answer={answer as CompanyAnswer} />;
-const ASKS: Asks = {
-  model: OF.model, route: OF.route, home: "/console/companies", example, made: ["a made-up company", "虚构企业示例"], beside,
-  wishes: [{ name: "person", at: false, en: "The company wants a person to decide", zh: "企业要求人工决定" }],
+const renderCompanyCards = (answer: Answer) => <CompanyCards answer={answer as CompanyAnswer} />;
+const PRODUCT: FormProduct = {
+  model: SCITECH_RISK.model, route: SCITECH_RISK.route, home: "/console/companies", example, exampleName: ["a made-up company", "虚构企业示例"], renderExtra: renderCompanyCards,
+  options: [{ name: "person", initial: false, en: "The company wants a person to decide", zh: "企业要求人工决定" }],
 };
 
-// Named, so that a change of language does not build a page anew.
-const Runs = () => <Batches of={OF} named={(row) => <a href={`/console/companies/runs/${row.batch_id}`}>{moment(row.created)}</a>} />;
-const New = () => <Apply asks={ASKS} />;
-const OneRun = () => <Run id={useRoute().params.id!} />;
+// Module-level components, so that a change of language does not remount a page.
+const RunsTab = () => <Batches api={SCITECH_RISK} renderCreated={(row) => <a href={`/console/companies/runs/${row.batch_id}`}>{formatTimestamp(row.created)}</a>} />;
+const NewCompanyTab = () => <ApplicationForm product={PRODUCT} />;
+const RunRoute = () => <RunPage id={useRoute().params.id!} />;
 
 export default function Companies() {
   const { path } = useLocation();
   return (
     <main id="main">
       <div class="page-head">
-        <h1><Say en="Technology companies" zh="科创企业" /></h1>
-        <LookUp name="company" label={["Stored company", "库内企业"]} hint={["company number", "企业编号"]} to="/console/companies/company" />
+        <h1><Text en="Technology companies" zh="科创企业" /></h1>
+        <SubjectLookup name="company" label={["Stored company", "库内企业"]} hint={["company number", "企业编号"]} basePath="/console/companies/company" />
       </div>
-      <nav class="tabs" aria-label={plain("Technology companies", "科创企业")}>
-        {TABS.map(([to, en, zh]) => <a key={to} href={to} aria-current={path === to ? "page" : undefined}><Say en={en} zh={zh} /></a>)}
+      <nav class="tabs" aria-label={translate("Technology companies", "科创企业")}>
+        {TABS.map(([href, en, zh]) => <a key={href} href={href} aria-current={path === href ? "page" : undefined}><Text en={en} zh={zh} /></a>)}
       </nav>
       <Router>
-        <Route path="/runs/:id" component={OneRun} />
-        <Route path="/company/:id" component={Chosen} />
-        <Route path="/new" component={New} />
-        <Route path="/decisions/:id" component={Decided} />
-        <Route path="/" component={Runs} />
-        <Route default component={Nowhere} />
+        <Route path="/runs/:id" component={RunRoute} />
+        <Route path="/company/:id" component={CompanyRoute} />
+        <Route path="/new" component={NewCompanyTab} />
+        <Route path="/decisions/:id" component={DecisionRoute} />
+        <Route path="/" component={RunsTab} />
+        <Route default component={NotFound} />
       </Router>
     </main>
   );
 }
 
-function Chosen() {
+function CompanyRoute() {
   const id = decodeURIComponent(useRoute().params.id!);
-  return <Company key={id} id={id} />;
+  return <CompanyPage key={id} id={id} />;
 }
 
-function Decided() {
+function DecisionRoute() {
   const id = useRoute().params.id!;
-  return <Decision key={id} id={id} more={beside} />;
+  return <DecisionPage key={id} id={id} renderExtra={renderCompanyCards} />;
 }

@@ -1,8 +1,9 @@
-// What the service tells of companies: a run's rows, one company's months.
+// API types of the sci-tech risk section: rows of a batch, a company's months, its network, stress scenarios.
 
 import type { Answer, Sentence } from "../credit/types";
+import type { Labels } from "../../ui/i18n";
 
-export const OF = { product: "scitech_risk", route: "/v1/scitech-risks", model: "scitech_risk" };
+export const SCITECH_RISK = { product: "scitech_risk", route: "/v1/scitech-risks", model: "scitech_risk" };
 export const GRADES = ["AAA", "AA", "A", "BBB", "BB", "B", "CCC", "CC", "C"];
 export const GATES: Record<string, readonly [string, string, string]> = {
   pass: ["pass", "通过", "good"],
@@ -48,8 +49,8 @@ export interface CompanyAnswer extends Answer {
 
 const COLUMNS = "company_id|subject_id|row,decision_id,decision,grade,pd,indicative_limit,innovation,gate,warnings,error";
 
-// A run's rows: 100,000 of them are some 20 MB of NDJSON, read line by line.
-export async function read(text: string): Promise<Row[]> {
+// Parses a batch's rows; 100,000 of them are about 20 MB of NDJSON.
+export async function parseRows(text: string): Promise<Row[]> {
   const rows: Row[] = [];
   for (const line of text.split("\n")) {
     if (!line) continue;
@@ -59,7 +60,7 @@ export async function read(text: string): Promise<Row[]> {
   return rows;
 }
 
-export const rowsOf = (batch: string) => `/v1/batches/${batch}/rows?format=ndjson&columns=${encodeURIComponent(COLUMNS)}`;
+export const rowsAddress = (batch: string) => `/v1/batches/${batch}/rows?format=ndjson&columns=${encodeURIComponent(COLUMNS)}`;
 
 export interface Node {
   kind: string;
@@ -83,7 +84,7 @@ export interface Network {
   left_out: number;
 }
 
-export const TIES: Record<string, readonly [string, string]> = { officer: ["officer", "高管"], address: ["address", "地址"], owner: ["owner", "股东"] };
+export const TIE_LABELS: Labels = { officer: ["officer", "高管"], address: ["address", "地址"], owner: ["owner", "股东"] };
 
 export interface Shock {
   code: string;
@@ -103,8 +104,8 @@ export interface Shocks {
   most: number;
 }
 
-// Rounded, so that a company's own figures cannot be found by moving it.
-export interface Told {
+// Rounded by the service, so that a company's figures cannot be inferred by moving the sliders.
+export interface StressedAnswer {
   decision: string;
   grade: string | null;
   pd: number;
@@ -114,9 +115,9 @@ export interface Told {
   bounds: { code: string; binding: boolean; amount: number | null }[];
 }
 
-export interface Stressed {
+export interface StressResult {
   subject_id: string;
   recorded: false;
-  before: Told;
-  after: Told;
+  before: StressedAnswer;
+  after: StressedAnswer;
 }

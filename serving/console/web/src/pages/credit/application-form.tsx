@@ -1,203 +1,203 @@
-// Somebody's indicators entered: a preview answers as one types, and asking records a decision.
+// Entry of an applicant's indicators, with a live preview. Requesting a decision records it.
 
 import type { ComponentChildren } from "preact";
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { useLocation } from "preact-iso";
-import { ask, Refused, useAsk } from "../../ui/api";
+import { fetchJson, ApiError, useResource } from "../../ui/api";
 import { Field } from "../../ui/field";
-import { money } from "../../ui/format";
-import { GROUPS, NOTES } from "../../ui/indicator-groups";
-import { useOnce } from "../../ui/idempotent";
-import { Failed, Loading, Shown } from "../../ui/feedback";
-import { plain, Say } from "../../ui/i18n";
+import { formatMoney } from "../../ui/format";
+import { INDICATOR_GROUPS, GROUP_NOTES } from "../../ui/indicator-groups";
+import { useIdempotentPost } from "../../ui/idempotent";
+import { ErrorMessage, Loading, ResourceView } from "../../ui/feedback";
+import { translate, Text, type Bilingual } from "../../ui/i18n";
 import { session, type Session } from "../../session";
-import { Details, Headline, Simulated } from "./answer";
+import { AnswerDetails, AnswerHeadline, SimulatedBanner } from "./answer";
 import type { Answer, Form, FormField } from "./types";
 
-const PAUSE = 60; // ms after the last key before the preview asks
+const DEBOUNCE_MS = 60; // ms after the last keystroke
 
 const DECIMAL = /^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i;
 
 type Values = Record<string, string>;
 interface Draft {
   values: Values;
-  wishes: Record<string, boolean>;
+  options: Record<string, boolean>;
 }
 
-// What was typed outlives a look at another page; by person and model, in this tab's memory alone.
+// Input outlives a visit to another page; by person and model, in this tab's memory only.
 const drafts = new Map<string, Draft>();
 
-// Of one product.
-export interface Asks {
+// A product that takes applications.
+export interface FormProduct {
   model: string;
   route: string;
-  home: string; // of its pages
+  home: string; // path of the product's section
   example: { indicators: object };
-  made: readonly [string, string]; // what the example is
-  wishes: readonly { name: string; at: boolean; en: string; zh: string }[];
-  beside?: (answer: Answer) => ComponentChildren; // what the product tells beside every product's
+  exampleName: Bilingual; // how the button describes the example
+  options: readonly { name: string; initial: boolean; en: string; zh: string }[];
+  renderExtra?: (answer: Answer) => ComponentChildren; // the parts of the answer that only this product has
 }
 
-// What was typed, as the service takes it; what is empty is missing, never 0.
-export function indicators(values: Values, fields: FormField[]): Record<string, unknown> {
-  const told: Record<string, unknown> = {};
+// The input as the service expects it; an empty field is missing, never 0.
+export function parseIndicators(values: Values, fields: FormField[]): Record<string, unknown> {
+  const result: Record<string, unknown> = {};
   for (const field of fields) {
     const text = values[field.name]?.trim();
     if (!text) continue;
-    told[field.name] = field.kind === "number" && DECIMAL.test(text) ? Number(text) : text;
+    result[field.name] = field.kind === "number" && DECIMAL.test(text) ? Number(text) : text;
   }
-  return told;
+  return result;
 }
 
-export function Apply({ asks }: { asks: Asks }) {
-  const form = useAsk<Form>(`/v1/models/${asks.model}/form`);
-  return <Shown of={form}>{(found) => <Filled asks={asks} form={found} />}</Shown>;
+export function ApplicationForm({ product }: { product: FormProduct }) {
+  const form = useResource<Form>(`/v1/models/${product.model}/form`);
+  return <ResourceView resource={form}>{(value) => <IndicatorForm product={product} form={value} />}</ResourceView>;
 }
 
-function Filled({ asks, form }: { asks: Asks; form: Form }) {
-  const mine = `${(session.value as Session).who} ${asks.model}`;
-  const [values, setValues] = useState<Values>(() => drafts.get(mine)?.values ?? {});
-  const [wishes, setWishes] = useState(() => drafts.get(mine)?.wishes ?? Object.fromEntries(asks.wishes.map((wish) => [wish.name, wish.at])));
-  useEffect(() => void drafts.set(mine, { values, wishes }), [mine, values, wishes]);
-  const once = useOnce();
-  const [asking, setAsking] = useState(false);
-  const [round, setRound] = useState(0); // a new household: differences are counted anew
-  const [failed, setFailed] = useState<unknown>(null);
+function IndicatorForm({ product, form }: { product: FormProduct; form: Form }) {
+  const draftKey = `${(session.value as Session).who} ${product.model}`;
+  const [values, setValues] = useState<Values>(() => drafts.get(draftKey)?.values ?? {});
+  const [options, setOptions] = useState(() => drafts.get(draftKey)?.options ?? Object.fromEntries(product.options.map((option) => [option.name, option.initial])));
+  useEffect(() => void drafts.set(draftKey, { values, options }), [draftKey, values, options]);
+  const post = useIdempotentPost();
+  const [submitting, setSubmitting] = useState(false);
+  const [baseline, setBaseline] = useState(0); // incremented for a new applicant: differences are then shown against its first preview
+  const [failure, setFailure] = useState<unknown>(null);
   const { route } = useLocation();
-  const stated = useMemo(() => indicators(values, form.fields), [values, form]);
-  const question = useMemo(() => ({ indicators: stated, ...wishes }), [stated, wishes]);
-  const empty = Object.keys(stated).length === 0;
-  const preview = usePreview(asks.route, empty ? null : question, round);
-  const faults = new Map((preview.error instanceof Refused ? (preview.error.problem.errors ?? []) : []).map((fault) => [fault.field, fault]));
-  const labels = new Map(form.fields.map((field) => [field.name, [sentence(field.en), field.zh] as const]));
-  const groups = Object.keys(GROUPS).filter((group) => form.fields.some((field) => field.group === group));
-  const rest = form.fields.filter((field) => !(field.group in GROUPS));
-  const set = (name: string, text: string) => setValues((before) => ({ ...before, [name]: text }));
+  const entered = useMemo(() => parseIndicators(values, form.fields), [values, form]);
+  const requestBody = useMemo(() => ({ indicators: entered, ...options }), [entered, options]);
+  const empty = Object.keys(entered).length === 0;
+  const preview = usePreview(product.route, empty ? null : requestBody, baseline);
+  const faults = new Map((preview.error instanceof ApiError ? (preview.error.problem.errors ?? []) : []).map((fault) => [fault.field, fault]));
+  const labels = new Map(form.fields.map((field) => [field.name, [capitalise(field.en), field.zh] as const]));
+  const groups = Object.keys(INDICATOR_GROUPS).filter((group) => form.fields.some((field) => field.group === group));
+  const ungrouped = form.fields.filter((field) => !(field.group in INDICATOR_GROUPS));
+  const setValue = (name: string, text: string) => setValues((previous) => ({ ...previous, [name]: text }));
   const decide = async (event: Event) => {
     event.preventDefault();
-    setAsking(true);
-    setFailed(null);
+    setSubmitting(true);
+    setFailure(null);
     try {
-      const answer = await once<Answer>(asks.route, question);
-      drafts.delete(mine);
-      route(`${asks.home}/decisions/${answer.decision_id}`);
+      const answer = await post<Answer>(product.route, requestBody);
+      drafts.delete(draftKey);
+      route(`${product.home}/decisions/${answer.decision_id}`);
     } catch (error) {
-      setFailed(error);
+      setFailure(error);
     } finally {
-      setAsking(false);
+      setSubmitting(false);
     }
   };
-  const fill = () => (setRound((before) => before + 1), setValues(Object.fromEntries(form.fields.flatMap((field) => {
-    const value = (asks.example.indicators as Record<string, unknown>)[field.name];
+  const fillExample = () => (setBaseline((previous) => previous + 1), setValues(Object.fromEntries(form.fields.flatMap((field) => {
+    const value = (product.example.indicators as Record<string, unknown>)[field.name];
     return value === undefined ? [] : [[field.name, String(value)]];
   }))));
   return (
     <div class="apply">
       <form class="stack" onSubmit={decide}>
         <div class="actions">
-          <button type="button" onClick={fill}><Say en={`Fill in ${asks.made[0]}`} zh={`填入${asks.made[1]}`} /></button>
-          <button type="button" onClick={() => setValues({})} disabled={empty}><Say en="Clear" zh="清空" /></button>
-          <p class="quiet"><Say en="Leave what is not known empty: missing is never 0." zh="未知项请留空：缺失不等于 0。" /></p>
+          <button type="button" onClick={fillExample}><Text en={`Fill in ${product.exampleName[0]}`} zh={`填入${product.exampleName[1]}`} /></button>
+          <button type="button" onClick={() => setValues({})} disabled={empty}><Text en="Clear" zh="清空" /></button>
+          <p class="quiet"><Text en="Leave what is not known empty: missing is never 0." zh="未知项请留空：缺失不等于 0。" /></p>
         </div>
         {groups.map((group) => (
           <fieldset class="card" key={group}>
-            <legend><Say en={legend(group, 0)} zh={legend(group, 1)} /></legend>
-            <div class="fields">{form.fields.filter((field) => field.group === group).map((field) => <Control key={field.name} field={field} value={values[field.name] ?? ""} fault={faults.get(field.name)} set={set} />)}</div>
+            <legend><Text en={legendText(group, 0)} zh={legendText(group, 1)} /></legend>
+            <div class="fields">{form.fields.filter((field) => field.group === group).map((field) => <IndicatorField key={field.name} field={field} value={values[field.name] ?? ""} fault={faults.get(field.name)} setValue={setValue} />)}</div>
           </fieldset>
         ))}
-        {rest.length ? (
+        {ungrouped.length ? (
           <fieldset class="card">
-            <legend><Say en="Other" zh="其他" /></legend>
-            <div class="fields">{rest.map((field) => <Control key={field.name} field={field} value={values[field.name] ?? ""} fault={faults.get(field.name)} set={set} />)}</div>
+            <legend><Text en="Other" zh="其他" /></legend>
+            <div class="fields">{ungrouped.map((field) => <IndicatorField key={field.name} field={field} value={values[field.name] ?? ""} fault={faults.get(field.name)} setValue={setValue} />)}</div>
           </fieldset>
         ) : null}
       </form>
-      <aside class="stack preview" aria-label={plain("Preview", "预览")}>
+      <aside class="stack preview" aria-label={translate("Preview", "预览")}>
         <section class="card">
-          <h2><Say en="As it stands now" zh="当前测算" /> <span class="chip"><Say en="preview, not recorded" zh="预览，不作记录" /></span></h2>
-          <p class="hidden" role="status">{preview.answer && !preview.busy && !preview.error && !empty ? money(preview.answer.limit ?? preview.answer.indicative_limit, preview.answer.currency) : ""}</p>
-          {empty ? <p class="quiet"><Say en="Type, and the limit appears here." zh="输入后此处显示额度。" /></p>
-            : preview.answer ? <div aria-busy={preview.busy} class={preview.error || preview.busy ? "stale" : undefined}><Headline answer={preview.answer} before={preview.first} /></div>
+          <h2><Text en="As it stands now" zh="当前测算" /> <span class="chip"><Text en="preview, not recorded" zh="预览，不作记录" /></span></h2>
+          <p class="hidden" role="status">{preview.answer && !preview.busy && !preview.error && !empty ? formatMoney(preview.answer.limit ?? preview.answer.indicative_limit, preview.answer.currency) : ""}</p>
+          {empty ? <p class="quiet"><Text en="Type, and the limit appears here." zh="输入后此处显示额度。" /></p>
+            : preview.answer ? <div aria-busy={preview.busy} class={preview.error || preview.busy ? "stale" : undefined}><AnswerHeadline answer={preview.answer} previous={preview.first} /></div>
             : preview.error ? null : <Loading en="Working it out" zh="测算中" />}
-          {preview.error && !empty ? <Failed error={preview.error} again={faults.size ? undefined : preview.again} named={(code) => labels.get(code)} /> : null}
-          {asks.wishes.map(({ name, en, zh }) => (
-            <label key={name} class="wish"><input type="checkbox" checked={wishes[name]} onChange={(event) => setWishes({ ...wishes, [name]: event.currentTarget.checked })} /><Say en={en} zh={zh} /></label>
+          {preview.error && !empty ? <ErrorMessage error={preview.error} retry={faults.size ? undefined : preview.reload} fieldLabel={(code) => labels.get(code)} /> : null}
+          {product.options.map(({ name, en, zh }) => (
+            <label key={name} class="wish"><input type="checkbox" checked={options[name]} onChange={(event) => setOptions({ ...options, [name]: event.currentTarget.checked })} /><Text en={en} zh={zh} /></label>
           ))}
           <div class="actions">
-            <button type="button" class="main" disabled={empty || asking || faults.size > 0} onClick={decide}><Say en="Ask for a decision" zh="申请决定" /></button>
-            <p class="quiet"><Say en="Recorded, with a receipt." zh="将留存记录并出具回执。" /></p>
+            <button type="button" class="main" disabled={empty || submitting || faults.size > 0} onClick={decide}><Text en="Ask for a decision" zh="申请决定" /></button>
+            <p class="quiet"><Text en="Recorded, with a receipt." zh="将留存记录并出具回执。" /></p>
           </div>
-          {failed ? <Failed error={failed} named={(code) => labels.get(code)} /> : null}
+          {failure ? <ErrorMessage error={failure} fieldLabel={(code) => labels.get(code)} /> : null}
         </section>
-        {preview.answer && !empty && !preview.error ? <><Simulated shown={preview.answer.simulated} />{asks.beside?.(preview.answer)}<Details answer={preview.answer} /></> : null}
+        {preview.answer && !empty && !preview.error ? <><SimulatedBanner visible={preview.answer.simulated} />{product.renderExtra?.(preview.answer)}<AnswerDetails answer={preview.answer} /></> : null}
       </aside>
     </div>
   );
 }
 
-// The newest preview; an older one that comes late is dropped. `first`: what it was before the typing began.
-function usePreview(address: string, question: unknown, round: number) {
+// The latest preview; the late response of an earlier request is dropped. `first`: the preview before the input was changed.
+function usePreview(address: string, requestBody: unknown, baseline: number) {
   const [answer, setAnswer] = useState<Answer | null>(null);
   const [error, setError] = useState<unknown>(null);
   const [busy, setBusy] = useState(false);
-  const [times, setTimes] = useState(0);
+  const [attempt, setAttempt] = useState(0);
   const first = useRef<Answer | null>(null);
   useEffect(() => {
     first.current = null;
-  }, [round]);
+  }, [baseline]);
   useEffect(() => {
-    if (question === null) {
+    if (requestBody === null) {
       setAnswer(null);
       setError(null);
       setBusy(false);
       first.current = null;
       return;
     }
-    const ending = new AbortController();
+    const controller = new AbortController();
     setBusy(true);
-    const waiting = setTimeout(async () => {
+    const timer = setTimeout(async () => {
       try {
-        const told = await ask<Answer>(`${address}/what-if`, { body: question, signal: ending.signal });
-        first.current ??= told;
-        setAnswer(told);
+        const preview = await fetchJson<Answer>(`${address}/what-if`, { body: requestBody, signal: controller.signal });
+        first.current ??= preview;
+        setAnswer(preview);
         setError(null);
-      } catch (refused) {
-        if (!ending.signal.aborted) setError(refused);
+      } catch (previewError) {
+        if (!controller.signal.aborted) setError(previewError);
       } finally {
-        if (!ending.signal.aborted) setBusy(false);
+        if (!controller.signal.aborted) setBusy(false);
       }
-    }, PAUSE);
+    }, DEBOUNCE_MS);
     return () => {
-      clearTimeout(waiting);
-      ending.abort();
+      clearTimeout(timer);
+      controller.abort();
     };
-  }, [address, question, times]);
-  return { answer, first: first.current, error, busy, again: () => setTimes(times + 1) };
+  }, [address, requestBody, attempt]);
+  return { answer, first: first.current, error, busy, reload: () => setAttempt(attempt + 1) };
 }
 
-function Control({ field, value, fault, set }: { field: FormField; value: string; fault?: { needed: string; needed_zh?: string }; set: (name: string, text: string) => void }) {
+function IndicatorField({ field, value, fault, setValue }: { field: FormField; value: string; fault?: { needed: string; needed_zh?: string }; setValue: (name: string, text: string) => void }) {
   const unit = field.unit && field.unit !== "count" ? { en: field.unit, zh: field.unit_zh } : null;
-  const wrong = fault ? { en: `Needed: ${fault.needed}`, zh: `应为：${fault.needed_zh ?? fault.needed}` } : null;
-  const yes = field.kind === "number" && field.integer && field.low === 0 && field.high === 1;
-  const typed = (event: { currentTarget: { value: string } }) => set(field.name, event.currentTarget.value);
+  const message = fault ? { en: `Needed: ${fault.needed}`, zh: `应为：${fault.needed_zh ?? fault.needed}` } : null;
+  const isBoolean = field.kind === "number" && field.integer && field.low === 0 && field.high === 1;
+  const onInput = (event: { currentTarget: { value: string } }) => setValue(field.name, event.currentTarget.value);
   return (
-    <Field label={{ en: sentence(field.en), zh: field.zh }} unit={unit} fault={wrong}>
-      {(control) => field.kind === "category" || yes ? (
-        <select {...control} name={field.name} value={value} onChange={typed}>
-          <option value="">{plain("not known", "未知")}</option>
-          {yes ? [["1", plain("yes", "是")], ["0", plain("no", "否")]].map(([code, text]) => <option key={code} value={code}>{text}</option>)
+    <Field label={{ en: capitalise(field.en), zh: field.zh }} unit={unit} fault={message}>
+      {(control) => field.kind === "category" || isBoolean ? (
+        <select {...control} name={field.name} value={value} onChange={onInput}>
+          <option value="">{translate("not known", "未知")}</option>
+          {isBoolean ? [["1", translate("yes", "是")], ["0", translate("no", "否")]].map(([code, text]) => <option key={code} value={code}>{text}</option>)
             : field.levels.map((level) => <option key={level} value={level}>{level}</option>)}
         </select>
-      ) : <input {...control} name={field.name} inputMode={field.kind === "number" ? "decimal" : undefined} autocomplete="off" value={value} placeholder={range(field)} onInput={typed} />}
+      ) : <input {...control} name={field.name} inputMode={field.kind === "number" ? "decimal" : undefined} autocomplete="off" value={value} placeholder={rangeText(field)} onInput={onInput} />}
     </Field>
   );
 }
 
-const legend = (group: string, at: 0 | 1) => (NOTES[group] ? `${GROUPS[group]![at]} (${NOTES[group]![at]})` : GROUPS[group]![at]);
-const sentence = (text: string) => text.charAt(0).toUpperCase() + text.slice(1);
+const legendText = (group: string, languageIndex: 0 | 1) => (GROUP_NOTES[group] ? `${INDICATOR_GROUPS[group]![languageIndex]} (${GROUP_NOTES[group]![languageIndex]})` : INDICATOR_GROUPS[group]![languageIndex]);
+const capitalise = (text: string) => text.charAt(0).toUpperCase() + text.slice(1);
 
-function range({ low, high, kind }: FormField): string {
+function rangeText({ low, high, kind }: FormField): string {
   if (kind !== "number") return "";
-  const [least, most] = [low, high].map((end) => (end === null ? "" : end.toLocaleString("en-US")));
-  return least && most ? `${least} – ${most}` : least ? `≥ ${least}` : most ? `≤ ${most}` : "";
+  const [minText, maxText] = [low, high].map((bound) => (bound === null ? "" : bound.toLocaleString("en-US")));
+  return minText && maxText ? `${minText} – ${maxText}` : minText ? `≥ ${minText}` : maxText ? `≤ ${maxText}` : "";
 }

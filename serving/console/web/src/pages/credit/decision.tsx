@@ -1,151 +1,151 @@
-// One recorded decision: what was told, and what a person makes of it.
+// One recorded decision, and what people have done with it since.
 
 import type { ComponentChildren } from "preact";
 import { useState } from "preact/hooks";
-import { useAsk } from "../../ui/api";
+import { useResource } from "../../ui/api";
 import { Field } from "../../ui/field";
-import { moment, money, unitOf } from "../../ui/format";
-import { useOnce } from "../../ui/idempotent";
-import { Failed, Loading, Shown } from "../../ui/feedback";
-import { plain, Say } from "../../ui/i18n";
-import { Details, Headline, Simulated } from "./answer";
-import { VERDICT, waits, type Answer, type Listed, type Page } from "./types";
+import { formatTimestamp, formatMoney, unitOf } from "../../ui/format";
+import { useIdempotentPost } from "../../ui/idempotent";
+import { ErrorMessage, Loading, ResourceView } from "../../ui/feedback";
+import { translate, Text, type Bilingual } from "../../ui/i18n";
+import { AnswerDetails, AnswerHeadline, SimulatedBanner } from "./answer";
+import { VERDICTS, awaitsColleague, type Answer, type DecisionRow, type DecisionsPage } from "./types";
 
-// `letter`: its address, where one is written to who is decided about. `more`: what a product tells beside every product's.
-export function Decision({ id, letter, more }: { id: string; letter?: string; more?: (answer: Answer) => ComponentChildren }) {
-  const answer = useAsk<Answer>(`/v1/decisions/${id}`);
-  const about = useAsk<Page>(`/v1/decisions?id=${id}`);
-  const row = about.value?.decisions[0];
+// `letterHref`: the letter, if the product has one. `renderExtra`: the parts of the answer that only this product has.
+export function DecisionPage({ id, letterHref, renderExtra }: { id: string; letterHref?: string; renderExtra?: (answer: Answer) => ComponentChildren }) {
+  const answer = useResource<Answer>(`/v1/decisions/${id}`);
+  const listing = useResource<DecisionsPage>(`/v1/decisions?id=${id}`);
+  const row = listing.value?.decisions[0];
   return (
-    <Shown of={answer}>{(found) => {
-      const single = Array.isArray(found.reasons); // a batch's row is told in codes, as its file has it
+    <ResourceView resource={answer}>{(value) => {
+      const isSingle = Array.isArray(value.reasons); // a row of a batch has codes only, as in its file
       return <>
-        <Simulated shown={found.simulated} />
+        <SimulatedBanner visible={value.simulated} />
         <div class="decision">
           <div class="stack">
             <section class="card">
-              {single ? <Headline answer={found} /> : <h2><Say en="A row of a batch" zh="批次中的一行" /></h2>}
+              {isSingle ? <AnswerHeadline answer={value} /> : <h2><Text en="A row of a batch" zh="批次中的一行" /></h2>}
               <dl class="facts">
-                <dt><Say en="Decision" zh="决定编号" /></dt><dd><code>{id}</code></dd>
-                <dt><Say en="Made" zh="时间" /></dt><dd>{moment(found.created ?? row?.created)}</dd>
-                <dt><Say en="Model" zh="模型" /></dt><dd>{found.model.name} {found.model.version}, <Say en={`policy ${found.policy_version}`} zh={`政策 ${found.policy_version}`} /></dd>
-                <dt><Say en="Indicators" zh="指标来源" /></dt><dd>{found.indicators_from === "store" ? <Say en={`from the store, under ${found.authorisations?.length ?? 0} authorisations; values are not shown`} zh={`库内读取，依据 ${found.authorisations?.length ?? 0} 项授权，不显示数值`} /> : <Say en="as entered" zh="录入" />}</dd>
+                <dt><Text en="Decision" zh="决定编号" /></dt><dd><code>{id}</code></dd>
+                <dt><Text en="Made" zh="时间" /></dt><dd>{formatTimestamp(value.created ?? row?.created)}</dd>
+                <dt><Text en="Model" zh="模型" /></dt><dd>{value.model.name} {value.model.version}, <Text en={`policy ${value.policy_version}`} zh={`政策 ${value.policy_version}`} /></dd>
+                <dt><Text en="Indicators" zh="指标来源" /></dt><dd>{value.indicators_from === "store" ? <Text en={`from the store, under ${value.authorisations?.length ?? 0} authorisations; values are not shown`} zh={`库内读取，依据 ${value.authorisations?.length ?? 0} 项授权，不显示数值`} /> : <Text en="as entered" zh="录入" />}</dd>
               </dl>
               <div class="actions">
-                {letter && single ? <a class="button" href={letter}><Say en="Letter to the household" zh="告知书" /></a> : null}
-                <a class="button" href={`/v1/decisions/${id}/receipt`} download={`receipt-${id}.json`}><Say en="Receipt" zh="回执" /></a>
+                {letterHref && isSingle ? <a class="button" href={letterHref}><Text en="Letter to the household" zh="告知书" /></a> : null}
+                <a class="button" href={`/v1/decisions/${id}/receipt`} download={`receipt-${id}.json`}><Text en="Receipt" zh="回执" /></a>
               </div>
             </section>
-            {row ? <Since row={row} /> : null}
-            {about.error ? <Failed error={about.error} again={about.again} /> : null}
-            {row ? <Acts key={(row.override?.at ?? "") + (row.referral?.at ?? "")} id={id} unit={unitOf(row.currency)} done={about.again} /> : about.loading ? <Loading /> : null}
+            {row ? <HumanActions row={row} /> : null}
+            {listing.error ? <ErrorMessage error={listing.error} retry={listing.reload} /> : null}
+            {row ? <HumanActionForms key={(row.override?.at ?? "") + (row.referral?.at ?? "")} id={id} unit={unitOf(row.currency)} onDone={listing.reload} /> : listing.loading ? <Loading /> : null}
           </div>
-          <div class="stack">{single ? <>{more?.(found)}<Details answer={found} /></> : <Codes of={found} />}</div>
+          <div class="stack">{isSingle ? <>{renderExtra?.(value)}<AnswerDetails answer={value} /></> : <RawFields answer={value} />}</div>
         </div>
       </>;
-    }}</Shown>
+    }}</ResourceView>
   );
 }
 
-function Codes({ of }: { of: object }) {
-  const told = Object.entries(of).filter(([, value]) => value !== null && value !== "" && typeof value !== "object");
-  return <section class="card"><dl class="facts">{told.map(([name, value]) => [<dt key={name}><code>{name}</code></dt>, <dd key={`${name}-told`}>{String(value)}</dd>])}</dl></section>;
+function RawFields({ answer }: { answer: object }) {
+  const fields = Object.entries(answer).filter(([, value]) => value !== null && value !== "" && typeof value !== "object");
+  return <section class="card"><dl class="facts">{fields.map(([name, value]) => [<dt key={name}><code>{name}</code></dt>, <dd key={`${name}-value`}>{String(value)}</dd>])}</dl></section>;
 }
 
-// What people made of it since.
-export function Since({ row: { override, referral, currency } }: { row: Listed }) {
+// The override and the referral, if any.
+export function HumanActions({ row: { override, referral, currency } }: { row: DecisionRow }) {
   return (
     <>
       {override ? (
         <section class="card">
-          <h2><Say en="A person decided" zh="人工决定" /></h2>
-          <p><span class={`chip ${VERDICT[override.decision]![2]}`}>{override.decision === "approve" ? <Say en="Approved by a person" zh="人工通过" /> : <Say en="Declined by a person" zh="人工拒绝" />}</span> {override.limit === null ? "" : money(override.limit, currency)}</p>
+          <h2><Text en="A person decided" zh="人工决定" /></h2>
+          <p><span class={`chip ${VERDICTS[override.decision]![2]}`}>{override.decision === "approve" ? <Text en="Approved by a person" zh="人工通过" /> : <Text en="Declined by a person" zh="人工拒绝" />}</span> {override.limit === null ? "" : formatMoney(override.limit, currency)}</p>
           <p>{override.reason}</p>
-          <p class="quiet">{override.by} · {moment(override.at)}</p>
+          <p class="quiet">{override.by} · {formatTimestamp(override.at)}</p>
         </section>
       ) : null}
-      {referral && waits({ override, referral }) ? (
+      {referral && awaitsColleague({ override, referral }) ? (
         <section class="card">
-          <h2><Say en="Waits for a colleague" zh="待同事处理" /></h2>
+          <h2><Text en="Waits for a colleague" zh="待同事处理" /></h2>
           <p><strong>{referral.to}</strong>: {referral.note}</p>
-          <p class="quiet">{referral.by} · {moment(referral.at)}</p>
+          <p class="quiet">{referral.by} · {formatTimestamp(referral.at)}</p>
         </section>
       ) : null}
     </>
   );
 }
 
-// As the log keeps it: what was typed over several lines is one.
+// The log stores the text on one line.
 const oneLine = (text: string) => text.trim().replace(/\s+/g, " ");
 
-function useSent(address: string, done: () => void) {
-  const [failed, setFailed] = useState<unknown>(null);
+function usePost(address: string, onDone: () => void) {
+  const [failure, setFailure] = useState<unknown>(null);
   const [busy, setBusy] = useState(false);
-  const once = useOnce();
+  const post = useIdempotentPost();
   const send = async (body: unknown) => {
     setBusy(true);
-    setFailed(null);
+    setFailure(null);
     try {
-      await once(address, body);
-      done();
+      await post(address, body);
+      onDone();
     } catch (error) {
-      setFailed(error);
+      setFailure(error);
     } finally {
       setBusy(false);
     }
   };
-  return { failed, busy, send };
+  return { failure, busy, send };
 }
 
-// Made anew once one was recorded, so that nothing is sent twice.
-function Acts({ id, unit, done }: { id: string; unit: readonly [string, string]; done: () => void }) {
-  return <><Override id={id} unit={unit} done={done} /><Refer id={id} done={done} /></>;
+// Remounted after each record, so that nothing is sent twice.
+function HumanActionForms({ id, unit, onDone }: { id: string; unit: Bilingual; onDone: () => void }) {
+  return <><OverrideForm id={id} unit={unit} onDone={onDone} /><ReferralForm id={id} onDone={onDone} /></>;
 }
 
-function Override({ id, unit, done }: { id: string; unit: readonly [string, string]; done: () => void }) {
+function OverrideForm({ id, unit, onDone }: { id: string; unit: Bilingual; onDone: () => void }) {
   const [decision, setDecision] = useState("approve");
   const [limit, setLimit] = useState("");
   const [reason, setReason] = useState("");
-  const { failed, busy, send } = useSent(`/v1/decisions/${id}/override`, done);
+  const { failure, busy, send } = usePost(`/v1/decisions/${id}/override`, onDone);
   const submit = (event: Event) => {
     event.preventDefault();
     void send({ decision, reason: oneLine(reason), ...(decision === "approve" ? { limit: Number(limit) } : {}) });
   };
   return (
     <details class="card act">
-      <summary><Say en="Decide otherwise, with a reason" zh="人工改判（须注明理由）" /></summary>
+      <summary><Text en="Decide otherwise, with a reason" zh="人工改判（须注明理由）" /></summary>
       <form class="stack" onSubmit={submit}>
         <Field label={{ en: "Decision", zh: "决定" }}>{(control) => (
           <select {...control} value={decision} onChange={(event) => setDecision(event.currentTarget.value)}>
-            <option value="approve">{plain("Approve", "通过")}</option>
-            <option value="decline">{plain("Decline", "拒绝")}</option>
+            <option value="approve">{translate("Approve", "通过")}</option>
+            <option value="decline">{translate("Decline", "拒绝")}</option>
           </select>
         )}</Field>
         {decision === "approve" ? <Field label={{ en: "Limit", zh: "额度" }} unit={{ en: unit[0], zh: unit[1] }}>{(control) => <input {...control} type="number" min="1" step="1" required value={limit} onInput={(event) => setLimit(event.currentTarget.value)} />}</Field> : null}
         <Field label={{ en: "Reason", zh: "理由" }}>{(control) => <textarea {...control} required maxLength={2000} rows={3} value={reason} onInput={(event) => setReason(event.currentTarget.value)} />}</Field>
-        <div class="actions"><button class="main" type="submit" disabled={busy}><Say en="Record" zh="记录" /></button><p class="quiet"><Say en="The machine's answer stays as it was told; yours is kept beside it in the log." zh="机器答复保持原样，您的决定另行记入日志。" /></p></div>
-        {failed ? <Failed error={failed} /> : null}
+        <div class="actions"><button class="main" type="submit" disabled={busy}><Text en="Record" zh="记录" /></button><p class="quiet"><Text en="The machine's answer stays as it was told; yours is kept beside it in the log." zh="机器答复保持原样，您的决定另行记入日志。" /></p></div>
+        {failure ? <ErrorMessage error={failure} /> : null}
       </form>
     </details>
   );
 }
 
-function Refer({ id, done }: { id: string; done: () => void }) {
+function ReferralForm({ id, onDone }: { id: string; onDone: () => void }) {
   const [to, setTo] = useState("");
   const [note, setNote] = useState("");
-  const { failed, busy, send } = useSent(`/v1/decisions/${id}/refer`, done);
+  const { failure, busy, send } = usePost(`/v1/decisions/${id}/refer`, onDone);
   const submit = (event: Event) => {
     event.preventDefault();
     void send({ to: to.trim(), note: oneLine(note) });
   };
   return (
     <details class="card act">
-      <summary><Say en="Ask a colleague to look at it" zh="转同事处理" /></summary>
+      <summary><Text en="Ask a colleague to look at it" zh="转同事处理" /></summary>
       <form class="stack" onSubmit={submit}>
         <Field label={{ en: "Colleague", zh: "同事" }} hint={{ en: "As their sign-in names them.", zh: "按其登录名填写。" }}>{(control) => <input {...control} required maxLength={128} autocomplete="off" value={to} onInput={(event) => setTo(event.currentTarget.value)} />}</Field>
         <Field label={{ en: "Note", zh: "说明" }}>{(control) => <textarea {...control} required maxLength={2000} rows={3} value={note} onInput={(event) => setNote(event.currentTarget.value)} />}</Field>
-        <div class="actions"><button class="main" type="submit" disabled={busy}><Say en="Refer" zh="转交" /></button></div>
-        {failed ? <Failed error={failed} /> : null}
+        <div class="actions"><button class="main" type="submit" disabled={busy}><Text en="Refer" zh="转交" /></button></div>
+        {failure ? <ErrorMessage error={failure} /> : null}
       </form>
     </details>
   );

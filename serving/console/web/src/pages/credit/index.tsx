@@ -1,16 +1,16 @@
-// The loan officer's pages.
+// The loan officer's section.
 
 import { Router, Route, useLocation, useRoute } from "preact-iso";
 import { Batches } from "../../ui/batches";
-import { LookUp } from "../../ui/subject-lookup";
-import { Nowhere } from "../../ui/feedback";
-import { plain, Say } from "../../ui/i18n";
+import { SubjectLookup } from "../../ui/subject-lookup";
+import { NotFound } from "../../ui/feedback";
+import { translate, Text } from "../../ui/i18n";
 import example from "../../../../../../configs/examples/household.json";
-import { Apply, type Asks } from "./application-form";
+import { ApplicationForm, type FormProduct } from "./application-form";
 import "./credit.css";
-import { Decision } from "./decision";
+import { DecisionPage } from "./decision";
 import { Letter } from "./letter";
-import { Decisions, Household, Inbox } from "./decision-lists";
+import { DecisionList, HouseholdPage, Inbox } from "./decision-lists";
 import { MODEL, ROUTE } from "./types";
 
 const TABS: [string, string, string][] = [
@@ -20,49 +20,49 @@ const TABS: [string, string, string][] = [
   ["/batches", "Batches", "批量"],
 ];
 
-const ASKS: Asks = {
-  model: MODEL, route: ROUTE, home: "/console/credit", example, made: ["a made-up household", "虚构农户示例"],
-  wishes: [
-    { name: "moral_data_consent", at: true, en: "The household agrees that its conduct counts", zh: "农户同意品行数据用于上浮额度" },
-    { name: "person", at: false, en: "The household wants a person to decide", zh: "农户要求人工决定" },
+const PRODUCT: FormProduct = {
+  model: MODEL, route: ROUTE, home: "/console/credit", example, exampleName: ["a made-up household", "虚构农户示例"],
+  options: [
+    { name: "moral_data_consent", initial: true, en: "The household agrees that its conduct counts", zh: "农户同意品行数据用于上浮额度" },
+    { name: "person", initial: false, en: "The household wants a person to decide", zh: "农户要求人工决定" },
   ],
 };
 
-// Named, so that a change of language does not build a page anew and lose what was typed into it.
-const New = () => <Apply asks={ASKS} />;
-const Sent = () => <Batches of={{ product: MODEL, route: ROUTE, model: MODEL }} />;
-const useId = () => decodeURIComponent(useRoute().params.id!);
-const OneDecision = () => {
-  const id = useId();
-  return <Decision key={id} id={id} letter={`/console/credit/decisions/${id}/letter`} />;
+// Module-level components, so that a change of language does not remount a page and lose its input.
+const NewApplicationTab = () => <ApplicationForm product={PRODUCT} />;
+const BatchesTab = () => <Batches api={{ product: MODEL, route: ROUTE, model: MODEL }} />;
+const useRouteId = () => decodeURIComponent(useRoute().params.id!);
+const DecisionRoute = () => {
+  const id = useRouteId();
+  return <DecisionPage key={id} id={id} letterHref={`/console/credit/decisions/${id}/letter`} />;
 };
-const OneLetter = () => <Letter id={useId()} />;
-const OneHousehold = () => {
-  const id = useId();
-  return <Household key={id} id={id} />;
+const LetterRoute = () => <Letter id={useRouteId()} />;
+const HouseholdRoute = () => {
+  const id = useRouteId();
+  return <HouseholdPage key={id} id={id} />;
 };
 
 export default function Credit() {
   const { path } = useLocation();
-  const here = path.replace(/^\/console\/credit/, "").replace(/\/$/, "");
+  const subpath = path.replace(/^\/console\/credit/, "").replace(/\/$/, "");
   return (
     <main id="main">
       <div class="page-head">
-        <h1><Say en="Household credit" zh="农户授信" /></h1>
-        <LookUp name="household" label={["Stored household", "库内农户"]} hint={["household number", "户号"]} to="/console/credit/household" />
+        <h1><Text en="Household credit" zh="农户授信" /></h1>
+        <SubjectLookup name="household" label={["Stored household", "库内农户"]} hint={["household number", "户号"]} basePath="/console/credit/household" />
       </div>
-      <nav class="tabs" aria-label={plain("Household credit", "农户授信")}>
-        {TABS.map(([to, en, zh]) => <a key={to} href={`/console/credit${to}`} aria-current={here === to ? "page" : undefined}><Say en={en} zh={zh} /></a>)}
+      <nav class="tabs" aria-label={translate("Household credit", "农户授信")}>
+        {TABS.map(([tab, en, zh]) => <a key={tab} href={`/console/credit${tab}`} aria-current={subpath === tab ? "page" : undefined}><Text en={en} zh={zh} /></a>)}
       </nav>
       <Router>
-        <Route path="/" component={New} />
-        <Route path="/decisions" component={Decisions} />
+        <Route path="/" component={NewApplicationTab} />
+        <Route path="/decisions" component={DecisionList} />
         <Route path="/inbox" component={Inbox} />
-        <Route path="/batches" component={Sent} />
-        <Route path="/decisions/:id" component={OneDecision} />
-        <Route path="/decisions/:id/letter" component={OneLetter} />
-        <Route path="/household/:id" component={OneHousehold} />
-        <Route default component={Nowhere} />
+        <Route path="/batches" component={BatchesTab} />
+        <Route path="/decisions/:id" component={DecisionRoute} />
+        <Route path="/decisions/:id/letter" component={LetterRoute} />
+        <Route path="/household/:id" component={HouseholdRoute} />
+        <Route default component={NotFound} />
       </Router>
     </main>
   );

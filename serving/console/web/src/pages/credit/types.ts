@@ -1,4 +1,4 @@
-// What the service tells of one decision, and of the form that asks for it.
+// API types of a decision and of the application form.
 
 export interface Sentence {
   code: string;
@@ -68,7 +68,7 @@ export interface Form {
   fields: FormField[];
 }
 
-export interface Listed {
+export interface DecisionRow {
   decision_id: string;
   product: string;
   created: string;
@@ -86,8 +86,8 @@ export interface Listed {
   referral: { to: string; note: string; by: string; at: string } | null;
 }
 
-export interface Page {
-  decisions: Listed[];
+export interface DecisionsPage {
+  decisions: DecisionRow[];
   next: string | null;
 }
 
@@ -105,13 +105,13 @@ export interface Batch {
   simulated: boolean;
 }
 
-// Whether a colleague is still to look: asked after the last time that a person decided.
-export const waits = (row: Pick<Listed, "override" | "referral">): boolean => row.referral !== null && (row.override === null || row.referral.at > row.override.at);
+// Whether a colleague still has to act: the referral is later than the last human decision.
+export const awaitsColleague = (row: Pick<DecisionRow, "override" | "referral">): boolean => row.referral !== null && (row.override === null || row.referral.at > row.override.at);
 
 export const ROUTE = "/v1/credit-limits";
 export const MODEL = "credit_limit";
 
-export const VERDICT: Record<string, readonly [string, string, string]> = {
+export const VERDICTS: Record<string, readonly [string, string, string]> = {
   approve: ["Approved", "通过", "good"],
   refer: ["A person decides", "转人工", "warn"],
   decline: ["Declined by a person", "人工拒绝", "bad"],

@@ -1,12 +1,12 @@
-// The data scientist's pages: every model, and one model's versions side by side.
+// The data scientist's section: all models, and the versions of one.
 
 import { useLocation } from "preact-iso";
-import { Nowhere } from "../../ui/feedback";
-import { List } from "./model-list";
+import { NotFound } from "../../ui/feedback";
+import { ModelList } from "./model-list";
 import { ModelPage } from "./model-page";
 import "./models.css";
 
 export default function Models() {
   const [name, more] = useLocation().path.split("/").slice(3);
-  return <main id="main">{more ? <Nowhere /> : name ? <ModelPage key={name} name={decodeURIComponent(name)} /> : <List />}</main>;
+  return <main id="main">{more ? <NotFound /> : name ? <ModelPage key={name} name={decodeURIComponent(name)} /> : <ModelList />}</main>;
 }

@@ -1,9 +1,9 @@
-// What figures, checks and versions are called.
+// Labels of figures, checks and versions.
 
-import { Say } from "../../ui/i18n";
-import type { Figure, Line } from "./types";
+import { Text, type Labels } from "../../ui/i18n";
+import type { Figure, VersionLine } from "./types";
 
-export const FIGURES: Record<string, readonly [string, string]> = {
+export const FIGURES: Labels = {
   auc: ["AUC", "AUC"],
   ks: ["KS", "KS"],
   brier: ["Brier score", "Brier 分"],
@@ -14,7 +14,7 @@ export const FIGURES: Record<string, readonly [string, string]> = {
   accuracy: ["Accuracy", "准确率"],
 };
 
-export const BEST: Record<string, readonly [string, string]> = {
+export const IDEAL_VALUES: Labels = {
   brier: ["lower is better", "越低越好"],
   slope: ["1 is perfect", "1 为最佳"],
   intercept: ["0 is perfect", "0 为最佳"],
@@ -36,7 +36,7 @@ const CHECKS: Record<string, string> = {
   "shortcut": "捷径",
 };
 
-export const PRODUCTS: Record<string, readonly [string, string]> = {
+export const PRODUCTS: Labels = {
   credit_limit: ["Household credit limit", "农户授信额度"],
   scitech_risk: ["Sci-tech company risk", "科创企业风险"],
   pathology: ["Slide reading", "病理切片阅片"],
@@ -44,39 +44,39 @@ export const PRODUCTS: Record<string, readonly [string, string]> = {
 
 export function CheckName({ name }: { name: string }) {
   const better = /^better than the champion\s?(.*)$/.exec(name);
-  return <Say en={name[0]!.toUpperCase() + name.slice(1)} zh={better ? `优于在线版本 ${better[1]}` : CHECKS[name] ?? name} />;
+  return <Text en={name[0]!.toUpperCase() + name.slice(1)} zh={better ? `优于在线版本 ${better[1]}` : CHECKS[name] ?? name} />;
 }
 
-// Of a card. Figures read alike in both languages, and some cards tell English alone.
+// A sentence of a model card. Figures are the same in both languages, and some cards are in English only.
 export function Sentence({ en, zh }: { en: string; zh: string | undefined }) {
-  return !zh || zh === en ? <span lang="en">{en}</span> : <Say en={en} zh={zh} />;
+  return !zh || zh === en ? <span lang="en">{en}</span> : <Text en={en} zh={zh} />;
 }
 
-export const places = (value: number | null | undefined, digits = 3) =>
+export const formatDecimal = (value: number | null | undefined, digits = 3) =>
   value === null || value === undefined ? "–" : value.toFixed(digits).replace("-", "−");
 
-// With its 95 % interval.
-export function Told({ of }: { of: Figure | null | undefined }) {
-  if (!of || of.value === null) return <>–</>;
-  return <>{places(of.value)}{of.low !== null && of.high !== null ? <small class="interval"> [{places(of.low)}, {places(of.high)}]</small> : null}</>;
+// A figure with its 95 % interval.
+export function FigureWithInterval({ figure }: { figure: Figure | null | undefined }) {
+  if (!figure || figure.value === null) return <>–</>;
+  return <>{formatDecimal(figure.value)}{figure.low !== null && figure.high !== null ? <small class="interval"> [{formatDecimal(figure.low)}, {formatDecimal(figure.high)}]</small> : null}</>;
 }
 
-export function Gate({ passed }: { passed: boolean | null }) {
-  if (passed === null) return <span class="chip"><Say en="not told" zh="未说明" /></span>;
-  return passed ? <span class="chip good"><Say en="passed" zh="通过" /></span> : <span class="chip bad"><Say en="not passed" zh="未通过" /></span>;
+export function GateChip({ passed }: { passed: boolean | null }) {
+  if (passed === null) return <span class="chip"><Text en="not told" zh="未说明" /></span>;
+  return passed ? <span class="chip good"><Text en="passed" zh="通过" /></span> : <span class="chip bad"><Text en="not passed" zh="未通过" /></span>;
 }
 
-export function Standing({ line, serving }: { line: Line; serving: string | null }) {
+export function VersionStatus({ line, serving }: { line: VersionLine; serving: string | null }) {
   return (
     <>
-      {line.refused ? <span class="chip bad"><Say en="refused" zh="被拒绝" /></span> : null}
-      {line.version === serving ? <span class="chip good"><Say en="serving" zh="在线" /></span> : null}
-      {line.aliases.includes("challenger") ? <span class="chip other"><Say en="challenger" zh="挑战者" /></span> : null}
-      {line.served && line.version !== serving ? <span class="chip"><Say en="served before" zh="曾在线" /></span> : null}
+      {line.refused ? <span class="chip bad"><Text en="refused" zh="被拒绝" /></span> : null}
+      {line.version === serving ? <span class="chip good"><Text en="serving" zh="在线" /></span> : null}
+      {line.aliases.includes("challenger") ? <span class="chip other"><Text en="challenger" zh="挑战者" /></span> : null}
+      {line.served && line.version !== serving ? <span class="chip"><Text en="served before" zh="曾在线" /></span> : null}
     </>
   );
 }
 
-export function Simulated() {
-  return <span class="chip warn"><Say en="simulated data" zh="模拟数据" /></span>;
+export function SimulatedChip() {
+  return <span class="chip warn"><Text en="simulated data" zh="模拟数据" /></span>;
 }

@@ -1,4 +1,4 @@
-// As /v1/versions, /v1/models/{name}/versions and /v1/effects tell it.
+// API types of /v1/versions, /v1/models/{name}/versions and /v1/effects.
 
 export interface Figure {
   value: number | null;
@@ -6,7 +6,7 @@ export interface Figure {
   high: number | null;
 }
 
-export interface Line {
+export interface VersionLine {
   version: string;
   bundle: string;
   aliases: string[];
@@ -19,7 +19,7 @@ export interface Line {
   simulated?: boolean;
   purpose?: string;
   not_for?: string;
-  purpose_zh?: string; // this and the next: empty where the card tells English alone
+  purpose_zh?: string; // this and the next: empty where the card is in English only
   not_for_zh?: string;
   git_commit?: string;
   figures?: Record<string, Figure>;
@@ -34,7 +34,7 @@ export interface Model {
   serving: string | null;
   alarm: string | null;
   alarm_zh: string | null;
-  shown: Line | null;
+  shown: VersionLine | null;
 }
 
 export interface Promotion {
@@ -50,11 +50,11 @@ export interface Promotion {
   stands: boolean | null;
 }
 
-export interface Listed {
+export interface VersionList {
   model: string;
   serving: string | null;
   champion: string | null;
-  versions: Line[];
+  versions: VersionLine[];
   next: string | null;
   promotions: Promotion[];
 }
@@ -89,7 +89,7 @@ export interface Plots {
   learning: Curve[];
 }
 
-export interface Version extends Omit<Line, "plots"> {
+export interface Version extends Omit<VersionLine, "plots"> {
   model: string;
   serving: boolean;
   plots: Plots | null;

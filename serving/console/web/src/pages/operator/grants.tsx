@@ -1,59 +1,59 @@
-// The operator's authorisations: every tenant's, entered here and revoked here, after one has confirmed.
+// The operator's authorisations: those of all tenants, with entry and, after confirmation, revocation.
 
 import { useLayoutEffect, useRef, useState } from "preact/hooks";
-import { ask } from "../../ui/api";
-import { Failed } from "../../ui/feedback";
-import { Say, word } from "../../ui/i18n";
-import { Grants, type Grant } from "../audit/grants";
+import { fetchJson } from "../../ui/api";
+import { ErrorMessage } from "../../ui/feedback";
+import { Text, labelOf } from "../../ui/i18n";
+import { GrantTable, type Grant } from "../audit/grants";
 import { PRODUCTS } from "../audit/labels";
-import { NewGrant } from "./grant-form";
+import { GrantForm } from "./grant-form";
 
-export function OperatorGrants({ at }: { at: string }) {
+export function OperatorGrants({ basePath }: { basePath: string }) {
   const [entering, setEntering] = useState(false);
-  const [chosen, setChosen] = useState<Grant | null>(null);
-  const [times, setTimes] = useState(0);
-  const again = () => {
+  const [selected, setSelected] = useState<Grant | null>(null);
+  const [revision, setRevision] = useState(0);
+  const reload = () => {
     setEntering(false);
-    setChosen(null);
-    setTimes((before) => before + 1);
+    setSelected(null);
+    setRevision((previous) => previous + 1);
   };
-  const live = (grant: Grant) => !grant.revoked_at && grant.valid_to > new Date().toISOString();
+  const isLive = (grant: Grant) => !grant.revoked_at && grant.valid_to > new Date().toISOString();
   return (
     <div class="stack">
-      {entering ? <NewGrant done={again} /> : <div class="actions"><button type="button" class="main" onClick={() => setEntering(true)}><Say en="Enter an authorisation" zh="录入授权" /></button></div>}
-      {chosen ? <Confirm key={chosen.authorisation} grant={chosen} done={again} cancel={() => setChosen(null)} /> : null}
-      <Grants key={times} at={at} tenants deed={(grant) => (live(grant) ? <button type="button" class="danger" data-revoke={grant.authorisation} onClick={() => setChosen(grant)}><Say en="Revoke" zh="撤销" /></button> : null)} />
+      {entering ? <GrantForm onDone={reload} /> : <div class="actions"><button type="button" class="main" onClick={() => setEntering(true)}><Text en="Enter an authorisation" zh="录入授权" /></button></div>}
+      {selected ? <RevokeDialog key={selected.authorisation} grant={selected} onDone={reload} onCancel={() => setSelected(null)} /> : null}
+      <GrantTable key={revision} basePath={basePath} showTenants renderAction={(grant) => (isLive(grant) ? <button type="button" class="danger" data-revoke={grant.authorisation} onClick={() => setSelected(grant)}><Text en="Revoke" zh="撤销" /></button> : null)} />
     </div>
   );
 }
 
-function Confirm({ grant, done, cancel }: { grant: Grant; done: () => void; cancel: () => void }) {
-  const [failed, setFailed] = useState<unknown>(null);
+function RevokeDialog({ grant, onDone, onCancel }: { grant: Grant; onDone: () => void; onCancel: () => void }) {
+  const [failure, setFailure] = useState<unknown>(null);
   const [busy, setBusy] = useState(false);
-  const box = useRef<HTMLDialogElement>(null);
-  useLayoutEffect(() => box.current!.showModal(), []);
+  const dialogRef = useRef<HTMLDialogElement>(null);
+  useLayoutEffect(() => dialogRef.current!.showModal(), []);
   const revoke = async () => {
     setBusy(true);
-    setFailed(null);
+    setFailure(null);
     try {
-      await ask(`/v1/authorisations/${grant.authorisation}/revoke`, { method: "POST" });
-      done();
+      await fetchJson(`/v1/authorisations/${grant.authorisation}/revoke`, { method: "POST" });
+      onDone();
     } catch (error) {
-      setFailed(error);
+      setFailure(error);
       setBusy(false);
     }
   };
   return (
-    // The key that opened it may still be held: its repeats press nothing here.
-    <dialog class="card stack confirm" ref={box} role="alertdialog" aria-labelledby="confirm-title" aria-describedby="confirm-text" onClose={cancel}
+    // The key that opened the dialog may still be pressed; its repeats must not activate a button here.
+    <dialog class="card stack confirm" ref={dialogRef} role="alertdialog" aria-labelledby="confirm-title" aria-describedby="confirm-text" onClose={onCancel}
       onKeyDown={(event) => { if (event.repeat && event.key !== "Tab") event.preventDefault(); }}>
-      <h2 id="confirm-title"><Say en="Revoke this authorisation?" zh="确认撤销该授权？" /></h2>
+      <h2 id="confirm-title"><Text en="Revoke this authorisation?" zh="确认撤销该授权？" /></h2>
       <p id="confirm-text">
-        <code>{grant.authorisation}</code> · {grant.tenant} · {word(PRODUCTS, grant.purpose)}<br />
-        <Say en="From the next call on nothing more is read under it, and answers that wait for it are not given. It cannot be undone: another one would have to be signed." zh="自下一次调用起不再据此读取，等待中的答复不再给出。撤销不可恢复，须重新签署。" />
+        <code>{grant.authorisation}</code> · {grant.tenant} · {labelOf(PRODUCTS, grant.purpose)}<br />
+        <Text en="From the next call on nothing more is read under it, and answers that wait for it are not given. It cannot be undone: another one would have to be signed." zh="自下一次调用起不再据此读取，等待中的答复不再给出。撤销不可恢复，须重新签署。" />
       </p>
-      {failed ? <Failed error={failed} /> : null}
-      <div class="actions"><button type="button" autofocus onClick={() => box.current!.close()}><Say en="Keep it" zh="保留" /></button><button type="button" class="danger" disabled={busy} onClick={revoke}><Say en="Revoke it" zh="撤销" /></button></div>
+      {failure ? <ErrorMessage error={failure} /> : null}
+      <div class="actions"><button type="button" autofocus onClick={() => dialogRef.current!.close()}><Text en="Keep it" zh="保留" /></button><button type="button" class="danger" disabled={busy} onClick={revoke}><Text en="Revoke it" zh="撤销" /></button></div>
     </dialog>
   );
 }

@@ -1,12 +1,12 @@
-// The operator's pages: how the service is, and the authorisations.
+// The operator's section: the state of the service, and the authorisations.
 
 import { Route, Router, useLocation } from "preact-iso";
-import { Nowhere } from "../../ui/feedback";
-import { plain, Say } from "../../ui/i18n";
+import { NotFound } from "../../ui/feedback";
+import { translate, Text } from "../../ui/i18n";
 import "../audit/audit.css";
 import { GrantPage } from "../audit/grants";
 import { OperatorGrants } from "./grants";
-import { Now } from "./status";
+import { Status } from "./status";
 import "./operator.css";
 
 const HOME = "/console/operator";
@@ -17,19 +17,19 @@ export default function Page() {
   const grants = path.startsWith(GRANTS);
   return (
     <main id="main">
-      <nav class="tabs" aria-label={plain("Operations", "运行")}>
-        <a href={HOME} aria-current={grants ? undefined : "page"}><Say en="Now" zh="现状" /></a>
-        <a href={GRANTS} aria-current={grants ? "page" : undefined}><Say en="Authorisations" zh="授权" /></a>
+      <nav class="tabs" aria-label={translate("Operations", "运行")}>
+        <a href={HOME} aria-current={grants ? undefined : "page"}><Text en="Now" zh="现状" /></a>
+        <a href={GRANTS} aria-current={grants ? "page" : undefined}><Text en="Authorisations" zh="授权" /></a>
       </nav>
       <Router>
-        <Route path="/" component={Now} />
-        <Route path="/authorisations" component={AllGrants} />
-        <Route path="/authorisations/:id" component={OneGrant} />
-        <Route default component={Nowhere} />
+        <Route path="/" component={Status} />
+        <Route path="/authorisations" component={GrantListRoute} />
+        <Route path="/authorisations/:id" component={GrantRoute} />
+        <Route default component={NotFound} />
       </Router>
     </main>
   );
 }
 
-const AllGrants = () => <OperatorGrants at={GRANTS} />;
-const OneGrant = ({ id }: { id?: string }) => <GrantPage id={id} back={GRANTS} />;
+const GrantListRoute = () => <OperatorGrants basePath={GRANTS} />;
+const GrantRoute = ({ id }: { id?: string }) => <GrantPage id={id} backHref={GRANTS} />;

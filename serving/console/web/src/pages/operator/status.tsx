@@ -1,11 +1,11 @@
-// How the service is: what needs looking at, what it holds, what it answered. Asked again every ten seconds.
+// The state of the service: alarms, readiness, deployed models. Polled every ten seconds.
 
 import { useEffect } from "preact/hooks";
-import { Refused, useAsk, type Asked } from "../../ui/api";
-import { moment, number } from "../../ui/format";
-import { Empty, Shown } from "../../ui/feedback";
+import { ApiError, useResource, type Resource } from "../../ui/api";
+import { formatTimestamp, formatNumber } from "../../ui/format";
+import { Empty, ResourceView } from "../../ui/feedback";
 import { Table } from "../../ui/table";
-import { Say, word } from "../../ui/i18n";
+import { Text, labelOf, type Bilingual, type Labels } from "../../ui/i18n";
 import { PRODUCTS } from "../audit/labels";
 
 interface Alarm {
@@ -33,67 +33,67 @@ interface Ready {
   models?: Record<string, string>;
 }
 
-const EVERY = 10_000; // ms
-const ALARMS: Record<string, readonly [string, string]> = { bundle: ["Model bundle", "模型包"], store: ["Store", "存储"], log: ["Audit log", "审计日志"], counts: ["Counts", "计数"] };
+const POLL_MS = 10_000;
+const ALARMS: Labels = { bundle: ["Model bundle", "模型包"], store: ["Store", "存储"], log: ["Audit log", "审计日志"], counts: ["Counts", "计数"] };
 
-function useEach<T>(address: string): Asked<T> {
-  const asked = useAsk<T>(address);
+function usePolledResource<T>(address: string): Resource<T> {
+  const resource = useResource<T>(address);
   useEffect(() => {
-    const timer = setInterval(asked.again, EVERY);
+    const timer = setInterval(resource.reload, POLL_MS);
     return () => clearInterval(timer);
-  }, [asked.again]);
-  return asked;
+  }, [resource.reload]);
+  return resource;
 }
 
-// 503 of the readiness address is its answer too: what is not ready.
-function told({ error, ...asked }: Asked<Ready>): Asked<Ready> {
-  const answer = error instanceof Refused ? (error.problem as Ready) : null;
-  return answer?.status === "not_ready" ? { ...asked, value: answer } : { ...asked, error };
+// A 503 of the readiness endpoint is a valid response too: it says what is not ready.
+function acceptNotReady({ error, ...rest }: Resource<Ready>): Resource<Ready> {
+  const body = error instanceof ApiError ? (error.problem as Ready) : null;
+  return body?.status === "not_ready" ? { ...rest, value: body } : { ...rest, error };
 }
 
-export function Now() {
-  const alarms = useEach<{ alarms: Alarm[] }>("/v1/alarms");
-  const ready = told(useEach<Ready>("/healthz/ready"));
-  const models = useAsk<{ models: Model[] }>("/v1/models");
+export function Status() {
+  const alarms = usePolledResource<{ alarms: Alarm[] }>("/v1/alarms");
+  const ready = acceptNotReady(usePolledResource<Ready>("/healthz/ready"));
+  const models = useResource<{ models: Model[] }>("/v1/models");
   return (
     <div class="stack">
       <section class="card stack">
-        <h2><Say en="Needs looking at" zh="待处理" /></h2>
-        <Shown of={alarms}>{(told) => told.alarms.length ? (
-          <Table caption={["Alarms, the oldest first", "告警，最早在前"]} rows={told.alarms} keyOf={(one) => `${one.what} ${one.name}`} columns={[
-            { en: "What", zh: "类别", cell: (one) => <span class="chip bad">{word(ALARMS, one.what)}</span> },
-            { en: "Name", zh: "名称", cell: (one) => (one.name === one.what ? "–" : `${one.name} ${one.version}`) },
-            { en: "Why", zh: "原因", cell: (one) => <Say en={one.why} zh={one.why_zh} /> },
-            { en: "Since", zh: "始于", cell: (one) => moment(one.since) },
+        <h2><Text en="Needs looking at" zh="待处理" /></h2>
+        <ResourceView resource={alarms}>{(value) => value.alarms.length ? (
+          <Table caption={["Alarms, the oldest first", "告警，最早在前"]} rows={value.alarms} keyOf={(row) => `${row.what} ${row.name}`} columns={[
+            { en: "What", zh: "类别", cell: (row) => <span class="chip bad">{labelOf(ALARMS, row.what)}</span> },
+            { en: "Name", zh: "名称", cell: (row) => (row.name === row.what ? "–" : `${row.name} ${row.version}`) },
+            { en: "Why", zh: "原因", cell: (row) => <Text en={row.why} zh={row.why_zh} /> },
+            { en: "Since", zh: "始于", cell: (row) => formatTimestamp(row.since) },
           ]} />
-        ) : <p class="all-well"><span aria-hidden="true">✓</span> <Say en="Nothing. No bundle is refused, the store takes records, the audit log goes on where it was signed." zh="无。模型包正常，存储可写，审计日志衔接完好。" /></p>}</Shown>
+        ) : <p class="all-well"><span aria-hidden="true">✓</span> <Text en="Nothing. No bundle is refused, the store takes records, the audit log goes on where it was signed." zh="无。模型包正常，存储可写，审计日志衔接完好。" /></p>}</ResourceView>
       </section>
       <section class="card stack">
-        <h2><Say en="Service" zh="服务" /></h2>
-        <Shown of={ready}>{(told) => (
+        <h2><Text en="Service" zh="服务" /></h2>
+        <ResourceView resource={ready}>{(value) => (
           <dl class="tiles">
-            <Tile en="Service" zh="服务" good={told.status === "ready"} told={told.status === "ready" ? ["ready", "就绪"] : ["not ready", "未就绪"]} />
-            <Tile en="Store" zh="存储" good={told.store === "ok"} told={told.store === "ok" ? ["takes records", "可写"] : ["takes no records", "不可写"]} />
-            <Tile en="Audit log" zh="审计日志" good={told.log === "ok"} told={told.log === "ok" ? ["goes on as signed", "与已签署处衔接"] : ["does not go on as signed", "与已签署处不衔接"]} />
-            <Tile en="Models held" zh="在用模型" good={Object.keys(told.models ?? {}).length > 0} told={[number(Object.keys(told.models ?? {}).length), number(Object.keys(told.models ?? {}).length)]} />
+            <Tile en="Service" zh="服务" ok={value.status === "ready"} text={value.status === "ready" ? ["ready", "就绪"] : ["not ready", "未就绪"]} />
+            <Tile en="Store" zh="存储" ok={value.store === "ok"} text={value.store === "ok" ? ["takes records", "可写"] : ["takes no records", "不可写"]} />
+            <Tile en="Audit log" zh="审计日志" ok={value.log === "ok"} text={value.log === "ok" ? ["goes on as signed", "与已签署处衔接"] : ["does not go on as signed", "与已签署处不衔接"]} />
+            <Tile en="Models held" zh="在用模型" ok={Object.keys(value.models ?? {}).length > 0} text={[formatNumber(Object.keys(value.models ?? {}).length), formatNumber(Object.keys(value.models ?? {}).length)]} />
           </dl>
-        )}</Shown>
+        )}</ResourceView>
       </section>
       <section class="card stack">
-        <h2><Say en="Models that answer" zh="在用模型" /></h2>
-        <Shown of={models}>{(told) => told.models.length ? (
-          <Table caption={["Models", "模型"]} rows={told.models} keyOf={(one) => one.name} columns={[
-            { en: "Model", zh: "模型", cell: (one) => <>{one.name} {one.version} {one.simulated ? <span class="chip warn"><Say en="Simulated data" zh="模拟数据" /></span> : null}</> },
-            { en: "Product", zh: "产品", cell: (one) => word(PRODUCTS, one.product) },
-            { en: "Made", zh: "生成时间", cell: (one) => moment(one.created) },
-            { en: "Bundle", zh: "模型包", cell: (one) => <code>{one.bundle.slice(0, 16)}…</code> },
+        <h2><Text en="Models that answer" zh="在用模型" /></h2>
+        <ResourceView resource={models}>{(value) => value.models.length ? (
+          <Table caption={["Models", "模型"]} rows={value.models} keyOf={(row) => row.name} columns={[
+            { en: "Model", zh: "模型", cell: (row) => <>{row.name} {row.version} {row.simulated ? <span class="chip warn"><Text en="Simulated data" zh="模拟数据" /></span> : null}</> },
+            { en: "Product", zh: "产品", cell: (row) => labelOf(PRODUCTS, row.product) },
+            { en: "Made", zh: "生成时间", cell: (row) => formatTimestamp(row.created) },
+            { en: "Bundle", zh: "模型包", cell: (row) => <code>{row.bundle.slice(0, 16)}…</code> },
           ]} />
-        ) : <Empty en="No model is held." zh="没有在用模型。" />}</Shown>
+        ) : <Empty en="No model is held." zh="没有在用模型。" />}</ResourceView>
       </section>
     </div>
   );
 }
 
-function Tile({ en, zh, good, told }: { en: string; zh: string; good: boolean; told: readonly [string, string] }) {
-  return <div class="tile"><dt><Say en={en} zh={zh} /></dt><dd class={good ? "good-text" : "bad-text"}><Say en={told[0]} zh={told[1]} /></dd></div>;
+function Tile({ en, zh, ok, text }: { en: string; zh: string; ok: boolean; text: Bilingual }) {
+  return <div class="tile"><dt><Text en={en} zh={zh} /></dt><dd class={ok ? "good-text" : "bad-text"}><Text en={text[0]} zh={text[1]} /></dd></div>;
 }

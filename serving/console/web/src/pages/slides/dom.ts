@@ -1,6 +1,7 @@
 // DOM helpers of the viewer, which builds its elements without Preact and without markup.
 
-import { Refused } from "../../ui/api";
+import { ApiError } from "../../ui/api";
+import type { Labels } from "../../ui/i18n";
 
 export type Child = Node | string | null | undefined;
 
@@ -36,16 +37,16 @@ export function bilingual(en: string, zh: string): HTMLSpanElement {
   return createElement("span.both", {}, createElement("span", { lang: "en" }, en), " ", createElement("span", { lang: "zh-CN" }, zh));
 }
 
-export function bilingualLabel(labels: Record<string, readonly [string, string]>, code: string): HTMLSpanElement {
+export function bilingualLabel(labels: Labels, code: string): HTMLSpanElement {
   const [en, zh] = labels[code] ?? [code, code];
   return bilingual(en, zh);
 }
 
 // An error of the API in both languages, with the faults of single fields.
 export function errorElement(error: unknown): HTMLDivElement {
-  if (!(error instanceof Refused)) console.error(error);
+  if (!(error instanceof ApiError)) console.error(error);
   const message = error instanceof Error ? error.message : String(error);
-  const problem = error instanceof Refused ? error.problem : { title: "The page failed", title_zh: "页面出错", detail: String(error), detail_zh: String(error) };
+  const problem = error instanceof ApiError ? error.problem : { title: "The page failed", title_zh: "页面出错", detail: String(error), detail_zh: String(error) };
   const { title = message, title_zh: titleZh, detail = message, detail_zh: detailZh, errors = [] } = problem;
   const faults = errors.map((fault) => createElement("li", {}, createElement("code", {}, fault.field), ` ${fault.found}: `, bilingual(fault.needed, fault.needed_zh || fault.needed)));
   return createElement("div.refusal", { role: "alert" },

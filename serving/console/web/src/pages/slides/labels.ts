@@ -1,8 +1,8 @@
-// What a slide's codes are called, in both languages.
+// Labels of a slide's codes.
 
-export type Words = Record<string, readonly [string, string]>;
+import type { Labels } from "../../ui/i18n";
 
-export const TBS: Words = {
+export const TBS: Labels = {
   "NILM": ["Negative for intraepithelial lesion or malignancy", "未见上皮内病变或恶性病变"],
   "ASC-US": ["Atypical squamous cells of undetermined significance", "意义不明确的非典型鳞状细胞"],
   "LSIL": ["Low-grade squamous intraepithelial lesion", "低级别鳞状上皮内病变"],
@@ -12,7 +12,7 @@ export const TBS: Words = {
   "AGC": ["Atypical glandular cells", "非典型腺细胞"],
   "UNSATISFACTORY": ["Unsatisfactory for evaluation", "标本不满意"],
 };
-export const STATES: Words = {
+export const STATES: Labels = {
   uploading: ["Being uploaded", "上传中"],
   verifying: ["Being verified", "校验中"],
   deidentified: ["Names removed", "已去标识"],
@@ -29,25 +29,25 @@ export const STATES: Words = {
   failed: ["Failed", "失败"],
   cancelled: ["Cancelled", "已取消"],
 };
-export const STEPS: string[] = [
+export const PROCESSING_STATES: string[] = [
   "uploading", "verifying", "deidentified", "quality_passed", "queued", "inferring", "aggregating", "ready",
 ];
-export const READ: string[] = ["ready", "abstained", "in_review", "signed", "amended"];
-export const ENDED: string[] = ["quality_failed", "failed", "cancelled"];
-export const TRIAGE: Words = {
+export const READ_STATES: string[] = ["ready", "abstained", "in_review", "signed", "amended"];
+export const FAILED_STATES: string[] = ["quality_failed", "failed", "cancelled"];
+export const TRIAGE: Labels = {
   negative: ["Negative", "阴性"],
   review: ["Review", "需复核"],
   positive: ["Positive", "阳性"],
   abstained: ["No answer", "不作判断"],
 };
-export const LEVELS: Words = { routine: ["Routine", "常规"], raised: ["Raised", "升高"], urgent: ["Urgent", "紧急"] };
-export const SPECIMENS: Words = {
+export const RISK_LEVELS: Labels = { routine: ["Routine", "常规"], raised: ["Raised", "升高"], urgent: ["Urgent", "紧急"] };
+export const SPECIMENS: Labels = {
   cervical_cytology: ["Cervical cytology", "宫颈细胞学"],
   breast_histology: ["Breast histology", "乳腺组织学"],
   lymph_node: ["Lymph node", "淋巴结"],
 };
-export const UNFIT: Words = { blank: ["blank", "空白"], pen: ["pen", "笔迹"], focus: ["out of focus", "失焦"] };
-export const ASKED: Words = {
+export const UNFIT_REASONS: Labels = { blank: ["blank", "空白"], pen: ["pen", "笔迹"], focus: ["out of focus", "失焦"] };
+export const REQUEST_FIELDS: Labels = {
   hpv_result: ["HPV result", "HPV 结果"], hpv_genotype: ["HPV types", "HPV 型别"], previous_result: ["previous result", "既往结果"],
   menopause: ["menopause", "绝经情况"], context: ["clinical context", "临床情况"],
 };

@@ -1,8 +1,8 @@
 // The report that a pathologist signs. Who signs is known from the console's session.
 
-import { ask, newKey, Refused } from "../../ui/api";
-import { moment } from "../../ui/format";
-import { plain } from "../../ui/i18n";
+import { fetchJson, newIdempotencyKey, ApiError } from "../../ui/api";
+import { formatTimestamp } from "../../ui/format";
+import { translate } from "../../ui/i18n";
 import { session, type Session } from "../../session";
 import { bilingual, createElement, errorElement, type Child } from "./dom";
 import { TBS } from "./labels";
@@ -41,7 +41,7 @@ export class ReportForm {
   async render(slide: SlideDetail): Promise<HTMLElement> {
     this.slide = slide;
     const signed = ["signed", "amended"].includes(slide.state);
-    this.report = signed ? await ask<Report>(`${this.address}/report?format=json`) : null;
+    this.report = signed ? await fetchJson<Report>(`${this.address}/report?format=json`) : null;
     this.root = createElement("section.report", { "aria-labelledby": "report" });
     this.draw();
     return this.root;
@@ -73,7 +73,7 @@ export class ReportForm {
       createElement("p.diagnosis", {}, category ? [createElement("b", {}, `${diagnosis} `), bilingual(...category)] : diagnosis),
       findings ? createElement("p.findings", {}, findings) : null,
       amends ? createElement("p.quiet", {}, bilingual(`Replaces v${amends}: `, `替代 v${amends}：`), reason) : null,
-      createElement("p.quiet", {}, `${signer.name} · ${signer.licence} · ${moment(signedAt)}`));
+      createElement("p.quiet", {}, `${signer.name} · ${signer.licence} · ${formatTimestamp(signedAt)}`));
   }
 
   private signInForm(): HTMLElement {
@@ -81,9 +81,9 @@ export class ReportForm {
     const onsubmit = (event: SubmitEvent) => {
       event.preventDefault();
       void this.run(event.submitter, async () => {
-        const user = await ask<Session>("/v1/session", { body: { token: token.value.trim() } });
+        const user = await fetchJson<Session>("/v1/session", { body: { token: token.value.trim() } });
         if (!user.licence) {
-          throw new Refused(403, {
+          throw new ApiError(403, {
             title: "Only a pathologist may do this", title_zh: "仅限病理医师操作",
             detail: "The token has no licence. Sign in with a pathologist's.", detail_zh: "该令牌没有执业证号，请使用病理医师令牌。",
           });
@@ -105,7 +105,7 @@ export class ReportForm {
 
   private async startReview(): Promise<void> {
     if (this.awaitsReview()) {
-      await ask(`${this.address}/review`, { method: "POST" });
+      await fetchJson(`${this.address}/review`, { method: "POST" });
       this.slide.state = "in_review";
     }
     await this.refresh();
@@ -135,9 +135,9 @@ export class ReportForm {
       other.hidden = diagnosis.value !== OTHER;
       other.required = !other.hidden;
     } },
-    createElement("option", { value: "", disabled: true, selected: !draft.diagnosis }, plain("Choose …", "请选择……")),
-    Object.entries(TBS).map(([code, names]) => createElement("option", { value: code, selected: draft.diagnosis === code }, `${code} · ${plain(...names)}`)),
-    createElement("option", { value: OTHER, selected: draft.diagnosis === OTHER }, plain("Other, as text", "其他（文本）")));
+    createElement("option", { value: "", disabled: true, selected: !draft.diagnosis }, translate("Choose …", "请选择……")),
+    Object.entries(TBS).map(([code, names]) => createElement("option", { value: code, selected: draft.diagnosis === code }, `${code} · ${translate(...names)}`)),
+    createElement("option", { value: OTHER, selected: draft.diagnosis === OTHER }, translate("Other, as text", "其他（文本）")));
     const findings = createElement("textarea", { id: "findings", rows: 5, required: true, maxlength: 20000, oninput: () => { draft.findings = findings.value; } });
     findings.value = draft.findings;
     const reason = this.amending ? createElement("textarea", { id: "reason", rows: 2, required: true, maxlength: 2000, oninput: () => { draft.reason = reason!.value; } }) : null;
@@ -166,9 +166,9 @@ export class ReportForm {
     const body = { diagnosis: diagnosis === OTHER ? other.trim() : diagnosis, findings: findings.trim(), ...(amends ? { reason: reason.trim() } : {}) };
     const content = JSON.stringify([this.address, body]);
     // Pressed again after a lost response, the report is still signed only once.
-    if (this.lastRequest.content !== content) this.lastRequest = { content, key: newKey() };
+    if (this.lastRequest.content !== content) this.lastRequest = { content, key: newIdempotencyKey() };
     await this.run(event.submitter, async () => {
-      await ask(`${this.address}/${amends ? "amend" : "sign"}`, { body, headers: { "Idempotency-Key": this.lastRequest.key } });
+      await fetchJson(`${this.address}/${amends ? "amend" : "sign"}`, { body, headers: { "Idempotency-Key": this.lastRequest.key } });
       this.amending = false;
       drafts.delete(this.draftKey);
       this.lastRequest = { content: "", key: "" };
@@ -183,7 +183,7 @@ export class ReportForm {
     try {
       await action();
     } catch (error) {
-      if (error instanceof Refused && error.status === 409) await this.refresh().catch(() => {});
+      if (error instanceof ApiError && error.status === 409) await this.refresh().catch(() => {});
       this.message.replaceChildren(errorElement(error));
     } finally {
       if (button instanceof HTMLButtonElement) button.disabled = false;

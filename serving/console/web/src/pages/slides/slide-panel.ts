@@ -1,15 +1,16 @@
 // The panel beside the slide, and the cards in place of the image while there is none.
 
-import { moment, number, percent } from "../../ui/format";
+import { formatTimestamp, formatNumber, formatPercent } from "../../ui/format";
 import { bilingual, bilingualLabel, createElement, type Child } from "./dom";
-import { ASKED, LEVELS, STATES, STEPS, TRIAGE, UNFIT } from "./labels";
+import { REQUEST_FIELDS, RISK_LEVELS, STATES, PROCESSING_STATES, TRIAGE, UNFIT_REASONS } from "./labels";
 import type { Reading, SlideDetail } from "./types";
+import type { Bilingual, Labels } from "../../ui/i18n";
 
-type Fact = [label: readonly [string, string], value: Child | Child[]];
+type Fact = [label: Bilingual, value: Child | Child[]];
 
 export function progressCard(slide: SlideDetail): HTMLElement {
-  const current = STEPS.indexOf(slide.state);
-  const steps = STEPS.map((state, index) =>
+  const current = PROCESSING_STATES.indexOf(slide.state);
+  const steps = PROCESSING_STATES.map((state, index) =>
     createElement(`li.${index < current ? "done" : index === current ? "now" : "later"}`, index === current ? { "aria-current": "step" } : {}, bilingualLabel(STATES, state)));
   const { done, total } = slide.progress;
   return createElement("div.card", {},
@@ -17,12 +18,12 @@ export function progressCard(slide: SlideDetail): HTMLElement {
     createElement("ol.steps", {}, steps),
     slide.state === "inferring" ? createElement("div.progress", {},
       createElement("progress", { max: 1, ...(total ? { value: done / total } : {}), "aria-label": "Tiles read 已判读图块" }),
-      createElement("span", { id: "tiles" }, total ? `${number(done)} / ${number(total)}` : "")) : null,
+      createElement("span", { id: "tiles" }, total ? `${formatNumber(done)} / ${formatNumber(total)}` : "")) : null,
     createElement("p.quiet", {}, bilingual("This page follows by itself; you may close it and come back.", "页面会自动更新，可关闭后再打开。")));
 }
 
 export function failureCard(slide: SlideDetail): HTMLElement {
-  const titles: Record<string, readonly [string, string]> = {
+  const titles: Labels = {
     failed: ["This slide could not be read", "该切片无法判读"],
     quality_failed: ["This scan is not fit to be read", "该扫描不可判读"],
     cancelled: ["This slide was cancelled", "该切片已取消"],
@@ -45,14 +46,14 @@ export function resultSection(reading: Reading): HTMLElement {
     reasons.length ? createElement("ul.abstained", {}, reasons) : null,
     createElement("ul.classes", {}, classes.map(({ code, en, zh, probability }) =>
       createElement(`li${probability === highest ? ".most" : ""}`, { title: `${en} ${zh}` },
-        createElement("b", {}, code), probabilityBar(code, probability), createElement("span", {}, percent(probability)), createElement("small", {}, bilingual(en, zh))))),
+        createElement("b", {}, code), probabilityBar(code, probability), createElement("span", {}, formatPercent(probability)), createElement("small", {}, bilingual(en, zh))))),
     createElement(`p.adequacy.${adequacy.adequate ? "good" : "poor"}`, {}, bilingual(adequacy.en, adequacy.zh), " ",
-      createElement("small", {}, bilingual(`${number(adequacy.tiles)} fit tiles, ${number(adequacy.needed)} needed`, `可判读图块 ${number(adequacy.tiles)}，需要 ${number(adequacy.needed)}`))));
+      createElement("small", {}, bilingual(`${formatNumber(adequacy.tiles)} fit tiles, ${formatNumber(adequacy.needed)} needed`, `可判读图块 ${formatNumber(adequacy.tiles)}，需要 ${formatNumber(adequacy.needed)}`))));
 }
 
 function probabilityBar(code: string, probability: number): HTMLElement {
   const fill = createElement("i", { "data-class": code });
-  fill.style.width = percent(probability).replace(" ", "");
+  fill.style.width = formatPercent(probability).replace(" ", "");
   return createElement("span.track", { "aria-hidden": "true" }, fill);
 }
 
@@ -72,9 +73,9 @@ function probabilityGauge(probability: number, threshold: number): HTMLElement {
 export function patientRiskSection({ patient: risk }: Reading): HTMLElement {
   const content = risk === null
     ? [createElement("p", {}, bilingual("Not known: nothing in the form or the record counts.", "未知：申请单与档案中无可用信息。"))]
-    : [createElement("p", {}, createElement(`b.level.${risk.level}`, {}, bilingualLabel(LEVELS, risk.level)), ` ${risk.points} `, bilingual("points", "分")),
+    : [createElement("p", {}, createElement(`b.level.${risk.level}`, {}, bilingualLabel(RISK_LEVELS, risk.level)), ` ${risk.points} `, bilingual("points", "分")),
       createElement("ul", {}, risk.reasons.map(({ points, en, zh }) => createElement("li", {}, `+${points} `, bilingual(en, zh)))),
-      risk.unknown.length ? createElement("p.quiet", {}, bilingual("Unknown: ", "未知："), ...risk.unknown.flatMap((field, index) => [index ? " · " : "", bilingualLabel(ASKED, field)])) : null];
+      risk.unknown.length ? createElement("p.quiet", {}, bilingual("Unknown: ", "未知："), ...risk.unknown.flatMap((field, index) => [index ? " · " : "", bilingualLabel(REQUEST_FIELDS, field)])) : null];
   return createElement("section.apart", { "aria-labelledby": "patient" },
     createElement("h2", { id: "patient" }, bilingual("Patient-level risk, apart", "患者层面风险（独立）")), ...content,
     createElement("p.quiet", {}, bilingual("It may raise the priority; it never lowers the image result.", "可提高优先级，绝不降低图像结果。")));
@@ -83,7 +84,7 @@ export function patientRiskSection({ patient: risk }: Reading): HTMLElement {
 export function factsSection(slide: SlideDetail): HTMLElement {
   return createElement("section", { "aria-labelledby": "facts" }, createElement("h2", { id: "facts" }, bilingual("Slide", "切片")), factList([
     [["File", "文件"], slide.name], [["Accession", "病理号"], slide.accession], [["Slide", "切片编号"], slide.slide_id],
-    [["Received", "接收时间"], moment(slide.created)], [["SHA-256", "SHA-256"], slide.sha256],
+    [["Received", "接收时间"], formatTimestamp(slide.created)], [["SHA-256", "SHA-256"], slide.sha256],
   ]));
 }
 
@@ -95,8 +96,8 @@ function factList(facts: Fact[]): HTMLElement {
 export function provenanceSection(reading: Reading, slideId: string): HTMLElement {
   const { model, slide, tiles } = reading;
   const scale = slide.mpp ? `${slide.mpp.join(" × ")} µm/px` : "–";
-  const unfit = Object.entries(tiles.unfit).flatMap(([reason, count]) => [` ${number(count)} `, bilingualLabel(UNFIT, reason)]);
-  const scaleSources: Record<string, readonly [string, string]> = { file: ["from the file", "取自文件"], operator: ["given by who sent it", "由送检方填写"] };
+  const unfit = Object.entries(tiles.unfit).flatMap(([reason, count]) => [` ${formatNumber(count)} `, bilingualLabel(UNFIT_REASONS, reason)]);
+  const scaleSources: Labels = { file: ["from the file", "取自文件"], operator: ["given by who sent it", "由送检方填写"] };
   return createElement("details.origin", {},
     createElement("summary", {}, bilingual("Where this comes from", "来源与版本")),
     createElement("p.claim", {}, bilingual(reading.claim.en, reading.claim.zh)),
@@ -106,9 +107,9 @@ export function provenanceSection(reading: Reading, slideId: string): HTMLElemen
       [["Policy", "策略版本"], reading.policy_version],
       [["Config digest", "配置摘要"], reading.config_sha256],
       [["Scale", "比例尺"], createElement("span", {}, `${scale} `, scaleSources[slide.mpp_from] ? bilingualLabel(scaleSources, slide.mpp_from) : "")],
-      [["Tiles", "图块"], createElement("span", {}, `${number(tiles.read)} / ${number(tiles.grid)};`, ...unfit, "; ", bilingual(`${number(tiles.unknown)} unfamiliar`, `陌生 ${number(tiles.unknown)}`))],
+      [["Tiles", "图块"], createElement("span", {}, `${formatNumber(tiles.read)} / ${formatNumber(tiles.grid)};`, ...unfit, "; ", bilingual(`${formatNumber(tiles.unknown)} unfamiliar`, `陌生 ${formatNumber(tiles.unknown)}`))],
       [["Slide SHA-256", "切片 SHA-256"], slide.sha256],
-      [["Slide", "切片编号"], slideId], [["Read at", "判读时间"], moment(reading.created)],
+      [["Slide", "切片编号"], slideId], [["Read at", "判读时间"], formatTimestamp(reading.created)],
     ]),
     createElement("p.quiet", {}, bilingual("The AI assists and never signs. A negative triage does not rule disease out.", "AI 仅作辅助，不签发报告；阴性分流不能排除疾病。")));
 }

@@ -1,9 +1,9 @@
 // The slide viewer, from the upload of a slide to its signed report.
 
-import { ask, Refused } from "../../ui/api";
-import { number } from "../../ui/format";
+import { fetchJson, ApiError } from "../../ui/api";
+import { formatNumber } from "../../ui/format";
 import { bilingual, bilingualLabel, byId, createElement, errorElement } from "./dom";
-import { ENDED, READ, SPECIMENS, STATES } from "./labels";
+import { FAILED_STATES, READ_STATES, SPECIMENS, STATES } from "./labels";
 import { ReportForm } from "./report-form";
 import { SlideImage } from "./slide-image";
 import { failureCard, factsSection, patientRiskSection, progressCard, provenanceSection, resultSection } from "./slide-panel";
@@ -48,9 +48,9 @@ export function startViewer(id: string): () => void {
   async function load(): Promise<void> {
     if (!slide) byId("waiting").replaceChildren(createElement("div.card.loading", {}, createElement("span.spinner", { "aria-hidden": "true" }), bilingual("Loading the slide …", "正在加载切片……")));
     try {
-      slide = await ask<SlideDetail>(address);
+      slide = await fetchJson<SlideDetail>(address);
     } catch (error) {
-      const status = error instanceof Refused ? error.status : null;
+      const status = error instanceof ApiError ? error.status : null;
       if (stopped || (slide && (status === 401 || status === 409))) return; // the shell reports it over the page
       showLoadError(error, status === 404);
       return;
@@ -87,9 +87,9 @@ export function startViewer(id: string): () => void {
 
   async function renderStage(slide: SlideDetail): Promise<void> {
     const waiting = byId("waiting");
-    if (!READ.includes(slide.state)) {
+    if (!READ_STATES.includes(slide.state)) {
       waiting.hidden = false;
-      waiting.replaceChildren(ENDED.includes(slide.state) ? failureCard(slide) : progressCard(slide));
+      waiting.replaceChildren(FAILED_STATES.includes(slide.state) ? failureCard(slide) : progressCard(slide));
       return;
     }
     waiting.hidden = true;
@@ -120,7 +120,7 @@ export function startViewer(id: string): () => void {
     const panel = byId("panel");
     const { reading } = slide;
     if (!reading) {
-      panel.replaceChildren(factsSection(slide), ENDED.includes(slide.state) ? "" : createElement("p.empty", {}, bilingual("The reading appears here when it is done.", "判读完成后在此显示。")));
+      panel.replaceChildren(factsSection(slide), FAILED_STATES.includes(slide.state) ? "" : createElement("p.empty", {}, bilingual("The reading appears here when it is done.", "判读完成后在此显示。")));
       return;
     }
     form ??= new ReportForm(address, refresh);
@@ -134,7 +134,7 @@ export function startViewer(id: string): () => void {
   async function renderEvidence(image: SlideImage, { evidence }: Reading): Promise<void> {
     const thumbnails = evidence.map((region) => ({ region, canvas: createElement("canvas", { width: 120, height: 120, "aria-hidden": "true" }) }));
     byId("strip").replaceChildren(...thumbnails.map(({ region: { x, y, code, probability }, canvas }, index) =>
-      createElement("li", {}, createElement("button", { type: "button", onclick: () => image.select(index), "data-at": index, title: `x ${number(x)}  y ${number(y)}` },
+      createElement("li", {}, createElement("button", { type: "button", onclick: () => image.select(index), "data-at": index, title: `x ${formatNumber(x)}  y ${formatNumber(y)}` },
         canvas, createElement("span", {}, createElement("i.key", { "data-class": code }), `${index + 1} ${code} ${probability.toFixed(2)}`)))));
     await Promise.all(thumbnails.map(({ region, canvas }) => image.drawThumbnail(region, canvas).catch(() => canvas.classList.add("missing"))));
   }
@@ -189,7 +189,7 @@ export function startViewer(id: string): () => void {
   // --- events of the service
 
   function finished(): boolean {
-    return slide !== null && (READ.includes(slide.state) || ENDED.includes(slide.state));
+    return slide !== null && (READ_STATES.includes(slide.state) || FAILED_STATES.includes(slide.state));
   }
 
   function subscribe(): void {
@@ -204,7 +204,7 @@ export function startViewer(id: string): () => void {
         void renderStage(slide!);
         return;
       }
-      tiles.textContent = `${number(done)} / ${number(total)}`;
+      tiles.textContent = `${formatNumber(done)} / ${formatNumber(total)}`;
       document.querySelector<HTMLProgressElement>(".progress progress")!.value = total ? done / total : 0;
     });
     events.addEventListener("state", async () => {

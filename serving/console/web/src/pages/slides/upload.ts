@@ -1,17 +1,17 @@
-// A slide sent in parts that survive a cut, by tus, with its SHA-256 worked out before in a worker.
+// Resumable upload of a slide by the tus protocol. A worker computes its SHA-256 first.
 
 import { Upload, type DetailedError } from "tus-js-client";
-import { asShown, notice, Refused, type Problem } from "../../ui/api";
+import { actingAsHeader, reportInterruption, ApiError, type Problem } from "../../ui/api";
 import type { HashMessage } from "./hash-worker";
 
-const PART = 8 * 1024 * 1024;
+const CHUNK_BYTES = 8 * 1024 * 1024;
 
-export function digest(file: File, told: (share: number) => void): Promise<string> {
+export function hashFile(file: File, onProgress: (share: number) => void): Promise<string> {
   return new Promise((resolve, reject) => {
     const worker = new Worker(new URL("./hash-worker.ts", import.meta.url), { type: "module" });
     worker.onmessage = ({ data }: MessageEvent<HashMessage>) => {
       if ("done" in data) {
-        told(data.done / file.size);
+        onProgress(data.done / file.size);
         return;
       }
       worker.terminate();
@@ -26,45 +26,45 @@ export function digest(file: File, told: (share: number) => void): Promise<strin
   });
 }
 
-// Resolves with the slide's id, where the service tells it. `held` is given what pauses and goes on.
-export function put(file: File, told: Record<string, string>, progress: (share: number) => void, held: (upload: Upload) => void): Promise<string> {
+// Resolves with the slide's id, or "" if the service does not return it. `onUpload` receives the upload, to pause and resume it.
+export function uploadSlide(file: File, metadata: Record<string, string>, onProgress: (share: number) => void, onUpload: (upload: Upload) => void): Promise<string> {
   return new Promise((resolve, reject) => {
     let slide = "";
     const upload = new Upload(file, {
-      endpoint: "/v1/uploads", headers: asShown(), chunkSize: PART, metadata: told, retryDelays: [0, 1000, 3000, 10000, 30000],
+      endpoint: "/v1/uploads", headers: actingAsHeader(), chunkSize: CHUNK_BYTES, metadata, retryDelays: [0, 1000, 3000, 10000, 30000],
       removeFingerprintOnSuccess: true,
-      fingerprint: async () => `yuheng-${told.sha256}-${told.accession}`,
+      fingerprint: async () => `yuheng-${metadata.sha256}-${metadata.accession}`,
       onAfterResponse: (_, response) => { slide = response.getHeader("Slide-Id") || slide; },
-      onProgress: (sent, all) => progress(all ? sent / all : 0),
+      onProgress: (sent, total) => onProgress(total ? sent / total : 0),
       onSuccess: () => resolve(slide),
-      // What the service refuses is refused again, but that parts came or another request writes.
+      // Client errors are not retried, except an offset mismatch and a lock held by another request.
       onShouldRetry: (error) => {
-        const { status, problem } = refused(error) ?? { status: 0, problem: {} };
+        const { status, problem } = apiErrorOf(error) ?? { status: 0, problem: {} };
         return navigator.onLine && (status === 423 || problem.type === "/problems/upload_offset" || !(status >= 400 && status < 500));
       },
       onError: (error) => {
-        const told = refused(error);
-        if (told) notice(told);
-        reject(told ?? error);
+        const metadata = apiErrorOf(error);
+        if (metadata) reportInterruption(metadata);
+        reject(metadata ?? error);
       },
     });
-    held(upload);
-    // What a cut left behind goes on where it stood.
-    upload.findPreviousUploads().then(([before]) => {
-      if (before) upload.resumeFromPreviousUpload(before);
+    onUpload(upload);
+    // An interrupted upload continues at its last offset.
+    upload.findPreviousUploads().then(([previous]) => {
+      if (previous) upload.resumeFromPreviousUpload(previous);
       upload.start();
     }, reject);
   });
 }
 
-function refused(error: Error | DetailedError): Refused | null {
-  const answer = "originalResponse" in error ? error.originalResponse : null;
-  if (!answer) return null;
+function apiErrorOf(error: Error | DetailedError): ApiError | null {
+  const response = "originalResponse" in error ? error.originalResponse : null;
+  if (!response) return null;
   let problem: Problem = {};
   try {
-    problem = JSON.parse(answer.getBody()) as Problem;
+    problem = JSON.parse(response.getBody()) as Problem;
   } catch {
-    // an answer of something between
+    // the response of a proxy
   }
-  return new Refused(answer.getStatus(), problem);
+  return new ApiError(response.getStatus(), problem);
 }

@@ -1,30 +1,30 @@
-// A picture with its title, what it says in one sentence, and its figures as a table for those who cannot see it.
+// A chart with its title, a one-sentence note, and its data as a table for readers who cannot see it.
 
 import type { ComponentChildren } from "preact";
-import { Say } from "../i18n";
+import { Text, type Bilingual } from "../i18n";
 
-export interface Behind {
-  heads: (readonly [string, string])[];
+export interface FigureTable {
+  headers: (Bilingual)[];
   rows: ComponentChildren[][];
 }
 
-export function Figure({ title, note, behind, children }: {
-  title: readonly [string, string];
-  note?: readonly [string, string];
-  behind?: Behind;
+export function Figure({ title, note, table, children }: {
+  title: Bilingual;
+  note?: Bilingual;
+  table?: FigureTable;
   children: ComponentChildren;
 }) {
   return (
     <figure class="figure">
-      <figcaption><strong><Say en={title[0]} zh={title[1]} /></strong>{note ? <p class="quiet"><Say en={note[0]} zh={note[1]} /></p> : null}</figcaption>
+      <figcaption><strong><Text en={title[0]} zh={title[1]} /></strong>{note ? <p class="quiet"><Text en={note[0]} zh={note[1]} /></p> : null}</figcaption>
       {children}
-      {behind ? (
+      {table ? (
         <details class="behind">
-          <summary><Say en="As a table" zh="以表格查看" /></summary>
+          <summary><Text en="As a table" zh="以表格查看" /></summary>
           <div class="scroll" tabindex={0}>
             <table>
-              <thead><tr>{behind.heads.map(([en, zh]) => <th key={en} scope="col"><Say en={en} zh={zh} /></th>)}</tr></thead>
-              <tbody>{behind.rows.map((row, at) => <tr key={at}>{row.map((cell, place) => <td key={place}>{cell}</td>)}</tr>)}</tbody>
+              <thead><tr>{table.headers.map(([en, zh]) => <th key={en} scope="col"><Text en={en} zh={zh} /></th>)}</tr></thead>
+              <tbody>{table.rows.map((row, index) => <tr key={index}>{row.map((cell, column) => <td key={column}>{cell}</td>)}</tr>)}</tbody>
             </table>
           </div>
         </details>

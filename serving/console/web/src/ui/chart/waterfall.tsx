@@ -1,8 +1,8 @@
-// An amount built up step by step, one row a step: bounds from zero, what adds, what takes away, and the sum.
+// Waterfall chart of an amount, one row per step: bounds from zero, additions, deductions and the total.
 
 import { scaleLinear } from "d3-scale";
-import { number } from "../format";
-import { plain, Say } from "../i18n";
+import { formatNumber } from "../format";
+import { translate, Text, type Bilingual } from "../i18n";
 import { Figure } from "./figure";
 
 export interface Step {
@@ -11,38 +11,38 @@ export interface Step {
   zh: string;
   from: number;
   to: number;
-  look: "bound" | "total" | "up" | "down";
-  mark?: readonly [string, string]; // said beside the amount, of the one that binds
+  variant: "bound" | "total" | "up" | "down";
+  mark?: Bilingual; // badge beside the amount, for example on the binding bound
 }
 
-const WIDE = 300, LEAST = 1.5;
+const WIDTH = 300, MIN_WIDTH = 1.5;
 
 export function Waterfall({ title, note, steps, unit }: {
-  title: readonly [string, string];
-  note?: readonly [string, string];
+  title: Bilingual;
+  note?: Bilingual;
   steps: Step[];
-  unit: readonly [string, string];
+  unit: Bilingual;
 }) {
-  const built = steps.filter((step) => step.look !== "bound");
-  const most = Math.max(1, ...steps.map((step) => Math.max(step.from, step.to)));
-  const seen = Math.min(most, 2.5 * Math.max(1, ...built.map((step) => Math.max(step.from, step.to)))); // a far bound is cut off
-  const along = scaleLinear([0, seen], [0, WIDE - 12]).clamp(true);
-  const told = (step: Step) => `${step.look === "up" ? "+" : step.look === "down" ? "−" : ""}${number(Math.abs(step.to - step.from))}`;
-  const behind = { heads: [["Step", "步骤"] as const, unit], rows: steps.map((step) => [<Say en={step.en} zh={step.zh} />, told(step)]) };
+  const segments = steps.filter((step) => step.variant !== "bound");
+  const max = Math.max(1, ...steps.map((step) => Math.max(step.from, step.to)));
+  const domainMax = Math.min(max, 2.5 * Math.max(1, ...segments.map((step) => Math.max(step.from, step.to)))); // a bound far beyond the amounts is truncated
+  const scale = scaleLinear([0, domainMax], [0, WIDTH - 12]).clamp(true);
+  const formatStep = (step: Step) => `${step.variant === "up" ? "+" : step.variant === "down" ? "−" : ""}${formatNumber(Math.abs(step.to - step.from))}`;
+  const table = { headers: [["Step", "步骤"] as const, unit], rows: steps.map((step) => [<Text en={step.en} zh={step.zh} />, formatStep(step)]) };
   return (
-    <Figure title={title} note={note} behind={behind}>
-      <ul class="waterfall" aria-label={plain(...title)}>
+    <Figure title={title} note={note} table={table}>
+      <ul class="waterfall" aria-label={translate(...title)}>
         {steps.map((step) => {
           const [low, high] = [Math.min(step.from, step.to), Math.max(step.from, step.to)];
           return (
-            <li key={step.key} class={`${step.look}${step.mark ? " marked" : ""}`}>
-              <span class="words"><Say en={step.en} zh={step.zh} />{step.mark ? <span class="chip warn"><Say en={step.mark[0]} zh={step.mark[1]} /></span> : null}</span>
-              <svg viewBox={`0 0 ${WIDE} 18`} preserveAspectRatio="none" aria-hidden="true">
+            <li key={step.key} class={`${step.variant}${step.mark ? " marked" : ""}`}>
+              <span class="words"><Text en={step.en} zh={step.zh} />{step.mark ? <span class="chip warn"><Text en={step.mark[0]} zh={step.mark[1]} /></span> : null}</span>
+              <svg viewBox={`0 0 ${WIDTH} 18`} preserveAspectRatio="none" aria-hidden="true">
                 <line class="zero" x1="0" x2="0" y1="0" y2="18" />
-                <rect x={along(low)} width={Math.max(LEAST, along(high) - along(low))} y="3" height="12" rx="1" />
-                {high > seen ? <path d={`M${WIDE - 10} 3l8 6l-8 6z`} /> : null}
+                <rect x={scale(low)} width={Math.max(MIN_WIDTH, scale(high) - scale(low))} y="3" height="12" rx="1" />
+                {high > domainMax ? <path d={`M${WIDTH - 10} 3l8 6l-8 6z`} /> : null}
               </svg>
-              <b>{told(step)}</b>
+              <b>{formatStep(step)}</b>
             </li>
           );
         })}
