@@ -110,7 +110,7 @@ def test_a_slide_goes_from_upload_to_a_signed_pdf(page, service):
     page.click("#go")
     page.click("#sending a.button")
     page.wait_for_selector(".steps .now")
-    assert "Being verified" in page.inner_text(".steps .now")
+    assert "Verifying" in page.inner_text(".steps .now")
     slide = page.url.rpartition("/")[2]
     row = slide_store.get(gateway.service.store.engine, slide)
     assert row["sha256"] == hashlib.sha256(fake_readings.CMU.read_bytes()).hexdigest()
@@ -164,7 +164,7 @@ def test_who_is_no_pathologist_does_not_sign(page, service):
     assert "The token cannot be used" in page.inner_text(".report .refusal")
     page.fill("#token", token(gateway, "clinic"))
     page.click("text=Continue")
-    page.wait_for_selector(".report .refusal:has-text('Only a pathologist may do this')")
+    page.wait_for_selector(".report .refusal:has-text('Only a pathologist can do this')")
     page.wrong[:] = [each for each in page.wrong if "401" not in each]
 
 

@@ -68,7 +68,7 @@ def test_a_token_that_is_nobodys_is_refused_beside_the_form(page, clinic):
 
 def test_an_abstained_slide_says_why_and_can_be_signed(page, clinic):
     opened(page, clinic, read(ID, "abstained", {**ABSTAINED, "classes": [], "probability": None, "evidence": []}))
-    assert "No answer" in page.inner_text("#panel .triage")
+    assert "No AI result" in page.inner_text("#panel .triage")
     assert "unlike anything the model learned from" in page.inner_text("#panel")
     assert page.locator("#token").is_visible()
     assert not page.locator("#simulated").is_visible()

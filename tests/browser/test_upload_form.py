@@ -19,9 +19,9 @@ def fill(page, accession: str = "C2026-000001") -> None:
 
 def test_an_empty_worklist_says_so(page, clinic):
     page.goto("/console/slides")
-    page.wait_for_selector("#worklist .empty >> text=No slide waits to be signed")
+    page.wait_for_selector("#worklist .empty >> text=No unsigned slides")
     page.select_option("#show", "signed")
-    page.wait_for_selector("#worklist .empty >> text=No slide here now")
+    page.wait_for_selector("#worklist .empty >> text=No slides match")
     page.select_option("#show", "")
     page.wait_for_selector("#worklist .empty >> text=No slides yet")
 
@@ -59,7 +59,7 @@ def test_a_slide_is_sent_with_the_sha256_that_the_browser_worked_out(page, clini
     assert upload["metadata"]["accession"] == "C2026-000001"
     page.click("#sending a.button")
     page.wait_for_selector(".steps .now")
-    assert "Being verified" in page.inner_text(".steps .now")
+    assert "Verifying" in page.inner_text(".steps .now")
 
 
 def test_a_cut_upload_goes_on_where_it_stood(page, clinic):

@@ -136,9 +136,9 @@ def test_an_operator_enters_and_revokes_an_authorisation_whose_uses_the_auditor_
     page.click("#main button.main")
     page.wait_for_selector(".groups label")
     for names, value in (
-        (("To which tenant", "被授权机构"), "demo"),
+        (("Granted to (tenant)", "被授权机构"), "demo"),
         (("Granted by", "授权机关"), "County 县"),
-        (("Valid up to", "有效期至"), "2998-12-31"),
+        (("Valid until", "有效期至"), "2998-12-31"),
     ):
         page.get_by_label(names[at]).fill(value)
     (tmp_path / "signed.pdf").write_bytes(b"signed")
@@ -149,7 +149,7 @@ def test_an_operator_enters_and_revokes_an_authorisation_whose_uses_the_auditor_
     shot(page, f"operator_enter_{language}")
     page.click("form button.main")
     page.wait_for_selector("tbody tr")
-    assert ["up to and with 2998-12-31", "至 2998-12-31（含当日）"][at] in page.inner_text("tbody")
+    assert ["until 2998-12-31, inclusive", "至 2998-12-31（含当日）"][at] in page.inner_text("tbody")
     grant = page.locator("[data-revoke]").first.get_attribute("data-revoke")
     page.click(f"[data-revoke='{grant}']")
     page.wait_for_selector("[role=alertdialog]")
@@ -160,7 +160,7 @@ def test_an_operator_enters_and_revokes_an_authorisation_whose_uses_the_auditor_
     auditor = desk("auditor", language=language, at=f"/console/audit/authorisations/{grant}")
     auditor.wait_for_selector("h1 code")
     auditor.wait_for_selector(f"text={['Revoked', '已撤销'][at]}")
-    assert ["up to and with 2998-12-31", "至 2998-12-31（含当日）"][at] in auditor.inner_text("#main")
+    assert ["until 2998-12-31, inclusive", "至 2998-12-31（含当日）"][at] in auditor.inner_text("#main")
     assert axe(auditor) == []
     shot(auditor, f"audit_uses_{language}")
     auditor.click(".tabs a[href$=statement]")
@@ -212,9 +212,9 @@ def test_a_personal_grant_takes_nothing_from_fields_that_are_hidden(desk, house)
     page.click("#main button.main")
     page.get_by_label("Granted by").fill("County")
     page.get_by_label("Kind", exact=True).select_option("personal")
-    page.get_by_label("To which tenant").fill(TENANT)
-    page.get_by_label("About whom").fill("H-1")
-    page.get_by_label("Valid up to").fill("2990-01-01")
+    page.get_by_label("Granted to (tenant)").fill(TENANT)
+    page.get_by_label("Subject id").fill("H-1")
+    page.get_by_label("Valid until").fill("2990-01-01")
     page.get_by_label("or its SHA-256").fill("0" * 64)
     page.click(".groups button")
     with page.expect_request(lambda one: one.method == "POST") as sent:

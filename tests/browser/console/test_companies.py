@@ -97,7 +97,7 @@ def test_a_run_is_compared_with_earlier_ones_alone_and_says_that_it_broke_off(de
     assert not page.locator(".refusal").count()
     page.route(f"**/v1/batches/{first}", lambda route: route.fulfill(json=route.fetch().json() | {"state": "broken"}))
     page.reload()
-    page.wait_for_selector(".refusal >> text=Broken off")
+    page.wait_for_selector(".refusal >> text=Interrupted")
 
 
 @pytest.mark.parametrize(("language", "width"), [("en", 1440), ("zh", 820)])

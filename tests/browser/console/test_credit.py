@@ -19,8 +19,8 @@ from tests.serving.conftest import indicators, put_subject, vault_of
 
 HOUSEHOLD = "H-2026-0007"
 FILL = {"en": "Fill in a made-up household", "zh": "填入虚构农户示例"}
-ASK = {"en": "Ask for a decision", "zh": "申请决定"}
-NOW = {"en": "Ask for a decision now", "zh": "立即申请决定"}
+ASK = {"en": "Request a decision", "zh": "申请决定"}
+NOW = {"en": "Request a decision now", "zh": "立即申请决定"}
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +91,7 @@ def test_a_household_is_entered_decided_referred_overridden_and_told_by_letter(d
     assert "debts are paid" not in letter, "the reason was written for the log"
     page.fill(".no-print textarea", "Thank you for showing us your books. 感谢您出示账目。")
     page.wait_for_selector(".letter >> text=感谢您出示账目")
-    for right in ("withdraw your consent", "撤回后其他不受影响"):
+    for right in ("withdraw your consent", "撤回后其他事项不受影响"):
         assert right in letter
     page.emulate_media(media="print")
     assert page.locator(".top").is_hidden()
@@ -108,7 +108,7 @@ def test_a_stored_household_is_looked_up_and_its_values_are_not_shown(desk, stor
         page.wait_for_url(f"**/household/{HOUSEHOLD}")
         page.click(f"text={NOW['en']}")
         page.wait_for_selector(".waterfall .total")
-        assert "values are not shown" in page.inner_text("#main")
+        assert "values hidden" in page.inner_text("#main")
         page.go_back()
         page.wait_for_selector(f"tbody tr >> nth={times - 1}")
     page.wait_for_selector("svg.plot")
@@ -130,7 +130,7 @@ def test_a_batch_is_sent_followed_and_taken_home(desk, people, made, tmp_path):
     expect(page.locator("form.stack input:not([type=file])")).to_have_value("household_id")
     page.click("form.stack button[type=submit]")
     page.wait_for_selector("tbody tr")
-    page.wait_for_selector("text=40 rows answered of 40")
+    page.wait_for_selector("text=40 rows processed of 40")
     assert axe(page) == []
     shot(page, "credit_batches_tablet")
     with page.expect_download() as taken:
@@ -180,13 +180,13 @@ def test_a_letter_offers_nothing_before_it_is_known_what_a_person_decided(desk, 
     page.click(".refusal button")
     page.wait_for_selector(".letter")
     letter = page.inner_text(".letter")
-    assert "cannot offer" in letter
+    assert "unable to offer" in letter
     for never in ("We can lend", "forged", "What would raise"):
         assert never not in letter
     waits = {"to": "li.na", "note": "Once more, please"}
     assert client.post(f"/v1/decisions/{decision}/refer", json=waits).status_code == 200
     page.reload()
-    page.wait_for_selector(".letter >> text=is looking at your application")
+    page.wait_for_selector(".letter >> text=is reviewing your application")
     page.wrong[:] = [each for each in page.wrong if "503" not in each]
 
 
@@ -200,7 +200,7 @@ def test_a_question_whose_answer_was_lost_is_recorded_once(desk, client):
     page.wait_for_selector(".preview .headline")
     page.route("**/v1/credit-limits", lambda route: (route.fetch(), route.abort()))
     page.click(f".preview >> text={ASK['en']}")
-    page.wait_for_selector("text=The service was not reached")
+    page.wait_for_selector("text=The service could not be reached")
     assert len(ids() - before) == 1
     page.unroute("**/v1/credit-limits")
     page.click(f".preview >> text={ASK['en']}")

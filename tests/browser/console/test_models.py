@@ -115,7 +115,7 @@ def test_a_scientist_compares_versions_reads_the_gate_promotes_and_rolls_back(de
     page.click(".model-card a >> text=credit_limit")
     page.wait_for_selector(".checks")
     page.wait_for_selector(".plots.three .plot")
-    empty = {"en": "holds nothing to draw", "zh": "不含绘图数据"}[language]
+    empty = {"en": "has no plot data", "zh": "不含绘图数据"}[language]
     assert page.locator(".empty", has_text=empty).count() == 1, "the champion's card is from before"
     page.check('input[name="first"][value="3"]')
     page.wait_for_selector(".checks .bad")
@@ -123,10 +123,10 @@ def test_a_scientist_compares_versions_reads_the_gate_promotes_and_rolls_back(de
     assert {"en": "Not for:", "zh": "不适用于："}[language] in purpose
     told = page.locator(".checks", has=page.locator(".bad")).inner_text()
     assert {"en": "every guard rail holds", "zh": "全部护栏成立"}[language] in told
-    assert {"en": "Needed: within 0.8 to 1.25", "zh": "需要：在 0.8 至 1.25 之间"}[language] in told
+    assert {"en": "Required: within 0.8 to 1.25", "zh": "要求：在 0.8 至 1.25 之间"}[language] in told
     assert told.count("0.7012") == 1
     assert page.locator(".plots:not(.three) .card").count() >= 7
-    may_not = {"en": "It may not serve", "zh": "不得上线"}[language]
+    may_not = {"en": "It cannot be promoted", "zh": "不得上线"}[language]
     assert page.locator(".card", has_text=may_not).count() == 1
     assert axe(page) == []
     shot(page, f"versions_{language}")

@@ -54,7 +54,7 @@ def test_a_link_signs_in_and_shows_the_pages_of_its_role_alone(desk, house, role
     assert page.evaluate("JSON.stringify({...localStorage, ...sessionStorage}) + document.cookie").find("ey") == -1
     other = next(name for name in ("credit", "models") if AREAS[role] != ["Models"] or name == "credit")
     page.goto("/console/operator" if role != "operator" else f"/console/{other}")
-    page.wait_for_selector("text=There is no such page for you")
+    page.wait_for_selector("text=The page does not exist, or you have no access to it")
 
 
 def test_the_language_is_chosen_and_remembered(desk):
@@ -172,7 +172,7 @@ def test_a_page_that_is_come_to_has_the_focus_and_a_title(desk):
 def test_an_address_that_no_page_has_says_so(desk, role, at):
     page = desk(role)
     page.goto(f"/console/{at}")
-    page.wait_for_selector("text=There is no such page for you")
+    page.wait_for_selector("text=The page does not exist, or you have no access to it")
 
 
 def test_a_page_that_does_not_arrive_is_told_and_loaded_again(desk):

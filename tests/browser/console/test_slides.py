@@ -18,7 +18,7 @@ from tests.serving.pathology import fake_readings
 from tests.serving.pathology.conftest import FORM, READING, WAY, put
 
 NEGATIVE = READING | {"triage": "negative", "priority": 5}
-CALM = {"en": "Negative, not drawn for audit", "zh": "阴性，未抽检"}
+CALM = {"en": "Negative, not sampled for audit", "zh": "阴性，未抽检"}
 TIMES = {"verifying": 0, "ready": 14, "in_review": 200, "signed": 320}  # minutes after the arrival
 
 
@@ -187,7 +187,7 @@ def test_two_people_in_one_browser_do_not_sign_for_each_other(desk, house):
     page.wait_for_selector("dialog.between >> text=Another person has signed in")
     assert axe(page) == []
     shot(page, "another_person")
-    page.click("text=Back to what I typed")
+    page.click("text=Back to my input")
     assert page.input_value("#findings") == "mine"
     assert slide_store.get(house.gateway.service.store.engine, slide)["state"] == "in_review"
     page.click("form.sign button.main")
@@ -263,7 +263,7 @@ def test_a_slide_is_not_sent_for_another_person(desk, house):
     tab.wait_for_selector(".session >> text=other")
     page.click("#go")
     page.wait_for_selector("dialog.between >> text=Another person has signed in")
-    page.click("text=Back to what I typed")
+    page.click("text=Back to my input")
     with page.expect_response("**/v1/slides?*") as looked:  # as the worklist does of itself, every few seconds
         pass
     assert looked.value.status == 409

@@ -55,7 +55,7 @@ export async function signOut(): Promise<void> {
     const { detail = "", detail_zh = "" } = error instanceof ApiError ? error.problem : {};
     session.value = new SignOutError(0, {
       title: "You are not signed out", title_zh: "尚未退出登录",
-      detail: `Your pages are hidden, but this browser still keeps your session. ${detail}`,
+      detail: `Your pages are hidden, but the session still exists in this browser. ${detail}`,
       detail_zh: `页面已隐藏，但本浏览器仍保留您的会话。${detail_zh}`,
     });
   }
@@ -88,18 +88,18 @@ export function SessionDialog() {
       {interruption === "ended" ? (
         <>
           <h1 id="between"><Text en="Your session has ended" zh="会话已结束" /></h1>
-          <p><Text en={`What you typed is still there. Sign in again as ${user?.name || user?.who} and go on; for anybody else the page is loaded anew.`}
-            zh={`已填写的内容仍在。请以 ${user?.name || user?.who} 重新登录后继续；以他人身份登录将重新加载页面。`} /></p>
+          <p><Text en={`Your input is still there. Sign in again as ${user?.name || user?.who} to continue; for another person the page is reloaded.`}
+            zh={`已填写的内容仍在。请以 ${user?.name || user?.who} 的身份重新登录后继续；以他人身份登录将重新加载页面。`} /></p>
           <TokenForm id="token-again" />
         </>
       ) : interruption ? (
         <>
-          <h1 id="between"><Text en="Another person has signed in in this browser" zh="本浏览器已由他人登录" /></h1>
-          <p><Text en={`This page is of ${user?.name || user?.who}. Nothing was done. What you typed is still there; it is lost when the page is loaded anew.`}
+          <h1 id="between"><Text en="Another person has signed in with this browser" zh="本浏览器已由他人登录" /></h1>
+          <p><Text en={`This page belongs to ${user?.name || user?.who}. No action was performed. Your input is still there but will be lost when the page is reloaded.`}
             zh={`本页面属于 ${user?.name || user?.who}。未执行任何操作。已填写的内容仍在，重新加载后将丢失。`} /></p>
           <p class="actions">
-            <button type="button" class="main" onClick={() => location.reload()}><Text en="Load the page anew" zh="重新加载页面" /></button>
-            <button type="button" onClick={dismiss}><Text en="Back to what I typed" zh="返回查看已填内容" /></button>
+            <button type="button" class="main" onClick={() => location.reload()}><Text en="Reload the page" zh="重新加载页面" /></button>
+            <button type="button" onClick={dismiss}><Text en="Back to my input" zh="返回查看已填内容" /></button>
           </p>
         </>
       ) : null}
@@ -125,10 +125,10 @@ function TokenForm({ id }: { id: string }) {
   };
   return (
     <form class="stack" onSubmit={submit}>
-      <label for={id}><Text en="Your token" zh="您的令牌" /></label>
+      <label for={id}><Text en="Token" zh="令牌" /></label>
       <input id={id} type="password" required autocomplete="off" spellcheck={false} value={token} onInput={(event) => setToken(event.currentTarget.value)} />
       <button class="main" type="submit" disabled={busy}><Text en="Sign in" zh="登录" /></button>
-      <p class="quiet"><Text en="Your operator gives you one. It is kept in a cookie that no script can read, until it ends or you sign out." zh="令牌由管理员发放，保存于脚本无法读取的 Cookie，直至到期或退出登录。" /></p>
+      <p class="quiet"><Text en="Issued by your operator. It is stored in a cookie that scripts cannot read, until it expires or you sign out." zh="令牌由管理员发放，保存于脚本无法读取的 Cookie 中，直至到期或退出登录。" /></p>
       <div aria-live="polite">{failure ? <ErrorMessage error={failure} /> : null}</div>
     </form>
   );

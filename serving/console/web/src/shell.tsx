@@ -21,7 +21,7 @@ export function Console() {
   const user = session.value;
   return (
     <LocationProvider scope="/console">
-      <a class="skip" href="#main"><Text en="To the page" zh="跳至正文" /></a>
+      <a class="skip" href="#main"><Text en="Skip to content" zh="跳至正文" /></a>
       <Header user={currentUser()} />
       {user === undefined ? <main id="main"><Loading /></main>
         : user === null ? <SignIn />
@@ -101,7 +101,7 @@ function Sections({ user }: { user: Session }) {
   };
   if (!isDecodable(path)) return <NotFoundPage />;
   if (!sections.length) {
-    return <main id="main"><Notice title={["No pages for you", "没有可用页面"]}><Text en="Your token has no role that has pages here." zh="您的令牌没有可使用本控制台的角色。" /></Notice></main>;
+    return <main id="main"><Notice title={["No pages available", "没有可用页面"]}><Text en="Your token has no role with access to this console." zh="您的令牌未获授予本控制台的任何角色。" /></Notice></main>;
   }
   if (crash?.path === path) return <CrashPage error={crash.error} />;
   return (

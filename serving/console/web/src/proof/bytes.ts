@@ -16,7 +16,7 @@ export function text(bytes: Uint8Array): string {
   try {
     return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
   } catch {
-    throw new ProofError("text in UTF-8 is needed", "需要 UTF-8 文本");
+    throw new ProofError("UTF-8 text is required", "需要 UTF-8 文本");
   }
 }
 
@@ -28,7 +28,7 @@ export const proofMessage = (error: unknown): { en: string; zh: string } => (err
 
 // As Python's bytes.fromhex: whitespace is allowed between bytes.
 export function fromHex(value: unknown): Bytes {
-  if (typeof value !== "string" || !/^[ \t\n\r\v\f]*(?:[0-9a-fA-F]{2}[ \t\n\r\v\f]*)*$/.test(value)) throw new ProofError("hex digits are needed", "需要十六进制数字");
+  if (typeof value !== "string" || !/^[ \t\n\r\v\f]*(?:[0-9a-fA-F]{2}[ \t\n\r\v\f]*)*$/.test(value)) throw new ProofError("hexadecimal digits are required", "需要十六进制数字");
   const digits = stripBlanks(value);
   return Uint8Array.from({ length: digits.length / 2 }, (_, index) => parseInt(digits.slice(2 * index, 2 * index + 2), 16));
 }
@@ -36,9 +36,9 @@ export function fromHex(value: unknown): Bytes {
 export const hex = (bytes: Uint8Array): string => Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
 
 export function fromBase64(value: string): Bytes {
-  if (value.length % 4 || !/^[A-Za-z0-9+/]*={0,2}$/.test(value) || /^=|[^=]={3}/.test(value)) throw new ProofError("base64 is needed", "需要 base64 编码");
+  if (value.length % 4 || !/^[A-Za-z0-9+/]*={0,2}$/.test(value) || /^=|[^=]={3}/.test(value)) throw new ProofError("base64 is required", "需要 Base64 编码");
   const decoded = atob(value);
-  if (btoa(decoded) !== value) throw new ProofError("base64 without a bit left over is needed", "base64 末尾不得有多余的位");
+  if (btoa(decoded) !== value) throw new ProofError("base64 must not have trailing bits", "Base64 末尾不得有多余的位");
   return Uint8Array.from(decoded, (character) => character.charCodeAt(0));
 }
 
@@ -58,8 +58,8 @@ export function subtle(): SubtleCrypto {
   const api = globalThis.crypto?.subtle;
   if (!api) {
     throw new ProofError(
-      "this browser lends its cryptography to pages over https or on this very machine alone; open the console there",
-      "浏览器仅在 https 或本机地址下提供密码学功能；请改用该地址打开控制台",
+      "the browser provides cryptography only to pages served over HTTPS or from localhost; open the console at such an address",
+      "浏览器仅对 HTTPS 或本机地址的页面提供加密功能；请改用此类地址打开控制台",
     );
   }
   return api;

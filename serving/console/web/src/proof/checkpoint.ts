@@ -21,16 +21,16 @@ export async function readKey(pem: string): Promise<Key> {
   const block = /-----BEGIN PUBLIC KEY-----([A-Za-z0-9+/=\s]+)-----END PUBLIC KEY-----/.exec(pem)?.[1];
   let der: Bytes;
   try {
-    if (block === undefined) throw new ProofError("there is no block BEGIN PUBLIC KEY", "缺少 BEGIN PUBLIC KEY 段");
+    if (block === undefined) throw new ProofError("the block BEGIN PUBLIC KEY is missing", "缺少 BEGIN PUBLIC KEY 段");
     der = fromBase64(stripBlanks(block));
   } catch (error) {
     throw new ProofError(
-      `the key cannot be read (${proofMessage(error).en}); the PEM of an Ed25519 public key is needed`,
-      `公钥无法读取（${proofMessage(error).zh}）；需要 Ed25519 公钥的 PEM 文本`,
+      `the key cannot be read (${proofMessage(error).en}); an Ed25519 public key in PEM format is required`,
+      `公钥无法读取（${proofMessage(error).zh}）；需要 PEM 格式的 Ed25519 公钥`,
     );
   }
   if (der.length !== ED25519.length + 32 || !equalBytes(der.subarray(0, ED25519.length), ED25519)) {
-    throw new ProofError("the key is of another kind; the PEM of an Ed25519 public key is needed", "公钥种类不符；需要 Ed25519 公钥的 PEM 文本");
+    throw new ProofError("the key is of a different type; an Ed25519 public key in PEM format is required", "公钥类型不符；需要 PEM 格式的 Ed25519 公钥");
   }
   return { raw: der.slice(ED25519.length), fingerprint: hex(await sha256(der)) };
 }
@@ -56,13 +56,13 @@ export function parseNote(note: string): Note {
     const signed = blank < 0 ? note : note.slice(0, blank);
     const lines = signed.split("\n");
     const [origin = "", size = "", root = "", ...rest] = lines;
-    if (blank < 0 || lines.length < 3 || !/^(0|[1-9][0-9]{0,4299})$/.test(size)) throw new ProofError("origin, size and root, then a blank line and signatures, are needed", "须含来源、长度与根，空行之后为签名");
+    if (blank < 0 || lines.length < 3 || !/^(0|[1-9][0-9]{0,4299})$/.test(size)) throw new ProofError("origin, size and root, then a blank line and signatures, are required", "须含来源、长度与根哈希，空行之后为签名");
     const digest = fromBase64(root);
-    if (digest.length !== 32) throw new ProofError("a size and a root of 32 bytes are needed", "需要长度与 32 字节的根");
+    if (digest.length !== 32) throw new ProofError("the root must have 32 bytes", "根哈希应为 32 字节");
     const signatures = splitLines(note.slice(blank + 2)).map((line): [string, Bytes] => {
       const fields = line.split(" ");
       const [dash, name = "", signature = ""] = fields;
-      if (fields.length !== 3 || dash !== "—") throw new ProofError(`${JSON.stringify(line.slice(0, 20))} is no signature`, `${JSON.stringify(line.slice(0, 20))} 不是签名`);
+      if (fields.length !== 3 || dash !== "—") throw new ProofError(`${JSON.stringify(line.slice(0, 20))} is not a signature`, `${JSON.stringify(line.slice(0, 20))} 不是签名`);
       return [name, fromBase64(signature)];
     });
     const signedAt = rest.find((line) => line.startsWith("at "))?.slice(3) ?? "";
@@ -74,16 +74,16 @@ export function parseNote(note: string): Note {
 
 export async function openCheckpoint(note: string, key: Key): Promise<Checkpoint> {
   const { checkpoint, signed, signatures } = parseNote(note);
-  if (LONE_SURROGATE.test(signed)) throw new ProofError("half of a surrogate pair stands alone", "含不成对的代理字符");
+  if (LONE_SURROGATE.test(signed)) throw new ProofError("the text contains an unpaired surrogate", "含不成对的代理字符");
   const bytes = utf8(signed);
   const expectedKeyId = (await sha256(utf8(`${checkpoint.origin}\n\x01`), key.raw)).subarray(0, 4);
   for (const [name, signature] of signatures) {
     if (name !== checkpoint.origin || !equalBytes(signature.subarray(0, 4), expectedKeyId)) continue;
     const publicKey = await subtle().importKey("raw", key.raw, { name: "Ed25519" }, true, ["verify"]);
     if (!(await subtle().verify({ name: "Ed25519" }, publicKey, concatenate(signature.subarray(4)), bytes))) {
-      throw new ProofError("the checkpoint's signature is false: it was altered after it was signed", "检查点签名不符：签名后被改动");
+      throw new ProofError("the checkpoint's signature is invalid: it was altered after signing", "检查点签名无效：签署后被改动");
     }
     return checkpoint;
   }
-  throw new ProofError(`this key did not sign the checkpoint of ${JSON.stringify(checkpoint.origin)}; take the key of that log`, "该公钥未签署此检查点；请使用该日志的公钥");
+  throw new ProofError(`this key did not sign the checkpoint of ${JSON.stringify(checkpoint.origin)}; use the key of that log`, "该公钥未签署此检查点；请使用该日志的公钥");
 }

@@ -18,7 +18,7 @@ export function parse(text: string): Json {
   let position = 0;
 
   function fail(expected: string, expectedZh: string): never {
-    throw new ProofError(`at character ${position}, ${expected} is needed`, `第 ${position} 个字符处需要${expectedZh}`);
+    throw new ProofError(`at character ${position}, ${expected} is expected`, `第 ${position} 个字符处需要${expectedZh}`);
   }
   function match(pattern: RegExp): RegExpExecArray | null {
     pattern.lastIndex = position;
@@ -42,7 +42,7 @@ export function parse(text: string): Json {
         position += 1;
         return result;
       }
-      if (character !== "\\") fail("the end of the text", "字符串结尾");
+      if (character !== "\\") fail("the end of the string", "字符串结尾");
       const escaped = text[position + 1] ?? "";
       const hex = escaped === "u" ? text.slice(position + 2, position + 6) : "";
       if (escaped === "u" && /^[0-9a-fA-F]{4}$/.test(hex)) {
@@ -91,7 +91,7 @@ export function parse(text: string): Json {
       match(BLANKS);
       if (text[position] !== '"') fail("a name", "名称");
       const name = string();
-      if (entries.has(name)) fail("each name once in its object", "对象内各名称仅出现一次");
+      if (entries.has(name)) fail("a unique name", "不重复的名称");
       if (!consume(":")) fail("a colon", "冒号");
       entries.set(name, value(depth + 1));
       if (consume("}")) return entries;
@@ -135,13 +135,13 @@ export function formatFloat(value: number): string {
 }
 
 export function quote(text: string): string {
-  if (LONE_SURROGATE.test(text)) throw new ProofError("half of a surrogate pair stands alone", "含不成对的代理字符");
+  if (LONE_SURROGATE.test(text)) throw new ProofError("the text contains an unpaired surrogate", "含不成对的代理字符");
   return JSON.stringify(text);
 }
 
 // Sorted keys, no whitespace: the form that was hashed.
 export function canonical(value: Json): string {
-  if (typeof value === "number" && !Number.isFinite(value)) throw new ProofError("a number that is none", "含非数值");
+  if (typeof value === "number" && !Number.isFinite(value)) throw new ProofError("a number is not finite", "含非有限数值");
   if (typeof value === "number") return formatFloat(value);
   if (typeof value === "string") return quote(value);
   if (Array.isArray(value)) return `[${value.map(canonical).join(",")}]`;

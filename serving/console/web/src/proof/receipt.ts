@@ -23,7 +23,7 @@ const BEGIN = "-----BEGIN YUHENG RECEIPT-----", END = "-----END YUHENG RECEIPT--
 // --- reading a receipt
 
 export async function readReceipt(content: Bytes): Promise<Receipt> {
-  if (content.length > MAX_BYTES) throw new ProofError(`the receipt has ${content.length} bytes; at most ${MAX_BYTES} are read`, `凭证为 ${content.length} 字节；最多读取 ${MAX_BYTES} 字节`);
+  if (content.length > MAX_BYTES) throw new ProofError(`the receipt has ${content.length} bytes; the maximum is ${MAX_BYTES}`, `凭证为 ${content.length} 字节；最多读取 ${MAX_BYTES} 字节`);
   let parsed: Json;
   try {
     let json = text(content);
@@ -38,10 +38,10 @@ export async function readReceipt(content: Bytes): Promise<Receipt> {
   }
   const names = parsed instanceof Map ? [...parsed.keys()] : [];
   if (!(parsed instanceof Map) || REQUIRED_FIELDS.some((name) => !names.includes(name)) || names.some((name) => ![...REQUIRED_FIELDS, ...OPTIONAL_FIELDS].includes(name))) {
-    throw new ProofError(`a receipt holds ${REQUIRED_FIELDS.join(", ")} and may hold ${OPTIONAL_FIELDS.join(", ")}; found ${names.join(", ") || "none of it"}`, `凭证须含 ${REQUIRED_FIELDS.join("、")}，可含 ${OPTIONAL_FIELDS.join("、")}`);
+    throw new ProofError(`a receipt must contain ${REQUIRED_FIELDS.join(", ")} and can contain ${OPTIONAL_FIELDS.join(", ")}; found ${names.join(", ") || "none of them"}`, `凭证须含 ${REQUIRED_FIELDS.join("、")}，可含 ${OPTIONAL_FIELDS.join("、")}`);
   }
   const version = parsed.get("receipt");
-  if (version !== 1n && version !== 1 && version !== true) throw new ProofError("the receipt is of another version; this page reads version 1", "凭证版本不符；本页读取第 1 版");
+  if (version !== 1n && version !== 1 && version !== true) throw new ProofError("unsupported version of the receipt; this page supports version 1", "凭证版本不受支持；本页仅支持第 1 版");
   return parsed;
 }
 
@@ -67,7 +67,7 @@ const salted = async (salt: Uint8Array, content: Uint8Array) => hex(await sha256
 
 // The root computed from a leaf hash and its inclusion path (RFC 9162, 2.1.3.2).
 export async function rootFrom(index: bigint, size: bigint, leaf: Bytes, path: Bytes[]): Promise<Bytes> {
-  if (index < 0n || index >= size) throw new ProofError(`the leaf ${index} is not among the ${size} of the checkpoint`, `第 ${index} 条不在检查点的 ${size} 条之内`);
+  if (index < 0n || index >= size) throw new ProofError(`entry ${index} is beyond the checkpoint's ${size} entries`, `第 ${index} 条不在检查点的 ${size} 条之内`);
   let position = index, last = size - 1n, hash = leaf;
   for (const sibling of path) {
     if (last === 0n) throw new ProofError("the proof is too long", "证明过长");
@@ -85,27 +85,27 @@ export async function rootFrom(index: bigint, size: bigint, leaf: Bytes, path: B
 
 function object(value: Json | undefined): Map<string, Json> {
   if (value instanceof Map) return value;
-  throw new ProofError("an object is needed", "需要对象");
+  throw new ProofError("an object is required", "需要对象");
 }
 
 function list(value: Json | undefined): Json[] {
   if (Array.isArray(value)) return value;
-  throw new ProofError("a list is needed", "需要列表");
+  throw new ProofError("a list is required", "需要列表");
 }
 
 function string(value: Json | undefined): string {
   if (typeof value === "string") return value;
-  throw new ProofError("text is needed", "需要文本");
+  throw new ProofError("a string is required", "需要字符串");
 }
 
 function integer(value: Json | undefined): bigint {
   if (typeof value === "bigint") return value;
-  throw new ProofError("a whole number is needed", "需要整数");
+  throw new ProofError("an integer is required", "需要整数");
 }
 
 function digest(value: Json | undefined): Bytes {
   const bytes = fromHex(value);
-  if (bytes.length !== 32) throw new ProofError(`a digest of 32 bytes is needed; found ${bytes.length}`, `摘要应为 32 字节；现为 ${bytes.length} 字节`);
+  if (bytes.length !== 32) throw new ProofError(`a digest must have 32 bytes; found ${bytes.length}`, `摘要应为 32 字节，实际为 ${bytes.length} 字节`);
   return bytes;
 }
 
@@ -122,11 +122,11 @@ export async function verify(key: Key, receipt: Receipt, answer: Bytes | null = 
     ["signature", true, async () => { checkpoint = await openCheckpoint(string(receipt.get("checkpoint")), key); }],
     ["inclusion", true, () => proveInclusion(receipt, checkpoint!)],
     ["lineage", isPresent(receipt.get("lineage")), async () => {
-      if (hex(await sha256(utf8(canonical(receipt.get("lineage")!)))) !== leaf().get("lineage")) throw new ProofError("the lineage is not the one that the log holds", "谱系与日志所载不符");
+      if (hex(await sha256(utf8(canonical(receipt.get("lineage")!)))) !== leaf().get("lineage")) throw new ProofError("the provenance does not match the log", "来源信息与日志所载不符");
     }],
     ["row", isPresent(receipt.get("row")) || receipt.get("leaf") instanceof Map && leaf().get("kind") === "chunk", () => proveRow(leaf(), receipt.get("row"))],
     ["decision", id !== null, async () => {
-      if (decisionIdOf(receipt) !== id) throw new ProofError(`the receipt is of ${decisionIdOf(receipt)}`, `该凭证属于 ${decisionIdOf(receipt)}`);
+      if (decisionIdOf(receipt) !== id) throw new ProofError(`the receipt belongs to ${decisionIdOf(receipt)}`, `该凭证属于 ${decisionIdOf(receipt)}`);
     }],
     ["answer", answer !== null, () => proveAnswer(leaf(), receipt, answer!)],
     ["request", request !== null, () => proveRequest(leaf(), receipt, request!)],
@@ -156,22 +156,22 @@ export function decisionIdOf(receipt: Receipt): string {
 }
 
 async function proveInclusion(receipt: Receipt, checkpoint: Checkpoint): Promise<void> {
-  if (!object(receipt.get("leaf")).has("kind")) throw new ProofError("the leaf names no kind", "该条未载明类别");
+  if (!object(receipt.get("leaf")).has("kind")) throw new ProofError("the log entry has no kind", "该条未载明类别");
   const path = list(receipt.get("proof")).map(digest);
   const hash = await leafHash(utf8(canonical(receipt.get("leaf") ?? null)));
   if (!equalBytes(await rootFrom(integer(receipt.get("index")), checkpoint.size, hash, path), checkpoint.root)) {
-    throw new ProofError("the leaf is not in the log: the receipt's leaf, index or proof was altered", "该条不在日志中：凭证的内容、序号或证明被改动");
+    throw new ProofError("the entry is not in the log: the receipt's entry, index or proof was altered", "该条不在日志中：凭证的内容、序号或证明被改动");
   }
 }
 
 async function proveRow(leaf: Map<string, Json>, value: Json | undefined): Promise<void> {
-  if (!isPresent(value) || leaf.get("kind") !== "chunk") throw new ProofError("a row is proved by a receipt of its batch's chunk, and by no other", "批次中的行只能由其所在分段的凭证证明");
+  if (!isPresent(value) || leaf.get("kind") !== "chunk") throw new ProofError("a row can only be proved by a receipt of its batch's chunk", "批次中的行只能由其所在分段的凭证证明");
   const row = object(value);
-  if ([...row.keys()].some((name) => !["row", "hash", "proof", "salt"].includes(name))) throw new ProofError("the receipt's row holds more than its proof", "凭证的行含有证明以外的内容");
+  if ([...row.keys()].some((name) => !["row", "hash", "proof", "salt"].includes(name))) throw new ProofError("the receipt's row contains more than its proof", "凭证的行含有证明以外的内容");
   const position = integer(row.get("row")) - integer(leaf.get("first"));
   const path = list(row.get("proof")).map(digest);
   if (!equalBytes(await rootFrom(position, integer(leaf.get("rows")), digest(row.get("hash")), path), digest(leaf.get("root")))) {
-    throw new ProofError("the row is not in the chunk that the log holds", "该行不在日志所载的分段中");
+    throw new ProofError("the row is not in the logged chunk", "该行不在日志所载的分段中");
   }
 }
 
@@ -179,22 +179,22 @@ async function proveAnswer(leaf: Map<string, Json>, receipt: Receipt, answer: By
   if (isPresent(receipt.get("row"))) {
     const row = object(receipt.get("row"));
     if (equalBytes(await leafHash(Uint8Array.from([...fromHex(row.get("salt")), ...answer])), digest(row.get("hash")))) return;
-    throw new ProofError("the answer is not the row that was recorded; give its bytes as they were sent", "答复与记录的行不符；请提供原始字节");
+    throw new ProofError("the answer does not match the recorded row; provide its bytes as they were sent", "答复与记录的行不符；请提供原始字节");
   }
   const salt = fromHex(receipt.get("salt"));
   if (leaf.get("kind") === "slide_state") {
     if ((await salted(salt, utf8(canonical(parse(text(answer)))))) === leaf.get("reading")) return;
-    throw new ProofError("the reading is not the one that was recorded", "阅片结果与记录不符");
+    throw new ProofError("the reading does not match the record", "判读结果与记录不符");
   }
   if ((await salted(salt, answer)) !== leaf.get("answer")) {
-    throw new ProofError("the answer is not the one that was recorded; give its bytes as they were sent", "答复与记录不符；请提供原始字节");
+    throw new ProofError("the answer does not match the record; provide its bytes as they were sent", "答复与记录不符；请提供原始字节");
   }
 }
 
 async function proveRequest(leaf: Map<string, Json>, receipt: Receipt, request: Bytes): Promise<void> {
-  if (!leaf.has("inputs")) throw new ProofError("this receipt is not of a decision on one applicant, so it proves no inputs", "该凭证不属于单个申请人的决定，不能证明输入");
+  if (!leaf.has("inputs")) throw new ProofError("this receipt does not belong to a decision on a single applicant and cannot prove inputs", "该凭证不属于单个申请人的决定，不能证明输入");
   const values = object(object(parse(text(request))).get("indicators"));
   if ((await salted(fromHex(receipt.get("salt")), utf8(indicators(values)))) !== leaf.get("inputs")) {
-    throw new ProofError("the inputs are not those that the decision was made on", "输入与作出决定时不符");
+    throw new ProofError("the inputs are not those of the decision", "输入与作出决定时的输入不符");
   }
 }

@@ -91,8 +91,8 @@ export async function sendRequest(address: string, { body, method, signal, heade
   } catch (error) {
     if (signal?.aborted) throw error;
     throw new ApiError(0, {
-      title: "The service was not reached", title_zh: "无法连接服务",
-      detail: "Check the network, then try again.", detail_zh: "请检查网络后重试。",
+      title: "The service could not be reached", title_zh: "无法连接服务",
+      detail: "Check the network and try again.", detail_zh: "请检查网络后重试。",
     });
   }
   if (!response.ok) {

@@ -11,7 +11,7 @@ import { Table } from "./table";
 import { Text, labelOf, type Labels } from "./i18n";
 
 const TYPES: Record<string, string> = { csv: "text/csv", ndjson: "application/x-ndjson", jsonl: "application/x-ndjson", parquet: "application/vnd.apache.parquet" };
-const STATES: Labels = { running: ["Under way", "处理中"], done: ["Done", "已完成"], broken: ["Broken off", "已中断"] };
+const STATES: Labels = { running: ["In progress", "处理中"], done: ["Done", "已完成"], broken: ["Interrupted", "已中断"] };
 const POLL_MS = 400; // ms between two requests for the batch's progress
 
 export interface ProductApi {
@@ -35,7 +35,7 @@ export function Batches({ api, renderCreated = (row) => formatTimestamp(row.crea
             { en: "Rows", zh: "行数", number: true, cell: (row) => formatNumber(row.rows) },
             { en: "Faulty", zh: "有误", number: true, cell: (row) => formatNumber(row.faulty) },
             { en: "Model", zh: "模型", cell: (row) => `${row.model} ${row.version}` },
-            { en: "Answers", zh: "答复", cell: (row) => <span class="actions">{["csv", "parquet"].map((format) => <a key={format} href={`/v1/batches/${row.batch_id}/rows?format=${format}`} download={`${row.batch_id}.${format}`}>{format.toUpperCase()}</a>)}</span> },
+            { en: "Results", zh: "结果", cell: (row) => <span class="actions">{["csv", "parquet"].map((format) => <a key={format} href={`/v1/batches/${row.batch_id}/rows?format=${format}`} download={`${row.batch_id}.${format}`}>{format.toUpperCase()}</a>)}</span> },
           ]} />
         ) : <Empty en="No batches yet." zh="暂无批次。" />}</ResourceView>
       </section>
@@ -50,7 +50,7 @@ export function BatchState({ batch: { state } }: { batch: Batch }) {
 // Shown where the batch's summary does not list every faulty row.
 export function TruncatedFaults({ batch }: { batch: Batch }) {
   if (!batch.faults_cut) return null;
-  return <p class="quiet"><Text en={`${formatNumber(batch.faulty)} rows are faulty; the batch's own list names the first of them alone. Each faulty row of the answers tells its own error.`} zh={`共有 ${formatNumber(batch.faulty)} 行有误，批次摘要仅列出最前面的一部分；答复中每一有误行均写明其错误。`} /></p>;
+  return <p class="quiet"><Text en={`${formatNumber(batch.faulty)} rows have errors; the summary lists only the first ones. In the results, each faulty row states its own error.`} zh={`共有 ${formatNumber(batch.faulty)} 行有误，批次摘要仅列出前若干行；结果文件中每一有误行均注明错误原因。`} /></p>;
 }
 
 function BatchUpload({ api, onDone }: { api: ProductApi; onDone: () => void }) {
@@ -102,7 +102,7 @@ function BatchUpload({ api, onDone }: { api: ProductApi; onDone: () => void }) {
     }
   };
   useEffect(() => {
-    if (file && !contentType) setFailure(new ApiError(0, { title: "This kind of file cannot be sent", title_zh: "不支持的文件类型", detail: "CSV, NDJSON or Parquet is needed.", detail_zh: "请使用 CSV、NDJSON 或 Parquet。" }));
+    if (file && !contentType) setFailure(new ApiError(0, { title: "This file type is not supported", title_zh: "不支持的文件类型", detail: "Use CSV, NDJSON or Parquet.", detail_zh: "请使用 CSV、NDJSON 或 Parquet。" }));
   }, [file, contentType]);
   return (
     <section class="card">
@@ -114,7 +114,7 @@ function BatchUpload({ api, onDone }: { api: ProductApi; onDone: () => void }) {
           <b>{file ? file.name : <Text en="Drop a table here, or choose one" zh="将表格拖到此处，或点击选择" />}</b>
           <span class="quiet">CSV, NDJSON, Parquet</span>
         </label>
-        <Field label={{ en: "Columns to keep beside the answers", zh: "随答复保留的列" }} hint={{ en: "Commas between, such as the household's number. Other unknown columns are refused. A file of subject_id alone, and what is kept, is read from the store under live authorisations.", zh: "用逗号分隔，如户号；其他未知列将被拒绝。仅含 subject_id（及保留列）的文件，依有效授权读取库内指标。" }}>
+        <Field label={{ en: "Columns to keep in the results", zh: "在结果中保留的列" }} hint={{ en: "Separated by commas, for example the household number. Other unknown columns are rejected. For a file with only subject_id and columns to keep, the indicators are read from the store under valid authorisations.", zh: "以逗号分隔，例如户号；其他未知列将被拒绝。文件仅含 subject_id 及保留列时，依据有效授权读取库内指标。" }}>
           {(control) => <input {...control} value={keep} autocomplete="off" onInput={(event) => setKeep(event.currentTarget.value)} />}
         </Field>
         <div class="actions"><button class="main" type="submit" disabled={!file || !contentType || busy}><Text en="Send" zh="上传" /></button></div>
@@ -122,9 +122,9 @@ function BatchUpload({ api, onDone }: { api: ProductApi; onDone: () => void }) {
           {busy || progress ? (
             <>
               <progress max={total ?? undefined} value={progress ? (total === null && busy ? undefined : progress.rows) : undefined} aria-label="progress 进度" />
-              <p><Text en={`${formatNumber(progress?.rows ?? 0)} rows answered${total === null ? "" : ` of ${formatNumber(total)}`}, ${formatNumber(progress?.faulty ?? 0)} faulty`} zh={`已答复 ${formatNumber(progress?.rows ?? 0)} 行${total === null ? "" : `，共 ${formatNumber(total)} 行`}，有误 ${formatNumber(progress?.faulty ?? 0)} 行`} /></p>
+              <p><Text en={`${formatNumber(progress?.rows ?? 0)} rows processed${total === null ? "" : ` of ${formatNumber(total)}`}, ${formatNumber(progress?.faulty ?? 0)} faulty`} zh={`已处理 ${formatNumber(progress?.rows ?? 0)} 行${total === null ? "" : `，共 ${formatNumber(total)} 行`}，有误 ${formatNumber(progress?.faulty ?? 0)} 行`} /></p>
               {progress && !busy ? <TruncatedFaults batch={progress} /> : null}
-              {!busy && progress?.state === "broken" ? <p><BatchState batch={progress} /> <Text en="Not every row was answered. Press Send again without choosing the file anew: what the same model, policy and inputs answered before is not charged again." zh="未答复全部行。请勿重新选择文件，直接再次点击“上传”：此前由同一模型与政策、依据相同输入答复的行不再计费。" /></p> : null}
+              {!busy && progress?.state === "broken" ? <p><BatchState batch={progress} /> <Text en="Not all rows were processed. Press Send again without selecting the file again: rows already decided by the same model and policy on the same inputs are not charged twice." zh="部分行未处理。请勿重新选择文件，直接再次点击“上传”：此前由同一模型与政策依据相同输入处理的行不重复计费。" /></p> : null}
             </>
           ) : null}
         </div>

@@ -18,8 +18,8 @@ export function Notice({ title, children }: { title: Bilingual; children?: Compo
 
 export function NotFound() {
   return (
-    <Notice title={["There is no such page for you", "没有此页面，或您无权查看"]}>
-      <a class="button" href="/console"><Text en="To your pages" zh="返回首页" /></a>
+    <Notice title={["The page does not exist, or you have no access to it", "没有此页面，或您无权查看"]}>
+      <a class="button" href="/console"><Text en="Back to the start page" zh="返回首页" /></a>
     </Notice>
   );
 }
@@ -30,7 +30,7 @@ export function ErrorMessage({ error, retry, fieldLabel }: { error: unknown; ret
   const { title, title_zh, detail, detail_zh, errors = [] } = problemOf(error);
   return (
     <div class="refusal" role="alert">
-      <strong><Text en={title ?? "Refused"} zh={title_zh ?? title ?? "已拒绝"} /></strong>
+      <strong><Text en={title ?? "Request refused"} zh={title_zh ?? title ?? "已拒绝"} /></strong>
       {detail && detail !== title ? <p><Text en={detail} zh={detail_zh ?? detail} /></p> : null}
       {errors.length ? (
         <ul>{errors.map((fault, index) => <li key={index}><FieldName field={fault.field} label={fieldLabel?.(fault.field)} /> {fault.found}: <Text en={fault.needed} zh={fault.needed_zh ?? fault.needed} /></li>)}</ul>

@@ -18,9 +18,9 @@ export const INDICATOR_GROUPS: Labels = {
   financial: ["Finances", "财务"],
   public_records: ["Public records", "公共记录"],
   months: ["Last months", "近月变化"],
-  shell: ["Signs of a paper company", "空壳特征"],
+  shell: ["Shell company signs", "空壳特征"],
   data_assets: ["Patents and data assets", "专利与数据资产"],
-  audit: ["For legal capacity and the audit alone", "仅用于行为能力核验与审计"],
+  audit: ["For legal capacity and audit only", "仅用于行为能力核验与审计"],
   slide: ["The slide", "切片"],
   other: ["Other", "其他"],
 };

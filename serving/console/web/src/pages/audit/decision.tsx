@@ -97,12 +97,12 @@ function AnswerCard({ answer }: { answer: Answer }) {
     ["Probability of default", "违约概率", answer.pd === undefined ? null : formatPercent(answer.pd, 2)],
     ["Model", "模型", answer.model ? `${answer.model.name} ${answer.model.version}` : null],
     ["Policy", "政策", answer.policy_version],
-    ["Indicators", "指标来源", answer.indicators_from === "store" ? <Text en="read from the store" zh="库中读取" /> : answer.indicators_from ? <Text en="sent by the bank" zh="银行提供" /> : null],
+    ["Indicators", "指标来源", answer.indicators_from === "store" ? <Text en="read from the store" zh="库中读取" /> : answer.indicators_from ? <Text en="provided by the bank" zh="银行提供" /> : null],
     ["Authorisations", "授权", answer.authorisations?.length ? answer.authorisations.map((grant) => <a key={grant} href={`/console/audit/authorisations/${grant}`}><code>{grant}</code></a>) : null],
   ];
   return (
     <section class="card">
-      <h2><Text en="What was answered" zh="答复内容" /></h2>
+      <h2><Text en="Decision content" zh="决定内容" /></h2>
       <dl class="facts">{facts.map(([en, zh, value]) => (value ? [<dt key={en}><Text en={en} zh={zh} /></dt>, <dd key={`${en}-value`}>{value}</dd>] : null))}</dl>
     </section>
   );
@@ -119,9 +119,9 @@ function ReceiptCard({ id, evidence }: { id: string; evidence: Evidence }) {
   }, [evidence.receipt]);
   return (
     <section class="card stack" aria-labelledby="proof-title">
-      <h2 id="proof-title"><Text en="Its receipt, verified in this browser" zh="凭证（在本浏览器中核验）" /></h2>
-      {!evidence.receipt ? <p><Text en="It has no receipt: it was recorded before there was an audit log." zh="没有凭证：该记录早于审计日志。" /></p>
-        : !logKey.value ? <p class="quiet"><Text en="Load the log's public key, and each step is checked here, without trust in the service." zh="载入日志公钥后，各步骤将在此核验，无需信任本服务。" /></p>
+      <h2 id="proof-title"><Text en="Receipt, verified in this browser" zh="凭证（由本浏览器核验）" /></h2>
+      {!evidence.receipt ? <p><Text en="There is no receipt: the decision was recorded before the audit log was introduced." zh="无凭证：该决定的记录早于审计日志的启用。" /></p>
+        : !logKey.value ? <p class="quiet"><Text en="Load the log's public key to check every step here, without having to trust the service." zh="载入日志公钥后，将在此逐项核验，无需依赖本服务的信誉。" /></p>
         : <VerificationSteps verification={verdict} />}
       {file ? <div class="actions"><a class="button" href={file} download={`receipt-${id}.json`} aria-label={translate("Download the receipt", "下载凭证")}><Text en="Download the receipt" zh="下载凭证" /></a></div> : null}
     </section>

@@ -49,15 +49,15 @@ interface GrantUsage extends Grant {
 export function GrantState({ grant }: { grant: Grant }) {
   const now = new Date().toISOString();
   if (grant.revoked_at) return <span class="chip bad"><Text en="Revoked" zh="已撤销" /></span>;
-  if (grant.valid_to <= now) return <span class="chip"><Text en="Ended" zh="已到期" /></span>;
-  if (grant.valid_from > now) return <span class="chip warn"><Text en="Not yet" zh="未生效" /></span>;
-  return <span class="chip good"><Text en="Live" zh="有效" /></span>;
+  if (grant.valid_to <= now) return <span class="chip"><Text en="Expired" zh="已到期" /></span>;
+  if (grant.valid_from > now) return <span class="chip warn"><Text en="Not yet valid" zh="未生效" /></span>;
+  return <span class="chip good"><Text en="Valid" zh="有效" /></span>;
 }
 
 // An end at midnight was entered as the day before, which is included.
 export function ValidUntil({ end }: { end: string }) {
   const day = /T00:00:00(\.0+)?Z$/.test(end) ? new Date(Date.parse(end) - 1).toISOString().slice(0, 10) : null;
-  return day ? <Text en={`up to and with ${day}`} zh={`至 ${day}（含当日）`} /> : <Text en={`up to ${formatTimestamp(end)}`} zh={`至 ${formatTimestamp(end)}`} />;
+  return day ? <Text en={`until ${day}, inclusive`} zh={`至 ${day}（含当日）`} /> : <Text en={`until ${formatTimestamp(end)}`} zh={`至 ${formatTimestamp(end)}`} />;
 }
 
 const shortId = (id: string) => `${id.slice(0, 8)}…${id.slice(-4)}`;
@@ -81,10 +81,10 @@ export function GrantTable({ basePath, showTenants, renderAction }: {
   ];
   return (
     <ResourceView resource={list}>
-      {({ authorisations }) => !authorisations.length ? <Empty en="No authorisation was entered yet." zh="尚无授权。" /> : (
+      {({ authorisations }) => !authorisations.length ? <Empty en="No authorisations have been entered yet." zh="暂无授权记录。" /> : (
         <section class="card stack">
-          <Table caption={["Authorisations, the newest first", "授权，最新在前"]} columns={columns} rows={authorisations} keyOf={(grant) => grant.authorisation} />
-          {authorisations.length === 200 ? <p class="quiet"><Text en="The newest 200 are shown." zh="仅显示最新 200 条。" /></p> : null}
+          <Table caption={["Authorisations, newest first", "授权（按时间倒序）"]} columns={columns} rows={authorisations} keyOf={(grant) => grant.authorisation} />
+          {authorisations.length === 200 ? <p class="quiet"><Text en="Only the latest 200 are shown." zh="仅显示最新 200 条。" /></p> : null}
         </section>
       )}
     </ResourceView>
@@ -119,7 +119,7 @@ function GrantDetails({ grant, decisionsHref }: { grant: GrantUsage; decisionsHr
     { en: "Product", zh: "产品", cell: (use) => (use.product ? labelOf(PRODUCTS, use.product) : "–") },
     { en: "Model", zh: "模型", cell: (use) => (use.model ? `${use.model} ${use.version}` : "–") },
     { en: "Rows", zh: "行数", number: true, cell: (use) => (use.what ? "–" : use.rows === null ? "1" : formatNumber(use.rows)) },
-    { en: "Record in the log", zh: "日志序号", number: true, cell: (use) => use.leaf },
+    { en: "Log entry", zh: "日志序号", number: true, cell: (use) => use.leaf },
   ];
   return (
     <>
@@ -130,7 +130,7 @@ function GrantDetails({ grant, decisionsHref }: { grant: GrantUsage; decisionsHr
             <dt><Text en="Kind" zh="类别" /></dt><dd>{labelOf(GRANT_KINDS, grant.kind)}</dd>
             <dt><Text en="Granted by" zh="授权方" /></dt><dd>{grant.grantor}</dd>
             <dt><Text en="Granted to" zh="被授权机构" /></dt><dd>{grant.tenant}</dd>
-            <dt><Text en="About" zh="对象" /></dt><dd>{grant.subject ? <code>{grant.subject}</code> : <Text en="all subjects" zh="全部主体" />}</dd>
+            <dt><Text en="Subject" zh="授权对象" /></dt><dd>{grant.subject ? <code>{grant.subject}</code> : <Text en="all subjects" zh="全部主体" />}</dd>
             <dt><Text en="Purpose" zh="用途" /></dt><dd>{labelOf(PRODUCTS, grant.purpose)}</dd>
             <dt><Text en="Groups" zh="指标组" /></dt><dd><Text en={groupNames(grant.groups, 0)} zh={groupNames(grant.groups, 1)} /></dd>
           </dl>
@@ -144,13 +144,13 @@ function GrantDetails({ grant, decisionsHref }: { grant: GrantUsage; decisionsHr
       </section>
       <section class="card stack">
         <h2><Text en={`Used for ${formatNumber(grant.used)} ${grant.used === 1 ? "record" : "records"}`} zh={`共用于 ${formatNumber(grant.used)} 条记录`} /></h2>
-        <p class="quiet"><Text en="As the audit log's leaves name it. Looks at a stored company stand here too, each at most once a minute." zh="以审计日志所载为准；查看已存企业亦列于此，同一查看每分钟至多记一次。" /></p>
-        {uses.length ? <Table caption={["Uses, the newest first", "使用记录，最新在前"]} columns={columns} rows={uses} keyOf={(use) => use.leaf} /> : <Empty en="No answer and no look was made under it. Rows taken for training are told by their data set's manifest." zh="尚无答复或查看依据该授权。用于训练的数据见数据集清单。" />}
-        {failure ? <ErrorMessage error={failure} retry={loadMore} /> : next !== null ? <div class="actions"><button type="button" onClick={loadMore}><Text en="Older ones" zh="更早的" /></button></div> : null}
+        <p class="quiet"><Text en="According to the entries of the audit log. Viewing a stored company also counts as a use and is recorded at most once a minute." zh="以审计日志的记录为准。查看库内企业亦计为使用，每分钟最多记录一次。" /></p>
+        {uses.length ? <Table caption={["Uses, newest first", "使用记录（按时间倒序）"]} columns={columns} rows={uses} keyOf={(use) => use.leaf} /> : <Empty en="This authorisation has not been used for any decision or view. Rows used for training are listed in the manifest of the data set." zh="尚无决定或查看使用过该授权。用于训练的数据见数据集清单。" />}
+        {failure ? <ErrorMessage error={failure} retry={loadMore} /> : next !== null ? <div class="actions"><button type="button" onClick={loadMore}><Text en="Show older" zh="查看更早记录" /></button></div> : null}
       </section>
       {grant.models.length ? (
         <section class="card stack">
-          <h2><Text en="Models trained on data taken under it" zh="以其授权数据训练的模型" /></h2>
+          <h2><Text en="Models trained on data under this authorisation" zh="使用该授权数据训练的模型" /></h2>
           <Table caption={["Models", "模型"]} rows={grant.models} keyOf={(model) => model.bundle} columns={[
             { en: "Model", zh: "模型", cell: (model) => `${model.model} ${model.version}` },
             { en: "Data sets", zh: "数据集", cell: (model) => model.data.join(", ") },

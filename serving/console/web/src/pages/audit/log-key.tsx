@@ -53,18 +53,18 @@ export function LogKeyCard() {
       {current ? (
         <>
           <dl class="facts"><dt><Text en="Fingerprint (SHA-256)" zh="指纹（SHA-256）" /></dt><dd><Fingerprint publicKey={current} /></dd></dl>
-          <p class="quiet"><Text en="Compare it with the one that you were given on paper or by telephone. Every check below trusts this key and nothing else." zh="请与书面或电话取得的指纹核对。以下各项核验仅信任该公钥。" /></p>
+          <p class="quiet"><Text en="Compare it with the fingerprint you received on paper or by telephone. All checks rely on this key alone." zh="请与书面或电话告知的指纹核对。各项核验仅以该公钥为准。" /></p>
           <div class="actions"><button type="button" onClick={() => { logKey.value = null; storeKey(null); }}><Text en="Use another key" zh="更换公钥" /></button></div>
         </>
       ) : (
         <>
-          <p class="quiet"><Text en="Bring it yourself (log.pub.pem), not from this service: otherwise the service would vouch for itself." zh="请自行携带公钥（log.pub.pem），勿从本服务获取，否则等于服务自证。" /></p>
+          <p class="quiet"><Text en="Supply the key yourself (log.pub.pem). Do not obtain it from this service, which would otherwise vouch for itself." zh="请自行提供公钥（log.pub.pem），勿从本服务获取，否则等同于服务自证。" /></p>
           <label class="drop">
-            <Text en="Choose the key's file" zh="选择公钥文件" />
+            <Text en="Choose a key file" zh="选择公钥文件" />
             <input type="file" accept=".pem" onChange={(event) => event.currentTarget.files?.[0]?.text().then(importKey)} />
           </label>
           <div class="field">
-            <label for="pasted"><Text en="or paste it" zh="或粘贴" /></label>
+            <label for="pasted"><Text en="or paste it here" zh="或在此粘贴" /></label>
             <textarea id="pasted" rows={4} spellcheck={false} placeholder="-----BEGIN PUBLIC KEY-----" value={text} onInput={(event) => setText(event.currentTarget.value)} />
           </div>
           <div class="actions"><button type="button" class="main" disabled={!text.trim()} onClick={() => importKey(text)}><Text en="Use this key" zh="使用该公钥" /></button></div>

@@ -35,12 +35,12 @@ export function StatementPage() {
   return (
     <div class="stack">
       <div class="card statement-head">
-        <Field label={{ en: "Month", zh: "月份" }} unit={{ en: "UTC", zh: "UTC" }} hint={{ en: "as 2026-11", zh: "如 2026-11" }} fault={valid ? null : { en: "A month is needed, as 2026-11.", zh: "请填写月份，如 2026-11。" }}>
+        <Field label={{ en: "Month", zh: "月份" }} unit={{ en: "UTC", zh: "UTC" }} hint={{ en: "such as 2026-11", zh: "如 2026-11" }} fault={valid ? null : { en: "Enter a month, such as 2026-11.", zh: "请填写月份，如 2026-11。" }}>
           {(control) => <input {...control} type="month" value={month} onInput={(event) => setMonth(event.currentTarget.value)} />}
         </Field>
         {valid ? <a class="button" href={`/v1/statements/${month}?format=csv`} download={`statement-${month}.csv`}><Text en="Download as CSV" zh="下载 CSV" /></a> : null}
       </div>
-      <ResourceView resource={statement}>{(value) => (value.lines.length ? <StatementLines statement={value} /> : <Empty en="Nothing was used in this month." zh="该月没有使用记录。" />)}</ResourceView>
+      <ResourceView resource={statement}>{(value) => (value.lines.length ? <StatementLines statement={value} /> : <Empty en="No usage in this month." zh="该月无使用记录。" />)}</ResourceView>
     </div>
   );
 }
@@ -54,7 +54,7 @@ function StatementLines({ statement }: { statement: Statement }) {
           { en: "Product", zh: "产品", cell: (row) => labelOf(PRODUCTS, row.product) },
           { en: "Price rule", zh: "计价规则", cell: (row) => <>{labelOf(PRICE_RULES, row.rule)} ({row.rules})</> },
           { en: "Lines", zh: "条数", number: true, cell: (row) => formatNumber(row.lines) },
-          { en: "Answers", zh: "答复数", number: true, cell: (row) => formatNumber(row.units) },
+          { en: "Decisions", zh: "决定数", number: true, cell: (row) => formatNumber(row.units) },
           { en: "Price", zh: "金额", number: true, cell: (row) => yuan(row.fen) },
         ]} />
       </section>
@@ -63,11 +63,11 @@ function StatementLines({ statement }: { statement: Statement }) {
           { en: "Time", zh: "时间", cell: (row) => formatTimestamp(row.at) },
           { en: "Decision", zh: "决定", cell: (row) => <a href={`/console/audit/decisions/${row.decision}`}><code>{row.decision}</code></a> },
           { en: "Product", zh: "产品", cell: (row) => labelOf(PRODUCTS, row.product) },
-          { en: "Answers", zh: "答复数", number: true, cell: (row) => formatNumber(row.units) },
+          { en: "Decisions", zh: "决定数", number: true, cell: (row) => formatNumber(row.units) },
           { en: "Price", zh: "金额", number: true, cell: (row) => yuan(row.fen) },
-          { en: "Record in the log", zh: "日志序号", number: true, cell: (row) => row.leaf },
+          { en: "Log entry", zh: "日志序号", number: true, cell: (row) => row.leaf },
         ]} />
-        {statement.lines.length > MAX_LINES ? <p class="quiet"><Text en={`The last ${MAX_LINES} of ${formatNumber(statement.lines.length)}; all are in the CSV.`} zh={`显示最后 ${MAX_LINES} 条，共 ${formatNumber(statement.lines.length)} 条；全部见 CSV。`} /></p> : null}
+        {statement.lines.length > MAX_LINES ? <p class="quiet"><Text en={`Showing the last ${MAX_LINES} of ${formatNumber(statement.lines.length)}; the CSV contains all.`} zh={`仅显示最后 ${MAX_LINES} 条，共 ${formatNumber(statement.lines.length)} 条；完整明细见 CSV。`} /></p> : null}
       </section>
     </>
   );

@@ -80,16 +80,16 @@ export function Trace({ root }: { root: TraceLink }) {
   };
   return (
     <Figure
-      title={["What the decision rests on", "决定的依据"]}
-      note={missingCount ? [`${missingCount} ${missingCount === 1 ? "link is" : "links are"} missing, marked in red.`, `缺失 ${missingCount} 个环节，以红色标出。`] : ["No link is missing.", "无缺失环节。"]}
+      title={["Basis of the decision", "决定的依据"]}
+      note={missingCount ? [`${missingCount} ${missingCount === 1 ? "link is" : "links are"} missing, marked in red.`, `缺失 ${missingCount} 个环节，已用红色标出。`] : ["No links are missing.", "环节完整，无缺失。"]}
       table={{
-        headers: [["What", "类别"], ["Name", "名称"], ["Missing", "缺失"]],
+        headers: [["Kind", "类别"], ["Name", "名称"], ["Missing", "缺失"]],
         rows: nodes.map(({ link }) => [labelOf(LINK_KINDS, link.kind), <code>{link.name}</code>, link.missing ? <Text en={link.missing} zh={link.missing_zh ?? link.missing} /> : "–"]),
       }}
     >
       <div class="trace">
         <div class="scroll" tabindex={0}>
-          <svg width={width} height={height} viewBox={`0 0 ${width} ${height}`} role="group" aria-label={translate("Trail of the decision", "决定的溯源图")}>
+          <svg width={width} height={height} viewBox={`0 0 ${width} ${height}`} role="group" aria-label={translate("Trace of the decision", "决定的溯源图")}>
             {edges.map(([from, to]) => {
               const [x0, y0] = positions[from]!, [x1, y1] = positions[to]!;
               const target = nodes.find((node) => node.key === to)!;

@@ -11,20 +11,20 @@ import { summary, type Fact } from "../../proof/summary";
 import { PRODUCTS, PRICE_RULES } from "./labels";
 
 const STEP_TEXTS: Record<StepName, { en: string; zh: string; why: Bilingual }> = {
-  signature: { en: "The checkpoint was signed by your key", zh: "检查点由您的公钥签署", why: ["Ed25519 over the log's size and root: the holder of the key vouched for the log as it then stood.", "对日志长度与根的 Ed25519 签名：密钥持有者为当时的日志作保。"] },
-  inclusion: { en: "The record is in the log", zh: "该记录在日志中", why: ["Its hash and the proof's hashes lead to the signed root (RFC 9162): it stood there, as it is, when the log was signed.", "其哈希与证明路径可推出已签署的根（RFC 9162）：签署时即在其中，且未被改动。"] },
-  lineage: { en: "Made by this model, from these data", zh: "由该模型、该数据作出", why: ["Model, version, training run, commit, data sets and policy are those that the record names.", "模型、版本、训练运行、代码提交、数据集与政策均与记录一致。"] },
-  row: { en: "The row is in its batch", zh: "该行在其批次中", why: ["The row's hash leads to the root of the chunk that the log holds.", "该行哈希可推出日志所载分段的根。"] },
-  decision: { en: "It is of the decision that was asked for", zh: "属于所查的决定", why: ["The record names the id that stands in the address.", "记录所载编号与地址中的编号一致。"] },
-  answer: { en: "The answer is the one that was recorded", zh: "答复与记录一致", why: ["Byte for byte: the digest of the answer under the receipt's salt is that of the record.", "逐字节一致：加盐摘要与记录相同。"] },
-  request: { en: "These inputs were decided on", zh: "决定基于这些输入", why: ["The indicators' digest is that of the record.", "指标摘要与记录相同。"] },
+  signature: { en: "The checkpoint was signed by your key", zh: "检查点由您的公钥签署", why: ["Ed25519 signature over the log's size and root: the key holder vouches for the log in that state.", "对日志长度与根哈希的 Ed25519 签名：密钥持有者确认该状态下的日志。"] },
+  inclusion: { en: "The record is in the log", zh: "该记录在日志中", why: ["Its hash and the inclusion proof yield the signed root (RFC 9162): the record was in the log, unchanged, when the log was signed.", "由其哈希与包含证明可算出已签署的根哈希（RFC 9162）：签署时该记录已在日志中，且未被改动。"] },
+  lineage: { en: "Made by this model, trained on these data", zh: "由该模型及所列数据作出", why: ["Model, version, training run, commit, data sets and policy match the record.", "模型、版本、训练运行、代码提交、数据集与政策均与记录一致。"] },
+  row: { en: "The row is in its batch", zh: "该行在其批次中", why: ["The row's hash yields the root of the chunk in the log.", "由该行哈希可算出日志所载分段的根哈希。"] },
+  decision: { en: "The receipt belongs to this decision", zh: "凭证属于该决定", why: ["The id in the record is the id in the address.", "记录所载编号与地址中的编号一致。"] },
+  answer: { en: "The answer matches the record", zh: "答复与记录一致", why: ["Byte for byte: the salted digest of the answer equals that of the record.", "逐字节一致：加盐摘要与记录相同。"] },
+  request: { en: "The decision was made on these inputs", zh: "决定系基于这些输入作出", why: ["The digest of the indicators equals that of the record.", "指标摘要与记录相同。"] },
 };
 const SKIPPED_TEXTS: Partial<Record<StepName, Bilingual>> = {
-  lineage: ["The receipt tells no lineage.", "凭证未附谱系。"],
-  row: ["It is not of a batch, so there is nothing to check.", "不属于批次，无需核验。"],
+  lineage: ["The receipt contains no provenance.", "凭证未附来源信息。"],
+  row: ["Not part of a batch; nothing to check.", "不属于批次，无需核验。"],
   decision: ["Compare the decision's id with the one on the letter.", "请将决定编号与通知书核对。"],
-  answer: ["The answer was not given.", "未提供答复。"],
-  request: ["The request was not given: bring its JSON to “Verify a receipt” to prove the inputs.", "未提供请求：如需证明输入，请在“核验凭证”提供其 JSON。"],
+  answer: ["No answer was provided.", "未提供答复。"],
+  request: ["No request was provided. To prove the inputs, supply its JSON under “Verify a receipt”.", "未提供请求。如需证明输入，请在“核验凭证”中提供其 JSON。"],
 };
 const MARKS = { proved: ["✓", "proved", "已证明"], failed: ["✕", "failed", "未通过"], skipped: ["–", "not checked", "未核验"] } as const;
 
@@ -53,13 +53,13 @@ export function useVerification(key: Key | null, receipt: Bytes | null, answer: 
 
 export function VerificationSteps({ verification }: { verification: Verification | null }) {
   if (verification === null) return <Loading en="Verifying in this browser" zh="正在浏览器中核验" />;
-  if ("error" in verification) return <div class="refusal" role="alert"><strong><Text en="Not a receipt that can be read" zh="凭证无法读取" /></strong><p><Text en={verification.error.en} zh={verification.error.zh} /></p></div>;
+  if ("error" in verification) return <div class="refusal" role="alert"><strong><Text en="The receipt cannot be read" zh="凭证无法读取" /></strong><p><Text en={verification.error.en} zh={verification.error.zh} /></p></div>;
   const { proved, checkpoint, steps } = verification.verdict;
   return (
     <div class="stack" role="status">
       <p class={`verdict ${proved ? "good" : "bad"}`}>
         {proved ? <Text en="Genuine" zh="属实" /> : <Text en="Not proved" zh="未能证明" />}
-        {proved && checkpoint ? <small><Text en={`signed by ${checkpoint.origin} at ${checkpoint.signedAt} over ${checkpoint.size} records`} zh={`${checkpoint.origin} 于 ${checkpoint.signedAt} 对 ${checkpoint.size} 条记录签署`} /></small> : null}
+        {proved && checkpoint ? <small><Text en={`signed by ${checkpoint.origin} at ${checkpoint.signedAt}, ${checkpoint.size} records`} zh={`由 ${checkpoint.origin} 于 ${checkpoint.signedAt} 签署，共 ${checkpoint.size} 条记录`} /></small> : null}
       </p>
       {proved ? <dl class="facts">{summary(verification.receipt).map((fact, index) => [<dt key={index}><Text en={fact.en} zh={fact.zh} /></dt>, <dd key={`${index}-value`}>{factValue(fact)}</dd>])}</dl> : null}
       <ol class="steps">{steps.map((step) => <StepLine key={step.step} step={step} />)}</ol>

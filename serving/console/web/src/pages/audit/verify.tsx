@@ -8,9 +8,9 @@ import { VerificationSteps, useVerification } from "./verification-steps";
 
 type InputName = "receipt" | "answer" | "request";
 const INPUTS: { name: InputName; en: string; zh: string; hint: Bilingual }[] = [
-  { name: "receipt", en: "Receipt", zh: "凭证", hint: ["JSON, or the text of a printed one", "JSON 或打印件文本"] },
-  { name: "answer", en: "Answer", zh: "答复", hint: ["if its content is to be proved: its bytes as they were sent", "如需证明内容：原始字节"] },
-  { name: "request", en: "Request", zh: "请求", hint: ["if the inputs are to be proved: the JSON that was sent", "如需证明输入：所发送的 JSON"] },
+  { name: "receipt", en: "Receipt", zh: "凭证", hint: ["JSON, or the text of a printed receipt", "JSON，或打印凭证的文本"] },
+  { name: "answer", en: "Answer", zh: "答复", hint: ["to prove the content: the bytes as sent", "用于证明内容：原始字节"] },
+  { name: "request", en: "Request", zh: "请求", hint: ["to prove the inputs: the JSON as sent", "用于证明输入：所发送的 JSON"] },
 ];
 
 export function VerifyPage() {
@@ -27,7 +27,7 @@ export function VerifyPage() {
       <div class="stack">
         <LogKeyCard />
         <section class="card stack">
-          <h2><Text en="What is to be verified" zh="核验对象" /></h2>
+          <h2><Text en="Files to verify" zh="待核验文件" /></h2>
           {INPUTS.map(({ name, en, zh, hint }) => (
             <label class="drop" key={name}>
               <strong><Text en={en} zh={zh} /></strong> <span class="quiet"><Text en={hint[0]} zh={hint[1]} /></span>
@@ -38,8 +38,8 @@ export function VerifyPage() {
         </section>
       </div>
       <section class="card stack">
-        <h2><Text en="What is proved" zh="核验结果" /></h2>
-        {!logKey.value || !files.receipt ? <p class="quiet"><Text en="Bring a key and a receipt." zh="请提供公钥与凭证。" /></p> : <VerificationSteps verification={verdict} />}
+        <h2><Text en="Result" zh="核验结果" /></h2>
+        {!logKey.value || !files.receipt ? <p class="quiet"><Text en="Provide a key and a receipt." zh="请提供公钥与凭证。" /></p> : <VerificationSteps verification={verdict} />}
       </section>
     </div>
   );

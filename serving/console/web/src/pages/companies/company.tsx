@@ -37,7 +37,7 @@ export function CompanyPage({ id }: { id: string }) {
         <h2><Text en="Company" zh="企业" /> <code>{id}</code></h2>
         <div class="actions">
           <button type="button" class="main" disabled={busy} onClick={decide}><Text en="Assess it now" zh="立即评估" /></button>
-          <p class="quiet"><Text en="Read from the store under live authorisations; recorded, with a receipt." zh="依有效授权读取库内指标，留存记录并出具回执。" /></p>
+          <p class="quiet"><Text en="Uses stored indicators under valid authorisations. The decision is recorded and receives a receipt." zh="依据有效授权读取库内指标；决定将留存记录并出具凭证。" /></p>
         </div>
         {failure ? <ErrorMessage error={failure} /> : null}
       </section>
@@ -54,7 +54,7 @@ function Assessment({ answer }: { answer: CompanyAnswer }) {
       <div class="split">
         <div class="stack">
           <section class="card"><AnswerHeadline answer={answer} />
-            <p class="actions"><a class="button" href={`/v1/decisions/${answer.decision_id}/receipt`} download={`receipt-${answer.decision_id}.json`}><Text en="Receipt" zh="回执" /></a><a class="button" href={`/console/companies/decisions/${answer.decision_id}`}><Text en="Refer or override" zh="转交或改判" /></a></p>
+            <p class="actions"><a class="button" href={`/v1/decisions/${answer.decision_id}/receipt`} download={`receipt-${answer.decision_id}.json`}><Text en="Receipt" zh="凭证" /></a><a class="button" href={`/console/companies/decisions/${answer.decision_id}`}><Text en="Refer or override" zh="转交或改判" /></a></p>
           </section>
           <CompanyCards answer={answer} />
         </div>
@@ -85,7 +85,7 @@ export function CompanyCards({ answer }: { answer: CompanyAnswer }) {
       ) : null}
       <section class="card">
         <h2><Text en="Early warnings" zh="预警" /></h2>
-        {answer.warnings.length ? <ul class="why">{answer.warnings.map((warning) => <li key={warning.code}><span class={`chip ${warning.severity === "act" ? "bad" : "warn"}`}>{warning.severity === "act" ? <Text en="act" zh="处置" /> : <Text en="watch" zh="关注" />}</span> <Text en={warning.en} zh={warning.zh} /></li>)}</ul> : <p class="quiet"><Text en="None now." zh="目前没有。" /></p>}
+        {answer.warnings.length ? <ul class="why">{answer.warnings.map((warning) => <li key={warning.code}><span class={`chip ${warning.severity === "act" ? "bad" : "warn"}`}>{warning.severity === "act" ? <Text en="act" zh="处置" /> : <Text en="watch" zh="关注" />}</span> <Text en={warning.en} zh={warning.zh} /></li>)}</ul> : <p class="quiet"><Text en="None at present." zh="目前无预警。" /></p>}
       </section>
     </>
   );
@@ -104,20 +104,20 @@ function MonthlyHistory({ history }: { history: History }) {
           <LineChart title={["Early warnings by month", "各月预警数"]} x={axis} y={{ en: "warnings", zh: "预警", domain: [0, max], format: (value) => (Number.isInteger(value) ? `${value}` : "") }}
             lines={[{ key: "warnings", en: "warnings", zh: "预警", variant: "second", points: months.map((month) => ({ x: time(month.month), y: month.warnings.length })) }]}
             table={{ headers: [["Month", "月份"], ["Warnings", "预警"]], rows: months.map((month) => [month.month, month.warnings.map((warning) => <p key={warning.code}><Text en={warning.en} zh={warning.zh} /></p>)]) }} />
-        ) : <Empty en="No months of this company are loaded." zh="未载入该企业的月度数据。" />}
-        {scored.length > 1 ? <LineChart title={["Chance of default by month", "各月违约概率"]} x={axis} y={{ en: "default", zh: "违约概率", format: (value) => formatPercent(value) }} lines={[{ key: "pd", en: "default", zh: "违约概率", points: scored.map((month) => ({ x: time(month.month), y: month.pd! })) }]} /> : null}
+        ) : <Empty en="No monthly data are loaded for this company." zh="未载入该企业的月度数据。" />}
+        {scored.length > 1 ? <LineChart title={["Probability of default by month", "各月违约概率"]} x={axis} y={{ en: "default", zh: "违约概率", format: (value) => formatPercent(value) }} lines={[{ key: "pd", en: "default", zh: "违约概率", points: scored.map((month) => ({ x: time(month.month), y: month.pd! })) }]} /> : null}
       </section>
       <section class="card">
         <h2><Text en="Earlier decisions" zh="历史决定" /></h2>
         {history.decisions.length ? (
           <Table caption={["Earlier decisions", "历史决定"]} rows={history.decisions} keyOf={(row) => row.decision_id} columns={[
-            { en: "Made", zh: "时间", cell: (row) => <a href={`/console/companies/decisions/${row.decision_id}`}>{formatTimestamp(row.created)}</a> },
+            { en: "Created", zh: "时间", cell: (row) => <a href={`/console/companies/decisions/${row.decision_id}`}>{formatTimestamp(row.created)}</a> },
             { en: "Grade", zh: "等级", cell: (row) => row.grade ?? "–" },
             { en: "Default", zh: "违约概率", number: true, cell: (row) => formatPercent(row.pd, 2) },
             { en: "Limit", zh: "额度", number: true, cell: (row) => formatMoney(row.limit, row.currency) },
             { en: "Gate", zh: "闸门", cell: (row) => <Text en={GATES[row.gate]![0]} zh={GATES[row.gate]![1]} /> },
           ]} />
-        ) : <p class="quiet"><Text en="Your institution has asked for none under this number." zh="贵机构尚未按该编号申请过决定。" /></p>}
+        ) : <p class="quiet"><Text en="Your institution has not requested a decision for this number yet." zh="贵机构尚未就该编号申请过决定。" /></p>}
       </section>
     </div>
   );

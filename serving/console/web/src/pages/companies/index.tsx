@@ -17,13 +17,13 @@ import { SCITECH_RISK, type CompanyAnswer } from "./types";
 import { RunPage } from "./run";
 
 const TABS: [string, string, string][] = [
-  ["/console/companies", "Register runs", "名录批次"],
+  ["/console/companies", "Register batches", "名录批次"],
   ["/console/companies/new", "New company", "新企业"],
 ];
 const renderCompanyCards = (answer: Answer) => <CompanyCards answer={answer as CompanyAnswer} />;
 const PRODUCT: FormProduct = {
   model: SCITECH_RISK.model, route: SCITECH_RISK.route, home: "/console/companies", example, exampleName: ["a made-up company", "虚构企业示例"], renderExtra: renderCompanyCards,
-  options: [{ name: "person", initial: false, en: "The company wants a person to decide", zh: "企业要求人工决定" }],
+  options: [{ name: "person", initial: false, en: "The company requests a human decision", zh: "企业要求人工决定" }],
 };
 
 // Module-level components, so that a change of language does not remount a page.

@@ -23,10 +23,10 @@ export function NetworkCard({ id }: { id: string }) {
     <section class="card">
       <ResourceView resource={resource}>{(network) => network.nodes.length > 1 ? <NetworkGraph network={network} /> : (
         <>
-          <h2><Text en="What lies around it" zh="关联网络" /></h2>
+          <h2><Text en="Company network" zh="关联网络" /></h2>
           {network.month === null
-            ? <Empty en="The register that brought this company told of no officers, addresses, owners or invoices." zh="载入该企业的名录不含高管、地址、股东或开票信息。" />
-            : <Empty en="It shares nothing with any other company of the register and trades with none." zh="该企业与名录内其他企业无共用、无交易。" />}
+            ? <Empty en="The register of this company contains no officers, addresses, shareholders or invoices." zh="载入该企业的名录不含高管、地址、股东或开票信息。" />
+            : <Empty en="The company has no links to and no trade with other companies in the register." zh="该企业与名录内其他企业无关联、无交易。" />}
         </>
       )}</ResourceView>
     </section>
@@ -56,19 +56,19 @@ function NetworkGraph({ network }: { network: Network }) {
   const companies = nodes.filter((node) => node.kind === "company").length - 1;
   const empty = nodes.filter((node, index) => index && node.insures_nobody).length;
   const note: [string, string] = [
-    `${formatNumber(companies)} companies are shown, within two steps or in one loop of invoices with it; of those you may read ${formatNumber(empty)} insure nobody${loops ? "; invoices run in a loop" : ""}${network.left_out ? `; ${formatNumber(network.left_out)} more that are tied to it directly are not shown` : ""}. Register of ${network.month}. People and places are not named.`,
+    `${formatNumber(companies)} companies are shown, within two steps or in a common invoice loop; of those accessible to you, ${formatNumber(empty)} have no insured staff${loops ? "; invoices form a loop" : ""}${network.left_out ? `; ${formatNumber(network.left_out)} more directly related companies are not shown` : ""}. Register of ${network.month}. People and addresses are not named.`,
     `显示 ${formatNumber(companies)} 家企业（两步之内或同一循环开票），可查看者中 ${formatNumber(empty)} 家无参保人员${loops ? "；存在循环开票" : ""}${network.left_out ? `；另有 ${formatNumber(network.left_out)} 家直接关联企业未显示` : ""}。名录月份 ${network.month}。不显示人名与地址。`,
   ];
   const behind = {
-    headers: [["Company", "企业"], ["Insures nobody", "无参保人员"], ["How it is tied", "关联方式"]] as [string, string][],
+    headers: [["Company", "企业"], ["No insured staff", "无参保人员"], ["Relation", "关联方式"]] as [string, string][],
     rows: nodes.flatMap((node, index) => index && node.kind === "company" ? [[
-      node.company_id ? <a href={`/console/companies/company/${encodeURIComponent(node.company_id)}`}>{node.company_id}</a> : <Text en="outside, erased or not yours to read" zh="名录外、已删除或未授权" />,
+      node.company_id ? <a href={`/console/companies/company/${encodeURIComponent(node.company_id)}`}>{node.company_id}</a> : <Text en="outside the register, erased or not accessible" zh="名录外、已删除或无权查看" />,
       node.insures_nobody === null || node.insures_nobody === undefined ? "–" : node.insures_nobody ? <Text en="yes" zh="是" /> : <Text en="no" zh="否" />,
       <Text en={describeTies(network, index, 0).join("; ")} zh={describeTies(network, index, 1).join("；")} />,
     ]] : []),
   };
   return (
-    <Figure title={["What lies around it", "关联网络"]} note={note} table={behind}>
+    <Figure title={["Company network", "关联网络"]} note={note} table={behind}>
       <svg class="network" viewBox={`0 0 ${WIDTH} ${HEIGHT}`} role="group" aria-label={translate("Network; arrow keys move, Enter opens a company", "关联网络：方向键移动，回车打开企业")} onKeyDown={onKeyDown}>
         <defs><marker id="arrow" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="9" markerHeight="9" markerUnits="userSpaceOnUse" orient="auto"><path d="M0 0L8 4L0 8z" /></marker></defs>
         {edges.map((edge, index) => {
@@ -93,7 +93,7 @@ function NetworkGraph({ network }: { network: Network }) {
       </svg>
       <p class="focused-node" aria-live="polite"><Text en={describeNode(network, focused, 0)} zh={describeNode(network, focused, 1)} /></p>
       <ul class="legend marks" aria-hidden="true">
-        {([["centre", "this company", "本企业"], ["company", "company", "企业"], ["nobody", "insures nobody", "无参保人员"], ["unread", "outside, erased or not yours to read", "名录外、已删除或未授权"], ["officer", "officer", "高管"], ["address", "address", "地址"], ["owner", "owner", "股东"]] as const).map(([variant, en, zh]) => (
+        {([["centre", "this company", "本企业"], ["company", "company", "企业"], ["nobody", "no insured staff", "无参保人员"], ["unread", "outside the register, erased or not accessible", "名录外、已删除或无权查看"], ["officer", "officer", "高管"], ["address", "address", "地址"], ["owner", "owner", "股东"]] as const).map(([variant, en, zh]) => (
           <li key={variant}><svg class="network" viewBox="-11 -11 22 22"><g class={`node near ${variant}`}><Shape kind={variant in TIE_LABELS ? variant : "company"} centre={false} /></g></svg><Text en={en} zh={zh} /></li>
         ))}
         <li><svg class="network" viewBox="-11 -11 22 22"><line class="tie invoice on" x1="-10" x2="10" y1="0" y2="0" /></svg><Text en="invoices" zh="开票" /></li>
@@ -153,8 +153,8 @@ function describeNode(network: Network, index: number, languageIndex: 0 | 1): st
     const [en, zh] = TIE_LABELS[node.kind]!;
     return languageIndex ? `${zh}：关联 ${node.companies} 家企业` : `${en[0]!.toUpperCase()}${en.slice(1)} of ${node.companies} ${node.companies === 1 ? "company" : "companies"}`;
   }
-  const name = node.company_id ?? (languageIndex ? "名录外、已删除或未授权查看的企业" : "A company outside the register, erased or not yours to read");
-  const suffix = node.insures_nobody ? (languageIndex ? "；无参保人员" : "; insures nobody") : "";
+  const name = node.company_id ?? (languageIndex ? "名录外、已删除或无权查看的企业" : "A company outside the register, erased or not accessible");
+  const suffix = node.insures_nobody ? (languageIndex ? "；无参保人员" : "; no insured staff") : "";
   if (!index) return languageIndex ? `${name}：本企业${suffix}` : `${name}: this company${suffix}`;
   return `${name}${suffix}${languageIndex ? "；" : "; "}${describeTies(network, index, languageIndex).join(languageIndex ? "；" : "; ")}`;
 }

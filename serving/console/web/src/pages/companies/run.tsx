@@ -24,12 +24,12 @@ export function RunPage({ id }: { id: string }) {
   const rows = useMemo(() => current.rows?.filter((row) => (!grade || (row.grade ?? NO_GRADE) === grade) && (!gate || row.gate === gate) && (!text || row.id.toLowerCase().includes(text.toLowerCase()))), [current.rows, grade, gate, text]);
   const columns = useMemo(() => columnsOf(form.value ? unitOf(form.value.currency) : null), [form.value]);
   if (current.error) return <ErrorMessage error={current.error} />;
-  if (!current.rows || !rows) return <Loading en="Reading the run" zh="读取批次" />;
+  if (!current.rows || !rows) return <Loading en="Loading the batch" zh="正在加载批次" />;
   return (
     <div class="stack">
       <SimulatedBanner visible={batch.value?.simulated ?? false} />
       <p class="quiet">{batch.value ? `${formatTimestamp(batch.value.created)} · ${batch.value.model} ${batch.value.version}` : ""}</p>
-      {batch.value && batch.value.state !== "done" ? <p class="refusal" role="status"><BatchState batch={batch.value} /> <Text en="What follows are the rows that were answered so far, not the whole register." zh="以下仅为已答复的行，并非完整名录。" /></p> : null}
+      {batch.value && batch.value.state !== "done" ? <p class="refusal" role="status"><BatchState batch={batch.value} /> <Text en="Only the rows processed so far are shown, not the whole register." zh="以下仅为已处理的行，并非完整名录。" /></p> : null}
       {batch.value ? <TruncatedFaults batch={batch.value} /> : null}
       <div class="split">
         <section class="card"><GradeChart rows={current.rows} selected={grade} onSelect={(next) => setGrade(next === grade ? "" : next)} /></section>
@@ -44,7 +44,7 @@ export function RunPage({ id }: { id: string }) {
           <label for="gate"><Text en="Shell gate" zh="空壳闸门" /></label>
           <select id="gate" class="short" value={gate} onChange={(event) => setGate(event.currentTarget.value)}><option value="">{translate("all", "全部")}</option>{Object.entries(GATES).map(([code, [en, zh]]) => <option key={code} value={code}>{translate(en, zh)}</option>)}</select>
         </div>
-        {rows.length ? <VirtualTable caption={["Companies", "企业"]} columns={columns} rows={rows} /> : <Empty en="No company is like that." zh="没有符合条件的企业。" />}
+        {rows.length ? <VirtualTable caption={["Companies", "企业"]} columns={columns} rows={rows} /> : <Empty en="No company matches." zh="没有符合条件的企业。" />}
       </section>
     </div>
   );
@@ -82,7 +82,7 @@ function GradeChart({ rows, selected, onSelect }: { rows: Row[]; selected: strin
   for (const row of rows) counts.set(row.grade ?? NO_GRADE, (counts.get(row.grade ?? NO_GRADE) ?? 0) + 1);
   const max = Math.max(1, ...counts.values());
   return (
-    <Figure title={["Grades", "等级分布"]} note={["Choose one to see its companies.", "点击等级以筛选企业。"]}>
+    <Figure title={["Grades", "等级分布"]} note={["Select a grade to filter the companies.", "点击等级以筛选企业。"]}>
       <ul class="grades">
         {[...counts].map(([grade, count]) => (
           <li key={grade}>
@@ -107,9 +107,9 @@ function GradeMigration({ id, rows }: { id: string; rows: Row[] }) {
   const grades = [...GRADES, NO_GRADE];
   return (
     <div class="figure">
-      <div class="actions"><strong><Text en="How grades moved since" zh="等级迁移，对比" /></strong>
-        <select aria-label={translate("earlier run", "对比批次")} class="short" value={comparedRun} onChange={(event) => setComparedRun(event.currentTarget.value)}>
-          <option value="">{candidates.length ? translate("choose an earlier run", "选择较早批次") : translate("no earlier run", "无更早批次")}</option>
+      <div class="actions"><strong><Text en="Grade migration since" zh="等级迁移，对比批次" /></strong>
+        <select aria-label={translate("earlier batch", "对比批次")} class="short" value={comparedRun} onChange={(event) => setComparedRun(event.currentTarget.value)}>
+          <option value="">{candidates.length ? translate("select an earlier batch", "选择较早批次") : translate("no earlier batch", "无更早批次")}</option>
           {candidates.map((batch) => <option key={batch.batch_id} value={batch.batch_id}>{formatTimestamp(batch.created)} · {formatNumber(batch.rows)}</option>)}
         </select>
       </div>
@@ -118,7 +118,7 @@ function GradeMigration({ id, rows }: { id: string; rows: Row[] }) {
       {matrix ? (
         <div class="scroll" tabindex={0}>
           <table class="matrix">
-            <caption class="quiet"><Text en={`Rows: the grade before; columns: now. ${formatNumber(matrix.compared)} companies have a grade in both; of these ${formatPercent(matrix.downgraded)} fell, ${formatPercent(matrix.upgraded)} rose.`} zh={`行：原等级；列：现等级。两批均有等级的 ${formatNumber(matrix.compared)} 家；其中下调 ${formatPercent(matrix.downgraded)}，上调 ${formatPercent(matrix.upgraded)}。`} /></caption>
+            <caption class="quiet"><Text en={`Rows: earlier grade; columns: current grade. ${formatNumber(matrix.compared)} companies have a grade in both batches; ${formatPercent(matrix.downgraded)} were downgraded, ${formatPercent(matrix.upgraded)} upgraded.`} zh={`行：原等级；列：现等级。两批均有等级的 ${formatNumber(matrix.compared)} 家；其中下调 ${formatPercent(matrix.downgraded)}，上调 ${formatPercent(matrix.upgraded)}。`} /></caption>
             <thead><tr><th scope="col"><span class="hidden"><Text en="before" zh="原等级" /></span></th>{grades.map((grade) => <th key={grade} scope="col" class="number">{grade}</th>)}</tr></thead>
             <tbody>{grades.map((from) => (
               <tr key={from}><th scope="row">{from}</th>{grades.map((to) => {

@@ -45,7 +45,7 @@ function StressSliders({ id, scenarios }: { id: string; scenarios: Shocks }) {
   return (
     <>
       <h2><Text en="Under stress" zh="压力测试" /></h2>
-      <p class="quiet"><Text en="Move a slider: what would be answered if this happened to the company. It makes no decision and costs nothing; that you looked is recorded." zh="移动滑块，查看情景发生时的结果。不形成决定，不计费；查看行为留有记录。" /></p>
+      <p class="quiet"><Text en="Move a slider to see the result if the scenario occurred. No decision is made and nothing is charged; the use is recorded." zh="移动滑块，查看情景发生时的测算结果。不形成决定，不计费；使用情况将留存记录。" /></p>
       <div class="stress">
         <div class="stack">
           {scenarios.shocks.map((shock) => {
@@ -59,10 +59,10 @@ function StressSliders({ id, scenarios }: { id: string; scenarios: Shocks }) {
               </div>
             );
           })}
-          <div class="actions"><button type="button" class="quiet" disabled={!Object.values(sizes).some(Boolean)} onClick={() => setSizes({})}><Text en="Back to as it is" zh="恢复现状" /></button></div>
+          <div class="actions"><button type="button" class="quiet" disabled={!Object.values(sizes).some(Boolean)} onClick={() => setSizes({})}><Text en="Reset" zh="恢复现状" /></button></div>
         </div>
         <div role="status" aria-live="polite" class="stack">
-          {failure ? <ErrorMessage error={failure} /> : result ? <Comparison result={result} /> : <p class="empty"><Text en="As it is: no slider was moved yet." zh="尚未施加压力。" /></p>}
+          {failure ? <ErrorMessage error={failure} /> : result ? <Comparison result={result} /> : <p class="empty"><Text en="Move a slider to start." zh="请移动滑块开始测试。" /></p>}
         </div>
       </div>
     </>
@@ -70,7 +70,7 @@ function StressSliders({ id, scenarios }: { id: string; scenarios: Shocks }) {
 }
 
 const scenarioTitle = (shock: Shock): [string, string] => {
-  if (shock.own_trade) return ["Its own trade is hit", "所属行业受冲击"];
+  if (shock.own_trade) return ["Downturn in its industry", "所属行业受冲击"];
   if (shock.rate) return ["Interest rates rise", "利率上升"];
   const lead = shock.moves[0];
   return lead ? [`${lead.en[0]!.toUpperCase()}${lead.en.slice(1)} falls`, `${lead.zh}下降`] : [shock.en, shock.zh];
@@ -78,7 +78,7 @@ const scenarioTitle = (shock: Shock): [string, string] => {
 
 // The position of a slider, expressed in the quantities that it changes.
 function describeShock(shock: Shock, size: number): { en: string; zh: string } {
-  if (!size) return { en: "as it is", zh: "现状" };
+  if (!size) return { en: "unchanged", zh: "现状" };
   const en: string[] = [], zh: string[] = [];
   const lead = shock.moves[0];
   if (lead) {
@@ -99,7 +99,7 @@ function describeShock(shock: Shock, size: number): { en: string; zh: string } {
 }
 
 function Comparison({ result: { before, after } }: { result: StressResult }) {
-  const verdict = (answer: StressResult["before"]) => <span class={`chip ${answer.decision === "approve" ? "good" : "warn"}`}>{answer.decision === "approve" ? <Text en="Approved" zh="通过" /> : <Text en="A person decides" zh="转人工" />}</span>;
+  const verdict = (answer: StressResult["before"]) => <span class={`chip ${answer.decision === "approve" ? "good" : "warn"}`}>{answer.decision === "approve" ? <Text en="Approved" zh="通过" /> : <Text en="Human decision" zh="转人工" />}</span>;
   const unit = unitOf(before.currency);
   const amounts = [
     ...before.bounds.map((bound) => ({ code: bound.code, label: boundLabel(bound.code), current: bound.amount, stressed: after.bounds.find((item) => item.code === bound.code)?.amount ?? null })),
@@ -110,17 +110,17 @@ function Comparison({ result: { before, after } }: { result: StressResult }) {
   return (
     <>
       <table class="pair">
-        <caption class="hidden"><Text en="Before and under stress" zh="压力前后" /></caption>
-        <thead><tr><th scope="col"><span class="hidden"><Text en="what" zh="项目" /></span></th><th scope="col"><Text en="As it is" zh="现状" /></th><th scope="col"><Text en="Under stress" zh="压力下" /></th></tr></thead>
+        <caption class="hidden"><Text en="Current and under stress" zh="压力前后" /></caption>
+        <thead><tr><th scope="col"><span class="hidden"><Text en="what" zh="项目" /></span></th><th scope="col"><Text en="Current" zh="现状" /></th><th scope="col"><Text en="Under stress" zh="压力下" /></th></tr></thead>
         <tbody>
           <tr><th scope="row"><Text en="Decision" zh="决定" /></th><td>{verdict(before)}</td><td>{verdict(after)}</td></tr>
           <tr><th scope="row"><Text en="Grade" zh="等级" /></th><td>{before.grade ?? "–"}</td><td class={after.grade === before.grade ? undefined : "bad-text"}>{after.grade ?? "–"}</td></tr>
-          <tr><th scope="row"><Text en="Chance of default" zh="违约概率" /></th><td>{formatPercent(before.pd, 1)}</td><td class={after.pd > before.pd ? "bad-text" : undefined}>{formatPercent(after.pd, 1)}</td></tr>
+          <tr><th scope="row"><Text en="Probability of default" zh="违约概率" /></th><td>{formatPercent(before.pd, 1)}</td><td class={after.pd > before.pd ? "bad-text" : undefined}>{formatPercent(after.pd, 1)}</td></tr>
           <tr><th scope="row"><Text en="Limit" zh="额度" /></th><td>{formatMoney(before.indicative_limit, before.currency)}</td><td class={(after.indicative_limit ?? 0) < (before.indicative_limit ?? 0) ? "bad-text" : undefined}>{formatMoney(after.indicative_limit, after.currency)}</td></tr>
         </tbody>
       </table>
-      <Figure title={["What bounds the limit", "额度约束"]} note={[`${unit[0]}; pale: as it is, dark: under stress. Rounded to two figures.`, `${unit[1]}；浅色为现状，深色为压力下。保留两位有效数字。`]}
-        table={{ headers: [["Bound", "约束"], [`As it is, ${unit[0]}`, `现状（${unit[1]}）`], [`Under stress, ${unit[0]}`, `压力下（${unit[1]}）`]], rows: amounts.map((item) => [<Text en={item.label[0]} zh={item.label[1]} />, item.current === null ? "–" : formatNumber(item.current), item.stressed === null ? "–" : formatNumber(item.stressed)]) }}>
+      <Figure title={["Bounds of the limit", "额度约束"]} note={[`${unit[0]}; light: current, dark: under stress. Rounded to two significant figures.`, `${unit[1]}；浅色为现状，深色为压力下。保留两位有效数字。`]}
+        table={{ headers: [["Bound", "约束"], [`Current, ${unit[0]}`, `现状（${unit[1]}）`], [`Under stress, ${unit[0]}`, `压力下（${unit[1]}）`]], rows: amounts.map((item) => [<Text en={item.label[0]} zh={item.label[1]} />, item.current === null ? "–" : formatNumber(item.current), item.stressed === null ? "–" : formatNumber(item.stressed)]) }}>
         <ul class="pairs" aria-hidden="true">
           {amounts.map((item) => (
             <li key={item.code}><Text en={item.label[0]} zh={item.label[1]} />

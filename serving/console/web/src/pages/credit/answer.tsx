@@ -7,17 +7,17 @@ import { Text, type Bilingual, type Labels } from "../../ui/i18n";
 import { VERDICTS, type Answer, type Ledger } from "./types";
 
 const BOUND_LABELS: Labels = {
-  affordability: ["What the income affords", "收入可负担额"],
-  risk_budget: ["What the loss budget allows", "风险预算额"],
-  product_cap: ["The product's cap", "产品上限"],
-  pool: ["What the assets back", "资产支持额"],
+  affordability: ["Affordable from income", "收入可负担额"],
+  risk_budget: ["Loss budget", "风险预算额"],
+  product_cap: ["Product cap", "产品上限"],
+  pool: ["Backed by assets", "资产支持额"],
   uplift_cap: ["Cap on the uplift", "上浮上限"],
   legal_cap: ["Legal cap", "法定上限"],
-  debt_service_cover: ["What the cash flow carries", "现金流可承担额"],
-  revenue_multiple: ["What the revenue supports", "收入可支持额"],
-  backing: ["What patents and data assets back", "专利与数据资产支持额"],
+  debt_service_cover: ["Debt service cover", "现金流可承担额"],
+  revenue_multiple: ["Multiple of revenue", "营业收入可支持额"],
+  backing: ["Backed by patents and data assets", "专利与数据资产支持额"],
   gate: ["Shell gate", "空壳闸门"],
-  loss_budget: ["What the loss budget allows", "损失预算额"],
+  loss_budget: ["Loss budget", "损失预算额"],
 };
 
 export const boundLabel = (code: string): Bilingual => BOUND_LABELS[code] ?? [code.replaceAll("_", " "), code.replaceAll("_", " ")];
@@ -34,7 +34,7 @@ export function waterfallSteps(ledger: Ledger): Step[] {
   const applied = ledger.caps.filter((cap) => cap.applied && cap.amount !== null);
   const uplift = applied.length && ledger.conduct?.multiplier ? Math.round(amount * ledger.conduct.multiplier) - amount : (ledger.uplift ?? 0);
   if (ledger.conduct) {
-    items.push({ key: "uplift", en: "Good conduct adds", zh: "品行上浮", from: amount, to: amount + uplift, variant: "up" });
+    items.push({ key: "uplift", en: "Conduct uplift", zh: "品行上浮", from: amount, to: amount + uplift, variant: "up" });
     amount += uplift;
   }
   for (const cap of applied) {
@@ -61,10 +61,10 @@ export function AnswerHeadline({ answer, previous }: { answer: Answer; previous?
       </p>
       <p class="headline">{formatMoney(limit, answer.currency)}{change ? <span class={`moved ${change > 0 ? "good-text" : "bad-text"}`}>{change > 0 ? "+" : "−"}{formatNumber(Math.abs(change))}</span> : null}</p>
       <p class="quiet">
-        {answer.limit === null ? <Text en="Indicative, for the person who decides." zh="参考额度，供人工决定。" /> : <Text en="Credit limit" zh="授信额度" />}
+        {answer.limit === null ? <Text en="Indicative limit for the human decision." zh="参考额度，供人工决定时参考。" /> : <Text en="Credit limit" zh="授信额度" />}
       </p>
       <dl class="tiles">
-        <div class="tile"><dt><Text en="Chance of default" zh="违约概率" /></dt><dd>{formatPercent(answer.pd, 2)}</dd></div>
+        <div class="tile"><dt><Text en="Probability of default" zh="违约概率" /></dt><dd>{formatPercent(answer.pd, 2)}</dd></div>
         <div class="tile"><dt><Text en="Score (approval line)" zh="评分（审批线）" /></dt><dd>{formatNumber(answer.score)} <small>({formatNumber(answer.approval_line)})</small></dd></div>
       </dl>
       {answer.referral.length ? <ul class="why">{answer.referral.map((sentence) => <li key={sentence.code}><Text en={sentence.en} zh={sentence.zh} /></li>)}</ul> : null}
@@ -78,25 +78,25 @@ export function AnswerDetails({ answer }: { answer: Answer }) {
     <>
       {answer.ledger ? (
         <section class="card">
-          <Waterfall title={["How the limit came about", "额度如何得出"]} unit={unitOf(answer.currency)} steps={waterfallSteps(answer.ledger)}
+          <Waterfall title={["Derivation of the limit", "额度测算过程"]} unit={unitOf(answer.currency)} steps={waterfallSteps(answer.ledger)}
             note={answer.ledger.conduct ? [answer.ledger.conduct.en, answer.ledger.conduct.zh] : undefined} />
         </section>
       ) : null}
       {answer.reasons.length ? (
         <section class="card">
-          <BarChart title={["Why", "原因"]} unit={["Points", "分"]} note={["Points against the approval line; together they are exactly the distance from it.", "相对审批线的分值，合计即为与审批线的差距。"]}
+          <BarChart title={["Reasons", "原因"]} unit={["Points", "分"]} note={["Points relative to the approval line; their sum is exactly the distance from it.", "相对审批线的分值，合计即为与审批线的差距。"]}
             bars={answer.reasons.map((reason) => ({ key: reason.code, en: reason.en, zh: reason.zh, value: reason.points }))} />
         </section>
       ) : null}
       {answer.raises ? <section class="card">
         <h2><Text en="What would raise the limit" zh="如何提高额度" /></h2>
         {answer.raises.length ? <ul class="raises">{answer.raises.map((raise) => <li key={raise.code}><Text en={raise.en} zh={raise.zh} /></li>)}</ul>
-          : <p class="quiet"><Text en="None is told: no single change within reach would, or it was not asked for." zh="未列出：没有单项可及的变化能提高额度，或申请时未要求。" /></p>}
+          : <p class="quiet"><Text en="None listed: no single feasible change would raise the limit, or the list was not requested." zh="未列出：不存在可提高额度的单项可行变化，或申请时未要求列出。" /></p>}
       </section> : null}
     </>
   );
 }
 
 export function SimulatedBanner({ visible }: { visible: boolean }) {
-  return visible ? <p class="simulated"><Text en="SIMULATED: the model learned from made-up data. Not for lending." zh="模拟：模型由虚构数据训练，不得用于放贷。" /></p> : null;
+  return visible ? <p class="simulated"><Text en="SIMULATED: the model was trained on synthetic data. Not for lending." zh="模拟：模型使用虚构数据训练，不得用于放贷。" /></p> : null;
 }

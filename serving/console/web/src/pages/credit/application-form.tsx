@@ -97,7 +97,7 @@ function IndicatorForm({ product, form }: { product: FormProduct; form: Form }) 
         <div class="actions">
           <button type="button" onClick={fillExample}><Text en={`Fill in ${product.exampleName[0]}`} zh={`填入${product.exampleName[1]}`} /></button>
           <button type="button" onClick={() => setValues({})} disabled={empty}><Text en="Clear" zh="清空" /></button>
-          <p class="quiet"><Text en="Leave what is not known empty: missing is never 0." zh="未知项请留空：缺失不等于 0。" /></p>
+          <p class="quiet"><Text en="Leave unknown values empty: a missing value is never treated as 0." zh="未知项请留空：缺失值不按 0 处理。" /></p>
         </div>
         {groups.map((group) => (
           <fieldset class="card" key={group}>
@@ -114,18 +114,18 @@ function IndicatorForm({ product, form }: { product: FormProduct; form: Form }) 
       </form>
       <aside class="stack preview" aria-label={translate("Preview", "预览")}>
         <section class="card">
-          <h2><Text en="As it stands now" zh="当前测算" /> <span class="chip"><Text en="preview, not recorded" zh="预览，不作记录" /></span></h2>
+          <h2><Text en="Preview" zh="当前测算" /> <span class="chip"><Text en="not recorded" zh="预览，不作记录" /></span></h2>
           <p class="hidden" role="status">{preview.answer && !preview.busy && !preview.error && !empty ? formatMoney(preview.answer.limit ?? preview.answer.indicative_limit, preview.answer.currency) : ""}</p>
-          {empty ? <p class="quiet"><Text en="Type, and the limit appears here." zh="输入后此处显示额度。" /></p>
+          {empty ? <p class="quiet"><Text en="The limit appears here as you type." zh="输入后此处显示额度。" /></p>
             : preview.answer ? <div aria-busy={preview.busy} class={preview.error || preview.busy ? "stale" : undefined}><AnswerHeadline answer={preview.answer} previous={preview.first} /></div>
-            : preview.error ? null : <Loading en="Working it out" zh="测算中" />}
+            : preview.error ? null : <Loading en="Calculating" zh="测算中" />}
           {preview.error && !empty ? <ErrorMessage error={preview.error} retry={faults.size ? undefined : preview.reload} fieldLabel={(code) => labels.get(code)} /> : null}
           {product.options.map(({ name, en, zh }) => (
             <label key={name} class="wish"><input type="checkbox" checked={options[name]} onChange={(event) => setOptions({ ...options, [name]: event.currentTarget.checked })} /><Text en={en} zh={zh} /></label>
           ))}
           <div class="actions">
-            <button type="button" class="main" disabled={empty || submitting || faults.size > 0} onClick={decide}><Text en="Ask for a decision" zh="申请决定" /></button>
-            <p class="quiet"><Text en="Recorded, with a receipt." zh="将留存记录并出具回执。" /></p>
+            <button type="button" class="main" disabled={empty || submitting || faults.size > 0} onClick={decide}><Text en="Request a decision" zh="申请决定" /></button>
+            <p class="quiet"><Text en="The decision is recorded and receives a receipt." zh="决定将留存记录并出具凭证。" /></p>
           </div>
           {failure ? <ErrorMessage error={failure} fieldLabel={(code) => labels.get(code)} /> : null}
         </section>
@@ -177,14 +177,14 @@ function usePreview(address: string, requestBody: unknown, baseline: number) {
 
 function IndicatorField({ field, value, fault, setValue }: { field: FormField; value: string; fault?: { needed: string; needed_zh?: string }; setValue: (name: string, text: string) => void }) {
   const unit = field.unit && field.unit !== "count" ? { en: field.unit, zh: field.unit_zh } : null;
-  const message = fault ? { en: `Needed: ${fault.needed}`, zh: `应为：${fault.needed_zh ?? fault.needed}` } : null;
+  const message = fault ? { en: `Expected: ${fault.needed}`, zh: `应为：${fault.needed_zh ?? fault.needed}` } : null;
   const isBoolean = field.kind === "number" && field.integer && field.low === 0 && field.high === 1;
   const onInput = (event: { currentTarget: { value: string } }) => setValue(field.name, event.currentTarget.value);
   return (
     <Field label={{ en: capitalise(field.en), zh: field.zh }} unit={unit} fault={message}>
       {(control) => field.kind === "category" || isBoolean ? (
         <select {...control} name={field.name} value={value} onChange={onInput}>
-          <option value="">{translate("not known", "未知")}</option>
+          <option value="">{translate("unknown", "未知")}</option>
           {isBoolean ? [["1", translate("yes", "是")], ["0", translate("no", "否")]].map(([code, text]) => <option key={code} value={code}>{text}</option>)
             : field.levels.map((level) => <option key={level} value={level}>{level}</option>)}
         </select>

@@ -24,12 +24,12 @@ export function DecisionList() {
         <select id="which" class="short" value={decision} onChange={(event) => (setCursors([]), setDecision(event.currentTarget.value))}>
           <option value="">{translate("all", "全部")}</option>
           <option value="approve">{translate("approved", "通过")}</option>
-          <option value="refer">{translate("a person decides", "转人工")}</option>
+          <option value="refer">{translate("human decision", "转人工")}</option>
         </select>
       </div>
-      <ResourceView resource={page}>{(value) => value.decisions.length ? <DecisionTable rows={value.decisions} /> : value.next ? <Empty en="None among the newest; older ones are a step away." zh="最近的决定中没有，请查看较早的。" /> 
-        : decision || cursor ? <Empty en="None here." zh="此处没有决定。" />
-        : <Empty en="No single decisions yet; rows of batches stand under Batches." zh="暂无单笔决定；批次中的行见“批量”。"><a class="button main" href="/console/credit"><Text en="Enter a household" zh="录入农户" /></a></Empty>}</ResourceView>
+      <ResourceView resource={page}>{(value) => value.decisions.length ? <DecisionTable rows={value.decisions} /> : value.next ? <Empty en="No match among the latest decisions; go to older ones." zh="最近的决定中无符合条件者，请查看较早的决定。" /> 
+        : decision || cursor ? <Empty en="No decisions." zh="暂无决定。" />
+        : <Empty en="No single decisions yet. Rows of batches are listed under Batches." zh="暂无单笔决定。批次中的行见“批量”。"><a class="button main" href="/console/credit"><Text en="Enter a household" zh="录入农户" /></a></Empty>}</ResourceView>
       <div class="actions">
         <button type="button" disabled={!cursors.length} onClick={() => setCursors(cursors.slice(0, -1))}><Text en="Newer" zh="较新" /></button>
         <button type="button" disabled={!page.value?.next} onClick={() => setCursors([...cursors, page.value!.next!])}><Text en="Older" zh="较早" /></button>
@@ -43,8 +43,8 @@ export function Inbox() {
   const page = useResource<DecisionsPage>(`/v1/decisions?referred=${encodeURIComponent(user)}`);
   return (
     <div class="stack">
-      <p class="quiet"><Text en={`What colleagues asked ${user} to look at, until a person decides.`} zh={`同事转交给 ${user} 的事项，决定后自动移除。`} /></p>
-      <ResourceView resource={page}>{(value) => value.decisions.length ? <DecisionTable rows={value.decisions} showNotes /> : <Empty en="Nothing waits for you." zh="暂无待办。" />}</ResourceView>
+      <p class="quiet"><Text en={`Decisions that colleagues referred to ${user}, until a human decision is recorded.`} zh={`同事转交 ${user} 处理的决定，人工决定后自动移除。`} /></p>
+      <ResourceView resource={page}>{(value) => value.decisions.length ? <DecisionTable rows={value.decisions} showNotes /> : <Empty en="Nothing to do." zh="暂无待办。" />}</ResourceView>
     </div>
   );
 }
@@ -72,15 +72,15 @@ export function HouseholdPage({ id }: { id: string }) {
       <section class="card">
         <h2><Text en="Household" zh="农户" /> <code>{id}</code></h2>
         <div class="actions">
-          <button type="button" class="main" disabled={busy} onClick={decide}><Text en="Ask for a decision now" zh="立即申请决定" /></button>
-          <p class="quiet"><Text en="Read from the store under live authorisations; recorded, with a receipt." zh="依有效授权读取库内指标，留存记录并出具回执。" /></p>
+          <button type="button" class="main" disabled={busy} onClick={decide}><Text en="Request a decision now" zh="立即申请决定" /></button>
+          <p class="quiet"><Text en="Uses stored indicators under valid authorisations. The decision is recorded and receives a receipt." zh="依据有效授权读取库内指标；决定将留存记录并出具凭证。" /></p>
         </div>
         {failure ? <ErrorMessage error={failure} /> : null}
       </section>
       <ResourceView resource={page}>{(value) => (
         <>
           {value.decisions.length > 1 ? <section class="card"><LimitChart rows={value.decisions} /></section> : null}
-          {value.decisions.length ? <DecisionTable rows={value.decisions} /> : <Empty en="Your institution has asked for none under this number." zh="贵机构尚未按该编号申请过决定。" />}
+          {value.decisions.length ? <DecisionTable rows={value.decisions} /> : <Empty en="Your institution has not requested a decision for this number yet." zh="贵机构尚未就该编号申请过决定。" />}
         </>
       )}</ResourceView>
     </div>
@@ -100,7 +100,7 @@ function LimitChart({ rows }: { rows: DecisionRow[] }) {
 function DecisionTable({ rows, showNotes }: { rows: DecisionRow[]; showNotes?: boolean }) {
   return (
     <Table caption={["Decisions", "决定"]} rows={rows} keyOf={(row) => row.decision_id} columns={[
-      { en: "Made", zh: "时间", cell: (row) => <a href={`/console/${row.product === MODEL ? "credit" : "companies"}/decisions/${row.decision_id}`}>{formatTimestamp(row.created)}</a> },
+      { en: "Created", zh: "时间", cell: (row) => <a href={`/console/${row.product === MODEL ? "credit" : "companies"}/decisions/${row.decision_id}`}>{formatTimestamp(row.created)}</a> },
       { en: "Decision", zh: "决定", cell: (row) => <Verdict row={row} /> },
       { en: "Limit", zh: "额度", number: true, cell: (row) => formatMoney(row.override ? row.override.limit : (row.limit ?? row.indicative_limit), row.currency) },
       { en: "Default", zh: "违约概率", number: true, cell: (row) => (row.pd === null ? "–" : formatPercent(row.pd, 2)) },

@@ -27,13 +27,13 @@ export function DecisionPage({ id, letterHref, renderExtra }: { id: string; lett
               {isSingle ? <AnswerHeadline answer={value} /> : <h2><Text en="A row of a batch" zh="批次中的一行" /></h2>}
               <dl class="facts">
                 <dt><Text en="Decision" zh="决定编号" /></dt><dd><code>{id}</code></dd>
-                <dt><Text en="Made" zh="时间" /></dt><dd>{formatTimestamp(value.created ?? row?.created)}</dd>
+                <dt><Text en="Created" zh="时间" /></dt><dd>{formatTimestamp(value.created ?? row?.created)}</dd>
                 <dt><Text en="Model" zh="模型" /></dt><dd>{value.model.name} {value.model.version}, <Text en={`policy ${value.policy_version}`} zh={`政策 ${value.policy_version}`} /></dd>
-                <dt><Text en="Indicators" zh="指标来源" /></dt><dd>{value.indicators_from === "store" ? <Text en={`from the store, under ${value.authorisations?.length ?? 0} authorisations; values are not shown`} zh={`库内读取，依据 ${value.authorisations?.length ?? 0} 项授权，不显示数值`} /> : <Text en="as entered" zh="录入" />}</dd>
+                <dt><Text en="Indicators" zh="指标来源" /></dt><dd>{value.indicators_from === "store" ? <Text en={`from the store, under ${value.authorisations?.length ?? 0} authorisations; values hidden`} zh={`读取自库内，依据 ${value.authorisations?.length ?? 0} 项授权，数值不予显示`} /> : <Text en="as entered" zh="人工录入" />}</dd>
               </dl>
               <div class="actions">
                 {letterHref && isSingle ? <a class="button" href={letterHref}><Text en="Letter to the household" zh="告知书" /></a> : null}
-                <a class="button" href={`/v1/decisions/${id}/receipt`} download={`receipt-${id}.json`}><Text en="Receipt" zh="回执" /></a>
+                <a class="button" href={`/v1/decisions/${id}/receipt`} download={`receipt-${id}.json`}><Text en="Receipt" zh="凭证" /></a>
               </div>
             </section>
             {row ? <HumanActions row={row} /> : null}
@@ -58,7 +58,7 @@ export function HumanActions({ row: { override, referral, currency } }: { row: D
     <>
       {override ? (
         <section class="card">
-          <h2><Text en="A person decided" zh="人工决定" /></h2>
+          <h2><Text en="Human decision" zh="人工决定" /></h2>
           <p><span class={`chip ${VERDICTS[override.decision]![2]}`}>{override.decision === "approve" ? <Text en="Approved by a person" zh="人工通过" /> : <Text en="Declined by a person" zh="人工拒绝" />}</span> {override.limit === null ? "" : formatMoney(override.limit, currency)}</p>
           <p>{override.reason}</p>
           <p class="quiet">{override.by} · {formatTimestamp(override.at)}</p>
@@ -66,7 +66,7 @@ export function HumanActions({ row: { override, referral, currency } }: { row: D
       ) : null}
       {referral && awaitsColleague({ override, referral }) ? (
         <section class="card">
-          <h2><Text en="Waits for a colleague" zh="待同事处理" /></h2>
+          <h2><Text en="Referred to a colleague" zh="待同事处理" /></h2>
           <p><strong>{referral.to}</strong>: {referral.note}</p>
           <p class="quiet">{referral.by} · {formatTimestamp(referral.at)}</p>
         </section>
@@ -113,7 +113,7 @@ function OverrideForm({ id, unit, onDone }: { id: string; unit: Bilingual; onDon
   };
   return (
     <details class="card act">
-      <summary><Text en="Decide otherwise, with a reason" zh="人工改判（须注明理由）" /></summary>
+      <summary><Text en="Override with a reason" zh="人工改判（须注明理由）" /></summary>
       <form class="stack" onSubmit={submit}>
         <Field label={{ en: "Decision", zh: "决定" }}>{(control) => (
           <select {...control} value={decision} onChange={(event) => setDecision(event.currentTarget.value)}>
@@ -123,7 +123,7 @@ function OverrideForm({ id, unit, onDone }: { id: string; unit: Bilingual; onDon
         )}</Field>
         {decision === "approve" ? <Field label={{ en: "Limit", zh: "额度" }} unit={{ en: unit[0], zh: unit[1] }}>{(control) => <input {...control} type="number" min="1" step="1" required value={limit} onInput={(event) => setLimit(event.currentTarget.value)} />}</Field> : null}
         <Field label={{ en: "Reason", zh: "理由" }}>{(control) => <textarea {...control} required maxLength={2000} rows={3} value={reason} onInput={(event) => setReason(event.currentTarget.value)} />}</Field>
-        <div class="actions"><button class="main" type="submit" disabled={busy}><Text en="Record" zh="记录" /></button><p class="quiet"><Text en="The machine's answer stays as it was told; yours is kept beside it in the log." zh="机器答复保持原样，您的决定另行记入日志。" /></p></div>
+        <div class="actions"><button class="main" type="submit" disabled={busy}><Text en="Record" zh="记录" /></button><p class="quiet"><Text en="The model's answer remains unchanged; your decision is recorded in addition." zh="模型的答复保持不变，您的决定另行记入日志。" /></p></div>
         {failure ? <ErrorMessage error={failure} /> : null}
       </form>
     </details>
@@ -140,9 +140,9 @@ function ReferralForm({ id, onDone }: { id: string; onDone: () => void }) {
   };
   return (
     <details class="card act">
-      <summary><Text en="Ask a colleague to look at it" zh="转同事处理" /></summary>
+      <summary><Text en="Refer to a colleague" zh="转同事处理" /></summary>
       <form class="stack" onSubmit={submit}>
-        <Field label={{ en: "Colleague", zh: "同事" }} hint={{ en: "As their sign-in names them.", zh: "按其登录名填写。" }}>{(control) => <input {...control} required maxLength={128} autocomplete="off" value={to} onInput={(event) => setTo(event.currentTarget.value)} />}</Field>
+        <Field label={{ en: "Colleague", zh: "同事" }} hint={{ en: "Their user id.", zh: "填写其登录用户名。" }}>{(control) => <input {...control} required maxLength={128} autocomplete="off" value={to} onInput={(event) => setTo(event.currentTarget.value)} />}</Field>
         <Field label={{ en: "Note", zh: "说明" }}>{(control) => <textarea {...control} required maxLength={2000} rows={3} value={note} onInput={(event) => setNote(event.currentTarget.value)} />}</Field>
         <div class="actions"><button class="main" type="submit" disabled={busy}><Text en="Refer" zh="转交" /></button></div>
         {failure ? <ErrorMessage error={failure} /> : null}

@@ -16,15 +16,15 @@ import { MODEL, ROUTE } from "./types";
 const TABS: [string, string, string][] = [
   ["", "New application", "新申请"],
   ["/decisions", "Decisions", "决定"],
-  ["/inbox", "Waiting for me", "待办"],
+  ["/inbox", "Inbox", "待办"],
   ["/batches", "Batches", "批量"],
 ];
 
 const PRODUCT: FormProduct = {
   model: MODEL, route: ROUTE, home: "/console/credit", example, exampleName: ["a made-up household", "虚构农户示例"],
   options: [
-    { name: "moral_data_consent", initial: true, en: "The household agrees that its conduct counts", zh: "农户同意品行数据用于上浮额度" },
-    { name: "person", initial: false, en: "The household wants a person to decide", zh: "农户要求人工决定" },
+    { name: "moral_data_consent", initial: true, en: "The household agrees that conduct data may raise the limit", zh: "农户同意品行数据用于上浮额度" },
+    { name: "person", initial: false, en: "The household requests a human decision", zh: "农户要求人工决定" },
   ],
 };
 

@@ -113,6 +113,6 @@ export const MODEL = "credit_limit";
 
 export const VERDICTS: Record<string, readonly [string, string, string]> = {
   approve: ["Approved", "通过", "good"],
-  refer: ["A person decides", "转人工", "warn"],
+  refer: ["Human decision", "转人工", "warn"],
   decline: ["Declined by a person", "人工拒绝", "bad"],
 };

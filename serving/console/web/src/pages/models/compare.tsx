@@ -32,11 +32,11 @@ export function VersionComparison({ versions }: { versions: Version[] }) {
     <div class="stack">
       <FigureTable versions={versions} />
       {unplotted.map((version) => version.refused ? (
-        <Empty key={version.version} en={`The bundle of ${version.version} is refused, so its card proves nothing: ${version.refused}`}
-          zh={`版本 ${version.version} 的模型包被拒绝，其卡片不足为凭：${version.refused}`} />
+        <Empty key={version.version} en={`The bundle of ${version.version} was rejected, so its card cannot be relied on: ${version.refused}`}
+          zh={`版本 ${version.version} 的模型包被拒绝加载，其模型卡不可作为依据：${version.refused}`} />
       ) : (
-        <Empty key={version.version} en={`The card of ${version.version} holds nothing to draw: it was signed before cards did. Its figures stand above; a new training brings the plots.`}
-          zh={`版本 ${version.version} 的卡片不含绘图数据（签发早于该功能）。数值见上；重新训练后即有图。`} />
+        <Empty key={version.version} en={`The card of ${version.version} has no plot data: it was signed before plot data were introduced. Its figures are listed above; retraining adds the plots.`}
+          zh={`版本 ${version.version} 的模型卡不含绘图数据（签署早于该功能）。数值见上表；重新训练后即可显示图表。`} />
       ))}
       {plotted.length ? <PlotGrid plotted={plotted} /> : null}
     </div>
@@ -51,11 +51,11 @@ function FigureTable({ versions }: { versions: Version[] }) {
       <Table caption={["Figures with 95 % intervals", "数值及 95 % 置信区间"]} rows={names} keyOf={(name) => name} columns={[
         { en: "Figure", zh: "指标", cell: (name) => <><Text en={FIGURES[name]![0]} zh={FIGURES[name]![1]} />{IDEAL_VALUES[name] ? <small class="interval"> <Text en={IDEAL_VALUES[name]![0]} zh={IDEAL_VALUES[name]![1]} /></small> : null}</> },
         ...versions.map((version, index) => ({ en: version.version, zh: version.version, number: true, cell: (name: string) => <span class={VARIANTS[index]}><FigureWithInterval figure={version.figures?.[name]} /></span> })),
-        ...(a && b ? [{ en: "Right less left", zh: "右减左", number: true, cell: (name: string) => difference(a.figures?.[name]?.value, b.figures?.[name]?.value) }] : []),
+        ...(a && b ? [{ en: "Right minus left", zh: "右减左", number: true, cell: (name: string) => difference(a.figures?.[name]?.value, b.figures?.[name]?.value) }] : []),
       ]} />
       <p class="quiet">
         {versions.map((version) => <span key={version.version} class="held"><Text en={`${version.version}: ${version.rows ? formatNumber(version.rows) : "–"} held-out rows`} zh={`${version.version}：留出 ${version.rows ? formatNumber(version.rows) : "–"} 行`} /> </span>)}
-        {b ? <Text en="The two may have been judged on different rows; the gate compares them on the same." zh="两版本的评审数据可能不同；门槛检查在相同数据上比较。" /> : null}
+        {b ? <Text en="The two versions may have been evaluated on different rows; the gate compares them on the same rows." zh="两个版本的评估数据可能不同；门槛检查使用相同数据进行比较。" /> : null}
       </p>
     </section>
   );
@@ -75,9 +75,9 @@ function PlotGrid({ plotted }: { plotted: PlottedVersion[] }) {
   return (
     <div class="plots">
       <section class="card">
-        <LineChart square title={["Who is ranked first: ROC curve", "排序能力：ROC 曲线"]} note={["The nearer to the upper left corner, the better.", "越靠近左上角越好。"]} diagonal
-          x={{ en: slides ? "share of negatives flagged" : "share of the good refused", zh: slides ? "阴性被标记比例" : "好客户被拒比例", domain: [0, 1], format: formatShare }}
-          y={{ en: "share of the bad found", zh: "坏客户识别比例", domain: [0, 1], format: formatShare }}
+        <LineChart square title={["Discrimination: ROC curve", "排序能力：ROC 曲线"]} note={["Closer to the upper left corner is better.", "越靠近左上角越好。"]} diagonal
+          x={{ en: slides ? "false positive rate" : "false positive rate: good applicants refused", zh: slides ? "假阳性率" : "假阳性率（好客户被拒）", domain: [0, 1], format: formatShare }}
+          y={{ en: "true positive rate", zh: "真阳性率", domain: [0, 1], format: formatShare }}
           lines={plotted.flatMap(({ version, plots, variant }) => plots.roc.slice(0, 1).map((curve) => ({
             key: version.version, en: `${version.version}: AUC ${formatDecimal(curve.auc)}`, zh: `${version.version}：AUC ${formatDecimal(curve.auc)}`, variant,
             points: curve.x.map((x, index) => ({ x, y: curve.y[index]! })),
@@ -85,30 +85,30 @@ function PlotGrid({ plotted }: { plotted: PlottedVersion[] }) {
           table={{ headers: [["Version", "版本"], ["Model", "模型"], ["AUC", "AUC"]], rows: plotted.flatMap(({ version, plots }) => plots.roc.map((curve) => [version.version, curve.name.replaceAll("_", " "), formatDecimal(curve.auc)])) }} />
       </section>
       <section class="card">
-        <LineChart square title={["Stated and seen risk", "校准：预测与实际"]} note={["Tenths of the rows with 95 % intervals; on the diagonal, stated is what came.", "按预测排序的十等分，含 95 % 置信区间；位于对角线即预测等于实际。"]} diagonal
-          x={{ en: slides ? "stated probability" : "stated probability of default", zh: slides ? "预测概率" : "预测违约率", domain: [0, max], format: formatShare }}
-          y={{ en: "share seen", zh: "实际比例", domain: [0, max], format: formatShare }}
+        <LineChart square title={["Calibration: predicted and observed", "校准：预测与实际"]} note={["Deciles of the rows with 95 % intervals; on the diagonal, predicted equals observed.", "按预测排序的十等分，含 95 % 置信区间；位于对角线即预测等于实际。"]} diagonal
+          x={{ en: slides ? "predicted probability" : "predicted probability of default", zh: slides ? "预测概率" : "预测违约概率", domain: [0, max], format: formatShare }}
+          y={{ en: "observed share", zh: "实际比例", domain: [0, max], format: formatShare }}
           lines={plotted.map(({ version, plots, variant }) => ({
             key: version.version, en: version.version, zh: version.version, variant,
             points: plots.reliability.map((item) => ({ x: item.stated, y: item.seen, low: Math.max(0, item.low), high: Math.min(max, item.high) })),
           }))}
-          table={{ headers: [["Version", "版本"], ["Stated", "预测"], ["Seen", "实际"], ["Rows", "行数"]], rows: plotted.flatMap(({ version, plots }) => plots.reliability.map((item) => [version.version, formatPercent(item.stated), `${formatPercent(item.seen)} [${formatPercent(item.low)}, ${formatPercent(item.high)}]`, formatNumber(item.rows)])) }} />
+          table={{ headers: [["Version", "版本"], ["Predicted", "预测"], ["Observed", "实际"], ["Rows", "行数"]], rows: plotted.flatMap(({ version, plots }) => plots.reliability.map((item) => [version.version, formatPercent(item.stated), `${formatPercent(item.seen)} [${formatPercent(item.low)}, ${formatPercent(item.high)}]`, formatNumber(item.rows)])) }} />
       </section>
       {plotted.map(({ version, plots, variant }) => plots.spread ? (
         <section class="card" key={`spread ${version.version}`}><p class={`whose ${variant}`}>{version.version}</p>
-          <Histogram spread={plots.spread} title={plots.spread.what === "score" ? ["Scores of those who repaid and those who did not", "评分分布"] : ["Stated probabilities of negatives and positives", "预测概率分布"]} />
+          <Histogram spread={plots.spread} title={plots.spread.what === "score" ? ["Score distribution by repayment", "评分分布"] : ["Distribution of the predicted probability", "预测概率分布"]} />
         </section>
       ) : null)}
       {withProfit.length ? (
         <section class={withBaselines.length === 1 ? "card" : "card wide"}>
-          <LineChart title={["Profit by cut-off", "不同审批线下的利润"]} note={["Per applicant and year, if all up to this probability of default were approved.", "若批准该违约率以内的全部申请人，人均年利润。"]}
-            x={{ en: "approve up to this probability of default", zh: "批准至该违约率", domain: [0, Math.min(maxCutoff, 0.6)], format: formatShare }}
+          <LineChart title={["Profit by cut-off", "不同审批线下的利润"]} note={["Per applicant and year, if all applicants up to this probability of default were approved.", "假设违约概率不高于该值的申请人全部获批，人均年利润。"]}
+            x={{ en: "approve up to this probability of default", zh: "审批线（违约概率）", domain: [0, Math.min(maxCutoff, 0.6)], format: formatShare }}
             y={{ en: `${unitOf(withProfit[0]!.plots.currency)[0]} a year`, zh: `${unitOf(withProfit[0]!.plots.currency)[1]}/年`, format: (value) => formatNumber(value) }}
             lines={withProfit.map(({ version, plots, variant }) => ({
               key: version.version, en: version.version, zh: version.version, variant,
               points: plots.profit!.x.map((x, index) => ({ x, y: plots.profit!.y[index]! })).filter((point) => point.x <= 0.6),
             }))}
-            table={{ headers: [["Version", "版本"], ["Best cut-off", "最佳审批线"], ["Profit there", "此时利润"]], rows: withProfit.map(({ version, plots }) => {
+            table={{ headers: [["Version", "版本"], ["Best cut-off", "最佳审批线"], ["Profit at the cut-off", "该线利润"]], rows: withProfit.map(({ version, plots }) => {
               const best = plots.profit!.y.indexOf(Math.max(...plots.profit!.y));
               return [version.version, formatPercent(plots.profit!.x[best]!), `${plots.currency} ${formatNumber(plots.profit!.y[best]!)}`];
             }) }} />
@@ -116,7 +116,7 @@ function PlotGrid({ plotted }: { plotted: PlottedVersion[] }) {
       ) : null}
       {withBaselines.map(({ version, variant }) => (
         <section class="card" key={`beside ${version.version}`}><p class={`whose ${variant}`}>{version.version}</p>
-          <ForestPlot title={["Beside other models on the same rows", "与同数据上的其他模型比较"]} note={["AUC with 95 % intervals; the others never serve.", "AUC 及 95 % 置信区间；其他模型不上线。"]} headers={[["Model", "模型"], ["AUC", "AUC"]]}
+          <ForestPlot title={["Comparison with other models on the same rows", "与其他模型的比较（相同数据）"]} note={["AUC with 95 % intervals; the other models are never deployed.", "AUC 及 95 % 置信区间；其他模型不上线。"]} headers={[["Model", "模型"], ["AUC", "AUC"]]}
             rows={[
               { key: "ours", label: <Text en="this model" zh="本模型" />, figure: version.figures?.auc ?? { value: null, low: null, high: null }, variant },
               ...Object.entries(version.metrics?.beside ?? {}).map(([name, baseline]) => ({ key: name, variant: "soft" as const, figure: baseline.auc, label: <Text en={name.replaceAll("_", " ")} zh={BASELINES[name] ?? name} /> })),
@@ -125,7 +125,7 @@ function PlotGrid({ plotted }: { plotted: PlottedVersion[] }) {
       ))}
       {FAIRNESS.map(({ part, title }) => withFairness.filter(({ plots }) => plots.fairness.some((item) => item[part].value !== null)).map(({ version, plots, variant }) => (
         <section class="card" key={`${part} ${version.version}`}><p class={`whose ${variant}`}>{version.version}</p>
-          <ForestPlot title={title} note={["Ratio to the attribute's largest group. 1 is alike; below 0.8 is looked into.", "与该属性最大群体之比。1 为一致；低于 0.8 需核查。"]}
+          <ForestPlot title={title} note={["Ratio to the largest group of the attribute. 1 means parity; below 0.8 is investigated.", "与该属性最大群体之比。1 为一致；低于 0.8 须核查。"]}
             headers={[["Group", "群体"], ["Ratio", "比值"]]} marks={[{ value: 1, variant: "even" }, { value: 0.8, variant: "least" }]}
             rows={plots.fairness.map((item) => ({
               key: `${item.attribute} ${item.value}`, figure: item[part], variant: (item[part].value ?? 1) < 0.8 ? "bad" as const : variant,
@@ -138,9 +138,9 @@ function PlotGrid({ plotted }: { plotted: PlottedVersion[] }) {
       ) : null)}
       {plotted.map(({ version, plots, variant }) => plots.learning.length ? (
         <section class="card" key={`learning ${version.version}`}><p class={`whose ${variant}`}>{version.version}</p>
-          <LineChart title={["How it learned", "学习曲线"]} x={{ en: "epoch", zh: "轮次" }} y={{ en: "mean loss", zh: "平均损失" }}
+          <LineChart title={["Learning curve", "学习曲线"]} x={{ en: "epoch", zh: "轮次" }} y={{ en: "mean loss", zh: "平均损失" }}
             lines={plots.learning.map((curve) => ({
-              key: curve.name, en: curve.name === "held" ? "groups held back" : "tiles learned from", zh: curve.name === "held" ? "留出数据" : "训练图块",
+              key: curve.name, en: curve.name === "held" ? "validation groups" : "training tiles", zh: curve.name === "held" ? "留出数据" : "训练图块",
               variant: curve.name === "held" ? "first" as const : "soft" as const, points: curve.x.map((x, index) => ({ x, y: curve.y[index]! })),
             }))} />
         </section>
@@ -153,8 +153,8 @@ function Weights({ plots, variant }: { plots: Plots; variant: string }) {
   const max = Math.max(...plots.weights.map((item) => item.points), 1e-9);
   return (
     <figure class="figure">
-      <figcaption><strong><Text en="What moves the score most" zh="影响评分最大的指标" /></strong><p class="quiet"><Text en="Mean size of the points that an indicator adds or takes." zh="指标加减分的平均幅度（分）。" /></p></figcaption>
-      <ul class={`forest ${variant}`} aria-label={translate("What moves the score most", "影响评分最大的指标")}>
+      <figcaption><strong><Text en="Most influential indicators" zh="影响评分最大的指标" /></strong><p class="quiet"><Text en="Mean absolute points that an indicator contributes." zh="指标贡献分值的平均绝对值（分）。" /></p></figcaption>
+      <ul class={`forest ${variant}`} aria-label={translate("Most influential indicators", "影响评分最大的指标")}>
         {plots.weights.map((item) => (
           <li key={item.name}>
             <span class="words"><Text en={item.en} zh={item.zh} /></span>

@@ -62,17 +62,17 @@ export function FigureWithInterval({ figure }: { figure: Figure | null | undefin
 }
 
 export function GateChip({ passed }: { passed: boolean | null }) {
-  if (passed === null) return <span class="chip"><Text en="not told" zh="未说明" /></span>;
+  if (passed === null) return <span class="chip"><Text en="no result" zh="无结论" /></span>;
   return passed ? <span class="chip good"><Text en="passed" zh="通过" /></span> : <span class="chip bad"><Text en="not passed" zh="未通过" /></span>;
 }
 
 export function VersionStatus({ line, serving }: { line: VersionLine; serving: string | null }) {
   return (
     <>
-      {line.refused ? <span class="chip bad"><Text en="refused" zh="被拒绝" /></span> : null}
+      {line.refused ? <span class="chip bad"><Text en="rejected" zh="被拒绝" /></span> : null}
       {line.version === serving ? <span class="chip good"><Text en="serving" zh="在线" /></span> : null}
       {line.aliases.includes("challenger") ? <span class="chip other"><Text en="challenger" zh="挑战者" /></span> : null}
-      {line.served && line.version !== serving ? <span class="chip"><Text en="served before" zh="曾在线" /></span> : null}
+      {line.served && line.version !== serving ? <span class="chip"><Text en="served before" zh="曾上线" /></span> : null}
     </>
   );
 }

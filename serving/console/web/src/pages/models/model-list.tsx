@@ -11,7 +11,7 @@ export function ModelList() {
   const list = useResource<{ models: Model[] }>("/v1/versions");
   return (
     <>
-      <div class="page-head"><h1><Text en="Models" zh="模型" /></h1><p class="quiet"><Text en="What serves, what challenges it, and what the judge found on rows that no model had seen." zh="在线版本、挑战者，以及评审在模型未见过的数据上的发现。" /></p></div>
+      <div class="page-head"><h1><Text en="Models" zh="模型" /></h1><p class="quiet"><Text en="The serving version, the challenger, and the evaluation on held-out rows." zh="在线版本、挑战者版本，以及留出数据上的评估结果。" /></p></div>
       <ResourceView resource={list}>
         {({ models }) => models.length ? <ul class="models">{models.map((model) => <li key={model.name}><ModelCard model={model} /></li>)}</ul> : (
           <Empty en="No model has been trained yet. Train one: make demo, or python -m training PRODUCT." zh="尚未训练任何模型。可运行 make demo 或 python -m training PRODUCT。" />

@@ -47,7 +47,7 @@ function ModelView({ listed, reload }: { listed: VersionList; reload: () => void
         <VersionTable listed={listed} first={first} second={second} setFirst={setFirst} setSecond={setSecond} />
       </section>
       <section class="stack" aria-live="polite">
-        <h2><Text en={second ? "Side by side" : "What the judge found"} zh={second ? "并排比较" : "评审结果"} /></h2>
+        <h2><Text en={second ? "Side by side" : "Evaluation"} zh={second ? "并排比较" : "评估结果"} /></h2>
         <ResourceView resource={firstResource}>{(left) => second ? <ResourceView resource={secondResource}>{(right) => <VersionComparison versions={[left, right]} />}</ResourceView> : <VersionComparison versions={[left]} />}</ResourceView>
       </section>
       <section class="split">
@@ -55,7 +55,7 @@ function ModelView({ listed, reload }: { listed: VersionList; reload: () => void
       </section>
       <Monitoring model={listed.model} />
       <section class="card">
-        <h2><Text en="Who made which version serve" zh="上线记录" /></h2>
+        <h2><Text en="Promotions" zh="上线记录" /></h2>
         <PromotionTable rows={listed.promotions} champion={listed.champion} />
       </section>
     </div>
@@ -94,19 +94,19 @@ function VersionTable({ listed, first, second, setFirst, setSecond }: {
           headers={[["Version", "版本"], ["AUC", "AUC"]]}
           rows={known.map((line) => ({ key: line.version, label: line.version, figure: line.figures!.auc!, variant: line.version === second ? "second" as const : "first" as const }))} />
       ) : null}
-      {listed.next ? <p class="quiet"><Text en="Older versions are not shown." zh="更早的版本未显示。" /></p> : null}
+      {listed.next ? <p class="quiet"><Text en="Older versions are not listed." zh="更早的版本未显示。" /></p> : null}
     </div>
   );
 }
 
 function PromotionTable({ rows, champion }: { rows: Promotion[]; champion: string | null }) {
-  if (!rows.length) return <Empty en="Nobody has changed what serves from here yet. Training promotes a version by itself where its gate passes." zh="尚无人在此更改在线版本。训练时若通过门槛检查会自动上线。" />;
+  if (!rows.length) return <Empty en="No version has been promoted from this page yet. Training promotes a version automatically when it passes the gate." zh="尚未在此更改过在线版本。训练所得版本通过门槛检查后自动上线。" />;
   return (
-    <Table caption={["Who made which version serve", "上线记录"]} rows={rows} keyOf={(row) => row.id} columns={[
+    <Table caption={["Promotions", "上线记录"]} rows={rows} keyOf={(row) => row.id} columns={[
       { en: "When", zh: "时间", cell: (row) => formatTimestamp(row.at) },
-      { en: "What", zh: "操作", cell: (row) => row.kind === "promote" ? <Text en="promoted" zh="上线" /> : <Text en="rolled back" zh="回退" /> },
-      { en: "Version", zh: "版本", cell: (row) => <>{row.version}{row.stands === false ? <p class="bad-text small"><Text en={`The pointer on the disk names ${champion ?? "none"}: it was moved by training or by hand, or could not be written.`} zh={`磁盘上的上线指针为 ${champion ?? "无"}：由训练或人工改动，或未能写入。`} /></p> : null}</> },
-      { en: "In place of", zh: "替换", cell: (row) => row.before ?? "–" },
+      { en: "Action", zh: "操作", cell: (row) => row.kind === "promote" ? <Text en="promoted" zh="上线" /> : <Text en="rolled back" zh="回退" /> },
+      { en: "Version", zh: "版本", cell: (row) => <>{row.version}{row.stands === false ? <p class="bad-text small"><Text en={`The pointer on disk names ${champion ?? "no version"}: it was changed by training or manually, or could not be written.`} zh={`磁盘上的上线指针为 ${champion ?? "无"}：由训练或人工改动，或未能写入。`} /></p> : null}</> },
+      { en: "Replaced", zh: "替换版本", cell: (row) => row.before ?? "–" },
       { en: "By", zh: "操作人", cell: (row) => row.own ? row.by : <Text en="another institution" zh="其他机构" /> },
       { en: "Reason", zh: "理由", cell: (row) => row.reason ?? "–" },
     ]} />

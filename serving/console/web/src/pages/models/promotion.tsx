@@ -21,14 +21,14 @@ export function GatePanel({ version, onDone, variant }: { version: Version; onDo
               <span class="mark" aria-hidden="true">{check.passed ? "✓" : "✕"}</span>
               <div><strong><CheckName name={check.name} /></strong> <span class="hidden">{check.passed ? <Text en="passed" zh="通过" /> : <Text en="failed" zh="未通过" />}</span>
                 <p><Sentence en={check.found} zh={check.found_zh} /></p>
-                {check.passed || !check.needed ? null : <p class="needed"><Text en="Needed: " zh="需要：" /><Sentence en={check.needed} zh={check.needed_zh} /></p>}
+                {check.passed || !check.needed ? null : <p class="needed"><Text en="Required: " zh="要求：" /><Sentence en={check.needed} zh={check.needed_zh} /></p>}
               </div>
             </li>
           ))}
         </ul>
-      ) : version.refused ? <Empty en={`Its bundle is refused, so its card proves nothing: ${version.refused}`} zh={`模型包被拒绝，其卡片不足为凭：${version.refused}`} />
-        : <Empty en="The card tells no verdict: it was signed before cards did. Such a version can serve again only where it served before." zh="卡片未含门槛检查结论（签发早于该功能）。此类版本仅在曾上线时可重新上线。" />}
-      {version.serving ? <p class="quiet"><Text en="This version serves." zh="该版本在线。" /></p> : <PromotionForm version={version} onDone={onDone} />}
+      ) : version.refused ? <Empty en={`Its bundle was rejected, so its card cannot be relied on: ${version.refused}`} zh={`模型包被拒绝加载，其模型卡不可作为依据：${version.refused}`} />
+        : <Empty en="The card contains no gate result: it was signed before gate results were introduced. Such a version can only be restored if it has served before." zh="模型卡未含门槛检查结论（签署早于该功能）。此类版本仅在曾经上线的情况下可重新上线。" />}
+      {version.serving ? <p class="quiet"><Text en="This version is serving." zh="该版本在线。" /></p> : <PromotionForm version={version} onDone={onDone} />}
     </section>
   );
 }
@@ -41,9 +41,9 @@ function PromotionForm({ version, onDone }: { version: Version; onDone: () => vo
   const isRollback = version.served ?? false;
   const user = session.value;
   if (!user || user instanceof Error || !user.roles.includes("scientist")) return null;
-  if (version.refused) return <p class="quiet"><Text en="It may not serve: its bundle is refused." zh="不得上线：模型包被拒绝。" /></p>;
+  if (version.refused) return <p class="quiet"><Text en="It cannot be promoted: its bundle was rejected." zh="不得上线：模型包被拒绝加载。" /></p>;
   if (!version.gate && !isRollback) {
-    return <p class="quiet"><Text en="It may not serve: it neither passed its gate nor served before." zh="不得上线：既未通过门槛检查，也未曾上线。" /></p>;
+    return <p class="quiet"><Text en="It cannot be promoted: it has neither passed its gate nor served before." zh="不得上线：既未通过门槛检查，也未曾上线。" /></p>;
   }
   const decide = async (event: Event) => {
     event.preventDefault();
@@ -65,13 +65,13 @@ function PromotionForm({ version, onDone }: { version: Version; onDone: () => vo
   }
   return (
     <form class="decide stack" onSubmit={decide}>
-      <p><Text en={`${version.version} will answer every new request to this model, of every institution, within seconds. Your name, the reason and the time are recorded, and the audit log proves the record.`}
-        zh={`版本 ${version.version} 将在数秒内答复所有机构对该模型的新请求。您的姓名、理由与时间留存记录，并由审计日志证明。`} /></p>
-      <Field label={{ en: "Reason", zh: "理由" }} hint={{ en: "One line; your own institution's auditors may read it.", zh: "一行文字，本机构审计人员可查。" }}>
+      <p><Text en={`${version.version} will answer all new requests to this model, from all institutions, within seconds. Your name, the reason and the time are recorded in the audit log.`}
+        zh={`版本 ${version.version} 将在数秒内接管所有机构对该模型的新请求。您的姓名、理由与操作时间将记入审计日志。`} /></p>
+      <Field label={{ en: "Reason", zh: "理由" }} hint={{ en: "One line; the auditors of your institution can read it.", zh: "限一行，本机构审计人员可查阅。" }}>
         {(control) => <input {...control} required maxLength={2000} value={reason} onInput={(event) => setReason(event.currentTarget.value)} />}
       </Field>
       <div class="actions">
-        <button type="submit" class={isRollback ? "danger" : "main"} disabled={busy || !reason.trim()}>{busy ? <Text en="Waiting until it serves" zh="等待上线" /> : isRollback ? <Text en="Roll back" zh="确认回退" /> : <Text en="Promote" zh="确认上线" />}</button>
+        <button type="submit" class={isRollback ? "danger" : "main"} disabled={busy || !reason.trim()}>{busy ? <Text en="Waiting for the service" zh="等待上线" /> : isRollback ? <Text en="Roll back" zh="确认回退" /> : <Text en="Promote" zh="确认上线" />}</button>
         <button type="button" onClick={() => setOpen(false)} disabled={busy}><Text en="Cancel" zh="取消" /></button>
       </div>
       <div aria-live="polite">{failure ? <ErrorMessage error={failure} /> : null}</div>

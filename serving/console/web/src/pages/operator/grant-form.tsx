@@ -60,28 +60,28 @@ function GrantFields({ rules, onDone }: { rules: Rules; onDone: () => void }) {
       <div class="fields">
         <Field label={{ en: "Kind", zh: "类别" }}>{(control) => <select {...control} value={form.kind} onChange={setField("kind")}>{Object.entries(GRANT_KINDS).map(([code, [en, zh]]) => <option key={code} value={code}>{translate(en, zh)}</option>)}</select>}</Field>
         <Field label={{ en: "Purpose", zh: "用途" }}>{(control) => <select {...control} value={form.purpose} onChange={setField("purpose")}>{Object.keys(rules.purposes).map((code) => <option key={code} value={code}>{translate(...(PRODUCTS[code] ?? [code, code]))}</option>)}</select>}</Field>
-        <Field label={{ en: "To which tenant", zh: "被授权机构" }}>{(control) => <input {...control} required value={form.tenant} onInput={setField("tenant")} />}</Field>
-        {personal ? null : <Field label={{ en: "Granted by (body)", zh: "授权机关" }}>{(control) => <input {...control} required value={form.grantor} onInput={setField("grantor")} />}</Field>}
-        <Field label={{ en: "About whom", zh: "对象编号" }} hint={personal ? null : { en: "empty: all subjects", zh: "留空：全部主体" }}>{(control) => <input {...control} required={personal} autocomplete="off" value={form.subject_id} onInput={setField("subject_id")} />}</Field>
+        <Field label={{ en: "Granted to (tenant)", zh: "被授权机构" }}>{(control) => <input {...control} required value={form.tenant} onInput={setField("tenant")} />}</Field>
+        {personal ? null : <Field label={{ en: "Granted by (authority)", zh: "授权机关" }}>{(control) => <input {...control} required value={form.grantor} onInput={setField("grantor")} />}</Field>}
+        <Field label={{ en: "Subject id", zh: "授权对象编号" }} hint={personal ? null : { en: "leave empty for all subjects", zh: "留空：全部主体" }}>{(control) => <input {...control} required={personal} autocomplete="off" value={form.subject_id} onInput={setField("subject_id")} />}</Field>
         {needsProduct ? (
-          <Field label={{ en: "Of which product", zh: "对象所属产品" }}>{(control) => <select {...control} required value={form.product} onChange={setField("product")}><option value="">–</option>{Object.keys(rules.needs).map((code) => <option key={code} value={code}>{translate(...(PRODUCTS[code] ?? [code, code]))}</option>)}</select>}</Field>
+          <Field label={{ en: "Product of the subject", zh: "授权对象所属产品" }}>{(control) => <select {...control} required value={form.product} onChange={setField("product")}><option value="">–</option>{Object.keys(rules.needs).map((code) => <option key={code} value={code}>{translate(...(PRODUCTS[code] ?? [code, code]))}</option>)}</select>}</Field>
         ) : null}
-        <Field label={{ en: "Valid from", zh: "有效期自" }} hint={{ en: "empty: from now on", zh: "留空：即刻" }}>{(control) => <input {...control} type="date" value={form.valid_from} onInput={setField("valid_from")} />}</Field>
-        <Field label={{ en: "Valid up to", zh: "有效期至" }} unit={{ en: "with that day, UTC", zh: "含当日，UTC" }}>{(control) => <input {...control} type="date" required value={form.valid_to} onInput={setField("valid_to")} />}</Field>
+        <Field label={{ en: "Valid from", zh: "有效期自" }} hint={{ en: "leave empty for immediately", zh: "留空：即刻生效" }}>{(control) => <input {...control} type="date" value={form.valid_from} onInput={setField("valid_from")} />}</Field>
+        <Field label={{ en: "Valid until", zh: "有效期至" }} unit={{ en: "inclusive, UTC", zh: "含当日，UTC" }}>{(control) => <input {...control} type="date" required value={form.valid_to} onInput={setField("valid_to")} />}</Field>
       </div>
       <div class="fields document">
-        <Field label={{ en: "The signed document", zh: "签署文件" }} hint={{ en: "Only its SHA-256 is sent; the file stays here.", zh: "仅发送其 SHA-256，文件不上传。" }}>{(control) => <input {...control} type="file" onChange={hashDocument} />}</Field>
+        <Field label={{ en: "Signed document", zh: "签署文件" }} hint={{ en: "Only its SHA-256 is sent; the file is not uploaded.", zh: "仅发送其 SHA-256，文件不上传。" }}>{(control) => <input {...control} type="file" onChange={hashDocument} />}</Field>
         <Field label={{ en: "or its SHA-256", zh: "或其 SHA-256" }}>{(control) => <input {...control} required spellcheck={false} pattern="[0-9a-f]{64}" value={form.document_sha256} onInput={setField("document_sha256")} />}</Field>
       </div>
       <fieldset class="groups">
         <legend><Text en="Groups of indicators" zh="指标组" /></legend>
         {available.map((group) => (
-          <label key={group}><input type="checkbox" checked={groups.includes(group)} onChange={(event) => setGroups(event.currentTarget.checked ? [...groups, group] : groups.filter((code) => code !== group))} /> {labelOf(INDICATOR_GROUPS, group)} <code>{group}</code>{fits(group) ? null : <span class="quiet"> <Text en="needs the other kind" zh="需另一类授权" /></span>}</label>
+          <label key={group}><input type="checkbox" checked={groups.includes(group)} onChange={(event) => setGroups(event.currentTarget.checked ? [...groups, group] : groups.filter((code) => code !== group))} /> {labelOf(INDICATOR_GROUPS, group)} <code>{group}</code>{fits(group) ? null : <span class="quiet"> <Text en="requires the other kind" zh="需另一类授权" /></span>}</label>
         ))}
-        <button type="button" onClick={() => setGroups(available.filter(fits))}><Text en="All that fit the kind" zh="全选适用项" /></button>
+        <button type="button" onClick={() => setGroups(available.filter(fits))}><Text en="Select all applicable" zh="全选适用项" /></button>
       </fieldset>
       <div aria-live="polite">{failure ? <ErrorMessage error={failure} /> : null}</div>
-      <div class="actions"><button class="main" type="submit" disabled={busy || !groups.length}><Text en="Enter it" zh="录入" /></button><button type="button" onClick={onDone}><Text en="Cancel" zh="取消" /></button></div>
+      <div class="actions"><button class="main" type="submit" disabled={busy || !groups.length}><Text en="Submit" zh="录入" /></button><button type="button" onClick={onDone}><Text en="Cancel" zh="取消" /></button></div>
     </form>
   );
 }

@@ -50,10 +50,10 @@ function RevokeDialog({ grant, onDone, onCancel }: { grant: Grant; onDone: () =>
       <h2 id="confirm-title"><Text en="Revoke this authorisation?" zh="确认撤销该授权？" /></h2>
       <p id="confirm-text">
         <code>{grant.authorisation}</code> · {grant.tenant} · {labelOf(PRODUCTS, grant.purpose)}<br />
-        <Text en="From the next call on nothing more is read under it, and answers that wait for it are not given. It cannot be undone: another one would have to be signed." zh="自下一次调用起不再据此读取，等待中的答复不再给出。撤销不可恢复，须重新签署。" />
+        <Text en="From the next request on, no data are read under this authorisation, and pending decisions that depend on it are not made. This cannot be undone; a new authorisation would have to be signed." zh="自下一次请求起，不再依据该授权读取数据，依赖该授权的待处理决定也不再作出。撤销后不可恢复，须重新签署授权。" />
       </p>
       {failure ? <ErrorMessage error={failure} /> : null}
-      <div class="actions"><button type="button" autofocus onClick={() => dialogRef.current!.close()}><Text en="Keep it" zh="保留" /></button><button type="button" class="danger" disabled={busy} onClick={revoke}><Text en="Revoke it" zh="撤销" /></button></div>
+      <div class="actions"><button type="button" autofocus onClick={() => dialogRef.current!.close()}><Text en="Keep it" zh="保留" /></button><button type="button" class="danger" disabled={busy} onClick={revoke}><Text en="Revoke" zh="撤销" /></button></div>
     </dialog>
   );
 }

@@ -58,37 +58,37 @@ export function Status() {
   return (
     <div class="stack">
       <section class="card stack">
-        <h2><Text en="Needs looking at" zh="待处理" /></h2>
+        <h2><Text en="Needs attention" zh="待处理" /></h2>
         <ResourceView resource={alarms}>{(value) => value.alarms.length ? (
-          <Table caption={["Alarms, the oldest first", "告警，最早在前"]} rows={value.alarms} keyOf={(row) => `${row.what} ${row.name}`} columns={[
-            { en: "What", zh: "类别", cell: (row) => <span class="chip bad">{labelOf(ALARMS, row.what)}</span> },
+          <Table caption={["Alarms, oldest first", "告警（按时间顺序）"]} rows={value.alarms} keyOf={(row) => `${row.what} ${row.name}`} columns={[
+            { en: "Kind", zh: "类别", cell: (row) => <span class="chip bad">{labelOf(ALARMS, row.what)}</span> },
             { en: "Name", zh: "名称", cell: (row) => (row.name === row.what ? "–" : `${row.name} ${row.version}`) },
-            { en: "Why", zh: "原因", cell: (row) => <Text en={row.why} zh={row.why_zh} /> },
+            { en: "Cause", zh: "原因", cell: (row) => <Text en={row.why} zh={row.why_zh} /> },
             { en: "Since", zh: "始于", cell: (row) => formatTimestamp(row.since) },
           ]} />
-        ) : <p class="all-well"><span aria-hidden="true">✓</span> <Text en="Nothing. No bundle is refused, the store takes records, the audit log goes on where it was signed." zh="无。模型包正常，存储可写，审计日志衔接完好。" /></p>}</ResourceView>
+        ) : <p class="all-well"><span aria-hidden="true">✓</span> <Text en="No alarms. All bundles are loaded, the store is writable, and the audit log continues from its last checkpoint." zh="无告警。模型包均已加载，存储可写，审计日志与最近的检查点衔接。" /></p>}</ResourceView>
       </section>
       <section class="card stack">
         <h2><Text en="Service" zh="服务" /></h2>
         <ResourceView resource={ready}>{(value) => (
           <dl class="tiles">
             <Tile en="Service" zh="服务" ok={value.status === "ready"} text={value.status === "ready" ? ["ready", "就绪"] : ["not ready", "未就绪"]} />
-            <Tile en="Store" zh="存储" ok={value.store === "ok"} text={value.store === "ok" ? ["takes records", "可写"] : ["takes no records", "不可写"]} />
-            <Tile en="Audit log" zh="审计日志" ok={value.log === "ok"} text={value.log === "ok" ? ["goes on as signed", "与已签署处衔接"] : ["does not go on as signed", "与已签署处不衔接"]} />
-            <Tile en="Models held" zh="在用模型" ok={Object.keys(value.models ?? {}).length > 0} text={[formatNumber(Object.keys(value.models ?? {}).length), formatNumber(Object.keys(value.models ?? {}).length)]} />
+            <Tile en="Store" zh="存储" ok={value.store === "ok"} text={value.store === "ok" ? ["writable", "可写"] : ["not writable", "不可写"]} />
+            <Tile en="Audit log" zh="审计日志" ok={value.log === "ok"} text={value.log === "ok" ? ["continues from its checkpoint", "与检查点衔接"] : ["does not continue from its checkpoint", "与检查点不衔接"]} />
+            <Tile en="Deployed models" zh="在用模型" ok={Object.keys(value.models ?? {}).length > 0} text={[formatNumber(Object.keys(value.models ?? {}).length), formatNumber(Object.keys(value.models ?? {}).length)]} />
           </dl>
         )}</ResourceView>
       </section>
       <section class="card stack">
-        <h2><Text en="Models that answer" zh="在用模型" /></h2>
+        <h2><Text en="Deployed models" zh="在用模型" /></h2>
         <ResourceView resource={models}>{(value) => value.models.length ? (
           <Table caption={["Models", "模型"]} rows={value.models} keyOf={(row) => row.name} columns={[
             { en: "Model", zh: "模型", cell: (row) => <>{row.name} {row.version} {row.simulated ? <span class="chip warn"><Text en="Simulated data" zh="模拟数据" /></span> : null}</> },
             { en: "Product", zh: "产品", cell: (row) => labelOf(PRODUCTS, row.product) },
-            { en: "Made", zh: "生成时间", cell: (row) => formatTimestamp(row.created) },
+            { en: "Created", zh: "生成时间", cell: (row) => formatTimestamp(row.created) },
             { en: "Bundle", zh: "模型包", cell: (row) => <code>{row.bundle.slice(0, 16)}…</code> },
           ]} />
-        ) : <Empty en="No model is held." zh="没有在用模型。" />}</ResourceView>
+        ) : <Empty en="No models are deployed." zh="暂无在用模型。" />}</ResourceView>
       </section>
     </div>
   );

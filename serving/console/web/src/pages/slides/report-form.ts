@@ -54,7 +54,7 @@ export class ReportForm {
     this.message = createElement("div", { "aria-live": "polite" });
     this.root.replaceChildren(
       createElement("h2", { id: "report" }, bilingual("Pathologist's report", "病理医师报告")),
-      report ? this.signedReport(report) : createElement("p.draft", {}, bilingual("DRAFT - not signed", "草稿 - 未签发")),
+      report ? this.signedReport(report) : createElement("p.draft", {}, bilingual("DRAFT – not signed", "草稿（未签发）")),
       !signedIn ? this.signInForm()
         : this.awaitsReview() ? this.startReviewButton()
         : report && !this.amending ? this.amendButton(report)
@@ -84,8 +84,8 @@ export class ReportForm {
         const user = await fetchJson<Session>("/v1/session", { body: { token: token.value.trim() } });
         if (!user.licence) {
           throw new ApiError(403, {
-            title: "Only a pathologist may do this", title_zh: "仅限病理医师操作",
-            detail: "The token has no licence. Sign in with a pathologist's.", detail_zh: "该令牌没有执业证号，请使用病理医师令牌。",
+            title: "Only a pathologist can do this", title_zh: "仅限病理医师操作",
+            detail: "The token has no licence number. Sign in with a pathologist's token.", detail_zh: "该令牌没有执业证号，请使用病理医师令牌。",
           });
         }
         session.value = user;
@@ -95,7 +95,7 @@ export class ReportForm {
     return createElement("form.identify", { onsubmit },
       createElement("label", { for: "token" }, bilingual("Pathologist's token", "病理医师令牌")), token,
       createElement("button.main", { type: "submit" }, this.report ? bilingual("Continue", "继续") : bilingual("Open for review", "开始审核")),
-      createElement("p.quiet", {}, bilingual("Kept in a cookie that no script can read, until the token ends or you sign out.", "保存于脚本无法读取的 Cookie，直至令牌到期或退出登录。")));
+      createElement("p.quiet", {}, bilingual("Stored in a cookie that scripts cannot read, until the token expires or you sign out.", "保存于脚本无法读取的 Cookie，直至令牌到期或退出登录。")));
   }
 
   private startReviewButton(): HTMLElement {
@@ -137,7 +137,7 @@ export class ReportForm {
     } },
     createElement("option", { value: "", disabled: true, selected: !draft.diagnosis }, translate("Choose …", "请选择……")),
     Object.entries(TBS).map(([code, names]) => createElement("option", { value: code, selected: draft.diagnosis === code }, `${code} · ${translate(...names)}`)),
-    createElement("option", { value: OTHER, selected: draft.diagnosis === OTHER }, translate("Other, as text", "其他（文本）")));
+    createElement("option", { value: OTHER, selected: draft.diagnosis === OTHER }, translate("Other (free text)", "其他（自由填写）")));
     const findings = createElement("textarea", { id: "findings", rows: 5, required: true, maxlength: 20000, oninput: () => { draft.findings = findings.value; } });
     findings.value = draft.findings;
     const reason = this.amending ? createElement("textarea", { id: "reason", rows: 2, required: true, maxlength: 2000, oninput: () => { draft.reason = reason!.value; } }) : null;
@@ -148,15 +148,15 @@ export class ReportForm {
       drafts.delete(this.draftKey);
       this.draw();
     };
-    const reasonField: Child[] = reason ? [createElement("label", { for: "reason" }, bilingual("Reason of the amendment", "更正原因")), reason] : [];
+    const reasonField: Child[] = reason ? [createElement("label", { for: "reason" }, bilingual("Reason for the amendment", "更正原因")), reason] : [];
     return createElement("form.sign", { onsubmit: (event: SubmitEvent) => this.submit(event, draft) },
       createElement("label", { for: "diagnosis" }, bilingual("Diagnosis (TBS)", "诊断（TBS）")), diagnosis, other,
       createElement("label", { for: "findings" }, bilingual("Findings", "所见")), findings,
       reasonField,
-      createElement("label.sure", { for: "sure" }, confirmation, bilingual("I have looked at the slide myself; the diagnosis is mine.", "本人已亲自阅片，诊断由本人作出。")),
+      createElement("label.sure", { for: "sure" }, confirmation, bilingual("I have examined the slide myself and make this diagnosis.", "本人已亲自阅片，诊断由本人作出。")),
       createElement("p.actions", {},
         createElement("button.main", { type: "submit" }, this.amending ? bilingual("Sign the amendment", "签发更正") : bilingual("Sign", "签发")),
-        this.amending ? createElement("button", { type: "button", onclick: cancel }, bilingual("Leave it", "取消")) : null,
+        this.amending ? createElement("button", { type: "button", onclick: cancel }, bilingual("Cancel", "取消")) : null,
         this.signer()));
   }
 

@@ -14,25 +14,25 @@ export function progressCard(slide: SlideDetail): HTMLElement {
     createElement(`li.${index < current ? "done" : index === current ? "now" : "later"}`, index === current ? { "aria-current": "step" } : {}, bilingualLabel(STATES, state)));
   const { done, total } = slide.progress;
   return createElement("div.card", {},
-    createElement("h2", {}, bilingual("This slide is on its way", "切片处理中")),
+    createElement("h2", {}, bilingual("Slide in progress", "切片处理中")),
     createElement("ol.steps", {}, steps),
     slide.state === "inferring" ? createElement("div.progress", {},
       createElement("progress", { max: 1, ...(total ? { value: done / total } : {}), "aria-label": "Tiles read 已判读图块" }),
       createElement("span", { id: "tiles" }, total ? `${formatNumber(done)} / ${formatNumber(total)}` : "")) : null,
-    createElement("p.quiet", {}, bilingual("This page follows by itself; you may close it and come back.", "页面会自动更新，可关闭后再打开。")));
+    createElement("p.quiet", {}, bilingual("This page updates automatically. You can close it and come back later.", "本页自动更新，可关闭后再查看。")));
 }
 
 export function failureCard(slide: SlideDetail): HTMLElement {
   const titles: Labels = {
-    failed: ["This slide could not be read", "该切片无法判读"],
-    quality_failed: ["This scan is not fit to be read", "该扫描不可判读"],
-    cancelled: ["This slide was cancelled", "该切片已取消"],
+    failed: ["The slide could not be read", "该切片无法判读"],
+    quality_failed: ["The scan quality is insufficient", "扫描质量不合格，无法判读"],
+    cancelled: ["The slide was cancelled", "该切片已取消"],
   };
   const reasons = (slide.reasons ?? []).map(({ code = "", en, zh }) => createElement("li", {}, bilingual(en || code, zh || code), createElement("code", {}, code)));
   return createElement("div.card.bad", { role: "alert" },
     createElement("h2", {}, bilingualLabel(titles, slide.state)),
     reasons.length ? createElement("ul.reasons", {}, reasons) : createElement("p", {}, slide.code || ""),
-    createElement("p.actions", {}, createElement("a.button.main", { href: "/console/slides" }, bilingual("Send it again", "重新上传"))));
+    createElement("p.actions", {}, createElement("a.button.main", { href: "/console/slides" }, bilingual("Upload again", "重新上传"))));
 }
 
 export function resultSection(reading: Reading): HTMLElement {
@@ -40,7 +40,7 @@ export function resultSection(reading: Reading): HTMLElement {
   const reasons = reading.abstained.map(({ en, zh }) => createElement("li", {}, bilingual(en, zh)));
   const highest = Math.max(...classes.map(({ probability }) => probability), 0);
   return createElement("section", { "aria-labelledby": "result" },
-    createElement("h2", { id: "result" }, bilingual("Image result of the AI", "AI 图像结果")),
+    createElement("h2", { id: "result" }, bilingual("AI image result", "AI 图像判读结果")),
     createElement(`p.triage.${triage}`, {}, bilingualLabel(TRIAGE, triage)),
     reading.probability === null ? null : probabilityGauge(reading.probability, reading.threshold),
     reasons.length ? createElement("ul.abstained", {}, reasons) : null,
@@ -48,7 +48,7 @@ export function resultSection(reading: Reading): HTMLElement {
       createElement(`li${probability === highest ? ".most" : ""}`, { title: `${en} ${zh}` },
         createElement("b", {}, code), probabilityBar(code, probability), createElement("span", {}, formatPercent(probability)), createElement("small", {}, bilingual(en, zh))))),
     createElement(`p.adequacy.${adequacy.adequate ? "good" : "poor"}`, {}, bilingual(adequacy.en, adequacy.zh), " ",
-      createElement("small", {}, bilingual(`${formatNumber(adequacy.tiles)} fit tiles, ${formatNumber(adequacy.needed)} needed`, `可判读图块 ${formatNumber(adequacy.tiles)}，需要 ${formatNumber(adequacy.needed)}`))));
+      createElement("small", {}, bilingual(`${formatNumber(adequacy.tiles)} usable tiles, ${formatNumber(adequacy.needed)} required`, `可判读图块 ${formatNumber(adequacy.tiles)}，需要 ${formatNumber(adequacy.needed)}`))));
 }
 
 function probabilityBar(code: string, probability: number): HTMLElement {
@@ -72,13 +72,13 @@ function probabilityGauge(probability: number, threshold: number): HTMLElement {
 
 export function patientRiskSection({ patient: risk }: Reading): HTMLElement {
   const content = risk === null
-    ? [createElement("p", {}, bilingual("Not known: nothing in the form or the record counts.", "未知：申请单与档案中无可用信息。"))]
+    ? [createElement("p", {}, bilingual("Unknown: the request form and the record contain no relevant information.", "未知：申请单与档案中无相关信息。"))]
     : [createElement("p", {}, createElement(`b.level.${risk.level}`, {}, bilingualLabel(RISK_LEVELS, risk.level)), ` ${risk.points} `, bilingual("points", "分")),
       createElement("ul", {}, risk.reasons.map(({ points, en, zh }) => createElement("li", {}, `+${points} `, bilingual(en, zh)))),
       risk.unknown.length ? createElement("p.quiet", {}, bilingual("Unknown: ", "未知："), ...risk.unknown.flatMap((field, index) => [index ? " · " : "", bilingualLabel(REQUEST_FIELDS, field)])) : null];
   return createElement("section.apart", { "aria-labelledby": "patient" },
-    createElement("h2", { id: "patient" }, bilingual("Patient-level risk, apart", "患者层面风险（独立）")), ...content,
-    createElement("p.quiet", {}, bilingual("It may raise the priority; it never lowers the image result.", "可提高优先级，绝不降低图像结果。")));
+    createElement("h2", { id: "patient" }, bilingual("Patient-level risk (separate)", "患者层面风险（独立评估）")), ...content,
+    createElement("p.quiet", {}, bilingual("It can raise the priority but never lowers the image result.", "仅可提高优先级，不会降低图像判读结果。")));
 }
 
 export function factsSection(slide: SlideDetail): HTMLElement {
@@ -97,13 +97,13 @@ export function provenanceSection(reading: Reading, slideId: string): HTMLElemen
   const { model, slide, tiles } = reading;
   const scale = slide.mpp ? `${slide.mpp.join(" × ")} µm/px` : "–";
   const unfit = Object.entries(tiles.unfit).flatMap(([reason, count]) => [` ${formatNumber(count)} `, bilingualLabel(UNFIT_REASONS, reason)]);
-  const scaleSources: Labels = { file: ["from the file", "取自文件"], operator: ["given by who sent it", "由送检方填写"] };
+  const scaleSources: Labels = { file: ["from the file", "取自文件"], operator: ["entered by the sender", "由送检方填写"] };
   return createElement("details.origin", {},
-    createElement("summary", {}, bilingual("Where this comes from", "来源与版本")),
+    createElement("summary", {}, bilingual("Provenance", "来源与版本")),
     createElement("p.claim", {}, bilingual(reading.claim.en, reading.claim.zh)),
     factList([
       [["Model", "模型"], `${model.name} ${model.version}`],
-      [["Weights digest", "权重摘要"], model.bundle],
+      [["Bundle digest", "模型包摘要"], model.bundle],
       [["Policy", "策略版本"], reading.policy_version],
       [["Config digest", "配置摘要"], reading.config_sha256],
       [["Scale", "比例尺"], createElement("span", {}, `${scale} `, scaleSources[slide.mpp_from] ? bilingualLabel(scaleSources, slide.mpp_from) : "")],
@@ -111,5 +111,5 @@ export function provenanceSection(reading: Reading, slideId: string): HTMLElemen
       [["Slide SHA-256", "切片 SHA-256"], slide.sha256],
       [["Slide", "切片编号"], slideId], [["Read at", "判读时间"], formatTimestamp(reading.created)],
     ]),
-    createElement("p.quiet", {}, bilingual("The AI assists and never signs. A negative triage does not rule disease out.", "AI 仅作辅助，不签发报告；阴性分流不能排除疾病。")));
+    createElement("p.quiet", {}, bilingual("The AI assists and does not sign reports. A negative triage does not rule out disease.", "AI 仅供辅助，不签发报告；AI 判为阴性不能排除疾病。")));
 }

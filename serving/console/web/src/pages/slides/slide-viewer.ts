@@ -63,7 +63,7 @@ export function startViewer(id: string): () => void {
 
   function showLoadError(error: unknown, missing: boolean): void {
     const retry = createElement("button", { type: "button", onclick: () => location.reload() }, bilingual("Try again", "重试"));
-    const back = createElement("a.button.main", { href: "/console/slides" }, bilingual("To the worklist", "返回工作列表"));
+    const back = createElement("a.button.main", { href: "/console/slides" }, bilingual("Back to the worklist", "返回工作列表"));
     byId("accession").textContent = missing ? "404" : "–";
     byId("waiting").hidden = false;
     byId("waiting").replaceChildren(createElement("div.card.bad", {}, errorElement(error), createElement("p.actions", {}, missing ? null : retry, back)));
@@ -79,7 +79,7 @@ export function startViewer(id: string): () => void {
     const banner = byId("simulated");
     banner.hidden = !reading?.simulated;
     if (reading?.simulated) {
-      banner.replaceChildren(bilingual("SIMULATED: made with a model or a slide that was invented. Not for any patient.", "模拟数据：由虚构的模型或切片产生，不得用于任何患者。"));
+      banner.replaceChildren(bilingual("SIMULATED: produced with a synthetic model or slide. Not for patient care.", "模拟数据：由虚构的模型或切片产生，不得用于临床诊疗。"));
     }
     const links = reading ? [["PDF", `${address}/report?format=pdf`], ["FHIR", `${address}/report?format=fhir`], ["GeoJSON", `${address}/annotations.geojson`]] as const : [];
     byId("downloads").replaceChildren(...links.map(([label, href]) => createElement("a", { href, target: "_blank", rel: "noopener" }, label)));
@@ -110,7 +110,7 @@ export function startViewer(id: string): () => void {
     } catch (error) {
       if (stopped) return;
       waiting.hidden = false;
-      waiting.replaceChildren(createElement("div.card.bad", {}, bilingual("The picture of the slide cannot be shown: ", "无法显示切片图像："), error instanceof Error ? error.message : String(error)));
+      waiting.replaceChildren(createElement("div.card.bad", {}, bilingual("The slide image cannot be displayed: ", "无法显示切片图像："), error instanceof Error ? error.message : String(error)));
     }
   }
 
@@ -120,7 +120,7 @@ export function startViewer(id: string): () => void {
     const panel = byId("panel");
     const { reading } = slide;
     if (!reading) {
-      panel.replaceChildren(factsSection(slide), FAILED_STATES.includes(slide.state) ? "" : createElement("p.empty", {}, bilingual("The reading appears here when it is done.", "判读完成后在此显示。")));
+      panel.replaceChildren(factsSection(slide), FAILED_STATES.includes(slide.state) ? "" : createElement("p.empty", {}, bilingual("The reading will appear here when it is complete.", "判读完成后将在此显示。")));
       return;
     }
     form ??= new ReportForm(address, refresh);

@@ -27,11 +27,11 @@ export interface Turnaround {
 
 // Groups of states for display, in the order of a slide's life cycle.
 const STATE_GROUPS: { key: string; en: string; zh: string; states: string[] }[] = [
-  { key: "way", en: "On the way", zh: "处理中", states: ["uploading", "verifying", "deidentified", "quality_passed", "queued", "inferring", "aggregating"] },
-  { key: "waits", en: "Await a pathologist", zh: "待审核", states: [] }, // slides that were read, as counted by the service
-  { key: "review", en: "With a pathologist", zh: "审核中", states: ["in_review"] },
+  { key: "way", en: "In progress", zh: "处理中", states: ["uploading", "verifying", "deidentified", "quality_passed", "queued", "inferring", "aggregating"] },
+  { key: "waits", en: "Awaiting review", zh: "待审核", states: [] }, // slides that were read, as counted by the service
+  { key: "review", en: "In review", zh: "审核中", states: ["in_review"] },
   { key: "done", en: "Signed", zh: "已签发", states: ["signed", "amended"] },
-  { key: "calm", en: "Negative, not drawn", zh: "阴性未抽检", states: ["ready", "abstained"] }, // less those that wait for a pathologist
+  { key: "calm", en: "Negative, not sampled", zh: "阴性未抽检", states: ["ready", "abstained"] }, // less those that wait for a pathologist
   { key: "ended", en: "Not read", zh: "未判读", states: ["quality_failed", "failed", "cancelled"] },
 ];
 
@@ -66,7 +66,7 @@ function StateCounts({ turnaround }: { turnaround: Turnaround }) {
   const rows = Object.entries(turnaround.states).map(([state, count]) => [labelOf(STATES, state), formatNumber(count)]);
   let offset = 0;
   return (
-    <Figure title={["Where the slides are", "切片所处阶段"]} table={{ headers: [["State", "状态"], ["Slides", "切片数"]], rows }}>
+    <Figure title={["Slides by state", "切片状态分布"]} table={{ headers: [["State", "状态"], ["Slides", "切片数"]], rows }}>
       <svg class="stacked" viewBox="0 0 100 4" preserveAspectRatio="none" aria-hidden="true">
         {total ? openGroups.map(({ key, count }) => {
           const start = offset;
@@ -85,17 +85,17 @@ const WIDTH = 320, MARGIN = 22, HEIGHT = 26, AXIS_HEIGHT = 16;
 const TICKS = [1, 10, 60, 600, 3_600, 6 * 3_600, 86_400, 7 * 86_400, 30 * 86_400];
 
 function DurationChart({ turnaround }: { turnaround: Turnaround }) {
-  const rows: [string, string, DurationStats][] = [["Arrival to reading", "到达至判读", turnaround.to_reading], ["Arrival to signature", "到达至签发", turnaround.to_signature]];
+  const rows: [string, string, DurationStats][] = [["Arrival to reading", "接收至判读", turnaround.to_reading], ["Arrival to signature", "接收至签发", turnaround.to_signature]];
   const known = rows.flatMap(([, , { median_seconds: median, p90_seconds: p90 }]) => (median === null || p90 === null ? [] : [median, p90]));
   const table = {
-    headers: [["Span", "区间"], ["Slides", "切片数"], ["Median", "中位数"], ["90 % within", "90% 以内"], ["Still wait", "仍在等待"], ["Longest wait", "最长等待"]] as [string, string][],
+    headers: [["Span", "区间"], ["Slides", "切片数"], ["Median", "中位数"], ["90 % within", "90% 以内"], ["Waiting", "等待中"], ["Longest wait", "最长等待"]] as [string, string][],
     rows: rows.map(([en, zh, seconds]) => [<Text en={en} zh={zh} />, formatNumber(seconds.slides), durationOrDash(seconds.median_seconds), durationOrDash(seconds.p90_seconds), formatNumber(seconds.waiting), durationOrDash(seconds.longest_wait_seconds)]),
   };
-  const title = [`Turnaround of the last ${turnaround.days} days`, `近 ${turnaround.days} 天周转时间`] as const;
+  const title = [`Turnaround times, last ${turnaround.days} days`, `近 ${turnaround.days} 天周转时间`] as const;
   if (!known.length) {
     return (
       <Figure title={title} table={table}>
-        <p class="quiet"><Text en="No slide that came in these days has been read yet." zh="近期到达的切片尚无判读。" /></p>
+        <p class="quiet"><Text en="No recently received slide has been read yet." zh="近期接收的切片均尚未判读。" /></p>
         {rows.map(([en, zh, stats]) => (stats.waiting ? <p key={en}><Text en={en} zh={zh} /> <small><WaitingText stats={stats} /></small></p> : null))}
       </Figure>
     );
@@ -124,9 +124,9 @@ function DurationChart({ turnaround }: { turnaround: Turnaround }) {
 
 // The times only cover finished slides; this states how many are still waiting.
 function WaitingText({ stats: { waiting, longest_wait_seconds: longest } }: { stats: DurationStats }) {
-  if (!waiting || longest === null) return <Text en="none waits" zh="无等待" />;
+  if (!waiting || longest === null) return <Text en="none waiting" zh="无等待" />;
   const { en, zh } = duration(longest);
-  return <Text en={`${formatNumber(waiting)} still wait${waiting === 1 ? "s" : ""}, the longest for ${en}`} zh={`${formatNumber(waiting)} 例仍在等待，最长已 ${zh}`} />;
+  return <Text en={`${formatNumber(waiting)} waiting, longest ${en}`} zh={`${formatNumber(waiting)} 例等待中，最长 ${zh}`} />;
 }
 
 function durationText({ median_seconds: median, p90_seconds: p90 }: DurationStats) {

@@ -56,9 +56,9 @@ export function UploadForm({ onSent }: { onSent: () => void }) {
     setFailure(null);
     try {
       const formData = new FormData(form.current);
-      const sha256 = await hashFile(selectedFile, (share) => setStatus({ en: "Working out the SHA-256 …", zh: "正在计算 SHA-256……", share }));
-      const slide = await uploadSlide(selectedFile, metadata(selectedFile, formData, sha256), (share) => setStatus({ en: "Sending …", zh: "上传中……", share }), setUpload);
-      setStatus({ en: "Received; it is being verified.", zh: "已接收，正在校验。", share: 1, sha256, slide });
+      const sha256 = await hashFile(selectedFile, (share) => setStatus({ en: "Computing the SHA-256 …", zh: "正在计算 SHA-256……", share }));
+      const slide = await uploadSlide(selectedFile, metadata(selectedFile, formData, sha256), (share) => setStatus({ en: "Uploading …", zh: "上传中……", share }), setUpload);
+      setStatus({ en: "Received; verification in progress.", zh: "已接收，正在校验。", share: 1, sha256, slide });
       onSent();
     } catch (error) {
       setStatus(null);
@@ -96,10 +96,10 @@ export function UploadForm({ onSent }: { onSent: () => void }) {
           <FormField id="hpv_genotype" en="HPV types" zh="HPV 型别"><input id="hpv_genotype" name="hpv_genotype" placeholder="16, 52" pattern="[0-9, ]*" /></FormField>
         </div>
         <SelectField id="previous_result" en="Previous result" zh="既往结果" />
-        <FormField id="mpp" en="µm per pixel, if the file has none" zh="每像素微米（文件未记录时）"><input id="mpp" name="mpp" type="number" min="0.02" max="40" step="any" /></FormField>
+        <FormField id="mpp" en="µm per pixel, if not in the file" zh="分辨率（µm/像素，文件未记录时填写）"><input id="mpp" name="mpp" type="number" min="0.02" max="40" step="any" /></FormField>
         <p class="actions">
           <button type="submit" id="go" class="main" disabled={busy}><Text en="Send" zh="上传" /></button>
-          <button type="button" id="pause" hidden={!upload} onClick={pause}>{paused ? <Text en="Go on" zh="继续" /> : <Text en="Pause" zh="暂停" />}</button>
+          <button type="button" id="pause" hidden={!upload} onClick={pause}>{paused ? <Text en="Resume" zh="继续" /> : <Text en="Pause" zh="暂停" />}</button>
         </p>
         <div id="sending" role="status" aria-live="polite">
           {failure ? <ErrorMessage error={failure} /> : null}

@@ -44,12 +44,12 @@ export function Worklist() {
           <TurnaroundCard resource={turnaround} />
           <section class="card" aria-labelledby="work">
             <div class="filters">
-              <h2 id="work"><Text en="Worklist, most urgent first" zh="工作列表（按优先级）" /></h2>
+              <h2 id="work"><Text en="Worklist by priority" zh="工作列表（按优先级）" /></h2>
               <label><Text en="Show" zh="显示" />
                 <select id="show" value={stateFilter} disabled={!!accession} onChange={(event) => applyFilter(() => setStateFilter(event.currentTarget.value))}>
                   <option value="">{translate("All slides", "全部切片")}</option>
                   <option value="open">{translate("Not yet signed", "未签发")}</option>
-                  <option value="review">{translate("To be read by a pathologist", "待病理医师阅片")}</option>
+                  <option value="review">{translate("To be reviewed by a pathologist", "待病理医师阅片")}</option>
                   {Object.entries(STATES).map(([state, names]) => <option key={state} value={state}>{translate(...names)}</option>)}
                 </select></label>
               <label><Text en="Specimen" zh="标本" />
@@ -63,7 +63,7 @@ export function Worklist() {
             <div id="worklist" aria-live="polite">
               {list.error !== undefined ? <ErrorMessage error={list.error} retry={list.reload} />
                 : !list.value ? <Loading />
-                : <SlideTable slides={list.value.slides} hideAi={stateFilter === "review"} emptyMessage={(accession || cursor || specimen ? null : EMPTY_MESSAGES[stateFilter]) ?? ["No slide here now.", "当前没有符合条件的切片。"]} />}
+                : <SlideTable slides={list.value.slides} hideAi={stateFilter === "review"} emptyMessage={(accession || cursor || specimen ? null : EMPTY_MESSAGES[stateFilter]) ?? ["No slides match.", "暂无符合条件的切片。"]} />}
             </div>
             {cursors.length || list.value?.next ? (
               <p class="actions">
@@ -72,9 +72,9 @@ export function Worklist() {
               </p>
             ) : null}
             <details class="how">
-              <summary><Text en="How this order comes about" zh="排序说明" /></summary>
-              <p><Text en="The AI's result and the request form's risk give a priority from 0 to 100; equals stand by their arrival. Every slide that the AI does not call negative is read by a pathologist, and so is a share of its negatives, drawn by chance with a secret key: one in ten unless your operator set another share. Those drawn stand among the others by their priority and are not marked, nor is the AI's result shown in the list of slides to be read, so that each is read alike. Who may sign is shown which negatives were drawn once they are signed; who sends slides sees at once which were not."
-                zh="AI 结果与申请单风险共同给出 0 至 100 的优先级，同级按到达先后排列。凡 AI 未判为阴性的切片均由病理医师阅片；AI 判为阴性者按密钥随机抽取一部分（默认十分之一，可由管理员设定）一并阅片。被抽中者按优先级混排且不作标记，待阅片列表也不显示 AI 结果，以保证阅片标准一致；有签发权者在签发后方可见哪些阴性属于抽检；送检方可即时看到哪些未被抽检。" /></p>
+              <summary><Text en="How slides are ordered" zh="排序说明" /></summary>
+              <p><Text en="The AI result and the risk from the request form give a priority from 0 to 100; slides of equal priority are ordered by time of arrival. A pathologist reviews every slide that the AI does not classify as negative, and a random sample of the negatives, selected with a secret key: one in ten unless your operator has set a different share. Sampled slides are ordered by priority like all others and are not marked, and the AI result is hidden in the list of slides to be reviewed, so that all are reviewed alike. Pathologists see which negatives were sampled after signing; senders see at once which were not."
+                zh="优先级（0 至 100）由 AI 判读结果与申请单风险共同确定，同级按接收先后排列。凡 AI 未判为阴性的切片，均由病理医师阅片；AI 判为阴性的切片，以密钥随机抽取一部分（默认十分之一，可由管理员设定）一并阅片。抽中的切片按优先级混排且不作标记，待阅片列表亦不显示 AI 结果，以保证阅片标准一致。病理医师签发后方可查看哪些阴性切片属于抽检；送检方可即时查看哪些未被抽检。" /></p>
             </details>
           </section>
         </div>
@@ -96,12 +96,12 @@ const COLUMNS: Column<Slide>[] = [
 // A negative that was not drawn for audit needs no pathologist. Senders see this; pathologists do not, as it would reveal which were drawn.
 function StateCell({ slide: { state, code, progress, audit, to_review: awaitsReview } }: { slide: Slide }) {
   const notDrawn = state === "ready" && !awaitsReview && !currentUser()?.licence;
-  if (notDrawn) return <span class="chip"><Text en="Negative, not drawn for audit" zh="阴性，未抽检" /></span>;
+  if (notDrawn) return <span class="chip"><Text en="Negative, not sampled for audit" zh="阴性，未抽检" /></span>;
   return (
     <>
       <span class={`chip ${state}`}>{labelOf(STATES, state)}</span>
       {state === "inferring" && progress.total ? <progress max={progress.total} value={progress.done} aria-label={`${progress.done} / ${progress.total}`} /> : null}
-      {audit ? <span class="chip drawn"><Text en="Negative drawn for audit" zh="抽检阴性" /></span> : null}
+      {audit ? <span class="chip drawn"><Text en="Negative, sampled for audit" zh="抽检阴性" /></span> : null}
       {FAILED_STATES.includes(state) && code ? <code> {code}</code> : null}
     </>
   );
@@ -110,11 +110,11 @@ function StateCell({ slide: { state, code, progress, audit, to_review: awaitsRev
 // The message of an empty list, by filter.
 const EMPTY_MESSAGES: Labels = {
   "": ["No slides yet.", "暂无切片。"],
-  open: ["No slide waits to be signed.", "没有未签发的切片。"],
+  open: ["No unsigned slides.", "暂无未签发的切片。"],
 };
 
 function SlideTable({ slides, hideAi, emptyMessage: [en, zh] }: { slides: Slide[]; hideAi: boolean; emptyMessage: Bilingual }) {
   if (!slides.length) return <Empty en={en} zh={zh} />;
   const columns = hideAi ? COLUMNS.filter((column) => column.en !== "AI") : COLUMNS;
-  return <Table caption={["Slides, most urgent first", "切片，按优先级"]} columns={columns} rows={slides} keyOf={(slide) => slide.slide_id} />;
+  return <Table caption={["Slides by priority", "切片（按优先级）"]} columns={columns} rows={slides} keyOf={(slide) => slide.slide_id} />;
 }
