@@ -53,7 +53,7 @@ def settled(page) -> None:
 
 LOOK = """selector => {
     const canvas = document.querySelector(selector);
-    const spots = [...document.querySelectorAll(".spot")].map((each) => JSON.stringify(each.getBoundingClientRect()));
+    const spots = [...document.querySelectorAll(".evidence-mark")].map((each) => JSON.stringify(each.getBoundingClientRect()));
     return [canvas && canvas.toDataURL(), ...spots, document.querySelector("#bar")?.innerText].join();
 }"""
 

@@ -23,14 +23,14 @@ def household(page: Page) -> None:
     page.click("text=Fill in a made-up household")
     page.wait_for_selector(".preview .headline")
     page.fill("[name=monthly_debt_service]", "1600")
-    page.wait_for_selector(".preview .moved")
+    page.wait_for_selector(".preview .limit-change")
 
 
 def register(page: Page) -> None:
     page.click("tbody a >> nth=0")
-    page.wait_for_selector(".long-row")
+    page.wait_for_selector(".virtual-row")
     page.select_option("#main select >> nth=0", index=1)
-    page.wait_for_selector(".matrix .stay")
+    page.wait_for_selector(".matrix .unchanged")
 
 
 def company(page: Page) -> None:
@@ -59,7 +59,7 @@ def trace(page: Page) -> None:
 
 def heat(page: Page) -> None:
     page.click("tbody a >> nth=0")
-    page.wait_for_selector("#strip canvas")
+    page.wait_for_selector("#evidence-list canvas")
     page.wait_for_timeout(1_500)
 
 

@@ -107,10 +107,10 @@ def test_a_slide_goes_from_upload_to_a_signed_pdf(page, service):
     page.fill("#accession", "C2026-000042")
     page.select_option("#hpv_result", "positive")
     page.fill("#hpv_genotype", "16")
-    page.click("#go")
-    page.click("#sending a.button")
-    page.wait_for_selector(".steps .now")
-    assert "Verifying" in page.inner_text(".steps .now")
+    page.click("#submit-upload")
+    page.click("#upload-status a.button")
+    page.wait_for_selector(".steps .current")
+    assert "Verifying" in page.inner_text(".steps .current")
     slide = page.url.rpartition("/")[2]
     row = slide_store.get(gateway.service.store.engine, slide)
     assert row["sha256"] == hashlib.sha256(fake_readings.CMU.read_bytes()).hexdigest()
@@ -121,12 +121,12 @@ def test_a_slide_goes_from_upload_to_a_signed_pdf(page, service):
     reading = slide_store.get(gateway.service.store.engine, slide)["reading"]
     assert [why["code"] for why in reading["abstained"]] == ["out_of_distribution"]
     assert reading["slide"]["format"] == "aperio"
-    page.wait_for_selector("#strip canvas")
+    page.wait_for_selector("#evidence-list canvas")
     page.fill("#token", token(gateway, "pathologist", "clinic", **CHEN))
     page.click("text=Open for review")
     page.select_option("#diagnosis", "HSIL")
     page.fill("#findings", "Coarse chromatin. 染色质粗。")
-    page.check("#sure")
+    page.check("#confirmation")
     page.click("form.sign button[type=submit]")
     page.wait_for_selector(".stamp.final")
     page.wait_for_load_state("networkidle")
@@ -138,7 +138,7 @@ def test_a_slide_goes_from_upload_to_a_signed_pdf(page, service):
         assert told in words, told
     assert hashlib.sha256(pdf).hexdigest() == slide_store.list_reports(gateway.service.store.engine, slide)[0]["sha256"]
     page.goto("/console/slides")
-    page.select_option("#show", "signed")
+    page.select_option("#state-filter", "signed")
     assert page.locator("#worklist tbody tr").inner_text().split("\t")[4].strip() == "Signed"
 
 
@@ -147,9 +147,9 @@ def test_a_refused_form_is_told_field_by_field(page, service):
     page.set_input_files("#file", str(fake_readings.CMU))
     page.fill("#accession", "C2026-000043")
     page.fill("#hpv_genotype", "16")  # of a result that is not positive
-    page.click("#go")
-    page.wait_for_selector("#sending .refusal")
-    assert "hpv_genotype" in page.inner_text("#sending .refusal")
+    page.click("#submit-upload")
+    page.wait_for_selector("#upload-status .refusal")
+    assert "hpv_genotype" in page.inner_text("#upload-status .refusal")
     page.wrong[:] = [each for each in page.wrong if "422" not in each]
 
 

@@ -27,39 +27,39 @@ def test_the_heatmap_is_shown_faded_and_hidden(page, clinic):
 
 def test_evidence_jumps_to_its_place_and_is_outlined(page, clinic):
     opened(page, clinic)
-    page.wait_for_selector("#strip button")
+    page.wait_for_selector("#evidence-list button")
     settled(page)
     wide = page.inner_text("#bar span")
-    page.click("#strip button >> nth=2")
+    page.click("#evidence-list button >> nth=2")
     settled(page)
-    assert page.get_attribute("#strip button >> nth=2", "aria-current") == "true"
-    assert page.inner_text(".spot.chosen") == "3"
-    box, stage = page.locator(".spot.chosen").bounding_box(), page.locator("#image").bounding_box()
+    assert page.get_attribute("#evidence-list button >> nth=2", "aria-current") == "true"
+    assert page.inner_text(".evidence-mark.selected") == "3"
+    box, stage = page.locator(".evidence-mark.selected").bounding_box(), page.locator("#image").bounding_box()
     assert abs(box["x"] + box["width"] / 2 - stage["x"] - stage["width"] / 2) < 5
     assert abs(box["y"] + box["height"] / 2 - stage["y"] - stage["height"] / 2) < 5
     assert page.inner_text("#bar span") != wide
     shot(page, "evidence")
     page.keyboard.press("n")
-    assert page.inner_text(".spot.chosen") == "4"
+    assert page.inner_text(".evidence-mark.selected") == "4"
     page.keyboard.press("p")
     page.keyboard.press("p")
-    assert page.inner_text(".spot.chosen") == "2"
+    assert page.inner_text(".evidence-mark.selected") == "2"
 
 
 def test_the_scale_bar_is_as_long_as_it_says(page, clinic):
     opened(page, clinic)
-    page.click("#strip button >> nth=0")
+    page.click("#evidence-list button >> nth=0")
     settled(page)
     um = float(page.get_attribute("#bar", "data-um"))
     bar = page.locator("#bar b").bounding_box()["width"]
-    spot = page.locator(".spot.chosen").bounding_box()["width"]  # 128 px at 0.499 um
+    spot = page.locator(".evidence-mark.selected").bounding_box()["width"]  # 128 px at 0.499 um
     assert bar / um == pytest.approx(spot / (128 * 0.499), rel=0.03)
 
 
 def test_keys_zoom_and_move_and_are_left_alone_in_a_form(page, clinic):
     opened(page, clinic)
     settled(page)
-    view = "document.querySelector('.spot').getBoundingClientRect()"
+    view = "document.querySelector('.evidence-mark').getBoundingClientRect()"
     wide = page.evaluate(f"{view}.width")
     page.keyboard.press("+")
     page.keyboard.press("+")

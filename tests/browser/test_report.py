@@ -18,7 +18,7 @@ def test_a_pathologist_opens_signs_and_amends(page, clinic):
     page.fill("#findings", "Clusters with coarse chromatin. 成团细胞，染色质粗。\n<b>no markup</b>")
     page.click("form.sign button[type=submit]")
     assert not clinic.reports  # not before they say that they looked themselves
-    page.check("#sure")
+    page.check("#confirmation")
     shot(page, "form")
     page.click("form.sign button[type=submit]")
     page.wait_for_selector(".stamp.final")
@@ -30,7 +30,7 @@ def test_a_pathologist_opens_signs_and_amends(page, clinic):
     page.select_option("#diagnosis", "other")
     page.fill("#other", "ASC-H, favour reactive")
     page.fill("#reason", "Second look")
-    page.check("#sure")
+    page.check("#confirmation")
     page.click("text=Sign the amendment")
     page.wait_for_selector(".stamp.amended")
     assert clinic.reports[ID][1] | {"version": 2, "amends": 1, "reason": "Second look"} == clinic.reports[ID][1]

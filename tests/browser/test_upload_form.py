@@ -20,9 +20,9 @@ def fill(page, accession: str = "C2026-000001") -> None:
 def test_an_empty_worklist_says_so(page, clinic):
     page.goto("/console/slides")
     page.wait_for_selector("#worklist .empty >> text=No unsigned slides")
-    page.select_option("#show", "signed")
+    page.select_option("#state-filter", "signed")
     page.wait_for_selector("#worklist .empty >> text=No slides match")
-    page.select_option("#show", "")
+    page.select_option("#state-filter", "")
     page.wait_for_selector("#worklist .empty >> text=No slides yet")
 
 
@@ -47,8 +47,8 @@ def test_the_worklist_has_the_most_urgent_first(page, clinic):
 def test_a_slide_is_sent_with_the_sha256_that_the_browser_worked_out(page, clinic):
     page.goto("/console/slides")
     fill(page)
-    page.click("#go")
-    page.wait_for_selector("#sending a.button")
+    page.click("#submit-upload")
+    page.wait_for_selector("#upload-status a.button")
     shot(page, "sent")
     digest = hashlib.sha256(CMU.read_bytes()).hexdigest()
     (upload,) = clinic.uploads.values()
@@ -57,17 +57,17 @@ def test_a_slide_is_sent_with_the_sha256_that_the_browser_worked_out(page, clini
     told = json.loads(upload["metadata"]["request"])
     assert told == {"age": 41, "hpv_result": "positive", "hpv_genotype": ["16", "52"]}
     assert upload["metadata"]["accession"] == "C2026-000001"
-    page.click("#sending a.button")
-    page.wait_for_selector(".steps .now")
-    assert "Verifying" in page.inner_text(".steps .now")
+    page.click("#upload-status a.button")
+    page.wait_for_selector(".steps .current")
+    assert "Verifying" in page.inner_text(".steps .current")
 
 
 def test_a_cut_upload_goes_on_where_it_stood(page, clinic):
     clinic.cut = 1
     page.goto("/console/slides")
     fill(page, "C2026-000002")
-    page.click("#go")
-    page.wait_for_selector("#sending a.button")
+    page.click("#submit-upload")
+    page.wait_for_selector("#upload-status a.button")
     (upload,) = clinic.uploads.values()
     assert upload["data"].getvalue() == CMU.read_bytes()
     assert any(method == "HEAD" for method, _, _ in clinic.asked)

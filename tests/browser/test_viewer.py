@@ -44,11 +44,11 @@ def test_a_slide_that_is_being_read_tells_of_itself_until_it_is_read(page, clini
     done = [("progress", {"done": at, "total": 311}) for at in (64, 192, 311)]
     clinic.events[ID] = [("state", {"state": "inferring"}), *done, ("state", read(ID))]
     page.goto(f"/console/slides/{ID}")
-    page.wait_for_selector(".steps .now")
+    page.wait_for_selector(".steps .current")
     page.get_by_text("192 / 311").wait_for()
     shot(page, "progress")
     page.wait_for_selector("#panel .triage.positive")
-    page.wait_for_selector("#strip canvas")
+    page.wait_for_selector("#evidence-list canvas")
     settled(page)
 
 

@@ -128,7 +128,7 @@ def test_a_decision_that_is_not_there_is_refused_in_words(desk, house):
 def test_an_operator_enters_and_revokes_an_authorisation_whose_uses_the_auditor_sees(desk, house, tmp_path, language):
     at = ["en", "zh"].index(language)
     page = desk("operator", language=language, width=[1440, 820][at])
-    page.wait_for_selector(".all-well")
+    page.wait_for_selector(".no-alarms")
     page.wait_for_selector(".tile .good-text")
     assert axe(page) == []
     shot(page, f"operator_now_{language}")
@@ -226,7 +226,7 @@ def test_a_personal_grant_takes_nothing_from_fields_that_are_hidden(desk, house)
 @pytest.mark.parametrize("language", ["en", "zh"])
 def test_a_service_that_is_not_ready_is_shown_in_red_with_its_alarm(desk, house, language):
     page = desk("operator", language=language)
-    page.wait_for_selector(".all-well")
+    page.wait_for_selector(".no-alarms")
     ready = {"status": "not_ready", "models": {}, "store": "the store's disk takes no more", "log": "ok", "alarms": {}}
     alarm = {"what": "store", "name": "store", "version": "", "why": "full", "why_zh": "存储已满", "since": ""}
     page.route("**/healthz/ready", lambda route: route.fulfill(status=503, json=ready))
@@ -247,7 +247,7 @@ def test_the_trace_tells_the_last_day_that_an_authorisation_covers(desk, house, 
     root = {"kind": "decision", "name": decided[0], "links": links}
     page.route("**/trace", lambda route: route.fulfill(json=root))
     page.goto(f"/console/audit/decisions/{decided[0]}")
-    for name, told in (("one", "up to and with 2990-01-01"), ("two", "up to 2990-01-02 12:00:00 UTC")):
+    for name, told in (("one", "until 2990-01-01, inclusive"), ("two", "until 2990-01-02 12:00:00 UTC")):
         page.locator(".trace .node", has_text=name).click()
         expect(page.locator(".detail")).to_contain_text(told)
 

@@ -56,22 +56,22 @@ def test_a_register_is_sent_sorted_filtered_compared_and_one_company_is_assessed
     assert axe(page) == []
     shot(page, f"companies_runs_{language}")
     page.click("tbody a >> nth=0")
-    page.wait_for_selector(".long-row")
-    assert page.get_attribute(".long", "aria-rowcount") == str(pl.read_csv(files[1]).height + 1)
-    page.click(".long-head button >> nth=2")  # the riskiest first
-    shown = page.locator(".long-row [role=cell]:nth-child(3)").all_inner_texts()
+    page.wait_for_selector(".virtual-row")
+    assert page.get_attribute(".virtual-table", "aria-rowcount") == str(pl.read_csv(files[1]).height + 1)
+    page.click(".virtual-head button >> nth=2")  # the riskiest first
+    shown = page.locator(".virtual-row [role=cell]:nth-child(3)").all_inner_texts()
     told = [float(text.rstrip(" %")) for text in shown if text != "–"]
     assert told == sorted(told, reverse=True)
     assert told
     page.select_option("#gate", "block")
-    page.wait_for_selector(f".long:not([aria-rowcount='{pl.read_csv(files[1]).height + 1}'])")
-    assert page.locator(".long-row .chip.bad").count() > 0
+    page.wait_for_selector(f".virtual-table:not([aria-rowcount='{pl.read_csv(files[1]).height + 1}'])")
+    assert page.locator(".virtual-row .chip.bad").count() > 0
     page.select_option("#gate", "")
     page.select_option("select[aria-label]", index=1)
-    page.wait_for_selector(".matrix .stay")
+    page.wait_for_selector(".matrix .unchanged")
     assert axe(page) == []
     shot(page, f"companies_run_{language}")
-    page.locator(".long-row a").first.click()
+    page.locator(".virtual-row a").first.click()
     page.wait_for_selector("svg.plot")
     page.click("#main .card button.main")
     page.wait_for_selector(".waterfall .total")
@@ -92,7 +92,7 @@ def test_a_run_is_compared_with_earlier_ones_alone_and_says_that_it_broke_off(de
     page = desk("bank", at=f"/console/companies/runs/{second}")
     page.wait_for_selector(f"option[value='{first}']", state="attached")
     page.goto(f"/console/companies/runs/{first}")
-    page.wait_for_selector(".long-row")
+    page.wait_for_selector(".virtual-row")
     assert not page.locator(f"option[value='{second}']").count()
     assert not page.locator(".refusal").count()
     page.route(f"**/v1/batches/{first}", lambda route: route.fulfill(json=route.fetch().json() | {"state": "broken"}))
@@ -107,17 +107,17 @@ def test_a_company_is_entered_decided_and_referred_to_a_colleague_who_finds_it(d
     page.click("#main form.stack .actions button >> nth=0")
     page.wait_for_selector(".preview .headline")
     page.fill("[name=revenue]", "120")
-    page.wait_for_selector(".preview .moved.bad-text")
+    page.wait_for_selector(".preview .limit-change.bad-text")
     assert axe(page) == []
     shot(page, f"companies_new_{language}")
     page.click(".preview button.main")
     page.wait_for_url("**/companies/decisions/*")
     page.wait_for_selector(".waterfall .total")
     assert page.locator("a[href$='/letter']").count() == 0, "a letter is written to households"
-    page.click("details.act >> nth=1")
-    page.fill("details.act >> nth=1 >> input", "bank")
-    page.fill("details.act >> nth=1 >> textarea", "Please look at the filings. 请复核申报。")
-    page.click("details.act >> nth=1 >> button[type=submit]")
+    page.click("details.human-action >> nth=1")
+    page.fill("details.human-action >> nth=1 >> input", "bank")
+    page.fill("details.human-action >> nth=1 >> textarea", "Please look at the filings. 请复核申报。")
+    page.click("details.human-action >> nth=1 >> button[type=submit]")
     page.wait_for_selector("text=Please look at the filings.")
     assert axe(page) == []
     shot(page, f"companies_decision_{language}")
@@ -137,14 +137,14 @@ def test_a_companys_surroundings_are_walked_by_keys_and_its_answer_follows_the_s
     told = page.locator("p.focused-node")
     first = told.inner_text()
     assert shell in first
-    page.locator("svg.network .node.at").first.focus()
+    page.locator("svg.network .node.focused").first.focus()
     for key in ("ArrowRight", "ArrowDown", "ArrowLeft", "ArrowUp"):
         page.keyboard.press(key)
         if told.inner_text() != first:
             break
     assert told.inner_text() != first
     page.locator(".figure:has(svg.network) summary").click()
-    names = page.locator(".figure:has(svg.network) .behind tbody a").all_inner_texts()
+    names = page.locator(".figure:has(svg.network) .figure-data tbody a").all_inner_texts()
     assert set(names) <= set(frame["company_id"]) - {shell}
     assert names
     page.locator(".figure:has(svg.network) summary").click()
@@ -164,7 +164,7 @@ def test_a_companys_surroundings_are_walked_by_keys_and_its_answer_follows_the_s
         page.locator(place).evaluate("it => it.scrollIntoView({block: 'end'})")
         shot(page, f"companies_{name}_{language}")
     page.locator(".figure:has(svg.network) summary").click()
-    page.locator(".figure:has(svg.network) .behind tbody a").first.click()
+    page.locator(".figure:has(svg.network) .figure-data tbody a").first.click()
     page.wait_for_selector(f"h2 >> text={names[0]}")
 
 

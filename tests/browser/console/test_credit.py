@@ -51,7 +51,7 @@ def test_a_household_is_entered_decided_referred_overridden_and_told_by_letter(d
     page.wait_for_selector(".preview .headline")
     before = amount(page.inner_text(".preview .headline"))
     page.fill("[name=monthly_debt_service]", "2600")
-    page.wait_for_selector(".preview .moved.bad-text")
+    page.wait_for_selector(".preview .limit-change.bad-text")
     assert amount(page.locator(".preview .headline").evaluate("it => it.firstChild.textContent")) < before
     assert axe(page) == []
     shot(page, f"credit_preview_{language}")
@@ -68,20 +68,20 @@ def test_a_household_is_entered_decided_referred_overridden_and_told_by_letter(d
     assert axe(page) == []
     shot(page, f"credit_decision_{language}")
 
-    page.click("details.act >> nth=1")
-    page.fill("details.act >> nth=1 >> input", "bank")
-    page.fill("details.act >> nth=1 >> textarea", "Please look at the debts.\n请复核负债。")
-    page.click("details.act >> nth=1 >> button[type=submit]")
+    page.click("details.human-action >> nth=1")
+    page.fill("details.human-action >> nth=1 >> input", "bank")
+    page.fill("details.human-action >> nth=1 >> textarea", "Please look at the debts.\n请复核负债。")
+    page.click("details.human-action >> nth=1 >> button[type=submit]")
     page.wait_for_selector("text=Please look at the debts.")
     decision = page.url.rpartition("/")[2]
     page.click(".tabs a >> nth=2")
     page.wait_for_selector(f"tbody a[href$='{decision}']")
     shot(page, f"credit_inbox_{language}")
     page.click(f"tbody a[href$='{decision}']")
-    page.click("details.act >> nth=0")
-    page.fill("details.act >> nth=0 >> input", "55000")
-    page.fill("details.act >> nth=0 >> textarea", "Seen at home; the debts are paid. 已上门核实，负债已清。")
-    page.click("details.act >> nth=0 >> button[type=submit]")
+    page.click("details.human-action >> nth=0")
+    page.fill("details.human-action >> nth=0 >> input", "55000")
+    page.fill("details.human-action >> nth=0 >> textarea", "Seen at home; the debts are paid. 已上门核实，负债已清。")
+    page.click("details.human-action >> nth=0 >> button[type=submit]")
     page.wait_for_selector("text=the debts are paid")
     page.click(f"a[href$='{decision}/letter']")
     page.wait_for_selector(".letter")

@@ -133,15 +133,15 @@ def test_a_scientist_compares_versions_reads_the_gate_promotes_and_rolls_back(de
     first, verb = ("Promote this version", "Promote") if language == "en" else ("回退到该版本", "确认回退")
     page.click(f"button >> text={first}")
     better, worse = f"it ranks better ({language})", f"too many complaints ({language})"
-    page.fill(".decide input", better)
-    page.click(f".decide button >> text={verb}")
+    page.fill(".promotion-form input", better)
+    page.click(f".promotion-form button >> text={verb}")
     page.wait_for_selector(f"td >> text={better}")
     assert bundle.read_alias(versions) == "2"
     page.wait_for_selector(f".page-head >> text={'anything else' if language == 'en' else '拒绝任何人'}")
     page.check('input[name="first"][value="1"]')
     page.click(f"button >> text={'Roll back to this version' if language == 'en' else '回退到该版本'}")
-    page.fill(".decide input", worse)
-    page.click(f".decide button >> text={'Roll back' if language == 'en' else '确认回退'}")
+    page.fill(".promotion-form input", worse)
+    page.click(f".promotion-form button >> text={'Roll back' if language == 'en' else '确认回退'}")
     page.wait_for_selector(f"td >> text={worse}")
     assert bundle.read_alias(versions) == "1"
 

@@ -87,22 +87,22 @@ def test_a_session_that_ends_is_asked_for_over_the_page_and_nothing_typed_is_los
     page.wait_for_selector(".preview .headline")
     page.context.clear_cookies()
     page.fill("[name=deposits]", "58001")
-    page.wait_for_selector("dialog.between #token-again")
+    page.wait_for_selector("dialog.session-dialog #token-again")
     shot(page, "session_ended")
     assert axe(page) == []
     page.fill("#token-again", "x.y.z")
-    page.click("dialog.between button")
-    page.wait_for_selector("dialog.between .refusal")
+    page.click("dialog.session-dialog button")
+    page.wait_for_selector("dialog.session-dialog .refusal")
     page.fill("#token-again", house.token("bank"))
-    page.click("dialog.between button")
-    expect(page.locator("dialog.between")).to_be_hidden()
+    page.click("dialog.session-dialog button")
+    expect(page.locator("dialog.session-dialog")).to_be_hidden()
     assert page.input_value("[name=deposits]") == "58001"
     page.fill("[name=deposits]", "58002")
     page.wait_for_selector(".preview .headline")
     page.context.clear_cookies()
     page.fill("[name=deposits]", "58003")
     page.fill("#token-again", house.token("auditor"))
-    page.click("dialog.between button")  # another person: nothing of the first's is left
+    page.click("dialog.session-dialog button")  # another person: nothing of the first's is left
     page.wait_for_selector("header nav a:has-text('Audit')")
     unwanted(page)
 
@@ -218,14 +218,14 @@ def test_what_is_long_or_drawn_scrolls_in_its_own_box_on_a_telephone(desk, files
     page.set_input_files("input[type=file]", str(files[0]))
     page.click("form.stack button[type=submit]")
     page.click("tbody a[href*=runs]")
-    page.wait_for_selector(".long-row")
+    page.wait_for_selector(".virtual-row")
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
-    wide = page.evaluate("[document.querySelector('.long').scrollWidth, document.querySelector('.long').clientWidth]")
+    wide = page.evaluate("[document.querySelector('.virtual-table').scrollWidth, document.querySelector('.virtual-table').clientWidth]")
     assert wide[0] > wide[1]
     page = desk("pathologist", width=390)
     page.click("[data-choose=both]")
     for at in ("/console/slides", f"/console/slides/{ward['en']}"):
         page.goto(at)
-        page.wait_for_selector("#worklist tbody tr, #strip canvas")
+        page.wait_for_selector("#worklist tbody tr, #evidence-list canvas")
         page.wait_for_load_state("networkidle")
         assert page.evaluate("document.documentElement.scrollWidth") <= 390, at

@@ -81,31 +81,31 @@ def test_a_pathologist_takes_the_most_urgent_slide_and_signs_it(desk, ward, lang
     names = page.locator("#worklist tbody td:nth-child(2)").all_inner_texts()
     assert "C26-00315" in names  # the negative that was drawn,
     assert "C26-00316" not in names  # not the other,
-    assert not page.locator("#worklist .triage, #worklist .drawn").count()  # and nothing tells which it is
-    page.click(".how summary")
-    assert {"en": "one in ten", "zh": "十分之一"}[language] in page.inner_text(".how")
+    assert not page.locator("#worklist .triage, #worklist .sampled").count()  # and nothing tells which it is
+    page.click(".explanation summary")
+    assert {"en": "one in ten", "zh": "十分之一"}[language] in page.inner_text(".explanation")
     page.wait_for_selector(".times .median")
     assert axe(page) == []
     shot(page, f"slides_worklist_pathologist_{language}")
-    page.select_option("#show", "open")
+    page.select_option("#state-filter", "open")
     page.wait_for_selector("#worklist tbody tr:has-text('C26-00316')")
     assert not page.locator("#worklist tbody", has_text=CALM[language]).count()
-    page.select_option("#show", "review")
-    page.select_option("#only", "breast_histology")
+    page.select_option("#state-filter", "review")
+    page.select_option("#specimen-filter", "breast_histology")
     page.wait_for_selector("#worklist tbody tr:only-child >> text=B26-00021")
-    page.select_option("#only", "")
-    page.select_option("#show", "signed")
-    page.wait_for_selector("#worklist .drawn")
-    page.fill("#sought", "C26-00313")
+    page.select_option("#specimen-filter", "")
+    page.select_option("#state-filter", "signed")
+    page.wait_for_selector("#worklist .sampled")
+    page.fill("#accession-filter", "C26-00313")
     page.keyboard.press("Enter")
     page.wait_for_selector("#worklist tbody tr:only-child >> text=C26-00313")  # whatever was chosen before
-    assert page.is_disabled("#show")
-    page.fill("#sought", "")
+    assert page.is_disabled("#state-filter")
+    page.fill("#accession-filter", "")
     page.keyboard.press("Enter")
-    page.wait_for_selector("#worklist .drawn")
+    page.wait_for_selector("#worklist .sampled")
 
     page.goto(f"/console/slides/{ward[language]}")
-    page.wait_for_selector("#strip canvas")
+    page.wait_for_selector("#evidence-list canvas")
     page.wait_for_load_state("networkidle")
     assert axe(page) == []
     page.click({"en": "text=Open for review", "zh": "text=开始审核"}[language])
@@ -114,10 +114,10 @@ def test_a_pathologist_takes_the_most_urgent_slide_and_signs_it(desk, ward, lang
     page.click(".back")
     page.wait_for_selector("#worklist tbody tr")
     page.go_back()
-    page.wait_for_selector("#strip canvas")
+    page.wait_for_selector("#evidence-list canvas")
     assert page.input_value("#diagnosis") == "HSIL"
     assert page.input_value("#findings") == "Coarse chromatin. 染色质粗。"
-    page.check("#sure")
+    page.check("#confirmation")
     shot(page, f"slides_viewer_{language}")
     page.click("form.sign button[type=submit]")
     page.wait_for_selector(".stamp.final")
@@ -153,13 +153,13 @@ def test_a_clinic_sees_its_slides_and_sends_one_on_a_tablet(desk, ward, language
     shot(page, f"slides_worklist_clinic_tablet_{language}")
     page.set_input_files("#file", str(fake_readings.CMU))
     page.fill("#accession", f"C26-0040{language}")
-    page.click("#go")
-    page.click("#sending a.button")
-    page.wait_for_selector(".steps .now")
+    page.click("#submit-upload")
+    page.click("#upload-status a.button")
+    page.wait_for_selector(".steps .current")
     assert axe(page) == []
     shot(page, f"slides_way_tablet_{language}")
     page.goto(f"/slides/{ward[language]}")  # the earlier address
-    page.wait_for_selector("#strip canvas")
+    page.wait_for_selector("#evidence-list canvas")
     page.wait_for_load_state("networkidle")
     assert page.evaluate("document.documentElement.scrollWidth") <= 820
     assert axe(page) == []
@@ -171,7 +171,7 @@ def to_sign(page, findings: str) -> None:
     page.click("text=Open for review")
     page.select_option("#diagnosis", "LSIL")
     page.fill("#findings", findings)
-    page.check("#sure")
+    page.check("#confirmation")
 
 
 def test_two_people_in_one_browser_do_not_sign_for_each_other(desk, house):
@@ -184,14 +184,14 @@ def test_two_people_in_one_browser_do_not_sign_for_each_other(desk, house):
     tab.goto(f"/console#token={wang}")
     tab.wait_for_selector(".session >> text=Wang Wu")
     page.click("form.sign button.main")
-    page.wait_for_selector("dialog.between >> text=Another person has signed in")
+    page.wait_for_selector("dialog.session-dialog >> text=Another person has signed in")
     assert axe(page) == []
     shot(page, "another_person")
     page.click("text=Back to my input")
     assert page.input_value("#findings") == "mine"
     assert slide_store.get(house.gateway.service.store.engine, slide)["state"] == "in_review"
     page.click("form.sign button.main")
-    page.click("dialog.between button.main")
+    page.click("dialog.session-dialog button.main")
     page.wait_for_selector(".session >> text=Wang Wu")
     page.wait_for_selector("form.sign .signer >> text=Wang Wu")
     page.wrong[:] = [each for each in page.wrong if "409" not in each]
@@ -220,12 +220,12 @@ def test_an_amendment_outlives_its_session_and_a_lost_answer_signs_once(desk, ho
     page.click("text=Amend")
     page.fill("#findings", "second")
     page.fill("#reason", "a reason of ten minutes")
-    page.check("#sure")
+    page.check("#confirmation")
     page.context.clear_cookies()
     page.click("form.sign button.main")
     page.fill("#token-again", house.token("pathologist"))
-    page.click("dialog.between button")
-    page.wait_for_selector("dialog.between", state="hidden")
+    page.click("dialog.session-dialog button")
+    page.wait_for_selector("dialog.session-dialog", state="hidden")
     assert page.input_value("#reason") == "a reason of ten minutes"
     page.click("form.sign button.main")
     page.wait_for_selector(".stamp.amended")
@@ -242,7 +242,7 @@ def test_a_slide_signed_elsewhere_meanwhile_is_shown_as_it_is_and_the_draft_stay
     other.goto(f"/console/slides/{slide}")
     other.select_option("#diagnosis", "HSIL")
     other.fill("#findings", "of the other tab")
-    other.check("#sure")
+    other.check("#confirmation")
     other.click("form.sign button.main")
     other.wait_for_selector(".stamp.final")
     page.click("form.sign button.main")
@@ -261,14 +261,14 @@ def test_a_slide_is_not_sent_for_another_person(desk, house):
     tab = page.context.new_page()
     tab.goto(f"/console#token={house.token('clinic', tenant='other')}")
     tab.wait_for_selector(".session >> text=other")
-    page.click("#go")
-    page.wait_for_selector("dialog.between >> text=Another person has signed in")
+    page.click("#submit-upload")
+    page.wait_for_selector("dialog.session-dialog >> text=Another person has signed in")
     page.click("text=Back to my input")
     with page.expect_response("**/v1/slides?*") as looked:  # as the worklist does of itself, every few seconds
         pass
     assert looked.value.status == 409
     page.wait_for_timeout(200)
-    assert not page.is_visible("dialog.between")
+    assert not page.is_visible("dialog.session-dialog")
     assert page.input_value("#accession") == "C26-00504"
     page.wrong[:] = [each for each in page.wrong if "409" not in each]
 
@@ -282,6 +282,6 @@ def test_a_worklist_stays_while_its_session_is_asked_for_and_goes_on(desk, house
     assert page.locator("#worklist tbody tr").count() == 1
     put(house.gateway, "queued", tenant="pause", accession="C26-00506")
     page.fill("#token-again", house.token("clinic", "pause"))
-    page.click("dialog.between button")
+    page.click("dialog.session-dialog button")
     page.wait_for_selector("#worklist tbody tr >> nth=1")
     page.wrong[:] = [each for each in page.wrong if "401" not in each]

@@ -84,17 +84,17 @@ export function SessionDialog() {
   }, [interruption]);
   const dismiss = () => { sessionInterruption.value = null; };
   return (
-    <dialog class="between" ref={dialogRef} aria-labelledby="between" onCancel={dismiss}>
+    <dialog class="session-dialog" ref={dialogRef} aria-labelledby="session-dialog-title" onCancel={dismiss}>
       {interruption === "ended" ? (
         <>
-          <h1 id="between"><Text en="Your session has ended" zh="会话已结束" /></h1>
+          <h1 id="session-dialog-title"><Text en="Your session has ended" zh="会话已结束" /></h1>
           <p><Text en={`Your input is still there. Sign in again as ${user?.name || user?.who} to continue; for another person the page is reloaded.`}
             zh={`已填写的内容仍在。请以 ${user?.name || user?.who} 的身份重新登录后继续；以他人身份登录将重新加载页面。`} /></p>
           <TokenForm id="token-again" />
         </>
       ) : interruption ? (
         <>
-          <h1 id="between"><Text en="Another person has signed in with this browser" zh="本浏览器已由他人登录" /></h1>
+          <h1 id="session-dialog-title"><Text en="Another person has signed in with this browser" zh="本浏览器已由他人登录" /></h1>
           <p><Text en={`This page belongs to ${user?.name || user?.who}. No action was performed. Your input is still there but will be lost when the page is reloaded.`}
             zh={`本页面属于 ${user?.name || user?.who}。未执行任何操作。已填写的内容仍在，重新加载后将丢失。`} /></p>
           <p class="actions">

@@ -24,7 +24,7 @@ export interface ProductApi {
 export function Batches({ api, renderCreated = (row) => formatTimestamp(row.created) }: { api: ProductApi; renderCreated?: (row: Batch) => ComponentChildren }) {
   const page = useResource<{ batches: Batch[] }>(`/v1/batches?product=${api.product}`);
   return (
-    <div class="side">
+    <div class="side-layout">
       <BatchUpload api={api} onDone={page.reload} />
       <section class="card">
         <h2><Text en="Batches" zh="批次" /></h2>
@@ -108,7 +108,7 @@ function BatchUpload({ api, onDone }: { api: ProductApi; onDone: () => void }) {
     <section class="card">
       <h2><Text en="Send a file" zh="上传文件" /></h2>
       <form class="stack" onSubmit={submit}>
-        <label class={`drop${dragOver ? " over" : ""}`} onDragOver={(event) => (event.preventDefault(), setDragOver(true))} onDragLeave={() => setDragOver(false)}
+        <label class={`drop${dragOver ? " dragging" : ""}`} onDragOver={(event) => (event.preventDefault(), setDragOver(true))} onDragLeave={() => setDragOver(false)}
           onDrop={(event) => (event.preventDefault(), setDragOver(false), void selectFile(event.dataTransfer?.files[0]))}>
           <input ref={input} class="hidden" type="file" accept=".csv,.ndjson,.jsonl,.parquet" onChange={(event) => void selectFile(event.currentTarget.files?.[0])} />
           <b>{file ? file.name : <Text en="Drop a table here, or choose one" zh="将表格拖到此处，或点击选择" />}</b>

@@ -18,7 +18,7 @@ export function SubjectLookup({ name, label, hint, basePath }: {
     if (id.trim()) route(`${basePath}/${encodeURIComponent(id.trim())}`);
   };
   return (
-    <form class="actions look-up" role="search" onSubmit={submit}>
+    <form class="actions subject-lookup" role="search" onSubmit={submit}>
       <label for={inputId}><Text en={label[0]} zh={label[1]} /></label>
       <input id={inputId} name={name} class="short" value={id} maxLength={255} autocomplete="off" placeholder={translate(...hint)} onInput={(event) => setId(event.currentTarget.value)} />
       <button type="submit"><Text en="Look up" zh="查询" /></button>

@@ -31,9 +31,9 @@ export function VirtualTable<Row>({ caption, columns, rows }: { caption: Bilingu
   useLayoutEffect(() => virtualizer._willUpdate());
   const grid = { gridTemplateColumns: columns.map((column) => column.width).join(" ") };
   return (
-    <div class="long" role="table" aria-label={translate(...caption)} aria-rowcount={rows.length + 1}>
+    <div class="virtual-table" role="table" aria-label={translate(...caption)} aria-rowcount={rows.length + 1}>
       <div role="rowgroup">
-        <div class="long-head" role="row" aria-rowindex={1} style={grid}>
+        <div class="virtual-head" role="row" aria-rowindex={1} style={grid}>
           {columns.map((column) => {
             const active = sort?.key === column.key;
             return (
@@ -46,12 +46,12 @@ export function VirtualTable<Row>({ caption, columns, rows }: { caption: Bilingu
           })}
         </div>
       </div>
-      <div class="long-body" ref={bodyRef} role="rowgroup" tabindex={0} aria-label={translate("rows", "数据行")}>
-        <div class="long-all" role="presentation" style={{ height: `${virtualizer.getTotalSize()}px` }}>
+      <div class="virtual-body" ref={bodyRef} role="rowgroup" tabindex={0} aria-label={translate("rows", "数据行")}>
+        <div class="virtual-content" role="presentation" style={{ height: `${virtualizer.getTotalSize()}px` }}>
           {virtualizer.getVirtualItems().map((item) => {
             const row = rows[order[item.index]!]!;
             return (
-              <div key={item.key} class="long-row" role="row" aria-rowindex={item.index + 2} style={{ ...grid, transform: `translateY(${item.start}px)` }}>
+              <div key={item.key} class="virtual-row" role="row" aria-rowindex={item.index + 2} style={{ ...grid, transform: `translateY(${item.start}px)` }}>
                 {columns.map((column) => <div key={column.key} role="cell" class={column.number ? "number" : undefined}>{column.cell(row)}</div>)}
               </div>
             );

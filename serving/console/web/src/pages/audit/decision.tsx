@@ -17,10 +17,10 @@ import { DECISIONS } from "./labels";
 interface Evidence {
   receipt: Bytes | null; // null: recorded before the audit log existed
   answer: Bytes | null;
-  parsed: Answer | null;
+  parsed: AnswerFields | null;
 }
 
-interface Answer {
+interface AnswerFields {
   decision?: string;
   limit?: number | null;
   currency?: string;
@@ -56,7 +56,7 @@ async function loadEvidence(id: string): Promise<Evidence> {
     const reading = resource instanceof Map ? resource.get("reading") : undefined;
     answer = reading === undefined || reading === null ? null : utf8(canonical(reading));
   } else answer = await bytesOf(address);
-  return { receipt, answer, parsed: answer === null ? null : (JSON.parse(text(answer)) as Answer) };
+  return { receipt, answer, parsed: answer === null ? null : (JSON.parse(text(answer)) as AnswerFields) };
 }
 
 export function Decision({ id = "" }: { id?: string }) {
@@ -76,7 +76,7 @@ export function Decision({ id = "" }: { id?: string }) {
   return (
     <div class="stack">
       <div class="page-head"><h1><Text en="Decision" zh="决定" /> <code>{id}</code></h1>{evidence.parsed?.simulated ? <span class="chip warn"><Text en="Simulated data" zh="模拟数据" /></span> : null}</div>
-      <div class="side audit-side">
+      <div class="side-layout audit-layout">
         <div class="stack">
           {evidence.parsed ? <AnswerCard answer={evidence.parsed} /> : null}
           <ResourceView resource={listing}>{(page) => page.decisions.map((row) => <HumanActions key={row.decision_id} row={row} />)}</ResourceView>
@@ -89,7 +89,7 @@ export function Decision({ id = "" }: { id?: string }) {
   );
 }
 
-function AnswerCard({ answer }: { answer: Answer }) {
+function AnswerCard({ answer }: { answer: AnswerFields }) {
   const facts: [string, string, preact.ComponentChildren][] = [
     ["Decided", "时间", answer.created ? formatTimestamp(answer.created) : null],
     ["Conclusion", "结论", answer.decision ? labelOf(DECISIONS, answer.decision) : answer.triage],

@@ -23,7 +23,7 @@ export function VerifyPage() {
     setFiles((previous) => ({ ...previous, [name]: { name: file.name, bytes } }));
   };
   return (
-    <div class="side audit-side">
+    <div class="side-layout audit-layout">
       <div class="stack">
         <LogKeyCard />
         <section class="card stack">

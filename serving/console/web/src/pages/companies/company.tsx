@@ -72,7 +72,7 @@ export function CompanyCards({ answer }: { answer: CompanyAnswer }) {
       <section class="card">
         <h2><Text en="Shell gate" zh="空壳闸门" /> <span class={`chip ${variant}`}><Text en={en} zh={zh} /></span></h2>
         <p><Text en={answer.gate.en} zh={answer.gate.zh} /></p>
-        {answer.gate.evidence.length ? <ul class="why">{answer.gate.evidence.map((finding) => <li key={finding.code}><Text en={finding.en} zh={finding.zh} /> <span class="chip">{formatNumber(finding.points)} <Text en="points" zh="分" /></span></li>)}</ul> : null}
+        {answer.gate.evidence.length ? <ul class="sentences">{answer.gate.evidence.map((finding) => <li key={finding.code}><Text en={finding.en} zh={finding.zh} /> <span class="chip">{formatNumber(finding.points)} <Text en="points" zh="分" /></span></li>)}</ul> : null}
       </section>
       {answer.innovation ? (
         <section class="card">
@@ -85,7 +85,7 @@ export function CompanyCards({ answer }: { answer: CompanyAnswer }) {
       ) : null}
       <section class="card">
         <h2><Text en="Early warnings" zh="预警" /></h2>
-        {answer.warnings.length ? <ul class="why">{answer.warnings.map((warning) => <li key={warning.code}><span class={`chip ${warning.severity === "act" ? "bad" : "warn"}`}>{warning.severity === "act" ? <Text en="act" zh="处置" /> : <Text en="watch" zh="关注" />}</span> <Text en={warning.en} zh={warning.zh} /></li>)}</ul> : <p class="quiet"><Text en="None at present." zh="目前无预警。" /></p>}
+        {answer.warnings.length ? <ul class="sentences">{answer.warnings.map((warning) => <li key={warning.code}><span class={`chip ${warning.severity === "human-action" ? "bad" : "warn"}`}>{warning.severity === "act" ? <Text en="act" zh="处置" /> : <Text en="watch" zh="关注" />}</span> <Text en={warning.en} zh={warning.zh} /></li>)}</ul> : <p class="quiet"><Text en="None at present." zh="目前无预警。" /></p>}
       </section>
     </>
   );

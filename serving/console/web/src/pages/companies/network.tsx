@@ -59,7 +59,7 @@ function NetworkGraph({ network }: { network: Network }) {
     `${formatNumber(companies)} companies are shown, within two steps or in a common invoice loop; of those accessible to you, ${formatNumber(empty)} have no insured staff${loops ? "; invoices form a loop" : ""}${network.left_out ? `; ${formatNumber(network.left_out)} more directly related companies are not shown` : ""}. Register of ${network.month}. People and addresses are not named.`,
     `显示 ${formatNumber(companies)} 家企业（两步之内或同一循环开票），可查看者中 ${formatNumber(empty)} 家无参保人员${loops ? "；存在循环开票" : ""}${network.left_out ? `；另有 ${formatNumber(network.left_out)} 家直接关联企业未显示` : ""}。名录月份 ${network.month}。不显示人名与地址。`,
   ];
-  const behind = {
+  const table = {
     headers: [["Company", "企业"], ["No insured staff", "无参保人员"], ["Relation", "关联方式"]] as [string, string][],
     rows: nodes.flatMap((node, index) => index && node.kind === "company" ? [[
       node.company_id ? <a href={`/console/companies/company/${encodeURIComponent(node.company_id)}`}>{node.company_id}</a> : <Text en="outside the register, erased or not accessible" zh="名录外、已删除或无权查看" />,
@@ -68,24 +68,24 @@ function NetworkGraph({ network }: { network: Network }) {
     ]] : []),
   };
   return (
-    <Figure title={["Company network", "关联网络"]} note={note} table={behind}>
+    <Figure title={["Company network", "关联网络"]} note={note} table={table}>
       <svg class="network" viewBox={`0 0 ${WIDTH} ${HEIGHT}`} role="group" aria-label={translate("Network; arrow keys move, Enter opens a company", "关联网络：方向键移动，回车打开企业")} onKeyDown={onKeyDown}>
         <defs><marker id="arrow" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="9" markerHeight="9" markerUnits="userSpaceOnUse" orient="auto"><path d="M0 0L8 4L0 8z" /></marker></defs>
         {edges.map((edge, index) => {
           const [from, to] = [positions[edge.from]!, positions[edge.to]!];
           const distance = Math.hypot(to.x - from.x, to.y - from.y) || 1, inset = (index: number) => (index ? 11 : 15) / distance;
           const highlighted = edge.from === focused || edge.to === focused;
-          return <line key={index} class={`tie ${edge.kind}${edge.loop ? " loop" : ""}${highlighted ? " on" : ""}`} x1={from.x + inset(edge.from) * (to.x - from.x)} y1={from.y + inset(edge.from) * (to.y - from.y)} x2={to.x - inset(edge.to) * (to.x - from.x)} y2={to.y - inset(edge.to) * (to.y - from.y)} marker-end={edge.kind === "invoice" ? "url(#arrow)" : undefined} />;
+          return <line key={index} class={`tie ${edge.kind}${edge.loop ? " loop" : ""}${highlighted ? " highlighted" : ""}`} x1={from.x + inset(edge.from) * (to.x - from.x)} y1={from.y + inset(edge.from) * (to.y - from.y)} x2={to.x - inset(edge.to) * (to.x - from.x)} y2={to.y - inset(edge.to) * (to.y - from.y)} marker-end={edge.kind === "invoice" ? "url(#arrow)" : undefined} />;
         })}
         {nodes.map((node, index) => {
           const { x, y } = positions[index]!;
-          const variant = node.kind !== "company" ? node.kind : index === 0 ? "centre" : node.company_id === null ? "unread" : node.insures_nobody ? "nobody" : "company";
+          const variant = node.kind !== "company" ? node.kind : index === 0 ? "centre" : node.company_id === null ? "inaccessible" : node.insures_nobody ? "no-staff" : "company";
           return (
-            <g key={index} ref={(shape) => void (shapes.current[index] = shape)} class={`node ${variant}${neighbours.has(index) ? " near" : ""}${index === focused ? " at" : ""}`} transform={`translate(${x} ${y})`}
+            <g key={index} ref={(shape) => void (shapes.current[index] = shape)} class={`node ${variant}${neighbours.has(index) ? " connected" : ""}${index === focused ? " focused" : ""}`} transform={`translate(${x} ${y})`}
               role={index && node.company_id ? "link" : "img"} tabindex={index === focused ? 0 : -1} aria-label={translate(describeNode(network, index, 0), describeNode(network, index, 1))}
               onFocus={() => setFocused(index)} onMouseEnter={() => setFocused(index)} onClick={() => openCompany(index)}>
               <Shape kind={node.kind} centre={index === 0} />
-              {node.kind !== "company" ? <text class="many" y="3.5" text-anchor="middle">{node.companies}</text> : null}
+              {node.kind !== "company" ? <text class="count" y="3.5" text-anchor="middle">{node.companies}</text> : null}
               {node.kind === "company" && (index === 0 || index === focused || nodes.length < 24) ? <text class="name" y={index === 0 ? 26 : 21} text-anchor="middle">{node.company_id ?? "…"}</text> : null}
             </g>
           );
@@ -93,11 +93,11 @@ function NetworkGraph({ network }: { network: Network }) {
       </svg>
       <p class="focused-node" aria-live="polite"><Text en={describeNode(network, focused, 0)} zh={describeNode(network, focused, 1)} /></p>
       <ul class="legend marks" aria-hidden="true">
-        {([["centre", "this company", "本企业"], ["company", "company", "企业"], ["nobody", "no insured staff", "无参保人员"], ["unread", "outside the register, erased or not accessible", "名录外、已删除或无权查看"], ["officer", "officer", "高管"], ["address", "address", "地址"], ["owner", "owner", "股东"]] as const).map(([variant, en, zh]) => (
-          <li key={variant}><svg class="network" viewBox="-11 -11 22 22"><g class={`node near ${variant}`}><Shape kind={variant in TIE_LABELS ? variant : "company"} centre={false} /></g></svg><Text en={en} zh={zh} /></li>
+        {([["centre", "this company", "本企业"], ["company", "company", "企业"], ["no-staff", "no insured staff", "无参保人员"], ["inaccessible", "outside the register, erased or not accessible", "名录外、已删除或无权查看"], ["officer", "officer", "高管"], ["address", "address", "地址"], ["owner", "owner", "股东"]] as const).map(([variant, en, zh]) => (
+          <li key={variant}><svg class="network" viewBox="-11 -11 22 22"><g class={`node connected ${variant}`}><Shape kind={variant in TIE_LABELS ? variant : "company"} centre={false} /></g></svg><Text en={en} zh={zh} /></li>
         ))}
-        <li><svg class="network" viewBox="-11 -11 22 22"><line class="tie invoice on" x1="-10" x2="10" y1="0" y2="0" /></svg><Text en="invoices" zh="开票" /></li>
-        {loops ? <li><svg class="network" viewBox="-11 -11 22 22"><line class="tie invoice loop on" x1="-10" x2="10" y1="0" y2="0" /></svg><Text en="in a loop" zh="循环开票" /></li> : null}
+        <li><svg class="network" viewBox="-11 -11 22 22"><line class="tie invoice highlighted" x1="-10" x2="10" y1="0" y2="0" /></svg><Text en="invoices" zh="开票" /></li>
+        {loops ? <li><svg class="network" viewBox="-11 -11 22 22"><line class="tie invoice loop highlighted" x1="-10" x2="10" y1="0" y2="0" /></svg><Text en="in a loop" zh="循环开票" /></li> : null}
       </ul>
     </Figure>
   );

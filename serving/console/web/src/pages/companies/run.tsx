@@ -125,7 +125,7 @@ function GradeMigration({ id, rows }: { id: string; rows: Row[] }) {
                 const count = matrix.counts.get(`${from} ${to}`) ?? 0;
                 const share = count / Math.max(1, matrix.totals.get(from) ?? 0);
                 const [fromRank, toRank] = [grades.indexOf(from), grades.indexOf(to)];
-                return <td key={to} class={`number ${toRank === fromRank ? "stay" : [from, to].includes(NO_GRADE) ? "" : toRank > fromRank ? "fell" : "rose"}`} style={{ "--share": `${Math.round(70 * Math.sqrt(share))}%` }}>{count || ""}</td>;
+                return <td key={to} class={`number ${toRank === fromRank ? "unchanged" : [from, to].includes(NO_GRADE) ? "" : toRank > fromRank ? "downgraded" : "upgraded"}`} style={{ "--share": `${Math.round(70 * Math.sqrt(share))}%` }}>{count || ""}</td>;
               })}</tr>
             ))}</tbody>
           </table>

@@ -124,7 +124,7 @@ function Comparison({ result: { before, after } }: { result: StressResult }) {
         <ul class="pairs" aria-hidden="true">
           {amounts.map((item) => (
             <li key={item.code}><Text en={item.label[0]} zh={item.label[1]} />
-              <svg viewBox="0 0 200 18" preserveAspectRatio="none"><rect class="was" y="1" height="7" width={barWidth(item.current)} /><rect class="is" y="10" height="7" width={barWidth(item.stressed)} /></svg>
+              <svg viewBox="0 0 200 18" preserveAspectRatio="none"><rect class="baseline" y="1" height="7" width={barWidth(item.current)} /><rect class="stressed" y="10" height="7" width={barWidth(item.stressed)} /></svg>
               <b class={(item.stressed ?? 0) < (item.current ?? 0) ? "bad-text" : undefined}>{item.stressed === null ? "–" : formatNumber(item.stressed)}</b>
             </li>
           ))}

@@ -1,7 +1,7 @@
 // One answer: the decision, the derivation of the limit, the reasons, and what would raise the limit.
 
 import { BarChart } from "../../ui/chart/bar-chart";
-import { Waterfall, type Step } from "../../ui/chart/waterfall";
+import { Waterfall, type WaterfallStep } from "../../ui/chart/waterfall";
 import { formatMoney, formatNumber, formatPercent, unitOf } from "../../ui/format";
 import { Text, type Bilingual, type Labels } from "../../ui/i18n";
 import { VERDICTS, type Answer, type Ledger } from "./types";
@@ -23,8 +23,8 @@ const BOUND_LABELS: Labels = {
 export const boundLabel = (code: string): Bilingual => BOUND_LABELS[code] ?? [code.replaceAll("_", " "), code.replaceAll("_", " ")];
 
 // The bounds, the lowest of them as the base, the conduct uplift, each cap that applied, the rounding, the limit.
-export function waterfallSteps(ledger: Ledger): Step[] {
-  const items: Step[] = ledger.bounds.filter((bound) => bound.amount !== null).map((bound) => {
+export function waterfallSteps(ledger: Ledger): WaterfallStep[] {
+  const items: WaterfallStep[] = ledger.bounds.filter((bound) => bound.amount !== null).map((bound) => {
     const [en, zh] = boundLabel(bound.code);
     return { key: `bound-${bound.code}`, en, zh, from: 0, to: bound.amount!, variant: "bound", mark: bound.binding ? ["binds", "起约束作用"] : undefined };
   });
@@ -59,7 +59,7 @@ export function AnswerHeadline({ answer, previous }: { answer: Answer; previous?
         <span class={`chip ${variant}`}><Text en={en} zh={zh} /></span>
         {answer.grade ? <span class="chip"><Text en={`Grade ${answer.grade}`} zh={`等级 ${answer.grade}`} /></span> : null}
       </p>
-      <p class="headline">{formatMoney(limit, answer.currency)}{change ? <span class={`moved ${change > 0 ? "good-text" : "bad-text"}`}>{change > 0 ? "+" : "−"}{formatNumber(Math.abs(change))}</span> : null}</p>
+      <p class="headline">{formatMoney(limit, answer.currency)}{change ? <span class={`limit-change ${change > 0 ? "good-text" : "bad-text"}`}>{change > 0 ? "+" : "−"}{formatNumber(Math.abs(change))}</span> : null}</p>
       <p class="quiet">
         {answer.limit === null ? <Text en="Indicative limit for the human decision." zh="参考额度，供人工决定时参考。" /> : <Text en="Credit limit" zh="授信额度" />}
       </p>
@@ -67,8 +67,8 @@ export function AnswerHeadline({ answer, previous }: { answer: Answer; previous?
         <div class="tile"><dt><Text en="Probability of default" zh="违约概率" /></dt><dd>{formatPercent(answer.pd, 2)}</dd></div>
         <div class="tile"><dt><Text en="Score (approval line)" zh="评分（审批线）" /></dt><dd>{formatNumber(answer.score)} <small>({formatNumber(answer.approval_line)})</small></dd></div>
       </dl>
-      {answer.referral.length ? <ul class="why">{answer.referral.map((sentence) => <li key={sentence.code}><Text en={sentence.en} zh={sentence.zh} /></li>)}</ul> : null}
-      {answer.remarks?.length ? <ul class="why quiet">{answer.remarks.map((sentence) => <li key={sentence.code}><Text en={sentence.en} zh={sentence.zh} /></li>)}</ul> : null}
+      {answer.referral.length ? <ul class="sentences">{answer.referral.map((sentence) => <li key={sentence.code}><Text en={sentence.en} zh={sentence.zh} /></li>)}</ul> : null}
+      {answer.remarks?.length ? <ul class="sentences quiet">{answer.remarks.map((sentence) => <li key={sentence.code}><Text en={sentence.en} zh={sentence.zh} /></li>)}</ul> : null}
     </div>
   );
 }

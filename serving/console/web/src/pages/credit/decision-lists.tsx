@@ -101,7 +101,7 @@ function DecisionTable({ rows, showNotes }: { rows: DecisionRow[]; showNotes?: b
   return (
     <Table caption={["Decisions", "决定"]} rows={rows} keyOf={(row) => row.decision_id} columns={[
       { en: "Created", zh: "时间", cell: (row) => <a href={`/console/${row.product === MODEL ? "credit" : "companies"}/decisions/${row.decision_id}`}>{formatTimestamp(row.created)}</a> },
-      { en: "Decision", zh: "决定", cell: (row) => <Verdict row={row} /> },
+      { en: "Decision", zh: "决定", cell: (row) => <DecisionChip row={row} /> },
       { en: "Limit", zh: "额度", number: true, cell: (row) => formatMoney(row.override ? row.override.limit : (row.limit ?? row.indicative_limit), row.currency) },
       { en: "Default", zh: "违约概率", number: true, cell: (row) => (row.pd === null ? "–" : formatPercent(row.pd, 2)) },
       { en: "Grade", zh: "等级", cell: (row) => row.grade ?? "–" },
@@ -112,7 +112,7 @@ function DecisionTable({ rows, showNotes }: { rows: DecisionRow[]; showNotes?: b
   );
 }
 
-function Verdict({ row }: { row: DecisionRow }) {
+function DecisionChip({ row }: { row: DecisionRow }) {
   const [en, zh, variant] = VERDICTS[row.override?.decision ?? row.decision]!;
   return <span class={`chip ${variant}`}>{row.override?.decision === "approve" ? <Text en="Approved by a person" zh="人工通过" /> : <Text en={en} zh={zh} />}</span>;
 }

@@ -112,7 +112,7 @@ function OverrideForm({ id, unit, onDone }: { id: string; unit: Bilingual; onDon
     void send({ decision, reason: oneLine(reason), ...(decision === "approve" ? { limit: Number(limit) } : {}) });
   };
   return (
-    <details class="card act">
+    <details class="card human-action">
       <summary><Text en="Override with a reason" zh="人工改判（须注明理由）" /></summary>
       <form class="stack" onSubmit={submit}>
         <Field label={{ en: "Decision", zh: "决定" }}>{(control) => (
@@ -139,7 +139,7 @@ function ReferralForm({ id, onDone }: { id: string; onDone: () => void }) {
     void send({ to: to.trim(), note: oneLine(note) });
   };
   return (
-    <details class="card act">
+    <details class="card human-action">
       <summary><Text en="Refer to a colleague" zh="转同事处理" /></summary>
       <form class="stack" onSubmit={submit}>
         <Field label={{ en: "Colleague", zh: "同事" }} hint={{ en: "Their user id.", zh: "填写其登录用户名。" }}>{(control) => <input {...control} required maxLength={128} autocomplete="off" value={to} onInput={(event) => setTo(event.currentTarget.value)} />}</Field>

@@ -8,7 +8,7 @@ import { translate, Text } from "../../ui/i18n";
 import { ForestPlot } from "./forest-plot";
 import { Histogram } from "./histogram";
 import type { Plots, Version } from "./types";
-import { IDEAL_VALUES, FIGURES, formatDecimal, FigureWithInterval } from "./labels";
+import { IDEAL_VALUES, METRIC_LABELS, formatDecimal, EstimateText } from "./labels";
 
 const VARIANTS = ["first", "second"] as const;
 const ATTRIBUTES: Record<string, string> = { sex: "性别", age: "年龄", ethnicity: "民族", religion: "宗教", health: "健康" };
@@ -30,31 +30,31 @@ export function VersionComparison({ versions }: { versions: Version[] }) {
   const unplotted = versions.filter((version) => !version.plots);
   return (
     <div class="stack">
-      <FigureTable versions={versions} />
+      <MetricTable versions={versions} />
       {unplotted.map((version) => version.refused ? (
         <Empty key={version.version} en={`The bundle of ${version.version} was rejected, so its card cannot be relied on: ${version.refused}`}
           zh={`版本 ${version.version} 的模型包被拒绝加载，其模型卡不可作为依据：${version.refused}`} />
       ) : (
-        <Empty key={version.version} en={`The card of ${version.version} has no plot data: it was signed before plot data were introduced. Its figures are listed above; retraining adds the plots.`}
-          zh={`版本 ${version.version} 的模型卡不含绘图数据（签署早于该功能）。数值见上表；重新训练后即可显示图表。`} />
+        <Empty key={version.version} en={`The card of ${version.version} has no plot data: it was signed before plot data were introduced. Its metrics are listed above; retraining adds the plots.`}
+          zh={`版本 ${version.version} 的模型卡不含绘图数据（签署早于该功能）。评估指标见上表；重新训练后即可显示图表。`} />
       ))}
       {plotted.length ? <PlotGrid plotted={plotted} /> : null}
     </div>
   );
 }
 
-function FigureTable({ versions }: { versions: Version[] }) {
-  const names = Object.keys(FIGURES).filter((name) => versions.some((version) => version.figures?.[name]));
+function MetricTable({ versions }: { versions: Version[] }) {
+  const names = Object.keys(METRIC_LABELS).filter((name) => versions.some((version) => version.figures?.[name]));
   const [a, b] = versions;
   return (
     <section class="card">
-      <Table caption={["Figures with 95 % intervals", "数值及 95 % 置信区间"]} rows={names} keyOf={(name) => name} columns={[
-        { en: "Figure", zh: "指标", cell: (name) => <><Text en={FIGURES[name]![0]} zh={FIGURES[name]![1]} />{IDEAL_VALUES[name] ? <small class="interval"> <Text en={IDEAL_VALUES[name]![0]} zh={IDEAL_VALUES[name]![1]} /></small> : null}</> },
-        ...versions.map((version, index) => ({ en: version.version, zh: version.version, number: true, cell: (name: string) => <span class={VARIANTS[index]}><FigureWithInterval figure={version.figures?.[name]} /></span> })),
+      <Table caption={["Metrics with 95 % intervals", "评估指标及 95% 置信区间"]} rows={names} keyOf={(name) => name} columns={[
+        { en: "Metric", zh: "指标", cell: (name) => <><Text en={METRIC_LABELS[name]![0]} zh={METRIC_LABELS[name]![1]} />{IDEAL_VALUES[name] ? <small class="interval"> <Text en={IDEAL_VALUES[name]![0]} zh={IDEAL_VALUES[name]![1]} /></small> : null}</> },
+        ...versions.map((version, index) => ({ en: version.version, zh: version.version, number: true, cell: (name: string) => <span class={VARIANTS[index]}><EstimateText estimate={version.figures?.[name]} /></span> })),
         ...(a && b ? [{ en: "Right minus left", zh: "右减左", number: true, cell: (name: string) => difference(a.figures?.[name]?.value, b.figures?.[name]?.value) }] : []),
       ]} />
       <p class="quiet">
-        {versions.map((version) => <span key={version.version} class="held"><Text en={`${version.version}: ${version.rows ? formatNumber(version.rows) : "–"} held-out rows`} zh={`${version.version}：留出 ${version.rows ? formatNumber(version.rows) : "–"} 行`} /> </span>)}
+        {versions.map((version) => <span key={version.version} class="row-count"><Text en={`${version.version}: ${version.rows ? formatNumber(version.rows) : "–"} held-out rows`} zh={`${version.version}：留出 ${version.rows ? formatNumber(version.rows) : "–"} 行`} /> </span>)}
         {b ? <Text en="The two versions may have been evaluated on different rows; the gate compares them on the same rows." zh="两个版本的评估数据可能不同；门槛检查使用相同数据进行比较。" /> : null}
       </p>
     </section>
@@ -85,7 +85,7 @@ function PlotGrid({ plotted }: { plotted: PlottedVersion[] }) {
           table={{ headers: [["Version", "版本"], ["Model", "模型"], ["AUC", "AUC"]], rows: plotted.flatMap(({ version, plots }) => plots.roc.map((curve) => [version.version, curve.name.replaceAll("_", " "), formatDecimal(curve.auc)])) }} />
       </section>
       <section class="card">
-        <LineChart square title={["Calibration: predicted and observed", "校准：预测与实际"]} note={["Deciles of the rows with 95 % intervals; on the diagonal, predicted equals observed.", "按预测排序的十等分，含 95 % 置信区间；位于对角线即预测等于实际。"]} diagonal
+        <LineChart square title={["Calibration: predicted and observed", "校准：预测与实际"]} note={["Deciles of the rows with 95 % intervals; on the diagonal, predicted equals observed.", "按预测排序的十等分，含 95% 置信区间；位于对角线即预测等于实际。"]} diagonal
           x={{ en: slides ? "predicted probability" : "predicted probability of default", zh: slides ? "预测概率" : "预测违约概率", domain: [0, max], format: formatShare }}
           y={{ en: "observed share", zh: "实际比例", domain: [0, max], format: formatShare }}
           lines={plotted.map(({ version, plots, variant }) => ({
@@ -95,7 +95,7 @@ function PlotGrid({ plotted }: { plotted: PlottedVersion[] }) {
           table={{ headers: [["Version", "版本"], ["Predicted", "预测"], ["Observed", "实际"], ["Rows", "行数"]], rows: plotted.flatMap(({ version, plots }) => plots.reliability.map((item) => [version.version, formatPercent(item.stated), `${formatPercent(item.seen)} [${formatPercent(item.low)}, ${formatPercent(item.high)}]`, formatNumber(item.rows)])) }} />
       </section>
       {plotted.map(({ version, plots, variant }) => plots.spread ? (
-        <section class="card" key={`spread ${version.version}`}><p class={`whose ${variant}`}>{version.version}</p>
+        <section class="card" key={`spread ${version.version}`}><p class={`version-name ${variant}`}>{version.version}</p>
           <Histogram spread={plots.spread} title={plots.spread.what === "score" ? ["Score distribution by repayment", "评分分布"] : ["Distribution of the predicted probability", "预测概率分布"]} />
         </section>
       ) : null)}
@@ -115,29 +115,29 @@ function PlotGrid({ plotted }: { plotted: PlottedVersion[] }) {
         </section>
       ) : null}
       {withBaselines.map(({ version, variant }) => (
-        <section class="card" key={`beside ${version.version}`}><p class={`whose ${variant}`}>{version.version}</p>
-          <ForestPlot title={["Comparison with other models on the same rows", "与其他模型的比较（相同数据）"]} note={["AUC with 95 % intervals; the other models are never deployed.", "AUC 及 95 % 置信区间；其他模型不上线。"]} headers={[["Model", "模型"], ["AUC", "AUC"]]}
+        <section class="card" key={`beside ${version.version}`}><p class={`version-name ${variant}`}>{version.version}</p>
+          <ForestPlot title={["Comparison with other models on the same rows", "与其他模型的比较（相同数据）"]} note={["AUC with 95 % intervals; the other models are never deployed.", "AUC 及 95% 置信区间；其他模型不上线。"]} headers={[["Model", "模型"], ["AUC", "AUC"]]}
             rows={[
-              { key: "ours", label: <Text en="this model" zh="本模型" />, figure: version.figures?.auc ?? { value: null, low: null, high: null }, variant },
-              ...Object.entries(version.metrics?.beside ?? {}).map(([name, baseline]) => ({ key: name, variant: "soft" as const, figure: baseline.auc, label: <Text en={name.replaceAll("_", " ")} zh={BASELINES[name] ?? name} /> })),
+              { key: "ours", label: <Text en="this model" zh="本模型" />, estimate: version.figures?.auc ?? { value: null, low: null, high: null }, variant },
+              ...Object.entries(version.metrics?.beside ?? {}).map(([name, baseline]) => ({ key: name, variant: "soft" as const, estimate: baseline.auc, label: <Text en={name.replaceAll("_", " ")} zh={BASELINES[name] ?? name} /> })),
             ]} />
         </section>
       ))}
       {FAIRNESS.map(({ part, title }) => withFairness.filter(({ plots }) => plots.fairness.some((item) => item[part].value !== null)).map(({ version, plots, variant }) => (
-        <section class="card" key={`${part} ${version.version}`}><p class={`whose ${variant}`}>{version.version}</p>
+        <section class="card" key={`${part} ${version.version}`}><p class={`version-name ${variant}`}>{version.version}</p>
           <ForestPlot title={title} note={["Ratio to the largest group of the attribute. 1 means parity; below 0.8 is investigated.", "与该属性最大群体之比。1 为一致；低于 0.8 须核查。"]}
-            headers={[["Group", "群体"], ["Ratio", "比值"]]} marks={[{ value: 1, variant: "even" }, { value: 0.8, variant: "least" }]}
+            headers={[["Group", "群体"], ["Ratio", "比值"]]} marks={[{ value: 1, variant: "parity" }, { value: 0.8, variant: "minimum" }]}
             rows={plots.fairness.map((item) => ({
-              key: `${item.attribute} ${item.value}`, figure: item[part], variant: (item[part].value ?? 1) < 0.8 ? "bad" as const : variant,
+              key: `${item.attribute} ${item.value}`, estimate: item[part], variant: (item[part].value ?? 1) < 0.8 ? "bad" as const : variant,
               label: <><Text en={item.attribute} zh={ATTRIBUTES[item.attribute] ?? item.attribute} />: {item.value}</>,
             }))} />
         </section>
       )))}
       {plotted.map(({ version, plots, variant }) => plots.weights.length ? (
-        <section class="card" key={`weights ${version.version}`}><p class={`whose ${variant}`}>{version.version}</p><Weights plots={plots} variant={variant} /></section>
+        <section class="card" key={`weights ${version.version}`}><p class={`version-name ${variant}`}>{version.version}</p><Weights plots={plots} variant={variant} /></section>
       ) : null)}
       {plotted.map(({ version, plots, variant }) => plots.learning.length ? (
-        <section class="card" key={`learning ${version.version}`}><p class={`whose ${variant}`}>{version.version}</p>
+        <section class="card" key={`learning ${version.version}`}><p class={`version-name ${variant}`}>{version.version}</p>
           <LineChart title={["Learning curve", "学习曲线"]} x={{ en: "epoch", zh: "轮次" }} y={{ en: "mean loss", zh: "平均损失" }}
             lines={plots.learning.map((curve) => ({
               key: curve.name, en: curve.name === "held" ? "validation groups" : "training tiles", zh: curve.name === "held" ? "留出数据" : "训练图块",
@@ -157,7 +157,7 @@ function Weights({ plots, variant }: { plots: Plots; variant: string }) {
       <ul class={`forest ${variant}`} aria-label={translate("Most influential indicators", "影响评分最大的指标")}>
         {plots.weights.map((item) => (
           <li key={item.name}>
-            <span class="words"><Text en={item.en} zh={item.zh} /></span>
+            <span class="label"><Text en={item.en} zh={item.zh} /></span>
             <svg viewBox="0 0 200 18" preserveAspectRatio="none" aria-hidden="true"><rect x="0" y="4" height="10" width={(200 * item.points) / max} /></svg>
             <b>{item.points.toFixed(1)}</b>
           </li>

@@ -20,7 +20,7 @@ export function Histogram({ spread, title }: { spread: NonNullable<Plots["spread
   const rows = spread.negative.map((share, index) => [`${formatEdge(spread.edges[index]!)} – ${formatEdge(spread.edges[index + 1]!)}`, formatPercent(share), formatPercent(spread.positive[index]!)]);
   return (
     <Figure title={title} table={{ headers: [score ? ["Score (points)", "评分（分）"] : ["Probability", "概率"], good, bad], rows }}>
-      <svg class="plot spread" viewBox={`0 0 ${WIDTH} ${HEIGHT}`} role="img" aria-label={translate(...title)}>
+      <svg class="plot histogram" viewBox={`0 0 ${WIDTH} ${HEIGHT}`} role="img" aria-label={translate(...title)}>
         {y.ticks(4).map((tick) => (
           <g key={tick}>
             <line class="grid" x1={LEFT} x2={WIDTH - RIGHT} y1={y(tick)} y2={y(tick)} />
@@ -33,7 +33,7 @@ export function Histogram({ spread, title }: { spread: NonNullable<Plots["spread
         {x.ticks(7).map((tick) => <text key={tick} x={x(tick)} y={HEIGHT - BOTTOM + 15} text-anchor="middle">{tick}</text>)}
         <text class="axis" x={(LEFT + WIDTH - RIGHT) / 2} y={HEIGHT - 4} text-anchor="middle">{score ? translate("score, points", "评分（分）") : translate("stated probability", "预测概率")}</text>
       </svg>
-      <ul class="legend spread-legend">
+      <ul class="legend histogram-legend">
         <li class="good"><i aria-hidden="true" /><Text en={good[0]} zh={good[1]} /></li>
         <li class="bad"><i aria-hidden="true" /><Text en={bad[0]} zh={bad[1]} /></li>
         <li class="cut"><i aria-hidden="true" />{score ? <Text en={`approval line, ${formatEdge(spread.line)} points`} zh={`审批线 ${formatEdge(spread.line)} 分`} /> : <Text en={`operating point, ${formatEdge(spread.line)}`} zh={`工作点 ${formatEdge(spread.line)}`} />}</li>

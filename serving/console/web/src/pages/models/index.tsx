@@ -7,6 +7,6 @@ import { ModelPage } from "./model-page";
 import "./models.css";
 
 export default function Models() {
-  const [name, more] = useLocation().path.split("/").slice(3);
-  return <main id="main">{more ? <NotFound /> : name ? <ModelPage key={name} name={decodeURIComponent(name)} /> : <ModelList />}</main>;
+  const [name, rest] = useLocation().path.split("/").slice(3);
+  return <main id="main">{rest ? <NotFound /> : name ? <ModelPage key={name} name={decodeURIComponent(name)} /> : <ModelList />}</main>;
 }

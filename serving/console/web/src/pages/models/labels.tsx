@@ -1,9 +1,9 @@
-// Labels of figures, checks and versions.
+// Labels of metrics, checks and versions.
 
 import { Text, type Labels } from "../../ui/i18n";
-import type { Figure, VersionLine } from "./types";
+import type { Estimate, VersionLine } from "./types";
 
-export const FIGURES: Labels = {
+export const METRIC_LABELS: Labels = {
   auc: ["AUC", "AUC"],
   ks: ["KS", "KS"],
   brier: ["Brier score", "Brier 分"],
@@ -47,18 +47,18 @@ export function CheckName({ name }: { name: string }) {
   return <Text en={name[0]!.toUpperCase() + name.slice(1)} zh={better ? `优于在线版本 ${better[1]}` : CHECKS[name] ?? name} />;
 }
 
-// A sentence of a model card. Figures are the same in both languages, and some cards are in English only.
-export function Sentence({ en, zh }: { en: string; zh: string | undefined }) {
+// A sentence of a model card. Numbers are the same in both languages, and some cards are in English only.
+export function CardSentence({ en, zh }: { en: string; zh: string | undefined }) {
   return !zh || zh === en ? <span lang="en">{en}</span> : <Text en={en} zh={zh} />;
 }
 
 export const formatDecimal = (value: number | null | undefined, digits = 3) =>
   value === null || value === undefined ? "–" : value.toFixed(digits).replace("-", "−");
 
-// A figure with its 95 % interval.
-export function FigureWithInterval({ figure }: { figure: Figure | null | undefined }) {
-  if (!figure || figure.value === null) return <>–</>;
-  return <>{formatDecimal(figure.value)}{figure.low !== null && figure.high !== null ? <small class="interval"> [{formatDecimal(figure.low)}, {formatDecimal(figure.high)}]</small> : null}</>;
+// A metric with its 95 % interval.
+export function EstimateText({ estimate }: { estimate: Estimate | null | undefined }) {
+  if (!estimate || estimate.value === null) return <>–</>;
+  return <>{formatDecimal(estimate.value)}{estimate.low !== null && estimate.high !== null ? <small class="interval"> [{formatDecimal(estimate.low)}, {formatDecimal(estimate.high)}]</small> : null}</>;
 }
 
 export function GateChip({ passed }: { passed: boolean | null }) {

@@ -11,40 +11,40 @@ import { ForestPlot } from "./forest-plot";
 import { Monitoring } from "./monitoring";
 import { GatePanel } from "./promotion";
 import type { VersionLine, VersionList, Promotion, Version } from "./types";
-import { GateChip, PRODUCTS, Sentence, SimulatedChip, VersionStatus, FigureWithInterval } from "./labels";
+import { GateChip, PRODUCTS, CardSentence, SimulatedChip, VersionStatus, EstimateText } from "./labels";
 
 export function ModelPage({ name }: { name: string }) {
   const resource = useResource<VersionList>(`/v1/models/${encodeURIComponent(name)}/versions`);
   return (
     <>
-      <p class="crumb"><a href="/console/models"><Text en="All models" zh="全部模型" /></a></p>
-      <ResourceView resource={resource}>{(listed) => <ModelView listed={listed} reload={resource.reload} />}</ResourceView>
+      <p class="breadcrumb"><a href="/console/models"><Text en="All models" zh="全部模型" /></a></p>
+      <ResourceView resource={resource}>{(list) => <ModelView list={list} reload={resource.reload} />}</ResourceView>
     </>
   );
 }
 
-const otherVersion = (listed: VersionList, first: string) =>
-  (listed.versions.find((version) => version.aliases.includes("challenger") && version.version !== first) ?? listed.versions.find((version) => version.version !== first))?.version ?? null;
+const otherVersion = (list: VersionList, first: string) =>
+  (list.versions.find((version) => version.aliases.includes("challenger") && version.version !== first) ?? list.versions.find((version) => version.version !== first))?.version ?? null;
 
-function ModelView({ listed, reload }: { listed: VersionList; reload: () => void }) {
-  const [first, setFirst] = useState(listed.serving ?? listed.versions[0]?.version ?? "");
-  const [second, setSecond] = useState(otherVersion(listed, first));
-  const firstResource = useResource<Version>(first ? versionAddress(listed.model, first) : null);
-  const secondResource = useResource<Version>(second ? versionAddress(listed.model, second) : null);
-  const card = listed.versions.find((left) => left.version === listed.serving) ?? listed.versions[0];
+function ModelView({ list, reload }: { list: VersionList; reload: () => void }) {
+  const [first, setFirst] = useState(list.serving ?? list.versions[0]?.version ?? "");
+  const [second, setSecond] = useState(otherVersion(list, first));
+  const firstResource = useResource<Version>(first ? versionAddress(list.model, first) : null);
+  const secondResource = useResource<Version>(second ? versionAddress(list.model, second) : null);
+  const card = list.versions.find((left) => left.version === list.serving) ?? list.versions[0];
   if (!card) return <Empty en="This model has no version." zh="该模型没有版本。" />;
   const [en, zh] = PRODUCTS[card.product ?? ""] ?? ["", ""];
   const reloadAll = () => { reload(); firstResource.reload(); secondResource.reload(); };
   return (
     <div class="stack">
       <div class="page-head">
-        <h1>{listed.model}</h1><span class="quiet"><Text en={en} zh={zh} /></span>{card.simulated ? <SimulatedChip /> : null}
-        {card.purpose ? <p class="quiet wide"><Sentence en={card.purpose} zh={card.purpose_zh} /></p> : null}
-        {card.not_for ? <p class="quiet wide"><strong><Text en="Not for: " zh="不适用于：" /></strong><Sentence en={card.not_for} zh={card.not_for_zh} /></p> : null}
+        <h1>{list.model}</h1><span class="quiet"><Text en={en} zh={zh} /></span>{card.simulated ? <SimulatedChip /> : null}
+        {card.purpose ? <p class="quiet wide"><CardSentence en={card.purpose} zh={card.purpose_zh} /></p> : null}
+        {card.not_for ? <p class="quiet wide"><strong><Text en="Not for: " zh="不适用于：" /></strong><CardSentence en={card.not_for} zh={card.not_for_zh} /></p> : null}
       </div>
       <section class="card">
         <h2><Text en="Versions" zh="版本" /></h2>
-        <VersionTable listed={listed} first={first} second={second} setFirst={setFirst} setSecond={setSecond} />
+        <VersionTable list={list} first={first} second={second} setFirst={setFirst} setSecond={setSecond} />
       </section>
       <section class="stack" aria-live="polite">
         <h2><Text en={second ? "Side by side" : "Evaluation"} zh={second ? "并排比较" : "评估结果"} /></h2>
@@ -53,10 +53,10 @@ function ModelView({ listed, reload }: { listed: VersionList; reload: () => void
       <section class="split">
         {[firstResource, ...(second ? [secondResource] : [])].map((resource, index) => <ResourceView key={index} resource={resource}>{(left) => <GatePanel version={left} onDone={reloadAll} variant={index ? "second" : "first"} />}</ResourceView>)}
       </section>
-      <Monitoring model={listed.model} />
+      <Monitoring model={list.model} />
       <section class="card">
         <h2><Text en="Promotions" zh="上线记录" /></h2>
-        <PromotionTable rows={listed.promotions} champion={listed.champion} />
+        <PromotionTable rows={list.promotions} champion={list.champion} />
       </section>
     </div>
   );
@@ -64,8 +64,8 @@ function ModelView({ listed, reload }: { listed: VersionList; reload: () => void
 
 const versionAddress = (model: string, version: string) => `/v1/models/${encodeURIComponent(model)}/versions/${encodeURIComponent(version)}`;
 
-function VersionTable({ listed, first, second, setFirst, setSecond }: {
-  listed: VersionList; first: string; second: string | null; setFirst: (version: string) => void; setSecond: (version: string) => void;
+function VersionTable({ list, first, second, setFirst, setSecond }: {
+  list: VersionList; first: string; second: string | null; setFirst: (version: string) => void; setSecond: (version: string) => void;
 }) {
   const radio = (side: "first" | "second", line: VersionLine) => (
     <input type="radio" name={side} value={line.version} class={side} checked={(side === "first" ? first : second) === line.version}
@@ -73,28 +73,28 @@ function VersionTable({ listed, first, second, setFirst, setSecond }: {
       aria-label={translate(`${side === "first" ? "Left" : "Right"}: ${line.version}`, `${side === "first" ? "左" : "右"}：${line.version}`)}
       onChange={() => (side === "first" ? setFirst : setSecond)(line.version)} />
   );
-  const comparable = listed.versions.length > 1;
-  const known = listed.versions.filter((line) => line.figures?.auc);
+  const comparable = list.versions.length > 1;
+  const known = list.versions.filter((line) => line.figures?.auc);
   return (
     <div class={known.length > 1 ? "versions" : ""}>
-      <Table caption={["Versions, newest first", "版本，最新在前"]} rows={listed.versions} keyOf={(line) => line.version} columns={[
+      <Table caption={["Versions, newest first", "版本，最新在前"]} rows={list.versions} keyOf={(line) => line.version} columns={[
         ...(comparable ? [
           { en: "Left", zh: "左", cell: (line: VersionLine) => radio("first", line) },
           { en: "Right", zh: "右", cell: (line: VersionLine) => radio("second", line) },
         ] : []),
         { en: "Version", zh: "版本", cell: (line) => <>{line.version}{line.refused ? <p class="bad-text small" lang="en">{line.refused}</p> : null}</> },
-        { en: "Standing", zh: "状态", cell: (line) => <span class="actions"><VersionStatus line={line} serving={listed.serving} /></span> },
+        { en: "Standing", zh: "状态", cell: (line) => <span class="actions"><VersionStatus line={line} serving={list.serving} /></span> },
         { en: "Trained", zh: "训练时间", cell: (line) => formatTimestamp(line.created) },
         { en: "Gate", zh: "门槛检查", cell: (line) => <GateChip passed={line.gate} /> },
-        { en: "AUC [95 %]", zh: "AUC [95 %]", number: true, cell: (line) => <FigureWithInterval figure={line.figures?.auc} /> },
+        { en: "AUC [95 %]", zh: "AUC [95 %]", number: true, cell: (line) => <EstimateText estimate={line.figures?.auc} /> },
         { en: "Run", zh: "运行", cell: (line) => line.run ? <a href={line.run} rel="noreferrer" target="_blank">MLflow<span class="hidden"> {line.version}</span></a> : "–" },
       ]} />
       {known.length > 1 ? (
-        <ForestPlot title={["AUC of each version", "各版本 AUC"]} note={["With 95 % intervals, each on its own held-out rows.", "含 95 % 置信区间，各在其留出数据上。"]}
+        <ForestPlot title={["AUC of each version", "各版本 AUC"]} note={["With 95 % intervals, each on its own held-out rows.", "含 95% 置信区间，各在其留出数据上。"]}
           headers={[["Version", "版本"], ["AUC", "AUC"]]}
-          rows={known.map((line) => ({ key: line.version, label: line.version, figure: line.figures!.auc!, variant: line.version === second ? "second" as const : "first" as const }))} />
+          rows={known.map((line) => ({ key: line.version, label: line.version, estimate: line.figures!.auc!, variant: line.version === second ? "second" as const : "first" as const }))} />
       ) : null}
-      {listed.next ? <p class="quiet"><Text en="Older versions are not listed." zh="更早的版本未显示。" /></p> : null}
+      {list.next ? <p class="quiet"><Text en="Older versions are not listed." zh="更早的版本未显示。" /></p> : null}
     </div>
   );
 }

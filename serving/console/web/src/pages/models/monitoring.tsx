@@ -6,8 +6,8 @@ import { formatNumber, formatPercent } from "../../ui/format";
 import { Empty, ResourceView } from "../../ui/feedback";
 import { Table } from "../../ui/table";
 import { Text, type Bilingual } from "../../ui/i18n";
-import type { Effect, Figure, Week } from "./types";
-import { formatDecimal, FigureWithInterval } from "./labels";
+import type { Effect, Estimate, Week } from "./types";
+import { formatDecimal, EstimateText } from "./labels";
 
 const DAY = 86_400_000;
 const weekNumber = (week: Week) => Date.parse(week.week) / DAY / 7; // in weeks; Mondays differ by whole numbers
@@ -46,16 +46,16 @@ function EffectCard({ effect }: { effect: Effect }) {
     <article class="card stack">
       <div class="model-head">
         <h3>{effect.version}</h3>
-        <span class="quiet"><Text en={`${formatNumber(count)} ${effect.kind === "slides" ? "slides" : "decisions"} · ${formatNumber(effect.outcomes?.total ?? 0)} outcomes`} zh={`${formatNumber(count)} ${effect.kind === "slides" ? "张切片" : "项决定"} · ${formatNumber(effect.outcomes?.total ?? 0)} 项结果`} /> · AUC <FigureWithInterval figure={effect.auc} /></span>
+        <span class="quiet"><Text en={`${formatNumber(count)} ${effect.kind === "slides" ? "slides" : "decisions"} · ${formatNumber(effect.outcomes?.total ?? 0)} outcomes`} zh={`${formatNumber(count)} ${effect.kind === "slides" ? "张切片" : "项决定"} · ${formatNumber(effect.outcomes?.total ?? 0)} 项结果`} /> · AUC <EstimateText estimate={effect.auc} /></span>
       </div>
       <div class="plots three">
         {psi.points.length ? <LineChart title={["Drift of the score", "评分漂移"]} note={["Population stability index relative to training; 0 means no change.", "相对训练数据的总体稳定性指数（PSI）；0 为无变化。"]} lines={[psi]} x={x} y={{ en: "PSI", zh: "PSI", domain: [0, 1.1 * Math.max(0.25, ...psi.points.map((point) => point.y))], format: (value) => value.toFixed(2) }} table={weeklyTable(psi, first, "PSI", "PSI")} /> : null}
-        {rate.points.length ? <LineChart title={effect.kind === "slides" ? ["Share flagged", "标记比例"] : ["Share approved", "批准比例"]} note={["With 95 % intervals.", "含 95 % 置信区间。"]} lines={[rate]} x={x} y={{ en: "share", zh: "比例", domain: [0, 1], format: (value) => formatPercent(value, 0) }} table={weeklyTable(rate, first, "Share", "比例")} /> : null}
+        {rate.points.length ? <LineChart title={effect.kind === "slides" ? ["Share flagged", "标记比例"] : ["Share approved", "批准比例"]} note={["With 95 % intervals.", "含 95% 置信区间。"]} lines={[rate]} x={x} y={{ en: "share", zh: "比例", domain: [0, 1], format: (value) => formatPercent(value, 0) }} table={weeklyTable(rate, first, "Share", "比例")} /> : null}
         {ratio.points.length ? <LineChart title={["Calibration: observed over predicted", "校准：实际/预测"]} note={["1 is perfect; above 1, more applicants defaulted than predicted.", "1 为最佳；高于 1 表示实际违约多于预测。"]} lines={[ratio]} x={x} y={{ en: "ratio", zh: "比值" }} table={weeklyTable(ratio, first, "Ratio", "比值")} /> : null}
         {groups.length ? <LineChart square title={["Calibration in service", "在线校准"]} lines={[{ key: "live", en: "in service", zh: "在线", points: groups.map((item) => ({ x: item.pd, y: item.bad, low: item.low, high: Math.min(max, item.high) })) }]} diagonal x={{ en: "predicted probability of default", zh: "预测违约概率", domain: [0, max], format: (value) => formatPercent(value, 0) }} y={{ en: "observed share", zh: "实际比例", domain: [0, max], format: (value) => formatPercent(value, 0) }} /> : null}
       </div>
       {effect.drift ? (
-        <details class="behind">
+        <details class="figure-data">
           <summary>{drifted.length ? <Text en={`${drifted.length} of ${effect.drift.inputs.length} indicators drifted`} zh={`${effect.drift.inputs.length} 个指标中有 ${drifted.length} 个漂移`} /> : <Text en={`None of ${effect.drift.inputs.length} indicators drifted`} zh={`${effect.drift.inputs.length} 个指标均无漂移`} />}</summary>
           <Table caption={["Drift by indicator, largest first", "各指标漂移，从大到小"]} rows={[...effect.drift.inputs].sort((a, b) => b.psi - a.psi).slice(0, 15)} keyOf={(item) => item.name} columns={[
             { en: "Indicator", zh: "指标", cell: (item) => <Text en={item.en} zh={item.zh || item.en} /> },
@@ -70,7 +70,7 @@ function EffectCard({ effect }: { effect: Effect }) {
   );
 }
 
-function weeklyLine(key: string, en: string, zh: string, variant: Line["variant"], series: Week[], select: (week: Week) => Figure | number | null | undefined): Line {
+function weeklyLine(key: string, en: string, zh: string, variant: Line["variant"], series: Week[], select: (week: Week) => Estimate | number | null | undefined): Line {
   const first = series[0] ? weekNumber(series[0]) : 0;
   const points = series.flatMap((week) => {
     const value = select(week);

@@ -7,7 +7,7 @@ import { Empty, ErrorMessage } from "../../ui/feedback";
 import { Text } from "../../ui/i18n";
 import { session } from "../../session";
 import type { Version } from "./types";
-import { CheckName, GateChip, Sentence } from "./labels";
+import { CheckName, GateChip, CardSentence } from "./labels";
 
 export function GatePanel({ version, onDone, variant }: { version: Version; onDone: () => void; variant: "first" | "second" }) {
   const checks = version.verdict?.checks ?? [];
@@ -20,8 +20,8 @@ export function GatePanel({ version, onDone, variant }: { version: Version; onDo
             <li key={check.name} class={check.passed ? "good" : "bad"}>
               <span class="mark" aria-hidden="true">{check.passed ? "✓" : "✕"}</span>
               <div><strong><CheckName name={check.name} /></strong> <span class="hidden">{check.passed ? <Text en="passed" zh="通过" /> : <Text en="failed" zh="未通过" />}</span>
-                <p><Sentence en={check.found} zh={check.found_zh} /></p>
-                {check.passed || !check.needed ? null : <p class="needed"><Text en="Required: " zh="要求：" /><Sentence en={check.needed} zh={check.needed_zh} /></p>}
+                <p><CardSentence en={check.found} zh={check.found_zh} /></p>
+                {check.passed || !check.needed ? null : <p class="required"><Text en="Required: " zh="要求：" /><CardSentence en={check.needed} zh={check.needed_zh} /></p>}
               </div>
             </li>
           ))}
@@ -64,7 +64,7 @@ function PromotionForm({ version, onDone }: { version: Version; onDone: () => vo
     return <div class="actions"><button type="button" class="main" onClick={() => setOpen(true)}>{isRollback ? <Text en="Roll back to this version" zh="回退到该版本" /> : <Text en="Promote this version" zh="上线该版本" />}</button></div>;
   }
   return (
-    <form class="decide stack" onSubmit={decide}>
+    <form class="promotion-form stack" onSubmit={decide}>
       <p><Text en={`${version.version} will answer all new requests to this model, from all institutions, within seconds. Your name, the reason and the time are recorded in the audit log.`}
         zh={`版本 ${version.version} 将在数秒内接管所有机构对该模型的新请求。您的姓名、理由与操作时间将记入审计日志。`} /></p>
       <Field label={{ en: "Reason", zh: "理由" }} hint={{ en: "One line; the auditors of your institution can read it.", zh: "限一行，本机构审计人员可查阅。" }}>

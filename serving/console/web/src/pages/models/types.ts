@@ -1,6 +1,6 @@
 // API types of /v1/versions, /v1/models/{name}/versions and /v1/effects.
 
-export interface Figure {
+export interface Estimate {
   value: number | null;
   low: number | null;
   high: number | null;
@@ -22,7 +22,7 @@ export interface VersionLine {
   purpose_zh?: string; // this and the next: empty where the card is in English only
   not_for_zh?: string;
   git_commit?: string;
-  figures?: Record<string, Figure>;
+  figures?: Record<string, Estimate>;
   rows?: number | null;
 }
 
@@ -84,7 +84,7 @@ export interface Plots {
   line: number | null;
   profit: Curve | null;
   currency: string;
-  fairness: { attribute: string; value: string; rows: number; approval: Figure; limit: Figure }[];
+  fairness: { attribute: string; value: string; rows: number; approval: Estimate; limit: Estimate }[];
   weights: { name: string; en: string; zh: string; points: number }[];
   learning: Curve[];
 }
@@ -93,7 +93,7 @@ export interface Version extends Omit<VersionLine, "plots"> {
   model: string;
   serving: boolean;
   plots: Plots | null;
-  metrics?: { beside?: Record<string, { what: string; auc: Figure; ours_less: Figure }> };
+  metrics?: { beside?: Record<string, { what: string; auc: Estimate; ours_less: Estimate }> };
   verdict: { passed: boolean; checks: Check[] } | null;
   data?: { name: string; rows: number; source: string; simulated: boolean; split: string }[];
   inputs?: number;
@@ -107,11 +107,11 @@ export interface Week {
   rows?: number;
   psi?: number | null;
   moved?: { name: string; psi: number }[];
-  positive_rate: Figure | null;
-  abstained_rate?: Figure | null;
+  positive_rate: Estimate | null;
+  abstained_rate?: Estimate | null;
   outcomes?: { total: number; defaulted: number; stated: number };
-  auc?: Figure | null;
-  ratio?: Figure | null;
+  auc?: Estimate | null;
+  ratio?: Estimate | null;
 }
 
 export interface Shift {
@@ -131,7 +131,7 @@ export interface Effect {
   decisions?: number;
   slides?: number;
   outcomes?: { total: number; defaulted: number };
-  auc: Figure | null;
+  auc: Estimate | null;
   calibration?: { groups: { pd: number; bad: number; low: number; high: number; rows: number }[] } | null;
   drift?: { rows: number; reference_rows: number; inputs: Shift[]; score: Shift } | null;
   remarks: { code: string; en: string; zh: string }[];

@@ -66,7 +66,7 @@ export function Status() {
             { en: "Cause", zh: "原因", cell: (row) => <Text en={row.why} zh={row.why_zh} /> },
             { en: "Since", zh: "始于", cell: (row) => formatTimestamp(row.since) },
           ]} />
-        ) : <p class="all-well"><span aria-hidden="true">✓</span> <Text en="No alarms. All bundles are loaded, the store is writable, and the audit log continues from its last checkpoint." zh="无告警。模型包均已加载，存储可写，审计日志与最近的检查点衔接。" /></p>}</ResourceView>
+        ) : <p class="no-alarms"><span aria-hidden="true">✓</span> <Text en="No alarms. All bundles are loaded, the store is writable, and the audit log continues from its last checkpoint." zh="无告警。模型包均已加载，存储可写，审计日志与最近的检查点衔接。" /></p>}</ResourceView>
       </section>
       <section class="card stack">
         <h2><Text en="Service" zh="服务" /></h2>

@@ -7,7 +7,7 @@ import { SlidePage } from "./slide-page";
 import { Worklist } from "./worklist";
 
 export default function Page() {
-  const [id, more] = useLocation().path.split("/").slice(3);
+  const [id, rest] = useLocation().path.split("/").slice(3);
   if (!id) return <Worklist />;
-  return more || !/^[0-9a-f]{32}$/.test(id) ? <main id="main"><NotFound /></main> : <SlidePage key={id} id={id} />;
+  return rest || !/^[0-9a-f]{32}$/.test(id) ? <main id="main"><NotFound /></main> : <SlidePage key={id} id={id} />;
 }

@@ -3,7 +3,7 @@
 import { fetchJson, newIdempotencyKey, ApiError } from "../../ui/api";
 import { formatTimestamp } from "../../ui/format";
 import { translate } from "../../ui/i18n";
-import { session, type Session } from "../../session";
+import { currentUser, session, type Session } from "../../session";
 import { bilingual, createElement, errorElement, type Child } from "./dom";
 import { TBS } from "./labels";
 import type { Report, SlideDetail } from "./types";
@@ -20,8 +20,6 @@ const OTHER = "other"; // a diagnosis given as text
 // Reports that are not signed yet, by person and slide. They outlive a visit to the worklist, in this tab's memory only.
 const drafts = new Map<string, Draft>();
 
-const currentUser = () => session.value as Session;
-
 export class ReportForm {
   private slide!: SlideDetail; // this and the next two: set by render()
   private root!: HTMLElement;
@@ -32,7 +30,7 @@ export class ReportForm {
   private readonly draftKey: string;
 
   constructor(private readonly address: string, private readonly refresh: () => Promise<void>) {
-    const { tenant, who } = currentUser();
+    const { tenant, who } = currentUser()!;
     this.draftKey = `${tenant} ${who} ${address}`;
   }
 
@@ -48,14 +46,12 @@ export class ReportForm {
   }
 
   private draw(): void {
-    const user = session.value;
-    const signedIn = user && !(user instanceof Error) && user.licence;
     const { report } = this;
     this.message = createElement("div", { "aria-live": "polite" });
     this.root.replaceChildren(
       createElement("h2", { id: "report" }, bilingual("Pathologist's report", "病理医师报告")),
       report ? this.signedReport(report) : createElement("p.draft", {}, bilingual("DRAFT – not signed", "草稿（未签发）")),
-      !signedIn ? this.signInForm()
+      !currentUser()?.licence ? this.signInForm()
         : this.awaitsReview() ? this.startReviewButton()
         : report && !this.amending ? this.amendButton(report)
         : this.signForm(),
@@ -122,7 +118,7 @@ export class ReportForm {
 
   // The name and licence that the report will carry.
   private signer(): HTMLElement {
-    const { name, licence } = currentUser();
+    const { name, licence } = currentUser()!;
     return createElement("span.signer.quiet", {}, bilingual(`as ${name} · ${licence}`, `签发人：${name} · ${licence}`));
   }
 
@@ -142,7 +138,7 @@ export class ReportForm {
     findings.value = draft.findings;
     const reason = this.amending ? createElement("textarea", { id: "reason", rows: 2, required: true, maxlength: 2000, oninput: () => { draft.reason = reason!.value; } }) : null;
     if (reason) reason.value = draft.reason ?? "";
-    const confirmation = createElement("input", { type: "checkbox", id: "sure", required: true });
+    const confirmation = createElement("input", { type: "checkbox", id: "confirmation", required: true });
     const cancel = () => {
       this.amending = false;
       drafts.delete(this.draftKey);
@@ -153,7 +149,7 @@ export class ReportForm {
       createElement("label", { for: "diagnosis" }, bilingual("Diagnosis (TBS)", "诊断（TBS）")), diagnosis, other,
       createElement("label", { for: "findings" }, bilingual("Findings", "所见")), findings,
       reasonField,
-      createElement("label.sure", { for: "sure" }, confirmation, bilingual("I have examined the slide myself and make this diagnosis.", "本人已亲自阅片，诊断由本人作出。")),
+      createElement("label.confirmation", { for: "confirmation" }, confirmation, bilingual("I have examined the slide myself and make this diagnosis.", "本人已亲自阅片，诊断由本人作出。")),
       createElement("p.actions", {},
         createElement("button.main", { type: "submit" }, this.amending ? bilingual("Sign the amendment", "签发更正") : bilingual("Sign", "签发")),
         this.amending ? createElement("button", { type: "button", onclick: cancel }, bilingual("Cancel", "取消")) : null,

@@ -70,8 +70,8 @@ export class SlideImage {
     reading.evidence.forEach((region, index) => {
       const mark = document.createElement("button");
       mark.type = "button";
-      mark.className = "spot";
-      mark.dataset.at = String(index);
+      mark.className = "evidence-mark";
+      mark.dataset.index = String(index);
       mark.tabIndex = -1;
       mark.setAttribute("aria-label", `${index + 1} ${region.code}`);
       const label = document.createElement("span");
@@ -89,8 +89,8 @@ export class SlideImage {
     this.selected = (index + regions.length) % regions.length;
     const { x, y, width, height } = regions[this.selected]!;
     this.viewer.viewport.fitBounds(this.viewportRect({ x: x - 2 * width, y: y - 2 * height, width: 5 * width, height: 5 * height }), reducedMotion());
-    for (const mark of document.querySelectorAll<HTMLElement>(".spot")) {
-      mark.classList.toggle("chosen", Number(mark.dataset.at) === this.selected);
+    for (const mark of document.querySelectorAll<HTMLElement>(".evidence-mark")) {
+      mark.classList.toggle("selected", Number(mark.dataset.index) === this.selected);
     }
     this.onSelect(this.selected);
   }

@@ -36,7 +36,7 @@ export function SlidePage({ id }: { id: string }) {
         <button type="button" id="help-button" class="round" aria-label={translate("Keys", "快捷键")} aria-haspopup="dialog">?</button>
       </div>
       <div id="simulated" class="simulated" hidden />
-      <div class="desk">
+      <div class="viewer-layout">
         <section class="stage" aria-label={translate("Slide", "切片")}>
           <div id="image" class="image" tabindex={0} role="application" aria-label={translate("Slide image: arrows move, plus and minus zoom", "切片图像：方向键移动，加减键缩放")} />
           <div id="waiting" class="waiting" aria-live="polite" />
@@ -56,7 +56,7 @@ export function SlidePage({ id }: { id: string }) {
           <div id="bar" class="bar" hidden><span /><b /></div>
           <div class="evidence" id="evidence" hidden>
             <h2><Text en="Evidence" zh="证据" /></h2>
-            <ol id="strip" />
+            <ol id="evidence-list" />
           </div>
         </section>
         <section id="panel" class="panel" tabindex={0} aria-label={translate("Reading and report", "判读与报告")} />

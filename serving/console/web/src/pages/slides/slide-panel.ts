@@ -11,7 +11,7 @@ type Fact = [label: Bilingual, value: Child | Child[]];
 export function progressCard(slide: SlideDetail): HTMLElement {
   const current = PROCESSING_STATES.indexOf(slide.state);
   const steps = PROCESSING_STATES.map((state, index) =>
-    createElement(`li.${index < current ? "done" : index === current ? "now" : "later"}`, index === current ? { "aria-current": "step" } : {}, bilingualLabel(STATES, state)));
+    createElement(`li.${index < current ? "done" : index === current ? "current" : "pending"}`, index === current ? { "aria-current": "step" } : {}, bilingualLabel(STATES, state)));
   const { done, total } = slide.progress;
   return createElement("div.card", {},
     createElement("h2", {}, bilingual("Slide in progress", "切片处理中")),
@@ -45,7 +45,7 @@ export function resultSection(reading: Reading): HTMLElement {
     reading.probability === null ? null : probabilityGauge(reading.probability, reading.threshold),
     reasons.length ? createElement("ul.abstained", {}, reasons) : null,
     createElement("ul.classes", {}, classes.map(({ code, en, zh, probability }) =>
-      createElement(`li${probability === highest ? ".most" : ""}`, { title: `${en} ${zh}` },
+      createElement(`li${probability === highest ? ".highest" : ""}`, { title: `${en} ${zh}` },
         createElement("b", {}, code), probabilityBar(code, probability), createElement("span", {}, formatPercent(probability)), createElement("small", {}, bilingual(en, zh))))),
     createElement(`p.adequacy.${adequacy.adequate ? "good" : "poor"}`, {}, bilingual(adequacy.en, adequacy.zh), " ",
       createElement("small", {}, bilingual(`${formatNumber(adequacy.tiles)} usable tiles, ${formatNumber(adequacy.needed)} required`, `可判读图块 ${formatNumber(adequacy.tiles)}，需要 ${formatNumber(adequacy.needed)}`))));
@@ -76,7 +76,7 @@ export function patientRiskSection({ patient: risk }: Reading): HTMLElement {
     : [createElement("p", {}, createElement(`b.level.${risk.level}`, {}, bilingualLabel(RISK_LEVELS, risk.level)), ` ${risk.points} `, bilingual("points", "分")),
       createElement("ul", {}, risk.reasons.map(({ points, en, zh }) => createElement("li", {}, `+${points} `, bilingual(en, zh)))),
       risk.unknown.length ? createElement("p.quiet", {}, bilingual("Unknown: ", "未知："), ...risk.unknown.flatMap((field, index) => [index ? " · " : "", bilingualLabel(REQUEST_FIELDS, field)])) : null];
-  return createElement("section.apart", { "aria-labelledby": "patient" },
+  return createElement("section.separate", { "aria-labelledby": "patient" },
     createElement("h2", { id: "patient" }, bilingual("Patient-level risk (separate)", "患者层面风险（独立评估）")), ...content,
     createElement("p.quiet", {}, bilingual("It can raise the priority but never lowers the image result.", "仅可提高优先级，不会降低图像判读结果。")));
 }

@@ -133,15 +133,15 @@ export function startViewer(id: string): () => void {
 
   async function renderEvidence(image: SlideImage, { evidence }: Reading): Promise<void> {
     const thumbnails = evidence.map((region) => ({ region, canvas: createElement("canvas", { width: 120, height: 120, "aria-hidden": "true" }) }));
-    byId("strip").replaceChildren(...thumbnails.map(({ region: { x, y, code, probability }, canvas }, index) =>
-      createElement("li", {}, createElement("button", { type: "button", onclick: () => image.select(index), "data-at": index, title: `x ${formatNumber(x)}  y ${formatNumber(y)}` },
+    byId("evidence-list").replaceChildren(...thumbnails.map(({ region: { x, y, code, probability }, canvas }, index) =>
+      createElement("li", {}, createElement("button", { type: "button", onclick: () => image.select(index), "data-index": index, title: `x ${formatNumber(x)}  y ${formatNumber(y)}` },
         canvas, createElement("span", {}, createElement("i.key", { "data-class": code }), `${index + 1} ${code} ${probability.toFixed(2)}`)))));
     await Promise.all(thumbnails.map(({ region, canvas }) => image.drawThumbnail(region, canvas).catch(() => canvas.classList.add("missing"))));
   }
 
   function highlightEvidence(selected: number): void {
-    for (const button of document.querySelectorAll<HTMLElement>("#strip button")) {
-      const current = Number(button.dataset.at) === selected;
+    for (const button of document.querySelectorAll<HTMLElement>("#evidence-list button")) {
+      const current = Number(button.dataset.index) === selected;
       button.setAttribute("aria-current", String(current));
       if (current) button.scrollIntoView({ block: "nearest", inline: "nearest" });
     }

@@ -27,15 +27,15 @@ export interface Turnaround {
 
 // Groups of states for display, in the order of a slide's life cycle.
 const STATE_GROUPS: { key: string; en: string; zh: string; states: string[] }[] = [
-  { key: "way", en: "In progress", zh: "处理中", states: ["uploading", "verifying", "deidentified", "quality_passed", "queued", "inferring", "aggregating"] },
-  { key: "waits", en: "Awaiting review", zh: "待审核", states: [] }, // slides that were read, as counted by the service
-  { key: "review", en: "In review", zh: "审核中", states: ["in_review"] },
-  { key: "done", en: "Signed", zh: "已签发", states: ["signed", "amended"] },
-  { key: "calm", en: "Negative, not sampled", zh: "阴性未抽检", states: ["ready", "abstained"] }, // less those that wait for a pathologist
-  { key: "ended", en: "Not read", zh: "未判读", states: ["quality_failed", "failed", "cancelled"] },
+  { key: "in-progress", en: "In progress", zh: "处理中", states: ["uploading", "verifying", "deidentified", "quality_passed", "queued", "inferring", "aggregating"] },
+  { key: "awaiting-review", en: "Awaiting review", zh: "待审核", states: [] }, // slides that were read, as counted by the service
+  { key: "in-review", en: "In review", zh: "审核中", states: ["in_review"] },
+  { key: "signed", en: "Signed", zh: "已签发", states: ["signed", "amended"] },
+  { key: "not-sampled", en: "Negative, not sampled", zh: "阴性未抽检", states: ["ready", "abstained"] }, // less those that wait for a pathologist
+  { key: "not-read", en: "Not read", zh: "未判读", states: ["quality_failed", "failed", "cancelled"] },
 ];
 
-const OPEN_GROUPS = ["way", "waits", "review"]; // shown in the bar, which signed slides would soon fill
+const OPEN_GROUPS = ["in-progress", "awaiting-review", "in-review"]; // shown in the bar, which signed slides would soon fill
 
 const UNITS: [number, string, string, number][] = [[86_400, "d", "天", 2], [3_600, "h", "小时", 1], [60, "min", "分钟", 1], [0, "s", "秒", 1]];
 
@@ -59,7 +59,7 @@ export function TurnaroundCard({ resource }: { resource: Resource<Turnaround> })
 }
 
 function StateCounts({ turnaround }: { turnaround: Turnaround }) {
-  const corrections: Record<string, number> = { waits: turnaround.awaiting, calm: -turnaround.awaiting };
+  const corrections: Record<string, number> = { "awaiting-review": turnaround.awaiting, "not-sampled": -turnaround.awaiting };
   const counts = STATE_GROUPS.map((group) => ({ ...group, count: group.states.reduce((sum, state) => sum + (turnaround.states[state] ?? 0), corrections[group.key] ?? 0) }));
   const openGroups = counts.filter(({ key }) => OPEN_GROUPS.includes(key));
   const total = openGroups.reduce((sum, group) => sum + group.count, 0);
@@ -74,7 +74,7 @@ function StateCounts({ turnaround }: { turnaround: Turnaround }) {
           return count ? <rect key={key} class={key} x={start} width={offset - start} y="0" height="4" /> : null;
         }) : <rect class="none" x="0" width="100" y="0" height="4" />}
       </svg>
-      <dl class="standing">
+      <dl class="state-counts">
         {counts.map(({ key, en, zh, count }) => <div key={key} class={key}><dt><i aria-hidden="true" /><Text en={en} zh={zh} /></dt><dd>{formatNumber(count)}</dd></div>)}
       </dl>
     </Figure>
@@ -143,7 +143,7 @@ function DurationBar({ stats: { median_seconds: median, p90_seconds: p90 }, scal
         <>
           <line class="span" x1={scale(median)} x2={scale(p90)} y1={HEIGHT / 2} y2={HEIGHT / 2} />
           <circle class="median" cx={scale(median)} cy={HEIGHT / 2} r="5" />
-          <circle class="late" cx={scale(p90)} cy={HEIGHT / 2} r="4" />
+          <circle class="p90" cx={scale(p90)} cy={HEIGHT / 2} r="4" />
         </>
       )}
     </svg>

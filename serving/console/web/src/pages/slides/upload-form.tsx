@@ -79,10 +79,10 @@ export function UploadForm({ onSent }: { onSent: () => void }) {
     <section class="card" aria-labelledby="send">
       <h2 id="send"><Text en="Send a slide" zh="上传切片" /></h2>
       <form id="form" ref={form} onSubmit={send}>
-        <label class={dragOver ? "drop over" : "drop"} id="drop" onDragEnter={(event) => { event.preventDefault(); setDragOver(true); }}
+        <label class={dragOver ? "drop dragging" : "drop"} id="drop-zone" onDragEnter={(event) => { event.preventDefault(); setDragOver(true); }}
           onDragOver={(event) => { event.preventDefault(); setDragOver(true); }} onDragLeave={() => setDragOver(false)} onDrop={drop}>
           <input type="file" id="file" required ref={input} onChange={() => setFile(input.current?.files?.[0] ?? null)} />
-          <b id="chosen">{file ? `${file.name} · ${(file.size / 1e6).toFixed(1)} MB` : <Text en="Drop a slide here, or choose one" zh="将切片拖到此处，或点击选择" />}</b>
+          <b id="selected-file">{file ? `${file.name} · ${(file.size / 1e6).toFixed(1)} MB` : <Text en="Drop a slide here, or choose one" zh="将切片拖到此处，或点击选择" />}</b>
           <span class="quiet">SVS, TIFF, DICOM, KFB, PNG, JPEG</span>
         </label>
         <FormField id="accession" en="Accession number *" zh="病理号 *"><input id="accession" name="accession" required maxLength={64} autocomplete="off" /></FormField>
@@ -98,10 +98,10 @@ export function UploadForm({ onSent }: { onSent: () => void }) {
         <SelectField id="previous_result" en="Previous result" zh="既往结果" />
         <FormField id="mpp" en="µm per pixel, if not in the file" zh="分辨率（µm/像素，文件未记录时填写）"><input id="mpp" name="mpp" type="number" min="0.02" max="40" step="any" /></FormField>
         <p class="actions">
-          <button type="submit" id="go" class="main" disabled={busy}><Text en="Send" zh="上传" /></button>
+          <button type="submit" id="submit-upload" class="main" disabled={busy}><Text en="Send" zh="上传" /></button>
           <button type="button" id="pause" hidden={!upload} onClick={pause}>{paused ? <Text en="Resume" zh="继续" /> : <Text en="Pause" zh="暂停" />}</button>
         </p>
-        <div id="sending" role="status" aria-live="polite">
+        <div id="upload-status" role="status" aria-live="polite">
           {failure ? <ErrorMessage error={failure} /> : null}
           {status ? (
             <>

@@ -39,26 +39,26 @@ export function Worklist() {
   return (
     <main id="main" class="slides">
       <div class="page-head"><h1><Text en="Slides" zh="切片" /></h1></div>
-      <div class={canUpload ? "work" : "stack"}>
+      <div class={canUpload ? "worklist-layout" : "stack"}>
         <div class="stack">
           <TurnaroundCard resource={turnaround} />
           <section class="card" aria-labelledby="work">
             <div class="filters">
               <h2 id="work"><Text en="Worklist by priority" zh="工作列表（按优先级）" /></h2>
               <label><Text en="Show" zh="显示" />
-                <select id="show" value={stateFilter} disabled={!!accession} onChange={(event) => applyFilter(() => setStateFilter(event.currentTarget.value))}>
+                <select id="state-filter" value={stateFilter} disabled={!!accession} onChange={(event) => applyFilter(() => setStateFilter(event.currentTarget.value))}>
                   <option value="">{translate("All slides", "全部切片")}</option>
                   <option value="open">{translate("Not yet signed", "未签发")}</option>
                   <option value="review">{translate("To be reviewed by a pathologist", "待病理医师阅片")}</option>
                   {Object.entries(STATES).map(([state, names]) => <option key={state} value={state}>{translate(...names)}</option>)}
                 </select></label>
               <label><Text en="Specimen" zh="标本" />
-                <select id="only" value={specimen} disabled={!!accession} onChange={(event) => applyFilter(() => setSpecimen(event.currentTarget.value))}>
+                <select id="specimen-filter" value={specimen} disabled={!!accession} onChange={(event) => applyFilter(() => setSpecimen(event.currentTarget.value))}>
                   <option value="">{translate("Any", "不限")}</option>
                   {Object.entries(SPECIMENS).map(([code, names]) => <option key={code} value={code}>{translate(...names)}</option>)}
                 </select></label>
               <label><Text en="Accession" zh="病理号" />
-                <input id="sought" type="search" class="short" maxLength={64} autocomplete="off" onChange={(event) => applyFilter(() => setAccession(event.currentTarget.value.trim()))} /></label>
+                <input id="accession-filter" type="search" class="short" maxLength={64} autocomplete="off" onChange={(event) => applyFilter(() => setAccession(event.currentTarget.value.trim()))} /></label>
             </div>
             <div id="worklist" aria-live="polite">
               {list.error !== undefined ? <ErrorMessage error={list.error} retry={list.reload} />
@@ -71,7 +71,7 @@ export function Worklist() {
                 <button type="button" disabled={!list.value?.next} onClick={() => setCursors([...cursors, list.value!.next!])}><Text en="Less urgent" zh="次紧急" /></button>
               </p>
             ) : null}
-            <details class="how">
+            <details class="explanation">
               <summary><Text en="How slides are ordered" zh="排序说明" /></summary>
               <p><Text en="The AI result and the risk from the request form give a priority from 0 to 100; slides of equal priority are ordered by time of arrival. A pathologist reviews every slide that the AI does not classify as negative, and a random sample of the negatives, selected with a secret key: one in ten unless your operator has set a different share. Sampled slides are ordered by priority like all others and are not marked, and the AI result is hidden in the list of slides to be reviewed, so that all are reviewed alike. Pathologists see which negatives were sampled after signing; senders see at once which were not."
                 zh="优先级（0 至 100）由 AI 判读结果与申请单风险共同确定，同级按接收先后排列。凡 AI 未判为阴性的切片，均由病理医师阅片；AI 判为阴性的切片，以密钥随机抽取一部分（默认十分之一，可由管理员设定）一并阅片。抽中的切片按优先级混排且不作标记，待阅片列表亦不显示 AI 结果，以保证阅片标准一致。病理医师签发后方可查看哪些阴性切片属于抽检；送检方可即时查看哪些未被抽检。" /></p>
@@ -101,7 +101,7 @@ function StateCell({ slide: { state, code, progress, audit, to_review: awaitsRev
     <>
       <span class={`chip ${state}`}>{labelOf(STATES, state)}</span>
       {state === "inferring" && progress.total ? <progress max={progress.total} value={progress.done} aria-label={`${progress.done} / ${progress.total}`} /> : null}
-      {audit ? <span class="chip drawn"><Text en="Negative, sampled for audit" zh="抽检阴性" /></span> : null}
+      {audit ? <span class="chip sampled"><Text en="Negative, sampled for audit" zh="抽检阴性" /></span> : null}
       {FAILED_STATES.includes(state) && code ? <code> {code}</code> : null}
     </>
   );

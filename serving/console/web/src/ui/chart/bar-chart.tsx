@@ -26,7 +26,7 @@ export function BarChart({ title, note, bars, unit }: {
       <ul class="bars" aria-label={translate(...title)}>
         {bars.map((bar) => (
           <li key={bar.key}>
-            <span class="words"><Text en={bar.en} zh={bar.zh} /></span>
+            <span class="label"><Text en={bar.en} zh={bar.zh} /></span>
             <svg viewBox="0 0 200 16" preserveAspectRatio="none" aria-hidden="true">
               <line x1={scale(0)} x2={scale(0)} y1="0" y2="16" class="zero" />
               <rect x={Math.min(scale(0), scale(bar.value))} width={Math.max(0.5, Math.abs(scale(bar.value) - scale(0)))} y="3" height="10" class={bar.value < 0 ? "hurts" : "helps"} />

@@ -19,7 +19,7 @@ export function Figure({ title, note, table, children }: {
       <figcaption><strong><Text en={title[0]} zh={title[1]} /></strong>{note ? <p class="quiet"><Text en={note[0]} zh={note[1]} /></p> : null}</figcaption>
       {children}
       {table ? (
-        <details class="behind">
+        <details class="figure-data">
           <summary><Text en="As a table" zh="以表格查看" /></summary>
           <div class="scroll" tabindex={0}>
             <table>

@@ -5,7 +5,7 @@ import { formatNumber } from "../format";
 import { translate, Text, type Bilingual } from "../i18n";
 import { Figure } from "./figure";
 
-export interface Step {
+export interface WaterfallStep {
   key: string;
   en: string;
   zh: string;
@@ -20,14 +20,14 @@ const WIDTH = 300, MIN_WIDTH = 1.5;
 export function Waterfall({ title, note, steps, unit }: {
   title: Bilingual;
   note?: Bilingual;
-  steps: Step[];
+  steps: WaterfallStep[];
   unit: Bilingual;
 }) {
   const segments = steps.filter((step) => step.variant !== "bound");
   const max = Math.max(1, ...steps.map((step) => Math.max(step.from, step.to)));
   const domainMax = Math.min(max, 2.5 * Math.max(1, ...segments.map((step) => Math.max(step.from, step.to)))); // a bound far beyond the amounts is truncated
   const scale = scaleLinear([0, domainMax], [0, WIDTH - 12]).clamp(true);
-  const formatStep = (step: Step) => `${step.variant === "up" ? "+" : step.variant === "down" ? "−" : ""}${formatNumber(Math.abs(step.to - step.from))}`;
+  const formatStep = (step: WaterfallStep) => `${step.variant === "up" ? "+" : step.variant === "down" ? "−" : ""}${formatNumber(Math.abs(step.to - step.from))}`;
   const table = { headers: [["Step", "步骤"] as const, unit], rows: steps.map((step) => [<Text en={step.en} zh={step.zh} />, formatStep(step)]) };
   return (
     <Figure title={title} note={note} table={table}>
@@ -36,7 +36,7 @@ export function Waterfall({ title, note, steps, unit }: {
           const [low, high] = [Math.min(step.from, step.to), Math.max(step.from, step.to)];
           return (
             <li key={step.key} class={`${step.variant}${step.mark ? " marked" : ""}`}>
-              <span class="words"><Text en={step.en} zh={step.zh} />{step.mark ? <span class="chip warn"><Text en={step.mark[0]} zh={step.mark[1]} /></span> : null}</span>
+              <span class="label"><Text en={step.en} zh={step.zh} />{step.mark ? <span class="chip warn"><Text en={step.mark[0]} zh={step.mark[1]} /></span> : null}</span>
               <svg viewBox={`0 0 ${WIDTH} 18`} preserveAspectRatio="none" aria-hidden="true">
                 <line class="zero" x1="0" x2="0" y1="0" y2="18" />
                 <rect x={scale(low)} width={Math.max(MIN_WIDTH, scale(high) - scale(low))} y="3" height="12" rx="1" />
