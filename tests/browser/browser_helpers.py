@@ -53,8 +53,9 @@ def settled(page) -> None:
 
 LOOK = """selector => {
     const canvas = document.querySelector(selector);
-    const spots = [...document.querySelectorAll(".evidence-mark")].map((each) => JSON.stringify(each.getBoundingClientRect()));
-    return [canvas && canvas.toDataURL(), ...spots, document.querySelector("#bar")?.innerText].join();
+    const marks = [...document.querySelectorAll(".evidence-mark")];
+    const boxes = marks.map((mark) => JSON.stringify(mark.getBoundingClientRect()));
+    return [canvas && canvas.toDataURL(), ...boxes, document.querySelector("#bar")?.innerText].join();
 }"""
 
 CONTRAST = """() => {

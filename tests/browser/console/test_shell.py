@@ -220,8 +220,7 @@ def test_what_is_long_or_drawn_scrolls_in_its_own_box_on_a_telephone(desk, files
     page.click("tbody a[href*=runs]")
     page.wait_for_selector(".virtual-row")
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
-    wide = page.evaluate("[document.querySelector('.virtual-table').scrollWidth, document.querySelector('.virtual-table').clientWidth]")
-    assert wide[0] > wide[1]
+    assert page.locator(".virtual-table").evaluate("(table) => table.scrollWidth > table.clientWidth")
     page = desk("pathologist", width=390)
     page.click("[data-choose=both]")
     for at in ("/console/slides", f"/console/slides/{ward['en']}"):

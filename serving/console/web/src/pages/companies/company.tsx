@@ -113,7 +113,7 @@ function MonthlyHistory({ history }: { history: History }) {
           <Table caption={["Earlier decisions", "历史决定"]} rows={history.decisions} keyOf={(row) => row.decision_id} columns={[
             { en: "Created", zh: "时间", cell: (row) => <a href={`/console/companies/decisions/${row.decision_id}`}>{formatTimestamp(row.created)}</a> },
             { en: "Grade", zh: "等级", cell: (row) => row.grade ?? "–" },
-            { en: "Default", zh: "违约概率", number: true, cell: (row) => formatPercent(row.pd, 2) },
+            { en: "PD", zh: "违约概率", number: true, cell: (row) => formatPercent(row.pd, 2) },
             { en: "Limit", zh: "额度", number: true, cell: (row) => formatMoney(row.limit, row.currency) },
             { en: "Gate", zh: "闸门", cell: (row) => <Text en={GATES[row.gate]![0]} zh={GATES[row.gate]![1]} /> },
           ]} />

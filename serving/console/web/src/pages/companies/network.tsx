@@ -171,5 +171,5 @@ function describeTies({ nodes, edges }: Network, index: number, languageIndex: 0
   const sharedNodes = (company: number) => edges.filter((edge) => edge.from === company && nodes[edge.to]!.kind !== "company").map((edge) => edge.to);
   const own = new Set(sharedNodes(0));
   for (const shared of sharedNodes(index)) if (own.has(shared)) descriptions.push(languageIndex ? `共用${TIE_LABELS[nodes[shared]!.kind]![1]}` : `same ${TIE_LABELS[nodes[shared]!.kind]![0]}`);
-  return descriptions.length ? [...new Set(descriptions)] : [languageIndex ? "经由其他企业" : "through others"];
+  return descriptions.length ? [...new Set(descriptions)] : [languageIndex ? "经由其他企业" : "indirectly related"];
 }

@@ -53,12 +53,12 @@ export function RunPage({ id }: { id: string }) {
 const columnsOf = (unit: Bilingual | null): VirtualColumn<Row>[] => [
   { key: "id", en: "Company", zh: "企业", width: "1.4fr", sortKey: (row) => row.id, cell: (row) => <a href={`/console/companies/company/${encodeURIComponent(row.id)}`}>{row.id}</a> },
   { key: "grade", en: "Grade", zh: "等级", width: "80px", sortKey: (row) => (row.grade ? GRADES.indexOf(row.grade) : null), cell: (row) => row.grade ?? NO_GRADE },
-  { key: "pd", en: "Default", zh: "违约概率", width: "100px", number: true, sortKey: (row) => row.pd, cell: (row) => (row.pd === null ? NO_GRADE : formatPercent(row.pd, 2)) },
+  { key: "pd", en: "PD", zh: "违约概率", width: "100px", number: true, sortKey: (row) => row.pd, cell: (row) => (row.pd === null ? NO_GRADE : formatPercent(row.pd, 2)) },
   { key: "limit", en: unit ? `Limit, ${unit[0]}` : "Limit", zh: unit ? `额度（${unit[1]}）` : "额度", width: "130px", number: true, sortKey: (row) => row.limit, cell: (row) => formatAmount(row.limit) },
   { key: "innovation", en: "Innovation", zh: "科创分", width: "110px", number: true, sortKey: (row) => row.innovation, cell: (row) => (row.innovation === null ? NO_GRADE : formatNumber(row.innovation, 1)) },
   { key: "gate", en: "Shell gate", zh: "空壳闸门", width: "110px", sortKey: (row) => row.gate, cell: (row) => { const verdict = GATES[row.gate ?? ""]; return verdict ? <span class={`chip ${verdict[2]}`}><Text en={verdict[0]} zh={verdict[1]} /></span> : NO_GRADE; } },
   { key: "warnings", en: "Warnings", zh: "预警", width: "100px", number: true, sortKey: (row) => countCodes(row.warnings), cell: (row) => countCodes(row.warnings) || "" },
-  { key: "decision", en: "Decision", zh: "决定", width: "120px", sortKey: (row) => row.decision, cell: (row) => row.error ? <span class="chip bad" title={row.error}><Text en="faulty" zh="有误" /></span> : <span class={`chip ${row.decision === "approve" ? "good" : "warn"}`}>{row.decision === "approve" ? <Text en="Approved" zh="通过" /> : <Text en="A person" zh="转人工" />}</span> },
+  { key: "decision", en: "Decision", zh: "决定", width: "150px", sortKey: (row) => row.decision, cell: (row) => row.error ? <span class="chip bad" title={row.error}><Text en="faulty" zh="有误" /></span> : <span class={`chip ${row.decision === "approve" ? "good" : "warn"}`}>{row.decision === "approve" ? <Text en="Approved" zh="通过" /> : <Text en="Human decision" zh="转人工" />}</span> },
 ];
 
 const countCodes = (codes: string | null) => (codes ? codes.split(";").length : 0);

@@ -103,7 +103,7 @@ function DecisionTable({ rows, showNotes }: { rows: DecisionRow[]; showNotes?: b
       { en: "Created", zh: "时间", cell: (row) => <a href={`/console/${row.product === MODEL ? "credit" : "companies"}/decisions/${row.decision_id}`}>{formatTimestamp(row.created)}</a> },
       { en: "Decision", zh: "决定", cell: (row) => <DecisionChip row={row} /> },
       { en: "Limit", zh: "额度", number: true, cell: (row) => formatMoney(row.override ? row.override.limit : (row.limit ?? row.indicative_limit), row.currency) },
-      { en: "Default", zh: "违约概率", number: true, cell: (row) => (row.pd === null ? "–" : formatPercent(row.pd, 2)) },
+      { en: "PD", zh: "违约概率", number: true, cell: (row) => (row.pd === null ? "–" : formatPercent(row.pd, 2)) },
       { en: "Grade", zh: "等级", cell: (row) => row.grade ?? "–" },
       { en: "Household", zh: "农户", cell: (row) => (row.stored ? <Text en="stored" zh="库内" /> : <Text en="entered" zh="录入" />) },
       showNotes ? { en: "Note", zh: "说明", cell: (row) => `${row.referral?.by}: ${row.referral?.note}` }

@@ -83,7 +83,7 @@ function VersionTable({ list, first, second, setFirst, setSecond }: {
           { en: "Right", zh: "右", cell: (line: VersionLine) => radio("second", line) },
         ] : []),
         { en: "Version", zh: "版本", cell: (line) => <>{line.version}{line.refused ? <p class="bad-text small" lang="en">{line.refused}</p> : null}</> },
-        { en: "Standing", zh: "状态", cell: (line) => <span class="actions"><VersionStatus line={line} serving={list.serving} /></span> },
+        { en: "Status", zh: "状态", cell: (line) => <span class="actions"><VersionStatus line={line} serving={list.serving} /></span> },
         { en: "Trained", zh: "训练时间", cell: (line) => formatTimestamp(line.created) },
         { en: "Gate", zh: "门槛检查", cell: (line) => <GateChip passed={line.gate} /> },
         { en: "AUC [95 %]", zh: "AUC [95 %]", number: true, cell: (line) => <EstimateText estimate={line.figures?.auc} /> },

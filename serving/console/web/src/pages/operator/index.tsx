@@ -18,7 +18,7 @@ export default function Page() {
   return (
     <main id="main">
       <nav class="tabs" aria-label={translate("Operations", "运行")}>
-        <a href={HOME} aria-current={grants ? undefined : "page"}><Text en="Now" zh="现状" /></a>
+        <a href={HOME} aria-current={grants ? undefined : "page"}><Text en="Status" zh="运行状态" /></a>
         <a href={GRANTS} aria-current={grants ? "page" : undefined}><Text en="Authorisations" zh="授权" /></a>
       </nav>
       <Router>
