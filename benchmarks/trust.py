@@ -60,13 +60,13 @@ async def _measure_in_turns(folder: Path, body: bytes, turns: int) -> dict[int, 
         for turn_index in range(turns + 5):
             for service, durations in zip(services, durations_pair, strict=True):
                 started = time.perf_counter()
-                await asyncio.gather(*(service.answer(product, body, None) for _ in range(callers)))
+                await asyncio.gather(*(service.decide(product, body, None) for _ in range(callers)))
                 if turn_index >= 5:
                     durations.append(time.perf_counter() - started)
     for service in services:
         service.stop()
-        assert service._watching is not None
-        await asyncio.wait([service._watching])
+        assert service._background_tasks is not None
+        await asyncio.wait([service._background_tasks])
     return times_by_callers
 
 

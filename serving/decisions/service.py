@@ -77,24 +77,24 @@ class DecisionService:
     def __init__(self, settings: Settings, metrics: Metrics):
         self.settings, self.metrics = settings, metrics
         self.store = Store(settings, DecisionTransaction(), self._on_open)
-        champion = settings.champion
-        where = settings.paths.bundles, settings.paths.public_key, champion.poll_seconds, champion.retry_seconds
-        self.champions: ModelLoader[DeployedModel] = ModelLoader(*where, deploy, is_tabular_product)
-        self.readers: ModelLoader[Bundle[SlideCard]] = ModelLoader(
-            *where, deploy_slide_model, is_slide_product
+        loader_settings = settings.champion
+        loader_args = settings.paths.bundles, settings.paths.public_key, loader_settings.poll_seconds, loader_settings.retry_seconds
+        self.model_loader: ModelLoader[DeployedModel] = ModelLoader(*loader_args, deploy, is_tabular_product)
+        self.slide_model_loader: ModelLoader[Bundle[SlideCard]] = ModelLoader(
+            *loader_args, deploy_slide_model, is_slide_product
         )  # listed only
-        self.champions.on_swap = self._swapped
-        self.rules = load_rules() if settings.consent.required else None
+        self.model_loader.on_swap = self._on_model_swap
+        self.consent_rules = load_rules() if settings.consent.required else None
         self.prices = Prices.load(settings.paths.prices)
         self.quota = Quota(settings.rate, self.store)
-        self.counts = InputCounter(self.store)
+        self.input_counter = InputCounter(self.store)
         self.on_open: list[Callable[[sa.Connection], None]] = []  # of others that the store has, as it opens
         self.log_alarm: str | None = None
         self._vault: Vault | None = None
-        self._notary: CheckpointSigner | None = None
+        self._checkpoint_signer: CheckpointSigner | None = None
         # (tenant, scope, key) -> (digest of the request, its answer)
-        self._running: dict[tuple[str, str, str], tuple[str, asyncio.Future[bytes]]] = {}
-        self._watching: asyncio.Future[Any] | None = None
+        self._inflight: dict[tuple[str, str, str], tuple[str, asyncio.Future[bytes]]] = {}
+        self._background_tasks: asyncio.Future[Any] | None = None
 
     def start(self) -> None:
         """Open the store, load each champion, watch for the next. What is missing shows in readiness."""
@@ -102,20 +102,20 @@ class DecisionService:
         self.store.start()
         if (ROOT.parent / "bento.yaml").exists() and self.settings.paths.store.is_relative_to(ROOT):
             log.warning("records go into the Bento itself (%s): set YUHENG_HOME", self.settings.paths.store)
-        self.champions.load_all()
-        self.readers.load_all()
-        watches = self.champions.watch(), self.readers.watch(), self.counts.watch(), self._sign()
-        self._watching = asyncio.gather(*watches)
+        self.model_loader.load_all()
+        self.slide_model_loader.load_all()
+        coroutines = self.model_loader.watch(), self.slide_model_loader.watch(), self.input_counter.watch(), self._checkpoint_loop()
+        self._background_tasks = asyncio.gather(*coroutines)
 
     def stop(self) -> None:
-        if self._watching is not None:
-            self._watching.cancel()
+        if self._background_tasks is not None:
+            self._background_tasks.cancel()
         if not self.store.is_open:
             return
         engine = self.store.engine
         self.quota.close(engine)
         self.store.close()
-        self.counts.finish(engine)
+        self.input_counter.finish(engine)
         self.store.dispose()
 
     def _on_open(self, engine: sa.Engine) -> None:
@@ -131,7 +131,7 @@ class DecisionService:
             self.log_alarm = notary.recover()
         except (VaultKeyError, KeyFileError) as error:
             raise StoreUnavailableError("failed", str(error)) from error
-        self._vault, self._notary = opened_vault, notary
+        self._vault, self._checkpoint_signer = opened_vault, notary
         if self.log_alarm is not None:
             log.error("the audit log does not go on where it stood: %s. python -m serving audit verify", self.log_alarm)
 
@@ -143,123 +143,123 @@ class DecisionService:
         return self._vault
 
     @property
-    def notary(self) -> CheckpointSigner:
+    def checkpoint_signer(self) -> CheckpointSigner:
         """Raises StoreUnavailable."""
         _ = self.store.engine
-        assert self._notary is not None
-        return self._notary
+        assert self._checkpoint_signer is not None
+        return self._checkpoint_signer
 
-    async def _sign(self) -> None:
+    async def _checkpoint_loop(self) -> None:
         """A checkpoint now and then while there is something new, until cancelled."""
-        failing = False
+        is_failing = False
         while True:
             await asyncio.sleep(self.settings.log.checkpoint_interval_seconds)
-            if self._notary is None:
+            if self._checkpoint_signer is None:
                 continue
             try:
-                await asyncio.to_thread(self._notary.checkpoint)
-                failing = False
+                await asyncio.to_thread(self._checkpoint_signer.checkpoint)
+                is_failing = False
             except StoreUnavailableError as error:
-                if not failing:
+                if not is_failing:
                     log.error("no checkpoint can be signed: %s", error)
-                failing = True
+                is_failing = True
 
-    def held(self, product: Product, model: str | None) -> DeployedModel:
+    def deployed_model(self, product: Product, model_name: str | None) -> DeployedModel:
         """What serves the product under a name, or under its default's. Raises Problem."""
-        name = self.settings.default_models[product.name] if model is None else model
-        held = self.champions.deployed.get(name)
-        if held is not None and held.card.product == product.name:
-            return held
-        ours = [name for name, held in self.champions.deployed.items() if held.card.product == product.name]
-        if held is not None and model is not None:
-            route = products()[held.card.product].route
+        name = self.settings.default_models[product.name] if model_name is None else model_name
+        deployed = self.model_loader.deployed.get(name)
+        if deployed is not None and deployed.card.product == product.name:
+            return deployed
+        available = [name for name, held in self.model_loader.deployed.items() if held.card.product == product.name]
+        if deployed is not None and model_name is not None:
+            route = products()[deployed.card.product].route
             raise ProblemError(
                 "unknown_model",
                 actual=f"{name!r} answers at {route}; at this address it",
                 actual_zh=f"{name!r}（请改用 {route}）",
-                expected=", ".join(ours) or "no model",
-                expected_zh=", ".join(ours) or "无",
+                expected=", ".join(available) or "no model",
+                expected_zh=", ".join(available) or "无",
             )
-        if not ours or model is None:
+        if not available or model_name is None:
             raise ProblemError(
                 "not_ready", actual=f"No bundle of the model {name!r} is loaded", actual_zh=f"未载入模型 {name!r}"
             )
-        raise ProblemError("unknown_model", actual=repr(name[:80]), expected=", ".join(ours))
+        raise ProblemError("unknown_model", actual=repr(name[:80]), expected=", ".join(available))
 
-    async def answer(
-        self, product: Product, body: bytes, key: str | None, caller: Principal = LOCAL_PRINCIPAL
+    async def decide(
+        self, product: Product, body: bytes, idempotency_key: str | None, principal: Principal = LOCAL_PRINCIPAL
     ) -> DecisionResponse:
         """One applicant's answer. Raises Problem or StoreUnavailable; then nothing was recorded."""
         _ = self.store.reader  # opens the store where it was not to be had at the start, and the vault with it
         digest = self.vault.digest(body)
-        if key is not None:
-            earlier = await self._earlier((caller.tenant, product.scope, key), digest)
-            if earlier is not None:
-                return DecisionResponse(earlier, True)
-        await self.quota.check(caller.tenant)
-        question = parse_request(body, product.request_schema)
-        held = self.held(product, question.model)
-        stated = await self.stated(product, question, held, caller)
-        row, faults = held.validate(stated.values)
+        if idempotency_key is not None:
+            earlier_response = await self._find_idempotent_response((principal.tenant, product.scope, idempotency_key), digest)
+            if earlier_response is not None:
+                return DecisionResponse(earlier_response, True)
+        await self.quota.check(principal.tenant)
+        request = parse_request(body, product.request_schema)
+        model = self.deployed_model(product, request.model)
+        inputs = await self.resolve_inputs(product, request, model, principal)
+        row, faults = model.validate(inputs.values)
         if faults:
-            raise ProblemError("invalid_request", errors=faults if stated.pseudonym is None else redact_faults(faults))
-        wishes = question.options
-        if stated.withheld_groups and CONSENT_OPTION in wishes:  # conduct counts where all of it may be read
-            wishes = {**wishes, CONSENT_OPTION: False}
-        said = held.decide(stated.values, row, wishes)
-        if stated.pseudonym is not None:
-            said = redact_answer(said, held.table)
-        made = build_record(said, held, stated)
-        made |= {
+            raise ProblemError("invalid_request", errors=faults if inputs.pseudonym is None else redact_faults(faults))
+        options = request.options
+        if inputs.withheld_groups and CONSENT_OPTION in options:  # conduct counts where all of it may be read
+            options = {**options, CONSENT_OPTION: False}
+        answer = model.decide(inputs.values, row, options)
+        if inputs.pseudonym is not None:
+            answer = redact_answer(answer, model.table)
+        record = build_record(answer, model, inputs)
+        record |= {
             "scope": product.scope,
-            "idempotency_key": key,
+            "idempotency_key": idempotency_key,
             "request_sha256": digest,
-            "subject": stated.pseudonym,
-            "tenant": caller.tenant,
+            "subject": inputs.pseudonym,
+            "tenant": principal.tenant,
             "salt": entries.new_salt(),
         }
-        price = self.prices.price_for(product.name, caller.tenant, made["created"])
-        entry = entries.decision_entry(made, product.name, stated.values, held.lineage.sha256, price, stated.grants)
-        charge = price.charge(made["id"], caller.tenant, product.name, made["created"])
-        kept = await self._record(
-            DecisionWrite(made, entry, charge, held.lineage, stated.grants, stated.pseudonym), key
+        price = self.prices.price_for(product.name, principal.tenant, record["created"])
+        entry = entries.decision_entry(record, product.name, inputs.values, model.lineage.sha256, price, inputs.grants)
+        charge = price.charge(record["id"], principal.tenant, product.name, record["created"])
+        stored = await self._submit(
+            DecisionWrite(record, entry, charge, model.lineage, inputs.grants, inputs.pseudonym), idempotency_key
         )
-        if kept is None:
-            self.metrics.record_decision(held.card.model, said["decision"])
-            self.quota.add(caller.tenant, 1)
-            self.counts.add_row(held, caller.tenant, row, said)
-            return DecisionResponse(made["answer"], False)
-        if kept.request_sha256 != digest:  # another process took the key meanwhile
-            raise ProblemError("key_reused", actual=repr(key))
-        return DecisionResponse(kept.answer, True)
+        if stored is None:
+            self.metrics.record_decision(model.card.model, answer["decision"])
+            self.quota.add(principal.tenant, 1)
+            self.input_counter.add_row(model, principal.tenant, row, answer)
+            return DecisionResponse(record["answer"], False)
+        if stored.request_sha256 != digest:  # another process took the key meanwhile
+            raise ProblemError("key_reused", actual=repr(idempotency_key))
+        return DecisionResponse(stored.answer, True)
 
-    async def _earlier(self, key: tuple[str, str, str], digest: str) -> bytes | None:
+    async def _find_idempotent_response(self, key: tuple[str, str, str], digest: str) -> bytes | None:
         """The first answer to this key of a tenant and a scope, once recorded. Raises Problem where the key belongs to
         another request."""
-        kept = (
+        stored = (
             None
-            if key in self._running
+            if key in self._inflight
             else await self.store.run_blocking(
                 lambda: self.store.reader.run(lambda connection: by_idempotency_key(connection, *key))
             )
         )
-        running = None if kept is not None else self._running.get(key)
-        if running is None and kept is None:
+        inflight = None if stored is not None else self._inflight.get(key)
+        if inflight is None and stored is None:
             return None
-        if (running[0] if running else kept.request_sha256 if kept else "") != digest:
+        if (inflight[0] if inflight else stored.request_sha256 if stored else "") != digest:
             raise ProblemError("key_reused", actual=repr(key[2]))
-        return await asyncio.shield(running[1]) if running else kept.answer if kept else None
+        return await asyncio.shield(inflight[1]) if inflight else stored.answer if stored else None
 
-    async def _record(self, record: DecisionWrite, key: str | None) -> StoredAnswer | None:
+    async def _submit(self, record: DecisionWrite, idempotency_key: str | None) -> StoredAnswer | None:
         """None once the record is on the disk, or what its key already stands for."""
         try:
-            recorded = self.store.writer.submit(record)
+            commit = self.store.writer.submit(record)
         except QueueFullError as error:
             raise ProblemError("overloaded", actual=str(error)) from error
         try:
-            return await (recorded if key is None else self._shared(record.row, key, recorded))
-        except (ConsentRevokedError, SubjectErasedError) as gone:
-            raise to_problem(gone) from gone
+            return await (commit if idempotency_key is None else self._shared(record.row, idempotency_key, commit))
+        except (ConsentRevokedError, SubjectErasedError) as error:
+            raise to_problem(error) from error
 
     def _shared(
         self, row: Mapping[str, Any], key: str, recorded: asyncio.Future[StoredAnswer | None]
@@ -267,7 +267,7 @@ class DecisionService:
         """`recorded`, whose outcome goes to those too who send the same key meanwhile."""
         answer: asyncio.Future[bytes] = self.loop.create_future()
         answer.add_done_callback(lambda done: done.exception())  # it may be that nobody else waits for it
-        mine = self._running[row["tenant"], row["scope"], key] = (row["request_sha256"], answer)
+        mine = self._inflight[row["tenant"], row["scope"], key] = (row["request_sha256"], answer)
         recorded.add_done_callback(lambda done: self._settle(key, row, mine, done))
         return asyncio.shield(recorded)
 
@@ -280,8 +280,8 @@ class DecisionService:
     ) -> None:
         """Hand the outcome to those who sent the same key meanwhile, whether or not the first caller still waits."""
         place, answer = (row["tenant"], row["scope"], key), mine[1]
-        if self._running.get(place) is mine:  # else one that read the store before this was in it came after
-            del self._running[place]
+        if self._inflight.get(place) is mine:  # else one that read the store before this was in it came after
+            del self._inflight[place]
         if (error := recorded.exception()) is not None:
             answer.set_exception(
                 to_problem(error) if isinstance(error, ConsentRevokedError | SubjectErasedError) else error
@@ -293,59 +293,59 @@ class DecisionService:
             else:
                 answer.set_result(row["answer"] if kept is None else kept.answer)
 
-    async def stated(
-        self, product: Product, question: DecisionRequest, held: DeployedModel, caller: Principal
+    async def resolve_inputs(
+        self, product: Product, request: DecisionRequest, model: DeployedModel, principal: Principal
     ) -> ResolvedInputs:
         """What an answer rests on. Raises Problem where the store may not be read for it."""
-        if question.subject is None:
-            return ResolvedInputs(question.indicators or {})
-        return await self.store.run_blocking(lambda: self._stored(product, question.subject or "", held, caller))
+        if request.subject is None:
+            return ResolvedInputs(request.indicators or {})
+        return await self.store.run_blocking(lambda: self._load_stored_inputs(product, request.subject or "", model, principal))
 
-    def _stored(self, product: Product, subject: str, held: DeployedModel, caller: Principal) -> ResolvedInputs:
+    def _load_stored_inputs(self, product: Product, subject: str, model: DeployedModel, principal: Principal) -> ResolvedInputs:
         """What the store holds of a subject, of the groups that the model reads and the caller may. Raises Problem."""
         reader, pseudonym = self.store.reader, self.vault.pseudonym(product.name, subject)
-        stamp, groups = utc_now(), sorted(columns_by_group(held.table))
-        may = self.opened(product, pseudonym, groups, caller, stamp)
+        timestamp, groups = utc_now(), sorted(columns_by_group(model.table))
+        consent = self.check_consent(product, pseudonym, groups, principal, timestamp)
         try:
-            found = reader.run(
-                lambda connection: latest_as_of(connection, self.vault, pseudonym, may.allowed_groups, stamp[:10])
+            stored = reader.run(
+                lambda connection: latest_as_of(connection, self.vault, pseudonym, consent.allowed_groups, timestamp[:10])
             )
         except TamperedError as error:
             log.error("a subject's indicators are refused: %s", error)
             raise ProblemError("indicators_refused", actual=str(error)) from error
-        if found is None:
+        if stored is None:
             raise ProblemError("unknown_subject", actual=repr(subject))
-        known = {column.name for column in held.fields}
-        values = {name: value for name, value in found.values.items() if name in known}
-        return ResolvedInputs(values, found.simulated, pseudonym, may.grants, may.withheld)
+        field_names = {column.name for column in model.fields}
+        values = {name: value for name, value in stored.values.items() if name in field_names}
+        return ResolvedInputs(values, stored.simulated, pseudonym, consent.grants, consent.withheld)
 
-    def opened(
-        self, product: Product, pseudonym: str, groups: Sequence[str], caller: Principal, stamp: str
+    def check_consent(
+        self, product: Product, pseudonym: str, groups: Sequence[str], principal: Principal, timestamp: str
     ) -> ConsentDecision:
         """What of these groups the caller may read. Raises Problem where one that is no conduct stays shut."""
-        if self.rules is None:
+        if self.consent_rules is None:
             return ConsentDecision(tuple(groups), (), (), {})
         grants = self.store.reader.run(
-            lambda connection: active_grants(connection, caller.tenant, product.name, pseudonym, stamp)
+            lambda connection: active_grants(connection, principal.tenant, product.name, pseudonym, timestamp)
         )
-        may = evaluate_consent(self.rules, product.name, groups, grants)
-        if may.missing:
-            raise not_authorised_problem(may.missing)
-        return may
+        consent = evaluate_consent(self.consent_rules, product.name, groups, grants)
+        if consent.missing:
+            raise not_authorised_problem(consent.missing)
+        return consent
 
-    def receipt(self, decision: str, tenant: str) -> dict[str, Any] | None:
+    def receipt(self, decision_id: str, tenant: str) -> dict[str, Any] | None:
         """In a thread. None where the tenant has no such decision."""
-        notary = self.notary
-        batch, _, row = decision.partition("-")
+        signer = self.checkpoint_signer
+        batch, _, row = decision_id.partition("-")
         if row:
-            return receipts.for_batch_row(self.store.engine, notary.checkpoint, batch, int(row), tenant)
-        found = receipts.for_decision(self.store.engine, notary.checkpoint, decision, tenant)
-        return found or receipts.for_slide(self.store.engine, notary.checkpoint, decision, tenant)
+            return receipts.for_batch_row(self.store.engine, signer.checkpoint, batch, int(row), tenant)
+        receipt = receipts.for_decision(self.store.engine, signer.checkpoint, decision_id, tenant)
+        return receipt or receipts.for_slide(self.store.engine, signer.checkpoint, decision_id, tenant)
 
-    def _swapped(self, old: DeployedModel | None, new: DeployedModel) -> None:
-        if old is not None:
-            self.metrics.model_info.labels(old.card.model, old.card.version, old.digest).set(0)
-        self.metrics.model_info.labels(new.card.model, new.card.version, new.digest).set(1)
+    def _on_model_swap(self, previous: DeployedModel | None, current: DeployedModel) -> None:
+        if previous is not None:
+            self.metrics.model_info.labels(previous.card.model, previous.card.version, previous.digest).set(0)
+        self.metrics.model_info.labels(current.card.model, current.card.version, current.digest).set(1)
 
 
 def to_problem(error: ConsentRevokedError | SubjectErasedError) -> ProblemError:

@@ -35,8 +35,8 @@ LIMIT_PATTERN = re.compile(r"[1-9][0-9]{0,2}", re.ASCII)
 class VersionRoutes:
     """`champions` serve tables, `readers` slides."""
 
-    def __init__(self, settings: Settings, store: Store, champions: ModelLoader[Any], readers: ModelLoader[Any]):
-        self.settings, self.store, self.champions, self.readers = settings, store, champions, readers
+    def __init__(self, settings: Settings, store: Store, model_loader: ModelLoader[Any], slide_model_loader: ModelLoader[Any]):
+        self.settings, self.store, self.model_loader, self.slide_model_loader = settings, store, model_loader, slide_model_loader
         self.promotion_lock = asyncio.Lock()  # a record and its pointer go together, one promotion after another
         self.bundles, self.public_key = self.settings.paths.bundles, self.settings.paths.public_key
 
@@ -60,7 +60,7 @@ class VersionRoutes:
         version_names = version_store.list_versions(folder)
         displayed = read_alias(folder) or read_alias(folder, "challenger") or version_names[0]
         version = version_store.load_version(self.bundles, self.public_key, name, displayed)
-        failure = {**self.champions.failures, **self.readers.failures}.get(name)
+        failure = {**self.model_loader.failures, **self.slide_model_loader.failures}.get(name)
         return {
             "name": name,
             "versions": len(version_names),
@@ -174,7 +174,7 @@ class VersionRoutes:
             if version.card is None:
                 raise BundleError(version.error)
             verified = verify_bundle(self.bundles / version.model / version.version, self.public_key)
-            loader = self.readers if self.readers.accepts(verified.product) else self.champions
+            loader = self.slide_model_loader if self.slide_model_loader.accepts(verified.product) else self.model_loader
             if loader.deploy(verified) is None:
                 raise BundleError(f"{version.version} reads single cells; no service answers with it.")
         except (BundleError, OSError, ValueError) as error:
@@ -215,7 +215,7 @@ class VersionRoutes:
 
     def _deployed_version(self, name: str) -> tuple[str, str] | None:
         """(version, digest) of what answers under this name."""
-        deployed = self.champions.deployed.get(name) or self.readers.deployed.get(name)
+        deployed = self.model_loader.deployed.get(name) or self.slide_model_loader.deployed.get(name)
         return None if deployed is None else (deployed.card.version, deployed.digest)
 
     async def _promotion_records(

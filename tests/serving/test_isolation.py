@@ -246,7 +246,7 @@ def test_a_log_of_a_failure_names_no_subject(settings, caplog, monkeypatch):
 def test_no_answer_is_recorded_about_a_subject_that_was_erased_while_it_was_made(settings, applicant, monkeypatch):
     engine = open_store(settings.store_location, 1.0)
     put_subject(engine, settings, county_schema.TABLE, "H-1", applicant)
-    asked = DecisionService._stored
+    asked = DecisionService._load_stored_inputs
 
     def erased_after(self, *told):
         stated = asked(self, *told)

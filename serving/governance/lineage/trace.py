@@ -59,7 +59,7 @@ class TracedCard(BaseCard):
 
 
 @dataclass(frozen=True)
-class StoredAnswer:
+class StoredBundle:
     """A bundle on the disk. `refused`: why its card proves nothing; then there is none."""
 
     model: str
@@ -70,24 +70,24 @@ class StoredAnswer:
     live: bool = False  # the champion's pointer names it
 
 
-def load_bundle(settings: Settings, model: str, version: str) -> StoredAnswer | None:
+def load_bundle(settings: Settings, model: str, version: str) -> StoredBundle | None:
     """None where there is no such folder."""
     return load_bundle_from(settings.paths.bundles, settings.paths.public_key, model, version)
 
 
-def load_bundle_from(bundles: Path, public_key: Path, model: str, version: str) -> StoredAnswer | None:
+def load_bundle_from(bundles: Path, public_key: Path, model: str, version: str) -> StoredBundle | None:
     folder = bundles / model / version
     if Path(model).name != model or Path(version).name != version or not folder.is_dir():
         return None
     live = read_alias(folder.parent) == version
     try:
         verified: VerifiedBundle = verify_bundle(folder, public_key)
-        return StoredAnswer(model, version, verified.digest, parse_bundle(verified, TracedCard).card, live=live)
+        return StoredBundle(model, version, verified.digest, parse_bundle(verified, TracedCard).card, live=live)
     except (BundleError, OSError) as error:
-        return StoredAnswer(model, version, refusal=str(error), live=live)
+        return StoredBundle(model, version, refusal=str(error), live=live)
 
 
-def list_bundles(settings: Settings) -> list[StoredAnswer]:
+def list_bundles(settings: Settings) -> list[StoredBundle]:
     """Every one that is on the disk."""
     card_paths = sorted(settings.paths.bundles.glob(f"*/*/{CARD}"))
     bundles = (load_bundle(settings, card.parent.parent.name, card.parent.name) for card in card_paths)
@@ -246,7 +246,7 @@ def data_sets_containing(connection: sa.Connection, pseudonym: str) -> list[str]
     return sorted(connection.execute(statement).scalars())
 
 
-def bundles_by_data_set(connection: sa.Connection, settings: Settings, pseudonym: str) -> dict[str, list[StoredAnswer]]:
+def bundles_by_data_set(connection: sa.Connection, settings: Settings, pseudonym: str) -> dict[str, list[StoredBundle]]:
     """Each data set that holds the subject's rows, with the bundles made of it."""
     data_sets = data_sets_containing(connection, pseudonym)
     stored_bundles = list_bundles(settings) if data_sets else []
@@ -260,7 +260,7 @@ def bundles_by_data_set(connection: sa.Connection, settings: Settings, pseudonym
     }
 
 
-def _exported_data_node(sha256: str, bundles: list[StoredAnswer], serving: Mapping[str, str] | None) -> TraceNode:
+def _exported_data_node(sha256: str, bundles: list[StoredBundle], serving: Mapping[str, str] | None) -> TraceNode:
     names = sorted(
         {data.name for bundle in bundles if bundle.card for data in bundle.card.data if data.sha256 == sha256}
     )

@@ -187,7 +187,7 @@ def _reference_distribution(
     return None if drift is None else (drift, input_counts[-1].bundle)
 
 
-def _find_bundle(settings: Settings, model: str, version: str, bundle: str) -> trace.StoredAnswer | None:
+def _find_bundle(settings: Settings, model: str, version: str, bundle: str) -> trace.StoredBundle | None:
     """Whose spread the counts were counted by; None where that bundle is not on the disk any more."""
     try:
         return _load_verified_bundle(settings.paths.bundles, settings.paths.public_key, model, version, bundle)
@@ -196,7 +196,7 @@ def _find_bundle(settings: Settings, model: str, version: str, bundle: str) -> t
 
 
 @lru_cache(maxsize=32)
-def _load_verified_bundle(bundles: Path, public_key: Path, model: str, version: str, digest: str) -> trace.StoredAnswer:
+def _load_verified_bundle(bundles: Path, public_key: Path, model: str, version: str, digest: str) -> trace.StoredBundle:
     """Verified once. Raises LookupError."""
     stored = trace.load_bundle_from(bundles, public_key, model, version)
     if stored is None or stored.digest != digest:

@@ -238,7 +238,7 @@ def test_each_kind_of_problem_can_be_told_and_looked_up(inside, kind):
 def test_what_no_one_foresaw_is_logged_and_told_without_its_details(inside, applicant, monkeypatch, caplog):
     async def story(client, gateway):
         with monkeypatch.context() as patched:
-            patched.setattr(gateway.service, "held", lambda *asked: 1 / 0)
+            patched.setattr(gateway.service, "deployed_model", lambda *asked: 1 / 0)
             told, _ = await refused(client, 500, "internal", json={"indicators": applicant})
         assert "ZeroDivision" not in json.dumps(told)
         assert "ZeroDivisionError" in caplog.text
