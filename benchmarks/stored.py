@@ -55,10 +55,10 @@ async def measure(folder: Path, args: argparse.Namespace) -> None:
     source_file = folder / "whole.parquet"
     people.write_parquet(source_file)
     started = time.perf_counter()
-    load_subjects(source_file, schema.TABLE, service.settings.store_location, 5.0, service.vault)
+    load_subjects(source_file, schema.TABLE, service.settings.store_location, 5.0, service.store.vault)
     print(f"{args.subjects:,} subjects loaded in {time.perf_counter() - started:.1f} s")
     ids, field_names = people["household_id"], [column.name for column in model.fields if column.name in people.columns]
-    pseudonyms = [service.vault.pseudonym("credit_limit", household_id) for household_id in ids]
+    pseudonyms = [service.store.vault.pseudonym("credit_limit", household_id) for household_id in ids]
     files = {"inline": people.select(field_names), "stored": pl.DataFrame({"subject_id": ids})}
     for name, frame in files.items():
         frame.write_parquet(folder / f"{name}.parquet")
@@ -67,7 +67,7 @@ async def measure(folder: Path, args: argparse.Namespace) -> None:
         order = BatchRequest(new_id(), LOCAL_PRINCIPAL.tenant, "benchmark", None, "", folder / f"{name}.parquet", "parquet", "parquet",
                       (), False)  # fmt: skip
         job = BatchJob(order, model, service.settings, service.store.writer, service.metrics, service.prices,
-                  subject_reader=SubjectReader(service.store.reader, service.vault, service.consent_rules, model, LOCAL_PRINCIPAL.tenant))  # fmt: skip
+                  subject_reader=SubjectReader(service.store.reader, service.store.vault, service.consent_rules, model, LOCAL_PRINCIPAL.tenant))  # fmt: skip
         started = time.perf_counter()
         with (folder / "answer.parquet").open("wb") as out:
             out.writelines(job.stream())

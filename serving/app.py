@@ -102,7 +102,7 @@ class App:
                 "POST": self.authenticator.login,
                 "DELETE": self.authenticator.logout,
             },
-            **ConsentRoutes(settings, service.store, lambda: service.vault, consent_rules).routes(),
+            **ConsentRoutes(settings, service.store, lambda: service.store.vault, consent_rules).routes(),
             **console.routes(),
             **DecisionSearch(service).routes(),
             **BatchRowRoutes(service, settings.limits.max_concurrent_batch_reads).routes(),
@@ -329,7 +329,9 @@ class App:
             }
             for name, model in sorted(loader.deployed.items())
         ]
-        descriptions += [describe_slide_model(model) for _, model in sorted(self.service.slide_model_loader.deployed.items())]
+        descriptions += [
+            describe_slide_model(model) for _, model in sorted(self.service.slide_model_loader.deployed.items())
+        ]
         return Response(orjson.dumps({"models": descriptions}))
 
     async def live(self, request: Request) -> Response:
@@ -344,7 +346,7 @@ class App:
         failures = slide_models.failures | decision_models.failures
         for model in {*decision_models.deployed, *slide_models.deployed, *failures}:
             self.metrics.bundle_refused.labels(model).set(model in failures)
-        self.metrics.log_broken.set(self.service.log_alarm is not None)
+        self.metrics.log_broken.set(self.service.store.log_alarm is not None)
         is_ready = bool(decision_models.deployed or slide_models.deployed) and store_error is None
         payload: dict[str, Any] = {"status": "ready" if is_ready else "not_ready"}
         if not request.principal.roles:  # a stranger: what serves is none of their business
@@ -352,7 +354,7 @@ class App:
         payload |= {
             "models": dict(sorted({**_deployed_versions(decision_models), **_deployed_versions(slide_models)}.items())),
             "store": store_error or "ok",
-            "log": self.service.log_alarm or "ok",
+            "log": self.service.store.log_alarm or "ok",
             "alarms": {name: asdict(failure) for name, failure in sorted(failures.items())},
         }
         return Response(orjson.dumps(payload), status_code=200 if is_ready else 503)
@@ -365,7 +367,7 @@ class App:
         failures = slide_models.failures | decision_models.failures
         for model in {*decision_models.deployed, *slide_models.deployed, *failures}:
             self.metrics.bundle_refused.labels(model).set(model in failures)
-        self.metrics.log_broken.set(self.service.log_alarm is not None)
+        self.metrics.log_broken.set(self.service.store.log_alarm is not None)
         return Response(self.metrics.render(), media_type=CONTENT_TYPE)
 
     async def get_openapi(self, request: Request) -> Response:

@@ -71,7 +71,7 @@ class DecisionSearch:
         reader = service.store.reader
         if "subject" in options:
             product = options.setdefault("product", next(iter(products())))
-            options["subject"] = service.vault.pseudonym(product, options["subject"])
+            options["subject"] = service.store.vault.pseudonym(product, options["subject"])
         search = next((candidate for name, candidate in SEARCHES.items() if name in options), _search_recent)
         page = await asyncio.to_thread(reader.run, lambda connection: search(connection, tenant, options, limit))
         return Response(orjson.dumps(page))

@@ -171,7 +171,7 @@ class GovernanceRoutes:
         store_failure = await service.store.probe()
         for component, reason in (
             ("store", store_failure),
-            ("log", service.log_alarm),
+            ("log", service.store.log_alarm),
             ("counts", service.input_counter.failure),
         ):
             if reason is not None:

@@ -35,8 +35,15 @@ LIMIT_PATTERN = re.compile(r"[1-9][0-9]{0,2}", re.ASCII)
 class VersionRoutes:
     """`champions` serve tables, `readers` slides."""
 
-    def __init__(self, settings: Settings, store: Store, model_loader: ModelLoader[Any], slide_model_loader: ModelLoader[Any]):
-        self.settings, self.store, self.model_loader, self.slide_model_loader = settings, store, model_loader, slide_model_loader
+    def __init__(
+        self, settings: Settings, store: Store, model_loader: ModelLoader[Any], slide_model_loader: ModelLoader[Any]
+    ):
+        self.settings, self.store, self.model_loader, self.slide_model_loader = (
+            settings,
+            store,
+            model_loader,
+            slide_model_loader,
+        )
         self.promotion_lock = asyncio.Lock()  # a record and its pointer go together, one promotion after another
         self.bundles, self.public_key = self.settings.paths.bundles, self.settings.paths.public_key
 

@@ -246,14 +246,14 @@ def test_a_log_of_a_failure_names_no_subject(settings, caplog, monkeypatch):
 def test_no_answer_is_recorded_about_a_subject_that_was_erased_while_it_was_made(settings, applicant, monkeypatch):
     engine = open_store(settings.store_location, 1.0)
     put_subject(engine, settings, county_schema.TABLE, "H-1", applicant)
-    asked = DecisionService._load_stored_inputs
+    resolve_inputs = DecisionService.resolve_inputs
 
-    def erased_after(self, *told):
-        stated = asked(self, *told)
+    async def resolve_then_erase(self, *args):
+        inputs = await resolve_inputs(self, *args)
         erasure.erase(engine, settings, "credit_limit", "H-1", "operator")
-        return stated
+        return inputs
 
-    monkeypatch.setattr(DecisionService, "_load_stored_inputs", erased_after)
+    monkeypatch.setattr(DecisionService, "resolve_inputs", resolve_then_erase)
 
     async def story(client, gateway):
         answer = await client.post(URL, json={"subject_id": "H-1"})

@@ -43,7 +43,7 @@ WRITE_BYTES = 1024 * 1024  # bytes to the spool at once
 class BatchRoutes:
     def __init__(self, service: DecisionService):
         self.service, self.settings = service, service.settings
-        service.on_open.append(lambda connection: records.abort_orphans(connection, utc_now()))
+        service.store.on_open.append(lambda connection: records.abort_orphans(connection, utc_now()))
         limit = self.settings.limits.max_concurrent_batches
         self.pool = ThreadPoolExecutor(limit, thread_name_prefix="batch")
         self.free_slots = limit
@@ -88,7 +88,9 @@ class BatchRoutes:
             path, digest = await self._spool_upload(
                 request, f"{input_format} {output_format} {sorted(options.items())}"
             )
-            digest = self.service.vault.digest(digest.encode())  # a file of one id could be tried out on the bare one
+            digest = self.service.store.vault.digest(
+                digest.encode()
+            )  # a file of one id could be tried out on the bare one
             scope, reasons = f"{product.scope}/batch", options.get("reasons") == "true"
             batch_request = BatchRequest(
                 new_id(),
@@ -105,7 +107,11 @@ class BatchRoutes:
             dependencies = writer, self.service.metrics, self.service.prices
             on_scored = partial(self.service.input_counter.add_batch, model, request.principal.tenant)
             subjects = SubjectReader(
-                self.service.store.reader, self.service.vault, self.service.consent_rules, model, request.principal.tenant
+                self.service.store.reader,
+                self.service.store.vault,
+                self.service.consent_rules,
+                model,
+                request.principal.tenant,
             )
             job = BatchJob(batch_request, model, self.settings, *dependencies, self._on_charged, on_scored, subjects)
             return await self._respond(request, job)
@@ -176,7 +182,7 @@ class BatchRoutes:
 
     def _on_charged(self, tenant: str, rows: int) -> None:
         """From the batch's thread."""
-        self.service.loop.call_soon_threadsafe(self.service.quota.add, tenant, rows)
+        self.service.store.loop.call_soon_threadsafe(self.service.quota.add, tenant, rows)
 
     def _release_slot(self, path: Path | None) -> None:
         self.free_slots += 1

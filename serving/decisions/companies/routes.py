@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
-from collections.abc import Awaitable, Callable, Collection, Sequence
-from functools import partial
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import orjson
@@ -20,23 +18,18 @@ from datasets.errors import FieldError
 from datasets.schema import find_unknown_names
 from models.policy.config import load_section
 from models.scitech_risk.stress import Shock, StressConfig, scale_shock
-from serving.core.audit import entries
-from serving.core.http.principal import Principal
 from serving.core.http.problems import ProblemError
 from serving.core.http.request import JSON_MEDIA_TYPE, Request, Response, read_body
 from serving.core.http.schema import STORE_PROBLEMS, Schema, json_response, operation, path_param, query_param
 from serving.core.http.validation import parse_json
-from serving.core.identifiers import new_id, utc_now
 from serving.decisions.companies import history as company_history
 from serving.decisions.companies import network as company_network
+from serving.decisions.companies.access import CompanyAccess
 from serving.decisions.inputs import redact_faults
 from serving.decisions.products.scitech_risk import PRODUCT, ScitechRiskModel
 from serving.decisions.request import DecisionRequest
-from serving.decisions.service import JSON_OPTIONS, DecisionService, to_problem
-from serving.privacy.consent import usage
+from serving.decisions.service import JSON_OPTIONS, DecisionService
 from serving.privacy.consent.redaction import redact_answer
-from serving.privacy.consent.rules import ConsentRevokedError, active_grants_by_subject, evaluate_consent
-from serving.privacy.subjects.indicators import columns_by_group
 from serving.privacy.subjects.vault import TamperedError
 from serving.settings import ROOT
 
@@ -47,7 +40,6 @@ STRESS_ROUTE = f"{PRODUCT.route}/stress"
 HISTORY_ROUTE, NETWORK_ROUTE = "/v1/companies/{id}/history", "/v1/companies/{id}/network"
 STRESS_CONFIG = ROOT / "configs" / "stress.toml"
 DISCLOSED_FIELDS = ("decision", "grade", "limit", "indicative_limit", "currency", "referral", "gate")
-USE_INTERVAL, MAX_REMEMBERED_USES = 60.0, 10_000  # seconds within which the same look is one; looks that are remembered
 READ_PROBLEMS = ("not_authorised", "authorisation_ended", "indicators_refused")
 PROBLEMS = {
     HISTORY_ROUTE: ("unknown_company", "bad_parameter", *READ_PROBLEMS, *STORE_PROBLEMS),
@@ -66,7 +58,7 @@ class CompanyRoutes:
     def __init__(self, service: DecisionService):
         self.service = service
         self.stress_config = load_section(StressConfig, STRESS_CONFIG)
-        self._recorded_uses: dict[tuple[str, ...], float] = {}  # whose look at what, by which grants: when it was noted
+        self.access = CompanyAccess(service)
 
     def routes(self) -> dict[str, dict[str, Handler]]:
         return {
@@ -76,75 +68,34 @@ class CompanyRoutes:
         }
 
     async def get_history(self, request: Request) -> Response:
-        page, company_id, service, principal = (
-            company_history.page(request),
-            request.path_params[0],
-            self.service,
-            request.principal,
-        )
+        page, company_id, principal = company_history.page(request), request.path_params[0], request.principal
+        store = self.service.store
 
         def load_history() -> bytes:
-            used_grants = self._authorising_grants(company_id, principal)
-            body = company_history.history(service.store.reader, service.vault, principal.tenant, company_id, page)
-            self._record_use("history", company_id, principal, used_grants)
+            used_grants = self.access.authorising_grants(company_id, principal)
+            body = company_history.history(store.reader, store.vault, principal.tenant, company_id, page)
+            self.access.record_use("history", company_id, principal, used_grants)
             return body
 
         return Response(await asyncio.to_thread(_map_tampering, load_history))
 
     async def get_network(self, request: Request) -> Response:
-        company_id, service, principal = request.path_params[0], self.service, request.principal
+        company_id, principal, store = request.path_params[0], request.principal, self.service.store
+        groups = company_network.REQUIRED_GROUPS
 
         def load_network() -> bytes:
-            used_grants = self._authorising_grants(company_id, principal, company_network.REQUIRED_GROUPS)
-            select_visible = partial(self._visible_neighbours, principal.tenant, used_grants)
-            body = company_network.network(service.store.reader, service.vault, company_id, select_visible)
-            self._record_use("network", company_id, principal, used_grants)
+            used_grants = self.access.authorising_grants(company_id, principal, groups)
+
+            def select_visible(connection: sa.Connection, pseudonyms: list[str]) -> set[str]:
+                visible, grants = self.access.visible_companies(principal.tenant, groups, connection, pseudonyms)
+                used_grants.update(grants)
+                return visible
+
+            body = company_network.network(store.reader, store.vault, company_id, select_visible)
+            self.access.record_use("network", company_id, principal, used_grants)
             return body
 
         return Response(await asyncio.to_thread(_map_tampering, load_network))
-
-    def _required_groups(self, extra_groups: Sequence[str] = ()) -> list[str]:
-        return sorted({*columns_by_group(self.service.deployed_model(PRODUCT, None).table), *extra_groups})
-
-    def _authorising_grants(self, company_id: str, principal: Principal, extra_groups: Sequence[str] = ()) -> set[str]:
-        """By which grants. Warnings and ties are made of indicators, so they are told to who may read those of a
-        decision. Raises Problem."""
-        service = self.service
-        _ = service.store.reader  # opens the store, and the vault with it
-        pseudonym = service.vault.pseudonym(PRODUCT.name, company_id)
-        return set(service.check_consent(PRODUCT, pseudonym, self._required_groups(extra_groups), principal, utc_now()).grants)
-
-    def _record_use(self, view: str, company_id: str, principal: Principal, used_grants: Collection[str]) -> None:
-        """A leaf that the grants were used, before what they opened is told: one a minute of the same look, so that a
-        slider's steps are one. In a thread. Raises Problem where a grant ended meanwhile."""
-        use_key = (principal.tenant, view, company_id, *sorted(used_grants))
-        if not used_grants or time.monotonic() - self._recorded_uses.get(use_key, -USE_INTERVAL) < USE_INTERVAL:
-            return
-        entry = entries.read_entry(view, utc_now(), principal.tenant, new_id(), PRODUCT.name, used_grants)
-        try:
-            self.service.store.writer.run(lambda connection: usage.record(connection, entry)).result()
-        except ConsentRevokedError as error:
-            raise to_problem(error) from error
-        if len(self._recorded_uses) >= MAX_REMEMBERED_USES:
-            self._recorded_uses.clear()
-        self._recorded_uses[use_key] = time.monotonic()
-
-    def _visible_neighbours(
-        self, tenant: str, used_grants: set[str], connection: sa.Connection, pseudonyms: list[str]
-    ) -> set[str]:
-        """Of these companies, those that the tenant might ask about. By which grants goes into `used`."""
-        rules, groups = self.service.consent_rules, self._required_groups(company_network.REQUIRED_GROUPS)
-        if rules is None:
-            return set(pseudonyms)
-        grants = active_grants_by_subject(connection, tenant, PRODUCT.name, pseudonyms, utc_now())
-        shared_grants = grants.pop(None, [])
-        visible = set()
-        for pseudonym in pseudonyms:
-            consent = evaluate_consent(rules, PRODUCT.name, groups, [*shared_grants, *grants.get(pseudonym, [])])
-            if not consent.missing:
-                visible.add(pseudonym)
-                used_grants.update(consent.grants)
-        return visible
 
     # --- one company under stress
 
@@ -201,9 +152,8 @@ class CompanyRoutes:
         model = self._deployed_model(model_name if isinstance(model_name, str) else None)
         shocks = self._parse_shocks(payload, model)
         options = {option.name: option.default for option in PRODUCT.options}
-        _ = service.store.reader
         decision_request = DecisionRequest(None, payload["subject_id"], model_name, options)
-        inputs = await service.resolve_inputs(PRODUCT, decision_request, model, request.principal)
+        inputs = await service.resolve_inputs(decision_request, model, request.principal)
         row, faults = model.validate(inputs.values)
         if faults:
             raise ProblemError("invalid_request", errors=redact_faults(faults))
@@ -220,7 +170,9 @@ class CompanyRoutes:
             "before": _round_for_disclosure(redact_answer(model.decide(inputs.values, row, options), model.table)),
             "after": _round_for_disclosure(redact_answer(stressed_answer, model.table)),
         }
-        await asyncio.to_thread(self._record_use, "stress", payload["subject_id"], request.principal, inputs.grants)
+        await asyncio.to_thread(
+            self.access.record_use, "stress", payload["subject_id"], request.principal, inputs.grants
+        )
         return Response(orjson.dumps(response, option=JSON_OPTIONS))
 
     def _parse_shocks(self, payload: Any, deployed: ScitechRiskModel) -> list[Shock]:

@@ -1,4 +1,4 @@
-"""The table of products: where each is asked, and who answers a bundle's one question. A fourth adds one line."""
+"""The table of products and the interface of a deployed model. A new product adds one line to serving/settings.py."""
 
 from __future__ import annotations
 
@@ -19,59 +19,62 @@ from models.card import Card
 from models.pathology.card import SlideCard, require_readable
 from serving.core.audit.provenance import Provenance
 from serving.decisions.request import RequestOption, RequestSchema
-from serving.settings import PRODUCTS, SLIDE_PRODUCT
+from serving.registry.loader import ModelLoader, ModelT
+from serving.settings import PRODUCTS, SLIDE_PRODUCT, Settings
 
 
 class DeployedModel(Protocol):
-    """A bundle held ready: one row's question, and a million's."""
+    """A verified bundle that decides, one row or a whole frame at a time."""
 
     @property
     def card(self) -> Card: ...
     @property
     def digest(self) -> str: ...
     @property
-    def policy(self) -> str: ...  # version
+    def policy(self) -> str: ...  # its version
     @property
     def currency(self) -> str: ...  # ISO 4217, of the amounts in its answers
     @property
     def lineage(self) -> Provenance: ...
     @property
-    def table(self) -> TableSchema: ...  # the columns read, and those derived from them
+    def table(self) -> TableSchema: ...  # the columns it reads, derived ones included
     @property
-    def fields(self) -> tuple[ColumnSchema, ...]: ...  # what an applicant may state
+    def fields(self) -> tuple[ColumnSchema, ...]: ...  # the columns that a request may state
     @property
-    def inputs(self) -> list[int]: ...  # where the model's inputs stand in the row that `check` makes
+    def inputs(self) -> list[int]: ...  # positions of the model's inputs in the row that `validate` returns
 
     def validate(self, values: Mapping[str, Any]) -> tuple[list[float], list[FieldError]]:
-        """(all numbers that the model and its decision read, all that is wrong with one applicant's indicators)."""
+        """(the numbers that the model and its policy read, every fault of one applicant's indicators)."""
         ...
 
     def decide(self, values: Mapping[str, Any], row: list[float], options: Mapping[str, bool]) -> dict[str, Any]:
-        """The answer for indicators without faults: a dict of JSON types with a `decision`."""
+        """Decide on indicators without faults. row: as `validate` returned it. The answer is JSON with a `decision`."""
         ...
 
     def predict_batch(
         self, frame: pl.DataFrame, reasons: bool, consent: bool | NDArray[np.bool_] = True
     ) -> pl.DataFrame:
-        """The same for a conformed frame: one row each, flat columns. consent: whether conduct counts, of all or of
-        each; where none is read it says nothing."""
+        """Decide on each row of a validated frame; the answers have flat columns.
+
+        consent: whether conduct counts, for all rows or (rows,) for each; without effect on a model that reads none.
+        """
         ...
 
 
 @dataclass(frozen=True)
 class Product:
-    """What the service must know of a product before a bundle of it serves."""
+    """What the service knows of a product before a bundle of it is deployed."""
 
-    name: str  # as a card names it
-    route: str  # one applicant; many at `route`/batch
-    scope: str  # of the store: within which an idempotency key means one request
-    operation_id: str  # of the OpenAPI document; the batch's is `operation` and "Many"
-    question: str  # its one question, a sentence
-    summary: str  # what its routes answer, a line each
+    name: str  # as in a card
+    route: str  # of single decisions; batches are at `route`/batch
+    scope: str  # in the store: within it, an idempotency key means one request
+    operation_id: str  # in the OpenAPI document; the batch's is this and "Many"
+    question: str  # the question that the product answers, one sentence
+    summary: str  # of the two routes, one line each
     batch_summary: str
     options: tuple[RequestOption, ...]
-    answer_fields: Mapping[str, Any]  # JSON schemas of what stands in its answers and not in every product's
-    required_fields: tuple[str, ...]  # of `answer`, what is never left out
+    answer_fields: Mapping[str, Any]  # JSON schemas of the fields that only this product's answers have
+    required_fields: tuple[str, ...]  # those of `answer_fields` that are never left out
     deploy: Callable[[Bundle], DeployedModel]  # raises BundleError
 
     @cached_property
@@ -81,16 +84,25 @@ class Product:
 
 @cache
 def products() -> Mapping[str, Product]:
+    """Name -> product, for every product that decides on a row of indicators."""
     return {name: import_module(module).PRODUCT for name, module in PRODUCTS.items()}
 
 
-def is_slide_product(product: str) -> bool:
-    return product == SLIDE_PRODUCT
+def decision_model_loader(settings: Settings) -> ModelLoader[DeployedModel]:
+    """A loader of the models that decide. A bundle of an unknown product is looked at too, and reported as refused."""
+    return _model_loader(settings, deploy, lambda product: product != SLIDE_PRODUCT)
 
 
-def is_tabular_product(product: str) -> bool:
-    """What names no product is looked at as well, so that somebody says what is wrong with it."""
-    return product != SLIDE_PRODUCT
+def slide_model_loader(settings: Settings) -> ModelLoader[Bundle[SlideCard]]:
+    """A loader of the models that read slides."""
+    return _model_loader(settings, deploy_slide_model, lambda product: product == SLIDE_PRODUCT)
+
+
+def _model_loader(
+    settings: Settings, deploy: Callable[[VerifiedBundle], ModelT | None], accepts: Callable[[str], bool]
+) -> ModelLoader[ModelT]:
+    paths, champion = settings.paths, settings.champion
+    return ModelLoader(paths.bundles, paths.public_key, champion.poll_seconds, champion.retry_seconds, deploy, accepts)
 
 
 def deploy(verified: VerifiedBundle) -> DeployedModel | None:
@@ -98,13 +110,13 @@ def deploy(verified: VerifiedBundle) -> DeployedModel | None:
     product = products().get(verified.product)
     if product is None:
         raise BundleError(
-            f"The bundle answers for {verified.product!r}; this service knows {', '.join((*PRODUCTS, SLIDE_PRODUCT))}. "
-            "Serve it elsewhere."
+            f"The bundle is of the product {verified.product!r}; this service knows "
+            f"{', '.join((*PRODUCTS, SLIDE_PRODUCT))}. Serve it elsewhere."
         )
     return product.deploy(parse_bundle(verified, Card))
 
 
 def deploy_slide_model(verified: VerifiedBundle) -> Bundle[SlideCard] | None:
-    """A model that can read slides; None for one of single cells."""
+    """The bundle of a model that reads slides; None for one of single cells."""
     bundle = parse_bundle(verified, SlideCard)
     return None if bundle.card.slide is None else require_readable(bundle)

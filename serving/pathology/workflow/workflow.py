@@ -30,14 +30,13 @@ from models.pathology.card import SlideCard
 from models.pathology.policy import ReadingPolicy
 from serving.core.billing.prices import Prices
 from serving.core.db.engine import StoreUnavailableError, open_store
-from serving.decisions.products.base import deploy_slide_model, is_slide_product
+from serving.decisions.products.base import slide_model_loader
 from serving.pathology.slides import store as slide_store
 from serving.pathology.slides.states import UNFINISHED, InvalidTransitionError, SlideNotFoundError, WorkerEvictedError
 from serving.pathology.workflow import steps
 from serving.pathology.workflow.heartbeat import Heartbeat
 from serving.pathology.workflow.prefetch import Prefetcher
 from serving.pathology.workflow.steps import InferTiles, StepContext
-from serving.registry.loader import ModelLoader
 from serving.settings import Settings
 
 logger = logging.getLogger("yuheng.jobs")
@@ -140,15 +139,7 @@ class SlideWorkflow:
             self.prefetcher.prefetch,
             prices,
         )
-        champion = settings.champion
-        self.models: ModelLoader[Bundle[SlideCard]] = ModelLoader(
-            settings.paths.bundles,
-            settings.paths.public_key,
-            champion.poll_seconds,
-            champion.retry_seconds,
-            deploy_slide_model,
-            is_slide_product,
-        )
+        self.models = slide_model_loader(settings)
         self._bundles: dict[str, Bundle[SlideCard]] = {}
         self._enqueued: set[str] = set()
         self._has_enqueued = False

@@ -56,7 +56,7 @@ def test_a_wrong_indicator_is_named_with_what_is_needed(inside, applicant, chang
         assert found in error["found"]
         assert needed in error["needed"]
         assert CHINESE.search(error["needed_zh"])
-        assert gateway.service.store.writer.committed_count == 0
+        assert gateway.service.store.writer.committed == 0
 
     inside(story)
 

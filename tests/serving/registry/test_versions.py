@@ -225,7 +225,7 @@ def test_scientists_alone_promote_and_another_tenant_sees_neither_who_nor_why(ma
 def test_a_promotion_that_was_tampered_with_is_named_by_the_audit(settings, way):
     async def story(client, gateway):
         assert (await choose(client, "2")).status_code == 200
-        gateway.service.checkpoint_signer.checkpoint()
+        gateway.service.store.checkpoint_signer.checkpoint()
         return dict(promotions(gateway)[0]._mapping)
 
     row = run_inside(settings, story)

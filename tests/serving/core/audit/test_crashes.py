@@ -115,7 +115,7 @@ def test_while_the_store_is_down_all_is_refused_at_once_and_after_it_all_is_answ
         began = time.monotonic()
         while (await client.post(URL, **sent)).status_code != 200:
             assert time.monotonic() - began < 10
-        gateway.service.checkpoint_signer.checkpoint()
+        gateway.service.store.checkpoint_signer.checkpoint()
 
     run_inside(settings, story)
     assert recorded(settings) == 2
@@ -143,7 +143,7 @@ def test_one_flipped_bit_is_found(settings, applicant, table):
     async def story(client, gateway):
         for _ in range(3):
             await client.post(URL, json={"indicators": applicant})
-        gateway.service.checkpoint_signer.checkpoint()
+        gateway.service.store.checkpoint_signer.checkpoint()
 
     run_inside(settings, story)
     column = {"decisions": "answer", "log_leaves": "body", "meter": "decision"}[table]

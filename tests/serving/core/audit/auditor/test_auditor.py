@@ -42,7 +42,7 @@ def fill(settings, applicant) -> None:
         for i in range(6):
             sent = {"json": {"indicators": applicant | {"age": 30 + i}}, "headers": {"Idempotency-Key": f"k{i}"}}
             assert (await client.post(URL, **sent)).status_code == 200
-            gateway.service.checkpoint_signer.checkpoint()
+            gateway.service.store.checkpoint_signer.checkpoint()
         sent = {"content": b"declared_income\n5\n-6\n7\n", "headers": {"Content-Type": "text/csv"}}
         assert (await client.post(URL + "/batch", **sent)).status_code == 200
         engine, prices = gateway.service.store.engine, Prices.load(settings.paths.prices)
@@ -54,7 +54,7 @@ def fill(settings, applicant) -> None:
         body = {"findings": "none 无", "age": 41.5}
         slide_store.add_report(engine, "5" * 32, 1, "signed", body, "a" * 64, "licence-1", "2026-11-25T00:00:00.000Z")
         slide_store.add_report(engine, "5" * 32, 2, "amended", body, "b" * 64, "licence-1", "2026-11-25T00:00:01.000Z")
-        gateway.service.checkpoint_signer.checkpoint()
+        gateway.service.store.checkpoint_signer.checkpoint()
 
     run_inside(settings, story)
 

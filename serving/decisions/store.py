@@ -1,0 +1,83 @@
+"""The store of decisions, opened together with the vault and the signer of the audit log's checkpoints."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+import sqlalchemy as sa
+
+from serving.core.audit.checkpoints import CheckpointSigner
+from serving.core.db.engine import StoreUnavailableError
+from serving.core.db.store import Store
+from serving.core.security.keys import KeyFileError
+from serving.decisions.records import DecisionTransaction
+from serving.privacy.subjects.vault import Vault, VaultKeyError, bind_store, open_vault
+from serving.settings import Settings
+
+log = logging.getLogger("yuheng.store")
+
+
+class DecisionStore(Store):
+    """A store whose writer records decisions; its vault and its checkpoint signer open with it.
+
+    on_open: callbacks that run in one transaction each time the store opens, before anything else is written.
+    log_alarm: why the audit log does not continue from the last signed checkpoint; None where it does.
+    """
+
+    def __init__(self, settings: Settings):
+        super().__init__(settings, DecisionTransaction(), self._open_companions)
+        self.on_open: list[Callable[[sa.Connection], None]] = []
+        self.log_alarm: str | None = None
+        self._vault: Vault | None = None
+        self._checkpoint_signer: CheckpointSigner | None = None
+
+    def _open_companions(self, engine: sa.Engine) -> None:
+        """Raises StoreUnavailableError where the vault's key or the log's key cannot be used with this store."""
+        try:
+            vault = open_vault(self.settings)
+            with engine.begin() as connection:
+                bind_store(connection, vault)
+                for callback in self.on_open:
+                    callback(connection)
+            paths = self.settings.paths
+            signer = CheckpointSigner(engine, paths.log_key, paths.checkpoints, self.settings.log.origin)
+            self.log_alarm = signer.recover()
+        except (VaultKeyError, KeyFileError) as error:
+            raise StoreUnavailableError("failed", str(error)) from error
+        self._vault, self._checkpoint_signer = vault, signer
+        if self.log_alarm is not None:
+            log.error(
+                "the audit log does not continue from its last checkpoint: %s. Run python -m serving audit verify",
+                self.log_alarm,
+            )
+
+    @property
+    def vault(self) -> Vault:
+        """Raises StoreUnavailableError where the store cannot be opened."""
+        _ = self.engine
+        assert self._vault is not None
+        return self._vault
+
+    @property
+    def checkpoint_signer(self) -> CheckpointSigner:
+        """Raises StoreUnavailableError where the store cannot be opened."""
+        _ = self.engine
+        assert self._checkpoint_signer is not None
+        return self._checkpoint_signer
+
+    async def sign_checkpoints(self) -> None:
+        """Sign a checkpoint at each interval in which the log grew, until cancelled; log a failure once."""
+        is_failing = False
+        while True:
+            await asyncio.sleep(self.settings.log.checkpoint_interval_seconds)
+            if self._checkpoint_signer is None:
+                continue
+            try:
+                await asyncio.to_thread(self._checkpoint_signer.checkpoint)
+                is_failing = False
+            except StoreUnavailableError as error:
+                if not is_failing:
+                    log.error("no checkpoint can be signed: %s", error)
+                is_failing = True
