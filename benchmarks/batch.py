@@ -30,7 +30,8 @@ def measure_service(folder: Path, source: Path, reasons: bool) -> float:
     from serving import settings
     from serving.core.http.metrics import Metrics
     from serving.core.identifiers import new_id
-    from serving.decisions.batch.job import BatchJob, BatchRequest
+    from serving.decisions.batch.job import BatchJob
+    from serving.decisions.batch.request import BatchRequest
     from serving.decisions.products.base import products
     from serving.decisions.service import DecisionService
 
@@ -44,7 +45,7 @@ def measure_service(folder: Path, source: Path, reasons: bool) -> float:
         try:
             request = BatchRequest(new_id(), "local", "benchmark", None, "", source, "parquet", "parquet", (), reasons)
             model = service.deployed_model(products()["credit_limit"], None)
-            job = BatchJob(request, model, service.settings, service.store.writer, service.metrics, service.prices)
+            job = BatchJob(service, request, model)
 
             def write_answers() -> float:
                 started = time.perf_counter()

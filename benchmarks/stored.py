@@ -26,8 +26,8 @@ from serving.core.db.schema import GRANTS
 from serving.core.http.metrics import Metrics
 from serving.core.http.principal import LOCAL_PRINCIPAL
 from serving.core.identifiers import new_id, utc_now
-from serving.decisions.batch.job import BatchJob, BatchRequest
-from serving.decisions.batch.subjects import SubjectReader
+from serving.decisions.batch.job import BatchJob
+from serving.decisions.batch.request import BatchRequest
 from serving.decisions.products.base import products
 from serving.decisions.service import DecisionService
 from serving.privacy.consent.rules import load_rules
@@ -66,14 +66,13 @@ async def measure(folder: Path, args: argparse.Namespace) -> None:
     def run(name: str) -> float:
         order = BatchRequest(new_id(), LOCAL_PRINCIPAL.tenant, "benchmark", None, "", folder / f"{name}.parquet", "parquet", "parquet",
                       (), False)  # fmt: skip
-        job = BatchJob(order, model, service.settings, service.store.writer, service.metrics, service.prices,
-                  subject_reader=SubjectReader(service.store.reader, service.store.vault, service.consent_rules, model, LOCAL_PRINCIPAL.tenant))  # fmt: skip
+        job = BatchJob(service, order, model)
         started = time.perf_counter()
         with (folder / "answer.parquet").open("wb") as out:
             out.writelines(job.stream())
         seconds = time.perf_counter() - started
-        assert job.faulty == 0, job.faults[:3]
-        return job.rows / seconds
+        assert job.recorder.faulty_rows == 0, job.recorder.faults[:3]
+        return job.recorder.rows / seconds
 
     for label, entries in (
         ("one authorisation", build_grants([None])),

@@ -13,7 +13,6 @@ import shutil
 import tempfile
 from collections.abc import AsyncGenerator, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -31,10 +30,11 @@ from serving.core.http.request import (
 from serving.core.identifiers import new_id, utc_now
 from serving.decisions.batch import records
 from serving.decisions.batch.formats import FORMATS, MEDIA_TYPES
-from serving.decisions.batch.job import BatchJob, BatchRequest, replay
-from serving.decisions.batch.subjects import SubjectReader
+from serving.decisions.batch.job import BatchJob, replay
+from serving.decisions.batch.request import BatchRequest
 from serving.decisions.products.base import Product
 from serving.decisions.service import DecisionService
+from serving.settings import LimitSettings
 
 PARAMETERS = ("format", "model", "keep", "reasons")
 WRITE_BYTES = 1024 * 1024  # bytes to the spool at once
@@ -49,18 +49,10 @@ class BatchRoutes:
         self.free_slots = limit
         self.active_keys: set[tuple[str, str, str | None]] = set()  # (tenant, scope, key) of the batches under way
         self.spool = self.settings.paths.spool
-        self._remove_stale_uploads()
+        _remove_stale_files(self.spool)
 
     def close(self) -> None:
         self.pool.shutdown(wait=False, cancel_futures=True)
-
-    def _remove_stale_uploads(self) -> None:
-        """What processes that died left behind."""
-        if self.spool.is_dir():
-            for path in self.spool.iterdir():
-                owner = path.name.split("-")[1] if path.name.count("-") >= 2 else ""
-                if owner.isdigit() and not Path(f"/proc/{owner}").exists():
-                    shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
 
     async def submit(self, product: Product, request: Request, idempotency_key: str | None) -> Response:
         await self.service.quota.check(request.principal.tenant)
@@ -82,15 +74,11 @@ class BatchRoutes:
         self.free_slots -= 1
         path: Path | None = None
         try:
-            writer = (
-                self.service.store.writer
-            )  # opens the store where it was not to be had before, and the vault with it
+            vault = self.service.store.vault  # opens the store, where that failed before, ahead of the upload
             path, digest = await self._spool_upload(
                 request, f"{input_format} {output_format} {sorted(options.items())}"
             )
-            digest = self.service.store.vault.digest(
-                digest.encode()
-            )  # a file of one id could be tried out on the bare one
+            digest = vault.digest(digest.encode())  # keyed: ids could be guessed against a bare digest of a short file
             scope, reasons = f"{product.scope}/batch", options.get("reasons") == "true"
             batch_request = BatchRequest(
                 new_id(),
@@ -104,16 +92,7 @@ class BatchRoutes:
                 keep,
                 reasons,
             )
-            dependencies = writer, self.service.metrics, self.service.prices
-            on_scored = partial(self.service.input_counter.add_batch, model, request.principal.tenant)
-            subjects = SubjectReader(
-                self.service.store.reader,
-                self.service.store.vault,
-                self.service.consent_rules,
-                model,
-                request.principal.tenant,
-            )
-            job = BatchJob(batch_request, model, self.settings, *dependencies, self._on_charged, on_scored, subjects)
+            job = BatchJob(self.service, batch_request, model)
             return await self._respond(request, job)
         except BaseException:
             self._release_slot(path)
@@ -180,10 +159,6 @@ class BatchRoutes:
             self.active_keys.discard(batch_request.key_scope)
             self._release_slot(batch_request.path)
 
-    def _on_charged(self, tenant: str, rows: int) -> None:
-        """From the batch's thread."""
-        self.service.store.loop.call_soon_threadsafe(self.service.quota.add, tenant, rows)
-
     def _release_slot(self, path: Path | None) -> None:
         self.free_slots += 1
         if path is not None:
@@ -242,7 +217,9 @@ class BatchRoutes:
             try:
                 with os.fdopen(descriptor, "wb") as file:
                     async with asyncio.timeout(self.settings.limits.upload_timeout_seconds):
-                        return path, await self._receive(request, file, hashlib.sha256(options.encode()), limit)
+                        return path, await _receive(
+                            request, file, hashlib.sha256(options.encode()), self.settings.limits
+                        )
             except BaseException:
                 path.unlink(missing_ok=True)
                 raise
@@ -250,26 +227,6 @@ class BatchRoutes:
             raise ProblemError("slow_request", expected=f"{self.settings.limits.upload_timeout_seconds:g} s") from error
         except OSError as error:
             raise StoreUnavailableError("full", f"the upload cannot be kept: {error.strerror}") from error
-
-    async def _receive(self, request: Request, file: BinaryIO, digest: hashlib._Hash, limit: int) -> str:
-        size, buffer = 0, bytearray()
-        more_body = True
-        while more_body:
-            async with asyncio.timeout(self.settings.limits.upload_idle_timeout_seconds):
-                message = await request.receive()
-            if message["type"] == "http.disconnect":
-                raise ClientDisconnectedError
-            buffer += message.get("body", b"")
-            size += len(message.get("body", b""))
-            more_body = message.get("more_body", False)
-            if size > limit:
-                raise body_too_large(size, limit)
-            if len(buffer) >= WRITE_BYTES or not more_body:
-                await asyncio.to_thread(_write, file, digest, bytes(buffer))
-                buffer.clear()
-        if not size:
-            raise ProblemError("empty_body", expected="a file of applicants", expected_zh="申请人文件")
-        return digest.hexdigest()
 
 
 _RESERVED_COLUMNS = {
@@ -281,3 +238,34 @@ _RESERVED_COLUMNS = {
 def _write(file: BinaryIO, digest: hashlib._Hash, chunk: bytes) -> None:
     digest.update(chunk)
     file.write(chunk)
+
+
+async def _receive(request: Request, file: BinaryIO, digest: hashlib._Hash, limits: LimitSettings) -> str:
+    """Write the body to a file as it arrives; return its hexadecimal digest. Raises ProblemError."""
+    size, buffer, more_body = 0, bytearray(), True
+    while more_body:
+        async with asyncio.timeout(limits.upload_idle_timeout_seconds):
+            message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnectedError
+        buffer += message.get("body", b"")
+        size += len(message.get("body", b""))
+        more_body = message.get("more_body", False)
+        if size > limits.max_upload_bytes:
+            raise body_too_large(size, limits.max_upload_bytes)
+        if len(buffer) >= WRITE_BYTES or not more_body:
+            await asyncio.to_thread(_write, file, digest, bytes(buffer))
+            buffer.clear()
+    if not size:
+        raise ProblemError("empty_body", expected="a file of applicants", expected_zh="申请人文件")
+    return digest.hexdigest()
+
+
+def _remove_stale_files(spool: Path) -> None:
+    """Remove what processes that ended left in the spool: its files are named after the process that wrote them."""
+    if not spool.is_dir():
+        return
+    for path in spool.iterdir():
+        owner = path.name.split("-")[1] if path.name.count("-") >= 2 else ""
+        if owner.isdigit() and not Path(f"/proc/{owner}").exists():
+            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)

@@ -14,6 +14,7 @@ from serving.core.db.codec import pack
 from serving.core.db.engine import open_store
 from serving.core.db.schema import BATCH_CHUNKS, BATCHES, METER
 from serving.core.http.problems import ProblemError
+from serving.decisions.batch.recorder import BatchRecorder
 from serving.decisions.batch.records import already_charged
 from tests.serving.conftest import indicators, put_subject, rows, run_inside, settings_for
 from tests.serving.decisions.batch.test_subjects import SMALL, URL, send
@@ -125,11 +126,9 @@ def test_a_batch_that_broke_off_and_is_sent_again_under_its_key_is_charged_once(
 
 def test_a_batch_that_broke_off_twice_is_charged_once(bundles, made, tmp_path, monkeypatch):
     """First after its second piece, then after its first: the second piece was charged for before."""
-    from serving.decisions.batch import job
-
     settings = settings_for(bundles, made, tmp_path, YUHENG_BATCH_CHUNK_ROWS="1000")
     body = b"declared_income\n" + b"50000\n" * 60_000
-    real, last = job.BatchJob._record, [2, 1, 99]
+    real, last = BatchRecorder.record, [2, 1, 99]
 
     def record(self, piece, answers):
         if (at := getattr(self, "at", 0)) >= last[0]:
@@ -137,7 +136,7 @@ def test_a_batch_that_broke_off_twice_is_charged_once(bundles, made, tmp_path, m
         self.at = at + 1
         real(self, piece, answers)
 
-    monkeypatch.setattr(job.BatchJob, "_record", record)
+    monkeypatch.setattr(BatchRecorder, "record", record)
 
     async def story(client, gateway):
         sent = {"content": body, "headers": {"content-type": "text/csv", "idempotency-key": "k"}}

@@ -16,6 +16,7 @@ from serving.core.db.engine import open_store
 from serving.core.db.schema import BATCH_CHUNKS, BATCH_SUBJECTS, BATCHES, INDICATORS, LOG_LEAVES, METER, SUBJECT_KEYS
 from serving.core.security import keys
 from serving.decisions.batch import job
+from serving.decisions.batch.recorder import BatchRecorder
 from serving.governance.lineage import erasure, trace
 from serving.privacy.consent import grants
 from serving.privacy.subjects.indicators import columns_by_group
@@ -213,7 +214,7 @@ def test_another_tenant_reads_nothing_under_these_grants(bundles, made, tmp_path
 def test_what_is_revoked_between_two_pieces_stops_the_next_one(strict, engine, ids, monkeypatch):
     async def story(client, gateway):
         grant = await enter(client, **GOVERNMENT)
-        real = job.BatchJob._record
+        real = BatchRecorder.record
 
         def record(self, piece, answers):
             real(self, piece, answers)
@@ -221,7 +222,7 @@ def test_what_is_revoked_between_two_pieces_stops_the_next_one(strict, engine, i
                 with engine.begin() as connection:
                     grants.revoke(connection, grant)
 
-        monkeypatch.setattr(job.BatchJob, "_record", record)
+        monkeypatch.setattr(BatchRecorder, "record", record)
         found = await told(client, ids)
         assert [row["decision"] is not None for row in found] == [True] * 8 + [False] * 4
         assert "without a live authorisation" in found[8]["error"]
