@@ -183,7 +183,7 @@ def _certify(
         "excluded_from_training": True,
         "data_sets": sorted(bundles_by_data_set),
         "models": [
-            {"model": bundle.model, "version": bundle.version, "bundle": bundle.digest, "live": bundle.live}
+            {"model": bundle.model, "version": bundle.version, "bundle": bundle.digest, "live": bundle.is_champion}
             for _, bundle in sorted(models.items())
         ],
         **details,

@@ -1,32 +1,34 @@
-"""From a decision back to the data and the authorisations behind it, and from a subject forward to what was made of it.
+"""Traces a decision back to its model, data and authorisations, and a subject forward to everything made from it.
 
-Each link says what it is, and where it is missing, why. What a bundle's card says counts only once its signature holds.
+Each node names one object; a node that is missing says why. A bundle's card counts only once its signature is verified.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 
-from datasets.schema import ColumnSchema
-from models.bundle import CARD, BundleError, VerifiedBundle, parse_bundle, read_alias, verify_bundle
-from models.card import BaseCard, DatasetInfo, DriftProfile
+from models.card import BaseCard, DatasetInfo
 from serving.core.db.lookup import DecisionRecord, _all_decisions_about, tenant_filter
 from serving.core.db.schema import DATASET_ROWS, ERASURES, GRANTS, SLIDES
 from serving.privacy.subjects import vault
+from serving.registry import versions
+from serving.registry.versions import StoredVersion
 from serving.settings import SLIDE_PRODUCT as PATHOLOGY
 from serving.settings import Settings
 
-MAX_LISTED = 1_000  # decisions spelled out; the rest are counted
+MAX_LISTED = 1_000  # decisions that are listed; the others are only counted
 
 
 @dataclass
 class TraceNode:
-    """`missing`: why the trail ends here, in English and Chinese; empty where it does not."""
+    """An object of the trace and the nodes that it leads to.
+
+    missing, missing_zh: why the trace ends here, in English and Chinese; empty where it does not.
+    """
 
     kind: str
     name: str
@@ -42,69 +44,26 @@ class TraceNode:
         return payload | {"links": [link.to_json() for link in self.links]}
 
     def missing_nodes(self) -> Iterator[TraceNode]:
-        """Every link that is missing, this one among them."""
+        """This node and those below it that are missing."""
         if self.missing:
             yield self
         for link in self.links:
             yield from link.missing_nodes()
 
 
-class TracedCard(BaseCard):
-    """Any product's card, read for what is asked of it here."""
-
-    model_config = {"frozen": True, "extra": "ignore"}
-
-    inputs: tuple[ColumnSchema, ...] = ()
-    drift: DriftProfile | None = None
-
-
-@dataclass(frozen=True)
-class StoredBundle:
-    """A bundle on the disk. `refused`: why its card proves nothing; then there is none."""
-
-    model: str
-    version: str
-    digest: str = ""
-    card: TracedCard | None = None
-    refusal: str = ""
-    live: bool = False  # the champion's pointer names it
-
-
-def load_bundle(settings: Settings, model: str, version: str) -> StoredBundle | None:
-    """None where there is no such folder."""
-    return load_bundle_from(settings.paths.bundles, settings.paths.public_key, model, version)
-
-
-def load_bundle_from(bundles: Path, public_key: Path, model: str, version: str) -> StoredBundle | None:
-    folder = bundles / model / version
-    if Path(model).name != model or Path(version).name != version or not folder.is_dir():
-        return None
-    live = read_alias(folder.parent) == version
-    try:
-        verified: VerifiedBundle = verify_bundle(folder, public_key)
-        return StoredBundle(model, version, verified.digest, parse_bundle(verified, TracedCard).card, live=live)
-    except (BundleError, OSError) as error:
-        return StoredBundle(model, version, refusal=str(error), live=live)
-
-
-def list_bundles(settings: Settings) -> list[StoredBundle]:
-    """Every one that is on the disk."""
-    card_paths = sorted(settings.paths.bundles.glob(f"*/*/{CARD}"))
-    bundles = (load_bundle(settings, card.parent.parent.name, card.parent.name) for card in card_paths)
-    return [bundle for bundle in bundles if bundle is not None]
-
-
-# --- back
+# --- from a decision back to its data
 
 
 def trace_decision(connection: sa.Connection, settings: Settings, decision: DecisionRecord) -> TraceNode:
+    """The decision (or slide) with its model, training run, commit, data sets and authorisations."""
     detail = {"tenant": decision.tenant, "created": decision.created, "said": decision.outcome}
     root = TraceNode(
         decision.kind, decision.id, detail | ({"policy_version": decision.policy} if decision.policy else {})
     )
     if not decision.model:
         state = decision.outcome
-        root.missing, root.missing_zh = f"no model has read it: it is {state}", f"尚无模型阅片：状态为 {state}"
+        root.missing = f"no model has read this slide yet: its state is {state}"
+        root.missing_zh = f"尚无模型阅片：状态为 {state}"
         return root
     root.links.append(_model_node(connection, settings, decision))
     ids = [str(grant_id) for grant_id in decision.answer.get("authorisations", ())]
@@ -114,22 +73,23 @@ def trace_decision(connection: sa.Connection, settings: Settings, decision: Deci
 
 def _model_node(connection: sa.Connection, settings: Settings, decision: DecisionRecord) -> TraceNode:
     node = TraceNode("model", f"{decision.model} {decision.version}", {"bundle": decision.bundle})
-    bundle = load_bundle(settings, decision.model, decision.version)
+    paths = settings.paths
+    bundle = versions.load_version(paths.bundles, paths.public_key, decision.model, decision.version)
     if bundle is None:
-        node.missing = f"{settings.paths.bundles / decision.model / decision.version}: no such bundle. Bring it back."
-        node.missing_zh = "磁盘上没有该模型包；请恢复"
+        node.missing = f"the bundle {decision.model}/{decision.version} is no longer on disk; restore it"
+        node.missing_zh = f"磁盘上已无模型包 {decision.model}/{decision.version}；请恢复"
     elif bundle.card is None:
-        node.missing, node.missing_zh = bundle.refusal, "模型包签名或摘要不符，其卡片不足为凭"
+        node.missing, node.missing_zh = bundle.error, "模型包签名或摘要不符，其卡片不足为凭"
     elif bundle.digest != decision.bundle:
-        node.missing = f"the bundle on the disk has the digest {bundle.digest}; it is not the one that decided"
-        node.missing_zh = f"磁盘上的模型包摘要为 {bundle.digest}，并非作出决定的那一个"
+        node.missing = f"the bundle on disk is not the one that decided: its digest is {bundle.digest}"
+        node.missing_zh = f"磁盘上的模型包并非作出决定的那一个：其摘要为 {bundle.digest}"
     else:
-        node.detail["live"] = bundle.live
+        node.detail["live"] = bundle.is_champion
         node.links.append(_run_node(connection, bundle.card, decision.tenant))
     return node
 
 
-def _run_node(connection: sa.Connection, card: TracedCard, tenant: str) -> TraceNode:
+def _run_node(connection: sa.Connection, card: BaseCard, tenant: str) -> TraceNode:
     run = TraceNode("run", card.run_id or "(none)", {"created": card.created, "seed": card.seed})
     if not card.run_id:
         run.missing, run.missing_zh = "the card names no training run", "卡片未写训练运行编号"
@@ -137,7 +97,7 @@ def _run_node(connection: sa.Connection, card: TracedCard, tenant: str) -> Trace
     if not card.git_commit:
         commit.missing, commit.missing_zh = "the card names no commit", "卡片未写代码提交"
     elif card.git_commit.endswith("+"):
-        commit.missing = "files differed from the commit when the model was made"
+        commit.missing = "files differed from this commit when the model was trained"
         commit.missing_zh = "训练时文件与该提交不一致"
     run.links = [commit, *(data_set_node(connection, data, tenant) for data in card.data)]
     if not card.data:
@@ -152,17 +112,19 @@ def data_set_node(connection: sa.Connection, data: DatasetInfo, tenant: str) -> 
         "data", data.name, detail, links=_authorisation_nodes(connection, list(data.authorisations), tenant)
     )
     if not data.sha256:
-        node.missing, node.missing_zh = "the card gives no digest of it", "卡片未给出其摘要"
+        node.missing, node.missing_zh = "the card has no digest of this data set", "卡片未写该数据集的摘要"
     elif not (data.authorisations or data.simulated or data.licence):
-        node.missing = "no authorisation, licence or simulation is told: nothing says that it might be used"
-        node.missing_zh = "未写授权、许可或模拟来源：无从说明可以使用"
+        node.missing = (
+            "the card names no authorisation, no licence and no simulation: nothing shows that its use was allowed"
+        )
+        node.missing_zh = "卡片未写授权、许可或模拟来源：无法说明可以使用"
     return node
 
 
 def _authorisation_nodes(connection: sa.Connection, ids: list[str], tenant: str) -> list[TraceNode]:
-    """Of another tenant's, under whose grants a model was trained, no more than what it opens and until when."""
+    """The grants of these ids. Another tenant's, under which a model was trained, show only their scope and dates."""
     statement = sa.select(GRANTS).where(GRANTS.c.id.in_(ids))
-    # `groups` is a word of SQL: its name comes as a kind of text that orjson takes for no key
+    # str(): `groups` is an SQL keyword, whose name SQLAlchemy returns as a subclass of str; orjson refuses it as a key
     grants = {
         row["id"]: {str(name): value for name, value in row.items()} for row in connection.execute(statement).mappings()
     }
@@ -172,12 +134,12 @@ def _authorisation_nodes(connection: sa.Connection, ids: list[str], tenant: str)
         is_own = grant.get("tenant") == tenant
         hidden = {"id", "subject"} if is_own else {"id", "subject", "tenant", "grantor", "document_sha256", "by"}
         detail = {name: value for name, value in grant.items() if name not in hidden}
-        reason = ("", "") if grant_id in grants else ("the store holds no such authorisation", "库中没有该授权")
+        reason = ("", "") if grant_id in grants else ("this authorisation is not in the store", "库中没有该授权")
         nodes.append(TraceNode("authorisation", grant_id, detail, *reason))
     return nodes
 
 
-# --- forward
+# --- from a subject forward to what was made from it
 
 
 def trace_subject(
@@ -188,8 +150,11 @@ def trace_subject(
     serving: Mapping[str, str] | None = None,
     tenant: str | None = None,
 ) -> TraceNode:
-    """`subject`: as its owner names it; of a slide its id or SHA-256. `serving`: model -> version that answers;
-    else what the champions' pointers name."""
+    """The subject with the decisions about it, the data sets and models that contain it, and its erasures.
+
+    subject: the id that its owner uses; for a slide its id or SHA-256. serving: model -> version that is deployed; None
+    takes the champions' pointers. tenant: whose decisions; None for everybody's. Raises VaultKeyError.
+    """
     pseudonym = pseudonym_of(connection, settings, product, subject)
     root = TraceNode("subject", pseudonym, {"product": product})
     root.links.append(_decisions_node(connection, product, pseudonym, tenant))
@@ -205,10 +170,10 @@ def trace_subject(
 
 
 def pseudonym_of(connection: sa.Connection, settings: Settings, product: str, subject: str) -> str:
-    """What the store calls it. Raises VaultLocked."""
+    """The subject's name in the store. Raises VaultKeyError."""
     if product != PATHOLOGY:
         return vault.open_vault(settings).pseudonym(product, subject)
-    if "\0" in subject:  # PostgreSQL looks for none, and nobody is called so
+    if "\0" in subject:  # PostgreSQL refuses it in a query, and no slide has such an id
         return ""
     sha256 = connection.execute(sa.select(SLIDES.c.sha256).where(SLIDES.c.id == subject)).scalar()
     return str(sha256 or subject)
@@ -241,15 +206,17 @@ def _decisions_node(connection: sa.Connection, product: str, pseudonym: str, ten
 
 
 def data_sets_containing(connection: sa.Connection, pseudonym: str) -> list[str]:
-    """Digests of those that hold the subject's rows."""
+    """The digests of the exported data sets that contain rows of the subject."""
     statement = sa.select(DATASET_ROWS.c.dataset_sha256).where(DATASET_ROWS.c.pseudonym == pseudonym)
     return sorted(connection.execute(statement).scalars())
 
 
-def bundles_by_data_set(connection: sa.Connection, settings: Settings, pseudonym: str) -> dict[str, list[StoredBundle]]:
-    """Each data set that holds the subject's rows, with the bundles made of it."""
+def bundles_by_data_set(
+    connection: sa.Connection, settings: Settings, pseudonym: str
+) -> dict[str, list[StoredVersion]]:
+    """Each data set that contains rows of the subject, by its digest, with the bundles that were trained on it."""
     data_sets = data_sets_containing(connection, pseudonym)
-    stored_bundles = list_bundles(settings) if data_sets else []
+    stored_bundles = versions.load_all(settings.paths.bundles, settings.paths.public_key) if data_sets else []
     return {
         sha256: [
             bundle
@@ -260,13 +227,13 @@ def bundles_by_data_set(connection: sa.Connection, settings: Settings, pseudonym
     }
 
 
-def _exported_data_node(sha256: str, bundles: list[StoredBundle], serving: Mapping[str, str] | None) -> TraceNode:
+def _exported_data_node(sha256: str, bundles: list[StoredVersion], serving: Mapping[str, str] | None) -> TraceNode:
     names = sorted(
         {data.name for bundle in bundles if bundle.card for data in bundle.card.data if data.sha256 == sha256}
     )
-    node = TraceNode("data", ", ".join(names) or "(in no card)", {"sha256": sha256})
+    node = TraceNode("data", ", ".join(names) or "(not in any card)", {"sha256": sha256})
     for bundle in bundles:
-        live = bundle.live if serving is None else serving.get(bundle.model) == bundle.version
+        live = bundle.is_champion if serving is None else serving.get(bundle.model) == bundle.version
         model = TraceNode("model", f"{bundle.model} {bundle.version}", {"bundle": bundle.digest, "live": live})
         if live:
             model.links.append(
@@ -277,7 +244,7 @@ def _exported_data_node(sha256: str, bundles: list[StoredBundle], serving: Mappi
 
 
 def record_dataset_rows(connection: sa.Connection, dataset_sha256: str, pseudonyms: list[str]) -> None:
-    """Whose rows a data set holds, told by what gives it out; once told, nothing is done again."""
+    """Record whose rows an exported data set contains. Recording the same again changes nothing."""
     statement = sa.select(DATASET_ROWS.c.pseudonym).where(DATASET_ROWS.c.dataset_sha256 == dataset_sha256)
     existing = set(connection.execute(statement).scalars())
     rows = [{"dataset_sha256": dataset_sha256, "pseudonym": pseudonym} for pseudonym in dict.fromkeys(pseudonyms)]

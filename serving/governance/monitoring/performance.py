@@ -10,8 +10,6 @@ import re
 from collections import Counter as Tally
 from collections.abc import Iterable
 from dataclasses import asdict
-from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,11 +20,12 @@ from models.drift import unflatten
 from serving.core.db.lookup import tenant_filter
 from serving.core.db.schema import INPUT_COUNTS, OUTCOMES, OVERRIDES, SLIDE_REPORTS, SLIDES
 from serving.decisions.input_counts import decode_counts
-from serving.governance.lineage import trace
 from serving.governance.monitoring import statistics
 from serving.governance.monitoring import weekly as weekly_series
 from serving.governance.monitoring.outcomes import CODES, NEGATIVE_CODES, NON_DIAGNOSTIC_CODES
 from serving.pathology.slides import turnaround
+from serving.registry import versions
+from serving.registry.versions import AnyCard
 from serving.settings import Settings
 
 Row = dict[str, Any]
@@ -84,8 +83,10 @@ def model_performance(
         if report["kind"] == "slides":
             report["series"] = weekly_series.slide_series(slides[key])
         else:
-            drift = _reference_distribution(settings, key, input_counts.get(key, []))
-            report["series"] = weekly_series.decision_series(drift, input_counts.get(key, []), outcomes.get(key, []))
+            counts = input_counts.get(key, [])
+            reference = _reference_card(settings, key, counts)
+            distribution = None if reference is None else (reference[1], counts[-1].bundle)
+            report["series"] = weekly_series.decision_series(distribution, counts, outcomes.get(key, []))
     return reports
 
 
@@ -156,12 +157,13 @@ def _decision_report(
 
 
 def _drift_report(settings: Settings, key: Key, input_counts: list[sa.Row[Any]]) -> Row | None:
-    """Of the bundle that was asked last, should a version have been published twice."""
-    counts = [decode_counts(row.counts) for row in input_counts if row.bundle == input_counts[-1].bundle and row.counts]
-    bundle = _find_bundle(settings, key[0], key[1], input_counts[-1].bundle) if counts else None
-    drift = None if bundle is None or bundle.card is None else bundle.card.drift
-    if bundle is None or bundle.card is None or drift is None:
+    """The drift test of each input and of the score; None where there are no counts or no reference to compare with."""
+    reference = _reference_card(settings, key, input_counts)
+    bundle = input_counts[-1].bundle if input_counts else ""
+    counts = [decode_counts(row.counts) for row in input_counts if row.bundle == bundle and row.counts]
+    if reference is None or not counts:
         return None
+    card, drift = reference
     bins = (*drift.inputs, drift.score)
     current = unflatten(drift, np.sum(counts, axis=0))
     tests = statistics.drift_tests(
@@ -169,7 +171,7 @@ def _drift_report(settings: Settings, key: Key, input_counts: list[sa.Row[Any]])
         [np.array(reference_bin.counts) for reference_bin in bins],
         current,
     )
-    labels = {column.name: (column.label, column.label_zh) for column in bundle.card.inputs}
+    labels = {column.name: (column.label, column.label_zh) for column in card.inputs}
     rows = []
     for test, reference_bin, current_counts in zip(tests, bins, current, strict=True):
         en, zh = labels.get(test.name, ("probability of default", "违约概率"))
@@ -178,30 +180,20 @@ def _drift_report(settings: Settings, key: Key, input_counts: list[sa.Row[Any]])
     return {"rows": int(current[-1].sum()), "reference_rows": drift.rows, "inputs": rows[:-1], "score": rows[-1]}
 
 
-def _reference_distribution(
+def _reference_card(
     settings: Settings, key: Key, input_counts: list[sa.Row[Any]]
-) -> tuple[DriftProfile, str] | None:
-    """(the spread of training, the digest of its bundle), of what was asked last."""
-    bundle = _find_bundle(settings, key[0], key[1], input_counts[-1].bundle) if input_counts else None
-    drift = None if bundle is None or bundle.card is None else bundle.card.drift
-    return None if drift is None else (drift, input_counts[-1].bundle)
+) -> tuple[AnyCard, DriftProfile] | None:
+    """(card, training distribution) of the bundle with the newest counts, should a version have been published twice.
 
-
-def _find_bundle(settings: Settings, model: str, version: str, bundle: str) -> trace.StoredBundle | None:
-    """Whose spread the counts were counted by; None where that bundle is not on the disk any more."""
-    try:
-        return _load_verified_bundle(settings.paths.bundles, settings.paths.public_key, model, version, bundle)
-    except LookupError:
+    None where that bundle is not on disk any more, or where its card has no distribution.
+    """
+    if not input_counts:
         return None
-
-
-@lru_cache(maxsize=32)
-def _load_verified_bundle(bundles: Path, public_key: Path, model: str, version: str, digest: str) -> trace.StoredBundle:
-    """Verified once. Raises LookupError."""
-    stored = trace.load_bundle_from(bundles, public_key, model, version)
-    if stored is None or stored.digest != digest:
-        raise LookupError(digest)
-    return stored
+    paths = settings.paths
+    stored = versions.load_version(paths.bundles, paths.public_key, key[0], key[1])
+    if stored is None or stored.card is None or stored.digest != input_counts[-1].bundle:
+        return None
+    return None if stored.card.drift is None else (stored.card, stored.card.drift)
 
 
 # --- slides
