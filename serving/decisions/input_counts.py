@@ -1,7 +1,7 @@
-"""What the models are asked, counted: how many values fell into each bin of the card, by tenant. No value is kept.
+"""Counts the inputs of each model for drift monitoring: values per bin of the card, by tenant. No value is stored.
 
-A row waits in memory as the list that its check had made anyway, and is counted with a few hundred others: 3 us a row
-(benchmarks/effects.py). Each minute the counts go into the store; a process that is killed loses its last minute's.
+A row stays in memory as the list that its validation made anyway, and is counted with a few hundred others: 3 us a row
+(benchmarks/effects.py). The counts are written each minute; a process that is killed loses those of its last minute.
 """
 
 from __future__ import annotations
@@ -26,24 +26,25 @@ from serving.decisions.products.base import DeployedModel
 
 log = logging.getLogger("yuheng.counts")
 
-FOLD_ROWS = 200  # rows counted at once: half a millisecond of the event loop
-MAX_BUCKETS = 1_000  # pairs of bundle and tenant between two flushes; what comes beyond is not counted
-SAMPLE_ROWS = 1_000  # rows of a batch's piece, evenly spaced
-FLUSH_SECONDS = 60.0  # s
+FOLD_ROWS = 200  # rows that are counted together: half a millisecond of the event loop
+MAX_BUCKETS = 1_000  # pairs of bundle and tenant between two flushes; further pairs are not counted
+SAMPLE_ROWS = 1_000  # at most counted of a batch's chunk, evenly spaced
+FLUSH_SECONDS = 60.0
 
 
 @dataclass
 class Bucket:
-    """Of one bundle and tenant, since the last flush."""
+    """The counts of one bundle and tenant since the last flush."""
 
     model: DeployedModel
     counter: BinCounter | None  # None: the card has no bins
     decisions: Tally[str] = field(default_factory=Tally)
-    counts: np.ndarray | None = None
+    counts: np.ndarray | None = None  # (bins of all inputs and of the score,)
     rows: list[list[float]] = field(default_factory=list)
     pds: list[float] = field(default_factory=list)
 
     def fold(self) -> None:
+        """Add the waiting rows to the counts."""
         if self.rows and self.counter is not None:
             x = np.array(self.rows, np.float32)[:, self.model.inputs]
             self.add_counts(flatten(self.counter.count(x, np.array(self.pds))))
@@ -54,7 +55,10 @@ class Bucket:
 
 
 class InputCounter:
-    """In the event loop that serves."""
+    """Counts in memory and writes to the store. Its methods belong to the event loop, but for `add_batch`.
+
+    failure: why the last flush failed; None after one that succeeded.
+    """
 
     def __init__(self, store: Store):
         self.store = store
@@ -62,7 +66,7 @@ class InputCounter:
         self._buckets: dict[tuple[str, str], Bucket] = {}
 
     def add_row(self, model: DeployedModel, tenant: str, row: list[float], answer: Mapping[str, object]) -> None:
-        """An answer that is on the disk. row: as `held.check` made it."""
+        """Count a recorded decision. row: as `model.validate` returned it."""
         bucket = self._buckets.get((model.digest, tenant)) or self._bucket(model, tenant)
         if bucket is None:
             return
@@ -74,7 +78,7 @@ class InputCounter:
                 bucket.fold()
 
     def add_batch(self, model: DeployedModel, tenant: str, rows: pl.DataFrame, answers: pl.DataFrame) -> None:
-        """Of a piece of a batch, from its thread: every decision, and the inputs of at most SAMPLE rows."""
+        """Count a recorded chunk, from the batch's thread: all decisions, and the inputs of up to SAMPLE_ROWS rows."""
         decisions = Tally(answers["decision"].to_list())
         counts = None
         if model.card.drift is not None and rows.height:
@@ -97,13 +101,13 @@ class InputCounter:
         return bucket
 
     async def watch(self) -> None:
-        """Until cancelled."""
+        """Flush each minute, until cancelled."""
         while True:
             await asyncio.sleep(FLUSH_SECONDS)
             await self.flush()
 
     async def flush(self) -> None:
-        """What was counted goes into the store; where that fails it is kept for the next time."""
+        """Write the counts to the store; where that fails, keep them for the next flush."""
         if not (buckets := self._drain()):
             return
         try:
@@ -115,14 +119,14 @@ class InputCounter:
                 self._merge(bucket.model, tenant, bucket.decisions, bucket.counts)
 
     def finish(self, engine: sa.Engine) -> None:
-        """The last of them, when the service stops and nothing else writes."""
+        """Write the last counts, once the service has stopped and nothing else writes."""
         if not (buckets := self._drain()):
             return
         try:
             with engine.begin() as connection:
                 save_counts(connection, buckets)
         except sa.exc.SQLAlchemyError:
-            log.exception("the counts of the last minute are lost")
+            log.exception("the input counts of the last minute could not be written and are lost")
 
     def _drain(self) -> dict[tuple[str, str], Bucket]:
         buckets, self._buckets = self._buckets, {}
@@ -132,7 +136,7 @@ class InputCounter:
 
 
 def save_counts(connection: sa.Connection, buckets: Mapping[tuple[str, str], Bucket]) -> None:
-    """Added to what the day holds already."""
+    """Add the counts to those that the store has of this day."""
     day = time.strftime("%Y-%m-%d", time.gmtime())
     for (bundle, tenant), bucket in buckets.items():
         same_bucket = (INPUT_COUNTS.c.bundle == bundle, INPUT_COUNTS.c.tenant == tenant, INPUT_COUNTS.c.day == day)
@@ -151,8 +155,10 @@ def save_counts(connection: sa.Connection, buckets: Mapping[tuple[str, str], Buc
 
 
 def encode_counts(counts: np.ndarray) -> bytes:
+    """As little-endian 64-bit integers."""
     return counts.astype("<i8").tobytes()
 
 
 def decode_counts(content: bytes) -> np.ndarray:
+    """(bins,) int64."""
     return np.frombuffer(content, "<i8").astype(np.int64)

@@ -75,7 +75,7 @@ def check_consent(
     tenant: str,
     timestamp: str,
 ) -> ConsentDecision:
-    """Which of these groups the tenant may read at a time. Raises ProblemError where one other than conduct is closed."""
+    """Which of these groups a tenant may read. Raises ProblemError where one other than conduct is not authorised."""
     if rules is None:
         return ConsentDecision(tuple(groups), (), (), {})
     grants = reader.run(lambda connection: active_grants(connection, tenant, product, pseudonym, timestamp))

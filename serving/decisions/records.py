@@ -1,7 +1,7 @@
-"""What a decision leaves in the store, and the one transaction that records a group of them.
+"""The records of decisions, and the transaction that writes a group of them.
 
-One transaction holds all of an answer: its row under its idempotency key, the check that what authorised it still does,
-its meter line, and its entry in the audit log.
+One transaction holds all that belongs to a decision: its row under its idempotency key, the check that the grants
+behind it are still active, its line of METER, and its entry in the audit log.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class StoredAnswer:
-    """What the store holds under an idempotency key: the digest of the first request, and its answer."""
+    """What is stored under an idempotency key: the digest of the first request, and its response."""
 
     request_sha256: str
     answer: bytes
@@ -34,33 +34,29 @@ class StoredAnswer:
 
 @dataclass(frozen=True, slots=True)
 class DecisionWrite:
-    """All that one answer leaves: its row of DECISIONS, its log entry, its line of METER (both rows without their
-    entry's index), what its bundle was made from, the authorisations that must still be live, and the subject whose
-    key must still be there."""
+    """All that is written of one decision, or of one chunk of a batch."""
 
-    row: Row
+    row: Row  # of DECISIONS or BATCH_CHUNKS, without the index of its log entry
     entry: Entry
-    meter_row: Row
-    provenance: Provenance
-    grants: Sequence[str] = ()
-    subject: str | None = None
+    meter_row: Row  # of METER, without that index
+    provenance: Provenance  # of the bundle
+    grants: Sequence[str] = ()  # ids of grants that must still be active
+    subject: str | None = None  # pseudonym of the subject, which must not have been erased
 
 
 class DecisionTransaction:
-    """Puts a group of records into an open transaction.
+    """Writes a group of decisions into an open transaction.
 
-    The outcome of each is None where it is recorded; the answer that its idempotency key already stands for; or
-    GrantsGone or SubjectGone where an authorisation or its subject did meanwhile.
+    The outcome of each is None where it was recorded; the StoredAnswer that its idempotency key already stands for; or
+    ConsentRevokedError or SubjectErasedError where a grant was revoked or its subject erased in the meantime.
     """
 
     def __init__(self) -> None:
-        self._stored_provenance: set[str] = set()  # digests known to be in the store
+        self._stored_provenance: set[str] = set()  # digests that are known to be in the store
 
     def __call__(self, connection: sa.Connection, records: Sequence[DecisionWrite]) -> Applied[StoredAnswer | None]:
-        log.acquire_append_lock(
-            connection
-        )  # from here on nobody else records, so what is read still holds when it is written
-        over = expired_grants(connection, {grant for record in records for grant in record.grants})
+        log.acquire_append_lock(connection)  # nobody else writes now: what is read below still holds at the commit
+        expired = expired_grants(connection, {grant for record in records for grant in record.grants})
         subjects = {subject for record in records if (subject := record.subject)}
         erased = subjects - subjects_with_keys(connection, subjects) if subjects else subjects
         fresh: list[DecisionWrite] = []
@@ -71,8 +67,8 @@ class DecisionTransaction:
             key = (row["tenant"], row["scope"], row["idempotency_key"]) if row["idempotency_key"] else None
             if key and (earlier := in_group.get(key) or by_idempotency_key(connection, *key)):
                 outcomes.append(earlier)
-            elif over and (gone := [grant for grant in record.grants if grant in over]):
-                outcomes.append(ConsentRevokedError(gone))
+            elif expired and (revoked := [grant for grant in record.grants if grant in expired]):
+                outcomes.append(ConsentRevokedError(revoked))
             elif record.subject in erased:
                 outcomes.append(SubjectErasedError())
             else:
@@ -87,7 +83,7 @@ class DecisionTransaction:
         first = log.append(connection, [record.entry for record in fresh])
         insert_rows(connection, DECISIONS, [record.row | {"leaf": first + i} for i, record in enumerate(fresh)])
         insert_rows(connection, METER, [record.meter_row | {"leaf": first + i} for i, record in enumerate(fresh)])
-        return Applied(outcomes, lambda: self._stored_provenance.update(lineage.sha256 for lineage in new))
+        return Applied(outcomes, lambda: self._stored_provenance.update(provenance.sha256 for provenance in new))
 
 
 _BY_KEY = sa.select(DECISIONS.c.request_sha256, DECISIONS.c.answer).where(
@@ -101,12 +97,13 @@ _ANSWER_QUERY = sa.select(DECISIONS.c.answer).where(
 
 
 def by_idempotency_key(connection: sa.Connection, tenant: str, scope: str, key: str) -> StoredAnswer | None:
+    """The decision of a tenant under an idempotency key; None where the key is new."""
     row = connection.execute(_BY_KEY, {"tenant": tenant, "scope": scope, "key": key}).first()
     return StoredAnswer(row[0], row[1]) if row else None
 
 
 def answer_of(reader: StoreReader, tenant: str, decision: str) -> bytes | None:
-    """The answer's bytes as they were sent; None where the tenant has no such decision."""
-    statement = {"id": decision, "tenant": tenant}
-    answer: bytes | None = reader.run(lambda connection: connection.execute(_ANSWER_QUERY, statement).scalar())
+    """The response's body as it was sent; None where the tenant has no such decision."""
+    params = {"id": decision, "tenant": tenant}
+    answer: bytes | None = reader.run(lambda connection: connection.execute(_ANSWER_QUERY, params).scalar())
     return answer

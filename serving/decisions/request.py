@@ -1,4 +1,4 @@
-"""One applicant's request, read: what is asked of which model about whom, and what the applicant wishes."""
+"""Parses the request for one decision: the applicant's indicators or id, the model, and the options."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ from serving.core.http.validation import parse_json
 
 @dataclass(frozen=True, slots=True)
 class DecisionRequest:
-    """Either the indicators or the subject whose indicators the store holds. `wishes`: each of the product's, told or
-    by default."""
+    """Has either the indicators, or the id of a subject whose indicators are in the store.
+
+    options: the value of each of the product's options, stated or by default.
+    """
 
     indicators: dict[str, Any] | None
     subject: str | None
@@ -25,14 +27,14 @@ class DecisionRequest:
 
 @dataclass(frozen=True, slots=True)
 class RequestOption:
-    """What a request may say beside its indicators: true or false."""
+    """A switch of a request, true or false."""
 
     name: str
     default: bool
     description: str
 
 
-FieldCheck = tuple[Callable[[Any], bool], str, str]  # whether a value fits, and what is needed
+FieldCheck = tuple[Callable[[Any], bool], str, str]  # whether a value is valid, and what is expected in both languages
 
 COMMON_FIELDS: dict[str, FieldCheck] = {
     "indicators": (lambda value: isinstance(value, dict), "an object of indicator: value", "指标对象"),
@@ -47,14 +49,15 @@ OPTION_CHECK: FieldCheck = (lambda value: isinstance(value, bool), "true or fals
 
 
 class RequestSchema:
-    """What a request to one product may hold, made ready once."""
+    """The fields that a request to one product may have, prepared once."""
 
     def __init__(self, options: Sequence[RequestOption]):
         self.checks = COMMON_FIELDS | {option.name: OPTION_CHECK for option in options}
-        self.options = tuple((wish.name, wish.default) for wish in options)
+        self.options = tuple((option.name, option.default) for option in options)
 
 
 def parse_request(body: bytes, schema: RequestSchema) -> DecisionRequest:
+    """Raises ProblemError with every fault of the body."""
     payload = parse_json(body)
     if not isinstance(payload, dict):
         raise ProblemError(
@@ -62,8 +65,11 @@ def parse_request(body: bytes, schema: RequestSchema) -> DecisionRequest:
         )
     checks, allowed_names = schema.checks, ", ".join(schema.checks)
     faults = find_unknown_names(payload, checks, f"one of {allowed_names}", f"{allowed_names} 之一")
-    faults += [_field_error(name, _describe_value(payload[name]), *expected) for name, (is_valid, *expected) in checks.items()
-               if name in payload and not is_valid(payload[name])]  # fmt: skip
+    faults += [
+        _field_error(name, _describe_value(payload[name]), expected, expected_zh)
+        for name, (is_valid, expected, expected_zh) in checks.items()
+        if name in payload and not is_valid(payload[name])
+    ]
     if ("indicators" in payload) == ("subject_id" in payload):
         actual = "both" if "indicators" in payload else "neither"
         faults.append(_field_error("indicators, subject_id", actual, "exactly one of the two", "二者之一，且仅一个"))

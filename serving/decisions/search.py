@@ -1,4 +1,4 @@
-"""What a tenant asked and was answered, listed: GET /v1/decisions, /v1/batches."""
+"""Lists and searches a tenant's decisions and batches: GET /v1/decisions, GET /v1/batches."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from serving.decisions.service import DecisionService
 
 Handler = Callable[[Request], Awaitable[Response]]
 Row = dict[str, Any]
-Candidate = tuple[str, Any]  # an id, and the decision as recorded; None where it is no more
+Candidate = tuple[str, Any]  # an id, and the recorded decision; None where it is not stored any more
 
 DEFAULT_LIMIT, MAX_LIMIT = 50, 200  # rows of a page
-SCAN_STEP = 100  # looked at at once, of a page as short as one row too: the next one that fits may be far
-MAX_SCANNED = 5_000  # decisions for one page at most, where what is asked for stands in the answer
+SCAN_STEP = 100  # decisions read at a time, for a page of one row too: the next match may be far
+MAX_SCANNED = 5_000  # decisions read for one page, where the filter is on the answer
 MAX_TEXT_CHARS = 255  # characters of a name
 DECISION_ID, BATCH_ID = re.compile(r"[0-9a-f]{32}(-[1-9][0-9]{0,9})?"), re.compile(r"[0-9a-f]{32}")
-NAME_PATTERN = rf"[^\u0000]{{1,{MAX_TEXT_CHARS}}}"  # PostgreSQL looks for no NUL
+NAME_PATTERN = rf"[^\u0000]{{1,{MAX_TEXT_CHARS}}}"  # PostgreSQL refuses NUL in a query
 DAY_PATTERN = re.compile(r"\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])", re.ASCII)
 DECISION_VALUES = ("approve", "refer")
 DECISION_PARAMETERS = ("id", "product", "subject", "decision", "model", "since", "until", "referred", "before", "limit")
@@ -120,7 +120,7 @@ def _search_recent(connection: sa.Connection, tenant: str, options: Row, limit: 
         statement = statement.where(DECISIONS.c.model == options["model"])
     if "since" in options:
         statement = statement.where(DECISIONS.c.created >= options["since"])
-    if "until" in options:  # the whole day
+    if "until" in options:  # including that day
         statement = statement.where(DECISIONS.c.created < f"{options['until']}T99")
     step = 500 if "decision" in options else limit
     statement = statement.order_by(DECISIONS.c.id.desc()).limit(step)
@@ -135,7 +135,7 @@ def _search_recent(connection: sa.Connection, tenant: str, options: Row, limit: 
 
 
 def _search_referred(connection: sa.Connection, tenant: str, options: Row, limit: int) -> Row:
-    """What waits for a colleague: referred to them last, and not decided by a person since."""
+    """Decisions that wait for a colleague: referred to them last, and not decided by a person since."""
     latest = (
         sa.select(sa.func.max(REFERRALS.c.id).label("id"))
         .where(REFERRALS.c.tenant == tenant)
@@ -159,7 +159,7 @@ def _search_referred(connection: sa.Connection, tenant: str, options: Row, limit
 
 
 def _search_subject(connection: sa.Connection, tenant: str, options: Row, limit: int) -> Row:
-    """Of a stored subject: rows of batches, too."""
+    """Decisions about a stored subject, rows of batches included."""
 
     def fetch_ids(before: str, step: int) -> list[str]:
         return decision_ids_about(connection, options["product"], options["subject"], tenant, before, step)
@@ -170,7 +170,7 @@ def _search_subject(connection: sa.Connection, tenant: str, options: Row, limit:
 def _filter_ids(
     connection: sa.Connection, tenant: str, options: Row, limit: int, fetch_ids: Callable[[str, int], list[str]]
 ) -> Row:
-    """What of these, single decisions or rows of batches, is as it was asked for. `ids`: so many before an id."""
+    """A page of the decisions and rows that match. fetch_ids(before, step): the next ids before one, newest first."""
     step = max(limit, SCAN_STEP)
 
     def fetch(before: str) -> list[Candidate]:
@@ -197,7 +197,7 @@ def _paginate(
     connection: sa.Connection, tenant: str, options: Row, limit: int, step: int,
     fetch: Callable[[str], list[Candidate]], matches: Callable[[Any, Row], bool],
 ) -> Row:  # fmt: skip
-    """A page of what `part` finds before an id, `step` at a time and the newest first, and `fits`."""
+    """A page of the candidates that match. fetch(before): the next `step` candidates before an id, newest first."""
     rows: list[Row] = []
     before, scanned = options.get("before", "g"), 0
     while len(rows) < limit and scanned < MAX_SCANNED and before is not None:
@@ -217,7 +217,7 @@ def _paginate(
 
 
 def _search_by_id(connection: sa.Connection, tenant: str, options: Row, limit: int) -> Row:
-    """One, or a row of a batch."""
+    """The one decision, or row of a batch, of this id."""
     decision_id = options["id"]
     page = _filter_ids(
         connection, tenant, options, limit, lambda before, _: [decision_id] if decision_id < before else []
@@ -249,7 +249,7 @@ def _product_name(scope: str) -> str:
 
 
 def _attach_follow_ups(connection: sa.Connection, tenant: str, rows: list[Row]) -> list[Row]:
-    """With the newest referral and override of each."""
+    """Add the newest referral and override to each decision."""
     ids = [row["decision_id"] for row in rows]
     for name, table, columns in (
         ("override", OVERRIDES, ("decision", "limit", "reason", "by", "at")),
@@ -275,7 +275,7 @@ SEARCHES = {
     "id": _search_by_id,
     "referred": _search_referred,
     "subject": _search_subject,
-}  # by what is asked for, the first that is
+}  # parameter -> its search; the first parameter in the query decides
 
 
 def paths() -> Schema:

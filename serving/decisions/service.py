@@ -211,7 +211,7 @@ class DecisionService:
 
 
 def build_record(answer: dict[str, Any], model: DeployedModel, inputs: ResolvedInputs) -> dict[str, Any]:
-    """The columns of DECISIONS that follow from an answer: its id, its body as it is sent, and the model that gave it."""
+    """The columns of DECISIONS that follow from an answer: its id, its body as it is sent, its model and time."""
     card, decision_id, created = model.card, new_id(), utc_now()
     response = {
         "decision_id": decision_id,

@@ -1,6 +1,6 @@
-"""What would be answered, were it asked: POST /v1/{product}/what-if, and what may be stated of an applicant.
+"""Previews of decisions, POST /v1/{product}/what-if, and the form of indicators that a request may state.
 
-Nothing is recorded, charged or counted, and nobody may rely on it: the answer has no decision_id and says so.
+A preview is not recorded, charged or counted, and nobody may rely on it: it has no decision_id and says so.
 """
 
 from __future__ import annotations
@@ -52,8 +52,11 @@ class WhatIf:
         decision_request = parse_request(
             await read_body(request, limits.max_body_bytes, limits.body_timeout_seconds), product.request_schema
         )
-        if decision_request.indicators is None:  # else what the store holds of a subject could be found by trying
-            expected = "indicators: a stored subject's values are not told", "指标：已存储主体的数值不予透露"
+        if decision_request.indicators is None:  # else stored values could be found by trying
+            expected = (
+                "replaced by indicators: a preview would reveal stored values",
+                "指标：预览会透露已入库主体的数值",
+            )
             raise ProblemError("invalid_request", errors=[FieldError("subject_id", "given", *expected)])
         model = service.deployed_model(product, decision_request.model)
         row, faults = model.validate(decision_request.indicators)
@@ -65,7 +68,7 @@ class WhatIf:
         return Response(orjson.dumps(payload, option=JSON_OPTIONS))
 
     async def input_form(self, request: Request) -> Response:
-        """What an applicant may state, group by group in the order of the contract."""
+        """The indicators that a request may state, by group in the order of the contract."""
         model = self.service.model_loader.deployed.get(request.path_params[0])
         if model is None:
             model_names = ", ".join(sorted(self.service.model_loader.deployed)) or "no model"

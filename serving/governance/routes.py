@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable
-from dataclasses import asdict
 from typing import Any
 
 import orjson
@@ -16,14 +15,14 @@ from serving.core.db import lookup
 from serving.core.db.engine import read_connection
 from serving.core.http import validation
 from serving.core.http.idempotency import run_once
-from serving.core.http.problems import ProblemError, describe_alarm_zh
+from serving.core.http.problems import ProblemError
 from serving.core.http.request import Request, Response, parse_query
 from serving.core.http.validation import json_object
 from serving.decisions.service import DecisionService
 from serving.governance.lineage import trace
 from serving.governance.monitoring import outcomes, performance
+from serving.governance.monitoring.alarms import current_alarms
 from serving.pathology.context import Row
-from serving.registry.loader import ModelLoader
 from serving.settings import PRODUCTS, SLIDE_PRODUCT
 
 Handler = Callable[[Request], Awaitable[Response]]
@@ -161,36 +160,8 @@ class GovernanceRoutes:
         return Response(orjson.dumps({"effects": await self.store.read(load_reports)}))
 
     async def list_alarms(self, request: Request) -> Response:
-        """What somebody must look at now; the older the first."""
-        service = self.service
-        alarms: list[Row] = [
-            {"what": "bundle", "name": name, **asdict(alarm), "why_zh": describe_alarm_zh("bundle", alarm.why)}
-            for loader in (service.model_loader, service.slide_model_loader)
-            for name, alarm in _loader_alarms(loader).items()
-        ]
-        store_failure = await service.store.probe()
-        for component, reason in (
-            ("store", store_failure),
-            ("log", service.store.log_alarm),
-            ("counts", service.input_counter.failure),
-        ):
-            if reason is not None:
-                reason_zh = describe_alarm_zh(component, reason)
-                alarms.append(
-                    {
-                        "what": component,
-                        "name": component,
-                        "version": "",
-                        "why": reason,
-                        "why_zh": reason_zh,
-                        "since": "",
-                    }
-                )
-        return Response(orjson.dumps({"alarms": sorted(alarms, key=lambda alarm: (alarm["since"], alarm["name"]))}))
-
-
-def _loader_alarms(loader: ModelLoader[Any]) -> dict[str, Any]:
-    return dict(loader.failures)
+        """What an operator must look at now, the oldest first."""
+        return Response(orjson.dumps({"alarms": await current_alarms(self.service)}))
 
 
 def _trace_json(node: trace.TraceNode) -> bytes:

@@ -1,7 +1,7 @@
-"""Which bundle serves: reads each model's champion pointer, verifies what it names, and swaps without a pause.
+"""Loads the champion of each model, and swaps in a new one without a pause as soon as its pointer changes.
 
-A bundle that is refused never replaces one that serves; it raises an alarm (log, metric, readiness detail) until the
-pointer or the folder changes. So does one that serves and whose folder was changed since: a next start would refuse it.
+A bundle that is refused never replaces a deployed one; it is reported (log, metric, readiness) until the pointer or the
+folder changes. A deployed bundle whose folder was changed since is reported too, as the next start would refuse it.
 """
 
 from __future__ import annotations
@@ -17,28 +17,33 @@ from typing import Generic, Protocol, TypeVar
 
 from models.bundle import BundleError, VerifiedBundle, read_alias, unverified_product, verify_bundle
 from models.card import BaseCard
+from serving.core.http.problems import describe_alarm_zh
 
-log = logging.getLogger("yuheng.champion")
+log = logging.getLogger("yuheng.registry")
 
 
 @dataclass(frozen=True, slots=True)
 class LoadFailure:
-    """Why `version`, which the pointer names, does not serve."""
+    """Why `version`, which the champion's pointer names, is not deployed."""
 
     version: str
     why: str
     since: str  # UTC
 
+    @property
+    def why_zh(self) -> str:
+        return describe_alarm_zh("bundle", self.why)
+
 
 @dataclass(slots=True)
 class _LoadAttempt:
     version: str
-    modified_at: tuple[int, ...]  # times of change of the folder's files
+    modified_at: tuple[int, ...]  # of the folder and its files
     attempted_at: float  # monotonic
 
 
 class Loadable(Protocol):
-    """What a bundle is held as."""
+    """A deployed bundle, of whatever product."""
 
     @property
     def card(self) -> BaseCard: ...
@@ -50,10 +55,13 @@ ModelT = TypeVar("ModelT", bound=Loadable)
 
 
 class ModelLoader(Generic[ModelT]):
-    """`serving` maps a model's name to what is held for it: replaced whole, so a reader sees the old or the new.
+    """Watches a folder of bundles for the champions of some products.
 
-    hold: makes it of a verified bundle; None for one that nobody serves. Raises BundleError.
-    ours: whether bundles of a product are looked at at all.
+    `deployed`: model -> its deployed bundle; replaced as a whole, so that a reader sees either the old or the new one.
+    `failures`: model -> why its champion is not deployed. `on_swap(previous, current)` is called at each deployment.
+
+    deploy: turns a verified bundle into what is deployed, or None for one that is not served; raises BundleError.
+    accepts: whether bundles of a product are looked at.
     """
 
     def __init__(
@@ -76,23 +84,23 @@ class ModelLoader(Generic[ModelT]):
         self.failures: dict[str, LoadFailure] = {}
         self.on_swap: Callable[[ModelT | None, ModelT], None] = lambda old, new: None
         self._attempts: dict[str, _LoadAttempt] = {}
-        self._loaded_times: dict[str, tuple[int, ...]] = {}  # times of change of what serves, when it was verified
+        self._loaded_times: dict[str, tuple[int, ...]] = {}  # of the deployed bundle, as it was verified
         self._skipped: set[tuple[str, str]] = set()
 
     def load_all(self) -> None:
-        """Before the first request."""
+        """Load every champion, before the first request."""
         for model, version in self._changed_pointers():
             self._apply(model, version, self._load(model, version))
 
     async def watch(self) -> None:
-        """Until cancelled. Verifying and loading happen in a thread; only the swap in the event loop."""
+        """Load champions as they change, until cancelled: in a thread, but for the swap itself."""
         while True:
             await asyncio.sleep(self.poll_seconds)
             for model, version in list(self._changed_pointers()):
                 self._apply(model, version, await asyncio.to_thread(self._load, model, version))
 
     def _changed_pointers(self) -> Iterator[tuple[str, str]]:
-        """(model, version) where the pointer names what neither serves as it lies there nor was just refused."""
+        """(model, version) of each champion that is neither deployed as it is on disk nor was refused a moment ago."""
         if not self.bundles.is_dir():
             return
         for folder in sorted(self.bundles.iterdir()):
@@ -123,15 +131,17 @@ class ModelLoader(Generic[ModelT]):
         self._attempts[model] = _LoadAttempt(version, modification_times(folder), time.monotonic())
         try:
             if Path(version).name != version:
-                raise BundleError(f"{folder}: the pointer must hold the plain name of a folder beside it.")
+                raise BundleError(
+                    f"{folder}: the champion's pointer must hold the plain name of a version; write it again."
+                )
             deployed = self.deploy(verify_bundle(folder, self.public_key))
             if deployed is not None and (deployed.card.model, deployed.card.version) != (model, version):
                 raise BundleError(
-                    f"{folder}: its card says {deployed.card.model} {deployed.card.version}; {model} {version} is needed. "
-                    "Publish it under its own name."
+                    f"{folder}: its card is of {deployed.card.model} {deployed.card.version}; {model} {version} was "
+                    "expected. Publish it under its own name."
                 )
             return deployed
-        except Exception as error:  # whatever is wrong with a bundle must not stop the one that serves
+        except Exception as error:  # whatever is wrong with a bundle must not stop the deployed one
             if not isinstance(error, BundleError):
                 log.exception("model %s: bundle %s failed to load", model, version)
             return LoadFailure(version, str(error), time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
@@ -143,7 +153,7 @@ class ModelLoader(Generic[ModelT]):
         previous = self.deployed.get(model)
         if isinstance(result, LoadFailure):
             if self.failures.get(model, result).why != result.why or model not in self.failures:
-                status = f"{previous.card.version} keeps serving" if previous else "nothing serves"
+                status = f"{previous.card.version} stays deployed" if previous else "nothing is deployed"
                 log.error("model %s: bundle %s is refused, %s: %s", model, version, status, result.why)
                 self.failures[model] = result
             return
@@ -152,12 +162,12 @@ class ModelLoader(Generic[ModelT]):
         if attempt := self._attempts.pop(model, None):
             self._loaded_times[model] = attempt.modified_at
         freeze_gc()
-        log.info("model %s: %s serves (bundle %s)", model, version, result.digest[:12])
+        log.info("model %s: %s is deployed (bundle %s)", model, version, result.digest[:12])
         self.on_swap(previous, result)
 
 
 def freeze_gc() -> None:
-    """What is loaded stays: the collector need not walk it again (p99 of a request from 142 to 37 ms, measured)."""
+    """Exempt loaded models from garbage collection (p99 of a request went from 142 to 37 ms, measured)."""
     gc.unfreeze()
     gc.collect()
     gc.freeze()
@@ -165,7 +175,7 @@ def freeze_gc() -> None:
 
 
 def modification_times(folder: Path) -> tuple[int, ...]:
-    """Of change, of a bundle's folder and its files."""
+    """Of a bundle's folder and its files, in ns; () where there is none."""
     try:
         return tuple(sorted(path.stat().st_mtime_ns for path in (folder, *folder.iterdir())))
     except OSError:

@@ -1,30 +1,40 @@
-"""A person makes a version the champion: recorded with a leaf in the log first, then the pointer is moved.
+"""Promotions: a person makes a version the champion, which is recorded before the champion's pointer is moved.
 
-In this order no version serves by somebody's hand without a record; a record whose move failed is told as such.
+In this order no version is deployed by hand without a record; a record whose pointer was not moved is shown as such.
 """
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 
 from datasets.errors import FieldError
 from datasets.schema import find_unknown_names
+from models import bundle
+from models.bundle import BundleError
 from serving.core.audit import entries, log
 from serving.core.db.schema import INPUT_COUNTS, PROMOTIONS, SLIDES
 from serving.core.http import validation
 from serving.core.http.principal import Principal
+from serving.core.http.problems import ProblemError
 from serving.core.identifiers import new_id, utc_now
+from serving.registry.loader import ModelLoader
 from serving.registry.versions import StoredVersion
+
+logger = logging.getLogger("yuheng.registry")
 
 Row = dict[str, Any]
 FIELDS = ("version", "reason")
 MAX_REASON_CHARS, MAX_VERSION_CHARS = 2_000, 128  # characters
-MAX_HISTORY = 50  # promotions of a model
+MAX_HISTORY = 50  # promotions that are listed for a model
 
 
 def validate(body: Row) -> list[FieldError]:
+    """The faults of a request for a promotion."""
     errors = find_unknown_names(body, FIELDS, f"one of {', '.join(FIELDS)}", "字段之一")
     for name, max_chars in (("version", MAX_VERSION_CHARS), ("reason", MAX_REASON_CHARS)):
         if not validation.is_clean_text(body.get(name), max_chars):
@@ -34,7 +44,7 @@ def validate(body: Row) -> list[FieldError]:
 
 
 def previously_served(connection: sa.Connection, digests: list[str]) -> set[str]:
-    """Which of these bundles have served: answered, read a slide, or served until another was made the champion."""
+    """Those of these bundles that were deployed before: they decided, read a slide, or were replaced by another."""
     columns = (PROMOTIONS.c.before_bundle, INPUT_COUNTS.c.bundle, SLIDES.c.bundle)
     queries = (sa.select(column).where(column.in_(digests)).distinct() for column in columns)
     return {digest for query in queries for digest in connection.execute(query).scalars()}
@@ -48,7 +58,10 @@ def record_promotion(
     principal: Principal,
     kind: str,
 ) -> Row:
-    """before: (version, digest) of what served until now."""
+    """Record a promotion and its log entry; return the response.
+
+    previous: (version, digest) of what is deployed until now. kind: "promote" or "roll_back".
+    """
     row: Row = {"id": new_id(), "tenant": principal.tenant, "model": version.model, "version": version.version}
     row |= {"bundle": version.digest, "kind": kind, "gate": version.gate_passed, "reason": reason}
     row |= {"before": previous[0] if previous else None, "before_bundle": previous[1] if previous else None}
@@ -60,7 +73,7 @@ def record_promotion(
 
 
 def promotion_history(connection: sa.Connection, model: str, tenant: str) -> list[Row]:
-    """The newest first. Who decided and why is their own tenant's."""
+    """The promotions of a model, newest first. Who made one and why is shown to their own tenant only."""
     stmt = sa.select(PROMOTIONS).where(PROMOTIONS.c.model == model).order_by(PROMOTIONS.c.id.desc()).limit(MAX_HISTORY)
     promotions = []
     for row in connection.execute(stmt).mappings():
@@ -71,3 +84,56 @@ def promotion_history(connection: sa.Connection, model: str, tenant: str) -> lis
             | {"own": is_own, "by": row["by"] if is_own else None, "reason": row["reason"] if is_own else None}
         )
     return promotions
+
+
+def check_deployable(
+    version: StoredVersion, bundles: Path, public_key: Path, loaders: Sequence[ModelLoader[Any]]
+) -> None:
+    """Verify and load a version as the loader that accepts its product would deploy it. Raises ProblemError."""
+    try:
+        if version.card is None:
+            raise BundleError(version.error)
+        verified = bundle.verify_bundle(bundles / version.model / version.version, public_key)
+        loader = next((loader for loader in loaders if loader.accepts(verified.product)), loaders[-1])
+        if loader.deploy(verified) is None:
+            raise BundleError(f"{version.version} reads single cells, which no service does.")
+    except (BundleError, OSError, ValueError) as error:
+        raise not_promotable(version, str(error)) from error
+
+
+def set_champion(bundles: Path, version: StoredVersion) -> None:
+    """Point to the version as its model's champion. Raises ProblemError where the disk does not take it."""
+    folder = bundles / version.model
+    try:
+        bundle.set_alias(folder, "champion", version.version)
+        if bundle.read_alias(folder, "challenger") == version.version:
+            (folder / "challenger").unlink(missing_ok=True)
+    except (OSError, BundleError) as error:
+        logger.error(
+            "model %s: the promotion of %s is recorded, but the champion's pointer could not be written: %s",
+            version.model,
+            version.version,
+            error,
+        )
+        raise ProblemError(
+            "store_failed",
+            actual=f"the decision is recorded, but the champion's pointer could not be written ({error})",
+            actual_zh=f"决定已记录，但上线指针无法写入（{error}）",
+        ) from error
+
+
+def not_promotable(version: StoredVersion, load_error: str = "") -> ProblemError:
+    """The problem of a version that may not be deployed, with each check that failed."""
+    field_errors = [
+        FieldError(f"gate: {check['name']}", check["found"], check["needed"] or "passed", check["needed_zh"] or "通过")
+        for check in version.failed_checks
+    ]
+    if load_error:
+        actual, actual_zh = load_error, f"该模型包无法载入：{load_error}"
+    elif version.gate_passed is None:
+        actual = f"The card of {version.version} has no verdict of the promotion gate"
+        actual_zh = f"版本 {version.version} 的卡片没有门槛检查结论"
+    else:
+        actual = f"{version.version} did not pass the promotion gate: {len(field_errors)} of its checks failed"
+        actual_zh = f"版本 {version.version} 未通过门槛检查：{len(field_errors)} 项未通过"
+    return ProblemError("not_promotable", actual=actual.rstrip("."), actual_zh=actual_zh, errors=field_errors)

@@ -1,4 +1,4 @@
-"""The routes of models and versions: what each takes and gives is in serving/registry/openapi.py."""
+"""The routes of models, their versions and promotions; described in serving/registry/openapi.py."""
 
 from __future__ import annotations
 
@@ -13,12 +13,11 @@ import orjson
 import sqlalchemy as sa
 
 from datasets.errors import FieldError
-from models import bundle
-from models.bundle import BundleError, read_alias, verify_bundle
+from models.bundle import read_alias
 from serving.core.db.engine import read_connection
 from serving.core.db.store import Store
 from serving.core.http.idempotency import earlier_response, run_once
-from serving.core.http.problems import ProblemError, describe_alarm_zh
+from serving.core.http.problems import ProblemError
 from serving.core.http.request import Request, Response, parse_query
 from serving.core.http.validation import json_object
 from serving.registry import promotion
@@ -33,18 +32,14 @@ LIMIT_PATTERN = re.compile(r"[1-9][0-9]{0,2}", re.ASCII)
 
 
 class VersionRoutes:
-    """`champions` serve tables, `readers` slides."""
+    """model_loader, slide_model_loader: the deployed models that decide, and those that read slides."""
 
     def __init__(
         self, settings: Settings, store: Store, model_loader: ModelLoader[Any], slide_model_loader: ModelLoader[Any]
     ):
-        self.settings, self.store, self.model_loader, self.slide_model_loader = (
-            settings,
-            store,
-            model_loader,
-            slide_model_loader,
-        )
-        self.promotion_lock = asyncio.Lock()  # a record and its pointer go together, one promotion after another
+        self.settings, self.store = settings, store
+        self.model_loader, self.slide_model_loader = model_loader, slide_model_loader
+        self.promotion_lock = asyncio.Lock()  # one promotion at a time: its record and its pointer belong together
         self.bundles, self.public_key = self.settings.paths.bundles, self.settings.paths.public_key
 
     def routes(self) -> dict[str, dict[str, Handler]]:
@@ -56,7 +51,7 @@ class VersionRoutes:
         }
 
     async def list_models(self, request: Request) -> Response:
-        """Every model on the disk, one that serves nobody too."""
+        """Every model on disk, whether or not it is deployed."""
         names = await asyncio.to_thread(version_store.list_models, self.bundles)
         return Response(
             orjson.dumps({"models": await asyncio.to_thread(lambda: [self._describe_model(name) for name in names])})
@@ -75,7 +70,7 @@ class VersionRoutes:
             "challenger": read_alias(folder, "challenger"),
             "serving": deployed[0] if deployed else None,
             "alarm": failure.why if failure else None,
-            "alarm_zh": describe_alarm_zh("bundle", failure.why) if failure else None,
+            "alarm_zh": failure.why_zh if failure else None,
             "shown": None if version is None else version.to_json(),
         }
 
@@ -140,19 +135,25 @@ class VersionRoutes:
             return await self._promote_once(request, name, body, digest)
 
     async def _promote_once(self, request: Request, name: str, body: dict[str, Any], digest: str) -> Response:
-        scope = f"champion {hashlib.sha256(name.encode()).hexdigest()}"  # a name may be longer than a scope
+        scope = f"champion {hashlib.sha256(name.encode()).hexdigest()}"  # a model's name may be longer than a scope
         if (earlier_payload := await earlier_response(self.store, request, scope, digest)) is not None:
             await self._finish_pending_promotion(name, earlier_payload, request.principal.tenant)
             return Response(orjson.dumps(earlier_payload), headers={"Idempotent-Replayed": "true"})
         version = await self._load_version(name, body["version"])
         deployed = self._deployed_version(name)
         if read_alias(self.bundles / name) == version.version and deployed == (version.version, version.digest):
-            expected = "another version: this one serves", "其他版本：该版本已在线"
+            expected = "another version: this one is already deployed", "其他版本：该版本已在线"
             raise ProblemError("invalid_request", errors=[FieldError("version", repr(version.version), *expected)])
-        await asyncio.to_thread(self._check_deployable, version)
+        await asyncio.to_thread(
+            promotion.check_deployable,
+            version,
+            self.bundles,
+            self.public_key,
+            (self.slide_model_loader, self.model_loader),
+        )
         previously_served = (await self._promotion_records(name, [version], request.principal.tenant))[0]
         if not version.gate_passed and version.digest not in previously_served:
-            raise _not_promotable(version)
+            raise promotion.not_promotable(version)
         kind = "roll_back" if version.digest in previously_served else "promote"
 
         payload, replayed = await run_once(
@@ -165,48 +166,22 @@ class VersionRoutes:
             ),
         )
         if not replayed:
-            await asyncio.to_thread(self._set_champion, version)
+            await asyncio.to_thread(promotion.set_champion, self.bundles, version)
         return Response(orjson.dumps(payload), headers={"Idempotent-Replayed": "true"} if replayed else {})
 
     async def _finish_pending_promotion(self, name: str, payload: dict[str, Any], tenant: str) -> None:
-        """Move the pointer of a promotion that was recorded and no more, where nothing was moved since."""
+        """Move the pointer of a promotion that was recorded but not carried out, unless it was moved since."""
         _, history = await self._promotion_records(name, [], tenant)
         is_pending = read_alias(self.bundles / name) == payload["before"]
         if is_pending and history and history[0]["id"] == payload["promotion_id"]:
-            await asyncio.to_thread(self._set_champion, await self._load_version(name, payload["version"]))
-
-    def _check_deployable(self, version: StoredVersion) -> None:
-        """Whether the service could answer with it: loaded whole, as it would serve. Raises Problem."""
-        try:
-            if version.card is None:
-                raise BundleError(version.error)
-            verified = verify_bundle(self.bundles / version.model / version.version, self.public_key)
-            loader = self.slide_model_loader if self.slide_model_loader.accepts(verified.product) else self.model_loader
-            if loader.deploy(verified) is None:
-                raise BundleError(f"{version.version} reads single cells; no service answers with it.")
-        except (BundleError, OSError, ValueError) as error:
-            raise _not_promotable(version, str(error)) from error
-
-    def _set_champion(self, version: StoredVersion) -> None:
-        folder = self.bundles / version.model
-        try:
-            bundle.set_alias(folder, "champion", version.version)
-            if read_alias(folder, "challenger") == version.version:
-                (folder / "challenger").unlink(missing_ok=True)
-        except (OSError, BundleError) as error:
-            log.error(
-                "model %s: %s was made the champion, its pointer was not: %s", version.model, version.version, error
+            await asyncio.to_thread(
+                promotion.set_champion, self.bundles, await self._load_version(name, payload["version"])
             )
-            raise ProblemError(
-                "store_failed",
-                actual=f"the decision is recorded, but the champion's pointer could not be written ({error})",
-                actual_zh=f"决定已记录，但上线指针无法写入（{error}）",
-            ) from error
 
-    # --- what is there
+    # --- models and versions on disk
 
     async def _model_name(self, request: Request) -> str:
-        """The model of the address. Raises Problem."""
+        """The model that the path names. Raises ProblemError."""
         name, known_models = request.path_params[0], await asyncio.to_thread(version_store.list_models, self.bundles)
         if name not in known_models:
             raise ProblemError(
@@ -221,14 +196,14 @@ class VersionRoutes:
         return version
 
     def _deployed_version(self, name: str) -> tuple[str, str] | None:
-        """(version, digest) of what answers under this name."""
+        """(version, digest) of what is deployed under this name."""
         deployed = self.model_loader.deployed.get(name) or self.slide_model_loader.deployed.get(name)
         return None if deployed is None else (deployed.card.version, deployed.digest)
 
     async def _promotion_records(
         self, name: str, versions: list[StoredVersion], tenant: str
     ) -> tuple[set[str], list[dict[str, Any]]]:
-        """(digests of those that have served, the model's promotions)."""
+        """(the digests of those that were ever deployed, the promotions of the model)."""
         digests = [version.digest for version in versions if version.digest]
 
         def query(engine: sa.Engine) -> tuple[set[str], list[dict[str, Any]]]:
@@ -242,23 +217,6 @@ class VersionRoutes:
         return served_digests | ({deployed[1]} if deployed else set()), history
 
     def _run_url(self, version: StoredVersion) -> str | None:
-        """The address of the run's page, where one is set."""
+        """The URL of the training run in MLflow, where its address is configured."""
         run_id = "" if version.card is None else version.card.run_id
         return f"{self.settings.console.mlflow}/#/runs/{run_id}" if run_id and self.settings.console.mlflow else None
-
-
-def _not_promotable(version: StoredVersion, load_error: str = "") -> ProblemError:
-    """Why it may not serve, with each failing check."""
-    field_errors = [
-        FieldError(f"gate: {check['name']}", check["found"], check["needed"] or "passed", check["needed_zh"] or "通过")
-        for check in version.failed_checks
-    ]
-    if load_error:
-        actual, actual_zh = load_error, f"该模型包无法载入：{load_error}"
-    elif version.gate_passed is None:
-        actual = f"The card of {version.version} tells no verdict of a gate, as it was written before cards did"
-        actual_zh = f"版本 {version.version} 的卡片没有门槛检查结论（早于该功能）"
-    else:
-        actual = f"{version.version} did not pass its gate: {len(field_errors)} of the checks failed"
-        actual_zh = f"版本 {version.version} 未通过门槛检查：{len(field_errors)} 项未通过"
-    return ProblemError("not_promotable", actual=actual.rstrip("."), actual_zh=actual_zh, errors=field_errors)

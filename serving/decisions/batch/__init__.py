@@ -1,1 +1,1 @@
-"""Batches: intake, scoring, records, rows."""
+"""Batches: requests, scoring, recording and reading again."""

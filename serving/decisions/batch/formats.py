@@ -1,7 +1,7 @@
-"""The three formats a batch may come and go in, and how an upload is read in pieces of whole records.
+"""The three formats of a batch, CSV, NDJSON and Parquet, and reading an upload in chunks of complete records.
 
-A record that cannot be read is a fault of its row, and the rest is read on; a file that cannot be read at all raises
-Unreadable.
+A record that cannot be read is a fault of its row, and reading goes on; a file that cannot be read at all raises
+UnreadableFileError.
 """
 
 from __future__ import annotations
@@ -33,21 +33,24 @@ FORMATS = {kind: name for name, kind in MEDIA_TYPES.items()} | {
     "application/jsonl": "ndjson",
     "application/parquet": "parquet",
 }
-SUBJECT_COLUMN = ColumnSchema(name="subject_id", kind="text", required=True)  # of a file that names stored subjects
-EXPECTED_COLUMN = "a column of the model, or one named in ?keep=", "模型的列，或 ?keep= 所列的列"  # what a name must be
+SUBJECT_COLUMN = ColumnSchema(name="subject_id", kind="text", required=True)  # in a file that names stored subjects
+EXPECTED_COLUMN = "a column of the model, or one named in ?keep=", "模型的列，或 ?keep= 所列的列"
 MAX_RECORD_BYTES = 1_000_000  # bytes of one line
 
 
 @dataclass(slots=True)
 class Chunk:
-    """Rows in the order of the file, the first of which is row `first`. Unread rows stand in `frame`, all missing."""
+    """Rows in the order of the file. In `frame`, a row that could not be read has missing values only.
+
+    first_row: the position of the first row in the file, from 1. faults: of single rows.
+    """
 
     first_row: int
     frame: pl.DataFrame
-    faults: list[FieldError] = field(default_factory=list)  # of single rows
+    faults: list[FieldError] = field(default_factory=list)
 
     def split(self, rows: int) -> Iterator[Chunk]:
-        """In pieces of at most `rows` rows: lines as short as ids come many at once."""
+        """Chunks of at most `rows` rows; a block of lines as short as ids holds more."""
         if self.frame.height <= rows:
             yield self
             return
@@ -61,7 +64,7 @@ Chunks = Iterator[Chunk]
 
 
 def first_record(path: Path) -> Mapping[str, Any] | None:
-    """Of NDJSON; None where it is no object, which its row is told."""
+    """The first record of NDJSON; None where it is not an object, which becomes a fault of its row."""
     with path.open("rb") as file:
         while line := file.readline(MAX_RECORD_BYTES):
             if not line.isspace():
@@ -74,7 +77,7 @@ def first_record(path: Path) -> Mapping[str, Any] | None:
 
 
 def read_column_names(path: Path, format: str) -> list[str] | None:
-    """The names in the head of the file; None for NDJSON, whose rows name their own."""
+    """The names in the file's header; None for NDJSON, where each row has its own. Raises UnreadableFileError."""
     if format == "csv":
         with path.open("rb") as file:
             return _read_header(file)[0]
@@ -84,14 +87,14 @@ def read_column_names(path: Path, format: str) -> list[str] | None:
 
 
 def read_row_count(path: Path, format: str) -> int | None:
-    """How many rows the file says it has, where it does say."""
+    """The number of rows, where the format states it; None for the others. Raises UnreadableFileError."""
     if format != "parquet":
         return None
     return _read_parquet(lambda: int(pl.scan_parquet(path).select(pl.len()).collect().item()))
 
 
 def read_chunks(path: Path, format: str, columns: Sequence[ColumnSchema], keep: Sequence[str], rows: int) -> Chunks:
-    """Pieces of about `rows` rows, with those of `columns` and `keep` that the file has."""
+    """Chunks of about `rows` rows, with those of `columns` and `keep` that the file has. Raises UnreadableFileError."""
     if format == "csv":
         return _read_csv(path, rows)
     if format == "parquet":
@@ -103,7 +106,7 @@ def read_chunks(path: Path, format: str, columns: Sequence[ColumnSchema], keep: 
 
 
 def _read_header(file: BinaryIO) -> tuple[list[str], bytes]:
-    """(names, the header's bytes). Leaves `file` after the header."""
+    """(column names, the header's bytes); `file` is left after the header."""
     line = file.readline(MAX_RECORD_BYTES)
     if line[:3] == b"\xef\xbb\xbf":
         line = line[3:]
@@ -125,7 +128,7 @@ def _read_csv(path: Path, rows: int) -> Chunks:
 
 
 def _read_blocks(file: BinaryIO, rows: int, has_quotes: bool) -> Iterator[bytes]:
-    """The rest of the file in blocks of whole records, about `rows` in each, by the length of the first ones."""
+    """The rest of the file in blocks of complete records: about `rows` each, estimated from the length of the first."""
     start = file.tell()
     sample = file.read(64 * 1024)
     file.seek(start)
@@ -141,7 +144,7 @@ def _read_blocks(file: BinaryIO, rows: int, has_quotes: bool) -> Iterator[bytes]
         end = _last_record_end(block, has_quotes)
         if end == 0 and len(block) > MAX_RECORD_BYTES + size:
             raise UnreadableFileError(
-                f"A record is over {MAX_RECORD_BYTES:,} bytes. Close its quotation mark, or shorten it."
+                f"A record is longer than {MAX_RECORD_BYTES:,} bytes. Close its quotation mark, or shorten it."
             )
         if end:
             yield block[:end]
@@ -149,7 +152,7 @@ def _read_blocks(file: BinaryIO, rows: int, has_quotes: bool) -> Iterator[bytes]
 
 
 def _last_record_end(block: bytes, has_quotes: bool) -> int:
-    """Position after the last end of line that ends a record: one inside quotation marks does not."""
+    """The position after the last line break that ends a record: one inside quotation marks does not."""
     if not has_quotes or b'"' not in block:
         return block.rfind(b"\n") + 1
     ends = np.flatnonzero(_outside_quotes(block, b"\n"))
@@ -157,14 +160,14 @@ def _last_record_end(block: bytes, has_quotes: bool) -> int:
 
 
 def _outside_quotes(block: bytes, char: bytes) -> np.ndarray:
-    """Where `char` stands outside quotation marks, shape (bytes,)."""
+    """(bytes,): whether each byte is `char`, outside quotation marks."""
     codes = np.frombuffer(block, np.uint8)
     is_outside: np.ndarray = (codes == char[0]) & (np.cumsum(codes == ord('"')) % 2 == 0)
     return is_outside
 
 
 def _has_even_records(block: bytes, columns: int) -> bool:
-    """Whether the records have as many values as the header, taken together: polars fills up a short one in silence."""
+    """Whether all records together have as many values as the header asks for: Polars silently fills up a short one."""
     if b'"' not in block:
         return block.count(b",") == block.count(b"\n") * (columns - 1)
     return int(_outside_quotes(block, b",").sum()) == int(_outside_quotes(block, b"\n").sum()) * (columns - 1)
@@ -176,12 +179,12 @@ def _parse_csv(block: bytes, names: list[str], header: bytes, first_row: int) ->
         try:
             return Chunk(first_row, pl.read_csv(header + block, infer_schema=False))
         except pl.exceptions.PolarsError:
-            pass  # some record is not like the header: the slow way says which
+            pass  # a record does not match the header: reading record by record finds it
     return _parse_csv_by_record(block, names, first_row)
 
 
 def _parse_csv_by_record(block: bytes, names: list[str], first_row: int) -> Chunk:
-    """Record by record, for a block in which some cannot be read."""
+    """Parse record by record, for a block of which some records cannot be read."""
     faults: list[FieldError] = []
     rows: list[list[str | None]] = []
     lines = io.StringIO(block.decode("utf-8", "surrogateescape"), newline="")
@@ -198,7 +201,7 @@ def _parse_csv_by_record(block: bytes, names: list[str], first_row: int) -> Chun
             continue
         if len(values) != len(names):
             actual = "a blank line" if not values else f"{len(values)} values"
-            expected = (f"{len(names)} values, as the header has", f"与表头一致的 {len(names)} 个值")
+            expected = (f"{len(names)} values, as many as the header has", f"与表头一致的 {len(names)} 个值")
             faults.append(_record_fault(row, actual, *expected))
             rows.append([None] * len(names))
         elif any("\udc80" <= char <= "\udcff" for value in values for char in value):
@@ -229,11 +232,11 @@ def _read_ndjson(path: Path, columns: Sequence[ColumnSchema], keep: Sequence[str
 
 
 def _parse_ndjson(lines: list[bytes], columns: Sequence[ColumnSchema], keep: Sequence[str], first_row: int) -> Chunk:
-    """Types as JSON has them: a number in quotation marks is text, and no number."""
+    """Types are those of JSON: a number in quotation marks is text, not a number."""
     faults: list[FieldError] = []
     records: list[dict[str, Any]] = []
     allowed_names, names_subjects = {*(column.name for column in columns), *keep}, columns == (SUBJECT_COLUMN,)
-    hints: dict[str, str] = {}  # of the first names alone, as each is compared with all that are known
+    hints: dict[str, str] = {}  # for the first names only, as each is compared with every known one
 
     def hint(name: str) -> str:
         if name not in hints and len(hints) < MAX_UNKNOWN_NAMES:
@@ -274,6 +277,7 @@ def _parse_ndjson(lines: list[bytes], columns: Sequence[ColumnSchema], keep: Seq
 
 
 def json_column(column: ColumnSchema, values: list[Any], first_row: int, faults: list[FieldError]) -> pl.Series:
+    """A column from JSON values; those of a wrong type become missing and are added to `faults`."""
     is_number = column.kind == "number"
     allowed_types = {int, float, type(None)} if is_number else {str, type(None)}
     if not set(map(type, values)) <= allowed_types:
@@ -289,8 +293,10 @@ def _to_text(value: Any) -> str | None:
 
 
 def _mixed_kind_fault(name: str, row: int) -> FieldError:
-    """In a record that is not of its file's kind."""
-    expected = "in every row or in none: a file either names stored subjects or tells indicators, as its first row does"
+    """The fault of a record that names a subject in a file of indicators, or the other way round."""
+    expected = (
+        "in every row or in none: a file either names stored subjects or states indicators, as its first row does"
+    )
     expected_zh = "全文件一致：要么只写已入库主体编号，要么只写指标，以首行为准"
     return FieldError(name if len(name) <= 60 else name[:57] + "...", "not known", expected, expected_zh, row)
 
@@ -308,9 +314,9 @@ def _read_parquet(fn: Callable[[], T]) -> T:
         return fn()
     except pl.exceptions.PolarsError as error:
         raise UnreadableFileError(f"The file cannot be read as Parquet: {error}") from error
-    except BaseException as error:  # a panic of the reader on a broken file derives from BaseException
+    except BaseException as error:  # the reader panics on a damaged file, with a subclass of BaseException
         if type(error).__name__ == "PanicException":
-            raise UnreadableFileError("The file cannot be read as Parquet: it is broken. Write it again.") from error
+            raise UnreadableFileError("The file cannot be read as Parquet: it is damaged. Write it again.") from error
         raise
 
 
@@ -325,11 +331,11 @@ def _read_parquet_chunks(path: Path, column_names: Sequence[str], rows: int) -> 
             first_row += rows_slice.height
 
 
-# --- what goes out
+# --- output
 
 
 def encode_rows(frame: pl.DataFrame, format: str, include_header: bool) -> bytes:
-    """Rows as CSV (with the header where `head`; ';' between the several of a list) or NDJSON."""
+    """Encode rows as NDJSON or as CSV, with ; between the items of a list."""
     out = io.BytesIO()
     if format == "csv":
         frame.with_columns(pl.col(pl.List(pl.String)).list.join(";")).write_csv(out, include_header=include_header)

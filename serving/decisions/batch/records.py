@@ -1,4 +1,4 @@
-"""What stays of a batch: its summary, and its rows in compressed chunks from which each answer can be had again."""
+"""The records of batches: a summary each, and compressed chunks of rows from which the answer can be read again."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ SUMMARY_FIELDS = (
     "simulated",
 )
 
-MAX_EARLIER_ATTEMPTS = 20  # of one request, whose answers are not charged again
+MAX_EARLIER_ATTEMPTS = 20  # of one request, whose answers are not charged twice
 
 
 def open_batch(connection: sa.Connection, row: Mapping[str, Any]) -> None:
-    """Take the key over from a batch that broke off: it answers for nothing any more."""
+    """Insert the batch, and take its key over from a broken batch, which gives no answer any more."""
     if row["idempotency_key"] is not None:
         release_key = (
             sa.update(BATCHES)
@@ -50,7 +50,7 @@ def open_batch(connection: sa.Connection, row: Mapping[str, Any]) -> None:
 
 
 def earlier_attempts(connection: sa.Connection, tenant: str, scope: str, key: str, digest: str) -> list[str]:
-    """Batches of the very same request under this key that broke off, the newest first."""
+    """Ids of broken batches of the very same request under this key, newest first."""
     same_key = BATCHES.c.tenant == tenant, BATCHES.c.scope == scope, BATCHES.c.idempotency_key == key
     statement = sa.select(BATCHES.c.id).where(
         *same_key, BATCHES.c.state == "broken", BATCHES.c.request_sha256 == digest
@@ -65,7 +65,7 @@ def earlier_attempts(connection: sa.Connection, tenant: str, scope: str, key: st
 
 
 def stored_chunks(connection: sa.Connection, attempts: Sequence[str], first_row: int, rows: int) -> list[bytes]:
-    """Chunks of these batches that hold any of the rows."""
+    """The contents of those chunks of these batches that overlap the rows."""
     statement = sa.select(BATCH_CHUNKS.c.content).where(
         BATCH_CHUNKS.c.batch.in_(attempts), BATCH_CHUNKS.c.first_row < first_row + rows
     )
@@ -75,7 +75,7 @@ def stored_chunks(connection: sa.Connection, attempts: Sequence[str], first_row:
 
 
 def already_charged(frame: pl.DataFrame, earlier_chunks: Sequence[bytes]) -> int:
-    """How many of its answers stand in earlier chunks too: by the same bundle and policy, from the same inputs."""
+    """How many of its answers are in earlier chunks too: by the same bundle and policy, from the same inputs."""
     if not earlier_chunks:
         return 0
     current = _answer_basis(frame)
@@ -84,7 +84,7 @@ def already_charged(frame: pl.DataFrame, earlier_chunks: Sequence[bytes]) -> int
 
 
 def _answer_basis(frame: pl.DataFrame) -> pl.DataFrame:
-    """What an answer rests on beside the upload: of stored subjects, on what was read of them."""
+    """What identifies an answer to the same upload; for stored subjects also what was read of them."""
     answered_rows = frame.filter(pl.col("decision").is_not_null())
     if "inputs" not in frame.columns:
         return answered_rows.select("row", "bundle", "policy_version")
@@ -94,9 +94,11 @@ def _answer_basis(frame: pl.DataFrame) -> pl.DataFrame:
 def add_chunk(
     connection: sa.Connection, chunk: DecisionWrite, counts: Mapping[str, Any], subjects: Mapping[int, str]
 ) -> None:
-    """`chunk.row` is of CHUNKS. `subjects`: row -> pseudonym. Raises GrantsGone or SubjectGone where an authorisation
-    or a subject did since they were read."""
-    log.acquire_append_lock(connection)  # from here on nothing is revoked or erased
+    """Insert a chunk with its log entry and its charge, and update the batch. subjects: row -> pseudonym.
+
+    Raises ConsentRevokedError or SubjectErasedError where a grant or a subject went since it was read.
+    """
+    log.acquire_append_lock(connection)  # nothing is revoked or erased from here to the commit
     if expired := expired_grants(connection, set(chunk.grants)):
         raise ConsentRevokedError(sorted(expired))
     pseudonyms = set(subjects.values())
@@ -114,8 +116,10 @@ def add_chunk(
 
 
 def close_batch(connection: sa.Connection, batch_id: str, state: str, finished: str) -> None:
-    """With a leaf that says so. One that was broken off stays so, though its process may live elsewhere: its key may be
-    another's by now."""
+    """End a running batch, with a log entry that says so.
+
+    A broken batch stays broken, even where its process is alive on another machine: its key may have been taken over.
+    """
     is_batch = BATCHES.c.id == batch_id
     statement = sa.update(BATCHES).where(is_batch, BATCHES.c.state == "running").values(state=state, finished=finished)
     if not connection.execute(statement).rowcount:
@@ -125,7 +129,7 @@ def close_batch(connection: sa.Connection, batch_id: str, state: str, finished: 
 
 
 def abort_orphans(connection: sa.Connection, finished: str) -> None:
-    """Batches whose process is gone will not be done."""
+    """Mark the running batches as broken whose process is gone, or was this one before a restart."""
     statement = sa.select(BATCHES.c.id, BATCHES.c.owner).where(BATCHES.c.state == "running")
     for batch_id, owner in connection.execute(statement).all():
         if owner == os.getpid() or not _is_alive(owner):
@@ -153,6 +157,7 @@ def get(reader: StoreReader, tenant: str, batch: str) -> Mapping[str, Any] | Non
 
 
 def by_idempotency_key(reader: StoreReader, tenant: str, scope: str, key: str) -> Mapping[str, Any] | None:
+    """The row of BATCHES under an idempotency key; None where the key is new."""
     statement = sa.select(BATCHES).where(BATCHES.c.tenant == tenant)
     statement = statement.where(BATCHES.c.scope == scope, BATCHES.c.idempotency_key == key)
     return reader.run(lambda connection: _as_dict(connection.execute(statement).first()))
@@ -169,14 +174,14 @@ _CHUNK_QUERY = (
 
 
 def chunk_with(reader: StoreReader, tenant: str, batch: str, row: int) -> tuple[int, bytes] | None:
-    """(first row, content) of the chunk that holds row `row`, which counts from 1."""
+    """(first row, content) of the chunk that contains a row; rows count from 1."""
     params = {"tenant": tenant, "batch": batch, "row": row}
     chunk = reader.run(lambda connection: connection.execute(_CHUNK_QUERY, params).first())
     return (chunk[0], chunk[2]) if chunk and row < chunk[0] + chunk[1] else None
 
 
 def chunks(reader: StoreReader, batch: str) -> Iterator[bytes]:
-    """Contents in the order of their rows; one is read at a time."""
+    """The contents of a batch's chunks in the order of their rows, read one at a time."""
     after = 0
     statement = sa.select(BATCH_CHUNKS.c.first_row, BATCH_CHUNKS.c.content).where(BATCH_CHUNKS.c.batch == batch)
     while True:
@@ -189,10 +194,10 @@ def chunks(reader: StoreReader, batch: str) -> Iterator[bytes]:
 
 
 def summary(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A batch as GET /v1/batches/{id} tells it."""
+    """A batch as GET /v1/batches/{id} returns it."""
     payload = {name: row[name] for name in SUMMARY_FIELDS}
     payload["policy_version"] = payload.pop("policy")
-    faults = orjson.loads(row["faults"])  # of the first faulty rows: no more than `batch.faults_kept`
+    faults = orjson.loads(row["faults"])  # of the first faulty rows, at most batch.max_reported_faults
     return payload | {
         "batch_id": payload.pop("id"),
         "faults": faults,

@@ -1,7 +1,7 @@
-"""A batch at the door: its options checked, its upload spooled to disk, its answer streamed.
+"""The routes of batches: they check the options, spool the upload to disk and stream the answer.
 
-The whole upload is read before the first row is answered: most clients send all before they read anything, and a server
-that answers meanwhile would wait for them as they wait for it.
+The complete upload is read before the first row is answered: most clients send everything before they read anything, so
+a server that answered meanwhile would wait for them as they wait for it.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from serving.decisions.service import DecisionService
 from serving.settings import LimitSettings
 
 PARAMETERS = ("format", "model", "keep", "reasons")
-WRITE_BYTES = 1024 * 1024  # bytes to the spool at once
+WRITE_BYTES = 1024 * 1024  # bytes written to the spool at a time
 
 
 class BatchRoutes:
@@ -47,7 +47,7 @@ class BatchRoutes:
         limit = self.settings.limits.max_concurrent_batches
         self.pool = ThreadPoolExecutor(limit, thread_name_prefix="batch")
         self.free_slots = limit
-        self.active_keys: set[tuple[str, str, str | None]] = set()  # (tenant, scope, key) of the batches under way
+        self.active_keys: set[tuple[str, str, str | None]] = set()  # (tenant, scope, key) of running batches
         self.spool = self.settings.paths.spool
         _remove_stale_files(self.spool)
 
@@ -68,7 +68,7 @@ class BatchRoutes:
             limit = self.settings.limits.max_concurrent_batches
             raise ProblemError(
                 "overloaded",
-                actual=f"{limit} under way, and no more batches may be",
+                actual=f"{limit} batches under way: no more are taken at the same time",
                 actual_zh=f"已有 {limit} 个批次在处理，不能再增加",
             )
         self.free_slots -= 1
@@ -120,7 +120,7 @@ class BatchRoutes:
         return Response(body, media_type=MEDIA_TYPES[batch_request.output_format], headers=headers)
 
     async def _find_earlier_batch(self, batch_request: BatchRequest) -> str | None:
-        """The batch that this key stands for, once it is done."""
+        """The id of the finished batch under this key; None where the key is new. Raises ProblemError."""
         reader = self.service.store.reader
         batch = await self.service.store.run_blocking(
             lambda: records.by_idempotency_key(
@@ -140,7 +140,7 @@ class BatchRoutes:
     async def _stream(
         self, request: Request, batch_request: BatchRequest, first_chunk: bytes, chunks: Iterator[bytes]
     ) -> AsyncGenerator[bytes, None]:
-        """Parts as they are done. A caller who hangs up ends the batch, unless its key lets them ask for it again."""
+        """Chunks as they are done. A disconnect ends the batch, unless it has a key to send it again under."""
         loop = asyncio.get_running_loop()
         disconnect = loop.create_task(wait_for_disconnect(request))
         try:
@@ -190,7 +190,7 @@ class BatchRoutes:
         return options
 
     def _output_format(self, request: Request, format: str | None, input_format: str) -> str:
-        """?format= wins over Accept, and Accept over the format that came."""
+        """The format of ?format=, else of Accept, else that of the upload."""
         if format is not None:
             return format
         accept = request.header(b"accept")
@@ -226,7 +226,7 @@ class BatchRoutes:
         except TimeoutError as error:
             raise ProblemError("slow_request", expected=f"{self.settings.limits.upload_timeout_seconds:g} s") from error
         except OSError as error:
-            raise StoreUnavailableError("full", f"the upload cannot be kept: {error.strerror}") from error
+            raise StoreUnavailableError("full", f"the upload cannot be written: {error.strerror}") from error
 
 
 _RESERVED_COLUMNS = {

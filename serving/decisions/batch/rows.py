@@ -1,4 +1,4 @@
-"""A batch's rows, given again: GET /v1/batches/{id}/rows. So many at the same time, in threads of their own."""
+"""The route that returns the rows of a batch again: GET /v1/batches/{id}/rows, each call in a thread of its own."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ STATES = ("running", "done", "broken")
 
 
 class BatchRowRoutes:
-    """`most`: calls at the same time."""
+    """limit: of calls at the same time."""
 
     def __init__(self, service: DecisionService, limit: int):
         self.service, self.limit, self.free_slots = service, limit, limit
@@ -34,7 +34,7 @@ class BatchRowRoutes:
         return {ROUTE: {"GET": self.get_rows}}
 
     async def get_rows(self, request: Request) -> Response:
-        """As they were answered; of a batch under way or broken off, those that are recorded."""
+        """The rows as they were answered; of a running or broken batch, those that are recorded."""
         options, faults = parse_query(request, ("format", "columns"))
         format, columns = options.get("format", "csv"), [name for name in options.get("columns", "").split(",") if name]
         if format not in MEDIA_TYPES:
@@ -53,7 +53,7 @@ class BatchRowRoutes:
         if self.free_slots < 1:
             raise ProblemError(
                 "overloaded",
-                actual=f"{self.limit} under way, and the rows of no more batches may be read",
+                actual=f"{self.limit} under way: the rows of no more batches may be read at the same time",
                 actual_zh=f"已有 {self.limit} 个批次的结果在读取，不能再增加",
             )
         self.free_slots -= 1
@@ -64,7 +64,7 @@ class BatchRowRoutes:
         chunks = serialise(frames, format, service.settings.paths.spool)
         executor = ThreadPoolExecutor(1, thread_name_prefix="rows")
         try:
-            first_chunk = await _next_chunk(executor, chunks)  # before the status is sent
+            first_chunk = await _next_chunk(executor, chunks)  # so that a failure can still set the status
         except BaseException:
             await self._finish(executor, chunks)
             raise
@@ -76,7 +76,7 @@ class BatchRowRoutes:
     async def _stream(
         self, request: Request, executor: ThreadPoolExecutor, first_chunk: bytes, chunks: Generator[bytes, None, None]
     ) -> AsyncGenerator[bytes, None]:
-        """Each part made in its thread, until the caller has all or hung up."""
+        """Make each chunk in the call's thread, until the caller has all of them or disconnects."""
         disconnect = asyncio.create_task(wait_for_disconnect(request))
         try:
             chunk: bytes | None = first_chunk
@@ -88,7 +88,7 @@ class BatchRowRoutes:
             await self._finish(executor, chunks)
 
     async def _finish(self, executor: ThreadPoolExecutor, chunks: Generator[bytes, None, None]) -> None:
-        """Closed in its thread, after what is still made there; then its place is free, whoever waits for that."""
+        """Close the chunks in their thread, after the one that is being made; only then free the slot."""
 
         def release(_: object) -> None:
             self.free_slots += 1
@@ -104,7 +104,7 @@ async def _next_chunk(executor: ThreadPoolExecutor, chunks: Generator[bytes, Non
 
 
 def _select_columns(frame: Any, columns: list[str]) -> Any:
-    """All, where none is named; of names with | between the first that is there. Raises Problem where none is left."""
+    """Select columns, all where none is named; of names joined by | the first that exists. Raises ProblemError."""
     selected: list[str] = []
     for names in columns:
         present = [name for name in names.split("|") if name in frame.columns]

@@ -1,6 +1,6 @@
-"""One piece of a batch: its rows checked, the good ones answered, the bad ones told, in the order they came.
+"""Scores one chunk of a batch: every row is validated, the valid ones are answered, the others get their faults.
 
-A row tells its indicators, or names a subject whose indicators the store holds.
+A row states its indicators, or names a subject whose indicators are in the store. Rows keep their order.
 """
 
 from __future__ import annotations
@@ -21,15 +21,18 @@ from serving.decisions.products.base import DeployedModel
 
 @dataclass(frozen=True, slots=True)
 class ScoredChunk:
-    """`frame`: one row for each that came; decision columns null and `error` set where it is faulty."""
+    """The answers of a chunk.
+
+    frame: one row for each of the chunk; a faulty row has its `error`, and null in the columns of the decision.
+    valid_rows: the indicators of the others, as the model reads them. subject_inputs: valid row -> what was read from
+    the store for its subject.
+    """
 
     frame: pl.DataFrame
     faults: list[FieldError]
-    faulty_count: int  # rows
-    valid_rows: pl.DataFrame  # what the others told, as the model reads it
-    subject_inputs: Mapping[int, SubjectInputs] = field(
-        default_factory=dict
-    )  # row -> what the store held of its subject; good ones
+    faulty_count: int
+    valid_rows: pl.DataFrame
+    subject_inputs: Mapping[int, SubjectInputs] = field(default_factory=dict)
 
     @property
     def pseudonyms(self) -> dict[int, str]:
@@ -40,7 +43,7 @@ class ScoredChunk:
 def score(
     chunk: Chunk, model: DeployedModel, batch_id: str, keep: Sequence[str], reasons: bool, max_text_chars: int
 ) -> ScoredChunk:
-    """`text` bounds the characters of a text value."""
+    """Score a chunk whose rows state their indicators. max_text_chars: of a text value."""
     field_names = [column.name for column in model.fields]
     raw = chunk.frame.select([name for name in chunk.frame.columns if name in field_names])
     typed, type_faults = _validate_rows(raw, model.table, chunk.first_row)
@@ -61,7 +64,7 @@ def score_stored(
     max_text_chars: int,
     subject_reader: SubjectReader,
 ) -> ScoredChunk:
-    """The same of a piece whose rows name stored subjects. Their ids stand in no fault, as faults are recorded."""
+    """Score a chunk whose rows name stored subjects. Faults are recorded, so they do not contain the ids."""
     raw_ids = chunk.frame.select(pl.when(pl.col(SUBJECT_COLUMN.name) != "").then(pl.col(SUBJECT_COLUMN.name)))
     typed_ids, type_faults = _validate_rows(raw_ids, SUBJECT_SCHEMA, chunk.first_row)
     faults = [
@@ -95,8 +98,9 @@ def score_stored(
     faults = sorted(
         faults + redact_faults([fault for fault in value_faults if fault.row in inputs_by_row]), key=_fault_row
     )
-    bad_indices = sorted({row - chunk.first_row for row in range(chunk.first_row, chunk.first_row + len(ids)) if row not in inputs_by_row}
-                 | {fault.row - chunk.first_row for fault in faults if fault.row is not None})  # fmt: skip
+    rows = range(chunk.first_row, chunk.first_row + len(ids))
+    faulty_rows = {row for row in rows if row not in inputs_by_row} | {fault.row for fault in faults}
+    bad_indices = sorted(row - chunk.first_row for row in faulty_rows if row is not None)
     inputs_by_row = {
         row: inputs for row, inputs in inputs_by_row.items() if row - chunk.first_row not in set(bad_indices)
     }
@@ -104,10 +108,17 @@ def score_stored(
 
 
 def _build_scored_chunk(
-    chunk: Chunk, model: DeployedModel, batch_id: str, keep: Sequence[str], reasons: bool,
-    typed: pl.DataFrame, faults: list[FieldError], bad_indices: list[int], inputs_by_row: Mapping[int, SubjectInputs] | None,
-) -> ScoredChunk:  # fmt: skip
-    """`bad`: places in the piece. `read`: of the good ones, where they name stored subjects."""
+    chunk: Chunk,
+    model: DeployedModel,
+    batch_id: str,
+    keep: Sequence[str],
+    reasons: bool,
+    typed: pl.DataFrame,
+    faults: list[FieldError],
+    bad_indices: list[int],
+    inputs_by_row: Mapping[int, SubjectInputs] | None,
+) -> ScoredChunk:
+    """bad_indices: positions of faulty rows in the chunk. inputs_by_row: of valid rows that name stored subjects."""
     rows = np.arange(chunk.first_row, chunk.first_row + chunk.frame.height)
     is_valid = np.ones(len(rows), bool)
     is_valid[bad_indices] = False
@@ -140,11 +151,12 @@ def _build_scored_chunk(
 
 
 def _redact_id(fault: FieldError) -> FieldError:
+    """The fault without the id that it quotes."""
     return fault if fault.actual == "missing" else replace(fault, actual="no text")
 
 
 def _subject_columns(inputs: Sequence[SubjectInputs | None], simulated: bool) -> list[pl.Series]:
-    """What is told of the rows' subjects: each by its pseudonym, without its values."""
+    """The columns about the rows' subjects: each by its pseudonym, without its values."""
     return [
         pl.Series(
             "simulated", [simulated or (subject is not None and subject.simulated) for subject in inputs], pl.Boolean
@@ -158,13 +170,13 @@ def _subject_columns(inputs: Sequence[SubjectInputs | None], simulated: bool) ->
 
 
 def _list_column(name: str, values: Sequence[Sequence[str] | None]) -> pl.Series:
-    """As one column of texts that is cut up again: made list by list it takes five times as long."""
+    """A column of lists, split from one of joined texts: built list by list it takes five times as long."""
     joined = pl.Series(name, [None if items is None else ";".join(items) for items in values], pl.String)
     return joined.str.split(";").list.eval(pl.element().filter(pl.element() != ""))
 
 
 def _scatter(answers: pl.DataFrame, is_valid: np.ndarray) -> pl.DataFrame:
-    """The good rows' answers in their places, null in the others'."""
+    """The answers of the valid rows at their positions, null at the others."""
     if not len(answers):
         return answers.clear(len(is_valid))
     positions = np.cumsum(is_valid) - 1
@@ -178,7 +190,7 @@ def _fault_row(fault: FieldError) -> int:
 
 
 def _validate_rows(raw: pl.DataFrame, table: TableSchema, first_row: int) -> tuple[pl.DataFrame, list[FieldError]]:
-    """Typed rows and every fault: a piece with more than one call spells out is halved."""
+    """Typed rows and every fault: a chunk with more faults than `validate` lists is split in half."""
     typed, faults, total = validate(raw, table, None, first_row)
     if total <= min(len(faults), MAX_ERRORS) or raw.height <= 1:
         return typed, faults
@@ -202,7 +214,7 @@ def _long_text_faults(frame: pl.DataFrame, table: TableSchema, first_row: int, m
 
 
 def _error_columns(faults: Sequence[FieldError], rows: np.ndarray) -> pl.DataFrame:
-    """The faults of each row as one sentence or more, in both languages."""
+    """The columns `error` and `error_zh`: the faults of each row as sentences."""
     messages: dict[str, list[str | None]] = {"error": [None] * len(rows), "error_zh": [None] * len(rows)}
     for fault in faults:
         if fault.row is None:

@@ -1,4 +1,4 @@
-"""The subjects that a piece of a batch names, read from the store: under live grants, many at once, each apart."""
+"""Reads the subjects that a chunk of a batch names: many in one transaction, each under its own active grants."""
 
 from __future__ import annotations
 
@@ -27,29 +27,29 @@ from serving.privacy.subjects.vault import TamperedError, Vault, wrapped_keys
 
 SUBJECT_SCHEMA = TableSchema(name="the subjects", columns=(SUBJECT_COLUMN,))
 MAX_ID_CHARS = 255  # characters of an id
-# Of a row's answer, beside what every batch's has.
+# Columns of the answer to a file that names subjects, besides those of every batch.
 EXTRA_COLUMNS = ("subject", "inputs", "indicators_from", "authorisations", "not_read")
 
 
 @dataclass(frozen=True, slots=True)
 class SubjectInputs(ResolvedInputs):
-    """What of a subject a row's answer rests on. `inputs`: its imprint under the subject's own key."""
+    """What a row's answer rests on. inputs_digest: of the values, under the subject's own key."""
 
     inputs_digest: str = ""
 
 
 @dataclass(frozen=True)
 class SubjectReader:
-    """The store as a tenant may read it for one model's product."""
+    """Reads for one tenant the indicators that one model needs. rules: None where no grant is required."""
 
     reader: StoreReader
     vault: Vault
-    rules: ConsentRules | None  # None: no grant is asked for
+    rules: ConsentRules | None
     model: DeployedModel
     tenant: str
 
     def read(self, ids: Sequence[str]) -> dict[str, SubjectInputs | FieldError]:
-        """By id; a fault where nothing is read, which names nobody. Raises StoreUnavailable."""
+        """Id -> its inputs, or a fault that does not quote the id. Raises StoreUnavailableError."""
         product = self.model.card.product
         ids_by_pseudonym = {self.vault.pseudonym(product, subject_id): subject_id for subject_id in dict.fromkeys(ids)}
         results = self.reader.run(lambda connection: dict(self._read_pseudonyms(connection, [*ids_by_pseudonym])))
@@ -114,11 +114,11 @@ class SubjectReader:
 UNKNOWN_SUBJECT = FieldError(
     SUBJECT_COLUMN.name,
     "not in the store",
-    "one that was loaded; or send its indicators",
+    "one that was loaded; load it, or send its indicators",
     "已入库主体的编号，或直接发送指标",
 )
 TAMPERED_SUBJECT = FieldError(
-    SUBJECT_COLUMN.name, "one whose values in the store were changed", "loaded again; find out who wrote to the store",
+    SUBJECT_COLUMN.name, "one whose stored values were changed", "loaded again; find out who changed the store",
     "重新入库，并查明是谁改动了数据库",
 )  # fmt: skip
 
@@ -126,6 +126,6 @@ TAMPERED_SUBJECT = FieldError(
 def _not_authorised_fault(consent: ConsentDecision) -> FieldError:
     kinds = sorted({kind for group_kinds in consent.missing.values() for kind in group_kinds})
     groups = ", ".join(consent.missing)
-    actual = f"without a live authorisation of {' and '.join(kinds)} kind for {groups}"
+    actual = f"without an active authorisation of {' and '.join(kinds)} kind for {groups}"
     expected_zh = f"先取得{'、'.join(GRANT_KINDS_ZH[kind] for kind in kinds)}（{groups}）"
-    return FieldError(SUBJECT_COLUMN.name, actual, "one for which it was granted to you; nothing was read", expected_zh)
+    return FieldError(SUBJECT_COLUMN.name, actual, "one that it was granted to you for; nothing was read", expected_zh)

@@ -1,1 +1,1 @@
-"""Stored companies: history, network, stress, register import."""
+"""Stored companies: history, network, stress, and the import of registers."""

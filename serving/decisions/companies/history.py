@@ -1,6 +1,6 @@
-"""What a bank may be told of a company's past: by month its warnings and results, and the decisions about it.
+"""A company's history: its warnings and results by month, and the tenant's decisions about it.
 
-Indicators stay in the store: a page says that revenue fell, never what it was.
+Indicators are not part of it: a page may say that revenue fell, never what it was.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from serving.privacy.subjects.indicators import is_simulated
 from serving.privacy.subjects.vault import Vault, existing_keys
 
 PRODUCT = "scitech_risk"
-DEFAULT_MONTHS, MAX_MONTHS = 36, 120  # months on a page, and decisions
+DEFAULT_MONTHS, MAX_MONTHS = 36, 120  # on a page; of decisions as many
 MONTH_PATTERN = r"[0-9]{4}-(?:0[1-9]|1[0-2])"
 DECISION_ID_PATTERN = r"[0-9a-f]{32}(?:-[1-9][0-9]{0,9})?"
 CURSOR_PATTERN = f"^(?:{MONTH_PATTERN}|{DECISION_ID_PATTERN})$"
@@ -35,7 +35,7 @@ RESULT_FIELDS = ("grade", "pd", "limit", "gate", "innovation")
 
 @dataclass(frozen=True, slots=True)
 class HistoryPage:
-    """The newest `most` months before `month` and decisions whose ids come before `decision`."""
+    """The newest `limit` months before `before_month`, and decisions whose ids come before `before_decision`."""
 
     limit: int = DEFAULT_MONTHS
     before_month: str = "9999-99"
@@ -46,23 +46,24 @@ _MONTHS_QUERY = sa.select(COMPANIES).where(COMPANIES.c.pseudonym.in_(sa.bindpara
 
 
 def months_of(reader: StoreReader, companies: Sequence[str]) -> dict[str, bytes]:
-    """Encoded and encrypted, by pseudonym, of those that have any."""
+    """Pseudonym -> encoded and encrypted months, for the companies that have any."""
     rows = reader.run(lambda connection: connection.execute(_MONTHS_QUERY, {"ids": companies}).all())
     return {row.pseudonym: row.months for row in rows}
 
 
 def encode_months(months: Sequence[Mapping[str, Any]]) -> bytes:
-    """A company's months, newest first: month, warnings and RESULTS of each. Words repeat, so they shrink well."""
+    """Compress a company's months, newest first: month, warnings and RESULT_FIELDS of each. The texts repeat a lot."""
     return zlib.compress(orjson.dumps(months), 1)
 
 
 def decode_months(content: bytes) -> list[dict[str, Any]]:
+    """The reverse of `encode_months`."""
     months: list[dict[str, Any]] = orjson.loads(zlib.decompress(content))
     return months
 
 
 def page(request: Request) -> HistoryPage:
-    """As the address asks for it. Raises Problem, with all that is wrong."""
+    """The page that the query asks for. Raises ProblemError with every fault."""
     options, faults = parse_query(request, ("limit", "before"))
     limit, before = options.get("limit", str(DEFAULT_MONTHS)), options.get("before")
     if not re.fullmatch(r"[0-9]{1,4}", limit) or not 1 <= int(limit) <= MAX_MONTHS:
@@ -77,11 +78,11 @@ def page(request: Request) -> HistoryPage:
 
 
 def _cursor_bounds(before: str) -> tuple[str, str]:
-    """(month, decision id) before both of which a page ends: ids begin with their time, 48 bits of milliseconds."""
+    """(month, decision id) that the page ends before: an id begins with its time, 48 bits of milliseconds."""
     if re.fullmatch(DECISION_ID_PATTERN, before):
         try:
             return f"{datetime.fromtimestamp(int(before[:12], 16) / 1_000, UTC):%Y-%m}", before
-        except (OverflowError, ValueError):  # an id from after the year 9999, which nobody was given
+        except (OverflowError, ValueError):  # an id of a time after the year 9999, which no decision has
             return "9999-99", before
     year, month = int(before[:4]), int(before[5:])
     month_start = 0.0 if year < 1970 else datetime(year, month, 1, tzinfo=UTC).timestamp()
@@ -89,7 +90,7 @@ def _cursor_bounds(before: str) -> tuple[str, str]:
 
 
 def history(reader: StoreReader, vault: Vault, tenant: str, company_id: str, page: HistoryPage) -> bytes:
-    """As JSON, newest first, with the tenant's own decisions. Raises Problem for a company that no register brought."""
+    """A page of a company's history as JSON, newest first. Raises ProblemError for a company of no register."""
     pseudonym = vault.pseudonym(PRODUCT, company_id)
     simulated = reader.run(lambda connection: is_simulated(connection, pseudonym))
     if simulated is None:
@@ -117,7 +118,7 @@ def history(reader: StoreReader, vault: Vault, tenant: str, company_id: str, pag
 
 
 def _decision_json(record: DecisionRecord) -> dict[str, Any]:
-    """A row of a batch has its gate as a word, and tells no currency."""
+    """In a row of a batch, `gate` is the verdict alone, and there is no currency."""
     answer, gate = record.answer, record.answer["gate"]
     return {
         "decision_id": record.id,
@@ -134,6 +135,7 @@ def _decision_json(record: DecisionRecord) -> dict[str, Any]:
 
 
 def schema() -> Schema:
+    """The JSON schema of a page."""
     text, null = {"type": "string"}, {"type": "null"}
     message = dict.fromkeys(("code", "en", "zh"), text)
     warning = {"type": "object", "required": [*message, "severity"],

@@ -1,7 +1,7 @@
-"""What lies around a company of a register, kept and told: GET /v1/companies/{id}/network.
+"""The network around a company: shared officers, owners and addresses, and trade: GET /v1/companies/{id}/network.
 
-Kept under the company's own key, with its neighbours as pseudonyms. Told with the ids of those that the caller may read
-too; of others it is told that they are there. Officers, owners and addresses are told by their kind, never by name.
+It is stored under the company's own key, with its neighbours as pseudonyms. A response has the ids of those neighbours
+that the caller may read, and shows only that the others exist. Officers, owners and addresses appear by kind, not name.
 """
 
 from __future__ import annotations
@@ -22,18 +22,15 @@ from serving.decisions.companies.history import PRODUCT
 from serving.privacy.subjects.indicators import is_simulated
 from serving.privacy.subjects.vault import Vault, existing_keys
 
-REQUIRED_GROUPS = (
-    "shell",
-    "public_records",
-)  # what ties, invoices and insured staff are told of, whatever a model reads
+REQUIRED_GROUPS = ("shell", "public_records")  # of ties, invoices and insured staff, whatever a model reads
 EDGE_KINDS = (*TIE_KINDS, "invoice")
-VisibleFilter = Callable[[sa.Connection, list[str]], set[str]]  # of pseudonyms, those that the caller may read
+VisibleFilter = Callable[[sa.Connection, list[str]], set[str]]  # the pseudonyms, of a list, that the caller may read
 
 
 def encrypt_network(
     vault: Vault, key: bytes, company_id: str, index: NetworkIndex, month: str
 ) -> dict[str, bytes | None]:
-    """Columns of COMPANIES. A register that brings no links and no invoices leaves nothing to tell."""
+    """The columns of COMPANIES that hold the network. It is None for a register without links and invoices."""
     pseudonym = vault.pseudonym(PRODUCT, company_id)
     label = orjson.dumps({"company_id": company_id, "insures_nobody": index.is_uninsured.get(company_id)})
     columns: dict[str, bytes | None] = {"label": vault.seal(key, label, f"{pseudonym}\0label")}
@@ -53,8 +50,10 @@ def encrypt_network(
 
 
 def network(reader: StoreReader, vault: Vault, company_id: str, select_visible: VisibleFilter) -> bytes:
-    """As JSON; without nodes where the register told of no ties. Raises Problem for a company that no register
-    brought, and Tampered."""
+    """A company's network as JSON; without nodes where the register had no ties.
+
+    Raises ProblemError for a company of no register, and TamperedError where stored values were changed.
+    """
     pseudonym = vault.pseudonym(PRODUCT, company_id)
 
     def load(connection: sa.Connection) -> dict[str, Any]:
@@ -94,7 +93,7 @@ def network(reader: StoreReader, vault: Vault, company_id: str, select_visible: 
 def _labels(
     connection: sa.Connection, vault: Vault, pseudonyms: list[str], select_visible: VisibleFilter
 ) -> dict[str, dict[str, Any]]:
-    """Pseudonym -> what may be told, of those that the store still holds and the caller may read."""
+    """Pseudonym -> label, for companies that were not erased and that the caller may read."""
     subject_keys = existing_keys(connection, vault, pseudonyms)
     visible = select_visible(connection, [*subject_keys])
     statement = sa.select(COMPANIES.c.pseudonym, COMPANIES.c.label).where(COMPANIES.c.pseudonym.in_(visible))
@@ -108,25 +107,27 @@ def _labels(
 def _node_json(kind: str, pseudonym: str | None, companies: int, labels: dict[str, dict[str, Any]]) -> dict[str, Any]:
     if pseudonym is None:
         return {"kind": kind, "companies": companies}
-    hidden = {"company_id": None, "insures_nobody": None}  # of one that is erased, or that no authorisation opens
+    hidden = {"company_id": None, "insures_nobody": None}  # erased, or not covered by an authorisation
     return {"kind": kind, **(labels.get(pseudonym) or hidden)}
 
 
 def schema() -> Schema:
+    """The JSON schema of a network."""
     text, null, count = {"type": "string"}, {"type": "null"}, {"type": "integer", "minimum": 0}
     company = closed_object(
         {
             "kind": {"const": "company"},
             "company_id": {
                 "anyOf": [text, null],
-                "description": "null: outside the register, erased, or not yours to read",
+                "description": "null: outside the register, erased, or not authorised",
             },
             "insures_nobody": {"type": ["boolean", "null"]},
         },
         ["kind", "company_id", "insures_nobody"],
     )
     shared_node = closed_object(
-        {"kind": {"enum": [*TIE_KINDS]}, "companies": count | {"description": "That it ties"}}, ["kind", "companies"]
+        {"kind": {"enum": [*TIE_KINDS]}, "companies": count | {"description": "How many companies share it"}},
+        ["kind", "companies"],
     )
     edge = closed_object(
         {"from": count, "to": count, "kind": {"enum": [*EDGE_KINDS]}, "loop": {"type": "boolean"}},
@@ -136,10 +137,14 @@ def schema() -> Schema:
         {
             "company_id": text,
             "simulated": {"type": "boolean"},
-            "month": {"anyOf": [text, null], "description": "Of the register; null: it told of no ties"},
-            "nodes": {"type": "array", "description": "The company first", "items": {"oneOf": [company, shared_node]}},
-            "edges": {"type": "array", "description": "By places among the nodes", "items": edge},
-            "left_out": count | {"description": "Companies that share something or trade with it, and are not shown"},
+            "month": {"anyOf": [text, null], "description": "Of the register; null: the register had no ties"},
+            "nodes": {
+                "type": "array",
+                "description": "The company itself comes first",
+                "items": {"oneOf": [company, shared_node]},
+            },
+            "edges": {"type": "array", "description": "`from` and `to` are positions in `nodes`", "items": edge},
+            "left_out": count | {"description": "Companies with ties or trade that are not shown"},
         },
         ["company_id", "simulated", "month", "nodes", "edges", "left_out"],
     )

@@ -1,9 +1,9 @@
-"""A register of companies into the store: what a request may ask about by company, and each company's months.
+"""Imports a register of companies into the store: their indicators, their months and their networks.
 
 python -m serving import-register var/registers/2026-06 --answers var/portfolio/2026-06/answers.parquet
 
-Indicators stay where a decision reads them; a month keeps which warnings it gave, by a policy's signals, and what a run
-over the register answered; beside them stands what lies around each company.
+Indicators are stored for decisions to read. A month has the warnings that the policy's signals raised, and the results
+of a run over the register. The network of each company is stored beside them.
 """
 
 from __future__ import annotations
@@ -43,14 +43,16 @@ from serving.privacy.subjects import ingestion
 from serving.privacy.subjects.indicators import IndicatorSource, columns_by_group, encrypt_rows, parse_day
 from serving.privacy.subjects.vault import Vault, bind_store, ensure_keys
 
-COMPANIES_PER_CHUNK = 2_000  # companies: their months, some 50,000 rows, are held together
+COMPANIES_PER_CHUNK = 2_000  # whose months, some 50,000 rows, are in memory together
 RESULT_TYPES = {"grade": pl.String, "pd": pl.Float64, "limit": pl.Int64, "gate": pl.String, "innovation": pl.Float64}
 
 
 @dataclass(frozen=True, slots=True)
 class ImportSummary:
+    """What an import wrote."""
+
     companies: int
-    months: int  # of all of them together
+    months: int  # of all companies
     month: str  # the register's
     remarks: tuple[Remark, ...]
 
@@ -58,10 +60,10 @@ class ImportSummary:
 def import_register(
     folder: Path, policy: Policy, store: Path | str, lock_timeout: float, vault: Vault, answers: Path | None = None
 ) -> ImportSummary:
-    """All of the register, or nothing of it. Raises DataError, with all that is wrong, or StoreUnavailable.
+    """Import the complete register or nothing. Raises DataError with every fault, and StoreUnavailableError.
 
-    A company that was there before has newer indicators and its months added to; what an earlier run answered
-    stays. Two loads at once: the last one counts.
+    A company that is stored already gets newer indicators and further months; results of earlier runs stay. Of two
+    imports at the same time, the last one counts. answers: the results of a run over this register, Parquet.
     """
     company_register = register.read(folder)
     results = (
@@ -76,7 +78,7 @@ def import_register(
     try:
         with engine.begin() as connection:
             bind_store(connection, vault)
-        # Made ready and sealed beside the store first: while it is written, no decision can be.
+        # Prepared and encrypted in files first: while the store is written, no decision can be recorded.
         with tempfile.TemporaryDirectory(prefix="register-", dir=scratch_parent) as scratch:
             chunks = list(
                 _prepare_chunks(
@@ -97,6 +99,8 @@ def import_register(
 
 @dataclass(frozen=True, slots=True)
 class EncryptionContext:
+    """What encrypting a chunk needs: the store, the vault and the origin of the values."""
+
     engine: sa.Engine
     vault: Vault
     source: IndicatorSource
@@ -109,11 +113,11 @@ def _prepare_chunks(
     context: EncryptionContext,
     scratch: Path,
 ) -> Iterator[tuple[Path, Path]]:
-    """Files of sealed indicators and of sealed months, of AT_ONCE companies each."""
+    """(file of encrypted indicators, file of encrypted months) for each COMPANIES_PER_CHUNK companies."""
     reader, vault, network_index = StoreReader(context.engine), context.vault, NetworkIndex(company_register)
     for index, (companies, month_rows) in enumerate(_month_chunks(company_register, signals, results)):
         pseudonyms = {company: vault.pseudonym(PRODUCT, company) for company in companies["company_id"]}
-        with context.engine.begin() as connection:  # a key alone says nothing of anybody
+        with context.engine.begin() as connection:  # a key alone discloses nothing about a company
             subject_keys = ensure_keys(connection, vault, pseudonyms.values())
         stored = months_of(reader, list(pseudonyms.values()))
         earlier = {
@@ -124,8 +128,8 @@ def _prepare_chunks(
         latest = max((months[0]["month"] for months in earlier.values()), default="")
         if latest > company_register.month:
             raise DataError(
-                f"The register is of {company_register.month}, and the store holds {latest} of its companies; a register of that "
-                "month or later is needed, as decisions rest on the newest."
+                f"The register is of {company_register.month}, and the store has {latest} for its companies. Import a "
+                "register of that month or later, as decisions use the newest indicators."
             )
         subject_rows = ingestion.rows_by_group(
             companies,
@@ -172,7 +176,7 @@ def _by_company(rows: pl.DataFrame) -> Iterator[tuple[str, list[dict[str, Any]]]
 
 
 def _merge_months(months: list[dict[str, Any]], stored: list[dict[str, Any]] | None) -> bytes:
-    """With what was there: earlier months, and the results of an earlier run where this one brings none."""
+    """Encode the months with those stored before; where a month has no results, it keeps those of an earlier run."""
     if stored is None:
         return encode_months(months)
     stored_by_month = {month["month"]: month for month in stored}
@@ -184,12 +188,12 @@ def _merge_months(months: list[dict[str, Any]], stored: list[dict[str, Any]] | N
 
 
 def _read_results(path: Path, company_register: Register, grades: Sequence[str]) -> pl.DataFrame:
-    """company_id and RESULTS of a run over this very register. Raises DataError, with all that is wrong."""
+    """company_id and RESULT_FIELDS of a run over this register. Raises DataError with every fault."""
     try:
         frame = pl.read_parquet(path)
     except (pl.exceptions.PolarsError, OSError) as error:
         raise UnreadableFileError(
-            f"{path}: cannot be read as Parquet: {error}. Name the answers of a run over it."
+            f"{path}: cannot be read as Parquet: {error}. Name the answers of a run over the register."
         ) from error
     month = "month" if "month" in frame.columns else "as_of"
     field_error = partial(FieldError, file=path.name)
@@ -211,13 +215,13 @@ def _read_results(path: Path, company_register: Register, grades: Sequence[str])
         typed = frame.select("company_id", *(pl.col(name).cast(kind) for name, kind in RESULT_TYPES.items()))
     except pl.exceptions.PolarsError as error:
         raise UnreadableFileError(
-            f"{path}: its columns hold other kinds of values than a run's answers: {error}."
+            f"{path}: its columns have other types than the answers of a run: {error}."
         ) from error
     rows = typed.with_row_index("row", 1)
     is_repeated = ~pl.col("company_id").is_first_distinct()
     is_unknown = ~pl.col("company_id").is_in(company_register.frame["company_id"].implode()).fill_null(False)
     for is_invalid, expected, expected_zh in (
-        (is_repeated, "told once", "每家企业一行"),
+        (is_repeated, "in one row only", "每家企业一行"),
         (is_unknown, "a company of the register", "名录中的企业"),
     ):
         faults += [
@@ -243,7 +247,7 @@ def _read_results(path: Path, company_register: Register, grades: Sequence[str])
 def _month_chunks(
     company_register: Register, signals: tuple[WarningSignal, ...], results: pl.DataFrame | None
 ) -> Iterator[tuple[pl.DataFrame, pl.DataFrame]]:
-    """(companies, their months: company_id, month, warnings as JSON and RESULTS, sorted), of AT_ONCE companies each."""
+    """(companies, their sorted months with warnings as JSON and RESULT_FIELDS), for COMPANIES_PER_CHUNK at a time."""
     encode_warnings = _WarningEncoder(signals)
     result_rows = pl.DataFrame(schema={"company_id": pl.String, **RESULT_TYPES}) if results is None else results
     for companies in company_register.frame.sort("company_id").iter_slices(COMPANIES_PER_CHUNK):
@@ -262,7 +266,7 @@ def _month_chunks(
 
 
 def _signal_values(frame: pl.DataFrame, signals: tuple[WarningSignal, ...]) -> pl.DataFrame:
-    """What the signals read, at each month; what only today's register tells is missing before."""
+    """The indicators that the signals read, by month; those that only the current register has are missing before."""
     indicators = sorted({signal.indicator for signal in signals})
     values = [
         (pl.col(name) if name in frame.columns else pl.lit(None, pl.Float64)).cast(pl.Float64).alias(name)
@@ -272,7 +276,7 @@ def _signal_values(frame: pl.DataFrame, signals: tuple[WarningSignal, ...]) -> p
 
 
 class _WarningEncoder:
-    """The warnings of many rows as JSON; few combinations occur, and each is put into words once."""
+    """Encodes the warnings of many rows as JSON: few combinations occur, and each is worded once."""
 
     def __init__(self, signals: tuple[WarningSignal, ...]):
         self.signals = signals
@@ -296,10 +300,10 @@ class _WarningEncoder:
 
 
 def _describe_signal(signal: WarningSignal) -> dict[str, str]:
-    """With the line that was crossed where a decision would name the company's own value."""
+    """The warning's text with the signal's threshold, where a decision would have the company's own value."""
     is_minimum = signal.at_least is not None
     threshold = signal.at_least if signal.at_least is not None else signal.at_most
-    assert threshold is not None  # one of the two: Condition
+    assert threshold is not None  # a Condition has one of the two
     text, text_zh = format_value(threshold, find_column(signal.indicator, {}))
     return {
         "code": signal.code,
@@ -310,7 +314,7 @@ def _describe_signal(signal: WarningSignal) -> dict[str, str]:
 
 
 def _insert_chunk(connection: sa.Connection, indicators: pl.DataFrame, months: pl.DataFrame) -> None:
-    """Indicators beside what was there, months in its place."""
+    """Add the indicators to those in the store, and replace the months."""
     connection.execute(sa.insert(INDICATORS), indicators.to_dicts())
     connection.execute(sa.delete(COMPANIES).where(COMPANIES.c.pseudonym.in_(months["pseudonym"].to_list())))
     connection.execute(sa.insert(COMPANIES), months.to_dicts())

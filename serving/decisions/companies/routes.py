@@ -1,7 +1,7 @@
-"""What a sci-tech desk sees of a stored company: its history, what lies around it, and its answer under stress.
+"""The routes of a stored company: its history, its network, and its decision under stress.
 
-Each is told under the authorisations that a decision about the company would need. Of what is told nothing is recorded
-but that it was, in the log, where it counts among the uses of these authorisations.
+Each needs the authorisations that a decision about the company would need. What a response contains is not recorded;
+that the authorisations were used is, in the audit log.
 """
 
 from __future__ import annotations
@@ -97,10 +97,10 @@ class CompanyRoutes:
 
         return Response(await asyncio.to_thread(_map_tampering, load_network))
 
-    # --- one company under stress
+    # --- stress
 
     def _available_shocks(self, model: ScitechRiskModel) -> dict[str, Shock]:
-        """Those that move something of what the model or its policy reads; a trade's is taken to hit the company."""
+        """The shocks that change what the model or its policy reads; one of a trade is taken to hit the company."""
         field_names = {column.name for column in model.fields}
         return {
             shock.code: shock.model_copy(update={"trade": ""})
@@ -176,7 +176,7 @@ class CompanyRoutes:
         return Response(orjson.dumps(response, option=JSON_OPTIONS))
 
     def _parse_shocks(self, payload: Any, deployed: ScitechRiskModel) -> list[Shock]:
-        """The shocks, as hard as asked. Raises Problem, with all that is wrong."""
+        """The requested shocks, scaled. Raises ProblemError with every fault."""
         if not isinstance(payload, dict):
             raise ProblemError(
                 "invalid_request", errors=[FieldError("(body)", type(payload).__name__, "an object", "JSON 对象")]
@@ -216,8 +216,10 @@ class CompanyRoutes:
 
 
 def _round_for_disclosure(answer: dict[str, Any]) -> dict[str, Any]:
-    """What of an answer is told: by exact amounts, few steps would give the company's own figures away, and by reasons
-    it were a whole decision."""
+    """The part of an answer that may be disclosed.
+
+    Exact amounts at a few steps would reveal the company's own figures, and with reasons it would be a full decision.
+    """
     disclosed = {name: answer[name] for name in DISCLOSED_FIELDS if name in answer}
     disclosed["pd"] = _round_to_two_figures(answer["pd"])
     bounds = (answer["ledger"] or {}).get("bounds", [])
@@ -233,16 +235,16 @@ def _round_for_disclosure(answer: dict[str, Any]) -> dict[str, Any]:
 
 
 def _round_to_two_figures(value: float) -> float:
-    """Of two figures, as 3,300,000 and 0.031."""
+    """Round to two significant figures, as 3,300,000 and 0.031."""
     return float(f"{value:.1e}")
 
 
 def _map_tampering(fn: Callable[[], bytes]) -> bytes:
-    """Raises Problem where what the store holds was changed."""
+    """Run a function; raises ProblemError where it finds stored values that were changed."""
     try:
         return fn()
     except TamperedError as error:
-        log.error("what the store holds of a company is refused: %s", error)
+        log.error("the stored values of a company are refused: %s", error)
         raise ProblemError("indicators_refused", actual=str(error)) from error
 
 

@@ -1,1 +1,1 @@
-"""The products that answer with a decision, one module each."""
+"""The products that decide on a row of indicators, one module each."""

@@ -1,4 +1,4 @@
-"""The credit limit's one question: how much may this household borrow, and why?"""
+"""The product `credit_limit`: how much may this household borrow, and why?"""
 
 from __future__ import annotations
 
@@ -40,6 +40,7 @@ class CreditLimitModel(TabularModel):
 
 
 def deploy(bundle: Bundle) -> CreditLimitModel:
+    """Raises BundleError where the bundle's policy cannot be used."""
     try:
         return CreditLimitModel(bundle, Policy.load(bundle.policy))
     except PolicyError as error:
@@ -53,25 +54,29 @@ PRODUCT = Product(
     scope=SCOPES["credit_limit"],
     operation_id="answer",
     question="How much may this household borrow, under which product, and why?",
-    summary="One applicant's limit",
-    batch_summary="Many applicants' limits: a table in, the same rows out with an answer or an error each",
+    summary="Decide on one household's limit",
+    batch_summary="Decide on many households' limits: a table in, the same rows out, each with an answer or an error",
     options=(
-        # Without it the uplift is 1, and nothing else changes.
-        RequestOption("moral_data_consent", True, "false: conduct raises no limit"),
+        RequestOption("moral_data_consent", True, "false: conduct does not raise the limit; nothing else changes"),
         RequestOption("person", False, "true: a person is to decide"),  # PIPL, Art. 24
-        RequestOption(
-            "raises", True, "false: leave out what would raise the limit"
-        ),  # a third of the work of an answer
+        # A third of the time of an answer.
+        RequestOption("raises", True, "false: leave out what would raise the limit"),
     ),
     answer_fields={
         "score": AMOUNT,
-        "indicative_limit": {"type": "number", "description": "What it would be; `limit` where approved"},
+        "indicative_limit": {"type": "number", "description": "The limit if approved; equal to `limit` where it was"},
         "currency": TEXT,
         "grade": TEXT,
         "approval_line": AMOUNT,
-        "referral": {"type": "array", "description": "Why a person decides"},
-        "ledger": {"type": "object", "description": "The bounds, the uplift and each cap, in whole units of money"},
-        "reasons": {"type": "array", "description": "Points against the approval line, each an indicator's"},
+        "referral": {"type": "array", "description": "Why a person must decide"},
+        "ledger": {
+            "type": "object",
+            "description": "The bounds, the uplift and each cap, in whole units of the currency",
+        },
+        "reasons": {
+            "type": "array",
+            "description": "Score points of each indicator, against an applicant at the approval line",
+        },
         "raises": {"type": "array"},
     },
     required_fields=(),

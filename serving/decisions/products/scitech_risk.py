@@ -1,4 +1,4 @@
-"""The sci-tech desk's one question: how risky is this technology company, how innovative, and how much may we lend?"""
+"""The product `scitech_risk`: how risky and how innovative is this technology company, and how much may we lend it?"""
 
 from __future__ import annotations
 
@@ -46,8 +46,10 @@ class ScitechRiskModel(TabularModel):
     def decide_under_stress(
         self, values: Mapping[str, Any], row: list[float], shocks: Sequence[Shock]
     ) -> tuple[dict[str, Any] | None, list[FieldError]]:
-        """The answer after one shock upon the other, without reasons; None and what is wrong where the moved books
-        cannot be answered. As over a register, no shock makes the PD less."""
+        """(the answer after all shocks, one upon the other; every fault of the shocked indicators).
+
+        The answer is None where there are faults. As in a stress test of a register, no shock lowers the PD.
+        """
         frame = pl.DataFrame([{name: values.get(name) for name in self._column_types}], schema=self._column_types)
         frame = recompute_derived(frame, self.table, set(self._column_types))
         for shock in shocks:
@@ -73,6 +75,7 @@ class ScitechRiskModel(TabularModel):
 
 
 def deploy(bundle: Bundle) -> ScitechRiskModel:
+    """Raises BundleError where the bundle's policy cannot be used."""
     try:
         return ScitechRiskModel(bundle, Policy.load(bundle.policy))
     except PolicyError as error:
@@ -84,7 +87,7 @@ MESSAGE_FIELDS = {"code": TEXT, "en": TEXT, "zh": TEXT}
 
 
 def _message_list(description: str, **extra_fields: Any) -> dict[str, Any]:
-    """Of objects with a code and its sentence in two languages."""
+    """The schema of a list of coded messages in both languages."""
     item = {"type": "object", "required": [*MESSAGE_FIELDS, *extra_fields], "properties": MESSAGE_FIELDS | extra_fields}
     return {"type": "array", "description": description, "items": item}
 
@@ -95,23 +98,24 @@ PRODUCT = Product(
     scope=SCOPES["scitech_risk"],
     operation_id="gradeCompany",
     question="How risky is this technology company, how innovative, and how much may we lend it?",
-    summary="One company's grade, innovation score, shell gate, warnings and limit",
-    batch_summary="Many companies' grades and limits: a table in, the same rows out with an answer or an error each",
+    summary="Decide on one company: its grade, innovation score, shell gate, warnings and limit",
+    batch_summary="Decide on many companies: a table in, the same rows out, each with an answer or an error",
     options=(RequestOption("person", False, "true: a person is to decide"),),
     answer_fields={
-        "indicative_limit": AMOUNT | {"description": "What it would be; `limit` where approved; 0 where blocked"},
+        "indicative_limit": AMOUNT
+        | {"description": "The limit if approved; equal to `limit` where it was, 0 where the gate blocks"},
         "currency": TEXT,
-        "horizon": TEXT | {"description": "Of the PD"},
+        "horizon": TEXT | {"description": "The period that the PD is for"},
         "score": AMOUNT,
-        "grade": {"type": ["string", "null"], "description": "null where too little is known of the company"},
+        "grade": {"type": ["string", "null"], "description": "null where too little is known about the company"},
         "approval_line": AMOUNT,
-        "referral": _message_list("Why a person decides"),
+        "referral": _message_list("Why a person must decide"),
         "innovation": {
             "type": "object",
             "required": ["score", "stage", "coverage", "parts"],
             "properties": {
                 "score": AMOUNT | {"description": "0 to 100; null where too little is known"},
-                "low": AMOUNT | {"description": "What it is at least, all that is missing counted as nothing"},
+                "low": AMOUNT | {"description": "The lowest possible score: whatever is missing counts as zero"},
                 "stage": {"type": ["string", "null"]},
                 "coverage": NUMBER,
                 "parts": {"type": "array"},
@@ -123,14 +127,16 @@ PRODUCT = Product(
             "properties": {
                 "verdict": {"enum": ["pass", "review", "block"]},
                 "points": NUMBER,
-                "evidence": _message_list("What speaks for a shell", indicator=TEXT, points=NUMBER),
-                "unknown": {"type": "array", "description": "Indicators that the gate reads and nobody stated"},
+                "evidence": _message_list("Evidence of a shell company", indicator=TEXT, points=NUMBER),
+                "unknown": {"type": "array", "description": "Indicators that the gate reads and that were not stated"},
             },
         },
         "warnings": _message_list("Early warnings", severity={"enum": ["watch", "act"]}, indicator=TEXT),
-        "ledger": {"type": "object", "description": "The bounds of the limit and which one binds, in RMB"},
-        "reasons": _message_list("Points against the approval line, each an indicator's", points=NUMBER),
-        "missing": {"type": "array", "description": "What was not stated"},
+        "ledger": {"type": "object", "description": "The bounds of the limit and which of them is binding, in RMB"},
+        "reasons": _message_list(
+            "Score points of each indicator, against a company at the approval line", points=NUMBER
+        ),
+        "missing": {"type": "array", "description": "Indicators that were not stated"},
     },
     required_fields=("horizon", "grade", "innovation", "gate", "warnings", "ledger", "reasons", "missing"),
     deploy=deploy,

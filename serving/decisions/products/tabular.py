@@ -1,4 +1,4 @@
-"""What the products of one row of indicators share: a verified bundle's graph, and the checks before it is asked."""
+"""The base of the deployed models that decide on a row of indicators: validation, and scoring by the bundle's graph."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MAX_TEXT_CHARS = 1_000  # characters
 
 
 class TabularModel:
-    """A bundle held ready. `policy`: the version of the one that decides."""
+    """A verified bundle, loaded. policy: the version of its decision policy."""
 
     def __init__(self, bundle: Bundle, policy: str, currency: str):
         self.card: Card = bundle.card
@@ -40,6 +40,7 @@ class TabularModel:
         self._field_names = frozenset(column.name for column in self.fields)
 
     def validate(self, values: Mapping[str, Any]) -> tuple[list[float], list[FieldError]]:
+        """(the numbers that model and policy read, every fault of the values)."""
         row, faults = self._encoder.encode_row(values)
         faults += _validate_texts(self._text_columns, values)
         if not values.keys() <= self._field_names:
@@ -47,10 +48,11 @@ class TabularModel:
         return row, faults
 
     def score(self, row: list[float]) -> Scores:
-        """Of one row, with its contributions."""
+        """Score one row, as `validate` returned it, with the contribution of each input."""
         return self._graph.run(np.array([[row[index] for index in self.inputs]], np.float32), reasons=True)
 
     def score_batch(self, frame: pl.DataFrame, reasons: bool) -> Scores:
+        """Score a validated frame; reasons: with the contribution of each input."""
         return self._graph.run(encode(frame, self.card.inputs), reasons=reasons)
 
 

@@ -1,8 +1,9 @@
-"""A subject erased: its key shredded, its rows kept out of further training, what was made of it named, a certificate.
+"""Erases subjects and slides: deletes keys and files, bars the rows from further training, and signs a certificate.
 
-    document = erase(engine, settings, "credit_limit", "H-000017", by="operator")     # once; asked again, the same one
+    document = erase(engine, settings, "credit_limit", "H-000017", by="operator")
 
-A model is not unlearned: the certificate names each that has seen the rows, for its owner to train anew without them.
+A model is not unlearned: the certificate names each one that was trained on the rows, for its owner to train it again
+without them. Erasing the same subject again returns the same certificate.
 """
 
 from __future__ import annotations
@@ -39,72 +40,75 @@ from serving.privacy.subjects import vault
 from serving.settings import SLIDE_PRODUCT as PATHOLOGY
 from serving.settings import Settings
 
-PSEUDONYMS_PER_STATEMENT = 5_000  # pseudonyms in one question
+PSEUDONYMS_PER_STATEMENT = 5_000
 RETAINED_DECISIONS = {
     "what": "decisions",
-    "why": "What was answered stays as the record of a financial decision, under a pseudonym and without indicators.",
+    "why": "Decisions are retained as records of a financial business, under a pseudonym and without indicators.",
     "why_zh": "已作出的决定作为金融业务记录保留，仅含假名，不含指标。",
 }
 RETAINED_DATA = {
     "what": "data sets given out",
-    "why": "Files that left the store hold the rows under a pseudonym; who holds one of data_sets must delete it.",
+    "why": "Exported files contain the rows under a pseudonym; whoever has a file of data_sets must delete it.",
     "why_zh": "已导出的文件以假名含有这些行；持有 data_sets 中文件者须予删除。",
 }
 RETAINED_GRANTS = {
     "what": "authorisations",
-    "why": "That consent was given stays as proof of what was done under it.",
+    "why": "Authorisations are retained as proof of the basis on which the data were used.",
     "why_zh": "授权记录保留，以证明此前处理的依据。",
 }
 RETAINED_OUTCOMES = {
     "what": "outcomes",
-    "why": "How the decisions turned out stays with them, under their ids.",
+    "why": "The outcomes of decisions are retained with them, under the ids of the decisions.",
     "why_zh": "决定的结果随决定一并保留，仅以决定编号标识。",
 }
 RETAINED_OVERRIDES = {
     "what": "overrides",
-    "why": "Why a person decided otherwise stays as it was written; whoever wrote a name into it must say so.",
+    "why": "The reasons of overrides are retained as they were written; whoever wrote a name into one must say so.",
     "why_zh": "人工改判的理由按原文保留；如其中写有姓名，须由撰写者说明。",
 }
 RETAINED_REFERRALS = {
     "what": "referrals",
-    "why": "What one colleague wrote to another stays as it was written; whoever wrote a name into it must say so.",
+    "why": "Notes between colleagues are retained as they were written; whoever wrote a name into one must say so.",
     "why_zh": "同事之间的转交说明按原文保留；如其中写有姓名，须由撰写者说明。",
 }
 RETAINED_NETWORKS = {
     "what": "place in the networks of other companies",
-    "why": "What lies around each of its neighbours is sealed under the neighbour's own key, where an erasure does not "
-    "look: it holds this company's pseudonym, which opens nothing any more, until the next register replaces it.",
-    "why_zh": "相邻企业的关联网络以其自身密钥密封，删除时不予解封；其中仍含本企业的假名（已无法解开任何数据），"
+    "why": "The network of each neighbour is encrypted under the neighbour's own key, which an erasure does not open. "
+    "Until the next register replaces it, it contains this company's pseudonym, which no longer opens anything.",
+    "why_zh": "相邻企业的关联网络以其自身密钥加密，删除时不予解密；其中仍含本企业的假名（已无法解开任何数据），"
     "直至下一份名录将其替换。",
 }
 RETAINED_REPORTS = {
     "what": "reading and signed reports",
-    "why": "Medical records are kept for as long as the law asks. The image and what was cut from it for the "
-    "reading are gone; a signed report keeps the pictures that were signed with it.",
+    "why": "Medical records are retained for the period that the law requires. The image and the files made from it "
+    "for the reading are deleted; a signed report keeps the pictures that were signed with it.",
     "why_zh": "病历须按法定期限保存。影像及阅片时由其生成的文件已删除；已签发报告保留随其签发的图片。",
 }
 
 RETAINED_ORIGINAL = {
     "what": "original in the inbox",
-    "why": "The file that was named in the inbox is its clinic's own, which must delete it.",
+    "why": "The original file in the inbox belongs to the clinic, which must delete it.",
     "why_zh": "收件箱中的原文件属医疗机构所有，须由其删除。",
 }
 
 
 class NothingToEraseError(LookupError):
-    """Nothing of the subject is there, and nothing was."""
+    """Nothing is stored about the subject, and nothing ever was."""
 
 
 class SlideInProgressError(Exception):
-    """The slide is on its way; it must end, or be cancelled, first."""
+    """The slide is being processed; it must finish or be cancelled before it can be erased."""
 
 
 def erase(engine: sa.Engine, settings: Settings, product: str, subject: str, by: str) -> dict[str, Any]:
-    """The signed certificate. One transaction, or nothing. Raises NothingToErase, StoreUnavailable, VaultLocked and
-    KeyUnusable."""
+    """Erase a subject in one transaction and return the signed certificate.
+
+    subject: the id that its owner uses. by: who erases it. Raises NothingToEraseError, StoreUnavailableError,
+    VaultKeyError and KeyFileError.
+    """
     with write_transaction(engine) as connection:
         _enable_secure_delete(connection)
-        log.acquire_append_lock(connection)  # no answer about the subject is recorded between here and the end
+        log.acquire_append_lock(connection)  # no decision about the subject is recorded until this ends
         pseudonym = trace.pseudonym_of(connection, settings, product, subject)
         about_subject = lookup.decisions_about(product, pseudonym)
         decisions = _decision_ids(connection, about_subject)
@@ -122,10 +126,18 @@ def erase(engine: sa.Engine, settings: Settings, product: str, subject: str, by:
         if earlier is not None and not shredded:
             return _certificate_document(settings, earlier)
         if not (shredded or decisions or in_batches or data_sets):
-            raise NothingToEraseError(f"Nothing of {subject!r} is stored for {product}. Check the id and the product.")
+            raise NothingToEraseError(
+                f"Nothing is stored about {subject!r} for {product}. Check the id and the product."
+            )
         _delete_salts(connection, about_subject)
-        retained = ((RETAINED_DECISIONS, len(decisions) + in_batches), (RETAINED_DATA, len(data_sets)), (RETAINED_GRANTS, grants),
-                (RETAINED_OUTCOMES, outcomes), (RETAINED_OVERRIDES, overrides), (RETAINED_REFERRALS, referrals))  # fmt: skip
+        retained = (
+            (RETAINED_DECISIONS, len(decisions) + in_batches),
+            (RETAINED_DATA, len(data_sets)),
+            (RETAINED_GRANTS, grants),
+            (RETAINED_OUTCOMES, outcomes),
+            (RETAINED_OVERRIDES, overrides),
+            (RETAINED_REFERRALS, referrals),
+        )
         details = {
             "what": "subject",
             "key_shredded": shredded,
@@ -138,15 +150,20 @@ def erase(engine: sa.Engine, settings: Settings, product: str, subject: str, by:
 
 
 def erase_slide(engine: sa.Engine, settings: Settings, slide_id: str, by: str) -> dict[str, Any]:
-    """Its image and whatever was cut from it; report and reading stay, as medical records. Raises UnknownSlide,
-    StillRead, StoreUnavailable."""
+    """Erase a slide's image and the files made from it, and return the signed certificate.
+
+    Reports and the reading are retained as medical records. Raises SlideNotFoundError, SlideInProgressError,
+    StoreUnavailableError and KeyFileError.
+    """
     folder = settings.paths.slides / slide_id
     with write_transaction(engine) as connection:
         slide = connection.execute(sa.select(SLIDES).where(SLIDES.c.id == slide_id)).first()
         if slide is None:
             raise SlideNotFoundError(slide_id)
         if slide.state in UNFINISHED:
-            raise SlideInProgressError(f"Slide {slide_id} is {slide.state}; let it end or cancel it, then erase it.")
+            raise SlideInProgressError(
+                f"Slide {slide_id} is {slide.state}; wait until it is finished, or cancel it, then erase it."
+            )
         pseudonym = str(slide.sha256 or slide_id)
         earlier = _find_earlier_erasure(connection, PATHOLOGY, pseudonym, slide_id)
         removed = sorted(path.name for path in folder.iterdir() if path.name != "reports") if folder.is_dir() else []
@@ -156,7 +173,7 @@ def erase_slide(engine: sa.Engine, settings: Settings, slide_id: str, by: str) -
         details["kept"] = [RETAINED_REPORTS, *([RETAINED_ORIGINAL] if _came_from_inbox(connection, slide_id) else [])]
         add_event(connection, slide_id, {"erased": removed})
         row = _certify(connection, settings, PATHOLOGY, pseudonym, details, by)
-        for name in removed:  # in the transaction: were one left, no certificate would stand
+        for name in removed:  # in the transaction: where a file cannot be deleted, nothing is certified
             path = folder / name
             shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
     return _certificate_document(settings, row)
@@ -171,7 +188,10 @@ def _certify(
     by: str,
     decisions: list[str] | None = None,
 ) -> dict[str, Any]:
-    """decisions: those whose salts went, which the log's leaf names so that an audit knows why."""
+    """Sign a certificate and insert it with its log entry; return its row of ERASURES.
+
+    decisions: those whose salts were deleted; the log entry names them, so that an audit knows why.
+    """
     bundles_by_data_set = trace.bundles_by_data_set(connection, settings, pseudonym)
     models = {(bundle.model, bundle.version): bundle for bundles in bundles_by_data_set.values() for bundle in bundles}
     certificate = {
@@ -199,7 +219,7 @@ def _certify(
 
 
 def erased_subjects(connection: sa.Connection, product: str, pseudonyms: Iterable[str]) -> set[str]:
-    """Those that no further training may see."""
+    """Those of these subjects that were erased, and that no training may use any more."""
     requested, erased = list(pseudonyms), set()
     for offset in range(0, len(requested), PSEUDONYMS_PER_STATEMENT):
         statement = sa.select(ERASURES.c.pseudonym).where(ERASURES.c.product == product)
@@ -211,6 +231,7 @@ def erased_subjects(connection: sa.Connection, product: str, pseudonyms: Iterabl
 
 
 def list_certificates(engine: sa.Engine, settings: Settings, product: str, subject: str) -> list[dict[str, Any]]:
+    """Every certificate of a subject, oldest first."""
     with read_connection(engine) as connection:
         pseudonym = trace.pseudonym_of(connection, settings, product, subject)
         statement = sa.select(ERASURES).where(trace.erasure_of(product, pseudonym)).order_by(ERASURES.c.id)
@@ -218,14 +239,14 @@ def list_certificates(engine: sa.Engine, settings: Settings, product: str, subje
 
 
 def verify_certificate(document: dict[str, Any], public_key: bytes) -> bool:
-    """Whether the certificate is the one that the key signed. Raises ValueError for what is no certificate."""
+    """Whether the key signed this certificate. Raises ValueError for a document that is not a certificate."""
     from cryptography.exceptions import InvalidSignature
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
     from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
     key = load_pem_public_key(public_key)
     if not isinstance(key, Ed25519PublicKey) or not {"certificate", "signature"} <= document.keys():
-        raise ValueError("an Ed25519 public key and a certificate with its signature are needed")
+        raise ValueError("an Ed25519 public key and a certificate with its signature are expected")
     try:
         key.verify(
             base64.b64decode(document["signature"]),
@@ -237,7 +258,7 @@ def verify_certificate(document: dict[str, Any], public_key: bytes) -> bool:
 
 
 def _certificate_document(settings: Settings, row: dict[str, Any]) -> dict[str, Any]:
-    """As it is given out."""
+    """The certificate as it is handed out."""
     return {
         "certificate": orjson.loads(row["certificate"]),
         "signature": base64.b64encode(row["signature"]).decode(),
@@ -248,7 +269,7 @@ def _certificate_document(settings: Settings, row: dict[str, Any]) -> dict[str, 
 def _find_earlier_erasure(
     connection: sa.Connection, product: str, pseudonym: str, slide_id: str | None = None
 ) -> dict[str, Any] | None:
-    """`slide`: of that one, as another tenant's may have the same content."""
+    """The newest erasure of a subject; of a slide where one is named, as another tenant may have the same content."""
     statement = sa.select(ERASURES).where(trace.erasure_of(product, pseudonym)).order_by(ERASURES.c.id.desc())
     for row in connection.execute(statement):
         if slide_id is None or orjson.loads(row.certificate).get("slide") == slide_id:
@@ -257,7 +278,7 @@ def _find_earlier_erasure(
 
 
 def _came_from_inbox(connection: sa.Connection, slide_id: str) -> bool:
-    """Whether it came out of the inbox."""
+    """Whether the slide was taken from the inbox."""
     metadata = connection.execute(sa.select(UPLOADS.c.metadata).where(UPLOADS.c.slide == slide_id)).scalars()
     return any("reference" in entry for entry in metadata)
 
@@ -271,18 +292,18 @@ def _count(connection: sa.Connection, table: sa.FromClause, condition: sa.Column
 
 
 def _delete_salts(connection: sa.Connection, condition: sa.ColumnElement[bool]) -> None:
-    """Without its salt the digest of what was read cannot be matched against guesses."""
+    """Delete the salts of decisions: without them, nobody can match guesses against the digests of the inputs."""
     connection.execute(sa.update(DECISIONS).where(condition).values(salt=None))
 
 
 def _enable_secure_delete(connection: sa.Connection) -> None:
-    """What is deleted is overwritten with zeros, not only let go of."""
+    """Have SQLite overwrite deleted content with zeros."""
     if connection.dialect.name == "sqlite":
         connection.exec_driver_sql("PRAGMA secure_delete = ON").close()
 
 
 def _vacuum(engine: sa.Engine) -> None:
-    """What was deleted leaves the write-ahead log (SQLite) or the dead rows (PostgreSQL) too."""
+    """Remove deleted content from the write-ahead log (SQLite) or the dead rows (PostgreSQL) too."""
     try:
         with engine.execution_options(reading=True, isolation_level="AUTOCOMMIT").connect() as connection:
             if engine.dialect.name == "sqlite":

@@ -1,4 +1,4 @@
-"""Rows for training out of the store: pseudonyms and what was known at each row's time, as far as grants reach.
+"""Exports rows for training: pseudonyms, and the indicators known at each row's time, as far as grants allow.
 
 python -m serving export-training --table county --out var/exports/county.parquet
 """
@@ -29,14 +29,14 @@ from serving.privacy.subjects.indicators import associated_data, columns_by_grou
 from serving.privacy.subjects.ingestion import product_for_table
 from serving.privacy.subjects.vault import Vault, existing_keys
 
-ROWS_PER_CHUNK = 5_000  # rows: what is known of them is held together
+ROWS_PER_CHUNK = 5_000  # whose stored indicators are in memory together
 NAMES_PER_STATEMENT = 500
 SIMULATED_KEY = "yuheng.simulated"  # Parquet metadata, as the simulators write it
 
 
 @dataclass(frozen=True, slots=True)
 class ExportRequest:
-    """What an export is asked for. `rows`: pseudonym, at and the outcome; else every subject, now."""
+    """What to export. rows: `subject` (pseudonym), `at` (time) and the outcome, where it is known."""
 
     table: TableSchema
     product: str
@@ -45,7 +45,10 @@ class ExportRequest:
 
 
 def requested_rows(file: Path | None, table: TableSchema, engine: sa.Engine, vault: Vault) -> pl.DataFrame:
-    """subject (pseudonym), at, and the outcome where the file tells it. A day is over before its row is asked for."""
+    """The rows of a file: subject (pseudonym), at and the outcome; without a file, every subject as of now.
+
+    A date means the end of that day. Raises DataError where a row has no id or no time.
+    """
     [name] = [column.name for column in table.columns_with_role("id")]
     product = product_for_table(table.name)
     if file is None:
@@ -63,15 +66,17 @@ def requested_rows(file: Path | None, table: TableSchema, engine: sa.Engine, vau
     try:
         timestamps = [f"{parse_day(text)}T23:59:59.999Z" for text in frame[times[0]]]
     except ValueError as error:
-        raise DataError(f"{file.name}: {times[0]} is {error}; a day or month is needed, as 2026-06-30.") from error
+        raise DataError(f"{file.name}: {times[0]} is {error}; a date or month is expected, as 2026-06-30.") from error
     subjects = [vault.pseudonym(product, subject) for subject in frame[name]]
     outcome = frame.select(column.name for column in table.columns_with_role("target"))
     return pl.DataFrame({"subject": subjects, "at": timestamps}).hstack(outcome)
 
 
 def export(engine: sa.Engine, vault: Vault, rules: ConsentRules, request: ExportRequest, out: Path) -> Manifest:
-    """The manifest, beside the file once the store knows whose rows are in it. Raises DataError where nothing
-    may be taken."""
+    """Write the rows to a Parquet file, record whose they are, then write the manifest beside it.
+
+    Raises DataError where no row may be exported.
+    """
     grant_counts: Counter[str] = Counter()
     dropped: Counter[str] = Counter()
     withheld: Counter[str] = Counter()
@@ -87,9 +92,7 @@ def export(engine: sa.Engine, vault: Vault, rules: ConsentRules, request: Export
                 )
                 for name in chunk["subject"].unique()
             }
-            erased = erased_subjects(
-                connection, request.product, consents
-            )  # for good, also where they were loaded again
+            erased = erased_subjects(connection, request.product, consents)  # even where they were loaded again
             keys = existing_keys(connection, vault, sorted(set(consents) - erased))
             is_allowed = [name in keys and bool(consents[name].allowed_groups) for name in chunk["subject"]]
             dropped["unknown or erased"] += sum(name not in keys for name in chunk["subject"])
@@ -105,18 +108,27 @@ def export(engine: sa.Engine, vault: Vault, rules: ConsentRules, request: Export
                 frames.append(_known_values(connection, vault, selected, allowed_groups, keys, request.table))
     if not frames:
         raise DataError(
-            f"No row may be taken for training by {request.tenant!r}: {_describe_dropped(dropped)}. Grants with the purpose training "
-            "are needed: python -m serving grant create --purpose training."
+            f"No row may be exported for training by {request.tenant!r}: {_describe_dropped(dropped)}. Enter grants "
+            "for training: python -m serving grant create --purpose training."
         )
     frame = _validate_frame(pl.concat(frames, how="diagonal_relaxed"), request.table)
     simulated = bool(frame["simulated"].any()) or request.table.origin.simulated
     out.parent.mkdir(parents=True, exist_ok=True)
     frame.drop("simulated").write_parquet(out, metadata={SIMULATED_KEY: "true"} if simulated else None)
     manifest = Manifest(
-        name=out.name, rows=frame.height, sha256=external_files.file_sha256(out), product=request.product,
-        table=request.table.name, purpose="training", tenant=request.tenant, simulated=simulated, authorisations=tuple(sorted(grant_counts)),
-        left_out={reason: rows for reason, rows in dropped.items() if rows}, missing=dict(sorted(withheld.items())), created=utc_now(),
-    )  # fmt: skip
+        name=out.name,
+        rows=frame.height,
+        sha256=external_files.file_sha256(out),
+        product=request.product,
+        table=request.table.name,
+        purpose="training",
+        tenant=request.tenant,
+        simulated=simulated,
+        authorisations=tuple(sorted(grant_counts)),
+        left_out={reason: rows for reason, rows in dropped.items() if rows},
+        missing=dict(sorted(withheld.items())),
+        created=utc_now(),
+    )
     [name] = [column.name for column in request.table.columns_with_role("id")]
     with write_transaction(engine) as connection:
         record_dataset_rows(connection, manifest.sha256, sorted(set(frame[name])))
@@ -125,7 +137,7 @@ def export(engine: sa.Engine, vault: Vault, rules: ConsentRules, request: Export
 
 
 def _own_grants(connection: sa.Connection, tenant: str, timestamp: str, names: list[str]) -> dict[str, list[Grant]]:
-    """Subject -> the grants that are for it alone."""
+    """Subject -> the grants that name it."""
     grants: dict[str, list[Grant]] = {}
     for name in names:
         if own_grants := [
@@ -141,7 +153,7 @@ def _known_values(
     connection: sa.Connection, vault: Vault, requested: pl.DataFrame, allowed_groups: Mapping[str, set[str]],
     keys: Mapping[str, bytes], table: TableSchema,
 ) -> pl.DataFrame:  # fmt: skip
-    """The rows that are asked for, with what was known of them; opened are those values alone."""
+    """The requested rows with the indicators known at their time; only those values are decrypted."""
     stored = [
         row
         for row in _stored_rows(connection, sorted(set(requested["subject"])))
@@ -156,12 +168,16 @@ def _known_values(
         values[index] |= decrypted | {"simulated": values[index].get("simulated", False) or bool(row["simulated"])}
     [name] = [column.name for column in table.columns_with_role("id")]
     times = [column.name for column in table.columns_with_role("time")]
-    columns = pl.DataFrame(
-        [{name: subject, **({times[0]: timestamp[:10]} if times else {}), **row_values, "simulated": row_values.get("simulated", False)}
-         for subject, timestamp, row_values in zip(requested["subject"], requested["at"], values, strict=True)],
-        infer_schema_length=None,
-    )  # fmt: skip
-    return columns.hstack(requested.drop("subject", "at"))
+    rows = [
+        {
+            name: subject,
+            **({times[0]: timestamp[:10]} if times else {}),
+            **row_values,
+            "simulated": row_values.get("simulated", False),
+        }
+        for subject, timestamp, row_values in zip(requested["subject"], requested["at"], values, strict=True)
+    ]
+    return pl.DataFrame(rows, infer_schema_length=None).hstack(requested.drop("subject", "at"))
 
 
 def _stored_rows(connection: sa.Connection, names: list[str]) -> Iterator[Mapping[str, Any]]:
@@ -172,7 +188,7 @@ def _stored_rows(connection: sa.Connection, names: list[str]) -> Iterator[Mappin
 
 
 def _validate_frame(frame: pl.DataFrame, table: TableSchema) -> pl.DataFrame:
-    """By the contract, with what it does not tell of: whether a row is simulated."""
+    """Validate the rows against the contract, and add the column `simulated`, which it does not have."""
     column_names = {column.name for column in table.columns}
     typed, _, _ = validate(frame.select(name for name in frame.columns if name in column_names), table)
     present = [name for name in typed.columns if name in frame.columns]

@@ -1,4 +1,4 @@
-"""The effects as one HTML file, in English and Chinese, its plots drawn as SVG: nothing is fetched to show it."""
+"""Renders the performance reports as one HTML file in English and Chinese, with inline SVG plots and no requests."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 Row = dict[str, Any]
 
-MAX_INPUTS = 15  # inputs, those that moved most
+MAX_INPUTS = 15  # in the drift plot, those with the smallest q
 STYLE = """
 :root { color-scheme: light dark; --ink: light-dark(#1b2230, #e6e9ef); --dim: light-dark(#667085, #98a2b3);
   --line: light-dark(#d0d5dd, #344054); --mark: light-dark(#1f5fbf, #7fb0ff); --bad: light-dark(#b42318, #ff8a7a); }
@@ -25,12 +25,12 @@ svg { display: block; max-width: 100% } text { fill: var(--ink); font-size: 11px
 .axis { stroke: var(--line); fill: none } .mark { stroke: var(--mark); fill: var(--mark) }
 .soft { fill: var(--line) } .bad { fill: var(--bad); stroke: var(--bad) }
 """
-METRICS = (  # of an effect: name, English, Chinese
+METRICS = (  # of a report: name, English, Chinese
     ("decisions", "decisions", "决定"),
-    ("slides", "slides read", "已阅切片"),
+    ("slides", "slides read", "已阅切片数"),
     ("positive_rate", "approved, or flagged", "获批率／阳性率"),
     ("override_rate", "overridden by a person", "人工改判率"),
-    ("abstained_rate", "left to a person", "机器弃权率"),
+    ("abstained_rate", "abstained", "机器弃权率"),
     ("auc", "discrimination (AUC)", "区分度（AUC）"),
     ("sensitivity", "sensitivity", "敏感度"),
     ("specificity", "specificity", "特异度"),
@@ -43,7 +43,8 @@ CALIBRATION_METRICS = (
 
 
 def render_page(effects: Sequence[Row], generated: str) -> str:
-    sections = [_render_report(report) for report in effects] or ["<p>Nothing was asked yet. 尚无记录。</p>"]
+    """effects: reports of `model_performance`. generated: the line below the title."""
+    sections = [_render_report(report) for report in effects] or ["<p>There are no decisions yet. 尚无记录。</p>"]
     head = f'<!doctype html><html lang="en"><meta charset="utf-8"><title>Effects 效果分析</title><style>{STYLE}</style>'
     return f"{head}<h1>Effects 效果分析</h1><p class=remark>{escape(generated)}</p>{''.join(sections)}</html>\n"
 
@@ -58,8 +59,8 @@ def _render_report(report: Row) -> str:
             if calibration[name] is not None
         ]
     for name, en, zh in (
-        ("read", "whole slide here to reading", "切片完整送达至阅片"),
-        ("signed", "whole slide here to signature", "切片完整送达至签发"),
+        ("read", "arrival of the complete slide to reading", "切片完整送达至阅片"),
+        ("signed", "arrival of the complete slide to signature", "切片完整送达至签发"),
     ):
         if hours := report.get("turnaround_hours", {}).get(name):
             entries.append((en, zh, f"{hours['median']:.1f} h, 90 %: {hours['p90']:.1f} h ({hours['slides']:,})"))
@@ -92,7 +93,7 @@ def _figure(svg: str, width: int, height: int, en: str, zh: str) -> str:
 
 
 def _reliability_plot(groups: Sequence[Row]) -> str:
-    """PD told against the share that defaulted, with its interval; the diagonal is perfect."""
+    """Predicted PD against the share that defaulted, with its interval; a perfect model is on the diagonal."""
     side, edge = 280, 36
     upper = min(1.0, 1.05 * max(max(group["pd"], group["high"]) for group in groups))
 
@@ -114,13 +115,13 @@ def _reliability_plot(groups: Sequence[Row]) -> str:
         "".join(parts),
         side,
         side,
-        "Told PD (across) and share that defaulted",
-        "横轴：给出的违约概率；纵轴：实际违约率",
+        "Predicted PD (horizontal) and share that defaulted",
+        "横轴：预测违约概率；纵轴：实际违约率",
     )
 
 
 def _drift_plot(drift: Row) -> str:
-    """The inputs that moved most: how far, and how far chance alone would go in one of twenty."""
+    """The PSI of the score and of the most drifted inputs, each with its 95th percentile under no drift."""
     rows = [drift["score"], *sorted(drift["inputs"], key=lambda row: (row["q"], -row["psi"]))[: MAX_INPUTS - 1]]
     width, left, row_height = 620, 300, 20
     max_psi = max(1e-9, *(max(row["psi"], row["threshold"]) for row in rows))
@@ -137,16 +138,14 @@ def _drift_plot(drift: Row) -> str:
         parts.append(f'<rect class="{css_class}" x="{left}" y="{y}" width="{max(1.0, psi_x - left):.1f}" height="12"/>')
         parts.append(f'<path class="axis" style="stroke:var(--ink)" d="M{threshold_x:.1f} {y - 2}v16"/>')
         parts.append(f'<text x="{max(psi_x, threshold_x) + 6:.1f}" y="{y + 11}">{row["psi"]:.3f}</text>')
-    en = (
-        f"PSI of {drift['rows']:,} rows against {drift['reference_rows']:,}. The tick: chance exceeds it 1 time in 20. "
-    )
-    zh = f"{drift['rows']:,} 行相对 {drift['reference_rows']:,} 行的 PSI。刻线：偶然性有二十分之一超过；"
-    en, zh = f"{en}Red: drifted, corrected for so many inputs.", f"{zh}红色：多重检验校正后仍为漂移。"
+    en = f"PSI of {drift['rows']:,} rows against {drift['reference_rows']:,}. Tick: exceeded by chance 1 time in 20. "
+    zh = f"{drift['rows']:,} 行相对 {drift['reference_rows']:,} 行的 PSI。刻线：随机波动仅二十分之一会超过；"
+    en, zh = f"{en}Red: drifted, after correction for multiple tests.", f"{zh}红色：经多重检验校正仍判为漂移。"
     return _figure("".join(parts), width, len(rows) * row_height + 8, en, zh)
 
 
 def _histogram_plot(row: Row) -> str:
-    """Shares by bin, before and after; the last bin is what is missing."""
+    """Shares by bin in training and now; the last bin is of missing values."""
     before, after = row["before"], row["after"]
     width, height, step = 260, 110, 250 / len(before)
     shares = [[value / max(1, sum(counts)) for value in counts] for counts in (before, after)]
@@ -156,10 +155,12 @@ def _histogram_plot(row: Row) -> str:
         for share, css_class, offset in ((reference, "soft", 0.08), (current, "bad", 0.5)):
             bar_height = share / max_share * (height - 10)
             x, bar_width = 5 + (i + offset) * step, step * 0.4
-            parts.append(f'<rect class="{css_class}" stroke="none" x="{x:.1f}" y="{height - bar_height:.1f}" width="{bar_width:.1f}" '
-                         f'height="{bar_height:.1f}"/>')  # fmt: skip
+            parts.append(
+                f'<rect class="{css_class}" stroke="none" x="{x:.1f}" y="{height - bar_height:.1f}" '
+                f'width="{bar_width:.1f}" height="{bar_height:.1f}"/>'
+            )
     captions = (
-        f"{row['en']}: in training (grey) and now; the last bin is missing",
-        f"{row['zh']}：训练时（灰）与现在；末格为缺失",
+        f"{row['en']}: in training (grey) and now; the last bin is of missing values",
+        f"{row['zh']}：训练时（灰）与现在；末格为缺失值",
     )
     return _figure("".join(parts), width, height, *captions)

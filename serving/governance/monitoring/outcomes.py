@@ -1,4 +1,4 @@
-"""How decisions and slides turned out, and what people decided instead. All is kept; the newest about one counts.
+"""Outcomes of decisions and slides, overrides and referrals. All are stored; the newest about a decision counts.
 
 {"decision_id": "...", "outcome": "repaid", "at": "2027-01-31", "source": "core banking"}
 {"slide_id": "...", "outcome": "diagnosis", "code": "HSIL", "at": "2027-01-31", "source": "histology"}
@@ -24,24 +24,25 @@ from serving.pathology.upload import request_form
 
 Row = dict[str, Any]
 
-MAX_OUTCOMES = 1_000  # outcomes in one request
+MAX_OUTCOMES = 1_000  # in one request
 OUTCOME_FIELDS = ("decision_id", "slide_id", "outcome", "at", "code", "source")
 ID_FIELD = {"repaid": "decision_id", "defaulted": "decision_id", "diagnosis": "slide_id"}
 NEGATIVE_CODES = ("NILM", "benign")
 NON_DIAGNOSTIC_CODES = ("UNSATISFACTORY", "unknown")
 CODES = tuple(code for code in request_form.PREVIOUS_RESULTS if code != "unknown")
 TIME_PATTERN = re.compile(r"\d{4}-\d{2}-\d{2}(T\d{2}:\d{2}(:\d{2}(\.\d{1,6})?)?Z)?", re.ASCII)
-MAX_SOURCE_CHARS, MAX_REASON_CHARS, MAX_LIMIT = 255, 2_000, 1e12  # characters, characters, in whole units of money
+MAX_SOURCE_CHARS, MAX_REASON_CHARS = 255, 2_000
+MAX_LIMIT = 1e12  # in whole units of the currency
 OVERRIDE_FIELDS = ("decision", "limit", "reason")
 REFERRAL_FIELDS, MAX_NAME_CHARS = ("to", "note"), 128
 
 
 def parse_outcomes(body: Row) -> tuple[list[Row], list[FieldError]]:
-    """(each outcome as FIELDS has it, what is wrong with any). One, or many under `outcomes`."""
+    """(each outcome with fields of OUTCOME_FIELDS, every fault). body: one outcome, or a list under `outcomes`."""
     if "outcomes" not in body:
         return [body], _outcome_faults(body, "")
     items = body["outcomes"]
-    faults = find_unknown_names(body, ("outcomes",), "outcomes alone", "仅 outcomes")
+    faults = find_unknown_names(body, ("outcomes",), "outcomes only", "仅 outcomes")
     if not isinstance(items, list) or not 0 < len(items) <= MAX_OUTCOMES:
         actual = f"{len(items):,} outcomes" if isinstance(items, list) else validation.describe_value(items)
         return [], [
@@ -83,15 +84,17 @@ def _outcome_faults(item: Row, prefix: str) -> list[FieldError]:
     if outcome == "diagnosis" and (not isinstance(code, str) or code not in CODES):
         faults.append(FieldError(f"{prefix}code", validation.describe_value(code), f"one of {codes}", f"{codes} 之一"))
     elif outcome != "diagnosis" and code is not None:
-        faults.append(FieldError(f"{prefix}code", "given", "a code with a diagnosis alone", "仅诊断可有代码"))
+        faults.append(
+            FieldError(f"{prefix}code", "given", "left out: only a diagnosis has a code", "不填：仅诊断有代码")
+        )
     if not validation.is_clean_text(item.get("source"), MAX_SOURCE_CHARS):
         expected = (
-            f"text of 1 to {MAX_SOURCE_CHARS} characters: who knows it",
-            f"1 至 {MAX_SOURCE_CHARS} 个字符：由谁得知",
+            f"text of 1 to {MAX_SOURCE_CHARS} characters: where it is known from",
+            f"1 至 {MAX_SOURCE_CHARS} 个字符：信息来源",
         )
         faults.append(FieldError(f"{prefix}source", validation.describe_value(item.get("source")), *expected))
     if not _is_past(item.get("at")):
-        expected = "a day or UTC time that is past, as 2026-11-25", "已过去的日期或 UTC 时间，如 2026-11-25"
+        expected = "a date or UTC time in the past, as 2026-11-25", "已过去的日期或 UTC 时间，如 2026-11-25"
         faults.append(FieldError(f"{prefix}at", validation.shown(str(item.get("at"))), *expected))
     return faults
 
@@ -104,11 +107,11 @@ def _is_past(text: Any) -> bool:
     except ValueError:
         return False
     time = time if time.tzinfo else time.replace(tzinfo=UTC)
-    return time <= datetime.now(UTC) + timedelta(days=1)  # today, wherever that is
+    return time <= datetime.now(UTC) + timedelta(days=1)  # in any time zone
 
 
 def unknown_id_faults(items: list[Row], records: dict[str, DecisionRecord]) -> list[FieldError]:
-    """A fault for each that is about nothing that was decided or read."""
+    """The faults of outcomes whose id is not that of a decision, or of a slide that was read."""
     faults = []
     for i, item in enumerate(items):
         name = ID_FIELD[item["outcome"]]
@@ -123,7 +126,7 @@ def unknown_id_faults(items: list[Row], records: dict[str, DecisionRecord]) -> l
 def record_outcomes(
     connection: sa.Connection, items: list[Row], records: dict[str, DecisionRecord], principal: Principal
 ) -> Row:
-    """What POST /v1/outcomes answers. One that says what the newest about the same says already changes nothing."""
+    """Record outcomes and return the response. One that repeats the newest about its decision changes nothing."""
     results = []
     for item in items:
         target = records[item[ID_FIELD[item["outcome"]]]]
@@ -165,6 +168,7 @@ def record_outcomes(
 
 
 def override_faults(body: Row) -> list[FieldError]:
+    """The faults of a request for an override."""
     faults = find_unknown_names(body, OVERRIDE_FIELDS, f"one of {', '.join(OVERRIDE_FIELDS)}", "字段之一")
     decision, limit = body.get("decision"), body.get("limit")
     if decision not in ("approve", "decline"):
@@ -180,7 +184,7 @@ def override_faults(body: Row) -> list[FieldError]:
             )
         )
     if decision == "decline" and limit is not None:
-        faults.append(FieldError("limit", "given", "none where it is declined", "拒绝时不填额度"))
+        faults.append(FieldError("limit", "given", "left out where the decision is decline", "拒绝时不填额度"))
     if not validation.is_clean_text(body.get("reason"), MAX_REASON_CHARS):
         expected = f"text of 1 to {MAX_REASON_CHARS:,} characters", f"1 至 {MAX_REASON_CHARS:,} 个字符的文本"
         faults.append(FieldError("reason", validation.describe_value(body.get("reason")), *expected))
@@ -188,7 +192,7 @@ def override_faults(body: Row) -> list[FieldError]:
 
 
 def record_override(connection: sa.Connection, body: Row, decision: DecisionRecord, principal: Principal) -> Row:
-    """What POST /v1/decisions/{id}/override answers. The decision itself stays as it was told."""
+    """Record an override and return the response. The decision itself stays as it was."""
     row: Row = {
         "id": new_id(),
         "tenant": principal.tenant,
@@ -209,6 +213,7 @@ def record_override(connection: sa.Connection, body: Row, decision: DecisionReco
 
 
 def referral_faults(body: Row) -> list[FieldError]:
+    """The faults of a request for a referral."""
     faults = find_unknown_names(body, REFERRAL_FIELDS, f"one of {', '.join(REFERRAL_FIELDS)}", "字段之一")
     for name, max_chars in (("to", MAX_NAME_CHARS), ("note", MAX_REASON_CHARS)):
         if not validation.is_clean_text(body.get(name), max_chars):
@@ -218,7 +223,7 @@ def referral_faults(body: Row) -> list[FieldError]:
 
 
 def record_referral(connection: sa.Connection, body: Row, decision: DecisionRecord, principal: Principal) -> Row:
-    """What POST /v1/decisions/{id}/refer answers. It waits for that colleague until a person decides."""
+    """Record a referral and return the response. It waits for that colleague until a person decides."""
     row: Row = {
         "id": new_id(),
         "tenant": principal.tenant,

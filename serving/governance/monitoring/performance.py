@@ -1,7 +1,7 @@
-"""How good the answers were and whether what is asked still looks as it did in training: by model version and tenant.
+"""Reports the performance and the drift of each model version, by tenant.
 
-Discrimination and calibration are of the newest outcome about each decision; drift and the shares of decisions of what
-serving/decisions/input_counts.py has counted.
+Discrimination and calibration use the newest outcome of each decision; drift and the shares of decisions use the counts
+of serving/decisions/input_counts.py.
 """
 
 from __future__ import annotations
@@ -32,25 +32,25 @@ Row = dict[str, Any]
 Key = tuple[str, str, str]  # model, version, tenant
 
 ONE_SECOND = np.timedelta64(1, "s")
-FALSE_DISCOVERY_RATE = 0.05  # share of false alarms among the inputs that are told as drifted
-MAX_SLIDES = 20_000  # the newest
+FALSE_DISCOVERY_RATE = 0.05  # share of false alarms among the inputs that are reported as drifted
+MAX_SLIDES = 20_000  # the newest ones
 FLAGGED_TRIAGES = ("positive", "review")
 SIGNED_CODE = re.compile(rf"({'|'.join(sorted(CODES, key=len, reverse=True))})(?![\w-])", re.IGNORECASE)
 REMARKS = {
     "selected": (
-        "Outcomes come of approved credit alone: the figures hold for those who were granted it, not for who asked.",
+        "Only approved credit has outcomes: the figures hold for approved applicants, not for all applicants.",
         "仅获批者有还款结果：数值适用于获批人群，而非全部申请人。",
     ),
     "too_few": (
-        f"Fewer than {statistics.MIN_OUTCOMES} of either outcome: nothing can be said of discrimination or calibration yet.",
+        f"Fewer than {statistics.MIN_OUTCOMES} of either outcome: too few to estimate discrimination and calibration.",
         f"某一类结果少于 {statistics.MIN_OUTCOMES} 例：尚不能评价区分度与校准。",
     ),
     "no_reference": (
-        "The model's card has no reference spread, or the bundle is gone: drift cannot be told. Train it anew.",
-        "模型卡片没有参照分布，或模型包已不在：无法判断漂移。请重新训练。",
+        "The card has no reference distribution, or the bundle is gone: drift cannot be measured. Train it again.",
+        "模型卡片没有参照分布，或模型包已不存在：无法判断漂移。请重新训练。",
     ),
     "verified": (
-        "Negatives are signed only where drawn for audit; sensitivity and specificity are corrected for that.",
+        "Of negatives, only those drawn for audit have a diagnosis; sensitivity and specificity are corrected for it.",
         "阴性片仅抽检者有签发诊断；敏感度与特异度已就此校正。",
     ),
 }
@@ -65,8 +65,10 @@ def model_performance(
     since: str = "",
     weekly: bool = False,
 ) -> list[Row]:
-    """One for each model version and tenant that was asked anything since the day `since`; `tenant` None: all. weekly:
-    with a `series` of its weeks."""
+    """A report for each model version and tenant with decisions or slides since a day.
+
+    tenant, model: None for all. since: YYYY-MM-DD, "" for all time. weekly: with the `series` of weekly figures.
+    """
     input_counts = _input_counts(connection, tenant, model, since)
     outcomes = _latest_by_decision(connection, OUTCOMES, tenant, model, since)
     overrides = _latest_by_decision(connection, OVERRIDES, tenant, model, since)
@@ -105,7 +107,7 @@ def _input_counts(
 def _latest_by_decision(
     connection: sa.Connection, table: sa.Table, tenant: str | None, model: str | None, since: str
 ) -> dict[Key, list[sa.Row[Any]]]:
-    """The newest about each decision that was made since."""
+    """The newest outcome, or override, of each decision made since a day."""
     statement = _select(table, tenant, model).where(table.c.made >= since).order_by(table.c.id)
     latest = {(row.tenant, row.about): row for row in connection.execute(statement)}
     return _group_by_key(latest.values())
@@ -250,8 +252,7 @@ def _slide_report(connection: sa.Connection, key: Key, slides: list[sa.Row[Any]]
 
 
 def _signed_codes(connection: sa.Connection, ids: list[str]) -> dict[str, str]:
-    """The code with which each slide's newest report begins its diagnosis; where it begins with none, nothing is
-    guessed."""
+    """Slide -> the code that the diagnosis of its newest report begins with. Slides without one are left out."""
     codes: dict[str, str] = {}
     canonical_codes = {code.casefold(): code for code in CODES}
     for chunk in _chunked(ids):
@@ -265,8 +266,7 @@ def _signed_codes(connection: sa.Connection, ids: list[str]) -> dict[str, str]:
 
 
 def _turnaround_hours(connection: sa.Connection, ids: list[str]) -> Row:
-    """From when the whole slide was here, as the worklist counts, to its reading and to its signature: median and nine
-    in ten, in hours."""
+    """Hours from the arrival of the complete slide to its reading and to its signature: median and 90th percentile."""
     hours_by_stage: dict[str, list[float]] = {"read": [], "signed": []}
     for chunk in _chunked(ids):
         for times in turnaround.first_reached(connection, chunk):

@@ -1,6 +1,6 @@
-"""How good and how steady: discrimination, calibration, shares and drift, each with its uncertainty; numpy alone.
+"""Statistics for monitoring: discrimination, calibration, shares and drift, each with a 95 % interval; numpy only.
 
-Intervals hold 95 %. Where there is too little to say anything the answer is None, never a guess.
+Where there are too few cases for an estimate, the result is None.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 Z_95 = 1.959964
-MIN_OUTCOMES = 10  # of either outcome, below which nothing is said of discrimination or calibration
+MIN_OUTCOMES = 10  # of either outcome; with fewer, discrimination and calibration are not estimated
 TOLERANCE = 1e-12
-PERMUTATIONS_PER_DRAW = 500  # at once
+PERMUTATIONS_PER_DRAW = 500
 
 Floats = NDArray[np.float64]
 Interval = tuple[float, float, float]  # value, low, high
 
 
 def proportion(count: int, total: int) -> Interval | None:
-    """With Wilson's (1927) interval."""
+    """A share with its interval (Wilson 1927)."""
     if not total:
         return None
     p, half = count / total, Z_95 * Z_95 / total
@@ -36,9 +36,10 @@ def proportion(count: int, total: int) -> Interval | None:
 
 
 def auc(score: Floats, bad: NDArray[np.bool_]) -> Interval | None:
-    """That a bad one has the higher score, a tie counting half.
+    """The probability that a bad case has a higher score than a good one, ties counting half.
 
-    By DeLong (1988) over midranks; its interval on the scale of log-odds, so that it stays between 0 and 1.
+    score, bad: (cases,). DeLong et al. (1988), over midranks. The interval is computed on the log-odds scale, so that
+    it stays between 0 and 1.
     """
     positives, negatives = score[bad], score[~bad]
     if min(len(positives), len(negatives)) < MIN_OUTCOMES:
@@ -50,21 +51,23 @@ def auc(score: Floats, bad: NDArray[np.bool_]) -> Interval | None:
     )
     positive_placements = (pooled_ranks[: len(positives)] - positive_ranks) / len(
         negatives
-    )  # of each bad one, the share of good ones below it
+    )  # for each bad case, the share of good ones below it
     negative_placements = 1 - (pooled_ranks[len(positives) :] - negative_ranks) / len(positives)
     value = float(positive_placements.mean())
     standard_error = math.sqrt(
         positive_placements.var(ddof=1) / len(positives) + negative_placements.var(ddof=1) / len(negatives)
     )
     if not TOLERANCE < value < 1 - TOLERANCE:
-        bound = 1 - 0.025 ** (1 / min(len(positives), len(negatives)))  # no pair was wrong: as if no case in so many
+        bound = 1 - 0.025 ** (
+            1 / min(len(positives), len(negatives))
+        )  # every pair was ordered correctly: the interval of 0 errors in n (Clopper-Pearson)
         return (value, value, bound) if value < 0.5 else (value, 1 - bound, value)
     centre, half_width = math.log(value / (1 - value)), Z_95 * standard_error / (value * (1 - value))
     return value, _expit(centre - half_width), _expit(centre + half_width)
 
 
 def _midranks(values: Floats) -> Floats:
-    """From 1; ties share the middle of theirs."""
+    """Ranks from 1; ties share their mean rank."""
     _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
     last_ranks = np.cumsum(counts)
     midranks: Floats = (last_ranks - (counts - 1) / 2)[inverse]
@@ -80,9 +83,10 @@ def _expit(value: float) -> float:
 
 @dataclass(frozen=True)
 class Calibration:
-    """Perfect: slope 1, intercept 0, ratio 1. intercept: on the log-odds scale with the slope held at 1 (Cox 1958).
+    """A perfectly calibrated model has slope 1, intercept 0 and ratio 1.
 
-    ratio: observed / expected. groups: (mean PD, share bad, low, high, rows) by PD.
+    slope, intercept: of a logistic regression on the log-odds of the PD; the intercept with the slope fixed at 1 (Cox
+    1958). ratio: observed to expected defaults. groups: (mean PD, share bad, low, high, rows), by PD.
     """
 
     slope: Interval | None
@@ -92,6 +96,7 @@ class Calibration:
 
 
 def calibration(pd: Floats, bad: NDArray[np.bool_], groups: int = 10) -> Calibration | None:
+    """pd, bad: (cases,). groups: at most so many, of MIN_OUTCOMES cases or more."""
     if min(bad.sum(), (~bad).sum()) < MIN_OUTCOMES:
         return None
     pd = np.clip(pd, 1e-6, 1 - 1e-6)
@@ -114,7 +119,7 @@ def calibration(pd: Floats, bad: NDArray[np.bool_], groups: int = 10) -> Calibra
 
 
 def _fit_logistic(x: Floats, y: NDArray[np.bool_], offset: Floats) -> list[Interval] | None:
-    """Coefficients by Newton's method; None where there are none, as with outcomes that a line divides."""
+    """Coefficients with intervals, by Newton's method; None where they do not exist, as for separable outcomes."""
     coefficients = np.zeros(x.shape[1])
     for _ in range(50):
         probabilities = 1 / (1 + np.exp(-np.clip(x @ coefficients + offset, -35, 35)))
@@ -130,16 +135,17 @@ def _fit_logistic(x: Floats, y: NDArray[np.bool_], offset: Floats) -> list[Inter
     return None
 
 
-# --- a reader of slides, where more of the positives than of the negatives are looked at again
+# --- accuracy of slide reading, where flagged slides are verified more often than the others
 
 
 def corrected_accuracy(
     totals: tuple[int, int], verified: tuple[int, int], positives: tuple[int, int], seed: int = 0
 ) -> dict[str, Interval]:
-    """Sensitivity and specificity from (flagged, not flagged): read at all, with a diagnosis, with a positive one.
+    """Sensitivity and specificity, corrected for partial verification (Begg and Greenes 1983).
 
-    As if all had one (Begg and Greenes 1983): each group's share of ill ones stands for the whole group. Intervals by
-    draws from Jeffreys' posterior of the two shares.
+    Each argument is (flagged slides, others): all of them, those with a diagnosis, those with a positive one. The share
+    of positives among the verified slides of a group stands for the complete group. Intervals are quantiles of draws
+    from the Jeffreys posterior of the two shares.
     """
     if not all(verified):
         return {}
@@ -167,8 +173,11 @@ def corrected_accuracy(
 
 @dataclass(frozen=True)
 class DriftTest:
-    """psi: population stability index. threshold: what chance alone exceeds in one of twenty. p: how often chance alone
-    gives as much. q: p among all that were tested (Benjamini and Hochberg 1995)."""
+    """A test of whether two samples of one input have the same distribution.
+
+    psi: population stability index. threshold: its 95th percentile under the null hypothesis. p: the p value. q: p
+    corrected for the number of tests (Benjamini and Hochberg 1995).
+    """
 
     name: str
     psi: float
@@ -183,10 +192,10 @@ def drift_tests(
     current_counts: Sequence[NDArray[np.int64]],
     seed: int = 0,
 ) -> list[DriftTest]:
-    """Each of `names`, counted by bins before and after: two samples of one spread, or not?
+    """Test each input for drift between two samples. reference_counts, current_counts: (bins,) for each of `names`.
 
-    What chance gives is drawn: both samples thrown together and dealt out anew, as often as the correction over so many
-    tests needs. So the threshold follows from the numbers of rows, not from a rule of thumb.
+    A permutation test: both samples are pooled and divided again at random, as often as the correction for the number
+    of tests needs. The threshold thus follows from the numbers of rows, not from a rule of thumb.
     """
     draws = max(1_999, 100 * len(names))
     rng = np.random.default_rng(seed)
@@ -209,14 +218,14 @@ def drift_tests(
 
 
 def _permutations(rng: np.random.Generator, pooled: NDArray[np.int64], size: int) -> Floats:
-    """The index of DEALT deals of `many` of the pooled rows, and the rest."""
+    """The PSI of PERMUTATIONS_PER_DRAW random divisions of the pooled rows, `size` of them in one sample."""
     permuted = rng.multivariate_hypergeometric(pooled, size, size=PERMUTATIONS_PER_DRAW, method="marginals")
-    time.sleep(0)  # a service answers meanwhile: numpy holds Python's lock as it deals
+    time.sleep(0)  # let the service run in between: numpy holds the interpreter lock while it draws
     return psi(pooled - permuted, permuted)
 
 
 def psi(reference: NDArray[np.int64], current: NDArray[np.int64]) -> Floats:
-    """(draws,) of counts (draws, bins). Half a row is added to each bin, so that an empty one can be told from."""
+    """The population stability index, (draws,), of counts (draws, bins). Half a row is added to each bin."""
     reference_shares = (reference + 0.5) / (reference + 0.5).sum(axis=1, keepdims=True)
     current_shares = (current + 0.5) / (current + 0.5).sum(axis=1, keepdims=True)
     index: Floats = ((current_shares - reference_shares) * np.log(current_shares / reference_shares)).sum(axis=1)
@@ -224,7 +233,7 @@ def psi(reference: NDArray[np.int64], current: NDArray[np.int64]) -> Floats:
 
 
 def benjamini_hochberg(p_values: Sequence[float]) -> list[float]:
-    """Benjamini and Hochberg's: the least share of false alarms at which each would be one."""
+    """For each p value, the smallest false discovery rate at which it is significant (Benjamini and Hochberg 1995)."""
     order = np.argsort(p_values)
     scaled = np.array(p_values)[order] * len(p_values) / np.arange(1, len(p_values) + 1)
     sorted_q_values = np.minimum(1.0, np.minimum.accumulate(scaled[::-1])[::-1])

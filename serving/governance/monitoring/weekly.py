@@ -1,4 +1,4 @@
-"""How a model did week by week: what was asked and said, how far its scores moved, how outcomes met what was stated."""
+"""Weekly series of a model: its decisions, the drift of its inputs and score, and outcomes against predictions."""
 
 from __future__ import annotations
 
@@ -16,14 +16,17 @@ from serving.decisions.input_counts import decode_counts
 from serving.governance.monitoring import statistics
 
 Row = dict[str, Any]
-MAX_WEEKS = 53  # weeks, the newest
-TOP_DRIFTED = 3  # inputs that moved most
+MAX_WEEKS = 53  # the newest ones
+TOP_DRIFTED = 3  # inputs with the largest drift
 
 
 def decision_series(
     reference: tuple[DriftProfile, str] | None, input_counts: list[sa.Row[Any]], outcomes: list[sa.Row[Any]]
 ) -> list[Row]:
-    """reference: the spread of training, and the digest of the bundle whose bins were counted by."""
+    """One item for each week with decisions or outcomes, oldest first.
+
+    reference: (distribution in training, digest of its bundle), for the drift; None where there is none.
+    """
     counts_by_week, outcomes_by_week = (
         _by_week(input_counts, lambda row: row.day),
         _by_week(outcomes, lambda row: row.made),
@@ -56,6 +59,7 @@ def decision_series(
 
 
 def slide_series(slides: list[sa.Row[Any]]) -> list[Row]:
+    """One item for each week with slides, oldest first."""
     series = []
     by_week = _by_week(slides, lambda row: row.created)
     for week in sorted(by_week)[-MAX_WEEKS:]:
@@ -73,7 +77,7 @@ def slide_series(slides: list[sa.Row[Any]]) -> list[Row]:
 
 
 def _drift(reference: tuple[DriftProfile, str] | None, input_counts: Iterable[sa.Row[Any]]) -> Row:
-    """The population stability index of the score and of the inputs that moved most; nothing where none was counted."""
+    """The population stability index of the score and of the TOP_DRIFTED inputs; None where nothing was counted."""
     counts = [
         decode_counts(row.counts) for row in input_counts if reference and row.bundle == reference[1] and row.counts
     ]
@@ -92,7 +96,7 @@ def _drift(reference: tuple[DriftProfile, str] | None, input_counts: Iterable[sa
 
 
 def _by_week(rows: Iterable[sa.Row[Any]], get_day: Callable[[sa.Row[Any]], str]) -> dict[str, list[sa.Row[Any]]]:
-    """By the Monday of each week, UTC."""
+    """Monday of the week (UTC, ISO 8601) -> its rows."""
     weeks: dict[str, list[sa.Row[Any]]] = {}
     for row in rows:
         row_date = date.fromisoformat(get_day(row)[:10])

@@ -313,8 +313,8 @@ def test_ten_thousand_unknown_names_are_told_as_a_few_and_a_count(inside):
 )
 def test_whoever_is_told_of_unknown_names_is_told_of_a_few_and_a_count(fault):
     faults = fault({f"reasn{at}": 0 for at in range(10_000)})
-    assert len([one for one in faults if one.found == "not known"]) == 20
-    assert [one.column.endswith("...") for one in faults if one.found == "9,980 more that are not known"] == [True]
+    assert len([one for one in faults if one.actual == "not known"]) == 20
+    assert [one.field.endswith("...") for one in faults if one.actual == "9,980 more that are not known"] == [True]
 
 
 @pytest.mark.parametrize(

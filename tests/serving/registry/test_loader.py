@@ -104,7 +104,7 @@ def test_a_bundle_that_is_refused_leaves_the_old_one_serving_and_raises_an_alarm
         answer = (await client.post(URL, json={"indicators": applicant})).json()
         assert answer["model"]["version"] == "1"
         assert 'yuheng_bundle_refused{model="credit_limit"} 1.0' in (await client.get("/metrics")).text
-        assert "1 keeps serving" in caplog.text
+        assert "1 stays deployed" in caplog.text
         bundle.set_alias(place / "credit_limit", "champion", "1")
         await until(client, lambda told: not told["alarms"])
 

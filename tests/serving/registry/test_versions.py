@@ -202,7 +202,7 @@ def test_versions_that_read_slides_are_told_and_loaded_alike(made, place, tmp_pa
         ]
         refused = await client.post("/v1/models/pathology/champion", json={"version": "1", "reason": "x"})
         assert (refused.status_code, refused.json()["type"]) == (409, "/problems/not_promotable")
-        assert "tells no verdict" in refused.json()["detail"]
+        assert "has no verdict" in refused.json()["detail"]
 
     run_inside(settings_for(place, made, tmp_path), story)
 

@@ -225,7 +225,7 @@ def test_what_is_revoked_between_two_pieces_stops_the_next_one(strict, engine, i
         monkeypatch.setattr(BatchRecorder, "record", record)
         found = await told(client, ids)
         assert [row["decision"] is not None for row in found] == [True] * 8 + [False] * 4
-        assert "without a live authorisation" in found[8]["error"]
+        assert "without an active authorisation" in found[8]["error"]
 
     run_inside(strict, story)
     sound(strict, engine)
@@ -255,7 +255,7 @@ def test_what_goes_between_reading_and_record_leaves_no_answer(strict, engine, i
         found = await told(client, ids)
         answered = [row["decision"] is not None for row in found]
         assert answered == [True] * 4 + ([False] * 8 if what == "all" else [True, False] + [True] * 6)
-        wanted = "not in the store" if what == "erased" else "without a live authorisation"
+        wanted = "not in the store" if what == "erased" else "without an active authorisation"
         assert wanted in found[5]["error"]
 
     run_inside(strict, story)

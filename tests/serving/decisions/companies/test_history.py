@@ -278,7 +278,7 @@ def test_answers_of_another_register_are_refused_with_every_fault(settings, fold
         load(settings, folder, policy, strange)
     text = str(refused.value)
     assert "month is '2026-05'; it must be the register's, 2026-06" in text
-    assert "row 2: company_id is 'S-1'; it must be told once" in text
+    assert "row 2: company_id is 'S-1'; it must be in one row only" in text
     assert "row 3: company_id is 'S-9'; it must be a company of the register" in text
     (tmp_path / "other.parquet").write_bytes(b"no parquet")
     with pytest.raises(DataError, match="Parquet"):
@@ -290,7 +290,7 @@ def test_answers_of_another_register_are_refused_with_every_fault(settings, fold
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
-        ({"pd": ["a", "b", "c"]}, "other kinds of values"),
+        ({"pd": ["a", "b", "c"]}, "other types than"),
         ({"pd": [0.3, 7.5, 0.08]}, "row 2: pd is 7.5; it must be from 0 to 1"),
         ({"limit": [None, -5, None]}, "row 2: limit is -5; it must be 0 or more"),
         ({"gate": ["pass", "fine", "review"]}, "row 2: gate is 'fine'; it must be one of pass, review, block"),

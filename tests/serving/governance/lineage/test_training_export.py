@@ -161,7 +161,7 @@ def test_a_department_brings_its_own_groups_alone_and_all_faults_are_told(store)
         bring("household_id\nA\n", ("taxe",))
 
 
-def test_the_commands_ingest_and_export(store, monkeypatch):
+def test_the_commands_import_indicators_and_export_them(store, monkeypatch):
     settings = store.settings
     for name, value in (
         ("STORE", settings.paths.store),
@@ -171,7 +171,7 @@ def test_the_commands_ingest_and_export(store, monkeypatch):
         monkeypatch.setenv(f"YUHENG_{name}", str(value))
     file, out = store.folder / "tax.csv", store.folder / "x.parquet"
     file.write_text("household_id,declared_income\nA,2\n")
-    done = CliRunner().invoke(app, ["ingest", str(file), "--department", "tax", "--true-at", "2026-06-30"])
+    done = CliRunner().invoke(app, ["import-indicators", str(file), "--department", "tax", "--true-at", "2026-06-30"])
     assert done.exit_code == 0, done.output
     assert "tax of 1 subjects from tax" in done.output
     done = CliRunner().invoke(app, ["export-training", "--out", str(out)])

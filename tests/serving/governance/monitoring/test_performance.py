@@ -19,7 +19,7 @@ from serving.__main__ import app
 from serving.core.db.engine import StoreUnavailableError
 from serving.core.db.schema import DECISIONS, INPUT_COUNTS, OUTCOMES, OVERRIDES, SLIDE_REPORTS, SLIDES
 from serving.decisions import input_counts as counts_module
-from serving.decisions.input_counts import InputCounter, decode_counts
+from serving.decisions.input_counts import decode_counts
 from serving.governance.monitoring import html_report, performance
 from serving.pathology.slides import store as slide_store
 from tests.serving.conftest import environment, indicators, run_inside, settings_for
@@ -245,23 +245,22 @@ def counted(gateway):
 
 
 @pytest.mark.usefixtures("one_day")
-def test_counts_outlive_a_store_that_fails_and_a_service_that_stops(settings, applicant):
+def test_counts_outlive_a_store_that_fails_and_a_service_that_stops(settings, applicant, monkeypatch):
     async def story(client, gateway):
         await decide(client, applicant)
-        counts: InputCounter = gateway.service.input_counter
-        good = counts.writer
+        counter, store = gateway.service.input_counter, gateway.service.store
 
-        def failing():
+        async def fail(transaction):
             raise StoreUnavailableError("failed", "away")
 
-        counts.writer = failing
-        await counts.flush()
-        assert counts.failure == "away"
+        with monkeypatch.context() as patched:
+            patched.setattr(store, "write", fail)
+            await counter.flush()
+        assert counter.failure == "away"
         [alarm] = (await client.get("/v1/alarms")).json()["alarms"]
         assert alarm["what"] == "counts"
         assert alarm["why"] == "away"
         assert alarm["why_zh"].startswith("计数")
-        counts.writer = good
         await decide(client, applicant)
 
     run_inside(settings, story)
