@@ -100,7 +100,7 @@ class _Child:
         self._pixels = mmap.mmap(descriptor, size)
         environment = {"PATH": os.environ.get("PATH", ""), "TMPDIR": self._folder.name, "OPENBLAS_NUM_THREADS": "1"}
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "datasets.slides.sandbox", str(descriptor)],
+            [sys.executable, "-B", "-m", "datasets.slides.sandbox", str(descriptor)],
             cwd=ROOT,
             env=environment,
             stdin=subprocess.PIPE,
