@@ -74,12 +74,12 @@ class Bundle(Generic[C]):
     more: Mapping[str, bytes] = field(default_factory=dict)
 
 
-def make_keys(folder: Path) -> tuple[Path, Path]:
+def make_keys(folder: Path, name: str = "signing") -> tuple[Path, Path]:
     """(private, public) PEM files of an ECDSA P-256 key pair; made once, the private one with mode 0600."""
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric import ec
 
-    private, public = folder / "signing.pem", folder / "signing.pub.pem"
+    private, public = folder / f"{name}.pem", folder / f"{name}.pub.pem"
     if not private.exists():
         folder.mkdir(parents=True, exist_ok=True)
         key = ec.generate_private_key(ec.SECP256R1())
@@ -107,13 +107,22 @@ def write(
 
     `more`: further graphs, each named in MORE.
     """
+    if strange := set(more or {}) - set(MORE):
+        raise ValueError(f"{sorted(strange)} cannot be in a bundle; beside the graph it may hold {', '.join(MORE)}.")
+    contents = {GRAPH: graph, CARD: card.model_dump_json(indent=1).encode(), POLICY: policy, **(more or {})}
+    return sign(folder, contents, private_key)
+
+
+def sign(folder: Path, contents: Mapping[str, bytes], private_key: Path) -> Path:
+    """Write these files at `folder` with a signature of `private_key`, whole or not at all.
+
+    The digest of the bundle depends on its files alone: the same files signed with another key keep it. Raises
+    FileExistsError if the folder is there.
+    """
     from model_signing import hashing, signing
 
     if folder.exists():
         raise FileExistsError(f"{folder}: a bundle is never overwritten. Choose another version.")
-    if strange := set(more or {}) - set(MORE):
-        raise ValueError(f"{sorted(strange)} cannot be in a bundle; beside the graph it may hold {', '.join(MORE)}.")
-    contents = {GRAPH: graph, CARD: card.model_dump_json(indent=1).encode(), POLICY: policy, **(more or {})}
     folder.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix=".writing-", dir=folder.parent))
     try:
@@ -182,7 +191,7 @@ def _verify(folder: Path, public_key: Path) -> tuple[str, dict[str, str]]:
 
     try:
         verifying.Config().use_elliptic_key_verifier(public_key=public_key).verify(folder, folder / SIGNATURE)
-        envelope = json.loads((folder / SIGNATURE).read_text())["dsseEnvelope"]
+        envelope = json.loads((folder / SIGNATURE).read_text(encoding="utf-8"))["dsseEnvelope"]
         statement = json.loads(base64.b64decode(envelope["payload"]))
         signed = {item["name"]: item["digest"] for item in statement["predicate"]["resources"]}
         return statement["subject"][0]["digest"]["sha256"], signed
@@ -206,7 +215,7 @@ def point(models: Path, alias: str, version: str) -> None:
     if not (models / version / CARD).exists():
         raise BundleRefused(f"{models / version}: there is no such bundle. Train or copy it first.")
     scratch = models / f".{alias}.{os.getpid()}"
-    scratch.write_text(version + "\n")
+    scratch.write_text(version + "\n", encoding="utf-8")
     _sync(scratch)
     scratch.replace(models / alias)
 
@@ -214,6 +223,6 @@ def point(models: Path, alias: str, version: str) -> None:
 def pointed(models: Path, alias: str = "champion") -> str | None:
     """The version that `alias` means, or None where it means none yet."""
     try:
-        return (models / alias).read_text().strip() or None
+        return (models / alias).read_text(encoding="utf-8").strip() or None
     except FileNotFoundError:
         return None

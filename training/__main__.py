@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from datasets.errors import DataError
+from datasets.text_encoding import use_utf8
 from training.config import SettingsRefused
 
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # before the libraries load, or they look up hosts
@@ -144,6 +145,27 @@ def portfolio(
 
 
 @app.command()
+def release(
+    models: Annotated[list[str] | None, typer.Argument(help="their names; all that ship where none is named")] = None,
+    key: Annotated[Path, typer.Option(help="the private release key; made there on first use")] = Path(
+        "var/keys/release.pem"
+    ),
+    new_key: Annotated[bool, typer.Option("--new-key", help="replace the release key that ships")] = False,
+    var: Var = VAR,
+) -> None:
+    """Sign the champions with the release key and put them into models/released, from where they ship."""
+    from training.release import MODELS
+    from training.release import release as publish
+
+    total = 0
+    for one in publish(models or MODELS, var, key, new_key=new_key):
+        total += one.packed
+        print(f"{one.model} {one.version}  {one.unpacked / 1e6:.1f} MB, packed {one.packed / 1e6:.1f} MB")
+        print(f"  {one.archive}\n  digest {one.digest}")
+    print(f"{total / 1e6:.1f} MB in all. Keep {key} secret and backed up; it is not part of the repository.")
+
+
+@app.command()
 def promote(
     model: str,
     version: Annotated[str, typer.Argument(help="its number, its bundle, or an alias")],
@@ -173,6 +195,7 @@ def main() -> int:
     from training.tracking.mlflow_registry import NotRegistered
 
     refused = (DataError, SettingsRefused, PolicyRefused, BundleRefused, NotRegistered, FileNotFoundError)
+    use_utf8()
     try:
         app(standalone_mode=True)
     except refused as error:
