@@ -23,6 +23,7 @@ from typing import Any
 
 import jwt
 
+from serving.core.http.client import build_opener
 from serving.core.http.principal import ROLES, Caller
 from serving.core.security.token_issuer import ALGORITHM, LICENCE, OWN, TENANT, key_id, own_public, text
 from serving.settings import Access
@@ -163,7 +164,7 @@ def _fetched(place: str) -> bytes:
     """Of a file, or of the one address that this service ever calls."""
     if urllib.parse.urlsplit(place).scheme not in ("http", "https"):
         return Path(place).read_bytes()
-    with urllib.request.build_opener(_NoRedirect).open(place, timeout=5) as response:
+    with build_opener(place, _NoRedirect).open(place, timeout=5) as response:
         content: bytes = response.read(MOST_KEYS + 1)
     if len(content) > MOST_KEYS:
         raise ValueError(f"{place} gave more than {MOST_KEYS:,} bytes")
