@@ -95,7 +95,8 @@ class Score(NamedTuple):
 
 
 def load(path: Path = CONFIG) -> dict[str, Study]:
-    return {name: Study.model_validate(given) for name, given in tomllib.loads(path.read_text()).items()}
+    content = tomllib.loads(path.read_text(encoding="utf-8"))
+    return {name: Study.model_validate(given) for name, given in content.items()}
 
 
 def read(study: Study) -> tuple[Table, pl.DataFrame]:

@@ -125,7 +125,7 @@ def start(folder: Path) -> tuple[subprocess.Popen[bytes], str]:
             return service, base
         except OSError as error:  # not there yet
             if time.monotonic() > until:
-                raise SystemExit((folder / "service.log").read_text()) from error
+                raise SystemExit((folder / "service.log").read_text(encoding="utf-8")) from error
             time.sleep(0.3)
 
 
@@ -139,7 +139,7 @@ def token(folder: Path, role: str) -> str:
 def first_page(browser: Any, base: str, given: str, role: str) -> None:
     """Each time in a browser that has seen nothing, and beside it a bare page."""
     with tempfile.TemporaryDirectory() as name:
-        (Path(name) / "index.html").write_text(BARE)
+        (Path(name) / "index.html").write_text(BARE, encoding="utf-8")
         quiet = type("Quiet", (http.server.SimpleHTTPRequestHandler,), {"log_message": lambda *_: None})
         bare = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(quiet, directory=name))
         threading.Thread(target=bare.serve_forever, daemon=True).start()

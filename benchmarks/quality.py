@@ -75,7 +75,8 @@ class Score(NamedTuple):
 
 
 def load(path: Path = CONFIG) -> dict[str, Quality]:
-    return {name: Quality.model_validate(given) for name, given in tomllib.loads(path.read_text()).items()}
+    content = tomllib.loads(path.read_text(encoding="utf-8"))
+    return {name: Quality.model_validate(given) for name, given in content.items()}
 
 
 def contract(quality: Quality) -> Table:
@@ -180,7 +181,7 @@ def main(argv: list[str]) -> int:
             print("\r" + "\n".join(lines), flush=True)
     if asked.out:
         asked.out.parent.mkdir(parents=True, exist_ok=True)
-        asked.out.write_text(json.dumps(figures, indent=1))
+        asked.out.write_text(json.dumps(figures, indent=1), encoding="utf-8")
     return 0
 
 

@@ -42,7 +42,7 @@ class Clinic:
         self.home = Path(self.folder.name)
         bundles = self.home / "var/bundles/pathology"
         shutil.copytree(var / "bundles/pathology" / version, bundles / version)
-        (bundles / "champion").write_text(version + "\n")
+        (bundles / "champion").write_text(version + "\n", encoding="utf-8")
         shutil.copytree(var / "keys", self.home / "var/keys")
         self.settings = settings.read(environ={"YUHENG_HOME": str(self.home)})
         self.engine = open_store(self.settings.paths.store, 10.0)
@@ -79,9 +79,8 @@ class Clinic:
                 watch()
             time.sleep(0.05)
         if row["reading"] is None:
-            raise SystemExit(
-                f"the slide is {row['state']}: {row['reasons']}\n{(self.home / 'log').read_text()[-2000:]}"
-            )
+            log = (self.home / "log").read_text(encoding="utf-8")
+            raise SystemExit(f"the slide is {row['state']}: {row['reasons']}\n{log[-2000:]}")
         return row, time.perf_counter() - began
 
     def processes(self) -> list[Any]:
@@ -280,7 +279,8 @@ def memory(var: Path, version: str) -> None:
             with suppress(Exception):  # it ended meanwhile
                 line = " ".join(one.cmdline())
                 name = next((n for n in ("SlideRunner", "SlideJobs", "sandbox") if n in line), "supervisor")
-                status = dict(part.split(":", 1) for part in Path(f"/proc/{one.pid}/status").read_text().splitlines())
+                lines = Path(f"/proc/{one.pid}/status").read_text(encoding="utf-8").splitlines()
+                status = dict(part.split(":", 1) for part in lines)
                 peaks[name] = max(peaks.get(name, 0), int(status["VmHWM"].split()[0]))
                 here += int(status["VmRSS"].split()[0])
         at_once[0] = max(at_once[0], here)
@@ -329,7 +329,7 @@ def main() -> None:
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"
     var = asked.var.resolve()
     version = champion(var)
-    card = json.loads((var / "bundles/pathology" / version / "card.json").read_text())
+    card = json.loads((var / "bundles/pathology" / version / "card.json").read_text(encoding="utf-8"))
     print(f"model {card['model']} {version}: {card['backbone']}, {card['side']} px at {card['mpp']} um")
     if "speed" in asked.parts:
         speed(var, version, asked.rounds)

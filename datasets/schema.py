@@ -203,7 +203,7 @@ def unknown_names(
 def table_from_toml(path: Path | str) -> Table:
     """A contract written as TOML (`name`, `[origin]`, `[[columns]]`)."""
     try:
-        return Table.model_validate(tomllib.loads(Path(path).read_text()))
+        return Table.model_validate(tomllib.loads(Path(path).read_text(encoding="utf-8")))
     except (tomllib.TOMLDecodeError, ValidationError) as error:
         raise DataError(f"{path}: {error}") from error
 

@@ -233,7 +233,7 @@ def read(file: Path | None = None, environ: Mapping[str, str] | None = None) -> 
     environ = os.environ if environ is None else environ
     file = Path(environ.get("YUHENG_SERVING", FILE)) if file is None else file
     try:
-        found = tomllib.loads(file.read_text())
+        found = tomllib.loads(file.read_text(encoding="utf-8"))
     except (OSError, tomllib.TOMLDecodeError) as error:
         raise SettingsRefused(f"{file}: {error}. Copy configs/serving.toml anew.") from error
     for path, name in _names():

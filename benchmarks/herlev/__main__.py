@@ -108,8 +108,8 @@ def main(argv: list[str]) -> int:
         print(told, flush=True)
     if asked.out:
         asked.out.parent.mkdir(parents=True, exist_ok=True)
-        asked.out.write_text(json.dumps({name: {key: one.json() for key, one in found.items()}
-                                         for name, found in kept.items()}, indent=1))  # fmt: skip
+        content = {name: {key: one.json() for key, one in found.items()} for name, found in kept.items()}
+        asked.out.write_text(json.dumps(content, indent=1), encoding="utf-8")
     return 0
 
 

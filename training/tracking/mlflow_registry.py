@@ -212,7 +212,7 @@ def commit(folder: Path = Path(__file__).parent) -> str:
 
     def git(*words: str) -> str | None:
         try:
-            done = subprocess.run(["git", "-C", str(folder), *words], capture_output=True, text=True, timeout=20)
+            done = subprocess.run(["git", "-C", str(folder), *words], capture_output=True, encoding="utf-8", timeout=20)
         except (OSError, subprocess.TimeoutExpired):
             return None  # no git here: the card then says no commit
         return done.stdout.strip() if done.returncode == 0 else None

@@ -129,7 +129,7 @@ def _origin() -> str:
     """Where the code comes from: the repository's own address without what signs in to it, else the folder."""
     command = ["git", "-C", str(ROOT), "config", "--get", "remote.origin.url"]
     try:
-        found = subprocess.run(command, capture_output=True, text=True, timeout=20).stdout.strip()
+        found = subprocess.run(command, capture_output=True, encoding="utf-8", timeout=20).stdout.strip()
     except (OSError, subprocess.TimeoutExpired):
         found = ""
     scheme, mark, rest = found.partition("://")

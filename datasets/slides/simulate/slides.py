@@ -283,7 +283,7 @@ def write(
             write_tiff(path, each, lambda: bar.advance(task))
             truth[path.name] = describe(each)
     whole = {"simulated": True, "classes": CLASSES, "seed": seed, "slides": truth}
-    (folder / "truth.json").write_text(json.dumps(whole, ensure_ascii=False))
+    (folder / "truth.json").write_text(json.dumps(whole, ensure_ascii=False), encoding="utf-8")
     return folder / "truth.json"
 
 

@@ -76,7 +76,7 @@ class Prices:
     def load(cls, file: Path) -> Prices:
         """Raises PricesRefused."""
         try:
-            found = tomllib.loads(file.read_text())
+            found = tomllib.loads(file.read_text(encoding="utf-8"))
             versions = [Version.model_validate(item) for item in found.pop("versions", [])]
             if found:
                 raise ValueError(f"{', '.join(found)} is not known; [[versions]] is")

@@ -40,7 +40,7 @@ class Rules(BaseModel):
 def rules(file: Path = FILE) -> Rules:
     """Raises DataError."""
     try:
-        return Rules.model_validate(tomllib.loads(file.read_text()))
+        return Rules.model_validate(tomllib.loads(file.read_text(encoding="utf-8")))
     except (OSError, tomllib.TOMLDecodeError, ValidationError) as error:
         raise DataError(f"{file}: {error}. Copy configs/consent.toml anew.") from error
 
