@@ -3,7 +3,8 @@
 python -m serving serve --port 3000                       # the champions under var/bundles, on loopback
 python -m serving serve-slides                            # beside it: read the slides that arrive
 python -m serving send-slide a.svs --accession C2026-0001 # as a clinic does
-python -m serving demo                                    # serve, ask the examples, show the answers
+python -m serving demo                                    # the released models: served, asked, one retrained live
+python -m serving install-models                          # verify and install them where no champion is
 python -m serving load-subjects households.csv            # indicators into the store, by household
 python -m serving ingest tax.csv --department tax         # a department's own groups
 python -m serving export-training --out x.parquet         # rows for training, under live authorisations
@@ -24,6 +25,7 @@ from typing import Annotated
 
 import typer
 
+from datasets.text_encoding import use_utf8
 from serving.cli import audit as proof_commands
 from serving.cli import governance, tokens
 from serving.cli import grants as grant_commands
@@ -263,7 +265,7 @@ def send_slide(
     told = {"accession": accession, "specimen": specimen, "stain": stain, "preparation": preparation}
     told |= {} if mpp is None else {"mpp": str(mpp)}
     try:
-        slide = client.send(url, file, token, (json.loads(form.read_text()) if form else {}) | told)
+        slide = client.send(url, file, token, (json.loads(form.read_text(encoding="utf-8")) if form else {}) | told)
     except (OSError, ValueError) as error:
         typer.echo(f"{error}", err=True)
         raise typer.Exit(1) from error
@@ -275,16 +277,36 @@ def send_slide(
 app.command("token")(tokens.token)
 
 
+@app.command("install-models")
+def install_models() -> None:
+    """Verify the models that ship with the project and install those whose name has no champion yet."""
+    from models.bundle import BundleRefused
+    from serving import settings
+    from serving.registry import released_models
+
+    try:
+        installed = released_models.install_from(settings.read().paths)
+    except (BundleRefused, OSError, settings.SettingsRefused) as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(1) from error
+    for model in installed:
+        typer.echo(f"{model.model} {model.version} is the champion (bundle {model.digest})")
+    if not installed:
+        typer.echo("Nothing to install: each released model has a champion, or none is released.")
+
+
 @app.command()
 def demo(
     port: Annotated[int, typer.Option()] = 3000,
     once: Annotated[bool, typer.Option("--once", help="stop after the answers")] = False,
+    details: Annotated[bool, typer.Option("--details", help="each answer whole, with ledger and reasons")] = False,
 ) -> None:
-    """Serve, ask each of configs/examples, show the answers, and stay."""
+    """Serve the released models, ask each of configs/examples, retrain one live, and stay."""
     from serving.cli.demo import run
 
-    raise typer.Exit(run(port, once))
+    raise typer.Exit(run(port, once, details))
 
 
 if __name__ == "__main__":
+    use_utf8()
     app()

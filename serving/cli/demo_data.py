@@ -103,7 +103,7 @@ def _outcomes(ask: Ask, households: pl.DataFrame, answered: pl.DataFrame) -> Non
 
 def _run(root: Path, module: str, *more: object) -> None:
     command = [sys.executable, "-m", module, *map(str, more)]
-    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=root, capture_output=True, encoding="utf-8", check=False)
     if done.returncode:
         told = f"python -m {module} {' '.join(map(str, more))} ended with status {done.returncode}"
         raise SystemExit(f"{told}: {done.stdout}{done.stderr}")
