@@ -34,13 +34,15 @@ train-%: .venv/.dev              # with torch, which pathology trains with
 	$(PY) -m training $(foreach product,$(PRODUCTS),$(if $(filter $(product)%,$*),$(product))) --config configs/$*.toml
 
 release: .venv/.dev              ## sign the champions with the release key and put them into models/released
-	$(PY) -m training release
+	$(PY) -m training release credit_limit scitech_risk pathology
+	$(PY) -m training credit_limit --config configs/credit_limit_taiwan_first.toml --var var/first
+	$(PY) -m training release credit_limit_taiwan --var var/first
 
 console: $(CONSOLE)              ## build the pages for people from serving/console/web
 
 $(CONSOLE): $(shell find $(WEB) -type f -not -path '*/node_modules/*') | .venv/.demo
 	@echo "Building the console ..."
-	@cd $(WEB) && PATH="$(CURDIR)/.venv/bin:$$PATH" && npm ci --silent && npm run --silent build
+	@cd $(WEB) && PATH="$(CURDIR)/.venv/bin:$$PATH" && npm ci --silent && npm run --silent build -- --logLevel warn
 	@touch $@
 
 preflight:                       ## check platform, Python, disk, port and environment; downloads nothing

@@ -36,7 +36,7 @@ ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "configs" / "examples"
 SLIDES = ROOT / "var" / "slides_demo"
 EXAMPLE_TITLES = {  # file of configs/examples -> what it shows, in the order in which they are asked
-    "household": ("a household whose conduct lifts its limit", "品行提高额度的农户"),
+    "household_good_conduct": ("a household whose conduct lifts its limit", "品行提高额度的农户"),
     "household_without_tax_record": ("the same household without a tax record", "没有纳税记录的同一农户"),
     "company": ("a technology company that is approved", "获批的科创企业"),
     "company_shell": ("a shell company, with the evidence", "空壳企业及其证据"),
@@ -174,7 +174,10 @@ def retrain(base: str, bank: str, route: str) -> None:
     subprocess.run(command, cwd=ROOT, check=True)
     champion = pointed(var / "bundles" / RETRAINED)
     if champion == before:
-        console.print(f"The gate kept {before}: it serves on. 新版本未通过门槛，{before} 继续服务。\n")
+        console.print(
+            f"Only a version that the gate finds better takes over; {before} serves on. "
+            f"仅优于在线版本者上线，{before} 继续服务。\n"
+        )
         return
     for _ in range(SWAP_WITHIN):
         if (now := _version(base, bank)) == champion:
