@@ -80,7 +80,7 @@ def serve_slides(port: Annotated[int | None, typer.Option(help="else configs/ser
     from serving.settings import SettingsRefused, read
 
     if missing := [name for name in ("openslide", "kfbslide", "dbos") if find_spec(name) is None]:
-        told = f"{', '.join(missing)} is not installed; slides need it: pip install -r configs/locks/dev.txt"
+        told = f"{', '.join(missing)} is not installed; slides need it: pip install -r configs/locks/demo.txt"
         typer.echo(told, err=True)
         raise typer.Exit(1)
     try:

@@ -155,8 +155,8 @@ def read_slides(base: str, clinic: str, painter: subprocess.Popen[bytes], exampl
     for example in examples:
         form = send_slide.FORM | {"accession": f"DEMO-{time.strftime('%Y%m%d-%H%M%S')}-{Path(example.file).stem}"}
         slide = send_slide.send(base, SLIDES / example.file, clinic, form)
-        title = f"{example.en} {example.zh}; SIMULATED 模拟"
-        send_slide.show(console, send_slide.follow(base, slide, clinic, console), title)
+        console.print(f"{example.en} {example.zh} (made up 虚构)", style="bold")
+        send_slide.show(console, send_slide.follow(base, slide, clinic, console), "SIMULATED 模拟")
         console.print(f"  Look at it 查看: {base}/console/slides/{slide}\n", soft_wrap=True)
 
 

@@ -13,16 +13,12 @@ REASONS = 2
 
 
 def show_outcome(title: str, answer: dict[str, Any]) -> Panel:
-    lines = [_decision(answer), *_conduct(answer), *_gate(answer), *_referral(answer), *_reasons(answer)]
     simulated = "trained on SIMULATED data 模拟数据训练" if answer["simulated"] else "trained on real data 真实数据训练"
     model = answer["model"]
-    return Panel(
-        Group(*lines),
-        title=f"{title} (made up 虚构)",
-        subtitle=f"{model['name']} {model['version']} · {simulated}",
-        title_align="left",
-        subtitle_align="left",
-    )
+    head = Text.assemble((title, "bold"), " (made up 虚构)")
+    foot = Text(f"{model['name']} {model['version']} · {simulated}", style="dim")
+    facts = [*_conduct(answer), *_gate(answer), *_referral(answer), *_reasons(answer)]
+    return Panel(Group(head, _decision(answer), *facts, foot))
 
 
 def _decision(answer: dict[str, Any]) -> Text:

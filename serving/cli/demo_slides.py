@@ -1,6 +1,7 @@
 """Paint the demo's SIMULATED slides: python -m serving.cli.demo_slides var/slides_demo
 
-Three slides of nobody: one with many abnormal cells, one in a stain that the model never learned from, one negative.
+Three slides of nobody: one with many abnormal cells, one in a stain that the model never learned from, one without
+abnormal cells.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ class Example(NamedTuple):
 
 
 POSITIVE = Example(
-    "positive.tiff", 2028, "HSIL", "", "a clearly positive slide, with its cells", "明显阳性的切片及其细胞"
+    "positive.tiff", 2029, "HSIL", "", "a clearly positive slide, with its cells", "明显阳性的切片及其细胞"
 )
 ABSTAINED = Example(
     "other_stain.tiff",
@@ -32,7 +33,7 @@ ABSTAINED = Example(
     "a slide in an unknown stain, left to a person",
     "未知染色的切片，机器弃权",
 )
-NEGATIVE = Example("negative.tiff", 2026, "NILM", "", "a negative slide", "阴性切片")
+NEGATIVE = Example("negative.tiff", 2026, "NILM", "", "a slide without abnormal cells", "无异常细胞的切片")
 EXAMPLES = (POSITIVE, ABSTAINED, NEGATIVE)
 
 
