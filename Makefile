@@ -35,7 +35,7 @@ train-%: .venv/.dev              # with torch, which pathology trains with
 
 release: .venv/.dev              ## sign the champions with the release key and put them into models/released
 	$(PY) -m training release credit_limit scitech_risk pathology
-	$(PY) -m training credit_limit --config configs/credit_limit_taiwan_first.toml --var var/first
+	$(PY) -m training credit_limit --config configs/released/credit_limit_taiwan.toml --var var/first
 	$(PY) -m training release credit_limit_taiwan --var var/first
 
 console: $(CONSOLE)              ## build the pages for people from serving/console/web

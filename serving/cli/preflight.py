@@ -20,6 +20,7 @@ from typing import NamedTuple
 OLDEST, NEWEST = (3, 11), (3, 13)
 MACHINES = ("x86_64", "aarch64")
 GLIBC = (2, 28)  # of the wheels that are locked
+SQLITE = (3, 42)
 GIGABYTE = 1_000_000_000
 DISK = {"demo": 4, "train": 14, "test": 14}  # target -> GB: the environment, the download cache, what is recorded
 STAMPS = {"demo": (".demo", ".dev"), "train": (".dev",), "test": (".dev",)}  # in .venv, once it is complete
@@ -60,6 +61,8 @@ def find_faults(target: str, port: str, root: str) -> list[Fault]:
         faults += check_environment(environment)
     else:
         faults += check_python(sys.version_info[:3], has_modules("venv", "ensurepip"))
+        if OLDEST <= sys.version_info[:2] <= NEWEST:
+            faults += check_sqlite(sys.version_info[:3], sqlite_version())
     if not complete and os.path.isdir(root):
         faults += check_disk(shutil.disk_usage(root).free / GIGABYTE, DISK[target], root)
     if target == "demo":
@@ -120,14 +123,38 @@ def check_python(version: tuple[int, ...], can_make_environments: bool) -> list[
     return []
 
 
+def check_sqlite(version: tuple[int, ...], sqlite: str) -> list[Fault]:
+    """The queue of slides counts in parts of a second where Python is 3.12 or later, which SQLite does from 3.42."""
+    numbers = tuple(int(part) for part in re.findall(r"\d+", sqlite)[:2])
+    if version[:2] < (3, 12) or numbers >= SQLITE:
+        return []
+    number, needed = ".".join(map(str, version[:2])), ".".join(map(str, SQLITE))
+    fault = Fault(
+        f"Python {number} with SQLite {sqlite or 'missing'}",
+        f"SQLite {needed} or later, or Python 3.11",
+        "name another Python: make clean-environment, then make demo PYTHON=/path/to/python3.11 "
+        "(those that uv brings have a newer SQLite: uv python install 3.12)",
+        f"Python {number} 的 SQLite 版本为 {sqlite or '无'}；需要 {needed} 或更高版本，或改用 Python 3.11。",
+    )
+    return [fault]
+
+
+def sqlite_version() -> str:
+    try:
+        import sqlite3
+    except ImportError:
+        return ""
+    return sqlite3.sqlite_version
+
+
 def check_environment(folder: str) -> list[Fault]:
     """Whether .venv was made here, whole, and by a Python that is supported."""
     action, zh = "remove it and start again: make clean-environment", "请删除后重试：make clean-environment"
-    code = "import sys; print(sys.version_info[0], sys.version_info[1], sys.prefix)"
+    code = "import sys, sqlite3; v = sys.version_info; print(v[0], v[1], sqlite3.sqlite_version, sys.prefix)"
     try:
         command = [os.path.join(folder, "bin", "python"), "-I", "-c", code]
         output = subprocess.run(command, capture_output=True, check=True, timeout=60).stdout.decode("utf-8", "replace")
-        major, minor, prefix = output.strip().split(" ", 2)
+        major, minor, sqlite, prefix = output.strip().split(" ", 3)
         version = int(major), int(minor)
         if shutil.which("uv") is None:
             subprocess.run([*command[:2], "-m", "pip", "--version"], capture_output=True, check=True, timeout=60)
@@ -156,7 +183,7 @@ def check_environment(folder: str) -> list[Fault]:
             f"环境 {folder} 是在 {prefix} 创建的，移动后不可用；{zh}",
         )
         return [fault]
-    return []
+    return check_sqlite(version, sqlite)
 
 
 def check_folder(root: str) -> list[Fault]:

@@ -52,6 +52,13 @@ def test_a_python_that_makes_no_environments_is_refused():
     assert "python3.12-venv" in one(preflight.check_python((3, 12, 1), False)).action
 
 
+def test_an_sqlite_that_the_queue_of_slides_cannot_use_is_refused():
+    assert "SQLite 3.40.1" in one(preflight.check_sqlite((3, 12, 1), "3.40.1")).found
+    assert one(preflight.check_sqlite((3, 13, 0), ""))
+    assert preflight.check_sqlite((3, 11, 7), "3.40.1") == []
+    assert preflight.check_sqlite((3, 13, 0), "3.46.1") == []
+
+
 def test_a_full_disk_is_refused():
     fault = one(preflight.check_disk(1.26, 4, "/work"))
     assert "1.3 GB" in fault.found
