@@ -98,6 +98,17 @@ class BaseCard(BaseModel):
     versions: dict[str, str] = Field(default_factory=dict)  # of the libraries that made it
 
 
+class AnyCard(BaseCard):
+    """A card of any product, read for what all of them have in common."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    horizon: str = ""
+    target: str = ""
+    inputs: tuple[Any, ...] = ()
+    classes: tuple[Any, ...] = ()
+
+
 class Card(BaseCard):
     """Of a table's model. `inputs` are in the order of the graph's columns, categories' levels in that of the codes."""
 

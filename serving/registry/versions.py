@@ -9,23 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from models.bundle import CARD, BundleError, parse_bundle, read_alias, verify_bundle
-from models.card import BaseCard
+from models.card import AnyCard
 from serving.registry.loader import modification_times
 
 NAME_PATTERN = re.compile(r"[\w-][\w.-]{0,127}", re.ASCII)
 MAX_PAGE_SIZE = 200  # versions on a page
 METRIC_NAMES = ("auc", "ks", "brier", "slope", "intercept", "sensitivity", "specificity", "accuracy")
-
-
-class AnyCard(BaseCard):
-    """A card of any product, read for what all of them tell."""
-
-    model_config = {"frozen": True, "extra": "ignore"}
-
-    horizon: str = ""
-    target: str = ""
-    inputs: tuple[Any, ...] = ()
-    classes: tuple[Any, ...] = ()
 
 
 @dataclass(frozen=True)
