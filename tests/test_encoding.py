@@ -49,7 +49,7 @@ def test_no_file_is_opened_in_the_encoding_of_the_locale(package):
         ["-m", "training", "--help"],
         [
             "-c",
-            "from serving import settings; settings.load_settings(); from serving.privacy.consent.rules import rules; rules()",
+            "from serving import settings; settings.load_settings(); from serving.privacy.consent.rules import load_rules; load_rules()",
         ],
         ["-m", "models.credit_limit", "--help"],
         ["-I", "serving/cli/preflight.py", "--target", "demo", "--port", "not a port"],

@@ -9,16 +9,16 @@ import pytest
 from models import bundle
 from models.bundle import BundleError, read_alias
 from models.bundle_archive import pack
-from models.card import Card, Head, Reference
-from models.evaluation_summary import Verdict
+from models.card import Card, ScoreHead, ContributionReference
+from models.evaluation_summary import GateVerdict
 from serving.registry.released_models import find_archives, install, read_archive
-from training.release import release
+from training.release import release_models
 
 MODEL, VERSION = "credit_limit", "20260101-000000-abcdef"
 
 
 def card(**changes):
-    told = {
+    fields = {
         "product": "credit_limit",
         "model": MODEL,
         "version": VERSION,
@@ -28,18 +28,18 @@ def card(**changes):
         "not_for": "anything else",
         "inputs": (),
         "target": "default_12m",
-        "head": Head(slope=1.0, intercept=0.0, bias=0.0),
-        "reference": Reference(points=(), contributions=()),
-        "verdict": Verdict(passed=True, checks=()),
+        "head": ScoreHead(slope=1.0, intercept=0.0, bias=0.0),
+        "reference": ContributionReference(points=(), contributions=()),
+        "verdict": GateVerdict(passed=True, checks=()),
     }
-    return Card(**{**told, **changes})
+    return Card(**{**fields, **changes})
 
 
 def train(var, version=VERSION, **changes):
     private, _ = bundle.create_signing_keys(var / "keys")
     folder = var / "bundles" / MODEL / version
     changes = {"version": version, **changes}
-    bundle.write(folder, graph=b"graph" * 400, card=card(**changes), policy=b"a = 1\n", private_key=private)
+    bundle.write_bundle(folder, graph=b"graph" * 400, card=card(**changes), policy=b"a = 1\n", private_key=private)
     bundle.set_alias(folder.parent, "champion", version)
     return folder
 
@@ -53,7 +53,7 @@ def var(tmp_path):
 @pytest.fixture
 def released(tmp_path, var):
     folder = tmp_path / "released"
-    list(release([MODEL], var, tmp_path / "secret" / "release.pem", folder))
+    list(release_models([MODEL], var, tmp_path / "secret" / "release.pem", folder))
     return folder
 
 
@@ -65,12 +65,12 @@ def other(tmp_path):
 
 def test_a_released_model_is_installed_with_its_digest_and_serves_under_the_own_key(released, var, other):
     bundles, (private, public) = other
-    (found,) = install(bundles, private, released)
-    there = bundle.load(bundles / MODEL / VERSION, public)
-    trained = bundle.load(var / "bundles" / MODEL / VERSION, var / "keys/signing.pub.pem")
+    (installed,) = install(bundles, private, released)
+    there = bundle.load_bundle(bundles / MODEL / VERSION, public)
+    trained = bundle.load_bundle(var / "bundles" / MODEL / VERSION, var / "keys/signing.pub.pem")
     assert there == trained
-    assert found.digest == there.digest == trained.digest
-    assert (found.model, found.version, found.files, found.simulated) == (MODEL, VERSION, 3, True)
+    assert installed.digest == there.digest == trained.digest
+    assert (installed.model, installed.version, installed.files, installed.simulated) == (MODEL, VERSION, 3, True)
     assert read_alias(bundles / MODEL) == VERSION
 
 
@@ -93,7 +93,7 @@ def files_of(archive):
         return {entry.name: opened.extractfile(entry).read() for entry in opened}
 
 
-@pytest.mark.parametrize("name", [*bundle.CONTENTS, bundle.SIGNATURE])
+@pytest.mark.parametrize("name", [*bundle.REQUIRED_FILES, bundle.SIGNATURE])
 def test_one_flipped_bit_in_any_file_is_refused_in_a_sentence(released, other, name):
     bundles, (private, _) = other
     (archive,) = find_archives(released).values()
@@ -103,11 +103,11 @@ def test_one_flipped_bit_in_any_file_is_refused_in_a_sentence(released, other, n
     archive.write_bytes(pack(files | {name: bytes(changed)}))
     with pytest.raises(BundleError) as refused:
         install(bundles, private, released)
-    told = str(refused.value)
-    assert "is not the bundle that was released, so it is not installed" in told
-    assert "make train" in told
-    assert "未安装" in told
-    assert "/yuheng-release-" not in told, "a scratch folder means nothing to a reader"
+    message = str(refused.value)
+    assert "is not the bundle that was released, so it is not installed" in message
+    assert "make train" in message
+    assert "未安装" in message
+    assert "/yuheng-release-" not in message, "a scratch folder means nothing to a reader"
     assert read_alias(bundles / MODEL) is None
     assert not (bundles / MODEL).exists()
 
@@ -126,16 +126,16 @@ def test_an_archive_that_would_write_elsewhere_is_refused(released, other, tmp_p
     (archive,) = find_archives(released).values()
     for entry in (tarfile.TarInfo("../../escaped"), tarfile.TarInfo("/escaped"), tarfile.TarInfo("code.py")):
         buffer = BytesIO()
-        with tarfile.open(fileobj=buffer, mode="w") as made:
-            made.addfile(entry)
+        with tarfile.open(fileobj=buffer, mode="w") as tar:
+            tar.addfile(entry)
         archive.write_bytes(lzma.compress(buffer.getvalue()))
         with pytest.raises(BundleError, match="not a file of a bundle"):
             read_archive(archive, released / "release.pub.pem")
     link = tarfile.TarInfo("model.onnx")
     link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
     buffer = BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as made:
-        made.addfile(link)
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
+        tar.addfile(link)
     archive.write_bytes(lzma.compress(buffer.getvalue()))
     with pytest.raises(BundleError, match="not a file of a bundle"):
         read_archive(archive, released / "release.pub.pem")
@@ -166,22 +166,22 @@ def test_without_the_release_key_nothing_is_installed(released, other):
 
 def test_a_new_version_replaces_the_released_one(released, var, tmp_path):
     train(var, "20270101-000000-aaaaaa")
-    (one,) = release([MODEL], var, tmp_path / "secret" / "release.pem", released)
+    (one,) = release_models([MODEL], var, tmp_path / "secret" / "release.pem", released)
     assert [path.name for path in (released / MODEL).iterdir()] == [one.archive.name]
     assert one.packed < one.unpacked
 
 
 def test_what_the_gate_refused_is_not_released(var, tmp_path):
-    train(var, "refused", verdict=Verdict(passed=False, checks=()))
+    train(var, "refused", verdict=GateVerdict(passed=False, checks=()))
     with pytest.raises(BundleError, match="did not pass the gate"):
-        list(release([MODEL], var, tmp_path / "release.pem", tmp_path / "released"))
+        list(release_models([MODEL], var, tmp_path / "release.pem", tmp_path / "released"))
     assert not (tmp_path / "released").exists()
 
 
 def test_another_release_key_does_not_replace_the_one_that_ships_unasked(released, var, tmp_path):
     with pytest.raises(BundleError, match="--new-key"):
-        list(release([MODEL], var, tmp_path / "new" / "release.pem", released))
-    list(release([MODEL], var, tmp_path / "new" / "release.pem", released, new_key=True))
+        list(release_models([MODEL], var, tmp_path / "new" / "release.pem", released))
+    list(release_models([MODEL], var, tmp_path / "new" / "release.pem", released, new_key=True))
     assert read_archive(*find_archives(released).values(), released / "release.pub.pem")
 
 
