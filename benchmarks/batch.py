@@ -43,7 +43,7 @@ def measure_service(folder: Path, source: Path, reasons: bool) -> float:
         service.start()
         try:
             request = BatchRequest(new_id(), "local", "benchmark", None, "", source, "parquet", "parquet", (), reasons)
-            model = service.held(products()["credit_limit"], None)
+            model = service.deployed_model(products()["credit_limit"], None)
             job = BatchJob(request, model, service.settings, service.store.writer, service.metrics, service.prices)
 
             def write_answers() -> float:

@@ -50,7 +50,7 @@ async def measure(folder: Path, args: argparse.Namespace) -> None:
     environ |= {"YUHENG_BUNDLES": str(folder / "bundles"), "YUHENG_PUBLIC_KEY": str(folder / "keys/signing.pub.pem")}
     service = DecisionService(settings.load_settings(environ=environ), Metrics())
     service.start()
-    model = service.held(products()["credit_limit"], None)
+    model = service.deployed_model(products()["credit_limit"], None)
     people = schema.sample(args.subjects, 7).drop("as_of")
     source_file = folder / "whole.parquet"
     people.write_parquet(source_file)
@@ -67,7 +67,7 @@ async def measure(folder: Path, args: argparse.Namespace) -> None:
         order = BatchRequest(new_id(), LOCAL_PRINCIPAL.tenant, "benchmark", None, "", folder / f"{name}.parquet", "parquet", "parquet",
                       (), False)  # fmt: skip
         job = BatchJob(order, model, service.settings, service.store.writer, service.metrics, service.prices,
-                  subject_reader=SubjectReader(service.store.reader, service.vault, service.rules, model, LOCAL_PRINCIPAL.tenant))  # fmt: skip
+                  subject_reader=SubjectReader(service.store.reader, service.vault, service.consent_rules, model, LOCAL_PRINCIPAL.tenant))  # fmt: skip
         started = time.perf_counter()
         with (folder / "answer.parquet").open("wb") as out:
             out.writelines(job.stream())

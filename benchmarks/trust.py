@@ -60,7 +60,7 @@ async def _measure_in_turns(folder: Path, body: bytes, turns: int) -> dict[int, 
         for turn_index in range(turns + 5):
             for service, durations in zip(services, durations_pair, strict=True):
                 started = time.perf_counter()
-                await asyncio.gather(*(service.answer(product, body, None) for _ in range(callers)))
+                await asyncio.gather(*(service.decide(product, body, None) for _ in range(callers)))
                 if turn_index >= 5:
                     durations.append(time.perf_counter() - started)
     for service in services:

@@ -80,7 +80,7 @@ class App:
         self.pathology = PathologyRoutes(settings, service.store, service.quota)
         self.authenticator = Authenticator(settings)
         self._started = False
-        consent_rules = service.rules or load_rules()
+        consent_rules = service.consent_rules or load_rules()
         # Pattern -> method -> handler. {name} takes one segment of the address.
         self.routes: dict[str, dict[str, Handler]] = {
             **{product.route: {"POST": partial(self.post_decision, product)} for product in products().values()},
@@ -110,7 +110,7 @@ class App:
             **CompanyRoutes(service).routes(),
             **self.pathology.routes(),
             **GovernanceRoutes(service).routes(),
-            **VersionRoutes(settings, service.store, service.champions, service.readers).routes(),
+            **VersionRoutes(settings, service.store, service.model_loader, service.slide_model_loader).routes(),
         }
         self._permissions = permissions.roles_by_route(self.routes)
         self._static_paths = {path for path in self.routes if "{" not in path}
@@ -248,7 +248,7 @@ class App:
                 expected=JSON_MEDIA_TYPE,
             )
         body = await read_body(request, self.settings.limits.max_body_bytes, self.settings.limits.body_timeout_seconds)
-        result = await self.service.answer(product, body, key, request.principal)
+        result = await self.service.decide(product, body, key, request.principal)
         return Response(result.body, headers={"Idempotent-Replayed": "true"} if result.replayed else {})
 
     async def get_decision(self, request: Request) -> Response:
@@ -310,7 +310,7 @@ class App:
     # --- about the service
 
     async def list_models(self, request: Request) -> Response:
-        loader = self.service.champions
+        loader = self.service.model_loader
         descriptions = [
             {
                 "name": name,
@@ -329,7 +329,7 @@ class App:
             }
             for name, model in sorted(loader.deployed.items())
         ]
-        descriptions += [describe_slide_model(model) for _, model in sorted(self.service.readers.deployed.items())]
+        descriptions += [describe_slide_model(model) for _, model in sorted(self.service.slide_model_loader.deployed.items())]
         return Response(orjson.dumps({"models": descriptions}))
 
     async def live(self, request: Request) -> Response:
@@ -337,10 +337,10 @@ class App:
 
     async def ready(self, request: Request) -> Response:
         """200 while a model is held and the store takes records; an alarm beside a serving model is only told."""
-        decision_models = self.service.champions
+        decision_models = self.service.model_loader
         store_error = await self.service.store.probe()
         self.metrics.store_failing.set(store_error is not None)
-        slide_models = self.service.readers
+        slide_models = self.service.slide_model_loader
         failures = slide_models.failures | decision_models.failures
         for model in {*decision_models.deployed, *slide_models.deployed, *failures}:
             self.metrics.bundle_refused.labels(model).set(model in failures)
@@ -358,10 +358,10 @@ class App:
         return Response(orjson.dumps(payload), status_code=200 if is_ready else 503)
 
     async def get_metrics(self, request: Request) -> Response:
-        decision_models, writer = self.service.champions, self.service.store.writer
+        decision_models, writer = self.service.model_loader, self.service.store.writer
         self.metrics.pending_commits.set(writer.waiting)
         self.metrics.store_failing.set(writer.failing is not None)
-        slide_models = self.service.readers
+        slide_models = self.service.slide_model_loader
         failures = slide_models.failures | decision_models.failures
         for model in {*decision_models.deployed, *slide_models.deployed, *failures}:
             self.metrics.bundle_refused.labels(model).set(model in failures)
@@ -369,7 +369,7 @@ class App:
         return Response(self.metrics.render(), media_type=CONTENT_TYPE)
 
     async def get_openapi(self, request: Request) -> Response:
-        return Response(orjson.dumps(build_document(self.service.champions.deployed, self.settings)))
+        return Response(orjson.dumps(build_document(self.service.model_loader.deployed, self.settings)))
 
     async def get_problem_type(self, request: Request) -> Response:
         problem_type = PROBLEM_TYPES.get(request.path_params[0])

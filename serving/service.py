@@ -90,4 +90,4 @@ class Gateway:
 
     async def __is_ready__(self) -> bool:
         assert MOUNTED_APP.app is not None
-        return bool(MOUNTED_APP.app.service.champions.deployed)
+        return bool(MOUNTED_APP.app.service.model_loader.deployed)

@@ -79,15 +79,15 @@ class DecisionService:
         self.store = Store(settings, DecisionTransaction(), self._on_open)
         champion = settings.champion
         where = settings.paths.bundles, settings.paths.public_key, champion.poll_seconds, champion.retry_seconds
-        self.champions: ModelLoader[DeployedModel] = ModelLoader(*where, deploy, is_tabular_product)
-        self.readers: ModelLoader[Bundle[SlideCard]] = ModelLoader(
+        self.model_loader: ModelLoader[DeployedModel] = ModelLoader(*where, deploy, is_tabular_product)
+        self.slide_model_loader: ModelLoader[Bundle[SlideCard]] = ModelLoader(
             *where, deploy_slide_model, is_slide_product
         )  # listed only
-        self.champions.on_swap = self._swapped
-        self.rules = load_rules() if settings.consent.required else None
+        self.model_loader.on_swap = self._swapped
+        self.consent_rules = load_rules() if settings.consent.required else None
         self.prices = Prices.load(settings.paths.prices)
         self.quota = Quota(settings.rate, self.store)
-        self.counts = InputCounter(self.store)
+        self.input_counter = InputCounter(self.store)
         self.on_open: list[Callable[[sa.Connection], None]] = []  # of others that the store has, as it opens
         self.log_alarm: str | None = None
         self._vault: Vault | None = None
@@ -102,9 +102,9 @@ class DecisionService:
         self.store.start()
         if (ROOT.parent / "bento.yaml").exists() and self.settings.paths.store.is_relative_to(ROOT):
             log.warning("records go into the Bento itself (%s): set YUHENG_HOME", self.settings.paths.store)
-        self.champions.load_all()
-        self.readers.load_all()
-        watches = self.champions.watch(), self.readers.watch(), self.counts.watch(), self._sign()
+        self.model_loader.load_all()
+        self.slide_model_loader.load_all()
+        watches = self.model_loader.watch(), self.slide_model_loader.watch(), self.input_counter.watch(), self._sign()
         self._watching = asyncio.gather(*watches)
 
     def stop(self) -> None:
@@ -115,7 +115,7 @@ class DecisionService:
         engine = self.store.engine
         self.quota.close(engine)
         self.store.close()
-        self.counts.finish(engine)
+        self.input_counter.finish(engine)
         self.store.dispose()
 
     def _on_open(self, engine: sa.Engine) -> None:
@@ -143,7 +143,7 @@ class DecisionService:
         return self._vault
 
     @property
-    def notary(self) -> CheckpointSigner:
+    def checkpoint_signer(self) -> CheckpointSigner:
         """Raises StoreUnavailable."""
         _ = self.store.engine
         assert self._notary is not None
@@ -164,13 +164,13 @@ class DecisionService:
                     log.error("no checkpoint can be signed: %s", error)
                 failing = True
 
-    def held(self, product: Product, model: str | None) -> DeployedModel:
+    def deployed_model(self, product: Product, model: str | None) -> DeployedModel:
         """What serves the product under a name, or under its default's. Raises Problem."""
         name = self.settings.default_models[product.name] if model is None else model
-        held = self.champions.deployed.get(name)
+        held = self.model_loader.deployed.get(name)
         if held is not None and held.card.product == product.name:
             return held
-        ours = [name for name, held in self.champions.deployed.items() if held.card.product == product.name]
+        ours = [name for name, held in self.model_loader.deployed.items() if held.card.product == product.name]
         if held is not None and model is not None:
             route = products()[held.card.product].route
             raise ProblemError(
@@ -186,7 +186,7 @@ class DecisionService:
             )
         raise ProblemError("unknown_model", actual=repr(name[:80]), expected=", ".join(ours))
 
-    async def answer(
+    async def decide(
         self, product: Product, body: bytes, key: str | None, caller: Principal = LOCAL_PRINCIPAL
     ) -> DecisionResponse:
         """One applicant's answer. Raises Problem or StoreUnavailable; then nothing was recorded."""
@@ -198,8 +198,8 @@ class DecisionService:
                 return DecisionResponse(earlier, True)
         await self.quota.check(caller.tenant)
         question = parse_request(body, product.request_schema)
-        held = self.held(product, question.model)
-        stated = await self.stated(product, question, held, caller)
+        held = self.deployed_model(product, question.model)
+        stated = await self.resolve_inputs(product, question, held, caller)
         row, faults = held.validate(stated.values)
         if faults:
             raise ProblemError("invalid_request", errors=faults if stated.pseudonym is None else redact_faults(faults))
@@ -227,7 +227,7 @@ class DecisionService:
         if kept is None:
             self.metrics.record_decision(held.card.model, said["decision"])
             self.quota.add(caller.tenant, 1)
-            self.counts.add_row(held, caller.tenant, row, said)
+            self.input_counter.add_row(held, caller.tenant, row, said)
             return DecisionResponse(made["answer"], False)
         if kept.request_sha256 != digest:  # another process took the key meanwhile
             raise ProblemError("key_reused", actual=repr(key))
@@ -293,7 +293,7 @@ class DecisionService:
             else:
                 answer.set_result(row["answer"] if kept is None else kept.answer)
 
-    async def stated(
+    async def resolve_inputs(
         self, product: Product, question: DecisionRequest, held: DeployedModel, caller: Principal
     ) -> ResolvedInputs:
         """What an answer rests on. Raises Problem where the store may not be read for it."""
@@ -305,7 +305,7 @@ class DecisionService:
         """What the store holds of a subject, of the groups that the model reads and the caller may. Raises Problem."""
         reader, pseudonym = self.store.reader, self.vault.pseudonym(product.name, subject)
         stamp, groups = utc_now(), sorted(columns_by_group(held.table))
-        may = self.opened(product, pseudonym, groups, caller, stamp)
+        may = self.check_consent(product, pseudonym, groups, caller, stamp)
         try:
             found = reader.run(
                 lambda connection: latest_as_of(connection, self.vault, pseudonym, may.allowed_groups, stamp[:10])
@@ -319,23 +319,23 @@ class DecisionService:
         values = {name: value for name, value in found.values.items() if name in known}
         return ResolvedInputs(values, found.simulated, pseudonym, may.grants, may.withheld)
 
-    def opened(
+    def check_consent(
         self, product: Product, pseudonym: str, groups: Sequence[str], caller: Principal, stamp: str
     ) -> ConsentDecision:
         """What of these groups the caller may read. Raises Problem where one that is no conduct stays shut."""
-        if self.rules is None:
+        if self.consent_rules is None:
             return ConsentDecision(tuple(groups), (), (), {})
         grants = self.store.reader.run(
             lambda connection: active_grants(connection, caller.tenant, product.name, pseudonym, stamp)
         )
-        may = evaluate_consent(self.rules, product.name, groups, grants)
+        may = evaluate_consent(self.consent_rules, product.name, groups, grants)
         if may.missing:
             raise not_authorised_problem(may.missing)
         return may
 
     def receipt(self, decision: str, tenant: str) -> dict[str, Any] | None:
         """In a thread. None where the tenant has no such decision."""
-        notary = self.notary
+        notary = self.checkpoint_signer
         batch, _, row = decision.partition("-")
         if row:
             return receipts.for_batch_row(self.store.engine, notary.checkpoint, batch, int(row), tenant)

@@ -55,7 +55,7 @@ class WhatIf:
         if decision_request.indicators is None:  # else what the store holds of a subject could be found by trying
             expected = "indicators: a stored subject's values are not told", "指标：已存储主体的数值不予透露"
             raise ProblemError("invalid_request", errors=[FieldError("subject_id", "given", *expected)])
-        model = service.held(product, decision_request.model)
+        model = service.deployed_model(product, decision_request.model)
         row, faults = model.validate(decision_request.indicators)
         if faults:
             raise ProblemError("invalid_request", errors=faults)
@@ -66,9 +66,9 @@ class WhatIf:
 
     async def input_form(self, request: Request) -> Response:
         """What an applicant may state, group by group in the order of the contract."""
-        model = self.service.champions.deployed.get(request.path_params[0])
+        model = self.service.model_loader.deployed.get(request.path_params[0])
         if model is None:
-            model_names = ", ".join(sorted(self.service.champions.deployed)) or "no model"
+            model_names = ", ".join(sorted(self.service.model_loader.deployed)) or "no model"
             raise ProblemError("unknown_model", actual=repr(request.path_params[0][:80]), expected=model_names)
         product = products()[model.card.product]
         payload = {

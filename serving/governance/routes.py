@@ -71,8 +71,8 @@ class GovernanceRoutes:
         if faults:
             raise ProblemError("bad_parameter", errors=faults)
         service = self.service
-        serving = {name: model.card.version for name, model in service.champions.deployed.items()}
-        serving |= {name: model.card.version for name, model in service.readers.deployed.items()}
+        serving = {name: model.card.version for name, model in service.model_loader.deployed.items()}
+        serving |= {name: model.card.version for name, model in service.slide_model_loader.deployed.items()}
 
         def load_trace(engine: sa.Engine) -> trace.TraceNode:
             with read_connection(engine) as connection:
@@ -150,7 +150,7 @@ class GovernanceRoutes:
         if faults:
             raise ProblemError("bad_parameter", errors=faults)
         weekly = "by" in options
-        await self.service.counts.flush()
+        await self.service.input_counter.flush()
         tenant = None if "operator" in request.principal.roles else request.principal.tenant
 
         def load_reports(engine: sa.Engine) -> list[Row]:
@@ -165,14 +165,14 @@ class GovernanceRoutes:
         service = self.service
         alarms: list[Row] = [
             {"what": "bundle", "name": name, **asdict(alarm), "why_zh": describe_alarm_zh("bundle", alarm.why)}
-            for loader in (service.champions, service.readers)
+            for loader in (service.model_loader, service.slide_model_loader)
             for name, alarm in _loader_alarms(loader).items()
         ]
         store_failure = await service.store.probe()
         for component, reason in (
             ("store", store_failure),
             ("log", service.log_alarm),
-            ("counts", service.counts.failure),
+            ("counts", service.input_counter.failure),
         ):
             if reason is not None:
                 reason_zh = describe_alarm_zh(component, reason)

@@ -68,7 +68,7 @@ class BatchRoutes:
         options = self._parse_options(request)
         output_format = self._output_format(request, options.get("format"), input_format)
         keep = tuple(name for name in options.get("keep", "").split(",") if name)
-        model = self.service.held(product, options.get("model"))
+        model = self.service.deployed_model(product, options.get("model"))
         if conflicts := [name for name in keep if name in {column.name for column in model.fields} | _RESERVED_COLUMNS]:
             expected = ("a column that is neither read nor answered", "既不读取也不输出的列")
             raise ProblemError("bad_parameter", errors=[FieldError("keep", name, *expected) for name in conflicts])
@@ -103,9 +103,9 @@ class BatchRoutes:
                 reasons,
             )
             dependencies = writer, self.service.metrics, self.service.prices
-            on_scored = partial(self.service.counts.add_batch, model, request.principal.tenant)
+            on_scored = partial(self.service.input_counter.add_batch, model, request.principal.tenant)
             subjects = SubjectReader(
-                self.service.store.reader, self.service.vault, self.service.rules, model, request.principal.tenant
+                self.service.store.reader, self.service.vault, self.service.consent_rules, model, request.principal.tenant
             )
             job = BatchJob(batch_request, model, self.settings, *dependencies, self._on_charged, on_scored, subjects)
             return await self._respond(request, job)

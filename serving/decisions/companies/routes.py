@@ -104,7 +104,7 @@ class CompanyRoutes:
         return Response(await asyncio.to_thread(_map_tampering, load_network))
 
     def _required_groups(self, extra_groups: Sequence[str] = ()) -> list[str]:
-        return sorted({*columns_by_group(self.service.held(PRODUCT, None).table), *extra_groups})
+        return sorted({*columns_by_group(self.service.deployed_model(PRODUCT, None).table), *extra_groups})
 
     def _authorising_grants(self, company_id: str, principal: Principal, extra_groups: Sequence[str] = ()) -> set[str]:
         """By which grants. Warnings and ties are made of indicators, so they are told to who may read those of a
@@ -112,7 +112,7 @@ class CompanyRoutes:
         service = self.service
         _ = service.store.reader  # opens the store, and the vault with it
         pseudonym = service.vault.pseudonym(PRODUCT.name, company_id)
-        return set(service.opened(PRODUCT, pseudonym, self._required_groups(extra_groups), principal, utc_now()).grants)
+        return set(service.check_consent(PRODUCT, pseudonym, self._required_groups(extra_groups), principal, utc_now()).grants)
 
     def _record_use(self, view: str, company_id: str, principal: Principal, used_grants: Collection[str]) -> None:
         """A leaf that the grants were used, before what they opened is told: one a minute of the same look, so that a
@@ -133,7 +133,7 @@ class CompanyRoutes:
         self, tenant: str, used_grants: set[str], connection: sa.Connection, pseudonyms: list[str]
     ) -> set[str]:
         """Of these companies, those that the tenant might ask about. By which grants goes into `used`."""
-        rules, groups = self.service.rules, self._required_groups(company_network.REQUIRED_GROUPS)
+        rules, groups = self.service.consent_rules, self._required_groups(company_network.REQUIRED_GROUPS)
         if rules is None:
             return set(pseudonyms)
         grants = active_grants_by_subject(connection, tenant, PRODUCT.name, pseudonyms, utc_now())
@@ -158,7 +158,7 @@ class CompanyRoutes:
         }
 
     def _deployed_model(self, model_name: str | None) -> ScitechRiskModel:
-        deployed = self.service.held(PRODUCT, model_name)
+        deployed = self.service.deployed_model(PRODUCT, model_name)
         assert isinstance(deployed, ScitechRiskModel)
         return deployed
 
@@ -203,7 +203,7 @@ class CompanyRoutes:
         options = {option.name: option.default for option in PRODUCT.options}
         _ = service.store.reader
         decision_request = DecisionRequest(None, payload["subject_id"], model_name, options)
-        inputs = await service.stated(PRODUCT, decision_request, model, request.principal)
+        inputs = await service.resolve_inputs(PRODUCT, decision_request, model, request.principal)
         row, faults = model.validate(inputs.values)
         if faults:
             raise ProblemError("invalid_request", errors=redact_faults(faults))
