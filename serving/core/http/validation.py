@@ -16,6 +16,9 @@ from serving.core.http.request import JSON_MEDIA_TYPE, Request, read_body
 from serving.settings import LimitSettings
 
 SHA256 = re.compile(r"[0-9a-f]{64}")
+ID_PATTERN = re.compile(r"[0-9a-f]{32}")  # of everything that core/identifiers.py names
+BATCH_ID_PATTERN = ID_PATTERN
+DECISION_ID_PATTERN = re.compile(r"[0-9a-f]{32}(-[1-9][0-9]{0,9})?")  # a decision, or a row of a batch
 
 
 DEEPEST = 100  # levels of objects and lists

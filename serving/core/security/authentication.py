@@ -10,6 +10,7 @@ import orjson
 from serving.core.http.principal import ANONYMOUS, LOCAL_PRINCIPAL, Principal
 from serving.core.http.problems import ProblemError
 from serving.core.http.request import JSON_MEDIA_TYPE, Request, Response, read_body
+from serving.core.http.router import Routes
 from serving.core.http.validation import parse_json
 from serving.core.security.rate_limits import RateLimiter
 from serving.core.security.tokens import TokenError, TokenVerifier
@@ -30,6 +31,9 @@ class Authenticator:
 
     def start(self) -> None:
         self.token_verifier.start()
+
+    def routes(self) -> Routes:
+        return {"/v1/session": {"GET": self.whoami, "POST": self.login, "DELETE": self.logout}}
 
     async def authorize(self, request: Request, allowed_roles: frozenset[str]) -> Principal:
         """Who calls; NOBODY where anybody may. Raises Problem."""

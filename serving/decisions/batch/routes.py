@@ -105,7 +105,11 @@ class BatchRoutes:
             dependencies = writer, self.service.metrics, self.service.prices
             on_scored = partial(self.service.input_counter.add_batch, model, request.principal.tenant)
             subjects = SubjectReader(
-                self.service.store.reader, self.service.vault, self.service.consent_rules, model, request.principal.tenant
+                self.service.store.reader,
+                self.service.vault,
+                self.service.consent_rules,
+                model,
+                request.principal.tenant,
             )
             job = BatchJob(batch_request, model, self.settings, *dependencies, self._on_charged, on_scored, subjects)
             return await self._respond(request, job)

@@ -112,7 +112,9 @@ class CompanyRoutes:
         service = self.service
         _ = service.store.reader  # opens the store, and the vault with it
         pseudonym = service.vault.pseudonym(PRODUCT.name, company_id)
-        return set(service.check_consent(PRODUCT, pseudonym, self._required_groups(extra_groups), principal, utc_now()).grants)
+        return set(
+            service.check_consent(PRODUCT, pseudonym, self._required_groups(extra_groups), principal, utc_now()).grants
+        )
 
     def _record_use(self, view: str, company_id: str, principal: Principal, used_grants: Collection[str]) -> None:
         """A leaf that the grants were used, before what they opened is told: one a minute of the same look, so that a
