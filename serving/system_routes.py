@@ -5,14 +5,12 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-import orjson
-
 from models.bundle import Bundle
 from models.pathology.card import SlideCard
 from models.pathology.policy import ReadingPolicy
 from serving.core.http.metrics import CONTENT_TYPE, Metrics
 from serving.core.http.problems import PROBLEM_TYPES, ProblemError
-from serving.core.http.request import Request, Response
+from serving.core.http.request import JSONResponse, Request, Response
 from serving.core.http.router import Routes
 from serving.decisions.products.base import DeployedModel, products
 from serving.decisions.service import DecisionService
@@ -46,10 +44,10 @@ class SystemRoutes:
         descriptions += [
             describe_slide_model(model) for _, model in sorted(service.slide_model_loader.deployed.items())
         ]
-        return Response(orjson.dumps({"models": descriptions}))
+        return JSONResponse({"models": descriptions})
 
     async def live(self, request: Request) -> Response:
-        return Response(b'{"status":"live"}')
+        return JSONResponse(b'{"status":"live"}')
 
     async def ready(self, request: Request) -> Response:
         """200 while a model is deployed and the store takes records. Alarms do not change the status."""
@@ -67,7 +65,7 @@ class SystemRoutes:
                 "log": service.log_alarm or "ok",
                 "alarms": {name: asdict(failure) for name, failure in sorted(self._load_failures().items())},
             }
-        return Response(orjson.dumps(payload), status_code=200 if is_ready else 503)
+        return JSONResponse(payload, status_code=200 if is_ready else 503)
 
     async def get_metrics(self, request: Request) -> Response:
         writer = self.service.store.writer
@@ -87,13 +85,13 @@ class SystemRoutes:
         return self.service.slide_model_loader.failures | self.service.model_loader.failures
 
     async def get_openapi(self, request: Request) -> Response:
-        return Response(orjson.dumps(build_document(self.service.model_loader.deployed, self.settings)))
+        return JSONResponse(build_document(self.service.model_loader.deployed, self.settings))
 
     async def get_problem_type(self, request: Request) -> Response:
-        kind = request.path_params[0]
+        kind = request.path_params["kind"]
         if kind not in PROBLEM_TYPES:
             raise ProblemError("not_found", actual=repr(request.scope["path"][:200]))
-        return Response(orjson.dumps({"type": f"/problems/{kind}", **asdict(PROBLEM_TYPES[kind])}))
+        return JSONResponse({"type": f"/problems/{kind}", **asdict(PROBLEM_TYPES[kind])})
 
 
 def describe_model(name: str, model: DeployedModel, default: bool) -> dict[str, Any]:

@@ -5,10 +5,8 @@ from __future__ import annotations
 import asyncio
 from functools import partial
 
-import orjson
-
 from serving.core.http.problems import ProblemError
-from serving.core.http.request import JSON_MEDIA_TYPE, Request, Response, idempotency_key, read_body
+from serving.core.http.request import JSON_MEDIA_TYPE, JSONResponse, Request, Response, idempotency_key, read_body
 from serving.core.http.router import Routes
 from serving.core.http.validation import BATCH_ID_PATTERN, DECISION_ID_PATTERN
 from serving.decisions.batch import records
@@ -59,10 +57,10 @@ class DecisionRoutes:
         limits = self.service.settings.limits
         body = await read_body(request, limits.max_body_bytes, limits.body_timeout_seconds)
         result = await self.service.decide(product, body, key, request.principal)
-        return Response(result.body, headers={"Idempotent-Replayed": "true"} if result.replayed else {})
+        return JSONResponse(result.body, headers={"Idempotent-Replayed": "true"} if result.replayed else {})
 
     async def get_decision(self, request: Request) -> Response:
-        decision_id = request.path_params[0]
+        decision_id = request.path_params["id"]
         answer: bytes | None = None
         if DECISION_ID_PATTERN.fullmatch(decision_id):
             reader, tenant = self.service.store.reader, request.principal.tenant
@@ -73,24 +71,24 @@ class DecisionRoutes:
                 answer = await self.service.store.run_blocking(lambda: answer_of(reader, tenant, decision_id))
         if answer is None:
             raise ProblemError("unknown_decision", actual=repr(decision_id[:80]))
-        return Response(answer)
+        return JSONResponse(answer)
 
     async def get_receipt(self, request: Request) -> Response:
-        decision_id, receipt = request.path_params[0], None
+        decision_id, receipt = request.path_params["id"], None
         if DECISION_ID_PATTERN.fullmatch(decision_id):
             receipt = await asyncio.to_thread(self.service.receipt, decision_id, request.principal.tenant)
         if receipt is None:
             raise ProblemError("unknown_receipt", actual=repr(decision_id[:80]))
-        return Response(orjson.dumps(receipt))
+        return JSONResponse(receipt)
 
     async def post_batch(self, product: Product, request: Request) -> Response:
         return await self.batches.submit(product, request, idempotency_key(request))
 
     async def get_batch(self, request: Request) -> Response:
-        batch_id, reader, batch = request.path_params[0], self.service.store.reader, None
+        batch_id, reader, batch = request.path_params["id"], self.service.store.reader, None
         if BATCH_ID_PATTERN.fullmatch(batch_id):
             tenant = request.principal.tenant
             batch = await self.service.store.run_blocking(lambda: records.get(reader, tenant, batch_id))
         if batch is None:
             raise ProblemError("unknown_batch", actual=repr(batch_id[:80]))
-        return Response(orjson.dumps(records.summary(batch)))
+        return JSONResponse(records.summary(batch))

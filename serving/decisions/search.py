@@ -15,7 +15,7 @@ from serving.core.db import lookup
 from serving.core.db.lookup import decision_ids_about
 from serving.core.db.schema import BATCHES, DECISIONS, OVERRIDES, REFERRALS
 from serving.core.http.problems import ProblemError
-from serving.core.http.request import Request, Response, parse_query
+from serving.core.http.request import JSONResponse, Request, Response, parse_query
 from serving.core.http.schema import STORE_PROBLEMS, Schema, json_response, operation, query_param
 from serving.decisions.batch.records import summary
 from serving.decisions.products.base import products
@@ -74,7 +74,7 @@ class DecisionSearch:
             options["subject"] = service.vault.pseudonym(product, options["subject"])
         search = next((candidate for name, candidate in SEARCHES.items() if name in options), _search_recent)
         page = await asyncio.to_thread(reader.run, lambda connection: search(connection, tenant, options, limit))
-        return Response(orjson.dumps(page))
+        return JSONResponse(page)
 
     async def list_batches(self, request: Request) -> Response:
         options, faults = parse_query(request, ("product", "before", "limit"))
@@ -92,7 +92,7 @@ class DecisionSearch:
         rows = await asyncio.to_thread(reader.run, lambda connection: [*connection.execute(statement).mappings()])
         batches = [_batch_json(row) for row in rows]
         next_id = batches[-1]["batch_id"] if len(batches) == limit else None
-        return Response(orjson.dumps({"batches": batches, "next": next_id}))
+        return JSONResponse({"batches": batches, "next": next_id})
 
 
 def _parse_limit(options: Row, faults: list[FieldError]) -> int:

@@ -9,16 +9,14 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
-import orjson
-
 from datasets.errors import FieldError
 from datasets.schema import UNITS_ZH, ColumnSchema
 from serving.core.http.problems import ProblemError
-from serving.core.http.request import JSON_MEDIA_TYPE, Request, Response, read_body
+from serving.core.http.request import JSON_MEDIA_TYPE, JSONResponse, Request, Response, read_body
 from serving.core.http.schema import STORE_PROBLEMS, Schema, closed_object, json_response, operation, path_param
 from serving.decisions.products.base import Product, products
 from serving.decisions.request import parse_request
-from serving.decisions.service import JSON_OPTIONS, DecisionService
+from serving.decisions.service import DecisionService
 
 Handler = Callable[[Request], Awaitable[Response]]
 FORM_ROUTE = "/v1/models/{name}/form"
@@ -62,14 +60,14 @@ class WhatIf:
         answer = model.decide(decision_request.indicators, row, decision_request.options)
         model_json = {"name": model.card.model, "version": model.card.version, "bundle": model.digest}
         payload = {**answer, "model": model_json, "simulated": model.card.simulated, "recorded": False}
-        return Response(orjson.dumps(payload, option=JSON_OPTIONS))
+        return JSONResponse(payload)
 
     async def input_form(self, request: Request) -> Response:
         """What an applicant may state, group by group in the order of the contract."""
-        model = self.service.model_loader.deployed.get(request.path_params[0])
+        model = self.service.model_loader.deployed.get(request.path_params["name"])
         if model is None:
             model_names = ", ".join(sorted(self.service.model_loader.deployed)) or "no model"
-            raise ProblemError("unknown_model", actual=repr(request.path_params[0][:80]), expected=model_names)
+            raise ProblemError("unknown_model", actual=repr(request.path_params["name"][:80]), expected=model_names)
         product = products()[model.card.product]
         payload = {
             "model": model.card.model,
@@ -83,7 +81,7 @@ class WhatIf:
             ],
             "fields": [_field_json(column) for column in model.fields],
         }
-        return Response(orjson.dumps(payload))
+        return JSONResponse(payload)
 
 
 def _field_json(column: ColumnSchema) -> dict[str, Any]:

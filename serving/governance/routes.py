@@ -17,7 +17,7 @@ from serving.core.db.engine import read_connection
 from serving.core.http import validation
 from serving.core.http.idempotency import run_once
 from serving.core.http.problems import ProblemError, describe_alarm_zh
-from serving.core.http.request import Request, Response, parse_query
+from serving.core.http.request import JSONResponse, Request, Response, parse_query
 from serving.core.http.validation import json_object
 from serving.decisions.service import DecisionService
 from serving.governance.lineage import trace
@@ -51,13 +51,13 @@ class GovernanceRoutes:
     async def trace_decision(self, request: Request) -> Response:
         def load_trace(engine: sa.Engine) -> trace.TraceNode | None:
             with read_connection(engine) as connection:
-                record = lookup.find(connection, request.path_params[0], request.principal.tenant)
+                record = lookup.find(connection, request.path_params["id"], request.principal.tenant)
                 return None if record is None else trace.trace_decision(connection, self.settings, record)
 
         node = await self.store.read(load_trace)
         if node is None:
             raise _unknown_decision(request)
-        return Response(_trace_json(node))
+        return JSONResponse(_trace_json(node))
 
     async def trace_subject(self, request: Request) -> Response:
         options, faults = parse_query(request, ("product",))
@@ -76,9 +76,9 @@ class GovernanceRoutes:
 
         def load_trace(engine: sa.Engine) -> trace.TraceNode:
             with read_connection(engine) as connection:
-                return trace.trace_subject(connection, self.settings, product, request.path_params[0], serving)
+                return trace.trace_subject(connection, self.settings, product, request.path_params["id"], serving)
 
-        return Response(_trace_json(await self.store.read(load_trace)))
+        return JSONResponse(_trace_json(await self.store.read(load_trace)))
 
     # --- what became of it
 
@@ -101,7 +101,7 @@ class GovernanceRoutes:
 
     async def post_override(self, request: Request) -> Response:
         payload, digest = await json_object(request, self.settings.limits)
-        decision = (await self._find_records([request.path_params[0]], request)).get(request.path_params[0])
+        decision = (await self._find_records([request.path_params["id"]], request)).get(request.path_params["id"])
         if decision is None or decision.kind != "decision":
             raise _unknown_decision(request)
         if faults := outcomes.override_faults(payload):
@@ -113,7 +113,7 @@ class GovernanceRoutes:
 
     async def post_referral(self, request: Request) -> Response:
         payload, digest = await json_object(request, self.settings.limits)
-        decision = (await self._find_records([request.path_params[0]], request)).get(request.path_params[0])
+        decision = (await self._find_records([request.path_params["id"]], request)).get(request.path_params["id"])
         if decision is None or decision.kind != "decision":
             raise _unknown_decision(request)
         if faults := outcomes.referral_faults(payload):
@@ -127,7 +127,7 @@ class GovernanceRoutes:
         self, request: Request, scope: str, digest: str, transaction: Callable[[sa.Connection], Row]
     ) -> Response:
         result, replayed = await run_once(self.store, request, scope, digest, transaction)
-        return Response(orjson.dumps(result), headers={"Idempotent-Replayed": "true"} if replayed else {})
+        return JSONResponse(result, headers={"Idempotent-Replayed": "true"} if replayed else {})
 
     async def _find_records(self, ids: list[str], request: Request) -> dict[str, lookup.DecisionRecord]:
         def load_records(engine: sa.Engine) -> dict[str, lookup.DecisionRecord]:
@@ -158,7 +158,7 @@ class GovernanceRoutes:
                 filters: dict[str, Any] = {"tenant": tenant, "model": options.get("model"), "since": since}
                 return performance.model_performance(connection, self.settings, **filters, weekly=weekly)
 
-        return Response(orjson.dumps({"effects": await self.store.read(load_reports)}))
+        return JSONResponse({"effects": await self.store.read(load_reports)})
 
     async def list_alarms(self, request: Request) -> Response:
         """What somebody must look at now; the older the first."""
@@ -186,7 +186,7 @@ class GovernanceRoutes:
                         "since": "",
                     }
                 )
-        return Response(orjson.dumps({"alarms": sorted(alarms, key=lambda alarm: (alarm["since"], alarm["name"]))}))
+        return JSONResponse({"alarms": sorted(alarms, key=lambda alarm: (alarm["since"], alarm["name"]))})
 
 
 def _loader_alarms(loader: ModelLoader[Any]) -> dict[str, Any]:
@@ -207,4 +207,4 @@ def _trace_json(node: trace.TraceNode) -> bytes:
 
 
 def _unknown_decision(request: Request) -> ProblemError:
-    return ProblemError("unknown_decision", actual=repr(request.path_params[0][:80]))
+    return ProblemError("unknown_decision", actual=repr(request.path_params["id"][:80]))

@@ -13,7 +13,6 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-import orjson
 import sqlalchemy as sa
 
 from datasets.errors import FieldError
@@ -21,7 +20,7 @@ from serving.core.billing.quotas import Quota
 from serving.core.db.store import Store
 from serving.core.http import validation
 from serving.core.http.problems import ProblemError
-from serving.core.http.request import Request, Response, parse_query
+from serving.core.http.request import JSONResponse, Request, Response, parse_query
 from serving.core.identifiers import new_id
 from serving.pathology import pages, turnaround
 from serving.pathology.context import ID_PATTERN, Row, SlideContext, state_problem
@@ -175,8 +174,8 @@ class PathologyRoutes:
         row = await self.context.read(slide_store.get, slide_id)
         assert row is not None, "it was made or found just now"
         headers = {"Location": f"/v1/slides/{slide_id}"} | ({"Idempotent-Replayed": "true"} if replayed else {})
-        return Response(
-            orjson.dumps(slide_to_json(row, include_details=True)), 200 if replayed else 202, headers=headers
+        return JSONResponse(
+            slide_to_json(row, include_details=True), status_code=200 if replayed else 202, headers=headers
         )
 
     # --- slides told of
@@ -222,7 +221,7 @@ class PathologyRoutes:
         except SlideNotFoundError as error:
             raise ProblemError("unknown_slide", actual=repr(error.slide_id)) from error
         next_id = rows[-1]["id"] if len(rows) == int(limit) else None
-        return Response(orjson.dumps({"slides": [slide_to_json(row) for row in rows], "next": next_id}))
+        return JSONResponse({"slides": [slide_to_json(row) for row in rows], "next": next_id})
 
     async def turnaround(self, request: Request) -> Response:
         return await turnaround.turnaround_response(self.context, request)
@@ -233,11 +232,8 @@ class PathologyRoutes:
         if accepts_event_stream(request):
             return await self.event_stream.open_stream(request, slide, last_event_id)
         reports = await self.context.read(slide_store.list_reports, slide["id"])
-        return Response(
-            orjson.dumps(
-                slide_to_json(slide, include_details=True)
-                | {"reports": [_report_summary(report) for report in reports]}
-            )
+        return JSONResponse(
+            slide_to_json(slide, include_details=True) | {"reports": [_report_summary(report) for report in reports]}
         )
 
     async def cancel(self, request: Request) -> Response:
@@ -247,7 +243,7 @@ class PathologyRoutes:
             await self.intake.abort_upload(upload, "cancelled", {"by": "request"})
         else:
             await self.context.write(lambda c: slide_store.transition(c, slide["id"], "cancelled", {"by": "request"}))
-        return Response(orjson.dumps(slide_to_json(await self.context.load_slide(request), include_details=True)))
+        return JSONResponse(slide_to_json(await self.context.load_slide(request), include_details=True))
 
 
 def _is_arriving(connection: sa.Connection, slide: Row) -> bool:

@@ -12,10 +12,8 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import orjson
-
 from serving.core.http.problems import ProblemError
-from serving.core.http.request import Request, Response, parse_query
+from serving.core.http.request import JSONResponse, Request, Response, parse_query
 from serving.core.identifiers import utc_now
 from serving.pathology.context import SlideContext
 from serving.pathology.slides import turnaround as turnaround_store
@@ -39,10 +37,8 @@ async def turnaround_response(context: SlideContext, request: Request) -> Respon
         "states": {state: counts.get(state, 0) for state in STATES},
     }
     payload["awaiting"] = await context.read(turnaround_store.count_awaiting_review, tenant)
-    return Response(
-        orjson.dumps(
-            payload | turnaround_stats(state_times, await context.read(turnaround_store.waiting_summary, tenant))
-        )
+    return JSONResponse(
+        payload | turnaround_stats(state_times, await context.read(turnaround_store.waiting_summary, tenant))
     )
 
 

@@ -9,7 +9,6 @@ import re
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-import orjson
 import sqlalchemy as sa
 
 from datasets.errors import FieldError
@@ -19,7 +18,7 @@ from serving.core.db.engine import read_connection
 from serving.core.db.store import Store
 from serving.core.http.idempotency import earlier_response, run_once
 from serving.core.http.problems import ProblemError, describe_alarm_zh
-from serving.core.http.request import Request, Response, parse_query
+from serving.core.http.request import JSONResponse, Request, Response, parse_query
 from serving.core.http.validation import json_object
 from serving.registry import promotion
 from serving.registry import versions as version_store
@@ -51,9 +50,7 @@ class VersionRoutes:
     async def list_models(self, request: Request) -> Response:
         """Every model on the disk, one that serves nobody too."""
         names = await asyncio.to_thread(version_store.list_models, self.bundles)
-        return Response(
-            orjson.dumps({"models": await asyncio.to_thread(lambda: [self._describe_model(name) for name in names])})
-        )
+        return JSONResponse({"models": await asyncio.to_thread(lambda: [self._describe_model(name) for name in names])})
 
     def _describe_model(self, name: str) -> dict[str, Any]:
         folder, deployed = self.bundles / name, self._deployed_version(name)
@@ -107,11 +104,11 @@ class VersionRoutes:
             "next": versions[-1].version if has_more and versions else None,
             "promotions": history,
         }
-        return Response(orjson.dumps(payload))
+        return JSONResponse(payload)
 
     async def get_version(self, request: Request) -> Response:
         name = await self._model_name(request)
-        version = await self._load_version(name, request.path_params[1])
+        version = await self._load_version(name, request.path_params["version"])
         previously_served, _ = await self._promotion_records(name, [version], request.principal.tenant)
         deployed = self._deployed_version(name)
         payload = version.to_json() | {"model": name, "serving": bool(deployed and deployed[0] == version.version)}
@@ -122,7 +119,7 @@ class VersionRoutes:
             payload |= version.card.model_dump(mode="json", include=names - {"versions"})
             payload |= {"libraries": version.card.versions}
             payload["plots"] = None if version.card.plots is None else version.card.plots.model_dump(mode="json")
-        return Response(orjson.dumps(payload))
+        return JSONResponse(payload)
 
     async def promote(self, request: Request) -> Response:
         name = await self._model_name(request)
@@ -136,7 +133,7 @@ class VersionRoutes:
         scope = f"champion {hashlib.sha256(name.encode()).hexdigest()}"  # a name may be longer than a scope
         if (earlier_payload := await earlier_response(self.store, request, scope, digest)) is not None:
             await self._finish_pending_promotion(name, earlier_payload, request.principal.tenant)
-            return Response(orjson.dumps(earlier_payload), headers={"Idempotent-Replayed": "true"})
+            return JSONResponse(earlier_payload, headers={"Idempotent-Replayed": "true"})
         version = await self._load_version(name, body["version"])
         deployed = self._deployed_version(name)
         if read_alias(self.bundles / name) == version.version and deployed == (version.version, version.digest):
@@ -159,7 +156,7 @@ class VersionRoutes:
         )
         if not replayed:
             await asyncio.to_thread(self._set_champion, version)
-        return Response(orjson.dumps(payload), headers={"Idempotent-Replayed": "true"} if replayed else {})
+        return JSONResponse(payload, headers={"Idempotent-Replayed": "true"} if replayed else {})
 
     async def _finish_pending_promotion(self, name: str, payload: dict[str, Any], tenant: str) -> None:
         """Move the pointer of a promotion that was recorded and no more, where nothing was moved since."""
@@ -200,7 +197,8 @@ class VersionRoutes:
 
     async def _model_name(self, request: Request) -> str:
         """The model of the address. Raises Problem."""
-        name, known_models = request.path_params[0], await asyncio.to_thread(version_store.list_models, self.bundles)
+        name: str = request.path_params["name"]
+        known_models = await asyncio.to_thread(version_store.list_models, self.bundles)
         if name not in known_models:
             raise ProblemError(
                 "unknown_model", actual=repr(name[:80]), expected=", ".join(known_models) or "none", expected_zh=None

@@ -10,7 +10,7 @@ from datasets.errors import FieldError
 from serving.core.billing import statements
 from serving.core.db.store import Store
 from serving.core.http.problems import ProblemError
-from serving.core.http.request import Request, Response, iterate_in_thread, parse_query
+from serving.core.http.request import Request, Response, StreamingResponse, iterate_in_thread, parse_query
 from serving.core.http.router import Routes
 
 
@@ -23,7 +23,7 @@ class StatementRoutes:
 
     async def get_statement(self, request: Request) -> Response:
         options, errors = parse_query(request, ("format",))
-        month, format = request.path_params[0], options.get("format", "json")
+        month, format = request.path_params["month"], options.get("format", "json")
         if format not in statements.FORMATS:
             known = ", ".join(statements.FORMATS)
             errors.append(FieldError("format", repr(format[:60]), f"one of {known}", f"{known} 之一"))
@@ -33,4 +33,4 @@ class StatementRoutes:
             raise ProblemError("bad_parameter", errors=errors)
         chunks = statements.render_statement(self.store.engine, request.principal.tenant, month, format)
         first_chunk = await asyncio.to_thread(next, chunks)  # before the status is sent
-        return Response(iterate_in_thread(chain([first_chunk], chunks)), media_type=statements.FORMATS[format])
+        return StreamingResponse(iterate_in_thread(chain([first_chunk], chunks)), media_type=statements.FORMATS[format])

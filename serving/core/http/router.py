@@ -5,15 +5,17 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
-from contextlib import aclosing
-from typing import Any
+from collections.abc import Awaitable, Callable, Mapping
+
+from starlette import routing
+from starlette.requests import ClientDisconnect
+from starlette.types import Receive, Scope, Send
 
 from serving.core.db.engine import StoreUnavailableError
 from serving.core.http.metrics import Metrics
 from serving.core.http.principal import Principal
 from serving.core.http.problems import PROBLEM_MEDIA_TYPE, ProblemError
-from serving.core.http.request import ClientDisconnectedError, Request, Response, Send
+from serving.core.http.request import Request, Response
 from serving.core.identifiers import new_id
 
 log = logging.getLogger("yuheng.gateway")
@@ -23,7 +25,7 @@ Routes = dict[str, dict[str, Handler]]  # path pattern -> method -> handler; {na
 Authorize = Callable[[Request, frozenset[str]], Awaitable[Principal]]
 
 REQUEST_ID_PATTERN = re.compile(r"[\w.:-]{1,128}", re.ASCII)
-PATH_PARAM_PATTERN = re.compile(r"\{\w+\}")
+UNROUTED = "none"  # the route in the metrics of a path that matches no pattern
 
 
 class Router:
@@ -44,113 +46,89 @@ class Router:
         self.routes, self.roles, self.authorize, self.metrics = routes, roles, authorize, metrics
         self.max_header_bytes = max_header_bytes
         self.ready = False
-        self._static_paths = {path for path in routes if "{" not in path}
-        # Number of segments -> (segments, None where one is taken; pattern).
-        self._patterns: dict[int, list[tuple[list[str | None], str]]] = {}
-        for path in routes:
-            if path not in self._static_paths:
-                segments = [None if PATH_PARAM_PATTERN.fullmatch(segment) else segment for segment in path.split("/")]
-                self._patterns.setdefault(len(segments), []).append((segments, path))
+        # Starlette takes the first pattern that matches: /v1/slides/turnaround comes before /v1/slides/{id}.
+        ordered = sorted(routes, key=lambda path: "{" in path)
+        self._router = routing.Router(
+            [routing.Route(path, _Endpoint(self, path)) for path in ordered],
+            redirect_slashes=False,
+            default=_Endpoint(self, UNROUTED),
+        )
 
-    async def __call__(self, scope: MutableMapping[str, Any], receive: Any, send: Send) -> None:
-        if scope["type"] != "http":
-            return
-        start = time.perf_counter()
-        headers: list[tuple[bytes, bytes]] = scope["headers"]
-        request = Request(scope, receive, "", dict(headers))
-        request.request_id = _request_id(request)
-        route, status, completed = "none", 500, False
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            await self._router(scope, receive, send)
+
+    async def handle(self, route: str, request: Request) -> Response:
+        """The handler's response to a request of this route, or the problem that kept it from one. Raises
+        ClientDisconnect."""
         try:
             try:
                 if not self.ready:
                     raise ProblemError("not_ready", actual="The service is starting", actual_zh="服务正在启动")
-                route, method, handler = self._resolve(request)
-                self._check_header_size(headers)
+                method, handler = self._select_handler(route, request)
+                self._check_header_size(request)
                 request.principal = await self.authorize(request, self.roles[route, method])
-                response = await handler(request)
+                return await handler(request)
             except StoreUnavailableError as error:
                 raise ProblemError(f"store_{error.reason}", actual=str(error)) from error
         except ProblemError as problem:
-            response = Response(
-                problem.render(request.request_id), problem.status_code, PROBLEM_MEDIA_TYPE, problem.headers
-            )
-        except ClientDisconnectedError:
-            return
+            return problem_response(problem, request)
+        except ClientDisconnect:
+            raise
         except Exception:  # the log names the route and not the path, as a path may name a person
-            log.exception("request %s: %s %s failed", request.request_id, scope["method"], route)
-            response = Response(ProblemError("internal").render(request.request_id), 500, PROBLEM_MEDIA_TYPE)
-        status = response.status_code
-        try:
-            await _send(response, request, send)
-            completed = True
-        finally:
-            self.metrics.record_response(route, status if completed else 499, time.perf_counter() - start)
+            log.exception("request %s: %s %s failed", request.request_id, request.method, route)
+            return problem_response(ProblemError("internal"), request)
 
-    def _resolve(self, request: Request) -> tuple[str, str, Handler]:
-        """(path pattern, method in the routes, handler). Raises ProblemError."""
-        path: str = request.scope["path"]
-        method: str = request.scope["method"]
-        if path in self._static_paths:
-            route = path
-        else:
-            route, request.path_params = self._match_pattern(path)
-        methods = self.routes[route]
+    def _select_handler(self, route: str, request: Request) -> tuple[str, Handler]:
+        """(method in the table of routes, handler). Raises ProblemError."""
+        if route == UNROUTED:
+            raise ProblemError("not_found", actual=repr(request.scope["path"][:200]))
+        methods, method = self.routes[route], request.method
         if method == "HEAD" and method not in methods:
             method = "GET"
-        handler = methods.get(method)
-        if handler is None:
+        if method not in methods:
             allowed = ", ".join([*methods, *(["HEAD"] if "GET" in methods else [])])
-            raise ProblemError(
-                "method_not_allowed", actual=request.scope["method"], expected=allowed, headers={"Allow": allowed}
-            )
-        return route, method, handler
+            raise ProblemError("method_not_allowed", actual=method, expected=allowed, headers={"Allow": allowed})
+        return method, methods[method]
 
-    def _match_pattern(self, path: str) -> tuple[str, tuple[str, ...]]:
-        """(path pattern, the segments that its names took). Raises ProblemError."""
-        path_segments = path.split("/")
-        for segments, route in self._patterns.get(len(path_segments), ()):
-            if all(
-                segment if pattern is None else segment == pattern
-                for pattern, segment in zip(segments, path_segments, strict=True)
-            ):
-                return route, tuple(
-                    segment for pattern, segment in zip(segments, path_segments, strict=True) if pattern is None
-                )
-        raise ProblemError("not_found", actual=repr(path[:200]))
-
-    def _check_header_size(self, headers: list[tuple[bytes, bytes]]) -> None:
-        size, limit = sum(len(name) + len(value) for name, value in headers), self.max_header_bytes
+    def _check_header_size(self, request: Request) -> None:
+        size, limit = sum(len(name) + len(value) for name, value in request.headers.raw), self.max_header_bytes
         if size > limit:
             raise ProblemError("headers_too_large", actual=f"{size:,} bytes", expected=f"{limit:,} bytes")
 
 
+class _Endpoint:
+    """All methods of a route, as the ASGI application that Starlette calls once the path matches."""
+
+    def __init__(self, router: Router, route: str):
+        self.router, self.route = router, route
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        start = time.perf_counter()
+        request = Request(scope, receive)
+        request.request_id = _request_id(request)
+        try:
+            response = await self.router.handle(self.route, request)
+        except ClientDisconnect:
+            return
+        for name, value in (("Cache-Control", "no-store"), ("X-Content-Type-Options", "nosniff")):
+            response.headers.setdefault(name, value)
+        response.headers["X-Request-Id"] = request.request_id
+        status = 499  # the client hung up, unless the response is sent whole
+        try:
+            await response(scope, receive, send)
+            status = response.status_code
+        finally:
+            self.router.metrics.record_response(self.route, status, time.perf_counter() - start)
+
+
+def problem_response(problem: ProblemError, request: Request) -> Response:
+    """The problem as a response to this request."""
+    content = problem.render(request.request_id)
+    return Response(content, problem.status_code, problem.headers, PROBLEM_MEDIA_TYPE)
+
+
 def _request_id(request: Request) -> str:
     """The caller's own where it is one, else a new one."""
-    header = request.header(b"x-request-id")
+    header = request.headers.get("x-request-id")
     return header if header is not None and REQUEST_ID_PATTERN.fullmatch(header) else new_id()
-
-
-async def _send(response: Response, request: Request, send: Send) -> None:
-    bodyless = response.status_code in (204, 304)
-    fields = {
-        **({} if bodyless else {b"content-type": response.media_type.encode()}),
-        b"x-request-id": request.request_id.encode(),
-        b"cache-control": b"no-store",
-        b"x-content-type-options": b"nosniff",
-        **{name.lower().encode(): value.encode() for name, value in response.headers.items()},
-    }
-    headers = list(fields.items())
-    body = response.body
-    if isinstance(body, bytes):
-        if not bodyless:
-            headers.append((b"content-length", str(len(body)).encode()))
-        await send({"type": "http.response.start", "status": response.status_code, "headers": headers})
-        await send({"type": "http.response.body", "body": body})
-        return
-    async with aclosing(body) as chunks:
-        chunk = await anext(chunks)  # begun, so that closing it also ends what it holds
-        await send({"type": "http.response.start", "status": response.status_code, "headers": headers})
-        await send({"type": "http.response.body", "body": chunk, "more_body": True})
-        async for chunk in chunks:
-            await send({"type": "http.response.body", "body": chunk, "more_body": True})
-    await send({"type": "http.response.body", "body": b""})

@@ -5,11 +5,9 @@ from __future__ import annotations
 import time
 from urllib.parse import unquote
 
-import orjson
-
 from serving.core.http.principal import ANONYMOUS, LOCAL_PRINCIPAL, Principal
 from serving.core.http.problems import ProblemError
-from serving.core.http.request import JSON_MEDIA_TYPE, Request, Response, read_body
+from serving.core.http.request import JSON_MEDIA_TYPE, JSONResponse, Request, Response, read_body
 from serving.core.http.router import Routes
 from serving.core.http.validation import parse_json
 from serving.core.security.rate_limits import RateLimiter
@@ -19,7 +17,7 @@ from serving.settings import Settings
 COOKIE_NAME = "yuheng_session"
 MAX_COOKIE_TOKEN_BYTES = 3_800  # bytes of a token in a cookie: browsers drop a cookie of more than 4,096
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
-DISPLAYED_USER_HEADER = b"shown-to"  # tenant/who/name/licence of whom the asking page shows, each percent-encoded
+DISPLAYED_USER_HEADER = "shown-to"  # tenant/who/name/licence of whom the asking page shows, each percent-encoded
 AUTH_CHALLENGE = 'Bearer realm="yuheng"'
 
 
@@ -37,8 +35,8 @@ class Authenticator:
 
     async def authorize(self, request: Request, allowed_roles: frozenset[str]) -> Principal:
         """Who calls; NOBODY where anybody may. Raises Problem."""
-        authorization, cookie = request.headers.get(b"authorization"), request.headers.get(b"cookie")
-        if authorization is None and (cookie is None or COOKIE_NAME.encode() not in cookie):
+        authorization, cookie = request.headers.get("authorization"), request.headers.get("cookie")
+        if authorization is None and (cookie is None or COOKIE_NAME not in cookie):
             principal = None
         elif allowed_roles:
             principal = await self._authenticate(request)
@@ -67,7 +65,7 @@ class Authenticator:
 
     async def _authenticate(self, request: Request) -> Principal | None:
         """By the header, else by the cookie. Raises Problem."""
-        authorization = request.header(b"authorization")
+        authorization = request.headers.get("authorization")
         if authorization is not None:
             scheme, _, token = authorization.partition(" ")
             if scheme.lower() != "bearer" or not token.strip():
@@ -92,7 +90,7 @@ class Authenticator:
     # --- the browser's session: the token in a cookie that no script can read
 
     async def whoami(self, request: Request) -> Response:
-        return Response(orjson.dumps(describe_principal(request.principal)))
+        return JSONResponse(describe_principal(request.principal))
 
     async def login(self, request: Request) -> Response:
         if request.media_type() != JSON_MEDIA_TYPE:  # a form of another site sends none without having asked first
@@ -116,14 +114,14 @@ class Authenticator:
             principal, expires_at = await self.token_verifier.verify(token.strip())
         except TokenError as error:
             raise _invalid_token(error.en, error.zh) from error
-        return Response(
-            orjson.dumps(describe_principal(principal)),
+        return JSONResponse(
+            describe_principal(principal),
             headers=self._session_cookie_header(request, token.strip(), int(expires_at - time.time())),
         )
 
     async def logout(self, request: Request) -> Response:
         _check_same_origin(request, strict=False)
-        return Response(b"", 204, headers=self._session_cookie_header(request, "", 0))
+        return Response(status_code=204, headers=self._session_cookie_header(request, "", 0))
 
     def _session_cookie_header(self, request: Request, token: str, max_age: int) -> dict[str, str]:
         secure = "; Secure" if self.settings.tls.certificate or request.scope.get("scheme") == "https" else ""
@@ -138,7 +136,7 @@ def describe_principal(principal: Principal) -> dict[str, object]:
 
 def _session_token(request: Request) -> str | None:
     """None where there are two, as one of them is another's that was put beside ours."""
-    cookies = [pair.strip().partition("=") for pair in (request.header(b"cookie") or "").split(";")]
+    cookies = [pair.strip().partition("=") for pair in (request.headers.get("cookie") or "").split(";")]
     tokens = {value for name, _, value in cookies if name == COOKIE_NAME and value}
     return tokens.pop() if len(tokens) == 1 else None
 
@@ -146,11 +144,11 @@ def _session_token(request: Request) -> str | None:
 def _check_same_origin(request: Request, strict: bool = True) -> None:
     """A cookie counts only for what our own pages ask; a browser says where a request comes from. `strict`: one that
     says nothing may not change anything. Raises Problem."""
-    method, site, origin = request.scope["method"], request.header(b"sec-fetch-site"), request.header(b"origin")
+    method, site, origin = request.method, request.headers.get("sec-fetch-site"), request.headers.get("origin")
     if site is not None:
         allowed = site == "same-origin" or (site == "none" and method in SAFE_METHODS)
     elif origin is not None:
-        allowed = origin.partition("://")[2] == request.header(b"host")
+        allowed = origin.partition("://")[2] == request.headers.get("host")
     else:
         allowed = method in SAFE_METHODS or not strict
     if not allowed:
@@ -159,7 +157,7 @@ def _check_same_origin(request: Request, strict: bool = True) -> None:
 
 def _check_displayed_user(request: Request, principal: Principal) -> None:
     """Tabs share a cookie: who signs in in one must not act through another that shows somebody. Raises Problem."""
-    displayed = request.header(DISPLAYED_USER_HEADER)
+    displayed = request.headers.get(DISPLAYED_USER_HEADER)
     if displayed is None:
         return
     person = [unquote(segment) for segment in displayed.split("/")]

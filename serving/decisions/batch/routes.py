@@ -17,13 +17,15 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
+from starlette.requests import ClientDisconnect
+
 from datasets.errors import FieldError
 from serving.core.db.engine import StoreUnavailableError
 from serving.core.http.problems import ProblemError
 from serving.core.http.request import (
-    ClientDisconnectedError,
     Request,
     Response,
+    StreamingResponse,
     body_too_large,
     parse_query,
     wait_for_disconnect,
@@ -136,7 +138,7 @@ class BatchRoutes:
         if batch_id != batch_request.id:
             headers["Idempotent-Replayed"] = "true"
         body = self._stream(request, batch_request, first_chunk or b"", chunks)
-        return Response(body, media_type=MEDIA_TYPES[batch_request.output_format], headers=headers)
+        return StreamingResponse(body, headers=headers, media_type=MEDIA_TYPES[batch_request.output_format])
 
     async def _find_earlier_batch(self, batch_request: BatchRequest) -> str | None:
         """The batch that this key stands for, once it is done."""
@@ -191,7 +193,7 @@ class BatchRoutes:
 
     def _input_format(self, request: Request) -> str:
         media_type = request.media_type()
-        if (encoding := request.header(b"content-encoding")) not in (None, "", "identity"):
+        if (encoding := request.headers.get("content-encoding")) not in (None, "", "identity"):
             raise ProblemError(
                 "unsupported_media_type", actual=f"Content-Encoding {encoding!r}", expected="no Content-Encoding"
             )
@@ -216,7 +218,7 @@ class BatchRoutes:
         """?format= wins over Accept, and Accept over the format that came."""
         if format is not None:
             return format
-        accept = request.header(b"accept")
+        accept = request.headers.get("accept")
         accepted = [item.partition(";")[0].strip().lower() for item in (accept or "*/*").split(",")]
         for media_type in accepted:
             if media_type in FORMATS:
@@ -230,7 +232,7 @@ class BatchRoutes:
     async def _spool_upload(self, request: Request, options: str) -> tuple[Path, str]:
         """(file, SHA-256 over the options and the bytes)."""
         limit = self.settings.limits.max_upload_bytes
-        content_length = request.header(b"content-length")
+        content_length = request.headers.get("content-length")
         if content_length is not None and int(content_length) > limit:
             raise body_too_large(int(content_length), limit)
         try:
@@ -256,7 +258,7 @@ class BatchRoutes:
             async with asyncio.timeout(self.settings.limits.upload_idle_timeout_seconds):
                 message = await request.receive()
             if message["type"] == "http.disconnect":
-                raise ClientDisconnectedError
+                raise ClientDisconnect
             buffer += message.get("body", b"")
             size += len(message.get("body", b""))
             more_body = message.get("more_body", False)

@@ -11,7 +11,7 @@ from typing import Any
 from datasets.errors import FieldError
 from serving.core.db.codec import decode_frame
 from serving.core.http.problems import ProblemError
-from serving.core.http.request import Request, Response, parse_query, wait_for_disconnect
+from serving.core.http.request import Request, Response, StreamingResponse, parse_query, wait_for_disconnect
 from serving.core.http.schema import STORE_PROBLEMS, Schema, operation, path_param, query_param
 from serving.decisions.batch import records
 from serving.decisions.batch.formats import MEDIA_TYPES
@@ -44,7 +44,7 @@ class BatchRowRoutes:
             )
         if faults:
             raise ProblemError("bad_parameter", errors=faults)
-        service, batch_id, tenant = self.service, request.path_params[0], request.principal.tenant
+        service, batch_id, tenant = self.service, request.path_params["id"], request.principal.tenant
         batch = None
         if BATCH_ID.fullmatch(batch_id):
             batch = await asyncio.to_thread(records.get, service.store.reader, tenant, batch_id)
@@ -69,8 +69,8 @@ class BatchRowRoutes:
             await self._finish(executor, chunks)
             raise
         headers = {"Batch-State": batch["state"]}
-        return Response(
-            self._stream(request, executor, first_chunk or b"", chunks), media_type=MEDIA_TYPES[format], headers=headers
+        return StreamingResponse(
+            self._stream(request, executor, first_chunk or b"", chunks), headers=headers, media_type=MEDIA_TYPES[format]
         )
 
     async def _stream(

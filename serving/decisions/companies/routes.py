@@ -13,7 +13,6 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 from functools import partial
 from typing import Any
 
-import orjson
 import sqlalchemy as sa
 
 from datasets.errors import FieldError
@@ -23,7 +22,7 @@ from models.scitech_risk.stress import Shock, StressConfig, scale_shock
 from serving.core.audit import entries
 from serving.core.http.principal import Principal
 from serving.core.http.problems import ProblemError
-from serving.core.http.request import JSON_MEDIA_TYPE, Request, Response, read_body
+from serving.core.http.request import JSON_MEDIA_TYPE, JSONResponse, Request, Response, read_body
 from serving.core.http.schema import STORE_PROBLEMS, Schema, json_response, operation, path_param, query_param
 from serving.core.http.validation import parse_json
 from serving.core.identifiers import new_id, utc_now
@@ -32,7 +31,7 @@ from serving.decisions.companies import network as company_network
 from serving.decisions.inputs import redact_faults
 from serving.decisions.products.scitech_risk import PRODUCT, ScitechRiskModel
 from serving.decisions.request import DecisionRequest
-from serving.decisions.service import JSON_OPTIONS, DecisionService, to_problem
+from serving.decisions.service import DecisionService, to_problem
 from serving.privacy.consent import usage
 from serving.privacy.consent.redaction import redact_answer
 from serving.privacy.consent.rules import ConsentRevokedError, active_grants_by_subject, evaluate_consent
@@ -78,7 +77,7 @@ class CompanyRoutes:
     async def get_history(self, request: Request) -> Response:
         page, company_id, service, principal = (
             company_history.page(request),
-            request.path_params[0],
+            request.path_params["id"],
             self.service,
             request.principal,
         )
@@ -89,10 +88,10 @@ class CompanyRoutes:
             self._record_use("history", company_id, principal, used_grants)
             return body
 
-        return Response(await asyncio.to_thread(_map_tampering, load_history))
+        return JSONResponse(await asyncio.to_thread(_map_tampering, load_history))
 
     async def get_network(self, request: Request) -> Response:
-        company_id, service, principal = request.path_params[0], self.service, request.principal
+        company_id, service, principal = request.path_params["id"], self.service, request.principal
 
         def load_network() -> bytes:
             used_grants = self._authorising_grants(company_id, principal, company_network.REQUIRED_GROUPS)
@@ -101,7 +100,7 @@ class CompanyRoutes:
             self._record_use("network", company_id, principal, used_grants)
             return body
 
-        return Response(await asyncio.to_thread(_map_tampering, load_network))
+        return JSONResponse(await asyncio.to_thread(_map_tampering, load_network))
 
     def _required_groups(self, extra_groups: Sequence[str] = ()) -> list[str]:
         return sorted({*columns_by_group(self.service.deployed_model(PRODUCT, None).table), *extra_groups})
@@ -186,7 +185,7 @@ class CompanyRoutes:
             }
             for shock in self._available_shocks(model).values()
         ]
-        return Response(orjson.dumps({"shocks": payload, "step": scale.step, "most": scale.most}))
+        return JSONResponse({"shocks": payload, "step": scale.step, "most": scale.most})
 
     async def stress_company(self, request: Request) -> Response:
         media_type = request.media_type()
@@ -223,7 +222,7 @@ class CompanyRoutes:
             "after": _round_for_disclosure(redact_answer(stressed_answer, model.table)),
         }
         await asyncio.to_thread(self._record_use, "stress", payload["subject_id"], request.principal, inputs.grants)
-        return Response(orjson.dumps(response, option=JSON_OPTIONS))
+        return JSONResponse(response)
 
     def _parse_shocks(self, payload: Any, deployed: ScitechRiskModel) -> list[Shock]:
         """The shocks, as hard as asked. Raises Problem, with all that is wrong."""

@@ -10,11 +10,9 @@ import hashlib
 import re
 from importlib import import_module
 
-import orjson
-
 from datasets.errors import FieldError
 from serving.core.http.problems import ProblemError
-from serving.core.http.request import JSON_MEDIA_TYPE, Request, Response, parse_query
+from serving.core.http.request import JSON_MEDIA_TYPE, JSONResponse, Request, Response, parse_query
 from serving.pathology.context import Row, SlideContext, state_problem
 from serving.pathology.report.signing import RenderPdf
 from serving.pathology.slides import store as slide_store
@@ -53,13 +51,13 @@ class ReportRoutes:
         body = slide["reading"] if report is None else report["body"]
         headers = {"Report-Version": "draft" if report is None else str(report["version"])}
         if output_format == "json":
-            return Response(orjson.dumps(body), headers=headers)
+            return JSONResponse(body, headers=headers)
         pdf = await asyncio.to_thread(self._load_pdf, slide["id"], body, report)
         if output_format == "pdf":
-            return Response(pdf, media_type=FORMATS["pdf"], headers=headers)
+            return Response(pdf, headers=headers, media_type=FORMATS["pdf"])
         url = f"/v1/slides/{slide['id']}/report?format=pdf" + (f"&version={report['version']}" if report else "")
         resource = await asyncio.to_thread(_build_fhir, body, pdf, url)
-        return Response(orjson.dumps(resource), media_type=FORMATS["fhir"], headers=headers)
+        return JSONResponse(resource, headers=headers, media_type=FORMATS["fhir"])
 
     def _load_pdf(self, slide_id: str, body: Row, report: Row | None) -> bytes:
         if report is None:
@@ -83,7 +81,7 @@ def _build_fhir(body: Row, pdf: bytes, url: str) -> Row:
 
 def _negotiate_format(request: Request) -> str:
     """The first format that Accept names and there is; JSON where it takes anything."""
-    accept = request.header(b"accept")
+    accept = request.headers.get("accept")
     accepted = [item.partition(";")[0].strip().lower() for item in (accept or "*/*").split(",")]
     for media_type in accepted:
         for name, supported in FORMATS.items():

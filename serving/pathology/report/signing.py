@@ -21,7 +21,7 @@ from datasets.schema import find_unknown_names
 from serving.core.http import validation
 from serving.core.http.principal import Principal
 from serving.core.http.problems import ProblemError
-from serving.core.http.request import Request, Response
+from serving.core.http.request import JSONResponse, Request, Response
 from serving.core.identifiers import utc_now
 from serving.pathology.context import Row, SlideContext, state_problem
 from serving.pathology.slides import storage
@@ -59,7 +59,7 @@ class SigningRoutes:
             lambda connection: slide_store.transition(connection, slide["id"], "in_review", detail)
         )
         row = await self.context.load_slide(request)
-        return Response(orjson.dumps({"slide_id": row["id"], "state": row["state"]}))
+        return JSONResponse({"slide_id": row["id"], "state": row["state"]})
 
     async def sign(self, request: Request) -> Response:
         return await self._sign_report(request, "signed")
@@ -79,12 +79,12 @@ class SigningRoutes:
             async with lock:
                 report = await self.context.earlier_response(request, scope, digest)
                 if report is not None:
-                    return Response(orjson.dumps(report), headers={"Idempotent-Replayed": "true"})
+                    return JSONResponse(report, headers={"Idempotent-Replayed": "true"})
                 report = await self._create_version(request, slide["id"], kind, payload, signer, (scope, digest))
         finally:
             if not lock.locked():
                 self._locks.pop(slide["id"], None)
-        return Response(orjson.dumps(report))
+        return JSONResponse(report)
 
     async def _create_version(
         self, request: Request, slide_id: str, kind: str, payload: Row, signer: Principal, idempotency: tuple[str, str]

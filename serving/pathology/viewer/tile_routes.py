@@ -20,7 +20,7 @@ from datasets.errors import FieldError
 from datasets.slides.errors import SlideError
 from serving.core.http.caching import etag_matches, make_etag
 from serving.core.http.problems import ProblemError
-from serving.core.http.request import Request, Response, parse_query
+from serving.core.http.request import Request, Response, StreamingResponse, parse_query
 from serving.pathology.context import state_problem
 from serving.pathology.viewer import geojson
 from serving.pathology.viewer.deepzoom import DeepZoom, Pyramid, render_heatmap_tile
@@ -129,7 +129,7 @@ class TileRoutes:
                 await asyncio.sleep(0)  # others are served between two parts
 
         disposition = f'attachment; filename="{reading["slide_id"]}.geojson"'
-        return Response(chunks(), 200, GEOJSON, {"Content-Disposition": disposition})
+        return StreamingResponse(chunks(), headers={"Content-Disposition": disposition}, media_type=GEOJSON)
 
     async def _pyramid(self, image: SlideImage) -> Pyramid:
         if image.reading is not None:
@@ -148,7 +148,7 @@ class TileRoutes:
 
 def _tile_coords(request: Request, image_format: str) -> tuple[int, int, int]:
     """(level, column, row) of the address."""
-    _, level, name = request.path_params
+    level, name = request.path_params["level"], request.path_params["tile"]
     match = TILE_PATTERN.fullmatch(name)
     if match is None or match[3] != image_format or not LEVEL_PATTERN.fullmatch(level):
         raise _not_found(request)
@@ -162,12 +162,12 @@ def _require_reading(image: SlideImage) -> tuple[dict[str, Any], Path]:
 
 
 def _decode_stored_response(request: Request, etag: str) -> Response | None:
-    matches = etag_matches(etag, request.header(b"if-none-match"))
-    return Response(b"", 304, JPEG, {"ETag": etag, **CACHE_HEADERS}) if matches else None
+    matches = etag_matches(etag, request.headers.get("if-none-match"))
+    return Response(status_code=304, headers={"ETag": etag, **CACHE_HEADERS}) if matches else None
 
 
 def _cacheable_response(body: bytes, media_type: str, etag: str) -> Response:
-    return Response(body, 200, media_type, {"ETag": etag, **CACHE_HEADERS})
+    return Response(body, headers={"ETag": etag, **CACHE_HEADERS}, media_type=media_type)
 
 
 def _not_found(request: Request) -> ProblemError:

@@ -7,13 +7,12 @@ import re
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-import orjson
 import sqlalchemy as sa
 
 from datasets.errors import FieldError
 from serving.core.db.store import Store
 from serving.core.http.problems import ProblemError
-from serving.core.http.request import JSON_MEDIA_TYPE, Request, Response, parse_query
+from serving.core.http.request import JSON_MEDIA_TYPE, JSONResponse, Request, Response, parse_query
 from serving.core.http.schema import (
     STORE_PROBLEMS,
     Schema,
@@ -65,7 +64,7 @@ class ConsentRoutes:
         if values is None:
             raise ProblemError("invalid_request", errors=faults)
         grant = await self._write(lambda connection: grants.create(connection, values, request.principal.subject))
-        return Response(orjson.dumps(grant), status_code=201, headers={"Location": f"{ROUTE}/{grant['authorisation']}"})
+        return JSONResponse(grant, status_code=201, headers={"Location": f"{ROUTE}/{grant['authorisation']}"})
 
     async def list_grants(self, request: Request) -> Response:
         options, faults = parse_query(request, ("before",))
@@ -76,28 +75,28 @@ class ConsentRoutes:
             raise ProblemError("bad_parameter", errors=faults)
         tenant, reader = self._visible_tenant(request), self.store.reader
         listed = await asyncio.to_thread(reader.run, lambda connection: grants.list_grants(connection, tenant, before))
-        return Response(orjson.dumps({"authorisations": listed}))
+        return JSONResponse({"authorisations": listed})
 
     async def get_rules(self, request: Request) -> Response:
         """What an authorisation may name."""
         consent_rules = self.consent_rules
         purposes = {purpose: consent_rules.groups(purpose) for purpose in PURPOSES}
-        return Response(
-            orjson.dumps({"purposes": purposes, "needs": consent_rules.needs, "conduct": sorted(consent_rules.conduct)})
+        return JSONResponse(
+            {"purposes": purposes, "needs": consent_rules.needs, "conduct": sorted(consent_rules.conduct)}
         )
 
     async def revoke(self, request: Request) -> Response:
-        grant_id, tenant = request.path_params[0], self._visible_tenant(request)
+        grant_id, tenant = request.path_params["id"], self._visible_tenant(request)
         revoked = None
         if GRANT_ID.fullmatch(grant_id):
             revoked = await self._write(lambda connection: grants.revoke(connection, grant_id, tenant))
         if revoked is None:
             raise ProblemError("unknown_authorisation", actual=repr(grant_id[:80]))
-        return Response(orjson.dumps(revoked))
+        return JSONResponse(revoked)
 
     async def list_uses(self, request: Request) -> Response:
         options, faults = parse_query(request, ("before",))
-        grant_id, before = request.path_params[0], options.get("before")
+        grant_id, before = request.path_params["id"], options.get("before")
         if before is not None and not LEAF_INDEX.fullmatch(before):
             faults.append(FieldError("before", repr(before[:60]), "a leaf's index, as `next` tells it", "日志序号"))
         if faults:
@@ -110,7 +109,7 @@ class ConsentRoutes:
             )
         if page is None:
             raise ProblemError("unknown_authorisation", actual=repr(grant_id[:80]))
-        return Response(orjson.dumps(page))
+        return JSONResponse(page)
 
     def _visible_tenant(self, request: Request) -> str | None:
         """The operator sees every tenant's."""
