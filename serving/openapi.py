@@ -18,12 +18,14 @@ from serving.core.http.schema import (
     operation,
     path_param,
     query_param,
+    query_params,
 )
 from serving.core.security.authentication import COOKIE_NAME
 from serving.core.security.permissions import PERMISSIONS
 from serving.decisions import search, what_if
 from serving.decisions.batch import rows
 from serving.decisions.batch.formats import MEDIA_TYPES
+from serving.decisions.batch.routes import BatchQuery
 from serving.decisions.companies import routes as companies_routes
 from serving.decisions.products.base import DeployedModel, Product, products
 from serving.governance import openapi as governance_openapi
@@ -137,6 +139,7 @@ def _product_paths(models: Mapping[str, DeployedModel], settings: Settings) -> I
         "Batch-Id": {"schema": {"type": "string"}, "required": True},
         "Location": {"schema": {"type": "string"}, "required": True},
     }
+    batch_params = {param["name"]: param for param in query_params(BatchQuery)}
     files = {kind: {"schema": {"type": "string", "format": "binary"}} for kind in MEDIA_TYPES.values()}
     for product in products().values():
         names = sorted(name for name, model in models.items() if model.card.product == product.name)
@@ -163,10 +166,8 @@ def _product_paths(models: Mapping[str, DeployedModel], settings: Settings) -> I
             },
             parameters=[
                 idempotency_key,
-                query_param("format", {"enum": list(MEDIA_TYPES)}, "Of the answer; else by Accept; else as it came."),
+                *[batch_params[name] for name in ("format", "keep", "reasons")],
                 query_param("model", _model_name_schema(names), f"Else {default}."),
-                query_param("keep", {"type": "string"}, "Columns to copy into the answer unread, commas between."),
-                query_param("reasons", {"enum": ["true", "false"]}, "Whether each row shows its reasons; else false."),
             ],
             requestBody={"required": True, "content": files, "description": _BATCH_DESCRIPTION},
         )

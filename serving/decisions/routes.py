@@ -6,9 +6,9 @@ import asyncio
 from functools import partial
 
 from serving.core.http.problems import ProblemError
-from serving.core.http.request import JSON_MEDIA_TYPE, JSONResponse, Request, Response, idempotency_key, read_body
+from serving.core.http.request import JSONResponse, Request, Response, idempotency_key
 from serving.core.http.router import Routes
-from serving.core.http.validation import BATCH_ID_PATTERN, DECISION_ID_PATTERN
+from serving.core.http.validation import DECISION_ID_PATTERN, ID_PATTERN, read_json
 from serving.decisions.batch import records
 from serving.decisions.batch.routes import BatchRoutes
 from serving.decisions.batch.rows import BatchRowRoutes
@@ -47,15 +47,7 @@ class DecisionRoutes:
 
     async def post_decision(self, product: Product, request: Request) -> Response:
         key = idempotency_key(request)
-        media_type = request.media_type()
-        if media_type != JSON_MEDIA_TYPE:
-            raise ProblemError(
-                "unsupported_media_type",
-                actual=repr(media_type) if media_type else "not given",
-                expected=JSON_MEDIA_TYPE,
-            )
-        limits = self.service.settings.limits
-        body = await read_body(request, limits.max_body_bytes, limits.body_timeout_seconds)
+        body = await read_json(request, self.service.settings.limits)
         result = await self.service.decide(product, body, key, request.principal)
         return JSONResponse(result.body, headers={"Idempotent-Replayed": "true"} if result.replayed else {})
 
@@ -86,7 +78,7 @@ class DecisionRoutes:
 
     async def get_batch(self, request: Request) -> Response:
         batch_id, reader, batch = request.path_params["id"], self.service.store.reader, None
-        if BATCH_ID_PATTERN.fullmatch(batch_id):
+        if ID_PATTERN.fullmatch(batch_id):
             tenant = request.principal.tenant
             batch = await self.service.store.run_blocking(lambda: records.get(reader, tenant, batch_id))
         if batch is None:

@@ -12,8 +12,9 @@ from typing import Any
 from datasets.errors import FieldError
 from datasets.schema import UNITS_ZH, ColumnSchema
 from serving.core.http.problems import ProblemError
-from serving.core.http.request import JSON_MEDIA_TYPE, JSONResponse, Request, Response, read_body
+from serving.core.http.request import JSON_MEDIA_TYPE, JSONResponse, Request, Response
 from serving.core.http.schema import STORE_PROBLEMS, Schema, closed_object, json_response, operation, path_param
+from serving.core.http.validation import read_json
 from serving.decisions.products.base import Product, products
 from serving.decisions.request import parse_request
 from serving.decisions.service import DecisionService
@@ -38,18 +39,8 @@ class WhatIf:
         return {**preview_routes, FORM_ROUTE: {"GET": self.input_form}}
 
     async def preview(self, product: Product, request: Request) -> Response:
-        media_type = request.media_type()
-        if media_type != JSON_MEDIA_TYPE:
-            raise ProblemError(
-                "unsupported_media_type",
-                actual=repr(media_type) if media_type else "not given",
-                expected=JSON_MEDIA_TYPE,
-            )
         service = self.service
-        limits = service.settings.limits
-        decision_request = parse_request(
-            await read_body(request, limits.max_body_bytes, limits.body_timeout_seconds), product.request_schema
-        )
+        decision_request = parse_request(await read_json(request, service.settings.limits), product.request_schema)
         if decision_request.indicators is None:  # else what the store holds of a subject could be found by trying
             expected = "indicators: a stored subject's values are not told", "指标：已存储主体的数值不予透露"
             raise ProblemError("invalid_request", errors=[FieldError("subject_id", "given", *expected)])

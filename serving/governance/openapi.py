@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from serving.core.billing.prices import PRICING_RULES
+from serving.core.billing.routes import StatementQuery
 from serving.core.billing.statements import FORMATS, MONTH_PATTERN
 from serving.core.http.schema import (
     IDEMPOTENCY_KEY_PARAM,
@@ -12,7 +13,7 @@ from serving.core.http.schema import (
     json_response,
     operation,
     path_param,
-    query_param,
+    query_params,
 )
 from serving.governance.monitoring.outcomes import (
     CODES,
@@ -23,6 +24,7 @@ from serving.governance.monitoring.outcomes import (
     REFERRAL_FIELDS,
     TIME_PATTERN,
 )
+from serving.governance.routes import EffectsQuery, TraceQuery
 
 BODY_PROBLEMS = (
     "empty_body", "not_utf8", "malformed_json", "bad_header", "slow_request", "body_too_large",
@@ -97,7 +99,7 @@ def paths() -> Schema:
                 },
                 parameters=[
                     path_param("month", "as 2026-11, UTC", pattern=f"^{MONTH_PATTERN}$"),
-                    query_param("format", {"enum": [*FORMATS], "default": "json"}, "Of the statement."),
+                    *query_params(StatementQuery),
                 ],
             )
         },
@@ -142,9 +144,7 @@ def paths() -> Schema:
                 TRACE_NODE,
                 parameters=[
                     path_param("id", "as its owner names it; a slide's id or SHA-256"),
-                    query_param(
-                        "product", {"enum": ["credit_limit", "scitech_risk", "pathology"]}, "Else credit_limit."
-                    ),
+                    *query_params(TraceQuery),
                 ],
             )
         },
@@ -164,15 +164,7 @@ def paths() -> Schema:
                 "effects",
                 "Discrimination, calibration, drift, overrides and turnaround by model version and tenant",
                 {"type": "object", "required": ["effects"], "properties": {"effects": items}},
-                parameters=[
-                    query_param("model", TEXT | {"pattern": r"^[^\u0000]*$"}, "Else every one."),
-                    query_param(
-                        "since",
-                        {"type": "string", "pattern": r"^\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])$"},
-                        "Only decisions and slides of this day or later.",
-                    ),
-                    query_param("by", {"enum": ["week"]}, "A series over the last weeks beside each."),
-                ],
+                parameters=query_params(EffectsQuery),
             )
         },
         "/v1/alarms": {

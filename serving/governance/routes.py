@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
-from typing import Any
+from typing import Annotated, Any
 
 import orjson
 import sqlalchemy as sa
+from pydantic import Field
 
-from datasets.errors import FieldError
-from datasets.schema import did_you_mean
 from serving.core.db import lookup
 from serving.core.db.engine import read_connection
-from serving.core.http import validation
 from serving.core.http.idempotency import run_once
 from serving.core.http.problems import ProblemError, describe_alarm_zh
-from serving.core.http.request import JSONResponse, Request, Response, parse_query
-from serving.core.http.validation import json_object
+from serving.core.http.request import JSONResponse, Request, Response
+from serving.core.http.validation import DAY, RequestModel, Rule, json_object, matching, one_of, parse_query
 from serving.decisions.service import DecisionService
 from serving.governance.lineage import trace
 from serving.governance.monitoring import outcomes, performance
@@ -27,8 +24,23 @@ from serving.registry.loader import ModelLoader
 from serving.settings import PRODUCTS, SLIDE_PRODUCT
 
 Handler = Callable[[Request], Awaitable[Response]]
-DAY_PATTERN = re.compile(r"\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])", re.ASCII)
 TRACEABLE_PRODUCTS = (*PRODUCTS, SLIDE_PRODUCT)
+
+
+class TraceQuery(RequestModel):
+    product: Annotated[str, one_of(*TRACEABLE_PRODUCTS), Field(description=f"Else {TRACEABLE_PRODUCTS[0]}.")] = ""
+
+
+class EffectsQuery(RequestModel):
+    model: Annotated[
+        str, matching(r"[^\u0000]*", "text without NUL", "不含 NUL 的文本"), Field(description="Else every one.")
+    ] = ""
+    since: Annotated[str, DAY, Field(description="Only decisions and slides of this day or later.")] = ""
+    by: Annotated[
+        str,
+        Rule(lambda value: value == "week", "week", "week（按周）", {"enum": ["week"]}),
+        Field(description="A series over the last weeks beside each."),
+    ] = ""
 
 
 class GovernanceRoutes:
@@ -60,16 +72,7 @@ class GovernanceRoutes:
         return JSONResponse(_trace_json(node))
 
     async def trace_subject(self, request: Request) -> Response:
-        options, faults = parse_query(request, ("product",))
-        product = options.get("product", TRACEABLE_PRODUCTS[0])
-        if product not in TRACEABLE_PRODUCTS:
-            expected = ", ".join(TRACEABLE_PRODUCTS)
-            suggestion = did_you_mean(product, [*TRACEABLE_PRODUCTS])
-            faults.append(
-                FieldError("product", repr(product[:60]), f"one of {expected}{suggestion}", f"{expected} 之一")
-            )
-        if faults:
-            raise ProblemError("bad_parameter", errors=faults)
+        product = parse_query(request, TraceQuery).product or TRACEABLE_PRODUCTS[0]
         service = self.service
         serving = {name: model.card.version for name, model in service.model_loader.deployed.items()}
         serving |= {name: model.card.version for name, model in service.slide_model_loader.deployed.items()}
@@ -139,24 +142,14 @@ class GovernanceRoutes:
     # --- how the models do
 
     async def get_effects(self, request: Request) -> Response:
-        options, faults = parse_query(request, ("model", "since", "by"))
-        since = options.get("since", "")
-        if "since" in options and not DAY_PATTERN.fullmatch(since):
-            faults.append(
-                FieldError("since", validation.shown(repr(since)), "a day, as 2026-11-01", "日期，如 2026-11-01")
-            )
-        if options.get("by", "week") != "week":
-            faults.append(FieldError("by", validation.shown(repr(options["by"])), "week", "week（按周）"))
-        if faults:
-            raise ProblemError("bad_parameter", errors=faults)
-        weekly = "by" in options
+        query = parse_query(request, EffectsQuery)
         await self.service.input_counter.flush()
         tenant = None if "operator" in request.principal.roles else request.principal.tenant
 
         def load_reports(engine: sa.Engine) -> list[Row]:
             with read_connection(engine) as connection:
-                filters: dict[str, Any] = {"tenant": tenant, "model": options.get("model"), "since": since}
-                return performance.model_performance(connection, self.settings, **filters, weekly=weekly)
+                filters: dict[str, Any] = {"tenant": tenant, "model": query.model or None, "since": query.since}
+                return performance.model_performance(connection, self.settings, **filters, weekly=bool(query.by))
 
         return JSONResponse({"effects": await self.store.read(load_reports)})
 

@@ -14,12 +14,12 @@ from serving.core.http.schema import (
     json_response,
     operation,
     path_param,
-    query_param,
+    query_params,
 )
 from serving.pathology import shown, turnaround
-from serving.pathology.report.routes import FORMATS
+from serving.pathology.report.routes import FORMATS, ReportQuery
 from serving.pathology.report.signing import MAX_DIAGNOSIS_CHARS, MAX_REASON_CHARS
-from serving.pathology.routes import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE
+from serving.pathology.routes import WorklistQuery
 from serving.pathology.slides.states import STATES
 from serving.pathology.upload import request_form
 from serving.pathology.upload.tus import ALGORITHMS, EXTENSIONS, PART_MEDIA_TYPE, VERSION
@@ -173,19 +173,7 @@ def _slide_paths() -> Schema:
                 "worklist",
                 "Slides by priority, then the oldest first",
                 json_response(page_schema),
-                parameters=[
-                    query_param(
-                        "limit",
-                        {"type": "integer", "minimum": 1, "maximum": MAX_PAGE_SIZE, "default": DEFAULT_PAGE_SIZE},
-                        "Most.",
-                    ),
-                    query_param("after", STRING | {"pattern": "^[0-9a-f]{32}$"}, "`next` of the page before."),
-                    query_param("state", {"enum": list(STATES)}, "Only slides in this state."),
-                    query_param("specimen", {"enum": list(request_form.SPECIMENS)}, "Only slides of this specimen."),
-                    query_param("accession", STRING | {"minLength": 1, "maxLength": 64}, "Only those of this number."),
-                    query_param("signed", {"enum": ["true", "false"]}, "Only those that are signed, or are not yet."),
-                    query_param("review", {"enum": ["true", "false"]}, "Only those that wait for a pathologist."),
-                ],
+                parameters=query_params(WorklistQuery),
             ),
             "post": _operation(
                 "POST /v1/slides",
@@ -267,8 +255,7 @@ def _report_paths(settings: Settings) -> Schema:
                 {"description": "As asked", "content": content, "headers": version_header},
                 parameters=[
                     SLIDE_ID_PARAM,
-                    query_param("format", {"enum": list(FORMATS)}, "Else by Accept."),
-                    query_param("version", {"type": "integer", "minimum": 1, "maximum": 999_999}, "An earlier one."),
+                    *query_params(ReportQuery),
                 ],
             )
         },
@@ -330,7 +317,7 @@ def schemas() -> Schema:
         {
             "reference": {"type": "string", "minLength": 1, "maxLength": 1_000,
                           "description": "A path below the inbox, or the id of an upload."},
-            "sha256": {"type": "string", "pattern": f"^{validation.SHA256.pattern}$"},
+            "sha256": dict(validation.SHA256.schema),
             **required_fields,
             **{name: {"anyOf": [schema, NULL]} for name, schema in optional_fields.items()},
         },

@@ -10,10 +10,10 @@ from serving.core.http.schema import (
     json_response,
     operation,
     path_param,
-    query_param,
+    query_params,
 )
 from serving.registry.promotion import MAX_REASON_CHARS, MAX_VERSION_CHARS
-from serving.registry.versions import MAX_PAGE_SIZE, NAME_PATTERN
+from serving.registry.routes import VersionQuery
 
 PROBLEMS = {
     "/v1/versions": STORE_PROBLEMS,
@@ -69,16 +69,7 @@ def paths() -> Schema:
                 versions_schema,
                 parameters=[
                     MODEL,
-                    query_param(
-                        "before",
-                        {"type": "string", "pattern": f"^{NAME_PATTERN.pattern}$"},
-                        "`next` of the page before.",
-                    ),
-                    query_param(
-                        "limit",
-                        {"type": "integer", "minimum": 1, "maximum": MAX_PAGE_SIZE, "default": 50},
-                        "Of a page.",
-                    ),
+                    *query_params(VersionQuery),
                 ],
             )
         },

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-import re
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Annotated, Any
 
 import sqlalchemy as sa
+from pydantic import Field
 
 from datasets.errors import FieldError
 from models import bundle
@@ -18,8 +18,8 @@ from serving.core.db.engine import read_connection
 from serving.core.db.store import Store
 from serving.core.http.idempotency import earlier_response, run_once
 from serving.core.http.problems import ProblemError, describe_alarm_zh
-from serving.core.http.request import JSONResponse, Request, Response, parse_query
-from serving.core.http.validation import json_object
+from serving.core.http.request import JSONResponse, Request, Response
+from serving.core.http.validation import RequestModel, json_object, matching, parse_query, whole_number
 from serving.registry import promotion
 from serving.registry import versions as version_store
 from serving.registry.loader import ModelLoader
@@ -28,7 +28,15 @@ from serving.settings import Settings
 
 log = logging.getLogger("yuheng.versions")
 Handler = Callable[[Request], Awaitable[Response]]
-LIMIT_PATTERN = re.compile(r"[1-9][0-9]{0,2}", re.ASCII)
+
+
+class VersionQuery(RequestModel):
+    before: Annotated[
+        str,
+        matching(version_store.NAME_PATTERN, "the name of a version", "版本名"),
+        Field(description="`next` of the page before."),
+    ] = ""
+    limit: Annotated[int, whole_number(1, version_store.MAX_PAGE_SIZE), Field(description="Of a page.")] = 50
 
 
 class VersionRoutes:
@@ -71,23 +79,9 @@ class VersionRoutes:
 
     async def list_versions(self, request: Request) -> Response:
         name = await self._model_name(request)
-        options, errors = parse_query(request, ("before", "limit"))
-        before, limit = options.get("before", ""), options.get("limit", "50")
-        if not LIMIT_PATTERN.fullmatch(limit) or int(limit) > version_store.MAX_PAGE_SIZE:
-            errors.append(
-                FieldError(
-                    "limit",
-                    repr(limit[:20]),
-                    f"1 to {version_store.MAX_PAGE_SIZE}",
-                    f"1 至 {version_store.MAX_PAGE_SIZE}",
-                )
-            )
-        if "before" in options and not version_store.NAME_PATTERN.fullmatch(before):
-            errors.append(FieldError("before", repr(before[:60]), "the name of a version", "版本名"))
-        if errors:
-            raise ProblemError("bad_parameter", errors=errors)
+        query = parse_query(request, VersionQuery)
         versions, has_more = await asyncio.to_thread(
-            version_store.list_page, self.bundles, self.public_key, name, before, int(limit)
+            version_store.list_page, self.bundles, self.public_key, name, query.before, query.limit
         )
         previously_served, history = await self._promotion_records(name, versions, request.principal.tenant)
         deployed, champion = self._deployed_version(name), read_alias(self.bundles / name)

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import aclosing
 from typing import Any
-from urllib.parse import parse_qsl
 
 import orjson
 from starlette import requests, responses
 from starlette.responses import Response as Response  # for bytes; its content type is the one that is given
 from starlette.types import Receive, Scope, Send
 
-from datasets.errors import FieldError
-from datasets.schema import find_unknown_names
 from serving.core.http.principal import LOCAL_PRINCIPAL, Principal
 from serving.core.http.problems import ProblemError
 
@@ -86,27 +83,6 @@ def check_content_length(request: Request, max_bytes: int) -> None:
     content_length = request.headers.get("content-length")
     if content_length is not None and int(content_length) > max_bytes:
         raise body_too_large(int(content_length), max_bytes)
-
-
-def parse_query(request: Request, allowed: Sequence[str]) -> tuple[dict[str, str], list[FieldError]]:
-    """(the query's parameters, an error for each that is not `allowed` or given twice). Raises ProblemError."""
-    try:
-        pairs = parse_qsl(request.scope["query_string"].decode("ascii"), keep_blank_values=True, errors="strict")
-    except (ValueError, UnicodeError) as error:
-        raise ProblemError("bad_parameter", errors=[FieldError("(query)", str(error), "UTF-8", "UTF-8")]) from error
-    options = dict(pairs)
-    errors = find_unknown_names(options, allowed, f"one of {', '.join(allowed)}", "参数之一")
-    errors += [  # PostgreSQL looks for none
-        FieldError(name, "a NUL", "text without NUL", "不含 NUL 的文本")
-        for name in allowed
-        if "\0" in options.get(name, "")
-    ]
-    errors += [
-        FieldError(name, "given more than once", "one value", "一个值")
-        for name in allowed
-        if sum(name == parameter for parameter, _ in pairs) > 1
-    ]
-    return options, errors
 
 
 def idempotency_key(request: Request) -> str | None:

@@ -7,9 +7,9 @@ from urllib.parse import unquote
 
 from serving.core.http.principal import ANONYMOUS, LOCAL_PRINCIPAL, Principal
 from serving.core.http.problems import ProblemError
-from serving.core.http.request import JSON_MEDIA_TYPE, JSONResponse, Request, Response, read_body
+from serving.core.http.request import JSONResponse, Request, Response, read_body
 from serving.core.http.router import Routes
-from serving.core.http.validation import parse_json
+from serving.core.http.validation import parse_json, require_media_type
 from serving.core.security.rate_limits import RateLimiter
 from serving.core.security.tokens import TokenError, TokenVerifier
 from serving.settings import Settings
@@ -93,10 +93,7 @@ class Authenticator:
         return JSONResponse(describe_principal(request.principal))
 
     async def login(self, request: Request) -> Response:
-        if request.media_type() != JSON_MEDIA_TYPE:  # a form of another site sends none without having asked first
-            raise ProblemError(
-                "unsupported_media_type", actual=repr(request.media_type() or "not given"), expected=JSON_MEDIA_TYPE
-            )
+        require_media_type(request)  # which a form of another site does not send without having asked first
         _check_same_origin(request, strict=False)
         body = await read_body(request, MAX_COOKIE_TOKEN_BYTES + 200, self.settings.limits.body_timeout_seconds)
         if not body.strip():

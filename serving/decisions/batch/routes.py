@@ -15,8 +15,9 @@ from collections.abc import AsyncGenerator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO
+from typing import Annotated, BinaryIO
 
+from pydantic import Field
 from starlette.requests import ClientDisconnect
 
 from datasets.errors import FieldError
@@ -27,9 +28,9 @@ from serving.core.http.request import (
     Response,
     StreamingResponse,
     body_too_large,
-    parse_query,
     wait_for_disconnect,
 )
+from serving.core.http.validation import FLAG, RequestModel, one_of, parse_query
 from serving.core.identifiers import new_id, utc_now
 from serving.decisions.batch import records
 from serving.decisions.batch.formats import FORMATS, MEDIA_TYPES
@@ -38,8 +39,16 @@ from serving.decisions.batch.subjects import SubjectReader
 from serving.decisions.products.base import Product
 from serving.decisions.service import DecisionService
 
-PARAMETERS = ("format", "model", "keep", "reasons")
 WRITE_BYTES = 1024 * 1024  # bytes to the spool at once
+
+
+class BatchQuery(RequestModel):
+    format: Annotated[
+        str, one_of(*MEDIA_TYPES), Field(description="Of the answer; else by Accept; else as it came.")
+    ] = ""
+    model: str = Field(default="", description="Else the product's default.")
+    keep: str = Field(default="", description="Columns to copy into the answer unread, commas between.")
+    reasons: Annotated[str, FLAG, Field(description="Whether each row shows its reasons; else false.")] = ""
 
 
 class BatchRoutes:
@@ -67,10 +76,10 @@ class BatchRoutes:
     async def submit(self, product: Product, request: Request, idempotency_key: str | None) -> Response:
         await self.service.quota.check(request.principal.tenant)
         input_format = self._input_format(request)
-        options = self._parse_options(request)
-        output_format = self._output_format(request, options.get("format"), input_format)
-        keep = tuple(name for name in options.get("keep", "").split(",") if name)
-        model = self.service.deployed_model(product, options.get("model"))
+        query = parse_query(request, BatchQuery)
+        output_format = self._output_format(request, query.format, input_format)
+        keep = tuple(name for name in query.keep.split(",") if name)
+        model = self.service.deployed_model(product, query.model if "model" in query.model_fields_set else None)
         if conflicts := [name for name in keep if name in {column.name for column in model.fields} | _RESERVED_COLUMNS]:
             expected = ("a column that is neither read nor answered", "既不读取也不输出的列")
             raise ProblemError("bad_parameter", errors=[FieldError("keep", name, *expected) for name in conflicts])
@@ -88,10 +97,10 @@ class BatchRoutes:
                 self.service.store.writer
             )  # opens the store where it was not to be had before, and the vault with it
             path, digest = await self._spool_upload(
-                request, f"{input_format} {output_format} {sorted(options.items())}"
+                request, f"{input_format} {output_format} {sorted(query.model_dump(exclude_unset=True).items())}"
             )
             digest = self.service.vault.digest(digest.encode())  # a file of one id could be tried out on the bare one
-            scope, reasons = f"{product.scope}/batch", options.get("reasons") == "true"
+            scope, reasons = f"{product.scope}/batch", query.reasons == "true"
             batch_request = BatchRequest(
                 new_id(),
                 request.principal.tenant,
@@ -204,19 +213,9 @@ class BatchRoutes:
             )
         return FORMATS[media_type]
 
-    def _parse_options(self, request: Request) -> dict[str, str]:
-        options, faults = parse_query(request, PARAMETERS)
-        for name, allowed in (("format", tuple(MEDIA_TYPES)), ("reasons", ("true", "false"))):
-            if name in options and options[name] not in allowed:
-                choices = ", ".join(allowed)
-                faults.append(FieldError(name, repr(options[name][:60]), f"one of {choices}", f"{choices} 之一"))
-        if faults:
-            raise ProblemError("bad_parameter", errors=faults)
-        return options
-
-    def _output_format(self, request: Request, format: str | None, input_format: str) -> str:
+    def _output_format(self, request: Request, format: str, input_format: str) -> str:
         """?format= wins over Accept, and Accept over the format that came."""
-        if format is not None:
+        if format:
             return format
         accept = request.headers.get("accept")
         accepted = [item.partition(";")[0].strip().lower() for item in (accept or "*/*").split(",")]

@@ -22,9 +22,16 @@ from models.scitech_risk.stress import Shock, StressConfig, scale_shock
 from serving.core.audit import entries
 from serving.core.http.principal import Principal
 from serving.core.http.problems import ProblemError
-from serving.core.http.request import JSON_MEDIA_TYPE, JSONResponse, Request, Response, read_body
-from serving.core.http.schema import STORE_PROBLEMS, Schema, json_response, operation, path_param, query_param
-from serving.core.http.validation import parse_json
+from serving.core.http.request import JSON_MEDIA_TYPE, JSONResponse, Request, Response
+from serving.core.http.schema import (
+    STORE_PROBLEMS,
+    Schema,
+    json_response,
+    operation,
+    path_param,
+    query_params,
+)
+from serving.core.http.validation import parse_json, read_json
 from serving.core.identifiers import new_id, utc_now
 from serving.decisions.companies import history as company_history
 from serving.decisions.companies import network as company_network
@@ -188,16 +195,8 @@ class CompanyRoutes:
         return JSONResponse({"shocks": payload, "step": scale.step, "most": scale.most})
 
     async def stress_company(self, request: Request) -> Response:
-        media_type = request.media_type()
-        if media_type != JSON_MEDIA_TYPE:
-            raise ProblemError(
-                "unsupported_media_type",
-                actual=repr(media_type) if media_type else "not given",
-                expected=JSON_MEDIA_TYPE,
-            )
         service = self.service
-        limits = service.settings.limits
-        payload = parse_json(await read_body(request, limits.max_body_bytes, limits.body_timeout_seconds))
+        payload = parse_json(await read_json(request, service.settings.limits))
         model_name = payload.get("model") if isinstance(payload, dict) else None
         model = self._deployed_model(model_name if isinstance(model_name, str) else None)
         shocks = self._parse_shocks(payload, model)
@@ -327,21 +326,7 @@ def paths() -> Schema:
                 json_response(company_history.schema()),
                 parameters=[
                     company,
-                    query_param(
-                        "limit",
-                        {
-                            "type": "integer",
-                            "minimum": 1,
-                            "maximum": company_history.MAX_MONTHS,
-                            "default": company_history.DEFAULT_MONTHS,
-                        },
-                        "Most months, and most decisions.",
-                    ),
-                    query_param(
-                        "before",
-                        text | {"pattern": company_history.CURSOR_PATTERN},
-                        "A month or a decision_id: only what is older.",
-                    ),
+                    *query_params(company_history.HistoryQuery),
                 ],
             )
         },

@@ -92,7 +92,7 @@ def _outcome_faults(item: Row, prefix: str) -> list[FieldError]:
         faults.append(FieldError(f"{prefix}source", validation.describe_value(item.get("source")), *expected))
     if not _is_past(item.get("at")):
         expected = "a day or UTC time that is past, as 2026-11-25", "已过去的日期或 UTC 时间，如 2026-11-25"
-        faults.append(FieldError(f"{prefix}at", validation.shown(str(item.get("at"))), *expected))
+        faults.append(FieldError(f"{prefix}at", validation.shorten(str(item.get("at"))), *expected))
     return faults
 
 
@@ -116,7 +116,7 @@ def unknown_id_faults(items: list[Row], records: dict[str, DecisionRecord]) -> l
         if target is None or f"{target.kind}_id" != name or not target.model:
             field = f"outcomes[{i}].{name}" if len(items) > 1 else name
             expected = "the id of a decision, or of a slide that was read", "决定编号，或已阅片的切片编号"
-            faults.append(FieldError(field, validation.shown(item[name]), *expected))
+            faults.append(FieldError(field, validation.shorten(item[name]), *expected))
     return faults
 
 

@@ -7,18 +7,24 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import re
 from importlib import import_module
+from typing import Annotated
 
-from datasets.errors import FieldError
+from pydantic import Field
+
 from serving.core.http.problems import ProblemError
-from serving.core.http.request import JSON_MEDIA_TYPE, JSONResponse, Request, Response, parse_query
+from serving.core.http.request import JSON_MEDIA_TYPE, JSONResponse, Request, Response
+from serving.core.http.validation import RequestModel, one_of, parse_query, whole_number
 from serving.pathology.context import Row, SlideContext, state_problem
 from serving.pathology.report.signing import RenderPdf
 from serving.pathology.slides import store as slide_store
 
 FORMATS = {"json": JSON_MEDIA_TYPE, "pdf": "application/pdf", "fhir": "application/fhir+json"}
-VERSION_PATTERN = re.compile(r"[1-9][0-9]{0,5}", re.ASCII)
+
+
+class ReportQuery(RequestModel):
+    format: Annotated[str, one_of(*FORMATS), Field(description="Else by Accept.")] = ""
+    version: Annotated[int, whole_number(1, 999_999), Field(description="An earlier one.")] = 0
 
 
 class ReportRoutes:
@@ -26,28 +32,20 @@ class ReportRoutes:
         self.context, self.render = context, render
 
     async def get_report(self, request: Request) -> Response:
-        options, errors = parse_query(request, ("format", "version"))
-        version = options.get("version")
-        if version is not None and not VERSION_PATTERN.fullmatch(version):
-            errors.append(FieldError("version", repr(version[:60]), "a whole number, 1 or more", "不小于 1 的整数"))
-        if "format" in options and options["format"] not in FORMATS:
-            formats = ", ".join(FORMATS)
-            errors.append(FieldError("format", repr(options["format"][:60]), f"one of {formats}", f"{formats} 之一"))
-        if errors:
-            raise ProblemError("bad_parameter", errors=errors)
-        output_format = options.get("format") or _negotiate_format(request)
+        query = parse_query(request, ReportQuery)
+        output_format = query.format or _negotiate_format(request)
         slide = await self.context.load_slide(request)
         if slide["reading"] is None:
             raise state_problem(slide["state"], "in_review")
         reports = await self.context.read(slide_store.list_reports, slide["id"])
-        if version is not None and int(version) > len(reports):
+        if query.version > len(reports):
             raise ProblemError(
                 "unknown_report",
-                actual=version,
+                actual=str(query.version),
                 expected=f"{len(reports)} signed",
                 expected_zh=f"{len(reports)} 版",
             )
-        report = reports[int(version or len(reports)) - 1] if reports else None
+        report = reports[(query.version or len(reports)) - 1] if reports else None
         body = slide["reading"] if report is None else report["body"]
         headers = {"Report-Version": "draft" if report is None else str(report["version"])}
         if output_format == "json":

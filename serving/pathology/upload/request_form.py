@@ -11,7 +11,7 @@ from typing import Any
 from datasets.errors import FieldError
 from datasets.schema import find_unknown_names
 from datasets.slides.limits import SLIDE_LIMITS
-from serving.core.http.validation import describe_value, is_clean_text
+from serving.core.http.validation import describe_value, is_clean_text, line
 
 SPECIMENS = ("cervical_cytology", "breast_histology", "lymph_node")
 STAINS = ("papanicolaou", "haematoxylin_eosin", "other")
@@ -60,8 +60,9 @@ def _are_genotypes(value: Any) -> bool:
     )
 
 
+ACCESSION = line(64)
 RULES: dict[str, Rule] = {
-    "accession": (lambda found: is_clean_text(found, 64), "text of 1 to 64 printable characters", "1 至 64 个可打印字符"),
+    "accession": (ACCESSION.check, "text of 1 to 64 printable characters", "1 至 64 个可打印字符"),
     "specimen": one_of_rule(SPECIMENS),
     "stain": one_of_rule(STAINS),
     "preparation": one_of_rule(PREPARATIONS),

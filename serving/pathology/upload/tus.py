@@ -211,10 +211,7 @@ class TusRoutes:
     # --- a part
 
     async def append_part(self, request: Request) -> Response:
-        if request.media_type() != PART_MEDIA_TYPE:
-            raise ProblemError(
-                "unsupported_media_type", actual=repr(request.media_type() or ""), expected=PART_MEDIA_TYPE
-            )
+        validation.require_media_type(request, PART_MEDIA_TYPE)
         header = request.headers.get("upload-offset")
         if header is None or not NUMBER_PATTERN.fullmatch(header):
             raise _bad_header_problem("Upload-Offset", header, "a number of bytes", "字节数")
@@ -386,7 +383,7 @@ def _parse_upload_form(metadata: dict[str, str]) -> tuple[request_form.RequestFo
         name: metadata[name] for name in (*request_form.REQUIRED_FIELDS, "mpp") if name in metadata
     }
     errors = [
-        FieldError(validation.shown(name), "not known", f"one of {allowed_text}", f"{allowed_text} 之一") for name in metadata
+        FieldError(validation.shorten(name), "not known", f"one of {allowed_text}", f"{allowed_text} 之一") for name in metadata
         if name not in (*METADATA_FIELDS, "filetype", "name", "type")  # which browsers' clients add
     ]  # fmt: skip
     if "request" in metadata:
@@ -411,7 +408,7 @@ def _parse_upload_form(metadata: dict[str, str]) -> tuple[request_form.RequestFo
             )
     sha256 = metadata.get("sha256")
     if sha256 is not None:
-        errors += validation.sha256(sha256)
+        errors += validation.SHA256.errors("sha256", sha256)
     form = None
     if form_payload:
         form, form_errors = request_form.validate(request_form.parse_mpp(form_payload))

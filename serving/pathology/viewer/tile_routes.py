@@ -11,23 +11,24 @@ import re
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
-from datasets.errors import FieldError
 from datasets.slides.errors import SlideError
 from serving.core.http.caching import etag_matches, make_etag
 from serving.core.http.problems import ProblemError
-from serving.core.http.request import Request, Response, StreamingResponse, parse_query
+from serving.core.http.request import Request, Response, StreamingResponse
+from serving.core.http.validation import RequestModel, matching, parse_query
 from serving.pathology.context import state_problem
 from serving.pathology.viewer import geojson
 from serving.pathology.viewer.deepzoom import DeepZoom, Pyramid, render_heatmap_tile
 
 Handler = Callable[[Request], Awaitable[Response]]
 TILE_PATTERN = re.compile(r"(\d{1,6})_(\d{1,6})\.(jpeg|png)", re.ASCII)
-PROBABILITY_PATTERN = re.compile(r"0(\.\d{1,9})?|1(\.0{1,9})?", re.ASCII)
+PROBABILITY_PATTERN = r"0(\.[0-9]{1,9})?|1(\.0{1,9})?"
 DEFAULT_THRESHOLD = 0.5  # a tile that is likelier positive than not; who asks may draw the line elsewhere
 LEVEL_PATTERN = re.compile(r"\d{1,2}", re.ASCII)
 # Kept by the browser of who was allowed to see it: with another session it asks anew.
@@ -49,6 +50,14 @@ class SlideImage:
     state: str
     reading: dict[str, Any] | None
     heatmap: Path | None
+
+
+class AnnotationQuery(RequestModel):
+    threshold: Annotated[
+        str,
+        matching(f"({PROBABILITY_PATTERN})", "a probability from 0 to 1", "0 至 1 的概率"),
+        Field(description=f"Tiles at or above; else {DEFAULT_THRESHOLD:g}."),
+    ] = ""
 
 
 class TileRoutes:
@@ -115,16 +124,11 @@ class TileRoutes:
 
     async def get_annotations(self, request: Request) -> Response:
         reading, heatmap_path = _require_reading(image := await self.load_image(request))
-        options, errors = parse_query(request, ("threshold",))
-        threshold = options.get("threshold", str(DEFAULT_THRESHOLD))
-        if not PROBABILITY_PATTERN.fullmatch(threshold):
-            errors.append(FieldError("threshold", repr(threshold[:60]), "a probability from 0 to 1", "0 至 1 的概率"))
-        if errors:
-            raise ProblemError("bad_parameter", errors=errors)
+        threshold = float(parse_query(request, AnnotationQuery).threshold or DEFAULT_THRESHOLD)
         probability, attention = await self._load_heatmap(heatmap_path)
 
         async def chunks() -> AsyncGenerator[bytes, None]:
-            for chunk in geojson.stream_features(reading, probability, attention, float(threshold)):
+            for chunk in geojson.stream_features(reading, probability, attention, threshold):
                 yield chunk
                 await asyncio.sleep(0)  # others are served between two parts
 

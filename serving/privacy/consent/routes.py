@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Annotated, Any
 
 import sqlalchemy as sa
+from pydantic import Field
 
-from datasets.errors import FieldError
 from serving.core.db.store import Store
 from serving.core.http.problems import ProblemError
-from serving.core.http.request import JSON_MEDIA_TYPE, JSONResponse, Request, Response, parse_query
+from serving.core.http.request import JSON_MEDIA_TYPE, JSONResponse, Request, Response
 from serving.core.http.schema import (
     STORE_PROBLEMS,
     Schema,
@@ -20,16 +19,14 @@ from serving.core.http.schema import (
     json_response,
     operation,
     path_param,
-    query_param,
+    query_params,
 )
-from serving.core.http.validation import json_object
+from serving.core.http.validation import ID_PATTERN, RequestModel, json_object, matching, parse_query
 from serving.privacy.consent import grants, usage
 from serving.privacy.consent.rules import GRANT_KINDS, PURPOSES, ConsentRules
 from serving.privacy.subjects.vault import Vault
 from serving.settings import Settings
 
-GRANT_ID = re.compile(r"[0-9a-f]{32}")
-LEAF_INDEX = re.compile(r"[0-9]{1,18}", re.ASCII)
 ROUTE = "/v1/authorisations"
 Handler = Callable[[Request], Awaitable[Response]]
 PROBLEMS = {
@@ -42,6 +39,20 @@ CREATE_PROBLEMS = (
     "empty_body", "not_utf8", "malformed_json", "slow_request", "body_too_large", "unsupported_media_type",
     "invalid_request", *STORE_PROBLEMS,
 )  # fmt: skip
+
+
+class GrantQuery(RequestModel):
+    before: Annotated[
+        str, matching(ID_PATTERN, "an authorisation's id", "授权编号"), Field(description="Only older ones.")
+    ] = ""
+
+
+class UsageQuery(RequestModel):
+    before: Annotated[
+        str,
+        matching("[0-9]{1,18}", "a leaf's index, as `next` tells it", "日志序号"),
+        Field(description="A leaf: only older ones."),
+    ] = ""
 
 
 class ConsentRoutes:
@@ -67,12 +78,7 @@ class ConsentRoutes:
         return JSONResponse(grant, status_code=201, headers={"Location": f"{ROUTE}/{grant['authorisation']}"})
 
     async def list_grants(self, request: Request) -> Response:
-        options, faults = parse_query(request, ("before",))
-        before = options.get("before", "g")
-        if before != "g" and not GRANT_ID.fullmatch(before):
-            faults.append(FieldError("before", repr(before[:60]), "an authorisation's id", "授权编号"))
-        if faults:
-            raise ProblemError("bad_parameter", errors=faults)
+        before = parse_query(request, GrantQuery).before or "g"
         tenant, reader = self._visible_tenant(request), self.store.reader
         listed = await asyncio.to_thread(reader.run, lambda connection: grants.list_grants(connection, tenant, before))
         return JSONResponse({"authorisations": listed})
@@ -88,22 +94,17 @@ class ConsentRoutes:
     async def revoke(self, request: Request) -> Response:
         grant_id, tenant = request.path_params["id"], self._visible_tenant(request)
         revoked = None
-        if GRANT_ID.fullmatch(grant_id):
+        if ID_PATTERN.fullmatch(grant_id):
             revoked = await self._write(lambda connection: grants.revoke(connection, grant_id, tenant))
         if revoked is None:
             raise ProblemError("unknown_authorisation", actual=repr(grant_id[:80]))
         return JSONResponse(revoked)
 
     async def list_uses(self, request: Request) -> Response:
-        options, faults = parse_query(request, ("before",))
-        grant_id, before = request.path_params["id"], options.get("before")
-        if before is not None and not LEAF_INDEX.fullmatch(before):
-            faults.append(FieldError("before", repr(before[:60]), "a leaf's index, as `next` tells it", "日志序号"))
-        if faults:
-            raise ProblemError("bad_parameter", errors=faults)
+        grant_id, before = request.path_params["id"], parse_query(request, UsageQuery).before
         page, tenant, reader = None, self._visible_tenant(request), self.store.reader
-        if GRANT_ID.fullmatch(grant_id):
-            before_leaf = None if before is None else int(before)
+        if ID_PATTERN.fullmatch(grant_id):
+            before_leaf = int(before) if before else None
             page = await asyncio.to_thread(
                 reader.run, lambda connection: usage.usage_page(connection, grant_id, tenant, before_leaf)
             )
@@ -162,7 +163,7 @@ def paths() -> Schema:
             "get": operation(
                 PROBLEMS[ROUTE], "authorisations", "Authorisations, the newest first; 200 at most",
                 json_response(list_schema),
-                parameters=[query_param("before", {"type": "string", "pattern": "^[0-9a-f]{32}$"}, "Only older ones.")],
+                parameters=query_params(GrantQuery),
             ),
             "post": operation(
                 CREATE_PROBLEMS, "authorise", "Enter an authorisation that was signed", {"201": created_response}, requestBody=request_body
@@ -190,7 +191,7 @@ def paths() -> Schema:
                 json_response(_uses_schema(grant_properties)),
                 parameters=[
                     path_param("id", "authorisation"),
-                    query_param("before", {"type": "string", "pattern": "^[0-9]{1,18}$"}, "A leaf: only older ones."),
+                    *query_params(UsageQuery),
                 ],
             )
         },
