@@ -9,10 +9,12 @@ from serving.console import openapi as console_openapi
 from serving.core.http.principal import ROLES
 from serving.core.http.problems import PROBLEM_TYPES
 from serving.core.http.schema import (
+    BODY_PROBLEMS,
     STORE_PROBLEMS,
     Schema,
     add_auth_responses,
     closed_object,
+    json_body,
     json_response,
     link,
     operation,
@@ -20,7 +22,7 @@ from serving.core.http.schema import (
     query_param,
     query_params,
 )
-from serving.core.security.authentication import COOKIE_NAME
+from serving.core.security.authentication import COOKIE_NAME, SignIn
 from serving.core.security.permissions import PERMISSIONS
 from serving.decisions import search, what_if
 from serving.decisions.batch import rows
@@ -35,10 +37,8 @@ from serving.registry import openapi as registry_openapi
 from serving.settings import Settings
 
 DECISION_PROBLEMS = (  # each product's route
-    "empty_body", "not_utf8", "malformed_json", "bad_header", "unknown_model", "unknown_subject", "not_authorised",
-    "indicators_refused", "slow_request", "body_too_large", "unsupported_media_type", "invalid_request",
-    "authorisation_ended", "key_reused", "quota_used",
-    *STORE_PROBLEMS, "overloaded",
+    *BODY_PROBLEMS, "bad_header", "unknown_model", "unknown_subject", "not_authorised", "indicators_refused",
+    "invalid_request", "authorisation_ended", "key_reused", "quota_used", *STORE_PROBLEMS, "overloaded",
 )  # fmt: skip
 BATCH_PROBLEMS = (  # each product's batch
     "empty_body", "bad_header", "unknown_model", "not_acceptable", "slow_request", "batch_running",
@@ -56,8 +56,7 @@ PROBLEMS = {
     "/problems/{kind}": ("not_found",),
     "GET /v1/session": (),
     "POST /v1/session": (
-        "empty_body", "not_utf8", "malformed_json", "slow_request", "body_too_large", "unsupported_media_type",
-        "bad_token", "cross_site",
+        *BODY_PROBLEMS, "bad_token", "cross_site",
     ),
     "DELETE /v1/session": ("cross_site",),
     **consent_routes.PROBLEMS,
@@ -253,7 +252,6 @@ def _session_path() -> Schema:
     principal_response = json_response(
         closed_object({**dict.fromkeys(names, text_schema), "roles": {"type": "array", "items": text_schema}}, names)
     )
-    body = closed_object({"token": text_schema | {"minLength": 1}}, ["token"])
     return {
         "get": operation(PROBLEMS["GET /v1/session"], "session", "Who asks, as their token says", principal_response),
         "post": operation(
@@ -261,7 +259,7 @@ def _session_path() -> Schema:
             "signIn",
             "A page's sign-in: the token goes into a cookie that no script reads",
             principal_response | {"headers": {"Set-Cookie": {"schema": text_schema}}},
-            requestBody={"required": True, "content": {"application/json": {"schema": body}}},
+            requestBody=json_body(SignIn),
         ),
         "delete": operation(
             PROBLEMS["DELETE /v1/session"], "signOut", "The cookie is removed", {"204": {"description": "Removed"}}

@@ -12,8 +12,17 @@ from typing import Any
 from datasets.errors import FieldError
 from datasets.schema import UNITS_ZH, ColumnSchema
 from serving.core.http.problems import ProblemError
-from serving.core.http.request import JSON_MEDIA_TYPE, JSONResponse, Request, Response
-from serving.core.http.schema import STORE_PROBLEMS, Schema, closed_object, json_response, operation, path_param
+from serving.core.http.request import JSONResponse, Request, Response
+from serving.core.http.schema import (
+    BODY_PROBLEMS,
+    STORE_PROBLEMS,
+    Schema,
+    closed_object,
+    json_body,
+    json_response,
+    operation,
+    path_param,
+)
 from serving.core.http.validation import read_json
 from serving.decisions.products.base import Product, products
 from serving.decisions.request import parse_request
@@ -22,8 +31,7 @@ from serving.decisions.service import DecisionService
 Handler = Callable[[Request], Awaitable[Response]]
 FORM_ROUTE = "/v1/models/{name}/form"
 PREVIEW_PROBLEMS = (
-    "empty_body", "not_utf8", "malformed_json", "unknown_model", "slow_request", "body_too_large",
-    "unsupported_media_type", "invalid_request", *STORE_PROBLEMS,
+    *BODY_PROBLEMS, "unknown_model", "invalid_request", *STORE_PROBLEMS,
 )  # fmt: skip
 PROBLEMS = {FORM_ROUTE: ("unknown_model", "not_ready")}
 
@@ -97,7 +105,7 @@ def _field_json(column: ColumnSchema) -> dict[str, Any]:
 def _request_body(product: Product) -> Schema:
     options = {option.name: {"type": "boolean", "description": option.description} for option in product.options}
     properties = {"indicators": {"type": "object"}, "model": {"type": "string"}, **options}
-    return {"required": True, "content": {JSON_MEDIA_TYPE: {"schema": closed_object(properties, ["indicators"])}}}
+    return json_body(closed_object(properties, ["indicators"]))
 
 
 def problems() -> dict[str, tuple[str, ...]]:

@@ -15,7 +15,7 @@ from serving.core.db.engine import read_connection
 from serving.core.http.idempotency import run_once
 from serving.core.http.problems import ProblemError, describe_alarm_zh
 from serving.core.http.request import JSONResponse, Request, Response
-from serving.core.http.validation import DAY, RequestModel, Rule, json_object, matching, one_of, parse_query
+from serving.core.http.validation import DAY, RequestModel, Rule, json_object, matching, one_of, parse, parse_query
 from serving.decisions.service import DecisionService
 from serving.governance.lineage import trace
 from serving.governance.monitoring import outcomes, performance
@@ -38,7 +38,7 @@ class EffectsQuery(RequestModel):
     since: Annotated[str, DAY, Field(description="Only decisions and slides of this day or later.")] = ""
     by: Annotated[
         str,
-        Rule(lambda value: value == "week", "week", "week（按周）", {"enum": ["week"]}),
+        Rule("week", "week（按周）", {"enum": ["week"]}, lambda value: value == "week"),
         Field(description="A series over the last weeks beside each."),
     ] = ""
 
@@ -104,27 +104,29 @@ class GovernanceRoutes:
 
     async def post_override(self, request: Request) -> Response:
         payload, digest = await json_object(request, self.settings.limits)
-        decision = (await self._find_records([request.path_params["id"]], request)).get(request.path_params["id"])
-        if decision is None or decision.kind != "decision":
-            raise _unknown_decision(request)
-        if faults := outcomes.override_faults(payload):
-            raise ProblemError("invalid_request", errors=faults)
+        decision = await self._find_decision(request)
+        override = parse(outcomes.override_model(payload), payload)
         scope = f"override {request.principal.tenant} {decision.id}"
         return await self._run_once(
-            request, scope, digest, lambda c: outcomes.record_override(c, payload, decision, request.principal)
+            request, scope, digest, lambda c: outcomes.record_override(c, override, decision, request.principal)
         )
 
     async def post_referral(self, request: Request) -> Response:
         payload, digest = await json_object(request, self.settings.limits)
-        decision = (await self._find_records([request.path_params["id"]], request)).get(request.path_params["id"])
-        if decision is None or decision.kind != "decision":
-            raise _unknown_decision(request)
-        if faults := outcomes.referral_faults(payload):
-            raise ProblemError("invalid_request", errors=faults)
+        decision = await self._find_decision(request)
+        referral = parse(outcomes.Referral, payload)
         scope = f"refer {request.principal.tenant} {decision.id}"
         return await self._run_once(
-            request, scope, digest, lambda c: outcomes.record_referral(c, payload, decision, request.principal)
+            request, scope, digest, lambda c: outcomes.record_referral(c, referral, decision, request.principal)
         )
+
+    async def _find_decision(self, request: Request) -> lookup.DecisionRecord:
+        """The decision of the path. Raises ProblemError."""
+        decision_id = request.path_params["id"]
+        decision = (await self._find_records([decision_id], request)).get(decision_id)
+        if decision is None or decision.kind != "decision":
+            raise _unknown_decision(request)
+        return decision
 
     async def _run_once(
         self, request: Request, scope: str, digest: str, transaction: Callable[[sa.Connection], Row]

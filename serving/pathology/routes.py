@@ -18,10 +18,9 @@ from pydantic import Field
 from datasets.errors import FieldError
 from serving.core.billing.quotas import Quota
 from serving.core.db.store import Store
-from serving.core.http import validation
 from serving.core.http.problems import ProblemError
 from serving.core.http.request import JSONResponse, Request, Response
-from serving.core.http.validation import FLAG, RequestModel, matching, one_of, parse_query, whole_number
+from serving.core.http.validation import FLAG, RequestModel, matching, one_of, parse_query, validate, whole_number
 from serving.core.identifiers import new_id
 from serving.pathology import pages, turnaround
 from serving.pathology.context import ID_PATTERN, Row, SlideContext, state_problem
@@ -104,14 +103,10 @@ class PathologyRoutes:
     async def submit(self, request: Request) -> Response:
         """A file of the inbox, or an upload whose form or SHA-256 was still to be told."""
         payload, digest = await self.context.parse_body(request)
-        reference, sha256 = payload.pop("reference", None), payload.pop("sha256", None)
-        errors = validation.SHA256.errors("sha256", sha256)
-        form, form_errors = request_form.validate(payload)
-        errors += form_errors
-        if not isinstance(reference, str) or not 0 < len(reference) <= 1_000:
-            expected = "a path below the inbox, or the id of an upload", "收件箱内的路径，或上传编号"
-            errors.append(FieldError("reference", validation.describe_value(reference), *expected))
-            reference = ""
+        submission, errors = validate(request_form.Submission, payload)
+        errors = errors if submission is None else submission.errors()
+        given = payload.get("reference")
+        reference = given if isinstance(given, str) and request_form.REFERENCE.check(given) else ""
         upload = (
             await self.context.read(slide_store.get_upload, reference, request.principal.tenant)
             if ID_PATTERN.fullmatch(reference)
@@ -119,8 +114,9 @@ class PathologyRoutes:
         )
         if reference and upload is None:
             errors += await asyncio.to_thread(self._check_reference, request.principal.tenant, reference)
-        if errors or form is None or not isinstance(sha256, str):
+        if submission is None or errors:
             raise ProblemError("invalid_request", errors=errors)
+        form, sha256 = submission.to_form(), submission.sha256
         if upload is not None and "reference" not in upload["metadata"]:
             return await self._attach_form(request, upload, form, sha256, digest)
         return await self._submit_reference(request, reference, form, sha256, digest)

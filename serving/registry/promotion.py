@@ -5,32 +5,25 @@ In this order no version serves by somebody's hand without a record; a record wh
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import sqlalchemy as sa
 
-from datasets.errors import FieldError
-from datasets.schema import find_unknown_names
 from serving.core.audit import entries, log
 from serving.core.db.schema import INPUT_COUNTS, PROMOTIONS, SLIDES
-from serving.core.http import validation
 from serving.core.http.principal import Principal
+from serving.core.http.validation import RequestModel, line
 from serving.core.identifiers import new_id, utc_now
 from serving.registry.versions import StoredVersion
 
 Row = dict[str, Any]
-FIELDS = ("version", "reason")
 MAX_REASON_CHARS, MAX_VERSION_CHARS = 2_000, 128  # characters
 MAX_HISTORY = 50  # promotions of a model
 
 
-def validate(body: Row) -> list[FieldError]:
-    errors = find_unknown_names(body, FIELDS, f"one of {', '.join(FIELDS)}", "字段之一")
-    for name, max_chars in (("version", MAX_VERSION_CHARS), ("reason", MAX_REASON_CHARS)):
-        if not validation.is_clean_text(body.get(name), max_chars):
-            expected = f"text of 1 to {max_chars:,} characters, in one line", f"1 至 {max_chars:,} 个字符的单行文本"
-            errors.append(FieldError(name, validation.describe_value(body.get(name)), *expected))
-    return errors
+class Promotion(RequestModel):
+    version: Annotated[str, line(MAX_VERSION_CHARS, ", in one line", "的单行文本")]
+    reason: Annotated[str, line(MAX_REASON_CHARS, ", in one line", "的单行文本")]
 
 
 def previously_served(connection: sa.Connection, digests: list[str]) -> set[str]:

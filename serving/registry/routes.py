@@ -19,7 +19,7 @@ from serving.core.db.store import Store
 from serving.core.http.idempotency import earlier_response, run_once
 from serving.core.http.problems import ProblemError, describe_alarm_zh
 from serving.core.http.request import JSONResponse, Request, Response
-from serving.core.http.validation import RequestModel, json_object, matching, parse_query, whole_number
+from serving.core.http.validation import RequestModel, matching, parse_query, read_model, whole_number
 from serving.registry import promotion
 from serving.registry import versions as version_store
 from serving.registry.loader import ModelLoader
@@ -117,18 +117,16 @@ class VersionRoutes:
 
     async def promote(self, request: Request) -> Response:
         name = await self._model_name(request)
-        body, digest = await json_object(request, self.settings.limits)
-        if errors := promotion.validate(body):
-            raise ProblemError("invalid_request", errors=errors)
+        body, digest = await read_model(request, promotion.Promotion, self.settings.limits)
         async with self.promotion_lock:
             return await self._promote_once(request, name, body, digest)
 
-    async def _promote_once(self, request: Request, name: str, body: dict[str, Any], digest: str) -> Response:
+    async def _promote_once(self, request: Request, name: str, body: promotion.Promotion, digest: str) -> Response:
         scope = f"champion {hashlib.sha256(name.encode()).hexdigest()}"  # a name may be longer than a scope
         if (earlier_payload := await earlier_response(self.store, request, scope, digest)) is not None:
             await self._finish_pending_promotion(name, earlier_payload, request.principal.tenant)
             return JSONResponse(earlier_payload, headers={"Idempotent-Replayed": "true"})
-        version = await self._load_version(name, body["version"])
+        version = await self._load_version(name, body.version)
         deployed = self._deployed_version(name)
         if read_alias(self.bundles / name) == version.version and deployed == (version.version, version.digest):
             expected = "another version: this one serves", "其他版本：该版本已在线"
@@ -145,7 +143,7 @@ class VersionRoutes:
             scope,
             digest,
             lambda connection: promotion.record_promotion(
-                connection, version, deployed, body["reason"], request.principal, kind
+                connection, version, deployed, body.reason, request.principal, kind
             ),
         )
         if not replayed:

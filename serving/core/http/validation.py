@@ -15,7 +15,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any, TypeVar, get_args
 from urllib.parse import parse_qsl
@@ -163,16 +163,27 @@ def describe_value(value: Any) -> str:
 # --- rules and models
 
 
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """What a field's value must be: a check, the sentence for who breaks it, and the JSON schema. `convert` is applied
-    to a value that passes. Stands in `Annotated`, in place of pydantic's own validation of the type."""
+@dataclass(frozen=True)
+class Expected:
+    """The sentence of a field that pydantic validates by its type, such as a list of models."""
 
-    check: Callable[[Any], bool]
     expected: str
     expected_zh: str
+
+
+@dataclass(frozen=True)
+class Rule(Expected):
+    """What a field's value must be: the sentence for who breaks it, the JSON schema, and a check. `convert` is applied
+    to a value that passes. Stands in `Annotated`, in place of pydantic's own validation of the type."""
+
     schema: Mapping[str, Any]
+    check: Callable[[Any], bool]
     convert: Callable[[Any], Any] | None = None
+
+    def or_null(self) -> Rule:
+        """The same rule, which also takes null."""
+        schema = {"anyOf": [dict(self.schema), {"type": "null"}]}
+        return replace(self, schema=schema, check=lambda value: value is None or self.check(value))
 
     def validate(self, value: Any) -> Any:
         """Raises PydanticCustomError."""
@@ -194,11 +205,12 @@ class Rule:
 
 
 def one_of(*values: str) -> Rule:
+    """One of these texts."""
     return Rule(
-        lambda value: isinstance(value, str) and value in values,
         f"one of {', '.join(values)}",
         f"{'、'.join(values)} 之一",
         {"enum": list(values)},
+        lambda value: isinstance(value, str) and value in values,
     )
 
 
@@ -206,20 +218,20 @@ def matching(pattern: re.Pattern[str] | str, expected: str, expected_zh: str) ->
     """Text that a regular expression matches whole."""
     compiled = re.compile(pattern)
     return Rule(
-        lambda value: isinstance(value, str) and compiled.fullmatch(value) is not None,
         expected,
         expected_zh,
         {"type": "string", "pattern": f"^{compiled.pattern}$"},
+        lambda value: isinstance(value, str) and compiled.fullmatch(value) is not None,
     )
 
 
 def text(max_chars: int, check: Callable[[str], bool] = lambda value: True, hint: str = "", hint_zh: str = "") -> Rule:
     """Text of up to so many characters that a further check accepts; the hint says what is in it."""
     return Rule(
-        lambda value: isinstance(value, str) and 0 < len(value) <= max_chars and check(value),
         f"text of 1 to {max_chars:,} characters{hint}",
         f"1 至 {max_chars:,} 个字符{hint_zh or '的文本'}",
         {"type": "string", "minLength": 1, "maxLength": max_chars},
+        lambda value: isinstance(value, str) and 0 < len(value) <= max_chars and check(value),
     )
 
 
@@ -232,12 +244,17 @@ def whole_number(low: int, high: int) -> Rule:
     """A query's parameter that is a number in decimal digits."""
     digits = re.compile(rf"[0-9]{{1,{len(str(high))}}}")
     return Rule(
-        lambda value: digits.fullmatch(value) is not None and low <= int(value) <= high,
         f"a whole number from {low} to {high}",
         f"{low} 至 {high} 的整数",
         {"type": "integer", "minimum": low, "maximum": high},
+        lambda value: digits.fullmatch(value) is not None and low <= int(value) <= high,
         int,
     )
+
+
+def is_number(value: Any, low: float, high: float) -> bool:
+    """A number of JSON within these bounds, both included; true and false are none."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high
 
 
 DAY = matching(DAY_PATTERN, "a day, as 2026-11-01", "日期，如 2026-11-01")
@@ -279,7 +296,8 @@ def validate(
         else:
             expected, expected_zh = "a list", "列表"
         actual = "absent" if detail["type"] == "missing" else (describe or describe_value)(detail["input"])
-        errors.append(FieldError((prefix + _field_path(location)) or "(body)", actual, expected, expected_zh))
+        field = (prefix + _field_path(location)).rstrip(".") or "(body)"
+        errors.append(FieldError(field, actual, expected, expected_zh))
     for location, names in unknown.items():
         known = list(_model_at(model, location).model_fields)
         parent = prefix + (f"{_field_path(location)}." if location else "")
@@ -288,13 +306,18 @@ def validate(
     return None, errors
 
 
-async def read_model(request: Request, model: type[ModelT], limits: LimitSettings) -> tuple[ModelT, str]:
-    """(the JSON body as the model, SHA-256 of its bytes). Raises ProblemError, with all that is wrong."""
-    payload, digest = await json_object(request, limits)
+def parse(model: type[ModelT], payload: Any) -> ModelT:
+    """The payload as the model. Raises ProblemError, with all that is wrong."""
     value, errors = validate(model, payload)
     if value is None:
         raise ProblemError("invalid_request", errors=errors)
-    return value, digest
+    return value
+
+
+async def read_model(request: Request, model: type[ModelT], limits: LimitSettings) -> tuple[ModelT, str]:
+    """(the JSON body as the model, SHA-256 of its bytes). Raises ProblemError, with all that is wrong."""
+    payload, digest = await json_object(request, limits)
+    return parse(model, payload), digest
 
 
 def parse_query(request: Request, model: type[ModelT], path_errors: Sequence[FieldError] = ()) -> ModelT:
@@ -337,10 +360,10 @@ def _models_within(annotation: Any) -> Iterator[type[RequestModel]]:
         yield from _models_within(argument)
 
 
-def _rule_at(model: type[RequestModel], location: Sequence[int | str]) -> Rule | None:
+def _rule_at(model: type[RequestModel], location: Sequence[int | str]) -> Expected | None:
     """The rule of the field at this location, or of the list that holds it."""
     names = [index for index, step in enumerate(location) if isinstance(step, str)]
     if not names:
         return None
     field = _model_at(model, location[: names[-1]]).model_fields[str(location[names[-1]])]
-    return next((marker for marker in field.metadata if isinstance(marker, Rule)), None)
+    return next((marker for marker in field.metadata if isinstance(marker, Expected)), None)

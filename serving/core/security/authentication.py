@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
+from typing import Annotated
 from urllib.parse import unquote
 
 from serving.core.http.principal import ANONYMOUS, LOCAL_PRINCIPAL, Principal
 from serving.core.http.problems import ProblemError
 from serving.core.http.request import JSONResponse, Request, Response, read_body
 from serving.core.http.router import Routes
-from serving.core.http.validation import parse_json, require_media_type
+from serving.core.http.validation import RequestModel, parse_json, require_media_type, text, validate
 from serving.core.security.rate_limits import RateLimiter
 from serving.core.security.tokens import TokenError, TokenVerifier
 from serving.settings import Settings
@@ -19,6 +20,10 @@ MAX_COOKIE_TOKEN_BYTES = 3_800  # bytes of a token in a cookie: browsers drop a 
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 DISPLAYED_USER_HEADER = "shown-to"  # tenant/who/name/licence of whom the asking page shows, each percent-encoded
 AUTH_CHALLENGE = 'Bearer realm="yuheng"'
+
+
+class SignIn(RequestModel):
+    token: Annotated[str, text(MAX_COOKIE_TOKEN_BYTES, str.isascii)]
 
 
 class Authenticator:
@@ -100,20 +105,20 @@ class Authenticator:
             raise ProblemError(
                 "empty_body", expected="a JSON object with the token", expected_zh="含 token 的 JSON 对象"
             )
-        payload = parse_json(body)
-        token = payload.get("token") if isinstance(payload, dict) and len(payload) == 1 else None
-        if not isinstance(token, str) or not 0 < len(token) <= MAX_COOKIE_TOKEN_BYTES or not token.isascii():
+        sign_in, _ = validate(SignIn, parse_json(body))
+        if sign_in is None:
             raise _invalid_token(
                 "The body holds no object with one token of a cookie's size",
                 "正文应为仅含 token 的对象，且长度适合 Cookie",
             )
+        token = sign_in.token.strip()
         try:
-            principal, expires_at = await self.token_verifier.verify(token.strip())
+            principal, expires_at = await self.token_verifier.verify(token)
         except TokenError as error:
             raise _invalid_token(error.en, error.zh) from error
         return JSONResponse(
             describe_principal(principal),
-            headers=self._session_cookie_header(request, token.strip(), int(expires_at - time.time())),
+            headers=self._session_cookie_header(request, token, int(expires_at - time.time())),
         )
 
     async def logout(self, request: Request) -> Response:

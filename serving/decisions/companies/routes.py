@@ -11,7 +11,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from functools import partial
-from typing import Any
+from typing import Annotated, Any
 
 import sqlalchemy as sa
 
@@ -22,16 +22,18 @@ from models.scitech_risk.stress import Shock, StressConfig, scale_shock
 from serving.core.audit import entries
 from serving.core.http.principal import Principal
 from serving.core.http.problems import ProblemError
-from serving.core.http.request import JSON_MEDIA_TYPE, JSONResponse, Request, Response
+from serving.core.http.request import JSONResponse, Request, Response
 from serving.core.http.schema import (
+    BODY_PROBLEMS,
     STORE_PROBLEMS,
     Schema,
+    json_body,
     json_response,
     operation,
     path_param,
     query_params,
 )
-from serving.core.http.validation import parse_json, read_json
+from serving.core.http.validation import RequestModel, Rule, read_model, text
 from serving.core.identifiers import new_id, utc_now
 from serving.decisions.companies import history as company_history
 from serving.decisions.companies import network as company_network
@@ -54,16 +56,31 @@ HISTORY_ROUTE, NETWORK_ROUTE = "/v1/companies/{id}/history", "/v1/companies/{id}
 STRESS_CONFIG = ROOT / "configs" / "stress.toml"
 DISCLOSED_FIELDS = ("decision", "grade", "limit", "indicative_limit", "currency", "referral", "gate")
 USE_INTERVAL, MAX_REMEMBERED_USES = 60.0, 10_000  # seconds within which the same look is one; looks that are remembered
+SHOCKS = Rule(
+    "an object of one shock or more: how hard each is",
+    "至少一项冲击及其倍数",
+    {"type": "object", "additionalProperties": {"type": "number"}},
+    lambda value: isinstance(value, dict) and bool(value),
+)
 READ_PROBLEMS = ("not_authorised", "authorisation_ended", "indicators_refused")
 PROBLEMS = {
     HISTORY_ROUTE: ("unknown_company", "bad_parameter", *READ_PROBLEMS, *STORE_PROBLEMS),
     NETWORK_ROUTE: ("unknown_company", *READ_PROBLEMS, *STORE_PROBLEMS),
     f"GET {STRESS_ROUTE}": ("not_ready",),
     f"POST {STRESS_ROUTE}": (
-        "empty_body", "not_utf8", "malformed_json", "unknown_model", "unknown_subject", *READ_PROBLEMS,
-        "slow_request", "body_too_large", "unsupported_media_type", "invalid_request", *STORE_PROBLEMS,
+        *BODY_PROBLEMS, "unknown_model", "unknown_subject", *READ_PROBLEMS, "invalid_request", *STORE_PROBLEMS,
     ),
 }  # fmt: skip
+
+
+class StressRequest(RequestModel):
+    """How hard each shock is, by its code; one shock or more, else it were a decision that nobody records."""
+
+    subject_id: Annotated[str, text(255)]
+    shocks: Annotated[dict[str, Any], SHOCKS]
+    model: Annotated[
+        str | None, Rule("the name of a model", "模型名称", {"type": "string"}, lambda value: isinstance(value, str))
+    ] = None
 
 
 class CompanyRoutes:
@@ -196,13 +213,12 @@ class CompanyRoutes:
 
     async def stress_company(self, request: Request) -> Response:
         service = self.service
-        payload = parse_json(await read_json(request, service.settings.limits))
-        model_name = payload.get("model") if isinstance(payload, dict) else None
-        model = self._deployed_model(model_name if isinstance(model_name, str) else None)
-        shocks = self._parse_shocks(payload, model)
+        body, _ = await read_model(request, StressRequest, service.settings.limits)
+        model = self._deployed_model(body.model)
+        shocks = self._select_shocks(body.shocks, model)
         options = {option.name: option.default for option in PRODUCT.options}
         _ = service.store.reader
-        decision_request = DecisionRequest(None, payload["subject_id"], model_name, options)
+        decision_request = DecisionRequest(None, body.subject_id, body.model, options)
         inputs = await service.resolve_inputs(PRODUCT, decision_request, model, request.principal)
         row, faults = model.validate(inputs.values)
         if faults:
@@ -211,47 +227,22 @@ class CompanyRoutes:
         if stressed_answer is None:
             raise ProblemError("invalid_request", errors=redact_faults(faults))
         response = {
-            "subject_id": payload["subject_id"],
+            "subject_id": body.subject_id,
             "recorded": False,
             "simulated": model.card.simulated or inputs.simulated,
             "model": {"name": model.card.model, "version": model.card.version, "bundle": model.digest},
             "authorisations": list(inputs.grants),
-            "shocks": payload["shocks"],
+            "shocks": body.shocks,
             "before": _round_for_disclosure(redact_answer(model.decide(inputs.values, row, options), model.table)),
             "after": _round_for_disclosure(redact_answer(stressed_answer, model.table)),
         }
-        await asyncio.to_thread(self._record_use, "stress", payload["subject_id"], request.principal, inputs.grants)
+        await asyncio.to_thread(self._record_use, "stress", body.subject_id, request.principal, inputs.grants)
         return JSONResponse(response)
 
-    def _parse_shocks(self, payload: Any, deployed: ScitechRiskModel) -> list[Shock]:
-        """The shocks, as hard as asked. Raises Problem, with all that is wrong."""
-        if not isinstance(payload, dict):
-            raise ProblemError(
-                "invalid_request", errors=[FieldError("(body)", type(payload).__name__, "an object", "JSON 对象")]
-            )
-        names = ("subject_id", "shocks", "model")
-        faults = find_unknown_names(payload, names, f"one of {', '.join(names)}", f"{'、'.join(names)} 之一")
-        subject, model = payload.get("subject_id"), payload.get("model", "")
-        if not isinstance(subject, str) or not 0 < len(subject) <= 255:
-            faults.append(
-                FieldError("subject_id", repr(subject)[:60], "text of 1 to 255 characters", "1 至 255 个字符的文本")
-            )
-        if not isinstance(model, str):
-            faults.append(FieldError("model", repr(model)[:60], "the name of a model", "模型名称"))
-        available, sizes, requested = (
-            self._available_shocks(deployed),
-            self.stress_config.desk.sizes,
-            payload.get("shocks"),
-        )
-        if not isinstance(requested, dict):
-            requested, expected = (
-                {},
-                (f"an object of shock: how hard; of {', '.join(available)}", f"{'、'.join(available)} 及其倍数"),
-            )
-            faults.append(FieldError("shocks", type(requested).__name__, *expected))
-        elif not requested:  # else it were a decision that nobody records
-            faults.append(FieldError("shocks", "none", "one shock or more", "至少一项冲击"))
-        faults += find_unknown_names(
+    def _select_shocks(self, requested: dict[str, Any], deployed: ScitechRiskModel) -> list[Shock]:
+        """The shocks, scaled as requested. Raises ProblemError, with all that is wrong."""
+        available, sizes = self._available_shocks(deployed), self.stress_config.desk.sizes
+        faults = find_unknown_names(
             requested, available, f"one of {', '.join(available)}", f"{'、'.join(available)} 之一"
         )
         for code, size in requested.items():
@@ -295,21 +286,10 @@ def _map_tampering(fn: Callable[[], bytes]) -> bytes:
 
 
 def paths() -> Schema:
-    text = {"type": "string"}
     answer_schema = {
         "type": "object",
         "required": ["subject_id", "recorded", "before", "after"],
         "properties": {"recorded": {"const": False}, "before": {"type": "object"}, "after": {"type": "object"}},
-    }
-    request_schema = {
-        "type": "object",
-        "required": ["subject_id", "shocks"],
-        "properties": {
-            "subject_id": text | {"minLength": 1, "maxLength": 255},
-            "shocks": {"type": "object", "additionalProperties": {"type": "number"}},
-            "model": text,
-        },
-        "additionalProperties": False,
     }
     shocks_schema = {
         "type": "object",
@@ -351,7 +331,7 @@ def paths() -> Schema:
                 "stressCompany",
                 "A stored company's answer as it is and under shocks: not charged; kept is only that it was asked",
                 json_response(answer_schema),
-                requestBody={"required": True, "content": {JSON_MEDIA_TYPE: {"schema": request_schema}}},
+                requestBody=json_body(StressRequest),
             ),
         },
     }

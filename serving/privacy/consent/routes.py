@@ -13,32 +13,33 @@ from serving.core.db.store import Store
 from serving.core.http.problems import ProblemError
 from serving.core.http.request import JSON_MEDIA_TYPE, JSONResponse, Request, Response
 from serving.core.http.schema import (
+    BODY_PROBLEMS,
     STORE_PROBLEMS,
     Schema,
     closed_object,
+    json_body,
     json_response,
+    model_schema,
     operation,
     path_param,
     query_params,
 )
 from serving.core.http.validation import ID_PATTERN, RequestModel, json_object, matching, parse_query
 from serving.privacy.consent import grants, usage
-from serving.privacy.consent.rules import GRANT_KINDS, PURPOSES, ConsentRules
+from serving.privacy.consent.rules import PURPOSES, ConsentRules
 from serving.privacy.subjects.vault import Vault
 from serving.settings import Settings
 
 ROUTE = "/v1/authorisations"
 Handler = Callable[[Request], Awaitable[Response]]
+GRANT_FIELDS = ("kind", "tenant", "purpose", "groups", "valid_to", "document_sha256")  # in requests and answers
 PROBLEMS = {
     ROUTE: ("bad_parameter", *STORE_PROBLEMS),
     f"{ROUTE}/rules": ("not_ready",),
     f"{ROUTE}/{{id}}/revoke": ("unknown_authorisation", *STORE_PROBLEMS),
     f"{ROUTE}/{{id}}/uses": ("unknown_authorisation", "bad_parameter", *STORE_PROBLEMS),
 }
-CREATE_PROBLEMS = (
-    "empty_body", "not_utf8", "malformed_json", "slow_request", "body_too_large", "unsupported_media_type",
-    "invalid_request", *STORE_PROBLEMS,
-)  # fmt: skip
+CREATE_PROBLEMS = (*BODY_PROBLEMS, "invalid_request", *STORE_PROBLEMS)
 
 
 class GrantQuery(RequestModel):
@@ -122,42 +123,24 @@ class ConsentRoutes:
 
 def paths() -> Schema:
     text, null = {"type": "string"}, {"type": "null"}
-    time = text | {"description": "A day or a time in UTC"}
-    digest = {"type": "string", "pattern": "^[0-9a-f]{64}$", "description": "SHA-256 of the signed document"}
     common = {
-        "kind": {"enum": list(GRANT_KINDS)},
-        "tenant": {"type": "string", "pattern": "^[A-Za-z0-9_.-]{1,64}$", "description": "To whom"},
-        "purpose": {"enum": list(PURPOSES)},
-        "groups": {"type": "array", "minItems": 1, "items": text},
-        "valid_to": time,
-        "document_sha256": digest,
+        name: schema for name, schema in model_schema(grants.GrantRequest)["properties"].items() if name in GRANT_FIELDS
     }
     grant_properties = {
         "authorisation": text,
         **common,
         "grantor": text,
         "subject": {"anyOf": [text, null], "description": "Pseudonym; null: all"},
-        "valid_from": time,
+        "valid_from": common["valid_to"],
         "revoked_at": {"anyOf": [text, null]},
         "created": text,
         "by": text,
-    }
-    short_text = {"type": "string", "minLength": 1, "maxLength": 255}
-    request_properties = common | {
-        "grantor": short_text | {"description": "The body; of a personal one the subject itself"},
-        "subject_id": short_text,
-        "product": {"enum": list(PURPOSES[:3]), "description": "Of the subject, where the purpose is training"},
-        "valid_from": time | {"description": "Else from now on"},
     }
     grant = closed_object(grant_properties, list(grant_properties))
     rule_fields = ["purposes", "needs", "conduct"]
     list_schema = closed_object({"authorisations": {"type": "array", "items": grant}}, ["authorisations"])
     created_response = {"description": "Entered", "content": {JSON_MEDIA_TYPE: {"schema": grant}}}
     created_response["headers"] = {"Location": {"schema": text, "required": True}}
-    request_body = {
-        "required": True,
-        "content": {JSON_MEDIA_TYPE: {"schema": closed_object(request_properties, list(common))}},
-    }
     return {
         ROUTE: {
             "get": operation(
@@ -166,7 +149,7 @@ def paths() -> Schema:
                 parameters=query_params(GrantQuery),
             ),
             "post": operation(
-                CREATE_PROBLEMS, "authorise", "Enter an authorisation that was signed", {"201": created_response}, requestBody=request_body
+                CREATE_PROBLEMS, "authorise", "Enter an authorisation that was signed", {"201": created_response}, requestBody=json_body(grants.GrantRequest)
             ),
         },
         f"{ROUTE}/rules": {
