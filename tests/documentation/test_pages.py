@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 
 import pytest
 
@@ -52,6 +53,24 @@ def test_every_public_class_of_the_core_is_in_the_glossary():
         if isinstance(node, ast.ClassDef) and not node.name.startswith("_")
     }
     assert not classes - terms
+
+
+def test_a_name_in_the_glossary_is_a_name_of_the_code():
+    code = "".join(
+        file.read_text(encoding="utf-8")
+        for package in ("datasets", "models", "training", "serving")
+        for file in (ROOT / package).rglob("*.py")
+    )
+    names = set(re.findall(r"[A-Za-z_]\w*", code)) | {file.stem for file in ROOT.glob("*/**/*.py")}
+    terms = set(re.findall(r"`([A-Za-z_]\w*)`", text(DOCS / "concepts.md")))
+    assert not terms - names
+
+
+def test_the_licence_of_every_direct_dependency_is_named():
+    extras = tomllib.loads(text(ROOT / "pyproject.toml"))["project"]["optional-dependencies"]
+    names = {re.match(r"[\w.-]+", requirement).group() for requirements in extras.values() for requirement in requirements}
+    notices = set(re.findall(r"[\w.-]+", text(ROOT / "THIRD_PARTY_NOTICES.md")))
+    assert not names - notices
 
 
 def test_every_page_of_the_documentation_is_in_the_navigation():
