@@ -11,8 +11,8 @@ import time
 from benchmarks.results import write_result
 
 QUICK = (
-    "reasons", "county", "batch", "console", "deepzoom", "effects", "network", "register", "serving", "shells", "subjects",
-    "stored", "training", "trust",
+    "reasons", "county", "batch", "console", "deepzoom", "effects", "network", "register", "serving", "shells",
+    "subjects", "stored", "training", "trust",
 )  # fmt: skip
 LONG = ("quality", "herlev", "heatmap", "slides")  # the first three need YUHENG_DATA, the last a model in var
 

@@ -1,6 +1,6 @@
 """Results of benchmarks as files: the figures, the date, the commit and the machine.
 
-`python -m benchmarks` writes one file per benchmark under benchmarks/results; docs/benchmarks.md is generated from them.
+`python -m benchmarks` writes one file per benchmark under benchmarks/results. They are what docs/benchmarks.md shows.
 """
 
 from __future__ import annotations
@@ -72,7 +72,9 @@ def _processor() -> str:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         return platform.processor()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.processor())
+    return next(
+        (line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.processor()
+    )
 
 
 def _commit() -> str:

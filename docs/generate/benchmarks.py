@@ -16,12 +16,13 @@ def build_page() -> str:
     from benchmarks.__main__ import LONG, QUICK
 
     results = [_load(name) for name in (*QUICK, *LONG) if (RESULTS_DIR / f"{name}.json").exists()]
-    measured = [_section(result) for result in results]
+    measured = [build_section(result) for result in results]
     missing = [f"`{name}`" for name in (*QUICK, *LONG) if not (RESULTS_DIR / f"{name}.json").exists()]
     status = f"No result of {', '.join(missing)} is stored." if missing else ""
     return page(
         "Benchmarks",
-        "`make bench` measures every headline figure, each as a ratio of two runs side by side on the same machine, and "
+        "`make bench` measures every headline figure, each as a ratio of two runs side by side on the same "
+        "machine, and "
         "writes what it saw to `benchmarks/results`: the figures, the date, the commit and the machine. This page is "
         "generated from those files. A result whose benchmark has changed since is marked; a benchmark that no longer "
         "exists takes its figures with it. Trust the ratios: absolute speeds depend on the machine.",
@@ -36,7 +37,8 @@ def _load(name: str) -> dict[str, Any]:
     return dict(json.loads((RESULTS_DIR / f"{name}.json").read_text(encoding="utf-8")))
 
 
-def _section(result: dict[str, Any]) -> str:
+def build_section(result: dict[str, Any]) -> str:
+    """One benchmark: what it measures, when, on what, and what it printed."""
     name = result["benchmark"]
     machine = result["machine"]
     changed = "" if result["source_sha256"] == source_digest(name) else " **The benchmark has changed since.**"

@@ -71,7 +71,8 @@ def make_targets() -> dict[str, str]:
 
 def build_page() -> str:
     sections = [
-        "## make\n\n" + table(("command", "does"), ((code(f"make {name}"), text) for name, text in make_targets().items()))
+        "## make\n\n"
+        + table(("command", "does"), ((code(f"make {name}"), text) for name, text in make_targets().items()))
     ]
     package = ""
     for path, command in typer_commands():
@@ -114,7 +115,9 @@ def _command_section(path: str, command: Any) -> str:
         rows.append((code(name), default, meaning))
     usage = " ".join([path, *arguments])
     body = table(("argument or option", "default", "meaning"), rows) if rows else ""
-    return "\n\n".join(part for part in (f"### {path}", f"```text\n{usage}\n```", paragraphs(command.help), body) if part)
+    return "\n\n".join(
+        part for part in (f"### {path}", f"```text\n{usage}\n```", paragraphs(command.help), body) if part
+    )
 
 
 def _usage(parameter: Any) -> str:

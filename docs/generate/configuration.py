@@ -45,7 +45,9 @@ def config_models() -> Iterator[tuple[str, str, type[BaseModel]]]:
 def setting_keys() -> Iterator[str]:
     """Every key of configs/serving.toml, with its section."""
     for section, model in _service_sections():
-        yield from (f"{section}.{name}" if section else name for name in model.model_fields)
+        for name, field in model.model_fields.items():
+            if section or not any(nested_models(field.annotation)):
+                yield f"{section}.{name}".removeprefix(".")
 
 
 def build_page() -> str:
@@ -55,7 +57,8 @@ def build_page() -> str:
         sections.append(f"## {title}\n\n`{files}`\n\n{model_sections(model, 3, seen)}")
     return page(
         "Configuration",
-        "Every file is TOML. An unknown key is an error that names the nearest known one. Numbers that a risk officer or "
+        "Every file is TOML. An unknown key is an error that names the nearest known one. Numbers that a risk "
+        "officer or "
         "a pathologist may argue about stand in these files and nowhere in code; the shipped files explain each value "
         "beside it. A section that several files share is described once, where it first occurs.",
         *sections,
@@ -70,7 +73,7 @@ def _service_sections() -> Iterator[tuple[str, type[BaseModel]]]:
         for model in nested_models(field.annotation):
             yield name, model
             for inner_name, inner in model.model_fields.items():
-                yield from ((f"{name}.{inner_name}.<tenant>", deeper) for deeper in nested_models(inner.annotation))
+                yield from ((f"{name}.{inner_name}.TENANT", deeper) for deeper in nested_models(inner.annotation))
 
 
 def _service_settings() -> str:
@@ -87,16 +90,20 @@ def _service_settings() -> str:
         section_values = values.get(section, {}) if section else values
         rows = []
         for name, field in model.model_fields.items():
-            if any(nested_models(field.annotation)) and name not in section_values:
-                meaning, variable = "a section of its own", ""
-            elif not section and isinstance(section_values.get(name), dict):
-                continue
+            value = section_values.get(name)
+            if any(nested_models(field.annotation)):
+                if not section:
+                    continue  # a section of its own, below
+                meaning, variable = "a table for each tenant, below", ""
+            elif isinstance(value, dict):
+                variable = ", ".join(code(f"YUHENG_{name}_{key}".upper()) for key in value)
+                meaning = _section_comment(text, name)
             else:
                 parts_of_name = ("YUHENG", *(() if section in ("", "paths") else (section,)), name)
-                variable = "" if "<" in section else code("_".join(parts_of_name).upper())
+                variable = "" if "TENANT" in section else code("_".join(parts_of_name).upper())
                 meaning = comments.get(name, "")
             types = ", ".join(filter(None, (type_text(field.annotation), bounds_text(field))))
-            rows.append((code(name), types, _toml(section_values.get(name)), variable, meaning))
+            rows.append((code(name), types, _toml(value), variable, meaning))
         heading = f"### [{section}]" if section else "### Top level"
         parts += [heading, table(("key", "type", "shipped", "environment", "meaning"), rows)]
     return "\n\n".join(parts)
@@ -113,5 +120,10 @@ def _section_text(text: str, section: str) -> str:
     return "\n".join(lines)
 
 
+def _section_comment(text: str, section: str) -> str:
+    """The comment beside the heading of a section."""
+    return next(line.partition("#")[2].strip() for line in text.splitlines() if line.startswith(f"[{section}]"))
+
+
 def _toml(value: Any) -> str:
-    return "" if value is None or isinstance(value, dict) else code(json.dumps(value, ensure_ascii=False))
+    return "" if value is None else code(json.dumps(value, ensure_ascii=False))

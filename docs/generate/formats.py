@@ -18,10 +18,12 @@ def build_bundle_page() -> str:
     from models.pathology.card import SlideCard
 
     files = {
-        bundle.GRAPH: "the ONNX graph: probability, points and contributions of a table; classes and embedding of a tile",
+        bundle.GRAPH: "the ONNX graph: probability, points and contributions of a table; classes and embedding of a "
+        "tile",
         bundle.CARD: "the model card, described below",
         bundle.POLICY: "the policy that turns the model's output into a decision, as it stood in training",
-        bundle.SIGNATURE: "the OpenSSF model signature (`model-signing`, ECDSA P-256) over the digests of all other files",
+        bundle.SIGNATURE: "the OpenSSF model signature (`model-signing`, ECDSA P-256) over the digests of all other "
+        "files",
         bundle.SLIDE_GRAPH: "the graph that aggregates tiles to a slide; slide models only",
         bundle.INT8_GRAPH: "the 8-bit graph of the tile network; slide models only",
     }
@@ -30,9 +32,11 @@ def build_bundle_page() -> str:
     seen: set[type] = set()
     return page(
         "Bundle format",
-        "A bundle is the folder `var/bundles/MODEL/VERSION`; the file `var/bundles/MODEL/champion` holds the version that "
+        "A bundle is the folder `var/bundles/MODEL/VERSION`; the file `var/bundles/MODEL/champion` holds the "
+        "version that "
         "serves. Loading verifies the signature and the SHA-256 of every file. A folder that holds any other file is "
-        f"refused, as is a link, and a file of more than {bundle.MAX_FILE_BYTES:,} bytes. ONNX external data, pickle and "
+        f"refused, as is a link, and a file of more than {bundle.MAX_FILE_BYTES:,} bytes. ONNX external data, "
+        "pickle and "
         "joblib files therefore cannot be part of one.",
         "## Files\n\n" + table(("file", "required", "content"), rows),
         f"## Card of a tabular model\n\n{model_sections(Card, 3, seen)}",
@@ -45,13 +49,20 @@ def entry_kinds() -> dict[str, list[str]]:
     kinds: dict[str, list[str]] = {}
     for file in sorted((ROOT / "serving").rglob("*.py")):
         for kind in _kinds_in(file):
-            kinds.setdefault(kind, []).append(str(file.relative_to(ROOT)))
+            files = kinds.setdefault(kind, [])
+            files += [str(file.relative_to(ROOT))] if str(file.relative_to(ROOT)) not in files else []
     return dict(sorted(kinds.items()))
 
 
 def _kinds_in(file: Path) -> Iterator[str]:
     text = file.read_text(encoding="utf-8")
-    for node in ast.walk(ast.parse(text)) if any(name in text for name in (*ENTRY_BUILDERS, "slide_entry")) else ():
+    if not any(name in text for name in (*ENTRY_BUILDERS, "slide_entry", '"kind": "start"')):
+        return
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Dict):  # the first entry of a log, which a migration writes
+            pairs = {getattr(key, "value", None): value for key, value in zip(node.keys, node.values, strict=True)}
+            if isinstance(kind := pairs.get("kind"), ast.Constant) and {"at", "ref", "tenant"} <= set(pairs):
+                yield str(kind.value)
         if not isinstance(node, ast.Call) or not node.args:
             continue
         name = getattr(node.func, "attr", getattr(node.func, "id", ""))
@@ -79,25 +90,32 @@ def build_audit_log_page() -> str:
     )
     return page(
         "Audit log format",
-        "An append-only Merkle tree over the table `log_leaves` (RFC 9162). An entry is written in the transaction that "
+        "An append-only Merkle tree over the table `log_leaves` (RFC 9162). An entry is written in the "
+        "transaction that "
         "writes the record it stands for.",
         "## Hashes\n\n"
-        "- Leaf: `SHA-256(0x00 || body)`; inner node: `SHA-256(0x01 || left || right)`; the tree is split as in RFC 9162, "
+        "- Leaf: `SHA-256(0x00 || body)`; inner node: `SHA-256(0x01 || left || right)`; the tree is split as "
+        "in RFC 9162, "
         "2.1.1.\n"
-        "- Body: JSON with sorted keys, no blanks, UTF-8, without fractions (RFC 8785). Every body has `kind`, `at` (UTC), "
+        "- Body: JSON with sorted keys, no blanks, UTF-8, without fractions (RFC 8785). Every body has "
+        "`kind`, `at` (UTC), "
         "`tenant` and `ref` (the id of the record).\n"
         f"- Content that could be guessed is digested as `SHA-256(salt || content)` with a random salt of "
         f"{entries.SALT_BYTES} bytes, which is stored beside the record and never in the log.\n"
         f"- Subtrees of {2**log.BLOCK_LEVEL} leaves and more are stored in `log_nodes`.",
         f"## Kinds of entries\n\n{table(('kind', 'written by'), kinds)}",
         f"## Digests of records\n\n{digest_table}",
-        "## Checkpoints\n\nA signed note (C2SP tlog-checkpoint), Ed25519 with the key `paths.log_key`: origin, tree size, "
-        "root hash in base64 and the extension line `at TIME`. Each is stored in the table `log_checkpoints` and appended "
+        "## Checkpoints\n\nA signed note (C2SP tlog-checkpoint), Ed25519 with the key `paths.log_key`: "
+        "origin, tree size, "
+        "root hash in base64 and the extension line `at TIME`. Each is stored in the table `log_checkpoints` "
+        "and appended "
         "to the file `paths.checkpoints`, outside the store.",
         "## Receipts\n\nJSON with the fields "
         f"{', '.join(code(name) for name in sorted(verify.REQUIRED_FIELDS))} and, where they apply, "
-        f"{', '.join(code(name) for name in sorted(verify.OPTIONAL_FIELDS))}. On paper it is that JSON, compressed and in "
-        f"base64, between `{verify.BEGIN}` and `{verify.END}`. At most {verify.MAX_RECEIPT_BYTES:,} bytes, nested at most "
+        f"{', '.join(code(name) for name in sorted(verify.OPTIONAL_FIELDS))}. On paper it is that JSON, "
+        "compressed and in "
+        f"base64, between `{verify.BEGIN}` and `{verify.END}`. At most {verify.MAX_RECEIPT_BYTES:,} bytes, "
+        "nested at most "
         f"{verify.MAX_JSON_DEPTH} levels, no name twice in one object.",
         f"## The verifier\n\n{paragraphs(verify.__doc__)}",
     )
@@ -148,7 +166,8 @@ def build_tables_page() -> str:
     return page(
         "Tables",
         "The store is SQLite (WAL, full sync) or PostgreSQL with the same tables; migrations are applied when it is "
-        "opened. Times are UTC in ISO 8601; digests are SHA-256 in hexadecimal. What is personal is encrypted or under a "
+        "opened. Times are UTC in ISO 8601; digests are SHA-256 in hexadecimal. What is personal is "
+        "encrypted or under a "
         "pseudonym, as the column says.",
         *sections,
     )

@@ -34,7 +34,8 @@ def build_routes_page() -> str:
     ]
     return page(
         "HTTP",
-        "`GET /openapi.json` of a running service describes the same in OpenAPI 3.1, with the inputs of the models that "
+        "`GET /openapi.json` of a running service describes the same in OpenAPI 3.1, with the inputs of the "
+        "models that "
         "it serves. Every call except public routes carries `Authorization: Bearer TOKEN`. A refusal is a problem "
         "(RFC 9457) of one of the [kinds listed here](problems.md).",
         f"## Roles\n\n{roles}",
@@ -56,7 +57,8 @@ def build_problems_page() -> str:
     ]  # fmt: skip
     return page(
         "Problems",
-        "Every refusal is `application/problem+json` (RFC 9457) with `type` `/problems/KIND`, `status`, `title`, `detail` "
+        "Every refusal is `application/problem+json` (RFC 9457) with `type` `/problems/KIND`, `status`, "
+        "`title`, `detail` "
         "and both again in Chinese (`title_zh`, `detail_zh`); faults of single fields stand under `errors`, each with "
         "the field, what was found and what is needed. Braces mark what the service fills in. `GET /problems/KIND` "
         "explains one on a running service.",
@@ -87,7 +89,10 @@ def _operation_section(route: str, operation: dict[str, Any]) -> str:
     if rows:
         parts.append(table(("parameter", "in", "required", "type", "meaning"), rows))
     if body := operation.get("requestBody"):
-        kinds = [f"{code(kind)} {_schema_text(content.get('schema', {}))}".strip() for kind, content in body["content"].items()]
+        kinds = [
+            f"{code(kind)} {_schema_text(content.get('schema', {}))}".strip()
+            for kind, content in body["content"].items()
+        ]
         parts.append(f"Body: {'; '.join(kinds)}.")
     responses = [(status, "; ".join(_response_texts(response))) for status, response in operation["responses"].items()]
     parts.append(table(("status", "response"), responses))

@@ -54,7 +54,8 @@ def paragraphs(docstring: str | None) -> str:
 
 def trailing_comments(source: str, pattern: str) -> dict[str, str]:
     """Name -> comment at the end of its line, or of the line that ends its statement."""
-    comments, name = {}, ""
+    comments: dict[str, str] = {}
+    name = ""
     for line in source.splitlines():
         if match := re.match(pattern, line):
             name = match.group(1)
@@ -90,7 +91,15 @@ def type_text(annotation: Any) -> str:
         return f"table of {type_text(arguments[1])}"
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation.__name__
-    names = {"str": "text", "int": "integer", "float": "number", "bool": "true or false", "Path": "path", "dict": "table", "Any": "any value"}
+    names = {
+        "str": "text",
+        "int": "integer",
+        "float": "number",
+        "bool": "true or false",
+        "Path": "path",
+        "dict": "table",
+        "Any": "any value",
+    }
     name = getattr(annotation, "__name__", str(annotation))
     return names.get(name, name)
 

@@ -12,7 +12,17 @@ ROOT_PAGES = [ROOT / name for name in ("README.md", "README.zh-CN.md", "CONTRIBU
                                        "THIRD_PARTY_NOTICES.md", "CHANGELOG.md")]  # fmt: skip
 PAGES = [*ROOT_PAGES, *sorted(path for path in DOCS.rglob("*.md") if path.parent.name != "generate")]
 # In the order of a day: a later page may rest on what an earlier one left in the service.
-RUN_ORDER = ("README", "quickstart", "bank", "scitech", "pathology", "auditor", "data-scientist", "model-risk", "operator")
+RUN_ORDER = (
+    "README",
+    "quickstart",
+    "bank",
+    "scitech",
+    "pathology",
+    "auditor",
+    "data-scientist",
+    "model-risk",
+    "operator",
+)
 
 
 def translation(page: Path) -> Path:
@@ -47,7 +57,9 @@ def links(page: Path) -> list[str]:
 def anchors(page: Path) -> set[str]:
     """What a link may name behind #: as GitHub and MkDocs make it of headings, and explicit ids."""
     titles = re.findall(r"^#+ (.+)$", without_code(page), flags=re.MULTILINE)
-    slugs = {re.sub(r"[\s]+", "-", re.sub(r"[^\w\s-]", "", title.replace("`", "").lower())).strip("-") for title in titles}
+    slugs = {
+        re.sub(r"[\s]+", "-", re.sub(r"[^\w\s-]", "", title.replace("`", "").lower())).strip("-") for title in titles
+    }
     return slugs | set(re.findall(r'id="([^"]+)"', text(page)))
 
 

@@ -9,7 +9,17 @@ import tomllib
 
 import pytest
 
-from tests.documentation.pages import DOCS, PAGES, anchors, bash_blocks, headings, links, text, translated_pages, translation
+from tests.documentation.pages import (
+    DOCS,
+    PAGES,
+    anchors,
+    bash_blocks,
+    headings,
+    links,
+    text,
+    translated_pages,
+    translation,
+)
 from tests.paths import ROOT
 
 
@@ -68,7 +78,9 @@ def test_a_name_in_the_glossary_is_a_name_of_the_code():
 
 def test_the_licence_of_every_direct_dependency_is_named():
     extras = tomllib.loads(text(ROOT / "pyproject.toml"))["project"]["optional-dependencies"]
-    names = {re.match(r"[\w.-]+", requirement).group() for requirements in extras.values() for requirement in requirements}
+    names = {
+        re.match(r"[\w.-]+", requirement).group() for requirements in extras.values() for requirement in requirements
+    }
     notices = set(re.findall(r"[\w.-]+", text(ROOT / "THIRD_PARTY_NOTICES.md")))
     assert not names - notices
 
@@ -89,4 +101,6 @@ def test_the_documentation_builds_without_a_warning(tmp_path):
     assert "玉衡" in home
     assert (tmp_path / "site" / "search" / "search_index.json").exists()
     outside = re.findall(r'<(?:script|link)[^>]+(?:src|href)="(https?://[^"]+)"', home)
-    assert not [address for address in outside if not address.startswith("http://127.0.0.1")], "a page loads nothing from elsewhere"
+    assert not [address for address in outside if not address.startswith("http://127.0.0.1")], (
+        "a page loads nothing from elsewhere"
+    )

@@ -73,9 +73,9 @@ def test_a_benchmark_that_changed_is_marked(tmp_path, monkeypatch):
     from docs.generate import benchmarks
 
     result = json.loads(results.write_result("serving", ["ratio 0.4"], 1, 0, tmp_path).read_text())
-    assert "changed since" not in benchmarks._section(result)
-    assert "changed since" in benchmarks._section(result | {"source_sha256": "0"})
-    assert "ended with status 1" in benchmarks._section(result | {"exit_status": 1})
+    assert "changed since" not in benchmarks.build_section(result)
+    assert "changed since" in benchmarks.build_section(result | {"source_sha256": "0"})
+    assert "ended with status 1" in benchmarks.build_section(result | {"exit_status": 1})
 
 
 def test_every_benchmark_has_a_source_and_a_description():

@@ -103,7 +103,7 @@ def test_the_commands_of_a_page_run_as_written(page, home, service):
 
 def check_output(block: str, output: str) -> None:
     """What some blocks must show beside ending without an error."""
-    if "insured_month\"" in block:  # the one that shows a refusal
+    if 'insured_month"' in block:  # the one that shows a refusal
         refusal = json.loads(output)
         assert refusal["status"] == 422
         assert [fault["field"] for fault in refusal["errors"]] == ["declared_income", "insured_month"]
