@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import inspect
 import re
 from collections.abc import Iterator
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -56,6 +58,8 @@ def argparse_parsers() -> Iterator[argparse.ArgumentParser]:
         raise _ParserFound(parser)
 
     for module in ARGPARSE_MODULES:
+        if find_spec(module) is None or "ArgumentParser" not in inspect.getsource(import_module(module)):
+            continue  # its command is one of `python -m datasets` then
         with mock.patch.object(argparse.ArgumentParser, "parse_args", stop):
             try:
                 import_module(module).main()
@@ -80,8 +84,9 @@ def build_page() -> str:
             package = current
             sections.append(f"## {package}")
         sections.append(_command_section(path, command))
-    sections.append("## Simulators")
-    for parser in argparse_parsers():
+    parsers = list(argparse_parsers())
+    sections += ["## Simulators"] if parsers else []
+    for parser in parsers:
         rows = [
             (code(", ".join(action.option_strings) or action.dest), _default(action.default), action.help or "")
             for action in parser._actions
