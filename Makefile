@@ -13,7 +13,7 @@ export RAY_USAGE_STATS_ENABLED := 0
 # Keep what marks an installed set of packages: make would otherwise delete it as an intermediate file.
 .PRECIOUS: .venv/.%
 
-.PHONY: help demo train release console preflight test test-postgresql test-all check bench lock clean clean-environment
+.PHONY: help demo train release console preflight test test-postgresql test-all check bench docs docs-reference lock clean clean-environment
 .DEFAULT_GOAL := help
 
 WEB := serving/console/web
@@ -68,6 +68,13 @@ check: .venv/.dev $(CONSOLE)     ## ruff, mypy, tsc
 
 bench: .venv/.dev $(CONSOLE)     ## each headline figure, as a ratio measured side by side
 	$(PY) -m benchmarks
+
+docs: .venv/.dev                 ## build the documentation into var/site, in English and Chinese
+	@NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --quiet
+	@echo "var/site/index.html; to search it: $(PY) -m mkdocs serve"
+
+docs-reference: .venv/.dev       ## write docs/reference and docs/benchmarks.md anew from the code and stored results
+	$(PY) -m docs.generate
 
 lock: .venv/.dev                 ## write configs/locks anew from pyproject.toml
 	$(PY) -m pip install -q --require-hashes -r configs/locks/uv.txt
