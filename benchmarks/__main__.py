@@ -1,24 +1,19 @@
-"""`python -m benchmarks [NAME ...]`: every headline figure, each from its own command, printed one after the other."""
+"""Run benchmarks one after the other and store their results: python -m benchmarks [NAME ... | all].
+
+Without a name the quick ones run. Each prints its figures, which are stored under benchmarks/results with the date, the
+commit and the machine; `make docs-reference` then writes docs/benchmarks.md anew.
+"""
 
 import subprocess
 import sys
+import time
+
+from benchmarks.results import write_result
 
 QUICK = (
-    *(
-        "reasons",
-        "county",
-        "batch",
-        "console",
-        "deepzoom",
-        "effects",
-        "network",
-        "register",
-        "serving",
-        "shells",
-        "subjects",
-    ),
-    *("stored", "training", "trust"),
-)
+    "reasons", "county", "batch", "console", "deepzoom", "effects", "network", "register", "serving", "shells",
+    "subjects", "stored", "training", "trust",
+)  # fmt: skip
 LONG = ("quality", "herlev", "heatmap", "slides")  # the first three need YUHENG_DATA, the last a model in var
 
 
@@ -29,13 +24,21 @@ def main(names: list[str]) -> int:
     if unknown:
         print(f"{', '.join(unknown)}: not a benchmark; choose from {', '.join(QUICK + LONG)} or all.", file=sys.stderr)
         return 2
-    worst_status = 0
-    for name in selected:
-        print(f"\n== {name} ==", flush=True)
-        worst_status = max(
-            worst_status, subprocess.run([sys.executable, "-m", f"benchmarks.{name}"], check=False).returncode
-        )
-    return worst_status
+    return max(_run(name) for name in selected)
+
+
+def _run(name: str) -> int:
+    """Run one benchmark, print and store what it prints; its exit status."""
+    print(f"\n== {name} ==", flush=True)
+    lines, started = [], time.monotonic()
+    command = [sys.executable, "-u", "-m", f"benchmarks.{name}"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, encoding="utf-8") as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            print(line, end="", flush=True)
+            lines.append(line)
+    write_result(name, lines, time.monotonic() - started, process.returncode)
+    return process.returncode
 
 
 if __name__ == "__main__":

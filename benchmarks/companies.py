@@ -95,7 +95,9 @@ class FitResult(NamedTuple):
 
 
 def load(path: Path = CONFIG) -> dict[str, Study]:
-    return {name: Study.model_validate(values) for name, values in tomllib.loads(path.read_text()).items()}
+    return {
+        name: Study.model_validate(values) for name, values in tomllib.loads(path.read_text(encoding="utf-8")).items()
+    }
 
 
 def load_table(study: Study) -> tuple[TableSchema, pl.DataFrame]:

@@ -127,7 +127,7 @@ def start_service(folder: Path) -> tuple[subprocess.Popen[bytes], str]:
             return service, base
         except OSError as error:  # not there yet
             if time.monotonic() > deadline:
-                raise SystemExit((folder / "service.log").read_text()) from error
+                raise SystemExit((folder / "service.log").read_text(encoding="utf-8")) from error
             time.sleep(0.3)
 
 
@@ -143,7 +143,7 @@ def create_token(folder: Path, role: str) -> str:
 def measure_first_page(browser: Any, base: str, token: str, role: str) -> None:
     """Each time in a browser that has seen nothing, and beside it a bare page."""
     with tempfile.TemporaryDirectory() as name:
-        (Path(name) / "index.html").write_text(BARE_PAGE)
+        (Path(name) / "index.html").write_text(BARE_PAGE, encoding="utf-8")
         quiet_handler = type("Quiet", (http.server.SimpleHTTPRequestHandler,), {"log_message": lambda *_: None})
         bare_server = http.server.ThreadingHTTPServer(
             ("127.0.0.1", 0), functools.partial(quiet_handler, directory=name)

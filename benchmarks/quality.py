@@ -75,7 +75,9 @@ class FitResult(NamedTuple):
 
 
 def load(path: Path = CONFIG) -> dict[str, Quality]:
-    return {name: Quality.model_validate(values) for name, values in tomllib.loads(path.read_text()).items()}
+    return {
+        name: Quality.model_validate(values) for name, values in tomllib.loads(path.read_text(encoding="utf-8")).items()
+    }
 
 
 def build_schema(quality: Quality) -> TableSchema:
@@ -191,7 +193,7 @@ def main(argv: list[str]) -> int:
             print("\r" + "\n".join(lines), flush=True)
     if args.out:
         args.out.parent.mkdir(parents=True, exist_ok=True)
-        args.out.write_text(json.dumps(figures, indent=1))
+        args.out.write_text(json.dumps(figures, indent=1), encoding="utf-8")
     return 0
 
 

@@ -42,7 +42,7 @@ class SlideService:
         self.home_dir = Path(self.temp_dir.name)
         bundles = self.home_dir / "var/bundles/pathology"
         shutil.copytree(var / "bundles/pathology" / version, bundles / version)
-        (bundles / "champion").write_text(version + "\n")
+        (bundles / "champion").write_text(version + "\n", encoding="utf-8")
         shutil.copytree(var / "keys", self.home_dir / "var/keys")
         self.settings = settings.load_settings(environ={"YUHENG_HOME": str(self.home_dir)})
         self.engine = open_store(self.settings.paths.store, 10.0)
@@ -80,7 +80,7 @@ class SlideService:
             time.sleep(0.05)
         if row["reading"] is None:
             raise SystemExit(
-                f"the slide is {row['state']}: {row['reasons']}\n{(self.home_dir / 'log').read_text()[-2000:]}"
+                f"the slide is {row['state']}: {row['reasons']}\n{(self.home_dir / 'log').read_text(encoding='utf-8')[-2000:]}"
             )
         return row, time.perf_counter() - started
 
@@ -312,7 +312,7 @@ def measure_memory(var: Path, version: str) -> None:
                 )
                 status = dict(
                     line_of_status.split(":", 1)
-                    for line_of_status in Path(f"/proc/{process.pid}/status").read_text().splitlines()
+                    for line_of_status in Path(f"/proc/{process.pid}/status").read_text(encoding="utf-8").splitlines()
                 )
                 peaks[name] = max(peaks.get(name, 0), int(status["VmHWM"].split()[0]))
                 total += int(status["VmRSS"].split()[0])
@@ -362,7 +362,7 @@ def main() -> None:
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"
     var = args.var.resolve()
     version = find_model(var)
-    card = json.loads((var / "bundles/pathology" / version / "card.json").read_text())
+    card = json.loads((var / "bundles/pathology" / version / "card.json").read_text(encoding="utf-8"))
     print(f"model {card['model']} {version}: {card['backbone']}, {card['side']} px at {card['mpp']} um")
     if "speed" in args.parts:
         measure_speed(var, version, args.rounds)

@@ -11,6 +11,8 @@ from typing import Annotated
 
 import typer
 
+from datasets.text_encoding import use_utf8
+
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
 
 
@@ -41,4 +43,5 @@ def croissant(
 
 
 if __name__ == "__main__":
+    use_utf8()
     app()

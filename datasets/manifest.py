@@ -30,7 +30,7 @@ class Manifest(BaseModel):
 
     def write(self, file: Path) -> Path:
         path = manifest_path(file)
-        path.write_text(self.model_dump_json(indent=1) + "\n")
+        path.write_text(self.model_dump_json(indent=1) + "\n", encoding="utf-8")
         return path
 
 

@@ -209,7 +209,7 @@ def find_unknown_names(
 def load_table_schema(path: Path | str) -> TableSchema:
     """A contract written as TOML (`name`, `[origin]`, `[[columns]]`)."""
     try:
-        return TableSchema.model_validate(tomllib.loads(Path(path).read_text()))
+        return TableSchema.model_validate(tomllib.loads(Path(path).read_text(encoding="utf-8")))
     except (tomllib.TOMLDecodeError, ValidationError) as error:
         raise DataError(f"{path}: {error}") from error
 

@@ -74,12 +74,12 @@ class Bundle(Generic[CardT]):
     extra_graphs: Mapping[str, bytes] = field(default_factory=dict)
 
 
-def create_signing_keys(folder: Path) -> tuple[Path, Path]:
+def create_signing_keys(folder: Path, name: str = "signing") -> tuple[Path, Path]:
     """(private, public) PEM files of an ECDSA P-256 key pair; made once, the private one with mode 0600."""
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric import ec
 
-    private_path, public_path = folder / "signing.pem", folder / "signing.pub.pem"
+    private_path, public_path = folder / f"{name}.pem", folder / f"{name}.pub.pem"
     if not private_path.exists():
         folder.mkdir(parents=True, exist_ok=True)
         key = ec.generate_private_key(ec.SECP256R1())
@@ -107,15 +107,24 @@ def write_bundle(
 
     `extra_graphs`: further graphs, each named in OPTIONAL_FILES.
     """
-    from model_signing import hashing, signing
-
-    if folder.exists():
-        raise FileExistsError(f"{folder}: a bundle is never overwritten. Choose another version.")
     if unexpected := set(extra_graphs or {}) - set(OPTIONAL_FILES):
         raise ValueError(
             f"{sorted(unexpected)} cannot be in a bundle; beside the graph it may hold {', '.join(OPTIONAL_FILES)}."
         )
     contents = {GRAPH: graph, CARD: card.model_dump_json(indent=1).encode(), POLICY: policy, **(extra_graphs or {})}
+    return sign_bundle(folder, contents, private_key)
+
+
+def sign_bundle(folder: Path, contents: Mapping[str, bytes], private_key: Path) -> Path:
+    """Write these files at `folder` with a signature by `private_key`, whole or not at all.
+
+    The digest of the bundle depends on its files alone: the same files signed with another key keep it. Raises
+    FileExistsError if the folder is there.
+    """
+    from model_signing import hashing, signing
+
+    if folder.exists():
+        raise FileExistsError(f"{folder}: a bundle is never overwritten. Choose another version.")
     folder.parent.mkdir(parents=True, exist_ok=True)
     temp_folder = Path(tempfile.mkdtemp(prefix=".writing-", dir=folder.parent))
     try:
@@ -186,7 +195,7 @@ def _verify_signature(folder: Path, public_key: Path) -> tuple[str, dict[str, st
 
     try:
         verifying.Config().use_elliptic_key_verifier(public_key=public_key).verify(folder, folder / SIGNATURE)
-        envelope = json.loads((folder / SIGNATURE).read_text())["dsseEnvelope"]
+        envelope = json.loads((folder / SIGNATURE).read_text(encoding="utf-8"))["dsseEnvelope"]
         statement = json.loads(base64.b64decode(envelope["payload"]))
         signed_digests = {item["name"]: item["digest"] for item in statement["predicate"]["resources"]}
         return statement["subject"][0]["digest"]["sha256"], signed_digests
@@ -210,7 +219,7 @@ def set_alias(bundles: Path, alias: str, version: str) -> None:
     if not (bundles / version / CARD).exists():
         raise BundleError(f"{bundles / version}: there is no such bundle. Train or copy it first.")
     temp_path = bundles / f".{alias}.{os.getpid()}"
-    temp_path.write_text(version + "\n")
+    temp_path.write_text(version + "\n", encoding="utf-8")
     _fsync(temp_path)
     temp_path.replace(bundles / alias)
 
@@ -218,6 +227,6 @@ def set_alias(bundles: Path, alias: str, version: str) -> None:
 def read_alias(bundles: Path, alias: str = "champion") -> str | None:
     """The version that `alias` means, or None where it means none yet."""
     try:
-        return (bundles / alias).read_text().strip() or None
+        return (bundles / alias).read_text(encoding="utf-8").strip() or None
     except FileNotFoundError:
         return None

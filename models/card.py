@@ -98,6 +98,17 @@ class BaseCard(BaseModel):
     versions: dict[str, str] = Field(default_factory=dict)  # of the libraries that made it
 
 
+class AnyCard(BaseCard):
+    """The card of any product, with the fields that are of use without knowing the product."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    horizon: str = ""
+    target: str = ""
+    inputs: tuple[ColumnSchema, ...] = ()
+    drift: DriftProfile | None = None
+
+
 class Card(BaseCard):
     """Of a table's model. `inputs` are in the order of the graph's columns, categories' levels in that of the codes."""
 

@@ -3,7 +3,8 @@
 python -m serving serve --port 3000                       # the champions under var/bundles, on loopback
 python -m serving serve-slides                            # beside it: read the slides that arrive
 python -m serving send-slide a.svs --accession C2026-0001 # as a clinic does
-python -m serving demo                                    # serve, ask the examples, show the answers
+python -m serving demo                                    # the released models: served, asked, one retrained live
+python -m serving install-models                          # verify and install them where no champion is
 python -m serving load-subjects households.csv            # indicators into the store, by household
 python -m serving import-indicators tax.csv --department tax         # a department's own groups
 python -m serving export-training --out x.parquet         # rows for training, under live authorisations
@@ -24,6 +25,7 @@ from typing import Annotated
 
 import typer
 
+from datasets.text_encoding import use_utf8
 from serving.cli import audit as audit_commands
 from serving.cli import governance, tokens
 from serving.cli import grants as grant_commands
@@ -78,7 +80,7 @@ def serve_slides(port: Annotated[int | None, typer.Option(help="else configs/ser
     from serving.settings import SettingsError, load_settings
 
     if missing := [name for name in ("openslide", "kfbslide", "dbos") if find_spec(name) is None]:
-        message = f"{', '.join(missing)} is not installed; slides need it: pip install -r configs/locks/dev.txt"
+        message = f"{', '.join(missing)} is not installed; slides need it: pip install -r configs/locks/demo.txt"
         typer.echo(message, err=True)
         raise typer.Exit(1)
     try:
@@ -265,7 +267,7 @@ def send_slide(
     fields = {"accession": accession, "specimen": specimen, "stain": stain, "preparation": preparation}
     fields |= {} if mpp is None else {"mpp": str(mpp)}
     try:
-        slide = client.send(url, file, token, (json.loads(form.read_text()) if form else {}) | fields)
+        slide = client.send(url, file, token, (json.loads(form.read_text(encoding="utf-8")) if form else {}) | fields)
     except (OSError, ValueError) as error:
         typer.echo(f"{error}", err=True)
         raise typer.Exit(1) from error
@@ -277,16 +279,36 @@ def send_slide(
 app.command("token")(tokens.print_token)
 
 
+@app.command("install-models")
+def install_models() -> None:
+    """Verify the models that ship with the project and install those whose name has no champion yet."""
+    from models.bundle import BundleError
+    from serving import settings
+    from serving.registry import released_models
+
+    try:
+        installed = released_models.install_from(settings.load_settings().paths)
+    except (BundleError, OSError, settings.SettingsError) as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(1) from error
+    for model in installed:
+        typer.echo(f"{model.model} {model.version} is the champion (bundle {model.digest})")
+    if not installed:
+        typer.echo("Nothing to install: each released model has a champion, or none is released.")
+
+
 @app.command()
 def demo(
     port: Annotated[int, typer.Option()] = 3000,
     once: Annotated[bool, typer.Option("--once", help="stop after the answers")] = False,
+    details: Annotated[bool, typer.Option("--details", help="each answer in full, with ledger and reasons")] = False,
 ) -> None:
-    """Serve, ask each of configs/examples, show the answers, and stay."""
+    """Serve the released models, ask each of configs/examples, retrain one live, and stay."""
     from serving.cli.demo import run
 
-    raise typer.Exit(run(port, once))
+    raise typer.Exit(run(port, once, details))
 
 
 if __name__ == "__main__":
+    use_utf8()
     app()

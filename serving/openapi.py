@@ -9,21 +9,25 @@ from serving.console import openapi as console_openapi
 from serving.core.http.principal import ROLES
 from serving.core.http.problems import PROBLEM_TYPES
 from serving.core.http.schema import (
+    BODY_PROBLEMS,
     STORE_PROBLEMS,
     Schema,
     add_auth_responses,
     closed_object,
+    json_body,
     json_response,
     link,
     operation,
     path_param,
     query_param,
+    query_params,
 )
-from serving.core.security.authentication import COOKIE_NAME
+from serving.core.security.authentication import COOKIE_NAME, SignIn
 from serving.core.security.permissions import PERMISSIONS
 from serving.decisions import search, what_if
 from serving.decisions.batch import rows
 from serving.decisions.batch.formats import MEDIA_TYPES
+from serving.decisions.batch.routes import BatchQuery
 from serving.decisions.companies import routes as companies_routes
 from serving.decisions.products.base import DeployedModel, Product, products
 from serving.governance import openapi as governance_openapi
@@ -33,10 +37,8 @@ from serving.registry import openapi as registry_openapi
 from serving.settings import Settings
 
 DECISION_PROBLEMS = (  # each product's route
-    "empty_body", "not_utf8", "malformed_json", "bad_header", "unknown_model", "unknown_subject", "not_authorised",
-    "indicators_refused", "slow_request", "body_too_large", "unsupported_media_type", "invalid_request",
-    "authorisation_ended", "key_reused", "quota_used",
-    *STORE_PROBLEMS, "overloaded",
+    *BODY_PROBLEMS, "bad_header", "unknown_model", "unknown_subject", "not_authorised", "indicators_refused",
+    "invalid_request", "authorisation_ended", "key_reused", "quota_used", *STORE_PROBLEMS, "overloaded",
 )  # fmt: skip
 BATCH_PROBLEMS = (  # each product's batch
     "empty_body", "bad_header", "unknown_model", "not_acceptable", "slow_request", "batch_running",
@@ -54,8 +56,7 @@ PROBLEMS = {
     "/problems/{kind}": ("not_found",),
     "GET /v1/session": (),
     "POST /v1/session": (
-        "empty_body", "not_utf8", "malformed_json", "slow_request", "body_too_large", "unsupported_media_type",
-        "bad_token", "cross_site",
+        *BODY_PROBLEMS, "bad_token", "cross_site",
     ),
     "DELETE /v1/session": ("cross_site",),
     **consent_routes.PROBLEMS,
@@ -137,6 +138,7 @@ def _product_paths(models: Mapping[str, DeployedModel], settings: Settings) -> I
         "Batch-Id": {"schema": {"type": "string"}, "required": True},
         "Location": {"schema": {"type": "string"}, "required": True},
     }
+    batch_params = {param["name"]: param for param in query_params(BatchQuery)}
     files = {kind: {"schema": {"type": "string", "format": "binary"}} for kind in MEDIA_TYPES.values()}
     for product in products().values():
         names = sorted(name for name, model in models.items() if model.card.product == product.name)
@@ -163,10 +165,8 @@ def _product_paths(models: Mapping[str, DeployedModel], settings: Settings) -> I
             },
             parameters=[
                 idempotency_key,
-                query_param("format", {"enum": list(MEDIA_TYPES)}, "Of the answer; else by Accept; else as it came."),
+                *[batch_params[name] for name in ("format", "keep", "reasons")],
                 query_param("model", _model_name_schema(names), f"Else {default}."),
-                query_param("keep", {"type": "string"}, "Columns to copy into the answer unread, commas between."),
-                query_param("reasons", {"enum": ["true", "false"]}, "Whether each row shows its reasons; else false."),
             ],
             requestBody={"required": True, "content": files, "description": _BATCH_DESCRIPTION},
         )
@@ -252,7 +252,6 @@ def _session_path() -> Schema:
     principal_response = json_response(
         closed_object({**dict.fromkeys(names, text_schema), "roles": {"type": "array", "items": text_schema}}, names)
     )
-    body = closed_object({"token": text_schema | {"minLength": 1}}, ["token"])
     return {
         "get": operation(PROBLEMS["GET /v1/session"], "session", "Who asks, as their token says", principal_response),
         "post": operation(
@@ -260,7 +259,7 @@ def _session_path() -> Schema:
             "signIn",
             "A page's sign-in: the token goes into a cookie that no script reads",
             principal_response | {"headers": {"Set-Cookie": {"schema": text_schema}}},
-            requestBody={"required": True, "content": {"application/json": {"schema": body}}},
+            requestBody=json_body(SignIn),
         ),
         "delete": operation(
             PROBLEMS["DELETE /v1/session"], "signOut", "The cookie is removed", {"204": {"description": "Removed"}}

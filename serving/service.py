@@ -10,8 +10,8 @@ from typing import Any
 
 import bentoml
 
-from serving import app as gateway
 from serving import settings
+from serving.app import App
 from serving.core.http import protocol
 from serving.core.process import exit_with_parent
 
@@ -47,7 +47,7 @@ class MountedService(bentoml.Service[Any]):  # type: ignore[misc]  # untyped
 class _MountedApp:
     """What is mounted before the gateway is there: its inside comes with BentoML's instance of the service."""
 
-    app: gateway.App | None = None
+    app: App | None = None
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         assert self.app is not None, "BentoML makes the service before it takes a request"
@@ -77,7 +77,7 @@ class Gateway:
 
     def __init__(self) -> None:
         exit_with_parent()
-        MOUNTED_APP.app = gateway.App(settings.load_settings())
+        MOUNTED_APP.app = App(settings.load_settings())
         MOUNTED_APP.app.start()
 
     @bentoml.on_shutdown  # type: ignore[untyped-decorator]

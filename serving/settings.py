@@ -245,7 +245,7 @@ def load_settings(file: Path | None = None, environ: Mapping[str, str] | None = 
     environ = os.environ if environ is None else environ
     file = Path(environ.get("YUHENG_SERVING", DEFAULT_FILE)) if file is None else file
     try:
-        document = tomllib.loads(file.read_text())
+        document = tomllib.loads(file.read_text(encoding="utf-8"))
     except (OSError, tomllib.TOMLDecodeError) as error:
         raise SettingsError(f"{file}: {error}. Copy configs/serving.toml anew.") from error
     for path, name in _setting_names():

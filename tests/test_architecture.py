@@ -67,6 +67,7 @@ LAYERS = {
         ("pathology",),
         ("governance",),
         ("openapi", "cli"),
+        ("system_routes",),
         ("app",),
         ("service",),
         ("__main__",),

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from datasets.errors import DataError
+from datasets.text_encoding import use_utf8
 from training.config import ConfigError
 
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # before the libraries load, or they look up hosts
@@ -150,6 +151,26 @@ def portfolio(
 
 
 @app.command()
+def release(
+    models: Annotated[list[str] | None, typer.Argument(help="their names; all that ship where none is named")] = None,
+    key: Annotated[Path, typer.Option(help="the private release key; created on first use")] = Path(
+        "var/keys/release.pem"
+    ),
+    new_key: Annotated[bool, typer.Option("--new-key", help="replace the release key that ships")] = False,
+    var: VarOption = DEFAULT_VAR,
+) -> None:
+    """Sign the champions with the release key and pack them into models/released, from where they ship."""
+    from training.release import RELEASED_MODELS, release_models
+
+    packed_bytes = 0
+    for released in release_models(models or RELEASED_MODELS, var, key, new_key=new_key):
+        packed_bytes += released.packed
+        sizes = f"{released.unpacked / 1e6:.1f} MB, packed {released.packed / 1e6:.1f} MB"
+        print(f"{released.model} {released.version}  {sizes}\n  {released.archive}\n  digest {released.digest}")
+    print(f"{packed_bytes / 1e6:.1f} MB in all. Keep {key} secret and backed up; it is not part of the repository.")
+
+
+@app.command()
 def promote(
     model: str,
     version: Annotated[str, typer.Argument(help="its number, its bundle, or an alias")],
@@ -181,6 +202,7 @@ def main() -> int:
     from training.tracking.mlflow_registry import NotRegisteredError
 
     user_errors = (DataError, ConfigError, PolicyError, BundleError, NotRegisteredError, FileNotFoundError)
+    use_utf8()
     try:
         app(standalone_mode=True)
     except user_errors as error:

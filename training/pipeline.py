@@ -216,14 +216,14 @@ def train(recipe: Recipe, config: TrainingConfig, var: Path, reporter: ProgressR
     emitter = LineageEmitter(var, reporter, run.id, config.name, recipe.PRODUCT)
     try:
         emitter.started()
-        trained: TrainedModel = pipeline.go()
+        trained: TrainedModel = pipeline.run()
     except BaseException as error:  # Ctrl-C too: whatever stops a run, nothing of it may stay
-        pipeline.take_back()
+        pipeline.rollback()
         run.finish(error=f"{type(error).__name__}: {error}")
         emitter.failed(pipeline.data, f"{type(error).__name__}: {error}")
         raise
     run.finish()
-    emitter.completed(pipeline.data, trained.bundle_dir, pipeline.digest)
+    emitter.completed(pipeline.data, trained.bundle_dir, pipeline.bundle_digest)
     return trained
 
 

@@ -119,7 +119,7 @@ def main(argv: list[str]) -> int:
     if args.out:
         args.out.parent.mkdir(parents=True, exist_ok=True)
         args.out.write_text(json.dumps({name: {key: metric.to_json() for key, metric in metrics.items()}
-                                         for name, metrics in metrics_by_model.items()}, indent=1))  # fmt: skip
+                                         for name, metrics in metrics_by_model.items()}, indent=1), encoding="utf-8")  # fmt: skip
     return 0
 
 

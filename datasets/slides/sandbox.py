@@ -107,7 +107,7 @@ class _SandboxProcess:
             "PYTHONDONTWRITEBYTECODE": "1",  # under the limit on file size a .pyc would be cut short, and read by others
         }
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "datasets.slides.sandbox", str(descriptor)],
+            [sys.executable, "-B", "-m", "datasets.slides.sandbox", str(descriptor)],
             cwd=ROOT,
             env=environment,
             stdin=subprocess.PIPE,

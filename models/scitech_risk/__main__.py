@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from datasets.schema import ColumnSchema
+from datasets.text_encoding import use_utf8
 from models.policy.cli import PolicyCli, build_app
 from models.scitech_risk.policy import Policy
 
@@ -40,4 +41,5 @@ app = build_app(
 )  # fmt: skip
 
 if __name__ == "__main__":
+    use_utf8()
     app()

@@ -112,7 +112,7 @@ def _send_outcomes(send: SendRequest, households: pl.DataFrame, decisions: pl.Da
 
 def _run(root: Path, module: str, *arguments: object) -> None:
     command = [sys.executable, "-m", module, *map(str, arguments)]
-    completed = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+    completed = subprocess.run(command, cwd=root, capture_output=True, encoding="utf-8", check=False)
     if completed.returncode:
         message = f"python -m {module} {' '.join(map(str, arguments))} ended with status {completed.returncode}"
         raise SystemExit(f"{message}: {completed.stdout}{completed.stderr}")

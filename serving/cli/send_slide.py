@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import base64
 import json
-import subprocess
-import sys
 import time
 import urllib.error
 import urllib.parse
@@ -24,6 +22,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
+from serving.core.http.client import open_url
 from serving.pathology.slides.storage import sha256_of
 
 TUS_HEADERS = {"Tus-Resumable": "1.0.0"}
@@ -46,26 +45,6 @@ TRIAGE_LABELS = {
     "positive": "positive 阳性",
     "abstained": "no answer 不作结论",
 }
-
-
-def run(base: str, folder: Path, token: str, console: Console) -> list[str]:
-    """Paint slides into `folder`, send one positive and one negative, show what came back. The slides' ids."""
-    if not (folder / "truth.json").exists():
-        command = [sys.executable, "-m", "datasets.slides.simulate.slides", "--out", str(folder), "--slides", "4"]
-        subprocess.run([*command, "--columns", "8", "--rows", "6", "--seed", "2026"], check=True)
-    truth: dict[str, Any] = json.loads((folder / "truth.json").read_text(encoding="utf-8"))["slides"]
-    labels = {name: slide_truth["label"] for name, slide_truth in truth.items()}
-    names = [next(name for name, label in labels.items() if label == wanted_label) for wanted_label in ("HSIL", "NILM")]
-    slides = []
-    for name in names:
-        accession = f"DEMO-{time.strftime('%Y%m%d-%H%M%S')}-{labels[name]}"
-        slide = send(base, folder / name, token, DEMO_FORM | {"accession": accession})
-        show_reading(
-            console, follow(base, slide, token, console), f"a SIMULATED slide 模拟切片, painted as {labels[name]}"
-        )
-        console.print(f"  Look at it: {base}/console/slides/{slide}\n", soft_wrap=True)
-        slides.append(slide)
-    return slides
 
 
 def send(base: str, path: Path, token: str, form: dict[str, Any]) -> str:
@@ -177,6 +156,6 @@ def _request(url: str, method: str, token: str, headers: dict[str, str], body: b
     headers = headers | ({"Authorization": f"Bearer {token}"} if token else {})
     request = urllib.request.Request(url, body, headers, method=method)
     try:
-        return urllib.request.urlopen(request, timeout=120)
+        return open_url(request, timeout=120)
     except urllib.error.HTTPError as error:
         raise SystemExit(f"{method} {url} answered {error.code}: {error.read().decode()}") from error

@@ -85,18 +85,20 @@ async def get_page(request: Request) -> Response:
 
 
 async def get_asset(request: Request) -> Response:
-    file = load_build(DIST_DIR).get(request.path_params[0])
-    if file is None or request.path_params[0] == INDEX_FILE:
+    file = load_build(DIST_DIR).get(request.path_params["name"])
+    if file is None or request.path_params["name"] == INDEX_FILE:
         raise ProblemError("not_found", actual=repr(request.scope["path"][:200]))
     return _file_response(request, file, IMMUTABLE)
 
 
 def _file_response(request: Request, file: ConsoleFile, cache_control: str) -> Response:
-    accepts_gzip = re.search(r"gzip(?!\s*;\s*q=0(\.0*)?\s*(,|$))", request.header(b"accept-encoding") or "") is not None
+    accepts_gzip = (
+        re.search(r"gzip(?!\s*;\s*q=0(\.0*)?\s*(,|$))", request.headers.get("accept-encoding") or "") is not None
+    )
     etag = f'"{file.digest}{"-gz" if accepts_gzip else ""}"'
     headers = {**SECURITY_HEADERS, "Cache-Control": cache_control, "ETag": etag, "Vary": "Accept-Encoding"}
-    if etag_matches(etag, request.header(b"if-none-match")):
-        return Response(b"", 304, file.media_type, headers)
+    if etag_matches(etag, request.headers.get("if-none-match")):
+        return Response(status_code=304, headers=headers)
     if accepts_gzip:
-        return Response(file.gzipped, 200, file.media_type, {**headers, "Content-Encoding": "gzip"})
-    return Response(file.body, 200, file.media_type, headers)
+        return Response(file.gzipped, headers={**headers, "Content-Encoding": "gzip"}, media_type=file.media_type)
+    return Response(file.body, headers=headers, media_type=file.media_type)

@@ -3,23 +3,33 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Annotated, Any
 
 import orjson
 import sqlalchemy as sa
+from pydantic import Field
 
-from datasets.errors import FieldError
 from serving.core.db import lookup
 from serving.core.db.lookup import decision_ids_about
 from serving.core.db.schema import BATCHES, DECISIONS, OVERRIDES, REFERRALS
-from serving.core.http.problems import ProblemError
-from serving.core.http.request import Request, Response, parse_query
-from serving.core.http.schema import STORE_PROBLEMS, Schema, json_response, operation, query_param
+from serving.core.http.request import JSONResponse, Request, Response
+from serving.core.http.schema import STORE_PROBLEMS, Schema, json_response, operation, query_params
+from serving.core.http.validation import (
+    BATCH_ID,
+    DAY,
+    DECISION_ID,
+    RequestModel,
+    matching,
+    one_of,
+    parse_query,
+    text,
+    whole_number,
+)
 from serving.decisions.batch.records import summary
 from serving.decisions.products.base import products
 from serving.decisions.service import DecisionService
+from serving.settings import PRODUCTS
 
 Handler = Callable[[Request], Awaitable[Response]]
 Row = dict[str, Any]
@@ -29,15 +39,38 @@ DEFAULT_LIMIT, MAX_LIMIT = 50, 200  # rows of a page
 SCAN_STEP = 100  # decisions read at a time, for a page of one row too: the next match may be far
 MAX_SCANNED = 5_000  # decisions read for one page, where the filter is on the answer
 MAX_TEXT_CHARS = 255  # characters of a name
-DECISION_ID, BATCH_ID = re.compile(r"[0-9a-f]{32}(-[1-9][0-9]{0,9})?"), re.compile(r"[0-9a-f]{32}")
-NAME_PATTERN = rf"[^\u0000]{{1,{MAX_TEXT_CHARS}}}"  # PostgreSQL refuses NUL in a query
-DAY_PATTERN = re.compile(r"\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])", re.ASCII)
 DECISION_VALUES = ("approve", "refer")
-DECISION_PARAMETERS = ("id", "product", "subject", "decision", "model", "since", "until", "referred", "before", "limit")
 PROBLEMS = {
     "/v1/decisions": ("bad_parameter", *STORE_PROBLEMS),
     "/v1/batches": ("bad_parameter", *STORE_PROBLEMS),
 }
+
+
+NAME = matching(  # PostgreSQL refuses NUL in a query
+    rf"[^\u0000]{{1,{MAX_TEXT_CHARS}}}", f"1 to {MAX_TEXT_CHARS} characters", f"1 至 {MAX_TEXT_CHARS} 个字符"
+)
+PRODUCT = one_of(*PRODUCTS)
+
+
+class BatchQuery(RequestModel):
+    product: Annotated[str, PRODUCT, Field(description="Else of each.")] = ""
+    before: Annotated[str, BATCH_ID, Field(description="Only older ones.")] = ""
+    limit: Annotated[int, whole_number(1, MAX_LIMIT), Field(description="Of a page.")] = DEFAULT_LIMIT
+
+
+class DecisionQuery(RequestModel):
+    id: Annotated[str, DECISION_ID, Field(description="That one, or a batch's row.")] = ""
+    product: Annotated[str, PRODUCT, Field(description="Else of each.")] = ""
+    subject: Annotated[
+        str, text(MAX_TEXT_CHARS), Field(description="About a stored household, or with its product a company.")
+    ] = ""
+    decision: Annotated[str, one_of(*DECISION_VALUES), Field(description="Else either.")] = ""
+    model: Annotated[str, NAME, Field(description="Else of each.")] = ""
+    since: Annotated[str, DAY, Field(description="From that day on, UTC.")] = ""
+    until: Annotated[str, DAY, Field(description="Up to and with that day, UTC.")] = ""
+    referred: Annotated[str, NAME, Field(description="Those that wait for this colleague.")] = ""
+    before: Annotated[str, DECISION_ID, Field(description="Only older ones.")] = ""
+    limit: Annotated[int, whole_number(1, MAX_LIMIT), Field(description="Of a page.")] = DEFAULT_LIMIT
 
 
 class DecisionSearch:
@@ -51,65 +84,28 @@ class DecisionSearch:
         }
 
     async def list_decisions(self, request: Request) -> Response:
-        options, faults = parse_query(request, DECISION_PARAMETERS)
-        limit = _parse_limit(options, faults)
-        _check_choice(options, "product", tuple(products()), faults)
-        _check_choice(options, "decision", DECISION_VALUES, faults)
-        for name in ("since", "until"):
-            if name in options and not DAY_PATTERN.fullmatch(options[name]):
-                faults.append(FieldError(name, repr(options[name][:60]), "a day, as 2026-11-01", "日期，如 2026-11-01"))
-        for name in ("id", "before"):
-            if name in options and not DECISION_ID.fullmatch(options[name]):
-                faults.append(FieldError(name, repr(options[name][:60]), "a decision_id", "决定编号"))
-        for name in ("subject", "model", "referred"):
-            if name in options and not 0 < len(options[name]) <= MAX_TEXT_CHARS:
-                expected = f"1 to {MAX_TEXT_CHARS} characters", f"1 至 {MAX_TEXT_CHARS} 个字符"
-                faults.append(FieldError(name, f"{len(options[name]):,} characters", *expected))
-        if faults:
-            raise ProblemError("bad_parameter", errors=faults)
+        query = parse_query(request, DecisionQuery)
+        options: Row = query.model_dump(exclude_unset=True)
         service, tenant = self.service, request.principal.tenant
         reader = service.store.reader
         if "subject" in options:
             product = options.setdefault("product", next(iter(products())))
             options["subject"] = service.store.vault.pseudonym(product, options["subject"])
         search = next((candidate for name, candidate in SEARCHES.items() if name in options), _search_recent)
-        page = await asyncio.to_thread(reader.run, lambda connection: search(connection, tenant, options, limit))
-        return Response(orjson.dumps(page))
+        page = await asyncio.to_thread(reader.run, lambda connection: search(connection, tenant, options, query.limit))
+        return JSONResponse(page)
 
     async def list_batches(self, request: Request) -> Response:
-        options, faults = parse_query(request, ("product", "before", "limit"))
-        limit = _parse_limit(options, faults)
-        _check_choice(options, "product", tuple(products()), faults)
-        if "before" in options and not BATCH_ID.fullmatch(options["before"]):
-            faults.append(FieldError("before", repr(options["before"][:60]), "a batch_id", "批次编号"))
-        if faults:
-            raise ProblemError("bad_parameter", errors=faults)
+        query = parse_query(request, BatchQuery)
         tenant, reader = request.principal.tenant, self.service.store.reader
-        statement = sa.select(BATCHES).where(BATCHES.c.tenant == tenant, BATCHES.c.id < options.get("before", "g"))
-        if "product" in options:
-            statement = statement.where(BATCHES.c.scope == f"{products()[options['product']].scope}/batch")
-        statement = statement.order_by(BATCHES.c.id.desc()).limit(limit)
+        statement = sa.select(BATCHES).where(BATCHES.c.tenant == tenant, BATCHES.c.id < (query.before or "g"))
+        if query.product:
+            statement = statement.where(BATCHES.c.scope == f"{products()[query.product].scope}/batch")
+        statement = statement.order_by(BATCHES.c.id.desc()).limit(query.limit)
         rows = await asyncio.to_thread(reader.run, lambda connection: [*connection.execute(statement).mappings()])
         batches = [_batch_json(row) for row in rows]
-        next_id = batches[-1]["batch_id"] if len(batches) == limit else None
-        return Response(orjson.dumps({"batches": batches, "next": next_id}))
-
-
-def _parse_limit(options: Row, faults: list[FieldError]) -> int:
-    text = options.get("limit", f"{DEFAULT_LIMIT}")
-    if not re.fullmatch(r"[0-9]{1,4}", text) or not 1 <= int(text) <= MAX_LIMIT:
-        faults.append(
-            FieldError("limit", repr(text[:60]), f"a whole number from 1 to {MAX_LIMIT}", f"1 至 {MAX_LIMIT} 的整数")
-        )
-        return DEFAULT_LIMIT
-    return int(text)
-
-
-def _check_choice(options: Row, name: str, allowed: tuple[str, ...], faults: list[FieldError]) -> None:
-    if name in options and options[name] not in allowed:
-        faults.append(
-            FieldError(name, repr(options[name][:60]), f"one of {', '.join(allowed)}", f"{'、'.join(allowed)} 之一")
-        )
+        next_id = batches[-1]["batch_id"] if len(batches) == query.limit else None
+        return JSONResponse({"batches": batches, "next": next_id})
 
 
 def _search_recent(connection: sa.Connection, tenant: str, options: Row, limit: int) -> Row:
@@ -282,15 +278,6 @@ def paths() -> Schema:
     text, null = {"type": "string"}, {"type": "null"}
     next_page = {"anyOf": [text, null], "description": "`before` of the next page; null: there is none"}
     rows = {"type": "array", "items": {"type": "object"}}
-    limit = query_param(
-        "limit", {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": DEFAULT_LIMIT}, "Of a page."
-    )
-    product = query_param("product", {"enum": [*products()]}, "Else of each.")
-    name_text: Schema = {"type": "string", "pattern": f"^{NAME_PATTERN}$"}
-    subject_text, day = (
-        {"type": "string", "minLength": 1, "maxLength": MAX_TEXT_CHARS},
-        {"type": "string", "pattern": f"^{DAY_PATTERN.pattern}$"},
-    )
     return {
         "/v1/decisions": {
             "get": operation(
@@ -305,22 +292,7 @@ def paths() -> Schema:
                         "properties": {"decisions": rows, "next": next_page},
                     }
                 ),
-                parameters=[
-                    query_param(
-                        "id", {"type": "string", "pattern": f"^{DECISION_ID.pattern}$"}, "That one, or a batch's row."
-                    ),
-                    product,
-                    query_param("subject", subject_text, "About a stored household, or with its product a company."),
-                    query_param("decision", {"enum": [*DECISION_VALUES]}, "Else either."),
-                    query_param("model", name_text, "Else of each."),
-                    query_param("since", day, "From that day on, UTC."),
-                    query_param("until", day, "Up to and with that day, UTC."),
-                    query_param("referred", name_text, "Those that wait for this colleague."),
-                    query_param(
-                        "before", {"type": "string", "pattern": f"^{DECISION_ID.pattern}$"}, "Only older ones."
-                    ),
-                    limit,
-                ],
+                parameters=query_params(DecisionQuery),
             )
         },
         "/v1/batches": {
@@ -335,11 +307,7 @@ def paths() -> Schema:
                         "properties": {"batches": rows, "next": next_page},
                     }
                 ),
-                parameters=[
-                    product,
-                    query_param("before", {"type": "string", "pattern": "^[0-9a-f]{32}$"}, "Only older ones."),
-                    limit,
-                ],
+                parameters=query_params(BatchQuery),
             )
         },
     }

@@ -9,22 +9,29 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
-import orjson
-
 from datasets.errors import FieldError
 from datasets.schema import UNITS_ZH, ColumnSchema
 from serving.core.http.problems import ProblemError
-from serving.core.http.request import JSON_MEDIA_TYPE, Request, Response, read_body
-from serving.core.http.schema import STORE_PROBLEMS, Schema, closed_object, json_response, operation, path_param
+from serving.core.http.request import JSONResponse, Request, Response
+from serving.core.http.schema import (
+    BODY_PROBLEMS,
+    STORE_PROBLEMS,
+    Schema,
+    closed_object,
+    json_body,
+    json_response,
+    operation,
+    path_param,
+)
+from serving.core.http.validation import read_json
 from serving.decisions.products.base import Product, products
 from serving.decisions.request import parse_request
-from serving.decisions.service import JSON_OPTIONS, DecisionService
+from serving.decisions.service import DecisionService
 
 Handler = Callable[[Request], Awaitable[Response]]
 FORM_ROUTE = "/v1/models/{name}/form"
 PREVIEW_PROBLEMS = (
-    "empty_body", "not_utf8", "malformed_json", "unknown_model", "slow_request", "body_too_large",
-    "unsupported_media_type", "invalid_request", *STORE_PROBLEMS,
+    *BODY_PROBLEMS, "unknown_model", "invalid_request", *STORE_PROBLEMS,
 )  # fmt: skip
 PROBLEMS = {FORM_ROUTE: ("unknown_model", "not_ready")}
 
@@ -40,18 +47,8 @@ class WhatIf:
         return {**preview_routes, FORM_ROUTE: {"GET": self.input_form}}
 
     async def preview(self, product: Product, request: Request) -> Response:
-        media_type = request.media_type()
-        if media_type != JSON_MEDIA_TYPE:
-            raise ProblemError(
-                "unsupported_media_type",
-                actual=repr(media_type) if media_type else "not given",
-                expected=JSON_MEDIA_TYPE,
-            )
         service = self.service
-        limits = service.settings.limits
-        decision_request = parse_request(
-            await read_body(request, limits.max_body_bytes, limits.body_timeout_seconds), product.request_schema
-        )
+        decision_request = parse_request(await read_json(request, service.settings.limits), product.request_schema)
         if decision_request.indicators is None:  # else stored values could be found by trying
             expected = (
                 "replaced by indicators: a preview would reveal stored values",
@@ -65,14 +62,14 @@ class WhatIf:
         answer = model.decide(decision_request.indicators, row, decision_request.options)
         model_json = {"name": model.card.model, "version": model.card.version, "bundle": model.digest}
         payload = {**answer, "model": model_json, "simulated": model.card.simulated, "recorded": False}
-        return Response(orjson.dumps(payload, option=JSON_OPTIONS))
+        return JSONResponse(payload)
 
     async def input_form(self, request: Request) -> Response:
         """The indicators that a request may state, by group in the order of the contract."""
-        model = self.service.model_loader.deployed.get(request.path_params[0])
+        model = self.service.model_loader.deployed.get(request.path_params["name"])
         if model is None:
             model_names = ", ".join(sorted(self.service.model_loader.deployed)) or "no model"
-            raise ProblemError("unknown_model", actual=repr(request.path_params[0][:80]), expected=model_names)
+            raise ProblemError("unknown_model", actual=repr(request.path_params["name"][:80]), expected=model_names)
         product = products()[model.card.product]
         payload = {
             "model": model.card.model,
@@ -86,7 +83,7 @@ class WhatIf:
             ],
             "fields": [_field_json(column) for column in model.fields],
         }
-        return Response(orjson.dumps(payload))
+        return JSONResponse(payload)
 
 
 def _field_json(column: ColumnSchema) -> dict[str, Any]:
@@ -111,7 +108,7 @@ def _field_json(column: ColumnSchema) -> dict[str, Any]:
 def _request_body(product: Product) -> Schema:
     options = {option.name: {"type": "boolean", "description": option.description} for option in product.options}
     properties = {"indicators": {"type": "object"}, "model": {"type": "string"}, **options}
-    return {"required": True, "content": {JSON_MEDIA_TYPE: {"schema": closed_object(properties, ["indicators"])}}}
+    return json_body(closed_object(properties, ["indicators"]))
 
 
 def problems() -> dict[str, tuple[str, ...]]:

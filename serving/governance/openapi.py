@@ -3,39 +3,40 @@
 from __future__ import annotations
 
 from serving.core.billing.prices import PRICING_RULES
+from serving.core.billing.routes import StatementQuery
 from serving.core.billing.statements import FORMATS, MONTH_PATTERN
 from serving.core.http.schema import (
+    BODY_PROBLEMS,
     IDEMPOTENCY_KEY_PARAM,
     STORE_PROBLEMS,
     Schema,
     closed_object,
+    json_body,
     json_response,
+    model_schema,
     operation,
     path_param,
-    query_param,
+    query_params,
 )
 from serving.governance.monitoring.outcomes import (
-    CODES,
-    MAX_NAME_CHARS,
     MAX_OUTCOMES,
-    MAX_REASON_CHARS,
-    MAX_SOURCE_CHARS,
-    REFERRAL_FIELDS,
-    TIME_PATTERN,
+    Approval,
+    CreditOutcome,
+    Decline,
+    Referral,
+    SlideOutcome,
 )
+from serving.governance.routes import EffectsQuery, TraceQuery
 
-BODY_PROBLEMS = (
-    "empty_body", "not_utf8", "malformed_json", "bad_header", "slow_request", "body_too_large",
-    "unsupported_media_type", "invalid_request", "key_reused", *STORE_PROBLEMS,
-)  # fmt: skip
+ENTRY_PROBLEMS = (*BODY_PROBLEMS, "bad_header", "invalid_request", "key_reused", *STORE_PROBLEMS)
 PROBLEMS = {
     "/v1/decisions/{id}/receipt": ("unknown_receipt", *STORE_PROBLEMS),
     "/v1/statements/{month}": ("bad_parameter", *STORE_PROBLEMS),
     "/v1/decisions/{id}/trace": ("unknown_decision", *STORE_PROBLEMS),
-    "/v1/decisions/{id}/override": ("unknown_decision", *BODY_PROBLEMS),
-    "/v1/decisions/{id}/refer": ("unknown_decision", *BODY_PROBLEMS),
+    "/v1/decisions/{id}/override": ("unknown_decision", *ENTRY_PROBLEMS),
+    "/v1/decisions/{id}/refer": ("unknown_decision", *ENTRY_PROBLEMS),
     "/v1/subjects/{id}/trace": ("bad_parameter", *STORE_PROBLEMS),
-    "/v1/outcomes": BODY_PROBLEMS,
+    "/v1/outcomes": ENTRY_PROBLEMS,
     "/v1/effects": ("bad_parameter", *STORE_PROBLEMS),
     "/v1/alarms": ("not_ready",),
 }
@@ -55,21 +56,11 @@ DECISION_ID = path_param("id", "decision_id of an answer")
 
 
 def paths() -> Schema:
-    timestamp: Schema = {"type": "string", "pattern": f"^{TIME_PATTERN.pattern}$"}
-    common: Schema = {"at": timestamp, "source": TEXT | {"minLength": 1, "maxLength": MAX_SOURCE_CHARS}}
-    credit_outcome = {"decision_id": TEXT, "outcome": {"enum": ["repaid", "defaulted"]}, **common}
-    slide_outcome = {"slide_id": TEXT, "outcome": {"const": "diagnosis"}, "code": {"enum": [*CODES]}, **common}
-    outcome = {
-        "anyOf": [closed_object(credit_outcome, [*credit_outcome]), closed_object(slide_outcome, [*slide_outcome])]
-    }
+    outcome = {"anyOf": [model_schema(CreditOutcome), model_schema(SlideOutcome)]}
     outcome_list = closed_object(
         {"outcomes": {"type": "array", "minItems": 1, "maxItems": MAX_OUTCOMES, "items": outcome}}, ["outcomes"]
     )
-    reason = TEXT | {"minLength": 1, "maxLength": MAX_REASON_CHARS}
-    limit = {"type": "number", "exclusiveMinimum": 0, "maximum": 1e12}
-    approve = {"decision": {"const": "approve"}, "limit": limit, "reason": reason}
-    decline = {"decision": {"const": "decline"}, "limit": {"type": "null"}, "reason": reason}
-    override = {"anyOf": [closed_object(approve, [*approve]), closed_object(decline, ["decision", "reason"])]}
+    override = {"anyOf": [model_schema(Approval), model_schema(Decline)]}
     items = {"type": "array", "items": {"type": "object"}}
     return {
         "/v1/decisions/{id}/receipt": {
@@ -97,7 +88,7 @@ def paths() -> Schema:
                 },
                 parameters=[
                     path_param("month", "as 2026-11, UTC", pattern=f"^{MONTH_PATTERN}$"),
-                    query_param("format", {"enum": [*FORMATS], "default": "json"}, "Of the statement."),
+                    *query_params(StatementQuery),
                 ],
             )
         },
@@ -117,7 +108,7 @@ def paths() -> Schema:
                 "What a person decided instead; the newest counts, the decision stays as it was told",
                 {"type": "object", "required": ["override_id", "decision_id", "decision", "said"]},
                 parameters=[DECISION_ID, IDEMPOTENCY_KEY_PARAM],
-                requestBody=_json_body(override),
+                requestBody=json_body(override),
             )
         },
         "/v1/decisions/{id}/refer": {
@@ -127,11 +118,7 @@ def paths() -> Schema:
                 "Ask a colleague to look at a decision: it waits for them until a person decides",
                 {"type": "object", "required": ["referral_id", "decision_id", "to", "note", "by", "at"]},
                 parameters=[DECISION_ID, IDEMPOTENCY_KEY_PARAM],
-                requestBody=_json_body(
-                    closed_object(
-                        {"to": TEXT | {"minLength": 1, "maxLength": MAX_NAME_CHARS}, "note": reason}, [*REFERRAL_FIELDS]
-                    )
-                ),
+                requestBody=json_body(Referral),
             )
         },
         "/v1/subjects/{id}/trace": {
@@ -142,9 +129,7 @@ def paths() -> Schema:
                 TRACE_NODE,
                 parameters=[
                     path_param("id", "as its owner names it; a slide's id or SHA-256"),
-                    query_param(
-                        "product", {"enum": ["credit_limit", "scitech_risk", "pathology"]}, "Else credit_limit."
-                    ),
+                    *query_params(TraceQuery),
                 ],
             )
         },
@@ -155,7 +140,7 @@ def paths() -> Schema:
                 "How decisions and slides turned out: one, or many; a later one corrects, all are kept",
                 {"type": "object", "required": ["outcomes"], "properties": {"outcomes": items}},
                 parameters=[IDEMPOTENCY_KEY_PARAM],
-                requestBody=_json_body({"anyOf": [*outcome["anyOf"], outcome_list]}),
+                requestBody=json_body({"anyOf": [*outcome["anyOf"], outcome_list]}),
             )
         },
         "/v1/effects": {
@@ -164,15 +149,7 @@ def paths() -> Schema:
                 "effects",
                 "Discrimination, calibration, drift, overrides and turnaround by model version and tenant",
                 {"type": "object", "required": ["effects"], "properties": {"effects": items}},
-                parameters=[
-                    query_param("model", TEXT | {"pattern": r"^[^\u0000]*$"}, "Else every one."),
-                    query_param(
-                        "since",
-                        {"type": "string", "pattern": r"^\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])$"},
-                        "Only decisions and slides of this day or later.",
-                    ),
-                    query_param("by", {"enum": ["week"]}, "A series over the last weeks beside each."),
-                ],
+                parameters=query_params(EffectsQuery),
             )
         },
         "/v1/alarms": {
@@ -188,10 +165,6 @@ def paths() -> Schema:
 
 def _operation(path: str, name: str, summary: str, response_schema: Schema, **extra: object) -> Schema:
     return operation(PROBLEMS[path], name, summary, json_response(response_schema), **extra)
-
-
-def _json_body(schema: Schema) -> Schema:
-    return {"required": True, "content": {"application/json": {"schema": schema}}}
 
 
 def _receipt_schema() -> Schema:

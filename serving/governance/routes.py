@@ -1,23 +1,20 @@
-"""The routes of trace, outcomes and effects: what each takes and gives is in serving/openapi.py."""
+"""The routes of traces, outcomes, performance and alarms; described in serving/governance/openapi.py."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Annotated, Any
 
 import orjson
 import sqlalchemy as sa
+from pydantic import Field
 
-from datasets.errors import FieldError
-from datasets.schema import did_you_mean
 from serving.core.db import lookup
 from serving.core.db.engine import read_connection
-from serving.core.http import validation
 from serving.core.http.idempotency import run_once
 from serving.core.http.problems import ProblemError
-from serving.core.http.request import Request, Response, parse_query
-from serving.core.http.validation import json_object
+from serving.core.http.request import JSONResponse, Request, Response
+from serving.core.http.validation import DAY, RequestModel, Rule, json_object, matching, one_of, parse, parse_query
 from serving.decisions.service import DecisionService
 from serving.governance.lineage import trace
 from serving.governance.monitoring import outcomes, performance
@@ -26,8 +23,23 @@ from serving.pathology.context import Row
 from serving.settings import PRODUCTS, SLIDE_PRODUCT
 
 Handler = Callable[[Request], Awaitable[Response]]
-DAY_PATTERN = re.compile(r"\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])", re.ASCII)
 TRACEABLE_PRODUCTS = (*PRODUCTS, SLIDE_PRODUCT)
+
+
+class TraceQuery(RequestModel):
+    product: Annotated[str, one_of(*TRACEABLE_PRODUCTS), Field(description=f"Else {TRACEABLE_PRODUCTS[0]}.")] = ""
+
+
+class EffectsQuery(RequestModel):
+    model: Annotated[
+        str, matching(r"[^\u0000]*", "text without NUL", "不含 NUL 的文本"), Field(description="Else every one.")
+    ] = ""
+    since: Annotated[str, DAY, Field(description="Only decisions and slides of this day or later.")] = ""
+    by: Annotated[
+        str,
+        Rule("week", "week（按周）", {"enum": ["week"]}, lambda value: value == "week"),
+        Field(description="A series over the last weeks beside each."),
+    ] = ""
 
 
 class GovernanceRoutes:
@@ -50,36 +62,27 @@ class GovernanceRoutes:
     async def trace_decision(self, request: Request) -> Response:
         def load_trace(engine: sa.Engine) -> trace.TraceNode | None:
             with read_connection(engine) as connection:
-                record = lookup.find(connection, request.path_params[0], request.principal.tenant)
+                record = lookup.find(connection, request.path_params["id"], request.principal.tenant)
                 return None if record is None else trace.trace_decision(connection, self.settings, record)
 
         node = await self.store.read(load_trace)
         if node is None:
             raise _unknown_decision(request)
-        return Response(_trace_json(node))
+        return JSONResponse(_trace_json(node))
 
     async def trace_subject(self, request: Request) -> Response:
-        options, faults = parse_query(request, ("product",))
-        product = options.get("product", TRACEABLE_PRODUCTS[0])
-        if product not in TRACEABLE_PRODUCTS:
-            expected = ", ".join(TRACEABLE_PRODUCTS)
-            suggestion = did_you_mean(product, [*TRACEABLE_PRODUCTS])
-            faults.append(
-                FieldError("product", repr(product[:60]), f"one of {expected}{suggestion}", f"{expected} 之一")
-            )
-        if faults:
-            raise ProblemError("bad_parameter", errors=faults)
+        product = parse_query(request, TraceQuery).product or TRACEABLE_PRODUCTS[0]
         service = self.service
         serving = {name: model.card.version for name, model in service.model_loader.deployed.items()}
         serving |= {name: model.card.version for name, model in service.slide_model_loader.deployed.items()}
 
         def load_trace(engine: sa.Engine) -> trace.TraceNode:
             with read_connection(engine) as connection:
-                return trace.trace_subject(connection, self.settings, product, request.path_params[0], serving)
+                return trace.trace_subject(connection, self.settings, product, request.path_params["id"], serving)
 
-        return Response(_trace_json(await self.store.read(load_trace)))
+        return JSONResponse(_trace_json(await self.store.read(load_trace)))
 
-    # --- what became of it
+    # --- outcomes, overrides and referrals
 
     async def post_outcomes(self, request: Request) -> Response:
         payload, digest = await json_object(request, self.settings.limits)
@@ -100,33 +103,35 @@ class GovernanceRoutes:
 
     async def post_override(self, request: Request) -> Response:
         payload, digest = await json_object(request, self.settings.limits)
-        decision = (await self._find_records([request.path_params[0]], request)).get(request.path_params[0])
-        if decision is None or decision.kind != "decision":
-            raise _unknown_decision(request)
-        if faults := outcomes.override_faults(payload):
-            raise ProblemError("invalid_request", errors=faults)
+        decision = await self._find_decision(request)
+        override = parse(outcomes.override_model(payload), payload)
         scope = f"override {request.principal.tenant} {decision.id}"
         return await self._run_once(
-            request, scope, digest, lambda c: outcomes.record_override(c, payload, decision, request.principal)
+            request, scope, digest, lambda c: outcomes.record_override(c, override, decision, request.principal)
         )
 
     async def post_referral(self, request: Request) -> Response:
         payload, digest = await json_object(request, self.settings.limits)
-        decision = (await self._find_records([request.path_params[0]], request)).get(request.path_params[0])
-        if decision is None or decision.kind != "decision":
-            raise _unknown_decision(request)
-        if faults := outcomes.referral_faults(payload):
-            raise ProblemError("invalid_request", errors=faults)
+        decision = await self._find_decision(request)
+        referral = parse(outcomes.Referral, payload)
         scope = f"refer {request.principal.tenant} {decision.id}"
         return await self._run_once(
-            request, scope, digest, lambda c: outcomes.record_referral(c, payload, decision, request.principal)
+            request, scope, digest, lambda c: outcomes.record_referral(c, referral, decision, request.principal)
         )
+
+    async def _find_decision(self, request: Request) -> lookup.DecisionRecord:
+        """The decision of the path. Raises ProblemError."""
+        decision_id = request.path_params["id"]
+        decision = (await self._find_records([decision_id], request)).get(decision_id)
+        if decision is None or decision.kind != "decision":
+            raise _unknown_decision(request)
+        return decision
 
     async def _run_once(
         self, request: Request, scope: str, digest: str, transaction: Callable[[sa.Connection], Row]
     ) -> Response:
         result, replayed = await run_once(self.store, request, scope, digest, transaction)
-        return Response(orjson.dumps(result), headers={"Idempotent-Replayed": "true"} if replayed else {})
+        return JSONResponse(result, headers={"Idempotent-Replayed": "true"} if replayed else {})
 
     async def _find_records(self, ids: list[str], request: Request) -> dict[str, lookup.DecisionRecord]:
         def load_records(engine: sa.Engine) -> dict[str, lookup.DecisionRecord]:
@@ -135,33 +140,23 @@ class GovernanceRoutes:
 
         return await self.store.read(load_records)
 
-    # --- how the models do
+    # --- performance and alarms
 
     async def get_effects(self, request: Request) -> Response:
-        options, faults = parse_query(request, ("model", "since", "by"))
-        since = options.get("since", "")
-        if "since" in options and not DAY_PATTERN.fullmatch(since):
-            faults.append(
-                FieldError("since", validation.shown(repr(since)), "a day, as 2026-11-01", "日期，如 2026-11-01")
-            )
-        if options.get("by", "week") != "week":
-            faults.append(FieldError("by", validation.shown(repr(options["by"])), "week", "week（按周）"))
-        if faults:
-            raise ProblemError("bad_parameter", errors=faults)
-        weekly = "by" in options
+        query = parse_query(request, EffectsQuery)
         await self.service.input_counter.flush()
         tenant = None if "operator" in request.principal.roles else request.principal.tenant
 
         def load_reports(engine: sa.Engine) -> list[Row]:
             with read_connection(engine) as connection:
-                filters: dict[str, Any] = {"tenant": tenant, "model": options.get("model"), "since": since}
-                return performance.model_performance(connection, self.settings, **filters, weekly=weekly)
+                filters: dict[str, Any] = {"tenant": tenant, "model": query.model or None, "since": query.since}
+                return performance.model_performance(connection, self.settings, **filters, weekly=bool(query.by))
 
-        return Response(orjson.dumps({"effects": await self.store.read(load_reports)}))
+        return JSONResponse({"effects": await self.store.read(load_reports)})
 
     async def list_alarms(self, request: Request) -> Response:
         """What an operator must look at now, the oldest first."""
-        return Response(orjson.dumps({"alarms": await current_alarms(self.service)}))
+        return JSONResponse({"alarms": await current_alarms(self.service)})
 
 
 def _trace_json(node: trace.TraceNode) -> bytes:
@@ -178,4 +173,4 @@ def _trace_json(node: trace.TraceNode) -> bytes:
 
 
 def _unknown_decision(request: Request) -> ProblemError:
-    return ProblemError("unknown_decision", actual=repr(request.path_params[0][:80]))
+    return ProblemError("unknown_decision", actual=repr(request.path_params["id"][:80]))

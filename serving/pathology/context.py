@@ -65,7 +65,7 @@ class SlideContext:
 
     async def load_slide(self, request: Request) -> Row:
         """That of the address, where it is the caller's tenant's. Raises Problem."""
-        slide_id = request.path_params[0]
+        slide_id = request.path_params["id"]
         row = (
             await self.read(slide_store.get, slide_id, request.principal.tenant)
             if ID_PATTERN.fullmatch(slide_id)

@@ -4,28 +4,28 @@ from __future__ import annotations
 
 from typing import Any
 
-from datasets.slides.limits import SLIDE_LIMITS
-from serving.core.http import validation
 from serving.core.http.schema import (
+    BODY_PROBLEMS,
     IDEMPOTENCY_KEY_PARAM,
     STORE_PROBLEMS,
     Schema,
     closed_object,
+    json_body,
     json_response,
+    model_schema,
     operation,
     path_param,
-    query_param,
+    query_params,
 )
 from serving.pathology import shown, turnaround
-from serving.pathology.report.routes import FORMATS
-from serving.pathology.report.signing import MAX_DIAGNOSIS_CHARS, MAX_REASON_CHARS
-from serving.pathology.routes import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE
+from serving.pathology.report.routes import FORMATS, ReportQuery
+from serving.pathology.report.signing import report_models
+from serving.pathology.routes import WorklistQuery
 from serving.pathology.slides.states import STATES
 from serving.pathology.upload import request_form
 from serving.pathology.upload.tus import ALGORITHMS, EXTENSIONS, PART_MEDIA_TYPE, VERSION
 from serving.settings import Settings
 
-BODY_PROBLEMS = ("empty_body", "not_utf8", "malformed_json", "slow_request", "body_too_large", "unsupported_media_type")
 SIGN_PROBLEMS = (*BODY_PROBLEMS, "not_a_pathologist", "unknown_slide", "slide_state", "bad_header", "invalid_request",
         "key_reused", "report_unavailable", *STORE_PROBLEMS)  # fmt: skip
 UPLOAD_PROBLEMS = ("tus_version", "unknown_upload", "upload_gone", "upload_locked", *STORE_PROBLEMS)
@@ -173,19 +173,7 @@ def _slide_paths() -> Schema:
                 "worklist",
                 "Slides by priority, then the oldest first",
                 json_response(page_schema),
-                parameters=[
-                    query_param(
-                        "limit",
-                        {"type": "integer", "minimum": 1, "maximum": MAX_PAGE_SIZE, "default": DEFAULT_PAGE_SIZE},
-                        "Most.",
-                    ),
-                    query_param("after", STRING | {"pattern": "^[0-9a-f]{32}$"}, "`next` of the page before."),
-                    query_param("state", {"enum": list(STATES)}, "Only slides in this state."),
-                    query_param("specimen", {"enum": list(request_form.SPECIMENS)}, "Only slides of this specimen."),
-                    query_param("accession", STRING | {"minLength": 1, "maxLength": 64}, "Only those of this number."),
-                    query_param("signed", {"enum": ["true", "false"]}, "Only those that are signed, or are not yet."),
-                    query_param("review", {"enum": ["true", "false"]}, "Only those that wait for a pathologist."),
-                ],
+                parameters=query_params(WorklistQuery),
             ),
             "post": _operation(
                 "POST /v1/slides",
@@ -239,23 +227,17 @@ def _slide_paths() -> Schema:
 def _report_paths(settings: Settings) -> Schema:
     content = {media_type: {"schema": REPORT_REF if name == "json" else {}} for name, media_type in FORMATS.items()}
     version_header = {"Report-Version": {"schema": STRING, "description": "The version, or draft."}}
-    field_schemas = {
-        "findings": _text_schema(settings.slides.max_findings_chars),
-        "diagnosis": _text_schema(MAX_DIAGNOSIS_CHARS)
-        | {"description": "A category of Bethesda, such as HSIL, or words."},
-        "reason": _text_schema(MAX_REASON_CHARS) | {"description": "Why the report is amended."},
-    }
+    report_bodies = report_models(settings.slides.max_findings_chars)
     state_schema = closed_object({"slide_id": STRING, "state": {"enum": list(STATES)}}, ["slide_id", "state"])
 
-    def sign_operation(name: str, summary: str, fields: tuple[str, ...]) -> Schema:
-        schema = closed_object({field: field_schemas[field] for field in fields}, list(fields))
+    def sign_operation(name: str, summary: str, state: str) -> Schema:
         return _operation(
             f"POST /v1/slides/{{id}}/{name}",
             f"{name}Report",
             summary,
             json_response(REPORT_REF) | {"headers": REPLAYED_HEADER},
             parameters=[SLIDE_ID_PARAM, IDEMPOTENCY_KEY_PARAM],
-            requestBody={"required": True, "content": {"application/json": {"schema": schema}}},
+            requestBody=json_body(report_bodies[state]),
         )
 
     return {
@@ -267,8 +249,7 @@ def _report_paths(settings: Settings) -> Schema:
                 {"description": "As asked", "content": content, "headers": version_header},
                 parameters=[
                     SLIDE_ID_PARAM,
-                    query_param("format", {"enum": list(FORMATS)}, "Else by Accept."),
-                    query_param("version", {"type": "integer", "minimum": 1, "maximum": 999_999}, "An earlier one."),
+                    *query_params(ReportQuery),
                 ],
             )
         },
@@ -281,61 +262,17 @@ def _report_paths(settings: Settings) -> Schema:
                 parameters=[SLIDE_ID_PARAM],
             )
         },
-        "/v1/slides/{id}/sign": {"post": sign_operation("sign", "Sign the report", ("findings", "diagnosis"))},
+        "/v1/slides/{id}/sign": {"post": sign_operation("sign", "Sign the report", "signed")},
         "/v1/slides/{id}/amend": {
-            "post": sign_operation(
-                "amend", "Sign a correction; the earlier version stays", ("findings", "diagnosis", "reason")
-            )
+            "post": sign_operation("amend", "Sign a correction; the earlier version stays", "amended")
         },
     }
 
 
 def schemas() -> Schema:
     message_schema = closed_object({"code": STRING, "en": STRING, "zh": STRING}, ["code", "en", "zh"])
-    required_fields = {
-        "accession": _text_schema(64),
-        "specimen": {"enum": list(request_form.SPECIMENS)},
-        "stain": {"enum": list(request_form.STAINS)},
-        "preparation": {"enum": list(request_form.PREPARATIONS)},
-    }
-    nullable_fields = {name: {"anyOf": [schema, NULL]} for name, schema in required_fields.items()}
-    context_schema = closed_object(
-        {
-            "name": {"type": "string", "pattern": f"^{request_form.FIELD_PATTERN.pattern}$"},
-            "value": {"anyOf": [{"type": "boolean"}, {"type": "number", "minimum": -1e12, "maximum": 1e12}, _text_schema(200),
-                                NULL]},
-            "source": _text_schema(200),
-            "authorisation": _text_schema(200),
-        },
-        ["name", "value", "source", "authorisation"],
-    )  # fmt: skip
-    genotype_schema = {"type": "string", "pattern": f"^{request_form.GENOTYPE_PATTERN.pattern}$"}
-    optional_fields = {
-        "age": {"type": "integer", "minimum": 0, "maximum": 120},
-        "hpv_result": {"enum": list(request_form.HPV_RESULTS)},
-        "hpv_genotype": {"type": "array", "items": genotype_schema, "maxItems": request_form.MAX_GENOTYPES,
-                         "description": "Only with hpv_result positive."},
-        "previous_result": {"enum": list(request_form.PREVIOUS_RESULTS)},
-        "authorisation": {
-            "type": "string",
-            "pattern": "^[0-9a-f]{32}$",
-            "description": "The patient's; its revocation stops the reading",
-        },
-        "menopause": {"enum": list(request_form.MENOPAUSE)},
-        "context": {"type": "array", "items": context_schema, "maxItems": request_form.MAX_CONTEXT_FIELDS},
-        "mpp": {"type": "number", "minimum": SLIDE_LIMITS.finest_mpp, "maximum": SLIDE_LIMITS.coarsest_mpp,
-                "description": "Microns per pixel, where the file has none; who sends it answers for it."},
-    }  # fmt: skip
-    submission_schema = closed_object(
-        {
-            "reference": {"type": "string", "minLength": 1, "maxLength": 1_000,
-                          "description": "A path below the inbox, or the id of an upload."},
-            "sha256": {"type": "string", "pattern": f"^{validation.SHA256.pattern}$"},
-            **required_fields,
-            **{name: {"anyOf": [schema, NULL]} for name, schema in optional_fields.items()},
-        },
-        ["reference", "sha256", *required_fields],
-    )  # fmt: skip
+    form_fields = model_schema(request_form.FormFields)["properties"]
+    nullable_fields = {name: {"anyOf": [form_fields[name], NULL]} for name in request_form.REQUIRED_FIELDS}
     nullable_string: Schema = {"anyOf": [STRING, NULL]}
     summary_fields = {
         "slide_id": STRING,
@@ -360,7 +297,7 @@ def schemas() -> Schema:
         "items": {"type": "object", "required": ["version", "kind", "at", "sha256"]},
     }
     return {
-        "Submission": submission_schema,
+        "Submission": model_schema(request_form.Submission),
         "Slide": closed_object(summary_fields | detail_fields, list(summary_fields)),
         "Report": {"type": "object", "description": "A reading, and what its signer added."},
     }

@@ -22,10 +22,10 @@ async def worklist(request: Request) -> Response:
 
 async def viewer(request: Request) -> Response:
     """Raises Problem for no id."""
-    if not ID_PATTERN.fullmatch(request.path_params[0]):
+    if not ID_PATTERN.fullmatch(request.path_params["id"]):
         raise ProblemError("not_found", actual=repr(request.scope["path"][:200]))
-    return _redirect(f"{WORKLIST}/{request.path_params[0]}")
+    return _redirect(f"{WORKLIST}/{request.path_params['id']}")
 
 
 def _redirect(location: str) -> Response:
-    return Response(b"", 308, "text/plain; charset=utf-8", {"Location": location})
+    return Response(status_code=308, headers={"Location": location}, media_type="text/plain; charset=utf-8")

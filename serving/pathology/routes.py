@@ -8,20 +8,19 @@ Further addresses (deep zoom) are a class over Desk with `routes` of its own, an
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-import orjson
 import sqlalchemy as sa
+from pydantic import Field
 
 from datasets.errors import FieldError
 from serving.core.billing.quotas import Quota
 from serving.core.db.store import Store
-from serving.core.http import validation
 from serving.core.http.problems import ProblemError
-from serving.core.http.request import Request, Response, parse_query
+from serving.core.http.request import JSONResponse, Request, Response
+from serving.core.http.validation import FLAG, RequestModel, matching, one_of, parse_query, validate, whole_number
 from serving.core.identifiers import new_id
 from serving.pathology import pages, turnaround
 from serving.pathology.context import ID_PATTERN, Row, SlideContext, state_problem
@@ -40,6 +39,18 @@ from serving.settings import Settings
 
 Handler = Callable[[Request], Awaitable[Response]]
 DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE = 100, 500  # slides of one page of the worklist
+
+
+class WorklistQuery(RequestModel):
+    limit: Annotated[int, whole_number(1, MAX_PAGE_SIZE), Field(description="Most.")] = DEFAULT_PAGE_SIZE
+    after: Annotated[
+        str, matching(ID_PATTERN, "the id of a slide", "切片编号"), Field(description="`next` of the page before.")
+    ] = ""
+    state: Annotated[str, one_of(*STATES), Field(description="Only slides in this state.")] = ""
+    specimen: Annotated[str, one_of(*request_form.SPECIMENS), Field(description="Only slides of this specimen.")] = ""
+    accession: Annotated[str, request_form.ACCESSION, Field(description="Only those of this number.")] = ""
+    signed: Annotated[str, FLAG, Field(description="Only those that are signed, or are not yet.")] = ""
+    review: Annotated[str, FLAG, Field(description="Only those that wait for a pathologist.")] = ""
 
 
 class PathologyRoutes:
@@ -92,14 +103,10 @@ class PathologyRoutes:
     async def submit(self, request: Request) -> Response:
         """A file of the inbox, or an upload whose form or SHA-256 was still to be told."""
         payload, digest = await self.context.parse_body(request)
-        reference, sha256 = payload.pop("reference", None), payload.pop("sha256", None)
-        errors = validation.sha256(sha256)
-        form, form_errors = request_form.validate(payload)
-        errors += form_errors
-        if not isinstance(reference, str) or not 0 < len(reference) <= 1_000:
-            expected = "a path below the inbox, or the id of an upload", "收件箱内的路径，或上传编号"
-            errors.append(FieldError("reference", validation.describe_value(reference), *expected))
-            reference = ""
+        submission, errors = validate(request_form.Submission, payload)
+        errors = errors if submission is None else submission.errors()
+        given = payload.get("reference")
+        reference = given if isinstance(given, str) and request_form.REFERENCE.check(given) else ""
         upload = (
             await self.context.read(slide_store.get_upload, reference, request.principal.tenant)
             if ID_PATTERN.fullmatch(reference)
@@ -107,8 +114,9 @@ class PathologyRoutes:
         )
         if reference and upload is None:
             errors += await asyncio.to_thread(self._check_reference, request.principal.tenant, reference)
-        if errors or form is None or not isinstance(sha256, str):
+        if submission is None or errors:
             raise ProblemError("invalid_request", errors=errors)
+        form, sha256 = submission.to_form(), submission.sha256
         if upload is not None and "reference" not in upload["metadata"]:
             return await self._attach_form(request, upload, form, sha256, digest)
         return await self._submit_reference(request, reference, form, sha256, digest)
@@ -175,54 +183,26 @@ class PathologyRoutes:
         row = await self.context.read(slide_store.get, slide_id)
         assert row is not None, "it was made or found just now"
         headers = {"Location": f"/v1/slides/{slide_id}"} | ({"Idempotent-Replayed": "true"} if replayed else {})
-        return Response(
-            orjson.dumps(slide_to_json(row, include_details=True)), 200 if replayed else 202, headers=headers
+        return JSONResponse(
+            slide_to_json(row, include_details=True), status_code=200 if replayed else 202, headers=headers
         )
 
     # --- slides told of
 
     async def worklist(self, request: Request) -> Response:
-        options, errors = parse_query(request, ("limit", "after", "state", "specimen", "accession", "review", "signed"))
-        limit = options.get("limit", str(DEFAULT_PAGE_SIZE))
-        if not re.fullmatch(r"[0-9]{1,4}", limit, re.ASCII) or not 1 <= int(limit) <= MAX_PAGE_SIZE:
-            expected = f"a whole number from 1 to {MAX_PAGE_SIZE}", f"1 至 {MAX_PAGE_SIZE} 的整数"
-            errors.append(FieldError("limit", repr(limit[:60]), *expected))
-        for name, allowed in (
-            ("state", tuple(STATES)),
-            ("specimen", request_form.SPECIMENS),
-            ("review", ("true", "false")),
-            ("signed", ("true", "false")),
-        ):
-            if name in options and options[name] not in allowed:
-                allowed_text = ", ".join(allowed)
-                errors.append(
-                    FieldError(name, repr(options[name][:60]), f"one of {allowed_text}", f"{allowed_text} 之一")
-                )
-        is_valid, accession_expected, accession_expected_zh = request_form.RULES["accession"]
-        if "accession" in options and not is_valid(options["accession"]):
-            errors.append(
-                FieldError("accession", repr(options["accession"][:60]), accession_expected, accession_expected_zh)
-            )
-        after = options.get("after")
-        if after is not None and not ID_PATTERN.fullmatch(after):
-            errors.append(FieldError("after", repr(after[:60]), "the id of a slide", "切片编号"))
-        if errors:
-            raise ProblemError("bad_parameter", errors=errors)
+        query = parse_query(request, WorklistQuery)
         filters = {
             "tenant": request.principal.tenant,
-            "after": after,
-            "state": options.get("state"),
-            "specimen": options.get("specimen"),
-            "accession": options.get("accession"),
-            "review": options.get("review") == "true",
-            "signed": {"true": True, "false": False}.get(options.get("signed", "")),
+            **{name: getattr(query, name) or None for name in ("after", "state", "specimen", "accession")},
+            "review": query.review == "true",
+            "signed": {"true": True, "false": False}.get(query.signed),
         }
         try:
-            rows = await self.context.read(slide_store.worklist, int(limit), **filters)
+            rows = await self.context.read(slide_store.worklist, query.limit, **filters)
         except SlideNotFoundError as error:
             raise ProblemError("unknown_slide", actual=repr(error.slide_id)) from error
-        next_id = rows[-1]["id"] if len(rows) == int(limit) else None
-        return Response(orjson.dumps({"slides": [slide_to_json(row) for row in rows], "next": next_id}))
+        next_id = rows[-1]["id"] if len(rows) == query.limit else None
+        return JSONResponse({"slides": [slide_to_json(row) for row in rows], "next": next_id})
 
     async def turnaround(self, request: Request) -> Response:
         return await turnaround.turnaround_response(self.context, request)
@@ -233,11 +213,8 @@ class PathologyRoutes:
         if accepts_event_stream(request):
             return await self.event_stream.open_stream(request, slide, last_event_id)
         reports = await self.context.read(slide_store.list_reports, slide["id"])
-        return Response(
-            orjson.dumps(
-                slide_to_json(slide, include_details=True)
-                | {"reports": [_report_summary(report) for report in reports]}
-            )
+        return JSONResponse(
+            slide_to_json(slide, include_details=True) | {"reports": [_report_summary(report) for report in reports]}
         )
 
     async def cancel(self, request: Request) -> Response:
@@ -247,7 +224,7 @@ class PathologyRoutes:
             await self.intake.abort_upload(upload, "cancelled", {"by": "request"})
         else:
             await self.context.write(lambda c: slide_store.transition(c, slide["id"], "cancelled", {"by": "request"}))
-        return Response(orjson.dumps(slide_to_json(await self.context.load_slide(request), include_details=True)))
+        return JSONResponse(slide_to_json(await self.context.load_slide(request), include_details=True))
 
 
 def _is_arriving(connection: sa.Connection, slide: Row) -> bool:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from serving.core.http.schema import STORE_PROBLEMS, Schema, operation, path_param, query_param
-from serving.pathology.viewer.tile_routes import GEOJSON, JPEG, PNG, PROBABILITY_PATTERN, XML
+from serving.core.http.schema import STORE_PROBLEMS, Schema, operation, path_param, query_params
+from serving.pathology.viewer.tile_routes import GEOJSON, JPEG, PNG, XML, AnnotationQuery
 
 VIEWER_PROBLEMS: dict[str, tuple[str, ...]] = {
     "GET /slides": (),
@@ -29,9 +29,6 @@ def viewer_paths() -> Schema:
         path_param("level", "0 is one pixel, the last the whole slide", pattern="^[0-9]{1,2}$"),
         path_param("tile", "column_row, and the kind of picture", pattern="^[0-9]{1,6}_[0-9]{1,6}\\.(jpeg|png)$"),
     ]
-    threshold_param = query_param(
-        "threshold", {"type": "string", "pattern": f"^({PROBABILITY_PATTERN.pattern})$"}, "Tiles at or above; else 0.5."
-    )
     return {
         "/slides": _redirect_operation("GET /slides", "worklistMoved"),
         "/slides/{id}": _redirect_operation("GET /slides/{id}", "slideMoved", SLIDE_ID_PARAM),
@@ -43,7 +40,7 @@ def viewer_paths() -> Schema:
             "Evidence and positive tiles in level-0 pixels, as QuPath opens them",
             [GEOJSON],
             SLIDE_ID_PARAM,
-            threshold_param,
+            *query_params(AnnotationQuery),
         ),
     }
 

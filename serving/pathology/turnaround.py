@@ -12,10 +12,8 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import orjson
-
-from serving.core.http.problems import ProblemError
-from serving.core.http.request import Request, Response, parse_query
+from serving.core.http.request import JSONResponse, Request, Response
+from serving.core.http.validation import RequestModel, parse_query
 from serving.core.identifiers import utc_now
 from serving.pathology.context import SlideContext
 from serving.pathology.slides import turnaround as turnaround_store
@@ -26,9 +24,7 @@ MAX_SLIDES = 10_000  # slides whose times are looked at, the newest
 
 
 async def turnaround_response(context: SlideContext, request: Request) -> Response:
-    _, errors = parse_query(request, ())
-    if errors:
-        raise ProblemError("bad_parameter", errors=errors)
+    parse_query(request, RequestModel)  # which takes no parameter
     tenant, since = request.principal.tenant, datetime.now(UTC) - timedelta(days=WINDOW_DAYS)
     first_id = f"{int(since.timestamp() * 1_000):012x}"  # ids begin with their time
     counts = await context.read(turnaround_store.count_by_state, tenant)
@@ -39,10 +35,8 @@ async def turnaround_response(context: SlideContext, request: Request) -> Respon
         "states": {state: counts.get(state, 0) for state in STATES},
     }
     payload["awaiting"] = await context.read(turnaround_store.count_awaiting_review, tenant)
-    return Response(
-        orjson.dumps(
-            payload | turnaround_stats(state_times, await context.read(turnaround_store.waiting_summary, tenant))
-        )
+    return JSONResponse(
+        payload | turnaround_stats(state_times, await context.read(turnaround_store.waiting_summary, tenant))
     )
 
 

@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 from serving.core.http.schema import (
+    BODY_PROBLEMS,
     IDEMPOTENCY_KEY_PARAM,
     STORE_PROBLEMS,
     Schema,
-    closed_object,
+    json_body,
     json_response,
     operation,
     path_param,
-    query_param,
+    query_params,
 )
-from serving.registry.promotion import MAX_REASON_CHARS, MAX_VERSION_CHARS
-from serving.registry.versions import MAX_PAGE_SIZE, NAME_PATTERN
+from serving.registry.promotion import Promotion
+from serving.registry.routes import VersionQuery
 
 PROBLEMS = {
     "/v1/versions": STORE_PROBLEMS,
     "/v1/models/{name}/versions": ("unknown_model", "bad_parameter", *STORE_PROBLEMS),
     "/v1/models/{name}/versions/{version}": ("unknown_model", "unknown_version", *STORE_PROBLEMS),
     "/v1/models/{name}/champion": (
-        "unknown_model", "unknown_version", "not_promotable", "empty_body", "not_utf8", "malformed_json", "bad_header",
-        "slow_request", "body_too_large", "unsupported_media_type", "invalid_request", "key_reused", *STORE_PROBLEMS,
+        "unknown_model", "unknown_version", "not_promotable", *BODY_PROBLEMS, "bad_header", "invalid_request",
+        "key_reused", *STORE_PROBLEMS,
     ),
 }  # fmt: skip
 MODEL = path_param("name", "of a model, as GET /v1/versions tells it")
@@ -34,8 +35,6 @@ ITEMS = {"type": "array", "items": {"type": "object"}}
 
 
 def paths() -> Schema:
-    text: Schema = {"type": "string", "minLength": 1}
-    body = {"version": text | {"maxLength": MAX_VERSION_CHARS}, "reason": text | {"maxLength": MAX_REASON_CHARS}}
     stands_description = (
         "Of the newest: whether the champion's pointer on the disk names it; it may have been moved from elsewhere"
     )
@@ -67,19 +66,7 @@ def paths() -> Schema:
                 "versions",
                 "A model's versions, newest first, with figures and intervals, and who made which the champion",
                 versions_schema,
-                parameters=[
-                    MODEL,
-                    query_param(
-                        "before",
-                        {"type": "string", "pattern": f"^{NAME_PATTERN.pattern}$"},
-                        "`next` of the page before.",
-                    ),
-                    query_param(
-                        "limit",
-                        {"type": "integer", "minimum": 1, "maximum": MAX_PAGE_SIZE, "default": 50},
-                        "Of a page.",
-                    ),
-                ],
+                parameters=[MODEL, *query_params(VersionQuery)],
             )
         },
         "/v1/models/{name}/versions/{version}": {
@@ -98,10 +85,7 @@ def paths() -> Schema:
                 "Make a version the champion that passed its gate, or roll back to one that served before",
                 {"type": "object", "required": ["promotion_id", "model", "version", "kind"]},
                 parameters=[MODEL, IDEMPOTENCY_KEY_PARAM],
-                requestBody={
-                    "required": True,
-                    "content": {"application/json": {"schema": closed_object(body, [*body])}},
-                },
+                requestBody=json_body(Promotion),
             )
         },
     }

@@ -8,19 +8,18 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import sqlalchemy as sa
 
 from datasets.errors import FieldError
-from datasets.schema import find_unknown_names
 from models import bundle
 from models.bundle import BundleError
 from serving.core.audit import entries, log
 from serving.core.db.schema import INPUT_COUNTS, PROMOTIONS, SLIDES
-from serving.core.http import validation
 from serving.core.http.principal import Principal
 from serving.core.http.problems import ProblemError
+from serving.core.http.validation import RequestModel, line
 from serving.core.identifiers import new_id, utc_now
 from serving.registry.loader import ModelLoader
 from serving.registry.versions import StoredVersion
@@ -28,19 +27,15 @@ from serving.registry.versions import StoredVersion
 logger = logging.getLogger("yuheng.registry")
 
 Row = dict[str, Any]
-FIELDS = ("version", "reason")
 MAX_REASON_CHARS, MAX_VERSION_CHARS = 2_000, 128  # characters
 MAX_HISTORY = 50  # promotions that are listed for a model
 
 
-def validate(body: Row) -> list[FieldError]:
-    """The faults of a request for a promotion."""
-    errors = find_unknown_names(body, FIELDS, f"one of {', '.join(FIELDS)}", "字段之一")
-    for name, max_chars in (("version", MAX_VERSION_CHARS), ("reason", MAX_REASON_CHARS)):
-        if not validation.is_clean_text(body.get(name), max_chars):
-            expected = f"text of 1 to {max_chars:,} characters, in one line", f"1 至 {max_chars:,} 个字符的单行文本"
-            errors.append(FieldError(name, validation.describe_value(body.get(name)), *expected))
-    return errors
+class Promotion(RequestModel):
+    """The version that becomes the champion, and why."""
+
+    version: Annotated[str, line(MAX_VERSION_CHARS, ", in one line", "的单行文本")]
+    reason: Annotated[str, line(MAX_REASON_CHARS, ", in one line", "的单行文本")]
 
 
 def previously_served(connection: sa.Connection, digests: list[str]) -> set[str]:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-import re
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Annotated, Any
 
-import orjson
 import sqlalchemy as sa
+from pydantic import Field
 
 from datasets.errors import FieldError
 from models.bundle import read_alias
@@ -18,8 +17,8 @@ from serving.core.db.engine import read_connection
 from serving.core.db.store import Store
 from serving.core.http.idempotency import earlier_response, run_once
 from serving.core.http.problems import ProblemError
-from serving.core.http.request import Request, Response, parse_query
-from serving.core.http.validation import json_object
+from serving.core.http.request import JSONResponse, Request, Response
+from serving.core.http.validation import RequestModel, matching, parse_query, read_model, whole_number
 from serving.registry import promotion
 from serving.registry import versions as version_store
 from serving.registry.loader import ModelLoader
@@ -28,7 +27,15 @@ from serving.settings import Settings
 
 log = logging.getLogger("yuheng.versions")
 Handler = Callable[[Request], Awaitable[Response]]
-LIMIT_PATTERN = re.compile(r"[1-9][0-9]{0,2}", re.ASCII)
+
+
+class VersionQuery(RequestModel):
+    before: Annotated[
+        str,
+        matching(version_store.NAME_PATTERN, "the name of a version", "版本名"),
+        Field(description="`next` of the page before."),
+    ] = ""
+    limit: Annotated[int, whole_number(1, version_store.MAX_PAGE_SIZE), Field(description="Of a page.")] = 50
 
 
 class VersionRoutes:
@@ -53,9 +60,7 @@ class VersionRoutes:
     async def list_models(self, request: Request) -> Response:
         """Every model on disk, whether or not it is deployed."""
         names = await asyncio.to_thread(version_store.list_models, self.bundles)
-        return Response(
-            orjson.dumps({"models": await asyncio.to_thread(lambda: [self._describe_model(name) for name in names])})
-        )
+        return JSONResponse({"models": await asyncio.to_thread(lambda: [self._describe_model(name) for name in names])})
 
     def _describe_model(self, name: str) -> dict[str, Any]:
         folder, deployed = self.bundles / name, self._deployed_version(name)
@@ -76,23 +81,9 @@ class VersionRoutes:
 
     async def list_versions(self, request: Request) -> Response:
         name = await self._model_name(request)
-        options, errors = parse_query(request, ("before", "limit"))
-        before, limit = options.get("before", ""), options.get("limit", "50")
-        if not LIMIT_PATTERN.fullmatch(limit) or int(limit) > version_store.MAX_PAGE_SIZE:
-            errors.append(
-                FieldError(
-                    "limit",
-                    repr(limit[:20]),
-                    f"1 to {version_store.MAX_PAGE_SIZE}",
-                    f"1 至 {version_store.MAX_PAGE_SIZE}",
-                )
-            )
-        if "before" in options and not version_store.NAME_PATTERN.fullmatch(before):
-            errors.append(FieldError("before", repr(before[:60]), "the name of a version", "版本名"))
-        if errors:
-            raise ProblemError("bad_parameter", errors=errors)
+        query = parse_query(request, VersionQuery)
         versions, has_more = await asyncio.to_thread(
-            version_store.list_page, self.bundles, self.public_key, name, before, int(limit)
+            version_store.list_page, self.bundles, self.public_key, name, query.before, query.limit
         )
         previously_served, history = await self._promotion_records(name, versions, request.principal.tenant)
         deployed, champion = self._deployed_version(name), read_alias(self.bundles / name)
@@ -109,11 +100,11 @@ class VersionRoutes:
             "next": versions[-1].version if has_more and versions else None,
             "promotions": history,
         }
-        return Response(orjson.dumps(payload))
+        return JSONResponse(payload)
 
     async def get_version(self, request: Request) -> Response:
         name = await self._model_name(request)
-        version = await self._load_version(name, request.path_params[1])
+        version = await self._load_version(name, request.path_params["version"])
         previously_served, _ = await self._promotion_records(name, [version], request.principal.tenant)
         deployed = self._deployed_version(name)
         payload = version.to_json() | {"model": name, "serving": bool(deployed and deployed[0] == version.version)}
@@ -124,33 +115,26 @@ class VersionRoutes:
             payload |= version.card.model_dump(mode="json", include=names - {"versions"})
             payload |= {"libraries": version.card.versions}
             payload["plots"] = None if version.card.plots is None else version.card.plots.model_dump(mode="json")
-        return Response(orjson.dumps(payload))
+        return JSONResponse(payload)
 
     async def promote(self, request: Request) -> Response:
         name = await self._model_name(request)
-        body, digest = await json_object(request, self.settings.limits)
-        if errors := promotion.validate(body):
-            raise ProblemError("invalid_request", errors=errors)
+        body, digest = await read_model(request, promotion.Promotion, self.settings.limits)
         async with self.promotion_lock:
             return await self._promote_once(request, name, body, digest)
 
-    async def _promote_once(self, request: Request, name: str, body: dict[str, Any], digest: str) -> Response:
+    async def _promote_once(self, request: Request, name: str, body: promotion.Promotion, digest: str) -> Response:
         scope = f"champion {hashlib.sha256(name.encode()).hexdigest()}"  # a model's name may be longer than a scope
         if (earlier_payload := await earlier_response(self.store, request, scope, digest)) is not None:
             await self._finish_pending_promotion(name, earlier_payload, request.principal.tenant)
-            return Response(orjson.dumps(earlier_payload), headers={"Idempotent-Replayed": "true"})
-        version = await self._load_version(name, body["version"])
+            return JSONResponse(earlier_payload, headers={"Idempotent-Replayed": "true"})
+        version = await self._load_version(name, body.version)
         deployed = self._deployed_version(name)
         if read_alias(self.bundles / name) == version.version and deployed == (version.version, version.digest):
             expected = "another version: this one is already deployed", "其他版本：该版本已在线"
             raise ProblemError("invalid_request", errors=[FieldError("version", repr(version.version), *expected)])
-        await asyncio.to_thread(
-            promotion.check_deployable,
-            version,
-            self.bundles,
-            self.public_key,
-            (self.slide_model_loader, self.model_loader),
-        )
+        loaders = self.slide_model_loader, self.model_loader
+        await asyncio.to_thread(promotion.check_deployable, version, self.bundles, self.public_key, loaders)
         previously_served = (await self._promotion_records(name, [version], request.principal.tenant))[0]
         if not version.gate_passed and version.digest not in previously_served:
             raise promotion.not_promotable(version)
@@ -162,12 +146,12 @@ class VersionRoutes:
             scope,
             digest,
             lambda connection: promotion.record_promotion(
-                connection, version, deployed, body["reason"], request.principal, kind
+                connection, version, deployed, body.reason, request.principal, kind
             ),
         )
         if not replayed:
             await asyncio.to_thread(promotion.set_champion, self.bundles, version)
-        return Response(orjson.dumps(payload), headers={"Idempotent-Replayed": "true"} if replayed else {})
+        return JSONResponse(payload, headers={"Idempotent-Replayed": "true"} if replayed else {})
 
     async def _finish_pending_promotion(self, name: str, payload: dict[str, Any], tenant: str) -> None:
         """Move the pointer of a promotion that was recorded but not carried out, unless it was moved since."""
@@ -182,7 +166,8 @@ class VersionRoutes:
 
     async def _model_name(self, request: Request) -> str:
         """The model that the path names. Raises ProblemError."""
-        name, known_models = request.path_params[0], await asyncio.to_thread(version_store.list_models, self.bundles)
+        name: str = request.path_params["name"]
+        known_models = await asyncio.to_thread(version_store.list_models, self.bundles)
         if name not in known_models:
             raise ProblemError(
                 "unknown_model", actual=repr(name[:80]), expected=", ".join(known_models) or "none", expected_zh=None

@@ -8,25 +8,13 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from datasets.schema import ColumnSchema
 from models.bundle import CARD, BundleError, parse_bundle, read_alias, verify_bundle
-from models.card import BaseCard, DriftProfile
+from models.card import AnyCard
 from serving.registry.loader import modification_times
 
 NAME_PATTERN = re.compile(r"[\w-][\w.-]{0,127}", re.ASCII)
 MAX_PAGE_SIZE = 200  # versions on a page
 METRIC_NAMES = ("auc", "ks", "brier", "slope", "intercept", "sensitivity", "specificity", "accuracy")
-
-
-class AnyCard(BaseCard):
-    """The card of any product, with the fields that are of use without knowing the product."""
-
-    model_config = {"frozen": True, "extra": "ignore"}
-
-    horizon: str = ""
-    target: str = ""
-    inputs: tuple[ColumnSchema, ...] = ()
-    drift: DriftProfile | None = None
 
 
 @dataclass(frozen=True)

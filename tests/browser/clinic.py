@@ -7,7 +7,6 @@ import base64
 import hashlib
 import io
 import json
-import re
 import threading
 from collections.abc import AsyncGenerator
 from pathlib import Path
@@ -17,8 +16,11 @@ import numpy as np
 import uvicorn
 
 from serving.console import pages
-from serving.core.http.problems import PROBLEM_MEDIA_TYPE, ProblemError
-from serving.core.http.request import Request, Response, read_body
+from serving.core.http.metrics import Metrics
+from serving.core.http.principal import LOCAL_PRINCIPAL, Principal
+from serving.core.http.problems import ProblemError
+from serving.core.http.request import JSONResponse, Request, Response, StreamingResponse, read_body
+from serving.core.http.router import Router, Routes
 from serving.core.identifiers import new_id
 from serving.pathology import turnaround
 from serving.pathology.report import fhir, pdf
@@ -51,6 +53,10 @@ def read(slide: str, state: str = "ready", reading: dict[str, Any] | None = None
     return row(slide, state, reading=reading, triage=reading["triage"], priority=reading["priority"], **more)
 
 
+async def anybody(request: Request, roles: frozenset[str]) -> Principal:
+    return LOCAL_PRINCIPAL
+
+
 class Clinic:
     """Routes as the gateway has them; `slides` and `events` are for tests to set."""
 
@@ -66,7 +72,7 @@ class Clinic:
         np.savez(self.heat, probability=probability, attention=attention)
         self.images = TileRoutes(self.shown)
         one = "/v1/slides/{id}"
-        self.routes = {
+        self.routes: Routes = {
             **pages.routes(),
             **self.images.routes(),
             "/v1/session": {"GET": self.session, "POST": self.sign_in, "DELETE": self.sign_out},
@@ -80,38 +86,25 @@ class Clinic:
             "/v1/uploads": {"POST": self.create},
             "/v1/uploads/{id}": {"HEAD": self.head, "PATCH": self.patch},
         }
+        roles = {(path, method): frozenset[str]() for path, methods in self.routes.items() for method in methods}
+        self.router = Router(self.routes, roles, anybody, Metrics(), 65_536)
+        self.router.ready = True
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] != "http":
             return
-        call = Request(scope, receive, "test", dict(scope["headers"]))
-        try:
-            reply = await self.find(call)(call)
-        except ProblemError as problem:
-            reply = Response(problem.render("test"), problem.status_code, PROBLEM_MEDIA_TYPE, problem.headers)
-        self.asked.append((scope["method"], scope["path"], reply.status_code))
-        headers = {"content-type": reply.media_type, **{name.lower(): value for name, value in reply.headers.items()}}
-        sent = [(name.encode(), value.encode()) for name, value in headers.items()]
-        await send({"type": "http.response.start", "status": reply.status_code, "headers": sent})
-        if isinstance(reply.body, bytes):
-            await send({"type": "http.response.body", "body": reply.body})
-            return
-        async for part in reply.body:
-            await send({"type": "http.response.body", "body": part, "more_body": True})
-        await send({"type": "http.response.body", "body": b""})
 
-    def find(self, call: Request) -> Any:
-        for route, methods in self.routes.items():
-            found = re.fullmatch(re.sub(r"\{\w+\}", "([^/]+)", route), call.scope["path"])
-            if found and call.scope["method"] in methods:
-                call.path_params = found.groups()
-                return methods[call.scope["method"]]
-        raise ProblemError("not_found", actual=repr(call.scope["path"]))
+        async def recording_send(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                self.asked.append((scope["method"], scope["path"], message["status"]))
+            await send(message)
+
+        await self.router(scope, receive, recording_send)
 
     def held(self, call: Request) -> dict[str, Any]:
-        if call.path_params[0] not in self.slides:
-            raise ProblemError("not_found", actual=call.path_params[0])
-        return self.slides[call.path_params[0]]
+        if call.path_params["id"] not in self.slides:
+            raise ProblemError("not_found", actual=call.path_params["id"])
+        return self.slides[call.path_params["id"]]
 
     async def shown(self, call: Request) -> SlideImage:
         held = self.held(call)
@@ -119,22 +112,22 @@ class Clinic:
 
     async def worklist(self, call: Request) -> Response:
         ordered = sorted(self.slides.values(), key=lambda each: -each["priority"])
-        return Response(json.dumps({"slides": [{**each, "reading": None} for each in ordered]}).encode())
+        return JSONResponse({"slides": [{**each, "reading": None} for each in ordered]})
 
     async def turnaround(self, call: Request) -> Response:
         states = [each["state"] for each in self.slides.values()]
         told = {"days": 30, "slides": len(states), "states": {state: states.count(state) for state in STATES}}
         told["awaiting"] = states.count("ready") + states.count("abstained")
-        return Response(json.dumps(told | turnaround.turnaround_stats([])).encode())
+        return JSONResponse(told | turnaround.turnaround_stats([]))
 
     async def slide(self, call: Request) -> Response:
         held = self.held(call)
-        if "text/event-stream" not in (call.header(b"accept") or ""):
-            return Response(json.dumps(held).encode())
+        if "text/event-stream" not in (call.headers.get("accept") or ""):
+            return JSONResponse(held)
 
         async def told() -> AsyncGenerator[bytes, None]:
             yield b"retry: 500\n\n"
-            known = int(call.header(b"last-event-id") or 0)
+            known = int(call.headers.get("last-event-id") or 0)
             for number, (kind, change) in list(enumerate(self.events.get(held["slide_id"], []), 1))[known:]:
                 await asyncio.sleep(0.4)
                 held.update({"progress": change} if kind == "progress" else change)
@@ -147,48 +140,45 @@ class Clinic:
                 yield f"id: {number}\nevent: {kind}\ndata: {json.dumps(detail)}\n\n".encode()
             await asyncio.sleep(3)
 
-        return Response(told(), 200, "text/event-stream", {"Cache-Control": "no-store"})
+        return StreamingResponse(told(), headers={"Cache-Control": "no-store"}, media_type="text/event-stream")
 
     async def report(self, call: Request) -> Response:
         held, kind = self.held(call), call.scope["query_string"].decode()
         signed = self.reports.get(held["slide_id"])
         body = signed[-1] if signed else held["reading"]
         if kind == "format=pdf":
-            return Response(pdf.render(body, None, fake_readings.heat()[0]), 200, "application/pdf")
-        return Response(json.dumps(fhir.build_diagnostic_report(body) if kind == "format=fhir" else body).encode())
+            return Response(pdf.render(body, None, fake_readings.heat()[0]), media_type="application/pdf")
+        return JSONResponse(fhir.build_diagnostic_report(body) if kind == "format=fhir" else body)
 
     # --- who asks: anybody may look, and a cookie says who signs
 
     def person(self, call: Request) -> dict[str, str]:
-        if f"yuheng_session={TOKEN}" not in (call.header(b"cookie") or ""):
+        if f"yuheng_session={TOKEN}" not in (call.headers.get("cookie") or ""):
             raise ProblemError("not_a_pathologist", actual="The caller has no licence")
         return PERSON
 
     async def session(self, call: Request) -> Response:
-        known = TOKEN in (call.header(b"cookie") or "")
-        return Response(
-            json.dumps(
-                {"tenant": "local", "roles": ["clinic"], **(PERSON if known else dict.fromkeys(PERSON, ""))}
-            ).encode()
+        known = TOKEN in (call.headers.get("cookie") or "")
+        return JSONResponse(
+            {"tenant": "local", "roles": ["clinic"], **(PERSON if known else dict.fromkeys(PERSON, ""))}
         )
 
     async def sign_in(self, call: Request) -> Response:
         if json.loads(await read_body(call, 100_000, 5)) != {"token": TOKEN}:
             raise ProblemError("bad_token", actual="The token is nobody's")
         cookie = f"yuheng_session={TOKEN}; Path=/; HttpOnly; SameSite=Strict"
-        return Response(
-            json.dumps({"tenant": "local", "roles": ["clinic", "pathologist"], **PERSON}).encode(),
-            headers={"Set-Cookie": cookie},
+        return JSONResponse(
+            {"tenant": "local", "roles": ["clinic", "pathologist"], **PERSON}, headers={"Set-Cookie": cookie}
         )
 
     async def sign_out(self, call: Request) -> Response:
-        return Response(b"", 204, headers={"Set-Cookie": "yuheng_session=; Path=/; Max-Age=0"})
+        return Response(status_code=204, headers={"Set-Cookie": "yuheng_session=; Path=/; Max-Age=0"})
 
     async def review(self, call: Request) -> Response:
         held = self.held(call)
         self.person(call)
         held["state"] = "in_review"
-        return Response(json.dumps(held).encode())
+        return JSONResponse(held)
 
     async def sign(self, call: Request) -> Response:
         held, person = self.held(call), self.person(call)
@@ -198,38 +188,40 @@ class Clinic:
         body = {**held["reading"], **told, "signed_by": person, "signed_at": AT, "version": number}
         versions.append(body | {"amends": number - 1 or None})
         held["state"] = "amended" if number > 1 else "signed"
-        return Response(json.dumps(versions[-1]).encode())
+        return JSONResponse(versions[-1])
 
     # --- as much of tus as a client needs
 
     async def create(self, call: Request) -> Response:
-        pairs = [pair.strip().split(" ") for pair in (call.header(b"upload-metadata") or "").split(",")]
+        pairs = [pair.strip().split(" ") for pair in (call.headers.get("upload-metadata") or "").split(",")]
         metadata = {name: base64.b64decode(value).decode() for name, value in pairs}
         slide = new_id()
         self.slides[slide] = row(slide, "uploading", accession=metadata["accession"], name=metadata["filename"])
-        length = int(call.header(b"upload-length") or 0)
+        length = int(call.headers.get("upload-length") or 0)
         self.uploads[slide] = {"data": io.BytesIO(), "length": length, "metadata": metadata}
         headers = {"Location": f"/v1/uploads/{slide}", "Slide-Id": slide, "Tus-Resumable": "1.0.0"}
-        return Response(b"", 201, headers=headers)
+        return Response(status_code=201, headers=headers)
 
     async def head(self, call: Request) -> Response:
-        upload = self.uploads[call.path_params[0]]
+        upload = self.uploads[call.path_params["id"]]
         told = {"Upload-Offset": str(upload["data"].tell()), "Upload-Length": str(upload["length"])}
-        return Response(b"", 200, headers={**told, "Tus-Resumable": "1.0.0", "Cache-Control": "no-store"})
+        return Response(headers={**told, "Tus-Resumable": "1.0.0", "Cache-Control": "no-store"})
 
     async def patch(self, call: Request) -> Response:
-        upload = self.uploads[call.path_params[0]]
+        upload = self.uploads[call.path_params["id"]]
         part = await read_body(call, 100_000_000, 30)
         if self.cut:
             self.cut -= 1
             upload["data"].write(part[: len(part) // 3])
-            return Response(b"{}", 500)
+            return JSONResponse(b"{}", status_code=500)
         upload["data"].write(part)
         if upload["data"].tell() == upload["length"]:
             found = hashlib.sha256(upload["data"].getvalue()).hexdigest()
             matches = found == upload["metadata"]["sha256"]
-            self.slides[call.path_params[0]].update(state="verifying" if matches else "failed", sha256=found)
-        return Response(b"", 204, headers={"Upload-Offset": str(upload["data"].tell()), "Tus-Resumable": "1.0.0"})
+            self.slides[call.path_params["id"]].update(state="verifying" if matches else "failed", sha256=found)
+        return Response(
+            status_code=204, headers={"Upload-Offset": str(upload["data"].tell()), "Tus-Resumable": "1.0.0"}
+        )
 
 
 class Server:

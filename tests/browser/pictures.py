@@ -1,6 +1,6 @@
 """The README's pictures, taken of a running `make demo`: python -m tests.browser.pictures [http://127.0.0.1:3000]
 
-To be looked at before they are committed: docs/*.png, of few colours, so that each stays small.
+To be looked at before they are committed: docs/images/*.png, of few colours, so that each stays small.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from serving.cli.demo import demo_token
 from tests.browser.conftest import CHROMIUM, QUIET
 from tests.paths import ROOT
 
-DOCS = ROOT / "docs"
+DOCS = ROOT / "docs" / "images"
 
 
 def household(page: Page) -> None:
@@ -93,7 +93,7 @@ def main(base: str) -> None:
             picture = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
             small = picture.quantize(48 if name == "slide" else 128, dither=Image.Dither.NONE)
             small.save(DOCS / f"{name}.png", optimize=True)
-            print(f"docs/{name}.png: {(DOCS / f'{name}.png').stat().st_size / 1_000:.0f} kB")
+            print(f"docs/images/{name}.png: {(DOCS / f'{name}.png').stat().st_size / 1_000:.0f} kB")
             page.close()
         browser.close()
 

@@ -45,7 +45,7 @@ def held(home, version):
 
 
 def test_the_first_model_becomes_the_champion_with_a_signed_bundle(home):
-    assert home.made.verdict.passed, home.made.verdict.why
+    assert home.made.verdict.passed, home.made.verdict.failures
     assert bundle.read_alias(home.var / "bundles" / "tiny") == home.made.version
     found = held(home, home.made.version)
     assert (found.card.product, found.card.model, found.card.version) == ("credit_limit", "tiny", home.made.version)
@@ -59,9 +59,9 @@ def test_the_card_says_that_its_data_are_simulated_and_what_they_were(home):
     assert card.data[0].rows == 3_000
     assert len(card.data[0].sha256) == 64
     assert card.data[0].split_sha256
-    assert card.run_id == home.made.run
-    assert "Simulated data" in home.made.report.read_text()
-    assert {path.stem for path in (home.made.report.parent / "plots").glob("*.png")} >= {
+    assert card.run_id == home.made.run_id
+    assert "Simulated data" in home.made.card_path.read_text()
+    assert {path.stem for path in (home.made.card_path.parent / "plots").glob("*.png")} >= {
         "roc",
         "calibration",
         "reasons",
@@ -75,9 +75,9 @@ def test_the_signed_card_tells_the_gates_verdict_and_what_its_pictures_are_drawn
         check.name: check.found for check in home.made.verdict.checks
     }
     plots = card.plots
-    assert (plots.unit, plots.rows) == ("rows", home.made.judgement.rows)
+    assert (plots.unit, plots.rows) == ("rows", home.made.evaluation.rows)
     ours = plots.roc[0]
-    assert np.trapezoid(ours.y, ours.x) == pytest.approx(home.made.judgement.figures["auc"].value, abs=0.005)
+    assert np.trapezoid(ours.y, ours.x) == pytest.approx(home.made.evaluation.metrics["auc"].value, abs=0.005)
     assert (ours.x[0], ours.y[0], ours.x[-1], ours.y[-1]) == (0, 0, 1, 1)
     assert all(group.low <= group.seen <= group.high for group in plots.reliability)
     assert sum(plots.spread.positive) == pytest.approx(1, abs=1e-4)
@@ -122,13 +122,13 @@ def test_the_registry_tells_the_run_its_data_figures_and_files(home):
     registry = Registry(home.var)
     found = registry.find("tiny", "champion")
     assert (found.bundle, found.gate) == (home.made.version, "passed")
-    run = registry.client.get_run(home.made.run)
+    run = registry.client.get_run(home.made.run_id)
     assert run.info.status == "FINISHED"
     assert run.data.tags["simulated"] == "true"
-    assert run.data.metrics["auc"] == pytest.approx(home.made.judgement.figures["auc"].value)
+    assert run.data.metrics["auc"] == pytest.approx(home.made.evaluation.metrics["auc"].value)
     assert run.data.params["split.column"] == "village_id"
     assert {tag.key: tag.value for tag in run.inputs.dataset_inputs[0].tags}["sha256"]
-    assert {file.path for file in registry.client.list_artifacts(home.made.run)} == {"bundle", "report"}
+    assert {file.path for file in registry.client.list_artifacts(home.made.run_id)} == {"bundle", "report"}
     with pytest.raises(NotRegisteredError, match="Known: "):
         registry.find("tiny", "77")
 

@@ -69,7 +69,7 @@ class PathologyPipeline(pipeline.TrainingPipeline):
             card_text=pathology_model_card.render(card, evaluation, verdict, plot_paths, data.show_images),
             parity=stages.parity,
             plots=build_plots(plot_inputs),
-            fit_summary={"epochs": len(trained.history), "best": trained.best + 1, "device": trained.device},
+            fit_summary={"epochs": len(trained.history), "best": trained.best_epoch + 1, "device": trained.device},
             extra_graphs={name: graph for name, graph in extra_graphs.items() if graph is not None},
         )
 

@@ -220,7 +220,9 @@ def git_commit(folder: Path = Path(__file__).parent) -> str:
 
     def git(*args: str) -> str | None:
         try:
-            completed = subprocess.run(["git", "-C", str(folder), *args], capture_output=True, text=True, timeout=20)
+            completed = subprocess.run(
+                ["git", "-C", str(folder), *args], capture_output=True, encoding="utf-8", timeout=20
+            )
         except (OSError, subprocess.TimeoutExpired):
             return None  # no git here: the card then says no commit
         return completed.stdout.strip() if completed.returncode == 0 else None

@@ -139,7 +139,7 @@ def _repository_url() -> str:
     """Where the code comes from: the repository's own address without what signs in to it, else the folder."""
     command = ["git", "-C", str(REPOSITORY_ROOT), "config", "--get", "remote.origin.url"]
     try:
-        url = subprocess.run(command, capture_output=True, text=True, timeout=20).stdout.strip()
+        url = subprocess.run(command, capture_output=True, encoding="utf-8", timeout=20).stdout.strip()
     except (OSError, subprocess.TimeoutExpired):
         url = ""
     scheme, separator, remainder = url.partition("://")

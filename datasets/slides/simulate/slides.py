@@ -298,7 +298,7 @@ def write(
             write_tiff(path, simulated_slide, lambda: progress_bar.advance(task))
             truth[path.name] = describe(simulated_slide)
     document = {"simulated": True, "classes": CLASSES, "seed": seed, "slides": truth}
-    (folder / "truth.json").write_text(json.dumps(document, ensure_ascii=False))
+    (folder / "truth.json").write_text(json.dumps(document, ensure_ascii=False), encoding="utf-8")
     return folder / "truth.json"
 
 

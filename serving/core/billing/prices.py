@@ -76,7 +76,7 @@ class Prices:
     def load(cls, file: Path) -> Prices:
         """Raises PricesRefused."""
         try:
-            document = tomllib.loads(file.read_text())
+            document = tomllib.loads(file.read_text(encoding="utf-8"))
             price_lists = [PriceList.model_validate(item) for item in document.pop("versions", [])]
             if document:
                 raise ValueError(f"{', '.join(document)} is not known; [[versions]] is")

@@ -1,103 +1,93 @@
-"""The thin layer between ASGI and the routes: a call, a reply, a body read within its limits."""
+"""Starlette's request and responses as the routes use them: who sent a request, bodies within limits, JSON by orjson."""
 
 from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping, MutableMapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncGenerator, Iterator, Mapping
+from contextlib import aclosing
 from typing import Any
-from urllib.parse import parse_qsl
 
-from datasets.errors import FieldError
-from datasets.schema import find_unknown_names
+import orjson
+from starlette import requests, responses
+from starlette.responses import Response as Response  # for bytes; its content type is the one that is given
+from starlette.types import Receive, Scope, Send
+
 from serving.core.http.principal import LOCAL_PRINCIPAL, Principal
 from serving.core.http.problems import ProblemError
-
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
 
 JSON_MEDIA_TYPE = "application/json"
 IDEMPOTENCY_KEY_PATTERN = re.compile(r"[\x21-\x7e]{1,255}")  # printable, no blanks
 
 
-class ClientDisconnectedError(Exception):
-    """The caller hung up: nobody is left to answer."""
+class Request(requests.Request):
+    """One request, with its id and who sent it."""
 
-
-@dataclass(slots=True)
-class Request:
-    """One request. `headers` are lower-case; `path` holds what the address's pattern took."""
-
-    scope: Mapping[str, Any]
-    receive: Receive
-    request_id: str
-    headers: dict[bytes, bytes]
-    path_params: tuple[str, ...] = ()
+    request_id = ""
     principal: Principal = LOCAL_PRINCIPAL
 
-    def header(self, name: bytes) -> str | None:
-        value = self.headers.get(name)
-        return None if value is None else value.decode("latin-1")
-
     def media_type(self) -> str:
-        return (self.header(b"content-type") or "").partition(";")[0].strip().lower()
+        """Content-Type in lower case, without its parameters."""
+        return self.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
-@dataclass(slots=True)
-class Response:
-    """`body` is sent as it comes; an iterator's first part is awaited before the status is sent."""
+class JSONResponse(responses.JSONResponse):
+    """`content` as JSON, NumPy's numbers included; bytes are JSON already."""
 
-    body: bytes | AsyncGenerator[bytes, None]
-    status_code: int = 200
-    media_type: str = JSON_MEDIA_TYPE
-    headers: Mapping[str, str] = field(default_factory=dict)
+    def render(self, content: Any) -> bytes:
+        return content if isinstance(content, bytes) else orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+class StreamingResponse(responses.StreamingResponse):
+    """Chunks as a generator makes them.
+
+    The first chunk is made before the status is sent, so that a failure until then is a problem, and closing the
+    generator also ends what it began. Starlette's own class would read the request meanwhile to see whether the client
+    hangs up; here the generators do, as a batch with an Idempotency-Key goes on without its caller.
+    """
+
+    def __init__(
+        self, content: AsyncGenerator[bytes, None], media_type: str, headers: Mapping[str, str] | None = None
+    ) -> None:
+        super().__init__(content, headers={"Content-Type": media_type, **(headers or {})})  # without a charset
+        self.chunks = content
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async with aclosing(self.chunks) as chunks:
+            chunk = await anext(chunks)
+            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+            await send({"type": "http.response.body", "body": chunk, "more_body": True})
+            async for chunk in chunks:
+                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
 
 
 async def read_body(request: Request, max_bytes: int, timeout: float) -> bytes:
-    """The whole body. Raises Problem where it is over `most` bytes (without reading on) or slower than `seconds`."""
-    content_length = request.headers.get(b"content-length")
-    if content_length is not None and int(content_length) > max_bytes:
-        raise body_too_large(int(content_length), max_bytes)
-    message = await request.receive()
-    if message["type"] == "http.disconnect":
-        raise ClientDisconnectedError
-    body: bytes = message.get("body", b"")
-    if message.get("more_body", False):
-        try:
-            async with asyncio.timeout(timeout):
-                body = await _read_remaining(request, body, max_bytes)
-        except TimeoutError:
-            raise ProblemError("slow_request", expected=f"{timeout:g} s", expected_zh=f"{timeout:g} 秒") from None
-    elif len(body) > max_bytes:
-        raise body_too_large(len(body), max_bytes)
+    """The whole body. Raises ProblemError where it is over `max_bytes`, without reading on, or takes over `timeout`
+    seconds to arrive, and ClientDisconnect."""
+    check_content_length(request, max_bytes)
+    body = b""
+    try:
+        async with asyncio.timeout(timeout):
+            async for chunk in request.stream():
+                body = body + chunk if body else chunk
+                if len(body) > max_bytes:
+                    raise body_too_large(len(body), max_bytes)
+    except TimeoutError:
+        raise slow_request(timeout) from None
     return body
 
 
-def parse_query(request: Request, allowed: Sequence[str]) -> tuple[dict[str, str], list[FieldError]]:
-    """(the address's parameters, a fault for each that is not of `known` or told twice). Raises Problem."""
-    try:
-        pairs = parse_qsl(request.scope["query_string"].decode("ascii"), keep_blank_values=True, errors="strict")
-    except (ValueError, UnicodeError) as error:
-        raise ProblemError("bad_parameter", errors=[FieldError("(query)", str(error), "UTF-8", "UTF-8")]) from error
-    options = dict(pairs)
-    errors = find_unknown_names(options, allowed, f"one of {', '.join(allowed)}", "参数之一")
-    errors += [  # PostgreSQL looks for none
-        FieldError(name, "a NUL", "text without NUL", "不含 NUL 的文本")
-        for name in allowed
-        if "\0" in options.get(name, "")
-    ]
-    errors += [
-        FieldError(name, "given more than once", "one value", "一个值")
-        for name in allowed
-        if sum(name == parameter for parameter, _ in pairs) > 1
-    ]
-    return options, errors
+def check_content_length(request: Request, max_bytes: int) -> None:
+    """Raises ProblemError where the announced length is over `max_bytes`."""
+    content_length = request.headers.get("content-length")
+    if content_length is not None and int(content_length) > max_bytes:
+        raise body_too_large(int(content_length), max_bytes)
 
 
 def idempotency_key(request: Request) -> str | None:
-    key = request.header(b"idempotency-key")
+    """The header's value. Raises ProblemError where it is no key."""
+    key = request.headers.get("idempotency-key")
     if key is not None and not IDEMPOTENCY_KEY_PATTERN.fullmatch(key):
         raise ProblemError(
             "bad_header",
@@ -109,24 +99,8 @@ def idempotency_key(request: Request) -> str | None:
     return key
 
 
-async def _read_remaining(request: Request, first_chunk: bytes, max_bytes: int) -> bytes:
-    chunks, size = [first_chunk], len(first_chunk)
-    while True:
-        if size > max_bytes:
-            raise body_too_large(size, max_bytes)
-        message = await request.receive()
-        if message["type"] == "http.disconnect":
-            raise ClientDisconnectedError
-        chunks.append(message.get("body", b""))
-        size += len(chunks[-1])
-        if not message.get("more_body", False):
-            if size > max_bytes:
-                raise body_too_large(size, max_bytes)
-            return b"".join(chunks)
-
-
 def body_too_large(size: int, max_bytes: int) -> ProblemError:
-    """`found` bytes were announced, or received so far."""
+    """`size` bytes were announced, or received so far."""
     return ProblemError(
         "body_too_large",
         actual=f"{size:,} bytes",
@@ -136,13 +110,18 @@ def body_too_large(size: int, max_bytes: int) -> ProblemError:
     )
 
 
+def slow_request(seconds: float) -> ProblemError:
+    """The body did not arrive within so many seconds."""
+    return ProblemError("slow_request", expected=f"{seconds:g} s", expected_zh=f"{seconds:g} 秒")
+
+
 async def iterate_in_thread(chunks: Iterator[bytes]) -> AsyncGenerator[bytes, None]:
-    """Each part made in a thread, one at a time."""
+    """Each chunk made in a thread, one at a time."""
     while (chunk := await asyncio.to_thread(next, chunks, None)) is not None:
         yield chunk
 
 
 async def wait_for_disconnect(request: Request) -> None:
-    """Ends once the caller hung up."""
+    """Return once the client has hung up. The body must have been read."""
     while (await request.receive())["type"] != "http.disconnect":
         pass

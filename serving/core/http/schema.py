@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pydantic import BaseModel
+from pydantic.json_schema import GenerateJsonSchema
+
 from serving.core.http.problems import PROBLEM_MEDIA_TYPE, PROBLEM_TYPES
 
 Schema = dict[str, Any]
@@ -19,6 +22,9 @@ IDEMPOTENCY_KEY_PARAM = {
     "schema": {"type": "string", "pattern": "^[!-~]{1,255}$"},
     "description": "Seen before with the same request, nothing is done again and the first answer is given.",
 }
+BODY_PROBLEMS = (  # of a JSON body
+    "empty_body", "not_utf8", "malformed_json", "slow_request", "body_too_large", "unsupported_media_type",
+)  # fmt: skip
 STORE_PROBLEMS = ("store_locked", "store_full", "store_failed", "not_ready")
 
 
@@ -75,6 +81,15 @@ def query_param(name: str, schema: Schema, description: str) -> Schema:
     return {"name": name, "in": "query", "schema": schema, "description": description}
 
 
+def query_params(model: type[BaseModel]) -> list[Schema]:
+    """The parameters of a query, as its model has them."""
+    properties = model_schema(model)["properties"]
+    return [
+        query_param(name, {key: value for key, value in schema.items() if key != "description"}, schema["description"])
+        for name, schema in properties.items()
+    ]
+
+
 def path_param(name: str, description: str, **extra: Any) -> Schema:
     schema = {"type": "string"} | extra
     return {"name": name, "in": "path", "required": True, "schema": schema, "description": description}
@@ -86,3 +101,38 @@ def link(operation: str, expression: str) -> Schema:
 
 def closed_object(properties: Schema, required: Sequence[str]) -> Schema:
     return {"type": "object", "required": list(required), "properties": properties, "additionalProperties": False}
+
+
+class _SchemaGenerator(GenerateJsonSchema):
+    """Without titles made of fields' names."""
+
+    def field_title_should_be_set(self, schema: Any) -> bool:
+        return False
+
+
+def model_schema(model: type[BaseModel]) -> Schema:
+    """The JSON schema of a model: in one piece, without the names and docstrings of classes, and without the defaults
+    that stand for a field that is not given."""
+    schema = model.model_json_schema(schema_generator=_SchemaGenerator)
+    simple: Schema = _simplify(schema, schema.pop("$defs", {}))
+    return simple
+
+
+def _simplify(schema: Any, definitions: Schema) -> Any:
+    if isinstance(schema, list):
+        return [_simplify(item, definitions) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    if "$ref" in schema:
+        schema = definitions[schema["$ref"].rpartition("/")[2]]
+    if "properties" in schema:
+        schema = {name: value for name, value in schema.items() if name not in ("title", "description")}
+    if not schema.get("default", True):
+        schema = {name: value for name, value in schema.items() if name != "default"}
+    return {name: _simplify(value, definitions) for name, value in schema.items()}
+
+
+def json_body(model: type[BaseModel] | Schema) -> Schema:
+    """A required JSON body, by its model or its schema."""
+    schema = model if isinstance(model, dict) else model_schema(model)
+    return {"required": True, "content": {"application/json": {"schema": schema}}}

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
+from typing import Annotated
 from urllib.parse import unquote
-
-import orjson
 
 from serving.core.http.principal import ANONYMOUS, LOCAL_PRINCIPAL, Principal
 from serving.core.http.problems import ProblemError
-from serving.core.http.request import JSON_MEDIA_TYPE, Request, Response, read_body
-from serving.core.http.validation import parse_json
+from serving.core.http.request import JSONResponse, Request, Response, read_body
+from serving.core.http.router import Routes
+from serving.core.http.validation import RequestModel, parse_json, require_media_type, text, validate
 from serving.core.security.rate_limits import RateLimiter
 from serving.core.security.tokens import TokenError, TokenVerifier
 from serving.settings import Settings
@@ -18,8 +18,12 @@ from serving.settings import Settings
 COOKIE_NAME = "yuheng_session"
 MAX_COOKIE_TOKEN_BYTES = 3_800  # bytes of a token in a cookie: browsers drop a cookie of more than 4,096
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
-DISPLAYED_USER_HEADER = b"shown-to"  # tenant/who/name/licence of whom the asking page shows, each percent-encoded
+DISPLAYED_USER_HEADER = "shown-to"  # tenant/who/name/licence of whom the asking page shows, each percent-encoded
 AUTH_CHALLENGE = 'Bearer realm="yuheng"'
+
+
+class SignIn(RequestModel):
+    token: Annotated[str, text(MAX_COOKIE_TOKEN_BYTES, str.isascii)]
 
 
 class Authenticator:
@@ -31,10 +35,13 @@ class Authenticator:
     def start(self) -> None:
         self.token_verifier.start()
 
+    def routes(self) -> Routes:
+        return {"/v1/session": {"GET": self.whoami, "POST": self.login, "DELETE": self.logout}}
+
     async def authorize(self, request: Request, allowed_roles: frozenset[str]) -> Principal:
         """Who calls; NOBODY where anybody may. Raises Problem."""
-        authorization, cookie = request.headers.get(b"authorization"), request.headers.get(b"cookie")
-        if authorization is None and (cookie is None or COOKIE_NAME.encode() not in cookie):
+        authorization, cookie = request.headers.get("authorization"), request.headers.get("cookie")
+        if authorization is None and (cookie is None or COOKIE_NAME not in cookie):
             principal = None
         elif allowed_roles:
             principal = await self._authenticate(request)
@@ -63,7 +70,7 @@ class Authenticator:
 
     async def _authenticate(self, request: Request) -> Principal | None:
         """By the header, else by the cookie. Raises Problem."""
-        authorization = request.header(b"authorization")
+        authorization = request.headers.get("authorization")
         if authorization is not None:
             scheme, _, token = authorization.partition(" ")
             if scheme.lower() != "bearer" or not token.strip():
@@ -88,38 +95,35 @@ class Authenticator:
     # --- the browser's session: the token in a cookie that no script can read
 
     async def whoami(self, request: Request) -> Response:
-        return Response(orjson.dumps(describe_principal(request.principal)))
+        return JSONResponse(describe_principal(request.principal))
 
     async def login(self, request: Request) -> Response:
-        if request.media_type() != JSON_MEDIA_TYPE:  # a form of another site sends none without having asked first
-            raise ProblemError(
-                "unsupported_media_type", actual=repr(request.media_type() or "not given"), expected=JSON_MEDIA_TYPE
-            )
+        require_media_type(request)  # which a form of another site does not send without having asked first
         _check_same_origin(request, strict=False)
         body = await read_body(request, MAX_COOKIE_TOKEN_BYTES + 200, self.settings.limits.body_timeout_seconds)
         if not body.strip():
             raise ProblemError(
                 "empty_body", expected="a JSON object with the token", expected_zh="含 token 的 JSON 对象"
             )
-        payload = parse_json(body)
-        token = payload.get("token") if isinstance(payload, dict) and len(payload) == 1 else None
-        if not isinstance(token, str) or not 0 < len(token) <= MAX_COOKIE_TOKEN_BYTES or not token.isascii():
+        sign_in, _ = validate(SignIn, parse_json(body))
+        if sign_in is None:
             raise _invalid_token(
                 "The body holds no object with one token of a cookie's size",
                 "正文应为仅含 token 的对象，且长度适合 Cookie",
             )
+        token = sign_in.token.strip()
         try:
-            principal, expires_at = await self.token_verifier.verify(token.strip())
+            principal, expires_at = await self.token_verifier.verify(token)
         except TokenError as error:
             raise _invalid_token(error.en, error.zh) from error
-        return Response(
-            orjson.dumps(describe_principal(principal)),
-            headers=self._session_cookie_header(request, token.strip(), int(expires_at - time.time())),
+        return JSONResponse(
+            describe_principal(principal),
+            headers=self._session_cookie_header(request, token, int(expires_at - time.time())),
         )
 
     async def logout(self, request: Request) -> Response:
         _check_same_origin(request, strict=False)
-        return Response(b"", 204, headers=self._session_cookie_header(request, "", 0))
+        return Response(status_code=204, headers=self._session_cookie_header(request, "", 0))
 
     def _session_cookie_header(self, request: Request, token: str, max_age: int) -> dict[str, str]:
         secure = "; Secure" if self.settings.tls.certificate or request.scope.get("scheme") == "https" else ""
@@ -134,7 +138,7 @@ def describe_principal(principal: Principal) -> dict[str, object]:
 
 def _session_token(request: Request) -> str | None:
     """None where there are two, as one of them is another's that was put beside ours."""
-    cookies = [pair.strip().partition("=") for pair in (request.header(b"cookie") or "").split(";")]
+    cookies = [pair.strip().partition("=") for pair in (request.headers.get("cookie") or "").split(";")]
     tokens = {value for name, _, value in cookies if name == COOKIE_NAME and value}
     return tokens.pop() if len(tokens) == 1 else None
 
@@ -142,11 +146,11 @@ def _session_token(request: Request) -> str | None:
 def _check_same_origin(request: Request, strict: bool = True) -> None:
     """A cookie counts only for what our own pages ask; a browser says where a request comes from. `strict`: one that
     says nothing may not change anything. Raises Problem."""
-    method, site, origin = request.scope["method"], request.header(b"sec-fetch-site"), request.header(b"origin")
+    method, site, origin = request.method, request.headers.get("sec-fetch-site"), request.headers.get("origin")
     if site is not None:
         allowed = site == "same-origin" or (site == "none" and method in SAFE_METHODS)
     elif origin is not None:
-        allowed = origin.partition("://")[2] == request.header(b"host")
+        allowed = origin.partition("://")[2] == request.headers.get("host")
     else:
         allowed = method in SAFE_METHODS or not strict
     if not allowed:
@@ -155,7 +159,7 @@ def _check_same_origin(request: Request, strict: bool = True) -> None:
 
 def _check_displayed_user(request: Request, principal: Principal) -> None:
     """Tabs share a cookie: who signs in in one must not act through another that shows somebody. Raises Problem."""
-    displayed = request.header(DISPLAYED_USER_HEADER)
+    displayed = request.headers.get(DISPLAYED_USER_HEADER)
     if displayed is None:
         return
     person = [unquote(segment) for segment in displayed.split("/")]

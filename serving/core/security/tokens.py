@@ -23,6 +23,7 @@ from typing import Any
 
 import jwt
 
+from serving.core.http.client import build_opener
 from serving.core.http.principal import ROLES, Principal
 from serving.core.security.token_issuer import (
     ALGORITHM,
@@ -190,7 +191,7 @@ def _fetch(location: str) -> bytes:
     """Of a file, or of the one address that this service ever calls."""
     if urllib.parse.urlsplit(location).scheme not in ("http", "https"):
         return Path(location).read_bytes()
-    with urllib.request.build_opener(_NoRedirect).open(location, timeout=5) as response:
+    with build_opener(location, _NoRedirect).open(location, timeout=5) as response:
         content: bytes = response.read(MAX_JWKS_BYTES + 1)
     if len(content) > MAX_JWKS_BYTES:
         raise ValueError(f"{location} gave more than {MAX_JWKS_BYTES:,} bytes")

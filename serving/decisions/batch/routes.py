@@ -14,19 +14,22 @@ import tempfile
 from collections.abc import AsyncGenerator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import BinaryIO
+from typing import Annotated, BinaryIO
+
+from pydantic import Field
+from starlette.requests import ClientDisconnect
 
 from datasets.errors import FieldError
 from serving.core.db.engine import StoreUnavailableError
 from serving.core.http.problems import ProblemError
 from serving.core.http.request import (
-    ClientDisconnectedError,
     Request,
     Response,
+    StreamingResponse,
     body_too_large,
-    parse_query,
     wait_for_disconnect,
 )
+from serving.core.http.validation import FLAG, RequestModel, one_of, parse_query
 from serving.core.identifiers import new_id, utc_now
 from serving.decisions.batch import records
 from serving.decisions.batch.formats import FORMATS, MEDIA_TYPES
@@ -36,8 +39,16 @@ from serving.decisions.products.base import Product
 from serving.decisions.service import DecisionService
 from serving.settings import LimitSettings
 
-PARAMETERS = ("format", "model", "keep", "reasons")
 WRITE_BYTES = 1024 * 1024  # bytes written to the spool at a time
+
+
+class BatchQuery(RequestModel):
+    format: Annotated[
+        str, one_of(*MEDIA_TYPES), Field(description="Of the answer; else by Accept; else as it came.")
+    ] = ""
+    model: str = Field(default="", description="Else the product's default.")
+    keep: str = Field(default="", description="Columns to copy into the answer unread, commas between.")
+    reasons: Annotated[str, FLAG, Field(description="Whether each row shows its reasons; else false.")] = ""
 
 
 class BatchRoutes:
@@ -57,10 +68,10 @@ class BatchRoutes:
     async def submit(self, product: Product, request: Request, idempotency_key: str | None) -> Response:
         await self.service.quota.check(request.principal.tenant)
         input_format = self._input_format(request)
-        options = self._parse_options(request)
-        output_format = self._output_format(request, options.get("format"), input_format)
-        keep = tuple(name for name in options.get("keep", "").split(",") if name)
-        model = self.service.deployed_model(product, options.get("model"))
+        query = parse_query(request, BatchQuery)
+        output_format = self._output_format(request, query.format, input_format)
+        keep = tuple(name for name in query.keep.split(",") if name)
+        model = self.service.deployed_model(product, query.model if "model" in query.model_fields_set else None)
         if conflicts := [name for name in keep if name in {column.name for column in model.fields} | _RESERVED_COLUMNS]:
             expected = ("a column that is neither read nor answered", "既不读取也不输出的列")
             raise ProblemError("bad_parameter", errors=[FieldError("keep", name, *expected) for name in conflicts])
@@ -76,10 +87,10 @@ class BatchRoutes:
         try:
             vault = self.service.store.vault  # opens the store, where that failed before, ahead of the upload
             path, digest = await self._spool_upload(
-                request, f"{input_format} {output_format} {sorted(options.items())}"
+                request, f"{input_format} {output_format} {sorted(query.model_dump(exclude_unset=True).items())}"
             )
             digest = vault.digest(digest.encode())  # keyed: ids could be guessed against a bare digest of a short file
-            scope, reasons = f"{product.scope}/batch", options.get("reasons") == "true"
+            scope, reasons = f"{product.scope}/batch", query.reasons == "true"
             batch_request = BatchRequest(
                 new_id(),
                 request.principal.tenant,
@@ -117,7 +128,7 @@ class BatchRoutes:
         if batch_id != batch_request.id:
             headers["Idempotent-Replayed"] = "true"
         body = self._stream(request, batch_request, first_chunk or b"", chunks)
-        return Response(body, media_type=MEDIA_TYPES[batch_request.output_format], headers=headers)
+        return StreamingResponse(body, headers=headers, media_type=MEDIA_TYPES[batch_request.output_format])
 
     async def _find_earlier_batch(self, batch_request: BatchRequest) -> str | None:
         """The id of the finished batch under this key; None where the key is new. Raises ProblemError."""
@@ -168,7 +179,7 @@ class BatchRoutes:
 
     def _input_format(self, request: Request) -> str:
         media_type = request.media_type()
-        if (encoding := request.header(b"content-encoding")) not in (None, "", "identity"):
+        if (encoding := request.headers.get("content-encoding")) not in (None, "", "identity"):
             raise ProblemError(
                 "unsupported_media_type", actual=f"Content-Encoding {encoding!r}", expected="no Content-Encoding"
             )
@@ -179,21 +190,11 @@ class BatchRoutes:
             )
         return FORMATS[media_type]
 
-    def _parse_options(self, request: Request) -> dict[str, str]:
-        options, faults = parse_query(request, PARAMETERS)
-        for name, allowed in (("format", tuple(MEDIA_TYPES)), ("reasons", ("true", "false"))):
-            if name in options and options[name] not in allowed:
-                choices = ", ".join(allowed)
-                faults.append(FieldError(name, repr(options[name][:60]), f"one of {choices}", f"{choices} 之一"))
-        if faults:
-            raise ProblemError("bad_parameter", errors=faults)
-        return options
-
-    def _output_format(self, request: Request, format: str | None, input_format: str) -> str:
+    def _output_format(self, request: Request, format: str, input_format: str) -> str:
         """The format of ?format=, else of Accept, else that of the upload."""
-        if format is not None:
+        if format:
             return format
-        accept = request.header(b"accept")
+        accept = request.headers.get("accept")
         accepted = [item.partition(";")[0].strip().lower() for item in (accept or "*/*").split(",")]
         for media_type in accepted:
             if media_type in FORMATS:
@@ -207,7 +208,7 @@ class BatchRoutes:
     async def _spool_upload(self, request: Request, options: str) -> tuple[Path, str]:
         """(file, SHA-256 over the options and the bytes)."""
         limit = self.settings.limits.max_upload_bytes
-        content_length = request.header(b"content-length")
+        content_length = request.headers.get("content-length")
         if content_length is not None and int(content_length) > limit:
             raise body_too_large(int(content_length), limit)
         try:
@@ -247,7 +248,7 @@ async def _receive(request: Request, file: BinaryIO, digest: hashlib._Hash, limi
         async with asyncio.timeout(limits.upload_idle_timeout_seconds):
             message = await request.receive()
         if message["type"] == "http.disconnect":
-            raise ClientDisconnectedError
+            raise ClientDisconnect
         buffer += message.get("body", b"")
         size += len(message.get("body", b""))
         more_body = message.get("more_body", False)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from datasets.errors import FieldError
 from serving.core.db.codec import decode_frame
 from serving.core.http.problems import ProblemError
-from serving.core.http.request import Request, Response, parse_query, wait_for_disconnect
-from serving.core.http.schema import STORE_PROBLEMS, Schema, operation, path_param, query_param
+from serving.core.http.request import Request, Response, StreamingResponse, wait_for_disconnect
+from serving.core.http.schema import STORE_PROBLEMS, Schema, operation, path_param, query_params
+from serving.core.http.validation import ID_PATTERN, RequestModel, one_of, parse_query
 from serving.decisions.batch import records
 from serving.decisions.batch.formats import MEDIA_TYPES
 from serving.decisions.batch.job import serialise
@@ -20,8 +22,14 @@ from serving.decisions.service import DecisionService
 
 ROUTE = "/v1/batches/{id}/rows"
 PROBLEMS = {ROUTE: ("bad_parameter", "unknown_batch", *STORE_PROBLEMS, "overloaded")}
-BATCH_ID = re.compile(r"[0-9a-f]{32}")
 STATES = ("running", "done", "broken")
+
+
+class RowsQuery(RequestModel):
+    format: Annotated[str, one_of(*MEDIA_TYPES), Field(description="Of the rows.")] = "csv"
+    columns: str = Field(
+        default="", description="Commas between, else all; of names with | between the first that is there."
+    )
 
 
 class BatchRowRoutes:
@@ -35,18 +43,11 @@ class BatchRowRoutes:
 
     async def get_rows(self, request: Request) -> Response:
         """The rows as they were answered; of a running or broken batch, those that are recorded."""
-        options, faults = parse_query(request, ("format", "columns"))
-        format, columns = options.get("format", "csv"), [name for name in options.get("columns", "").split(",") if name]
-        if format not in MEDIA_TYPES:
-            formats = tuple(MEDIA_TYPES)
-            faults.append(
-                FieldError("format", repr(format[:60]), f"one of {', '.join(formats)}", f"{'、'.join(formats)} 之一")
-            )
-        if faults:
-            raise ProblemError("bad_parameter", errors=faults)
-        service, batch_id, tenant = self.service, request.path_params[0], request.principal.tenant
+        query = parse_query(request, RowsQuery)
+        format, columns = query.format, [name for name in query.columns.split(",") if name]
+        service, batch_id, tenant = self.service, request.path_params["id"], request.principal.tenant
         batch = None
-        if BATCH_ID.fullmatch(batch_id):
+        if ID_PATTERN.fullmatch(batch_id):
             batch = await asyncio.to_thread(records.get, service.store.reader, tenant, batch_id)
         if batch is None:
             raise ProblemError("unknown_batch", actual=repr(batch_id[:80]))
@@ -69,8 +70,8 @@ class BatchRowRoutes:
             await self._finish(executor, chunks)
             raise
         headers = {"Batch-State": batch["state"]}
-        return Response(
-            self._stream(request, executor, first_chunk or b"", chunks), media_type=MEDIA_TYPES[format], headers=headers
+        return StreamingResponse(
+            self._stream(request, executor, first_chunk or b"", chunks), headers=headers, media_type=MEDIA_TYPES[format]
         )
 
     async def _stream(
@@ -136,10 +137,7 @@ def paths() -> Schema:
                 },
                 parameters=[
                     path_param("id", "batch_id"),
-                    query_param("format", {"enum": [*MEDIA_TYPES], "default": "csv"}, "Of the rows."),
-                    query_param(
-                        "columns", text, "Commas between, else all; of names with | between the first that is there."
-                    ),
+                    *query_params(RowsQuery),
                 ],
             )
         },

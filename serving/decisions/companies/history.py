@@ -10,18 +10,19 @@ import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Annotated, Any
 
 import orjson
 import sqlalchemy as sa
+from pydantic import Field
 
-from datasets.errors import FieldError
 from serving.core.db.lookup import DecisionRecord, decision_ids_about, find_many
 from serving.core.db.reader import StoreReader
 from serving.core.db.schema import COMPANIES
 from serving.core.http.problems import ProblemError
-from serving.core.http.request import Request, parse_query
+from serving.core.http.request import Request
 from serving.core.http.schema import Schema, closed_object
+from serving.core.http.validation import RequestModel, matching, parse_query, whole_number
 from serving.privacy.subjects.indicators import is_simulated
 from serving.privacy.subjects.vault import Vault, existing_keys
 
@@ -29,7 +30,7 @@ PRODUCT = "scitech_risk"
 DEFAULT_MONTHS, MAX_MONTHS = 36, 120  # on a page; of decisions as many
 MONTH_PATTERN = r"[0-9]{4}-(?:0[1-9]|1[0-2])"
 DECISION_ID_PATTERN = r"[0-9a-f]{32}(?:-[1-9][0-9]{0,9})?"
-CURSOR_PATTERN = f"^(?:{MONTH_PATTERN}|{DECISION_ID_PATTERN})$"
+CURSOR_PATTERN = f"(?:{MONTH_PATTERN}|{DECISION_ID_PATTERN})"
 RESULT_FIELDS = ("grade", "pd", "limit", "gate", "innovation")
 
 
@@ -40,6 +41,17 @@ class HistoryPage:
     limit: int = DEFAULT_MONTHS
     before_month: str = "9999-99"
     before_decision: str = "g"
+
+
+class HistoryQuery(RequestModel):
+    limit: Annotated[int, whole_number(1, MAX_MONTHS), Field(description="Most months, and most decisions.")] = (
+        DEFAULT_MONTHS
+    )
+    before: Annotated[
+        str,
+        matching(CURSOR_PATTERN, "a month, YYYY-MM, or a decision_id", "月份（格式 YYYY-MM）或 decision_id"),
+        Field(description="A month or a decision_id: only what is older."),
+    ] = ""
 
 
 _MONTHS_QUERY = sa.select(COMPANIES).where(COMPANIES.c.pseudonym.in_(sa.bindparam("ids", expanding=True)))
@@ -64,17 +76,8 @@ def decode_months(content: bytes) -> list[dict[str, Any]]:
 
 def page(request: Request) -> HistoryPage:
     """The page that the query asks for. Raises ProblemError with every fault."""
-    options, faults = parse_query(request, ("limit", "before"))
-    limit, before = options.get("limit", str(DEFAULT_MONTHS)), options.get("before")
-    if not re.fullmatch(r"[0-9]{1,4}", limit) or not 1 <= int(limit) <= MAX_MONTHS:
-        expected = f"a whole number from 1 to {MAX_MONTHS}", f"1 至 {MAX_MONTHS} 的整数"
-        faults.append(FieldError("limit", repr(limit[:60]), *expected))
-    if before is not None and not re.fullmatch(CURSOR_PATTERN, before):
-        expected = "a month, YYYY-MM, or a decision_id", "月份（格式 YYYY-MM）或 decision_id"
-        faults.append(FieldError("before", repr(before[:60]), *expected))
-    if faults:
-        raise ProblemError("bad_parameter", errors=faults)
-    return HistoryPage(int(limit)) if before is None else HistoryPage(int(limit), *_cursor_bounds(before))
+    query = parse_query(request, HistoryQuery)
+    return HistoryPage(query.limit, *(_cursor_bounds(query.before) if query.before else ()))
 
 
 def _cursor_bounds(before: str) -> tuple[str, str]:

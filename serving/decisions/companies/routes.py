@@ -9,9 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Annotated, Any
 
-import orjson
 import sqlalchemy as sa
 
 from datasets.errors import FieldError
@@ -19,16 +18,25 @@ from datasets.schema import find_unknown_names
 from models.policy.config import load_section
 from models.scitech_risk.stress import Shock, StressConfig, scale_shock
 from serving.core.http.problems import ProblemError
-from serving.core.http.request import JSON_MEDIA_TYPE, Request, Response, read_body
-from serving.core.http.schema import STORE_PROBLEMS, Schema, json_response, operation, path_param, query_param
-from serving.core.http.validation import parse_json
+from serving.core.http.request import JSONResponse, Request, Response
+from serving.core.http.schema import (
+    BODY_PROBLEMS,
+    STORE_PROBLEMS,
+    Schema,
+    json_body,
+    json_response,
+    operation,
+    path_param,
+    query_params,
+)
+from serving.core.http.validation import RequestModel, Rule, read_model, text
 from serving.decisions.companies import history as company_history
 from serving.decisions.companies import network as company_network
 from serving.decisions.companies.access import CompanyAccess
 from serving.decisions.inputs import redact_faults
 from serving.decisions.products.scitech_risk import PRODUCT, ScitechRiskModel
 from serving.decisions.request import DecisionRequest
-from serving.decisions.service import JSON_OPTIONS, DecisionService
+from serving.decisions.service import DecisionService
 from serving.privacy.consent.redaction import redact_answer
 from serving.privacy.subjects.vault import TamperedError
 from serving.settings import ROOT
@@ -40,20 +48,35 @@ STRESS_ROUTE = f"{PRODUCT.route}/stress"
 HISTORY_ROUTE, NETWORK_ROUTE = "/v1/companies/{id}/history", "/v1/companies/{id}/network"
 STRESS_CONFIG = ROOT / "configs" / "stress.toml"
 DISCLOSED_FIELDS = ("decision", "grade", "limit", "indicative_limit", "currency", "referral", "gate")
+SHOCKS = Rule(
+    "an object of one shock or more, each with its size",
+    "至少一项冲击及其倍数",
+    {"type": "object", "additionalProperties": {"type": "number"}},
+    lambda value: isinstance(value, dict) and bool(value),
+)
 READ_PROBLEMS = ("not_authorised", "authorisation_ended", "indicators_refused")
 PROBLEMS = {
     HISTORY_ROUTE: ("unknown_company", "bad_parameter", *READ_PROBLEMS, *STORE_PROBLEMS),
     NETWORK_ROUTE: ("unknown_company", *READ_PROBLEMS, *STORE_PROBLEMS),
     f"GET {STRESS_ROUTE}": ("not_ready",),
     f"POST {STRESS_ROUTE}": (
-        "empty_body", "not_utf8", "malformed_json", "unknown_model", "unknown_subject", *READ_PROBLEMS,
-        "slow_request", "body_too_large", "unsupported_media_type", "invalid_request", *STORE_PROBLEMS,
+        *BODY_PROBLEMS, "unknown_model", "unknown_subject", *READ_PROBLEMS, "invalid_request", *STORE_PROBLEMS,
     ),
 }  # fmt: skip
 
 
+class StressRequest(RequestModel):
+    """The size of each shock by its code. At least one: without a shock it would be a decision that is not recorded."""
+
+    subject_id: Annotated[str, text(255)]
+    shocks: Annotated[dict[str, Any], SHOCKS]
+    model: Annotated[
+        str | None, Rule("the name of a model", "模型名称", {"type": "string"}, lambda value: isinstance(value, str))
+    ] = None
+
+
 class CompanyRoutes:
-    """Raises PolicyError."""
+    """Raises PolicyError where configs/stress.toml cannot be used."""
 
     def __init__(self, service: DecisionService):
         self.service = service
@@ -68,7 +91,7 @@ class CompanyRoutes:
         }
 
     async def get_history(self, request: Request) -> Response:
-        page, company_id, principal = company_history.page(request), request.path_params[0], request.principal
+        page, company_id, principal = company_history.page(request), request.path_params["id"], request.principal
         store = self.service.store
 
         def load_history() -> bytes:
@@ -77,10 +100,10 @@ class CompanyRoutes:
             self.access.record_use("history", company_id, principal, used_grants)
             return body
 
-        return Response(await asyncio.to_thread(_map_tampering, load_history))
+        return JSONResponse(await asyncio.to_thread(_map_tampering, load_history))
 
     async def get_network(self, request: Request) -> Response:
-        company_id, principal, store = request.path_params[0], request.principal, self.service.store
+        company_id, principal, store = request.path_params["id"], request.principal, self.service.store
         groups = company_network.REQUIRED_GROUPS
 
         def load_network() -> bytes:
@@ -95,7 +118,7 @@ class CompanyRoutes:
             self.access.record_use("network", company_id, principal, used_grants)
             return body
 
-        return Response(await asyncio.to_thread(_map_tampering, load_network))
+        return JSONResponse(await asyncio.to_thread(_map_tampering, load_network))
 
     # --- stress
 
@@ -135,24 +158,15 @@ class CompanyRoutes:
             }
             for shock in self._available_shocks(model).values()
         ]
-        return Response(orjson.dumps({"shocks": payload, "step": scale.step, "most": scale.most}))
+        return JSONResponse({"shocks": payload, "step": scale.step, "most": scale.most})
 
     async def stress_company(self, request: Request) -> Response:
-        media_type = request.media_type()
-        if media_type != JSON_MEDIA_TYPE:
-            raise ProblemError(
-                "unsupported_media_type",
-                actual=repr(media_type) if media_type else "not given",
-                expected=JSON_MEDIA_TYPE,
-            )
         service = self.service
-        limits = service.settings.limits
-        payload = parse_json(await read_body(request, limits.max_body_bytes, limits.body_timeout_seconds))
-        model_name = payload.get("model") if isinstance(payload, dict) else None
-        model = self._deployed_model(model_name if isinstance(model_name, str) else None)
-        shocks = self._parse_shocks(payload, model)
+        body, _ = await read_model(request, StressRequest, service.settings.limits)
+        model = self._deployed_model(body.model)
+        shocks = self._select_shocks(body.shocks, model)
         options = {option.name: option.default for option in PRODUCT.options}
-        decision_request = DecisionRequest(None, payload["subject_id"], model_name, options)
+        decision_request = DecisionRequest(None, body.subject_id, body.model, options)
         inputs = await service.resolve_inputs(decision_request, model, request.principal)
         row, faults = model.validate(inputs.values)
         if faults:
@@ -161,49 +175,22 @@ class CompanyRoutes:
         if stressed_answer is None:
             raise ProblemError("invalid_request", errors=redact_faults(faults))
         response = {
-            "subject_id": payload["subject_id"],
+            "subject_id": body.subject_id,
             "recorded": False,
             "simulated": model.card.simulated or inputs.simulated,
             "model": {"name": model.card.model, "version": model.card.version, "bundle": model.digest},
             "authorisations": list(inputs.grants),
-            "shocks": payload["shocks"],
+            "shocks": body.shocks,
             "before": _round_for_disclosure(redact_answer(model.decide(inputs.values, row, options), model.table)),
             "after": _round_for_disclosure(redact_answer(stressed_answer, model.table)),
         }
-        await asyncio.to_thread(
-            self.access.record_use, "stress", payload["subject_id"], request.principal, inputs.grants
-        )
-        return Response(orjson.dumps(response, option=JSON_OPTIONS))
+        await asyncio.to_thread(self.access.record_use, "stress", body.subject_id, request.principal, inputs.grants)
+        return JSONResponse(response)
 
-    def _parse_shocks(self, payload: Any, deployed: ScitechRiskModel) -> list[Shock]:
+    def _select_shocks(self, requested: dict[str, Any], deployed: ScitechRiskModel) -> list[Shock]:
         """The requested shocks, scaled. Raises ProblemError with every fault."""
-        if not isinstance(payload, dict):
-            raise ProblemError(
-                "invalid_request", errors=[FieldError("(body)", type(payload).__name__, "an object", "JSON 对象")]
-            )
-        names = ("subject_id", "shocks", "model")
-        faults = find_unknown_names(payload, names, f"one of {', '.join(names)}", f"{'、'.join(names)} 之一")
-        subject, model = payload.get("subject_id"), payload.get("model", "")
-        if not isinstance(subject, str) or not 0 < len(subject) <= 255:
-            faults.append(
-                FieldError("subject_id", repr(subject)[:60], "text of 1 to 255 characters", "1 至 255 个字符的文本")
-            )
-        if not isinstance(model, str):
-            faults.append(FieldError("model", repr(model)[:60], "the name of a model", "模型名称"))
-        available, sizes, requested = (
-            self._available_shocks(deployed),
-            self.stress_config.desk.sizes,
-            payload.get("shocks"),
-        )
-        if not isinstance(requested, dict):
-            requested, expected = (
-                {},
-                (f"an object of shock: how hard; of {', '.join(available)}", f"{'、'.join(available)} 及其倍数"),
-            )
-            faults.append(FieldError("shocks", type(requested).__name__, *expected))
-        elif not requested:  # else it were a decision that nobody records
-            faults.append(FieldError("shocks", "none", "one shock or more", "至少一项冲击"))
-        faults += find_unknown_names(
+        available, sizes = self._available_shocks(deployed), self.stress_config.desk.sizes
+        faults = find_unknown_names(
             requested, available, f"one of {', '.join(available)}", f"{'、'.join(available)} 之一"
         )
         for code, size in requested.items():
@@ -249,21 +236,10 @@ def _map_tampering(fn: Callable[[], bytes]) -> bytes:
 
 
 def paths() -> Schema:
-    text = {"type": "string"}
     answer_schema = {
         "type": "object",
         "required": ["subject_id", "recorded", "before", "after"],
         "properties": {"recorded": {"const": False}, "before": {"type": "object"}, "after": {"type": "object"}},
-    }
-    request_schema = {
-        "type": "object",
-        "required": ["subject_id", "shocks"],
-        "properties": {
-            "subject_id": text | {"minLength": 1, "maxLength": 255},
-            "shocks": {"type": "object", "additionalProperties": {"type": "number"}},
-            "model": text,
-        },
-        "additionalProperties": False,
     }
     shocks_schema = {
         "type": "object",
@@ -280,21 +256,7 @@ def paths() -> Schema:
                 json_response(company_history.schema()),
                 parameters=[
                     company,
-                    query_param(
-                        "limit",
-                        {
-                            "type": "integer",
-                            "minimum": 1,
-                            "maximum": company_history.MAX_MONTHS,
-                            "default": company_history.DEFAULT_MONTHS,
-                        },
-                        "Most months, and most decisions.",
-                    ),
-                    query_param(
-                        "before",
-                        text | {"pattern": company_history.CURSOR_PATTERN},
-                        "A month or a decision_id: only what is older.",
-                    ),
+                    *query_params(company_history.HistoryQuery),
                 ],
             )
         },
@@ -319,7 +281,7 @@ def paths() -> Schema:
                 "stressCompany",
                 "A stored company's answer as it is and under shocks: not charged; kept is only that it was asked",
                 json_response(answer_schema),
-                requestBody={"required": True, "content": {JSON_MEDIA_TYPE: {"schema": request_schema}}},
+                requestBody=json_body(StressRequest),
             ),
         },
     }

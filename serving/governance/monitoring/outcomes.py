@@ -7,8 +7,9 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Annotated, Any
 
 import sqlalchemy as sa
 
@@ -19,13 +20,13 @@ from serving.core.db.lookup import DecisionRecord
 from serving.core.db.schema import OUTCOMES, OVERRIDES, REFERRALS
 from serving.core.http import validation
 from serving.core.http.principal import Principal
+from serving.core.http.validation import RequestModel, Rule, is_number, line, one_of
 from serving.core.identifiers import new_id, utc_now
 from serving.pathology.upload import request_form
 
 Row = dict[str, Any]
 
 MAX_OUTCOMES = 1_000  # in one request
-OUTCOME_FIELDS = ("decision_id", "slide_id", "outcome", "at", "code", "source")
 ID_FIELD = {"repaid": "decision_id", "defaulted": "decision_id", "diagnosis": "slide_id"}
 NEGATIVE_CODES = ("NILM", "benign")
 NON_DIAGNOSTIC_CODES = ("UNSATISFACTORY", "unknown")
@@ -33,12 +34,95 @@ CODES = tuple(code for code in request_form.PREVIOUS_RESULTS if code != "unknown
 TIME_PATTERN = re.compile(r"\d{4}-\d{2}-\d{2}(T\d{2}:\d{2}(:\d{2}(\.\d{1,6})?)?Z)?", re.ASCII)
 MAX_SOURCE_CHARS, MAX_REASON_CHARS = 255, 2_000
 MAX_LIMIT = 1e12  # in whole units of the currency
-OVERRIDE_FIELDS = ("decision", "limit", "reason")
-REFERRAL_FIELDS, MAX_NAME_CHARS = ("to", "note"), 128
+MAX_NAME_CHARS = 128
+
+
+def _is_past(value: Any) -> bool:
+    if not isinstance(value, str) or not TIME_PATTERN.fullmatch(value):
+        return False
+    try:
+        time = datetime.fromisoformat(value)
+    except ValueError:
+        return False
+    time = time if time.tzinfo else time.replace(tzinfo=UTC)
+    return time <= datetime.now(UTC) + timedelta(days=1)  # in any time zone
+
+
+# The two fields that decide which model a payload belongs to: their rules name the values of both models.
+OUTCOME, DECISION = (
+    one_of(*ID_FIELD),
+    Rule("approve or decline", "approve 或 decline", {}, ("approve", "decline").__contains__),
+)
+TARGET = Rule(
+    "the id that the outcome is about", "该结果所指的编号", {"type": "string"}, lambda value: isinstance(value, str)
+)
+PAST = Rule(
+    "a date or UTC time in the past, as 2026-11-25",
+    "已过去的日期或 UTC 时间，如 2026-11-25",
+    {"type": "string", "pattern": f"^{TIME_PATTERN.pattern}$"},
+    _is_past,
+)
+SOURCE = line(MAX_SOURCE_CHARS, ": where it is known from", "：信息来源")
+AMOUNT = Rule(
+    f"a number above 0, at most {MAX_LIMIT:,.0f}",
+    f"大于 0、至多 {MAX_LIMIT:,.0f} 的数",
+    {"type": "number", "exclusiveMinimum": 0, "maximum": MAX_LIMIT},
+    lambda value: is_number(value, 0, MAX_LIMIT) and value > 0,
+)
+
+
+class CreditOutcome(RequestModel):
+    """How a credit turned out."""
+
+    decision_id: Annotated[str, TARGET]
+    outcome: Annotated[str, replace(OUTCOME, schema={"enum": ["repaid", "defaulted"]})]
+    at: Annotated[str, PAST]
+    source: Annotated[str, SOURCE]
+
+
+class SlideOutcome(RequestModel):
+    """The diagnosis of a slide from another source."""
+
+    slide_id: Annotated[str, TARGET]
+    outcome: Annotated[str, replace(OUTCOME, schema={"const": "diagnosis"})]
+    code: Annotated[str, one_of(*CODES)]
+    at: Annotated[str, PAST]
+    source: Annotated[str, SOURCE]
+
+
+class Approval(RequestModel):
+    """An override that approves; `limit` in whole units of the currency."""
+
+    decision: Annotated[str, replace(DECISION, schema={"const": "approve"})]
+    limit: Annotated[float, AMOUNT]
+    reason: Annotated[str, line(MAX_REASON_CHARS)]
+
+
+class Decline(RequestModel):
+    """An override that declines."""
+
+    decision: Annotated[str, replace(DECISION, schema={"const": "decline"})]
+    limit: Annotated[
+        None,
+        Rule("left out for a decline", "拒绝时不填额度", {"type": "null"}, lambda value: value is None),
+    ] = None
+    reason: Annotated[str, line(MAX_REASON_CHARS)]
+
+
+class Referral(RequestModel):
+    """To whom a decision is referred, and why."""
+
+    to: Annotated[str, line(MAX_NAME_CHARS)]
+    note: Annotated[str, line(MAX_REASON_CHARS)]
+
+
+def override_model(payload: Row) -> type[Approval] | type[Decline]:
+    """The model of an override's body."""
+    return Decline if payload.get("decision") == "decline" else Approval
 
 
 def parse_outcomes(body: Row) -> tuple[list[Row], list[FieldError]]:
-    """(each outcome with fields of OUTCOME_FIELDS, every fault). body: one outcome, or a list under `outcomes`."""
+    """(the outcomes, every fault of them). body: one outcome, or a list under `outcomes`."""
     if "outcomes" not in body:
         return [body], _outcome_faults(body, "")
     items = body["outcomes"]
@@ -50,64 +134,13 @@ def parse_outcomes(body: Row) -> tuple[list[Row], list[FieldError]]:
             FieldError("outcomes", actual, f"a list of 1 to {MAX_OUTCOMES:,}", f"1 至 {MAX_OUTCOMES:,} 项的列表"),
         ]
     for i, item in enumerate(items):
-        if isinstance(item, dict):
-            faults += _outcome_faults(item, f"outcomes[{i}].")
-        else:
-            faults.append(FieldError(f"outcomes[{i}]", validation.describe_value(item), "an object", "对象"))
+        faults += _outcome_faults(item, f"outcomes[{i}].")
     return items, faults
 
 
-def _outcome_faults(item: Row, prefix: str) -> list[FieldError]:
-    faults = find_unknown_names(item, OUTCOME_FIELDS, f"one of {', '.join(OUTCOME_FIELDS)}", "字段之一", prefix)
-    outcome, known_outcomes = item.get("outcome"), ", ".join(ID_FIELD)
-    if not isinstance(outcome, str) or outcome not in ID_FIELD:
-        faults.append(
-            FieldError(
-                f"{prefix}outcome",
-                validation.describe_value(outcome),
-                f"one of {known_outcomes}",
-                f"{known_outcomes} 之一",
-            )
-        )
-        return faults
-    for name in ("decision_id", "slide_id"):
-        if name == ID_FIELD[outcome] and not isinstance(item.get(name), str):
-            actual = validation.describe_value(item[name]) if name in item else "absent"
-            faults.append(FieldError(prefix + name, actual, f"the id that {outcome} is about", "该结果所指的编号"))
-        elif name != ID_FIELD[outcome] and name in item:
-            faults.append(
-                FieldError(
-                    prefix + name, "given", f"{ID_FIELD[outcome]} with {outcome}", f"{outcome} 须配 {ID_FIELD[outcome]}"
-                )
-            )
-    code, codes = item.get("code"), ", ".join(CODES)
-    if outcome == "diagnosis" and (not isinstance(code, str) or code not in CODES):
-        faults.append(FieldError(f"{prefix}code", validation.describe_value(code), f"one of {codes}", f"{codes} 之一"))
-    elif outcome != "diagnosis" and code is not None:
-        faults.append(
-            FieldError(f"{prefix}code", "given", "left out: only a diagnosis has a code", "不填：仅诊断有代码")
-        )
-    if not validation.is_clean_text(item.get("source"), MAX_SOURCE_CHARS):
-        expected = (
-            f"text of 1 to {MAX_SOURCE_CHARS} characters: where it is known from",
-            f"1 至 {MAX_SOURCE_CHARS} 个字符：信息来源",
-        )
-        faults.append(FieldError(f"{prefix}source", validation.describe_value(item.get("source")), *expected))
-    if not _is_past(item.get("at")):
-        expected = "a date or UTC time in the past, as 2026-11-25", "已过去的日期或 UTC 时间，如 2026-11-25"
-        faults.append(FieldError(f"{prefix}at", validation.shown(str(item.get("at"))), *expected))
-    return faults
-
-
-def _is_past(text: Any) -> bool:
-    if not isinstance(text, str) or not TIME_PATTERN.fullmatch(text):
-        return False
-    try:
-        time = datetime.fromisoformat(text)
-    except ValueError:
-        return False
-    time = time if time.tzinfo else time.replace(tzinfo=UTC)
-    return time <= datetime.now(UTC) + timedelta(days=1)  # in any time zone
+def _outcome_faults(item: Any, prefix: str) -> list[FieldError]:
+    is_diagnosis = isinstance(item, dict) and item.get("outcome") == "diagnosis"
+    return validation.validate(SlideOutcome if is_diagnosis else CreditOutcome, item, prefix)[1]
 
 
 def unknown_id_faults(items: list[Row], records: dict[str, DecisionRecord]) -> list[FieldError]:
@@ -119,7 +152,7 @@ def unknown_id_faults(items: list[Row], records: dict[str, DecisionRecord]) -> l
         if target is None or f"{target.kind}_id" != name or not target.model:
             field = f"outcomes[{i}].{name}" if len(items) > 1 else name
             expected = "the id of a decision, or of a slide that was read", "决定编号，或已阅片的切片编号"
-            faults.append(FieldError(field, validation.shown(item[name]), *expected))
+            faults.append(FieldError(field, validation.shorten(item[name]), *expected))
     return faults
 
 
@@ -167,31 +200,9 @@ def record_outcomes(
 # --- overrides
 
 
-def override_faults(body: Row) -> list[FieldError]:
-    """The faults of a request for an override."""
-    faults = find_unknown_names(body, OVERRIDE_FIELDS, f"one of {', '.join(OVERRIDE_FIELDS)}", "字段之一")
-    decision, limit = body.get("decision"), body.get("limit")
-    if decision not in ("approve", "decline"):
-        faults.append(
-            FieldError("decision", validation.describe_value(decision), "approve or decline", "approve 或 decline")
-        )
-    is_amount = isinstance(limit, int | float) and not isinstance(limit, bool) and 0 < limit <= MAX_LIMIT
-    if decision == "approve" and not is_amount:
-        expected = f"a number above 0, at most {MAX_LIMIT:,.0f}", f"大于 0、至多 {MAX_LIMIT:,.0f} 的数"
-        faults.append(
-            FieldError(
-                "limit", validation.describe_value(limit) if limit is None or not is_amount else str(limit), *expected
-            )
-        )
-    if decision == "decline" and limit is not None:
-        faults.append(FieldError("limit", "given", "left out where the decision is decline", "拒绝时不填额度"))
-    if not validation.is_clean_text(body.get("reason"), MAX_REASON_CHARS):
-        expected = f"text of 1 to {MAX_REASON_CHARS:,} characters", f"1 至 {MAX_REASON_CHARS:,} 个字符的文本"
-        faults.append(FieldError("reason", validation.describe_value(body.get("reason")), *expected))
-    return faults
-
-
-def record_override(connection: sa.Connection, body: Row, decision: DecisionRecord, principal: Principal) -> Row:
+def record_override(
+    connection: sa.Connection, body: Approval | Decline, decision: DecisionRecord, principal: Principal
+) -> Row:
     """Record an override and return the response. The decision itself stays as it was."""
     row: Row = {
         "id": new_id(),
@@ -200,7 +211,7 @@ def record_override(connection: sa.Connection, body: Row, decision: DecisionReco
         "by": principal.subject,
         "at": utc_now(),
     }
-    row |= {"decision": body["decision"], "limit": body.get("limit"), "reason": body["reason"]}
+    row |= body.model_dump(include={"decision", "limit", "reason"})
     row |= {"said": decision.outcome, "model": decision.model, "version": decision.version, "made": decision.created}
     row["limit"] = None if row["limit"] is None else float(row["limit"])
     connection.execute(sa.insert(OVERRIDES).values(row))
@@ -212,24 +223,14 @@ def record_override(connection: sa.Connection, body: Row, decision: DecisionReco
 # --- referrals
 
 
-def referral_faults(body: Row) -> list[FieldError]:
-    """The faults of a request for a referral."""
-    faults = find_unknown_names(body, REFERRAL_FIELDS, f"one of {', '.join(REFERRAL_FIELDS)}", "字段之一")
-    for name, max_chars in (("to", MAX_NAME_CHARS), ("note", MAX_REASON_CHARS)):
-        if not validation.is_clean_text(body.get(name), max_chars):
-            expected = f"text of 1 to {max_chars:,} characters", f"1 至 {max_chars:,} 个字符的文本"
-            faults.append(FieldError(name, validation.describe_value(body.get(name)), *expected))
-    return faults
-
-
-def record_referral(connection: sa.Connection, body: Row, decision: DecisionRecord, principal: Principal) -> Row:
+def record_referral(connection: sa.Connection, body: Referral, decision: DecisionRecord, principal: Principal) -> Row:
     """Record a referral and return the response. It waits for that colleague until a person decides."""
     row: Row = {
         "id": new_id(),
         "tenant": principal.tenant,
         "about": decision.id,
-        "to": body["to"],
-        "note": body["note"],
+        "to": body.to,
+        "note": body.note,
     }
     row |= {"by": principal.subject, "at": utc_now()}
     connection.execute(sa.insert(REFERRALS).values(row))

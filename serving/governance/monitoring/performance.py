@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import sqlalchemy as sa
 
-from models.card import DriftProfile
+from models.card import AnyCard, DriftProfile
 from models.drift import unflatten
 from serving.core.db.lookup import tenant_filter
 from serving.core.db.schema import INPUT_COUNTS, OUTCOMES, OVERRIDES, SLIDE_REPORTS, SLIDES
@@ -25,7 +25,6 @@ from serving.governance.monitoring import weekly as weekly_series
 from serving.governance.monitoring.outcomes import CODES, NEGATIVE_CODES, NON_DIAGNOSTIC_CODES
 from serving.pathology.slides import turnaround
 from serving.registry import versions
-from serving.registry.versions import AnyCard
 from serving.settings import Settings
 
 Row = dict[str, Any]

@@ -7,20 +7,24 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import re
 from importlib import import_module
+from typing import Annotated
 
-import orjson
+from pydantic import Field
 
-from datasets.errors import FieldError
 from serving.core.http.problems import ProblemError
-from serving.core.http.request import JSON_MEDIA_TYPE, Request, Response, parse_query
+from serving.core.http.request import JSON_MEDIA_TYPE, JSONResponse, Request, Response
+from serving.core.http.validation import RequestModel, one_of, parse_query, whole_number
 from serving.pathology.context import Row, SlideContext, state_problem
 from serving.pathology.report.signing import RenderPdf
 from serving.pathology.slides import store as slide_store
 
 FORMATS = {"json": JSON_MEDIA_TYPE, "pdf": "application/pdf", "fhir": "application/fhir+json"}
-VERSION_PATTERN = re.compile(r"[1-9][0-9]{0,5}", re.ASCII)
+
+
+class ReportQuery(RequestModel):
+    format: Annotated[str, one_of(*FORMATS), Field(description="Else by Accept.")] = ""
+    version: Annotated[int, whole_number(1, 999_999), Field(description="An earlier one.")] = 0
 
 
 class ReportRoutes:
@@ -28,38 +32,30 @@ class ReportRoutes:
         self.context, self.render = context, render
 
     async def get_report(self, request: Request) -> Response:
-        options, errors = parse_query(request, ("format", "version"))
-        version = options.get("version")
-        if version is not None and not VERSION_PATTERN.fullmatch(version):
-            errors.append(FieldError("version", repr(version[:60]), "a whole number, 1 or more", "不小于 1 的整数"))
-        if "format" in options and options["format"] not in FORMATS:
-            formats = ", ".join(FORMATS)
-            errors.append(FieldError("format", repr(options["format"][:60]), f"one of {formats}", f"{formats} 之一"))
-        if errors:
-            raise ProblemError("bad_parameter", errors=errors)
-        output_format = options.get("format") or _negotiate_format(request)
+        query = parse_query(request, ReportQuery)
+        output_format = query.format or _negotiate_format(request)
         slide = await self.context.load_slide(request)
         if slide["reading"] is None:
             raise state_problem(slide["state"], "in_review")
         reports = await self.context.read(slide_store.list_reports, slide["id"])
-        if version is not None and int(version) > len(reports):
+        if query.version > len(reports):
             raise ProblemError(
                 "unknown_report",
-                actual=version,
+                actual=str(query.version),
                 expected=f"{len(reports)} signed",
                 expected_zh=f"{len(reports)} 版",
             )
-        report = reports[int(version or len(reports)) - 1] if reports else None
+        report = reports[(query.version or len(reports)) - 1] if reports else None
         body = slide["reading"] if report is None else report["body"]
         headers = {"Report-Version": "draft" if report is None else str(report["version"])}
         if output_format == "json":
-            return Response(orjson.dumps(body), headers=headers)
+            return JSONResponse(body, headers=headers)
         pdf = await asyncio.to_thread(self._load_pdf, slide["id"], body, report)
         if output_format == "pdf":
-            return Response(pdf, media_type=FORMATS["pdf"], headers=headers)
+            return Response(pdf, headers=headers, media_type=FORMATS["pdf"])
         url = f"/v1/slides/{slide['id']}/report?format=pdf" + (f"&version={report['version']}" if report else "")
         resource = await asyncio.to_thread(_build_fhir, body, pdf, url)
-        return Response(orjson.dumps(resource), media_type=FORMATS["fhir"], headers=headers)
+        return JSONResponse(resource, headers=headers, media_type=FORMATS["fhir"])
 
     def _load_pdf(self, slide_id: str, body: Row, report: Row | None) -> bytes:
         if report is None:
@@ -83,7 +79,7 @@ def _build_fhir(body: Row, pdf: bytes, url: str) -> Row:
 
 def _negotiate_format(request: Request) -> str:
     """The first format that Accept names and there is; JSON where it takes anything."""
-    accept = request.header(b"accept")
+    accept = request.headers.get("accept")
     accepted = [item.partition(";")[0].strip().lower() for item in (accept or "*/*").split(",")]
     for media_type in accepted:
         for name, supported in FORMATS.items():

@@ -11,17 +11,16 @@ import hashlib
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
 import orjson
 import sqlalchemy as sa
+from pydantic import Field, create_model
 
-from datasets.errors import FieldError
-from datasets.schema import find_unknown_names
-from serving.core.http import validation
 from serving.core.http.principal import Principal
 from serving.core.http.problems import ProblemError
-from serving.core.http.request import Request, Response
+from serving.core.http.request import JSONResponse, Request, Response
+from serving.core.http.validation import RequestModel, Rule, read_model, text
 from serving.core.identifiers import utc_now
 from serving.pathology.context import Row, SlideContext, state_problem
 from serving.pathology.slides import storage
@@ -30,7 +29,31 @@ from serving.pathology.slides.states import STATES
 
 RenderPdf = Callable[[Row], bytes]  # a report's body -> its PDF
 MAX_DIAGNOSIS_CHARS, MAX_REASON_CHARS = 500, 2_000  # characters
-FIELDS_BY_KIND = {"signed": ("findings", "diagnosis"), "amended": ("findings", "diagnosis", "reason")}
+
+
+def report_models(max_findings_chars: int) -> dict[str, type[RequestModel]]:
+    """The models of what a pathologist sends, by the state that follows from it."""
+    findings, diagnosis, reason = (_lines(size) for size in (max_findings_chars, MAX_DIAGNOSIS_CHARS, MAX_REASON_CHARS))
+    category = Field(description="A category of Bethesda, such as HSIL, or words.")
+    signed = create_model(
+        "SignedReport",
+        __base__=RequestModel,
+        findings=(Annotated[str, findings], ...),
+        diagnosis=(Annotated[str, diagnosis, category], ...),
+    )
+    why = Field(description="Why the report is amended.")
+    amended = create_model("AmendedReport", __base__=signed, reason=(Annotated[str, reason, why], ...))
+    return {"signed": signed, "amended": amended}
+
+
+def _lines(max_chars: int) -> Rule:
+    """Lines of printable text."""
+
+    def is_printable(value: str) -> bool:
+        lines = value.replace("\t", " ").splitlines()
+        return bool(value.strip()) and all(line.isprintable() for line in lines)
+
+    return text(max_chars, is_printable)
 
 
 def render_without_images(body: Row) -> bytes:
@@ -49,6 +72,7 @@ class SigningRoutes:
 
     def __init__(self, context: SlideContext, render: RenderPdf = render_without_images):
         self.context, self.render = context, render
+        self.models = report_models(context.settings.slides.max_findings_chars)
         self._locks: dict[str, asyncio.Lock] = {}  # by slide, of signatures under way
 
     async def review(self, request: Request) -> Response:
@@ -59,7 +83,7 @@ class SigningRoutes:
             lambda connection: slide_store.transition(connection, slide["id"], "in_review", detail)
         )
         row = await self.context.load_slide(request)
-        return Response(orjson.dumps({"slide_id": row["id"], "state": row["state"]}))
+        return JSONResponse({"slide_id": row["id"], "state": row["state"]})
 
     async def sign(self, request: Request) -> Response:
         return await self._sign_report(request, "signed")
@@ -70,24 +94,24 @@ class SigningRoutes:
     async def _sign_report(self, request: Request, kind: str) -> Response:
         signer = self.context.require_pathologist(request)
         slide = await self.context.load_slide(request)
-        payload, digest = await self.context.parse_body(request)
-        if errors := self._validate(payload, FIELDS_BY_KIND[kind]):
-            raise ProblemError("invalid_request", errors=errors)
+        report_fields, digest = await read_model(request, self.models[kind], self.context.settings.limits)
         scope = f"{kind} {slide['id']} {signer.licence}"
         lock = self._locks.setdefault(slide["id"], asyncio.Lock())
         try:
             async with lock:
                 report = await self.context.earlier_response(request, scope, digest)
                 if report is not None:
-                    return Response(orjson.dumps(report), headers={"Idempotent-Replayed": "true"})
-                report = await self._create_version(request, slide["id"], kind, payload, signer, (scope, digest))
+                    return JSONResponse(report, headers={"Idempotent-Replayed": "true"})
+                report = await self._create_version(
+                    request, slide["id"], kind, report_fields.model_dump(), signer, (scope, digest)
+                )
         finally:
             if not lock.locked():
                 self._locks.pop(slide["id"], None)
-        return Response(orjson.dumps(report))
+        return JSONResponse(report)
 
     async def _create_version(
-        self, request: Request, slide_id: str, kind: str, payload: Row, signer: Principal, idempotency: tuple[str, str]
+        self, request: Request, slide_id: str, kind: str, fields: Row, signer: Principal, idempotency: tuple[str, str]
     ) -> Row:
         """Rendered, put beside the slide, and recorded: in this order, so that no record stands without its files."""
         row = await self.context.read(slide_store.get, slide_id)
@@ -99,7 +123,7 @@ class SigningRoutes:
         signed_at = utc_now()
         body: Row = {
             **row["reading"],
-            **{name: payload[name] for name in FIELDS_BY_KIND[kind]},
+            **fields,
             "signed_by": _signer_json(signer),
             "signed_at": signed_at,
             "version": version,
@@ -134,29 +158,6 @@ class SigningRoutes:
         finally:
             for temp_path in temp_paths:
                 temp_path.unlink(missing_ok=True)
-
-    def _validate(self, payload: Row, fields: tuple[str, ...]) -> list[FieldError]:
-        allowed = ", ".join(fields)
-        errors = find_unknown_names(payload, fields, f"one of {allowed}", f"{allowed} 之一")
-        max_lengths = {
-            "findings": self.context.settings.slides.max_findings_chars,
-            "diagnosis": MAX_DIAGNOSIS_CHARS,
-            "reason": MAX_REASON_CHARS,
-        }
-        for name in fields:
-            value: Any = payload.get(name)
-            if isinstance(value, str) and value.strip() and len(value) <= max_lengths[name] and _is_printable(value):
-                continue
-            expected = f"text of 1 to {max_lengths[name]:,} characters", f"1 至 {max_lengths[name]:,} 个字符的文本"
-            errors.append(
-                FieldError(name, validation.describe_value(value) if name in payload else "absent", *expected)
-            )
-        return errors
-
-
-def _is_printable(value: str) -> bool:
-    """Lines of printable text."""
-    return all(text_line.isprintable() for text_line in value.replace("\t", " ").splitlines())
 
 
 def _write_temp(path: Path, content: bytes) -> Path:

@@ -3,15 +3,29 @@
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from datasets.errors import FieldError
-from datasets.schema import find_unknown_names
 from datasets.slides.limits import SLIDE_LIMITS
-from serving.core.http.validation import describe_value, is_clean_text
+from serving.core.http import validation
+from serving.core.http.validation import (
+    ID_PATTERN,
+    SHA256,
+    Expected,
+    RequestModel,
+    Rule,
+    describe_value,
+    is_clean_text,
+    is_number,
+    line,
+    matching,
+    one_of,
+    text,
+)
 
 SPECIMENS = ("cervical_cytology", "breast_histology", "lymph_node")
 STAINS = ("papanicolaou", "haematoxylin_eosin", "other")
@@ -23,13 +37,7 @@ PREVIOUS_RESULTS = (
 )  # Bethesda's, then the breast's
 MENOPAUSE = ("before", "after", "unknown")
 REQUIRED_FIELDS = ("accession", "specimen", "stain", "preparation")
-GENOTYPE_PATTERN = re.compile(r"[1-9][0-9]{0,2}")
-FIELD_PATTERN = re.compile(r"[a-z][a-z0-9_]{0,63}")
-GRANT_ID_PATTERN = re.compile(r"[0-9a-f]{32}")
-CONTEXT_FIELDS = ("name", "value", "source", "authorisation")
 MAX_GENOTYPES, MAX_CONTEXT_FIELDS = 30, 50
-
-Rule = tuple[Callable[[Any], bool], str, str]  # whether a value fits, and what is needed
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,125 +52,120 @@ class RequestForm:
         return {**{name: self.request[name] for name in REQUIRED_FIELDS}, "request": self.request, "mpp": self.mpp}
 
 
-def one_of_rule(allowed: tuple[str, ...]) -> Rule:
-    allowed_text = ", ".join(allowed)
-    return (lambda found: isinstance(found, str) and found in allowed), f"one of {allowed_text}", f"{allowed_text} 之一"
+def _is_context_value(value: Any) -> bool:
+    return value is None or isinstance(value, bool) or is_number(value, -1e12, 1e12) or is_clean_text(value, 200)
 
 
-def _is_number_within(value: Any, low: float, high: float) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high
+ACCESSION = line(64)
+AGE = Rule(
+    "a whole number of years from 0 to 120",
+    "0 至 120 的整数（岁）",
+    {"type": "integer", "minimum": 0, "maximum": 120},
+    lambda value: is_number(value, 0, 120) and float(value).is_integer(),
+    lambda value: None if value is None else int(value),
+)
+GENOTYPE = matching(r"[1-9][0-9]{0,2}", "a type number as text", "型别编号（文本）")
+GENOTYPES = Rule(
+    f'a list of up to {MAX_GENOTYPES} type numbers as text, such as ["16", "52"]',
+    f'至多 {MAX_GENOTYPES} 个型别编号（文本）的列表，如 ["16", "52"]',
+    {"type": "array", "items": GENOTYPE.schema, "maxItems": MAX_GENOTYPES},
+    lambda value: isinstance(value, list) and len(value) <= MAX_GENOTYPES and all(map(GENOTYPE.check, value)),
+)
+AUTHORISATION = matching(
+    ID_PATTERN,
+    "the id of the patient's authorisation, as GET /v1/authorisations tells it",
+    "患者授权编号（见 GET /v1/authorisations）",
+)
+CONTEXT = Expected(
+    f"a list of up to {MAX_CONTEXT_FIELDS} fields, each with name, value, source and authorisation",
+    f"至多 {MAX_CONTEXT_FIELDS} 个字段的列表，各含 name、value、source、authorisation",
+)
+MPP = Rule(
+    f"microns per pixel from {SLIDE_LIMITS.finest_mpp:g} to {SLIDE_LIMITS.coarsest_mpp:g}",
+    f"{SLIDE_LIMITS.finest_mpp:g} 至 {SLIDE_LIMITS.coarsest_mpp:g} 的每像素微米数",
+    {"type": "number", "minimum": SLIDE_LIMITS.finest_mpp, "maximum": SLIDE_LIMITS.coarsest_mpp},
+    lambda value: is_number(value, SLIDE_LIMITS.finest_mpp, SLIDE_LIMITS.coarsest_mpp),
+    lambda value: None if value is None else float(value),
+)
+REFERENCE = replace(
+    text(1_000), expected="a path below the inbox, or the id of an upload", expected_zh="收件箱内的路径，或上传编号"
+)
+CONTEXT_VALUE = Rule(
+    "true, false, a number, text of up to 200 characters, or null for unknown",
+    "true、false、数字、至多 200 个字符的文本，或 null（未知）",
+    {
+        "anyOf": [
+            {"type": "boolean"},
+            {"type": "number", "minimum": -1e12, "maximum": 1e12},
+            {"type": "string", "minLength": 1, "maxLength": 200},
+            {"type": "null"},
+        ]
+    },
+    _is_context_value,
+)
 
 
-def _are_genotypes(value: Any) -> bool:
-    is_short_list = isinstance(value, list) and len(value) <= MAX_GENOTYPES
-    return is_short_list and all(
-        isinstance(genotype, str) and GENOTYPE_PATTERN.fullmatch(genotype) is not None for genotype in value
-    )
+class ContextField(RequestModel):
+    """A value of the patient's record, with where it comes from and the authorisation under which it may be read."""
+
+    name: Annotated[
+        str,
+        matching(r"[a-z][a-z0-9_]{0,63}", "a name in small letters, digits and _", "由小写字母、数字和 _ 组成的名称"),
+    ]
+    value: Annotated[Any, CONTEXT_VALUE]
+    source: Annotated[str, line(200, ": where the value comes from", "：数值来源")]
+    authorisation: Annotated[str, line(200, ": under which it may be read", "：读取该值所依据的授权")]
 
 
-RULES: dict[str, Rule] = {
-    "accession": (lambda found: is_clean_text(found, 64), "text of 1 to 64 printable characters", "1 至 64 个可打印字符"),
-    "specimen": one_of_rule(SPECIMENS),
-    "stain": one_of_rule(STAINS),
-    "preparation": one_of_rule(PREPARATIONS),
-    "age": (
-        lambda value: _is_number_within(value, 0, 120) and float(value).is_integer(),
-        "a whole number of years from 0 to 120",
-        "0 至 120 的整数（岁）",
-    ),
-    "hpv_result": one_of_rule(HPV_RESULTS),
-    "hpv_genotype": (
-        _are_genotypes,
-        f"a list of up to {MAX_GENOTYPES} type numbers as text, such as [\"16\", \"52\"]",
-        f"至多 {MAX_GENOTYPES} 个型别编号（文本）的列表，如 [\"16\", \"52\"]",
-    ),
-    "previous_result": one_of_rule(PREVIOUS_RESULTS),
-    "menopause": one_of_rule(MENOPAUSE),
-    "authorisation": (
-        lambda found: isinstance(found, str) and GRANT_ID_PATTERN.fullmatch(found) is not None,
-        "the id of the patient's authorisation, as GET /v1/authorisations tells it",
-        "患者授权编号（见 GET /v1/authorisations）",
-    ),
-    "context": (
-        lambda value: isinstance(value, list) and len(value) <= MAX_CONTEXT_FIELDS,
-        f"a list of up to {MAX_CONTEXT_FIELDS} fields, each with name, value, source and authorisation",
-        f"至多 {MAX_CONTEXT_FIELDS} 个字段的列表，各含 name、value、source、authorisation",
-    ),
-    "mpp": (
-        lambda value: _is_number_within(value, SLIDE_LIMITS.finest_mpp, SLIDE_LIMITS.coarsest_mpp),
-        f"microns per pixel from {SLIDE_LIMITS.finest_mpp:g} to {SLIDE_LIMITS.coarsest_mpp:g}",
-        f"{SLIDE_LIMITS.finest_mpp:g} 至 {SLIDE_LIMITS.coarsest_mpp:g} 的每像素微米数",
-    ),
-}  # fmt: skip
-CONTEXT_RULES: dict[str, Rule] = {
-    "name": (
-        lambda found: isinstance(found, str) and FIELD_PATTERN.fullmatch(found) is not None,
-        "a name in small letters, digits and _",
-        "由小写字母、数字和 _ 组成的名称",
-    ),
-    "value": (
-        lambda value: (
-            value is None
-            or isinstance(value, bool)
-            or _is_number_within(value, -1e12, 1e12)
-            or is_clean_text(value, 200)
-        ),
-        "true, false, a number, text of up to 200 characters, or null for unknown",
-        "true、false、数字、至多 200 个字符的文本，或 null（未知）",
-    ),
-    "source": (lambda found: is_clean_text(found, 200), "where the value comes from, as text", "数值来源（文本）"),
-    "authorisation": (
-        lambda found: is_clean_text(found, 200),
-        "the authorisation under which it may be read, as text",
-        "读取该值所依据的授权（文本）",
-    ),
-}
+class FormFields(RequestModel):
+    """The fields of a request form. None, or null, means unknown."""
+
+    accession: Annotated[str, ACCESSION]
+    specimen: Annotated[str, one_of(*SPECIMENS)]
+    stain: Annotated[str, one_of(*STAINS)]
+    preparation: Annotated[str, one_of(*PREPARATIONS)]
+    age: Annotated[int | None, AGE.or_null()] = None
+    hpv_result: Annotated[str | None, one_of(*HPV_RESULTS).or_null()] = None
+    hpv_genotype: Annotated[
+        list[str] | None, GENOTYPES.or_null(), Field(description="Only with hpv_result positive.")
+    ] = None
+    previous_result: Annotated[str | None, one_of(*PREVIOUS_RESULTS).or_null()] = None
+    menopause: Annotated[str | None, one_of(*MENOPAUSE).or_null()] = None
+    authorisation: Annotated[
+        str | None, AUTHORISATION.or_null(), Field(description="The patient's; its revocation stops the reading")
+    ] = None
+    context: Annotated[list[ContextField] | None, Field(max_length=MAX_CONTEXT_FIELDS), CONTEXT] = None
+    mpp: Annotated[
+        float | None,
+        MPP.or_null(),
+        Field(description="Microns per pixel, where the file has none; who sends it answers for it."),
+    ] = None
+
+    def to_form(self) -> RequestForm:
+        """What is known, apart from mpp."""
+        fields = self.model_dump(include=set(FormFields.model_fields) - {"mpp"})
+        return RequestForm({name: value for name, value in fields.items() if value is not None}, self.mpp)
+
+    def errors(self) -> list[FieldError]:
+        """What is wrong between its fields."""
+        if not self.hpv_genotype or self.hpv_result == "positive":
+            return []
+        expected = "left out, as hpv_result is not positive", "hpv_result 不为 positive 时应省略"
+        return [FieldError("hpv_genotype", describe_value(self.hpv_genotype), *expected)]
+
+
+class Submission(FormFields):
+    """POST /v1/slides."""
+
+    reference: Annotated[str, REFERENCE, Field(description="A path below the inbox, or the id of an upload.")]
+    sha256: Annotated[str, SHA256]
 
 
 def validate(payload: Mapping[str, Any]) -> tuple[RequestForm | None, list[FieldError]]:
-    """The form, or all that is wrong with it. A field that is null is left out: unknown."""
-    values = {name: value for name, value in payload.items() if value is not None}
-    allowed_text = ", ".join(RULES)
-    errors = find_unknown_names(payload, RULES, f"one of {allowed_text}", f"{allowed_text} 之一")
-    errors += [FieldError(name, "absent", *RULES[name][1:]) for name in REQUIRED_FIELDS if name not in values]
-    errors += [FieldError(name, describe_value(values[name]), en, zh) for name, (is_valid, en, zh) in RULES.items()
-               if name in values and not is_valid(values[name])]  # fmt: skip
-    if isinstance(values.get("context"), list):
-        errors += [
-            fault
-            for index, field in enumerate(values["context"][:MAX_CONTEXT_FIELDS])
-            for fault in _validate_context_field(index, field)
-        ]
-    if values.get("hpv_genotype") and values.get("hpv_result") != "positive":
-        expected = "left out, as hpv_result is not positive", "hpv_result 不为 positive 时应省略"
-        errors.append(FieldError("hpv_genotype", describe_value(values["hpv_genotype"]), *expected))
-    if errors:
-        return None, errors
-    mpp = values.pop("mpp", None)
-    if "age" in values:
-        values["age"] = int(values["age"])
-    return RequestForm(values, None if mpp is None else float(mpp)), []
-
-
-def _validate_context_field(index: int, field: Any) -> list[FieldError]:
-    location = f"context[{index}]"
-    if not isinstance(field, dict):
-        return [
-            FieldError(
-                location,
-                describe_value(field),
-                "an object of name, value, source, authorisation",
-                "含 name 等四项的对象",
-            )
-        ]
-    allowed_text = ", ".join(CONTEXT_FIELDS)
-    errors = find_unknown_names(field, CONTEXT_FIELDS, f"one of {allowed_text}", f"{allowed_text} 之一", f"{location}.")
-    for name, (is_valid, en, zh) in CONTEXT_RULES.items():
-        if name not in field or not is_valid(field[name]):
-            errors.append(
-                FieldError(f"{location}.{name}", describe_value(field[name]) if name in field else "absent", en, zh)
-            )
-    return errors
+    """The form, or all that is wrong with it."""
+    fields, errors = validation.validate(FormFields, payload)
+    errors = errors if fields is None else fields.errors()
+    return (None if fields is None or errors else fields.to_form()), errors
 
 
 def parse_mpp(payload: dict[str, Any]) -> dict[str, Any]:

@@ -24,12 +24,13 @@ from typing import Any
 
 import orjson
 import sqlalchemy as sa
+from starlette.requests import ClientDisconnect
 
 from datasets.errors import FieldError
 from serving.core.db.engine import StoreUnavailableError
 from serving.core.http import validation
 from serving.core.http.problems import ProblemError
-from serving.core.http.request import ClientDisconnectedError, Request, Response
+from serving.core.http.request import Request, Response
 from serving.core.http.validation import find_json_ambiguity
 from serving.core.identifiers import new_id, utc_now
 from serving.pathology.context import ID_PATTERN, Row, SlideContext
@@ -89,7 +90,7 @@ class TusRoutes:
         await self.context.quota.check(request.principal.tenant)
         metadata = _parse_metadata(request)
         form, sha256, name = _parse_upload_form(metadata)
-        digest = hashlib.sha256(f"{length} {request.header(b'upload-metadata')}".encode()).hexdigest()
+        digest = hashlib.sha256(f"{length} {request.headers.get('upload-metadata')}".encode()).hexdigest()
         upload_id, slide_id = new_id(), new_id()
         audit = await asyncio.to_thread(self.context.selected_for_audit, slide_id)
         tenant = request.principal.tenant
@@ -142,7 +143,7 @@ class TusRoutes:
         return shutil.disk_usage(self.context.slides_dir).free
 
     def _parse_length(self, request: Request) -> int:
-        header = request.header(b"upload-length")
+        header = request.headers.get("upload-length")
         if header is None or not NUMBER_PATTERN.fullmatch(header) or not int(header):
             expected = "the number of bytes, known beforehand and above 0,", "大于 0 且事先已知的字节数"
             raise _bad_header_problem("Upload-Length", header, *expected)
@@ -174,7 +175,7 @@ class TusRoutes:
 
     async def _find_upload(self, request: Request) -> tuple[Row, Path]:
         """An upload that may go on or is done. Raises Problem."""
-        upload_id = request.path_params[0]
+        upload_id = request.path_params["id"]
         row = (
             await self.context.read(slide_store.get_upload, upload_id, request.principal.tenant)
             if ID_PATTERN.fullmatch(upload_id)
@@ -210,11 +211,8 @@ class TusRoutes:
     # --- a part
 
     async def append_part(self, request: Request) -> Response:
-        if request.media_type() != PART_MEDIA_TYPE:
-            raise ProblemError(
-                "unsupported_media_type", actual=repr(request.media_type() or ""), expected=PART_MEDIA_TYPE
-            )
-        header = request.header(b"upload-offset")
+        validation.require_media_type(request, PART_MEDIA_TYPE)
+        header = request.headers.get("upload-offset")
         if header is None or not NUMBER_PATTERN.fullmatch(header):
             raise _bad_header_problem("Upload-Offset", header, "a number of bytes", "字节数")
         checksum = _parse_checksum(request)
@@ -228,7 +226,7 @@ class TusRoutes:
             if int(header) != offset:
                 raise _offset_problem(header, offset)
             if offset < length:
-                content_length = request.header(b"content-length")
+                content_length = request.headers.get("content-length")
                 if content_length is not None and offset + int(content_length) > length:
                     raise _too_large_problem(offset + int(content_length), length)
                 offset = await self._append(request, row, path, offset, checksum)
@@ -254,11 +252,11 @@ class TusRoutes:
             )
         except OSError as error:
             raise _disk_full_problem(error, start) from error
-        failure: ProblemError | ClientDisconnectedError | None = None
+        failure: ProblemError | ClientDisconnect | None = None
         try:
             try:
                 await self._receive_part(request, file, row["length"], checksum)
-            except (ProblemError, ClientDisconnectedError) as error:
+            except (ProblemError, ClientDisconnect) as error:
                 failure = error
             except OSError as error:
                 failure = _disk_full_problem(error, file.position)
@@ -295,7 +293,7 @@ class TusRoutes:
     ) -> None:
         """A block at a time. Raises Problem, ClientGone, or OSError where the disk takes no more."""
         buffer, more = bytearray(), True
-        failure: ProblemError | ClientDisconnectedError | None = None
+        failure: ProblemError | ClientDisconnect | None = None
         while more and failure is None:
             try:
                 async with asyncio.timeout(self.settings.upload_idle_timeout_seconds):
@@ -305,7 +303,7 @@ class TusRoutes:
                 failure = ProblemError("slow_request", expected=f"{seconds:g} s", expected_zh=f"{seconds:g} 秒")
                 message = {}
             if message.get("type") == "http.disconnect":
-                failure = ClientDisconnectedError()
+                failure = ClientDisconnect()
             buffer += message.get("body", b"")
             more = message.get("more_body", False)
             if file.position + len(buffer) > length:
@@ -323,7 +321,7 @@ class TusRoutes:
     # --- an end
 
     async def terminate_upload(self, request: Request) -> Response:
-        upload_id = request.path_params[0]
+        upload_id = request.path_params["id"]
         row = (
             await self.context.read(slide_store.get_upload, upload_id, request.principal.tenant)
             if ID_PATTERN.fullmatch(upload_id)
@@ -344,7 +342,7 @@ def _require_tus(handler: Handler) -> Handler:
     """Its version is asked for and told with every answer, refusals among them."""
 
     async def checked_handler(request: Request) -> Response:
-        version = request.header(b"tus-resumable")
+        version = request.headers.get("tus-resumable")
         try:
             if version != VERSION:
                 actual = repr(version[:40]) if version is not None else "not given"
@@ -358,12 +356,12 @@ def _require_tus(handler: Handler) -> Handler:
 
 
 def _tus_response(headers: dict[str, str], status: int = 204) -> Response:
-    return Response(b"", status, headers={"Tus-Resumable": VERSION, **headers})
+    return Response(status_code=status, headers={"Tus-Resumable": VERSION, **headers})
 
 
 def _parse_metadata(request: Request) -> dict[str, str]:
     """Upload-Metadata: names and Base64 values, commas between. Raises Problem."""
-    header = request.header(b"upload-metadata")
+    header = request.headers.get("upload-metadata")
     metadata: dict[str, str] = {}
     expected = "names, each with a value in Base64 of UTF-8, commas between,", "以逗号分隔的名称与 Base64（UTF-8）值"
     for item in header.split(",") if header else ():
@@ -385,7 +383,7 @@ def _parse_upload_form(metadata: dict[str, str]) -> tuple[request_form.RequestFo
         name: metadata[name] for name in (*request_form.REQUIRED_FIELDS, "mpp") if name in metadata
     }
     errors = [
-        FieldError(validation.shown(name), "not known", f"one of {allowed_text}", f"{allowed_text} 之一") for name in metadata
+        FieldError(validation.shorten(name), "not known", f"one of {allowed_text}", f"{allowed_text} 之一") for name in metadata
         if name not in (*METADATA_FIELDS, "filetype", "name", "type")  # which browsers' clients add
     ]  # fmt: skip
     if "request" in metadata:
@@ -410,7 +408,7 @@ def _parse_upload_form(metadata: dict[str, str]) -> tuple[request_form.RequestFo
             )
     sha256 = metadata.get("sha256")
     if sha256 is not None:
-        errors += validation.sha256(sha256)
+        errors += validation.SHA256.errors("sha256", sha256)
     form = None
     if form_payload:
         form, form_errors = request_form.validate(request_form.parse_mpp(form_payload))
@@ -422,7 +420,7 @@ def _parse_upload_form(metadata: dict[str, str]) -> tuple[request_form.RequestFo
 
 def _parse_checksum(request: Request) -> tuple[hashlib._Hash, bytes] | None:
     """(a digest to update, what it must be). Raises Problem."""
-    header = request.header(b"upload-checksum")
+    header = request.headers.get("upload-checksum")
     if header is None:
         return None
     algorithm, _, value = header.partition(" ")

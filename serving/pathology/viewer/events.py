@@ -12,7 +12,7 @@ import orjson
 
 from serving.core.db.engine import StoreUnavailableError
 from serving.core.http.problems import ProblemError
-from serving.core.http.request import Request, Response
+from serving.core.http.request import Request, Response, StreamingResponse
 from serving.pathology.context import Row, SlideContext
 from serving.pathology.slides import store as slide_store
 from serving.pathology.slides.states import STATES, TERMINAL_STATES
@@ -23,14 +23,14 @@ EVENT_ID_PATTERN = re.compile(r"[0-9]{1,18}", re.ASCII)
 
 def accepts_event_stream(request: Request) -> bool:
     """Whether Accept names the stream, before or without JSON."""
-    accepted = [item.partition(";")[0].strip().lower() for item in (request.header(b"accept") or "").split(",")]
+    accepted = [item.partition(";")[0].strip().lower() for item in (request.headers.get("accept") or "").split(",")]
     first = next((media_type for media_type in accepted if media_type in (MEDIA_TYPE, "application/json", "*/*")), "")
     return first == MEDIA_TYPE
 
 
 def parse_last_event_id(request: Request) -> int:
     """Last-Event-ID; 0 where none is told. Raises Problem."""
-    header = request.header(b"last-event-id")
+    header = request.headers.get("last-event-id")
     if header is not None and not EVENT_ID_PATTERN.fullmatch(header):
         raise ProblemError(
             "bad_header",
@@ -53,14 +53,14 @@ class EventStream:
         if slide["state"] in TERMINAL_STATES and not await self.context.read(
             slide_store.events_after, slide["id"], after_event_id, 1
         ):
-            return Response(b"", 204)
+            return Response(status_code=204)
         if self.listener_count >= self.settings.max_event_streams:
             raise ProblemError(
                 "overloaded",
                 actual=f"{self.listener_count} listeners are there, and no more may be",
                 actual_zh=f"已有 {self.listener_count} 个监听连接，不能再增加",
             )
-        return Response(self._stream_events(request, slide["id"], after_event_id), media_type=MEDIA_TYPE)
+        return StreamingResponse(self._stream_events(request, slide["id"], after_event_id), media_type=MEDIA_TYPE)
 
     async def _stream_events(self, request: Request, slide_id: str, after_event_id: int) -> AsyncGenerator[bytes, None]:
         self.listener_count += 1

@@ -11,23 +11,24 @@ import re
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
-from datasets.errors import FieldError
 from datasets.slides.errors import SlideError
 from serving.core.http.caching import etag_matches, make_etag
 from serving.core.http.problems import ProblemError
-from serving.core.http.request import Request, Response, parse_query
+from serving.core.http.request import Request, Response, StreamingResponse
+from serving.core.http.validation import RequestModel, matching, parse_query
 from serving.pathology.context import state_problem
 from serving.pathology.viewer import geojson
 from serving.pathology.viewer.deepzoom import DeepZoom, Pyramid, render_heatmap_tile
 
 Handler = Callable[[Request], Awaitable[Response]]
 TILE_PATTERN = re.compile(r"(\d{1,6})_(\d{1,6})\.(jpeg|png)", re.ASCII)
-PROBABILITY_PATTERN = re.compile(r"0(\.\d{1,9})?|1(\.0{1,9})?", re.ASCII)
+PROBABILITY_PATTERN = r"0(\.[0-9]{1,9})?|1(\.0{1,9})?"
 DEFAULT_THRESHOLD = 0.5  # a tile that is likelier positive than not; who asks may draw the line elsewhere
 LEVEL_PATTERN = re.compile(r"\d{1,2}", re.ASCII)
 # Kept by the browser of who was allowed to see it: with another session it asks anew.
@@ -49,6 +50,14 @@ class SlideImage:
     state: str
     reading: dict[str, Any] | None
     heatmap: Path | None
+
+
+class AnnotationQuery(RequestModel):
+    threshold: Annotated[
+        str,
+        matching(f"({PROBABILITY_PATTERN})", "a probability from 0 to 1", "0 至 1 的概率"),
+        Field(description=f"Tiles at or above; else {DEFAULT_THRESHOLD:g}."),
+    ] = ""
 
 
 class TileRoutes:
@@ -115,21 +124,16 @@ class TileRoutes:
 
     async def get_annotations(self, request: Request) -> Response:
         reading, heatmap_path = _require_reading(image := await self.load_image(request))
-        options, errors = parse_query(request, ("threshold",))
-        threshold = options.get("threshold", str(DEFAULT_THRESHOLD))
-        if not PROBABILITY_PATTERN.fullmatch(threshold):
-            errors.append(FieldError("threshold", repr(threshold[:60]), "a probability from 0 to 1", "0 至 1 的概率"))
-        if errors:
-            raise ProblemError("bad_parameter", errors=errors)
+        threshold = float(parse_query(request, AnnotationQuery).threshold or DEFAULT_THRESHOLD)
         probability, attention = await self._load_heatmap(heatmap_path)
 
         async def chunks() -> AsyncGenerator[bytes, None]:
-            for chunk in geojson.stream_features(reading, probability, attention, float(threshold)):
+            for chunk in geojson.stream_features(reading, probability, attention, threshold):
                 yield chunk
                 await asyncio.sleep(0)  # others are served between two parts
 
         disposition = f'attachment; filename="{reading["slide_id"]}.geojson"'
-        return Response(chunks(), 200, GEOJSON, {"Content-Disposition": disposition})
+        return StreamingResponse(chunks(), headers={"Content-Disposition": disposition}, media_type=GEOJSON)
 
     async def _pyramid(self, image: SlideImage) -> Pyramid:
         if image.reading is not None:
@@ -148,7 +152,7 @@ class TileRoutes:
 
 def _tile_coords(request: Request, image_format: str) -> tuple[int, int, int]:
     """(level, column, row) of the address."""
-    _, level, name = request.path_params
+    level, name = request.path_params["level"], request.path_params["tile"]
     match = TILE_PATTERN.fullmatch(name)
     if match is None or match[3] != image_format or not LEVEL_PATTERN.fullmatch(level):
         raise _not_found(request)
@@ -162,12 +166,12 @@ def _require_reading(image: SlideImage) -> tuple[dict[str, Any], Path]:
 
 
 def _decode_stored_response(request: Request, etag: str) -> Response | None:
-    matches = etag_matches(etag, request.header(b"if-none-match"))
-    return Response(b"", 304, JPEG, {"ETag": etag, **CACHE_HEADERS}) if matches else None
+    matches = etag_matches(etag, request.headers.get("if-none-match"))
+    return Response(status_code=304, headers={"ETag": etag, **CACHE_HEADERS}) if matches else None
 
 
 def _cacheable_response(body: bytes, media_type: str, etag: str) -> Response:
-    return Response(body, 200, media_type, {"ETag": etag, **CACHE_HEADERS})
+    return Response(body, headers={"ETag": etag, **CACHE_HEADERS}, media_type=media_type)
 
 
 def _not_found(request: Request) -> ProblemError:

@@ -107,7 +107,7 @@ class Heartbeat:
 def host_id() -> str:
     """Where a process id means something: this start of the machine, and the name space of process ids."""
     try:
-        boot_id = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        boot_id = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
         return f"{boot_id} {os.readlink('/proc/self/ns/pid')}"
     except OSError:
         return ""
@@ -116,6 +116,6 @@ def host_id() -> str:
 def process_start_time(pid: int) -> int:
     """When the process began, in the machine's ticks; 0 where there is none. Process ids are given again."""
     try:
-        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+        return int(Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19])
     except (OSError, IndexError, ValueError):
         return 0

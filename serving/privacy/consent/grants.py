@@ -2,105 +2,28 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Annotated, Any
 
 import sqlalchemy as sa
+from pydantic import Field
 
 from datasets.errors import FieldError
-from datasets.schema import find_unknown_names
 from serving.core.audit import entries, log
 from serving.core.db.schema import GRANTS
+from serving.core.http import validation
+from serving.core.http.validation import SHA256, RequestModel, Rule, matching, one_of, text
 from serving.core.identifiers import new_id, utc_now
 from serving.privacy.consent.rules import GRANT_KINDS, PURPOSES, ConsentRules
 from serving.privacy.subjects.vault import Vault
 
-REQUIRED_FIELDS = ("kind", "tenant", "purpose", "groups", "valid_to", "document_sha256")
-FIELDS = (*REQUIRED_FIELDS, "grantor", "subject_id", "product", "valid_from")
-SHA256_PATTERN = re.compile(r"[0-9a-f]{64}")
-TENANT_PATTERN = re.compile(r"[\w.-]{1,64}", re.ASCII)
-EXPECTED_TEXT = ("text of 1 to 255 characters", "1 至 255 个字符的文本")
 MAX_LISTED = 200  # told at once
 
 
-def validate(
-    payload: Mapping[str, Any], rules: ConsentRules, vault: Vault
-) -> tuple[dict[str, Any] | None, list[FieldError]]:
-    """The grant as it is entered, its subject by pseudonym; or all that is wrong with it."""
-    faults = find_unknown_names(payload, FIELDS, f"one of {', '.join(FIELDS)}", "已知字段之一")
-    faults += [FieldError(name, "missing", "told", "必填") for name in REQUIRED_FIELDS if payload.get(name) is None]
-
-    def require(name: str, is_valid: bool, expected: str, expected_zh: str) -> None:
-        if payload.get(name) is not None and not is_valid:
-            faults.append(FieldError(name, repr(payload[name])[:60], expected, expected_zh))
-
-    kind, purpose, groups = (payload.get(name) for name in ("kind", "purpose", "groups"))
-    subject, grantor, tenant = (payload.get(name) for name in ("subject_id", "grantor", "tenant"))
-    require("kind", kind in GRANT_KINDS, f"one of {', '.join(GRANT_KINDS)}", "、".join(GRANT_KINDS) + " 之一")
-    require("purpose", purpose in PURPOSES, f"one of {', '.join(PURPOSES)}", "、".join(PURPOSES) + " 之一")
-    require(
-        "tenant", isinstance(tenant, str) and TENANT_PATTERN.fullmatch(tenant) is not None, "a tenant's name", "机构名"
-    )
-    for name, text in (("subject_id", subject), ("grantor", grantor)):
-        require(name, isinstance(text, str) and 0 < len(text) <= 255, *EXPECTED_TEXT)
-    allowed_groups = rules.groups(purpose) if isinstance(purpose, str) else []
-    groups_valid = (
-        isinstance(groups, list)
-        and bool(groups)
-        and all(isinstance(group, str) and group in allowed_groups for group in groups)
-    )
-    require(
-        "groups",
-        groups_valid,
-        f"a list of some of {', '.join(allowed_groups)}",
-        f"{'、'.join(allowed_groups)} 中的若干项",
-    )
-    document = payload.get("document_sha256")
-    digest_valid = isinstance(document, str) and SHA256_PATTERN.fullmatch(document) is not None
-    require("document_sha256", digest_valid, "the SHA-256 of the signed document, 64 hex digits", "签署文件的 SHA-256")
-    product = payload.get("product") or (purpose if purpose != "training" else None)
-    require("product", product in PURPOSES[:3], f"one of {', '.join(PURPOSES[:3])}", "产品名")
-    if subject is not None and product is None:
-        faults.append(
-            FieldError(
-                "product", "missing", "told, to name the subject of a training grant", "训练授权的主体须注明产品"
-            )
-        )
-    if kind == "personal" and subject is None:
-        faults.append(FieldError("subject_id", "missing", "told: who grants it", "个人授权须注明授权人"))
-    if kind == "government" and grantor is None:
-        faults.append(FieldError("grantor", "missing", "the body that grants it", "授权机关"))
-    valid_from, valid_to = (
-        _parse_time(payload.get("valid_from") or utc_now(), False),
-        _parse_time(payload.get("valid_to"), True),
-    )
-    expected = "a day or a time in UTC, as 2026-12-31 or 2026-12-31T12:00:00Z", "日期或 UTC 时间，如 2026-12-31"
-    require("valid_from", valid_from is not None, *expected)
-    require("valid_to", valid_to is not None, *expected)
-    if valid_from is not None and valid_to is not None and valid_to <= valid_from:
-        faults.append(
-            FieldError("valid_to", str(payload["valid_to"])[:60], "a time after valid_from", "晚于 valid_from")
-        )
-    if faults:
-        return None, faults
-    pseudonym = None if subject is None else vault.pseudonym(str(product), str(subject))
-    return {
-        "kind": kind,
-        "grantor": pseudonym if kind == "personal" else grantor,
-        "tenant": tenant,
-        "subject": pseudonym,
-        "purpose": purpose,
-        "groups": sorted(set(groups or ())),
-        "valid_from": valid_from,
-        "valid_to": valid_to,
-        "document_sha256": document,
-    }, []
-
-
 def _parse_time(value: Any, is_end: bool) -> str | None:
-    """As the store has times. A day as an end is over when it is."""
+    """As the store has times. A date as an end includes that whole day. None for what is no time."""
     if not isinstance(value, str):
         return None
     try:
@@ -110,6 +33,81 @@ def _parse_time(value: Any, is_end: bool) -> str | None:
     except (ValueError, OverflowError):
         return None
     return f"{time.replace(tzinfo=None).isoformat(timespec='milliseconds')}Z"
+
+
+def _time_rule(is_end: bool) -> Rule:
+    return Rule(
+        "a day or a time in UTC, as 2026-12-31 or 2026-12-31T12:00:00Z",
+        "日期或 UTC 时间，如 2026-12-31",
+        {"type": "string"},
+        lambda value: _parse_time(value, is_end) is not None,
+        lambda value: _parse_time(value, is_end),
+    )
+
+
+GROUPS = Rule(
+    "a list of groups",
+    "指标组的列表",
+    {"type": "array", "minItems": 1, "items": {"type": "string"}},
+    lambda value: isinstance(value, list) and bool(value) and all(isinstance(group, str) for group in value),
+)
+DOCUMENT = replace(
+    SHA256, expected="the SHA-256 of the signed document, 64 hex digits", expected_zh="签署文件的 SHA-256"
+)
+
+
+class GrantRequest(RequestModel):
+    """An authorisation as it is signed; times become those of the store."""
+
+    kind: Annotated[str, one_of(*GRANT_KINDS)]
+    tenant: Annotated[str, matching("[A-Za-z0-9_.-]{1,64}", "a tenant's name", "机构名"), Field(description="To whom")]
+    purpose: Annotated[str, one_of(*PURPOSES)]
+    groups: Annotated[list[str], GROUPS]
+    valid_to: Annotated[str, _time_rule(is_end=True), Field(description="A day or a time in UTC")]
+    document_sha256: Annotated[str, DOCUMENT, Field(description="SHA-256 of the signed document")]
+    grantor: Annotated[str, text(255), Field(description="The body; of a personal one the subject itself")] = ""
+    subject_id: Annotated[str, text(255)] = ""
+    product: Annotated[
+        str, one_of(*PURPOSES[:3]), Field(description="Of the subject, where the purpose is training")
+    ] = ""
+    valid_from: Annotated[str, _time_rule(is_end=False), Field(description="Else from now on")] = ""
+
+
+def validate(
+    payload: Mapping[str, Any], rules: ConsentRules, vault: Vault
+) -> tuple[dict[str, Any] | None, list[FieldError]]:
+    """(the grant as it is entered, its subject by pseudonym; all that is wrong with it)."""
+    grant, faults = validation.validate(
+        GrantRequest, {name: value for name, value in payload.items() if value is not None}
+    )
+    if grant is None:
+        return None, faults
+    allowed_groups = rules.groups(grant.purpose)
+    if not set(grant.groups) <= set(allowed_groups):
+        expected = f"a list of some of {', '.join(allowed_groups)}", f"{'、'.join(allowed_groups)} 中的若干项"
+        faults.append(FieldError("groups", repr(grant.groups)[:60], *expected))
+    product = grant.product or (grant.purpose if grant.purpose != "training" else "")
+    if grant.subject_id and not product:
+        expected = "given, to name the subject of a training grant", "训练授权的主体须注明产品"
+        faults.append(FieldError("product", "absent", *expected))
+    if grant.kind == "personal" and not grant.subject_id:
+        faults.append(FieldError("subject_id", "absent", "given: who grants it", "个人授权须注明授权人"))
+    if grant.kind == "government" and not grant.grantor:
+        faults.append(FieldError("grantor", "absent", "the body that grants it", "授权机关"))
+    valid_from = grant.valid_from or utc_now()
+    if grant.valid_to <= valid_from:
+        faults.append(
+            FieldError("valid_to", str(payload["valid_to"])[:60], "a time after valid_from", "晚于 valid_from")
+        )
+    if faults:
+        return None, faults
+    pseudonym = vault.pseudonym(product, grant.subject_id) if grant.subject_id else None
+    return grant.model_dump(exclude={"subject_id", "product"}) | {
+        "grantor": pseudonym if grant.kind == "personal" else grant.grantor or None,
+        "subject": pseudonym,
+        "groups": sorted(set(grant.groups)),
+        "valid_from": valid_from,
+    }, []
 
 
 def create(connection: sa.Connection, values: Mapping[str, Any], by: str) -> dict[str, Any]:

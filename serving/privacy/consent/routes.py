@@ -3,46 +3,57 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Annotated, Any
 
-import orjson
 import sqlalchemy as sa
+from pydantic import Field
 
-from datasets.errors import FieldError
 from serving.core.db.store import Store
 from serving.core.http.problems import ProblemError
-from serving.core.http.request import JSON_MEDIA_TYPE, Request, Response, parse_query
+from serving.core.http.request import JSON_MEDIA_TYPE, JSONResponse, Request, Response
 from serving.core.http.schema import (
+    BODY_PROBLEMS,
     STORE_PROBLEMS,
     Schema,
     closed_object,
+    json_body,
     json_response,
+    model_schema,
     operation,
     path_param,
-    query_param,
+    query_params,
 )
-from serving.core.http.validation import json_object
+from serving.core.http.validation import ID_PATTERN, RequestModel, json_object, matching, parse_query
 from serving.privacy.consent import grants, usage
-from serving.privacy.consent.rules import GRANT_KINDS, PURPOSES, ConsentRules
+from serving.privacy.consent.rules import PURPOSES, ConsentRules
 from serving.privacy.subjects.vault import Vault
 from serving.settings import Settings
 
-GRANT_ID = re.compile(r"[0-9a-f]{32}")
-LEAF_INDEX = re.compile(r"[0-9]{1,18}", re.ASCII)
 ROUTE = "/v1/authorisations"
 Handler = Callable[[Request], Awaitable[Response]]
+GRANT_FIELDS = ("kind", "tenant", "purpose", "groups", "valid_to", "document_sha256")  # in requests and answers
 PROBLEMS = {
     ROUTE: ("bad_parameter", *STORE_PROBLEMS),
     f"{ROUTE}/rules": ("not_ready",),
     f"{ROUTE}/{{id}}/revoke": ("unknown_authorisation", *STORE_PROBLEMS),
     f"{ROUTE}/{{id}}/uses": ("unknown_authorisation", "bad_parameter", *STORE_PROBLEMS),
 }
-CREATE_PROBLEMS = (
-    "empty_body", "not_utf8", "malformed_json", "slow_request", "body_too_large", "unsupported_media_type",
-    "invalid_request", *STORE_PROBLEMS,
-)  # fmt: skip
+CREATE_PROBLEMS = (*BODY_PROBLEMS, "invalid_request", *STORE_PROBLEMS)
+
+
+class GrantQuery(RequestModel):
+    before: Annotated[
+        str, matching(ID_PATTERN, "an authorisation's id", "授权编号"), Field(description="Only older ones.")
+    ] = ""
+
+
+class UsageQuery(RequestModel):
+    before: Annotated[
+        str,
+        matching("[0-9]{1,18}", "a leaf's index, as `next` tells it", "日志序号"),
+        Field(description="A leaf: only older ones."),
+    ] = ""
 
 
 class ConsentRoutes:
@@ -65,52 +76,42 @@ class ConsentRoutes:
         if values is None:
             raise ProblemError("invalid_request", errors=faults)
         grant = await self._write(lambda connection: grants.create(connection, values, request.principal.subject))
-        return Response(orjson.dumps(grant), status_code=201, headers={"Location": f"{ROUTE}/{grant['authorisation']}"})
+        return JSONResponse(grant, status_code=201, headers={"Location": f"{ROUTE}/{grant['authorisation']}"})
 
     async def list_grants(self, request: Request) -> Response:
-        options, faults = parse_query(request, ("before",))
-        before = options.get("before", "g")
-        if before != "g" and not GRANT_ID.fullmatch(before):
-            faults.append(FieldError("before", repr(before[:60]), "an authorisation's id", "授权编号"))
-        if faults:
-            raise ProblemError("bad_parameter", errors=faults)
+        before = parse_query(request, GrantQuery).before or "g"
         tenant, reader = self._visible_tenant(request), self.store.reader
         listed = await asyncio.to_thread(reader.run, lambda connection: grants.list_grants(connection, tenant, before))
-        return Response(orjson.dumps({"authorisations": listed}))
+        return JSONResponse({"authorisations": listed})
 
     async def get_rules(self, request: Request) -> Response:
         """What an authorisation may name."""
         consent_rules = self.consent_rules
         purposes = {purpose: consent_rules.groups(purpose) for purpose in PURPOSES}
-        return Response(
-            orjson.dumps({"purposes": purposes, "needs": consent_rules.needs, "conduct": sorted(consent_rules.conduct)})
+        return JSONResponse(
+            {"purposes": purposes, "needs": consent_rules.needs, "conduct": sorted(consent_rules.conduct)}
         )
 
     async def revoke(self, request: Request) -> Response:
-        grant_id, tenant = request.path_params[0], self._visible_tenant(request)
+        grant_id, tenant = request.path_params["id"], self._visible_tenant(request)
         revoked = None
-        if GRANT_ID.fullmatch(grant_id):
+        if ID_PATTERN.fullmatch(grant_id):
             revoked = await self._write(lambda connection: grants.revoke(connection, grant_id, tenant))
         if revoked is None:
             raise ProblemError("unknown_authorisation", actual=repr(grant_id[:80]))
-        return Response(orjson.dumps(revoked))
+        return JSONResponse(revoked)
 
     async def list_uses(self, request: Request) -> Response:
-        options, faults = parse_query(request, ("before",))
-        grant_id, before = request.path_params[0], options.get("before")
-        if before is not None and not LEAF_INDEX.fullmatch(before):
-            faults.append(FieldError("before", repr(before[:60]), "a leaf's index, as `next` tells it", "日志序号"))
-        if faults:
-            raise ProblemError("bad_parameter", errors=faults)
+        grant_id, before = request.path_params["id"], parse_query(request, UsageQuery).before
         page, tenant, reader = None, self._visible_tenant(request), self.store.reader
-        if GRANT_ID.fullmatch(grant_id):
-            before_leaf = None if before is None else int(before)
+        if ID_PATTERN.fullmatch(grant_id):
+            before_leaf = int(before) if before else None
             page = await asyncio.to_thread(
                 reader.run, lambda connection: usage.usage_page(connection, grant_id, tenant, before_leaf)
             )
         if page is None:
             raise ProblemError("unknown_authorisation", actual=repr(grant_id[:80]))
-        return Response(orjson.dumps(page))
+        return JSONResponse(page)
 
     def _visible_tenant(self, request: Request) -> str | None:
         """The operator sees every tenant's."""
@@ -122,51 +123,33 @@ class ConsentRoutes:
 
 def paths() -> Schema:
     text, null = {"type": "string"}, {"type": "null"}
-    time = text | {"description": "A day or a time in UTC"}
-    digest = {"type": "string", "pattern": "^[0-9a-f]{64}$", "description": "SHA-256 of the signed document"}
     common = {
-        "kind": {"enum": list(GRANT_KINDS)},
-        "tenant": {"type": "string", "pattern": "^[A-Za-z0-9_.-]{1,64}$", "description": "To whom"},
-        "purpose": {"enum": list(PURPOSES)},
-        "groups": {"type": "array", "minItems": 1, "items": text},
-        "valid_to": time,
-        "document_sha256": digest,
+        name: schema for name, schema in model_schema(grants.GrantRequest)["properties"].items() if name in GRANT_FIELDS
     }
     grant_properties = {
         "authorisation": text,
         **common,
         "grantor": text,
         "subject": {"anyOf": [text, null], "description": "Pseudonym; null: all"},
-        "valid_from": time,
+        "valid_from": common["valid_to"],
         "revoked_at": {"anyOf": [text, null]},
         "created": text,
         "by": text,
-    }
-    short_text = {"type": "string", "minLength": 1, "maxLength": 255}
-    request_properties = common | {
-        "grantor": short_text | {"description": "The body; of a personal one the subject itself"},
-        "subject_id": short_text,
-        "product": {"enum": list(PURPOSES[:3]), "description": "Of the subject, where the purpose is training"},
-        "valid_from": time | {"description": "Else from now on"},
     }
     grant = closed_object(grant_properties, list(grant_properties))
     rule_fields = ["purposes", "needs", "conduct"]
     list_schema = closed_object({"authorisations": {"type": "array", "items": grant}}, ["authorisations"])
     created_response = {"description": "Entered", "content": {JSON_MEDIA_TYPE: {"schema": grant}}}
     created_response["headers"] = {"Location": {"schema": text, "required": True}}
-    request_body = {
-        "required": True,
-        "content": {JSON_MEDIA_TYPE: {"schema": closed_object(request_properties, list(common))}},
-    }
     return {
         ROUTE: {
             "get": operation(
                 PROBLEMS[ROUTE], "authorisations", "Authorisations, the newest first; 200 at most",
                 json_response(list_schema),
-                parameters=[query_param("before", {"type": "string", "pattern": "^[0-9a-f]{32}$"}, "Only older ones.")],
+                parameters=query_params(GrantQuery),
             ),
             "post": operation(
-                CREATE_PROBLEMS, "authorise", "Enter an authorisation that was signed", {"201": created_response}, requestBody=request_body
+                CREATE_PROBLEMS, "authorise", "Enter an authorisation that was signed", {"201": created_response}, requestBody=json_body(grants.GrantRequest)
             ),
         },
         f"{ROUTE}/rules": {
@@ -191,7 +174,7 @@ def paths() -> Schema:
                 json_response(_uses_schema(grant_properties)),
                 parameters=[
                     path_param("id", "authorisation"),
-                    query_param("before", {"type": "string", "pattern": "^[0-9]{1,18}$"}, "A leaf: only older ones."),
+                    *query_params(UsageQuery),
                 ],
             )
         },

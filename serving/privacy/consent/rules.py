@@ -40,7 +40,7 @@ class ConsentRules(BaseModel):
 def load_rules(file: Path = CONFIG_FILE) -> ConsentRules:
     """Raises DataError."""
     try:
-        return ConsentRules.model_validate(tomllib.loads(file.read_text()))
+        return ConsentRules.model_validate(tomllib.loads(file.read_text(encoding="utf-8")))
     except (OSError, tomllib.TOMLDecodeError, ValidationError) as error:
         raise DataError(f"{file}: {error}. Copy configs/consent.toml anew.") from error
 

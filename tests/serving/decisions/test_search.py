@@ -10,8 +10,8 @@ import pytest
 import sqlalchemy as sa
 
 from serving.core.db.schema import BATCHES, METER, REFERRALS
+from serving.core.http.validation import validate
 from serving.governance.monitoring import outcomes
-from serving.governance.monitoring.outcomes import override_faults, referral_faults
 from serving.pathology.upload import request_form
 from serving.privacy.consent import grants
 from serving.privacy.consent import rules as consent
@@ -302,9 +302,9 @@ def test_ten_thousand_unknown_names_are_told_as_a_few_and_a_count(inside):
 @pytest.mark.parametrize(
     "fault",
     [
-        override_faults,
-        referral_faults,
-        promotion.validate,
+        lambda body: validate(outcomes.override_model(body), body)[1],
+        lambda body: validate(outcomes.Referral, body)[1],
+        lambda body: validate(promotion.Promotion, body)[1],
         lambda body: outcomes.parse_outcomes(body)[1],
         lambda body: outcomes.parse_outcomes({"outcomes": [body]})[1],
         lambda body: grants.validate(body, consent.load_rules(), None)[1],

@@ -52,7 +52,7 @@ threads = 1
 small = true
 plots = true
 """
-LEARN = 'epochs = 2\nfrozen = 18\nthreads = 1\nrate = 0.02\nmoving = 0.5\ndevice = "cpu"'
+LEARN = 'epochs = 2\nfrozen_blocks = 18\nthreads = 1\nlearning_rate = 0.02\nema_decay = 0.5\ndevice = "cpu"'
 
 
 @dataclass(frozen=True)

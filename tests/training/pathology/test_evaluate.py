@@ -79,7 +79,7 @@ def ask(judgement, against=None):
 
 
 def test_a_patient_whose_one_slide_is_missed_is_missed_and_counts_once():
-    rows = answered(stated=np.where(np.arange(400) == 0, 0.0, 1.0), labels=np.ones(400, int))
+    rows = answered(positive_probability=np.where(np.arange(400) == 0, 0.0, 1.0), labels=np.ones(400, int))
     found = compute_metrics(rows, rows.bootstrap_samples(40, 0))
     assert found.missed_groups == 1
     assert found.sensitivity_bound == pytest.approx(lower_bound(199, 200))
@@ -108,10 +108,10 @@ def test_a_sound_model_passes_and_the_whole_judgement_is_json_without_nan():
     ("judgement", "told"),
     [
         (judged(shortcut=CRY), "shortcut: Shortcut: background, border, blur and compression alone tell the label"),
-        (judged(strange=0.2), "strange tiles: 20.0% of them recognised"),
-        (judged(alarms=0.4), "familiar tiles: 40.0% of the held-out tiles"),
+        (judged(ood_detection_rate=0.2), "strange tiles: 20.0% of them recognised"),
+        (judged(false_alarm_rate=0.4), "familiar tiles: 40.0% of the held-out tiles"),
         (judged(claimable=False, claim="Not claimable."), "sensitivity: Not claimable."),
-        (judged(answered(abstained=np.full(400, "undecided"))), "answers: no answer for 100.0%"),
+        (judged(answered(abstention_reasons=np.full(400, "undecided"))), "answers: no answer for 100.0%"),
     ],
 )
 def test_each_thing_that_falls_short_is_refused_in_a_sentence(judgement, told):
@@ -122,7 +122,7 @@ def test_each_thing_that_falls_short_is_refused_in_a_sentence(judgement, told):
 
 @pytest.mark.parametrize(
     "judgement",
-    [judged(), judged(shortcut=CRY, strange=0.2, alarms=0.4), judged(answered(abstained=np.full(400, "undecided")))],
+    [judged(), judged(shortcut=CRY, ood_detection_rate=0.2, false_alarm_rate=0.4), judged(answered(abstention_reasons=np.full(400, "undecided")))],
 )
 def test_each_check_says_in_chinese_too_what_was_found_and_what_is_needed(judgement):
     for check in ask(judgement, ChampionComparison("v1", failure="it reads other tiles")).to_card().checks:
@@ -139,17 +139,17 @@ def test_a_champion_stays_until_it_is_beaten_beyond_chance():
 
 def test_eight_bits_are_offered_only_where_they_are_faster_and_neither_order_worse_nor_take_fright():
     fast = Int8Verdict(speed=1.6, auc=0.95, auc_int8=0.949, max_probability_difference=0.05)
-    assert judged(small=fast, small_extra=0.01).offers_int8
-    assert not judged(small=fast, small_extra=0.2).offers_int8
-    assert not judged(small=dataclasses.replace(fast, speed=0.9), small_extra=0.0).offers_int8
-    assert not judged(small=dataclasses.replace(fast, auc_int8=0.94), small_extra=0.0).offers_int8
+    assert judged(int8_verdict=fast, int8_extra_alarms=0.01).offers_int8
+    assert not judged(int8_verdict=fast, int8_extra_alarms=0.2).offers_int8
+    assert not judged(int8_verdict=dataclasses.replace(fast, speed=0.9), int8_extra_alarms=0.0).offers_int8
+    assert not judged(int8_verdict=dataclasses.replace(fast, auc_int8=0.94), int8_extra_alarms=0.0).offers_int8
 
 
 def test_a_card_that_cries_says_so_first_and_in_bold(slides_home):
     from models import bundle
     from models.pathology.card import SlideCard
 
-    card = bundle.load_bundle(slides_home.made.folder, slides_home.var / "keys" / "signing.pub.pem", SlideCard).card
+    card = bundle.load_bundle(slides_home.made.bundle_dir, slides_home.var / "keys" / "signing.pub.pem", SlideCard).card
     told = pathology_model_card.render(card, judged(shortcut=CRY), ask(judged(shortcut=CRY)), [])
     assert "> **Shortcut: background" in told.split("## ")[0]
     assert "No figure below can be trusted. 发现捷径" in told.split("## ")[0]

@@ -90,10 +90,10 @@ def test_a_service_reads_the_slides_as_the_judge_did(slides_home):
 
 
 def test_the_report_has_its_pictures_its_claim_and_says_that_it_is_simulated(slides_home):
-    told = slides_home.made.report.read_text()
+    told = slides_home.made.card_path.read_text()
     assert "模拟数据" in told
     assert "is not claimable: 9 positive patients" in told
-    assert {path.stem for path in (slides_home.made.report.parent / "plots").glob("*.png")} == {
+    assert {path.stem for path in (slides_home.made.card_path.parent / "plots").glob("*.png")} == {
         "confusion",
         "roc",
         "calibration",
@@ -106,24 +106,24 @@ def test_the_report_has_its_pictures_its_claim_and_says_that_it_is_simulated(sli
 
 def test_the_registry_tells_the_run_its_data_figures_and_files(slides_home):
     registry = Registry(slides_home.var)
-    run = registry.client.get_run(slides_home.made.run)
+    run = registry.client.get_run(slides_home.made.run_id)
     assert run.info.status == "FINISHED"
     assert run.data.tags["simulated"] == "true"
-    assert run.data.metrics["tiles/auc"] == pytest.approx(slides_home.made.judgement.tiles.figures["auc"].value)
+    assert run.data.metrics["tiles/auc"] == pytest.approx(slides_home.made.evaluation.tiles.metrics["auc"].value)
     digests = {tag.value for data in run.inputs.dataset_inputs for tag in data.tags if tag.key == "sha256"}
     assert digests == {data.sha256 for data in held_bundle(slides_home, slides_home.made.version).card.data}
-    assert {file.path for file in registry.client.list_artifacts(slides_home.made.run)} == {"bundle", "report"}
+    assert {file.path for file in registry.client.list_artifacts(slides_home.made.run_id)} == {"bundle", "report"}
     assert not list((slides_home.var / "checkpoints").glob("*/*"))
 
 
 def test_too_few_slides_make_no_champion_and_the_gate_says_why(slides_home):
     assert not slides_home.made.verdict.passed
-    assert any("59 without a miss" in why for why in slides_home.made.verdict.why)
+    assert any("59 without a miss" in why for why in slides_home.made.verdict.failures)
 
 
 def test_the_command_trains_the_same_again_and_compares_it_with_the_champion_on_the_same_slides(slides_home):
     home, first = slides_home, slides_home.made
-    pipeline.promote(Registry(home.var), home.var, "tiny", first.number, first.version)
+    pipeline.promote(Registry(home.var), home.var, "tiny", first.registry_version, first.version)
     done = CliRunner().invoke(
         app,
         ["pathology", "--config", str(changed(home, "again")), "--var", str(home.var), "--quiet"],
@@ -147,7 +147,7 @@ def test_a_run_that_fails_leaves_nothing_but_the_word_of_it(slides_home):
         raise RuntimeError("the slides are gone")
 
     home = slides_home
-    wrong = SimpleNamespace(**{**vars(recipe), "attend": broken})
+    wrong = SimpleNamespace(**{**vars(recipe), "fit_attention": broken})
     before = {path.name for path in (home.var / "bundles" / "tiny").iterdir()}
     known = len(Registry(home.var).list_versions("tiny"))
     few = changed(home, "fails")

@@ -60,13 +60,13 @@ def test_it_stops_when_the_held_rows_gain_nothing_and_keeps_the_best(tiles, monk
 
     monkeypatch.setattr(module, "mean_class_loss", loss_of)
     found = train(*tiles, QUICK.model_copy(update={"epochs": 9, "patience": 2}), NET, validation=tiles)
-    assert (len(found.history), found.best) == (4, 1)
+    assert (len(found.history), found.best_epoch) == (4, 1)
     assert all(torch.equal(value, kept[1][name]) for name, value in found.net.state_dict().items())
 
 
 def test_it_learns_what_can_be_learned(tiles):
     found = train(*tiles, QUICK.model_copy(update={"epochs": 8, "mixup": 0.0}), NetConfig(classes=2, side=32))
-    assert found.history[-1].learned < 0.9 * found.history[0].learned
+    assert found.history[-1].train_loss < 0.9 * found.history[0].train_loss
     logits, embedding = predict(found.net, tiles[0], symmetry_count=2)
     assert (logits.shape, embedding.shape) == ((40, 2), (40, 1280))
 

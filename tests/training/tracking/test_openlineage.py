@@ -24,10 +24,10 @@ def events(var) -> list[dict]:
 
 
 def test_a_training_run_began_and_was_done_with_its_data_its_bundle_and_its_commit(home):
-    mine = [one for one in events(home.var) if one["run"]["runId"].replace("-", "") == home.made.run]
+    mine = [one for one in events(home.var) if one["run"]["runId"].replace("-", "") == home.made.run_id]
     assert [one["eventType"] for one in mine] == ["START", "COMPLETE"]
     done = mine[1]
-    held = bundle.load_bundle(home.made.folder, home.var / "keys" / "signing.pub.pem")
+    held = bundle.load_bundle(home.made.bundle_dir, home.var / "keys" / "signing.pub.pem")
     [data], [made] = done["inputs"], done["outputs"]
     assert data["facets"]["version"]["datasetVersion"] == held.card.data[0].sha256
     assert data["inputFacets"]["inputStatistics"]["rowCount"] == held.card.data[0].rows
@@ -39,7 +39,7 @@ def test_a_training_run_began_and_was_done_with_its_data_its_bundle_and_its_comm
 
 
 def test_a_card_holds_the_spread_from_which_drift_is_measured(home):
-    card = bundle.load_bundle(home.made.folder, home.var / "keys" / "signing.pub.pem").card
+    card = bundle.load_bundle(home.made.bundle_dir, home.var / "keys" / "signing.pub.pem").card
     assert [one.name for one in card.drift.inputs] == [column.name for column in card.inputs]
     assert {sum(one.counts) for one in (*card.drift.inputs, card.drift.score)} == {card.drift.rows}
     assert 0 < card.drift.rows < card.data[0].rows

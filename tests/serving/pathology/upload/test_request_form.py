@@ -112,7 +112,7 @@ def test_what_the_form_allows_the_patients_risk_understands():
     assert {reason.code for reason in risk.reasons} == {
         *("hpv_16", "hpv_other", "previous_low", "bleeding_after_menopause"),
     }
-    assert set(patient_risk.RISK_FIELDS) <= set(request_form.RULES)
+    assert set(patient_risk.RISK_FIELDS) <= set(request_form.FormFields.model_fields)
     assert {*patient_risk.HIGH_GRADE_RESULTS, *patient_risk.LOW_GRADE_RESULTS} <= set(request_form.PREVIOUS_RESULTS)
 
 
@@ -124,7 +124,7 @@ JSON = st.recursive(
 
 
 @settings(suppress_health_check=[HealthCheck.too_slow])  # a busy machine is no fault of the form
-@given(st.dictionaries(st.sampled_from([*request_form.RULES, "other"]), JSON, max_size=11))
+@given(st.dictionaries(st.sampled_from([*request_form.FormFields.model_fields, "other"]), JSON, max_size=11))
 def test_whatever_comes_is_read_or_refused_and_never_a_crash(found):
     read, wrong = request_form.validate(found)
     assert (read is None) == bool(wrong)

@@ -1,0 +1,1 @@
+"""The documentation. Its pages are Markdown; generate/ writes those that follow from the code."""

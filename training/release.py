@@ -1,0 +1,80 @@
+"""python -m training release: sign the champions with the release key and put them where they ship from.
+
+    models/released/<model>/<version>.tar.xz    one archive a model; an earlier version's is removed
+    models/released/release.pub.pem             the public half of the release key
+
+The private half is read from --key and made there on first use; it never belongs in the repository.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from models import bundle
+from models.bundle import SIGNATURE, BundleError
+from models.bundle_archive import SUFFIX, pack
+from models.card import AnyCard
+
+RELEASED = Path(__file__).parents[1] / "models" / "released"
+PUBLIC_KEY = "release.pub.pem"
+RELEASED_MODELS = ("credit_limit", "credit_limit_taiwan", "scitech_risk", "pathology")
+
+
+@dataclass(frozen=True)
+class Released:
+    model: str
+    version: str
+    digest: str
+    archive: Path
+    unpacked: int  # bytes
+    packed: int  # bytes
+
+
+def release_models(
+    models: Sequence[str], var: Path, private_key: Path, to: Path = RELEASED, new_key: bool = False
+) -> Iterator[Released]:
+    """Release the champions of `models`, all verified before the first is written. Raises BundleError.
+
+    new_key: let another release key replace the one that ships; every model must then be released again.
+    """
+    champions = {model: _champion(var, model) for model in models}
+    private, public = bundle.create_signing_keys(private_key.parent, private_key.stem)
+    shipped = to / PUBLIC_KEY
+    if shipped.exists() and shipped.read_bytes() != public.read_bytes():
+        others = sorted({folder.parent.name for folder in to.glob(f"*/*{SUFFIX}")} - set(models))
+        if not new_key or others:
+            needed = f"release these with it too: {', '.join(others)}" if new_key else "pass --key, or --new-key"
+            raise BundleError(f"{shipped}: is not the public half of {private}; needed: {needed}.")
+    to.mkdir(parents=True, exist_ok=True)
+    shipped.write_bytes(public.read_bytes())
+    for model, (verified, version) in champions.items():
+        with tempfile.TemporaryDirectory() as scratch:
+            signed = bundle.sign_bundle(Path(scratch) / version, verified.files, private)
+            files = {**verified.files, SIGNATURE: (signed / SIGNATURE).read_bytes()}
+            digest = bundle.verify_bundle(signed, public).digest
+        if digest != verified.digest:
+            raise BundleError(f"{model} {version}: its digest changed from {verified.digest} to {digest}.")
+        archive = to / model / f"{version}{SUFFIX}"
+        archive.parent.mkdir(exist_ok=True)
+        packed = pack(files)
+        archive.write_bytes(packed)
+        for earlier in archive.parent.glob(f"*{SUFFIX}"):
+            if earlier != archive:
+                earlier.unlink()
+        yield Released(model, version, digest, archive, sum(map(len, files.values())), len(packed))
+
+
+def _champion(var: Path, model: str) -> tuple[bundle.VerifiedBundle, str]:
+    """The model's champion and its version, verified with the key that trained it, if the gate let it pass."""
+    folder = var / "bundles" / model
+    version = bundle.read_alias(folder)
+    if version is None:
+        raise BundleError(f"{folder}: has no champion. Train it first: make train")
+    verified = bundle.verify_bundle(folder / version, var / "keys" / "signing.pub.pem")
+    card = bundle.parse_bundle(verified, AnyCard).card
+    if card.verdict is None or not card.verdict.passed:
+        raise BundleError(f"{model} {version}: did not pass the gate; only what passed is released.")
+    return verified, version
