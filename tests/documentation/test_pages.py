@@ -54,8 +54,9 @@ def test_both_languages_of_a_page_have_the_same_headings_and_commands(page):
     assert re.search("[\u4e00-\u9fff]", text(chinese))
 
 
-def test_every_public_class_of_the_core_is_in_the_glossary():
-    terms = set(re.findall(r"`(\w+)`", text(DOCS / "concepts.md")))
+@pytest.mark.parametrize("name", ["concepts.md", "concepts.zh.md"])
+def test_every_public_class_of_the_core_is_in_the_glossary(name):
+    terms = set(re.findall(r"`(\w+)`", text(DOCS / name)))
     classes = {
         node.name
         for file in (ROOT / "serving" / "core").rglob("*.py")
