@@ -63,7 +63,7 @@ def test_every_public_class_of_the_core_is_in_the_glossary(name):
         for node in ast.parse(file.read_text(encoding="utf-8")).body
         if isinstance(node, ast.ClassDef) and not node.name.startswith("_")
     }
-    assert not classes - terms
+    assert sorted(classes - terms) == []
 
 
 def test_a_name_in_the_glossary_is_a_name_of_the_code():
@@ -74,7 +74,7 @@ def test_a_name_in_the_glossary_is_a_name_of_the_code():
     )
     names = set(re.findall(r"[A-Za-z_]\w*", code)) | {file.stem for file in ROOT.glob("*/**/*.py")}
     terms = set(re.findall(r"`([A-Za-z_]\w*)`", text(DOCS / "concepts.md")))
-    assert not terms - names
+    assert sorted(terms - names) == []
 
 
 def test_the_licence_of_every_direct_dependency_is_named():
@@ -83,7 +83,7 @@ def test_the_licence_of_every_direct_dependency_is_named():
         re.match(r"[\w.-]+", requirement).group() for requirements in extras.values() for requirement in requirements
     }
     notices = set(re.findall(r"[\w.-]+", text(ROOT / "THIRD_PARTY_NOTICES.md")))
-    assert not names - notices
+    assert sorted(names - notices) == []
 
 
 def test_every_page_of_the_documentation_is_in_the_navigation():
