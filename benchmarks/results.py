@@ -78,10 +78,11 @@ def _processor() -> str:
 
 
 def _commit() -> str:
-    """The commit, with a + where tracked files differ from it."""
+    """The commit, with a + where tracked files other than the results differ from it."""
     try:
         commit = subprocess.check_output(["git", "rev-parse", "--short=12", "HEAD"], cwd=ROOT, text=True).strip()
-        changed = subprocess.run(["git", "diff", "--quiet", "HEAD"], cwd=ROOT, check=False).returncode
+        files = (".", ":!benchmarks/results", ":!docs/benchmarks.md")
+        changed = subprocess.run(["git", "diff", "--quiet", "HEAD", "--", *files], cwd=ROOT, check=False).returncode
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
     return commit + ("+" if changed else "")

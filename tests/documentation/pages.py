@@ -33,7 +33,7 @@ def translation(page: Path) -> Path:
 def translated_pages() -> list[Path]:
     """English pages that have, or must have, a Chinese one."""
     guides = sorted(path for path in (DOCS / "guides").glob("*.md") if not path.stem.endswith(".zh"))
-    return [ROOT / "README.md", DOCS / "index.md", DOCS / "quickstart.md", *guides]
+    return [ROOT / "README.md", *(DOCS / f"{name}.md" for name in ("index", "quickstart", "concepts")), *guides]
 
 
 def text(page: Path) -> str:

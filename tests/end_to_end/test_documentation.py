@@ -113,7 +113,11 @@ def check_output(block: str, output: str) -> None:
         refusal = json.loads(output)
         assert refusal["status"] == 422
         assert [fault["field"] for fault in refusal["errors"]] == ["declared_income", "insured_month"]
-    if "verify.py log.pub.pem" in block and "python -I" in block:
-        assert "答复属实" in output or "genuine" in output
+    if "python -I verify.py" in block or "receipt verify" in block:
+        assert "this answer is genuine 答复属实" in output
+    if "serving audit verify" in block:
+        assert "nothing was altered 未发现篡改" in output
+    if "send-slide" in block:
+        assert "failed" not in output
     if '"model": "seed_loans"' in block:
         assert json.loads(output.splitlines()[-1])["simulated"] is True
