@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from serving.cli.store import fail, reported_errors
+
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
@@ -35,8 +37,7 @@ def verify_receipt(
         contents = [path.read_bytes() if path is not None else None for path in (answer, request)]
         checkpoint = verifier.verify(parsed, *contents)
     except (VerificationError, OSError) as error:
-        typer.echo(f"NOT GENUINE 不可信: {file}: {error}", err=True)
-        raise typer.Exit(1) from error
+        fail(f"NOT GENUINE 不可信: {file}: {error}")
     verdict = "this answer is genuine 答复属实" if answer else "the receipt is genuine 凭证属实"
     typer.echo(f"{verdict}: {checkpoint.origin} signed it at {checkpoint.timestamp} over {checkpoint.size} leaves")
     typer.echo("\n".join(summary_lines(parsed)))
@@ -72,8 +73,7 @@ def show_receipt(file: Annotated[Path, typer.Argument(help="a receipt")]) -> Non
     try:
         typer.echo(render_text(parse_receipt(file.read_bytes())), nl=False)
     except (VerificationError, OSError, KeyError, TypeError) as error:
-        typer.echo(f"{file}: {error}", err=True)
-        raise typer.Exit(1) from error
+        fail(f"{file}: {error}")
 
 
 @audit_app.command("verify")
@@ -86,31 +86,24 @@ def verify_store(
     """Every row of the store that was edited, deleted, reordered, added or put back is named. Nothing is written."""
     from serving import settings
     from serving.core.audit.auditor.auditor import audit_store
-    from serving.core.db.engine import StoreUnavailableError, create_engine
+    from serving.core.db.engine import create_engine
 
     config, start = settings.load_settings(), time.perf_counter()
     location = config.store_location
     if isinstance(location, Path) and not location.exists():
-        typer.echo(f"{location}: there is no store to audit", err=True)
-        raise typer.Exit(1)
+        fail(f"{location}: there is no store to audit")
     engine = create_engine(
         f"sqlite:///{location}" if isinstance(location, Path) else location, config.store.lock_timeout_seconds
     )
-    try:
+    with reported_errors():
         report = audit_store(engine, load_log_key(key), checkpoints or config.paths.checkpoints)
-    except StoreUnavailableError as error:
-        typer.echo(str(error), err=True)
-        raise typer.Exit(1) from error
     for finding in report.findings:
         typer.echo(str(finding), err=True)
     rows = ", ".join(f"{count:,} {table}" for table, count in sorted(report.rows.items())) or "no rows"
     elapsed = f"({time.perf_counter() - start:.1f} s)"
     typer.echo(f"{report.leaves:,} leaves, {report.checkpoints:,} checkpoints; their leaves prove {rows} {elapsed}")
     if report.finding_count:
-        typer.echo(
-            f"{report.finding_count:,} findings 处异常: the store is not as it was recorded 存储与记录不符", err=True
-        )
-        raise typer.Exit(1)
+        fail(f"{report.finding_count:,} findings 处异常: the store is not as it was recorded 存储与记录不符")
     typer.echo("nothing was altered 未发现篡改")
 
 
@@ -125,8 +118,7 @@ def show_checkpoint() -> None:
         for _, note in read_checkpoint_file(file):
             latest = note or latest
     if latest is None:
-        typer.echo(f"{file}: no checkpoint was signed yet", err=True)
-        raise typer.Exit(1)
+        fail(f"{file}: no checkpoint was signed yet")
     typer.echo(latest, nl=False)
 
 
@@ -138,7 +130,7 @@ def print_statement(
     """What a tenant used in a month: a line for each answer, tied to its receipt, and the totals."""
     from serving import settings
     from serving.core.billing import statements
-    from serving.core.db.engine import StoreUnavailableError, create_engine
+    from serving.core.db.engine import create_engine
 
     config = settings.load_settings()
     location = config.store_location
@@ -147,12 +139,9 @@ def print_statement(
     engine = create_engine(
         f"sqlite:///{location}" if isinstance(location, Path) else location, config.store.lock_timeout_seconds
     )
-    try:
+    with reported_errors(ValueError):
         for chunk in statements.render_statement(engine, tenant, month, format):
             typer.echo(chunk, nl=False)
-    except (StoreUnavailableError, ValueError) as error:
-        typer.echo(str(error), err=True)
-        raise typer.Exit(1) from error
     if format == "json":
         typer.echo()
 
@@ -177,5 +166,4 @@ def load_log_key(path: Path | None) -> Ed25519PublicKey:
     try:
         return load_public_key(file.read_bytes())
     except (VerificationError, OSError) as error:
-        typer.echo(f"{file}: {error}", err=True)
-        raise typer.Exit(1) from error
+        fail(f"{file}: {error}")

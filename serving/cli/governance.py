@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from serving.cli.store import configured_store, fail
+
 if TYPE_CHECKING:
-    import sqlalchemy as sa
     from rich.table import Table as RichTable
     from rich.tree import Tree
 
     from serving.governance.lineage.trace import TraceNode
-    from serving.settings import Settings
 
 app = typer.Typer(add_completion=False)
 Product = Annotated[str, typer.Option(help="credit_limit, scitech_risk or pathology")]
@@ -39,13 +37,13 @@ def trace(
 
     if bool(decision) == bool(subject):
         raise typer.BadParameter("a decision, or --subject with --product, is needed: one of the two")
-    with _open_configured_store() as (engine, settings), read_connection(engine) as connection:
+    with configured_store() as (engine, settings), read_connection(engine) as connection:
         if subject:
             node = tracing.trace_subject(connection, settings, product, subject)
         else:
             record = lookup.find(connection, decision)
             if record is None:
-                raise _exit_with_error(f"Nothing was recorded under {decision!r}. Check the decision_id of the answer.")
+                fail(f"Nothing was recorded under {decision!r}. Check the decision_id of the answer.")
             node = tracing.trace_decision(connection, settings, record)
     if as_json:
         typer.echo(json.dumps(node.to_json(), ensure_ascii=False, indent=1))
@@ -78,15 +76,12 @@ def erase(
         raise typer.BadParameter("--subject with --product, or --slide, is needed: one of the two")
     if not yes:
         typer.confirm(f"Erase {subject or slide}? It cannot be undone. 删除后无法恢复，确认？", abort=True)
-    with _open_configured_store() as (engine, settings):
-        try:
-            result = (
-                erasure.erase(engine, settings, product, subject, "operator")
-                if subject
-                else erasure.erase_slide(engine, settings, slide, "operator")
-            )
-        except (erasure.NothingToEraseError, erasure.SlideInProgressError, SlideNotFoundError, OSError) as error:
-            raise _exit_with_error(str(error)) from error
+    refused = erasure.NothingToEraseError, erasure.SlideInProgressError, SlideNotFoundError, OSError
+    with configured_store(*refused) as (engine, settings):
+        if subject:
+            result = erasure.erase(engine, settings, product, subject, "operator")
+        else:
+            result = erasure.erase_slide(engine, settings, slide, "operator")
         certificate = result["certificate"]
         path = out or settings.paths.store.parent / "erasures" / f"{certificate['certificate']}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -115,7 +110,7 @@ def effects(
     from serving.governance.monitoring import html_report
     from serving.governance.monitoring import performance as figures
 
-    with _open_configured_store() as (engine, settings), read_connection(engine) as connection:
+    with configured_store() as (engine, settings), read_connection(engine) as connection:
         reports = figures.model_performance(connection, settings, tenant=tenant, model=model, since=since)
     if html is not None:
         html.write_text(html_report.render_page(reports, utc_now()), encoding="utf-8")
@@ -157,29 +152,3 @@ def render_tree(node: TraceNode, parent: Tree | None = None) -> Tree:
     for child in node.links:
         render_tree(child, branch)
     return branch
-
-
-@contextmanager
-def _open_configured_store() -> Iterator[tuple[sa.Engine, Settings]]:
-    """The store that the settings name. What is wrong is told in a sentence."""
-    from serving.core.db.engine import StoreUnavailableError, open_store
-    from serving.core.security.keys import KeyFileError
-    from serving.privacy.subjects.vault import VaultKeyError
-    from serving.settings import SettingsError, load_settings
-
-    try:
-        settings = load_settings()
-        engine = open_store(settings.store_location, settings.store.lock_timeout_seconds)
-    except (SettingsError, StoreUnavailableError) as error:
-        raise _exit_with_error(str(error)) from error
-    try:
-        yield engine, settings
-    except (StoreUnavailableError, VaultKeyError, KeyFileError) as error:
-        raise _exit_with_error(str(error)) from error
-    finally:
-        engine.dispose()
-
-
-def _exit_with_error(message: Any) -> typer.Exit:
-    typer.echo(str(message), err=True)
-    return typer.Exit(1)

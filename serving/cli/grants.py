@@ -9,9 +9,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import typer
+
+from serving.cli.store import configured_store, fail
 
 app = typer.Typer(no_args_is_help=True, help="Authorisations: create, list, revoke.")
 
@@ -38,7 +40,7 @@ def create(
     try:
         digest = hashlib.sha256(document.read_bytes()).hexdigest()
     except OSError as error:
-        _fail(f"{document}: {error.strerror}. Name the signed document.")
+        fail(f"{document}: {error.strerror}. Name the signed document.")
     group_names = consent_rules.groups(purpose) if groups == "all" else [group.strip() for group in groups.split(",")]
     fields = {"kind": kind, "tenant": tenant, "purpose": purpose, "groups": group_names, "valid_to": to, "grantor": grantor,
              "subject_id": subject, "product": product, "valid_from": since, "document_sha256": digest}  # fmt: skip
@@ -48,7 +50,7 @@ def create(
             {name: value for name, value in fields.items() if value is not None}, consent_rules, vault
         )
         if form is None:
-            _fail("\n".join(f"{error.field} is {error.actual}; it must be {error.expected}." for error in errors))
+            fail("\n".join(f"{error.field} is {error.actual}; it must be {error.expected}." for error in errors))
         return grants.create(connection, form, by)
 
     _print_json(_run_in_store(insert_grant))
@@ -70,7 +72,7 @@ def revoke(authorisation: Annotated[str, typer.Argument(help="its id")]) -> None
 
     revoked = _run_in_store(lambda connection, _: grants.revoke(connection, authorisation))
     if revoked is None:
-        _fail(f"No authorisation was entered under {authorisation!r}; python -m serving grant list tells them.")
+        fail(f"No authorisation was entered under {authorisation!r}; python -m serving grant list tells them.")
     _print_json(revoked)
 
 
@@ -78,30 +80,20 @@ def _run_in_store(fn: Callable[[Any, Any], Any]) -> Any:
     """In one transaction on the store that the settings name."""
     import sqlalchemy as sa
 
-    from serving import settings
-    from serving.core.db.engine import StoreUnavailableError, open_store, to_store_error
-    from serving.privacy.subjects.vault import VaultKeyError, bind_store
-    from serving.privacy.subjects.vault import open_vault as vault_of
+    from serving.core.db.engine import to_store_error
+    from serving.privacy.subjects.vault import bind_store, open_vault
 
-    config = settings.load_settings()
-    try:
-        vault = vault_of(config)
-        engine = open_store(config.store_location, config.store.lock_timeout_seconds)
-        with engine.begin() as connection:
-            bind_store(connection, vault)
-            return fn(connection, vault)
-    except sa.exc.SQLAlchemyError as error:
-        _fail(str(to_store_error(error)))
-    except (StoreUnavailableError, VaultKeyError) as error:
-        _fail(str(error))
+    with configured_store() as (engine, settings):
+        vault = open_vault(settings)
+        try:
+            with engine.begin() as connection:
+                bind_store(connection, vault)
+                return fn(connection, vault)
+        except sa.exc.SQLAlchemyError as error:
+            raise to_store_error(error) from error
 
 
 def _print_json(value: Any) -> None:
     import orjson
 
     typer.echo(orjson.dumps(value).decode())
-
-
-def _fail(message: str) -> NoReturn:
-    typer.echo(message, err=True)
-    raise typer.Exit(1)

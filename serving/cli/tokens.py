@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from serving.cli.store import reported_errors
+
 
 def print_token(
     tenant: Annotated[str, typer.Option(help="whose records they see: small letters, digits, - and _")],
@@ -16,18 +18,14 @@ def print_token(
     hours: Annotated[float, typer.Option(help="until it ends")] = 12.0,
 ) -> None:
     """Print a token that proves who asks, for Authorization: Bearer or a page's sign-in. It is kept nowhere."""
-    from serving import settings
-    from serving.core.security.keys import KeyFileError
     from serving.core.security.token_issuer import issue_token
+    from serving.settings import load_settings
 
-    try:
-        config = settings.load_settings()
+    with reported_errors(ValueError, OSError):
+        config = load_settings()
         token_subject = subject or licence or f"{tenant}/{'+'.join(role)}"
         issuer_args = config.paths.tokens, config.access.audience
         issued = issue_token(
             *issuer_args, tenant=tenant, roles=role, subject=token_subject, name=name, licence=licence, hours=hours
         )
-    except (ValueError, OSError, KeyFileError) as error:
-        typer.echo(str(error), err=True)
-        raise typer.Exit(1) from error
     typer.echo(issued)

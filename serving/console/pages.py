@@ -15,9 +15,8 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from serving.core.http.caching import etag_matches
 from serving.core.http.problems import ProblemError
-from serving.core.http.request import Request, Response
+from serving.core.http.request import Request, Response, etag_matches
 from serving.core.security.permissions import CONSOLE_PATHS
 
 Handler = Callable[[Request], Awaitable[Response]]

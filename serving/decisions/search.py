@@ -52,13 +52,13 @@ NAME = matching(  # PostgreSQL refuses NUL in a query
 PRODUCT = one_of(*PRODUCTS)
 
 
-class BatchQuery(RequestModel):
+class BatchListQuery(RequestModel):
     product: Annotated[str, PRODUCT, Field(description="Else of each.")] = ""
     before: Annotated[str, BATCH_ID, Field(description="Only older ones.")] = ""
     limit: Annotated[int, whole_number(1, MAX_LIMIT), Field(description="Of a page.")] = DEFAULT_LIMIT
 
 
-class DecisionQuery(RequestModel):
+class DecisionListQuery(RequestModel):
     id: Annotated[str, DECISION_ID, Field(description="That one, or a batch's row.")] = ""
     product: Annotated[str, PRODUCT, Field(description="Else of each.")] = ""
     subject: Annotated[
@@ -84,7 +84,7 @@ class DecisionSearch:
         }
 
     async def list_decisions(self, request: Request) -> Response:
-        query = parse_query(request, DecisionQuery)
+        query = parse_query(request, DecisionListQuery)
         options: Row = query.model_dump(exclude_unset=True)
         service, tenant = self.service, request.principal.tenant
         reader = service.store.reader
@@ -96,7 +96,7 @@ class DecisionSearch:
         return JSONResponse(page)
 
     async def list_batches(self, request: Request) -> Response:
-        query = parse_query(request, BatchQuery)
+        query = parse_query(request, BatchListQuery)
         tenant, reader = request.principal.tenant, self.service.store.reader
         statement = sa.select(BATCHES).where(BATCHES.c.tenant == tenant, BATCHES.c.id < (query.before or "g"))
         if query.product:
@@ -292,7 +292,7 @@ def paths() -> Schema:
                         "properties": {"decisions": rows, "next": next_page},
                     }
                 ),
-                parameters=query_params(DecisionQuery),
+                parameters=query_params(DecisionListQuery),
             )
         },
         "/v1/batches": {
@@ -307,7 +307,7 @@ def paths() -> Schema:
                         "properties": {"batches": rows, "next": next_page},
                     }
                 ),
-                parameters=query_params(BatchQuery),
+                parameters=query_params(BatchListQuery),
             )
         },
     }

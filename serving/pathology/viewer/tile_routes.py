@@ -18,9 +18,8 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from datasets.slides.errors import SlideError
-from serving.core.http.caching import etag_matches, make_etag
 from serving.core.http.problems import ProblemError
-from serving.core.http.request import Request, Response, StreamingResponse
+from serving.core.http.request import Request, Response, StreamingResponse, etag_matches, make_etag
 from serving.core.http.validation import RequestModel, matching, parse_query
 from serving.pathology.context import state_problem
 from serving.pathology.viewer import geojson
