@@ -42,8 +42,17 @@ def create(
     except OSError as error:
         fail(f"{document}: {error.strerror}. Name the signed document.")
     group_names = consent_rules.groups(purpose) if groups == "all" else [group.strip() for group in groups.split(",")]
-    fields = {"kind": kind, "tenant": tenant, "purpose": purpose, "groups": group_names, "valid_to": to, "grantor": grantor,
-             "subject_id": subject, "product": product, "valid_from": since, "document_sha256": digest}  # fmt: skip
+    fields = {
+        **{
+            "kind": kind,
+            "tenant": tenant,
+            "purpose": purpose,
+            "groups": group_names,
+            "valid_from": since,
+            "valid_to": to,
+        },
+        **{"grantor": grantor, "subject_id": subject, "product": product, "document_sha256": digest},
+    }
 
     def insert_grant(connection: Any, vault: Any) -> Any:
         form, errors = grants.validate(

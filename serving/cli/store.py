@@ -1,4 +1,4 @@
-"""What the commands share: the settings, the store and the vault that they open, and errors as a sentence and status 1."""
+"""Open the settings, the store and the vault for a command, and turn errors into a sentence and exit status 1."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import orjson
@@ -14,6 +14,7 @@ from serving.core.db import lookup
 from serving.core.db.lookup import decision_ids_about
 from serving.core.db.schema import BATCHES, DECISIONS, OVERRIDES, REFERRALS
 from serving.core.http.request import JSONResponse, Request, Response
+from serving.core.http.router import Routes
 from serving.core.http.schema import STORE_PROBLEMS, Schema, json_response, operation, query_params
 from serving.core.http.validation import (
     BATCH_ID,
@@ -31,7 +32,6 @@ from serving.decisions.products.base import products
 from serving.decisions.service import DecisionService
 from serving.settings import PRODUCTS
 
-Handler = Callable[[Request], Awaitable[Response]]
 Row = dict[str, Any]
 Candidate = tuple[str, Any]  # an id, and the recorded decision; None where it is not stored any more
 
@@ -77,7 +77,7 @@ class DecisionSearch:
     def __init__(self, service: DecisionService):
         self.service = service
 
-    def routes(self) -> dict[str, dict[str, Handler]]:
+    def routes(self) -> Routes:
         return {
             "/v1/decisions": {"GET": self.list_decisions},
             "/v1/batches": {"GET": self.list_batches},

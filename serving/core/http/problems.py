@@ -1,8 +1,9 @@
-"""What the gateway refuses, as RFC 9457 problem details in English and Chinese.
+"""Every error that the service answers with, as RFC 9457 problem details in English and Chinese.
 
-    raise Problem("unknown_decision", found="...", needed="...")
+    raise ProblemError("unknown_decision", actual="...", expected="...")
 
-KINDS is all there is: routes raise nothing else, the OpenAPI document lists each, GET /problems/{kind} explains it.
+PROBLEM_TYPES holds all of them: routes raise nothing else, the OpenAPI document lists each, and GET /problems/{kind}
+explains it.
 """
 
 from __future__ import annotations
@@ -15,20 +16,18 @@ import orjson
 
 from datasets.errors import FieldError
 
-REASONS_ZH = {
+REASONS_ZH = {  # component -> what an alarm about it means
     "bundle": "模型包未通过核验，不会启用（已在用的版本继续服务）；请重新发布。",
     "store": "存储无法写入记录，期间不作答复；请检查磁盘或数据库。",
     "log": "审计日志与已签署的检查点不衔接：存储可能被回退或替换；请运行 python -m serving audit verify。",
     "counts": "计数暂未写入存储，已保留待重试。",
 }
-
-
 PROBLEM_MEDIA_TYPE = "application/problem+json"
 
 
 @dataclass(frozen=True, slots=True)
 class ProblemType:
-    """`detail` may name what the problem was made with: {found}, {needed}."""
+    """`detail` and `detail_zh` may have the placeholders {found} and {needed}."""
 
     status: int
     title: str
@@ -337,7 +336,7 @@ RETRY_AFTER_SECONDS = {  # seconds
 
 
 class ProblemError(Exception):
-    """One refusal: its kind, what was found and needed (in Chinese too where it is words), the fields at fault."""
+    """A problem: its kind, what was found and expected (in Chinese, too, where these are words), the wrong fields."""
 
     def __init__(
         self,
@@ -360,6 +359,7 @@ class ProblemError(Exception):
         super().__init__(f"{kind}: {actual}")
 
     def render(self, request_id: str) -> bytes:
+        """The body of the response, as JSON."""
         problem_type = PROBLEM_TYPES[self.kind]
         payload: dict[str, Any] = {
             "type": f"/problems/{self.kind}",
@@ -376,7 +376,7 @@ class ProblemError(Exception):
 
 
 def field_error_to_json(field_error: FieldError) -> dict[str, Any]:
-    """One fault as `errors` shows it; `row` where it is one of a batch."""
+    """An entry of `errors`; it has a `row` in a batch."""
     row = {} if field_error.row is None else {"row": field_error.row}
     return {
         **row,
@@ -388,4 +388,5 @@ def field_error_to_json(field_error: FieldError) -> dict[str, Any]:
 
 
 def describe_alarm_zh(component: str, reason: str) -> str:
+    """An alarm in Chinese, with its English reason."""
     return f"{REASONS_ZH[component]}原文：{reason}"

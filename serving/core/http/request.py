@@ -1,4 +1,4 @@
-"""Starlette's request and responses as the routes use them: who sent a request, bodies within limits, JSON by orjson."""
+"""Starlette's request and responses for our routes: with a principal, bodies within limits, and JSON by orjson."""
 
 from __future__ import annotations
 
