@@ -45,14 +45,16 @@ def verify_receipt(
 
 @receipt_app.command("verify-many")
 def verify_receipts(
-    place: Annotated[Path, typer.Argument(help="a folder of receipts, or one file with a receipt a line")],
+    location: Annotated[
+        Path, typer.Argument(metavar="PLACE", help="a folder of receipts, or one file with a receipt a line")
+    ],
     key: KeyOption = None,
 ) -> None:
     """Every receipt there; those that do not hold are named."""
     from serving.core.audit.verify import ReceiptVerifier, VerificationError, parse_receipt
 
     verifier, count, failures, start = ReceiptVerifier(load_log_key(key)), 0, 0, time.perf_counter()
-    for name, content in _receipt_contents(place):
+    for name, content in _receipt_contents(location):
         count += 1
         try:
             verifier.verify(parse_receipt(content))

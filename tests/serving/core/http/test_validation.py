@@ -27,14 +27,16 @@ from serving.core.http.validation import (
 )
 
 
-class Part(RequestModel):
+class Component(RequestModel):
     name: Annotated[str, line(5)]
     weight: Annotated[str | None, matching("[0-9]+", "digits", "数字").or_null()] = None
 
 
 class Order(RequestModel):
     kind: Annotated[str, one_of("new", "used"), Field(description="Of what.")]
-    parts: Annotated[list[Part], Field(max_length=2), Expected("a list of up to 2 parts", "至多 2 个部件的列表")] = []
+    parts: Annotated[
+        list[Component], Field(max_length=2), Expected("a list of up to 2 parts", "至多 2 个部件的列表")
+    ] = []
 
 
 class Query(RequestModel):
@@ -45,10 +47,10 @@ class Query(RequestModel):
 
 
 def errors(payload: Any) -> dict[str, tuple[str, str]]:
-    value, found = validate(Order, payload)
-    assert (value is None) == bool(found)
-    assert all(error.expected_zh for error in found)
-    return {error.field: (error.actual, error.expected) for error in found}
+    value, details = validate(Order, payload)
+    assert (value is None) == bool(details)
+    assert all(error.expected_zh for error in details)
+    return {error.field: (error.actual, error.expected) for error in details}
 
 
 def query_of(query_string: str) -> Request:
@@ -97,7 +99,7 @@ def test_any_json_is_accepted_or_refused_and_never_a_crash(payload):
 
 
 def test_a_model_is_its_own_schema_without_names_of_classes():
-    part = {"type": "object", "required": ["name"], "additionalProperties": False, "properties": {
+    component = {"type": "object", "required": ["name"], "additionalProperties": False, "properties": {
         "name": {"type": "string", "minLength": 1, "maxLength": 5},
         "weight": {"anyOf": [{"type": "string", "pattern": "^[0-9]+$"}, {"type": "null"}]},
     }}  # fmt: skip
@@ -107,7 +109,7 @@ def test_a_model_is_its_own_schema_without_names_of_classes():
         "additionalProperties": False,
         "properties": {
             "kind": {"enum": ["new", "used"], "description": "Of what."},
-            "parts": {"type": "array", "items": part, "maxItems": 2},
+            "parts": {"type": "array", "items": component, "maxItems": 2},
         },
     }
 
