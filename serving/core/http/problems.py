@@ -180,7 +180,7 @@ PROBLEM_TYPES: dict[str, ProblemType] = {
     ),
     "slow_request": ProblemType(
         408, "The request took too long to arrive", "请求到达过慢",
-        "The body did not arrive within {needed}. Send it again over a faster connection, or in smaller parts.",
+        "The body did not arrive within {needed}. Send it again, over a faster connection or in smaller parts.",
         "正文未在 {needed} 内到达。请重试，或分成较小的部分。",
     ),
     "another_person": ProblemType(
@@ -196,7 +196,7 @@ PROBLEM_TYPES: dict[str, ProblemType] = {
     ),
     "upload_offset": ProblemType(
         409, "The upload stands at another offset", "上传偏移量不一致",
-        "Upload-Offset is {found}; {needed} bytes are on the disk. Send HEAD to learn the offset, and continue from there.",
+        "Upload-Offset is {found}; {needed} bytes are on the disk. Continue from the offset that HEAD returns.",
         "Upload-Offset 为 {found}；已存 {needed} 字节。请以 HEAD 查询后从该处续传。",
     ),
     "slide_state": ProblemType(

@@ -49,10 +49,10 @@ HISTORY_ROUTE, NETWORK_ROUTE = "/v1/companies/{id}/history", "/v1/companies/{id}
 STRESS_CONFIG = ROOT / "configs" / "stress.toml"
 DISCLOSED_FIELDS = ("decision", "grade", "limit", "indicative_limit", "currency", "referral", "gate")
 SHOCKS = Rule(
-    "an object of one shock or more, each with its size",
-    "至少一项冲击及其倍数",
+    "an object of shocks, each with its size",
+    "冲击及其倍数的对象",
     {"type": "object", "additionalProperties": {"type": "number"}},
-    lambda value: isinstance(value, dict) and bool(value),
+    lambda value: isinstance(value, dict),
 )
 READ_PROBLEMS = ("not_authorised", "authorisation_ended", "indicators_refused")
 PROBLEMS = {
@@ -193,6 +193,8 @@ class CompanyRoutes:
         faults = find_unknown_names(
             requested, available, f"one of {', '.join(available)}", f"{'、'.join(available)} 之一"
         )
+        if not requested:
+            faults.append(FieldError("shocks", "none", "one shock or more", "至少一项冲击"))
         for code, size in requested.items():
             if code in available and (isinstance(size, bool) or size not in sizes):
                 allowed = ", ".join(f"{value:g}" for value in sizes)
