@@ -28,10 +28,9 @@ from datasets.errors import FieldError
 from datasets.schema import find_unknown_names
 from serving.core.http.problems import ProblemError
 from serving.core.http.request import JSON_MEDIA_TYPE, Request, read_body
+from serving.core.identifiers import DECISION_ID_PATTERN, ID_PATTERN
 from serving.settings import LimitSettings
 
-ID_PATTERN = re.compile(r"[0-9a-f]{32}")  # of everything that core/identifiers.py names
-DECISION_ID_PATTERN = re.compile(r"[0-9a-f]{32}(-[1-9][0-9]{0,9})?")  # a decision, or a row of a batch
 SHA256_PATTERN = re.compile(r"[0-9a-f]{64}")
 DAY_PATTERN = re.compile(r"\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])", re.ASCII)
 

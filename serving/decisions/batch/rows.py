@@ -15,7 +15,8 @@ from serving.core.http.problems import ProblemError
 from serving.core.http.request import Request, Response, StreamingResponse, wait_for_disconnect
 from serving.core.http.router import Routes
 from serving.core.http.schema import STORE_PROBLEMS, Schema, operation, path_param, query_params
-from serving.core.http.validation import ID_PATTERN, RequestModel, one_of, parse_query
+from serving.core.http.validation import RequestModel, one_of, parse_query
+from serving.core.identifiers import ID_PATTERN
 from serving.decisions.batch import records
 from serving.decisions.batch.formats import MEDIA_TYPES
 from serving.decisions.batch.job import serialise

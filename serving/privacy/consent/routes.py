@@ -25,7 +25,8 @@ from serving.core.http.schema import (
     path_param,
     query_params,
 )
-from serving.core.http.validation import ID_PATTERN, RequestModel, json_object, matching, parse_query
+from serving.core.http.validation import RequestModel, json_object, matching, parse_query
+from serving.core.identifiers import ID_PATTERN
 from serving.privacy.consent import grants, usage
 from serving.privacy.consent.rules import PURPOSES, ConsentRules
 from serving.privacy.subjects.vault import Vault
