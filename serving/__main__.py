@@ -1,4 +1,4 @@
-"""The gateway from the command line.
+"""The commands of the service.
 
 python -m serving serve --port 3000                       # the champions under var/bundles, on loopback
 python -m serving serve-slides                            # beside it: read the slides that arrive
@@ -39,23 +39,25 @@ app.add_typer(audit_commands.receipt_app, name="receipt")
 app.add_typer(audit_commands.audit_app, name="audit")
 app.command("statement")(audit_commands.print_statement)
 
-# Before any of them is imported: each calls out by default.
+# Set before these libraries are imported, as each calls out by default.
 TELEMETRY_OFF = {
     "ORT_DISABLE_TELEMETRY": "1",
     "BENTOML_DO_NOT_TRACK": "true",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "RAY_USAGE_STATS_ENABLED": "0",
 }
-THREAD_LIMITS = {"POLARS_MAX_THREADS": "1"}  # a batch leaves the other cores to the applicants who wait; yours to raise
+THREAD_LIMITS = {
+    "POLARS_MAX_THREADS": "1"
+}  # one thread, so that batches do not starve single requests; may be set higher
 ROOT = Path(__file__).parents[1]
 
 
 @app.command()
 def serve(
-    port: Annotated[int | None, typer.Option(help="else configs/serving.toml")] = None,
-    host: Annotated[str | None, typer.Option(help="else configs/serving.toml: loopback")] = None,
+    port: Annotated[int | None, typer.Option(help="default: configs/serving.toml")] = None,
+    host: Annotated[str | None, typer.Option(help="default: configs/serving.toml, loopback")] = None,
 ) -> None:
-    """Serve the champions. Becomes BentoML's server, so that signals reach it."""
+    """Serve the champions. The process becomes BentoML's server, so that signals reach it."""
     from serving.settings import SettingsError, check_exposure, load_settings
 
     try:
@@ -70,8 +72,8 @@ def serve(
 
 
 @app.command("serve-slides")
-def serve_slides(port: Annotated[int | None, typer.Option(help="else configs/serving.toml")] = None) -> None:
-    """Read the slides that arrive, beside the gateway. Becomes BentoML's server, so that signals reach it."""
+def serve_slides(port: Annotated[int | None, typer.Option(help="default: configs/serving.toml")] = None) -> None:
+    """Read the slides that arrive, next to `serve`. The process becomes BentoML's server, so that signals reach it."""
     from importlib.util import find_spec
 
     from serving.settings import SettingsError, load_settings
@@ -95,16 +97,16 @@ def _become_server(service: str, host: str, port: int, *options: str) -> NoRetur
 
 @app.command()
 def build() -> None:
-    """Make a Bento of the code, the configs and the bundles under var/bundles, which serves alone."""
+    """Build a self-contained Bento of the code, the configs and the bundles under var/bundles."""
     import subprocess
 
     from models.bundle import read_alias
 
     models = [folder.name for folder in sorted((ROOT / "var/bundles").glob("*")) if read_alias(folder)]
     if not models:
-        fail("var/bundles holds no champion; one is needed. Train first: python -m training credit_limit")
+        fail("var/bundles holds no champion. Train one first: python -m training credit_limit")
     if not (ROOT / "serving/console/dist/index.html").exists():
-        fail("The console was not built, and a Bento brings it along. Build it first: make console")
+        fail("The console is not built, and a Bento contains it. Build it first: make console")
     typer.echo(f"A Bento that serves {', '.join(models)}")
     command = [sys.executable, "-m", "bentoml", "build", "-f", "serving/bentofile.yaml", "."]
     raise typer.Exit(subprocess.run(command, cwd=ROOT, env={**os.environ, **TELEMETRY_OFF}, check=False).returncode)
@@ -112,17 +114,19 @@ def build() -> None:
 
 @app.command("send-slide")
 def send_slide(
-    file: Annotated[Path, typer.Argument(help="the slide, in one file")],
-    accession: Annotated[str, typer.Option(help="its number in the laboratory")],
+    file: Annotated[Path, typer.Argument(help="the slide, as one file")],
+    accession: Annotated[str, typer.Option(help="accession number of the laboratory")],
     specimen: Annotated[str, typer.Option()] = "cervical_cytology",
     stain: Annotated[str, typer.Option()] = "papanicolaou",
     preparation: Annotated[str, typer.Option()] = "liquid_based",
-    mpp: Annotated[float | None, typer.Option(help="microns per pixel, where the file does not say")] = None,
+    mpp: Annotated[float | None, typer.Option(help="microns per pixel, where the file has none")] = None,
     form: Annotated[Path | None, typer.Option(help="JSON: age, hpv_result, hpv_genotype, previous_result, ...")] = None,
-    url: Annotated[str, typer.Option(help="of the gateway")] = "http://127.0.0.1:3000",
-    token: Annotated[str, typer.Option(envvar="TOKEN", help="of a clinic: python -m serving token --role clinic")] = "",
+    url: Annotated[str, typer.Option(help="address of the service")] = "http://127.0.0.1:3000",
+    token: Annotated[
+        str, typer.Option(envvar="TOKEN", help="token of a clinic: python -m serving token --role clinic")
+    ] = "",
 ) -> None:
-    """Send a slide as a clinic does, follow it while it is read, and show the reading."""
+    """Send a slide as a clinic does, follow its progress, and show the reading."""
     import json
 
     from rich.console import Console

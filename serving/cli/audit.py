@@ -1,4 +1,4 @@
-"""The command line of what proves: receipts, the audit of the store, statements of what was used."""
+"""Commands that verify receipts, audit the store, and print checkpoints and statements of usage."""
 
 from __future__ import annotations
 
@@ -16,19 +16,21 @@ if TYPE_CHECKING:
 
 receipt_app = typer.Typer(no_args_is_help=True, help="Receipts: prove an answer with the log's public key alone.")
 
-audit_app = typer.Typer(no_args_is_help=True, help="The store compared with its log, and the log with what was signed.")
+audit_app = typer.Typer(
+    no_args_is_help=True, help="Audit: compare the store with its log, and the log with its signed checkpoints."
+)
 
-KeyOption = Annotated[Path | None, typer.Option(help="the log's public key; else this service's")]
+KeyOption = Annotated[Path | None, typer.Option(help="public key of the log; else this service's")]
 
 
 @receipt_app.command("verify")
 def verify_receipt(
     file: Annotated[Path, typer.Argument(help="a receipt, as JSON or as printed")],
     key: KeyOption = None,
-    answer: Annotated[Path | None, typer.Option(help="the decision as it was answered, byte for byte")] = None,
-    request: Annotated[Path | None, typer.Option(help="the JSON that was asked with")] = None,
+    answer: Annotated[Path | None, typer.Option(help="the answer, byte for byte")] = None,
+    request: Annotated[Path | None, typer.Option(help="the JSON of the request")] = None,
 ) -> None:
-    """Whether a receipt holds, what it proves, and whether an answer (and a request) is the one that it is of."""
+    """Verify a receipt and show what it proves; with an answer or a request, that it belongs to these."""
     from serving.core.audit.verify import ReceiptVerifier, VerificationError, parse_receipt, summary_lines
 
     verifier = ReceiptVerifier(load_log_key(key))
@@ -46,11 +48,11 @@ def verify_receipt(
 @receipt_app.command("verify-many")
 def verify_receipts(
     location: Annotated[
-        Path, typer.Argument(metavar="PLACE", help="a folder of receipts, or one file with a receipt a line")
+        Path, typer.Argument(metavar="PLACE", help="a folder of receipts, or a file with one receipt a line")
     ],
     key: KeyOption = None,
 ) -> None:
-    """Every receipt there; those that do not hold are named."""
+    """Verify many receipts and name those that are not genuine."""
     from serving.core.audit.verify import ReceiptVerifier, VerificationError, parse_receipt
 
     verifier, count, failures, start = ReceiptVerifier(load_log_key(key)), 0, 0, time.perf_counter()
@@ -68,7 +70,7 @@ def verify_receipts(
 
 @receipt_app.command("show")
 def show_receipt(file: Annotated[Path, typer.Argument(help="a receipt")]) -> None:
-    """As it is printed on paper; `receipt verify` reads that form too."""
+    """Print a receipt for paper; `receipt verify` reads that form, too."""
     from serving.core.audit.receipts import render_text
     from serving.core.audit.verify import VerificationError, parse_receipt
 
@@ -81,11 +83,11 @@ def show_receipt(file: Annotated[Path, typer.Argument(help="a receipt")]) -> Non
 @audit_app.command("verify")
 def verify_store(
     checkpoints: Annotated[
-        Path | None, typer.Option(help="a copy of the checkpoints' file; else this service's")
+        Path | None, typer.Option(help="a copy of the file of checkpoints; else this service's")
     ] = None,
     key: KeyOption = None,
 ) -> None:
-    """Every row of the store that was edited, deleted, reordered, added or put back is named. Nothing is written."""
+    """Name every row of the store that was edited, deleted, reordered, added or restored. Nothing is written."""
     from serving import settings
     from serving.core.audit.auditor.auditor import audit_store
     from serving.core.db.engine import create_engine
@@ -111,7 +113,7 @@ def verify_store(
 
 @audit_app.command("checkpoint")
 def show_checkpoint() -> None:
-    """The newest signed checkpoint: keep it where nobody who runs the service can reach it."""
+    """Print the newest signed checkpoint. Keep it where nobody who runs the service can change it."""
     from serving import settings
     from serving.core.audit.checkpoints import read_checkpoint_file
 
@@ -125,11 +127,11 @@ def show_checkpoint() -> None:
 
 
 def print_statement(
-    tenant: Annotated[str, typer.Option(help="whose")],
+    tenant: Annotated[str, typer.Option(help="tenant to bill")],
     month: Annotated[str, typer.Option(help="as 2026-11, UTC")],
     format: Annotated[str, typer.Option(help="json, ndjson or csv")] = "json",
 ) -> None:
-    """What a tenant used in a month: a line for each answer, tied to its receipt, and the totals."""
+    """Print a tenant's usage in a month: a line for each answer, with its receipt, and the totals."""
     from serving import settings
     from serving.core.billing import statements
     from serving.core.db.engine import create_engine
@@ -149,7 +151,7 @@ def print_statement(
 
 
 def _receipt_contents(location: Path) -> Iterator[tuple[str, bytes]]:
-    """(name, content) of each receipt; one is held at a time."""
+    """(name, content) of each receipt, read one at a time."""
     if location.is_dir():
         for path in sorted(location.iterdir()):
             yield path.name, path.read_bytes()
@@ -161,6 +163,7 @@ def _receipt_contents(location: Path) -> Iterator[tuple[str, bytes]]:
 
 
 def load_log_key(path: Path | None) -> Ed25519PublicKey:
+    """The public key of the log, by default this service's. Exits with status 1 where it cannot be read."""
     from serving import settings
     from serving.core.audit.verify import VerificationError, load_public_key
 

@@ -1,4 +1,4 @@
-"""Trace, erasure and effects from the command line."""
+"""Commands that trace decisions and subjects, erase subjects, and report model performance."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ Product = Annotated[str, typer.Option(help="credit_limit, scitech_risk or pathol
 
 @app.command()
 def trace(
-    decision: Annotated[str, typer.Argument(help="its id, that of a batch's row or of a slide")] = "",
-    subject: Annotated[str, typer.Option(help="instead: a household, company or slide, to what was made of it")] = "",
+    decision: Annotated[str, typer.Argument(help="id of a decision, of a row of a batch or of a slide")] = "",
+    subject: Annotated[str, typer.Option(help="instead: a household, company or slide, traced forward")] = "",
     product: Product = "credit_limit",
     as_json: Annotated[bool, typer.Option("--json")] = False,
 ) -> None:
-    """Walk from a decision back to data and authorisations, or from a subject forward to models and services."""
+    """Trace a decision back to data and authorisations, or a subject forward to models and services."""
     import json
 
     from rich.console import Console
@@ -36,7 +36,7 @@ def trace(
     from serving.governance.lineage import trace as tracing
 
     if bool(decision) == bool(subject):
-        raise typer.BadParameter("a decision, or --subject with --product, is needed: one of the two")
+        raise typer.BadParameter("give either a decision or --subject with --product")
     with configured_store() as (engine, settings), read_connection(engine) as connection:
         if subject:
             node = tracing.trace_subject(connection, settings, product, subject)
@@ -60,20 +60,20 @@ def trace(
 
 @app.command()
 def erase(
-    subject: Annotated[str, typer.Option(help="a household or company, as its owner knows it")] = "",
-    slide: Annotated[str, typer.Option(help="instead: a slide")] = "",
+    subject: Annotated[str, typer.Option(help="id of a household or company")] = "",
+    slide: Annotated[str, typer.Option(help="instead: id of a slide")] = "",
     product: Product = "credit_limit",
-    yes: Annotated[bool, typer.Option("--yes", help="without asking: it cannot be undone")] = False,
-    out: Annotated[Path | None, typer.Option(help="the certificate; else var/erasures/<id>.json")] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="do not ask for confirmation")] = False,
+    out: Annotated[Path | None, typer.Option(help="file for the certificate; else var/erasures/<id>.json")] = None,
 ) -> None:
-    """Shred what is stored of a subject, keep it out of training, name what was made of it, and certify it."""
+    """Erase a subject: shred its data, keep it out of training, name the models made from it, and certify it."""
     import json
 
     from serving.governance.lineage import erasure
     from serving.pathology.slides.states import SlideNotFoundError
 
     if bool(subject) == bool(slide):
-        raise typer.BadParameter("--subject with --product, or --slide, is needed: one of the two")
+        raise typer.BadParameter("give either --subject with --product or --slide")
     if not yes:
         typer.confirm(f"Erase {subject or slide}? It cannot be undone. 删除后无法恢复，确认？", abort=True)
     refused = erasure.NothingToEraseError, erasure.SlideInProgressError, SlideNotFoundError, OSError
@@ -94,13 +94,13 @@ def erase(
 
 @app.command()
 def effects(
-    model: Annotated[str | None, typer.Option(help="else every one")] = None,
-    tenant: Annotated[str | None, typer.Option(help="else every one")] = None,
+    model: Annotated[str | None, typer.Option(help="default: all")] = None,
+    tenant: Annotated[str | None, typer.Option(help="default: all")] = None,
     since: Annotated[str, typer.Option(help="a day, as 2026-11-01")] = "",
-    html: Annotated[Path | None, typer.Option(help="a page with plots")] = None,
+    html: Annotated[Path | None, typer.Option(help="write an HTML page with plots")] = None,
     as_json: Annotated[bool, typer.Option("--json")] = False,
 ) -> None:
-    """How good the answers were, and whether what is asked still looks as it did in training."""
+    """Report discrimination, calibration and drift of each model version."""
     import json
 
     from rich.console import Console

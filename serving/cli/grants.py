@@ -1,4 +1,4 @@
-"""Authorisations from the command line.
+"""Commands that create, list and revoke authorisations.
 
 python -m serving grant create --kind government --grantor "Tax Bureau" --tenant demo --purpose credit_limit \
     --groups tax,social_security --to 2027-12-31 --document signed.pdf
@@ -21,18 +21,20 @@ app = typer.Typer(no_args_is_help=True, help="Authorisations: create, list, revo
 @app.command()
 def create(
     kind: Annotated[str, typer.Option(help="government or personal")],
-    tenant: Annotated[str, typer.Option(help="to whom")],
+    tenant: Annotated[str, typer.Option(help="tenant that may read")],
     purpose: Annotated[str, typer.Option(help="credit_limit, scitech_risk, pathology or training")],
-    groups: Annotated[str, typer.Option(help="of indicators, commas between; all: each that the purpose knows")],
+    groups: Annotated[
+        str, typer.Option(help="groups of indicators, separated by commas; all: every group of the purpose")
+    ],
     to: Annotated[str, typer.Option(help="the last day, or a time in UTC")],
-    document: Annotated[Path, typer.Option(help="the signed document, whose SHA-256 is kept")],
-    grantor: Annotated[str | None, typer.Option(help="the body that grants it")] = None,
-    subject: Annotated[str | None, typer.Option(help="household or company id; else all")] = None,
-    product: Annotated[str | None, typer.Option(help="of the subject, for training")] = None,
-    since: Annotated[str | None, typer.Option("--from", help="else now")] = None,
-    by: Annotated[str, typer.Option(help="who enters it")] = "operator",
+    document: Annotated[Path, typer.Option(help="the signed document; its SHA-256 is recorded")],
+    grantor: Annotated[str | None, typer.Option(help="body that grants it")] = None,
+    subject: Annotated[str | None, typer.Option(help="id of a household or company; default: all")] = None,
+    product: Annotated[str | None, typer.Option(help="product of the subject, for training")] = None,
+    since: Annotated[str | None, typer.Option("--from", help="default: now")] = None,
+    by: Annotated[str, typer.Option(help="person who enters it")] = "operator",
 ) -> None:
-    """Enter an authorisation that was signed, and print it."""
+    """Enter a signed authorisation and print it."""
     from serving.privacy.consent import grants
     from serving.privacy.consent.rules import load_rules
 
@@ -66,8 +68,8 @@ def create(
 
 
 @app.command("list")
-def list_grants(tenant: Annotated[str | None, typer.Option(help="else every tenant's")] = None) -> None:
-    """The newest 200, a line of JSON each."""
+def list_grants(tenant: Annotated[str | None, typer.Option(help="default: every tenant")] = None) -> None:
+    """Print the newest 200 authorisations, one line of JSON each."""
     from serving.privacy.consent import grants
 
     for grant in _run_in_store(lambda connection, _: grants.list_grants(connection, tenant)):
@@ -75,18 +77,18 @@ def list_grants(tenant: Annotated[str | None, typer.Option(help="else every tena
 
 
 @app.command()
-def revoke(authorisation: Annotated[str, typer.Argument(help="its id")]) -> None:
-    """Nothing more is read under it, in any process, from now on."""
+def revoke(authorisation: Annotated[str, typer.Argument(help="id of the authorisation")]) -> None:
+    """Revoke an authorisation: from now on no process reads under it."""
     from serving.privacy.consent import grants
 
     revoked = _run_in_store(lambda connection, _: grants.revoke(connection, authorisation))
     if revoked is None:
-        fail(f"No authorisation was entered under {authorisation!r}; python -m serving grant list tells them.")
+        fail(f"No authorisation was entered under {authorisation!r}; python -m serving grant list shows them.")
     _print_json(revoked)
 
 
 def _run_in_store(fn: Callable[[Any, Any], Any]) -> Any:
-    """In one transaction on the store that the settings name."""
+    """Run `fn(connection, vault)` in one transaction on the configured store and return its result."""
     import sqlalchemy as sa
 
     from serving.core.db.engine import to_store_error

@@ -1,4 +1,4 @@
-"""Commands that bring data into the store, and rows for training out of it."""
+"""Commands that import subjects and companies into the store and export rows for training."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ DEFAULT_POLICY = ROOT / "configs" / "policies" / "scitech_risk.toml"
 
 FileArgument = Annotated[Path, typer.Argument(help="CSV, NDJSON or Parquet by the table's contract")]
 TableOption = Annotated[str, typer.Option(help="a table of the project, or a contract's .toml")]
-TrueAtOption = Annotated[str | None, typer.Option(help="the day of which the file tells; else its own, or today")]
+TrueAtOption = Annotated[str | None, typer.Option(help="day the values are valid from; else the file's own, or today")]
 
 
 @app.command()
@@ -34,12 +34,14 @@ def load_subjects(file: FileArgument, table: TableOption = "county", true_at: Tr
 @app.command()
 def import_indicators(
     file: FileArgument,
-    department: Annotated[str, typer.Option(help="whose file it is")],
+    department: Annotated[str, typer.Option(help="the department that the file comes from")],
     contract: TableOption = "county",
-    groups: Annotated[str | None, typer.Option(help="commas between; else the one named like the department")] = None,
+    groups: Annotated[
+        str | None, typer.Option(help="separated by commas; else the group named like the department")
+    ] = None,
     true_at: TrueAtOption = None,
 ) -> None:
-    """Put a department's file into the store: its own groups, and no other."""
+    """Put a department's file into the store, its own groups only."""
     from serving.privacy.subjects import ingestion
 
     group_names = [group.strip() for group in (groups or department).split(",")]
@@ -53,13 +55,13 @@ def import_indicators(
 
 @app.command()
 def export_training(
-    out: Annotated[Path, typer.Option(help="Parquet; its manifest comes beside it")],
+    out: Annotated[Path, typer.Option(help="Parquet file; its manifest is written next to it")],
     table: TableOption = "county",
     rows: Annotated[Path | None, typer.Option(help="id, time and outcome of each row; else every subject, now")] = None,
-    tenant: Annotated[str, typer.Option(help="who trains: to whom the grants were given")] = "local",
-    purpose: Annotated[str, typer.Option(help="of the grants")] = "training",
+    tenant: Annotated[str, typer.Option(help="the tenant that trains, to whom the grants were given")] = "local",
+    purpose: Annotated[str, typer.Option(help="purpose of the grants")] = "training",
 ) -> None:
-    """Take rows for training out of the store: pseudonyms, and what was known at each row's time under live grants."""
+    """Export rows for training: pseudonyms, with the values known at each row's time under live grants."""
     from datasets.errors import DataError
     from serving.privacy.consent.rules import load_rules
     from serving.privacy.subjects import ingestion
@@ -83,11 +85,11 @@ def export_training(
 
 @app.command()
 def import_register(
-    folder: Annotated[Path, typer.Argument(help="a register: companies, links, invoices, history")],
-    answers: Annotated[Path | None, typer.Option(help="answers.parquet of a run over this register")] = None,
-    policy: Annotated[Path, typer.Option(help="whose signals are the warnings")] = DEFAULT_POLICY,
+    folder: Annotated[Path, typer.Argument(help="folder of a register: companies, links, invoices, history")],
+    answers: Annotated[Path | None, typer.Option(help="answers.parquet of a portfolio run on this register")] = None,
+    policy: Annotated[Path, typer.Option(help="policy whose signals become the warnings")] = DEFAULT_POLICY,
 ) -> None:
-    """Put a register of companies into the store: to ask about one by its id, and for its history by month."""
+    """Put a register of companies into the store, for requests by company id and for histories by month."""
     from models.policy.config import PolicyError
     from models.scitech_risk.policy import Policy
 

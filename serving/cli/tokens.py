@@ -1,4 +1,4 @@
-"""python -m serving token: our own issuer."""
+"""The command that issues tokens."""
 
 from __future__ import annotations
 
@@ -10,14 +10,18 @@ from serving.cli.store import reported_errors
 
 
 def print_token(
-    tenant: Annotated[str, typer.Option(help="whose records they see: small letters, digits, - and _")],
-    role: Annotated[list[str], typer.Option(help="bank, clinic, pathologist, scientist, auditor or operator; several")],
-    subject: Annotated[str, typer.Option(help="who it is, for the record")] = "",
-    name: Annotated[str, typer.Option(help="a pathologist's, as it stands on the report")] = "",
-    licence: Annotated[str, typer.Option(help="a pathologist's licence to practise")] = "",
-    hours: Annotated[float, typer.Option(help="until it ends")] = 12.0,
+    tenant: Annotated[
+        str, typer.Option(help="tenant whose records the token opens: lower-case letters, digits, - and _")
+    ],
+    role: Annotated[
+        list[str], typer.Option(help="bank, clinic, pathologist, scientist, auditor or operator; may be repeated")
+    ],
+    subject: Annotated[str, typer.Option(help="person or machine, for the audit log")] = "",
+    name: Annotated[str, typer.Option(help="name of a pathologist, as printed on reports")] = "",
+    licence: Annotated[str, typer.Option(help="licence of a pathologist")] = "",
+    hours: Annotated[float, typer.Option(help="hours until it expires")] = 12.0,
 ) -> None:
-    """Print a token that proves who asks, for Authorization: Bearer or a page's sign-in. It is kept nowhere."""
+    """Print a token for Authorization: Bearer or for signing in to the console. It is not stored."""
     from serving.core.security.token_issuer import issue_token
     from serving.settings import load_settings
 
