@@ -1,4 +1,4 @@
-"""GET /openapi.json: every route, status and problem; the request's schema from the cards of the bundles that serve."""
+"""Build GET /openapi.json: every route, status and problem, with the schemas of indicators from the deployed models."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ from serving.privacy.consent import routes as consent_routes
 from serving.registry import openapi as registry_openapi
 from serving.settings import Settings
 
-DECISION_PROBLEMS = (  # each product's route
+DECISION_PROBLEMS = (  # of each product's route
     *BODY_PROBLEMS, "bad_header", "unknown_model", "unknown_subject", "not_authorised", "indicators_refused",
     "invalid_request", "authorisation_ended", "key_reused", "quota_used", *STORE_PROBLEMS, "overloaded",
 )  # fmt: skip
-BATCH_PROBLEMS = (  # each product's batch
+BATCH_PROBLEMS = (  # of each product's batch
     "empty_body", "bad_header", "unknown_model", "not_acceptable", "slow_request", "batch_running",
     "authorisation_ended", "body_too_large", "unsupported_media_type", "bad_parameter", "invalid_batch",
     "key_reused", "quota_used", *STORE_PROBLEMS, "overloaded",
@@ -69,10 +69,11 @@ PROBLEMS = {
     **governance_openapi.PROBLEMS,
     **registry_openapi.PROBLEMS,
 }  # fmt: skip
-UNROUTED_PROBLEMS = ("not_found", "method_not_allowed")  # of no single route: another address, another method
+UNROUTED_PROBLEMS = ("not_found", "method_not_allowed")  # of no single route: unknown paths and methods
 
 
 def build_document(models: Mapping[str, DeployedModel], settings: Settings) -> Schema:
+    """The OpenAPI 3.1 document for these deployed models, by name."""
     schemas: Schema = {
         "Problem": _problem_schema(),
         **{f"Answer.{product.name}": _answer_schema(product) for product in products().values()},
@@ -125,7 +126,7 @@ def _security_schemes() -> Schema:
 
 
 def _product_paths(models: Mapping[str, DeployedModel], settings: Settings) -> Iterator[tuple[str, Schema]]:
-    """(path, its operations) for each product."""
+    """(path, operations) of each product."""
     idempotency_key = {
         "name": "Idempotency-Key",
         "in": "header",
@@ -183,12 +184,12 @@ _BATCH_DESCRIPTION = (
 
 
 def _model_name_schema(names: Sequence[str]) -> Schema:
-    """The models of a product that serve; where none does, any name is answered alike."""
+    """The deployed models of a product; any text where none is deployed."""
     return {"enum": list(names)} if names else {"type": "string"}
 
 
 def _common_paths() -> Schema:
-    """The addresses that serve every product."""
+    """The paths that belong to no single product."""
     return {
         "/v1/decisions/{id}": {
             "get": operation(
@@ -268,8 +269,8 @@ def _session_path() -> Schema:
 
 
 def _readiness_path() -> Schema:
-    """Not ready is an answer of its own form here, beside the problems."""
-    body_schema = {"type": "object", "required": ["status"]}  # all else needs a token
+    """Readiness: 503 has a body of its own form, beside the problems."""
+    body_schema = {"type": "object", "required": ["status"]}  # the rest needs a token
     ready = operation(
         PROBLEMS["/healthz/ready"], "ready", "A model is held and the store takes records", json_response(body_schema)
     )
@@ -278,7 +279,7 @@ def _readiness_path() -> Schema:
 
 
 def _request_schema(product: Product, names: Sequence[str], default: str) -> Schema:
-    """One form for each model, as each has its own indicators; the default one need not be named."""
+    """One alternative for each model, as each has its own indicators; the default model need not be named."""
     option_schemas: Schema = {
         option.name: {"type": "boolean", "default": option.default, "description": option.description}
         for option in product.options

@@ -1,6 +1,6 @@
-"""The BentoML service: python -m serving serve, which sets what must be set, or bentoml serve serving.service:Gateway.
+"""The BentoML service. Start it by `python -m serving serve`, which sets its environment.
 
-Its one application is mounted whole: BentoML's own /livez, /readyz and /healthz stay for its tools, /metrics is ours.
+It mounts one application. /livez, /readyz and /healthz stay BentoML's, for its tools; /metrics is ours.
 """
 
 from __future__ import annotations
@@ -19,11 +19,12 @@ APP_PREFIXES = ("/v1/", "/console", "/assets/", "/slides")
 
 
 class MountedService(bentoml.Service[Any]):  # type: ignore[misc]  # untyped
-    """BentoML's service without three of its habits."""
+    """BentoML's service with three differences, see `to_asgi`."""
 
     def to_asgi(self, is_main: bool = True) -> Any:
-        """Without a timer for each request, which would cut off a batch that uploads for over a minute; with bounds on
-        headers and idle callers; without counters in mapped files, as a full disk kills who counts there."""
+        """The ASGI application: without a timer for each request, which would cut off a batch that uploads for over a
+        minute; with bounds on headers and idle clients; without counters in mapped files, as a full disk kills the
+        process that counts there."""
         from _bentoml_impl.server.app import ServiceAppFactory  # type: ignore[import-untyped]
 
         os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)  # before prometheus_client is imported
@@ -37,7 +38,7 @@ class MountedService(bentoml.Service[Any]):  # type: ignore[misc]  # untyped
         bentoml_app = factory()
 
         async def app(scope: Any, receive: Any, send: Any) -> None:
-            """What is asked of us goes straight to our application: tracing and context cost 65 us and add nothing."""
+            """Send our own paths straight to our application, as BentoML's tracing and context cost 65 us a request."""
             is_app_path = scope["type"] == "http" and scope["path"].startswith(APP_PREFIXES)
             await (MOUNTED_APP if is_app_path else bentoml_app)(scope, receive, send)
 
@@ -45,12 +46,12 @@ class MountedService(bentoml.Service[Any]):  # type: ignore[misc]  # untyped
 
 
 class _MountedApp:
-    """What is mounted before the gateway is there: its inside comes with BentoML's instance of the service."""
+    """The application, mounted when the class is defined and set when BentoML makes an instance of the service."""
 
     app: App | None = None
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        assert self.app is not None, "BentoML makes the service before it takes a request"
+        assert self.app is not None, "BentoML makes the service before it accepts requests"
         await self.app(scope, receive, send)
 
 
@@ -64,7 +65,7 @@ MOUNTED_APP = _MountedApp()
     http={"host": "127.0.0.1"},
     logging={"access": {"enabled": False}},
     tracing={"excluded_urls": [".*"]},
-    metrics={"enabled": False},  # BentoML's label each address asked for: without end, as ids are in them
+    metrics={"enabled": False},  # BentoML labels every path: without bound, as they hold ids
     envs=[
         {"name": "ORT_DISABLE_TELEMETRY", "value": "1"},
         {"name": "BENTOML_DO_NOT_TRACK", "value": "true"},
@@ -73,7 +74,7 @@ MOUNTED_APP = _MountedApp()
     ],
 )
 class Gateway:
-    """Decisions and their reasons, each product at its own address: /openapi.json tells what they take and give."""
+    """Decisions and their reasons, a path for each product; /openapi.json describes them."""
 
     def __init__(self) -> None:
         exit_with_parent()

@@ -1,4 +1,7 @@
-"""configs/serving.toml, each value of which the environment may replace (YUHENG_STORE, YUHENG_LIMITS_MAX_BODY_BYTES, ...)."""
+"""The settings of the service: configs/serving.toml, in which an environment variable may replace each value.
+
+YUHENG_STORE replaces `store` in [paths], YUHENG_LIMITS_MAX_BODY_BYTES `max_body_bytes` in [limits].
+"""
 
 from __future__ import annotations
 
@@ -31,17 +34,15 @@ SCOPES = {  # product -> its scope in the store, within which an idempotency key
     "scitech_risk": "scitech-risks",
 }
 SLIDE_PRODUCT = "pathology"  # the product whose bundles read slides: serving/pathology
-
-
 ROOT = Path(__file__).parents[1]
 DEFAULT_FILE = ROOT / "configs" / "serving.toml"
 LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
-# A Bento brings them beside its code; what is written never stands there by choice.
+# A Bento ships these beside its code: they are read there where YUHENG_HOME holds none.
 BUNDLED_PATHS = ("bundles", "public_key", "prices")
 
 
 class SettingsError(ValueError):
-    """The settings cannot be used as they stand; the message names each one."""
+    """Settings that cannot be used; the message names each value."""
 
 
 class _Section(BaseModel):
@@ -136,14 +137,14 @@ class ChampionSettings(_Section):
 
 
 class ConsoleSettings(_Section):
-    mlflow: str  # where its pages are, for links to runs; empty: no links
+    mlflow: str  # address of its pages, for links to runs; empty: no links
 
     @field_validator("mlflow")
     @classmethod
     def _check_url(cls, value: str) -> str:
         url = urlsplit(value)
         if value and (url.scheme not in ("http", "https") or not url.hostname):
-            raise ValueError("an address as https://mlflow.bank.example is needed, or nothing")
+            raise ValueError("an address such as https://mlflow.bank.example is needed, or an empty text")
         return value.rstrip("/")
 
 
@@ -152,7 +153,7 @@ class AccessSettings(_Section):
     audience: str = Field(min_length=1)
     oidc_issuer: str
     oidc_audience: str
-    oidc_jwks: str  # a file, or the one address that the service may call
+    oidc_jwks: str  # a file, or the only address outside that the service calls
     oidc_algorithm: Literal["RS256", "PS256", "ES256", "EdDSA"]
 
     @model_validator(mode="after")
@@ -161,15 +162,15 @@ class AccessSettings(_Section):
         if any(oidc_values) and not all(oidc_values):
             raise ValueError("oidc_issuer, oidc_audience and oidc_jwks are needed together")
         if self.oidc_issuer == "yuheng":
-            raise ValueError("oidc_issuer is yuheng, which is our own; that of the provider is needed")
+            raise ValueError("oidc_issuer is yuheng, the name of our own issuer; name the provider's")
         jwks_url = urlsplit(self.oidc_jwks)
         if jwks_url.scheme == "http" and jwks_url.hostname not in LOOPBACK_HOSTS:
-            raise ValueError("oidc_jwks is fetched without TLS; an https address or a file is needed")
+            raise ValueError("oidc_jwks would be fetched without TLS; an https address or a file is needed")
         return self
 
 
 class TenantLimit(_Section):
-    """What one tenant may ask; 0: as much as they like."""
+    """Limits on the calls of one tenant; 0 means no limit."""
 
     per_second: float = Field(ge=0)  # calls
     burst: float = Field(ge=1)  # calls at once
@@ -177,7 +178,7 @@ class TenantLimit(_Section):
 
 
 class RateLimitSettings(TenantLimit):
-    tenants: dict[str, TenantLimit] = Field(default_factory=dict)  # who may ask more, or less
+    tenants: dict[str, TenantLimit] = Field(default_factory=dict)  # limits of their own
 
     def limit_for(self, tenant: str) -> TenantLimit:
         return self.tenants.get(tenant, self)
@@ -220,13 +221,13 @@ class Settings(_Section):
 
     @property
     def store_location(self) -> Path | str:
-        """What open_store takes."""
+        """URL or path of the store, as open_store takes it."""
         return self.store.url or self.paths.store
 
     @field_validator("default_models")
     @classmethod
     def _fill_default_models(cls, models: dict[str, str]) -> dict[str, str]:
-        """A product that is not named has a model of its own name."""
+        """Give a product that is not named a model of its own name."""
         if unknown := [
             f"{name!r} is no product{did_you_mean(name, [*PRODUCTS])}" for name in models if name not in PRODUCTS
         ]:
@@ -235,13 +236,13 @@ class Settings(_Section):
 
 
 def check_exposure(host: str, access: AccessSettings) -> None:
-    """Raises ValueError where whoever reaches the address would be let in."""
+    """Raises ValueError where other machines could call the service without a token."""
     if not access.required and host not in LOOPBACK_HOSTS:
         raise ValueError(f"host is {host} and access.required false; without tokens only loopback is served")
 
 
 def load_settings(file: Path | None = None, environ: Mapping[str, str] | None = None) -> Settings:
-    """Settings with absolute paths. Raises SettingsRefused, with all that is wrong."""
+    """Read the settings and make their paths absolute. Raises SettingsError, which names every invalid value."""
     environ = os.environ if environ is None else environ
     file = Path(environ.get("YUHENG_SERVING", DEFAULT_FILE)) if file is None else file
     try:
@@ -271,7 +272,7 @@ def load_settings(file: Path | None = None, environ: Mapping[str, str] | None = 
 
 
 def _setting_names() -> Iterator[tuple[tuple[str, ...], str]]:
-    """(path of the part, name) of each setting."""
+    """(path of the section, name) of each setting."""
     for name, field in Settings.model_fields.items():
         section = field.annotation
         if isinstance(section, type) and issubclass(section, BaseModel):

@@ -1,4 +1,4 @@
-"""The command line of what proves: receipts, the audit of the store, statements of what was used."""
+"""Commands that verify receipts, audit the store, and print checkpoints and statements of usage."""
 
 from __future__ import annotations
 
@@ -9,24 +9,28 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from serving.cli.store import fail, reported_errors
+
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 receipt_app = typer.Typer(no_args_is_help=True, help="Receipts: prove an answer with the log's public key alone.")
 
-audit_app = typer.Typer(no_args_is_help=True, help="The store compared with its log, and the log with what was signed.")
+audit_app = typer.Typer(
+    no_args_is_help=True, help="Audit: compare the store with its log, and the log with its signed checkpoints."
+)
 
-KeyOption = Annotated[Path | None, typer.Option(help="the log's public key; else this service's")]
+KeyOption = Annotated[Path | None, typer.Option(help="public key of the log; else this service's")]
 
 
 @receipt_app.command("verify")
 def verify_receipt(
     file: Annotated[Path, typer.Argument(help="a receipt, as JSON or as printed")],
     key: KeyOption = None,
-    answer: Annotated[Path | None, typer.Option(help="the decision as it was answered, byte for byte")] = None,
-    request: Annotated[Path | None, typer.Option(help="the JSON that was asked with")] = None,
+    answer: Annotated[Path | None, typer.Option(help="the answer, byte for byte")] = None,
+    request: Annotated[Path | None, typer.Option(help="the JSON of the request")] = None,
 ) -> None:
-    """Whether a receipt holds, what it proves, and whether an answer (and a request) is the one that it is of."""
+    """Verify a receipt and show what it proves; with an answer or a request, that it belongs to these."""
     from serving.core.audit.verify import ReceiptVerifier, VerificationError, parse_receipt, summary_lines
 
     verifier = ReceiptVerifier(load_log_key(key))
@@ -35,8 +39,7 @@ def verify_receipt(
         contents = [path.read_bytes() if path is not None else None for path in (answer, request)]
         checkpoint = verifier.verify(parsed, *contents)
     except (VerificationError, OSError) as error:
-        typer.echo(f"NOT GENUINE 不可信: {file}: {error}", err=True)
-        raise typer.Exit(1) from error
+        fail(f"NOT GENUINE 不可信: {file}: {error}")
     verdict = "this answer is genuine 答复属实" if answer else "the receipt is genuine 凭证属实"
     typer.echo(f"{verdict}: {checkpoint.origin} signed it at {checkpoint.timestamp} over {checkpoint.size} leaves")
     typer.echo("\n".join(summary_lines(parsed)))
@@ -44,14 +47,16 @@ def verify_receipt(
 
 @receipt_app.command("verify-many")
 def verify_receipts(
-    place: Annotated[Path, typer.Argument(help="a folder of receipts, or one file with a receipt a line")],
+    location: Annotated[
+        Path, typer.Argument(metavar="PLACE", help="a folder of receipts, or a file with one receipt a line")
+    ],
     key: KeyOption = None,
 ) -> None:
-    """Every receipt there; those that do not hold are named."""
+    """Verify many receipts and name those that are not genuine."""
     from serving.core.audit.verify import ReceiptVerifier, VerificationError, parse_receipt
 
     verifier, count, failures, start = ReceiptVerifier(load_log_key(key)), 0, 0, time.perf_counter()
-    for name, content in _receipt_contents(place):
+    for name, content in _receipt_contents(location):
         count += 1
         try:
             verifier.verify(parse_receipt(content))
@@ -65,58 +70,50 @@ def verify_receipts(
 
 @receipt_app.command("show")
 def show_receipt(file: Annotated[Path, typer.Argument(help="a receipt")]) -> None:
-    """As it is printed on paper; `receipt verify` reads that form too."""
+    """Print a receipt for paper; `receipt verify` reads that form, too."""
     from serving.core.audit.receipts import render_text
     from serving.core.audit.verify import VerificationError, parse_receipt
 
     try:
         typer.echo(render_text(parse_receipt(file.read_bytes())), nl=False)
     except (VerificationError, OSError, KeyError, TypeError) as error:
-        typer.echo(f"{file}: {error}", err=True)
-        raise typer.Exit(1) from error
+        fail(f"{file}: {error}")
 
 
 @audit_app.command("verify")
 def verify_store(
     checkpoints: Annotated[
-        Path | None, typer.Option(help="a copy of the checkpoints' file; else this service's")
+        Path | None, typer.Option(help="a copy of the file of checkpoints; else this service's")
     ] = None,
     key: KeyOption = None,
 ) -> None:
-    """Every row of the store that was edited, deleted, reordered, added or put back is named. Nothing is written."""
+    """Name every row of the store that was edited, deleted, reordered, added or restored. Nothing is written."""
     from serving import settings
     from serving.core.audit.auditor.auditor import audit_store
-    from serving.core.db.engine import StoreUnavailableError, create_engine
+    from serving.core.db.engine import create_engine
 
     config, start = settings.load_settings(), time.perf_counter()
     location = config.store_location
     if isinstance(location, Path) and not location.exists():
-        typer.echo(f"{location}: there is no store to audit", err=True)
-        raise typer.Exit(1)
+        fail(f"{location}: there is no store to audit")
     engine = create_engine(
         f"sqlite:///{location}" if isinstance(location, Path) else location, config.store.lock_timeout_seconds
     )
-    try:
+    with reported_errors():
         report = audit_store(engine, load_log_key(key), checkpoints or config.paths.checkpoints)
-    except StoreUnavailableError as error:
-        typer.echo(str(error), err=True)
-        raise typer.Exit(1) from error
     for finding in report.findings:
         typer.echo(str(finding), err=True)
     rows = ", ".join(f"{count:,} {table}" for table, count in sorted(report.rows.items())) or "no rows"
     elapsed = f"({time.perf_counter() - start:.1f} s)"
     typer.echo(f"{report.leaves:,} leaves, {report.checkpoints:,} checkpoints; their leaves prove {rows} {elapsed}")
     if report.finding_count:
-        typer.echo(
-            f"{report.finding_count:,} findings 处异常: the store is not as it was recorded 存储与记录不符", err=True
-        )
-        raise typer.Exit(1)
+        fail(f"{report.finding_count:,} findings 处异常: the store is not as it was recorded 存储与记录不符")
     typer.echo("nothing was altered 未发现篡改")
 
 
 @audit_app.command("checkpoint")
 def show_checkpoint() -> None:
-    """The newest signed checkpoint: keep it where nobody who runs the service can reach it."""
+    """Print the newest signed checkpoint. Keep it where nobody who runs the service can change it."""
     from serving import settings
     from serving.core.audit.checkpoints import read_checkpoint_file
 
@@ -125,20 +122,19 @@ def show_checkpoint() -> None:
         for _, note in read_checkpoint_file(file):
             latest = note or latest
     if latest is None:
-        typer.echo(f"{file}: no checkpoint was signed yet", err=True)
-        raise typer.Exit(1)
+        fail(f"{file}: no checkpoint was signed yet")
     typer.echo(latest, nl=False)
 
 
 def print_statement(
-    tenant: Annotated[str, typer.Option(help="whose")],
+    tenant: Annotated[str, typer.Option(help="tenant to bill")],
     month: Annotated[str, typer.Option(help="as 2026-11, UTC")],
     format: Annotated[str, typer.Option(help="json, ndjson or csv")] = "json",
 ) -> None:
-    """What a tenant used in a month: a line for each answer, tied to its receipt, and the totals."""
+    """Print a tenant's usage in a month: a line for each answer, with its receipt, and the totals."""
     from serving import settings
     from serving.core.billing import statements
-    from serving.core.db.engine import StoreUnavailableError, create_engine
+    from serving.core.db.engine import create_engine
 
     config = settings.load_settings()
     location = config.store_location
@@ -147,18 +143,15 @@ def print_statement(
     engine = create_engine(
         f"sqlite:///{location}" if isinstance(location, Path) else location, config.store.lock_timeout_seconds
     )
-    try:
+    with reported_errors(ValueError):
         for chunk in statements.render_statement(engine, tenant, month, format):
             typer.echo(chunk, nl=False)
-    except (StoreUnavailableError, ValueError) as error:
-        typer.echo(str(error), err=True)
-        raise typer.Exit(1) from error
     if format == "json":
         typer.echo()
 
 
 def _receipt_contents(location: Path) -> Iterator[tuple[str, bytes]]:
-    """(name, content) of each receipt; one is held at a time."""
+    """(name, content) of each receipt, read one at a time."""
     if location.is_dir():
         for path in sorted(location.iterdir()):
             yield path.name, path.read_bytes()
@@ -170,6 +163,7 @@ def _receipt_contents(location: Path) -> Iterator[tuple[str, bytes]]:
 
 
 def load_log_key(path: Path | None) -> Ed25519PublicKey:
+    """The public key of the log, by default this service's. Exits with status 1 where it cannot be read."""
     from serving import settings
     from serving.core.audit.verify import VerificationError, load_public_key
 
@@ -177,5 +171,4 @@ def load_log_key(path: Path | None) -> Ed25519PublicKey:
     try:
         return load_public_key(file.read_bytes())
     except (VerificationError, OSError) as error:
-        typer.echo(f"{file}: {error}", err=True)
-        raise typer.Exit(1) from error
+        fail(f"{file}: {error}")

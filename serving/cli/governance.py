@@ -1,21 +1,19 @@
-"""Trace, erasure and effects from the command line."""
+"""Commands that trace decisions and subjects, erase subjects, and report model performance."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from serving.cli.store import configured_store, fail
+
 if TYPE_CHECKING:
-    import sqlalchemy as sa
     from rich.table import Table as RichTable
     from rich.tree import Tree
 
     from serving.governance.lineage.trace import TraceNode
-    from serving.settings import Settings
 
 app = typer.Typer(add_completion=False)
 Product = Annotated[str, typer.Option(help="credit_limit, scitech_risk or pathology")]
@@ -23,12 +21,12 @@ Product = Annotated[str, typer.Option(help="credit_limit, scitech_risk or pathol
 
 @app.command()
 def trace(
-    decision: Annotated[str, typer.Argument(help="its id, that of a batch's row or of a slide")] = "",
-    subject: Annotated[str, typer.Option(help="instead: a household, company or slide, to what was made of it")] = "",
+    decision: Annotated[str, typer.Argument(help="id of a decision, of a row of a batch or of a slide")] = "",
+    subject: Annotated[str, typer.Option(help="instead: a household, company or slide, traced forward")] = "",
     product: Product = "credit_limit",
     as_json: Annotated[bool, typer.Option("--json")] = False,
 ) -> None:
-    """Walk from a decision back to data and authorisations, or from a subject forward to models and services."""
+    """Trace a decision back to data and authorisations, or a subject forward to models and services."""
     import json
 
     from rich.console import Console
@@ -38,14 +36,14 @@ def trace(
     from serving.governance.lineage import trace as tracing
 
     if bool(decision) == bool(subject):
-        raise typer.BadParameter("a decision, or --subject with --product, is needed: one of the two")
-    with _open_configured_store() as (engine, settings), read_connection(engine) as connection:
+        raise typer.BadParameter("give either a decision or --subject with --product")
+    with configured_store() as (engine, settings), read_connection(engine) as connection:
         if subject:
             node = tracing.trace_subject(connection, settings, product, subject)
         else:
             record = lookup.find(connection, decision)
             if record is None:
-                raise _exit_with_error(f"Nothing was recorded under {decision!r}. Check the decision_id of the answer.")
+                fail(f"Nothing was recorded under {decision!r}. Check the decision_id of the answer.")
             node = tracing.trace_decision(connection, settings, record)
     if as_json:
         typer.echo(json.dumps(node.to_json(), ensure_ascii=False, indent=1))
@@ -62,31 +60,28 @@ def trace(
 
 @app.command()
 def erase(
-    subject: Annotated[str, typer.Option(help="a household or company, as its owner knows it")] = "",
-    slide: Annotated[str, typer.Option(help="instead: a slide")] = "",
+    subject: Annotated[str, typer.Option(help="id of a household or company")] = "",
+    slide: Annotated[str, typer.Option(help="instead: id of a slide")] = "",
     product: Product = "credit_limit",
-    yes: Annotated[bool, typer.Option("--yes", help="without asking: it cannot be undone")] = False,
-    out: Annotated[Path | None, typer.Option(help="the certificate; else var/erasures/<id>.json")] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="do not ask for confirmation")] = False,
+    out: Annotated[Path | None, typer.Option(help="file for the certificate; else var/erasures/<id>.json")] = None,
 ) -> None:
-    """Shred what is stored of a subject, keep it out of training, name what was made of it, and certify it."""
+    """Erase a subject: shred its data, keep it out of training, name the models made from it, and certify it."""
     import json
 
     from serving.governance.lineage import erasure
     from serving.pathology.slides.states import SlideNotFoundError
 
     if bool(subject) == bool(slide):
-        raise typer.BadParameter("--subject with --product, or --slide, is needed: one of the two")
+        raise typer.BadParameter("give either --subject with --product or --slide")
     if not yes:
         typer.confirm(f"Erase {subject or slide}? It cannot be undone. 删除后无法恢复，确认？", abort=True)
-    with _open_configured_store() as (engine, settings):
-        try:
-            result = (
-                erasure.erase(engine, settings, product, subject, "operator")
-                if subject
-                else erasure.erase_slide(engine, settings, slide, "operator")
-            )
-        except (erasure.NothingToEraseError, erasure.SlideInProgressError, SlideNotFoundError, OSError) as error:
-            raise _exit_with_error(str(error)) from error
+    refused = erasure.NothingToEraseError, erasure.SlideInProgressError, SlideNotFoundError, OSError
+    with configured_store(*refused) as (engine, settings):
+        if subject:
+            result = erasure.erase(engine, settings, product, subject, "operator")
+        else:
+            result = erasure.erase_slide(engine, settings, slide, "operator")
         certificate = result["certificate"]
         path = out or settings.paths.store.parent / "erasures" / f"{certificate['certificate']}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -99,13 +94,13 @@ def erase(
 
 @app.command()
 def effects(
-    model: Annotated[str | None, typer.Option(help="else every one")] = None,
-    tenant: Annotated[str | None, typer.Option(help="else every one")] = None,
+    model: Annotated[str | None, typer.Option(help="default: all")] = None,
+    tenant: Annotated[str | None, typer.Option(help="default: all")] = None,
     since: Annotated[str, typer.Option(help="a day, as 2026-11-01")] = "",
-    html: Annotated[Path | None, typer.Option(help="a page with plots")] = None,
+    html: Annotated[Path | None, typer.Option(help="write an HTML page with plots")] = None,
     as_json: Annotated[bool, typer.Option("--json")] = False,
 ) -> None:
-    """How good the answers were, and whether what is asked still looks as it did in training."""
+    """Report discrimination, calibration and drift of each model version."""
     import json
 
     from rich.console import Console
@@ -115,7 +110,7 @@ def effects(
     from serving.governance.monitoring import html_report
     from serving.governance.monitoring import performance as figures
 
-    with _open_configured_store() as (engine, settings), read_connection(engine) as connection:
+    with configured_store() as (engine, settings), read_connection(engine) as connection:
         reports = figures.model_performance(connection, settings, tenant=tenant, model=model, since=since)
     if html is not None:
         html.write_text(html_report.render_page(reports, utc_now()), encoding="utf-8")
@@ -157,29 +152,3 @@ def render_tree(node: TraceNode, parent: Tree | None = None) -> Tree:
     for child in node.links:
         render_tree(child, branch)
     return branch
-
-
-@contextmanager
-def _open_configured_store() -> Iterator[tuple[sa.Engine, Settings]]:
-    """The store that the settings name. What is wrong is told in a sentence."""
-    from serving.core.db.engine import StoreUnavailableError, open_store
-    from serving.core.security.keys import KeyFileError
-    from serving.privacy.subjects.vault import VaultKeyError
-    from serving.settings import SettingsError, load_settings
-
-    try:
-        settings = load_settings()
-        engine = open_store(settings.store_location, settings.store.lock_timeout_seconds)
-    except (SettingsError, StoreUnavailableError) as error:
-        raise _exit_with_error(str(error)) from error
-    try:
-        yield engine, settings
-    except (StoreUnavailableError, VaultKeyError, KeyFileError) as error:
-        raise _exit_with_error(str(error)) from error
-    finally:
-        engine.dispose()
-
-
-def _exit_with_error(message: Any) -> typer.Exit:
-    typer.echo(str(message), err=True)
-    return typer.Exit(1)

@@ -1,4 +1,4 @@
-"""For GET /openapi.json: the console's page and what it loads."""
+"""The console's part of the OpenAPI document: its page and the files that the page loads."""
 
 from __future__ import annotations
 

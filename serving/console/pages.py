@@ -1,8 +1,8 @@
-"""The console's one page and what it loads: GET /console and below, /assets/{name}.
+"""Serve the console: GET /console and below it, and the files that the page loads from /assets/{name}.
 
-`make console` builds them from serving/console/web into serving/console/dist. Only files that stand there at the first
-request are ever served, from memory. The page's policy lets a browser run, load and ask nothing that is not of this
-service; what the page shows it asks for, so the page itself is the same for everybody.
+`make console` builds them from serving/console/web into serving/console/dist. Files are read at the first request and
+served from memory. The content security policy lets a browser run, load and request nothing but this service's own; the
+page holds no data and is the same for everybody.
 """
 
 from __future__ import annotations
@@ -10,20 +10,19 @@ from __future__ import annotations
 import gzip
 import hashlib
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from serving.core.http.caching import etag_matches
 from serving.core.http.problems import ProblemError
-from serving.core.http.request import Request, Response
+from serving.core.http.request import Request, Response, etag_matches
+from serving.core.http.router import Routes
 from serving.core.security.permissions import CONSOLE_PATHS
 
-Handler = Callable[[Request], Awaitable[Response]]
 DIST_DIR = Path(__file__).parent / "dist"
 INDEX_FILE = "index.html"
-MEDIA_TYPES = {  # what a build may hold: suffix -> media type; anything else in the folder is not served
+MEDIA_TYPES = {  # suffix -> media type; files with another suffix are not served
     ".html": "text/html; charset=utf-8",
     ".js": "text/javascript; charset=utf-8",
     ".css": "text/css; charset=utf-8",
@@ -49,8 +48,8 @@ SECURITY_HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
-NO_CACHE = "private, no-cache"  # kept, and asked about each time
-IMMUTABLE = "private, max-age=31536000, immutable"  # its name holds a digest of its content
+NO_CACHE = "private, no-cache"  # cached, and revalidated each time
+IMMUTABLE = "private, max-age=31536000, immutable"  # the name holds a digest of the content
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +62,7 @@ class ConsoleFile:
 
 @cache
 def load_build(folder: Path) -> Mapping[str, ConsoleFile]:
-    """Name -> file, of a build. Raises Problem where there is none."""
+    """Name -> file of a build. Raises ProblemError where there is none."""
     files = [folder / INDEX_FILE, *(folder / "assets").glob("*")] if (folder / INDEX_FILE).is_file() else []
     if not files:
         raise ProblemError("console_not_built")
@@ -76,7 +75,7 @@ def _load_file(path: Path) -> ConsoleFile:
     return ConsoleFile(MEDIA_TYPES[path.suffix], body, gzip.compress(body, 9, mtime=0), digest)
 
 
-def routes() -> dict[str, dict[str, Handler]]:
+def routes() -> Routes:
     return {**{address: {"GET": get_page} for address in CONSOLE_PATHS}, "/assets/{name}": {"GET": get_asset}}
 
 

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from datetime import UTC, datetime
+
+ID_PATTERN = re.compile(r"[0-9a-f]{32}")  # of `new_id`
+DECISION_ID_PATTERN = re.compile(r"[0-9a-f]{32}(-[1-9][0-9]{0,9})?")  # a decision, or a row of a batch
 
 
 class RandomBytes:

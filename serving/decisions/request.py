@@ -9,7 +9,7 @@ from typing import Any
 from datasets.errors import FieldError
 from datasets.schema import find_unknown_names
 from serving.core.http.problems import ProblemError
-from serving.core.http.validation import parse_json
+from serving.core.http.validation import describe_value, parse_json, shorten
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,40 +61,19 @@ def parse_request(body: bytes, schema: RequestSchema) -> DecisionRequest:
     payload = parse_json(body)
     if not isinstance(payload, dict):
         raise ProblemError(
-            "invalid_request", errors=[_field_error("(body)", _describe_value(payload), "a JSON object", "JSON 对象")]
+            "invalid_request", errors=[FieldError("(body)", describe_value(payload), "a JSON object", "JSON 对象")]
         )
     checks, allowed_names = schema.checks, ", ".join(schema.checks)
     faults = find_unknown_names(payload, checks, f"one of {allowed_names}", f"{allowed_names} 之一")
     faults += [
-        _field_error(name, _describe_value(payload[name]), expected, expected_zh)
+        FieldError(shorten(name), describe_value(payload[name]), expected, expected_zh)
         for name, (is_valid, expected, expected_zh) in checks.items()
         if name in payload and not is_valid(payload[name])
     ]
     if ("indicators" in payload) == ("subject_id" in payload):
         actual = "both" if "indicators" in payload else "neither"
-        faults.append(_field_error("indicators, subject_id", actual, "exactly one of the two", "二者之一，且仅一个"))
+        faults.append(FieldError("indicators, subject_id", actual, "exactly one of the two", "二者之一，且仅一个"))
     if faults:
         raise ProblemError("invalid_request", errors=faults)
     options = {name: payload.get(name, default) for name, default in schema.options}
     return DecisionRequest(payload.get("indicators"), payload.get("subject_id"), payload.get("model"), options)
-
-
-def _field_error(name: str, actual: str, expected: str, expected_zh: str) -> FieldError:
-    return FieldError(name if len(name) <= 60 else name[:57] + "...", actual, expected, expected_zh)
-
-
-def _describe_value(value: Any) -> str:
-    type_names = {
-        dict: "an object",
-        list: "a list",
-        str: "text",
-        bool: "true or false",
-        int: "a number",
-        float: "a number",
-    }
-    type_name = type_names.get(type(value), "null")
-    return (
-        f"{type_name} ({value!r})"
-        if isinstance(value, str | bool | int | float) and len(str(value)) <= 40
-        else type_name
-    )

@@ -8,7 +8,8 @@ from functools import partial
 from serving.core.http.problems import ProblemError
 from serving.core.http.request import JSONResponse, Request, Response, idempotency_key
 from serving.core.http.router import Routes
-from serving.core.http.validation import DECISION_ID_PATTERN, ID_PATTERN, read_json
+from serving.core.http.validation import read_json
+from serving.core.identifiers import DECISION_ID_PATTERN, ID_PATTERN
 from serving.decisions.batch import records
 from serving.decisions.batch.routes import BatchRoutes
 from serving.decisions.batch.rows import BatchRowRoutes

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import orjson
@@ -14,6 +14,7 @@ from serving.core.db import lookup
 from serving.core.db.lookup import decision_ids_about
 from serving.core.db.schema import BATCHES, DECISIONS, OVERRIDES, REFERRALS
 from serving.core.http.request import JSONResponse, Request, Response
+from serving.core.http.router import Routes
 from serving.core.http.schema import STORE_PROBLEMS, Schema, json_response, operation, query_params
 from serving.core.http.validation import (
     BATCH_ID,
@@ -31,7 +32,6 @@ from serving.decisions.products.base import products
 from serving.decisions.service import DecisionService
 from serving.settings import PRODUCTS
 
-Handler = Callable[[Request], Awaitable[Response]]
 Row = dict[str, Any]
 Candidate = tuple[str, Any]  # an id, and the recorded decision; None where it is not stored any more
 
@@ -52,13 +52,13 @@ NAME = matching(  # PostgreSQL refuses NUL in a query
 PRODUCT = one_of(*PRODUCTS)
 
 
-class BatchQuery(RequestModel):
+class BatchListQuery(RequestModel):
     product: Annotated[str, PRODUCT, Field(description="Else of each.")] = ""
     before: Annotated[str, BATCH_ID, Field(description="Only older ones.")] = ""
     limit: Annotated[int, whole_number(1, MAX_LIMIT), Field(description="Of a page.")] = DEFAULT_LIMIT
 
 
-class DecisionQuery(RequestModel):
+class DecisionListQuery(RequestModel):
     id: Annotated[str, DECISION_ID, Field(description="That one, or a batch's row.")] = ""
     product: Annotated[str, PRODUCT, Field(description="Else of each.")] = ""
     subject: Annotated[
@@ -77,14 +77,14 @@ class DecisionSearch:
     def __init__(self, service: DecisionService):
         self.service = service
 
-    def routes(self) -> dict[str, dict[str, Handler]]:
+    def routes(self) -> Routes:
         return {
             "/v1/decisions": {"GET": self.list_decisions},
             "/v1/batches": {"GET": self.list_batches},
         }
 
     async def list_decisions(self, request: Request) -> Response:
-        query = parse_query(request, DecisionQuery)
+        query = parse_query(request, DecisionListQuery)
         options: Row = query.model_dump(exclude_unset=True)
         service, tenant = self.service, request.principal.tenant
         reader = service.store.reader
@@ -96,7 +96,7 @@ class DecisionSearch:
         return JSONResponse(page)
 
     async def list_batches(self, request: Request) -> Response:
-        query = parse_query(request, BatchQuery)
+        query = parse_query(request, BatchListQuery)
         tenant, reader = request.principal.tenant, self.service.store.reader
         statement = sa.select(BATCHES).where(BATCHES.c.tenant == tenant, BATCHES.c.id < (query.before or "g"))
         if query.product:
@@ -292,7 +292,7 @@ def paths() -> Schema:
                         "properties": {"decisions": rows, "next": next_page},
                     }
                 ),
-                parameters=query_params(DecisionQuery),
+                parameters=query_params(DecisionListQuery),
             )
         },
         "/v1/batches": {
@@ -307,7 +307,7 @@ def paths() -> Schema:
                         "properties": {"batches": rows, "next": next_page},
                     }
                 ),
-                parameters=query_params(BatchQuery),
+                parameters=query_params(BatchListQuery),
             )
         },
     }

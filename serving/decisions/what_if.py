@@ -5,7 +5,6 @@ A preview is not recorded, charged or counted, and nobody may rely on it: it has
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
@@ -13,6 +12,7 @@ from datasets.errors import FieldError
 from datasets.schema import UNITS_ZH, ColumnSchema
 from serving.core.http.problems import ProblemError
 from serving.core.http.request import JSONResponse, Request, Response
+from serving.core.http.router import Routes
 from serving.core.http.schema import (
     BODY_PROBLEMS,
     STORE_PROBLEMS,
@@ -28,7 +28,6 @@ from serving.decisions.products.base import Product, products
 from serving.decisions.request import parse_request
 from serving.decisions.service import DecisionService
 
-Handler = Callable[[Request], Awaitable[Response]]
 FORM_ROUTE = "/v1/models/{name}/form"
 PREVIEW_PROBLEMS = (
     *BODY_PROBLEMS, "unknown_model", "invalid_request", *STORE_PROBLEMS,
@@ -40,8 +39,8 @@ class WhatIf:
     def __init__(self, service: DecisionService):
         self.service = service
 
-    def routes(self) -> dict[str, dict[str, Handler]]:
-        preview_routes: dict[str, dict[str, Handler]] = {
+    def routes(self) -> Routes:
+        preview_routes: Routes = {
             f"{product.route}/what-if": {"POST": partial(self.preview, product)} for product in products().values()
         }
         return {**preview_routes, FORM_ROUTE: {"GET": self.input_form}}

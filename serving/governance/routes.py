@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import orjson
@@ -14,6 +14,7 @@ from serving.core.db.engine import read_connection
 from serving.core.http.idempotency import run_once
 from serving.core.http.problems import ProblemError
 from serving.core.http.request import JSONResponse, Request, Response
+from serving.core.http.router import Routes
 from serving.core.http.validation import DAY, RequestModel, Rule, json_object, matching, one_of, parse, parse_query
 from serving.decisions.service import DecisionService
 from serving.governance.lineage import trace
@@ -22,7 +23,6 @@ from serving.governance.monitoring.alarms import current_alarms
 from serving.pathology.context import Row
 from serving.settings import PRODUCTS, SLIDE_PRODUCT
 
-Handler = Callable[[Request], Awaitable[Response]]
 TRACEABLE_PRODUCTS = (*PRODUCTS, SLIDE_PRODUCT)
 
 
@@ -46,7 +46,7 @@ class GovernanceRoutes:
     def __init__(self, service: DecisionService):
         self.service, self.settings, self.store = service, service.settings, service.store
 
-    def routes(self) -> dict[str, dict[str, Handler]]:
+    def routes(self) -> Routes:
         return {
             "/v1/decisions/{id}/trace": {"GET": self.trace_decision},
             "/v1/decisions/{id}/override": {"POST": self.post_override},

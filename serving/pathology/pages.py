@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-
 from serving.core.http.problems import ProblemError
 from serving.core.http.request import Request, Response
+from serving.core.http.router import Routes
 from serving.pathology.context import ID_PATTERN
 
-Handler = Callable[[Request], Awaitable[Response]]
 WORKLIST = "/console/slides"
 
 
-def routes() -> dict[str, dict[str, Handler]]:
+def routes() -> Routes:
     return {"/slides": {"GET": worklist}, "/slides/{id}": {"GET": viewer}}
 
 

@@ -8,7 +8,6 @@ Further addresses (deep zoom) are a class over Desk with `routes` of its own, an
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,6 +19,7 @@ from serving.core.billing.quotas import Quota
 from serving.core.db.store import Store
 from serving.core.http.problems import ProblemError
 from serving.core.http.request import JSONResponse, Request, Response
+from serving.core.http.router import Routes
 from serving.core.http.validation import FLAG, RequestModel, matching, one_of, parse_query, validate, whole_number
 from serving.core.identifiers import new_id
 from serving.pathology import pages, turnaround
@@ -37,7 +37,6 @@ from serving.pathology.viewer.events import EventStream, accepts_event_stream, p
 from serving.pathology.viewer.tile_routes import SlideImage, TileRoutes
 from serving.settings import Settings
 
-Handler = Callable[[Request], Awaitable[Response]]
 DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE = 100, 500  # slides of one page of the worklist
 
 
@@ -73,7 +72,7 @@ class PathologyRoutes:
         self.intake.stop()
         self.tile_routes.close()
 
-    def routes(self) -> dict[str, dict[str, Handler]]:
+    def routes(self) -> Routes:
         return {
             **pages.routes(),
             **self.tus_routes.routes(),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
 
 import sqlalchemy as sa
@@ -18,6 +17,7 @@ from serving.core.db.store import Store
 from serving.core.http.idempotency import earlier_response, run_once
 from serving.core.http.problems import ProblemError
 from serving.core.http.request import JSONResponse, Request, Response
+from serving.core.http.router import Routes
 from serving.core.http.validation import RequestModel, matching, parse_query, read_model, whole_number
 from serving.registry import promotion
 from serving.registry import versions as version_store
@@ -26,7 +26,6 @@ from serving.registry.versions import StoredVersion
 from serving.settings import Settings
 
 log = logging.getLogger("yuheng.versions")
-Handler = Callable[[Request], Awaitable[Response]]
 
 
 class VersionQuery(RequestModel):
@@ -49,7 +48,7 @@ class VersionRoutes:
         self.promotion_lock = asyncio.Lock()  # one promotion at a time: its record and its pointer belong together
         self.bundles, self.public_key = self.settings.paths.bundles, self.settings.paths.public_key
 
-    def routes(self) -> dict[str, dict[str, Handler]]:
+    def routes(self) -> Routes:
         return {
             "/v1/versions": {"GET": self.list_models},
             "/v1/models/{name}/versions": {"GET": self.list_versions},

@@ -1,5 +1,5 @@
-"""A small bundle of each product made by the real code, and the service around them: in this process, and in one of its
-own."""
+"""Fixtures: a small bundle of each product, trained by the real code, and the service with them, in this process or in
+one of its own."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ POLICIES = ROOT / "configs/policies"
 
 @dataclass(frozen=True)
 class Made:
-    """What a training run leaves: keys, a graph and its card."""
+    """The outcome of a training run: keys, a graph and its card."""
 
     private: Path
     public: Path
@@ -70,13 +70,13 @@ class Made:
 
 @pytest.fixture(scope="session")
 def people() -> pl.DataFrame:
-    """A small simulated county, every column."""
+    """A small simulated county with every column."""
     return simulate(3_000, seed=11)
 
 
 @pytest.fixture(scope="session")
 def zone() -> Register:
-    """A small simulated tech zone with its months."""
+    """A small simulated tech zone with its history by month."""
     return register_schema.sample(1_500, seed=11)
 
 
@@ -96,12 +96,12 @@ def made(people: pl.DataFrame, keys: tuple[Path, Path]) -> Made:
 
 @pytest.fixture(scope="session")
 def companies(zone: Register, keys: tuple[Path, Path]) -> Made:
-    """The same for companies."""
+    """The trained model of companies."""
     table = register_schema.TABLE
-    beside = {"shell", "data_assets"}
+    extra_groups = {"shell", "data_assets"}
 
     def read(column: ColumnSchema) -> bool:
-        return column.group not in beside and column.name != "patent_value" and column.kind != "text"
+        return column.group not in extra_groups and column.name != "patent_value" and column.kind != "text"
 
     inputs = sorted(
         (column for column in table.indicators if read(column)), key=lambda column: column.derived is not None
@@ -148,8 +148,8 @@ def fitted(
         drift=drift.fit_bins(columns, x, x, scores.pd),
         head=ScoreHead(slope=slope, intercept=intercept, bias=expected_raw_score(forest)),
         reference=ContributionReference(
-            points=tuple(float(scores.points[part].mean()) for part in parts),
-            contributions=tuple(tuple(scores.contributions[part].mean(axis=0).tolist()) for part in parts),
+            points=tuple(float(scores.points[indices].mean()) for indices in parts),
+            contributions=tuple(tuple(scores.contributions[indices].mean(axis=0).tolist()) for indices in parts),
         ),
     )
     return Made(*keys, graph.SerializeToString(), card)
@@ -196,7 +196,7 @@ def environment(bundles: Path, made: Made, folder: Path) -> dict[str, str]:
 
 
 def bearer_of(settings: Settings, *roles: str, tenant: str = "local", **more: Any) -> dict[str, str]:
-    """The header of who has these roles; a pathologist needs name and licence."""
+    """An Authorization header with these roles; a pathologist needs name and licence."""
     audience = settings.access.audience
     token = token_issuer.issue_token(
         settings.paths.tokens, audience, tenant=tenant, roles=roles, subject="/".join(roles), **more
@@ -210,13 +210,13 @@ def store_url(environ: Mapping[str, str]) -> str:
 
 
 def rows(where: Settings | str, query: sa.Executable) -> list[Any]:
-    """What a query finds in the store, read beside the service."""
+    """The rows of a query on the store, read next to the service."""
     url = where if isinstance(where, str) else where.store.url or f"sqlite:///{where.paths.store}"
     engine = create_engine(url, 5.0)
     with engine.connect().execution_options(reading=True) as connection:
-        found = list(connection.execute(query))
+        result = list(connection.execute(query))
     engine.dispose()
-    return found
+    return result
 
 
 def vault_of(settings: Settings) -> Vault:
@@ -231,33 +231,35 @@ def put_subject(
     values: Mapping[str, Any],
     day: str = "2026-01-01",
 ) -> None:
-    """Indicators into the store, as a file would bring them."""
-    told = {group: {name: values.get(name) for name in names} for group, names in columns_by_group(table).items()}
-    made = indicators_store.IndicatorSource(
+    """Put indicators into the store, as importing a file does."""
+    values_by_group = {
+        group: {name: values.get(name) for name in names} for group, names in columns_by_group(table).items()
+    }
+    source = indicators_store.IndicatorSource(
         product_for_table(table.name), "x.csv", "0" * 64, True, "2026-01-01T00:00:00.000Z"
     )
     with engine.begin() as connection:
-        indicators_store.insert(connection, vault_of(settings), [(subject, day, told)], made)
+        indicators_store.insert(connection, vault_of(settings), [(subject, day, values_by_group)], source)
 
 
 def stored(settings: Settings, product: str, subject: str) -> dict[str, Any] | None:
-    """All that the store holds of a subject, each group's newest."""
-    vault, groups = vault_of(settings), sorted({one for [one] in rows(settings, sa.select(INDICATORS.c.group))})
+    """The newest indicators of a subject in the store, of every group."""
+    vault, groups = vault_of(settings), sorted({group for [group] in rows(settings, sa.select(INDICATORS.c.group))})
     engine = create_engine(settings.store.url or f"sqlite:///{settings.paths.store}", 5.0)
     with engine.connect().execution_options(reading=True) as connection:
-        found = latest_as_of(connection, vault, vault.pseudonym(product, subject), groups, "9999-12-31")
+        stored_values = latest_as_of(connection, vault, vault.pseudonym(product, subject), groups, "9999-12-31")
     engine.dispose()
-    return None if found is None else found.values
+    return None if stored_values is None else stored_values.values
 
 
 def recorded(where: Settings | str) -> int:
-    """Decisions in the store."""
+    """The number of decisions in the store."""
     return int(rows(where, sa.select(sa.func.count()).select_from(DECISIONS))[0][0])
 
 
 @contextmanager
-def held(settings: Settings) -> Iterator[None]:
-    """Another process holds the store: nothing can be written."""
+def locked_store(settings: Settings) -> Iterator[None]:
+    """Lock the store, as another process would: nothing can be written meanwhile."""
     engine = create_engine(settings.store.url or f"sqlite:///{settings.paths.store}", 5.0)
     with engine.begin() as connection:  # which takes SQLite's one lock
         if engine.dialect.name == "postgresql":
@@ -274,13 +276,13 @@ Story = Callable[[httpx.AsyncClient, App], Any]
 
 @pytest.fixture(scope="module")
 def inside(bundles: Path, made: Made, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[Story], Any]]:
-    """Runs a story (client, gateway) against a gateway in this process, which the tests of a file share."""
+    """Run a story (client, gateway) against an application in this process that the tests of a file share."""
     with Inside(settings_for(bundles, made, tmp_path_factory.mktemp("inside"))) as running:
         yield running.run
 
 
 def run_inside(settings: Settings, story: Story) -> Any:
-    """The same against a gateway of its own."""
+    """Run a story against an application of its own."""
     with Inside(settings) as running:
         return running.run(story)
 
@@ -327,7 +329,7 @@ class Service:
         return f"http://127.0.0.1:{self.port}"
 
     def launch(self, prepare: Callable[[], None] | None = None) -> subprocess.Popen[bytes]:
-        """Begun, and not waited for."""
+        """Start the process without waiting until it is ready."""
         command = [sys.executable, "-m", "serving", "serve", "--port", str(self.port)]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
@@ -350,31 +352,31 @@ class Service:
             raise
 
     def kill(self) -> None:
-        """-9, for all of its processes."""
+        """kill -9, for all of its processes."""
         if self.process is not None:
             with suppress(psutil.NoSuchProcess):
-                whole = psutil.Process(self.process.pid)
-                for process in (*whole.children(recursive=True), whole):
+                tree = psutil.Process(self.process.pid)
+                for process in (*tree.children(recursive=True), tree):
                     process.kill()
             self.process.wait()
 
     def worker(self) -> int:
-        """Process id of the one that answers."""
+        """Process id of the worker."""
         assert self.process is not None
-        found = [p.pid for p in psutil.Process(self.process.pid).children(recursive=True) if works(p)]
-        assert len(found) == 1, found
-        return int(found[0])
+        workers = [p.pid for p in psutil.Process(self.process.pid).children(recursive=True) if works(p)]
+        assert len(workers) == 1, workers
+        return int(workers[0])
 
 
 def works(process: Any) -> bool:
-    """Whether it is one that answers."""
+    """Whether a process is a running worker."""
     with suppress(psutil.NoSuchProcess):
         return "_bentoml_impl.worker.service" in " ".join(process.cmdline()) and process.status() != "zombie"
     return False
 
 
 def wait_for(url: str, process: subprocess.Popen[bytes], log: Path, seconds: float = 60.0) -> None:
-    """Until `url` answers 200."""
+    """Wait until `url` answers 200."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline and process.poll() is None:
         with suppress(httpx.TransportError):
@@ -393,7 +395,7 @@ def free_port() -> int:
 
 @pytest.fixture(scope="session")
 def service(bundles: Path, made: Made, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """One real service for the tests that leave it as they found it."""
+    """A real service, shared by tests that do not change it."""
     folder = tmp_path_factory.mktemp("service")
     shutil.copytree(bundles, folder / "bundles")
     environ = environment(folder / "bundles", made, folder) | {"YUHENG_LIMITS_HEADER_TIMEOUT_SECONDS": "1"}
@@ -405,7 +407,7 @@ def service(bundles: Path, made: Made, tmp_path_factory: pytest.TempPathFactory)
 
 @pytest.fixture
 def own_service(made: Made, tmp_path: Path) -> Iterator[Service]:
-    """A real service with bundles and a store of its own, not yet started."""
+    """A real service with bundles and a store of its own, not started yet."""
     bundles = tmp_path / "bundles"
     made.publish(bundles, "1")
     running = Service(environment(bundles, made, tmp_path), tmp_path / "log")
@@ -416,18 +418,18 @@ def own_service(made: Made, tmp_path: Path) -> Iterator[Service]:
 
 @pytest.fixture(scope="session")
 def applicant(people: pl.DataFrame, made: Made) -> dict[str, Any]:
-    """A household's indicators, as a request holds them."""
+    """The indicators of a household, as in a request."""
     return indicators(people, made.card, 5)
 
 
 @pytest.fixture(scope="session")
 def company(zone: Register, companies: Made) -> dict[str, Any]:
-    """The same of a company."""
+    """The indicators of a company, as in a request."""
     return indicators(zone.frame, companies.card, 5)
 
 
 def indicators(people: pl.DataFrame, card: Card, row: int) -> dict[str, Any]:
     columns = {column.name: column for column in (*card.inputs, *card.also) if column.derived is None}
-    found = people.select(list(columns)).row(row, named=True)
-    whole = {name for name, column in columns.items() if column.integer}
-    return {name: int(value) if name in whole else value for name, value in found.items() if value is not None}
+    values = people.select(list(columns)).row(row, named=True)
+    integers = {name for name, column in columns.items() if column.integer}
+    return {name: int(value) if name in integers else value for name, value in values.items() if value is not None}

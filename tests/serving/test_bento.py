@@ -1,4 +1,4 @@
-"""A Bento holds all that it needs: built here, served from an empty folder."""
+"""A Bento is self-contained: it is built here and served from an empty folder."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.serving.conftest import QUIET, ROOT, free_port, wait_for
 
 
 @pytest.mark.slow
-def test_a_bento_serves_alone_from_an_empty_folder(made, applicant, tmp_path):
+def test_a_bento_serves_from_an_empty_folder(made, applicant, tmp_path):
     tree, empty = tmp_path / "tree", tmp_path / "empty"
     empty.mkdir()
     for room in ("datasets", "models", "serving", "configs", "tests/serving"):
@@ -31,12 +31,12 @@ def test_a_bento_serves_alone_from_an_empty_folder(made, applicant, tmp_path):
     shutil.rmtree(tree)
 
     [bento] = (tmp_path / "home/bentos/yuheng_gateway").glob("*/src")
-    inside = {str(path.relative_to(bento)) for path in bento.rglob("*") if path.is_file()}
-    assert "var/bundles/credit_limit/1/model.sig" in inside
-    assert "serving/console/dist/index.html" in inside, "make console builds it"
+    files = {str(path.relative_to(bento)) for path in bento.rglob("*") if path.is_file()}
+    assert "var/bundles/credit_limit/1/model.sig" in files
+    assert "serving/console/dist/index.html" in files, "make console builds it"
     assert not [
         path
-        for path in inside
+        for path in files
         if path.startswith(("tests", "serving/console/web")) or path.endswith((".db", ".pyc", "signing.pem"))
     ]
 
@@ -48,13 +48,13 @@ def test_a_bento_serves_alone_from_an_empty_folder(made, applicant, tmp_path):
         wait_for(f"http://127.0.0.1:{port}/healthz/ready", running, tmp_path / "log")
         token = issue_token(empty / "var/keys/tokens.pem", "yuheng", tenant="demo", roles=["bank"], subject="demo")
         headers = {"Authorization": f"Bearer {token}"}
-        asked = {"json": {"indicators": applicant}, "headers": headers}
-        answer = httpx.post(f"http://127.0.0.1:{port}/v1/credit-limits", **asked)
+        options = {"json": {"indicators": applicant}, "headers": headers}
+        answer = httpx.post(f"http://127.0.0.1:{port}/v1/credit-limits", **options)
         assert answer.json()["model"]["version"] == "1"
         assert httpx.get(f"http://127.0.0.1:{port}/console").status_code == 200
         assert (empty / "var/store.db").exists()
     finally:
-        whole = psutil.Process(running.pid)
-        for process in (*whole.children(recursive=True), whole):
+        server = psutil.Process(running.pid)
+        for process in (*server.children(recursive=True), server):
             process.kill()
         running.wait()

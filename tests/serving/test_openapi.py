@@ -1,4 +1,4 @@
-"""The OpenAPI document says what the service does: each problem is listed, and schemathesis finds nothing unsaid."""
+"""The OpenAPI document is complete: it lists every route and problem, and schemathesis finds no other behaviour."""
 
 from __future__ import annotations
 
@@ -13,44 +13,44 @@ from serving import openapi
 from serving.core.http import schema
 from serving.core.http.problems import PROBLEM_TYPES
 
-# Of a batch's body the document can only say that it is a file, so most bodies that fit it are refused.
+# The document only says that a batch's body is a file, so most bodies that match it are refused.
 CONFIG = """
 [[operations]]
 include-path-regex = "^/v1/.+/batch$"
 checks.positive_data_acceptance.enabled = false
 
-# A reference names a file that must lie in the inbox.
+# A reference must name a file in the inbox.
 [[operations]]
 include-path = "/v1/slides"
 include-method = "POST"
 checks.positive_data_acceptance.enabled = false
 
-# Of times and groups the document can only say that they are text.
+# The document only says that times and groups are text.
 [[operations]]
 include-path = "/v1/authorisations"
 include-method = "POST"
 checks.positive_data_acceptance.enabled = false
 
-# Of a reason the document cannot say that it is one line without control characters.
+# The document does not say that a reason is one line without control characters.
 [[operations]]
 include-path = "/v1/models/{name}/champion"
 checks.positive_data_acceptance.enabled = false
 
-# tus has statuses of its own, and Base64 of metadata that fit together is more than a pattern can say.
+# tus has statuses of its own, and no pattern can describe Base64 of consistent metadata.
 [[operations]]
 include-path-regex = "^/v1/uploads"
 checks.positive_data_acceptance.enabled = false
 checks.negative_data_rejection.expected-statuses = [400, 404, 405, 409, 410, 412, 413, 415, 422, 460]
 checks.missing_required_header.expected-statuses = [400, 404, 412]
 
-# An upload is begun by headers alone, and a header that nobody knows is no fault.
+# An upload is created by headers alone, and unknown headers are ignored.
 [[operations]]
 include-path = "/v1/uploads"
 checks.positive_data_acceptance.enabled = false
 checks.negative_data_rejection.enabled = false
 checks.missing_required_header.expected-statuses = [400, 404, 412]
 """
-# The body of a part is bytes, of a media type that schemathesis does not know.
+# The body of a part is bytes, in a media type that schemathesis does not know.
 HOOKS = """
 import schemathesis
 
@@ -68,7 +68,7 @@ def document(inside):
     return inside(story)
 
 
-def test_every_kind_of_problem_is_listed(document):
+def test_every_kind_of_problem_is_documented(document):
     text = json.dumps(document)
     assert [kind for kind in PROBLEM_TYPES if f"/problems/{kind}" not in text] == []
     of_routes = {kind for kinds in openapi.PROBLEMS.values() for kind in kinds} | {
@@ -78,14 +78,14 @@ def test_every_kind_of_problem_is_listed(document):
     assert of_routes | {*schema.COMMON_PROBLEMS, *schema.AUTH_PROBLEMS, *openapi.UNROUTED_PROBLEMS} == {*PROBLEM_TYPES}
 
 
-def test_every_route_and_method_is_listed(document, inside):
+def test_every_route_and_method_is_documented(document, inside):
     async def story(client, gateway):
         return {(path, method.lower()) for path, methods in gateway.routes.items() for method in methods}
 
     assert inside(story) == {(path, method) for path, methods in document["paths"].items() for method in methods}
 
 
-def test_each_input_of_a_card_is_in_the_request_with_its_range_unit_and_levels(document, made):
+def test_every_input_of_a_model_is_documented_with_its_range_unit_and_levels(document, made):
     fields = document["components"]["schemas"]["Indicators.credit_limit"]["properties"]
     assert set(fields) == {column.name for column in (*made.card.inputs, *made.card.also)}
     income = fields["declared_income"]
@@ -95,7 +95,7 @@ def test_each_input_of_a_card_is_in_the_request_with_its_range_unit_and_levels(d
     assert set(fields["tax_grade"]["enum"]) == {"A", "B", "M", "C", "D", None}
 
 
-def test_schemathesis_finds_no_failure_and_nothing_that_the_document_does_not_say(service, document, tmp_path):
+def test_schemathesis_finds_no_failure_and_no_undocumented_behaviour(service, document, tmp_path):
     (tmp_path / "schemathesis.toml").write_text(CONFIG)
     (tmp_path / "hooks.py").write_text(HOOKS)
     environ = os.environ | {"SCHEMATHESIS_HOOKS": "hooks", "PYTHONPATH": str(tmp_path)}
@@ -110,7 +110,7 @@ def test_schemathesis_finds_no_failure_and_nothing_that_the_document_does_not_sa
         "--continue-on-failure",
     ]
     command += ["--generation-database", "none"]
-    done = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout[-6_000:] + done.stderr[-2_000:]
+    result = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout[-6_000:] + result.stderr[-2_000:]
     operations = sum(len(methods) for methods in document["paths"].values())
-    assert any(f"Selected: {many}/{many}" in done.stdout for many in (operations, operations - 1))
+    assert any(f"Selected: {count}/{count}" in result.stdout for count in (operations, operations - 1))

@@ -13,6 +13,7 @@ import sqlalchemy as sa
 
 from serving.core.db.codec import decode_frame
 from serving.core.db.schema import BATCH_CHUNKS, BATCH_SUBJECTS, BATCHES, DECISIONS, SLIDE_EVENTS, SLIDES
+from serving.core.identifiers import DECISION_ID_PATTERN
 from serving.settings import SCOPES
 
 _EVENTS_IN_RANGE = (  # made once: an audit asks it for each entry
@@ -21,7 +22,6 @@ _EVENTS_IN_RANGE = (  # made once: an audit asks it for each entry
     .where(SLIDE_EVENTS.c.id > sa.bindparam("since"), SLIDE_EVENTS.c.id <= sa.bindparam("event"))
     .order_by(SLIDE_EVENTS.c.id)
 )
-DECISION_ID_PATTERN = re.compile(r"[0-9a-f]{32}(-[1-9][0-9]{0,9})?")
 BATCH_ROW_PATTERN = re.compile(r"([0-9a-f]{32})-([1-9][0-9]{0,9})")
 MAX_IDS_PER_QUERY = 500  # ids in one question
 

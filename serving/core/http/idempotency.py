@@ -1,4 +1,4 @@
-"""Requests that are carried out once for each Idempotency-Key, within a tenant and a scope."""
+"""Carry out a request once for each Idempotency-Key of a tenant and a scope."""
 
 from __future__ import annotations
 
@@ -19,11 +19,14 @@ Row = dict[str, Any]
 
 
 async def run_once(
-    store: Store, call: Request, scope: str, digest: str, transaction: Callable[[sa.Connection], Row]
+    store: Store, request: Request, scope: str, digest: str, transaction: Callable[[sa.Connection], Row]
 ) -> tuple[Row, bool]:
-    """(what `transaction` returns, or returned before under this key; whether it was before). Raises Problem where the
-    key belongs to another request, by its `digest`."""
-    key, tenant = idempotency_key(call), call.principal.tenant
+    """Run a transaction, or return what it returned before under the request's key.
+
+    Returns (response, whether it is replayed). Raises ProblemError where the key belongs to a request with another
+    `digest`.
+    """
+    key, tenant = idempotency_key(request), request.principal.tenant
 
     def write(connection: sa.Connection) -> tuple[Row, bool]:
         if key is None:
@@ -39,16 +42,16 @@ async def run_once(
     return await store.write(write)
 
 
-async def earlier_response(store: Store, call: Request, scope: str, digest: str) -> Row | None:
-    """The response under the request's key, for what is expensive to make. Raises Problem."""
-    key = idempotency_key(call)
+async def earlier_response(store: Store, request: Request, scope: str, digest: str) -> Row | None:
+    """The response stored under the request's key, to save making an expensive one. Raises ProblemError."""
+    key = idempotency_key(request)
     if key is None:
         return None
-    return _matching(await store.read(_stored, call.principal.tenant, scope, key), digest, key)
+    return _matching(await store.read(_stored, request.principal.tenant, scope, key), digest, key)
 
 
 def _stored(where: EngineOrConnection, tenant: str, scope: str, key: str) -> tuple[str, bytes] | None:
-    """(SHA-256 of the request, response)."""
+    """(SHA-256 of the request, its response as JSON)."""
     statement = sa.select(SLIDE_KEYS.c.request_sha256, SLIDE_KEYS.c.answer).where(SLIDE_KEYS.c.tenant == tenant)
     with read_connection(where) as connection:
         row = connection.execute(statement.where(SLIDE_KEYS.c.scope == scope, SLIDE_KEYS.c.key == key)).first()

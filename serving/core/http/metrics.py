@@ -1,4 +1,4 @@
-"""What Prometheus scrapes from GET /metrics."""
+"""The metrics that Prometheus scrapes from GET /metrics."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ DURATION_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0
 
 
 class Metrics:
-    """One registry for each gateway. Labels are routes' patterns, never addresses, so their number is bounded."""
+    """One registry per application. Labels are path patterns and never paths, so that their number is bounded."""
 
     def __init__(self) -> None:
         from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram  # serving/service.py says when
@@ -38,7 +38,7 @@ class Metrics:
             ["model"],
             registry=registry,
         )
-        # A label's counter, once looked up: the looking up costs more than the counting.
+        # Each label's counter is cached, as looking it up costs more than counting.
         self._requests: Callable[..., Counter] = cache(self.requests.labels)
         self._request_seconds: Callable[..., Histogram] = cache(self.request_seconds.labels)
         self._decisions: Callable[..., Counter] = cache(self.decisions.labels)
@@ -49,13 +49,16 @@ class Metrics:
         self.pending_commits = Gauge("yuheng_waiting", "Answers not yet on disk", registry=registry)
 
     def record_response(self, route: str, status: int, seconds: float) -> None:
+        """Count a response and its duration in seconds. Status 499 means that the client hung up."""
         self._requests(route, status).inc()
         self._request_seconds(route).observe(seconds)
 
     def record_decision(self, model: str, decision: str) -> None:
+        """Count a recorded decision."""
         self._decisions(model, decision).inc()
 
     def render(self) -> bytes:
+        """All metrics in Prometheus' text format."""
         from prometheus_client import generate_latest
 
         return generate_latest(self.registry)

@@ -1,4 +1,4 @@
-"""Who sent a request: a tenant's person or machine, and what they may do there."""
+"""The principal of a request: the person or machine that sent it, their tenant and their roles."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ROLES = {
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """`who` names them in the audit log; `name` and `licence` are a pathologist's, as they stand on a report."""
+    """`subject` names them in the audit log; `name` and `licence` are a pathologist's, as printed on a report."""
 
     tenant: str
     roles: frozenset[str]
@@ -25,6 +25,6 @@ class Principal:
     licence: str = ""
 
 
-# Where the settings ask for no token: whoever reaches the loopback address. Without a licence, so that nobody signs.
+# Of every request where the settings require no token, on loopback only. It has no licence, so it cannot sign reports.
 LOCAL_PRINCIPAL = Principal("local", frozenset(ROLES), "local")
-ANONYMOUS = Principal("", frozenset(), "")  # who brought no token to an address that anybody may call
+ANONYMOUS = Principal("", frozenset(), "")  # of a request without a token to a public route

@@ -1,8 +1,9 @@
-"""What the gateway refuses, as RFC 9457 problem details in English and Chinese.
+"""Every error that the service answers with, as RFC 9457 problem details in English and Chinese.
 
-    raise Problem("unknown_decision", found="...", needed="...")
+    raise ProblemError("unknown_decision", actual="...", expected="...")
 
-KINDS is all there is: routes raise nothing else, the OpenAPI document lists each, GET /problems/{kind} explains it.
+PROBLEM_TYPES holds all of them: routes raise nothing else, the OpenAPI document lists each, and GET /problems/{kind}
+explains it.
 """
 
 from __future__ import annotations
@@ -15,20 +16,18 @@ import orjson
 
 from datasets.errors import FieldError
 
-REASONS_ZH = {
+REASONS_ZH = {  # component -> what an alarm about it means
     "bundle": "模型包未通过核验，不会启用（已在用的版本继续服务）；请重新发布。",
     "store": "存储无法写入记录，期间不作答复；请检查磁盘或数据库。",
     "log": "审计日志与已签署的检查点不衔接：存储可能被回退或替换；请运行 python -m serving audit verify。",
     "counts": "计数暂未写入存储，已保留待重试。",
 }
-
-
 PROBLEM_MEDIA_TYPE = "application/problem+json"
 
 
 @dataclass(frozen=True, slots=True)
 class ProblemType:
-    """`detail` may name what the problem was made with: {found}, {needed}."""
+    """`detail` and `detail_zh` may have the placeholders {found} and {needed}."""
 
     status: int
     title: str
@@ -57,7 +56,7 @@ PROBLEM_TYPES: dict[str, ProblemType] = {
         "{found}; {needed} is needed.", "{found}；需要 {needed}。",
     ),
     "bad_parameter": ProblemType(
-        422, "A parameter of the address cannot be used", "地址中的参数不可用",
+        422, "A query parameter cannot be used", "地址中的参数不可用",
         "The faults are listed under errors.", "错误见 errors。",
     ),
     "no_token": ProblemType(
@@ -72,7 +71,7 @@ PROBLEM_TYPES: dict[str, ProblemType] = {
     ),
     "not_allowed": ProblemType(
         403, "The role does not allow this", "角色无此权限",
-        "The token gives {found}; {needed} is needed.", "令牌角色为 {found}；需要 {needed}。",
+        "The token has the roles {found}; {needed} is needed.", "令牌角色为 {found}；需要 {needed}。",
     ),
     "not_a_pathologist": ProblemType(
         403, "Only a pathologist may do this", "仅限病理医师操作",
@@ -94,8 +93,8 @@ PROBLEM_TYPES: dict[str, ProblemType] = {
         "请重新请求，其所授权的指标将不再读取。",
     ),
     "not_found": ProblemType(
-        404, "There is no such address", "没有这个地址",
-        "{found} is not an address of this service. GET /openapi.json lists them.",
+        404, "There is no such path", "没有这个地址",
+        "{found} is not a path of this service. GET /openapi.json lists them.",
         "{found} 不是本服务的地址。GET /openapi.json 列出全部地址。",
     ),
     "unknown_model": ProblemType(
@@ -137,12 +136,12 @@ PROBLEM_TYPES: dict[str, ProblemType] = {
     ),
     "unknown_company": ProblemType(
         404, "No such company is in the store", "库中没有该企业",
-        "Nothing is stored of the company {found}. Check its id, or load the register that names it first.",
+        "Nothing is stored about the company {found}. Check its id, or load the register that names it first.",
         "库中没有企业 {found}。请核对编号，或先载入含该企业的名录。",
     ),
     "unknown_version": ProblemType(
         404, "There is no such version", "没有该版本",
-        "No bundle lies under {found}. GET /v1/models/NAME/versions lists them.",
+        "There is no bundle {found}. GET /v1/models/NAME/versions lists them.",
         "没有版本 {found}。GET /v1/models/NAME/versions 列出全部版本。",
     ),
     "not_promotable": ProblemType(
@@ -163,8 +162,8 @@ PROBLEM_TYPES: dict[str, ProblemType] = {
         "没有编号为 {found} 的切片。GET /v1/slides 列出全部切片。",
     ),
     "unknown_upload": ProblemType(
-        404, "No such upload was begun", "没有该上传",
-        "No upload was begun as {found}. Begin one: POST /v1/uploads.",
+        404, "There is no such upload", "没有该上传",
+        "There is no upload {found}. Create one: POST /v1/uploads.",
         "没有编号为 {found} 的上传。请先 POST /v1/uploads。",
     ),
     "unknown_report": ProblemType(
@@ -172,8 +171,8 @@ PROBLEM_TYPES: dict[str, ProblemType] = {
         "The slide has no report of version {found}; it has {needed}.", "该切片没有第 {found} 版报告；现有 {needed}。",
     ),
     "method_not_allowed": ProblemType(
-        405, "The address does not take this method", "该地址不接受此方法",
-        "{found} was sent; {needed} is taken.", "收到 {found}；仅接受 {needed}。",
+        405, "The path does not accept this method", "该地址不接受此方法",
+        "{found} was sent; {needed} is accepted.", "收到 {found}；仅接受 {needed}。",
     ),
     "not_acceptable": ProblemType(
         406, "None of the formats asked for can be given", "无法提供所要求的格式",
@@ -181,7 +180,7 @@ PROBLEM_TYPES: dict[str, ProblemType] = {
     ),
     "slow_request": ProblemType(
         408, "The request took too long to arrive", "请求到达过慢",
-        "The body did not arrive within {needed}. Send it again over a better line, or in smaller parts.",
+        "The body did not arrive within {needed}. Send it again, over a faster connection or in smaller parts.",
         "正文未在 {needed} 内到达。请重试，或分成较小的部分。",
     ),
     "another_person": ProblemType(
@@ -197,7 +196,7 @@ PROBLEM_TYPES: dict[str, ProblemType] = {
     ),
     "upload_offset": ProblemType(
         409, "The upload stands at another offset", "上传偏移量不一致",
-        "Upload-Offset is {found}; {needed} bytes are on the disk. Ask with HEAD, and send on from there.",
+        "Upload-Offset is {found}; {needed} bytes are on the disk. Continue from the offset that HEAD returns.",
         "Upload-Offset 为 {found}；已存 {needed} 字节。请以 HEAD 查询后从该处续传。",
     ),
     "slide_state": ProblemType(
@@ -207,28 +206,28 @@ PROBLEM_TYPES: dict[str, ProblemType] = {
     ),
     "upload_gone": ProblemType(
         410, "The upload is over", "上传已结束",
-        "{found}, and nothing more can be sent to it. Begin a new one: POST /v1/uploads.",
+        "{found}, and nothing more can be sent to it. Create a new one: POST /v1/uploads.",
         "{found}，不能再续传。请重新 POST /v1/uploads。",
     ),
     "tus_version": ProblemType(
-        412, "This version of tus is not spoken", "不支持该 tus 版本",
+        412, "This version of tus is not supported", "不支持该 tus 版本",
         "Tus-Resumable is {found}; {needed} is needed.", "Tus-Resumable 为 {found}；需要 {needed}。",
     ),
     "upload_too_large": ProblemType(
         413, "The upload is too large", "上传过大",
-        "{found} were announced or sent; at most {needed} are taken.", "上传为 {found}；最多接受 {needed}。",
+        "{found} were announced or sent; at most {needed} are accepted.", "上传为 {found}；最多接受 {needed}。",
     ),
     "body_too_large": ProblemType(
         413, "The body is too large", "正文过大",
-        "{found} were announced or sent; at most {needed} are taken. Send less at a time, or use the batch.",
+        "{found} were announced or sent; at most {needed} are accepted. Send less at a time, or use the batch.",
         "正文为 {found}；最多接受 {needed}。请减少内容，或使用批量接口。",
     ),
     "unsupported_media_type": ProblemType(
-        415, "The body's media type is not taken", "不接受该媒体类型",
+        415, "The body's media type is not accepted", "不接受该媒体类型",
         "Content-Type is {found}; {needed} is needed.", "Content-Type 为 {found}；需要 {needed}。",
     ),
     "invalid_request": ProblemType(
-        422, "The request does not fit", "请求不符合要求",
+        422, "The request is not valid", "请求不符合要求",
         "The faults are listed under errors. Correct them and send the request again.",
         "错误见 errors。请更正后重新发送。",
     ),
@@ -247,7 +246,7 @@ PROBLEM_TYPES: dict[str, ProblemType] = {
     ),
     "upload_locked": ProblemType(
         423, "Another request writes to this upload", "另一请求正在写入该上传",
-        "One request at a time may write to the upload {found}. Ask with HEAD after a while, and send on from there.",
+        "One request at a time may write to the upload {found}. Send HEAD after a while, and continue from its offset.",
         "上传 {found} 同一时刻只能由一个请求写入。请稍后以 HEAD 查询再续传。",
     ),
     "key_reused": ProblemType(
@@ -256,8 +255,8 @@ PROBLEM_TYPES: dict[str, ProblemType] = {
         "幂等键 {found} 首次使用时正文或参数不同。新请求请用新键。",
     ),
     "rate_exceeded": ProblemType(
-        429, "The tenant asks too much at once", "请求过于频繁",
-        "Beyond {found} calls are refused. Send the request again after the seconds of Retry-After.",
+        429, "The tenant sends too many requests", "请求过于频繁",
+        "Calls beyond {found} are refused. Send the request again after the seconds of Retry-After.",
         "超过{found}的请求被拒绝。请在 Retry-After 所示秒数后重发。",
     ),
     "quota_used": ProblemType(
@@ -267,7 +266,7 @@ PROBLEM_TYPES: dict[str, ProblemType] = {
     ),
     "headers_too_large": ProblemType(
         431, "The headers are too large", "请求头过大",
-        "{found} of headers were sent; at most {needed} are taken.", "请求头为 {found}；最多接受 {needed}。",
+        "{found} of headers were sent; at most {needed} are accepted.", "请求头为 {found}；最多接受 {needed}。",
     ),
     "slide_unreadable": ProblemType(
         422, "The slide cannot be shown", "切片无法显示",
@@ -289,7 +288,7 @@ PROBLEM_TYPES: dict[str, ProblemType] = {
         "未作答复，因为没有记录就不作答复：{found}。请稍后重发同一请求。",
     ),
     "store_full": ProblemType(
-        503, "The store takes no more records", "存储无法再写入记录",
+        503, "The store accepts no more records", "存储无法再写入记录",
         "Nothing was answered, as no answer goes out without its record: {found}. Free the disk, then send it again.",
         "未作答复，因为没有记录就不作答复：{found}。请清理磁盘后重发。",
     ),
@@ -309,16 +308,16 @@ PROBLEM_TYPES: dict[str, ProblemType] = {
     ),
     "report_unavailable": ProblemType(
         503, "The report cannot be made now", "暂时无法生成报告",
-        "{found}. Nothing was signed by this request. Tell who runs the service.",
+        "{found}. Nothing was signed by this request. Inform the operator of the service.",
         "{found}。本次请求未签发。请联系运维人员。",
     ),
     "no_space": ProblemType(
-        507, "The disk takes no more", "磁盘空间不足",
-        "{found}. What came is kept: free the disk, then send on from the offset that HEAD tells.",
+        507, "The disk is full", "磁盘空间不足",
+        "{found}. What came is kept: free the disk, then continue from the offset that HEAD returns.",
         "{found}。已收内容保留：清理磁盘后，请从 HEAD 所示偏移续传。",
     ),
     "overloaded": ProblemType(
-        503, "The service has too much to do", "服务繁忙",
+        503, "The service is overloaded", "服务繁忙",
         "{found}. Send the same request again after a while.", "{found}。请稍后重发同一请求。",
     ),
 }  # fmt: skip
@@ -337,7 +336,7 @@ RETRY_AFTER_SECONDS = {  # seconds
 
 
 class ProblemError(Exception):
-    """One refusal: its kind, what was found and needed (in Chinese too where it is words), the fields at fault."""
+    """A problem: its kind, what was found and expected (in Chinese, too, where these are words), the wrong fields."""
 
     def __init__(
         self,
@@ -360,6 +359,7 @@ class ProblemError(Exception):
         super().__init__(f"{kind}: {actual}")
 
     def render(self, request_id: str) -> bytes:
+        """The body of the response, as JSON."""
         problem_type = PROBLEM_TYPES[self.kind]
         payload: dict[str, Any] = {
             "type": f"/problems/{self.kind}",
@@ -376,7 +376,7 @@ class ProblemError(Exception):
 
 
 def field_error_to_json(field_error: FieldError) -> dict[str, Any]:
-    """One fault as `errors` shows it; `row` where it is one of a batch."""
+    """An entry of `errors`; it has a `row` in a batch."""
     row = {} if field_error.row is None else {"row": field_error.row}
     return {
         **row,
@@ -388,4 +388,5 @@ def field_error_to_json(field_error: FieldError) -> dict[str, Any]:
 
 
 def describe_alarm_zh(component: str, reason: str) -> str:
+    """An alarm in Chinese, with its English reason."""
     return f"{REASONS_ZH[component]}原文：{reason}"

@@ -1,6 +1,6 @@
-"""Headers that arrive within bounds, and answers that are taken: BentoML and uvicorn wait for either without end.
+"""Bounds on headers and on slow readers, which BentoML and uvicorn wait for without a limit.
 
-Chosen by name through uvicorn's table of protocols, as BentoML's worker offers no setting for it.
+uvicorn finds the class by name in its table of protocols, as BentoML's worker has no setting for it.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ TOO_SLOW = b"408 Request Timeout"
 
 
 class BoundedHttpProtocol(HttpToolsProtocol):
-    """Closes a connection whose headers are over `most` bytes or incomplete after `seconds`, and one that takes nothing
-    of its answer for `idle` seconds: the answer ends as if its caller had hung up."""
+    """Close a connection whose headers exceed `max_header_bytes` or are incomplete after `header_timeout` seconds, and
+    one that reads nothing of its response for `write_timeout` seconds: the response then ends as if its client had hung
+    up."""
 
-    max_header_bytes = 16_384  # bytes; `install` sets all three from the settings
+    max_header_bytes = 16_384  # `install_protocol` sets all three from the settings
     header_timeout = 10.0
     write_timeout = 60.0
 
@@ -30,7 +31,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self._header_bytes = 0  # bytes received while headers are incomplete
         self._headers_complete = False
         self._header_timer = self.loop.call_later(self.header_timeout, self._on_header_timeout)
-        self._write_timer: asyncio.TimerHandle | None = None  # while an answer waits to be taken
+        self._write_timer: asyncio.TimerHandle | None = None  # while a response waits to be read
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._header_timer.cancel()
@@ -76,7 +77,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             self.transport.abort()
 
     def _unsent_bytes(self) -> int:
-        """Bytes that were not taken: ours, and the kernel's, which asks for more only once much of its own is gone."""
+        """Bytes not read by the client, in our buffer and in the kernel's, which asks for more only once it drained."""
         kernel_bytes = fcntl.ioctl(self.transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, bytes(4))
         return int(self.transport.get_write_buffer_size()) + int.from_bytes(kernel_bytes, sys.byteorder)
 
@@ -95,7 +96,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
 
 
 def install_protocol(max_header_bytes: int, header_timeout: float, write_timeout: float) -> None:
-    """Before uvicorn reads its configuration."""
+    """Make uvicorn use the bounded protocol; call it before uvicorn reads its configuration. Times in seconds."""
     from uvicorn.config import HTTP_PROTOCOLS
 
     BoundedHttpProtocol.max_header_bytes, BoundedHttpProtocol.header_timeout, BoundedHttpProtocol.write_timeout = (

@@ -1,8 +1,9 @@
-"""Starlette's request and responses as the routes use them: who sent a request, bodies within limits, JSON by orjson."""
+"""Starlette's request and responses for our routes: with a principal, bodies within limits, and JSON by orjson."""
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import re
 from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import aclosing
@@ -125,3 +126,16 @@ async def wait_for_disconnect(request: Request) -> None:
     """Return once the client has hung up. The body must have been read."""
     while (await request.receive())["type"] != "http.disconnect":
         pass
+
+
+def make_etag(*parts: object) -> str:
+    """A strong one: the same parts give the same bytes."""
+    return f'"{hashlib.sha256("/".join(map(str, parts)).encode()).hexdigest()[:32]}"'
+
+
+def etag_matches(etag: str, if_none_match: str | None) -> bool:
+    """Whether a browser has these bytes already (RFC 9110, 13.1.2)."""
+    if if_none_match is None:
+        return False
+    client_etags = {value.strip().removeprefix("W/") for value in if_none_match.split(",")}
+    return etag in client_etags or "*" in client_etags

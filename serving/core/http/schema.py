@@ -1,4 +1,4 @@
-"""What the OpenAPI document is made of: an operation with the problems it may give, its parameters, its schemas."""
+"""Build parts of the OpenAPI document: operations with their problems, parameters, bodies and schemas of models."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from serving.core.http.problems import PROBLEM_MEDIA_TYPE, PROBLEM_TYPES
 
 Schema = dict[str, Any]
 
-AUTH_PROBLEMS = (  # where not anybody may call
+AUTH_PROBLEMS = (  # of every route that needs a role
     "no_token", "bad_token", "not_allowed", "cross_site", "another_person", "rate_exceeded",
 )  # fmt: skip
-COMMON_PROBLEMS = ("headers_too_large", "internal")  # problems that each route may give
+COMMON_PROBLEMS = ("headers_too_large", "internal")  # of every route
 IDEMPOTENCY_KEY_PARAM = {
     "name": "Idempotency-Key",
     "in": "header",
@@ -31,14 +31,14 @@ STORE_PROBLEMS = ("store_locked", "store_full", "store_failed", "not_ready")
 def operation(
     problems: Sequence[str], name: str, summary: str, success: Schema | Mapping[str, Schema], **extra: Any
 ) -> Schema:
-    """`fine`: what comes with 200, or by status. What is refused follows from `problems`."""
+    """An operation. `success`: the response to 200, or responses by status; errors follow from `problems`."""
     success_by_status = success if all(status.isdigit() for status in success) else {"200": success}
     problem_responses = _problem_responses((*problems, *COMMON_PROBLEMS))
     return {"operationId": name, "summary": summary, **extra, "responses": {**success_by_status, **problem_responses}}
 
 
 def add_auth_responses(operation: Schema, required: bool) -> None:
-    """Adds what a route refuses to who may not call it."""
+    """Add the responses to callers without a token or the role; `required`: whether tokens are required at all."""
     responses = operation["responses"]
     for status, response in _problem_responses(AUTH_PROBLEMS).items():
         if status in responses:
@@ -53,7 +53,7 @@ def add_auth_responses(operation: Schema, required: bool) -> None:
 
 
 def _problem_responses(kinds: Sequence[str]) -> Schema:
-    """Responses by status."""
+    """The responses of these kinds of problem, by status."""
     by_status: dict[int, list[str]] = {}
     for kind in kinds:
         by_status.setdefault(PROBLEM_TYPES[kind].status, []).append(kind)

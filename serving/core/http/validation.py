@@ -28,19 +28,18 @@ from datasets.errors import FieldError
 from datasets.schema import find_unknown_names
 from serving.core.http.problems import ProblemError
 from serving.core.http.request import JSON_MEDIA_TYPE, Request, read_body
+from serving.core.identifiers import DECISION_ID_PATTERN, ID_PATTERN
 from serving.settings import LimitSettings
 
-ID_PATTERN = re.compile(r"[0-9a-f]{32}")  # of everything that core/identifiers.py names
-DECISION_ID_PATTERN = re.compile(r"[0-9a-f]{32}(-[1-9][0-9]{0,9})?")  # a decision, or a row of a batch
 SHA256_PATTERN = re.compile(r"[0-9a-f]{64}")
 DAY_PATTERN = re.compile(r"\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])", re.ASCII)
 
-DEEPEST = 100  # levels of objects and lists
+MAX_DEPTH = 100  # levels of objects and lists
 
 
 def parse_json(body: bytes) -> Any:
-    """Raises Problem; NaN and infinity are no JSON and are named where they stand. A name that stands twice leaves open
-    which value was meant, and no verifier would read it."""
+    """Parse a JSON body. Raises ProblemError, which says where a NaN or an infinity stands, as JSON has none, and names
+    a key that stands twice in one object: it would leave open which value was meant, and no verifier would read it."""
     if not body.strip():
         expected = ("a JSON object with indicators or a subject_id", "含 indicators 或 subject_id 的 JSON 对象")
         raise ProblemError("empty_body", expected=expected[0], expected_zh=expected[1])
@@ -79,7 +78,7 @@ async def read_json(request: Request, limits: LimitSettings) -> bytes:
 
 
 async def json_object(request: Request, limits: LimitSettings) -> tuple[dict[str, Any], str]:
-    """(the JSON object that was sent, SHA-256 of its bytes). Raises Problem."""
+    """(the JSON object of the body, SHA-256 of its bytes). Raises ProblemError."""
     body = await read_json(request, limits)
     if not body.strip():
         raise ProblemError("empty_body", expected="a JSON object", expected_zh="JSON 对象")
@@ -90,15 +89,15 @@ async def json_object(request: Request, limits: LimitSettings) -> tuple[dict[str
 
 
 def find_json_ambiguity(text: bytes, document: Any) -> tuple[str, str] | None:
-    """Why `found`, which was read from the JSON `text`, may not be what was meant, in English and Chinese.
+    """Why `document`, parsed from the JSON `text`, may not be what was meant, in English and Chinese; None if it is.
 
-    As many colons as names: none stands twice, and most texts are told by that. A colon in a value needs the slower
-    reading, which nests by calls: hence DEEPEST, which the verifiers of receipts have too.
+    With as many colons as names no name stands twice, which settles most texts. A colon within a value needs the slower
+    parse, which recurses: hence MAX_DEPTH, which the verifiers of receipts share.
     """
     name_count, depth, level = 0, 0, [document]
     while level:
-        if (depth := depth + 1) > DEEPEST:
-            return f"Nested deeper than {DEEPEST} levels", f"嵌套超过 {DEEPEST} 层"
+        if (depth := depth + 1) > MAX_DEPTH:
+            return f"Nested deeper than {MAX_DEPTH} levels", f"嵌套超过 {MAX_DEPTH} 层"
         objects = [value for value in level if type(value) is dict]
         name_count += sum(map(len, objects))
         children = chain(*(value.values() for value in objects), *(value for value in level if type(value) is list))
@@ -126,7 +125,7 @@ def _reject_duplicates(pairs: list[tuple[str, Any]]) -> None:
 
 
 def _non_json_literal(body: bytes, position: int) -> tuple[str, int]:
-    """(word, where) where the parser stopped at one of the words that Python and R write for what is no number."""
+    """(literal, position) where the parser stopped at a literal that Python or R writes for a missing number."""
     text = body.decode()
     for literal in ("NaN", "nan", "Infinity", "-Infinity", "Inf", "inf", "-inf", "None"):
         for start in range(max(0, position - 1), position + 1):
@@ -135,9 +134,10 @@ def _non_json_literal(body: bytes, position: int) -> tuple[str, int]:
     return "", position
 
 
-def is_clean_text(found: Any, most: int) -> bool:
-    """Printable, neither empty nor padded: no control characters and none that turn the direction of writing."""
-    return isinstance(found, str) and 0 < len(found) <= most and found.isprintable() and found == found.strip()
+def is_clean_text(value: Any, max_chars: int) -> bool:
+    """Whether a value is printable text, neither empty nor padded: without control characters and such that turn the
+    direction of writing."""
+    return isinstance(value, str) and 0 < len(value) <= max_chars and value.isprintable() and value == value.strip()
 
 
 def shorten(name: str) -> str:
@@ -146,7 +146,7 @@ def shorten(name: str) -> str:
 
 
 def describe_value(value: Any) -> str:
-    """A value as a fault names it."""
+    """A value as an error describes it: its type, and the value itself where it is short."""
     type_names = {
         dict: "an object",
         list: "a list",
@@ -276,7 +276,7 @@ ModelT = TypeVar("ModelT", bound=RequestModel)
 def validate(
     model: type[ModelT], payload: Any, prefix: str = "", describe: Callable[[Any], str] | None = None
 ) -> tuple[ModelT | None, list[FieldError]]:
-    """(the payload as the model, []), or (None, all that is wrong with it). `prefix` is put before each field's name."""
+    """(the payload as the model, []), or (None, all that is wrong with it). `prefix` precedes each field's name."""
     try:
         return model.model_validate(payload), []
     except ValidationError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import Annotated
 from urllib.parse import unquote
 
@@ -23,7 +24,8 @@ AUTH_CHALLENGE = 'Bearer realm="yuheng"'
 
 
 class SignIn(RequestModel):
-    token: Annotated[str, text(MAX_COOKIE_TOKEN_BYTES, str.isascii)]
+    # Its size stays out of the schema, as a body that is too large for a cookie is another problem than a bad token.
+    token: Annotated[str, replace(text(MAX_COOKIE_TOKEN_BYTES, str.isascii), schema={"type": "string", "minLength": 1})]
 
 
 class Authenticator:

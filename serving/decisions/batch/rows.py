@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from collections.abc import AsyncGenerator, Generator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Annotated, Any
 
@@ -13,8 +13,10 @@ from datasets.errors import FieldError
 from serving.core.db.codec import decode_frame
 from serving.core.http.problems import ProblemError
 from serving.core.http.request import Request, Response, StreamingResponse, wait_for_disconnect
+from serving.core.http.router import Routes
 from serving.core.http.schema import STORE_PROBLEMS, Schema, operation, path_param, query_params
-from serving.core.http.validation import ID_PATTERN, RequestModel, one_of, parse_query
+from serving.core.http.validation import RequestModel, one_of, parse_query
+from serving.core.identifiers import ID_PATTERN
 from serving.decisions.batch import records
 from serving.decisions.batch.formats import MEDIA_TYPES
 from serving.decisions.batch.job import serialise
@@ -38,7 +40,7 @@ class BatchRowRoutes:
     def __init__(self, service: DecisionService, limit: int):
         self.service, self.limit, self.free_slots = service, limit, limit
 
-    def routes(self) -> dict[str, dict[str, Callable[[Request], Awaitable[Response]]]]:
+    def routes(self) -> Routes:
         return {ROUTE: {"GET": self.get_rows}}
 
     async def get_rows(self, request: Request) -> Response:

@@ -5,7 +5,6 @@ Indicators are not part of it: a page may say that revenue fell, never what it w
 
 from __future__ import annotations
 
-import re
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,14 +22,14 @@ from serving.core.http.problems import ProblemError
 from serving.core.http.request import Request
 from serving.core.http.schema import Schema, closed_object
 from serving.core.http.validation import RequestModel, matching, parse_query, whole_number
+from serving.core.identifiers import DECISION_ID_PATTERN
 from serving.privacy.subjects.indicators import is_simulated
 from serving.privacy.subjects.vault import Vault, existing_keys
 
 PRODUCT = "scitech_risk"
 DEFAULT_MONTHS, MAX_MONTHS = 36, 120  # on a page; of decisions as many
 MONTH_PATTERN = r"[0-9]{4}-(?:0[1-9]|1[0-2])"
-DECISION_ID_PATTERN = r"[0-9a-f]{32}(?:-[1-9][0-9]{0,9})?"
-CURSOR_PATTERN = f"(?:{MONTH_PATTERN}|{DECISION_ID_PATTERN})"
+CURSOR_PATTERN = f"(?:{MONTH_PATTERN}|{DECISION_ID_PATTERN.pattern})"
 RESULT_FIELDS = ("grade", "pd", "limit", "gate", "innovation")
 
 
@@ -82,7 +81,7 @@ def page(request: Request) -> HistoryPage:
 
 def _cursor_bounds(before: str) -> tuple[str, str]:
     """(month, decision id) that the page ends before: an id begins with its time, 48 bits of milliseconds."""
-    if re.fullmatch(DECISION_ID_PATTERN, before):
+    if DECISION_ID_PATTERN.fullmatch(before):
         try:
             return f"{datetime.fromtimestamp(int(before[:12], 16) / 1_000, UTC):%Y-%m}", before
         except (OverflowError, ValueError):  # an id of a time after the year 9999, which no decision has

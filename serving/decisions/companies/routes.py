@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import sqlalchemy as sa
@@ -19,6 +19,7 @@ from models.policy.config import load_section
 from models.scitech_risk.stress import Shock, StressConfig, scale_shock
 from serving.core.http.problems import ProblemError
 from serving.core.http.request import JSONResponse, Request, Response
+from serving.core.http.router import Routes
 from serving.core.http.schema import (
     BODY_PROBLEMS,
     STORE_PROBLEMS,
@@ -43,16 +44,15 @@ from serving.settings import ROOT
 
 log = logging.getLogger("yuheng.companies")
 
-Handler = Callable[[Request], Awaitable[Response]]
 STRESS_ROUTE = f"{PRODUCT.route}/stress"
 HISTORY_ROUTE, NETWORK_ROUTE = "/v1/companies/{id}/history", "/v1/companies/{id}/network"
 STRESS_CONFIG = ROOT / "configs" / "stress.toml"
 DISCLOSED_FIELDS = ("decision", "grade", "limit", "indicative_limit", "currency", "referral", "gate")
 SHOCKS = Rule(
-    "an object of one shock or more, each with its size",
-    "至少一项冲击及其倍数",
+    "an object of shocks, each with its size",
+    "冲击及其倍数的对象",
     {"type": "object", "additionalProperties": {"type": "number"}},
-    lambda value: isinstance(value, dict) and bool(value),
+    lambda value: isinstance(value, dict),
 )
 READ_PROBLEMS = ("not_authorised", "authorisation_ended", "indicators_refused")
 PROBLEMS = {
@@ -83,7 +83,7 @@ class CompanyRoutes:
         self.stress_config = load_section(StressConfig, STRESS_CONFIG)
         self.access = CompanyAccess(service)
 
-    def routes(self) -> dict[str, dict[str, Handler]]:
+    def routes(self) -> Routes:
         return {
             HISTORY_ROUTE: {"GET": self.get_history},
             NETWORK_ROUTE: {"GET": self.get_network},
@@ -193,6 +193,8 @@ class CompanyRoutes:
         faults = find_unknown_names(
             requested, available, f"one of {', '.join(available)}", f"{'、'.join(available)} 之一"
         )
+        if not requested:
+            faults.append(FieldError("shocks", "none", "one shock or more", "至少一项冲击"))
         for code, size in requested.items():
             if code in available and (isinstance(size, bool) or size not in sizes):
                 allowed = ", ".join(f"{value:g}" for value in sizes)

@@ -90,23 +90,25 @@ class SlideOutcome(RequestModel):
     source: Annotated[str, SOURCE]
 
 
-class Approval(RequestModel):
-    """An override that approves; `limit` in whole units of the currency."""
+class Override(RequestModel):
+    """What a person decided instead; `limit` in whole units of the currency."""
 
-    decision: Annotated[str, replace(DECISION, schema={"const": "approve"})]
-    limit: Annotated[float, AMOUNT]
+    decision: Annotated[str, DECISION]
+    limit: Any = None
     reason: Annotated[str, line(MAX_REASON_CHARS)]
 
 
-class Decline(RequestModel):
-    """An override that declines."""
+class Approval(Override):
+    decision: Annotated[str, replace(DECISION, schema={"const": "approve"})]
+    limit: Annotated[float, AMOUNT]
 
+
+class Decline(Override):
     decision: Annotated[str, replace(DECISION, schema={"const": "decline"})]
     limit: Annotated[
         None,
         Rule("left out for a decline", "拒绝时不填额度", {"type": "null"}, lambda value: value is None),
     ] = None
-    reason: Annotated[str, line(MAX_REASON_CHARS)]
 
 
 class Referral(RequestModel):
@@ -116,9 +118,10 @@ class Referral(RequestModel):
     note: Annotated[str, line(MAX_REASON_CHARS)]
 
 
-def override_model(payload: Row) -> type[Approval] | type[Decline]:
-    """The model of an override's body."""
-    return Decline if payload.get("decision") == "decline" else Approval
+def override_model(payload: Row) -> type[Override]:
+    """The model of an override's body, by its decision."""
+    decision = payload.get("decision")
+    return Approval if decision == "approve" else Decline if decision == "decline" else Override
 
 
 def parse_outcomes(body: Row) -> tuple[list[Row], list[FieldError]]:
@@ -139,8 +142,12 @@ def parse_outcomes(body: Row) -> tuple[list[Row], list[FieldError]]:
 
 
 def _outcome_faults(item: Any, prefix: str) -> list[FieldError]:
-    is_diagnosis = isinstance(item, dict) and item.get("outcome") == "diagnosis"
-    return validation.validate(SlideOutcome if is_diagnosis else CreditOutcome, item, prefix)[1]
+    outcome = item.get("outcome") if isinstance(item, dict) else None
+    faults = validation.validate(SlideOutcome if outcome == "diagnosis" else CreditOutcome, item, prefix)[1]
+    if isinstance(item, dict) and not OUTCOME.check(outcome):  # which other fields it needs is not known
+        fields = {f"{prefix}{name}" for model in (CreditOutcome, SlideOutcome) for name in model.model_fields}
+        faults = [fault for fault in faults if fault.field not in fields or fault.field == f"{prefix}outcome"]
+    return faults
 
 
 def unknown_id_faults(items: list[Row], records: dict[str, DecisionRecord]) -> list[FieldError]:
@@ -200,9 +207,7 @@ def record_outcomes(
 # --- overrides
 
 
-def record_override(
-    connection: sa.Connection, body: Approval | Decline, decision: DecisionRecord, principal: Principal
-) -> Row:
+def record_override(connection: sa.Connection, body: Override, decision: DecisionRecord, principal: Principal) -> Row:
     """Record an override and return the response. The decision itself stays as it was."""
     row: Row = {
         "id": new_id(),

@@ -13,7 +13,6 @@ from datasets.errors import FieldError
 from datasets.slides.limits import SLIDE_LIMITS
 from serving.core.http import validation
 from serving.core.http.validation import (
-    ID_PATTERN,
     SHA256,
     Expected,
     RequestModel,
@@ -26,6 +25,7 @@ from serving.core.http.validation import (
     one_of,
     text,
 )
+from serving.core.identifiers import ID_PATTERN
 
 SPECIMENS = ("cervical_cytology", "breast_histology", "lymph_node")
 STAINS = ("papanicolaou", "haematoxylin_eosin", "other")

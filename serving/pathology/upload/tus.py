@@ -15,7 +15,6 @@ import hashlib
 import logging
 import re
 import shutil
-from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -31,6 +30,7 @@ from serving.core.db.engine import StoreUnavailableError
 from serving.core.http import validation
 from serving.core.http.problems import ProblemError
 from serving.core.http.request import Request, Response
+from serving.core.http.router import Handler, Routes
 from serving.core.http.validation import find_json_ambiguity
 from serving.core.identifiers import new_id, utc_now
 from serving.pathology.context import ID_PATTERN, Row, SlideContext
@@ -41,7 +41,6 @@ from serving.pathology.upload.intake import UploadIntake, add_mpp_event
 
 logger = logging.getLogger("yuheng.uploads")
 
-Handler = Callable[[Request], Awaitable[Response]]
 VERSION = "1.0.0"
 EXTENSIONS = "creation,termination,checksum,expiration"
 ALGORITHMS = (
@@ -65,7 +64,7 @@ class TusRoutes:
             str, tuple[int, hashlib._Hash]
         ] = {}  # of all bytes before an offset, while uploads are open
 
-    def routes(self) -> dict[str, dict[str, Handler]]:
+    def routes(self) -> Routes:
         handlers = {"HEAD": self.get_offset, "PATCH": self.append_part, "DELETE": self.terminate_upload}
         return {
             "/v1/uploads": {"POST": _require_tus(self.create_upload), "OPTIONS": self.get_options},

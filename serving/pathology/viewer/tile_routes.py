@@ -18,15 +18,14 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from datasets.slides.errors import SlideError
-from serving.core.http.caching import etag_matches, make_etag
 from serving.core.http.problems import ProblemError
-from serving.core.http.request import Request, Response, StreamingResponse
+from serving.core.http.request import Request, Response, StreamingResponse, etag_matches, make_etag
+from serving.core.http.router import Routes
 from serving.core.http.validation import RequestModel, matching, parse_query
 from serving.pathology.context import state_problem
 from serving.pathology.viewer import geojson
 from serving.pathology.viewer.deepzoom import DeepZoom, Pyramid, render_heatmap_tile
 
-Handler = Callable[[Request], Awaitable[Response]]
 TILE_PATTERN = re.compile(r"(\d{1,6})_(\d{1,6})\.(jpeg|png)", re.ASCII)
 PROBABILITY_PATTERN = r"0(\.[0-9]{1,9})?|1(\.0{1,9})?"
 DEFAULT_THRESHOLD = 0.5  # a tile that is likelier positive than not; who asks may draw the line elsewhere
@@ -66,7 +65,7 @@ class TileRoutes:
     def __init__(self, load_image: Callable[[Request], Awaitable[SlideImage]], deepzoom: DeepZoom | None = None):
         self.load_image, self.deepzoom = load_image, deepzoom or DeepZoom()
 
-    def routes(self) -> dict[str, dict[str, Handler]]:
+    def routes(self) -> Routes:
         base = "/v1/slides/{id}"
         return {
             f"{base}/image.dzi": {"GET": self.get_image_descriptor},

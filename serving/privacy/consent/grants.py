@@ -49,7 +49,7 @@ GROUPS = Rule(
     "a list of groups",
     "指标组的列表",
     {"type": "array", "minItems": 1, "items": {"type": "string"}},
-    lambda value: isinstance(value, list) and bool(value) and all(isinstance(group, str) for group in value),
+    lambda value: isinstance(value, list) and all(isinstance(group, str) for group in value),
 )
 DOCUMENT = replace(
     SHA256, expected="the SHA-256 of the signed document, 64 hex digits", expected_zh="签署文件的 SHA-256"
@@ -83,17 +83,17 @@ def validate(
     if grant is None:
         return None, faults
     allowed_groups = rules.groups(grant.purpose)
-    if not set(grant.groups) <= set(allowed_groups):
+    if not grant.groups or not set(grant.groups) <= set(allowed_groups):
         expected = f"a list of some of {', '.join(allowed_groups)}", f"{'、'.join(allowed_groups)} 中的若干项"
         faults.append(FieldError("groups", repr(grant.groups)[:60], *expected))
     product = grant.product or (grant.purpose if grant.purpose != "training" else "")
     if grant.subject_id and not product:
         expected = "given, to name the subject of a training grant", "训练授权的主体须注明产品"
-        faults.append(FieldError("product", "absent", *expected))
+        faults.append(FieldError("product", "missing", *expected))
     if grant.kind == "personal" and not grant.subject_id:
-        faults.append(FieldError("subject_id", "absent", "given: who grants it", "个人授权须注明授权人"))
+        faults.append(FieldError("subject_id", "missing", "given: who grants it", "个人授权须注明授权人"))
     if grant.kind == "government" and not grant.grantor:
-        faults.append(FieldError("grantor", "absent", "the body that grants it", "授权机关"))
+        faults.append(FieldError("grantor", "missing", "the body that grants it", "授权机关"))
     valid_from = grant.valid_from or utc_now()
     if grant.valid_to <= valid_from:
         faults.append(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import sqlalchemy as sa
@@ -12,6 +12,7 @@ from pydantic import Field
 from serving.core.db.store import Store
 from serving.core.http.problems import ProblemError
 from serving.core.http.request import JSON_MEDIA_TYPE, JSONResponse, Request, Response
+from serving.core.http.router import Routes
 from serving.core.http.schema import (
     BODY_PROBLEMS,
     STORE_PROBLEMS,
@@ -24,14 +25,14 @@ from serving.core.http.schema import (
     path_param,
     query_params,
 )
-from serving.core.http.validation import ID_PATTERN, RequestModel, json_object, matching, parse_query
+from serving.core.http.validation import RequestModel, json_object, matching, parse_query
+from serving.core.identifiers import ID_PATTERN
 from serving.privacy.consent import grants, usage
 from serving.privacy.consent.rules import PURPOSES, ConsentRules
 from serving.privacy.subjects.vault import Vault
 from serving.settings import Settings
 
 ROUTE = "/v1/authorisations"
-Handler = Callable[[Request], Awaitable[Response]]
 GRANT_FIELDS = ("kind", "tenant", "purpose", "groups", "valid_to", "document_sha256")  # in requests and answers
 PROBLEMS = {
     ROUTE: ("bad_parameter", *STORE_PROBLEMS),
@@ -62,7 +63,7 @@ class ConsentRoutes:
     def __init__(self, settings: Settings, store: Store, open_vault: Callable[[], Vault], rules: ConsentRules):
         self.settings, self.store, self.open_vault, self.consent_rules = settings, store, open_vault, rules
 
-    def routes(self) -> dict[str, dict[str, Handler]]:
+    def routes(self) -> Routes:
         return {
             ROUTE: {"GET": self.list_grants, "POST": self.create},
             f"{ROUTE}/rules": {"GET": self.get_rules},

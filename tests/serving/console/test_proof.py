@@ -1,4 +1,4 @@
-"""The verifier of the console's pages proves what serving/core/audit/verify.py proves, and nothing else."""
+"""The console's verifier of receipts proves what serving/core/audit/verify.py proves, and nothing else."""
 
 from __future__ import annotations
 
@@ -47,10 +47,10 @@ class Console:
         node = ["node", Path(__file__).with_name("proof.mjs"), folder]
         self.process = subprocess.Popen(node, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
-    def ask(self, do: str, **told: Any) -> Any:
+    def ask(self, action: str, **params: Any) -> Any:
         assert self.process.stdin is not None
         assert self.process.stdout is not None
-        self.process.stdin.write(json.dumps({"do": do, **told}) + "\n")
+        self.process.stdin.write(json.dumps({"do": action, **params}) + "\n")
         self.process.stdin.flush()
         return json.loads(self.process.stdout.readline())
 
@@ -62,15 +62,15 @@ class Console:
         request: bytes | None = None,
         id: str | None = None,
     ) -> Any:
-        told = {name: None if one is None else base64.b64encode(one).decode()
-                for name, one in (("receipt", receipt), ("answer", answer), ("request", request))}  # fmt: skip
-        return self.ask("verify", pem=pem.decode(), id=id, **told)
+        encoded = {name: None if content is None else base64.b64encode(content).decode()
+                for name, content in (("receipt", receipt), ("answer", answer), ("request", request))}  # fmt: skip
+        return self.ask("verify", pem=pem.decode(), id=id, **encoded)
 
 
 @pytest.fixture(scope="module")
 def console(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Console]:
     if shutil.which("node") is None or not ROLLDOWN.exists():
-        pytest.skip("there is no node, or the console's packages are not there: make console")
+        pytest.skip("node or the console's packages are not installed: make console")
     console = Console(tmp_path_factory.mktemp("proof"))
     yield console
     console.process.kill()
@@ -82,13 +82,13 @@ def proved(inside, applicant):
     """(receipt, answer, request or none) of a decision, a batch's row and a slide's reading; the log's public key."""
 
     async def story(client, gateway):
-        asked = orjson.dumps({"indicators": applicant | {"age": 41, "declared_income": 0.00001}})
-        sent = {"headers": {"Content-Type": "application/json"}}
+        request_body = orjson.dumps({"indicators": applicant | {"age": 41, "declared_income": 0.00001}})
+        options = {"headers": {"Content-Type": "application/json"}}
         for _ in range(5):
-            answer = (await client.post(URL, content=asked, **sent)).content
+            answer = (await client.post(URL, content=request_body, **options)).content
         single = json.loads(answer)["decision_id"]
-        sent = {"content": b"declared_income\n5\n6\n7\n8\n9\n", "headers": {"Content-Type": "text/csv"}}
-        batch = (await client.post(URL + "/batch", **sent)).headers["batch-id"]
+        options = {"content": b"declared_income\n5\n6\n7\n8\n9\n", "headers": {"Content-Type": "text/csv"}}
+        batch = (await client.post(URL + "/batch", **options)).headers["batch-id"]
         row = (await client.get(f"/v1/decisions/{batch}-4")).content
         engine, reading = (
             gateway.service.store.engine,
@@ -99,9 +99,9 @@ def proved(inside, applicant):
             slide_store.transition(engine, "5" * 32, state)
         prices = Prices.load(gateway.settings.paths.prices)
         slide_store.transition(engine, "5" * 32, "ready", reading=reading, prices=prices)
-        made = [(single, answer, asked), (f"{batch}-4", row, None), ("5" * 32, orjson.dumps(reading), None)]
+        evidence = [(single, answer, request_body), (f"{batch}-4", row, None), ("5" * 32, orjson.dumps(reading), None)]
         key = gateway.settings.paths.log_key.with_suffix(".pub.pem").read_bytes()
-        return [((await client.get(f"/v1/decisions/{id}/receipt")).json(), *rest) for id, *rest in made], key
+        return [((await client.get(f"/v1/decisions/{id}/receipt")).json(), *rest) for id, *rest in evidence], key
 
     return inside(story)
 
@@ -114,130 +114,132 @@ def by_python(pem: bytes, receipt: bytes, answer: bytes | None, request: bytes |
     return True
 
 
-def test_each_kind_of_receipt_is_proved_step_by_step(console, proved):
-    told, key = proved
+def test_every_kind_of_receipt_is_proved_step_by_step(console, proved):
+    cases, key = proved
     der = base64.b64decode("".join(key.decode().splitlines()[1:-1]))
-    for receipt, answer, request in told:
-        found = console.verdict(key, orjson.dumps(receipt), answer, request)
-        assert found["proved"], found
-        assert found["fingerprint"] == hashlib.sha256(der).hexdigest()
-        done = {one["step"]: one["state"] for one in found["steps"]}
-        assert done["signature"] == done["inclusion"] == done["lineage"] == done["answer"] == "proved" or (
-            "lineage" not in receipt and done["lineage"] == "skipped"
+    for receipt, answer, request in cases:
+        verdict = console.verdict(key, orjson.dumps(receipt), answer, request)
+        assert verdict["proved"], verdict
+        assert verdict["fingerprint"] == hashlib.sha256(der).hexdigest()
+        states = {step["step"]: step["state"] for step in verdict["steps"]}
+        assert states["signature"] == states["inclusion"] == states["lineage"] == states["answer"] == "proved" or (
+            "lineage" not in receipt and states["lineage"] == "skipped"
         )
-        assert done["row"] == ("proved" if "row" in receipt else "skipped")
-        assert done["request"] == ("skipped" if request is None else "proved")
+        assert states["row"] == ("proved" if "row" in receipt else "skipped")
+        assert states["request"] == ("skipped" if request is None else "proved")
         assert console.verdict(key, orjson.dumps(receipt))["proved"]
         paper = receipts.render_text(receipt).encode()
         assert console.verdict(key, paper, answer, request)["proved"]
 
 
 def test_another_answer_request_or_key_fails_at_its_own_step(console, proved):
-    told, key = proved
-    for receipt, answer, _ in told:
-        whole = orjson.dumps(receipt)
-        assert failed(console.verdict(key, whole, answer.replace(b"1", b"2", 1))) == "answer"
+    cases, key = proved
+    for receipt, answer, _ in cases:
+        receipt_json = orjson.dumps(receipt)
+        assert failed(console.verdict(key, receipt_json, answer.replace(b"1", b"2", 1))) == "answer"
         other = Ed25519PrivateKey.generate().public_key().public_bytes(*PEM)
-        assert failed(console.verdict(other, whole, answer)) == "signature"
+        assert failed(console.verdict(other, receipt_json, answer)) == "signature"
         assert failed(console.verdict(key, orjson.dumps(receipt | {"index": receipt["index"] + 1}))) == "inclusion"
-    receipt, answer, request = told[0]
+    receipt, answer, request = cases[0]
     assert failed(console.verdict(key, orjson.dumps(receipt), answer, request.replace(b":41", b":42", 1))) == "request"
     strange = X25519PrivateKey.generate().public_key().public_bytes(*PEM)
     for pem in (strange, b"", b"-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n"):
-        found = console.verdict(pem, orjson.dumps(receipt))
-        assert not found["proved"]
-        assert "Ed25519" in found["en"]
-        assert "Ed25519" in found["zh"]
+        verdict = console.verdict(pem, orjson.dumps(receipt))
+        assert not verdict["proved"]
+        assert "Ed25519" in verdict["en"]
+        assert "Ed25519" in verdict["zh"]
 
 
-def test_a_proved_receipt_says_of_what_it_is_as_verify_py_says_it(console, proved):
-    told, key = proved
-    for receipt, *_ in told:
+def test_the_facts_of_a_proved_receipt_are_those_that_verify_py_prints(console, proved):
+    cases, key = proved
+    for receipt, *_ in cases:
         facts = console.verdict(key, orjson.dumps(receipt))["facts"]
-        lines = [(f"{one['en'].lower()} {one['zh']}", one["value"], one["valueZh"]) for one in facts]
-        both_ = [f"{name:<20} {en if en == zh else f'{en} {zh}'}" for name, en, zh in lines]
-        assert both_ == verify.summary_lines(receipt)
+        lines = [(f"{fact['en'].lower()} {fact['zh']}", fact["value"], fact["valueZh"]) for fact in facts]
+        printed = [f"{name:<20} {en if en == zh else f'{en} {zh}'}" for name, en, zh in lines]
+        assert printed == verify.summary_lines(receipt)
     for letter in ("\u202e", "\n", "\xa0", "\u2028", "\U0001f600", "癌"):
-        key, receipt = of_its_own_log({"kind": "decision", "ref": f"a {letter}", "at": "", "tenant": "demo"}, [])
+        key, receipt = single_entry_log({"kind": "decision", "ref": f"a {letter}", "at": "", "tenant": "demo"}, [])
         [first, *_] = console.verdict(key, receipt)["facts"]
         assert f"{'decision 决定':<20} {first['value']}" == verify.summary_lines(json.loads(receipt))[0]
 
 
-def test_the_receipt_of_another_decision_fails_under_an_id(console, proved):
-    told, key = proved
-    ids = [told[0][0]["leaf"]["ref"], f"{told[1][0]['leaf']['batch']}-4", "5" * 32]
-    for receipt, answer, _ in told:
+def test_a_receipt_fails_under_the_id_of_another_decision(console, proved):
+    cases, key = proved
+    ids = [cases[0][0]["leaf"]["ref"], f"{cases[1][0]['leaf']['batch']}-4", "5" * 32]
+    for receipt, answer, _ in cases:
         for id in ids:
-            found = console.verdict(key, orjson.dumps(receipt), answer, id=id)
-            assert found["proved"] == (verify.summary_lines(receipt)[0].split()[-1] == id)
-            assert found["proved"] or failed(found) == "decision"
+            verdict = console.verdict(key, orjson.dumps(receipt), answer, id=id)
+            assert verdict["proved"] == (verify.summary_lines(receipt)[0].split()[-1] == id)
+            assert verdict["proved"] or failed(verdict) == "decision"
 
 
-def failed(found: Any) -> str:
-    assert not found["proved"]
-    [one] = [one for one in found["steps"] if one["state"] == "failed"]
-    assert one["en"]
-    assert one["zh"]
-    return str(one["step"])
+def failed(verdict: Any) -> str:
+    assert not verdict["proved"]
+    [step] = [step for step in verdict["steps"] if step["state"] == "failed"]
+    assert step["en"]
+    assert step["zh"]
+    return str(step["step"])
 
 
 @settings(max_examples=600)
 @given(data=st.data())
-def test_of_a_receipt_with_a_bit_turned_both_say_the_same(console, proved, data):
-    told, key = proved
-    receipt, answer, request = told[data.draw(st.integers(0, len(told) - 1))]
+def test_both_verifiers_agree_on_a_receipt_with_a_flipped_bit(console, proved, data):
+    cases, key = proved
+    receipt, answer, request = cases[data.draw(st.integers(0, len(cases) - 1))]
     text = bytearray(orjson.dumps(receipt))
-    place, bit = data.draw(st.integers(0, len(text) - 1)), data.draw(st.integers(0, 7))
-    text[place] ^= 1 << bit
-    found = console.verdict(key, bytes(text), answer, request)
-    assert found["proved"] == by_python(key, bytes(text), answer, request), (found, bytes(text))
+    index, bit = data.draw(st.integers(0, len(text) - 1)), data.draw(st.integers(0, 7))
+    text[index] ^= 1 << bit
+    verdict = console.verdict(key, bytes(text), answer, request)
+    assert verdict["proved"] == by_python(key, bytes(text), answer, request), (verdict, bytes(text))
 
 
 ODD = (None, True, False, 0, 1, -1, 1.0, 2**70, 1e300, float("nan"), "", "x", "ab" * 32, "AB" * 32, " ab" * 32,
        "\ud800", [], {}, [[]], {"kind": "chunk"}, "—", "at 1")  # fmt: skip
 
 
-def changed(receipt: Any, chance: random.Random) -> Any:
-    """With one value replaced, taken away, doubled or written otherwise, wherever in it."""
-    whole = copy.deepcopy(receipt)
+def alter(receipt: Any, chance: random.Random) -> Any:
+    """A copy with one value replaced, removed, duplicated or written differently, anywhere in it."""
+    altered = copy.deepcopy(receipt)
     places = []
 
-    def walk(one: Any) -> None:
-        for name in list(one) if isinstance(one, dict) else range(len(one)):
-            places.append((one, name))
-            if isinstance(one[name], dict | list):
-                walk(one[name])
+    def walk(node: Any) -> None:
+        for name in list(node) if isinstance(node, dict) else range(len(node)):
+            places.append((node, name))
+            if isinstance(node[name], dict | list):
+                walk(node[name])
 
-    walk(whole)
-    one, name = chance.choice(places)
-    way = chance.randrange(6)
-    if way == 0:
-        del one[name]
-    elif way == 1 and isinstance(one, dict):
-        one[chance.choice(["more", "row", "lineage", "kind"])] = one[name]
-    elif way == 2 and isinstance(one[name], str) and one[name]:
-        at = chance.randrange(len(one[name]))
-        one[name] = one[name][:at] + chance.choice(["", " ", "\n", "\n\n", "\u2028", "0", "=", "é"]) + one[name][at:]
-    elif way == 3 and isinstance(one[name], str):
-        one[name] = one[name].upper()
-    elif way == 4 and type(one[name]) is int:
-        one[name] = chance.choice([float(one[name]), one[name] + 1, bool(one[name])])
+    walk(altered)
+    node, name = chance.choice(places)
+    kind = chance.randrange(6)
+    if kind == 0:
+        del node[name]
+    elif kind == 1 and isinstance(node, dict):
+        node[chance.choice(["more", "row", "lineage", "kind"])] = node[name]
+    elif kind == 2 and isinstance(node[name], str) and node[name]:
+        index = chance.randrange(len(node[name]))
+        node[name] = (
+            node[name][:index] + chance.choice(["", " ", "\n", "\n\n", "\u2028", "0", "=", "é"]) + node[name][index:]
+        )
+    elif kind == 3 and isinstance(node[name], str):
+        node[name] = node[name].upper()
+    elif kind == 4 and type(node[name]) is int:
+        node[name] = chance.choice([float(node[name]), node[name] + 1, bool(node[name])])
     else:
-        one[name] = chance.choice(ODD)
-    return whole
+        node[name] = chance.choice(ODD)
+    return altered
 
 
-def test_of_a_receipt_that_was_altered_in_any_place_both_say_the_same(console, proved):
-    told, key = proved
-    chance, kept = random.Random(7), 0
+def test_both_verifiers_agree_on_a_receipt_that_was_altered_anywhere(console, proved):
+    cases, key = proved
+    chance, proved_count = random.Random(7), 0
     for _ in range(1_500):
-        receipt, answer, request = chance.choice(told)
-        text = json.dumps(changed(receipt, chance)).encode()
-        given_ = [answer, request] if chance.random() < 0.7 else [None, None]
-        found = console.verdict(key, text, *given_)
-        assert found["proved"] == by_python(key, text, *given_), (found, text)
-        kept += found["proved"]
-    assert 0 < kept < 400  # as the case of hex digits, or a salt where no answer is asked about
+        receipt, answer, request = chance.choice(cases)
+        text = json.dumps(alter(receipt, chance)).encode()
+        content = [answer, request] if chance.random() < 0.7 else [None, None]
+        verdict = console.verdict(key, text, *content)
+        assert verdict["proved"] == by_python(key, text, *content), (verdict, text)
+        proved_count += verdict["proved"]
+    assert 0 < proved_count < 400  # such as the case of hex digits, or a salt where no answer is verified
 
 
 SCALAR = st.one_of(
@@ -250,7 +252,7 @@ VALUES = st.recursive(
 
 @settings(max_examples=400)
 @given(value=VALUES, ascii_=st.booleans())
-def test_any_json_is_written_as_python_writes_it(console, value, ascii_):
+def test_canonical_json_is_the_same_as_in_python(console, value, ascii_):
     text = json.dumps(value, ensure_ascii=ascii_)
     assert console.ask("canonical", text=text)["text"] == verify.canonical_json(value).decode()
     assert console.ask("indicators", text=text)["text"] == verify.canonical_indicators(value).decode()
@@ -263,64 +265,64 @@ TEXTS = ("01", "1.", ".5", "+1", "1e", "[1,]", "{'a':1}", '{"a":1,}', '"\t"', '"
 
 
 @pytest.mark.parametrize("text", TEXTS)
-def test_what_python_refuses_as_json_is_refused(console, text):
+def test_json_that_python_refuses_is_refused(console, text):
     try:
-        wanted = {"text": verify.canonical_json(verify.parse_strict_json(text.encode())).decode()}
+        expected = {"text": verify.canonical_json(verify.parse_strict_json(text.encode())).decode()}
     except ValueError:
         assert "refused" in console.ask("canonical", text=text)
     else:
-        assert console.ask("canonical", text=text) == wanted
+        assert console.ask("canonical", text=text) == expected
 
 
 def both(console: Console, pem: bytes, *content: bytes | None) -> bool:
-    """What the two say, which must be the same."""
+    """The verdict of both verifiers, which must agree."""
     receipt, answer, request = (*content, None, None)[:3]
-    found = console.verdict(pem, receipt, answer, request)
-    assert found["proved"] == by_python(pem, receipt, answer, request), found
-    return bool(found["proved"])
+    verdict = console.verdict(pem, receipt, answer, request)
+    assert verdict["proved"] == by_python(pem, receipt, answer, request), verdict
+    return bool(verdict["proved"])
 
 
-def of_its_own_log(leaf: Any, proof: Any) -> tuple[bytes, bytes]:
-    """(public key, receipt) of a log with this one leaf, whatever it is."""
+def single_entry_log(leaf: Any, proof: Any) -> tuple[bytes, bytes]:
+    """(public key, receipt) of a log with this single entry, whatever it is."""
     key = Ed25519PrivateKey.generate()
     note = sign_checkpoint(key, "log", 1, verify.leaf_hash(verify.canonical_json(leaf)), "2026-11-26")
-    told = {"receipt": 1, "leaf": leaf, "index": 0, "proof": proof, "checkpoint": note}
-    return key.public_key().public_bytes(*PEM), orjson.dumps(told)
+    receipt = {"receipt": 1, "leaf": leaf, "index": 0, "proof": proof, "checkpoint": note}
+    return key.public_key().public_bytes(*PEM), orjson.dumps(receipt)
 
 
 @pytest.mark.parametrize("leaf", ["kind", None, [1], 5, True, {}, {"ref": "1"}])
-def test_a_signed_leaf_that_is_no_record_proves_nothing(console, leaf):
-    assert both(console, *of_its_own_log({"kind": "other"}, []))
-    assert not both(console, *of_its_own_log(leaf, []))
+def test_a_signed_entry_that_is_no_record_proves_nothing(console, leaf):
+    assert both(console, *single_entry_log({"kind": "other"}, []))
+    assert not both(console, *single_entry_log(leaf, []))
 
 
 @pytest.mark.parametrize("proof", [{}, "", None, False])
 def test_a_proof_that_is_no_list_proves_nothing(console, proof):
-    assert not both(console, *of_its_own_log({"kind": "other"}, proof))
+    assert not both(console, *single_entry_log({"kind": "other"}, proof))
 
 
 def test_a_proof_whose_digests_are_names_proves_nothing(console, proved):
-    told, key = proved
-    for receipt, *_ in told:
+    cases, key = proved
+    for receipt, *_ in cases:
         as_names = {"proof": dict.fromkeys(receipt["proof"], 1)}
         assert not both(console, key, orjson.dumps(receipt | as_names))
-    row = told[1][0]["row"]
-    assert not both(console, key, orjson.dumps(told[1][0] | {"row": row | {"proof": dict.fromkeys(row["proof"], 1)}}))
+    row = cases[1][0]["row"]
+    assert not both(console, key, orjson.dumps(cases[1][0] | {"row": row | {"proof": dict.fromkeys(row["proof"], 1)}}))
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-32", "utf-32-be"])
 def test_another_encoding_than_utf_8_is_refused(console, proved, encoding):
-    told, key = proved
-    receipt, answer, request = (orjson.dumps(told[0][0]), *told[0][1:])
+    cases, key = proved
+    receipt, answer, request = (orjson.dumps(cases[0][0]), *cases[0][1:])
     assert both(console, key, receipt, answer, request)
     assert not both(console, key, receipt.decode().encode(encoding))
     assert not both(console, key, receipt, answer, request.decode().encode(encoding))
-    slide, reading, _ = told[2]
+    slide, reading, _ = cases[2]
     assert both(console, key, orjson.dumps(slide), reading)
     assert not both(console, key, orjson.dumps(slide), reading.decode().encode(encoding))
 
 
-ASIDE = {  # beside what is hashed: it is read all the same
+ASIDE = {  # a value that is not hashed -> whether it is accepted
     b'"\xed\xa0\x80"': False,
     b'"\\ud800"': True,
     b"9" * 4_300: True,
@@ -335,72 +337,72 @@ ASIDE = {  # beside what is hashed: it is read all the same
 }
 
 
-@pytest.mark.parametrize(("aside", "wanted"), ASIDE.items(), ids=range(len(ASIDE)))
-def test_what_is_not_hashed_is_read_as_strictly(console, proved, aside, wanted):
+@pytest.mark.parametrize(("aside", "expected"), ASIDE.items(), ids=range(len(ASIDE)))
+def test_parts_that_are_not_hashed_are_parsed_as_strictly(console, proved, aside, expected):
     receipt, answer, request = proved[0][0]
-    told = orjson.dumps({name: value for name, value in receipt.items() if name != "salt"})
-    assert both(console, proved[1], told[:-1] + b',"salt":' + aside + b"}") == wanted
-    more = request[:-1] + b',"more":' + aside + b"}"
-    assert both(console, proved[1], orjson.dumps(receipt), answer, more) == wanted
+    text = orjson.dumps({name: value for name, value in receipt.items() if name != "salt"})
+    assert both(console, proved[1], text[:-1] + b',"salt":' + aside + b"}") == expected
+    longer = request[:-1] + b',"more":' + aside + b"}"
+    assert both(console, proved[1], orjson.dumps(receipt), answer, longer) == expected
 
 
 def on_paper(packed: bytes) -> bytes:
     return f"{verify.BEGIN}\n{base64.b64encode(packed).decode()}\n{verify.END}\n".encode()
 
 
-def test_of_the_printed_block_nothing_is_left_over_or_missing(console, proved):
-    told, key = proved
-    whole = verify.canonical_json(told[0][0])
-    packed = zlib.compress(whole)
+def test_the_printed_block_is_refused_with_bytes_missing_or_left_over(console, proved):
+    cases, key = proved
+    receipt_json = verify.canonical_json(cases[0][0])
+    packed = zlib.compress(receipt_json)
     assert both(console, key, on_paper(packed))
-    more = on_paper(packed + b"more")  # node's own stream takes it; tests/browser/console/test_audit.py asks Chromium
-    assert not by_python(key, more, None, None)
+    longer = on_paper(packed + b"more")  # node's own stream takes it; tests/browser/console/test_audit.py asks Chromium
+    assert not by_python(key, longer, None, None)
     for other in (packed[:-1], packed[:-4], packed[:-1] + bytes([packed[-1] ^ 1]), b""):
         assert not both(console, key, on_paper(other))
-    assert not both(console, key, on_paper(zlib.compress(whole.decode().encode("utf-16"))))
-    assert both(console, key, on_paper(zlib.compress(whole.ljust(verify.MAX_RECEIPT_BYTES))))
-    assert not both(console, key, on_paper(zlib.compress(whole.ljust(verify.MAX_RECEIPT_BYTES + 1))))
+    assert not both(console, key, on_paper(zlib.compress(receipt_json.decode().encode("utf-16"))))
+    assert both(console, key, on_paper(zlib.compress(receipt_json.ljust(verify.MAX_RECEIPT_BYTES))))
+    assert not both(console, key, on_paper(zlib.compress(receipt_json.ljust(verify.MAX_RECEIPT_BYTES + 1))))
 
 
-def strayed(told: str) -> str:
-    """The same bytes in base64, with a bit set that none of them holds."""
-    assert told.endswith("=")
-    at, digits = len(told.rstrip("=")) - 1, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
-    other = told[:at] + digits[digits.index(told[at]) ^ 1] + told[at + 1 :]
-    assert base64.b64decode(other, validate=True) == base64.b64decode(told, validate=True)
-    return other
+def with_stray_bit(text: str) -> str:
+    """Base64 of the same bytes, with a stray bit set."""
+    assert text.endswith("=")
+    index, digits = len(text.rstrip("=")) - 1, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+    altered = text[:index] + digits[digits.index(text[index]) ^ 1] + text[index + 1 :]
+    assert base64.b64decode(altered, validate=True) == base64.b64decode(text, validate=True)
+    return altered
 
 
-def test_base64_in_which_a_bit_is_left_over_is_refused(console, proved):
-    told, key = proved
-    for receipt, *_ in told:
+def test_base64_with_a_stray_bit_is_refused(console, proved):
+    cases, key = proved
+    for receipt, *_ in cases:
         head, _, signature = receipt["checkpoint"].rstrip("\n").rpartition(" ")
         assert both(console, key, orjson.dumps(receipt))
-        assert not both(console, key, orjson.dumps(receipt | {"checkpoint": f"{head} {strayed(signature)}\n"}))
-    whole, block = verify.canonical_json(told[0][0]), ""
+        assert not both(console, key, orjson.dumps(receipt | {"checkpoint": f"{head} {with_stray_bit(signature)}\n"}))
+    receipt_json, block = verify.canonical_json(cases[0][0]), ""
     while not block.endswith("="):
-        whole += b" "
-        block = base64.b64encode(zlib.compress(whole)).decode()
+        receipt_json += b" "
+        block = base64.b64encode(zlib.compress(receipt_json)).decode()
     assert both(console, key, f"{verify.BEGIN}\n{block}\n{verify.END}\n".encode())
-    assert not both(console, key, f"{verify.BEGIN}\n{strayed(block)}\n{verify.END}\n".encode())
+    assert not both(console, key, f"{verify.BEGIN}\n{with_stray_bit(block)}\n{verify.END}\n".encode())
     begin, digits, end = key.decode().splitlines()
-    assert not both(console, "\n".join([begin, strayed(digits), end, ""]).encode(), orjson.dumps(told[0][0]))
+    assert not both(console, "\n".join([begin, with_stray_bit(digits), end, ""]).encode(), orjson.dumps(cases[0][0]))
 
 
-def test_a_name_that_stands_twice_in_an_object_is_refused(console, proved):
-    """Which of the two counts is for its reader to choose: what was proved to one is not what another reads."""
-    told, key = proved
-    for receipt, answer, request in told:
-        whole = orjson.dumps(receipt)
+def test_an_object_with_a_duplicate_key_is_refused(console, proved):
+    """Parsers differ in which of the two they take: one would prove what another does not read."""
+    cases, key = proved
+    for receipt, answer, request in cases:
+        receipt_json = orjson.dumps(receipt)
         for name in (b'"index"', b'"kind"', b'"tenant"', b'"ref"'):  # of the receipt, of its leaf
-            assert whole.count(name + b":") >= 1
-            assert not both(console, key, whole.replace(name + b":", name + b":1," + name + b":", 1)), name
-        escaped = whole.replace(b'"index":', b'"inde\\u0078":7,"index":', 1)
+            assert receipt_json.count(name + b":") >= 1
+            assert not both(console, key, receipt_json.replace(name + b":", name + b":1," + name + b":", 1)), name
+        escaped = receipt_json.replace(b'"index":', b'"inde\\u0078":7,"index":', 1)
         assert not both(console, key, escaped)
-        assert both(console, key, whole, answer, request)
+        assert both(console, key, receipt_json, answer, request)
         if request is not None:
-            assert not both(console, key, whole, answer, request.replace(b"{", b'{"indicators":{},', 1))
-    slide, reading, _ = told[2]
+            assert not both(console, key, receipt_json, answer, request.replace(b"{", b'{"indicators":{},', 1))
+    slide, reading, _ = cases[2]
     assert not both(console, key, orjson.dumps(slide), reading.replace(b"{", b'{"slide_id":1,', 1))
 
 
@@ -410,8 +412,8 @@ BLANKS = {
 }
 
 
-@pytest.mark.parametrize(("blank", "wanted"), BLANKS.items(), ids=map(ascii, BLANKS))
-def test_in_the_printed_block_only_blanks_of_ascii_may_stand(console, proved, blank, wanted):
-    told, key = proved
-    head, begin, block = receipts.render_text(told[0][0]).partition(verify.BEGIN)
-    assert both(console, key, f"{head}{begin}{block[:30]}{blank}{block[30:]}".encode()) == wanted
+@pytest.mark.parametrize(("blank", "expected"), BLANKS.items(), ids=map(ascii, BLANKS))
+def test_only_ascii_whitespace_may_stand_in_the_printed_block(console, proved, blank, expected):
+    cases, key = proved
+    head, begin, block = receipts.render_text(cases[0][0]).partition(verify.BEGIN)
+    assert both(console, key, f"{head}{begin}{block[:30]}{blank}{block[30:]}".encode()) == expected

@@ -20,7 +20,7 @@ from serving.core.audit.auditor.auditor import audit_store
 from serving.core.audit.verify import load_public_key
 from serving.core.db.engine import create_engine
 from serving.core.db.schema import DECISIONS, LOG_LEAVES, METER
-from tests.serving.conftest import ROOT, environment, held, recorded, rows, run_inside, settings_for
+from tests.serving.conftest import ROOT, environment, locked_store, recorded, rows, run_inside, settings_for
 
 URL = "/v1/credit-limits"
 
@@ -105,7 +105,7 @@ def test_while_the_store_is_down_all_is_refused_at_once_and_after_it_all_is_answ
         sent = {"json": {"indicators": applicant}}
         assert (await client.post(URL, **sent)).status_code == 200
         slowest, until = 0.0, time.monotonic() + seconds
-        with held(settings):
+        with locked_store(settings):
             while time.monotonic() < until:
                 began = time.monotonic()
                 refused = await client.post(URL, **sent)

@@ -13,7 +13,7 @@ from serving.core.db.schema import BATCHES, DECISIONS, METADATA
 from serving.core.identifiers import new_id, utc_now
 from serving.decisions.batch.formats import MEDIA_TYPES
 from tests import postgres
-from tests.serving.conftest import held, recorded, run_inside, settings_for
+from tests.serving.conftest import locked_store, recorded, run_inside, settings_for
 
 URL = "/v1/credit-limits"
 
@@ -50,7 +50,7 @@ def test_a_reader_of_a_postgresql_leaves_no_transaction_open():
 
 def test_while_another_process_holds_the_store_nothing_is_answered_and_then_all_is(settings, applicant):
     async def story(client, gateway):
-        with held(settings):
+        with locked_store(settings):
             refused = await asyncio.gather(*(client.post(URL, json={"indicators": applicant}) for _ in range(5)))
             assert {problem(answer) for answer in refused} == {(503, "/problems/store_locked", True)}
             assert (await client.get("/healthz/ready")).status_code == 503
@@ -66,7 +66,7 @@ def test_a_store_held_for_a_moment_only_delays_the_answer(bundles, made, tmp_pat
     settings = settings_for(bundles, made, tmp_path, YUHENG_STORE_LOCK_TIMEOUT_SECONDS="5")
 
     async def story(client, gateway):
-        with held(settings):
+        with locked_store(settings):
             asked = asyncio.gather(*(client.post(URL, json={"indicators": applicant}) for _ in range(5)))
             await asyncio.sleep(0.3)
             assert not asked.done()
@@ -79,7 +79,7 @@ def test_a_store_held_for_a_moment_only_delays_the_answer(bundles, made, tmp_pat
 @pytest.mark.skipif(postgres.ASKED, reason="SQLite's lock")
 def test_after_a_lock_was_waited_for_a_record_is_one_transaction_again(settings, applicant):
     async def story(client, gateway):
-        with held(settings):
+        with locked_store(settings):
             assert (await client.post(URL, json={"indicators": applicant})).status_code == 503
         writer = gateway.service.store.writer
         writer._connection.execute(sa.select(1))
@@ -191,7 +191,7 @@ def test_a_batch_into_a_held_store_is_refused_whole_and_can_be_sent_again(settin
             "content": b"declared_income\n5\n",
             "headers": {"Content-Type": MEDIA_TYPES["csv"], "Idempotency-Key": "b"},
         }
-        with held(settings):
+        with locked_store(settings):
             refused = await client.post(URL + "/batch", **sent)
         assert problem(refused) == (503, "/problems/store_locked", True)
         assert (await client.post(URL + "/batch", **sent)).status_code == 200

@@ -1,4 +1,4 @@
-"""The real service under attack: what is too much is refused in bounded memory, and honest calls go on meanwhile."""
+"""The real service under attack: excess is refused in bounded memory while honest calls are answered."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ URL = "/v1/credit-limits"
 
 @pytest.fixture(scope="module")
 def attacked(bundles, made, tmp_path_factory) -> Iterator[tuple[Service, dict[str, str]]]:
-    """The service, which asks for tokens and gives headers two seconds, and a bank's token."""
+    """A service that requires tokens and gives headers two seconds, and the header of a bank."""
     folder = tmp_path_factory.mktemp("attacked")
     environ = environment(bundles, made, folder)
     environ |= {"YUHENG_ACCESS_REQUIRED": "true", "YUHENG_LIMITS_HEADER_TIMEOUT_SECONDS": "2"}
@@ -44,7 +44,7 @@ def attacked(bundles, made, tmp_path_factory) -> Iterator[tuple[Service, dict[st
 
 
 class Honest:
-    """A bank that asks on while a test attacks: its statuses and the seconds each took."""
+    """A bank that calls on while a test attacks: the statuses it gets and the seconds each call takes."""
 
     def __init__(self, service: Service, headers: dict[str, str], applicant: Any):
         self.took: list[float] = []
@@ -70,8 +70,8 @@ class Honest:
 
 
 @contextlib.contextmanager
-def bounded(service: Service, most: int) -> Iterator[None]:
-    """The worker's memory is looked at all the while: it grows by no more than `most` bytes."""
+def bounded(service: Service, max_bytes: int) -> Iterator[None]:
+    """Assert that the worker's memory grows by no more than `max_bytes` meanwhile."""
     process, peak, done = psutil.Process(service.worker()), [0], threading.Event()
     before = process.memory_info().rss
 
@@ -87,20 +87,20 @@ def bounded(service: Service, most: int) -> Iterator[None]:
     finally:
         done.set()
         thread.join()
-    assert peak[0] - before < most, f"{(peak[0] - before) / MB:.0f} MB more"
+    assert peak[0] - before < max_bytes, f"{(peak[0] - before) / MB:.0f} MB more"
 
 
 def flood(service: Service, path: str, headers: dict[str, str], chunked: bool) -> int:
-    """The status that 300 MB get; the sender goes on for as long as it is let."""
+    """Send 300 MB, as long as the service reads them; the status of the response."""
     length = "Transfer-Encoding: chunked" if chunked else f"Content-Length: {BODY}"
-    told = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n{told}{length}\r\n\r\n"
-    part = b" " * (MB if not chunked else MB - 16)
+    header_lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n{header_lines}{length}\r\n\r\n"
+    chunk = b" " * (MB if not chunked else MB - 16)
     with socket.create_connection(("127.0.0.1", service.port), timeout=20) as line:
         line.sendall(head.encode())
         with contextlib.suppress(OSError):
             for _ in range(BODY // MB):
-                line.sendall(b"%x\r\n%s\r\n" % (len(part), part) if chunked else part)
+                line.sendall(b"%x\r\n%s\r\n" % (len(chunk), chunk) if chunked else chunk)
         return int(line.recv(12).split()[1])
 
 
@@ -109,7 +109,7 @@ def flood(service: Service, path: str, headers: dict[str, str], chunked: bool) -
     (URL, True, 413), (URL, False, 401), ("/v1/session", False, 413), ("/v1/nowhere", False, 404),
     (f"{URL}/batch?format=x", True, 415),
 ])  # fmt: skip
-def test_300_megabytes_are_refused_in_bounded_memory_while_honest_calls_go_on(
+def test_300_megabytes_are_refused_in_bounded_memory_while_honest_calls_are_answered(
     attacked, applicant, path, known, status, chunked
 ):
     service, bank = attacked
@@ -120,7 +120,7 @@ def test_300_megabytes_are_refused_in_bounded_memory_while_honest_calls_go_on(
     assert max(honest.took) < 2
 
 
-def test_a_thousand_slow_heads_are_cut_off_and_honest_calls_go_on(attacked, applicant):
+def test_a_thousand_slow_headers_are_closed_while_honest_calls_are_answered(attacked, applicant):
     service, bank = attacked
     with Honest(service, bank, applicant) as honest, bounded(service, 100 * MB):
         lines = []
@@ -129,7 +129,7 @@ def test_a_thousand_slow_heads_are_cut_off_and_honest_calls_go_on(attacked, appl
             line.sendall(b"GET /healthz/live HTTP/1.1\r\nHost: x\r\nX-Slow: ")
             lines.append(line)
         began = time.monotonic()
-        while time.monotonic() - began < 3:  # a byte now and then keeps none of them open
+        while time.monotonic() - began < 3:  # an occasional byte keeps none of them open
             for line in lines[::50]:
                 with contextlib.suppress(OSError):
                     line.send(b"a")
@@ -147,20 +147,20 @@ def test_a_thousand_slow_heads_are_cut_off_and_honest_calls_go_on(attacked, appl
 
 
 @pytest.mark.parametrize("size", [9_000, MB])
-def test_a_token_of_a_megabyte_costs_nothing(attacked, applicant, size):
+def test_a_token_of_a_megabyte_costs_no_memory(attacked, applicant, size):
     service, bank = attacked
     with Honest(service, bank, applicant) as honest, bounded(service, 30 * MB):
         for _ in range(20):
             try:
-                found = httpx.get(service.url + "/v1/models", headers={"Authorization": "Bearer " + "x" * size})
-            except httpx.TransportError:  # cut off while it still sends
+                response = httpx.get(service.url + "/v1/models", headers={"Authorization": "Bearer " + "x" * size})
+            except httpx.TransportError:  # closed while the client still sends
                 continue
-            assert found.status_code == (401 if size < 10_000 else 431)
+            assert response.status_code == (401 if size < 10_000 else 431)
     assert honest.statuses == {200}
     assert max(honest.took) < 1
 
 
-def test_many_forged_tokens_hold_nobody_up_and_leave_nothing(attacked, applicant):
+def test_many_forged_tokens_delay_nobody_and_are_not_logged(attacked, applicant):
     service, bank = attacked
     good = bank["Authorization"]
     with (
@@ -175,35 +175,35 @@ def test_many_forged_tokens_hold_nobody_up_and_leave_nothing(attacked, applicant
     assert good.rpartition(" ")[2][:-10] not in service.log.read_text(), "no token stands in the log"
 
 
-# --- who may reach it
+# --- addresses and TLS
 
 
-def test_without_tokens_only_loopback_is_served(own_service):
+def test_a_service_without_tokens_starts_on_loopback_only(own_service):
     command = [sys.executable, "-m", "serving", "serve", "--host", "0.0.0.0", "--port", str(own_service.port)]
     environ = os.environ | own_service.environ
-    done = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=60)
-    assert done.returncode != 0
-    assert "loopback" in done.stderr
+    result = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=60)
+    assert result.returncode != 0
+    assert "loopback" in result.stderr
 
 
 @pytest.fixture
 def certificate(tmp_path) -> Any:
     """Self-signed, for the loopback address."""
     key, name = ec.generate_private_key(ec.SECP256R1()), x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "t")])
-    at = datetime.datetime.now(datetime.UTC)
-    built = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
-    built = built.serial_number(x509.random_serial_number()).not_valid_before(at - datetime.timedelta(hours=1))
-    built = built.not_valid_after(at + datetime.timedelta(days=1))
+    now = datetime.datetime.now(datetime.UTC)
+    builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+    builder = builder.serial_number(x509.random_serial_number()).not_valid_before(now - datetime.timedelta(hours=1))
+    builder = builder.not_valid_after(now + datetime.timedelta(days=1))
     alternative = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
-    made = built.add_extension(alternative, critical=False).sign(key, hashes.SHA256())
+    signed = builder.add_extension(alternative, critical=False).sign(key, hashes.SHA256())
     certificate, private = tmp_path / "c.pem", tmp_path / "k.pem"
-    certificate.write_bytes(made.public_bytes(Encoding.PEM))
+    certificate.write_bytes(signed.public_bytes(Encoding.PEM))
     private.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
     return certificate, private
 
 
 def over_tls(service, certificate):
-    """Starts it; what a caller trusts."""
+    """Start the service with TLS; the context that trusts its certificate."""
     public, private = certificate
     service.environ |= {"YUHENG_TLS_CERTIFICATE": str(public), "YUHENG_TLS_KEY": str(private)}
     trusted = ssl.create_default_context(cafile=str(public))
@@ -217,7 +217,7 @@ def over_tls(service, certificate):
         time.sleep(0.2)
 
 
-def test_with_a_certificate_only_tls_is_spoken(own_service, certificate):
+def test_a_service_with_a_certificate_speaks_tls_only(own_service, certificate):
     own_service.environ["YUHENG_ACCESS_REQUIRED"] = "true"
     over_tls(own_service, certificate)
     with pytest.raises(httpx.TransportError):
@@ -226,27 +226,25 @@ def test_with_a_certificate_only_tls_is_spoken(own_service, certificate):
         httpx.get(f"https://127.0.0.1:{own_service.port}/healthz/live")
 
 
-def test_over_tls_too_who_takes_an_answer_slowly_gets_all_of_it_and_who_takes_nothing_is_cut_off(
-    own_service, certificate
-):
+def test_slow_readers_get_all_and_idle_ones_are_closed_over_tls_too(own_service, certificate):
     own_service.environ |= {
         "YUHENG_LIMITS_RESPONSE_IDLE_TIMEOUT_SECONDS": "2",
         "YUHENG_LIMITS_MAX_CONCURRENT_BATCH_READS": "1",
     }
-    trusted, there = over_tls(own_service, certificate), f"https://127.0.0.1:{own_service.port}"
+    trusted, base_url = over_tls(own_service, certificate), f"https://127.0.0.1:{own_service.port}"
     body = b"declared_income\n" + b"50000\n" * 60_000
-    with httpx.Client(base_url=there, verify=trusted, timeout=60) as client:
-        sent = client.post(f"{URL}/batch", content=body, headers={"Content-Type": "text/csv"})
-        address = f"{sent.headers['location']}/rows"
+    with httpx.Client(base_url=base_url, verify=trusted, timeout=60) as client:
+        batch = client.post(f"{URL}/batch", content=body, headers={"Content-Type": "text/csv"})
+        address = f"{batch.headers['location']}/rows"
         with client.stream("GET", address) as slow:
-            taken = b""
-            for part in slow.iter_raw(1 << 20):
-                taken += part
+            received = b""
+            for chunk in slow.iter_raw(1 << 20):
+                received += chunk
                 time.sleep(0.4)
-        assert taken == sent.content
-        with httpx.Client(base_url=there, verify=trusted) as idle, idle.stream("GET", address):
+        assert received == batch.content
+        with httpx.Client(base_url=base_url, verify=trusted) as idle, idle.stream("GET", address):
             deadline = time.monotonic() + 30
             while client.get(address).status_code == 503:
-                assert time.monotonic() < deadline, "it holds its place"
+                assert time.monotonic() < deadline, "the idle client still occupies its read"
                 time.sleep(0.1)
     assert "Traceback" not in own_service.log.read_text()

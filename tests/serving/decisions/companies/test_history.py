@@ -18,7 +18,7 @@ from serving.core.db.schema import COMPANIES, INDICATORS, SUBJECT_KEYS
 from serving.decisions.companies import register_loader
 from serving.decisions.companies.history import decode_months
 from serving.decisions.companies.register_loader import ImportSummary, import_register
-from tests.serving.conftest import POLICIES, held, rows, run_inside, stored, vault_of
+from tests.serving.conftest import POLICIES, locked_store, rows, run_inside, stored, vault_of
 
 URL = "/v1/scitech-risks"
 MONTH = "2026-06"
@@ -344,7 +344,7 @@ def test_a_history_is_read_while_decisions_go_on(settings, folder, policy):
 
 def test_a_store_that_another_process_holds_refuses_the_load_in_a_sentence(settings, folder, policy):
     load(settings, folder, policy)
-    with held(settings), pytest.raises(StoreUnavailableError, match="another process holds the store"):
+    with locked_store(settings), pytest.raises(StoreUnavailableError, match="another process holds the store"):
         import_register(folder, policy, settings.store_location, 0.1, vault_of(settings))
 
 

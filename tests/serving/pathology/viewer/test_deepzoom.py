@@ -16,7 +16,7 @@ from datasets.slides import reader
 from datasets.slides.errors import SlideError
 from datasets.slides.reader import Level, Slide, SlideMetadata
 from serving.core.http import caching
-from serving.core.http.caching import etag_matches
+from serving.core.http.request import etag_matches
 from serving.pathology.viewer import deepzoom
 from serving.pathology.viewer.colormap import to_rgba
 from serving.pathology.viewer.deepzoom import TILE_SIZE, DeepZoom, Pyramid, SlideCache, read_region, render_heatmap_tile

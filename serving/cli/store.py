@@ -1,0 +1,66 @@
+"""Open the settings, the store and the vault for a command, and turn errors into a sentence and exit status 1."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, NoReturn
+
+import typer
+
+if TYPE_CHECKING:
+    import sqlalchemy as sa
+
+    from serving.privacy.subjects.vault import Vault
+    from serving.settings import Settings
+
+
+def fail(message: object) -> NoReturn:
+    """Print what is wrong and what to do, and exit with status 1."""
+    typer.echo(str(message), err=True)
+    raise typer.Exit(1)
+
+
+@contextmanager
+def reported_errors(*more: type[Exception]) -> Iterator[None]:
+    """Fail with the message of an error that the user can put right: of settings, data, store and keys, and `more`."""
+    from datasets.errors import DataError
+    from serving.core.db.engine import StoreUnavailableError
+    from serving.core.security.keys import KeyFileError
+    from serving.privacy.subjects.vault import VaultKeyError
+    from serving.settings import SettingsError
+
+    expected: tuple[type[Exception], ...] = (
+        *(DataError, SettingsError, StoreUnavailableError, VaultKeyError, KeyFileError),
+        *more,
+    )
+    try:
+        yield
+    except expected as error:
+        fail(error)
+    except ModuleNotFoundError as error:  # a library of training, which the service answers without
+        fail(f"{error.name} is not installed; this needs it: pip install -r configs/locks/training.txt")
+
+
+@contextmanager
+def configured_store(*more: type[Exception]) -> Iterator[tuple[sa.Engine, Settings]]:
+    """The store that the settings name. Fails as `reported_errors` does."""
+    from serving.core.db.engine import open_store
+    from serving.settings import load_settings
+
+    with reported_errors(*more):
+        settings = load_settings()
+        engine = open_store(settings.store_location, settings.store.lock_timeout_seconds)
+        try:
+            yield engine, settings
+        finally:
+            engine.dispose()
+
+
+def configured_vault() -> tuple[Settings, Vault]:
+    """The settings and their vault. Raises SettingsError and VaultKeyError."""
+    from serving.privacy.subjects.vault import open_vault
+    from serving.settings import load_settings
+
+    settings = load_settings()
+    return settings, open_vault(settings)
