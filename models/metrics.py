@@ -129,7 +129,7 @@ def fit_calibration(log_odds: Floats, bad: Floats, good: Floats) -> CalibrationF
         if step and np.abs(np.concatenate([offset_step, slope_step, intercept_step])).max(initial=0) < 1e-7:
             break
     has_both = (bad.sum(axis=1) > 0) & (good.sum(axis=1) > 0)
-    has_slope = has_both & (np.abs(slope) < MAX_SLOPE) & (determinant > SINGULAR)
+    has_slope = has_both & (np.ptp(log_odds) > 0) & (np.abs(slope) < MAX_SLOPE) & (determinant > SINGULAR)
     return CalibrationFit(
         slope=np.where(has_slope, slope, np.nan),
         offset=np.where(has_slope, offset, np.nan),
