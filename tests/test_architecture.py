@@ -47,7 +47,6 @@ LAYERS = {
     ),
     "training": (
         ("progress", "config"),
-        ("interfaces",),
         ("evaluation",),
         ("reporting", "tracking"),
         ("pipeline",),

@@ -1,11 +1,11 @@
-"""Between the learned network and the judge: the graphs, and every number that is fitted on slides set aside."""
+"""Export a trained network and fit what follows it on slides set aside: detectors, attention, calibration, 8 bits."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,27 +16,26 @@ from models.pathology.abstention import KnnOodDetector, StainOodDetector, stain_
 from models.pathology.card import SlideCard
 from models.pathology.onnx_sessions import SlideGraph, TileGraph
 from models.pathology.policy import ReadingPolicy
-from training.pathology import holdout, slide_reader
+from training.pathology import slide_reader
+from training.pathology.config import Config
 from training.pathology.data import PARTS, SimulatedSlide, TrainingData
-from training.pathology.holdout import TilePredictions
+from training.pathology.evaluation import holdout
+from training.pathology.evaluation.holdout import TilePredictions
 from training.pathology.slide_reader import DeviceEncoder, DistanceFn, SlideFeatures, TileEncoder
+from training.pathology.train_network import TrainedNetwork
 from training.progress import ProgressCallback, ProgressReporter, ignore_progress
 from training.tracking.mlflow_registry import package_versions
 
-if TYPE_CHECKING:
-    from training.pathology.recipe import Config
-    from training.pathology.train_network import TrainedNetwork
-
-PARITY_TILES = 24  # tiles on which torch and the graph are compared
-QUANTIZATION_TILES = 128  # tiles that give the 8-bit graph its ranges
+PARITY_TILES = 24  # on which torch and the graph are compared
+QUANTIZATION_TILES = 128  # from which the 8-bit graph takes its ranges
 
 
 @dataclass(frozen=True)
 class FittedStages:
-    """The graphs, the card but for its figures, and what was read with them, by part.
+    """The graphs, the card without its metrics, and the slides and tiles read with them, by part of the data.
 
-    strange: (n,) distances of tiles unlike all that was learned from. small: the 8-bit graph; small_extra: its false
-    alarms beyond those of the whole one.
+    ood_distances: (n,) of out-of-distribution tiles. int8_extra_alarms: false-alarm rate of the 8-bit graph minus that
+    of the full-precision one.
     """
 
     card: SlideCard
@@ -53,15 +52,16 @@ class FittedStages:
 
 @dataclass(frozen=True)
 class StageFitter:
-    """What every step needs."""
+    """Fit the stages in their order; the fields are what every one of them needs."""
 
-    recipe: Any
+    recipe: Any  # the module training.pathology.recipe
     config: Config
     card_fields: dict[str, Any]
     policy: ReadingPolicy
     reporter: ProgressReporter
 
     def fit(self, data: TrainingData, trained: TrainedNetwork) -> FittedStages:
+        """Run every stage. Raises ParityError where a graph differs from its network."""
         net, claims = trained.net, self.config.claims
         with self.reporter.step("export: compile the graph"):
             encoder_without_distance = self._build_encoder(trained, export.export_tile_graph(net))
@@ -104,7 +104,10 @@ class StageFitter:
     def _fit_detectors(
         self, data: TrainingData, tile_embeddings: NDArray[np.float32], slides: Sequence[SlideFeatures]
     ) -> tuple[KnnOodDetector, StainOodDetector]:
-        """What is kept of all that was learned from; seen: embeddings of the single tiles."""
+        """Fit the out-of-distribution detectors to a sample of the training tiles.
+
+        tile_embeddings: (n, d) of the single tiles, to which those of the slides are added.
+        """
         embeddings = [tile_embeddings, *(slide.table.embedding[slide.fit_rows].astype(np.float32) for slide in slides)]
         densities = [stain_density(data.learn.images), *(slide.density[slide.fit_rows] for slide in slides)]
         limit = self.config.claims.reference_embeddings
@@ -123,7 +126,10 @@ class StageFitter:
         tiles_by_part: dict[str, TilePredictions],
         progress: ProgressCallback,
     ) -> tuple[DistanceFn, StainOodDetector]:
-        """Reads those to calibrate on into `reads` and `cells`; gives the distance, and the stain as it is weighed."""
+        """Read the calibration part into `slides_by_part` and `tiles_by_part`.
+
+        Returns the distance function, and the stain detector on the scale of the embedding's distances.
+        """
         if data.slides:
             slides = list(self._read_slides(data.slides["calibrate"], encoder, progress))
             embeddings = [slide.table.embedding for slide in slides]
@@ -149,7 +155,7 @@ class StageFitter:
                 replace(slide.table, distance=distance) for slide, distance in zip(slides, distances, strict=True)
             ]
             slides_by_part["calibrate"] = [
-                replace(slide, table=distance) for slide, distance in zip(slides, tables, strict=True)
+                replace(slide, table=table) for slide, table in zip(slides, tables, strict=True)
             ]
             tiles_by_part["calibrate"] = holdout.from_slides(slides_by_part["calibrate"])
         else:
@@ -159,7 +165,7 @@ class StageFitter:
     def _build_encoder(
         self, trained: TrainedNetwork, graph: bytes, distance_fn: DistanceFn | None = None
     ) -> TileEncoder:
-        """The graph on a CPU; the network itself on a GPU, as the graph's runtime here has none."""
+        """The graph on a CPU; the network itself on a GPU, because ONNX Runtime is installed for CPUs only."""
         if trained.device != "cpu":
             return DeviceEncoder(trained.net, trained.device, distance_fn)
         return TileGraph(graph, self.config.judge.threads)
@@ -172,7 +178,7 @@ class StageFitter:
         )
 
     def _subsample(self, rows: NDArray[Any], limit: int) -> NDArray[Any]:
-        """At most so many of the rows, chosen by the seed, in their order."""
+        """At most `limit` of the rows, sampled by the seed, in their original order."""
         selected = np.random.default_rng(self.config.seed).permutation(len(rows))[:limit]
         return rows[np.sort(selected)]
 
@@ -195,7 +201,7 @@ class StageFitter:
         if training_data.slides:
             groups = [
                 slide.slide.name for slide in slides_by_part["learn"]
-            ]  # single tiles are of slides with other seeds
+            ]  # the single tiles come from slides with other seeds
         data = (
             (*training_data.data, _describe_slides(training_data, slides_by_part, self.config.seed))
             if training_data.slides
@@ -220,7 +226,7 @@ class StageFitter:
     def _fit_attention(
         self, card: SlideCard, slides_by_part: dict[str, list[SlideFeatures]], trained: TrainedNetwork
     ) -> tuple[SlideCard, bytes, float]:
-        """The card with its slide part, the graph over slides, and its largest difference from torch."""
+        """Return the card with the slides' calibration, the graph over slides, and its largest difference from torch."""
         bags = [slide.table.embedding[slide.fit_rows].astype(np.float32) for slide in slides_by_part["learn"]]
         model = self.recipe.fit_attention(
             self.config, bags, _slide_labels(slides_by_part["learn"]), trained, self.reporter
@@ -240,7 +246,7 @@ class StageFitter:
     def _quantize(
         self, graph: bytes, data: TrainingData, predictions: TilePredictions, ood_threshold: float
     ) -> tuple[bytes | None, export.Int8Comparison | None, float | None]:
-        """The 8-bit graph, and what it is worth on calibration tiles."""
+        """Return the 8-bit graph, its comparison on calibration tiles, and its additional false-alarm rate."""
         if not self.config.judge.small:
             return None, None, None
         with self.reporter.step("export: try 8 bits"):
@@ -273,7 +279,7 @@ def _slide_labels(slides: Sequence[SlideFeatures]) -> NDArray[np.intp]:
 
 
 def _describe_slides(data: TrainingData, slides_by_part: dict[str, list[SlideFeatures]], seed: int) -> DatasetInfo:
-    """The slides as a data set: digests over their tiles, and over who is in which part."""
+    """Describe the slides as a data set, with digests of their tiles and of the split."""
     all_slides = [slide for part in PARTS for slide in slides_by_part[part]]
     names = "\n".join(f"{slide.slide.name} {slide.slide.seed}" for slide in all_slides)
     part_counts = ", ".join(f"{len(slides_by_part[part])} to {part}" for part in PARTS)

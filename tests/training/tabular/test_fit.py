@@ -1,4 +1,4 @@
-"""What a whole run does not show: tuning, splits, what the PD may read, names in the registry."""
+"""What a complete run does not show: tuning, splits, which columns the PD reads, the weights of old rows."""
 
 from __future__ import annotations
 
@@ -15,13 +15,11 @@ from models.trees.estimator import EstimatorConfig
 from tests.paths import ROOT
 from training import scitech_risk
 from training.config import parse
-from training.credit_limit import Config, select_inputs, train
-from training.interfaces import Dataset
-from training.pipeline import make_split
+from training.credit_limit import RECIPE, Config
 from training.progress import ProgressReporter
-from training.tabular import fit
+from training.tabular.dataset import Dataset, make_split
+from training.tabular.fit import fit_options
 from training.tabular.tuning import tune
-from training.tracking.mlflow_registry import flatten, git_commit, sanitize_name
 
 TABLE = TableSchema(
     name="small",
@@ -43,8 +41,12 @@ def config(**sections):
     return parse({"name": "small", "data": {"source": "county"}, **sections}, Config)
 
 
+def names(columns):
+    return [column.name for column in columns]
+
+
 @pytest.fixture
-def rows():
+def dataset():
     rng = np.random.default_rng(0)
     plain = rng.normal(size=600)
     frame = pl.DataFrame(
@@ -63,52 +65,47 @@ def rows():
     return Dataset(TABLE, frame, DatasetInfo(name="small", rows=600, sha256="0" * 64))
 
 
-def test_made_columns_stand_last_and_go_where_their_parts_go():
-    assert [column.name for column in select_inputs(config(), TABLE)] == ["total", "plain", "ratio"]
-    assert [column.name for column in select_inputs(config(leave_out=["total"]), TABLE)] == ["plain"]
-    assert "of praise" in [column.name for column in select_inputs(config(), TABLE, include_moral=True)]
+def test_derived_columns_stand_last_and_are_dropped_with_their_operands():
+    assert names(RECIPE.select_inputs(config(), TABLE)) == ["total", "plain", "ratio"]
+    assert names(RECIPE.select_inputs(config(leave_out=["total"]), TABLE)) == ["plain"]
+    assert "of praise" in names(RECIPE.select_inputs(config(), TABLE, include_withheld=True))
 
 
-def test_the_split_goes_by_the_tables_own_time_or_group(rows):
-    late = make_split(config(split={"how": "time", "test": 0.25}), rows)
-    days = rows.frame["day"].to_numpy()
-    assert days[late.train].max() < days[late.test].min()
-    apart = make_split(config(split={"how": "group", "test": 0.25}), rows)
-    towns = rows.frame["town"].to_numpy()
-    assert not set(towns[apart.train]) & set(towns[apart.test])
+def test_a_split_uses_the_tables_own_time_or_group_column(dataset):
+    by_time = make_split(config(split={"how": "time", "test": 0.25}), dataset)
+    days = dataset.frame["day"].to_numpy()
+    assert days[by_time.train].max() < days[by_time.test].min()
+    by_group = make_split(config(split={"how": "group", "test": 0.25}), dataset)
+    towns = dataset.frame["town"].to_numpy()
+    assert not set(towns[by_group.train]) & set(towns[by_group.test])
     with pytest.raises(DataError, match="did you mean 'town'"):
-        make_split(config(split={"how": "group", "column": "towm"}), rows)
+        make_split(config(split={"how": "group", "column": "towm"}), dataset)
 
 
-def test_a_table_with_too_few_bad_rows_is_refused_in_a_sentence(rows):
-    rare = Dataset(TABLE, rows.frame.with_columns(pl.Series("y", np.arange(600) % 150 == 0)), rows.data)
-    with pytest.raises(DataError, match="small: Only 3 rows are of the rarer class"):
-        train(config(), rare, make_split(config(), rare), ProgressReporter(quiet=True))
+def test_a_table_with_too_few_bad_rows_is_refused_in_a_sentence(dataset):
+    frame = dataset.frame.with_columns(pl.Series("y", np.arange(600) % 150 == 0))
+    rare = Dataset(TABLE, frame, dataset.data)
+    with pytest.raises(DataError, match="small: .*rarer class"):
+        RECIPE.train(config(), rare, make_split(config(), rare), ProgressReporter(quiet=True))
 
 
-def test_tuning_starts_from_the_configs_numbers_and_is_the_same_again(rows):
-    x, y = rows.frame.select("total", "plain").to_numpy().astype(np.float32), rows.y
+def test_tuning_starts_from_the_configs_values_and_is_reproducible(dataset):
+    x, y = dataset.frame.select("total", "plain").to_numpy().astype(np.float32), dataset.y
     base = EstimatorConfig(folds=2, trees=10, min_data_in_leaf=20)
     first, second = (tune(base, x, y, trials=2, seed=1, directions=[0, 1]) for _ in range(2))
     assert first == second
     assert (first.folds, first.trees) == (2, 10)
 
 
-def test_the_registrys_names_keep_any_script_and_no_odd_sign():
-    assert sanitize_name("psi/月收入 (€)") == "psi/月收入 ___"
-    assert flatten({"a": {"b": 1}, "c": 2}) == {"a.b": 1, "c": 2}
-    assert len(git_commit().rstrip("+")) in (0, 40)
-
-
-def test_older_rows_count_less_where_the_config_has_a_half_life():
-    config = scitech_risk.load(ROOT / "configs/scitech_risk_sba.toml")
-    rows = scitech_risk.read(config)
-    split = make_split(config, rows)
-    weight = fit._sample_weight(config, rows, split)
-    year = rows.frame["ApprovalFY"].to_numpy()[split.train]
-    assert (rows.table.name, year.max()) == (sba.TABLE.name, 2005)
+def test_older_rows_weigh_less_where_the_config_has_a_half_life():
+    config = scitech_risk.RECIPE.load(ROOT / "configs/scitech_risk_sba.toml")
+    dataset = scitech_risk.RECIPE.read(config)
+    split = make_split(config, dataset)
+    weight = fit_options(config, dataset, split, [])["weight"]
+    year = dataset.frame["ApprovalFY"].to_numpy()[split.train]
+    assert (dataset.table.name, year.max()) == (sba.TABLE.name, 2005)
     assert weight[year == 2005].tolist() == [1.0] * int((year == 2005).sum())
     assert weight[year == 2002] == pytest.approx(0.25)  # two half-lives
-    plain = config.model_copy(update={"split": config.split.model_copy(update={"how": "rows"})})
+    by_rows = config.model_copy(update={"split": config.split.model_copy(update={"how": "rows"})})
     with pytest.raises(DataError, match="split by time"):
-        fit._sample_weight(plain, rows, split)
+        fit_options(by_rows, dataset, split, [])

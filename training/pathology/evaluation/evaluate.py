@@ -1,12 +1,11 @@
-"""The questions put to a model that reads slides or cells, on those that it never saw, and what it must reach.
+"""Evaluate a slide model on held-out slides or cells, and decide whether it may become the champion.
 
-Every figure is of the exported graphs, read as a service reads. Slides of one patient, or cells of one source, are
-drawn together.
+Every metric is that of the exported graphs, read as the service reads them. Slides of one patient, or cells of one
+source, are resampled together.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,76 +13,74 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from models.pathology.export import Int8Comparison as Int8Verdict
+from models.metrics import CalibrationBin, Interval, calibration_bins
+from models.pathology.export import Int8Comparison
 from models.pathology.operating_point import OperatingPoint, lower_bound
 from training.config import ConfigSection
-from training.evaluation.evaluate import CalibrationBin, calibration_bins
-from training.evaluation.metrics import BootstrapSamples, Interval, bootstrap_interval, compute_intervals
+from training.evaluation.evaluate import CALIBRATION_BINS
+from training.evaluation.metrics import BootstrapSamples, bootstrap_interval, compute_intervals
 from training.evaluation.promotion_gate import (
     ChampionComparison,
     GateCheck,
     GateThresholds,
     GateVerdict,
     check_champion,
-    check_parity,
     check_performance,
 )
-from training.pathology.shortcut_detector import ShortcutResult
+from training.pathology.evaluation.shortcut_detector import ShortcutResult
 
-MAX_EXTRA_ALARMS = 0.05  # of an 8-bit graph, at most
+MAX_EXTRA_ALARMS = 0.05  # false-alarm rate that an 8-bit graph may add
 
 
 class SlideEvaluationConfig(ConfigSection):
-    """How closely to look."""
+    """How thoroughly to evaluate."""
 
     resamples: int = Field(default=300, ge=20)
     plots: bool = True
-    small: bool = True  # try the 8-bit graph
-    shortcut: bool = True  # ask what colour and compression alone would tell
+    small: bool = True  # quantise to 8 bits and compare
+    shortcut: bool = True  # test whether colour and compression alone predict the label
     threads: int = Field(default=2, ge=1)
 
 
 class SlideGateConfig(GateThresholds):
-    """What it must reach to serve."""
+    """What a slide model must reach to be promoted."""
 
-    min_sensitivity_bound: float = Field(
-        default=0.85, ge=0, lt=1
-    )  # exact lower bound of sensitivity on the held-out rows
-    max_false_alarms: float = Field(
-        default=0.15, gt=0, le=1
-    )  # of held-out familiar tiles, called unlike all learned from
-    min_ood_detection: float = Field(default=0.5, ge=0, le=1)  # of strange tiles, called so
-    max_abstained: float = Field(default=0.25, gt=0, le=1)
+    min_sensitivity_bound: float = Field(default=0.85, ge=0, lt=1)  # exact lower bound, on the held-out rows
+    max_false_alarms: float = Field(default=0.15, gt=0, le=1)  # share of held-out tiles called out of distribution
+    min_ood_detection: float = Field(default=0.5, ge=0, le=1)  # share of out-of-distribution tiles recognised
+    max_abstained: float = Field(default=0.25, gt=0, le=1)  # share of the held-out rows without an answer
 
 
 @dataclass(frozen=True)
 class HoldoutPredictions:
-    """Held-out rows and what was said of them: slides, or cells where the model reads no slide.
+    """The predictions for n held-out slides, or cells where the model reads no slide.
 
-    told: (n, classes) probabilities by temperature. stated: (n,) calibrated probability of a positive class.
-    abstained: (n,) why no answer is given, "" where one is.
+    class_probabilities: (n, classes), scaled by temperature. positive_probability: (n,) calibrated probability of a
+    positive class. abstention_reasons: (n,) why there is no answer, "" where there is one.
     """
 
     unit: str  # "slides" or "cells"
     labels: NDArray[np.intp]
     class_probabilities: NDArray[np.float64]
     positive_probability: NDArray[np.float64]
-    positive_classes: NDArray[np.intp]  # places of the positive classes
+    positive_classes: NDArray[np.intp]  # indices of the positive classes
     groups: NDArray[Any]
     abstention_reasons: NDArray[np.str_]
     operating_point: OperatingPoint
 
     @property
     def y(self) -> NDArray[np.float64]:
+        """(n,) 1 positive, 0 negative."""
         return np.isin(self.labels, self.positive_classes).astype(np.float64)
 
     def bootstrap_samples(self, resamples: int, seed: int) -> BootstrapSamples:
+        """Resamples of whole groups."""
         return BootstrapSamples(len(self.labels), resamples, seed, self.groups)
 
 
 @dataclass(frozen=True)
 class HoldoutMetrics:
-    """What was found on one set of rows. confusion: (classes, classes) rows of a class, by the class told."""
+    """The metrics of one set of rows. confusion: (classes, classes) counts, true class by row, prediction by column."""
 
     unit: str
     rows: int
@@ -95,18 +92,19 @@ class HoldoutMetrics:
     confusion: NDArray[np.intp]
     sensitivity: Interval
     missed_groups: int
-    sensitivity_bound: float  # exact, one-sided 95 %, of the sensitivity, each positive group a trial
+    sensitivity_bound: float  # exact, one-sided 95 %; each positive group is one trial
     specificity: Interval
     bins: list[CalibrationBin]
     abstention_shares: dict[str, float]
 
     @property
     def abstention_rate(self) -> float:
-        """Share without an answer."""
+        """Share of rows without an answer."""
         return sum(self.abstention_shares.values())
 
 
 def compute_metrics(predictions: HoldoutPredictions, samples: BootstrapSamples) -> HoldoutMetrics:
+    """Compute every metric of held-out predictions; a positive group counts as missed if one of its rows is."""
     y, is_flagged = predictions.y, predictions.positive_probability >= predictions.operating_point.threshold
     predicted = predictions.class_probabilities.argmax(1)
     classes = predictions.class_probabilities.shape[1]
@@ -130,13 +128,13 @@ def compute_metrics(predictions: HoldoutPredictions, samples: BootstrapSamples) 
         missed_groups=len(missed_groups),
         sensitivity_bound=lower_bound(len(positive_groups) - len(missed_groups), len(positive_groups)),
         specificity=_share_interval(~is_flagged, 1 - y, samples),
-        bins=calibration_bins(y, predictions.positive_probability),
+        bins=calibration_bins(predictions.positive_probability, y == 1, CALIBRATION_BINS),
         abstention_shares={str(reason): float(count / len(y)) for reason, count in zip(reasons, counts, strict=True)},
     )
 
 
 def _share_interval(mask: NDArray[np.bool_], row_weights: NDArray[np.float64], samples: BootstrapSamples) -> Interval:
-    """Share of `hit` among rows of weight `among`."""
+    """Share of the rows in `mask` (n,), weighted by `row_weights` (n,)."""
     hit_weights = mask * row_weights
 
     def values(weights: np.ndarray) -> np.ndarray:
@@ -148,9 +146,10 @@ def _share_interval(mask: NDArray[np.bool_], row_weights: NDArray[np.float64], s
 
 @dataclass(frozen=True)
 class SlideEvaluationReport:
-    """Everything found. `main`: slides, or cells where there are none; `tiles`: those of the held-out slides.
+    """The results of an evaluation. `main`: slides, or cells where there are none; `tiles`: those of held-out slides.
 
-    alarms, strange: share called unlike all learned from, of familiar and of strange tiles; None where none were tried.
+    false_alarm_rate, ood_detection_rate: share of the held-out and of the out-of-distribution tiles that are called out
+    of distribution; None where there are no such tiles.
     """
 
     main: HoldoutMetrics
@@ -161,8 +160,8 @@ class SlideEvaluationReport:
     ood_threshold: float
     false_alarm_rate: float
     ood_detection_rate: float | None
-    int8_verdict: Int8Verdict | None
-    int8_extra_alarms: float | None  # false alarms of the 8-bit graph beyond the whole one's, on calibration tiles
+    int8_verdict: Int8Comparison | None
+    int8_extra_alarms: float | None  # false-alarm rate that 8 bits add, on calibration tiles
     shortcut: ShortcutResult | None
     remarks: list[str] = field(default_factory=list)
 
@@ -172,13 +171,13 @@ class SlideEvaluationReport:
 
     @property
     def offers_int8(self) -> bool:
-        """In 8 bits it is faster, orders as well, and does not take the familiar for strange."""
+        """Whether the 8-bit graph is faster, ranks as well, and adds few false alarms."""
         if self.int8_verdict is None or self.int8_extra_alarms is None:
             return False
         return self.int8_verdict.acceptable and self.int8_extra_alarms <= MAX_EXTRA_ALARMS
 
     def to_metrics(self) -> dict[str, float]:
-        """Finite figures by name, as a run records them."""
+        """Finite metrics by name, as an MLflow run records them."""
         metrics = {"alarms": self.false_alarm_rate, "familiar": self.ood_threshold, "claimable": float(self.claimable)}
         if self.ood_detection_rate is not None:
             metrics["strange"] = self.ood_detection_rate
@@ -207,7 +206,7 @@ class SlideEvaluationReport:
         return {name: float(value) for name, value in metrics.items() if np.isfinite(value)}
 
     def to_json(self) -> dict[str, Any]:
-        """The same for the card, with intervals; NaN is None."""
+        """The results for the card, with intervals; NaN becomes None."""
         return {
             **_metrics_json(self.main),
             "tiles": None if self.tiles is None else _metrics_json(self.tiles),
@@ -237,18 +236,19 @@ UNITS_ZH = {"slides": "切片", "cells": "细胞"}
 def decide(
     evaluation: SlideEvaluationReport,
     config: SlideGateConfig,
-    parity: Mapping[str, float],
+    parity: GateCheck,
     comparison: ChampionComparison | None,
 ) -> GateVerdict:
-    """Every check, not only up to the first that fails. `against` is None for the first model of a name."""
+    """Run every check, also after one has failed. `comparison` is None for the first model of a name."""
     main, shortcut, unit_zh = evaluation.main, evaluation.shortcut, UNITS_ZH[evaluation.main.unit]
     checks = [
         *check_performance(evaluation.metrics, config),
         GateCheck(
             "sensitivity",
             evaluation.claimable and main.sensitivity_bound >= config.min_sensitivity_bound,
-            f"{evaluation.claim} On the held-out {main.unit} {main.missed_groups} were missed: at least {main.sensitivity_bound:.4f}",
-            f"a claim, and at least {config.min_sensitivity_bound:g} on the held-out {main.unit}",
+            f"{evaluation.claim} {main.missed_groups} of the held-out {main.unit} were missed: at least "
+            f"{main.sensitivity_bound:.4f}",
+            f"a claimable sensitivity, and at least {config.min_sensitivity_bound:g} on the held-out {main.unit}",
             f"{evaluation.claim_zh}留出{unit_zh}漏检 {main.missed_groups}：不低于 {main.sensitivity_bound:.4f}",
             f"可声明，且在留出{unit_zh}上不低于 {config.min_sensitivity_bound:g}",
         ),
@@ -263,7 +263,7 @@ def decide(
         GateCheck(
             "familiar tiles",
             evaluation.false_alarm_rate <= config.max_false_alarms,
-            f"{evaluation.false_alarm_rate:.1%} of the held-out tiles called unlike all learned from",
+            f"{evaluation.false_alarm_rate:.1%} of the held-out tiles called out of distribution",
             f"at most {config.max_false_alarms:.0%}",
             f"{evaluation.false_alarm_rate:.1%} 的留出图块被判为与训练图块不同",
             f"不超过 {config.max_false_alarms:.0%}",
@@ -271,11 +271,11 @@ def decide(
         GateCheck(
             "strange tiles",
             evaluation.ood_detection_rate is None or evaluation.ood_detection_rate >= config.min_ood_detection,
-            "none to try"
+            "there are none to test"
             if evaluation.ood_detection_rate is None
-            else f"{evaluation.ood_detection_rate:.1%} of them recognised",
+            else f"{evaluation.ood_detection_rate:.1%} recognised as out of distribution",
             f"at least {config.min_ood_detection:.0%}",
-            "没有可试的图块"
+            "没有可测试的图块"
             if evaluation.ood_detection_rate is None
             else f"识别出其中 {evaluation.ood_detection_rate:.1%}",
             f"不低于 {config.min_ood_detection:.0%}",
@@ -283,12 +283,12 @@ def decide(
         GateCheck(
             "shortcut",
             shortcut is None or not shortcut.flagged,
-            "not looked for" if shortcut is None else shortcut.en.rstrip("."),
-            "labels that colour and compression alone do not tell",
+            "not tested" if shortcut is None else shortcut.en.rstrip("."),
+            "labels that colour and compression alone do not predict",
             "未检查" if shortcut is None else shortcut.zh.rstrip("。"),
             "仅凭颜色与压缩不能判断标签",
         ),
-        check_parity(parity),
+        parity,
         check_champion(comparison),
     ]
     return GateVerdict(tuple(checks))

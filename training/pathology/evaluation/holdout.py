@@ -1,4 +1,4 @@
-"""Rows set aside, and what the exported graphs say of them: tiles, cells and slides, as a service would answer."""
+"""Predict held-out tiles, cells and slides with the exported graphs, as the service would."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from numpy.typing import NDArray
 from models.bundle import SLIDE_GRAPH, Bundle, BundleError
 from models.pathology import decision
 from models.pathology.calibration import log_odds
-from models.pathology.card import OutputCalibration, SlideCard, require_readable
+from models.pathology.card import SlideCard, require_readable
 from models.pathology.onnx_sessions import SlideGraph, TileGraph, TileOutputs, softmax
 from models.pathology.policy import ReadingPolicy
-from training.evaluation import promotion_gate
 from training.evaluation.metrics import BootstrapSamples, auc_difference
+from training.evaluation.promotion_gate import ChampionComparison
 from training.pathology import slide_reader
 from training.pathology.data import Images, LabelledTiles, TrainingData
-from training.pathology.evaluate import HoldoutPredictions
+from training.pathology.evaluation.evaluate import HoldoutPredictions
 from training.pathology.slide_reader import SlideFeatures
 
 
 @dataclass(frozen=True)
 class TilePredictions:
-    """n labelled tiles as the network answered them. images: (k, side, side, 3) of the rows `kept` (k,)."""
+    """The network's outputs for n labelled tiles. images: (k, side, side, 3) of the rows `image_rows` (k,)."""
 
     logits: NDArray[np.float32]
     distance: NDArray[np.float32]
@@ -36,7 +36,7 @@ class TilePredictions:
 
 
 def from_slides(reads: Sequence[SlideFeatures]) -> TilePredictions:
-    """The tiles whose class is known, of the slides as read."""
+    """The tiles of known class of the slides that were read."""
     labelled_rows = [slide.labelled_rows for slide in reads]
     starts = np.cumsum([0, *(len(slide) for slide in labelled_rows)])
     image_rows, images = [], []
@@ -61,15 +61,12 @@ def from_slides(reads: Sequence[SlideFeatures]) -> TilePredictions:
 
 
 def from_tiles(outputs: TileOutputs, distance: NDArray[Any], tiles: LabelledTiles) -> TilePredictions:
+    """The predictions of single tiles; distance (n,)."""
     return TilePredictions(outputs.logits, distance, tiles.labels, tiles.groups, tiles.images, np.arange(len(tiles)))
 
 
-def main_calibration(card: SlideCard) -> OutputCalibration:
-    """What was fitted for what it answers: slides, or single cells where it reads no slide."""
-    return card.slide or card.tile
-
-
 def predict_tiles(card: SlideCard, tile_predictions: TilePredictions, unit: str) -> HoldoutPredictions:
+    """Apply the card's tile calibration; `unit` names the rows in reports: "tiles" or "cells"."""
     positive_probability = decision.tile_probability(card, tile_predictions.logits)
     is_undecided = card.tile.conformal.is_undecided(
         np.column_stack([1 - positive_probability, positive_probability]), np.array([1])
@@ -91,7 +88,7 @@ def predict_tiles(card: SlideCard, tile_predictions: TilePredictions, unit: str)
 def predict_slides(
     card: SlideCard, graph: SlideGraph, policy: ReadingPolicy, slides: Sequence[SlideFeatures]
 ) -> tuple[HoldoutPredictions, list[NDArray[np.float32]]]:
-    """The answers, and of each slide the attention (n,) to its tiles, 0 for those that the graph did not see."""
+    """Predict slides; also returns the attention (tiles,) of each, 0 for tiles that the graph did not use."""
     assert card.slide is not None
     logits, weights, abstention_reasons = [], [], []
     for slide in slides:
@@ -122,14 +119,14 @@ def compare_champion(
     predictions: HoldoutPredictions,
     samples: BootstrapSamples,
     threads: int,
-) -> promotion_gate.ChampionComparison:
-    """The champion's AUC on the held-out rows beside ours, read by its own graphs and policy, at its own scale."""
+) -> ChampionComparison:
+    """Compare the AUC of held-out predictions with the champion's, read by its own graphs and policy, at its own scale."""
     card = champion.card
     try:
         champion_probability = _champion_probability(champion, data, predictions, threads)
     except (BundleError, ValueError) as error:
-        return promotion_gate.ChampionComparison(card.version, failure=str(error))
-    return promotion_gate.ChampionComparison(
+        return ChampionComparison(card.version, failure=str(error))
+    return ChampionComparison(
         card.version, auc_difference(predictions.y, predictions.positive_probability, champion_probability, samples)
     )
 

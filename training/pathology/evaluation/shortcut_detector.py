@@ -1,23 +1,23 @@
-"""The shortcut: would the light, the glass, the focus and the file tell the label, with no cell looked at?
+"""Detect a shortcut in labelled images: do light, glass, focus and file predict the label without any cell?
 
-found = look(tiles, positive, groups)                  # (n, h, w, 3) uint8, or pairs of (pixels, encoded bytes | None)
-found.cries, found.en, found.zh
+result = detect(images, positive, groups)              # (n, h, w, 3) uint8, or pairs of (pixels, encoded bytes | None)
+result.flagged, result.en, result.zh
 
-A set gathered on two days under two lamps teaches a network the lamps, and every figure on it is a lie (SurePath fields
-of Hussain et al.: three numbers of background colour tell normal from abnormal). So simple numbers that know nothing
-of shape are put into a small model, and its AUC is taken on groups that it has not learned from.
+A data set collected on two days under two lamps teaches a network the lamps, and every metric measured on it is wrong
+(SurePath fields of Hussain et al.: three background colours separate normal from abnormal). So a small model is fitted
+to simple features without any shape, and its AUC is measured on groups that it was not fitted to.
 
-It cries where two things hold. The lower end of the AUC's interval over resampled groups is above the limit (.8: four
-pairs in five are put right without looking at a cell), so a few lucky groups do not cry. And the AUC is above all of
-19 reorderings of the labels, moved in blocks as large as the groups: luck would do as well once in twenty, which
-matters where groups are few and large, for then an interval over them is too short.
+A shortcut is flagged where two conditions hold. The lower end of the AUC's interval over resampled groups is above the
+limit (0.8: four pairs in five are ranked correctly without any cell), so that a few lucky groups do not suffice. And the
+AUC exceeds that of all 19 permutations of the labels, in blocks as large as the groups: chance alone would do so once in
+twenty. This matters where groups are few and large, for an interval over them is then too short.
 
-Stain belongs to the disease too (dark nuclei: hyperchromasia), and so does how much there is to store, so the whole
-picture's colour and bytes are reported apart, as `whole`, and do not cry: a high figure there is a question for a
-pathologist, not yet a fault. Blur and blocks are taken where a picture is flat, away from the edges of cells.
+Stain is part of the disease too (dark nuclei: hyperchromasia), and so is the size of the file, so the colour and the
+bytes of the whole image are reported separately and do not flag: a high AUC there is a question for a pathologist, not
+yet a fault. Blur and block artefacts are measured where an image is flat, away from the edges of cells.
 
-Pictures must come as they were taken. A crop that was scaled to its nucleus has the nucleus' size in its blur, and no
-glass: Herlev's cells tell nothing as they came (AUC .66), and cry as crops of the nucleus.
+The images must be given as they were taken. A crop scaled to its nucleus carries the size of the nucleus in its blur,
+and has no glass: Herlev's cells are not flagged as they were taken (AUC 0.66), and are flagged as crops of the nucleus.
 """
 
 from __future__ import annotations
@@ -31,21 +31,23 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from models.metrics import Interval, auc
 from training.config import ConfigSection
-from training.evaluation.metrics import BootstrapSamples, Interval, ScoreCounter, auc, bootstrap_interval
+from training.evaluation import metrics
+from training.evaluation.metrics import BootstrapSamples, ScoreCounter, bootstrap_interval
 
 Pixels = NDArray[np.uint8]  # (h, w, 3) RGB
 Floats = NDArray[np.float64]
 
 FOLDS = 5
-PERMUTATIONS = 19  # all told worse: p = .05
+PERMUTATIONS = 19  # all with a lower AUC: p = 0.05
 RESAMPLES = 300
-GLASS_QUANTILE = 0.9  # quantile of brightness above which a pixel is taken for glass
+GLASS_QUANTILE = 0.9  # quantile of brightness above which a pixel counts as glass
 BORDER_STRIP = 8  # px at the border, where padding and streaks lie
-FLAT_STD = 1.5  # grey levels: a line that was copied outwards varies less
+FLAT_STD = 1.5  # grey levels; a replicated line varies less
 COLORS = ("red", "green", "blue")
 
-NUISANCE_FEATURES = (  # what has nothing to do with a cell
+NUISANCE_FEATURES = (  # unrelated to any cell
     *(f"background {colour}" for colour in COLORS),
     *(f"background {colour} spread" for colour in COLORS),
     "streaks at the border",
@@ -54,7 +56,7 @@ NUISANCE_FEATURES = (  # what has nothing to do with a cell
     "coarseness of brightness",
     "coarseness of colour",
 )
-REPORTED_FEATURES = (  # what the disease may change too
+REPORTED_FEATURES = (  # the disease may change these too
     *(f"whole {colour}" for colour in COLORS),
     *(f"whole {colour} spread" for colour in COLORS),
     "bytes per pixel",
@@ -69,16 +71,16 @@ FEATURE_NAMES_ZH = dict(zip(
 
 
 class ShortcutConfig(ConfigSection):
-    """limit: of the AUC; it cries where the interval's lower end is above."""
+    """limit: AUC that the lower end of the interval must exceed to flag a shortcut."""
 
     limit: float = Field(default=0.8, ge=0.5, lt=1)
 
 
 @dataclass(frozen=True)
 class ShortcutResult:
-    """auc, interval: of the numbers beside the cells. whole: AUC of the whole picture's colour alone. by_chance: the
-    highest AUC among reordered labels. loudest: the three numbers that tell most, each by itself. groups: how many
-    were resampled."""
+    """auc, interval: of the nuisance features. permutation_auc: the highest AUC among permuted labels. reported_auc: of
+    the whole image's colour and bytes. top_features: the three nuisance features with the highest AUC of their own.
+    groups: how many were resampled."""
 
     auc: float
     interval: Interval
@@ -98,26 +100,24 @@ class ShortcutResult:
         return self.interval.high
 
     @property
-    def description(self) -> str:
-        return self.en
-
-    @property
     def en(self) -> str:
+        """The result as a sentence."""
         prefix = "Shortcut: " if self.flagged else "No shortcut was found: "
         features = ", ".join(f"{name} ({value:.2f})" for name, value in self.top_features)
         return (
-            f"{prefix}background, border, blur and compression alone tell the label with AUC {self.auc:.3f} "
-            f"[{self.low:.3f}, {self.high:.3f}]; it cries where the lower end is above {self.limit:g}. "
-            f"The loudest: {features}. The whole picture's colour, which the disease may change too: {self.reported_auc:.3f}."
+            f"{prefix}background, border, blur and compression alone predict the label with AUC {self.auc:.3f} "
+            f"[{self.low:.3f}, {self.high:.3f}]; a shortcut is flagged where the lower end is above {self.limit:g}. "
+            f"Strongest: {features}. Colour of the whole image, which the disease may change too: {self.reported_auc:.3f}."
         )
 
     @property
     def zh(self) -> str:
+        """The result as a sentence in Chinese."""
         prefix = "发现捷径：" if self.flagged else "未发现捷径："
         features = "、".join(f"{FEATURE_NAMES_ZH[name]}（{value:.2f}）" for name, value in self.top_features)
         return (
             f"{prefix}仅凭背景、边缘、模糊度和压缩即可判断标签，AUC {self.auc:.3f}"
-            f"[{self.low:.3f}, {self.high:.3f}]；下限高于{self.limit:g}即报警。最强：{features}。"
+            f"[{self.low:.3f}, {self.high:.3f}]；下限高于{self.limit:g}即判定存在捷径。最强：{features}。"
             f"整体颜色（病变也会改变）：{self.reported_auc:.3f}。"
         )
 
@@ -129,9 +129,9 @@ def detect(
     seed: int = 0,
     config: ShortcutConfig | None = None,
 ) -> ShortcutResult:
-    """positive (n,) 0 or 1; groups (n,): what stays on one side of a split. Pictures are taken one by one.
+    """Look for a shortcut. positive (n,) 0 or 1; groups (n,): rows that stay on one side of a split.
 
-    Raises ValueError where a label stands in fewer than two groups.
+    Images are read one by one. Raises ValueError where a label occurs in fewer than two groups.
     """
     limit = (config or ShortcutConfig()).limit
     pairs = ((image, None) for image in images) if isinstance(images, np.ndarray) else images
@@ -141,7 +141,7 @@ def detect(
     nuisance, reported = x[:, : len(NUISANCE_FEATURES)], x[:, len(NUISANCE_FEATURES) :]
     counter = ScoreCounter(_out_of_fold_scores(nuisance, positive, group_index, seed), positive)
     interval = bootstrap_interval(
-        lambda weights: auc(counter(weights)), BootstrapSamples(len(x), RESAMPLES, seed, group_index)
+        lambda weights: metrics.auc(counter(weights)), BootstrapSamples(len(x), RESAMPLES, seed, group_index)
     )
     permutation_auc = max(_permutation_aucs(nuisance, positive, group_index, seed))
     feature_aucs = [
@@ -151,7 +151,7 @@ def detect(
         auc=interval.value,
         interval=interval,
         permutation_auc=permutation_auc,
-        reported_auc=_auc(_out_of_fold_scores(reported, positive, group_index, seed), positive),
+        reported_auc=auc(_out_of_fold_scores(reported, positive, group_index, seed), positive == 1),
         top_features=tuple(sorted(feature_aucs, key=lambda feature_auc: -feature_auc[1])[:3]),
         flagged=bool(interval.low > limit and interval.value > permutation_auc),
         limit=limit,
@@ -160,7 +160,7 @@ def detect(
 
 
 def image_features(pixels: Pixels, encoded: bytes | None = None) -> Floats:
-    """(18,) BESIDE and WHOLE of one picture; what the encoded bytes would tell is 0 where they are not known."""
+    """(18,) nuisance and reported features of one image (h, w, 3); those of the file are 0 where `encoded` is None."""
     sampled = pixels[::2, ::2].reshape(-1, 3).astype(np.float64)
     grey = pixels.mean(-1, dtype=np.float32)
     flat_mask = _flat_mask(grey)
@@ -179,7 +179,7 @@ def image_features(pixels: Pixels, encoded: bytes | None = None) -> Floats:
 
 
 def _flat_mask(grey: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """(h - 2, w - 2) the half of the inner pixels around which, seven by seven, least happens."""
+    """(h - 2, w - 2) the half of the inner pixels with the smallest gradient in their 7 x 7 neighbourhood."""
     from scipy.ndimage import uniform_filter
 
     gradients = uniform_filter(np.hypot(*np.gradient(grey)), 7)[1:-1, 1:-1]
@@ -188,13 +188,13 @@ def _flat_mask(grey: NDArray[np.float32]) -> NDArray[np.bool_]:
 
 
 def _border_streaks(grey: NDArray[np.float32]) -> float:
-    """Share of the border's lines, STRIP long and square to it, that hardly vary: padding, or pixels copied out."""
+    """Share of the lines perpendicular to the border, BORDER_STRIP long, that hardly vary: padding or replication."""
     strips = (grey[:BORDER_STRIP], grey[-BORDER_STRIP:], grey[:, :BORDER_STRIP].T, grey[:, -BORDER_STRIP:].T)
     return float(np.mean([(strip.std(0) < FLAT_STD).mean() for strip in strips]))
 
 
 def _block_artifacts(grey: NDArray[np.float32], flat_mask: NDArray[np.bool_]) -> float:
-    """Steps at every eighth pixel against the others, wherever the grid begins: above 0 where JPEG was coarse."""
+    """Log-ratio of the steps at every eighth pixel to the others, at any phase; above 0 after coarse JPEG."""
     ratios = []
     for oriented, oriented_mask in ((grey, flat_mask), (grey.T, flat_mask.T)):
         steps = np.abs(np.diff(oriented, axis=0))[:-1, 1:-1] * oriented_mask
@@ -205,7 +205,7 @@ def _block_artifacts(grey: NDArray[np.float32], flat_mask: NDArray[np.bool_]) ->
 
 
 def _blur_level(grey: NDArray[np.float32], flat_mask: NDArray[np.bool_]) -> float:
-    """Logarithm of the Laplacian's energy to the gradient's, which contrast does not change."""
+    """Log-ratio of the Laplacian's energy to the gradient's, which does not depend on contrast."""
     inner = grey[1:-1, 1:-1]
     laplacian = grey[:-2, 1:-1] + grey[2:, 1:-1] + grey[1:-1, :-2] + grey[1:-1, 2:] - 4 * inner
     gradient = (inner - grey[:-2, 1:-1]) ** 2 + (inner - grey[1:-1, :-2]) ** 2
@@ -213,7 +213,7 @@ def _blur_level(grey: NDArray[np.float32], flat_mask: NDArray[np.bool_]) -> floa
 
 
 def _quantization_steps(encoded: bytes | None) -> tuple[float, float]:
-    """The mean step of a JPEG's tables of brightness and of colour; 0 where it is no JPEG or is not known."""
+    """Mean of a JPEG's luminance and of its chrominance quantisation table; 0 where the file is no JPEG or unknown."""
     if encoded is None:
         return 0.0, 0.0
     from PIL import Image
@@ -225,7 +225,7 @@ def _quantization_steps(encoded: bytes | None) -> tuple[float, float]:
 
 
 def _out_of_fold_scores(x: Floats, positive: NDArray[np.intp], group_index: NDArray[np.intp], seed: int) -> Floats:
-    """(n,) log-odds of a logistic model over the numbers and their squares, each row from a fit without its group."""
+    """(n,) log-odds of a logistic model on the features and their squares, fitted without the row's group."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import StratifiedGroupKFold
 
@@ -235,7 +235,7 @@ def _out_of_fold_scores(x: Floats, positive: NDArray[np.intp], group_index: NDAr
         x, positive, group_index
     ):
         if len(np.unique(positive[train_rows])) < 2:
-            continue  # tells nothing, and says so
+            continue  # nothing to learn from; the scores stay 0
         mean, deviation = x[train_rows].mean(0), x[train_rows].std(0) + 1e-9
         features = np.clip((x - mean) / deviation, -5, 5)
         features = np.concatenate([features, features**2 - 1], 1)
@@ -247,7 +247,7 @@ def _out_of_fold_scores(x: Floats, positive: NDArray[np.intp], group_index: NDAr
 
 
 def _permutation_aucs(x: Floats, positive: NDArray[np.intp], group_index: NDArray[np.intp], seed: int) -> list[float]:
-    """AUCs where the groups' labels come in another order, and those of a group too: what luck tells of so few."""
+    """AUCs after permuting the labels between groups and within each: what chance alone reaches."""
     rng = np.random.default_rng(seed)
     by_group = np.argsort(group_index, kind="stable")
     blocks = np.split(positive[by_group], np.flatnonzero(np.diff(group_index[by_group])) + 1)
@@ -258,28 +258,26 @@ def _permutation_aucs(x: Floats, positive: NDArray[np.intp], group_index: NDArra
             [rng.permutation(blocks[block_index]) for block_index in rng.permutation(len(blocks))]
         )
         has_enough_groups = all(len(np.unique(group_index[labels == label])) >= 2 for label in (0, 1))
-        aucs.append(_auc(_out_of_fold_scores(x, labels, group_index, seed), labels) if has_enough_groups else 0.5)
+        scores = _out_of_fold_scores(x, labels, group_index, seed) if has_enough_groups else np.zeros(len(x))
+        aucs.append(auc(scores, labels == 1))
     return aucs
 
 
-def _auc(score: Floats, positive: NDArray[np.intp]) -> float:
-    return float(auc(ScoreCounter(score, positive)(np.ones((1, len(score)))))[0])
-
-
 def _separation_auc(score: Floats, positive: NDArray[np.intp]) -> float:
-    """AUC in whichever direction tells."""
-    auc_value = _auc(score, positive)
+    """AUC of a feature in the better direction."""
+    auc_value = auc(score, positive == 1)
     return max(auc_value, 1 - auc_value)
 
 
 def _check_inputs(x: Floats, positive: NDArray[np.intp], group_index: NDArray[np.intp]) -> None:
     if not len(x) == len(positive) == len(group_index):
         raise ValueError(
-            f"There are {len(x)} pictures, {len(positive)} labels and {len(group_index)} groups; give as many of each."
+            f"There are {len(x)} images, {len(positive)} labels and {len(group_index)} groups; one of each per image is "
+            "expected."
         )
     if not set(np.unique(positive).tolist()) <= {0, 1}:
-        raise ValueError(f"The labels hold {np.unique(positive)[:5].tolist()}; they must be 0 or 1.")
+        raise ValueError(f"The labels are {np.unique(positive)[:5].tolist()}; 0 or 1 is expected.")
     for label in (0, 1):
         count = len(np.unique(group_index[positive == label]))
         if count < 2:
-            raise ValueError(f"Label {label} stands in {count} groups; two at least are needed to look for a shortcut.")
+            raise ValueError(f"Label {label} occurs in {count} groups; at least two are needed to look for a shortcut.")

@@ -1,15 +1,16 @@
-"""What was found of a model that reads slides, as the numbers that its pictures are drawn from."""
+"""Build the plot data of a slide model for its signed card."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from models.evaluation_summary import PlotData
-from training.reporting.pathology_plots import SlidePlotInputs
+from training.pathology.reporting.plots import SlidePlotInputs
 from training.reporting.plot_data import build_curve, build_histogram, build_reliability, build_roc
 
 
 def build_plots(inputs: SlidePlotInputs) -> PlotData:
+    """The plot data of the evaluation, with the learning curves."""
     main, evaluation = inputs.main, inputs.evaluation
     curves = [build_roc("model", main.y, main.positive_probability, evaluation.main.metrics["auc"])]
     if evaluation.tiles is not None:

@@ -1,4 +1,4 @@
-"""What was found of a model that reads slides, as pictures: PNG files beside its card."""
+"""Draw the plots of a slide model as PNG files."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from models.pathology import decision
 from models.pathology.card import SlideCard
-from training.pathology.evaluate import HoldoutMetrics, HoldoutPredictions, SlideEvaluationReport
-from training.pathology.holdout import TilePredictions
+from training.pathology.evaluation.evaluate import HoldoutMetrics, HoldoutPredictions, SlideEvaluationReport
+from training.pathology.evaluation.holdout import TilePredictions
 from training.pathology.slide_reader import SlideFeatures
 from training.pathology.train_network import EpochLosses
 from training.progress import ProgressCallback, ignore_progress
@@ -23,8 +23,9 @@ from training.reporting.plot_style import (
     MUTED_COLOR,
     PRIMARY_COLOR,
     add_axes,
-    new_figure,
+    plot_calibration,
     roc_points,
+    save_plots,
     style_axes,
 )
 
@@ -32,24 +33,25 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-EXAMPLES_PER_SIDE = 4  # example tiles of a class, right and wrong
+EXAMPLES_PER_SIDE = 4  # example tiles of a class, correct and incorrect
 TITLES = {
-    "confusion": ("What was told of each class", "混淆矩阵"),
-    "roc": ("ROC curve, and where it works", "ROC 曲线与工作点"),
-    "calibration": ("Stated and seen share of positives, with 95 % intervals", "校准：预测与实际阳性率"),
-    "learning": ("How it learned", "学习曲线"),
-    "distances": ("How far from all that was learned from", "与训练数据的距离"),
-    "examples": ("Held-out tiles, right and wrong", "示例图块"),
+    "confusion": ("Confusion matrix", "混淆矩阵"),
+    "roc": ("ROC curve with the operating point", "ROC 曲线与工作点"),
+    "calibration": (
+        "Calibration: predicted and observed share of positives, with 95 % intervals",
+        "校准：预测与实际阳性率",
+    ),
+    "learning": ("Learning curves", "学习曲线"),
+    "distances": ("Distance from the training tiles", "与训练数据的距离"),
+    "examples": ("Held-out tiles, classified correctly and incorrectly", "示例图块"),
     "heatmap": ("A positive held-out slide: attention and probability", "热图"),
 }
 
 
 @dataclass(frozen=True)
 class SlidePlotInputs:
-    """What the plots show. main: the held-out slides, or cells; cells: the held-out tiles; held: with their images.
-
-    history: of each epoch. attention: of each of `reads`, (tiles,). shown: whether images may be shown.
-    """
+    """What the plots show. main: the held-out slides, or cells; tile_predictions: the held-out tiles; holdout_tiles:
+    the same with their images. history: of each epoch. attention: (tiles,) of each of `slides`."""
 
     card: SlideCard
     evaluation: SlideEvaluationReport
@@ -72,8 +74,7 @@ class SlidePlotInputs:
 
 
 def draw_plots(folder: Path, inputs: SlidePlotInputs, progress: ProgressCallback = ignore_progress) -> list[Path]:
-    """Every plot that there is something for, as `<name>.png`; no image where none may be shown."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Draw every plot for which there are data, as `<name>.png`; those with images only where these may be shown."""
     plots: dict[str, Callable[[Figure, SlidePlotInputs], None]] = {
         "confusion": _confusion,
         "roc": _roc,
@@ -85,19 +86,11 @@ def draw_plots(folder: Path, inputs: SlidePlotInputs, progress: ProgressCallback
         plots["examples"] = _examples
     if inputs.slides and _example_slide(inputs) is not None:
         plots["heatmap"] = _heatmap
-    paths = []
-    for position, (name, plot) in enumerate(plots.items()):
-        figure = new_figure(*TITLES[name], inputs.title)
-        plot(figure, inputs)
-        path = folder / f"{name}.png"
-        figure.savefig(path, dpi=110)
-        paths.append(path)
-        progress(position + 1, len(plots))
-    return paths
+    return save_plots(folder, plots, inputs, TITLES, inputs.title, progress)
 
 
 def _confusion(figure: Figure, inputs: SlidePlotInputs) -> None:
-    """Rows sum to one; the numbers are counts."""
+    """Colours are shares of a row; the numbers are counts."""
     subsets = [inputs.evaluation.main, *([inputs.evaluation.tiles] if inputs.evaluation.tiles else [])]
     for position, metrics in enumerate(subsets):
         _matrix(figure.add_subplot(1, len(subsets), position + 1), metrics, inputs.codes)
@@ -114,9 +107,9 @@ def _matrix(axes: Axes, metrics: HoldoutMetrics, codes: Sequence[str]) -> None:
     labels = [code.replace("_", "\n") for code in codes]
     axes.set_xticks(range(len(codes)), labels, fontsize=7, rotation=0 if len(codes) < 6 else 90)
     axes.set_yticks(range(len(codes)), labels, fontsize=7)
-    axes.set_xlabel("told", fontsize=8)
+    axes.set_xlabel("predicted", fontsize=8)
     axes.set_ylabel("true", fontsize=8)
-    axes.set_title(f"{metrics.rows:,} {metrics.unit}: {metrics.accuracy_classes.value:.3f} right", fontsize=9)
+    axes.set_title(f"{metrics.rows:,} {metrics.unit}: {metrics.accuracy_classes.value:.3f} correct", fontsize=9)
 
 
 def _roc(figure: Figure, inputs: SlidePlotInputs) -> None:
@@ -147,14 +140,8 @@ def _roc(figure: Figure, inputs: SlidePlotInputs) -> None:
 
 def _calibration(figure: Figure, inputs: SlidePlotInputs) -> None:
     main = inputs.evaluation.main
-    axes = add_axes(figure, f"mean stated probability of a tenth of the {main.unit}", "share that was positive")
-    x, positive_rates = (
-        np.array([bin.mean_pd for bin in main.bins]),
-        np.array([bin.bad_rate.value for bin in main.bins]),
-    )
-    low, high = (np.array([getattr(bin.bad_rate, bound) for bin in main.bins]) for bound in ("low", "high"))
-    error_bars = [np.maximum(positive_rates - low, 0), np.maximum(high - positive_rates, 0)]
-    axes.errorbar(x, positive_rates, yerr=error_bars, fmt="o", ms=4, color=PRIMARY_COLOR, capsize=2, lw=1)
+    axes = add_axes(figure, f"mean predicted probability of a tenth of the {main.unit}", "share that was positive")
+    plot_calibration(axes, main.bins)
     axes.plot([0, 1], [0, 1], color=MUTED_COLOR, lw=0.8, ls=":")
     axes.axvline(inputs.main.operating_point.threshold, color=BAD_COLOR, lw=1, ls="--", label="operating point")
     note = "\n".join(f"{name} {main.metrics[name]}" for name in ("slope", "intercept", "brier"))
@@ -165,18 +152,21 @@ def _calibration(figure: Figure, inputs: SlidePlotInputs) -> None:
 def _learning(figure: Figure, inputs: SlidePlotInputs) -> None:
     axes = add_axes(figure, "epoch", "mean loss")
     epochs = np.arange(1, len(inputs.history) + 1)
-    train_losses, validation_losses = (
-        [getattr(epoch, name) for epoch in inputs.history] for name in ("train_loss", "validation_loss")
-    )
+    train_losses = [epoch.train_loss for epoch in inputs.history]
+    validation_losses = [epoch.validation_loss for epoch in inputs.history]
+    axes.plot(epochs, train_losses, marker="o", ms=3, color=MUTED_COLOR, label="training tiles, augmented and mixed")
     axes.plot(
-        epochs, train_losses, marker="o", ms=3, color=MUTED_COLOR, label="tiles learned from, as augmented and mixed"
-    )
-    axes.plot(
-        epochs, validation_losses, marker="o", ms=3, color=PRIMARY_COLOR, label="groups held back, averaged weights"
+        epochs, validation_losses, marker="o", ms=3, color=PRIMARY_COLOR, label="validation groups, averaged weights"
     )
     best = int(np.nanargmin(validation_losses))
     axes.plot(
-        epochs[best], validation_losses[best], "o", ms=8, mfc="none", color=BAD_COLOR, label=f"kept: epoch {best + 1}"
+        epochs[best],
+        validation_losses[best],
+        "o",
+        ms=8,
+        mfc="none",
+        color=BAD_COLOR,
+        label=f"selected: epoch {best + 1}",
     )
     axes.set_ylim(0, 1.1 * np.nanmax([*train_losses, *validation_losses]))
     axes.set_xticks(epochs[:: -(-len(epochs) // 12)])
@@ -184,27 +174,35 @@ def _learning(figure: Figure, inputs: SlidePlotInputs) -> None:
 
 
 def _distances(figure: Figure, inputs: SlidePlotInputs) -> None:
-    axes = add_axes(figure, "cosine distance to what was learned from", "share of the tiles")
+    axes = add_axes(figure, "cosine distance from the training tiles", "share of the tiles")
     holdout_distances = inputs.holdout_tiles.distance
     all_distances = np.concatenate([holdout_distances, inputs.ood_distances])
     edges = np.linspace(0, float(np.quantile(all_distances, 0.999)) * 1.02 + 1e-9, 60)
     evaluation = inputs.evaluation
-    series = [(holdout_distances, GOOD_COLOR, f"held-out: {evaluation.false_alarm_rate:.1%} beyond the limit")]
+    series = [(holdout_distances, GOOD_COLOR, f"held-out: {evaluation.false_alarm_rate:.1%} beyond the threshold")]
     if evaluation.ood_detection_rate is not None:
         series.append(
-            (inputs.ood_distances, BAD_COLOR, f"strange: {evaluation.ood_detection_rate:.1%} beyond the limit")
+            (
+                inputs.ood_distances,
+                BAD_COLOR,
+                f"out of distribution: {evaluation.ood_detection_rate:.1%} beyond the threshold",
+            )
         )
     for values, colour, label in series:
         weights = np.full(len(values), 1 / len(values))
         axes.hist(np.minimum(values, edges[-1]), edges.tolist(), weights=weights, color=colour, alpha=0.55, label=label)
     axes.axvline(
-        evaluation.ood_threshold, color=PRIMARY_COLOR, lw=1.2, ls="--", label=f"limit {evaluation.ood_threshold:.3f}"
+        evaluation.ood_threshold,
+        color=PRIMARY_COLOR,
+        lw=1.2,
+        ls="--",
+        label=f"threshold {evaluation.ood_threshold:.3f}",
     )
     axes.legend(fontsize=8, frameon=False)
 
 
 def _examples(figure: Figure, inputs: SlidePlotInputs) -> None:
-    """A row of a class: the surest right ones, then the surest wrong ones with what was told instead."""
+    """One row for each class: the most confident correct tiles, then the most confident errors with their prediction."""
     codes = inputs.codes
     figure.set_size_inches(8.6, 0.9 + 1.15 * len(codes))
     stored_rows = inputs.holdout_tiles.image_rows
@@ -230,7 +228,7 @@ def _examples(figure: Figure, inputs: SlidePlotInputs) -> None:
                 if position == 0 and side == 0:
                     axes.set_ylabel(code, fontsize=8)
                 if row == 0 and position == 0:
-                    axes.set_title("right" if side == 0 else "wrong", fontsize=9, loc="left")
+                    axes.set_title("correct" if side == 0 else "incorrect", fontsize=9, loc="left")
                 if position >= len(rows):
                     continue
                 row_index = rows[position]
@@ -243,7 +241,7 @@ def _examples(figure: Figure, inputs: SlidePlotInputs) -> None:
 
 
 def _example_slide(inputs: SlidePlotInputs) -> int | None:
-    """The positive slide that the most of its tiles speak for."""
+    """Index of the positive slide with the highest predicted probability."""
     positive_probability = np.where(inputs.main.y == 1, inputs.main.positive_probability, -1.0)
     return int(positive_probability.argmax()) if (positive_probability >= 0).any() else None
 
@@ -261,7 +259,8 @@ def _heatmap(figure: Figure, inputs: SlidePlotInputs) -> None:
     step = max(1, max(width, height) // 700)
     panels = [
         (
-            f"{slide_features.slide.name}: {inputs.codes[slide_features.slide.label]}, stated {inputs.main.positive_probability[index]:.3f}",
+            f"{slide_features.slide.name}: {inputs.codes[slide_features.slide.label]}, predicted "
+            f"{inputs.main.positive_probability[index]:.3f}",
             None,
         ),
         ("attention", attention / max(float(attention.max()), 1e-9)),
@@ -275,7 +274,7 @@ def _heatmap(figure: Figure, inputs: SlidePlotInputs) -> None:
             _draw_boxes(axes, table.positions, table.extent, values)
         elif (slide_features.truth > 0).any():
             _draw_outlines(axes, table.positions[slide_features.truth > 0], table.extent)
-            name += "\n(outlined: tiles painted with positive cells)"
+            name += "\n(outlined: tiles simulated with positive cells)"
         axes.set(xticks=[], yticks=[], xlim=(0, width), ylim=(height, 0))
         axes.set_title(name, fontsize=8)
 
