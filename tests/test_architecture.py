@@ -52,7 +52,7 @@ LAYERS = {
         ("pipeline",),
         ("tabular", "pathology"),
         ("credit_limit", "scitech_risk"),
-        ("portfolio",),
+        ("portfolio", "release"),
         ("__main__",),
     ),
     "serving": (

@@ -1,11 +1,11 @@
-"""Train a product's model (`python -m training PRODUCT`), list the registered versions, promote one, report a portfolio."""
+"""Train a product's model (`python -m training PRODUCT`), list, promote and release models, report a portfolio."""
 
 from __future__ import annotations
 
 import os
 import sys
+from importlib import import_module
 from pathlib import Path
-from pkgutil import resolve_name
 from typing import Annotated, Any
 
 import typer
@@ -34,7 +34,7 @@ def _train(product: str, config: Path | None, data: Path | None, var: Path, quie
     from training import pipeline
     from training.progress import ProgressReporter
 
-    recipe, pipeline_type = _load_product(product)
+    recipe, pipeline_type = load_product(product)
     settings = recipe.load(config or Path("configs") / f"{product}.toml", data)
     with ProgressReporter(quiet) as reporter:
         reporter.log(f"training {settings.name}", style="bold")
@@ -52,10 +52,10 @@ def _train(product: str, config: Path | None, data: Path | None, var: Path, quie
             print(f"    - {failure}")
 
 
-def _load_product(product: str) -> tuple[Any, Any]:
+def load_product(product: str) -> tuple[Any, Any]:
     """Import a product's recipe and pipeline. Raises ConfigError where a package that they need is not installed."""
     try:
-        recipe, pipeline_type = (resolve_name(name) for name in PRODUCTS[product])
+        recipe, pipeline_type = (_resolve(name) for name in PRODUCTS[product])
     except ModuleNotFoundError as error:
         if error.name not in ("torch", "torchvision"):
             raise
@@ -66,6 +66,12 @@ def _load_product(product: str) -> tuple[Any, Any]:
             "configs/locks/dev.txt）。"
         ) from error
     return recipe, pipeline_type
+
+
+def _resolve(name: str) -> Any:
+    """Import "module" or "module:attribute"."""
+    module, _, attribute = name.partition(":")
+    return getattr(import_module(module), attribute) if attribute else import_module(module)
 
 
 def _make_command(product: str) -> Any:
@@ -154,7 +160,7 @@ def portfolio(
 
 @app.command()
 def release(
-    models: Annotated[list[str] | None, typer.Argument(help="their names; all that ship where none is named")] = None,
+    models: Annotated[list[str] | None, typer.Argument(help="names of models; by default all that ship")] = None,
     key: Annotated[Path, typer.Option(help="the private release key; created on first use")] = Path(
         "var/keys/release.pem"
     ),
@@ -169,7 +175,7 @@ def release(
         packed_bytes += released.packed
         sizes = f"{released.unpacked / 1e6:.1f} MB, packed {released.packed / 1e6:.1f} MB"
         print(f"{released.model} {released.version}  {sizes}\n  {released.archive}\n  digest {released.digest}")
-    print(f"{packed_bytes / 1e6:.1f} MB in all. Keep {key} secret and backed up; it is not part of the repository.")
+    print(f"{packed_bytes / 1e6:.1f} MB in total. Keep {key} secret and backed up; it is not part of the repository.")
 
 
 @app.command()

@@ -5,13 +5,12 @@ from __future__ import annotations
 import re
 import tomllib
 from pathlib import Path
-from pkgutil import resolve_name
 
 import pytest
 
 from models.credit_limit.policy import Policy
 from tests.paths import ROOT
-from training.__main__ import PRODUCTS
+from training.__main__ import PRODUCTS, load_product
 from training.config import ConfigError, parse
 from training.credit_limit import RECIPE, Config
 from training.pipeline import TrainingPipeline
@@ -71,6 +70,6 @@ def test_a_data_file_given_on_the_command_line_replaces_that_of_the_config():
 
 @pytest.mark.parametrize("product", PRODUCTS)
 def test_every_product_has_a_recipe_a_pipeline_and_a_config(product):
-    recipe, pipeline = (resolve_name(name) for name in PRODUCTS[product])
+    recipe, pipeline = load_product(product)
     assert issubclass(pipeline, TrainingPipeline)
     assert recipe.load(ROOT / "configs" / f"{product}.toml").product == product

@@ -62,9 +62,9 @@ class StageFitter:
 
     def fit(self, data: TrainingData, trained: TrainedNetwork) -> FittedStages:
         """Run every stage. Raises ParityError where a graph differs from its network."""
-        net, claims = trained.net, self.config.claims
+        net, claims, threads = trained.net, self.config.claims, self.config.judge.threads
         with self.reporter.step("export: compile the graph"):
-            encoder_without_distance = self._build_encoder(trained, export.export_tile_graph(net))
+            encoder_without_distance = _build_encoder(trained, export.export_tile_graph(net), threads)
         slides_by_part: dict[str, list[SlideFeatures]] = {}
         tiles_by_part: dict[str, TilePredictions] = {}
         with self.reporter.step("read those to learn from") as progress:
@@ -83,10 +83,14 @@ class StageFitter:
         with self.reporter.step("export: prove that it is the model"):
             parity = {
                 "tiles": export.check_tile_parity(
-                    net, graph, self._subsample(data.learn.images, PARITY_TILES), ood_detector, stain_detector
+                    net,
+                    graph,
+                    _subsample(data.learn.images, PARITY_TILES, self.config.seed),
+                    ood_detector,
+                    stain_detector,
                 )
             }
-        encoder = self._build_encoder(trained, graph, distance_fn)
+        encoder = _build_encoder(trained, graph, threads, distance_fn)
         with self.reporter.step("read those to test") as progress:
             slides_by_part["test"] = list(self._read_slides(data.slides.get("test", ()), encoder, progress))
             tiles_by_part["test"] = (
@@ -110,10 +114,10 @@ class StageFitter:
         """
         embeddings = [tile_embeddings, *(slide.table.embedding[slide.fit_rows].astype(np.float32) for slide in slides)]
         densities = [stain_density(data.learn.images), *(slide.density[slide.fit_rows] for slide in slides)]
-        limit = self.config.claims.reference_embeddings
+        limit, seed = self.config.claims.reference_embeddings, self.config.seed
         return (
-            KnnOodDetector.from_embeddings(self._subsample(np.concatenate(embeddings), limit)),
-            StainOodDetector.from_densities(self._subsample(np.concatenate(densities), limit)),
+            KnnOodDetector.from_embeddings(_subsample(np.concatenate(embeddings), limit, seed)),
+            StainOodDetector.from_densities(_subsample(np.concatenate(densities), limit, seed)),
         )
 
     def _calibrate(
@@ -162,25 +166,12 @@ class StageFitter:
             tiles_by_part["calibrate"] = holdout.from_tiles(outputs, distances[0], tiles)
         return distance_fn, stain_detector
 
-    def _build_encoder(
-        self, trained: TrainedNetwork, graph: bytes, distance_fn: DistanceFn | None = None
-    ) -> TileEncoder:
-        """The graph on a CPU; the network itself on a GPU, because ONNX Runtime is installed for CPUs only."""
-        if trained.device != "cpu":
-            return DeviceEncoder(trained.net, trained.device, distance_fn)
-        return TileGraph(graph, self.config.judge.threads)
-
     def _read_slides(
         self, slides: Sequence[SimulatedSlide], encoder: TileEncoder, progress: ProgressCallback = ignore_progress
     ) -> Iterator[SlideFeatures]:
         return slide_reader.read_slides(
             slides, encoder, self.config.net.side, self.config.mpp or 0.0, self.policy, progress
         )
-
-    def _subsample(self, rows: NDArray[Any], limit: int) -> NDArray[Any]:
-        """At most `limit` of the rows, sampled by the seed, in their original order."""
-        selected = np.random.default_rng(self.config.seed).permutation(len(rows))[:limit]
-        return rows[np.sort(selected)]
 
     def _ood_distances(self, sample: Any, encoder: TileEncoder) -> NDArray[np.float32]:
         if isinstance(sample, np.ndarray):
@@ -197,16 +188,10 @@ class StageFitter:
         predictions: TilePredictions,
         ood_threshold: float,
     ) -> SlideCard:
-        groups = training_data.learn.groups.tolist()
-        if training_data.slides:
-            groups = [
-                slide.slide.name for slide in slides_by_part["learn"]
-            ]  # the single tiles come from slides with other seeds
-        data = (
-            (*training_data.data, _describe_slides(training_data, slides_by_part, self.config.seed))
-            if training_data.slides
-            else training_data.data
-        )
+        data, groups = training_data.data, training_data.learn.groups.tolist()
+        if training_data.slides:  # then the single tiles come from slides with other seeds
+            data = (*data, _describe_slides(training_data, slides_by_part, self.config.seed))
+            groups = [slide.slide.name for slide in slides_by_part["learn"]]
         return SlideCard(
             **self.card_fields,
             simulated=any(slide.simulated for slide in data),
@@ -226,7 +211,7 @@ class StageFitter:
     def _fit_attention(
         self, card: SlideCard, slides_by_part: dict[str, list[SlideFeatures]], trained: TrainedNetwork
     ) -> tuple[SlideCard, bytes, float]:
-        """Return the card with the slides' calibration, the graph over slides, and its largest difference from torch."""
+        """Return the card with the calibration of slides, their graph, and its largest difference from torch."""
         bags = [slide.table.embedding[slide.fit_rows].astype(np.float32) for slide in slides_by_part["learn"]]
         model = self.recipe.fit_attention(
             self.config, bags, _slide_labels(slides_by_part["learn"]), trained, self.reporter
@@ -250,21 +235,30 @@ class StageFitter:
         if not self.config.judge.small:
             return None, None, None
         with self.reporter.step("export: try 8 bits"):
-            int8_graph = export.quantize(graph, self._subsample(data.learn.images, QUANTIZATION_TILES))
+            int8_graph = export.quantize(graph, _subsample(data.learn.images, QUANTIZATION_TILES, self.config.seed))
             positive, labels = self.config.positive_classes, predictions.labels[predictions.image_rows]
             verdict = export.compare_int8(
                 graph, int8_graph, predictions.images, np.isin(labels, positive).astype(int), positive
             )
             distances = TileGraph(int8_graph, self.config.judge.threads).run(predictions.images).distance
         assert distances is not None
-        return (
-            int8_graph,
-            verdict,
-            float(
-                (distances > ood_threshold).mean()
-                - (predictions.distance[predictions.image_rows] > ood_threshold).mean()
-            ),
-        )
+        alarm_rates = [(d > ood_threshold).mean() for d in (distances, predictions.distance[predictions.image_rows])]
+        return int8_graph, verdict, float(alarm_rates[0] - alarm_rates[1])
+
+
+def _build_encoder(
+    trained: TrainedNetwork, graph: bytes, threads: int, distance_fn: DistanceFn | None = None
+) -> TileEncoder:
+    """The graph on a CPU; the network itself on a GPU, because ONNX Runtime is installed for CPUs only."""
+    if trained.device != "cpu":
+        return DeviceEncoder(trained.net, trained.device, distance_fn)
+    return TileGraph(graph, threads)
+
+
+def _subsample(rows: NDArray[Any], limit: int, seed: int) -> NDArray[Any]:
+    """At most `limit` of the rows, sampled by the seed, in their original order."""
+    selected = np.random.default_rng(seed).permutation(len(rows))[:limit]
+    return rows[np.sort(selected)]
 
 
 def _test_predictions(encoder: TileEncoder, data: TrainingData) -> TilePredictions:

@@ -1,8 +1,8 @@
-"""How long a browser waits for a tile of a slide: python -m benchmarks.deepzoom [SLIDE]
+"""Measure how long a browser waits for a tile of a slide: python -m benchmarks.speed.deepzoom [SLIDE]
 
-Random tiles of all levels, weighted as a viewer shows them (each level as often), made by DeepZoom, which decodes in a
-process of its own, beside OpenSlide in this process reading the same regions and the same JPEG encoder. Asked: p95
-under 50 ms; the slide is open, as it is for a viewer's second tile.
+Random tiles of the levels that fill a window, each level equally often, rendered by DeepZoom, which decodes in a process
+of its own, and for comparison by OpenSlide in this process with the same regions and the same JPEG encoder. Goal: p95
+under 50 ms with the slide open, as it is from a viewer's second tile on.
 """
 
 from __future__ import annotations
@@ -14,16 +14,17 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.speed.common import ROOT
 from datasets.slides import reader
 from serving.pathology.viewer.deepzoom import DeepZoom, OpenSlide, Pyramid, encode_image
 
-SLIDE = Path(__file__).parents[1] / "datasets" / "samples" / "CMU-1-Small-Region.svs"
-TILE_COUNT, ROUNDS, MAX_P95_MS = 300, 3, 50.0  # ms
+SLIDE = ROOT / "datasets" / "samples" / "CMU-1-Small-Region.svs"
+TILE_COUNT, ROUNDS, MAX_P95_MS = 300, 3, 50.0
 TileAddress = tuple[int, int, int]
 
 
 def sample_tiles(pyramid: Pyramid, count: int) -> list[TileAddress]:
-    """(level, column, row), the levels that fill a window."""
+    """Sample (level, column, row) of the levels that fill a window."""
     rng = np.random.default_rng(0)
     tiles = []
     for level in rng.integers(max(0, pyramid.level_count - 8), pyramid.level_count, count).tolist():
@@ -34,7 +35,7 @@ def sample_tiles(pyramid: Pyramid, count: int) -> list[TileAddress]:
 
 
 def measure_times(render_tile: Callable[[TileAddress], object], tiles: list[TileAddress]) -> np.ndarray:
-    """ms of each."""
+    """Milliseconds of each tile."""
     times = []
     for tile in tiles:
         started = time.perf_counter()
@@ -59,12 +60,12 @@ def main(path: Path) -> int:
         opening = (time.perf_counter() - started) * 1_000
         identical_bytes = all(images.render_tile(path, None, *tile) == in_process(tile) for tile in tiles[:20])
         own_times, openslide_times = [], []
-        for _ in range(ROUNDS):  # in turn, so that both see the same machine
+        for _ in range(ROUNDS):  # in turn, so that other load affects both alike
             own_times.append(measure_times(lambda tile: images.render_tile(path, None, *tile), tiles))
             openslide_times.append(measure_times(in_process, tiles))
     images.close()
     print(f"{path.name}: {pyramid.width:,} x {pyramid.height:,} px, {TILE_COUNT} tiles x {ROUNDS}")
-    print(f"  the first tile, with opening the slide: {opening:.0f} ms")
+    print(f"  first tile, including opening the slide: {opening:.0f} ms")
     for name, times in (("sandboxed", own_times), ("OpenSlide in process", openslide_times)):
         p50, p95 = np.percentile(np.concatenate(times), (50, 95))
         print(f"  {name:<22} p50 {p50:5.1f} ms   p95 {p95:5.1f} ms")

@@ -1,27 +1,23 @@
-"""Simulating a county beside reading the same rows back, checked against their contract.
+"""Compare simulating a county with reading the same rows back and checking them against their schema.
 
-    python -m benchmarks.county [--households 1000000]
+    python -m benchmarks.speed.county [--households 1000000]
 
-One process on one thread. Prints rows a second of both and their ratio, the seconds (under 60 for a million are asked),
-and the most memory that writing needed.
+One process on one thread. Prints rows a second of both and their ratio, the seconds (goal: under 60 for a million), and
+the peak memory of writing.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
-ONE_THREAD = {"POLARS_MAX_THREADS": "1", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+from benchmarks.speed.common import rerun
 
 
 def measure(households: int, seed: int = 7) -> None:
-    """Write, then read by the contract; both include the file."""
+    """Write a county to a file, then read it by its schema."""
     import resource
 
     from datasets.credit_limit.county import schema
@@ -47,13 +43,12 @@ def measure(households: int, seed: int = 7) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--households", type=int, default=1_000_000)
-    parser.add_argument("--here", action="store_true", help="in this process, on the threads it has")
+    parser.add_argument("--here", action="store_true", help="measure in this process, on all its threads")
     args = parser.parse_args()
     if args.here:
         measure(args.households)
         return
-    command = [sys.executable, "-m", "benchmarks.county", "--here", "--households", str(args.households)]
-    raise SystemExit(subprocess.run(command, cwd=ROOT, env={**os.environ, **ONE_THREAD}).returncode)
+    raise SystemExit(rerun("benchmarks.speed.county", "--here", "--households", str(args.households)))
 
 
 if __name__ == "__main__":

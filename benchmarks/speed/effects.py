@@ -1,6 +1,8 @@
-"""`python -m benchmarks.effects`: what it costs to count what is asked, and to tell how the models do.
+"""Measure what model monitoring costs: counting each decision, drift tests, AUC and calibration of the outcomes.
 
-In processor time; the best of the rounds, as other work on the machine only adds to it.
+    python -m benchmarks.speed.effects
+
+All figures are processor time, the best of several rounds, because other load only adds to it.
 """
 
 from __future__ import annotations
@@ -16,22 +18,22 @@ import numpy as np
 
 ROUNDS, ROWS, INPUTS = 15, 4_000, 60
 OUTCOMES = 100_000
-MAX_COUNT_MICROSECONDS, MAX_DRIFT_SECONDS = 5.0, 5.0  # goals: us an answer; seconds for the drift of sixty inputs
+MAX_COUNT_MICROSECONDS, MAX_DRIFT_SECONDS = 5.0, 5.0  # goals: us per decision; s for the drift tests of sixty inputs
 
 
 def main() -> int:
-    """The exit status is 1 where a goal is missed."""
+    """Print the figures; the exit status is 1 where a goal is missed."""
     os.environ |= {"ORT_DISABLE_TELEMETRY": "1", "OMP_NUM_THREADS": "1"}
     from serving.governance.monitoring import statistics
 
     per_answer, longest_hold = measure_counting()
-    print(f"counting one answer of {INPUTS} inputs    {per_answer:6.2f} us (asked: at most {MAX_COUNT_MICROSECONDS:g})")
-    print(f"  its longest hold of the event loop  {longest_hold:6.2f} ms")
+    print(f"counting one decision of {INPUTS} inputs  {per_answer:6.2f} us (goal: at most {MAX_COUNT_MICROSECONDS:g})")
+    print(f"  longest block of the event loop     {longest_hold:6.2f} ms")
     rng = np.random.default_rng(0)
     old = [rng.multinomial(10_000, [0.1] * 10 + [0.0]) for _ in range(INPUTS)]
     new = [rng.multinomial(50_000, [0.1] * 10 + [0.0]) for _ in range(INPUTS)]
     drift = best_time(lambda: statistics.drift_tests([str(i) for i in range(INPUTS)], old, new), 3)
-    print(f"drift of {INPUTS} inputs                    {drift:6.2f} s (asked: at most {MAX_DRIFT_SECONDS:g})")
+    print(f"drift of {INPUTS} inputs                    {drift:6.2f} s (goal: at most {MAX_DRIFT_SECONDS:g})")
     pd = rng.beta(2, 20, OUTCOMES)
     bad = rng.random(OUTCOMES) < pd
     print(f"AUC of {OUTCOMES:,} outcomes             {best_time(lambda: statistics.auc(pd, bad), 3) * 1e3:6.1f} ms")
@@ -42,7 +44,7 @@ def main() -> int:
 
 
 def measure_counting() -> tuple[float, float]:
-    """(us an answer, ms of the longest single call)."""
+    """(us per decision, ms of the longest single call)."""
     from datasets.schema import ColumnSchema
     from models.drift import fit_bins
     from serving.decisions.input_counts import InputCounter
@@ -66,7 +68,7 @@ def measure_counting() -> tuple[float, float]:
         longest_calls.append(longest_call)
 
     def measure_overhead() -> None:
-        """The loop and its clock alone."""
+        """Measure the loop and its clock alone."""
         longest_call = 0.0
         for _ in zip(rows, predictions, strict=True):
             started = time.thread_time()
@@ -76,7 +78,7 @@ def measure_counting() -> tuple[float, float]:
 
 
 def best_time(fn: Callable[[], Any], rounds: int) -> float:
-    """Seconds of processor time."""
+    """Processor seconds of the fastest of so many rounds."""
     times = []
     for _ in range(rounds):
         started = time.thread_time()

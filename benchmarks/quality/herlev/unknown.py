@@ -1,7 +1,7 @@
-"""Are colon tiles called unlike Pap cells? Where the distance is taken is chosen on breast tiles; colon only judges.
+"""Test whether colon tiles are recognised as out of distribution; the embedding is chosen on breast tiles.
 
-For each ordered pair (k, j) of folds: what is known are the cells of the other two folds, the threshold (5 % false
-alarms) comes from the cells of j, false alarms are counted on the cells of k. Each fold is k three times.
+For each ordered pair (k, j) of folds, the reference is the cells of the other two folds, the threshold (5 % false alarms)
+comes from the cells of j, and false alarms are counted on the cells of k. Each fold is k three times.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.herlev import networks, parts
-from benchmarks.herlev.networks import FOLDS, VIEWS, View
-from benchmarks.herlev.parts import Floats
+from benchmarks.quality.herlev import networks, parts
+from benchmarks.quality.herlev.networks import FOLDS, VIEWS, View
+from benchmarks.quality.herlev.parts import Floats
 from datasets.pathology import herlev
 from models.pathology.abstention import FALSE_POSITIVE_RATE, KnnOodDetector
 
@@ -22,17 +22,17 @@ GOAL = 0.9  # share of colon tiles
 
 
 def report(cells: herlev.Cells) -> Iterator[str]:
-    """Lines for people: each way's share of breast tiles, then the chosen way's share of colon tiles."""
+    """Yield lines of text: the share of breast tiles recognised by each embedding, then of colon tiles by the best."""
     shares = {name: _flagged_shares(cells, name) for name in _embedding_names()}
-    yield f"Out of distribution, {FALSE_POSITIVE_RATE:.0%} false alarms meant; mean over 12 pairs of folds (least)"
+    yield f"Out of distribution, {FALSE_POSITIVE_RATE:.0%} false alarms intended; mean over 12 pairs of folds (minimum)"
     for name, flagged in shares.items():
         breast, alarms = flagged["breast"], flagged["alarms"]
         yield f"  {name:42} breast {breast.mean():.3f} ({breast.min():.3f})  false alarms {alarms.mean():.3f}"
     best_name = max(shares, key=lambda name: (shares[name]["breast"].mean().round(3), -shares[name]["alarms"].mean()))
     colon = shares[best_name]["colon"]
-    yield f"  chosen on breast tiles: {best_name}; colon {colon.mean():.3f} ({colon.min():.3f}), {GOAL} is asked for"
+    yield f"  best on breast tiles: {best_name}; colon {colon.mean():.3f} ({colon.min():.3f}), goal {GOAL}"
     other_shares = {name: flagged["colon"].mean() for name, flagged in shares.items() if name != best_name}
-    yield "  colon by the others, for the record: " + ", ".join(
+    yield "  colon by the others, for information: " + ", ".join(
         f"{name} {share:.3f}" for name, share in other_shares.items()
     )
 
@@ -48,7 +48,7 @@ def _tuned_path(view: str, folds: tuple[int, ...]) -> Path:
 
 
 def _flagged_shares(cells: herlev.Cells, embedding_name: str) -> dict[str, Floats]:
-    """breast, colon: share called unknown; alarms: share of cells; each (12,)."""
+    """(12,) shares called out of distribution: of the breast and colon tiles, and of the cells (alarms)."""
     shares: dict[str, list[float]] = {"breast": [], "colon": [], "alarms": []}
     for test_fold in FOLDS:
         for calibration_fold in FOLDS:
@@ -67,7 +67,7 @@ def _flagged_shares(cells: herlev.Cells, embedding_name: str) -> dict[str, Float
 def _embeddings(
     cells: herlev.Cells, embedding_name: str, train_folds: tuple[int, ...]
 ) -> tuple[Floats, dict[str, Floats]]:
-    """(734, 1280) of the cells, and of the strange pictures by name."""
+    """(734, 1280) of the cells, and (n, 1280) of the out-of-distribution images by name."""
     kind, name = embedding_name.split(" ", 1)
     if kind == "tuned":
         arrays = np.load(networks.output_path(VIEWS[name], train_folds, 0))
@@ -79,9 +79,9 @@ def _embeddings(
 
 
 def _frozen_ood_embedding(view: View, source: str) -> Floats:
-    """As ImageNet left it; the same pictures whichever part of a cell is cut out."""
+    """(n, 1280) embedding without fine-tuning; the images do not depend on the crop of a cell."""
 
-    def make() -> Floats:
+    def compute() -> Floats:
         from models.pathology.network import NetConfig, TileNet
         from training.pathology.train_network import predict
 
@@ -90,4 +90,4 @@ def _frozen_ood_embedding(view: View, source: str) -> Floats:
             np.float64
         )
 
-    return parts.load_or_compute(f"strange-{source}-{view.side}-{view.backbone}", make)
+    return parts.load_or_compute(f"strange-{source}-{view.side}-{view.backbone}", compute)

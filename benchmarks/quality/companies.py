@@ -1,12 +1,13 @@
-"""The explainable PD on the real tables of companies, each by its own protocol; `benchmarks.quality` runs it.
+"""Measure the PD on the real tables of companies, each by its own protocol; `python -m benchmarks.quality` runs it.
 
-polish: nine splits, as for credit. sba_scitech: learned from the loans of some years, judged on those of the two years
-after. sba_case: learned from one half of the loans, judged on the other, by the error at a cut-off too. That cut-off is
-the one with the least error on out-of-fold PDs of the training half.
+polish: nine splits, as for credit. sba_scitech: trained on the loans of some years, evaluated on those of the next two.
+sba_case: trained on one half of the loans, evaluated on the other, also by the error rate at a cutoff, which minimises
+the error of the out-of-fold PDs of the training half.
 
-Every reading of the config is a model of its own: monotone, of depth 3 at most. `default` is LightGBM as it comes, and
-`article` the logistic regression of the three features that the article of the case ends with; both cut at one half.
-An interval over one test set is a bootstrap of its loans, whole banks at a time, as loans of one bank share their fate.
+Every reading in the config is a separate model, monotone and of depth 3 at most. `default` is LightGBM with default
+settings, and `article` the logistic regression on the three features that the article of the case selects; both use a
+cutoff of one half. The interval over one test set is a bootstrap of its loans by whole banks, because loans of one bank
+are correlated. Settings are in configs/company_quality.toml.
 """
 
 from __future__ import annotations
@@ -22,22 +23,24 @@ import polars as pl
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from benchmarks import splits
+from benchmarks.quality import splits
+from benchmarks.quality.splits import fit_default_lightgbm, format_goals
 from datasets.catalog import load_source
 from datasets.schema import ColumnSchema, TableSchema, validate_or_raise
 from datasets.scitech_risk.sba_case import ARTICLE_FEATURES
 from models.feature_encoder import encode, order_levels
+from models.metrics import calibration_slope
 from models.trees.estimator import BaggedTrees, EstimatorConfig, sigmoid
 from training.evaluation.metrics import BootstrapSamples, compute_intervals
 
-CONFIG = Path(__file__).parents[1] / "configs" / "company_quality.toml"
+CONFIG = Path(__file__).parents[2] / "configs" / "company_quality.toml"
 CUT_OFFS = np.linspace(0.2, 0.8, 121)
 RowIndices = NDArray[np.intp]
 Floats = NDArray[np.float64]
 
 
 class FeatureSet(BaseModel):
-    """Which columns a model sees beside the indicators, and which of these it does without; the config says more."""
+    """Which columns a model reads besides the indicators, and which indicators it leaves out; see the config."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -48,7 +51,7 @@ class FeatureSet(BaseModel):
 
 
 class Study(BaseModel):
-    """One table: its protocol, the figures it is held to, and how it is fitted."""
+    """One table: its protocol, the published results, and the settings of the fit."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -70,11 +73,11 @@ class Study(BaseModel):
 
     @property
     def split_count(self) -> int:
-        return splits.REPEATS * splits.FOLDS if self.split == "folds" else 1
+        return splits.SPLIT_COUNT if self.split == "folds" else 1
 
 
 class Task(NamedTuple):
-    """One fit: the split `turn` of a table, and the model."""
+    """One fit: a table, the model, and the index of the split."""
 
     name: str
     model: str
@@ -82,12 +85,14 @@ class Task(NamedTuple):
 
 
 class FitResult(NamedTuple):
+    """The result of one fit on its held-out rows."""
+
     auc: float
     low: float  # of the bootstrap interval
     high: float
-    slope: float  # of calibration on the held-out rows; 1 is right
-    mean_pd: float  # mean PD
-    default_rate: float  # share that went bad
+    slope: float  # of calibration; 1 is perfect
+    mean_pd: float
+    default_rate: float
     error: float
     cut: float
     trees: int
@@ -95,13 +100,14 @@ class FitResult(NamedTuple):
 
 
 def load(path: Path = CONFIG) -> dict[str, Study]:
+    """The studies of the config by name."""
     return {
         name: Study.model_validate(values) for name, values in tomllib.loads(path.read_text(encoding="utf-8")).items()
     }
 
 
 def load_table(study: Study) -> tuple[TableSchema, pl.DataFrame]:
-    """The contract with the config's columns, and every row typed by it."""
+    """The table's schema with the config's columns, and its validated rows."""
     source_module = load_source(study.source)
     table: TableSchema = source_module.TABLE
     extra_columns = tuple(ColumnSchema(name=name, **values) for name, values in study.columns.items())
@@ -113,7 +119,7 @@ def load_table(study: Study) -> tuple[TableSchema, pl.DataFrame]:
 
 
 def split_rows(study: Study, frame: pl.DataFrame, y: Floats, split_index: int) -> tuple[RowIndices, RowIndices]:
-    """Positions of the rows that teach, and of those that judge."""
+    """Indices of the training and of the held-out rows."""
     if study.split == "folds":
         return list(splits.repeated_splits(y))[split_index]
     if study.split == "years":
@@ -127,10 +133,10 @@ def split_rows(study: Study, frame: pl.DataFrame, y: Floats, split_index: int) -
 def select_inputs(
     study: Study, table: TableSchema, frame: pl.DataFrame, feature_set: FeatureSet, train: RowIndices
 ) -> tuple[pl.DataFrame, tuple[ColumnSchema, ...]]:
-    """The columns that a reading sees, and the frame with those that it makes."""
+    """The columns of a reading, and the frame with those that it derives. Raises KeyError for an unknown column."""
     missing_columns = [name for name in (*feature_set.leave_out, *feature_set.also) if name not in frame.columns]
     if missing_columns:
-        raise KeyError(f"{', '.join(missing_columns)}: {table.name} has no such column")
+        raise KeyError(f"{table.name} has no column {', '.join(missing_columns)}")
     columns = [
         column
         for column in table.columns
@@ -149,7 +155,7 @@ def select_inputs(
 
 
 def fit_and_score(task: Task) -> FitResult:
-    """Fit one model on one split, and judge it on the rows held out."""
+    """Fit one model on one split and evaluate it on the held-out rows."""
     study = load()[task.name]
     table, frame = load_table(study)
     target = table.target.name
@@ -170,11 +176,7 @@ def fit_and_score(task: Task) -> FitResult:
 
         pd = LogisticRegression(C=1e6, max_iter=1_000).fit(x[train], y[train]).predict_proba(x[test])[:, 1]
     elif task.model == "default":
-        from lightgbm import LGBMClassifier
-
-        codes = [position for position, column in enumerate(columns) if column.kind == "category"]
-        default_model = LGBMClassifier(verbosity=-1, n_jobs=1).fit(x[train], y[train], categorical_feature=codes)
-        pd, trees = np.asarray(default_model.predict_proba(x[test]))[:, 1], default_model.booster_.num_trees()
+        pd, trees = fit_default_lightgbm(x, y, columns, train, test)
     else:
         weight = None
         if study.half_life:
@@ -189,28 +191,20 @@ def fit_and_score(task: Task) -> FitResult:
     groups = frame["Bank"].fill_null("").to_numpy()[test] if "Bank" in frame.columns else None
     metrics = compute_intervals(y[test], pd, BootstrapSamples(len(test), groups=groups))
     return FitResult(
-        metrics["auc"].value, metrics["auc"].low, metrics["auc"].high, calibration_slope(pd, y[test]),
+        metrics["auc"].value, metrics["auc"].low, metrics["auc"].high, calibration_slope(pd, y[test] == 1),
         float(pd.mean()), float(y[test].mean()), float(np.mean((pd > cut) != y[test])), cut, trees, seconds,
     )  # fmt: skip
 
 
-def calibration_slope(pd: Floats, y: Floats) -> float:
-    """Of the logistic regression of the outcome on the PD's log-odds. Newton's method, which the recipes use, does not
-    settle on PDs as far apart as those of plain boosting on a small table."""
-    from sklearn.linear_model import LogisticRegression
-
-    log_odds = np.log(pd / (1 - pd))[:, None]
-    return float(LogisticRegression(C=1e6, max_iter=1_000).fit(log_odds, y).coef_[0, 0])
-
-
 def list_tasks(name: str, study: Study) -> list[Task]:
+    """Every fit of a study."""
     return [Task(name, model, split_index) for model in study.models for split_index in range(study.split_count)]
 
 
 def report(name: str, study: Study, scores: Iterable[tuple[Task, FitResult]]) -> tuple[list[str], dict[str, Any]]:
-    """Lines for people, and the same as data."""
+    """The results as text, and the same as data."""
     goals = [study.published, *([study.beyond] if study.beyond else [])]
-    lines = [f"{name}: held to AUC {' and '.join(f'{goal:.4f}' for goal in goals)}"]
+    lines = [f"{name}: goals: AUC {' and '.join(f'{goal:.4f}' for goal in goals)}"]
     if study.published_error:
         lines[0] += f", error {study.published_error:.1%}"
     summary: dict[str, Any] = {"published": study.published, "beyond": study.beyond, "models": {}}
@@ -222,13 +216,10 @@ def report(name: str, study: Study, scores: Iterable[tuple[Task, FitResult]]) ->
         if study.split_count > 1:
             _, half_width = splits.mean_interval(auc)
             figures |= {"low": figures["auc"] - half_width, "high": figures["auc"] + half_width}
-        verdict = ", ".join(
-            f"{goal:.4f} " + ("reached" if figures["auc"] >= goal else f"missed by {goal - figures['auc']:.4f}")
-            for goal in goals
-        )
+        verdict = format_goals(figures["auc"], goals)
         line = (
             f"  {model:16} AUC {figures['auc']:.4f} [{figures['low']:.4f}, {figures['high']:.4f}]  "
-            f"slope {figures['slope']:.2f}  foretold {figures['mean_pd']:.1%}, came {figures['default_rate']:.1%}  "
+            f"slope {figures['slope']:.2f}  mean PD {figures['mean_pd']:.1%}, default rate {figures['default_rate']:.1%}  "
         )
         if study.published_error:
             line += f"error {figures['error']:.1%} at {figures['cut']:.2f}  "

@@ -1,11 +1,11 @@
-"""Networks tuned on Herlev's cells, each kept on disk with what it says of every cell: a broken run goes on.
+"""Fine-tune networks on Herlev's cells and store their predictions for every cell; an interrupted run resumes.
 
-    PYTHONPATH=FOLDER_OF_WEIGHTS python -m benchmarks.herlev.networks --views nucleus cell --seeds 1
+    PYTHONPATH=FOLDER_OF_WEIGHTS python -m benchmarks.quality.herlev.networks --views nucleus cell --seeds 1
 
-Every set of two or three of the four folds is learned from once. Three: the fourth is held out. Two: the other two are
-each unseen, which gives what a stack is fitted on, 4 + 6 networks instead of 4 + 12. Further seeds may do without the
-pairs: a mean of more networks is then weighed as fewer of them were, which is no less honest. After a change of
-training/pathology/train_network.py or of a view, remove var/herlev: what lies there is taken as it is.
+A network is trained on every set of two or three of the four folds. With three, the fourth is held out. With two, both
+others are unseen, which provides the inputs of a stack with 4 + 6 networks instead of 4 + 12. Further seeds may skip the
+pairs: the weights of a mean of many networks are then fitted to a mean of fewer, which is no less valid. After a change
+of training/pathology/train_network.py or of a view, remove var/herlev: existing files are reused without a check.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ Floats = NDArray[np.float64]
 Backbone = Literal["mobilenet_v2", "efficientnet_lite0"]
 FOLDS = range(4)
 CACHE = Path("var/herlev")
-SYMMETRIES = 8  # symmetries at the test
-MAX_SEEDS = 10  # looked for on the disk
+SYMMETRIES = 8  # at test time
+MAX_SEEDS = 10  # to look for on disk
 
 
 @dataclass(frozen=True)
 class View:
-    """What a network sees of a cell: a square around the nucleus or the cell, and how large it is shown."""
+    """The crop that a network reads: a square around the nucleus or the cell, and its size in pixels."""
 
     region: str
     margin: float
@@ -56,18 +56,19 @@ VIEWS = {
 
 
 def fold_sets() -> list[tuple[int, ...]]:
-    """(0, 1, 2) … first, then the pairs."""
+    """The sets of three folds, then the pairs."""
     return [*itertools.combinations(FOLDS, 3), *itertools.combinations(FOLDS, 2)]
 
 
 def output_path(view: View, folds: tuple[int, ...], seed: int) -> Path:
+    """The file of a network's predictions; `folds`: those it was trained on."""
     return CACHE / f"{view.name}-folds{''.join(map(str, folds))}-seed{seed}.npz"
 
 
 def train_network(cells: herlev.Cells, view: View, folds: tuple[int, ...], seed: int) -> None:
-    """Learns from the cells of `folds`, and writes what it says of every cell; nothing where that is done.
+    """Train on the cells of `folds` and write the predictions for every cell, unless the file exists.
 
-    logits (734, 7), embedding (734, 1280); strange_* (n, 1280) of pictures that are no Pap cells.
+    logits (734, 7), embedding (734, 1280); strange_* (n, 1280) of images that are no Pap cells.
     """
     path = output_path(view, folds, seed)
     if path.exists():
@@ -79,7 +80,7 @@ def train_network(cells: herlev.Cells, view: View, folds: tuple[int, ...], seed:
     rows = np.flatnonzero(np.isin(cells.folds, folds))
     config = NetworkTrainingConfig(
         seed=seed, threads=1, patience=0
-    )  # the recipe as it stands: every epoch, nothing held back
+    )  # the defaults, with all epochs and without validation rows
     net = NetConfig(backbone=view.backbone, side=view.side)
     folder = path.with_suffix("")
     trained = train(tiles[rows], cells.label7[rows], config, net, checkpoint_dir=folder)
@@ -99,11 +100,11 @@ def train_network(cells: herlev.Cells, view: View, folds: tuple[int, ...], seed:
 
 
 def load_ood_images(side: int) -> dict[str, Images]:
-    """Pictures that a model of Pap cells must not answer: (n, side, side, 3) each, breast and colon tissue."""
+    """Out-of-distribution images of breast and colon tissue, (n, side, side, 3) each."""
     from PIL import Image
 
-    def resize(pictures: Images) -> Images:
-        return np.stack([np.asarray(Image.fromarray(image).resize((side, side))) for image in pictures])
+    def resize(images: Images) -> Images:
+        return np.stack([np.asarray(Image.fromarray(image).resize((side, side))) for image in images])
 
     breast_tiles = [bcss.cut_tiles(bcss.read(name), 256)[0][::3] for name in bcss.NAMES]
     return {"breast": resize(np.concatenate(breast_tiles)), "colon": resize(colon.read().images)}
@@ -119,22 +120,29 @@ def mean_probabilities(view: View, folds: tuple[int, ...], seeds: Sequence[int])
 
 
 def available_seeds(view: View, fold_count: int) -> list[int]:
-    """Seeds of which the networks of every set of `many` folds are on the disk."""
-    wanted_folds = [folds for folds in fold_sets() if len(folds) == fold_count]
-    return [seed for seed in range(MAX_SEEDS) if all(output_path(view, folds, seed).exists() for folds in wanted_folds)]
+    """The seeds whose networks exist on disk for every set of `fold_count` folds."""
+    required_folds = [folds for folds in fold_sets() if len(folds) == fold_count]
+    return [
+        seed for seed in range(MAX_SEEDS) if all(output_path(view, folds, seed).exists() for folds in required_folds)
+    ]
 
 
 def main(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.herlev.networks", description=__doc__.splitlines()[0])
+    """Train the networks that are not on disk yet."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.quality.herlev.networks", description=__doc__.splitlines()[0]
+    )
     parser.add_argument("--views", nargs="+", choices=list(VIEWS), default=["nucleus"])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--inner", action=argparse.BooleanOptionalAction, default=True, help="pairs of folds too")
+    parser.add_argument(
+        "--inner", action=argparse.BooleanOptionalAction, default=True, help="also train on pairs of folds"
+    )
     args = parser.parse_args(argv)
     cells = herlev.read()
     for seed, name in itertools.product(args.seeds, args.views):
         for folds in fold_sets() if args.inner else fold_sets()[:4]:
             train_network(cells, VIEWS[name], folds, seed)
-            print(f"{name}, seed {seed}, learned from folds {folds}", flush=True)
+            print(f"{name}, seed {seed}, trained on folds {folds}", flush=True)
     return 0
 
 

@@ -1,14 +1,14 @@
-"""A slide's way beside the bare network: tiles a second, what coarse-to-fine saves, memory on a huge slide.
+"""Compare reading slides with the bare network in tiles a second, and measure coarse-to-fine reading and memory.
 
-    python -m benchmarks.slides [--var var] [--parts speed coarse memory]
+    python -m benchmarks.speed.slides [--var var] [--parts speed coarse memory]
 
-speed: slides go through the real processes (python -m serving serve-slides), from their arrival to their reading; in
-turns with them the bare ONNX session works on the same tiles in memory on all cores, as one session of so many threads
-and as so many of one thread; the faster of the two counts. Unfit tiles are not counted, as no network sees them. The
-processor time of all processes is told too, which a busy machine disturbs less than wall time.
-coarse: simulated slides read whole, and in stages from what a small look finds most telling: the same triage?
-memory: a slide of 100,000 x 80,000 pixels; the peak of every process.
-SIMULATED slides. The model is the champion of `var` (python -m training pathology makes it).
+speed: slides pass through the real processes (python -m serving serve-slides), from upload to reading. In turn with
+them, bare ONNX sessions process the same tiles from memory on all cores, as one session with all threads and as one
+single-threaded session per core; the faster of the two counts. Unfit tiles do not count, because no network reads them.
+The processor time of all processes is printed too, which other load disturbs less than wall time.
+coarse: simulated slides are read completely, and in stages from the most informative tiles on: is the triage the same?
+memory: a slide of 100,000 x 80,000 pixels; the peak memory of every process.
+SIMULATED slides. The model is the champion of `var` (trained by python -m training pathology).
 """
 
 from __future__ import annotations
@@ -25,14 +25,15 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parents[1]
+from benchmarks.speed.common import ROOT
+
 SLIDE_SIZES = {"speed": (64, 64, 8), "memory": (391, 313, 16)}  # columns, rows of stored tiles; repeat
-COARSE_SLIDE_SIZE = (16, 12)  # of a slide read both ways
+COARSE_SLIDE_SIZE = (16, 12)  # of a slide of the coarse part
 END_STATES = ("ready", "abstained", "failed", "quality_failed")
 
 
 class SlideService:
-    """The real slides' process on a store of its own."""
+    """The real slide service, with a store of its own."""
 
     def __init__(self, var: Path, version: str, policy: str = ""):
         from serving import settings
@@ -55,7 +56,7 @@ class SlideService:
             self.process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log)
 
     def submit(self, path: Path) -> str:
-        """The id of a slide that arrived; its file is not copied but moved."""
+        """Hand in a slide; returns its id. Its file is moved, not copied."""
         from serving.core.identifiers import new_id
         from serving.pathology.slides import storage
         from serving.pathology.slides import store as slide_store
@@ -70,7 +71,7 @@ class SlideService:
         return slide_id
 
     def wait_for_result(self, slide_id: str, on_poll: Any = None) -> tuple[dict[str, Any], float]:
-        """(its row, seconds) once it is at its end."""
+        """Wait until a slide is finished; returns its row and the seconds."""
         from serving.pathology.slides import store as slide_store
 
         started = time.perf_counter()
@@ -92,10 +93,10 @@ class SlideService:
         return [root_process, *root_process.children(recursive=True)]
 
     def cpu_seconds(self) -> float:
-        """Processor seconds of all that live, and of their children that ended."""
+        """Processor seconds of all running processes and of their finished children."""
         total = 0.0
         for process in self.processes():
-            with suppress(Exception):  # it ended meanwhile: its parent counts it
+            with suppress(Exception):  # it ended meanwhile, and its parent counts it
                 times = process.cpu_times()
                 total += times.user + times.system + times.children_user + times.children_system
         return total
@@ -122,7 +123,7 @@ def render_slide(name: str, path: Path, mpp: float = 0.5) -> Path:
 
 
 def measure_network(graph: bytes, tiles: Any, cores: int, single_session: bool) -> tuple[float, float]:
-    """(tiles a second, processor seconds a tile) of the network alone."""
+    """(tiles a second, processor seconds per tile) of the network alone."""
     from concurrent.futures import ThreadPoolExecutor
 
     from models.pathology.onnx_sessions import BATCH_SIZE, TileGraph
@@ -168,7 +169,7 @@ def measure_speed(var: Path, version: str, rounds: int) -> None:
             service.start()
             copy = Path(folder) / "slide.tiff"
             shutil.copyfile(source_slide, copy)
-            service.wait_for_result(service.submit(copy))  # what is loaded once is not measured
+            service.wait_for_result(service.submit(copy))  # warm-up
             rows = []
             for _ in range(rounds):
                 network_rates = [
@@ -194,11 +195,11 @@ def measure_speed(var: Path, version: str, rounds: int) -> None:
                     )
                 )
                 print(f"{tile_count:,} tiles in {seconds:.1f} s: {rows[-1][0]:.0f} a second; the network alone {best_rate:.0f} "
-                      f"(one session {np.mean([network_rates[0][0], network_rates[2][0]]):.0f}, one a core "
-                      f"{np.mean([network_rates[1][0], network_rates[3][0]]):.0f}); processor {1e3 * cpu_seconds / tile_count:.2f} ms a tile, alone "
+                      f"(one session {np.mean([network_rates[0][0], network_rates[2][0]]):.0f}, one per core "
+                      f"{np.mean([network_rates[1][0], network_rates[3][0]]):.0f}); processor {1e3 * cpu_seconds / tile_count:.2f} ms per tile, alone "
                       f"{1e3 * least_cpu:.2f}", flush=True)  # fmt: skip
         ratio, processor = (float(np.median([row[index] for row in rows])) for index in (2, 3))
-        print(f"end to end over the network alone, {core_count} cores: {ratio:.2f} of its tiles a second (asked: 0.9); "
+        print(f"end to end over the network alone, {core_count} cores: {ratio:.2f} of its tiles a second (goal: 0.9); "
               f"{processor:.2f} by processor time")  # fmt: skip
     finally:
         service.stop()
@@ -208,7 +209,7 @@ def measure_speed(var: Path, version: str, rounds: int) -> None:
 
 
 def read_stage(bundle: Any, policy: Any, graph: Any, tiles: Any, outputs: Any, stages: Any, stage: int) -> Any:
-    """The reading after a stage, as serving/pathology/workflow/steps.py makes it."""
+    """The reading after a stage, as serving/pathology/workflow/steps.py computes it."""
     import numpy as np
 
     from models.pathology.decision import TileTable, decide, usable_rows
@@ -230,7 +231,7 @@ def read_stage(bundle: Any, policy: Any, graph: Any, tiles: Any, outputs: Any, s
     return decide(bundle.card, policy, table, used_rows, logits, attention, weights_of_tiles)
 
 
-def measure_coarse(var: Path, version: str, slides_: int) -> None:
+def measure_coarse(var: Path, version: str, slide_count: int) -> None:
     import numpy as np
 
     from datasets.slides import sandbox, tiling, tissue
@@ -257,7 +258,7 @@ def measure_coarse(var: Path, version: str, slides_: int) -> None:
             update={"bundles": var / "bundles", "public_key": var / "keys/signing.pub.pem", "slides": Path(folder)}
         )
         runner = TileRunner(settings_read.model_copy(update={"paths": paths}))
-        for slide_index in range(slides_):
+        for slide_index in range(slide_count):
             label = CLASSES[slide_index % len(CLASSES)]
             path = pyramid.write_tiff(
                 Path(folder) / "a.tiff", simulate_slide(9_000 + slide_index, label, *COARSE_SLIDE_SIZE)
@@ -285,8 +286,8 @@ def measure_coarse(var: Path, version: str, slides_: int) -> None:
             print(f"{label:<5} {len(tiles):>5} tiles: {full_reading.triage} {full_reading.probability or 0:.3f}; "
                   f"{end:>4} of them: {stage_reading.triage} {stage_reading.probability or 0:.3f}", flush=True)  # fmt: skip
         runner.close()
-    print(f"coarse to fine: {same_triage} of {slides_} slides with the same triage, {np.mean(shares):.0%} of the tiles read "
-          "(asked: all, a third at most)")  # fmt: skip
+    print(f"coarse to fine: {same_triage} of {slide_count} slides with the same triage, {np.mean(shares):.0%} of the tiles read "
+          "(goal: all, with at most a third)")  # fmt: skip
 
 
 # --- memory
@@ -322,7 +323,7 @@ def measure_memory(var: Path, version: str) -> None:
         started = time.perf_counter()
         path = render_slide("memory", service.home_dir / "huge.tiff", mpp=0.25)
         size = path.stat().st_size
-        print(f"painted in {time.perf_counter() - started:.0f} s: {size / 1e9:.2f} GB", flush=True)
+        print(f"simulated in {time.perf_counter() - started:.0f} s: {size / 1e9:.2f} GB", flush=True)
         service.start()
         row, seconds = service.wait_for_result(service.submit(path), record_peak)
         slide_facts = row["reading"]["slide"]
@@ -331,7 +332,7 @@ def measure_memory(var: Path, version: str) -> None:
         )
         for name, peak in sorted(peaks.items()):
             print(f"peak of {name:<12} {peak / 1024:>7,.0f} MB")
-        print(f"all together {peak_total[0] / 1024:,.0f} MB at most (asked: every process under 1,500 MB)")
+        print(f"all together {peak_total[0] / 1024:,.0f} MB at most (goal: every process under 1,500 MB)")
     finally:
         service.stop()
 
@@ -341,12 +342,14 @@ def find_model(var: Path) -> str:
 
     bundles_dir = var / "bundles/pathology"
     if not bundles_dir.is_dir():
-        print(f"There is no model under {bundles_dir}; it is trained first.", flush=True)
+        print(f"There is no model under {bundles_dir}; training one first.", flush=True)
         command = [sys.executable, "-m", "training", "pathology", "--var", str(var), "--quiet"]
         subprocess.run(command, cwd=ROOT, check=True)
     version = read_alias(bundles_dir) or read_alias(bundles_dir, "challenger")
     if version is None:
-        raise SystemExit(f"{bundles_dir}: neither champion nor challenger. Train one: python -m training pathology")
+        raise SystemExit(
+            f"{bundles_dir} has neither a champion nor a challenger. Train one: python -m training pathology"
+        )
     return version
 
 
@@ -356,8 +359,8 @@ def main() -> None:
     parser.add_argument(
         "--parts", nargs="+", choices=("speed", "coarse", "memory"), default=["speed", "coarse", "memory"]
     )
-    parser.add_argument("--rounds", type=int, default=3, help="of speed")
-    parser.add_argument("--slides", type=int, default=20, help="read both ways")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds of the speed part")
+    parser.add_argument("--slides", type=int, default=20, help="slides of the coarse part")
     args = parser.parse_args()
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"
     var = args.var.resolve()

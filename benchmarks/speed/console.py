@@ -1,9 +1,10 @@
-"""The console in a real browser, beside a page that is nothing but HTML.
+"""Measure the console in a real browser, compared with a page of nothing but HTML.
 
-    python -m benchmarks.console [--companies 100000]
+    python -m benchmarks.speed.console [--companies 100000]
 
-Prints what a first page weighs and when it is there (200 KB and 1 s are asked), how long a what-if takes from the key
-to the figure (150 ms at the 95th percentile is asked), and how a table of 100,000 companies opens, sorts and scrolls.
+Prints the size of a first page and how long it takes to appear (goals: 200 KB and 1 s), how long a what-if takes from
+the key press to the figure (goal: 150 ms at the 95th percentile), and how a table of 100,000 companies opens, sorts and
+scrolls.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
-from benchmarks.serving import ROOT, TELEMETRY_OFF, build, build_companies, var_dir
+from benchmarks.speed.common import ROOT, TELEMETRY_OFF, build_companies, build_households, var_dir
 
 CHROMIUM = "/usr/bin/chromium"
 FLAGS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
@@ -35,35 +36,35 @@ BARE_PAGE = (
     "<!doctype html><title>bare</title><link rel=icon href=data:,><header><nav><a href=#>A page</a></nav></header>"
 )
 PAGE_WEIGHT_JS = """() => [...performance.getEntriesByType("navigation"), ...performance.getEntriesByType("resource")]
-    .filter((each) => !each.name.endsWith(".ttf")).reduce((sum, each) => sum + each.encodedBodySize, 0)"""
-# From the key to the figure on the page, pause and all (it may stay the same figure); and what of it the answer took.
+    .filter((entry) => !entry.name.endsWith(".ttf")).reduce((sum, entry) => sum + entry.encodedBodySize, 0)"""
+# From the key press to the figure on the page, including the debounce, and the part of it that the response took.
 TYPING_JS = """async () => {
-  const field = document.querySelector("[name=monthly_debt_service]"), shown = document.querySelector(".preview");
-  const set = Object.getOwnPropertyDescriptor(HTMLInputElement.prototype, "value").set, found = [];
-  for (let at = 0; at < 120; at += 1) {
-    const began = performance.now();
-    const told = new Promise((done, broken) => {
-      const late = setTimeout(() => broken(new Error(`no figure for key ${at} within 10 s`)), 10_000);
-      const eye = new MutationObserver(() => {
-        if (shown.querySelector("[aria-busy=true]")) return;
-        eye.disconnect();
-        clearTimeout(late);
-        done(performance.now() - began);
+  const field = document.querySelector("[name=monthly_debt_service]"), preview = document.querySelector(".preview");
+  const set = Object.getOwnPropertyDescriptor(HTMLInputElement.prototype, "value").set, times = [];
+  for (let key = 0; key < 120; key += 1) {
+    const started = performance.now();
+    const settled = new Promise((resolve, reject) => {
+      const timeout = setTimeout(() => reject(new Error(`no figure for key ${key} within 10 s`)), 10_000);
+      const observer = new MutationObserver(() => {
+        if (preview.querySelector("[aria-busy=true]")) return;
+        observer.disconnect();
+        clearTimeout(timeout);
+        resolve(performance.now() - started);
       });
-      eye.observe(shown, { subtree: true, attributeFilter: ["aria-busy"] });
+      observer.observe(preview, { subtree: true, attributeFilter: ["aria-busy"] });
     });
-    set.call(field, String(501 + 37 * at));
+    set.call(field, String(501 + 37 * key));
     field.dispatchEvent(new Event("input", { bubbles: true }));
-    found.push(await told);
-    await new Promise((done) => setTimeout(done, 60));
+    times.push(await settled);
+    await new Promise((resolve) => setTimeout(resolve, 60));
   }
-  const asked = performance.getEntriesByType("resource").filter((each) => each.name.endsWith("/what-if"));
-  return [found, asked.map((each) => each.duration)];
+  const requests = performance.getEntriesByType("resource").filter((entry) => entry.name.endsWith("/what-if"));
+  return [times, requests.map((entry) => entry.duration)];
 }"""
 SCROLL_JS = """async () => {
   const body = document.querySelector(".long-body"), frames = [];
   let before = await new Promise(requestAnimationFrame);
-  for (let at = 0; at < 240; at += 1) {
+  for (let step = 0; step < 240; step += 1) {
     body.scrollTop += 14_000;
     const now = await new Promise(requestAnimationFrame);
     frames.push(now - before);
@@ -72,11 +73,11 @@ SCROLL_JS = """async () => {
   return [frames, body.scrollTop, document.querySelectorAll(".long-row").length];
 }"""
 SORT_JS = """async () => {
-  const began = performance.now();
+  const started = performance.now();
   document.querySelectorAll(".long-head button")[2].click();
   await new Promise(requestAnimationFrame);
   await new Promise(requestAnimationFrame);
-  return performance.now() - began;
+  return performance.now() - started;
 }"""
 
 
@@ -88,7 +89,7 @@ def main() -> None:
 
     with tempfile.TemporaryDirectory(dir=var_dir()) as name, sync_playwright() as playwright:
         folder = Path(name)
-        build(folder)
+        build_households(folder)
         build_companies(folder)
         service, base = start_service(folder)
         try:
@@ -125,7 +126,7 @@ def start_service(folder: Path) -> tuple[subprocess.Popen[bytes], str]:
         try:
             urllib.request.urlopen(f"{base}/healthz/ready", timeout=2).close()
             return service, base
-        except OSError as error:  # not there yet
+        except OSError as error:  # not listening yet
             if time.monotonic() > deadline:
                 raise SystemExit((folder / "service.log").read_text(encoding="utf-8")) from error
             time.sleep(0.3)
@@ -141,7 +142,7 @@ def create_token(folder: Path, role: str) -> str:
 
 
 def measure_first_page(browser: Any, base: str, token: str, role: str) -> None:
-    """Each time in a browser that has seen nothing, and beside it a bare page."""
+    """Open the page and a bare page in turns, each time in a browser without any cache."""
     with tempfile.TemporaryDirectory() as name:
         (Path(name) / "index.html").write_text(BARE_PAGE, encoding="utf-8")
         quiet_handler = type("Quiet", (http.server.SimpleHTTPRequestHandler,), {"log_message": lambda *_: None})
@@ -157,13 +158,13 @@ def measure_first_page(browser: Any, base: str, token: str, role: str) -> None:
         bare_server.shutdown()
     own_median, bare_median = statistics.median(own_seconds), statistics.median(bare_seconds)
     print(
-        f"first page, {role}: {weight / 1_000:.0f} kB (under 200 is asked), there after {1_000 * own_median:.0f} ms "
-        f"(1,000 is asked); {own_median / bare_median:.1f} times a bare page"
+        f"first page, {role}: {weight / 1_000:.0f} kB (goal: under 200), visible after {1_000 * own_median:.0f} ms "
+        f"(goal: 1,000); {own_median / bare_median:.1f} times a bare page"
     )
 
 
 def open_page(browser: Any, address: str, selector: str) -> tuple[float, int]:
-    """(seconds until it is there, bytes without a Chinese font, which only a machine without one is sent)."""
+    """(seconds until it is visible, bytes without the Chinese font, which only machines without one load)."""
     context = browser.new_context(locale="en-US")
     page = context.new_page()
     started = time.perf_counter()
@@ -186,7 +187,7 @@ def measure_what_if(browser: Any, base: str, token: str) -> None:
         f"{statistics.median(values):.0f} ms, 95 %: {statistics.quantiles(values, n=20)[-1]:.0f} ms"
         for values in (typing_ms, request_ms)
     ]
-    print(f"what-if, from key to figure: {summaries[0]} (150 is asked); of it the service's answer: {summaries[1]}")
+    print(f"what-if, from key to figure: {summaries[0]} (goal: 150); of it the response of the service: {summaries[1]}")
     page.close()
 
 
@@ -217,10 +218,10 @@ def measure_table(browser: Any, base: str, token: str, companies: int) -> None:
     sorting = page.evaluate(SORT_JS)
     frames, scroll_top, visible_rows = page.evaluate(SCROLL_JS)
     print(
-        f"a table of {companies:,} rows: there after {opening:.1f} s, sorted in {sorting:.0f} ms; "
+        f"a table of {companies:,} rows: visible after {opening:.1f} s, sorted in {sorting:.0f} ms; "
         f"scrolled by {scroll_top:,.0f} px, a frame takes {statistics.median(frames):.0f} ms, 95 %: "
         f"{statistics.quantiles(frames, n=20)[-1]:.0f} ms; "
-        f"{visible_rows} of its rows are in the page"
+        f"{visible_rows} of its rows are in the document"
     )
     page.close()
 

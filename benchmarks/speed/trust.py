@@ -1,10 +1,10 @@
-"""What proof costs: a decision with its whole transaction, receipts verified, a log of a million leaves audited.
+"""Measure what the audit log costs: decisions with their whole transaction, receipts, an audit of a million entries.
 
-    python -m benchmarks.trust [--rounds 5] [--leaves 1000000] [--receipts 100000]
+    python -m benchmarks.speed.trust [--rounds 5] [--leaves 1000000] [--receipts 100000]
 
-Asked: a decision at most 1.4 times one that leaves its row alone (same request, same process, SQLite synced at each
-commit; 16 callers at once, as many as share a commit, and one alone); 100,000 receipts under 10 s; the audit of a
-million leaves with their decisions and meter lines under 60 s, and linear.
+Goals: a decision takes at most 1.4 times one that only stores its row (same request, same process, SQLite synced at
+each commit; 16 callers at once, as many as share a commit, and one alone); 100,000 receipts are verified in 10 s; an
+audit of a million entries with their decisions and meter lines takes 60 s, and grows linearly.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from benchmarks.serving import TELEMETRY_OFF, build
+from benchmarks.speed.common import TELEMETRY_OFF, build_households
 
 if TYPE_CHECKING:
     from serving.decisions.service import DecisionService
@@ -32,10 +32,9 @@ CONCURRENT_CALLERS = 16
 
 
 def measure_decisions(folder: Path, rounds: int) -> None:
-    """Decided in this process, without HTTP, which would only make the ratio smaller. By turns, so that what else the
-    machine does falls on both alike."""
+    """Measure in this process, because HTTP would only lower the ratio; in turns, so that other load affects both alike."""
     os.environ.update(TELEMETRY_OFF)
-    body = json.dumps({"indicators": build(folder), "raises": False}).encode()
+    body = json.dumps({"indicators": build_households(folder), "raises": False}).encode()
     times_by_callers = asyncio.run(_measure_in_turns(folder, body, rounds * 60))
     for callers, (row_only, full_transaction) in times_by_callers.items():
         ratios = [full_time / row_time for row_time, full_time in zip(row_only, full_transaction, strict=True)]
@@ -43,12 +42,12 @@ def measure_decisions(folder: Path, rounds: int) -> None:
         low, middle, high = statistics.quantiles(ratios, n=4)
         print(
             f"{callers:>2} callers: row alone {medians[0]:,.0f} us a decision, whole transaction {medians[1]:,.0f} us; ratio "
-            f"of medians {medians[1] / medians[0]:.2f}, median ratio {middle:.2f} (quartiles {low:.2f}-{high:.2f}); asked 1.4"
+            f"of medians {medians[1] / medians[0]:.2f}, median ratio {middle:.2f} (quartiles {low:.2f}-{high:.2f}); goal 1.4"
         )
 
 
 async def _measure_in_turns(folder: Path, body: bytes, turns: int) -> dict[int, tuple[list[float], list[float]]]:
-    """Callers at once -> seconds of each turn, with the row alone and with the whole transaction."""
+    """Concurrent callers -> seconds of each turn, with the row alone and with the whole transaction."""
     from serving.decisions.products.base import products
 
     product = products()["credit_limit"]
@@ -93,14 +92,14 @@ def _start_runtime(directory: Path, row_only: bool) -> DecisionService:
             connection.execute(insert, [record.row for record in records])
             return Applied([None] * len(records), lambda: None)
 
-        service.store._apply = write  # the side that it is measured against has no public seam
+        service.store._apply = write  # the baseline has no public seam
     service.start()
     return service
 
 
 def fill_store(folder: Path, count: int) -> sa.Engine:
-    """A store of `count` decisions of 3 kB, each with its leaf and its meter line, written as the service does."""
-    from serving.core.audit import entries as leaves
+    """A store of `count` decisions of 3 kB, each with its log entry and meter line, written as the service does."""
+    from serving.core.audit import entries as log_entries
     from serving.core.audit import log
     from serving.core.audit.provenance import Provenance, store_provenance
     from serving.core.audit.verify import canonical_json
@@ -126,9 +125,14 @@ def fill_store(folder: Path, count: int) -> sa.Engine:
         rows, entries, charges = [], [], []
         for i in range(first_index, min(first_index + 20_000, count)):
             timestamp = f"2026-11-{i % 28 + 1:02d}T00:00:00.000Z"
-            row = common_fields | {"id": f"{i:032x}", "created": timestamp, "answer": answer, "salt": leaves.new_salt()}
+            row = common_fields | {
+                "id": f"{i:032x}",
+                "created": timestamp,
+                "answer": answer,
+                "salt": log_entries.new_salt(),
+            }
             rows.append(row)
-            entries.append(leaves.decision_entry(row, "credit_limit", {"n": i}, provenance.sha256, price, ()))
+            entries.append(log_entries.decision_entry(row, "credit_limit", {"n": i}, provenance.sha256, price, ()))
             charges.append(price.charge(row["id"], "t", "credit_limit", timestamp))
         with engine.begin() as connection:
             start = log.append(connection, entries)
@@ -150,20 +154,20 @@ def measure_audits(folder: Path, count: int) -> None:
         signer = CheckpointSigner(engine, directory / "log.pem", directory / "checkpoints", "benchmark/log")
         started = time.perf_counter()
         signer.checkpoint()
-        print(f"checkpoint over {size:,} new leaves: {time.perf_counter() - started:.2f} s")
+        print(f"checkpoint over {size:,} new entries: {time.perf_counter() - started:.2f} s")
         key = load_public_key((directory / "log.pub.pem").read_bytes())
         started = time.perf_counter()
         report = audit_store(engine, key, directory / "checkpoints")
         seconds_by_size[size] = time.perf_counter() - started
         engine.dispose()
         assert not report.finding_count, report.findings[:3]
-        print(f"audit of {report.leaves:,} leaves, their decisions and meter lines: {seconds_by_size[size]:.1f} s")
+        print(f"audit of {report.leaves:,} entries, their decisions and meter lines: {seconds_by_size[size]:.1f} s")
     small_seconds, large_seconds = seconds_by_size.values()
-    print(f"ten times the leaves, {large_seconds / small_seconds:.1f} times the time; asked 60 s for 1,000,000 leaves")
+    print(f"ten times the entries, {large_seconds / small_seconds:.1f} times the time; goal 60 s for 1,000,000")
 
 
 def measure_receipts(folder: Path, count: int) -> None:
-    """Of a log of a million leaves or fewer: made from the store, then verified with the public key alone."""
+    """Create receipts from the largest store, then verify them with the public key alone."""
     from serving.core.audit.checkpoints import CheckpointSigner
     from serving.core.audit.receipts import for_entry
     from serving.core.audit.verify import ReceiptVerifier, canonical_json, load_public_key, parse_receipt
@@ -183,7 +187,7 @@ def measure_receipts(folder: Path, count: int) -> None:
         verifier.verify(parse_receipt(contents[i % receipt_count]))
     seconds = time.perf_counter() - started
     print(
-        f"receipts: {seconds_each * 1e3:.2f} ms to make one; {count:,} verified in {seconds:.1f} s; asked 10 s for 100,000"
+        f"receipts: {seconds_each * 1e3:.2f} ms to create one; {count:,} verified in {seconds:.1f} s; goal 10 s for 100,000"
     )
 
 
@@ -192,9 +196,9 @@ if __name__ == "__main__":
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--leaves", type=int, default=1_000_000)
     parser.add_argument("--receipts", type=int, default=100_000)
-    told = parser.parse_args()
+    args = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         (Path(scratch) / "decisions").mkdir()
-        measure_decisions(Path(scratch) / "decisions", told.rounds)
-        measure_audits(Path(scratch), told.leaves)
-        measure_receipts(Path(scratch), told.receipts)
+        measure_decisions(Path(scratch) / "decisions", args.rounds)
+        measure_audits(Path(scratch), args.leaves)
+        measure_receipts(Path(scratch), args.receipts)

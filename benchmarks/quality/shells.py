@@ -1,11 +1,11 @@
-"""How well the shell gate finds the shells of a SIMULATED zone, and how that falls as they hide better.
+"""Measure how well the shell gate finds the shells of a SIMULATED zone, depending on how well they hide.
 
-    python -m benchmarks.shells [--companies 20000] [--seed 1001]
+    python -m benchmarks.quality.shells [--companies 20000] [--seed 1001]
 
-For each degree of hiding: the precision at a recall of .9 (the fewest points that reach it), of the gate's points and,
-side by side on the same companies, of what a single list would give (companies at the address, companies that share an
-officer, months of zero filing); then precision and recall of the gate's own two verdicts. Policy and rules were chosen
-on other seeds. A shell is what the simulator made one: real shells hide in ways that nobody here has thought of.
+For each degree of hiding: the precision at a recall of 0.9 of the gate's points and, on the same companies, of single
+indicators (companies at the address, companies that share an officer, months of zero filing); then precision and recall
+of the gate's two verdicts. Policy and rules were tuned on other seeds. A shell is what the simulator defines as one:
+real shells hide in ways that the simulator does not know.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-POLICY = Path(__file__).parents[1] / "configs" / "policies" / "scitech_risk.toml"
+POLICY = Path(__file__).parents[2] / "configs" / "policies" / "scitech_risk.toml"
 HIDING_DEGREES = (0.0, 0.3, 0.6, 0.9)
 TARGET_RECALL = 0.9
 SINGLE_INDICATORS = ("address_companies", "officer_companies", "zero_filing_months")
@@ -27,7 +27,7 @@ Floats = NDArray[np.float64]
 
 
 def precision_at(score: Floats, is_shell: NDArray[np.bool_], recall: float = TARGET_RECALL) -> tuple[float, float]:
-    """(precision, recall) of score >= the highest cut that reaches the recall; companies of equal score go together."""
+    """(precision, recall) at the highest cutoff that reaches the recall; companies of equal score stay together."""
     order = np.argsort(-score, kind="stable")
     found_counts = np.cumsum(is_shell[order])
     is_last_of_ties = np.r_[score[order][1:] != score[order][:-1], True]
@@ -37,6 +37,7 @@ def precision_at(score: Floats, is_shell: NDArray[np.bool_], recall: float = TAR
 
 
 def format_row(frame: pl.DataFrame, hiding: float) -> str:
+    """One line of the table: the companies of a zone with one degree of hiding."""
     from models.policy.arithmetic import ArrayOps
     from models.scitech_risk.limit_formula import INDICATORS
     from models.scitech_risk.policy import Policy

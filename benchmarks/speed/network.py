@@ -1,29 +1,27 @@
-"""The network columns beside plain sums over the same edges: does the graph step grow as the edges do?
+"""Compare the network features with plain sums over the same edges: does their time grow linearly with the edges?
 
-    python -m benchmarks.network [--edges 1000000] [--rounds 3]
+    python -m benchmarks.speed.network [--edges 1000000] [--rounds 3]
 
-Registers of simulated zones' links and invoices, from 10,000 edges up. Beside
-`datasets.scitech_risk.shell_features` the same run groups the same edges by company and sums them, which any reading of them must. Prints the seconds of both, edges a
-second, memory, and the exponent of the fitted curve seconds = a * edges ** exponent (1 is linear). One thread.
+Links and invoices of simulated zones, from 10,000 edges up. The same run computes `datasets.scitech_risk.shell_features`
+and, for comparison, groups the same edges by company and sums them, which is the least that any use of them costs.
+Prints the seconds of both, edges a second, memory, and the exponent of the fitted curve seconds = a * edges ** exponent
+(1 is linear). One thread.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
 import resource
-import subprocess
-import sys
 import time
-from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
-ONE_THREAD = {"POLARS_MAX_THREADS": "1", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+from benchmarks.speed.common import rerun
+
 SIZES = (10_000, 30_000, 100_000, 300_000, 1_000_000)
-EDGES_PER_COMPANY = 12  # links and invoices of a zone
+EDGES_PER_COMPANY = 12  # links and invoices
 
 
 def measure(max_edges: int, rounds: int) -> None:
+    """Measure registers of growing size, and fit the exponents."""
     import numpy as np
     import polars as pl
 
@@ -43,11 +41,11 @@ def measure(max_edges: int, rounds: int) -> None:
             times.append(time.perf_counter() - start)
         return min(times)
 
-    shell_features.shell_feature_columns(*_parts(simulate_zone(100, 0)))  # what is loaded once is not measured
+    shell_features.shell_feature_columns(*_tables(simulate_zone(100, 0)))  # warm-up
     print(f"{'edges':>10}  {'network':>9}  {'edges/s':>9}  {'sums':>9}  {'ratio':>6}  {'in loops':>8}  {'peak MiB':>8}")
     measurements: list[tuple[int, float, float]] = []
     for size in (size for size in SIZES if size <= max_edges):
-        companies, links, invoices = _parts(simulate_zone(-(-size // EDGES_PER_COMPANY), 7))
+        companies, links, invoices = _tables(simulate_zone(-(-size // EDGES_PER_COMPANY), 7))
         edges = links.height + invoices.height
         network_seconds, sum_seconds = (
             best(shell_features.shell_feature_columns, companies, links, invoices),
@@ -65,7 +63,7 @@ def measure(max_edges: int, rounds: int) -> None:
         print("SIMULATED zones; the best of", rounds, "rounds, one thread")
 
 
-def _parts(tables: dict) -> tuple:  # type: ignore[type-arg]
+def _tables(tables: dict) -> tuple:  # type: ignore[type-arg]
     return tables["companies"].select("company_id", "insured_staff"), tables["links"], tables["invoices"]
 
 
@@ -73,14 +71,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--edges", type=int, default=SIZES[-1], help="the largest register")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--here", action="store_true", help="in this process, on the threads it has")
+    parser.add_argument("--here", action="store_true", help="measure in this process, on all its threads")
     args = parser.parse_args()
     if args.here:
         measure(args.edges, args.rounds)
         return
-    command = [sys.executable, "-m", "benchmarks.network", "--here", "--edges", str(args.edges)]
-    command += ["--rounds", str(args.rounds)]
-    raise SystemExit(subprocess.run(command, cwd=ROOT, env={**os.environ, **ONE_THREAD}).returncode)
+    arguments = ("--here", "--edges", str(args.edges), "--rounds", str(args.rounds))
+    raise SystemExit(rerun("benchmarks.speed.network", *arguments))
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""A batch of stored subjects beside the same rows sent inline: rows a second, on SQLite.
+"""Compare a batch of stored subjects with the same rows sent inline, in rows a second on SQLite.
 
-    python -m benchmarks.stored [--subjects 20000] [--rounds 3]
+    python -m benchmarks.speed.stored [--subjects 20000] [--rounds 3]
 
-Both go through the service's own code, from the file that came to the file that goes: read, checked, scored, decided,
-recorded on disk. The stored ones are looked up, authorised, unsealed, and authorised again as they are recorded: under
-one authorisation for all, then with a personal one of each household beside it.
+Both run through the service's own code from the input file to the output file: rows are read, checked, scored, decided
+and recorded on disk. Stored subjects are also looked up, authorised, decrypted, and authorised again when they are
+recorded: first under one authorisation for all, then with a personal one of each household as well.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pathlib import Path
 import polars as pl
 import sqlalchemy as sa
 
-from benchmarks.serving import build, var_dir
+from benchmarks.speed.common import build_households, var_dir
 from datasets.credit_limit.county import schema
 from serving import settings
 from serving.core.db.schema import GRANTS
@@ -39,8 +39,8 @@ def build_grants(subjects: list[str | None]) -> list[dict[str, object]]:
             "valid_from": "2000", "valid_to": "2999", "document_sha256": "0" * 64, "grantor": "g"}  # fmt: skip
     kinds = ["government" if subject is None else "personal" for subject in subjects]
     return [
-        common | {"created": utc_now(), "id": f"{n:032x}", "kind": kind, "subject": one}
-        for n, (kind, one) in enumerate(zip(kinds, subjects, strict=True))
+        common | {"created": utc_now(), "id": f"{n:032x}", "kind": kind, "subject": subject}
+        for n, (kind, subject) in enumerate(zip(kinds, subjects, strict=True))
     ]
 
 
@@ -51,15 +51,18 @@ async def measure(folder: Path, args: argparse.Namespace) -> None:
     service = DecisionService(settings.load_settings(environ=environ), Metrics())
     service.start()
     model = service.deployed_model(products()["credit_limit"], None)
-    people = schema.sample(args.subjects, 7).drop("as_of")
-    source_file = folder / "whole.parquet"
-    people.write_parquet(source_file)
+    households = schema.sample(args.subjects, 7).drop("as_of")
+    source_file = folder / "subjects.parquet"
+    households.write_parquet(source_file)
     started = time.perf_counter()
     load_subjects(source_file, schema.TABLE, service.settings.store_location, 5.0, service.store.vault)
     print(f"{args.subjects:,} subjects loaded in {time.perf_counter() - started:.1f} s")
-    ids, field_names = people["household_id"], [column.name for column in model.fields if column.name in people.columns]
+    ids, field_names = (
+        households["household_id"],
+        [column.name for column in model.fields if column.name in households.columns],
+    )
     pseudonyms = [service.store.vault.pseudonym("credit_limit", household_id) for household_id in ids]
-    files = {"inline": people.select(field_names), "stored": pl.DataFrame({"subject_id": ids})}
+    files = {"inline": households.select(field_names), "stored": pl.DataFrame({"subject_id": ids})}
     for name, frame in files.items():
         frame.write_parquet(folder / f"{name}.parquet")
 
@@ -76,7 +79,7 @@ async def measure(folder: Path, args: argparse.Namespace) -> None:
 
     for label, entries in (
         ("one authorisation", build_grants([None])),
-        ("and one of each", build_grants([None, *pseudonyms])[1:]),
+        ("and one for each", build_grants([None, *pseudonyms])[1:]),
     ):
         with service.store.engine.begin() as connection:
             connection.execute(sa.insert(GRANTS), entries)
@@ -87,7 +90,7 @@ async def measure(folder: Path, args: argparse.Namespace) -> None:
         inline, stored = (statistics.median(rates) for rates in speeds.values())
         chunk_rows = service.settings.batch.chunk_subjects
         print(f"{label:>17}: inline {inline:,.0f} rows/s, stored {stored:,.0f} rows/s, {inline / stored:.1f} times; "
-              f"a piece of {chunk_rows:,} takes {chunk_rows / stored:.2f} s")  # fmt: skip
+              f"a chunk of {chunk_rows:,} takes {chunk_rows / stored:.2f} s")  # fmt: skip
     service.stop()
 
 
@@ -97,7 +100,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=var_dir()) as folder:
-        build(Path(folder))
+        build_households(Path(folder))
         asyncio.run(measure(Path(folder), args))
 
 

@@ -1,10 +1,10 @@
-"""What a pathologist would measure of a cell whose outline and nucleus are drawn: shapes, ratios, darkness, texture.
+"""Measure cells with given outlines of cell and nucleus: shapes, ratios, optical density, texture.
 
 x = measure(cells)                    # (n, 70) float64
 
-In the manner of Jantzen et al. (2005), less what needs a scale: Herlev's cells were resized, so every length here is a
-share of another length of the same cell. Darkness is optical density, -log10 of the light let through, against the
-lightest tenth of what is outside the cell, where there is enough of that.
+Following Jantzen et al. (2005), without features that need a scale: Herlev's cells were resized, so every length is
+relative to another length of the same cell. Optical density is -log10 of the transmittance, relative to the brightest
+tenth of the pixels outside the cell, where there are enough of them.
 """
 
 from __future__ import annotations
@@ -19,16 +19,17 @@ from datasets.pathology.checksummed_folder import Images
 
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
-RING_COUNT = 4  # from the rim of the nucleus to its middle
-MIN_OUTSIDE_PIXELS = 200  # pixels outside the cell by which white is told
+RING_COUNT = 4  # from the rim of the nucleus to its centre
+MIN_OUTSIDE_PIXELS = 200  # outside the cell, to estimate white
 
 
 def measure(cells: herlev.Cells) -> Floats:
+    """(n, 70) features of all cells."""
     return np.array([measure_cell(image, mask) for image, mask in zip(cells.images, cells.masks, strict=True)])
 
 
 def measure_cell(image: Images, mask: Images) -> Floats:
-    """(70,) of one cell: (h, w, 3) RGB, (h, w) of herlev's mask."""
+    """(70,) features of one cell; image (h, w, 3) RGB, mask (h, w) with the labels of Herlev."""
     nucleus = _largest_component(mask == herlev.NUCLEUS)
     cell = nucleus | _largest_component(np.isin(mask, (herlev.NUCLEUS, herlev.CYTOPLASM)))
     cytoplasm = cell & ~nucleus
@@ -46,7 +47,7 @@ def measure_cell(image: Images, mask: Images) -> Floats:
 
 
 def _largest_component(mask: Mask) -> Mask:
-    """The largest piece, its holes filled."""
+    """The largest connected component, with its holes filled."""
     from scipy import ndimage
 
     components, count = ndimage.label(mask)
@@ -57,7 +58,7 @@ def _largest_component(mask: Mask) -> Mask:
 
 
 def _optical_density(image: Images, mask: Images) -> Floats:
-    """(h, w, 3) optical density of each colour."""
+    """(h, w, 3) optical density by colour."""
     top, bottom, left, right = herlev.content_box(image)
     inside = np.zeros(mask.shape, bool)
     inside[top:bottom, left:right] = True
@@ -69,14 +70,14 @@ def _optical_density(image: Images, mask: Images) -> Floats:
 
 
 def _shape_features(mask: Mask) -> list[float]:
-    """Long to short axis, roundness, share of its hull's box, share of its disc, unevenness of the radius."""
+    """Axis ratio, roundness, share of the bounding box, share of the enclosing disc, variation of the radius."""
     from scipy import ndimage
 
     coordinates = np.argwhere(mask).astype(np.float64)
     axes = np.sqrt(np.maximum(np.linalg.eigvalsh(np.cov(coordinates.T)), 1e-6))
     rim = mask & ~ndimage.binary_erosion(mask)
     smooth = ndimage.gaussian_filter(mask.astype(np.float64), 1.5)
-    rim_length = np.hypot(*np.gradient(smooth)).sum()  # the coarea formula: longer rims cross more
+    rim_length = np.hypot(*np.gradient(smooth)).sum()  # by the coarea formula
     area = float(mask.sum())
     centre = coordinates.mean(0)
     radius = np.linalg.norm(np.argwhere(rim) - centre, axis=1)
@@ -92,13 +93,13 @@ def _principal_axes(coordinates: Floats) -> Floats:
 
 
 def _nucleus_offset(nucleus: Mask, cell: Mask) -> float:
-    """How far from the cell's middle the nucleus lies, as a share of the cell's radius."""
+    """Distance of the nucleus from the centre of the cell, relative to the cell's radius."""
     distance = np.linalg.norm(np.argwhere(nucleus).mean(0) - np.argwhere(cell).mean(0))
     return float(distance / np.sqrt(cell.sum() / np.pi))
 
 
 def _color_features(density: Floats, mask: Mask) -> Floats:
-    """Mean density, then of R, G, B; spread; quantiles; how red against blue."""
+    """Mean density, that of R, G and B, standard deviation, quantiles, differences from blue."""
     pixels = density[mask]
     grey = pixels.mean(1)
     mean = pixels.mean(0)
@@ -107,7 +108,7 @@ def _color_features(density: Floats, mask: Mask) -> Floats:
 
 
 def _ring_features(grey: Floats, nucleus: Mask) -> list[float]:
-    """Density of rings from the rim inwards, less the nucleus's mean, then the step across the rim."""
+    """Density of rings from the rim inwards minus the mean of the nucleus, then the step across the rim."""
     from scipy import ndimage
 
     depth = ndimage.distance_transform_edt(nucleus)
@@ -123,7 +124,7 @@ def _ring_features(grey: Floats, nucleus: Mask) -> list[float]:
 
 
 def _texture_features(grey: Floats, mask: Mask) -> list[float]:
-    """At three grains, each a share of the region's radius: contrast, skew, peaks and hollows to the area."""
+    """At three scales, relative to the radius of the region: contrast, skewness, density of peaks and of troughs."""
     from scipy import ndimage
 
     radius = np.sqrt(mask.sum() / np.pi)
@@ -137,16 +138,16 @@ def _texture_features(grey: Floats, mask: Mask) -> list[float]:
         band = (fine - coarse)[mask]
         size = int(2 * round(grain) + 1)
         peaks = ((fine == ndimage.maximum_filter(fine, size)) & mask).sum()
-        hollows = ((fine == ndimage.minimum_filter(fine, size)) & mask).sum()
+        troughs = ((fine == ndimage.minimum_filter(fine, size)) & mask).sum()
         spread = band.std()
         skew = ((band - band.mean()) ** 3).mean() / (spread**3 + 1e-9)
         features += [float(spread), float(skew), float(peaks * grain**2 / mask.sum() * 10)]
-        features += [float(hollows * grain**2 / mask.sum() * 10)]
+        features += [float(troughs * grain**2 / mask.sum() * 10)]
     return features
 
 
 def classifiers(seed: int = 0) -> dict[str, Any]:
-    """Three ways from measures to the seven classes."""
+    """Three classifiers from the measurements to the seven classes."""
     from lightgbm import LGBMClassifier
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
@@ -158,7 +159,7 @@ def classifiers(seed: int = 0) -> dict[str, Any]:
 
     return {
         "logistic": make_pipeline(make_normaliser(), LogisticRegression(C=0.1, max_iter=2_000)),
-        "vectors": make_pipeline(make_normaliser(), SVC(C=3.0, gamma=0.005, probability=True, random_state=seed)),
+        "svm": make_pipeline(make_normaliser(), SVC(C=3.0, gamma=0.005, probability=True, random_state=seed)),
         "trees": LGBMClassifier(n_estimators=200, learning_rate=0.04, num_leaves=8, min_child_samples=10, subsample=0.7,
                                 subsample_freq=1, colsample_bytree=0.3, reg_lambda=5.0, verbosity=-1, n_jobs=1,
                                 random_state=seed),

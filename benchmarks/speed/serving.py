@@ -1,9 +1,9 @@
-"""One decision over HTTP, with record and reasons, beside a bare FastAPI application that only runs the same graph.
+"""Compare one decision over HTTP, with record and reasons, with a bare FastAPI application that only runs the graph.
 
-    python -m benchmarks.serving [--seconds 5] [--rounds 5]
+    python -m benchmarks.speed.serving [--seconds 5] [--rounds 5]
 
-Both are driven in turn, by one process with 16 connections, one worker each. Prints the ratio of requests a second (at
-least 0.5 is asked), p50 and p99 in ms (p99 under 10 x p50), and the serving process's memory (under 400 MB).
+One process with 16 connections drives both in turn, one worker each. Prints the ratio of requests a second (goal: at
+least 0.5), p50 and p99 in ms (goal: p99 under 10 x p50), and the memory of the serving process (goal: under 400 MB).
 """
 
 from __future__ import annotations
@@ -22,135 +22,16 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    import polars as pl
+from benchmarks.speed.common import BOOSTERS, ROOT, TELEMETRY_OFF, TREES, build_companies, build_households, var_dir
 
-    from datasets.schema import ColumnSchema
-
-ROOT = Path(__file__).parents[1]
-TELEMETRY_OFF = {"ORT_DISABLE_TELEMETRY": "1", "BENTOML_DO_NOT_TRACK": "true", "MLFLOW_DISABLE_TELEMETRY": "true"}
 CONNECTIONS = 16
-FIELD_COUNT = 60  # of a request
-BOOSTERS, TREES = 5, 120  # about what configs/credit_limit.toml ends with
 SETUP_NOTE = f"{BOOSTERS * TREES} trees, {CONNECTIONS} connections, one worker each"
 
 
-# --- what both serve
-
-
-def build(folder: Path, households: int = 6_000) -> dict[str, Any]:
-    """A signed champion under `folder`, trained on a simulated county filled up to 60 fields; returns one applicant."""
-    import numpy as np
-    import polars as pl
-
-    from datasets.credit_limit.county import schema
-    from datasets.credit_limit.county.simulator import simulate_county as simulate
-    from datasets.schema import ColumnSchema
-
-    table, households_frame = schema.TABLE, simulate(households, seed=1)
-    moral_columns = [column for column in table.indicators if column.group in schema.MORAL_GROUPS]
-    inputs = [column for column in table.indicators if column not in moral_columns and column.kind != "text"]
-    decision_only_columns = [
-        *moral_columns,
-        *(column for column in table.indicators if column.kind == "text"),
-        table["age"],
-    ]
-    rng = np.random.default_rng(1)
-    filler_columns = [
-        ColumnSchema(name=f"filling_{i}", low=-10, high=10, unit="standard deviations")
-        for i in range(FIELD_COUNT - len(inputs) - len(decision_only_columns))
-    ]
-    households_frame = households_frame.with_columns(
-        pl.Series(column.name, rng.normal(size=households)) for column in filler_columns
-    )
-    return publish(
-        folder, "credit_limit", households_frame, [*inputs, *filler_columns], decision_only_columns, table.target.name
-    )
-
-
-def build_companies(folder: Path, companies: int = 6_000) -> dict[str, Any]:
-    """The same, trained on a simulated zone; its own fields, more than 60, of which its PD reads most."""
-    from datasets.scitech_risk.register import schema
-
-    table = schema.TABLE
-    excluded_groups = {"shell", "data_assets"}  # read by the gate and the limit
-    decision_only_columns = [
-        c for c in table.indicators if c.group in excluded_groups or c.name == "patent_value" or c.kind == "text"
-    ]
-    inputs = sorted(
-        (c for c in table.indicators if c not in decision_only_columns), key=lambda column: column.derived is not None
-    )
-    frame = schema.sample(companies, seed=1).frame
-    return publish(folder, "scitech_risk", frame, inputs, decision_only_columns, table.target.name)
-
-
-def publish(
-    folder: Path,
-    product: str,
-    frame: pl.DataFrame,
-    inputs: list[ColumnSchema],
-    decision_only_columns: list[ColumnSchema],
-    target: str,
-) -> dict[str, Any]:
-    import lightgbm
-    import numpy as np
-
-    from models import bundle
-    from models.card import Card, ContributionReference, ScoreHead
-    from models.feature_encoder import encode, order_levels
-    from models.scorecard.scaling import ScoreScale
-    from models.trees.forest import merge_boosters
-    from models.trees.onnx_graph import compile_graph, expected_raw_score
-    from models.trees.onnx_session import TabularSession
-
-    columns = order_levels(frame, inputs, target)
-    x, y = encode(frame, columns), frame[target].to_numpy()
-    params = {
-        **{"objective": "binary", "max_depth": 3, "num_leaves": 8, "verbosity": -1, "num_threads": 1, "seed": 1},
-        **{"learning_rate": 0.05, "feature_fraction": 0.5},
-    }
-    boosters = [lightgbm.train(params | {"seed": seed}, lightgbm.Dataset(x, y), TREES) for seed in range(BOOSTERS)]
-    forest = merge_boosters(boosters)
-    graph = compile_graph(
-        forest, slope=1.0, intercept=0.0, scale=ScoreScale(), n_features=len(columns)
-    ).SerializeToString()
-    scores = TabularSession(graph).run(x, reasons=True)
-    assert scores.contributions is not None
-    score_bins = np.array_split(np.argsort(scores.points), 16)
-    card = Card(
-        product=product,
-        model=product,
-        version="benchmark",
-        created="2026-01-01T00:00:00Z",
-        simulated=True,
-        purpose="benchmark",
-        not_for="decisions",
-        inputs=columns,
-        also=tuple(decision_only_columns),
-        target=target,
-        head=ScoreHead(slope=1.0, intercept=0.0, bias=expected_raw_score(forest)),
-        reference=ContributionReference(
-            points=tuple(float(scores.points[bin_rows].mean()) for bin_rows in score_bins),
-            contributions=tuple(tuple(scores.contributions[bin_rows].mean(axis=0).tolist()) for bin_rows in score_bins),
-        ),
-    )
-    private, _ = bundle.create_signing_keys(folder / "keys")
-    policy = (ROOT / f"configs/policies/{product}.toml").read_bytes()
-    bundles_dir = folder / "bundles" / product
-    bundle.write_bundle(bundles_dir / "benchmark", graph=graph, card=card, policy=policy, private_key=private)
-    bundle.set_alias(bundles_dir, "champion", "benchmark")
-    forest.save_model(folder / "forest.txt")
-    stated_columns = [column for column in (*columns, *decision_only_columns) if column.derived is None]
-    rows = frame.select(column.name for column in stated_columns)
-    rows.write_parquet(folder / "people.parquet")
-    integer_columns = {column.name for column in stated_columns if column.integer}
-    return {k: int(v) if k in integer_columns else v for k, v in rows.row(7, named=True).items() if v is not None}
-
-
 def bare_app() -> Any:
-    """The application to compare with: pydantic reads the same fields, the same graph runs, the PD goes back."""
+    """The application to compare with: pydantic reads the same fields, the same graph runs, the PD is returned."""
     import numpy as np
     import onnxruntime
     from fastapi import FastAPI
@@ -192,21 +73,21 @@ def bare_app() -> Any:
         x = np.array([row], np.float32)
         return {"pd": float(session.run(["pd"], {"x": x, "with_reasons": without_reasons})[0][0])}
 
-    pd.__annotations__ = {"applicant": Applicant}  # the class is made here, so its name means nothing to FastAPI
+    pd.__annotations__ = {"applicant": Applicant}  # the class is created here, so FastAPI cannot resolve its name
     app.post("/pd", response_model=Answer)(pd)
     return app
 
 
-# --- who asks
+# --- the client
 
 
 class Connection(asyncio.Protocol):
-    """Sends the same request again as soon as the answer is whole; keeps each one's seconds."""
+    """Send the same request again as soon as a response is complete, and record the seconds of each."""
 
     def __init__(self, request: bytes, times: list[float], deadline: float):
         self.request, self.times, self.deadline = request, times, deadline
         self.buffer = b""
-        self.expected_bytes = -1  # bytes of the answer, head and body
+        self.expected_bytes = -1  # of the response, header and body
         self.done = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: Any) -> None:
@@ -242,7 +123,7 @@ class Connection(asyncio.Protocol):
 
 
 def send_requests(port: int, path: str, body: bytes, seconds: float) -> dict[str, float]:
-    """Requests a second, p50 and p99 in ms."""
+    """Send requests for so many seconds; returns requests a second, p50 and p99 in ms."""
     import uvloop
 
     headers = {"Host": "x", "Content-Type": "application/json", "Content-Length": len(body)}
@@ -272,6 +153,8 @@ def send_requests(port: int, path: str, body: bytes, seconds: float) -> dict[str
 
 
 class Server:
+    """A server process, and requests to measure it with."""
+
     def __init__(self, command: list[str], path: str, body: bytes, folder: Path, product: str):
         from serving.core.security.token_issuer import issue_token
 
@@ -291,7 +174,7 @@ class Server:
             "YUHENG_LOG_KEY": str(folder / "log.pem"),
             "YUHENG_CHECKPOINTS": str(folder / "checkpoints"),
             "YUHENG_TOKENS": str(folder / "keys/tokens.pem"),
-            "YUHENG_RATE_PER_SECOND": "0",  # as fast as it can
+            "YUHENG_RATE_PER_SECOND": "0",  # unlimited
         }
         token = issue_token(folder / "keys/tokens.pem", "yuheng", tenant="bank", roles=["bank"], subject="benchmark")
         self.environ = {**environment, "BENCHMARK_TOKEN": token}
@@ -311,9 +194,9 @@ class Server:
                 time.sleep(0.5)
 
     def measure(self, seconds: float) -> dict[str, float]:
-        """From a process of its own. `cpu`: of the server, us a request, which a busy machine disturbs least."""
+        """Measure from another process. `cpu`: of the server, us per request, which a busy machine disturbs least."""
         cpu_before = self._cpu()
-        command = [sys.executable, "-m", "benchmarks.serving", "--ask", str(self.port), self.path, str(seconds)]
+        command = [sys.executable, "-m", "benchmarks.speed.serving", "--send", str(self.port), self.path, str(seconds)]
         completed = subprocess.run(
             command, cwd=ROOT, input=self.body, env=self.environ, capture_output=True, check=True
         )
@@ -322,7 +205,7 @@ class Server:
         return result
 
     def _cpu(self) -> float:
-        """Seconds that the server's processes have used."""
+        """Processor seconds that the server's processes have used."""
         import psutil
 
         root_process = psutil.Process(self.process.pid)
@@ -330,7 +213,7 @@ class Server:
         return float(sum(usage.user + usage.system for usage in cpu_times))
 
     def memory(self) -> dict[str, float]:
-        """MB resident, by process."""
+        """Resident memory in MB, by process."""
         import psutil
 
         processes = [psutil.Process(self.process.pid), *psutil.Process(self.process.pid).children(recursive=True)]
@@ -345,10 +228,10 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--ask", nargs=3, metavar=("PORT", "PATH", "SECONDS"), help=argparse.SUPPRESS)
+    parser.add_argument("--send", nargs=3, metavar=("PORT", "PATH", "SECONDS"), help=argparse.SUPPRESS)
     args = parser.parse_args()
-    if args.ask:
-        port, path, seconds = args.ask
+    if args.send:
+        port, path, seconds = args.send
         print(json.dumps(send_requests(int(port), path, sys.stdin.buffer.read(), float(seconds))))
         return
     compare_credit_limits(args.rounds, args.seconds)
@@ -358,16 +241,16 @@ def main() -> None:
 def compare_credit_limits(rounds: int, seconds: float) -> None:
     with tempfile.TemporaryDirectory(dir=var_dir()) as name:
         folder = Path(name)
-        applicant = build(folder)
+        applicant = build_households(folder)
         payload = {"indicators": applicant, "raises": False}
         with servers(folder, "credit_limit", "/v1/credit-limits", payload) as (own_server, bare_server):
             print(f"households: {len(applicant)} fields, {SETUP_NOTE}; with record, ledger and reasons:")
             compare(own_server, bare_server, rounds, seconds)
-            print("and with what would raise the limit, nine what-ifs more an answer:")
+            print("and with improvements that would raise the limit, nine what-ifs more per answer:")
             own_server.body = json.dumps(payload | {"raises": True}).encode()
             compare(own_server, bare_server, rounds, seconds)
             for process, size in own_server.memory().items():
-                print(f"memory: {size:.0f} MB  {process} (under 400 is asked of the one that serves)")
+                print(f"memory: {size:.0f} MB  {process} (goal for the serving process: under 400)")
 
 
 def compare_scitech_risks(rounds: int, seconds: float) -> None:
@@ -385,12 +268,12 @@ def compare_scitech_risks(rounds: int, seconds: float) -> None:
 
 @contextmanager
 def servers(folder: Path, product: str, route: str, payload: dict[str, Any]) -> Iterator[tuple[Server, Server]]:
-    """(ours, the bare one) with one product each."""
+    """Start both servers with one product: (ours, the bare one)."""
     own_server = Server(["serving", "serve"], route, json.dumps(payload).encode(), folder, product)
     flags = ["--factory", "--loop", "uvloop", "--http", "httptools", "--no-access-log", "--log-level", "warning"]
     body = json.dumps(payload["indicators"]).encode()
     try:
-        bare_server = Server(["uvicorn", "benchmarks.serving:bare_app", *flags], "/pd", body, folder, product)
+        bare_server = Server(["uvicorn", "benchmarks.speed.serving:bare_app", *flags], "/pd", body, folder, product)
         try:
             yield own_server, bare_server
         finally:
@@ -401,7 +284,7 @@ def servers(folder: Path, product: str, route: str, payload: dict[str, Any]) -> 
 
 def compare(own_server: Server, bare_server: Server, rounds: int, seconds: float) -> None:
     for server in (own_server, bare_server):
-        server.measure(1.0)  # warm
+        server.measure(1.0)  # warm-up
     results: list[tuple[dict[str, float], dict[str, float]]] = []
     for round_index in range(rounds):
         results.append((own_server.measure(seconds), bare_server.measure(seconds)))
@@ -414,16 +297,9 @@ def compare(own_server: Server, bare_server: Server, rounds: int, seconds: float
     ratio = statistics.median(own["rate"] / baseline["rate"] for own, baseline in results)
     cpu_ratio = statistics.median(baseline["cpu"] / own["cpu"] for own, baseline in results)
     spread = statistics.median(own["p99"] / own["p50"] for own, _ in results)
-    print(f"requests/s, ours / bare FastAPI: {ratio:.2f} (0.50 or more is asked)")
-    print(f"CPU a request, bare FastAPI / ours: {cpu_ratio:.2f}")
-    print(f"p99 / p50: {spread:.1f} (under 10 is asked)")
-
-
-def var_dir() -> Path:
-    """On the disk that the real store uses, so that its sync is the real one."""
-    folder = ROOT / "var"
-    folder.mkdir(exist_ok=True)
-    return folder
+    print(f"requests/s, ours / bare FastAPI: {ratio:.2f} (goal: at least 0.50)")
+    print(f"CPU per request, bare FastAPI / ours: {cpu_ratio:.2f}")
+    print(f"p99 / p50: {spread:.1f} (goal: under 10)")
 
 
 if __name__ == "__main__":

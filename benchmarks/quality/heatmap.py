@@ -1,16 +1,15 @@
-"""Does the heatmap light up where the tumour is? Three breast regions (BCSS), each left out in turn, read as slides.
+"""Measure whether a heatmap lights up where the tumour is, on three breast regions (BCSS), each held out in turn.
 
-    YUHENG_DATA=../shared/data python -m benchmarks.heatmap        # minutes; keeps what it saw in var/heatmap
+    YUHENG_DATA=../shared/data python -m benchmarks.quality.heatmap        # minutes; caches features in var/heatmap
 
-Each region is written as a pyramid of tiles in a TIFF at .25 um/px and read back as any slide is: checked, by its
-scale, at .5 um/px. A head (logistic) is learned on the tiles of two regions, on what a network of ImageNet sees in a
-tile of 128 px, in its middle at twice the scale, or in both: which, and how much the head is held back, is chosen on
-those two regions, each asked of the other. The third region's heatmap is the mean of the tiles that overlap a place,
-four at most. Its AUC is by pixel of the mask: a tumour's pixel against one that is none. The
-interval is over 1,000 resamples of blocks of 128 um, as neighbours are alike.
+Each region is written as a pyramidal TIFF at 0.25 um/px and read like any slide, at 0.5 um/px. A logistic head is fitted
+to the tiles of two regions, on the features of an ImageNet network for a tile of 128 px, for its centre at twice the
+scale, or for both; which of them, and the regularisation, is chosen on those two regions, each held out in turn. The
+heatmap of the third region averages the tiles that overlap at a position, four at most. Its AUC is by pixel of the mask:
+tumour against other tissue. The interval is over 1,000 resamples of blocks of 128 um, because neighbours are alike.
 
-Three patients, each with tumour, masks drawn coarsely: this shows that the way from slide to heatmap is sound, and
-nothing about a clinic.
+Three patients with tumour and coarse masks: this verifies the way from slide to heatmap, and says nothing about clinical
+use.
 """
 
 from __future__ import annotations
@@ -29,24 +28,25 @@ from numpy.typing import NDArray
 from datasets.pathology import bcss
 from datasets.slides.reader import Slide, open_slide
 from datasets.slides.tiling import Grid, GridConfig, read_tiles
+from models.metrics import Interval
 from models.pathology.network import NetConfig, TileNet
-from training.evaluation.metrics import BootstrapSamples, Interval, ScoreCounter, auc, bootstrap_interval
+from training.evaluation.metrics import BootstrapSamples, ScoreCounter, auc, bootstrap_interval
 
 CACHE = Path("var/heatmap")
 GRID = GridConfig(mpp=0.5, tile_size=128)
 TILE_STRIDE = 0.5  # of a tile, from one to the next
-CENTRE_WIDTH = 0.5  # of a tile's width: what is seen from nearer
-FEATURE_VIEWS = {"tile": slice(0, 1280), "middle": slice(1280, 2560), "both": slice(0, 2560)}
+CENTRE_WIDTH = 0.5  # of a tile's width
+FEATURE_VIEWS = {"tile": slice(0, 1280), "centre": slice(1280, 2560), "both": slice(0, 2560)}
 REGULARISATIONS = (1e-5, 1e-4, 1e-3, 1e-2)  # C of the logistic head
 STORED_TILE_SIDE = 256  # px a side of a stored tile
 PYRAMID_LEVELS = 3
-TUMOUR_SHARE, MAX_NORMAL_SHARE = 0.5, 0.1  # share of tumour from which, and up to which, a tile is learned from
-RESAMPLING_BLOCK = 4  # cells of the heatmap a side that are drawn together: 512 px, 128 um
+TUMOUR_SHARE, MAX_NORMAL_SHARE = 0.5, 0.1  # minimum share of a positive tile, maximum share of a negative one
+RESAMPLING_BLOCK = 4  # side of a block in heatmap cells: 512 px, 128 um
 Floats = NDArray[np.float64]
 
 
 def write_pyramid(region: bcss.Region, path: Path) -> Path:
-    """A pyramidal tiled TIFF with its scale, each level half of the one before."""
+    """Write a pyramidal tiled TIFF with its scale, each level half the size of the one before; returns its path."""
     import tifffile
     from PIL import Image
 
@@ -59,7 +59,7 @@ def write_pyramid(region: bcss.Region, path: Path) -> Path:
                 pixels,
                 tile=(STORED_TILE_SIDE, STORED_TILE_SIDE),
                 photometric="rgb",
-                compression="zlib",  # nothing is lost a second time
+                compression="zlib",  # lossless, because the source is already compressed
                 resolution=(unit, unit),
                 resolutionunit="CENTIMETER",
                 subfiletype=int(level > 0),
@@ -69,7 +69,7 @@ def write_pyramid(region: bcss.Region, path: Path) -> Path:
 
 
 def overlapping_grid(slide: Slide, width_of: float = 1.0) -> Grid:
-    """Every tile that lies within the slide, half a tile apart; or squares `width_of` it around their middles."""
+    """Every tile within the slide, half a tile apart; `width_of`: the share of a tile's width, around its centre."""
     assert slide.metadata.mpp is not None
     side = GRID.tile_size * GRID.mpp / slide.metadata.mpp[0]  # level-0 px
     width, height = slide.metadata.size
@@ -81,7 +81,7 @@ def overlapping_grid(slide: Slide, width_of: float = 1.0) -> Grid:
 
 
 def extract_features(region: bcss.Region, folder: Path) -> tuple[Floats, Grid]:
-    """(tiles, 2 x 1280) what the network sees in each tile and in its middle, and where the tiles lie."""
+    """(tiles, 2 x 1280) features of each tile and of its centre, and the grid of the tiles."""
     path = folder / f"{region.name}.tiff"
     with open_slide(path if path.exists() else write_pyramid(region, path)) as slide:
         grid, cache_path = overlapping_grid(slide), folder / f"{region.name}.npy"
@@ -101,13 +101,13 @@ def extract_features(region: bcss.Region, folder: Path) -> tuple[Floats, Grid]:
 
 
 def tumour_shares(region: bcss.Region, grid: Grid) -> Floats:
-    """(tiles,) share of tumour."""
+    """(tiles,) share of tumour in each tile."""
     side = round(grid.extent[0])
     return np.array([region.tumour[y : y + side, x : x + side].mean() for x, y in grid.positions])
 
 
 def build_heatmap(probability: Floats, grid: Grid) -> Floats:
-    """(rows, columns) of cells half a tile wide: the mean of the tiles that cover each."""
+    """(rows, columns) of cells half a tile wide: the mean over the tiles that cover each; probability: (tiles,)."""
     columns, rows = grid.shape
     total, count = np.zeros((rows + 1, columns + 1)), np.zeros((rows + 1, columns + 1))
     for down in (0, 1):
@@ -119,7 +119,7 @@ def build_heatmap(probability: Floats, grid: Grid) -> Floats:
 
 
 def pixel_auc(heat: Floats, region: bcss.Region, grid: Grid) -> Interval:
-    """AUC by pixel: each cell's tumour pixels against all cells' other pixels."""
+    """AUC by pixel: the tumour pixels of each cell against the other pixels of all cells."""
     side = round(grid.extent[0] * TILE_STRIDE)
     rows, columns = heat.shape
     mask = region.tumour[: rows * side, : columns * side]
@@ -134,7 +134,7 @@ def pixel_auc(heat: Floats, region: bcss.Region, grid: Grid) -> Interval:
 
 @dataclass(frozen=True)
 class Region:
-    """One region as a slide: what was seen in each tile, its share of tumour, and where it lies."""
+    """One region as a slide: features and share of tumour of each tile, and their grid."""
 
     source: bcss.Region
     features: Floats  # (tiles, 2 x 1280)
@@ -142,6 +142,7 @@ class Region:
     grid: Grid
 
     def evaluate(self, head: Any, view: str) -> Interval:
+        """AUC of a head's heatmap."""
         return pixel_auc(
             build_heatmap(head.predict_proba(self.features[:, FEATURE_VIEWS[view]])[:, 1], self.grid),
             self.source,
@@ -150,7 +151,7 @@ class Region:
 
 
 def fit_head(regions: Sequence[Region], view: str, regularisation: float) -> Any:
-    """A head on the tiles that are clearly one or the other."""
+    """Fit a logistic head to the tiles that are clearly positive or negative."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
@@ -167,7 +168,7 @@ def fit_head(regions: Sequence[Region], view: str, regularisation: float) -> Any
 
 
 def choose_settings(regions: Sequence[Region]) -> tuple[str, float]:
-    """What does best where each of the regions is asked of the other alone."""
+    """The view and regularisation with the best mean AUC, each of the regions held out in turn."""
 
     def mean_auc(settings: tuple[str, float]) -> float:
         folds = [
@@ -187,8 +188,8 @@ def choose_settings(regions: Sequence[Region]) -> tuple[str, float]:
 
 
 def main(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.heatmap", description=__doc__.splitlines()[0])
-    parser.add_argument("--folder", type=Path, default=CACHE, help="for the slides and what the network saw in them")
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.quality.heatmap", description=__doc__.splitlines()[0])
+    parser.add_argument("--folder", type=Path, default=CACHE, help="for the slides and their features")
     folder: Path = parser.parse_args(argv).folder
     folder.mkdir(parents=True, exist_ok=True)
     regions = []
@@ -196,7 +197,7 @@ def main(argv: list[str]) -> int:
         source = bcss.read(name)
         features, grid = extract_features(source, folder)
         regions.append(Region(source, features, tumour_shares(source, grid), grid))
-    print("AUC of the heatmap by pixel of the mask, one region left out:")
+    print("AUC of the heatmap by pixel of the mask, each region held out:")
     figures = []
     for held_out in regions:
         other_regions = [region for region in regions if region is not held_out]
@@ -205,7 +206,7 @@ def main(argv: list[str]) -> int:
         note = f"{len(held_out.grid):,} tiles, {held_out.source.tumour.mean():.0%} tumour; chosen: {view}, C {regularisation:g}"
         print(f"  {held_out.source.name}: {figures[-1]}  {note}", flush=True)
     print(f"  mean of the three: {np.mean([region.value for region in figures]):.4f}")
-    print("  Three patients: an engineering check.")
+    print("  Three patients: an engineering check only.")
     return 0
 
 

@@ -1,9 +1,11 @@
-"""`python -m benchmarks.reasons`: what exact reasons cost, beside the score alone and beside LightGBM's pred_contrib.
+"""Measure what exact reasons cost, compared with the score alone and with LightGBM's pred_contrib.
 
-All on one thread, in one run, taking turns; each figure is the best of the rounds, in processor time, as other work on
-the machine only adds to it. `score` is the same forest as a plain TreeEnsembleRegressor, without even
-the head; one row is a different row in each call. The forests: Taiwan's real table, and generated tables (normal
-columns, nearly all of them of some use) that spread their questions over many more sets of columns than real ones do.
+    python -m benchmarks.speed.reasons
+
+All variants run in turn on one thread; each figure is the best of the rounds in processor time, because other load only
+adds to it. `score` is the same forest as a plain TreeEnsembleRegressor, without the head; single-row calls use a
+different row each time. The forests are grown on Taiwan's real table, and on generated tables (normal columns, nearly
+all informative) whose splits combine many more sets of columns than those of real tables.
 """
 
 from __future__ import annotations
@@ -21,8 +23,8 @@ if TYPE_CHECKING:
     from lightgbm import Booster
 
 ROUNDS = 25
-SINGLE_ROW_CALLS = 60  # calls with one row in each round
-BATCH_ROWS = 1_000  # rows
+SINGLE_ROW_CALLS = 60  # in each round
+BATCH_ROWS = 1_000
 MAX_COST_RATIO, MIN_SPEEDUP = (
     3.0,
     12.0,
@@ -32,7 +34,7 @@ Floats = NDArray[np.float32]
 
 
 class Forest(NamedTuple):
-    """A bag of boosters to grow on a table."""
+    """A bag of boosters to be grown on a table."""
 
     table: str  # taiwan or generated
     boosters: int
@@ -45,7 +47,7 @@ FORESTS = [Forest(table, *bag) for table in ("taiwan", "generated") for bag in B
 
 
 def main() -> int:
-    """Prints the table; the exit status is 1 where a goal is missed."""
+    """Print the table; the exit status is 1 where a goal is missed."""
     os.environ |= {"ORT_DISABLE_TELEMETRY": "1", "OMP_NUM_THREADS": "1"}
     single_heading, batch_heading = "one row: us, and times the score", f"{BATCH_ROWS:,} rows: ms, times the score"
     print(f"{'':37}|  {single_heading:33} |  {batch_heading:33} | pred_contrib")
@@ -76,7 +78,7 @@ def _cells(times: dict[str, float], scale: float) -> str:
 
 
 def grow(forest: Forest) -> tuple[Booster, Floats]:
-    """The merged bag, and MANY rows, 5 % of their values missing."""
+    """Grow the merged bag; also returns BATCH_ROWS rows, 5 % of their values missing."""
     import lightgbm
 
     from models.trees.forest import merge_boosters
@@ -108,7 +110,7 @@ def load_taiwan() -> tuple[Floats, NDArray[np.int8]]:
 
 
 def generate_table(columns: int = 60, rows: int = 20_000) -> tuple[Floats, NDArray[np.int8]]:
-    """Normal columns of fading use, two products and a wave."""
+    """Normal columns of decreasing importance, with a product and a wave; (x, y)."""
     rng = np.random.default_rng(0)
     x = rng.normal(size=(rows, columns)).astype(np.float32)
     coefficients = rng.normal(size=columns) * np.exp(-np.arange(columns) / 20)
@@ -117,7 +119,7 @@ def generate_table(columns: int = 60, rows: int = 20_000) -> tuple[Floats, NDArr
 
 
 def measure(forest: Booster, x: Floats) -> dict[str, dict[str, float]]:
-    """Processor seconds for one row and for all rows of `x`: score, reasons, alone (no reasons wanted), contrib."""
+    """Processor seconds for one row and for all rows of `x`: score, with reasons, without reasons, pred_contrib."""
     from models.scorecard.scaling import ScoreScale
     from models.trees.onnx_graph import compile_graph
 
@@ -162,7 +164,7 @@ def _session(model: bytes) -> Any:
 
 
 def plain_tree_ensemble(forest: Booster) -> Any:
-    """The forest tree by tree, as converters write it: one output, the raw score (n, 1)."""
+    """The forest as converters write it, tree by tree, with one output, the raw score (n, 1)."""
     from onnx import TensorProto, helper
 
     nodes = ("treeids", "nodeids", "featureids", "modes", "values", "missing_value_tracks_true")

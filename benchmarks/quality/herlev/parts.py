@@ -1,6 +1,6 @@
-"""What each part alone says of the cells of some folds after learning from others: networks, measures, frozen features.
+"""Define the base models of a stack: fine-tuned networks, measurements, frozen features.
 
-Each part is a function (learned from, asked) -> (734, 7) probabilities; only the rows of unseen folds mean anything.
+A base model maps the folds that it is trained on to (734, 7) probabilities, valid for the rows of all other folds.
 """
 
 from __future__ import annotations
@@ -11,17 +11,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.herlev import morphometry, networks
-from benchmarks.herlev.networks import CACHE, VIEWS, Backbone, View
+from benchmarks.quality.herlev import morphometry, networks
+from benchmarks.quality.herlev.networks import CACHE, VIEWS, Backbone, View
 from datasets.pathology import herlev
 
 Floats = NDArray[np.float64]
-ModelFn = Callable[[tuple[int, ...]], Floats]  # the folds learned from -> (734, 7)
+ModelFn = Callable[[tuple[int, ...]], Floats]  # the training folds -> (734, 7)
 CLASSES = len(herlev.CLASSES)
 
 
 def load_or_compute(name: str, compute: Callable[[], Floats]) -> Floats:
-    """An array from the disk, made and put there where it is missing."""
+    """Load an array from disk; it is computed and stored there if missing."""
     path = CACHE / f"{name}.npy"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -34,9 +34,9 @@ def load_or_compute(name: str, compute: Callable[[], Floats]) -> Floats:
 
 
 def frozen_embedding(cells: herlev.Cells, view: View) -> Floats:
-    """(734, 1280) of a network as ImageNet left it, mean over the eight symmetries."""
+    """(734, 1280) embedding of an ImageNet network without fine-tuning, mean over the eight symmetries."""
 
-    def make() -> Floats:
+    def compute() -> Floats:
         from models.pathology.network import NetConfig, TileNet
         from training.pathology.train_network import predict
 
@@ -44,22 +44,23 @@ def frozen_embedding(cells: herlev.Cells, view: View) -> Floats:
         net = TileNet(NetConfig(backbone=view.backbone, side=view.side))
         return predict(net, tiles, symmetry_count=networks.SYMMETRIES)[1].astype(np.float64)
 
-    return load_or_compute(f"embedding-{view.name}", make)
+    return load_or_compute(f"embedding-{view.name}", compute)
 
 
 def frozen_features(cells: herlev.Cells, backbone: Backbone) -> ModelFn:
-    """Cell and nucleus side by side, as ImageNet's network sees them; a logistic model over both."""
+    """A logistic model on the frozen embeddings of cell and nucleus."""
     views = [View("cell", 0.1, 128, backbone), View("nucleus", 0.3, 96, backbone)]
     x = np.concatenate([frozen_embedding(cells, view) for view in views], 1)
     return _fit_model(cells, x, _logistic_model)
 
 
 def baseline_model(cells: herlev.Cells) -> ModelFn:
-    """The frozen features of the issue: Lite0 on the cell alone."""
+    """A logistic model on the frozen Lite0 embedding of the cell alone."""
     return _fit_model(cells, frozen_embedding(cells, View("cell", 0.1, 96, "efficientnet_lite0")), _logistic_model)
 
 
 def morphometry_model(cells: herlev.Cells, method: str) -> ModelFn:
+    """A classifier of morphometry.classifiers on the measurements."""
     return _fit_model(
         cells,
         load_or_compute("measures", lambda: morphometry.measure(cells)),
@@ -68,7 +69,7 @@ def morphometry_model(cells: herlev.Cells, method: str) -> ModelFn:
 
 
 def network_model(cells: herlev.Cells, view: str, seed_limit: int) -> ModelFn:
-    """The mean of the first `most` seeds on the disk, of as many as there are for so many folds."""
+    """The mean over the first `seed_limit` seeds on disk, or over all that exist for that number of folds."""
     return lambda folds: networks.mean_probabilities(
         VIEWS[view], folds, networks.available_seeds(VIEWS[view], len(folds))[:seed_limit]
     )
