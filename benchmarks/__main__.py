@@ -1,7 +1,7 @@
 """Run benchmarks one after the other and store their results: python -m benchmarks [NAME ... | all].
 
 Without a name the quick ones run. Each prints its figures, which are stored under benchmarks/results with the date, the
-commit and the machine; `make docs-reference` then writes docs/benchmarks.md anew.
+commit and the machine; `make docs-reference` then updates docs/benchmarks.md.
 """
 
 import subprocess

@@ -60,7 +60,8 @@ def load_product(product: str) -> tuple[Any, Any]:
         if error.name not in ("torch", "torchvision"):
             raise
         raise ConfigError(
-            f"{product} trains neural networks and needs {error.name}, which is not installed. Run `make .venv/.dev` to "
+            f"{product} trains neural networks and needs {error.name}, which is not installed. Run `make .venv/.dev` "
+            "to "
             "install it (5 GB, see configs/locks/dev.txt).\n"
             f"{product} 需要训练神经网络，但未安装 {error.name}。请运行 make .venv/.dev 安装（约 5 GB，见 "
             "configs/locks/dev.txt）。"

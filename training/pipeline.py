@@ -147,7 +147,7 @@ class TrainingPipeline(ABC):
         version = bundle.read_alias(self.bundles_dir, CHAMPION)
         if not version:
             return None
-        with self.reporter.step("judge the champion on the same rows"):
+        with self.reporter.step("evaluate the champion on the same rows"):
             try:
                 champion = bundle.load_bundle(self.bundles_dir / version, self.public_key, self.CARD_TYPE)
             except BundleError as error:

@@ -219,7 +219,8 @@ def report(name: str, study: Study, scores: Iterable[tuple[Task, FitResult]]) ->
         verdict = format_goals(figures["auc"], goals)
         line = (
             f"  {model:16} AUC {figures['auc']:.4f} [{figures['low']:.4f}, {figures['high']:.4f}]  "
-            f"slope {figures['slope']:.2f}  mean PD {figures['mean_pd']:.1%}, default rate {figures['default_rate']:.1%}  "
+            f"slope {figures['slope']:.2f}  mean PD {figures['mean_pd']:.1%}, default rate "
+            f"{figures['default_rate']:.1%}  "
         )
         if study.published_error:
             line += f"error {figures['error']:.1%} at {figures['cut']:.2f}  "

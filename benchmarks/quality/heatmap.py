@@ -2,14 +2,15 @@
 
     YUHENG_DATA=../shared/data python -m benchmarks.quality.heatmap        # minutes; caches features in var/heatmap
 
-Each region is written as a pyramidal TIFF at 0.25 um/px and read like any slide, at 0.5 um/px. A logistic head is fitted
-to the tiles of two regions, on the features of an ImageNet network for a tile of 128 px, for its centre at twice the
-scale, or for both; which of them, and the regularisation, is chosen on those two regions, each held out in turn. The
-heatmap of the third region averages the tiles that overlap at a position, four at most. Its AUC is by pixel of the mask:
-tumour against other tissue. The interval is over 1,000 resamples of blocks of 128 um, because neighbours are alike.
+Each region is written as a pyramidal TIFF at 0.25 um/px and read like any slide, at 0.5 um/px. A logistic head is
+fitted to the tiles of two regions, on the features of an ImageNet network for a tile of 128 px, for its centre at twice
+the scale, or for both; which of them, and the regularisation, is chosen on those two regions, each held out in turn.
+The heatmap of the third region averages the tiles that overlap at a position, four at most. Its AUC is by pixel of the
+mask: tumour against other tissue. The interval is over 1,000 resamples of blocks of 128 um, because neighbours are
+alike.
 
-Three patients with tumour and coarse masks: this verifies the way from slide to heatmap, and says nothing about clinical
-use.
+Three patients with tumour and coarse masks: this verifies the way from slide to heatmap, and says nothing about
+clinical use.
 """
 
 from __future__ import annotations
@@ -203,7 +204,8 @@ def main(argv: list[str]) -> int:
         other_regions = [region for region in regions if region is not held_out]
         view, regularisation = choose_settings(other_regions)
         figures.append(held_out.evaluate(fit_head(other_regions, view, regularisation), view))
-        note = f"{len(held_out.grid):,} tiles, {held_out.source.tumour.mean():.0%} tumour; chosen: {view}, C {regularisation:g}"
+        tumour = f"{held_out.source.tumour.mean():.0%} tumour"
+        note = f"{len(held_out.grid):,} tiles, {tumour}; chosen: {view}, C {regularisation:g}"
         print(f"  {held_out.source.name}: {figures[-1]}  {note}", flush=True)
     print(f"  mean of the three: {np.mean([region.value for region in figures]):.4f}")
     print("  Three patients: an engineering check only.")

@@ -1,4 +1,4 @@
-"""Split a table nine times (three repeats of stratified three-fold cross-validation), and fit what both tables share."""
+"""Split a table nine times (three repeats of stratified three-fold cross-validation), and share fits and reports."""
 
 from __future__ import annotations
 
@@ -26,7 +26,9 @@ def repeated_splits(y: Floats) -> Iterator[tuple[NDArray[np.intp], NDArray[np.in
 
 
 def mean_interval(values: Floats) -> tuple[float, float]:
-    """(mean, half width of its 95 % interval), the variance corrected for splits that share rows (Nadeau and Bengio 2003)."""
+    """(mean, half width of its 95 % interval), the variance corrected for splits that share rows (Nadeau and Bengio
+    2003).
+    """
     test_train_ratio = 1 / (FOLDS - 1)  # held-out rows per training row
     return float(values.mean()), T_95 * math.sqrt((1 / len(values) + test_train_ratio) * float(values.var(ddof=1)))
 

@@ -1,4 +1,4 @@
-"""Build what several speed benchmarks share: a signed champion of about the shipped size, and processes to measure in."""
+"""Share a signed champion of about the shipped size, and processes to measure in, between the speed benchmarks."""
 
 from __future__ import annotations
 

@@ -38,7 +38,8 @@ def main() -> int:
     bad = rng.random(OUTCOMES) < pd
     print(f"AUC of {OUTCOMES:,} outcomes             {best_time(lambda: statistics.auc(pd, bad), 3) * 1e3:6.1f} ms")
     print(
-        f"calibration of {OUTCOMES:,} outcomes     {best_time(lambda: statistics.calibration(pd, bad), 3) * 1e3:6.1f} ms"
+        f"calibration of {OUTCOMES:,} outcomes     {best_time(lambda: statistics.calibration(pd, bad), 3) * 1e3:6.1f} "
+        "ms"
     )
     return 0 if per_answer <= MAX_COUNT_MICROSECONDS and drift <= MAX_DRIFT_SECONDS else 1
 

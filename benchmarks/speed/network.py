@@ -2,10 +2,10 @@
 
     python -m benchmarks.speed.network [--edges 1000000] [--rounds 3]
 
-Links and invoices of simulated zones, from 10,000 edges up. The same run computes `datasets.scitech_risk.shell_features`
-and, for comparison, groups the same edges by company and sums them, which is the least that any use of them costs.
-Prints the seconds of both, edges a second, memory, and the exponent of the fitted curve seconds = a * edges ** exponent
-(1 is linear). One thread.
+Links and invoices of simulated zones, from 10,000 edges up. The same run computes
+`datasets.scitech_risk.shell_features` and, for comparison, groups the same edges by company and sums them, which is the
+least that any use of them costs. Prints the seconds of both, edges a second, memory, and the exponent of the fitted
+curve seconds = a * edges ** exponent (1 is linear). One thread.
 """
 
 from __future__ import annotations
@@ -54,8 +54,12 @@ def measure(max_edges: int, rounds: int) -> None:
         in_loops = shell_features.shell_feature_columns(companies, links, invoices)["loop_path"].count()
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         measurements.append((edges, network_seconds, sum_seconds))
-        print(f"{edges:>10,}  {network_seconds:>7.3f} s  {edges / network_seconds:>9,.0f}  {sum_seconds:>7.3f} s  {network_seconds / sum_seconds:>6.1f}  "
-              f"{in_loops:>8,}  {peak:>8,.0f}", flush=True)  # fmt: skip
+        print(
+            f"{edges:>10,}  {network_seconds:>7.3f} s  {edges / network_seconds:>9,.0f}  "
+            f"{sum_seconds:>7.3f} s  {network_seconds / sum_seconds:>6.1f}  "
+            f"{in_loops:>8,}  {peak:>8,.0f}",
+            flush=True,
+        )
     if len(measurements) > 1:
         log_edges, *log_seconds = np.log(np.array(measurements)).T
         for name, seconds in zip(("network", "sums"), log_seconds, strict=True):

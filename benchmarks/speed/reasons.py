@@ -65,7 +65,8 @@ def main() -> int:
         contrib = f"{figures['many']['contrib'] * 1e3:6.0f} {slower:6.1f} x"
         print(f"{name:37}|{_cells(figures['one'], 1e6)} |{_cells(figures['many'], 1e3)} | {contrib}", flush=True)
     print(
-        f"goals: with reasons at most {MAX_COST_RATIO:.0f} x the score alone; pred_contrib at least {MIN_SPEEDUP:.0f} x slower: ",
+        f"goals: with reasons at most {MAX_COST_RATIO:.0f} x the score alone; pred_contrib at least {MIN_SPEEDUP:.0f} "
+        "x slower: ",
         end="",
     )
     print("met" if goals_met else "MISSED")

@@ -290,7 +290,8 @@ def compare(own_server: Server, bare_server: Server, rounds: int, seconds: float
         results.append((own_server.measure(seconds), bare_server.measure(seconds)))
         own, baseline = results[-1]
         summaries = [
-            f"{name} {result['rate']:6.0f}/s p50 {result['p50']:5.1f} p99 {result['p99']:5.1f} ms {result['cpu']:5.0f} us CPU"
+            f"{name} {result['rate']:6.0f}/s p50 {result['p50']:5.1f} p99 {result['p99']:5.1f} ms {result['cpu']:5.0f} "
+            "us CPU"
             for name, result in (("ours", own), ("bare", baseline))
         ]
         print(f"round {round_index + 1}: {' | '.join(summaries)} | ratio {own['rate'] / baseline['rate']:.2f}")

@@ -81,7 +81,8 @@ class SlideService:
             time.sleep(0.05)
         if row["reading"] is None:
             raise SystemExit(
-                f"the slide is {row['state']}: {row['reasons']}\n{(self.home_dir / 'log').read_text(encoding='utf-8')[-2000:]}"
+                f"the slide is {row['state']}: "
+                f"{row['reasons']}\n{(self.home_dir / 'log').read_text(encoding='utf-8')[-2000:]}"
             )
         return row, time.perf_counter() - started
 
@@ -194,13 +195,20 @@ def measure_speed(var: Path, version: str, rounds: int) -> None:
                         least_cpu / (cpu_seconds / tile_count),
                     )
                 )
-                print(f"{tile_count:,} tiles in {seconds:.1f} s: {rows[-1][0]:.0f} a second; the network alone {best_rate:.0f} "
-                      f"(one session {np.mean([network_rates[0][0], network_rates[2][0]]):.0f}, one per core "
-                      f"{np.mean([network_rates[1][0], network_rates[3][0]]):.0f}); processor {1e3 * cpu_seconds / tile_count:.2f} ms per tile, alone "
-                      f"{1e3 * least_cpu:.2f}", flush=True)  # fmt: skip
+                print(
+                    f"{tile_count:,} tiles in {seconds:.1f} s: {rows[-1][0]:.0f} a second; "
+                    f"the network alone {best_rate:.0f} "
+                    f"(one session {np.mean([network_rates[0][0], network_rates[2][0]]):.0f}, one per core "
+                    f"{np.mean([network_rates[1][0], network_rates[3][0]]):.0f}); processor "
+                    f"{1e3 * cpu_seconds / tile_count:.2f} ms per tile, alone "
+                    f"{1e3 * least_cpu:.2f}",
+                    flush=True,
+                )
         ratio, processor = (float(np.median([row[index] for row in rows])) for index in (2, 3))
-        print(f"end to end over the network alone, {core_count} cores: {ratio:.2f} of its tiles a second (goal: 0.9); "
-              f"{processor:.2f} by processor time")  # fmt: skip
+        print(
+            f"end to end over the network alone, {core_count} cores: {ratio:.2f} of its tiles a second (goal: 0.9); "
+            f"{processor:.2f} by processor time"
+        )
     finally:
         service.stop()
 
@@ -216,8 +224,15 @@ def read_stage(bundle: Any, policy: Any, graph: Any, tiles: Any, outputs: Any, s
     from serving.pathology.workflow.sampling import weights
 
     tile_rows = stages.order[: stages.ends[stage]]
-    table = TileTable(tiles.places[tile_rows], tiles.extent, outputs.reasons[tile_rows], outputs.logits[tile_rows],
-                      outputs.embedding[tile_rows], outputs.distance[tile_rows], len(tiles))  # fmt: skip
+    table = TileTable(
+        tiles.places[tile_rows],
+        tiles.extent,
+        outputs.reasons[tile_rows],
+        outputs.logits[tile_rows],
+        outputs.embedding[tile_rows],
+        outputs.distance[tile_rows],
+        len(tiles),
+    )
     used_rows = usable_rows(bundle.card, table)
     weights_of_tiles = weights(stages.rank, stages.ends, stages.tops, stage)
     count = weights_of_tiles[used_rows]
@@ -283,11 +298,17 @@ def measure_coarse(var: Path, version: str, slide_count: int) -> None:
                     break
             same_triage += full_reading.triage == stage_reading.triage
             shares.append(share)
-            print(f"{label:<5} {len(tiles):>5} tiles: {full_reading.triage} {full_reading.probability or 0:.3f}; "
-                  f"{end:>4} of them: {stage_reading.triage} {stage_reading.probability or 0:.3f}", flush=True)  # fmt: skip
+            print(
+                f"{label:<5} {len(tiles):>5} tiles: {full_reading.triage} {full_reading.probability or 0:.3f}; "
+                f"{end:>4} of them: {stage_reading.triage} {stage_reading.probability or 0:.3f}",
+                flush=True,
+            )
         runner.close()
-    print(f"coarse to fine: {same_triage} of {slide_count} slides with the same triage, {np.mean(shares):.0%} of the tiles read "
-          "(goal: all, with at most a third)")  # fmt: skip
+    print(
+        f"coarse to fine: {same_triage} of {slide_count} slides with the same triage, "
+        f"{np.mean(shares):.0%} of the tiles read "
+        "(goal: all, with at most a third)"
+    )
 
 
 # --- memory
@@ -328,7 +349,8 @@ def measure_memory(var: Path, version: str) -> None:
         row, seconds = service.wait_for_result(service.submit(path), record_peak)
         slide_facts = row["reading"]["slide"]
         print(
-            f"{slide_facts['width']:,} x {slide_facts['height']:,} pixels, {row['reading']['tiles']['read']:,} tiles, {seconds:.0f} s"
+            f"{slide_facts['width']:,} x {slide_facts['height']:,} pixels, {row['reading']['tiles']['read']:,} tiles, "
+            f"{seconds:.0f} s"
         )
         for name, peak in sorted(peaks.items()):
             print(f"peak of {name:<12} {peak / 1024:>7,.0f} MB")

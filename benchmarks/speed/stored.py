@@ -35,8 +35,16 @@ from serving.privacy.subjects.ingestion import load_subjects
 
 
 def build_grants(subjects: list[str | None]) -> list[dict[str, object]]:
-    common = {"tenant": LOCAL_PRINCIPAL.tenant, "purpose": "credit_limit", "groups": load_rules().groups("credit_limit"), "by": "b",
-            "valid_from": "2000", "valid_to": "2999", "document_sha256": "0" * 64, "grantor": "g"}  # fmt: skip
+    common = {
+        "tenant": LOCAL_PRINCIPAL.tenant,
+        "purpose": "credit_limit",
+        "groups": load_rules().groups("credit_limit"),
+        "by": "b",
+        "valid_from": "2000",
+        "valid_to": "2999",
+        "document_sha256": "0" * 64,
+        "grantor": "g",
+    }
     kinds = ["government" if subject is None else "personal" for subject in subjects]
     return [
         common | {"created": utc_now(), "id": f"{n:032x}", "kind": kind, "subject": subject}
@@ -67,8 +75,10 @@ async def measure(folder: Path, args: argparse.Namespace) -> None:
         frame.write_parquet(folder / f"{name}.parquet")
 
     def run(name: str) -> float:
-        order = BatchRequest(new_id(), LOCAL_PRINCIPAL.tenant, "benchmark", None, "", folder / f"{name}.parquet", "parquet", "parquet",
-                      (), False)  # fmt: skip
+        source = folder / f"{name}.parquet"
+        order = BatchRequest(
+            new_id(), LOCAL_PRINCIPAL.tenant, "benchmark", None, "", source, "parquet", "parquet", (), False
+        )
         job = BatchJob(service, order, model)
         started = time.perf_counter()
         with (folder / "answer.parquet").open("wb") as out:
@@ -89,8 +99,10 @@ async def measure(folder: Path, args: argparse.Namespace) -> None:
                 rates.append(await asyncio.to_thread(run, name))
         inline, stored = (statistics.median(rates) for rates in speeds.values())
         chunk_rows = service.settings.batch.chunk_subjects
-        print(f"{label:>17}: inline {inline:,.0f} rows/s, stored {stored:,.0f} rows/s, {inline / stored:.1f} times; "
-              f"a chunk of {chunk_rows:,} takes {chunk_rows / stored:.2f} s")  # fmt: skip
+        print(
+            f"{label:>17}: inline {inline:,.0f} rows/s, stored {stored:,.0f} rows/s, {inline / stored:.1f} times; "
+            f"a chunk of {chunk_rows:,} takes {chunk_rows / stored:.2f} s"
+        )
     service.stop()
 
 

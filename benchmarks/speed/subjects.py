@@ -49,15 +49,26 @@ def measure(profile: str, households: int, folder: Path) -> None:
     ids = households_frame["household_id"].to_list()
     names = [column.name for column in schema.TABLE.columns if column.role in ("indicator", "audit")]
     rows = [orjson.dumps(row) for row in households_frame.select(names).iter_rows(named=True)]
-    common = {"tenant": "bank", "purpose": "credit_limit", "valid_from": "2000", "valid_to": "2999", "by": "b",
-              "document_sha256": "0" * 64, "created": utc_now(), "grantor": "g"}  # fmt: skip
+    common = {
+        "tenant": "bank",
+        "purpose": "credit_limit",
+        "valid_from": "2000",
+        "valid_to": "2999",
+        "by": "b",
+        "document_sha256": "0" * 64,
+        "created": utc_now(),
+        "grantor": "g",
+    }
     groups = sorted(columns_by_group(schema.TABLE))
     with engine.begin() as connection:
         connection.execute(
             sa.insert(plain_table), [{"id": subject_id, "body": row} for subject_id, row in zip(ids, rows, strict=True)]
         )
-        grant_specs = [{"kind": kind, "subject": None if kind == "government" else vault.pseudonym("credit_limit", subject_id)}
-                   for kind in ("government",) for subject_id in ids[:1]]  # fmt: skip
+        grant_specs = [
+            {"kind": kind, "subject": None if kind == "government" else vault.pseudonym("credit_limit", subject_id)}
+            for kind in ("government",)
+            for subject_id in ids[:1]
+        ]
         grant_specs += [
             {"kind": "personal", "subject": vault.pseudonym("credit_limit", subject_id)} for subject_id in ids
         ]
@@ -98,8 +109,11 @@ def measure(profile: str, households: int, folder: Path) -> None:
             times.append(time.perf_counter() - started)
         percentiles[name] = 1e6 * np.percentile(times, [50, 99])
     (encrypted_p50, encrypted_p99), (plain_p50, _) = percentiles["encrypted"], percentiles["plain"]
-    print(f"{profile:>4}  load {households * MONTHS / load_seconds:>8,.0f} rows/s ({size:,} encrypted groups)   "
-          f"read {encrypted_p50:6.0f} us, 99 % under {encrypted_p99:6.0f}   ratio to plain {encrypted_p50 / plain_p50:4.1f}")  # fmt: skip
+    print(
+        f"{profile:>4}  load {households * MONTHS / load_seconds:>8,.0f} rows/s ({size:,} encrypted groups)   "
+        f"read {encrypted_p50:6.0f} us, 99 % under {encrypted_p99:6.0f}   "
+        f"ratio to plain {encrypted_p50 / plain_p50:4.1f}"
+    )
     engine.dispose()
 
 

@@ -39,10 +39,12 @@ def main() -> int:
     cpu_seconds = time.process_time()
     print(f"training on {CONFIG.stem}: AUC {model.evaluation.metrics['auc']}")
     print(
-        f"  start to end    {total_seconds:7.1f} s   {total_seconds / bare_seconds:5.1f} x a bare fit   (goal: under {GOAL_SECONDS:.0f} s)"
+        f"  start to end    {total_seconds:7.1f} s   {total_seconds / bare_seconds:5.1f} x a bare fit   (goal: under "
+        f"{GOAL_SECONDS:.0f} s)"
     )
     print(
-        f"  its fit alone   {model.step_seconds['fit']:7.1f} s   {model.step_seconds['fit'] / bare_seconds:5.1f} x a bare fit"
+        f"  its fit alone   {model.step_seconds['fit']:7.1f} s   {model.step_seconds['fit'] / bare_seconds:5.1f} x a "
+        "bare fit"
     )
     print(f"  a bare fit      {bare_seconds:7.1f} s   1.0")
     print(f"  processor time of all this {cpu_seconds:.1f} s")

@@ -32,7 +32,9 @@ CONCURRENT_CALLERS = 16
 
 
 def measure_decisions(folder: Path, rounds: int) -> None:
-    """Measure in this process, because HTTP would only lower the ratio; in turns, so that other load affects both alike."""
+    """Measure in this process, because HTTP would only lower the ratio; in turns, so that other load affects both
+    alike.
+    """
     os.environ.update(TELEMETRY_OFF)
     body = json.dumps({"indicators": build_households(folder), "raises": False}).encode()
     times_by_callers = asyncio.run(_measure_in_turns(folder, body, rounds * 60))
@@ -41,8 +43,10 @@ def measure_decisions(folder: Path, rounds: int) -> None:
         medians = [statistics.median(times) / callers * 1e6 for times in (row_only, full_transaction)]
         low, middle, high = statistics.quantiles(ratios, n=4)
         print(
-            f"{callers:>2} callers: row alone {medians[0]:,.0f} us a decision, whole transaction {medians[1]:,.0f} us; ratio "
-            f"of medians {medians[1] / medians[0]:.2f}, median ratio {middle:.2f} (quartiles {low:.2f}-{high:.2f}); goal 1.4"
+            f"{callers:>2} callers: row alone {medians[0]:,.0f} us a decision, whole transaction {medians[1]:,.0f} us; "
+            "ratio "
+            f"of medians {medians[1] / medians[0]:.2f}, median ratio {middle:.2f} (quartiles {low:.2f}-{high:.2f}); "
+            "goal 1.4"
         )
 
 
@@ -187,7 +191,8 @@ def measure_receipts(folder: Path, count: int) -> None:
         verifier.verify(parse_receipt(contents[i % receipt_count]))
     seconds = time.perf_counter() - started
     print(
-        f"receipts: {seconds_each * 1e3:.2f} ms to create one; {count:,} verified in {seconds:.1f} s; goal 10 s for 100,000"
+        f"receipts: {seconds_each * 1e3:.2f} ms to create one; {count:,} verified in {seconds:.1f} s; goal 10 s for "
+        "100,000"
     )
 
 

@@ -45,7 +45,7 @@ class EvaluationConfig(ConfigSection):
 
 @dataclass(frozen=True)
 class EvaluationData:
-    """What a model is evaluated on. Arrays cover all rows, or the held-out ones where the name says so; `samples` too."""
+    """What a model is evaluated on. Arrays cover all rows, or the held-out ones where the name says so."""
 
     columns: tuple[ColumnSchema, ...]
     x: np.ndarray
@@ -183,7 +183,7 @@ def evaluate(
         remarks.append("The policy approves no row automatically; audit groups compare who meets the approval cutoff.")
     has_limit = np.isfinite(data.limit_holdout)
     baseline_pds = {**_predict_baselines(data, config, reporter), **variants}
-    with reporter.step("judge: figures") as progress:
+    with reporter.step("evaluate: metrics") as progress:
         metrics = compute_intervals(y, pd, data.samples)
         progress(1, 3)
         baselines_by_name = {
@@ -201,7 +201,7 @@ def evaluate(
         psi_by_input |= {
             column.name: quantile_psi(data.x[train, i], data.x[holdout, i]) for i, column in enumerate(data.columns)
         }
-    with reporter.step("judge: audit groups"):
+    with reporter.step("evaluate: audit groups"):
         group_results = list(
             fairness.evaluate_groups(
                 data.holdout_frame, data.audit, y, pd, approved, data.limit_holdout, data.samples, config.min_group_rows
@@ -233,11 +233,11 @@ def _predict_baselines(
     x, y, holdout = data.x[data.train], data.y[data.train], data.x[data.holdout]
     predictions: dict[str, np.ndarray] = {}
     if config.scorecard:
-        with reporter.step("beside: scorecard") as progress:
+        with reporter.step("baseline: scorecard") as progress:
             directions, names = [column.direction for column in data.columns], [column.name for column in data.columns]
             predictions["scorecard"] = baselines.predict_scorecard(x, y, holdout, directions, names, progress)
     if config.unconstrained:
-        with reporter.step("beside: unconstrained LightGBM") as progress:
+        with reporter.step("baseline: unconstrained LightGBM") as progress:
             predictions["unconstrained"] = baselines.predict_unconstrained(
                 x, y, holdout, data.seed, config.threads, progress
             )

@@ -24,7 +24,7 @@ METRICS = ("auc", "gini", "ks", "h", "brier", "slope", "intercept")
 
 @dataclass(frozen=True)
 class BootstrapSamples:
-    """Bootstrap resamples of `rows` rows; where `groups` (rows,) is given, whole groups are drawn (such as villages)."""
+    """Bootstrap resamples of `rows` rows; with `groups` (rows,), whole groups such as villages are drawn."""
 
     rows: int
     resamples: int = 300
@@ -106,8 +106,9 @@ def h_measure(counts: ScoreCounts) -> np.ndarray:
     """The H-measure (Hand 2009) under the cost prior Beta(1 + bad rate, 1 + good rate) (Hand & Anagnostopoulos 2014).
 
     With c the cost of refusing a good row and 1 - c that of accepting a bad one, the best threshold for c refuses the
-    blocks of the ROC curve's convex hull whose bad rate exceeds c. Isotonic regression of the outcome on the score finds
-    those blocks, so the expected minimum loss is a sum of `_minimum_loss` over blocks; a useless score has one block.
+    blocks of the ROC curve's convex hull whose bad rate exceeds c. Isotonic regression of the outcome on the score
+    finds those blocks, so the expected minimum loss is a sum of `_minimum_loss` over blocks; a useless score has one
+    block.
     """
     values = np.full(len(counts.bad), np.nan)
     for i in np.flatnonzero(counts.has_both_outcomes):

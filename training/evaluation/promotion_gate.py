@@ -143,7 +143,8 @@ def check_performance(metrics: Mapping[str, Interval], config: GateThresholds) -
 def check_parity(differences: Mapping[str, float], tolerances: Mapping[str, float]) -> GateCheck:
     """Check that the exported graph computes what the fitted model does.
 
-    differences: largest difference by output; tolerances: the largest one allowed, 0 where an output has none. NaN fails.
+    differences: largest difference by output; tolerances: the largest one allowed, 0 where an output has none. NaN
+    fails.
     """
     limits = {name: tolerances.get(name, 0.0) for name in differences}
     actual = ", ".join(f"{name} {value:.1e}" for name, value in differences.items())

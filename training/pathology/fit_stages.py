@@ -67,12 +67,12 @@ class StageFitter:
             encoder_without_distance = _build_encoder(trained, export.export_tile_graph(net), threads)
         slides_by_part: dict[str, list[SlideFeatures]] = {}
         tiles_by_part: dict[str, TilePredictions] = {}
-        with self.reporter.step("read those to learn from") as progress:
+        with self.reporter.step("read the training part") as progress:
             tile_embeddings = encoder_without_distance.run(data.learn.images).embedding
             slides_by_part["learn"] = list(
                 self._read_slides(data.slides.get("learn", ()), encoder_without_distance, progress)
             )
-        with self.reporter.step("read those to calibrate") as progress:
+        with self.reporter.step("read the calibration part") as progress:
             ood_detector, stain_detector = self._fit_detectors(data, tile_embeddings, slides_by_part["learn"])
             distance_fn, stain_detector = self._calibrate(
                 data, encoder_without_distance, ood_detector, stain_detector, slides_by_part, tiles_by_part, progress
@@ -80,7 +80,7 @@ class StageFitter:
         ood_detector = ood_detector.calibrate(tiles_by_part["calibrate"].distance, claims.ood_false_positive_rate)
         with self.reporter.step("export: compile the graph"):
             graph = export.export_tile_graph(net, ood_detector.reference_embeddings, stain_detector)
-        with self.reporter.step("export: prove that it is the model"):
+        with self.reporter.step("export: verify parity"):
             parity = {
                 "tiles": export.check_tile_parity(
                     net,
@@ -91,12 +91,12 @@ class StageFitter:
                 )
             }
         encoder = _build_encoder(trained, graph, threads, distance_fn)
-        with self.reporter.step("read those to test") as progress:
+        with self.reporter.step("read the test part") as progress:
             slides_by_part["test"] = list(self._read_slides(data.slides.get("test", ()), encoder, progress))
             tiles_by_part["test"] = (
                 holdout.from_slides(slides_by_part["test"]) if data.slides else _test_predictions(encoder, data)
             )
-        with self.reporter.step("read strange ones"):
+        with self.reporter.step("read out-of-distribution slides"):
             ood_distances = self._ood_distances(data.ood_sample, encoder)
         card = self._build_card(data, slides_by_part, tiles_by_part["calibrate"], ood_detector.threshold)
         slide_graph = None
@@ -234,7 +234,7 @@ class StageFitter:
         """Return the 8-bit graph, its comparison on calibration tiles, and its additional false-alarm rate."""
         if not self.config.judge.small:
             return None, None, None
-        with self.reporter.step("export: try 8 bits"):
+        with self.reporter.step("export: quantise to 8 bits"):
             int8_graph = export.quantize(graph, _subsample(data.learn.images, QUANTIZATION_TILES, self.config.seed))
             positive, labels = self.config.positive_classes, predictions.labels[predictions.image_rows]
             verdict = export.compare_int8(

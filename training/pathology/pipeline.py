@@ -54,7 +54,7 @@ class PathologyPipeline(pipeline.TrainingPipeline):
         card = stages.card.model_copy(update={"metrics": evaluation.to_json() | {"parity": stages.parity}})
         plot_paths: list[Path] = []
         if self.config.judge.plots:
-            with self.reporter.step("draw") as progress:
+            with self.reporter.step("draw plots") as progress:
                 plot_paths = draw_plots(self.plots_dir, plot_inputs, progress)
         shutil.rmtree(self.checkpoints_dir, ignore_errors=True)  # only an interrupted run is resumed
         extra_graphs = {
@@ -94,11 +94,11 @@ class PathologyPipeline(pipeline.TrainingPipeline):
         main: HoldoutPredictions = tile_predictions
         attention: list[NDArray[np.float32]] = []
         if stages.slide_graph is not None:
-            with self.reporter.step("judge: read as a service reads"):
+            with self.reporter.step("evaluate: read slides as the service does"):
                 graph = SlideGraph(stages.slide_graph, config.threads)
                 main, attention = holdout.predict_slides(card, graph, policy, stages.slides_by_part["test"])
         shortcut = self._detect_shortcut(data) if config.shortcut else None
-        with self.reporter.step("judge: figures"):
+        with self.reporter.step("evaluate: metrics"):
             main_metrics = evaluate.compute_metrics(main, self._bootstrap_samples(main))
             tile_metrics = (
                 evaluate.compute_metrics(tile_predictions, self._bootstrap_samples(tile_predictions))
@@ -136,7 +136,7 @@ class PathologyPipeline(pipeline.TrainingPipeline):
         return plot_inputs, evaluation
 
     def _detect_shortcut(self, data: TrainingData) -> shortcut_detector.ShortcutResult:
-        with self.reporter.step("judge: look for a shortcut"):
+        with self.reporter.step("evaluate: look for a shortcut"):
             sample = data.shortcut_sample
             is_positive = np.isin(sample.labels, self.config.positive_classes).astype(np.intp)
             with threadpool_limits(1):  # a hundred small fits: more threads would only wait for each other

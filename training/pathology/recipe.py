@@ -51,7 +51,7 @@ def train_tile_network(
     """
     split = split_groups(tiles.groups, config.seed, (1 - config.validation_share, 0.0, config.validation_share))
     train_tiles, validation_tiles = tiles.subset(split.train), tiles.subset(split.test)
-    with reporter.step("learn: network over tiles") as progress:
+    with reporter.step("train: network over tiles") as progress:
         return train(
             train_tiles.images,
             train_tiles.labels,
@@ -74,7 +74,7 @@ def fit_attention(
 
     bags: (tiles, d) embeddings of each slide; labels: (slides,).
     """
-    with reporter.step("learn: attention over slides"):
+    with reporter.step("train: attention over slides"):
         attention_config = config.attention.model_copy(update={"classes": len(config.classes), "seed": config.seed})
         return attention_pooling.fit_attention(bags, labels, attention_config, trained.net.head)
 

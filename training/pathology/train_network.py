@@ -37,10 +37,11 @@ INFERENCE_BATCH = 128  # tiles in one forward pass without training
 
 
 class NetworkTrainingConfig(ConfigSection):
-    """frozen_blocks: first blocks that keep their ImageNet weights. backbone_rate_factor: the backbone's learning rate as a
-    share of the head's. label_smoothing: share of a label's weight that goes to the neighbouring classes where they are
-    `ordinal`, to all classes otherwise. patience: epochs without a lower validation loss before training stops; 0 runs
-    them all. ema_decay: of the exponential moving average of the weights, which is the network that is returned."""
+    """frozen_blocks: first blocks that keep their ImageNet weights. backbone_rate_factor: the backbone's learning rate
+    as a share of the head's. label_smoothing: share of a label's weight that goes to the neighbouring classes where
+    they are `ordinal`, to all classes otherwise. patience: epochs without a lower validation loss before training
+    stops; 0 runs them all. ema_decay: of the exponential moving average of the weights, which is the network that is
+    returned."""
 
     epochs: int = Field(default=14, ge=1)
     batch_size: int = Field(default=24, ge=2)
@@ -220,7 +221,7 @@ def _train_epoch(
 
 
 def _update_average(state: _TrainingState, config: NetworkTrainingConfig) -> None:
-    """Average weights and batch statistics; the first steps weigh equally, so the initial weights are soon forgotten."""
+    """Average weights and batch statistics; the first steps weigh equally, to forget the initial weights quickly."""
     decay = min(config.ema_decay, state.steps / (state.steps + 10))
     with torch.no_grad():
         for average, current in zip(
@@ -263,7 +264,7 @@ def predict(
     symmetry_count: int = 1,
     progress: ProgressCallback = ignore_progress,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """(n, classes) logits and (n, 1280) embeddings of tiles (n, side, side, 3), means over `symmetry_count` symmetries."""
+    """(n, classes) logits and (n, 1280) embeddings of tiles (n, side, side, 3), averaged over so many symmetries."""
     net = net.to(device).eval()
     outputs: list[tuple[Tensor, Tensor]] = []
     with torch.inference_mode():
@@ -327,7 +328,8 @@ def _check_inputs(tiles: TileImages, labels: Labels, net: NetConfig) -> None:
         )
     if len(tiles) != len(labels) or len(tiles) < 2:
         raise ValueError(
-            f"There are {len(tiles)} tiles and {len(labels)} labels; at least two tiles with one label each are expected."
+            f"There are {len(tiles)} tiles and {len(labels)} labels; at least two tiles with one label each are "
+            "expected."
         )
     if labels.min() < 0 or labels.max() >= net.classes:
         raise ValueError(f"The labels run from {labels.min()} to {labels.max()}; 0 to {net.classes - 1} are expected.")

@@ -35,7 +35,7 @@ class RegisterData:
 
 @dataclass
 class _FaultCollector:
-    """Sentences (English, Chinese) by row of the companies file and by company, and errors that concern a whole file."""
+    """Sentences (English, Chinese) by row of the companies file and by company, and errors of whole files."""
 
     rows: dict[int, list[tuple[str, str]]] = field(default_factory=dict)
     companies: dict[str, list[tuple[str, str]]] = field(default_factory=dict)

@@ -51,8 +51,8 @@ def render(
 
     env = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     env.filters |= {
-        "n": format_number, "pct": format_percent, "pct2": format_percent_2, "millions": format_millions, "thousands": format_thousands,
-        "money_en": money_en, "money_zh": money_zh, "signed": format_signed,
+        "n": format_number, "pct": format_percent, "pct2": format_percent_2, "millions": format_millions,
+        "thousands": format_thousands, "money_en": money_en, "money_zh": money_zh, "signed": format_signed,
     }  # fmt: skip
 
     def code_label(kind: str, code: str | None) -> tuple[str, str]:
@@ -65,8 +65,9 @@ def render(
     return template.render(
         **{name: figures[name] for name in ("headline", "migration", "grades", "trades", "gate", "warnings", "stress",
                                           "referral", "binding", "quality")},
-        about=about, before=previous, concentration=figures["concentration"], grade_order=grades, contents=CONTENTS, bridge=BRIDGE,
-        tiles=_summary_tiles(headline, previous), key_messages=key_messages(figures, code_label), plots=_render_plots(figures, grades, limits),
+        about=about, before=previous, concentration=figures["concentration"], grade_order=grades, contents=CONTENTS,
+        bridge=BRIDGE, tiles=_summary_tiles(headline, previous), key_messages=key_messages(figures, code_label),
+        plots=_render_plots(figures, grades, limits),
         total_limit=headline["limit"] or 1, total_loss=headline["expected_loss"] or 1,
         max_loss=max((row["expected_loss"] for row in trades), default=0) or 1,
         max_cell_loss=max((loss for row in loss_matrix.values() for loss in row), default=0) or 1,
@@ -107,29 +108,29 @@ def _summary_tiles(headline: Mapping[str, Any], previous: Mapping[str, Any] | No
             "worse": worse_if_higher is not None and change != 0 and (change > 0) == worse_if_higher,
         }
 
-    companies_with_limit, basis_points = headline["with_limit"], f"{10_000 * headline['loss_rate']:.0f}"
+    basis_points = f"{10_000 * headline['loss_rate']:.0f}"
+    numbers = {name: format_number(headline[name]) for name in (
+        "companies", "faulty", "with_limit", "referred", "below_floor", "blocked", "in_review", "act")}  # fmt: skip
+    shares = {name: format_percent(safe_ratio(headline[name], headline["companies"])) for name in (
+        "referred", "blocked", "act")}  # fmt: skip
+    mean_pd = format_percent_2(headline["mean_pd"])
+    limit, loss = headline["limit"], headline["expected_loss"]
     return [
-        {"name": ("Companies", "企业"), "value": format_number(headline["companies"]), "zh": "户",
-         "note": (f"{format_number(headline['faulty'])} rows faulty", f"{format_number(headline['faulty'])} 行有误"),
-         **delta("companies", None)},
-        {"name": ("Limits approved automatically", "自动批准额度"), "value": f"RMB {money_en(headline['limit'])}",
-         "zh": f"{money_zh(headline['limit'])}元",
-         "note": (f"to {format_number(companies_with_limit)} companies", f"共 {format_number(companies_with_limit)} 户"), **delta("limit", None)},
-        {"name": ("Expected loss a year", "年预期损失"), "value": f"RMB {money_en(headline['expected_loss'])}",
-         "zh": f"{money_zh(headline['expected_loss'])}元",
-         "note": (f"{basis_points} basis points of the limits", f"占额度 {basis_points} 个基点"), **delta("expected_loss", True)},
-        {"name": ("Referred to a person", "转人工"), "value": format_number(headline["referred"]),
-         "zh": format_percent(safe_ratio(headline["referred"], headline["companies"])),
-         "note": (f"below the floor: {format_number(headline['below_floor'])}", f"低于准入等级：{format_number(headline['below_floor'])}"),
+        {"name": ("Companies", "企业"), "value": numbers["companies"], "zh": "户",
+         "note": (f"{numbers['faulty']} rows with errors", f"{numbers['faulty']} 行有误"), **delta("companies", None)},
+        {"name": ("Limits approved automatically", "自动批准额度"), "value": f"RMB {money_en(limit)}",
+         "zh": f"{money_zh(limit)}元",
+         "note": (f"to {numbers['with_limit']} companies", f"共 {numbers['with_limit']} 户"), **delta("limit", None)},
+        {"name": ("Expected loss a year", "年预期损失"), "value": f"RMB {money_en(loss)}", "zh": f"{money_zh(loss)}元",
+         "note": (f"{basis_points} basis points of the limits", f"占额度 {basis_points} 个基点"),
+         **delta("expected_loss", True)},
+        {"name": ("Referred to a person", "转人工"), "value": numbers["referred"], "zh": shares["referred"],
+         "note": (f"below the floor: {numbers['below_floor']}", f"低于准入等级：{numbers['below_floor']}"),
          **delta("referred", True)},
-        {"name": ("Blocked by the shell gate", "空壳拦截"), "value": format_number(headline["blocked"]),
-         "zh": format_percent(safe_ratio(headline["blocked"], headline["companies"])),
-         "note": (f"in review: {format_number(headline['in_review'])}", f"复核：{format_number(headline['in_review'])}"),
-         **delta("blocked", True)},
-        {"name": ("Warnings that require action", "须处置预警"), "value": format_number(headline["act"]),
-         "zh": format_percent(safe_ratio(headline["act"], headline["companies"])),
-         "note": (f"mean PD {format_percent_2(headline['mean_pd'])}", f"平均违约率 {format_percent_2(headline['mean_pd'])}"),
-         **delta("act", True)},
+        {"name": ("Blocked by the shell gate", "空壳拦截"), "value": numbers["blocked"], "zh": shares["blocked"],
+         "note": (f"in review: {numbers['in_review']}", f"复核：{numbers['in_review']}"), **delta("blocked", True)},
+        {"name": ("Warnings that require action", "须处置预警"), "value": numbers["act"], "zh": shares["act"],
+         "note": (f"mean PD {mean_pd}", f"平均违约率 {mean_pd}"), **delta("act", True)},
     ]  # fmt: skip
 
 
@@ -152,8 +153,10 @@ def key_messages(figures: Mapping[str, Any], code_label: CodeLabelFn) -> list[tu
             f"{format_percent(migration_figures['share_up'])} of the companies moved up, "
             f"{format_percent(migration_figures['share_down'])} down, and "
             f"{format_number(migration_figures['newly_blocked'])} are newly blocked.",
-            f"较 {previous['month']}，额度变动 {limit}，预期损失变动 {loss}；{format_percent(migration_figures['share_up'])} 的企业上调，"
-            f"{format_percent(migration_figures['share_down'])} 下调，新增拦截 {format_number(migration_figures['newly_blocked'])} 户。",
+            f"较 {previous['month']}，额度变动 {limit}，预期损失变动 "
+            f"{loss}；{format_percent(migration_figures['share_up'])} 的企业上调，"
+            f"{format_percent(migration_figures['share_down'])} 下调，新增拦截 "
+            f"{format_number(migration_figures['newly_blocked'])} 户。",
         ))  # fmt: skip
     if figures["trades"] and headline["limit"]:
         largest_trade = figures["trades"][0]
@@ -172,11 +175,14 @@ def key_messages(figures: Mapping[str, Any], code_label: CodeLabelFn) -> list[tu
         baseline_loss, stressed_loss = baseline["loss_on_held"], worst_shock["loss_on_held"]
         loss_multiple = f"{safe_ratio(stressed_loss, baseline_loss):.1f}"
         messages.append((
-            f"The most severe of {len(shocks)} shocks ({worst_shock['en']}) raises the expected loss on today's limits from "
+            f"The most severe of {len(shocks)} shocks ({worst_shock['en']}) raises the expected loss on today's limits "
+            "from "
             f"RMB {money_en(baseline_loss)} to {money_en(stressed_loss)} ({loss_multiple} times) and moves "
             f"{format_number(worst_shock['newly_below_floor'])} more companies below the floor.",
-            f"{len(shocks)} 种压力情景中最重者（{worst_shock['zh']}）使现有额度的预期损失由 {money_zh(baseline_loss)}元升至 "
-            f"{money_zh(stressed_loss)}元（{loss_multiple} 倍），另有 {format_number(worst_shock['newly_below_floor'])} 户降至准入等级以下。",
+            f"{len(shocks)} 种压力情景中最重者（{worst_shock['zh']}）使现有额度的预期损失由 "
+            f"{money_zh(baseline_loss)}元升至 "
+            f"{money_zh(stressed_loss)}元（{loss_multiple} 倍），另有 "
+            f"{format_number(worst_shock['newly_below_floor'])} 户降至准入等级以下。",
         ))  # fmt: skip
     gate = figures["gate"]
     if gate["evidence"]:
@@ -186,7 +192,8 @@ def key_messages(figures: Mapping[str, Any], code_label: CodeLabelFn) -> list[tu
             f"The gate blocks {format_number(headline['blocked'])} companies and refers "
             f"{format_number(headline['in_review'])} for review; the most common evidence is: {en}."
             + (f" The largest invoice loop has {size} members." if size else ""),
-            f"筛查拦截 {format_number(headline['blocked'])} 户，须复核 {format_number(headline['in_review'])} 户，最常见证据为：{zh or en}。"
+            f"筛查拦截 {format_number(headline['blocked'])} 户，须复核 {format_number(headline['in_review'])} "
+            f"户，最常见证据为：{zh or en}。"
             + (f"最大开票循环含 {size} 家企业。" if size else ""),
         ))  # fmt: skip
     referral_causes = figures["referral"]

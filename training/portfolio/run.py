@@ -63,7 +63,8 @@ class PortfolioResult:
         """The result in a few lines for a terminal."""
         headline, migration_figures = self.figures["headline"], self.figures["migration"]
         lines = [
-            f"{headline['companies']:,} companies in {sum(self.step_seconds.values()):.0f} s, {headline['faulty']:,} rows "
+            f"{headline['companies']:,} companies in {sum(self.step_seconds.values()):.0f} s, {headline['faulty']:,} "
+            "rows "
             "with errors",
             f"  limits         RMB {report.money_en(headline['limit'])} to {headline['with_limit']:,} companies",
             f"  expected loss  RMB {report.money_en(headline['expected_loss'])} a year",
@@ -75,7 +76,8 @@ class PortfolioResult:
                 report.format_percent(migration_figures["share_down"]),
             )
             lines.append(
-                f"  migration      {upgraded} up, {downgraded} down, {migration_figures['newly_blocked']:,} newly blocked"
+                f"  migration      {upgraded} up, {downgraded} down, {migration_figures['newly_blocked']:,} newly "
+                "blocked"
             )
         return "\n".join([*lines, f"  {self.folder / REPORT_FILE}", f"  {self.folder / ANSWERS_FILE}"])
 
@@ -110,9 +112,16 @@ def run_portfolio(request: PortfolioRequest, reporter: ProgressReporter) -> Port
             )
     with reporter.step("open the registry"):
         registry = Registry(request.var)
-    tags = {"product": scoring.PRODUCT, "git_commit": git_commit(), "month": month, "model": champion.card.model,
-            "version": champion.card.version, "bundle_sha256": champion.digest, "policy_version": champion.policy.version,
-            "simulated": str(simulated).lower()}  # fmt: skip
+    tags = {
+        "product": scoring.PRODUCT,
+        "git_commit": git_commit(),
+        "month": month,
+        "model": champion.card.model,
+        "version": champion.card.version,
+        "bundle_sha256": champion.digest,
+        "policy_version": champion.policy.version,
+        "simulated": str(simulated).lower(),
+    }
     run = registry.start(EXPERIMENT, f"{champion.card.model} {month}", tags)
     portfolio_run = _PortfolioRun(request, shocks, champion, register_data, simulated, previous, run, reporter)
     try:
@@ -153,7 +162,7 @@ class _PortfolioRun:
                         scoring.score_under_shock(self.champion, register_data.frame, resolved_shock, TABLE, progress),
                     )
                 )
-        with reporter.step("figures"):
+        with reporter.step("compute figures"):
             figures = compute_figures(self._build_portfolio_data(answers, stressed_answers))
             metadata = self._build_metadata()
         output_dir = (
@@ -163,7 +172,7 @@ class _PortfolioRun:
         output_dir.parent.mkdir(parents=True, exist_ok=True)
         scratch = Path(tempfile.mkdtemp(prefix=".writing-", dir=output_dir.parent))
         try:
-            with reporter.step("draw and write"):
+            with reporter.step("write the report"):
                 self._write(scratch, answers, figures, metadata)
             with reporter.step("record"):
                 self._record(scratch, figures, metadata)
@@ -274,8 +283,10 @@ def _check_columns(frame: pl.DataFrame, champion: ChampionModel, folder: Path) -
     missing_columns = [column.name for column in (*card.inputs, *card.also) if column.name not in frame.columns]
     if missing_columns:
         raise DataError(
-            f"{folder}: {card.model} {card.version} reads {', '.join(missing_columns[:6])}, which a register does not have"
-            f"{did_you_mean(missing_columns[0], frame.columns)}. Train the model again: python -m training {card.model}; or "
+            f"{folder}: {card.model} {card.version} reads {', '.join(missing_columns[:6])}, which a register does not "
+            "have"
+            f"{did_you_mean(missing_columns[0], frame.columns)}. Train the model again: python -m training "
+            f"{card.model}; or "
             "name another one with --model."
         )
 
@@ -291,8 +302,14 @@ def _build_answers(
     id_columns = register_data.frame.select("company_id", "trade").insert_column(0, register_data.rows)
     scored_rows = pl.concat([id_columns, scored], how="horizontal")
     all_rows = pl.concat([scored_rows, register_data.faulty], how="diagonal").sort("row")
-    model_columns = {"month": register_data.register.month, "model": champion.card.model, "version": champion.card.version,
-             "bundle": champion.digest, "policy_version": champion.policy.version, "simulated": simulated}  # fmt: skip
+    model_columns = {
+        "month": register_data.register.month,
+        "model": champion.card.model,
+        "version": champion.card.version,
+        "bundle": champion.digest,
+        "policy_version": champion.policy.version,
+        "simulated": simulated,
+    }
     all_rows = all_rows.with_columns(pl.lit(value).alias(name) for name, value in model_columns.items())
     return all_rows.insert_column(1, all_rows.select(decision_id=pl.format(run + "-{}", "row")).to_series())
 

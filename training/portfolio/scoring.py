@@ -60,12 +60,14 @@ def load_champion(var: Path, model: str) -> ChampionModel:
     version = read_alias(bundles)
     if version is None:
         raise NoChampionError(
-            f"{bundles}: there is no champion of {model}. Train one: python -m training {model}; or name another folder "
+            f"{bundles}: there is no champion of {model}. Train one: python -m training {model}; or name another "
+            "folder "
             "with --var."
         )
     if Path(version).name != version or not public_key.is_file():
         raise BundleError(
-            f"{bundles}: the champion is {version!r} and its key {public_key}; the name of a folder and an existing key file "
+            f"{bundles}: the champion is {version!r} and its key {public_key}; the name of a folder and an existing "
+            "key file "
             "are expected. Promote a version again, or copy the key."
         )
     bundle = load_bundle(bundles / version, public_key)
@@ -80,7 +82,8 @@ def to_champion(bundle: Bundle) -> ChampionModel:
     card = bundle.card
     if card.product != PRODUCT:
         raise BundleError(
-            f"{card.model} {card.version} is a model of {card.product!r}; one of {PRODUCT!r} is expected. Name one with "
+            f"{card.model} {card.version} is a model of {card.product!r}; one of {PRODUCT!r} is expected. Name one "
+            "with "
             "--model."
         )
     return ChampionModel(card, bundle.digest, Policy.load(bundle.policy), TabularSession(bundle.graph))

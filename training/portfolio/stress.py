@@ -30,11 +30,13 @@ def verify_shocks(stress: StressConfig, table: TableSchema, source: str) -> None
         for name in dict.fromkeys(names):
             if name not in number_columns:
                 errors.append(
-                    f"{shock.code}: {name!r} is not a numeric input of {table.name}{did_you_mean(name, number_columns)}."
+                    f"{shock.code}: {name!r} is not a numeric input of "
+                    f"{table.name}{did_you_mean(name, number_columns)}."
                 )
         if shock.trade and shock.trade not in trades:
             errors.append(
-                f"{shock.code}: trade is {shock.trade!r}{did_you_mean(shock.trade, trades)}; one of {', '.join(trades)} is "
+                f"{shock.code}: trade is {shock.trade!r}{did_you_mean(shock.trade, trades)}; one of "
+                f"{', '.join(trades)} is "
                 "expected."
             )
     if errors:

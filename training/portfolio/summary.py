@@ -119,7 +119,8 @@ def _stress_figures(
 ) -> dict[str, Any]:
     """Figures of one shock, or of the current state for None.
 
-    loss_on_held: expected loss of today's limits at the PDs after the shock. limit, expected_loss: after a reassessment.
+    loss_on_held: expected loss of today's limits at the PDs after the shock. limit, expected_loss: after a
+    reassessment.
     """
     current_limits = valid["limit"].fill_null(0).cast(pl.Float64)
     counts = dict(fill_unrated(stressed).group_by("grade").agg(pl.len()).iter_rows())

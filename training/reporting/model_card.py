@@ -26,12 +26,14 @@ EXCLUDED_INPUTS = {
     "with_shell_flags": "**Shell flags.** The PD never reads them; the gate does, and a block sets the limit to 0.",
 }
 CAVEATS = (
-    "The metrics hold for applicants like those in the table. Applicants refused by an earlier policy are not in it, and "
+    "The metrics hold for applicants like those in the table. Applicants refused by an earlier policy are not in it, "
+    "and "
     "nothing here corrects for that (reject inference).",
     "A PD is a frequency among borrowers with similar indicators, not a statement about the character of one of them.",
     "A reason says what moved this score. It is not a cause: changing the indicator need not change the risk.",
     "The profit assumes that every limit is drawn as the policy says, for one year, without fees or cost of capital.",
-    "Ratios between audit groups are descriptive. A ratio near 1 does not show that decisions are fair, nor does one far "
+    "Ratios between audit groups are descriptive. A ratio near 1 does not show that decisions are fair, nor does one "
+    "far "
     "from 1 show that they are not; a person has to interpret both.",
 )
 
@@ -131,7 +133,8 @@ def _explainability_cost(evaluation: EvaluationReport) -> str:
     verb = "costs" if cost > 0 else "costs nothing; it gains"
     chance_note = " (chance alone could explain the difference)" if low <= 0 <= high else ""
     return (
-        f"**The price of explainability.** Compared with unconstrained LightGBM, keeping the trees small and monotone {verb} "
+        f"**The price of explainability.** Compared with unconstrained LightGBM, keeping the trees small and monotone "
+        f"{verb} "
         f"{abs(cost):.4f} of AUC{chance_note}."
     )
 
@@ -139,7 +142,8 @@ def _explainability_cost(evaluation: EvaluationReport) -> str:
 def _excluded_inputs_note(evaluation: EvaluationReport) -> str:
     return "\n\n".join(
         f"{description} If the PD read them, its AUC would change by {-baseline.auc_gain.value:+.4f} "
-        f"[{-baseline.auc_gain.high:+.4f}, {-baseline.auc_gain.low:+.4f}]. The model fitted to measure this was discarded."
+        f"[{-baseline.auc_gain.high:+.4f}, {-baseline.auc_gain.low:+.4f}]. The model fitted to measure this was "
+        "discarded."
         for name, description in EXCLUDED_INPUTS.items()
         if (baseline := evaluation.baselines.get(name)) is not None
     )

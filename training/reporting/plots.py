@@ -54,7 +54,9 @@ class ScoreExample:
 
 @dataclass(frozen=True)
 class PlotInputs:
-    """What the plots show. effects: (held-out rows, inputs) points that each input adds, relative to the mean applicant."""
+    """What the plots show. effects: (held-out rows, inputs) points that each input adds, relative to the mean
+    applicant.
+    """
 
     title: str  # the model's name, and whether its data are simulated
     data: EvaluationData

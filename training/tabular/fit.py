@@ -45,7 +45,7 @@ def select_inputs(
 ) -> tuple[ColumnSchema, ...]:
     """Select the indicators that the PD reads: no text, none that the config or the product's rules exclude.
 
-    Derived columns stand last; one of them is dropped where any of its operands is.
+    Derived columns come last; each is dropped if one of its operands is.
     """
     selected = [
         column

@@ -41,7 +41,7 @@ class TabularPipeline(pipeline.TrainingPipeline):
         with self.reporter.step("export: compile the graph"):
             exported = export.export(fitted)
             graph = TabularSession(exported.graph, threads=self.config.judge.threads)
-        with self.reporter.step("export: prove that it is the model") as progress:
+        with self.reporter.step("export: verify parity") as progress:
             parity = export.verify_parity(fitted, graph, fitted.x[split.test], self.config.seed, progress)
         scores, contributions = self._score(graph, fitted, split)
         card = self._build_card(dataset, split, fitted, exported.head, scores, contributions)
@@ -60,7 +60,7 @@ class TabularPipeline(pipeline.TrainingPipeline):
         with self.reporter.step("read"):
             dataset = self.recipe.read(self.config)
         self.log_data([dataset.data], dataset.remarks)
-        with self.reporter.step("look for leaks"):
+        with self.reporter.step("check for leakage"):
             leak_warnings = [
                 f"possible leak: {leak.column}: {leak.reason}"
                 for leak in leakage.find_leaks(dataset.frame, dataset.table)
@@ -138,7 +138,7 @@ class TabularPipeline(pipeline.TrainingPipeline):
         evaluation: EvaluationReport,
         parity: dict[str, float],
     ) -> promotion_gate.GateVerdict:
-        with self.reporter.step("prove the policy's guard rails"):
+        with self.reporter.step("prove the policy's guardrails"):
             policy_problems = self.recipe.verify(self.policy, fitted.columns)
         holdout = evaluation_data.holdout
         comparison = self.compare_champion(
@@ -168,7 +168,7 @@ class TabularPipeline(pipeline.TrainingPipeline):
         if self.config.judge.plots:
             from training.reporting import plots
 
-            with self.reporter.step("draw") as progress:
+            with self.reporter.step("draw plots") as progress:
                 plot_paths = plots.draw_plots(
                     self.plots_dir, plots.build_plot_inputs(card, evaluation_data, evaluation, contributions), progress
                 )

@@ -99,7 +99,7 @@ class TabularRecipe:
         columns = self.select_inputs(config, dataset.table, include_withheld=True)
         if not config.judge.unread or len(columns) == len(self.select_inputs(config, dataset.table)):
             return {}
-        step = f"beside: {self.variant.replace('_', ' ')}"
+        step = f"variant: {self.variant.replace('_', ' ')}"
         return {self.variant: fit.predict_variant(config, dataset, split, columns, reporter, step)}
 
     def decide(self, card: Card, policy: bytes, frame: pl.DataFrame, scores: Scores) -> Decisions:

@@ -33,7 +33,7 @@ TargetValue = str | int | float | bool
 class UserTableConfig(ConfigSection):
     """What the owner of a table declares about it. Only `file` and `target` are required.
 
-    positive_labels: values of the target that mean a default, one or a list; without them it must be 0 (good) or 1 (bad).
+    positive_labels: values of the target that mean a default; without them the target must be 0 (good) or 1 (bad).
     negative_labels: values that mean no default. Where both are given, rows with any other value are left out.
     columns: by name, any field of datasets.schema.ColumnSchema: role, kind, direction, unit, low, high, levels, ...
     """
@@ -77,7 +77,8 @@ def read(data: UserTableConfig) -> tuple[TableSchema, pl.DataFrame, list[str]]:
     raw = read_raw(data.file)
     if raw.width < 2 or raw.height < 1:
         raise DataError(
-            f"{data.file} has {raw.width} column(s) and {raw.height} row(s); a header and at least one row are expected, "
+            f"{data.file} has {raw.width} column(s) and {raw.height} row(s); a header and at least one row are "
+            "expected, "
             "with ',' between values. Check the separator."
         )
     derived_names = [name for name, declared in data.columns.items() if "derived" in declared]
@@ -248,14 +249,15 @@ def draft_config(data: UserTableConfig, product: str) -> str:
         *(["simulated = true"] if data.simulated else []),
         "",
         "# direction: 1 where a higher value means more risk, -1 where it means less, 0 where you do not know.",
-        '# role: "audit" for a column that is checked for fairness and never scored, such as sex; "leak" for one that is',
-        "# known only after the outcome.",
+        '# role: "audit" for a column that is checked for fairness and never scored, such as sex;',
+        '# "leak" for a column that is known only after the outcome.',
         "[table.columns]",
     ]
     for column in table.columns:
         if column.role == "id":
             lines.append(
-                f'{_toml_string(column.name)} = {{ role = "id", kind = "text" }}  # {reasons[column.name].split(";")[0]}'
+                f'{_toml_string(column.name)} = {{ role = "id", kind = "text" }}  '
+                f"# {reasons[column.name].split(';')[0]}"
             )
         elif column.kind == "category":
             lines.append(

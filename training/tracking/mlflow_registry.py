@@ -2,8 +2,8 @@
 
     var/mlflow.db      runs and the registry           var/mlartifacts    reports and signed bundles
 
-The artefact of a registered version is the signed bundle itself, so there is no second, unsigned copy of a model. MLflow
-takes seconds to import, so it is imported only when a Registry is created.
+The artefact of a registered version is the signed bundle itself, so there is no second, unsigned copy of a model.
+MLflow takes seconds to import, so it is imported only when a Registry is created.
 """
 
 from __future__ import annotations

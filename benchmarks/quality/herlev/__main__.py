@@ -4,10 +4,10 @@
     ... --learn 2 --views nucleus                                 # two seeds of one view: 10 + 4 networks
     ... --learn 0                                                 # use the networks on disk, train none
 
-The masks are given at test time, as in the published protocol: crops and measurements use them. Every choice that depends
-on data (the weights of the base models) is made on inner folds; settings are the same in all folds and were fixed in
-advance. The specificity is that of the first threshold that finds 95 % of the held-out abnormal cells. Intervals are
-95 %, over 1,000 resamples of whole groups of cells. MobileNetV2 needs a package that is in no lock file
+The masks are given at test time, as in the published protocol: crops and measurements use them. Every choice that
+depends on data (the weights of the base models) is made on inner folds; settings are the same in all folds and were
+fixed in advance. The specificity is that of the first threshold that finds 95 % of the held-out abnormal cells.
+Intervals are 95 %, over 1,000 resamples of whole groups of cells. MobileNetV2 needs a package that is in no lock file
 (models/pathology/network.py names it).
 """
 
@@ -120,8 +120,16 @@ def main(argv: list[str]) -> int:
         print(report_line, flush=True)
     if args.out:
         args.out.parent.mkdir(parents=True, exist_ok=True)
-        args.out.write_text(json.dumps({name: {key: metric.to_json() for key, metric in metrics.items()}
-                                         for name, metrics in metrics_by_model.items()}, indent=1), encoding="utf-8")  # fmt: skip
+        args.out.write_text(
+            json.dumps(
+                {
+                    name: {key: metric.to_json() for key, metric in metrics.items()}
+                    for name, metrics in metrics_by_model.items()
+                },
+                indent=1,
+            ),
+            encoding="utf-8",
+        )
     return 0
 
 

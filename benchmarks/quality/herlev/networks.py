@@ -3,9 +3,10 @@
     PYTHONPATH=FOLDER_OF_WEIGHTS python -m benchmarks.quality.herlev.networks --views nucleus cell --seeds 1
 
 A network is trained on every set of two or three of the four folds. With three, the fourth is held out. With two, both
-others are unseen, which provides the inputs of a stack with 4 + 6 networks instead of 4 + 12. Further seeds may skip the
-pairs: the weights of a mean of many networks are then fitted to a mean of fewer, which is no less valid. After a change
-of training/pathology/train_network.py or of a view, remove var/herlev: existing files are reused without a check.
+others are unseen, which provides the inputs of a stack with 4 + 6 networks instead of 4 + 12. Further seeds may skip
+the pairs: the weights of a mean of many networks are then fitted to a mean of fewer, which is no less valid. After a
+change of training/pathology/train_network.py or of a view, remove var/herlev: existing files are reused without a
+check.
 """
 
 from __future__ import annotations

@@ -78,7 +78,9 @@ class ProductOfExperts:
 
     @classmethod
     def fit(cls, predictions: Floats, labels: NDArray[np.intp]) -> ProductOfExperts:
-        """Minimise the log loss, regularised towards equal weights that sum to 1; predictions (n, base models, classes)."""
+        """Minimise the log loss, regularised towards equal weights that sum to 1; predictions (n, base models,
+        classes).
+        """
         from scipy.optimize import minimize
 
         log_probabilities = np.log(np.clip(predictions, MIN_PROBABILITY, None))
@@ -93,8 +95,13 @@ class ProductOfExperts:
             value = -np.log(np.clip((probability * truth).sum(1), 1e-12, None)).sum()
             value += REGULARISATION * part_count * (weight_offset**2).sum() + REGULARISATION * (constants**2).sum()
             residual = probability - truth
-            gradient = np.concatenate([np.einsum("nc,npc->p", residual, log_probabilities) + 2 * REGULARISATION * part_count * weight_offset,
-                                    residual.sum(0) + 2 * REGULARISATION * constants])  # fmt: skip
+            gradient = np.concatenate(
+                [
+                    np.einsum("nc,npc->p", residual, log_probabilities)
+                    + 2 * REGULARISATION * part_count * weight_offset,
+                    residual.sum(0) + 2 * REGULARISATION * constants,
+                ]
+            )
             return float(value), gradient
 
         start = np.concatenate([np.full(part_count, 1 / part_count), np.zeros(classes)])

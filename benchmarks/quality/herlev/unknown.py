@@ -1,7 +1,7 @@
 """Test whether colon tiles are recognised as out of distribution; the embedding is chosen on breast tiles.
 
-For each ordered pair (k, j) of folds, the reference is the cells of the other two folds, the threshold (5 % false alarms)
-comes from the cells of j, and false alarms are counted on the cells of k. Each fold is k three times.
+For each ordered pair (k, j) of folds, the reference is the cells of the other two folds, the threshold (5 % false
+alarms) comes from the cells of j, and false alarms are counted on the cells of k. Each fold is k three times.
 """
 
 from __future__ import annotations
@@ -38,8 +38,12 @@ def report(cells: herlev.Cells) -> Iterator[str]:
 
 
 def _embedding_names() -> list[str]:
-    tuned_views = [view for view in VIEWS if all(_tuned_path(view, folds).exists() for folds in networks.fold_sets()[4:])
-               and "strange_colon" in np.load(_tuned_path(view, networks.fold_sets()[4]))]  # fmt: skip
+    tuned_views = [
+        view
+        for view in VIEWS
+        if all(_tuned_path(view, folds).exists() for folds in networks.fold_sets()[4:])
+        and "strange_colon" in np.load(_tuned_path(view, networks.fold_sets()[4]))
+    ]
     return [*(f"frozen {view.name}" for view in FROZEN_VIEWS), *(f"tuned {view}" for view in tuned_views)]
 
 

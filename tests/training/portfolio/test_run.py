@@ -40,8 +40,11 @@ COMPANIES = 700
 
 def publish(var: Path, frame: pl.DataFrame) -> None:
     """A small champion, trained on the register itself."""
-    inputs = [column for column in TABLE.indicators if column.kind != "text" and column.name not in BACKING
-              and column.group not in (*BACKING_GROUPS, *GATE_GROUPS)]  # fmt: skip
+    inputs = [
+        column
+        for column in TABLE.indicators
+        if column.kind != "text" and column.name not in BACKING and column.group not in (*BACKING_GROUPS, *GATE_GROUPS)
+    ]
     columns = order_levels(frame, inputs, TABLE.target.name)
     x, y = encode(frame, columns), frame[TABLE.target.name].to_numpy()
     estimator = BaggedTrees(EstimatorConfig(folds=2, trees=25, monotone="basic"))
@@ -92,10 +95,16 @@ def home(tmp_path_factory) -> Path:
     simulator.write(folder / "valid", COMPANIES, 5)
     simulator.write(folder / "second_valid", COMPANIES, 5, month=1)
     index = pl.int_range(pl.len())
-    edit(folder / "valid", folder / "first",
-         total_assets=pl.when(index.is_in([3, 9])).then(-5.0).otherwise("total_assets"))  # fmt: skip
-    edit(folder / "second_valid", folder / "second",
-         company_id=pl.when(index == 0).then(pl.lit(HOSTILE)).otherwise("company_id"))  # fmt: skip
+    edit(
+        folder / "valid",
+        folder / "first",
+        total_assets=pl.when(index.is_in([3, 9])).then(-5.0).otherwise("total_assets"),
+    )
+    edit(
+        folder / "second_valid",
+        folder / "second",
+        company_id=pl.when(index == 0).then(pl.lit(HOSTILE)).otherwise("company_id"),
+    )
     replaced_id = pl.read_parquet(folder / "second_valid" / "companies.parquet")["company_id"][0]
     for name in ("history", "links"):
         path = folder / "second" / f"{name}.parquet"
@@ -243,7 +252,10 @@ def test_the_run_is_recorded_with_metrics_inputs_and_files(home, second):
     companies = (home / "second" / "companies.parquet").read_bytes()
     assert hashlib.sha256(companies).hexdigest() in digests
     assert {file.path.split("/")[-1] for file in client.list_artifacts(second.run_id, "portfolio")} == {
-        run.ANSWERS_FILE, run.REPORT_FILE, run.FIGURES_FILE}  # fmt: skip
+        run.ANSWERS_FILE,
+        run.REPORT_FILE,
+        run.FIGURES_FILE,
+    }
 
 
 def error_of(home: Path, request: run.PortfolioRequest, kind=DataError) -> str:
@@ -271,8 +283,11 @@ def test_a_previous_file_that_is_no_run_is_refused(home):
 
 def test_a_duplicate_company_is_refused(home, tmp_path):
     first_id = pl.col("company_id").first()
-    duplicated = edit(home / "valid", tmp_path / "twice",
-                 company_id=pl.when(pl.int_range(pl.len()) == 1).then(first_id).otherwise("company_id"))  # fmt: skip
+    duplicated = edit(
+        home / "valid",
+        tmp_path / "twice",
+        company_id=pl.when(pl.int_range(pl.len()) == 1).then(first_id).otherwise("company_id"),
+    )
     assert "a second time" in error_of(home, make_request(home, "first", folder=duplicated))
 
 
@@ -325,8 +340,17 @@ def test_the_answers_do_not_depend_on_the_chunk_size(home):
 
 
 def test_the_command_prints_where_the_report_is(home, tmp_path):
-    arguments = ["portfolio", str(home / "first"), "--var", str(home / "var"), "--out", str(tmp_path / "out"), "--quiet",
-             "--stress", str(ROOT / "configs/stress.toml")]  # fmt: skip
+    arguments = [
+        "portfolio",
+        str(home / "first"),
+        "--var",
+        str(home / "var"),
+        "--out",
+        str(tmp_path / "out"),
+        "--quiet",
+        "--stress",
+        str(ROOT / "configs/stress.toml"),
+    ]
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0, result.output
     assert re.search(r"out.report\.html", result.output)

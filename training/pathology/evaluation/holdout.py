@@ -120,7 +120,7 @@ def compare_champion(
     samples: BootstrapSamples,
     threads: int,
 ) -> ChampionComparison:
-    """Compare the AUC of held-out predictions with the champion's, read by its own graphs and policy, at its own scale."""
+    """Compare the AUC of held-out predictions with that of the champion's own graphs, policy and scale."""
     card = champion.card
     try:
         champion_probability = _champion_probability(champion, data, predictions, threads)

@@ -8,9 +8,9 @@ A data set collected on two days under two lamps teaches a network the lamps, an
 to simple features without any shape, and its AUC is measured on groups that it was not fitted to.
 
 A shortcut is flagged where two conditions hold. The lower end of the AUC's interval over resampled groups is above the
-limit (0.8: four pairs in five are ranked correctly without any cell), so that a few lucky groups do not suffice. And the
-AUC exceeds that of all 19 permutations of the labels, in blocks as large as the groups: chance alone would do so once in
-twenty. This matters where groups are few and large, for an interval over them is then too short.
+limit (0.8: four pairs in five are ranked correctly without any cell), so that a few lucky groups do not suffice. And
+the AUC exceeds that of all 19 permutations of the labels, in blocks as large as the groups: chance alone would do so
+once in twenty. This matters where groups are few and large, for an interval over them is then too short.
 
 Stain is part of the disease too (dark nuclei: hyperchromasia), and so is the size of the file, so the colour and the
 bytes of the whole image are reported separately and do not flag: a high AUC there is a question for a pathologist, not
@@ -107,7 +107,8 @@ class ShortcutResult:
         return (
             f"{prefix}background, border, blur and compression alone predict the label with AUC {self.auc:.3f} "
             f"[{self.low:.3f}, {self.high:.3f}]; a shortcut is flagged where the lower end is above {self.limit:g}. "
-            f"Strongest: {features}. Colour of the whole image, which the disease may change too: {self.reported_auc:.3f}."
+            f"Strongest: {features}. Colour of the whole image, which the disease may change too: "
+            f"{self.reported_auc:.3f}."
         )
 
     @property
@@ -272,7 +273,8 @@ def _separation_auc(score: Floats, positive: NDArray[np.intp]) -> float:
 def _check_inputs(x: Floats, positive: NDArray[np.intp], group_index: NDArray[np.intp]) -> None:
     if not len(x) == len(positive) == len(group_index):
         raise ValueError(
-            f"There are {len(x)} images, {len(positive)} labels and {len(group_index)} groups; one of each per image is "
+            f"There are {len(x)} images, {len(positive)} labels and {len(group_index)} groups; one of each per image "
+            "is "
             "expected."
         )
     if not set(np.unique(positive).tolist()) <= {0, 1}:

@@ -82,7 +82,8 @@ def _data_section(card: SlideCard) -> str:
     scale = "of unknown scale, so it reads no slide" if card.mpp is None else f"at {card.mpp:g} um per pixel"
     details = [
         f"Tiles of {card.side} px {scale}; backbone {card.backbone} with a linear head.",
-        "The networks were not trained on the calibration or held-out parts, and nothing was calibrated on the held-out part.",
+        "The networks were not trained on the calibration or held-out parts, and nothing was calibrated on the "
+        "held-out part.",
     ]
     return provenance_section(card, details)
 
@@ -94,7 +95,8 @@ def _metrics_section(evaluation: SlideEvaluationReport) -> str:
     if evaluation.tiles is not None:
         tiles = evaluation.tiles
         sections += [
-            f"### Single tiles\n\n{tiles.rows:,} tiles of these slides, {tiles.positives:,} of them with a positive cell; "
+            f"### Single tiles\n\n{tiles.rows:,} tiles of these slides, {tiles.positives:,} of them with a positive "
+            "cell; "
             "resampled by slide.",
             metrics_table(tiles.metrics, "tiles"),
             _accuracy_table(tiles),
@@ -143,7 +145,8 @@ def _operating_point_section(card: SlideCard, evaluation: SlideEvaluationReport)
         f"{evaluation.claim} {operating_point.claim_zh()}",
         f"Fitted to {operating_point.positives} positive calibration groups for a sensitivity of "
         f"{operating_point.target:g}; specificity on the calibration part: {specificity}.",
-        f"Class probabilities: logits divided by a temperature of {fitted.temperature:.3f}. Log-odds of a positive class: "
+        f"Class probabilities: logits divided by a temperature of {fitted.temperature:.3f}. Log-odds of a positive "
+        "class: "
         f"{fitted.line.slope:.3f} times the graph's, {fitted.line.intercept:+.3f}.",
     ]
     return "## Operating point\n\n" + bullet_list(lines)
@@ -154,7 +157,8 @@ def _abstention_section(evaluation: SlideEvaluationReport) -> str:
     reasons = ", ".join(f"{reason} {share:.1%}" for reason, share in main.abstention_shares.items()) or "none"
     lines = [
         f"Held-out {main.unit} without an answer: {main.abstention_rate:.1%} ({reasons}).",
-        f"A tile at a distance above {evaluation.ood_threshold:.4f} from the training tiles is called out of distribution: "
+        f"A tile at a distance above {evaluation.ood_threshold:.4f} from the training tiles is called out of "
+        "distribution: "
         f"{evaluation.false_alarm_rate:.1%} of the held-out tiles, falsely.",
         "Out-of-distribution tiles: none were tested."
         if evaluation.ood_detection_rate is None
@@ -173,7 +177,8 @@ def _graphs_section(card: SlideCard, evaluation: SlideEvaluationReport) -> str:
         bundle_note = "The bundle contains it" if evaluation.offers_int8 else "The bundle does not contain it"
         lines.append(
             f"8-bit graph, on calibration tiles: {int8_verdict.speed:.2f} times as fast on the training machine, AUC "
-            f"{int8_verdict.auc_int8:.4f} instead of {int8_verdict.auc:.4f}, {evaluation.int8_extra_alarms or 0.0:+.1%} "
+            f"{int8_verdict.auc_int8:.4f} instead of {int8_verdict.auc:.4f}, "
+            f"{evaluation.int8_extra_alarms or 0.0:+.1%} "
             f"false alarms. {bundle_note}."
         )
     return "## Graphs\n\n" + bullet_list(lines)

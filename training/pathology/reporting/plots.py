@@ -202,7 +202,7 @@ def _distances(figure: Figure, inputs: SlidePlotInputs) -> None:
 
 
 def _examples(figure: Figure, inputs: SlidePlotInputs) -> None:
-    """One row for each class: the most confident correct tiles, then the most confident errors with their prediction."""
+    """One row for each class: the most confident correct tiles, then the most confident errors."""
     codes = inputs.codes
     figure.set_size_inches(8.6, 0.9 + 1.15 * len(codes))
     stored_rows = inputs.holdout_tiles.image_rows
