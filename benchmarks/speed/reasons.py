@@ -25,10 +25,8 @@ if TYPE_CHECKING:
 ROUNDS = 25
 SINGLE_ROW_CALLS = 60  # in each round
 BATCH_ROWS = 1_000
-MAX_COST_RATIO, MIN_SPEEDUP = (
-    3.0,
-    12.0,
-)  # goals: reasons cost at most 3 times the score; are 12 times as fast as pred_contrib
+# Goals: reasons cost at most 3 times the score, and are 12 times as fast as pred_contrib.
+MAX_COST_RATIO, MIN_SPEEDUP = 3.0, 12.0
 
 Floats = NDArray[np.float32]
 
