@@ -324,14 +324,8 @@ def measure_memory(var: Path, version: str) -> None:
         for process in service.processes():
             with suppress(Exception):  # it ended meanwhile
                 command_line = " ".join(process.cmdline())
-                name = next(
-                    (
-                        known_name
-                        for known_name in ("SlideRunner", "SlideJobs", "sandbox")
-                        if known_name in command_line
-                    ),
-                    "supervisor",
-                )
+                names = ("SlideRunner", "SlideJobs", "sandbox")
+                name = next((known_name for known_name in names if known_name in command_line), "supervisor")
                 status = dict(
                     line_of_status.split(":", 1)
                     for line_of_status in Path(f"/proc/{process.pid}/status").read_text(encoding="utf-8").splitlines()
