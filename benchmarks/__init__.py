@@ -1,1 +1,1 @@
-"""Each headline figure as one command that prints ratios measured side by side in one run."""
+"""Benchmarks: how fast the project runs (speed) and how good its models are (quality)."""

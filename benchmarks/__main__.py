@@ -1,14 +1,14 @@
 """Run benchmarks one after the other and store their results: python -m benchmarks [NAME ... | all].
 
 Without a name the quick ones run. Each prints its figures, which are stored under benchmarks/results with the date, the
-commit and the machine; `make docs-reference` then writes docs/benchmarks.md anew.
+commit and the machine; `make docs-reference` then updates docs/benchmarks.md.
 """
 
 import subprocess
 import sys
 import time
 
-from benchmarks.results import write_result
+from benchmarks.results import module_name, write_result
 
 QUICK = (
     "reasons", "county", "batch", "console", "deepzoom", "effects", "network", "register", "serving", "shells",
@@ -31,7 +31,7 @@ def _run(name: str) -> int:
     """Run one benchmark, print and store what it prints; its exit status."""
     print(f"\n== {name} ==", flush=True)
     lines, started = [], time.monotonic()
-    command = [sys.executable, "-u", "-m", f"benchmarks.{name}"]
+    command = [sys.executable, "-u", "-m", module_name(name)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, encoding="utf-8") as process:
         assert process.stdout is not None
         for line in process.stdout:

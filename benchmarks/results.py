@@ -38,10 +38,19 @@ def write_result(name: str, lines: list[str], seconds: float, exit_status: int, 
     return path
 
 
+def module_name(name: str) -> str:
+    """The module to run with python -m, in benchmarks/speed or benchmarks/quality."""
+    for package in ("speed", "quality"):
+        folder = ROOT / "benchmarks" / package
+        if (folder / f"{name}.py").exists() or (folder / name).is_dir():
+            return f"benchmarks.{package}.{name}"
+    return f"benchmarks.{name}"
+
+
 def source_files(name: str) -> list[Path]:
     """The files of a benchmark: its module, or every module of its folder."""
-    module = ROOT / "benchmarks" / f"{name}.py"
-    return [module] if module.exists() else sorted((ROOT / "benchmarks" / name).glob("*.py"))
+    path = ROOT.joinpath(*module_name(name).split("."))
+    return [path.with_suffix(".py")] if path.with_suffix(".py").exists() else sorted(path.glob("*.py"))
 
 
 def source_digest(name: str) -> str:

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 Z_95 = 1.959964  # two-sided 95 % quantile of the normal distribution
 MIN_PD = 1e-9  # a probability closer to 0 or 1 is clipped before its log-odds are taken
-MAX_SLOPE = 50.0  # a steeper calibration slope means outcomes that the score separates: no finite fit exists
+MAX_SLOPE = 50.0  # a steeper calibration slope is undefined: the score separates the outcomes
 MAX_STEPS, MAX_HALVINGS = 50, 30  # of Newton's method, and of one of its steps
-SINGULAR = 1e-12  # determinant of the information matrix below which nothing can be fitted
+SINGULAR = 1e-12  # determinant of the information matrix below which a step is 0
 
 Floats = NDArray[np.float64]
 
@@ -88,7 +88,8 @@ class CalibrationFit:
     """Logistic regressions of the outcome on the log-odds that were stated; one value for each resample.
 
     slope, offset: with both free. intercept: with the slope held at 1, which is calibration in the large (Cox 1958,
-    Van Calster et al. 2019). Perfect are a slope of 1 and an intercept of 0; NaN where no finite fit exists.
+    Van Calster et al. 2019). Perfect are a slope of 1 and an intercept of 0; NaN where one of the outcomes is missing,
+    the slope also where all log-odds are equal or it exceeds MAX_SLOPE.
     """
 
     slope: Floats
@@ -129,7 +130,7 @@ def fit_calibration(log_odds: Floats, bad: Floats, good: Floats) -> CalibrationF
         if step and np.abs(np.concatenate([offset_step, slope_step, intercept_step])).max(initial=0) < 1e-7:
             break
     has_both = (bad.sum(axis=1) > 0) & (good.sum(axis=1) > 0)
-    has_slope = has_both & (np.abs(slope) < MAX_SLOPE) & (determinant > SINGULAR)
+    has_slope = has_both & (np.ptp(log_odds) > 0) & (np.abs(slope) < MAX_SLOPE)
     return CalibrationFit(
         slope=np.where(has_slope, slope, np.nan),
         offset=np.where(has_slope, offset, np.nan),

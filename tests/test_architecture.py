@@ -47,13 +47,12 @@ LAYERS = {
     ),
     "training": (
         ("progress", "config"),
-        ("interfaces",),
         ("evaluation",),
         ("reporting", "tracking"),
         ("pipeline",),
         ("tabular", "pathology"),
         ("credit_limit", "scitech_risk"),
-        ("portfolio",),
+        ("portfolio", "release"),
         ("__main__",),
     ),
     "serving": (

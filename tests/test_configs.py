@@ -10,13 +10,14 @@ from models.pathology.policy import ReadingPolicy
 from models.scitech_risk.policy import Policy as SciTechPolicy
 from serving import settings
 from tests.paths import ROOT
-from training import credit_limit, scitech_risk
+from training.credit_limit import RECIPE as CREDIT_LIMIT
 from training.pathology import recipe as pathology
+from training.scitech_risk import RECIPE as SCITECH_RISK
 
 CONFIGS = ROOT / "configs"
 PRODUCTS = {
-    "credit_limit": (credit_limit, CreditPolicy),
-    "scitech_risk": (scitech_risk, SciTechPolicy),
+    "credit_limit": (CREDIT_LIMIT, CreditPolicy),
+    "scitech_risk": (SCITECH_RISK, SciTechPolicy),
     "pathology": (pathology, ReadingPolicy),
 }
 

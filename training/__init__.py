@@ -1,1 +1,1 @@
-"""How a model comes to be: fit, judge, export to ONNX, sign, record."""
+"""Train models: fit, evaluate, export to ONNX, sign and record them."""

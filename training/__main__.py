@@ -1,4 +1,4 @@
-"""`python -m training PRODUCT`: train, judge, export, record; `models` lists, `promote` moves the champion."""
+"""Train a product's model (`python -m training PRODUCT`), list, promote and release models, report a portfolio."""
 
 from __future__ import annotations
 
@@ -14,92 +14,101 @@ from datasets.errors import DataError
 from datasets.text_encoding import use_utf8
 from training.config import ConfigError
 
-os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # before the libraries load, or they look up hosts
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # before the libraries are loaded, or they look up hosts
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
-RECIPES = {  # the product -> its recipe
-    "credit_limit": "training.credit_limit",
-    "scitech_risk": "training.scitech_risk",
-    "pathology": "training.pathology.recipe",
+PRODUCTS = {  # product -> its recipe and its pipeline; imported on use, because torch takes seconds
+    "credit_limit": ("training.credit_limit:RECIPE", "training.tabular.pipeline:TabularPipeline"),
+    "scitech_risk": ("training.scitech_risk:RECIPE", "training.tabular.pipeline:TabularPipeline"),
+    "pathology": ("training.pathology.recipe", "training.pathology.pipeline:PathologyPipeline"),
 }
-TABULAR_PRODUCTS = ("credit_limit", "scitech_risk")  # those that learn from a table
+TABULAR_PRODUCTS = ("credit_limit", "scitech_risk")
 DEFAULT_VAR = Path("var")
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
-VarOption = Annotated[Path, typer.Option("--var", help="folder of everything made: bundles, runs, keys")]
+VarOption = Annotated[Path, typer.Option("--var", help="folder of bundles, runs and keys")]
+QuietOption = Annotated[bool, typer.Option("--quiet", help="print only the result")]
 
 
 def _train(product: str, config: Path | None, data: Path | None, var: Path, quiet: bool) -> None:
     from training import pipeline
     from training.progress import ProgressReporter
 
-    recipe = _load_recipe(product)
-    settings = recipe.load(config or recipe.CONFIG, data)
+    recipe, pipeline_type = load_product(product)
+    settings = recipe.load(config or Path("configs") / f"{product}.toml", data)
     with ProgressReporter(quiet) as reporter:
         reporter.log(f"training {settings.name}", style="bold")
-        model = pipeline.train(recipe, settings, var, reporter)
+        model = pipeline.train(recipe, pipeline_type, settings, var, reporter)
     seconds = sum(model.step_seconds.values())
     print(f"{model.model} {model.version} (registered as version {model.registry_version}) in {seconds:.0f} s")
     for name in ("auc", "ks", "brier", "slope"):
         print(f"  {name:<6} {model.evaluation.metrics[name]}")
     print(f"  bundle {model.bundle_dir}\n  card   {model.card_path}")
     if model.verdict.passed:
-        print("  the gate: passed; it is the champion")
+        print("  gate: passed; this version is now the champion")
     else:
-        print("  the gate: not passed; it is the challenger, because")
+        print("  gate: not passed; this version is the challenger, because")
         for failure in model.verdict.failures:
             print(f"    - {failure}")
 
 
-def _load_recipe(product: str) -> Any:
-    """Its module. Raises SettingsRefused where what it needs is not installed."""
+def load_product(product: str) -> tuple[Any, Any]:
+    """Import a product's recipe and pipeline. Raises ConfigError where a package that they need is not installed."""
     try:
-        return import_module(RECIPES[product])
+        recipe, pipeline_type = (_resolve(name) for name in PRODUCTS[product])
     except ModuleNotFoundError as error:
         if error.name not in ("torch", "torchvision"):
             raise
         raise ConfigError(
-            f"{product} trains networks and needs {error.name}, which is not installed. It is among the locked "
-            "requirements of configs/locks/dev.txt (5 GB): make .venv/.dev installs them.\n"
+            f"{product} trains neural networks and needs {error.name}, which is not installed. Run `make .venv/.dev` "
+            "to "
+            "install it (5 GB, see configs/locks/dev.txt).\n"
             f"{product} 需要训练神经网络，但未安装 {error.name}。请运行 make .venv/.dev 安装（约 5 GB，见 "
             "configs/locks/dev.txt）。"
         ) from error
+    return recipe, pipeline_type
+
+
+def _resolve(name: str) -> Any:
+    """Import "module" or "module:attribute"."""
+    module, _, attribute = name.partition(":")
+    return getattr(import_module(module), attribute) if attribute else import_module(module)
 
 
 def _make_command(product: str) -> Any:
     def train(
-        config: Annotated[Path | None, typer.Option(help="TOML; the product's own where none is named")] = None,
-        data: Annotated[Path | None, typer.Option(help="a file, or folder, in place of the config's")] = None,
+        config: Annotated[Path | None, typer.Option(help="TOML file; by default configs/PRODUCT.toml")] = None,
+        data: Annotated[Path | None, typer.Option(help="file or folder to read instead of the config's")] = None,
         var: VarOption = DEFAULT_VAR,
-        quiet: Annotated[bool, typer.Option("--quiet", help="only the result")] = False,
+        quiet: QuietOption = False,
     ) -> None:
         _train(product, config, data, var, quiet)
 
     return train
 
 
-for _product in RECIPES:
-    app.command(_product, help=f"Train, judge, export and record {_product}.")(_make_command(_product))
+for _product in PRODUCTS:
+    app.command(_product, help=f"Train, evaluate, export and record {_product}.")(_make_command(_product))
 
 
 @app.command()
 def init_config(
     file: Annotated[Path, typer.Argument(help="CSV, NDJSON or Parquet")],
-    target: Annotated[str, typer.Option(help="the column that says how it ended")],
-    bad: Annotated[list[str] | None, typer.Option(help="its value for a default, where it is not 1")] = None,
-    good: Annotated[list[str] | None, typer.Option(help="its value for a good end, where others occur too")] = None,
+    target: Annotated[str, typer.Option(help="the column with the outcome")],
+    bad: Annotated[list[str] | None, typer.Option(help="its value for a default, if not 1")] = None,
+    good: Annotated[list[str] | None, typer.Option(help="its value for no default, if there are other values")] = None,
     simulated: Annotated[
-        bool, typer.Option("--simulated", help="the table is made up; all it touches says so")
+        bool, typer.Option("--simulated", help="the table is simulated; everything made from it says so")
     ] = False,
-    product: Annotated[str, typer.Option(help="whose model it shall become")] = TABULAR_PRODUCTS[0],
+    product: Annotated[str, typer.Option(help="the product to train a model for")] = TABULAR_PRODUCTS[0],
 ) -> None:
-    """Print a config to begin with for a table of your own: what was read off each column."""
+    """Draft a config for a table of your own, from what was inferred about each column."""
     from datasets.schema import did_you_mean
     from training.tabular.user_table import UserTableConfig, draft_config
 
     if product not in TABULAR_PRODUCTS:
-        expected = f"one of {', '.join(TABULAR_PRODUCTS)} is needed{did_you_mean(product, list(TABULAR_PRODUCTS))}"
-        raise ConfigError(f"--product is {product!r}; {expected}.")
+        hint = did_you_mean(product, list(TABULAR_PRODUCTS))
+        raise ConfigError(f"--product is {product!r}; one of {', '.join(TABULAR_PRODUCTS)} is expected{hint}.")
     table_config = UserTableConfig(
         file=file,
         target=target,
@@ -112,12 +121,12 @@ def init_config(
 
 @app.command()
 def models(var: VarOption = DEFAULT_VAR) -> None:
-    """Every registered version, newest first."""
+    """List every registered version, newest first."""
     from training.tracking.mlflow_registry import Registry
 
     versions = Registry(var).list_versions()
     for version in versions:
-        parts = [
+        fields = [
             f"{version.model} {version.number}",
             ", ".join(version.aliases),
             version.bundle,
@@ -125,8 +134,8 @@ def models(var: VarOption = DEFAULT_VAR) -> None:
             f"AUC {version.auc}",
             "simulated data" if version.simulated else "",
         ]
-        print("  ".join(part for part in parts if part))
-        print(f"    the gate: {version.gate}" + (f"; forced: {version.forced}" if version.forced else ""))
+        print("  ".join(text for text in fields if text))
+        print(f"    gate: {version.gate}" + (f"; forced: {version.forced}" if version.forced else ""))
     if not versions:
         print("No model is registered yet. Train one: python -m training credit_limit")
 
@@ -134,14 +143,14 @@ def models(var: VarOption = DEFAULT_VAR) -> None:
 @app.command()
 def portfolio(
     register: Annotated[Path, typer.Argument(help="a register folder: companies, history, links, invoices")],
-    model: Annotated[str, typer.Option(help="whose champion answers")] = "scitech_risk",
-    previous: Annotated[Path | None, typer.Option(help="answers.parquet of an earlier month, to compare with")] = None,
-    stress: Annotated[Path, typer.Option(help="TOML of the shocks")] = Path("configs/stress.toml"),
-    out: Annotated[Path | None, typer.Option(help="a new folder; one under --var where none is named")] = None,
+    model: Annotated[str, typer.Option(help="the model whose champion answers")] = "scitech_risk",
+    previous: Annotated[Path | None, typer.Option(help="answers.parquet of an earlier month to compare with")] = None,
+    stress: Annotated[Path, typer.Option(help="TOML file of the shocks")] = Path("configs/stress.toml"),
+    out: Annotated[Path | None, typer.Option(help="a new folder; by default one under --var")] = None,
     var: VarOption = DEFAULT_VAR,
-    quiet: Annotated[bool, typer.Option("--quiet", help="only the result")] = False,
+    quiet: QuietOption = False,
 ) -> None:
-    """Answer a whole register, compare it with an earlier month, stress it; writes answers, report and figures."""
+    """Answer a whole register, compare it with an earlier month, stress it; write answers, report and figures."""
     from training.portfolio import run
     from training.progress import ProgressReporter
 
@@ -152,7 +161,7 @@ def portfolio(
 
 @app.command()
 def release(
-    models: Annotated[list[str] | None, typer.Argument(help="their names; all that ship where none is named")] = None,
+    models: Annotated[list[str] | None, typer.Argument(help="names of models; by default all that ship")] = None,
     key: Annotated[Path, typer.Option(help="the private release key; created on first use")] = Path(
         "var/keys/release.pem"
     ),
@@ -167,25 +176,25 @@ def release(
         packed_bytes += released.packed
         sizes = f"{released.unpacked / 1e6:.1f} MB, packed {released.packed / 1e6:.1f} MB"
         print(f"{released.model} {released.version}  {sizes}\n  {released.archive}\n  digest {released.digest}")
-    print(f"{packed_bytes / 1e6:.1f} MB in all. Keep {key} secret and backed up; it is not part of the repository.")
+    print(f"{packed_bytes / 1e6:.1f} MB in total. Keep {key} secret and backed up; it is not part of the repository.")
 
 
 @app.command()
 def promote(
     model: str,
     version: Annotated[str, typer.Argument(help="its number, its bundle, or an alias")],
-    force: Annotated[bool, typer.Option("--force", help="even though the gate said no; needs --reason")] = False,
+    force: Annotated[bool, typer.Option("--force", help="although the gate was not passed; needs --reason")] = False,
     reason: Annotated[str, typer.Option(help="why; it is recorded")] = "",
     var: VarOption = DEFAULT_VAR,
 ) -> None:
-    """Make a version the champion: one that passed the gate (a way back, too), or any with --force and a reason."""
+    """Make a version the champion, an earlier one too: one that passed the gate, or any with --force and a reason."""
     from training import pipeline
     from training.tracking.mlflow_registry import Registry
 
     registry = Registry(var)
     registered = registry.find(model, version)
     if registered.gate != "passed" and not (force and reason.strip()):
-        hint = "Give a reason: --reason ..." if force else "To do it all the same: --force --reason ..."
+        hint = "Give a reason: --reason ..." if force else "To promote it all the same: --force --reason ..."
         raise ConfigError(
             f"{model} {registered.number} ({registered.bundle}) did not pass the gate: {registered.gate}. {hint}"
         )
@@ -196,7 +205,7 @@ def promote(
 
 
 def main() -> int:
-    """Run a command; what a person can put right is told in sentences, without a traceback."""
+    """Run a command; an error that its user can correct is printed as a sentence, without a traceback."""
     from models.bundle import BundleError
     from models.policy.config import PolicyError
     from training.tracking.mlflow_registry import NotRegisteredError

@@ -1,12 +1,11 @@
-"""The one road of every model: open the registry, let its trip make it, sign, record, and do as the gate says.
+"""Train a model of any kind: open the registry, run the product's steps, sign and record the result, and promote it.
 
-    var/bundles/<model>/<version>/   the signed bundle            var/reports/<model>/<version>/   card, plots, figures
+    var/bundles/<model>/<version>/   the signed bundle            var/reports/<model>/<version>/   card, plots, metrics
     var/mlflow.db, var/mlartifacts   runs, data sets, registry    var/keys                         the signing key
     var/lineage                      the runs as OpenLineage events
 
-What lies between, reading, fitting and judging, differs with what a model reads: tabular/pipeline.py for tables,
-pathology/pipeline.py for slides. A run that fails leaves no bundle and no registered version, and is marked failed in
-MLflow.
+The steps in between depend on what the model reads: tabular/pipeline.py for tables, pathology/pipeline.py for slides. A
+run that fails leaves no bundle and no registered version, and is marked as failed in MLflow.
 """
 
 from __future__ import annotations
@@ -15,20 +14,18 @@ import json
 import shutil
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
-from datasets.errors import DataError
-from datasets.schema import did_you_mean
-from datasets.splits import Split, split_groups, split_rows, split_time
 from models import bundle
+from models.bundle import Bundle, BundleError
 from models.card import BaseCard, DatasetInfo
 from models.evaluation_summary import PlotData
-from training.evaluation.metrics import Interval
-from training.evaluation.promotion_gate import GateVerdict
-from training.interfaces import Dataset, Recipe, TableConfig, TrainingConfig
+from models.metrics import Interval
+from training.config import TrainingConfig
+from training.evaluation.promotion_gate import ChampionComparison, GateVerdict
 from training.progress import ProgressReporter
 from training.tracking.mlflow_registry import CHALLENGER, CHAMPION, MlflowRun, Registry, git_commit
 from training.tracking.openlineage import LineageEmitter
@@ -37,7 +34,7 @@ CARD_FILE = "card.md"
 
 
 class Evaluation(Protocol):
-    """What was found of a model on rows that it never saw, whatever it reads."""
+    """What the evaluation of a model on held-out rows offers, whatever the model reads."""
 
     @property
     def metrics(self) -> dict[str, Interval]: ...
@@ -47,10 +44,11 @@ class Evaluation(Protocol):
 
 @dataclass(frozen=True)
 class PipelineResult:
-    """What a trip brings back: what shall be signed, and what is recorded beside it.
+    """What the steps of a pipeline produce: what is signed, and what is recorded with it.
 
-    text: the model card in Markdown. parity: largest differences between the fitted model and its graph. fitted: what
-    the fit settled on. plots: what the pictures are drawn from. more: further graphs of the bundle.
+    card_text: the model card in Markdown. parity: largest differences between the fitted model and its graph.
+    fit_summary: parameters that the fit settled on. plots: the data of the plots. extra_graphs: further graphs of the
+    bundle.
     """
 
     card: BaseCard
@@ -66,30 +64,31 @@ class PipelineResult:
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """A trained, judged, signed and recorded model, and whether it serves now."""
+    """A trained, evaluated, signed and recorded model, and whether it became the champion."""
 
     model: str
     version: str  # of the bundle
-    registry_version: str  # in the registry
+    registry_version: str
     run_id: str
-    bundle_dir: Path  # the bundle
-    card_path: Path  # the model card
+    bundle_dir: Path
+    card_path: Path
     evaluation: Evaluation
     verdict: GateVerdict
     step_seconds: dict[str, float]
 
     @property
     def alias(self) -> str:
+        """The alias that the gate's verdict gives it."""
         return CHAMPION if self.verdict.passed else CHALLENGER
 
 
 @dataclass
 class TrainingPipeline(ABC):
-    """One model on the road. A kind of model says how it is made, the road what becomes of it."""
+    """One training run. A subclass makes the model; this class signs, records and promotes it."""
 
     CARD_TYPE: ClassVar[type[BaseCard]]
 
-    recipe: Any
+    recipe: Any  # a TabularRecipe, or the module training.pathology.recipe
     config: Any
     policy: bytes
     var: Path
@@ -100,12 +99,12 @@ class TrainingPipeline(ABC):
     private_key: Path
     public_key: Path
     registry_version: str = ""
-    data: tuple[DatasetInfo, ...] = ()  # what it is made from, once that is read
-    bundle_digest: str = ""  # of the bundle, once it is signed
+    data: tuple[DatasetInfo, ...] = ()  # the training data, once the steps have run
+    bundle_digest: str = ""  # once the bundle is signed
 
     @abstractmethod
     def run_steps(self) -> PipelineResult:
-        """Read, fit, export, prove, judge, ask the gate, and draw into `plots`."""
+        """Read, fit, export, verify, evaluate, ask the gate, and draw the plots."""
 
     @property
     def bundles_dir(self) -> Path:
@@ -120,9 +119,9 @@ class TrainingPipeline(ABC):
         return self.report_dir / "plots"
 
     def card_fields(self) -> dict[str, Any]:
-        """What every card tells of where it comes from, but for its data."""
+        """The fields of a card that every product fills alike, except those about its data."""
         return {
-            "product": self.recipe.PRODUCT,
+            "product": self.config.product,
             "model": self.config.name,
             "version": self.version,
             "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
@@ -135,7 +134,28 @@ class TrainingPipeline(ABC):
             "run_id": self.mlflow_run.id,
         }
 
+    def log_data(self, data: Iterable[DatasetInfo], remarks: Iterable[str]) -> None:
+        """Log which data are simulated, and what the reader remarked on them."""
+        for source in data:
+            if source.simulated:
+                self.reporter.log(f"  {source.name}: SIMULATED data 模拟数据", style="bold yellow")
+        for remark in remarks:
+            self.reporter.log(f"  {remark}", style="yellow")
+
+    def compare_champion(self, compare: Callable[[Bundle[Any]], ChampionComparison]) -> ChampionComparison | None:
+        """Compare the new model with the champion, by `compare`; None where there is no champion yet."""
+        version = bundle.read_alias(self.bundles_dir, CHAMPION)
+        if not version:
+            return None
+        with self.reporter.step("evaluate the champion on the same rows"):
+            try:
+                champion = bundle.load_bundle(self.bundles_dir / version, self.public_key, self.CARD_TYPE)
+            except BundleError as error:
+                return ChampionComparison(version, failure=str(error))
+            return compare(champion)
+
     def run(self) -> TrainedModel:
+        """Run the steps, then sign, record and promote the model as the gate's verdict says."""
         steps_result = self.run_steps()
         card_updates = {"verdict": steps_result.verdict.to_card(), "plots": steps_result.plots}
         result = replace(steps_result, card=steps_result.card.model_copy(update=card_updates))
@@ -150,7 +170,9 @@ class TrainingPipeline(ABC):
                 private_key=self.private_key,
                 extra_graphs=result.extra_graphs,
             )
-            self.bundle_digest = bundle.load_bundle(folder, self.public_key, self.CARD_TYPE).digest  # as serving will
+            self.bundle_digest = bundle.load_bundle(
+                folder, self.public_key, self.CARD_TYPE
+            ).digest  # verified as by serving
         with self.reporter.step("record"):
             self._record(result)
         if result.verdict.passed:
@@ -171,7 +193,7 @@ class TrainingPipeline(ABC):
         )
 
     def _write_report(self, result: PipelineResult) -> None:
-        """`card.md` and `judgement.json`, beside the `plots/` that the trip drew."""
+        """Write `card.md` and `judgement.json` next to `plots/`, which the steps have drawn."""
         self.report_dir.mkdir(parents=True, exist_ok=True)
         (self.report_dir / CARD_FILE).write_text(result.card_text, encoding="utf-8")
         (self.report_dir / "judgement.json").write_text(json.dumps(result.card.metrics, indent=1), encoding="utf-8")
@@ -190,13 +212,13 @@ class TrainingPipeline(ABC):
             "auc": str(evaluation.metrics["auc"]),
             "gate": "passed" if verdict.passed else " | ".join(verdict.failures),
             "simulated": str(card.simulated).lower(),
-            "product": self.recipe.PRODUCT,
+            "product": self.config.product,
         }
         self.mlflow_run.set_tags({"bundle": self.version, "data_sha256": card.data[0].sha256, **tags})
         self.registry_version = self.registry.register(self.config.name, self.mlflow_run, self.version, tags)
 
     def rollback(self) -> None:
-        """Undo what a run has left so far, except the run itself, which tells of it."""
+        """Remove what a failed run has left so far; the MLflow run stays as the record of the failure."""
         if bundle.read_alias(self.bundles_dir, CHAMPION) != self.version:
             shutil.rmtree(self.bundles_dir / self.version, ignore_errors=True)
             shutil.rmtree(self.report_dir, ignore_errors=True)
@@ -204,20 +226,22 @@ class TrainingPipeline(ABC):
                 self.registry.delete_version(self.config.name, self.registry_version)
 
 
-def train(recipe: Recipe, config: TrainingConfig, var: Path, reporter: ProgressReporter) -> TrainedModel:
-    """All of it, in an MLflow run."""
+def train(
+    recipe: Any, pipeline_type: type[TrainingPipeline], config: TrainingConfig, var: Path, reporter: ProgressReporter
+) -> TrainedModel:
+    """Train a model in an MLflow run of its own. Whatever stops the run is raised again once it is rolled back."""
     policy = config.policy.read_bytes()
     with reporter.step("open the registry"):
         registry = Registry(var)
         private_key, public_key = bundle.create_signing_keys(var / "keys")
-    run = registry.start(config.name, config.name, {"product": recipe.PRODUCT, "git_commit": git_commit()})
+    run = registry.start(config.name, config.name, {"product": config.product, "git_commit": git_commit()})
     version = f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{run.id[:6]}"
-    pipeline = recipe.PIPELINE(recipe, config, policy, var, reporter, registry, run, version, private_key, public_key)
-    emitter = LineageEmitter(var, reporter, run.id, config.name, recipe.PRODUCT)
+    pipeline = pipeline_type(recipe, config, policy, var, reporter, registry, run, version, private_key, public_key)
+    emitter = LineageEmitter(var, reporter, run.id, config.name, config.product)
     try:
         emitter.started()
-        trained: TrainedModel = pipeline.run()
-    except BaseException as error:  # Ctrl-C too: whatever stops a run, nothing of it may stay
+        trained = pipeline.run()
+    except BaseException as error:  # including Ctrl-C: whatever stops a run, nothing of it may stay
         pipeline.rollback()
         run.finish(error=f"{type(error).__name__}: {error}")
         emitter.failed(pipeline.data, f"{type(error).__name__}: {error}")
@@ -228,7 +252,10 @@ def train(recipe: Recipe, config: TrainingConfig, var: Path, reporter: ProgressR
 
 
 def promote(registry: Registry, var: Path, model: str, registry_version: str, version: str) -> None:
-    """Make a version the champion: the registry's alias, then the pointer that serving reads; both, or neither."""
+    """Make a version the champion: set the registry's alias and the pointer that serving reads, both or neither.
+
+    registry_version: its number in the registry; version: the name of its bundle.
+    """
     number_by_alias = {
         alias: registered.number for registered in registry.list_versions(model) for alias in registered.aliases
     }
@@ -244,23 +271,3 @@ def promote(registry: Registry, var: Path, model: str, registry_version: str, ve
     if number_by_alias.get(CHALLENGER) == registry_version:
         registry.delete_alias(model, CHALLENGER)
         (var / "bundles" / model / CHALLENGER).unlink(missing_ok=True)
-
-
-def make_split(config: TableConfig, dataset: Dataset) -> Split:
-    """The config's split of the rows. No part is set aside for calibration: out-of-fold scores serve for that."""
-    split_config = config.split
-    shares = (1 - split_config.test, 0.0, split_config.test)
-    if split_config.how == "rows":
-        return split_rows(dataset.y, config.seed, shares)
-    column = split_config.split_column(dataset.table)
-    if column is None or column not in dataset.frame.columns:
-        raise DataError(
-            f"split.column is {split_config.column!r}; a split by {split_config.how} needs a column of {dataset.table.name}"
-            f"{did_you_mean(split_config.column or '', dataset.frame.columns)}."
-        )
-    values = dataset.frame[column].to_numpy()
-    return (
-        split_groups(values, config.seed, shares, dataset.y)
-        if split_config.how == "group"
-        else split_time(values, shares, dataset.y)
-    )

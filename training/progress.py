@@ -1,4 +1,4 @@
-"""What a run is doing and how far it is: a bar on a terminal, a line a step where output goes to a file."""
+"""Report the progress of a run: a bar on a terminal, a line per step where the output goes to a file."""
 
 from __future__ import annotations
 
@@ -10,15 +10,18 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-ProgressCallback = Callable[[int, int], None]  # (done, of)
+ProgressCallback = Callable[[int, int], None]  # (completed, total)
 
 
 def ignore_progress(done: int, total: int) -> None:
-    """A tick that nobody watches."""
+    """The callback for callers that show no progress."""
 
 
 class ProgressReporter:
-    """with Watch() as watch, watch.step("fit") as tick: ...   `seconds` holds what each step took."""
+    """Show the steps of a run and measure them; `step_seconds` maps a step's name to its duration.
+
+    with ProgressReporter() as reporter, reporter.step("fit") as progress: ...
+    """
 
     def __init__(self, quiet: bool = False):
         self.console = Console(stderr=True, quiet=quiet)
@@ -44,7 +47,7 @@ class ProgressReporter:
 
     @contextmanager
     def step(self, name: str) -> Iterator[ProgressCallback]:
-        """A named step; the tick moves its bar, and may be left alone."""
+        """Start a named step; calling the yielded function moves its bar, and is optional."""
         task = self._bars.add_task(name, total=None)
         start = time.perf_counter()
         try:
@@ -55,4 +58,5 @@ class ProgressReporter:
         self.console.print(f"  {name:<34} {self.step_seconds[name]:6.1f} s", highlight=False)
 
     def log(self, message: str, style: str = "") -> None:
+        """Print a line to stderr; `style` is one of rich's."""
         self.console.print(message, style=style, highlight=False)

@@ -1,9 +1,9 @@
-"""python -m training release: sign the champions with the release key and put them where they ship from.
+"""Sign the champions with the release key and pack them for shipping (python -m training release).
 
-    models/released/<model>/<version>.tar.xz    one archive a model; an earlier version's is removed
-    models/released/release.pub.pem             the public half of the release key
+    models/released/<model>/<version>.tar.xz    one archive per model; that of an earlier version is removed
+    models/released/release.pub.pem             the public key
 
-The private half is read from --key and made there on first use; it never belongs in the repository.
+The private key is read from --key and created there on first use; it must not be stored in the repository.
 """
 
 from __future__ import annotations
@@ -25,20 +25,23 @@ RELEASED_MODELS = ("credit_limit", "credit_limit_taiwan", "scitech_risk", "patho
 
 @dataclass(frozen=True)
 class Released:
+    """A released model: its archive, and the size of its files in bytes, unpacked and packed."""
+
     model: str
     version: str
     digest: str
     archive: Path
-    unpacked: int  # bytes
-    packed: int  # bytes
+    unpacked: int
+    packed: int
 
 
 def release_models(
     models: Sequence[str], var: Path, private_key: Path, to: Path = RELEASED, new_key: bool = False
 ) -> Iterator[Released]:
-    """Release the champions of `models`, all verified before the first is written. Raises BundleError.
+    """Release the champions of `models`; all are verified before the first is written. Raises BundleError.
 
-    new_key: let another release key replace the one that ships; every model must then be released again.
+    var: where the champions are; private_key: the release key; to: the folder of the archives; new_key: replace the
+    key that ships, which requires that every model is released again.
     """
     champions = {model: _champion(var, model) for model in models}
     private, public = bundle.create_signing_keys(private_key.parent, private_key.stem)
@@ -46,8 +49,8 @@ def release_models(
     if shipped.exists() and shipped.read_bytes() != public.read_bytes():
         others = sorted({folder.parent.name for folder in to.glob(f"*/*{SUFFIX}")} - set(models))
         if not new_key or others:
-            needed = f"release these with it too: {', '.join(others)}" if new_key else "pass --key, or --new-key"
-            raise BundleError(f"{shipped}: is not the public half of {private}; needed: {needed}.")
+            hint = f"Release these models with it too: {', '.join(others)}" if new_key else "Pass --key or --new-key"
+            raise BundleError(f"{shipped} is not the public key of {private}. {hint}.")
     to.mkdir(parents=True, exist_ok=True)
     shipped.write_bytes(public.read_bytes())
     for model, (verified, version) in champions.items():
@@ -68,13 +71,13 @@ def release_models(
 
 
 def _champion(var: Path, model: str) -> tuple[bundle.VerifiedBundle, str]:
-    """The model's champion and its version, verified with the key that trained it, if the gate let it pass."""
+    """Verify the model's champion with the training key; returns it with its version. It must have passed the gate."""
     folder = var / "bundles" / model
     version = bundle.read_alias(folder)
     if version is None:
-        raise BundleError(f"{folder}: has no champion. Train it first: make train")
+        raise BundleError(f"{folder} has no champion. Train one first: make train")
     verified = bundle.verify_bundle(folder / version, var / "keys" / "signing.pub.pem")
     card = bundle.parse_bundle(verified, AnyCard).card
     if card.verdict is None or not card.verdict.passed:
-        raise BundleError(f"{model} {version}: did not pass the gate; only what passed is released.")
+        raise BundleError(f"{model} {version} did not pass the gate; only models that passed are released.")
     return verified, version

@@ -17,8 +17,8 @@ from tests.dns_trace import OURS, looked_up, traced
 from tests.paths import ROOT
 from tests.training.conftest import TINY
 from training import credit_limit, scitech_risk
-from training.pipeline import make_split
 from training.progress import ProgressReporter
+from training.tabular.dataset import make_split
 
 COMPANIES = """
 name = "tiny"
@@ -42,7 +42,7 @@ min_data_in_leaf = 40
 resamples = 40
 min_group_rows = 150
 """
-TRAINED = {"credit_limit": (credit_limit, TINY), "scitech_risk": (scitech_risk, COMPANIES)}
+TRAINED = {"credit_limit": (credit_limit.RECIPE, TINY), "scitech_risk": (scitech_risk.RECIPE, COMPANIES)}
 
 
 @pytest.fixture(scope="module", params=TRAINED)

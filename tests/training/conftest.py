@@ -1,10 +1,11 @@
-"""One small training run, from the simulated county to the registry, shared by the tests that look at what it left."""
+"""One small training run, from the simulated county to the registry, shared by the tests that examine its results."""
 
 from __future__ import annotations
 
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -45,27 +46,23 @@ min_approval_ratio = 0.6
 
 @dataclass(frozen=True)
 class Home:
-    """A folder of everything made, and the config that made it."""
+    """The folder of a training run, the config that it used, and the model that it trained."""
 
     var: Path
     config: Path
-    made: object
-
-
-def quick(text: str, **changes: str) -> str:
-    """A config with a few lines changed."""
-    for old, new in changes.items():
-        text = text.replace(old, new)
-    return text
+    model: Any
 
 
 @pytest.fixture(scope="session")
 def home(tmp_path_factory) -> Home:
-    from training import credit_limit, pipeline
+    from training import pipeline
+    from training.credit_limit import RECIPE
     from training.progress import ProgressReporter
+    from training.tabular.pipeline import TabularPipeline
 
     folder = tmp_path_factory.mktemp("home")
     config = folder / "tiny.toml"
     config.write_text(TINY.format(policy=ROOT / "configs/policies/credit_limit.toml"))
-    made = pipeline.train(credit_limit, credit_limit.load(config), folder / "var", ProgressReporter(quiet=True))
-    return Home(folder / "var", config, made)
+    settings, reporter = RECIPE.load(config), ProgressReporter(quiet=True)
+    model = pipeline.train(RECIPE, TabularPipeline, settings, folder / "var", reporter)
+    return Home(folder / "var", config, model)

@@ -1,1 +1,1 @@
-"""Evaluation, fairness, profit, baselines and the promotion gate."""
+"""Evaluate a trained model: metrics, fairness, profit, baselines and the promotion gate."""

@@ -1,19 +1,20 @@
-"""Models that stand beside ours for comparison and are never served.
+"""Fit baseline models for comparison with ours; they are never served.
 
-Each takes the training rows (n, d), their outcomes and the held-out rows, float32 with NaN for missing, and returns the
-held-out rows' PDs.
+Each function takes the training rows (n, d), their outcomes and the held-out rows, float32 with NaN for missing values,
+and returns the PDs of the held-out rows.
 """
 
 from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
+from training.progress import ProgressCallback, ignore_progress
+
 Matrix = np.ndarray
-ProgressCallback = Callable[[int, int], None]  # (done, of)
 MONOTONIC_TRENDS = {1: "ascending", -1: "descending", 0: "auto"}
 MAX_ROUNDS, PATIENCE, FOLDS = 600, 40, 3
 
@@ -24,14 +25,14 @@ def predict_scorecard(
     holdout: Matrix,
     directions: Sequence[int],
     names: Sequence[str],
-    progress: ProgressCallback | None = None,
+    progress: ProgressCallback = ignore_progress,
 ) -> Matrix:
-    """A plain scorecard: optimal binning (Navas-Palencia 2020), weight of evidence, logistic regression.
+    """Fit a plain scorecard: optimal binning (Navas-Palencia 2020), weight of evidence, logistic regression.
 
-    The bins' default rate follows the direction where one is given. A column whose optimal binning is a single bin says
-    nothing and is left out.
+    The default rate of the bins follows a column's direction where it has one. A column whose optimal binning is a
+    single bin carries no information and is left out.
     """
-    logging.getLogger("__cvxpy__").addFilter(lambda record: False)  # it announces each solver that it did not find
+    logging.getLogger("__cvxpy__").addFilter(lambda record: False)  # it logs every solver that is not installed
     from optbinning import OptimalBinning
     from sklearn.linear_model import LogisticRegression
 
@@ -48,8 +49,7 @@ def predict_scorecard(
             woe_holdout.append(
                 binning.transform(holdout[:, i].astype(np.float64), metric="woe", metric_missing="empirical")
             )
-        if progress:
-            progress(i + 1, len(names))
+        progress(i + 1, len(names))
     if not woe:
         return np.full(len(holdout), y.mean())
     logistic = LogisticRegression(max_iter=1_000).fit(np.column_stack(woe), y)
@@ -57,11 +57,11 @@ def predict_scorecard(
 
 
 def predict_unconstrained(
-    x: Matrix, y: Matrix, holdout: Matrix, seed: int, threads: int = 1, progress: ProgressCallback | None = None
+    x: Matrix, y: Matrix, holdout: Matrix, seed: int, threads: int = 1, progress: ProgressCallback = ignore_progress
 ) -> Matrix:
-    """LightGBM as it likes: 31 leaves, no directions, a bag over folds, each stopped on its left-out fold.
+    """Fit LightGBM without constraints: 31 leaves, no directions, a bag over folds, each stopped early on its own fold.
 
-    What it orders better than ours is the price of small monotone trees, and so of exact reasons.
+    By how much it ranks better than our model is the price of small monotone trees, and so of exact reasons.
     """
     import lightgbm
     from sklearn.model_selection import StratifiedKFold
@@ -89,11 +89,10 @@ def predict_unconstrained(
         early_stopping = lightgbm.early_stopping(PATIENCE, verbose=False)
         validation_set = lightgbm.Dataset(x[validation_rows], y[validation_rows], reference=train_set)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # LightGBM's "no further splits" on tables of a few rows
+            warnings.simplefilter("ignore", UserWarning)  # LightGBM's "no further splits" on small tables
             booster = lightgbm.train(
                 params, train_set, MAX_ROUNDS, valid_sets=[validation_set], callbacks=[early_stopping]
             )
         pd_sum += np.asarray(booster.predict(holdout, num_threads=threads))
-        if progress:
-            progress(fold + 1, FOLDS)
+        progress(fold + 1, FOLDS)
     return pd_sum / FOLDS

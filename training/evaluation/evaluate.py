@@ -1,7 +1,7 @@
-"""The same questions put to every model, on rows that it never saw.
+"""Evaluate a tabular model on rows that it was not trained on.
 
-Nothing here knows how a model was fitted: it gets outcomes, the exported graph's scores, the answers, and the audit
-columns.
+Nothing here depends on how a model was fitted: the input is outcomes, the exported graph's scores, the decisions and
+the audit columns.
 """
 
 from __future__ import annotations
@@ -15,44 +15,37 @@ import polars as pl
 from pydantic import Field
 
 from datasets.schema import ColumnSchema
+from models.metrics import CalibrationBin, Interval, auc, calibration_bins
 from training.config import ConfigSection
 from training.evaluation import baselines, fairness
-from training.evaluation.metrics import (
-    BootstrapSamples,
-    Interval,
-    ScoreCounter,
-    auc,
-    auc_difference,
-    compute_intervals,
-    psi,
-)
+from training.evaluation.metrics import BootstrapSamples, auc_difference, compute_intervals, quantile_psi
 from training.evaluation.profit import LoanTerms, ProfitEstimate, estimate_profit
 from training.progress import ProgressReporter
 
-CALIBRATION_BINS = 10  # of equal rows, in the calibration plot
+CALIBRATION_BINS = 10  # of equally many rows, in the calibration plot
 BASELINES = {
     "scorecard": "plain scorecard: logistic regression on weight of evidence",
-    "unconstrained": "unconstrained LightGBM: what exact reasons cost",
+    "unconstrained": "unconstrained LightGBM: the price of exact reasons",
     "with_moral_data": "this model with the moral groups as inputs; never served",
     "with_shell_flags": "this model with the shell flags as inputs; never served",
 }
 
 
 class EvaluationConfig(ConfigSection):
-    """How closely to look."""
+    """How thoroughly to evaluate."""
 
     resamples: int = Field(default=300, ge=20)
-    min_group_rows: int = Field(default=200, ge=20)  # rows of an audit group that is looked at by itself
+    min_group_rows: int = Field(default=200, ge=20)  # of an audit group that is evaluated separately
     scorecard: bool = True
     unconstrained: bool = True
-    unread: bool = True  # fit once more with what the product's PD must not read, to say what it would add
+    unread: bool = True  # fit a variant that reads the withheld columns too, to show what they would add
     plots: bool = True
     threads: int = Field(default=1, ge=1)
 
 
 @dataclass(frozen=True)
 class EvaluationData:
-    """What a model is judged on: arrays of all rows, or of the held-out ones where the name says so, as `draws` are."""
+    """What a model is evaluated on. Arrays cover all rows, or the held-out ones where the name says so."""
 
     columns: tuple[ColumnSchema, ...]
     x: np.ndarray
@@ -72,7 +65,7 @@ class EvaluationData:
 
 @dataclass(frozen=True)
 class Baseline:
-    """Another model on the same rows; `less` is our AUC less its own."""
+    """Another model on the same rows; `auc_gain` is the AUC of ours minus its own."""
 
     description: str
     pd: np.ndarray
@@ -81,17 +74,8 @@ class Baseline:
 
 
 @dataclass(frozen=True)
-class CalibrationBin:
-    """Held-out rows of like PD: their mean PD, share of bad ones, and its 95 % interval (Wilson 1927)."""
-
-    rows: int
-    mean_pd: float
-    bad_rate: Interval
-
-
-@dataclass(frozen=True)
 class EvaluationReport:
-    """Everything found. `groups` are those of the audit attributes; `remarks` what could not be asked."""
+    """The results of an evaluation. `groups` are those of the audit attributes; `remarks` say what was not possible."""
 
     rows: int
     train_rows: int
@@ -103,14 +87,14 @@ class EvaluationReport:
     groups: list[fairness.AuditGroup]
     baselines: dict[str, Baseline]
     profit: ProfitEstimate
-    above_cutoff: float  # share of the held-out rows at or above the approval line
+    above_cutoff: float  # share of the held-out rows whose PD is at or below the policy's cutoff
     approval_rate: float
     median_limit: float
     referral_counts: dict[str, int] = field(default_factory=dict)
     remarks: list[str] = field(default_factory=list)
 
     def to_metrics(self) -> dict[str, float]:
-        """Finite figures by name, as a run records them."""
+        """Finite metrics by name, as an MLflow run records them."""
         metrics = {"rows": float(self.rows), "bad_rate": self.bad_rate, "train_auc": self.train_auc}
         for name, value in self.metrics.items():
             metrics |= {name: value.value, f"{name}_low": value.low, f"{name}_high": value.high}
@@ -134,7 +118,7 @@ class EvaluationReport:
         return {name: float(value) for name, value in metrics.items() if np.isfinite(value)}
 
     def to_json(self) -> dict[str, Any]:
-        """The same for the card, with intervals; NaN is None."""
+        """The results for the card, with intervals; NaN becomes None."""
         return {
             "rows": self.rows,
             "train_rows": self.train_rows,
@@ -189,17 +173,17 @@ def evaluate(
     variants: Mapping[str, np.ndarray],
     referral_counts: dict[str, int],
 ) -> EvaluationReport:
-    """Put every question. `variants`: held-out PDs of fits that are never served, by a name of BESIDE."""
+    """Compute every result. `variants`: held-out PDs of models that are never served, by their name in BASELINES."""
     holdout, train = data.holdout, data.train
     y, pd = data.y[holdout], data.pd[holdout]
     above_cutoff = pd <= data.terms.cutoff
     approved, remarks = data.approved_holdout, []
     if not approved.any():
         approved = above_cutoff
-        remarks.append("No row would be approved by a machine; audit groups compare who clears the approval line.")
+        remarks.append("The policy approves no row automatically; audit groups compare who meets the approval cutoff.")
     has_limit = np.isfinite(data.limit_holdout)
     baseline_pds = {**_predict_baselines(data, config, reporter), **variants}
-    with reporter.step("judge: figures") as progress:
+    with reporter.step("evaluate: metrics") as progress:
         metrics = compute_intervals(y, pd, data.samples)
         progress(1, 3)
         baselines_by_name = {
@@ -213,11 +197,11 @@ def evaluate(
         }
         progress(2, 3)
         profit_estimate = estimate_profit(y, pd, data.limit_holdout, data.terms, data.samples)
-        psi_by_input = {"score": psi(data.points[train], data.points[holdout])}
+        psi_by_input = {"score": quantile_psi(data.points[train], data.points[holdout])}
         psi_by_input |= {
-            column.name: psi(data.x[train, i], data.x[holdout, i]) for i, column in enumerate(data.columns)
+            column.name: quantile_psi(data.x[train, i], data.x[holdout, i]) for i, column in enumerate(data.columns)
         }
-    with reporter.step("judge: audit groups"):
+    with reporter.step("evaluate: audit groups"):
         group_results = list(
             fairness.evaluate_groups(
                 data.holdout_frame, data.audit, y, pd, approved, data.limit_holdout, data.samples, config.min_group_rows
@@ -228,8 +212,8 @@ def evaluate(
         train_rows=len(train),
         bad_rate=float(y.mean()),
         metrics=metrics,
-        train_auc=float(auc(ScoreCounter(data.pd[train], data.y[train])(np.ones((1, len(train)))))[0]),
-        bins=calibration_bins(y, pd),
+        train_auc=auc(data.pd[train], data.y[train] == 1),
+        bins=calibration_bins(pd, y == 1, CALIBRATION_BINS),
         psi=psi_by_input,
         groups=[result for result in group_results if isinstance(result, fairness.AuditGroup)],
         baselines=baselines_by_name,
@@ -245,33 +229,16 @@ def evaluate(
 def _predict_baselines(
     data: EvaluationData, config: EvaluationConfig, reporter: ProgressReporter
 ) -> dict[str, np.ndarray]:
-    """Held-out PDs of the models that stand beside ours, on the same inputs and the same training rows."""
+    """Held-out PDs of the baseline models, fitted to the same inputs and the same training rows."""
     x, y, holdout = data.x[data.train], data.y[data.train], data.x[data.holdout]
     predictions: dict[str, np.ndarray] = {}
     if config.scorecard:
-        with reporter.step("beside: scorecard") as progress:
+        with reporter.step("baseline: scorecard") as progress:
             directions, names = [column.direction for column in data.columns], [column.name for column in data.columns]
             predictions["scorecard"] = baselines.predict_scorecard(x, y, holdout, directions, names, progress)
     if config.unconstrained:
-        with reporter.step("beside: unconstrained LightGBM") as progress:
+        with reporter.step("baseline: unconstrained LightGBM") as progress:
             predictions["unconstrained"] = baselines.predict_unconstrained(
                 x, y, holdout, data.seed, config.threads, progress
             )
     return predictions
-
-
-def calibration_bins(y: np.ndarray, pd: np.ndarray) -> list[CalibrationBin]:
-    """Rows in order of PD, in BINS equal parts."""
-    bin_rows = np.array_split(np.argsort(pd, kind="stable"), min(CALIBRATION_BINS, len(y)))
-    return [
-        CalibrationBin(len(rows), float(pd[rows].mean()), wilson_interval(int(y[rows].sum()), len(rows)))
-        for rows in bin_rows
-    ]
-
-
-def wilson_interval(bad: int, rows: int, z: float = 1.96) -> Interval:
-    """A share and its interval (Wilson 1927)."""
-    share = bad / rows
-    centre = (share + z**2 / (2 * rows)) / (1 + z**2 / rows)
-    half_width = z / (1 + z**2 / rows) * np.sqrt(share * (1 - share) / rows + z**2 / (4 * rows**2))
-    return Interval(share, float(centre - half_width), float(centre + half_width))

@@ -1,7 +1,7 @@
-"""Whether people of different sex, age or faith are approved alike, and given alike limits at an alike risk.
+"""Compare approvals and limits between groups of different sex, age or religion.
 
-The audit columns never reach a model; they are read here alone. A ratio compares a group with the largest group of the
-same attribute: 1 is alike, and below 0.8 or above 1.25 is looked into (the four-fifths rule, 29 CFR 1607.4).
+No model reads the audit columns; only this module does. A ratio compares a group with the largest group of the same
+attribute: 1 is equal, and a ratio below 0.8 or above 1.25 is investigated (the four-fifths rule, 29 CFR 1607.4).
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ import numpy as np
 import polars as pl
 
 from datasets.schema import ColumnSchema
-from training.evaluation.metrics import BootstrapSamples, Interval, bootstrap_interval, compute_intervals
+from models.metrics import Interval
+from training.evaluation.metrics import BootstrapSamples, bootstrap_interval, compute_intervals
 
-MAX_VALUES = 12  # of an attribute; one with more is too thin to compare group by group
-PD_BANDS = 5  # of equal PD
+MAX_VALUES = 12  # of an attribute; with more values its groups are too small to compare
+PD_BANDS = 5  # within which limits are compared at equal PD
 UNDEFINED = Interval(np.nan, np.nan, np.nan)
 
 
@@ -29,10 +30,10 @@ class AuditGroup:
     rows: int
     bad_rate: float
     mean_pd: float
-    metrics: dict[str, Interval]  # as training.evaluation.metrics.MEASURES
-    approval_rate: float  # share that is approved
+    metrics: dict[str, Interval]  # by the names of training.evaluation.metrics.METRICS
+    approval_rate: float
     approval_ratio: Interval  # adverse impact ratio
-    mean_limit: float  # of those with a limit
+    mean_limit: float  # of the rows with a limit
     limit_ratio: Interval  # of mean limits
     limit_ratio_at_equal_pd: Interval  # of mean limits within bands of PD, weighted by this group's rows
 
@@ -51,9 +52,9 @@ def evaluate_groups(
     samples: BootstrapSamples,
     min_rows: int,
 ) -> Iterator[AuditGroup | str]:
-    """Every group of at least `smallest` rows, or a sentence on why an attribute has none.
+    """Yield every group of at least `min_rows` rows, or a sentence that says why an attribute has none.
 
-    approved (rows,) bool; limit (rows,) RMB, NaN where there is none. The largest group of an attribute comes first.
+    y, pd, approved (rows,); limit (rows,) RMB, NaN where there is none. The largest group of an attribute comes first.
     """
     for column in audit_columns:
         values = attribute_values(frame[column.name], column)
@@ -63,7 +64,7 @@ def evaluate_groups(
             continue
         large_values = [value for value, rows in counts if rows >= min_rows]
         if len(large_values) < 2:
-            yield f"{column.name}: fewer than two groups have {min_rows} rows."
+            yield f"{column.name}: fewer than two groups have at least {min_rows} rows."
             continue
         reference = (values == large_values[0]).fill_null(False).to_numpy()
         for value in large_values:
@@ -88,7 +89,7 @@ def evaluate_groups(
 
 
 def attribute_values(series: pl.Series, column: ColumnSchema) -> pl.Series:
-    """An attribute as a few named values: a number in quarters of its rows, unless it takes few values anyway."""
+    """Turn an attribute into a few named values; a number with many values is cut at its quartiles."""
     if column.kind != "number" or series.n_unique() <= MAX_VALUES:
         return (
             series.cast(pl.Int64).cast(pl.String)
@@ -107,7 +108,7 @@ def attribute_values(series: pl.Series, column: ColumnSchema) -> pl.Series:
 
 
 def assign_bands(pd: np.ndarray, included: np.ndarray) -> np.ndarray:
-    """The band of PD, 0 to BANDS - 1, of each row: quantiles of the counted rows."""
+    """(rows,) the PD band of each row, 0 to PD_BANDS - 1, cut at the quantiles of the included rows."""
     if not included.any():
         return np.zeros(len(pd), int)
     edges = np.quantile(pd[included], np.linspace(0, 1, PD_BANDS + 1)[1:-1])
@@ -121,10 +122,10 @@ def mean_ratio(
     samples: BootstrapSamples,
     band: np.ndarray | None = None,
 ) -> Interval:
-    """Mean of `value` in a group over its mean in the reference group, rows with NaN left out.
+    """Mean of `value` in a group divided by its mean in the reference group; rows with NaN are left out.
 
-    With bands, the means are taken within each band and weighted by the group's rows in it (direct standardisation); a
-    band in which either group has no row does not count.
+    member, reference: (rows,) bool. With `band` (rows,), means are taken within each band and weighted by the group's
+    rows in it (direct standardisation); a band in which either group has no row does not count.
     """
     is_known = np.isfinite(value)
     band = np.zeros(len(value), int) if band is None else band

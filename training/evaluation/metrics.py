@@ -1,8 +1,8 @@
-"""How well a probability of default orders and states the risk, each figure with a bootstrap interval.
+"""Measure how well a PD ranks and states the risk, each metric with a bootstrap interval.
 
-measures(y, pd, Draws(len(y)))["auc"]      # Interval(value=.7838, low=.7722, high=.7951)
+compute_intervals(y, pd, BootstrapSamples(len(y)))["auc"]      # Interval(value=.7838, low=.7722, high=.7951)
 
-Every figure is computed from the counts of bad and good rows at each distinct PD, so a resample costs one pass over the
+Every metric is computed from the counts of bad and good rows at each distinct PD, so a resample costs one pass over the
 rows and ties are exact.
 """
 
@@ -13,34 +13,18 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.optimize import isotonic_regression
-from scipy.special import betainc, expit
+from scipy.special import betainc
 
-MAX_CHUNK_CELLS = 200_000  # of a chunk of resamples: 1.6 MB of float64, which stays in cache
-MAX_POOLS = 500  # of neighbouring PDs
-MAX_HALVINGS = 30  # of a step of Newton's method
+from models.metrics import Interval, fit_calibration, logit, psi
+
+MAX_CHUNK_CELLS = 200_000  # resamples times rows of one chunk: 1.6 MB of float64, which stays in cache
+MAX_POOLS = 500  # groups of neighbouring PDs
 METRICS = ("auc", "gini", "ks", "h", "brier", "slope", "intercept")
-
-
-@dataclass(frozen=True, slots=True)
-class Interval:
-    """A figure and its central 95 % bootstrap interval; NaN where the rows do not define it."""
-
-    value: float
-    low: float
-    high: float
-
-    def __str__(self) -> str:
-        return f"{self.value:.4f} [{self.low:.4f}, {self.high:.4f}]"
-
-    def to_json(self) -> dict[str, float | None]:
-        """NaN becomes None, which every JSON reader knows."""
-        bounds = {"value": self.value, "low": self.low, "high": self.high}
-        return {name: float(bound) if np.isfinite(bound) else None for name, bound in bounds.items()}
 
 
 @dataclass(frozen=True)
 class BootstrapSamples:
-    """Bootstrap resamples of `rows` rows, whole groups at a time where `groups` (rows,) is given (as by village)."""
+    """Bootstrap resamples of `rows` rows; with `groups` (rows,), whole groups such as villages are drawn."""
 
     rows: int
     resamples: int = 300
@@ -48,7 +32,7 @@ class BootstrapSamples:
     groups: np.ndarray | None = None
 
     def iter_weights(self) -> Iterator[np.ndarray]:
-        """How often each row is drawn: (some resamples, rows) float64, until all resamples are given."""
+        """Yield how often each row is drawn, (resamples of a chunk, rows) float64, chunk by chunk."""
         rng = np.random.default_rng(self.seed)
         unit = np.arange(self.rows) if self.groups is None else np.unique(self.groups, return_inverse=True)[1]
         units = int(unit.max()) + 1 if self.rows else 0
@@ -60,7 +44,7 @@ class BootstrapSamples:
             yield weights if self.groups is None else weights[:, unit]
 
     def subset(self, rows: np.ndarray) -> BootstrapSamples:
-        """Draws among the chosen rows alone."""
+        """Resamples of these rows alone."""
         groups = None if self.groups is None else self.groups[rows]
         return BootstrapSamples(len(rows), self.resamples, self.seed, groups)
 
@@ -80,9 +64,10 @@ class ScoreCounts:
 
 
 class ScoreCounter:
-    """Sorts the rows once; each call then counts one chunk of resamples."""
+    """Count the rows of resamples by score. The rows are sorted once; each call counts one chunk of resamples."""
 
     def __init__(self, score: np.ndarray, y: np.ndarray):
+        """score (rows,); y (rows,) 1 bad, 0 good."""
         self.order = np.argsort(score, kind="stable")
         ascending = score[self.order]
         self.starts = np.flatnonzero(np.r_[True, ascending[1:] != ascending[:-1]])
@@ -90,6 +75,7 @@ class ScoreCounter:
         self.y = y[self.order].astype(np.float64)
 
     def __call__(self, weights: np.ndarray) -> ScoreCounts:
+        """weights (resamples, rows): how often each row is drawn."""
         weights = weights[:, self.order]
         bad = np.add.reduceat(weights * self.y, self.starts, axis=1)
         return ScoreCounts(self.values, bad, np.add.reduceat(weights, self.starts, axis=1) - bad)
@@ -120,9 +106,9 @@ def h_measure(counts: ScoreCounts) -> np.ndarray:
     """The H-measure (Hand 2009) under the cost prior Beta(1 + bad rate, 1 + good rate) (Hand & Anagnostopoulos 2014).
 
     With c the cost of refusing a good row and 1 - c that of accepting a bad one, the best threshold for c refuses the
-    blocks of the ROC curve's convex hull whose bad rate exceeds c. Those blocks are what isotonic regression of the
-    outcome on the score finds, so the expected least loss is a sum over blocks of `_least_loss`; the useless score's is
-    the same with one block.
+    blocks of the ROC curve's convex hull whose bad rate exceeds c. Isotonic regression of the outcome on the score
+    finds those blocks, so the expected minimum loss is a sum of `_minimum_loss` over blocks; a useless score has one
+    block.
     """
     values = np.full(len(counts.bad), np.nan)
     for i in np.flatnonzero(counts.has_both_outcomes):
@@ -137,7 +123,7 @@ def h_measure(counts: ScoreCounts) -> np.ndarray:
 
 
 def _minimum_loss(rate: np.ndarray, base: float) -> np.ndarray:
-    """Expected least loss per row of blocks with bad rate `rate`: refused where c < rate, else accepted.
+    """Expected minimum loss per row of blocks with bad rate `rate`: refused where c < rate, else accepted.
 
     (1 - r) * integral_0^r c u(c) dc  +  r * integral_r^1 (1 - c) u(c) dc,  u = Beta(1 + base, 2 - base).
     """
@@ -147,75 +133,24 @@ def _minimum_loss(rate: np.ndarray, base: float) -> np.ndarray:
     return np.asarray((1 - rate) * refused + rate * accepted)
 
 
-def calibration(counts: ScoreCounts, steps: int = 50) -> tuple[np.ndarray, np.ndarray]:
-    """(slope, intercept), each (resamples,), of the outcome's logistic regression on the PD's log-odds.
+def calibration(counts: ScoreCounts) -> tuple[np.ndarray, np.ndarray]:
+    """(slope, intercept), each (resamples,), of the outcome's logistic regression on the log-odds of the PD.
 
-    The intercept is calibration in the large: with the slope held at 1 (Van Calster et al. 2019). 1 and 0 are perfect;
-    a slope under 1 means that the PDs are too far apart. Newton's method, all resamples at once, each step halved until
-    the loss does not rise: for PDs far too sure a whole step overshoots. For resamples, which only make an interval,
-    neighbouring PDs are pooled into POOLS.
+    See models.metrics.fit_calibration. For resamples, which only make an interval, neighbouring PDs are pooled into at
+    most MAX_POOLS groups.
     """
-    log_odds, bad, good = _logit(counts.values), counts.bad, counts.good
+    log_odds, bad, good = logit(counts.values), counts.bad, counts.good
     if len(bad) > 1 and len(log_odds) > MAX_POOLS:
         starts = np.linspace(0, len(log_odds), MAX_POOLS, endpoint=False).astype(int)
         size = np.diff(np.r_[starts, len(log_odds)])
         log_odds = np.add.reduceat(log_odds, starts) / size
         bad, good = (np.add.reduceat(values, starts, axis=1) for values in (bad, good))
-    rows = bad + good
-    slope, joint_intercept, intercept_in_large = np.ones(len(rows)), np.zeros(len(rows)), np.zeros(len(rows))
-
-    def loss(intercept: np.ndarray, slope_values: np.ndarray) -> np.ndarray:
-        z = intercept[:, None] + slope_values[:, None] * log_odds
-        return np.asarray((rows * np.logaddexp(0.0, z) - bad * z).sum(axis=1))
-
-    for step in range(steps):
-        p = expit(joint_intercept[:, None] + slope[:, None] * log_odds)
-        residual, curvature = bad - rows * p, rows * p * (1 - p)
-        g0, g1 = residual.sum(axis=1), residual @ log_odds
-        h0, h1, h2 = curvature.sum(axis=1), curvature @ log_odds, curvature @ log_odds**2
-        determinant = h0 * h2 - h1**2
-        intercept_step, slope_step = (
-            _safe_divide(h2 * g0 - h1 * g1, determinant),
-            _safe_divide(h0 * g1 - h1 * g0, determinant),
-        )
-        step_fraction = _damped_step(loss, (joint_intercept, slope), (intercept_step, slope_step))
-        joint_intercept, slope = joint_intercept + step_fraction * intercept_step, slope + step_fraction * slope_step
-        p = expit(intercept_in_large[:, None] + log_odds)
-        large_step = _safe_divide((bad - rows * p).sum(axis=1), (rows * p * (1 - p)).sum(axis=1))
-        intercept_in_large = (
-            intercept_in_large
-            + _damped_step(
-                loss, (intercept_in_large, np.ones_like(intercept_in_large)), (large_step, np.zeros_like(large_step))
-            )
-            * large_step
-        )
-        if step and np.abs(np.concatenate([intercept_step, slope_step, large_step])).max(initial=0) < 1e-7:
-            break
-    is_constant = np.ptp(log_odds) == 0 if len(log_odds) else True
-    return (
-        np.where(counts.has_both_outcomes & ~is_constant & (np.abs(slope) < 50), slope, np.nan),
-        np.where(counts.has_both_outcomes, intercept_in_large, np.nan),
-    )
-
-
-def _damped_step(
-    loss: Callable[..., np.ndarray], start: tuple[np.ndarray, ...], step: tuple[np.ndarray, ...]
-) -> np.ndarray:
-    """(resamples,) the share of each step, 1, 1/2, 1/4, ..., at which the loss does not rise."""
-    fraction, initial_loss = np.ones(len(start[0])), loss(*start)
-    for _ in range(MAX_HALVINGS):
-        rises = ~(
-            loss(*(x + fraction * delta for x, delta in zip(start, step, strict=True)))
-            <= initial_loss * (1 + 1e-12) + 1e-12
-        )
-        if not rises.any():
-            break
-        fraction = np.where(rises, fraction / 2, fraction)
-    return fraction
+    fit = fit_calibration(log_odds, bad, good)
+    return fit.slope, fit.intercept
 
 
 def compute_values(counts: ScoreCounts) -> dict[str, np.ndarray]:
-    """Every figure of MEASURES for every resample."""
+    """Every metric of METRICS for every resample."""
     area = auc(counts)
     slope, intercept = calibration(counts)
     return {
@@ -230,7 +165,7 @@ def compute_values(counts: ScoreCounts) -> dict[str, np.ndarray]:
 
 
 def compute_intervals(y: np.ndarray, pd: np.ndarray, samples: BootstrapSamples) -> dict[str, Interval]:
-    """Every figure of MEASURES of PDs (rows,) against outcomes (rows,) of 0 and 1, with its interval."""
+    """Every metric of METRICS, with its interval, of PDs (rows,) against outcomes (rows,) of 0 and 1."""
     counter = ScoreCounter(pd, y)
     value = compute_values(counter(np.ones((1, len(y)))))
     resampled = [compute_values(counter(weights)) for weights in samples.iter_weights()]
@@ -241,7 +176,7 @@ def compute_intervals(y: np.ndarray, pd: np.ndarray, samples: BootstrapSamples) 
 
 
 def auc_difference(y: np.ndarray, new: np.ndarray, old: np.ndarray, samples: BootstrapSamples) -> Interval:
-    """AUC of `new` less AUC of `old` on the same resampled rows (paired bootstrap)."""
+    """AUC of `new` minus AUC of `old` on the same resampled rows (paired bootstrap)."""
     new_counter, old_counter = ScoreCounter(new, y), ScoreCounter(old, y)
     unit_weights = np.ones((1, len(y)))
     differences = [auc(new_counter(weights)) - auc(old_counter(weights)) for weights in samples.iter_weights()]
@@ -251,13 +186,13 @@ def auc_difference(y: np.ndarray, new: np.ndarray, old: np.ndarray, samples: Boo
 
 
 def bootstrap_interval(values: Callable[[np.ndarray], np.ndarray], samples: BootstrapSamples) -> Interval:
-    """Interval of any figure of row weights: `values` takes (resamples, rows) and gives (resamples,)."""
+    """Interval of any statistic of weighted rows: `values` maps weights (resamples, rows) to (resamples,)."""
     value = values(np.ones((1, samples.rows)))[0]
     return percentile_interval(value, np.concatenate([values(weights) for weights in samples.iter_weights()]))
 
 
 def percentile_interval(value: float, resampled: np.ndarray) -> Interval:
-    """Percentile interval; resamples in which the figure is undefined are left out."""
+    """Percentile interval; resamples without a defined value are left out."""
     defined = resampled[np.isfinite(resampled)]
     if not np.isfinite(value) or len(defined) < max(2, len(resampled) // 2):
         return Interval(float(value), np.nan, np.nan)
@@ -265,33 +200,19 @@ def percentile_interval(value: float, resampled: np.ndarray) -> Interval:
     return Interval(float(value), float(low), float(high))
 
 
-def psi(before: np.ndarray, after: np.ndarray, bins: int = 10) -> float:
-    """Population stability index over the quantiles of `before`, missing (NaN) a bin of its own.
-
-    Under 0.1 is read as stable, over 0.25 as shifted. Empty bins count as half a row, which keeps it finite.
-    """
+def quantile_psi(before: np.ndarray, after: np.ndarray, bins: int = 10) -> float:
+    """Population stability index of two samples over the quantiles of `before`, with missing values (NaN) as a bin."""
     known_values = before[np.isfinite(before)]
     edges = (
         np.unique(np.quantile(known_values, np.linspace(0, 1, bins + 1)[1:-1])) if len(known_values) else np.empty(0)
     )
 
-    def share(values: np.ndarray) -> np.ndarray:
+    def count(values: np.ndarray) -> np.ndarray:
         bin_index = np.where(np.isnan(values), len(edges) + 1, np.searchsorted(edges, values, side="left"))
-        count = np.maximum(np.bincount(bin_index, minlength=len(edges) + 2), 0.5)
-        return np.asarray(count / count.sum())
+        return np.bincount(bin_index, minlength=len(edges) + 2)
 
-    before_share, after_share = share(before), share(after)
-    return float(((after_share - before_share) * np.log(after_share / before_share)).sum())
-
-
-def _logit(p: np.ndarray) -> np.ndarray:
-    p = np.clip(p, 1e-9, 1 - 1e-9)
-    return np.asarray(np.log(p / (1 - p)))
+    return float(psi(count(before), count(after)))
 
 
 def _divide_or_nan(counts: ScoreCounts, numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
     return np.where(counts.has_both_outcomes, numerator / np.where(counts.has_both_outcomes, denominator, 1), np.nan)
-
-
-def _safe_divide(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
-    return np.asarray(numerator / np.where(np.abs(denominator) > 1e-12, denominator, np.inf))

@@ -1,7 +1,7 @@
-"""What the decisions would have earned on the held-out rows, had every offer been drawn as the policy assumes.
+"""Estimate what the decisions would have earned on the held-out rows, if limits were drawn as the policy assumes.
 
-A good row earns (rate - funding) a year on the drawn part of its limit, a bad one loses lgd of it. One year, no fees,
-no cost of capital: enough to compare cut-offs and models, not to budget with.
+A good row earns (rate - funding) a year on the drawn part of its limit, a bad one loses the LGD share of it. One year,
+without fees or cost of capital: enough to compare cutoffs and models, not to make a budget.
 """
 
 from __future__ import annotations
@@ -11,12 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from training.evaluation.metrics import BootstrapSamples, Interval, bootstrap_interval
+from models.metrics import Interval
+from training.evaluation.metrics import BootstrapSamples, bootstrap_interval
 
 
 @dataclass(frozen=True)
 class LoanTerms:
-    """What a policy says of a loan's economics. `line`: the greatest PD that is approved."""
+    """A loan's economics under a policy. `cutoff`: the highest PD that is approved."""
 
     currency: str
     margin: float  # share of the drawn amount a year: rate - funding
@@ -26,7 +27,7 @@ class LoanTerms:
 
     @classmethod
     def from_policy(cls, policy: Any) -> LoanTerms:
-        """As a product's policy has them."""
+        """Take the terms from a product's policy."""
         return cls(
             currency=policy.currency,
             margin=policy.product.annual_rate - policy.product.funding_rate,
@@ -38,13 +39,13 @@ class LoanTerms:
 
 @dataclass(frozen=True)
 class ProfitEstimate:
-    """Profit per applicant, in the policy's currency a year, refused ones counting 0."""
+    """Profit per applicant, in the policy's currency a year; a refused applicant counts 0."""
 
     currency: str
-    exposure_basis: str  # how the amounts were set
+    exposure_basis: str  # how the exposures were set
     at_cutoff: Interval
     approve_all: Interval
-    gain: Interval  # at_line less approve_all, on the same resamples
+    gain: Interval  # at_cutoff minus approve_all, on the same resamples
     best_profit: float
     best_cutoff: float  # PD
     cutoffs: np.ndarray  # (points,) PD
@@ -54,7 +55,7 @@ class ProfitEstimate:
 def estimate_profit(
     y: np.ndarray, pd: np.ndarray, limit: np.ndarray, terms: LoanTerms, samples: BootstrapSamples
 ) -> ProfitEstimate:
-    """Profit at each cut-off. `limit` (rows,): rows without one are given the median of those with one."""
+    """Estimate the profit at each cutoff. y, pd, limit: (rows,); a row without a limit gets the median limit."""
     has_limit = np.isfinite(limit)
     default_limit = float(np.median(limit[has_limit])) if has_limit.any() else 10_000.0
     drawn_amount = terms.ccf * np.where(has_limit, limit, default_limit)
@@ -62,7 +63,7 @@ def estimate_profit(
     accepted_profit = row_profit * (pd <= terms.cutoff)
     order = np.argsort(pd, kind="stable")
     total = np.cumsum(row_profit[order]) / len(y)
-    is_last_of_ties = np.r_[pd[order][1:] != pd[order][:-1], True]  # of equal PDs all are accepted or none
+    is_last_of_ties = np.r_[pd[order][1:] != pd[order][:-1], True]  # rows of equal PD are accepted together
     cutoffs, curve = np.r_[0.0, pd[order][is_last_of_ties]], np.r_[0.0, total[is_last_of_ties]]
     best_index = int(np.argmax(curve))
     exposure_basis = f"limits of the policy for {has_limit.mean():.0%} of the rows" + (

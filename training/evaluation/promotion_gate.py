@@ -1,7 +1,7 @@
-"""Whether a new model may take the champion's place, and if not, exactly why.
+"""Decide whether a new model may replace the champion, and if not, exactly why.
 
-verdict = decide(judgement, config, parity, faults, against)
-verdict.passed, verdict.why      # False, ["AUC: less than the champion's by .0123 ..."]
+verdict = decide(evaluation, config, parity_check, policy_problems, comparison)
+verdict.passed, verdict.failures      # False, ["discrimination: AUC 0.5050 [0.4850, 0.5250]; needed: ..."]
 """
 
 from __future__ import annotations
@@ -17,31 +17,34 @@ from datasets.errors import DataError
 from datasets.schema import ColumnSchema
 from models import evaluation_summary
 from models.bundle import Bundle
+from models.metrics import Interval
 from training.config import ConfigSection
 from training.evaluation.evaluate import EvaluationReport
 from training.evaluation.fairness import AuditGroup
-from training.evaluation.metrics import BootstrapSamples, Interval, auc_difference
+from training.evaluation.metrics import BootstrapSamples, auc_difference
 
 
 class GateThresholds(ConfigSection):
-    """What any model must reach to serve."""
+    """What every model must reach to be promoted."""
 
-    min_auc: float = Field(default=0.5, ge=0.5, lt=1)  # the interval's lower end must be above it
+    min_auc: float = Field(default=0.5, ge=0.5, lt=1)  # the lower end of the interval must be above it
     slope: tuple[float, float] = (0.8, 1.25)  # of calibration
     intercept: tuple[float, float] = (-0.25, 0.25)  # of calibration, in log-odds
 
 
 class TabularGateConfig(GateThresholds):
-    """And what that of a table must."""
+    """What a tabular model must reach as well."""
 
-    min_approval_ratio: float = Field(default=0.8, ge=0, le=1)  # of an audit group to the largest: four fifths
+    min_approval_ratio: float = Field(
+        default=0.8, ge=0, le=1
+    )  # of an audit group to the largest one: the four-fifths rule
     min_limit_ratio: float = Field(default=0.8, ge=0, le=1)  # at equal PD
     max_psi: float = Field(default=0.25, gt=0)  # of the score, training to held-out rows
 
 
 @dataclass(frozen=True)
 class GateCheck:
-    """One thing that must hold; what was found and what was needed are sentences."""
+    """One condition of the gate, with what was found and what is needed, in English and Chinese."""
 
     name: str
     passed: bool
@@ -56,15 +59,17 @@ class GateCheck:
 
 @dataclass(frozen=True)
 class ChampionComparison:
-    """The champion on the very rows that the new model is judged on. `refused`: why it could not be compared."""
+    """The champion on the rows that the new model is evaluated on. `failure`: why it could not be compared."""
 
     version: str
-    auc_gain: Interval | None = None  # our AUC less the champion's
+    auc_gain: Interval | None = None  # AUC of the new model minus the champion's
     failure: str = ""
 
 
 @dataclass(frozen=True)
 class GateVerdict:
+    """The gate's checks; the model passes when all of them do."""
+
     checks: tuple[GateCheck, ...]
 
     @property
@@ -76,7 +81,7 @@ class GateVerdict:
         return [str(check) for check in self.checks if not check.passed]
 
     def to_card(self) -> evaluation_summary.GateVerdict:
-        """For the card."""
+        """The verdict as the signed card stores it."""
         return evaluation_summary.GateVerdict(
             passed=self.passed, checks=tuple(evaluation_summary.CheckResult(**vars(check)) for check in self.checks)
         )
@@ -85,11 +90,11 @@ class GateVerdict:
 def decide(
     evaluation: EvaluationReport,
     config: TabularGateConfig,
-    parity: Mapping[str, float],
+    parity: GateCheck,
     policy_problems: Sequence[str],
     comparison: ChampionComparison | None,
 ) -> GateVerdict:
-    """Every check, not only up to the first that fails. `against` is None for the first model of a name."""
+    """Run every check, also after one has failed. `comparison` is None for the first model of a name."""
     checks = [
         *check_performance(evaluation.metrics, config),
         GateCheck(
@@ -100,12 +105,12 @@ def decide(
             f"训练集至留出集的评分 PSI {evaluation.psi['score']:.3f}",
             f"不高于 {config.max_psi:g}",
         ),
-        check_parity(parity),
+        parity,
         GateCheck(
             "policy",
             not policy_problems,
-            "every guard rail holds" if not policy_problems else "; ".join(policy_problems),
-            "every guard rail proved",
+            "every guardrail holds" if not policy_problems else "; ".join(policy_problems),
+            "every guardrail proved",
             "全部护栏成立" if not policy_problems else f"不成立：{'；'.join(policy_problems)}",
             "全部护栏得到证明",
         ),
@@ -115,10 +120,10 @@ def decide(
 
 
 def check_performance(metrics: Mapping[str, Interval], config: GateThresholds) -> list[GateCheck]:
-    """Whether the probabilities order and mean what they say.
+    """Check discrimination and calibration.
 
-    A calibration figure passes where its interval lies within the bounds, or where the figure itself does and its
-    interval holds the perfect value: few rows make a wide interval, which is no sign of a wrong PD.
+    A calibration metric passes where its interval lies within the bounds, or where its value does and its interval
+    includes the perfect value: few rows make a wide interval, which is no sign of a wrong PD.
     """
     auc = metrics["auc"]
     return [
@@ -126,7 +131,7 @@ def check_performance(metrics: Mapping[str, Interval], config: GateThresholds) -
             "discrimination",
             auc.low > config.min_auc,
             f"AUC {auc}",
-            f"all of the interval over {config.min_auc}",
+            f"the whole interval above {config.min_auc}",
             f"AUC {auc}",
             f"整个区间高于 {config.min_auc}",
         ),
@@ -135,10 +140,24 @@ def check_performance(metrics: Mapping[str, Interval], config: GateThresholds) -
     ]
 
 
-def check_parity(parity: Mapping[str, float]) -> GateCheck:
-    """A graph that differs from its model comes no further than the export; this tells by how little it does."""
-    differences = ", ".join(f"{name} {value:.1e}" for name, value in parity.items())
-    return GateCheck("parity", True, differences, "exact export", differences, "导出结果与模型一致")
+def check_parity(differences: Mapping[str, float], tolerances: Mapping[str, float]) -> GateCheck:
+    """Check that the exported graph computes what the fitted model does.
+
+    differences: largest difference by output; tolerances: the largest one allowed, 0 where an output has none. NaN
+    fails.
+    """
+    limits = {name: tolerances.get(name, 0.0) for name in differences}
+    actual = ", ".join(f"{name} {value:.1e}" for name, value in differences.items())
+    expected = ", ".join(f"{name} {limit:g}" for name, limit in limits.items())
+    passed = bool(differences) and all(differences[name] <= limit for name, limit in limits.items())
+    return GateCheck(
+        "parity",
+        passed,
+        f"largest difference between the model and its graph: {actual}",
+        f"at most {expected}",
+        f"模型与导出图的最大差异：{actual}",
+        f"不超过 {expected}",
+    )
 
 
 def compare_champion(
@@ -149,7 +168,10 @@ def compare_champion(
     pd: np.ndarray,
     samples: BootstrapSamples,
 ) -> ChampionComparison:
-    """The champion's AUC on the held-out rows beside ours, by its own bundle. `columns`: of the rows' contract."""
+    """Compare the AUC of a new model's held-out PDs with that of the champion's own bundle on the same rows.
+
+    columns: of the table's schema; y, pd: (held-out rows,).
+    """
     from models.feature_encoder import encode
     from models.trees.onnx_session import TabularSession
 
@@ -157,7 +179,8 @@ def compare_champion(
     missing_columns = [column.name for column in champion.card.inputs if column_kinds.get(column.name) != column.kind]
     if missing_columns:
         return ChampionComparison(
-            champion.card.version, failure=f"it reads columns that this table lacks: {', '.join(missing_columns)}"
+            champion.card.version,
+            failure=f"it reads columns that this table does not have: {', '.join(missing_columns)}",
         )
     try:
         champion_pd = TabularSession(champion.graph).run(encode(frame, champion.card.inputs)).pd
@@ -167,7 +190,7 @@ def compare_champion(
 
 
 def check_champion(comparison: ChampionComparison | None) -> GateCheck:
-    """All of the interval of the AUC's gain over 0, on the rows that judge."""
+    """Check that the whole interval of the AUC's gain over the champion is above 0."""
     if comparison is None:
         return GateCheck("better than the champion", True, "there is no champion yet", "", "尚无在线版本", "")
     name = f"better than the champion {comparison.version}"
@@ -177,7 +200,7 @@ def check_champion(comparison: ChampionComparison | None) -> GateCheck:
             name,
             False,
             f"the champion could not be compared: {comparison.failure}",
-            f"a comparison; or promote by hand: {manual_command}",
+            f"a comparison; or promote the model manually: {manual_command}",
             f"无法与在线版本比较：{comparison.failure}",
             f"与在线版本比较；或人工上线：{manual_command}",
         )
@@ -186,7 +209,7 @@ def check_champion(comparison: ChampionComparison | None) -> GateCheck:
         name,
         gain.low > 0,
         f"AUC differs by {gain.value:+.4f} [{gain.low:+.4f}, {gain.high:+.4f}]",
-        "an AUC above the champion's on the same rows, all of the interval",
+        "an AUC above the champion's on the same rows, with the whole interval above 0",
         f"AUC 相差 {gain.value:+.4f} [{gain.low:+.4f}, {gain.high:+.4f}]",
         "相同数据上 AUC 高于在线版本，且整个区间高于",
     )
@@ -196,13 +219,13 @@ def _check_calibration(name: str, actual: Interval, bounds: tuple[float, float],
     low, high = bounds
     interval_within = low <= actual.low and actual.high <= high
     consistent_with_perfect = low <= actual.value <= high and actual.low <= perfect <= actual.high
-    expected = f"within {low:g} to {high:g}, the interval too unless it holds {perfect:g}"
-    expected_zh = f"在 {low:g} 至 {high:g} 之间，区间亦然（含 {perfect:g} 者除外）"
+    expected = f"between {low:g} and {high:g}, and so the interval unless it includes {perfect:g}"
+    expected_zh = f"在 {low:g} 至 {high:g} 之间，区间亦然（区间含 {perfect:g} 时除外）"
     return GateCheck(name, interval_within or consistent_with_perfect, str(actual), expected, str(actual), expected_zh)
 
 
 def _check_fairness(groups: Sequence[AuditGroup], config: TabularGateConfig) -> list[GateCheck]:
-    """One check of approvals and one of limits, each naming every group that falls short."""
+    """One check of approvals and one of limits, each naming every group below the minimum ratio."""
     approvals = [(group, group.approval_ratio) for group in groups]
     limits = [(group, group.limit_ratio_at_equal_pd) for group in groups]
     checks = []
@@ -216,11 +239,11 @@ def _check_fairness(groups: Sequence[AuditGroup], config: TabularGateConfig) -> 
             actual = actual_zh = "; ".join(failing)
         elif defined:
             worst_group, ratio = min(defined, key=lambda pair: pair[1].value)
-            actual, actual_zh = f"least ratio {worst_group.name} {ratio}", f"最低比率 {worst_group.name} {ratio}"
+            actual, actual_zh = f"lowest ratio {worst_group.name} {ratio}", f"最低比率 {worst_group.name} {ratio}"
         else:
             actual, actual_zh = "no audit group to compare", "没有可比较的审计组"
         expected, expected_zh = (
-            f"a ratio of {minimum:g} or more to the largest group",
+            f"a ratio of at least {minimum:g} to the largest group",
             f"与最大组的比率不低于 {minimum:g}",
         )
         checks.append(GateCheck(name, not failing, actual, expected, actual_zh, expected_zh))

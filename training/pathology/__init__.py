@@ -1,1 +1,1 @@
-"""Pathology: how a network over tiles comes to be, and what is made of it."""
+"""Train a model that reads slides or single cells."""

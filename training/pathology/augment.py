@@ -1,8 +1,8 @@
-"""Tiles as other days, hands and scanners would have made them: turned, nearer or farther, stained otherwise.
+"""Augment tiles as other laboratories and scanners would have produced them: rotated, scaled, stained differently.
 
 pixels = augment(tiles, config, generator)      # uint8 (n, side, side, 3) -> (n, 3, side, side) float, 0 to 255
 
-Size and colour carry the diagnosis, so both move within what differs between laboratories and no further.
+Size and colour carry the diagnosis, so both vary only as much as they do between laboratories.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ WHITE_LEVEL = 255.0
 
 
 class AugmentConfig(ConfigSection):
-    """turn: by any angle, and mirrored. nearer: range of the factor by which a tile is enlarged. stain: each colour's
-    optical density is multiplied by 1 +- this, so white stays white. blur: share of tiles made a little unsharp."""
+    """turn: rotate by any angle, and mirror. zoom_range: range of the factor by which a tile is enlarged. stain: the
+    optical density of each colour is multiplied by 1 +- this, so white stays white. blur: share of blurred tiles."""
 
     turn: bool = True
     zoom_range: tuple[float, float] = (0.8, 1.15)
@@ -30,7 +30,10 @@ class AugmentConfig(ConfigSection):
 
 
 def augment(tiles: Tensor, config: AugmentConfig, generator: torch.Generator) -> Tensor:
-    """Random numbers come from `generator` (of the CPU) alone, in the same number whatever the pixels are."""
+    """Augment tiles (n, side, side, 3) uint8 to (n, 3, side, side) float, 0 to 255.
+
+    All random numbers come from `generator` (on the CPU); how many are drawn does not depend on the pixels.
+    """
     pixels = tiles.permute(0, 3, 1, 2).float()
     return _blur_random(
         _vary_stain(_transform_geometry(pixels, config, generator), config, generator), config, generator
@@ -38,7 +41,7 @@ def augment(tiles: Tensor, config: AugmentConfig, generator: torch.Generator) ->
 
 
 def _transform_geometry(pixels: Tensor, config: AugmentConfig, generator: torch.Generator) -> Tensor:
-    """Beyond its edge a tile is mirrored."""
+    """Rotate, mirror and scale; a tile is reflected beyond its edge."""
     n, device = len(pixels), pixels.device
     angle = torch.rand(n, generator=generator) * (2 * math.pi if config.turn else 0.0)
     mirror = torch.where(torch.rand(n, generator=generator) < (0.5 if config.turn else 0.0), -1.0, 1.0)
@@ -51,7 +54,7 @@ def _transform_geometry(pixels: Tensor, config: AugmentConfig, generator: torch.
 
 
 def _vary_stain(pixels: Tensor, config: AugmentConfig, generator: torch.Generator) -> Tensor:
-    """Optical density is -log of the light let through (Beer and Lambert), so more stain multiplies it."""
+    """Vary the optical density, which is -log of the transmittance (Beer-Lambert law) and proportional to the stain."""
     factor = 1 + config.stain * (2 * torch.rand((len(pixels), 3, 1, 1), generator=generator) - 1)
     transmittance = (pixels.clamp(0, WHITE_LEVEL) / WHITE_LEVEL).clamp(min=1 / 512)
     return WHITE_LEVEL * transmittance ** factor.to(pixels.device)
@@ -64,6 +67,6 @@ def _blur_random(pixels: Tensor, config: AugmentConfig, generator: torch.Generat
 
 
 def symmetries(tiles: Tensor, count: int) -> list[Tensor]:
-    """The first `count` of the eight ways to turn and mirror a square tile (n, side, side, 3)."""
+    """The first `count` of the eight rotations and reflections of square tiles (n, side, side, 3)."""
     rotations = [torch.rot90(tiles, turn, (1, 2)) for turn in range(4)]
     return [*rotations, *(rotated.flip(2) for rotated in rotations)][:count]

@@ -1,7 +1,7 @@
-"""What a network is made from: tiles to learn from, and slides or cells apart to calibrate on and to be judged on.
+"""Load the data of a slide model: training tiles, and separate slides or cells for calibration and evaluation.
 
-material = simulated(config.data, codes, side, mpp, seed)     # painted slides, on the spot
-material = herlev(config.data, codes, side)                   # real cells, read through YUHENG_DATA
+data = load_simulated(config.data, codes, side, mpp, seed)     # simulated slides, rendered on demand
+data = load_herlev(config.data, codes, side)                   # real cells, read through YUHENG_DATA
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ from models.card import DatasetInfo
 from training.config import ConfigSection
 
 Images = NDArray[np.uint8]  # (n, side, side, 3) RGB
-# (places (n, 2), extent) -> (n,) the worst class that was painted in each tile; -1 where a nucleus lies at its side
+# (positions (n, 2), extent) -> (n,) the worst class rendered in each tile; -1 where a nucleus crosses its border
 TruthFn = Callable[[NDArray[np.int64], tuple[float, float]], NDArray[np.intp]]
 PARTS = ("learn", "calibrate", "test")
 
 
 class SlideCounts(ConfigSection):
-    """Slides of each part: of the negative class, and of each positive one."""
+    """Slides of one part of the data: of the negative class, and of each positive one."""
 
     negative: int = Field(ge=1)
     positive: int = Field(ge=1)
 
 
 class SimulatedConfig(ConfigSection):
-    """Cervical slides, painted on the spot. `tiles`: single ones, of other slides, that the network learns from."""
+    """Simulated cervical slides. `tiles`: single tiles of further slides, from which the network learns."""
 
     source: Literal["simulated"]
     tiles: int = Field(default=2_000, ge=20)
@@ -45,14 +45,14 @@ class SimulatedConfig(ConfigSection):
     learn: SlideCounts
     calibrate: SlideCounts
     test: SlideCounts
-    strange: int = Field(default=4, ge=1)  # slides of another stain, to be called unlike all that was learned from
+    strange: int = Field(default=4, ge=1)  # slides of another stain, to be recognised as out of distribution
 
 
 class HerlevConfig(ConfigSection):
-    """Single cells of a Pap smear. Two folds of its four are kept from learning: groups of cells stay whole."""
+    """Single cells of Pap smears, in four folds; groups of cells stay whole. Two folds are not trained on."""
 
     source: Literal["herlev"]
-    folder: Path | None = None  # holds pathology/…; YUHENG_DATA where it is not named
+    folder: Path | None = None  # contains pathology/...; YUHENG_DATA by default
     crop: Literal["cell", "nucleus"] = "nucleus"
     test: int = Field(default=0, ge=0, le=3)
     calibrate: int = Field(default=1, ge=0, le=3)
@@ -60,7 +60,7 @@ class HerlevConfig(ConfigSection):
 
 @dataclass(frozen=True)
 class LabelledTiles:
-    """labels: places among the config's classes. groups: what may not be on both sides of a split."""
+    """Tiles with their class. labels: indices of the config's classes. groups: tiles of one group stay together."""
 
     images: Images
     labels: NDArray[np.intp]  # (n,)
@@ -70,16 +70,17 @@ class LabelledTiles:
         return len(self.labels)
 
     def subset(self, rows: NDArray[np.intp]) -> LabelledTiles:
+        """The tiles of these rows."""
         return LabelledTiles(self.images[rows], self.labels[rows], self.groups[rows])
 
 
 @dataclass(frozen=True)
 class SimulatedSlide:
-    """A simulated slide: the same pixels whenever it is opened."""
+    """A simulated slide; its seed determines its pixels, so each opening renders the same ones."""
 
     name: str
     part: str
-    label: int  # place among the config's classes
+    label: int  # index of the config's classes
     seed: int
     columns: int
     rows: int
@@ -87,9 +88,9 @@ class SimulatedSlide:
     fault: str = ""
 
     def open(self) -> tuple[Slide, TruthFn]:
-        """As a reader gives it, one level, stored as JPEG by the simulated scanner; and what was painted where.
+        """Render the slide as a reader would open it, with one level, JPEG-compressed by the simulated scanner.
 
-        Neither is kept here: the cells of a slide take 20 MB.
+        The second value looks up the true class of tiles. Nothing is cached, because a slide's cells take 20 MB.
         """
         from PIL import Image
 
@@ -121,10 +122,10 @@ class SimulatedSlide:
 
 @dataclass(frozen=True)
 class TrainingData:
-    """`learn`: tiles for the network. Either slides, by part, or cells set aside; the other is empty.
+    """`learn`: tiles for the network. Either `slides` or `cells`, by part, are given; the other is empty.
 
-    taken: pictures as they were taken, to look for a shortcut in: a crop's blur tells the size of what it was cut to.
-    strange: slides, or tiles, unlike all that is learned from. shown: whether the images may be shown in a card.
+    shortcut_sample: images as they were taken, to search for shortcuts, because the blur of a scaled crop reveals the
+    size of its content. ood_sample: out-of-distribution slides or tiles. show_images: whether a card may show images.
     """
 
     learn: LabelledTiles
@@ -138,7 +139,10 @@ class TrainingData:
 
 
 def load_simulated(data: SimulatedConfig, codes: Sequence[str], side: int, mpp: float, seed: int) -> TrainingData:
-    """Tiles and slides, each of its own cells, stain and scanner. Raises DataError for other classes than theirs."""
+    """Simulate tiles and slides, each with its own cells, stain and scanner.
+
+    Raises DataError where `codes` are not the classes of simulated slides.
+    """
     from datasets.slides.simulate import fields
     from datasets.slides.simulate.cell_types import CLASSES
 
@@ -158,18 +162,21 @@ def load_simulated(data: SimulatedConfig, codes: Sequence[str], side: int, mpp: 
         sha256=tiles_digest(tiles),
         source="datasets.slides.simulate.fields",
         simulated=True,
-        split="all to learn from; of other simulated slides than those below",
+        split="all for training; from other simulated slides than those below",
     )
     return TrainingData(tiles, tiles, (metadata,), slides, {}, ood_slides)
 
 
 def load_herlev(data: HerlevConfig, codes: Sequence[str], side: int) -> TrainingData:
-    """Cells cut out by the annotators' masks, as the published protocol has it."""
+    """Load cells cropped by the annotators' masks, as in the published protocol.
+
+    Raises DataError where `codes` are not Herlev's classes, or calibration and test use the same fold.
+    """
     from datasets.pathology import colon, herlev
 
     _check_classes(codes, herlev.CLASSES, "Herlev")
     if data.test == data.calibrate:
-        raise DataError(f"data.test and data.calibrate are both fold {data.test}; two different ones are needed.")
+        raise DataError(f"data.test and data.calibrate are both fold {data.test}; choose two different folds.")
     cells = herlev.read(data.folder)
     all_tiles = LabelledTiles(herlev.crop_cells(cells, side, data.crop), cells.label7, cells.groups)
     fold_masks = {"calibrate": cells.folds == data.calibrate, "test": cells.folds == data.test}
@@ -179,21 +186,21 @@ def load_herlev(data: HerlevConfig, codes: Sequence[str], side: int) -> Training
         name="herlev",
         rows=len(all_tiles),
         sha256=herlev.FILES_SHA256,
-        source="Jantzen et al. 2005, by way of pathology/herlev",
+        source="Jantzen et al. 2005, from pathology/herlev",
         licence="none found; the images are not shown",
-        split=f"groups whole: fold {data.test} held out, fold {data.calibrate} to calibrate, the rest to learn from",
+        split=f"whole groups: fold {data.test} held out, fold {data.calibrate} for calibration, the rest for training",
         split_sha256=hashlib.sha256(b"".join(rows_by_part[name].astype("<i8").tobytes() for name in PARTS)).hexdigest(),
     )
     ood_images: Images | tuple[()] = ()
     remarks = [
-        "The cells were cut out by the annotators' masks, in training and in judging; on a slide they must come from a "
-        "segmentation. Their microns per pixel are lost, so this model reads no slide.",
-        "No licence to show the images was found: the card shows none.",
+        "The cells were cropped by the annotators' masks, in training and in the evaluation; on a slide a segmentation "
+        "would have to find them. Their scale is unknown, so this model reads no slide.",
+        "No licence to show the images was found, so the card shows none.",
     ]
     try:
         ood_images = _resize(colon.read(data.folder).images, side)
     except DataError as error:
-        remarks.append(f"Not tried on another organ: {error}")
+        remarks.append(f"Not tested on another organ: {error}")
     cells_by_part = {part: all_tiles.subset(rows) for part, rows in rows_by_part.items() if part != "learn"}
     shortcut_sample = LabelledTiles(cells.images, cells.label7, cells.groups)
     return TrainingData(
@@ -209,7 +216,7 @@ def load_herlev(data: HerlevConfig, codes: Sequence[str], side: int) -> Training
 
 
 def tiles_digest(tiles: LabelledTiles) -> str:
-    """SHA-256 over images, labels and groups."""
+    """SHA-256 of images, labels and groups."""
     state = hashlib.sha256(tiles.images.tobytes())
     state.update(tiles.labels.astype("<i8").tobytes())
     state.update("\n".join(map(str, tiles.groups.tolist())).encode())
@@ -230,7 +237,7 @@ def _plan_slides(
 
 
 def _slide_seed(seed: int, part: int, number: int) -> int:
-    """Of one slide: never that of another part's, nor of the tiles."""
+    """Seed of one slide, different from those of other parts and of the single tiles."""
     return int(np.random.SeedSequence([seed, 1 + part, number]).generate_state(1)[0])
 
 
@@ -238,7 +245,7 @@ def _check_classes(codes: Sequence[str], expected: Sequence[str], name: str) -> 
     if list(codes) != list(expected):
         raise DataError(
             f"The config's classes are {', '.join(codes)}; {name} have {', '.join(expected)}, in this order. "
-            "Name them so under [[classes]]."
+            "Correct [[classes]]."
         )
 
 

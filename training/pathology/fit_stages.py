@@ -1,11 +1,11 @@
-"""Between the learned network and the judge: the graphs, and every number that is fitted on slides set aside."""
+"""Export a trained network and fit what follows it on slides set aside: detectors, attention, calibration, 8 bits."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,27 +16,26 @@ from models.pathology.abstention import KnnOodDetector, StainOodDetector, stain_
 from models.pathology.card import SlideCard
 from models.pathology.onnx_sessions import SlideGraph, TileGraph
 from models.pathology.policy import ReadingPolicy
-from training.pathology import holdout, slide_reader
+from training.pathology import slide_reader
+from training.pathology.config import Config
 from training.pathology.data import PARTS, SimulatedSlide, TrainingData
-from training.pathology.holdout import TilePredictions
+from training.pathology.evaluation import holdout
+from training.pathology.evaluation.holdout import TilePredictions
 from training.pathology.slide_reader import DeviceEncoder, DistanceFn, SlideFeatures, TileEncoder
+from training.pathology.train_network import TrainedNetwork
 from training.progress import ProgressCallback, ProgressReporter, ignore_progress
 from training.tracking.mlflow_registry import package_versions
 
-if TYPE_CHECKING:
-    from training.pathology.recipe import Config
-    from training.pathology.train_network import TrainedNetwork
-
-PARITY_TILES = 24  # tiles on which torch and the graph are compared
-QUANTIZATION_TILES = 128  # tiles that give the 8-bit graph its ranges
+PARITY_TILES = 24  # on which torch and the graph are compared
+QUANTIZATION_TILES = 128  # from which the 8-bit graph takes its ranges
 
 
 @dataclass(frozen=True)
 class FittedStages:
-    """The graphs, the card but for its figures, and what was read with them, by part.
+    """The graphs, the card without its metrics, and the slides and tiles read with them, by part of the data.
 
-    strange: (n,) distances of tiles unlike all that was learned from. small: the 8-bit graph; small_extra: its false
-    alarms beyond those of the whole one.
+    ood_distances: (n,) of out-of-distribution tiles. int8_extra_alarms: false-alarm rate of the 8-bit graph minus that
+    of the full-precision one.
     """
 
     card: SlideCard
@@ -53,26 +52,27 @@ class FittedStages:
 
 @dataclass(frozen=True)
 class StageFitter:
-    """What every step needs."""
+    """Fit the stages in their order; the fields are what every one of them needs."""
 
-    recipe: Any
+    recipe: Any  # the module training.pathology.recipe
     config: Config
     card_fields: dict[str, Any]
     policy: ReadingPolicy
     reporter: ProgressReporter
 
     def fit(self, data: TrainingData, trained: TrainedNetwork) -> FittedStages:
-        net, claims = trained.net, self.config.claims
+        """Run every stage. Raises ParityError where a graph differs from its network."""
+        net, claims, threads = trained.net, self.config.claims, self.config.judge.threads
         with self.reporter.step("export: compile the graph"):
-            encoder_without_distance = self._build_encoder(trained, export.export_tile_graph(net))
+            encoder_without_distance = _build_encoder(trained, export.export_tile_graph(net), threads)
         slides_by_part: dict[str, list[SlideFeatures]] = {}
         tiles_by_part: dict[str, TilePredictions] = {}
-        with self.reporter.step("read those to learn from") as progress:
+        with self.reporter.step("read the training part") as progress:
             tile_embeddings = encoder_without_distance.run(data.learn.images).embedding
             slides_by_part["learn"] = list(
                 self._read_slides(data.slides.get("learn", ()), encoder_without_distance, progress)
             )
-        with self.reporter.step("read those to calibrate") as progress:
+        with self.reporter.step("read the calibration part") as progress:
             ood_detector, stain_detector = self._fit_detectors(data, tile_embeddings, slides_by_part["learn"])
             distance_fn, stain_detector = self._calibrate(
                 data, encoder_without_distance, ood_detector, stain_detector, slides_by_part, tiles_by_part, progress
@@ -80,19 +80,23 @@ class StageFitter:
         ood_detector = ood_detector.calibrate(tiles_by_part["calibrate"].distance, claims.ood_false_positive_rate)
         with self.reporter.step("export: compile the graph"):
             graph = export.export_tile_graph(net, ood_detector.reference_embeddings, stain_detector)
-        with self.reporter.step("export: prove that it is the model"):
+        with self.reporter.step("export: verify parity"):
             parity = {
                 "tiles": export.check_tile_parity(
-                    net, graph, self._subsample(data.learn.images, PARITY_TILES), ood_detector, stain_detector
+                    net,
+                    graph,
+                    _subsample(data.learn.images, PARITY_TILES, self.config.seed),
+                    ood_detector,
+                    stain_detector,
                 )
             }
-        encoder = self._build_encoder(trained, graph, distance_fn)
-        with self.reporter.step("read those to test") as progress:
+        encoder = _build_encoder(trained, graph, threads, distance_fn)
+        with self.reporter.step("read the test part") as progress:
             slides_by_part["test"] = list(self._read_slides(data.slides.get("test", ()), encoder, progress))
             tiles_by_part["test"] = (
                 holdout.from_slides(slides_by_part["test"]) if data.slides else _test_predictions(encoder, data)
             )
-        with self.reporter.step("read strange ones"):
+        with self.reporter.step("read out-of-distribution slides"):
             ood_distances = self._ood_distances(data.ood_sample, encoder)
         card = self._build_card(data, slides_by_part, tiles_by_part["calibrate"], ood_detector.threshold)
         slide_graph = None
@@ -104,13 +108,16 @@ class StageFitter:
     def _fit_detectors(
         self, data: TrainingData, tile_embeddings: NDArray[np.float32], slides: Sequence[SlideFeatures]
     ) -> tuple[KnnOodDetector, StainOodDetector]:
-        """What is kept of all that was learned from; seen: embeddings of the single tiles."""
+        """Fit the out-of-distribution detectors to a sample of the training tiles.
+
+        tile_embeddings: (n, d) of the single tiles, to which those of the slides are added.
+        """
         embeddings = [tile_embeddings, *(slide.table.embedding[slide.fit_rows].astype(np.float32) for slide in slides)]
         densities = [stain_density(data.learn.images), *(slide.density[slide.fit_rows] for slide in slides)]
-        limit = self.config.claims.reference_embeddings
+        limit, seed = self.config.claims.reference_embeddings, self.config.seed
         return (
-            KnnOodDetector.from_embeddings(self._subsample(np.concatenate(embeddings), limit)),
-            StainOodDetector.from_densities(self._subsample(np.concatenate(densities), limit)),
+            KnnOodDetector.from_embeddings(_subsample(np.concatenate(embeddings), limit, seed)),
+            StainOodDetector.from_densities(_subsample(np.concatenate(densities), limit, seed)),
         )
 
     def _calibrate(
@@ -123,7 +130,10 @@ class StageFitter:
         tiles_by_part: dict[str, TilePredictions],
         progress: ProgressCallback,
     ) -> tuple[DistanceFn, StainOodDetector]:
-        """Reads those to calibrate on into `reads` and `cells`; gives the distance, and the stain as it is weighed."""
+        """Read the calibration part into `slides_by_part` and `tiles_by_part`.
+
+        Returns the distance function, and the stain detector on the scale of the embedding's distances.
+        """
         if data.slides:
             slides = list(self._read_slides(data.slides["calibrate"], encoder, progress))
             embeddings = [slide.table.embedding for slide in slides]
@@ -149,20 +159,12 @@ class StageFitter:
                 replace(slide.table, distance=distance) for slide, distance in zip(slides, distances, strict=True)
             ]
             slides_by_part["calibrate"] = [
-                replace(slide, table=distance) for slide, distance in zip(slides, tables, strict=True)
+                replace(slide, table=table) for slide, table in zip(slides, tables, strict=True)
             ]
             tiles_by_part["calibrate"] = holdout.from_slides(slides_by_part["calibrate"])
         else:
             tiles_by_part["calibrate"] = holdout.from_tiles(outputs, distances[0], tiles)
         return distance_fn, stain_detector
-
-    def _build_encoder(
-        self, trained: TrainedNetwork, graph: bytes, distance_fn: DistanceFn | None = None
-    ) -> TileEncoder:
-        """The graph on a CPU; the network itself on a GPU, as the graph's runtime here has none."""
-        if trained.device != "cpu":
-            return DeviceEncoder(trained.net, trained.device, distance_fn)
-        return TileGraph(graph, self.config.judge.threads)
 
     def _read_slides(
         self, slides: Sequence[SimulatedSlide], encoder: TileEncoder, progress: ProgressCallback = ignore_progress
@@ -170,11 +172,6 @@ class StageFitter:
         return slide_reader.read_slides(
             slides, encoder, self.config.net.side, self.config.mpp or 0.0, self.policy, progress
         )
-
-    def _subsample(self, rows: NDArray[Any], limit: int) -> NDArray[Any]:
-        """At most so many of the rows, chosen by the seed, in their order."""
-        selected = np.random.default_rng(self.config.seed).permutation(len(rows))[:limit]
-        return rows[np.sort(selected)]
 
     def _ood_distances(self, sample: Any, encoder: TileEncoder) -> NDArray[np.float32]:
         if isinstance(sample, np.ndarray):
@@ -191,16 +188,10 @@ class StageFitter:
         predictions: TilePredictions,
         ood_threshold: float,
     ) -> SlideCard:
-        groups = training_data.learn.groups.tolist()
-        if training_data.slides:
-            groups = [
-                slide.slide.name for slide in slides_by_part["learn"]
-            ]  # single tiles are of slides with other seeds
-        data = (
-            (*training_data.data, _describe_slides(training_data, slides_by_part, self.config.seed))
-            if training_data.slides
-            else training_data.data
-        )
+        data, groups = training_data.data, training_data.learn.groups.tolist()
+        if training_data.slides:  # then the single tiles come from slides with other seeds
+            data = (*data, _describe_slides(training_data, slides_by_part, self.config.seed))
+            groups = [slide.slide.name for slide in slides_by_part["learn"]]
         return SlideCard(
             **self.card_fields,
             simulated=any(slide.simulated for slide in data),
@@ -220,7 +211,7 @@ class StageFitter:
     def _fit_attention(
         self, card: SlideCard, slides_by_part: dict[str, list[SlideFeatures]], trained: TrainedNetwork
     ) -> tuple[SlideCard, bytes, float]:
-        """The card with its slide part, the graph over slides, and its largest difference from torch."""
+        """Return the card with the calibration of slides, their graph, and its largest difference from torch."""
         bags = [slide.table.embedding[slide.fit_rows].astype(np.float32) for slide in slides_by_part["learn"]]
         model = self.recipe.fit_attention(
             self.config, bags, _slide_labels(slides_by_part["learn"]), trained, self.reporter
@@ -240,25 +231,34 @@ class StageFitter:
     def _quantize(
         self, graph: bytes, data: TrainingData, predictions: TilePredictions, ood_threshold: float
     ) -> tuple[bytes | None, export.Int8Comparison | None, float | None]:
-        """The 8-bit graph, and what it is worth on calibration tiles."""
+        """Return the 8-bit graph, its comparison on calibration tiles, and its additional false-alarm rate."""
         if not self.config.judge.small:
             return None, None, None
-        with self.reporter.step("export: try 8 bits"):
-            int8_graph = export.quantize(graph, self._subsample(data.learn.images, QUANTIZATION_TILES))
+        with self.reporter.step("export: quantise to 8 bits"):
+            int8_graph = export.quantize(graph, _subsample(data.learn.images, QUANTIZATION_TILES, self.config.seed))
             positive, labels = self.config.positive_classes, predictions.labels[predictions.image_rows]
             verdict = export.compare_int8(
                 graph, int8_graph, predictions.images, np.isin(labels, positive).astype(int), positive
             )
             distances = TileGraph(int8_graph, self.config.judge.threads).run(predictions.images).distance
         assert distances is not None
-        return (
-            int8_graph,
-            verdict,
-            float(
-                (distances > ood_threshold).mean()
-                - (predictions.distance[predictions.image_rows] > ood_threshold).mean()
-            ),
-        )
+        alarm_rates = [(d > ood_threshold).mean() for d in (distances, predictions.distance[predictions.image_rows])]
+        return int8_graph, verdict, float(alarm_rates[0] - alarm_rates[1])
+
+
+def _build_encoder(
+    trained: TrainedNetwork, graph: bytes, threads: int, distance_fn: DistanceFn | None = None
+) -> TileEncoder:
+    """The graph on a CPU; the network itself on a GPU, because ONNX Runtime is installed for CPUs only."""
+    if trained.device != "cpu":
+        return DeviceEncoder(trained.net, trained.device, distance_fn)
+    return TileGraph(graph, threads)
+
+
+def _subsample(rows: NDArray[Any], limit: int, seed: int) -> NDArray[Any]:
+    """At most `limit` of the rows, sampled by the seed, in their original order."""
+    selected = np.random.default_rng(seed).permutation(len(rows))[:limit]
+    return rows[np.sort(selected)]
 
 
 def _test_predictions(encoder: TileEncoder, data: TrainingData) -> TilePredictions:
@@ -273,7 +273,7 @@ def _slide_labels(slides: Sequence[SlideFeatures]) -> NDArray[np.intp]:
 
 
 def _describe_slides(data: TrainingData, slides_by_part: dict[str, list[SlideFeatures]], seed: int) -> DatasetInfo:
-    """The slides as a data set: digests over their tiles, and over who is in which part."""
+    """Describe the slides as a data set, with digests of their tiles and of the split."""
     all_slides = [slide for part in PARTS for slide in slides_by_part[part]]
     names = "\n".join(f"{slide.slide.name} {slide.slide.seed}" for slide in all_slides)
     part_counts = ", ".join(f"{len(slides_by_part[part])} to {part}" for part in PARTS)

@@ -1,4 +1,4 @@
-"""The way of a model that reads slides: learn, export, calibrate on other slides, judge on the rest."""
+"""Train a slide model: learn, export, calibrate on other slides, evaluate on the rest."""
 
 from __future__ import annotations
 
@@ -8,36 +8,36 @@ import shutil
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from models import bundle
 from models.bundle import INT8_GRAPH, SLIDE_GRAPH
 from models.pathology.card import SlideCard
+from models.pathology.export import TOLERANCE
 from models.pathology.onnx_sessions import SlideGraph
 from models.pathology.policy import ReadingPolicy
 from training import pipeline
 from training.evaluation import promotion_gate
 from training.evaluation.metrics import BootstrapSamples
-from training.pathology import evaluate, holdout, shortcut_detector
+from training.evaluation.promotion_gate import ChampionComparison
+from training.pathology.config import Config
 from training.pathology.data import TrainingData
-from training.pathology.evaluate import HoldoutPredictions, SlideEvaluationReport
+from training.pathology.evaluation import evaluate, holdout, shortcut_detector
+from training.pathology.evaluation.evaluate import HoldoutPredictions, SlideEvaluationReport
 from training.pathology.fit_stages import FittedStages, StageFitter
-from training.reporting import pathology_model_card
-from training.reporting.pathology_plot_data import build_plots
-from training.reporting.pathology_plots import SlidePlotInputs, draw_plots
-from training.tracking.mlflow_registry import CHAMPION, git_commit
-
-if TYPE_CHECKING:
-    from training.pathology.recipe import Config
-    from training.pathology.train_network import TrainedNetwork
+from training.pathology.reporting import model_card
+from training.pathology.reporting.plot_data import build_plots
+from training.pathology.reporting.plots import SlidePlotInputs, draw_plots
+from training.pathology.train_network import TrainedNetwork
+from training.tracking.mlflow_registry import git_commit
 
 
 @dataclass
 class PathologyPipeline(pipeline.TrainingPipeline):
+    """The training run of a model that reads slides, or single cells where the data have no scale."""
+
     CARD_TYPE = SlideCard
 
     config: Config
@@ -48,15 +48,15 @@ class PathologyPipeline(pipeline.TrainingPipeline):
         trained = self.recipe.train_tile_network(self.config, data.learn, self.checkpoints_dir, self.reporter)
         stages = StageFitter(self.recipe, self.config, self.card_fields(), policy, self.reporter).fit(data, trained)
         plot_inputs, evaluation = self._evaluate(data, trained, stages, policy)
-        verdict = evaluate.decide(
-            evaluation, self.config.gate, stages.parity, self._compare_champion(data, plot_inputs.main)
-        )
+        parity_check = promotion_gate.check_parity(stages.parity, dict.fromkeys(stages.parity, TOLERANCE))
+        comparison = self._compare_champion(data, plot_inputs.main)
+        verdict = evaluate.decide(evaluation, self.config.gate, parity_check, comparison)
         card = stages.card.model_copy(update={"metrics": evaluation.to_json() | {"parity": stages.parity}})
         plot_paths: list[Path] = []
         if self.config.judge.plots:
-            with self.reporter.step("draw") as progress:
+            with self.reporter.step("draw plots") as progress:
                 plot_paths = draw_plots(self.plots_dir, plot_inputs, progress)
-        shutil.rmtree(self.checkpoints_dir, ignore_errors=True)  # only a run that was cut off has something to resume
+        shutil.rmtree(self.checkpoints_dir, ignore_errors=True)  # only an interrupted run is resumed
         extra_graphs = {
             SLIDE_GRAPH: stages.slide_graph,
             INT8_GRAPH: stages.int8_graph if evaluation.offers_int8 else None,
@@ -66,7 +66,7 @@ class PathologyPipeline(pipeline.TrainingPipeline):
             graph=stages.graph,
             evaluation=evaluation,
             verdict=verdict,
-            card_text=pathology_model_card.render(card, evaluation, verdict, plot_paths, data.show_images),
+            card_text=model_card.render(card, evaluation, verdict, plot_paths, data.show_images),
             parity=stages.parity,
             plots=build_plots(plot_inputs),
             fit_summary={"epochs": len(trained.history), "best": trained.best_epoch + 1, "device": trained.device},
@@ -75,34 +75,30 @@ class PathologyPipeline(pipeline.TrainingPipeline):
 
     @cached_property
     def checkpoints_dir(self) -> Path:
-        """Of this config and commit alone: a run that goes on must be the run that was broken off."""
+        """One folder for each config and commit: a resumed run must be the one that was interrupted."""
         fingerprint = json.dumps([self.config.model_dump(mode="json"), git_commit()], sort_keys=True)
         return self.var / "checkpoints" / self.config.name / hashlib.sha256(fingerprint.encode()).hexdigest()[:16]
 
     def _load_data(self) -> TrainingData:
         with self.reporter.step("read"):
             training_data: TrainingData = self.recipe.read(self.config)
-        for data in training_data.data:
-            if data.simulated:
-                self.reporter.log(f"  {data.name}: SIMULATED data 模拟数据", style="bold yellow")
-        for remark in training_data.remarks:
-            self.reporter.log(f"  {remark}", style="yellow")
+        self.log_data(training_data.data, training_data.remarks)
         return training_data
 
     def _evaluate(
         self, data: TrainingData, trained: TrainedNetwork, stages: FittedStages, policy: ReadingPolicy
     ) -> tuple[SlidePlotInputs, SlideEvaluationReport]:
-        """The exported graphs, on rows that nothing was fitted to."""
+        """Evaluate the exported graphs on rows that nothing was fitted to."""
         card, config, test_tiles = stages.card, self.config.judge, stages.tiles_by_part["test"]
         tile_predictions = holdout.predict_tiles(card, test_tiles, "tiles" if data.slides else "cells")
         main: HoldoutPredictions = tile_predictions
         attention: list[NDArray[np.float32]] = []
         if stages.slide_graph is not None:
-            with self.reporter.step("judge: read as a service reads"):
+            with self.reporter.step("evaluate: read slides as the service does"):
                 graph = SlideGraph(stages.slide_graph, config.threads)
                 main, attention = holdout.predict_slides(card, graph, policy, stages.slides_by_part["test"])
         shortcut = self._detect_shortcut(data) if config.shortcut else None
-        with self.reporter.step("judge: figures"):
+        with self.reporter.step("evaluate: metrics"):
             main_metrics = evaluate.compute_metrics(main, self._bootstrap_samples(main))
             tile_metrics = (
                 evaluate.compute_metrics(tile_predictions, self._bootstrap_samples(tile_predictions))
@@ -140,10 +136,10 @@ class PathologyPipeline(pipeline.TrainingPipeline):
         return plot_inputs, evaluation
 
     def _detect_shortcut(self, data: TrainingData) -> shortcut_detector.ShortcutResult:
-        with self.reporter.step("judge: look for a shortcut"):
+        with self.reporter.step("evaluate: look for a shortcut"):
             sample = data.shortcut_sample
             is_positive = np.isin(sample.labels, self.config.positive_classes).astype(np.intp)
-            with threadpool_limits(1):  # a hundred small fits, whose threads would only wait for each other
+            with threadpool_limits(1):  # a hundred small fits: more threads would only wait for each other
                 shortcut = shortcut_detector.detect(sample.images, is_positive, sample.groups, seed=self.config.seed)
         if shortcut.flagged:
             self.reporter.log(f"  {shortcut.en}\n  {shortcut.zh}", style="bold red")
@@ -152,17 +148,8 @@ class PathologyPipeline(pipeline.TrainingPipeline):
     def _bootstrap_samples(self, predictions: HoldoutPredictions) -> BootstrapSamples:
         return predictions.bootstrap_samples(self.config.judge.resamples, self.config.seed)
 
-    def _compare_champion(
-        self, data: TrainingData, predictions: HoldoutPredictions
-    ) -> promotion_gate.ChampionComparison | None:
-        champion_version = bundle.read_alias(self.bundles_dir, CHAMPION)
-        if not champion_version:
-            return None
-        with self.reporter.step("judge the champion on the same rows"):
-            try:
-                champion = bundle.load_bundle(self.bundles_dir / champion_version, self.public_key, SlideCard)
-            except bundle.BundleError as error:
-                return promotion_gate.ChampionComparison(champion_version, failure=str(error))
-            return holdout.compare_champion(
-                champion, data, predictions, self._bootstrap_samples(predictions), self.config.judge.threads
-            )
+    def _compare_champion(self, data: TrainingData, predictions: HoldoutPredictions) -> ChampionComparison | None:
+        samples, threads = self._bootstrap_samples(predictions), self.config.judge.threads
+        return self.compare_champion(
+            lambda champion: holdout.compare_champion(champion, data, predictions, samples, threads)
+        )

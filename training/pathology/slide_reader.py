@@ -1,6 +1,6 @@
-"""Slides read in training as a service reads them: tissue, grid, fitness, network; one slide ahead of the network.
+"""Read slides in training as the service does: tissue, grid, tile quality, network.
 
-for found in read(slides, network, config.net.side, config.mpp, policy): ...     # found.table is a TileTable
+for slide in read_slides(slides, encoder, config.net.side, config.mpp, policy): ...     # slide.table is a TileTable
 """
 
 from __future__ import annotations
@@ -25,10 +25,9 @@ from models.pathology.policy import ReadingPolicy
 from training.pathology.data import Images, SimulatedSlide
 from training.progress import ProgressCallback, ignore_progress
 
-DistanceFn = Callable[
-    [NDArray[Any], NDArray[np.float32]], NDArray[np.float32]
-]  # of embeddings (n, d), densities (n, 6)
-IMAGES_PER_SIDE = 4  # tiles of a slide whose images are kept, of each side of the question
+# (embeddings (n, d), stain densities (n, 6)) -> (n,) distances from the training tiles
+DistanceFn = Callable[[NDArray[Any], NDArray[np.float32]], NDArray[np.float32]]
+IMAGES_PER_SIDE = 4  # negative and positive tiles of a slide whose images are stored
 
 
 class TileEncoder(Protocol):
@@ -39,8 +38,8 @@ class TileEncoder(Protocol):
 
 @dataclass(frozen=True)
 class SlideFeatures:
-    """A slide as read. truth: (n,) place among the classes, -1 where it cannot be said. density: (n, 6) of the stain.
-    images: of the rows `kept`."""
+    """A slide as read, n tiles. truth: (n,) index of the class, -1 where it is ambiguous. density: (n, 6) of the stain.
+    images: of the rows `image_rows`."""
 
     slide: SimulatedSlide
     table: TileTable
@@ -48,7 +47,7 @@ class SlideFeatures:
     density: NDArray[np.float32]
     image_rows: NDArray[np.intp]
     images: Images
-    sha256: str  # of its tiles
+    sha256: str  # of the tiles
 
     @property
     def fit_rows(self) -> NDArray[np.intp]:
@@ -56,7 +55,7 @@ class SlideFeatures:
 
     @property
     def labelled_rows(self) -> NDArray[np.intp]:
-        """Rows whose class is known and which are fit to be judged."""
+        """Rows of known class whose quality suffices for the evaluation."""
         return np.flatnonzero((self.table.reasons == "") & (self.truth >= 0))
 
 
@@ -68,7 +67,10 @@ def read_slides(
     policy: ReadingPolicy,
     progress: ProgressCallback = ignore_progress,
 ) -> Iterator[SlideFeatures]:
-    """In the order of `slides`. The next is painted and cut while the network looks at one."""
+    """Yield the slides in their order; while the network reads one, the next is rendered and tiled.
+
+    side: of a tile, in pixels; mpp: microns per pixel. Raises ValueError for a slide without tissue.
+    """
     with ThreadPoolExecutor(1) as executor:
         pending = executor.submit(_load_tiles, slides[0], side, mpp, policy) if slides else None
         for index, slide in enumerate(slides):
@@ -81,19 +83,19 @@ def read_slides(
 
 
 def embeddings_bag(card: SlideCard, table: TileTable) -> NDArray[np.float32]:
-    """(k, d) what the slide graph may see of it."""
+    """(k, d) embeddings of the tiles that the slide graph may use."""
     return np.asarray(table.embedding[decision.usable_rows(card, table)], np.float32)
 
 
 def slide_logits(slide_graph: SlideGraph, bags: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
-    """(slides, classes)."""
+    """(slides, classes) logits; bags: (tiles, d) embeddings of each slide."""
     return np.stack([slide_graph.run(bag)[0] for bag in bags])
 
 
 def _load_tiles(
     slide: SimulatedSlide, side: int, mpp: float, policy: ReadingPolicy
 ) -> tuple[tiling.Grid, Images, NDArray[np.intp]]:
-    """Its grid, the tiles of it, and the class of each."""
+    """The slide's grid, its tiles, and the class of each."""
     config = tiling.GridConfig(
         mpp=mpp, tile_size=side, min_tissue=policy.fit.min_tile_tissue, max_coarsening=policy.fit.max_coarsening
     )
@@ -102,7 +104,7 @@ def _load_tiles(
         grid = tiling.tile_grid(source.metadata, tissue.find_tissue(source), config, slide.name)
         batches = [tiles for _, tiles in tiling.read_tiles(source, grid, batch=256)]
     if not batches:
-        raise ValueError(f"{slide.name}: no tissue was found on a painted slide; paint more columns and rows.")
+        raise ValueError(f"{slide.name}: no tissue was found on a simulated slide. Simulate more columns and rows.")
     return grid, np.concatenate(batches), truth(grid.positions, grid.extent)
 
 
@@ -116,7 +118,7 @@ def _encode_slide(
         extent=grid.extent,
         reasons=quality.assess_tiles(tiles),
         logits=outputs.logits,
-        embedding=outputs.embedding.astype(np.float16),  # as a service keeps it
+        embedding=outputs.embedding.astype(np.float16),  # as the service stores it
         distance=np.zeros(len(tiles), np.float32) if outputs.distance is None else outputs.distance,
         grid=len(grid),
     )
@@ -136,17 +138,18 @@ def _encode_slide(
 
 
 class DeviceEncoder:
-    """The network itself, where it is faster than its graph on a CPU: on CUDA."""
+    """Run the network itself on a device, where that is faster than its graph on a CPU: on CUDA."""
 
     def __init__(self, net: Any, device: str, distance_fn: DistanceFn | None = None, batch: int = 256):
-        self._net = copy.deepcopy(net).to(device).eval()  # what is exported stays on the CPU
+        self._net = copy.deepcopy(net).to(device).eval()  # the original is exported and stays on the CPU
         self._device, self._distance_fn, self._batch = device, distance_fn, batch
 
     def run(self, tiles: Images) -> TileOutputs:
+        """Logits, embedding, and the distance where a distance function was given; tiles (n, side, side, 3)."""
         import torch
 
         outputs = []
-        with torch.inference_mode(), torch.backends.cudnn.flags(allow_tf32=False):  # as exact as the graph
+        with torch.inference_mode(), torch.backends.cudnn.flags(allow_tf32=False):  # as precise as the graph
             for start in range(0, len(tiles), self._batch):
                 batch = torch.from_numpy(np.ascontiguousarray(tiles[start : start + self._batch])).to(self._device)
                 outputs.append([output.cpu().numpy() for output in self._net(batch)])

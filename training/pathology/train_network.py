@@ -1,12 +1,12 @@
-"""Learn a network over tiles: deterministic from a seed, stopped early, resumed where it was broken off.
+"""Train a network over tiles: deterministic for a seed, stopped early, resumable after an interruption.
 
-learned = learn(tiles, labels, LearnConfig(), NetConfig(), held=(tiles, labels), folder=Path("var/checkpoints/run"))
-learned.net, learned.history
-logits, embedding = predict(learned.net, tiles, device)
+trained = train(tiles, labels, NetworkTrainingConfig(), NetConfig(), validation=(tiles, labels), checkpoint_dir=folder)
+trained.net, trained.history
+logits, embedding = predict(trained.net, tiles, device)
 
-An epoch's random numbers depend on the seed and the epoch alone, so a run that was resumed is the unbroken run, bit for
-bit, on the same machine and number of threads. A CUDA device is used if there is one; there equal seeds give like
-results, not the same bits.
+An epoch's random numbers depend on the seed and the epoch alone, so a resumed run equals an uninterrupted one bit for
+bit, on the same machine and number of threads. A CUDA device is used if there is one; on it, equal seeds give similar
+results, not identical bits.
 """
 
 from __future__ import annotations
@@ -33,13 +33,15 @@ TileImages = NDArray[np.uint8]  # (n, side, side, 3)
 Labels = NDArray[np.intp]  # (n,)
 CHECKPOINT_FILE = "last.pt"
 MEMORY_FORMAT = torch.channels_last  # a step takes 0.7 of the time on a CPU
-INFERENCE_BATCH = 128  # tiles in one forward pass where nothing is learned
+INFERENCE_BATCH = 128  # tiles in one forward pass without training
 
 
 class NetworkTrainingConfig(ConfigSection):
-    """frozen: first blocks left as ImageNet made them. body: share of the head's rate. smoothing: of a label's weight,
-    given to its neighbours where classes are `ordinal`, to all classes where not. patience: epochs without a smaller
-    loss on the held rows before it stops; 0 runs them all. moving: of the averaged weights, which are the ones kept."""
+    """frozen_blocks: first blocks that keep their ImageNet weights. backbone_rate_factor: the backbone's learning rate
+    as a share of the head's. label_smoothing: share of a label's weight that goes to the neighbouring classes where
+    they are `ordinal`, to all classes otherwise. patience: epochs without a lower validation loss before training
+    stops; 0 runs them all. ema_decay: of the exponential moving average of the weights, which is the network that is
+    returned."""
 
     epochs: int = Field(default=14, ge=1)
     batch_size: int = Field(default=24, ge=2)
@@ -60,7 +62,7 @@ class NetworkTrainingConfig(ConfigSection):
 
 @dataclass(frozen=True)
 class EpochLosses:
-    """Mean losses; `held` is that of the averaged weights on the rows held back, NaN where there are none."""
+    """Mean losses of an epoch; the validation loss is that of the averaged weights, NaN without validation rows."""
 
     train_loss: float
     validation_loss: float
@@ -68,7 +70,7 @@ class EpochLosses:
 
 @dataclass(frozen=True)
 class TrainedNetwork:
-    """The averaged weights of the best epoch; `best` counts from 0."""
+    """The averaged weights of the best epoch; `best_epoch` counts from 0."""
 
     net: TileNet
     history: tuple[EpochLosses, ...]
@@ -78,7 +80,7 @@ class TrainedNetwork:
 
 @dataclass
 class _TrainingState:
-    """All that a run needs to go on. `steps`: of the averaged weights, which start as a plain mean."""
+    """Everything that a resumed run needs. `steps`: updates of the averaged weights, which start as a plain mean."""
 
     net: TileNet
     averaged_net: TileNet
@@ -92,10 +94,10 @@ class _TrainingState:
 
 
 def resolve_device(requested: Literal["auto", "cpu", "cuda"]) -> str:
-    """Raises ValueError where CUDA is asked for and not there."""
+    """Return "cpu" or "cuda". Raises ValueError where CUDA is requested and not available."""
     has_cuda = torch.cuda.is_available()
     if requested == "cuda" and not has_cuda:
-        raise ValueError('device is "cuda", and torch finds none here. Say "auto" or "cpu".')
+        raise ValueError('device is "cuda", but torch finds no CUDA device. Use "auto" or "cpu".')
     return "cuda" if has_cuda and requested != "cpu" else "cpu"
 
 
@@ -108,9 +110,10 @@ def train(
     checkpoint_dir: Path | None = None,
     progress: ProgressCallback = ignore_progress,
 ) -> TrainedNetwork:
-    """`held`: tiles of other patients, by whose loss it stops. `folder`: where a checkpoint is kept, and resumed from.
+    """Train on tiles (n, side, side, 3) uint8 with labels (n,).
 
-    Raises ValueError where tiles and labels do not fit the network.
+    validation: tiles of other patients, for early stopping. checkpoint_dir: where checkpoints are written, and read to
+    resume. Raises ValueError where tiles and labels do not fit the network.
     """
     _check_inputs(tiles, labels, net)
     device, threads = resolve_device(config.device), torch.get_num_threads()
@@ -137,7 +140,7 @@ def _initialise(config: NetworkTrainingConfig, net: NetConfig, rows: int, device
     model = TileNet(net)
     model.freeze(config.frozen_blocks)
     for layer in model.modules():
-        if isinstance(layer, torch.nn.BatchNorm2d):  # Lite0's .01 lags behind weights that learn for minutes, not days
+        if isinstance(layer, torch.nn.BatchNorm2d):  # Lite0's 0.01 lags behind weights that train for minutes, not days
             layer.momentum = 0.1
     model = model.to(device, memory_format=MEMORY_FORMAT)  # type: ignore[call-overload]
     head, body = (
@@ -168,11 +171,11 @@ def _train_epoch(
     config: NetworkTrainingConfig,
     device: str,
 ) -> None:
-    """All rows once, in an order of this epoch's own."""
+    """Train on all rows once, in an order that depends on the epoch."""
     seed = int(np.random.SeedSequence([config.seed, state.epoch]).generate_state(1)[0])
     generator = torch.Generator().manual_seed(seed)
     mixup_rng = np.random.default_rng(seed)
-    torch.manual_seed(seed + 1)  # dropout's
+    torch.manual_seed(seed + 1)  # for dropout
     targets, weights = (
         _soft_targets(labels, state.net.config.classes, config),
         _class_weights(labels, state.net.config.classes),
@@ -218,7 +221,7 @@ def _train_epoch(
 
 
 def _update_average(state: _TrainingState, config: NetworkTrainingConfig) -> None:
-    """Weights and batch statistics; the first steps weigh alike, so that where it began is soon forgotten."""
+    """Average weights and batch statistics; the first steps weigh equally, to forget the initial weights quickly."""
     decay = min(config.ema_decay, state.steps / (state.steps + 10))
     with torch.no_grad():
         for average, current in zip(
@@ -231,7 +234,7 @@ def _update_average(state: _TrainingState, config: NetworkTrainingConfig) -> Non
 
 
 def _soft_targets(labels: Labels, classes: int, config: NetworkTrainingConfig) -> Tensor:
-    """(n, classes) each label's weight, a part of it on its neighbours."""
+    """(n, classes) weight of each class, after label smoothing."""
     identity = torch.eye(classes)
     if config.ordinal:
         neighbours = torch.diag(torch.ones(classes - 1), 1) + torch.diag(torch.ones(classes - 1), -1)
@@ -244,7 +247,7 @@ def _soft_targets(labels: Labels, classes: int, config: NetworkTrainingConfig) -
 
 
 def _class_weights(labels: Labels, classes: int) -> Tensor:
-    """(n,) with mean 1: rare classes weigh more, by the root of how rare they are."""
+    """(n,) with mean 1; the weight of a class is proportional to 1 / sqrt(its number of tiles)."""
     count = np.bincount(labels, minlength=classes)
     weight = torch.tensor(1 / np.sqrt(count.clip(1)), dtype=torch.float32)[torch.from_numpy(labels)]
     return weight / weight.mean()
@@ -261,7 +264,7 @@ def predict(
     symmetry_count: int = 1,
     progress: ProgressCallback = ignore_progress,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """(n, classes) logits and (n, 1280) embeddings, means over the first `turns` of the eight symmetries."""
+    """(n, classes) logits and (n, 1280) embeddings of tiles (n, side, side, 3), averaged over so many symmetries."""
     net = net.to(device).eval()
     outputs: list[tuple[Tensor, Tensor]] = []
     with torch.inference_mode():
@@ -280,14 +283,14 @@ def predict(
 
 
 def mean_class_loss(net: TileNet, tiles: TileImages, labels: Labels, device: str) -> float:
-    """Mean log loss, each class weighing the same."""
+    """Mean log loss, in which every class has the same weight."""
     logits, _ = predict(net, tiles, device)
     losses = functional.cross_entropy(torch.from_numpy(logits), torch.from_numpy(labels), reduction="none").numpy()
     return float(np.mean([losses[labels == label].mean() for label in np.unique(labels)]))
 
 
 def _save_checkpoint(state: _TrainingState, folder: Path) -> None:
-    """Whole or not at all."""
+    """Write the checkpoint atomically."""
     folder.mkdir(parents=True, exist_ok=True)
     scratch = folder / f".{CHECKPOINT_FILE}.{os.getpid()}"
     content = {
@@ -320,8 +323,13 @@ def _load_checkpoint(state: _TrainingState, folder: Path, device: str) -> None:
 
 def _check_inputs(tiles: TileImages, labels: Labels, net: NetConfig) -> None:
     if tiles.ndim != 4 or tiles.shape[1:] != (net.side, net.side, 3) or tiles.dtype != np.uint8:
-        raise ValueError(f"The tiles are {tiles.shape} {tiles.dtype}; (n, {net.side}, {net.side}, 3) uint8 is needed.")
+        raise ValueError(
+            f"The tiles are {tiles.shape} {tiles.dtype}; (n, {net.side}, {net.side}, 3) uint8 is expected."
+        )
     if len(tiles) != len(labels) or len(tiles) < 2:
-        raise ValueError(f"There are {len(tiles)} tiles and {len(labels)} labels; two at least, and as many of each.")
+        raise ValueError(
+            f"There are {len(tiles)} tiles and {len(labels)} labels; at least two tiles with one label each are "
+            "expected."
+        )
     if labels.min() < 0 or labels.max() >= net.classes:
-        raise ValueError(f"The labels run from {labels.min()} to {labels.max()}; 0 to {net.classes - 1} are needed.")
+        raise ValueError(f"The labels run from {labels.min()} to {labels.max()}; 0 to {net.classes - 1} are expected.")

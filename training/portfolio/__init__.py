@@ -1,1 +1,1 @@
-"""A register at a month's end as a credit committee reads it: every company answered, what changed, what shocks do."""
+"""Answer every company of a register at a month's end, compare with an earlier month, stress it, and report it."""

@@ -1,6 +1,6 @@
-"""A run's answers as figures: totals, grades, trades, concentration. Money is RMB; a limit not granted counts as 0.
+"""Aggregate a run's answers: totals, grades, trades, concentration. Money is RMB; a limit not granted counts as 0.
 
-Every function takes the answers as they are written, so a figure can be had again from the file.
+Every function takes the answers as they are written, so each figure can be recomputed from the file.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Any
 
 import polars as pl
 
-UNRATED = "unrated"  # too little is known for a grade, or the row is faulty
+UNRATED = "unrated"  # too little is known for a grade, or the row has an error
 TOP_COMPANIES = 20
 LIMIT_EXPR, LOSS_EXPR = pl.col("limit").fill_null(0), pl.col("expected_loss").fill_null(0.0)
 TOTAL_EXPRS = {
@@ -22,12 +22,12 @@ TOTAL_EXPRS = {
 
 
 def fill_unrated(frame: pl.DataFrame) -> pl.DataFrame:
-    """With `grade` never null."""
+    """Replace a missing grade by UNRATED."""
     return frame.with_columns(pl.col("grade").fill_null(UNRATED))
 
 
 def headline_figures(frame: pl.DataFrame, below_floor: Sequence[str]) -> dict[str, Any]:
-    """What the first page says. floor: the grades that a machine may not approve."""
+    """The figures of the first page. below_floor: the grades that are never approved automatically."""
     totals = frame.select(
         **TOTAL_EXPRS,
         faulty=pl.col("error").is_not_null().sum(),
@@ -45,14 +45,14 @@ def headline_figures(frame: pl.DataFrame, below_floor: Sequence[str]) -> dict[st
 
 
 def safe_ratio(part: float, total: float) -> float:
-    """0 where there is no whole."""
+    """part / total, or 0 where the total is 0."""
     return part / total if total else 0.0
 
 
 def group_totals(
     frame: pl.DataFrame, column: str, order: Sequence[str], previous: pl.DataFrame | None = None
 ) -> list[dict[str, Any]]:
-    """Totals for each of `order`, those without a company too; `before_*` are the previous run's."""
+    """Totals for each value of `order`, including those without a company; `before_*` are those of the previous run."""
     current_totals = _totals_by_value(frame, column)
     previous_totals = _totals_by_value(previous, column) if previous is not None else {}
     empty_totals = {"companies": 0, "limit": 0, "expected_loss": 0.0, "mean_pd": None}
@@ -74,7 +74,7 @@ def _totals_by_value(frame: pl.DataFrame, column: str) -> dict[str, dict[str, An
 
 
 def concentration_figures(frame: pl.DataFrame) -> dict[str, Any]:
-    """Shares of the sum of limits. A Herfindahl index is a sum of squared shares: 1 / n where n are equal."""
+    """Shares of the sum of limits. A Herfindahl index is a sum of squared shares: 1 / n for n equal shares."""
     total_limit = frame.select(LIMIT_EXPR.sum()).item()
     trades = frame.group_by("trade").agg(limit=LIMIT_EXPR.sum())["limit"]
     limits = frame.select(limit=LIMIT_EXPR)["limit"].sort(descending=True)
@@ -100,7 +100,10 @@ def _herfindahl(amounts: pl.Series, total: float) -> float:
 
 
 def count_codes(frame: pl.DataFrame, column: str, extra: dict[str, pl.Expr] | None = None) -> list[dict[str, Any]]:
-    """How many companies each code of a ';' column has, most first."""
+    """How many companies have each code of a column with codes separated by ';', most frequent first.
+
+    extra: further aggregates by name.
+    """
     extra_exprs = extra or {}
     return (
         frame.filter(pl.col(column).is_not_null() & (pl.col(column) != ""))
@@ -115,7 +118,7 @@ def count_codes(frame: pl.DataFrame, column: str, extra: dict[str, pl.Expr] | No
 
 
 def largest_loops(frame: pl.DataFrame, limit: int = 10) -> list[dict[str, Any]]:
-    """The largest invoice loops, each once: its members tell it from where they stand. `frame` has `loop_path`."""
+    """The largest invoice loops, each once although every member reports it. `frame` has the column `loop_path`."""
     if "loop_path" not in frame.columns:
         return []
     grouped = (
@@ -137,7 +140,7 @@ def largest_loops(frame: pl.DataFrame, limit: int = 10) -> list[dict[str, Any]]:
 
 
 def missing_shares(frame: pl.DataFrame, columns: Sequence[Any]) -> list[dict[str, Any]]:
-    """The share of companies that state no value, for each indicator that lacks one, most first."""
+    """The share of companies without a value, for each indicator that is ever missing, largest first."""
     names = [column.name for column in columns if column.name in frame.columns]
     missing = frame.select(pl.col(names).null_count()).row(0, named=True) if names and frame.height else {}
     rows = [{"indicator": name, "missing": safe_ratio(count, frame.height)} for name, count in missing.items() if count]

@@ -1,4 +1,4 @@
-"""The names of codes in a report, English and Chinese; a code that nobody named is told as it is."""
+"""Name the codes of a report in English and Chinese; a code without a name is shown as it is."""
 
 from __future__ import annotations
 
@@ -28,28 +28,31 @@ BINDING_CONSTRAINTS = {
 }
 REFERRALS = {
     "gate_block": ("blocked by the shell gate", "空壳筛查拦截"),
-    "gate_review": ("the shell gate asks for a review", "空壳筛查须复核"),
+    "gate_review": ("the shell gate requires a review", "空壳筛查须复核"),
     "too_little_known": ("too little is known for a grade", "信息不足，未评级"),
     "below_floor_grade": ("below the floor grade", "低于准入等级"),
     "lacks_debt_service_cover": ("cash flow or debt service not stated", "缺现金流或偿债额"),
     "lacks_revenue_multiple": ("revenue not stated", "缺营业收入"),
-    "books_unsound": ("books that cannot be right", "报表数据不合理"),
-    "warning_act": ("an early warning asks for an act", "存在须处置的预警"),
-    "warning_unknown": ("whether an act is asked for is not known", "无法判断是否须处置"),
+    "books_unsound": ("implausible financial statements", "报表数据不合理"),
+    "warning_act": ("an early warning requires action", "存在须处置的预警"),
+    "warning_unknown": ("whether action is required is unknown", "无法判断是否须处置"),
     "below_minimum": ("limit below the product's minimum", "额度低于产品下限"),
 }
 _COLUMNS = {column_label.name: (column_label.label, column_label.label_zh) for column_label in TABLE.columns}
 
 
 def trade_label(code: str | None) -> tuple[str, str]:
+    """The name of a trade, English and Chinese; None is a trade not stated."""
     return TRADES.get(code or "unrated", (humanize_code(code or ""), ""))
 
 
 def column(name: str) -> tuple[str, str]:
+    """The label of an indicator, English and Chinese."""
     return _COLUMNS.get(name, (humanize_code(name), ""))
 
 
 def humanize_code(code: str) -> str:
+    """A code with spaces instead of underscores."""
     return code.replace("_", " ")
 
 
@@ -57,7 +60,7 @@ CodeLabels = dict[tuple[str, str], tuple[str, str]]  # (kind, code) -> English, 
 
 
 def policy_labels(policy: Policy) -> CodeLabels:
-    """What a policy's codes are called: an indicator and the value from which it counts."""
+    """Name a policy's codes; a piece of evidence or a warning is named by its indicator and threshold."""
     labels: CodeLabels = {("bound", code): pair for code, pair in BINDING_CONSTRAINTS.items()}
     labels |= {("referral", code): pair for code, pair in REFERRALS.items()}
     labels |= {

@@ -1,4 +1,4 @@
-"""Two runs beside each other: how the companies in both moved between grades, and who came and went."""
+"""Compare two runs: how companies moved between grades, and which are new or gone."""
 
 from __future__ import annotations
 
@@ -13,64 +13,74 @@ from datasets.errors import DataError
 from datasets.schema import read_raw
 from training.portfolio.aggregates import LIMIT_EXPR, LOSS_EXPR, UNRATED, fill_unrated, safe_ratio
 
-PREVIOUS_HINT = "Name the answers.parquet that an earlier month's run wrote, or leave --previous out."
-RUN_COLUMNS = ("model", "month", "simulated")  # columns that hold one value in a whole run
+PREVIOUS_HINT = "Name the answers.parquet of an earlier month's run, or leave --previous out."
+RUN_COLUMNS = ("model", "month", "simulated")  # columns with one value in a run
 
 
 def read_previous(
     path: Path, schema: pl.Schema, model: str, month: str, simulated: bool, grades: Sequence[str]
 ) -> pl.DataFrame:
-    """The answers of an earlier run; raises DataError with all that is wrong with the file as a previous run."""
+    """Read the answers of an earlier run. Raises DataError with everything that is wrong with the file.
+
+    schema, model, month, simulated, grades: those of the current run.
+    """
     frame = read_raw(path)
     missing_columns = [name for name in schema if name not in frame.columns]
     extra_columns = [name for name in frame.columns if name not in schema]
     if missing_columns or extra_columns:
-        problems = [f"lacks {', '.join(missing_columns[:6])}{' ...' if len(missing_columns) > 6 else ''}" if missing_columns else "",
-                 f"has {', '.join(extra_columns[:6])}{' ...' if len(extra_columns) > 6 else ''} besides" if extra_columns else ""]  # fmt: skip
-        raise DataError(f"{path}: {' and '.join(phrase for phrase in problems if phrase)}; a previous run has the columns of "
-                        f"this one. {PREVIOUS_HINT}")  # fmt: skip
+        problems = []
+        for verb, names in (("does not have", missing_columns), ("has the further columns", extra_columns)):
+            if names:
+                problems.append(f"{verb} {', '.join(names[:6])}{' ...' if len(names) > 6 else ''}")
+        raise DataError(
+            f"{path} {' and '.join(problems)}; a previous run has the same columns as this one. {PREVIOUS_HINT}"
+        )
     try:
         frame = frame.cast(schema).select(list(schema))
     except pl.exceptions.PolarsError as error:
         raise DataError(
-            f"{path}: its columns hold other kinds of values than a run's answers. {PREVIOUS_HINT}"
+            f"{path} has columns with other types of values than a run's answers. {PREVIOUS_HINT}"
         ) from error
     if not frame.height:
-        raise DataError(f"{path}: has no rows. {PREVIOUS_HINT}")
+        raise DataError(f"{path} has no rows. {PREVIOUS_HINT}")
     errors = []
     values = {name: frame[name].unique().sort().to_list() for name in RUN_COLUMNS}
-    for name, problems in values.items():
-        if len(problems) != 1 or problems[0] is None:
-            errors.append(f"holds {len(problems)} values of {name}; one run has one.")
+    for name, distinct in values.items():
+        if len(distinct) != 1 or distinct[0] is None:
+            errors.append(f"has {len(distinct)} values of {name}; a run has one.")
     if not errors:
         if values["model"][0] != model:
-            errors.append(f"is of the model {values['model'][0]!r}; {model!r} is needed.")
+            errors.append(f"is a run of the model {values['model'][0]!r}; {model!r} is expected.")
         if values["month"][0] >= month:
-            errors.append(f"is of {values['month'][0]}, and the register of {month}; an earlier month is needed.")
+            errors.append(f"is a run of {values['month'][0]}; a month before the register's, {month}, is expected.")
         if values["simulated"][0] != simulated:
             kinds = ("real", "simulated")
-            errors.append(f"is of {kinds[values['simulated'][0]]} companies, the register of {kinds[simulated]} ones.")
+            errors.append(f"has {kinds[values['simulated'][0]]} companies, and the register {kinds[simulated]} ones.")
     unknown_grades = sorted(set(frame["grade"].drop_nulls().unique()) - set(grades))
     if unknown_grades:
-        errors.append(f"holds grades that the policy does not have: {', '.join(unknown_grades[:9])}.")
+        errors.append(f"has grades that the policy does not have: {', '.join(unknown_grades[:9])}.")
     non_finite_columns = [
         name for name in frame.columns if frame[name].dtype.is_float() and not frame[name].is_finite().all()
     ]
     if non_finite_columns:
-        errors.append(f"holds in {', '.join(non_finite_columns)} what is not a finite number.")
+        errors.append(f"has values in {', '.join(non_finite_columns)} that are not finite numbers.")
     duplicate_ids = frame["company_id"].drop_nulls()
     duplicate_ids = duplicate_ids.filter(duplicate_ids.is_duplicated()).unique().sort()
     if len(duplicate_ids):
-        errors.append(f"names {len(duplicate_ids):,} companies twice ({', '.join(map(repr, duplicate_ids.head(3)))}).")
+        duplicates = ", ".join(map(repr, duplicate_ids.head(3)))
+        errors.append(f"names {len(duplicate_ids):,} companies more than once ({duplicates}).")
     if errors:
-        raise DataError("\n".join(f"{path}: {line}" for line in [*errors, PREVIOUS_HINT]))
+        raise DataError("\n".join([*(f"{path} {line}" for line in errors), PREVIOUS_HINT]))
     return frame
 
 
 def migration_figures(previous: pl.DataFrame, current: pl.DataFrame, grades: Sequence[str]) -> dict[str, Any]:
-    """grades: best first. matrix[i][j]: companies of grade i before and j now; the last row and column are unrated."""
+    """Migration between two runs; `grades` best first.
+
+    matrix[i][j]: companies of grade i before and grade j now; the last row and column are unrated.
+    """
     columns = ("company_id", "grade", "gate", "limit", "expected_loss")
-    # Without an id there is nobody to match: such rows are faulty, and told as that.
+    # A row without an id cannot be matched; it is reported as an error.
     previous_grades, current_grades = (
         fill_unrated(answers.filter(pl.col("company_id").is_not_null()).select(columns))
         for answers in (previous, current)

@@ -1,5 +1,5 @@
-"""The report's pictures as SVG. Their words are grade names and numbers alone, so that no language and no font is owed:
-letters stay text, which the reader's own browser draws."""
+"""Draw the report's plots as SVG. Their only text is grade names and numbers, so they need no language and no font:
+the text stays text, which the reader's browser renders."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ STYLE: dict[Any, Any] = {
 
 
 def plot_grade_distribution(grades: Sequence[str], current: Sequence[float], previous: Sequence[float] | None) -> str:
-    """Shares of the companies by grade, this run beside the previous one."""
+    """Shares of the companies by grade, this run next to the previous one."""
 
     def draw(figure: Figure) -> None:
         axes = _add_axes(figure)
@@ -59,7 +59,7 @@ def plot_grade_distribution(grades: Sequence[str], current: Sequence[float], pre
 
 
 def plot_migration_heatmap(grades: Sequence[str], matrix: Sequence[Sequence[int]]) -> str:
-    """Rows: the grade before; columns: now. Colour is the share of the row, the number a count of companies."""
+    """Rows: the grade before; columns: the grade now. Colour: share of the row; number: count of companies."""
 
     def draw(figure: Figure) -> None:
         from matplotlib.colors import LinearSegmentedColormap
@@ -98,7 +98,7 @@ def plot_migration_heatmap(grades: Sequence[str], matrix: Sequence[Sequence[int]
 
 
 def plot_stressed_grades(names: Sequence[str], grades: Sequence[str], shares: Sequence[Mapping[str, float]]) -> str:
-    """A bar for the books as they are and for each shock, divided by grade; short `names`."""
+    """One bar for the current figures and one for each shock, divided by grade; `names` are short."""
 
     def draw(figure: Figure) -> None:
         axes = _add_axes(figure)
@@ -123,7 +123,7 @@ def plot_stressed_grades(names: Sequence[str], grades: Sequence[str], shares: Se
 
 
 def plot_lorenz_curve(limits: Sequence[float]) -> str:
-    """Lorenz curve: the share of all limits that the companies with the largest hold. limits: any order."""
+    """Lorenz curve: the share of all limits held by the companies with the largest ones. limits: in any order."""
 
     def draw(figure: Figure) -> None:
         axes = _add_axes(figure)
@@ -159,7 +159,7 @@ def _add_axes(figure: Figure) -> Axes:
 
 
 def _render_svg(draw: Any, width: float, height: float) -> str:
-    """As a data URI for an <img>, where nothing in it could run."""
+    """Draw an SVG as a data URI for an <img>, in which scripts do not run."""
     from matplotlib import rc_context
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure

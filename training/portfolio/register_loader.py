@@ -1,4 +1,4 @@
-"""A register folder read for a run: companies with a faulty value are set aside and told; the others go on."""
+"""Read a register folder for a run: companies with an invalid value are set aside and reported, the others continue."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ FAULTY_SCHEMA = {
     "error": pl.String,
     "error_zh": pl.String,
 }
-OWNER_COLUMN = {"history": "company_id", "links": "company_id", "invoices": "seller"}  # whose a faulty row is
+OWNER_COLUMN = {"history": "company_id", "links": "company_id", "invoices": "seller"}  # the company of an invalid row
 RegisterTables = dict[str, pl.DataFrame | None]
 
 
 @dataclass(frozen=True)
 class RegisterData:
-    """frame: the good rows of the register; rows: their numbers in the companies file, from 1; faulty: TOLD."""
+    """frame: the valid rows; rows: their numbers in the companies file, from 1; faulty: as FAULTY_SCHEMA."""
 
     register: Register
     frame: pl.DataFrame
@@ -35,7 +35,7 @@ class RegisterData:
 
 @dataclass
 class _FaultCollector:
-    """Sentences (English, Chinese) by row of the companies file and by company; faults that nobody's row bears."""
+    """Sentences (English, Chinese) by row of the companies file and by company, and errors of whole files."""
 
     rows: dict[int, list[tuple[str, str]]] = field(default_factory=dict)
     companies: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
@@ -43,10 +43,13 @@ class _FaultCollector:
 
 
 def load_register(folder: Path) -> RegisterData:
-    """Raises Faults for what is wrong with no single company: a column, a month, an id told twice."""
+    """Read a register folder, without the companies that have errors.
+
+    Raises ValidationErrors for errors that belong to no single company: a column, a month, a duplicate id.
+    """
     tables, names, simulated = register.read_files(folder)
     raw = tables["companies"]
-    assert raw is not None  # register.scan refuses a folder without it
+    assert raw is not None  # read_files refuses a folder without it
     try:
         register_data, faulty = register.build_register(tables, names, simulated), pl.DataFrame(schema=FAULTY_SCHEMA)
     except ValidationErrors:
@@ -60,8 +63,8 @@ def load_register(folder: Path) -> RegisterData:
 
 
 def _exclude_faulty(tables: RegisterTables, names: dict[str, str]) -> tuple[RegisterTables, pl.DataFrame]:
-    """The parts without their faulty values, and TOLD. A faulty company keeps its place in the network: others have
-    their address and officers in common with it."""
+    """The tables without their invalid values, and the faulty companies. These stay in the network, because others
+    share addresses and officers with them."""
     collector, valid_tables, companies = _FaultCollector(), dict(tables), pl.DataFrame()
     for name, contract in FILES.items():
         raw = tables[name]
@@ -97,7 +100,7 @@ def _collect_related_faults(
     contract: TableSchema,
     owner: str,
 ) -> pl.DataFrame:
-    """A file of months, links or invoices, its faulty values missing, each told with the company whose it is."""
+    """Collect the errors of a file of months, links or invoices by company; returns its valid rows."""
     for fault in faults:
         if fault.row is not None:
             company = conformed_rows[owner][fault.row - 1]
@@ -111,7 +114,10 @@ def _collect_related_faults(
 def conform_rows(
     raw: pl.DataFrame, contract: TableSchema, file: str, first_row: int
 ) -> tuple[pl.DataFrame, list[FieldError]]:
-    """Typed rows and every fault: a piece with more than one call spells out is halved."""
+    """Typed rows and all their errors; where one call cannot list all errors, the rows are halved.
+
+    first_row: number of the first row in the file.
+    """
     conformed_rows, faults, total = validate(raw, contract, file, first_row)
     if total <= min(len(faults), MAX_ERRORS) or raw.height <= 1:
         return conformed_rows, faults
@@ -126,7 +132,7 @@ def conform_rows(
 
 
 def _faulty_frame(collector: _FaultCollector, companies: pl.DataFrame) -> pl.DataFrame:
-    """A row for each faulty company, its faults as sentences in both languages."""
+    """One row for each faulty company, with its errors as sentences in both languages."""
     rows = sorted(collector.rows)
     companies_of_rows = companies.select("company_id", "trade")[[row - 1 for row in rows]]
     sentences = [collector.rows[row] for row in rows]

@@ -1,6 +1,6 @@
-"""The figures as one HTML page for a credit committee: nothing in it is loaded from elsewhere, and nothing in it runs.
+"""Render the figures as one HTML page for a credit committee. The page loads nothing and contains no scripts.
 
-Company ids and texts come from outside; the template escapes every value.
+Company ids and texts are untrusted, so the template escapes every value.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ CONTENTS = (
     ("gate", "Shell gate", "空壳筛查"),
     ("warnings", "Warnings", "预警"),
     ("stress", "Stress", "压力测试"),
-    ("person", "For a person", "转人工"),
+    ("person", "Referrals", "转人工"),
     ("quality", "Data quality", "数据质量"),
     ("about", "Model", "模型"),
 )
@@ -42,13 +42,17 @@ def render(
     names: labels.CodeLabels,
     previous_version: str = "",
 ) -> str:
-    """The page. found: as `figures` made them; limits: each company's, for the curve of concentration."""
+    """Render the page.
+
+    figures: from compute_figures; about: the metadata of the run; limits: of all companies, for the Lorenz curve;
+    names: from policy_labels.
+    """
     from jinja2 import Environment, StrictUndefined
 
     env = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     env.filters |= {
-        "n": format_number, "pct": format_percent, "pct2": format_percent_2, "millions": format_millions, "thousands": format_thousands,
-        "money_en": money_en, "money_zh": money_zh, "signed": format_signed,
+        "n": format_number, "pct": format_percent, "pct2": format_percent_2, "millions": format_millions,
+        "thousands": format_thousands, "money_en": money_en, "money_zh": money_zh, "signed": format_signed,
     }  # fmt: skip
 
     def code_label(kind: str, code: str | None) -> tuple[str, str]:
@@ -61,8 +65,9 @@ def render(
     return template.render(
         **{name: figures[name] for name in ("headline", "migration", "grades", "trades", "gate", "warnings", "stress",
                                           "referral", "binding", "quality")},
-        about=about, before=previous, concentration=figures["concentration"], grade_order=grades, contents=CONTENTS, bridge=BRIDGE,
-        tiles=_summary_tiles(headline, previous), key_messages=key_messages(figures, code_label), plots=_render_plots(figures, grades, limits),
+        about=about, before=previous, concentration=figures["concentration"], grade_order=grades, contents=CONTENTS,
+        bridge=BRIDGE, tiles=_summary_tiles(headline, previous), key_messages=key_messages(figures, code_label),
+        plots=_render_plots(figures, grades, limits),
         total_limit=headline["limit"] or 1, total_loss=headline["expected_loss"] or 1,
         max_loss=max((row["expected_loss"] for row in trades), default=0) or 1,
         max_cell_loss=max((loss for row in loss_matrix.values() for loss in row), default=0) or 1,
@@ -92,7 +97,7 @@ def _render_plots(figures: Mapping[str, Any], grades: list[str], limits: Sequenc
 
 
 def _summary_tiles(headline: Mapping[str, Any], previous: Mapping[str, Any] | None) -> list[dict[str, Any]]:
-    """The first six figures; `worse`: whether the change is one to ask about."""
+    """The six figures of the first page; `worse`: whether the change is for the worse."""
 
     def delta(name: str, worse_if_higher: bool | None) -> dict[str, Any]:
         if previous is None or not previous[name]:
@@ -103,34 +108,34 @@ def _summary_tiles(headline: Mapping[str, Any], previous: Mapping[str, Any] | No
             "worse": worse_if_higher is not None and change != 0 and (change > 0) == worse_if_higher,
         }
 
-    companies_with_limit, basis_points = headline["with_limit"], f"{10_000 * headline['loss_rate']:.0f}"
+    basis_points = f"{10_000 * headline['loss_rate']:.0f}"
+    numbers = {name: format_number(headline[name]) for name in (
+        "companies", "faulty", "with_limit", "referred", "below_floor", "blocked", "in_review", "act")}  # fmt: skip
+    shares = {name: format_percent(safe_ratio(headline[name], headline["companies"])) for name in (
+        "referred", "blocked", "act")}  # fmt: skip
+    mean_pd = format_percent_2(headline["mean_pd"])
+    limit, loss = headline["limit"], headline["expected_loss"]
     return [
-        {"name": ("Companies", "企业"), "value": format_number(headline["companies"]), "zh": "户",
-         "note": (f"{format_number(headline['faulty'])} rows faulty", f"{format_number(headline['faulty'])} 行有误"),
-         **delta("companies", None)},
-        {"name": ("Limits granted by the machine", "机器批准额度"), "value": f"RMB {money_en(headline['limit'])}",
-         "zh": f"{money_zh(headline['limit'])}元",
-         "note": (f"to {format_number(companies_with_limit)} companies", f"共 {format_number(companies_with_limit)} 户"), **delta("limit", None)},
-        {"name": ("Expected loss a year", "年预期损失"), "value": f"RMB {money_en(headline['expected_loss'])}",
-         "zh": f"{money_zh(headline['expected_loss'])}元",
-         "note": (f"{basis_points} basis points of the limits", f"占额度 {basis_points} 个基点"), **delta("expected_loss", True)},
-        {"name": ("Go to a person", "转人工"), "value": format_number(headline["referred"]),
-         "zh": format_percent(safe_ratio(headline["referred"], headline["companies"])),
-         "note": (f"below the floor: {format_number(headline['below_floor'])}", f"低于准入等级：{format_number(headline['below_floor'])}"),
+        {"name": ("Companies", "企业"), "value": numbers["companies"], "zh": "户",
+         "note": (f"{numbers['faulty']} rows with errors", f"{numbers['faulty']} 行有误"), **delta("companies", None)},
+        {"name": ("Limits approved automatically", "自动批准额度"), "value": f"RMB {money_en(limit)}",
+         "zh": f"{money_zh(limit)}元",
+         "note": (f"to {numbers['with_limit']} companies", f"共 {numbers['with_limit']} 户"), **delta("limit", None)},
+        {"name": ("Expected loss a year", "年预期损失"), "value": f"RMB {money_en(loss)}", "zh": f"{money_zh(loss)}元",
+         "note": (f"{basis_points} basis points of the limits", f"占额度 {basis_points} 个基点"),
+         **delta("expected_loss", True)},
+        {"name": ("Referred to a person", "转人工"), "value": numbers["referred"], "zh": shares["referred"],
+         "note": (f"below the floor: {numbers['below_floor']}", f"低于准入等级：{numbers['below_floor']}"),
          **delta("referred", True)},
-        {"name": ("Blocked by the shell gate", "空壳拦截"), "value": format_number(headline["blocked"]),
-         "zh": format_percent(safe_ratio(headline["blocked"], headline["companies"])),
-         "note": (f"in review: {format_number(headline['in_review'])}", f"复核：{format_number(headline['in_review'])}"),
-         **delta("blocked", True)},
-        {"name": ("Signals that ask for an act", "须处置预警"), "value": format_number(headline["act"]),
-         "zh": format_percent(safe_ratio(headline["act"], headline["companies"])),
-         "note": (f"mean PD {format_percent_2(headline['mean_pd'])}", f"平均违约率 {format_percent_2(headline['mean_pd'])}"),
-         **delta("act", True)},
+        {"name": ("Blocked by the shell gate", "空壳拦截"), "value": numbers["blocked"], "zh": shares["blocked"],
+         "note": (f"in review: {numbers['in_review']}", f"复核：{numbers['in_review']}"), **delta("blocked", True)},
+        {"name": ("Warnings that require action", "须处置预警"), "value": numbers["act"], "zh": shares["act"],
+         "note": (f"mean PD {mean_pd}", f"平均违约率 {mean_pd}"), **delta("act", True)},
     ]  # fmt: skip
 
 
 def key_messages(figures: Mapping[str, Any], code_label: CodeLabelFn) -> list[tuple[str, str]]:
-    """What somebody with one minute should read."""
+    """The findings for a reader with one minute."""
     headline, previous, migration_figures, concentration = (
         figures["headline"],
         figures["previous"],
@@ -145,10 +150,13 @@ def key_messages(figures: Mapping[str, Any], code_label: CodeLabelFn) -> list[tu
         )
         messages.append((
             f"Since {previous['month']} limits changed by {limit} and expected loss by {loss}; "
-            f"{format_percent(migration_figures['share_up'])} of the companies moved up, {format_percent(migration_figures['share_down'])} down, and "
+            f"{format_percent(migration_figures['share_up'])} of the companies moved up, "
+            f"{format_percent(migration_figures['share_down'])} down, and "
             f"{format_number(migration_figures['newly_blocked'])} are newly blocked.",
-            f"较 {previous['month']}，额度变动 {limit}，预期损失变动 {loss}；{format_percent(migration_figures['share_up'])} 的企业上调，"
-            f"{format_percent(migration_figures['share_down'])} 下调，新增拦截 {format_number(migration_figures['newly_blocked'])} 户。",
+            f"较 {previous['month']}，额度变动 {limit}，预期损失变动 "
+            f"{loss}；{format_percent(migration_figures['share_up'])} 的企业上调，"
+            f"{format_percent(migration_figures['share_down'])} 下调，新增拦截 "
+            f"{format_number(migration_figures['newly_blocked'])} 户。",
         ))  # fmt: skip
     if figures["trades"] and headline["limit"]:
         largest_trade = figures["trades"][0]
@@ -167,28 +175,32 @@ def key_messages(figures: Mapping[str, Any], code_label: CodeLabelFn) -> list[tu
         baseline_loss, stressed_loss = baseline["loss_on_held"], worst_shock["loss_on_held"]
         loss_multiple = f"{safe_ratio(stressed_loss, baseline_loss):.1f}"
         messages.append((
-            f"The hardest of {len(shocks)} shocks ({worst_shock['en']}) takes the expected loss on today's limits from RMB "
-            f"{money_en(baseline_loss)} to {money_en(stressed_loss)} ({loss_multiple} times) and {format_number(worst_shock['newly_below_floor'])} more "
-            "companies below the floor.",
-            f"{len(shocks)} 种压力情景中最重者（{worst_shock['zh']}）使现有额度的预期损失由 {money_zh(baseline_loss)}元升至 "
-            f"{money_zh(stressed_loss)}元（{loss_multiple} 倍），另有 {format_number(worst_shock['newly_below_floor'])} 户降至准入等级以下。",
+            f"The most severe of {len(shocks)} shocks ({worst_shock['en']}) raises the expected loss on today's limits "
+            "from "
+            f"RMB {money_en(baseline_loss)} to {money_en(stressed_loss)} ({loss_multiple} times) and moves "
+            f"{format_number(worst_shock['newly_below_floor'])} more companies below the floor.",
+            f"{len(shocks)} 种压力情景中最重者（{worst_shock['zh']}）使现有额度的预期损失由 "
+            f"{money_zh(baseline_loss)}元升至 "
+            f"{money_zh(stressed_loss)}元（{loss_multiple} 倍），另有 "
+            f"{format_number(worst_shock['newly_below_floor'])} 户降至准入等级以下。",
         ))  # fmt: skip
     gate = figures["gate"]
     if gate["evidence"]:
         en, zh = code_label("evidence", gate["evidence"][0]["code"])
         size = gate["loops"][0]["size"] if gate["loops"] else 0
         messages.append((
-            f"The gate blocks {format_number(headline['blocked'])} companies and sends {format_number(headline['in_review'])} to review; "
-            f"the most common evidence is: {en}."
+            f"The gate blocks {format_number(headline['blocked'])} companies and refers "
+            f"{format_number(headline['in_review'])} for review; the most common evidence is: {en}."
             + (f" The largest invoice loop has {size} members." if size else ""),
-            f"筛查拦截 {format_number(headline['blocked'])} 户，须复核 {format_number(headline['in_review'])} 户，最常见证据为：{zh or en}。"
+            f"筛查拦截 {format_number(headline['blocked'])} 户，须复核 {format_number(headline['in_review'])} "
+            f"户，最常见证据为：{zh or en}。"
             + (f"最大开票循环含 {size} 家企业。" if size else ""),
         ))  # fmt: skip
     referral_causes = figures["referral"]
     if referral_causes:
         en, zh = code_label("referral", referral_causes[0]["code"])
         messages.append((
-            f"{format_number(headline['referred'])} companies wait for a person, most often because: {en}.",
+            f"{format_number(headline['referred'])} companies are referred to a person, most often for: {en}.",
             f"{format_number(headline['referred'])} 户待人工处理，最常见原因：{zh or en}。",
         ))  # fmt: skip
     return messages
@@ -199,21 +211,26 @@ def _stress_rows() -> tuple[tuple[str, str, str, Any], ...]:
         ("loss_on_held", "Expected loss on today's limits, RMB k a year", "现有额度损失 千元/年", format_thousands),
         ("mean_pd", "Mean PD", "平均违约率", format_percent_2),
         ("below_floor", "Companies below the floor", "低于准入等级户数", format_number),
-        ("approved", "Approved anew", "重新审批：批准户数", format_number),
-        ("limit", "Limits anew, RMB m", "重新审批：额度 百万元", format_millions),
-        ("expected_loss", "Expected loss anew, RMB k a year", "重新审批：预期损失 千元/年", format_thousands),
+        ("approved", "Approved after reassessment", "重新审批：批准户数", format_number),
+        ("limit", "Limits after reassessment, RMB m", "重新审批：额度 百万元", format_millions),
+        (
+            "expected_loss",
+            "Expected loss after reassessment, RMB k a year",
+            "重新审批：预期损失 千元/年",
+            format_thousands,
+        ),
     )
 
 
 def provenance_facts(about: Mapping[str, Any], figures: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Model, policy, run and inputs by digest, so that every figure can be traced back."""
+    """Model, policy, run and inputs with their digests, so that every figure can be traced."""
     terms = f"LGD {about['lgd']:g}, CCF {about['ccf']:g}, floor grade {about['floor']}"
     entries = [
         ("model 模型", f"{about['model']} {about['version']}, trained {about['trained']}"),
         ("purpose 用途", about["purpose"]),
         ("bundle digest 模型包摘要", about["bundle"]),
         ("policy 政策", f"{about['policy_version']}; {terms}"),
-        ("held-out figures 留出集指标", about["judged"]),
+        ("held-out metrics 留出集指标", about["judged"]),
         ("training data 训练数据", about["trained_on"]),
         ("run 运行", f"{about['run']}; commit {about['git_commit'] or 'none'}"),
     ]  # fmt: skip
@@ -225,31 +242,37 @@ def provenance_facts(about: Mapping[str, Any], figures: Mapping[str, Any]) -> li
 
 
 def format_number(value: float | None) -> str:
+    """An integer with thousands separators; a dash for None."""
     return "–" if value is None else f"{value:,.0f}"
 
 
 def format_percent(value: float | None) -> str:
+    """A share in percent with one decimal; a dash for None."""
     return "–" if value is None else f"{value:.1%}"
 
 
 def format_percent_2(value: float | None) -> str:
+    """A share in percent with two decimals; a dash for None."""
     return "–" if value is None else f"{value:.2%}"
 
 
 def format_signed(value: float) -> str:
+    """A relative change in percent with its sign."""
     return f"{value:+.1%}"
 
 
 def format_millions(value: float) -> str:
+    """An amount in millions."""
     return f"{value / 1e6:,.1f}"
 
 
 def format_thousands(value: float) -> str:
+    """An amount in thousands."""
     return f"{value / 1e3:,.0f}" if abs(value) >= 1e5 else f"{value / 1e3:,.1f}"
 
 
 def money_en(value: float) -> str:
-    """1.23 bn, 45.6 m, 7.8 k."""
+    """An amount such as 1.23 bn, 45.6 m or 7.8 k."""
     for size, suffix, decimals in ((1e9, "bn", 2), (1e6, "m", 1), (1e3, "k", 1)):
         if abs(value) >= size:
             return f"{value / size:,.{decimals}f} {suffix}"
@@ -257,7 +280,7 @@ def money_en(value: float) -> str:
 
 
 def money_zh(value: float) -> str:
-    """12.3 亿, 4,560 万."""
+    """An amount such as 12.3 亿 or 4,560 万."""
     for size, suffix, decimals in ((1e8, "亿", 2), (1e4, "万", 1)):
         if abs(value) >= size:
             return f"{value / size:,.{decimals}f} {suffix}"

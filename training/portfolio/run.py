@@ -1,8 +1,8 @@
-"""A month's register from its folder to the committee's report: answered, compared, stressed, written and recorded.
+"""Run a portfolio report: answer a month's register, compare and stress it, write the report and record the run.
 
     var/portfolio/<model>/<month>-<run>/   answers.parquet   report.html   figures.json
 
-The folder appears whole or not at all; a run that fails is marked failed in MLflow and leaves nothing else.
+The folder is written atomically; a run that fails is marked as failed in MLflow and leaves nothing else.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ SIMULATED_KEY = b"yuheng.simulated"
 
 @dataclass(frozen=True)
 class PortfolioRequest:
-    """One run's question. out: a folder that is not there yet; None: one under `var`."""
+    """What to report on. out: a folder that does not exist yet; by default one under `var`."""
 
     folder: Path
     model: str = scoring.PRODUCT
@@ -52,19 +52,23 @@ class PortfolioRequest:
 
 @dataclass(frozen=True)
 class PortfolioResult:
+    """The folder and the figures of a run."""
+
     folder: Path
     run_id: str
     figures: dict[str, Any]
     step_seconds: dict[str, float]
 
     def format_summary(self) -> str:
-        """The result in a few lines."""
+        """The result in a few lines for a terminal."""
         headline, migration_figures = self.figures["headline"], self.figures["migration"]
         lines = [
-            f"{headline['companies']:,} companies in {sum(self.step_seconds.values()):.0f} s, {headline['faulty']:,} rows faulty",
+            f"{headline['companies']:,} companies in {sum(self.step_seconds.values()):.0f} s, {headline['faulty']:,} "
+            "rows "
+            "with errors",
             f"  limits         RMB {report.money_en(headline['limit'])} to {headline['with_limit']:,} companies",
             f"  expected loss  RMB {report.money_en(headline['expected_loss'])} a year",
-            f"  to a person    {headline['referred']:,}, of them {headline['blocked']:,} blocked by the gate",
+            f"  referred       {headline['referred']:,}, of them {headline['blocked']:,} blocked by the gate",
         ]
         if migration_figures:
             upgraded, downgraded = (
@@ -72,17 +76,19 @@ class PortfolioResult:
                 report.format_percent(migration_figures["share_down"]),
             )
             lines.append(
-                f"  migration      {upgraded} up, {downgraded} down, {migration_figures['newly_blocked']:,} newly blocked"
+                f"  migration      {upgraded} up, {downgraded} down, {migration_figures['newly_blocked']:,} newly "
+                "blocked"
             )
         return "\n".join([*lines, f"  {self.folder / REPORT_FILE}", f"  {self.folder / ANSWERS_FILE}"])
 
 
 def run_portfolio(request: PortfolioRequest, reporter: ProgressReporter) -> PortfolioResult:
-    """Raises DataError, SettingsRefused, NoChampion or BundleError, and then leaves nothing."""
+    """Answer, compare and stress a register, and write and record the report.
+
+    Raises DataError, ConfigError, NoChampionError or BundleError; a failed run leaves no files.
+    """
     if request.out is not None and request.out.exists() and (not request.out.is_dir() or any(request.out.iterdir())):
-        raise DataError(
-            f"{request.out}: is there already; a run never writes over another. Name a new folder with --out."
-        )
+        raise DataError(f"{request.out} already exists; a run never overwrites another. Name a new folder with --out.")
     shocks = stress.load_shocks(request.stress)
     stress.verify_shocks(shocks, TABLE, str(request.stress))
     with reporter.step("verify the champion"):
@@ -106,14 +112,21 @@ def run_portfolio(request: PortfolioRequest, reporter: ProgressReporter) -> Port
             )
     with reporter.step("open the registry"):
         registry = Registry(request.var)
-    tags = {"product": scoring.PRODUCT, "git_commit": git_commit(), "month": month, "model": champion.card.model,
-            "version": champion.card.version, "bundle_sha256": champion.digest, "policy_version": champion.policy.version,
-            "simulated": str(simulated).lower()}  # fmt: skip
+    tags = {
+        "product": scoring.PRODUCT,
+        "git_commit": git_commit(),
+        "month": month,
+        "model": champion.card.model,
+        "version": champion.card.version,
+        "bundle_sha256": champion.digest,
+        "policy_version": champion.policy.version,
+        "simulated": str(simulated).lower(),
+    }
     run = registry.start(EXPERIMENT, f"{champion.card.model} {month}", tags)
     portfolio_run = _PortfolioRun(request, shocks, champion, register_data, simulated, previous, run, reporter)
     try:
         result = portfolio_run.execute()
-    except BaseException as error:  # Ctrl-C too
+    except BaseException as error:  # including Ctrl-C
         run.finish(error=f"{type(error).__name__}: {error}")
         raise
     run.finish()
@@ -122,6 +135,8 @@ def run_portfolio(request: PortfolioRequest, reporter: ProgressReporter) -> Port
 
 @dataclass
 class _PortfolioRun:
+    """A run whose inputs are all read and checked."""
+
     request: PortfolioRequest
     shocks: StressConfig
     champion: ChampionModel
@@ -147,8 +162,8 @@ class _PortfolioRun:
                         scoring.score_under_shock(self.champion, register_data.frame, resolved_shock, TABLE, progress),
                     )
                 )
-        with reporter.step("figures"):
-            figures_by_name = compute_figures(self._build_portfolio_data(answers, stressed_answers))
+        with reporter.step("compute figures"):
+            figures = compute_figures(self._build_portfolio_data(answers, stressed_answers))
             metadata = self._build_metadata()
         output_dir = (
             request.out
@@ -157,15 +172,15 @@ class _PortfolioRun:
         output_dir.parent.mkdir(parents=True, exist_ok=True)
         scratch = Path(tempfile.mkdtemp(prefix=".writing-", dir=output_dir.parent))
         try:
-            with reporter.step("draw and write"):
-                self._write(scratch, answers, figures_by_name, metadata)
+            with reporter.step("write the report"):
+                self._write(scratch, answers, figures, metadata)
             with reporter.step("record"):
-                self._record(scratch, figures_by_name, metadata)
+                self._record(scratch, figures, metadata)
             scratch.chmod(0o755)
             os.replace(scratch, output_dir)
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
-        return PortfolioResult(output_dir, self.mlflow_run.id, figures_by_name, dict(reporter.step_seconds))
+        return PortfolioResult(output_dir, self.mlflow_run.id, figures, dict(reporter.step_seconds))
 
     def _build_portfolio_data(
         self, answers: pl.DataFrame, stressed_answers: list[tuple[Shock, pl.DataFrame]]
@@ -195,7 +210,7 @@ class _PortfolioRun:
             "bundle": self.champion.digest,
             "policy_version": policy.version,
             "month": self.register_data.register.month,
-            "simulated": self.simulated,  # the register, or what the model learned from
+            "simulated": self.simulated,  # the register, or the model's training data
             "simulated_register": self.register_data.register.simulated,
             "created": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
             "trained": card.created,
@@ -214,7 +229,7 @@ class _PortfolioRun:
         }
 
     def _input_files(self) -> list[dict[str, Any]]:
-        """Every file that was read, with its digest."""
+        """Every input file with its digest."""
         request = self.request
         rows = {
             "companies": self.register_data.frame.height + self.register_data.faulty.height,
@@ -230,25 +245,23 @@ class _PortfolioRun:
             for path, row_count in file_rows
         ]
 
-    def _write(
-        self, folder: Path, answers: pl.DataFrame, figures_by_name: dict[str, Any], metadata: dict[str, Any]
-    ) -> None:
+    def _write(self, folder: Path, answers: pl.DataFrame, figures: dict[str, Any], metadata: dict[str, Any]) -> None:
         parquet_metadata = {"yuheng.simulated": str(self.simulated).lower(), "yuheng.run": self.mlflow_run.id}
         answers.write_parquet(folder / ANSWERS_FILE, compression="zstd", metadata=parquet_metadata)
         previous_version = self.previous["version"][0] if self.previous is not None else ""
         page = report.render(
-            figures_by_name,
+            figures,
             metadata,
             answers.select(LIMIT_EXPR).to_series().to_list(),
             labels.policy_labels(self.champion.policy),
             previous_version,
         )
         (folder / REPORT_FILE).write_text(page, encoding="utf-8")
-        document = {"about": metadata, **figures_by_name}
+        document = {"about": metadata, **figures}
         text = json.dumps(document, ensure_ascii=False, indent=1, allow_nan=False, default=_to_json_type)
         (folder / FIGURES_FILE).write_text(text, encoding="utf-8")
 
-    def _record(self, folder: Path, figures_by_name: dict[str, Any], metadata: dict[str, Any]) -> None:
+    def _record(self, folder: Path, figures: dict[str, Any], metadata: dict[str, Any]) -> None:
         data = [
             DatasetInfo(name=source["name"], rows=source["rows"], sha256=source["sha256"], source=source["source"],
                  simulated=self.simulated)
@@ -258,21 +271,23 @@ class _PortfolioRun:
         self.mlflow_run.log_params(
             {"stress": self.shocks.model_dump(mode="json"), "previous": str(self.request.previous or "")}
         )
-        self.mlflow_run.log_metrics(flatten_metrics(figures_by_name))
+        self.mlflow_run.log_metrics(flatten_metrics(figures))
         self.mlflow_run.log_files(folder, "portfolio")
 
 
 def _check_columns(frame: pl.DataFrame, champion: ChampionModel, folder: Path) -> None:
-    """Raises DataError where the register cannot be answered by this model."""
+    """Check that this model can answer the register; raises DataError."""
     if not frame.height:
-        raise DataError(f"{folder}: no company of it can be answered: every row is faulty. Correct the rows.")
+        raise DataError(f"{folder}: every row has an error, so no company can be answered. Correct the rows.")
     card = champion.card
     missing_columns = [column.name for column in (*card.inputs, *card.also) if column.name not in frame.columns]
     if missing_columns:
         raise DataError(
-            f"{folder}: {card.model} {card.version} reads {', '.join(missing_columns[:6])}, which a register has not"
-            f"{did_you_mean(missing_columns[0], frame.columns)}. Train it anew: python -m training {card.model}; or name another with "
-            "--model."
+            f"{folder}: {card.model} {card.version} reads {', '.join(missing_columns[:6])}, which a register does not "
+            "have"
+            f"{did_you_mean(missing_columns[0], frame.columns)}. Train the model again: python -m training "
+            f"{card.model}; or "
+            "name another one with --model."
         )
 
 
@@ -283,18 +298,24 @@ def _build_answers(
     run: str,
     simulated: bool,
 ) -> pl.DataFrame:
-    """The answers as they are written, in the order of the companies file: who, what, and by which model."""
+    """The answers as they are written, in the order of the companies file, each with the model that gave it."""
     id_columns = register_data.frame.select("company_id", "trade").insert_column(0, register_data.rows)
     scored_rows = pl.concat([id_columns, scored], how="horizontal")
     all_rows = pl.concat([scored_rows, register_data.faulty], how="diagonal").sort("row")
-    model_columns = {"month": register_data.register.month, "model": champion.card.model, "version": champion.card.version,
-             "bundle": champion.digest, "policy_version": champion.policy.version, "simulated": simulated}  # fmt: skip
+    model_columns = {
+        "month": register_data.register.month,
+        "model": champion.card.model,
+        "version": champion.card.version,
+        "bundle": champion.digest,
+        "policy_version": champion.policy.version,
+        "simulated": simulated,
+    }
     all_rows = all_rows.with_columns(pl.lit(value).alias(name) for name, value in model_columns.items())
     return all_rows.insert_column(1, all_rows.select(decision_id=pl.format(run + "-{}", "row")).to_series())
 
 
 def _largest_trade(answers: pl.DataFrame) -> str:
-    """By the sum of limits; the first by name where several are equal."""
+    """The trade with the largest sum of limits; the first by name where several are equal."""
     limits_by_trade = answers.drop_nulls("trade").group_by("trade").agg(LIMIT_EXPR.sum())
     return (
         ""
@@ -304,7 +325,7 @@ def _largest_trade(answers: pl.DataFrame) -> str:
 
 
 def _to_json_type(value: Any) -> Any:
-    """numpy's numbers as JSON's."""
+    """Convert numpy's numbers for JSON."""
     if isinstance(value, np.generic):
         return value.item()
-    raise TypeError(f"{type(value).__name__} has no place in {FIGURES_FILE}")
+    raise TypeError(f"{type(value).__name__} cannot be written to {FIGURES_FILE}")

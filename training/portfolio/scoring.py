@@ -1,6 +1,6 @@
-"""Every company of a register answered by the champion: as the books are, and under a shock.
+"""Answer every company of a register with the champion, with its current figures and under a shock.
 
-The rows go through in pieces, so memory is bounded by the answers rather than by what the model makes of a row.
+Rows are processed in chunks, so memory is bounded by the answers and not by the model's intermediate results.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ from training.progress import ProgressCallback, ignore_progress
 from training.tracking.mlflow_registry import NotRegisteredError
 
 PRODUCT = "scitech_risk"
-CHUNK_ROWS = 10_000  # rows
-THREADS = 2  # the graph leaves Python's lock alone
+CHUNK_ROWS = 10_000
+THREADS = 2  # the graph runs without Python's lock
 STRESS_COLUMNS = ("decision", "limit", "indicative_limit", "pd", "grade", "gate", "expected_loss")
 
 
 class NoChampionError(NotRegisteredError):
-    """Nothing is there to answer with."""
+    """There is no champion to answer with."""
 
 
 @dataclass(frozen=True)
 class ChampionModel:
-    """A verified bundle and its policy, held ready."""
+    """A verified bundle, loaded with its policy."""
 
     card: Card
     digest: str
@@ -45,38 +45,47 @@ class ChampionModel:
 
     @property
     def grades(self) -> list[str]:
-        """Best first."""
+        """The policy's grades, best first."""
         return [grade.name for grade in self.policy.risk.grades]
 
     @property
     def below_floor(self) -> list[str]:
-        """The grades that a machine may not approve."""
+        """The grades that are never approved automatically."""
         return self.grades[self.grades.index(self.policy.risk.floor_grade) + 1 :]
 
 
 def load_champion(var: Path, model: str) -> ChampionModel:
-    """Raises NoChampion or BundleError."""
+    """Load and verify a model's champion. Raises NoChampionError or BundleError."""
     bundles, public_key = var / "bundles" / model, var / "keys" / "signing.pub.pem"
     version = read_alias(bundles)
     if version is None:
-        raise NoChampionError(f"{bundles}: no champion of {model} is there. Train one: python -m training {model}; or name "
-                         "another folder with --var.")  # fmt: skip
+        raise NoChampionError(
+            f"{bundles}: there is no champion of {model}. Train one: python -m training {model}; or name another "
+            "folder "
+            "with --var."
+        )
     if Path(version).name != version or not public_key.is_file():
-        raise BundleError(f"{bundles}: names {version!r}, to be verified with {public_key}; a plain name beside the pointer "
-                            "and that key are needed. Promote a version again, or copy the key.")  # fmt: skip
+        raise BundleError(
+            f"{bundles}: the champion is {version!r} and its key {public_key}; the name of a folder and an existing "
+            "key file "
+            "are expected. Promote a version again, or copy the key."
+        )
     bundle = load_bundle(bundles / version, public_key)
     if (bundle.card.model, bundle.card.version) != (model, version):
         actual_name = f"{bundle.card.model} {bundle.card.version}"
-        raise BundleError(f"{bundles / version}: its card says {actual_name}. Publish it under its own name.")
+        raise BundleError(f"{bundles / version}: its card names {actual_name}. Publish the bundle under its own name.")
     return to_champion(bundle)
 
 
 def to_champion(bundle: Bundle) -> ChampionModel:
-    """Raises BundleError for another product's bundle."""
+    """Load a bundle's policy and graph. Raises BundleError for another product's bundle."""
     card = bundle.card
     if card.product != PRODUCT:
-        raise BundleError(f"{card.model} {card.version} answers for {card.product!r}; a register needs a model of "
-                            f"{PRODUCT!r}. Name one with --model.")  # fmt: skip
+        raise BundleError(
+            f"{card.model} {card.version} is a model of {card.product!r}; one of {PRODUCT!r} is expected. Name one "
+            "with "
+            "--model."
+        )
     return ChampionModel(card, bundle.digest, Policy.load(bundle.policy), TabularSession(bundle.graph))
 
 
@@ -86,7 +95,7 @@ def score_register(
     progress: ProgressCallback = ignore_progress,
     chunk_rows: int = CHUNK_ROWS,
 ) -> pl.DataFrame:
-    """The decider's columns and `expected_loss`, a row each, reasons with them."""
+    """The decision engine's columns with reasons, and `expected_loss`, one row for each of `frame`."""
     decider = CompanyDecisionEngine(champion.card, champion.policy)
 
     def score_chunk(chunk: pl.DataFrame) -> pl.DataFrame:
@@ -104,8 +113,7 @@ def score_under_shock(
     progress: ProgressCallback = ignore_progress,
     chunk_rows: int = CHUNK_ROWS,
 ) -> pl.DataFrame:
-    """The same after a shock, its columns STRESSED; no reasons. A shock counts in no company's favour: its PD stays at
-    least what it is without."""
+    """The columns STRESS_COLUMNS after a shock, without reasons. A shock never lowers a company's PD."""
     policy = add_rate(champion.policy, shock.rate)
     decider = CompanyDecisionEngine(champion.card, policy)
 
@@ -121,7 +129,7 @@ def score_under_shock(
 
 
 def add_expected_loss(answers: pl.DataFrame, policy: Policy) -> pl.DataFrame:
-    """`expected_loss`, RMB a year: pd x lgd x ccf x limit; null where no limit is granted."""
+    """Add `expected_loss`, RMB a year: pd x lgd x ccf x limit; null where no limit is granted."""
     severity = policy.risk.lgd * policy.risk.ccf
     return answers.with_columns(expected_loss=(pl.col("pd") * severity * pl.col("limit")).round(2))
 

@@ -1,4 +1,4 @@
-"""The shocks that a register is put to: read from configs/stress.toml, and held against its contract."""
+"""Read the shocks of a stress test from configs/stress.toml, and check them against the register's schema."""
 
 from __future__ import annotations
 
@@ -13,12 +13,15 @@ CONFIG = Path("configs/stress.toml")
 
 
 def load_shocks(path: Path | str) -> StressConfig:
-    """Raises SettingsRefused with every fault."""
+    """Read the shocks. Raises ConfigError listing every fault."""
     return load_config(path, StressConfig)
 
 
 def verify_shocks(stress: StressConfig, table: TableSchema, source: str) -> None:
-    """Raises SettingsRefused where a shock names what the register has not."""
+    """Check that every column and trade of the shocks exists in `table`; raises ConfigError listing every fault.
+
+    source: the file that the messages name.
+    """
     number_columns = [column.name for column in table.columns if column.kind == "number" and column.derived is None]
     trades = [LARGEST_TRADE, *(table["trade"].levels if "trade" in [column.name for column in table.columns] else ())]
     errors = []
@@ -27,10 +30,14 @@ def verify_shocks(stress: StressConfig, table: TableSchema, source: str) -> None
         for name in dict.fromkeys(names):
             if name not in number_columns:
                 errors.append(
-                    f"{shock.code}: {name!r} is no stated number of {table.name}{did_you_mean(name, number_columns)}."
+                    f"{shock.code}: {name!r} is not a numeric input of "
+                    f"{table.name}{did_you_mean(name, number_columns)}."
                 )
         if shock.trade and shock.trade not in trades:
-            errors.append(f"{shock.code}: trade is {shock.trade!r}{did_you_mean(shock.trade, trades)}; "
-                         f"one of {', '.join(trades)} is needed.")  # fmt: skip
+            errors.append(
+                f"{shock.code}: trade is {shock.trade!r}{did_you_mean(shock.trade, trades)}; one of "
+                f"{', '.join(trades)} is "
+                "expected."
+            )
     if errors:
         raise ConfigError("\n".join(f"{source}: {line}" for line in errors))

@@ -1,4 +1,4 @@
-"""All that a report says, as one dict of plain JSON types; `figures.json` is this very dict."""
+"""Compute all figures of a report as one dict of JSON types, which is written to `figures.json`."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from training.portfolio import aggregates
 from training.portfolio.aggregates import LIMIT_EXPR, LOSS_EXPR, UNRATED, fill_unrated, safe_ratio
 from training.portfolio.migration import migration_figures
 
-MAX_LISTED = 12  # companies listed where each needs somebody to look
+MAX_LISTED = 12  # companies in a list of those that need attention
 
 
 @dataclass(frozen=True)
 class PortfolioData:
-    """What the figures are made from. under: each shock and the register's answers after it, in the rows' order.
+    """What the figures are computed from. stressed: each shock with the answers after it, in the order of the rows.
 
-    trades, grades (best first), below (those that a machine may not approve) and acts (codes of the warnings that ask
-    for an act) are the contract's and the policy's; severity = lgd x ccf.
+    trades are those of the schema; grades (best first), below_floor (never approved automatically) and act_codes
+    (warnings that require action) those of the policy; severity = lgd x ccf.
     """
 
-    frame: pl.DataFrame  # the register, its good rows, in the order of `answers` without the faulty
+    frame: pl.DataFrame  # the valid rows of the register, in the order of `answers` without the faulty ones
     answers: pl.DataFrame
     previous: pl.DataFrame | None
     stressed: Sequence[tuple[Shock, pl.DataFrame]]
@@ -38,17 +38,20 @@ class PortfolioData:
 
 
 def compute_figures(data: PortfolioData) -> dict[str, Any]:
+    """Every figure of the report, by section."""
     answers, previous = data.answers, data.previous
     order = [*data.grades, UNRATED]
     current, previous_rated = fill_unrated(answers), fill_unrated(previous) if previous is not None else None
     valid = answers.filter(pl.col("error").is_null())
     return {
-        "headline": aggregates.headline_figures(answers, data.below_floor) | {"act": _companies_to_act_on(valid, data.act_codes).height},
+        "headline": aggregates.headline_figures(answers, data.below_floor)
+        | {"act": _companies_to_act_on(valid, data.act_codes).height},
         "previous": None if previous is None else aggregates.headline_figures(previous, data.below_floor)
         | {"act": _companies_to_act_on(previous, data.act_codes).height, "month": previous["month"][0]},
         "grades": aggregates.group_totals(current, "grade", order, previous_rated),
         "trades": sorted(
-            aggregates.group_totals(answers, "trade", data.trades, previous), key=lambda row: (-row["limit"], row["trade"])
+            aggregates.group_totals(answers, "trade", data.trades, previous),
+            key=lambda row: (-row["limit"], row["trade"]),
         ),
         "matrix_of_trades": _trade_by_grade(current, data.trades, order),
         "concentration": aggregates.concentration_figures(answers),
@@ -64,13 +67,13 @@ def compute_figures(data: PortfolioData) -> dict[str, Any]:
 
 
 def _trade_by_grade(frame: pl.DataFrame, trades: Sequence[str], grades: Sequence[str]) -> dict[str, list[float]]:
-    """trade -> expected loss of each grade, RMB a year."""
+    """Expected loss by trade, for each grade, RMB a year."""
     losses = {(t, g): loss for t, g, loss in frame.group_by("trade", "grade").agg(LOSS_EXPR.sum()).iter_rows()}
     return {trade: [losses.get((trade, grade), 0.0) for grade in grades] for trade in trades}
 
 
 def _gate_figures(frame: pl.DataFrame, valid: pl.DataFrame) -> dict[str, Any]:
-    """frame and good: the same rows in the same order."""
+    """Figures of the shell gate; `frame` and `valid` have the same rows in the same order."""
     verdicts = {name: 0 for name in ("pass", "review", "block")} | dict(
         valid.group_by("gate").agg(pl.len()).drop_nulls().iter_rows()
     )
@@ -104,7 +107,7 @@ def _warning_figures(valid: pl.DataFrame, act_codes: frozenset[str]) -> dict[str
 
 
 def _companies_to_act_on(frame: pl.DataFrame, act_codes: frozenset[str]) -> pl.DataFrame:
-    """Companies with a warning that asks for an act; `held` is the limit that it could have."""
+    """Companies with a warning that requires action; `held` is the limit that each could have."""
     codes = pl.col("warnings").fill_null("").str.split(";")
     return frame.with_columns(held=pl.col("indicative_limit").fill_null(0)).filter(
         codes.list.eval(pl.element().is_in(sorted(act_codes))).list.any()
@@ -114,9 +117,11 @@ def _companies_to_act_on(frame: pl.DataFrame, act_codes: frozenset[str]) -> pl.D
 def _stress_figures(
     shock: Shock | None, valid: pl.DataFrame, stressed: pl.DataFrame, data: PortfolioData
 ) -> dict[str, Any]:
-    """`loss_on_held`: what the limits of today would cost at the PDs after the shock, as limits granted stay granted.
+    """Figures of one shock, or of the current state for None.
 
-    `limit` and `expected_loss`: what would be granted anew after it."""
+    loss_on_held: expected loss of today's limits at the PDs after the shock. limit, expected_loss: after a
+    reassessment.
+    """
     current_limits = valid["limit"].fill_null(0).cast(pl.Float64)
     counts = dict(fill_unrated(stressed).group_by("grade").agg(pl.len()).iter_rows())
     totals = stressed.select(
@@ -146,7 +151,7 @@ def _stress_figures(
 
 
 def _count_unaffected(frame: pl.DataFrame, shock: Shock) -> int:
-    """Companies that state none of what the shock moves."""
+    """Number of companies without a value in any column that the shock changes."""
     names = [effect.column for effect in shock.effects if effect.column in frame.columns]
     affected = frame.filter(pl.col("trade") == shock.trade) if shock.trade else frame
     return affected.filter(pl.all_horizontal(pl.col(names).is_null())).height if names else 0
@@ -171,7 +176,7 @@ def _quality_figures(data: PortfolioData, valid: pl.DataFrame) -> dict[str, Any]
 
 
 def flatten_metrics(figures: Mapping[str, Any]) -> dict[str, float]:
-    """The figures that a tracking server keeps, by name."""
+    """The figures that MLflow records, by name."""
     headline = figures["headline"]
     metrics = {name: headline[name] for name in (
         "companies", "faulty", "approved", "referred", "blocked", "below_floor", "unrated", "act",

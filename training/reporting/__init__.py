@@ -1,1 +1,1 @@
-"""Model cards and their plots."""
+"""Write model cards and draw their plots."""

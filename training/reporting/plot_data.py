@@ -1,4 +1,4 @@
-"""A judgement as the numbers that its pictures are drawn from, small enough for the signed card."""
+"""Build the data of the plots from an evaluation, small enough for the signed card."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from models.evaluation_summary import (
     PlotData,
     ReliabilityBin,
 )
+from models.metrics import CalibrationBin, Interval
 from models.scorecard.explanations import cutoff_points
 from models.scorecard.scaling import ScoreScale
-from training.evaluation.evaluate import CalibrationBin, EvaluationData, EvaluationReport
-from training.evaluation.metrics import Interval
+from training.evaluation.evaluate import EvaluationData, EvaluationReport
 from training.reporting import plot_style
 
-MAX_CURVE_POINTS, HISTOGRAM_BINS, MAX_IMPORTANCES = 101, 40, 12  # of a curve; of a spread; indicators
+MAX_CURVE_POINTS, HISTOGRAM_BINS, MAX_IMPORTANCES = 101, 40, 12
 
 
 def points_per_logit(head: ScoreHead) -> float:
-    """Points that one unit of raw score adds."""
+    """Points that one unit of the raw score adds."""
     return -ScoreScale(head.points, head.odds, head.double).factor * head.slope
 
 
 def build_plots(card: Card, data: EvaluationData, evaluation: EvaluationReport, contributions: np.ndarray) -> PlotData:
-    """Of a table's model. contributions: (held-out rows, inputs) in raw-score units."""
+    """The plot data of a tabular model. contributions: (held-out rows, inputs) in raw-score units."""
     y, pd, points = data.y[data.holdout], data.pd[data.holdout], data.points[data.holdout]
     curves = [build_roc("model", y, pd, evaluation.metrics["auc"])]
     curves += [build_roc(name, y, baseline.pd, baseline.auc) for name, baseline in evaluation.baselines.items()]
@@ -70,12 +70,13 @@ def build_plots(card: Card, data: EvaluationData, evaluation: EvaluationReport, 
 
 
 def build_roc(name: str, y: np.ndarray, score: np.ndarray, auc: Interval) -> Curve:
+    """The ROC curve of scores (n,) against outcomes (n,) of 0 and 1, labelled with its AUC."""
     auc_value = to_metric_interval(auc).value
     return build_curve(name, *plot_style.roc_points(y, score)).model_copy(update={"auc": auc_value})
 
 
 def build_curve(name: str, x: np.ndarray, y: np.ndarray) -> Curve:
-    """At most POINTS of it, evenly along its own length, the ends among them."""
+    """At most MAX_CURVE_POINTS points, spaced evenly along the length of the curve, the ends included."""
     if len(x) > MAX_CURVE_POINTS:
         arc_length = np.r_[0, np.cumsum(np.hypot(np.diff(x) / _value_range(x), np.diff(y) / _value_range(y)))]
         positions = np.interp(np.linspace(0, arc_length[-1], MAX_CURVE_POINTS), arc_length, np.arange(len(x)))
@@ -84,6 +85,7 @@ def build_curve(name: str, x: np.ndarray, y: np.ndarray) -> Curve:
 
 
 def build_reliability(bins: Sequence[CalibrationBin]) -> tuple[ReliabilityBin, ...]:
+    """The bins of a calibration plot as the card stores them."""
     return tuple(
         ReliabilityBin(
             rows=bin.rows, stated=bin.mean_pd, seen=bin.bad_rate.value, low=bin.bad_rate.low, high=bin.bad_rate.high
@@ -93,7 +95,7 @@ def build_reliability(bins: Sequence[CalibrationBin]) -> tuple[ReliabilityBin, .
 
 
 def build_histogram(quantity: str, values: np.ndarray, y: np.ndarray, cutoff: float) -> Histogram | None:
-    """None where either group has no row."""
+    """Shares of both outcomes over the range of `values` (n,); None where one of the outcomes is missing."""
     if not len(values) or not 0 < y.sum() < len(y):
         return None
     low, high = (float(np.quantile(values, quantile)) for quantile in (0.001, 0.999))
@@ -105,6 +107,7 @@ def build_histogram(quantity: str, values: np.ndarray, y: np.ndarray, cutoff: fl
 
 
 def to_metric_interval(interval: Interval) -> MetricInterval:
+    """An interval as the card stores it."""
     return MetricInterval(**interval.to_json())
 
 
@@ -113,5 +116,5 @@ def _value_range(values: np.ndarray) -> float:
 
 
 def _round_values(values: np.ndarray) -> tuple[float, ...]:
-    """To six digits: nobody sees more of a picture, and the card stays small."""
+    """Round to six significant digits: a plot shows no more, and the card stays small."""
     return tuple(float(f"{value:.6g}") for value in values)

@@ -1,11 +1,16 @@
-"""What every picture shares: its colours, its page, and the curves that more than one kind of model has."""
+"""Draw what all plots share: pages, axes, colours, ROC curves and calibration bins."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
+
+from models.metrics import CalibrationBin
+from training.progress import ProgressCallback
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,11 +25,12 @@ CJK_FONTS = (
     "SimHei",
     "PingFang SC",
 )
+InputsT = TypeVar("InputsT")
 
 
 @cache
 def find_chinese_font() -> str | None:
-    """A font that has Chinese characters, if this machine has one of those we know."""
+    """The name of an installed font with Chinese characters, if there is one of CJK_FONTS."""
     from matplotlib import font_manager
 
     installed = {font.name for font in font_manager.fontManager.ttflist}
@@ -32,7 +38,7 @@ def find_chinese_font() -> str | None:
 
 
 def new_figure(en: str, zh: str, title: str) -> Figure:
-    """An empty page with its title, Chinese too where a font has it; `title`: whose picture it is."""
+    """An empty page with a title, in Chinese too where a font has it; `title` names the model, in the corner."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
@@ -46,7 +52,7 @@ def new_figure(en: str, zh: str, title: str) -> Figure:
 
 
 def add_axes(figure: Figure, x: str = "", y: str = "") -> Axes:
-    """The one pair of axes of a page."""
+    """The only axes of a page, with the labels `x` and `y`."""
     axes: Axes = figure.add_subplot()
     axes.set_xlabel(x)
     axes.set_ylabel(y)
@@ -55,13 +61,13 @@ def add_axes(figure: Figure, x: str = "", y: str = "") -> Axes:
 
 
 def style_axes(axes: Axes) -> None:
-    """No frame, small letters."""
+    """Remove the frame's upper and right edge, and use small tick labels."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(labelsize=8)
 
 
 def roc_points(y: np.ndarray, score: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(share of y = 0, share of y = 1) at or above each distinct score, from the highest on."""
+    """(share of y = 0, share of y = 1) at or above each distinct score, from the highest down; y, score: (n,)."""
     order = np.argsort(-score, kind="stable")
     is_positive = y[order] == 1
     is_last_of_ties = np.r_[score[order][1:] != score[order][:-1], True]
@@ -69,3 +75,32 @@ def roc_points(y: np.ndarray, score: np.ndarray) -> tuple[np.ndarray, np.ndarray
         np.r_[0, np.cumsum(group)[is_last_of_ties] / max(1, group.sum())] for group in (~is_positive, is_positive)
     )
     return negative_share, positive_share
+
+
+def plot_calibration(axes: Axes, bins: Sequence[CalibrationBin]) -> None:
+    """Plot the share of bad rows against the mean PD of each bin, with its interval."""
+    x, rates = np.array([bin.mean_pd for bin in bins]), np.array([bin.bad_rate.value for bin in bins])
+    low, high = np.array([bin.bad_rate.low for bin in bins]), np.array([bin.bad_rate.high for bin in bins])
+    error_bars = [np.maximum(rates - low, 0), np.maximum(high - rates, 0)]
+    axes.errorbar(x, rates, yerr=error_bars, fmt="o", ms=4, color=PRIMARY_COLOR, capsize=2, lw=1)
+
+
+def save_plots(
+    folder: Path,
+    plots: Mapping[str, Callable[[Figure, InputsT], None]],
+    inputs: InputsT,
+    titles: Mapping[str, tuple[str, str]],
+    model_title: str,
+    progress: ProgressCallback,
+) -> list[Path]:
+    """Draw every plot on a page of its own and write it as `<name>.png`; titles: English and Chinese, by name."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for position, (name, draw) in enumerate(plots.items()):
+        figure = new_figure(*titles[name], model_title)
+        draw(figure, inputs)
+        path = folder / f"{name}.png"
+        figure.savefig(path, dpi=110)
+        paths.append(path)
+        progress(position + 1, len(plots))
+    return paths

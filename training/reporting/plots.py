@@ -1,4 +1,4 @@
-"""A judgement as pictures: PNG files beside the model card. Titles are English, and Chinese too where a font has it."""
+"""Draw the plots of a tabular model as PNG files; their titles are English, and Chinese too where a font has it."""
 
 from __future__ import annotations
 
@@ -21,35 +21,31 @@ from training.reporting.plot_style import (
     MUTED_COLOR,
     PRIMARY_COLOR,
     add_axes,
-    new_figure,
     style_axes,
 )
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-MAX_IMPORTANCES, MAX_EFFECTS, MAX_EXAMPLE_PARTS = (
-    15,
-    6,
-    9,
-)  # indicators in the plot of importance; with a plot of effect; in the example
-EFFECT_BINS = 12  # parts of an indicator's range
+MAX_IMPORTANCES = 15  # indicators in the importance plot
+MAX_EFFECTS, EFFECT_BINS = 6, 12  # indicators in the effects plot, and bins of each
+MAX_EXAMPLE_PARTS = 9  # indicators in the example
 TITLES = {
-    "roc": ("Who is ranked first: ROC curve", "ROC 曲线"),
-    "ks": ("How far the outcomes part: Kolmogorov-Smirnov", "KS 曲线"),
-    "calibration": ("Stated and seen risk, with 95 % intervals", "校准：预测与实际违约率"),
-    "scores": ("Scores of those who repaid and those who did not", "评分分布"),
-    "profit": ("Profit per applicant by cut-off", "不同审批线下的人均利润"),
-    "importance": ("What moves the score most", "指标贡献"),
-    "effects": ("What an indicator adds to the score", "指标对评分的影响"),
+    "roc": ("ROC curve", "ROC 曲线"),
+    "ks": ("Kolmogorov-Smirnov: score distribution by outcome", "KS 曲线"),
+    "calibration": ("Calibration: predicted and observed default rate, with 95 % intervals", "校准：预测与实际违约率"),
+    "scores": ("Scores by outcome", "评分分布"),
+    "profit": ("Profit per applicant by cutoff", "不同审批线下的人均利润"),
+    "importance": ("Importance: mean effect on the score", "指标贡献"),
+    "effects": ("Effects of the most important indicators on the score", "指标对评分的影响"),
     "fairness": ("Approvals and limits by audit group", "群体公平性"),
-    "reasons": ("One applicant's score against the approval line", "单个申请人的评分原因"),
+    "reasons": ("Reasons: one applicant's score and the approval cutoff", "单个申请人的评分原因"),
 }
 
 
 @dataclass(frozen=True)
 class ScoreExample:
-    """One held-out applicant: the approval line's points, then what each indicator adds, largest first."""
+    """One held-out applicant: the cutoff in points, then what each indicator adds, largest first."""
 
     cutoff: float
     contributions: Sequence[tuple[str, float]]  # (indicator, points)
@@ -58,9 +54,11 @@ class ScoreExample:
 
 @dataclass(frozen=True)
 class PlotInputs:
-    """What the plots show. effect: (held-out rows, inputs) points that each input adds, against the mean applicant."""
+    """What the plots show. effects: (held-out rows, inputs) points that each input adds, relative to the mean
+    applicant.
+    """
 
-    title: str  # the model's name, and "simulated data" where it is
+    title: str  # the model's name, and whether its data are simulated
     data: EvaluationData
     evaluation: EvaluationReport
     effects: np.ndarray
@@ -82,10 +80,10 @@ class PlotInputs:
 def build_plot_inputs(
     card: Card, data: EvaluationData, evaluation: EvaluationReport, contributions: np.ndarray
 ) -> PlotInputs:
-    """What is drawn of a model. contributions: (held-out rows, inputs) in raw-score units.
+    """Prepare the plots. contributions: (held-out rows, inputs) in raw-score units.
 
-    The example is the held-out applicant whose PD is nearest to twice that of the approval line: a plain refusal of the
-    machine, and so the one who would ask why.
+    The example is the held-out applicant whose odds of default are closest to twice those of the cutoff: clearly not
+    approved automatically, and so someone who would ask why.
     """
     cutoff = cutoff_points(card, data.terms.cutoff)
     index = int(np.argmin(np.abs(data.points[data.holdout] - (cutoff - card.head.double))))
@@ -105,8 +103,7 @@ def build_plot_inputs(
 
 
 def draw_plots(folder: Path, inputs: PlotInputs, progress: ProgressCallback = ignore_progress) -> list[Path]:
-    """Every plot that the judgement has something for, as `<name>.png`."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Draw every plot for which the evaluation has data, as `<name>.png`."""
     plots: dict[str, Callable[[Figure, PlotInputs], None]] = {
         "roc": _roc,
         "ks": _ks,
@@ -122,19 +119,11 @@ def draw_plots(folder: Path, inputs: PlotInputs, progress: ProgressCallback = ig
         del plots["fairness"]
     if inputs.example is None:
         del plots["reasons"]
-    paths = []
-    for position, (name, plot) in enumerate(plots.items()):
-        figure = new_figure(*TITLES[name], inputs.title)
-        plot(figure, inputs)
-        path = folder / f"{name}.png"
-        figure.savefig(path, dpi=110)
-        paths.append(path)
-        progress(position + 1, len(plots))
-    return paths
+    return plot_style.save_plots(folder, plots, inputs, TITLES, inputs.title, progress)
 
 
 def _roc(figure: Figure, inputs: PlotInputs) -> None:
-    axes = add_axes(figure, "share of the good above the cut-off", "share of the bad above the cut-off")
+    axes = add_axes(figure, "share of good rows above the cutoff", "share of bad rows above the cutoff")
     lines = [(f"this model, AUC {inputs.evaluation.metrics['auc']}", inputs.pd, PRIMARY_COLOR, 2.0)]
     for (name, baseline), colour in zip(
         inputs.evaluation.baselines.items(), (MUTED_COLOR, BAD_COLOR, GOOD_COLOR), strict=False
@@ -164,16 +153,15 @@ def _ks(figure: Figure, inputs: PlotInputs) -> None:
 def _calibration(figure: Figure, inputs: PlotInputs) -> None:
     axes = add_axes(figure, "mean PD of a tenth of the rows", "share that defaulted")
     bins = [bin for bin in inputs.evaluation.bins if bin.bad_rate.value > 0]
-    x, bad_rates = np.array([bin.mean_pd for bin in bins]), np.array([bin.bad_rate.value for bin in bins])
-    low, high = (np.array([getattr(bin.bad_rate, bound) for bin in bins]) for bound in ("low", "high"))
-    axes.errorbar(
-        x, bad_rates, yerr=[bad_rates - low, high - bad_rates], fmt="o", ms=4, color=PRIMARY_COLOR, capsize=2, lw=1
-    )
-    limits = [float(min(x.min(), low[low > 0].min())), float(max(x.max(), high.max()))]
+    plot_style.plot_calibration(axes, bins)
+    limits = [
+        min(min(bin.mean_pd, bin.bad_rate.low) if bin.bad_rate.low > 0 else bin.mean_pd for bin in bins),
+        max(max(bin.mean_pd, bin.bad_rate.high) for bin in bins),
+    ]
     axes.plot(limits, limits, color=MUTED_COLOR, lw=0.8, ls=":")
     axes.set(xscale="log", yscale="log")
-    figures = inputs.evaluation.metrics
-    note = f"slope {figures['slope']}\nintercept {figures['intercept']}\nBrier {figures['brier']}"
+    metrics = inputs.evaluation.metrics
+    note = f"slope {metrics['slope']}\nintercept {metrics['intercept']}\nBrier {metrics['brier']}"
     axes.text(0.03, 0.97, note, transform=axes.transAxes, va="top", fontsize=8)
 
 
@@ -192,7 +180,7 @@ def _profit(figure: Figure, inputs: PlotInputs) -> None:
     profit, cutoff = inputs.evaluation.profit, inputs.data.terms.cutoff
     axes = add_axes(figure, "approve up to this PD", f"{profit.currency} per applicant a year")
     axes.plot(profit.cutoffs, profit.curve, color=PRIMARY_COLOR)
-    axes.axvline(cutoff, color=BAD_COLOR, lw=1, label=f"policy's line {cutoff:.1%}: {profit.at_cutoff.value:,.0f}")
+    axes.axvline(cutoff, color=BAD_COLOR, lw=1, label=f"policy's cutoff {cutoff:.1%}: {profit.at_cutoff.value:,.0f}")
     axes.axvline(
         profit.best_cutoff, color=GOOD_COLOR, lw=1, label=f"best {profit.best_cutoff:.1%}: {profit.best_profit:,.0f}"
     )
@@ -255,7 +243,7 @@ def _fairness(figure: Figure, inputs: PlotInputs) -> None:
         axes.set_yticks(
             range(len(groups)), [group.name for group in groups] if position == 0 else [""] * len(groups), fontsize=7
         )
-        axes.set_xlabel(f"{label} (to the attribute's largest group)", fontsize=7)
+        axes.set_xlabel(f"{label} (relative to the attribute's largest group)", fontsize=7)
 
 
 def _reasons(figure: Figure, inputs: PlotInputs) -> None:
@@ -268,7 +256,7 @@ def _reasons(figure: Figure, inputs: PlotInputs) -> None:
         axes.barh(row, points, left=left, color=GOOD_COLOR if points >= 0 else BAD_COLOR)
         axes.text(left + points, row, f" {points:+.1f}", va="center", fontsize=7)
         left += points
-    axes.axvline(example.cutoff, color=MUTED_COLOR, lw=1, ls=":", label=f"approval line {example.cutoff:.0f}")
+    axes.axvline(example.cutoff, color=MUTED_COLOR, lw=1, ls=":", label=f"cutoff {example.cutoff:.0f}")
     axes.axvline(example.points, color=PRIMARY_COLOR, lw=1, label=f"this applicant {example.points:.0f}")
     axes.set_yticks(range(len(contributions)), [name for name, _ in contributions], fontsize=8)
     axes.invert_yaxis()

@@ -1,1 +1,1 @@
-"""Training of tabular models: fit, tune, export."""
+"""Train a model on a table: read, split, fit, tune, export."""

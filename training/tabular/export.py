@@ -1,4 +1,4 @@
-"""From a fitted forest to a graph that is proved to say the same, or no export at all."""
+"""Export a fitted forest as an ONNX graph, and verify that the graph computes what the forest does."""
 
 from __future__ import annotations
 
@@ -10,25 +10,28 @@ import numpy as np
 from models.card import ContributionReference, ScoreHead
 from models.scorecard.scaling import ScoreScale
 from models.trees.onnx_session import TabularSession
-from training.interfaces import FittedModel
 from training.progress import ProgressCallback, ignore_progress
+from training.tabular.fit import FittedModel
 
 if TYPE_CHECKING:
     from lightgbm import Booster
 
-PD_TOLERANCE, CONTRIBUTION_TOLERANCE = 1e-6, 1e-5  # largest difference that is let pass; the raw score's is 0
-MAX_THRESHOLDS = 4_000  # thresholds tried, each with the float on either side
-CONTRIBUTION_ROWS = 500  # rows; LightGBM's pred_contrib takes a millisecond each
-REFERENCE_KNOTS = 24  # of the reference
+# Largest difference allowed by output; raw scores, which are absent here, must be equal.
+TOLERANCES = {"pd": 1e-6, "contributions": 1e-5, "sum of contributions": 1e-5}
+MAX_THRESHOLDS = 4_000  # thresholds tested, each with the float on either side
+CONTRIBUTION_ROWS = 500  # LightGBM's pred_contrib takes a millisecond per row
+REFERENCE_KNOTS = 24
 EXTREME_VALUES = (np.nan, np.inf, -np.inf, 0.0, -0.0, 3e38, -3e38)
 
 
 class ParityError(Exception):
-    """The graph and the native model differ: nothing is exported."""
+    """The graph and the native model differ, so nothing is exported."""
 
 
 @dataclass(frozen=True)
 class ExportedModel:
+    """The serialised graph, and the head that its card describes."""
+
     graph: bytes
     head: ScoreHead
 
@@ -59,10 +62,10 @@ def verify_parity(
     seed: int = 0,
     progress: ProgressCallback = ignore_progress,
 ) -> dict[str, float]:
-    """Largest differences between the native model and the graph; raises ParityBroken beyond what is let pass.
+    """Return the largest differences between the native model and the graph; raises ParityError beyond TOLERANCES.
 
-    Tried on `rows` (n, d), on rows moved to thresholds and one float either side of them, and on rows with missing,
-    infinite and extreme values; the raw score must be the same number, one row at a time too.
+    Compared on `rows` (n, d), on rows moved to thresholds and to the floats next to them, and on rows with missing,
+    infinite and extreme values. The raw scores must be equal, in a batch and row by row.
     """
     inputs = np.concatenate([rows, _threshold_rows(fit.forest, rows, seed), _extreme_rows(rows, seed)])
     progress(1, 4)
@@ -85,23 +88,23 @@ def verify_parity(
         "contributions": float(np.abs(reasons.contributions - shap[:, :-1]).max()),
         "sum of contributions": float(np.abs(reasons.contributions.sum(axis=1) + shap[:, -1] - native[sample]).max()),
     }
-    tolerances = {
-        "pd": PD_TOLERANCE,
-        "contributions": CONTRIBUTION_TOLERANCE,
-        "sum of contributions": CONTRIBUTION_TOLERANCE,
-    }
     violations = [
-        f"{name} differs by {value:.2e}, at most {tolerances.get(name, 0.0):g} is let pass"
+        f"{name} differs by {value:.2e}, at most {TOLERANCES.get(name, 0.0):g} is allowed"
         for name, value in differences.items()
-        if not value <= tolerances.get(name, 0.0)
+        if not value <= TOLERANCES.get(name, 0.0)
     ]
     if violations:
-        raise ParityError(f"The graph is not the model, and is not exported: {'; '.join(violations)}.")
+        raise ParityError(
+            f"The graph does not compute what the model does, and is not exported: {'; '.join(violations)}."
+        )
     return differences
 
 
 def fit_reference(points: np.ndarray, contributions: np.ndarray) -> ContributionReference:
-    """Mean contributions (inputs,) of the applicants around each of KNOTS scores, from the worst score to the best."""
+    """Mean contributions (inputs,) of the rows around each of REFERENCE_KNOTS scores, from the lowest score up.
+
+    points (rows,); contributions (rows, inputs) in raw-score units.
+    """
     order = np.argsort(points, kind="stable")
     knots: dict[float, tuple[float, ...]] = {}
     for rows in np.array_split(order, min(REFERENCE_KNOTS, len(order))):
@@ -110,7 +113,7 @@ def fit_reference(points: np.ndarray, contributions: np.ndarray) -> Contribution
 
 
 def _threshold_rows(forest: Booster, rows: np.ndarray, seed: int) -> np.ndarray:
-    """Rows with one value moved to a threshold of that column, or to the float beside it."""
+    """Rows with one value moved to a threshold of that column, or to the float next to it."""
     from models.trees.forest import extract_leaves
 
     candidates = {
@@ -126,7 +129,7 @@ def _threshold_rows(forest: Booster, rows: np.ndarray, seed: int) -> np.ndarray:
     sample = [thresholds[i] for i in rng.permutation(len(thresholds))[:MAX_THRESHOLDS]]
     feature = np.repeat([f for f, _ in sample], 3).astype(int)
     threshold_values = np.array([t for _, t in sample], np.float32)
-    with np.errstate(over="ignore"):  # above the largest float stands infinity, which is tried too
+    with np.errstate(over="ignore"):  # the float after the largest is infinity, which is tested too
         values = np.column_stack(
             [np.nextafter(threshold_values, np.float32(direction)) for direction in (-np.inf, threshold_values, np.inf)]
         ).ravel()

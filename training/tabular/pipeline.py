@@ -1,4 +1,4 @@
-"""The way of a table's model: read, look for leaks, split, fit, export, prove, decide, judge."""
+"""Train a tabular model: read, look for leaks, split, fit, export, verify, decide, evaluate."""
 
 from __future__ import annotations
 
@@ -10,25 +10,30 @@ import polars as pl
 
 from datasets import leakage
 from datasets.splits import Split
-from models import bundle, drift
+from models import drift
 from models.card import Card, ScoreHead
 from models.trees.onnx_session import Scores, TabularSession
 from training import pipeline
 from training.evaluation import promotion_gate
 from training.evaluation.evaluate import EvaluationData, EvaluationReport, evaluate
 from training.evaluation.metrics import BootstrapSamples
-from training.interfaces import Dataset, Decisions, FittedModel, TableConfig, TableRecipe
 from training.reporting import model_card, plot_data
 from training.tabular import export
-from training.tracking.mlflow_registry import CHAMPION, package_versions
+from training.tabular.config import TabularConfig
+from training.tabular.dataset import Dataset, make_split
+from training.tabular.fit import FittedModel
+from training.tabular.recipe import Decisions, TabularRecipe
+from training.tracking.mlflow_registry import package_versions
 
 
 @dataclass
 class TabularPipeline(pipeline.TrainingPipeline):
+    """The training run of a model that reads a table."""
+
     CARD_TYPE = Card
 
-    recipe: TableRecipe
-    config: TableConfig
+    recipe: TabularRecipe
+    config: TabularConfig
 
     def run_steps(self) -> pipeline.PipelineResult:
         dataset, split = self._load_data()
@@ -36,7 +41,7 @@ class TabularPipeline(pipeline.TrainingPipeline):
         with self.reporter.step("export: compile the graph"):
             exported = export.export(fitted)
             graph = TabularSession(exported.graph, threads=self.config.judge.threads)
-        with self.reporter.step("export: prove that it is the model") as progress:
+        with self.reporter.step("export: verify parity") as progress:
             parity = export.verify_parity(fitted, graph, fitted.x[split.test], self.config.seed, progress)
         scores, contributions = self._score(graph, fitted, split)
         card = self._build_card(dataset, split, fitted, exported.head, scores, contributions)
@@ -54,11 +59,8 @@ class TabularPipeline(pipeline.TrainingPipeline):
     def _load_data(self) -> tuple[Dataset, Split]:
         with self.reporter.step("read"):
             dataset = self.recipe.read(self.config)
-        if dataset.data.simulated:
-            self.reporter.log(f"  {dataset.data.name}: SIMULATED data 模拟数据", style="bold yellow")
-        for remark in dataset.remarks:
-            self.reporter.log(f"  {remark}", style="yellow")
-        with self.reporter.step("look for leaks"):
+        self.log_data([dataset.data], dataset.remarks)
+        with self.reporter.step("check for leakage"):
             leak_warnings = [
                 f"possible leak: {leak.column}: {leak.reason}"
                 for leak in leakage.find_leaks(dataset.frame, dataset.table)
@@ -66,10 +68,10 @@ class TabularPipeline(pipeline.TrainingPipeline):
         for warning in leak_warnings:
             self.reporter.log(f"  {warning}", style="bold red")
         dataset = replace(dataset, remarks=(*dataset.remarks, *leak_warnings))
-        return dataset, pipeline.make_split(self.config, dataset)
+        return dataset, make_split(self.config, dataset)
 
     def _score(self, graph: TabularSession, fitted: FittedModel, split: Split) -> tuple[Scores, np.ndarray]:
-        """Scores of all rows, and the contributions (rows, inputs) in raw-score units."""
+        """Scores of all rows, and their contributions (rows, inputs) in raw-score units."""
         with self.reporter.step("score with the graph"):
             scores = graph.run(fitted.x, reasons=True)
         assert scores.contributions is not None
@@ -102,7 +104,7 @@ class TabularPipeline(pipeline.TrainingPipeline):
     def _build_evaluation_data(
         self, dataset: Dataset, split: Split, fitted: FittedModel, card: Card, scores: Scores
     ) -> tuple[EvaluationData, Decisions]:
-        """Limits are those of the exported graph's scores, so what is judged is what will be served."""
+        """The limits follow from the exported graph's scores, so the evaluation covers what will be served."""
         holdout_frame = dataset.frame[split.test]
         holdout_scores = Scores(scores.pd[split.test], scores.points[split.test], scores.raw[split.test], None)
         with self.reporter.step("decide the held-out rows"):
@@ -136,31 +138,21 @@ class TabularPipeline(pipeline.TrainingPipeline):
         evaluation: EvaluationReport,
         parity: dict[str, float],
     ) -> promotion_gate.GateVerdict:
-        with self.reporter.step("prove the policy's guard rails"):
+        with self.reporter.step("prove the policy's guardrails"):
             policy_problems = self.recipe.verify(self.policy, fitted.columns)
-        comparison = None
-        champion_version = bundle.read_alias(self.bundles_dir, CHAMPION)
-        if champion_version:
-            with self.reporter.step("judge the champion on the same rows"):
-                comparison = self._compare_champion(champion_version, dataset, evaluation_data)
-        return promotion_gate.decide(evaluation, self.config.gate, parity, policy_problems, comparison)
-
-    def _compare_champion(
-        self, version: str, dataset: Dataset, evaluation_data: EvaluationData
-    ) -> promotion_gate.ChampionComparison:
-        try:
-            champion = bundle.load_bundle(self.bundles_dir / version, self.public_key)
-        except bundle.BundleError as error:
-            return promotion_gate.ChampionComparison(version, failure=str(error))
         holdout = evaluation_data.holdout
-        return promotion_gate.compare_champion(
-            champion,
-            evaluation_data.holdout_frame,
-            dataset.table.columns,
-            evaluation_data.y[holdout],
-            evaluation_data.pd[holdout],
-            evaluation_data.samples,
+        comparison = self.compare_champion(
+            lambda champion: promotion_gate.compare_champion(
+                champion,
+                evaluation_data.holdout_frame,
+                dataset.table.columns,
+                evaluation_data.y[holdout],
+                evaluation_data.pd[holdout],
+                evaluation_data.samples,
+            )
         )
+        parity_check = promotion_gate.check_parity(parity, export.TOLERANCES)
+        return promotion_gate.decide(evaluation, self.config.gate, parity_check, policy_problems, comparison)
 
     def _write_card(
         self,
@@ -171,12 +163,12 @@ class TabularPipeline(pipeline.TrainingPipeline):
         contributions: np.ndarray,
         dataset: Dataset,
     ) -> str:
-        """The card's text, once its plots are drawn; contributions (held-out rows, inputs)."""
+        """Draw the plots and return the card's text; contributions (held-out rows, inputs)."""
         plot_paths: list[Path] = []
         if self.config.judge.plots:
             from training.reporting import plots
 
-            with self.reporter.step("draw") as progress:
+            with self.reporter.step("draw plots") as progress:
                 plot_paths = plots.draw_plots(
                     self.plots_dir, plots.build_plot_inputs(card, evaluation_data, evaluation, contributions), progress
                 )

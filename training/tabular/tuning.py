@@ -1,4 +1,4 @@
-"""A better set of the estimator's numbers, searched on out-of-fold rows of the training part (Optuna, TPE)."""
+"""Search the estimator's hyperparameters by the out-of-fold AUC of the training rows (Optuna, TPE)."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from collections.abc import Sequence
 import numpy as np
 from pydantic import Field
 
+from models.metrics import auc
 from models.trees.estimator import BaggedTrees, EstimatorConfig
 from training.config import ConfigSection
-from training.evaluation.metrics import ScoreCounter, auc
 from training.progress import ProgressCallback, ignore_progress
 
 
 class TuneConfig(ConfigSection):
-    """`trials` 0: the estimator's numbers are taken as they stand in the config."""
+    """How many trials to run; with 0 the hyperparameters stay as the config states them."""
 
     trials: int = Field(default=0, ge=0)
 
@@ -31,7 +31,10 @@ def tune(
     groups: np.ndarray | None = None,
     progress: ProgressCallback = ignore_progress,
 ) -> EstimatorConfig:
-    """`base` with the numbers whose out-of-fold AUC on (x, y) is best; `base` itself is the first trial."""
+    """Return `base` with the hyperparameters whose out-of-fold AUC is best; `base` itself is the first trial.
+
+    x (n, d) float32, y (n,); directions, weight and groups as for BaggedTrees.fit.
+    """
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -49,7 +52,7 @@ def tune(
         )
         model = BaggedTrees(candidate).fit(x, y, weight=weight, directions=directions, groups=groups)
         progress(trial.number + 1, trials)
-        return float(auc(ScoreCounter(model.raw_out_of_fold_, y)(np.ones((1, len(y)))))[0])
+        return auc(model.raw_out_of_fold_, y == 1)
 
     study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=seed))
     tuned_names = ("learning_rate", "feature_fraction", "bagging_fraction", "min_data_in_leaf", "l2")

@@ -1,9 +1,10 @@
-"""A table nobody here has seen: from a file and what its owner says about it to a contract and a frame.
+"""Read a user's own table: infer its schema from the file and from what its owner declares about it.
 
-table, frame, remarks = read(OwnData(file="loans.csv", target="status", bad="defaulted"))
+table, frame, remarks = read(UserTableConfig(file="loans.csv", target="status", positive_labels="defaulted"))
 
-What the owner declares for a column holds; what is left open is read off the values: numbers, categories with their
-levels, and columns that tell a model nothing (identifiers, constants, free text), which are left out with a remark.
+What the owner declares about a column is kept. Everything else is inferred from the values: numbers, categories with
+their levels, and columns without information for a model (identifiers, constants, free text), which are left out with a
+remark.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from datasets.schema import ColumnSchema, Source, TableSchema, did_you_mean, loa
 from training.config import ConfigSection
 
 MISSING_TOKENS = ("", "NA", "N/A", "n/a", "NaN", "nan", "NULL", "null", "?")
-MAX_LEVELS = 60  # of a category; a text column with more is taken for free text
+MAX_LEVELS = 60  # of a category; a text column with more distinct values counts as free text
 DATE_PATTERN = r"^\d{4}[-/]\d{1,2}([-/]\d{1,2}.*)?$"
 ID_NAME_PATTERN = re.compile(r"(^|_|\b)(id|uuid|guid|key|index|rownum|row_number|unnamed.*)$", re.IGNORECASE)
 
@@ -30,18 +31,18 @@ TargetValue = str | int | float | bool
 
 
 class UserTableConfig(ConfigSection):
-    """What the owner of a table says about it. Only `file` and `target` are needed.
+    """What the owner of a table declares about it. Only `file` and `target` are required.
 
-    bad, good: values of the target; both may be lists. Without `bad` the target must be 0 (good) and 1 (bad); rows with
-               neither value are left out where both are given.
-    columns:   by name, any field of datasets.schema.Column: role, kind, direction, unit, low, high, levels, ...
+    positive_labels: values of the target that mean a default; without them the target must be 0 (good) or 1 (bad).
+    negative_labels: values that mean no default. Where both are given, rows with any other value are left out.
+    columns: by name, any field of datasets.schema.ColumnSchema: role, kind, direction, unit, low, high, levels, ...
     """
 
     file: Path
     target: str
     positive_labels: tuple[TargetValue, ...] = ()
     negative_labels: tuple[TargetValue, ...] = ()
-    contract: Path | None = None  # a whole contract as TOML, instead of `columns`
+    contract: Path | None = None  # a complete schema as TOML, instead of `columns`
     columns: dict[str, dict[str, Any]] = Field(default_factory=dict)
     missing: tuple[str, ...] = MISSING_TOKENS
     origin: str = ""  # where it comes from
@@ -60,7 +61,8 @@ class UserTableConfig(ConfigSection):
             for key in declared:
                 if key not in known_fields:
                     raise ValueError(
-                        f"columns.{name}.{key} is not known{did_you_mean(key, known_fields)}. Known: {', '.join(known_fields)}"
+                        f"columns.{name}.{key} is not a known key{did_you_mean(key, known_fields)}. "
+                        f"Known keys: {', '.join(known_fields)}"
                     )
         if self.contract and self.columns:
             raise ValueError("both contract and columns are given; keep one of them")
@@ -68,12 +70,16 @@ class UserTableConfig(ConfigSection):
 
 
 def read(data: UserTableConfig) -> tuple[TableSchema, pl.DataFrame, list[str]]:
-    """(contract, conformed frame with a target of 0 and 1, remarks on what was inferred or left out)."""
+    """Return the schema, the validated frame with a target of 0 and 1, and remarks on what was inferred or left out.
+
+    Raises DataError, or ValidationErrors with every value outside its declared range.
+    """
     raw = read_raw(data.file)
     if raw.width < 2 or raw.height < 1:
         raise DataError(
-            f"{data.file}: holds {raw.width} column(s) and {raw.height} row(s). "
-            "A header and rows are needed, with ',' between values."
+            f"{data.file} has {raw.width} column(s) and {raw.height} row(s); a header and at least one row are "
+            "expected, "
+            "with ',' between values. Check the separator."
         )
     derived_names = [name for name, declared in data.columns.items() if "derived" in declared]
     _require_columns([data.target, *(name for name in data.columns if name not in derived_names)], raw, data.file)
@@ -96,7 +102,9 @@ def read(data: UserTableConfig) -> tuple[TableSchema, pl.DataFrame, list[str]]:
 def _require_columns(names: list[str], raw: pl.DataFrame, file: Path) -> None:
     missing_columns = [f"{name!r}{did_you_mean(name, raw.columns)}" for name in names if name not in raw.columns]
     if missing_columns:
-        raise DataError(f"{file}: has no column {', '.join(missing_columns)}. It has: {', '.join(raw.columns[:40])}.")
+        raise DataError(
+            f"{file} has no column {', '.join(missing_columns)}. Its columns: {', '.join(raw.columns[:40])}."
+        )
 
 
 def _encode_target(series: pl.Series, data: UserTableConfig) -> pl.Series:
@@ -111,32 +119,34 @@ def _encode_target(series: pl.Series, data: UserTableConfig) -> pl.Series:
     if data.positive_labels and not data.negative_labels:
         if len(distinct_values) != 2:
             raise DataError(
-                f"{data.target}: holds {len(distinct_values)} values ({_format_values(distinct_values)}); name the good ones too: good = [...]."
+                f"{data.target} has {len(distinct_values)} values ({_format_values(distinct_values)}), where two are "
+                "expected. Name the values without a default too: negative_labels = [...]."
             )
         label_masks[1] = text.is_not_null() & ~label_masks[0]
     unknown_labels = text.filter(~label_masks[0] & ~label_masks[1]).drop_nulls().unique().sort().to_list()
     if unknown_labels and not (data.positive_labels and data.negative_labels):
         raise DataError(
-            f"{data.target}: holds {_format_values(unknown_labels)}; it must be 0 (good) or 1 (bad). "
-            f"Say which value is bad, for example: bad = {unknown_labels[0]!r}."
+            f"{data.target} has the values {_format_values(unknown_labels)}; 0 (good) or 1 (bad) is expected. "
+            f"Name the value of a default, for example: positive_labels = {unknown_labels[0]!r}."
         )
     if not label_masks[0].any() or not label_masks[1].any():
         raise DataError(
-            f"{data.target}: holds {_format_values(distinct_values)}; both outcomes must occur. Check `bad` and `good`."
+            f"{data.target} has the values {_format_values(distinct_values)}; both outcomes must occur. "
+            "Check positive_labels and negative_labels."
         )
     outcome = pl.Series(data.target, [None] * len(text), dtype=pl.Float64)
     return outcome.set(label_masks[0].fill_null(False), 1.0).set(label_masks[1].fill_null(False), 0.0)
 
 
 def _matches_any(text: pl.Series, options: tuple[TargetValue, ...]) -> pl.Series:
-    """Whether each text is one of the options; 1, 1.0 and "1" are the same."""
+    """Whether each text is one of the options; 1, 1.0 and "1" are equal."""
     matches = text.is_in([str(option).lower() if isinstance(option, bool) else str(option) for option in options])
     numbers = [float(option) for option in options if isinstance(option, int | float)]
     return (matches | text.cast(pl.Float64, strict=False).is_in(numbers).fill_null(False)).fill_null(False)
 
 
 def _normalise_column(series: pl.Series, declared: dict[str, Any]) -> pl.Series:
-    """A column as numbers or text; a category stored as a number becomes the text that a person would write."""
+    """Convert a column to numbers or text; a category stored as 1.0 becomes "1"."""
     if series.dtype.is_temporal() or series.dtype.is_nested() or series.dtype == pl.Object:
         return (
             series.cast(pl.String, strict=False)
@@ -169,13 +179,13 @@ def _infer_table(raw: pl.DataFrame, data: UserTableConfig, remarks: list[str]) -
             messages = "; ".join(detail["msg"].removeprefix("Value error, ") for detail in error.errors())
             raise DataError(f"{data.file.name}, column {name}: {messages}. Correct table.columns.{name}.") from error
     if not any(column.role == "indicator" and column.kind != "text" for column in columns):
-        raise DataError(f"{data.file}: no column is left that a model could read. {' '.join(remarks)}")
+        raise DataError(f"{data.file} has no column that a model could read. {' '.join(remarks)}")
     origin = Source(source=data.origin or data.file.name, licence=data.licence, simulated=data.simulated)
     return TableSchema(name=data.file.name.split(".")[0], columns=tuple(columns), origin=origin, missing=data.missing)
 
 
 def _infer_column(series: pl.Series, declared: dict[str, Any], missing: tuple[str, ...]) -> str | None:
-    """Fill in what `declared` leaves open about a column; a remark where it is left out of the model."""
+    """Fill in what `declared` leaves open about a column; returns a remark where it is left out of the model."""
     known_values = series.drop_nulls()
     if known_values.dtype == pl.String:
         known_values = known_values.filter(~known_values.is_in(list(missing)))
@@ -191,32 +201,30 @@ def _infer_column(series: pl.Series, declared: dict[str, Any], missing: tuple[st
         if is_numeric:
             declared["levels"] = sorted(declared["levels"], key=float)
     if declared["kind"] == "number" and is_numeric and "low" not in declared and float(as_number.min()) >= 0:  # type: ignore[arg-type]
-        declared["low"] = 0  # none was negative; an upper end is the owner's to declare
+        declared["low"] = 0  # no value is negative; an upper bound is for the owner to declare
     if "role" in declared:
         return None
     reason = _exclusion_reason(series.name, known_values, as_number, is_numeric, distinct_count, declared["kind"])
     if reason:
         declared |= {"role": "id", "kind": "text", "levels": ()}
         declared.pop("low", None)
-    return reason and f"{reason}; it is left out of the model. To keep it, declare its role."
+    return reason and f"{reason}; it is left out of the model. Declare its role to keep it."
 
 
 def _exclusion_reason(
     name: str, known_values: pl.Series, as_number: pl.Series, is_numeric: bool, distinct_count: int, kind: str
 ) -> str | None:
     if distinct_count <= 1:
-        return "holds no value" if distinct_count == 0 else f"holds one value only ({known_values[0]})"
+        return "has no value" if distinct_count == 0 else f"has only one value ({known_values[0]})"
     if is_numeric and distinct_count == len(known_values) and bool((as_number == as_number.round(0)).all()):
         is_sequence = float(as_number.max()) - float(as_number.min()) + 1 == len(known_values)  # type: ignore[arg-type]
         if is_sequence or ID_NAME_PATTERN.search(name):
-            return "numbers the rows, as an identifier does"
+            return "numbers the rows like an identifier"
     if not is_numeric and bool(known_values.cast(pl.String).str.contains(DATE_PATTERN).all()):
-        return "holds dates"
+        return "contains dates"
     if kind == "text":
         all_distinct = distinct_count == len(known_values)
-        return (
-            "differs in every row, as an identifier does" if all_distinct else f"has {distinct_count:,} different texts"
-        )
+        return "differs in every row like an identifier" if all_distinct else f"has {distinct_count:,} different texts"
     return None
 
 
@@ -225,7 +233,7 @@ def _format_values(values: list[str]) -> str:
 
 
 def draft_config(data: UserTableConfig, product: str) -> str:
-    """A config to begin with, as TOML: what was read off each column of the file, for its owner to correct."""
+    """Draft a config as TOML from what was inferred about each column, for the table's owner to correct."""
     table, frame, remarks = read(data)
     reasons = dict(remark.split(": ", 1) for remark in remarks)
     lines = [
@@ -240,14 +248,16 @@ def draft_config(data: UserTableConfig, product: str) -> str:
         ),
         *(["simulated = true"] if data.simulated else []),
         "",
-        "# direction: 1 where more is riskier, -1 where more is safer, 0 where you do not know.",
-        '# role: "audit" is looked at for fairness and never scored, as sex; "leak" is known only afterwards.',
+        "# direction: 1 where a higher value means more risk, -1 where it means less, 0 where you do not know.",
+        '# role: "audit" for a column that is checked for fairness and never scored, such as sex;',
+        '# "leak" for a column that is known only after the outcome.',
         "[table.columns]",
     ]
     for column in table.columns:
         if column.role == "id":
             lines.append(
-                f'{_toml_string(column.name)} = {{ role = "id", kind = "text" }}  # {reasons[column.name].split(";")[0]}'
+                f'{_toml_string(column.name)} = {{ role = "id", kind = "text" }}  '
+                f"# {reasons[column.name].split(';')[0]}"
             )
         elif column.kind == "category":
             lines.append(

@@ -1,1 +1,1 @@
-"""Lineage in MLflow and OpenLineage."""
+"""Track runs and models in MLflow, and emit OpenLineage events."""

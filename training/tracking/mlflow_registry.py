@@ -1,9 +1,9 @@
-"""What came from what: every run, its data, code, figures and bundle, in MLflow on SQLite.
+"""Record every run with its data, code, metrics and bundle, and register its model, in MLflow on SQLite.
 
     var/mlflow.db      runs and the registry           var/mlartifacts    reports and signed bundles
 
-A registered version's artefact is the signed bundle itself, so there is no second, unsigned copy of a model. MLflow
-takes seconds to import, so nothing here does until a Registry is made.
+The artefact of a registered version is the signed bundle itself, so there is no second, unsigned copy of a model.
+MLflow takes seconds to import, so it is imported only when a Registry is created.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 CHAMPION, CHALLENGER = "champion", "challenger"
-MAX_BATCH_SIZE = 90  # parameters or metrics in one call; MLflow takes 100 and 1,000
+MAX_BATCH_SIZE = 90  # parameters or metrics in one call; MLflow accepts 100 and 1,000
 MAX_TAG_LENGTH = 5_000  # characters of a tag's value
 
 
 class NotRegisteredError(LookupError):
-    """No such model or version in the registry."""
+    """The registry has no such model or version."""
 
 
 @dataclass(frozen=True)
 class RegisteredVersion:
-    """A registered version: `number` is MLflow's, `bundle` the name of its bundle's folder."""
+    """A registered version: `number` is MLflow's, `bundle` the name of its folder."""
 
     model: str
     number: str
@@ -41,13 +41,13 @@ class RegisteredVersion:
     aliases: tuple[str, ...]
     auc: str
     gate: str  # "passed", or why not
-    forced: str  # the reason, where a person made it the champion all the same
+    forced: str  # the reason, where a person promoted it although the gate was not passed
     created: str
     simulated: bool
 
 
 class Registry:
-    """MLflow under `var`; made there on first use."""
+    """The MLflow runs and registry under `var`, created on first use."""
 
     client: MlflowClient
 
@@ -59,13 +59,13 @@ class Registry:
         from mlflow import MlflowClient
 
         for name in ("alembic", "mlflow.store.db.utils"):
-            logging.getLogger(name).setLevel(logging.WARNING)  # one line for each of eighty migrations
+            logging.getLogger(name).setLevel(logging.WARNING)  # they log each of eighty migrations
         tracking_uri = f"sqlite:///{var / 'mlflow.db'}"
         self.client = MlflowClient(tracking_uri, tracking_uri)
         self.artifacts = var / "mlartifacts"
 
     def start(self, experiment: str, name: str, tags: Mapping[str, str]) -> MlflowRun:
-        """A run under way, in an experiment of that name."""
+        """Start a run in the experiment of that name, which is created if needed."""
         existing = self.client.get_experiment_by_name(experiment)
         artifact_uri = (self.artifacts / experiment).as_uri()
         experiment_id = (
@@ -79,7 +79,7 @@ class Registry:
         return MlflowRun(self.client, info.run_id, info.artifact_uri)
 
     def register(self, model: str, run: MlflowRun, bundle: str, tags: Mapping[str, str]) -> str:
-        """Register the bundle that the run recorded under `bundle/`; returns the version's number."""
+        """Register the bundle that the run logged under `bundle/`; returns the number of the version."""
         from mlflow.exceptions import MlflowException
 
         try:
@@ -91,7 +91,7 @@ class Registry:
         return str(version.version)
 
     def list_versions(self, model: str | None = None) -> list[RegisteredVersion]:
-        """Newest first; all models, or one."""
+        """The versions of one model, or of all, newest first."""
         model_versions = self.client.search_model_versions(f"name = '{model}'" if model else None, max_results=1_000)
         aliases = {
             m: dict(self.client.get_registered_model(m).aliases) for m in {version.name for version in model_versions}
@@ -113,38 +113,44 @@ class Registry:
         return sorted(registered, key=lambda version: (version.model, -int(version.number)))
 
     def find(self, model: str, version: str) -> RegisteredVersion:
-        """By number, by bundle, or by alias; raises NotRegistered."""
+        """Find a version by number, bundle or alias. Raises NotRegisteredError."""
         candidates = self.list_versions(model)
         for candidate in candidates:
             if version in (candidate.number, candidate.bundle, *candidate.aliases):
                 return candidate
         names = ", ".join(f"{v.number} ({v.bundle})" for v in candidates) or "none"
-        raise NotRegisteredError(f"{model} has no version {version!r}. Known: {names}. See: python -m training models")
+        raise NotRegisteredError(
+            f"{model} has no version {version!r}. Known versions: {names}. See: python -m training models"
+        )
 
     def set_alias(self, model: str, alias: str, number: str) -> None:
+        """Point an alias at a version."""
         self.client.set_registered_model_alias(model, alias, number)
 
     def delete_alias(self, model: str, alias: str) -> None:
+        """Remove an alias."""
         self.client.delete_registered_model_alias(model, alias)
 
     def set_tags(self, model: str, number: str, tags: Mapping[str, str]) -> None:
+        """Set tags of a version, cut to MLflow's length."""
         for name, value in tags.items():
             self.client.set_model_version_tag(model, number, name, value[:MAX_TAG_LENGTH])
 
     def delete_version(self, model: str, number: str) -> None:
-        """Take a version back that a failed run registered."""
+        """Remove a version that a failed run registered."""
         self.client.delete_model_version(model, number)
 
 
 @dataclass(frozen=True)
 class MlflowRun:
-    """One training under way. `artifacts` is where its files go, as a URI."""
+    """A run in progress. `artifacts` is the URI of its files."""
 
     client: MlflowClient
     id: str
     artifacts: str
 
     def log_params(self, params: Mapping[str, Any]) -> None:
+        """Log parameters; nested ones get dotted names."""
         from mlflow.entities import Param
 
         entries = [Param(sanitize_name(name), str(value)[:MAX_TAG_LENGTH]) for name, value in flatten(params).items()]
@@ -152,6 +158,7 @@ class MlflowRun:
             self.client.log_batch(self.id, params=entries[start : start + MAX_BATCH_SIZE])
 
     def log_metrics(self, metrics: Mapping[str, float]) -> None:
+        """Log metrics under names that MLflow accepts."""
         from mlflow.entities import Metric
 
         timestamp_ms = int(time.time() * 1_000)
@@ -160,7 +167,7 @@ class MlflowRun:
             self.client.log_batch(self.id, metrics=entries[start : start + MAX_BATCH_SIZE])
 
     def log_inputs(self, data: Sequence[DatasetInfo], context: str = "training") -> None:
-        """The data sets, each with its digest. context: what they were read for."""
+        """Log data sets with their digests; `context` says what they were read for."""
         from mlflow.entities import Dataset, DatasetInput, InputTag
 
         self.client.log_inputs(
@@ -169,7 +176,7 @@ class MlflowRun:
                 DatasetInput(
                     dataset=Dataset(
                         name=source.name,
-                        digest=source.sha256[:36],  # the longest that MLflow keeps; the whole is in the tags
+                        digest=source.sha256[:36],  # the most that MLflow stores; the tags have the full digest
                         source_type="local",
                         source=source.source,
                         profile=f'{{"num_rows": {source.rows}}}',
@@ -188,27 +195,29 @@ class MlflowRun:
         )
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
+        """Set tags of the run, cut to MLflow's length."""
         for name, value in tags.items():
             self.client.set_tag(self.id, name, value[:MAX_TAG_LENGTH])
 
     def log_files(self, folder: Path, artifact_path: str) -> None:
+        """Copy a folder to the run's artefacts."""
         self.client.log_artifacts(self.id, str(folder), artifact_path)
 
     def finish(self, error: str = "") -> None:
-        """Close the run; `failed` says why where it failed."""
+        """Close the run; a non-empty `error` marks it as failed."""
         if error:
             self.set_tags({"error": error})
         self.client.set_terminated(self.id, "FAILED" if error else "FINISHED")
 
 
 def sanitize_name(name: str) -> str:
-    """A name that MLflow takes: letters of any script, digits, and a few signs."""
+    """Replace the characters that MLflow does not accept in a name; letters of any script are accepted."""
     sanitized = "".join(character if character.isalnum() or character in "_-. /" else "_" for character in name)
     return sanitized[:200].replace("..", "._").strip("/")
 
 
 def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """{"split": {"how": "rows"}} -> {"split.how": "rows"}."""
+    """Turn nested settings into dotted names: {"split": {"how": "rows"}} -> {"split.how": "rows"}."""
     flattened: dict[str, Any] = {}
     for name, value in settings.items():
         flattened |= flatten(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
@@ -216,7 +225,7 @@ def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def git_commit(folder: Path = Path(__file__).parent) -> str:
-    """The git commit of the code, '+' behind it where files differ from it; empty outside a repository."""
+    """The git commit of the code, followed by '+' where files differ from it; empty outside a repository."""
 
     def git(*args: str) -> str | None:
         try:
@@ -224,7 +233,7 @@ def git_commit(folder: Path = Path(__file__).parent) -> str:
                 ["git", "-C", str(folder), *args], capture_output=True, encoding="utf-8", timeout=20
             )
         except (OSError, subprocess.TimeoutExpired):
-            return None  # no git here: the card then says no commit
+            return None  # without git the card states no commit
         return completed.stdout.strip() if completed.returncode == 0 else None
 
     head = git("rev-parse", "HEAD")
@@ -232,7 +241,7 @@ def git_commit(folder: Path = Path(__file__).parent) -> str:
 
 
 def package_versions(*extra_packages: str) -> dict[str, str]:
-    """Of the libraries that make a model, and of `more` packages."""
+    """The versions of Python, of the libraries that every model uses, and of `extra_packages`."""
     from importlib.metadata import version
     from platform import python_version
 

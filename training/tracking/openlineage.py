@@ -1,8 +1,7 @@
-"""A run told as OpenLineage events: it began, it was done, or it failed; for those who run Marquez or DataHub.
+"""Emit OpenLineage events when a run starts, completes or fails, for collectors such as Marquez or DataHub.
 
-    var/lineage/events.ndjson     one event a line, always        OPENLINEAGE_URL     and there, where that is set
-
-What cannot be told is said and passed over: no training fails for it.
+Events are always appended to var/lineage/events.ndjson, and sent to OPENLINEAGE_URL where that is set. An event that
+cannot be written or sent is logged; it never fails a training run.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ REPOSITORY_ROOT = Path(__file__).parents[2]
 
 @dataclass(frozen=True)
 class LineageEmitter:
-    """Of one run, `run` being its id in MLflow. job: the recipe's name; what: the product."""
+    """Emit the events of one run. run_id: its id in MLflow; job: the model's name."""
 
     var: Path
     reporter: ProgressReporter
@@ -40,13 +39,15 @@ class LineageEmitter:
     product: str
 
     def started(self) -> None:
+        """Emit START."""
         self._emit("START", [], [])
 
     def completed(self, data: Sequence[DatasetInfo], bundle: Path, digest: str) -> None:
-        """bundle: <model>/<version>; digest: of the whole."""
+        """Emit COMPLETE. bundle: its folder, <model>/<version>; digest: SHA-256 of the bundle."""
         self._emit("COMPLETE", data, [_output_dataset(bundle, digest)])
 
     def failed(self, data: Sequence[DatasetInfo], reason: str) -> None:
+        """Emit FAIL with the reason."""
         self._emit("FAIL", data, [], reason)
 
     def _emit(self, kind: str, data: Sequence[DatasetInfo], outputs: list[OutputDataset], reason: str = "") -> None:
@@ -59,7 +60,7 @@ class LineageEmitter:
             with file.open("a", encoding="utf-8") as out:
                 out.write(Serde.to_json(event) + "\n")
         except OSError as error:
-            self.reporter.log(f"  {file}: the event is not kept ({error.strerror})", style="yellow")
+            self.reporter.log(f"  {file}: the event could not be written ({error.strerror})", style="yellow")
         if url := os.environ.get(URL_VARIABLE):
             self._send(event, url)
 
@@ -94,9 +95,10 @@ class LineageEmitter:
         retry = {"total": 1, "backoff_factor": 0.1, "allowed_methods": ["POST"]}
         try:
             OpenLineageClient(transport=HttpTransport(HttpConfig(url=url, timeout=3.0, retry=retry))).emit(event)
-        except Exception as error:  # whatever a collector does, the run goes on
+        except Exception as error:  # whatever a collector does, the run continues
             self.reporter.log(
-                f"  {URL_VARIABLE}: the event was not taken ({type(error).__name__}); it is in the file", style="yellow"
+                f"  {URL_VARIABLE}: the event was not accepted ({type(error).__name__}); it is in the file",
+                style="yellow",
             )
 
 
@@ -136,7 +138,7 @@ def _output_dataset(bundle: Path, digest: str) -> OutputDataset:
 
 
 def _repository_url() -> str:
-    """Where the code comes from: the repository's own address without what signs in to it, else the folder."""
+    """The address of the code's repository without credentials, or the folder where there is none."""
     command = ["git", "-C", str(REPOSITORY_ROOT), "config", "--get", "remote.origin.url"]
     try:
         url = subprocess.run(command, capture_output=True, encoding="utf-8", timeout=20).stdout.strip()

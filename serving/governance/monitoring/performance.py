@@ -17,6 +17,7 @@ import sqlalchemy as sa
 
 from models.card import AnyCard, DriftProfile
 from models.drift import unflatten
+from models.metrics import Interval
 from serving.core.db.lookup import tenant_filter
 from serving.core.db.schema import INPUT_COUNTS, OUTCOMES, OVERRIDES, SLIDE_REPORTS, SLIDES
 from serving.decisions.input_counts import decode_counts
@@ -290,7 +291,7 @@ def _chunked(ids: list[str]) -> list[list[str]]:
 # --- as JSON
 
 
-def _interval_json(interval: statistics.Interval | None) -> Row | None:
+def _interval_json(interval: Interval | None) -> Row | None:
     return None if interval is None else dict(zip(("value", "low", "high"), interval, strict=True))
 
 

@@ -13,23 +13,18 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-Z_95 = 1.959964
+from models.metrics import Z_95, Interval, calibration_bins, fit_calibration, logit, placements, psi, wilson_interval
+
 MIN_OUTCOMES = 10  # of either outcome; with fewer, discrimination and calibration are not estimated
 TOLERANCE = 1e-12
 PERMUTATIONS_PER_DRAW = 500
 
 Floats = NDArray[np.float64]
-Interval = tuple[float, float, float]  # value, low, high
 
 
 def proportion(count: int, total: int) -> Interval | None:
-    """A share with its interval (Wilson 1927)."""
-    if not total:
-        return None
-    p, half = count / total, Z_95 * Z_95 / total
-    centre = (p + half / 2) / (1 + half)
-    half_width = Z_95 * math.sqrt(p * (1 - p) / total + half / (4 * total)) / (1 + half)
-    return p, max(0.0, centre - half_width), min(1.0, centre + half_width)
+    """A share with its interval (Wilson 1927); None for no cases."""
+    return wilson_interval(count, total) if total else None
 
 
 # --- discrimination
@@ -38,40 +33,19 @@ def proportion(count: int, total: int) -> Interval | None:
 def auc(score: Floats, bad: NDArray[np.bool_]) -> Interval | None:
     """The probability that a bad case has a higher score than a good one, ties counting half.
 
-    score, bad: (cases,). DeLong et al. (1988), over midranks. The interval is computed on the log-odds scale, so that
-    it stays between 0 and 1.
+    score, bad: (cases,). The interval is that of DeLong et al. (1988), computed on the log-odds scale, so that it stays
+    between 0 and 1.
     """
-    positives, negatives = score[bad], score[~bad]
-    if min(len(positives), len(negatives)) < MIN_OUTCOMES:
+    if min(bad.sum(), (~bad).sum()) < MIN_OUTCOMES:
         return None
-    pooled_ranks, positive_ranks, negative_ranks = (
-        _midranks(np.concatenate([positives, negatives])),
-        _midranks(positives),
-        _midranks(negatives),
-    )
-    positive_placements = (pooled_ranks[: len(positives)] - positive_ranks) / len(
-        negatives
-    )  # for each bad case, the share of good ones below it
-    negative_placements = 1 - (pooled_ranks[len(positives) :] - negative_ranks) / len(positives)
-    value = float(positive_placements.mean())
-    standard_error = math.sqrt(
-        positive_placements.var(ddof=1) / len(positives) + negative_placements.var(ddof=1) / len(negatives)
-    )
+    positives, negatives = placements(score, bad)
+    value = float(positives.mean())
+    standard_error = math.sqrt(positives.var(ddof=1) / len(positives) + negatives.var(ddof=1) / len(negatives))
     if not TOLERANCE < value < 1 - TOLERANCE:
-        bound = 1 - 0.025 ** (
-            1 / min(len(positives), len(negatives))
-        )  # every pair was ordered correctly: the interval of 0 errors in n (Clopper-Pearson)
-        return (value, value, bound) if value < 0.5 else (value, 1 - bound, value)
+        bound = 1 - 0.025 ** (1 / min(len(positives), len(negatives)))  # 0 errors in n (Clopper-Pearson)
+        return Interval(value, value, bound) if value < 0.5 else Interval(value, 1 - bound, value)
     centre, half_width = math.log(value / (1 - value)), Z_95 * standard_error / (value * (1 - value))
-    return value, _expit(centre - half_width), _expit(centre + half_width)
-
-
-def _midranks(values: Floats) -> Floats:
-    """Ranks from 1; ties share their mean rank."""
-    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-    last_ranks = np.cumsum(counts)
-    midranks: Floats = (last_ranks - (counts - 1) / 2)[inverse]
-    return midranks
+    return Interval(value, _expit(centre - half_width), _expit(centre + half_width))
 
 
 def _expit(value: float) -> float:
@@ -96,43 +70,37 @@ class Calibration:
 
 
 def calibration(pd: Floats, bad: NDArray[np.bool_], groups: int = 10) -> Calibration | None:
-    """pd, bad: (cases,). groups: at most so many, of MIN_OUTCOMES cases or more."""
+    """pd, bad: (cases,). groups: at most so many, of MIN_OUTCOMES cases or more. Intervals are Wald's."""
     if min(bad.sum(), (~bad).sum()) < MIN_OUTCOMES:
         return None
-    pd = np.clip(pd, 1e-6, 1 - 1e-6)
-    log_odds = np.log(pd / (1 - pd))
-    slope_fit = _fit_logistic(np.column_stack([np.ones(len(pd)), log_odds]), bad, np.zeros(len(pd)))
-    intercept_fit = _fit_logistic(np.ones((len(pd), 1)), bad, log_odds)
+    log_odds = logit(pd)
+    fit = fit_calibration(log_odds, bad[None].astype(np.float64), (~bad)[None].astype(np.float64))
+    slope, offset, intercept = (float(values[0]) for values in (fit.slope, fit.offset, fit.intercept))
     expected = float(pd.sum())
     ratio, half_width = float(bad.sum()) / expected, Z_95 * math.sqrt(float((pd * (1 - pd)).sum())) / expected
-    group_rows = []
-    for indices in np.array_split(np.argsort(pd, kind="stable"), min(groups, max(1, len(pd) // MIN_OUTCOMES))):
-        interval = proportion(int(bad[indices].sum()), len(indices))
-        assert interval is not None
-        group_rows.append((float(pd[indices].mean()), *interval, len(indices)))
+    bins = calibration_bins(pd, bad, min(groups, max(1, len(pd) // MIN_OUTCOMES)))
     return Calibration(
-        slope=None if slope_fit is None else slope_fit[1],
-        intercept=None if intercept_fit is None else intercept_fit[0],
-        ratio=(ratio, max(0.0, ratio - half_width), ratio + half_width),
-        groups=group_rows,
+        slope=None if math.isnan(slope) else _wald_interval(slope, offset, slope, log_odds, slope_is_free=True),
+        intercept=None if math.isnan(intercept) else _wald_interval(intercept, intercept, 1.0, log_odds),
+        ratio=Interval(ratio, max(0.0, ratio - half_width), ratio + half_width),
+        groups=[(group.mean_pd, *group.bad_rate, group.rows) for group in bins],
     )
 
 
-def _fit_logistic(x: Floats, y: NDArray[np.bool_], offset: Floats) -> list[Interval] | None:
-    """Coefficients with intervals, by Newton's method; None where they do not exist, as for separable outcomes."""
-    coefficients = np.zeros(x.shape[1])
-    for _ in range(50):
-        probabilities = 1 / (1 + np.exp(-np.clip(x @ coefficients + offset, -35, 35)))
-        weighted = x * (probabilities * (1 - probabilities))[:, None]
-        information = x.T @ weighted
-        if np.linalg.cond(information) > 1e12:
-            return None
-        step = np.linalg.solve(information, x.T @ (y - probabilities))
-        coefficients += np.clip(step, -5, 5)
-        if np.abs(step).max() < 1e-9:
-            half_widths = Z_95 * np.sqrt(np.diag(np.linalg.inv(information)))
-            return [(float(v), float(v - e), float(v + e)) for v, e in zip(coefficients, half_widths, strict=True)]
-    return None
+def _wald_interval(
+    value: float, offset: float, slope: float, log_odds: Floats, slope_is_free: bool = False
+) -> Interval | None:
+    """Interval of a coefficient from the Fisher information at the fit; None where that is singular."""
+    p = 1 / (1 + np.exp(-np.clip(offset + slope * log_odds, -35, 35)))
+    weight = p * (1 - p)
+    information = float(weight.sum())
+    if slope_is_free and information:
+        mean = float(weight @ log_odds) / information
+        information = float(weight @ (log_odds - mean) ** 2)
+    if information < TOLERANCE:
+        return None
+    half_width = Z_95 / math.sqrt(information)
+    return Interval(value, value - half_width, value + half_width)
 
 
 # --- accuracy of slide reading, where flagged slides are verified more often than the others
@@ -164,7 +132,7 @@ def corrected_accuracy(
     intervals: dict[str, Interval] = {}
     for name, estimate, samples in zip(("sensitivity", "specificity"), value, draws, strict=True):
         low, high = (float(end) for end in np.quantile(samples, [0.025, 0.975]))
-        intervals[name] = (float(estimate[0]), min(low, float(estimate[0])), max(high, float(estimate[0])))
+        intervals[name] = Interval(float(estimate[0]), min(low, float(estimate[0])), max(high, float(estimate[0])))
     return intervals
 
 
@@ -222,14 +190,6 @@ def _permutations(rng: np.random.Generator, pooled: NDArray[np.int64], size: int
     permuted = rng.multivariate_hypergeometric(pooled, size, size=PERMUTATIONS_PER_DRAW, method="marginals")
     time.sleep(0)  # let the service run in between: numpy holds the interpreter lock while it draws
     return psi(pooled - permuted, permuted)
-
-
-def psi(reference: NDArray[np.int64], current: NDArray[np.int64]) -> Floats:
-    """The population stability index, (draws,), of counts (draws, bins). Half a row is added to each bin."""
-    reference_shares = (reference + 0.5) / (reference + 0.5).sum(axis=1, keepdims=True)
-    current_shares = (current + 0.5) / (current + 0.5).sum(axis=1, keepdims=True)
-    index: Floats = ((current_shares - reference_shares) * np.log(current_shares / reference_shares)).sum(axis=1)
-    return index
 
 
 def benjamini_hochberg(p_values: Sequence[float]) -> list[float]:

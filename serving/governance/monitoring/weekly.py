@@ -12,6 +12,7 @@ import sqlalchemy as sa
 
 from models.card import DriftProfile
 from models.drift import unflatten
+from models.metrics import Interval, psi
 from serving.decisions.input_counts import decode_counts
 from serving.governance.monitoring import statistics
 
@@ -87,7 +88,7 @@ def _drift(reference: tuple[DriftProfile, str] | None, input_counts: Iterable[sa
     bins = (*drift.inputs, drift.score)
     current = unflatten(drift, np.sum(counts, axis=0))
     psi_values = [
-        float(statistics.psi(np.array(reference_bin.counts)[None], current_counts[None])[0])
+        float(psi(np.array(reference_bin.counts)[None], current_counts[None])[0])
         for reference_bin, current_counts in zip(bins, current, strict=True)
     ]
     top_indices = np.argsort(psi_values[:-1])[::-1][:TOP_DRIFTED]
@@ -104,5 +105,5 @@ def _by_week(rows: Iterable[sa.Row[Any]], get_day: Callable[[sa.Row[Any]], str])
     return weeks
 
 
-def _interval_json(interval: statistics.Interval | None) -> Row | None:
+def _interval_json(interval: Interval | None) -> Row | None:
     return None if interval is None else dict(zip(("value", "low", "high"), interval, strict=True))

@@ -1,4 +1,4 @@
-"""The gate says no, and exactly why."""
+"""The gate refuses a model and says exactly why."""
 
 from __future__ import annotations
 
@@ -7,102 +7,115 @@ import re
 import numpy as np
 import pytest
 
+from models.metrics import Interval
 from training.evaluation.evaluate import EvaluationReport
 from training.evaluation.fairness import AuditGroup
-from training.evaluation.metrics import Interval
 from training.evaluation.profit import ProfitEstimate
-from training.evaluation.promotion_gate import ChampionComparison, TabularGateConfig, decide
+from training.evaluation.promotion_gate import ChampionComparison, TabularGateConfig, check_parity, decide
 
 CHINESE = re.compile("[\u4e00-\u9fff]")
-FIGURES = ("discrimination", "calibration slope", "calibration intercept", "parity", "fairness of approvals",
+# Checks whose finding is a number, the same in both languages.
+NUMERIC = ("discrimination", "calibration slope", "calibration intercept", "fairness of approvals",
            "fairness of limits at equal PD")  # fmt: skip
-PARITY = {"pd": 1e-12}
-NONE = Interval(0, 0, 0)
+TOLERANCES = {"pd": 1e-6}
+ZERO = Interval(0, 0, 0)
 
 
 def group(approval=1.0, limit=1.0, value="female"):
-    near = Interval(limit, limit - 0.02, limit + 0.02)
-    figures = {name: NONE for name in ("auc", "gini", "ks", "h", "brier", "slope", "intercept")}
+    limit_ratio = Interval(limit, limit - 0.02, limit + 0.02)
+    metrics = {name: ZERO for name in ("auc", "gini", "ks", "h", "brier", "slope", "intercept")}
     ratio = Interval(approval, approval - 0.02, approval + 0.02)
-    return AuditGroup("sex", value, 400, 0.1, 0.1, figures, 0.8, ratio, 1e5, near, near)
+    return AuditGroup("sex", value, 400, 0.1, 0.1, metrics, 0.8, ratio, 1e5, limit_ratio, limit_ratio)
 
 
-def judged(auc=0.78, slope=1.0, intercept=0.0, width=0.02, groups=(), psi=0.01):
-    def near(value):
+def report(auc=0.78, slope=1.0, intercept=0.0, width=0.02, groups=(), psi=0.01):
+    def interval(value):
         return Interval(value, value - width, value + width)
 
-    figures = {"auc": near(auc), "slope": near(slope), "intercept": near(intercept)}
+    metrics = {"auc": interval(auc), "slope": interval(slope), "intercept": interval(intercept)}
     return EvaluationReport(
         rows=1_000,
         train_rows=3_000,
         bad_rate=0.1,
-        metrics=figures | {name: NONE for name in ("gini", "ks", "h", "brier")},
+        metrics=metrics | {name: ZERO for name in ("gini", "ks", "h", "brier")},
         train_auc=0.8,
         bins=[],
         psi={"score": psi},
         groups=list(groups),
         baselines={},
-        profit=ProfitEstimate("CNY", "", NONE, NONE, NONE, 0, 0, np.zeros(1), np.zeros(1)),
+        profit=ProfitEstimate("CNY", "", ZERO, ZERO, ZERO, 0, 0, np.zeros(1), np.zeros(1)),
         above_cutoff=0.8,
         approval_rate=0.8,
         median_limit=1e5,
     )
 
 
-def ask(judgement, faults=(), against=None):
-    return decide(judgement, TabularGateConfig(), PARITY, faults, against)
+def run_gate(evaluation, policy_problems=(), comparison=None, parity=1e-12):
+    parity_check = check_parity({"raw": 0.0, "pd": parity}, TOLERANCES)
+    return decide(evaluation, TabularGateConfig(), parity_check, policy_problems, comparison)
 
 
-def test_the_first_sound_model_of_a_name_passes():
-    verdict = ask(judged(groups=[group(), group(value="male")]))
+def test_the_first_model_of_a_name_passes_if_it_meets_every_condition():
+    verdict = run_gate(report(groups=[group(), group(value="male")]))
     assert verdict.passed, verdict.failures
 
 
 @pytest.mark.parametrize(
-    ("judgement", "faults", "told"),
+    ("evaluation", "policy_problems", "message"),
     [
-        (judged(auc=0.505), (), "discrimination: AUC 0.5050 [0.4850, 0.5250]; needed: all of the interval over 0.5"),
-        (judged(slope=0.7), (), "calibration slope: 0.7000 [0.6800, 0.7200]; needed: within 0.8 to 1.25"),
-        (judged(intercept=0.4), (), "calibration intercept: 0.4000"),
-        (judged(psi=0.3), (), "stability: PSI"),
-        (judged(groups=[group(approval=0.7)]), (), "fairness of approvals: sex = female 0.7000 [0.6800, 0.7200]"),
-        (judged(groups=[group(limit=0.5)]), (), "fairness of limits at equal PD: sex = female 0.5000"),
-        (judged(), ("income: FAILS",), "policy: income: FAILS"),
+        (report(auc=0.505), (), "discrimination: AUC 0.5050 [0.4850, 0.5250]; needed: the whole interval above 0.5"),
+        (report(slope=0.7), (), "calibration slope: 0.7000 [0.6800, 0.7200]; needed: between 0.8 and 1.25"),
+        (report(intercept=0.4), (), "calibration intercept: 0.4000"),
+        (report(psi=0.3), (), "stability: PSI"),
+        (report(groups=[group(approval=0.7)]), (), "fairness of approvals: sex = female 0.7000 [0.6800, 0.7200]"),
+        (report(groups=[group(limit=0.5)]), (), "fairness of limits at equal PD: sex = female 0.5000"),
+        (report(), ("income: FAILS",), "policy: income: FAILS"),
     ],
 )
-def test_a_model_that_falls_short_is_told_in_what(judgement, faults, told):
-    verdict = ask(judgement, faults)
+def test_a_model_that_fails_one_condition_is_refused_for_that_reason(evaluation, policy_problems, message):
+    verdict = run_gate(evaluation, policy_problems)
     assert not verdict.passed
     assert len(verdict.failures) == 1
-    assert verdict.failures[0].startswith(told)
+    assert verdict.failures[0].startswith(message)
 
 
-def test_each_check_says_in_chinese_too_what_was_found_and_what_is_needed():
-    falls_short = judged(auc=0.505, slope=0.7, intercept=0.4, psi=0.3, groups=[group(approval=0.7, limit=0.5)])
-    for judgement in (judged(groups=[group(), group(value="male")]), judged(), falls_short):
-        for rivals in (
+@pytest.mark.parametrize("difference", [2e-6, float("nan")])
+def test_a_graph_that_differs_from_its_model_is_refused(difference):
+    [failure] = run_gate(report(), parity=difference).failures
+    assert failure.startswith("parity: largest difference between the model and its graph: raw 0.0e+00, pd ")
+    assert failure.endswith("needed: at most raw 0, pd 1e-06")
+
+
+def test_a_graph_that_was_never_compared_is_refused():
+    assert not check_parity({}, TOLERANCES).passed
+
+
+def test_every_check_states_finding_and_condition_in_chinese_too():
+    failing = report(auc=0.505, slope=0.7, intercept=0.4, psi=0.3, groups=[group(approval=0.7, limit=0.5)])
+    for evaluation in (report(groups=[group(), group(value="male")]), report(), failing):
+        for comparison in (
             None,
             ChampionComparison("v1", Interval(0.004, -0.002, 0.010)),
-            ChampionComparison("v1", failure="it reads others"),
+            ChampionComparison("v1", failure="it reads other columns"),
         ):
-            for check in ask(judgement, ("income: FAILS",), rivals).to_card().checks:
+            for check in run_gate(evaluation, ("income: FAILS",), comparison).to_card().checks:
                 assert CHINESE.search(check.needed_zh) or not check.needed
-                assert CHINESE.search(check.found_zh) or check.name in FIGURES
+                assert CHINESE.search(check.found_zh) or check.name in NUMERIC
 
 
-def test_few_rows_make_a_wide_interval_which_is_no_sign_of_a_wrong_pd():
-    assert ask(judged(slope=0.95, intercept=0.1, width=0.6, auc=1.5)).passed
+def test_a_wide_interval_that_includes_the_perfect_value_passes():
+    assert run_gate(report(slope=0.95, intercept=0.1, width=0.6, auc=1.5)).passed
 
 
-def test_a_gain_that_chance_could_explain_does_not_move_the_champion():
-    likely = ask(judged(), against=ChampionComparison("v1", Interval(0.004, -0.002, 0.010)))
-    assert not likely.passed
-    assert "AUC differs by +0.0040 [-0.0020, +0.0100]" in likely.failures[0]
-    assert ask(judged(), against=ChampionComparison("v1", Interval(0.012, 0.003, 0.020))).passed
+def test_a_gain_that_chance_could_explain_does_not_replace_the_champion():
+    verdict = run_gate(report(), comparison=ChampionComparison("v1", Interval(0.004, -0.002, 0.010)))
+    assert not verdict.passed
+    assert "AUC differs by +0.0040 [-0.0020, +0.0100]" in verdict.failures[0]
+    assert run_gate(report(), comparison=ChampionComparison("v1", Interval(0.012, 0.003, 0.020))).passed
 
 
-def test_a_champion_that_cannot_be_compared_stays_until_a_person_says_otherwise():
-    verdict = ask(judged(), against=ChampionComparison("v1", failure="it reads columns that this table lacks: income"))
+def test_a_champion_that_cannot_be_compared_stays_until_a_person_forces_a_promotion():
+    verdict = run_gate(report(), comparison=ChampionComparison("v1", failure="it does not read income"))
     assert not verdict.passed
     assert "income" in verdict.failures[0]
     assert "--force --reason" in verdict.failures[0]

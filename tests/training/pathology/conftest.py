@@ -1,10 +1,11 @@
-"""One small run over painted slides, from tiles to the registry, shared by the tests that look at what it left."""
+"""One small run over simulated slides, from tiles to the registry, shared by the tests that examine its results."""
 
 from __future__ import annotations
 
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -57,29 +58,31 @@ LEARN = 'epochs = 2\nfrozen_blocks = 18\nthreads = 1\nlearning_rate = 0.02\nema_
 
 @dataclass(frozen=True)
 class Home:
-    """A folder of everything made, and the config that made it."""
+    """The folder of a training run, the config that it used, and the model that it trained."""
 
     var: Path
     config: Path
-    made: object
+    model: Any
 
 
 def config_text() -> str:
-    told = "".join(
+    classes = "".join(
         f'[[classes]]\ncode = "{code}"\nen = "{code}"\nzh = "{code}"\ntbs = "{code}"\npositive = {positive}\n'
         for code, positive in CLASSES
     )
-    return TINY.format(policy=ROOT / "configs/policies/pathology.toml", classes=told, learn=LEARN)
+    return TINY.format(policy=ROOT / "configs/policies/pathology.toml", classes=classes, learn=LEARN)
 
 
 @pytest.fixture(scope="session")
 def slides_home(tmp_path_factory) -> Home:
     from training import pipeline
     from training.pathology import recipe
+    from training.pathology.pipeline import PathologyPipeline
     from training.progress import ProgressReporter
 
     folder = tmp_path_factory.mktemp("pathology")
     config = folder / "tiny.toml"
     config.write_text(config_text())
-    made = pipeline.train(recipe, recipe.load(config), folder / "var", ProgressReporter(quiet=True))
-    return Home(folder / "var", config, made)
+    settings, reporter = recipe.load(config), ProgressReporter(quiet=True)
+    model = pipeline.train(recipe, PathologyPipeline, settings, folder / "var", reporter)
+    return Home(folder / "var", config, model)

@@ -7,7 +7,8 @@ import polars as pl
 import pytest
 
 from models.scitech_risk.messages import REFERRALS
-from tests.training.portfolio.portfolio_fixtures import answers, books
+from tests.paths import ROOT
+from tests.training.portfolio.portfolio_fixtures import answers, portfolio_data
 from training.portfolio import labels, report
 from training.portfolio.aggregates import LIMIT_EXPR
 from training.portfolio.stress import CONFIG, load_shocks
@@ -25,9 +26,11 @@ ABOUT = {
     "inputs": [{"name": "companies.parquet", "rows": 300, "sha256": "0" * 64}],
 }  # fmt: skip
 
+SHOCKS = load_shocks(ROOT / CONFIG).shocks
+
 
 class Page(HTMLParser):
-    """Tags, where they point, and sections."""
+    """The tags, links, sections and event handlers of a page."""
 
     def __init__(self, text):
         super().__init__()
@@ -36,91 +39,91 @@ class Page(HTMLParser):
 
     def handle_starttag(self, tag, attrs):
         self.tags.append(tag)
-        told = dict(attrs)
-        self.links += [told[name] for name in ("src", "href") if name in told]
-        self.handlers += [name for name in told if name.startswith("on")]
-        self.sections += [told["data-section"]] if "data-section" in told else []
+        attributes = dict(attrs)
+        self.links += [attributes[name] for name in ("src", "href") if name in attributes]
+        self.handlers += [name for name in attributes if name.startswith("on")]
+        self.sections += [attributes["data-section"]] if "data-section" in attributes else []
 
 
-def page(now, before=None, shocks=True, **about):
-    under = (
-        [(shock, answers(now.height, 5, "2026-10", 40, 0.8)) for shock in load_shocks(CONFIG).shocks] if shocks else ()
-    )
-    found = compute_figures(books(now, before, under))
-    return report.render(found, ABOUT | about, now.select(LIMIT_EXPR).to_series().to_list(), {}, "1"), found
+def render(current, previous=None, shocks=SHOCKS, **about):
+    """The page and its figures."""
+    stressed = [(shock, answers(current.height, 5, "2026-10", 40, 0.8)) for shock in shocks]
+    figures = compute_figures(portfolio_data(current, previous, stressed))
+    limits = current.select(LIMIT_EXPR).to_series().to_list()
+    return report.render(figures, ABOUT | about, limits, {}, "1"), figures
 
 
 @pytest.fixture(scope="module")
-def now():
+def current():
     hostile = pl.when(pl.col("row") == 5).then(pl.lit(HOSTILE)).otherwise(pl.col("company_id"))
-    most = pl.when(pl.col("row") == 5).then(90_000_000).otherwise(pl.col("limit"))
-    return answers(300, 2, "2026-10", 40).with_columns(company_id=hostile, limit=most)
+    largest = pl.when(pl.col("row") == 5).then(90_000_000).otherwise(pl.col("limit"))
+    return answers(300, 2, "2026-10", 40).with_columns(company_id=hostile, limit=largest)
 
 
-def test_every_section_is_there_with_and_without_a_previous_run(now):
-    assert set(Page(page(now, answers(300))[0]).sections) == SECTIONS
-    assert set(Page(page(now, None, shocks=False)[0]).sections) == SECTIONS
+def test_the_page_has_every_section_with_and_without_a_previous_run(current):
+    assert set(Page(render(current, answers(300))[0]).sections) == SECTIONS
+    assert set(Page(render(current, shocks=())[0]).sections) == SECTIONS
 
 
-def test_a_hostile_company_id_is_text_and_nothing_else(now):
-    text, _ = page(now, answers(300))
-    found = Page(text)
-    assert "script" not in found.tags
-    assert not found.handlers
+def test_a_hostile_company_id_is_escaped(current):
+    text, _ = render(current, answers(300))
+    parsed = Page(text)
+    assert "script" not in parsed.tags
+    assert not parsed.handlers
     assert "<script" not in text
     assert "&lt;script&gt;alert" in text
     assert "{{ 7 * 7 }}" in text
 
 
-def test_nothing_is_loaded_from_elsewhere(now):
-    text, _ = page(now, answers(300))
-    found = Page(text)
-    assert not {"link", "iframe", "object", "embed", "base", "form"} & set(found.tags)
-    assert all(link.startswith(("data:image/svg+xml;base64,", "#")) for link in found.links)
+def test_the_page_loads_nothing(current):
+    text, _ = render(current, answers(300))
+    parsed = Page(text)
+    assert not {"link", "iframe", "object", "embed", "base", "form"} & set(parsed.tags)
+    assert all(link.startswith(("data:image/svg+xml;base64,", "#")) for link in parsed.links)
     assert "default-src 'none'" in text
     assert not re.search(r"url\(|@import", text)
-    for link in found.links:
+    for link in parsed.links:
         if link.startswith("data:"):
             assert "<script" not in base64.b64decode(link.split(",")[1]).decode()
 
 
-def test_simulated_books_say_so_in_red_and_real_ones_do_not(now):
-    assert 'class="simulated"' in page(now)[0]
-    assert 'class="simulated"' not in page(now, simulated=False, simulated_register=False)[0]
+def test_a_simulated_register_is_marked_as_simulated_and_a_real_one_is_not(current):
+    assert 'class="simulated"' in render(current)[0]
+    assert 'class="simulated"' not in render(current, simulated=False, simulated_register=False)[0]
 
 
-def test_every_cause_for_which_a_person_decides_has_its_words():
-    said = set(REFERRALS) - {"person_asked_for"}  # nobody asks in a register
-    assert said == set(labels.REFERRALS)
+def test_every_reason_for_a_referral_has_a_label():
+    codes = set(REFERRALS) - {"person_asked_for"}  # nobody requests a person in a register
+    assert codes == set(labels.REFERRALS)
 
 
-def test_the_totals_are_those_of_the_answers(now):
-    text, found = page(now, answers(300))
-    limit, loss = now["limit"].sum(), now["expected_loss"].sum()
+def test_the_totals_are_those_of_the_answers(current):
+    text, figures = render(current, answers(300))
+    limit, loss = current["limit"].sum(), current["expected_loss"].sum()
     assert f"RMB {report.money_en(limit)}" in text
     assert f"<td>{report.format_millions(limit)}</td><td>{report.format_thousands(loss)}</td>" in text
-    assert found["stress"][0]["limit"] == limit
+    assert figures["stress"][0]["limit"] == limit
 
 
-def test_english_and_chinese_stand_side_by_side(now):
-    text, _ = page(now, answers(300))
+def test_the_text_is_in_english_and_chinese_side_by_side(current):
+    text, _ = render(current, answers(300))
     pairs = re.findall(r'<div class="both"><p>(.*?)</p><p lang="zh-CN">(.*?)</p></div>', text, re.S)
     assert len(pairs) > 15
     assert all(re.search(r"[A-Za-z]", en) and re.search(r"[\u4e00-\u9fff]", zh) for en, zh in pairs)
 
 
-def test_the_assumptions_of_every_shock_are_told(now):
-    text, _ = page(now)
-    for shock in load_shocks(CONFIG).shocks:
+def test_the_assumptions_of_every_shock_are_stated(current):
+    text, _ = render(current)
+    for shock in load_shocks(ROOT / CONFIG).shocks:
         assert shock.why_zh in text
         assert all(effect.describe() in text for effect in shock.effects)
 
 
-def test_a_register_of_one_blocked_company_has_a_report(now):
-    one = now.filter(pl.col("gate") == "block").head(1)
-    text, found = page(one, None, shocks=False)
+def test_a_register_of_one_blocked_company_has_a_report(current):
+    company = current.filter(pl.col("gate") == "block").head(1)
+    text, figures = render(company, shocks=())
     assert set(Page(text).sections) == SECTIONS
-    assert json.dumps(found, allow_nan=False)
+    assert json.dumps(figures, allow_nan=False)
     assert "nan" not in re.sub(r"base64,[^\"]*", "", text).lower()
 
 
@@ -128,5 +131,5 @@ def test_a_register_of_one_blocked_company_has_a_report(now):
     ("value", "en", "zh"),
     [(1_234_567_890, "1.23 bn", "12.35 亿"), (45_600_000, "45.6 m", "4,560.0 万"), (7_800, "7.8 k", "7,800 ")],
 )
-def test_money_is_told_as_each_language_counts_it(value, en, zh):
+def test_money_is_formatted_as_each_language_counts_it(value, en, zh):
     assert (report.money_en(value), report.money_zh(value)) == (en, zh)

@@ -42,9 +42,9 @@ STATED = {
 
 @pytest.fixture(scope="module")
 def frame():
-    found, faults, _ = validate(pl.DataFrame(STATED), TABLE)
-    assert not faults
-    return found
+    validated, errors, _ = validate(pl.DataFrame(STATED), TABLE)
+    assert not errors
+    return validated
 
 
 @pytest.fixture(scope="module")
@@ -52,8 +52,8 @@ def shocks():
     return {shock.code: shock for shock in stress.load_shocks(ROOT / stress.CONFIG).shocks}
 
 
-def again(frame):
-    """The same stated values read anew by the contract."""
+def revalidate(frame):
+    """The stated values validated again, which recomputes the derived ones."""
     return validate(frame.select(c.name for c in TABLE.columns if c.derived is None), TABLE)[0]
 
 
@@ -63,84 +63,86 @@ def test_the_shipped_shocks_fit_the_register(shocks):
 
 
 @pytest.mark.parametrize("code", ["revenue_down", "rate_up", "trade_shock"])
-def test_a_shocked_register_is_what_its_new_values_would_be_read_as(frame, shocks, code):
-    moved = apply_shock(frame, resolve_trade(shocks[code], "software"), TABLE)
-    assert moved.schema == frame.schema
-    assert moved.equals(again(moved))
+def test_derived_columns_are_recomputed_after_a_shock(frame, shocks, code):
+    stressed = apply_shock(frame, resolve_trade(shocks[code], "software"), TABLE)
+    assert stressed.schema == frame.schema
+    assert stressed.equals(revalidate(stressed))
 
 
-def test_less_revenue_takes_its_share_of_cash_flow_and_profit(frame, shocks):
-    moved = apply_shock(frame, shocks["revenue_down"], TABLE)
-    assert moved["revenue"].to_list() == [800.0, 1_600.0, None]
-    assert moved["operating_cash_flow"].to_list() == [240.0, -170.0, 80.0]  # not stated: nothing follows from it
-    assert moved["net_profit"].to_list() == [49.0, -82.0, None]
-    assert moved["revenue_growth"].to_list() == pytest.approx([-0.12, -0.6, None])
+def test_lower_revenue_lowers_cash_flow_and_profit_by_their_share(frame, shocks):
+    stressed = apply_shock(frame, shocks["revenue_down"], TABLE)
+    assert stressed["revenue"].to_list() == [800.0, 1_600.0, None]
+    assert stressed["operating_cash_flow"].to_list() == [240.0, -170.0, 80.0]  # without a revenue nothing follows
+    assert stressed["net_profit"].to_list() == [49.0, -82.0, None]
+    assert stressed["revenue_growth"].to_list() == pytest.approx([-0.12, -0.6, None])
 
 
-def test_a_higher_rate_is_paid_on_the_liabilities(frame, shocks):
-    moved = apply_shock(frame, shocks["rate_up"], TABLE)
-    assert moved["interest_expense"].to_list() == [70.0, 90.0, 0.0]
-    assert moved["debt_service"].to_list() == [220.0, 130.0, 40.0]
-    assert moved["revenue"].equals(frame["revenue"])
+def test_a_higher_rate_raises_the_cost_of_the_liabilities(frame, shocks):
+    stressed = apply_shock(frame, shocks["rate_up"], TABLE)
+    assert stressed["interest_expense"].to_list() == [70.0, 90.0, 0.0]
+    assert stressed["debt_service"].to_list() == [220.0, 130.0, 40.0]
+    assert stressed["revenue"].equals(frame["revenue"])
 
 
-def test_a_shock_of_one_trade_leaves_the_others_alone(frame, shocks):
-    moved = apply_shock(frame, resolve_trade(shocks["trade_shock"], "software"), TABLE)
-    assert moved["revenue"].to_list() == [700.0, 2_000.0, None]
-    assert moved[1:].equals(frame[1:])
+def test_a_shock_to_one_trade_does_not_change_the_others(frame, shocks):
+    stressed = apply_shock(frame, resolve_trade(shocks["trade_shock"], "software"), TABLE)
+    assert stressed["revenue"].to_list() == [700.0, 2_000.0, None]
+    assert stressed[1:].equals(frame[1:])
 
 
-def test_values_stay_within_their_bounds_and_whole_numbers_whole(frame):
+def test_values_stay_within_their_bounds_and_integers_stay_integers(frame):
     effects = (ShockEffect(column="revenue", times=-1), ShockEffect(column="insured_staff", times=0.51))
-    moved = apply_shock(frame, Shock(code="x", en="x", zh="x", effects=effects), TABLE)
-    assert moved["revenue"].to_list() == [0.0, 0.0, None]
-    assert moved["insured_staff"].to_list() == [10.0, 2.0, 1.0]
-    assert moved.equals(again(moved))
+    stressed = apply_shock(frame, Shock(code="x", en="x", zh="x", effects=effects), TABLE)
+    assert stressed["revenue"].to_list() == [0.0, 0.0, None]
+    assert stressed["insured_staff"].to_list() == [10.0, 2.0, 1.0]
+    assert stressed.equals(revalidate(stressed))
 
 
 @given(st.floats(1e-6, 1 - 1e-6), st.floats(0, 5))
-def test_log_odds_raise_the_pd_and_lower_the_points_together(pd, step):
+def test_a_shift_in_log_odds_changes_pd_and_points_consistently(pd, step):
     head, scale = ScoreHead(slope=1.0, intercept=0.0, bias=0.0), ScoreScale()
     points = scale.points(np.log(pd / (1 - pd)))
     shock = Shock(code="x", en="x", zh="x", log_odds=step)
     rows = pl.DataFrame({"trade": ["other"]})
-    found = shift_log_odds(Scores(np.array([pd]), np.array([points]), np.zeros(1), None), rows, shock, head)
-    assert found.pd[0] >= pd * (1 - 1e-12)
-    assert found.pd[0] / (1 - found.pd[0]) == pytest.approx(pd / (1 - pd) * np.exp(step), rel=1e-6)
-    assert found.points[0] == pytest.approx(float(scale.points(np.log(pd / (1 - pd)) + step)))
+    shifted = shift_log_odds(Scores(np.array([pd]), np.array([points]), np.zeros(1), None), rows, shock, head)
+    assert shifted.pd[0] >= pd * (1 - 1e-12)
+    assert shifted.pd[0] / (1 - shifted.pd[0]) == pytest.approx(pd / (1 - pd) * np.exp(step), rel=1e-6)
+    assert shifted.points[0] == pytest.approx(float(scale.points(np.log(pd / (1 - pd)) + step)))
 
 
-def test_a_shock_of_rates_moves_the_policys_rate():
+def test_a_rate_shock_changes_the_policys_rate():
     policy = Policy.load(ROOT / "configs/policies/scitech_risk.toml")
-    moved = add_rate(policy, 0.02)
-    assert moved.product.annual_rate == pytest.approx(policy.product.annual_rate + 0.02)
-    assert policy.model_copy(update={"product": moved.product}) == moved
+    shocked = add_rate(policy, 0.02)
+    assert shocked.product.annual_rate == pytest.approx(policy.product.annual_rate + 0.02)
+    assert policy.model_copy(update={"product": shocked.product}) == shocked
     assert add_rate(policy, 0.0) is policy
 
 
-def refused(tmp_path, text):
+def error_of(tmp_path, text):
     path = tmp_path / "stress.toml"
     path.write_text(text)
-    with pytest.raises(ConfigError) as said:
+    with pytest.raises(ConfigError) as error:
         stress.verify_shocks(stress.load_shocks(path), TABLE, str(path))
-    return str(said.value)
+    return str(error.value)
 
 
-def test_a_wrong_config_is_refused_with_the_nearest_known_name(tmp_path):
+def test_an_unknown_name_is_refused_with_the_nearest_known_one(tmp_path):
     head = '[[shocks]]\ncode = "a"\nen = "a"\nzh = "a"\n'
-    assert "did you mean 'log_odds'" in refused(tmp_path, head + "log_odd = 1.0\n")
-    assert "did you mean 'revenue'" in refused(tmp_path, head + '[[shocks.effects]]\ncolumn = "revenu"\n')
-    assert "'margin' is no stated number" in refused(tmp_path, head + '[[shocks.effects]]\ncolumn = "margin"\n')
-    assert "did you mean 'software'" in refused(tmp_path, head + 'trade = "softwares"\n')
-    assert "share goes with one of" in refused(tmp_path, head + '[[shocks.effects]]\ncolumn = "revenue"\nshare = 0.1\n')
-    assert "a code of its own" in refused(tmp_path, head + head)
+    assert "did you mean 'log_odds'" in error_of(tmp_path, head + "log_odd = 1.0\n")
+    assert "did you mean 'revenue'" in error_of(tmp_path, head + '[[shocks.effects]]\ncolumn = "revenu"\n')
+    assert "'margin' is not a numeric input" in error_of(tmp_path, head + '[[shocks.effects]]\ncolumn = "margin"\n')
+    assert "did you mean 'software'" in error_of(tmp_path, head + 'trade = "softwares"\n')
+    assert "share goes with one of" in error_of(
+        tmp_path, head + '[[shocks.effects]]\ncolumn = "revenue"\nshare = 0.1\n'
+    )
+    assert "a code of its own" in error_of(tmp_path, head + head)
 
 
-def test_a_shock_twice_as_hard_moves_twice_as_far(frame, shocks):
-    twice = apply_shock(frame, scale_shock(shocks["revenue_down"], 2), TABLE)
-    assert twice["revenue"].to_list()[:2] == pytest.approx([600.0, 1_200.0])
-    assert twice["revenue_growth"].to_list()[0] == pytest.approx(1.1 * 0.6 - 1)
-    assert twice["operating_cash_flow"].to_list()[0] == pytest.approx(300 - 0.3 * 400)
+def test_a_shock_scaled_by_two_has_twice_the_effect(frame, shocks):
+    doubled = apply_shock(frame, scale_shock(shocks["revenue_down"], 2), TABLE)
+    assert doubled["revenue"].to_list()[:2] == pytest.approx([600.0, 1_200.0])
+    assert doubled["revenue_growth"].to_list()[0] == pytest.approx(1.1 * 0.6 - 1)
+    assert doubled["operating_cash_flow"].to_list()[0] == pytest.approx(300 - 0.3 * 400)
     assert scale_shock(shocks["rate_up"], 1.5).rate == pytest.approx(0.03)
     rates = apply_shock(frame, scale_shock(shocks["rate_up"], 2), TABLE)
     assert rates["interest_expense"].to_list()[0] == pytest.approx(50 + 0.04 * 1_000)

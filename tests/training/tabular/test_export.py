@@ -1,4 +1,4 @@
-"""A graph that is not the model is never exported."""
+"""A graph that does not compute what the model does is never exported."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import pytest
 from datasets.schema import ColumnSchema
 from models.trees.forest import merge_boosters
 from models.trees.onnx_session import TabularSession
-from training.interfaces import FittedModel
 from training.tabular.export import ParityError, export, fit_reference, verify_parity
+from training.tabular.fit import FittedModel
 
 
 @pytest.fixture(scope="module")
@@ -25,22 +25,22 @@ def fit():
     return FittedModel(columns, x, merge_boosters(bag), slope=1.1, intercept=-0.2)
 
 
-def test_the_graph_says_what_the_model_says_at_every_threshold_and_for_hostile_values(fit):
-    found = verify_parity(fit, TabularSession(export(fit).graph), fit.x)
-    assert found["raw"] == 0
-    assert found["pd"] < 1e-12
-    assert found["contributions"] < 1e-5
+def test_the_graph_agrees_with_the_model_at_every_threshold_and_for_extreme_values(fit):
+    differences = verify_parity(fit, TabularSession(export(fit).graph), fit.x)
+    assert differences["raw"] == 0
+    assert differences["pd"] < 1e-12
+    assert differences["contributions"] < 1e-5
 
 
-def test_a_graph_of_another_head_is_refused(fit):
+def test_a_graph_with_another_head_is_refused(fit):
     other = FittedModel(fit.columns, fit.x, fit.forest, slope=1.1001, intercept=-0.2)
     with pytest.raises(ParityError, match=r"pd differs by .*, at most 1e-06"):
         verify_parity(fit, TabularSession(export(other).graph), fit.x)
 
 
-def test_the_reference_rises_from_the_worst_score_to_the_best(fit):
+def test_the_reference_ascends_from_the_lowest_score_to_the_highest(fit):
     scores = TabularSession(export(fit).graph).run(fit.x, reasons=True)
-    found = fit_reference(scores.points, scores.contributions)
-    assert list(found.points) == sorted(set(found.points))
-    assert len(found.contributions[0]) == 3
-    assert np.sum(found.contributions[0]) > np.sum(found.contributions[-1])  # the worst score has the highest raw score
+    reference = fit_reference(scores.points, scores.contributions)
+    assert list(reference.points) == sorted(set(reference.points))
+    assert len(reference.contributions[0]) == 3
+    assert np.sum(reference.contributions[0]) > np.sum(reference.contributions[-1])  # low scores have high raw scores

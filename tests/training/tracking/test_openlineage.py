@@ -1,4 +1,4 @@
-"""A run is told as OpenLineage events: its data sets, its bundle, its commit, and how it ended."""
+"""A run emits OpenLineage events with its data sets, its bundle, its commit and its outcome."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ import pytest
 from datasets.errors import DataError
 from models import bundle
 from models.card import DatasetInfo
-from training import credit_limit, pipeline
+from training import pipeline
+from training.credit_limit import RECIPE
 from training.progress import ProgressReporter
+from training.tabular.pipeline import TabularPipeline
 from training.tracking.openlineage import NAMESPACE, LineageEmitter
 
 RUN = "0123456789abcdef0123456789abcdef"
@@ -23,47 +25,46 @@ def events(var) -> list[dict]:
     return [json.loads(line) for line in (var / "lineage" / "events.ndjson").read_text().splitlines()]
 
 
-def test_a_training_run_began_and_was_done_with_its_data_its_bundle_and_its_commit(home):
-    mine = [one for one in events(home.var) if one["run"]["runId"].replace("-", "") == home.made.run_id]
-    assert [one["eventType"] for one in mine] == ["START", "COMPLETE"]
-    done = mine[1]
-    held = bundle.load_bundle(home.made.bundle_dir, home.var / "keys" / "signing.pub.pem")
-    [data], [made] = done["inputs"], done["outputs"]
-    assert data["facets"]["version"]["datasetVersion"] == held.card.data[0].sha256
-    assert data["inputFacets"]["inputStatistics"]["rowCount"] == held.card.data[0].rows
-    assert made["facets"]["version"]["datasetVersion"] == home.made.version
-    assert {"key": "digest", "value": held.digest, "source": "signature"} in made["facets"]["tags"]["tags"]
-    assert done["job"] | {"facets": None} == {"namespace": NAMESPACE, "name": "credit_limit.tiny", "facets": None}
-    assert done["job"]["facets"]["sourceCodeLocation"]["version"] == held.card.git_commit
-    assert "@" not in done["job"]["facets"]["sourceCodeLocation"]["url"]
+def test_a_training_run_emits_its_start_and_its_completion_with_data_bundle_and_commit(home):
+    start, complete = [
+        event for event in events(home.var) if event["run"]["runId"].replace("-", "") == home.model.run_id
+    ]
+    assert (start["eventType"], complete["eventType"]) == ("START", "COMPLETE")
+    champion = bundle.load_bundle(home.model.bundle_dir, home.var / "keys" / "signing.pub.pem")
+    [dataset], [output] = complete["inputs"], complete["outputs"]
+    assert dataset["facets"]["version"]["datasetVersion"] == champion.card.data[0].sha256
+    assert dataset["inputFacets"]["inputStatistics"]["rowCount"] == champion.card.data[0].rows
+    assert output["facets"]["version"]["datasetVersion"] == home.model.version
+    assert {"key": "digest", "value": champion.digest, "source": "signature"} in output["facets"]["tags"]["tags"]
+    assert complete["job"] | {"facets": None} == {"namespace": NAMESPACE, "name": "credit_limit.tiny", "facets": None}
+    assert complete["job"]["facets"]["sourceCodeLocation"]["version"] == champion.card.git_commit
+    assert "@" not in complete["job"]["facets"]["sourceCodeLocation"]["url"]
 
 
-def test_a_card_holds_the_spread_from_which_drift_is_measured(home):
-    card = bundle.load_bundle(home.made.bundle_dir, home.var / "keys" / "signing.pub.pem").card
-    assert [one.name for one in card.drift.inputs] == [column.name for column in card.inputs]
-    assert {sum(one.counts) for one in (*card.drift.inputs, card.drift.score)} == {card.drift.rows}
+def test_a_card_contains_the_histograms_from_which_drift_is_measured(home):
+    card = bundle.load_bundle(home.model.bundle_dir, home.var / "keys" / "signing.pub.pem").card
+    assert [histogram.name for histogram in card.drift.inputs] == [column.name for column in card.inputs]
+    histograms = (*card.drift.inputs, card.drift.score)
+    assert {sum(histogram.counts) for histogram in histograms} == {card.drift.rows}
     assert 0 < card.drift.rows < card.data[0].rows
 
 
-def test_a_run_that_fails_says_why(home, tmp_path, monkeypatch):
-    def fails(*_):
-        raise DataError("no rows today")
-
-    monkeypatch.setattr(credit_limit, "read", fails)
-    with pytest.raises(DataError), ProgressReporter(quiet=True) as watch:
-        pipeline.train(credit_limit, credit_limit.load(home.config), tmp_path, watch)
-    told = events(tmp_path)
-    assert [one["eventType"] for one in told] == ["START", "FAIL"]
-    assert "no rows today" in told[1]["run"]["facets"]["errorMessage"]["message"]
+def test_a_failed_run_emits_its_error(home, tmp_path):
+    config = RECIPE.load(home.config, tmp_path / "missing.parquet")
+    with pytest.raises(DataError), ProgressReporter(quiet=True) as reporter:
+        pipeline.train(RECIPE, TabularPipeline, config, tmp_path, reporter)
+    start, fail = events(tmp_path)
+    assert (start["eventType"], fail["eventType"]) == ("START", "FAIL")
+    assert "missing.parquet" in fail["run"]["facets"]["errorMessage"]["message"]
 
 
 @pytest.fixture
 def collector():
-    taken = []
+    requests = []
 
     class Collector(BaseHTTPRequestHandler):
         def do_POST(self):
-            taken.append((self.path, json.loads(self.rfile.read(int(self.headers["content-length"])))))
+            requests.append((self.path, json.loads(self.rfile.read(int(self.headers["content-length"])))))
             self.send_response(201)
             self.end_headers()
 
@@ -72,26 +73,26 @@ def collector():
 
     server = HTTPServer(("127.0.0.1", 0), Collector)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}", taken
+    yield f"http://127.0.0.1:{server.server_port}", requests
     server.shutdown()
 
 
-def test_a_collector_gets_what_the_file_gets(tmp_path, monkeypatch, collector):
-    url, taken = collector
+def test_a_collector_receives_the_events_of_the_file(tmp_path, monkeypatch, collector):
+    url, requests = collector
     monkeypatch.setenv("OPENLINEAGE_URL", url)
-    with ProgressReporter(quiet=True) as watch:
-        told = LineageEmitter(tmp_path, watch, RUN, "tiny", "credit_limit")
-        told.started()
-        told.completed([DATA], tmp_path / "tiny" / "v1", "b" * 64)
-    assert [path for path, _ in taken] == ["/api/v1/lineage"] * 2
-    assert [event["eventType"] for _, event in taken] == ["START", "COMPLETE"]
-    tags = taken[1][1]["inputs"][0]["facets"]["tags"]["tags"]
+    with ProgressReporter(quiet=True) as reporter:
+        emitter = LineageEmitter(tmp_path, reporter, RUN, "tiny", "credit_limit")
+        emitter.started()
+        emitter.completed([DATA], tmp_path / "tiny" / "v1", "b" * 64)
+    assert [path for path, _ in requests] == ["/api/v1/lineage"] * 2
+    assert [event["eventType"] for _, event in requests] == ["START", "COMPLETE"]
+    tags = requests[1][1]["inputs"][0]["facets"]["tags"]["tags"]
     assert [tag["value"] for tag in tags if tag["key"] == "authorisation"] == ["G-1", "G-2"]
     assert len(events(tmp_path)) == 2
 
 
-def test_a_collector_that_is_away_stops_nothing(tmp_path, monkeypatch):
+def test_an_unreachable_collector_does_not_stop_a_run(tmp_path, monkeypatch):
     monkeypatch.setenv("OPENLINEAGE_URL", "http://127.0.0.1:9")
-    with ProgressReporter(quiet=True) as watch:
-        LineageEmitter(tmp_path, watch, RUN, "tiny", "credit_limit").started()
+    with ProgressReporter(quiet=True) as reporter:
+        LineageEmitter(tmp_path, reporter, RUN, "tiny", "credit_limit").started()
     assert len(events(tmp_path)) == 1

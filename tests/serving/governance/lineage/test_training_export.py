@@ -16,6 +16,7 @@ from serving.privacy.consent import grants
 from serving.privacy.consent import rules as consent
 from serving.privacy.subjects.ingestion import import_indicators, load_contract, load_subjects
 from serving.privacy.subjects.vault import shred
+from tests.paths import ROOT
 from tests.serving.conftest import stored, vault_of
 
 RULES = consent.load_rules()
@@ -125,7 +126,7 @@ def test_a_row_knows_nothing_that_came_after_it(store):
 
 
 def test_training_reads_the_authorisations_and_refuses_a_file_that_was_changed(store):
-    from training import credit_limit
+    from training.credit_limit import RECIPE
 
     text = "".join(f"H{n},{1000 + n},{n % 2}\n" for n in range(30))
     store.load("household_id,declared_income\n" + "".join(line.rsplit(",", 1)[0] + "\n" for line in text.splitlines()))
@@ -133,12 +134,12 @@ def test_training_reads_the_authorisations_and_refuses_a_file_that_was_changed(s
     rows = "household_id,as_of,default_12m\n" + "".join(f"H{n},2999-01-01,{n % 2}\n" for n in range(30))
     store.take(rows)
     path = store.folder / "out" / "county.parquet"
-    config = credit_limit.load(credit_limit.CONFIG, path)
-    read = credit_limit.read(config)
+    config = RECIPE.load(ROOT / "configs/credit_limit.toml", path)
+    read = RECIPE.read(config)
     assert (read.data.rows, read.data.authorisations, read.data.simulated) == (30, (grant,), True)
     pl.read_parquet(path).head(3).write_parquet(path, metadata={schema.SIMULATED_KEY: "true"})
     with pytest.raises(DataError, match="was changed"):
-        credit_limit.read(config)
+        RECIPE.read(config)
 
 
 def test_a_department_brings_its_own_groups_alone_and_all_faults_are_told(store):

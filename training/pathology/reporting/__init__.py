@@ -1,0 +1,1 @@
+"""Write the model card of a slide model, with its plots and their data."""
