@@ -52,7 +52,7 @@ NAME = matching(  # PostgreSQL refuses NUL in a query
 PRODUCT = one_of(*PRODUCTS)
 
 
-class BatchQuery(RequestModel):
+class BatchListQuery(RequestModel):
     product: Annotated[str, PRODUCT, Field(description="Else of each.")] = ""
     before: Annotated[str, BATCH_ID, Field(description="Only older ones.")] = ""
     limit: Annotated[int, whole_number(1, MAX_LIMIT), Field(description="Of a page.")] = DEFAULT_LIMIT
@@ -96,7 +96,7 @@ class DecisionSearch:
         return JSONResponse(page)
 
     async def list_batches(self, request: Request) -> Response:
-        query = parse_query(request, BatchQuery)
+        query = parse_query(request, BatchListQuery)
         tenant, reader = request.principal.tenant, self.service.store.reader
         statement = sa.select(BATCHES).where(BATCHES.c.tenant == tenant, BATCHES.c.id < (query.before or "g"))
         if query.product:
@@ -307,7 +307,7 @@ def paths() -> Schema:
                         "properties": {"batches": rows, "next": next_page},
                     }
                 ),
-                parameters=query_params(BatchQuery),
+                parameters=query_params(BatchListQuery),
             )
         },
     }
