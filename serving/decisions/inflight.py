@@ -71,8 +71,9 @@ class InflightDecisions:
         if self._by_key.get(key) is inflight:  # else a later request read the store just before this one was in it
             del self._by_key[key]
         if (error := commit.exception()) is not None:
-            is_refusal = isinstance(error, ConsentRevokedError | SubjectErasedError)
-            inflight.response.set_exception(to_problem(error) if is_refusal else error)
+            if isinstance(error, ConsentRevokedError | SubjectErasedError):
+                error = to_problem(error)
+            inflight.response.set_exception(error)
             return
         stored = commit.result()
         if stored is not None and stored.request_sha256 != inflight.request_sha256:

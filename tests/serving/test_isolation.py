@@ -20,6 +20,7 @@ from serving.core.db.engine import open_store, to_store_error
 from serving.core.db.reader import StoreReader
 from serving.core.db.schema import DECISIONS, ERASURES, GRANTS, OUTCOMES, OVERRIDES
 from serving.core.security import keys
+from serving.decisions.records import answer_of
 from serving.decisions.service import DecisionService
 from serving.governance.lineage import erasure, trace
 from serving.pathology.slides import store as slide_store
@@ -184,12 +185,12 @@ def test_a_reader_holds_no_transaction_open_between_two_questions(settings, appl
     """PostgreSQL ends one that is idle for long, and the next caller would be refused for it."""
     engine = open_store(settings.store_location, 1.0)
     reader = StoreReader(engine)
-    assert reader.answer("local", "0" * 32) is None
+    assert answer_of(reader, "local", "0" * 32) is None
     if engine.dialect.name == "postgresql":
-        told = sa.text(
+        statement = sa.text(
             "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state LIKE 'idle in%'"
         )
-        assert rows(settings, told)[0][0] == 0
+        assert rows(settings, statement)[0][0] == 0
     engine.dispose()
 
 

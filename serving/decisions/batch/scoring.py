@@ -99,11 +99,10 @@ def score_stored(
         faults + redact_faults([fault for fault in value_faults if fault.row in inputs_by_row]), key=_fault_row
     )
     rows = range(chunk.first_row, chunk.first_row + len(ids))
-    faulty_rows = {row for row in rows if row not in inputs_by_row} | {fault.row for fault in faults}
-    bad_indices = sorted(row - chunk.first_row for row in faulty_rows if row is not None)
-    inputs_by_row = {
-        row: inputs for row, inputs in inputs_by_row.items() if row - chunk.first_row not in set(bad_indices)
-    }
+    bad_rows = {row for row in rows if row not in inputs_by_row}
+    bad_rows |= {fault.row for fault in faults if fault.row is not None}
+    bad_indices = sorted(row - chunk.first_row for row in bad_rows)
+    inputs_by_row = {row: inputs for row, inputs in inputs_by_row.items() if row not in bad_rows}
     return _build_scored_chunk(chunk, model, batch_id, keep, reasons, typed, faults, bad_indices, inputs_by_row)
 
 

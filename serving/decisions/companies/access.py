@@ -53,7 +53,8 @@ class CompanyAccess:
         groups = self.required_groups(extra_groups)
         grants = active_grants_by_subject(connection, tenant, PRODUCT.name, pseudonyms, utc_now())
         shared_grants = grants.pop(None, [])
-        visible, used_grants = set(), set()
+        visible: set[str] = set()
+        used_grants: set[str] = set()
         for pseudonym in pseudonyms:
             consent = evaluate_consent(rules, PRODUCT.name, groups, [*shared_grants, *grants.get(pseudonym, [])])
             if not consent.missing:
