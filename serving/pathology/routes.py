@@ -22,7 +22,7 @@ from serving.core.http.problems import ProblemError
 from serving.core.http.request import JSONResponse, Request, Response
 from serving.core.http.validation import FLAG, RequestModel, matching, one_of, parse_query, validate, whole_number
 from serving.core.identifiers import new_id
-from serving.pathology import pages, turnaround
+from serving.pathology import turnaround
 from serving.pathology.context import ID_PATTERN, Row, SlideContext, state_problem
 from serving.pathology.report.render import ReportRenderer, heatmap_file, slide_file
 from serving.pathology.report.routes import ReportRoutes
@@ -75,7 +75,6 @@ class PathologyRoutes:
 
     def routes(self) -> dict[str, dict[str, Handler]]:
         return {
-            **pages.routes(),
             **self.tus_routes.routes(),
             **self.tile_routes.routes(),
             "/v1/slides": {"GET": self.worklist, "POST": self.submit},

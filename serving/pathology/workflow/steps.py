@@ -5,7 +5,7 @@ appear whole or not at all. A step that ends the slide's way moves it there itse
 
 <slide>/slide/<name>         the stripped copy, the only one read from then on
 <slide>/grid.npz             places (n, 2), cells (n, 2) of the tiles with tissue in the order of reading, extent, shape
-                             (columns, rows), facts, and of coarse.Stages: ends, rank, tops
+                             (columns, rows), facts
 <slide>/batches/00000.npz    what the network said of one batch
 <slide>/tiles.npz            of all tiles: places, cells, reasons, probability, logits, distance, attention
 <slide>/heat.npz             (rows, columns) probability and attention, NaN where nothing was read
@@ -35,7 +35,7 @@ from datasets.slides.quality import QualityConfig, assess_slide, assess_tiles
 from datasets.slides.reader import SlideMetadata
 from datasets.slides.tiling import Grid, GridConfig
 from models.bundle import SLIDE_GRAPH, Bundle
-from models.pathology import decision, patient_risk
+from models.pathology import patient_risk
 from models.pathology.card import SlideCard
 from models.pathology.decision import Reading, TileTable, decide, tile_probability, usable_rows, worklist_priority
 from models.pathology.onnx_sessions import SlideGraph
@@ -46,7 +46,6 @@ from serving.core.identifiers import utc_now
 from serving.pathology.slides import storage
 from serving.pathology.slides import store as slide_store
 from serving.pathology.workflow.runner import TileOutputs, TileRequest
-from serving.pathology.workflow.sampling import Stages, darkness, plan, weights
 from serving.privacy.consent.rules import is_active
 
 CHUNK_TILES = 8_192  # embeddings in memory together when a slide is summed up
@@ -125,7 +124,7 @@ def check_quality(context: StepContext, slide_id: str, bundle: Bundle[SlideCard]
     row, policy = _load_row(context, slide_id), ReadingPolicy.load(bundle.policy)
     path = _deidentified_path(context, slide_id)
 
-    def inspect_slide() -> tuple[SlideMetadata, float, Grid, list[str], Stages]:
+    def inspect_slide() -> tuple[SlideMetadata, float, Grid, list[str]]:
         with sandbox.open_slide(path, row["mpp"]) as opened:
             tissue_mask = tissue.find_tissue(opened)
             grid = tiling.tile_grid(opened.metadata, tissue_mask, _grid_config(bundle.card, policy), row["name"])
@@ -135,13 +134,10 @@ def check_quality(context: StepContext, slide_id: str, bundle: Bundle[SlideCard]
             reasons = [
                 reason for _, tiles in tiling.read_tiles(opened, grid, 32, sample) for reason in assess_tiles(tiles)
             ]
-            coarse = policy.reading.coarse
-            dark = darkness(opened, grid) if coarse else np.zeros(len(grid))
-            stages = plan(dark, grid.cells, policy.reading.shares if coarse else (), 2 * policy.adequacy.min_tiles)
-            return opened.metadata, tissue_mask.share, grid, reasons, stages
+            return opened.metadata, tissue_mask.share, grid, reasons
 
     try:
-        metadata, share, grid, reasons, stages = sandbox.retry_in_new_sandbox(inspect_slide)
+        metadata, share, grid, reasons = sandbox.retry_in_new_sandbox(inspect_slide)
     except SlideError as refused:
         return _fail_slide(context, slide_id, refused.issues, "quality_failed")
     limits = QualityConfig(
@@ -151,29 +147,27 @@ def check_quality(context: StepContext, slide_id: str, bundle: Bundle[SlideCard]
     )
     if issues := assess_slide(reasons, share, limits):
         return _fail_slide(context, slide_id, issues, "quality_failed")
+    order = tiling.scan_order(grid.cells)
     _save_arrays(
         context.slide_dir(slide_id) / "grid.npz",
-        places=grid.positions[stages.order],
-        cells=grid.cells[stages.order],
-        ends=stages.ends,
-        rank=stages.rank,
-        tops=stages.tops,
+        places=grid.positions[order],
+        cells=grid.cells[order],
         extent=np.array(grid.extent),
         shape=np.array(grid.shape),
         mpp=np.array(metadata.mpp),
         facts=np.array(json.dumps(asdict(metadata))),
     )
-    detail = {"tissue": round(share, 4), "tiles": len(grid), "first": int(stages.ends[0])}
+    detail = {"tissue": round(share, 4), "tiles": len(grid)}
     context.transition(slide_id, "quality_passed", detail)
     context.transition(slide_id, "queued")
     return True
 
 
-def begin_inference(context: StepContext, slide_id: str, batch_size: int) -> list[int]:
-    """After how many batches of at most `size` tiles each stage has been read."""
-    ends = _load_arrays(context.slide_dir(slide_id) / "grid.npz")["ends"]
-    context.transition(slide_id, "inferring", total=int(ends[0]))
-    return [len(_batch_ranges(ends[: stage + 1], batch_size)) for stage in range(len(ends))]
+def begin_inference(context: StepContext, slide_id: str, batch_size: int) -> int:
+    """The number of batches, each of at most `batch_size` tiles."""
+    tile_count = len(_load_arrays(context.slide_dir(slide_id) / "grid.npz")["places"])
+    context.transition(slide_id, "inferring", total=tile_count)
+    return len(_batch_ranges(tile_count, batch_size))
 
 
 def infer_batch(
@@ -184,7 +178,8 @@ def infer_batch(
     if row["state"] == "cancelled" or not _check_authorisation(context, row):
         return False
     grid = _load_arrays(context.slide_dir(slide_id) / "grid.npz")
-    batch_ranges = _batch_ranges(grid["ends"], batch_size)
+    tile_count = len(grid["places"])
+    batch_ranges = _batch_ranges(tile_count, batch_size)
     span, path = batch_ranges[batch_number], _batch_path(context.slide_dir(slide_id), batch_number)
 
     def build_request(span: tuple[int, int]) -> TileRequest:
@@ -205,26 +200,14 @@ def infer_batch(
             return _fail_slide(context, slide_id, refused.issues)
         path.parent.mkdir(exist_ok=True)
         _write_file(path, outputs.encode())
-        if span[1] not in grid["ends"]:  # only now: a worker that is killed repeats one batch at most
+        if span[1] < tile_count:  # only now: a worker that is killed repeats one batch at most
             context.prefetch(build_request(batch_ranges[batch_number + 1]))
-    total = int(grid["ends"][np.searchsorted(grid["ends"], span[1])])  # of this stage: the next may not be needed
-    slide_store.record_progress(context.engine, slide_id, span[1], total, worker_id=context.worker_id)
+    slide_store.record_progress(context.engine, slide_id, span[1], tile_count, worker_id=context.worker_id)
     return True
 
 
-def can_stop_early(context: StepContext, slide_id: str, bundle: Bundle[SlideCard], batch_size: int, stage: int) -> bool:
-    """Whether what was read so far says enough, so that the rest may stay unread."""
-    policy = ReadingPolicy.load(bundle.policy)
-    grid = _load_arrays(context.slide_dir(slide_id) / "grid.npz")
-    share = float(grid["ends"][stage] / len(grid["places"]))
-    reading = _aggregate_tiles(context, slide_id, bundle, grid, batch_size, stage)[0]
-    return decision.is_settled(bundle.card, policy, reading, policy.reading.unsure * ((1 - share) / share) ** 0.5)
-
-
-def aggregate_slide(
-    context: StepContext, slide_id: str, bundle: Bundle[SlideCard], batch_size: int, stage: int = -1
-) -> str:
-    """The reading out of all batches up to the end of a stage. The state that the slide is in afterwards."""
+def aggregate_slide(context: StepContext, slide_id: str, bundle: Bundle[SlideCard], batch_size: int) -> str:
+    """Make the reading out of all batches, and return the state that the slide is in afterwards."""
     slide_dir, row = context.slide_dir(slide_id), _load_row(context, slide_id)
     if row["reading"] is not None:
         return str(row["state"])
@@ -233,7 +216,7 @@ def aggregate_slide(
     context.transition(slide_id, "aggregating")
     card, policy = bundle.card, ReadingPolicy.load(bundle.policy)
     grid = _load_arrays(slide_dir / "grid.npz")
-    reading, table, used_rows, attention = _aggregate_tiles(context, slide_id, bundle, grid, batch_size, stage)
+    reading, table, used_rows, attention = _aggregate_tiles(context, slide_id, bundle, grid, batch_size)
     _save_heatmap(slide_dir, card, table, grid, used_rows, attention)
     payload = _build_reading(context, row, bundle, policy, reading, grid)
     _write_file(slide_dir / "reading.json", json.dumps(payload, ensure_ascii=False, indent=1).encode())
@@ -248,43 +231,28 @@ AggregateResult = tuple[Reading, TileTable, NDArray[np.intp], NDArray[np.float32
 
 
 def _aggregate_tiles(
-    context: StepContext,
-    slide_id: str,
-    bundle: Bundle[SlideCard],
-    grid: dict[str, NDArray[Any]],
-    batch_size: int,
-    stage: int,
+    context: StepContext, slide_id: str, bundle: Bundle[SlideCard], grid: dict[str, NDArray[Any]], batch_size: int
 ) -> AggregateResult:
     """The reading, the tiles read, which of them the slide graph saw, and its attention to those."""
     slide_dir, card, policy = context.slide_dir(slide_id), bundle.card, ReadingPolicy.load(bundle.policy)
-    read_count, batch_ranges = (
-        int(grid["ends"][stage]),
-        _batch_ranges(grid["ends"][: stage % len(grid["ends"]) + 1], batch_size),
-    )
+    tile_count = len(grid["places"])
+    batch_ranges = _batch_ranges(tile_count, batch_size)
     outputs = _load_outputs(slide_dir, batch_ranges)
     table = TileTable(
-        positions=grid["places"][:read_count],
+        positions=grid["places"],
         extent=(float(grid["extent"][0]), float(grid["extent"][1])),
         reasons=outputs["reasons"],
         logits=outputs["logits"],
-        embedding=np.zeros((read_count, 0), np.float16),  # read part by part: they are most of what is said
+        embedding=np.zeros((tile_count, 0), np.float16),  # read chunk by chunk: they are most of the outputs
         distance=outputs["distance"],
-        grid=len(grid["places"]),
+        grid=tile_count,
     )
-    used_rows, sampling_weights = usable_rows(card, table), weights(grid["rank"], grid["ends"], grid["tops"], stage)
+    used_rows = usable_rows(card, table)
     logits = attention = None
     if len(used_rows):
-        tile_weights = sampling_weights[used_rows]
-        weight_groups = [np.flatnonzero(tile_weights == weight) for weight in np.unique(tile_weights)]
-        weighted_chunks = (
-            (chunk, float(tile_weights[group[0]]))
-            for group in weight_groups
-            for chunk in _iter_embeddings(slide_dir, batch_ranges, used_rows[group])
-        )
-        logits, group_attention = SlideGraph(bundle.extra_graphs[SLIDE_GRAPH]).run_chunks(weighted_chunks)
-        attention = np.empty(len(used_rows), np.float32)
-        attention[np.concatenate(weight_groups)] = group_attention
-    return decide(card, policy, table, used_rows, logits, attention, sampling_weights), table, used_rows, attention
+        graph = SlideGraph(bundle.extra_graphs[SLIDE_GRAPH])
+        logits, attention = graph.run_chunks(_iter_embeddings(slide_dir, batch_ranges, used_rows))
+    return decide(card, policy, table, used_rows, logits, attention), table, used_rows, attention
 
 
 def _build_reading(
@@ -412,14 +380,9 @@ def _load_outputs(slide_dir: Path, batch_ranges: list[tuple[int, int]]) -> dict[
     return dict(zip(names, (np.concatenate(column) for column in zip(*batches, strict=True)), strict=True))
 
 
-def _batch_ranges(ends: NDArray[np.int64], batch_size: int) -> list[tuple[int, int]]:
-    """(first, last) of each batch: no batch goes beyond the end of a stage."""
-    starts = [0, *ends[:-1].tolist()]
-    return [
-        (start, min(start + batch_size, end))
-        for first, end in zip(starts, ends.tolist(), strict=True)
-        for start in range(first, end, batch_size)
-    ]
+def _batch_ranges(tile_count: int, batch_size: int) -> list[tuple[int, int]]:
+    """(first, end) of each batch."""
+    return [(first, min(first + batch_size, tile_count)) for first in range(0, tile_count, batch_size)]
 
 
 def _batch_path(slide_dir: Path, number: int) -> Path:

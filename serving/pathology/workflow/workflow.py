@@ -41,9 +41,7 @@ from serving.settings import Settings
 
 logger = logging.getLogger("yuheng.jobs")
 
-WORKFLOW_VERSION = (
-    "slides-1"  # of the workflow: another number where its steps change, and what was begun is ended by its own
-)
+WORKFLOW_VERSION = "slides-2"  # raised where the steps change: a slide under way is finished by its own version
 MAX_BACKOFF = 5.0  # seconds between two tries of what will not go
 MAX_ATTEMPTS = 3  # of a step that fails for no reason that is known to pass
 SHUTDOWN_GRACE = 10.0  # seconds that steps under way are given when the process stops
@@ -245,18 +243,13 @@ class SlideWorkflow:
         model_ref = self._step("choose", slide_id, [])
         if not model_ref or not self._step("quality", slide_id, model_ref):
             return "ended"
-        ends = self._step("begin", slide_id, model_ref)
-        if ends is None:
+        batch_count = self._step("begin", slide_id, model_ref)
+        if batch_count is None:
             return "ended"
-        stage = read = 0
-        for stage, end_ in enumerate(ends):
-            for number in range(read, end_):
-                if not self._step("infer", slide_id, [*model_ref, number]):
-                    return "ended"
-            read = end_
-            if stage + 1 < len(ends) and self._step("settled", slide_id, [*model_ref, stage]):
-                break
-        return str(self._step("aggregate", slide_id, [*model_ref, stage]))
+        for batch_number in range(batch_count):
+            if not self._step("infer", slide_id, [*model_ref, batch_number]):
+                return "ended"
+        return str(self._step("aggregate", slide_id, model_ref))
 
     def run_step(self, name: str, slide_id: str, args: list[Any]) -> Any:
         """One step, patiently: what a full disk or a reader that is away stops goes on once they are there again."""
@@ -306,11 +299,8 @@ class SlideWorkflow:
             "infer": lambda: steps.infer_batch(
                 self.context, slide_id, self._load_bundle(args), args[3], self._batch_size(args)
             ),
-            "settled": lambda: steps.can_stop_early(
-                self.context, slide_id, self._load_bundle(args), self._batch_size(args), args[3]
-            ),
             "aggregate": lambda: steps.aggregate_slide(
-                self.context, slide_id, self._load_bundle(args), self._batch_size(args), args[3]
+                self.context, slide_id, self._load_bundle(args), self._batch_size(args)
             ),
         }
         return handlers[name]()

@@ -32,17 +32,6 @@ def read_slide(gateway) -> str:
     return slide
 
 
-def test_the_pages_earlier_addresses_lead_on_to_the_consoles(clinic):
-    async def story(client, gateway):
-        for address in ("/slides", f"/slides/{'0' * 32}"):
-            found = await client.get(address)
-            assert (found.status_code, found.headers["location"]) == (308, f"/console{address}")
-        for address in ("/slides/none", "/slides//evil.example", "/static/common.js"):
-            assert (await client.get(address)).status_code == 404
-
-    clinic.run(story)
-
-
 def test_a_read_slides_pictures_are_given_tile_by_tile_and_once(clinic):
     async def story(client, gateway):
         place = f"/v1/slides/{read_slide(gateway)}"

@@ -166,8 +166,8 @@ def test_the_pages_load_for_whoever_has_no_session_or_one_that_ended(guarded):  
             {"Cookie": f"{COOKIE_NAME}="},
             {"Cookie": ";;;=" + COOKIE_NAME},
         ):
-            for page in ("/slides", f"/slides/{'0' * 32}"):
-                assert (await client.get(page, headers=headers)).status_code == 308
+            for page in ("/console", f"/console/slides/{'0' * 32}"):
+                assert (await client.get(page, headers=headers)).status_code == 200
             assert (await client.get("/v1/slides", headers=headers)).status_code == 401
 
     guarded.run(story)
