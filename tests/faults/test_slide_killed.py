@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from datasets.slides.simulate import pyramid
-from datasets.slides.simulate.slides import simulate_slide as painted
+from datasets.slides.simulate.slides import simulate_slide
 from models import bundle
 from serving import settings as settings_module
 from serving.core.db.engine import open_store
@@ -38,8 +38,8 @@ def home(tmp_path_factory):
     """Keys, a signed model with small batches, a slide."""
     home = tmp_path_factory.mktemp("home")
     keys = bundle.create_signing_keys(home / "var/keys")
-    publish(home / "var/bundles", keys, policy=POLICY.read_text().replace("batch_size = 256", f"batch = {BATCH}"))
-    pyramid.write_tiff(home / "slide.tiff", painted(seed=5, label="HSIL", columns=8, rows=6))
+    publish(home / "var/bundles", keys, policy=POLICY.read_text().replace("batch_size = 256", f"batch_size = {BATCH}"))
+    pyramid.write_tiff(home / "slide.tiff", simulate_slide(seed=5, label="HSIL", columns=8, rows=6))
     return home
 
 

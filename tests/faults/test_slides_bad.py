@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from datasets.slides.simulate import pyramid
-from datasets.slides.simulate.slides import simulate_slide as painted
+from datasets.slides.simulate.slides import simulate_slide
 from models import bundle
 from serving import settings as settings_module
 from serving.core.db.engine import open_store
@@ -55,7 +55,7 @@ def keys(tmp_path_factory):
 @pytest.fixture(scope="module")
 def sound(tmp_path_factory):
     path = tmp_path_factory.mktemp("sound") / "a.tiff"
-    return pyramid.write_tiff(path, painted(seed=5, label="HSIL", **SIZE)).read_bytes()
+    return pyramid.write_tiff(path, simulate_slide(seed=5, label="HSIL", **SIZE)).read_bytes()
 
 
 def told(home, bundles, keys, **environ):
@@ -73,7 +73,7 @@ def ended(tmp_path_factory, keys, sound):
 
     def faulty(fault):
         path = home / f"{fault}.tiff"
-        return pyramid.write_tiff(path, painted(seed=6, label="NILM", **SIZE, defect=fault)).read_bytes()
+        return pyramid.write_tiff(path, simulate_slide(seed=6, label="NILM", **SIZE, defect=fault)).read_bytes()
 
     leads_out = MRXS.format(index="Index.dat", data="../../../secret.dat").encode()
     sent = {
@@ -155,17 +155,20 @@ def test_the_same_slide_sent_twice_reads_the_same_and_a_false_name_is_noted(ende
 
 WORKER = """
 import time
-from serving import settings
-from serving.pathology.workflow.workflow import Jobs
-from serving.pathology.workflow.runner import Runner
-runner = Runner(settings.read())
-def read(asked):
-    time.sleep(0.1)  # slow enough to be met in the midst
-    return runner.read(asked)
-jobs = Jobs(settings.read(), read)
-jobs.start()
+from serving.pathology.workflow.runner import TileRunner
+from serving.pathology.workflow.workflow import SlideWorkflow
+from serving.settings import load_settings
+
+runner = TileRunner(load_settings())
+
+def infer_slowly(request):
+    time.sleep(0.1)  # so that the test can act between two batches
+    return runner.infer(request)
+
+workflow = SlideWorkflow(load_settings(), infer_slowly)
+workflow.start()
 while True:
-    jobs.look()
+    workflow.enqueue_new()
     time.sleep(0.1)
 """
 
@@ -175,7 +178,7 @@ def small_disk(tmp_path, keys):
     """(settings, environment, a command prefix under which the slides' folder is a disk of 8 MB)."""
     if not shutil.which("unshare") or subprocess.run(["unshare", "-Urm", "true"], capture_output=True).returncode:
         pytest.skip("no small disk can be mounted here: name spaces of users are switched off")
-    publish(tmp_path / "bundles", keys, policy=POLICY.read_text().replace("batch_size = 256", "batch = 16"))
+    publish(tmp_path / "bundles", keys, policy=POLICY.read_text().replace("batch_size = 256", "batch_size = 16"))
     environ = {  # the store is SQLite's always: a PostgreSQL's socket cannot be reached out of the name space
         "YUHENG_HOME": str(tmp_path),
         "YUHENG_BUNDLES": str(tmp_path / "bundles"),

@@ -71,7 +71,7 @@ class ReportRoutes:
 
 def _build_fhir(body: Row, pdf: bytes, url: str) -> Row:
     try:
-        resource: Row = import_module("serving.pathology.report.fhir").report(body, pdf, url)
+        resource: Row = import_module("serving.pathology.report.fhir").build_diagnostic_report(body, pdf, url)
     except ImportError as error:
         raise _unavailable("No FHIR can be made here", "此处无法生成 FHIR") from error
     return resource

@@ -249,10 +249,14 @@ def _advance(connection: sa.Connection, upload_id: str, slide_id: str, sha256: s
     if slide["sha256"] != sha256:
         slide_store.set_upload(connection, upload_id, state="failed")
         digests = {"found": sha256, "needed": slide["sha256"]}
-        kind = PROBLEM_TYPES["upload_sha256"]
-        reason = {"code": "sha256", "en": kind.detail.format(**digests), "zh": kind.detail_zh.format(**digests)}
+        problem_type = PROBLEM_TYPES["upload_sha256"]
+        reason = {
+            "code": "sha256",
+            "en": problem_type.detail.format(**digests),
+            "zh": problem_type.detail_zh.format(**digests),
+        }
         slide_store.transition(connection, slide_id, "failed", digests, reasons=[reason])
-        return ProblemError("upload_sha256", **digests)
+        return ProblemError("upload_sha256", actual=sha256, expected=slide["sha256"])
     duplicates = [
         duplicate
         for duplicate in slide_store.same_content(connection, sha256, slide["tenant"])

@@ -336,11 +336,11 @@ def test_listeners_are_bounded_kept_awake_and_let_go_when_they_leave(made, tmp_p
             listening = asyncio.create_task(gateway(scope | {"query_string": b""}, receive, send))
             while b": still here\n\n" not in sent:
                 await asyncio.sleep(0.01)
-            assert events.listeners == 1
+            assert events.listener_count == 1
             second = await client.get(f"/v1/slides/{slide}", headers={"Accept": "text/event-stream"})
             assert problem(second) == (503, "overloaded")
             gone.set()
             await listening
-            assert events.listeners == 0
+            assert events.listener_count == 0
 
         running.run(story)

@@ -55,7 +55,7 @@ def test_the_last_level_put_together_is_the_slide(images):
         pyramid = Pyramid(*slide.metadata.size)
     rows = []
     for y in range(12):
-        rows.append(np.hstack([pixels(images.read(CMU, None, pyramid.level_count - 1, x, y)) for x in range(9)]))
+        rows.append(np.hstack([pixels(images.render_tile(CMU, None, pyramid.level_count - 1, x, y)) for x in range(9)]))
     found = np.vstack(rows)
     assert found.shape == whole.shape
     assert np.abs(found.astype(int) - whole).mean() < 4  # JPEG
@@ -64,11 +64,11 @@ def test_the_last_level_put_together_is_the_slide(images):
 def test_a_tile_outside_is_none_and_every_level_has_its_first(images):
     pyramid = Pyramid(2_220, 2_967)
     for level in range(pyramid.level_count):
-        told = images.read(CMU, None, level, 0, 0)
+        told = images.render_tile(CMU, None, level, 0, 0)
         assert Image.open(io.BytesIO(told)).size == pyramid.tile_box(level, 0, 0)[2:]
-    assert images.read(CMU, None, pyramid.level_count - 1, 9, 0) is None
-    assert images.read(CMU, None, 99, 0, 0) is None
-    assert images.read(CMU, None, 3, -1, 0) is None
+    assert images.render_tile(CMU, None, pyramid.level_count - 1, 9, 0) is None
+    assert images.render_tile(CMU, None, 99, 0, 0) is None
+    assert images.render_tile(CMU, None, 3, -1, 0) is None
 
 
 def test_the_descriptor_is_what_openseadragon_reads():
@@ -80,8 +80,8 @@ def test_the_descriptor_is_what_openseadragon_reads():
 
 
 def test_a_picture_for_a_report_keeps_its_shape_within_its_bounds(images):
-    assert Image.open(io.BytesIO(asyncio.run(images.picture(CMU, None, None, (600, 600))))).size == (449, 600)
-    assert Image.open(io.BytesIO(asyncio.run(images.picture(CMU, None, (100, 200, 128, 96))))).size == (128, 96)
+    assert Image.open(io.BytesIO(asyncio.run(images.read_region(CMU, None, None, (600, 600))))).size == (449, 600)
+    assert Image.open(io.BytesIO(asyncio.run(images.read_region(CMU, None, (100, 200, 128, 96))))).size == (128, 96)
 
 
 def made(width: int, height: int) -> Slide:
@@ -175,18 +175,18 @@ def test_many_readers_of_one_slide_share_one_process(tmp_path):
 
 
 def test_a_slide_whose_process_died_is_opened_anew(images):
-    with images.slides.use(CMU, None) as held:
+    with images.slide_cache.lease(CMU, None) as held:
         held.slide.close()
     with pytest.raises(SlideError):
-        images.read(CMU, None, 12, 0, 0)
-    assert images.read(CMU, None, 12, 0, 0)
+        images.render_tile(CMU, None, 12, 0, 0)
+    assert images.render_tile(CMU, None, 12, 0, 0)
 
 
 def test_what_is_no_slide_is_refused_with_its_reason(images, tmp_path):
     path = Path(tmp_path / "a.svs")
     path.write_bytes(b"no slide")
     with pytest.raises(SlideError, match="a.svs"):
-        images.read(path, None, 0, 0, 0)
+        images.render_tile(path, None, 0, 0, 0)
 
 
 def test_a_browser_that_has_the_bytes_is_told_so():

@@ -12,7 +12,7 @@ import pytest
 import sqlalchemy as sa
 
 from datasets.slides.simulate import pyramid
-from datasets.slides.simulate.slides import simulate_slide as painted
+from datasets.slides.simulate.slides import simulate_slide
 from serving import settings as settings_module
 from serving.core.db.engine import open_store
 from serving.core.identifiers import new_id
@@ -112,8 +112,8 @@ def test_a_worker_learns_at_its_next_beat_that_it_was_given_up(store):
 def home(tmp_path_factory, keys):
     """A bundle with small batches, and a slide."""
     home = tmp_path_factory.mktemp("home")
-    publish(home / "bundles", keys, policy=POLICY.read_text().replace("batch_size = 256", "batch = 8"))
-    pyramid.write_tiff(home / "slide.tiff", painted(seed=5, label="HSIL", columns=8, rows=6))
+    publish(home / "bundles", keys, policy=POLICY.read_text().replace("batch_size = 256", "batch_size = 8"))
+    pyramid.write_tiff(home / "slide.tiff", simulate_slide(seed=5, label="HSIL", columns=8, rows=6))
     return home
 
 
@@ -136,31 +136,29 @@ def shared(home, keys, tmp_path, postgres, monkeypatch):
 
 
 @pytest.fixture
-def here(shared):
-    """Settings and jobs in this process, not yet started."""
+def workflow(shared):
+    """The workflow of this process, not started yet."""
     settings = settings_module.load_settings()
     runner = TileRunner(settings)
-    told = threading.Event()
-    jobs = SlideWorkflow(settings, runner.infer, told.set)
-    yield jobs
-    if jobs.heartbeat._thread.is_alive():
-        jobs.stop()
+    workflow = SlideWorkflow(settings, runner.infer, on_evicted=lambda: None)
+    yield workflow
+    workflow.stop()
     runner.close()
 
 
-def send(jobs, home):
+def send(workflow, home):
     slide = new_id()
-    path = storage.quarantine_path(jobs.settings.paths.slides, slide, "slide.tiff")
+    path = storage.quarantine_path(workflow.settings.paths.slides, slide, "slide.tiff")
     storage.create_empty(path)
     shutil.copyfile(home / "slide.tiff", path)
     told = {"name": "slide.tiff", "sha256": storage.sha256_of(path).hexdigest(), "accession": "A1", "request": {}}
-    slide_store.create(jobs.engine, slide, "verifying", specimen="cervical_cytology", **told)
+    slide_store.create(workflow.engine, slide, "verifying", specimen="cervical_cytology", **told)
     return slide
 
 
-def until(jobs, slide, test, seconds=60):
+def until(workflow, slide, test, seconds=60):
     began = time.monotonic()
-    while not test(row := slide_store.get(jobs.engine, slide)):
+    while not test(row := slide_store.get(workflow.engine, slide)):
         assert time.monotonic() - began < seconds, row
         time.sleep(0.02)
     return row
@@ -171,64 +169,65 @@ def told(row):
 
 
 WORKER = """
-import sys, time
-from pathlib import Path
-from serving import settings
-from serving.pathology.workflow.workflow import Jobs
-from serving.pathology.workflow.runner import Runner
-runner = Runner(settings.read())
-def read(asked):
-    time.sleep(0.1)  # slow enough to be met in the midst
-    return runner.read(asked)
-jobs = Jobs(settings.read(), read)
-jobs.start()
+import time
+from serving.pathology.workflow.runner import TileRunner
+from serving.pathology.workflow.workflow import SlideWorkflow
+from serving.settings import load_settings
+
+runner = TileRunner(load_settings())
+
+def infer_slowly(request):
+    time.sleep(0.1)  # so that the test can act between two batches
+    return runner.infer(request)
+
+workflow = SlideWorkflow(load_settings(), infer_slowly)
+workflow.start()
 while True:
-    jobs.look()
+    workflow.enqueue_new()
     time.sleep(0.1)
 """
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
-def test_the_slide_of_a_dead_or_sleeping_worker_goes_on_in_another_and_reads_the_same(here, home, shared, how):
-    slide = send(here, home)
+def test_the_slide_of_a_dead_or_sleeping_worker_goes_on_in_another_and_reads_the_same(workflow, home, shared, how):
+    slide = send(workflow, home)
     with open(home / "worker.log", "ab") as log:
         other = subprocess.Popen([sys.executable, "-c", WORKER], cwd=ROOT, env=os.environ | shared, stderr=log)
     try:
-        until(here, slide, lambda row: row["done"] >= 16)
+        until(workflow, slide, lambda row: row["done"] >= 16)
         other.send_signal(how)
         if how == signal.SIGKILL:
             other.wait()
-        here.start()
-        row = until(here, slide, lambda row: row["state"] in ("ready", "abstained", "failed"))
-        done = [e["detail"]["done"] for e in slide_store.events_after(here.engine, slide) if e["kind"] == "progress"]
+        workflow.start()
+        row = until(workflow, slide, lambda row: row["state"] in ("ready", "abstained", "failed"))
+        done = [e["detail"]["done"] for e in slide_store.events_after(workflow.engine, slide) if e["kind"] == "progress"]
         assert done == sorted(set(done))
         if how == signal.SIGSTOP:
             other.send_signal(signal.SIGCONT)
             assert other.wait(30) == 70, (home / "worker.log").read_text()[-2000:]
-            assert slide_store.get(here.engine, slide) == row
+            assert slide_store.get(workflow.engine, slide) == row
     finally:
         other.kill()
         other.wait()
-    again = send(here, home)
-    here.look()
-    assert told(until(here, again, lambda row: row["state"] in ("ready", "abstained"))) == told(row)
+    again = send(workflow, home)
+    workflow.enqueue_new()
+    assert told(until(workflow, again, lambda row: row["state"] in ("ready", "abstained"))) == told(row)
 
 
-def test_a_worker_that_is_stopped_leaves_its_slide_to_the_next(here, home, shared):
-    slide = send(here, home)
-    held = threading.Event()
+def test_a_stopped_worker_leaves_its_slide_to_the_next(home, shared):
+    settings, started = settings_module.load_settings(), threading.Event()
 
-    def read(asked):
-        held.set()
+    def fail_to_infer(request):
+        started.set()
         time.sleep(0.05)
         raise OSError(28, "No space left on device")
 
-    object.__setattr__(here.desk, "read", read)
-    here.start()
-    here.look()
-    assert held.wait(30)
-    here.stop()
-    settings = settings_module.load_settings()
+    stopped = SlideWorkflow(settings, fail_to_infer)
+    slide = send(stopped, home)
+    stopped.start()
+    stopped.enqueue_new()
+    assert started.wait(30)
+    stopped.stop()
     runner = TileRunner(settings)
     following = SlideWorkflow(settings, runner.infer)
     assert slide_store.get(following.engine, slide)["state"] == "inferring"
