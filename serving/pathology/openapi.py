@@ -23,7 +23,8 @@ from serving.pathology.report.signing import report_models
 from serving.pathology.routes import WorklistQuery
 from serving.pathology.slides.states import STATES
 from serving.pathology.upload import request_form
-from serving.pathology.upload.tus import ALGORITHMS, EXTENSIONS, PART_MEDIA_TYPE, VERSION
+from serving.pathology.upload.tus import EXTENSIONS, PART_MEDIA_TYPE
+from serving.pathology.upload.tus_headers import ALGORITHMS, VERSION
 from serving.pathology.viewer.openapi import VIEWER_PROBLEMS, viewer_paths
 from serving.settings import Settings
 

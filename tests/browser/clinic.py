@@ -68,7 +68,7 @@ class Clinic:
         self.asked: list[tuple[str, str, int]] = []
         self.cut = 0  # parts of an upload to refuse
         self.heat = folder / "heat.npz"
-        probability, attention = fake_readings.heat()
+        probability, attention = fake_readings.heatmap()
         np.savez(self.heat, probability=probability, attention=attention)
         self.images = TileRoutes(self.shown)
         one = "/v1/slides/{id}"
@@ -147,7 +147,7 @@ class Clinic:
         signed = self.reports.get(held["slide_id"])
         body = signed[-1] if signed else held["reading"]
         if kind == "format=pdf":
-            return Response(pdf.render(body, None, fake_readings.heat()[0]), media_type="application/pdf")
+            return Response(pdf.render(body, None, fake_readings.heatmap()[0]), media_type="application/pdf")
         return JSONResponse(fhir.build_diagnostic_report(body) if kind == "format=fhir" else body)
 
     # --- who asks: anybody may look, and a cookie says who signs

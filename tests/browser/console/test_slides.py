@@ -15,7 +15,7 @@ from serving.pathology.slides import store as slide_store
 from tests.browser.conftest import shot
 from tests.browser.console.conftest import TENANT, axe
 from tests.serving.pathology import fake_readings
-from tests.serving.pathology.conftest import FORM, READING, WAY, put
+from tests.serving.pathology.conftest import FORM, READING, STATE_PATH, put_slide
 
 NEGATIVE = READING | {"triage": "negative", "priority": 5}
 CALM = {"en": "Negative, not sampled for audit", "zh": "阴性，未抽检"}
@@ -38,14 +38,14 @@ def real(gateway: Any, slide: str, accession: str) -> str:
     folder = gateway.settings.paths.slides / slide
     (folder / "slide").mkdir(parents=True)
     (folder / "slide" / fake_readings.CMU.name).write_bytes(fake_readings.CMU.read_bytes())
-    probability, attention = fake_readings.heat()
+    probability, attention = fake_readings.heatmap()
     np.savez(folder / "heat.npz", probability=probability, attention=attention)
     reading = fake_readings.READING | {"slide_id": slide, "accession": accession}
     columns = FORM | {"request": FORM, "name": fake_readings.CMU.name, "sha256": reading["slide"]["sha256"]}
     slide_store.create(
         gateway.service.store.engine, slide, bytes=1, tenant=TENANT, **(columns | {"accession": accession})
     )
-    for state in WAY[: WAY.index("ready") + 1]:
+    for state in STATE_PATH[: STATE_PATH.index("ready") + 1]:
         slide_store.transition(
             gateway.service.store.engine, slide, state, **({"reading": reading} if state == "ready" else {})
         )
@@ -66,7 +66,7 @@ def ward(house: Any) -> dict[str, str]:
     made |= {"B26-00021": ("ready", {"specimen": "breast_histology", "reading": READING | {"priority": 45}})}
     found = {}
     for number, (accession, (state, columns)) in enumerate(made.items()):
-        found[accession] = put(gateway, state, tenant=TENANT, accession=accession, **columns)
+        found[accession] = put_slide(gateway, state, tenant=TENANT, accession=accession, **columns)
         aged(gateway, found[accession], 14 - 0.7 * number, 1 + (number % 5) ** 2 / 4)
     for number, language in enumerate(("en", "zh")):
         found[language] = real(gateway, new_id(), f"C26-0032{number}")
@@ -128,7 +128,7 @@ def test_a_pathologist_takes_the_most_urgent_slide_and_signs_it(desk, ward, lang
 
 def test_a_long_worklist_is_leafed_through(desk, house):
     for number in range(101):
-        put(house.gateway, "queued", tenant="long", accession=f"L26-{number:05}")
+        put_slide(house.gateway, "queued", tenant="long", accession=f"L26-{number:05}")
     page = desk("clinic", tenant="long")
     page.wait_for_selector("#worklist tbody tr >> nth=99")
     shown = page.locator("#worklist tbody td:nth-child(2)").all_inner_texts()
@@ -274,13 +274,13 @@ def test_a_slide_is_not_sent_for_another_person(desk, house):
 
 
 def test_a_worklist_stays_while_its_session_is_asked_for_and_goes_on(desk, house):
-    put(house.gateway, "queued", tenant="pause", accession="C26-00505")
+    put_slide(house.gateway, "queued", tenant="pause", accession="C26-00505")
     page = desk("clinic", tenant="pause")
     page.wait_for_selector("#worklist tbody tr")
     page.context.clear_cookies()
     page.wait_for_selector("#token-again")
     assert page.locator("#worklist tbody tr").count() == 1
-    put(house.gateway, "queued", tenant="pause", accession="C26-00506")
+    put_slide(house.gateway, "queued", tenant="pause", accession="C26-00506")
     page.fill("#token-again", house.token("clinic", "pause"))
     page.click("dialog.session-dialog button")
     page.wait_for_selector("#worklist tbody tr >> nth=1")
