@@ -65,7 +65,7 @@ class Clinic:
         self.reports: dict[str, list[dict[str, Any]]] = {}
         self.events: dict[str, list[tuple[str, dict[str, Any]]]] = {}
         self.uploads: dict[str, dict[str, Any]] = {}
-        self.asked: list[tuple[str, str, int]] = []
+        self.requests: list[tuple[str, str, int]] = []
         self.cut = 0  # parts of an upload to refuse
         self.heat = folder / "heat.npz"
         probability, attention = fake_readings.heatmap()
@@ -96,7 +96,7 @@ class Clinic:
 
         async def recording_send(message: Any) -> None:
             if message["type"] == "http.response.start":
-                self.asked.append((scope["method"], scope["path"], message["status"]))
+                self.requests.append((scope["method"], scope["path"], message["status"]))
             await send(message)
 
         await self.router(scope, receive, recording_send)
