@@ -2,7 +2,6 @@
 
 import os
 import random
-import shutil
 import signal
 import subprocess
 import sys
@@ -17,11 +16,10 @@ from datasets.slides.simulate.slides import simulate_slide
 from models import bundle
 from serving import settings as settings_module
 from serving.core.db.engine import open_store
-from serving.core.identifiers import new_id
-from serving.pathology.slides import storage
 from serving.pathology.slides import store as slide_store
 from tests import postgres
 from tests.paths import ROOT
+from tests.serving.pathology.arrived_slides import comparable_fields, create_arrived_slide
 from tests.serving.pathology.slide_bundles import POLICY, publish
 
 FINAL_STATES = ("ready", "abstained", "failed", "quality_failed")
@@ -66,13 +64,8 @@ class Clinic:
             psutil.wait_procs(children, timeout=10)
 
     def send(self):
-        slide = new_id()
-        path = storage.quarantine_path(self.settings.paths.slides, slide, "slide.tiff")
-        storage.create_empty(path)
-        shutil.copyfile(self.home / "slide.tiff", path)
-        columns = {"name": "slide.tiff", "sha256": storage.sha256_of(path).hexdigest(), "accession": slide}
-        slide_store.create(self.engine, slide, "verifying", **columns, specimen="cervical_cytology", request={})
-        return slide
+        content = (self.home / "slide.tiff").read_bytes()
+        return create_arrived_slide(self.engine, self.settings.paths.slides, content)
 
     def until(self, slide, condition, seconds=90):
         started = time.monotonic()
@@ -84,9 +77,7 @@ class Clinic:
 
     def end(self, slide, seconds=90):
         row = self.until(slide, lambda row: row["state"] in FINAL_STATES, seconds)
-        return {
-            name: value for name, value in row["reading"].items() if name not in ("slide_id", "accession", "created")
-        }
+        return comparable_fields(row["reading"])
 
     def kill(self, victim):
         processes = [

@@ -17,8 +17,6 @@ from datasets.slides.simulate.slides import simulate_slide
 from models import bundle
 from serving import settings as settings_module
 from serving.core.db.engine import open_store
-from serving.core.identifiers import new_id
-from serving.pathology.slides import storage
 from serving.pathology.slides import store as slide_store
 from serving.pathology.workflow.runner import TileRunner
 from serving.pathology.workflow.workflow import SlideWorkflow
@@ -26,29 +24,15 @@ from tests import postgres
 from tests.datasets.slides.slide_files import CMU, jpeg, one_image, painted
 from tests.datasets.slides.test_static_check import MRXS
 from tests.paths import ROOT
+from tests.serving.pathology.arrived_slides import SLOW_WORKER, comparable_fields, create_arrived_slide
 from tests.serving.pathology.slide_bundles import POLICY, publish
 
 FINAL_STATES = ("ready", "abstained", "failed", "quality_failed")
 SIZE = {"columns": 8, "rows": 6}
 
 
-def create_slide(settings, engine, content, name="slide.tiff", extra_files=None, **columns):
-    """Create a slide as the gateway leaves it after a complete upload. extra_files: other files in its quarantine."""
-    slide = new_id()
-    path = storage.quarantine_path(settings.paths.slides, slide, name)
-    storage.create_empty(path)
-    path.write_bytes(content)
-    for file_name, file_content in (extra_files or {}).items():
-        (path.parent / file_name).parent.mkdir(exist_ok=True)
-        (path.parent / file_name).write_bytes(file_content)
-    defaults = {
-        "sha256": storage.sha256_of(path).hexdigest(),
-        "accession": "A1",
-        "request": {},
-        "name": name,
-    } | columns
-    slide_store.create(engine, slide, "verifying", specimen="cervical_cytology", **defaults)
-    return slide
+def create_slide(settings, engine, content, **columns):
+    return create_arrived_slide(engine, settings.paths.slides, content, **columns)
 
 
 @pytest.fixture(scope="module")
@@ -144,10 +128,6 @@ def test_sound_slides_among_bad_ones_are_read(final_rows):
     assert row["reading"]["tiles"]["read"] > 50
 
 
-def comparable_fields(reading, *names):
-    return {name: value for name, value in reading.items() if name not in ("slide_id", "created", *names)}
-
-
 def test_the_same_file_has_the_same_reading_and_a_wrong_extension_is_noted(final_rows):
     first, again, misnamed = (final_rows[name]["reading"] for name in ("sound", "the same again", "named otherwise"))
     assert comparable_fields(first) == comparable_fields(again)
@@ -156,25 +136,6 @@ def test_the_same_file_has_the_same_reading_and_a_wrong_extension_is_noted(final
 
 
 # --- a full disk
-
-WORKER = """
-import time
-from serving.pathology.workflow.runner import TileRunner
-from serving.pathology.workflow.workflow import SlideWorkflow
-from serving.settings import load_settings
-
-runner = TileRunner(load_settings())
-
-def infer_slowly(request):
-    time.sleep(0.1)  # so that the test can act between two batches
-    return runner.infer(request)
-
-workflow = SlideWorkflow(load_settings(), infer_slowly)
-workflow.start()
-while True:
-    workflow.enqueue_new()
-    time.sleep(0.1)
-"""
 
 
 @pytest.fixture
@@ -206,7 +167,7 @@ def test_a_slide_waits_while_the_disk_is_full_and_loses_nothing(small_disk, soun
     settings, environ, prefix = small_disk
     engine = open_store(settings.store_location, 10.0)
     with open(tmp_path / "log", "wb") as log:
-        worker = subprocess.Popen([*prefix, sys.executable, "-c", WORKER], cwd=ROOT, env=environ, stderr=log)
+        worker = subprocess.Popen([*prefix, sys.executable, "-c", SLOW_WORKER], cwd=ROOT, env=environ, stderr=log)
     mounted_dir = Path(f"/proc/{worker.pid}/root{settings.paths.slides}")  # the small disk as seen from this process
 
     def wait_for(condition, seconds=60):

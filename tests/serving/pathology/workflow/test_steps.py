@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import shutil
 
 import numpy as np
 import pytest
@@ -13,14 +12,14 @@ from models.bundle import Bundle
 from models.pathology.card import SlideCard
 from serving import settings as settings_module
 from serving.core.db.engine import open_store
-from serving.core.identifiers import new_id, utc_now
-from serving.pathology.slides import storage
+from serving.core.identifiers import utc_now
 from serving.pathology.slides import store as slide_store
 from serving.pathology.workflow import aggregation, steps
 from serving.pathology.workflow.runner import TileRunner
 from serving.pathology.workflow.step_context import StepContext
 from serving.pathology.workflow.workflow import SlideWorkflow
 from serving.privacy.consent import grants
+from tests.serving.pathology.arrived_slides import comparable_fields, create_arrived_slide
 from tests.serving.pathology.fake_readings import CMU
 from tests.serving.pathology.slide_bundles import POLICY, publish
 
@@ -59,15 +58,8 @@ def context(settings):
 
 
 def create_slide(context, source, **columns):
-    """Create a slide as the gateway leaves it after a complete upload; returns its id."""
-    slide_id = new_id()
-    path = storage.quarantine_path(context.slides_dir, slide_id, source.name)
-    storage.create_empty(path)
-    shutil.copyfile(source, path)
-    defaults = {"accession": "A1", "specimen": "cervical_cytology", "request": FORM, "name": source.name}
-    digest = storage.sha256_of(path).hexdigest()
-    slide_store.create(context.engine, slide_id, "verifying", **(defaults | {"sha256": digest} | columns))
-    return slide_id
+    columns = {"request": FORM} | columns
+    return create_arrived_slide(context.engine, context.slides_dir, source.read_bytes(), source.name, **columns)
 
 
 def load_test_bundle(settings):
@@ -94,11 +86,6 @@ def run_all_steps(context, slide, bundle, batch_size=64):
         aggregation.aggregate_slide(context, slide, bundle, batch_size)
     row = slide_store.get(context.engine, slide)
     return row["state"], [reason["code"] for reason in row["reasons"]]
-
-
-def comparable_fields(reading):
-    """The fields that two readings of one file have in common."""
-    return {name: value for name, value in reading.items() if name not in ("slide_id", "created")}
 
 
 def test_the_steps_turn_a_slide_into_a_reading(context, settings, slide_file):
