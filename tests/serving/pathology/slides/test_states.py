@@ -78,7 +78,7 @@ def test_every_transition_of_a_slide_is_recorded_as_an_event(engine):
 
 
 @settings(max_examples=60)
-@given(tries=st.lists(st.sampled_from([*STATES]), max_size=25))
+@given(targets=st.lists(st.sampled_from([*STATES]), max_size=25))
 def test_only_listed_transitions_succeed_and_a_repeated_one_does_nothing(sqlite, targets):
     slide = create_slide(sqlite)
     reached, current = ["uploading"], "uploading"
