@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from tests.browser.clinic import read
+from tests.browser.clinic import read_slide_row
 
 ID = "0" * 31 + "1"
 CANVAS_SELECTOR = "#image .openseadragon-canvas canvas"
 
 
 def open_slide(page, clinic, slide=None):
-    clinic.slides[ID] = slide or read(ID)
+    clinic.slides[ID] = slide or read_slide_row(ID)
     page.goto(f"/console/slides/{ID}")
     page.wait_for_selector("#panel .triage")
     return page

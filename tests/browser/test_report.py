@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.browser.browser_helpers import ID, open_slide, wait_until_still
-from tests.browser.clinic import PERSON, TOKEN, read
+from tests.browser.clinic import PERSON, TOKEN, read_slide_row
 from tests.browser.conftest import screenshot
 from tests.serving.pathology.fake_readings import ABSTAINED
 
@@ -67,7 +67,9 @@ def test_an_invalid_token_is_refused_beside_the_form(page, clinic):
 
 
 def test_an_abstention_gives_its_reasons_and_can_be_signed(page, clinic):
-    open_slide(page, clinic, read(ID, "abstained", {**ABSTAINED, "classes": [], "probability": None, "evidence": []}))
+    open_slide(
+        page, clinic, read_slide_row(ID, "abstained", {**ABSTAINED, "classes": [], "probability": None, "evidence": []})
+    )
     assert "No AI result" in page.inner_text("#panel .triage")
     assert "unlike anything the model learned from" in page.inner_text("#panel")
     assert page.locator("#token").is_visible()

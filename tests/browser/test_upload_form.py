@@ -4,7 +4,7 @@ import hashlib
 import json
 
 from tests.browser.browser_helpers import LOW_CONTRAST_TEXT
-from tests.browser.clinic import read, row
+from tests.browser.clinic import read_slide_row, slide_row
 from tests.browser.conftest import screenshot
 from tests.serving.pathology.fake_readings import ABSTAINED, CMU
 
@@ -28,10 +28,11 @@ def test_an_empty_worklist_is_explained(page, clinic):
 
 def test_the_worklist_has_the_most_urgent_slide_first(page, clinic):
     for number, slide in enumerate(
-        (row("1" * 32, "inferring", progress={"done": 60, "total": 311}, accession="C-3"),
-         read("2" * 32, accession="C-1"),
-         read("3" * 32, "abstained", ABSTAINED | {"priority": 45}, accession="C-2"),
-         row("4" * 32, "failed", code="truncated", accession="C-4"), read("5" * 32, "signed", accession="C-5"))
+        (slide_row("1" * 32, "inferring", progress={"done": 60, "total": 311}, accession="C-3"),
+         read_slide_row("2" * 32, accession="C-1"),
+         read_slide_row("3" * 32, "abstained", ABSTAINED | {"priority": 45}, accession="C-2"),
+         slide_row("4" * 32, "failed", code="truncated", accession="C-4"),
+         read_slide_row("5" * 32, "signed", accession="C-5"))
     ):  # fmt: skip
         clinic.slides[slide["slide_id"]] = slide | {"created": f"2026-11-25T08:0{number}:00Z"}
     page.goto("/console/slides")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.browser.browser_helpers import ID, LOW_CONTRAST_TEXT, mean_colour, open_slide, wait_until_still
-from tests.browser.clinic import TOKEN, read, row
+from tests.browser.clinic import TOKEN, read_slide_row, slide_row
 from tests.browser.conftest import screenshot
 from tests.serving.pathology.fake_readings import READING
 
@@ -48,9 +48,9 @@ def test_the_language_can_be_chosen_and_is_remembered(page, clinic):
 
 
 def test_the_page_follows_a_slide_until_it_has_been_read(page, clinic):
-    clinic.slides[ID] = row(ID, "queued")
+    clinic.slides[ID] = slide_row(ID, "queued")
     done = [("progress", {"done": tiles_done, "total": 311}) for tiles_done in (64, 192, 311)]
-    clinic.events[ID] = [("state", {"state": "inferring"}), *done, ("state", read(ID))]
+    clinic.events[ID] = [("state", {"state": "inferring"}), *done, ("state", read_slide_row(ID))]
     page.goto(f"/console/slides/{ID}")
     page.wait_for_selector(".steps .current")
     page.get_by_text("192 / 311").wait_for()
@@ -67,7 +67,7 @@ def test_a_failed_slide_gives_its_reasons_and_a_link_to_the_worklist(page, clini
         "en": "image directory 3 leads back to one already read",
         "zh": "第 3 个图像目录指回已读目录",
     }
-    clinic.slides[ID] = row(ID, state, code="ifd_loop", reasons=[reason])
+    clinic.slides[ID] = slide_row(ID, state, code="ifd_loop", reasons=[reason])
     page.goto(f"/console/slides/{ID}")
     page.wait_for_selector(".card.bad")
     assert "leads back to one already read" in page.inner_text(".card.bad")
