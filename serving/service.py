@@ -15,7 +15,7 @@ from serving.app import App
 from serving.core.http import protocol
 from serving.core.process import exit_with_parent
 
-APP_PREFIXES = ("/v1/", "/console", "/assets/", "/slides")
+APP_PREFIXES = ("/v1/", "/console", "/assets/")
 
 
 class MountedService(bentoml.Service[Any]):  # type: ignore[misc]  # untyped

@@ -1,12 +1,11 @@
-"""Compare reading slides with the bare network in tiles a second, and measure coarse-to-fine reading and memory.
+"""Compare reading slides with the bare network in tiles a second, and measure memory.
 
-    python -m benchmarks.speed.slides [--var var] [--parts speed coarse memory]
+    python -m benchmarks.speed.slides [--var var] [--parts speed memory]
 
 speed: slides pass through the real processes (python -m serving serve-slides), from upload to reading. In turn with
 them, bare ONNX sessions process the same tiles from memory on all cores, as one session with all threads and as one
 single-threaded session per core; the faster of the two counts. Unfit tiles do not count, because no network reads them.
 The processor time of all processes is printed too, which other load disturbs less than wall time.
-coarse: simulated slides are read completely, and in stages from the most informative tiles on: is the triage the same?
 memory: a slide of 100,000 x 80,000 pixels; the peak memory of every process.
 SIMULATED slides. The model is the champion of `var` (trained by python -m training pathology).
 """
@@ -28,7 +27,6 @@ from typing import Any
 from benchmarks.speed.common import ROOT
 
 SLIDE_SIZES = {"speed": (64, 64, 8), "memory": (391, 313, 16)}  # columns, rows of stored tiles; repeat
-COARSE_SLIDE_SIZE = (16, 12)  # of a slide of the coarse part
 END_STATES = ("ready", "abstained", "failed", "quality_failed")
 
 
@@ -213,104 +211,6 @@ def measure_speed(var: Path, version: str, rounds: int) -> None:
         service.stop()
 
 
-# --- coarse to fine
-
-
-def read_stage(bundle: Any, policy: Any, graph: Any, tiles: Any, outputs: Any, stages: Any, stage: int) -> Any:
-    """The reading after a stage, as serving/pathology/workflow/steps.py computes it."""
-    import numpy as np
-
-    from models.pathology.decision import TileTable, decide, usable_rows
-    from serving.pathology.workflow.sampling import weights
-
-    tile_rows = stages.order[: stages.ends[stage]]
-    table = TileTable(
-        tiles.places[tile_rows],
-        tiles.extent,
-        outputs.reasons[tile_rows],
-        outputs.logits[tile_rows],
-        outputs.embedding[tile_rows],
-        outputs.distance[tile_rows],
-        len(tiles),
-    )
-    used_rows = usable_rows(bundle.card, table)
-    weights_of_tiles = weights(stages.rank, stages.ends, stages.tops, stage)
-    count = weights_of_tiles[used_rows]
-    equal_weight_groups = [np.flatnonzero(count == weight) for weight in np.unique(count)]
-    bags = [
-        (table.embedding[used_rows[group]].astype(np.float32), float(count[group[0]])) for group in equal_weight_groups
-    ]
-    logits, raw_attention = graph.run_parts(bags)
-    attention = np.empty(len(used_rows), np.float32)
-    attention[np.concatenate(equal_weight_groups)] = raw_attention
-    return decide(bundle.card, policy, table, used_rows, logits, attention, weights_of_tiles)
-
-
-def measure_coarse(var: Path, version: str, slide_count: int) -> None:
-    import numpy as np
-
-    from datasets.slides import sandbox, tiling, tissue
-    from datasets.slides.simulate import pyramid
-    from datasets.slides.simulate.cell_types import CLASSES
-    from datasets.slides.simulate.slides import simulate_slide
-    from datasets.slides.tiling import GridConfig
-    from models.bundle import SLIDE_GRAPH, load_bundle
-    from models.pathology.card import SlideCard
-    from models.pathology.decision import is_settled
-    from models.pathology.onnx_sessions import SlideGraph
-    from models.pathology.policy import ReadingPolicy
-    from serving import settings
-    from serving.pathology.workflow.runner import TileRequest, TileRunner
-    from serving.pathology.workflow.sampling import darkness, plan
-
-    settings_read = settings.load_settings(environ={"YUHENG_HOME": str(var.parent)})
-    bundle = load_bundle(var / "bundles/pathology" / version, var / "keys/signing.pub.pem", SlideCard)
-    card, policy, graph = bundle.card, ReadingPolicy.load(bundle.policy), SlideGraph(bundle.extra_graphs[SLIDE_GRAPH])
-    assert card.mpp is not None
-    same_triage, shares = 0, []
-    with tempfile.TemporaryDirectory() as folder:
-        paths = settings_read.paths.model_copy(
-            update={"bundles": var / "bundles", "public_key": var / "keys/signing.pub.pem", "slides": Path(folder)}
-        )
-        runner = TileRunner(settings_read.model_copy(update={"paths": paths}))
-        for slide_index in range(slide_count):
-            label = CLASSES[slide_index % len(CLASSES)]
-            path = pyramid.write_tiff(
-                Path(folder) / "a.tiff", simulate_slide(9_000 + slide_index, label, *COARSE_SLIDE_SIZE)
-            )
-            with sandbox.open_slide(path) as slide_file:
-                tiles = tiling.tile_grid(
-                    slide_file.metadata, tissue.find_tissue(slide_file), GridConfig(card.mpp, card.side)
-                )
-                minimum = 2 * policy.adequacy.min_tiles
-                stages = plan(darkness(slide_file, tiles), tiles.cells, policy.reading.shares, minimum)
-            mpp = slide_file.metadata.mpp or (0.0, 0.0)
-            outputs = runner.infer(
-                TileRequest("a.tiff", mpp, tiles.positions, tiles.extent, card.model, version, bundle.digest)
-            )
-            runner.close_idle(0)
-            path.unlink()
-            stage_args = bundle, policy, graph, tiles, outputs, stages
-            full_reading = read_stage(*stage_args, -1)
-            for stage, end in enumerate(stages.ends):
-                stage_reading, share = read_stage(*stage_args, stage), end / len(tiles)
-                if is_settled(card, policy, stage_reading, policy.reading.unsure * ((1 - share) / share) ** 0.5):
-                    break
-            same_triage += full_reading.triage == stage_reading.triage
-            shares.append(share)
-            print(
-                f"{label:<5} {len(tiles):>5} tiles: {full_reading.triage} {full_reading.probability or 0:.3f}; "
-                f"{end:>4} of them: {stage_reading.triage} {stage_reading.probability or 0:.3f}",
-                flush=True,
-            )
-        runner.close()
-    print(
-        f"coarse to fine: {same_triage} of {slide_count} slides with the same triage, "
-        f"{np.mean(shares):.0%} of the tiles read "
-        "(goal: all, with at most a third)"
-    )
-
-
 # --- memory
 
 
@@ -372,11 +272,8 @@ def find_model(var: Path) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--var", type=Path, default=ROOT / "var")
-    parser.add_argument(
-        "--parts", nargs="+", choices=("speed", "coarse", "memory"), default=["speed", "coarse", "memory"]
-    )
+    parser.add_argument("--parts", nargs="+", choices=("speed", "memory"), default=["speed", "memory"])
     parser.add_argument("--rounds", type=int, default=3, help="rounds of the speed part")
-    parser.add_argument("--slides", type=int, default=20, help="slides of the coarse part")
     args = parser.parse_args()
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"
     var = args.var.resolve()
@@ -385,8 +282,6 @@ def main() -> None:
     print(f"model {card['model']} {version}: {card['backbone']}, {card['side']} px at {card['mpp']} um")
     if "speed" in args.parts:
         measure_speed(var, version, args.rounds)
-    if "coarse" in args.parts:
-        measure_coarse(var, version, args.slides)
     if "memory" in args.parts:
         measure_memory(var, version)
 

@@ -136,16 +136,15 @@ def decide(
     used_rows: NDArray[np.intp],
     logits: NDArray[np.float32] | None,
     attention: NDArray[np.float32] | None,
-    weights: NDArray[np.float64] | None = None,
 ) -> Reading:
-    """`used`: rows of the table that the slide graph saw; logits (classes,) and attention (used,) what it said, None
-    where there was no tile to show it. stands: (n,) for how many tiles of the slide each of the table's does, where not
-    all were read: how many are unknown is then an estimate."""
+    """Turn the outputs of the tile and slide graphs into a reading.
+
+    `used_rows`: rows of the table that the slide graph saw. logits (classes,) and attention (used,): its outputs, None
+    where no tile was usable.
+    """
     assert card.slide is not None, "only a card that reads slides comes here: models.pathology.card.readable"
     fit = table.reasons == ""
-    tile_weights = np.ones(len(table)) if weights is None else weights
-    unfamiliar = fit & ~_is_familiar(card, table)
-    unknown = round(fit.sum() * tile_weights[unfamiliar].sum() / max(1.0, tile_weights[fit].sum()))
+    unknown = int((fit & ~_is_familiar(card, table)).sum())
     probability = None if logits is None else _calibrated_probability(card, card.slide, logits[None])[0]
     min_tiles = policy.adequacy.min_tiles
     reasons = _abstention_reasons(card.slide, policy, int(fit.sum()), unknown, probability)
@@ -172,19 +171,6 @@ def decide(
         ),
         evidence=_evidence(card, policy, table, used_rows, attention),
     )
-
-
-def is_settled(card: SlideCard, policy: ReadingPolicy, reading: Reading, uncertainty: float) -> bool:
-    """Would the triage be the same with a probability that is off by `unsure`? Too few tiles settle nothing."""
-    assert card.slide is not None, "only a card that reads slides comes here: models.pathology.card.readable"
-    if reading.probability is None or not reading.adequacy.adequate:
-        return False
-    triages = set()
-    for offset in np.linspace(-uncertainty, uncertainty, 9):
-        probability = float(np.clip(reading.probability + offset, 0, 1))
-        reasons = _abstention_reasons(card.slide, policy, reading.adequacy.tiles, reading.tiles.unknown, probability)
-        triages.add("abstained" if reasons else _triage_for(policy, card.slide.point.threshold, probability))
-    return triages == {reading.triage}
 
 
 def tile_probability(card: SlideCard, logits: NDArray[np.float32]) -> NDArray[np.float64]:

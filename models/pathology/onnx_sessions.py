@@ -97,32 +97,26 @@ class SlideGraph:
         self._session = open_session(graph, threads)
 
     def run(self, embeddings: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        return self.run_chunks([(embeddings, 1.0)])
+        return self.run_chunks([embeddings])
 
-    def run_chunks(
-        self, chunks: Iterable[tuple[NDArray[np.float32], float]]
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """The same of a slide shown in parts, however large it is: the parts' weighted sums add up to the whole's.
+    def run_chunks(self, chunks: Iterable[NDArray[np.float32]]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """The same for a slide of any size, given in chunks: their weighted sums add up to that of the whole.
 
-        The logits are linear in that sum, and its bias counts once as the parts' shares sum to 1. With each part comes
-        how many tiles each of its tiles stands for; the attention is that of the one tile.
+        The logits are linear in that sum, and its bias counts once, as the chunks' shares sum to 1.
         """
         logits: list[NDArray[np.float32]] = []
         attention: list[NDArray[np.float32]] = []
         masses: list[NDArray[np.float32]] = []
-        counts: list[float] = []
-        for chunk, count in chunks:
+        for chunk in chunks:
             if chunk.ndim != 2 or not len(chunk):
                 raise ValueError(f"The embeddings are {chunk.shape}; (tiles, d) with at least one tile is needed.")
             outputs = self._session.run(["logits", "attention", "mass"], {"embeddings": chunk})
             for values, value in zip((logits, attention, masses), outputs, strict=True):
                 values.append(value)
-            counts.append(count)
         if not masses:
             raise ValueError("No embedding came; at least one tile is needed.")
-        shares = softmax(np.array(masses).reshape(-1) + np.log(np.array(counts, np.float32))).astype(np.float32)
-        tile_shares = shares / np.array(counts, np.float32)
-        full_attention = np.concatenate([share * chunk for share, chunk in zip(tile_shares, attention, strict=True)])
+        shares = softmax(np.array(masses).reshape(-1)).astype(np.float32)
+        full_attention = np.concatenate([share * chunk for share, chunk in zip(shares, attention, strict=True)])
         return (shares[:, None] * np.stack(logits)).sum(0), full_attention
 
 

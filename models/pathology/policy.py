@@ -52,15 +52,6 @@ class EvidencePolicy(Section):
 
 class InferencePolicy(Section):
     batch_size: Annotated[int, Field(ge=1, le=4_096, strict=True)]
-    coarse: bool
-    shares: Annotated[tuple[Annotated[float, Field(gt=0, lt=1, strict=True)], ...], Field(min_length=1)]
-    unsure: Annotated[float, Field(ge=0, le=1, strict=True)]
-
-    @model_validator(mode="after")
-    def _ascending(self) -> Self:
-        if list(self.shares) != sorted(set(self.shares)):
-            raise ValueError(f"reading.shares are {list(self.shares)}; each must be above the one before")
-        return self
 
 
 class PriorityPolicy(Section):

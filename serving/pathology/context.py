@@ -1,4 +1,4 @@
-"""What the slides' routes share: the store from the event loop, requests done once, who signs, who is audited."""
+"""What the slides' routes share: access to the store, idempotent requests, the signer, the audit of negatives."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ AUDIT_KEY_FILE = "audit.key"
 
 
 class SlideContext:
-    """What every route about slides needs: the store, the quota, whose slide it is and who signs."""
+    """Access to slides from the event loop, in the name of the caller."""
 
     def __init__(self, settings: Settings, store: Store, quota: Quota):
         self.settings, self.store, self.quota = settings, store, quota
@@ -39,32 +39,33 @@ class SlideContext:
         self._audit_key = b""
 
     def inbox(self, tenant: str) -> Path:
-        """The folder of which the tenant may name files."""
+        """The folder whose files the tenant may submit by name."""
         return self.settings.paths.slide_inbox / tenant
 
     # --- the store
 
     async def read(self, query: Callable[..., T], *args: Any, **options: Any) -> T:
-        """`query(engine, ...)` in a thread. Raises StoreUnavailable."""
+        """Run `query(engine, ...)` in a thread. Raises StoreUnavailableError."""
         return await self.store.read(query, *args, **options)
 
     async def write(self, transaction: Callable[[sa.Connection], T]) -> T:
-        """Raises StoreUnavailable, and Problem where the slide's state does not allow it."""
+        """Run a transaction. Raises StoreUnavailableError, and ProblemError if the slide's state forbids it."""
         with state_problems():
             return await self.store.write(transaction)
 
     async def run_once(
         self, request: Request, scope: str, digest: str, transaction: Callable[[sa.Connection], Row]
     ) -> tuple[Row, bool]:
-        """As idempotency.run_once; Problem too where the slide's state does not allow it."""
+        """As idempotency.run_once; raises ProblemError too if the slide's state forbids the transaction."""
         with state_problems():
             return await idempotency.run_once(self.store, request, scope, digest, transaction)
 
     async def earlier_response(self, request: Request, scope: str, digest: str) -> Row | None:
+        """As idempotency.earlier_response."""
         return await idempotency.earlier_response(self.store, request, scope, digest)
 
     async def load_slide(self, request: Request) -> Row:
-        """That of the address, where it is the caller's tenant's. Raises Problem."""
+        """The slide named by the path, if it belongs to the caller's tenant. Raises ProblemError."""
         slide_id = request.path_params["id"]
         row = (
             await self.read(slide_store.get, slide_id, request.principal.tenant)
@@ -78,10 +79,11 @@ class SlideContext:
     # --- the request
 
     async def parse_body(self, request: Request) -> tuple[Row, str]:
+        """The JSON object of the body, and the body's digest. Raises ProblemError."""
         return await json_object(request, self.settings.limits)
 
     def require_pathologist(self, request: Request) -> Principal:
-        """Who signs, by the name and licence of their token. Raises Problem."""
+        """The caller, if their token names a pathologist's licence. Raises ProblemError."""
         if request.principal.licence:
             return request.principal
         raise ProblemError("not_a_pathologist", actual="The caller has no licence", actual_zh="请求方没有执业证号")
@@ -89,7 +91,10 @@ class SlideContext:
     # --- the audit of negatives
 
     def selected_for_audit(self, slide_id: str) -> bool:
-        """Whether this slide is drawn for audit: always the same answer, which nobody can work out without the key."""
+        """Whether the slide is selected for audit if it is read as negative.
+
+        The answer for a slide never changes, and nobody can predict it without the key.
+        """
         if not self._audit_key:
             self._audit_key = _load_or_create_audit_key(self.slides_dir / AUDIT_KEY_FILE)
         draw = hmac.digest(self._audit_key, slide_id.encode(), "sha256")[:8]
@@ -97,13 +102,13 @@ class SlideContext:
 
 
 def _load_or_create_audit_key(path: Path) -> bytes:
-    """Made once; two gateways that start together agree on the one that was first."""
+    """The key file's content. If two gateways create it at the same time, both use the one that was created first."""
     if not path.exists():
         temp_path = storage.write_temp(path, os.urandom(32))
         try:
             os.link(temp_path, path)
         except FileExistsError:
-            pass  # another was first, and its key counts
+            pass  # another gateway was first, and its key counts
         finally:
             temp_path.unlink()
         storage.sync_dir(path.parent)
@@ -112,7 +117,7 @@ def _load_or_create_audit_key(path: Path) -> bytes:
 
 @contextmanager
 def state_problems() -> Iterator[None]:
-    """A transition that the slide's state does not allow, and a slide that is not there, as Problem."""
+    """Raise InvalidTransitionError and SlideNotFoundError as ProblemError."""
     try:
         yield
     except InvalidTransitionError as error:
@@ -122,7 +127,7 @@ def state_problems() -> Iterator[None]:
 
 
 def state_problem(current: str, target: str) -> ProblemError:
-    """A slide that is `found` cannot go `to`."""
+    """The problem that a slide in state `current` cannot change to `target`."""
     predecessors = [name for name, state in STATES.items() if target in state.next]
     return ProblemError(
         "slide_state",

@@ -1,15 +1,17 @@
-"""What the outputs call things, in English and Chinese. Bethesda's categories are those of TBS 2014."""
+"""Names and texts of the reports in English and Chinese. Bethesda categories follow TBS 2014."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
-ReportBody = Mapping[str, Any]  # a reading, or a signed report: the reading and what the pathologist added
+ReportBody = Mapping[str, Any]  # a reading, or a signed report: a reading with the pathologist's additions
 ReportStatus = Literal["draft", "signed", "amended"]
 
 
 class BilingualLabel(NamedTuple):
+    """A text in English and Chinese."""
+
     en: str
     zh: str
 
@@ -25,7 +27,7 @@ BETHESDA_CATEGORIES = {
     "UNSATISFACTORY": BilingualLabel("Unsatisfactory for evaluation", "标本不满意"),
 }
 
-CLASS_COLOURS = {  # told apart by the colour-blind (Okabe & Ito 2008); red, green, blue
+CLASS_COLOURS = {  # red, green, blue; distinguishable with colour blindness (Okabe & Ito 2008)
     "NILM": (0, 158, 115),
     "ASC-US": (86, 180, 233),
     "LSIL": (230, 159, 0),
@@ -47,10 +49,10 @@ TRIAGE_MEANINGS = {
         "Below the operating point: nothing suspicious was found.", "低于工作点：未见可疑改变。"
     ),
     "review": BilingualLabel(
-        "At or above the operating point: a pathologist looks.", "达到或高于工作点：须由病理医师复核。"
+        "At or above the operating point: a pathologist must review it.", "达到或高于工作点：须由病理医师复核。"
     ),
     "positive": BilingualLabel(
-        "More likely than not abnormal: a pathologist looks first.", "异常可能性较大：优先由病理医师判读。"
+        "More likely than not abnormal: a pathologist should review it first.", "异常可能性较大：优先由病理医师判读。"
     ),
     "abstained": BilingualLabel(
         "The AI gives no answer for this slide, for the reasons below.", "AI 对本切片不作判断，原因如下。"
@@ -73,7 +75,7 @@ REJECTION_REASONS = {
 }
 MPP_SOURCE_LABELS = {
     "file": BilingualLabel("from the file", "取自文件"),
-    "operator": BilingualLabel("given by who sent it", "由送检方填写"),
+    "operator": BilingualLabel("given by the sender", "由送检方填写"),
 }
 STATUS_LABELS = {
     "draft": BilingualLabel("DRAFT - not signed", "草稿 - 未签发"),
@@ -81,30 +83,31 @@ STATUS_LABELS = {
     "amended": BilingualLabel("AMENDED", "已更正"),
 }
 PATIENT_RISK_NOTE = BilingualLabel(
-    "A separate statement from the request form and the health record. It may raise this slide's priority; it never "
-    "lowers the image result and took no part in it.",
+    "A separate statement, based on the request form and the health record. It may raise this slide's priority; it "
+    "never lowers the image result and had no part in it.",
     "依据申请单与健康档案的独立提示；可提高优先级，绝不降低图像结果，也未参与图像判读。",
 )
 INTENDED_USE_LIMITS = BilingualLabel(
-    "The AI assists and never signs. It is not for diagnosis without a pathologist, not for specimens, stains or "
-    "preparations other than those of its model card, and a negative triage does not rule disease out.",
+    "The AI assists and never signs. It must not be used for diagnosis without a pathologist, nor for specimens, "
+    "stains or preparations other than those on its model card. A negative triage does not rule out disease.",
     "AI 仅作辅助，不签发报告。不得脱离病理医师单独用于诊断；不适用于模型卡以外的标本、染色或制片；"
     "阴性分流不能排除疾病。",
 )
 SIMULATED_NOTICE = BilingualLabel(
-    "SIMULATED: made with a model or a slide that was invented. Not for any patient.",
+    "SIMULATED: made with an invented model or slide. Not for use with any patient.",
     "模拟数据：由虚构的模型或切片产生，不得用于任何患者。",
 )
 
 
 def report_status(body: ReportBody) -> ReportStatus:
+    """Whether the body is a draft, signed, or signed as an amendment."""
     if not body.get("signed_by"):
         return "draft"
     return "amended" if body.get("amends") else "signed"
 
 
 def diagnosis_label(body: ReportBody) -> BilingualLabel | None:
-    """What the pathologist wrote: a category of TBS with its code, or free text as it stands."""
+    """The signed diagnosis: a TBS category with its code, or free text unchanged; None if there is none."""
     diagnosis = body.get("diagnosis")
     if not diagnosis or report_status(body) == "draft":
         return None
@@ -117,5 +120,5 @@ def diagnosis_label(body: ReportBody) -> BilingualLabel | None:
 
 
 def label_for(labels: Mapping[str, BilingualLabel], code: object) -> BilingualLabel:
-    """A word that this version does not know stands as it came."""
+    """The label of a code; a code that is not in the table is its own label."""
     return labels.get(str(code), BilingualLabel(str(code), str(code)))

@@ -17,13 +17,15 @@ from serving.core.http.schema import (
     path_param,
     query_params,
 )
-from serving.pathology import shown, turnaround
+from serving.pathology import turnaround
 from serving.pathology.report.routes import FORMATS, ReportQuery
 from serving.pathology.report.signing import report_models
 from serving.pathology.routes import WorklistQuery
 from serving.pathology.slides.states import STATES
 from serving.pathology.upload import request_form
-from serving.pathology.upload.tus import ALGORITHMS, EXTENSIONS, PART_MEDIA_TYPE, VERSION
+from serving.pathology.upload.tus import EXTENSIONS, PART_MEDIA_TYPE
+from serving.pathology.upload.tus_headers import ALGORITHMS, VERSION
+from serving.pathology.viewer.openapi import VIEWER_PROBLEMS, viewer_paths
 from serving.settings import Settings
 
 SIGN_PROBLEMS = (*BODY_PROBLEMS, "not_a_pathologist", "unknown_slide", "slide_state", "bad_header", "invalid_request",
@@ -55,7 +57,7 @@ PROBLEMS: dict[str, tuple[str, ...]] = {
     "POST /v1/slides/{id}/review": ("not_a_pathologist", "unknown_slide", "slide_state", *STORE_PROBLEMS),
     "POST /v1/slides/{id}/sign": SIGN_PROBLEMS,
     "POST /v1/slides/{id}/amend": SIGN_PROBLEMS,
-    **shown.VIEWER_PROBLEMS,
+    **VIEWER_PROBLEMS,
 }  # fmt: skip
 
 METADATA_PAIR = "[A-Za-z0-9_]+ [A-Za-z0-9+/]*={0,2}"  # of Upload-Metadata
@@ -71,7 +73,7 @@ REPLAYED_HEADER = {
 
 
 def paths(settings: Settings) -> Schema:
-    return _upload_paths(settings) | _slide_paths() | _report_paths(settings) | shown.viewer_paths()
+    return _upload_paths(settings) | _slide_paths() | _report_paths(settings) | viewer_paths()
 
 
 def _upload_paths(settings: Settings) -> Schema:

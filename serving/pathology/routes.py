@@ -1,8 +1,8 @@
-"""The slides' routes: what each takes and gives is in serving/openapi.py. Uploads are in uploads.py.
+"""Routes of slides: submission by reference, worklist, one slide, cancellation; and the table of all slide routes.
 
-    Pathology(settings, store, quota).routes()     # pattern -> method -> handler, merged into the gateway's
+    PathologyRoutes(settings, store, quota).routes()     # pattern -> method -> handler, merged into the gateway's
 
-Further addresses (deep zoom) are a class over Desk with `routes` of its own, and one line in ours.
+Uploads, viewer and reports have route classes in their folders; openapi.py describes requests and responses.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from serving.core.http.request import JSONResponse, Request, Response
 from serving.core.http.router import Routes
 from serving.core.http.validation import FLAG, RequestModel, matching, one_of, parse_query, validate, whole_number
 from serving.core.identifiers import new_id
-from serving.pathology import pages, turnaround
+from serving.pathology import turnaround
 from serving.pathology.context import ID_PATTERN, Row, SlideContext, state_problem
 from serving.pathology.report.render import ReportRenderer, heatmap_file, slide_file
 from serving.pathology.report.routes import ReportRoutes
@@ -53,6 +53,8 @@ class WorklistQuery(RequestModel):
 
 
 class PathologyRoutes:
+    """All routes under /v1/slides and /v1/uploads, and the background tasks that they need."""
+
     def __init__(self, settings: Settings, store: Store, quota: Quota):
         self.settings = settings
         self.context = SlideContext(settings, store, quota)
@@ -74,7 +76,6 @@ class PathologyRoutes:
 
     def routes(self) -> Routes:
         return {
-            **pages.routes(),
             **self.tus_routes.routes(),
             **self.tile_routes.routes(),
             "/v1/slides": {"GET": self.worklist, "POST": self.submit},
@@ -88,7 +89,7 @@ class PathologyRoutes:
         }
 
     async def _load_slide_image(self, request: Request) -> SlideImage:
-        """What there is to look at of the address's slide. Raises Problem before there is a copy without names."""
+        """The files of the slide named by the path. Raises ProblemError before it has been de-identified."""
         slide = await self.context.load_slide(request)
         slide_dir = self.settings.paths.slides / slide["id"]
         path = await asyncio.to_thread(slide_file, slide_dir, slide["name"])
@@ -97,10 +98,10 @@ class PathologyRoutes:
         heatmap = await asyncio.to_thread(heatmap_file, slide_dir)
         return SlideImage(path, str(slide["sha256"]), slide["mpp"], slide["state"], slide["reading"], heatmap)
 
-    # --- a slide named, not sent
+    # --- submission by reference
 
     async def submit(self, request: Request) -> Response:
-        """A file of the inbox, or an upload whose form or SHA-256 was still to be told."""
+        """Submit an inbox file, or the missing form and SHA-256 of an upload."""
         payload, digest = await self.context.parse_body(request)
         submission, errors = validate(request_form.Submission, payload)
         errors = errors if submission is None else submission.errors()
@@ -172,7 +173,7 @@ class PathologyRoutes:
         return await self._submission_response(result["slide"], replayed=replayed or result["upload"] is None)
 
     async def _canonical_slide_id(self, slide: Row) -> str:
-        """The earlier slide where this one turned out to be the same, else its own id."""
+        """The id of the earlier slide if this one turned out to be its duplicate, else its own id."""
         for event in reversed(await self.context.read(slide_store.events_after, slide["id"])):
             if "same_as" in event["detail"]:
                 return str(event["detail"]["same_as"])
@@ -180,13 +181,13 @@ class PathologyRoutes:
 
     async def _submission_response(self, slide_id: str, replayed: bool) -> Response:
         row = await self.context.read(slide_store.get, slide_id)
-        assert row is not None, "it was made or found just now"
+        assert row is not None, "it was created or found a moment ago"
         headers = {"Location": f"/v1/slides/{slide_id}"} | ({"Idempotent-Replayed": "true"} if replayed else {})
         return JSONResponse(
             slide_to_json(row, include_details=True), status_code=200 if replayed else 202, headers=headers
         )
 
-    # --- slides told of
+    # --- queries
 
     async def worklist(self, request: Request) -> Response:
         query = parse_query(request, WorklistQuery)
@@ -227,7 +228,7 @@ class PathologyRoutes:
 
 
 def _is_arriving(connection: sa.Connection, slide: Row) -> bool:
-    """Whether it is there, or will be without anybody's doing: an upload may never be sent on."""
+    """Whether the slide has arrived or is being copied from the inbox; an upload may never be continued."""
     if slide["state"] != "uploading":
         return True
     upload = slide_store.upload_for_slide(connection, slide["id"])
@@ -235,7 +236,7 @@ def _is_arriving(connection: sa.Connection, slide: Row) -> bool:
 
 
 def slide_to_json(row: Row, include_details: bool = False) -> Row:
-    """A slide as the API tells it; `whole` with its request form and its reading."""
+    """A slide as returned by the API; with details, its request form and its reading are included."""
     state = STATES[row["state"]]
     negative = row["triage"] == "negative"
     payload: Row = {
@@ -248,7 +249,8 @@ def slide_to_json(row: Row, include_details: bool = False) -> Row:
         "progress": {"done": row["done"], "total": row["total"]},
         "priority": row["priority"],
         "triage": row["triage"],
-        "audit": negative and row["audit"] and row["state"] in SIGNED,  # who reads it does not know before
+        # Hidden until the slide is signed, so that it does not influence the pathologist.
+        "audit": negative and row["audit"] and row["state"] in SIGNED,
         "to_review": row["state"] in TO_REVIEW and (not negative or row["audit"]),
         "model": None if row["model"] is None else {"name": row["model"], **_pick(row, "version", "bundle")},
         **_pick(row, "created", "updated"),

@@ -1,7 +1,8 @@
-"""GET /v1/slides/turnaround: slides by state, and how long those of the last 30 days took from arrival on.
+"""GET /v1/slides/turnaround: slides by state, and the turnaround times of the last 30 days.
 
-A slide has arrived when the whole of it is here; it is read when its reading is ready, or the AI gave no answer.
-The times are of those that are done alone, so those that still wait are told beside them, however long ago they came.
+A slide has arrived when it has been received completely; it has been read when its reading is ready or the AI has
+abstained. The times cover only slides that are done, so slides that still wait are counted separately, whenever they
+arrived.
 """
 
 from __future__ import annotations
@@ -20,13 +21,14 @@ from serving.pathology.slides import turnaround as turnaround_store
 from serving.pathology.slides.states import STATES
 
 WINDOW_DAYS = 30
-MAX_SLIDES = 10_000  # slides whose times are looked at, the newest
+MAX_SLIDES = 10_000  # the newest slides, over which times are computed
 
 
 async def turnaround_response(context: SlideContext, request: Request) -> Response:
-    parse_query(request, RequestModel)  # which takes no parameter
+    """Answer the request. Raises ProblemError for a query parameter."""
+    parse_query(request, RequestModel)  # the route takes none
     tenant, since = request.principal.tenant, datetime.now(UTC) - timedelta(days=WINDOW_DAYS)
-    first_id = f"{int(since.timestamp() * 1_000):012x}"  # ids begin with their time
+    first_id = f"{int(since.timestamp() * 1_000):012x}"  # ids begin with the time of their creation
     counts = await context.read(turnaround_store.count_by_state, tenant)
     state_times = await context.read(turnaround_store.state_times, tenant, first_id, MAX_SLIDES)
     payload = {
@@ -43,8 +45,10 @@ async def turnaround_response(context: SlideContext, request: Request) -> Respon
 def turnaround_stats(
     state_times: Sequence[dict[str, str]], waiting: Mapping[str, tuple[int, str]] | None = None
 ) -> dict[str, Any]:
-    """From the times at which slides reached their states: how long until they were read and until they were signed.
-    `waiting`: what of -> how many, and when the first of them arrived."""
+    """Statistics, in seconds, of the times from arrival to reading and to signature.
+
+    state_times: per slide, state -> when it was first reached. waiting: as turnaround_store.waiting_summary.
+    """
     read_seconds, signed_seconds = [], []
     for times in state_times:
         if turnaround_store.ARRIVAL_STATE not in times:
@@ -69,7 +73,7 @@ def _elapsed_seconds(arrived: datetime, timestamp: str) -> float:
 
 
 def _summarise(seconds: list[float]) -> dict[str, Any]:
-    """Median, and the 90th percentile by nearest rank: the time within which nine of ten were done."""
+    """Number, median, and 90th percentile by the nearest-rank method."""
     if not seconds:
         return {"slides": 0, "median_seconds": None, "p90_seconds": None}
     ordered = sorted(seconds)

@@ -1,74 +1,74 @@
-"""How the tests open a slide in the viewer and look at it."""
+"""Helpers of the viewer's tests: open a slide, read its colours, wait until it is displayed, check its contrast."""
 
 from __future__ import annotations
 
-from tests.browser.clinic import read
+from tests.browser.clinic import read_slide_row
 
 ID = "0" * 31 + "1"
-EDGE = "#image .openseadragon-canvas canvas"
+CANVAS_SELECTOR = "#image .openseadragon-canvas canvas"
 
 
-def opened(page, clinic, slide=None):
-    clinic.slides[ID] = slide or read(ID)
+def open_slide(page, clinic, slide=None):
+    clinic.slides[ID] = slide or read_slide_row(ID)
     page.goto(f"/console/slides/{ID}")
     page.wait_for_selector("#panel .triage")
     return page
 
 
-def painted(page) -> list[int]:
-    """Mean red, green, blue of what the viewer shows."""
+def mean_colour(page) -> list[int]:
+    """Mean red, green and blue of the viewer's canvas."""
     return page.evaluate(
         """selector => {
             const canvas = document.querySelector(selector);
             const data = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
             const sum = [0, 0, 0];
-            for (let at = 0; at < data.length; at += 4) for (const one of [0, 1, 2]) sum[one] += data[at + one];
-            return sum.map((each) => Math.round((4 * each) / data.length));
+            for (let i = 0; i < data.length; i += 4) for (const k of [0, 1, 2]) sum[k] += data[i + k];
+            return sum.map((value) => Math.round((4 * value) / data.length));
         }""",
-        EDGE,
+        CANVAS_SELECTOR,
     )
 
 
-def repainted(page, *others: list[int]) -> list[int]:
-    """Once the viewer shows none of `others` any longer: it paints at the browser's next frames, not at once."""
+def wait_for_other_colour(page, *others: list[int]) -> list[int]:
+    """Wait until the canvas has a mean colour other than `others`, and return it; painting takes a few frames."""
     for _ in range(100):
         page.wait_for_timeout(150)
-        if (found := painted(page)) not in others:
-            return found
-    raise AssertionError(f"it still shows {found}")
+        if (current := mean_colour(page)) not in others:
+            return current
+    raise AssertionError(f"the mean colour is still {current}")
 
 
-def settled(page) -> None:
-    """Once nothing is on its way and two looks in a row find the same picture, spots and scale."""
+def wait_until_still(page) -> None:
+    """Wait until no request is pending and two snapshots in a row are equal."""
     page.wait_for_load_state("networkidle")
-    before = None
+    previous = None
     for _ in range(100):
         page.wait_for_timeout(150)
-        found = page.evaluate(LOOK, EDGE)
-        if found == before:
+        current = page.evaluate(SNAPSHOT, CANVAS_SELECTOR)
+        if current == previous:
             return
-        before = found
-    raise AssertionError("the picture does not come to rest")
+        previous = current
+    raise AssertionError("the image keeps changing")
 
 
-LOOK = """selector => {
+SNAPSHOT = """selector => {
     const canvas = document.querySelector(selector);
     const marks = [...document.querySelectorAll(".evidence-mark")];
     const boxes = marks.map((mark) => JSON.stringify(mark.getBoundingClientRect()));
     return [canvas && canvas.toDataURL(), ...boxes, document.querySelector("#bar")?.innerText].join();
 }"""
 
-CONTRAST = """() => {
-  const light = (text) => {
-    const [red, green, blue] = text.match(/[\\d.]+/g).slice(0, 3).map((each) => {
-      const value = each / 255;
+LOW_CONTRAST_TEXT = """() => {
+  const luminance = (text) => {
+    const [red, green, blue] = text.match(/[\\d.]+/g).slice(0, 3).map((channel) => {
+      const value = channel / 255;
       return value <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4;
     });
     return 0.2126 * red + 0.7152 * green + 0.0722 * blue;
   };
-  const behind = (element) => {
-    for (let at = element; at; at = at.parentElement) {
-      const color = getComputedStyle(at).backgroundColor;
+  const background = (element) => {
+    for (let node = element; node; node = node.parentElement) {
+      const color = getComputedStyle(node).backgroundColor;
       const parts = color.match(/[\\d.]+/g).map(Number);
       if (parts.length === 3 || parts[3] > 0.8) return color;
     }
@@ -80,8 +80,9 @@ CONTRAST = """() => {
     const element = walk.currentNode.parentElement;
     const text = walk.currentNode.textContent.trim();
     if (!text || !element.checkVisibility() || element.closest("script, option")) continue;
-    const [one, other] = [light(getComputedStyle(element).color), light(behind(element))].sort((a, b) => b - a);
-    if ((one + 0.05) / (other + 0.05) < 4.5) poor.push(`${element.className}: ${text.slice(0, 40)}`);
+    const colors = [getComputedStyle(element).color, background(element)];
+    const [lighter, darker] = colors.map(luminance).sort((a, b) => b - a);
+    if ((lighter + 0.05) / (darker + 0.05) < 4.5) poor.push(`${element.className}: ${text.slice(0, 40)}`);
   }
   return poor;
 }"""

@@ -1,4 +1,4 @@
-"""A small service for the viewer's tests: the real pages, pictures and reports over slides that are held in memory."""
+"""A small service for the viewer's tests: the real pages, pictures and reports over slides that are slide in memory."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ from tests.serving.pathology import fake_readings
 
 TOKEN = "a-token-of-a-test"
 PERSON = {"name": "王敏", "licence": "110330200012345"}
-AT = "2026-11-25T09:02:41Z"
+TIMESTAMP = "2026-11-25T09:02:41Z"
 
 
-def row(slide: str, state: str, **more: Any) -> dict[str, Any]:
-    """As GET /v1/slides/{id} gives it."""
-    told = {"slide_id": slide, "state": state, "code": None, "reasons": [], "name": "CMU-1-Small-Region.svs"}
-    told |= {"sha256": fake_readings.READING["slide"]["sha256"], "bytes": 1_938_955, "accession": "C2026-004217"}
-    told |= {
+def slide_row(slide: str, state: str, **overrides: Any) -> dict[str, Any]:
+    """A slide as GET /v1/slides/{id} returns it."""
+    columns = {"slide_id": slide, "state": state, "code": None, "reasons": [], "name": "CMU-1-Small-Region.svs"}
+    columns |= {"sha256": fake_readings.READING["slide"]["sha256"], "bytes": 1_938_955, "accession": "C2026-004217"}
+    columns |= {
         "specimen": "cervical_cytology",
         "progress": {"done": 0, "total": 0},
         "priority": 0,
@@ -45,49 +45,51 @@ def row(slide: str, state: str, **more: Any) -> dict[str, Any]:
         "to_review": state in ("ready", "abstained", "in_review"),
         "reading": None,
     }
-    return told | {"created": "2026-11-25T08:28:00Z", "updated": "2026-11-25T08:30:12Z"} | more
+    return columns | {"created": "2026-11-25T08:28:00Z", "updated": "2026-11-25T08:30:12Z"} | overrides
 
 
-def read(slide: str, state: str = "ready", reading: dict[str, Any] | None = None, **more: Any) -> dict[str, Any]:
+def read_slide_row(
+    slide: str, state: str = "ready", reading: dict[str, Any] | None = None, **overrides: Any
+) -> dict[str, Any]:
     reading = {**(reading or fake_readings.READING), "slide_id": slide}
-    return row(slide, state, reading=reading, triage=reading["triage"], priority=reading["priority"], **more)
+    return slide_row(slide, state, reading=reading, triage=reading["triage"], priority=reading["priority"], **overrides)
 
 
-async def anybody(request: Request, roles: frozenset[str]) -> Principal:
+async def allow_anybody(request: Request, roles: frozenset[str]) -> Principal:
     return LOCAL_PRINCIPAL
 
 
 class Clinic:
-    """Routes as the gateway has them; `slides` and `events` are for tests to set."""
+    """The gateway's routes; tests set `slides` and `events`."""
 
     def __init__(self, folder: Path):
         self.slides: dict[str, dict[str, Any]] = {}
         self.reports: dict[str, list[dict[str, Any]]] = {}
         self.events: dict[str, list[tuple[str, dict[str, Any]]]] = {}
         self.uploads: dict[str, dict[str, Any]] = {}
-        self.asked: list[tuple[str, str, int]] = []
-        self.cut = 0  # parts of an upload to refuse
+        self.requests: list[tuple[str, str, int]] = []
+        self.cut = 0  # number of parts to interrupt
         self.heat = folder / "heat.npz"
-        probability, attention = fake_readings.heat()
+        probability, attention = fake_readings.heatmap()
         np.savez(self.heat, probability=probability, attention=attention)
-        self.images = TileRoutes(self.shown)
-        one = "/v1/slides/{id}"
+        self.images = TileRoutes(self.load_image)
+        base = "/v1/slides/{id}"
         self.routes: Routes = {
             **pages.routes(),
             **self.images.routes(),
             "/v1/session": {"GET": self.session, "POST": self.sign_in, "DELETE": self.sign_out},
             "/v1/slides": {"GET": self.worklist},
             "/v1/slides/turnaround": {"GET": self.turnaround},
-            one: {"GET": self.slide},
-            f"{one}/report": {"GET": self.report},
-            f"{one}/review": {"POST": self.review},
-            f"{one}/sign": {"POST": self.sign},
-            f"{one}/amend": {"POST": self.sign},
+            base: {"GET": self.slide},
+            f"{base}/report": {"GET": self.report},
+            f"{base}/review": {"POST": self.review},
+            f"{base}/sign": {"POST": self.sign},
+            f"{base}/amend": {"POST": self.sign},
             "/v1/uploads": {"POST": self.create},
             "/v1/uploads/{id}": {"HEAD": self.head, "PATCH": self.patch},
         }
         roles = {(path, method): frozenset[str]() for path, methods in self.routes.items() for method in methods}
-        self.router = Router(self.routes, roles, anybody, Metrics(), 65_536)
+        self.router = Router(self.routes, roles, allow_anybody, Metrics(), 65_536)
         self.router.ready = True
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
@@ -96,136 +98,140 @@ class Clinic:
 
         async def recording_send(message: Any) -> None:
             if message["type"] == "http.response.start":
-                self.asked.append((scope["method"], scope["path"], message["status"]))
+                self.requests.append((scope["method"], scope["path"], message["status"]))
             await send(message)
 
         await self.router(scope, receive, recording_send)
 
-    def held(self, call: Request) -> dict[str, Any]:
-        if call.path_params["id"] not in self.slides:
-            raise ProblemError("not_found", actual=call.path_params["id"])
-        return self.slides[call.path_params["id"]]
+    def slide_of(self, request: Request) -> dict[str, Any]:
+        if request.path_params["id"] not in self.slides:
+            raise ProblemError("not_found", actual=request.path_params["id"])
+        return self.slides[request.path_params["id"]]
 
-    async def shown(self, call: Request) -> SlideImage:
-        held = self.held(call)
-        return SlideImage(fake_readings.CMU, held["sha256"], None, held["state"], held["reading"], self.heat)
+    async def load_image(self, request: Request) -> SlideImage:
+        slide = self.slide_of(request)
+        return SlideImage(fake_readings.CMU, slide["sha256"], None, slide["state"], slide["reading"], self.heat)
 
-    async def worklist(self, call: Request) -> Response:
-        ordered = sorted(self.slides.values(), key=lambda each: -each["priority"])
-        return JSONResponse({"slides": [{**each, "reading": None} for each in ordered]})
+    async def worklist(self, request: Request) -> Response:
+        ordered = sorted(self.slides.values(), key=lambda slide: -slide["priority"])
+        return JSONResponse({"slides": [{**slide, "reading": None} for slide in ordered]})
 
-    async def turnaround(self, call: Request) -> Response:
-        states = [each["state"] for each in self.slides.values()]
-        told = {"days": 30, "slides": len(states), "states": {state: states.count(state) for state in STATES}}
-        told["awaiting"] = states.count("ready") + states.count("abstained")
-        return JSONResponse(told | turnaround.turnaround_stats([]))
+    async def turnaround(self, request: Request) -> Response:
+        states = [slide["state"] for slide in self.slides.values()]
+        payload = {"days": 30, "slides": len(states), "states": {state: states.count(state) for state in STATES}}
+        payload["awaiting"] = states.count("ready") + states.count("abstained")
+        return JSONResponse(payload | turnaround.turnaround_stats([]))
 
-    async def slide(self, call: Request) -> Response:
-        held = self.held(call)
-        if "text/event-stream" not in (call.headers.get("accept") or ""):
-            return JSONResponse(held)
+    async def slide(self, request: Request) -> Response:
+        slide = self.slide_of(request)
+        if "text/event-stream" not in (request.headers.get("accept") or ""):
+            return JSONResponse(slide)
 
-        async def told() -> AsyncGenerator[bytes, None]:
+        async def stream_events() -> AsyncGenerator[bytes, None]:
             yield b"retry: 500\n\n"
-            known = int(call.headers.get("last-event-id") or 0)
-            for number, (kind, change) in list(enumerate(self.events.get(held["slide_id"], []), 1))[known:]:
+            known = int(request.headers.get("last-event-id") or 0)
+            for number, (kind, change) in list(enumerate(self.events.get(slide["slide_id"], []), 1))[known:]:
                 await asyncio.sleep(0.4)
-                held.update({"progress": change} if kind == "progress" else change)
+                slide.update({"progress": change} if kind == "progress" else change)
                 detail = {
                     "id": number,
-                    "at": AT,
-                    "state": held["state"],
+                    "at": TIMESTAMP,
+                    "state": slide["state"],
                     "detail": change if kind == "progress" else {},
                 }
                 yield f"id: {number}\nevent: {kind}\ndata: {json.dumps(detail)}\n\n".encode()
             await asyncio.sleep(3)
 
-        return StreamingResponse(told(), headers={"Cache-Control": "no-store"}, media_type="text/event-stream")
+        return StreamingResponse(stream_events(), headers={"Cache-Control": "no-store"}, media_type="text/event-stream")
 
-    async def report(self, call: Request) -> Response:
-        held, kind = self.held(call), call.scope["query_string"].decode()
-        signed = self.reports.get(held["slide_id"])
-        body = signed[-1] if signed else held["reading"]
+    async def report(self, request: Request) -> Response:
+        slide, kind = self.slide_of(request), request.scope["query_string"].decode()
+        signed = self.reports.get(slide["slide_id"])
+        body = signed[-1] if signed else slide["reading"]
         if kind == "format=pdf":
-            return Response(pdf.render(body, None, fake_readings.heat()[0]), media_type="application/pdf")
+            return Response(pdf.render(body, None, fake_readings.heatmap()[0]), media_type="application/pdf")
         return JSONResponse(fhir.build_diagnostic_report(body) if kind == "format=fhir" else body)
 
-    # --- who asks: anybody may look, and a cookie says who signs
+    # --- the session: anybody may read, and a cookie names the signer
 
-    def person(self, call: Request) -> dict[str, str]:
-        if f"yuheng_session={TOKEN}" not in (call.headers.get("cookie") or ""):
+    def person(self, request: Request) -> dict[str, str]:
+        if f"yuheng_session={TOKEN}" not in (request.headers.get("cookie") or ""):
             raise ProblemError("not_a_pathologist", actual="The caller has no licence")
         return PERSON
 
-    async def session(self, call: Request) -> Response:
-        known = TOKEN in (call.headers.get("cookie") or "")
+    async def session(self, request: Request) -> Response:
+        known = TOKEN in (request.headers.get("cookie") or "")
         return JSONResponse(
             {"tenant": "local", "roles": ["clinic"], **(PERSON if known else dict.fromkeys(PERSON, ""))}
         )
 
-    async def sign_in(self, call: Request) -> Response:
-        if json.loads(await read_body(call, 100_000, 5)) != {"token": TOKEN}:
+    async def sign_in(self, request: Request) -> Response:
+        if json.loads(await read_body(request, 100_000, 5)) != {"token": TOKEN}:
             raise ProblemError("bad_token", actual="The token is nobody's")
         cookie = f"yuheng_session={TOKEN}; Path=/; HttpOnly; SameSite=Strict"
         return JSONResponse(
             {"tenant": "local", "roles": ["clinic", "pathologist"], **PERSON}, headers={"Set-Cookie": cookie}
         )
 
-    async def sign_out(self, call: Request) -> Response:
+    async def sign_out(self, request: Request) -> Response:
         return Response(status_code=204, headers={"Set-Cookie": "yuheng_session=; Path=/; Max-Age=0"})
 
-    async def review(self, call: Request) -> Response:
-        held = self.held(call)
-        self.person(call)
-        held["state"] = "in_review"
-        return JSONResponse(held)
+    async def review(self, request: Request) -> Response:
+        slide = self.slide_of(request)
+        self.person(request)
+        slide["state"] = "in_review"
+        return JSONResponse(slide)
 
-    async def sign(self, call: Request) -> Response:
-        held, person = self.held(call), self.person(call)
-        told = json.loads(await read_body(call, 100_000, 5))
-        versions = self.reports.setdefault(held["slide_id"], [])
+    async def sign(self, request: Request) -> Response:
+        slide, person = self.slide_of(request), self.person(request)
+        fields = json.loads(await read_body(request, 100_000, 5))
+        versions = self.reports.setdefault(slide["slide_id"], [])
         number = len(versions) + 1
-        body = {**held["reading"], **told, "signed_by": person, "signed_at": AT, "version": number}
+        body = {**slide["reading"], **fields, "signed_by": person, "signed_at": TIMESTAMP, "version": number}
         versions.append(body | {"amends": number - 1 or None})
-        held["state"] = "amended" if number > 1 else "signed"
+        slide["state"] = "amended" if number > 1 else "signed"
         return JSONResponse(versions[-1])
 
-    # --- as much of tus as a client needs
+    # --- the part of tus that the console uses
 
-    async def create(self, call: Request) -> Response:
-        pairs = [pair.strip().split(" ") for pair in (call.headers.get("upload-metadata") or "").split(",")]
+    async def create(self, request: Request) -> Response:
+        pairs = [pair.strip().split(" ") for pair in (request.headers.get("upload-metadata") or "").split(",")]
         metadata = {name: base64.b64decode(value).decode() for name, value in pairs}
-        slide = new_id()
-        self.slides[slide] = row(slide, "uploading", accession=metadata["accession"], name=metadata["filename"])
-        length = int(call.headers.get("upload-length") or 0)
-        self.uploads[slide] = {"data": io.BytesIO(), "length": length, "metadata": metadata}
-        headers = {"Location": f"/v1/uploads/{slide}", "Slide-Id": slide, "Tus-Resumable": "1.0.0"}
+        slide_id = new_id()
+        self.slides[slide_id] = slide_row(
+            slide_id, "uploading", accession=metadata["accession"], name=metadata["filename"]
+        )
+        length = int(request.headers.get("upload-length") or 0)
+        self.uploads[slide_id] = {"data": io.BytesIO(), "length": length, "metadata": metadata}
+        headers = {"Location": f"/v1/uploads/{slide_id}", "Slide-Id": slide_id, "Tus-Resumable": "1.0.0"}
         return Response(status_code=201, headers=headers)
 
-    async def head(self, call: Request) -> Response:
-        upload = self.uploads[call.path_params["id"]]
-        told = {"Upload-Offset": str(upload["data"].tell()), "Upload-Length": str(upload["length"])}
-        return Response(headers={**told, "Tus-Resumable": "1.0.0", "Cache-Control": "no-store"})
+    async def head(self, request: Request) -> Response:
+        upload = self.uploads[request.path_params["id"]]
+        headers = {"Upload-Offset": str(upload["data"].tell()), "Upload-Length": str(upload["length"])}
+        return Response(headers={**headers, "Tus-Resumable": "1.0.0", "Cache-Control": "no-store"})
 
-    async def patch(self, call: Request) -> Response:
-        upload = self.uploads[call.path_params["id"]]
-        part = await read_body(call, 100_000_000, 30)
+    async def patch(self, request: Request) -> Response:
+        upload = self.uploads[request.path_params["id"]]
+        chunk = await read_body(request, 100_000_000, 30)
         if self.cut:
             self.cut -= 1
-            upload["data"].write(part[: len(part) // 3])
-            return JSONResponse(b"{}", status_code=500)
-        upload["data"].write(part)
+            upload["data"].write(chunk[: len(chunk) // 3])
+            return JSONResponse({}, status_code=500)
+        upload["data"].write(chunk)
         if upload["data"].tell() == upload["length"]:
-            found = hashlib.sha256(upload["data"].getvalue()).hexdigest()
-            matches = found == upload["metadata"]["sha256"]
-            self.slides[call.path_params["id"]].update(state="verifying" if matches else "failed", sha256=found)
+            actual_sha256 = hashlib.sha256(upload["data"].getvalue()).hexdigest()
+            matches = actual_sha256 == upload["metadata"]["sha256"]
+            self.slides[request.path_params["id"]].update(
+                state="verifying" if matches else "failed", sha256=actual_sha256
+            )
         return Response(
             status_code=204, headers={"Upload-Offset": str(upload["data"].tell()), "Tus-Resumable": "1.0.0"}
         )
 
 
 class Server:
-    """Uvicorn in a thread, on a port of the system's choosing."""
+    """Uvicorn in a thread, on a free port."""
 
     def __init__(self, app: Any):
         self.server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning", lifespan="off"))

@@ -11,21 +11,21 @@ from serving.console import pages
 from tests.browser.clinic import Clinic, Server
 
 CHROMIUM = Path("/usr/bin/chromium")
-QUIET = (
+CHROMIUM_ARGS = (
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync",
 )  # fmt: skip
-SHOTS = os.environ.get("YUHENG_SHOTS")  # a folder to look at what was seen
+SCREENSHOTS_DIR = os.environ.get("YUHENG_SHOTS")  # a folder for screenshots
 
 
-@pytest.fixture(scope="module")  # not longer: while it is there its event loop runs, and asyncio.run refuses
+@pytest.fixture(scope="module")  # no longer than a module, because asyncio.run refuses while its event loop runs
 def browser() -> Iterator[Any]:
     if not CHROMIUM.exists():
-        pytest.skip(f"there is no {CHROMIUM}: apt-get install chromium")
+        pytest.skip(f"{CHROMIUM} is missing: apt-get install chromium")
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as play:
-        chromium = play.chromium.launch(executable_path=str(CHROMIUM), args=list(QUIET))
+        chromium = play.chromium.launch(executable_path=str(CHROMIUM), args=list(CHROMIUM_ARGS))
         yield chromium
         chromium.close()
 
@@ -43,36 +43,36 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Clinic, 
 @pytest.fixture
 def clinic(service: tuple[Clinic, str]) -> Clinic:
     clinic = service[0]
-    for held in (clinic.slides, clinic.reports, clinic.events, clinic.uploads, clinic.asked):
-        held.clear()
+    for collection in (clinic.slides, clinic.reports, clinic.events, clinic.uploads, clinic.requests):
+        collection.clear()
     return clinic
 
 
 @pytest.fixture
 def page(browser: Any, service: tuple[Clinic, str]) -> Iterator[Any]:
-    """A page of a fresh profile; a test fails for any error in it and for anything asked of another place."""
+    """A page of a fresh profile; the test fails for any error in it and for any request to another host."""
     context = browser.new_context(
         viewport={"width": 1440, "height": 900}, base_url=service[1], locale="en-US", reduced_motion="reduce"
     )
-    page, wrong = context.new_page(), []
-    page.on("console", lambda told: wrong.append(told.text) if complaint(told) else None)
-    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page, errors = context.new_page(), []
+    page.on("console", lambda message: errors.append(message.text) if is_error(message) else None)
+    page.on("pageerror", lambda error: errors.append(str(error)))
     page.on(
         "request",
-        lambda asked: None if asked.url.startswith((service[1], "data:", "blob:")) else wrong.append(asked.url),
+        lambda request: None if request.url.startswith((service[1], "data:", "blob:")) else errors.append(request.url),
     )
     page.set_default_timeout(15_000)
-    page.wrong = wrong
+    page.errors = errors
     yield page
     context.close()
-    assert not wrong, wrong
+    assert not errors, errors
 
 
-def complaint(told: Any) -> bool:
-    """Looking at the canvas, as tests do, is what Chromium warns of as slow."""
-    return told.type in ("error", "warning") and "willReadFrequently" not in told.text
+def is_error(message: Any) -> bool:
+    """Whether the message is an error or warning, other than that reading a canvas, as the tests do, is slow."""
+    return message.type in ("error", "warning") and "willReadFrequently" not in message.text
 
 
-def shot(page: Any, name: str) -> None:
-    if SHOTS:
-        page.screenshot(path=f"{SHOTS}/{name}.png")
+def screenshot(page: Any, name: str) -> None:
+    if SCREENSHOTS_DIR:
+        page.screenshot(path=f"{SCREENSHOTS_DIR}/{name}.png")

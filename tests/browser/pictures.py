@@ -13,7 +13,7 @@ from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
 from serving.cli.demo import demo_token
-from tests.browser.conftest import CHROMIUM, QUIET
+from tests.browser.conftest import CHROMIUM, CHROMIUM_ARGS
 from tests.paths import ROOT
 
 DOCS = ROOT / "docs" / "images"
@@ -80,7 +80,7 @@ PICTURES: list[tuple[str, str, str, str, Any]] = [
 def main(base: str) -> None:
     DOCS.mkdir(exist_ok=True)
     with sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=str(CHROMIUM), args=list(QUIET))
+        browser = play.chromium.launch(executable_path=str(CHROMIUM), args=list(CHROMIUM_ARGS))
         for name, role, locale, address, act in PICTURES:
             page = browser.new_page(viewport={"width": 1280, "height": 800}, locale=locale, reduced_motion="reduce")
             page.set_default_timeout(20_000)

@@ -1,6 +1,6 @@
-"""The real gateway, store and worker under the browser: a real slide sent, followed, signed and taken home as PDF.
+"""A real slide in the browser with the real gateway, store and worker: uploaded, read, signed, downloaded as PDF.
 
-The model is small and finds everything strange, as one of cervical cells should a slide of another organ.
+The small model finds every tile unfamiliar, as a model of cervical cells should with a slide of another organ.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from serving.pathology.slides import store as slide_store
 from serving.pathology.workflow.runner import TileRunner
 from serving.pathology.workflow.workflow import SlideWorkflow
 from tests.browser.clinic import Server
-from tests.browser.conftest import shot
+from tests.browser.conftest import screenshot
 from tests.serving.conftest import bearer_of, settings_for
 from tests.serving.pathology import fake_readings
 from tests.serving.pathology.slide_bundles import publish
@@ -29,8 +29,8 @@ from tests.serving.pathology.slide_bundles import publish
 CHEN = {"name": "Chen Lan 陈岚", "licence": "110330100001234"}
 
 
-class Serving:
-    """The gateway, started and stopped in the loop that serves."""
+class LifespanApp:
+    """Starts and stops the gateway in the event loop of the server."""
 
     def __init__(self, gateway: App):
         self.gateway = gateway
@@ -55,53 +55,53 @@ def service(tmp_path_factory) -> Iterator[tuple[App, str]]:
     environ = {"YUHENG_SLIDES_POLL_SECONDS": "0.1", "YUHENG_ACCESS_REQUIRED": "true"}
     settings = settings_for(folder / "bundles", SimpleNamespace(public=keys[1]), folder, **environ)
     gateway = App(settings)
-    server = Server(Serving(gateway))
+    server = Server(LifespanApp(gateway))
     server.server.config.lifespan = "on"
     with server as address:
         yield gateway, address
 
 
-def token(gateway: App, *roles: str, tenant: str = "lab", **more: str) -> str:
-    return bearer_of(gateway.settings, *roles, tenant=tenant, **more)["Authorization"].partition(" ")[2]
+def token(gateway: App, *roles: str, tenant: str = "lab", **claims: str) -> str:
+    return bearer_of(gateway.settings, *roles, tenant=tenant, **claims)["Authorization"].partition(" ")[2]
 
 
-def signed_in(page: Any, gateway: App, *roles: str, tenant: str = "lab", **more: str) -> None:
-    """At the worklist, by the form that a stranger sees."""
+def sign_in(page: Any, gateway: App, *roles: str, tenant: str = "lab", **claims: str) -> None:
+    """Open the worklist and sign in with the form."""
     page.goto("/console/slides")
-    page.fill("#token", token(gateway, *roles, tenant=tenant, **more))
-    shot(page, "sign_in")
+    page.fill("#token", token(gateway, *roles, tenant=tenant, **claims))
+    screenshot(page, "sign_in")
     page.click("text=Sign in >> nth=-1")
     page.wait_for_selector(".session")
-    shot(page, "signed_in_worklist")
-    page.wrong[:] = [each for each in page.wrong if "401" not in each]  # as the browser tells of the refusal
+    screenshot(page, "signed_in_worklist")
+    page.errors[:] = [error for error in page.errors if "401" not in error]  # the browser reports the refusal
 
 
-def work(gateway: App, slide: str) -> None:
-    """What arrived is read, in a thread of its own as DBOS wants no event loop in its."""
-    failed: list[BaseException] = []
+def read_slide(gateway: App, slide: str) -> None:
+    """Read the slide in a thread of its own, because DBOS needs one without an event loop."""
+    errors: list[BaseException] = []
 
-    def read() -> None:
+    def run_workflow() -> None:
         runner = TileRunner(gateway.settings)
-        jobs = SlideWorkflow(gateway.settings, runner.infer)
+        workflow = SlideWorkflow(gateway.settings, runner.infer)
         try:
-            jobs.start()
-            jobs.enqueue_new()
-            jobs.wait_for_slide(slide, 100)
-        except BaseException as error:  # told where the thread is awaited
-            failed.append(error)
+            workflow.start()
+            workflow.enqueue_new()
+            workflow.wait_for_slide(slide, 100)
+        except BaseException as error:  # raised by the caller of the thread
+            errors.append(error)
         finally:
-            jobs.stop()
+            workflow.stop()
             runner.close()
 
-    thread = threading.Thread(target=read)
+    thread = threading.Thread(target=run_workflow)
     thread.start()
     thread.join(120)
-    assert not failed, failed
+    assert not errors, errors
 
 
-def test_a_slide_goes_from_upload_to_a_signed_pdf(page, service):
+def test_a_slide_is_uploaded_read_signed_and_downloaded_as_pdf(page, service):
     gateway, _ = service
-    signed_in(page, gateway, "clinic")
+    sign_in(page, gateway, "clinic")
     page.wait_for_selector("#worklist .empty")
     page.set_input_files("#file", str(fake_readings.CMU))
     page.fill("#accession", "C2026-000042")
@@ -116,10 +116,10 @@ def test_a_slide_goes_from_upload_to_a_signed_pdf(page, service):
     assert row["sha256"] == hashlib.sha256(fake_readings.CMU.read_bytes()).hexdigest()
     assert row["request"]["hpv_genotype"] == ["16"]
 
-    work(gateway, slide)
+    read_slide(gateway, slide)
     page.wait_for_selector("#panel .triage.abstained")
     reading = slide_store.get(gateway.service.store.engine, slide)["reading"]
-    assert [why["code"] for why in reading["abstained"]] == ["out_of_distribution"]
+    assert [reason["code"] for reason in reading["abstained"]] == ["out_of_distribution"]
     assert reading["slide"]["format"] == "aperio"
     page.wait_for_selector("#evidence-list canvas")
     page.fill("#token", token(gateway, "pathologist", "clinic", **CHEN))
@@ -130,33 +130,33 @@ def test_a_slide_goes_from_upload_to_a_signed_pdf(page, service):
     page.click("form.sign button[type=submit]")
     page.wait_for_selector(".stamp.final")
     page.wait_for_load_state("networkidle")
-    shot(page, "gateway")
+    screenshot(page, "gateway")
 
     pdf = page.request.get(page.get_attribute("#downloads a >> nth=0", "href")).body()
     words = PdfReader(io.BytesIO(pdf)).pages[0].extract_text()
-    for told in ("SIGNED", "C2026-000042", "Coarse chromatin.", "染色质粗。", "110330100001234"):
-        assert told in words, told
+    for expected in ("SIGNED", "C2026-000042", "Coarse chromatin.", "染色质粗。", "110330100001234"):
+        assert expected in words, expected
     assert hashlib.sha256(pdf).hexdigest() == slide_store.list_reports(gateway.service.store.engine, slide)[0]["sha256"]
     page.goto("/console/slides")
     page.select_option("#state-filter", "signed")
     assert page.locator("#worklist tbody tr").inner_text().split("\t")[4].strip() == "Signed"
 
 
-def test_a_refused_form_is_told_field_by_field(page, service):
-    signed_in(page, service[0], "clinic")
+def test_a_refused_form_names_the_wrong_field(page, service):
+    sign_in(page, service[0], "clinic")
     page.set_input_files("#file", str(fake_readings.CMU))
     page.fill("#accession", "C2026-000043")
-    page.fill("#hpv_genotype", "16")  # of a result that is not positive
+    page.fill("#hpv_genotype", "16")  # although the result is not positive
     page.click("#submit-upload")
     page.wait_for_selector("#upload-status .refusal")
     assert "hpv_genotype" in page.inner_text("#upload-status .refusal")
-    page.wrong[:] = [each for each in page.wrong if "422" not in each]
+    page.errors[:] = [error for error in page.errors if "422" not in error]
 
 
-def test_who_is_no_pathologist_does_not_sign(page, service):
+def test_only_a_pathologist_can_sign(page, service):
     gateway, _ = service
-    slide = next(each for each in slide_store.worklist(gateway.service.store.engine, 1, tenant="lab"))["id"]
-    signed_in(page, gateway, "clinic")
+    slide = slide_store.worklist(gateway.service.store.engine, 1, tenant="lab")[0]["id"]
+    sign_in(page, gateway, "clinic")
     page.goto(f"/console/slides/{slide}")
     page.fill("#token", "nobody")
     page.click("text=Continue")
@@ -165,13 +165,13 @@ def test_who_is_no_pathologist_does_not_sign(page, service):
     page.fill("#token", token(gateway, "clinic"))
     page.click("text=Continue")
     page.wait_for_selector(".report .refusal:has-text('Only a pathologist can do this')")
-    page.wrong[:] = [each for each in page.wrong if "401" not in each]
+    page.errors[:] = [error for error in page.errors if "401" not in error]
 
 
-def test_another_clinic_and_who_signed_out_see_nothing(page, service):
+def test_other_tenants_and_signed_out_users_see_no_slide(page, service):
     gateway, _ = service
-    slide = next(each for each in slide_store.worklist(gateway.service.store.engine, 1, tenant="lab"))["id"]
-    signed_in(page, gateway, "clinic", tenant="other")
+    slide = slide_store.worklist(gateway.service.store.engine, 1, tenant="lab")[0]["id"]
+    sign_in(page, gateway, "clinic", tenant="other")
     page.wait_for_selector("#worklist .empty")
     page.goto(f"/console/slides/{slide}")
     page.wait_for_selector("text=404")
@@ -181,27 +181,27 @@ def test_another_clinic_and_who_signed_out_see_nothing(page, service):
     page.goto(f"/console/slides/{slide}")
     page.wait_for_selector("#token")
     assert page.context.cookies() == []
-    page.wrong[:] = [each for each in page.wrong if "401" not in each and "404" not in each]
+    page.errors[:] = [error for error in page.errors if "401" not in error and "404" not in error]
 
 
-def test_a_page_of_another_site_does_nothing_in_our_name(page, service):
-    """One on another port counts as the same site, so its requests bring the cookie: they are told by their origin."""
+def test_a_page_of_another_origin_cannot_act_for_the_user(page, service):
+    """Another port is the same site, so requests from its page carry the cookie; they are refused by their origin."""
     gateway, address = service
-    signed_in(page, gateway, "clinic")
-    slide = next(each for each in slide_store.worklist(gateway.service.store.engine, 1, tenant="lab"))["id"]
+    sign_in(page, gateway, "clinic")
+    slide = slide_store.worklist(gateway.service.store.engine, 1, tenant="lab")[0]["id"]
 
-    async def elsewhere(scope: Any, receive: Any, send: Any) -> None:
+    async def foreign_page(scope: Any, receive: Any, send: Any) -> None:
         headers = [(b"content-type", b"text/html")]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": b"<!doctype html><link rel=icon href=data:,>"})
 
-    asked = gateway.metrics.text().decode()
-    with Server(elsewhere) as evil:
-        page.goto(evil)
+    metrics_before = gateway.metrics.text().decode()
+    with Server(foreign_page) as foreign_address:
+        page.goto(foreign_address)
         page.evaluate(
-            """([place]) => fetch(place, {method: "POST", mode: "no-cors", credentials: "include"})""",
+            """([url]) => fetch(url, {method: "POST", mode: "no-cors", credentials: "include"})""",
             [f"{address}/v1/slides/{slide}/cancel"],
         )
-    assert 'route="/v1/slides/{id}/cancel",status="403"' not in asked
+    assert 'route="/v1/slides/{id}/cancel",status="403"' not in metrics_before
     assert 'route="/v1/slides/{id}/cancel",status="403"' in gateway.metrics.text().decode()
-    page.wrong.clear()  # as the other page is of another place
+    page.errors.clear()  # because the other page is on another host

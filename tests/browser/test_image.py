@@ -1,19 +1,19 @@
-"""The slide in the viewer: heatmap, evidence, scale bar, keys."""
+"""The slide in the viewer: heatmap, evidence, scale bar, keyboard."""
 
 from __future__ import annotations
 
 import pytest
 
-from tests.browser.browser_helpers import ID, opened, painted, repainted, settled
-from tests.browser.conftest import shot
+from tests.browser.browser_helpers import ID, mean_colour, open_slide, wait_for_other_colour, wait_until_still
+from tests.browser.conftest import screenshot
 
 
-def test_the_heatmap_is_shown_faded_and_hidden(page, clinic):
-    opened(page, clinic)
-    settled(page)
-    with_heat = painted(page)
+def test_the_heatmap_can_be_hidden_and_its_opacity_changed(page, clinic):
+    open_slide(page, clinic)
+    wait_until_still(page)
+    with_heatmap = mean_colour(page)
     page.keyboard.press("h")
-    bare = repainted(page, with_heat)
+    without_heatmap = wait_for_other_colour(page, with_heatmap)
     assert page.get_attribute("#heat", "aria-pressed") == "false"
     page.keyboard.press("]")
     assert page.get_attribute("#heat", "aria-pressed") == "true"
@@ -22,23 +22,23 @@ def test_the_heatmap_is_shown_faded_and_hidden(page, clinic):
     page.keyboard.press("[")
     assert page.input_value("#opacity") == "50"
     page.fill("#opacity", "100")
-    repainted(page, bare, with_heat)
+    wait_for_other_colour(page, without_heatmap, with_heatmap)
 
 
-def test_evidence_jumps_to_its_place_and_is_outlined(page, clinic):
-    opened(page, clinic)
+def test_a_click_on_an_evidence_tile_centres_and_outlines_it(page, clinic):
+    open_slide(page, clinic)
     page.wait_for_selector("#evidence-list button")
-    settled(page)
-    wide = page.inner_text("#bar span")
+    wait_until_still(page)
+    initial = page.inner_text("#bar span")
     page.click("#evidence-list button >> nth=2")
-    settled(page)
+    wait_until_still(page)
     assert page.get_attribute("#evidence-list button >> nth=2", "aria-current") == "true"
     assert page.inner_text(".evidence-mark.selected") == "3"
     box, stage = page.locator(".evidence-mark.selected").bounding_box(), page.locator("#image").bounding_box()
     assert abs(box["x"] + box["width"] / 2 - stage["x"] - stage["width"] / 2) < 5
     assert abs(box["y"] + box["height"] / 2 - stage["y"] - stage["height"] / 2) < 5
-    assert page.inner_text("#bar span") != wide
-    shot(page, "evidence")
+    assert page.inner_text("#bar span") != initial
+    screenshot(page, "evidence")
     page.keyboard.press("n")
     assert page.inner_text(".evidence-mark.selected") == "4"
     page.keyboard.press("p")
@@ -46,45 +46,45 @@ def test_evidence_jumps_to_its_place_and_is_outlined(page, clinic):
     assert page.inner_text(".evidence-mark.selected") == "2"
 
 
-def test_the_scale_bar_is_as_long_as_it_says(page, clinic):
-    opened(page, clinic)
+def test_the_scale_bar_has_the_length_on_its_label(page, clinic):
+    open_slide(page, clinic)
     page.click("#evidence-list button >> nth=0")
-    settled(page)
+    wait_until_still(page)
     um = float(page.get_attribute("#bar", "data-um"))
-    bar = page.locator("#bar b").bounding_box()["width"]
-    spot = page.locator(".evidence-mark.selected").bounding_box()["width"]  # 128 px at 0.499 um
-    assert bar / um == pytest.approx(spot / (128 * 0.499), rel=0.03)
+    bar_width = page.locator("#bar b").bounding_box()["width"]
+    tile_width = page.locator(".evidence-mark.selected").bounding_box()["width"]  # 128 px at 0.499 um
+    assert bar_width / um == pytest.approx(tile_width / (128 * 0.499), rel=0.03)
 
 
-def test_keys_zoom_and_move_and_are_left_alone_in_a_form(page, clinic):
-    opened(page, clinic)
-    settled(page)
+def test_keys_zoom_and_pan_except_in_a_form(page, clinic):
+    open_slide(page, clinic)
+    wait_until_still(page)
     view = "document.querySelector('.evidence-mark').getBoundingClientRect()"
-    wide = page.evaluate(f"{view}.width")
+    initial = page.evaluate(f"{view}.width")
     page.keyboard.press("+")
     page.keyboard.press("+")
-    settled(page)
-    near = page.evaluate(f"{view}.width")
-    assert near > 1.5 * wide
+    wait_until_still(page)
+    zoomed = page.evaluate(f"{view}.width")
+    assert zoomed > 1.5 * initial
     left = page.evaluate(f"{view}.left")
     page.keyboard.press("ArrowRight")
-    settled(page)
+    wait_until_still(page)
     assert page.evaluate(f"{view}.left") < left
     page.keyboard.press("0")
-    settled(page)
-    assert page.evaluate(f"{view}.width") == pytest.approx(wide, rel=0.05)
+    wait_until_still(page)
+    assert page.evaluate(f"{view}.width") == pytest.approx(initial, rel=0.05)
     page.fill("#token", "h?n+")
     assert page.get_attribute("#heat", "aria-pressed") == "true"
     page.locator("#image").focus()
     page.keyboard.press("?")
     assert page.locator("#help").is_visible()
-    shot(page, "help")
+    screenshot(page, "help")
     page.keyboard.press("Escape")
     assert not page.locator("#help").is_visible()
 
 
-def test_a_tile_that_the_browser_has_is_not_sent_again(page, clinic):
-    opened(page, clinic)
+def test_a_cached_tile_is_not_sent_again(page, clinic):
+    open_slide(page, clinic)
     address = f"/v1/slides/{ID}/image_files/12/3_4.jpeg"
     first = page.request.get(address)
     again = page.request.get(address, headers={"If-None-Match": first.headers["etag"]})

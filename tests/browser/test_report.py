@@ -1,15 +1,15 @@
-"""The report in the viewer: opened, signed, amended, taken home."""
+"""The report in the viewer: reviewed, signed, amended, downloaded."""
 
 from __future__ import annotations
 
-from tests.browser.browser_helpers import ID, opened, settled
-from tests.browser.clinic import PERSON, TOKEN, read
-from tests.browser.conftest import shot
+from tests.browser.browser_helpers import ID, open_slide, wait_until_still
+from tests.browser.clinic import PERSON, TOKEN, read_slide_row
+from tests.browser.conftest import screenshot
 from tests.serving.pathology.fake_readings import ABSTAINED
 
 
-def test_a_pathologist_opens_signs_and_amends(page, clinic):
-    opened(page, clinic)
+def test_a_pathologist_reviews_signs_and_amends(page, clinic):
+    open_slide(page, clinic)
     page.fill("#token", TOKEN)
     page.click("text=Open for review")
     page.wait_for_selector("#diagnosis")
@@ -17,15 +17,15 @@ def test_a_pathologist_opens_signs_and_amends(page, clinic):
     page.select_option("#diagnosis", "HSIL")
     page.fill("#findings", "Clusters with coarse chromatin. 成团细胞，染色质粗。\n<b>no markup</b>")
     page.click("form.sign button[type=submit]")
-    assert not clinic.reports  # not before they say that they looked themselves
+    assert not clinic.reports  # not before they have confirmed their own review
     page.check("#confirmation")
-    shot(page, "form")
+    screenshot(page, "form")
     page.click("form.sign button[type=submit]")
     page.wait_for_selector(".stamp.final")
     assert clinic.reports[ID][0]["diagnosis"] == "HSIL"
     assert "<b>no markup</b>" in page.inner_text(".signed .findings")
     assert page.inner_text("#state") == "Signed"
-    shot(page, "signed")
+    screenshot(page, "signed")
     page.click("text=Amend")  # the token is still known
     page.select_option("#diagnosis", "other")
     page.fill("#other", "ASC-H, favour reactive")
@@ -38,8 +38,8 @@ def test_a_pathologist_opens_signs_and_amends(page, clinic):
     assert page.evaluate("JSON.stringify({...localStorage, ...sessionStorage}) + document.cookie").find(TOKEN) == -1
 
 
-def test_who_is_signed_in_opens_the_next_slide_without_a_token_and_signs_out(page, clinic):
-    opened(page, clinic)
+def test_a_signed_in_pathologist_needs_no_token_for_the_next_slide(page, clinic):
+    open_slide(page, clinic)
     page.fill("#token", TOKEN)
     page.click("text=Open for review")
     page.wait_for_selector("#diagnosis")
@@ -48,7 +48,7 @@ def test_who_is_signed_in_opens_the_next_slide_without_a_token_and_signs_out(pag
     page.wait_for_selector(".session")
     assert PERSON["licence"] in page.inner_text(".session")
     assert not page.locator("#token").count()
-    shot(page, "signed_in")
+    screenshot(page, "signed_in")
     page.click("text=Open for review")
     page.wait_for_selector("#diagnosis")
     page.click("text=Sign out")
@@ -56,31 +56,33 @@ def test_who_is_signed_in_opens_the_next_slide_without_a_token_and_signs_out(pag
     assert page.context.cookies() == []
 
 
-def test_a_token_that_is_nobodys_is_refused_beside_the_form(page, clinic):
-    opened(page, clinic)
+def test_an_invalid_token_is_refused_beside_the_form(page, clinic):
+    open_slide(page, clinic)
     page.fill("#token", "wrong")
     page.click("text=Open for review")
     page.wait_for_selector(".report .refusal")
     assert "nobody's" in page.inner_text(".report .refusal")
     assert clinic.slides[ID]["state"] == "ready"
-    page.wrong[:] = [each for each in page.wrong if "401" not in each]  # the browser tells of the refusal too
+    page.errors[:] = [error for error in page.errors if "401" not in error]  # the browser reports the refusal too
 
 
-def test_an_abstained_slide_says_why_and_can_be_signed(page, clinic):
-    opened(page, clinic, read(ID, "abstained", {**ABSTAINED, "classes": [], "probability": None, "evidence": []}))
+def test_an_abstention_gives_its_reasons_and_can_be_signed(page, clinic):
+    open_slide(
+        page, clinic, read_slide_row(ID, "abstained", {**ABSTAINED, "classes": [], "probability": None, "evidence": []})
+    )
     assert "No AI result" in page.inner_text("#panel .triage")
     assert "unlike anything the model learned from" in page.inner_text("#panel")
     assert page.locator("#token").is_visible()
     assert not page.locator("#simulated").is_visible()
-    settled(page)
-    shot(page, "abstained")
+    wait_until_still(page)
+    screenshot(page, "abstained")
 
 
-def test_downloads_lead_to_pdf_fhir_and_geojson(page, clinic):
-    opened(page, clinic)
+def test_reports_can_be_downloaded_as_pdf_fhir_and_geojson(page, clinic):
+    open_slide(page, clinic)
     kinds = {}
     for link in page.locator("#downloads a").all():
-        answer = page.request.get(link.get_attribute("href"))
-        assert answer.ok
-        kinds[link.inner_text()] = answer.headers["content-type"]
+        response = page.request.get(link.get_attribute("href"))
+        assert response.ok
+        kinds[link.inner_text()] = response.headers["content-type"]
     assert kinds == {"PDF": "application/pdf", "FHIR": "application/json", "GeoJSON": "application/geo+json"}

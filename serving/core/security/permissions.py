@@ -86,8 +86,6 @@ PERMISSIONS: dict[str, frozenset[str]] = {
     "GET /problems/{kind}": PUBLIC,
     **{f"GET {path}": PUBLIC for path in CONSOLE_PATHS},  # the page is empty: it requests what it shows
     "GET /assets/{name}": PUBLIC,
-    "GET /slides": PUBLIC,  # lead on to the console's
-    "GET /slides/{id}": PUBLIC,
 }
 
 

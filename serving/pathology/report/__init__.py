@@ -1,1 +1,1 @@
-"""A reading and what a pathologist made of it, as others take it: PDF for people, FHIR for records, QuPath GeoJSON."""
+"""Signed and draft reports: signing, and export as PDF and FHIR."""

@@ -1,9 +1,9 @@
-"""The report as a FHIR R4B DiagnosticReport, with what it rests on contained in it.
+"""Export a report as a FHIR R4B DiagnosticReport with its observations, specimen and device contained in it.
 
-report(body, pdf, url)      # JSON; preliminary while it is a draft, final when signed, amended afterwards
+build_diagnostic_report(body, pdf, url)      # status preliminary for a draft, final once signed, amended afterwards
 
-It names no patient: a laboratory's system knows by the accession number whose slide it is. LOINC and SNOMED CT codes
-stand where these systems have one that says the same; the rest has our own codes under CODES.
+The resource names no patient: the laboratory's system knows by the accession number whose slide it is. LOINC and
+SNOMED CT codes are used where they have the same meaning; everything else has codes of our own under LOCAL_SYSTEM.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from serving.pathology.labels import (
 
 LOINC, SNOMED, UCUM = "http://loinc.org", "http://snomed.info/sct", "http://unitsofmeasure.org"
 LOCAL_SYSTEM = "urn:yuheng:pathology"
-SHA256_EXTENSION = "urn:yuheng:sha256"  # extension: the digest of a file; FHIR's own `hash` is SHA-1
+SHA256_EXTENSION = "urn:yuheng:sha256"  # extension with a file's SHA-256; FHIR's own `hash` is SHA-1
 FHIR_STATUS = {"draft": "preliminary", "signed": "final", "amended": "amended"}
 
 REPORT_CODES = {  # LOINC, by specimen
@@ -60,7 +60,8 @@ Resource = dict[str, Any]
 
 
 def build_diagnostic_report(body: ReportBody, pdf: bytes | None = None, url: str = "") -> Resource:
-    """`pdf`: the bytes that `url` gives, told by size and digest; they are not copied into the resource."""
+    """The resource as a JSON object. `pdf`: the file served at `url`, which is referred to by size and digest and not
+    embedded."""
     status = report_status(body)
     code = REPORT_CODES.get(body["specimen"])
     optional_observations = [_triage(body), _classes(body), _adequacy(body), _patient_risk(body)]
@@ -108,7 +109,7 @@ def _local_concept(code: str, label: BilingualLabel) -> Resource:
 
 
 def _conclusion(body: ReportBody) -> str:
-    """The pathologist's words where there are some; a draft says that it is one."""
+    """The pathologist's diagnosis and findings; a draft says that it is one."""
     lines = [SIMULATED_NOTICE.en, SIMULATED_NOTICE.zh] if body["simulated"] else []
     diagnosis = diagnosis_label(body)
     if diagnosis is None:
@@ -123,7 +124,7 @@ def _conclusion(body: ReportBody) -> str:
 
 
 def _fhir_string(value: object) -> str:
-    """FHIR's strings hold no control characters but tab and line breaks."""
+    """FHIR strings must not hold control characters other than tab and line breaks."""
     return (
         "".join(character for character in str(value) if character.isprintable() or character in "\t\n\r").strip()
         or "-"
@@ -141,7 +142,7 @@ def _specimen(body: ReportBody) -> Resource:
         "type": _local_concept(str(body["specimen"]), label),
         "note": [
             {
-                "text": f"Slide file {slide['format']}, {slide['width']} x {slide['height']} pixels, {mpp} um a "
+                "text": f"Slide file {slide['format']}, {slide['width']} x {slide['height']} pixels, {mpp} um per "
                 f"pixel ({slide['mpp_from'] or 'unknown'}), SHA-256 {slide['sha256']}."
             }
         ],
@@ -180,7 +181,7 @@ def _pathologist(body: ReportBody) -> Resource:
 
 
 def _observation(body: ReportBody, name: str, code: Resource) -> Resource:
-    """What a machine found is not final before a pathologist signed."""
+    """A machine's observation is preliminary until a pathologist signs."""
     return {
         "resourceType": "Observation",
         "id": name,
@@ -240,7 +241,7 @@ def _adequacy(body: ReportBody) -> Resource:
     )
     resource = _observation(body, "adequacy", code)
     resource["valueCodeableConcept"] = _codeable_concept(SNOMED, *ADEQUACY_CODES[bool(adequacy["adequate"])])
-    resource["note"] = [{"text": f"{adequacy['tiles']} fit tiles; {adequacy['needed']} are needed."}]
+    resource["note"] = [{"text": f"{adequacy['tiles']} usable tiles; at least {adequacy['needed']} are required."}]
     return resource
 
 
@@ -251,7 +252,7 @@ def _patient_risk(body: ReportBody) -> Resource | None:
     resource = _observation(
         body, "patient-risk", _local_concept("patient_risk", BilingualLabel("Patient-level risk", "患者层面风险"))
     )
-    del resource["device"]  # the image had no part in it
+    del resource["device"]  # the image model had no part in it
     resource["valueInteger"] = risk["points"]
     resource["interpretation"] = [_local_concept(risk["level"], BilingualLabel(f"Priority: {risk['level']}", "优先级"))]
     resource["note"] = [
@@ -266,7 +267,7 @@ def _ratio(value: float) -> Resource:
 
 
 def _attachment(body: ReportBody, pdf: bytes, url: str) -> Resource:
-    sha1 = hashlib.sha1(pdf, usedforsecurity=False).digest()  # FHIR R4B asks for this one
+    sha1 = hashlib.sha1(pdf, usedforsecurity=False).digest()  # FHIR R4B requires SHA-1
     attachment = {
         "contentType": "application/pdf",
         "size": len(pdf),

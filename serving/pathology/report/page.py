@@ -1,4 +1,4 @@
-"""The page around the report: the band that says what it is, the foot, and the styles of what stands between."""
+"""Page layout of the PDF report: the header band with the report's status, the footer, and the text styles."""
 
 from __future__ import annotations
 
@@ -30,10 +30,11 @@ TEXT_COLOR, MUTED_COLOR, RULE_COLOR, PANEL_COLOR = (
 )
 BAND_COLORS = {"draft": HexColor("#8a4b00"), "signed": HexColor("#0b5d48"), "amended": HexColor("#5b2a86")}
 WARNING_COLOR = HexColor("#b3261e")
-FIRST_BAND_HEIGHT, LATER_BAND_HEIGHT = 31 * mm, 15 * mm  # height of the band
+FIRST_BAND_HEIGHT, LATER_BAND_HEIGHT = 31 * mm, 15 * mm  # height of the header band
 
 
 def make_style(name: str, size: float = 9.0, color: Color = TEXT_COLOR, **extra: Any) -> ParagraphStyle:
+    """A paragraph style in the report's font; `size` in points."""
     options = {"leading": size * 1.38, "splitLongWords": 1, **extra}
     return ParagraphStyle(name, fontName=FONT, fontSize=size, textColor=color, **options)
 
@@ -47,13 +48,13 @@ TRIAGE_STYLE = make_style("big", 20, leading=25)
 
 
 def header_height(body: ReportBody, first: bool) -> float:
-    """Height taken from the top of a page."""
+    """Height of the header band and the simulation banner, in points."""
     banner = 7 * mm if body["simulated"] else 0.0
     return float((FIRST_BAND_HEIGHT if first else LATER_BAND_HEIGHT) + banner)
 
 
 class ReportCanvas(Canvas):  # type: ignore[misc]  # reportlab brings no types
-    """Knows how many pages there are before it draws any foot."""
+    """Draws headers and footers at the end, when the number of pages is known."""
 
     body: ReportBody = {}
 
@@ -75,6 +76,7 @@ class ReportCanvas(Canvas):  # type: ignore[misc]  # reportlab brings no types
 
 
 def canvas_class(body: ReportBody) -> type[ReportCanvas]:
+    """The canvas class for one report, as reportlab takes a class and not an instance."""
     return type("PagesOf", (ReportCanvas,), {"body": body})
 
 
@@ -111,25 +113,26 @@ def _status_text(body: ReportBody) -> str:
 
 
 def _signature_text(body: ReportBody) -> str:
-    """Whose word it is, and since when."""
+    """Who signed the report and when."""
     status = report_status(body)
     if status == "draft":
-        return "Machine draft; no pathologist has signed it.  机器草稿，尚无病理医师签发。"
+        return "Machine draft; not signed by a pathologist.  机器草稿，未经病理医师签发。"
     signer = body["signed_by"]
     signature = (
         f"{single_line(signer['name'], 60)}  {single_line(signer['licence'], 40)}  {single_line(body['signed_at'], 40)}"
     )
     if status == "signed":
         return signature
-    return f"{signature}  ·  replaces 替代 v{int(body['amends'])}  ·  reason 原因: {single_line(body.get('reason', ''), 200)}"
+    reason = single_line(body.get("reason", ""), 200)
+    return f"{signature}  ·  replaces 替代 v{int(body['amends'])}  ·  reason 原因: {reason}"
 
 
 def _draw_footer(canvas: Canvas, body: ReportBody, number: int, page_count: int) -> None:
     canvas.saveState()
     canvas.setStrokeColor(RULE_COLOR)
     canvas.line(MARGIN, 13 * mm, PAGE_WIDTH - MARGIN, 13 * mm)
-    source = f"{single_line(body['accession'], 40)}  ·  {single_line(body['slide_id'], 40)}  ·  {single_line(body['model']['name'], 40)} "
-    source += single_line(body["model"]["version"], 40)
+    model = f"{single_line(body['model']['name'], 40)} {single_line(body['model']['version'], 40)}"
+    source = f"{single_line(body['accession'], 40)}  ·  {single_line(body['slide_id'], 40)}  ·  {model}"
     page_label = f"page 第 {number} / {page_count} 页"
     _draw_text(canvas, MARGIN, 9 * mm, _clip(source, CONTENT_WIDTH - 30 * mm, 7), 7, MUTED_COLOR)
     _draw_text(canvas, PAGE_WIDTH - MARGIN - stringWidth(page_label, FONT, 7), 9 * mm, page_label, 7, MUTED_COLOR)
@@ -137,7 +140,7 @@ def _draw_footer(canvas: Canvas, body: ReportBody, number: int, page_count: int)
 
 
 def _draw_text(canvas: Canvas, x: float, y: float, text: str, size: float, color: Color, bold: bool = False) -> None:
-    """The font has one weight; a heavier one is drawn with an outline."""
+    """Bold text is drawn with an outline, because the font has a single weight."""
     canvas.saveState()
     text_object = canvas.beginText(x, y)
     text_object.setFont(FONT, size)
@@ -159,7 +162,7 @@ def _clip(text: str, width: float, size: float) -> str:
 
 
 def document_properties(body: ReportBody) -> Mapping[str, str]:
-    """What the file says of itself."""
+    """The PDF's metadata."""
     return {
         "title": f"Pathology reading report {single_line(body['accession'], 60)} {_status_text(body)}",
         "author": single_line(body["signed_by"]["name"], 60) if body.get("signed_by") else "Yuheng (draft)",

@@ -1,8 +1,9 @@
-"""The report as PDF, for people: A4, English and Chinese side by side, the same bytes for the same body.
+"""The report as PDF: A4, English and Chinese side by side, the same bytes for the same body.
 
-render(body, overview, heat, [(caption(spot, 1), jpeg), ...])      # bytes
+render(body, overview, heatmap, [(caption(tile, 1), jpeg), ...])      # bytes
 
-The first thing it says is whether a pathologist signed it. Long text flows on; nothing in it is obeyed.
+Its header says first whether a pathologist has signed it. Long text continues on further pages, and is never
+interpreted as markup.
 """
 
 from __future__ import annotations
@@ -11,13 +12,12 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from reportlab.lib.colors import Color, HexColor
+from reportlab.lib.colors import HexColor
 from reportlab.lib.units import mm
 from reportlab.platypus import (
     BaseDocTemplate,
     Flowable,
     Frame,
-    Image,
     KeepTogether,
     NextPageTemplate,
     PageTemplate,
@@ -41,20 +41,28 @@ from serving.pathology.labels import (
     report_status,
 )
 from serving.pathology.report import text
+from serving.pathology.report.layout import (
+    BAR_COLUMN_WIDTH,
+    PANEL_CONTENT_WIDTH,
+    ProbabilityBar,
+    bilingual,
+    field_table,
+    fit_image,
+    heading,
+    panel,
+    table,
+)
 from serving.pathology.report.page import (
     BAND_COLORS,
     CONTENT_WIDTH,
-    HEADING_STYLE,
     LABEL_STYLE,
     MARGIN,
     PAGE_HEIGHT,
     PAGE_WIDTH,
-    PANEL_COLOR,
     RULE_COLOR,
     SMALL_STYLE,
     TEXT_STYLE,
     TRIAGE_STYLE,
-    VALUE_STYLE,
     WARNING_COLOR,
     canvas_class,
     document_properties,
@@ -62,15 +70,13 @@ from serving.pathology.report.page import (
     make_style,
 )
 from serving.pathology.report.pictures import Heatmap, class_colour, overlay_heatmap
-from serving.pathology.report.text import FONT, paragraph, paragraphs, single_line
+from serving.pathology.report.text import paragraph, paragraphs, single_line
 
 BOTTOM_MARGIN = 16 * mm
 TILES_PER_ROW = 6  # evidence tiles in a row
 TILE_SIZE = (CONTENT_WIDTH - (TILES_PER_ROW - 1) * 3 * mm) / TILES_PER_ROW
-BAR_COLUMN_WIDTH = 70 * mm
 FIELD_LABEL_STYLE = LABEL_STYLE.clone("label-next", keepWithNext=1, spaceBefore=3)
 CAPTION_STYLE = make_style("tiny", 6.8, leading=8.6)
-PANEL_CONTENT_WIDTH = CONTENT_WIDTH - 12  # of a frame
 TRIAGE_COLORS = {
     "negative": HexColor("#0b5d48"),
     "review": HexColor("#8a4b00"),
@@ -82,7 +88,10 @@ TRIAGE_COLORS = {
 def render(
     body: ReportBody, overview: bytes | None, heatmap: Heatmap | None, evidence_tiles: Sequence[tuple[str, bytes]] = ()
 ) -> bytes:
-    """overview: PNG or JPEG of the whole slide. heat: (rows, columns) of the grid. tiles: caption and picture."""
+    """The PDF's bytes.
+
+    overview: PNG or JPEG of the whole slide. heatmap: (rows, columns) of the grid. evidence_tiles: caption and JPEG.
+    """
     text.load_font()
     story = [NextPageTemplate("later"), *_identification(body), *_pathologist_section(body), *_image_result(body)]
     story += [
@@ -102,7 +111,7 @@ def render(
 
 
 def caption(tile: Mapping[str, Any], number: int) -> str:
-    """Below an evidence tile: its number on the overview, what it looks like, where it lies."""
+    """The caption of an evidence tile: its number on the overview, its class and its position."""
     return f"{number} · {tile['code']} {tile['probability']:.3f}\nx {tile['x']:,}  y {tile['y']:,}"
 
 
@@ -110,43 +119,6 @@ def _page_template(body: ReportBody, name: str) -> PageTemplate:
     reserved_height = header_height(body, name == "first") + 3 * mm
     frame = Frame(MARGIN, BOTTOM_MARGIN, CONTENT_WIDTH, PAGE_HEIGHT - reserved_height - BOTTOM_MARGIN, 0, 0, 0, 0)
     return PageTemplate(name, [frame])
-
-
-def _heading(en: str, zh: str) -> Flowable:
-    return paragraph(f"{en}  {zh}", HEADING_STYLE)
-
-
-def _bilingual(label: BilingualLabel, text_style: Any = TEXT_STYLE, width: float = CONTENT_WIDTH) -> Table:
-    """English left, Chinese right."""
-    return _table([[paragraph(label.en, text_style), paragraph(label.zh, text_style)]], [width * 0.54, width * 0.46])
-
-
-def _table(rows: list[list[Any]], widths: list[float], *extra_styles: tuple[Any, ...]) -> Table:
-    base_styles = [
-        ("FONTNAME", (0, 0), (-1, -1), FONT),
-        ("VALIGN", (0, 0), (-1, -1), "TOP"),
-        ("LEFTPADDING", (0, 0), (-1, -1), 0),
-        ("RIGHTPADDING", (0, 0), (-1, -1), 5),
-        ("TOPPADDING", (0, 0), (-1, -1), 1.5),
-        ("BOTTOMPADDING", (0, 0), (-1, -1), 1.5),
-    ]
-    return Table(rows, widths, style=[*base_styles, *extra_styles], hAlign="LEFT")
-
-
-def _field_table(fields: Sequence[tuple[str, str, str]], columns: int = 2) -> Table:
-    """(English name, Chinese name, value), `columns` beside one another."""
-    cells: list[Any] = []
-    for en, zh, value in fields:
-        cells += [paragraph(f"{en} {zh}", LABEL_STYLE), paragraph(single_line(value), VALUE_STYLE)]
-    while len(cells) % (2 * columns):
-        cells.append("")
-    rows = [cells[start : start + 2 * columns] for start in range(0, len(cells), 2 * columns)]
-    label_width = (29 if columns > 1 else 40) * mm
-    return _table(
-        rows,
-        [label_width, CONTENT_WIDTH / columns - label_width] * columns,
-        ("LINEBELOW", (0, 0), (-1, -1), 0.3, RULE_COLOR),
-    )
 
 
 def _identification(body: ReportBody) -> list[Flowable]:
@@ -157,23 +129,23 @@ def _identification(body: ReportBody) -> list[Flowable]:
         ("Slide", "切片编号", body["slide_id"]),
         ("Read at", "判读时间", body["created"]),
     ]
-    return [_field_table(fields)]
+    return [field_table(fields)]
 
 
 def _pathologist_section(body: ReportBody) -> list[Flowable]:
     status = report_status(body)
-    flowables = [_heading("Pathologist's report", "病理医师报告")]
+    flowables = [heading("Pathologist's report", "病理医师报告")]
     if status == "draft":
         notice = BilingualLabel(
-            "Not signed. Everything in this paper is a machine's draft until a pathologist signs.",
-            "未签发。在病理医师签发之前，本页内容均为机器草稿。",
+            "Not signed. Everything in this document is a machine's draft until a pathologist signs it.",
+            "未签发。在病理医师签发之前，本报告内容均为机器草稿。",
         )
         return [
             KeepTogether(
                 [
                     flowables[0],
-                    _panel(
-                        [_bilingual(notice, make_style("unsigned", 9, BAND_COLORS["draft"]), PANEL_CONTENT_WIDTH)],
+                    panel(
+                        [bilingual(notice, make_style("unsigned", 9, BAND_COLORS["draft"]), PANEL_CONTENT_WIDTH)],
                         BAND_COLORS["draft"],
                     ),
                 ]
@@ -182,16 +154,14 @@ def _pathologist_section(body: ReportBody) -> list[Flowable]:
     diagnosis = diagnosis_label(body)
     if status == "amended":
         flowables += [
-            paragraph("Reason of the amendment  更正原因", FIELD_LABEL_STYLE),
+            paragraph("Reason for the amendment  更正原因", FIELD_LABEL_STYLE),
             *paragraphs(body.get("reason", ""), TEXT_STYLE),
         ]
     flowables.append(paragraph("Diagnosis  诊断", FIELD_LABEL_STYLE))
     if diagnosis is not None:
         text_style = make_style("diagnosis", 12.5, BAND_COLORS[status])
         flowables += (
-            [_bilingual(diagnosis, text_style)]
-            if diagnosis.en != diagnosis.zh
-            else paragraphs(diagnosis.en, text_style)
+            [bilingual(diagnosis, text_style)] if diagnosis.en != diagnosis.zh else paragraphs(diagnosis.en, text_style)
         )
     flowables += [
         paragraph("Findings  所见", FIELD_LABEL_STYLE),
@@ -205,7 +175,7 @@ def _pathologist_section(body: ReportBody) -> list[Flowable]:
         ("Signed at", "签发时间", body["signed_at"]),
         ("Version", "版本", f"{body['version']}" + (f" (replaces 替代 {body['amends']})" if body["amends"] else "")),
     ]
-    return [*flowables, _field_table(signature)]
+    return [*flowables, field_table(signature)]
 
 
 def _image_result(body: ReportBody) -> list[Flowable]:
@@ -219,12 +189,12 @@ def _image_result(body: ReportBody) -> list[Flowable]:
         paragraph(f"Operating point 工作点  {body['threshold']:.3f}", TEXT_STYLE),
     ]
     flowables: list[Flowable] = [
-        _heading("Image result of the AI (triage)", "AI 图像结果（分流）"),
-        _table([[head, figures]], [CONTENT_WIDTH * 0.38, CONTENT_WIDTH * 0.62]),
-        _bilingual(label_for(TRIAGE_MEANINGS, body["triage"])),
+        heading("Image result of the AI (triage)", "AI 图像结果（分流）"),
+        table([[head, figures]], [CONTENT_WIDTH * 0.38, CONTENT_WIDTH * 0.62]),
+        bilingual(label_for(TRIAGE_MEANINGS, body["triage"])),
         *(
-            _panel(
-                [_bilingual(BilingualLabel(reason["en"], reason["zh"]), TEXT_STYLE, PANEL_CONTENT_WIDTH)],
+            panel(
+                [bilingual(BilingualLabel(reason["en"], reason["zh"]), TEXT_STYLE, PANEL_CONTENT_WIDTH)],
                 TRIAGE_COLORS["abstained"],
             )
             for reason in body["abstained"]
@@ -234,21 +204,21 @@ def _image_result(body: ReportBody) -> list[Flowable]:
         flowables.append(_class_bars(body))
     adequacy, counts = body["adequacy"], body["tiles"]
     unfit = ", ".join(
-        f"{label_for(REJECTION_REASONS, name).en} {label_for(REJECTION_REASONS, name).zh} {n:,}"
-        for name, n in counts["unfit"].items()
+        f"{label_for(REJECTION_REASONS, name).en} {label_for(REJECTION_REASONS, name).zh} {count:,}"
+        for name, count in counts["unfit"].items()
     )
     flowables.append(Spacer(1, 3))
     fields = [
         ("Adequacy", "标本满意度", f"{adequacy['en']} {adequacy['zh']}"),
-        ("Fit tiles", "可判读图块", f"{adequacy['tiles']:,} (needed 需要 {adequacy['needed']:,})"),
+        ("Usable tiles", "可判读图块", f"{adequacy['tiles']:,} (required 要求 {adequacy['needed']:,})"),
         ("Tiles read", "已读图块", f"{counts['read']:,} of 共 {counts['grid']:,}"),
-        ("Unfit; unfamiliar", "不合格；陌生", f"{unfit or 'none 无'}; {counts['unknown']:,}"),
+        ("Rejected; unfamiliar", "不合格；陌生", f"{unfit or 'none 无'}; {counts['unknown']:,}"),
     ]
-    return [KeepTogether(flowables), _field_table(fields)]
+    return [KeepTogether(flowables), field_table(fields)]
 
 
 def _class_bars(body: ReportBody) -> Table:
-    """A class a row: code, names, a bar from 0 to 1, the share."""
+    """One row per class: code, names, a bar from 0 to 1, the probability."""
     likeliest = max(item["probability"] for item in body["classes"])
     rows = []
     for item in body["classes"]:
@@ -262,44 +232,26 @@ def _class_bars(body: ReportBody) -> Table:
             [code, paragraph(name, SMALL_STYLE), ProbabilityBar(item["probability"], class_colour(item)), percentage]
         )
     widths = [17 * mm, CONTENT_WIDTH - 17 * mm - BAR_COLUMN_WIDTH - 16 * mm, BAR_COLUMN_WIDTH, 16 * mm]
-    return _table(rows, widths, ("VALIGN", (0, 0), (-1, -1), "MIDDLE"))
-
-
-class ProbabilityBar(Flowable):  # type: ignore[misc]  # reportlab brings no types
-    """A share of 0 to 1; reportlab's own shapes would name a font that is not embedded."""
-
-    def __init__(self, probability: float, rgb: tuple[int, int, int]):
-        super().__init__()
-        self.width, self.height = BAR_COLUMN_WIDTH - 4 * mm, 9
-        self.probability, self.rgb = min(max(probability, 0.0), 1.0), rgb
-
-    def draw(self) -> None:
-        canvas, bar_height = self.canv, self.height - 2
-        canvas.setLineWidth(0.4)
-        canvas.setStrokeColor(RULE_COLOR)
-        canvas.setFillColor(PANEL_COLOR)
-        canvas.rect(0, 1, self.width, bar_height, stroke=1, fill=1)
-        canvas.setFillColorRGB(*(channel / 255 for channel in self.rgb))
-        canvas.rect(0, 1, self.width * self.probability, bar_height, stroke=0, fill=1)
-        canvas.line(self.width / 2, 1, self.width / 2, bar_height + 1)
+    return table(rows, widths, ("VALIGN", (0, 0), (-1, -1), "MIDDLE"))
 
 
 def _patient_risk(body: ReportBody) -> list[Flowable]:
-    """Apart from the image result, and saying so."""
+    """The patient-level risk, which is separate from the image result and says so."""
     risk = body["patient"]
-    flowables: list[Flowable] = [_heading("Patient-level risk (separate)", "患者层面风险（独立于图像）")]
+    flowables: list[Flowable] = [heading("Patient-level risk (separate)", "患者层面风险（独立于图像）")]
     if risk is None:
         notice = BilingualLabel(
-            "Not known: nothing in the form or the record counts.", "未知：申请单与档案中无可用信息。"
+            "Unknown: the request form and the record hold no relevant information.",
+            "未知：申请单与健康档案中无相关信息。",
         )
         return [
             KeepTogether(
                 [
                     *flowables,
-                    _panel(
+                    panel(
                         [
-                            _bilingual(notice, TEXT_STYLE, PANEL_CONTENT_WIDTH),
-                            _bilingual(PATIENT_RISK_NOTE, SMALL_STYLE, PANEL_CONTENT_WIDTH),
+                            bilingual(notice, TEXT_STYLE, PANEL_CONTENT_WIDTH),
+                            bilingual(PATIENT_RISK_NOTE, SMALL_STYLE, PANEL_CONTENT_WIDTH),
                         ],
                         RULE_COLOR,
                     ),
@@ -309,7 +261,7 @@ def _patient_risk(body: ReportBody) -> list[Flowable]:
     level = label_for(RISK_LEVEL_LABELS, risk["level"])
     content: list[Flowable] = [paragraph(f"{level.en}  {level.zh}  ·  {risk['points']} points 分", TEXT_STYLE)]
     content += [
-        _bilingual(
+        bilingual(
             BilingualLabel(
                 f"+{reason['points']}  {single_line(reason['en'])}", f"+{reason['points']}  {single_line(reason['zh'])}"
             ),
@@ -324,23 +276,10 @@ def _patient_risk(body: ReportBody) -> list[Flowable]:
         KeepTogether(
             [
                 *flowables,
-                _panel([*content, _bilingual(PATIENT_RISK_NOTE, SMALL_STYLE, PANEL_CONTENT_WIDTH)], RULE_COLOR),
+                panel([*content, bilingual(PATIENT_RISK_NOTE, SMALL_STYLE, PANEL_CONTENT_WIDTH)], RULE_COLOR),
             ]
         )
     ]
-
-
-def _panel(content: list[Flowable], color: Color) -> Table:
-    table_style = [
-        ("FONTNAME", (0, 0), (-1, -1), FONT),
-        ("BOX", (0, 0), (-1, -1), 0.8, color),
-        ("BACKGROUND", (0, 0), (-1, -1), PANEL_COLOR),
-        ("LEFTPADDING", (0, 0), (-1, -1), 6),
-        ("RIGHTPADDING", (0, 0), (-1, -1), 6),
-        ("TOPPADDING", (0, 0), (-1, -1), 4),
-        ("BOTTOMPADDING", (0, 0), (-1, -1), 4),
-    ]
-    return Table([[content]], [CONTENT_WIDTH], style=table_style, hAlign="LEFT", spaceAfter=3)
 
 
 def _overview(body: ReportBody, overview: bytes | None, heatmap: Heatmap | None) -> list[Flowable]:
@@ -348,24 +287,15 @@ def _overview(body: ReportBody, overview: bytes | None, heatmap: Heatmap | None)
         return []
     overlay = overlay_heatmap(body, overview, heatmap)
     width, height = (CONTENT_WIDTH - 5 * mm) / 2, 82 * mm
-    images = [_fit_image(overview, width, height), _fit_image(overlay, width, height)]
+    images = [fit_image(overview, width, height), fit_image(overlay, width, height)]
     captions = [
         paragraph("Slide 切片", SMALL_STYLE),
-        paragraph("Probability of each tile, dark low to light high; evidence numbered. "
-                  "各图块概率，深低浅高；编号为证据图块。", SMALL_STYLE),
+        paragraph("Probability of each tile, dark (low) to light (high); evidence tiles are numbered. "
+                  "各图块概率，颜色越浅概率越高；编号为证据图块。", SMALL_STYLE),
     ]  # fmt: skip
     column_width = CONTENT_WIDTH / 2
-    heading = _heading("Overview and heatmap", "全片概览与热图")
-    return [KeepTogether([heading, _table([images, captions], [column_width, column_width])])]
-
-
-def _fit_image(data: bytes, width: float, height: float) -> Image:
-    """As large as it fits, its shape kept."""
-    image = Image(io.BytesIO(data))
-    scale = min(width / image.imageWidth, height / image.imageHeight)
-    image.drawWidth, image.drawHeight = image.imageWidth * scale, image.imageHeight * scale
-    image.hAlign = "LEFT"
-    return image
+    section_heading = heading("Overview and heatmap", "全片概览与热图")
+    return [KeepTogether([section_heading, table([images, captions], [column_width, column_width])])]
 
 
 def _evidence(tiles: Sequence[tuple[str, bytes]]) -> list[Flowable]:
@@ -373,18 +303,18 @@ def _evidence(tiles: Sequence[tuple[str, bytes]]) -> list[Flowable]:
         return []
     cells = [
         [
-            _fit_image(data, TILE_SIZE - 1 * mm, TILE_SIZE - 1 * mm),
+            fit_image(data, TILE_SIZE - 1 * mm, TILE_SIZE - 1 * mm),
             *(paragraph(single_line(text_line, 40), CAPTION_STYLE) for text_line in tile_caption.split("\n")),
         ]
         for tile_caption, data in tiles
     ]
     cells += [[Spacer(1, 1)]] * (-len(cells) % TILES_PER_ROW)
     rows = [
-        _table([cells[start : start + TILES_PER_ROW]], [CONTENT_WIDTH / TILES_PER_ROW] * TILES_PER_ROW)
+        table([cells[start : start + TILES_PER_ROW]], [CONTENT_WIDTH / TILES_PER_ROW] * TILES_PER_ROW)
         for start in range(0, len(cells), TILES_PER_ROW)
     ]
-    heading = _heading("Evidence (level-0 pixels)", "证据图块（第 0 层像素坐标）")
-    return [KeepTogether([heading, rows[0]]), *rows[1:]]
+    section_heading = heading("Evidence (level-0 pixels)", "证据图块（第 0 层像素坐标）")
+    return [KeepTogether([section_heading, rows[0]]), *rows[1:]]
 
 
 def _provenance(body: ReportBody) -> list[Flowable]:
@@ -404,16 +334,13 @@ def _provenance(body: ReportBody) -> list[Flowable]:
         ("Tiles", "图块", f"{grid['tile']} px at {grid['mpp']:g} µm/px"),
         ("Notes", "备注", ", ".join(map(str, slide["notes"])) or "none 无"),
     ]
-    claim = _bilingual(BilingualLabel(single_line(body["claim"]["en"], 600), single_line(body["claim"]["zh"], 400)))
-    claim_label = paragraph("What is claimed at this threshold  该工作点的声明", LABEL_STYLE)
-    heading = _heading("Where this comes from", "来源与版本")
-    return [KeepTogether([heading, _field_table(fields, columns=1), Spacer(1, 3), claim_label, claim])]
+    claim = bilingual(BilingualLabel(single_line(body["claim"]["en"], 600), single_line(body["claim"]["zh"], 400)))
+    claim_label = paragraph("Performance claim at this operating point  该工作点的性能声明", LABEL_STYLE)
+    section_heading = heading("Provenance", "来源与版本")
+    return [KeepTogether([section_heading, field_table(fields, columns=1), Spacer(1, 3), claim_label, claim])]
 
 
 def _limitations(body: ReportBody) -> list[Flowable]:
-    heading = _heading("What the AI is not for", "AI 不适用的情形")
-    model_limits = body["model"].get("not_for")
-    flowables: list[Flowable] = [_bilingual(INTENDED_USE_LIMITS, TEXT_STYLE, PANEL_CONTENT_WIDTH)]
-    if model_limits:
-        flowables += paragraphs(model_limits, TEXT_STYLE)
-    return [KeepTogether([heading, _panel(flowables[:1], WARNING_COLOR)]), *flowables[1:]]
+    section_heading = heading("Limitations of the AI", "AI 的适用限制")
+    limits = bilingual(INTENDED_USE_LIMITS, TEXT_STYLE, PANEL_CONTENT_WIDTH)
+    return [KeepTogether([section_heading, panel([limits], WARNING_COLOR)])]

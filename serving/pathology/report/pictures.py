@@ -1,4 +1,4 @@
-"""The slide at a glance: its overview with the heatmap and the numbered places over it."""
+"""Draw the slide's overview with its heatmap and the numbered evidence tiles."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Heatmap = NDArray[np.float32]  # (rows, columns) probability of each tile, NaN w
 
 
 def overlay_heatmap(body: ReportBody, overview: bytes, heatmap: Heatmap | None) -> bytes:
-    """JPEG of the overview, an image of the whole slide, under its heatmap and the frames of its evidence."""
+    """JPEG of the overview (an image of the whole slide) with the heatmap and frames around the evidence tiles."""
     from PIL import Image
 
     with Image.open(io.BytesIO(overview)) as image:
@@ -35,7 +35,7 @@ def overlay_heatmap(body: ReportBody, overview: bytes, heatmap: Heatmap | None) 
 
 
 def _heatmap_size(body: ReportBody, cells: tuple[int, int], size: tuple[int, int]) -> tuple[float, float]:
-    """Pixels of the picture that all cells cover; the last ones reach beyond the slide."""
+    """Pixels (x, y) of the image that the grid covers, which may reach beyond the slide's edge."""
     grid, slide = body["grid"], body["slide"]
     tile_width, tile_height = grid["extent"]
     return cells[0] * tile_width * size[0] / slide["width"], cells[1] * tile_height * size[1] / slide["height"]
@@ -52,10 +52,11 @@ def _draw_frames(body: ReportBody, picture: Any) -> None:
         right, bottom = left + max(tile["width"] * scale, 8), top + max(tile["height"] * scale, 8)
         draw.rectangle((left - 1, top - 1, right + 1, bottom + 1), outline=(255, 255, 255), width=4)
         draw.rectangle((left, top, right, bottom), outline=class_colour(tile), width=2)
-        # beside the frame, within the picture
+        # beside the frame, inside the image
         label_position = (right + 4, top) if right + 30 < picture.width else (left - 26, top)
         draw.text(label_position, str(number), fill=(0, 0, 0), font=font, stroke_width=3, stroke_fill=(255, 255, 255))
 
 
 def class_colour(tile: Mapping[str, Any]) -> tuple[int, int, int]:
+    """Red, green, blue of the tile's class."""
     return CLASS_COLOURS.get(str(tile["code"]), OTHER_COLOUR)

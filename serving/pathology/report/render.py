@@ -1,6 +1,6 @@
-"""A report's PDF with its pictures, which come from the slide's own folder: the stripped copy and heat.npz.
+"""Render a report's PDF with images from the slide's folder.
 
-<slide>/slide/<name>   the copy without label and names, the only one that is ever shown
+<slide>/slide/<name>   the de-identified copy, the only one that is ever displayed
 <slide>/heat.npz       probability and attention, each (rows, columns) float32, NaN where no tile was read
 """
 
@@ -17,35 +17,39 @@ OVERVIEW_SIDE = 1_100  # pixels of the longer side
 
 
 def slide_file(slide_dir: Path, name: str = "") -> Path | None:
-    """The file to open of a slide's folder, the one called `name` where there are several; None before it was made."""
+    """The de-identified file of a slide, the one called `name` if there are several; None before it has been made."""
     files = sorted(path for path in (slide_dir / "slide").glob("*") if path.is_file())
     matching = [path for path in files if path.name == name]
     return next(iter(matching or files), None)
 
 
 def heatmap_file(slide_dir: Path) -> Path | None:
+    """The slide's heat.npz; None before the slide has been read."""
     path = slide_dir / "heat.npz"
     return path if path.is_file() else None
 
 
 class ReportRenderer:
-    """Blocking: its callers are threads."""
+    """Its methods block; call them from a thread."""
 
     def __init__(self, slides_dir: Path, deepzoom: DeepZoom):
         self.slides_dir, self.deepzoom = slides_dir, deepzoom
 
     def render(self, body: dict[str, Any]) -> bytes:
-        """The PDF of a reading or of a signed body. Raises Problem, so that nothing is signed without its pictures."""
+        """The PDF of a reading or a signed report.
+
+        Raises ProblemError if an image cannot be made, so that no report is signed without its images.
+        """
         try:
             from serving.pathology.report import pdf
         except ImportError as error:
             raise ProblemError(
-                "report_unavailable", actual="No PDF can be made here", actual_zh="此处无法生成 PDF"
+                "report_unavailable", actual="PDF reports are not installed here", actual_zh="此处未安装 PDF 报告组件"
             ) from error
         slide_dir = self.slides_dir / body["slide_id"]
         path, heatmap = slide_file(slide_dir), heatmap_file(slide_dir)
         if path is None:
-            reason = "The slide's file is not there", "切片文件不存在"
+            reason = "The slide's file is missing", "切片文件缺失"
             raise ProblemError("report_unavailable", actual=reason[0], actual_zh=reason[1])
         try:
             overview = self.deepzoom.render_region(path, None, None, (OVERVIEW_SIDE, OVERVIEW_SIDE))
@@ -53,7 +57,7 @@ class ReportRenderer:
             tile_images = [self.deepzoom.render_region(path, None, box, None) for box in boxes]
             probabilities = None if heatmap is None else self.deepzoom.heatmap_cache.get(heatmap)[0]
         except SlideError as error:
-            reason = f"The slide cannot be shown: {error}", "切片无法显示"
+            reason = f"The slide cannot be displayed: {error}", "切片无法显示"
             raise ProblemError("report_unavailable", actual=reason[0], actual_zh=reason[1]) from error
         captions = [pdf.caption(tile, number) for number, tile in enumerate(body["evidence"], 1)]
         return pdf.render(body, overview, probabilities, list(zip(captions, tile_images, strict=True)))

@@ -1,6 +1,6 @@
-"""A slide's report as JSON, PDF or FHIR: the version asked for, else the newest signed one, else the draft.
+"""GET /v1/slides/{id}/report as JSON, PDF or FHIR: the requested version, else the newest signed one, else the draft.
 
-A signed PDF is the file that was signed, given only while it has the SHA-256 that the store holds.
+A signed PDF is the very file that was signed; it is served only if its SHA-256 is the one in the store.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ class ReportQuery(RequestModel):
 
 
 class ReportRoutes:
+    """render: makes the PDF of a draft."""
+
     def __init__(self, context: SlideContext, render: RenderPdf):
         self.context, self.render = context, render
 
@@ -71,14 +73,14 @@ class ReportRoutes:
 
 def _build_fhir(body: Row, pdf: bytes, url: str) -> Row:
     try:
-        resource: Row = import_module("serving.pathology.report.fhir").report(body, pdf, url)
+        resource: Row = import_module("serving.pathology.report.fhir").build_diagnostic_report(body, pdf, url)
     except ImportError as error:
-        raise _unavailable("No FHIR can be made here", "此处无法生成 FHIR") from error
+        raise _unavailable("FHIR reports are not installed here", "此处未安装 FHIR 报告组件") from error
     return resource
 
 
 def _negotiate_format(request: Request) -> str:
-    """The first format that Accept names and there is; JSON where it takes anything."""
+    """The first supported format that Accept names; JSON if it accepts anything."""
     accept = request.headers.get("accept")
     accepted = [item.partition(";")[0].strip().lower() for item in (accept or "*/*").split(",")]
     for media_type in accepted:

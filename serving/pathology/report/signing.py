@@ -1,7 +1,7 @@
-"""What a pathologist does with a reading: open it, sign a report over it, sign it again with a correction.
+"""Review, sign and amend the report on a slide.
 
-The reading stands in each report as the machine told it. Every version stays: its body in the store, its PDF and the
-same body in the slide's folder, the PDF's SHA-256 in the store.
+Every report holds the AI's reading unchanged. Every version is kept: its body and its PDF's SHA-256 in the store, the
+PDF and the body in the slide's folder.
 """
 
 from __future__ import annotations
@@ -57,23 +57,23 @@ def _lines(max_chars: int) -> Rule:
 
 
 def render_without_images(body: Row) -> bytes:
-    """The PDF of a report, without pictures. Raises Problem where what makes it is not installed."""
+    """The PDF of a report without images. Raises ProblemError if the PDF package is not installed."""
     try:
         pdf: bytes = import_module("serving.pathology.report.pdf").render(body, None, None)
     except ImportError as error:
         raise ProblemError(
-            "report_unavailable", actual="No PDF can be made here", actual_zh="此处无法生成 PDF"
+            "report_unavailable", actual="PDF reports are not installed here", actual_zh="此处未安装 PDF 报告组件"
         ) from error
     return pdf
 
 
 class SigningRoutes:
-    """`render` may be replaced: the seam by which tests do without the pictures."""
+    """render: makes the PDF of a report's body; tests replace it with one that needs no images."""
 
     def __init__(self, context: SlideContext, render: RenderPdf = render_without_images):
         self.context, self.render = context, render
         self.models = report_models(context.settings.slides.max_findings_chars)
-        self._locks: dict[str, asyncio.Lock] = {}  # by slide, of signatures under way
+        self._locks: dict[str, asyncio.Lock] = {}  # slide -> the lock of the signature in progress
 
     async def review(self, request: Request) -> Response:
         signer = self.context.require_pathologist(request)
@@ -113,9 +113,9 @@ class SigningRoutes:
     async def _create_version(
         self, request: Request, slide_id: str, kind: str, fields: Row, signer: Principal, idempotency: tuple[str, str]
     ) -> Row:
-        """Rendered, put beside the slide, and recorded: in this order, so that no record stands without its files."""
+        """Render the report, write its files, and record it, in this order, so that no record lacks its files."""
         row = await self.context.read(slide_store.get, slide_id)
-        assert row is not None, "it was there a moment ago"
+        assert row is not None, "it was loaded a moment ago"
         if kind not in STATES[row["state"]].next:
             raise state_problem(row["state"], kind)
         earlier_reports = await self.context.read(slide_store.list_reports, slide_id)
@@ -150,9 +150,9 @@ class SigningRoutes:
         except slide_store.ReportVersionConflictError as error:
             raise ProblemError(
                 "slide_state",
-                actual="signed anew meanwhile",
+                actual="signed by someone else meanwhile",
                 actual_zh="已被他人重新签发",
-                expected="a look at the newest version",
+                expected="a review of the newest version",
                 expected_zh="先查看最新版本",
             ) from error
         finally:
@@ -166,8 +166,8 @@ def _write_temp(path: Path, content: bytes) -> Path:
     except OSError as error:
         raise ProblemError(
             "report_unavailable",
-            actual=f"The report cannot be kept ({error.strerror})",
-            actual_zh=f"报告无法保存（{error.strerror}）",
+            actual=f"The report cannot be written ({error.strerror})",
+            actual_zh=f"报告无法写入（{error.strerror}）",
         ) from error
 
 

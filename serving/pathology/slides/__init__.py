@@ -1,1 +1,1 @@
-"""Slides: states, store, files, workers."""
+"""Slides: their states, their rows in the store, their files, the workers that read them."""

@@ -1,9 +1,9 @@
-"""What of a slide lies on the disk: its folder, a file that grows by parts, a file of the inbox, a file written whole.
+"""Files of slides: names and paths, appending to uploads, reading from the inbox, atomic writes.
 
-<slide>/quarantine/<name>      what was sent, until it is verified and stripped
-<slide>/reports/<version>.pdf  what was signed, with the same as .json
+<slide>/quarantine/<name>        the uploaded file until it is verified and de-identified
+<slide>/reports/<version>.pdf    a signed report; the signed body is beside it as .json
 
-Each write is synced before anybody is told of it.
+Every write is flushed to the disk before it is acknowledged.
 """
 
 from __future__ import annotations
@@ -17,17 +17,18 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-CHUNK_BYTES = 1 << 20  # bytes read or written at once
+CHUNK_BYTES = 1 << 20  # bytes per read or write
 _SUFFIX = re.compile(r"\.[a-z0-9]{1,8}")
 _UNSAFE_CHARS = re.compile(r"[^\w-]+")
 
 
 class OutsideInboxError(ValueError):
-    """The reference is no plain file below the inbox."""
+    """The reference does not name a regular file in the inbox."""
 
 
 def sanitize_name(name: str) -> str:
-    """A name that is no path and no option: letters, digits, _ and -, at most 60 of them, and a short suffix."""
+    """Make a file name that is neither a path nor a command-line option: up to 60 letters, digits, _ and -, and a short
+    suffix."""
     basename = re.split(r"[/\\]", name)[-1]
     stem, dot, extension = basename.rpartition(".")
     suffix = (dot + extension).lower()
@@ -37,11 +38,12 @@ def sanitize_name(name: str) -> str:
 
 
 def quarantine_path(slides_dir: Path, slide_id: str, name: str) -> Path:
+    """Where the uploaded file of a slide is kept."""
     return slides_dir / slide_id / "quarantine" / name
 
 
 def create_empty(path: Path) -> None:
-    """An empty file in a folder of its own, both on the disk."""
+    """Create an empty file and its folder, and flush both to the disk."""
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
     os.fsync(descriptor)
@@ -51,7 +53,7 @@ def create_empty(path: Path) -> None:
 
 
 def size_or_none(path: Path) -> int | None:
-    """Bytes on the disk; None where there is no file."""
+    """The file's size in bytes; None if there is no file."""
     try:
         return path.stat().st_size
     except FileNotFoundError:
@@ -59,7 +61,10 @@ def size_or_none(path: Path) -> int | None:
 
 
 class AppendFile:
-    """A file that grows by parts from `start` on; `digest` runs along where it is known for all before `start`."""
+    """Append to a file from `start` on.
+
+    `digest` is the SHA-256 of all bytes before `start`, and is updated with every write; None if it is unknown.
+    """
 
     def __init__(self, path: Path, start: int, digest: hashlib._Hash | None):
         self.file: BinaryIO = path.open("r+b", buffering=0)
@@ -68,7 +73,7 @@ class AppendFile:
         self.file.seek(start)
 
     def write(self, chunk: bytes) -> None:
-        """Whole, or OSError; then `at` is what the disk took."""
+        """Write the whole chunk. After an OSError `position` tells how much was written."""
         view = memoryview(chunk)
         while view:
             written = self.file.write(view) or 0
@@ -78,10 +83,11 @@ class AppendFile:
             view = view[written:]
 
     def sync(self) -> None:
+        """Flush the file to the disk."""
         os.fsync(self.file.fileno())
 
     def truncate(self) -> None:
-        """What was written since `start`; the digest is that of nothing then."""
+        """Discard everything written since `start`; the digest is unknown afterwards."""
         self.file.truncate(self.start)
         self.position, self.digest = self.start, None
         self.sync()
@@ -91,6 +97,7 @@ class AppendFile:
 
 
 def sha256_of(path: Path) -> hashlib._Hash:
+    """The SHA-256 of a file, read in chunks."""
     digest = hashlib.sha256()
     with path.open("rb", buffering=0) as file:
         while chunk := file.read(CHUNK_BYTES):
@@ -99,7 +106,7 @@ def sha256_of(path: Path) -> hashlib._Hash:
 
 
 def remove_file(path: Path) -> None:
-    """A quarantined file, and its folders where nothing else is in them."""
+    """Remove a quarantined file, and its folders if they are empty then."""
     path.unlink(missing_ok=True)
     for directory in (path.parent, path.parent.parent):
         with suppress(OSError):  # not empty, or gone
@@ -108,32 +115,32 @@ def remove_file(path: Path) -> None:
 
 @contextmanager
 def open_inbox_file(inbox: Path, reference: str) -> Iterator[BinaryIO]:
-    """A plain file below `inbox`, opened folder by folder without following a link. Raises OutsideInbox."""
-    parts = reference.split("/")
-    if "\\" in reference or "\0" in reference or any(part in ("", ".", "..") for part in parts):
-        raise OutsideInboxError("a path of plain names below the inbox is needed")
+    """Open a regular file in the inbox, folder by folder and without following links. Raises OutsideInboxError."""
+    names = reference.split("/")
+    if "\\" in reference or "\0" in reference or any(name in ("", ".", "..") for name in names):
+        raise OutsideInboxError("a relative path of plain names inside the inbox")
     try:
         directory = os.open(inbox, os.O_RDONLY | os.O_DIRECTORY)
         try:
-            for part in parts[:-1]:
-                subdirectory = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=directory)
+            for name in names[:-1]:
+                subdirectory = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=directory)
                 os.close(directory)
                 directory = subdirectory
-            # Not blocking: a pipe of that name would wait for its writer.
-            descriptor = os.open(parts[-1], os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=directory)
+            # Non-blocking, because opening a pipe would wait for its writer.
+            descriptor = os.open(names[-1], os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=directory)
         finally:
             os.close(directory)
     except (OSError, ValueError) as error:
-        raise OutsideInboxError("a file that is there, and is no link, is needed") from error
+        raise OutsideInboxError("an existing file that is not a link") from error
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise OutsideInboxError("a plain file is needed")
+        raise OutsideInboxError("a regular file")
     with os.fdopen(descriptor, "rb", buffering=0) as file:
         yield file
 
 
 def write_temp(path: Path, content: bytes) -> Path:
-    """A scratch file beside `path`, synced, for its caller to rename when all else is done."""
+    """Write a temporary file beside `path` and flush it; the caller renames it once everything else is done."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temp_path = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}")
     descriptor = os.open(temp_path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -148,7 +155,14 @@ def write_temp(path: Path, content: bytes) -> Path:
     return temp_path
 
 
+def write_file(path: Path, content: bytes) -> None:
+    """Write the file so that it appears whole or not at all, also after a crash."""
+    write_temp(path, content).replace(path)
+    sync_dir(path.parent)
+
+
 def sync_dir(directory: Path) -> None:
+    """Flush a folder's entries to the disk."""
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)

@@ -1,9 +1,9 @@
-"""Slides in the store: made, moved through their states, told of, signed.
+"""Slides, their events, uploads and signed reports in the store.
 
-    slides.move(engine, slide, "deidentified", {"removed": ["label"]})     # one transaction; made already: False
+    transition(engine, slide_id, "deidentified", {"removed": ["label"]})     # False if it has happened before
 
-Each function takes an engine, and then is a transaction of its own, or a connection, and then is part of what its
-caller does there. Raises StoreUnavailable where it takes an engine. SQLite and PostgreSQL alike.
+Each function takes an engine, and then is a transaction of its own and raises StoreUnavailableError, or a connection,
+and then is part of its caller's transaction. SQLite and PostgreSQL behave alike.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ DEFAULTS: Row = {
     "tenant": LOCAL_PRINCIPAL.tenant,
     **{"reasons": [], "notes": [], "name": "", "bytes": 0, "done": 0, "total": 0, "audit": False, "priority": 0},
 }
-REUSABLE_STATES = ("failed", "cancelled")  # a slide of which the same may be sent again as a new one
+REUSABLE_STATES = ("failed", "cancelled")  # the same content may be sent again as a new slide
 NEEDS_REVIEW = sa.or_(SLIDES.c.triage.is_(None), SLIDES.c.triage != "negative", SLIDES.c.audit)
 
 
@@ -49,7 +49,7 @@ NEEDS_REVIEW = sa.or_(SLIDES.c.triage.is_(None), SLIDES.c.triage != "negative", 
 def create(
     bind: EngineOrConnection, slide_id: str, state: str = "uploading", detail: Row | None = None, **columns: Any
 ) -> None:
-    """A new slide. `columns`: those of EMPTY that are known."""
+    """Insert a new slide. `columns`: values for the columns named in DEFAULTS."""
     timestamp = utc_now()
     row = (
         DEFAULTS
@@ -77,12 +77,12 @@ def transition(
     prices: Prices | None = None,
     **columns: Any,
 ) -> bool:
-    """True when the slide went to `to`; False, and nothing done, where it was there before. `columns` are set with it.
+    """Change a slide's state and set `columns`; False, and nothing done, if the slide has been in that state before.
 
-    A reading sets triage, priority, model, version and bundle of itself, and `reasons` sets the code. Raises WrongMove
-    where `to` may not follow the slide's state, UnknownSlide, ValueError on an attempt to alter a reading, and GivenUp
-    where it is moved `by` a worker that was given up. Its leaf in the log goes with it, and by `prices` a line of the
-    meter where it brings the reading.
+    A `reading` also sets triage, priority, model, version and bundle, and `reasons` sets the code. The change appends
+    an entry to the audit log, and if it brings the reading, a charge by `prices`. Raises InvalidTransitionError if the
+    target may not follow the slide's state, SlideNotFoundError, ValueError on an attempt to alter a reading, and
+    WorkerEvictedError if `worker_id` was evicted.
     """
     columns = _with_derived(columns)
     with write_transaction(bind) as connection:
@@ -103,7 +103,7 @@ def transition(
         if connection.execute(reached.where(SLIDE_EVENTS.c.state == target).limit(1)).first() is not None:
             return False
         if "reading" in columns and row.reading is not None:
-            raise ValueError(f"slide {slide_id} has its reading; nobody alters one")
+            raise ValueError(f"slide {slide_id} has a reading already; a reading is never altered")
         raise InvalidTransitionError(slide_id, row.state, target)
 
 
@@ -119,9 +119,8 @@ def _with_derived(columns: Row) -> Row:
 
 
 def record_progress(bind: EngineOrConnection, slide_id: str, done: int, total: int, *, worker_id: str = "") -> bool:
-    """Tiles read so far, of those to read; False, and nothing done, where as many were told before or none are read.
-
-    Raises GivenUp as `move` does.
+    """Record how many tiles have been read; False, and nothing done, if the slide is not being read or the numbers are
+    not new. Raises WorkerEvictedError as `transition` does.
     """
     with write_transaction(bind) as connection:
         workers.assert_active(connection, worker_id)
@@ -135,7 +134,7 @@ def record_progress(bind: EngineOrConnection, slide_id: str, done: int, total: i
 
 
 def add_event(bind: EngineOrConnection, slide_id: str, detail: Row, **columns: Any) -> None:
-    """An event that moves nothing, such as a scale that an operator gave. Raises UnknownSlide."""
+    """Record an event that keeps the state, such as a scale given by an operator. Raises SlideNotFoundError."""
     with write_transaction(bind) as connection:
         timestamp = utc_now()
         connection.execute(sa.update(SLIDES).where(SLIDES.c.id == slide_id).values(updated=timestamp, **columns))
@@ -154,10 +153,11 @@ def _insert_event(
     timestamp: str,
     prices: Prices | None = None,
 ) -> None:
-    """With its leaf, and by `prices` with its line of the meter. Progress waits for the next event's leaf."""
+    """Insert an event with its audit entry, and with a charge if `prices` are given. A progress event has no entry of
+    its own; the next event's entry covers it."""
     row = {"slide": slide_id, "at": timestamp, "kind": kind, "state": state, "detail": detail or {}}
     inserted_key = connection.execute(sa.insert(SLIDE_EVENTS).values(row)).inserted_primary_key
-    assert inserted_key is not None, "of one row"
+    assert inserted_key is not None, "one row was inserted"
     if kind != "progress":
         _append_audit_entry(connection, slide_id, kind, int(inserted_key[0]), timestamp, prices)
 
@@ -167,14 +167,11 @@ def _append_audit_entry(
 ) -> None:
     row = _to_dict(connection.execute(sa.select(SLIDES).where(SLIDES.c.id == slide_id)).first())
     assert row is not None, "it was written a moment ago"
-    if row["salt"] is None:
-        row["salt"] = os.urandom(entries.SALT_BYTES)
-        connection.execute(sa.update(SLIDES).where(SLIDES.c.id == slide_id).values(salt=row["salt"]))
-    tenant, price, units = row["tenant"], None, int(row["state"] == "ready")  # what abstains costs nothing
+    tenant, price, units = row["tenant"], None, int(row["state"] == "ready")  # an abstention is free of charge
     if prices is not None:
         price = prices.price_for(PRODUCT, tenant, timestamp)
     extra: Row = {}
-    if price is not None:  # the reading, on what the patient authorised
+    if price is not None:  # a reading, which may rest on the patient's authorisation
         grant = (row["request"] or {}).get("authorisation")
         extra = {"product": PRODUCT, "price": price.describe(units)} | ({"authorisations": [grant]} if grant else {})
     earlier_events = SLIDE_EVENTS.c.slide == slide_id, SLIDE_EVENTS.c.id < event_id
@@ -193,7 +190,7 @@ def _append_audit_entry(
 
 
 def get(bind: EngineOrConnection, slide_id: str, tenant: str | None = None) -> Row | None:
-    """`tenant`: only where it is theirs."""
+    """The slide, if it exists and belongs to `tenant`; None searches all tenants."""
     stmt = sa.select(SLIDES).where(SLIDES.c.id == slide_id)
     if tenant is not None:
         stmt = stmt.where(SLIDES.c.tenant == tenant)
@@ -202,7 +199,7 @@ def get(bind: EngineOrConnection, slide_id: str, tenant: str | None = None) -> R
 
 
 def in_state(bind: EngineOrConnection, *states: str, limit: int = 100) -> list[Row]:
-    """The oldest `most` in any of these states, oldest first."""
+    """Slides in any of these states, the oldest first."""
     assert set(states) <= set(STATES), states
     stmt = sa.select(SLIDES).where(SLIDES.c.state.in_(states)).order_by(SLIDES.c.id).limit(limit)
     with read_connection(bind) as connection:
@@ -210,7 +207,7 @@ def in_state(bind: EngineOrConnection, *states: str, limit: int = 100) -> list[R
 
 
 def same_content(bind: EngineOrConnection, sha256: str, tenant: str) -> list[Row]:
-    """A tenant's slides of this very content that were neither given up nor failed, oldest first."""
+    """A tenant's slides with this content that were neither cancelled nor failed, the oldest first."""
     stmt = sa.select(SLIDES).where(SLIDES.c.sha256 == sha256, SLIDES.c.tenant == tenant)
     stmt = stmt.where(SLIDES.c.state.not_in(REUSABLE_STATES)).order_by(SLIDES.c.id)
     with read_connection(bind) as connection:
@@ -229,11 +226,10 @@ def worklist(
     review: bool = False,
     signed: bool | None = None,
 ) -> list[Row]:
-    """The tenant's first `most`, or those that come after the slide `after`: by priority, then the oldest first.
-    `review`: those that wait for a pathologist, who sees every slide but the negatives that are not drawn for audit.
-    Without readings.
+    """A page of the tenant's slides without their readings: by priority, then the oldest first.
 
-    Raises UnknownSlide for an `after` that is none.
+    after: the last slide of the page before. review: only slides that await a pathologist; negatives do so only if they
+    were selected for audit. Raises SlideNotFoundError if `after` is no slide.
     """
     columns = [column for column in SLIDES.c if column.name != "reading"]
     stmt = (
@@ -261,7 +257,7 @@ def worklist(
 
 
 def events_after(bind: EngineOrConnection, slide_id: str, after: int = 0, limit: int = 500) -> list[Row]:
-    """What happened to a slide since the event `after`, in order."""
+    """A slide's events after the event `after`, in order."""
     stmt = sa.select(SLIDE_EVENTS).where(SLIDE_EVENTS.c.slide == slide_id, SLIDE_EVENTS.c.id > after)
     with read_connection(bind) as connection:
         return [dict(row._mapping) for row in connection.execute(stmt.order_by(SLIDE_EVENTS.c.id).limit(limit))]
@@ -280,9 +276,12 @@ def add_report(
     signer: str,
     timestamp: str,
 ) -> None:
-    """A signed or amended version, and the slide's move with it. Raises WrongMove, or VersionTaken."""
+    """Store a signed or amended report and change the slide's state with it.
+
+    Raises InvalidTransitionError, or ReportVersionConflictError if another report was signed meanwhile.
+    """
     with write_transaction(bind) as connection:
-        # The move first: from then on no other transaction signs this slide.
+        # The state first: it locks the slide, so that no other transaction signs it.
         if not transition(connection, slide_id, kind, {"version": version, "signer": signer}):
             raise InvalidTransitionError(slide_id, kind, kind)
         latest_version = sa.select(sa.func.max(SLIDE_REPORTS.c.version)).where(SLIDE_REPORTS.c.slide == slide_id)
@@ -291,20 +290,20 @@ def add_report(
         row = {"slide": slide_id, "version": version, "kind": kind, "body": body, "sha256": sha256}
         row |= {"signer": signer, "at": timestamp}
         slide = get(connection, slide_id)
-        assert slide is not None, "it was moved a moment ago"
+        assert slide is not None, "its state was changed a moment ago"
         leaf = log.append(connection, [entries.report_entry(row, slide["salt"], slide["tenant"])])
         connection.execute(sa.insert(SLIDE_REPORTS).values(row | {"leaf": leaf}))
 
 
 class ReportVersionConflictError(Exception):
-    """Another report of this slide was signed meanwhile."""
+    """Another report on this slide was signed meanwhile."""
 
     def __init__(self, slide_id: str, version: int):
-        super().__init__(f"version {version} is not the next of slide {slide_id}'s reports")
+        super().__init__(f"version {version} is not the next report of slide {slide_id}")
 
 
 def list_reports(bind: EngineOrConnection, slide_id: str) -> list[Row]:
-    """Every version, the first one first."""
+    """All versions of a slide's report, the first one first."""
     stmt = sa.select(SLIDE_REPORTS).where(SLIDE_REPORTS.c.slide == slide_id).order_by(SLIDE_REPORTS.c.version)
     with read_connection(bind) as connection:
         return [dict(row._mapping) for row in connection.execute(stmt)]
@@ -316,6 +315,7 @@ def list_reports(bind: EngineOrConnection, slide_id: str) -> list[Row]:
 def create_upload(
     bind: EngineOrConnection, upload_id: str, slide_id: str, length: int, sha256: str | None, metadata: Row
 ) -> None:
+    """Insert an open upload of `length` bytes."""
     timestamp = utc_now()
     row = {"id": upload_id, "slide": slide_id, "length": length, "offset": 0, "sha256": sha256, "metadata": metadata}
     with write_transaction(bind) as connection:
@@ -325,12 +325,13 @@ def create_upload(
 
 
 def set_upload(bind: EngineOrConnection, upload_id: str, **columns: Any) -> None:
+    """Set columns of an upload, which counts as activity."""
     with write_transaction(bind) as connection:
         connection.execute(sa.update(UPLOADS).where(UPLOADS.c.id == upload_id).values(updated=utc_now(), **columns))
 
 
 def get_upload(bind: EngineOrConnection, upload_id: str, tenant: str | None = None) -> Row | None:
-    """`tenant`: only where its slide is theirs."""
+    """The upload, if it exists and its slide belongs to `tenant`; None searches all tenants."""
     stmt = sa.select(UPLOADS).where(UPLOADS.c.id == upload_id)
     if tenant is not None:
         stmt = stmt.join(SLIDES, UPLOADS.c.slide == SLIDES.c.id).where(SLIDES.c.tenant == tenant)
@@ -339,7 +340,7 @@ def get_upload(bind: EngineOrConnection, upload_id: str, tenant: str | None = No
 
 
 def list_uploads(bind: EngineOrConnection, state: str, tenant: str | None = None) -> list[Row]:
-    """The oldest first, of everybody or of one."""
+    """Uploads in a state, the oldest first, of one tenant or of all."""
     stmt = sa.select(UPLOADS).where(UPLOADS.c.state == state).order_by(UPLOADS.c.id)
     if tenant is not None:
         stmt = stmt.join(SLIDES, UPLOADS.c.slide == SLIDES.c.id).where(SLIDES.c.tenant == tenant)
@@ -348,20 +349,18 @@ def list_uploads(bind: EngineOrConnection, state: str, tenant: str | None = None
 
 
 def upload_for_slide(bind: EngineOrConnection, slide_id: str) -> Row | None:
+    """The upload that brings or brought the slide."""
     with read_connection(bind) as connection:
         return _to_dict(connection.execute(sa.select(UPLOADS).where(UPLOADS.c.slide == slide_id)).first())
 
 
 def idle_uploads(bind: EngineOrConnection, before: str) -> list[Row]:
-    """Those of which nothing came since `before` and whose slide waits for more, or is given up."""
+    """Uploads without activity since `before` whose slide is incomplete, failed or cancelled, the oldest first."""
     waiting = SLIDES.c.state.in_(("uploading", *REUSABLE_STATES))
     stmt = sa.select(UPLOADS).join(SLIDES, UPLOADS.c.slide == SLIDES.c.id)
     stmt = stmt.where(UPLOADS.c.state != "expired", UPLOADS.c.updated < before, waiting).order_by(UPLOADS.c.id)
     with read_connection(bind) as connection:
         return [dict(row._mapping) for row in connection.execute(stmt)]
-
-
-# --- requests that are done once
 
 
 def _to_dict(row: sa.Row[Any] | None) -> Row | None:

@@ -1,4 +1,4 @@
-"""How many slides a tenant has, by state and awaiting a pathologist; when the newest arrived, were read and signed."""
+"""Query a tenant's slides: counts by state, and the times at which they arrived, were read and were signed."""
 
 from __future__ import annotations
 
@@ -15,20 +15,22 @@ ARRIVAL_STATE, RESULT_STATES, SIGNED_STATE = "verifying", ("ready", "abstained")
 
 
 def count_by_state(bind: EngineOrConnection, tenant: str) -> dict[str, int]:
+    """State -> number of slides; states without slides are left out."""
     stmt = sa.select(SLIDES.c.state, sa.func.count()).where(SLIDES.c.tenant == tenant).group_by(SLIDES.c.state)
     with read_connection(bind) as connection:
         return {state: count for state, count in connection.execute(stmt)}
 
 
 def count_awaiting_review(bind: EngineOrConnection, tenant: str) -> int:
-    """Those read or abstained from that a pathologist is to open: no negative that was not drawn for audit."""
+    """The number of slides with a result, or an abstention, that await a pathologist; negatives only if selected for
+    audit."""
     stmt = sa.select(sa.func.count()).where(SLIDES.c.tenant == tenant, SLIDES.c.state.in_(RESULT_STATES), NEEDS_REVIEW)
     with read_connection(bind) as connection:
         return int(connection.execute(stmt).scalar_one())
 
 
 def state_times(bind: EngineOrConnection, tenant: str, first_id: str, limit: int) -> list[dict[str, str]]:
-    """State -> when it was first reached, of the tenant's newest `most` slides from the id `since` on."""
+    """For each of the tenant's newest `limit` slides from `first_id` on: state -> when it was first reached."""
     slide_ids = sa.select(SLIDES.c.id).where(SLIDES.c.tenant == tenant, SLIDES.c.id >= first_id)
     slide_ids = slide_ids.order_by(SLIDES.c.id.desc()).limit(limit)
     with read_connection(bind) as connection:
@@ -36,7 +38,7 @@ def state_times(bind: EngineOrConnection, tenant: str, first_id: str, limit: int
 
 
 def first_reached(connection: sa.Connection, slide_ids: Any) -> list[dict[str, str]]:
-    """The same of the slides whose ids are `which`: a list, or a query."""
+    """For each of the slides whose ids a query selects: state -> when it was first reached."""
     stmt = (
         sa.select(SLIDE_EVENTS.c.slide, SLIDE_EVENTS.c.state, sa.func.min(SLIDE_EVENTS.c.at))
         .where(SLIDE_EVENTS.c.slide.in_(slide_ids), SLIDE_EVENTS.c.kind == "state")
@@ -50,8 +52,10 @@ def first_reached(connection: sa.Connection, slide_ids: Any) -> list[dict[str, s
 
 
 def waiting_summary(bind: EngineOrConnection, tenant: str) -> dict[str, tuple[int, str]]:
-    """Of the slides that arrived, whenever that was: how many wait for what, and when the first of them arrived.
-    to_signature: those read that a pathologist is to open, or has before them."""
+    """Slides that arrived at any time and are not done: "to_reading" or "to_signature" -> (how many, first arrival).
+
+    "to_signature" counts the slides that await a pathologist and those under review.
+    """
     awaiting_signature = sa.or_(SLIDES.c.state == "in_review", sa.and_(SLIDES.c.state.in_(RESULT_STATES), NEEDS_REVIEW))
     waiting_for = sa.case((SLIDES.c.state.in_(UNFINISHED), "to_reading"), (awaiting_signature, "to_signature"))
     stmt = (

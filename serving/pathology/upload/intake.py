@@ -1,6 +1,6 @@
-"""What has come whole is verified against its SHA-256 and given to the worker, or failed; what is left lying, removed.
+"""Complete uploads: verify their SHA-256, hand their slides to the workers, and remove expired uploads.
 
-A slide goes on when three things are there, in whatever order they come: all its bytes, its request form, its SHA-256.
+A slide proceeds once three things are there, in any order: all its bytes, its request form, and its SHA-256.
 """
 
 from __future__ import annotations
@@ -26,23 +26,23 @@ logger = logging.getLogger("yuheng.arrivals")
 
 UPLOAD_EXPIRED = {
     "code": "upload_expired",
-    "en": "Nothing came of the upload for too long, and what had come was removed. Send the slide anew.",
-    "zh": "上传长时间无进展，已收内容已清除。请重新上传。",
+    "en": "The upload made no progress for too long, and the part that was received was removed. Send the slide again.",
+    "zh": "上传长时间无进展，已接收的内容已清除。请重新上传。",
 }
 REFERENCE_UNREADABLE = {
     "code": "reference",
-    "en": "The file that the request named in the inbox cannot be read any more. Put it there again and ask anew.",
-    "zh": "请求所指的收件箱文件已无法读取。请重新放入后再提交。",
+    "en": "The inbox file named by the request can no longer be read. Put it there again and repeat the request.",
+    "zh": "请求所指的收件箱文件已无法读取。请重新放入后再次提交。",
 }
 NO_SPACE = {
     "code": "no_space",
-    "en": "The disk takes no more; the slide is tried again by itself. Free the disk.",
+    "en": "The disk is full; the slide is retried automatically. Free disk space.",
     "zh": "磁盘空间不足；将自动重试。请清理磁盘。",
 }
 
 
 class UploadIntake:
-    """`busy`: uploads that are being written, verified or removed."""
+    """busy_uploads: the uploads that are being written, verified or removed."""
 
     def __init__(self, context: SlideContext):
         self.context = context
@@ -50,9 +50,10 @@ class UploadIntake:
         self.busy_uploads: set[str] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._sweep_task: asyncio.Task[None] | None = None
-        self._copy_lock = asyncio.Semaphore(1)  # one at a time: the disk is what they wait for
+        self._copy_lock = asyncio.Semaphore(1)  # one at a time, because the disk is the bottleneck
 
     def start(self) -> None:
+        """Sweep every `sweep_seconds` from now on."""
         self._sweep_task = asyncio.get_running_loop().create_task(self._sweep_loop())
 
     def stop(self) -> None:
@@ -62,8 +63,11 @@ class UploadIntake:
     # --- bytes, form and SHA-256
 
     async def complete_upload(self, row: Row, path: Path, digest: hashlib._Hash | None = None) -> str:
-        """All bytes of an upload are on the disk. The slide they belong to: an earlier one where the same was sent
-        before. Raises Problem where they are not those announced."""
+        """Record that all bytes of an upload are on the disk.
+
+        Returns the id of their slide, which is an earlier one if the same slide was sent before. Raises ProblemError if
+        the SHA-256 is not the announced one.
+        """
         if digest is None:
             digest = await asyncio.to_thread(storage.sha256_of, path)
         sha256 = digest.hexdigest()
@@ -77,7 +81,7 @@ class UploadIntake:
         return await self._resolve_outcome(row["slide"], await self.context.write(finish_upload))
 
     async def attach_form(self, row: Row, form: RequestForm, sha256: str) -> str:
-        """Form and SHA-256 of a slide that is being sent, or was; returns and raises as `complete`."""
+        """Record the form and SHA-256 of a slide that is being uploaded; returns and raises as `complete_upload`."""
 
         def store_form(connection: sa.Connection) -> ProblemError | str:
             slide = slide_store.get(connection, row["slide"])
@@ -110,10 +114,10 @@ class UploadIntake:
                 storage.remove_file, storage.quarantine_path(self.context.slides_dir, slide_id, row["name"])
             )
 
-    # --- by reference
+    # --- copies of inbox files
 
     def start_copy(self, upload_id: str) -> None:
-        """Copy a file of the inbox into quarantine, beside what else goes on."""
+        """Copy an inbox file into quarantine in the background."""
         task = asyncio.get_running_loop().create_task(self._copy_reference(upload_id))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -137,13 +141,13 @@ class UploadIntake:
                     await self._abort(row, "failed", reasons=[REFERENCE_UNREADABLE])
                     return
                 except OSError as error:
-                    logger.warning("slide %s is not copied yet, and is tried again: %s", slide["id"], error)
+                    logger.warning("slide %s: copying failed and is retried: %s", slide["id"], error)
                     await self._add_event_once(slide["id"], NO_SPACE)
                     return
-                with suppress(ProblemError):  # a wrong SHA-256: the slide's state tells it
+                with suppress(ProblemError):  # a wrong SHA-256 is recorded in the slide's state
                     await self.complete_upload(row, path, digest)
         except StoreUnavailableError as error:
-            logger.warning("upload %s is looked at again later: %s", upload_id, error)
+            logger.warning("upload %s is retried later: %s", upload_id, error)
         finally:
             self.busy_uploads.discard(upload_id)
 
@@ -157,7 +161,7 @@ class UploadIntake:
                 target.sync()
             finally:
                 target.close()
-        assert target.digest is not None, "it ran along from the first byte"
+        assert target.digest is not None, "it was computed from the first byte on"
         return target.digest
 
     async def _add_event_once(self, slide_id: str, detail: dict[str, str]) -> None:
@@ -165,10 +169,10 @@ class UploadIntake:
         if not events or events[-1]["detail"].get("code") != detail["code"]:
             await self.context.write(lambda connection: slide_store.add_event(connection, slide_id, dict(detail)))
 
-    # --- what nobody sends on
+    # --- abandoned uploads
 
     async def abort_upload(self, row: Row, target: str, detail: Row | None = None, **columns: Any) -> None:
-        """An upload and its slide given up, its bytes removed. Raises Problem where the slide went on already."""
+        """End an upload and its slide, and remove its bytes. Raises ProblemError if the slide has proceeded already."""
         self.busy_uploads.add(row["id"])
         try:
             await self._abort(row, target, detail, **columns)
@@ -193,13 +197,13 @@ class UploadIntake:
             try:
                 await self.sweep()
             except (StoreUnavailableError, ProblemError, OSError) as error:
-                logger.warning("uploads are looked through again later: %s", error)
+                logger.warning("the sweep of uploads failed and is repeated: %s", error)
             except Exception:
-                logger.exception("looking through the uploads failed; they are looked through again")
+                logger.exception("the sweep of uploads failed and is repeated")
             await asyncio.sleep(self.settings.sweep_seconds)
 
     async def sweep(self) -> None:
-        """Go on with what a crash left, and remove what expired."""
+        """Resume uploads that a crash has interrupted, and remove those that have expired."""
         for row in await self.context.read(slide_store.list_uploads, "open"):
             if "reference" in row["metadata"]:
                 self.start_copy(row["id"])
@@ -212,7 +216,7 @@ class UploadIntake:
                 await self.abort_upload(row, "failed", reasons=[UPLOAD_EXPIRED])
 
     async def _resume_upload(self, row: Row) -> None:
-        """One of which the last byte came, and then the process died."""
+        """Complete an upload whose last byte was received before the process died."""
         slide = await self.context.read(slide_store.get, row["slide"])
         assert slide is not None, "the store holds an upload's slide"
         path = storage.quarantine_path(self.context.slides_dir, slide["id"], slide["name"])
@@ -220,20 +224,20 @@ class UploadIntake:
             return
         self.busy_uploads.add(row["id"])
         try:
-            with suppress(ProblemError):  # a wrong SHA-256: the slide's state tells it
+            with suppress(ProblemError):  # a wrong SHA-256 is recorded in the slide's state
                 await self.complete_upload(row, path)
         finally:
             self.busy_uploads.discard(row["id"])
 
 
 def add_mpp_event(connection: sa.Connection, slide_id: str, form: RequestForm) -> None:
-    """Microns per pixel that an operator gave are on record as such."""
+    """Record that an operator, not the file, gave the microns per pixel."""
     if form.mpp is not None:
         slide_store.add_event(connection, slide_id, {"code": "mpp_by_operator", "mpp": form.mpp})
 
 
 def _arrived_sha256(connection: sa.Connection, slide_id: str) -> str | None:
-    """SHA-256 of what came, once all of it has."""
+    """The SHA-256 of the received bytes; None until all have been received."""
     for event in slide_store.events_after(connection, slide_id):
         if event["kind"] == "note" and event["detail"].get("code") == "arrived":
             return str(event["detail"]["sha256"])
@@ -241,7 +245,10 @@ def _arrived_sha256(connection: sa.Connection, slide_id: str) -> str | None:
 
 
 def _advance(connection: sa.Connection, upload_id: str, slide_id: str, sha256: str) -> ProblemError | str:
-    """The next step of a slide whose bytes are there; the Problem that its sender is told, or the slide it is."""
+    """Move a slide on whose bytes are there.
+
+    Returns its id, that of an earlier slide if it is a duplicate, or the problem to be reported to its sender.
+    """
     slide = slide_store.get(connection, slide_id)
     assert slide is not None, "the store holds an upload's slide"
     if slide["state"] != "uploading" or slide["accession"] is None or slide["sha256"] is None:
@@ -249,10 +256,14 @@ def _advance(connection: sa.Connection, upload_id: str, slide_id: str, sha256: s
     if slide["sha256"] != sha256:
         slide_store.set_upload(connection, upload_id, state="failed")
         digests = {"found": sha256, "needed": slide["sha256"]}
-        kind = PROBLEM_TYPES["upload_sha256"]
-        reason = {"code": "sha256", "en": kind.detail.format(**digests), "zh": kind.detail_zh.format(**digests)}
+        problem_type = PROBLEM_TYPES["upload_sha256"]
+        reason = {
+            "code": "sha256",
+            "en": problem_type.detail.format(**digests),
+            "zh": problem_type.detail_zh.format(**digests),
+        }
         slide_store.transition(connection, slide_id, "failed", digests, reasons=[reason])
-        return ProblemError("upload_sha256", **digests)
+        return ProblemError("upload_sha256", actual=sha256, expected=slide["sha256"])
     duplicates = [
         duplicate
         for duplicate in slide_store.same_content(connection, sha256, slide["tenant"])
@@ -262,7 +273,7 @@ def _advance(connection: sa.Connection, upload_id: str, slide_id: str, sha256: s
     if same_accession:
         reason = {
             "code": "duplicate",
-            "en": f"This very slide was sent before under this accession: it is slide {same_accession[0]}.",
+            "en": f"The same slide was sent before under this accession number: it is slide {same_accession[0]}.",
             "zh": f"同一病理号下已有相同切片：{same_accession[0]}。",
         }
         slide_store.transition(connection, slide_id, "cancelled", {"same_as": same_accession[0]}, reasons=[reason])
@@ -272,14 +283,14 @@ def _advance(connection: sa.Connection, upload_id: str, slide_id: str, sha256: s
 
 
 def duplicate_notes(duplicates: list[Row]) -> list[dict[str, str]]:
-    """A note where the same content stands under another accession: one of the two may be a mistake."""
+    """A note that the same content exists under another accession number, because one of the two may be a mistake."""
     if not duplicates:
         return []
     slide_ids = ", ".join(duplicate["id"] for duplicate in duplicates[:5])
     return [
         {
             "code": "same_content",
-            "en": f"The same file was sent under another accession: {slide_ids}. See which of them it belongs to.",
-            "zh": f"同一文件曾以其他病理号提交：{slide_ids}。请核对归属。",
+            "en": f"The same file was sent under another accession number: {slide_ids}. Check which one it belongs to.",
+            "zh": f"同一文件曾以其他病理号提交：{slide_ids}。请核对其归属。",
         }
     ]

@@ -1,4 +1,4 @@
-"""The request form that comes with a slide: what may stand in it, and all that is wrong with one told together."""
+"""The request form of a slide: its fields, their rules, and a validator that reports all errors together."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ MAX_GENOTYPES, MAX_CONTEXT_FIELDS = 30, 50
 
 @dataclass(frozen=True, slots=True)
 class RequestForm:
-    """`request`: the whole form but mpp: microns per pixel as the operator gives them where the file has none."""
+    """request: the form without mpp. mpp: microns per pixel given by the operator, if the file has none."""
 
     request: dict[str, Any]
     mpp: float | None
 
     def columns(self) -> dict[str, Any]:
-        """As the store's table of slides has them."""
+        """The columns of the store's table of slides."""
         return {**{name: self.request[name] for name in REQUIRED_FIELDS}, "request": self.request, "mpp": self.mpp}
 
 
@@ -106,7 +106,7 @@ CONTEXT_VALUE = Rule(
 
 
 class ContextField(RequestModel):
-    """A value of the patient's record, with where it comes from and the authorisation under which it may be read."""
+    """A value of the patient's record, with its source and the authorisation under which it may be read."""
 
     name: Annotated[
         str,
@@ -142,12 +142,12 @@ class FormFields(RequestModel):
     ] = None
 
     def to_form(self) -> RequestForm:
-        """What is known, apart from mpp."""
+        """The known fields without mpp."""
         fields = self.model_dump(include=set(FormFields.model_fields) - {"mpp"})
         return RequestForm({name: value for name, value in fields.items() if value is not None}, self.mpp)
 
     def errors(self) -> list[FieldError]:
-        """What is wrong between its fields."""
+        """Errors that concern several fields."""
         if not self.hpv_genotype or self.hpv_result == "positive":
             return []
         expected = "left out, as hpv_result is not positive", "hpv_result 不为 positive 时应省略"
@@ -155,21 +155,21 @@ class FormFields(RequestModel):
 
 
 class Submission(FormFields):
-    """POST /v1/slides."""
+    """The body of POST /v1/slides."""
 
     reference: Annotated[str, REFERENCE, Field(description="A path below the inbox, or the id of an upload.")]
     sha256: Annotated[str, SHA256]
 
 
 def validate(payload: Mapping[str, Any]) -> tuple[RequestForm | None, list[FieldError]]:
-    """The form, or all that is wrong with it."""
+    """The form, or all its errors."""
     fields, errors = validation.validate(FormFields, payload)
     errors = errors if fields is None else fields.errors()
     return (None if fields is None or errors else fields.to_form()), errors
 
 
 def parse_mpp(payload: dict[str, Any]) -> dict[str, Any]:
-    """What came as text where numbers are meant, as metadata of an upload does."""
+    """Make mpp a number if it is text, as it is in the metadata of an upload."""
     if isinstance(mpp := payload.get("mpp"), str):
         try:
             value = float(mpp)

@@ -1,4 +1,4 @@
-"""Probabilities as colours that the colour-blind can tell apart too, light where there is more (viridis, CC0)."""
+"""The viridis colour map (CC0), which is readable with colour blindness, with an opacity that grows with the value."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ VIRIDIS = (  # at 0, 1/15, ... 1
     (35, 136, 142), (31, 152, 139), (34, 168, 132), (53, 183, 121), (84, 197, 104), (122, 209, 81), (165, 219, 54),
     (210, 226, 27), (253, 231, 37),
 )  # fmt: skip
-MIN_ALPHA, MAX_ALPHA = 45, 225  # opacity of 0 and of 1, of 255: what is low hides little of the slide
+MIN_ALPHA, MAX_ALPHA = 45, 225  # opacity of values 0 and 1, out of 255: low values cover little of the slide
 
 RgbaPixels = NDArray[np.uint8]
 
 
 def to_rgba(values: NDArray[Any]) -> RgbaPixels:
-    """(..., 4) red, green, blue, opacity of (...) values 0 to 1; what is no number is clear."""
+    """Colour values from 0 to 1 of any shape; returns (..., 4) uint8 red, green, blue, opacity. NaN is transparent."""
     finite = np.isfinite(values)
     scaled = np.clip(np.where(finite, values, 0.0), 0.0, 1.0).astype(np.float64)
     stops = np.linspace(0, 1, len(VIRIDIS))

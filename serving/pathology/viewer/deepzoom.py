@@ -1,10 +1,9 @@
-"""A slide and its heatmap in Deep Zoom's pyramid: what a browser's viewer asks for, tile by tile.
+"""Render a slide and its heatmap as Deep Zoom pyramids, tile by tile.
 
-images = DeepZoom()
-images.dzi(2_220, 2_967)                              # the descriptor; level 12 is the slide, level 0 one pixel
-await images.tile(path, mpp, level=10, x=0, y=1)      # JPEG of 256 x 256 pixels, fewer at the edges; None outside
+Pyramid(2_220, 2_967).dzi("jpeg")                                    # the descriptor; level 12 is the slide
+await DeepZoom().read_tile(path, mpp, level=10, column=0, row=1)     # JPEG of up to 256 x 256 pixels, or None
 
-Decoding happens in the sandbox's processes, of which a few stay open while they are asked for.
+Slides are decoded in sandboxed processes, a few of which stay open while they are in use.
 """
 
 from __future__ import annotations
@@ -13,28 +12,25 @@ import asyncio
 import io
 import math
 import threading
-import time
 from collections import OrderedDict
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from datasets.slides import sandbox
 from datasets.slides.reader import Pixels, Slide, read_scaled
+from serving.pathology.slides.slide_cache import SlideCache
 from serving.pathology.viewer.colormap import to_rgba
 
 TILE_SIZE = 256  # pixels a side
 JPEG_QUALITY = 85
-MAX_DIRECT_PIXELS = 4_194_304  # pixels of a level that are read at once
-MAX_TILE_PIXELS = 33_554_432  # pixels of a level that may be read for one tile; beyond, it is sampled
-MAX_OVERVIEW_PIXELS = 134_217_728  # the same for the small picture of the whole slide, which is made once
-OVERVIEW_SIDE = 2_048  # pixels of that picture's longer side, at most
-SAMPLES_PER_SIDE, SAMPLE_SIDE = 16, 64  # places a side, and the pixels a side read at each
+MAX_DIRECT_PIXELS = 4_194_304  # pixels of a level that are read in one call
+MAX_TILE_PIXELS = 33_554_432  # pixels of a level that may be read for one tile; larger areas are sampled
+MAX_OVERVIEW_PIXELS = 134_217_728  # the same limit for the overview, which is made once per slide
+OVERVIEW_SIDE = 2_048  # pixels of the overview's longer side, at most
+SAMPLES_PER_SIDE, SAMPLE_SIDE = 16, 64  # sampled areas per side, and the side of each in pixels
 DZI_TEMPLATE = (
     '<?xml version="1.0" encoding="UTF-8"?>\n<Image xmlns="http://schemas.microsoft.com/deepzoom/2008" '
     'Format="{format}" Overlap="0" TileSize="{tile}"><Size Width="{width}" Height="{height}"/></Image>\n'
@@ -44,7 +40,8 @@ Box = tuple[int, int, int, int]  # left, top, width, height in pixels of a level
 
 @dataclass(frozen=True, slots=True)
 class Pyramid:
-    """Deep Zoom's rule: the last level is the picture, each before it half as large, rounded up, down to one pixel."""
+    """The levels of a Deep Zoom image: the last is the image itself; each one before it has half the size, rounded up,
+    down to a single pixel at level 0."""
 
     width: int
     height: int
@@ -54,33 +51,34 @@ class Pyramid:
         return math.ceil(math.log2(max(self.width, self.height, 1))) + 1
 
     def downsample(self, level: int) -> int:
-        """Pixels of the picture per pixel of the level."""
+        """Pixels of the image per pixel of the level."""
         return 1 << (self.level_count - 1 - level)
 
-    def tile_box(self, level: int, x: int, y: int) -> Box | None:
-        """Of the tile at column `x` and row `y`; None where there is none."""
-        if not 0 <= level < self.level_count or x < 0 or y < 0:
+    def tile_box(self, level: int, column: int, row: int) -> Box | None:
+        """The tile's box in pixels of its level; None if the level has no such tile."""
+        if not 0 <= level < self.level_count or column < 0 or row < 0:
             return None
         width, height = (math.ceil(side / self.downsample(level)) for side in (self.width, self.height))
-        left, top = x * TILE_SIZE, y * TILE_SIZE
+        left, top = column * TILE_SIZE, row * TILE_SIZE
         if left >= width or top >= height:
             return None
         return left, top, min(TILE_SIZE, width - left), min(TILE_SIZE, height - top)
 
     def dzi(self, image_format: str) -> bytes:
+        """The XML descriptor (.dzi) of the pyramid with tiles of `image_format`."""
         return DZI_TEMPLATE.format(format=image_format, tile=TILE_SIZE, width=self.width, height=self.height).encode()
 
 
 class OpenSlide:
-    """A slide held open, and a small picture of it, from which the many levels that show it whole are made."""
+    """An open slide and its overview, from which all levels of low magnification are made."""
 
     def __init__(self, slide: Slide):
         self.slide, self.pyramid = slide, Pyramid(*slide.metadata.size)
-        self.users, self.last_used = 0, time.monotonic()
         self._overview: Pixels | None = None
         self._lock = threading.Lock()
 
     def read_tile(self, level: int, column: int, row: int) -> Pixels | None:
+        """(height, width, 3) uint8; None if the pyramid has no such tile."""
         box = self.pyramid.tile_box(level, column, row)
         if box is None:
             return None
@@ -95,7 +93,7 @@ class OpenSlide:
         return read_region(self.slide, x, y, extent, (width, height))
 
     def _overview_downsample(self) -> int:
-        """Slide's pixels per pixel of the small picture."""
+        """Pixels of the slide per pixel of the overview."""
         downsample = 1
         while max(self.pyramid.width, self.pyramid.height) / downsample > OVERVIEW_SIDE:
             downsample *= 2
@@ -110,105 +108,8 @@ class OpenSlide:
             return self._overview
 
 
-class SlideCache:
-    """At most `most` slides held open, the longest unused closed first, each after `idle` seconds without a reader."""
-
-    def __init__(self, capacity: int = 4, idle_seconds: float = 60.0):
-        self.capacity, self.idle_seconds = capacity, idle_seconds
-        self._open_slides: OrderedDict[tuple[Path, float | None], OpenSlide] = OrderedDict()
-        self._lock = threading.Lock()
-        self._opening_locks: dict[tuple[Path, float | None], threading.Lock] = {}
-        self._sweeper: threading.Timer | None = None
-
-    def __len__(self) -> int:
-        return len(self._open_slides)
-
-    @contextmanager
-    def lease(self, path: Path, mpp: float | None) -> Iterator[OpenSlide]:
-        """Raises SlideRefused. A slide whose process broke is not given to the next one."""
-        key = path, mpp
-        with self._lock:
-            opening_lock = self._opening_locks.setdefault(key, threading.Lock())
-        with opening_lock:  # two readers of one slide start one process
-            open_slide = self._acquire(key)
-            if open_slide is None:
-                open_slide = self._insert(key, sandbox.open_slide(path, mpp))
-        broken = False
-        try:
-            yield open_slide
-        except BaseException:
-            broken = True
-            raise
-        finally:
-            self._release(key, open_slide, broken)
-
-    def _acquire(self, key: tuple[Path, float | None]) -> OpenSlide | None:
-        with self._lock:
-            open_slide = self._open_slides.get(key)
-            if open_slide is not None:
-                open_slide.users += 1
-                self._open_slides.move_to_end(key)
-            return open_slide
-
-    def _insert(self, key: tuple[Path, float | None], slide: Slide) -> OpenSlide:
-        open_slide = OpenSlide(slide)
-        open_slide.users = 1
-        with self._lock:
-            self._open_slides[key] = open_slide
-        self._evict_idle()
-        return open_slide
-
-    def _release(self, key: tuple[Path, float | None], open_slide: OpenSlide, broken: bool) -> None:
-        with self._lock:
-            open_slide.users -= 1
-            open_slide.last_used = time.monotonic()
-            if broken and self._open_slides.get(key) is open_slide:
-                del self._open_slides[key]
-            should_close = self._open_slides.get(key) is not open_slide and not open_slide.users
-        if should_close:
-            open_slide.slide.close()
-        self._evict_idle()
-
-    def _evict_idle(self) -> None:
-        """Closes what nobody reads and there are too many of, or that has been idle; comes again for the rest."""
-        now = time.monotonic()
-        closing = []
-        with self._lock:
-            for key, open_slide in list(self._open_slides.items()):
-                if not open_slide.users and (
-                    len(self._open_slides) > self.capacity or now - open_slide.last_used >= self.idle_seconds
-                ):
-                    closing.append(self._open_slides.pop(key).slide)
-            for key in [
-                key
-                for key, opening_lock in self._opening_locks.items()
-                if key not in self._open_slides and not opening_lock.locked()
-            ]:
-                del self._opening_locks[key]
-            if self._sweeper is not None:
-                self._sweeper.cancel()
-                self._sweeper = None
-            if self._open_slides:
-                self._sweeper = threading.Timer(self.idle_seconds, self._evict_idle)
-                self._sweeper.daemon = True
-                self._sweeper.start()
-        for slide in closing:
-            slide.close()
-
-    def close(self) -> None:
-        """Whatever is still being read is closed by its last reader."""
-        with self._lock:
-            if self._sweeper is not None:
-                self._sweeper.cancel()
-                self._sweeper = None
-            closing = [open_slide.slide for open_slide in self._open_slides.values() if not open_slide.users]
-            self._open_slides.clear()
-        for slide in closing:
-            slide.close()
-
-
 class HeatmapCache:
-    """The last few heatmaps that were asked for, as they are small."""
+    """The most recently used heatmaps, which are small enough to stay in memory."""
 
     def __init__(self, capacity: int = 8):
         self.capacity = capacity
@@ -216,7 +117,8 @@ class HeatmapCache:
         self._lock = threading.Lock()
 
     def get(self, path: Path) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """(probability, attention), each (rows, columns), of a heat.npz. Raises OSError, ValueError, KeyError."""
+        """Read (probability, attention), each (rows, columns) float32, from a heat.npz. Raises OSError, ValueError or
+        KeyError if the file cannot be read or lacks an array."""
         with self._lock:
             if path in self._heatmaps:
                 self._heatmaps.move_to_end(path)
@@ -231,31 +133,36 @@ class HeatmapCache:
 
 
 class DeepZoom:
-    """`threads` tiles are made at once, further ones wait their turn."""
+    """Renders tiles and regions on `threads` threads; further requests wait in a queue.
+
+    The coroutines and the blocking `render_` methods raise SlideError if the slide cannot be decoded.
+    """
 
     def __init__(self, threads: int = 2, max_open_slides: int = 4, idle_seconds: float = 60.0):
-        self.slide_cache, self.heatmap_cache = SlideCache(max_open_slides, idle_seconds), HeatmapCache()
+        self.slide_cache = SlideCache(OpenSlide, max_open_slides, idle_seconds)
+        self.heatmap_cache = HeatmapCache()
         self._executor = ThreadPoolExecutor(threads, thread_name_prefix="deepzoom")
 
-    async def read_tile(self, path: Path, mpp: float | None, level: int, x: int, y: int) -> bytes | None:
-        """JPEG, None where the pyramid has no such tile. Raises SlideRefused."""
+    async def read_tile(self, path: Path, mpp: float | None, level: int, column: int, row: int) -> bytes | None:
+        """The tile as JPEG; None if the pyramid has no such tile."""
         return await asyncio.get_running_loop().run_in_executor(
-            self._executor, self.render_tile, path, mpp, level, x, y
+            self._executor, self.render_tile, path, mpp, level, column, row
         )
 
     async def read_pyramid(self, path: Path, mpp: float | None) -> Pyramid:
-        """Raises SlideRefused."""
+        """The slide's levels."""
         return await asyncio.get_running_loop().run_in_executor(self._executor, self._load_pyramid, path, mpp)
 
     async def read_region(
         self, path: Path, mpp: float | None, box: Box | None = None, max_size: tuple[int, int] | None = None
     ) -> bytes:
-        """JPEG of `box` in level-0 pixels, or of the whole slide, no larger than `most`. Raises SlideRefused."""
+        """JPEG of `box` in level-0 pixels, or of the whole slide, scaled down to `max_size` (width, height)."""
         return await asyncio.get_running_loop().run_in_executor(
             self._executor, self.render_region, path, mpp, box, max_size
         )
 
     def render_tile(self, path: Path, mpp: float | None, level: int, column: int, row: int) -> bytes | None:
+        """As `read_tile`, blocking."""
         with self.slide_cache.lease(path, mpp) as open_slide:
             pixels = open_slide.read_tile(level, column, row)
         return None if pixels is None else encode_image(pixels)
@@ -265,6 +172,7 @@ class DeepZoom:
             return open_slide.pyramid
 
     def render_region(self, path: Path, mpp: float | None, box: Box | None, max_size: tuple[int, int] | None) -> bytes:
+        """As `read_region`, blocking."""
         with self.slide_cache.lease(path, mpp) as open_slide:
             slide = open_slide.slide
             left, top, width, height = box or (0, 0, *slide.metadata.size)
@@ -290,7 +198,10 @@ def read_region(
     size: tuple[int, int],
     max_pixels: int = MAX_TILE_PIXELS,
 ) -> Pixels:
-    """As read_scaled in bounded memory: by parts where a level has many pixels there, sampled where it has too many."""
+    """As read_scaled, in bounded memory: large regions are read in halves, those of more than `max_pixels` sampled.
+
+    extent: (width, height) in level-0 pixels. size: (width, height) of the result. Returns (height, width, 3) uint8.
+    """
     level = slide.metadata.level_for(min(extent[0] / size[0], extent[1] / size[1]))
     downsample = slide.metadata.levels[level].downsample
     pixels = extent[0] * extent[1] / downsample**2
@@ -314,6 +225,7 @@ def read_region(
 
 
 def downsample_pixels(pixels: Pixels, size: tuple[int, int]) -> Pixels:
+    """Scale (height, width, 3) down to `size` (width, height) by averaging."""
     from PIL import Image
 
     if (pixels.shape[1], pixels.shape[0]) == size:
@@ -324,7 +236,8 @@ def downsample_pixels(pixels: Pixels, size: tuple[int, int]) -> Pixels:
 def _read_sampled(
     slide: Slide, x: float, y: float, extent: tuple[float, float], size: tuple[int, int], level: int
 ) -> Pixels:
-    """A slide without small levels seen from afar: the mean colour at some places, and what lies between is blended."""
+    """Approximate a large region of a slide that lacks low-resolution levels: mean colours of a grid of small areas,
+    interpolated between them."""
     from PIL import Image
 
     downsample = slide.metadata.levels[level].downsample
@@ -339,22 +252,23 @@ def _read_sampled(
 
 
 def render_heatmap_tile(values: NDArray[np.float32], extent: tuple[float, float], downsample: int, box: Box) -> bytes:
-    """PNG with opacity of the tile `box` at a level that is `shrink` times smaller than the slide.
+    """PNG with transparency of the heatmap tile `box`, at a level `downsample` times smaller than the slide.
 
-    values: (rows, columns), each a cell of `extent` level-0 pixels (x, y). A pixel has its cell's colour, and where it
-    covers several that of the highest, so that a single positive tile is seen from however far.
+    values: (rows, columns), each a cell of `extent` level-0 pixels (x, y). A pixel takes the colour of its cell, or of
+    the highest cell that it covers, so that a single positive tile stays visible at any magnification.
     """
     left, top, width, height = box
     for axis, (start, count, side) in enumerate(((top, height, extent[1]), (left, width, extent[0]))):
         last = values.shape[axis] - 1
         first = np.minimum((np.arange(start, start + count) * downsample / side).astype(np.intp), last)
         end = min(max(math.ceil((start + count) * downsample / side), int(first[-1]) + 1), last + 1)
-        # Of equal neighbours in `first`, as where a cell is larger than a pixel, each takes the cell itself.
+        # Where a cell is larger than a pixel, neighbours in `first` are equal, and each takes the cell itself.
         values = np.fmax.reduceat(values.take(range(first[0], end), axis), first - first[0], axis)
     return encode_image(to_rgba(values), "PNG")
 
 
 def encode_image(pixels: NDArray[np.uint8], image_format: str = "JPEG") -> bytes:
+    """JPEG or PNG of (height, width, channels) uint8."""
     from PIL import Image
 
     buffer = io.BytesIO()

@@ -1,4 +1,4 @@
-"""A slide's life as it happens: server-sent events out of the store, resumed after the last one that a listener saw."""
+"""Stream a slide's events from the store as server-sent events, resumable by Last-Event-ID."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ EVENT_ID_PATTERN = re.compile(r"[0-9]{1,18}", re.ASCII)
 
 
 def accepts_event_stream(request: Request) -> bool:
-    """Whether Accept names the stream, before or without JSON."""
+    """Whether Accept names text/event-stream before JSON."""
     accepted = [item.partition(";")[0].strip().lower() for item in (request.headers.get("accept") or "").split(",")]
     first = next((media_type for media_type in accepted if media_type in (MEDIA_TYPE, "application/json", "*/*")), "")
     return first == MEDIA_TYPE
 
 
 def parse_last_event_id(request: Request) -> int:
-    """Last-Event-ID; 0 where none is told. Raises Problem."""
+    """The Last-Event-ID header; 0 if there is none. Raises ProblemError."""
     header = request.headers.get("last-event-id")
     if header is not None and not EVENT_ID_PATTERN.fullmatch(header):
         raise ProblemError(
@@ -43,13 +43,15 @@ def parse_last_event_id(request: Request) -> int:
 
 
 class EventStream:
+    """Counts its listeners and refuses those beyond `max_event_streams`."""
+
     def __init__(self, context: SlideContext):
         self.context, self.settings = context, context.settings.slides
         self.listener_count = 0
 
     async def open_stream(self, request: Request, slide: Row, after_event_id: int) -> Response:
-        """What came after the event `after`; 204 where nothing is left to tell, so that browsers stop asking. Raises
-        Problem."""
+        """Stream the events after `after_event_id`; 204 if the slide is done and there are none, so that browsers stop
+        reconnecting. Raises ProblemError."""
         if slide["state"] in TERMINAL_STATES and not await self.context.read(
             slide_store.events_after, slide["id"], after_event_id, 1
         ):
@@ -57,8 +59,8 @@ class EventStream:
         if self.listener_count >= self.settings.max_event_streams:
             raise ProblemError(
                 "overloaded",
-                actual=f"{self.listener_count} listeners are there, and no more may be",
-                actual_zh=f"已有 {self.listener_count} 个监听连接，不能再增加",
+                actual=f"{self.listener_count} event streams are open, the maximum",
+                actual_zh=f"已有 {self.listener_count} 个事件流连接，达到上限",
             )
         return StreamingResponse(self._stream_events(request, slide["id"], after_event_id), media_type=MEDIA_TYPE)
 
@@ -73,13 +75,13 @@ class EventStream:
                     events = await self.context.read(slide_store.events_after, slide_id, after_event_id)
                     finished = not events and await self._is_finished(slide_id)
                 except StoreUnavailableError:
-                    events, finished = [], False  # asked again soon; the line is kept by comments
+                    events, finished = [], False  # polled again soon; comments keep the connection open
                 for event in events:
                     after_event_id = event["id"]
                     yield encode_event(event)
                     last_sent = time.monotonic()
                 if events:
-                    continue  # there may be more at once
+                    continue  # there may be more already
                 if finished:
                     return
                 if time.monotonic() - last_sent >= self.settings.heartbeat_seconds:
@@ -98,7 +100,7 @@ class EventStream:
 
 
 def encode_event(event: Row) -> bytes:
-    """One event of the store, as it goes over the line."""
+    """One event in the text/event-stream format."""
     state = STATES[event["state"]]
     payload = {
         "slide_id": event["slide"],

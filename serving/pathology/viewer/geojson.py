@@ -1,9 +1,9 @@
-"""The places that mattered as GeoJSON that QuPath 0.5 opens: polygons in level-0 pixels of the slide.
+"""Export evidence and positive tiles as GeoJSON for QuPath 0.5: polygons in level-0 pixels of the slide.
 
-for part in stream(body, probability, attention, threshold): ...      # bytes of one FeatureCollection
+for chunk in stream_features(body, probability, attention, threshold): ...      # bytes of one FeatureCollection
 
-Evidence comes as annotations, which are listed by name, and every tile at or above the threshold as a QuPath tile,
-a kind of detection, which it can hold by the hundred thousand. Nothing is built whole: a part is some hundred tiles.
+Evidence tiles become annotations, which QuPath lists by name. Every tile at or above the threshold becomes a QuPath
+tile, a kind of detection, of which it can hold hundreds of thousands. The output is streamed in chunks.
 """
 
 from __future__ import annotations
@@ -19,14 +19,15 @@ from numpy.typing import NDArray
 from serving.pathology.labels import CLASS_COLOURS, OTHER_COLOUR, ReportBody
 
 CHUNK_FEATURES = 250  # features
-POSITIVE_COLOUR = (240, 228, 66)  # of the same palette as the classes
+POSITIVE_COLOUR = (240, 228, 66)  # from the same palette as the classes
 FloatGrid = NDArray[np.float32]
 
 
 def stream_features(
     body: ReportBody, probability: FloatGrid, attention: FloatGrid, threshold: float
 ) -> Iterator[bytes]:
-    """probability, attention: (rows, columns) of the body's grid, NaN where no tile was read. threshold: of a tile."""
+    """probability, attention: (rows, columns) of the body's grid, NaN where no tile was read. threshold: the lowest
+    probability of an exported tile."""
     yield b'{"type":"FeatureCollection","features":['
     evidence = [_evidence_feature(body, number, tile) for number, tile in enumerate(body["evidence"], 1)]
     yield b",".join(map(orjson.dumps, evidence))
@@ -51,7 +52,7 @@ def _evidence_feature(body: ReportBody, number: int, tile: dict[str, Any]) -> di
 
 
 def _tile_feature(body: ReportBody, column: int, row: int, probability: float, attention: float) -> dict[str, Any]:
-    """Placed as datasets.slides.tiling places it."""
+    """Has the same position as in datasets.slides.tiling."""
     tile_width, tile_height = body["grid"]["extent"]
     box = (
         round(column * tile_width),
@@ -84,7 +85,7 @@ def _feature(
         "type": "Feature",
         "id": str(
             uuid.uuid5(uuid.NAMESPACE_URL, f"{body['slide_id']}/{object_type}/{left},{top}")
-        ),  # the same each time
+        ),  # identical in every export
         "geometry": {"type": "Polygon", "coordinates": [ring]},
         "properties": {**properties, "name": name} if name else properties,
     }
@@ -99,6 +100,6 @@ def _classification(name: str, colour: tuple[int, int, int]) -> dict[str, Any]:
 
 
 def _measurements(probability: float, attention: float) -> dict[str, float]:
-    """QuPath's tables take numbers only: what is none is left out."""
+    """Finite values only, because QuPath's tables accept nothing but numbers."""
     measurements = {"Probability": round(float(probability), 6), "Attention": float(attention)}
     return {name: value for name, value in measurements.items() if np.isfinite(value)}

@@ -1,7 +1,7 @@
-"""A slide's pictures for the viewer and for QuPath, tile by tile: image.dzi, heatmap.dzi, annotations.geojson.
+"""Routes of the viewer and of QuPath: image.dzi, heatmap.dzi and their tiles, annotations.geojson.
 
-`find` says what there is of a slide; each answer has an ETag of the slide's SHA-256, the model and the tile, so that a
-browser asks for a tile once and is told 304 afterwards. What is private to the clinic stays in its browser's cache.
+Each response has an ETag made of the slide's SHA-256, the model and the tile, so that a browser fetches a tile once and
+gets 304 afterwards. Responses may only be cached privately, by the browser.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ from serving.pathology.viewer.deepzoom import DeepZoom, Pyramid, render_heatmap_
 
 TILE_PATTERN = re.compile(r"(\d{1,6})_(\d{1,6})\.(jpeg|png)", re.ASCII)
 PROBABILITY_PATTERN = r"0(\.[0-9]{1,9})?|1(\.0{1,9})?"
-DEFAULT_THRESHOLD = 0.5  # a tile that is likelier positive than not; who asks may draw the line elsewhere
+DEFAULT_THRESHOLD = 0.5  # tiles that are more likely positive than not; the caller may choose another threshold
 LEVEL_PATTERN = re.compile(r"\d{1,2}", re.ASCII)
-# Kept by the browser of who was allowed to see it: with another session it asks anew.
+# Cached only in the browser of an authorised user; a request with another session is not served from it.
 CACHE_HEADERS = {"Cache-Control": "private, max-age=86400", "Vary": "Authorization, Cookie"}
 XML, JPEG, PNG, GEOJSON = "application/xml", "image/jpeg", "image/png", "application/geo+json"
 
 
 @dataclass(frozen=True, slots=True)
 class SlideImage:
-    """What there is to show of a slide.
+    """The files and data that the viewer needs of a slide.
 
-    path: its stripped copy. sha256: of what came. mpp: the operator's, where one was given. heat: heat.npz.
-    reading, heat: None while it is not read.
+    path: the de-identified copy. sha256: of the uploaded file. mpp: microns per pixel if an operator gave them.
+    reading, heatmap (path of heat.npz): None before the slide has been read.
     """
 
     path: Path
@@ -60,7 +60,7 @@ class AnnotationQuery(RequestModel):
 
 
 class TileRoutes:
-    """`find` gets the request, whose address names the slide; it raises Problem where there is nothing to show."""
+    """load_image: finds the slide named by a request's path; raises ProblemError if it cannot be shown."""
 
     def __init__(self, load_image: Callable[[Request], Awaitable[SlideImage]], deepzoom: DeepZoom | None = None):
         self.load_image, self.deepzoom = load_image, deepzoom or DeepZoom()
@@ -78,14 +78,14 @@ class TileRoutes:
     async def get_image_descriptor(self, request: Request) -> Response:
         image = await self.load_image(request)
         etag = make_etag(image.sha256, "dzi")
-        return _decode_stored_response(request, etag) or _cacheable_response(
+        return _not_modified_response(request, etag) or _cacheable_response(
             (await self._pyramid(image)).dzi("jpeg"), XML, etag
         )
 
     async def get_image_tile(self, request: Request) -> Response:
         image, (level, x, y) = await self.load_image(request), _tile_coords(request, "jpeg")
         etag = make_etag(image.sha256, "image", level, x, y)
-        if not_modified := _decode_stored_response(request, etag):
+        if not_modified := _not_modified_response(request, etag):
             return not_modified
         try:
             tile = await self.deepzoom.read_tile(image.path, image.mpp, level, x, y)
@@ -99,13 +99,13 @@ class TileRoutes:
         reading, _ = _require_reading(image := await self.load_image(request))
         pyramid = Pyramid(reading["slide"]["width"], reading["slide"]["height"])
         etag = make_etag(image.sha256, reading["model"]["bundle"], "dzi")
-        return _decode_stored_response(request, etag) or _cacheable_response(pyramid.dzi("png"), XML, etag)
+        return _not_modified_response(request, etag) or _cacheable_response(pyramid.dzi("png"), XML, etag)
 
     async def get_heatmap_tile(self, request: Request) -> Response:
         reading, heatmap_path = _require_reading(image := await self.load_image(request))
         level, x, y = _tile_coords(request, "png")
         etag = make_etag(image.sha256, reading["model"]["bundle"], reading["config_sha256"], "heat", level, x, y)
-        if not_modified := _decode_stored_response(request, etag):
+        if not_modified := _not_modified_response(request, etag):
             return not_modified
         pyramid = Pyramid(reading["slide"]["width"], reading["slide"]["height"])
         box = pyramid.tile_box(level, x, y)
@@ -129,7 +129,7 @@ class TileRoutes:
         async def chunks() -> AsyncGenerator[bytes, None]:
             for chunk in geojson.stream_features(reading, probability, attention, threshold):
                 yield chunk
-                await asyncio.sleep(0)  # others are served between two parts
+                await asyncio.sleep(0)  # lets other requests run between two chunks
 
         disposition = f'attachment; filename="{reading["slide_id"]}.geojson"'
         return StreamingResponse(chunks(), headers={"Content-Disposition": disposition}, media_type=GEOJSON)
@@ -150,7 +150,7 @@ class TileRoutes:
 
 
 def _tile_coords(request: Request, image_format: str) -> tuple[int, int, int]:
-    """(level, column, row) of the address."""
+    """(level, column, row) from the path. Raises ProblemError."""
     level, name = request.path_params["level"], request.path_params["tile"]
     match = TILE_PATTERN.fullmatch(name)
     if match is None or match[3] != image_format or not LEVEL_PATTERN.fullmatch(level):
@@ -164,7 +164,7 @@ def _require_reading(image: SlideImage) -> tuple[dict[str, Any], Path]:
     return image.reading, image.heatmap
 
 
-def _decode_stored_response(request: Request, etag: str) -> Response | None:
+def _not_modified_response(request: Request, etag: str) -> Response | None:
     matches = etag_matches(etag, request.headers.get("if-none-match"))
     return Response(status_code=304, headers={"ETag": etag, **CACHE_HEADERS}) if matches else None
 

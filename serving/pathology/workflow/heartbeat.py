@@ -1,11 +1,11 @@
-"""Which of the processes that read slides live: each beats in the store, and looks whether the others do.
+"""Heartbeats of the processes that read slides, and eviction of those that died.
 
-heart = Heart(engine, beat=2.0, dead=10.0, look=recover, given_up=end)
-heart.start(); heart.stop()
+heartbeat = Heartbeat(engine, interval=2.0, timeout=10.0, on_beat=recover, on_evicted=exit_process)
+heartbeat.register(); heartbeat.start(); ...; heartbeat.stop()
 
-A process is dead when its heart has not beaten for `dead` seconds by the looker's own clock, or at once where it was on
-this machine and is gone. What was given up cannot move a slide any more; one that was only asleep learns it at its next
-beat, and ends.
+Each process increments a counter in the store. A process counts as dead if its counter has not changed for `timeout`
+seconds by the observer's own clock, or at once if it ran on this machine and no longer exists. An evicted worker cannot
+change a slide any more; one that was only suspended learns of its eviction at its next beat, and ends.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import sqlalchemy as sa
 
@@ -25,12 +24,14 @@ from serving.core.db.engine import StoreUnavailableError
 from serving.core.identifiers import new_id
 from serving.pathology.slides import workers
 from serving.pathology.slides.states import WorkerEvictedError
+from serving.pathology.slides.workers import Worker
 
 logger = logging.getLogger("yuheng.jobs")
 
 
 class Heartbeat:
-    """look: called after each beat with the ids of all that live. given_up: called when others gave this one up."""
+    """on_beat: called after each beat with the ids of all live workers. on_evicted: called when this worker finds that
+    another has evicted it."""
 
     def __init__(
         self,
@@ -40,31 +41,26 @@ class Heartbeat:
         on_beat: Callable[[set[str]], None],
         on_evicted: Callable[[], None],
     ):
-        self.engine, self.interval, self.timeout, self.on_beat, self.on_evicted = (
-            engine,
-            interval,
-            timeout,
-            on_beat,
-            on_evicted,
-        )
+        self.engine, self.interval, self.timeout = engine, interval, timeout
+        self.on_beat, self.on_evicted = on_beat, on_evicted
         self.worker_id = new_id()
-        self._last_beats: dict[str, tuple[int, float]] = {}  # worker -> its beat, and when we saw it change
+        self._last_beats: dict[str, tuple[int, float]] = {}  # worker -> its counter, and when it was seen to change
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._beat_loop, name="heart", daemon=True)
+        self._thread = threading.Thread(target=self._beat_loop, name="heartbeat", daemon=True)
 
     def register(self) -> None:
-        """From now on the others see it. Raises StoreUnavailable."""
+        """Enter this worker in the store. Raises StoreUnavailableError."""
         workers.register(self.engine, self.worker_id, host_id(), os.getpid(), process_start_time(os.getpid()))
 
     def start(self) -> None:
         self._thread.start()
 
     def stop(self) -> None:
-        """Its slides are another's from now on, at once."""
+        """Stop beating and evict this worker, so that others take over its slides at once."""
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join()
-        with suppress(StoreUnavailableError):  # then the others find out by themselves
+        with suppress(StoreUnavailableError):  # the others then evict it after `timeout`
             workers.evict(self.engine, self.worker_id)
 
     def _beat_loop(self) -> None:
@@ -76,36 +72,36 @@ class Heartbeat:
                 self.on_evicted()
                 return
             except Exception:
-                logger.exception("the heartbeat failed; it is tried again")
+                logger.exception("the heartbeat failed; trying again")
             if self._stop.wait(self.interval):
                 return
 
     def evict_dead(self) -> set[str]:
-        """Give up who is dead; the ids of those that live."""
-        alive, host, timestamp = set(), host_id(), time.monotonic()
-        for row in workers.list_workers(self.engine):
-            beat, since = self._last_beats.get(row["id"], (-1, timestamp))
-            if beat != row["beat"]:
-                since = timestamp
-            self._last_beats[row["id"]] = row["beat"], since
-            process_ended = row["place"] == host and process_start_time(row["pid"]) != row["born"]
-            if row["id"] != self.worker_id and (process_ended or timestamp - since > self.timeout) and self._evict(row):
+        """Evict dead workers and return the ids of live ones."""
+        alive, host, now = set(), host_id(), time.monotonic()
+        for worker in workers.list_workers(self.engine):
+            beat, since = self._last_beats.get(worker.id, (-1, now))
+            if beat != worker.beat:
+                since = now
+            self._last_beats[worker.id] = worker.beat, since
+            process_ended = worker.host_id == host and process_start_time(worker.pid) != worker.start_time
+            if worker.id != self.worker_id and (process_ended or now - since > self.timeout) and self._evict(worker):
                 continue
-            alive.add(row["id"])
+            alive.add(worker.id)
         self._last_beats = {
             worker_id: last_beat for worker_id, last_beat in self._last_beats.items() if worker_id in alive
         }
         return alive
 
-    def _evict(self, row: dict[str, Any]) -> bool:
-        if not workers.evict(self.engine, row["id"], row["beat"]):
+    def _evict(self, worker: Worker) -> bool:
+        if not workers.evict(self.engine, worker.id, worker.beat):
             return False
-        logger.warning("worker %s (process %d) is dead; its slides go on here", row["id"], row["pid"])
+        logger.warning("worker %s (process %d) is dead; its slides continue here", worker.id, worker.pid)
         return True
 
 
 def host_id() -> str:
-    """Where a process id means something: this start of the machine, and the name space of process ids."""
+    """Identify this boot of the machine and its namespace of process ids; "" if they are unknown."""
     try:
         boot_id = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
         return f"{boot_id} {os.readlink('/proc/self/ns/pid')}"
@@ -114,7 +110,10 @@ def host_id() -> str:
 
 
 def process_start_time(pid: int) -> int:
-    """When the process began, in the machine's ticks; 0 where there is none. Process ids are given again."""
+    """When the process started, in clock ticks since boot; 0 if there is none.
+
+    Together with the process id it identifies a process, because ids are used again.
+    """
     try:
         return int(Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19])
     except (OSError, IndexError, ValueError):

@@ -1,7 +1,8 @@
-"""The next tiles are asked for while what was said of the last is recorded, so that the network does not wait.
+"""Request the next batch of tiles while the outputs of the current one are written, so that the network does not wait.
 
-read = Ahead(runner.read, most=1)
-read.begin(following); said = read(asked)        # answers as `runner.read` does, from what was begun where it was
+infer = Prefetcher(runner.infer, capacity=1)
+infer.prefetch(next_request)
+outputs = infer(next_request)        # as `runner.infer`, with the prefetched result if there is one
 """
 
 from __future__ import annotations
@@ -14,14 +15,15 @@ from serving.pathology.workflow.runner import TileOutputs, TileRequest
 
 
 class Prefetcher:
-    """`most`: questions begun at a time; what nobody comes for is dropped when another needs its place."""
+    """At most `capacity` requests are prefetched; the oldest one is dropped for another."""
 
     def __init__(self, infer: Callable[[TileRequest], TileOutputs], capacity: int):
         self._infer, self._capacity = infer, capacity
-        self._executor = ThreadPoolExecutor(capacity, "ahead")
+        self._executor = ThreadPoolExecutor(capacity, "prefetch")
         self._pending: OrderedDict[tuple[object, ...], Future[TileOutputs]] = OrderedDict()
 
     def prefetch(self, request: TileRequest) -> None:
+        """Start the request in the background."""
         self._pending[_cache_key(request)] = self._executor.submit(self._infer, request)
         while len(self._pending) > self._capacity:
             self._pending.popitem(last=False)[1].cancel()

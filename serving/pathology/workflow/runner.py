@@ -1,10 +1,11 @@
-"""Tiles of a slide into what the network says of them: reads ahead of the model, and never holds a whole slide.
+"""Run the tile network over tiles of a slide.
 
-runner = Runner(settings)
-runner.read(Asked(...))          # Said: reasons, logits, embedding, distance of the tiles asked for
+runner = TileRunner(settings)
+runner.infer(TileRequest(...))          # TileOutputs: reasons, logits, embeddings, distances of the requested tiles
 
-Pixels come from the sandbox's process; while the network works on one handful of tiles the next is decoded. Bundles are
-verified before they are used, and a slide is read to its end with the one it was begun with.
+Pixels come from a sandboxed process, and the next batch is decoded while the network works on the current one, so a
+slide is never in memory as a whole. Bundles are verified when they are loaded, and a slide is read to its end with the
+bundle it was begun with.
 """
 
 from __future__ import annotations
@@ -13,11 +14,10 @@ import io
 import os
 import queue
 import threading
-import time
 from collections import OrderedDict, deque
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,26 +26,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datasets.slides import sandbox
-from datasets.slides.errors import SlideError
 from datasets.slides.quality import assess_tiles
 from datasets.slides.reader import Pixels, Slide
 from datasets.slides.tiling import read_tiles_at
 from models.bundle import Bundle, BundleError, load_bundle
 from models.pathology.card import SlideCard, require_readable, select_tile_graph
 from models.pathology.onnx_sessions import TileGraph, select_provider
+from serving.pathology.slides.slide_cache import SlideCache
 from serving.settings import Settings
 
-BATCH_SIZES = 16, 32  # tiles, on a CPU (as fast as more, and at a batch's end no core waits long) and on a GPU
-PREFETCHED_BATCHES = 2  # handfuls decoded before the network asks for them
-IDLE_SECONDS = 60.0  # seconds until a slide that nobody reads is closed
-MAX_LOADED_MODELS = 2  # bundles held: the one that serves, and the one before it
+BATCH_SIZES = 16, 32  # tiles on a CPU (larger batches are no faster, and leave cores idle at the end) and on a GPU
+PREFETCHED_BATCHES = 2  # batches decoded before the network needs them
+IDLE_SECONDS = 60.0  # after which an unused slide is closed
+MAX_LOADED_MODELS = 2  # the serving bundle and the one before it
 
 
 @dataclass(frozen=True, slots=True)
 class TileRequest:
-    """path: of the stripped slide, below the slides' folder. places: (n, 2) left, top in level-0 pixels.
+    """path: the de-identified slide, relative to the slides' folder. positions: (n, 2) left, top in level-0 pixels.
 
-    extent: level-0 pixels that a tile covers. model, version, bundle: what it is read with, and its digest.
+    mpp: microns per pixel (x, y). extent: level-0 pixels (x, y) that a tile covers. bundle: the digest of the bundle
+    `model` `version` with which the slide is read.
     """
 
     path: str
@@ -56,24 +57,56 @@ class TileRequest:
     version: str
     bundle: str
 
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "path": self.path,
+            "mpp": self.mpp,
+            "places": self.positions.tolist(),
+            "extent": self.extent,
+            "model": self.model,
+            "version": self.version,
+            "bundle": self.bundle,
+        }
+
+    @classmethod
+    def from_json(cls, payload: dict[str, Any]) -> TileRequest:
+        """Raises ValueError, KeyError or TypeError if `payload` is no such request."""
+        positions = np.asarray(payload["places"], np.int64).reshape(-1, 2)
+        if not len(positions):
+            raise ValueError("'places' is empty; it must hold at least one tile's [left, top]")
+        mpp_x, mpp_y = payload["mpp"]
+        tile_width, tile_height = payload["extent"]
+        return cls(
+            str(payload["path"]),
+            (float(mpp_x), float(mpp_y)),
+            positions,
+            (float(tile_width), float(tile_height)),
+            str(payload["model"]),
+            str(payload["version"]),
+            str(payload["bundle"]),
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class TileOutputs:
-    """Of n tiles; logits and embedding are 0 and the distance NaN where a tile is unfit and no network saw it."""
+    """The outputs of n tiles. Rejected tiles do not reach the network: their logits and embedding are 0, their distance
+    is NaN."""
 
-    reasons: NDArray[np.str_]  # (n,) "", blank, pen or focus
+    reasons: NDArray[np.str_]  # (n,) why a tile was rejected: blank, pen or focus; "" if it was not
     logits: NDArray[np.float32]  # (n, classes)
     embedding: NDArray[np.float16]  # (n, d)
     distance: NDArray[np.float32]  # (n,)
 
     def encode(self) -> bytes:
+        """As npz."""
         buffer = io.BytesIO()
         np.savez(buffer, reasons=self.reasons, logits=self.logits, embedding=self.embedding, distance=self.distance)
         return buffer.getvalue()
 
     @classmethod
-    def decode(cls, content: bytes | Path) -> TileOutputs:
-        with np.load(io.BytesIO(content) if isinstance(content, bytes) else content, allow_pickle=False) as arrays:
+    def decode(cls, content: bytes) -> TileOutputs:
+        """The inverse of `encode`."""
+        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
             return cls(arrays["reasons"], arrays["logits"], arrays["embedding"], arrays["distance"])
 
 
@@ -84,27 +117,27 @@ class _LoadedModel:
 
 
 class TileRunner:
-    """Answers from several threads; `hands` handfuls of tiles are in the network at a time, whoever asked."""
+    """May be called from several threads; `workers` batches are in the network at a time over all callers."""
 
     def __init__(self, settings: Settings):
         config = settings.reader
         self.bundles_dir, self.public_key = settings.paths.bundles, settings.paths.public_key
         self.slides_dir = settings.paths.slides
         self.device = config.device
-        self.int8 = config.int8
-        # On a CPU each core has a handful of its own: cores that share one wait for each other.
         on_cpu = select_provider(config.device) == "CPUExecutionProvider"
+        self.int8 = config.int8 and on_cpu
+        # On a CPU each core works on a batch of its own: cores that share one wait for each other.
         self.workers, self.batch_size = (
             (config.threads or available_cpus(), BATCH_SIZES[0]) if on_cpu else (1, BATCH_SIZES[1])
         )
         self._executor = ThreadPoolExecutor(self.workers, "network")
-        self.max_open_slides = config.max_open_slides
+        self._slides: SlideCache[Slide] = SlideCache(lambda slide: slide, config.max_open_slides, IDLE_SECONDS)
         self._models: OrderedDict[str, _LoadedModel] = OrderedDict()
-        self._open_slides: OrderedDict[tuple[str, tuple[float, float]], _SlideHandle] = OrderedDict()
         self._lock = threading.Lock()
 
     def infer(self, request: TileRequest) -> TileOutputs:
-        """Raises SlideRefused where the slide cannot be decoded, BundleError where the bundle is another."""
+        """Raises SlideError if the slide cannot be decoded, BundleError if the requested bundle is not there, and
+        ValueError if the path leads out of the slides' folder."""
         model = self._load_model(request)
         return sandbox.retry_in_new_sandbox(lambda: self._infer(model, request))
 
@@ -112,15 +145,23 @@ class TileRunner:
         pending: deque[Future[TileOutputs]] = deque()
         outputs: list[TileOutputs] = []
         with (
-            self._open_slide(request) as slide,
+            self._slides.lease(self._resolve_path(request.path), request.mpp) as slide,
             closing(_decode_ahead(slide, request, model.bundle.card.side, self.batch_size)) as batches,
         ):
             for tiles in batches:
                 pending.append(self._executor.submit(_infer_batch, model, tiles))
                 if len(pending) > self.workers:
                     outputs.append(pending.popleft().result())
-        outputs += [one.result() for one in pending]
-        return TileOutputs(*(np.concatenate([getattr(one, name) for one in outputs]) for name in TileOutputs.__slots__))
+        outputs += [future.result() for future in pending]
+        return TileOutputs(
+            *(np.concatenate([getattr(batch, name) for batch in outputs]) for name in TileOutputs.__slots__)
+        )
+
+    def _resolve_path(self, relative: str) -> Path:
+        path = (self.slides_dir / relative).resolve()
+        if not path.is_relative_to(self.slides_dir.resolve()):
+            raise ValueError(f"{relative!r} lies outside the slides' folder; name a slide inside it")
+        return path
 
     def _load_model(self, request: TileRequest) -> _LoadedModel:
         with self._lock:
@@ -129,66 +170,25 @@ class TileRunner:
                 return self._models[request.bundle]
             for name in (request.model, request.version):
                 if Path(name).name != name:
-                    raise BundleError(f"{name!r} is no plain name of a bundle's folder.")
+                    raise BundleError(f"{name!r} is no bundle's name; it must be a single folder name")
             bundle_dir = self.bundles_dir / request.model / request.version
             bundle = require_readable(load_bundle(bundle_dir, self.public_key, SlideCard))
             if bundle.digest != request.bundle:
                 raise BundleError(
-                    f"{bundle_dir}: its digest is {bundle.digest[:12]}…; the slide was begun with {request.bundle[:12]}…. "
-                    "Put that bundle back."
+                    f"{bundle_dir}: its digest is {bundle.digest[:12]}…, but the slide was begun with "
+                    f"{request.bundle[:12]}…. Restore that bundle."
                 )
-            int8 = self.int8 and select_provider(self.device) == "CPUExecutionProvider"
-            graph = TileGraph(select_tile_graph(bundle, int8), 1, self.device)
+            graph = TileGraph(select_tile_graph(bundle, self.int8), 1, self.device)
             if not graph.has_distance:
-                raise BundleError(f"{bundle_dir}: its graph tells no distances. Train it anew.")
+                raise BundleError(f"{bundle_dir}: its tile graph has no distance output. Train the model again.")
             self._models[request.bundle] = _LoadedModel(bundle, graph)
             while len(self._models) > MAX_LOADED_MODELS:
                 self._models.popitem(last=False)
             return self._models[request.bundle]
 
-    # --- slides held open
-
-    @contextmanager
-    def _open_slide(self, request: TileRequest) -> Iterator[Slide]:
-        path = (self.slides_dir / request.path).resolve()
-        if not path.is_relative_to(self.slides_dir.resolve()):
-            raise ValueError(f"{request.path!r} lies outside the slides' folder; a slide inside it is needed.")
-        key = (str(path), request.mpp)
-        self.close_idle()
-        with self._lock:
-            open_slide = self._open_slides.pop(key, None) or _SlideHandle(sandbox.open_slide(path, request.mpp))
-            self._open_slides[key] = open_slide  # the last used stands last
-            open_slide.users += 1
-        try:
-            yield open_slide.slide
-        except SlideError:
-            open_slide.broken = True  # its process may be gone; the next question starts another
-            raise
-        finally:
-            with self._lock:
-                open_slide.users -= 1
-                open_slide.last_used = time.monotonic()
-                if open_slide.broken and self._open_slides.get(key) is open_slide:
-                    del self._open_slides[key]
-                if open_slide.broken and not open_slide.users:
-                    open_slide.slide.close()
-            self.close_idle()
-
-    def close_idle(self, idle_seconds: float = IDLE_SECONDS) -> None:
-        """Close what nobody uses: idle for `after` seconds, or more than may be open, the longest unused first."""
-        with self._lock:
-            for key, open_slide in list(self._open_slides.items()):
-                expired = time.monotonic() - open_slide.last_used > idle_seconds
-                if not open_slide.users and (expired or len(self._open_slides) > self.max_open_slides):
-                    del self._open_slides[key]
-                    open_slide.slide.close()
-
     def close(self) -> None:
         self._executor.shutdown(cancel_futures=True)
-        with self._lock:
-            for open_slide in self._open_slides.values():
-                open_slide.slide.close()
-            self._open_slides.clear()
+        self._slides.close()
 
 
 def _infer_batch(model: _LoadedModel, tiles: Pixels) -> TileOutputs:
@@ -199,26 +199,18 @@ def _infer_batch(model: _LoadedModel, tiles: Pixels) -> TileOutputs:
     embedding = np.zeros((len(tiles), model.graph.embedding_size), np.float16)
     if len(fit):
         outputs = model.graph.run(tiles[fit] if len(fit) < len(tiles) else tiles)
-        assert outputs.distance is not None, "a graph that tells none is refused when it is loaded"
+        assert outputs.distance is not None, "graphs without distances are refused when they are loaded"
         logits[fit], distance[fit], embedding[fit] = outputs.logits, outputs.distance, outputs.embedding
     return TileOutputs(reasons, logits, embedding, distance)
 
 
 def available_cpus() -> int:
-    """That this process may use."""
+    """The number of CPUs that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-@dataclass
-class _SlideHandle:
-    slide: Slide
-    users: int = 0
-    last_used: float = 0.0
-    broken: bool = False
-
-
 def _decode_ahead(slide: Slide, request: TileRequest, tile_side: int, batch_size: int) -> Generator[Pixels]:
-    """Handfuls of tiles in order, (n, side, side, 3), decoded in a thread while the one before is worked on."""
+    """Batches of tiles in order, each (n, side, side, 3) uint8, decoded in a thread ahead of the caller."""
     batches: queue.Queue[Pixels | BaseException | None] = queue.Queue(maxsize=PREFETCHED_BATCHES)
     stop = threading.Event()
 
@@ -238,7 +230,7 @@ def _decode_ahead(slide: Slide, request: TileRequest, tile_side: int, batch_size
                 if not offer(read_tiles_at(slide, positions, request.extent, (tile_side, tile_side))):
                     return
             offer(None)
-        except BaseException as error:  # told where the tiles are awaited
+        except BaseException as error:  # raised again where the tiles are consumed
             offer(error)
 
     thread = threading.Thread(target=decode, name="read-ahead", daemon=True)
@@ -251,21 +243,3 @@ def _decode_ahead(slide: Slide, request: TileRequest, tile_side: int, batch_size
     finally:
         stop.set()
         thread.join()
-
-
-def parse_request(payload: dict[str, Any]) -> TileRequest:
-    """From JSON. Raises ValueError, KeyError or TypeError for what is no such question."""
-    positions = np.asarray(payload["places"], np.int64).reshape(-1, 2)
-    if not len(positions):
-        raise ValueError("no place is asked for; one at least is needed")
-    x, y = payload["mpp"]
-    tile_width, tile_height = payload["extent"]
-    return TileRequest(
-        str(payload["path"]),
-        (float(x), float(y)),
-        positions,
-        (float(tile_width), float(tile_height)),
-        str(payload["model"]),
-        str(payload["version"]),
-        str(payload["bundle"]),
-    )

@@ -1,7 +1,7 @@
-"""The process that reads slides: python -m serving serve-slides, beside the gateway, on this machine or another.
+"""The BentoML services behind `python -m serving serve-slides`, which reads slides beside the gateway or elsewhere.
 
-SlideJobs takes what arrived in the store and follows its workflow; SlideRunner owns the network and the device. They
-are BentoML services of their own: jobs asks the runner over HTTP, JSON there and arrays (npz) back, no pickle between.
+SlideJobs takes new slides from the store and runs their workflows; SlideRunner owns the network and the device. The
+former calls the latter over HTTP, with JSON as request and arrays (npz) as response; no pickle is exchanged.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from datasets.slides.errors import SlideError, SlideIssue
 from models.bundle import BundleError
 from serving import settings
 from serving.core.process import exit_with_parent
-from serving.pathology.workflow.runner import TileOutputs, TileRequest, TileRunner, parse_request
+from serving.pathology.workflow.runner import TileOutputs, TileRequest, TileRunner
 from serving.pathology.workflow.workflow import SlideWorkflow
 
 logger = logging.getLogger("yuheng.slides")
 
 DISK_FULL_ERRNOS = (errno.ENOSPC, errno.EDQUOT)
-MAX_REQUEST_BYTES = 4_000_000  # bytes of a question: 4,096 places are some 100,000
+MAX_REQUEST_BYTES = 4_000_000  # a request for 4,096 tiles has some 100,000 bytes
 BENTO_OPTIONS: dict[str, Any] = {
     "logging": {"access": {"enabled": False}},
     "tracing": {"excluded_urls": [".*"]},
@@ -39,13 +39,16 @@ BENTO_OPTIONS: dict[str, Any] = {
 
 
 class _RunnerHolder:
-    """What the runner's mounted application answers with; made with BentoML's instance of the service."""
+    """Gives the mounted ASGI application access to the runner, which exists once BentoML has made the service."""
 
     runner: TileRunner | None = None
 
 
 async def runner_app(scope: Any, receive: Any, send: Any) -> None:
-    """POST /read: tiles asked for as JSON, arrays back. A refusal is JSON with status 422."""
+    """ASGI application: POST /read takes a TileRequest as JSON and answers with TileOutputs as npz.
+
+    A slide that cannot be decoded is answered with 422 and its issues as JSON.
+    """
     if scope["type"] != "http":
         return
     status, media_type, body = 404, b"application/json", b"{}"
@@ -64,21 +67,21 @@ async def runner_app(scope: Any, receive: Any, send: Any) -> None:
 
 
 def _handle_request(request_body: bytes) -> tuple[int, bytes, bytes]:
-    assert _RunnerHolder.runner is not None, "BentoML makes the service before it takes a request"
+    assert _RunnerHolder.runner is not None, "BentoML makes the service before it accepts requests"
     media_type = b"application/json"
     if len(request_body) > MAX_REQUEST_BYTES:
-        return 413, media_type, b'{"error": "the question is too large"}'
+        return 413, media_type, b'{"error": "the request is too large"}'
     try:
         return (
             200,
             b"application/octet-stream",
-            _RunnerHolder.runner.infer(parse_request(json.loads(request_body))).encode(),
+            _RunnerHolder.runner.infer(TileRequest.from_json(json.loads(request_body))).encode(),
         )
-    except SlideError as refusal:
-        issues = [{"code": issue.code, "en": issue.en, "zh": issue.zh} for issue in refusal.issues]
-        return 422, media_type, json.dumps({"name": refusal.name, "faults": issues}).encode()
-    except BundleError as refusal:
-        return 409, media_type, json.dumps({"error": str(refusal)}).encode()
+    except SlideError as error:
+        issues = [{"code": issue.code, "en": issue.en, "zh": issue.zh} for issue in error.issues]
+        return 422, media_type, json.dumps({"name": error.name, "faults": issues}).encode()
+    except BundleError as error:
+        return 409, media_type, json.dumps({"error": str(error)}).encode()
     except (ValueError, KeyError, TypeError) as error:
         return 400, media_type, json.dumps({"error": f"{type(error).__name__}: {error}"}).encode()
     except OSError as error:  # a decoder needs a temporary folder
@@ -96,7 +99,7 @@ def _handle_request(request_body: bytes) -> tuple[int, bytes, bytes]:
 @bentoml.asgi_app(runner_app, path="/")
 @bentoml.service(workers=1, resources={"cpu": "1"}, traffic={"timeout": 3_600}, **BENTO_OPTIONS)
 class SlideRunner:
-    """Reads tiles and asks the network: on a GPU where there is one and the config does not say otherwise."""
+    """Runs the tile network, on a GPU if there is one and the settings do not say otherwise."""
 
     def __init__(self) -> None:
         exit_with_parent()
@@ -109,10 +112,13 @@ class SlideRunner:
 
 
 class RunnerClient:
-    """The runner as its caller sees it. Raises SlideRefused as it does, httpx.TransportError where it is away."""
+    """Calls the runner over HTTP as if it were a function.
+
+    Raises SlideError as the runner does, httpx.TransportError if it cannot be reached.
+    """
 
     def __init__(self, address: str):
-        """`address`: as BentoML says it, file:///a/socket or tcp://host:port."""
+        """`address`: in BentoML's notation, file:///a/socket or tcp://host:port."""
         scheme, _, location = address.partition("://")
         uds = unquote(location) if scheme in ("file", "unix") else None
         base = "http://runner" if uds else f"http://{location}"
@@ -120,26 +126,17 @@ class RunnerClient:
         self.client = httpx.Client(base_url=base, transport=transport, timeout=httpx.Timeout(3_600, connect=5))
 
     def __call__(self, request: TileRequest) -> TileOutputs:
-        payload = {
-            "path": request.path,
-            "mpp": request.mpp,
-            "places": request.positions.tolist(),
-            "extent": request.extent,
-            "model": request.model,
-            "version": request.version,
-            "bundle": request.bundle,
-        }
-        response = self.client.post("/read", content=json.dumps(payload))
+        response = self.client.post("/read", content=json.dumps(request.to_json()))
         if response.status_code == 200:
             return TileOutputs.decode(response.content)
         if response.status_code in (502, 503, 504):
             raise httpx.ConnectError(f"the runner answered {response.status_code}")
-        answer = response.json()
+        payload = response.json()
         if response.status_code == 422:
-            raise SlideError(answer["name"], [SlideIssue(**issue) for issue in answer["faults"]])
+            raise SlideError(payload["name"], [SlideIssue(**issue) for issue in payload["faults"]])
         if response.status_code == 507:
-            raise OSError(errno.ENOSPC, f"the runner's disk is full: {answer.get('error')}")
-        raise RuntimeError(f"the runner answered {response.status_code}: {answer.get('error')}")
+            raise OSError(errno.ENOSPC, f"the runner's disk is full: {payload.get('error')}")
+        raise RuntimeError(f"the runner answered {response.status_code}: {payload.get('error')}")
 
     def close(self) -> None:
         self.client.close()
@@ -147,7 +144,7 @@ class RunnerClient:
 
 @bentoml.service(workers=1, resources={"cpu": "1"}, **BENTO_OPTIONS)
 class SlideJobs:
-    """Slides that arrived, each through its steps, and on after a crash."""
+    """Takes new slides through the steps of their workflow, and resumes them after a crash."""
 
     runner = bentoml.depends(SlideRunner)
 
@@ -161,18 +158,18 @@ class SlideJobs:
         self.thread.start()
 
     def run_loop(self, poll_seconds: float) -> None:
-        """On a thread of its own, as DBOS must not be started in an event loop."""
+        """Run on a thread of its own, because DBOS must not be started in an event loop."""
         try:
             self.workflow.start()
         except Exception:
-            logger.exception("the jobs could not be started; the process ends, and its supervisor starts another")
+            logger.exception("the workflow could not be started; the process ends and its supervisor starts another")
             os.kill(os.getpid(), signal.SIGTERM)
             return
         while not self.stopping.wait(poll_seconds):
             try:
                 self.workflow.enqueue_new()
-            except Exception:  # the store may be away for a while; what arrived waits in it
-                logger.exception("looking for slides that arrived failed; it is tried again")
+            except Exception:  # the store may be unavailable for a while; new slides wait in it
+                logger.exception("could not look for new slides; trying again")
 
     @bentoml.on_shutdown  # type: ignore[untyped-decorator]
     def stop(self) -> None:
@@ -183,12 +180,12 @@ class SlideJobs:
 
     @bentoml.api(route="/state")  # type: ignore[untyped-decorator]
     def state(self) -> dict[str, str]:
-        """For whoever watches the process."""
+        """Liveness for monitoring."""
         return {"state": "reading" if self.thread.is_alive() else "stopped", "process": str(os.getpid())}
 
 
 def runner_address() -> str:
-    """Where BentoML has started the runner that SlideJobs depends on: a Unix socket, or a port of the loopback."""
+    """The address at which BentoML started SlideRunner: a Unix socket or a loopback port."""
     from bentoml._internal.container import BentoMLContainer  # type: ignore[attr-defined]
 
     address: str = BentoMLContainer.remote_runner_mapping.get()["SlideRunner"]

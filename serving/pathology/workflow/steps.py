@@ -1,115 +1,70 @@
-"""What is done with a slide between its arrival and its reading, one step after another.
+"""The steps of a slide's workflow from its upload to the last batch of tiles; aggregation.py makes the reading of them.
 
-Each step may be repeated without harm: it finds what it made before, or makes it again, the same to the bit. Files
-appear whole or not at all. A step that ends the slide's way moves it there itself and answers False.
+Each step may be repeated without harm: it finds what it made before, or makes it again, identical to the bit. Files
+appear whole or not at all. A step that ends a slide changes its state itself and returns False.
 
-<slide>/slide/<name>         the stripped copy, the only one read from then on
-<slide>/grid.npz             places (n, 2), cells (n, 2) of the tiles with tissue in the order of reading, extent, shape
-                             (columns, rows), facts, and of coarse.Stages: ends, rank, tops
-<slide>/batches/00000.npz    what the network said of one batch
-<slide>/tiles.npz            of all tiles: places, cells, reasons, probability, logits, distance, attention
-<slide>/heat.npz             (rows, columns) probability and attention, NaN where nothing was read
-<slide>/reading.json
+<slide>/slide/<name>    the de-identified copy, the only one read from then on
 """
 
 from __future__ import annotations
 
-import hashlib
-import io
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import sqlalchemy as sa
-from numpy.typing import NDArray
 
 from datasets.slides import sandbox, tiling, tissue
 from datasets.slides.deidentify import deidentify_slide
-from datasets.slides.errors import SlideError, SlideIssue, slide_issue
+from datasets.slides.errors import SlideError, slide_issue
 from datasets.slides.quality import QualityConfig, assess_slide, assess_tiles
 from datasets.slides.reader import SlideMetadata
 from datasets.slides.tiling import Grid, GridConfig
-from models.bundle import SLIDE_GRAPH, Bundle
-from models.pathology import decision, patient_risk
+from models.bundle import Bundle
 from models.pathology.card import SlideCard
-from models.pathology.decision import Reading, TileTable, decide, tile_probability, usable_rows, worklist_priority
-from models.pathology.onnx_sessions import SlideGraph
 from models.pathology.policy import ReadingPolicy
-from serving.core.billing.prices import Prices
-from serving.core.db.engine import read_connection
-from serving.core.identifiers import utc_now
 from serving.pathology.slides import storage
 from serving.pathology.slides import store as slide_store
-from serving.pathology.workflow.runner import TileOutputs, TileRequest
-from serving.pathology.workflow.sampling import Stages, darkness, plan, weights
-from serving.privacy.consent.rules import is_active
-
-CHUNK_TILES = 8_192  # embeddings in memory together when a slide is summed up
-Row = dict[str, Any]
-InferTiles = Callable[[TileRequest], TileOutputs]
-
-
-@dataclass(frozen=True, slots=True)
-class StepContext:
-    """Where slides and their store are.
-
-    read: asks the runner for tiles; ahead: tells it what will be asked for next. worker: whose moves they are.
-    """
-
-    engine: sa.Engine
-    slides_dir: Path
-    infer: InferTiles
-    worker_id: str = ""
-    prefetch: Callable[[TileRequest], None] = lambda request: None
-    prices: Prices | None = None  # by which a reading is metered
-
-    def slide_dir(self, slide_id: str) -> Path:
-        return self.slides_dir / slide_id
-
-    def transition(self, slide_id: str, target: str, detail: Row | None = None, **columns: Any) -> bool:
-        return slide_store.transition(
-            self.engine, slide_id, target, detail, worker_id=self.worker_id, prices=self.prices, **columns
-        )
+from serving.pathology.slides.store import Row
+from serving.pathology.workflow import slide_files
+from serving.pathology.workflow.runner import TileRequest
+from serving.pathology.workflow.step_context import StepContext
 
 
 def verify_file(context: StepContext, slide_id: str) -> bool:
-    """The bytes are those announced, the format is sound, and the scale is known."""
-    row = _load_row(context, slide_id)
+    """Check that the file has the announced SHA-256, that its format is sound, and that its scale is known."""
+    row = context.load_row(slide_id)
     if (context.slide_dir(slide_id) / "slide").exists():
         return True
     path = storage.quarantine_path(context.slides_dir, slide_id, row["name"])
     digest = storage.sha256_of(path).hexdigest()
     if digest != row["sha256"]:
         actual = f"SHA-256 {digest}"
-        return _fail_slide(
-            context,
+        return context.fail(
             slide_id,
             [slide_issue("malformed", what="the file", found=actual, needed=f"SHA-256 {row['sha256']}")],
         )
     try:
         metadata = _read_metadata(path, row)
-    except SlideError as refused:
-        return _fail_slide(context, slide_id, refused.issues)
-    return True if metadata.mpp is not None else _fail_slide(context, slide_id, [slide_issue("no_scale")])
+    except SlideError as error:
+        return context.fail(slide_id, error.issues)
+    return True if metadata.mpp is not None else context.fail(slide_id, [slide_issue("no_scale")])
 
 
 def deidentify_file(context: StepContext, slide_id: str) -> bool:
-    """A copy without label, macro and words about people; then what was sent is removed."""
-    row, slide_dir = _load_row(context, slide_id), context.slide_dir(slide_id)
+    """Make a copy without label, macro image and personal data, then remove the uploaded file."""
+    row, slide_dir = context.load_row(slide_id), context.slide_dir(slide_id)
     if not (slide_dir / "slide").exists():
         temp_dir = slide_dir / ".stripping"
         shutil.rmtree(temp_dir, ignore_errors=True)
         temp_dir.mkdir()
         try:
             deidentify_slide(storage.quarantine_path(context.slides_dir, slide_id, row["name"]), temp_dir)
-        except SlideError as refused:
+        except SlideError as error:
             shutil.rmtree(temp_dir)
-            return _fail_slide(context, slide_id, refused.issues)
+            return context.fail(slide_id, error.issues)
         for path in temp_dir.iterdir():
             with path.open("rb") as file:
                 os.fsync(file.fileno())
@@ -121,11 +76,11 @@ def deidentify_file(context: StepContext, slide_id: str) -> bool:
 
 
 def check_quality(context: StepContext, slide_id: str, bundle: Bundle[SlideCard]) -> bool:
-    """Tissue, the tiles over it, and whether a sample of them is fit; then the slide waits for its reading."""
-    row, policy = _load_row(context, slide_id), ReadingPolicy.load(bundle.policy)
-    path = _deidentified_path(context, slide_id)
+    """Find the tissue, lay the grid of tiles over it, and assess a sample of them; then the slide is queued."""
+    row, policy = context.load_row(slide_id), ReadingPolicy.load(bundle.policy)
+    path = context.deidentified_path(slide_id)
 
-    def inspect_slide() -> tuple[SlideMetadata, float, Grid, list[str], Stages]:
+    def inspect_slide() -> tuple[SlideMetadata, float, Grid, list[str]]:
         with sandbox.open_slide(path, row["mpp"]) as opened:
             tissue_mask = tissue.find_tissue(opened)
             grid = tiling.tile_grid(opened.metadata, tissue_mask, _grid_config(bundle.card, policy), row["name"])
@@ -135,61 +90,57 @@ def check_quality(context: StepContext, slide_id: str, bundle: Bundle[SlideCard]
             reasons = [
                 reason for _, tiles in tiling.read_tiles(opened, grid, 32, sample) for reason in assess_tiles(tiles)
             ]
-            coarse = policy.reading.coarse
-            dark = darkness(opened, grid) if coarse else np.zeros(len(grid))
-            stages = plan(dark, grid.cells, policy.reading.shares if coarse else (), 2 * policy.adequacy.min_tiles)
-            return opened.metadata, tissue_mask.share, grid, reasons, stages
+            return opened.metadata, tissue_mask.share, grid, reasons
 
     try:
-        metadata, share, grid, reasons, stages = sandbox.retry_in_new_sandbox(inspect_slide)
-    except SlideError as refused:
-        return _fail_slide(context, slide_id, refused.issues, "quality_failed")
+        metadata, share, grid, reasons = sandbox.retry_in_new_sandbox(inspect_slide)
+    except SlideError as error:
+        return context.fail(slide_id, error.issues, "quality_failed")
     limits = QualityConfig(
         min_tissue=policy.fit.min_tissue,
         max_out_of_focus=policy.fit.max_out_of_focus,
         max_pen=policy.fit.max_pen,
     )
     if issues := assess_slide(reasons, share, limits):
-        return _fail_slide(context, slide_id, issues, "quality_failed")
-    _save_arrays(
+        return context.fail(slide_id, issues, "quality_failed")
+    order = tiling.scan_order(grid.cells)
+    slide_files.save_arrays(
         context.slide_dir(slide_id) / "grid.npz",
-        places=grid.positions[stages.order],
-        cells=grid.cells[stages.order],
-        ends=stages.ends,
-        rank=stages.rank,
-        tops=stages.tops,
+        places=grid.positions[order],
+        cells=grid.cells[order],
         extent=np.array(grid.extent),
         shape=np.array(grid.shape),
         mpp=np.array(metadata.mpp),
         facts=np.array(json.dumps(asdict(metadata))),
     )
-    detail = {"tissue": round(share, 4), "tiles": len(grid), "first": int(stages.ends[0])}
+    detail = {"tissue": round(share, 4), "tiles": len(grid)}
     context.transition(slide_id, "quality_passed", detail)
     context.transition(slide_id, "queued")
     return True
 
 
-def begin_inference(context: StepContext, slide_id: str, batch_size: int) -> list[int]:
-    """After how many batches of at most `size` tiles each stage has been read."""
-    ends = _load_arrays(context.slide_dir(slide_id) / "grid.npz")["ends"]
-    context.transition(slide_id, "inferring", total=int(ends[0]))
-    return [len(_batch_ranges(ends[: stage + 1], batch_size)) for stage in range(len(ends))]
+def begin_inference(context: StepContext, slide_id: str, batch_size: int) -> int:
+    """Start reading the slide; returns the number of batches, each of at most `batch_size` tiles."""
+    tile_count = len(slide_files.load_grid(context.slide_dir(slide_id))["places"])
+    context.transition(slide_id, "inferring", total=tile_count)
+    return len(slide_files.batch_ranges(tile_count, batch_size))
 
 
 def infer_batch(
     context: StepContext, slide_id: str, bundle: Bundle[SlideCard], batch_number: int, batch_size: int
 ) -> bool:
-    """One batch; False where the slide was cancelled meanwhile."""
-    row = _load_row(context, slide_id)
-    if row["state"] == "cancelled" or not _check_authorisation(context, row):
+    """Run the network over one batch; False if the slide was cancelled or its authorisation revoked meanwhile."""
+    row = context.load_row(slide_id)
+    if row["state"] == "cancelled" or not context.check_authorisation(row):
         return False
-    grid = _load_arrays(context.slide_dir(slide_id) / "grid.npz")
-    batch_ranges = _batch_ranges(grid["ends"], batch_size)
-    span, path = batch_ranges[batch_number], _batch_path(context.slide_dir(slide_id), batch_number)
+    grid = slide_files.load_grid(context.slide_dir(slide_id))
+    tile_count = len(grid["places"])
+    ranges = slide_files.batch_ranges(tile_count, batch_size)
+    span, path = ranges[batch_number], slide_files.batch_path(context.slide_dir(slide_id), batch_number)
 
     def build_request(span: tuple[int, int]) -> TileRequest:
         return TileRequest(
-            str(_deidentified_path(context, slide_id).relative_to(context.slides_dir)),
+            str(context.deidentified_path(slide_id).relative_to(context.slides_dir)),
             (float(grid["mpp"][0]), float(grid["mpp"][1])),
             grid["places"][slice(*span)],
             (float(grid["extent"][0]), float(grid["extent"][1])),
@@ -201,125 +152,14 @@ def infer_batch(
     if not path.exists():
         try:
             outputs = context.infer(build_request(span))
-        except SlideError as refused:
-            return _fail_slide(context, slide_id, refused.issues)
+        except SlideError as error:
+            return context.fail(slide_id, error.issues)
         path.parent.mkdir(exist_ok=True)
-        _write_file(path, outputs.encode())
-        if span[1] not in grid["ends"]:  # only now: a worker that is killed repeats one batch at most
-            context.prefetch(build_request(batch_ranges[batch_number + 1]))
-    total = int(grid["ends"][np.searchsorted(grid["ends"], span[1])])  # of this stage: the next may not be needed
-    slide_store.record_progress(context.engine, slide_id, span[1], total, worker_id=context.worker_id)
+        storage.write_file(path, outputs.encode())
+        if span[1] < tile_count:  # only after the write, so that a killed worker repeats one batch at most
+            context.prefetch(build_request(ranges[batch_number + 1]))
+    slide_store.record_progress(context.engine, slide_id, span[1], tile_count, worker_id=context.worker_id)
     return True
-
-
-def can_stop_early(context: StepContext, slide_id: str, bundle: Bundle[SlideCard], batch_size: int, stage: int) -> bool:
-    """Whether what was read so far says enough, so that the rest may stay unread."""
-    policy = ReadingPolicy.load(bundle.policy)
-    grid = _load_arrays(context.slide_dir(slide_id) / "grid.npz")
-    share = float(grid["ends"][stage] / len(grid["places"]))
-    reading = _aggregate_tiles(context, slide_id, bundle, grid, batch_size, stage)[0]
-    return decision.is_settled(bundle.card, policy, reading, policy.reading.unsure * ((1 - share) / share) ** 0.5)
-
-
-def aggregate_slide(
-    context: StepContext, slide_id: str, bundle: Bundle[SlideCard], batch_size: int, stage: int = -1
-) -> str:
-    """The reading out of all batches up to the end of a stage. The state that the slide is in afterwards."""
-    slide_dir, row = context.slide_dir(slide_id), _load_row(context, slide_id)
-    if row["reading"] is not None:
-        return str(row["state"])
-    if not _check_authorisation(context, row):
-        return "failed"
-    context.transition(slide_id, "aggregating")
-    card, policy = bundle.card, ReadingPolicy.load(bundle.policy)
-    grid = _load_arrays(slide_dir / "grid.npz")
-    reading, table, used_rows, attention = _aggregate_tiles(context, slide_id, bundle, grid, batch_size, stage)
-    _save_heatmap(slide_dir, card, table, grid, used_rows, attention)
-    payload = _build_reading(context, row, bundle, policy, reading, grid)
-    _write_file(slide_dir / "reading.json", json.dumps(payload, ensure_ascii=False, indent=1).encode())
-    state = "abstained" if reading.triage == "abstained" else "ready"
-    reasons = {"reasons": payload["abstained"]} if payload["abstained"] else {}
-    context.transition(slide_id, state, {"triage": reading.triage}, reading=payload, **reasons)
-    shutil.rmtree(slide_dir / "batches", ignore_errors=True)
-    return state
-
-
-AggregateResult = tuple[Reading, TileTable, NDArray[np.intp], NDArray[np.float32] | None]
-
-
-def _aggregate_tiles(
-    context: StepContext,
-    slide_id: str,
-    bundle: Bundle[SlideCard],
-    grid: dict[str, NDArray[Any]],
-    batch_size: int,
-    stage: int,
-) -> AggregateResult:
-    """The reading, the tiles read, which of them the slide graph saw, and its attention to those."""
-    slide_dir, card, policy = context.slide_dir(slide_id), bundle.card, ReadingPolicy.load(bundle.policy)
-    read_count, batch_ranges = (
-        int(grid["ends"][stage]),
-        _batch_ranges(grid["ends"][: stage % len(grid["ends"]) + 1], batch_size),
-    )
-    outputs = _load_outputs(slide_dir, batch_ranges)
-    table = TileTable(
-        positions=grid["places"][:read_count],
-        extent=(float(grid["extent"][0]), float(grid["extent"][1])),
-        reasons=outputs["reasons"],
-        logits=outputs["logits"],
-        embedding=np.zeros((read_count, 0), np.float16),  # read part by part: they are most of what is said
-        distance=outputs["distance"],
-        grid=len(grid["places"]),
-    )
-    used_rows, sampling_weights = usable_rows(card, table), weights(grid["rank"], grid["ends"], grid["tops"], stage)
-    logits = attention = None
-    if len(used_rows):
-        tile_weights = sampling_weights[used_rows]
-        weight_groups = [np.flatnonzero(tile_weights == weight) for weight in np.unique(tile_weights)]
-        weighted_chunks = (
-            (chunk, float(tile_weights[group[0]]))
-            for group in weight_groups
-            for chunk in _iter_embeddings(slide_dir, batch_ranges, used_rows[group])
-        )
-        logits, group_attention = SlideGraph(bundle.extra_graphs[SLIDE_GRAPH]).run_chunks(weighted_chunks)
-        attention = np.empty(len(used_rows), np.float32)
-        attention[np.concatenate(weight_groups)] = group_attention
-    return decide(card, policy, table, used_rows, logits, attention, sampling_weights), table, used_rows, attention
-
-
-def _build_reading(
-    context: StepContext,
-    row: Row,
-    bundle: Bundle[SlideCard],
-    policy: ReadingPolicy,
-    reading: Reading,
-    grid: Mapping[str, NDArray[Any]],
-) -> Row:
-    """The reading with whose slide it is, what read it, and the patient's risk beside it."""
-    card, request_form = bundle.card, row["request"] or {}
-    risk = patient_risk.assess_risk(request_form, policy.patient)
-    column_count, row_count = (int(side) for side in grid["shape"])
-    return {
-        "slide_id": row["id"],
-        "accession": row["accession"],
-        "specimen": row["specimen"],
-        **reading.model_dump(mode="json"),
-        "grid": {
-            "columns": column_count,
-            "rows": row_count,
-            "extent": [float(side) for side in grid["extent"]],
-            "tile": card.side,
-            "mpp": card.mpp,
-        },
-        "patient": None if risk is None else risk.model_dump(mode="json"),
-        "priority": worklist_priority(reading, policy, "routine" if risk is None else risk.level),
-        "slide": _describe_slide(row, json.loads(str(grid["facts"]))),
-        "model": {"name": card.model, "version": card.version, "bundle": bundle.digest},
-        "policy_version": policy.version,
-        "config_sha256": hashlib.sha256(bundle.policy).hexdigest(),
-        "simulated": card.simulated,
-        "created": _reading_created(context, row["id"]),
-    }
 
 
 def _read_metadata(path: Path, row: Row) -> SlideMetadata:
@@ -330,156 +170,11 @@ def _read_metadata(path: Path, row: Row) -> SlideMetadata:
     return sandbox.retry_in_new_sandbox(read_metadata)
 
 
-def _describe_slide(row: Row, metadata: Row) -> Row:
-    full_level = metadata["levels"][0]
-    return {
-        "sha256": row["sha256"],
-        "format": metadata["format"],
-        "width": full_level["width"],
-        "height": full_level["height"],
-        "mpp": metadata["mpp"],
-        "mpp_from": metadata["mpp_from"],
-        "notes": [*metadata["notes"], *(note["code"] for note in row["notes"])],
-    }
-
-
-def _reading_created(context: StepContext, slide_id: str) -> str:
-    """When the summing up began: the same however often it is done again."""
-    for event in slide_store.events_after(context.engine, slide_id, limit=100_000):
-        if event["kind"] == "state" and event["state"] == "aggregating":
-            return str(event["at"])
-    return utc_now()
-
-
-def _save_heatmap(
-    slide_dir: Path,
-    card: SlideCard,
-    table: TileTable,
-    grid: Mapping[str, NDArray[Any]],
-    used_rows: NDArray[np.intp],
-    attention: NDArray[np.float32] | None,
-) -> None:
-    """tiles.npz and heat.npz: what viewer, GeoJSON and a second look need."""
-    column_count, row_count = (int(side) for side in grid["shape"])
-    cells = grid["cells"][: len(table)]
-    probability = np.full(len(table), np.nan, np.float32)
-    weight = np.full(len(table), np.nan, np.float32)
-    fit = table.reasons == ""
-    probability[fit] = tile_probability(card, table.logits[fit])
-    if attention is not None:
-        weight[used_rows] = attention
-    heatmaps = {}
-    for name, values in (("probability", probability), ("attention", weight)):
-        heatmaps[name] = np.full((row_count, column_count), np.nan, np.float32)
-        heatmaps[name][cells[:, 1], cells[:, 0]] = values
-    _save_arrays(slide_dir / "heat.npz", **heatmaps)
-    _save_arrays(
-        slide_dir / "tiles.npz",
-        places=table.positions,
-        cells=cells,
-        reasons=table.reasons,
-        probability=probability,
-        logits=table.logits,
-        distance=table.distance,
-        attention=weight,
-    )
-
-
-def _iter_embeddings(
-    slide_dir: Path, batch_ranges: list[tuple[int, int]], used_rows: NDArray[np.intp]
-) -> Iterator[NDArray[np.float32]]:
-    """Of the used tiles in order, at most PART at a time and a batch more; one batch is in memory."""
-    chunks: list[NDArray[np.float32]] = []
-    for number, (start, stop) in enumerate(batch_ranges):
-        in_batch = used_rows[(used_rows >= start) & (used_rows < stop)] - start
-        if len(in_batch):
-            with np.load(_batch_path(slide_dir, number), allow_pickle=False) as arrays:
-                chunks.append(arrays["embedding"][in_batch].astype(np.float32))
-        if sum(map(len, chunks)) >= CHUNK_TILES:
-            yield np.concatenate(chunks)
-            chunks = []
-    if chunks:
-        yield np.concatenate(chunks)
-
-
-def _load_outputs(slide_dir: Path, batch_ranges: list[tuple[int, int]]) -> dict[str, NDArray[Any]]:
-    """Of all tiles read: reasons, logits and distance."""
-    names = ("reasons", "logits", "distance")
-    batches = []
-    for number in range(len(batch_ranges)):
-        with np.load(_batch_path(slide_dir, number), allow_pickle=False) as arrays:
-            batches.append([arrays[name] for name in names])
-    return dict(zip(names, (np.concatenate(column) for column in zip(*batches, strict=True)), strict=True))
-
-
-def _batch_ranges(ends: NDArray[np.int64], batch_size: int) -> list[tuple[int, int]]:
-    """(first, last) of each batch: no batch goes beyond the end of a stage."""
-    starts = [0, *ends[:-1].tolist()]
-    return [
-        (start, min(start + batch_size, end))
-        for first, end in zip(starts, ends.tolist(), strict=True)
-        for start in range(first, end, batch_size)
-    ]
-
-
-def _batch_path(slide_dir: Path, number: int) -> Path:
-    return slide_dir / "batches" / f"{number:05d}.npz"
-
-
 def _grid_config(card: SlideCard, policy: ReadingPolicy) -> GridConfig:
-    assert card.mpp is not None, "readable() asked for a scale"
+    assert card.mpp is not None, "require_readable demands a scale"
     return GridConfig(
         mpp=card.mpp,
         tile_size=card.side,
         min_tissue=policy.fit.min_tile_tissue,
         max_coarsening=policy.fit.max_coarsening,
     )
-
-
-def _deidentified_path(context: StepContext, slide_id: str) -> Path:
-    """The copy that may be read; of a DICOM series the first file stands for all."""
-    copy_dir = context.slide_dir(slide_id) / "slide"
-    path = copy_dir / str(_load_row(context, slide_id)["name"])
-    return path if path.exists() else min(copy_dir.iterdir())
-
-
-def _load_row(context: StepContext, slide_id: str) -> Row:
-    row = slide_store.get(context.engine, slide_id)
-    assert row is not None, f"slide {slide_id} was taken from the store"
-    return row
-
-
-def _check_authorisation(context: StepContext, row: Row) -> bool:
-    """Whether the authorisation that the request form names, if any, still holds; where not, the slide fails."""
-    grant = (row["request"] or {}).get("authorisation")
-    if grant is None:
-        return True
-    with read_connection(context.engine) as connection:
-        if is_active(connection, grant, "pathology", row["tenant"]):
-            return True
-    return _fail_slide(context, row["id"], [slide_issue("not_authorised", found=grant)])
-
-
-def _fail_slide(
-    context: StepContext, slide_id: str, issues: tuple[SlideIssue, ...] | list[SlideIssue], state: str = "failed"
-) -> bool:
-    context.transition(slide_id, state, reasons=[asdict(issue) for issue in issues])
-    return False
-
-
-def _load_arrays(path: Path) -> dict[str, NDArray[Any]]:
-    with np.load(path, allow_pickle=False) as arrays:
-        return dict(arrays)
-
-
-def _save_arrays(path: Path, **arrays: NDArray[Any]) -> None:
-    buffer = io.BytesIO()
-    np.savez(buffer, allow_pickle=False, **arrays)
-    _write_file(path, buffer.getvalue())
-
-
-def _write_file(path: Path, content: bytes) -> None:
-    """Whole or not at all."""
-    temp_path = storage.write_temp(path, content)
-    temp_path.replace(path)
-    storage.sync_dir(path.parent)

@@ -1,4 +1,4 @@
-"""The data scientist's way: which model serves, two versions side by side, the gate, a promotion and the way back."""
+"""The data scientist's pages: deployed models, two versions side by side, the gate, promotion and rollback."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from models import bundle
 from models.evaluation_summary import CheckResult, FairnessRow, GateVerdict, Importance, MetricInterval, PlotData
 from models.feature_encoder import encode
 from models.trees.onnx_session import TabularSession
-from tests.browser.conftest import shot
+from tests.browser.conftest import screenshot
 from tests.browser.console.conftest import axe
 from tests.serving.conftest import bearer_of, indicators
 from training.evaluation.evaluate import calibration_bins
@@ -43,26 +43,28 @@ FAILED = (*PASSED[:2], CheckResult(
 ))  # fmt: skip
 
 
-def judged(made, people, rows, checks):
-    """The model with what is seen of it on some of the county's households, as training writes it into the card."""
+def evaluated_bundle(made, people, rows, checks):
+    """The model with its evaluation on some households in its card, as training writes it."""
     frame = people[rows]
     scores = TabularSession(made.graph).run(encode(frame, made.card.inputs), reasons=True)
     y = frame[made.card.target].to_numpy().astype(float)
-    found = compute_intervals(y, scores.pd, BootstrapSamples(len(y), 60))
-    cuts = np.linspace(0, 0.6, 61)
-    earned = np.array([np.where(scores.pd <= cut, np.where(y == 1, -9_000, 1_400), 0).mean() for cut in cuts])
+    intervals = compute_intervals(y, scores.pd, BootstrapSamples(len(y), 60))
+    thresholds = np.linspace(0, 0.6, 61)
+    profits = np.array(
+        [np.where(scores.pd <= threshold, np.where(y == 1, -9_000, 1_400), 0).mean() for threshold in thresholds]
+    )
     weights = np.abs(scores.contributions).mean(axis=0) * 29
     top = np.argsort(-weights)[:10]
-    one = made.card.inputs
+    inputs = made.card.inputs
     groups = [("sex", "female", 0.97), ("sex", "male", 1.0), ("age", "18 to 34", 0.74), ("age", "35 to 59", 1.0)]
     plots = PlotData(
         unit="rows",
         rows=len(y),
-        roc=(build_roc("model", y, scores.pd, found["auc"]),),
+        roc=(build_roc("model", y, scores.pd, intervals["auc"]),),
         reliability=build_reliability(calibration_bins(y, scores.pd)),
         spread=build_histogram("score", scores.points, y, 560.0),
         line=0.1,
-        profit=build_curve("profit", cuts, earned),
+        profit=build_curve("profit", thresholds, profits),
         currency="CNY",
         fairness=tuple(
             FairnessRow(
@@ -75,94 +77,98 @@ def judged(made, people, rows, checks):
             for name, value, r in groups
         ),
         weights=tuple(
-            Importance(name=one[i].name, en=one[i].label, zh=one[i].label_zh, points=float(weights[i])) for i in top
+            Importance(name=inputs[i].name, en=inputs[i].label, zh=inputs[i].label_zh, points=float(weights[i]))
+            for i in top
         ),
     )
-    told = {
-        "metrics": {"rows": len(y)} | {name: to_metric_interval(value).model_dump() for name, value in found.items()}
+    card_fields = {
+        "metrics": {"rows": len(y)}
+        | {name: to_metric_interval(value).model_dump() for name, value in intervals.items()}
     }
-    told |= {"purpose_zh": "测算额度", "not_for_zh": "拒绝任何人"}
-    told |= {"plots": plots, "verdict": GateVerdict(passed=all(check.passed for check in checks), checks=checks)}
-    return replace(made, card=made.card.model_copy(update=told))
+    card_fields |= {"purpose_zh": "测算额度", "not_for_zh": "拒绝任何人"}
+    card_fields |= {"plots": plots, "verdict": GateVerdict(passed=all(check.passed for check in checks), checks=checks)}
+    return replace(made, card=made.card.model_copy(update=card_fields))
 
 
 @pytest.fixture(scope="module")
-def versions(house, made, people):
-    """1 serves and has an old card, 2 passed its gate and challenges, 3 did not pass; 60 households were answered."""
-    bundles = house.gateway.settings.paths.bundles
-    judged(made, people, slice(0, 1_500), PASSED).publish(bundles, "2", champion=False)
-    judged(made, people, slice(1_500, 3_000), FAILED).publish(bundles, "3", champion=False)
+def versions(console, made, people):
+    """Version 1 serves and has no plots, 2 passed its gate and challenges it, 3 failed; 60 decisions have outcomes."""
+    bundles = console.gateway.settings.paths.bundles
+    evaluated_bundle(made, people, slice(0, 1_500), PASSED).publish(bundles, "2", champion=False)
+    evaluated_bundle(made, people, slice(1_500, 3_000), FAILED).publish(bundles, "3", champion=False)
     bundle.set_alias(bundles / "credit_limit", "challenger", "2")
-    head = bearer_of(house.gateway.settings, "bank", tenant="demo")
-    told = []
+    headers = bearer_of(console.gateway.settings, "bank", tenant="demo")
+    outcomes = []
     for i in range(60):
         body = {"indicators": indicators(people, made.card, i)}
-        answer = httpx.post(f"{house.address}/v1/credit-limits", json=body, headers=head).json()
+        response = httpx.post(f"{console.address}/v1/credit-limits", json=body, headers=headers).json()
         outcome = "defaulted" if people["default_12m"][i] else "repaid"
-        told.append({"decision_id": answer["decision_id"], "outcome": outcome, "at": "2026-01-01", "source": "core"})
-    assert httpx.post(f"{house.address}/v1/outcomes", json={"outcomes": told}, headers=head).status_code == 200
+        outcomes.append(
+            {"decision_id": response["decision_id"], "outcome": outcome, "at": "2026-01-01", "source": "core"}
+        )
+    assert httpx.post(f"{console.address}/v1/outcomes", json={"outcomes": outcomes}, headers=headers).status_code == 200
     return bundles / "credit_limit"
 
 
 @pytest.mark.parametrize("language", ["en", "zh"])
-def test_a_scientist_compares_versions_reads_the_gate_promotes_and_rolls_back(desk, versions, language):
+def test_a_scientist_compares_versions_reads_the_gate_promotes_and_rolls_back(open_page, versions, language):
     bundle.set_alias(versions, "challenger", "2")
-    page = desk("scientist", language=language)
+    page = open_page("scientist", language=language)
     page.wait_for_selector(".model-card")
     assert page.locator(".model-card").count() == 3
     assert axe(page) == []
-    shot(page, f"models_{language}")
+    screenshot(page, f"models_{language}")
     page.click(".model-card a >> text=credit_limit")
     page.wait_for_selector(".checks")
     page.wait_for_selector(".plots.three .plot")
     empty = {"en": "has no plot data", "zh": "不含绘图数据"}[language]
-    assert page.locator(".empty", has_text=empty).count() == 1, "the champion's card is from before"
+    assert page.locator(".empty", has_text=empty).count() == 1, "the champion's card has no plots"
     page.check('input[name="first"][value="3"]')
     page.wait_for_selector(".checks .bad")
     purpose = page.locator(".page-head").inner_text()
     assert {"en": "Not for:", "zh": "不适用于："}[language] in purpose
-    told = page.locator(".checks", has=page.locator(".bad")).inner_text()
-    assert {"en": "every guard rail holds", "zh": "全部护栏成立"}[language] in told
-    assert {"en": "Required: within 0.8 to 1.25", "zh": "要求：在 0.8 至 1.25 之间"}[language] in told
-    assert told.count("0.7012") == 1
+    checks = page.locator(".checks", has=page.locator(".bad")).inner_text()
+    assert {"en": "every guard rail holds", "zh": "全部护栏成立"}[language] in checks
+    assert {"en": "Required: within 0.8 to 1.25", "zh": "要求：在 0.8 至 1.25 之间"}[language] in checks
+    assert checks.count("0.7012") == 1
     assert page.locator(".plots:not(.three) .card").count() >= 7
-    may_not = {"en": "It cannot be promoted", "zh": "不得上线"}[language]
-    assert page.locator(".card", has_text=may_not).count() == 1
+    refusal = {"en": "It cannot be promoted", "zh": "不得上线"}[language]
+    assert page.locator(".card", has_text=refusal).count() == 1
     assert axe(page) == []
-    shot(page, f"versions_{language}")
+    screenshot(page, f"versions_{language}")
     first, verb = ("Promote this version", "Promote") if language == "en" else ("回退到该版本", "确认回退")
     page.click(f"button >> text={first}")
-    better, worse = f"it ranks better ({language})", f"too many complaints ({language})"
-    page.fill(".promotion-form input", better)
+    promotion_reason, rollback_reason = f"it ranks better ({language})", f"too many complaints ({language})"
+    page.fill(".promotion-form input", promotion_reason)
     page.click(f".promotion-form button >> text={verb}")
-    page.wait_for_selector(f"td >> text={better}")
+    page.wait_for_selector(f"td >> text={promotion_reason}")
     assert bundle.read_alias(versions) == "2"
     page.wait_for_selector(f".page-head >> text={'anything else' if language == 'en' else '拒绝任何人'}")
     page.check('input[name="first"][value="1"]')
     page.click(f"button >> text={'Roll back to this version' if language == 'en' else '回退到该版本'}")
-    page.fill(".promotion-form input", worse)
+    page.fill(".promotion-form input", rollback_reason)
     page.click(f".promotion-form button >> text={'Roll back' if language == 'en' else '确认回退'}")
-    page.wait_for_selector(f"td >> text={worse}")
+    page.wait_for_selector(f"td >> text={rollback_reason}")
     assert bundle.read_alias(versions) == "1"
 
 
-def test_on_a_tablet_and_with_the_keyboard_alone(desk, versions):
-    page = desk("scientist", width=820, height=1180, at="/console/models/credit_limit")
+def test_versions_can_be_compared_on_a_tablet_by_keyboard(open_page, versions):
+    page = open_page("scientist", width=820, height=1180, path="/console/models/credit_limit")
     page.wait_for_selector(".checks")
-    wide = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
-    assert wide <= 0, "nothing is cut off to the right"
+    overflow = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+    assert overflow <= 0, "nothing is cut off on the right"
     page.focus('input[name="second"]:checked')
     page.keyboard.press("ArrowDown")
     page.wait_for_selector('input[name="second"]:checked')
     assert axe(page) == []
-    shot(page, "versions_tablet")
+    screenshot(page, "versions_tablet")
 
 
-def test_what_cannot_be_had_is_told(desk, versions):
-    page = desk("scientist", at="/console/models/none")
+def test_an_unknown_model_has_an_error_message(open_page, versions):
+    page = open_page("scientist", path="/console/models/none")
     page.wait_for_selector(".refusal")
-    page.wrong[:] = [each for each in page.wrong if "404" not in each]
+    page.errors[:] = [error for error in page.errors if "404" not in error]
 
 
-def test_a_card_with_its_plots_stays_small(versions):
+def test_a_card_with_plots_stays_small(versions):
     assert len(json.dumps(json.loads((versions / "2/card.json").read_text())["plots"])) < 40_000

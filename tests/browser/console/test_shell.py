@@ -1,4 +1,4 @@
-"""Signing in, the pages of a role and no others, both languages, and how much a first page weighs."""
+"""The console's frame: signing in and out, the pages of each role, languages, page size, layout."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import pytest
 from playwright.sync_api import expect
 
 from serving.core.http.principal import ROLES
-from tests.browser.conftest import shot
+from tests.browser.conftest import screenshot
 from tests.browser.console.conftest import axe
 from tests.browser.console.test_companies import files  # noqa: F401  # fixture
-from tests.browser.console.test_slides import ward  # noqa: F401  # fixture
+from tests.browser.console.test_slides import slide_ids  # noqa: F401  # fixture
 
 AREAS = {
     "bank": ["Households", "Companies"],
@@ -23,31 +23,31 @@ AREAS = {
 }
 
 
-def unwanted(page, *known: str) -> None:
-    """A browser tells of each refusal."""
-    page.wrong[:] = [each for each in page.wrong if not any(told in each for told in known or ("401",))]
+def drop_known_errors(page, *expected: str) -> None:
+    """Forget the errors that the browser reports for expected refusals."""
+    page.errors[:] = [error for error in page.errors if not any(text in error for text in expected or ("401",))]
 
 
-def test_a_stranger_is_asked_for_a_token_and_told_what_is_wrong_with_it(desk, house):
-    page = desk(None)
+def test_signing_in_asks_for_a_token_and_reports_an_invalid_one(open_page, console):
+    page = open_page(None)
     page.wait_for_selector("#token")
     assert axe(page) == []
     page.fill("#token", "x.y.z")
     page.click("form button[type=submit]")
     page.wait_for_selector(".refusal")
-    shot(page, "sign_in_refused")
-    page.fill("#token", house.token("bank"))
+    screenshot(page, "sign_in_refused")
+    page.fill("#token", console.token("bank"))
     page.click("form button[type=submit]")
     page.wait_for_selector(".session")
     page.click("text=Sign out")
     page.wait_for_selector("#token")
     assert page.context.cookies() == []
-    unwanted(page)
+    drop_known_errors(page)
 
 
 @pytest.mark.parametrize("role", ROLES)
-def test_a_link_signs_in_and_shows_the_pages_of_its_role_alone(desk, house, role):
-    page = desk(role)
+def test_a_link_signs_in_and_displays_only_the_pages_of_the_role(open_page, console, role):
+    page = open_page(role)
     page.wait_for_url("**/console/*")
     assert page.locator("header nav a").all_inner_texts() == AREAS[role]
     assert "token" not in page.url
@@ -57,8 +57,8 @@ def test_a_link_signs_in_and_shows_the_pages_of_its_role_alone(desk, house, role
     page.wait_for_selector("text=The page does not exist, or you have no access to it")
 
 
-def test_the_language_is_chosen_and_remembered(desk):
-    page = desk("bank", language="zh")
+def test_the_language_can_be_chosen_and_is_remembered(open_page):
+    page = open_page("bank", language="zh")
     page.wait_for_selector("text=农户授信")
     assert page.get_attribute("html", "lang") == "zh-CN"
     page.click("[data-choose=en]")
@@ -70,30 +70,30 @@ def test_the_language_is_chosen_and_remembered(desk):
 
 
 WEIGHT = """() => [...performance.getEntriesByType("navigation"), ...performance.getEntriesByType("resource")]
-    .filter((each) => !each.name.endsWith(".ttf")).reduce((sum, each) => sum + each.encodedBodySize, 0)"""
+    .filter((entry) => !entry.name.endsWith(".ttf")).reduce((sum, each) => sum + entry.encodedBodySize, 0)"""
 
 
 @pytest.mark.parametrize("role", ROLES)
-def test_the_first_page_of_each_role_weighs_less_than_200_kb(desk, role):
-    """Without the Chinese font, which only a machine that has none of its own is sent."""
-    page = desk(role)
+def test_the_first_page_of_each_role_has_less_than_200_kb(open_page, role):
+    """Not counting the Chinese font, which is only sent to machines that have none."""
+    page = open_page(role)
     page.wait_for_load_state("networkidle")
     assert 5_000 < page.evaluate(WEIGHT) < 200_000
 
 
-def test_a_session_that_ends_is_asked_for_over_the_page_and_nothing_typed_is_lost(desk, house):
-    page = desk("bank")
+def test_an_expired_session_is_renewed_in_a_dialog_without_losing_input(open_page, console):
+    page = open_page("bank")
     page.fill("[name=deposits]", "58000")
     page.wait_for_selector(".preview .headline")
     page.context.clear_cookies()
     page.fill("[name=deposits]", "58001")
     page.wait_for_selector("dialog.session-dialog #token-again")
-    shot(page, "session_ended")
+    screenshot(page, "session_ended")
     assert axe(page) == []
     page.fill("#token-again", "x.y.z")
     page.click("dialog.session-dialog button")
     page.wait_for_selector("dialog.session-dialog .refusal")
-    page.fill("#token-again", house.token("bank"))
+    page.fill("#token-again", console.token("bank"))
     page.click("dialog.session-dialog button")
     expect(page.locator("dialog.session-dialog")).to_be_hidden()
     assert page.input_value("[name=deposits]") == "58001"
@@ -101,51 +101,51 @@ def test_a_session_that_ends_is_asked_for_over_the_page_and_nothing_typed_is_los
     page.wait_for_selector(".preview .headline")
     page.context.clear_cookies()
     page.fill("[name=deposits]", "58003")
-    page.fill("#token-again", house.token("auditor"))
-    page.click("dialog.session-dialog button")  # another person: nothing of the first's is left
+    page.fill("#token-again", console.token("auditor"))
+    page.click("dialog.session-dialog button")  # another person: nothing of the first one's remains
     page.wait_for_selector("header nav a:has-text('Audit')")
-    unwanted(page)
+    drop_known_errors(page)
 
 
 @pytest.mark.parametrize("language", ["en", "zh"])
-def test_who_cannot_be_signed_out_is_told_so_and_their_page_is_hidden(desk, language):
-    page = desk("bank", language=language)
+def test_a_failed_sign_out_is_reported_and_the_page_hidden(open_page, language):
+    page = open_page("bank", language=language)
     page.wait_for_selector("#main fieldset")
     page.context.set_offline(True)
     page.click(".session button")
     page.wait_for_selector({"en": "text=You are not signed out", "zh": "text=尚未退出登录"}[language])
     assert not page.locator("#main fieldset, .session").count()
-    shot(page, f"not_signed_out_{language}")
+    screenshot(page, f"not_signed_out_{language}")
     page.context.set_offline(False)
     page.click(".refusal button")
     page.wait_for_selector("#token")
     assert page.context.cookies() == []
-    unwanted(page, "ERR_INTERNET_DISCONNECTED")
+    drop_known_errors(page, "ERR_INTERNET_DISCONNECTED")
 
 
-def test_a_link_that_signs_in_is_taken_by_a_page_that_is_already_open(desk, house):
-    page = desk("bank")
+def test_a_sign_in_link_works_in_an_open_page(open_page, console):
+    page = open_page("bank")
     page.wait_for_selector("#main fieldset")
-    page.evaluate("at => { location.hash = at }", f"token={house.token('auditor')}")
+    page.evaluate("hash => { location.hash = hash }", f"token={console.token('auditor')}")
     page.wait_for_selector("header nav a:has-text('Audit')")
     assert "token" not in page.url
-    page.evaluate("at => { location.hash = at }", "token=a.b+c==/?%")
+    page.evaluate("hash => { location.hash = hash }", "token=a.b+c==/?%")
     expect(page).to_have_url(re.compile("/console/credit$"))
-    assert page.locator(".session").count()  # of no use, and so of no harm
+    assert page.locator(".session").count()  # an unusable token changes nothing
     page.go_back()
     assert "token" not in page.url
-    unwanted(page)
-    odd = desk(None, at="/console#token=a.b+c==")
-    odd.wait_for_selector("#token")
-    assert "#" not in odd.url
-    unwanted(odd)
+    drop_known_errors(page)
+    other_page = open_page(None, path="/console#token=a.b+c==")
+    other_page.wait_for_selector("#token")
+    assert "#" not in other_page.url
+    drop_known_errors(other_page)
 
 
-def test_a_page_that_is_come_to_has_the_focus_and_a_title(desk):
-    page = desk("bank")
+def test_a_page_that_is_navigated_to_has_the_focus_and_a_title(open_page):
+    page = open_page("bank")
     page.wait_for_selector("#main fieldset")
-    focused = "document.activeElement.tagName"
-    assert page.evaluate(focused) == "BODY"
+    active_tag = "document.activeElement.tagName"
+    assert page.evaluate(active_tag) == "BODY"
     assert page.title() == "Households · Yuheng 玉衡"
     page.click("header nav a:has-text('Companies')")
     expect(page.locator("#main h1")).to_be_focused()
@@ -153,30 +153,33 @@ def test_a_page_that_is_come_to_has_the_focus_and_a_title(desk):
     expect(page).to_have_title("Companies · Yuheng 玉衡")
     page.click(".tabs a:has-text('New company')")
     page.wait_for_selector("#main fieldset")
-    assert page.inner_text(":focus") == "New company"  # which is in the new page
+    assert page.inner_text(":focus") == "New company"  # the link in the new page
     page.go_back()
     page.click("[data-choose=zh]")
     expect(page).to_have_title("科创企业 · Yuheng 玉衡")
 
 
 @pytest.mark.parametrize(
-    ("role", "at"),
+    ("role", "path"),
     [
-        *(("bank", at) for at in ("credit/decisions/%E0%A4%A", "nothing", "credit/nothing/here", "companies/nothing")),
-        *(("clinic", at) for at in ("slides/a/b", "slides/turnaround")),
+        *(
+            ("bank", path)
+            for path in ("credit/decisions/%E0%A4%A", "nothing", "credit/nothing/here", "companies/nothing")
+        ),
+        *(("clinic", path) for path in ("slides/a/b", "slides/turnaround")),
         ("scientist", "models/a/b"),
         ("auditor", "audit/nothing"),
         ("operator", "operator/nothing"),
     ],
 )
-def test_an_address_that_no_page_has_says_so(desk, role, at):
-    page = desk(role)
-    page.goto(f"/console/{at}")
+def test_an_unknown_address_has_an_error_page(open_page, role, path):
+    page = open_page(role)
+    page.goto(f"/console/{path}")
     page.wait_for_selector("text=The page does not exist, or you have no access to it")
 
 
-def test_a_page_that_does_not_arrive_is_told_and_loaded_again(desk):
-    page = desk("bank")
+def test_a_page_that_fails_to_load_can_be_loaded_again(open_page):
+    page = open_page("bank")
     page.wait_for_selector("#main fieldset")
     page.route("**/assets/companies-*.js", lambda route: route.abort())
     page.click(".top nav a >> nth=1")
@@ -184,7 +187,9 @@ def test_a_page_that_does_not_arrive_is_told_and_loaded_again(desk):
     page.unroute("**/assets/companies-*.js")
     page.click("#main .refusal button")
     page.wait_for_selector("#main .drop")
-    page.wrong[:] = [each for each in page.wrong if "ERR_FAILED" not in each and "dynamically imported" not in each]
+    page.errors[:] = [
+        error for error in page.errors if "ERR_FAILED" not in error and "dynamically imported" not in error
+    ]
 
 
 WIDE = {
@@ -199,32 +204,32 @@ WIDE = {
 
 @pytest.mark.parametrize("width", [320, 390, 720, 820])
 @pytest.mark.parametrize("role", ROLES)
-def test_no_page_is_wider_than_its_window(desk, role, width):
-    page = desk(role, width=width)
-    page.click("[data-choose=both]")  # the longest words
-    for at in WIDE[role]:
-        page.goto(f"/console/{at}")
+def test_no_page_is_wider_than_its_window(open_page, role, width):
+    page = open_page(role, width=width)
+    page.click("[data-choose=both]")  # the longest labels
+    for path in WIDE[role]:
+        page.goto(f"/console/{path}")
         page.wait_for_selector("#main :is(h1, h2, table, .empty)")
         page.wait_for_load_state("networkidle")
-        if at == "operator/authorisations":
+        if path == "operator/authorisations":
             page.click("button.main")
             page.wait_for_selector(".groups label")
-        shot(page, f"wide_{at.replace('/', '_')}_{role}_{width}")
-        assert page.evaluate("document.documentElement.scrollWidth") <= width, at
+        screenshot(page, f"wide_{path.replace('/', '_')}_{role}_{width}")
+        assert page.evaluate("document.documentElement.scrollWidth") <= width, path
 
 
-def test_what_is_long_or_drawn_scrolls_in_its_own_box_on_a_telephone(desk, files, ward):  # noqa: F811
-    page = desk("bank", at="/console/companies", width=390)
+def test_tables_and_plots_scroll_in_their_own_box_on_a_phone(open_page, files, slide_ids):  # noqa: F811
+    page = open_page("bank", path="/console/companies", width=390)
     page.set_input_files("input[type=file]", str(files[0]))
     page.click("form.stack button[type=submit]")
     page.click("tbody a[href*=runs]")
     page.wait_for_selector(".virtual-row")
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     assert page.locator(".virtual-table").evaluate("(table) => table.scrollWidth > table.clientWidth")
-    page = desk("pathologist", width=390)
+    page = open_page("pathologist", width=390)
     page.click("[data-choose=both]")
-    for at in ("/console/slides", f"/console/slides/{ward['en']}"):
-        page.goto(at)
+    for path in ("/console/slides", f"/console/slides/{slide_ids['en']}"):
+        page.goto(path)
         page.wait_for_selector("#worklist tbody tr, #evidence-list canvas")
         page.wait_for_load_state("networkidle")
-        assert page.evaluate("document.documentElement.scrollWidth") <= 390, at
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390, path

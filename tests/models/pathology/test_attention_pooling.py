@@ -103,7 +103,7 @@ def test_a_slide_shown_in_parts_gets_the_answer_of_the_whole():
     served = SlideGraph(export.export_slide_graph(model))
     bag = np.random.default_rng(5).normal(0, 3, (100, 16)).astype(np.float32)
     logits, attention = served.run(bag)
-    parts, shares = served.run_chunks([(bag[:1], 1.0), (bag[1:60], 1.0), (bag[60:], 1.0)])
+    parts, shares = served.run_chunks([bag[:1], bag[1:60], bag[60:]])
     np.testing.assert_allclose(parts, logits, atol=1e-5)
     np.testing.assert_allclose(shares, attention, atol=1e-6)
 

@@ -121,16 +121,6 @@ def test_a_slide_unlike_anything_learned_from_abstains():
     assert found.tiles.unknown == 40
 
 
-def test_tiles_that_were_read_for_their_darkness_count_as_unknown_only_for_themselves():
-    """Twenty dark tiles are strange; the other twenty stand for forty each: the slide is familiar."""
-    tiles = table(40, far=range(20))
-    used = usable_rows(CARD, tiles)
-    said = np.array([0.0, 5.0, 5.0], np.float32), np.full(len(used), 1 / max(len(used), 1), np.float32)
-    assert decide(CARD, POLICY, tiles, used, *said).triage == "abstained"
-    found = decide(CARD, POLICY, tiles, used, *said, np.repeat([1.0, 40.0], 20))
-    assert (found.triage, found.tiles.unknown) == ("positive", 1)
-
-
 def test_tiles_unlike_anything_known_do_not_reach_the_slide_graph_and_a_missing_distance_is_unlike():
     tiles = table(10, far=[2])
     tiles.distance[3] = np.nan

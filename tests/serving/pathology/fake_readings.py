@@ -1,4 +1,4 @@
-"""A reading as the slides worker leaves it, and what becomes of it."""
+"""A reading as the worker stores it, the reports signed on it, and images to go with them."""
 
 from __future__ import annotations
 
@@ -130,24 +130,24 @@ ABSTAINED: dict[str, Any] = {
 }
 
 
-def heat() -> tuple[np.ndarray, np.ndarray]:
-    """(rows, columns) probability and attention of the example; NaN where nothing was read."""
+def heatmap() -> tuple[np.ndarray, np.ndarray]:
+    """(rows, columns) probability and attention of the example; NaN where no tile was read."""
     grid = READING["grid"]
     rows, columns = np.mgrid[: grid["rows"], : grid["columns"]]
     probability = np.full((grid["rows"], grid["columns"]), 0.02, np.float32)
     attention = np.full_like(probability, 0.001)
-    for spot in READING["evidence"]:
-        column, row = (round(spot[axis] / 128.256) for axis in "xy")
+    for tile in READING["evidence"]:
+        column, row = (round(tile[axis] / 128.256) for axis in "xy")
         near = np.exp(-((rows - row) ** 2 + (columns - column) ** 2) / 3)
-        probability = np.maximum(probability, spot["probability"] * near).astype(np.float32)
-        attention[row, column] = spot["attention"]
+        probability = np.maximum(probability, tile["probability"] * near).astype(np.float32)
+        attention[row, column] = tile["attention"]
     unread = (rows < 2) | (columns > 15) | (rows > 21)
     probability[unread] = attention[unread] = np.nan
     return probability, attention
 
 
 def overview(side: int = 900) -> bytes:
-    """PNG of the whole real slide, its longer side `side` pixels."""
+    """PNG of a real slide whose longer side has `side` pixels."""
     from datasets.slides.reader import open_slide, read_scaled
 
     with open_slide(CMU) as slide:
@@ -156,11 +156,11 @@ def overview(side: int = 900) -> bytes:
         return png(read_scaled(slide, 0, 0, (width, height), size))
 
 
-def tiles(spots: list[dict[str, Any]]) -> list[bytes]:
+def tiles(evidence: list[dict[str, Any]]) -> list[bytes]:
     from datasets.slides.reader import open_slide
 
     with open_slide(CMU) as slide:
-        return [png(slide.read(spot["x"], spot["y"], (spot["width"], spot["height"]))) for spot in spots]
+        return [png(slide.read(tile["x"], tile["y"], (tile["width"], tile["height"]))) for tile in evidence]
 
 
 def png(pixels: np.ndarray) -> bytes:

@@ -1,4 +1,4 @@
-"""A small signed model that reads slides, made by the real export; what it says is noise, how it says it is not."""
+"""A small signed slide model, exported as real ones are; its outputs are noise."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from models.pathology.operating_point import fit_operating_point
 from tests.paths import ROOT
 
 POLICY = ROOT / "configs" / "policies" / "pathology.toml"
-SIDE, MPP = 64, 1.0  # coarse and small, so that a test's slide is read in a moment
+SIDE, MPP = 64, 1.0  # coarse and small, so that a slide is read quickly
 NAMES = (("NILM", "未见上皮内病变", False), ("LSIL", "低级别病变", True), ("HSIL", "高级别病变", True))
 CLASSES = tuple(TileClass(code=code, en=code, zh=zh, positive=positive, tbs=code) for code, zh, positive in NAMES)
 
 
-def fitted(threshold: float = 0.2) -> OutputCalibration:
+def fit_output(threshold: float = 0.2) -> OutputCalibration:
     scores = [threshold] * 59 + [0.01] * 20
     point = fit_operating_point(scores, [1] * 59 + [0] * 20, list(range(79)), 0.95)
     return OutputCalibration(
@@ -40,31 +40,35 @@ def publish(
     policy: str = "",
     simulated: int = 0,
 ) -> str:
-    """A champion under `bundles`/pathology; its digest. `familiar`: 2 finds everything familiar, -1 nothing.
+    """Publish a champion in `bundles`/pathology; returns its digest.
 
-    simulated: so many simulated tiles are what it knows, seen by ImageNet's weights, and `familiar` is measured.
+    familiar: the distance up to which a tile counts as familiar; 2 accepts every tile, -1 none. simulated: number of
+    simulated tiles, embedded by ImageNet weights, that serve as references and calibrate `familiar`.
     """
     state = torch.random.get_rng_state()
     torch.manual_seed(7)
     net = TileNet(NetConfig(classes=3, side=SIDE, imagenet=simulated > 0)).eval()
     model = GatedAttention(AttentionConfig(classes=3)).eval()
     torch.random.set_rng_state(state)
-    known, stain = (
+    reference_embeddings, stain = (
         KnnOodDetector.from_embeddings(np.random.default_rng(1).random((16, 1280))).reference_embeddings,
         None,
     )
     if simulated:
         tiles = fields.simulate_tiles(2 * simulated, 3, SIDE, MPP).images
         with torch.inference_mode():
-            seen, dyes = net(torch.from_numpy(tiles))[1].numpy(), stain_density(tiles)
-        draft, stain = (
-            KnnOodDetector.from_embeddings(seen[:simulated]),
-            StainOodDetector.from_densities(dyes[:simulated]),
+            embeddings, densities = net(torch.from_numpy(tiles))[1].numpy(), stain_density(tiles)
+        detector, stain = (
+            KnnOodDetector.from_embeddings(embeddings[:simulated]),
+            StainOodDetector.from_densities(densities[:simulated]),
         )
-        own, other = stain.distance(dyes[simulated:]), draft.distance(seen[simulated:])
-        stain = stain.matched_to(own, other)
-        familiar = draft.calibrate(np.maximum(stain.distance(dyes[simulated:]), other)).threshold
-        known = draft.reference_embeddings
+        stain_distances, embedding_distances = (
+            stain.distance(densities[simulated:]),
+            detector.distance(embeddings[simulated:]),
+        )
+        stain = stain.matched_to(stain_distances, embedding_distances)
+        familiar = detector.calibrate(np.maximum(stain.distance(densities[simulated:]), embedding_distances)).threshold
+        reference_embeddings = detector.reference_embeddings
     card = SlideCard(
         product="pathology",
         model="pathology",
@@ -78,13 +82,13 @@ def publish(
         mpp=MPP,
         backbone="efficientnet_lite0",
         specimens=("cervical_cytology",),
-        tile=fitted(),
+        tile=fit_output(),
         familiar=familiar,
-        slide=fitted(),
+        slide=fit_output(),
     )
     folder = bundle.write_bundle(
         bundles / "pathology" / version,
-        graph=export.export_tile_graph(net, known, stain),
+        graph=export.export_tile_graph(net, reference_embeddings, stain),
         card=card,
         policy=policy.encode() or POLICY.read_bytes(),
         private_key=keys[0],

@@ -1,4 +1,4 @@
-"""Slides over HTTP: named instead of sent, listed in order, told of as they go, cancelled."""
+"""Slides over HTTP: submission by reference, the worklist, event streams, cancellation."""
 
 from __future__ import annotations
 
@@ -17,23 +17,19 @@ from serving.core.db.engine import create_engine
 from serving.core.identifiers import new_id
 from serving.pathology.slides import store as slide_store
 from tests.serving.conftest import Inside, settings_for, store_url
-from tests.serving.pathology.conftest import FORM, READING, put, sha256
+from tests.serving.pathology.conftest import FORM, READING, problem, put_slide, sha256
 
 CONTENT = b"a slide of few bytes"
 
 
-def problem(answer) -> tuple[int, str]:
-    return answer.status_code, answer.json()["type"].rpartition("/")[2]
-
-
-async def until(client, slide: str, state: str) -> dict:
+async def wait_for_state(client, slide_id: str, state: str) -> dict:
     deadline = time.monotonic() + 20
     while time.monotonic() < deadline:
-        found = (await client.get(f"/v1/slides/{slide}")).json()
-        if found["state"] == state:
-            return found
+        slide = (await client.get(f"/v1/slides/{slide_id}")).json()
+        if slide["state"] == state:
+            return slide
         await asyncio.sleep(0.02)
-    raise AssertionError(found)
+    raise AssertionError(slide)
 
 
 @pytest.fixture
@@ -44,21 +40,21 @@ def inbox(slide_settings):
     return folder
 
 
-def submission(**changed) -> dict:
-    return FORM | {"reference": "2026/a.svs", "sha256": sha256(CONTENT)} | changed
+def submission(**changes) -> dict:
+    return FORM | {"reference": "2026/a.svs", "sha256": sha256(CONTENT)} | changes
 
 
-# --- by reference
+# --- submission by reference
 
 
-def test_a_slide_of_the_inbox_is_copied_verified_and_goes_on(clinic, inbox):
+def test_an_inbox_file_is_copied_and_verified(clinic, inbox):
     async def story(client, gateway):
-        taken = await client.post("/v1/slides", json=submission(mpp=0.5))
-        assert taken.status_code == 202
-        slide = taken.json()["slide_id"]
-        assert taken.headers["location"] == f"/v1/slides/{slide}"
-        found = await until(client, slide, "verifying")
-        assert (found["bytes"], found["mpp"], found["request"]) == (len(CONTENT), 0.5, FORM)
+        submitted = await client.post("/v1/slides", json=submission(mpp=0.5))
+        assert submitted.status_code == 202
+        slide = submitted.json()["slide_id"]
+        assert submitted.headers["location"] == f"/v1/slides/{slide}"
+        slide_row = await wait_for_state(client, slide, "verifying")
+        assert (slide_row["bytes"], slide_row["mpp"], slide_row["request"]) == (len(CONTENT), 0.5, FORM)
         copied = gateway.settings.paths.slides / slide / "quarantine" / "a.svs"
         assert copied.read_bytes() == CONTENT
         notes = [event["detail"] for event in slide_store.events_after(gateway.service.store.engine, slide)]
@@ -67,35 +63,35 @@ def test_a_slide_of_the_inbox_is_copied_verified_and_goes_on(clinic, inbox):
     clinic.run(story)
 
 
-def test_the_same_slide_named_twice_is_the_same_and_under_another_accession_another(clinic, inbox):
+def test_a_slide_submitted_twice_is_one_slide_unless_the_accession_number_differs(clinic, inbox):
     async def story(client, gateway):
         first = await client.post("/v1/slides", json=submission())
         again = await client.post("/v1/slides", json=submission())
         assert (again.status_code, again.headers["idempotent-replayed"]) == (200, "true")
         assert again.json()["slide_id"] == first.json()["slide_id"]
-        await until(client, first.json()["slide_id"], "verifying")
+        await wait_for_state(client, first.json()["slide_id"], "verifying")
         other = await client.post("/v1/slides", json=submission(accession="C26-9"))
         assert other.status_code == 202
-        found = await until(client, other.json()["slide_id"], "verifying")
-        assert [note["code"] for note in found["notes"]] == ["same_content"]
+        slide = await wait_for_state(client, other.json()["slide_id"], "verifying")
+        assert [note["code"] for note in slide["notes"]] == ["same_content"]
 
     clinic.run(story)
 
 
-def test_another_content_than_announced_fails_the_slide_with_both_digests(clinic, inbox):
+def test_content_other_than_announced_fails_the_slide_and_reports_both_digests(clinic, inbox):
     async def story(client, gateway):
-        taken = await client.post("/v1/slides", json=submission(sha256=sha256(b"other")))
-        found = await until(client, taken.json()["slide_id"], "failed")
-        assert found["code"] == "sha256"
-        assert sha256(CONTENT) in found["reasons"][0]["en"]
+        submitted = await client.post("/v1/slides", json=submission(sha256=sha256(b"other")))
+        slide = await wait_for_state(client, submitted.json()["slide_id"], "failed")
+        assert slide["code"] == "sha256"
+        assert sha256(CONTENT) in slide["reasons"][0]["en"]
         again = await client.post("/v1/slides", json=submission())
         assert again.status_code == 202
-        await until(client, again.json()["slide_id"], "verifying")
+        await wait_for_state(client, again.json()["slide_id"], "verifying")
 
     clinic.run(story)
 
 
-def test_nothing_outside_the_inbox_is_named(clinic, inbox, tmp_path):
+def test_a_reference_outside_the_inbox_is_refused(clinic, inbox, tmp_path):
     (tmp_path / "secret.svs").write_bytes(CONTENT)
     (inbox / "link.svs").symlink_to(tmp_path / "secret.svs")
     (inbox / "away").symlink_to(tmp_path)
@@ -108,25 +104,27 @@ def test_nothing_outside_the_inbox_is_named(clinic, inbox, tmp_path):
             *("2026", "none.svs", "./2026/a.svs", "2026//a.svs", "2026\\a.svs", "a\0b", "pipe.svs", "empty.svs", "", 5),
         )
         for reference in wrong:
-            found = await client.post("/v1/slides", json=submission(reference=reference))
-            assert problem(found) == (422, "invalid_request"), reference
-            assert [error["field"] for error in found.json()["errors"]] == ["reference"]
+            response = await client.post("/v1/slides", json=submission(reference=reference))
+            assert problem(response) == (422, "invalid_request"), reference
+            assert [error["field"] for error in response.json()["errors"]] == ["reference"]
         assert (await client.get("/v1/slides")).json()["slides"] == []
 
     clinic.run(story)
 
 
-def test_form_digest_and_reference_are_judged_together(clinic):
+def test_errors_of_form_digest_and_reference_are_reported_together(clinic):
     async def story(client, gateway):
-        found = await client.post("/v1/slides", json={"reference": "none.svs", "sha256": "AB", "stain": "blue", "x": 1})
-        fields = {error["field"] for error in found.json()["errors"]}
+        response = await client.post(
+            "/v1/slides", json={"reference": "none.svs", "sha256": "AB", "stain": "blue", "x": 1}
+        )
+        fields = {error["field"] for error in response.json()["errors"]}
         assert fields == {"reference", "sha256", "accession", "specimen", "preparation", "stain", "x"}
         assert problem(await client.post("/v1/slides", json=[])) == (400, "malformed_json")
 
     clinic.run(story)
 
 
-def test_a_copy_that_a_crash_broke_off_is_made_anew(slide_settings, inbox):
+def test_a_copy_interrupted_by_a_crash_is_made_again(slide_settings, inbox):
     with Inside(slide_settings) as first:
 
         async def begin(client, gateway):
@@ -135,30 +133,30 @@ def test_a_copy_that_a_crash_broke_off_is_made_anew(slide_settings, inbox):
 
         slide = first.run(begin)
     with Inside(slide_settings) as second:
-        second.run(lambda client, gateway: until(client, slide, "verifying"))
+        second.run(lambda client, gateway: wait_for_state(client, slide, "verifying"))
 
 
-def test_a_disk_that_takes_no_more_is_told_and_the_copy_made_when_it_does(clinic, inbox):
-    """A limit on the size of files stands for a full disk: writes beyond it fail."""
+def test_a_full_disk_is_noted_and_the_copy_is_made_once_there_is_space(clinic, inbox):
+    """A limit on file sizes stands in for a full disk: writes beyond it fail."""
     content = os.urandom(5_000_000)
     (inbox / "big.svs").write_bytes(content)
     before, ignored = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 
     async def story(client, gateway):
-        taken = await client.post("/v1/slides", json=submission(reference="big.svs", sha256=sha256(content)))
-        slide = taken.json()["slide_id"]
+        submitted = await client.post("/v1/slides", json=submission(reference="big.svs", sha256=sha256(content)))
+        slide = submitted.json()["slide_id"]
         notes = []
         while {"no_space"} - {*notes}:
             await asyncio.sleep(0.02)
             events = slide_store.events_after(gateway.service.store.engine, slide)
             notes = [event["detail"].get("code") for event in events]
         assert (await client.get(f"/v1/slides/{slide}")).json()["state"] == "uploading"
-        await client.post("/v1/slides", json=submission())  # another slide goes on
+        await client.post("/v1/slides", json=submission())  # another slide proceeds
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
         while gateway.pathology.intake.busy_uploads:
             await asyncio.sleep(0.02)
         await gateway.pathology.intake.sweep()
-        await until(client, slide, "verifying")
+        await wait_for_state(client, slide, "verifying")
 
     resource.setrlimit(resource.RLIMIT_FSIZE, (3_000_000, before[1]))
     try:
@@ -183,90 +181,90 @@ def test_an_idempotency_key_stands_for_one_submission(clinic, inbox):
 # --- the worklist
 
 
-def test_the_worklist_shows_the_urgent_first_and_leaves_out_what_nobody_needs_to_see(clinic):
+def test_the_worklist_shows_urgent_slides_first_and_can_leave_out_what_needs_no_review(clinic):
     async def story(client, gateway):
         negative = READING | {"triage": "negative", "priority": 10}
-        calm = put(gateway, "ready", reading=negative)
-        drawn = put(gateway, "ready", reading=negative, audit=True)
-        urgent = put(gateway, "ready", reading=READING | {"priority": 95})
-        usual = put(gateway, "ready")
-        queued = put(gateway, "queued")
+        unselected = put_slide(gateway, "ready", reading=negative)
+        selected = put_slide(gateway, "ready", reading=negative, audit=True)
+        urgent = put_slide(gateway, "ready", reading=READING | {"priority": 95})
+        usual = put_slide(gateway, "ready")
+        queued = put_slide(gateway, "queued")
         rows = (await client.get("/v1/slides")).json()["slides"]
-        assert [row["slide_id"] for row in rows] == [urgent, usual, *sorted([calm, drawn]), queued]
+        assert [row["slide_id"] for row in rows] == [urgent, usual, *sorted([unselected, selected]), queued]
         flags = {row["slide_id"]: (row["audit"], row["to_review"]) for row in rows}
-        assert flags[drawn] == (False, True)  # of which they are told once it is signed
-        assert flags[calm] == (False, False)
+        assert flags[selected] == (False, True)  # the selection is visible only after signature
+        assert flags[unselected] == (False, False)
         assert flags[usual] == (False, True)
         to_review = (await client.get("/v1/slides?review=true")).json()["slides"]
-        assert [row["slide_id"] for row in to_review] == [urgent, usual, drawn]
+        assert [row["slide_id"] for row in to_review] == [urgent, usual, selected]
         assert "reading" not in rows[0]
 
     clinic.run(story)
 
 
-def test_the_worklist_is_paged_and_its_parameters_are_checked(clinic):
+def test_the_worklist_is_paged_and_checks_its_parameters(clinic):
     async def story(client, gateway):
-        made = {put(gateway, "queued") for _ in range(5)}
-        found, after = [], ""
+        created = {put_slide(gateway, "queued") for _ in range(5)}
+        ids, after = [], ""
         while after is not None:
             page = (await client.get(f"/v1/slides?limit=2{after and '&after=' + after}")).json()
-            found += [row["slide_id"] for row in page["slides"]]
+            ids += [row["slide_id"] for row in page["slides"]]
             after = page["next"]
-        assert set(found) == made
-        assert len(found) == 5
-        wanted = put(gateway, "queued", accession="C26-7 乙")
-        [one] = (await client.get("/v1/slides", params={"accession": "C26-7 乙"})).json()["slides"]
-        assert one["slide_id"] == wanted
+        assert set(ids) == created
+        assert len(ids) == 5
+        slide = put_slide(gateway, "queued", accession="C26-7 乙")
+        [row] = (await client.get("/v1/slides", params={"accession": "C26-7 乙"})).json()["slides"]
+        assert row["slide_id"] == slide
         assert (await client.get("/v1/slides?accession=C26-7")).json()["slides"] == []
         wrong = await client.get("/v1/slides?limit=0&state=lost&review=maybe&colour=red&accession=%00")
         assert problem(wrong) == (422, "bad_parameter")
-        faults = {error["field"] for error in wrong.json()["errors"]}
-        assert faults == {"limit", "state", "review", "colour", "accession"}
+        fields = {error["field"] for error in wrong.json()["errors"]}
+        assert fields == {"limit", "state", "review", "colour", "accession"}
         assert problem(await client.get("/v1/slides?after=none")) == (422, "bad_parameter")
         assert problem(await client.get(f"/v1/slides?after={'0' * 32}")) == (404, "unknown_slide")
 
     clinic.run(story)
 
 
-def test_about_a_tenth_is_drawn_for_audit_and_always_the_same(slide_settings):
+def test_about_a_tenth_of_slides_is_selected_for_audit_always_the_same_ones(slide_settings):
     first, second = (App(slide_settings).pathology.context for _ in range(2))
-    ids = [f"{at:032x}" for at in range(3_000)]
-    drawn = [slide for slide in ids if first.selected_for_audit(slide)]
-    assert 200 < len(drawn) < 400
-    assert drawn == [slide for slide in ids if second.selected_for_audit(slide)]
+    ids = [f"{number:032x}" for number in range(3_000)]
+    selected = [slide for slide in ids if first.selected_for_audit(slide)]
+    assert 200 < len(selected) < 400
+    assert selected == [slide for slide in ids if second.selected_for_audit(slide)]
     assert (slide_settings.paths.slides / "audit.key").stat().st_mode & 0o777 == 0o600
 
 
 # --- one slide
 
 
-def test_a_slide_that_is_not_there_is_a_problem(clinic):
+def test_an_unknown_slide_is_a_problem(clinic):
     async def story(client, gateway):
-        for wanted in ("0" * 32, "none", "..%2f.."):
-            found = await client.get(f"/v1/slides/{wanted}")
-            assert found.status_code == 404
+        for slide_id in ("0" * 32, "none", "..%2f.."):
+            response = await client.get(f"/v1/slides/{slide_id}")
+            assert response.status_code == 404
         assert problem(await client.post(f"/v1/slides/{'0' * 32}/cancel")) == (404, "unknown_slide")
 
     clinic.run(story)
 
 
-def test_a_slide_is_cancelled_once_and_not_when_it_is_read(clinic):
+def test_a_slide_can_be_cancelled_until_it_has_been_read(clinic):
     async def story(client, gateway):
-        slide = put(gateway, "inferring")
+        slide = put_slide(gateway, "inferring")
         for _ in range(2):
-            found = await client.post(f"/v1/slides/{slide}/cancel")
-            assert (found.status_code, found.json()["state"]) == (200, "cancelled")
-        ready = put(gateway, "ready")
+            response = await client.post(f"/v1/slides/{slide}/cancel")
+            assert (response.status_code, response.json()["state"]) == (200, "cancelled")
+        ready = put_slide(gateway, "ready")
         assert problem(await client.post(f"/v1/slides/{ready}/cancel")) == (409, "slide_state")
 
     clinic.run(story)
 
 
-# --- as it happens
+# --- event streams
 
 
-def heard(lines) -> list[dict]:
-    """Events of a stream, whole ones."""
+def parse_events(lines) -> list[dict]:
+    """The complete events among the lines of a stream."""
     events, now = [], {}
     for line in lines:
         if line and not line.startswith(":"):
@@ -278,54 +276,54 @@ def heard(lines) -> list[dict]:
     return [event for event in events if "data" in event]
 
 
-def test_a_listener_hears_each_state_and_progress_and_the_end(slide_service):
-    """Over a real line, while the slide moves in another process: here, as the worker would."""
+def test_an_event_stream_has_every_state_and_progress_and_then_ends(slide_service):
+    """Over a real connection, while this process changes the slide's state as the worker would."""
     engine = create_engine(store_url(slide_service.environ), 5.0)
     slide = new_id()
     slide_store.create(engine, slide, state="verifying", **FORM)
-    place = f"{slide_service.url}/v1/slides/{slide}"
+    url = f"{slide_service.url}/v1/slides/{slide}"
     lines = []
-    with httpx.stream("GET", place, headers={"Accept": "text/event-stream"}, timeout=20) as stream:
+    with httpx.stream("GET", url, headers={"Accept": "text/event-stream"}, timeout=20) as stream:
         assert stream.headers["content-type"] == "text/event-stream"
         for line in stream.iter_lines():
             lines.append(line)
-            if line == "" and len(heard(lines)) == 1 and len(lines) < 8:
+            if line == "" and len(parse_events(lines)) == 1 and len(lines) < 8:
                 for state in ("deidentified", "quality_passed", "queued", "inferring"):
                     slide_store.transition(engine, slide, state)
                 slide_store.record_progress(engine, slide, 256, 900)
                 slide_store.record_progress(engine, slide, 900, 900)
                 slide_store.transition(engine, slide, "aggregating")
                 slide_store.transition(engine, slide, "ready", reading=READING)
-    events = heard(lines)
+    events = parse_events(lines)
     assert [event["event"] for event in events] == ["state"] * 5 + ["progress"] * 2 + ["state"] * 2
-    told = [json.loads(event["data"]) for event in events]
-    assert [one["state"] for one in told][-1] == "ready"
-    assert told[5]["detail"] == {"done": 256, "total": 900}
+    payloads = [json.loads(event["data"]) for event in events]
+    assert [payload["state"] for payload in payloads][-1] == "ready"
+    assert payloads[5]["detail"] == {"done": 256, "total": 900}
     ids = [int(event["id"]) for event in events]
     assert ids == sorted(ids)
-    again = {"Accept": "text/event-stream", "Last-Event-ID": str(ids[-3])}
-    with httpx.stream("GET", place, headers=again, timeout=20) as stream:
-        resumed = heard(stream.iter_lines())
+    resume_headers = {"Accept": "text/event-stream", "Last-Event-ID": str(ids[-3])}
+    with httpx.stream("GET", url, headers=resume_headers, timeout=20) as stream:
+        resumed = parse_events(stream.iter_lines())
     assert [int(event["id"]) for event in resumed] == ids[-2:]
-    done = httpx.get(place, headers=again | {"Last-Event-ID": str(ids[-1])})
+    done = httpx.get(url, headers=resume_headers | {"Last-Event-ID": str(ids[-1])})
     assert done.status_code == 204
-    wrong = httpx.get(place, headers=again | {"Last-Event-ID": "x"})
+    wrong = httpx.get(url, headers=resume_headers | {"Last-Event-ID": "x"})
     assert problem(wrong) == (400, "bad_header")
     engine.dispose()
 
 
-def test_listeners_are_bounded_kept_awake_and_let_go_when_they_leave(made, tmp_path):
+def test_event_streams_are_limited_kept_alive_and_freed_on_disconnect(made, tmp_path):
     environ = {"YUHENG_SLIDES_MAX_EVENT_STREAMS": "1", "YUHENG_SLIDES_HEARTBEAT_SECONDS": "0.05"}
     settings = settings_for(tmp_path / "bundles", made, tmp_path, YUHENG_SLIDES_POLL_SECONDS="0.02", **environ)
     with Inside(settings) as running:
 
         async def story(client, gateway):
-            slide = put(gateway, "queued")
+            slide = put_slide(gateway, "queued")
             events = gateway.pathology.event_stream
-            gone, sent = asyncio.Event(), []
+            disconnected, sent = asyncio.Event(), []
 
             async def receive():
-                await gone.wait()
+                await disconnected.wait()
                 return {"type": "http.disconnect"}
 
             async def send(message):
@@ -333,14 +331,14 @@ def test_listeners_are_bounded_kept_awake_and_let_go_when_they_leave(made, tmp_p
 
             headers = [(b"accept", b"text/event-stream")]
             scope = {"type": "http", "method": "GET", "path": f"/v1/slides/{slide}", "headers": headers}
-            listening = asyncio.create_task(gateway(scope | {"query_string": b""}, receive, send))
+            listener = asyncio.create_task(gateway(scope | {"query_string": b""}, receive, send))
             while b": still here\n\n" not in sent:
                 await asyncio.sleep(0.01)
-            assert events.listeners == 1
+            assert events.listener_count == 1
             second = await client.get(f"/v1/slides/{slide}", headers={"Accept": "text/event-stream"})
             assert problem(second) == (503, "overloaded")
-            gone.set()
-            await listening
-            assert events.listeners == 0
+            disconnected.set()
+            await listener
+            assert events.listener_count == 0
 
         running.run(story)

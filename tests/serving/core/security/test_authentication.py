@@ -10,7 +10,7 @@ from serving.core.security.authentication import COOKIE_NAME
 from serving.pathology.slides import store as slide_store
 from tests.serving.conftest import bearer_of, run_inside, settings_for
 from tests.serving.core.security.test_permissions import guarded  # noqa: F401  # fixture
-from tests.serving.pathology.conftest import put
+from tests.serving.pathology.conftest import put_slide
 
 CHEN = {"name": "Chen Lan 陈岚", "licence": "110330100001234"}
 HERE = {"Sec-Fetch-Site": "same-origin"}
@@ -75,7 +75,7 @@ def test_under_tls_the_cookie_goes_over_no_other_line(bundles, made, tmp_path):
 )
 def test_only_our_own_pages_change_anything_by_a_cookie(guarded, headers, fine):  # noqa: F811
     async def story(client, gateway):
-        slide = put(gateway, "in_review", tenant="lab")
+        slide = put_slide(gateway, "in_review", tenant="lab")
         cookie = await signed_in(client, gateway, "pathologist", "clinic", **CHEN)
         said = {"diagnosis": "NILM", "findings": "x"}
         found = await client.post(f"/v1/slides/{slide}/sign", json=said, headers=cookie | headers)
@@ -118,7 +118,7 @@ def test_a_page_that_shows_another_person_than_the_cookie_s_does_nothing(guarded
         cookie = await signed_in(client, gateway, "pathologist", **CHEN)
         assert (await client.get("/v1/slides", headers=cookie | shown(CHEN["name"]))).status_code == 200
         for other in (shown("王/五"), {**HERE, "Shown-To": ""}, {**HERE, "Shown-To": "%zz/%ff"}):
-            slide = put(gateway, "in_review", tenant="lab")
+            slide = put_slide(gateway, "in_review", tenant="lab")
             said = {"diagnosis": "NILM", "findings": "x"}
             found = await client.post(f"/v1/slides/{slide}/sign", json=said, headers=cookie | other)
             assert (found.status_code, found.json()["type"]) == (409, "/problems/another_person")
@@ -166,8 +166,8 @@ def test_the_pages_load_for_whoever_has_no_session_or_one_that_ended(guarded):  
             {"Cookie": f"{COOKIE_NAME}="},
             {"Cookie": ";;;=" + COOKIE_NAME},
         ):
-            for page in ("/slides", f"/slides/{'0' * 32}"):
-                assert (await client.get(page, headers=headers)).status_code == 308
+            for page in ("/console", f"/console/slides/{'0' * 32}"):
+                assert (await client.get(page, headers=headers)).status_code == 200
             assert (await client.get("/v1/slides", headers=headers)).status_code == 401
 
     guarded.run(story)
@@ -175,7 +175,7 @@ def test_the_pages_load_for_whoever_has_no_session_or_one_that_ended(guarded):  
 
 def test_the_one_who_has_no_licence_does_not_sign_where_no_token_is_asked_for(settings):
     async def story(client, gateway):
-        slide = put(gateway, "in_review")
+        slide = put_slide(gateway, "in_review")
         for act in ("review", "sign", "amend"):
             found = await client.post(f"/v1/slides/{slide}/{act}", json={"diagnosis": "NILM", "findings": "x"})
             assert (found.status_code, found.json()["type"]) == (403, "/problems/not_a_pathologist")

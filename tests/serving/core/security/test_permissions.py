@@ -19,11 +19,11 @@ from serving.pathology.slides import store as slide_store
 from serving.pathology.viewer.tile_routes import CACHE_HEADERS
 from serving.settings import load_settings
 from tests.serving.conftest import Inside, bearer_of, put_subject, settings_for
-from tests.serving.pathology.conftest import FORM, PART, TUS, metadata, put, sha256
+from tests.serving.pathology.conftest import FORM, PART_HEADERS, TUS_HEADERS, metadata, put_slide, sha256
 
 PLACES = [(route, method) for route, methods in App(load_settings(environ={})).routes.items() for method in methods]
 GUARDED = [place for place in PLACES if permissions.PERMISSIONS[f"{place[1]} {place[0]}"]]
-DOING = (TUS, PART, {"Upload-Offset": "0", "Upload-Length": "5"})
+DOING = (TUS_HEADERS, PART_HEADERS, {"Upload-Offset": "0", "Upload-Length": "5"})
 INSIDE = {"level": "0", "tile": "0_0.jpeg", "name": "app.css", "kind": "not_found"}
 
 
@@ -108,11 +108,11 @@ async def of(client: Any, gateway: App, tenant: str, applicant: Any, company: An
     sent = bank | key | {"Content-Type": "text/csv"}
     batch = await client.post("/v1/credit-limits/batch", content=csv.encode(), headers=sent)
     assert (asked.status_code, batch.status_code) == (200, 200), batch.text
-    clinic = bearer(gateway, "clinic", tenant) | TUS | key | {"Upload-Length": "5"}
+    clinic = bearer(gateway, "clinic", tenant) | TUS_HEADERS | key | {"Upload-Length": "5"}
     told = metadata(filename="a.svs", sha256=sha256(b"12345"), **FORM)
     upload = await client.post("/v1/uploads", headers=clinic | {"Upload-Metadata": told})
     assert upload.status_code == 201, upload.text
-    read_one = put(gateway, "ready", tenant=tenant, sha256=sha256(b"the same of both"))
+    read_one = put_slide(gateway, "ready", tenant=tenant, sha256=sha256(b"the same of both"))
     return {
         "/v1/decisions/{id}": asked.json()["decision_id"],
         "row": f"{batch.headers['batch-id']}-1",
@@ -168,7 +168,7 @@ def test_of_what_is_another_tenants_nobody_is_told_more_than_of_what_never_was(g
 @pytest.mark.parametrize("act", ["sign", "amend", "cancel", "review"])
 def test_nobody_acts_on_another_tenants_slide(guarded, act):
     async def story(client, gateway):
-        slide = put(gateway, "in_review", tenant="east")
+        slide = put_slide(gateway, "in_review", tenant="east")
         said = {"findings": "x", "diagnosis": "NILM"} | ({"reason": "x"} if act == "amend" else {})
         role = "clinic" if act == "cancel" else "pathologist"
         found = await client.post(f"/v1/slides/{slide}/{act}", json=said, headers=bearer(gateway, role, "west"))
@@ -192,7 +192,7 @@ def test_the_same_keys_bytes_and_accession_are_each_tenants_own(guarded, applica
 
 def test_a_worklist_holds_the_tenants_own_slides(guarded):
     async def story(client, gateway):
-        mine, theirs = put(gateway, "ready", tenant="alpha"), put(gateway, "ready", tenant="beta")
+        mine, theirs = put_slide(gateway, "ready", tenant="alpha"), put_slide(gateway, "ready", tenant="beta")
         for role in permissions.SLIDE_ROLES:
             found = await client.get("/v1/slides", headers=bearer(gateway, role, "alpha"))
             assert [slide["slide_id"] for slide in found.json()["slides"]] == [mine]

@@ -17,59 +17,60 @@ from tests.serving.pathology.fake_readings import ABSTAINED, AMENDED, READING, S
 KINDS = {each.__name__: each for each in (Device, Observation, Practitioner, Specimen)}
 
 
-def checked(body: dict[str, Any], *more: Any) -> dict[str, Any]:
-    """As it is told, after FHIR's own models took it and all that it contains."""
-    told = build_diagnostic_report(body, *more)
-    DiagnosticReport.model_validate(told)
-    for each in told["contained"]:
-        KINDS[each["resourceType"]].model_validate(each)
-    ids = {each["id"] for each in told["contained"]}
-    assert {reference.removeprefix("#") for reference in _references(told)} <= ids
-    return told
+def build_validated(body: dict[str, Any], *args: Any) -> dict[str, Any]:
+    """The report, after FHIR's own models have accepted it and everything that it contains."""
+    resource = build_diagnostic_report(body, *args)
+    DiagnosticReport.model_validate(resource)
+    for child in resource["contained"]:
+        KINDS[child["resourceType"]].model_validate(child)
+    ids = {child["id"] for child in resource["contained"]}
+    assert {reference.removeprefix("#") for reference in _references(resource)} <= ids
+    return resource
 
 
-def _references(part: Any) -> list[str]:
-    if isinstance(part, dict):
-        own = [part["reference"]] if isinstance(part.get("reference"), str) else []
-        return own + [found for each in part.values() for found in _references(each)]
-    return [found for each in part for found in _references(each)] if isinstance(part, list) else []
+def _references(node: Any) -> list[str]:
+    if isinstance(node, dict):
+        own = [node["reference"]] if isinstance(node.get("reference"), str) else []
+        return own + [reference for child in node.values() for reference in _references(child)]
+    return [reference for child in node for reference in _references(child)] if isinstance(node, list) else []
 
 
-def contained(told: dict[str, Any], name: str) -> dict[str, Any]:
-    return next(each for each in told["contained"] if each["id"] == name)
+def find_contained(resource: dict[str, Any], name: str) -> dict[str, Any]:
+    return next(child for child in resource["contained"] if child["id"] == name)
 
 
 @pytest.mark.parametrize(
     ("body", "status"), [(READING, "preliminary"), (SIGNED, "final"), (AMENDED, "amended"), (ABSTAINED, "preliminary")]
 )
 def test_a_report_is_preliminary_until_it_is_signed(body, status):
-    told = checked(body)
-    assert told["status"] == status
-    assert ("resultsInterpreter" in told) == (status != "preliminary")
-    assert ("conclusionCode" in told) == (status != "preliminary")
+    resource = build_validated(body)
+    assert resource["status"] == status
+    assert ("resultsInterpreter" in resource) == (status != "preliminary")
+    assert ("conclusionCode" in resource) == (status != "preliminary")
 
 
-def test_a_draft_concludes_nothing_but_what_the_machine_says():
-    told = checked({**READING, "diagnosis": "SCC"})
-    assert "Machine draft, not signed" in told["conclusion"]
-    assert "conclusionCode" not in told
+def test_a_draft_has_no_coded_conclusion():
+    resource = build_validated({**READING, "diagnosis": "SCC"})
+    assert "Machine draft, not signed" in resource["conclusion"]
+    assert "conclusionCode" not in resource
 
 
-def test_a_signed_report_is_coded_and_names_who_signed_it():
-    told = checked(SIGNED)
-    assert told["code"]["coding"][0] | {"display": ""} == {
+def test_a_signed_report_is_coded_and_names_its_signer():
+    resource = build_validated(SIGNED)
+    assert resource["code"]["coding"][0] | {"display": ""} == {
         "system": "http://loinc.org",
         "code": "47528-5",
         "display": "",
     }
-    assert told["conclusionCode"][0]["coding"][0]["code"] == "62061000119107"
-    assert contained(told, "pathologist")["identifier"][0]["value"] == "110330200012345"
-    assert "高级别鳞状上皮内病变" in told["conclusion"]
+    assert resource["conclusionCode"][0]["coding"][0]["code"] == "62061000119107"
+    assert find_contained(resource, "pathologist")["identifier"][0]["value"] == "110330200012345"
+    assert "高级别鳞状上皮内病变" in resource["conclusion"]
 
 
-def test_the_model_its_weights_and_the_settings_are_named():
+def test_the_device_names_the_model_its_weights_policy_and_configuration():
     versions = {
-        each["type"]["coding"][0]["code"]: each["value"] for each in contained(checked(SIGNED), "model")["version"]
+        version["type"]["coding"][0]["code"]: version["value"]
+        for version in find_contained(build_validated(SIGNED), "model")["version"]
     }
     assert versions == {
         "model": READING["model"]["version"],
@@ -79,28 +80,28 @@ def test_the_model_its_weights_and_the_settings_are_named():
     }
 
 
-def test_the_patients_risk_is_an_observation_apart_that_the_image_has_no_part_in():
-    risk = contained(checked(SIGNED), "patient-risk")
+def test_the_patient_level_risk_is_an_observation_without_the_device():
+    risk = find_contained(build_validated(SIGNED), "patient-risk")
     assert "device" not in risk
     assert "never lowers the image result" in risk["note"][0]["text"]
 
 
 def test_simulated_readings_are_labelled_as_test_data():
-    assert checked(SIGNED)["meta"]["security"][0]["code"] == "HTEST"
-    assert "security" not in checked({**SIGNED, "simulated": False})["meta"]
+    assert build_validated(SIGNED)["meta"]["security"][0]["code"] == "HTEST"
+    assert "security" not in build_validated({**SIGNED, "simulated": False})["meta"]
 
 
-def test_the_pdf_is_told_by_its_digests():
-    form = checked(SIGNED, b"%PDF-1.4", "/v1/slides/x/report?format=pdf")["presentedForm"][0]
+def test_the_pdf_is_referred_to_by_its_digests():
+    form = build_validated(SIGNED, b"%PDF-1.4", "/v1/slides/x/report?format=pdf")["presentedForm"][0]
     assert base64.b64decode(form["hash"]) == hashlib.sha1(b"%PDF-1.4").digest()
     assert form["extension"] == [{"url": SHA256_EXTENSION, "valueString": hashlib.sha256(b"%PDF-1.4").hexdigest()}]
     assert form["size"] == 8
 
 
-def test_free_text_and_unknown_facts_still_validate():
+def test_free_text_and_missing_values_still_validate():
     body = {**AMENDED, "diagnosis": "\x00free <b>text</b>", "findings": "", "reason": "\x07"}
     body |= {"classes": [], "probability": None, "specimen": "breast_histology"}
     body["slide"] = {**READING["slide"], "mpp": None, "mpp_from": ""}
-    told = checked(body)
-    assert "conclusionCode" not in told
-    assert "free <b>text</b>" in told["conclusion"]
+    resource = build_validated(body)
+    assert "conclusionCode" not in resource
+    assert "free <b>text</b>" in resource["conclusion"]

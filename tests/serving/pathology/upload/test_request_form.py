@@ -1,4 +1,4 @@
-"""The request form: all that is wrong with one is told together, in both languages."""
+"""The request form: all its errors are reported together, in both languages."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.serving.pathology.conftest import FORM
 
 CHINESE = re.compile(r"[\u4e00-\u9fff]")
 BLEEDING = {"name": "bleeding", "value": True, "source": "clinic record 2026-10-02", "authorisation": "A-77"}
-WHOLE = FORM | {
+FULL_FORM = FORM | {
     "age": 57,
     "hpv_result": "positive",
     "hpv_genotype": ["16", "52"],
@@ -27,32 +27,32 @@ WHOLE = FORM | {
 }
 
 
-def faults(changed) -> dict[str, str]:
-    read, found = request_form.validate(FORM | changed)
-    assert (read is None) == bool(found)
-    for fault in found:
-        assert fault.expected
-        assert CHINESE.search(fault.expected_zh), fault
-    return {fault.field: fault.actual for fault in found}
+def error_fields(changes) -> dict[str, str]:
+    form, errors = request_form.validate(FORM | changes)
+    assert (form is None) == bool(errors)
+    for error in errors:
+        assert error.expected
+        assert CHINESE.search(error.expected_zh), error
+    return {error.field: error.actual for error in errors}
 
 
-def test_a_whole_form_is_read_and_the_scale_stands_apart():
-    read, found = request_form.validate(WHOLE)
-    assert not found
-    assert read.mpp == 0.25
-    assert read.request == {name: value for name, value in WHOLE.items() if name != "mpp"}
-    assert read.columns()["specimen"] == "cervical_cytology"
+def test_a_complete_form_is_read_with_the_scale_apart():
+    form, errors = request_form.validate(FULL_FORM)
+    assert not errors
+    assert form.mpp == 0.25
+    assert form.request == {name: value for name, value in FULL_FORM.items() if name != "mpp"}
+    assert form.columns()["specimen"] == "cervical_cytology"
 
 
-def test_what_is_null_is_unknown():
-    read, found = request_form.validate(FORM | {"age": None, "context": None, "mpp": None})
-    assert not found
-    assert read.request == FORM
-    assert read.mpp is None
+def test_null_means_unknown():
+    form, errors = request_form.validate(FORM | {"age": None, "context": None, "mpp": None})
+    assert not errors
+    assert form.request == FORM
+    assert form.mpp is None
 
 
 @pytest.mark.parametrize(
-    "changed",
+    "changes",
     [
         {"accession": ""},
         {"accession": " C1"},
@@ -88,27 +88,27 @@ def test_what_is_null_is_unknown():
         {"hpv": "positive"},
     ],
 )
-def test_a_wrong_field_is_named(changed):
-    found = faults(changed)
-    assert found
-    assert all(name.split("[")[0].split(".")[0] in changed for name in found)
+def test_a_wrong_field_is_named(changes):
+    errors = error_fields(changes)
+    assert errors
+    assert all(name.split("[")[0].split(".")[0] in changes for name in errors)
 
 
-def test_all_faults_are_told_together():
-    found = request_form.validate({"stain": "blue", "age": -1, "acession": "C1", "context": [{"name": "x"}]})[1]
-    told = {fault.field for fault in found}
-    assert told >= {"accession", "specimen", "preparation", "stain", "age", "acession"}
-    assert told >= {"context[0].value", "context[0].source", "context[0].authorisation"}
-    assert any("did you mean 'accession'?" in fault.expected for fault in found)
+def test_all_errors_are_reported_together():
+    errors = request_form.validate({"stain": "blue", "age": -1, "acession": "C1", "context": [{"name": "x"}]})[1]
+    fields = {error.field for error in errors}
+    assert fields >= {"accession", "specimen", "preparation", "stain", "age", "acession"}
+    assert fields >= {"context[0].value", "context[0].source", "context[0].authorisation"}
+    assert any("did you mean 'accession'?" in error.expected for error in errors)
 
 
 def test_a_context_value_may_be_unknown_and_still_names_its_source():
-    assert not faults({"context": [BLEEDING | {"value": None}]})
+    assert not error_fields({"context": [BLEEDING | {"value": None}]})
 
 
-def test_what_the_form_allows_the_patients_risk_understands():
+def test_the_patient_level_risk_understands_every_value_of_the_form():
     policy = ReadingPolicy.load(ROOT / "configs/policies/pathology.toml")
-    risk = patient_risk.assess_risk(request_form.validate(WHOLE)[0].request, policy.patient)
+    risk = patient_risk.assess_risk(request_form.validate(FULL_FORM)[0].request, policy.patient)
     assert {reason.code for reason in risk.reasons} == {
         *("hpv_16", "hpv_other", "previous_low", "bleeding_after_menopause"),
     }
@@ -123,8 +123,8 @@ JSON = st.recursive(
 )
 
 
-@settings(suppress_health_check=[HealthCheck.too_slow])  # a busy machine is no fault of the form
+@settings(suppress_health_check=[HealthCheck.too_slow])  # which depends on the machine
 @given(st.dictionaries(st.sampled_from([*request_form.FormFields.model_fields, "other"]), JSON, max_size=11))
-def test_whatever_comes_is_read_or_refused_and_never_a_crash(found):
-    read, wrong = request_form.validate(found)
-    assert (read is None) == bool(wrong)
+def test_any_form_is_read_or_refused_without_a_crash(payload):
+    form, errors = request_form.validate(payload)
+    assert (form is None) == bool(errors)

