@@ -215,7 +215,7 @@ def read_stage(bundle: Any, policy: Any, graph: Any, tiles: Any, outputs: Any, s
     from serving.pathology.workflow.sampling import weights
 
     tile_rows = stages.order[: stages.ends[stage]]
-    table = TileTable(tiles.places[tile_rows], tiles.extent, outputs.reasons[tile_rows], outputs.logits[tile_rows],
+    table = TileTable(tiles.positions[tile_rows], tiles.extent, outputs.reasons[tile_rows], outputs.logits[tile_rows],
                       outputs.embedding[tile_rows], outputs.distance[tile_rows], len(tiles))  # fmt: skip
     used_rows = usable_rows(bundle.card, table)
     weights_of_tiles = weights(stages.rank, stages.ends, stages.tops, stage)

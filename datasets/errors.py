@@ -40,7 +40,7 @@ class DataError(ValueError):
     """
 
 
-class ValidationErrors(DataError):
+class InvalidTableError(DataError):
     """All the faults of one table together. `total` may exceed `len(faults)`, which is capped."""
 
     def __init__(self, errors: Sequence[FieldError], total: int | None = None):

@@ -16,7 +16,7 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from datasets.derived_columns import MAX_VALUE, DerivedFormula, FloatArray
-from datasets.errors import DataError, FieldError, UnreadableFileError, ValidationErrors
+from datasets.errors import DataError, FieldError, InvalidTableError, UnreadableFileError
 
 ColumnKind = Literal["number", "category", "text"]
 ColumnRole = Literal["indicator", "target", "time", "group", "weight", "audit", "leak", "id"]
@@ -250,7 +250,7 @@ def read_table(path: Path | str, table: TableSchema) -> pl.DataFrame:
     """The table in a file, typed by its contract. Raises Faults (all of them) or Unreadable."""
     frame, errors, total = validate(read_raw(path), table, file=Path(path).name)
     if errors:
-        raise ValidationErrors(errors, total)
+        raise InvalidTableError(errors, total)
     return frame
 
 
@@ -258,7 +258,7 @@ def validate_or_raise(frame: pl.DataFrame, table: TableSchema, file: str | None 
     """The frame typed by its contract; raises Faults."""
     frame, errors, total = validate(frame, table, file)
     if errors:
-        raise ValidationErrors(errors, total)
+        raise InvalidTableError(errors, total)
     return frame
 
 

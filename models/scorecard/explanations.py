@@ -139,7 +139,7 @@ def _remaining_reason(count: int, points: float) -> ScoreReason:
 
 def _reason_formatter(column: ColumnSchema) -> Callable[[Any, float], ScoreReason]:
     """What tells of one indicator, with all that is the same for every applicant made ready."""
-    name, format_value = column.name, _value_formatter(column)
+    name, format_value = column.name, value_formatter(column)
     label, label_zh = column.label[:1].upper() + column.label[1:], column.label_zh
     missing_codes = {code for code in column.missing_codes}
     codes = (f"{name}_against", f"{name}_for")
@@ -164,7 +164,7 @@ def _reason_formatter(column: ColumnSchema) -> Callable[[Any, float], ScoreReaso
     return format_reason
 
 
-def _value_formatter(column: ColumnSchema) -> Callable[[Any], tuple[str, str]]:
+def value_formatter(column: ColumnSchema) -> Callable[[Any], tuple[str, str]]:
     """A value with its unit, in English and in Chinese."""
     if column.kind != "number":
         return lambda value: (str(value), str(value))

@@ -67,7 +67,7 @@ def test_a_contract_names_every_column_in_two_languages_and_its_origin(name):
     ],
 )
 def test_who_one_is_is_for_audits_only(name, audit):
-    assert {column.name for column in load_source(name).TABLE.role("audit")} == audit
+    assert {column.name for column in load_source(name).TABLE.columns_with_role("audit")} == audit
 
 
 @pytest.mark.parametrize("name", OUTSIDE)

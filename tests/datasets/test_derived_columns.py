@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from datasets.derived_columns import DerivedFormula
-from datasets.errors import ValidationErrors
+from datasets.errors import InvalidTableError
 from datasets.schema import ColumnSchema, TableSchema, validate_or_raise
 from models.feature_encoder import FeatureEncoder, encode
 
@@ -69,7 +69,7 @@ def test_a_ratio_to_next_to_nothing_is_missing_rather_than_infinite():
 
 def test_a_derived_column_is_never_taken_from_the_applicant():
     assert [fault.field for fault in FeatureEncoder(TABLE.columns).unknown_fields({"a": 1, "d0": 5})] == ["d0"]
-    with pytest.raises(ValidationErrors, match="d0 is not in the contract"):
+    with pytest.raises(InvalidTableError, match="d0 is not in the contract"):
         validate_or_raise(pl.DataFrame({"a": [1.0], "d0": [5.0]}), TABLE)
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from datasets import schema as table_schema
-from datasets.errors import MAX_LISTED_ERRORS, DataError, UnreadableFileError, ValidationErrors
+from datasets.errors import MAX_LISTED_ERRORS, DataError, InvalidTableError, UnreadableFileError
 from datasets.schema import MAX_ERRORS, ColumnSchema, TableSchema
 
 CREDIT = TableSchema(
@@ -34,7 +34,7 @@ def test_all_faults_of_a_file_are_told_together(tmp_path):
     path = written(
         tmp_path, "taxes.csv", "income,months,grade,bad,incmoe\n-4200,1,A,0,\n5,1.5,Z,1,\nNaN,99,B,,\ninf,x,,2,\n"
     )
-    with pytest.raises(ValidationErrors) as caught:
+    with pytest.raises(InvalidTableError) as caught:
         table_schema.read_table(path, CREDIT)
     told = {(fault.row, fault.field) for fault in caught.value.errors}
     assert told == {
@@ -47,19 +47,19 @@ def test_all_faults_of_a_file_are_told_together(tmp_path):
 
 def test_a_fault_says_where_what_was_found_and_what_was_needed(tmp_path):
     path = written(tmp_path, "taxes.csv", "income,bad\n1,0\n-4200,1\n")
-    with pytest.raises(ValidationErrors) as caught:
+    with pytest.raises(InvalidTableError) as caught:
         table_schema.read_table(path, CREDIT)
     assert str(caught.value) == "taxes.csv, row 2: income is '-4200'; it must be a number of 0 or more, in RMB/year."
     assert caught.value.errors[0].zh() == "taxes.csv, 行 2：income 为 '-4200'；应为不小于 0 的数值，单位 元/年。"
 
 
 def test_an_unknown_column_names_the_nearest_known_one(tmp_path):
-    with pytest.raises(ValidationErrors, match="incmoe is not in the contract.*did you mean 'income'"):
+    with pytest.raises(InvalidTableError, match="incmoe is not in the contract.*did you mean 'income'"):
         table_schema.read_table(written(tmp_path, "a.csv", "incmoe,bad\n1,0\n"), CREDIT)
 
 
 def test_an_absent_column_is_a_fault_only_where_it_is_required(tmp_path):
-    with pytest.raises(ValidationErrors, match="bad is absent"):
+    with pytest.raises(InvalidTableError, match="bad is absent"):
         table_schema.read_table(written(tmp_path, "a.csv", "income\n1\n"), CREDIT)
     frame = table_schema.read_table(written(tmp_path, "b.csv", "bad\n1\n"), CREDIT)
     assert frame.columns == [column.name for column in CREDIT.columns]
@@ -70,7 +70,7 @@ def test_many_faults_are_counted_in_full_and_kept_in_part():
     frame = pl.DataFrame({"income": [-1.0] * 3 * MAX_ERRORS, "bad": [0] * 3 * MAX_ERRORS})
     _, kept, total = table_schema.validate(frame, CREDIT)
     assert (len(kept), total) == (MAX_ERRORS, 3 * MAX_ERRORS)
-    message = str(ValidationErrors(kept, total))
+    message = str(InvalidTableError(kept, total))
     assert message.count("income is") == MAX_LISTED_ERRORS
     assert f"{total - MAX_LISTED_ERRORS:,} more" in message
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import polars as pl
 
-from datasets.errors import FieldError, ValidationErrors
+from datasets.errors import FieldError, InvalidTableError
 from datasets.schema import MAX_ERRORS, TableSchema, validate
 from datasets.scitech_risk.register import schema as register
 from datasets.scitech_risk.register.schema import FILES, Register
@@ -49,7 +49,7 @@ def load_register(folder: Path) -> RegisterData:
     assert raw is not None  # register.scan refuses a folder without it
     try:
         register_data, faulty = register.build_register(tables, names, simulated), pl.DataFrame(schema=FAULTY_SCHEMA)
-    except ValidationErrors:
+    except InvalidTableError:
         tables, faulty = _exclude_faulty(tables, names)
         register_data = register.build_register(tables, names, simulated)
     ids = raw["company_id"].cast(pl.String)
@@ -86,7 +86,7 @@ def _exclude_faulty(tables: RegisterTables, names: dict[str, str]) -> tuple[Regi
         if company in collector.companies:
             collector.rows.setdefault(row, []).extend(collector.companies.pop(company))
     if collector.file_faults:
-        raise ValidationErrors(collector.file_faults)
+        raise InvalidTableError(collector.file_faults)
     return valid_tables, _faulty_frame(collector, companies)
 
 

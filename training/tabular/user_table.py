@@ -17,7 +17,7 @@ from typing import Any
 import polars as pl
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from datasets.errors import DataError, ValidationErrors
+from datasets.errors import DataError, InvalidTableError
 from datasets.schema import ColumnSchema, Source, TableSchema, did_you_mean, load_table_schema, read_raw, validate
 from training.config import ConfigSection
 
@@ -86,7 +86,7 @@ def read(data: UserTableConfig) -> tuple[TableSchema, pl.DataFrame, list[str]]:
         table = _infer_table(raw, data, remarks)
     frame, errors, total = validate(raw, table, data.file.name)
     if errors:
-        raise ValidationErrors(errors, total)
+        raise InvalidTableError(errors, total)
     has_outcome = frame[data.target].is_not_null()
     if not has_outcome.all():
         remarks.append(f"{data.target}: {int((~has_outcome).sum()):,} rows have no known outcome; they are left out.")

@@ -22,7 +22,7 @@ import polars as pl
 
 from datasets import schema as table_schema
 from datasets.derived_columns import DerivedFormula
-from datasets.errors import DataError, FieldError, ValidationErrors
+from datasets.errors import DataError, FieldError, InvalidTableError
 from datasets.external_files import file_sha256
 from datasets.schema import ColumnSchema, Source, TableSchema
 from datasets.scitech_risk import monthly_history, shell_features
@@ -300,7 +300,7 @@ def build_register(
             history, companies["company_id"], month, file_names.get("history", "history")
         )
     if errors or found_errors:
-        raise ValidationErrors([*errors, *found_errors][: table_schema.MAX_ERRORS], total + len(found_errors))
+        raise InvalidTableError([*errors, *found_errors][: table_schema.MAX_ERRORS], total + len(found_errors))
     past_months = table_schema.validate_or_raise(
         pl.DataFrame(schema={"company_id": pl.String, "month": pl.String}), HISTORY
     )

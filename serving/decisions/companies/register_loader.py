@@ -22,7 +22,7 @@ import orjson
 import polars as pl
 import sqlalchemy as sa
 
-from datasets.errors import DataError, FieldError, UnreadableFileError, ValidationErrors
+from datasets.errors import DataError, FieldError, InvalidTableError, UnreadableFileError
 from datasets.schema import MAX_ERRORS
 from datasets.scitech_risk.ego_network import NetworkIndex
 from datasets.scitech_risk.monthly_history import rolling_early_warnings
@@ -203,7 +203,7 @@ def _read_results(path: Path, company_register: Register, grades: Sequence[str])
         if name not in frame.columns
     ]
     if faults:
-        raise ValidationErrors(faults)
+        raise InvalidTableError(faults)
     other_months = frame.filter(pl.col(month).ne_missing(company_register.month))[month].unique().sort().to_list()
     faults += [
         field_error(
@@ -240,7 +240,7 @@ def _read_results(path: Path, company_register: Register, grades: Sequence[str])
             for row, value in rows.filter(~is_valid).select("row", name).iter_rows()
         ]
     if faults:
-        raise ValidationErrors(faults[:MAX_ERRORS], len(faults))
+        raise InvalidTableError(faults[:MAX_ERRORS], len(faults))
     return typed
 
 

@@ -6,7 +6,7 @@ import polars as pl
 import pytest
 
 from datasets import schema as table_schema
-from datasets.errors import DataError, UnreadableFileError, ValidationErrors
+from datasets.errors import DataError, InvalidTableError, UnreadableFileError
 from datasets.scitech_risk.register import schema as register
 from datasets.scitech_risk.register.schema import (
     COMPANIES,
@@ -32,7 +32,7 @@ def assembled(frame: pl.DataFrame, **parts: pl.DataFrame | None) -> register.Reg
 
 
 def refusal(frame: pl.DataFrame, **parts: pl.DataFrame | None) -> str:
-    with pytest.raises(ValidationErrors) as refused:
+    with pytest.raises(InvalidTableError) as refused:
         assembled(frame, **parts)
     assert len(refused.value.errors) == refused.value.total
     return str(refused.value)

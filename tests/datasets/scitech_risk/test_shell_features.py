@@ -193,7 +193,10 @@ INVOICES = st.lists(
     st.tuples(st.sampled_from([*NAMES, "X"]), st.sampled_from([*NAMES, "X"]), st.integers(0, 9).map(float)), max_size=16
 )
 RULES = st.builds(
-    ShellFeatureRules, material=st.sampled_from([0.05, 0.15, 0.4]), longest=st.integers(2, 6), crowd=st.integers(1, 3)
+    ShellFeatureRules,
+    material_share=st.sampled_from([0.05, 0.15, 0.4]),
+    max_loop_length=st.integers(2, 6),
+    max_tie_companies=st.integers(1, 3),
 )
 
 

@@ -10,7 +10,7 @@ from hypothesis.extra.numpy import arrays
 
 from datasets.schema import ColumnSchema, format_number
 from models.card import Card, ContributionReference, ScoreHead
-from models.scorecard.explanations import OTHERS, Explainer, _value_formatter, cutoff_points, round_reason_points
+from models.scorecard.explanations import OTHERS, Explainer, cutoff_points, round_reason_points, value_formatter
 from models.scorecard.scaling import ScoreScale
 
 INPUTS = (
@@ -168,9 +168,9 @@ def test_numbers_are_written_as_people_write_them(value, text):
 
 
 def test_amounts_and_counts_are_told_as_people_say_them():
-    assert _value_formatter(ColumnSchema(name="cash", unit="10k RMB"))(210) == ("2,100,000 RMB", "210 万元")
-    assert _value_formatter(ColumnSchema(name="revenue", unit="10k RMB/year"))(3.5) == (
+    assert value_formatter(ColumnSchema(name="cash", unit="10k RMB"))(210) == ("2,100,000 RMB", "210 万元")
+    assert value_formatter(ColumnSchema(name="revenue", unit="10k RMB/year"))(3.5) == (
         "35,000 RMB/year",
         "3.50 万元/年",
     )
-    assert _value_formatter(ColumnSchema(name="awards", unit="count"))(2) == ("2", "2 次")
+    assert value_formatter(ColumnSchema(name="awards", unit="count"))(2) == ("2", "2 次")

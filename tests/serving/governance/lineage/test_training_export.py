@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from datasets import manifest
 from datasets.credit_limit.county import schema
-from datasets.errors import DataError, ValidationErrors
+from datasets.errors import DataError, InvalidTableError
 from serving.__main__ import app
 from serving.core.db.engine import open_store
 from serving.governance.lineage import training_export
@@ -152,7 +152,7 @@ def test_a_department_brings_its_own_groups_alone_and_all_faults_are_told(store)
     store.load("household_id,declared_income,housing\nA,1,7\n", "2026-01-01")
     assert bring("household_id,declared_income,tax_grade\nA,2,B\nC,3,A\n") == 2
     assert stored(store.settings, "credit_limit", "A") == {"declared_income": 2.0, "tax_grade": "B", "housing": 7.0}
-    with pytest.raises(ValidationErrors) as found:
+    with pytest.raises(InvalidTableError) as found:
         bring("household_id,declared_income,housing\nA,-5,1\nD,4,1\nE,-6,1\n")
     assert found.value.total == 3
     assert "housing is not in the contract" in str(found.value)
