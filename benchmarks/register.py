@@ -30,7 +30,8 @@ def build(var: Path, months: list[Path]) -> None:
     import lightgbm
     import numpy as np
 
-    from datasets.scitech_risk.register.schema import TABLE, read
+    from datasets.scitech_risk.register.reader import read
+    from datasets.scitech_risk.register.schema import TABLE
     from models import bundle
     from models.card import Card, ContributionReference, ScoreHead
     from models.feature_encoder import encode, order_levels

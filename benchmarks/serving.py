@@ -82,7 +82,7 @@ def build_companies(folder: Path, companies: int = 6_000) -> dict[str, Any]:
     inputs = sorted(
         (c for c in table.indicators if c not in decision_only_columns), key=lambda column: column.derived is not None
     )
-    frame = schema.sample(companies, seed=1).frame
+    frame = reader.sample(companies, seed=1).frame
     return publish(folder, "scitech_risk", frame, inputs, decision_only_columns, table.target.name)
 
 

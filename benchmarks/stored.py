@@ -20,7 +20,7 @@ import polars as pl
 import sqlalchemy as sa
 
 from benchmarks.serving import build, var_dir
-from datasets.credit_limit.county import schema
+from datasets.credit_limit.county import reader, schema
 from serving import settings
 from serving.core.db.schema import GRANTS
 from serving.core.http.metrics import Metrics
@@ -51,7 +51,7 @@ async def measure(folder: Path, args: argparse.Namespace) -> None:
     service = DecisionService(settings.load_settings(environ=environ), Metrics())
     service.start()
     model = service.deployed_model(products()["credit_limit"], None)
-    people = schema.sample(args.subjects, 7).drop("as_of")
+    people = reader.sample(args.subjects, 7).drop("as_of")
     source_file = folder / "whole.parquet"
     people.write_parquet(source_file)
     started = time.perf_counter()

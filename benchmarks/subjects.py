@@ -18,6 +18,7 @@ import orjson
 import sqlalchemy as sa
 
 from datasets.credit_limit.county import schema
+from datasets.credit_limit.county.reader import sample
 from serving.core.db.engine import open_store
 from serving.core.db.reader import StoreReader
 from serving.core.db.schema import GRANTS, INDICATORS
@@ -34,7 +35,7 @@ MONTHS = 12  # of history for each subject
 def measure(profile: str, households: int, folder: Path) -> None:
     """On SQLite, in one thread."""
     store_path, vault, consent_rules = folder / f"{profile}.db", Vault(b"k" * 32, profile), load_rules()  # type: ignore[arg-type]
-    people = schema.sample(households, 7)
+    people = sample(households, 7)
     file = folder / "simulated.parquet"
     people.drop("as_of").write_parquet(file)
     started = time.perf_counter()

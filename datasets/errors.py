@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -54,3 +55,9 @@ class InvalidTableError(DataError):
 
 class UnreadableFileError(DataError):
     """The file as a whole cannot be read."""
+
+
+def did_you_mean(name: str, candidates: list[str]) -> str:
+    """'; did you mean ...?' or nothing."""
+    matches = difflib.get_close_matches(name, candidates, n=1)
+    return f"; did you mean {matches[0]!r}?" if matches else ""

@@ -5,7 +5,6 @@ frame = read("applications.csv", TABLE)      # polars frame, or Faults with ever
 
 from __future__ import annotations
 
-import difflib
 import tomllib
 from collections.abc import Collection, Iterable
 from pathlib import Path
@@ -16,7 +15,7 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from datasets.derived_columns import MAX_VALUE, DerivedFormula, FloatArray
-from datasets.errors import DataError, FieldError, InvalidTableError, UnreadableFileError
+from datasets.errors import DataError, FieldError, InvalidTableError, UnreadableFileError, did_you_mean
 
 ColumnKind = Literal["number", "category", "text"]
 ColumnRole = Literal["indicator", "target", "time", "group", "weight", "audit", "leak", "id"]
@@ -177,12 +176,6 @@ def format_number(value: float) -> str:
     if value == int(value):
         return f"{value:,.0f}"
     return f"{value:,.2f}" if abs(value) >= 1 else f"{value:.3g}"
-
-
-def did_you_mean(name: str, candidates: list[str]) -> str:
-    """'; did you mean ...?' or nothing."""
-    matches = difflib.get_close_matches(name, candidates, n=1)
-    return f"; did you mean {matches[0]!r}?" if matches else ""
 
 
 MAX_UNKNOWN_NAMES = 20  # names told one by one: each is compared with all that are known

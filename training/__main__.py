@@ -94,7 +94,7 @@ def init_config(
     product: Annotated[str, typer.Option(help="whose model it shall become")] = TABULAR_PRODUCTS[0],
 ) -> None:
     """Print a config to begin with for a table of your own: what was read off each column."""
-    from datasets.schema import did_you_mean
+    from datasets.errors import did_you_mean
     from training.tabular.user_table import UserTableConfig, draft_config
 
     if product not in TABULAR_PRODUCTS:

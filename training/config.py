@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from datasets.schema import did_you_mean
+from datasets.errors import did_you_mean
 
 
 class ConfigError(ValueError):

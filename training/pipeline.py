@@ -20,8 +20,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
-from datasets.errors import DataError
-from datasets.schema import did_you_mean
+from datasets.errors import DataError, did_you_mean
 from datasets.splits import Split, split_groups, split_rows, split_time
 from models import bundle
 from models.card import BaseCard, DatasetInfo

@@ -8,7 +8,7 @@ The masks are given at the test, as in the published protocol: crops and measure
 data (weights of the parts) is made on inner folds; settings of a part are the same in all folds and were fixed
 beforehand. The specificity is read off the curve at the first threshold that finds 95 % of the abnormal cells held out.
 Intervals: 95 %, over 1,000 resamples of whole groups of cells. MobileNetV2 needs a package that no lock file holds
-(models/pathology/network.py names it).
+(models/pathology/neural/network.py names it).
 """
 
 from __future__ import annotations

@@ -82,7 +82,7 @@ def _frozen_ood_embedding(view: View, source: str) -> Floats:
     """As ImageNet left it; the same pictures whichever part of a cell is cut out."""
 
     def make() -> Floats:
-        from models.pathology.network import NetConfig, TileNet
+        from models.pathology.neural.network import NetConfig, TileNet
         from training.pathology.train_network import predict
 
         net = TileNet(NetConfig(backbone=view.backbone, side=view.side))

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from models.card import Card
 from models.feature_encoder import FeatureEncoder, required_columns
 from models.policy.arithmetic import ArrayOps, ScalarOps, any_of
-from models.scitech_risk.early_warnings import active_warnings
+from models.scitech_risk.assessments.early_warnings import active_warnings
 from models.scitech_risk.ledger import CompanyLedger
 from models.scitech_risk.limit_formula import INDICATORS, CompanyLimitFormula
 from models.scitech_risk.policy import Policy

@@ -14,10 +14,10 @@ import polars as pl
 
 from datasets.schema import ColumnSchema, format_number
 from models.scitech_risk import messages
-from models.scitech_risk.innovation_score import InnovationScore
+from models.scitech_risk.assessments.innovation_score import InnovationScore
+from models.scitech_risk.assessments.shell_gate import VERDICTS, GateResult
 from models.scitech_risk.limit_formula import CompanyLimitResult
 from models.scitech_risk.policy import BACKING, CASH, INNOVATION_GROUPS, Policy
-from models.scitech_risk.shell_gate import VERDICTS, GateResult
 from models.scorecard.batch_columns import amount_or_nan, gather_codes, join_codes, to_int, to_nullable_int
 
 Numbers = Mapping[str, float]

@@ -24,9 +24,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from models.policy.arithmetic import Bound, Flag, Number, ScalarOps, annuity_factor, any_of, minimum_if_known
-from models.scitech_risk.innovation_score import InnovationScore, InnovationScorer
+from models.scitech_risk.assessments.innovation_score import InnovationScore, InnovationScorer
+from models.scitech_risk.assessments.shell_gate import GateResult, ShellGate
 from models.scitech_risk.policy import BACKING, CASH, DATA_ASSETS, EVIDENCE, INNOVATION, STAFF, Policy
-from models.scitech_risk.shell_gate import GateResult, ShellGate
 
 # What the PD never reads: the gate's flags, and what backs the limit.
 GATE_GROUPS = ("shell",)

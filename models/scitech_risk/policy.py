@@ -14,7 +14,7 @@ from typing import Annotated, Literal, TypeVar
 
 from pydantic import Field, ValidationInfo, model_validator
 
-from datasets.schema import did_you_mean
+from datasets.errors import did_you_mean
 from models.policy import config
 from models.policy.config import (
     Amount,

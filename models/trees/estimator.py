@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from datasets.schema import did_you_mean
+from datasets.errors import did_you_mean
 
 if TYPE_CHECKING:
     from lightgbm import Booster

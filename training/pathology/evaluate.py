@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from models.pathology.export import Int8Comparison as Int8Verdict
+from models.pathology.neural.export import Int8Comparison as Int8Verdict
 from models.pathology.operating_point import OperatingPoint, lower_bound
 from training.config import ConfigSection
 from training.evaluation.evaluate import CalibrationBin, calibration_bins

@@ -19,11 +19,12 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from datasets.splits import split_groups
-from models.pathology import attention_pooling, calibration
+from models.pathology import calibration
 from models.pathology.abstention import FALSE_POSITIVE_RATE, ConformalClassifier
-from models.pathology.attention_pooling import AttentionConfig, GatedAttention
 from models.pathology.card import OutputCalibration, TileClass
-from models.pathology.network import NetConfig
+from models.pathology.neural import attention_pooling
+from models.pathology.neural.attention_pooling import AttentionConfig, GatedAttention
+from models.pathology.neural.network import NetConfig
 from models.pathology.operating_point import fit_operating_point
 from training import config as settings
 from training.config import ConfigError, ConfigSection

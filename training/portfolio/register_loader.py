@@ -9,7 +9,7 @@ import polars as pl
 
 from datasets.errors import FieldError, InvalidTableError
 from datasets.schema import MAX_ERRORS, TableSchema, validate
-from datasets.scitech_risk.register import schema as register
+from datasets.scitech_risk.register import reader
 from datasets.scitech_risk.register.schema import FILES, Register
 
 FAULTY_SCHEMA = {
@@ -44,14 +44,14 @@ class _FaultCollector:
 
 def load_register(folder: Path) -> RegisterData:
     """Raises Faults for what is wrong with no single company: a column, a month, an id told twice."""
-    tables, names, simulated = register.read_files(folder)
+    tables, names, simulated = reader.read_files(folder)
     raw = tables["companies"]
     assert raw is not None  # register.scan refuses a folder without it
     try:
-        register_data, faulty = register.build_register(tables, names, simulated), pl.DataFrame(schema=FAULTY_SCHEMA)
+        register_data, faulty = reader.build_register(tables, names, simulated), pl.DataFrame(schema=FAULTY_SCHEMA)
     except InvalidTableError:
         tables, faulty = _exclude_faulty(tables, names)
-        register_data = register.build_register(tables, names, simulated)
+        register_data = reader.build_register(tables, names, simulated)
     ids = raw["company_id"].cast(pl.String)
     numbered = pl.DataFrame({"company_id": ids, "row": pl.Series(range(1, len(ids) + 1), dtype=pl.Int64)})
     valid_rows = numbered.join(faulty.select("row"), on="row", how="anti", maintain_order="left")

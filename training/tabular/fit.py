@@ -12,9 +12,10 @@ import numpy as np
 import polars as pl
 from pydantic import Field, field_validator, model_validator
 
-from datasets import catalog, manifest
-from datasets.errors import DataError
-from datasets.schema import ColumnSchema, TableSchema, did_you_mean
+from datasets import catalog
+from datasets.errors import DataError, did_you_mean
+from datasets.export import manifest
+from datasets.schema import ColumnSchema, TableSchema
 from datasets.splits import Split
 from models.card import DatasetInfo
 from models.feature_encoder import encode, order_levels

@@ -17,8 +17,8 @@ from typing import Any
 import polars as pl
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from datasets.errors import DataError, InvalidTableError
-from datasets.schema import ColumnSchema, Source, TableSchema, did_you_mean, load_table_schema, read_raw, validate
+from datasets.errors import DataError, InvalidTableError, did_you_mean
+from datasets.schema import ColumnSchema, Source, TableSchema, load_table_schema, read_raw, validate
 from training.config import ConfigSection
 
 MISSING_TOKENS = ("", "NA", "N/A", "n/a", "NaN", "nan", "NULL", "null", "?")

@@ -13,9 +13,9 @@ import polars as pl
 import sqlalchemy as sa
 
 from datasets import catalog
-from datasets.errors import DataError, FieldError, InvalidTableError
+from datasets.errors import DataError, FieldError, InvalidTableError, did_you_mean
 from datasets.external_files import file_sha256
-from datasets.schema import MAX_ERRORS, TableSchema, did_you_mean, load_table_schema, read_table
+from datasets.schema import MAX_ERRORS, TableSchema, load_table_schema, read_table
 from serving.core.db.engine import open_store, to_store_error
 from serving.core.identifiers import utc_now
 from serving.privacy.subjects.indicators import GroupValues, IndicatorSource, columns_by_group, insert, parse_day

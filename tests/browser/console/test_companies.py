@@ -31,7 +31,7 @@ def files(house, tmp_path_factory):
         simulated.write(folder / str(month), 400, seed=11, hiding=0.0, month=month)
         where = settings.store_location, 5.0
         register_loader.import_register(folder / str(month), policy, *where, vault)
-        frame = register_loader.register.read(folder / str(month)).frame
+        frame = register_loader.register_reader.read(folder / str(month)).frame
         known = [column.name for column in held.fields if column.derived is None and column.name in frame.columns]
         frame.select("company_id", *known).write_csv(folder / f"{month}.csv")
         made.append(folder / f"{month}.csv")
@@ -129,7 +129,7 @@ def test_a_company_is_entered_decided_and_referred_to_a_colleague_who_finds_it(d
 
 @pytest.mark.parametrize(("language", "width"), [("en", 1440), ("zh", 820)])
 def test_a_companys_surroundings_are_walked_by_keys_and_its_answer_follows_the_sliders(desk, files, language, width):
-    frame = register_loader.register.read(files[1].parent / "1").frame
+    frame = register_loader.register_reader.read(files[1].parent / "1").frame
     shell = frame.filter(pl.col("loop_path").is_not_null())["company_id"][0]
     page = desk("bank", language=language, width=width, at=f"/console/companies/company/{shell}")
     page.wait_for_selector("svg.network .node.centre")

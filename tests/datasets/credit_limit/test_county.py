@@ -9,11 +9,13 @@ import polars as pl
 import pytest
 
 from datasets import leakage, schema
+from datasets.credit_limit.county import reader
 from datasets.credit_limit.county import schema as contract
 from datasets.credit_limit.county.causal_model import CountyCausalParameters
 from datasets.credit_limit.county.schema import TABLE
 from datasets.credit_limit.county.simulator import simulate_county, simulate_towns, write
 from datasets.errors import DataError
+from datasets.simulation import SIMULATED_KEY
 from tests.paths import ROOT
 
 APPRAISAL = sum(pl.col(name) for name in contract.ITEM_POINTS)
@@ -139,8 +141,8 @@ def test_the_file_says_that_it_is_simulated_and_comes_back_the_same(tmp_path):
     path = tmp_path / "county_simulated.parquet"
     done = write(path, 20_000, seed=2)
     assert done["rows"] == 20_000
-    assert pl.read_parquet_metadata(path)[contract.SIMULATED_KEY] == "true"
-    assert contract.read(path).equals(simulate_county(20_000, 2))
+    assert pl.read_parquet_metadata(path)[SIMULATED_KEY] == "true"
+    assert reader.read(path).equals(simulate_county(20_000, 2))
     assert TABLE.origin.simulated
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
 
@@ -150,7 +152,7 @@ def test_a_county_that_does_not_say_so_is_refused(tmp_path):
     simulate_county(20, 1).write_csv(tmp_path / "real.csv")
     for name in ("real.parquet", "real.csv"):
         with pytest.raises(DataError, match="does not say that it is simulated"):
-            contract.read(tmp_path / name)
+            reader.read(tmp_path / name)
 
 
 def test_nothing_is_left_behind_when_writing_fails(tmp_path):
@@ -167,7 +169,7 @@ def test_nothing_is_left_behind_when_writing_fails(tmp_path):
 
 def test_the_command_says_simulated(tmp_path):
     out = tmp_path / "county_simulated.parquet"
-    command = [sys.executable, "-m", "datasets.credit_limit.county.simulator", "--households", "300", "--out", str(out)]
+    command = [sys.executable, "-m", "datasets", "simulate", "county", "--households", "300", "--out", str(out)]
     said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert said.startswith("SIMULATED")
     assert "300 households" in said

@@ -9,15 +9,16 @@ import pytest
 
 from datasets import leakage
 from datasets.errors import DataError
-from datasets.scitech_risk.register import schema
-from datasets.scitech_risk.register.schema import SIMULATED_KEY, TABLE, Register
+from datasets.scitech_risk.register import reader, schema
+from datasets.scitech_risk.register.schema import TABLE, Register
 from datasets.scitech_risk.register.simulator import BLOCK_SIZE, simulate_blocks, simulate_zone, write
+from datasets.simulation import SIMULATED_KEY
 from tests.paths import ROOT
 
 
 @pytest.fixture(scope="module")
 def made() -> Register:
-    return schema.build_register(dict(simulate_zone(30_000, seed=11)), simulated=True)
+    return reader.build_register(dict(simulate_zone(30_000, seed=11)), simulated=True)
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +52,7 @@ def test_blocks_one_below_the_other_are_the_zone():
 @pytest.mark.parametrize("companies", [1, 2, 3, 9, 50, 400])
 @pytest.mark.parametrize("hiding", [0.0, 1.0])
 def test_a_zone_of_any_size_is_a_sound_register(companies, hiding):
-    frame = schema.build_register(dict(simulate_zone(companies, 1, hiding)), simulated=True).frame
+    frame = reader.build_register(dict(simulate_zone(companies, 1, hiding)), simulated=True).frame
     assert frame.height == companies
     assert frame["company_id"].n_unique() == companies
 
@@ -161,7 +162,7 @@ def test_the_better_shells_hide_the_fewer_marks_they_bear():
     marks = {"insured_staff": 0, "officer_companies": 4, "invoice_loop_share": 0.5, "address_empty_share": 0.5}
     rates = []
     for hiding in (0.0, 0.5, 1.0):
-        frame = schema.build_register(dict(simulate_zone(8_000, 2, hiding)), simulated=True).frame.filter(is_shell=1)
+        frame = reader.build_register(dict(simulate_zone(8_000, 2, hiding)), simulated=True).frame.filter(is_shell=1)
         flags = {
             name: pl.col(name) == 0 if name == "insured_staff" else pl.col(name) >= at for name, at in marks.items()
         }
@@ -190,7 +191,7 @@ def test_a_month_later_the_same_companies_have_one_month_more(tmp_path):
     assert more.height == past.height + len(stayed)
     gone = now["companies"].filter(pl.col("company_id").is_in(list(before - after)))
     assert gone["default_12m"].min() == 1
-    frame = schema.build_register(dict(later), simulated=True).frame
+    frame = reader.build_register(dict(later), simulated=True).frame
     both = now["companies"].join(frame, on="company_id", suffix="_later").drop_nulls(["debt_ratio"])
     now_ratio = both["total_liabilities"] / both["total_assets"]
     assert (both["debt_ratio"] - now_ratio).abs().median() < 0.02  # it moves, and not far
@@ -208,10 +209,10 @@ def test_the_files_say_that_they_are_simulated_and_come_back_the_same(tmp_path):
     assert files == sorted(f"{name}.parquet" for name in schema.FILES)
     for name in files:
         assert pl.read_parquet_metadata(tmp_path / "zone" / name)[SIMULATED_KEY] == "true"
-    read = schema.read(tmp_path / "zone")
+    read = reader.read(tmp_path / "zone")
     assert read.simulated
     assert read.frame.height == done["companies"] == 300
-    assert read.frame.equals(schema.build_register(dict(simulate_zone(300, 2)), simulated=True).frame)
+    assert read.frame.equals(reader.build_register(dict(simulate_zone(300, 2)), simulated=True).frame)
 
 
 def test_wrong_numbers_are_refused_together_and_leave_nothing_behind(tmp_path):
@@ -224,7 +225,9 @@ def test_the_command_says_simulated(tmp_path):
     command = [
         sys.executable,
         "-m",
-        "datasets.scitech_risk.register.simulator",
+        "datasets",
+        "simulate",
+        "register",
         "--companies",
         "200",
         "--out",

@@ -36,8 +36,8 @@ def colon_tiles():
 @pytest.fixture(scope="session")
 def frozen():
     """The graph of Lite0 as ImageNet left it: its embedding tells, its head does not."""
-    from models.pathology import export
-    from models.pathology.network import NetConfig, TileNet
+    from models.pathology.neural import export
+    from models.pathology.neural.network import NetConfig, TileNet
 
     return export.export_tile_graph(TileNet(NetConfig(backbone="efficientnet_lite0", side=SIDE)))
 

@@ -8,7 +8,7 @@ import re
 import numpy as np
 import pytest
 
-from models.pathology.export import Int8Comparison as Int8Verdict
+from models.pathology.neural.export import Int8Comparison as Int8Verdict
 from models.pathology.operating_point import fit_operating_point, lower_bound
 from training.evaluation.metrics import Interval
 from training.evaluation.promotion_gate import ChampionComparison
@@ -203,9 +203,9 @@ def test_no_group_of_cells_is_in_two_parts_and_the_images_are_not_to_be_shown():
 def test_a_network_on_a_device_says_what_its_graph_says_and_stays_where_it_was():
     import torch
 
-    from models.pathology import export
     from models.pathology.abstention import KnnOodDetector, StainOodDetector, stain_density
-    from models.pathology.network import NetConfig, TileNet
+    from models.pathology.neural import export
+    from models.pathology.neural.network import NetConfig, TileNet
     from models.pathology.onnx_sessions import TileGraph
     from training.pathology.slide_reader import DeviceEncoder
 

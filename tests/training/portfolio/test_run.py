@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from datasets.errors import DataError
-from datasets.scitech_risk.register import schema, simulator
+from datasets.scitech_risk.register import reader, simulator
 from datasets.scitech_risk.register.schema import TABLE
 from models import bundle
 from models.bundle import BundleError
@@ -100,7 +100,7 @@ def home(tmp_path_factory) -> Path:
     for name in ("history", "links"):
         path = folder / "second" / f"{name}.parquet"
         pl.read_parquet(path).filter(pl.col("company_id") != lost).write_parquet(path)
-    publish(folder / "var", schema.read(folder / "sound").frame)
+    publish(folder / "var", reader.read(folder / "sound").frame)
     return folder
 
 
@@ -160,7 +160,7 @@ def test_a_fault_that_is_nobodys_stops_the_run(home, tmp_path):
 
 def test_a_register_without_faults_is_read_as_its_reader_reads_it(home):
     found = register_loader.load_register(home / "sound")
-    assert found.frame.equals(schema.read(home / "sound").frame)
+    assert found.frame.equals(reader.read(home / "sound").frame)
     assert found.faulty.height == 0
 
 
@@ -212,7 +212,7 @@ def test_a_shock_never_raises_the_sum_of_limits_and_never_lowers_the_loss_on_tho
 @pytest.mark.parametrize("code", ["revenue_down", "rate_up", "trade_shock"])
 def test_a_shock_makes_no_company_look_safer(home, code):
     held = scoring.load_champion(home / "var", "scitech_risk")
-    frame = schema.read(home / "sound").frame
+    frame = reader.read(home / "sound").frame
     shock = next(shock for shock in stress.load_shocks(ROOT / "configs/stress.toml").shocks if shock.code == code)
     shock = resolve_trade(shock, "software")
     before, after = scoring.score_register(held, frame), scoring.score_under_shock(held, frame, shock, TABLE)
@@ -318,7 +318,7 @@ def test_a_run_that_breaks_off_leaves_no_folder_and_is_marked_failed(home, tmp_p
 
 def test_pieces_of_any_size_give_the_same_answers(home):
     held = scoring.load_champion(home / "var", "scitech_risk")
-    frame = schema.read(home / "sound").frame
+    frame = reader.read(home / "sound").frame
     assert scoring.score_register(held, frame, chunk_rows=97).equals(scoring.score_register(held, frame))
 
 

@@ -64,7 +64,9 @@ def test_what_the_owner_declares_holds(odd):
 
 
 def test_a_value_beyond_a_declared_range_is_named_with_its_row(odd):
-    with pytest.raises(InvalidTableError, match=r"loans.csv, row 2: income is '937'; it must be a number from 0 to 920"):
+    with pytest.raises(
+        InvalidTableError, match=r"loans.csv, row 2: income is '937'; it must be a number from 0 to 920"
+    ):
         read(UserTableConfig(file=odd, target="status", positive_labels="bad", columns={"income": {"high": 920}}))
 
 

@@ -204,7 +204,7 @@ def test_a_slide_that_repeats_is_the_same_block_over_and_over(tmp_path):
 
 
 def test_the_command_line_writes_slides_and_their_truth(tmp_path):
-    words = [sys.executable, "-m", "datasets.slides.simulate.slides", "--out", str(tmp_path), "--slides", "4"]
+    words = [sys.executable, "-m", "datasets", "simulate", "slides", "--out", str(tmp_path), "--slides", "4"]
     done = subprocess.run([*words, "--columns", "3", "--rows", "2"], check=True, capture_output=True, text=True)
     assert "SIMULATED" in done.stdout
     truth = json.loads((tmp_path / "truth.json").read_text())

@@ -6,9 +6,10 @@ import polars as pl
 import pytest
 from typer.testing import CliRunner
 
-from datasets import manifest
-from datasets.credit_limit.county import schema
+from datasets.credit_limit.county import reader, schema
 from datasets.errors import DataError, InvalidTableError
+from datasets.export import manifest
+from datasets.simulation import SIMULATED_KEY
 from serving.__main__ import app
 from serving.core.db.engine import open_store
 from serving.governance.lineage import training_export
@@ -90,7 +91,7 @@ def test_an_export_holds_pseudonyms_values_and_the_grants_that_opened_them(store
     assert (told.rows, told.simulated, told.left_out) == (2, True, {})
     path = store.folder / "out" / "county.parquet"
     assert manifest.read_manifest(path) == told
-    schema.read(path)  # it says that it is simulated, and fits its contract
+    reader.read(path)  # it says that it is simulated, and fits its contract
 
 
 def test_erased_and_revoked_subjects_are_left_out_and_counted(store):
@@ -136,7 +137,7 @@ def test_training_reads_the_authorisations_and_refuses_a_file_that_was_changed(s
     config = credit_limit.load(credit_limit.CONFIG, path)
     read = credit_limit.read(config)
     assert (read.data.rows, read.data.authorisations, read.data.simulated) == (30, (grant,), True)
-    pl.read_parquet(path).head(3).write_parquet(path, metadata={schema.SIMULATED_KEY: "true"})
+    pl.read_parquet(path).head(3).write_parquet(path, metadata={SIMULATED_KEY: "true"})
     with pytest.raises(DataError, match="was changed"):
         credit_limit.read(config)
 

@@ -4,11 +4,11 @@ import numpy as np
 import polars as pl
 import pytest
 
-from datasets.scitech_risk.register.schema import build_register
+from datasets.scitech_risk.register.reader import build_register
 from datasets.scitech_risk.register.simulator import simulate_zone
 from models.policy.arithmetic import ArrayOps
+from models.scitech_risk.assessments.shell_gate import ShellGate
 from models.scitech_risk.limit_formula import INDICATORS
-from models.scitech_risk.shell_gate import ShellGate
 from tests.models.scitech_risk.company_fixtures import POLICY
 
 HIDING = (0.0, 0.6)

@@ -5,8 +5,8 @@ import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 
-from models.pathology import attention_pooling, export
-from models.pathology.attention_pooling import AttentionConfig
+from models.pathology.neural import attention_pooling, export
+from models.pathology.neural.attention_pooling import AttentionConfig
 from models.pathology.onnx_sessions import SlideGraph
 
 SMALL = AttentionConfig(embedding=16, hidden=16, epochs=20)

@@ -6,7 +6,7 @@ import polars as pl
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from datasets.point_in_time import as_of_join
+from datasets.export.point_in_time import as_of_join
 
 DAYS = [f"2026-01-{day:02d}" for day in range(1, 7)]
 TIMES = [f"{day}T{hour}:00:00.000Z" for day in DAYS for hour in ("06", "18")]

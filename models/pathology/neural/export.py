@@ -20,8 +20,8 @@ import torch
 from numpy.typing import NDArray
 
 from models.pathology.abstention import NEIGHBOURS, KnnOodDetector, StainOodDetector, stain_density
-from models.pathology.attention_pooling import GatedAttention
-from models.pathology.network import TileNet
+from models.pathology.neural.attention_pooling import GatedAttention
+from models.pathology.neural.network import TileNet
 from models.pathology.onnx_sessions import TileGraph, open_session
 
 OPSET = 18

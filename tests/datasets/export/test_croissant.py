@@ -10,8 +10,8 @@ from typer.testing import CliRunner
 
 from datasets import catalog
 from datasets.__main__ import app
-from datasets.credit_limit.county import schema
-from datasets.croissant import describe_source
+from datasets.credit_limit.county import reader
+from datasets.export.croissant import describe_source
 from datasets.external_files import file_sha256
 
 mlcroissant = pytest.importorskip("mlcroissant")
@@ -32,7 +32,7 @@ def test_a_source_is_described_without_a_fault(name, caplog):
 
 def test_a_simulated_table_says_so_and_its_rows_are_read_through_the_metadata(tmp_path):
     file = tmp_path / "simulated.csv"
-    schema.sample(20).write_csv(file)
+    reader.sample(20).write_csv(file)
     done = CliRunner().invoke(app, ["croissant", "county", "--file", str(file), "--out", str(tmp_path / "county.json")])
     assert done.exit_code == 0, done.output
     told = json.loads((tmp_path / "county.json").read_text())
@@ -41,7 +41,7 @@ def test_a_simulated_table_says_so_and_its_rows_are_read_through_the_metadata(tm
     read = mlcroissant.Dataset(jsonld=str(tmp_path / "county.json"))
     rows = list(read.records("rows"))
     assert len(rows) == 20
-    assert float(rows[3]["rows/declared_income"]) == schema.sample(20)["declared_income"][3]
+    assert float(rows[3]["rows/declared_income"]) == reader.sample(20)["declared_income"][3]
 
 
 @pytest.mark.parametrize(

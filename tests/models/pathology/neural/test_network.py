@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from models.pathology import export, network
-from models.pathology.network import EMBEDDING_SIZE, NetConfig, TileNet
+from models.pathology.neural import export, network
+from models.pathology.neural.network import EMBEDDING_SIZE, NetConfig, TileNet
 from models.pathology.onnx_sessions import TileGraph
 
 BACKBONES = [

@@ -1,0 +1,1 @@
+"""What is said of a company beside its PD: innovation score, shell gate, early warnings."""
