@@ -84,8 +84,8 @@ def _describe_fault(fault: Any, model: type[BaseModel]) -> str:
     name = ".".join(location)
     if fault["type"] == "extra_forbidden":
         known_keys = sorted(_model_at(model, location[:-1]).model_fields)
-        hint = did_you_mean(location[-1], known_keys) or "."
-        return f"{name} is not a known key{hint} Known keys: {', '.join(known_keys)}."
+        hint = did_you_mean(location[-1], known_keys) or f"; known keys are {', '.join(known_keys)}."
+        return f"{name} is not a known key{hint}"
     if fault["type"] == "missing":
         return f"{name} is absent; it is required."
     if fault["type"] == "value_error":

@@ -92,8 +92,9 @@ def loan_terms(policy: bytes) -> LoanTerms:
 
 def verify(policy: bytes, columns: tuple[ColumnSchema, ...]) -> list[str]:
     """The guard rails that do not hold for this policy and these inputs; a sentence each."""
-    from models.scitech_risk.guardrail_domain import check_policy, find_forbidden_inputs
+    from models.policy.prover import prove_all
+    from models.scitech_risk.guardrail_domain import build_domain, find_forbidden_inputs
 
     double_counted = find_forbidden_inputs(columns)
     problems = [f"inputs that the gate or the limit counts too: {', '.join(double_counted)}"] if double_counted else []
-    return problems + [str(verdict) for verdict in check_policy(Policy.load(policy)) if not verdict.proved]
+    return problems + [str(verdict) for verdict in prove_all(Policy.load(policy), build_domain()) if not verdict.proved]

@@ -1,4 +1,4 @@
-"""The policy of a slide's reading: what is fit, when to give no answer, what goes first. TOML, checked whole.
+"""The policy of reading a slide: which slides are fit, when to abstain, and the order of the worklist. From TOML.
 
 policy = ReadingPolicy.load("configs/policies/pathology.toml")
 """
@@ -10,11 +10,10 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from models.policy import config
-from models.policy.config import NonEmptyText, PositiveInt, Section, Share
+from models.policy.config import NonEmptyText, PositiveInt, Section, Share, load_section, raise_faults
 
 PriorityPoints = Annotated[int, Field(ge=0, le=100, strict=True)]
-RISK_FACTORS = (  # what models/pathology/patient_risk.py can find; a policy gives each its points
+RISK_FACTORS = (  # the factors that patient_risk.py recognises; a policy gives each its points
     "hpv_16",
     "hpv_18",
     "hpv_other",
@@ -59,7 +58,7 @@ class InferencePolicy(Section):
     @model_validator(mode="after")
     def _ascending(self) -> Self:
         if list(self.shares) != sorted(set(self.shares)):
-            raise ValueError(f"reading.shares are {list(self.shares)}; each must be above the one before")
+            raise ValueError(f"reading.shares is {list(self.shares)}; it must rise")
         return self
 
 
@@ -90,15 +89,15 @@ class PatientRiskPolicy(Section):
     def _check_factors(self) -> Self:
         codes = [factor.code for factor in self.factors]
         errors = [
-            f"{code!r} is no factor; known are {', '.join(RISK_FACTORS)}" for code in codes if code not in RISK_FACTORS
+            f"{code!r} is not a factor; it must be one of {', '.join(RISK_FACTORS)}"
+            for code in codes
+            if code not in RISK_FACTORS
         ]
         if len(set(codes)) != len(codes):
-            errors.append(f"factors {codes} must each stand once")
+            errors.append(f"factors {codes} must each occur once")
         if self.urgent_from <= self.raised_from:
             errors.append(f"urgent_from is {self.urgent_from}; it must be above raised_from, {self.raised_from}")
-        if errors:
-            raise ValueError("; ".join(errors))
-        return self
+        return raise_faults(self, errors)
 
 
 class ReadingPolicy(Section):
@@ -114,7 +113,7 @@ class ReadingPolicy(Section):
 
     @model_validator(mode="after")
     def _check_priority_order(self) -> Self:
-        """A positive slide never waits behind one that nothing was found on."""
+        """A positive slide never waits behind one without findings."""
         points = self.priority
         if not points.positive >= points.review >= points.negative or points.abstained < points.negative:
             raise ValueError(
@@ -127,5 +126,5 @@ class ReadingPolicy(Section):
 
     @classmethod
     def load(cls, source: Path | str | bytes) -> ReadingPolicy:
-        """From a path or a file's bytes. Raises PolicyError."""
-        return config.load_section(cls, source)
+        """Read the policy from a path or from a file's bytes. Raises PolicyError."""
+        return load_section(cls, source)

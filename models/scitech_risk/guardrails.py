@@ -9,6 +9,7 @@ from models.policy.guardrails import (
     Guardrail,
     Scenario,
     describe_change,
+    expected_loss,
     format_value,
     must_refer,
     non_decreasing,
@@ -37,7 +38,7 @@ def _describe(template: str) -> Callable[[Scenario], str]:
             sources=format_value(result.gate.sources),
             known=format_value(scenario.baseline_inputs["known_share"]),
             least=format_value(policy.least_known.share),
-            loss=scenario.format_money(_expected_loss(scenario)),
+            loss=scenario.format_money(expected_loss(scenario)),
             budget=scenario.format_money(_loss_budget(scenario)),
         )
 
@@ -52,14 +53,6 @@ def _describe_gate_change(scenario: Scenario) -> str:
     baseline, variant = scenario.baseline.gate, scenario.variant.gate
     change = f"{_gate_verdict(baseline)} at {format_value(baseline.points)} points -> {_gate_verdict(variant)} at {format_value(variant.points)} points"
     return f"{describe_change(scenario)}; gate {change}"
-
-
-def _expected_loss(scenario: Scenario) -> Any:
-    """Of the base limit, a year."""
-    floor = scenario.ops.number(scenario.formula.policy.risk.pd_floor)
-    return (
-        scenario.ops.maximum(scenario.baseline_inputs["pd"], floor) * scenario.formula.severity * scenario.baseline.base
-    )
 
 
 def _loss_budget(scenario: Scenario) -> Any:
@@ -168,72 +161,211 @@ def _has_innovation_score(policy: Policy) -> bool:
 
 
 GUARDRAILS = (
-    Guardrail("a_block_means_nothing", "Where the gate blocks, the limit is 0 and nothing is approved.",
-         "空壳闸门拦截时，额度为 0 且不予自动批准。", _blocked_but_lent,
-         _describe("{answer} {limit} although the gate blocks at {points} points"), applies_to=_has_evidence),
-    Guardrail("a_review_refers", "Where the gate asks for a review, a person decides.", "空壳闸门要求复核时转人工。",
-         must_refer(lambda scenario: scenario.baseline.gate.review), _describe("{answer} {limit} although the gate says {verdict}")),
-    Guardrail("a_block_needs_independent_evidence",
-         f"No company is blocked on evidence from fewer than {MIN_SOURCES} independent sources.",
-         f"拦截须有至少 {MIN_SOURCES} 个独立来源的证据。", _blocked_on_too_few_sources,
-         _describe("blocked at {points} points from {sources} source"), applies_to=_has_evidence),
-    Guardrail("more_evidence_never_helps", "More evidence of a shell never raises the limit, nor makes the verdict milder.",
-         "空壳证据增加，额度不会更高，结论不会更轻。", _evidence_helped, _describe_gate_change, varied_fields=EVIDENCE, applies_to=_has_evidence),
-    Guardrail("more_staff_never_harms", "More insured staff never makes the verdict graver, nor lowers the limit.",
-         "参保人数增加，结论不会更重，额度不会更低。", _staff_harmed, _describe_gate_change, varied_fields=(STAFF,), applies_to=_has_evidence),
-    Guardrail("an_ownership_cycle_refers", "A company that owns itself goes to a person.", "循环持股的企业转人工。",
-         must_refer(_has_ownership_cycle), _describe("{answer} {limit} although its owner cannot be told"), applies_to=_detects_cycles),
-    Guardrail("a_blind_gate_refers", "Where too little of the evidence can be told, a person decides.",
-         "可核验证据过少时转人工。", must_refer(_has_insufficient_data), _describe("{answer} {limit} although the gate can tell too little")),
-    Guardrail("too_little_known_refers", "A company of whom too little is known goes to a person.", "已知信息过少时转人工。",
-         must_refer(lambda scenario: scenario.baseline_inputs["known_share"] < scenario.ops.number(scenario.formula.policy.least_known.share)),
-         _describe("{answer} {limit} although only {known} is known, and {least} is needed")),
-    Guardrail("knowing_more_never_lowers", "Knowing more of the PD's inputs, at the same PD, never lowers the limit.",
-         "违约概率相同时，已知信息更多，额度不会更低。", non_decreasing, describe_change,
-         varied_fields=("known_share",), unfolds=("grade_budget",)),
-    Guardrail("below_the_floor_refers", "A grade below the floor goes to a person.", "低于准入等级转人工。",
-         must_refer(lambda scenario: scenario.baseline_inputs["pd"] > scenario.ops.number(scenario.formula.policy.approval_pd)),
-         _describe("{answer} {limit} below the floor grade")),
-    Guardrail("a_lacking_bound_refers", "A bound that lacks its input goes to a person.", "缺少测算依据转人工。",
-         must_refer(_lacks_input), _describe("{answer} {limit} although a bound lacks its input")),
-    Guardrail("more_risk_never_raises", "A higher PD never raises the limit.", "违约概率更高，额度不会更高。",
-         non_increasing, describe_change, varied_fields=("pd",)),
-    Guardrail("a_worse_grade_has_no_larger_budget", "A worse grade never has the larger loss budget.",
-         "等级更差，损失预算不会更大。", _budget_rises,
-         lambda scenario: f"PD {format_value(scenario.baseline_inputs['pd'])} -> {format_value(scenario.variant_inputs['pd'])}: budget "
-                      f"{scenario.format_money(scenario.formula.grade_budget(scenario.baseline_inputs['pd']))} -> "
-                      f"{scenario.format_money(scenario.formula.grade_budget(scenario.variant_inputs['pd']))}", varied_fields=("pd",)),
-    Guardrail("loss_budget_holds", "The expected loss of the base limit keeps within the grade's budget.",
-         "基础额度的预期损失不超过等级预算。",
-         lambda scenario, slack: _expected_loss(scenario) > _loss_budget(scenario) + slack,
-         _describe("expected loss {loss} a year with a budget of {budget}"), unfolds=("risk_limit", "base_limit")),
-    Guardrail("more_cash_flow_never_lowers", "More operating cash flow never lowers the limit.",
-         "经营现金流更多，额度不会更低。", non_decreasing, describe_change, varied_fields=("operating_cash_flow",)),
-    Guardrail("more_debt_service_never_raises", "More debt service never raises the limit.", "偿债支出更多，额度不会更高。",
-         non_increasing, describe_change, varied_fields=("debt_service",)),
-    Guardrail("more_revenue_never_lowers", "More revenue never lowers the limit, not at the edge of a stage either.",
-         "营业收入更多，额度不会更低，跨阶段时亦然。", non_decreasing, describe_change, varied_fields=("revenue",)),
-    Guardrail("more_backing_never_lowers", "More patents or data assets never lower the limit.",
-         "专利或数据资产更多，额度不会更低。", non_decreasing, describe_change, varied_fields=BACKING_INPUTS),
-    Guardrail("more_innovation_never_lowers", "More of any indicator of innovation never lowers the limit.",
-         "任何创新指标提高，额度不会更低。", non_decreasing, describe_change,
-         varied_fields=tuple(name for name in INNOVATION if name != "revenue"), applies_to=_has_innovation_score),
-    Guardrail("innovation_only_raises", "Innovation never takes the revenue's bound below its plain multiple.",
-         "创新评分只会提高、不会降低收入倍数。", _revenue_bound_lowered,
-         _describe("a base of {base}, below what the plain multiple of the revenue gives"),
-         unfolds=("revenue_limit", "stage_limit", "revenue_in_stage", "stage_multiple"), applies_to=_has_innovation_score),
-    Guardrail("leaving_out_never_helps", "Leaving out an indicator of innovation, patents or data assets never helps.",
-         "缺报创新指标、专利或数据资产不会带来好处。", non_increasing, describe_change,
-         hidden_fields=(*(name for name in INNOVATION if name != "revenue"), *BACKING_INPUTS)),
-    Guardrail("caps_always_hold", "The product cap and the legal cap always hold.", "产品上限与法定上限始终有效。",
-         _exceeds_caps, _describe("base {base} with a cap of {cap}, limit {limit} with a legal cap of {legal}"),
-         unfolds=("base_limit",)),
-    Guardrail("amounts_never_negative", "No bound and no limit is below 0.", "任何上限与额度都不为负。",
-         lambda scenario, slack: scenario.any_of(*(amount < 0 for amount, _ in scenario.baseline.bounds.values()), scenario.baseline.unrounded < 0),
-         _describe("base {base}, limit {limit}")),
-    Guardrail("an_approval_has_money", "An approved limit is no smaller than the minimum.", "批准的额度不低于最低额度。",
-         lambda scenario, slack: scenario.all_of(scenario.ops.logical_not(scenario.baseline.referred),
-                                      scenario.baseline.unrounded < scenario.ops.number(scenario.formula.policy.product.minimum)),
-         _describe("{answer} {limit} with a minimum of {minimum}"), unfolds=("base_limit",)),
+    Guardrail(
+        "a_block_means_nothing",
+        "Where the gate blocks, the limit is 0 and nothing is approved.",
+        "空壳闸门拦截时，额度为 0 且不予自动批准。",
+        _blocked_but_lent,
+        _describe("{answer} {limit} although the gate blocks at {points} points"),
+        applies_to=_has_evidence,
+    ),
+    Guardrail(
+        "a_review_refers",
+        "Where the gate asks for a review, a person decides.",
+        "空壳闸门要求复核时转人工。",
+        must_refer(lambda scenario: scenario.baseline.gate.review),
+        _describe("{answer} {limit} although the gate says {verdict}"),
+    ),
+    Guardrail(
+        "a_block_needs_independent_evidence",
+        f"No company is blocked on evidence from fewer than {MIN_SOURCES} independent sources.",
+        f"拦截须有至少 {MIN_SOURCES} 个独立来源的证据。",
+        _blocked_on_too_few_sources,
+        _describe("blocked at {points} points from {sources} source"),
+        applies_to=_has_evidence,
+    ),
+    Guardrail(
+        "more_evidence_never_helps",
+        "More evidence of a shell never raises the limit, nor makes the verdict milder.",
+        "空壳证据增加，额度不会更高，结论不会更轻。",
+        _evidence_helped,
+        _describe_gate_change,
+        varied_fields=EVIDENCE,
+        applies_to=_has_evidence,
+    ),
+    Guardrail(
+        "more_staff_never_harms",
+        "More insured staff never makes the verdict graver, nor lowers the limit.",
+        "参保人数增加，结论不会更重，额度不会更低。",
+        _staff_harmed,
+        _describe_gate_change,
+        varied_fields=(STAFF,),
+        applies_to=_has_evidence,
+    ),
+    Guardrail(
+        "an_ownership_cycle_refers",
+        "A company that owns itself goes to a person.",
+        "循环持股的企业转人工。",
+        must_refer(_has_ownership_cycle),
+        _describe("{answer} {limit} although its owner cannot be told"),
+        applies_to=_detects_cycles,
+    ),
+    Guardrail(
+        "a_blind_gate_refers",
+        "Where too little of the evidence can be told, a person decides.",
+        "可核验证据过少时转人工。",
+        must_refer(_has_insufficient_data),
+        _describe("{answer} {limit} although the gate can tell too little"),
+    ),
+    Guardrail(
+        "too_little_known_refers",
+        "A company of whom too little is known goes to a person.",
+        "已知信息过少时转人工。",
+        must_refer(
+            lambda scenario: (
+                scenario.baseline_inputs["known_share"] < scenario.ops.number(scenario.formula.policy.least_known.share)
+            )
+        ),
+        _describe("{answer} {limit} although only {known} is known, and {least} is needed"),
+    ),
+    Guardrail(
+        "knowing_more_never_lowers",
+        "Knowing more of the PD's inputs, at the same PD, never lowers the limit.",
+        "违约概率相同时，已知信息更多，额度不会更低。",
+        non_decreasing,
+        describe_change,
+        varied_fields=("known_share",),
+        unfolds=("grade_budget",),
+    ),
+    Guardrail(
+        "below_the_floor_refers",
+        "A grade below the floor goes to a person.",
+        "低于准入等级转人工。",
+        must_refer(
+            lambda scenario: scenario.baseline_inputs["pd"] > scenario.ops.number(scenario.formula.policy.approval_pd)
+        ),
+        _describe("{answer} {limit} below the floor grade"),
+    ),
+    Guardrail(
+        "a_lacking_bound_refers",
+        "A bound that lacks its input goes to a person.",
+        "缺少测算依据转人工。",
+        must_refer(_lacks_input),
+        _describe("{answer} {limit} although a bound lacks its input"),
+    ),
+    Guardrail(
+        "more_risk_never_raises",
+        "A higher PD never raises the limit.",
+        "违约概率更高，额度不会更高。",
+        non_increasing,
+        describe_change,
+        varied_fields=("pd",),
+    ),
+    Guardrail(
+        "a_worse_grade_has_no_larger_budget",
+        "A worse grade never has the larger loss budget.",
+        "等级更差，损失预算不会更大。",
+        _budget_rises,
+        lambda scenario: (
+            f"PD {format_value(scenario.baseline_inputs['pd'])} -> {format_value(scenario.variant_inputs['pd'])}: budget "
+            f"{scenario.format_money(scenario.formula.grade_budget(scenario.baseline_inputs['pd']))} -> "
+            f"{scenario.format_money(scenario.formula.grade_budget(scenario.variant_inputs['pd']))}"
+        ),
+        varied_fields=("pd",),
+    ),
+    Guardrail(
+        "loss_budget_holds",
+        "The expected loss of the base limit keeps within the grade's budget.",
+        "基础额度的预期损失不超过等级预算。",
+        lambda scenario, slack: expected_loss(scenario) > _loss_budget(scenario) + slack,
+        _describe("expected loss {loss} a year with a budget of {budget}"),
+        unfolds=("risk_limit", "base_limit"),
+    ),
+    Guardrail(
+        "more_cash_flow_never_lowers",
+        "More operating cash flow never lowers the limit.",
+        "经营现金流更多，额度不会更低。",
+        non_decreasing,
+        describe_change,
+        varied_fields=("operating_cash_flow",),
+    ),
+    Guardrail(
+        "more_debt_service_never_raises",
+        "More debt service never raises the limit.",
+        "偿债支出更多，额度不会更高。",
+        non_increasing,
+        describe_change,
+        varied_fields=("debt_service",),
+    ),
+    Guardrail(
+        "more_revenue_never_lowers",
+        "More revenue never lowers the limit, not at the edge of a stage either.",
+        "营业收入更多，额度不会更低，跨阶段时亦然。",
+        non_decreasing,
+        describe_change,
+        varied_fields=("revenue",),
+    ),
+    Guardrail(
+        "more_backing_never_lowers",
+        "More patents or data assets never lower the limit.",
+        "专利或数据资产更多，额度不会更低。",
+        non_decreasing,
+        describe_change,
+        varied_fields=BACKING_INPUTS,
+    ),
+    Guardrail(
+        "more_innovation_never_lowers",
+        "More of any indicator of innovation never lowers the limit.",
+        "任何创新指标提高，额度不会更低。",
+        non_decreasing,
+        describe_change,
+        varied_fields=tuple(name for name in INNOVATION if name != "revenue"),
+        applies_to=_has_innovation_score,
+    ),
+    Guardrail(
+        "innovation_only_raises",
+        "Innovation never takes the revenue's bound below its plain multiple.",
+        "创新评分只会提高、不会降低收入倍数。",
+        _revenue_bound_lowered,
+        _describe("a base of {base}, below what the plain multiple of the revenue gives"),
+        unfolds=("revenue_limit", "stage_limit", "revenue_in_stage", "stage_multiple"),
+        applies_to=_has_innovation_score,
+    ),
+    Guardrail(
+        "leaving_out_never_helps",
+        "Leaving out an indicator of innovation, patents or data assets never helps.",
+        "缺报创新指标、专利或数据资产不会带来好处。",
+        non_increasing,
+        describe_change,
+        hidden_fields=(*(name for name in INNOVATION if name != "revenue"), *BACKING_INPUTS),
+    ),
+    Guardrail(
+        "caps_always_hold",
+        "The product cap and the legal cap always hold.",
+        "产品上限与法定上限始终有效。",
+        _exceeds_caps,
+        _describe("base {base} with a cap of {cap}, limit {limit} with a legal cap of {legal}"),
+        unfolds=("base_limit",),
+    ),
+    Guardrail(
+        "amounts_never_negative",
+        "No bound and no limit is below 0.",
+        "任何上限与额度都不为负。",
+        lambda scenario, slack: scenario.any_of(
+            *(amount < 0 for amount, _ in scenario.baseline.bounds.values()), scenario.baseline.unrounded < 0
+        ),
+        _describe("base {base}, limit {limit}"),
+    ),
+    Guardrail(
+        "an_approval_has_money",
+        "An approved limit is no smaller than the minimum.",
+        "批准的额度不低于最低额度。",
+        lambda scenario, slack: scenario.all_of(
+            scenario.ops.logical_not(scenario.baseline.referred),
+            scenario.baseline.unrounded < scenario.ops.number(scenario.formula.policy.product.minimum),
+        ),
+        _describe("{answer} {limit} with a minimum of {minimum}"),
+        unfolds=("base_limit",),
+    ),
     rounding_guardrail("patent_value"),
-)  # fmt: skip
+)

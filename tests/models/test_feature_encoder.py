@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from datasets.credit_limit import taiwan
-from datasets.credit_limit.county import schema
+from datasets.credit_limit.county import reader
 from datasets.schema import ColumnSchema, TableSchema, validate
 from models.feature_encoder import FeatureEncoder, encode, order_levels
 
@@ -77,7 +77,7 @@ def test_a_whole_number_that_names_a_level_is_that_level_for_one_as_for_many():
     assert (encode(frame, columns)[0].tolist(), faults) == FeatureEncoder(columns).encode_row({"education": 2})
 
 
-@pytest.mark.parametrize("module", [schema, taiwan])
+@pytest.mark.parametrize("module", [reader, taiwan])
 def test_a_whole_table_encodes_as_its_rows_do(module):
     frame = module.sample(60, seed=4)
     columns = [column for column in module.TABLE.columns if column.kind != "text" and column.role == "indicator"]

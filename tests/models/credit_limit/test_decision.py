@@ -220,7 +220,7 @@ def test_a_raise_is_what_the_changed_applicant_would_be_answered_and_none_is_lef
     now = ask(values, decider)
     expected = {}
     for action in policy.raises:
-        to = decider._improved_value(action, values)
+        to = decider.improvements.improved_value(action, values)
         if to is None:
             continue
         then = ask({**values, action.indicator: to}, decider, with_improvements=False)
