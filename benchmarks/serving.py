@@ -72,7 +72,7 @@ def build(folder: Path, households: int = 6_000) -> dict[str, Any]:
 
 def build_companies(folder: Path, companies: int = 6_000) -> dict[str, Any]:
     """The same, trained on a simulated zone; its own fields, more than 60, of which its PD reads most."""
-    from datasets.scitech_risk.register import schema
+    from datasets.scitech_risk.register import reader, schema
 
     table = schema.TABLE
     excluded_groups = {"shell", "data_assets"}  # read by the gate and the limit

@@ -18,7 +18,7 @@ from typing import Annotated
 import typer
 
 from datasets.errors import DataError
-from datasets.text_encoding import use_utf8
+from datasets.files.text_encoding import use_utf8
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
 simulate = typer.Typer(no_args_is_help=True, help="Write SIMULATED data: nobody in it exists.")

@@ -25,7 +25,7 @@ from typing import Annotated
 
 import typer
 
-from datasets.text_encoding import use_utf8
+from datasets.files.text_encoding import use_utf8
 from serving.cli import audit as audit_commands
 from serving.cli import governance, tokens
 from serving.cli import grants as grant_commands

@@ -28,7 +28,7 @@ PACKAGES = {  # each may import itself and these
 LAYERS = {
     "datasets": (
         ("errors",),
-        ("config_file", "external_files", "derived_columns", "simulation"),
+        ("files", "derived_columns", "simulation"),
         ("schema",),
         ("splits", "leakage"),
         ("credit_limit", "scitech_risk", "slides", "pathology"),

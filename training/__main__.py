@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from datasets.errors import DataError
-from datasets.text_encoding import use_utf8
+from datasets.files.text_encoding import use_utf8
 from training.config import ConfigError
 
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # before the libraries load, or they look up hosts

@@ -12,7 +12,7 @@ import polars as pl
 
 from datasets import schema
 from datasets.errors import UnreadableFileError
-from datasets.external_files import locate
+from datasets.files.external_files import locate
 from datasets.schema import ColumnRole, ColumnSchema, Source, TableSchema
 
 FILE = "credit/german_credit/german.data"

@@ -13,7 +13,7 @@ from pathlib import Path
 import polars as pl
 
 from datasets import schema
-from datasets.external_files import locate
+from datasets.files.external_files import locate
 from datasets.schema import ColumnSchema, Source, TableSchema
 
 FILE = "credit/give_me_some_credit/cs-training.csv.gz"

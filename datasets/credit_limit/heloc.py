@@ -15,7 +15,7 @@ from typing import Literal
 import polars as pl
 
 from datasets import schema
-from datasets.external_files import locate
+from datasets.files.external_files import locate
 from datasets.schema import ColumnSchema, Source, TableSchema
 
 FILE = "credit/fico_heloc/heloc.parquet"

@@ -14,7 +14,7 @@ import polars as pl
 
 from datasets import schema
 from datasets.derived_columns import DerivedFormula
-from datasets.external_files import locate
+from datasets.files.external_files import locate
 from datasets.schema import ColumnSchema, Source, TableSchema
 
 SAMPLES_DIR = Path(__file__).parents[1] / "samples"

@@ -12,7 +12,7 @@ from pathlib import Path
 import polars as pl
 
 from datasets import schema
-from datasets.external_files import locate
+from datasets.files.external_files import locate
 from datasets.schema import ColumnRole, ColumnSchema, Source, TableSchema
 
 FILE = "credit/vub_nbfi_romania/vub_credit_scoring.csv.gz"

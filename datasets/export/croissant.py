@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from datasets.errors import DataError
-from datasets.external_files import file_sha256
+from datasets.files.external_files import file_sha256
 from datasets.schema import ColumnSchema, TableSchema
 
 CONTEXT = {

@@ -7,7 +7,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from datasets.errors import DataError
-from datasets.external_files import file_sha256
+from datasets.files.external_files import file_sha256
 
 
 class Manifest(BaseModel):

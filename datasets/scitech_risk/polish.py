@@ -22,7 +22,7 @@ from typing import Literal
 import polars as pl
 
 from datasets import schema
-from datasets.external_files import locate
+from datasets.files.external_files import locate
 from datasets.schema import ColumnSchema, Source, TableSchema
 
 FILE = "company/polish_bankruptcy/polish_5year.parquet"

@@ -26,7 +26,7 @@ import polars as pl
 
 from datasets import schema as table_schema
 from datasets.derived_columns import DerivedFormula
-from datasets.external_files import locate
+from datasets.files.external_files import locate
 from datasets.schema import ColumnRole, ColumnSchema, Source, TableSchema
 
 SAMPLES_DIR = Path(__file__).parents[1] / "samples"

@@ -16,7 +16,7 @@ from pathlib import Path
 import polars as pl
 
 from datasets import schema
-from datasets.external_files import locate
+from datasets.files.external_files import locate
 from datasets.schema import ColumnSchema, Source, TableSchema
 from datasets.scitech_risk import sba
 

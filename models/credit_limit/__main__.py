@@ -4,7 +4,7 @@ python -m models.credit_limit check configs/policies/credit_limit.toml
 python -m models.credit_limit check configs/policies/credit_limit.toml --card var/bundles/credit_limit/NAME/card.json
 """
 
-from datasets.text_encoding import use_utf8
+from datasets.files.text_encoding import use_utf8
 from models.policy.cli import CREDIT_LIMIT, build_app
 
 app = build_app(CREDIT_LIMIT)

@@ -12,8 +12,8 @@ from typing import Annotated, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, model_validator
 
-from datasets.config_file import ConfigFileError, read_config
 from datasets.errors import did_you_mean
+from datasets.files.config_file import ConfigFileError, read_config
 
 PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)]
 Amount = Annotated[float, Field(ge=0, allow_inf_nan=False, strict=True)]

@@ -6,10 +6,11 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from datasets import external_files, leakage
+from datasets import leakage
 from datasets.catalog import load_source, source_modules
 from datasets.credit_limit import german, give_me_some_credit, heloc, taiwan
 from datasets.errors import DataError, UnreadableFileError
+from datasets.files import external_files
 
 REAL = [name for name in source_modules("credit_limit") if name != "county"]
 OUTSIDE = [name for name in REAL if name != "taiwan"]

@@ -13,7 +13,7 @@ import polars as pl
 
 from datasets import schema as table_schema
 from datasets.errors import DataError, FieldError, InvalidTableError
-from datasets.external_files import file_sha256
+from datasets.files.external_files import file_sha256
 from datasets.scitech_risk import monthly_history, shell_features
 from datasets.scitech_risk.register.schema import (
     FILES,

@@ -15,10 +15,10 @@ import orjson
 import polars as pl
 import sqlalchemy as sa
 
-from datasets import external_files
 from datasets.errors import DataError
 from datasets.export import point_in_time
 from datasets.export.manifest import Manifest
+from datasets.files import external_files
 from datasets.schema import TableSchema, read_table, validate
 from datasets.simulation import SIMULATED_KEY
 from serving.core.db.engine import read_connection, write_transaction

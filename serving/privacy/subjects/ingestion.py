@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from datasets import catalog
 from datasets.errors import DataError, FieldError, InvalidTableError, did_you_mean
-from datasets.external_files import file_sha256
+from datasets.files.external_files import file_sha256
 from datasets.schema import MAX_ERRORS, TableSchema, load_table_schema, read_table
 from serving.core.db.engine import open_store, to_store_error
 from serving.core.identifiers import utc_now

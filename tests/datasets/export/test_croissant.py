@@ -12,7 +12,7 @@ from datasets import catalog
 from datasets.__main__ import app
 from datasets.credit_limit.county import reader
 from datasets.export.croissant import describe_source
-from datasets.external_files import file_sha256
+from datasets.files.external_files import file_sha256
 
 mlcroissant = pytest.importorskip("mlcroissant")
 OF_ONE_FILE = [name for name in catalog.source_modules() if name not in ("county", "register")]

@@ -10,9 +10,10 @@ from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from datasets import external_files, leakage, schema
+from datasets import leakage, schema
 from datasets.catalog import load_source, source_modules
 from datasets.errors import DataError, UnreadableFileError
+from datasets.files import external_files
 from datasets.scitech_risk import polish, sba, sba_case
 
 data = pytest.mark.skipif("YUHENG_DATA" not in os.environ, reason="YUHENG_DATA is not set: the file is not shipped")

@@ -8,7 +8,7 @@ import openslide
 import pytest
 from PIL import Image
 
-from datasets.external_files import file_sha256
+from datasets.files.external_files import file_sha256
 from datasets.slides import sandbox
 from datasets.slides.errors import SlideError
 from datasets.slides.reader import open_slide

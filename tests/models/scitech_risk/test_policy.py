@@ -46,7 +46,11 @@ def test_all_faults_are_told_together():
         ("loss_budget = 30_000", "loss_budget = 600_000", "must never rise as the grade gets worse"),
         ("legal_cap = 50_000_000", "legal_cap = 20_000_000", "cap 3e+07 must not be above legal_cap 2e+07"),
         ("sources = 2", "sources = 1", "it must be 2 or more: a block needs independent sources"),
-        ("reviews = true        # who owns", "reviews = false       # who owns", "the owner of the company cannot be determined"),
+        (
+            "reviews = true        # who owns",
+            "reviews = false       # who owns",
+            "the owner of the company cannot be determined",
+        ),
         ("floor = 0.02\nfull = 0.15", "floor = 0.15\nfull = 0.02", "a higher value never scores less"),
         ("multiple = 0.20", "multiple = -0.20", "revenue never lowers a limit"),
         ("at_most = 0\n", "at_least = 50\n", "the opposite is no evidence of a shell"),
@@ -63,7 +67,11 @@ def test_a_policy_that_breaks_a_rail_is_refused_but_can_be_shown_to_the_checker(
     [
         ('floor_grade = "B"', 'floor_grade = "C"', "floor_grade 'C' must be one of"),
         ("pd_up_to = 0.06", "pd_up_to = 0.01", "must rise from the best grade"),
-        ("revenue_up_to = 5_000_000", "revenue_up_to = 50_000_000", "it must rise, and only the last stage must have none"),
+        (
+            "revenue_up_to = 5_000_000",
+            "revenue_up_to = 50_000_000",
+            "it must rise, and only the last stage must have none",
+        ),
         ('name = "early"', 'name = "start_up"', "name 'start_up' occurs twice"),
         ("technology = 60, ", "", "they must name technology, growth, auxiliary"),
         ('indicator = "rd_growth"', 'indicator = "rd_grow"', "did you mean 'rd_growth'"),

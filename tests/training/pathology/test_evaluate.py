@@ -122,7 +122,11 @@ def test_each_thing_that_falls_short_is_refused_in_a_sentence(judgement, told):
 
 @pytest.mark.parametrize(
     "judgement",
-    [judged(), judged(shortcut=CRY, ood_detection_rate=0.2, false_alarm_rate=0.4), judged(answered(abstention_reasons=np.full(400, "undecided")))],
+    [
+        judged(),
+        judged(shortcut=CRY, ood_detection_rate=0.2, false_alarm_rate=0.4),
+        judged(answered(abstention_reasons=np.full(400, "undecided"))),
+    ],
 )
 def test_each_check_says_in_chinese_too_what_was_found_and_what_is_needed(judgement):
     for check in ask(judgement, ChampionComparison("v1", failure="it reads other tiles")).to_card().checks:
