@@ -31,7 +31,7 @@ def load_source(name: str, product: str | None = None) -> ModuleType:
     modules = source_modules(product)
     if name not in modules:
         raise DataError(
-            f"{name!r} is not a data source{did_you_mean(name, list(modules))}. "
+            f"{name!r} is not a data source{did_you_mean(name, list(modules)) or '.'} "
             f"Known sources: {', '.join(modules)}. Give one of them, or the path of a file."
         )
     return importlib.import_module(modules[name])

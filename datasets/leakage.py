@@ -135,7 +135,9 @@ def _value_subsets(series: pl.Series, missing: np.ndarray) -> Iterator[tuple[str
 
 
 def _form_leaks(name: str, values: np.ndarray, y: np.ndarray, thresholds: LeakageThresholds) -> Iterator[Leak]:
-    """Compare multiples of a round number with all other values of equal size, without zeros; yield the strongest leak."""
+    """Compare multiples of a round number with all other values of equal size, without zeros; yield the strongest
+    leak.
+    """
     usable = np.isfinite(values) & (values != 0)
     x, outcome = values[usable], y[usable]
     if not len(x):

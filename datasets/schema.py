@@ -32,7 +32,7 @@ UNITS_ZH = {
 class ColumnSchema(BaseModel):
     """One column. `low` and `high` bound a number, inclusive; `levels` lists the values of a category.
 
-    direction: +1 if a higher value (or a later level) can only raise the risk, -1 if it can only lower it, 0 if unknown.
+    direction: +1 if a higher value (or a later level) can only raise the risk, -1 if only lower it, 0 if unknown.
     group: the indicator group in which an authorisation grants the column.
     missing_codes: numbers that mean "not known" in the source. recode: numbers that stand for another value.
     derived: how the column is computed from columns before it; such a column is never read from a file.
@@ -250,7 +250,9 @@ def _check_header(frame: pl.DataFrame, path: Path) -> pl.DataFrame:
 
 
 def read_table(path: Path | str, table: TableSchema) -> pl.DataFrame:
-    """Read a table from a file and type it by its contract. Raises InvalidTableError (all errors) or UnreadableFileError."""
+    """Read a table from a file and type it by its contract. Raises InvalidTableError (all errors) or
+    UnreadableFileError.
+    """
     frame, errors, total = validate(read_raw(path), table, file=Path(path).name)
     if errors:
         raise InvalidTableError(errors, total)

@@ -21,7 +21,7 @@ def order_levels(
     """The columns, with the levels of each unordered category sorted by their default rate in `frame`.
 
     Rates are shrunk toward the mean as if each level had `prior_weight` average rows in addition (target encoding,
-    Micci-Barreca 2001), so a rare level does not come first or last by chance. Raises ValueError if no row has a target.
+    Micci-Barreca 2001), so a rare level does not come first or last by chance. Raises ValueError without targets.
     """
     mean = frame[target].mean()
     if not isinstance(mean, float):
@@ -43,7 +43,9 @@ def order_levels(
 
 
 def encode(frame: pl.DataFrame, columns: Sequence[ColumnSchema]) -> np.ndarray:
-    """Encode the rows of a validated table as float32, (rows, columns): categories as positions of levels, NaN for missing."""
+    """Encode the rows of a validated table as float32, (rows, columns): categories as positions of levels, NaN for
+    missing.
+    """
     arrays = []
     for column in columns:
         series = frame[column.name]
@@ -55,7 +57,7 @@ def encode(frame: pl.DataFrame, columns: Sequence[ColumnSchema]) -> np.ndarray:
 
 
 def required_columns(inputs: Sequence[ColumnSchema], decision_only: Sequence[ColumnSchema]) -> tuple[ColumnSchema, ...]:
-    """The columns that a model and its decision read as numbers, in the order of a FeatureEncoder: derived ones last."""
+    """The columns that a model and its decision read as numbers, in a FeatureEncoder's order: derived ones last."""
     numeric = [column for column in (*inputs, *decision_only) if column.kind != "text"]
     return (*(c for c in numeric if c.derived is None), *(c for c in numeric if c.derived is not None))
 
@@ -90,7 +92,9 @@ class FeatureEncoder:
         ]
 
     def encode_row(self, values: Mapping[str, Any]) -> tuple[list[float], list[FieldError]]:
-        """Encode one applicant: (row, errors). Unknown names are ignored, since other parts of a decision may know them."""
+        """Encode one applicant: (row, errors). Unknown names are ignored, since other parts of a decision may know
+        them.
+        """
         row: list[float] = []
         faults: list[FieldError] = []
         for column, name, low, high, codes, special_values, integer in self._rules:

@@ -89,7 +89,9 @@ def _number(
 def _category(
     name: str, prefix: str, group: str, en: str, zh: str, role: ColumnRole = "indicator", decreasing_risk: bool = False
 ) -> ColumnSchema:
-    """A category. prefix: A1 selects A11 to A14. decreasing_risk: levels are ordered, and a later one only lowers risk."""
+    """A category. prefix: A1 selects A11 to A14. decreasing_risk: levels are ordered, and a later one only lowers
+    risk.
+    """
     levels = tuple(code for code in LABELS if code[: len(prefix)] == prefix and len(code) == len(prefix) + 1)
     if prefix == "A4":
         levels += ("A410",)

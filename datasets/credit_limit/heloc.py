@@ -74,7 +74,9 @@ TABLE = TableSchema(
 
 
 def read(folder: Path | None = None) -> pl.DataFrame:
-    """All 10,459 rows; the target `bad` is RiskPerformance == "Bad". folder: contains credit/…; YUHENG_DATA by default."""
+    """All 10,459 rows; the target `bad` is RiskPerformance == "Bad". folder: contains credit/…; YUHENG_DATA by
+    default.
+    """
     path = locate(FILE, TABLE.origin.sha256, folder)
     raw = schema.read_raw(path)
     target = (pl.col("RiskPerformance") == "Bad").cast(pl.Int8).alias("bad")

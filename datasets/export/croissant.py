@@ -61,7 +61,9 @@ LICENCES = {  # name in a contract -> address
 def describe_table(
     name: str, table: TableSchema, location: str, sha256: str, modified_at: datetime | None = None
 ) -> dict[str, Any]:
-    """location: the file's name, or its path below the data folder. Derived columns are in no file, so they are left out."""
+    """location: the file's name, or its path below the data folder. Derived columns are in no file, so they are left
+    out.
+    """
     origin = table.origin
     simulated_note = "SIMULATED 模拟数据. " if origin.simulated else ""
     return {

@@ -11,7 +11,9 @@ from datasets.files.external_files import file_sha256
 
 
 class Manifest(BaseModel):
-    """FILE.manifest.json. left_out: reason -> rows. missing: group without an authorisation -> rows without the group."""
+    """FILE.manifest.json. left_out: reason -> rows. missing: group without an authorisation -> rows without the
+    group.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -22,6 +22,6 @@ def load_source(name: str) -> ModuleType:
     """The module of an image set. Raises DataError for an unknown name."""
     if name not in SOURCES:
         raise DataError(
-            f"{name!r} is not an image set{did_you_mean(name, list(SOURCES))}. Known: {', '.join(SOURCES)}."
+            f"{name!r} is not an image set{did_you_mean(name, list(SOURCES)) or '.'} Known sets: {', '.join(SOURCES)}."
         )
     return importlib.import_module(SOURCES[name])

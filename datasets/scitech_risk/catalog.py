@@ -1,4 +1,6 @@
-"""The tables of technology companies: each name that a config may use, and the module with its TABLE, read and sample."""
+"""The tables of technology companies: each name that a config may use, and the module with its TABLE, read and
+sample.
+"""
 
 SOURCES = {
     "register": "datasets.scitech_risk.register.reader",

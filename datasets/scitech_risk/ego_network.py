@@ -44,7 +44,9 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Edge:
-    """start, end: positions of nodes. Invoices run from seller to buyer, ownership from the owned company to the owner."""
+    """start, end: positions of nodes. Invoices run from seller to buyer, ownership from the owned company to the
+    owner.
+    """
 
     start: int
     end: int
@@ -54,7 +56,9 @@ class Edge:
 
 @dataclass(slots=True)
 class Neighbourhood:
-    """The company is the first node. omitted_count: companies that share something or trade with it and are not shown."""
+    """The company is the first node. omitted_count: companies that share something or trade with it and are not
+    shown.
+    """
 
     nodes: list[Node] = field(default_factory=list)
     edges: list[Edge] = field(default_factory=list)

@@ -2,9 +2,9 @@
 
 The statements of 5,850 companies, 6.97 % of them bankrupt within the next year. The file has 5,910 rows, of which 60
 repeat another row in all 64 ratios and the outcome; `read` drops these, so that no copy is on both sides of a split.
-Names are UCI's, but not every formula is right: Attr52 is not multiplied by 365 (it is Attr32 in years), and Attr7, Attr14
-and Attr18 are the same numbers in 5,906 rows. Attr29 is log10 of the assets, in the unit of Attr55, which UCI does not
-state.
+Names are UCI's, but not every formula is right: Attr52 is not multiplied by 365 (it is Attr32 in years), and Attr7,
+Attr14 and Attr18 are the same numbers in 5,906 rows. Attr29 is log10 of the assets, in the unit of Attr55,
+which UCI does not state.
 The file reveals more than the ratios should: bankrupt companies are at its end, and none of the 534 companies whose
 operating profit is exactly 0 (Attr22, and so Attr42 and Attr27) went bankrupt, as if it had not been filed for them.
 datasets.leakage reports this; read scores on this table accordingly.

@@ -1,7 +1,7 @@
 """The case of Li, Mickel & Taylor (2018): SBA loans to Californian lessors and estate agents; read through YUHENG_DATA.
 
 2,101 of the article's 2,102 loans (the source lacks one), 32.7 % charged off. Selected is 1 in the article's
-training half and 0 in its test half. The columns are those of `sba` without State (always California), and the article's.
+training half and 0 in its test half. The columns are those of `sba` without State, and the article's own.
 
 ARTICLE_FEATURES are the features of the article's last model, a logistic regression: on the test half its error rate is
 32.2 % and its AUC .735. Two of the three were not known on the day of approval and are declared as leaks, so no lender

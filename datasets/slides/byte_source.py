@@ -32,7 +32,9 @@ class ByteSource:
     table_bytes: int = 0
 
     def read(self, offset: int, length: int, label: str) -> bytes:
-        """Exactly `length` bytes. Raises CheckAbortedError if the file has fewer. label: what they are, for the message."""
+        """Exactly `length` bytes. Raises CheckAbortedError if the file has fewer. label: what they are, for the
+        message.
+        """
         if offset < 0 or offset + length > self.size:
             raise CheckAbortedError(slide_issue("truncated", what=label, found=offset + length, end=self.size))
         data = b""

@@ -34,7 +34,9 @@ APERIO_RETAINED_KEYS = {
 
 
 def deidentify_slide(path: str | Path, folder: Path, limits: SlideLimits = SLIDE_LIMITS) -> Path:
-    """Copy the checked files into `folder` and clean them. Raises SlideError; label_inside if the format cannot be cleaned."""
+    """Copy the checked files into `folder` and clean them. Raises SlideError; label_inside if the format cannot be
+    cleaned.
+    """
     checked = check_slide(path, limits)
     if checked.format not in (*SINGLE_IMAGE_FORMATS, *TIFF_FORMATS, "kfb"):
         expected = "SVS, tiled TIFF, KFB or DICOM"

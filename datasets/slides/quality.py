@@ -63,7 +63,7 @@ def assess_tiles(tiles: Pixels, config: QualityConfig | None = None) -> NDArray[
 
 
 def assess_slide(reasons: Iterable[str], tissue: float, config: QualityConfig | None = None) -> tuple[SlideIssue, ...]:
-    """Why the slide must be scanned again, from the reasons of its tiles and its share of tissue; empty if it is fit."""
+    """Why the slide must be scanned again, by the reasons of its tiles and its share of tissue; empty if fit."""
     config = config or QualityConfig()
     informative_reasons = [reason for reason in reasons if reason != BLANK]
     if tissue < config.min_tissue or not informative_reasons:

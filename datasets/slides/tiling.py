@@ -123,6 +123,8 @@ def _group_adjacent(
 
 
 def scan_order(cells: NDArray[np.int64]) -> NDArray[np.intp]:
-    """The order in which neighbours are consecutive: bands of BAND_ROWS rows from the top, column by column within each."""
+    """The order in which neighbours are consecutive: bands of BAND_ROWS rows from the top, column by column within
+    each.
+    """
     column, row = cells.T
     return np.lexsort((row, column, row // BAND_ROWS))

@@ -1,4 +1,4 @@
-"""The guard rails of a credit limit: each a sentence, and what it would mean to break it.
+"""The guard rails of a credit limit: each a sentence, and the condition that violates it.
 
 `is_violated` is written in the operations of arithmetic.py, so one definition serves the solver and the floats.
 """
@@ -24,7 +24,7 @@ from models.policy.guardrails import (
 
 
 def _describe(template: str) -> Callable[[Scenario], str]:
-    """A sentence over the worked limit: {limit}, {base}, {m}, {affordability}, {answer}, ..."""
+    """A function that fills the template from a result: {limit}, {base}, {m}, {affordability}, {answer}, ..."""
 
     def describe(scenario: Scenario) -> str:
         result, policy = scenario.baseline, scenario.formula.policy
@@ -50,7 +50,7 @@ def _describe(template: str) -> Callable[[Scenario], str]:
 
 
 def _uplifted_without_conduct(scenario: Scenario, slack: float) -> Any:
-    """m is not 1 although conduct may not count."""
+    """Violation: m is not 1 although conduct may not count."""
     inputs, ops = scenario.baseline_inputs, scenario.ops
     no_conduct = scenario.all_of(*(ops.logical_not(ops.is_known(inputs[name])) for name in CONDUCT))
     too_few_raters = scenario.all_of(ops.is_known(inputs["raters"]), inputs["raters"] < MIN_RATERS)
@@ -86,7 +86,7 @@ def _lacks_legal_capacity(scenario: Scenario) -> Any:
 
 
 def _lacks_input(scenario: Scenario) -> Any:
-    """By the inputs themselves, whatever the formula says of its bounds."""
+    """Whether a required input is missing, judged by the inputs themselves."""
     known = {name: scenario.ops.is_known(value) for name, value in scenario.baseline_inputs.items()}
     required = ["declared_income", "monthly_debt_service"]
     if scenario.formula.policy.product.asset_based:
@@ -162,7 +162,8 @@ GUARDRAILS = (
             * (scenario.variant_inputs["self_score"] - scenario.baseline_inputs["self_score"]),
         ),
         lambda scenario: (
-            f"self_score {format_value(scenario.baseline_inputs['self_score'])} -> {format_value(scenario.variant_inputs['self_score'])}: "
+            f"self_score {format_value(scenario.baseline_inputs['self_score'])} -> "
+            f"{format_value(scenario.variant_inputs['self_score'])}: "
             f"S {scenario.baseline.conduct_score:.2f} -> {scenario.variant.conduct_score:.2f}"
         ),
         varied_fields=("self_score",),
@@ -171,7 +172,7 @@ GUARDRAILS = (
     ),
     Guardrail(
         "affordability_binds_after_uplift",
-        "No approved limit exceeds what the income affords, uplift included.",
+        "No approved limit, including the uplift, exceeds what the income affords.",
         "经批准的额度（含上浮）不超过收入可负担的金额。",
         lambda scenario, slack: scenario.all_of(
             scenario.ops.logical_not(scenario.baseline.referred),
@@ -189,7 +190,7 @@ GUARDRAILS = (
     ),
     Guardrail(
         "loss_budget_holds",
-        "The expected loss of the base limit keeps within the grade's budget.",
+        "The expected loss of the base limit stays within the grade's budget.",
         "基础额度的预期损失不超过等级预算。",
         _over_budget,
         _describe("expected loss {loss} a year with a budget of {budget}"),
@@ -256,14 +257,14 @@ GUARDRAILS = (
     ),
     Guardrail(
         "a_veto_refers",
-        "A statutory veto goes to a person.",
+        "A statutory veto is referred to a person.",
         "法定否决情形转人工。",
         must_refer(lambda scenario: scenario.baseline_inputs["veto"] > 0),
         _describe("{answer} {limit} despite a veto"),
     ),
     Guardrail(
         "below_the_floor_refers",
-        "A grade below the floor goes to a person.",
+        "A grade below the floor is referred to a person.",
         "低于准入等级转人工。",
         must_refer(
             lambda scenario: scenario.baseline_inputs["pd"] > scenario.ops.number(scenario.formula.policy.approval_pd)
@@ -272,21 +273,21 @@ GUARDRAILS = (
     ),
     Guardrail(
         "no_capacity_refers",
-        "Under age, or of unknown age, goes to a person.",
+        "An applicant under age, or of unknown age, is referred to a person.",
         "未成年或年龄不明转人工。",
         must_refer(_lacks_legal_capacity),
         _describe("{answer} {limit} without legal capacity"),
     ),
     Guardrail(
         "a_lacking_bound_refers",
-        "A bound that lacks its input goes to a person.",
+        "A bound without its input is referred to a person.",
         "缺少测算依据转人工。",
         must_refer(_lacks_input),
-        _describe("{answer} {limit} although a bound lacks its input"),
+        _describe("{answer} {limit} although a bound has no input"),
     ),
     Guardrail(
         "an_approval_has_money",
-        "An approved limit is no smaller than the minimum.",
+        "An approved limit is not below the minimum.",
         "批准的额度不低于最低额度。",
         lambda scenario, slack: scenario.all_of(
             scenario.ops.logical_not(scenario.baseline.referred),

@@ -223,7 +223,7 @@ class CreditLimitFormula(LimitFormula):
     def referral_reasons(
         self, inputs: Mapping[str, Number], bounds: Mapping[str, Bound], base: Number
     ) -> dict[str, Flag]:
-        """Why an application is referred to a person. Conduct is no reason: it changes an amount, never the decision."""
+        """Why an application is referred to a person. Conduct changes an amount, never the decision."""
         ops, policy = self.ops, self.policy
         reasons = {
             "statutory_veto": inputs["veto"] > 0,

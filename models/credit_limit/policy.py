@@ -120,7 +120,7 @@ class ImprovementAction(Section):
 
 
 class Policy(BasePolicy):
-    """The credit limit's policy. vetoes: statutory codes that refer an application to a person, with their sentences."""
+    """The policy of a credit limit. vetoes: statutory codes that refer to a person, with their sentences."""
 
     min_age: Count  # full legal capacity
     product: CreditProductPolicy

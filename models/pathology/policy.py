@@ -117,8 +117,8 @@ class ReadingPolicy(Section):
         points = self.priority
         if not points.positive >= points.review >= points.negative or points.abstained < points.negative:
             raise ValueError(
-                f"priority is positive {points.positive}, review {points.review}, abstained {points.abstained}, negative "
-                f"{points.negative}; positive must not be below review, and nothing below negative"
+                f"priority is positive {points.positive}, review {points.review}, abstained {points.abstained}, "
+                f"negative {points.negative}; positive must not be below review, and nothing below negative"
             )
         if points.urgent < points.raised:
             raise ValueError(f"priority.urgent is {points.urgent}; it must not be below raised, {points.raised}")

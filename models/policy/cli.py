@@ -64,7 +64,9 @@ def build_app(product: PolicyCli) -> typer.Typer:
         policy: Annotated[Path, typer.Argument(help="The TOML file of a policy.")],
         card: Annotated[Path | None, typer.Option(help="The card.json of a model, to check its inputs.")] = None,
     ) -> None:
-        """Prove each guard rail over the whole input space, or print an applicant for whom it fails; then exit with 1."""
+        """Prove each guard rail over the whole input space, or print an applicant for whom it fails; then exit with
+        1.
+        """
         if not _run_check(product, policy, card, Console()):
             raise typer.Exit(1)
 

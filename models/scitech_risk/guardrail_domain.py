@@ -60,5 +60,7 @@ def build_domain(formula: type[CompanyLimitFormula] = CompanyLimitFormula) -> Pr
 
 
 def find_forbidden_inputs(inputs: Iterable[ColumnSchema]) -> list[str]:
-    """Inputs of a PD model that the gate or the limit counts too, or that are derived from such; a sound card has none."""
+    """Inputs of a PD model that the gate or the limit counts too, or that are derived from such; a sound card has
+    none.
+    """
     return find_counted_inputs(inputs, BACKING, (*GATE_GROUPS, *BACKING_GROUPS))

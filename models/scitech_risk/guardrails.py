@@ -1,4 +1,4 @@
-"""The guard rails of a sci-tech answer: each a sentence, and what it would mean to break it."""
+"""The guard rails of a sci-tech limit: each a sentence, and the condition that violates it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ BACKING_INPUTS = ("patent_value", *DATA_ASSETS)
 
 
 def _describe(template: str) -> Callable[[Scenario], str]:
-    """A sentence over the worked limit: {limit}, {base}, {answer}, {points}, ..."""
+    """A function that fills the template from a result: {limit}, {base}, {answer}, {points}, ..."""
 
     def describe(scenario: Scenario) -> str:
         result, policy = scenario.baseline, scenario.formula.policy
@@ -51,8 +51,8 @@ def _gate_verdict(gate: Any) -> str:
 
 def _describe_gate_change(scenario: Scenario) -> str:
     baseline, variant = scenario.baseline.gate, scenario.variant.gate
-    change = f"{_gate_verdict(baseline)} at {format_value(baseline.points)} points -> {_gate_verdict(variant)} at {format_value(variant.points)} points"
-    return f"{describe_change(scenario)}; gate {change}"
+    changes = (f"{_gate_verdict(gate)} at {format_value(gate.points)} points" for gate in (baseline, variant))
+    return f"{describe_change(scenario)}; gate {' -> '.join(changes)}"
 
 
 def _loss_budget(scenario: Scenario) -> Any:
@@ -60,7 +60,7 @@ def _loss_budget(scenario: Scenario) -> Any:
 
 
 def _evidence_helped(scenario: Scenario, slack: float) -> Any:
-    """More evidence raised the limit, earned an approval, or made the verdict milder."""
+    """Violation: more evidence raised the limit, gave an approval, or made the verdict milder."""
     baseline, variant, logical_not = scenario.baseline.gate, scenario.variant.gate, scenario.ops.logical_not
     milder = scenario.any_of(
         scenario.all_of(baseline.block, logical_not(variant.block)),
@@ -70,7 +70,7 @@ def _evidence_helped(scenario: Scenario, slack: float) -> Any:
 
 
 def _staff_harmed(scenario: Scenario, slack: float) -> Any:
-    """Less evidence lowered the limit, cost an approval, or made the verdict graver."""
+    """Violation: more staff lowered the limit, cost an approval, or made the verdict more severe."""
     baseline, variant, logical_not = scenario.baseline.gate, scenario.variant.gate, scenario.ops.logical_not
     graver = scenario.any_of(
         scenario.all_of(variant.block, logical_not(baseline.block)),
@@ -87,7 +87,7 @@ def _blocked_but_lent(scenario: Scenario, slack: float) -> Any:
 
 
 def _blocked_on_too_few_sources(scenario: Scenario, slack: float) -> Any:
-    """Counted here anew, whatever the gate says of its sources."""
+    """Violation; sources are counted again here, independently of the gate."""
     ops = scenario.ops
     sources: dict[str, Any] = {}
     for piece in scenario.formula.policy.gate.evidence:
@@ -101,7 +101,7 @@ def _blocked_on_too_few_sources(scenario: Scenario, slack: float) -> Any:
 
 
 def _has_insufficient_data(scenario: Scenario) -> Any:
-    """Whether too little of the evidence can be told, by the inputs themselves."""
+    """Whether too much evidence is unknown, judged by the inputs themselves."""
     ops, gate = scenario.ops, scenario.formula.policy.gate
     known, total_points = ops.number(0.0), sum(piece.points for piece in gate.evidence)
     for piece in gate.evidence:
@@ -116,7 +116,7 @@ def _has_ownership_cycle(scenario: Scenario) -> Any:
 
 
 def _revenue_bound_lowered(scenario: Scenario, slack: float) -> Any:
-    """The bound of the revenue is less than the plain multiples give."""
+    """Violation: the bound of the revenue is below the plain multiples."""
     formula, revenue = scenario.formula, scenario.baseline_inputs["revenue"]
     plain_bound = formula.zero
     for stage in range(len(formula.stage_ranges)):
@@ -136,7 +136,7 @@ def _exceeds_caps(scenario: Scenario, slack: float) -> Any:
 
 
 def _lacks_input(scenario: Scenario) -> Any:
-    """By the inputs themselves, whatever the formula says of its bounds."""
+    """Whether a required input is missing, judged by the inputs themselves."""
     required = ("operating_cash_flow", "debt_service", "revenue")
     return scenario.any_of(
         *(scenario.ops.logical_not(scenario.ops.is_known(scenario.baseline_inputs[name])) for name in required)
@@ -163,7 +163,7 @@ def _has_innovation_score(policy: Policy) -> bool:
 GUARDRAILS = (
     Guardrail(
         "a_block_means_nothing",
-        "Where the gate blocks, the limit is 0 and nothing is approved.",
+        "If the gate blocks, the limit is 0 and nothing is approved.",
         "空壳闸门拦截时，额度为 0 且不予自动批准。",
         _blocked_but_lent,
         _describe("{answer} {limit} although the gate blocks at {points} points"),
@@ -171,7 +171,7 @@ GUARDRAILS = (
     ),
     Guardrail(
         "a_review_refers",
-        "Where the gate asks for a review, a person decides.",
+        "If the gate asks for a review, a person decides.",
         "空壳闸门要求复核时转人工。",
         must_refer(lambda scenario: scenario.baseline.gate.review),
         _describe("{answer} {limit} although the gate says {verdict}"),
@@ -186,7 +186,7 @@ GUARDRAILS = (
     ),
     Guardrail(
         "more_evidence_never_helps",
-        "More evidence of a shell never raises the limit, nor makes the verdict milder.",
+        "More evidence of a shell never raises the limit or makes the verdict milder.",
         "空壳证据增加，额度不会更高，结论不会更轻。",
         _evidence_helped,
         _describe_gate_change,
@@ -195,7 +195,7 @@ GUARDRAILS = (
     ),
     Guardrail(
         "more_staff_never_harms",
-        "More insured staff never makes the verdict graver, nor lowers the limit.",
+        "More insured staff never makes the verdict more severe or lowers the limit.",
         "参保人数增加，结论不会更重，额度不会更低。",
         _staff_harmed,
         _describe_gate_change,
@@ -204,22 +204,22 @@ GUARDRAILS = (
     ),
     Guardrail(
         "an_ownership_cycle_refers",
-        "A company that owns itself goes to a person.",
+        "A company that owns itself is referred to a person.",
         "循环持股的企业转人工。",
         must_refer(_has_ownership_cycle),
-        _describe("{answer} {limit} although its owner cannot be told"),
+        _describe("{answer} {limit} although its owner cannot be determined"),
         applies_to=_detects_cycles,
     ),
     Guardrail(
         "a_blind_gate_refers",
-        "Where too little of the evidence can be told, a person decides.",
+        "If too little of the evidence is known, a person decides.",
         "可核验证据过少时转人工。",
         must_refer(_has_insufficient_data),
-        _describe("{answer} {limit} although the gate can tell too little"),
+        _describe("{answer} {limit} although the gate knows too little"),
     ),
     Guardrail(
         "too_little_known_refers",
-        "A company of whom too little is known goes to a person.",
+        "A company about which too little is known is referred to a person.",
         "已知信息过少时转人工。",
         must_refer(
             lambda scenario: (
@@ -239,7 +239,7 @@ GUARDRAILS = (
     ),
     Guardrail(
         "below_the_floor_refers",
-        "A grade below the floor goes to a person.",
+        "A grade below the floor is referred to a person.",
         "低于准入等级转人工。",
         must_refer(
             lambda scenario: scenario.baseline_inputs["pd"] > scenario.ops.number(scenario.formula.policy.approval_pd)
@@ -248,10 +248,10 @@ GUARDRAILS = (
     ),
     Guardrail(
         "a_lacking_bound_refers",
-        "A bound that lacks its input goes to a person.",
+        "A bound without its input is referred to a person.",
         "缺少测算依据转人工。",
         must_refer(_lacks_input),
-        _describe("{answer} {limit} although a bound lacks its input"),
+        _describe("{answer} {limit} although a bound has no input"),
     ),
     Guardrail(
         "more_risk_never_raises",
@@ -263,11 +263,12 @@ GUARDRAILS = (
     ),
     Guardrail(
         "a_worse_grade_has_no_larger_budget",
-        "A worse grade never has the larger loss budget.",
+        "A worse grade never has a larger loss budget.",
         "等级更差，损失预算不会更大。",
         _budget_rises,
         lambda scenario: (
-            f"PD {format_value(scenario.baseline_inputs['pd'])} -> {format_value(scenario.variant_inputs['pd'])}: budget "
+            f"PD {format_value(scenario.baseline_inputs['pd'])} -> "
+            f"{format_value(scenario.variant_inputs['pd'])}: budget "
             f"{scenario.format_money(scenario.formula.grade_budget(scenario.baseline_inputs['pd']))} -> "
             f"{scenario.format_money(scenario.formula.grade_budget(scenario.variant_inputs['pd']))}"
         ),
@@ -275,7 +276,7 @@ GUARDRAILS = (
     ),
     Guardrail(
         "loss_budget_holds",
-        "The expected loss of the base limit keeps within the grade's budget.",
+        "The expected loss of the base limit stays within the grade's budget.",
         "基础额度的预期损失不超过等级预算。",
         lambda scenario, slack: expected_loss(scenario) > _loss_budget(scenario) + slack,
         _describe("expected loss {loss} a year with a budget of {budget}"),
@@ -299,7 +300,7 @@ GUARDRAILS = (
     ),
     Guardrail(
         "more_revenue_never_lowers",
-        "More revenue never lowers the limit, not at the edge of a stage either.",
+        "More revenue never lowers the limit, not even at the edge of a stage.",
         "营业收入更多，额度不会更低，跨阶段时亦然。",
         non_decreasing,
         describe_change,
@@ -324,7 +325,7 @@ GUARDRAILS = (
     ),
     Guardrail(
         "innovation_only_raises",
-        "Innovation never takes the revenue's bound below its plain multiple.",
+        "Innovation never lowers the bound of the revenue below its plain multiple.",
         "创新评分只会提高、不会降低收入倍数。",
         _revenue_bound_lowered,
         _describe("a base of {base}, below what the plain multiple of the revenue gives"),
@@ -358,7 +359,7 @@ GUARDRAILS = (
     ),
     Guardrail(
         "an_approval_has_money",
-        "An approved limit is no smaller than the minimum.",
+        "An approved limit is not below the minimum.",
         "批准的额度不低于最低额度。",
         lambda scenario, slack: scenario.all_of(
             scenario.ops.logical_not(scenario.baseline.referred),

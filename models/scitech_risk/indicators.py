@@ -1,4 +1,6 @@
-"""Read what a company's decision needs from an encoded row or from a batch: numbers, the share known, what is missing."""
+"""Read what a company's decision needs from an encoded row or from a batch: numbers, the share known, what is
+missing.
+"""
 
 from __future__ import annotations
 
@@ -107,7 +109,8 @@ class IndicatorReader:
 
 
 def has_unsound_books(inputs: Mapping[str, Any], ops: Any) -> Any:
-    """Whether the statements cannot be right: no assets, or an item larger than its total. Missing values prove nothing.
+    """Whether the statements cannot be right: no assets, or an item larger than its total. Missing values prove
+    nothing.
 
     Like a warning this is outside the formula and its proofs: it can refer to a person and changes no amount.
     """

@@ -141,7 +141,9 @@ def _remaining_reason(count: int, points: float) -> ScoreReason:
 
 
 def _reason_formatter(column: ColumnSchema) -> Callable[[Any, float], ScoreReason]:
-    """A function (value, points) -> reason for one indicator; everything that is equal for all applicants is precomputed."""
+    """A function (value, points) -> reason for one indicator; everything that is equal for all applicants is
+    precomputed.
+    """
     name, format_value = column.name, value_formatter(column)
     label, label_zh = column.label[:1].upper() + column.label[1:], column.label_zh
     missing_codes = {code for code in column.missing_codes}

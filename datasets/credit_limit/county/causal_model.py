@@ -78,7 +78,8 @@ class Households:
 
 
 def draw_villages(rng: Rng, params: CountyCausalParameters, sizes: np.ndarray) -> Villages:
-    """Draw villages. Ethnicity, religion and age depend on the village, and mildly on its wealth; conduct and leniency on
+    """Draw villages. Ethnicity, religion and age depend on the village, and mildly on its wealth; conduct and
+    leniency on
     neither.
     """
     village_count = len(sizes)

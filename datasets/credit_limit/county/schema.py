@@ -95,8 +95,8 @@ TABLE = TableSchema(
         # audit only, never scored
         ColumnSchema(name="sex", kind="category", role="audit", levels=("female", "male"), group="audit",
                en="sex", zh="性别"),
-        ColumnSchema(name="ethnicity", kind="category", role="audit", levels=("han", "she", "hui", "tujia", "miao", "other"),
-               group="audit", en="ethnicity", zh="民族"),
+        ColumnSchema(name="ethnicity", kind="category", role="audit", group="audit", en="ethnicity", zh="民族",
+               levels=("han", "she", "hui", "tujia", "miao", "other")),
         ColumnSchema(name="religion", kind="category", role="audit", group="audit", en="religion", zh="宗教信仰",
                levels=("none", "buddhist", "taoist", "christian", "muslim", "other")),
         ColumnSchema(name="health", kind="category", role="audit", levels=("good", "fair", "poor"), ordered=True,

@@ -24,7 +24,7 @@ self-assessment, small depositors show no deposits, the young have no appraisal;
 appraisal in the quarter before, less the part explained by its repayment record (least squares over villages), shrunk
 by empirical Bayes.
 
-Villages belong to towns of 64. Each town has its own random stream, so memory is bounded by one town, not by the county.
+Villages belong to towns of 64. Each town has its own random stream, so memory is bounded by one town.
 """
 
 from __future__ import annotations

@@ -135,7 +135,7 @@ def _validate_companies(companies: pl.DataFrame, file: str) -> tuple[list[FieldE
     if not rows.height:
         return [FieldError("company_id", "absent", "present in one row per company", "每家企业一行", None, file)], ""
     errors = [
-        FieldError("company_id", f"{company!r}, which an earlier row has too", "unique", "每家企业一行", row, file)
+        FieldError("company_id", f"{company!r}, which another row has too", "unique", "每家企业一行", row, file)
         for row, company, _ in rows.drop_nulls("company_id").filter(pl.col("company_id").is_duplicated()
         & ~pl.col("company_id").is_first_distinct()).iter_rows()
     ]  # fmt: skip
@@ -158,7 +158,7 @@ def _make_remarks(companies: pl.DataFrame, frames: Mapping[str, pl.DataFrame | N
     """Say which columns are missing and why, and which rows of links and invoices name no company of the register."""
     columns_by_file = {"history": MONTHLY_COLUMNS, "links": LINK_COLUMNS, "invoices": INVOICE_COLUMNS}
     remarks = [
-        Remark(f"no_{name}", f"The {name} file is absent or empty, so these columns are missing: {', '.join(missing_columns)}.",
+        Remark(f"no_{name}", f"The {name} file is absent or empty; missing columns: {', '.join(missing_columns)}.",
                f"缺少 {name} 文件或文件为空，以下指标缺失：{'、'.join(missing_columns)}。")
         for name, missing_columns in columns_by_file.items() if (frame := frames[name]) is None or not frame.height
     ]  # fmt: skip
@@ -175,7 +175,7 @@ def _make_remarks(companies: pl.DataFrame, frames: Mapping[str, pl.DataFrame | N
         unknown_count = 0 if frame is None else frame.filter(~is_known).height
         if frame is not None and unknown_count:
             share = f"{unknown_count:,} of {frame.height:,}"
-            en = f"Rows of {name} that name no company of the register: {share}. Check that ids are written the same way."
+            en = f"Rows of {name} that name no company of the register: {share}. Check how ids are written."
             zh = f"{name} 中有 {unknown_count:,} 行（共 {frame.height:,} 行）不涉及名录内企业，请核对编号写法。"
             remarks.append(Remark(f"{name}_of_strangers", en, zh))
     return tuple(remarks)

@@ -18,7 +18,9 @@ CAPITAL_STEPS = np.array(
 def observe_companies(
     rng: Rng, params: ZoneCausalParameters, firms: Companies, path: MonthlyPath, age: np.ndarray
 ) -> Values:
-    """The columns of COMPANIES. rng draws the same numbers whatever the month, so accounts move only as the months do."""
+    """The columns of COMPANIES. rng draws the same numbers whatever the month, so accounts move only as the months
+    do.
+    """
     n, normal = len(firms.age), rng.standard_normal
     t, m, s = firms.technology, firms.management, firms.size
     innovation_factor = np.where(firms.shell, 0.3, 1.0)  # a shell buys a patent or two

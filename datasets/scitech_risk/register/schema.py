@@ -157,8 +157,8 @@ TABLE = TableSchema(
         _flag("data_certificate", -1, _DATA, "data-resource holding certificate", "数据资源持有权证书"),
         _money("data_asset_value", -1, _DATA, "registered value of data assets", "数据资产登记价值"),
         # audit only, never scored
-        ColumnSchema(name="ownership", kind="category", role="audit", levels=("private", "state", "foreign"), group="audit",
-               en="ownership", zh="所有制"),
+        ColumnSchema(name="ownership", kind="category", role="audit", group="audit", en="ownership", zh="所有制",
+               levels=("private", "state", "foreign")),
         # outcome
         ColumnSchema(name="default_12m", role="target", low=0, high=1, integer=True, unit="0/1",
                en="default within 12 months", zh="12个月内违约"),

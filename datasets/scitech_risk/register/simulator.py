@@ -59,7 +59,7 @@ def simulate_zone(
 ) -> Frames:
     """Simulate a whole zone: the frames companies, history, links and invoices.
 
-    companies: their number at month 0. hiding: 0 to 1. month: 0 to MAX_SHIFT. Raises DataError as `simulate_blocks` does.
+    companies: their number at month 0. hiding: 0 to 1. month: 0 to MAX_SHIFT. Raises DataError.
     """
     frames_by_file: dict[str, list[pl.DataFrame]] = {}
     for block in simulate_blocks(companies, seed, hiding, month, params):

@@ -205,7 +205,9 @@ def _read_elements(
     depth: int,
     is_in_personal: bool = False,
 ) -> int:
-    """Read elements up to `end` or an item delimiter; return the offset after them. personal: all values are personal."""
+    """Read elements up to `end` or an item delimiter; return the offset after them. personal: all values are
+    personal.
+    """
     if depth > limits.depth:
         raise CheckAbortedError(slide_issue("too_many", what="nested DICOM sequences", found=depth, most=limits.depth))
     explicit = instance.syntax != IMPLICIT_SYNTAX

@@ -327,7 +327,9 @@ def _check_stored_bytes(
     counts: NDArray[np.uint64],
     unpacked_bytes: int,
 ) -> None:
-    """Check stored tiles. unpacked: decoded bytes of a tile. A tile with offset or length 0 is background, not stored."""
+    """Check stored tiles. unpacked: decoded bytes of a tile. A tile with offset or length 0 is background, not
+    stored.
+    """
     name = directory.name
     is_stored = (counts > 0) & (offsets > 0)
     if not is_stored.any():

@@ -1,1 +1,1 @@
-"""What is said of a company beside its PD: innovation score, shell gate, early warnings."""
+"""Assessments of a company besides its PD: innovation score, shell gate, early warnings."""

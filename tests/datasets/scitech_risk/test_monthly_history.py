@@ -171,9 +171,9 @@ def test_wrong_months_are_told_together():
         ]
     )
     said = faults(wrong, "A", "B", "C", "D", "E")
-    assert any("'A' a second time" in line for line in said)
+    assert any("'A', which another row has too" in line for line in said)
     assert any("'B' after a gap of 2" in line for line in said)
-    assert any("the last of 'C'" in line and "followed up to 2026-06" in line for line in said)
+    assert any("the last month of 'C'" in line and "followed by every month up to 2026-06" in line for line in said)
     assert any("2026-07 of 'D'" in line and "no later than the register's, 2026-06" in line for line in said)
     assert sum("'06/2026'" in line for line in said) == 2
     assert sum("'Z'" in line for line in said) == 1  # once a company

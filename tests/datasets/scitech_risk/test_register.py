@@ -167,8 +167,8 @@ def test_every_fault_of_every_file_is_told_together():
     for part in (
         "colour is not in the contract",
         "companies, row 1: revenue is -1",
-        "companies, row 3: company_id is 'A', which an earlier row has too; it must be unique",
-        "history, row 1: month is 2026-07 of 'A'; it must be no later than the register's, 2026-06",
+        "companies, row 3: company_id is 'A', which another row has too; it must be unique",
+        "history, row 1: month is 2026-07 of 'A'; it must be no later than the register's month, 2026-06",
         "history, row 2: company_id is 'Z'; it must be a company of the register",
         "links, row 1: kind is 'cousin'; it must be one of officer, address, owner",
         "invoices, row 1: buyer is missing",
@@ -189,7 +189,7 @@ def test_a_register_without_a_month_is_refused(as_of):
 
 
 def test_an_empty_register_is_refused():
-    assert "one row a company" in refusal(companies())
+    assert "one row per company" in refusal(companies())
 
 
 def test_a_column_that_is_computed_is_not_stated(folder):
@@ -198,7 +198,7 @@ def test_a_column_that_is_computed_is_not_stated(folder):
 
 def test_a_folder_without_companies_is_refused_with_what_to_do(tmp_path):
     with pytest.raises(
-        DataError, match=r"holds no companies\.parquet.*python -m datasets\.scitech_risk\.register\.simulator"
+        DataError, match=r"there is no companies\.parquet.*python -m datasets simulate register"
     ):
         reader.read(tmp_path)
 
@@ -206,7 +206,7 @@ def test_a_folder_without_companies_is_refused_with_what_to_do(tmp_path):
 def test_a_file_told_twice_is_refused(tmp_path):
     companies("A").write_csv(tmp_path / "companies.csv")
     companies("A").write_parquet(tmp_path / "companies.parquet")
-    with pytest.raises(DataError, match="holds both"):
+    with pytest.raises(DataError, match="contains both"):
         reader.read(tmp_path)
 
 

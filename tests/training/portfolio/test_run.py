@@ -273,7 +273,7 @@ def test_a_company_told_twice_is_refused(home, tmp_path):
     first_id = pl.col("company_id").first()
     twice = edit(home / "sound", tmp_path / "twice",
                  company_id=pl.when(pl.int_range(pl.len()) == 1).then(first_id).otherwise("company_id"))  # fmt: skip
-    assert "a second time" in refused(home, asked(home, "first", folder=twice))
+    assert "which another row has too" in refused(home, asked(home, "first", folder=twice))
 
 
 def test_without_a_champion_or_its_key_it_says_how_to_get_one(home, tmp_path):

@@ -87,7 +87,7 @@ def test_attention_finds_abnormal_cells_among_normal_ones(cells, embeddings):
             marks.append(cells.label2[chosen])
         return bags, np.arange(count) % 2, marks
 
-    _, learn, judge = next(cells.held_out())
+    _, learn, judge = next(cells.cross_validation_folds())
     model = attention_pooling.fit_attention(*deal(learn, 150)[:2], AttentionConfig(epochs=8))
     bags, labels, marks = deal(judge, 100)
     with torch.inference_mode():

@@ -255,7 +255,7 @@ def test_everything_wrong_with_a_register_is_told_together_and_nothing_of_it_is_
     with pytest.raises(InvalidTableError) as refused:
         load(settings, folder, policy)
     text = str(refused.value)
-    assert "a second time" in text
+    assert "which another row has too" in text
     assert "2026-09" in text
     assert "revenue is" in text
     assert not settings.paths.store.exists()
