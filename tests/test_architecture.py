@@ -44,6 +44,7 @@ LAYERS = {
         ("trees",),
         ("policy",),
         ("bundle",),
+        ("bundle_archive",),
         ("credit_limit", "scitech_risk", "pathology"),
     ),
     "training": (
