@@ -89,9 +89,9 @@ def test_a_changed_file_is_refused(tmp_path):
 
 
 def test_the_shipped_readme_states_the_digest_and_the_licence():
-    told = (taiwan.SAMPLES_DIR / "README.md").read_text()
-    assert external_files.file_sha256(taiwan.SAMPLES_DIR / taiwan.FILE) in told
-    assert "CC BY 4.0" in told
+    output = (taiwan.SAMPLES_DIR / "README.md").read_text()
+    assert external_files.file_sha256(taiwan.SAMPLES_DIR / taiwan.FILE) in output
+    assert "CC BY 4.0" in output
 
 
 @data

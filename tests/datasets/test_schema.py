@@ -36,13 +36,13 @@ def test_all_faults_of_a_file_are_told_together(tmp_path):
     )
     with pytest.raises(InvalidTableError) as caught:
         table_schema.read_table(path, CREDIT)
-    told = {(fault.row, fault.field) for fault in caught.value.errors}
-    assert told == {
+    output = {(fault.row, fault.field) for fault in caught.value.errors}
+    assert output == {
         (None, "incmoe"),
         *((1, "income"), (2, "months"), (2, "grade"), (3, "income"), (3, "months"), (3, "bad")),
         *((4, "income"), (4, "months"), (4, "bad")),
     }
-    assert caught.value.total == len(told)
+    assert caught.value.total == len(output)
 
 
 def test_a_fault_says_where_what_was_found_and_what_was_needed(tmp_path):
@@ -68,9 +68,9 @@ def test_an_absent_column_is_a_fault_only_where_it_is_required(tmp_path):
 
 def test_many_faults_are_counted_in_full_and_kept_in_part():
     frame = pl.DataFrame({"income": [-1.0] * 3 * MAX_ERRORS, "bad": [0] * 3 * MAX_ERRORS})
-    _, kept, total = table_schema.validate(frame, CREDIT)
-    assert (len(kept), total) == (MAX_ERRORS, 3 * MAX_ERRORS)
-    message = str(InvalidTableError(kept, total))
+    _, retained, total = table_schema.validate(frame, CREDIT)
+    assert (len(retained), total) == (MAX_ERRORS, 3 * MAX_ERRORS)
+    message = str(InvalidTableError(retained, total))
     assert message.count("income is") == MAX_LISTED_ERRORS
     assert f"{total - MAX_LISTED_ERRORS:,} more" in message
 
@@ -154,9 +154,9 @@ def test_a_header_without_rows_is_an_empty_table(tmp_path):
     assert table_schema.read_table(written(tmp_path, "a.csv", "income,bad\n"), CREDIT).height == 0
 
 
-@pytest.mark.parametrize("found", [True, [1], {"a": 1}, b"1", "1e999"])
-def test_a_value_of_a_wrong_kind_is_a_fault_and_never_a_crash(found):
-    frame = pl.DataFrame({"income": [found], "grade": [found], "note": [found], "bad": [0]})
+@pytest.mark.parametrize("result", [True, [1], {"a": 1}, b"1", "1e999"])
+def test_a_value_of_a_wrong_kind_is_a_fault_and_never_a_crash(result):
+    frame = pl.DataFrame({"income": [result], "grade": [result], "note": [result], "bad": [0]})
     _, faults, _ = table_schema.validate(frame, CREDIT)
     assert {"income", "grade"} <= {fault.field for fault in faults}
     assert all("\n" not in str(fault) for fault in faults)

@@ -98,10 +98,10 @@ def test_villages_differ_in_who_lives_there(people):
 
 
 def test_the_unreliable_inflate_their_own_score_more(people):
-    told = people.select("self_score", "true_reliability").drop_nulls()
-    honest = CountyCausalParameters().mean_points + 7.0 * told["true_reliability"]
-    inflation = (told["self_score"] - honest).to_numpy()
-    low = told["true_reliability"].to_numpy() < 0
+    output = people.select("self_score", "true_reliability").drop_nulls()
+    honest = CountyCausalParameters().mean_points + 7.0 * output["true_reliability"]
+    inflation = (output["self_score"] - honest).to_numpy()
+    low = output["true_reliability"].to_numpy() < 0
     assert inflation[low].mean() > inflation[~low].mean() + 1
 
 
@@ -126,11 +126,11 @@ def test_its_own_truth_is_found_when_it_is_declared_an_indicator(people):
     columns = tuple(
         column.model_copy(update={"role": "indicator"}) if column.role == "leak" else column for column in TABLE.columns
     )
-    found = {
+    result = {
         leak.column
         for leak in leakage.find_leaks(people, TABLE.model_copy(update={"columns": columns}), max_rows=20_000)
     }
-    assert found == {"months_in_arrears_after", "true_pd"}
+    assert result == {"months_in_arrears_after", "true_pd"}
 
 
 def test_its_indicators_are_no_leaks(people):
@@ -170,9 +170,9 @@ def test_nothing_is_left_behind_when_writing_fails(tmp_path):
 def test_the_command_says_simulated(tmp_path):
     out = tmp_path / "county_simulated.parquet"
     command = [sys.executable, "-m", "datasets", "simulate", "county", "--households", "300", "--out", str(out)]
-    said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    assert said.startswith("SIMULATED")
-    assert "300 households" in said
+    message = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert message.startswith("SIMULATED")
+    assert "300 households" in message
 
 
 @pytest.mark.parametrize("column", TABLE.columns, ids=lambda column: column.name)

@@ -45,10 +45,10 @@ def test_a_simulated_table_says_so_and_its_rows_are_read_through_the_metadata(tm
 
 
 @pytest.mark.parametrize(
-    ("asked", "said"),
+    ("requested", "message"),
     [(["county"], "--file"), (["nobody"], "Known"), (["county", "--file", "/nowhere.csv"], "no such file")],
 )
-def test_what_cannot_be_described_is_told(asked, said):
-    refused = CliRunner().invoke(app, ["croissant", *asked])
+def test_what_cannot_be_described_is_told(requested, message):
+    refused = CliRunner().invoke(app, ["croissant", *requested])
     assert refused.exit_code == 1
-    assert said in refused.stderr
+    assert message in refused.stderr

@@ -32,12 +32,12 @@ def test_herlev_holds_the_cells_of_its_manifest(cells):
 
 
 def test_no_source_of_cells_is_on_both_sides_of_a_fold(cells):
-    held = []
+    holdout = []
     for _, learn, judge in cells.cross_validation_folds():
         assert not set(cells.groups[learn]) & set(cells.groups[judge])
         assert set(cells.label7[judge]) == set(range(7))
-        held.append(judge)
-    assert sorted(np.concatenate(held)) == list(range(734))
+        holdout.append(judge)
+    assert sorted(np.concatenate(holdout)) == list(range(734))
 
 
 def test_every_cell_has_a_nucleus_and_a_cytoplasm(cells):

@@ -135,10 +135,10 @@ def test_links_and_invoices_of_nobody_in_the_register_are_remarked_on():
     """Ids written in another way would disarm the gate without a word."""
     links = pl.DataFrame({"company_id": ["a", "A", "B "], "kind": ["officer"] * 3, "party": ["P", "P", "P"]})
     invoices = pl.DataFrame({"seller": ["a", "A"], "buyer": ["b", "x"], "amount": [1.0, 2.0]})
-    told = {one.code: one for one in assembled(companies("A", "B"), links=links, invoices=invoices).remarks}
-    assert "2 of 3" in told["links_of_strangers"].en
-    assert "1 of 2" in told["invoices_of_strangers"].en
-    assert told["links_of_strangers"].zh
+    output = {one.code: one for one in assembled(companies("A", "B"), links=links, invoices=invoices).remarks}
+    assert "2 of 3" in output["links_of_strangers"].en
+    assert "1 of 2" in output["invoices_of_strangers"].en
+    assert output["links_of_strangers"].zh
 
 
 def test_a_company_without_a_history_has_no_months_and_a_remark():
@@ -158,7 +158,7 @@ def test_zero_assets_and_zero_sales_give_no_ratio_and_not_an_infinite_one():
 
 
 def test_every_fault_of_every_file_is_told_together():
-    said = refusal(
+    message = refusal(
         companies("A", "B", "A", revenue=[-1.0, 2.0, 3.0], colour=["red"] * 3),
         history=pl.DataFrame({"company_id": ["A", "Z"], "month": ["2026-07", MONTH]}),
         links=pl.DataFrame({"company_id": ["A"], "kind": ["cousin"], "party": ["p"]}),
@@ -174,7 +174,7 @@ def test_every_fault_of_every_file_is_told_together():
         "invoices, row 1: buyer is missing",
         "invoices, row 1: amount is -3",
     ):
-        assert part in said
+        assert part in message
 
 
 def test_months_that_differ_within_a_register_are_faults():
@@ -197,9 +197,7 @@ def test_a_column_that_is_computed_is_not_stated(folder):
 
 
 def test_a_folder_without_companies_is_refused_with_what_to_do(tmp_path):
-    with pytest.raises(
-        DataError, match=r"there is no companies\.parquet.*python -m datasets simulate register"
-    ):
+    with pytest.raises(DataError, match=r"there is no companies\.parquet.*python -m datasets simulate register"):
         reader.read(tmp_path)
 
 

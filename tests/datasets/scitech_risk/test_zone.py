@@ -31,7 +31,7 @@ def shells(made: Register) -> pl.DataFrame:
     return made.frame.filter(is_shell=1)
 
 
-def found(frame: pl.DataFrame, flag: pl.Expr) -> float:
+def result(frame: pl.DataFrame, flag: pl.Expr) -> float:
     """Share of the rows that a flag marks; unknown is not marked."""
     return float(frame.select(flag.fill_null(False).mean()).item())
 
@@ -45,8 +45,8 @@ def test_the_same_seed_gives_the_same_zone_and_another_seed_another():
 def test_blocks_one_below_the_other_are_the_zone():
     parts = list(simulate_blocks(BLOCK_SIZE + 500, 5))
     assert [part["companies"].height for part in parts] == [BLOCK_SIZE, 500]
-    whole = simulate_zone(BLOCK_SIZE + 500, 5)
-    assert all(pl.concat([part[name] for part in parts]).equals(whole[name]) for name in schema.FILES)
+    complete = simulate_zone(BLOCK_SIZE + 500, 5)
+    assert all(pl.concat([part[name] for part in parts]).equals(complete[name]) for name in schema.FILES)
 
 
 @pytest.mark.parametrize("companies", [1, 2, 3, 9, 50, 400])
@@ -108,11 +108,11 @@ def test_research_goes_with_the_stage(honest):
 
 def test_the_books_hang_together(made):
     frame = made.frame.drop_nulls(["cash", "receivables", "current_assets", "total_assets", "total_liabilities"])
-    assert found(frame, pl.col("cash") + pl.col("receivables") <= pl.col("current_assets") + 0.2) == 1
-    assert found(frame, pl.col("current_assets") <= pl.col("total_assets") + 0.2) == 1
-    assert found(frame, pl.col("current_liabilities") <= pl.col("total_liabilities") + 0.2) == 1
-    assert found(made.frame, pl.col("paid_in_capital") <= pl.col("registered_capital") + 0.2) > 0.85
-    assert found(made.frame, pl.col("pct_filings") <= pl.col("invention_patents")) == 1
+    assert result(frame, pl.col("cash") + pl.col("receivables") <= pl.col("current_assets") + 0.2) == 1
+    assert result(frame, pl.col("current_assets") <= pl.col("total_assets") + 0.2) == 1
+    assert result(frame, pl.col("current_liabilities") <= pl.col("total_liabilities") + 0.2) == 1
+    assert result(made.frame, pl.col("paid_in_capital") <= pl.col("registered_capital") + 0.2) > 0.85
+    assert result(made.frame, pl.col("pct_filings") <= pl.col("invention_patents")) == 1
 
 
 def test_the_months_are_those_of_the_books(made):
@@ -148,8 +148,8 @@ def test_shells_are_rare_and_nothing_foretells_their_default(made, shells):
     ids=str,
 )
 def test_each_flag_marks_shells_more_often_and_some_honest_companies_too(honest, shells, flag):
-    assert found(shells, flag) > 0.2
-    assert 0.0003 < found(honest, flag) < 0.15 * found(shells, flag)
+    assert result(shells, flag) > 0.2
+    assert 0.0003 < result(honest, flag) < 0.15 * result(shells, flag)
 
 
 def test_a_crowded_address_condemns_nobody(made):
@@ -166,7 +166,7 @@ def test_the_better_shells_hide_the_fewer_marks_they_bear():
         flags = {
             name: pl.col(name) == 0 if name == "insured_staff" else pl.col(name) >= at for name, at in marks.items()
         }
-        rates.append([found(frame, flag) for flag in flags.values()])
+        rates.append([result(frame, flag) for flag in flags.values()])
     for open_, half, hidden in zip(*rates, strict=True):
         assert open_ > half > hidden
 
@@ -233,6 +233,6 @@ def test_the_command_says_simulated(tmp_path):
         "--out",
         str(tmp_path / "zone"),
     ]
-    said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    assert said.startswith("SIMULATED")
-    assert "200 companies" in said
+    message = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert message.startswith("SIMULATED")
+    assert "200 companies" in message

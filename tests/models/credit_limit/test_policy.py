@@ -40,17 +40,17 @@ def test_an_unknown_key_is_told_with_the_nearest_known_one():
 
 
 def test_an_unknown_key_deep_inside_is_told_by_its_place():
-    found = faults(("loss_budget = 2_200", "loss_budget = 2_200\nbudget = 3"))
-    assert found == ["risk.grades.2.budget is not a known key; did you mean 'loss_budget'?"]
+    result = faults(("loss_budget = 2_200", "loss_budget = 2_200\nbudget = 3"))
+    assert result == ["risk.grades.2.budget is not a known key; did you mean 'loss_budget'?"]
 
 
 def test_all_faults_are_told_together():
-    found = faults(("cap = 300_000", 'cap = "much"'), ("lgd = 0.60", "lgd = true"), ("span = 30", ""))
-    assert [fault.split()[0] for fault in found] == ["product.cap", "risk.lgd", "conduct.span"]
+    result = faults(("cap = 300_000", 'cap = "much"'), ("lgd = 0.60", "lgd = true"), ("span = 30", ""))
+    assert [fault.split()[0] for fault in result] == ["product.cap", "risk.lgd", "conduct.span"]
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "said"),
+    ("old", "new", "message"),
     [
         ("u = 0.20", "u = 0.51", "u is 0.51; it must be 0.50 or less"),
         ("self_weight = 0.05", "self_weight = 0.11", "self_weight is 0.11; it must be 0.10 or less"),
@@ -60,14 +60,14 @@ def test_all_faults_are_told_together():
         ("legal_cap = 500_000", "legal_cap = 200_000", "cap 300000 must not be above legal_cap 200000"),
     ],
 )
-def test_a_policy_that_breaks_a_rail_is_refused_but_can_be_shown_to_the_checker(old, new, said):
+def test_a_policy_that_breaks_a_rail_is_refused_but_can_be_shown_to_the_checker(old, new, message):
     (fault,) = faults((old, new))
-    assert said in fault
+    assert message in fault
     assert isinstance(Policy.load(changed((old, new)), enforce_guardrails=False), Policy)
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "said"),
+    ("old", "new", "message"),
     [
         ('floor_grade = "E"', 'floor_grade = "F"', "floor_grade 'F' must be one of"),
         ("pd_up_to = 1.0", "pd_up_to = 0.9", "end at 1"),
@@ -80,9 +80,9 @@ def test_a_policy_that_breaks_a_rail_is_refused_but_can_be_shown_to_the_checker(
         ('currency = "CNY"', 'currency = "yuan"', "^[A-Z]{3}$"),
     ],
 )
-def test_a_policy_that_makes_no_sense_is_refused_with_and_without_rails(old, new, said):
+def test_a_policy_that_makes_no_sense_is_refused_with_and_without_rails(old, new, message):
     (fault,) = faults((old, new))
-    assert said in fault
+    assert message in fault
     with pytest.raises(PolicyError):
         Policy.load(changed((old, new)), enforce_guardrails=False)
 

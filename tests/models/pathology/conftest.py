@@ -29,8 +29,8 @@ def colon_tiles():
 
     if "YUHENG_DATA" not in os.environ:
         pytest.skip("YUHENG_DATA is not set: the tiles are not shipped")
-    found = colon.read().images
-    return np.stack([np.asarray(Image.fromarray(tile).resize((SIDE, SIDE))) for tile in found])
+    result = colon.read().images
+    return np.stack([np.asarray(Image.fromarray(tile).resize((SIDE, SIDE))) for tile in result])
 
 
 @pytest.fixture(scope="session")

@@ -35,12 +35,12 @@ def test_an_unknown_key_is_told_with_the_nearest_known_one():
 
 
 def test_all_faults_are_told_together():
-    found = faults(("cap = 30_000_000", 'cap = "much"'), ("lgd = 0.60", "lgd = true"), ("least_cover = 1.30", ""))
-    assert [fault.split()[0] for fault in found] == ["product.cap", "risk.lgd", "bounds.least_cover"]
+    result = faults(("cap = 30_000_000", 'cap = "much"'), ("lgd = 0.60", "lgd = true"), ("least_cover = 1.30", ""))
+    assert [fault.split()[0] for fault in result] == ["product.cap", "risk.lgd", "bounds.least_cover"]
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "said"),
+    ("old", "new", "message"),
     [
         ("innovation_uplift = 0.50", "innovation_uplift = -0.10", "innovation may only raise"),
         ("loss_budget = 30_000", "loss_budget = 600_000", "must never rise as the grade gets worse"),
@@ -56,14 +56,14 @@ def test_all_faults_are_told_together():
         ("at_most = 0\n", "at_least = 50\n", "the opposite is no evidence of a shell"),
     ],
 )
-def test_a_policy_that_breaks_a_rail_is_refused_but_can_be_shown_to_the_checker(old, new, said):
+def test_a_policy_that_breaks_a_rail_is_refused_but_can_be_shown_to_the_checker(old, new, message):
     (fault,) = faults((old, new))
-    assert said in fault
+    assert message in fault
     assert isinstance(Policy.load(changed((old, new)), enforce_guardrails=False), Policy)
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "said"),
+    ("old", "new", "message"),
     [
         ('floor_grade = "B"', 'floor_grade = "C"', "floor_grade 'C' must be one of"),
         ("pd_up_to = 0.06", "pd_up_to = 0.01", "must rise from the best grade"),
@@ -86,8 +86,8 @@ def test_a_policy_that_breaks_a_rail_is_refused_but_can_be_shown_to_the_checker(
         ('source = "owners"', 'source = "gossip"', "'gossip'"),
     ],
 )
-def test_a_policy_that_makes_no_sense_is_refused_with_and_without_rails(old, new, said):
+def test_a_policy_that_makes_no_sense_is_refused_with_and_without_rails(old, new, message):
     (fault,) = faults((old, new))
-    assert said in fault
+    assert message in fault
     with pytest.raises(PolicyError):
         Policy.load(changed((old, new)), enforce_guardrails=False)

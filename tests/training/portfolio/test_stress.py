@@ -132,7 +132,7 @@ def test_a_wrong_config_is_refused_with_the_nearest_known_name(tmp_path):
     assert "did you mean 'revenue'" in refused(tmp_path, head + '[[shocks.effects]]\ncolumn = "revenu"\n')
     assert "'margin' is no stated number" in refused(tmp_path, head + '[[shocks.effects]]\ncolumn = "margin"\n')
     assert "did you mean 'software'" in refused(tmp_path, head + 'trade = "softwares"\n')
-    assert "share goes with one of" in refused(tmp_path, head + '[[shocks.effects]]\ncolumn = "revenue"\nshare = 0.1\n')
+    assert "share needs exactly one of" in refused(tmp_path, head + '[[shocks.effects]]\ncolumn = "revenue"\nshare = 0.1\n')
     assert "a code of its own" in refused(tmp_path, head + head)
 
 
