@@ -1,6 +1,6 @@
-"""The sources of data by product; a fourth product adds one line.
+"""Find a source of tabular data by its name; a new product adds one line.
 
-module = source("taiwan")      # its TABLE, `read(folder=None)` and `sample(rows, seed)`
+module = load_source("taiwan")      # has TABLE, read(folder=None) and sample(rows, seed)
 """
 
 from __future__ import annotations
@@ -8,8 +8,7 @@ from __future__ import annotations
 import importlib
 from types import ModuleType
 
-from datasets.errors import DataError
-from datasets.schema import did_you_mean
+from datasets.errors import DataError, did_you_mean
 
 PRODUCTS = {
     "credit_limit": "datasets.credit_limit.catalog",
@@ -18,20 +17,21 @@ PRODUCTS = {
 
 
 def source_modules(product: str | None = None) -> dict[str, str]:
-    """Each source's module, of one product or of all."""
+    """Source name -> module, for one product or for all."""
     products = [product] if product else list(PRODUCTS)
     return {
         name: module
-        for name_of_product in products
-        for name, module in importlib.import_module(PRODUCTS[name_of_product]).SOURCES.items()
+        for product_name in products
+        for name, module in importlib.import_module(PRODUCTS[product_name]).SOURCES.items()
     }
 
 
 def load_source(name: str, product: str | None = None) -> ModuleType:
-    """Raises DataError for a name that no source has."""
+    """The module of a source. Raises DataError for an unknown name."""
     modules = source_modules(product)
     if name not in modules:
         raise DataError(
-            f"{name!r} is no source of data{did_you_mean(name, list(modules))}. Known: {', '.join(modules)}; or name a file."
+            f"{name!r} is not a data source{did_you_mean(name, list(modules)) or '.'} "
+            f"Known sources: {', '.join(modules)}. Give one of them, or the path of a file."
         )
     return importlib.import_module(modules[name])

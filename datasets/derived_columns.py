@@ -1,6 +1,6 @@
-"""Indicators made from others by plain arithmetic, the same to the last bit for one applicant and for a million.
+"""Compute indicators from others by plain arithmetic, with the same bits for one applicant and for a batch.
 
-A derived indicator is missing where any of its parts is. Sums run from left to right in float64 in both forms.
+A derived indicator is missing if any of its operands is. Both forms sum from left to right in float64.
 """
 
 from __future__ import annotations
@@ -14,18 +14,17 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, model_validator
 
 FloatArray = NDArray[np.float64]
-MAX_VALUE = 3.0e38  # a little under float32's largest: what lies beyond would reach the model as infinity
+MAX_VALUE = 3.0e38  # slightly below the largest float32: larger values would reach the model as infinity
 T = TypeVar("T", float, FloatArray)
 
 
 class DerivedFormula(BaseModel):
-    """One formula over columns that stand before it, `of` (and `by`) being their names.
+    """A formula over earlier columns, named in `of` (and `by`).
 
     sum, mean, max, min: over `of`
-    ratio: sum of `of` / sum of `by`; missing where the latter is not above 0, or so little that the ratio is not finite
-           to a model
-    difference: first less second          count: how many of `of` are above `over`
-    at_least, at_most: the one column of `of`, no lower or no higher than `over`
+    ratio: sum of `of` / sum of `by`; missing if the latter is not above 0, or so small that the ratio exceeds float32
+    difference: the first less the second          count: how many of `of` are above `over`
+    at_least, at_most: the one column of `of`, raised or lowered to `over`
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -38,13 +37,13 @@ class DerivedFormula(BaseModel):
     @model_validator(mode="after")
     def _validate_operands(self) -> DerivedFormula:
         if not self.of:
-            raise ValueError(f"{self.op} needs at least one column in `of`")
+            raise ValueError(f"`of` is empty; {self.op} needs at least one column in it")
         if (self.op == "ratio") != bool(self.by):
-            raise ValueError("`by` goes with ratio, and ratio needs it")
+            raise ValueError("`by` must be given for ratio, and for ratio only")
         if self.op == "difference" and len(self.of) != 2:
-            raise ValueError(f"difference is of two columns; {len(self.of)} are named")
+            raise ValueError(f"`of` names {len(self.of)} columns; difference needs two")
         if self.op in ("at_least", "at_most") and len(self.of) != 1:
-            raise ValueError(f"{self.op} is of one column; {len(self.of)} are named")
+            raise ValueError(f"`of` names {len(self.of)} columns; {self.op} needs one")
         return self
 
     @property
@@ -79,7 +78,7 @@ class DerivedFormula(BaseModel):
         return ratio if abs(ratio) <= MAX_VALUE else math.nan
 
     def compute_batch(self, operands: Sequence[FloatArray], divisors: Sequence[FloatArray] = ()) -> FloatArray:
-        """The values for many rows, each part (rows,)."""
+        """The values for a batch; each operand is (rows,)."""
         missing = np.logical_or.reduce([np.isnan(operand) for operand in (*operands, *divisors)])
         with np.errstate(all="ignore"):
             match self.op:

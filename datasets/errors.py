@@ -1,16 +1,17 @@
-"""What is wrong with a table, said once, for a person: where, what was found, what was needed."""
+"""The errors of tables and files: where, what was found, what was expected, and what to do."""
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-MAX_LISTED_ERRORS = 20  # faults spelled out in a message; the rest are counted
+MAX_LISTED_ERRORS = 20  # errors listed in a message; the rest are counted
 
 
 @dataclass(frozen=True, slots=True)
 class FieldError:
-    """One value that breaks its contract. `row` counts from 1 below the header; None where no single row is meant."""
+    """One value that breaks its contract. row: counted from 1 below the header; None if it concerns no single row."""
 
     field: str
     actual: str
@@ -20,10 +21,12 @@ class FieldError:
     file: str | None = None
 
     def __str__(self) -> str:
+        """The error in English, as one sentence."""
         terminator = "" if self.expected.endswith("?") else "."
         return f"{self._location('row')}: {self.field} is {self.actual}; it must be {self.expected}{terminator}"
 
     def zh(self) -> str:
+        """The error in Chinese, as one sentence."""
         return f"{self._location('行')}：{self.field} 为 {self.actual}；应为{self.expected_zh}。"
 
     def _location(self, row_label: str) -> str:
@@ -32,16 +35,16 @@ class FieldError:
 
 
 class DataError(ValueError):
-    """Base of what this room refuses.
+    """Base of the errors about data.
 
     DataError
-    ├── Faults         values break the contract: correct the rows
-    └── Unreadable     the file is not what it says it is: send another
+    ├── InvalidTableError        values break the contract: correct the rows
+    └── UnreadableFileError      the file is not what it claims to be: send another
     """
 
 
-class ValidationErrors(DataError):
-    """All the faults of one table together. `total` may exceed `len(faults)`, which is capped."""
+class InvalidTableError(DataError):
+    """All errors of one table. total: their number, which may exceed that of the listed errors."""
 
     def __init__(self, errors: Sequence[FieldError], total: int | None = None):
         self.errors = tuple(errors)
@@ -53,4 +56,10 @@ class ValidationErrors(DataError):
 
 
 class UnreadableFileError(DataError):
-    """The file as a whole cannot be read."""
+    """A file that cannot be read at all."""
+
+
+def did_you_mean(name: str, candidates: list[str]) -> str:
+    """'; did you mean ...?' with the nearest candidate, or an empty text if none is near."""
+    matches = difflib.get_close_matches(name, candidates, n=1)
+    return f"; did you mean {matches[0]!r}?" if matches else ""

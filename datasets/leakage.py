@@ -1,15 +1,15 @@
-"""Looks for columns that know the outcome, before a model learns from them.
+"""Find columns that reveal the outcome, before a model learns from them.
 
-    for leak in find(frame, TABLE): print(leak.column, leak.why)
+    for leak in find_leaks(frame, TABLE): print(leak.column, leak.reason)
 
-A leak is suspected where one column alone
+A leak is suspected if one column alone
 - explains the target better than an honest indicator does (cross-fitted AUC of its values; ExternalRiskEstimate reaches
   .75 on HELOC, revolving utilisation .78 on Give Me Some Credit, one ratio .79 on the Polish bankruptcies);
-- tells it by its form and not by its size: present or missing, a multiple of 12 or not (a loan's term that was cut
-  short on the day it failed), at equal size;
-- has a side on which there is but one outcome: a date that only bad rows have;
+- reveals it by the form of its values, at equal size: present or missing, a multiple of 12 or not (the term of a loan
+  that ended on the day it failed);
+- has a subset of values with only one outcome, such as a date that only bad rows have;
 - is itself a forecast: its values are the rates of default;
-or where ids or the order of the rows follow the outcome. It warns; a person decides.
+or if ids or the order of the rows follow the outcome. This is a warning; a person decides.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ BINS, FOLDS = 40, 5
 
 @dataclass(frozen=True)
 class Leak:
-    """auc: what the suspected part of the column reaches alone; why: a sentence."""
+    """auc: of the suspected property alone. reason: a sentence."""
 
     column: str
     auc: float
@@ -38,11 +38,11 @@ class Leak:
 
 @dataclass(frozen=True)
 class LeakageThresholds:
-    """value_auc: an indicator's values; form_auc: its form alone; id_auc: ids and the order of the rows.
+    """value_auc: of an indicator's values. form_auc: of their form alone. id_auc: of ids and the order of the rows.
 
     forecast_auc, forecast_error: a forecast separates at least so well, and misses the rates of ten bins by at most
-    this share of their spread. one_sided: the outcome's rate on a side that has but one; expected: how many of the
-    other outcome that side would hold by chance, so that a few rows do not accuse anyone.
+    this share of their spread. one_sided_rate: rate of an outcome in a subset with only one outcome. min_expected_rows:
+    number of rows of the other outcome that such a subset would contain by chance, so that a few rows raise no alarm.
     """
 
     value_auc: float = 0.85
@@ -57,9 +57,9 @@ class LeakageThresholds:
 def find_leaks(
     frame: pl.DataFrame, table: TableSchema, thresholds: LeakageThresholds | None = None, max_rows: int = 50_000
 ) -> list[Leak]:
-    """Suspected leaks among indicators, ids and the order of the rows, the strongest first, one to a column.
+    """Suspected leaks among indicators, ids and the order of the rows, the strongest first, at most one per column.
 
-    `most_rows` are looked at, drawn with a fixed seed. A column already declared a leak is not looked at.
+    At most `max_rows` rows are examined, drawn with a fixed seed. Columns declared as leaks are not examined.
     """
     thresholds = thresholds or LeakageThresholds()
     frame = frame.with_row_index(ROW_ORDER).filter(pl.col(table.target.name).is_not_null())
@@ -84,7 +84,7 @@ def find_leaks(
         auc = _order_auc(frame[name], y)
         if auc >= thresholds.id_auc:
             leaks.append(
-                Leak(name, auc, f"it follows the outcome (AUC {auc:.3f}): the rows were numbered or sorted by it.")
+                Leak(name, auc, f"it follows the outcome (AUC {auc:.3f}): rows were numbered or sorted by the outcome.")
             )
     return sorted(leaks, key=lambda leak: -leak.auc)
 
@@ -97,7 +97,7 @@ def _indicator_leaks(
     auc = _pattern_auc(missing, y)
     if auc >= thresholds.form_auc:
         detail = f"{y[~missing].mean():.1%} bad where present, {y[missing].mean():.1%} where missing"
-        yield Leak(name, auc, f"being filled in tells the outcome: {detail}. Is it written only afterwards?")
+        yield Leak(name, auc, f"whether it is present reveals the outcome: {detail}. Is it recorded only afterwards?")
     for description, mask in _value_subsets(series, missing):
         rate, overall_rate = float(y[mask].mean()), float(y.mean())
         mostly_bad = (
@@ -115,7 +115,7 @@ def _indicator_leaks(
     if codes is not None:
         auc = _cross_fitted_auc(codes, y)
         if auc >= thresholds.value_auc:
-            yield Leak(name, auc, f"alone it reaches AUC {auc:.3f}: a copy of the outcome, or made from it?")
+            yield Leak(name, auc, f"alone it reaches AUC {auc:.3f}. Is it a copy of the outcome, or computed from it?")
     if column.kind == "number":
         values = series.cast(pl.Float64).fill_null(np.nan).to_numpy()
         yield from _form_leaks(name, values, y, thresholds)
@@ -123,7 +123,7 @@ def _indicator_leaks(
 
 
 def _value_subsets(series: pl.Series, missing: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
-    """The parts of a column that may hold but one outcome."""
+    """Subsets of a column's rows that may have only one outcome: (description, mask)."""
     if missing.any():
         yield "missing", missing
         yield "present", ~missing
@@ -135,7 +135,9 @@ def _value_subsets(series: pl.Series, missing: np.ndarray) -> Iterator[tuple[str
 
 
 def _form_leaks(name: str, values: np.ndarray, y: np.ndarray, thresholds: LeakageThresholds) -> Iterator[Leak]:
-    """Multiples of a round number against all others, at equal size; zero is left out. The one that tells most."""
+    """Compare multiples of a round number with all other values of equal size, without zeros; yield the strongest
+    leak.
+    """
     usable = np.isfinite(values) & (values != 0)
     x, outcome = values[usable], y[usable]
     if not len(x):
@@ -158,9 +160,9 @@ def _form_leaks(name: str, values: np.ndarray, y: np.ndarray, thresholds: Leakag
             )
             unit = f"a multiple of {step}" if is_integer else "a whole number"
             leaks.append(
-                Leak(name, auc, f"being {unit} tells the outcome at equal size: {detail}. Did the outcome set it?")
+                Leak(name, auc, f"being {unit} reveals the outcome at equal size: {detail}. Was it set by the outcome?")
             )
-    if leaks:  # a term that is no multiple of 12 is none of 84 either
+    if leaks:  # what is not a multiple of 12 is not one of 84 either
         yield max(leaks, key=lambda leak: leak.auc)
 
 
@@ -175,11 +177,11 @@ def _forecast_leaks(name: str, values: np.ndarray, y: np.ndarray, thresholds: Le
     spread = np.abs(rates - outcome.mean()).mean()
     auc = _auc(x, outcome)
     if auc >= thresholds.forecast_auc and np.abs(rates - means).mean() <= thresholds.forecast_error * spread:
-        yield Leak(name, auc, f"its values are the rates of default (AUC {auc:.3f}): is it another model's forecast?")
+        yield Leak(name, auc, f"its values are the rates of default (AUC {auc:.3f}). Is it another model's forecast?")
 
 
 def _bin_codes(series: pl.Series, column: ColumnSchema) -> np.ndarray | None:
-    """(rows,) bin numbers, missing apart: quantiles of a number, else values; None where most rows differ."""
+    """Bin numbers, (rows,), with a bin for missing: quantiles of a number, else values; None if most values differ."""
     if column.kind != "number":
         return series.rank("dense").fill_null(0).to_numpy() if series.n_unique() <= 0.05 * series.len() + 50 else None
     return _quantile_bins(series.cast(pl.Float64).fill_null(np.nan).to_numpy())
@@ -188,13 +190,13 @@ def _bin_codes(series: pl.Series, column: ColumnSchema) -> np.ndarray | None:
 def _quantile_bins(x: np.ndarray) -> np.ndarray:
     finite = np.isfinite(x)
     edges = np.unique(np.quantile(x[finite], np.arange(1, BINS) / BINS)) if finite.any() else np.empty(0)
-    # below, on and above each edge: a value that many rows share stands alone
+    # below, on and above each edge: a value that many rows share has a bin of its own
     position = np.searchsorted(edges, x, side="left") + np.searchsorted(edges, x, side="right")
     return np.where(finite, position, -1)
 
 
 def _cross_fitted_auc(codes: np.ndarray, y: np.ndarray) -> float:
-    """AUC of each bin's default rate, learned on the other folds and shrunk by ten average rows."""
+    """AUC of the bins' default rates, estimated on the other folds and shrunk by ten average rows."""
     _, bin_index = np.unique(codes, return_inverse=True)
     bin_count = int(bin_index.max()) + 1
     fold = np.random.default_rng(0).permutation(len(y)) % FOLDS
@@ -217,14 +219,13 @@ def _order_auc(series: pl.Series, y: np.ndarray) -> float:
 
 
 def _pattern_auc(pattern: np.ndarray, y: np.ndarray, strata: np.ndarray | None = None) -> float:
-    """AUC of a yes/no pattern, whichever way it points; pairs are compared within strata only."""
+    """AUC of a yes/no pattern in either direction; pairs are compared within strata only."""
     strata = np.zeros(len(y), np.int64) if strata is None else strata
     bad_counts, good_counts = np.bincount(strata, y), np.bincount(strata, ~y)
     bad_with_pattern, good_with_pattern = np.bincount(strata, y & pattern), np.bincount(strata, ~y & pattern)
     pairs = float((bad_counts * good_counts).sum())
-    weighted_difference = float(
-        (bad_with_pattern * good_counts - good_with_pattern * bad_counts).sum()
-    )  # sum over strata of (tpr - fpr) * pairs
+    # sum over strata of (tpr - fpr) * pairs
+    weighted_difference = float((bad_with_pattern * good_counts - good_with_pattern * bad_counts).sum())
     return 0.5 + 0.5 * abs(weighted_difference) / pairs if pairs else 0.5
 
 

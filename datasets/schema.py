@@ -1,26 +1,25 @@
-"""A table's contract, declared once: what each column means, holds and may be used for; and reading by it.
+"""Declare the contract of a table (what each column means, contains and may be used for), and read tables by it.
 
-frame = read("applications.csv", TABLE)      # polars frame, or Faults with every fault in the file
+frame = read_table("applications.csv", TABLE)      # a polars frame, or InvalidTableError with every error in the file
 """
 
 from __future__ import annotations
 
-import difflib
-import tomllib
 from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import polars as pl
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from datasets.derived_columns import MAX_VALUE, DerivedFormula, FloatArray
-from datasets.errors import DataError, FieldError, UnreadableFileError, ValidationErrors
+from datasets.errors import DataError, FieldError, InvalidTableError, UnreadableFileError, did_you_mean
+from datasets.files.config_file import ConfigFileError, read_config
 
 ColumnKind = Literal["number", "category", "text"]
 ColumnRole = Literal["indicator", "target", "time", "group", "weight", "audit", "leak", "id"]
-MAX_ERRORS = 1_000  # kept per table; the rest are counted
+MAX_ERRORS = 1_000  # listed per table; the rest are counted
 
 UNITS_ZH = {
     "months": "个月", "days": "天", "years": "年", "points": "分", "items": "件", "persons": "人", "count": "次",
@@ -33,11 +32,11 @@ UNITS_ZH = {
 class ColumnSchema(BaseModel):
     """One column. `low` and `high` bound a number, inclusive; `levels` lists the values of a category.
 
-    direction: +1 where a higher value (or a later level) can only raise the risk, -1 only lower it, 0 unknown.
-    group:     the indicator group under which an authorisation grants it.
-    missing_codes: numbers by which the source says "not known"; recode: numbers that stand for another value.
-    derived: how it is made from columns before it; such a column is never read from a file.
-    ordered:   the levels' order means something; otherwise training orders them by their default rate.
+    direction: +1 if a higher value (or a later level) can only raise the risk, -1 if only lower it, 0 if unknown.
+    group: the indicator group in which an authorisation grants the column.
+    missing_codes: numbers that mean "not known" in the source. recode: numbers that stand for another value.
+    derived: how the column is computed from columns before it; such a column is never read from a file.
+    ordered: whether the order of the levels has a meaning; otherwise training orders them by default rate.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -63,16 +62,16 @@ class ColumnSchema(BaseModel):
     @model_validator(mode="after")
     def _validate_kind(self) -> ColumnSchema:
         if self.kind == "category" and not self.levels:
-            raise ValueError(f"{self.name}: a category needs its levels")
+            raise ValueError(f"{self.name}: kind is category, so levels are required")
         if self.kind != "category" and self.levels:
-            raise ValueError(f"{self.name}: only a category has levels")
+            raise ValueError(f"{self.name}: kind is {self.kind}, but only a category has levels")
         if len(set(self.levels)) != len(self.levels):
-            raise ValueError(f"{self.name}: a level is named twice")
+            raise ValueError(f"{self.name}: a level occurs twice")
         if self.low is not None and self.high is not None and self.low > self.high:
             raise ValueError(f"{self.name}: low {self.low:g} is above high {self.high:g}")
         overlapping_codes = sorted({float(code) for code in self.recode} & set(self.missing_codes))
         if overlapping_codes:
-            raise ValueError(f"{self.name}: {overlapping_codes[0]:g} is both a missing code and recoded")
+            raise ValueError(f"{self.name}: {overlapping_codes[0]:g} is both in missing_codes and in recode")
         return self
 
     @property
@@ -88,7 +87,7 @@ class ColumnSchema(BaseModel):
         return (-MAX_VALUE if self.low is None else self.low, MAX_VALUE if self.high is None else self.high)
 
     def expected(self) -> tuple[str, str]:
-        """What the column asks for, in English and in Chinese."""
+        """A description of valid values, in English and in Chinese."""
         if self.kind == "text":
             return "text", "文本"
         if self.kind == "category":
@@ -106,6 +105,7 @@ class ColumnSchema(BaseModel):
         return f"{noun}{unit}", f"{noun_zh}{unit_zh}"
 
     def field_error(self, actual: object, row: int | None = None, file: str | None = None) -> FieldError:
+        """The error that `actual` is not a valid value of this column."""
         expected, expected_zh = self.expected()
         is_missing = actual is None or (isinstance(actual, str) and actual == "missing")
         text = "missing" if is_missing else repr(actual) if isinstance(actual, str) else " ".join(str(actual).split())
@@ -113,7 +113,7 @@ class ColumnSchema(BaseModel):
 
 
 class Source(BaseModel):
-    """Where a table comes from. `simulated` follows the data into every card, report and answer."""
+    """Where a table comes from. `simulated` is passed on to every card, report and answer."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -124,7 +124,7 @@ class Source(BaseModel):
 
 
 class TableSchema(BaseModel):
-    """A contract: columns and origin. `missing` are the texts that mean "not known" in a CSV."""
+    """A contract: columns and origin. missing: texts that mean "not known" in a CSV."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -138,7 +138,7 @@ class TableSchema(BaseModel):
         names = [column.name for column in self.columns]
         duplicates = sorted({name for name in names if names.count(name) > 1})
         if duplicates:
-            raise ValueError(f"{self.name}: declared twice: {', '.join(duplicates)}")
+            raise ValueError(f"{self.name}: columns declared twice: {', '.join(duplicates)}")
         for index, column in enumerate(self.columns):
             undeclared = (
                 [operand for operand in column.derived.operand_names if operand not in names[:index]]
@@ -147,7 +147,7 @@ class TableSchema(BaseModel):
             )
             if undeclared:
                 raise ValueError(
-                    f"{self.name}: {column.name} is made from {', '.join(undeclared)}, not declared before it"
+                    f"{self.name}: {column.name} is derived from {', '.join(undeclared)}, not declared before it"
                 )
         return self
 
@@ -168,31 +168,27 @@ class TableSchema(BaseModel):
     def target(self) -> ColumnSchema:
         targets = self.columns_with_role("target")
         if len(targets) != 1:
-            raise DataError(f"{self.name}: {len(targets)} columns have the role 'target'; exactly one must.")
+            raise DataError(f"{self.name}: {len(targets)} columns have the role 'target'; there must be exactly one.")
         return targets[0]
 
 
 def format_number(value: float) -> str:
-    """1234567.0 -> 1,234,567; 1234.567 -> 1,234.57; 0.01234 -> 0.0123."""
+    """A number as text: 1234567.0 -> 1,234,567; 1234.567 -> 1,234.57; 0.01234 -> 0.0123."""
     if value == int(value):
         return f"{value:,.0f}"
     return f"{value:,.2f}" if abs(value) >= 1 else f"{value:.3g}"
 
 
-def did_you_mean(name: str, candidates: list[str]) -> str:
-    """'; did you mean ...?' or nothing."""
-    matches = difflib.get_close_matches(name, candidates, n=1)
-    return f"; did you mean {matches[0]!r}?" if matches else ""
-
-
-MAX_UNKNOWN_NAMES = 20  # names told one by one: each is compared with all that are known
+MAX_UNKNOWN_NAMES = 20  # unknown names listed; each is compared with all known names
 
 
 def find_unknown_names(
     names: Iterable[str], known_names: Collection[str], expected: str, expected_zh: str, prefix: str = ""
 ) -> list[FieldError]:
-    """A fault for each of the first `MOST_UNKNOWN` names that are not known, and one for how many more there are.
-    `place`: before each name, where it stands."""
+    """An error for each of the first MAX_UNKNOWN_NAMES unknown names, and one for the number of the others.
+
+    prefix: put before each name to say where it is.
+    """
     unknown = [name for name in names if name not in known_names]
     errors = [
         FieldError(
@@ -207,15 +203,18 @@ def find_unknown_names(
 
 
 def load_table_schema(path: Path | str) -> TableSchema:
-    """A contract written as TOML (`name`, `[origin]`, `[[columns]]`)."""
+    """Read a contract from TOML (`name`, `[origin]`, `[[columns]]`). Raises DataError."""
     try:
-        return TableSchema.model_validate(tomllib.loads(Path(path).read_text(encoding="utf-8")))
-    except (tomllib.TOMLDecodeError, ValidationError) as error:
-        raise DataError(f"{path}: {error}") from error
+        return read_config(path, TableSchema)
+    except ConfigFileError as error:
+        raise DataError(str(error)) from error
 
 
 def read_raw(path: Path | str) -> pl.DataFrame:
-    """A CSV (every column as text), NDJSON or Parquet file as it stands, by the ending of its name."""
+    """Read a CSV (every column as text), NDJSON or Parquet file, chosen by its suffix, without validating it.
+
+    Raises UnreadableFileError.
+    """
     path = Path(path)
     try:
         if path.name.endswith((".csv", ".csv.gz")):
@@ -227,16 +226,20 @@ def read_raw(path: Path | str) -> pl.DataFrame:
     except FileNotFoundError as error:
         raise UnreadableFileError(f"{path}: there is no such file. Check the path.") from error
     except pl.exceptions.NoDataError as error:
-        raise UnreadableFileError(f"{path}: is empty; a header and rows are needed. Send the whole file.") from error
+        raise UnreadableFileError(
+            f"{path}: is empty; it must have a header and rows. Send the complete file."
+        ) from error
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
         reason = str(error).strip().split("\n")[0].rstrip(".")
         action = "Save it again as UTF-8" if "utf" in reason.lower() else "Correct the file, or save it again"
         raise UnreadableFileError(f"{path}: cannot be read as {path.suffix[1:]}: {reason}. {action}.") from error
-    raise UnreadableFileError(f"{path}: ends in {path.suffix!r}; .csv, .csv.gz, .ndjson or .parquet is needed.")
+    raise UnreadableFileError(
+        f"{path}: its name ends in {path.suffix!r}; it must end in .csv, .csv.gz, .ndjson or .parquet."
+    )
 
 
 def _check_header(frame: pl.DataFrame, path: Path) -> pl.DataFrame:
-    """Polars reads names in any bytes, and numbers those that stand twice."""
+    """Refuse names that are not UTF-8 or occur twice: Polars accepts any bytes and numbers duplicates."""
     for name in frame.columns:
         if "\ufffd" in name or "\x00" in name:
             raise UnreadableFileError(f"{path}: its header is not UTF-8 text ({name!r}). Save it again as UTF-8.")
@@ -247,28 +250,30 @@ def _check_header(frame: pl.DataFrame, path: Path) -> pl.DataFrame:
 
 
 def read_table(path: Path | str, table: TableSchema) -> pl.DataFrame:
-    """The table in a file, typed by its contract. Raises Faults (all of them) or Unreadable."""
+    """Read a table from a file and type it by its contract. Raises InvalidTableError (all errors) or
+    UnreadableFileError.
+    """
     frame, errors, total = validate(read_raw(path), table, file=Path(path).name)
     if errors:
-        raise ValidationErrors(errors, total)
+        raise InvalidTableError(errors, total)
     return frame
 
 
 def validate_or_raise(frame: pl.DataFrame, table: TableSchema, file: str | None = None) -> pl.DataFrame:
-    """The frame typed by its contract; raises Faults."""
+    """The frame typed by its contract. Raises InvalidTableError."""
     frame, errors, total = validate(frame, table, file)
     if errors:
-        raise ValidationErrors(errors, total)
+        raise InvalidTableError(errors, total)
     return frame
 
 
 def validate(
     frame: pl.DataFrame, table: TableSchema, file: str | None = None, first_row: int = 1
 ) -> tuple[pl.DataFrame, list[FieldError], int]:
-    """Typed frame (faulty values null), the first faults, and how many there are in all.
+    """Type a frame by its contract: the frame (invalid values null), the first errors, and the number of all errors.
 
-    Columns that the contract does not name are faults too; one that the file lacks is a fault where it is required,
-    and all missing otherwise.
+    Columns that the contract does not name are errors. An absent column is an error if it is required; otherwise all of
+    its values are missing. first_row: number of the first row in error messages.
     """
     declared = [column.name for column in table.columns if column.derived is None]
     errors = [
@@ -320,7 +325,7 @@ def _to_floats(series: pl.Series) -> FloatArray:
 
 
 def _validate_column(raw: pl.Series, column: ColumnSchema, missing: tuple[str, ...]) -> tuple[pl.Series, pl.Series]:
-    """(typed series, positions of the faulty values)."""
+    """(typed series, positions of invalid values)."""
     if raw.dtype == pl.String:
         raw = raw.set(raw.is_in(list(missing)), None) if raw.len() else raw
     value: pl.Series
@@ -354,7 +359,7 @@ def _validate_column(raw: pl.Series, column: ColumnSchema, missing: tuple[str, .
 
 
 def _all_valid(raw: pl.Series, value: pl.Series, column: ColumnSchema) -> bool:
-    """Whether no value of a number is faulty, asked in one pass: most columns of most files are so."""
+    """Whether all values of a number column are valid, in one pass: the common case."""
     if value.null_count() != raw.null_count() or (column.required and raw.null_count()):
         return False
     low, high = column.bounds
@@ -368,7 +373,7 @@ def _all_valid(raw: pl.Series, value: pl.Series, column: ColumnSchema) -> bool:
 
 
 def _decode(value: pl.Series, column: ColumnSchema) -> pl.Series:
-    """Source codes -> the value the model sees."""
+    """Replace the source's codes by the values that the model sees."""
     raw = value
     if column.missing_codes:
         value = value.set(raw.is_in(list(column.missing_codes)), None)

@@ -1,4 +1,4 @@
-"""Which rows train, calibrate and test: stratified rows, whole groups, or by time; the same seed, the same split."""
+"""Split rows into train, calibrate and test: stratified rows, whole groups, or by time; a seed determines the split."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SPLIT_NAMES = ("train", "calibrate", "test")
 
 @dataclass(frozen=True)
 class Split:
-    """Row positions, ascending. `sha256` is the digest of all three arrays: the same digest, the same split."""
+    """Row positions, ascending. sha256: digest of the three arrays, which identifies the split."""
 
     train: np.ndarray
     calibrate: np.ndarray
@@ -34,7 +34,7 @@ class Split:
 
 
 def split_rows(y: ArrayLike, seed: int, shares: Shares = (0.75, 0.0, 0.25)) -> Split:
-    """Rows at random, each value of `y` (0/1) in the same shares in every part."""
+    """Assign rows at random, with the same share of each outcome `y` (0/1) in every part. Raises DataError."""
     _check_shares(shares)
     y = np.asarray(y)
     rng = np.random.default_rng(seed)
@@ -46,14 +46,17 @@ def split_rows(y: ArrayLike, seed: int, shares: Shares = (0.75, 0.0, 0.25)) -> S
 
 
 def split_groups(groups: ArrayLike, seed: int, shares: Shares = (0.75, 0.0, 0.25), y: ArrayLike | None = None) -> Split:
-    """Whole groups at random, so that no group is in two parts; shares are of rows, as near as whole groups come."""
+    """Assign whole groups at random, so that no group is in two parts; shares of rows are met approximately.
+
+    Raises DataError.
+    """
     _check_shares(shares)
     groups = _require_known(groups, "group")
     group_ids, group_index = np.unique(groups, return_inverse=True)
     _require_enough(len(group_ids), shares, "groups")
     order = np.random.default_rng(seed).permutation(len(group_ids))
     sizes = np.bincount(group_index)[order]
-    midpoints = np.cumsum(sizes) - sizes / 2  # a group goes where its middle row falls
+    midpoints = np.cumsum(sizes) - sizes / 2  # a group is assigned by its middle row
     assignment_of_group = np.empty(len(group_ids), np.int64)
     assignment_of_group[order] = np.searchsorted(np.cumsum(shares)[:2] * len(groups), midpoints, side="right")
     method = f"{len(group_ids):,} whole groups, seed {seed}, {_format_shares(shares)}"
@@ -61,20 +64,21 @@ def split_groups(groups: ArrayLike, seed: int, shares: Shares = (0.75, 0.0, 0.25
 
 
 def split_time(times: ArrayLike, shares: Shares = (0.75, 0.0, 0.25), y: ArrayLike | None = None) -> Split:
-    """The earliest rows train and the latest test. Rows of one time stay together; ISO dates or numbers."""
+    """Train on the earliest rows and test on the latest. times: ISO dates or numbers; equal times stay together.
+
+    Raises DataError.
+    """
     _check_shares(shares)
     times = _require_known(times, "time")
     distinct_times, time_index = np.unique(times, return_inverse=True)
     _require_enough(len(distinct_times), shares, "times")
-    cumulative_rows = np.cumsum(np.bincount(time_index))  # rows up to and with each moment
+    cumulative_rows = np.cumsum(np.bincount(time_index))  # rows up to and including each time
     used_parts = [i for i, share in enumerate(shares) if share > 0]
-    first_times = [0]  # the moment with which each used part begins
+    first_times = [0]  # the time at which each used part begins
     for position, i in enumerate(used_parts[:-1]):
         target_rows = sum(shares[: i + 1]) * len(times)
-        low, high = (
-            first_times[-1],
-            len(distinct_times) - (len(used_parts) - position - 1),
-        )  # leave a moment for every later part
+        # leave a time for every later part
+        low, high = first_times[-1], len(distinct_times) - (len(used_parts) - position - 1)
         first_times.append(low + 1 + int(np.argmin(np.abs(cumulative_rows[low:high] - target_rows))))
     assignment = np.array(used_parts)[np.searchsorted(first_times, time_index, side="right") - 1]
     boundaries = ", ".join(
@@ -89,18 +93,18 @@ def _make_split(assignment: np.ndarray, shares: Shares, method: str, y: np.ndarr
         if share > 0 and not len(part_rows):
             raise DataError(
                 f"split: {name} would be empty ({share:g} of {len(assignment):,} rows). "
-                "Give it a larger share, or take another seed."
+                "Give it a larger share, or use another seed."
             )
         if share > 0 and y is not None and len(np.unique(y[part_rows])) < 2:
             raise DataError(
-                f"split: all {len(part_rows):,} rows of {name} have the same outcome; both are needed. "
+                f"split: all {len(part_rows):,} rows of {name} have the same outcome; both outcomes must occur. "
                 "Give it a larger share, more rows, or split another way."
             )
     return Split(rows[0], rows[1], rows[2], method)
 
 
 def _split_boundaries(rows: int, shares: Shares) -> np.ndarray:
-    """Where train and calibrate end. Every part that is wanted gets a row where there are enough."""
+    """The row numbers at which train and calibrate end."""
     return np.round(np.cumsum(shares)[:2] * rows).astype(np.int64)
 
 
@@ -133,7 +137,7 @@ def _require_known(values: ArrayLike, label: str) -> np.ndarray:
 def _require_enough(count: int, shares: Shares, label: str) -> None:
     required = sum(share > 0 for share in shares)
     if count < required:
-        raise DataError(f"split: {count} {label} were found and {required} parts are asked for. Split another way.")
+        raise DataError(f"split: there are {count} {label}; {required} parts need at least as many. Split another way.")
 
 
 def _format_shares(shares: Shares) -> str:

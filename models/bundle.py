@@ -1,11 +1,11 @@
-"""The bundle: all that crosses from training to serving, signed as a whole.
+"""Write and verify bundles: everything that training hands to serving, signed as a whole.
 
-    model.onnx    the graph            policy.toml   the decision's policy
+    model.onnx    the graph            policy.toml   the policy of the decision
     card.json     what it is           model.sig     OpenSSF model signature over all of them
-    slide.onnx, int8.onnx              further graphs, of a model that reads slides
+    slide.onnx, int8.onnx              further graphs of a model that reads slides
 
-A folder with anything else in it, or anything less, is refused: ONNX external data, pickles and joblib files have no
-place to stand. Files are read once and it is those very bytes whose digests are compared with the signed ones.
+A folder with more or fewer files is refused, so there is no place for ONNX external data, pickles or joblib files.
+Files are read once, and the digests of exactly these bytes are compared with the signed ones.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ MAX_FILE_BYTES = 512 * 1024 * 1024  # bytes of one file; the tabular graphs are 
 
 
 class BundleError(Exception):
-    """The folder is not a bundle that our key signed. Keep the model that is serving; publish the bundle again."""
+    """A folder that is not a bundle signed with our key. Keep the serving model and publish the bundle again."""
 
 
 @dataclass(frozen=True)
 class VerifiedBundle:
-    """The very bytes that were signed, by file name. `digest` is SHA-256 over the signed digests of the files."""
+    """The signed bytes by file name. digest: SHA-256 over the signed digests of the files."""
 
     folder: Path
     files: Mapping[str, bytes]
@@ -48,7 +48,7 @@ class VerifiedBundle:
 
     @property
     def product(self) -> str:
-        """As the card names it; empty where the card is no card."""
+        """The product that the card names; an empty text if the card is invalid."""
         try:
             return str(json.loads(self.files[CARD])["product"])
         except (ValueError, KeyError, TypeError):
@@ -56,7 +56,7 @@ class VerifiedBundle:
 
 
 def unverified_product(folder: Path) -> str:
-    """The product that an unverified card names; empty where there is no telling. Whose alarm it is, and no more."""
+    """The product that an unverified card names, or an empty text. Use it only to say which product has an alarm."""
     try:
         return str(json.loads((folder / CARD).read_bytes())["product"])
     except (OSError, ValueError, KeyError, TypeError):
@@ -65,7 +65,7 @@ def unverified_product(folder: Path) -> str:
 
 @dataclass(frozen=True)
 class Bundle(Generic[CardT]):
-    """A verified bundle in memory. `extra_graphs`: its further graphs by file name."""
+    """A verified bundle in memory. extra_graphs: further graphs by file name."""
 
     card: CardT
     graph: bytes
@@ -75,7 +75,7 @@ class Bundle(Generic[CardT]):
 
 
 def create_signing_keys(folder: Path, name: str = "signing") -> tuple[Path, Path]:
-    """(private, public) PEM files of an ECDSA P-256 key pair; made once, the private one with mode 0600."""
+    """(private, public) PEM files of an ECDSA P-256 key pair; created once, the private one with mode 0600."""
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric import ec
 
@@ -103,7 +103,7 @@ def write_bundle(
     private_key: Path,
     extra_graphs: Mapping[str, bytes] | None = None,
 ) -> Path:
-    """Write and sign a bundle at `folder`, which appears whole or not at all. Raises FileExistsError if it is there.
+    """Write and sign a bundle at `folder`, which appears completely or not at all. Raises FileExistsError if it exists.
 
     `extra_graphs`: further graphs, each named in OPTIONAL_FILES.
     """
@@ -116,10 +116,10 @@ def write_bundle(
 
 
 def sign_bundle(folder: Path, contents: Mapping[str, bytes], private_key: Path) -> Path:
-    """Write these files at `folder` with a signature by `private_key`, whole or not at all.
+    """Write these files at `folder` with a signature by `private_key`, completely or not at all.
 
     The digest of the bundle depends on its files alone: the same files signed with another key keep it. Raises
-    FileExistsError if the folder is there.
+    FileExistsError if the folder exists.
     """
     from model_signing import hashing, signing
 
@@ -144,7 +144,7 @@ def sign_bundle(folder: Path, contents: Mapping[str, bytes], private_key: Path) 
 
 
 def verify_bundle(folder: Path, public_key: Path) -> VerifiedBundle:
-    """The files at `folder`, once the signature and every digest hold; else BundleError."""
+    """The files of a bundle, after verifying the signature and every digest. Raises BundleError."""
     actual = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
     required = {*REQUIRED_FILES, SIGNATURE}
     if not required <= actual <= required | {*OPTIONAL_FILES}:
@@ -167,7 +167,7 @@ def verify_bundle(folder: Path, public_key: Path) -> VerifiedBundle:
 
 
 def parse_bundle(verified: VerifiedBundle, card_type: type[CardT]) -> Bundle[CardT]:
-    """Its card as `card_type`. Raises BundleError where it is none."""
+    """The bundle with its card as `card_type`. Raises BundleError if the card is invalid."""
     files = verified.files
     try:
         card = card_type.model_validate_json(files[CARD])
@@ -184,12 +184,12 @@ def load_bundle(folder: Path, public_key: Path) -> Bundle[Card]: ...
 @overload
 def load_bundle(folder: Path, public_key: Path, card_type: type[CardT]) -> Bundle[CardT]: ...
 def load_bundle(folder: Path, public_key: Path, card_type: type[BaseCard] = Card) -> Bundle[BaseCard]:  # type: ignore[misc]
-    """The bundle at `folder`, once its signature and every digest hold; else BundleError. `card_type`: of its card."""
+    """Read a bundle after verifying its signature and digests. card_type: type of its card. Raises BundleError."""
     return parse_bundle(verify_bundle(folder, public_key), card_type)
 
 
 def _verify_signature(folder: Path, public_key: Path) -> tuple[str, dict[str, str]]:
-    """(digest of the whole, signed digest of each file)."""
+    """(digest of the bundle, signed digest of each file)."""
     from cryptography.exceptions import InvalidSignature
     from model_signing import verifying
 
@@ -225,7 +225,7 @@ def set_alias(bundles: Path, alias: str, version: str) -> None:
 
 
 def read_alias(bundles: Path, alias: str = "champion") -> str | None:
-    """The version that `alias` means, or None where it means none yet."""
+    """The version that `alias` points to, or None."""
     try:
         return (bundles / alias).read_text(encoding="utf-8").strip() or None
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""The card of a bundle: what the model takes, gives, was made from and is worth."""
+"""The card of a bundle: a model's inputs and outputs, its training data and its evaluation."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from models.evaluation_summary import GateVerdict, PlotData
 
 
 class DatasetInfo(BaseModel):
-    """A data set the model was made from."""
+    """A data set that the model was trained on."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -21,13 +21,13 @@ class DatasetInfo(BaseModel):
     source: str = ""
     licence: str = ""
     simulated: bool = False
-    split: str = ""  # how its rows were divided, and the digest of the division
+    split: str = ""  # how its rows were split; split_sha256 is the digest of the split
     split_sha256: str = ""
     authorisations: tuple[str, ...] = ()
 
 
 class ScoreHead(BaseModel):
-    """From the raw score of the trees to points: log-odds of default = slope * raw + intercept (Platt 1999)."""
+    """Converts the raw score of the trees to points: log-odds of default = slope * raw + intercept (Platt 1999)."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -40,7 +40,7 @@ class ScoreHead(BaseModel):
 
 
 class ContributionReference(BaseModel):
-    """Mean contributions of applicants by score: what reasons are measured against.
+    """Mean contributions of applicants by score, the reference of the reasons.
 
     points: (knots,) ascending; contributions: (knots, inputs) in raw-score units.
     """
@@ -52,7 +52,7 @@ class ContributionReference(BaseModel):
 
 
 class BinCounts(BaseModel):
-    """How a number was spread. Bin i holds what is above edges[i - 1] and at most edges[i]; the last, what is missing.
+    """A histogram. Bin i is for values above edges[i - 1] and up to edges[i], the last bin for missing values.
 
     counts: (edges + 2,) rows of the reference.
     """
@@ -65,37 +65,37 @@ class BinCounts(BaseModel):
 
 
 class DriftProfile(BaseModel):
-    """The spread of inputs and PD over rows that the model had not learned from: what drift is measured from."""
+    """Histograms of inputs and PD over held-out rows, the reference for drift."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     rows: int
-    inputs: tuple[BinCounts, ...]  # in the order of the card's
+    inputs: tuple[BinCounts, ...]  # in the order of the card's inputs
     score: BinCounts
 
 
 class BaseCard(BaseModel):
-    """What every product's card tells: whose it is, what for, and what it was made from."""
+    """What the cards of all products have: product, purpose and training data."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     product: str
-    model: str  # the recipe's name, as `credit_limit_taiwan`
+    model: str  # name of the recipe, such as `credit_limit_taiwan`
     version: str
     created: str  # UTC, ISO 8601
     simulated: bool
     purpose: str
     not_for: str
-    purpose_zh: str = ""  # this and the next: empty where the config, or an earlier card, tells English alone
+    purpose_zh: str = ""  # this and the next: empty if the config has English only
     not_for_zh: str = ""
     metrics: dict[str, Any] = Field(default_factory=dict)
-    verdict: GateVerdict | None = None  # this and the next: None in cards from before they told it
+    verdict: GateVerdict | None = None  # this and the next: None for a card without an evaluation
     plots: PlotData | None = None
     data: tuple[DatasetInfo, ...] = ()
     seed: int = 0
     git_commit: str = ""
     run_id: str = ""
-    versions: dict[str, str] = Field(default_factory=dict)  # of the libraries that made it
+    versions: dict[str, str] = Field(default_factory=dict)  # of the libraries in training
 
 
 class AnyCard(BaseCard):
@@ -110,11 +110,11 @@ class AnyCard(BaseCard):
 
 
 class Card(BaseCard):
-    """Of a table's model. `inputs` are in the order of the graph's columns, categories' levels in that of the codes."""
+    """The card of a tabular model. inputs: in the order of the graph's columns; levels in the order of their codes."""
 
     horizon: str = ""  # of the PD
     inputs: tuple[ColumnSchema, ...]
-    also: tuple[ColumnSchema, ...] = ()  # columns that the decision reads and the model does not
+    also: tuple[ColumnSchema, ...] = ()  # columns that only the decision reads
     target: str
     head: ScoreHead
     reference: ContributionReference

@@ -1,4 +1,4 @@
-"""How inputs are spread over a card's bins: learned once in training, counted of what is answered later."""
+"""Count inputs and scores in the bins of a card: the bins are fitted in training, requests are counted in serving."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from datasets.schema import ColumnSchema
 from models.card import BinCounts, DriftProfile
 
 SCORE_NAME = "pd"
-BIN_COUNT = 10  # of a number: tenths of the rows learned from
+BIN_COUNT = 10  # of a number: deciles of the training rows
 
 
 def fit_bins(
     columns: Sequence[ColumnSchema], training_x: np.ndarray, holdout_x: np.ndarray, pd: np.ndarray
 ) -> DriftProfile:
-    """training_x, holdout_x: (rows, inputs), encoded; pd: (rows,) of the fresh ones.
+    """Fit bins to the training rows, and count the held-out rows in them.
 
-    The edges are those of the rows learned from. Counted are rows that the model had not seen: of those it had, its PD
-    is more certain than any that it will give.
+    training_x, holdout_x: (rows, inputs), encoded. pd: (rows,) of the held-out rows. Held-out rows are counted because
+    PDs of training rows are more extreme than any that the model will give later.
     """
     edges = [
         tuple(np.arange(len(column.levels) - 1) + 0.5)
@@ -42,7 +42,7 @@ def fit_bins(
 
 
 def _decile_edges(values: np.ndarray) -> tuple[float, ...]:
-    """At most BIN_COUNT - 1 values of the column, ascending; below each lies as large a share as there can."""
+    """At most BIN_COUNT - 1 distinct values of the column, ascending: its deciles, as far as ties allow."""
     known = values[~np.isnan(values)].astype(np.float32)
     if not len(known):
         return ()
@@ -52,7 +52,7 @@ def _decile_edges(values: np.ndarray) -> tuple[float, ...]:
 
 @dataclass
 class BinCounter:
-    """`bins`: of the inputs in their order, then of the score."""
+    """bins: those of the inputs in their order, then those of the score."""
 
     bins: Sequence[BinCounts]
 
@@ -60,12 +60,12 @@ class BinCounter:
         self._edges = [np.array(bin_counts.edges, np.float32) for bin_counts in self.bins]
 
     def count(self, x: np.ndarray, pd: np.ndarray) -> list[np.ndarray]:
-        """Rows in each bin, (edges + 2,) int64 for each of `bins`. As the graph does, it reads float32."""
+        """Count rows in each bin: (edges + 2,) int64 for each of `bins`. Values are read as float32, like the graph."""
         x, pd = np.asarray(x, np.float32), np.asarray(pd, np.float32)
         counts = []
         for index, edges in enumerate(self._edges):
             values = pd if index == len(self._edges) - 1 else x[:, index]
-            positions = np.searchsorted(edges, values)  # a NaN goes behind the last edge
+            positions = np.searchsorted(edges, values)  # NaN sorts after the last edge
             positions[np.isnan(values)] = len(edges) + 1
             counts.append(np.bincount(positions, minlength=len(edges) + 2))
         return counts
@@ -76,11 +76,11 @@ def from_card(drift: DriftProfile) -> BinCounter:
 
 
 def flatten(counts: Sequence[np.ndarray]) -> np.ndarray:
-    """Side by side, as they are kept."""
+    """The counts concatenated, as they are stored."""
     return np.concatenate(counts).astype(np.int64)
 
 
 def unflatten(drift: DriftProfile, counts: np.ndarray) -> list[np.ndarray]:
-    """`flatten` undone."""
+    """The inverse of `flatten`."""
     sizes = [len(bin_counts.counts) for bin_counts in (*drift.inputs, drift.score)]
     return np.split(counts, np.cumsum(sizes)[:-1])

@@ -1,7 +1,4 @@
-"""What the judge saw and what the gate said, as numbers in the signed card: whoever shows a model draws from these.
-
-Cards that were written before have neither; they stay readable and say nothing here.
-"""
+"""The results of evaluation and promotion gate as numbers in the signed card, from which reports and pages draw."""
 
 from __future__ import annotations
 
@@ -13,7 +10,7 @@ class _SummaryModel(BaseModel):
 
 
 class CheckResult(_SummaryModel):
-    """One thing that must hold; what was found and what was needed are sentences. Earlier cards have English alone."""
+    """One check of the gate; `found` and `needed` are sentences."""
 
     name: str
     passed: bool
@@ -24,14 +21,14 @@ class CheckResult(_SummaryModel):
 
 
 class GateVerdict(_SummaryModel):
-    """Of the gate: whether the model may take the champion's place."""
+    """Whether the gate lets the model replace the champion."""
 
     passed: bool
     checks: tuple[CheckResult, ...]
 
 
 class MetricInterval(_SummaryModel):
-    """A figure and its 95 % interval; None where the rows do not define it."""
+    """A figure and its 95 % interval; None if the rows do not define it."""
 
     value: float | None = None
     low: float | None = None
@@ -39,7 +36,7 @@ class MetricInterval(_SummaryModel):
 
 
 class Curve(_SummaryModel):
-    """`x` and `y` are of one length."""
+    """x and y have the same length."""
 
     name: str
     x: tuple[float, ...]
@@ -48,7 +45,7 @@ class Curve(_SummaryModel):
 
 
 class ReliabilityBin(_SummaryModel):
-    """Held-out rows of like probability: stated, and seen with its interval (Wilson 1927)."""
+    """Held-out rows of similar probability: the stated one, and the observed one with its interval (Wilson 1927)."""
 
     rows: int
     stated: float
@@ -60,7 +57,7 @@ class ReliabilityBin(_SummaryModel):
 class Histogram(_SummaryModel):
     """Shares of two groups of rows between edges: (bins + 1,) and twice (bins,).
 
-    what: the number that is spread: score (points), probability. line: where answers part, in the same unit.
+    what: the quantity, score (points) or probability. line: the cutoff of the decision, in the same unit.
     """
 
     what: str
@@ -71,7 +68,7 @@ class Histogram(_SummaryModel):
 
 
 class FairnessRow(_SummaryModel):
-    """A value of an audit attribute against the attribute's largest group."""
+    """A value of an audit attribute compared with the attribute's largest group."""
 
     attribute: str
     value: str
@@ -81,7 +78,7 @@ class FairnessRow(_SummaryModel):
 
 
 class Importance(_SummaryModel):
-    """Points that an input adds to or takes from the score, on average."""
+    """Mean absolute points of an input."""
 
     name: str
     en: str
@@ -90,7 +87,7 @@ class Importance(_SummaryModel):
 
 
 class PlotData(_SummaryModel):
-    """On held-out rows, what pictures need. unit: rows, slides or cells. line: probability where answers part."""
+    """Plot data of held-out rows. unit: rows, slides or cells. line: cutoff of the decision as a probability."""
 
     unit: str
     rows: int

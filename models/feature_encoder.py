@@ -1,4 +1,4 @@
-"""From named values to the row of numbers a model reads, by one set of rules for one applicant and for a million."""
+"""Encode named values as the row of numbers that a model reads, by the same rules for one applicant and for a batch."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ MISSING = math.nan
 def order_levels(
     frame: pl.DataFrame, columns: Sequence[ColumnSchema], target: str, prior_weight: float = 20.0
 ) -> tuple[ColumnSchema, ...]:
-    """The columns, each unordered category's levels sorted by their default rate in `frame`.
+    """The columns, with the levels of each unordered category sorted by their default rate in `frame`.
 
-    Rates are shrunk toward the mean as if `prior_weight` average rows stood beside each level's own (Micci-Barreca 2001),
-    so a level seen twice does not lead the order.
+    Rates are shrunk toward the mean as if each level had `prior_weight` average rows in addition (target encoding,
+    Micci-Barreca 2001), so a rare level does not come first or last by chance. Raises ValueError without targets.
     """
     mean = frame[target].mean()
     if not isinstance(mean, float):
-        raise ValueError(f"{target}: no row has a target")
+        raise ValueError(f"{target}: no row has a value; at least one row needs a target.")
     ordered_columns = []
     for column in columns:
         if column.kind != "category" or column.ordered:
@@ -43,7 +43,9 @@ def order_levels(
 
 
 def encode(frame: pl.DataFrame, columns: Sequence[ColumnSchema]) -> np.ndarray:
-    """Rows of a conformed table as float32, shape (rows, columns); a category its level's position, missing NaN."""
+    """Encode the rows of a validated table as float32, (rows, columns): categories as positions of levels, NaN for
+    missing.
+    """
     arrays = []
     for column in columns:
         series = frame[column.name]
@@ -55,17 +57,19 @@ def encode(frame: pl.DataFrame, columns: Sequence[ColumnSchema]) -> np.ndarray:
 
 
 def required_columns(inputs: Sequence[ColumnSchema], decision_only: Sequence[ColumnSchema]) -> tuple[ColumnSchema, ...]:
-    """What a model and its decision read as numbers, in the order in which a FeatureEncoder takes it: derived ones last."""
+    """The columns that a model and its decision read as numbers, in a FeatureEncoder's order: derived ones last."""
     numeric = [column for column in (*inputs, *decision_only) if column.kind != "text"]
     return (*(c for c in numeric if c.derived is None), *(c for c in numeric if c.derived is not None))
 
 
 class FeatureEncoder:
-    """The same rules for one applicant, without a data frame: about 5 us for 50 columns."""
+    """Encodes one applicant without a data frame: about 5 us for 50 columns. Derived columns must come last."""
 
     def __init__(self, columns: Sequence[ColumnSchema]):
         self.columns = tuple(columns)
-        self.names = [column.name for column in columns if column.derived is None]  # what an applicant may state
+        self.names = [
+            column.name for column in columns if column.derived is None
+        ]  # the fields that an applicant may give
         positions = {column.name: index for index, column in enumerate(columns)}
         self._derived = [
             (derived, [positions[name] for name in derived.of], [positions[name] for name in derived.by])
@@ -73,7 +77,7 @@ class FeatureEncoder:
             if derived is not None
         ]
         if any(column.derived is None for column in columns[len(self.names) :]):
-            raise ValueError("derived columns stand after all others")
+            raise ValueError("a derived column is followed by another column; derived columns must come last")
         self._rules = [
             (
                 column,
@@ -88,7 +92,9 @@ class FeatureEncoder:
         ]
 
     def encode_row(self, values: Mapping[str, Any]) -> tuple[list[float], list[FieldError]]:
-        """(row, faults). Names the model does not know are the caller's: other parts of a decision may know them."""
+        """Encode one applicant: (row, errors). Unknown names are ignored, since other parts of a decision may know
+        them.
+        """
         row: list[float] = []
         faults: list[FieldError] = []
         for column, name, low, high, codes, special_values, integer in self._rules:
@@ -102,7 +108,7 @@ class FeatureEncoder:
                 row.append(MISSING if code is None else code)
                 if code is None:
                     faults.append(column.field_error(value))
-            elif type(value) not in (int, float):  # a bool is no number here
+            elif type(value) not in (int, float):  # a bool is not accepted as a number
                 row.append(MISSING)
                 faults.append(column.field_error(value))
             elif special_values and value in special_values:
@@ -117,6 +123,6 @@ class FeatureEncoder:
         return row, faults
 
     def unknown_fields(self, values: Mapping[str, Any], extra_names: Sequence[str] = ()) -> list[FieldError]:
-        """A fault for each name that neither the model nor `extra_names` knows."""
+        """An error for each name that neither the model nor `extra_names` has."""
         known = dict.fromkeys([*self.names, *extra_names])
         return find_unknown_names(values, known, "one of the fields of this model", "本模型的字段之一")

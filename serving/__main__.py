@@ -25,7 +25,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from datasets.text_encoding import use_utf8
+from datasets.files.text_encoding import use_utf8
 from serving.cli import audit as audit_commands
 from serving.cli import governance, subjects, tokens
 from serving.cli import grants as grant_commands

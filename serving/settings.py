@@ -23,7 +23,7 @@ from pydantic import (
     model_validator,
 )
 
-from datasets.schema import did_you_mean
+from datasets.errors import did_you_mean
 
 PRODUCTS = {  # card.product -> the module whose PRODUCT it is
     "credit_limit": "serving.decisions.products.credit_limit",

@@ -73,7 +73,7 @@ def test_chinese_is_printed_where_the_locale_is_ascii(tmp_path: Path):
         "model": {"name": "credit_limit", "version": "1"},
     }  # fmt: skip
     code = (
-        "from rich.console import Console; from datasets.text_encoding import use_utf8; "
+        "from rich.console import Console; from datasets.files.text_encoding import use_utf8; "
         "from serving.cli.demo_outcomes import show_outcome; "
         f"use_utf8(); Console().print(show_outcome({ascii('农户')}, {answer!r}))"
     )

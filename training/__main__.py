@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from datasets.errors import DataError
-from datasets.text_encoding import use_utf8
+from datasets.files.text_encoding import use_utf8
 from training.config import ConfigError
 
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # before the libraries are loaded, or they look up hosts
@@ -103,7 +103,7 @@ def init_config(
     product: Annotated[str, typer.Option(help="the product to train a model for")] = TABULAR_PRODUCTS[0],
 ) -> None:
     """Draft a config for a table of your own, from what was inferred about each column."""
-    from datasets.schema import did_you_mean
+    from datasets.errors import did_you_mean
     from training.tabular.user_table import UserTableConfig, draft_config
 
     if product not in TABULAR_PRODUCTS:

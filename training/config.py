@@ -9,7 +9,7 @@ from typing import Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from datasets.schema import did_you_mean
+from datasets.errors import did_you_mean
 
 
 class ConfigError(ValueError):

@@ -30,7 +30,7 @@ from datasets.pathology import bcss
 from datasets.slides.reader import Slide, open_slide
 from datasets.slides.tiling import Grid, GridConfig, read_tiles
 from models.metrics import Interval
-from models.pathology.network import NetConfig, TileNet
+from models.pathology.neural.network import NetConfig, TileNet
 from training.evaluation.metrics import BootstrapSamples, ScoreCounter, auc, bootstrap_interval
 
 CACHE = Path("var/heatmap")

@@ -39,9 +39,9 @@ def precision_at(score: Floats, is_shell: NDArray[np.bool_], recall: float = TAR
 def format_row(frame: pl.DataFrame, hiding: float) -> str:
     """One line of the table: the companies of a zone with one degree of hiding."""
     from models.policy.arithmetic import ArrayOps
+    from models.scitech_risk.assessments.shell_gate import ShellGate
     from models.scitech_risk.limit_formula import INDICATORS
     from models.scitech_risk.policy import Policy
-    from models.scitech_risk.shell_gate import ShellGate
 
     is_shell = frame["is_shell"].to_numpy() > 0
     with np.errstate(invalid="ignore"):
@@ -61,7 +61,7 @@ def format_row(frame: pl.DataFrame, hiding: float) -> str:
 
 
 def main() -> int:
-    from datasets.scitech_risk.register.schema import build_register
+    from datasets.scitech_risk.register.reader import build_register
     from datasets.scitech_risk.register.simulator import simulate_zone
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

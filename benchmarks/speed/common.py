@@ -73,7 +73,7 @@ def build_households(folder: Path, households: int = 6_000) -> dict[str, Any]:
 
 def build_companies(folder: Path, frame: pl.DataFrame | None = None) -> dict[str, Any]:
     """Publish a company-risk champion trained on `frame`, or on a simulated zone; returns one company."""
-    from datasets.scitech_risk.register import schema
+    from datasets.scitech_risk.register import reader, schema
     from models.scitech_risk.limit_formula import BACKING_GROUPS, GATE_GROUPS
     from models.scitech_risk.policy import BACKING
 
@@ -85,7 +85,7 @@ def build_companies(folder: Path, frame: pl.DataFrame | None = None) -> dict[str
     inputs = sorted(
         (c for c in table.indicators if c not in decision_only_columns), key=lambda column: column.derived is not None
     )
-    frame = schema.sample(6_000, seed=1).frame if frame is None else frame
+    frame = reader.sample(6_000, seed=1).frame if frame is None else frame
     return publish(folder, "scitech_risk", frame, inputs, decision_only_columns, table.target.name)
 
 

@@ -192,13 +192,13 @@ def measure_what_if(browser: Any, base: str, token: str) -> None:
 
 
 def measure_table(browser: Any, base: str, token: str, companies: int) -> None:
-    from datasets.scitech_risk.register import schema
+    from datasets.scitech_risk.register import reader
 
     form = f"{base}/v1/models/scitech_risk/form"
     auth_header = {"Authorization": f"Bearer {token}"}
     with urllib.request.urlopen(urllib.request.Request(form, headers=auth_header)) as response:
         field_names = [field["name"] for field in json.load(response)["fields"]]
-    frame = schema.sample(min(companies, 5_000), seed=3).frame
+    frame = reader.sample(min(companies, 5_000), seed=3).frame
     frame = frame.select("company_id", *[name for name in field_names if name in frame.columns])
     copies = -(-companies // frame.height)
     body = (frame.select(frame.columns).sample(n=companies, with_replacement=copies > 1, seed=1)).write_csv().encode()

@@ -20,7 +20,7 @@ def measure(households: int, seed: int = 7) -> None:
     """Write a county to a file, then read it by its schema."""
     import resource
 
-    from datasets.credit_limit.county import schema
+    from datasets.credit_limit.county import reader
     from datasets.credit_limit.county.simulator import write
 
     with tempfile.TemporaryDirectory() as folder:
@@ -30,7 +30,7 @@ def measure(households: int, seed: int = 7) -> None:
         write_seconds = time.perf_counter() - start
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # MiB
         start = time.perf_counter()
-        rows = schema.read(path).height
+        rows = reader.read(path).height
         read_seconds = time.perf_counter() - start
         size = path.stat().st_size / 2**20
     print(

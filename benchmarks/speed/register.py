@@ -28,7 +28,8 @@ def build(var: Path, months: list[Path]) -> None:
     import numpy as np
     import polars as pl
 
-    from datasets.scitech_risk.register.schema import TABLE, read
+    from datasets.scitech_risk.register.reader import read
+    from datasets.scitech_risk.register.schema import TABLE
     from models.bundle import load_bundle
     from models.feature_encoder import encode
 

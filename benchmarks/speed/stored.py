@@ -20,7 +20,7 @@ import polars as pl
 import sqlalchemy as sa
 
 from benchmarks.speed.common import build_households, var_dir
-from datasets.credit_limit.county import schema
+from datasets.credit_limit.county import reader, schema
 from serving import settings
 from serving.core.db.schema import GRANTS
 from serving.core.http.metrics import Metrics
@@ -59,7 +59,7 @@ async def measure(folder: Path, args: argparse.Namespace) -> None:
     service = DecisionService(settings.load_settings(environ=environ), Metrics())
     service.start()
     model = service.deployed_model(products()["credit_limit"], None)
-    households = schema.sample(args.subjects, 7).drop("as_of")
+    households = reader.sample(args.subjects, 7).drop("as_of")
     source_file = folder / "subjects.parquet"
     households.write_parquet(source_file)
     started = time.perf_counter()

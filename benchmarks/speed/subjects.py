@@ -17,6 +17,7 @@ import numpy as np
 import orjson
 import sqlalchemy as sa
 
+from datasets.credit_limit.county import reader as county_reader
 from datasets.credit_limit.county import schema
 from serving.core.db.engine import open_store
 from serving.core.db.reader import StoreReader
@@ -34,7 +35,7 @@ MONTHS = 12  # of history for each subject
 def measure(profile: str, households: int, folder: Path) -> None:
     """Measure one encryption profile on SQLite, in one thread."""
     store_path, vault, consent_rules = folder / f"{profile}.db", Vault(b"k" * 32, profile), load_rules()  # type: ignore[arg-type]
-    households_frame = schema.sample(households, 7)
+    households_frame = county_reader.sample(households, 7)
     file = folder / "simulated.parquet"
     households_frame.drop("as_of").write_parquet(file)
     started = time.perf_counter()

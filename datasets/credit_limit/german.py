@@ -1,6 +1,6 @@
 """Statlog German credit (Hofmann 1994; UCI 144): real, read through YUHENG_DATA; CC BY 4.0.
 
-1,000 loans, 30 % bad. The file has no header and codes its categories A11, A12 …: `LABELS` says what they mean.
+1,000 loans, 30 % bad. The file has no header and codes its categories as A11, A12 …; LABELS explains them.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import polars as pl
 
 from datasets import schema
 from datasets.errors import UnreadableFileError
-from datasets.external_files import locate
+from datasets.files.external_files import locate
 from datasets.schema import ColumnRole, ColumnSchema, Source, TableSchema
 
 FILE = "credit/german_credit/german.data"
@@ -89,14 +89,23 @@ def _number(
 def _category(
     name: str, prefix: str, group: str, en: str, zh: str, role: ColumnRole = "indicator", decreasing_risk: bool = False
 ) -> ColumnSchema:
-    """`stem` A1 takes A11..A14; `falling`: the levels stand in their order, and a later one can only lower the risk."""
+    """A category. prefix: A1 selects A11 to A14. decreasing_risk: levels are ordered, and a later one only lowers
+    risk.
+    """
     levels = tuple(code for code in LABELS if code[: len(prefix)] == prefix and len(code) == len(prefix) + 1)
     if prefix == "A4":
         levels += ("A410",)
     return ColumnSchema(
-        name=name, kind="category", levels=levels, role=role, ordered=decreasing_risk, direction=-1 if decreasing_risk else 0,
-        group=group, en=en, zh=zh,
-    )  # fmt: skip
+        name=name,
+        kind="category",
+        levels=levels,
+        role=role,
+        ordered=decreasing_risk,
+        direction=-1 if decreasing_risk else 0,
+        group=group,
+        en=en,
+        zh=zh,
+    )
 
 
 TABLE = TableSchema(
@@ -136,14 +145,14 @@ TABLE = TableSchema(
 
 
 def read(folder: Path | None = None) -> pl.DataFrame:
-    """All 1,000 rows; the file's class 2 is bad = 1. `folder` holds credit/…; without it YUHENG_DATA does."""
+    """All 1,000 rows; the file's class 2 is bad = 1. folder: contains credit/…; YUHENG_DATA by default."""
     path = locate(FILE, TABLE.origin.sha256, folder)
     names = [column.name for column in TABLE.columns]
     text = path.read_text(encoding="ascii")
     raw = pl.read_csv(io.StringIO(text), separator=" ", has_header=False, infer_schema=False)
     if raw.width != len(names):
         raise UnreadableFileError(
-            f"{path}: {raw.width} columns were found and {len(names)} are needed. Take the original file."
+            f"{path}: it has {raw.width} columns; it must have {len(names)}. Use the original file."
         )
     raw.columns = names
     target = pl.col("bad").replace_strict({"1": 0, "2": 1}, default=None, return_dtype=pl.Int8)

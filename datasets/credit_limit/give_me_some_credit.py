@@ -1,9 +1,9 @@
 """Give Me Some Credit (Kaggle 2011, training set): real, read through YUHENG_DATA, not shipped (no open licence).
 
-150,000 borrowers, 6.7 % seriously delinquent within two years. The counts of past-due times hold 96 and 98, which are
-codes and not counts (269 rows); one age is 0. MonthlyIncome is missing in 29,731 rows, where
-DebtRatio is an amount and not a ratio; an income of 0 or 1 is none either. A utilisation above 10 (241 rows) is an
-amount, not a share of a line, and is read as missing.
+150,000 borrowers, 6.7 % seriously delinquent within two years. In the past-due counts 96 and 98 are codes, not counts
+(269 rows); one age is 0. MonthlyIncome is missing in 29,731 rows, in which DebtRatio is an amount and not a ratio; an
+income of 0 or 1 is read as missing too. A utilisation above 10 (241 rows) is an amount and not a share of a line, so it
+is read as missing.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from pathlib import Path
 import polars as pl
 
 from datasets import schema
-from datasets.external_files import locate
+from datasets.files.external_files import locate
 from datasets.schema import ColumnSchema, Source, TableSchema
 
 FILE = "credit/give_me_some_credit/cs-training.csv.gz"
-MAX_UTILISATION = 10.0  # of a line
+MAX_UTILISATION = 10.0  # share of a line
 
 
 def _past_due_column(name: str, days: str) -> ColumnSchema:
@@ -76,7 +76,7 @@ TABLE = TableSchema(
 
 
 def read(folder: Path | None = None) -> pl.DataFrame:
-    """All 150,000 rows. `folder` holds credit/…; without it YUHENG_DATA does."""
+    """All 150,000 rows. folder: contains credit/…; YUHENG_DATA by default."""
     path = locate(FILE, TABLE.origin.sha256, folder)
     utilisation = pl.col("RevolvingUtilizationOfUnsecuredLines")
     valid_utilisation = pl.when(utilisation.cast(pl.Float64) <= MAX_UTILISATION).then(utilisation)

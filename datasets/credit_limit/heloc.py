@@ -1,10 +1,10 @@
 """FICO HELOC (Explainable ML challenge 2018): real, read through YUHENG_DATA, not shipped (FICO's terms).
 
 10,459 applications, 52.2 % bad (90 days past due within two years). Codes: -9 no bureau record, -8 no usable value,
-both missing; -7 condition not met. No delinquency is knowledge, so MSinceMostRecentDelq -7 becomes the month beyond the
-last that a bureau keeps. MSinceMostRecentInqexcl7days reads the other way round: rows with -8 have no inquiries in six
-months (.04 on average) and .17 bad, so -8 is "none", while rows with -7 have 1.4 and are as bad as those with 0 (.61).
-Directions are those of FICO's own data dictionary.
+both missing; -7 condition not met. The absence of a delinquency is information, so MSinceMostRecentDelq -7 becomes the
+month after the last that a bureau keeps. MSinceMostRecentInqexcl7days uses the codes differently: rows with -8 have
+hardly any inquiries in six months (.04 on average) and .17 bad, so -8 means "none"; rows with -7 have 1.4 and are as
+bad as those with 0 (.61). Directions are those of FICO's data dictionary.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Literal
 import polars as pl
 
 from datasets import schema
-from datasets.external_files import locate
+from datasets.files.external_files import locate
 from datasets.schema import ColumnSchema, Source, TableSchema
 
 FILE = "credit/fico_heloc/heloc.parquet"
@@ -74,7 +74,9 @@ TABLE = TableSchema(
 
 
 def read(folder: Path | None = None) -> pl.DataFrame:
-    """All 10,459 rows; the target `bad` is RiskPerformance == "Bad". `folder` holds credit/…, or YUHENG_DATA does."""
+    """All 10,459 rows; the target `bad` is RiskPerformance == "Bad". folder: contains credit/…; YUHENG_DATA by
+    default.
+    """
     path = locate(FILE, TABLE.origin.sha256, folder)
     raw = schema.read_raw(path)
     target = (pl.col("RiskPerformance") == "Bad").cast(pl.Int8).alias("bad")

@@ -1,8 +1,8 @@
 """Default of credit-card clients, Taiwan 2005 (Yeh & Lien 2009; UCI 350): real, shipped with the project, CC BY 4.0.
 
-30,000 clients as of September 2005, 22.1 % in default the month after. PAY_n is the months of delay n months back
-(PAY_0 is September): -2 nothing drawn, -1 paid in full, 0 the minimum paid, 1.. months late. More delay is riskier in
-each of them; what lies below 0 says how the card is used, which speaks for nobody, so it has columns of its own.
+30,000 clients as of September 2005, 22.1 % in default in the next month. PAY_n is the delay n months back (PAY_0 is
+September): -2 nothing drawn, -1 paid in full, 0 minimum paid, 1 and more: months late. More delay means more risk;
+values up to 0 describe the use of the card, which implies no risk by itself, so they have columns of their own.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import polars as pl
 
 from datasets import schema
 from datasets.derived_columns import DerivedFormula
-from datasets.external_files import locate
+from datasets.files.external_files import locate
 from datasets.schema import ColumnSchema, Source, TableSchema
 
 SAMPLES_DIR = Path(__file__).parents[1] / "samples"
@@ -74,38 +74,101 @@ LIMIT_COLUMNS = ("LIMIT_BAL",)
 
 
 def _derived_column(name: str, op: str, of: tuple[str, ...], by: tuple[str, ...] = (), **fields: Any) -> ColumnSchema:
-    """A derived indicator; of a ratio to the limit, 1 is all of it."""
+    """A derived indicator; ratios to the limit are shares of it."""
     formula = {"op": op, "of": of, "by": by, "over": fields.pop("over", 0.0)}
     return ColumnSchema(name=name, derived=DerivedFormula.model_validate(formula), group="credit_behaviour", **fields)
 
 
 DERIVED_COLUMNS = (
-    _derived_column("use_september", "at_most", PAY_COLUMNS[:1], en="use in September, while not late", zh="9月未逾期时的用卡状态"),
-    _derived_column("use_august", "at_most", PAY_COLUMNS[1:2], en="use in August, while not late", zh="8月未逾期时的用卡状态"),
+    _derived_column(
+        "use_september", "at_most", PAY_COLUMNS[:1], en="use in September, while not late", zh="9月未逾期时的用卡状态"
+    ),
+    _derived_column(
+        "use_august", "at_most", PAY_COLUMNS[1:2], en="use in August, while not late", zh="8月未逾期时的用卡状态"
+    ),
     _derived_column("late_worst", "max", PAY_COLUMNS, unit="months", direction=1, en="worst delay", zh="最长逾期月数"),
-    _derived_column("late_mean", "mean", PAY_COLUMNS, unit="months", direction=1, en="mean repayment status", zh="平均还款状态"),
+    _derived_column(
+        "late_mean", "mean", PAY_COLUMNS, unit="months", direction=1, en="mean repayment status", zh="平均还款状态"
+    ),
     _derived_column("months_late", "count", PAY_COLUMNS, unit="count", direction=1, en="months late", zh="逾期次数"),
-    _derived_column("months_late_2", "count", PAY_COLUMNS, over=1.0, unit="count", direction=1, en="months late by two or more",
-          zh="逾期两个月以上次数"),
+    _derived_column(
+        "months_late_2",
+        "count",
+        PAY_COLUMNS,
+        over=1.0,
+        unit="count",
+        direction=1,
+        en="months late by two or more",
+        zh="逾期两个月以上次数",
+    ),
     _derived_column("bill_mean", "mean", BILL_COLUMNS, unit="NT$", en="mean bill", zh="平均账单金额"),
     _derived_column("bill_max", "max", BILL_COLUMNS, unit="NT$", en="largest bill", zh="最高账单金额"),
     _derived_column("bill_min", "min", BILL_COLUMNS, unit="NT$", en="smallest bill", zh="最低账单金额"),
-    _derived_column("bill_growth", "difference", (BILL_COLUMNS[0], BILL_COLUMNS[5]), unit="NT$", en="growth of the bill since April",
-          zh="账单较4月增加"),
-    _derived_column("bill_swing", "difference", ("bill_max", "bill_min"), unit="NT$", en="largest less smallest bill",
-          zh="账单波动幅度"),
-    _derived_column("used", "ratio", BILL_COLUMNS[:1], LIMIT_COLUMNS, unit="share", en="share of the limit used in September",
-          zh="9月额度使用率"),
-    _derived_column("used_mean", "ratio", ("bill_mean",), LIMIT_COLUMNS, unit="share", en="mean share of the limit used",
-          zh="平均额度使用率"),
-    _derived_column("used_max", "ratio", ("bill_max",), LIMIT_COLUMNS, unit="share", en="largest share of the limit used",
-          zh="最高额度使用率"),
-    _derived_column("used_min", "ratio", ("bill_min",), LIMIT_COLUMNS, unit="share", en="smallest share of the limit used",
-          zh="最低额度使用率"),
-    _derived_column("used_growth", "ratio", ("bill_growth",), LIMIT_COLUMNS, unit="share", en="growth of use since April",
-          zh="额度使用率较4月增加"),
-    _derived_column("used_swing", "ratio", ("bill_swing",), LIMIT_COLUMNS, unit="share", en="swing of use", zh="额度使用率波动"),
-)  # fmt: skip
+    _derived_column(
+        "bill_growth",
+        "difference",
+        (BILL_COLUMNS[0], BILL_COLUMNS[5]),
+        unit="NT$",
+        en="growth of the bill since April",
+        zh="账单较4月增加",
+    ),
+    _derived_column(
+        "bill_swing",
+        "difference",
+        ("bill_max", "bill_min"),
+        unit="NT$",
+        en="largest less smallest bill",
+        zh="账单波动幅度",
+    ),
+    _derived_column(
+        "used",
+        "ratio",
+        BILL_COLUMNS[:1],
+        LIMIT_COLUMNS,
+        unit="share",
+        en="share of the limit used in September",
+        zh="9月额度使用率",
+    ),
+    _derived_column(
+        "used_mean",
+        "ratio",
+        ("bill_mean",),
+        LIMIT_COLUMNS,
+        unit="share",
+        en="mean share of the limit used",
+        zh="平均额度使用率",
+    ),
+    _derived_column(
+        "used_max",
+        "ratio",
+        ("bill_max",),
+        LIMIT_COLUMNS,
+        unit="share",
+        en="largest share of the limit used",
+        zh="最高额度使用率",
+    ),
+    _derived_column(
+        "used_min",
+        "ratio",
+        ("bill_min",),
+        LIMIT_COLUMNS,
+        unit="share",
+        en="smallest share of the limit used",
+        zh="最低额度使用率",
+    ),
+    _derived_column(
+        "used_growth",
+        "ratio",
+        ("bill_growth",),
+        LIMIT_COLUMNS,
+        unit="share",
+        en="growth of use since April",
+        zh="额度使用率较4月增加",
+    ),
+    _derived_column(
+        "used_swing", "ratio", ("bill_swing",), LIMIT_COLUMNS, unit="share", en="swing of use", zh="额度使用率波动"
+    ),
+)
 
 
 def _category(name: str, en: str, zh: str, audit: bool = False) -> ColumnSchema:
@@ -151,7 +214,7 @@ TABLE = TableSchema(
 
 
 def read(folder: Path | None = None) -> pl.DataFrame:
-    """All 30,000 rows, from the shipped file unless another folder is named."""
+    """All 30,000 rows, from the shipped file unless a folder is given."""
     return schema.read_table(locate(FILE, TABLE.origin.sha256, folder or SAMPLES_DIR), TABLE)
 
 

@@ -1,8 +1,8 @@
 """A Romanian non-bank lender (Petrides et al. 2020): real, read through YUHENG_DATA, not shipped (licence not stated).
 
 18,917 loans, 17.0 % more than 45 days late. Money, age and gearing are standardised in the source (mean 0, sd 1);
-V1..V8 are coded characteristics whose meaning it withholds. Three preset test flags, and profit and loss per row for
-judging: they have no place in a model, nor has Days_late, which is the outcome itself.
+V1 to V8 are coded characteristics of undisclosed meaning. The three preset test flags and the profit and loss per row
+are for evaluation only, and Days_late is the outcome itself.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 import polars as pl
 
 from datasets import schema
-from datasets.external_files import locate
+from datasets.files.external_files import locate
 from datasets.schema import ColumnRole, ColumnSchema, Source, TableSchema
 
 FILE = "credit/vub_nbfi_romania/vub_credit_scoring.csv.gz"
@@ -43,8 +43,8 @@ TABLE = TableSchema(
     ),
     columns=(
         ColumnSchema(name="ID", role="id", low=1, integer=True, en="loan", zh="贷款编号"),
-        _coded_column("V1", 5), _coded_column("V2", 6), _coded_column("V3", 16), _coded_column("V4", 6), _coded_column("V5", 7), _coded_column("V6", 7),
-        _coded_column("V7", 3),
+        _coded_column("V1", 5), _coded_column("V2", 6), _coded_column("V3", 16), _coded_column("V4", 6),
+        _coded_column("V5", 7), _coded_column("V6", 7), _coded_column("V7", 3),
         ColumnSchema(name="V8", kind="category", levels=("1", "2", "3", "4", ">4"), group="application",
                en="characteristic 8", zh="特征8"),
         ColumnSchema(name="Has_FICO", low=0, high=1, integer=True, unit="0/1", group="credit_behaviour",
@@ -70,7 +70,7 @@ TABLE = TableSchema(
 
 
 def read(folder: Path | None = None) -> pl.DataFrame:
-    """All 18,917 rows. `folder` holds credit/…; without it YUHENG_DATA does."""
+    """All 18,917 rows. folder: contains credit/…; YUHENG_DATA by default."""
     return schema.read_table(locate(FILE, TABLE.origin.sha256, folder), TABLE)
 
 

@@ -29,8 +29,8 @@ class Region:
 
 def read(name: str, folder: Path | None = None) -> Region:
     """One of NAMES, 22 to 28 MB in memory. `folder` holds pathology/…, or YUHENG_DATA does. Raises DataError."""
-    files = {str(Path(path.parent.name) / path.stem): (path, md5)
-             for path, md5 in image_folder.read_checksums(CHECKSUMS_FILE, CHECKSUMS_SHA256, folder).items()}  # fmt: skip
+    checksums = image_folder.read_checksums(CHECKSUMS_FILE, CHECKSUMS_SHA256, folder)
+    files = {str(Path(path.parent.name) / path.stem): (path, md5) for path, md5 in checksums.items()}
     image, mask_image = (
         image_folder.decode_rgb(image_folder.read_verified(*files[f"{subfolder}/{name}"]))
         for subfolder in ("images", "masks")

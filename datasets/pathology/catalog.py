@@ -1,6 +1,6 @@
-"""The sets of pathology pictures by name. They hold pictures, not columns: a table of their own, and no sample.
+"""The pathology image sets by name. They hold images, not columns, so they have no TABLE and no sample.
 
-cells = source("herlev").read()
+cells = load_source("herlev").read()
 """
 
 from __future__ import annotations
@@ -8,21 +8,20 @@ from __future__ import annotations
 import importlib
 from types import ModuleType
 
-from datasets.errors import DataError
-from datasets.schema import did_you_mean
+from datasets.errors import DataError, did_you_mean
 
 SOURCES = {
-    "herlev": "datasets.pathology.herlev",  # single cells with masks: train and judge
-    "bcss": "datasets.pathology.bcss",  # breast regions with tumour masks: judge a heatmap
-    "lbc": "datasets.pathology.lbc",  # fields with a shortcut: load, and notice it
-    "colon": "datasets.pathology.colon",  # the wrong organ: refuse it
+    "herlev": "datasets.pathology.herlev",  # single cells with masks, to train and evaluate
+    "bcss": "datasets.pathology.bcss",  # breast regions with tumour masks, to evaluate heatmaps
+    "lbc": "datasets.pathology.lbc",  # fields with a shortcut, to test its detection
+    "colon": "datasets.pathology.colon",  # another organ, to test abstention
 }
 
 
 def load_source(name: str) -> ModuleType:
-    """Raises DataError for a name that no set has."""
+    """The module of an image set. Raises DataError for an unknown name."""
     if name not in SOURCES:
         raise DataError(
-            f"{name!r} is no set of pictures{did_you_mean(name, list(SOURCES))}. Known: {', '.join(SOURCES)}."
+            f"{name!r} is not an image set{did_you_mean(name, list(SOURCES)) or '.'} Known sets: {', '.join(SOURCES)}."
         )
     return importlib.import_module(SOURCES[name])

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datasets.errors import UnreadableFileError
-from datasets.external_files import locate
+from datasets.files.external_files import locate
 
 Images = NDArray[np.uint8]
 

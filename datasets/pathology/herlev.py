@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datasets.errors import UnreadableFileError
-from datasets.external_files import locate
+from datasets.files.external_files import locate
 from datasets.pathology.checksummed_folder import Images, decode_rgb
 
 MANIFEST = "pathology/herlev/manifest.csv"

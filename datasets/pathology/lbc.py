@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from datasets.external_files import locate
+from datasets.files.external_files import locate
 from datasets.pathology import checksummed_folder as image_folder
 
 CHECKSUMS_FILE = "pathology/lbc_surepath_512/MD5SUMS"

@@ -1,9 +1,9 @@
-"""What lies around a company of a register: who shares its officers, addresses and owners, and who trades with it.
+"""Build the ego network of a company: companies that share its officers, addresses or owners, or trade with it.
 
-    near = Around(register).of("C00000258")
-    near.nodes, near.edges
+    neighbourhood = NetworkIndex(register).neighbourhood("C00000258")
+    neighbourhood.nodes, neighbourhood.edges
 
-People and places stand there by their kind and by how many companies they tie, never by name.
+People and addresses appear by their kind and the number of companies they connect, never by name.
 """
 
 from __future__ import annotations
@@ -19,21 +19,23 @@ import polars as pl
 
 from datasets.scitech_risk.register.schema import Register
 
-MAX_NODES = 60  # nodes, the company's own among them
-MAX_TIES = 20  # addresses, officers and owners shown of the company's own
-MAX_COMPANIES_PER_TIE = 24  # companies shown of those that share one address, officer or owner
+MAX_NODES = 60  # nodes, including the company itself
+MAX_TIES = 20  # addresses, officers and owners of the company that are shown
+MAX_COMPANIES_PER_TIE = 24  # companies shown for each shared address, officer or owner
 TIE_KINDS = ("officer", "address", "owner")
 TIE_CACHE_SIZE = 256  # sets of ties whose companies are kept while the register is loaded
 MAX_PARTNERS = 8  # buyers shown of a company, and sellers: those with the largest sums
 
 T = TypeVar("T")
-Tie = tuple[str, str]  # kind and party, which is no company
+Tie = tuple[str, str]  # kind and party; the party is not a company
 
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A company by its id, of the register or in a loop with one that is; or an officer, address or owner by its kind.
-    companies: that it ties, shown or not."""
+    """A company (in the register, or in a loop with one that is), or an officer, address or owner.
+
+    companies: number of companies that it connects, shown or not.
+    """
 
     kind: str
     company: str | None = None
@@ -42,17 +44,21 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Edge:
-    """Between places among the nodes. An invoice runs from its seller, an owner's tie from what is owned."""
+    """start, end: positions of nodes. Invoices run from seller to buyer, ownership from the owned company to the
+    owner.
+    """
 
     start: int
     end: int
     kind: str
-    loop: bool = False  # of a loop of invoices
+    loop: bool = False  # part of a loop of invoices
 
 
 @dataclass(slots=True)
 class Neighbourhood:
-    """The company is the first node. left_out: companies that share something or trade with it, and are not shown."""
+    """The company is the first node. omitted_count: companies that share something or trade with it and are not
+    shown.
+    """
 
     nodes: list[Node] = field(default_factory=list)
     edges: list[Edge] = field(default_factory=list)
@@ -60,7 +66,7 @@ class Neighbourhood:
 
 
 class NetworkIndex:
-    """A register's links and invoices by company. known: whether it has either."""
+    """A register's links and invoices by company. has_network: whether it has any of either."""
 
     def __init__(self, register: Register):
         frame, links, invoices = register.frame, register.links, register.invoices
@@ -89,17 +95,16 @@ class NetworkIndex:
             self.buyers.setdefault(seller, {})[buyer] = None
             self.sellers.setdefault(buyer, {})[seller] = None
         for companies in self.companies_by_tie.values():
-            companies.sort(key=lambda one: not self.is_uninsured.get(one))
+            companies.sort(key=lambda company_id: not self.is_uninsured.get(company_id))
 
     def neighbourhood(self, company: str) -> Neighbourhood:
-        """Within two steps; what is nearer, and what insures nobody, first."""
+        """The network within two steps; nearer companies, and companies without insured staff, come first."""
         included = dict.fromkeys((company, *self.loops.get(company, ())[: MAX_NODES - MAX_TIES]))
         all_ties = [
             tie for tie in dict.fromkeys(self.ties_by_company.get(company, ())) if len(self.companies_by_tie[tie]) > 1
         ]
-        ties = dict.fromkeys(
-            sorted(all_ties, key=lambda tie: len(self.companies_by_tie[tie]))[:MAX_TIES]
-        )  # what few share says most
+        # a tie that few companies share is the most informative
+        ties = dict.fromkeys(sorted(all_ties, key=lambda tie: len(self.companies_by_tie[tie]))[:MAX_TIES])
         candidates = [neighbour for tie in ties for neighbour in self.companies_by_tie[tie][:MAX_COMPANIES_PER_TIE]]
         crowded = self.companies_sharing(
             tuple(tie for tie in all_ties if len(self.companies_by_tie[tie]) > MAX_COMPANIES_PER_TIE)
@@ -116,32 +121,32 @@ class NetworkIndex:
             uncrowded.update(partner_ids)
         _add_up_to(included, candidates, MAX_NODES - len(ties))
         second_step: list[str] = []
-        for one in list(included)[1:]:
+        for neighbour in list(included)[1:]:
             for partners in (self.owners, self.subsidiaries, self.buyers, self.sellers):
-                second_step += islice(partners.get(one, {}), MAX_PARTNERS)
-        shared_partners = (
-            one for one, occurrences in Counter(second_step).items() if occurrences > 1
-        )  # they tie what is shown together
+                second_step += islice(partners.get(neighbour, {}), MAX_PARTNERS)
+        # they connect companies that are shown
+        shared_partners = (partner for partner, occurrences in Counter(second_step).items() if occurrences > 1)
         _add_up_to(included, [*shared_partners, *second_step], MAX_NODES - len(ties))
-        shared = Counter(tie for one in included for tie in self.ties_by_company.get(one, ()))
+        shared = Counter(tie for member in included for tie in self.ties_by_company.get(member, ()))
         extra_ties = [tie for tie, companies in shared.most_common() if companies > 1]
         _add_up_to(ties, extra_ties, MAX_NODES - len(included))
         reachable_count = len(crowded) + len(uncrowded - crowded)
         return Neighbourhood(
             *self._build_graph(included, ties),
-            omitted_count=reachable_count - sum(one in crowded or one in uncrowded for one in included),
+            omitted_count=reachable_count - sum(member in crowded or member in uncrowded for member in included),
         )
 
     def _companies_sharing(self, ties: tuple[Tie, ...]) -> set[str]:
-        """Kept, as those of one address mostly share the others too: made for each anew, a register of n companies at
-        one address costs n times n."""
+        """Companies that share any of the ties. Cached, as companies at one address mostly share their other ties too;
+        otherwise n companies at one address would cost n squared.
+        """
         return {company for tie in ties for company in self.companies_by_tie[tie]}
 
     def _build_graph(self, included: Iterable[str], ties: Iterable[Tie]) -> tuple[list[Node], list[Edge]]:
         nodes = [Node("company", company) for company in included]
         index_by_company = {company: index for index, company in enumerate(included)}
         loop_edges = dict.fromkeys(
-            loop_edge for one in index_by_company for loop_edge in pairwise(self.loops.get(one, ()))
+            loop_edge for member in index_by_company for loop_edge in pairwise(self.loops.get(member, ()))
         )
         edges = [
             Edge(index_by_company[seller], index_by_company[buyer], "invoice", loop=True)
@@ -150,22 +155,22 @@ class NetworkIndex:
         ]
         edges += [
             Edge(index, index_by_company[partner], kind)
-            for one, index in index_by_company.items()
+            for member, index in index_by_company.items()
             for kind, partners in (("owner", self.owners), ("invoice", self.buyers))
-            for partner in _common_keys(partners.get(one, {}), index_by_company)
-            if kind == "owner" or (one, partner) not in loop_edges
+            for partner in _common_keys(partners.get(member, {}), index_by_company)
+            if kind == "owner" or (member, partner) not in loop_edges
         ]
-        index_by_tie = {tie: len(nodes) + place for place, tie in enumerate(ties)}
+        index_by_tie = {tie: len(nodes) + index for index, tie in enumerate(ties)}
         nodes += [Node(tie[0], companies=len(self.companies_by_tie[tie])) for tie in ties]
         memberships = (
-            (place, tie) for one, place in index_by_company.items() for tie in self.ties_by_company.get(one, ())
+            (index, tie) for member, index in index_by_company.items() for tie in self.ties_by_company.get(member, ())
         )
-        edges += [Edge(place, index_by_tie[tie], tie[0]) for place, tie in memberships if tie in index_by_tie]
+        edges += [Edge(index, index_by_tie[tie], tie[0]) for index, tie in memberships if tie in index_by_tie]
         return nodes, edges
 
 
 def _trading_pairs(invoices: pl.DataFrame, company_ids: pl.Series) -> list[tuple[str, str]]:
-    """(seller, buyer), both of the register and each other's partner, the largest sums first."""
+    """Pairs (seller, buyer) of different companies of the register, the largest amounts first."""
     both_known = (pl.col(column).is_in(company_ids.implode()) for column in ("seller", "buyer"))
     inner_invoices = invoices.filter(*both_known, pl.col("seller") != pl.col("buyer"))
     pairs = inner_invoices.group_by("seller", "buyer").agg(pl.col("amount").sum())
@@ -174,7 +179,7 @@ def _trading_pairs(invoices: pl.DataFrame, company_ids: pl.Series) -> list[tuple
 
 
 def _common_keys(left: Mapping[str, object], right: Mapping[str, object]) -> Iterator[str]:
-    """What is in both, at the cost of the smaller."""
+    """Keys of both mappings, at the cost of the smaller one."""
     smaller, larger = (left, right) if len(left) <= len(right) else (right, left)
     return (key for key in smaller if key in larger)
 

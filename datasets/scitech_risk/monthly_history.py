@@ -1,8 +1,8 @@
-"""A monthly history made into the early-warning columns of the register (月度预警), at one month or at every month.
+"""Compute the early-warning columns of the register (月度预警) from a monthly history, at one month or at every month.
 
-History is one row a company and month (register.HISTORY), whole from its first month to the register's. A window looks
-back from its month, that month included. A mean stands where two thirds of its window are known; a change also needs a
-base above 0; worst and count take what is known. What cannot be told is missing.
+A history has one row per company and month (register.schema.HISTORY), without gaps from its first month to the
+register's. A window looks back from its month, including it. A mean needs two thirds of its window to be known, and a
+change also a base above 0; maxima and counts use the known values. Otherwise a value is missing.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ CHANGE_COLUMNS = {
     "cash_change_6m": "cash",
     "electricity_change_6m": "electricity",
 }
-MAX_CHANGE = 1_000.0  # the contract's: from nearly nothing, a share says no more
+MAX_CHANGE = 1_000.0  # the contract's bound; from a base near 0 a share means little
 
 
 def month_index(month: pl.Expr | str) -> pl.Expr:
-    """'YYYY-MM' as months since year 0, so that neighbours differ by 1; null where it is no month."""
+    """'YYYY-MM' as months since year 0; null if it is not a month."""
     text = pl.col(month) if isinstance(month, str) else month
     is_valid = text.str.contains(r"^\d{4}-(0[1-9]|1[0-2])$")
     valid_text = pl.when(is_valid).then(text)
@@ -34,7 +34,7 @@ def month_index(month: pl.Expr | str) -> pl.Expr:
 
 
 def add_months(month: str, months: int) -> str:
-    """'2026-06', -6 -> '2025-12'."""
+    """Add months: '2026-06', -6 -> '2025-12'."""
     total = int(month[:4]) * 12 + int(month[5:]) - 1 + months
     return f"{total // 12:04d}-{total % 12 + 1:02d}"
 
@@ -42,8 +42,11 @@ def add_months(month: str, months: int) -> str:
 def find_history_errors(
     history: pl.DataFrame, companies: pl.Series, month: str, file: str = "history"
 ) -> list[FieldError]:
-    """Every fault of a history (in `file`) against a register of `companies` at `month`: what is no month, a month to
-    come, a company that the register lacks, a month told twice, a gap, also one between the last month and `month`."""
+    """All errors of a history against a register of `companies` at `month`.
+
+    Errors are invalid months, months after `month`, unknown companies, duplicate months, and gaps, including one
+    between the last month and `month`. file: what messages call the history.
+    """
     rows = history.select("company_id", "month").with_row_index("row", 1).drop_nulls()
     rows = rows.with_columns(month_index("month").alias("at"))
     current = pl.select(month_index(pl.lit(month))).item()
@@ -53,7 +56,12 @@ def find_history_errors(
     ]
     errors += [
         FieldError(
-            "month", f"{value} of {company!r}", f"no later than the register's, {month}", f"不晚于 {month}", row, file
+            "month",
+            f"{value} of {company!r}",
+            f"no later than the register's month, {month}",
+            f"不晚于 {month}",
+            row,
+            file,
         )
         for row, company, value, _ in rows.filter(pl.col("at") > current).iter_rows()
     ]
@@ -73,17 +81,19 @@ def find_history_errors(
     for row, company, found, index, step, is_last in irregular.iter_rows():
         if step == 0:
             errors.append(
-                FieldError("month", f"{found} of {company!r} a second time", "told once", "每月一行", row, file)
+                FieldError(
+                    "month", f"{found} of {company!r}, which another row has too", "unique", "每月一行", row, file
+                )
             )
         elif step is not None and step > 1:
             gap = f"{found} of {company!r} after a gap of {step - 1}"
-            errors.append(FieldError("month", gap, "the month after the one before", "前一月的次月", row, file))
+            errors.append(FieldError("month", gap, "the month after the previous row", "前一月的次月", row, file))
         if is_last and index != current:
             errors.append(
                 FieldError(
                     "month",
-                    f"{found}, the last of {company!r}",
-                    f"followed up to {month}",
+                    f"{found}, the last month of {company!r}",
+                    f"followed by every month up to {month}",
                     f"连续至 {month}",
                     row,
                     file,
@@ -93,14 +103,14 @@ def find_history_errors(
 
 
 def early_warning_columns(history: pl.DataFrame, month: str) -> pl.DataFrame:
-    """company_id and the early-warning columns at `month`, one row a company that has a history."""
+    """company_id and the early-warning columns at `month`, one row per company with a history."""
     first = pl.select(month_index(pl.lit(month))).item() - LOOKBACK_MONTHS + 1
     recent = history.filter(month_index("month") >= first)
     return rolling_early_warnings(recent).filter(pl.col("month") == month).drop("month")
 
 
 def rolling_early_warnings(history: pl.DataFrame) -> pl.DataFrame:
-    """company_id, month and the early-warning columns at every month of every company, sorted by both."""
+    """company_id, month and the early-warning columns for every month of every company, sorted by both."""
     rows = sort_history(history)
     months_since_first = _months_since_first(rows["company_id"])
     values_by_column = {name: _to_floats(rows[name]) for name in rows.columns if name not in ("company_id", "month")}
@@ -119,11 +129,10 @@ def rolling_early_warnings(history: pl.DataFrame) -> pl.DataFrame:
 
 
 def last_year_total(history: pl.DataFrame, name: str, month: str) -> pl.DataFrame:
-    """company_id and the last twelve months' total of a column; a month unknown counts as the mean of the known."""
+    """company_id and the total of a column over twelve months; unknown months count as the mean of the known ones."""
     first_month = pl.select(month_index(pl.lit(month))).item() - 11
-    recent = sort_history(
-        history.filter(month_index("month") >= first_month)
-    )  # so that sums do not depend on the order of rows
+    # sorted, so that sums do not depend on the order of rows
+    recent = sort_history(history.filter(month_index("month") >= first_month))
     monthly_values, starts = _to_floats(recent[name]), np.flatnonzero(_months_since_first(recent["company_id"]) == 0)
     if not len(starts):
         return recent.select("company_id", pl.col(name).cast(pl.Float64))
@@ -138,7 +147,7 @@ def last_year_total(history: pl.DataFrame, name: str, month: str) -> pl.DataFram
 
 
 def sort_history(history: pl.DataFrame) -> pl.DataFrame:
-    """Sorted by company and month; looking whether it is so already costs little."""
+    """Sort by company and month; checking whether it is sorted already is cheap."""
     company, month = history["company_id"], history["month"]
     previous_company, previous_month = company.shift(1), month.shift(1)
     sorted_already = (
@@ -152,7 +161,7 @@ def _to_floats(series: pl.Series) -> FloatArray:
 
 
 def _months_since_first(company: pl.Series) -> np.ndarray:
-    """(rows,) months since the company's first; rows are sorted by company and month, without gaps."""
+    """Months since the company's first month, (rows,); rows are sorted by company and month, without gaps."""
     index = np.arange(company.len())
     if not company.len():
         return index
@@ -162,7 +171,7 @@ def _months_since_first(company: pl.Series) -> np.ndarray:
 
 
 def _lagged(x: FloatArray, months_since_first: np.ndarray, months: int) -> Iterator[FloatArray]:
-    """x of this month, of the month before, ...; NaN before the company's first month."""
+    """x in this month, in the month before, and so on; NaN before the company's first month."""
     for lag in range(min(months, max(len(x), 1))):
         lagged = np.full(len(x), np.nan)
         lagged[lag:] = x[: len(x) - lag]
@@ -196,7 +205,7 @@ def _elementwise_max(arrays: Iterable[FloatArray]) -> FloatArray:
 
 
 def _window_count(flag: FloatArray, months_since_first: np.ndarray, months: int) -> FloatArray:
-    """How often a 0/1 column was 1 in the window; running totals of whole numbers are exact."""
+    """How often a 0/1 column was 1 in the window; cumulative sums of whole numbers are exact."""
     index = np.arange(len(flag))
     start = index - np.minimum(months_since_first, months - 1)
     totals = (np.concatenate([[0.0], np.cumsum(indicator)]) for indicator in (np.nan_to_num(flag), ~np.isnan(flag)))
@@ -205,7 +214,7 @@ def _window_count(flag: FloatArray, months_since_first: np.ndarray, months: int)
 
 
 def _worst_drop(quarterly_mean: FloatArray, months_since_first: np.ndarray) -> FloatArray:
-    """Worst fall from a peak among the quarterly means that lie within twelve months; it takes two of them."""
+    """The largest fall from a peak among the quarterly means within twelve months; needs two of them."""
     means: Sequence[FloatArray] = list(_lagged(quarterly_mean, months_since_first, 10))
     peak, worst = np.full(len(quarterly_mean), np.nan), np.full(len(quarterly_mean), np.nan)
     for mean in reversed(means):

@@ -1,17 +1,17 @@
 """Bankruptcies of Polish companies, year 5 (Zieba, Tomczak & Tomczak 2016; UCI 365): real, read through YUHENG_DATA.
 
-The statements of 5,850 companies, 6.97 % of them bankrupt within the year after. The file has 5,910 rows, of which 60
-repeat another row in all 64 ratios and the outcome; `read` drops these, or a copy could stand on both sides of a split.
-Names are UCI's, but not every formula holds: Attr52 is not multiplied by 365 (it is Attr32 in years), and Attr7, Attr14
-and Attr18 are the same numbers in 5,906 rows. Attr29 is log10 of the assets, in the unit of Attr55 that UCI leaves
-open.
-The source tells more than the ratios do: the bankrupt stand at the end of the file, and not one of the 534 companies
-whose operating profit is exactly 0 (Attr22; Attr42 and Attr27 follow) went bankrupt, as if it was not filed for them.
-`datasets.leakage` says so, and a score on this table is to be read with that in mind.
+The statements of 5,850 companies, 6.97 % of them bankrupt within the next year. The file has 5,910 rows, of which 60
+repeat another row in all 64 ratios and the outcome; `read` drops these, so that no copy is on both sides of a split.
+Names are UCI's, but not every formula is right: Attr52 is not multiplied by 365 (it is Attr32 in years), and Attr7,
+Attr14 and Attr18 are the same numbers in 5,906 rows. Attr29 is log10 of the assets, in the unit of Attr55,
+which UCI does not state.
+The file reveals more than the ratios should: bankrupt companies are at its end, and none of the 534 companies whose
+operating profit is exactly 0 (Attr22, and so Attr42 and Attr27) went bankrupt, as if it had not been filed for them.
+datasets.leakage reports this; read scores on this table accordingly.
 
-A ratio has a direction where its denominator does not turn the sign (assets, sales, short-term liabilities) and every
-lender would argue it: profit, own funds and liquidity lower the risk, debt and costs raise it. Ratios of turnover, size
-and growth have none.
+A ratio has a direction if its denominator cannot change the sign (assets, sales, short-term liabilities) and every
+lender would agree: profit, equity and liquidity lower the risk, debt and costs raise it. Ratios of turnover, size and
+growth have none.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import Literal
 import polars as pl
 
 from datasets import schema
-from datasets.external_files import locate
+from datasets.files.external_files import locate
 from datasets.schema import ColumnSchema, Source, TableSchema
 
 FILE = "company/polish_bankruptcy/polish_5year.parquet"
@@ -120,7 +120,7 @@ TABLE = TableSchema(
 
 
 def read(folder: Path | None = None) -> pl.DataFrame:
-    """The 5,850 rows that differ, in the file's order. `folder` holds company/…, or YUHENG_DATA does."""
+    """The 5,850 distinct rows, in the file's order. folder: contains company/…; YUHENG_DATA by default."""
     frame = schema.read_table(locate(FILE, TABLE.origin.sha256, folder), TABLE)
     return frame.unique(keep="first", maintain_order=True)
 

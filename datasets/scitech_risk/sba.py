@@ -1,20 +1,22 @@
 """Loans guaranteed by the US Small Business Administration (Li, Mickel & Taylor 2018): real; the sci-tech ones shipped.
 
 41,609 loans with a known outcome, approved 1987-2014, 19.4 % charged off; `read_all` reads every trade, 897,167 loans.
-`shape` makes the contract's columns from the published file, and so says what was changed.
-- Term is a leak: that of a loan which failed ends near the day it failed. 30,065 of these terms are a multiple of 12,
-  2.5 % of them bad; of the 11,544 others 63.4 % are. ChgOffDate, ChgOffPrinGr and BalanceGross record the outcome.
-- DisbursementDate and DisbursementGross are written when the money has gone out, after the decision; a third of these
-  loans, most of them revolving, have disbursed more than was approved. GrAppv is known on the day.
-- Bank and BankState are the holder's of 2014, not the lender's: 22,978 loans since 1989 stand under BBCN Bank, founded
-  in 2011. Bank is no indicator; BankState and same_state are, with that reserve: without them plain boosting, trained
-  on fiscal years 1990-2005 and tested on 2006-07, falls from AUC .70 to .67 (with Term it would reach .97).
-- RevLineCr has values that the guide does not explain; 0 and T are common enough to stand as they are, others are
-  missing, as is all of LowDoc but Y and N. NewExist 0 and UrbanRural 0 are "not known".
-- UrbanRural, RevLineCr and RetainedJob changed their use over the years, and so tell the year a little.
-No indicator has a direction: none of them is beyond argument to a lender.
+`to_contract` converts the published file to the contract's columns and so documents every change.
+- Term is a leak: the term of a failed loan ends near the day of its failure. 30,065 of these terms are a multiple of
+  12, and 2.5 % of them are bad; of the 11,544 others 63.4 % are. ChgOffDate, ChgOffPrinGr and BalanceGross record the
+  outcome.
+- DisbursementDate and DisbursementGross are recorded when the money has been paid out, after the decision; a third of
+  these loans, most of them revolving, have disbursed more than was approved. GrAppv is known on the day of approval.
+- Bank and BankState are those of the holder in 2014, not of the lender: 22,978 loans since 1989 are listed under BBCN
+  Bank, founded in 2011. Bank is not an indicator; BankState and same_state are, with that reservation: without them
+  plain boosting, trained on fiscal years 1990-2005 and tested on 2006-07, falls from AUC .70 to .67 (with Term it would
+  reach .97).
+- RevLineCr has values that the guide does not explain; 0 and T are common enough to be kept, others are missing, as is
+  every LowDoc other than Y and N. NewExist 0 and UrbanRural 0 mean "not known".
+- The use of UrbanRural, RevLineCr and RetainedJob changed over the years, so they reveal the year a little.
+No indicator has a direction, as none is beyond dispute among lenders.
 
-    python -m datasets.scitech_risk.sba train.csv      # makes the shipped file from the source's CSV
+    python -m datasets.scitech_risk.sba train.csv      # build the shipped file from the source's CSV
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ import polars as pl
 
 from datasets import schema as table_schema
 from datasets.derived_columns import DerivedFormula
-from datasets.external_files import locate
+from datasets.files.external_files import locate
 from datasets.schema import ColumnRole, ColumnSchema, Source, TableSchema
 
 SAMPLES_DIR = Path(__file__).parents[1] / "samples"
@@ -77,7 +79,7 @@ STATES = (
     "KY", "LA", "MA", "MD", "ME", "MI", "MN", "MO", "MS", "MT", "NC", "ND", "NE", "NH", "NJ", "NM", "NV",
     "NY", "OH", "OK", "OR", "PA", "RI", "SC", "SD", "TN", "TX", "UT", "VA", "VT", "WA", "WI", "WV", "WY",
 )  # fmt: skip
-BANK_STATES = (*STATES, "AN", "EN", "GU", "PR", "VI")  # AN and EN stand in the source
+BANK_STATES = (*STATES, "AN", "EN", "GU", "PR", "VI")  # AN and EN occur in the source
 
 LABELS = {  # column -> level -> (English, Chinese)
     "trade": {level: (en, zh) for level, en, zh in {**TRADES, **SECTORS}.values()},
@@ -136,7 +138,8 @@ TABLE = TableSchema(
         _number("ApprovalFY", 2014, "year", "fiscal year of approval", "批准财年", "time", low=1960),
         _date("ApprovalDate", "time", "day of approval", "批准日期"),
         _number("NAICS", 999_999, "code", "industry (NAICS)", "行业代码（NAICS）", "group"),
-        ColumnSchema(name="Bank", kind="text", role="group", en="bank that held the loan in 2014", zh="2014年持有贷款的银行"),
+        ColumnSchema(name="Bank", kind="text", role="group", en="bank that held the loan in 2014",
+              zh="2014年持有贷款的银行"),
         _category("trade", "trade", "行业", "registration", tuple(level for level, _, _ in TRADES.values())),
         _category("State", "state of the borrower", "借款人所在州", "registration", STATES),
         _category("BankState", "state of the bank", "银行所在州", "application", BANK_STATES),
@@ -158,7 +161,8 @@ TABLE = TableSchema(
         _number("BalanceGross", 20_000_000, "USD", "balance at the end", "期末余额", "leak"),
         _date("DisbursementDate", "leak", "day of disbursement", "放款日期"),
         _number("DisbursementGross", 20_000_000, "USD", "amount disbursed", "放款金额", "leak"),
-        _derived_column("guaranteed_share", "ratio", ("SBA_Appv",), ("GrAppv",), "share", "share guaranteed", "担保比例"),
+        _derived_column("guaranteed_share", "ratio", ("SBA_Appv",), ("GrAppv",), "share", "share guaranteed",
+              "担保比例"),
         _derived_column("loan_per_employee", "ratio", ("GrAppv",), ("NoEmp",), "USD", "loan per employee", "人均贷款"),
         _derived_column("jobs", "sum", ("CreateJob", "RetainedJob"), (), "persons", "jobs created and retained",
               "新增与保留岗位"),
@@ -184,13 +188,16 @@ NATIONAL_TABLE = TABLE.model_copy(
 
 
 def read(folder: Path | None = None) -> pl.DataFrame:
-    """The 41,609 loans of science and technology, from the shipped file unless another folder is named."""
+    """The 41,609 loans to science and technology, from the shipped file unless a folder is given."""
     return table_schema.read_table(locate(FILE, TABLE.origin.sha256, folder or SAMPLES_DIR), TABLE)
 
 
 def read_all(folder: Path | None = None) -> pl.DataFrame:
-    """All 897,167 loans with a known outcome, by the contract NATIONAL: `trade` has every sector, and is missing in
-    201,667, most of them approved before 2000. `folder` holds company/…, or YUHENG_DATA does."""
+    """All 897,167 loans with a known outcome, by the contract NATIONAL_TABLE.
+
+    `trade` covers every sector, and is missing in 201,667 loans, most of them approved before 2000. folder: contains
+    company/…; YUHENG_DATA by default.
+    """
     path = locate(NATIONAL_FILE, NATIONAL_TABLE.origin.sha256, folder)
     return table_schema.validate_or_raise(to_contract(table_schema.read_raw(path)), NATIONAL_TABLE, path.name)
 
@@ -201,14 +208,14 @@ def sample(rows: int = 1_000, seed: int = 0) -> pl.DataFrame:
 
 
 def to_contract(raw: pl.DataFrame) -> pl.DataFrame:
-    """The stated columns of the contract from the published ones, those of the CSV (all text) or of a typed copy.
+    """Convert the published columns, of the CSV (all text) or of a typed copy, to the columns of the contract.
 
-    Loans without an outcome, the borrower's name, city and zip are left out.
+    Loans without an outcome are left out, and so are the borrower's name, city and zip.
     """
     text = raw.cast({name: pl.String for name, dtype in raw.schema.items() if dtype == pl.Categorical})
     return text.filter(pl.col("MIS_Status").is_in(["CHGOFF", "P I F"])).select(
         pl.col("LoanNr_ChkDgt").cast(pl.Int64),
-        pl.col("ApprovalFY").cast(pl.String).str.slice(0, 4).cast(pl.Int16),  # "1976A" is a quarter of its own
+        pl.col("ApprovalFY").cast(pl.String).str.slice(0, 4).cast(pl.Int16),  # "1976A" is the transition quarter
         _parse_date(text, "ApprovalDate"),
         pl.col("NAICS").cast(pl.Int32),
         "Bank",
@@ -235,7 +242,7 @@ def to_contract(raw: pl.DataFrame) -> pl.DataFrame:
 
 
 def trade_level(naics: pl.Expr) -> pl.Expr:
-    """The level of `trade` from a NAICS code; missing where there is none."""
+    """The level of `trade` for a NAICS code; missing if none matches."""
     code = naics.cast(pl.String)
     levels = [(prefix, level) for prefix, (level, _, _) in {**TRADES, **SECTORS}.items()]
     return pl.coalesce(pl.when(code.str.starts_with(prefix)).then(pl.lit(level)) for prefix, level in levels).alias(
@@ -244,7 +251,7 @@ def trade_level(naics: pl.Expr) -> pl.Expr:
 
 
 def coded_column(name: str, expression: pl.Expr | None = None) -> pl.Expr:
-    """A coded column, with what has no label missing."""
+    """A coded column; values without a label become missing."""
     value = (pl.col(name) if expression is None else expression).cast(pl.String)
     return pl.when(value.is_in(list(LABELS[name]))).then(value).alias(name)
 
@@ -255,7 +262,7 @@ def _parse_dollars(raw: pl.DataFrame, name: str) -> pl.Expr:
 
 
 def _parse_date(raw: pl.DataFrame, name: str) -> pl.Expr:
-    """28-Feb-97 -> 1997-02-28; the records end in 2014, so '62 is 1962."""
+    """Parse dates such as 28-Feb-97 (1997-02-28). The records end in 2014, so '62 is 1962."""
     if raw[name].dtype != pl.String:
         return pl.col(name).cast(pl.Date)
     day = pl.col(name).str.to_date("%d-%b-%y")
@@ -263,7 +270,7 @@ def _parse_date(raw: pl.DataFrame, name: str) -> pl.Expr:
 
 
 def build_sample_file(csv: Path, target: Path = SAMPLES_DIR / FILE) -> None:
-    """The shipped file from the source's CSV: science and technology, in its order."""
+    """Build the shipped file from the source's CSV: loans to science and technology, in its order."""
     loans = to_contract(pl.read_csv(csv, infer_schema=False, null_values=["", "NA"]))
     scitech_loans = loans.filter(pl.col("trade").is_in(list(TABLE["trade"].levels)))
     scitech_loans.write_parquet(target, compression="zstd", compression_level=22)

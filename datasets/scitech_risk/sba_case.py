@@ -1,12 +1,13 @@
 """The case of Li, Mickel & Taylor (2018): SBA loans to Californian lessors and estate agents; read through YUHENG_DATA.
 
-2,101 of the article's 2,102 loans (the source lacks one), 32.7 % charged off. Selected 1 is the article's training
-half, 0 its test half. The columns are those of `sba`, but for State (all are in California), and the article's own.
+2,101 of the article's 2,102 loans (the source lacks one), 32.7 % charged off. Selected is 1 in the article's
+training half and 0 in its test half. The columns are those of `sba` without State, and the article's own.
 
-ARTICLE are the features of the article's last model, a logistic regression: on the test half it errs in 32.2 % and has
-AUC .735. Two of the three were not known on the day and stand here as leaks, so no lender could have had that score:
-- RealEstate is 1 where Term is 240 months or more, and a failed loan's Term is the life it had (see `sba`);
-- Recession is 1 where the loan ended, by that same Term, between December 2007 and June 2009.
+ARTICLE_FEATURES are the features of the article's last model, a logistic regression: on the test half its error rate is
+32.2 % and its AUC .735. Two of the three were not known on the day of approval and are declared as leaks, so no lender
+could have had that score:
+- RealEstate is 1 if Term is 240 months or more, and the Term of a failed loan is its actual life (see `sba`);
+- Recession is 1 if the loan ended, by that same Term, between December 2007 and June 2009.
 """
 
 from __future__ import annotations
@@ -16,13 +17,13 @@ from pathlib import Path
 import polars as pl
 
 from datasets import schema
-from datasets.external_files import locate
+from datasets.files.external_files import locate
 from datasets.schema import ColumnSchema, Source, TableSchema
 from datasets.scitech_risk import sba
 
 FILE = "company/sba_case/SBAcase.parquet"
 ARTICLE_FEATURES = ("RealEstate", "Portion", "Recession")
-SAS_EPOCH = 3_653  # days from 1960-01-01, from which the file counts, to 1970-01-01
+SAS_EPOCH = 3_653  # days from 1960-01-01, the file's epoch, to 1970-01-01
 DATE_COLUMNS = ("ApprovalDate", "ChgOffDate", "DisbursementDate")
 
 TRADES = {  # the first three digits of NAICS -> (level, English, Chinese)
@@ -70,7 +71,7 @@ TABLE = TableSchema(
 
 
 def read(folder: Path | None = None) -> pl.DataFrame:
-    """All 2,101 loans. `folder` holds company/…, or YUHENG_DATA does."""
+    """All 2,101 loans. folder: contains company/…; YUHENG_DATA by default."""
     path = locate(FILE, TABLE.origin.sha256, folder)
     return schema.validate_or_raise(to_contract(schema.read_raw(path)), TABLE, path.name)
 
@@ -81,7 +82,7 @@ def sample(rows: int = 1_000, seed: int = 0) -> pl.DataFrame:
 
 
 def to_contract(raw: pl.DataFrame) -> pl.DataFrame:
-    """The contract's columns from the published ones; City, Zip and State are left out, MIS_Status is the target."""
+    """Convert the published columns to the contract's; City, Zip and State are left out, MIS_Status is the target."""
     dates = [(pl.col(name).cast(pl.Int32) - SAS_EPOCH).cast(pl.Date) for name in DATE_COLUMNS]
     trade_cases = [
         pl.when(pl.col("NAICS").cast(pl.String).str.starts_with(code)).then(pl.lit(level))

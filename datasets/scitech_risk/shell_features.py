@@ -1,19 +1,19 @@
-"""Links and invoices made into the shell columns of the register (空壳特征).
+"""Compute the shell columns of the register (空壳特征) from links and invoices.
 
-Time and memory are linear in the edges of an ordinary register. Where every company has six equal partners the search
-for loops grows with their fifth power, and a company of thousands of owners is joined with each of its buyers.
+Time and memory are linear in the edges of an ordinary register. If every company has six equal partners, the search
+for loops grows with their fifth power, and a company with thousands of owners is joined with each of its buyers.
 
-Graph algorithms are scipy's (scipy.sparse.csgraph): strong components of a million edges took .3 s, in rustworkx and
-igraph (GPL) nine to ten times that, in networkx 80 times; a chain a million long is no trouble to it.
+Graph algorithms are scipy's (scipy.sparse.csgraph): strong components of a million edges took .3 s, nine to ten times
+as long in rustworkx and igraph (GPL), 80 times in networkx; a chain of a million nodes is no problem.
 
-A park's address houses hundreds of honest start-ups and a fund owns as many, so a number of neighbours alone says
-little: beside it stands the share of them that insures nobody, and a tie through a crowded address or owner is none.
+A park's address houses hundreds of honest start-ups and a fund owns as many, so the number of neighbours alone says
+little. Therefore the share of them without insured staff is computed too, and crowded addresses and owners tie nobody.
 
-A loop of invoices is one of at most `longest` companies whose every invoice is `material` both to its seller's sales
-and to its buyer's purchases. Without that bound the honest economy is one giant loop: everyone buys from someone who
-buys from someone. A company that invoices itself is a loop of one.
+A loop of invoices has at most `max_loop_length` companies, and each of its invoices is material (`material_share`) to
+both its seller's sales and its buyer's purchases. Without these bounds the honest economy is one giant loop. A company
+that invoices itself is a loop of one.
 
-What is not known is missing: who has no address among the links has no known neighbours, which is not none.
+Unknown values are missing: a company without an address among the links has unknown neighbours, not zero.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ import polars as pl
 
 @dataclass(frozen=True)
 class ShellFeatureRules:
-    """material: share of the seller's sales and of the buyer's purchases that makes an invoice part of a loop;
-    longest: companies in a loop; crowd: an address or owner of more companies ties nobody;
-    least_electricity: MWh a year that a company is taken to use at least, so that sales without any are not infinite.
+    """material_share: minimum share of the seller's sales and of the buyer's purchases for an invoice in a loop.
+    max_loop_length: companies in a loop. max_tie_companies: an address or owner of more companies ties nobody.
+    min_electricity: assumed minimum use in MWh a year, so that the ratio of sales to electricity is finite.
     """
 
     material_share: float = 0.15
@@ -44,15 +44,17 @@ def shell_feature_columns(
     electricity: pl.DataFrame | None = None,
     rules: ShellFeatureRules | None = None,
 ) -> pl.DataFrame:
-    """company_id and the network columns, one row a company in the order of `companies` (company_id, insured_staff).
+    """company_id and the network columns, one row per company in the order of `companies` (company_id, insured_staff).
 
-    electricity: company_id and MWh in 12 months. A file that is None is not known: its columns are missing.
+    electricity: company_id and MWh in 12 months. The columns of a file that is None are missing.
     """
     rules = rules or ShellFeatureRules()
     id_series = [companies["company_id"].cast(pl.String)]
     id_series += [links["company_id"], links.filter(pl.col("kind") == "owner")["party"]] if links is not None else []
     id_series += [invoices["seller"], invoices["buyer"]] if invoices is not None else []
-    names = pl.concat([ids.alias("name") for ids in id_series]).unique().sort()  # so that no order of rows matters
+    names = (
+        pl.concat([ids.alias("name") for ids in id_series]).unique().sort()
+    )  # so that the order of rows does not matter
     company_enum = pl.Enum(names)
     company_codes = id_series[0].cast(company_enum).to_physical().cast(pl.UInt32)
     features = pl.DataFrame({"company_id": id_series[0], "at": company_codes})
@@ -94,8 +96,9 @@ def shell_feature_columns(
 
 
 def _neighbour_features(encoded_links: pl.DataFrame | None, kind: str, staff: pl.DataFrame) -> pl.DataFrame:
-    """The other companies of each company's most crowded address, or busiest officer, and the share of them without
-    insured staff: 0 where there are none, missing where nobody's staff is known."""
+    """The number of other companies at each company's most crowded address (or of its busiest officer), and the share
+    of them without insured staff: 0 if there are none, missing if no company's staff is known.
+    """
     count_column, share_column = f"{kind}_companies", f"{kind}_empty_share"
     schema = {"at": pl.UInt32, count_column: pl.Float64, share_column: pl.Float64}
     if encoded_links is None:
@@ -128,7 +131,7 @@ def _neighbour_features(encoded_links: pl.DataFrame | None, kind: str, staff: pl
 
 
 def _ownership_cycles(links: pl.DataFrame | None, company_enum: pl.Enum) -> pl.DataFrame:
-    """1 where a chain of owners comes back to the company. A person owns and is not owned, so ends a chain."""
+    """1 if a chain of owners leads back to the company. A person cannot be owned and so ends a chain."""
     if links is None:
         return pl.DataFrame(schema={"at": pl.UInt32, "ownership_cycle": pl.Float64})
     ownership = links.filter(pl.col("kind") == "owner").select(
@@ -146,7 +149,7 @@ def _ownership_cycles(links: pl.DataFrame | None, company_enum: pl.Enum) -> pl.D
 
 
 def _aggregate_sales(invoices: pl.DataFrame | None, company_enum: pl.Enum) -> pl.DataFrame:
-    """One row a pair: seller, buyer, amount, and the seller's and the buyer's totals, sold and bought."""
+    """One row per pair: seller, buyer, amount, and the totals of the seller (sold) and of the buyer (bought)."""
     if invoices is None:
         schema = {"seller": pl.UInt32, "buyer": pl.UInt32, "amount": pl.Float64}
         invoices, pairs = pl.DataFrame(schema=schema), pl.DataFrame(schema=schema)
@@ -169,7 +172,7 @@ def _aggregate_sales(invoices: pl.DataFrame | None, company_enum: pl.Enum) -> pl
 def _related_sales(
     sales: pl.DataFrame, encoded_links: pl.DataFrame | None, company_enum: pl.Enum, rules: ShellFeatureRules
 ) -> pl.DataFrame:
-    """Each company's sales, and the share of them that goes to companies tied to it by officer, owner or address."""
+    """Each company's sales, and the share of them to companies with a common officer, owner or address."""
     sales_by_company = pl.concat(
         [
             sales.select(pl.col("seller").alias("at"), "sold"),
@@ -189,7 +192,7 @@ def _related_sales(
         "party",
     )
     memberships = pl.concat([memberships, owners_as_members]).unique()
-    # A number for each officer, address and owner; a company's own number as an owner ties it to what it owns.
+    # A number for each officer, address and owner; a company's number as an owner ties it to its subsidiaries.
     memberships = memberships.select("at", pl.struct("kind", "party").rank("dense").alias("tie"))
     pairs = sales.filter(pl.col("seller") != pl.col("buyer")).select("seller", "buyer")
     tied_pairs = pairs.join(memberships, left_on="seller", right_on="at").join(
@@ -208,7 +211,7 @@ def _related_sales(
 
 
 def _loop_features(sales: pl.DataFrame, names: pl.Series, rules: ShellFeatureRules) -> pl.DataFrame:
-    """Of each company in a loop: the share of its sales that runs there, and the names of its shortest loop."""
+    """For each company in a loop: the share of its sales within loops, and the names along its shortest loop."""
     is_material = (
         (pl.col("amount") > 0)
         & (pl.col("amount") >= rules.material_share * pl.col("sold"))
@@ -247,8 +250,11 @@ def _loop_features(sales: pl.DataFrame, names: pl.Series, rules: ShellFeatureRul
 
 
 def _next_hops(company: int, sellers: dict[int, list[int]], max_loop_length: int) -> dict[int, int]:
-    """Whoever sells to the company through fewer than `longest` hands -> the next hand, along a shortest way; of equal
-    ways the one whose names come first. An invoice is material to both sides, so there are few hands to look at."""
+    """Companies that reach `company` by fewer than `max_loop_length` invoices -> the next company on a shortest path.
+
+    Among equally short paths the one whose names come first is taken. Invoices are material to both sides, so there are
+    few companies to visit.
+    """
     next_hops: dict[int, int] = {}
     frontier = [company]
     for _ in range(max_loop_length - 1):
@@ -263,7 +269,7 @@ def _next_hops(company: int, sellers: dict[int, list[int]], max_loop_length: int
 
 
 def _shortest_loop(company: int, buyers: list[int], next_hops: dict[int, int]) -> list[int]:
-    """The company, its loop, and the company again."""
+    """The shortest loop from the company back to it, with the company at both ends."""
     loops = []
     for buyer in buyers:
         path = [company, buyer]
@@ -274,7 +280,7 @@ def _shortest_loop(company: int, buyers: list[int], next_hops: dict[int, int]) -
 
 
 def _edges_in_cycles(start: np.ndarray, end: np.ndarray) -> np.ndarray:
-    """(edges,) bool: whether an edge runs within a strong component, so that a way leads back to where it starts."""
+    """Whether each edge lies within a strong component and so on a cycle, (edges,) bool."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 

@@ -1,4 +1,4 @@
-"""A file's bytes at any place, and what a static check hands on."""
+"""Read the bytes of a file at any offset, and describe a checked slide."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Size = tuple[int, int]  # width, height
 
 
 class CheckAbortedError(Exception):
-    """What was asked for lies beyond the end of the file, or contradicts itself; the check cannot go on from there."""
+    """The file ends too early or contradicts itself, so the check cannot continue."""
 
     def __init__(self, issue: SlideIssue):
         self.issue = issue
@@ -23,7 +23,7 @@ class CheckAbortedError(Exception):
 
 @dataclass(slots=True)
 class ByteSource:
-    """Reads never go beyond the end; `faults` gathers what was found wrong, `held` counts the bytes of tables kept."""
+    """Reads never go beyond the end. issues: what is wrong so far. table_bytes: bytes of tables in memory."""
 
     path: Path
     descriptor: int
@@ -32,7 +32,9 @@ class ByteSource:
     table_bytes: int = 0
 
     def read(self, offset: int, length: int, label: str) -> bytes:
-        """Exactly `length` bytes; raises Ends if the file does not hold them."""
+        """Exactly `length` bytes. Raises CheckAbortedError if the file has fewer. label: what they are, for the
+        message.
+        """
         if offset < 0 or offset + length > self.size:
             raise CheckAbortedError(slide_issue("truncated", what=label, found=offset + length, end=self.size))
         data = b""
@@ -46,11 +48,11 @@ class ByteSource:
         return data
 
     def read_up_to(self, offset: int, limit: int) -> bytes:
-        """Up to `most` bytes."""
+        """Up to `limit` bytes."""
         return os.pread(self.descriptor, limit, offset) if 0 <= offset < self.size else b""
 
     def add_issue(self, code: str, **values: object) -> None:
-        """One fault is told once, however many tiles repeat it."""
+        """Add an issue unless it is there already, however many tiles have it."""
         issue = slide_issue(code, **values)
         if all(issue != existing for existing in self.issues):
             self.issues.append(issue)
@@ -67,11 +69,11 @@ def open_source(path: Path) -> Iterator[ByteSource]:
 
 @dataclass(frozen=True, slots=True)
 class CheckedSlide:
-    """What a slide says of itself. `files` are all it is made of, and the only ones that may be opened for it.
+    """What a slide states about itself. files: all files of the slide, the only ones that may be opened for it.
 
-    levels: (width, height) from the finest, as far as the format tells without decoding.
-    mpp:    microns per pixel (x, y) as stated, or None; never guessed.
-    flat:   it has no tiles, and is decoded whole.
+    levels:  (width, height) from the finest, as far as the format states them without decoding.
+    mpp:     microns per pixel (x, y) as stated, or None; never guessed.
+    is_flat: without tiles, so it is decoded as a whole.
     """
 
     path: Path

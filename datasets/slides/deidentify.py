@@ -1,11 +1,11 @@
-"""A copy of a slide without its label, macro and thumbnail, which may show a patient's name.
+"""Copy a slide without its label, macro and thumbnail images, which may show a patient's name.
 
-stripped = strip("slide.svs", Path("store"))        # the path to open from now on
+copy = deidentify_slide("slide.svs", Path("store"))        # the path to open from now on
 
-The reader never shows those pictures; here they are gone from the bytes as well. So are words that may name people: of
-an Aperio's description all but what the picture needs, other texts of a TIFF, DICOM's attributes about patient, staff,
-dates and containers, comments and EXIF of PNG and JPEG. UIDs of a DICOM are kept: they name the study to who holds it.
-What a KFB says in words before its tiles is kept too, as its layout is not public.
+The reader never shows these images; here they are erased from the bytes too. Texts that may identify people are erased
+as well: everything in an Aperio description that the image does not need, other texts of a TIFF, DICOM attributes about
+patient, staff, dates and containers, comments and EXIF of PNG and JPEG. DICOM UIDs are kept; they identify the study
+only to its holder. Texts before the tiles of a KFB are kept too, as its layout is not public.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from datasets.slides.formats import dicom, flat, kfb, tiff
 from datasets.slides.limits import SLIDE_LIMITS, SlideLimits
 from datasets.slides.static_check import check_slide
 
-SINGLE_IMAGE_FORMATS = ("png", "jpeg", "dicom")  # one picture a file, and a DICOM's other pictures are other files
+SINGLE_IMAGE_FORMATS = ("png", "jpeg", "dicom")  # one image per file; the other images of a DICOM are other files
 TIFF_FORMATS = ("aperio", "generic-tiff", "tiff")
 BLOCK_BYTES = 1 << 20
-SIMULATED_PREFIX = b"SIMULATED"  # a made-up slide goes on saying so
-# Of an Aperio's description, the keys whose values say how the picture was made and nothing of whom it shows.
+SIMULATED_PREFIX = b"SIMULATED"  # a simulated slide keeps saying so
+# Keys of an Aperio description about how the image was made, not about whom it shows.
 APERIO_RETAINED_KEYS = {
     *("AppMag", "MPP", "StripeWidth", "Left", "Top", "LineCameraSkew", "LineAreaXOffset", "LineAreaYOffset"),
     *("Focus Offset", "Exposure Time", "Exposure Scale", "DisplayColor", "Gamma", "Filtered", "Parmset"),
@@ -34,7 +34,9 @@ APERIO_RETAINED_KEYS = {
 
 
 def deidentify_slide(path: str | Path, folder: Path, limits: SlideLimits = SLIDE_LIMITS) -> Path:
-    """Copies the checked files into `folder`. Raises SlideRefused, label_inside for a format that cannot be cleaned."""
+    """Copy the checked files into `folder` and clean them. Raises SlideError; label_inside if the format cannot be
+    cleaned.
+    """
     checked = check_slide(path, limits)
     if checked.format not in (*SINGLE_IMAGE_FORMATS, *TIFF_FORMATS, "kfb"):
         expected = "SVS, tiled TIFF, KFB or DICOM"
@@ -57,7 +59,7 @@ def deidentify_slide(path: str | Path, folder: Path, limits: SlideLimits = SLIDE
 
 
 def _deidentify_dicom(path: Path, limits: SlideLimits) -> None:
-    """Words are emptied by blanks, which every representation of words may end with, so that nothing moves."""
+    """Overwrite texts with blanks, which every text representation may end with, so that no offset changes."""
     with open_source(path) as source, path.open("r+b") as file:
         for offset, length in dicom.read_instance(source, limits).personal_values:
             _erase(file, offset, length, b" ")
@@ -67,7 +69,7 @@ def _deidentify_flat(path: Path, kind: str) -> None:
     with open_source(path) as source, path.open("r+b") as file:
         for offset, length in list((flat.png_text_ranges if kind == "png" else flat.jpeg_text_ranges)(source)):
             _erase(file, offset, length)
-            if kind == "png":  # the block's checksum is of its name and its value
+            if kind == "png":  # the checksum of a block covers its name and its value
                 name = source.read(offset - 4, 4, "a PNG block")
                 file.write(zlib.crc32(name + bytes(length)).to_bytes(4))
 
@@ -83,7 +85,7 @@ def _erase_texts(file: BinaryIO, kind: str, image: tiff.TiffDirectory) -> None:
 
 
 def _redact_aperio(text: bytes) -> bytes:
-    """The same with blanks for the values that the picture does not need."""
+    """The same text with blanks in place of values that the image does not need."""
     head, *pairs = text.rstrip(b"\0").split(b"|")
     retained = [pair if _is_retained(pair) else b" " * len(pair) for pair in pairs]
     return b"|".join([head, *retained]).ljust(len(text), b"\0")
@@ -94,7 +96,7 @@ def _is_retained(pair: bytes) -> bool:
 
 
 def _deidentify_tiff(path: Path, kind: str, limits: SlideLimits) -> None:
-    """Keeps the slide's levels; the other images are erased, and no directory leads to them."""
+    """Keep the levels of the slide; erase all other images and unlink their directories."""
     with open_source(path) as source, path.open("r+b") as file:
         images = tiff.read_directories(source, limits)
         head = source.read(0, 4, "the TIFF header")

@@ -1,10 +1,10 @@
-"""One reader for every format: levels, scale and pixels, and never a label, macro or thumbnail.
+"""Read slides of every format: levels, scale and pixels, never a label, macro or thumbnail image.
 
-with open_slide("slide.svs") as slide:                    # checked first; SlideRefused with every reason
-    slide.facts.levels, slide.facts.mpp                   # mpp: (x, y) microns per pixel, or None: never guessed
-    tile = slide.read(1_024, 2_048, (256, 256), level=1)  # (256, 256, 3) uint8; the place in pixels of level 0
+with open_slide("slide.svs") as slide:                    # checked first; SlideError with every reason
+    slide.metadata.levels, slide.metadata.mpp             # mpp: (x, y) microns per pixel, or None: never guessed
+    tile = slide.read(1_024, 2_048, (256, 256), level=1)  # (256, 256, 3) uint8; position in pixels of level 0
 
-It decodes in this process; `sandbox.open_slide` answers the same from a process of its own, for what others send.
+Slides are decoded in this process; use sandbox.open_slide for slides that others send.
 """
 
 from __future__ import annotations
@@ -32,13 +32,9 @@ if TYPE_CHECKING:
 
 Pixels = NDArray[np.uint8]  # (height, width, 3) RGB
 WHITE = (255, 255, 255)
-EXACT_SIZE_FORMATS = (
-    "aperio",
-    "generic-tiff",
-    "dicom",
-    "kfb",
-)  # whose size the check knows; the others crop or join their images
-PILLOW_FORMATS = {"png": ("PNG",), "jpeg": ("JPEG",)}  # and TIFF for the rest; no other decoder is ever tried
+# formats whose size the static check knows; the others crop or join their images
+EXACT_SIZE_FORMATS = ("aperio", "generic-tiff", "dicom", "kfb")
+PILLOW_FORMATS = {"png": ("PNG",), "jpeg": ("JPEG",)}  # TIFF for all others; no other decoder is ever tried
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +46,12 @@ class Level:
 
 @dataclass(frozen=True, slots=True)
 class SlideMetadata:
-    """What is known of a slide.
+    """The metadata of a slide.
 
     mpp:      microns per pixel of level 0 (x, y), or None.
-    mpp_from: "file", "operator" where a person gave it, or "" where it is not known.
-    stated:   what the file says, whoever is believed.
-    icc:      the file brings a colour profile, which is not applied.
+    mpp_from: "file", "operator" if a person gave it, or "" if it is not known.
+    stated:   mpp as the file states it.
+    icc:      whether the file has a colour profile, which is not applied.
     """
 
     format: str
@@ -72,13 +68,13 @@ class SlideMetadata:
         return self.levels[0].width, self.levels[0].height
 
     def level_for(self, downsample: float) -> int:
-        """The coarsest level that is no coarser than `downsample`, with half a percent for pyramids that round."""
+        """The coarsest level that is not coarser than `downsample`, with half a percent of tolerance for rounding."""
         fine_enough = [index for index, level in enumerate(self.levels) if level.downsample <= downsample * 1.005]
         return fine_enough[-1] if fine_enough else 0
 
 
 class Slide:
-    """Facts, and a way to read; where the pixels come from is not its concern."""
+    """Metadata and a function that reads pixels, from this process or from a sandbox."""
 
     def __init__(
         self,
@@ -91,18 +87,19 @@ class Slide:
         self._read, self._close, self._limits = read, close, limits
 
     def read(self, x: int, y: int, size: Size, level: int = 0) -> Pixels:
-        """(height, width, 3) uint8 of `size` at `level`, from (x, y) of level 0; what lies outside is background.
+        """Read `size` pixels of `level` from (x, y) in level-0 pixels: (height, width, 3) uint8.
 
-        Raises SlideRefused where it cannot be decoded, ValueError where it cannot be asked so.
+        Pixels outside the slide are background. Raises SlideError if the region cannot be decoded, ValueError for
+        arguments out of range.
         """
         width, height = size
         if not 0 <= level < len(self.metadata.levels):
-            raise ValueError(f"level {level} was asked for; the slide has levels 0 to {len(self.metadata.levels) - 1}")
+            raise ValueError(f"level is {level}; it must be from 0 to {len(self.metadata.levels) - 1}")
         if width < 1 or height < 1 or width * height > self._limits.tile_pixels:
             limit = self._limits.tile_pixels
-            raise ValueError(f"a region of {width} x {height} was asked for; read 1 to {limit:,} pixels at a time")
+            raise ValueError(f"the region is {width} x {height}; read 1 to {limit:,} pixels at a time")
         if max(abs(x), abs(y)) > 2 * self._limits.side:
-            raise ValueError(f"the place ({x}, {y}) was asked for; it must be within {2 * self._limits.side:,} pixels")
+            raise ValueError(f"the position is ({x}, {y}); it must be within {2 * self._limits.side:,} pixels")
         return self._read(x, y, size, level)
 
     def close(self) -> None:
@@ -118,10 +115,10 @@ class Slide:
 
 
 def read_scaled(slide: Slide, x: float, y: float, extent: tuple[float, float], size: Size) -> Pixels:
-    """The region from (x, y) of `extent` level-0 pixels, resampled to `size`.
+    """Read the region at (x, y) of `extent` level-0 pixels, resampled to `size`.
 
-    It comes from the coarsest level that is fine enough: a box average where it shrinks to half or less, else bicubic.
-    Neither looks beyond the region.
+    The coarsest level that is fine enough is used, with a box average if the region shrinks to half or less, otherwise
+    bicubic. Neither uses pixels outside the region.
     """
     region = LevelRegion.locate(slide.metadata, x, y, extent, size)
     left, top, right, bottom = region.box
@@ -131,7 +128,7 @@ def read_scaled(slide: Slide, x: float, y: float, extent: tuple[float, float], s
 
 
 class LevelRegion(NamedTuple):
-    """A region as it is read: `box` left, top, right, bottom in whole pixels of `level`, `exact` the same unrounded."""
+    """A region of a level. box: left, top, right, bottom in whole pixels of `level`. exact_box: the same unrounded."""
 
     level: int
     box: tuple[int, int, int, int]
@@ -165,14 +162,14 @@ class LevelRegion(NamedTuple):
 def open_slide(
     path: str | Path, mpp: float | tuple[float, float] | None = None, limits: SlideLimits = SLIDE_LIMITS
 ) -> Slide:
-    """Checks, then opens. `mpp`: what an operator says the scale is; it goes before what the file says."""
+    """Check a slide and open it. mpp: the scale given by an operator, which overrides the file's. Raises SlideError."""
     operator_mpp = parse_operator_mpp(Path(path).name, mpp, limits)
     checked = check_slide(path, limits)
     try:
         slide = _open_flat(checked, limits) if checked.is_flat else _open_pyramid(checked, limits)
     except SlideError:
         raise
-    except Exception as error:  # a decoder at a hostile file raises whatever it likes
+    except Exception as error:  # a decoder may raise anything on a hostile file
         raise _undecodable_error(checked, error) from error
     stated = slide.metadata.stated
     mpp_source = "operator" if operator_mpp else "file" if stated else ""
@@ -214,7 +211,7 @@ def _open_pyramid(checked: CheckedSlide, limits: SlideLimits) -> Slide:
     def read(x: int, y: int, size: Size, level: int) -> Pixels:
         try:
             return _blend_background(slide.read_region((x, y), level, size), background)
-        except Exception as error:  # as above
+        except Exception as error:  # see open_slide
             raise _undecodable_error(checked, error) from error
 
     def close() -> None:
@@ -233,7 +230,7 @@ def _open_pyramid(checked: CheckedSlide, limits: SlideLimits) -> Slide:
     if checked.format in EXACT_SIZE_FORMATS and (levels[0].width, levels[0].height) != checked.levels[0]:
         close()
         raise _undecodable_error(
-            checked, ValueError(f"it is {levels[0].width} x {levels[0].height} pixels to the decoder")
+            checked, ValueError(f"the decoder finds {levels[0].width} x {levels[0].height} pixels")
         )
     icc = any(name.startswith("openslide.icc-size") for name in properties)
     metadata = SlideMetadata(
@@ -243,7 +240,7 @@ def _open_pyramid(checked: CheckedSlide, limits: SlideLimits) -> Slide:
 
 
 def _isolated_path(checked: CheckedSlide) -> tuple[str, tempfile.TemporaryDirectory[str] | None]:
-    """A folder with links to the checked files and nothing else, where a format would read what stands beside it."""
+    """A folder with links to the checked files only, for formats that read other files of their folder."""
     if checked.format not in ("dicom", "mirax"):
         return str(checked.path), None
     folder = tempfile.TemporaryDirectory(prefix="slide-")
@@ -260,7 +257,7 @@ def _isolated_path(checked: CheckedSlide) -> tuple[str, tempfile.TemporaryDirect
 
 
 def _parse_background(value: str) -> tuple[int, int, int]:
-    """Six hexadecimal digits, as OpenSlide gives them; white where there are none."""
+    """A colour of six hexadecimal digits, as OpenSlide has it; white if there is none."""
     try:
         red, green, blue = bytes.fromhex(value)
     except ValueError:
@@ -269,7 +266,7 @@ def _parse_background(value: str) -> tuple[int, int, int]:
 
 
 def _blend_background(image: Image, background: tuple[int, int, int]) -> Pixels:
-    """RGB of an RGBA picture; where nothing was scanned there is background."""
+    """RGB of an RGBA image over the background, where nothing was scanned."""
     if image.getchannel("A").getextrema() == (255, 255):
         return np.asarray(image.convert("RGB"))
     pixels: Pixels = np.asarray(image)
@@ -279,12 +276,14 @@ def _blend_background(image: Image, background: tuple[int, int, int]) -> Pixels:
 
 
 def _open_flat(checked: CheckedSlide, limits: SlideLimits) -> Slide:
-    """Decodes the first image of the file as a whole; the check has bounded its size."""
+    """Decode the first image of the file as a whole; the static check has limited its size."""
     from PIL import Image
 
     with Image.open(checked.path, formats=PILLOW_FORMATS.get(checked.format, ("TIFF",))) as image:
         if (image.width, image.height) != checked.levels[0]:
-            raise SlideError(checked.path.name, [slide_issue("undecodable", found=f"it is {image.size} pixels inside")])
+            raise SlideError(
+                checked.path.name, [slide_issue("undecodable", found=f"the decoder finds {image.size} pixels")]
+            )
         icc = bool(image.info.get("icc_profile"))
         opaque = image.mode in ("RGB", "L", "1", "CMYK", "YCbCr") and "transparency" not in image.info
         pixels = np.asarray(image.convert("RGB")) if opaque else _blend_background(image.convert("RGBA"), WHITE)

@@ -1,10 +1,10 @@
-"""A slide decoded in a process of its own, with limits on memory, processor time and files; read as any other.
+"""Decode a slide in a process of its own, with limits on memory, CPU time and files.
 
-with sandbox.open_slide("from_a_clinic.svs") as slide:     # SlideRefused also where the process broke or hung
+with sandbox.open_slide("from_a_clinic.svs") as slide:     # SlideError also if the process crashed or hung
     tile = slide.read(0, 0, (256, 256))
 
-The process knows one slide only and is kept for many reads. Pixels come back through shared memory, the rest as lines
-of JSON. `python -m datasets.slides.sandbox` is that process, and is started by nobody else.
+A process serves one slide and many reads. Pixels come back through shared memory, everything else as lines of JSON.
+`python -m datasets.slides.sandbox` is that process; it is only started from here.
 """
 
 from __future__ import annotations
@@ -33,19 +33,19 @@ from datasets.slides.limits import SLIDE_LIMITS, SlideLimits
 from datasets.slides.reader import Level, Pixels, Slide, SlideMetadata
 
 ROOT = Path(__file__).parents[2]
-PAGE_BYTES = 4_096  # bytes
-MAX_ATTEMPTS = 3  # of what a broken process did not answer
+PAGE_BYTES = 4_096
+MAX_ATTEMPTS = 3  # of a task whose process crashed
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class SandboxLimits:
-    """What the process may use. Address space is counted, of which libraries reserve about 300 MB unused."""
+    """Limits of the process. Memory is address space, of which libraries reserve about 300 MB without using it."""
 
-    memory_bytes: int = 2 * 2**30  # bytes
-    cpu_seconds: int = 60  # seconds for one request
-    wall_seconds: float = 90.0  # seconds for one request
-    max_open_files: int = 2_048  # open at once
+    memory_bytes: int = 2 * 2**30
+    cpu_seconds: int = 60  # for one request
+    wall_seconds: float = 90.0  # for one request
+    max_open_files: int = 2_048
 
 
 SANDBOX_LIMITS = SandboxLimits()
@@ -57,7 +57,7 @@ def open_slide(
     limits: SlideLimits = SLIDE_LIMITS,
     sandbox_limits: SandboxLimits = SANDBOX_LIMITS,
 ) -> Slide:
-    """As reader.open_slide, check included; what the process does wrong is a refusal here, never more."""
+    """Like reader.open_slide, including its check; any failure of the process raises SlideError."""
     reader.parse_operator_mpp(Path(path).name, mpp, limits)
     process = _SandboxProcess(Path(path).absolute(), limits, sandbox_limits)
     try:
@@ -72,8 +72,10 @@ def open_slide(
 
 
 def retry_in_new_sandbox(fn: Callable[[], T]) -> T:
-    """What `work` answers. Where a slide's process broke under it, it is done anew, TRIES times in all: the process may
-    have been killed from outside. A slide that breaks it each time stays refused."""
+    """The result of `fn`, which is called up to MAX_ATTEMPTS times if the process of its slide crashes.
+
+    The process may have been killed from outside; a slide that crashes it every time is refused.
+    """
     for _ in range(MAX_ATTEMPTS - 1):
         try:
             return fn()
@@ -84,13 +86,13 @@ def retry_in_new_sandbox(fn: Callable[[], T]) -> T:
 
 
 def _parse_metadata(answer: dict[str, Any]) -> SlideMetadata:
-    """JSON knows no tuples."""
+    """SlideMetadata from JSON, which has no tuples."""
     answer = {key: tuple(value) if isinstance(value, list) else value for key, value in answer.items()}
     return SlideMetadata(**{**answer, "levels": tuple(Level(**level) for level in answer["levels"])})
 
 
 class _SandboxProcess:
-    """The process, seen from outside: one question at a time, each with a deadline."""
+    """The parent's side of the process: one request at a time, each with a deadline."""
 
     def __init__(self, path: Path, limits: SlideLimits, sandbox_limits: SandboxLimits):
         self.path, self.sandbox_limits = path, sandbox_limits
@@ -104,7 +106,7 @@ class _SandboxProcess:
             "PATH": os.environ.get("PATH", ""),
             "TMPDIR": self._folder.name,
             "OPENBLAS_NUM_THREADS": "1",
-            "PYTHONDONTWRITEBYTECODE": "1",  # under the limit on file size a .pyc would be cut short, and read by others
+            "PYTHONDONTWRITEBYTECODE": "1",  # the limit on file size would truncate a .pyc that others read
         }
         self._process = subprocess.Popen(
             [sys.executable, "-B", "-m", "datasets.slides.sandbox", str(descriptor)],
@@ -118,14 +120,14 @@ class _SandboxProcess:
         os.close(descriptor)
 
     def request(self, request: dict[str, Any]) -> dict[str, Any]:
-        """The answer; SlideRefused if it is a refusal, or there is none in time."""
+        """Send a request and return the answer. Raises SlideError for a refusal, or if there is no answer in time."""
         with self._lock:
             line = self._exchange(json.dumps(request).encode() + b"\n")
             try:
                 answer = json.loads(line)
                 issues_json, answer_json = answer["refused"], answer["answer"]
             except (ValueError, LookupError, TypeError) as error:
-                raise self._failure("an answer that is none") from error
+                raise self._failure("an invalid answer") from error
         if issues_json is not None:
             raise SlideError(self.path.name, [SlideIssue(**issue_json) for issue_json in issues_json])
         result: dict[str, Any] = answer_json
@@ -139,7 +141,7 @@ class _SandboxProcess:
         try:
             issues = [SlideIssue(**issue_json) for issue_json in json.loads(line)["refused"]]
         except (ValueError, LookupError, TypeError) as error:
-            raise self._failure("an answer that is none") from error
+            raise self._failure("an invalid answer") from error
         raise SlideError(self.path.name, issues)
 
     def _exchange(self, request: bytes) -> bytes:
@@ -165,7 +167,7 @@ class _SandboxProcess:
         return response
 
     def _failure(self, detail: str = "") -> SlideError:
-        """Why there is no answer, from how the process ended."""
+        """The error for a missing answer, from how the process ended."""
         try:
             code = self._process.wait(1)
         except subprocess.TimeoutExpired:
@@ -188,17 +190,17 @@ class _SandboxProcess:
                     try:
                         pipe.close()
                     except BrokenPipeError:
-                        continue  # a question that nobody waits for
+                        continue  # a request that nobody waits for
             self._pixels.close()
             self._folder.cleanup()
 
 
 def main(descriptor: int) -> None:
-    """Inside: takes the limits first, then the slide, then regions, a line each, until the questions end."""
+    """The process itself: read limits and slide, then one region per line until the input ends."""
     setup = json.loads(sys.stdin.buffer.readline())
     sandbox_limits, limits = SandboxLimits(**setup["bounds"]), SlideLimits(**setup["limits"])
     _apply_limits(sandbox_limits)
-    # Whatever a decoder prints must not pass for an answer.
+    # What a decoder prints must not be taken for an answer.
     response_fd = os.dup(1)
     os.dup2(2, 1)
     mpp = tuple(setup["mpp"]) if isinstance(setup["mpp"], list) else setup["mpp"]
@@ -241,16 +243,15 @@ def _apply_limits(sandbox_limits: SandboxLimits) -> None:
     import resource
 
     resource.setrlimit(resource.RLIMIT_AS, (sandbox_limits.memory_bytes, sandbox_limits.memory_bytes))
-    resource.setrlimit(
-        resource.RLIMIT_FSIZE, (PAGE_BYTES, PAGE_BYTES)
-    )  # no file but the one by which a temporary folder is tried
+    # no file except the one that tests a temporary folder
+    resource.setrlimit(resource.RLIMIT_FSIZE, (PAGE_BYTES, PAGE_BYTES))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_NOFILE, (sandbox_limits.max_open_files, sandbox_limits.max_open_files))
     _extend_cpu_limit(sandbox_limits)
 
 
 def _extend_cpu_limit(sandbox_limits: SandboxLimits) -> None:
-    """Processor time is counted from the start of the process; each request is given its own."""
+    """CPU time counts from the start of the process, so the limit is extended for each request."""
     import resource
 
     usage = resource.getrusage(resource.RUSAGE_SELF)

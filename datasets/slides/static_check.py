@@ -1,6 +1,6 @@
-"""The static check: what a file is by its content, and whether it may be decoded; nothing is decoded here.
+"""Check by its content what a file is and whether it may be decoded; nothing is decoded here.
 
-found = check("slide.svs")        # Found: format, levels, scale, files; or SlideRefused with every reason
+checked = check_slide("slide.svs")        # CheckedSlide: format, levels, scale, files; or SlideError with every reason
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from datasets.slides.limits import SLIDE_LIMITS, SlideLimits
 
 Checker = Callable[[ByteSource, SlideLimits], CheckedSlide | None]
 
-# format, how its first 132 bytes tell it, and what checks it
+# format, test of its first 132 bytes, checker
 FORMATS: tuple[tuple[str, Callable[[bytes], bool], Checker], ...] = (
     ("tiff", tiff.is_tiff, tiff.check_tiff),
     ("dicom", dicom.is_dicom, dicom.check_dicom),
@@ -39,7 +39,7 @@ NAME_MISMATCH = "named_otherwise"
 
 
 def check_slide(path: str | Path, limits: SlideLimits = SLIDE_LIMITS) -> CheckedSlide:
-    """Raises SlideRefused with all that is wrong, as far as the file could be followed."""
+    """Check a file. Raises SlideError with everything that is wrong, as far as the file could be followed."""
     path = Path(path).absolute()
     try:
         is_regular_file = stat.S_ISREG(path.stat().st_mode)
@@ -74,7 +74,7 @@ def _select_checker(source: ByteSource, limits: SlideLimits) -> Checker:
 
 
 def _add_name_note(checked: CheckedSlide) -> CheckedSlide:
-    """A name that says another format is no fault; it is noted."""
+    """Note a suffix of another format; it is not an issue."""
     suffixes = SUFFIXES.get(checked.format, {".tif", ".tiff"})
     if checked.path.suffix.lower() in suffixes:
         return checked

@@ -1,7 +1,7 @@
-"""Tiles of one scale over the tissue, in one order: the same for the same slide in any format.
+"""Cover the tissue with tiles of one scale, in an order that does not depend on the format of the slide.
 
-grid = cover(slide.facts, tissue.find(slide))
-for numbers, tiles in read(slide, grid, batch=32):      # tiles (n, 224, 224, 3) uint8, 0.5 um/px
+grid = tile_grid(slide.metadata, tissue.find_tissue(slide))
+for numbers, tiles in read_tiles(slide, grid, batch=32):      # tiles (n, 224, 224, 3) uint8, 0.5 um/px
 """
 
 from __future__ import annotations
@@ -18,27 +18,27 @@ from datasets.slides.errors import SlideError, slide_issue
 from datasets.slides.reader import LevelRegion, Pixels, Slide, SlideMetadata
 from datasets.slides.tissue import Tissue
 
-MAX_BLOCK_PIXELS = 1 << 20  # pixels decoded at once at most: 4 MB on the way, and caches hold them
-MIN_BLOCK_USE = 0.5  # share of them that is asked for at least; a band that begins its second column has 5 of 8
-BAND_ROWS = 4  # of tiles in a band: 512 pixels or more, as large as stored tiles are
+MAX_BLOCK_PIXELS = 1 << 20  # maximum pixels decoded at once: 4 MB, which fit into caches
+MIN_BLOCK_USE = 0.5  # minimum share of them that is needed; a band that begins its second column has 5 of 8
+BAND_ROWS = 4  # rows of tiles in a band: 512 pixels or more, the size of stored tiles
 
 
 @dataclass(frozen=True, slots=True)
 class GridConfig:
-    mpp: float = 0.5  # microns per pixel of a tile, the scale that the network was trained at
+    mpp: float = 0.5  # microns per pixel of a tile, the scale of the network's training
     tile_size: int = 224  # pixels a side
-    min_tissue: float = 0.05  # least share of tissue in a tile
-    max_coarsening: float = 1.25  # a slide may be this many times coarser than `mpp`; detail cannot be made up
+    min_tissue: float = 0.05  # minimum share of tissue in a tile
+    max_coarsening: float = 1.25  # a slide may be this many times coarser than `mpp`; missing detail cannot be restored
 
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """Tiles side by side without overlap, by rows from the top left; those without tissue are left out.
+    """Adjacent tiles by rows from the top left; tiles without tissue are left out.
 
-    places: (n, 2) int64, left and top in level-0 pixels.
-    cells:  (n, 2) int64, column and row.
-    extent: level-0 pixels that a tile covers (x, y).
-    shape:  columns and rows of the whole slide.
+    positions: (n, 2) int64, left and top in level-0 pixels.
+    cells:     (n, 2) int64, column and row.
+    extent:    level-0 pixels that a tile covers (x, y).
+    shape:     columns and rows of the complete slide.
     """
 
     positions: NDArray[np.int64]
@@ -52,7 +52,7 @@ class Grid:
 
 
 def tile_grid(metadata: SlideMetadata, tissue: Tissue, config: GridConfig | None = None, name: str = "slide") -> Grid:
-    """Raises SlideRefused (no_scale, too_coarse) where tiles of the asked scale cannot be had."""
+    """The tiles of a slide at the scale of `config`. Raises SlideError (no_scale, too_coarse) if there are none."""
     config = config or GridConfig()
     if metadata.mpp is None:
         raise SlideError(name, [slide_issue("no_scale")])
@@ -72,7 +72,7 @@ def tile_grid(metadata: SlideMetadata, tissue: Tissue, config: GridConfig | None
 def read_tiles(
     slide: Slide, grid: Grid, batch: int, indices: Sequence[int] | None = None
 ) -> Iterator[tuple[NDArray[np.int64], Pixels]]:
-    """Batches of at most `batch` tiles: their numbers in the grid, and (n, tile, tile, 3) uint8."""
+    """Yield batches of at most `batch` tiles: their numbers in the grid, and pixels (n, tile, tile, 3) uint8."""
     selected = np.arange(len(grid)) if indices is None else np.asarray(indices, np.int64)
     size = grid.config.tile_size, grid.config.tile_size
     for start in range(0, len(selected), batch):
@@ -81,8 +81,10 @@ def read_tiles(
 
 
 def read_tiles_at(slide: Slide, positions: NDArray[np.int64], extent: tuple[float, float], size: Size) -> Pixels:
-    """(n, height, width, 3): at each of `places` (n, 2) what read_scaled answers, to the bit. Neighbours that follow
-    one another are decoded together, so that what the file stores as one tile is decoded once."""
+    """The tiles at `positions` (n, 2), (n, height, width, 3), with the same bits as read_scaled.
+
+    Consecutive neighbours are decoded together, so that a stored tile is decoded once.
+    """
     regions = [LevelRegion.locate(slide.metadata, int(x), int(y), extent, size) for x, y in positions]
     tiles = np.empty((len(regions), size[1], size[0], 3), np.uint8)
     for start, stop, (left, top, right, bottom) in _group_adjacent(slide.metadata, regions):
@@ -99,9 +101,9 @@ def read_tiles_at(slide: Slide, positions: NDArray[np.int64], extent: tuple[floa
 def _group_adjacent(
     metadata: SlideMetadata, regions: Sequence[LevelRegion]
 ) -> Iterator[tuple[int, int, tuple[int, int, int, int]]]:
-    """(first, last, what holds them all) of neighbours worth decoding at once.
+    """Yield (start, end, enclosing box) of consecutive regions to be decoded together.
 
-    A level whose pixels are not a whole number of level 0's is read place by place: there a place is rounded.
+    A level whose downsample is not an integer is read region by region, because positions are rounded there.
     """
     has_integer_scale = bool(regions) and metadata.levels[regions[0].level].downsample.is_integer()
     start, box, used_pixels = 0, (0, 0, 0, 0), 0
@@ -121,6 +123,8 @@ def _group_adjacent(
 
 
 def scan_order(cells: NDArray[np.int64]) -> NDArray[np.intp]:
-    """The order in which neighbours follow one another: bands of ROWS rows from the top, in each column by column."""
+    """The order in which neighbours are consecutive: bands of BAND_ROWS rows from the top, column by column within
+    each.
+    """
     column, row = cells.T
     return np.lexsort((row, column, row // BAND_ROWS))

@@ -1,6 +1,6 @@
-"""Where on a slide there is something: a mask at low resolution, from how colourful each place is.
+"""Find the tissue on a slide: a mask at low resolution, from the saturation of colours.
 
-tissue = find(slide)         # tissue.mask (h, w) bool, tissue.share, tissue.downsample
+tissue = find_tissue(slide)         # tissue.mask (h, w) bool, tissue.share, tissue.downsample
 """
 
 from __future__ import annotations
@@ -14,24 +14,25 @@ from numpy.typing import NDArray
 from datasets.slides.reader import Pixels, Slide, SlideMetadata, read_scaled
 
 Mask = NDArray[np.bool_]
-BLOCK_SIDE = 2_048  # pixels a side read at a time, so that memory does not grow with the slide
+BLOCK_SIDE = 2_048  # pixels a side that are read at a time, so that memory does not grow with the slide
 
 
 @dataclass(frozen=True, slots=True)
 class TissueConfig:
     """Glass is grey, stain is not: chroma is the largest less the smallest of red, green and blue, 0 to 255.
 
-    Otsu's threshold parts two heaps of pixels and knows nothing of pale tissue beside dark; so it is held between
-    `least`, below which lies the noise of empty glass, and `most`, above which no stain is left out. Measured on four
-    real slides (Aperio, DICOM, flat): empty glass has a chroma of 0 to 6, Otsu's thresholds were 12, 30, 41 and 49.
+    Otsu's threshold separates two groups of pixels and may miss pale tissue beside dark tissue; therefore it is limited
+    to `min_threshold`, above the noise of empty glass, and `max_threshold`, below which there is unstained glass only.
+    Measured on four real slides (Aperio, DICOM, flat): empty glass has a chroma of 0 to 6, Otsu's thresholds were 12,
+    30, 41 and 49.
     """
 
     mpp: float = 8.0  # microns per pixel of the mask
-    side: int = 1_024  # pixels of the mask's longer side where the scale is not known
-    max_side: int = 8_192  # pixels of the mask's longer side, at most
+    side: int = 1_024  # pixels of the mask's longer side if the scale is not known
+    max_side: int = 8_192  # maximum pixels of the mask's longer side
     min_threshold: float = 10.0
     max_threshold: float = 25.0
-    min_support: int = 4  # of the 9 pixels around and at a place that must be stained, lest dust be tissue
+    min_support: int = 4  # stained pixels among the 9 at and around a pixel, so that dust is not tissue
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,7 @@ class Tissue:
         return float(self.mask.mean())
 
     def shares(self, boxes: NDArray[np.float64]) -> NDArray[np.float64]:
-        """(n,) share of tissue in each of `boxes` (n, 4): left, top, right, bottom in level-0 pixels."""
+        """Share of tissue in each of `boxes` (n, 4): left, top, right, bottom in level-0 pixels; (n,)."""
         height, width = self.mask.shape
         total = np.zeros((height + 1, width + 1), np.int32)
         inner = total[1:, 1:]  # summed in place: a mask may have 60 million pixels
@@ -67,6 +68,7 @@ class Tissue:
 
 
 def find_tissue(slide: Slide, config: TissueConfig | None = None) -> Tissue:
+    """The tissue of a slide by a threshold on chroma."""
     config = config or TissueConfig()
     pixels, downsample = read_overview(slide, config)
     chroma = pixels.max(-1) - pixels.min(-1)
@@ -75,7 +77,7 @@ def find_tissue(slide: Slide, config: TissueConfig | None = None) -> Tissue:
 
 
 def read_overview(slide: Slide, config: TissueConfig) -> tuple[Pixels, tuple[float, float]]:
-    """The whole slide, small: (h, w, 3), and the level-0 pixels per pixel of it (x, y)."""
+    """The complete slide at low resolution, (h, w, 3), and the level-0 pixels per pixel of it (x, y)."""
     width, height = slide.metadata.size
     downsample_x, downsample_y = _downsample(slide.metadata, config)
     size = math.ceil(width / downsample_x), math.ceil(height / downsample_y)
@@ -97,7 +99,7 @@ def read_overview(slide: Slide, config: TissueConfig) -> tuple[Pixels, tuple[flo
 
 
 def _downsample(metadata: SlideMetadata, config: TissueConfig) -> tuple[float, float]:
-    """A fixed scale in microns, so that a slide has one mask whatever its format; coarser for a huge one."""
+    """A fixed scale in microns, so that the mask does not depend on the format; coarser for very large slides."""
     longest = max(metadata.size)
     min_downsample = max(1.0, longest / config.max_side)
     if metadata.mpp is None:
@@ -108,9 +110,9 @@ def _downsample(metadata: SlideMetadata, config: TissueConfig) -> tuple[float, f
 
 
 def otsu_threshold(values: NDArray[np.uint8]) -> float:
-    """The threshold of whole numbers 0 to 255 that leaves least variance within the two parts (Otsu 1979)."""
+    """The threshold of integers 0 to 255 with the smallest variance within the two parts (Otsu 1979)."""
     count = np.zeros(256, np.int64)
-    for row in np.atleast_2d(values):  # counting takes eight times the room of what it counts
+    for row in np.atleast_2d(values):  # row by row: counting takes eight times the memory of its input
         count += np.bincount(row, minlength=256)
     share = count / values.size
     cumulative_share, mean = share.cumsum(), (share * np.arange(256)).cumsum()
@@ -122,7 +124,7 @@ def otsu_threshold(values: NDArray[np.uint8]) -> float:
 
 
 def require_support(mask: Mask, min_support: int) -> Mask:
-    """Places with at least `support` stained ones among the nine around and at them."""
+    """Pixels with at least `min_support` set pixels among the nine at and around them."""
     height, width = mask.shape
     padded = np.pad(mask, 1, mode="edge").astype(np.uint8)
     neighbour_count = sum(padded[y : y + height, x : x + width] for y in range(3) for x in range(3))

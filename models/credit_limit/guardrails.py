@@ -1,4 +1,4 @@
-"""The guard rails of a credit limit: each a sentence, and what it would mean to break it.
+"""The guard rails of a credit limit: each a sentence, and the condition that violates it.
 
 `is_violated` is written in the operations of arithmetic.py, so one definition serves the solver and the floats.
 """
@@ -14,6 +14,7 @@ from models.policy.guardrails import (
     Guardrail,
     Scenario,
     describe_change,
+    expected_loss,
     format_value,
     must_refer,
     non_decreasing,
@@ -23,7 +24,7 @@ from models.policy.guardrails import (
 
 
 def _describe(template: str) -> Callable[[Scenario], str]:
-    """A sentence over the worked limit: {limit}, {base}, {m}, {affordability}, {answer}, ..."""
+    """A function that fills the template from a result: {limit}, {base}, {m}, {affordability}, {answer}, ..."""
 
     def describe(scenario: Scenario) -> str:
         result, policy = scenario.baseline, scenario.formula.policy
@@ -39,7 +40,7 @@ def _describe(template: str) -> Callable[[Scenario], str]:
             affordability=scenario.format_money(result.bounds["affordability"][0]),
             raters=format_value(scenario.baseline_inputs["raters"]),
             score=f"{result.conduct_score:.2f}",
-            loss=scenario.format_money(_expected_loss(scenario)),
+            loss=scenario.format_money(expected_loss(scenario)),
             budget=scenario.format_money(
                 scenario.formula.loss_budget(scenario.baseline_inputs["pd"], scenario.baseline_inputs["utilisation"])
             ),
@@ -48,16 +49,8 @@ def _describe(template: str) -> Callable[[Scenario], str]:
     return describe
 
 
-def _expected_loss(scenario: Scenario) -> Any:
-    """Of the base limit, a year."""
-    floor = scenario.ops.number(scenario.formula.policy.risk.pd_floor)
-    return (
-        scenario.ops.maximum(scenario.baseline_inputs["pd"], floor) * scenario.formula.severity * scenario.baseline.base
-    )
-
-
 def _uplifted_without_conduct(scenario: Scenario, slack: float) -> Any:
-    """m is not 1 although conduct may not count."""
+    """Violation: m is not 1 although conduct may not count."""
     inputs, ops = scenario.baseline_inputs, scenario.ops
     no_conduct = scenario.all_of(*(ops.logical_not(ops.is_known(inputs[name])) for name in CONDUCT))
     too_few_raters = scenario.all_of(ops.is_known(inputs["raters"]), inputs["raters"] < MIN_RATERS)
@@ -70,7 +63,7 @@ def _uplifted_without_conduct(scenario: Scenario, slack: float) -> Any:
 
 def _over_budget(scenario: Scenario, slack: float) -> Any:
     return (
-        _expected_loss(scenario)
+        expected_loss(scenario)
         > scenario.formula.loss_budget(scenario.baseline_inputs["pd"], scenario.baseline_inputs["utilisation"]) + slack
     )
 
@@ -93,7 +86,7 @@ def _lacks_legal_capacity(scenario: Scenario) -> Any:
 
 
 def _lacks_input(scenario: Scenario) -> Any:
-    """By the inputs themselves, whatever the formula says of its bounds."""
+    """Whether a required input is missing, judged by the inputs themselves."""
     known = {name: scenario.ops.is_known(value) for name, value in scenario.baseline_inputs.items()}
     required = ["declared_income", "monthly_debt_service"]
     if scenario.formula.policy.product.asset_based:
@@ -110,72 +103,198 @@ def _is_asset_based(policy: Policy) -> bool:
 
 
 GUARDRAILS = (
-    Guardrail("conduct_only_helps", "Moral data never lowers the multiplier below 1.", "道德数据不会使倍数低于 1。",
-         lambda scenario, slack: scenario.baseline.multiplier < scenario.formula.one,
-         _describe("m is {m}, so conduct lowers the limit to {limit} from a base of {base}"), unfolds=("multiplier",)),
-    Guardrail("better_conduct_never_lowers", "Better conduct never lowers the limit.", "品行更好，额度不会更低。",
-         non_decreasing, describe_change, varied_fields=CONDUCT, applies_to=_has_conduct_programme),
-    Guardrail("no_uplift_without_moral_data",
-         "No moral data, consent withdrawn, too few raters or a related one: the multiplier is 1.",
-         "无道德数据、撤回同意、评议人不足或为亲属：倍数为 1。", _uplifted_without_conduct,
-         _describe("m is {m} with {raters} raters"), unfolds=("multiplier",), applies_to=_has_conduct_programme),
-    Guardrail("consent_never_decides", "Giving or withdrawing consent to moral data never changes the decision.",
-         "同意或撤回同意使用道德数据，不改变审批结论。",
-         lambda scenario, slack: scenario.any_of(scenario.all_of(scenario.baseline.referred, scenario.ops.logical_not(scenario.variant.referred)),
-                                      scenario.all_of(scenario.variant.referred, scenario.ops.logical_not(scenario.baseline.referred))),
-         describe_change, varied_fields=("consent",), applies_to=_has_conduct_programme),
-    Guardrail("uplift_bounded", f"The multiplier never exceeds {1 + MAX_UPLIFT:.2f}.",
-         f"倍数不超过 {1 + MAX_UPLIFT:.2f}。",
-         lambda scenario, slack: scenario.baseline.multiplier > scenario.ops.number(1 + MAX_UPLIFT),
-         _describe("m is {m}: a base of {base} becomes {limit}"), unfolds=("multiplier",), applies_to=_has_conduct_programme),
-    Guardrail("self_score_weighs_little", f"A point of self-score moves S by {MAX_SELF_WEIGHT:.2f} of a point at most.",
-         f"自评 1 分对 S 的影响不超过 {MAX_SELF_WEIGHT:.2f} 分。",
-         lambda scenario, slack: scenario.all_of(
-             scenario.ops.is_known(scenario.baseline_inputs["self_score"]), scenario.baseline_inputs["raters"] > 0,
-             scenario.variant.conduct_score - scenario.baseline.conduct_score
-             > scenario.ops.number(MAX_SELF_WEIGHT) * (scenario.variant_inputs["self_score"] - scenario.baseline_inputs["self_score"])),
-         lambda scenario: f"self_score {format_value(scenario.baseline_inputs['self_score'])} -> {format_value(scenario.variant_inputs['self_score'])}: "
-                      f"S {scenario.baseline.conduct_score:.2f} -> {scenario.variant.conduct_score:.2f}",
-         varied_fields=("self_score",), unfolds=("conduct_score",), applies_to=_has_conduct_programme),
-    Guardrail("affordability_binds_after_uplift", "No approved limit exceeds what the income affords, uplift included.",
-         "经批准的额度（含上浮）不超过收入可负担的金额。",
-         lambda scenario, slack: scenario.all_of(scenario.ops.logical_not(scenario.baseline.referred),
-                                      scenario.baseline.unrounded > scenario.baseline.bounds["affordability"][0] + slack),
-         _describe("limit {limit} where {affordability} is affordable")),
-    Guardrail("caps_always_hold", "The product cap, the uplift cap and the legal cap always hold.",
-         "产品上限、上浮上限与法定上限始终有效。", _exceeds_caps,
-         _describe("base {base} with a product cap of {cap}, limit {limit} with a legal cap of {legal}"), unfolds=("base_limit",)),
-    Guardrail("loss_budget_holds", "The expected loss of the base limit keeps within the grade's budget.",
-         "基础额度的预期损失不超过等级预算。",
-         _over_budget, _describe("expected loss {loss} a year with a budget of {budget}"), unfolds=("risk_limit", "base_limit")),
-    Guardrail("more_income_never_lowers", "A higher income never lowers the limit.", "收入更高，额度不会更低。",
-         non_decreasing, describe_change, varied_fields=("declared_income",)),
-    Guardrail("more_risk_never_raises", "A higher PD never raises the limit.", "违约概率更高，额度不会更高。",
-         non_increasing, describe_change, varied_fields=("pd",)),
-    Guardrail("more_debt_service_never_raises", "More debt service never raises the limit.", "月还款更多，额度不会更高。",
-         non_increasing, describe_change, varied_fields=("monthly_debt_service",)),
-    Guardrail("more_utilisation_never_raises", "More use of existing lines never raises the limit.",
-         "授信使用率更高，额度不会更高。",
-         non_increasing, describe_change, varied_fields=("utilisation",)),
-    Guardrail("more_debts_never_raise", "More debts never raise the limit.", "负债更多，额度不会更高。",
-         non_increasing, describe_change, varied_fields=("debts",), applies_to=_is_asset_based),
-    Guardrail("more_assets_never_lower", "More of any asset never lowers the limit.", "资产更多，额度不会更低。",
-         non_decreasing, describe_change, varied_fields=ASSETS, applies_to=_is_asset_based),
-    Guardrail("amounts_never_negative", "No bound and no limit is below 0.", "任何上限与额度都不为负。",
-         lambda scenario, slack: scenario.any_of(*(amount < 0 for amount, _ in scenario.baseline.bounds.values()), scenario.baseline.unrounded < 0),
-         _describe("base {base}, limit {limit}")),
-    Guardrail("a_veto_refers", "A statutory veto goes to a person.", "法定否决情形转人工。",
-         must_refer(lambda scenario: scenario.baseline_inputs["veto"] > 0), _describe("{answer} {limit} despite a veto")),
-    Guardrail("below_the_floor_refers", "A grade below the floor goes to a person.", "低于准入等级转人工。",
-         must_refer(lambda scenario: scenario.baseline_inputs["pd"] > scenario.ops.number(scenario.formula.policy.approval_pd)),
-         _describe("{answer} {limit} below the floor grade")),
-    Guardrail("no_capacity_refers", "Under age, or of unknown age, goes to a person.", "未成年或年龄不明转人工。",
-         must_refer(_lacks_legal_capacity), _describe("{answer} {limit} without legal capacity")),
-    Guardrail("a_lacking_bound_refers", "A bound that lacks its input goes to a person.", "缺少测算依据转人工。",
-         must_refer(_lacks_input), _describe("{answer} {limit} although a bound lacks its input")),
-    Guardrail("an_approval_has_money", "An approved limit is no smaller than the minimum.", "批准的额度不低于最低额度。",
-         lambda scenario, slack: scenario.all_of(scenario.ops.logical_not(scenario.baseline.referred),
-                                      scenario.baseline.unrounded < scenario.ops.number(scenario.formula.policy.product.minimum)),
-         _describe("{answer} {limit} with a minimum of {minimum}"), unfolds=("base_limit",)),
+    Guardrail(
+        "conduct_only_helps",
+        "Moral data never lowers the multiplier below 1.",
+        "道德数据不会使倍数低于 1。",
+        lambda scenario, slack: scenario.baseline.multiplier < scenario.formula.one,
+        _describe("m is {m}, so conduct lowers the limit to {limit} from a base of {base}"),
+        unfolds=("multiplier",),
+    ),
+    Guardrail(
+        "better_conduct_never_lowers",
+        "Better conduct never lowers the limit.",
+        "品行更好，额度不会更低。",
+        non_decreasing,
+        describe_change,
+        varied_fields=CONDUCT,
+        applies_to=_has_conduct_programme,
+    ),
+    Guardrail(
+        "no_uplift_without_moral_data",
+        "No moral data, consent withdrawn, too few raters or a related one: the multiplier is 1.",
+        "无道德数据、撤回同意、评议人不足或为亲属：倍数为 1。",
+        _uplifted_without_conduct,
+        _describe("m is {m} with {raters} raters"),
+        unfolds=("multiplier",),
+        applies_to=_has_conduct_programme,
+    ),
+    Guardrail(
+        "consent_never_decides",
+        "Giving or withdrawing consent to moral data never changes the decision.",
+        "同意或撤回同意使用道德数据，不改变审批结论。",
+        lambda scenario, slack: scenario.any_of(
+            scenario.all_of(scenario.baseline.referred, scenario.ops.logical_not(scenario.variant.referred)),
+            scenario.all_of(scenario.variant.referred, scenario.ops.logical_not(scenario.baseline.referred)),
+        ),
+        describe_change,
+        varied_fields=("consent",),
+        applies_to=_has_conduct_programme,
+    ),
+    Guardrail(
+        "uplift_bounded",
+        f"The multiplier never exceeds {1 + MAX_UPLIFT:.2f}.",
+        f"倍数不超过 {1 + MAX_UPLIFT:.2f}。",
+        lambda scenario, slack: scenario.baseline.multiplier > scenario.ops.number(1 + MAX_UPLIFT),
+        _describe("m is {m}: a base of {base} becomes {limit}"),
+        unfolds=("multiplier",),
+        applies_to=_has_conduct_programme,
+    ),
+    Guardrail(
+        "self_score_weighs_little",
+        f"A point of self-score moves S by {MAX_SELF_WEIGHT:.2f} of a point at most.",
+        f"自评 1 分对 S 的影响不超过 {MAX_SELF_WEIGHT:.2f} 分。",
+        lambda scenario, slack: scenario.all_of(
+            scenario.ops.is_known(scenario.baseline_inputs["self_score"]),
+            scenario.baseline_inputs["raters"] > 0,
+            scenario.variant.conduct_score - scenario.baseline.conduct_score
+            > scenario.ops.number(MAX_SELF_WEIGHT)
+            * (scenario.variant_inputs["self_score"] - scenario.baseline_inputs["self_score"]),
+        ),
+        lambda scenario: (
+            f"self_score {format_value(scenario.baseline_inputs['self_score'])} -> "
+            f"{format_value(scenario.variant_inputs['self_score'])}: "
+            f"S {scenario.baseline.conduct_score:.2f} -> {scenario.variant.conduct_score:.2f}"
+        ),
+        varied_fields=("self_score",),
+        unfolds=("conduct_score",),
+        applies_to=_has_conduct_programme,
+    ),
+    Guardrail(
+        "affordability_binds_after_uplift",
+        "No approved limit, including the uplift, exceeds what the income affords.",
+        "经批准的额度（含上浮）不超过收入可负担的金额。",
+        lambda scenario, slack: scenario.all_of(
+            scenario.ops.logical_not(scenario.baseline.referred),
+            scenario.baseline.unrounded > scenario.baseline.bounds["affordability"][0] + slack,
+        ),
+        _describe("limit {limit} where {affordability} is affordable"),
+    ),
+    Guardrail(
+        "caps_always_hold",
+        "The product cap, the uplift cap and the legal cap always hold.",
+        "产品上限、上浮上限与法定上限始终有效。",
+        _exceeds_caps,
+        _describe("base {base} with a product cap of {cap}, limit {limit} with a legal cap of {legal}"),
+        unfolds=("base_limit",),
+    ),
+    Guardrail(
+        "loss_budget_holds",
+        "The expected loss of the base limit stays within the grade's budget.",
+        "基础额度的预期损失不超过等级预算。",
+        _over_budget,
+        _describe("expected loss {loss} a year with a budget of {budget}"),
+        unfolds=("risk_limit", "base_limit"),
+    ),
+    Guardrail(
+        "more_income_never_lowers",
+        "A higher income never lowers the limit.",
+        "收入更高，额度不会更低。",
+        non_decreasing,
+        describe_change,
+        varied_fields=("declared_income",),
+    ),
+    Guardrail(
+        "more_risk_never_raises",
+        "A higher PD never raises the limit.",
+        "违约概率更高，额度不会更高。",
+        non_increasing,
+        describe_change,
+        varied_fields=("pd",),
+    ),
+    Guardrail(
+        "more_debt_service_never_raises",
+        "More debt service never raises the limit.",
+        "月还款更多，额度不会更高。",
+        non_increasing,
+        describe_change,
+        varied_fields=("monthly_debt_service",),
+    ),
+    Guardrail(
+        "more_utilisation_never_raises",
+        "More use of existing lines never raises the limit.",
+        "授信使用率更高，额度不会更高。",
+        non_increasing,
+        describe_change,
+        varied_fields=("utilisation",),
+    ),
+    Guardrail(
+        "more_debts_never_raise",
+        "More debts never raise the limit.",
+        "负债更多，额度不会更高。",
+        non_increasing,
+        describe_change,
+        varied_fields=("debts",),
+        applies_to=_is_asset_based,
+    ),
+    Guardrail(
+        "more_assets_never_lower",
+        "More of any asset never lowers the limit.",
+        "资产更多，额度不会更低。",
+        non_decreasing,
+        describe_change,
+        varied_fields=ASSETS,
+        applies_to=_is_asset_based,
+    ),
+    Guardrail(
+        "amounts_never_negative",
+        "No bound and no limit is below 0.",
+        "任何上限与额度都不为负。",
+        lambda scenario, slack: scenario.any_of(
+            *(amount < 0 for amount, _ in scenario.baseline.bounds.values()), scenario.baseline.unrounded < 0
+        ),
+        _describe("base {base}, limit {limit}"),
+    ),
+    Guardrail(
+        "a_veto_refers",
+        "A statutory veto is referred to a person.",
+        "法定否决情形转人工。",
+        must_refer(lambda scenario: scenario.baseline_inputs["veto"] > 0),
+        _describe("{answer} {limit} despite a veto"),
+    ),
+    Guardrail(
+        "below_the_floor_refers",
+        "A grade below the floor is referred to a person.",
+        "低于准入等级转人工。",
+        must_refer(
+            lambda scenario: scenario.baseline_inputs["pd"] > scenario.ops.number(scenario.formula.policy.approval_pd)
+        ),
+        _describe("{answer} {limit} below the floor grade"),
+    ),
+    Guardrail(
+        "no_capacity_refers",
+        "An applicant under age, or of unknown age, is referred to a person.",
+        "未成年或年龄不明转人工。",
+        must_refer(_lacks_legal_capacity),
+        _describe("{answer} {limit} without legal capacity"),
+    ),
+    Guardrail(
+        "a_lacking_bound_refers",
+        "A bound without its input is referred to a person.",
+        "缺少测算依据转人工。",
+        must_refer(_lacks_input),
+        _describe("{answer} {limit} although a bound has no input"),
+    ),
+    Guardrail(
+        "an_approval_has_money",
+        "An approved limit is not below the minimum.",
+        "批准的额度不低于最低额度。",
+        lambda scenario, slack: scenario.all_of(
+            scenario.ops.logical_not(scenario.baseline.referred),
+            scenario.baseline.unrounded < scenario.ops.number(scenario.formula.policy.product.minimum),
+        ),
+        _describe("{answer} {limit} with a minimum of {minimum}"),
+        unfolds=("base_limit",),
+    ),
     rounding_guardrail("deposits"),
-)  # fmt: skip
+)

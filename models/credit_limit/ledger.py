@@ -1,4 +1,4 @@
-"""How a limit came about: each bound, the uplift, each cap, why a person decides; for one answer and for a batch."""
+"""Explain how a limit was computed: bounds, uplift, caps and referral reasons, for one answer and for a batch."""
 
 from __future__ import annotations
 
@@ -12,18 +12,19 @@ import polars as pl
 from models.credit_limit import messages
 from models.credit_limit.limit_formula import ASSETS, CreditLimitResult
 from models.credit_limit.policy import Policy
-from models.scorecard.batch_columns import amount_or_nan, gather_codes, join_codes, to_int, to_nullable_int
+from models.scorecard.batch_columns import amount_or_nan, gather_codes, join_codes, to_int
+from models.scorecard.ledger import BaseLedger, bound_columns, known_amounts
 
 MISSING = math.nan
 
 
-class CreditLedger:
-    """The accounts under one policy. Amounts are whole units of its money, rounded down."""
+class CreditLedger(BaseLedger):
+    """The ledger under one policy. Amounts are whole units of its money, rounded down."""
 
     def __init__(self, policy: Policy):
+        super().__init__((policy.money.en, policy.money.zh), messages.CAPS)
         self.policy = policy
-        self._unit_en, self._unit_zh = f" {policy.money.en}", f" {policy.money.zh}"
-        step, step_zh = self._format_money(policy.product.rounding)
+        step, step_zh = self.format_money(policy.product.rounding)
         self._rounding_texts = [
             messages.ROUNDING[0].replace("{step}", step),
             messages.ROUNDING[1].replace("{step}", step_zh),
@@ -32,7 +33,7 @@ class CreditLedger:
     def build_entry(self, numbers: Mapping[str, float], result: CreditLimitResult) -> dict[str, Any]:
         """base_limit + uplift - rounding.amount = limit, in whole units of money."""
         base, exact, limit = int(result.base), int(result.unrounded), int(result.limit)
-        known_bounds = {code: amount for code, (amount, known) in result.bounds.items() if known}
+        known_bounds = known_amounts(result.bounds)
         binding = min(known_bounds, key=known_bounds.__getitem__)
         return {
             "bounds": [self._bound_entry(code, amount, code in known_bounds, code == binding, numbers)
@@ -41,7 +42,7 @@ class CreditLedger:
             "binding": binding,
             "conduct": self._conduct_entry(result, exact - base),
             "uplift": exact - base,
-            "caps": [self._cap_entry(code, amount, amount < result.uplifted)
+            "caps": [self.cap_entry(code, amount, amount < result.uplifted)
                      for code, (amount, known) in result.caps.items() if known],
             "rounding": self._rounding_entry(exact - limit),
             "limit": limit,
@@ -50,7 +51,7 @@ class CreditLedger:
     def build_referral(
         self, numbers: Mapping[str, float], result: CreditLimitResult, vetoes: Sequence[str], human_requested: bool
     ) -> list[dict[str, Any]]:
-        """Why a person decides: one entry for each cause."""
+        """Why a person decides: one entry per reason."""
         entries = []
         for code, flag in result.referral_reasons.items():
             if not flag:
@@ -67,10 +68,8 @@ class CreditLedger:
         return entries
 
     def build_columns(self, result: CreditLimitResult, rows: int) -> dict[str, Any]:
-        """The same for many rows, by column name."""
+        """The ledger of a batch, by column name."""
         limit, exact, base = (to_int(amount, rows) for amount in (result.limit, result.unrounded, result.base))
-        bounds = {code: amount_or_nan(bound, rows) for code, bound in result.bounds.items()}
-        binding_index = np.argmin(np.stack([np.where(np.isnan(b), np.inf, b) for b in bounds.values()]), axis=0)
         is_uplifted = np.broadcast_to(result.multiplier, rows) > 1
         codes = [*result.no_uplift_reasons, "uplifted", "below_qualifying"]
         code_index = np.argmax(
@@ -84,8 +83,7 @@ class CreditLedger:
         caps = {code: amount_or_nan(cap, rows) < result.uplifted for code, cap in result.caps.items()}
         return {
             "referral": join_codes(result.referral_reasons, rows),
-            **{f"bound_{code}": to_nullable_int(amount) for code, amount in bounds.items()},
-            "binding": gather_codes(list(bounds), binding_index),
+            **bound_columns(result.bounds, rows),
             "base_limit": base,
             "conduct": gather_codes(codes, code_index),
             "conduct_score": pl.Series(np.round(score, 2), nan_to_null=True),
@@ -95,29 +93,25 @@ class CreditLedger:
             "rounding": exact - limit,
         }
 
-    def _format_money(self, amount: float) -> tuple[str, str]:
-        text = f"{int(amount):,}"
-        return text + self._unit_en, text + self._unit_zh
-
     def _veto_entry(self, veto: str) -> dict[str, Any]:
-        """A code that the policy does not know refers too, told as it came."""
-        words = self.policy.vetoes.get(veto)
+        """A code that the policy does not know refers too; it is shown as it is."""
+        text = self.policy.vetoes.get(veto)
         en, zh = messages.REFERRALS["statutory_veto"]
         return {
             "code": "statutory_veto",
             "veto": veto,
-            "en": en.format(veto=words.en if words else veto),
-            "zh": zh.format(veto=words.zh if words else veto),
+            "en": en.format(veto=text.en if text else veto),
+            "zh": zh.format(veto=text.zh if text else veto),
         }
 
     def _template_values(self, code: str, numbers: Mapping[str, float]) -> tuple[dict[str, Any], dict[str, Any]]:
-        """What stands in a referral's sentence, in English and in Chinese."""
+        """The values of a referral sentence's placeholders, in English and in Chinese."""
         if code == "below_floor_grade":
             return ({"floor": self.policy.risk.floor_grade},) * 2
         if code == "under_age":
             return ({"age": self.policy.min_age},) * 2
         if code == "below_minimum":
-            en, zh = self._format_money(self.policy.product.minimum)
+            en, zh = self.format_money(self.policy.product.minimum)
             return {"minimum": en}, {"minimum": zh}
         if code.startswith("lacks_"):
             en, zh = _field_labels(_missing_inputs(code.removeprefix("lacks_"), numbers))
@@ -128,7 +122,7 @@ class CreditLedger:
         self, code: str, amount: float, known: bool, binding: bool, numbers: Mapping[str, float]
     ) -> dict[str, Any]:
         if known:
-            money, money_zh = self._format_money(amount)
+            money, money_zh = self.format_money(amount)
             en, zh = messages.BOUNDS[code]
             en, zh = en.format(amount=money), zh.format(amount=money_zh)
             return {"code": code, "amount": int(amount), "binding": binding, "lacks": [], "en": en, "zh": zh}
@@ -144,27 +138,21 @@ class CreditLedger:
         code = code or ("uplifted" if result.multiplier > 1 else "below_qualifying")
         en, zh = messages.CONDUCT[code]
         if is_counted:
-            money, money_zh = self._format_money(uplift)
+            money, money_zh = self.format_money(uplift)
             score, m = f"{result.conduct_score:.1f}", f"{result.multiplier:.3f}"
             en, zh = en.format(score=score, m=m, uplift=money), zh.format(score=score, m=m, uplift=money_zh)
         rounded_score = round(result.conduct_score, 2) if is_counted else None
         return {"code": code, "score": rounded_score, "multiplier": round(result.multiplier, 4), "en": en, "zh": zh}
 
     def _rounding_entry(self, amount: int) -> dict[str, Any]:
-        money, money_zh = self._format_money(amount)
+        money, money_zh = self.format_money(amount)
         en, zh = self._rounding_texts
         en, zh = en.format(amount=money), zh.format(amount=money_zh)
         return {"code": "rounding", "amount": amount, "en": en, "zh": zh}
 
-    def _cap_entry(self, code: str, amount: float, applied: bool) -> dict[str, Any]:
-        money, money_zh = self._format_money(amount)
-        en, zh = messages.CAPS[code]
-        en, zh = en.format(amount=money), zh.format(amount=money_zh)
-        return {"code": code, "amount": int(amount), "applied": applied, "en": en, "zh": zh}
-
 
 def _missing_inputs(code: str, numbers: Mapping[str, float]) -> list[str]:
-    """The inputs of a bound that are missing."""
+    """The missing inputs of a bound."""
     if code == "affordability":
         return [name for name in ("declared_income", "monthly_debt_service") if numbers[name] != numbers[name]]
     missing = ["debts"] if numbers["debts"] != numbers["debts"] else []

@@ -1,14 +1,14 @@
-"""From a probability to a limit: the formula, written once for floats, numpy arrays and z3's reals.
+"""Compute a credit limit from a probability of default, by one formula for floats, numpy arrays and z3 reals.
 
     L_aff  = present value of (max_dsr * net monthly income - debt service) over the term, at the rate + stress
-    L_risk = largest L with PD * LGD * CCF * L <= loss budget of the grade * factor of the use of lines
+    L_risk = largest L with PD * LGD * CCF * L <= loss budget of the grade * factor of the utilisation
     L_pool = max(0, sum(haircut_k * asset_k) - debts)
-    L_base = min(L_aff, L_risk, product cap[, L_pool where the product is asset-based])
+    L_base = min(L_aff, L_risk, product cap[, L_pool if the product is asset-based])
     m      = 1 + u * clip((S - qualify) / span, 0, 1)
     L      = floor to the rounding of min(L_base * m, L_base + uplift cap, L_aff, legal cap)
 
-What the solver proves of the reals holds of the floats too: IEEE 754 rounds each single step (+, *, /, min, max)
-monotonically, so rounding cannot turn an order round; the floor is taken by an exact remainder.
+What is proved for reals holds for floats too: IEEE 754 rounds each step (+, *, /, min, max) monotonically, so rounding
+cannot reverse an order; the floor uses an exact remainder.
 """
 
 from __future__ import annotations
@@ -19,12 +19,13 @@ from typing import Any
 
 from models.credit_limit.policy import Policy
 from models.policy.arithmetic import Bound, Flag, Number, ScalarOps, annuity_factor, any_of, minimum_if_known
+from models.policy.limit_formula import LimitFormula
 
-MORAL_GROUPS = ("self_assessment", "village_appraisal")  # indicator groups that count in m, and nowhere else
+MORAL_GROUPS = ("self_assessment", "village_appraisal")  # indicator groups that count in m and nowhere else
 CONDUCT = ("law_abiding", "public_spirit", "honesty_diligence", "family_neighbourhood")
 APPRAISAL = ("raters", "raters_sd", "related_rater")
 ASSETS = ("housing", "land_use_rights", "equipment", "deposits")
-# Numbers the formula reads: `veto` is 1 where a statutory code was reported, `consent` 0 where moral data must rest.
+# Inputs of the formula: `veto` is 1 if a statutory code was reported, `consent` is 0 if moral data may not be used.
 FORMULA_INPUTS = (
     "pd", "declared_income", "monthly_debt_service", "utilisation", *ASSETS, "debts",
     "self_score", *CONDUCT, *APPRAISAL, "village_leniency", "age", "veto", "consent",
@@ -33,10 +34,10 @@ FORMULA_INPUTS = (
 
 @dataclass(slots=True)
 class CreditLimitResult:
-    """The limit and every amount on the way, in the policy's currency.
+    """The limit and all intermediate amounts, in the policy's currency.
 
-    bounds:   code -> Bound, in the order in which a tie is told.
-    no_uplift_reasons: why conduct does not count -> flag; the first that holds is the one told.
+    bounds:   code -> Bound; the first of equal bounds is reported as binding.
+    no_uplift_reasons: code of why conduct does not count -> flag; the first that holds is reported.
     caps:     code -> Bound, applied after the uplift.
     referral_reasons: code of a referral -> flag.
     """
@@ -51,24 +52,24 @@ class CreditLimitResult:
     unrounded: Number  # before rounding
     limit: Number
     referral_reasons: dict[str, Flag]
-    referred: Flag  # any of `referral_reasons`; otherwise approved: there is no third answer
+    referred: Flag  # any of `referral_reasons`; otherwise approved
 
 
-class CreditLimitFormula:
-    """The formula under one policy; `evaluate` takes FORMULA_INPUTS by name."""
+class CreditLimitFormula(LimitFormula):
+    """The formula under one policy."""
 
     def __init__(self, policy: Policy, ops: Any = ScalarOps):
-        self.policy, self.ops = policy, ops
-        number, product, risk = ops.number, policy.product, policy.risk
-        self.zero, self.one = number(0.0), number(1.0)
+        super().__init__(policy, ops)
+        self.policy = policy
+        number, product = ops.number, policy.product
         self.annuity_factor = number(
             annuity_factor(product.annual_rate + policy.affordability.rate_stress, product.term_months)
         )
-        self.monthly_net_share = number(policy.affordability.net_income_share / 12)  # per declared income a year
+        self.monthly_net_share = number(
+            policy.affordability.net_income_share / 12
+        )  # monthly net income per declared yearly income
         self.max_dsr = number(policy.affordability.max_dsr)
-        self.severity = number(risk.lgd * risk.ccf)
-        self.grades = [(number(grade.pd_up_to), number(grade.loss_budget)) for grade in risk.grades]
-        utilisation = risk.utilisation
+        utilisation = policy.risk.utilisation
         self.utilisation_segments = [
             (number(low), number(high - low), number((end - start) / (high - low)))
             for low, high, start, end in zip(
@@ -77,7 +78,7 @@ class CreditLimitFormula:
         ]
 
     def evaluate(self, inputs: Mapping[str, Number]) -> CreditLimitResult:
-        """An applicant's numbers -> CreditLimitResult. Missing ones must be there as missing."""
+        """Evaluate the formula. inputs: all of FORMULA_INPUTS by name; absent values as NaN (for z3 as unknown)."""
         bounds = self.bounds(inputs)
         base = self.base_limit(bounds)
         no_uplift_reasons = self.no_uplift_reasons(inputs)
@@ -104,6 +105,7 @@ class CreditLimitFormula:
         )
 
     def bounds(self, inputs: Mapping[str, Number]) -> dict[str, Bound]:
+        """The upper bounds of the limit, by code."""
         is_known, logical_and = self.ops.is_known, self.ops.logical_and
         income, service = inputs["declared_income"], inputs["monthly_debt_service"]
         bounds = {
@@ -112,41 +114,30 @@ class CreditLimitFormula:
                 logical_and(is_known(income), is_known(service)),
             ),
             "risk_budget": (self.risk_limit(inputs["pd"], inputs["utilisation"]), True),
-            "product_cap": (self.ops.number(self.policy.product.cap), True),
+            "product_cap": (self.product_cap, True),
         }
         if self.policy.product.asset_based:
             bounds["assets"] = (self.collateral(inputs), self._is_collateral_known(inputs))
         return bounds
 
     def affordability_limit(self, income: Number, service: Number) -> Number:
-        """income a year, debt service a month."""
-        monthly_capacity = self.max_dsr * (income * self.monthly_net_share) - service  # a month
+        """The loan that the income can service. income: per year; service: existing debt service per month."""
+        monthly_capacity = self.max_dsr * (income * self.monthly_net_share) - service
         return self.ops.maximum(monthly_capacity, self.zero) * self.annuity_factor
 
-    def risk_limit(self, pd: Number, utilisation: Number) -> Number:
-        pd_floor = self.ops.number(self.policy.risk.pd_floor)
-        return self.loss_budget(pd, utilisation) / (self.ops.maximum(pd, pd_floor) * self.severity)
-
     def loss_budget(self, pd: Number, utilisation: Number) -> Number:
-        """What this household may be expected to cost, a year."""
         return self.grade_budget(pd) * self.utilisation_factor(utilisation)
-
-    def grade_budget(self, pd: Number) -> Number:
-        budget = self.grades[-1][1]
-        for edge, amount in reversed(self.grades[:-1]):
-            budget = self.ops.where(pd <= edge, amount, budget)
-        return budget
 
     def utilisation_factor(self, utilisation: Number) -> Number:
         ops, utilisation_policy = self.ops, self.policy.risk.utilisation
         factor = ops.number(utilisation_policy.factor[0])
         for start, width, slope in self.utilisation_segments:
             factor = factor + slope * ops.minimum(ops.maximum(utilisation - start, self.zero), width)
-        factor = ops.maximum(factor, self.zero)  # a sum of floats that ends at 0 may end a little below
+        factor = ops.maximum(factor, self.zero)  # a sum of floats meant to be 0 may be slightly below
         return ops.where(ops.is_known(utilisation), factor, ops.number(utilisation_policy.missing))
 
     def collateral(self, inputs: Mapping[str, Number]) -> Number:
-        """What the assets back beyond the debts; one without evidence backs nothing."""
+        """The assets after haircuts less the debts; an unknown asset counts as nothing."""
         ops, haircuts = self.ops, self.policy.haircuts
         backing = self.zero
         for asset in ASSETS:
@@ -155,20 +146,14 @@ class CreditLimitFormula:
         return ops.maximum(backing - inputs["debts"], self.zero)
 
     def _is_collateral_known(self, inputs: Mapping[str, Number]) -> Flag:
-        """The debts, and at least one asset."""
+        """Whether the debts and at least one asset are known."""
         any_known: Flag = False
         for asset in ASSETS:
             any_known = self.ops.logical_or(any_known, self.ops.is_known(inputs[asset]))
         return self.ops.logical_and(any_known, self.ops.is_known(inputs["debts"]))
 
-    def base_limit(self, bounds: Mapping[str, Bound]) -> Number:
-        base = self.ops.number(self.policy.product.cap)
-        for amount, known in bounds.values():
-            base = minimum_if_known(self.ops, base, amount, known)
-        return base
-
     def no_uplift_reasons(self, inputs: Mapping[str, Number]) -> dict[str, Flag]:
-        """Why conduct does not count, so that m = 1. None of these ever refers or refuses."""
+        """Why conduct does not count, so that m = 1. None of these refers or refuses an application."""
         ops, conduct = self.ops, self.policy.conduct
         if conduct is None:
             return {"no_programme": True}
@@ -189,7 +174,7 @@ class CreditLimitFormula:
         }
 
     def conduct_score(self, inputs: Mapping[str, Number]) -> Number:
-        """S: the committee's points less the village's leniency, a little of the self-score, shrunk to the mean."""
+        """S: the committee's points less the village's leniency, mixed with some self-score, shrunk to the mean."""
         ops, conduct = self.ops, self.policy.conduct
         if conduct is None:
             return self.zero
@@ -238,7 +223,7 @@ class CreditLimitFormula:
     def referral_reasons(
         self, inputs: Mapping[str, Number], bounds: Mapping[str, Bound], base: Number
     ) -> dict[str, Flag]:
-        """What sends an application to a person. Conduct is no part of it: it moves an amount, never the decision."""
+        """Why an application is referred to a person. Conduct changes an amount, never the decision."""
         ops, policy = self.ops, self.policy
         reasons = {
             "statutory_veto": inputs["veto"] > 0,

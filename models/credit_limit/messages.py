@@ -1,4 +1,4 @@
-"""The sentences of an answer, by code, in English and in Chinese. Codes are stable; words may improve."""
+"""The sentences of an answer by code, in English and in Chinese. Codes are stable; sentences may change."""
 
 from __future__ import annotations
 
@@ -19,64 +19,67 @@ BOUNDS = {
         "At this probability of default {amount} keeps the expected loss within the grade's budget.",
         "按该违约概率，{amount} 的预期损失不超过等级预算。",
     ),
-    "product_cap": ("The product lends {amount} at most.", "产品额度上限为 {amount}。"),
-    "assets": ("The assets, less the debts, back {amount}.", "资产折扣后扣除负债，可支持 {amount}。"),
+    "product_cap": ("The product lends at most {amount}.", "产品额度上限为 {amount}。"),
+    "assets": ("The assets after haircuts, less the debts, support {amount}.", "资产折扣后扣除负债，可支持 {amount}。"),
 }
 LACKING = {  # {lacks}: names
     "affordability": (
-        "What the income affords cannot be worked out: {lacks} not known.",
+        "What the income affords cannot be computed: {lacks} not known.",
         "无法测算收入可负担额度：缺少{lacks}。",
     ),
     "assets": (
-        "What the assets back cannot be worked out: {lacks} not known.",
+        "What the assets support cannot be computed: {lacks} not known.",
         "无法测算资产可支持额度：缺少{lacks}。",
     ),
 }
 CAPS = {
-    "uplift_cap": ("Good conduct takes the limit to {amount} at most.", "品行上浮后额度不超过 {amount}。"),
+    "uplift_cap": ("Good conduct raises the limit to {amount} at most.", "品行上浮后额度不超过 {amount}。"),
     "affordability": (
-        "After the uplift too, no more than the {amount} that the income affords.",
+        "Including the uplift, the limit may not exceed the {amount} that the income affords.",
         "上浮后仍不超过收入可负担的 {amount}。",
     ),
     "legal_cap": ("The law caps the limit at {amount}.", "法定上限为 {amount}。"),
 }
-ROUNDING = ("Rounding down to a multiple of {step} takes {amount}.", "按 {step} 向下取整，减少 {amount}。")
+ROUNDING = ("Rounding down to a multiple of {step} subtracts {amount}.", "按 {step} 向下取整，减少 {amount}。")
 CONDUCT = {  # {score}: points, {m}: multiplier, {uplift}: money
     "uplifted": (
-        "Good conduct ({score} points) multiplies the base limit by {m}; after the caps, {uplift} more.",
+        "Good conduct ({score} points) multiplies the base limit by {m}; after the caps this adds {uplift}.",
         "品行评分 {score} 分，基础额度乘以 {m}，受各项上限约束后上浮 {uplift}。",
     ),
     "below_qualifying": (
-        "Conduct ({score} points) is below what earns an uplift; it lowers nothing.",
+        "Conduct ({score} points) is below the threshold for an uplift; this lowers nothing.",
         "品行评分 {score} 分，未达上浮标准；不影响额度。",
     ),
     "no_programme": ("This product has no conduct programme.", "本产品不设品行上浮。"),
     "consent_withdrawn": (
-        "Moral data was not read, as consent was withdrawn; that lowers nothing.",
+        "Moral data were not read because consent was withdrawn; this lowers nothing.",
         "已撤回同意，未使用道德数据；不影响额度。",
     ),
-    "no_moral_data": ("There is no moral data; that lowers nothing.", "无道德数据；不影响额度。"),
+    "no_moral_data": ("There are no moral data; this lowers nothing.", "无道德数据；不影响额度。"),
     "appraisal_incomplete": (
-        "The village's appraisal is incomplete, so it does not count; that lowers nothing.",
+        "The village's appraisal is incomplete, so it does not count; this lowers nothing.",
         "村社评议不完整，不计入；不影响额度。",
     ),
     "too_few_raters": (
-        "Too few raters appraised, so it does not count; that lowers nothing.",
+        "There were too few raters, so the appraisal does not count; this lowers nothing.",
         "评议人数不足，不计入；不影响额度。",
     ),
     "related_rater": (
-        "A rater is a relative, so the appraisal does not count; that lowers nothing.",
+        "A rater is a relative, so the appraisal does not count; this lowers nothing.",
         "评议人含亲属，不计入；不影响额度。",
     ),
 }
 REFERRALS = {  # why a person decides
     "statutory_veto": ("A statutory veto was reported: {veto}.", "存在法定否决情形：{veto}。"),
     "below_floor_grade": (
-        "The grade is below {floor}, the lowest that is approved without a person.",
+        "The grade is below {floor}, the lowest that may be approved without a person.",
         "等级低于可自动审批的最低等级 {floor}。",
     ),
     "under_age": ("The applicant is under {age}.", "申请人未满 {age} 岁。"),
-    "age_unknown": ("The applicant's age, and so legal capacity, is not known.", "年龄不明，无法确认民事行为能力。"),
+    "age_unknown": (
+        "The applicant's age, and therefore legal capacity, is not known.",
+        "年龄不明，无法确认民事行为能力。",
+    ),
     "below_minimum": ("The base limit is below the minimum of {minimum}.", "基础额度低于最低额度 {minimum}。"),
     "lacks_affordability": LACKING["affordability"],
     "lacks_assets": LACKING["assets"],

@@ -1,11 +1,11 @@
-"""When to give no answer: a tile unlike all that was learned, or a set of answers that spans the boundary.
+"""Decide when to give no answer: tiles out of distribution, or a prediction set on both sides of the boundary.
 
-far = Familiar.fit(training_embeddings, calibration_embeddings)        # (n, d) both, disjoint by patient
-far.unknown(embeddings)                                                # (n,) True: out of distribution
-sets = Conformal.fit(probabilities, labels)                            # rows not learned from
-sets.spans(probabilities, positive)                                    # (n,) True: both answers remain possible
+detector = KnnOodDetector.fit(training_embeddings, calibration_embeddings)      # (n, d) both, disjoint by patient
+detector.is_ood(embeddings)                                                    # (n,) True: out of distribution
+sets = ConformalClassifier.fit(probabilities, labels)                          # rows not learned from
+sets.is_undecided(probabilities, positive)                                     # (n,) True: both answers are possible
 
-Numpy alone; what `fit` found is a few arrays that a bundle can hold.
+Numpy only; the result of `fit` is a few arrays that a bundle can contain.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Matrix = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class KnnOodDetector:
-    """Distance to the NEIGHBOURS-th nearest known embedding of unit length (Sun et al. 2022), and where it ends."""
+    """Out-of-distribution detection by the distance to the NEIGHBOURS-th nearest known embedding (Sun et al. 2022)."""
 
     reference_embeddings: NDArray[np.float32]  # (m, d) unit length
     threshold: float
@@ -36,9 +36,10 @@ class KnnOodDetector:
     def fit(
         cls, training: NDArray[Any], calibration: NDArray[Any], false_positive_rate: float = FALSE_POSITIVE_RATE
     ) -> KnnOodDetector:
-        """The threshold lets at most `false_alarms` of tiles like the calibration's be called unknown, on average.
+        """Fit the threshold so that, on average, at most `false_alarms` of tiles like the calibration tiles are
+        called OOD.
 
-        Raises ValueError with too few calibration tiles to promise that.
+        Raises ValueError if there are too few calibration tiles for this guarantee.
         """
         _threshold_rank(len(training), len(calibration), false_positive_rate)
         detector = cls.from_embeddings(training)
@@ -46,16 +47,16 @@ class KnnOodDetector:
 
     @classmethod
     def from_embeddings(cls, embeddings: NDArray[Any]) -> KnnOodDetector:
-        """These embeddings as the known ones; nothing is familiar until it is calibrated."""
+        """A detector of these known embeddings; every tile is OOD until it is calibrated."""
         return cls(_normalise(embeddings).astype(np.float32), -1.0)
 
     def calibrate(self, distances: NDArray[Any], false_positive_rate: float = FALSE_POSITIVE_RATE) -> KnnOodDetector:
-        """The same known embeddings, with the threshold that these distances of calibration tiles give."""
+        """The same detector with the threshold from these distances of calibration tiles."""
         rank = _threshold_rank(len(self.reference_embeddings), len(distances), false_positive_rate)
         return KnnOodDetector(self.reference_embeddings, float(np.sort(distances)[rank - 1]))
 
     def distance(self, embeddings: NDArray[Any]) -> Matrix:
-        """(n,) 0: known, 2: the opposite direction."""
+        """Distance from the known embeddings, (n,): 0 for a known one, 2 for the opposite direction."""
         unit = _normalise(embeddings).astype(np.float32)
         similarities = [
             unit[start : start + CHUNK_TILES] @ self.reference_embeddings.T
@@ -66,16 +67,16 @@ class KnnOodDetector:
         return distances
 
     def is_ood(self, embeddings: NDArray[Any]) -> NDArray[np.bool_]:
-        """(n,) A distance that is no number is unknown too."""
+        """Whether each distance is out of distribution, (n,); NaN is."""
         return ~(self.distance(embeddings) <= self.threshold)
 
 
 @dataclass(frozen=True, slots=True)
 class StainOodDetector:
-    """How far a tile's stain is from all known ones; an embedding is taught to overlook it, so it cannot tell.
+    """Distance of a tile's stain from all known stains; embeddings are trained to ignore the stain.
 
-    known: (m, 6) `density` of tiles, less `middle`, over `spread`. weight: makes it comparable with another distance.
-    Measured on simulated slides at 5 % false alarms: of tiles in another stain the embedding knows 13 %, this all.
+    known: (m, 6) stain_density of tiles, less `middle`, over `spread`. weight: makes distances comparable.
+    On simulated slides at 5 % false alarms, embeddings detect 13 % of tiles in another stain, this detects all.
     """
 
     reference_densities: NDArray[np.float32]
@@ -89,7 +90,7 @@ class StainOodDetector:
         return cls((densities - mean) / deviation, mean, deviation)
 
     def distance(self, densities: NDArray[np.float32]) -> Matrix:
-        """(n,) to the NEIGHBOURS-th nearest, Euclidean, times the weight; densities (n, 6)."""
+        """Weighted Euclidean distance to the NEIGHBOURS-th nearest, (n,); densities: (n, 6)."""
         scaled = (densities - self.mean) / self.deviation
         nearest = []
         for start in range(0, len(scaled), 256):
@@ -104,7 +105,9 @@ class StainOodDetector:
         other_distances: NDArray[Any],
         false_positive_rate: float = FALSE_POSITIVE_RATE,
     ) -> StainOodDetector:
-        """Weighed so that its distances `own` and those of another kind raise the same share of false alarms."""
+        """The detector weighted so that its distances `own` cause the same share of false alarms as those of another
+        kind.
+        """
         quantile = 1 - false_positive_rate / 2
         return StainOodDetector(
             self.reference_densities,
@@ -122,13 +125,13 @@ def stain_density(tiles: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 @dataclass(frozen=True, slots=True)
 class ConformalClassifier:
-    """Sets that hold the true class with probability 1 - alpha, for each class apart (Vovk 2012, Mondrian)."""
+    """Prediction sets that contain the true class with probability 1 - alpha, for each class (Vovk 2012, Mondrian)."""
 
     lowest: tuple[float, ...]  # per class: the least probability at which it stays in the set
 
     @classmethod
     def fit(cls, probabilities: NDArray[Any], labels: NDArray[np.intp], alpha: float = 0.05) -> ConformalClassifier:
-        """probabilities (n, classes) of rows not learned from; a class too rare for a promise is always in the set."""
+        """Fit to probabilities (n, classes) of held-out rows; a class too rare for a guarantee is always in the set."""
         if not 0 < alpha < 1:
             raise ValueError(f"alpha is {alpha}; it must lie between 0 and 1.")
         lowest = []
@@ -139,12 +142,12 @@ class ConformalClassifier:
         return cls(tuple(lowest))
 
     def prediction_sets(self, probabilities: NDArray[Any]) -> NDArray[np.bool_]:
-        """(n, classes) True: possible. A row may be empty: like nothing seen."""
+        """Whether each class is possible, (n, classes). A row may be empty: unlike everything seen."""
         possible: NDArray[np.bool_] = probabilities >= np.array(self.lowest)
         return possible
 
     def is_undecided(self, probabilities: NDArray[Any], positive: NDArray[np.intp]) -> NDArray[np.bool_]:
-        """(n,) True: the set holds classes on both sides, or none, so it decides nothing."""
+        """Whether the set contains classes of both sides, or none, and so decides nothing, (n,)."""
         possible = self.prediction_sets(probabilities)
         negative = np.setdiff1d(np.arange(possible.shape[1]), positive)
         undecided: NDArray[np.bool_] = possible[:, positive].any(1) == possible[:, negative].any(1)
@@ -152,7 +155,7 @@ class ConformalClassifier:
 
 
 def _threshold_rank(reference_count: int, calibration_count: int, false_positive_rate: float) -> int:
-    """Which of the ascending calibration distances is the threshold; split conformal: exact on average."""
+    """The rank of the threshold among the ascending calibration distances (split conformal, exact on average)."""
     rank = int(np.ceil((calibration_count + 1) * (1 - false_positive_rate)))
     if rank > calibration_count or reference_count < NEIGHBOURS:
         raise ValueError(

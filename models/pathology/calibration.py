@@ -1,7 +1,7 @@
-"""From logits to probabilities that mean what they say. Numpy alone: serving applies what training fitted.
+"""Calibrate probabilities from logits. Numpy only: serving applies what training fitted.
 
-scale = temperature(logits, labels)                  # one number for all classes (Guo et al. 2017)
-line = fit(log_odds(logits, abnormal), label2)       # Platt's line for the one question "abnormal?"
+temperature = fit_temperature(logits, labels)              # one number for all classes (Guo et al. 2017)
+line = fit_platt(log_odds(logits, abnormal), label2)       # Platt's line for abnormal or not
 p = line.probability(log_odds(new_logits, abnormal))
 """
 
@@ -30,7 +30,7 @@ class PlattCalibration:
 
 
 def log_odds(logits: NDArray[Any], positive: NDArray[np.intp]) -> Vector:
-    """(n,) log-odds of the classes `positive` together against the others together; logits (n, classes)."""
+    """Log-odds of the classes `positive` together against all others, (n,); logits: (n, classes)."""
     logits = np.asarray(logits, np.float64)
     others = np.setdiff1d(np.arange(logits.shape[1]), positive)
     odds: Vector = np.logaddexp.reduce(logits[:, positive], axis=1) - np.logaddexp.reduce(logits[:, others], axis=1)
@@ -41,7 +41,7 @@ def fit_platt(scores: ArrayLike, positive: ArrayLike) -> PlattCalibration:
     """Platt's line on rows that the network has not learned from; raw, positive: (n,).
 
     With his targets, (k + 1) / (k + 2) and 1 / (m + 2): k positives and m negatives that separate perfectly would
-    otherwise be worth infinite odds. Raises ValueError where the scores tell nothing.
+    otherwise have infinite odds. Raises ValueError if the scores are uninformative.
     """
     score_values, labels = np.asarray(scores, np.float64), np.asarray(positive, np.float64)
     positive_count, negative_count = (labels == 1).sum(), (labels == 0).sum()
@@ -61,7 +61,7 @@ def fit_platt(scores: ArrayLike, positive: ArrayLike) -> PlattCalibration:
 
 
 def _fit_logistic(scores: Vector, targets: Vector) -> tuple[float, float]:
-    """(slope, intercept) of the least log loss; truth between 0 and 1, both excluded, so a finite one exists."""
+    """(slope, intercept) with the smallest log loss; truth is strictly between 0 and 1, so a finite one exists."""
     design = np.column_stack([scores, np.ones_like(scores)])
     beta = np.array([0.0, 0.0])
     for _ in range(100):
@@ -81,7 +81,7 @@ def sigmoid(odds: Vector) -> Vector:
 
 
 def fit_temperature(logits: NDArray[Any], labels: NDArray[np.intp]) -> float:
-    """What logits (n, classes) are divided by for the least log loss on rows not learned from; golden section."""
+    """The divisor of logits (n, classes) with the smallest log loss on held-out rows, by golden section search."""
     low, high = np.log(MIN_TEMPERATURE), np.log(MAX_TEMPERATURE)
     for _ in range(60):
         left, right = high - GOLDEN_RATIO * (high - low), low + GOLDEN_RATIO * (high - low)
@@ -99,7 +99,7 @@ def log_loss(logits: NDArray[Any], labels: NDArray[np.intp]) -> float:
 
 
 def expected_calibration_error(probability: ArrayLike, positive: ArrayLike, bins: int = 10) -> float:
-    """Expected calibration error: mean distance of stated and true share, over `bins` of equally many rows."""
+    """Expected calibration error: mean difference of stated and true share over `bins` bins of equal size."""
     predicted, labels = np.asarray(probability, np.float64), np.asarray(positive, np.float64)
     bin_rows = np.array_split(np.argsort(predicted, kind="stable"), min(bins, len(predicted)))
     return float(

@@ -1,4 +1,4 @@
-"""The card of a model that reads tiles and slides: its classes, its scale, and every number fitted afterwards."""
+"""The card of a model that reads slides: its classes, its scale, and the numbers fitted after training."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class _CardModel(BaseModel):
 
 
 class TileClass(_CardModel):
-    """`tbs`: the Bethesda category it is told as, in a cytology report; empty for other tissue."""
+    """tbs: its Bethesda category in a cytology report; empty for other tissue."""
 
     code: str
     en: str
@@ -28,12 +28,12 @@ class TileClass(_CardModel):
 
 
 class OutputCalibration(_CardModel):
-    """What was fitted after a network, on rows that it had not learned from.
+    """Numbers fitted after training, on held-out rows.
 
-    temperature: what logits are divided by before class probabilities.
+    temperature: divisor of logits before class probabilities.
     line: from the log-odds of the positive classes to their calibrated probability.
-    point: which probability is sent to a person, and which sensitivity may be claimed.
-    conformal: the least probability (negative, positive) at which each answer remains possible.
+    point: the probability from which a person reviews, and the sensitivity that may be claimed.
+    conformal: the minimum probability (negative, positive) at which each answer remains possible.
     """
 
     temperature: float
@@ -43,12 +43,11 @@ class OutputCalibration(_CardModel):
 
 
 class SlideCard(BaseCard):
-    """`classes` are in the order of the graph's logits; (side, mpp) the tile that it reads.
+    """classes: in the order of the graph's logits. side, mpp: size and scale of the tiles that it reads.
 
-    mpp: microns per pixel; None where the data lost it, and then no slide can be read.
-    tile: what was fitted for single tiles or cells.
-    familiar: the largest distance to what was learned from that is still familiar.
-    slide: the same for whole slides; None where the bundle has no graph that aggregates.
+    mpp: microns per pixel; None if the data do not have it, and then no slide can be read.
+    tile: fitted for single tiles or cells. slide: fitted for slides; None if the bundle has no slide graph.
+    familiar: the largest distance from the training data that is not out of distribution.
     specimens: kinds of specimen that it may read.
     """
 
@@ -63,12 +62,12 @@ class SlideCard(BaseCard):
 
     @property
     def positive(self) -> NDArray[np.intp]:
-        """Places of the positive classes."""
+        """Positions of the positive classes."""
         return np.flatnonzero([item.positive for item in self.classes])
 
 
 def require_readable(bundle: Bundle[SlideCard]) -> Bundle[SlideCard]:
-    """The bundle itself where it can read slides; else BundleError with every reason."""
+    """The bundle itself if it can read slides. Raises BundleError with every reason otherwise."""
     card, errors = bundle.card, []
     if card.mpp is None:
         errors.append("its tiles have no scale (mpp)")
@@ -83,5 +82,5 @@ def require_readable(bundle: Bundle[SlideCard]) -> Bundle[SlideCard]:
 
 
 def select_tile_graph(bundle: Bundle[SlideCard], int8: bool) -> bytes:
-    """The graph over tiles; `small`: in 8 bits, where the bundle offers it."""
+    """The tile graph; the 8-bit one if int8 is set and the bundle has it."""
     return bundle.extra_graphs.get(INT8_GRAPH, bundle.graph) if int8 else bundle.graph

@@ -1,11 +1,11 @@
-"""From what the graphs said of a slide's tiles to its reading. Numpy alone.
+"""Derive the reading of a slide from the outputs of the graphs. Numpy only.
 
-used = rows(card, table)                                   # the tiles that the slide graph may see
+used = usable_rows(card, table)                                   # the tiles that the slide graph may see
 logits, attention = slide_graph.run(table.embedding[used])
 reading = decide(card, policy, table, used, logits, attention)
 
-First whether there is enough to judge (unsatisfactory is an answer), then whether it is like anything learned from,
-then what the calibrated probability says beside the operating point. Nothing about the patient enters here.
+First it is checked whether there is enough material (unsatisfactory is an answer), then whether the slide resembles the
+training data, then the calibrated probability is compared with the operating point. The patient plays no part here.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class Adequacy(BilingualMessage):
 
 
 class TileCounts(_ReadingModel):
-    """Of tiles. grid: with tissue; read: of them seen by the network; unknown: unlike anything learned from."""
+    """Numbers of tiles. grid: with tissue. read: seen by the network. unknown: out of distribution."""
 
     grid: int
     read: int
@@ -76,7 +76,7 @@ class TileCounts(_ReadingModel):
 
 
 class EvidenceTile(_ReadingModel):
-    """A tile that mattered, in level-0 pixels. probability: calibrated, of any positive class."""
+    """A tile that influenced the result, in level-0 pixels. probability: calibrated, of any positive class."""
 
     x: int
     y: int
@@ -88,7 +88,7 @@ class EvidenceTile(_ReadingModel):
 
 
 class Reading(_ReadingModel):
-    """What the machine says of one slide; it never changes once told."""
+    """The machine's reading of one slide; it never changes once given."""
 
     triage: Triage
     abstained: tuple[AbstentionReason, ...]
@@ -107,7 +107,7 @@ class TileTable:
 
     places: (n, 2) left, top in level-0 pixels. extent: level-0 pixels that a tile covers (x, y).
     reasons: (n,) "" or why the tile is unfit (datasets/slides/quality.py). logits: (n, classes). embedding: (n, d).
-    distance: (n,) to what was learned from. grid: tiles with tissue, read or not.
+    distance: (n,) from the training data. grid: tiles with tissue, read or not.
     """
 
     positions: NDArray[np.int64]
@@ -123,7 +123,7 @@ class TileTable:
 
 
 def usable_rows(card: SlideCard, table: TileTable) -> NDArray[np.intp]:
-    """Tiles fit to be judged and like what was learned from; where none is familiar, all that are fit."""
+    """Rows of tiles that are fit and in distribution; all fit tiles if none is in distribution."""
     fit = table.reasons == ""
     familiar = fit & _is_familiar(card, table)
     return np.flatnonzero(familiar if familiar.any() else fit)
@@ -174,7 +174,7 @@ def decide(
 
 
 def tile_probability(card: SlideCard, logits: NDArray[np.float32]) -> NDArray[np.float64]:
-    """(n,) calibrated probability that a tile shows something positive; logits (n, classes)."""
+    """Calibrated probability that a tile is positive, (n,); logits: (n, classes)."""
     return _calibrated_probability(card, card.tile, logits)
 
 
@@ -189,7 +189,7 @@ def worklist_priority(reading: Reading, policy: ReadingPolicy, risk_level: str =
 
 
 def _is_familiar(card: SlideCard, table: TileTable) -> NDArray[np.bool_]:
-    """A distance that is no number is unfamiliar."""
+    """Whether each tile is in distribution; NaN is not."""
     familiar: NDArray[np.bool_] = table.distance <= card.familiar
     return familiar
 
@@ -222,7 +222,7 @@ def _abstention_reasons(
 
 
 def _triage_for(policy: ReadingPolicy, threshold: float, probability: float) -> Triage:
-    """At or above the operating point a person looks, whatever `positive_at` says."""
+    """The triage; at or above the operating point a person reviews, whatever `positive_at` is."""
     if probability < threshold:
         return "negative"
     return "positive" if probability >= policy.triage.positive_at else "review"
@@ -245,7 +245,7 @@ def _evidence(
     used_rows: NDArray[np.intp],
     attention: NDArray[np.float32] | None,
 ) -> tuple[EvidenceTile, ...]:
-    """The tiles likeliest to be positive, the one that weighed more first where they are alike."""
+    """The tiles most likely to be positive; among equals the one with more attention comes first."""
     if attention is None or not len(used_rows):
         return ()
     probability = tile_probability(card, table.logits[used_rows])

@@ -1,4 +1,4 @@
-"""The exported graphs, as a service runs them: numpy and ONNX Runtime, never torch."""
+"""Run the exported graphs in a service, with numpy and ONNX Runtime and without torch."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PROVIDERS = {  # device -> ONNX Runtime's providers, the first that is there
 
 
 def select_provider(device: str) -> str:
-    """Of a device as PROVIDERS names it. Raises ValueError where this machine's ONNX Runtime has none for it."""
+    """The provider of a device of PROVIDERS. Raises ValueError if this machine's ONNX Runtime has none."""
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # must stand before the first import
     import onnxruntime
 
@@ -37,7 +37,7 @@ def select_provider(device: str) -> str:
 
 
 def open_session(graph: bytes, threads: int = 1, device: str = "cpu") -> Any:
-    """An ONNX Runtime session. What a GPU cannot do is left to the CPU."""
+    """An ONNX Runtime session. Operators without a GPU implementation run on the CPU."""
     provider = select_provider(device)
     import onnxruntime
 
@@ -51,7 +51,7 @@ def open_session(graph: bytes, threads: int = 1, device: str = "cpu") -> Any:
 
 @dataclass(frozen=True, slots=True)
 class TileOutputs:
-    """What the network says of n tiles."""
+    """The outputs of the network for n tiles."""
 
     logits: NDArray[np.float32]  # (n, classes)
     embedding: NDArray[np.float32]  # (n, d)
@@ -64,7 +64,7 @@ class TileOutputs:
 
 
 class TileGraph:
-    """tiles (n, side, side, 3) uint8 RGB -> Tiles."""
+    """tiles (n, side, side, 3) uint8 RGB -> TileOutputs."""
 
     def __init__(self, graph: bytes, threads: int = 1, device: str = "cpu"):
         self._session = open_session(graph, threads, device)
@@ -77,7 +77,7 @@ class TileGraph:
         self._outputs = [name for name in ("logits", "embedding", "distance") if name in output_names]
 
     def run(self, tiles: NDArray[np.uint8]) -> TileOutputs:
-        """Raises ValueError for tiles of another shape or type: a wrong scale must not pass for an answer."""
+        """Run the network. Raises ValueError for tiles of another shape or type."""
         if tiles.ndim != 4 or tiles.shape[1:] != (self.side, self.side, 3) or tiles.dtype != np.uint8 or not len(tiles):
             raise ValueError(
                 f"The tiles are {tiles.shape} {tiles.dtype}; (n, {self.side}, {self.side}, 3) uint8 RGB, one at least, "

@@ -1,12 +1,12 @@
-"""The operating point: which score sends a slide to the pathologist, and which sensitivity may be claimed for it.
+"""Fit the operating point: the score from which a pathologist reviews, and the sensitivity that may be claimed.
 
-point = choose(scores, positive, patients, target=0.95, learned_from=training_patients)
+point = fit_operating_point(scores, positive, patients, target=0.95, training_patients=training_patients)
 point.threshold, point.claim()
 
-Exact, and free of any assumption about the scores: the misses allowed follow from the number of positive patients and
-the target alone, so the threshold is one order statistic of their scores. Its true sensitivity has the Beta law whose
-5 % quantile is Clopper and Pearson's one-sided bound (1934; Wilks 1941 on tolerance limits): looking at the same scores
-twice, for the threshold and for the bound, costs nothing.
+The method is exact and makes no assumption about the scores: the number of allowed misses follows from the number of
+positive patients and the target, so the threshold is an order statistic of their scores. Its true sensitivity has a
+Beta distribution whose 5 % quantile is Clopper and Pearson's one-sided bound (1934; Wilks 1941 on tolerance limits), so
+the same scores may serve for both the threshold and the bound.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ CONFIDENCE = 0.95  # one-sided
 @dataclass(frozen=True, slots=True)
 class OperatingPoint:
     threshold: float  # a score of at least this is positive
-    target: float  # sensitivity asked for
+    target: float  # required sensitivity
     positives: int  # patients
     missed: int  # of them, at this threshold
     bound: float  # one-sided 95 % exact lower bound of the sensitivity
@@ -39,7 +39,7 @@ class OperatingPoint:
         return 1 - self.missed / self.positives
 
     def claim(self) -> str:
-        """For a card or a report."""
+        """The claim as a sentence for a card or a report."""
         if self.claimable:
             return (
                 f"Sensitivity is at least {_format_down(self.bound)} with 95 % confidence "
@@ -47,8 +47,8 @@ class OperatingPoint:
             )
         return (
             f"A sensitivity of {self.target:g} is not claimable: {self.positives} positive patients, {self.missed} "
-            f"missed, give a lower bound of {_format_down(self.bound)}. At least {required_positives(self.target)} without a miss are "
-            "needed."
+            f"missed, give a lower bound of {_format_down(self.bound)}. "
+            f"At least {required_positives(self.target)} without a miss are needed."
         )
 
     def claim_zh(self) -> str:
@@ -69,11 +69,11 @@ def fit_operating_point(
     target: float,
     training_patients: Collection[object] = (),
 ) -> OperatingPoint:
-    """The highest threshold whose bound still reaches `target`; without enough positives, the one that misses nobody.
+    """The highest threshold whose bound reaches `target`; with too few positives, the one that misses nobody.
 
-    scores, positive (0 or 1), patients: (n,). Slides of one patient are no independent trials, so a patient counts
-    once, by the lowest score among the positives. learned_from: patients that the model has seen; none may be here.
-    Raises ValueError for these, for no positive, for a missing score.
+    scores, positive (0 or 1), patients: (n,). Slides of one patient are not independent, so a patient counts once, by
+    the lowest score among the positives. training_patients: patients that the model has seen; none may occur here.
+    Raises ValueError for those, without positives, and for missing scores.
     """
     score_values, labels = np.asarray(scores, np.float64), np.asarray(positive)
     _check_inputs(score_values, labels, patients, target, training_patients)
@@ -103,22 +103,22 @@ def lower_bound(successes: int, trials: int, confidence: float = CONFIDENCE) -> 
     if successes == 0:
         return 0.0
     low, high = 0.0, 1.0
-    for _ in range(60):  # halves the interval down to the last bit that a float holds
+    for _ in range(60):  # halves the interval down to the last bit of a float
         mid = (low + high) / 2
         low, high = (mid, high) if _upper_tail(successes, trials, mid) < 1 - confidence else (low, mid)
     return low
 
 
 def allowed_misses(positives: int, target: float) -> int:
-    """The most misses at which the bound still reaches `target`; -1 where even none would not do."""
-    allowed = -1  # the bound reaches the target where finding as many would be rarer than 1 in 20 at the target itself
+    """The largest number of misses at which the bound reaches `target`; -1 if even 0 is too many."""
+    allowed = -1  # the bound reaches the target if so many successes are rarer than 1 in 20 at the target itself
     while allowed + 1 < positives and _upper_tail(positives - allowed - 1, positives, target) < 1 - CONFIDENCE:
         allowed += 1
     return allowed
 
 
 def required_positives(target: float) -> int:
-    """Positives without a miss that `target` takes: 59 for .95, 299 for .99."""
+    """The number of positives without a miss that `target` requires: 59 for .95, 299 for .99."""
     if not 0 < target < 1:
         raise ValueError(f"The target is {target}; it must lie between 0 and 1.")
     count = max(math.floor(math.log(1 - CONFIDENCE) / math.log(target)) - 1, 1)
@@ -128,7 +128,7 @@ def required_positives(target: float) -> int:
 
 
 def _upper_tail(successes: int, trials: int, probability: float) -> float:
-    """P(X >= found) of a binomial: of whichever tail has fewer terms, each from its logarithm."""
+    """P(X >= successes) of a binomial, from the tail with fewer terms, each by its logarithm."""
     if probability in (0.0, 1.0):
         return probability
     use_upper_tail = trials - successes < successes
@@ -165,11 +165,12 @@ def _check_inputs(
     if not set(np.unique(labels).tolist()) <= {0, 1}:
         errors.append(f"The labels hold {np.unique(labels)[:5].tolist()}; they must be 0 or 1.")
     if not (labels == 1).any():
-        errors.append("No slide is positive; sensitivity needs positive slides.")
+        errors.append("No slide is positive; at least one must be.")
     overlapping = set(training_patients) & set(patients)
     if overlapping:
         errors.append(
-            f"{len(overlapping)} patients were learned from as well ({', '.join(map(str, sorted(overlapping, key=str)[:3]))} …); "
+            f"{len(overlapping)} patients are in the training data too "
+            f"({', '.join(map(str, sorted(overlapping, key=str)[:3]))} …); "
             "calibrate on patients that the model has not seen."
         )
     if errors:
@@ -177,5 +178,5 @@ def _check_inputs(
 
 
 def _format_down(value: float) -> str:
-    """Four places, never rounded up."""
+    """Four decimals, rounded down."""
     return f"{math.floor(value * 10_000) / 10_000:.4f}"

@@ -1,6 +1,6 @@
-"""What is known of the patient beside the image: a separate statement that may raise a priority and lowers nothing.
+"""Assess the patient's risk apart from the image: it may raise the priority of a slide and never lowers anything.
 
-told = judge(form, policy.patient)       # None where neither form nor record says anything that counts
+risk = assess_risk(form, policy.patient)       # None if the form has nothing that counts
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class RiskReason(BaseModel):
 
 
 class PatientRisk(BaseModel):
-    """points: of the factors found, 100 at most; `unknown`: fields of the form that nobody filled in."""
+    """points: sum over the present factors, at most 100. unknown: empty fields of the form."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -38,7 +38,7 @@ class PatientRisk(BaseModel):
 
 
 def assess_risk(form: Mapping[str, Any], policy: PatientRiskPolicy) -> PatientRisk | None:
-    """`form`: the request form; a context field counts only where it names its source and its authorisation."""
+    """Assess a request form. A context field counts only if it names its source and its authorisation."""
     unknown = tuple(name for name in RISK_FIELDS if form.get(name) in (None, "", "unknown", [], {}))
     if len(unknown) == len(RISK_FIELDS):
         return None

@@ -1,4 +1,4 @@
-"""The policy of a slide's reading: what is fit, when to give no answer, what goes first. TOML, checked whole.
+"""The policy of reading a slide: which slides are fit, when to abstain, and the order of the worklist. From TOML.
 
 policy = ReadingPolicy.load("configs/policies/pathology.toml")
 """
@@ -10,11 +10,10 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from models.policy import config
-from models.policy.config import NonEmptyText, PositiveInt, Section, Share
+from models.policy.config import NonEmptyText, PositiveInt, Section, Share, load_section, raise_faults
 
 PriorityPoints = Annotated[int, Field(ge=0, le=100, strict=True)]
-RISK_FACTORS = (  # what models/pathology/patient_risk.py can find; a policy gives each its points
+RISK_FACTORS = (  # the factors that patient_risk.py recognises; a policy gives each its points
     "hpv_16",
     "hpv_18",
     "hpv_other",
@@ -81,15 +80,15 @@ class PatientRiskPolicy(Section):
     def _check_factors(self) -> Self:
         codes = [factor.code for factor in self.factors]
         errors = [
-            f"{code!r} is no factor; known are {', '.join(RISK_FACTORS)}" for code in codes if code not in RISK_FACTORS
+            f"{code!r} is not a factor; it must be one of {', '.join(RISK_FACTORS)}"
+            for code in codes
+            if code not in RISK_FACTORS
         ]
         if len(set(codes)) != len(codes):
-            errors.append(f"factors {codes} must each stand once")
+            errors.append(f"factors {codes} must each occur once")
         if self.urgent_from <= self.raised_from:
             errors.append(f"urgent_from is {self.urgent_from}; it must be above raised_from, {self.raised_from}")
-        if errors:
-            raise ValueError("; ".join(errors))
-        return self
+        return raise_faults(self, errors)
 
 
 class ReadingPolicy(Section):
@@ -105,12 +104,12 @@ class ReadingPolicy(Section):
 
     @model_validator(mode="after")
     def _check_priority_order(self) -> Self:
-        """A positive slide never waits behind one that nothing was found on."""
+        """A positive slide never waits behind one without findings."""
         points = self.priority
         if not points.positive >= points.review >= points.negative or points.abstained < points.negative:
             raise ValueError(
-                f"priority is positive {points.positive}, review {points.review}, abstained {points.abstained}, negative "
-                f"{points.negative}; positive must not be below review, and nothing below negative"
+                f"priority is positive {points.positive}, review {points.review}, abstained {points.abstained}, "
+                f"negative {points.negative}; positive must not be below review, and nothing below negative"
             )
         if points.urgent < points.raised:
             raise ValueError(f"priority.urgent is {points.urgent}; it must not be below raised, {points.raised}")
@@ -118,5 +117,5 @@ class ReadingPolicy(Section):
 
     @classmethod
     def load(cls, source: Path | str | bytes) -> ReadingPolicy:
-        """From a path or a file's bytes. Raises PolicyError."""
-        return config.load_section(cls, source)
+        """Read the policy from a path or from a file's bytes. Raises PolicyError."""
+        return load_section(cls, source)

@@ -1,1 +1,1 @@
-"""Limit policies: configuration, arithmetic, guard rails and their proofs."""
+"""Limit policies: configuration, arithmetic, the shared formula, guard rails and their proofs."""

@@ -1,4 +1,4 @@
-"""The operations in which a product's formula is written once: for one applicant, for many, and (prove.py) for z3."""
+"""The operations in which a product's formula is written once: for one applicant, for many, and (prover.py) for z3."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-Number = Any  # a float, a float64 array (n,), or a z3 real; missing is NaN, for z3 a flag of its own
+Number = Any  # a float, a float64 array (n,) or a z3 real; NaN is missing, for z3 a separate flag
 Flag = Any  # a bool, a bool array (n,), or a z3 bool
 Bound = tuple[Number, Flag]  # an amount, and whether its inputs are known
 
@@ -21,7 +21,7 @@ class ScalarOps:
 
     @staticmethod
     def is_known(value: Number) -> Flag:
-        return value == value  # NaN is not itself
+        return value == value  # NaN is not equal to itself
 
     @staticmethod
     def where(flag: Flag, a: Number, b: Number) -> Number:
@@ -49,11 +49,11 @@ class ScalarOps:
 
     @staticmethod
     def floor_to(value: Number, step: float) -> Number:
-        return value - value % step  # the remainder is exact (C's fmod), so this never rounds upward
+        return value - value % step  # the remainder is exact (C's fmod), so this never rounds up
 
 
 class ArrayOps:
-    """The same on float64 arrays (n,)."""
+    """The same operations on float64 arrays (n,)."""
 
     number, is_known = ScalarOps.number, ScalarOps.is_known
     where: Any = staticmethod(np.where)
@@ -69,6 +69,7 @@ class ArrayOps:
 
 
 def any_of(ops: Any, flags: Iterable[Flag]) -> Flag:
+    """Whether at least one flag holds; False for none."""
     result: Flag = False
     for flag in flags:
         result = ops.logical_or(result, flag)
@@ -76,6 +77,7 @@ def any_of(ops: Any, flags: Iterable[Flag]) -> Flag:
 
 
 def all_of(ops: Any, flags: Iterable[Flag]) -> Flag:
+    """Whether every flag holds; True for none."""
     result: Flag = True
     for flag in flags:
         result = ops.logical_and(result, flag)
@@ -83,12 +85,12 @@ def all_of(ops: Any, flags: Iterable[Flag]) -> Flag:
 
 
 def annuity_factor(annual_rate: float, months: int) -> float:
-    """Present value of 1 a month, paid at each month's end."""
+    """Present value of 1 a month, paid at the end of each month."""
     rate = annual_rate / 12
     return (1 - (1 + rate) ** -months) / rate if rate else float(months)
 
 
 def minimum_if_known(ops: Any, other: Number, amount: Number, known: Flag) -> Number:
-    """The lesser of the two where `amount` is known."""
+    """The smaller of the two where `amount` is known, `other` elsewhere."""
     smaller = ops.minimum(other, amount)
     return smaller if known is True else ops.where(known, smaller, other)

@@ -1,8 +1,8 @@
-"""What `python -m models.PRODUCT check POLICY` does, for every product whose policies can be proved."""
+"""The command `python -m models.PRODUCT check POLICY`, for every product whose policies can be proved."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import importlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,33 +14,46 @@ from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
 
-from datasets.schema import ColumnSchema
 from models.policy.config import PolicyError
 
 if TYPE_CHECKING:
-    from models.policy.prover import ProofDomain, ProofResult
+    from models.policy.prover import ProofResult
 
 
 @dataclass(frozen=True)
 class PolicyCli:
-    """A product's part in the command.
+    """A product in the command: its package below models/, and the sentences about inputs that its PD may not read."""
 
-    load_policy: its Policy.load.
-    build_domain: gives the domain of its proofs; called where z3 is at hand.
-    find_forbidden_inputs: inputs of a model that its PD may not have, and what to say of them, of none, and without a card.
-    """
-
-    load_policy: Callable[..., Any]
-    build_domain: Callable[[], ProofDomain]
-    find_forbidden_inputs: Callable[[Sequence[ColumnSchema]], list[str]]
+    package: str
+    help: str
     forbidden_text: str
     none_forbidden_text: str
     card_needed_text: str
 
+    def module(self, name: str) -> Any:
+        """A module of the product; guardrail_domain imports z3, so it is imported only when needed."""
+        return importlib.import_module(f"models.{self.package}.{name}")
 
-def build_app(help_text: str, product: PolicyCli) -> typer.Typer:
-    """The product's commands; `help_text` heads their help."""
-    app = typer.Typer(no_args_is_help=True, add_completion=False, help=help_text)
+
+CREDIT_LIMIT = PolicyCli(
+    "credit_limit",
+    help="Check credit-limit policies.",
+    forbidden_text="These inputs of the PD count in the uplift too",
+    none_forbidden_text="No input of the PD counts in the uplift too.",
+    card_needed_text="Give --card CARD to check that no input of the PD counts in the uplift too.",
+)
+SCITECH_RISK = PolicyCli(
+    "scitech_risk",
+    help="Check the policies of sci-tech finance risk.",
+    forbidden_text="The gate or the limit counts these inputs of the PD too",
+    none_forbidden_text="Neither the gate nor the limit counts an input of the PD.",
+    card_needed_text="Give --card CARD to check that the PD reads neither shell flags nor what supports the limit.",
+)
+
+
+def build_app(product: PolicyCli) -> typer.Typer:
+    """The commands of one product."""
+    app = typer.Typer(no_args_is_help=True, add_completion=False, help=product.help)
 
     @app.callback()
     def commands() -> None:
@@ -48,10 +61,12 @@ def build_app(help_text: str, product: PolicyCli) -> typer.Typer:
 
     @app.command()
     def check(
-        policy: Annotated[Path, typer.Argument(help="A policy's TOML file.")],
-        card: Annotated[Path | None, typer.Option(help="A model's card.json, to check its inputs.")] = None,
+        policy: Annotated[Path, typer.Argument(help="The TOML file of a policy.")],
+        card: Annotated[Path | None, typer.Option(help="The card.json of a model, to check its inputs.")] = None,
     ) -> None:
-        """Prove each guard rail over the whole input space, or print whom it fails; exit 1 on any failure."""
+        """Prove each guard rail over the whole input space, or print an applicant for whom it fails; then exit with
+        1.
+        """
         if not _run_check(product, policy, card, Console()):
             raise typer.Exit(1)
 
@@ -59,14 +74,15 @@ def build_app(help_text: str, product: PolicyCli) -> typer.Typer:
 
 
 def _run_check(product: PolicyCli, path: Path, card: Path | None, console: Console) -> bool:
-    load_faults = _load_faults(product, path)
+    policy_type = product.module("policy").Policy
+    load_faults = _load_faults(policy_type, path)
     table = Table(box=box.SIMPLE, title=str(path))
     table.add_column("result", no_wrap=True)
     table.add_column("s", justify="right")
     table.add_column("guard rail", overflow="fold")
     for fault in load_faults:
         table.add_row("[red]refused", "", escape(fault))
-    policy = _load_unenforced(product, path)
+    policy = _load_unenforced(policy_type, path)
     results = [] if policy is None else _prove_guardrails(product, policy, console)
     for result in results:
         table.add_row(
@@ -81,28 +97,28 @@ def _run_check(product: PolicyCli, path: Path, card: Path | None, console: Conso
         if result.counterexample is not None:
             console.print(f"[red]{result.guardrail.name}[/]: {escape(result.counterexample.en)}.\n", soft_wrap=True)
     seconds = sum(result.seconds for result in results)
-    proof_summary = f"{sum(bool(v.proved) for v in results)} of {len(results)} rails proved in {seconds:.1f} s"
-    console.print(f"{proof_summary}; {len(load_faults)} faults at loading" if load_faults else proof_summary)
+    proof_summary = f"{sum(bool(v.proved) for v in results)} of {len(results)} guard rails proved in {seconds:.1f} s"
+    console.print(f"{proof_summary}; {len(load_faults)} faults in the file" if load_faults else proof_summary)
     if card is None:
         console.print(product.card_needed_text)
     return not load_faults and not forbidden and all(result.proved for result in results)
 
 
-def _load_faults(product: PolicyCli, path: Path) -> list[str]:
-    """Why the service would not load this policy."""
+def _load_faults(policy_type: Any, path: Path) -> list[str]:
+    """The reasons why a service would refuse this policy."""
     try:
-        product.load_policy(path)
+        policy_type.load(path)
     except PolicyError as error:
         return error.faults
     return []
 
 
-def _load_unenforced(product: PolicyCli, path: Path) -> Any:
-    """The policy with its rails down, so that the solver can show whom it would fail; None where it is no policy."""
+def _load_unenforced(policy_type: Any, path: Path) -> Any:
+    """The policy without its guard rails enforced, so that the solver can refute them; None if it cannot be read."""
     try:
-        return product.load_policy(path, enforce_guardrails=False)
+        return policy_type.load(path, enforce_guardrails=False)
     except PolicyError:
-        return None  # every fault is told already
+        return None  # its faults are in the table already
 
 
 def _prove_guardrails(product: PolicyCli, policy: Any, console: Console) -> list[ProofResult]:
@@ -111,7 +127,7 @@ def _prove_guardrails(product: PolicyCli, policy: Any, console: Console) -> list
     except ModuleNotFoundError as error:
         console.print(f"[red]{error.name} is not installed. Proofs need it: pip install -r configs/locks/training.txt")
         raise typer.Exit(1) from error
-    domain = product.build_domain()
+    domain = product.module("guardrail_domain").build_domain()
     applicable = [guardrail for guardrail in domain.guardrails if guardrail.applies_to(policy)]
     with Progress(console=console, transient=True) as progress:
         return [prove(guardrail, policy, domain) for guardrail in progress.track(applicable, description="proving")]
@@ -126,4 +142,6 @@ def _format_status(result: ProofResult) -> str:
 def _find_forbidden_inputs(product: PolicyCli, card: Path) -> list[str]:
     from models.card import Card
 
-    return product.find_forbidden_inputs(Card.model_validate_json(card.read_bytes()).inputs)
+    inputs = Card.model_validate_json(card.read_bytes()).inputs
+    forbidden: list[str] = product.module("guardrail_domain").find_forbidden_inputs(inputs)
+    return forbidden

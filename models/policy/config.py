@@ -1,18 +1,19 @@
-"""What the policies of every product share: TOML read into frozen sections, all faults told together.
+"""The sections that the policies of all products share, read from TOML.
 
-A policy is a Section with its keys; `load_section(Policy, source)` reads it from a path or a file's bytes.
+A policy is a Section with its keys; `load_section(Policy, source)` reads it from a path or from a file's bytes and
+raises PolicyError with all faults together.
 """
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, get_args
+from typing import Annotated, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, model_validator
 
-from datasets.schema import did_you_mean
+from datasets.errors import did_you_mean
+from datasets.files.config_file import ConfigFileError, read_config
 
 PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)]
 Amount = Annotated[float, Field(ge=0, allow_inf_nan=False, strict=True)]
@@ -24,12 +25,8 @@ NonEmptyText = Annotated[str, Field(min_length=1)]
 Currency = Annotated[str, Field(pattern="^[A-Z]{3}$")]  # ISO 4217
 
 
-class PolicyError(ValueError):
-    """A policy that cannot be used: each line names a key, what was found and what is needed."""
-
-    def __init__(self, source: str, faults: list[str]):
-        self.source, self.faults = source, faults
-        super().__init__("\n".join(f"{source}: {fault}" for fault in faults))
+class PolicyError(ConfigFileError):
+    """A policy that cannot be used."""
 
 
 class Section(BaseModel):
@@ -39,9 +36,27 @@ class Section(BaseModel):
 SectionT = TypeVar("SectionT", bound=Section)
 
 
+def load_section(
+    section_type: type[SectionT], source: Path | str | bytes, *, enforce_guardrails: bool = True
+) -> SectionT:
+    """Read a section from a path or from a file's bytes.
+
+    `enforce_guardrails=False` admits a policy that breaks a guard rail, so that the checker can show for whom. Raises
+    PolicyError with every fault.
+    """
+    return read_config(source, section_type, name="policy", error=PolicyError, context={"rails": enforce_guardrails})
+
+
 def enforces_guardrails(info: ValidationInfo) -> bool:
     """Whether a policy that breaks a guard rail is to be refused."""
     return (info.context or {}).get("rails") is not False
+
+
+def raise_faults(section: SectionT, faults: list[str]) -> SectionT:
+    """The section itself if there are no faults; otherwise ValueError with all of them."""
+    if faults:
+        raise ValueError("; ".join(faults))
+    return section
 
 
 class BilingualText(Section):
@@ -52,16 +67,70 @@ class BilingualText(Section):
 class Grade(Section):
     name: NonEmptyText
     pd_up_to: Annotated[float, Field(gt=0, le=1, strict=True)]  # inclusive
-    loss_budget: Amount  # expected loss that one borrower may cost, per year
+    loss_budget: Amount  # expected loss a year that one borrower may cost
 
 
-def find_grade_faults(grades: Sequence[Grade], floor_grade: str, info: ValidationInfo) -> list[str]:
-    """What is wrong with a scale of grades, the best first, and with the worst that a machine may approve."""
+class ProductPolicy(Section):
+    """Amounts in the policy's currency, rates per year."""
+
+    cap: PositiveFloat
+    legal_cap: PositiveFloat  # the most that one borrower may owe
+    minimum: Amount  # a smaller limit is referred to a person
+    rounding: PositiveFloat
+    term_months: PositiveInt
+    annual_rate: Share
+    funding_rate: Share
+
+    @model_validator(mode="after")
+    def _check_amounts(self, info: ValidationInfo) -> Self:
+        faults = []
+        if self.minimum % self.rounding:
+            faults.append(f"minimum {self.minimum:g} must be a multiple of rounding {self.rounding:g}")
+        if enforces_guardrails(info) and self.cap > self.legal_cap:
+            faults.append(f"cap {self.cap:g} must not be above legal_cap {self.legal_cap:g}")
+        return raise_faults(self, faults)
+
+
+class RiskPolicy(Section):
+    lgd: PositiveFloat  # loss given default, share of the exposure
+    ccf: PositiveFloat  # share of the line drawn at default
+    pd_floor: Annotated[float, Field(gt=0, lt=1, strict=True)]
+    grades: tuple[Grade, ...]  # from the best to the worst
+    floor_grade: NonEmptyText  # the worst grade that a machine may approve
+
+    @model_validator(mode="after")
+    def _check_grades(self, info: ValidationInfo) -> Self:
+        return raise_faults(self, _find_grade_faults(self.grades, self.floor_grade, info))
+
+
+class BasePolicy(Section):
+    """What the policy of every lending product has."""
+
+    name: NonEmptyText
+    version: NonEmptyText
+    currency: Currency
+    money: BilingualText  # the unit of money in a sentence
+    reasons_shown: PositiveInt
+    product: ProductPolicy
+    risk: RiskPolicy
+
+    @property
+    def approval_pd(self) -> float:
+        """The approval line: the largest PD of the floor grade."""
+        return next(grade.pd_up_to for grade in self.risk.grades if grade.name == self.risk.floor_grade)
+
+    @classmethod
+    def load(cls, source: Path | str | bytes, *, enforce_guardrails: bool = True) -> Self:
+        """Read the policy from a path or from a file's bytes, as `load_section` does."""
+        return load_section(cls, source, enforce_guardrails=enforce_guardrails)
+
+
+def _find_grade_faults(grades: Sequence[Grade], floor_grade: str, info: ValidationInfo) -> list[str]:
     names = [grade.name for grade in grades]
     edges = [grade.pd_up_to for grade in grades]
     faults = []
     if len(set(names)) != len(names):
-        faults.append(f"grades {names} must each have a name of their own")
+        faults.append(f"grades are named {names}; each must have a name of its own")
     if len(grades) < 2 or any(b <= a for a, b in zip(edges, edges[1:], strict=False)) or edges[-1] != 1.0:
         faults.append(f"pd_up_to is {edges}; it must rise from the best grade to the worst and end at 1")
     if floor_grade not in names[:-1]:
@@ -70,57 +139,3 @@ def find_grade_faults(grades: Sequence[Grade], floor_grade: str, info: Validatio
     if enforces_guardrails(info) and any(b > a for a, b in zip(budgets, budgets[1:], strict=False)):
         faults.append(f"loss_budget of the grades is {budgets}; it must never rise as the grade gets worse")
     return faults
-
-
-def approval_cutoff(grades: Sequence[Grade], floor_grade: str) -> float:
-    """The greatest PD of the floor grade."""
-    return next(grade.pd_up_to for grade in grades if grade.name == floor_grade)
-
-
-def load_section(
-    section_type: type[SectionT], source: Path | str | bytes, *, enforce_guardrails: bool = True
-) -> SectionT:
-    """From a path or a file's bytes. `enforce_guardrails=False` admits a policy that breaks a guard rail, for the checker."""
-    source_name = "policy" if isinstance(source, bytes) else str(source)
-    try:
-        text = (source if isinstance(source, bytes) else Path(source).read_bytes()).decode()
-        return section_type.model_validate(tomllib.loads(text), context={"rails": enforce_guardrails})
-    except FileNotFoundError as error:
-        raise PolicyError(source_name, ["there is no such file. Check the path."]) from error
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError, IsADirectoryError) as error:
-        raise PolicyError(source_name, [f"is no TOML file in UTF-8: {error}. Correct it there."]) from error
-    except ValidationError as error:
-        raise PolicyError(source_name, [_describe_error(fault, section_type) for fault in error.errors()]) from error
-
-
-def _describe_error(error: Any, section_type: type[Section]) -> str:
-    """One pydantic error as a sentence."""
-    loc = [str(key) for key in error["loc"]]
-    if error["type"] == "extra_forbidden":
-        section_name = ".".join(loc[:-1])
-        known = sorted(_find_section(section_type, loc[:-1]).model_fields)
-        location = f"[{section_name}]" if section_name else "a policy"
-        suggestion = did_you_mean(loc[-1], known) or f"; it has {', '.join(known)}."
-        return f"{'.'.join(loc)} is not a key of {location}{suggestion}"
-    if error["type"] == "missing":
-        return f"{'.'.join(loc)} is absent; it is needed."
-    if error["type"] == "value_error":
-        message = f"{error['msg'].removeprefix('Value error, ')}."
-        return f"{'.'.join(loc)}: {message}" if loc else message
-    return f"{'.'.join(loc)} is {error['input']!r}: {error['msg']}."
-
-
-def _find_section(section_type: type[Section], path: list[str]) -> type[Section]:
-    """The section whose keys stand at `path`."""
-    section = section_type
-    for key in path:
-        if key in section.model_fields:
-            section = _section_type(section.model_fields[key].annotation)
-    return section
-
-
-def _section_type(annotation: Any) -> type[Section]:
-    """`tuple[Grade, ...]`, `Conduct | None`, `dict[str, Words]` -> the section inside."""
-    if isinstance(annotation, type) and issubclass(annotation, Section):
-        return annotation
-    return next(_section_type(inner) for inner in get_args(annotation) if inner not in (str, type(None), Ellipsis))

@@ -1,21 +1,23 @@
-"""A guard rail: a sentence, and what it would mean to break it, in the operations of the formula it speaks of.
+"""Guard rails: a sentence about a limit formula, and the condition that violates it, in the formula's own operations.
 
-One definition serves the solver and the floats. What a product's rails say stands in its own rails.py.
+One definition serves the solver and the floats. The rails of a product are in its guardrails.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from datasets.schema import ColumnSchema
 from models.policy.arithmetic import all_of, any_of
 
 
 class Scenario:
-    """One applicant, and a second who differs from it only in what a rail varies, upward, or hides.
+    """One applicant (baseline), and a second (variant) that differs only in the fields that a rail raises or hides.
 
-    formula: has `evaluate` (whose answer has unrounded, limit and referred), `ops` and `policy` (with product.rounding, money).
+    formula: has `evaluate` (its result has unrounded, limit and referred), `ops` and `policy` (with product.rounding
+    and money).
     """
 
     def __init__(self, formula: Any, baseline_inputs: dict[str, Any], variant_inputs: dict[str, Any]):
@@ -36,11 +38,11 @@ class Scenario:
 
 @dataclass(frozen=True)
 class Guardrail:
-    """is_violated(scenario, slack): the rail fails, by more than `slack` where it is a matter of an amount.
+    """is_violated(scenario, slack): whether the rail fails, by more than `slack` if it is about an amount.
 
-    varied_fields: fields in which the second applicant is higher.
-    hidden_fields: fields that the second applicant may leave out.
-    unfolds: parts of the formula that the rail speaks of, beyond those that read what varies.
+    varied_fields: fields in which the variant is higher.
+    hidden_fields: fields that the variant may leave out.
+    unfolds: methods of the formula that the rail mentions; the proof needs their definition, not only their lemmas.
     """
 
     name: str
@@ -55,7 +57,7 @@ class Guardrail:
 
 
 def non_decreasing(scenario: Scenario, slack: float) -> Any:
-    """More of it lowered the limit, or turned an approval into a referral."""
+    """Violation: a higher value lowered the limit, or turned an approval into a referral."""
     decreased = scenario.variant.unrounded < scenario.baseline.unrounded - slack
     return scenario.any_of(
         decreased, scenario.all_of(scenario.variant.referred, scenario.ops.logical_not(scenario.baseline.referred))
@@ -63,7 +65,7 @@ def non_decreasing(scenario: Scenario, slack: float) -> Any:
 
 
 def non_increasing(scenario: Scenario, slack: float) -> Any:
-    """More of it raised the limit, or turned a referral into an approval."""
+    """Violation: a higher value raised the limit, or turned a referral into an approval."""
     increased = scenario.variant.unrounded > scenario.baseline.unrounded + slack
     return scenario.any_of(
         increased, scenario.all_of(scenario.baseline.referred, scenario.ops.logical_not(scenario.variant.referred))
@@ -71,9 +73,14 @@ def non_increasing(scenario: Scenario, slack: float) -> Any:
 
 
 def describe_change(scenario: Scenario) -> str:
-    changes = [f"{name} {format_value(scenario.baseline_inputs[name])} -> {format_value(scenario.variant_inputs[name])}" for name in scenario.baseline_inputs
-               if scenario.baseline_inputs[name] != scenario.variant_inputs[name] and scenario.baseline_inputs[name] == scenario.baseline_inputs[name]]  # fmt: skip
-    return f"{', '.join(changes)}: limit {_format_result(scenario, scenario.baseline)} -> {_format_result(scenario, scenario.variant)}"
+    """The changed fields and both limits, in a sentence."""
+    changes = [
+        f"{name} {format_value(value)} -> {format_value(scenario.variant_inputs[name])}"
+        for name, value in scenario.baseline_inputs.items()
+        if value != scenario.variant_inputs[name] and value == value
+    ]
+    results = (_format_result(scenario, result) for result in (scenario.baseline, scenario.variant))
+    return f"{', '.join(changes)}: limit {' -> '.join(results)}"
 
 
 def _format_result(scenario: Scenario, result: Any) -> str:
@@ -82,21 +89,42 @@ def _format_result(scenario: Scenario, result: Any) -> str:
 
 
 def format_value(value: float) -> str:
-    """A number for a person; NaN is missing."""
+    """A number as text; NaN is 'missing'."""
     if value != value:
         return "missing"
     return f"{value:,.0f}" if value == round(value) else f"{value:,.4g}"
 
 
+def expected_loss(scenario: Scenario) -> Any:
+    """The expected loss a year of the base limit."""
+    formula, pd = scenario.formula, scenario.baseline_inputs["pd"]
+    return scenario.ops.maximum(pd, formula.pd_floor) * formula.severity * scenario.baseline.base
+
+
+def find_counted_inputs(inputs: Iterable[ColumnSchema], names: Iterable[str], groups: Collection[str]) -> list[str]:
+    """The inputs of a PD model that are among `names`, belong to one of `groups`, or are derived from such inputs."""
+    counted = set(names)
+    found = []
+    for column in inputs:  # a derived column comes after its operands
+        operands = set(column.derived.operand_names) if column.derived else set()
+        if column.name in counted or column.group in groups or operands & counted:
+            counted.add(column.name)
+            found.append(column.name)
+    return found
+
+
 def must_refer(condition: Callable[[Scenario], Any]) -> Callable[[Scenario, float], Any]:
-    """Broken where an applicant of this kind is approved."""
+    """Violation: an applicant for whom the condition holds is approved."""
     return lambda scenario, slack: scenario.all_of(
         condition(scenario), scenario.ops.logical_not(scenario.baseline.referred)
     )
 
 
 def rounding_guardrail(field: str) -> Guardrail:
-    """On any two amounts (told by a field, of 0 or more, that nothing else here reads), not on the limits."""
+    """The rail that rounding goes down by less than one step and keeps the order of any two amounts.
+
+    field: any input of 0 or more; it stands for the two amounts, so the limits themselves play no part.
+    """
 
     def round_both(scenario: Scenario) -> tuple[Any, Any, Any, Any]:
         low, high, step = (
@@ -118,7 +146,7 @@ def rounding_guardrail(field: str) -> Guardrail:
 
     return Guardrail(
         "rounding_never_upward",
-        "Rounding takes less than one step, never adds, and keeps every order.",
+        "Rounding lowers an amount by less than one step, never raises it, and keeps the order of amounts.",
         "取整只向下、不足一档，且不改变大小次序。",
         is_violated,
         describe,

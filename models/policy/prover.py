@@ -1,11 +1,11 @@
-"""Proves each guard rail of a policy over the whole input space, or finds an applicant for whom it fails.
+"""Prove each guard rail of a policy over the whole input space, or find an applicant for whom it fails.
 
-for verdict in check(policy, domain): print(verdict)
+for result in prove_all(policy, domain): print(result)
 
-z3 proves the very formula that runs, on reals, part by part: each part that a rail does not open is replaced by an
-unknown, of which only that is assumed which was proved of the part before: its least value, and which of the two
-applicants' is the greater. Rounding is a rail of its own (downward, and order-preserving), so the others are proved
-before it. A counterexample is worked out again with floats.
+z3 proves the formula that runs, on reals and part by part: each method that a rail does not unfold is replaced by an
+unknown. Only two facts are assumed of the unknown, both proved of the method first: its lower bound, and whose value
+is the larger of the two applicants'. Rounding is a rail of its own (down, and order-preserving), so the other rails are
+proved before rounding. A counterexample is evaluated again with floats.
 """
 
 from __future__ import annotations
@@ -17,31 +17,28 @@ from fractions import Fraction
 from types import SimpleNamespace
 from typing import Any
 
-import z3  # type: ignore[import-untyped]  # of training's requirements; serving never imports this module
+import z3  # type: ignore[import-untyped]  # a requirement of training; serving never imports this module
 
 from models.policy.arithmetic import ScalarOps
 from models.policy.guardrails import Guardrail, Scenario, format_value
 
-PROOF_TIMEOUT_MS, LEMMA_TIMEOUT_MS = (
-    20_000,
-    5_000,
-)  # for a proof, and for one of its steps; the slowest takes under a second
-ATTEMPT_TIMEOUT_MS, SEARCH_BUDGET_S = 2_000, 30  # for one try at a readable counterexample, and for all of them
-HIDDEN_SUFFIX = "~"  # marks what the second applicant may leave out
+PROOF_TIMEOUT_MS, LEMMA_TIMEOUT_MS = 20_000, 5_000  # for a proof and for one of its steps; the slowest takes under 1 s
+ATTEMPT_TIMEOUT_MS, SEARCH_BUDGET_S = 2_000, 30  # for one attempt at a readable counterexample, and for all of them
+HIDDEN_SUFFIX = "~"  # marks a field that the variant may leave out
 
 Applicant = Mapping[str, float | None]  # None is missing
 
 
 @dataclass(frozen=True)
 class ProofDomain:
-    """A product's formula, and the applicants there can be.
+    """A product's formula and its possible applicants.
 
-    formula:  takes (policy, operations); `evaluate` takes the numbers in `input_names` by name.
-    reference_applicants: applicants from whom a counterexample departs as little as it can, the plainest first.
-    lemmas: methods of the formula that a proof may close, each with what gives its least value of the method's own
-              arguments (None: it has none). Texts and whole numbers among the arguments tell parts of a name apart.
+    formula: takes (policy, operations); `evaluate` takes the numbers in `input_names` by name.
+    reference_applicants: a counterexample differs from one of them as little as possible; the plainest comes first.
+    lemmas: methods of the formula that a proof may replace by an unknown, each with a function from the method's
+        arguments to its lower bound (None: no bound). Calls of one method are told apart by their texts and integers.
     signed_inputs: fields that may be below 0.
-    max_values, step_sizes: where a counterexample is readable: no higher than its greatest value, and a multiple of its step (1 unless told).
+    max_values, step_sizes: a readable counterexample has no larger value, and a multiple of the step (1 by default).
     """
 
     formula: Any
@@ -58,7 +55,7 @@ class ProofDomain:
 
 @dataclass(frozen=True)
 class ProofResult:
-    """One rail under one policy. `proved` is None where the solver can tell neither way: a failure."""
+    """One rail under one policy. `proved` is None if the solver can neither prove nor refute it: a failure."""
 
     guardrail: Guardrail
     proved: bool | None
@@ -75,7 +72,7 @@ class ProofResult:
 
 @dataclass(frozen=True)
 class Counterexample:
-    """An applicant (and, for an order, the same with something changed) for whom the float formula breaks the rail."""
+    """An applicant (and its variant) for whom the float formula violates the rail."""
 
     baseline_inputs: dict[str, float]
     variant_inputs: dict[str, float]
@@ -83,21 +80,22 @@ class Counterexample:
 
 
 def prove_all(policy: Any, domain: ProofDomain) -> list[ProofResult]:
-    """The verdict of each rail that concerns the policy, in their order."""
+    """The result of each rail that applies to the policy, in the order of the domain's rails."""
     return [prove(guardrail, policy, domain) for guardrail in domain.guardrails if guardrail.applies_to(policy)]
 
 
 def prove(guardrail: Guardrail, policy: Any, domain: ProofDomain) -> ProofResult:
+    """Prove one rail, or refute it with a counterexample."""
     start = time.perf_counter()
     baseline, variant = _symbolic_applicants(guardrail, domain)
     abstracted = _abstracted_formula(domain)(
         policy, _real_ops(), guardrail, _input_constraints(baseline, variant, guardrail, domain)
     )
-    violation = guardrail.is_violated(Scenario(abstracted, baseline, variant), 0.0)  # finds the facts on the way
+    violation = guardrail.is_violated(Scenario(abstracted, baseline, variant), 0.0)  # collects the facts on the way
     counterexample, proved = None, _is_unsatisfiable([*abstracted.facts, violation])
     if not proved:
         counterexample = next(_search_counterexamples(guardrail, policy, domain, baseline, variant), None)
-    if not proved and counterexample is None:  # the unknowns allowed what the formula as a whole may not
+    if not proved and counterexample is None:  # the unknowns may allow what the formula excludes
         full_violation = guardrail.is_violated(Scenario(domain.formula(policy, _real_ops()), baseline, variant), 0.0)
         proved = _is_unsatisfiable([*_input_constraints(baseline, variant, guardrail, domain), full_violation])
     return ProofResult(
@@ -113,21 +111,21 @@ def _is_unsatisfiable(constraints: list[Any], timeout_ms: int = PROOF_TIMEOUT_MS
 
 
 def _symbolic_applicants(guardrail: Guardrail, domain: ProofDomain) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The second differs from the first in what the rail varies or hides."""
+    """Baseline and variant, which differ in the fields that the rail varies or hides."""
     baseline = {name: z3.Real(name) for name in domain.input_names}
     variant = baseline | {name: z3.Real(f"{name}'") for name in guardrail.varied_fields}
     return baseline, variant | {name: z3.Real(f"{name}{HIDDEN_SUFFIX}") for name in guardrail.hidden_fields}
 
 
 def _is_known(value: Any) -> Any:
-    """Of both applicants alike, but for what the second may hide."""
+    """One flag for both applicants, except in fields that the variant may leave out."""
     return z3.Bool(f"{value.decl().name().rstrip(chr(39))} is known")
 
 
 def _input_constraints(
     baseline: Mapping[str, Any], variant: Mapping[str, Any], guardrail: Guardrail, domain: ProofDomain
 ) -> list[Any]:
-    """Every applicant there can be, what varies going upward, and nothing known to the second alone."""
+    """All possible applicants; varied fields only rise, and nothing is known of the variant alone."""
     named_values = [(name, value) for a in (baseline, variant) for name, value in a.items()]
     return [
         *(value >= 0 for name, value in named_values if name not in domain.signed_inputs),
@@ -139,7 +137,7 @@ def _input_constraints(
 
 
 def _real_ops() -> Any:
-    """The operations of arithmetic.py on z3's reals; numbers are taken exactly as the floats have them."""
+    """The operations of arithmetic.py on z3's reals; numbers are the exact values of the floats."""
 
     def number(value: float) -> Any:
         return z3.Q(*Fraction(value).as_integer_ratio())
@@ -158,19 +156,17 @@ def _real_ops() -> Any:
 
 
 def _abstracted_formula(domain: ProofDomain) -> Any:
-    """The formula with its parts replaced by unknowns, except those that the rail opens."""
+    """The formula with the methods that have lemmas replaced by unknowns, except those that the rail unfolds."""
 
     class AbstractedFormula(domain.formula):  # type: ignore[misc, name-defined]
         def __init__(self, policy: Any, ops: Any, guardrail: Guardrail, constraints: list[Any]):
             self.guardrail = guardrail
             self.facts = list(constraints)
-            self.unknowns: dict[
-                str, list[tuple[Any, Any]]
-            ] = {}  # name -> [(term, the unknown in its place)], one or two
+            self.unknowns: dict[str, list[tuple[Any, Any]]] = {}  # name -> one or two of (term, its unknown)
             super().__init__(policy, ops)
 
         def _abstract(self, name: str, term: Any, lower_bound: Any = None) -> Any:
-            """The same term always becomes the same unknown: what is proved of that is proved of the term."""
+            """Replace a term by an unknown; the same term always becomes the same unknown, so proofs carry over."""
             existing = self.unknowns.setdefault(name, [])
             for known_term, unknown in existing:
                 if known_term.eq(term):
@@ -204,8 +200,11 @@ def _abstracted_method(formula_type: Any, name: str, lower_bound: Callable[..., 
 def _search_counterexamples(
     guardrail: Guardrail, policy: Any, domain: ProofDomain, baseline: dict[str, Any], variant: dict[str, Any]
 ) -> Iterator[Counterexample]:
-    """Counterexamples to the whole formula, the most readable first: one change, few departures from an ordinary
-    applicant, round numbers, and a difference that survives the rounding of the limit."""
+    """Counterexamples to the complete formula, the most readable first.
+
+    Readable means one change, few differences from a reference applicant, round numbers, and a difference that is still
+    there after the limit is rounded.
+    """
     scenario = Scenario(domain.formula(policy, _real_ops()), baseline, variant)
     step = policy.product.rounding
     deadline = time.perf_counter() + SEARCH_BUDGET_S
@@ -250,7 +249,7 @@ def _fields_equal(baseline: Mapping[str, Any], variant: Mapping[str, Any], field
 def _pin_to_reference(
     baseline: Mapping[str, Any], reference: Applicant, free_fields: set[str], domain: ProofDomain
 ) -> Iterator[Any]:
-    """Everything but what is free stands as the ordinary applicant has it."""
+    """Every field that is not free has the value of the reference applicant."""
     for name, value in reference.items():
         known = _is_known(baseline[name])
         if name in free_fields:
@@ -258,7 +257,7 @@ def _pin_to_reference(
                 yield known
         elif value is None:
             yield z3.Not(known)
-            yield baseline[name] == 0  # unread
+            yield baseline[name] == 0  # not read
         else:
             yield known
             yield baseline[name] == value
@@ -283,7 +282,7 @@ def _to_counterexample(
     baseline: Mapping[str, Any],
     variant: Mapping[str, Any],
 ) -> Counterexample | None:
-    """The model's applicants as floats, if the float formula breaks the rail for them too."""
+    """The applicants of z3's model as floats, if the float formula violates the rail for them too."""
     baseline_inputs, variant_inputs = (_to_floats(model, applicant) for applicant in (baseline, variant))
     scenario = Scenario(domain.formula(policy, ScalarOps), baseline_inputs, variant_inputs)
     if not guardrail.is_violated(scenario, 0.0):

@@ -1,1 +1,1 @@
-"""A technology company's risk: grade, innovation, shell gate, early warnings, and the limit a policy makes of them."""
+"""A technology company's risk: grade, innovation, shell gate, early warnings and limit."""

@@ -1,6 +1,6 @@
-"""Proves each guard rail of a sci-tech policy over all companies, or finds one for whom it fails.
+"""The domain in which the guard rails of a sci-tech policy are proved.
 
-for verdict in check(Policy.load(path, rails=False)): print(verdict)
+for result in prover.prove_all(Policy.load(path, enforce_guardrails=False), build_domain()): print(result)
 """
 
 from __future__ import annotations
@@ -8,14 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from datasets.schema import ColumnSchema
-from models.policy import prover as solver
-from models.policy.guardrails import Guardrail
-from models.policy.prover import ProofDomain, ProofResult
+from models.policy.guardrails import find_counted_inputs
+from models.policy.prover import ProofDomain
 from models.scitech_risk.guardrails import GUARDRAILS
 from models.scitech_risk.limit_formula import BACKING_GROUPS, FORMULA_INPUTS, GATE_GROUPS, CompanyLimitFormula
-from models.scitech_risk.policy import BACKING, EVIDENCE, INNOVATION, STAFF, Policy
+from models.scitech_risk.policy import BACKING, EVIDENCE, INNOVATION, STAFF
 
-# An ordinary company, from whom a counterexample departs as little as it can; None is missing. Money in the register's.
+# An ordinary company: counterexamples differ from it as little as possible. None is missing. Money in 10k RMB.
 REFERENCE_COMPANY: dict[str, float | None] = dict.fromkeys(FORMULA_INPUTS) | {
     "pd": 0.002, "known_share": 1, "revenue": 5_000, "operating_cash_flow": 2_000, "debt_service": 0,
     "patent_value": 10_000, STAFF: 40, **dict.fromkeys(EVIDENCE, 0.0),
@@ -34,40 +33,34 @@ MAX_VALUES = {"zero_filing_months": 24, "rd_growth": 10, "revenue_growth": 10, "
         **dict.fromkeys((*_SHARE_INPUTS, *_FLAG_INPUTS), 1)}  # fmt: skip
 STEP_SIZES = {"pd": 0.001, "known_share": 0.01, "rd_growth": 0.01, "revenue_growth": 0.01, "return_on_net_assets": 0.01,
          **dict.fromkeys(_SHARE_INPUTS, 0.01)}  # fmt: skip
-# Parts that a proof may close, with what each is never below.
+# Methods of the formula that a proof may replace by an unknown, with the lower bound of each.
 LEMMAS = dict.fromkeys(
-    ("debt_service_limit", "grade_budget", "loss_budget", "risk_limit", "score_indicator", "score_at_stage", "revenue_in_stage", "stage_multiple", "stage_limit", "revenue_limit",
-     "backing_limit", "base_limit"),
+    (
+        "debt_service_limit", "grade_budget", "loss_budget", "risk_limit", "score_indicator", "score_at_stage",
+        "revenue_in_stage", "stage_multiple", "stage_limit", "revenue_limit", "backing_limit", "base_limit",
+    ),
     lambda *arguments: 0,
 )  # fmt: skip
 
 
-def check_policy(policy: Policy, formula: type[CompanyLimitFormula] = CompanyLimitFormula) -> list[ProofResult]:
-    """The verdict of each rail that concerns the policy, in the order of RAILS."""
-    return solver.prove_all(policy, build_domain(formula))
-
-
-def prove_guardrail(
-    guardrail: Guardrail, policy: Policy, formula: type[CompanyLimitFormula] = CompanyLimitFormula
-) -> ProofResult:
-    return solver.prove(guardrail, policy, build_domain(formula))
-
-
 def build_domain(formula: type[CompanyLimitFormula] = CompanyLimitFormula) -> ProofDomain:
+    """What prover.prove needs to know of a company's limit. formula: another one in tests."""
     return ProofDomain(
-        formula, GUARDRAILS, FORMULA_INPUTS, (REFERENCE_COMPANY, REFERENCE_INNOVATIVE, REFERENCE_SHELL, REFERENCE_NO_CASH_FLOW, REFERENCE_LARGE), LEMMAS,
+        formula,
+        GUARDRAILS,
+        FORMULA_INPUTS,
+        (REFERENCE_COMPANY, REFERENCE_INNOVATIVE, REFERENCE_SHELL, REFERENCE_NO_CASH_FLOW, REFERENCE_LARGE),
+        LEMMAS,
         signed_inputs=("operating_cash_flow", "rd_growth", "revenue_growth", "return_on_net_assets"),
-        always_known=("pd", "known_share"), share_inputs=("pd", "known_share"), max_values=MAX_VALUES, step_sizes=STEP_SIZES,
-    )  # fmt: skip
+        always_known=("pd", "known_share"),
+        share_inputs=("pd", "known_share"),
+        max_values=MAX_VALUES,
+        step_sizes=STEP_SIZES,
+    )
 
 
 def find_forbidden_inputs(inputs: Iterable[ColumnSchema]) -> list[str]:
-    """Inputs of a PD model that the gate or the limit counts, or that are derived from such; a sound card has none."""
-    counted_names: set[str] = set(BACKING)
-    forbidden = []
-    for column in inputs:  # derived columns stand after their parts
-        parents = set(column.derived.operand_names) if column.derived else set()
-        if column.name in counted_names or column.group in (*GATE_GROUPS, *BACKING_GROUPS) or parents & counted_names:
-            counted_names.add(column.name)
-            forbidden.append(column.name)
-    return forbidden
+    """Inputs of a PD model that the gate or the limit counts too, or that are derived from such; a sound card has
+    none.
+    """
+    return find_counted_inputs(inputs, BACKING, (*GATE_GROUPS, *BACKING_GROUPS))

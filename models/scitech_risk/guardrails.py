@@ -1,4 +1,4 @@
-"""The guard rails of a sci-tech answer: each a sentence, and what it would mean to break it."""
+"""The guard rails of a sci-tech limit: each a sentence, and the condition that violates it."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from models.policy.guardrails import (
     Guardrail,
     Scenario,
     describe_change,
+    expected_loss,
     format_value,
     must_refer,
     non_decreasing,
@@ -21,7 +22,7 @@ BACKING_INPUTS = ("patent_value", *DATA_ASSETS)
 
 
 def _describe(template: str) -> Callable[[Scenario], str]:
-    """A sentence over the worked limit: {limit}, {base}, {answer}, {points}, ..."""
+    """A function that fills the template from a result: {limit}, {base}, {answer}, {points}, ..."""
 
     def describe(scenario: Scenario) -> str:
         result, policy = scenario.baseline, scenario.formula.policy
@@ -37,7 +38,7 @@ def _describe(template: str) -> Callable[[Scenario], str]:
             sources=format_value(result.gate.sources),
             known=format_value(scenario.baseline_inputs["known_share"]),
             least=format_value(policy.least_known.share),
-            loss=scenario.format_money(_expected_loss(scenario)),
+            loss=scenario.format_money(expected_loss(scenario)),
             budget=scenario.format_money(_loss_budget(scenario)),
         )
 
@@ -50,16 +51,8 @@ def _gate_verdict(gate: Any) -> str:
 
 def _describe_gate_change(scenario: Scenario) -> str:
     baseline, variant = scenario.baseline.gate, scenario.variant.gate
-    change = f"{_gate_verdict(baseline)} at {format_value(baseline.points)} points -> {_gate_verdict(variant)} at {format_value(variant.points)} points"
-    return f"{describe_change(scenario)}; gate {change}"
-
-
-def _expected_loss(scenario: Scenario) -> Any:
-    """Of the base limit, a year."""
-    floor = scenario.ops.number(scenario.formula.policy.risk.pd_floor)
-    return (
-        scenario.ops.maximum(scenario.baseline_inputs["pd"], floor) * scenario.formula.severity * scenario.baseline.base
-    )
+    changes = (f"{_gate_verdict(gate)} at {format_value(gate.points)} points" for gate in (baseline, variant))
+    return f"{describe_change(scenario)}; gate {' -> '.join(changes)}"
 
 
 def _loss_budget(scenario: Scenario) -> Any:
@@ -67,7 +60,7 @@ def _loss_budget(scenario: Scenario) -> Any:
 
 
 def _evidence_helped(scenario: Scenario, slack: float) -> Any:
-    """More evidence raised the limit, earned an approval, or made the verdict milder."""
+    """Violation: more evidence raised the limit, gave an approval, or made the verdict milder."""
     baseline, variant, logical_not = scenario.baseline.gate, scenario.variant.gate, scenario.ops.logical_not
     milder = scenario.any_of(
         scenario.all_of(baseline.block, logical_not(variant.block)),
@@ -77,7 +70,7 @@ def _evidence_helped(scenario: Scenario, slack: float) -> Any:
 
 
 def _staff_harmed(scenario: Scenario, slack: float) -> Any:
-    """Less evidence lowered the limit, cost an approval, or made the verdict graver."""
+    """Violation: more staff lowered the limit, cost an approval, or made the verdict more severe."""
     baseline, variant, logical_not = scenario.baseline.gate, scenario.variant.gate, scenario.ops.logical_not
     graver = scenario.any_of(
         scenario.all_of(variant.block, logical_not(baseline.block)),
@@ -94,7 +87,7 @@ def _blocked_but_lent(scenario: Scenario, slack: float) -> Any:
 
 
 def _blocked_on_too_few_sources(scenario: Scenario, slack: float) -> Any:
-    """Counted here anew, whatever the gate says of its sources."""
+    """Violation; sources are counted again here, independently of the gate."""
     ops = scenario.ops
     sources: dict[str, Any] = {}
     for piece in scenario.formula.policy.gate.evidence:
@@ -108,7 +101,7 @@ def _blocked_on_too_few_sources(scenario: Scenario, slack: float) -> Any:
 
 
 def _has_insufficient_data(scenario: Scenario) -> Any:
-    """Whether too little of the evidence can be told, by the inputs themselves."""
+    """Whether too much evidence is unknown, judged by the inputs themselves."""
     ops, gate = scenario.ops, scenario.formula.policy.gate
     known, total_points = ops.number(0.0), sum(piece.points for piece in gate.evidence)
     for piece in gate.evidence:
@@ -123,7 +116,7 @@ def _has_ownership_cycle(scenario: Scenario) -> Any:
 
 
 def _revenue_bound_lowered(scenario: Scenario, slack: float) -> Any:
-    """The bound of the revenue is less than the plain multiples give."""
+    """Violation: the bound of the revenue is below the plain multiples."""
     formula, revenue = scenario.formula, scenario.baseline_inputs["revenue"]
     plain_bound = formula.zero
     for stage in range(len(formula.stage_ranges)):
@@ -143,7 +136,7 @@ def _exceeds_caps(scenario: Scenario, slack: float) -> Any:
 
 
 def _lacks_input(scenario: Scenario) -> Any:
-    """By the inputs themselves, whatever the formula says of its bounds."""
+    """Whether a required input is missing, judged by the inputs themselves."""
     required = ("operating_cash_flow", "debt_service", "revenue")
     return scenario.any_of(
         *(scenario.ops.logical_not(scenario.ops.is_known(scenario.baseline_inputs[name])) for name in required)
@@ -168,72 +161,212 @@ def _has_innovation_score(policy: Policy) -> bool:
 
 
 GUARDRAILS = (
-    Guardrail("a_block_means_nothing", "Where the gate blocks, the limit is 0 and nothing is approved.",
-         "空壳闸门拦截时，额度为 0 且不予自动批准。", _blocked_but_lent,
-         _describe("{answer} {limit} although the gate blocks at {points} points"), applies_to=_has_evidence),
-    Guardrail("a_review_refers", "Where the gate asks for a review, a person decides.", "空壳闸门要求复核时转人工。",
-         must_refer(lambda scenario: scenario.baseline.gate.review), _describe("{answer} {limit} although the gate says {verdict}")),
-    Guardrail("a_block_needs_independent_evidence",
-         f"No company is blocked on evidence from fewer than {MIN_SOURCES} independent sources.",
-         f"拦截须有至少 {MIN_SOURCES} 个独立来源的证据。", _blocked_on_too_few_sources,
-         _describe("blocked at {points} points from {sources} source"), applies_to=_has_evidence),
-    Guardrail("more_evidence_never_helps", "More evidence of a shell never raises the limit, nor makes the verdict milder.",
-         "空壳证据增加，额度不会更高，结论不会更轻。", _evidence_helped, _describe_gate_change, varied_fields=EVIDENCE, applies_to=_has_evidence),
-    Guardrail("more_staff_never_harms", "More insured staff never makes the verdict graver, nor lowers the limit.",
-         "参保人数增加，结论不会更重，额度不会更低。", _staff_harmed, _describe_gate_change, varied_fields=(STAFF,), applies_to=_has_evidence),
-    Guardrail("an_ownership_cycle_refers", "A company that owns itself goes to a person.", "循环持股的企业转人工。",
-         must_refer(_has_ownership_cycle), _describe("{answer} {limit} although its owner cannot be told"), applies_to=_detects_cycles),
-    Guardrail("a_blind_gate_refers", "Where too little of the evidence can be told, a person decides.",
-         "可核验证据过少时转人工。", must_refer(_has_insufficient_data), _describe("{answer} {limit} although the gate can tell too little")),
-    Guardrail("too_little_known_refers", "A company of whom too little is known goes to a person.", "已知信息过少时转人工。",
-         must_refer(lambda scenario: scenario.baseline_inputs["known_share"] < scenario.ops.number(scenario.formula.policy.least_known.share)),
-         _describe("{answer} {limit} although only {known} is known, and {least} is needed")),
-    Guardrail("knowing_more_never_lowers", "Knowing more of the PD's inputs, at the same PD, never lowers the limit.",
-         "违约概率相同时，已知信息更多，额度不会更低。", non_decreasing, describe_change,
-         varied_fields=("known_share",), unfolds=("grade_budget",)),
-    Guardrail("below_the_floor_refers", "A grade below the floor goes to a person.", "低于准入等级转人工。",
-         must_refer(lambda scenario: scenario.baseline_inputs["pd"] > scenario.ops.number(scenario.formula.policy.approval_pd)),
-         _describe("{answer} {limit} below the floor grade")),
-    Guardrail("a_lacking_bound_refers", "A bound that lacks its input goes to a person.", "缺少测算依据转人工。",
-         must_refer(_lacks_input), _describe("{answer} {limit} although a bound lacks its input")),
-    Guardrail("more_risk_never_raises", "A higher PD never raises the limit.", "违约概率更高，额度不会更高。",
-         non_increasing, describe_change, varied_fields=("pd",)),
-    Guardrail("a_worse_grade_has_no_larger_budget", "A worse grade never has the larger loss budget.",
-         "等级更差，损失预算不会更大。", _budget_rises,
-         lambda scenario: f"PD {format_value(scenario.baseline_inputs['pd'])} -> {format_value(scenario.variant_inputs['pd'])}: budget "
-                      f"{scenario.format_money(scenario.formula.grade_budget(scenario.baseline_inputs['pd']))} -> "
-                      f"{scenario.format_money(scenario.formula.grade_budget(scenario.variant_inputs['pd']))}", varied_fields=("pd",)),
-    Guardrail("loss_budget_holds", "The expected loss of the base limit keeps within the grade's budget.",
-         "基础额度的预期损失不超过等级预算。",
-         lambda scenario, slack: _expected_loss(scenario) > _loss_budget(scenario) + slack,
-         _describe("expected loss {loss} a year with a budget of {budget}"), unfolds=("risk_limit", "base_limit")),
-    Guardrail("more_cash_flow_never_lowers", "More operating cash flow never lowers the limit.",
-         "经营现金流更多，额度不会更低。", non_decreasing, describe_change, varied_fields=("operating_cash_flow",)),
-    Guardrail("more_debt_service_never_raises", "More debt service never raises the limit.", "偿债支出更多，额度不会更高。",
-         non_increasing, describe_change, varied_fields=("debt_service",)),
-    Guardrail("more_revenue_never_lowers", "More revenue never lowers the limit, not at the edge of a stage either.",
-         "营业收入更多，额度不会更低，跨阶段时亦然。", non_decreasing, describe_change, varied_fields=("revenue",)),
-    Guardrail("more_backing_never_lowers", "More patents or data assets never lower the limit.",
-         "专利或数据资产更多，额度不会更低。", non_decreasing, describe_change, varied_fields=BACKING_INPUTS),
-    Guardrail("more_innovation_never_lowers", "More of any indicator of innovation never lowers the limit.",
-         "任何创新指标提高，额度不会更低。", non_decreasing, describe_change,
-         varied_fields=tuple(name for name in INNOVATION if name != "revenue"), applies_to=_has_innovation_score),
-    Guardrail("innovation_only_raises", "Innovation never takes the revenue's bound below its plain multiple.",
-         "创新评分只会提高、不会降低收入倍数。", _revenue_bound_lowered,
-         _describe("a base of {base}, below what the plain multiple of the revenue gives"),
-         unfolds=("revenue_limit", "stage_limit", "revenue_in_stage", "stage_multiple"), applies_to=_has_innovation_score),
-    Guardrail("leaving_out_never_helps", "Leaving out an indicator of innovation, patents or data assets never helps.",
-         "缺报创新指标、专利或数据资产不会带来好处。", non_increasing, describe_change,
-         hidden_fields=(*(name for name in INNOVATION if name != "revenue"), *BACKING_INPUTS)),
-    Guardrail("caps_always_hold", "The product cap and the legal cap always hold.", "产品上限与法定上限始终有效。",
-         _exceeds_caps, _describe("base {base} with a cap of {cap}, limit {limit} with a legal cap of {legal}"),
-         unfolds=("base_limit",)),
-    Guardrail("amounts_never_negative", "No bound and no limit is below 0.", "任何上限与额度都不为负。",
-         lambda scenario, slack: scenario.any_of(*(amount < 0 for amount, _ in scenario.baseline.bounds.values()), scenario.baseline.unrounded < 0),
-         _describe("base {base}, limit {limit}")),
-    Guardrail("an_approval_has_money", "An approved limit is no smaller than the minimum.", "批准的额度不低于最低额度。",
-         lambda scenario, slack: scenario.all_of(scenario.ops.logical_not(scenario.baseline.referred),
-                                      scenario.baseline.unrounded < scenario.ops.number(scenario.formula.policy.product.minimum)),
-         _describe("{answer} {limit} with a minimum of {minimum}"), unfolds=("base_limit",)),
+    Guardrail(
+        "a_block_means_nothing",
+        "If the gate blocks, the limit is 0 and nothing is approved.",
+        "空壳闸门拦截时，额度为 0 且不予自动批准。",
+        _blocked_but_lent,
+        _describe("{answer} {limit} although the gate blocks at {points} points"),
+        applies_to=_has_evidence,
+    ),
+    Guardrail(
+        "a_review_refers",
+        "If the gate asks for a review, a person decides.",
+        "空壳闸门要求复核时转人工。",
+        must_refer(lambda scenario: scenario.baseline.gate.review),
+        _describe("{answer} {limit} although the gate says {verdict}"),
+    ),
+    Guardrail(
+        "a_block_needs_independent_evidence",
+        f"No company is blocked on evidence from fewer than {MIN_SOURCES} independent sources.",
+        f"拦截须有至少 {MIN_SOURCES} 个独立来源的证据。",
+        _blocked_on_too_few_sources,
+        _describe("blocked at {points} points from {sources} source"),
+        applies_to=_has_evidence,
+    ),
+    Guardrail(
+        "more_evidence_never_helps",
+        "More evidence of a shell never raises the limit or makes the verdict milder.",
+        "空壳证据增加，额度不会更高，结论不会更轻。",
+        _evidence_helped,
+        _describe_gate_change,
+        varied_fields=EVIDENCE,
+        applies_to=_has_evidence,
+    ),
+    Guardrail(
+        "more_staff_never_harms",
+        "More insured staff never makes the verdict more severe or lowers the limit.",
+        "参保人数增加，结论不会更重，额度不会更低。",
+        _staff_harmed,
+        _describe_gate_change,
+        varied_fields=(STAFF,),
+        applies_to=_has_evidence,
+    ),
+    Guardrail(
+        "an_ownership_cycle_refers",
+        "A company that owns itself is referred to a person.",
+        "循环持股的企业转人工。",
+        must_refer(_has_ownership_cycle),
+        _describe("{answer} {limit} although its owner cannot be determined"),
+        applies_to=_detects_cycles,
+    ),
+    Guardrail(
+        "a_blind_gate_refers",
+        "If too little of the evidence is known, a person decides.",
+        "可核验证据过少时转人工。",
+        must_refer(_has_insufficient_data),
+        _describe("{answer} {limit} although the gate knows too little"),
+    ),
+    Guardrail(
+        "too_little_known_refers",
+        "A company about which too little is known is referred to a person.",
+        "已知信息过少时转人工。",
+        must_refer(
+            lambda scenario: (
+                scenario.baseline_inputs["known_share"] < scenario.ops.number(scenario.formula.policy.least_known.share)
+            )
+        ),
+        _describe("{answer} {limit} although only {known} is known, and {least} is needed"),
+    ),
+    Guardrail(
+        "knowing_more_never_lowers",
+        "Knowing more of the PD's inputs, at the same PD, never lowers the limit.",
+        "违约概率相同时，已知信息更多，额度不会更低。",
+        non_decreasing,
+        describe_change,
+        varied_fields=("known_share",),
+        unfolds=("grade_budget",),
+    ),
+    Guardrail(
+        "below_the_floor_refers",
+        "A grade below the floor is referred to a person.",
+        "低于准入等级转人工。",
+        must_refer(
+            lambda scenario: scenario.baseline_inputs["pd"] > scenario.ops.number(scenario.formula.policy.approval_pd)
+        ),
+        _describe("{answer} {limit} below the floor grade"),
+    ),
+    Guardrail(
+        "a_lacking_bound_refers",
+        "A bound without its input is referred to a person.",
+        "缺少测算依据转人工。",
+        must_refer(_lacks_input),
+        _describe("{answer} {limit} although a bound has no input"),
+    ),
+    Guardrail(
+        "more_risk_never_raises",
+        "A higher PD never raises the limit.",
+        "违约概率更高，额度不会更高。",
+        non_increasing,
+        describe_change,
+        varied_fields=("pd",),
+    ),
+    Guardrail(
+        "a_worse_grade_has_no_larger_budget",
+        "A worse grade never has a larger loss budget.",
+        "等级更差，损失预算不会更大。",
+        _budget_rises,
+        lambda scenario: (
+            f"PD {format_value(scenario.baseline_inputs['pd'])} -> "
+            f"{format_value(scenario.variant_inputs['pd'])}: budget "
+            f"{scenario.format_money(scenario.formula.grade_budget(scenario.baseline_inputs['pd']))} -> "
+            f"{scenario.format_money(scenario.formula.grade_budget(scenario.variant_inputs['pd']))}"
+        ),
+        varied_fields=("pd",),
+    ),
+    Guardrail(
+        "loss_budget_holds",
+        "The expected loss of the base limit stays within the grade's budget.",
+        "基础额度的预期损失不超过等级预算。",
+        lambda scenario, slack: expected_loss(scenario) > _loss_budget(scenario) + slack,
+        _describe("expected loss {loss} a year with a budget of {budget}"),
+        unfolds=("risk_limit", "base_limit"),
+    ),
+    Guardrail(
+        "more_cash_flow_never_lowers",
+        "More operating cash flow never lowers the limit.",
+        "经营现金流更多，额度不会更低。",
+        non_decreasing,
+        describe_change,
+        varied_fields=("operating_cash_flow",),
+    ),
+    Guardrail(
+        "more_debt_service_never_raises",
+        "More debt service never raises the limit.",
+        "偿债支出更多，额度不会更高。",
+        non_increasing,
+        describe_change,
+        varied_fields=("debt_service",),
+    ),
+    Guardrail(
+        "more_revenue_never_lowers",
+        "More revenue never lowers the limit, not even at the edge of a stage.",
+        "营业收入更多，额度不会更低，跨阶段时亦然。",
+        non_decreasing,
+        describe_change,
+        varied_fields=("revenue",),
+    ),
+    Guardrail(
+        "more_backing_never_lowers",
+        "More patents or data assets never lower the limit.",
+        "专利或数据资产更多，额度不会更低。",
+        non_decreasing,
+        describe_change,
+        varied_fields=BACKING_INPUTS,
+    ),
+    Guardrail(
+        "more_innovation_never_lowers",
+        "More of any indicator of innovation never lowers the limit.",
+        "任何创新指标提高，额度不会更低。",
+        non_decreasing,
+        describe_change,
+        varied_fields=tuple(name for name in INNOVATION if name != "revenue"),
+        applies_to=_has_innovation_score,
+    ),
+    Guardrail(
+        "innovation_only_raises",
+        "Innovation never lowers the bound of the revenue below its plain multiple.",
+        "创新评分只会提高、不会降低收入倍数。",
+        _revenue_bound_lowered,
+        _describe("a base of {base}, below what the plain multiple of the revenue gives"),
+        unfolds=("revenue_limit", "stage_limit", "revenue_in_stage", "stage_multiple"),
+        applies_to=_has_innovation_score,
+    ),
+    Guardrail(
+        "leaving_out_never_helps",
+        "Leaving out an indicator of innovation, patents or data assets never helps.",
+        "缺报创新指标、专利或数据资产不会带来好处。",
+        non_increasing,
+        describe_change,
+        hidden_fields=(*(name for name in INNOVATION if name != "revenue"), *BACKING_INPUTS),
+    ),
+    Guardrail(
+        "caps_always_hold",
+        "The product cap and the legal cap always hold.",
+        "产品上限与法定上限始终有效。",
+        _exceeds_caps,
+        _describe("base {base} with a cap of {cap}, limit {limit} with a legal cap of {legal}"),
+        unfolds=("base_limit",),
+    ),
+    Guardrail(
+        "amounts_never_negative",
+        "No bound and no limit is below 0.",
+        "任何上限与额度都不为负。",
+        lambda scenario, slack: scenario.any_of(
+            *(amount < 0 for amount, _ in scenario.baseline.bounds.values()), scenario.baseline.unrounded < 0
+        ),
+        _describe("base {base}, limit {limit}"),
+    ),
+    Guardrail(
+        "an_approval_has_money",
+        "An approved limit is not below the minimum.",
+        "批准的额度不低于最低额度。",
+        lambda scenario, slack: scenario.all_of(
+            scenario.ops.logical_not(scenario.baseline.referred),
+            scenario.baseline.unrounded < scenario.ops.number(scenario.formula.policy.product.minimum),
+        ),
+        _describe("{answer} {limit} with a minimum of {minimum}"),
+        unfolds=("base_limit",),
+    ),
     rounding_guardrail("patent_value"),
-)  # fmt: skip
+)

@@ -1,4 +1,4 @@
-"""How an answer came about: each bound and cap, why a person decides, what the gate saw and what warns.
+"""Explain an answer: bounds, caps, referral reasons, evidence of the shell gate, innovation score and early warnings.
 
 For one company in sentences, for a batch as columns of the same codes.
 """
@@ -14,25 +14,26 @@ import polars as pl
 
 from datasets.schema import ColumnSchema, format_number
 from models.scitech_risk import messages
-from models.scitech_risk.innovation_score import InnovationScore
+from models.scitech_risk.assessments.innovation_score import InnovationScore
+from models.scitech_risk.assessments.shell_gate import VERDICTS, GateResult
 from models.scitech_risk.limit_formula import CompanyLimitResult
 from models.scitech_risk.policy import BACKING, CASH, INNOVATION_GROUPS, Policy
-from models.scitech_risk.shell_gate import VERDICTS, GateResult
-from models.scorecard.batch_columns import amount_or_nan, gather_codes, join_codes, to_int, to_nullable_int
+from models.scorecard.batch_columns import gather_codes, join_codes, to_int
+from models.scorecard.ledger import BaseLedger, bound_columns, known_amounts
 
 Numbers = Mapping[str, float]
 BOUND_INPUTS = {"debt_service_cover": CASH, "revenue_multiple": ("revenue",), "backing": (*BACKING, "data_asset_value")}
 
 
-class CompanyLedger:
-    """The accounts under one policy. Amounts are whole units of its money, rounded down.
+class CompanyLedger(BaseLedger):
+    """The ledger under one policy. Amounts are whole units of its money, rounded down.
 
-    columns: of the model's card, for labels and units.
+    columns: those of the model's card, for labels and units.
     """
 
     def __init__(self, policy: Policy, columns: dict[str, ColumnSchema]):
+        super().__init__((policy.money.en, policy.money.zh), messages.CAPS)
         self.policy = policy
-        self._unit_en, self._unit_zh = f" {policy.money.en}", f" {policy.money.zh}"
         self._total_points = sum(piece.points for piece in policy.gate.evidence)
         required_indicators = tuple(
             dict.fromkeys(signal.indicator for signal in policy.signals if signal.unknown_refers)
@@ -41,15 +42,15 @@ class CompanyLedger:
         self._column: Callable[[str], ColumnSchema] = lambda name: messages.find_column(name, columns)
 
     def build_entry(self, numbers: Numbers, result: CompanyLimitResult) -> dict[str, Any]:
-        """base_limit, or 0 where the gate blocks, - rounding.amount = limit, in whole units of money."""
+        """base_limit (or 0 if the gate blocks) - rounding.amount = limit, in whole units of money."""
         exact, limit = int(result.unrounded), int(result.limit)
-        known_bounds = {code: amount for code, (amount, flag) in result.bounds.items() if flag}
+        known_bounds = known_amounts(result.bounds)
         binding = min(known_bounds, key=known_bounds.__getitem__)
-        caps = [self._cap_entry("legal_cap", self.policy.product.legal_cap, result.base > result.before_gate)]
+        caps = [self.cap_entry("legal_cap", self.policy.product.legal_cap, result.base > result.before_gate)]
         if result.gate.block:
-            caps.append(self._cap_entry("gate", 0, True))
-        step, step_zh = self._format_money(self.policy.product.rounding)
-        rounded_off, rounded_off_zh = self._format_money(exact - limit)
+            caps.append(self.cap_entry("gate", 0, True))
+        step, step_zh = self.format_money(self.policy.product.rounding)
+        rounded_off, rounded_off_zh = self.format_money(exact - limit)
         en, zh = messages.ROUNDING
         rounding = {
             "en": en.format(step=step, amount=rounded_off),
@@ -66,11 +67,11 @@ class CompanyLedger:
         }  # fmt: skip
 
     def build_referral(self, numbers: Numbers, causes: Mapping[str, Any]) -> list[dict[str, Any]]:
-        """Why a person decides: one entry for each cause that holds."""
+        """Why a person decides: one entry per reason that holds."""
         return [self._referral_entry(code, numbers) for code, flag in causes.items() if flag]
 
     def build_gate(self, numbers: Numbers, gate: GateResult, path: str | None) -> dict[str, Any]:
-        """path: of the loop of invoices, where the register has one."""
+        """The verdict of the gate and its evidence. path: the loop of invoices, if the register has one."""
         evidence, unknown = [], []
         for piece in self.policy.gate.evidence:
             second_indicator = piece.beside.indicator if piece.beside else None
@@ -110,27 +111,8 @@ class CompanyLedger:
             "zh": zh.format(**values),
         }
 
-    def build_innovation(self, innovation: InnovationScore, stage: int | None) -> dict[str, Any]:
-        low = _round_to_tenth(min(innovation.low) if stage is None else innovation.low[stage])
-        coverage = min(innovation.coverage) if stage is None else innovation.coverage[stage]
-        score = None
-        if stage is not None and coverage and coverage >= self.policy.innovation.least_coverage:
-            score = _round_to_tenth(innovation.low[stage] / coverage)
-        code = "no_stage" if stage is None else "too_little_known" if score is None else "scored"
-        values = {"coverage": messages.format_percent(coverage), "low": f"{low:.1f}", "score": f"{score or 0:.1f}"}
-        stage_policy = None if stage is None else self.policy.stages[stage]
-        en, zh = messages.INNOVATION[code]
-        return {
-            "score": score,
-            "low": low,
-            "stage": stage_policy and stage_policy.name,
-            "coverage": round(coverage, 4),
-            "parts": [self._group_entry(group, innovation, stage) for group in INNOVATION_GROUPS],
-            "en": en.format(stage=stage_policy and stage_policy.en, **values),
-            "zh": zh.format(stage=stage_policy and stage_policy.zh, **values),
-        }
-
     def build_warnings(self, numbers: Numbers, active: Mapping[str, bool]) -> list[dict[str, Any]]:
+        """One entry per active early warning."""
         entries = []
         for signal in self.policy.signals:
             if active[signal.code]:
@@ -142,6 +124,7 @@ class CompanyLedger:
         return entries
 
     def build_missing(self, names: list[str]) -> list[dict[str, Any]]:
+        """The missing indicators, with their labels."""
         columns = [self._column(name) for name in names]
         return [{"indicator": column.name, "en": column.label, "zh": column.label_zh} for column in columns]
 
@@ -153,11 +136,11 @@ class CompanyLedger:
         extra_reasons: Mapping[str, Any],
         rows: int,
     ) -> dict[str, Any]:
-        """The same for many rows, by column name. stage: (rows,) place among the stages, -1 where not known; extra_reasons:
-        what refers beside the formula."""
+        """The ledger of a batch, by column name.
+
+        stage: (rows,) index into the stages, -1 where not known. extra_reasons: referral reasons besides the formula's.
+        """
         limit, exact = to_int(result.limit, rows), to_int(result.unrounded, rows)
-        bounds = {code: amount_or_nan(bound, rows) for code, bound in result.bounds.items()}
-        binding_index = np.argmin(np.stack([np.where(np.isnan(b), np.inf, b) for b in bounds.values()]), axis=0)
         low, coverage = (
             self._value_at_stage(result.innovation.low, stage, rows),
             self._value_at_stage(result.innovation.coverage, stage, rows),
@@ -176,20 +159,15 @@ class CompanyLedger:
             "evidence": join_codes(gate.holds, rows),
             "warnings": join_codes(active_warnings, rows),
             "referral": join_codes({**result.referral_reasons, **extra_reasons}, rows),
-            **{f"bound_{code}": to_nullable_int(amount) for code, amount in bounds.items()},
-            "binding": gather_codes(list(bounds), binding_index),
+            **bound_columns(result.bounds, rows),
             "base_limit": to_int(result.base, rows),
             "rounding": exact - limit,
         }
 
     def _value_at_stage(self, by_stage: list[Any], stage: Any, rows: int) -> Any:
-        """Each row's at its stage, the least of all where that is not known."""
+        """The value of each row at its stage; the smallest of all stages where the stage is not known."""
         values = np.stack([_broadcast(amount, rows) for amount in by_stage])
         return np.where(stage < 0, values.min(axis=0), values[stage, np.arange(rows)])
-
-    def _format_money(self, amount: float) -> tuple[str, str]:
-        text = f"{int(amount):,}"
-        return text + self._unit_en, text + self._unit_zh
 
     def _referral_entry(self, code: str, numbers: Numbers) -> dict[str, Any]:
         values, values_zh = self._template_values(code, numbers)
@@ -197,7 +175,7 @@ class CompanyLedger:
         return {"code": code, "en": en.format(**values), "zh": zh.format(**values_zh)}
 
     def _template_values(self, code: str, numbers: Numbers) -> tuple[dict[str, Any], dict[str, Any]]:
-        """What stands in a referral's sentence, in English and in Chinese."""
+        """The values of a referral sentence's placeholders, in English and in Chinese."""
         if code == "below_floor_grade":
             floor_grade, horizon = self.policy.risk.floor_grade, self.policy.horizon
             return {"floor": floor_grade, "horizon": horizon.en}, {"floor": floor_grade, "horizon": horizon.zh}
@@ -208,7 +186,7 @@ class CompanyLedger:
             )
             return ({"known": share, "least": minimum},) * 2
         if code == "below_minimum":
-            en, zh = self._format_money(self.policy.product.minimum)
+            en, zh = self.format_money(self.policy.product.minimum)
             return {"minimum": en}, {"minimum": zh}
         if code.startswith("lacks_") or code == "warning_unknown":
             en, zh = messages.format_names(self._missing_columns(code.removeprefix("lacks_"), numbers))
@@ -222,7 +200,7 @@ class CompanyLedger:
         missing = self._missing_columns(code, numbers)
         names, names_zh = messages.format_names(missing)
         if known:
-            money, money_zh = self._format_money(amount)
+            money, money_zh = self.format_money(amount)
             ungraded = code == "loss_budget" and numbers["known_share"] < self.policy.least_known.share
             en, zh = messages.UNGRADED if ungraded else messages.BOUNDS[code]
             en, zh = en.format(amount=money), zh.format(amount=money_zh)
@@ -240,26 +218,43 @@ class CompanyLedger:
             "zh": zh,
         }
 
-    def _group_entry(self, group: str, innovation: InnovationScore, stage: int | None) -> dict[str, Any]:
-        earned, known = innovation.groups[group]
-        score = _round_to_tenth(100 * earned / known) if known else None
-        weights = None if stage is None else self.policy.stages[stage].weights
-        en, zh = messages.GROUP_UNKNOWN if score is None else messages.GROUP_SCORE
-        name, name_zh = messages.GROUPS[group]
-        return {
-            "group": group,
-            "score": score,
-            "weight": weights and round(weights[group] / sum(weights.values()), 4),  # type: ignore[index]
-            "known": round(known, 4),
-            "en": en.format(group=name[:1].upper() + name[1:], score=f"{score or 0:.1f}"),
-            "zh": zh.format(group=name_zh, score=f"{score or 0:.1f}"),
-        }
 
-    def _cap_entry(self, code: str, amount: float, applied: bool) -> dict[str, Any]:
-        money, money_zh = self._format_money(amount)
-        en, zh = messages.CAPS[code]
-        en, zh = en.format(amount=money), zh.format(amount=money_zh)
-        return {"code": code, "amount": int(amount), "applied": applied, "en": en, "zh": zh}
+def build_innovation(policy: Policy, innovation: InnovationScore, stage: int | None) -> dict[str, Any]:
+    """The innovation score at a stage; None if the stage is not known."""
+    low = _round_to_tenth(min(innovation.low) if stage is None else innovation.low[stage])
+    coverage = min(innovation.coverage) if stage is None else innovation.coverage[stage]
+    score = None
+    if stage is not None and coverage and coverage >= policy.innovation.least_coverage:
+        score = _round_to_tenth(innovation.low[stage] / coverage)
+    code = "no_stage" if stage is None else "too_little_known" if score is None else "scored"
+    values = {"coverage": messages.format_percent(coverage), "low": f"{low:.1f}", "score": f"{score or 0:.1f}"}
+    stage_policy = None if stage is None else policy.stages[stage]
+    en, zh = messages.INNOVATION[code]
+    return {
+        "score": score,
+        "low": low,
+        "stage": stage_policy and stage_policy.name,
+        "coverage": round(coverage, 4),
+        "parts": [_group_entry(policy, group, innovation, stage) for group in INNOVATION_GROUPS],
+        "en": en.format(stage=stage_policy and stage_policy.en, **values),
+        "zh": zh.format(stage=stage_policy and stage_policy.zh, **values),
+    }
+
+
+def _group_entry(policy: Policy, group: str, innovation: InnovationScore, stage: int | None) -> dict[str, Any]:
+    earned, known = innovation.groups[group]
+    score = _round_to_tenth(100 * earned / known) if known else None
+    weights = None if stage is None else policy.stages[stage].weights
+    en, zh = messages.GROUP_UNKNOWN if score is None else messages.GROUP_SCORE
+    name, name_zh = messages.GROUPS[group]
+    return {
+        "group": group,
+        "score": score,
+        "weight": weights and round(weights[group] / sum(weights.values()), 4),  # type: ignore[index]
+        "known": round(known, 4),
+        "en": en.format(group=name[:1].upper() + name[1:], score=f"{score or 0:.1f}"),
+        "zh": zh.format(group=name_zh, score=f"{score or 0:.1f}"),
+    }
 
 
 def _gate_verdict(gate: GateResult) -> str:
@@ -271,5 +266,5 @@ def _broadcast(amount: Any, rows: int) -> Any:
 
 
 def _round_to_tenth(score: Any, floor_fn: Callable[[Any], Any] = floor) -> Any:
-    """To one decimal, alike for a float and for an array."""
+    """To one decimal, the same for a float and for an array."""
     return floor_fn(score * 10 + 0.5) / 10

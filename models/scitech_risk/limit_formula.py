@@ -1,20 +1,20 @@
-"""From a probability to a limit: the formula, written once for floats, numpy arrays and z3's reals.
+"""Compute a company's limit from a probability of default, by one formula for floats, numpy arrays and z3 reals.
 
     L_cover   = present value of max(0, operating cash flow / least cover - debt service) over the term,
                 at the rate + stress
-    L_revenue = sum over the stages of  multiple * (1 + u * I / 100) * revenue that lies within the stage,
-                I the innovation score under that stage's weights, what is missing earning nothing
+    L_revenue = sum over the stages of  multiple * (1 + u * I / 100) * revenue within the stage,
+                where I is the innovation score under that stage's weights; missing indicators earn nothing
     L_backing = unsecured allowance + haircut * patents + haircut * data assets (with a certificate)
-    L_risk    = largest L with PD * LGD * CCF * L <= loss budget of the grade (the worst one's where none is given)
+    L_risk    = largest L with PD * LGD * CCF * L <= loss budget of the grade (of the worst grade if none is given)
     L_base    = min(L_cover, L_revenue, L_backing, L_risk, product cap)
-    L         = floor to the rounding of min(L_base, legal cap), and 0 where the gate blocks
+    L         = floor to the rounding of min(L_base, legal cap), and 0 if the gate blocks
 
-Revenue counts stage by stage, as a tax does, and each slice with the weights of its own stage: so no company loses by
-growing into the next one. Missing patents or data assets back nothing; a missing cash flow, debt service or revenue
-leaves its bound out, and a person decides.
+Revenue counts stage by stage, like a progressive tax, each slice with the weights of its own stage, so no company loses
+by growing into the next stage. Missing patents or data assets support nothing; a missing cash flow, debt service or
+revenue leaves out its bound, and a person decides.
 
-What the solver proves of the reals holds of the floats too: IEEE 754 rounds each single step (+, *, /, min, max)
-monotonically, so rounding cannot turn an order round; the floor is taken by an exact remainder.
+What is proved for reals holds for floats too: IEEE 754 rounds each step (+, *, /, min, max) monotonically, so rounding
+cannot reverse an order; the floor uses an exact remainder.
 """
 
 from __future__ import annotations
@@ -23,27 +23,24 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from models.policy.arithmetic import Bound, Flag, Number, ScalarOps, annuity_factor, any_of, minimum_if_known
-from models.scitech_risk.innovation_score import InnovationScore, InnovationScorer
+from models.policy.arithmetic import Bound, Flag, Number, ScalarOps, annuity_factor, any_of
+from models.policy.limit_formula import LimitFormula
+from models.scitech_risk.assessments.innovation_score import InnovationScore, InnovationScorer
+from models.scitech_risk.assessments.shell_gate import GateResult, ShellGate
 from models.scitech_risk.policy import BACKING, CASH, DATA_ASSETS, EVIDENCE, INNOVATION, STAFF, Policy
-from models.scitech_risk.shell_gate import GateResult, ShellGate
 
-# What the PD never reads: the gate's flags, and what backs the limit.
+# Groups that the PD never reads: the flags of the gate, and what supports the limit.
 GATE_GROUPS = ("shell",)
 BACKING_GROUPS = ("data_assets",)
 INDICATORS = tuple(dict.fromkeys((*CASH, *BACKING, *DATA_ASSETS, *INNOVATION, *EVIDENCE, STAFF)))
-FORMULA_INPUTS = (
-    "pd",
-    "known_share",
-    *INDICATORS,
-)  # the numbers the formula reads; missing ones must be there as missing
+FORMULA_INPUTS = ("pd", "known_share", *INDICATORS)
 
 
 @dataclass(slots=True)
 class CompanyLimitResult:
-    """The limit and every amount on the way, in the policy's currency.
+    """The limit and all intermediate amounts, in the policy's currency.
 
-    bounds: code -> Bound, in the order in which a tie is told.
+    bounds: code -> Bound; the first of equal bounds is reported as binding.
     referral_reasons: code of a referral -> flag.
     """
 
@@ -51,26 +48,24 @@ class CompanyLimitResult:
     innovation: InnovationScore
     bounds: dict[str, Bound]
     base: Number
-    before_gate: Number  # before the gate
+    before_gate: Number
     unrounded: Number  # before rounding
     limit: Number
     referral_reasons: dict[str, Flag]
-    referred: Flag  # any of `referral_reasons`; otherwise approved: there is no third answer
+    referred: Flag  # any of `referral_reasons`; otherwise approved
 
 
-class CompanyLimitFormula:
-    """The formula under one policy; `evaluate` takes FORMULA_INPUTS by name."""
+class CompanyLimitFormula(LimitFormula):
+    """The formula under one policy."""
 
     def __init__(self, policy: Policy, ops: Any = ScalarOps):
-        self.policy, self.ops = policy, ops
-        number, product, risk, bounds = ops.number, policy.product, policy.risk, policy.bounds
-        self.zero, self.one, self.unit = number(0.0), number(1.0), number(policy.unit)
+        super().__init__(policy, ops)
+        self.policy, self.unit = policy, ops.number(policy.unit)
+        number, product, bounds = ops.number, policy.product, policy.bounds
         self.monthly_annuity = number(
             annuity_factor(product.annual_rate + product.rate_stress, product.term_months) / 12
         )
         self.min_cover = number(bounds.least_cover)
-        self.severity = number(risk.lgd * risk.ccf)
-        self.grades = [(number(grade.pd_up_to), number(grade.loss_budget)) for grade in risk.grades]
         starts = [0.0, *(stage.revenue_up_to for stage in policy.stages if stage.revenue_up_to is not None)]
         self.stage_ranges = [
             (number(start), None if stage.revenue_up_to is None else number(stage.revenue_up_to - start))
@@ -79,7 +74,7 @@ class CompanyLimitFormula:
         self._gate, self._innovation_scorer = ShellGate(policy.gate, ops), InnovationScorer(policy, ops)
 
     def evaluate(self, inputs: Mapping[str, Number]) -> CompanyLimitResult:
-        """A company's numbers -> CompanyLimitResult."""
+        """Evaluate the formula. inputs: all of FORMULA_INPUTS by name; absent values as NaN (for z3 as unknown)."""
         gate, innovation = self.evaluate_gate(inputs), self.score_innovation(inputs)
         bounds = self.bounds(inputs, innovation)
         base = self.base_limit(bounds)
@@ -107,6 +102,7 @@ class CompanyLimitFormula:
         return low
 
     def bounds(self, inputs: Mapping[str, Number], innovation: InnovationScore) -> dict[str, Bound]:
+        """The upper bounds of the limit, by code."""
         is_known, logical_and = self.ops.is_known, self.ops.logical_and
         cash_flow, debt_service, revenue = inputs["operating_cash_flow"], inputs["debt_service"], inputs["revenue"]
         return {
@@ -117,11 +113,11 @@ class CompanyLimitFormula:
             "revenue_multiple": (self.revenue_limit(revenue, innovation.low), is_known(revenue)),
             "backing": (self.backing_limit(inputs), True),
             "loss_budget": (self.risk_limit(inputs["pd"], inputs["known_share"]), True),
-            "product_cap": (self.ops.number(self.policy.product.cap), True),
+            "product_cap": (self.product_cap, True),
         }
 
     def debt_service_limit(self, cash_flow: Number, debt_service: Number) -> Number:
-        """Both a year, in the register's money."""
+        """The loan that the cash flow can service; both inputs per year, in the register's money."""
         annual_capacity = cash_flow * self.unit / self.min_cover - debt_service * self.unit
         return self.ops.maximum(annual_capacity, self.zero) * self.monthly_annuity
 
@@ -132,7 +128,7 @@ class CompanyLimitFormula:
         return total
 
     def revenue_in_stage(self, stage: int, revenue: Number) -> Number:
-        """The year's revenue that lies within a stage, in the currency."""
+        """The part of the yearly revenue within a stage, in the currency."""
         start, width = self.stage_ranges[stage]
         inside = self.ops.maximum(revenue * self.unit - start, self.zero)
         return inside if width is None else self.ops.minimum(inside, width)
@@ -153,32 +149,14 @@ class CompanyLimitFormula:
         data_backing = ops.where(is_certified, ops.number(bounds.data_assets) * (data * self.unit), self.zero)
         return ops.number(bounds.unsecured) + patent_backing + data_backing
 
-    def risk_limit(self, pd: Number, known_share: Number) -> Number:
-        pd_floor = self.ops.number(self.policy.risk.pd_floor)
-        return self.loss_budget(pd, known_share) / (self.ops.maximum(pd, pd_floor) * self.severity)
-
     def loss_budget(self, pd: Number, known_share: Number) -> Number:
-        """What this company may be expected to cost, a year."""
         is_graded = known_share >= self.ops.number(self.policy.least_known.share)
         return self.ops.where(is_graded, self.grade_budget(pd), self.grades[-1][1])
-
-    def grade_budget(self, pd: Number) -> Number:
-        """What a company of this grade may be expected to cost, a year."""
-        budget = self.grades[-1][1]
-        for edge, amount in reversed(self.grades[:-1]):
-            budget = self.ops.where(pd <= edge, amount, budget)
-        return budget
-
-    def base_limit(self, bounds: Mapping[str, Bound]) -> Number:
-        base = self.ops.number(self.policy.product.cap)
-        for amount, known in bounds.values():
-            base = minimum_if_known(self.ops, base, amount, known)
-        return base
 
     def referral_reasons(
         self, inputs: Mapping[str, Number], gate: GateResult, bounds: Mapping[str, Bound], base: Number
     ) -> dict[str, Flag]:
-        """What sends a company to a person; innovation is no part of it but by the amount."""
+        """Why a company is referred to a person. Innovation matters only through the amount."""
         ops, policy = self.ops, self.policy
         return {
             "gate_block": gate.block,

@@ -1,6 +1,6 @@
-"""The sentences of an answer, by code, in English and in Chinese. Codes are stable; words may improve.
+"""The sentences of an answer by code, in English and in Chinese. Codes are stable; sentences may change.
 
-What speaks for a shell and what warns early has its words in the policy, beside its numbers.
+Shell evidence and early warnings have their sentences in the policy, beside their numbers.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ _REGISTER = {column.name: column for column in TABLE.columns}
 # {amount}: money with its unit
 BOUNDS = {
     "debt_service_cover": (
-        "The operating cash flow, covering the debt service it has, carries {amount} over the term.",
+        "After existing debt service, the operating cash flow can service {amount} over the term.",
         "按经营现金流覆盖既有还本付息后测算，期限内可承担 {amount}。",
     ),
     "revenue_multiple": (
@@ -21,14 +21,14 @@ BOUNDS = {
         "按各阶段收入倍数并经创新评分上调，营业收入可支持 {amount}。",
     ),
     "backing": (
-        "The unsecured allowance, patents and data assets after haircuts back {amount}.",
+        "The unsecured allowance, patents and data assets after haircuts support {amount}.",
         "信用额度与折扣后的专利、数据资产可支持 {amount}。",
     ),
     "loss_budget": (
         "At this probability of default {amount} keeps the expected loss within the grade's budget.",
         "按该违约概率，{amount} 的预期损失不超过等级预算。",
     ),
-    "product_cap": ("The product lends {amount} at most.", "产品额度上限为 {amount}。"),
+    "product_cap": ("The product lends at most {amount}.", "产品额度上限为 {amount}。"),
 }
 UNGRADED = (
     "No grade is given; {amount} keeps the expected loss within the worst grade's budget.",
@@ -36,59 +36,59 @@ UNGRADED = (
 )
 LACKING = {  # {lacks}: names
     "debt_service_cover": (
-        "What the cash flow carries cannot be worked out: {lacks} not known.",
+        "What the cash flow can service cannot be computed: {lacks} not known.",
         "无法测算现金流可承担额度：缺少{lacks}。",
     ),
     "revenue_multiple": (
-        "What the revenue supports cannot be worked out: {lacks} not known.",
+        "What the revenue supports cannot be computed: {lacks} not known.",
         "无法测算收入可支持额度：缺少{lacks}。",
     ),
 }
-UNBACKED = (" Not known, and so counted for nothing: {lacks}.", "未知而不计入：{lacks}。")
+UNBACKED = (" Not known, so not counted: {lacks}.", "未知而不计入：{lacks}。")
 CAPS = {
-    "legal_cap": ("One company may owe {amount} at most.", "单户额度上限为 {amount}。"),
+    "legal_cap": ("One company may owe at most {amount}.", "单户额度上限为 {amount}。"),
     "gate": ("The shell gate blocks, so the limit is {amount}.", "空壳闸门拦截，额度为 {amount}。"),
 }
-ROUNDING = ("Rounding down to a multiple of {step} takes {amount}.", "按 {step} 向下取整，减少 {amount}。")
+ROUNDING = ("Rounding down to a multiple of {step} subtracts {amount}.", "按 {step} 向下取整，减少 {amount}。")
 REFERRALS = {  # why a person decides
     "gate_block": (
-        "Evidence from independent sources speaks for a shell; the company must be asked.",
+        "Evidence from independent sources points to a shell; the company must be asked.",
         "多个独立来源的证据指向空壳特征，须向企业核实。",
     ),
-    "gate_review": ("The shell gate asks for a person to look.", "空壳闸门要求人工复核。"),
+    "gate_review": ("The shell gate asks for a review by a person.", "空壳闸门要求人工复核。"),
     "too_little_known": (
-        "Only {known} of what the grade rests on is known, and {least} is needed; no grade is given.",
+        "Only {known} of the information behind the grade is known, and {least} is required; no grade is given.",
         "评级所依据的信息仅知 {known}，至少需要 {least}；不予评级。",
     ),
     "below_floor_grade": (
-        "The grade over {horizon} is below {floor}, the lowest that is approved without a person.",
+        "The grade over {horizon} is below {floor}, the lowest that may be approved without a person.",
         "{horizon}等级低于可自动审批的最低等级 {floor}。",
     ),
     "lacks_debt_service_cover": LACKING["debt_service_cover"],
     "lacks_revenue_multiple": LACKING["revenue_multiple"],
     "below_minimum": ("The base limit is below the minimum of {minimum}.", "基础额度低于最低额度 {minimum}。"),
     "books_unsound": (
-        "The books cannot be right: there are no assets, or a part is larger than its whole.",
+        "The statements cannot be right: there are no assets, or an item is larger than its total.",
         "报表数据不合理：资产为零，或分项大于合计。",
     ),
-    "warning_act": ("An early warning asks for an act.", "存在须处置的预警信号。"),
+    "warning_act": ("An early warning requires action.", "存在须处置的预警信号。"),
     "warning_unknown": (
-        "Whether an act is asked for cannot be told: {lacks} not known.",
+        "Whether action is required cannot be determined: {lacks} not known.",
         "无法判断是否存在须处置的预警：缺少{lacks}。",
     ),
     "person_asked_for": ("The company asked for a person to decide.", "企业要求人工审核。"),
 }
 GATE = {  # {points}, {known}: of {all} points
     "pass": (
-        "{points} points of evidence for a shell: below what needs a look.",
+        "{points} points of evidence for a shell: below the threshold for a review.",
         "空壳证据 {points} 分，未达复核标准。",
     ),
     "review": (
-        "{points} points of evidence for a shell: a person looks before anything is lent.",
+        "{points} points of evidence for a shell: a person must review before anything is lent.",
         "空壳证据 {points} 分，放款前须人工复核。",
     ),
     "blind": (
-        "Only {known} of {all} points of evidence can be told, so a person looks; {points} speak for a shell.",
+        "Only {known} of {all} points of evidence are known, so a person must review; {points} point to a shell.",
         "{all} 分证据中仅 {known} 分可核验，须人工复核；其中 {points} 分指向空壳。",
     ),
     "block": (
@@ -99,16 +99,16 @@ GATE = {  # {points}, {known}: of {all} points
 LOOP_PATH = (" The loop: {path}.", "循环路径：{path}。")
 INNOVATION = {  # {score}, {low}: of 100; {coverage}: share
     "scored": (
-        "Innovation scores {score} of 100 at the {stage} stage, from {coverage} of its indicators by weight; "
-        "{low} counts toward the limit.",
+        "The innovation score at the {stage} stage is {score} of 100, from {coverage} of the indicators by weight; "
+        "{low} counts towards the limit.",
         "{stage}创新评分 {score} 分（满分 100），指标权重覆盖 {coverage}；计入额度的为 {low} 分。",
     ),
     "too_little_known": (
-        "Too little is known of innovation to score it: {coverage} of its indicators by weight.",
+        "Too little is known to score innovation: {coverage} of the indicators by weight.",
         "创新指标已知权重仅 {coverage}，不予评分。",
     ),
     "no_stage": (
-        "Without the revenue the stage of growth cannot be told, so innovation is not scored.",
+        "Without the revenue the growth stage is not known, so innovation is not scored.",
         "营业收入未知，无法判断成长阶段，不予创新评分。",
     ),
 }
@@ -122,15 +122,15 @@ GROUP_UNKNOWN = ("{group}: nothing is known.", "{group}：全部未知。")
 
 
 def find_column(name: str, columns: dict[str, ColumnSchema]) -> ColumnSchema:
-    """Of the model's card, or else of the register's contract, or a bare one."""
+    """The column of the model's card, else of the register's contract, else a bare one."""
     return columns.get(name) or _REGISTER.get(name) or ColumnSchema(name=name)
 
 
 def format_value(value: float, column: ColumnSchema) -> tuple[str, str]:
-    """A number as a person reads it, with its unit."""
+    """A number as text with its unit, in English and in Chinese."""
     if column.unit == "share":
         return (f"{100 * value:.0f}%",) * 2
-    if column.unit.startswith("10k RMB"):  # nobody says "3 10k RMB"
+    if column.unit.startswith("10k RMB"):  # "30,000 RMB", not "3 10k RMB"
         text_en = f"{format_number(10_000 * value)} {column.unit.removeprefix('10k ')}"
         return text_en, f"{format_number(value)} {UNITS_ZH.get(column.unit, column.unit)}"
     if column.unit in ("", "0/1", "count", "companies"):

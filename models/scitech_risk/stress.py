@@ -1,9 +1,9 @@
-"""What a shock does to a company's indicators: stated columns moved, derived ones made anew, the rest left as they are.
+"""Apply shocks to companies' indicators: given columns change, derived ones are computed again, others stay.
 
     shocks = load_section(StressConfig, "configs/stress.toml").shocks
     moved = apply_shock(frame, shocks[0], TABLE)      # the same rows, typed as before
 
-A value that is missing stays missing, and what should follow from it stays as stated.
+A missing value stays missing, and columns that would depend on it stay as given.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ FiniteNumber = Annotated[float, Field(allow_inf_nan=False)]
 
 
 class ShockEffect(Section):
-    """new = times x stated + plus + share x (`of`, or the change so far in `of_change_in`), within the bounds."""
+    """new = times x old + plus + share x (`of`, or the change so far in `of_change_in`), within the column's bounds."""
 
     column: NonEmptyText
     times: FiniteNumber = 1.0
@@ -38,11 +38,11 @@ class ShockEffect(Section):
     @model_validator(mode="after")
     def _check_share(self) -> ShockEffect:
         if (self.share != 0) != (bool(self.of) != bool(self.of_change_in)) or (self.of and self.of_change_in):
-            raise ValueError(f"{self.column}: share goes with one of `of` and `of_change_in`, and each needs it")
+            raise ValueError(f"{self.column}: share needs exactly one of `of` and `of_change_in`, and these need share")
         return self
 
     def describe(self) -> str:
-        """The formula as a person reads it; the same in both languages."""
+        """The formula in readable form, the same in both languages."""
         terms = [f"{format_number(self.times)} × {self.column}" if self.times != 1 else self.column]
         if self.plus:
             terms.append(_format_signed(self.plus))
@@ -57,7 +57,8 @@ def _format_signed(value: float) -> str:
 
 class Shock(Section):
     """rate: added to the policy's annual rate. log_odds: added to the log-odds of default. trade: only its companies
-    are hit; empty: all are."""
+    are affected; all if empty.
+    """
 
     code: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,30}$")]
     en: NonEmptyText
@@ -71,14 +72,14 @@ class Shock(Section):
 
 
 class SliderSettings(Section):
-    """How far one company may be moved on the desk: by `step` of each shock's size, up to `most` of it."""
+    """Sizes of a shock that may be applied to one company: multiples of `step`, up to `most`."""
 
     step: Annotated[float, Field(gt=0, le=1)] = 0.25
     most: Annotated[float, Field(gt=0, le=10)] = 2.5
 
     @property
     def sizes(self) -> list[float]:
-        """Few: each tells a little of a stored company's values, so that what is told of them is rounded besides."""
+        """Few sizes, since each answer reveals a little of a stored company's values (answers are rounded too)."""
         return [round(self.step * (index + 1), 6) for index in range(int(self.most / self.step + 1e-9))]
 
 
@@ -92,19 +93,19 @@ class StressConfig(Section):
         duplicates = sorted({code for code in codes if codes.count(code) > 1} | ({"base"} & set(codes)))
         if duplicates:
             raise ValueError(
-                f"shocks: {', '.join(duplicates)} named twice or taken; each needs a code of its own, not 'base'"
+                f"shocks: {', '.join(duplicates)} occur twice or are reserved; each code must be unique and not 'base'"
             )
         return self
 
 
 def scale_shock(shock: Shock, size: float) -> Shock:
-    """The shock so many times as hard: what it moves by grows in proportion."""
+    """The shock multiplied by `size`."""
     effects = tuple(
         effect.model_copy(
             update={
                 "times": max(0.0, 1 + size * (effect.times - 1)),
                 "plus": size * effect.plus,
-                "share": effect.share if effect.of_change_in else size * effect.share,  # the change is so large already
+                "share": effect.share if effect.of_change_in else size * effect.share,  # the change grows already
             }
         )
         for effect in shock.effects
@@ -114,7 +115,7 @@ def scale_shock(shock: Shock, size: float) -> Shock:
 
 
 def fit_to_table(shock: Shock, table: TableSchema) -> Shock:
-    """Without what it does to columns that the table has not: what is not there is not known, and moves nothing."""
+    """The shock without its effects on columns that the table does not have."""
     known = {column.name for column in table.columns}
     effects = tuple(
         effect
@@ -127,7 +128,7 @@ def fit_to_table(shock: Shock, table: TableSchema) -> Shock:
 
 
 def apply_shock(frame: pl.DataFrame, shock: Shock, table: TableSchema) -> pl.DataFrame:
-    """The rows after the shock; rows of another trade than the shock's stay as they are."""
+    """The rows after the shock; rows of other trades than the shock's stay unchanged."""
     if not shock.effects:
         return frame
     is_hit = _is_hit(frame, shock)
@@ -151,7 +152,7 @@ def apply_shock(frame: pl.DataFrame, shock: Shock, table: TableSchema) -> pl.Dat
 
 
 def recompute_derived(frame: pl.DataFrame, table: TableSchema, changed: set[str]) -> pl.DataFrame:
-    """The derived columns that rest on `changed`, directly or through others, by the contract's own formulas."""
+    """Compute again the columns derived from `changed`, directly or indirectly, by the contract's formulas."""
     changed = set(changed)
     for column in table.columns:
         if column.derived is None or not changed & set(column.derived.operand_names):
@@ -167,30 +168,30 @@ def recompute_derived(frame: pl.DataFrame, table: TableSchema, changed: set[str]
 
 
 def shift_log_odds(scores: Scores, frame: pl.DataFrame, shock: Shock, head: ScoreHead) -> Scores:
-    """The scores with the shock's log-odds added to the rows that it hits."""
+    """The scores with the shock's log-odds added to the rows that it affects."""
     if not shock.log_odds:
         return scores
     log_odds_shift = np.where(_is_hit(frame, shock), shock.log_odds, 0.0)
     with np.errstate(divide="ignore", over="ignore"):
-        odds = np.log(scores.pd) - np.log1p(-scores.pd) + log_odds_shift  # pd of 0 and of 1 stay where they are
+        odds = np.log(scores.pd) - np.log1p(-scores.pd) + log_odds_shift  # pd of 0 and 1 are unchanged
         pd = 1 / (1 + np.exp(-odds))
     points = scores.points - ScoreScale(head.points, head.odds, head.double).factor * log_odds_shift
     return Scores(pd, points, scores.raw, scores.contributions)
 
 
 def worse_of(scores: Scores, baseline: Scores) -> Scores:
-    """Of each row the worse of the two."""
+    """The worse of the two scores of each row."""
     pd, points = np.maximum(scores.pd, baseline.pd), np.minimum(scores.points, baseline.points)
     return Scores(pd, points, scores.raw, None)
 
 
 def resolve_trade(shock: Shock, largest_trade: str) -> Shock:
-    """The shock with a trade's name in place of 'largest'."""
+    """The shock with the name of the largest trade in place of 'largest'."""
     return shock.model_copy(update={"trade": largest_trade}) if shock.trade == LARGEST_TRADE else shock
 
 
 def add_rate(policy: Any, rate: float) -> Any:
-    """The policy at an annual rate that is so much higher; raises DataError where it knows no rate."""
+    """The policy with its annual rate raised by `rate`. Raises DataError if it has no rate."""
     if not rate:
         return policy
     if "annual_rate" in type(policy).model_fields:
@@ -200,7 +201,9 @@ def add_rate(policy: Any, rate: float) -> Any:
         if "annual_rate" in getattr(type(section), "model_fields", {}):
             new_section = section.model_copy(update={"annual_rate": section.annual_rate + rate})
             return policy.model_copy(update={name: new_section})
-    raise DataError("The policy has no annual_rate; take `rate` from the shock, or state the rate in the policy.")
+    raise DataError(
+        "The policy has no annual_rate, which the shock's `rate` needs. Remove `rate`, or add the rate to the policy."
+    )
 
 
 def _is_hit(frame: pl.DataFrame, shock: Shock) -> np.ndarray:

@@ -1,1 +1,1 @@
-"""Scores, grades, reasons and ledger columns shared by the products."""
+"""Points, reasons and ledgers shared by the lending products."""

@@ -1,4 +1,4 @@
-"""Columns of a batch's answers: codes and whole units of money, for the ledgers of every product."""
+"""Make the columns of a batch's answers: codes and whole units of money, for the ledgers of all products."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def gather_codes(names: list[str], indices: NDArray[np.int64]) -> pl.Series:
 
 
 def join_codes(flags: Mapping[str, Any], rows: int) -> pl.Series:
-    """The codes whose flags hold, ';' between: each of the few combinations is spelled once."""
+    """The codes whose flags hold, joined by ';', (rows,). There are few combinations, so each is joined once."""
     mask = np.zeros(rows, np.int64)
     for bit, flag in enumerate(flags.values()):
         mask += np.broadcast_to(flag, rows).astype(np.int64) << bit
@@ -43,7 +43,7 @@ def join_codes(flags: Mapping[str, Any], rows: int) -> pl.Series:
 
 
 def check_pd_range(minimum: float, maximum: float) -> None:
-    """No limit may rest on a PD that is none: a comparison with NaN would approve."""
+    """Raise ValueError for a PD outside 0 to 1: a comparison with NaN would approve."""
     if not (minimum >= 0 and maximum <= 1):
         actual = f"{minimum}" if minimum == maximum else f"from {minimum} to {maximum}"
         raise ValueError(f"The PD is {actual}; it must be from 0 to 1. Export the graph again.")

@@ -1,7 +1,7 @@
-"""Why a score is what it is: each indicator's points against an applicant at the approval line.
+"""Explain a score: each indicator's points relative to an applicant at the approval line.
 
-An indicator's points are its Shapley value in the score, less the mean of it among applicants who score at the line
-(Card.reference). They sum to score - line.
+An indicator's points are its Shapley value in the score, less the mean of that value among applicants at the line
+(Card.reference). The points sum to score - line.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from datasets.schema import UNITS_ZH, ColumnSchema, format_number
 from models.card import Card
 from models.scorecard.scaling import ScoreScale
 
-OTHERS = "other_indicators"  # the code of what is told as one sum
+OTHERS = "other_indicators"  # the code of the remaining indicators, reported as one sum
 
 
 FloatArray = NDArray[np.float64]
 
 
 class ScoreReason(TypedDict):
-    """code: the indicator's name and `_for` or `_against` the applicant. points: unrounded, they sum exactly."""
+    """code: the indicator's name with `_for` or `_against` the applicant. points: unrounded; they sum exactly."""
 
     code: str
     indicator: str
@@ -36,16 +36,14 @@ class ScoreReason(TypedDict):
 
 
 class Explainer:
-    """For one model and one line, in points."""
+    """The explanations of one model. cutoff: points of the approval line."""
 
     def __init__(self, card: Card, cutoff: float):
         head = card.head
         scale = ScoreScale(head.points, head.odds, head.double)
         self.inputs, self.cutoff = card.inputs, cutoff
         self.points_per_logit = -scale.factor * head.slope  # points per unit of raw score
-        base_points = float(
-            scale.points(head.slope * head.bias + head.intercept)
-        )  # of an applicant without contributions
+        base_points = float(scale.points(head.slope * head.bias + head.intercept))  # without contributions
         self.reference_points = self._reference_points(card, cutoff - base_points)  # (inputs,) points
         self._reference_list: list[float] = self.reference_points.tolist()
         self._reference_total = math.fsum(self._reference_list)
@@ -54,7 +52,7 @@ class Explainer:
         self._formatters = [_reason_formatter(column) for column in card.inputs]
 
     def _reference_points(self, card: Card, total: float) -> FloatArray:
-        """Mean points of each indicator at the line; they sum to `total`."""
+        """Mean points of each indicator at the line, (inputs,); they sum to `total`."""
         means = np.array(card.reference.contributions, np.float64).reshape(-1, len(card.inputs))
         means_at_cutoff = np.zeros(len(card.inputs))
         if len(means):
@@ -63,7 +61,10 @@ class Explainer:
         return mean
 
     def effects(self, contributions: NDArray[Any], points: FloatArray) -> FloatArray:
-        """(rows, inputs) points; each row sums to its points - line. contributions: raw-score units, any float type."""
+        """Points relative to the line, (rows, inputs); each row sums to its points - line.
+
+        contributions: (rows, inputs) in raw-score units, of any float type.
+        """
         points_by_input = self.points_per_logit * contributions.astype(np.float64)
         return (
             _scale_to_totals(points_by_input, points - self.cutoff + self.reference_points.sum())
@@ -73,15 +74,17 @@ class Explainer:
     def explain(
         self, values: Mapping[str, Any], contributions: NDArray[Any], points: float, max_reasons: int | None = None
     ) -> list[ScoreReason]:
-        """The greatest effects first; beyond `max_reasons` they are told as one sum. contributions: (inputs,)."""
+        """The reasons of one applicant, the largest first; those beyond `max_reasons` are reported as one sum.
+
+        contributions: (inputs,) in raw-score units.
+        """
         own_points = [self.points_per_logit * value for value in contributions.tolist()]
         sizes = [abs(value) for value in own_points]
         total_size = math.fsum(sizes)
         if not total_size:
             sizes, total_size = [1.0] * len(own_points), float(len(own_points))
-        excess = (
-            points - self.cutoff + self._reference_total - math.fsum(own_points)
-        ) / total_size  # shared out as in `effects`
+        # distributed as in `effects`
+        excess = (points - self.cutoff + self._reference_total - math.fsum(own_points)) / total_size
         effects = [a + excess * b - c for a, b, c in zip(own_points, sizes, self._reference_list, strict=True)]
         order = [
             index
@@ -99,7 +102,7 @@ class Explainer:
         return reasons
 
     def reason_codes(self, effects: FloatArray, max_reasons: int) -> pl.Series:
-        """(rows,) the codes of the greatest effects, greatest first, ';' between."""
+        """The codes of the largest effects, largest first and joined by ';', (rows,)."""
         sizes = np.abs(effects)
         order = np.argsort(-sizes.astype(np.float32), axis=1)[:, :max_reasons]
         is_positive = np.take_along_axis(effects, order, axis=1) > 0
@@ -111,9 +114,9 @@ class Explainer:
 
 
 def _scale_to_totals(values: FloatArray, totals: FloatArray) -> FloatArray:
-    """Rows of `values` made to sum to `totals`, what is over being shared out by size.
+    """Adjust the rows of `values` so that they sum to `totals`; the difference is distributed in proportion to size.
 
-    What is over is small: the rounding of float32, or the distance between two knots of the reference.
+    The difference is small: float32 rounding, or the distance between two knots of the reference.
     """
     sizes = np.abs(values)
     total_sizes = sizes.sum(axis=1)
@@ -138,8 +141,10 @@ def _remaining_reason(count: int, points: float) -> ScoreReason:
 
 
 def _reason_formatter(column: ColumnSchema) -> Callable[[Any, float], ScoreReason]:
-    """What tells of one indicator, with all that is the same for every applicant made ready."""
-    name, format_value = column.name, _value_formatter(column)
+    """A function (value, points) -> reason for one indicator; everything that is equal for all applicants is
+    precomputed.
+    """
+    name, format_value = column.name, value_formatter(column)
     label, label_zh = column.label[:1].upper() + column.label[1:], column.label_zh
     missing_codes = {code for code in column.missing_codes}
     codes = (f"{name}_against", f"{name}_for")
@@ -164,8 +169,8 @@ def _reason_formatter(column: ColumnSchema) -> Callable[[Any, float], ScoreReaso
     return format_reason
 
 
-def _value_formatter(column: ColumnSchema) -> Callable[[Any], tuple[str, str]]:
-    """A value with its unit, in English and in Chinese."""
+def value_formatter(column: ColumnSchema) -> Callable[[Any], tuple[str, str]]:
+    """A function from a value to its text with unit, in English and in Chinese."""
     if column.kind != "number":
         return lambda value: (str(value), str(value))
     if column.unit == "0/1":
@@ -173,7 +178,7 @@ def _value_formatter(column: ColumnSchema) -> Callable[[Any], tuple[str, str]]:
     is_unitless = column.unit in ("", "share", "probability")
     unit = "" if is_unitless or column.unit in ("count", "companies") else f" {column.unit.removeprefix('10k ')}"
     unit_zh = "" if is_unitless else f" {UNITS_ZH.get(column.unit, column.unit)}"
-    multiplier = 10_000 if column.unit.startswith("10k ") else 1  # nobody says "3 10k RMB"
+    multiplier = 10_000 if column.unit.startswith("10k ") else 1  # "30,000 RMB", not "3 10k RMB"
 
     def format_with_unit(value: Any) -> tuple[str, str]:
         return format_number(multiplier * value) + unit, format_number(value) + unit_zh
@@ -182,13 +187,13 @@ def _value_formatter(column: ColumnSchema) -> Callable[[Any], tuple[str, str]]:
 
 
 def cutoff_points(card: Card, pd: float) -> float:
-    """The points of an applicant whose PD is on the line."""
+    """The points of an applicant whose PD is `pd`, the approval line."""
     scale = ScoreScale(card.head.points, card.head.odds, card.head.double)
     return float(scale.points(math.log(pd / (1 - pd))))
 
 
 def round_reason_points(reasons: list[ScoreReason]) -> list[ScoreReason]:
-    """The same reasons, their points to one decimal as people read them."""
+    """The same reasons with points rounded to one decimal; changed in place."""
     for reason in reasons:
         reason["points"] = round(reason["points"], 1)
     return reasons

@@ -1,4 +1,4 @@
-"""Points of a scorecard: what a log-odds of default is called at the counter, and back."""
+"""Convert log-odds of default to scorecard points and back."""
 
 import math
 from dataclasses import dataclass
@@ -10,15 +10,15 @@ from numpy.typing import ArrayLike, NDArray
 
 @dataclass(frozen=True)
 class ScoreScale:
-    """`points` at good:bad odds of `odds`:1, and `double` points more whenever those odds double.
+    """`points_at_odds` points at good:bad odds of `odds`:1, and `double` more points whenever those odds double.
 
-    points = offset - factor * log_odds, where log_odds = ln(pd / (1 - pd)) is of default, so more points are safer
+    points = offset - factor * log_odds, where log_odds = ln(pd / (1 - pd)) of default, so more points mean less risk
     (Siddiqi, Credit Risk Scorecards, 2006, ch. 6, with good:bad odds = exp(-log_odds)).
     """
 
     points_at_odds: float = 600.0
-    odds: float = 50.0  # good customers for each bad one
-    double: float = 20.0  # points that double the odds
+    odds: float = 50.0  # good customers per bad one
+    double: float = 20.0  # points to double the odds
 
     def __post_init__(self) -> None:
         for name in ("points_at_odds", "odds", "double"):

@@ -1,4 +1,4 @@
-"""A bag of small monotone boosters, exact to explain and calibrated on rows that its members did not see.
+"""Train a bag of small monotone boosters that is explained exactly and calibrated on out-of-fold rows.
 
 model = BaggedTrees(EstimatorConfig()).fit(x, y, directions=[-1, 0, 1])      # x (n, d) float32, y (n,) 0 or 1
 pd = model.predict_pd(x)                                                     # (n,) probability of default
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from datasets.schema import did_you_mean
+from datasets.errors import did_you_mean
 
 if TYPE_CHECKING:
     from lightgbm import Booster
@@ -24,7 +24,7 @@ ProgressCallback = Callable[[int, int], None]  # (trees grown, trees to grow)
 
 
 class EstimatorConfig(BaseModel):
-    """How many trees, how small, on how much of the data. Shapley values are compiled exactly up to depth 3."""
+    """Number and size of the trees, and sampling of the data. Shapley values are compiled exactly up to depth 3."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -55,7 +55,7 @@ class EstimatorConfig(BaseModel):
         known = list(cls.model_fields)
         for key in values if isinstance(values, dict) else ():
             if key not in known:
-                raise ValueError(f"{key!r} is no setting of the estimator{did_you_mean(str(key), known)}")
+                raise ValueError(f"{key!r} is not a setting of the estimator{did_you_mean(str(key), known)}")
         return values
 
     @property
@@ -63,7 +63,7 @@ class EstimatorConfig(BaseModel):
         return self.folds * self.repeats
 
     def lightgbm_params(self, directions: Sequence[int], seed: int) -> dict[str, Any]:
-        """LightGBM's names for these settings."""
+        """These settings by LightGBM's names."""
         constraints = {
             "monotone_constraints": list(directions),
             "monotone_constraints_method": self.monotone,
@@ -95,11 +95,11 @@ class EstimatorConfig(BaseModel):
 class BaggedTrees:
     """Mean of the raw scores of `folds * repeats` boosters, and the line that turns it into log-odds of default.
 
-    Every booster leaves one stratified fold out, so every row is scored by `repeats` boosters that never saw it. Such
-    out-of-fold scores serve twice: one number of trees for all boosters is chosen on them, and Platt's line (1999, a
-    logistic regression of y on the score) is fitted to them. Three numbers learned from all rows at once leave no
-    optimism worth the name; no booster chooses its own end on its own fold. Given `valid`, a later period for example,
-    those rows take this part instead, and with folds = 1 every booster sees all of (x, y).
+    Each booster leaves out one stratified fold, so each row is scored by `repeats` boosters that never saw it. These
+    out-of-fold scores are used twice: to choose one number of trees for all boosters, and to fit Platt's line (1999, a
+    logistic regression of y on the score). Three numbers learned from all rows add negligible optimism; no booster
+    stops early on its own fold. If `valid` is given, for example a later period, those rows are used instead, and with
+    folds = 1 every booster sees all of (x, y).
 
     After fit: `boosters_`, `trees_` (per booster), `slope_`, `intercept_`, `raw_out_of_fold_` (n,), NaN where none,
     `curve_` (trees,) log loss on the left-out rows after each tree.
@@ -217,7 +217,7 @@ class BaggedTrees:
 def fit_platt(raw: Vector, y: Vector, weight: Vector) -> tuple[float, float]:
     """(slope, intercept) of the weighted logistic regression of y on raw, without a penalty.
 
-    Raises ValueError where the slope is not above 0: the scores would then tell nothing, or the opposite.
+    Raises ValueError if the slope is not above 0: the scores would then be uninformative or reversed.
     """
     from sklearn.linear_model import LogisticRegression
 
@@ -245,7 +245,7 @@ def _validate_data(x: ArrayLike, y: ArrayLike, weight: ArrayLike | None) -> tupl
     y = np.asarray(y, np.float64)
     weight = np.ones(len(y)) if weight is None else np.asarray(weight, np.float64)
     if x.ndim != 2 or y.shape != (len(x),) or weight.shape != y.shape:
-        raise ValueError(f"x is {x.shape}, y {y.shape}, weight {weight.shape}; (n, d), (n,) and (n,) are needed.")
+        raise ValueError(f"x is {x.shape}, y {y.shape}, weight {weight.shape}; they must be (n, d), (n,) and (n,).")
     if set(np.unique(y)) != {0.0, 1.0}:
         raise ValueError(f"The target holds {np.unique(y)[:5].tolist()}; it must hold 0 (good) and 1 (bad), both.")
     if not (weight >= 0).all() or not weight.sum() > 0:
@@ -256,12 +256,12 @@ def _validate_data(x: ArrayLike, y: ArrayLike, weight: ArrayLike | None) -> tupl
 def _validate_directions(directions: Sequence[int] | None, columns: int) -> list[int]:
     directions = [0] * columns if directions is None else [int(direction) for direction in directions]
     if len(directions) != columns or not set(directions) <= {-1, 0, 1}:
-        raise ValueError(f"directions is {directions}; one of -1, 0, 1 is needed for each of the {columns} columns.")
+        raise ValueError(f"directions is {directions}; it must have one of -1, 0, 1 for each of the {columns} columns.")
     return directions
 
 
 def _assign_folds(y: Vector, groups: ArrayLike | None, config: EstimatorConfig) -> list[NDArray[np.intp]]:
-    """Positions that each booster leaves out, stratified by y; a group is never torn apart."""
+    """Positions that each booster leaves out, stratified by y; groups stay together."""
     if config.folds == 1:
         return [np.empty(0, np.intp)] * config.repeats
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
@@ -283,7 +283,7 @@ def _assign_folds(y: Vector, groups: ArrayLike | None, config: EstimatorConfig) 
 def _mask_values(x: Matrix, config: EstimatorConfig) -> Matrix:
     """x with a small random share of the values missing.
 
-    LightGBM reads a gap as 0 in a column where training met none; one learned branch is better than a wrong number.
+    Without missing values in training, LightGBM reads them as 0; a learned branch is better than a wrong number.
     """
     if not config.missing_value_dropout:
         return x

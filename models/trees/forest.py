@@ -1,11 +1,11 @@
-"""A bag of LightGBM boosters as one forest whose raw score is the same number wherever it is added up.
+"""Merge LightGBM boosters into one forest whose raw score has the same bits in every order of addition.
 
-`merge_boosters` divides each leaf by the size of the bag, rounds it to a multiple of a quantum q, and moves each threshold
-down to float32. Let r be the sum over the trees of the largest |leaf|. A partial sum, of any of the trees in any
-order, is k * q for an integer k with |k| * q <= r. Where r <= 2**24 * q, |k| is at most 2**24, so float32 holds the
-sum: no addition rounds, and float32 and float64 give the same number for one row or a million. So `merge_boosters` takes the
-finest q from 2**-20 up with r <= 2**24 * q; for r <= 16 that is 2**-20. Rounding moves a raw score by at most q / 2
-for each tree, far less in the mean.
+`merge_boosters` divides each leaf by the number of boosters, rounds it to a multiple of a quantum q, and lowers each
+threshold to float32. Let r be the sum over the trees of the largest |leaf|. A partial sum of any trees in any order is
+k * q for an integer k with |k| * q <= r. If r <= 2**24 * q, |k| is at most 2**24, so float32 represents the sum: no
+addition rounds, and float32 and float64 give the same number for one row or a batch. `merge_boosters` therefore takes
+the smallest q from 2**-20 up with r <= 2**24 * q; for r <= 16 that is 2**-20. Rounding changes a raw score by at most
+q / 2 per tree, and far less on average.
 """
 
 import math
@@ -27,7 +27,7 @@ FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 @dataclass(frozen=True)
 class SplitCondition:
-    """What the way to a leaf asks of one feature: low < x <= high, or x missing where `missing` says so."""
+    """The condition of a path on one feature: low < x <= high, or x is missing if `missing` is set."""
 
     low: float = -math.inf  # -inf: no bound
     high: float = math.inf  # inf: no bound
@@ -37,7 +37,7 @@ class SplitCondition:
 
 @dataclass(frozen=True)
 class Leaf:
-    """One leaf of one tree: its value, and what it asks of each feature on the way."""
+    """One leaf of one tree: its value, and the conditions of its path by feature."""
 
     value: float
     conditions: dict[int, SplitCondition]
@@ -45,7 +45,7 @@ class Leaf:
 
 @dataclass
 class _ModelText:
-    """A model text of LightGBM, cut into its parts so that they can be written again."""
+    """A LightGBM model text, parsed into parts that can be written again."""
 
     header: dict[str, str]
     trees: list[dict[str, str]]
@@ -67,8 +67,8 @@ class _ModelText:
 def merge_boosters(boosters: Sequence["Booster"]) -> "Booster":
     """The mean of the bag's raw scores as one booster; each booster ends at its best iteration, if it has one.
 
-    Raises ValueError, naming what was found, for what the exact export cannot hold: categorical or linear trees,
-    zero_as_missing, more than three questions on a way, several classes, a random forest, or boosters that differ.
+    Raises ValueError for what the exact export does not support: categorical or linear trees, zero_as_missing, more
+    than three splits on a path, several classes, a random forest, or boosters that differ.
     """
     from lightgbm import Booster
 
@@ -100,7 +100,7 @@ def merge_boosters(boosters: Sequence["Booster"]) -> "Booster":
 
 
 def extract_leaves(booster: "Booster") -> list[list[Leaf]]:
-    """Each tree of a merged booster as its leaves."""
+    """The leaves of each tree of a merged booster."""
     trees = _ModelText.from_booster(booster).trees
     for tree in trees:
         _check_supported(tree, 0)
@@ -108,9 +108,9 @@ def extract_leaves(booster: "Booster") -> list[list[Leaf]]:
 
 
 def floor32(threshold: float) -> float:
-    """Largest float32 t for which `x <= t` answers as LightGBM does with `threshold`, for each float32 x.
+    """The largest float32 t for which `x <= t` equals LightGBM's comparison with `threshold`, for each float32 x.
 
-    LightGBM reads |x| <= LIGHTGBM_ZERO as 0, so a threshold inside that band moves to the edge that keeps the band together.
+    LightGBM reads |x| <= LIGHTGBM_ZERO as 0, so a threshold within that band moves to an edge of the band.
     """
     if abs(threshold) <= LIGHTGBM_ZERO:
         threshold = (
@@ -120,15 +120,15 @@ def floor32(threshold: float) -> float:
         return FLOAT32_MAX
     if threshold < -FLOAT32_MAX:
         raise ValueError(
-            f"A split asks x <= {threshold}, below all finite float32 values; thresholds must be finite in float32. "
-            f"Replace infinite values in the training data by missing ones, and train again."
+            f"A split has the threshold {threshold}, below all finite float32 values; it must be finite in float32. "
+            f"Replace infinite training values by missing ones, and train again."
         )
     nearest = np.float32(threshold)
     return float(nearest if float(nearest) <= threshold else np.nextafter(nearest, np.float32(-np.inf)))
 
 
 def _quantise(values: list[np.ndarray]) -> list[np.ndarray]:
-    """Leaf values as multiples of the finest quantum for which each partial sum of the trees fits 24 bits."""
+    """Leaf values as multiples of the smallest quantum for which every partial sum of the trees fits into 24 bits."""
     quantum = MIN_QUANTUM
     while quantum <= MAX_QUANTUM:
         rounded = [np.rint(value / quantum) * quantum + 0.0 for value in values]
@@ -137,20 +137,20 @@ def _quantise(values: list[np.ndarray]) -> list[np.ndarray]:
         quantum *= 2
     total = math.fsum(float(np.abs(value).max()) for value in values)
     raise ValueError(
-        f"The largest leaves of the forest add up to {total:.0f} in log-odds; at most {2.0**24 * MAX_QUANTUM:.0f} can be "
+        f"The largest leaves of the forest sum to {total:.0f} in log-odds; at most {2.0**24 * MAX_QUANTUM:.0f} can be "
         f"summed exactly. Lower learning_rate, set max_delta_step, or train fewer trees."
     )
 
 
 def _check_compatible(text: _ModelText, reference: _ModelText, index: int) -> None:
-    """All boosters must be of one kind, and of the kind that adds up one number from its trees."""
+    """Raise ValueError unless all boosters are of one kind that sums one number over its trees."""
     if "average_output" in text.header:
         raise ValueError(
-            f"Booster {index} is a random forest (average_output); a boosted sum is needed: boosting=gbdt."
+            f"Booster {index} is a random forest (average_output); it must be a boosted sum. Train with boosting=gbdt."
         )
     for key in ("num_class", "num_tree_per_iteration"):
         if text.header[key] != "1":
-            raise ValueError(f"Booster {index} has {key} {text.header[key]}; 1 is needed. Train a binary objective.")
+            raise ValueError(f"Booster {index} has {key} {text.header[key]}; it must be 1. Train a binary objective.")
     for key in text.header.keys() - {"feature_infos", "tree_sizes"}:
         if text.header[key] != reference.header.get(key):
             raise ValueError(
@@ -160,7 +160,7 @@ def _check_compatible(text: _ModelText, reference: _ModelText, index: int) -> No
 
 
 def _check_supported(tree: dict[str, str], index: int) -> None:
-    """Raise for a tree that asks something which the exact export does not answer."""
+    """Raise ValueError for a tree that the exact export does not support."""
     kinds = [int(kind) for kind in tree["decision_type"].split()]
     if tree["num_cat"] != "0" or any(kind & 1 for kind in kinds):
         raise ValueError(
@@ -168,26 +168,26 @@ def _check_supported(tree: dict[str, str], index: int) -> None:
             f"Give categories as ordinal codes, and do not name them in categorical_feature."
         )
     if tree.get("is_linear", "0") != "0":
-        raise ValueError(f"Booster {index} has linear leaves; constant ones are needed. Train with linear_tree=false.")
+        raise ValueError(f"Booster {index} has linear leaves; they must be constant. Train with linear_tree=false.")
     if any((kind >> 2) & 3 == 1 for kind in kinds):
         raise ValueError(
-            f"Booster {index} reads zeros as missing, which ONNX cannot say; a missing value is NaN here. "
+            f"Booster {index} reads zeros as missing, which ONNX cannot express; missing values must be NaN. "
             f"Train with zero_as_missing=false."
         )
     depth = max(len(way) for way, _ in _leaf_paths(tree))
     if depth > MAX_DEPTH:
         raise ValueError(
-            f"Booster {index} asks {depth} questions on the way to a leaf; reasons are compiled for at most {MAX_DEPTH}. "
+            f"Booster {index} has {depth} splits on a path; reasons are compiled for at most {MAX_DEPTH}. "
             f"Train with max_depth={MAX_DEPTH}."
         )
     if min(int(count) for count in tree["leaf_count"].split()) < 1:
         raise ValueError(
-            f"Booster {index} has a leaf without training rows; reasons weigh by them. Set min_data_in_leaf."
+            f"Booster {index} has a leaf without training rows, by which reasons are weighted. Set min_data_in_leaf."
         )
 
 
 def _leaf_paths(tree: dict[str, str]) -> list[tuple[list[tuple[int, bool]], int]]:
-    """(the (split, went left) pairs from the root down, the leaf) for each leaf of a tree."""
+    """(path of (split, went left) pairs from the root, leaf) for each leaf of a tree."""
     left, right = _parse_ints(tree["left_child"]), _parse_ints(tree["right_child"])
     paths = []
     stack: list[tuple[int, list[tuple[int, bool]]]] = [(0 if left else -1, [])]
@@ -228,7 +228,7 @@ def _tree_leaves(tree: dict[str, str]) -> list[Leaf]:
 
 
 def _feature_ranges(infos: list[list[str]]) -> str:
-    """The bag's common range of each feature, as LightGBM writes it: [least:most], or none."""
+    """The range of each feature over all boosters, as LightGBM writes it: [min:max], or none."""
     ranges = []
     for feature_infos in zip(*infos, strict=True):
         pairs = [tuple(map(float, info.strip("[]").split(":"))) for info in feature_infos if info != "none"]

@@ -1,4 +1,4 @@
-"""Binary searches as one TreeEnsembleRegressor: which bin each feature falls into, and what that adds to whom."""
+"""Build binary searches as one TreeEnsembleRegressor: the bin of each feature, and what it adds to each target."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ class BinOffsets:
 def make_binning_node(bin_offsets: Iterable[BinOffsets], targets: int) -> "NodeProto":
     """`x` (n, features) -> `where` (n, targets), float32: the sum of each target's steps, 0 where it has none.
 
-    A start goes into the steps of one feature: ONNX Runtime adds no base_values to a target that no leaf mentions.
+    A start is part of the steps of one feature: ONNX Runtime adds no base_values to targets without a leaf.
     """
     from onnx import helper
 
@@ -42,7 +42,7 @@ def make_binning_node(bin_offsets: Iterable[BinOffsets], targets: int) -> "NodeP
 
 
 class _TreeColumns:
-    """The columns in which ONNX writes a tree ensemble: a line for each node, and for each target of each leaf."""
+    """The attribute lists of an ONNX tree ensemble: one item per node, and per target of a leaf."""
 
     def __init__(self) -> None:
         nodes = ("treeids", "nodeids", "featureids", "modes", "values", "truenodeids", "falsenodeids")
@@ -50,7 +50,7 @@ class _TreeColumns:
         self.targets: dict[str, list[Any]] = {name: [] for name in ("treeids", "nodeids", "ids", "weights")}
 
     def add(self, tree: int, feature_offsets: list[BinOffsets]) -> None:
-        """One tree for one feature: is there a value, and between which two of all thresholds asked does it lie."""
+        """Add a tree for one feature: whether it has a value, and between which two thresholds the value lies."""
         feature, first_node = feature_offsets[0].feature, len(self.nodes["nodeids"])
         thresholds = np.unique(np.concatenate([step.thresholds for step in feature_offsets]))
         edges = np.append(thresholds, np.inf)  # upper edge of each bin of a value

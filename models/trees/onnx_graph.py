@@ -1,4 +1,4 @@
-"""The score with its reasons as one ONNX graph: pd, points, raw score and each feature's contribution to it.
+"""Compile the score with its reasons into one ONNX graph: pd, points, raw score and each feature's contribution.
 
     x ── TreeEnsembleRegressor ──┬── GatherElements ── ReduceSum ── raw ── head in double ── pd, points
          a binary search for     │   the raw part
@@ -7,8 +7,8 @@
          each table's cell lies  └── GatherElements ── ReduceSum ── MatMul ── contributions
                                      (wanted or not)   of runs      of runs to features
 
-The tables are those of tree_shap.py. One path gives raw, reasons wanted or not, for one row or a million; it
-adds multiples of a quantum, which float32 adds exactly (models/trees/forest.py), so raw is LightGBM's to the last bit.
+The tables are those of tree_shap.py. The raw score has one path, with or without reasons, for one row or a batch; it
+adds multiples of a quantum, which float32 adds exactly (forest.py), so raw has the same bits as LightGBM's.
 """
 
 import math
@@ -47,8 +47,8 @@ def compile_graph(
 
     Inputs: `x` (n, n_features) float32, NaN is missing; `with_reasons` () bool.
     Outputs: `pd` (n,) and `points` (n,) double; `raw` (n,) float32, bit for bit LightGBM's raw score; `contributions`
-    (n, n_features) float32 in raw-score units, pred_contrib without its last column, or (0, n_features) if not wanted.
-    Reasons take some 30 kB of memory a row while they are computed: give a few thousand rows at a time.
+    (n, n_features) float32 in raw-score units, pred_contrib without its last column; (0, n_features) without reasons.
+    Reasons take about 30 kB of memory per row while they are computed: pass a few thousand rows at a time.
     """
     if booster.num_feature() != n_features:
         raise ValueError(
@@ -101,7 +101,7 @@ def _score_nodes() -> "list[NodeProto]":
         node("Cast", ["raw"], ["raw_in_double"], to=TensorProto.DOUBLE),
         node("Mul", ["raw_in_double", "slope"], ["sloped"]),
         node("Add", ["sloped", "intercept"], ["log_odds"]),
-        # Not Sigmoid or Exp: taken in packs, a row's last bit would depend on its place in the batch.
+        # Not Sigmoid or Exp: they are vectorised, so a row's last bit would depend on its position in the batch.
         node("Pow", ["one_by_e", "log_odds"], ["odds_against"]),
         node("Add", ["odds_against", "unit"], ["all_odds"]),
         node("Div", ["unit", "all_odds"], ["pd"]),
@@ -111,7 +111,7 @@ def _score_nodes() -> "list[NodeProto]":
 
 
 def _contribution_nodes() -> "list[NodeProto]":
-    """Look up each contribution's slot; for 0 rows where they are not wanted (an If would cost a single row 10 us)."""
+    """Look up each contribution's slot; for 0 rows without reasons (an If would cost a single row 10 us)."""
     from onnx import TensorProto, helper
 
     node = helper.make_node
@@ -132,9 +132,10 @@ def _contribution_nodes() -> "list[NodeProto]":
 
 
 def _constants(shap_tables: list[ShapTable], n_features: int) -> dict[str, Any]:
-    """`memory`: a 0, then each cell of each table as its raw part and its contributions; and where what lies in it.
+    """`memory`: a 0, then each cell of each table as its raw part and its contributions; and the positions of its
+    parts.
 
-    The 0 at the start is where the column after the last table points: it fills runs up to RUN_LENGTH.
+    The column after the last table points to the 0 at the start: it pads runs to RUN_LENGTH.
     """
     stride = _stride(shap_tables)
     cells = [np.column_stack([table.raw, table.contributions]) for table in shap_tables]
@@ -172,12 +173,12 @@ def _constants(shap_tables: list[ShapTable], n_features: int) -> dict[str, Any]:
 
 
 def _stride(shap_tables: list[ShapTable]) -> int:
-    """Numbers in `memory` from one cell to the next: its raw part and its contributions."""
+    """Numbers per cell in `memory`: its raw part and its contributions."""
     return 1 + max(len(table.axes) for table in shap_tables)
 
 
 def _bin_offsets(shap_tables: list[ShapTable]) -> Iterator[BinOffsets]:
-    """What each bin of each axis adds to the place of its table's cell in `memory`."""
+    """What each bin of each axis adds to the position of its table's cell in `memory`."""
     stride, start = _stride(shap_tables), 1
     for table_index, table in enumerate(shap_tables):
         for axis_index, axis in enumerate(table.axes):

@@ -1,4 +1,4 @@
-"""A tabular graph on one device: rows of numbers in, scores and contributions out."""
+"""Run a tabular graph: rows of numbers in, scores and contributions out."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-CHUNK_ROWS = 1_000  # rows: what the graph holds of them stays in the cache (10 us a row against 12 for 10,000)
+CHUNK_ROWS = 1_000  # rows: intermediate results stay in the cache (10 us a row against 12 for 10,000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +21,7 @@ class Scores:
 
 
 class TabularSession:
-    """Holds an ONNX Runtime session. One row takes about 50 us; a session may be shared by threads."""
+    """An ONNX Runtime session. One row takes about 50 us; threads may share a session."""
 
     def __init__(self, onnx: bytes, threads: int = 1):
         os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # before the library loads, or it looks up a host

@@ -1,11 +1,11 @@
-"""Exact Shapley values of a forest as a few look-ups: numbers only, no graph format.
+"""Compute the tables from which the exact Shapley values of a forest are looked up; no graph format here.
 
 The path-dependent value of a tree (Lundberg et al., Nature Machine Intelligence 2020; LightGBM's pred_contrib), given
-what is known of some features, is the sum over its leaves of v * prod I_f over the known features on the way * prod
-p_f over the others: I_f is whether x passes the leaf's conditions on feature f, p_f the share of training rows that
-did. That is linear in the leaves, and a leaf at depth <= 3 asks about at most three features. So the leaves, of all
-trees, that ask about the same few features make ONE table: a cell for each combination of answers, and in it the
-contributions of these features and their part of the raw score.
+some known features, is the sum over its leaves of v * prod I_f over the known features of the path * prod p_f over the
+others: I_f is whether x passes the leaf's conditions on feature f, p_f the share of training rows that did. This is
+linear in the leaves, and a leaf at depth <= 3 has conditions on at most three features. So the leaves of all trees
+with conditions on the same few features form ONE table: a cell for each combination of bins, with the contributions of
+these features and their part of the raw score.
 """
 
 import itertools
@@ -30,9 +30,9 @@ FloatArray = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Axis:
-    """One feature of a table: the bins it falls into, and what each adds to the number of the cell.
+    """One feature of a table: its bins, and what each adds to the number of the cell.
 
-    Bin i of 0..k holds thresholds[i - 1] < x <= thresholds[i], open at both ends; bin k + 1 holds the missing value.
+    Bin i of 0..k holds thresholds[i - 1] < x <= thresholds[i], open at both ends; bin k + 1 is for missing.
     """
 
     feature: int
@@ -42,7 +42,7 @@ class Axis:
 
 @dataclass(frozen=True)
 class ShapTable:
-    """Contributions of up to MAX_TABLE_FEATURES features for each combination of their answers."""
+    """Contributions of up to MAX_TABLE_FEATURES features for each combination of their bins."""
 
     axes: tuple[Axis, ...]
     contributions: FloatArray  # (cells, axes) raw-score units
@@ -50,17 +50,17 @@ class ShapTable:
 
 
 def expected_raw(leaves: Iterable[Leaf]) -> float:
-    """Mean raw score over the training rows, by the counts in the trees: what contributions are measured from."""
+    """Mean raw score over the training rows, by the counts in the trees: the origin of the contributions."""
     return math.fsum(leaf.value * math.prod(c.share for c in leaf.conditions.values()) for leaf in leaves)
 
 
 def build_tables(leaves: Iterable[Leaf]) -> list[ShapTable]:
-    """At least one table; contributions added up per feature are the forest's, and raw parts added up its raw score."""
+    """The tables of a forest, at least one; their contributions sum by feature, their raw parts to the raw score."""
     return [_build_table(thresholds, group) for thresholds, group in _group_leaves(leaves)]
 
 
 def _group_leaves(leaves: Iterable[Leaf]) -> list[tuple[Thresholds, list[Leaf]]]:
-    """Greedily: the leaves of each set of features join the table that they enlarge least, or open one."""
+    """Group leaves greedily: those of each feature set join the table that grows least, or start a new one."""
     leaves_by_features: dict[tuple[int, ...], list[Leaf]] = defaultdict(list)
     for leaf in leaves:
         leaves_by_features[tuple(sorted(leaf.conditions)) or (0,)].append(
@@ -84,7 +84,7 @@ def _group_leaves(leaves: Iterable[Leaf]) -> list[tuple[Thresholds, list[Leaf]]]
 
 
 def _split_to_fit(features: Sequence[int], leaves: list[Leaf]) -> Iterator[tuple[Thresholds, list[Leaf]]]:
-    """Leaves that ask about the same features, halved until each part fits a table."""
+    """Leaves with conditions on the same features, halved until each part fits into a table."""
     conditions = {f: [leaf.conditions.get(f, SplitCondition()) for leaf in leaves] for f in features}
     thresholds = {f: frozenset(t for c in conditions[f] for t in (c.low, c.high) if math.isfinite(t)) for f in features}
     if _cell_count(thresholds) <= MAX_TABLE_CELLS or len(leaves) == 1:
@@ -105,7 +105,7 @@ def _cell_count(thresholds: Thresholds) -> int:
 
 
 def _build_table(thresholds: Thresholds, leaves: list[Leaf]) -> ShapTable:
-    """Bins that all leaves answer alike share a cell, so a missing value mostly costs none of its own."""
+    """Build a table. Bins that all leaves treat alike share a cell, so missing values rarely need one of their own."""
     features = sorted(thresholds)
     sorted_thresholds = {f: np.array(sorted(thresholds[f]), np.float64) for f in features}
     answers: dict[int, NDArray[np.bool_]] = {}  # feature -> (leaves, distinct bins) whether the leaf's conditions pass
@@ -134,7 +134,7 @@ def _build_table(thresholds: Thresholds, leaves: list[Leaf]) -> ShapTable:
 
 
 def _passes(conditions: Sequence[SplitCondition], thresholds: FloatArray) -> NDArray[np.bool_]:
-    """(leaves, k + 2) whether each bin of the feature passes each leaf's condition on it."""
+    """Whether each bin of the feature passes each leaf's condition on it, (leaves, k + 2)."""
     low = np.array([c.low for c in conditions])[:, None]
     high = np.array([c.high for c in conditions])[:, None]
     missing = np.array([c.missing for c in conditions])[:, None]
@@ -158,7 +158,7 @@ def _coalition_values(
 
 
 def _shapley_value(player: int, players: int, coalition_values: dict[frozenset[int], FloatArray]) -> FloatArray:
-    """Mean gain of a player's joining, over all orders in which the players may come (Shapley 1953)."""
+    """Mean gain when a player joins, over all orders of the players (Shapley 1953)."""
     total = np.zeros_like(coalition_values[frozenset()])
     for coalition, value in coalition_values.items():
         if player not in coalition:

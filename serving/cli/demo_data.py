@@ -31,9 +31,7 @@ def seed_demo_data(root: Path, send: SendRequest) -> Iterator[str]:
     county = folder / "county.parquet"
     yield f"{HOUSEHOLDS} made-up households 虚构农户"
     if not county.exists():
-        _run(
-            root, "datasets.credit_limit.county.simulator", "--households", HOUSEHOLDS, "--seed", SEED, "--out", county
-        )
+        _run(root, "datasets", "simulate", "county", "--households", HOUSEHOLDS, "--seed", SEED, "--out", county)
     _run(root, "serving", "load-subjects", county)
     households = pl.read_parquet(county)
     ids = households["household_id"].to_list()
@@ -56,7 +54,7 @@ def seed_demo_data(root: Path, send: SendRequest) -> Iterator[str]:
         zone = folder / f"zone_{month}"
         if not (zone / "companies.parquet").exists():
             options = "--companies", COMPANIES, "--seed", SEED, "--month", month
-            _run(root, "datasets.scitech_risk.register.simulator", *options, "--out", zone)
+            _run(root, "datasets", "simulate", "register", *options, "--out", zone)
         _run(root, "serving", "import-register", zone)
         companies = pl.read_parquet(zone / "companies.parquet", columns=["company_id"])["company_id"].to_list()
         _send_batch(send, "/v1/scitech-risks", "company_id", companies, f"demo-zone-{month}")

@@ -17,7 +17,7 @@ class Example(NamedTuple):
     file: str
     seed: int
     label: str
-    fault: str  # of datasets.slides.simulate.slides.FAULTS
+    fault: str  # of datasets.slides.simulate.slides.DEFECTS
     en: str
     zh: str
 

@@ -6,10 +6,11 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from datasets import external_files, leakage
+from datasets import leakage
 from datasets.catalog import load_source, source_modules
 from datasets.credit_limit import german, give_me_some_credit, heloc, taiwan
 from datasets.errors import DataError, UnreadableFileError
+from datasets.files import external_files
 
 REAL = [name for name in source_modules("credit_limit") if name != "county"]
 OUTSIDE = [name for name in REAL if name != "taiwan"]
@@ -67,7 +68,7 @@ def test_a_contract_names_every_column_in_two_languages_and_its_origin(name):
     ],
 )
 def test_who_one_is_is_for_audits_only(name, audit):
-    assert {column.name for column in load_source(name).TABLE.role("audit")} == audit
+    assert {column.name for column in load_source(name).TABLE.columns_with_role("audit")} == audit
 
 
 @pytest.mark.parametrize("name", OUTSIDE)
@@ -88,9 +89,9 @@ def test_a_changed_file_is_refused(tmp_path):
 
 
 def test_the_shipped_readme_states_the_digest_and_the_licence():
-    told = (taiwan.SAMPLES_DIR / "README.md").read_text()
-    assert external_files.file_sha256(taiwan.SAMPLES_DIR / taiwan.FILE) in told
-    assert "CC BY 4.0" in told
+    output = (taiwan.SAMPLES_DIR / "README.md").read_text()
+    assert external_files.file_sha256(taiwan.SAMPLES_DIR / taiwan.FILE) in output
+    assert "CC BY 4.0" in output
 
 
 @data

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from datasets.derived_columns import DerivedFormula
-from datasets.errors import ValidationErrors
+from datasets.errors import InvalidTableError
 from datasets.schema import ColumnSchema, TableSchema, validate_or_raise
 from models.feature_encoder import FeatureEncoder, encode
 
@@ -39,10 +39,10 @@ NUMBER = st.none() | st.floats(-1e12, 1e12) | st.integers(-3, 3).map(float)
 @given(st.lists(st.fixed_dictionaries({name: NUMBER for name in "abc"}), min_size=1, max_size=8))
 def test_one_row_and_many_rows_agree_to_the_last_bit(rows):
     frame = validate_or_raise(pl.DataFrame(rows, schema=dict.fromkeys("abc", pl.Float64)), TABLE)
-    many = encode(frame, TABLE.columns)
+    batch = encode(frame, TABLE.columns)
     one = np.array([FeatureEncoder(TABLE.columns).encode_row(row)[0] for row in rows])
     with np.errstate(over="ignore"):
-        np.testing.assert_array_equal(many, one.astype(np.float32))
+        np.testing.assert_array_equal(batch, one.astype(np.float32))
 
 
 def test_the_formulas_are_what_their_names_say():
@@ -69,7 +69,7 @@ def test_a_ratio_to_next_to_nothing_is_missing_rather_than_infinite():
 
 def test_a_derived_column_is_never_taken_from_the_applicant():
     assert [fault.field for fault in FeatureEncoder(TABLE.columns).unknown_fields({"a": 1, "d0": 5})] == ["d0"]
-    with pytest.raises(ValidationErrors, match="d0 is not in the contract"):
+    with pytest.raises(InvalidTableError, match="d0 is not in the contract"):
         validate_or_raise(pl.DataFrame({"a": [1.0], "d0": [5.0]}), TABLE)
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from datasets import schema as table_schema
-from datasets.errors import MAX_LISTED_ERRORS, DataError, UnreadableFileError, ValidationErrors
+from datasets.errors import MAX_LISTED_ERRORS, DataError, InvalidTableError, UnreadableFileError
 from datasets.schema import MAX_ERRORS, ColumnSchema, TableSchema
 
 CREDIT = TableSchema(
@@ -34,32 +34,32 @@ def test_all_faults_of_a_file_are_told_together(tmp_path):
     path = written(
         tmp_path, "taxes.csv", "income,months,grade,bad,incmoe\n-4200,1,A,0,\n5,1.5,Z,1,\nNaN,99,B,,\ninf,x,,2,\n"
     )
-    with pytest.raises(ValidationErrors) as caught:
+    with pytest.raises(InvalidTableError) as caught:
         table_schema.read_table(path, CREDIT)
-    told = {(fault.row, fault.field) for fault in caught.value.errors}
-    assert told == {
+    output = {(fault.row, fault.field) for fault in caught.value.errors}
+    assert output == {
         (None, "incmoe"),
         *((1, "income"), (2, "months"), (2, "grade"), (3, "income"), (3, "months"), (3, "bad")),
         *((4, "income"), (4, "months"), (4, "bad")),
     }
-    assert caught.value.total == len(told)
+    assert caught.value.total == len(output)
 
 
 def test_a_fault_says_where_what_was_found_and_what_was_needed(tmp_path):
     path = written(tmp_path, "taxes.csv", "income,bad\n1,0\n-4200,1\n")
-    with pytest.raises(ValidationErrors) as caught:
+    with pytest.raises(InvalidTableError) as caught:
         table_schema.read_table(path, CREDIT)
     assert str(caught.value) == "taxes.csv, row 2: income is '-4200'; it must be a number of 0 or more, in RMB/year."
     assert caught.value.errors[0].zh() == "taxes.csv, 行 2：income 为 '-4200'；应为不小于 0 的数值，单位 元/年。"
 
 
 def test_an_unknown_column_names_the_nearest_known_one(tmp_path):
-    with pytest.raises(ValidationErrors, match="incmoe is not in the contract.*did you mean 'income'"):
+    with pytest.raises(InvalidTableError, match="incmoe is not in the contract.*did you mean 'income'"):
         table_schema.read_table(written(tmp_path, "a.csv", "incmoe,bad\n1,0\n"), CREDIT)
 
 
 def test_an_absent_column_is_a_fault_only_where_it_is_required(tmp_path):
-    with pytest.raises(ValidationErrors, match="bad is absent"):
+    with pytest.raises(InvalidTableError, match="bad is absent"):
         table_schema.read_table(written(tmp_path, "a.csv", "income\n1\n"), CREDIT)
     frame = table_schema.read_table(written(tmp_path, "b.csv", "bad\n1\n"), CREDIT)
     assert frame.columns == [column.name for column in CREDIT.columns]
@@ -68,9 +68,9 @@ def test_an_absent_column_is_a_fault_only_where_it_is_required(tmp_path):
 
 def test_many_faults_are_counted_in_full_and_kept_in_part():
     frame = pl.DataFrame({"income": [-1.0] * 3 * MAX_ERRORS, "bad": [0] * 3 * MAX_ERRORS})
-    _, kept, total = table_schema.validate(frame, CREDIT)
-    assert (len(kept), total) == (MAX_ERRORS, 3 * MAX_ERRORS)
-    message = str(ValidationErrors(kept, total))
+    _, retained, total = table_schema.validate(frame, CREDIT)
+    assert (len(retained), total) == (MAX_ERRORS, 3 * MAX_ERRORS)
+    message = str(InvalidTableError(retained, total))
     assert message.count("income is") == MAX_LISTED_ERRORS
     assert f"{total - MAX_LISTED_ERRORS:,} more" in message
 
@@ -154,9 +154,9 @@ def test_a_header_without_rows_is_an_empty_table(tmp_path):
     assert table_schema.read_table(written(tmp_path, "a.csv", "income,bad\n"), CREDIT).height == 0
 
 
-@pytest.mark.parametrize("found", [True, [1], {"a": 1}, b"1", "1e999"])
-def test_a_value_of_a_wrong_kind_is_a_fault_and_never_a_crash(found):
-    frame = pl.DataFrame({"income": [found], "grade": [found], "note": [found], "bad": [0]})
+@pytest.mark.parametrize("result", [True, [1], {"a": 1}, b"1", "1e999"])
+def test_a_value_of_a_wrong_kind_is_a_fault_and_never_a_crash(result):
+    frame = pl.DataFrame({"income": [result], "grade": [result], "note": [result], "bad": [0]})
     _, faults, _ = table_schema.validate(frame, CREDIT)
     assert {"income", "grade"} <= {fault.field for fault in faults}
     assert all("\n" not in str(fault) for fault in faults)

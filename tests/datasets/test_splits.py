@@ -81,14 +81,14 @@ def test_a_row_moved_from_one_part_to_another_changes_the_digest():
     [
         (lambda: split_rows([0, 1] * 9, 1, (0.5, 0.2, 0.2)), "add up to 1"),
         (lambda: split_rows([0, 1] * 9, 1, (1.0, 0.0, 0.0)), "add up to 1"),
-        (lambda: split_rows([0, 0, 0, 1], 1), "same outcome; both are needed"),
+        (lambda: split_rows([0, 0, 0, 1], 1), "same outcome; both outcomes must occur"),
         (lambda: split_rows([0] * 50, 1), "same outcome"),
         (lambda: split_rows([], 1), "would be empty"),
-        (lambda: split_groups(["a"] * 9, 1), "1 groups were found and 2 parts are asked for"),
-        (lambda: split_groups(["a"] * 90 + ["b"], 3), "would be empty .* Give it a larger share, or take another seed"),
+        (lambda: split_groups(["a"] * 9, 1), "there are 1 groups; 2 parts need at least as many"),
+        (lambda: split_groups(["a"] * 90 + ["b"], 3), "would be empty .* Give it a larger share, or use another seed"),
         (lambda: split_groups(["a", None, "b"], 1), "1 of 3 rows have no group"),
         (lambda: split_time([1.0, float("nan"), 2.0]), "1 of 3 rows have no time"),
-        (lambda: split_time([1, 1, 1]), "1 times were found"),
+        (lambda: split_time([1, 1, 1]), "there are 1 times"),
         (lambda: split_time([1, 1, 2, 2], y=[0, 1, 1, 1]), "test have the same outcome"),
     ],
 )

@@ -28,8 +28,8 @@ def test_each_row_falls_into_the_bin_that_the_card_describes(learned, fresh):
     for at, bins in enumerate(drift.inputs):
         assert list(bins.edges) == sorted(set(bins.edges))
         assert len(bins.edges) < BIN_COUNT
-        wanted = np.bincount([place(bins.edges, value) for value in fresh[:, at]], minlength=len(bins.edges) + 2)
-        assert bins.counts == tuple(wanted.tolist())
+        requested = np.bincount([place(bins.edges, value) for value in fresh[:, at]], minlength=len(bins.edges) + 2)
+        assert bins.counts == tuple(requested.tolist())
     counted = from_card(drift).count(fresh, np.linspace(0.1, 0.9, len(fresh)))
     assert all(np.array_equal(a, b) for a, b in zip(unflatten(drift, flatten(counted)), counted, strict=True))
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from datasets.credit_limit import taiwan
-from datasets.credit_limit.county import schema
+from datasets.credit_limit.county import reader
 from datasets.schema import ColumnSchema, TableSchema, validate
 from models.feature_encoder import FeatureEncoder, encode, order_levels
 
@@ -41,11 +41,11 @@ def as_frame(values):
 @given(values=VALUES)
 def test_one_applicant_and_a_table_of_one_row_give_the_same_row_and_the_same_faults(values):
     row, faults = FeatureEncoder(COLUMNS).encode_row(values)
-    frame, found, _ = validate(as_frame(values), TableSchema(name="t", columns=COLUMNS))
+    frame, result, _ = validate(as_frame(values), TableSchema(name="t", columns=COLUMNS))
     expected = encode(frame, COLUMNS)[0]
     with np.errstate(over="ignore"):
         assert np.array_equal(np.array(row, np.float32), expected, equal_nan=True)
-    assert {fault.field for fault in faults} == {fault.field for fault in found}
+    assert {fault.field for fault in faults} == {fault.field for fault in result}
 
 
 @given(values=VALUES)
@@ -57,11 +57,11 @@ def test_no_value_reaches_the_model_as_infinity(values):
 @given(values=VALUES)
 def test_a_fault_says_the_same_for_one_as_for_many(values):
     _, faults = FeatureEncoder(COLUMNS).encode_row(values)
-    _, found, _ = validate(as_frame(values), TableSchema(name="t", columns=COLUMNS))
-    said = {fault.field: (fault.expected, fault.expected_zh) for fault in found if fault.actual != "absent"}
+    _, result, _ = validate(as_frame(values), TableSchema(name="t", columns=COLUMNS))
+    message = {fault.field: (fault.expected, fault.expected_zh) for fault in result if fault.actual != "absent"}
     for fault in faults:
-        if fault.field in said:
-            assert (fault.expected, fault.expected_zh) == said[fault.field]
+        if fault.field in message:
+            assert (fault.expected, fault.expected_zh) == message[fault.field]
 
 
 @pytest.mark.parametrize("value", ["12", [1], {"a": 1}, b"1", math.inf, 10**400])
@@ -77,13 +77,13 @@ def test_a_whole_number_that_names_a_level_is_that_level_for_one_as_for_many():
     assert (encode(frame, columns)[0].tolist(), faults) == FeatureEncoder(columns).encode_row({"education": 2})
 
 
-@pytest.mark.parametrize("module", [schema, taiwan])
+@pytest.mark.parametrize("module", [reader, taiwan])
 def test_a_whole_table_encodes_as_its_rows_do(module):
     frame = module.sample(60, seed=4)
     columns = [column for column in module.TABLE.columns if column.kind != "text" and column.role == "indicator"]
-    many = encode(frame, columns)
+    batch = encode(frame, columns)
     encoder = FeatureEncoder(columns)
-    for values, row in zip(frame.to_dicts(), many, strict=True):
+    for values, row in zip(frame.to_dicts(), batch, strict=True):
         one, faults = encoder.encode_row(values)
         assert faults == []
         assert np.array_equal(np.array(one, np.float32), row, equal_nan=True)

@@ -26,6 +26,7 @@ import sqlalchemy as sa
 from datasets.credit_limit.county import schema as county_schema
 from datasets.credit_limit.county.simulator import simulate_county as simulate
 from datasets.schema import ColumnSchema, TableSchema
+from datasets.scitech_risk.register import reader as register_reader
 from datasets.scitech_risk.register import schema as register_schema
 from datasets.scitech_risk.register.schema import Register
 from models import bundle, drift
@@ -77,7 +78,7 @@ def people() -> pl.DataFrame:
 @pytest.fixture(scope="session")
 def zone() -> Register:
     """A small simulated tech zone with its history by month."""
-    return register_schema.sample(1_500, seed=11)
+    return register_reader.sample(1_500, seed=11)
 
 
 @pytest.fixture(scope="session")

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from models.pathology.abstention import FALSE_POSITIVE_RATE
-from models.pathology.attention_pooling import AttentionConfig
 from models.pathology.card import TileClass
-from models.pathology.network import NetConfig
+from models.pathology.neural.attention_pooling import AttentionConfig
+from models.pathology.neural.network import NetConfig
 from training import config as settings
 from training.config import ConfigError, ConfigSection, TrainingConfig
 from training.pathology.data import HerlevConfig, SimulatedConfig

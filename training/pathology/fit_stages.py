@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.card import DatasetInfo
-from models.pathology import export
 from models.pathology.abstention import KnnOodDetector, StainOodDetector, stain_density
 from models.pathology.card import SlideCard
+from models.pathology.neural import export
 from models.pathology.onnx_sessions import SlideGraph, TileGraph
 from models.pathology.policy import ReadingPolicy
 from training.pathology import slide_reader

@@ -15,7 +15,7 @@ from threadpoolctl import threadpool_limits
 
 from models.bundle import INT8_GRAPH, SLIDE_GRAPH
 from models.pathology.card import SlideCard
-from models.pathology.export import TOLERANCE
+from models.pathology.neural.export import TOLERANCE
 from models.pathology.onnx_sessions import SlideGraph
 from models.pathology.policy import ReadingPolicy
 from training import pipeline

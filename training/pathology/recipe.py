@@ -16,10 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datasets.splits import split_groups
-from models.pathology import attention_pooling, calibration
+from models.pathology import calibration
 from models.pathology.abstention import ConformalClassifier
-from models.pathology.attention_pooling import GatedAttention
 from models.pathology.card import OutputCalibration
+from models.pathology.neural import attention_pooling
+from models.pathology.neural.attention_pooling import GatedAttention
 from models.pathology.operating_point import fit_operating_point
 from training.pathology import config as pathology_config
 from training.pathology import data as data_loading

@@ -24,7 +24,7 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
-from models.pathology.network import NetConfig, TileNet
+from models.pathology.neural.network import NetConfig, TileNet
 from training.config import ConfigSection
 from training.pathology.augment import AugmentConfig, augment, symmetries
 from training.progress import ProgressCallback, ignore_progress

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import polars as pl
 
-from datasets.errors import FieldError, ValidationErrors
+from datasets.errors import FieldError, InvalidTableError
 from datasets.schema import MAX_ERRORS, TableSchema, validate
-from datasets.scitech_risk.register import schema as register
+from datasets.scitech_risk.register import reader as register_reader
 from datasets.scitech_risk.register.schema import FILES, Register
 
 FAULTY_SCHEMA = {
@@ -45,16 +45,19 @@ class _FaultCollector:
 def load_register(folder: Path) -> RegisterData:
     """Read a register folder, without the companies that have errors.
 
-    Raises ValidationErrors for errors that belong to no single company: a column, a month, a duplicate id.
+    Raises InvalidTableError for errors that belong to no single company: a column, a month, a duplicate id.
     """
-    tables, names, simulated = register.read_files(folder)
+    tables, names, simulated = register_reader.read_files(folder)
     raw = tables["companies"]
     assert raw is not None  # read_files refuses a folder without it
     try:
-        register_data, faulty = register.build_register(tables, names, simulated), pl.DataFrame(schema=FAULTY_SCHEMA)
-    except ValidationErrors:
+        register_data, faulty = (
+            register_reader.build_register(tables, names, simulated),
+            pl.DataFrame(schema=FAULTY_SCHEMA),
+        )
+    except InvalidTableError:
         tables, faulty = _exclude_faulty(tables, names)
-        register_data = register.build_register(tables, names, simulated)
+        register_data = register_reader.build_register(tables, names, simulated)
     ids = raw["company_id"].cast(pl.String)
     numbered = pl.DataFrame({"company_id": ids, "row": pl.Series(range(1, len(ids) + 1), dtype=pl.Int64)})
     valid_rows = numbered.join(faulty.select("row"), on="row", how="anti", maintain_order="left")
@@ -89,7 +92,7 @@ def _exclude_faulty(tables: RegisterTables, names: dict[str, str]) -> tuple[Regi
         if company in collector.companies:
             collector.rows.setdefault(row, []).extend(collector.companies.pop(company))
     if collector.file_faults:
-        raise ValidationErrors(collector.file_faults)
+        raise InvalidTableError(collector.file_faults)
     return valid_tables, _faulty_frame(collector, companies)
 
 

@@ -19,9 +19,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from datasets.errors import DataError
-from datasets.external_files import file_sha256
-from datasets.schema import did_you_mean
+from datasets.errors import DataError, did_you_mean
+from datasets.files.external_files import file_sha256
 from datasets.scitech_risk.register.schema import TABLE
 from models.card import DatasetInfo
 from models.scitech_risk.stress import Shock, StressConfig, resolve_trade

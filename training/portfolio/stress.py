@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from datasets.schema import TableSchema, did_you_mean
+from datasets.errors import did_you_mean
+from datasets.schema import TableSchema
 from models.scitech_risk.stress import LARGEST_TRADE, StressConfig
 from training.config import ConfigError
 from training.config import load as load_config

@@ -8,7 +8,8 @@ from typing import Literal, TypeVar
 from pydantic import Field, field_validator, model_validator
 
 from datasets import catalog
-from datasets.schema import TableSchema, did_you_mean
+from datasets.errors import did_you_mean
+from datasets.schema import TableSchema
 from models.trees.estimator import EstimatorConfig
 from training import config as settings
 from training.config import ConfigSection, TrainingConfig

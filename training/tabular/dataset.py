@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from datasets import catalog, manifest
-from datasets.errors import DataError
-from datasets.schema import TableSchema, did_you_mean
+from datasets import catalog
+from datasets.errors import DataError, did_you_mean
+from datasets.export import manifest
+from datasets.schema import TableSchema
 from datasets.splits import Split, split_groups, split_rows, split_time
 from models.card import DatasetInfo
 from training.tabular import user_table

@@ -18,8 +18,8 @@ from typing import Any
 import polars as pl
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from datasets.errors import DataError, ValidationErrors
-from datasets.schema import ColumnSchema, Source, TableSchema, did_you_mean, load_table_schema, read_raw, validate
+from datasets.errors import DataError, InvalidTableError, did_you_mean
+from datasets.schema import ColumnSchema, Source, TableSchema, load_table_schema, read_raw, validate
 from training.config import ConfigSection
 
 MISSING_TOKENS = ("", "NA", "N/A", "n/a", "NaN", "nan", "NULL", "null", "?")
@@ -72,7 +72,7 @@ class UserTableConfig(ConfigSection):
 def read(data: UserTableConfig) -> tuple[TableSchema, pl.DataFrame, list[str]]:
     """Return the schema, the validated frame with a target of 0 and 1, and remarks on what was inferred or left out.
 
-    Raises DataError, or ValidationErrors with every value outside its declared range.
+    Raises DataError, or InvalidTableError with every value outside its declared range.
     """
     raw = read_raw(data.file)
     if raw.width < 2 or raw.height < 1:
@@ -92,7 +92,7 @@ def read(data: UserTableConfig) -> tuple[TableSchema, pl.DataFrame, list[str]]:
         table = _infer_table(raw, data, remarks)
     frame, errors, total = validate(raw, table, data.file.name)
     if errors:
-        raise ValidationErrors(errors, total)
+        raise InvalidTableError(errors, total)
     has_outcome = frame[data.target].is_not_null()
     if not has_outcome.all():
         remarks.append(f"{data.target}: {int((~has_outcome).sum()):,} rows have no known outcome; they are left out.")

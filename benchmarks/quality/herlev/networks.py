@@ -74,7 +74,7 @@ def train_network(cells: herlev.Cells, view: View, folds: tuple[int, ...], seed:
     path = output_path(view, folds, seed)
     if path.exists():
         return
-    from models.pathology.network import NetConfig
+    from models.pathology.neural.network import NetConfig
     from training.pathology.train_network import NetworkTrainingConfig, predict, train
 
     tiles = herlev.crop_cells(cells, view.side, view.region, view.margin)

@@ -37,7 +37,7 @@ def frozen_embedding(cells: herlev.Cells, view: View) -> Floats:
     """(734, 1280) embedding of an ImageNet network without fine-tuning, mean over the eight symmetries."""
 
     def compute() -> Floats:
-        from models.pathology.network import NetConfig, TileNet
+        from models.pathology.neural.network import NetConfig, TileNet
         from training.pathology.train_network import predict
 
         tiles = herlev.crop_cells(cells, view.side, view.region, view.margin)

@@ -86,7 +86,7 @@ def _frozen_ood_embedding(view: View, source: str) -> Floats:
     """(n, 1280) embedding without fine-tuning; the images do not depend on the crop of a cell."""
 
     def compute() -> Floats:
-        from models.pathology.network import NetConfig, TileNet
+        from models.pathology.neural.network import NetConfig, TileNet
         from training.pathology.train_network import predict
 
         net = TileNet(NetConfig(backbone=view.backbone, side=view.side))

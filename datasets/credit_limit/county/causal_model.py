@@ -1,4 +1,4 @@
-"""The causes in a simulated county: villages, households, default. The story is told at the top of county.py."""
+"""Draw the causes in a simulated county: villages, households, default. simulator.py describes the causal model."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-Rng = np.random.Generator
+from datasets.simulation import Rng, sigmoid
 
 
 @dataclass(frozen=True)
 class CountyCausalParameters:
-    """The strengths of the arrows. Coefficients are on log-odds of default unless said."""
+    """The strengths of the arrows. Coefficients act on the log-odds of default unless a comment says otherwise."""
 
     households_per_village: int = 250
     first_year: int = 2023
@@ -26,13 +26,13 @@ class CountyCausalParameters:
     shock_share: float = 0.08
     village_shock_sd: float = 0.20  # per village and quarter
     cycle: float = 0.12  # amplitude over the quarters
-    culture_sd: float = 0.30  # of villages' mean reliability, in households' standard deviations
+    culture_sd: float = 0.30  # spread of the villages' mean reliability, in standard deviations of households
     leniency_sd: float = 5.0  # points of 110
     colluding_villages: float = 0.08  # share
     collusion_bonus: float = 3.0  # points of 110
     relative_bonus: float = 5.0  # points of 110
-    perception_sd: float = 0.55  # what a village gets wrong about a household, in standard deviations of reliability
-    rater_sd: float = 7.0  # points of 110, one honest rater
+    perception_sd: float = 0.55  # a village's error about a household, in standard deviations of reliability
+    rater_sd: float = 7.0  # points of 110, of one honest rater
     points_per_sd: float = 8.5  # honest points of 110 per standard deviation of reliability
     mean_points: float = 82.0  # of 110; 80 qualifies
 
@@ -43,7 +43,7 @@ class Villages:
 
     sizes: np.ndarray  # households
     culture: np.ndarray  # mean reliability
-    wealth: np.ndarray  # log income against the county's
+    wealth: np.ndarray  # log income relative to the county
     leniency: np.ndarray  # points of 110
     raters_collude: np.ndarray  # bool
     minority_share: np.ndarray
@@ -53,13 +53,13 @@ class Villages:
 
 @dataclass(frozen=True)
 class Households:
-    """Arrays (households,): who they are, what they have, what becomes of them."""
+    """Arrays (households,): attributes, means and outcome of each household."""
 
     village: np.ndarray  # position in Villages
-    quarter: np.ndarray  # 0 .. story.quarters - 1
+    quarter: np.ndarray  # 0 to CountyCausalParameters.quarters - 1
     age: np.ndarray
     male: np.ndarray
-    ethnicity: np.ndarray  # positions in the contract's levels, as are religion and health
+    ethnicity: np.ndarray  # position in the contract's levels; likewise religion and health
     religion: np.ndarray
     health: np.ndarray
     reliability: np.ndarray  # standard normal over the county
@@ -72,18 +72,16 @@ class Households:
     debts: np.ndarray  # RMB
     monthly_debt_service: np.ndarray  # RMB/month
     burden: np.ndarray  # log debt service / income, standardised
-    buffer: np.ndarray  # log deposits, standardised: what a household lives on does not grow with its income
+    buffer: np.ndarray  # log deposits, standardised: living costs do not grow with income
     true_pd: np.ndarray
     default: np.ndarray  # bool
 
 
-def sigmoid(x: np.ndarray) -> np.ndarray:
-    value: np.ndarray = 1.0 / (1.0 + np.exp(-x))
-    return value
-
-
 def draw_villages(rng: Rng, params: CountyCausalParameters, sizes: np.ndarray) -> Villages:
-    """Ethnicity, faith and age go with a village, and mildly with its wealth; conduct and leniency with neither."""
+    """Draw villages. Ethnicity, religion and age depend on the village, and mildly on its wealth; conduct and
+    leniency on
+    neither.
+    """
     village_count = len(sizes)
     wealth = 0.25 * rng.standard_normal(village_count)
     return Villages(
@@ -120,7 +118,7 @@ def draw_households(rng: Rng, params: CountyCausalParameters, villages: Villages
     burden = (np.log(0.02 + 12 * monthly_debt_service / income) + 2.4) / 1.1
     buffer = np.log(deposits / 45_000) / 0.98
 
-    # default: the only place where its causes meet
+    # default: all its causes are here
     shock = rng.random(n) < params.shock_share
     village_shock = params.village_shock_sd * normal((village_count, params.quarters))
     cycle = params.cycle * np.sin(2 * math.pi * np.arange(params.quarters) / params.quarters)

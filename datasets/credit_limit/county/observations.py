@@ -1,6 +1,7 @@
-"""What a simulated county leaves on record: registers, appraisals, and the holes in them.
+"""Draw the records of a simulated county: registers, appraisals and missing values.
 
-The story is told at the top of county.py."""
+simulator.py describes the causal model.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +11,9 @@ from collections.abc import Mapping
 import numpy as np
 import polars as pl
 
-from datasets.credit_limit.county.causal_model import CountyCausalParameters, Households, Rng, Villages, sigmoid
+from datasets.credit_limit.county.causal_model import CountyCausalParameters, Households, Villages
 from datasets.credit_limit.county.schema import ITEM_POINTS, TABLE
+from datasets.simulation import Rng, sigmoid
 
 QUARTER_ENDS = ("03-31", "06-30", "09-30", "12-31")
 VETO_CODES = ("dishonest_debtor", "fraud_offence", "gambling_offence")  # codes of configs/policies/credit_limit.toml
@@ -19,7 +21,7 @@ Values = dict[str, np.ndarray]  # each (households,)
 
 
 def observe_registers(rng: Rng, params: CountyCausalParameters, villages: Villages, households: Households) -> Values:
-    """Social security, tax, market regulation, public security, assets, credit."""
+    """Draw the columns of social security, tax, market regulation, public security, assets and credit."""
     p, n, normal = households, len(households.village), rng.standard_normal
     is_late = p.indebted & (rng.random(n) < sigmoid(-1.9 - 0.95 * p.reliability + 0.35 * p.burden))
     licence_age = np.minimum(np.floor(rng.exponential(80.0, n)), 480)
@@ -50,7 +52,7 @@ def observe_registers(rng: Rng, params: CountyCausalParameters, villages: Villag
 def observe_appraisals(
     rng: Rng, params: CountyCausalParameters, villages: Villages, households: Households, is_late: np.ndarray
 ) -> Values:
-    """What a household says of itself, and what its village says of it. `late`: bool, any days past due."""
+    """Draw self-assessments and village appraisals. is_late: (households,) bool, any days past due."""
     p, n, normal = households, len(households.village), rng.standard_normal
     perceived_reliability = p.reliability + params.perception_sd * normal(n)
     raters = np.minimum(5 + rng.poisson(4.0, n), 20)
@@ -60,14 +62,14 @@ def observe_appraisals(
         villages.leniency[p.village] + params.relative_bonus * has_related_rater + params.collusion_bonus * colludes
     )
     honest_points = params.mean_points + params.points_per_sd * perceived_reliability + leniency_bias  # points of 110
-    # four items share the raters; each adds its own error, so that their sum errs by about rater_sd / sqrt(raters)
+    # The four items share the raters. Each has an error of its own, so the sum errs by about rater_sd / sqrt(raters).
     noise = 2.0 * params.rater_sd / np.sqrt(raters)
     items = {
         name: np.round(max_points * np.clip((honest_points + noise * normal(n)) / 110, 0, 1), 1)
         for name, max_points in ITEM_POINTS.items()
     }
     estimate = estimate_leniency(rng, params, villages, households, honest_points, is_late)
-    inflation = np.maximum(0.0, 5.0 - 3.0 * p.reliability + 4.0 * normal(n))  # the less reliable inflate more
+    inflation = np.maximum(0.0, 5.0 - 3.0 * p.reliability + 4.0 * normal(n))  # less reliable households inflate more
     self_score = params.mean_points + 7.0 * p.reliability + inflation + 3.0 * normal(n)
     spread = params.rater_sd * np.where(colludes, 0.5, 1.0)
     return {
@@ -90,13 +92,13 @@ def estimate_leniency(
     honest_points: np.ndarray,
     is_late: np.ndarray,
 ) -> np.ndarray:
-    """The programme's estimate in points of 110, (villages, quarters): from the appraisals of the quarter before.
+    """The programme's estimate in points of 110, (villages, quarters), from the appraisals of the previous quarter.
 
-    y_v = mean appraisal of village v, regressed over the town's villages on its share of late payers; the residual e_v
-    is shrunk by tau2 / (tau2 + s2 / n_v), tau2 by the method of moments (Morris 1983, empirical Bayes).
+    The mean appraisal of each village is regressed, over the town's villages, on its share of late payers; the residual
+    is shrunk by tau2 / (tau2 + s2 / n_v), with tau2 by the method of moments (Morris 1983, empirical Bayes).
     """
     sizes, village_count = villages.sizes, len(villages.sizes)
-    quarterly_sd = params.rater_sd / 3.0  # a household's appraisal, from one quarter to the next: nine raters
+    quarterly_sd = params.rater_sd / 3.0  # of a household's appraisal by nine raters, from quarter to quarter
     mean = np.bincount(households.village, honest_points, village_count) / sizes
     within_variance = (
         np.maximum(np.bincount(households.village, honest_points**2, village_count) / sizes - mean**2, 0.0).mean()
@@ -121,7 +123,7 @@ def estimate_leniency(
 
 
 def draw_missing_masks(rng: Rng, households: Households) -> dict[str, np.ndarray]:
-    """Column -> where it is missing (bool): mildly more often where the value would look worse."""
+    """Column -> mask of its missing values, (households,) bool: mildly more often where the value would look worse."""
     p, n = households, len(households.village)
 
     def draw_missing(share: float, log_odds_shift: np.ndarray | float = 0.0) -> np.ndarray:
@@ -150,7 +152,7 @@ def draw_missing_masks(rng: Rng, households: Households) -> dict[str, np.ndarray
         "housing land_use_rights equipment debts": assets,
         "deposits": deposits,
         "days_past_due monthly_debt_service": credit,
-        "utilisation": credit | (rng.random(n) < 0.2),  # no line to use
+        "utilisation": credit | (rng.random(n) < 0.2),  # has no line
     }
     return {name: mask for names, mask in masks.items() for name in names.split()}
 
@@ -160,7 +162,7 @@ def level_series(name: str, positions: np.ndarray) -> pl.Series:
 
 
 def draw_tax_grades(rng: Rng, households: Households, licence_age: np.ndarray) -> np.ndarray:
-    """Positions in A, B, M, C, D. M is for businesses in their first year."""
+    """Positions in the levels A, B, M, C, D. M is for businesses in their first year."""
     rank = np.digitize(-0.7 * households.reliability + rng.standard_normal(len(licence_age)), [-0.3, 1.0, 2.2])
     codes: np.ndarray = np.where(licence_age < 12, 2, np.where(rank >= 2, rank + 1, rank))
     return codes

@@ -1,22 +1,16 @@
-"""A county of a morality bank (道德银行): every indicator group of the credit-limit contract.
+"""The contract of a morality bank's county (道德银行): every indicator group of the credit limit.
 
-The only source of such a table here is the simulator (simulator.py beside this file): `origin` says so; `read` refuses a
-file that does not. A bank's own table of the same shape wants its own contract with its own origin.
+The only source of such a table here is the simulator (simulator.py), as `origin` says. A bank's own table of the same
+shape needs a contract of its own, with its own origin.
 
-Appraisal items follow the 110-point account: 36 law-abiding + 20 public spirit + 30 honesty and diligence + 24 family.
+The appraisal items add up to the 110-point account: 36 for law-abiding conduct, 20 for public spirit, 30 for honesty
+and diligence, 24 for family and neighbourhood.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
-
-import polars as pl
-
-from datasets import schema
-from datasets.errors import DataError
 from datasets.schema import ColumnSchema, Source, TableSchema
 
-SIMULATED_KEY = "yuheng.simulated"  # Parquet metadata; its value is "true"
 MORAL_GROUPS = ("self_assessment", "village_appraisal")
 ITEM_POINTS = {"law_abiding": 36, "public_spirit": 20, "honesty_diligence": 30, "family_neighbourhood": 24}
 
@@ -25,7 +19,7 @@ _MARKET, _POLICE, _ASSETS, _CREDIT = "market_regulation", "public_security", "ho
 
 TABLE = TableSchema(
     name="county",
-    origin=Source(source="datasets/credit_limit/county/simulator.py", licence="none needed: made up", simulated=True),
+    origin=Source(source="datasets/credit_limit/county/simulator.py", licence="none needed: simulated", simulated=True),
     columns=(
         ColumnSchema(name="household_id", kind="text", role="id", en="household", zh="户编号"),
         ColumnSchema(name="as_of", kind="text", role="time", unit="ISO date", en="true as of", zh="数据时点"),
@@ -77,7 +71,7 @@ TABLE = TableSchema(
         # public security 公安
         ColumnSchema(name="identity_match", low=0, high=1, integer=True, unit="0/1", direction=-1, group=_POLICE,
                en="identity matches", zh="身份核验一致"),
-        # Text, so no input of a model: the decision reads it. Missing means that no code was reported.
+        # Text, so the decision reads it and no model does. Missing means that no code was reported.
         ColumnSchema(name="veto_codes", kind="text", unit="codes, ';' between", group=_POLICE,
                en="statutory veto codes", zh="法定否决代码"),
         # household assets 家庭资产
@@ -101,8 +95,8 @@ TABLE = TableSchema(
         # audit only, never scored
         ColumnSchema(name="sex", kind="category", role="audit", levels=("female", "male"), group="audit",
                en="sex", zh="性别"),
-        ColumnSchema(name="ethnicity", kind="category", role="audit", levels=("han", "she", "hui", "tujia", "miao", "other"),
-               group="audit", en="ethnicity", zh="民族"),
+        ColumnSchema(name="ethnicity", kind="category", role="audit", group="audit", en="ethnicity", zh="民族",
+               levels=("han", "she", "hui", "tujia", "miao", "other")),
         ColumnSchema(name="religion", kind="category", role="audit", group="audit", en="religion", zh="宗教信仰",
                levels=("none", "buddhist", "taoist", "christian", "muslim", "other")),
         ColumnSchema(name="health", kind="category", role="audit", levels=("good", "fair", "poor"), ordered=True,
@@ -113,7 +107,7 @@ TABLE = TableSchema(
         # outcome
         ColumnSchema(name="default_12m", role="target", low=0, high=1, integer=True, unit="0/1",
                en="default within 12 months", zh="12个月内违约"),
-        # what only the simulator, or only the future, knows
+        # known only to the simulator, or only later
         ColumnSchema(name="months_in_arrears_after", role="leak", low=0, high=12, integer=True, unit="months",
                en="months in arrears after the decision", zh="授信后逾期月数"),
         ColumnSchema(name="true_reliability", role="leak", unit="standard deviations",
@@ -124,31 +118,3 @@ TABLE = TableSchema(
                en="true leniency of the village (simulator)", zh="真实村级宽松度（模拟）"),
     ),
 )  # fmt: skip
-
-
-def read(folder: Path | None = None) -> pl.DataFrame:
-    """A county from a file that the simulator wrote; refused where the file does not say that it is simulated."""
-    if folder is None:
-        raise DataError(
-            "county: no file was named. Make one: "
-            "python -m datasets.credit_limit.county.simulator --households 50000 --seed 7"
-        )
-    path = Path(folder)
-    if path.suffix == ".parquet" and path.is_file():
-        is_marked_simulated = pl.read_parquet_metadata(path).get(SIMULATED_KEY) == "true"
-        expected = f"metadata {SIMULATED_KEY} = true"
-    else:
-        is_marked_simulated, expected = "simulated" in path.name, "'simulated' in its name"
-    if not is_marked_simulated:
-        raise DataError(
-            f"{path}: does not say that it is simulated ({expected}), and this contract is the simulator's. "
-            "Give a bank's own table a contract with its own origin."
-        )
-    return schema.read_table(path, TABLE)
-
-
-def sample(rows: int = 50, seed: int = 0) -> pl.DataFrame:
-    """A small county, simulated on the spot."""
-    from datasets.credit_limit.county.simulator import simulate_county
-
-    return simulate_county(rows, seed)

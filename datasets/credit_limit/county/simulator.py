@@ -1,33 +1,34 @@
-"""A county of households in villages. SIMULATED: nobody in it exists.
+"""Simulate a county of households in villages. SIMULATED: nobody in it exists.
 
-    python -m datasets.credit_limit.county.simulator --households 50000 --seed 7   # writes var/county_simulated.parquet
+    python -m datasets simulate county --households 50000 --seed 7   # writes var/county_simulated.parquet
 
-The causal story (an arrow is "drives"; what stands in brackets nobody observes):
+The causal model (an arrow reads "drives"; quantities in brackets are never observed):
 
     [reliability] -> default; days past due, gaps in contributions, tax arrears, penalties, abnormal list, utilisation
-    [reliability] -> what neighbours see -> the four appraisal items;  [reliability] -> honest appraisal of oneself:
-                     the less reliable inflate their own score more
+    [reliability] -> what neighbours see -> the four appraisal items;  [reliability] -> honesty of the self-assessment:
+                     less reliable households inflate their own score more
     [village culture] -> reliability of its households
     [village leniency] -> appraisal items, nothing else;  relatives among the raters, and villages where raters collude,
                      add points and agree more than honest raters would
     village wealth -> income -> assets, debts, contributions
-    burden (debt service / income), thin deposits, few insured months -> default
+    burden (debt service / income), low deposits, few insured months -> default
     [illness or crop failure], [village shock], [quarter] -> default
     age -> insured months;  poor health -> income;  sex, ethnicity, religion, health, age -> default: NO arrow.
-    Ethnicity, religion and age differ between villages, and so does wealth: unequal outcomes without an unequal cause.
+    Ethnicity, religion and age differ between villages, and so does wealth: outcomes differ between these groups
+    although none of them is a cause.
 
-What is missing is missing mildly not at random: the poor declare income less often, the less reliable file no
+Values are missing mildly not at random: poorer households declare income less often, less reliable ones file no
 self-assessment, small depositors show no deposits, the young have no appraisal; business fields need a business.
 
-`village_leniency` is what a programme would estimate, not the truth: per town and quarter, the village's mean appraisal
-in the quarter before, less what its repayment record explains (least squares over villages), shrunk by empirical Bayes.
+`village_leniency` is what a programme would estimate, not the true value: per town and quarter, the village's mean
+appraisal in the quarter before, less the part explained by its repayment record (least squares over villages), shrunk
+by empirical Bayes.
 
-Villages stand in towns of 64. A town has its own random stream, so memory is bounded by one town, not by the county.
+Villages belong to towns of 64. Each town has its own random stream, so memory is bounded by one town.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -42,24 +43,28 @@ from datasets.credit_limit.county.causal_model import (
     draw_households,
     draw_villages,
 )
-from datasets.credit_limit.county.schema import SIMULATED_KEY, TABLE
+from datasets.credit_limit.county.schema import TABLE
 from datasets.errors import DataError
+from datasets.simulation import SIMULATED_KEY, complete_file
 
 VILLAGES_PER_TOWN = 64
 
 
 def simulate_county(households: int, seed: int, params: CountyCausalParameters | None = None) -> pl.DataFrame:
-    """The whole county in memory: one row a household, conforming to datasets.credit_limit.county.schema.TABLE."""
+    """Simulate a whole county in memory: one row per household, with the columns of schema.TABLE."""
     return pl.concat(simulate_towns(households, seed, params))
 
 
 def simulate_towns(households: int, seed: int, params: CountyCausalParameters | None = None) -> Iterator[pl.DataFrame]:
-    """The county town by town, about 16,000 rows each; `county` is these, one below the other."""
+    """Simulate the county town by town, about 16,000 rows each; `simulate_county` concatenates them.
+
+    Raises DataError for fewer than 1 household or a negative seed.
+    """
     params = params or CountyCausalParameters()
     if households < 1:
-        raise DataError(f"households is {households}; a county needs 1 or more.")
+        raise DataError(f"households is {households}; it must be 1 or more.")
     if seed < 0:
-        raise DataError(f"seed is {seed}; a whole number of 0 or more is needed.")
+        raise DataError(f"seed is {seed}; it must be 0 or more.")
     village_count = min(households, max(10, round(households / params.households_per_village)))
     sizes = np.full(village_count, households // village_count)
     sizes[: households % village_count] += 1
@@ -97,7 +102,7 @@ def _simulate_town(
 
 
 def _outcome_columns(rng: np.random.Generator, households: Households) -> dict[str, np.ndarray]:
-    """Three or more months in arrears is default; a few others are late once or twice."""
+    """Three or more months in arrears count as default; a few other households are one or two months late."""
     n = len(households.default)
     brief_arrears = (rng.random(n) < 0.06) * rng.integers(1, 3, n)
     return {
@@ -115,17 +120,14 @@ def _true_columns(villages: Villages, households: Households) -> dict[str, np.nd
 
 
 def write(path: Path | str, households: int, seed: int, progress: bool = False) -> dict[str, float]:
-    """The county as Parquet whose metadata says that it is simulated, a few towns in memory at a time.
+    """Write a county as Parquet whose metadata say that it is simulated, with a few towns in memory at a time.
 
-    Returns rows, villages and default_rate. The file appears under its name when it is whole.
+    Returns rows, villages and default_rate. The file appears under its name once it is complete.
     """
     from polars.io.plugins import register_io_source
     from rich.console import Console
     from rich.progress import Progress
 
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial_path = path.with_name(f".{path.name}.partial")
     totals = {"rows": 0, "villages": 0, "defaults": 0.0}
     with Progress(console=Console(stderr=True), disable=not progress, transient=True) as progress_bar:
         task = progress_bar.add_task("simulated households", total=households)
@@ -139,34 +141,7 @@ def write(path: Path | str, households: int, seed: int, progress: bool = False) 
                 yield frame
 
         rows = register_io_source(source, schema=next(simulate_towns(1, seed)).schema)
-        try:
-            with partial_path.open("wb") as file:  # by its name, a thread of Polars may open it after the unlink
-                rows.sink_parquet(file, metadata={SIMULATED_KEY: "true", "yuheng.seed": str(seed)})
-            os.replace(partial_path, path)
-        finally:
-            partial_path.unlink(missing_ok=True)
+        # An open file, not its name: a thread of Polars may open a name after the file was removed.
+        with complete_file(Path(path)) as partial_path, partial_path.open("wb") as file:
+            rows.sink_parquet(file, metadata={SIMULATED_KEY: "true", "yuheng.seed": str(seed)})
     return {"rows": totals["rows"], "villages": totals["villages"], "default_rate": totals["defaults"] / totals["rows"]}
-
-
-def main() -> None:
-    import argparse
-
-    parser = argparse.ArgumentParser(
-        prog="python -m datasets.credit_limit.county.simulator", description="Write a SIMULATED county as Parquet."
-    )
-    parser.add_argument("--households", type=int, default=50_000)
-    parser.add_argument("--seed", type=int, default=7)
-    parser.add_argument("--out", type=Path, default=Path("var/county_simulated.parquet"))
-    args = parser.parse_args()
-    try:
-        summary = write(args.out, args.households, args.seed, progress=True)
-    except DataError as error:
-        raise SystemExit(str(error)) from error
-    print(
-        f"SIMULATED, nobody in it exists: {summary['rows']:,.0f} households in {summary['villages']:,.0f} villages, "
-        f"default rate {summary['default_rate']:.3f}, seed {args.seed}: {args.out}"
-    )
-
-
-if __name__ == "__main__":
-    main()

@@ -1,4 +1,4 @@
-"""The causes in a simulated zone: companies, their months, default. The story is told at the top of zone.py."""
+"""Draw the causes in a simulated zone: companies, their months, default. simulator.py describes the causal model."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from datasets.credit_limit.county.causal_model import Rng, sigmoid
+from datasets.simulation import Rng, sigmoid
 
 HISTORY_MONTHS = 36  # months before the first register
 MAX_SHIFT = 12  # months by which a register may be later
@@ -15,11 +15,11 @@ MAX_SHIFT = 12  # months by which a register may be later
 
 @dataclass(frozen=True)
 class ZoneCausalParameters:
-    """The strengths of the arrows. Coefficients are on log-odds of default unless said."""
+    """The strengths of the arrows. Coefficients act on the log-odds of default unless a comment says otherwise."""
 
     first_month: str = "2026-06"  # the month of the register whose shift is 0
     base_log_odds: float = -4.5  # gives a default rate near 5 %
-    management: float = -0.50  # per standard deviation, as are the next five
+    management: float = -0.50  # per standard deviation, like the next five
     technology: float = -0.25
     leverage: float = 0.70
     liquidity: float = -0.68
@@ -27,11 +27,11 @@ class ZoneCausalParameters:
     strain: float = 1.15
     young_company: float = 0.35  # under three years
     trade_shock: float = 1.0  # per 10 % that the trade's demand lies below its trend
-    shock: float = 1.3  # a customer lost or a founder gone in the year after, seen by nobody
+    shock: float = 1.3  # a lost customer or founder in the following year, never observed
     shock_share: float = 0.07
-    strain_memory: float = 0.93  # of a month's strain that is left in the next
+    strain_memory: float = 0.93  # share of a month's strain that remains in the next
     shell_share: float = 0.025  # share of companies
-    shell_default: float = 0.06  # flat: nothing in a shell's books tells when it stops paying
+    shell_default: float = 0.06  # flat: nothing in a shell's accounts predicts when it stops paying
     newcomer_share: float = 0.005  # share of companies that enter in a month
     median_revenue: float = 400.0  # 10k RMB/year
     revenue_sd: float = 1.6  # of its logarithm
@@ -39,8 +39,10 @@ class ZoneCausalParameters:
 
 @dataclass(frozen=True)
 class Companies:
-    """Arrays (companies,): newcomers of later months stand last, with a negative age. What nobody observes: management,
-    technology, leverage, liquidity, which are standard normal."""
+    """Arrays (companies,); newcomers of later months come last, with a negative age.
+
+    Management, technology, leverage and liquidity are never observed; they are standard normal.
+    """
 
     trade: np.ndarray  # position in the contract's levels
     age: np.ndarray  # months, at the register whose shift is 0
@@ -57,7 +59,7 @@ class Companies:
 
 @dataclass(frozen=True)
 class MonthlyPath:
-    """Arrays (months, companies); NaN before a company's first month. `strain` is what nobody observes."""
+    """Arrays (months, companies); NaN before a company's first month. `strain` is never observed."""
 
     strain: np.ndarray
     demand: np.ndarray  # of its trade, log
@@ -80,13 +82,13 @@ TRADES = np.array(
 
 
 def draw_companies(rng: Rng, params: ZoneCausalParameters, count: int) -> Companies:
-    """`number` that are there at shift 0, and the newcomers of each later month."""
+    """Draw `count` companies that exist at shift 0, and the newcomers of each later month."""
     entry_month = np.repeat(np.arange(1, MAX_SHIFT + 1), max(1, round(params.newcomer_share * count)))
     n, normal = count + len(entry_month), rng.standard_normal
     size = normal(n)
     age = np.floor(6 + rng.gamma(1.6, 42.0, n) * np.exp(0.25 * size))
     age[count:] = -entry_month
-    size[count:] = -0.9 + 0.5 * size[count:]  # who enters is small
+    size[count:] = -0.9 + 0.5 * size[count:]  # newcomers are small
     technology = normal(n)
     funded = rng.random(n) < sigmoid(-2.2 + 0.7 * technology - 0.2 * size)
     management = normal(n)
@@ -108,7 +110,7 @@ def draw_companies(rng: Rng, params: ZoneCausalParameters, count: int) -> Compan
 
 
 def draw_demand(rng: Rng, months: int) -> np.ndarray:
-    """(months, trades): log deviation from a trade's trend; every block of a zone shares it."""
+    """Log deviation of demand from each trade's trend, (months, trades); shared by all blocks of a zone."""
     level = np.zeros((months, len(TRADES)))
     current = 0.06 * TRADES[:, 2] * rng.standard_normal(len(TRADES))
     for month in range(months):
@@ -126,9 +128,10 @@ def simulate_path(
     hiding: float,
     seed: int,
 ) -> MonthlyPath:
-    """Month by month, so that a later register has the same past. rng draws once a month for every company.
+    """Simulate month by month, so that a later register has the same past; rng draws once per month for all companies.
 
-    trend: (months, trades); vehicle: (companies,) bool, an honest company without staff."""
+    trend: (months, trades). is_staffless_vehicle: (companies,) bool, an honest company without staff.
+    """
     n, months = len(firms.age), len(trend)
     static_rng = np.random.default_rng([seed, 77])
     normal = static_rng.standard_normal
@@ -141,9 +144,8 @@ def simulate_path(
     volatility = 0.07 + 0.15 * sigmoid(-1.2 * firms.size)
     log_staff = np.log(3 + (np.exp(log_yearly_revenue) / 45) ** 0.85) + 0.25 * normal(n)
     log_electricity_intensity = np.log(TRADES[firms.trade, 1]) + 0.5 * normal(n)
-    has_no_staff = is_staffless_vehicle | ~firms.shell & (firms.size < -0.8) & (
-        static_rng.random(n) < 0.10
-    )  # founders who insure nobody yet
+    # vehicles, and founders who have not insured anybody yet
+    has_no_staff = is_staffless_vehicle | ~firms.shell & (firms.size < -0.8) & (static_rng.random(n) < 0.10)
     overdue = np.zeros(n)
     hides = static_rng.random((4, n)) < hiding  # staff, electricity, filing, (spare)
     feigned_staff = 1 + static_rng.integers(0, 3, n)
@@ -172,7 +174,7 @@ def simulate_path(
         stays_overdue = (overdue > 0) & (u[3] < 0.42) & (overdue < 60)
         overdue = np.where(stays_overdue, overdue + 30, np.where(becomes_overdue, 3 + np.floor(27 * u[4]), 0.0))
         zero = (revenue == 0) & (u[3] < 0.8)
-        # A shell writes what it wants to be believed: steady sales, nobody insured, hardly any electricity.
+        # A shell reports steady sales, but has no insured staff and hardly any electricity.
         files_zero = firms.dormant | (~hides[2] & (u[0] < 0.35))
         revenue = np.where(firms.shell, np.where(files_zero, 0.0, np.exp(level + 0.1 * z[2]) / 12), revenue)
         staff = np.where(firms.shell, np.where(hides[0], feigned_staff, 0), np.round(staff))
@@ -190,8 +192,10 @@ def simulate_path(
 def compute_true_pd(
     params: ZoneCausalParameters, firms: Companies, path: MonthlyPath, has_shock: np.ndarray, shift: int
 ) -> np.ndarray:
-    """The only place where the causes of default meet; `shocked`: what happens in the year after. shift: months after
-    the first register."""
+    """The probability of default of each company, (companies,): all causes of default are here.
+
+    has_shock: (companies,) bool, a shock in the following year. shift: months after the first register.
+    """
     index = HISTORY_MONTHS - 1 + shift
     demand_shortfall = -10 * path.demand[index]  # in steps of 10 %
     log_odds = (

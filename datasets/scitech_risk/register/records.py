@@ -1,11 +1,11 @@
-"""What the offices of a simulated zone know of its companies at one month: the stated columns of the register."""
+"""Draw the recorded columns of a simulated register at one month, as public offices and annual accounts show them."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from datasets.credit_limit.county.causal_model import Rng, sigmoid
 from datasets.scitech_risk.register.causal_model import Companies, MonthlyPath, ZoneCausalParameters
+from datasets.simulation import Rng, sigmoid
 
 Values = dict[str, np.ndarray]  # each (companies,)
 SOFTWARE, ELECTRONICS, PHARMA, RESEARCH = 0, 1, 2, 8  # positions in the contract's trades
@@ -18,12 +18,14 @@ CAPITAL_STEPS = np.array(
 def observe_companies(
     rng: Rng, params: ZoneCausalParameters, firms: Companies, path: MonthlyPath, age: np.ndarray
 ) -> Values:
-    """rng draws the same whatever the month, so that a company's books move only as its months do."""
+    """The columns of COMPANIES. rng draws the same numbers whatever the month, so accounts move only as the months
+    do.
+    """
     n, normal = len(firms.age), rng.standard_normal
     t, m, s = firms.technology, firms.management, firms.size
-    innovation_factor = np.where(firms.shell, 0.3, 1.0)  # a shell buys a patent or two, and no more
+    innovation_factor = np.where(firms.shell, 0.3, 1.0)  # a shell buys a patent or two
     revenue, previous_revenue = _window_sum(path.revenue, 12), _window_sum(path.revenue, 12, skip=12)
-    mean_strain = _window_mean(path.strain, 12)  # the books of a year know strain late
+    mean_strain = _window_mean(path.strain, 12)  # annual accounts show strain late
     log_revenue = np.log(np.maximum(revenue, 5.0))
 
     intensity = np.clip(
@@ -37,14 +39,12 @@ def observe_companies(
     high_tech = np.clip(0.68 + 0.10 * t + 0.12 * normal(n), 0.02, 1.0)
 
     assets = np.maximum(revenue, 20.0) ** 0.93 * np.exp(0.62 - 0.1 * m + 0.4 * normal(n) + 0.25 * firms.funded)
-    closing_cash = np.where(
-        age >= 6, _last_value(path.cash, skip=6), _last_value(path.cash)
-    )  # the last books are half a year old
+    # the latest accounts are half a year old
+    closing_cash = np.where(age >= 6, _last_value(path.cash, skip=6), _last_value(path.cash))
     cash = np.minimum(closing_cash, 0.7 * assets)
     debt_ratio = np.clip(sigmoid(-0.35 + 0.75 * firms.leverage + 0.12 * mean_strain + 0.15 * normal(n)), 0.02, 1.3)
-    is_over_indebted = rng.random(n) < sigmoid(
-        -4.4 + 0.9 * firms.leverage + 0.5 * mean_strain
-    )  # liabilities above assets
+    # liabilities above assets
+    is_over_indebted = rng.random(n) < sigmoid(-4.4 + 0.9 * firms.leverage + 0.5 * mean_strain)
     liabilities = assets * np.where(is_over_indebted, 1.02 + 0.25 * rng.random(n), debt_ratio)
     current_liabilities = liabilities * rng.uniform(0.6, 0.98, n)
     receivables = revenue * np.clip(np.exp(-1.5 + 0.15 * mean_strain - 0.12 * m + 0.4 * normal(n)), 0, 0.9)
@@ -52,7 +52,7 @@ def observe_companies(
     current_assets = np.maximum(current_assets, cash)
     debt = liabilities * firms.indebted * rng.uniform(0.25, 0.7, n)
     interest = debt * np.clip(0.044 - 0.004 * m + 0.006 * firms.leverage + 0.004 * normal(n), 0.02, 0.12)
-    unfunded_research = 0.55 * np.maximum(intensity - 0.12, 0.0)  # research that sales do not pay for
+    unfunded_research = 0.55 * np.maximum(intensity - 0.12, 0.0)  # research that sales do not cover
     margin = 0.085 + 0.035 * m - 0.045 * mean_strain - unfunded_research + 0.05 * normal(n)
     profit = np.maximum(revenue, 8.0) * margin - interest
     profit = np.where(firms.shell, revenue * (0.04 + 0.04 * normal(n)), profit)
@@ -110,13 +110,13 @@ def observe_companies(
         "penalties_36m": _draw_counts(rng, np.exp(-2.3 - 0.3 * m + 0.2 * s)),
         "data_certificate": has_certificate,
         "data_asset_value": np.where(has_certificate, _round_money(np.exp(4.6 + 0.4 * s + 0.7 * normal(n))), np.nan),
-        # ownership goes with size and has no arrow to default
+        # ownership depends on size and has no arrow to default
         "ownership": np.where(rng.random(n) < 0.04 + 0.05 * sigmoid(s), 1, np.where(rng.random(n) < 0.05, 2, 0)),
     }
 
 
 def draw_missing_masks(rng: Rng, firms: Companies) -> Values:
-    """Column -> where it is missing (bool): small and ill-managed companies report less."""
+    """Column -> mask of its missing values, (companies,) bool: small and badly managed companies report less."""
     n = len(firms.age)
 
     def draw_missing(share: float, log_odds_shift: np.ndarray | float = 0.0) -> np.ndarray:
@@ -139,13 +139,13 @@ def draw_missing_masks(rng: Rng, firms: Companies) -> Values:
         "court_cases enforcement_cases penalties_36m": public_records,
         "awards projects provincial_platforms graduates_hired": draw_missing(0.08, reporting_shift),
         "paid_in_capital": draw_missing(0.10, reporting_shift),
-        "patent_value": draw_missing(0.35),  # few have had theirs appraised
+        "patent_value": draw_missing(0.35),  # few have had an appraisal
     }
     return {name: mask for names, mask in masks.items() for name in names.split()}
 
 
 def _draw_counts(rng: Rng, mean: np.ndarray) -> np.ndarray:
-    """Poisson counts by inversion (normal above 30): however the mean moves, the stream of numbers stays in step."""
+    """Poisson counts by inversion (normal above 30), so that the random stream does not depend on the mean."""
     u, z = rng.random(len(mean)), rng.standard_normal(len(mean))
     count, term = np.zeros(len(mean)), np.exp(-mean)
     cumulative = term.copy()

@@ -1,6 +1,6 @@
-"""Who sits where, who leads and owns whom, and who invoices whom in a simulated zone; shells hide among it.
+"""Draw the addresses, officers, owners and invoices of a simulated zone, with the shells hidden among them.
 
-Parties are numbers within a block; zone.py makes names of them. `hiding` is how well the shells hide, 0 to 1.
+Parties are numbers within a block; simulator.py turns them into ids. `hiding`, 0 to 1, is how well the shells hide.
 """
 
 from __future__ import annotations
@@ -9,29 +9,28 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from datasets.credit_limit.county.causal_model import Rng, sigmoid
 from datasets.scitech_risk.register.causal_model import Companies
+from datasets.simulation import Rng, sigmoid
 
 OFFICER, ADDRESS, OWNER = range(3)
-FIRST_OUTSIDE_ID = 1 << 24  # numbers from here on are parties outside the zone
+FIRST_OUTSIDE_ID = 1 << 24  # parties outside the zone are numbered from here
 Edges = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 @dataclass(frozen=True)
 class CompanyGroups:
-    """Arrays (companies,): number of the ring of shells or the honest group it belongs to, -1 for none; the next
-    member of it, itself for none; whether it is a group's parent, or (vehicle) holds its patents without any staff."""
+    """Arrays (companies,)."""
 
-    ring: np.ndarray
-    group: np.ndarray
-    next_member: np.ndarray
-    parent: np.ndarray
-    vehicle: np.ndarray
+    ring: np.ndarray  # number of its ring of shells, -1 for none
+    group: np.ndarray  # number of its honest group, -1 for none
+    next_member: np.ndarray  # position of the next member of its ring or group; its own if it is in neither
+    parent: np.ndarray  # bool, the parent of its group
+    vehicle: np.ndarray  # bool, holds the patents of its group without any staff
     hides: np.ndarray  # (3, companies) bool: address, officer, ownership
 
 
 def draw_groups(rng: Rng, firms: Companies, hiding: float) -> CompanyGroups:
-    """Rings of 3 to 7 shells; groups of 2 to 5 honest companies that one parent owns."""
+    """Draw rings of 3 to 7 shells, and groups of 2 to 5 honest companies that one parent owns."""
     n = len(firms.age)
     ring, group, next_member = np.full(n, -1), np.full(n, -1), np.arange(n)
     is_parent = np.zeros(n, dtype=bool)
@@ -41,7 +40,7 @@ def draw_groups(rng: Rng, firms: Companies, hiding: float) -> CompanyGroups:
         (group, honest_members, 2, 5),
     ):
         members = rng.permutation(members)
-        members = members[np.argsort(firms.dormant[members], kind="stable")]  # the dormant among themselves
+        members = members[np.argsort(firms.dormant[members], kind="stable")]  # dormant shells share rings
         sizes = rng.integers(min_size, max_size + 1, len(members))
         group_numbers = np.repeat(np.arange(len(sizes)), sizes)[: len(members)]
         membership[members] = group_numbers
@@ -58,11 +57,11 @@ def draw_groups(rng: Rng, firms: Companies, hiding: float) -> CompanyGroups:
 
 
 def draw_links(rng: Rng, firms: Companies, groups: CompanyGroups) -> Edges:
-    """company, kind, party: (links,) each."""
+    """Draw links: company, kind and party, (links,) each."""
     n = len(firms.age)
     index = np.arange(n)
     is_honest, mail_drop_count = ~firms.shell, max(1, int(groups.ring.max(initial=0)) // 4 + 1)
-    # addresses: one's own, an office building, an incubator, a mail drop; numbers apart by a million
+    # addresses: its own, an office building, an incubator, a mail drop; one million numbers for each kind
     address = index + 1_000_000
     in_office_building = rng.random(n) < 0.25
     address = np.where(in_office_building, 2_000_000 + rng.integers(0, max(1, n // 24), n), address)
@@ -75,7 +74,7 @@ def draw_links(rng: Rng, firms: Companies, groups: CompanyGroups) -> Edges:
     address = np.where(firms.shell, np.where(groups.hides[0], hidden_address, 4_000_000 + groups.ring // 4), address)
     edges = [(index, np.full(n, ADDRESS), address)]
 
-    # officers: one's own, a group's, an agent's who sits in a dozen honest start-ups, a nominee's
+    # officers: its own, its group's, an agent who serves a dozen honest start-ups, a nominee
     own_officer = index + 1_000_000
     has_nominee = firms.shell & ~(groups.hides[1] & (rng.random(n) < 0.8))
     edges.append((index[~has_nominee], OFFICER + 0 * index[~has_nominee], own_officer[~has_nominee]))
@@ -94,7 +93,7 @@ def draw_links(rng: Rng, firms: Companies, groups: CompanyGroups) -> Edges:
     agents = 4_000_000 + rng.integers(0, max(1, n // 600), n)
     edges.append((index[has_agent], OFFICER + 0 * index[has_agent], agents[has_agent]))
 
-    # owners: a person, a group's parent, a fund, the next of the ring
+    # owners: a person, a group's parent, a fund, the next member of the ring
     in_ownership_ring = firms.shell & (groups.ring % 6 == 0) & ~groups.hides[2]
     is_group_owned = in_group & ~groups.parent
     is_person_owned = ~is_group_owned & ~in_ownership_ring
@@ -116,12 +115,15 @@ def draw_links(rng: Rng, firms: Companies, groups: CompanyGroups) -> Edges:
 
 
 def draw_invoices(rng: Rng, firms: Companies, groups: CompanyGroups, sales: np.ndarray, hiding: float) -> Edges:
-    """seller, buyer, amount over 12 months: (invoices,) each. `sales`: (companies,) 10k RMB in 12 months."""
+    """Draw invoices: seller, buyer and amount over 12 months, (invoices,) each.
+
+    sales: (companies,) 10k RMB in 12 months.
+    """
     n = len(firms.age)
     index = np.arange(n)
     invoiced_sales = sales * rng.uniform(0.88, 1.0, n)
     is_shell, is_active = firms.shell, sales > 0
-    # what runs inside a ring, a group or a pair, as a share of the seller's sales
+    # sales inside a ring, a group or a pair, as a share of the seller's sales
     ring_share = 0.92 - 0.62 * hiding * rng.random(n)
     ring = np.maximum(groups.ring, 0)
     volume = np.bincount(ring, np.where(is_shell, invoiced_sales, 0.0)) / np.maximum(
@@ -134,7 +136,7 @@ def draw_invoices(rng: Rng, firms: Companies, groups: CompanyGroups, sales: np.n
     sells_in_group = has_group_partner & (
         ~groups.parent | is_two_way[np.maximum(groups.group, 0)] if len(is_two_way) else has_group_partner
     )
-    is_captive = ~groups.parent & ((rng.random(n) < 0.3) | groups.vehicle)  # works for its group alone, or nearly
+    is_captive = ~groups.parent & ((rng.random(n) < 0.3) | groups.vehicle)  # sells (almost) only to its group
     group_share = np.where(
         sells_in_group, np.where(is_captive, rng.uniform(0.5, 0.95, n), rng.uniform(0.05, 0.45, n)), 0.0
     )
@@ -166,7 +168,7 @@ def draw_invoices(rng: Rng, firms: Companies, groups: CompanyGroups, sales: np.n
 
 
 def _allocate(rng: Rng, partners: np.ndarray, total: np.ndarray, n: int, inside: float) -> Edges:
-    """Each company's total over its partners in uneven parts; a partner is inside the zone with this probability."""
+    """Divide each company's total unevenly among its partners; `inside` is the share of partners in the zone."""
     company = np.repeat(np.arange(len(partners)), partners)
     amounts = np.exp(1.1 * rng.standard_normal(len(company)))
     amounts /= np.bincount(company, amounts, len(partners))[company]
@@ -176,5 +178,5 @@ def _allocate(rng: Rng, partners: np.ndarray, total: np.ndarray, n: int, inside:
 
 
 def landlord_meter_probability(firms: Companies) -> np.ndarray:
-    """How likely a company's electricity is on its landlord's meter."""
+    """The probability that a company's electricity is on its landlord's meter, (companies,)."""
     return sigmoid(-2.2 - 0.8 * firms.size)

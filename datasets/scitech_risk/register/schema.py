@@ -1,33 +1,22 @@
-"""A register of technology companies (科技企业名录) at one month's end: the contract of each column and of each file.
+"""The contract of a register of technology companies (科技企业名录) at the end of a month: its columns and its files.
 
-TABLE is one company-month as a model and a batch see it, in one flat table. Money is in 10k RMB (万元); amounts of a
-year are those of the last 12 months. What the months and the network give (COMPUTED) is made when a register folder is
-read; a flat table may bring it along.
+TABLE is one company-month as a model and a batch see it, in one flat table. Money is in 10k RMB (万元); yearly amounts
+cover the last 12 months. COMPUTED_COLUMNS follow from the months and the network: they are computed when a register
+folder is read; a flat table may contain them already.
 
-    register = read("var/zone")     # companies, history, links and invoices, each .parquet or .csv
-
-A higher `direction` is toward risk. It is 0 where either way can be argued: growing too fast is a risk as well, and so
-are research or receivables that are large for the company.
+`direction` is positive where a higher value means more risk, and 0 where both can be argued: fast growth is a risk too,
+and so are research or receivables that are large for the company.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import polars as pl
 
-from datasets import schema as table_schema
 from datasets.derived_columns import DerivedFormula
-from datasets.errors import DataError, FieldError, ValidationErrors
-from datasets.external_files import file_sha256
 from datasets.schema import ColumnSchema, Source, TableSchema
-from datasets.scitech_risk import monthly_history, shell_features
-
-SIMULATED_KEY = "yuheng.simulated"  # Parquet metadata; its value is "true"
 
 Direction = Literal[-1, 0, 1]
 MAX_MONEY = 100_000_000.0  # 10k RMB: a trillion yuan
@@ -135,7 +124,7 @@ TABLE = TableSchema(
         _count("court_cases", 1, _PUBLIC, "court cases as defendant in 36 months", "近36个月涉诉被告案件数"),
         _count("enforcement_cases", 1, _PUBLIC, "enforcement cases in 36 months", "近36个月被执行案件数"),
         _count("penalties_36m", 1, _PUBLIC, "penalties in 36 months", "近36个月行政处罚次数"),
-        # what the monthly history tells 月度预警
+        # from the monthly history 月度预警
         _share("revenue_change_6m", -1, 1_000, -1, _MONTHS, "revenue of 6 months against the 6 before",
                "近6个月收入较前6个月变化"),
         _share("staff_change_6m", -1, 1_000, -1, _MONTHS, "insured staff of 6 months against the 6 before",
@@ -148,7 +137,7 @@ TABLE = TableSchema(
         _count("late_filings_6m", 1, _MONTHS, "late tax filings in 6 months", "近6个月逾期申报次数", high=6),
         _share("revenue_drop_12m", 0, 1, 1, _MONTHS, "worst fall of quarterly revenue in 12 months",
                "近12个月季度收入最大回落幅度"),
-        # shell flags 空壳特征: read by the gate, never an input of the PD
+        # shell flags 空壳特征: read by the shell gate, never an input of the PD
         _count("zero_filing_months", 1, _SHELL, "months of zero filing in 24", "近24个月零申报月数", "months", 24),
         _count("address_companies", 1, _SHELL, "other companies at the address", "同地址其他企业数", "companies"),
         _share("address_empty_share", 0, 1, 1, _SHELL, "share of them without insured staff", "同地址无参保企业占比"),
@@ -164,16 +153,16 @@ TABLE = TableSchema(
         _flag("abnormal_list", 1, _SHELL, "on the list of abnormal operations", "列入经营异常名录"),
         _flag("ownership_cycle", 1, _SHELL, "owns itself, through others or directly", "股权循环持股"),
         ColumnSchema(name="loop_path", kind="text", group=_SHELL, en="loop of invoices", zh="循环开票路径"),
-        # data assets 数据资产: they back a limit, never an input of the PD
+        # data assets 数据资产: they support a limit, never an input of the PD
         _flag("data_certificate", -1, _DATA, "data-resource holding certificate", "数据资源持有权证书"),
         _money("data_asset_value", -1, _DATA, "registered value of data assets", "数据资产登记价值"),
         # audit only, never scored
-        ColumnSchema(name="ownership", kind="category", role="audit", levels=("private", "state", "foreign"), group="audit",
-               en="ownership", zh="所有制"),
+        ColumnSchema(name="ownership", kind="category", role="audit", group="audit", en="ownership", zh="所有制",
+               levels=("private", "state", "foreign")),
         # outcome
         ColumnSchema(name="default_12m", role="target", low=0, high=1, integer=True, unit="0/1",
                en="default within 12 months", zh="12个月内违约"),
-        # what only the simulator, or only the future, knows
+        # known only to the simulator, or only later
         ColumnSchema(name="true_pd", role="leak", low=0, high=1, unit="probability",
                en="true probability of default (simulator)", zh="真实违约概率（模拟）"),
         ColumnSchema(name="is_shell", role="leak", low=0, high=1, integer=True, unit="0/1",
@@ -183,7 +172,7 @@ TABLE = TableSchema(
     ),
 )  # fmt: skip
 
-# A register folder: companies (TABLE less COMPUTED), and these three, each as .parquet or .csv.
+# A register folder: companies (TABLE without COMPUTED_COLUMNS) and these three, each as .parquet or .csv.
 HISTORY = TableSchema(
     name="history",
     columns=(
@@ -235,7 +224,7 @@ FILES = {"companies": COMPANIES, "history": HISTORY, "links": LINKS, "invoices":
 
 @dataclass(frozen=True)
 class Remark:
-    """What a register lacks without being wrong; `code` is stable."""
+    """A gap in a register that is not an error. `code` is stable."""
 
     code: str
     en: str
@@ -244,8 +233,11 @@ class Remark:
 
 @dataclass(frozen=True)
 class Register:
-    """frame: TABLE, one row a company; history: HISTORY, sorted by company and month; month: 'YYYY-MM' of the frame;
-    links, invoices: as they came, None where they did not."""
+    """A register in memory.
+
+    frame: TABLE, one row per company. history: HISTORY, sorted by company and month. month: 'YYYY-MM' of the frame.
+    links, invoices: as read; None if there is no such file.
+    """
 
     frame: pl.DataFrame
     history: pl.DataFrame
@@ -254,149 +246,3 @@ class Register:
     simulated: bool = False
     links: pl.DataFrame | None = None
     invoices: pl.DataFrame | None = None
-
-
-def read(folder: Path | str) -> Register:
-    """The register in a folder. Without a history, links or invoices the columns made from them are missing, which a
-    remark says. Raises Faults: every fault of all its files together."""
-    return build_register(*read_files(folder))
-
-
-def read_files(folder: Path | str) -> tuple[dict[str, pl.DataFrame | None], dict[str, str], bool]:
-    """A register folder's files as they stand, by the names of FILES; the files' own names; whether it is simulated."""
-    folder = Path(folder)
-    files = {name: _find_file(folder, name) for name in FILES}
-    if files["companies"] is None:
-        raise DataError(
-            f"{folder}: holds no companies.parquet or companies.csv, which a register needs. Make a simulated one: "
-            f"python -m datasets.scitech_risk.register.simulator --companies 20000 --seed 7 --out {folder}"
-        )
-    frames = {name: None if path is None else table_schema.read_raw(path) for name, path in files.items()}
-    file_names = {name: path.name for name, path in files.items() if path is not None}
-    return frames, file_names, any(_is_marked_simulated(path) for path in files.values() if path)
-
-
-def build_register(
-    frames: Mapping[str, pl.DataFrame | None], file_names: dict[str, str] | None = None, simulated: bool = False
-) -> Register:
-    """A register from its frames by the names of FILES. `names`: what a fault calls each of them."""
-    file_names = file_names or {}
-    errors: list[FieldError] = []
-    total = 0
-    validated: dict[str, pl.DataFrame | None] = dict.fromkeys(FILES)
-    for name, contract in FILES.items():
-        frame_of_file = frames.get(name)
-        if frame_of_file is not None:
-            validated[name], found_errors, error_count = table_schema.validate(
-                frame_of_file, contract, file_names.get(name, name)
-            )
-            errors, total = errors + found_errors, total + error_count
-    companies, history, links, invoices = (validated[name] for name in FILES)
-    if companies is None:
-        raise DataError("a register needs its companies. Name them.")
-    found_errors, month = _validate_companies(companies, file_names.get("companies", "companies"))
-    if history is not None and month:
-        found_errors += monthly_history.find_history_errors(
-            history, companies["company_id"], month, file_names.get("history", "history")
-        )
-    if errors or found_errors:
-        raise ValidationErrors([*errors, *found_errors][: table_schema.MAX_ERRORS], total + len(found_errors))
-    past_months = table_schema.validate_or_raise(
-        pl.DataFrame(schema={"company_id": pl.String, "month": pl.String}), HISTORY
-    )
-    past_months = past_months if history is None else monthly_history.sort_history(history)
-    electricity_use = None if history is None else monthly_history.last_year_total(past_months, "electricity", month)
-    features = companies.join(
-        monthly_history.early_warning_columns(past_months, month), on="company_id", how="left", maintain_order="left"
-    )
-    staff = companies.select("company_id", "insured_staff")
-    features = features.join(
-        shell_features.shell_feature_columns(staff, links, invoices, electricity_use),
-        on="company_id",
-        how="left",
-        maintain_order="left",
-    )
-    frame = features.select(column.name for column in TABLE.columns)
-    return Register(frame, past_months, month, _make_remarks(companies, validated), simulated, links, invoices)
-
-
-def sample(rows: int = 300, seed: int = 0) -> Register:
-    """A small zone, simulated on the spot."""
-    from datasets.scitech_risk.register.simulator import simulate_zone
-
-    return build_register(simulate_zone(rows, seed), simulated=True)
-
-
-def register_digest(folder: Path | str) -> str:
-    """One sha256 of the names and digests of a register's files."""
-    files = [path for path in (_find_file(Path(folder), name) for name in FILES) if path]
-    return hashlib.sha256("\n".join(f"{path.name} {file_sha256(path)}" for path in files).encode()).hexdigest()
-
-
-def _find_file(folder: Path, name: str) -> Path | None:
-    candidates = [
-        folder / f"{name}{suffix}" for suffix in (".parquet", ".csv") if (folder / f"{name}{suffix}").is_file()
-    ]
-    if len(candidates) > 1:
-        raise DataError(f"{folder}: holds both {candidates[0].name} and {candidates[1].name}. Keep one of the two.")
-    return candidates[0] if candidates else None
-
-
-def _is_marked_simulated(path: Path) -> bool:
-    """Parquet says so in its metadata, a CSV in its folder's name."""
-    if path.suffix == ".parquet":
-        return pl.read_parquet_metadata(path).get(SIMULATED_KEY) == "true"
-    return "simulated" in path.parent.name
-
-
-def _validate_companies(companies: pl.DataFrame, file: str) -> tuple[list[FieldError], str]:
-    """What is wrong with a register's ids and months, and its month: the one most rows name ('' where none does)."""
-    rows = companies.select("company_id", "as_of").with_row_index("row", 1)
-    if not rows.height:
-        return [FieldError("company_id", "absent", "one row a company", "每家企业一行", None, file)], ""
-    errors = [
-        FieldError("company_id", f"{company!r} a second time", "told once", "每家企业一行", row, file)
-        for row, company, _ in rows.drop_nulls("company_id").filter(pl.col("company_id").is_duplicated()
-        & ~pl.col("company_id").is_first_distinct()).iter_rows()
-    ]  # fmt: skip
-    numbered_rows = rows.with_columns(monthly_history.month_index("as_of").alias("at"))
-    month_counts = (
-        numbered_rows.drop_nulls("at")["as_of"].value_counts(sort=True).sort("count", "as_of", descending=[True, False])
-    )
-    month = month_counts["as_of"][0] if month_counts.height else ""
-    expected = (
-        (f"{month}, the month of the register", f"名录月份 {month}") if month else ("a month, YYYY-MM", "YYYY-MM")
-    )
-    errors += [
-        FieldError("as_of", "missing" if actual is None else repr(actual), *expected, row, file)
-        for row, _, actual in rows.filter(pl.col("as_of").ne_missing(pl.lit(month))).iter_rows()
-    ]
-    return errors, month
-
-
-def _make_remarks(companies: pl.DataFrame, frames: Mapping[str, pl.DataFrame | None]) -> tuple[Remark, ...]:
-    columns_by_file = {"history": MONTHLY_COLUMNS, "links": LINK_COLUMNS, "invoices": INVOICE_COLUMNS}
-    remarks = [
-        Remark(f"no_{name}", f"There is no {name} file, or it is empty: {', '.join(missing_columns)} are missing.",
-               f"缺少 {name} 文件或文件为空：{'、'.join(missing_columns)} 均缺失。")
-        for name, missing_columns in columns_by_file.items() if (frame := frames[name]) is None or not frame.height
-    ]  # fmt: skip
-    history = frames["history"]
-    if history is not None:
-        companies_without_history = companies.height - companies.join(history, on="company_id", how="semi").height
-        if companies_without_history:
-            en = f"Companies without a history: {companies_without_history:,}; their columns of the months are missing."
-            remarks.append(
-                Remark("without_history", en, f"{companies_without_history:,} 家企业没有月度历史，其月度指标缺失。")
-            )
-    for name, id_columns in (("links", ["company_id"]), ("invoices", ["seller", "buyer"])):
-        frame = frames[name]
-        company_ids = companies["company_id"].implode()
-        is_known = pl.any_horizontal(pl.col(id_column).is_in(company_ids) for id_column in id_columns)
-        unknown_count = 0 if frame is None else frame.filter(~is_known).height
-        if frame is not None and unknown_count:
-            share = f"{unknown_count:,} of {frame.height:,}"
-            en = f"Rows of {name} that name no company of the register: {share}. Are the ids written alike?"
-            zh = f"{name} 中有 {unknown_count:,} 行（共 {frame.height:,} 行）不涉及名录内企业，请核对编号写法。"
-            remarks.append(Remark(f"{name}_of_strangers", en, zh))
-    return tuple(remarks)

@@ -1,40 +1,41 @@
-"""A zone of technology companies and its shells. SIMULATED: none of them exists.
+"""Simulate a zone of technology companies and its shells. SIMULATED: none of them exists.
 
-    python -m datasets.scitech_risk.register.simulator --companies 20000 --seed 7 --out var/zone
-    python -m datasets.scitech_risk.register.simulator --companies 20000 --seed 7 --month 1 --out var/zone_later
+    python -m datasets simulate register --companies 20000 --seed 7 --out var/zone
+    python -m datasets simulate register --companies 20000 --seed 7 --month 1 --out var/zone_later
 
-It writes a register folder: companies, history, links and invoices (datasets/scitech_risk/register/schema.py).
+Each command writes a register folder: companies, history, links and invoices (schema.py).
 
-The causal story (an arrow is "drives"; what stands in brackets nobody observes):
+The causal model (an arrow reads "drives"; quantities in brackets are never observed):
 
     [management] -> margins, tax grade, arrears, cases, late filings; -> liquidity, less strain; -> default
     [technology] -> R&D, patents, platforms, projects, venture capital; -> growth; -> default, weakly
     [leverage] -> liabilities, interest, overdue days; -> default      [liquidity] -> cash; venture capital -> liquidity
     [strain], from month to month -> sales fall, cash runs down, staff and electricity follow, filings are late, days
-                 overdue; a year's books know it late -> default. So the months know what the books do not yet.
+                 overdue; annual accounts show it late -> default. So the months carry news that the accounts lack.
     [demand of a trade], from month to month -> sales of all its companies -> default
-    size -> R&D intensity (start-ups spend what they do not earn), staff, books; size, age -> default
-    [shock] in the year after -> default;    ownership goes with size; ownership -> default: NO arrow
+    size -> R&D intensity (start-ups spend more than they earn), staff, accounts; size, age -> default
+    [shock] in the following year -> default;    ownership depends on size; ownership -> default: NO arrow
 
-Shells (2.5 %) stand in rings of 3 to 7: one mail-drop address, one nominee for two rings, nobody insured, hardly any
-electricity, invoices that run around, many months of zero filing (a quarter are dormant); their books look sound.
-`hiding` is the share of each of these marks that they cover: staff of one to three, addresses apart or in an incubator,
-officers of their own, electricity bought, up to two thirds of the loop diluted by honest counterparties. A shell
-defaults at a flat rate that nothing in its books foretells: a model of default cannot find shells, the gate must.
+Shells (2.5 %) form rings of 3 to 7: one mail-drop address, one nominee for two rings, no insured staff, hardly any
+electricity, circular invoices, many months of zero filing (a quarter are dormant); their accounts look sound.
+`hiding` is the share of each of these signs that they conceal: staff of one to three, separate addresses or an
+incubator, officers of their own, electricity bought, up to two thirds of the loop diluted by honest counterparties. A
+shell defaults at a flat rate that nothing in its accounts predicts: a model of default cannot find shells, the gate
+must.
 
-What looks like a shell and is none: hundreds of start-ups at an incubator's address, some yet without insured staff;
-holding groups that share an officer and trade within, their
-patents and property in companies without staff; an agent who is officer of a dozen start-ups; a fund that owns as
-many; honest two-way trade; honest companies at a mail drop; cross-holdings; software that needs little electricity.
+Some honest companies look like shells: hundreds of start-ups at an incubator's address, some without insured staff yet;
+holding groups that share an officer and trade internally, with their patents and property in companies without staff;
+an agent who is an officer of a dozen start-ups; a fund that owns as many; honest two-way trade; honest companies at a
+mail drop; cross-holdings; software that needs little electricity.
 
-Missing mildly not at random: small and ill-managed companies report less; who rents a desk has no meter; days overdue
-need a loan. With `month` the same companies stand some months later: histories are longer, a few are new, those that
-defaulted in between are gone. A zone is made in blocks of 16,384, each with its own random streams.
+Values are missing mildly not at random: small and badly managed companies report less; a company that rents a desk has
+no meter; days overdue need a loan. With `month` the same companies are seen that many months later: histories are
+longer, a few companies are new, and those that defaulted in between are gone. A zone is simulated in blocks of 16,384,
+each with its own random streams.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -45,17 +46,21 @@ from datasets.errors import DataError
 from datasets.scitech_risk.monthly_history import add_months
 from datasets.scitech_risk.register import causal_model, records, relations
 from datasets.scitech_risk.register.causal_model import MAX_SHIFT, Companies, ZoneCausalParameters
-from datasets.scitech_risk.register.schema import COMPANIES, HISTORY, LINKS, SIMULATED_KEY
+from datasets.scitech_risk.register.schema import COMPANIES, HISTORY, LINKS
+from datasets.simulation import SIMULATED_KEY, complete_file
 
 BLOCK_SIZE = 16_384
-PARTIES_PER_BLOCK = 1 << 25  # numbers of a block's parties; the next block counts on
+PARTIES_PER_BLOCK = 1 << 25  # numbers reserved for the parties of one block
 Frames = dict[str, pl.DataFrame]
 
 
 def simulate_zone(
     companies: int, seed: int, hiding: float = 0.3, month: int = 0, params: ZoneCausalParameters | None = None
 ) -> Frames:
-    """companies, history, links and invoices; `companies` counts those of month 0, `hiding` is 0 to 1."""
+    """Simulate a whole zone: the frames companies, history, links and invoices.
+
+    companies: their number at month 0. hiding: 0 to 1. month: 0 to MAX_SHIFT. Raises DataError.
+    """
     frames_by_file: dict[str, list[pl.DataFrame]] = {}
     for block in simulate_blocks(companies, seed, hiding, month, params):
         for name, frame in block.items():
@@ -66,17 +71,20 @@ def simulate_zone(
 def simulate_blocks(
     companies: int, seed: int, hiding: float = 0.3, month: int = 0, params: ZoneCausalParameters | None = None
 ) -> Iterator[Frames]:
-    """The zone block by block; `zone` is these, one below the other. No tie crosses from one block to another."""
+    """Simulate the zone block by block; `simulate_zone` concatenates them. No link or invoice crosses blocks.
+
+    Raises DataError that names every argument out of range.
+    """
     params = params or ZoneCausalParameters()
     problems = []
     if companies < 1:
-        problems.append(f"companies is {companies}; a zone needs 1 or more.")
+        problems.append(f"companies is {companies}; it must be 1 or more.")
     if seed < 0:
-        problems.append(f"seed is {seed}; a whole number of 0 or more is needed.")
+        problems.append(f"seed is {seed}; it must be 0 or more.")
     if not 0 <= hiding <= 1:
-        problems.append(f"hiding is {hiding:g}; a share from 0 to 1 is needed.")
+        problems.append(f"hiding is {hiding:g}; it must be from 0 to 1.")
     if not 0 <= month <= MAX_SHIFT:
-        problems.append(f"month is {month}; 0 to {MAX_SHIFT} months after {params.first_month} are needed.")
+        problems.append(f"month is {month}; it must be from 0 to {MAX_SHIFT}, counted from {params.first_month}.")
     if problems:
         raise DataError(" ".join(problems))
     trend = causal_model.draw_demand(np.random.default_rng([seed, 1 << 20]), causal_model.HISTORY_MONTHS + MAX_SHIFT)
@@ -115,9 +123,8 @@ def _simulate_block(
     )
     default_draw, default_month = streams[2].random(len(age)), streams[2].integers(1, 13, len(age))
     values = records.observe_companies(streams[3], params, firms, path, age)
-    defaults_early = (default_draw < first_default_probability) & (
-        firms.age >= 0
-    )  # in the month `when` after the first register, and then gone
+    # in month `default_month` after the first register, and gone from then on
+    defaults_early = (default_draw < first_default_probability) & (firms.age >= 0)
     is_active = (age >= 0) & ~(defaults_early & (month >= default_month))
     ids = _format_ids(
         "C", first_company + np.arange(size), block_number * PARTIES_PER_BLOCK + np.arange(len(age) - size)
@@ -147,7 +154,7 @@ def _simulate_block(
 
 
 def _format_ids(prefix: str, numbers: np.ndarray, newcomer_numbers: np.ndarray) -> pl.Series:
-    """Ids of those there from the beginning, then of newcomers, whose numbers lie apart."""
+    """Ids of the initial companies, then of newcomers, which are numbered separately."""
     initial_ids = prefix + pl.Series("", numbers, dtype=pl.Int64).cast(pl.String).str.zfill(8)
     newcomer_ids = f"{prefix}N" + pl.Series("", newcomer_numbers, dtype=pl.Int64).cast(pl.String).str.zfill(8)
     return pl.concat([initial_ids, newcomer_ids])
@@ -208,7 +215,7 @@ def _history_frame(
 
 def _links_frame(edges: relations.Edges, ids: pl.Series, is_active: np.ndarray, block_number: int) -> pl.DataFrame:
     company, kind, party = edges
-    # an owner below a million is a company of the zone; every other party is a number of its kind
+    # an owner with a number below len(ids) is a company of the zone; every other party is a number of its kind
     is_company = (kind == relations.OWNER) & (party < len(ids))
     is_kept_edge = is_active[company] & (~is_company | is_active[np.where(is_company, party, 0)])
     company, kind, party, is_company = (
@@ -243,60 +250,29 @@ def _invoices_frame(edges: relations.Edges, ids: pl.Series, is_active: np.ndarra
 def write(
     folder: Path | str, companies: int, seed: int, hiding: float = 0.3, month: int = 0, progress: bool = False
 ) -> dict[str, float]:
-    """The register folder as Parquet whose metadata says that it is simulated; returns rows of each file, and the rates
-    of default and of shells. A file appears under its name when it is whole."""
+    """Write a register folder of Parquet files whose metadata say that they are simulated.
+
+    Returns the number of rows of each file, default_rate and shell_rate. A file appears under its name once it is
+    complete. Raises DataError as `simulate_blocks` does.
+    """
     from rich.console import Console
     from rich.progress import track
 
     blocks = simulate_blocks(companies, seed, hiding, month)
-    first_block = next(blocks)  # wrong numbers are refused before a folder is made
+    first_block = next(blocks)  # wrong arguments are refused before a folder is created
     frames_by_file: dict[str, list[pl.DataFrame]] = {name: [frame] for name, frame in first_block.items()}
     total = -(-companies // BLOCK_SIZE) - 1
     for block in track(blocks, "simulated companies", total, console=Console(stderr=True), disable=not progress):
         for name, frame in block.items():
             frames_by_file[name].append(frame)
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     metadata = {SIMULATED_KEY: "true", "yuheng.seed": str(seed), "yuheng.hiding": f"{hiding:g}"}
     summary: dict[str, float] = {}
     for name in list(frames_by_file):
         frame = pl.concat(frames_by_file.pop(name))
-        partial_path = folder / f".{name}.partial"
-        try:
+        with complete_file(Path(folder) / f"{name}.parquet") as partial_path:
             frame.write_parquet(partial_path, metadata=metadata)
-            os.replace(partial_path, folder / f"{name}.parquet")
-        finally:
-            partial_path.unlink(missing_ok=True)
         summary[name] = frame.height
         if name == "companies":
             summary["default_rate"] = float(frame.select(pl.col("default_12m").mean()).item())
             summary["shell_rate"] = float(frame.select(pl.col("is_shell").mean()).item())
     return summary
-
-
-def main() -> None:
-    import argparse
-
-    parser = argparse.ArgumentParser(
-        prog="python -m datasets.scitech_risk.register.simulator",
-        description="Write the register of a SIMULATED zone as Parquet.",
-    )
-    parser.add_argument("--companies", type=int, default=20_000)
-    parser.add_argument("--seed", type=int, default=7)
-    parser.add_argument("--hiding", type=float, default=0.3, help="0 to 1: how well its shells hide")
-    parser.add_argument("--month", type=int, default=0, help="the same companies so many months later")
-    parser.add_argument("--out", type=Path, default=Path("var/zone"))
-    args = parser.parse_args()
-    try:
-        summary = write(args.out, args.companies, args.seed, args.hiding, args.month, progress=True)
-    except DataError as error:
-        raise SystemExit(str(error)) from error
-    print(
-        f"SIMULATED, none of them exists: {summary['companies']:,.0f} companies, {summary['history']:,.0f} months, "
-        f"{summary['links']:,.0f} links, {summary['invoices']:,.0f} invoices, default rate {summary['default_rate']:.3f}, "
-        f"shells {summary['shell_rate']:.3f}, seed {args.seed}: {args.out}"
-    )
-
-
-if __name__ == "__main__":
-    main()

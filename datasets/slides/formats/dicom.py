@@ -1,4 +1,4 @@
-"""DICOM whole-slide instances: their tags, walked without decoding, and the other instances of their series."""
+"""Check DICOM whole-slide instances by walking their tags without decoding, and find the others of their series."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ TEXT_VRS = {
     b"UT",
     b"",
 }  # b"": unstated
-# What may say who the patient is, who treated them, when and where: the attributes that PS3.15's Basic Profile empties.
-# Whole groups are: patient, trial, visit, procedure, container and specimen, results; odd ones are a maker's own.
+# Attributes that may identify patient, staff, time and place: those that the Basic Profile of PS3.15 empties.
+# Complete groups: patient, trial, visit, procedure, container and specimen, results; odd groups are private.
 PERSONAL_GROUPS = {0x0010, 0x0012, 0x0032, 0x0038, 0x0040, 0x4008}
 PERSONAL_TAGS = {
     *(
@@ -69,7 +69,7 @@ PERSONAL_TAGS = {
 
 @dataclass(slots=True)
 class DicomInstance:
-    """The tags that are used, as raw bytes; `fragments` and `stored` describe encapsulated pixels."""
+    """The tags in use, as raw bytes. fragments, stored_bytes: of encapsulated pixels."""
 
     syntax: str = ""
     tags: dict[tuple[int, int], bytes] = field(default_factory=dict)
@@ -78,7 +78,7 @@ class DicomInstance:
     fragments: int = 0
     largest_fragment: int = 0
     stored_bytes: int = 0
-    personal_values: list[tuple[int, int]] = field(default_factory=list)  # (offset, length) of words about people
+    personal_values: list[tuple[int, int]] = field(default_factory=list)  # (offset, length) of texts about people
 
     def get_text(self, tag: tuple[int, int]) -> str:
         return self.tags.get(tag, b"").decode("ascii", "replace").strip(" \0")
@@ -88,7 +88,7 @@ class DicomInstance:
 
     @property
     def image_flavour(self) -> str:
-        """VOLUME, or LABEL, OVERVIEW, THUMBNAIL: the third value of the image type."""
+        """The third value of the image type: VOLUME, LABEL, OVERVIEW or THUMBNAIL."""
         values = self.get_text(IMAGE_TYPE).split("\\")
         return values[2].strip() if len(values) > 2 else ""
 
@@ -107,7 +107,7 @@ def is_dicom(head: bytes) -> bool:
 
 
 def check_dicom(source: ByteSource, limits: SlideLimits) -> CheckedSlide | None:
-    """Checks this instance and every VOLUME of its series in the folder, which OpenSlide would read as well.
+    """Check this instance and all VOLUME instances of its series in the folder, which OpenSlide would read too.
 
     Where it is a label, an overview or a thumbnail itself, the VOLUME beside it is what may be opened.
     """
@@ -124,7 +124,7 @@ def check_dicom(source: ByteSource, limits: SlideLimits) -> CheckedSlide | None:
                 continue
             try:
                 other_instance = read_instance(other_source, limits)
-            except CheckAbortedError as error:  # a broken file of another series is none of ours
+            except CheckAbortedError as error:  # a broken file of another series does not matter
                 if instance.get_text(SERIES).encode() in other_source.read_up_to(0, limits.text_bytes):
                     source.issues.append(error.issue)
                 continue
@@ -150,7 +150,7 @@ def check_dicom(source: ByteSource, limits: SlideLimits) -> CheckedSlide | None:
 
 
 def _other_files(source: ByteSource, limits: SlideLimits) -> list[Path]:
-    """Other plain files of the folder; a link is not followed, as it may lead out of it."""
+    """Other regular files of the folder; links are not followed, as they may lead outside."""
     folder = source.path.parent
     candidates = sorted(
         path for path in folder.iterdir() if path != source.path and not path.is_symlink() and path.is_file()
@@ -185,7 +185,7 @@ def read_instance(source: ByteSource, limits: SlideLimits) -> DicomInstance:
 
 
 def _read_element(source: ByteSource, offset: int, explicit: bool) -> tuple[tuple[int, int], bytes, int, int]:
-    """Tag, value representation, length, and where the value begins."""
+    """Tag, value representation, length, and offset of the value."""
     head = source.read(offset, 8, "a DICOM element")
     tag: tuple[int, int] = struct.unpack("<HH", head[:4])
     if not explicit or tag[0] == 0xFFFE:
@@ -205,7 +205,9 @@ def _read_elements(
     depth: int,
     is_in_personal: bool = False,
 ) -> int:
-    """Reads elements until `end` or the delimiter of an item; returns where it stopped. `personal`: all inside is."""
+    """Read elements up to `end` or an item delimiter; return the offset after them. personal: all values are
+    personal.
+    """
     if depth > limits.depth:
         raise CheckAbortedError(slide_issue("too_many", what="nested DICOM sequences", found=depth, most=limits.depth))
     explicit = instance.syntax != IMPLICIT_SYNTAX
@@ -273,7 +275,7 @@ def _read_items(
 
 
 def _read_pixel_data(source: ByteSource, instance: DicomInstance, offset: int, length: int, limits: SlideLimits) -> int:
-    """Native pixels have a length; encapsulated ones are a list of fragments, of which the first is a table."""
+    """Measure the pixels: native ones have a length, encapsulated ones are fragments, the first of which is a table."""
     instance.has_pixels = True
     if length != UNDEFINED:
         instance.stored_bytes = length
@@ -332,7 +334,7 @@ def check_pixels(instance: DicomInstance, source: ByteSource, limits: SlideLimit
 
 
 def pixel_scale(instance: DicomInstance, limits: SlideLimits) -> tuple[float, float] | None:
-    """Pixel spacing is given in millimetres, rows (y) first."""
+    """Microns per pixel (x, y) from the pixel spacing, which is in millimetres with y first."""
     try:
         y, x = (1_000 * float(value) for value in instance.get_text(SPACING).split("\\"))
     except ValueError:

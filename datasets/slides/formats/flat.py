@@ -1,4 +1,4 @@
-"""PNG and JPEG: their headers, and whether they end."""
+"""Check PNG and JPEG files: their headers and their completeness."""
 
 from __future__ import annotations
 
@@ -12,11 +12,8 @@ PNG_SIGNATURE, JPEG_SIGNATURE = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
 FRAME_MARKERS = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # JPEG markers that state a size
 BLOCK_BYTES = 1 << 20
 PNG_TEXT_CHUNKS = {b"tEXt", b"zTXt", b"iTXt", b"eXIf", b"tIME"}
-JPEG_RETAINED_MARKERS = {
-    0xE0,
-    0xE2,
-    0xEE,
-}  # JFIF, colour profile, Adobe's colour transform; other APP segments and comments are words
+# JFIF, colour profile, Adobe's colour transform; other APP segments and comments are texts
+JPEG_RETAINED_MARKERS = {0xE0, 0xE2, 0xEE}
 
 
 def check_png(source: ByteSource, limits: SlideLimits) -> CheckedSlide | None:
@@ -64,7 +61,7 @@ def check_jpeg(source: ByteSource, limits: SlideLimits) -> CheckedSlide | None:
 
 
 def png_text_ranges(source: ByteSource) -> Iterator[tuple[int, int]]:
-    """(offset, length) of the values of a checked PNG's blocks of words; each block's checksum follows its value."""
+    """(offset, length) of the values of a checked PNG's text blocks; the checksum of a block follows its value."""
     offset = 8
     while offset + 8 <= source.size:
         chunk_head = source.read(offset, 8, "a PNG block")
@@ -75,7 +72,7 @@ def png_text_ranges(source: ByteSource) -> Iterator[tuple[int, int]]:
 
 
 def jpeg_text_ranges(source: ByteSource) -> Iterator[tuple[int, int]]:
-    """(offset, length) of the comments and programs' own segments that stand before a checked JPEG's picture."""
+    """(offset, length) of the comments and application segments before a checked JPEG's image data."""
     offset, marker = 2, 0
     while marker != 0xDA:
         segment_head = source.read(offset, 4, "a JPEG segment")
@@ -86,7 +83,7 @@ def jpeg_text_ranges(source: ByteSource) -> Iterator[tuple[int, int]]:
 
 
 def _check_scans(source: ByteSource, limits: SlideLimits, offset: int) -> None:
-    """Inside a scan 0xff is always followed by 0, so that markers can be counted without decoding."""
+    """Count scans and find the end. Inside a scan 0xff is always followed by 0, so no decoding is needed."""
     scans, has_end, previous_byte = 0, False, b""
     while block := source.read_up_to(offset, BLOCK_BYTES):
         scans += (previous_byte + block).count(b"\xff\xda")
@@ -101,7 +98,7 @@ def _check_scans(source: ByteSource, limits: SlideLimits, offset: int) -> None:
 
 
 def _checked_slide(source: ByteSource, limits: SlideLimits, kind: str, width: int, height: int) -> CheckedSlide | None:
-    """Neither states a scan's scale: dots per inch are written unasked."""
+    """The checked slide, without a scale: programs write dots per inch by default."""
     if width < 1 or height < 1:
         source.add_issue("no_size", what=f"the {kind.upper()}", width=width, height=height)
         return None

@@ -1,6 +1,6 @@
-"""KFB, the format of a Ningbo scanner maker: sections between marks, then a table of tiles, then JPEG after JPEG.
+"""Check KFB slides, the format of a scanner maker in Ningbo: marked sections, a table of tiles, then JPEG data.
 
-The layout is the one that the kfbslide package reads (its _kfbformat.py); no specification is public.
+The layout is that of the kfbslide package (its _kfbformat.py); there is no public specification.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ ENTRY = np.dtype(
         "itemsize": 64,
     }
 )
-MAX_TILES = 1_000_000  # the package keeps a Python object for each: about 600 MB at this number
+MAX_TILES = 1_000_000  # the package has a Python object for each: about 600 MB at this number
 MAX_SCALES = 32
-SEARCH_BYTES = 10_000 + 100_000  # bytes in which the package looks for the second section and its end
+SEARCH_BYTES = 10_000 + 100_000  # bytes that the package searches for the second section and its end
 
 
 def is_kfb(head: bytes) -> bool:
@@ -61,7 +61,7 @@ def check_kfb(source: ByteSource, limits: SlideLimits) -> CheckedSlide | None:
 
 
 def associated_images(source: ByteSource, limits: SlideLimits) -> list[tuple[int, int]]:
-    """(offset, length) of the macro and the label."""
+    """(offset, length) of the macro and of the label image."""
     head = source.read_up_to(0, SEARCH_BYTES)
     second_section = head.find(b"\x02\xee\xee", 92)
     if second_section < 1:
@@ -87,7 +87,7 @@ def associated_images(source: ByteSource, limits: SlideLimits) -> list[tuple[int
 
 
 def _first_tile(source: ByteSource, limits: SlideLimits) -> int:
-    """Where the first JPEG stands: the package looks for its mark behind the macro and label pictures."""
+    """The offset of the first JPEG: the package searches for its marker after the macro and label images."""
     search_start = sum(associated_images(source, limits)[-1])
     for block_start in range(search_start, source.size, 1 << 20):
         position = source.read_up_to(block_start, (1 << 20) + 2).find(b"\xff\xd8\xff")

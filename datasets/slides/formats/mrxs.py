@@ -1,4 +1,4 @@
-"""MRXS: a picture of the label under the slide's name, and beside it a folder whose Slidedat.ini names the rest."""
+"""Check MRXS slides: a file with the label image, and a folder whose Slidedat.ini names the other files."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def data_folder(path: Path) -> Path:
 
 
 def is_mrxs(path: Path) -> bool:
-    """Told by the folder, or by the name alone, lest the picture of the label pass for a flat image."""
+    """Recognised by folder or name, so that the label image is not taken for a flat slide."""
     return path.suffix.lower() == ".mrxs" or (data_folder(path) != path and (data_folder(path) / INI_NAME).is_file())
 
 
@@ -51,8 +51,9 @@ def check_mrxs(source: ByteSource, limits: SlideLimits) -> CheckedSlide | None:
 
 
 def _parse_ini(text: str) -> dict[tuple[str, str], list[str]]:
-    """(section, key): every value given for it. Lines are taken as GLib takes them, by which OpenSlide reads: spaces
-    around do not count, upper and lower case differ, a line never continues the one before."""
+    """(section, key) -> all of its values. Lines are parsed like GLib, which OpenSlide uses: surrounding spaces are
+    ignored, case matters, and a line never continues the previous one.
+    """
     entries: dict[tuple[str, str], list[str]] = {}
     section = ""
     for line in (raw_line.strip(" \t\r\v\f") for raw_line in text.split("\n")):
@@ -69,7 +70,7 @@ def _last_value(entries: dict[tuple[str, str], list[str]], section: str, key: st
 
 
 def _listed_files(entries: dict[tuple[str, str], list[str]], source: ByteSource, limits: SlideLimits) -> list[str]:
-    """Every file that the INI names, in whatever section it does."""
+    """All files that the INI names, in any section."""
     file_entries = [
         (key, values) for (_, key), values in entries.items() if key == "INDEXFILE" or key.startswith("FILE_")
     ]
@@ -92,7 +93,7 @@ def _listed_files(entries: dict[tuple[str, str], list[str]], source: ByteSource,
 
 
 def _is_unsafe_name(name: str) -> bool:
-    """A name that is more than a name: a path, a drive, a parent."""
+    """Whether a name is a path, a drive or a parent folder."""
     return name in (".", "..") or any(character in name for character in ("/", "\\", ":", "\0"))
 
 

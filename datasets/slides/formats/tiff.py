@@ -1,4 +1,4 @@
-"""TIFF and BigTIFF directories, with NDPI's quirk, checked against the file they stand in."""
+"""Check TIFF and BigTIFF directories, including NDPI's variant, against the file."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ NUMBER_DTYPES = {
 TYPE_WIDTHS = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 TABLE_TAGS = {STRIP_OFFSETS, STRIP_COUNTS, TILE_OFFSETS, TILE_COUNTS}
 TEXT_TAGS = {DESCRIPTION, SOFTWARE, XMP}
-IPTC, PHOTOSHOP, EXIF_MAKER = 33723, 34377, 37500  # what programs write about a picture, in a form of their own
+IPTC, PHOTOSHOP, EXIF_MAKER = 33723, 34377, 37500  # written by programs about an image, in their own formats
 READ_TAGS = (
     TABLE_TAGS
     | TEXT_TAGS
@@ -54,7 +54,7 @@ MICRONS_PER_UNIT = {2: 25_400.0, 3: 10_000.0}  # in an inch, in a centimetre
 
 @dataclass(slots=True)
 class TiffDirectory:
-    """One image of the file: the tags that are used, as arrays or text.
+    """One image of the file: the tags in use, as arrays or text.
 
     link:   where the offset of the next directory stands, as (byte, width).
     places: (offset, length) of all its values that stand outside of it.
@@ -91,7 +91,7 @@ class TiffDirectory:
 
 @dataclass(frozen=True, slots=True)
 class ByteLayout:
-    """How this file writes its numbers."""
+    """The byte order and offset size of this file."""
 
     byte_order: str  # < or >
     is_big: bool
@@ -102,14 +102,14 @@ class ByteLayout:
 
 
 def tile_ranges(directory: TiffDirectory) -> list[tuple[int, int]]:
-    """(offset, length) of an image's tiles or strips."""
+    """(offset, length) of the tiles or strips of an image."""
     offsets, counts = (TILE_OFFSETS, TILE_COUNTS) if directory.is_tiled else (STRIP_OFFSETS, STRIP_COUNTS)
     pairs = zip(directory.tags.get(offsets, ()), directory.tags.get(counts, ()), strict=False)
     return [(int(offset), int(count)) for offset, count in pairs]
 
 
 def slide_images(kind: str, directories: list[TiffDirectory]) -> list[TiffDirectory]:
-    """The slide's levels; label, macro and thumbnail have no tiles, or do not call themselves smaller copies."""
+    """The levels of the slide; label, macro and thumbnail have no tiles or are not declared as smaller copies."""
     if kind == "tiff":
         return directories[:1]
     if kind == "ndpi":
@@ -127,7 +127,7 @@ def is_tiff(head: bytes) -> bool:
 
 
 def check_tiff(source: ByteSource, limits: SlideLimits) -> CheckedSlide | None:
-    """Reads every directory and checks it; None (and faults) where nothing can be said of the slide."""
+    """Read and check all directories; None, with issues in the source, if there is no valid slide."""
     directories = read_directories(source, limits)
     if not directories:
         return None
@@ -177,7 +177,7 @@ def read_directories(source: ByteSource, limits: SlideLimits) -> list[TiffDirect
 
 
 def _is_ndpi(source: ByteSource, layout: ByteLayout) -> bool:
-    """NDPI is classic TIFF with offsets of 64 bits, which only one tag of its first directory tells."""
+    """NDPI is classic TIFF with 64-bit offsets; only one tag of its first directory shows it."""
     offset = int.from_bytes(source.read_up_to(4, 8), "little")
     count = int.from_bytes(source.read_up_to(offset, 2), "little")
     entries = source.read_up_to(offset + 2, 12 * count)
@@ -187,7 +187,7 @@ def _is_ndpi(source: ByteSource, layout: ByteLayout) -> bool:
 def _read_directory(
     source: ByteSource, layout: ByteLayout, offset: int, number: int, limits: SlideLimits
 ) -> tuple[TiffDirectory, int]:
-    """The directory at `offset`, and where the next one stands (0: none)."""
+    """The directory at `offset`, and the offset of the next one (0: none)."""
     label = f"directory {number}"
     count_bytes, entry_bytes, value_bytes = (8, 20, 8) if layout.is_big else (2, 12, 4)
     count = layout.number(source.read(offset, count_bytes, label), count_bytes)
@@ -244,7 +244,7 @@ def _read_directory(
 
 
 def _ndpi_offset(low_bits: int, directory_offset: int) -> int:
-    """NDPI keeps 32 bits of an offset; the value stands before its directory and as near as can be."""
+    """Restore an NDPI offset from its low 32 bits: the nearest one before the directory."""
     candidate = (directory_offset & ~0xFFFFFFFF) | low_bits
     return candidate if candidate < directory_offset else max(candidate - 2**32, low_bits)
 
@@ -261,7 +261,7 @@ def _decode_values(raw: bytes, kind: int, layout: ByteLayout) -> NDArray[Any] | 
 
 
 def detect_vendor(directories: list[TiffDirectory]) -> str:
-    """Which scanner's TIFF it is, by what stands in it; `tiff` is a flat one."""
+    """The vendor of a TIFF, by its tags; `tiff` is a flat one."""
     first = directories[0]
     description, texts = first.get_text(DESCRIPTION), [directory.get_text(XMP) for directory in directories]
     if NDPI in first.tags:
@@ -280,7 +280,7 @@ def detect_vendor(directories: list[TiffDirectory]) -> str:
 
 
 def check_image(directory: TiffDirectory, source: ByteSource, limits: SlideLimits) -> None:
-    """One image's declared size against what is stored for it."""
+    """Check the declared size of an image against the data stored for it."""
     width, height = directory.size
     name, is_ndpi = directory.name, NDPI in directory.tags
     if width < 1 or height < 1:
@@ -327,7 +327,9 @@ def _check_stored_bytes(
     counts: NDArray[np.uint64],
     unpacked_bytes: int,
 ) -> None:
-    """`unpacked`: bytes of one tile once decoded. A tile with offset or length 0 is not stored, and is background."""
+    """Check stored tiles. unpacked: decoded bytes of a tile. A tile with offset or length 0 is background, not
+    stored.
+    """
     name = directory.name
     is_stored = (counts > 0) & (offsets > 0)
     if not is_stored.any():
@@ -348,14 +350,16 @@ def _check_stored_bytes(
         if int(counts.sum()) < expected_bytes:
             source.add_issue("size_lies", what=name, found=int(counts.sum()), needed=expected_bytes)
     elif NDPI not in directory.tags:
-        distinct_bytes = int(counts[np.unique(offsets, return_index=True)[1]].sum())  # a tile may stand for many
+        distinct_bytes = int(
+            counts[np.unique(offsets, return_index=True)[1]].sum()
+        )  # stored data may be shared by many tiles
         ratio = unpacked_bytes * len(counts) / max(distinct_bytes, 1)
         if ratio > limits.ratio:
             source.add_issue("ratio", what=name, found=ratio, most=limits.ratio)
 
 
 def check_flat(directory: TiffDirectory, source: ByteSource, limits: SlideLimits) -> None:
-    """A flat image is decoded whole, as 8 bits a channel."""
+    """Check a flat image, which is decoded as a whole with 8 bits per channel."""
     width, height = directory.size
     if width * height > limits.flat_pixels:
         source.add_issue("pixel_bomb", what=directory.name, width=width, height=height, most=limits.flat_pixels)
@@ -365,7 +369,7 @@ def check_flat(directory: TiffDirectory, source: ByteSource, limits: SlideLimits
 
 
 def pixel_scale(kind: str, directory: TiffDirectory, limits: SlideLimits) -> tuple[float, float] | None:
-    """Microns per pixel where the format has a place for them; OpenSlide reads those of the rest."""
+    """Microns per pixel if the format has a field for them; OpenSlide reads those of other formats."""
     if kind == "aperio":
         mpp_texts = [
             item.split("=", 1)[1] for item in directory.get_text(DESCRIPTION).split("|") if item.startswith("MPP")
@@ -383,6 +387,6 @@ def pixel_scale(kind: str, directory: TiffDirectory, limits: SlideLimits) -> tup
 
 
 def plausible_scale(x: float, y: float, limits: SlideLimits) -> tuple[float, float] | None:
-    """A stated scale, to a millionth of a micron; None outside of what a scanner's can be."""
+    """A stated scale rounded to a millionth of a micron; None if no scanner has such a scale."""
     is_plausible = all(math.isfinite(value) and limits.finest_mpp <= value <= limits.coarsest_mpp for value in (x, y))
     return (round(float(x), 6), round(float(y), 6)) if is_plausible else None

@@ -1,8 +1,9 @@
-"""A painted slide as a pyramid of encoded tiles, and as a BigTIFF.
+"""Encode a simulated slide as a pyramid of tiles, and write it as a BigTIFF.
 
-write_tiff("simulated.tiff", slide(7, "HSIL"))      # memory is flat in the slide's height; .formats has DICOM and KFB
+write_tiff("simulated.tiff", simulate_slide(7, "HSIL"))      # writers.py has DICOM and KFB
 
-Each level is half the one before, and is made as the tiles pass.
+Each level is half the size of the one before and is computed while tiles pass, so memory does not grow with the height
+of the slide.
 """
 
 from __future__ import annotations
@@ -17,13 +18,14 @@ from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
+from datasets.simulation import complete_file
 from datasets.slides.simulate.cell_types import CLASSES
 from datasets.slides.simulate.fields import Pixels, encode_jpeg
 from datasets.slides.simulate.slides import TILE, SimulatedSlide
 
 SIMULATED = "SIMULATED 模拟: painted by datasets.slides.simulate.slides; no patient, no evidence"
-MIN_TOP_SIDE = 1_024  # pixels of the longer side at which no coarser level is made
-MAX_LEVELS = 8  # 256 px are halved exactly so often
+MIN_TOP_SIDE = 1_024  # pixels of the longer side below which no coarser level is added
+MAX_LEVELS = 8  # 256 px can be halved this many times
 
 
 class EncodedTile(NamedTuple):
@@ -32,7 +34,7 @@ class EncodedTile(NamedTuple):
 
 
 def level_sizes(slide: SimulatedSlide) -> list[tuple[int, int]]:
-    """Width and height of each level, the finest first."""
+    """Width and height in pixels of each level, the finest first."""
     sizes = [slide.size]
     while max(sizes[-1]) > MIN_TOP_SIDE and len(sizes) < MAX_LEVELS:
         sizes.append((sizes[-1][0] // 2, sizes[-1][1] // 2))
@@ -40,14 +42,14 @@ def level_sizes(slide: SimulatedSlide) -> list[tuple[int, int]]:
 
 
 class _ChildTile(NamedTuple):
-    """A tile as the level above needs it: what it shows, where that repeats, and its pixels at half the size."""
+    """A tile as the next level needs it: a key of its content and its pixels at half the size."""
 
     key: int
     half_size_pixels: Pixels
 
 
 class Pyramid:
-    """The encoded tiles of a slide, the same in every format; what shows the same is encoded once, if it repeats."""
+    """The encoded tiles of a slide, the same in every format; repeated content is encoded once."""
 
     def __init__(self, slide: SimulatedSlide):
         self.slide, self.sizes = slide, level_sizes(slide)
@@ -57,7 +59,7 @@ class Pyramid:
         self._encoded: dict[tuple[int, ...], tuple[bytes, _ChildTile]] = {}
 
     def tiles(self) -> Iterator[EncodedTile]:
-        """Every tile of every level; those of one level come by rows."""
+        """Every tile of every level; those of one level come row by row."""
         for row in range(self.slide.rows):
             for column in range(self.slide.columns):
                 source = self.slide.source_tile(column, row)
@@ -84,7 +86,7 @@ class Pyramid:
             yield from self._tile(level + 1, column // 2, row // 2, parent_key, partial(self._join, children))
 
     def _join(self, children: list[_ChildTile | None]) -> Pixels:
-        joined = np.full((TILE, TILE, 3), 255, np.uint8)  # what lies beyond the slide is white, as readers have it
+        joined = np.full((TILE, TILE, 3), 255, np.uint8)  # beyond the slide is white, as readers return it
         for position, child in enumerate(children):
             if child is not None:
                 y, x = position // 2 * TILE // 2, position % 2 * TILE // 2
@@ -93,56 +95,50 @@ class Pyramid:
 
 
 def tile_count(pixels: int) -> int:
-    """Tiles that so many pixels take."""
+    """Number of tiles that cover so many pixels."""
     return -(-pixels // TILE)
 
 
 def _halve(pixels: Pixels) -> Pixels:
-    """(128, 128, 3) means of four, rounded."""
+    """Half the size, (128, 128, 3): rounded means of four pixels."""
     wide_pixels = pixels.astype(np.uint16)
     sums = wide_pixels[::2, ::2] + wide_pixels[1::2, ::2] + wide_pixels[::2, 1::2] + wide_pixels[1::2, 1::2]
     return ((sums + 2) // 4).astype(np.uint8)
 
 
 def write_tiff(path: str | Path, slide: SimulatedSlide, on_tile: Callable[[], None] | None = None) -> Path:
-    """BigTIFF of JPEG tiles; the file appears under its name when it is whole. `seen` is called at each level-0 tile.
+    """Write a BigTIFF of JPEG tiles; it appears under its name once it is complete.
 
-    Tiles are written as they come, the levels after them. One row of coarser tiles is held: 77 MB where a slide is
-    100,000 px wide. (tifffile copies encoded tiles only where imagecodecs is installed.)
+    on_tile is called for each level-0 tile. Tiles are written as they are rendered, the directories of the levels after
+    them. One row of coarser tiles is held in memory: 77 MB for a slide 100,000 px wide. (tifffile copies encoded tiles
+    only if imagecodecs is installed.)
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    sizes = level_sizes(slide)
+    path, sizes = Path(path), level_sizes(slide)
     tile_tables = [(array("Q"), array("Q")) for _ in sizes]  # offsets and lengths of each level's tiles
-    partial_path = path.with_name(f".{path.name}.partial")
-    try:
-        with partial_path.open("wb") as file:
-            file.write(struct.pack("<2sHHHQ", b"II", 43, 8, 0, 0))
-            for level, jpeg in Pyramid(slide).tiles():
-                tile_tables[level][0].append(file.tell())
-                tile_tables[level][1].append(len(jpeg))
-                file.write(jpeg)
-                if on_tile and not level:
-                    on_tile()
-            link = 8  # where the offset of the next directory is to be put
-            for level, (size, (offsets, lengths)) in enumerate(zip(sizes, tile_tables, strict=True)):
-                tags = _level_tags(slide, level, size) | {324: ("Q", offsets), 325: ("Q", lengths)}
-                link = _write_directory(file, link, tags)
-        os.replace(partial_path, path)
-    finally:
-        partial_path.unlink(missing_ok=True)
+    with complete_file(path) as partial_path, partial_path.open("wb") as file:
+        file.write(struct.pack("<2sHHHQ", b"II", 43, 8, 0, 0))
+        for level, jpeg in Pyramid(slide).tiles():
+            tile_tables[level][0].append(file.tell())
+            tile_tables[level][1].append(len(jpeg))
+            file.write(jpeg)
+            if on_tile and not level:
+                on_tile()
+        link = 8  # position of the next directory's offset
+        for level, (size, (offsets, lengths)) in enumerate(zip(sizes, tile_tables, strict=True)):
+            tags = _level_tags(slide, level, size) | {324: ("Q", offsets), 325: ("Q", lengths)}
+            link = _write_directory(file, link, tags)
     return path
 
 
-Tags = dict[int, tuple[str, Sequence[int]]]  # by number: how its values are packed, and they
+Tags = dict[int, tuple[str, Sequence[int]]]  # tag number -> (type of its values, values)
 FIELD_TYPES = {"s": 2, "H": 3, "I": 4, "R": 5, "Q": 16}  # TEXT, SHORT, LONG, RATIONAL as pairs of LONG, LONG8
 
 
 def _level_tags(slide: SimulatedSlide, level: int, size: tuple[int, int]) -> Tags:
-    """What a reader needs to know of a level besides its tiles' places."""
+    """The tags of a level, without the offsets of its tiles."""
     tags: Tags = {254: ("I", [int(level > 0)]), 256: ("I", [size[0]]), 257: ("I", [size[1]]), 258: ("H", [8, 8, 8])}
     tags |= {259: ("H", [7]), 262: ("H", [6]), 277: ("H", [3]), 284: ("H", [1]), 305: ("s", b"datasets.simulate\0")}
-    tags |= {322: ("I", [TILE]), 323: ("I", [TILE]), 530: ("H", [1, 1])}  # JPEG, YCbCr, colour as fine as light
+    tags |= {322: ("I", [TILE]), 323: ("I", [TILE]), 530: ("H", [1, 1])}  # JPEG, YCbCr, chroma not subsampled
     if level == 0:
         description = f"{SIMULATED}. seed={slide.seed} label={CLASSES[slide.label]} mpp={slide.mpp:g} {slide.defect}"
         tags[270] = ("s", description.strip().encode() + b"\0")
@@ -155,7 +151,7 @@ def _level_tags(slide: SimulatedSlide, level: int, size: tuple[int, int]) -> Tag
 
 
 def _write_directory(file: BinaryIO, link: int, tags: Tags) -> int:
-    """Writes a directory at the end of the file, and leads there from `link`; returns the link to the next one."""
+    """Append a directory, put its offset at `link`, and return the position for the offset of the next one."""
     entries = b""
     for number, (field_type, values) in sorted(tags.items()):
         packed_values = (

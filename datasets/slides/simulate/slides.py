@@ -1,14 +1,14 @@
-"""Whole slides with known cells. SIMULATED: they test the road from a file to a report, and are no evidence.
+"""Simulate whole slides with known cells. SIMULATED: they test the path from file to report and are no evidence.
 
-    python -m datasets.slides.simulate.slides --out var/slides_simulated --slides 8 --columns 12 --rows 10 --seed 7
+    python -m datasets simulate slides --out var/slides_simulated --slides 8 --columns 12 --rows 10 --seed 7
 
-painted = slide(seed=7, label="HSIL", columns=12, rows=10)     # stored tiles of 256 px: 3,072 x 2,560 px at 0.5 um/px
-painted.tile(3, 4)                                             # (256, 256, 3) uint8, any tile, at any time
-for cell in painted.cells(): ...                               # x, y in level-0 pixels, label, kind
-pyramid.write_tiff("simulated.tiff", painted)
+slide = simulate_slide(seed=7, label="HSIL", columns=12, rows=10)     # tiles of 256 px: 3,072 x 2,560 px at 0.5 um/px
+slide.tile(3, 4)                                                      # (256, 256, 3) uint8, any tile in any order
+for cell in slide.cells(): ...                                        # x, y in level-0 pixels, label, kind
+pyramid.write_tiff("simulated.tiff", slide)
 
-A liquid-based deposit: a disc of cells, denser here and thinner there. Most cells of an abnormal slide are normal ones;
-the abnormal ones lie in a few hot spots. A slide is painted tile by tile, so memory does not grow with it.
+A slide shows a liquid-based deposit: a disc of cells of varying density. Most cells of an abnormal slide are normal;
+the abnormal ones lie in a few hot spots. A slide is rendered tile by tile, so memory does not grow with its size.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -41,28 +40,28 @@ from datasets.slides.simulate.fields import (
 from datasets.slides.simulate.noise import MAX_RADIUS
 
 TILE = 256  # pixels a side of a stored tile
-CROWD_REACH = 45.0  # microns that a crowd may reach beyond its first cell
+CROWD_REACH = 45.0  # microns that a crowd of cells may extend beyond its first cell
 DEFECTS = {
     "all_background": "nothing but glass",
     "out_of_focus": "blurred by 3 um",
-    "pen_marks": "half of it under blue ink",
-    "wrong_stain": "brown and green, as no Papanicolaou stain is",
-    "no_scale": "the file does not say how many microns a pixel is",
+    "pen_marks": "half covered with blue ink",
+    "wrong_stain": "brown and green, unlike any Papanicolaou stain",
+    "no_scale": "the file does not state the size of a pixel in microns",
 }
-INK_DYE = (2.4, 1.05, 0.12)  # its optical density in red, green and blue light
+INK_DYE = (2.4, 1.05, 0.12)  # optical density in red, green and blue light
 WRONG_STAIN_DYES = ((0.45, 1.0, 1.5), (0.75, 0.15, 0.7), (0.15, 0.45, 1.1))
 
 
 class TrueCell(NamedTuple):
-    x: int  # of its nucleus, in level-0 pixels
+    x: int  # centre of the nucleus, in level-0 pixels
     y: int
-    label: int  # into CLASSES
+    label: int  # index into CLASSES
     kind: str
 
 
 @dataclass(frozen=True)
 class SimulatedSlide:
-    """`repeat`: the first so many columns and rows of tiles are painted, and repeated all over; 0 paints them all."""
+    """repeat_tiles: only so many columns and rows of tiles are rendered, and repeated over the slide; 0 renders all."""
 
     seed: int
     label: int
@@ -91,7 +90,7 @@ class SimulatedSlide:
         )
 
     def tile(self, column: int, row: int) -> Pixels:
-        """(256, 256, 3) as the scanner saw it, before it was stored as JPEG."""
+        """The pixels (256, 256, 3) as a scanner would see them, before JPEG compression."""
         column, row = self.source_tile(column, row)
         margin = max(4, math.ceil(3 * self.appearance.blur / self.mpp))
         side = TILE + 2 * margin
@@ -102,7 +101,7 @@ class SimulatedSlide:
         return apply_stain(field, self.appearance, self.mpp, self._random_stream(1, column, row), margin, (left, top))
 
     def cells(self) -> Iterator[TrueCell]:
-        """Every squamous cell whose nucleus' centre lies on the slide, by rows of tiles."""
+        """Every squamous cell with the centre of its nucleus on the slide, by rows of tiles."""
         width, height = self.size
         margin_tiles = self._margin_tiles
         for row in range(-margin_tiles, self.rows + margin_tiles):
@@ -113,7 +112,7 @@ class SimulatedSlide:
                         yield TrueCell(x, y, placed.cell.label, placed.cell.kind)
 
     def source_tile(self, column: int, row: int) -> tuple[int, int]:
-        """The tile that is painted for this place."""
+        """The column and row of the tile that is rendered at this position."""
         return (column % self.repeat_tiles, row % self.repeat_tiles) if self.repeat_tiles else (column, row)
 
     def _random_stream(self, *of: int) -> np.random.Generator:
@@ -127,7 +126,7 @@ class SimulatedSlide:
 
     @cached_property
     def _margin_tiles(self) -> int:
-        """How many plots away a cell may be and still be seen."""
+        """How many tiles away a cell may be and still be visible."""
         return math.ceil((MAX_RADIUS + CROWD_REACH) / (TILE * self.mpp))
 
     @cached_property
@@ -139,7 +138,7 @@ class SimulatedSlide:
         return [placed for y in offsets for x in offsets for placed in self._cells_of_tile(column + x, row + y)]
 
     def _cells_of_tile(self, column: int, row: int) -> list[PlacedCell]:
-        """What was laid down from this tile's ground, in microns of the slide; kept for a few rows of tiles."""
+        """The cells placed from this tile, in microns on the slide; cached for a few rows of tiles."""
         placed_cells = self._cells_by_tile.get((column, row))
         if placed_cells is None:
             placed_cells = self._cells_by_tile[column, row] = self._place_cells(column, row)
@@ -168,7 +167,7 @@ class SimulatedSlide:
         ]
 
     def _snap_to_pixel(self, microns: float, tile: int) -> float:
-        """Microns on the slide of a place on a tile's ground, moved to a whole pixel: the same one in every tile."""
+        """A position within a tile -> microns on the slide, snapped to a pixel so that all tiles agree."""
         return (round(microns / self.mpp) + tile * TILE) * self.mpp
 
     @cached_property
@@ -190,14 +189,14 @@ class SimulatedSlide:
         )
 
     def _ink_density(self, left: float, top: float, side: int) -> NDArray[np.float32]:
-        """(side, side) density of broad parallel strokes."""
+        """The density of broad parallel strokes of ink, (side, side)."""
         x, y = (start + self.mpp * np.arange(side, dtype=np.float32) for start in (left, top))
         across = (x + 0.6 * y[:, None] + 25 * np.sin(y[:, None] / 90)) % 600
         return np.asarray(np.clip((150 - np.abs(across - 300)) / 6, 0, 1) * (1 + 0.05 * np.sin(x / 3)), np.float32)
 
 
 class _DensityMap(NamedTuple):
-    """Of each tile: the density of cells, the share of abnormal ones; and the tiles that surely have one."""
+    """For each tile the density of cells and the share of abnormal ones; and the tiles that have at least one."""
 
     density: NDArray[np.float64]  # (rows, columns)
     abnormal: NDArray[np.float64]
@@ -205,7 +204,7 @@ class _DensityMap(NamedTuple):
 
 
 def _smooth_field(rng: np.random.Generator, x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
-    """A smooth field over the slide that wraps around, of deviation about 1."""
+    """A smooth periodic field over the slide with a standard deviation of about 1."""
     total = np.zeros(np.broadcast(x, y).shape)
     for _ in range(6):
         along, down = rng.integers(-3, 4, 2)
@@ -227,19 +226,19 @@ def simulate_slide(
     if label not in (*CLASSES, *range(len(CLASSES))):
         problems.append(f"label is {label!r}; it must be one of {', '.join(CLASSES)}")
     if columns < 1 or rows < 1:
-        problems.append(f"it is {columns} x {rows} tiles; 1 x 1 or more are needed")
+        problems.append(f"it has {columns} x {rows} tiles; it must have at least 1 x 1")
     if not 0.1 <= mpp <= 2:
         problems.append(f"mpp is {mpp:g}; it must be 0.1 to 2 um/px")
     if defect and defect not in DEFECTS:
-        problems.append(f"fault is {defect!r}; it must be one of {', '.join(DEFECTS)}, or none")
+        problems.append(f"defect is {defect!r}; it must be one of {', '.join(DEFECTS)}, or none")
     if seed < 0:
-        problems.append(f"seed is {seed}; a whole number of 0 or more is needed")
+        problems.append(f"seed is {seed}; it must be 0 or more")
     if repeat_tiles < 0 or (repeat_tiles and repeat_tiles & (repeat_tiles - 1)):
         problems.append(
-            f"repeat is {repeat_tiles}; it must be 0 or a power of two, so that coarser levels repeat as well"
+            f"repeat_tiles is {repeat_tiles}; it must be 0 or a power of two, so that coarser levels repeat too"
         )
     if problems:
-        raise DataError("The simulated slide cannot be painted: " + "; ".join(problems) + ".")
+        raise DataError("The slide cannot be simulated: " + "; ".join(problems) + ".")
     class_index = CLASSES.index(label) if isinstance(label, str) else int(label)
     return SimulatedSlide(seed, class_index, columns, rows, mpp, defect, repeat_tiles)
 
@@ -247,16 +246,15 @@ def simulate_slide(
 def worst_labels(
     cells: Iterable[TrueCell], positions: NDArray[np.int64], extent: tuple[float, float], mpp: float
 ) -> NDArray[np.int64]:
-    """(n,) the worst class whose nucleus lies inside each tile, NILM where there is none, -1 where a side cuts it.
+    """The worst class with a nucleus inside each tile, (n,): NILM if there is none, -1 if an edge of the tile cuts it.
 
-    places: (n, 2) left and top in level-0 pixels, extent: what a tile covers of them; as datasets.slides.tiling has it.
+    positions: (n, 2) left and top in level-0 pixels. extent: width and height of a tile in level-0 pixels, as in
+    datasets.slides.tiling.
     """
     labels = np.full(len(positions), NILM, np.int64)
     unsure_labels = np.full(len(positions), NILM, np.int64)
     inner_distance = TILE_MARGIN / mpp
-    outer_distance = (
-        2 * TILE_MARGIN / mpp
-    )  # a nucleus whose centre is farther away than this shows too little to matter
+    outer_distance = 2 * TILE_MARGIN / mpp  # a nucleus farther away than this shows too little of itself to matter
     for cell in cells:
         if cell.label == NILM:
             continue
@@ -268,72 +266,5 @@ def worst_labels(
 
 
 def sample(label: str = "HSIL") -> SimulatedSlide:
-    """A small one: 1,024 x 768 px."""
+    """A small slide of 1,024 x 768 px."""
     return simulate_slide(seed=7, label=label, columns=4, rows=3)
-
-
-def write(
-    folder: str | Path, slides: int, columns: int, rows: int, seed: int, mpp: float = 0.5, progress: bool = False
-) -> Path:
-    """Writes slides of all classes by turns, and truth.json, whose path is returned. Raises DataError."""
-    import json
-
-    from rich.console import Console
-    from rich.progress import Progress
-
-    from datasets.slides.simulate.pyramid import write_tiff
-
-    if slides < 1:
-        raise DataError(f"slides is {slides}; 1 or more are needed.")
-    folder = Path(folder)
-    simulated_slides = [
-        simulate_slide(seed + index, index % len(CLASSES), columns, rows, mpp) for index in range(slides)
-    ]
-    folder.mkdir(parents=True, exist_ok=True)
-    truth: dict[str, object] = {}
-    with Progress(console=Console(stderr=True), disable=not progress, transient=True) as progress_bar:
-        task = progress_bar.add_task("simulated slides", total=slides * columns * rows)
-        for simulated_slide in simulated_slides:
-            path = folder / f"simulated_{simulated_slide.seed}_{CLASSES[simulated_slide.label]}.tiff"
-            write_tiff(path, simulated_slide, lambda: progress_bar.advance(task))
-            truth[path.name] = describe(simulated_slide)
-    document = {"simulated": True, "classes": CLASSES, "seed": seed, "slides": truth}
-    (folder / "truth.json").write_text(json.dumps(document, ensure_ascii=False), encoding="utf-8")
-    return folder / "truth.json"
-
-
-def describe(simulated_slide: SimulatedSlide) -> dict[str, object]:
-    """What is true of a slide; null is the label of one without cells."""
-    cells = list(simulated_slide.cells())
-    return {
-        "label": CLASSES[simulated_slide.label] if cells else None,
-        "fault": simulated_slide.defect or None,
-        "mpp": simulated_slide.mpp,
-        "size": simulated_slide.size,
-        "cells": [{"x": cell.x, "y": cell.y, "class": CLASSES[cell.label], "kind": cell.kind} for cell in cells],
-    }
-
-
-def main() -> None:
-    import argparse
-    import sys
-
-    parser = argparse.ArgumentParser(
-        prog="python -m datasets.slides.simulate.slides", description="Write SIMULATED slides as TIFF, and truth.json."
-    )
-    parser.add_argument("--out", type=Path, default=Path("var/slides_simulated"))
-    parser.add_argument("--slides", type=int, default=8)
-    parser.add_argument("--columns", type=int, default=12, help=f"tiles of {TILE} px")
-    parser.add_argument("--rows", type=int, default=10)
-    parser.add_argument("--mpp", type=float, default=0.5, help="microns per pixel")
-    parser.add_argument("--seed", type=int, default=7)
-    args = parser.parse_args()
-    try:
-        truth_path = write(args.out, args.slides, args.columns, args.rows, args.seed, args.mpp, sys.stderr.isatty())
-    except DataError as error:
-        raise SystemExit(str(error)) from error
-    print(f"SIMULATED, nobody's cells: {args.slides} slides, seed {args.seed}: {truth_path}")
-
-
-if __name__ == "__main__":
-    main()

@@ -1,14 +1,17 @@
-"""The same encoded tiles as DICOM and as KFB, so that a slide has one grid and one score in every format.
+"""Write simulated slides as DICOM, KFB, or a folder of TIFF files with their truth.
 
-write_dicom("folder", painted)              # one instance a level, in one series; needs pydicom
-write_kfb("simulated.kfb", painted)         # as the kfbslide package reads it
+write_dicom("folder", slide)              # one instance per level, in one series; needs pydicom
+write_kfb("simulated.kfb", slide)         # as the kfbslide package reads it
+write("folder", slides=8, columns=12, rows=10, seed=7)
 
-All encoded tiles of the slide are held at once: these are for small slides.
+Every format has the same encoded tiles, so a slide has one grid and one score in all of them. DICOM and KFB hold all
+tiles in memory at once: they are for small slides.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import struct
 from collections.abc import Iterable
 from pathlib import Path
@@ -16,16 +19,18 @@ from typing import NamedTuple
 
 import numpy as np
 
+from datasets.errors import DataError
 from datasets.slides.formats.dicom import WSI_SOP_CLASS
+from datasets.slides.simulate.cell_types import CLASSES
 from datasets.slides.simulate.fields import encode_jpeg
-from datasets.slides.simulate.pyramid import SIMULATED, Pyramid, tile_count
-from datasets.slides.simulate.slides import TILE, SimulatedSlide
+from datasets.slides.simulate.pyramid import SIMULATED, Pyramid, tile_count, write_tiff
+from datasets.slides.simulate.slides import TILE, SimulatedSlide, simulate_slide
 
-MAGNIFICATION = 20  # magnification that a KFB tells
+MAGNIFICATION = 20  # as a KFB states it
 
 
 class KfbTile(NamedTuple):
-    """A tile of a KFB: where it is on its level and how large, in the level's pixels."""
+    """A tile of a KFB: its position and size in pixels of its level."""
 
     level: int
     x: int
@@ -36,7 +41,7 @@ class KfbTile(NamedTuple):
 
 
 def encode_levels(slide: SimulatedSlide) -> list[list[bytes]]:
-    """The tiles of each level, by rows."""
+    """The encoded tiles of each level, row by row."""
     pyramid = Pyramid(slide)
     tiles: list[list[bytes]] = [[] for _ in pyramid.sizes]
     for level, jpeg in pyramid.tiles():
@@ -45,7 +50,7 @@ def encode_levels(slide: SimulatedSlide) -> list[list[bytes]]:
 
 
 def write_kfb(path: str | Path, slide: SimulatedSlide) -> Path:
-    """A KFB has no level under a magnification of 1, so coarser ones are left out."""
+    """Write a KFB. The format has no level below a magnification of 1, so coarser levels are left out."""
     sizes = Pyramid(slide).sizes
     tiles = []
     for level, jpegs in enumerate(encode_levels(slide)):
@@ -54,7 +59,7 @@ def write_kfb(path: str | Path, slide: SimulatedSlide) -> Path:
             break
         for index, jpeg in enumerate(jpegs):
             x, y = index % tile_count(width) * TILE, index // tile_count(width) * TILE
-            tiles.append(KfbTile(level, x, y, TILE, TILE, jpeg))  # whole ones: kfbslide would shrink them to less
+            tiles.append(KfbTile(level, x, y, TILE, TILE, jpeg))  # complete tiles: kfbslide would crop smaller ones
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     mpp = 0.0 if slide.defect == "no_scale" else slide.mpp
@@ -65,7 +70,7 @@ def write_kfb(path: str | Path, slide: SimulatedSlide) -> Path:
 def build_kfb(
     kfb_tiles: Iterable[KfbTile], size: tuple[int, int], tile_side: int, mpp: float, magnification: int = MAGNIFICATION
 ) -> bytes:
-    """A KFB as the kfbslide package reads it: header, macro, label, table, tiles."""
+    """The bytes of a KFB as the kfbslide package reads it: header, macro, label, table, tiles."""
     entries, stored_jpegs = b"", []
     for kfb_tile in kfb_tiles:
         scale = magnification / 2**kfb_tile.level
@@ -92,7 +97,7 @@ def build_kfb(
 
 
 def write_dicom(folder: str | Path, slide: SimulatedSlide) -> Path:
-    """Writes one TILED_FULL instance a level; returns the finest, beside which the others lie."""
+    """Write one TILED_FULL instance per level; return the path of the finest, in the same folder as the others."""
     from pydicom import Dataset
     from pydicom.dataset import FileDataset, FileMetaDataset
     from pydicom.encaps import encapsulate
@@ -145,3 +150,44 @@ def write_dicom(folder: str | Path, slide: SimulatedSlide) -> Path:
         data["PixelData"].VR, data["PixelData"].is_undefined_length = "OB", True
         data.save_as(path, enforce_file_format=True)
     return folder / "level_0.dcm"
+
+
+def write(
+    folder: str | Path, slides: int, columns: int, rows: int, seed: int, mpp: float = 0.5, progress: bool = False
+) -> Path:
+    """Write slides of each class in turn as TIFF, and truth.json, whose path is returned.
+
+    columns, rows: tiles of 256 px. Raises DataError for arguments out of range.
+    """
+    from rich.console import Console
+    from rich.progress import Progress
+
+    if slides < 1:
+        raise DataError(f"slides is {slides}; it must be 1 or more.")
+    folder = Path(folder)
+    simulated_slides = [
+        simulate_slide(seed + index, index % len(CLASSES), columns, rows, mpp) for index in range(slides)
+    ]
+    folder.mkdir(parents=True, exist_ok=True)
+    truth: dict[str, object] = {}
+    with Progress(console=Console(stderr=True), disable=not progress, transient=True) as progress_bar:
+        task = progress_bar.add_task("simulated slides", total=slides * columns * rows)
+        for slide in simulated_slides:
+            path = folder / f"simulated_{slide.seed}_{CLASSES[slide.label]}.tiff"
+            write_tiff(path, slide, lambda: progress_bar.advance(task))
+            truth[path.name] = describe(slide)
+    document = {"simulated": True, "classes": CLASSES, "seed": seed, "slides": truth}
+    (folder / "truth.json").write_text(json.dumps(document, ensure_ascii=False), encoding="utf-8")
+    return folder / "truth.json"
+
+
+def describe(slide: SimulatedSlide) -> dict[str, object]:
+    """The truth about a slide, as truth.json has it; the label of a slide without cells is null."""
+    cells = list(slide.cells())
+    return {
+        "label": CLASSES[slide.label] if cells else None,
+        "fault": slide.defect or None,
+        "mpp": slide.mpp,
+        "size": slide.size,
+        "cells": [{"x": cell.x, "y": cell.y, "class": CLASSES[cell.label], "kind": cell.kind} for cell in cells],
+    }

@@ -17,8 +17,8 @@ import numpy as np
 import orjson
 import polars as pl
 
-from datasets.errors import FieldError, UnreadableFileError
-from datasets.schema import MAX_UNKNOWN_NAMES, ColumnSchema, did_you_mean
+from datasets.errors import FieldError, UnreadableFileError, did_you_mean
+from datasets.schema import MAX_UNKNOWN_NAMES, ColumnSchema
 from serving.core.http.validation import find_json_ambiguity
 
 T = TypeVar("T")

@@ -22,17 +22,18 @@ import orjson
 import polars as pl
 import sqlalchemy as sa
 
-from datasets.errors import DataError, FieldError, UnreadableFileError, ValidationErrors
+from datasets.errors import DataError, FieldError, InvalidTableError, UnreadableFileError
 from datasets.schema import MAX_ERRORS
 from datasets.scitech_risk.ego_network import NetworkIndex
 from datasets.scitech_risk.monthly_history import rolling_early_warnings
+from datasets.scitech_risk.register import reader as register_reader
 from datasets.scitech_risk.register import schema as register
 from datasets.scitech_risk.register.schema import Register, Remark
 from models.policy.arithmetic import ArrayOps
-from models.scitech_risk import early_warnings
+from models.scitech_risk.assessments import early_warnings
+from models.scitech_risk.assessments.shell_gate import VERDICTS
 from models.scitech_risk.messages import find_column, format_value
 from models.scitech_risk.policy import Policy, WarningSignal
-from models.scitech_risk.shell_gate import VERDICTS
 from serving.core.db.engine import open_store, to_store_error
 from serving.core.db.reader import StoreReader
 from serving.core.db.schema import COMPANIES, INDICATORS
@@ -65,14 +66,14 @@ def import_register(
     A company that is stored already gets newer indicators and further months; results of earlier runs stay. Of two
     imports at the same time, the last one counts. answers: the results of a run over this register, Parquet.
     """
-    company_register = register.read(folder)
+    company_register = register_reader.read(folder)
     results = (
         None
         if answers is None
         else _read_results(answers, company_register, [grade.name for grade in policy.risk.grades])
     )
     source = IndicatorSource(
-        PRODUCT, folder.name, register.register_digest(folder), company_register.simulated, utc_now()
+        PRODUCT, folder.name, register_reader.register_digest(folder), company_register.simulated, utc_now()
     )
     engine, scratch_parent = open_store(store, lock_timeout), store.parent if isinstance(store, Path) else None
     try:
@@ -203,7 +204,7 @@ def _read_results(path: Path, company_register: Register, grades: Sequence[str])
         if name not in frame.columns
     ]
     if faults:
-        raise ValidationErrors(faults)
+        raise InvalidTableError(faults)
     other_months = frame.filter(pl.col(month).ne_missing(company_register.month))[month].unique().sort().to_list()
     faults += [
         field_error(
@@ -240,7 +241,7 @@ def _read_results(path: Path, company_register: Register, grades: Sequence[str])
             for row, value in rows.filter(~is_valid).select("row", name).iter_rows()
         ]
     if faults:
-        raise ValidationErrors(faults[:MAX_ERRORS], len(faults))
+        raise InvalidTableError(faults[:MAX_ERRORS], len(faults))
     return typed
 
 

@@ -15,10 +15,12 @@ import orjson
 import polars as pl
 import sqlalchemy as sa
 
-from datasets import external_files, point_in_time
 from datasets.errors import DataError
-from datasets.manifest import Manifest
+from datasets.export import point_in_time
+from datasets.export.manifest import Manifest
+from datasets.files import external_files
 from datasets.schema import TableSchema, read_table, validate
+from datasets.simulation import SIMULATED_KEY
 from serving.core.db.engine import read_connection, write_transaction
 from serving.core.db.schema import INDICATORS, SUBJECT_KEYS
 from serving.core.identifiers import utc_now
@@ -31,7 +33,6 @@ from serving.privacy.subjects.vault import Vault, existing_keys
 
 ROWS_PER_CHUNK = 5_000  # whose stored indicators are in memory together
 NAMES_PER_STATEMENT = 500
-SIMULATED_KEY = "yuheng.simulated"  # Parquet metadata, as the simulators write it
 
 
 @dataclass(frozen=True, slots=True)

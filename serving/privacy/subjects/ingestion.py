@@ -13,9 +13,9 @@ import polars as pl
 import sqlalchemy as sa
 
 from datasets import catalog
-from datasets.errors import DataError, FieldError, ValidationErrors
-from datasets.external_files import file_sha256
-from datasets.schema import MAX_ERRORS, TableSchema, did_you_mean, load_table_schema, read_table
+from datasets.errors import DataError, FieldError, InvalidTableError, did_you_mean
+from datasets.files.external_files import file_sha256
+from datasets.schema import MAX_ERRORS, TableSchema, load_table_schema, read_table
 from serving.core.db.engine import open_store, to_store_error
 from serving.core.identifiers import utc_now
 from serving.privacy.subjects.indicators import GroupValues, IndicatorSource, columns_by_group, insert, parse_day
@@ -155,5 +155,5 @@ def _parse_days(column: pl.Series, file: str, default: str) -> list[str]:
             expected = ("a day or month, as 2026-06-30 or 2026-06", "日期或月份，如 2026-06-30 或 2026-06")
             faults.append(FieldError(column.name, repr(text[:40]), *expected, row, file))
     if faults:
-        raise ValidationErrors(faults[:MAX_ERRORS], len(faults))
+        raise InvalidTableError(faults[:MAX_ERRORS], len(faults))
     return days

@@ -9,11 +9,13 @@ import polars as pl
 import pytest
 
 from datasets import leakage, schema
+from datasets.credit_limit.county import reader
 from datasets.credit_limit.county import schema as contract
 from datasets.credit_limit.county.causal_model import CountyCausalParameters
 from datasets.credit_limit.county.schema import TABLE
 from datasets.credit_limit.county.simulator import simulate_county, simulate_towns, write
 from datasets.errors import DataError
+from datasets.simulation import SIMULATED_KEY
 from tests.paths import ROOT
 
 APPRAISAL = sum(pl.col(name) for name in contract.ITEM_POINTS)
@@ -96,10 +98,10 @@ def test_villages_differ_in_who_lives_there(people):
 
 
 def test_the_unreliable_inflate_their_own_score_more(people):
-    told = people.select("self_score", "true_reliability").drop_nulls()
-    honest = CountyCausalParameters().mean_points + 7.0 * told["true_reliability"]
-    inflation = (told["self_score"] - honest).to_numpy()
-    low = told["true_reliability"].to_numpy() < 0
+    output = people.select("self_score", "true_reliability").drop_nulls()
+    honest = CountyCausalParameters().mean_points + 7.0 * output["true_reliability"]
+    inflation = (output["self_score"] - honest).to_numpy()
+    low = output["true_reliability"].to_numpy() < 0
     assert inflation[low].mean() > inflation[~low].mean() + 1
 
 
@@ -124,11 +126,11 @@ def test_its_own_truth_is_found_when_it_is_declared_an_indicator(people):
     columns = tuple(
         column.model_copy(update={"role": "indicator"}) if column.role == "leak" else column for column in TABLE.columns
     )
-    found = {
+    result = {
         leak.column
         for leak in leakage.find_leaks(people, TABLE.model_copy(update={"columns": columns}), max_rows=20_000)
     }
-    assert found == {"months_in_arrears_after", "true_pd"}
+    assert result == {"months_in_arrears_after", "true_pd"}
 
 
 def test_its_indicators_are_no_leaks(people):
@@ -139,8 +141,8 @@ def test_the_file_says_that_it_is_simulated_and_comes_back_the_same(tmp_path):
     path = tmp_path / "county_simulated.parquet"
     done = write(path, 20_000, seed=2)
     assert done["rows"] == 20_000
-    assert pl.read_parquet_metadata(path)[contract.SIMULATED_KEY] == "true"
-    assert contract.read(path).equals(simulate_county(20_000, 2))
+    assert pl.read_parquet_metadata(path)[SIMULATED_KEY] == "true"
+    assert reader.read(path).equals(simulate_county(20_000, 2))
     assert TABLE.origin.simulated
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
 
@@ -150,7 +152,7 @@ def test_a_county_that_does_not_say_so_is_refused(tmp_path):
     simulate_county(20, 1).write_csv(tmp_path / "real.csv")
     for name in ("real.parquet", "real.csv"):
         with pytest.raises(DataError, match="does not say that it is simulated"):
-            contract.read(tmp_path / name)
+            reader.read(tmp_path / name)
 
 
 def test_nothing_is_left_behind_when_writing_fails(tmp_path):
@@ -167,10 +169,10 @@ def test_nothing_is_left_behind_when_writing_fails(tmp_path):
 
 def test_the_command_says_simulated(tmp_path):
     out = tmp_path / "county_simulated.parquet"
-    command = [sys.executable, "-m", "datasets.credit_limit.county.simulator", "--households", "300", "--out", str(out)]
-    said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    assert said.startswith("SIMULATED")
-    assert "300 households" in said
+    command = [sys.executable, "-m", "datasets", "simulate", "county", "--households", "300", "--out", str(out)]
+    message = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert message.startswith("SIMULATED")
+    assert "300 households" in message
 
 
 @pytest.mark.parametrize("column", TABLE.columns, ids=lambda column: column.name)

@@ -32,12 +32,12 @@ def test_herlev_holds_the_cells_of_its_manifest(cells):
 
 
 def test_no_source_of_cells_is_on_both_sides_of_a_fold(cells):
-    held = []
-    for _, learn, judge in cells.held_out():
+    holdout = []
+    for _, learn, judge in cells.cross_validation_folds():
         assert not set(cells.groups[learn]) & set(cells.groups[judge])
         assert set(cells.label7[judge]) == set(range(7))
-        held.append(judge)
-    assert sorted(np.concatenate(held)) == list(range(734))
+        holdout.append(judge)
+    assert sorted(np.concatenate(holdout)) == list(range(734))
 
 
 def test_every_cell_has_a_nucleus_and_a_cytoplasm(cells):
@@ -64,7 +64,7 @@ def test_padding_is_no_part_of_a_mask(cells):
 
 @given(st.integers(0, 733), st.sampled_from([32, 96, 128]), st.sampled_from(["cell", "nucleus"]))
 def test_a_crop_is_a_square_of_the_side_asked_for(cells, row, side, part):
-    cut = herlev.crop_cells(cells.take(np.array([row])), side, part)
+    cut = herlev.crop_cells(cells.select_rows(np.array([row])), side, part)
     assert cut.shape == (1, side, side, 3)
     assert cut.dtype == np.uint8
 
@@ -122,6 +122,6 @@ def test_a_listed_picture_that_was_changed_is_refused(tmp_path):
 
 def test_a_misspelt_set_is_told_the_nearest_name():
     assert load_source("herlev") is herlev
-    with pytest.raises(DataError, match="'herlef' is no set of pictures.*herlev"):
+    with pytest.raises(DataError, match="'herlef' is not an image set; did you mean 'herlev'"):
         load_source("herlef")
     assert all(load_source(name).read for name in SOURCES)

@@ -10,9 +10,10 @@ from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from datasets import external_files, leakage, schema
+from datasets import leakage, schema
 from datasets.catalog import load_source, source_modules
 from datasets.errors import DataError, UnreadableFileError
+from datasets.files import external_files
 from datasets.scitech_risk import polish, sba, sba_case
 
 data = pytest.mark.skipif("YUHENG_DATA" not in os.environ, reason="YUHENG_DATA is not set: the file is not shipped")
@@ -116,15 +117,15 @@ def test_what_is_known_only_after_the_approval_is_no_indicator():
 def test_the_detector_finds_the_term_by_itself_and_accuses_no_honest_column():
     frame = sba.read()
     assert leakage.find_leaks(frame, sba.TABLE) == []
-    found = {leak.column: leak.reason for leak in leakage.find_leaks(frame, as_if_honest(sba.TABLE))}
-    assert set(found) == {"Term", "ChgOffDate", "ChgOffPrinGr"}
-    assert "a multiple of 12" in found["Term"]
-    assert "0.0% where missing" in found["ChgOffDate"]
+    result = {leak.column: leak.reason for leak in leakage.find_leaks(frame, as_if_honest(sba.TABLE))}
+    assert set(result) == {"Term", "ChgOffDate", "ChgOffPrinGr"}
+    assert "a multiple of 12" in result["Term"]
+    assert "0.0% where missing" in result["ChgOffDate"]
 
 
 def test_the_rates_of_the_docstring_are_those_of_the_file():
-    whole = pl.col("Term") % 12 == 0
-    rates = sba.read().group_by(whole.alias("whole")).agg(pl.len(), pl.col("default").mean()).sort("whole")
+    complete = pl.col("Term") % 12 == 0
+    rates = sba.read().group_by(complete.alias("whole")).agg(pl.len(), pl.col("default").mean()).sort("whole")
     assert rates["len"].to_list() == [11_544, 30_065]
     assert rates["default"].to_list() == pytest.approx([0.634, 0.025], abs=5e-4)
 
@@ -201,9 +202,9 @@ def test_the_articles_features_are_made_from_the_term_as_the_docstring_says():
 def test_the_detector_finds_the_term_in_the_case_too():
     frame = sba_case.read()
     assert leakage.find_leaks(frame, sba_case.TABLE) == []
-    found = {leak.column: leak.reason for leak in leakage.find_leaks(frame, as_if_honest(sba_case.TABLE))}
-    assert set(found) == {"Term", "daysterm", "ChgOffDate", "ChgOffPrinGr"}
-    assert "a multiple of 12" in found["Term"]
+    result = {leak.column: leak.reason for leak in leakage.find_leaks(frame, as_if_honest(sba_case.TABLE))}
+    assert set(result) == {"Term", "daysterm", "ChgOffDate", "ChgOffPrinGr"}
+    assert "a multiple of 12" in result["Term"]
 
 
 @data

@@ -26,7 +26,7 @@ def history(length: int, company: str = "A", **values: object) -> pl.DataFrame:
     return schema.validate_or_raise(frame, HISTORY)
 
 
-def told(frame: pl.DataFrame, name: str) -> float | None:
+def output(frame: pl.DataFrame, name: str) -> float | None:
     return monthly_history.early_warning_columns(frame, NOW)[name][0]
 
 
@@ -35,40 +35,40 @@ def faults(frame: pl.DataFrame, *companies: str) -> list[str]:
 
 
 def test_revenue_halved_is_a_change_of_minus_one_half():
-    assert told(history(36, revenue=[10.0] * 30 + [5.0] * 6), "revenue_change_6m") == pytest.approx(-0.5)
+    assert output(history(36, revenue=[10.0] * 30 + [5.0] * 6), "revenue_change_6m") == pytest.approx(-0.5)
 
 
 @pytest.mark.parametrize("length", [1, 2, 6, 11])
 def test_a_company_younger_than_a_year_has_no_change_but_its_worst_days(length):
     young = history(length, overdue_days=range(length))
-    assert told(young, "revenue_change_6m") is None
-    assert told(young, "overdue_days_6m") == length - 1
+    assert output(young, "revenue_change_6m") is None
+    assert output(young, "overdue_days_6m") == length - 1
 
 
 def test_from_nothing_there_is_no_share():
-    assert told(history(36, cash=[0.0] * 30 + [9.0] * 6), "cash_change_6m") is None
+    assert output(history(36, cash=[0.0] * 30 + [9.0] * 6), "cash_change_6m") is None
 
 
 def test_a_change_beyond_the_contract_is_cut_to_it():
-    assert told(history(36, cash=[1e-6] * 30 + [9e6] * 6), "cash_change_6m") == TABLE["cash_change_6m"].high
+    assert output(history(36, cash=[1e-6] * 30 + [9e6] * 6), "cash_change_6m") == TABLE["cash_change_6m"].high
 
 
 def test_two_months_unknown_of_six_are_bridged_and_three_are_not():
-    assert told(history(12, revenue=[4.0] * 6 + [None, None] + [2.0] * 4), "revenue_change_6m") == pytest.approx(-0.5)
-    assert told(history(12, revenue=[4.0] * 6 + [None] * 3 + [2.0] * 3), "revenue_change_6m") is None
+    assert output(history(12, revenue=[4.0] * 6 + [None, None] + [2.0] * 4), "revenue_change_6m") == pytest.approx(-0.5)
+    assert output(history(12, revenue=[4.0] * 6 + [None] * 3 + [2.0] * 3), "revenue_change_6m") is None
 
 
 def test_counts_look_back_as_far_as_they_say():
     frame = history(36, late_filing=[1] * 30 + [0, 0, 0, 1, 1, 0], zero_filing=[1] * 12 + [0] * 23 + [1])
-    assert told(frame, "late_filings_6m") == 2
-    assert told(frame, "zero_filing_months") == 1
+    assert output(frame, "late_filings_6m") == 2
+    assert output(frame, "zero_filing_months") == 1
 
 
 def test_the_worst_fall_is_from_a_peak_to_a_later_trough_within_the_year():
     risen_and_fallen = [1.0] * 24 + [2.0] * 3 + [8.0] * 3 + [2.0] * 3 + [4.0] * 3
-    assert told(history(36, revenue=risen_and_fallen), "revenue_drop_12m") == pytest.approx(0.75)
-    assert told(history(36, revenue=range(1, 37)), "revenue_drop_12m") == 0
-    assert told(history(36, revenue=[9.0] * 20 + [1.0] * 16), "revenue_drop_12m") == 0  # longer ago than a year
+    assert output(history(36, revenue=risen_and_fallen), "revenue_drop_12m") == pytest.approx(0.75)
+    assert output(history(36, revenue=range(1, 37)), "revenue_drop_12m") == 0
+    assert output(history(36, revenue=[9.0] * 20 + [1.0] * 16), "revenue_drop_12m") == 0  # longer ago than a year
 
 
 def test_a_column_that_nobody_reported_is_missing_throughout():
@@ -92,19 +92,19 @@ def slow(values: dict[str, list[float | None]]) -> dict[str, float | None]:
     def window(name: str, length: int) -> list[float]:
         return [value for value in values[name][-length:] if value is not None]
 
-    found: dict[str, float | None] = {}
+    result: dict[str, float | None] = {}
     for name, source in monthly_history.CHANGE_COLUMNS.items():
         now, before = mean(values[source][-6:], 6), mean(values[source][-12:-6], 6)
-        found[name] = min(now / before - 1, 1_000) if now is not None and before else None
-    found["overdue_days_6m"] = max(window("overdue_days", 6), default=None)
-    found["late_filings_6m"] = sum(window("late_filing", 6)) if window("late_filing", 6) else None
-    found["zero_filing_months"] = sum(window("zero_filing", 24)) if window("zero_filing", 24) else None
+        result[name] = min(now / before - 1, 1_000) if now is not None and before else None
+    result["overdue_days_6m"] = max(window("overdue_days", 6), default=None)
+    result["late_filings_6m"] = sum(window("late_filing", 6)) if window("late_filing", 6) else None
+    result["zero_filing_months"] = sum(window("zero_filing", 24)) if window("zero_filing", 24) else None
     revenue = values["revenue"]
     ends = range(max(len(revenue) - 9, 3), len(revenue) + 1)
     means = [one for one in (mean(revenue[end - 3 : end], 3) for end in ends) if one is not None]
     falls = [0.0 if high == 0 else max(0.0, 1 - low / high) for at, high in enumerate(means) for low in means[at + 1 :]]
-    found["revenue_drop_12m"] = max(falls, default=None)
-    return found
+    result["revenue_drop_12m"] = max(falls, default=None)
+    return result
 
 
 COMPANY = st.integers(1, 36).flatmap(
@@ -128,10 +128,10 @@ def test_it_equals_what_one_works_out_by_hand_in_any_order_of_the_rows(companies
     frame = pl.concat(frames)
     order = list(range(frame.height))
     random.shuffle(order)
-    found = monthly_history.early_warning_columns(frame[order], NOW)
-    assert set(found.columns) == {"company_id", *MONTHLY_COLUMNS}
+    result = monthly_history.early_warning_columns(frame[order], NOW)
+    assert set(result.columns) == {"company_id", *MONTHLY_COLUMNS}
     for at, values in enumerate(companies):
-        row = found.row(by_predicate=pl.col("company_id") == f"C{at}", named=True)
+        row = result.row(by_predicate=pl.col("company_id") == f"C{at}", named=True)
         assert {k: v for k, v in row.items() if k != "company_id"} == pytest.approx(slow(values), nan_ok=False)
 
 
@@ -170,15 +170,15 @@ def test_wrong_months_are_told_together():
             history(3, "Z"),
         ]
     )
-    said = faults(wrong, "A", "B", "C", "D", "E")
-    assert any("'A' a second time" in line for line in said)
-    assert any("'B' after a gap of 2" in line for line in said)
-    assert any("the last of 'C'" in line and "followed up to 2026-06" in line for line in said)
-    assert any("2026-07 of 'D'" in line and "no later than the register's, 2026-06" in line for line in said)
-    assert sum("'06/2026'" in line for line in said) == 2
-    assert sum("'Z'" in line for line in said) == 1  # once a company
-    assert len(said) == 7
-    assert all(line.startswith("history, row ") for line in said)
+    message = faults(wrong, "A", "B", "C", "D", "E")
+    assert any("'A', which another row has too" in line for line in message)
+    assert any("'B' after a gap of 2" in line for line in message)
+    assert any("the last month of 'C'" in line and "followed by every month up to 2026-06" in line for line in message)
+    assert any("2026-07 of 'D'" in line and "no later than the register's month, 2026-06" in line for line in message)
+    assert sum("'06/2026'" in line for line in message) == 2
+    assert sum("'Z'" in line for line in message) == 1  # once a company
+    assert len(message) == 7
+    assert all(line.startswith("history, row ") for line in message)
 
 
 @pytest.mark.parametrize("month", ["2026-00", "2026-13", "26-06", "2026-6", "2026-06-30", ""])

@@ -38,24 +38,24 @@ def made(
 
 def test_neighbours_are_counted_without_the_company_itself():
     park = [(name, "address", "park") for name in "ABCD"]
-    found = made(dict(A=0, B=0, C=5, D=None), park, None)
-    assert [found[name]["address_companies"] for name in "ABCD"] == [3, 3, 3, 3]
-    assert [found[name]["address_empty_share"] for name in "ABCD"] == [0.5, 0.5, 1.0, pytest.approx(2 / 3)]
+    result = made(dict(A=0, B=0, C=5, D=None), park, None)
+    assert [result[name]["address_companies"] for name in "ABCD"] == [3, 3, 3, 3]
+    assert [result[name]["address_empty_share"] for name in "ABCD"] == [0.5, 0.5, 1.0, pytest.approx(2 / 3)]
 
 
 def test_of_several_officers_the_one_with_most_companies_speaks():
     links = [("A", "officer", "p"), ("B", "officer", "p"), *((name, "officer", "q") for name in "ACD")]
-    found = made(dict(A=1, B=0, C=1, D=1), links, None)
-    assert (found["A"]["officer_companies"], found["A"]["officer_empty_share"]) == (2, 0)
-    assert (found["B"]["officer_companies"], found["B"]["officer_empty_share"]) == (1, 0)
+    result = made(dict(A=1, B=0, C=1, D=1), links, None)
+    assert (result["A"]["officer_companies"], result["A"]["officer_empty_share"]) == (2, 0)
+    assert (result["B"]["officer_companies"], result["B"]["officer_empty_share"]) == (1, 0)
 
 
 def test_a_company_alone_at_its_address_has_no_empty_neighbours_and_one_without_an_address_is_unknown():
-    found = made(dict(A=0, B=0), [("A", "address", "mill")], None)
-    assert (found["A"]["address_companies"], found["A"]["address_empty_share"]) == (0, 0)
-    assert found["B"]["address_companies"] is None
-    assert found["A"]["officer_companies"] is None
-    assert found["A"]["ownership_cycle"] is None
+    result = made(dict(A=0, B=0), [("A", "address", "mill")], None)
+    assert (result["A"]["address_companies"], result["A"]["address_empty_share"]) == (0, 0)
+    assert result["B"]["address_companies"] is None
+    assert result["A"]["officer_companies"] is None
+    assert result["A"]["ownership_cycle"] is None
 
 
 def test_a_link_told_twice_counts_once():
@@ -66,30 +66,30 @@ def test_a_link_told_twice_counts_once():
 
 def test_three_that_invoice_in_a_circle_are_a_loop_and_its_path_is_spelled():
     ring = [("A", "B", 80.0), ("B", "C", 90.0), ("C", "A", 85.0), ("A", "X", 20.0)]
-    found = made(dict(A=1, B=1, C=1, X=1), [], ring)
-    assert found["A"]["loop_path"] == "A > B > C > A"
-    assert found["B"]["loop_path"] == "B > C > A > B"
-    assert found["A"]["invoice_loop_share"] == pytest.approx(0.8)
-    assert (found["X"]["invoice_loop_share"], found["X"]["loop_path"]) == (0, None)
+    result = made(dict(A=1, B=1, C=1, X=1), [], ring)
+    assert result["A"]["loop_path"] == "A > B > C > A"
+    assert result["B"]["loop_path"] == "B > C > A > B"
+    assert result["A"]["invoice_loop_share"] == pytest.approx(0.8)
+    assert (result["X"]["invoice_loop_share"], result["X"]["loop_path"]) == (0, None)
 
 
 def test_of_two_loops_the_shortest_is_spelled_and_both_count():
-    found = made(
+    result = made(
         dict(A=1, B=1, C=1, D=1),
         [],
         [("A", "B", 50.0), ("B", "A", 60.0), ("A", "C", 30.0), ("C", "D", 30.0), ("D", "A", 30.0), ("A", "Z", 20.0)],
     )
-    assert found["A"]["loop_path"] == "A > B > A"
-    assert found["A"]["invoice_loop_share"] == pytest.approx(0.8)
+    assert result["A"]["loop_path"] == "A > B > A"
+    assert result["A"]["invoice_loop_share"] == pytest.approx(0.8)
 
 
 @pytest.mark.parametrize(("companies", "loop"), [(2, True), (6, True), (7, False)])
 def test_a_loop_has_at_most_six_companies(companies, loop):
     names = [f"C{at}" for at in range(companies)]
     ring = [(one, names[(at + 1) % companies], 10.0) for at, one in enumerate(names)]
-    found = made(dict.fromkeys(names, 1), [], ring)
-    assert all(bool(found[name]["loop_path"]) == loop for name in names)
-    assert all(found[name]["invoice_loop_share"] == loop for name in names)
+    result = made(dict.fromkeys(names, 1), [], ring)
+    assert all(bool(result[name]["loop_path"]) == loop for name in names)
+    assert all(result[name]["invoice_loop_share"] == loop for name in names)
 
 
 def test_the_honest_economy_is_no_loop_though_everyone_buys_from_someone_who_buys():
@@ -106,9 +106,9 @@ def test_two_way_trade_that_is_small_to_one_side_is_no_loop():
 
 
 def test_a_company_that_invoices_itself_is_a_loop_of_one():
-    found = made(dict(A=1), [("A", "officer", "p")], [("A", "A", 30.0), ("A", "B", 70.0)])["A"]
-    assert (found["invoice_loop_share"], found["loop_path"]) == (pytest.approx(0.3), "A > A")
-    assert found["invoice_related_share"] == pytest.approx(0.3)
+    result = made(dict(A=1), [("A", "officer", "p")], [("A", "A", 30.0), ("A", "B", 70.0)])["A"]
+    assert (result["invoice_loop_share"], result["loop_path"]) == (pytest.approx(0.3), "A > A")
+    assert result["invoice_related_share"] == pytest.approx(0.3)
 
 
 @pytest.mark.parametrize(
@@ -122,21 +122,21 @@ def test_a_company_that_invoices_itself_is_a_loop_of_one():
     ],
 )
 def test_sales_to_whoever_shares_an_officer_an_owner_or_an_address_are_related(links):
-    found = made(dict(A=1, B=1, C=1), links, [("A", "B", 30.0), ("A", "C", 70.0)])
-    assert found["A"]["invoice_related_share"] == pytest.approx(0.3)
+    result = made(dict(A=1, B=1, C=1), links, [("A", "B", 30.0), ("A", "C", 70.0)])
+    assert result["A"]["invoice_related_share"] == pytest.approx(0.3)
 
 
 def test_the_same_text_as_an_officer_and_as_an_address_is_no_tie():
-    found = made(dict(A=1, B=1), [("A", "officer", "x"), ("B", "address", "x")], [("A", "B", 1.0)])
-    assert found["A"]["invoice_related_share"] == 0
+    result = made(dict(A=1, B=1), [("A", "officer", "x"), ("B", "address", "x")], [("A", "B", 1.0)])
+    assert result["A"]["invoice_related_share"] == 0
 
 
 @pytest.mark.parametrize("kind", ["address", "owner"])
 def test_a_crowded_address_or_owner_ties_nobody(kind):
     names = [f"C{at}" for at in range(40)]
     links = [(name, kind, "incubator") for name in names]
-    found = made(dict.fromkeys(names, 3), links, [("C0", "C1", 9.0)])
-    assert found["C0"]["invoice_related_share"] == 0
+    result = made(dict.fromkeys(names, 3), links, [("C0", "C1", 9.0)])
+    assert result["C0"]["invoice_related_share"] == 0
     assert (
         made(dict.fromkeys(names, 3), links, [("C0", "C1", 9.0)], ShellFeatureRules(max_tie_companies=40))["C0"][
             "invoice_related_share"
@@ -147,8 +147,8 @@ def test_a_crowded_address_or_owner_ties_nobody(kind):
 
 def test_a_cycle_of_owners_is_found_and_those_who_hang_on_it_are_not_in_it():
     owned = [("A", "owner", "B"), ("B", "owner", "C"), ("C", "owner", "A"), ("D", "owner", "A"), ("A", "owner", "p")]
-    found = made(dict(A=1, B=1, C=1, D=1), owned, None)
-    assert [found[name]["ownership_cycle"] for name in "ABCD"] == [1, 1, 1, 0]
+    result = made(dict(A=1, B=1, C=1, D=1), owned, None)
+    assert [result[name]["ownership_cycle"] for name in "ABCD"] == [1, 1, 1, 0]
 
 
 def test_a_company_that_owns_itself_is_a_cycle():
@@ -157,12 +157,12 @@ def test_a_company_that_owns_itself_is_a_cycle():
 
 def test_sales_without_electricity_are_high_and_not_infinite():
     invoices = [("A", "B", 30.0), ("C", "B", 30.0), ("E", "B", 30.0)]
-    found = made(dict(A=1, B=1, C=1, D=1, E=1), [], invoices, electricity={"A": 0.0, "B": 1.0, "C": 60.0})
-    assert found["A"]["invoice_to_electricity"] == pytest.approx(300)
-    assert found["B"]["invoice_to_electricity"] == 0
-    assert found["C"]["invoice_to_electricity"] == pytest.approx(0.5)
-    assert found["D"]["invoice_to_electricity"] is None  # no sales known
-    assert found["E"]["invoice_to_electricity"] is None  # no meter known
+    result = made(dict(A=1, B=1, C=1, D=1, E=1), [], invoices, electricity={"A": 0.0, "B": 1.0, "C": 60.0})
+    assert result["A"]["invoice_to_electricity"] == pytest.approx(300)
+    assert result["B"]["invoice_to_electricity"] == 0
+    assert result["C"]["invoice_to_electricity"] == pytest.approx(0.5)
+    assert result["D"]["invoice_to_electricity"] is None  # no sales known
+    assert result["E"]["invoice_to_electricity"] is None  # no meter known
 
 
 def test_what_is_not_known_is_missing():
@@ -193,7 +193,10 @@ INVOICES = st.lists(
     st.tuples(st.sampled_from([*NAMES, "X"]), st.sampled_from([*NAMES, "X"]), st.integers(0, 9).map(float)), max_size=16
 )
 RULES = st.builds(
-    ShellFeatureRules, material=st.sampled_from([0.05, 0.15, 0.4]), longest=st.integers(2, 6), crowd=st.integers(1, 3)
+    ShellFeatureRules,
+    material_share=st.sampled_from([0.05, 0.15, 0.4]),
+    max_loop_length=st.integers(2, 6),
+    max_tie_companies=st.integers(1, 3),
 )
 
 
@@ -212,7 +215,7 @@ def slow(
         if a != b and x > 0 and x >= rules.material_share * sold[a] and x >= rules.material_share * bought[b]
     }  # fmt: skip
     owners = {(a, party) for a, kind, party in links if kind == "owner"}
-    found = {}
+    result = {}
     for name in staff:
         row: dict[str, object] = {}
         for kind in ("address", "officer"):
@@ -247,26 +250,26 @@ def slow(
         while (more := reach | {b for a, b in owners if a in reach}) != reach:
             reach = more
         row["ownership_cycle"] = float(name in reach) if any(a == name for a, _ in owners) else None
-        found[name] = row
-    return found
+        result[name] = row
+    return result
 
 
-def plain(found: dict[str, dict[str, object]]) -> dict[str, dict[str, object]]:
+def plain(result: dict[str, dict[str, object]]) -> dict[str, dict[str, object]]:
     """Without what the reference leaves out; of a path its length alone, since equal ways differ in names."""
-    path = {name: row["loop_path"] and len(str(row["loop_path"]).split(" > ")) for name, row in found.items()}
+    path = {name: row["loop_path"] and len(str(row["loop_path"]).split(" > ")) for name, row in result.items()}
     skip = ("company_id", "invoice_to_electricity")
     return {
         name: {key: value for key, value in row.items() if key not in skip} | {"loop_path": path[name]}
-        for name, row in found.items()
+        for name, row in result.items()
     }
 
 
 @settings(max_examples=150)
 @given(STAFF, LINKS, INVOICES, RULES)
 def test_it_equals_a_slow_reference_on_small_graphs(staff, links, invoices, rules):
-    found, reference = plain(made(staff, links, invoices, rules)), slow(staff, links, invoices, rules)
+    result, reference = plain(made(staff, links, invoices, rules)), slow(staff, links, invoices, rules)
     for name in NAMES:
-        assert found[name] == pytest.approx(reference[name]), name
+        assert result[name] == pytest.approx(reference[name]), name
 
 
 @settings(max_examples=60)
@@ -285,5 +288,5 @@ def test_what_others_do_elsewhere_changes_nothing(staff, links, invoices, more_l
     alone = made(staff, links, invoices)
     elsewhere = [(f"{a}2", kind, f"{party}2") for a, kind, party in more_links]
     trade = [(f"{a}2", f"{b}2", amount) for a, b, amount in more_invoices]
-    beside = made(staff | {f"{name}2": 1 for name in NAMES}, links + elsewhere, invoices + trade)
-    assert {name: beside[name] for name in staff} == alone
+    extra = made(staff | {f"{name}2": 1 for name in NAMES}, links + elsewhere, invoices + trade)
+    assert {name: extra[name] for name in staff} == alone

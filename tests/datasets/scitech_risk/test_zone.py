@@ -9,15 +9,16 @@ import pytest
 
 from datasets import leakage
 from datasets.errors import DataError
-from datasets.scitech_risk.register import schema
-from datasets.scitech_risk.register.schema import SIMULATED_KEY, TABLE, Register
+from datasets.scitech_risk.register import reader, schema
+from datasets.scitech_risk.register.schema import TABLE, Register
 from datasets.scitech_risk.register.simulator import BLOCK_SIZE, simulate_blocks, simulate_zone, write
+from datasets.simulation import SIMULATED_KEY
 from tests.paths import ROOT
 
 
 @pytest.fixture(scope="module")
 def made() -> Register:
-    return schema.build_register(dict(simulate_zone(30_000, seed=11)), simulated=True)
+    return reader.build_register(dict(simulate_zone(30_000, seed=11)), simulated=True)
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +31,7 @@ def shells(made: Register) -> pl.DataFrame:
     return made.frame.filter(is_shell=1)
 
 
-def found(frame: pl.DataFrame, flag: pl.Expr) -> float:
+def result(frame: pl.DataFrame, flag: pl.Expr) -> float:
     """Share of the rows that a flag marks; unknown is not marked."""
     return float(frame.select(flag.fill_null(False).mean()).item())
 
@@ -44,14 +45,14 @@ def test_the_same_seed_gives_the_same_zone_and_another_seed_another():
 def test_blocks_one_below_the_other_are_the_zone():
     parts = list(simulate_blocks(BLOCK_SIZE + 500, 5))
     assert [part["companies"].height for part in parts] == [BLOCK_SIZE, 500]
-    whole = simulate_zone(BLOCK_SIZE + 500, 5)
-    assert all(pl.concat([part[name] for part in parts]).equals(whole[name]) for name in schema.FILES)
+    complete = simulate_zone(BLOCK_SIZE + 500, 5)
+    assert all(pl.concat([part[name] for part in parts]).equals(complete[name]) for name in schema.FILES)
 
 
 @pytest.mark.parametrize("companies", [1, 2, 3, 9, 50, 400])
 @pytest.mark.parametrize("hiding", [0.0, 1.0])
 def test_a_zone_of_any_size_is_a_sound_register(companies, hiding):
-    frame = schema.build_register(dict(simulate_zone(companies, 1, hiding)), simulated=True).frame
+    frame = reader.build_register(dict(simulate_zone(companies, 1, hiding)), simulated=True).frame
     assert frame.height == companies
     assert frame["company_id"].n_unique() == companies
 
@@ -107,11 +108,11 @@ def test_research_goes_with_the_stage(honest):
 
 def test_the_books_hang_together(made):
     frame = made.frame.drop_nulls(["cash", "receivables", "current_assets", "total_assets", "total_liabilities"])
-    assert found(frame, pl.col("cash") + pl.col("receivables") <= pl.col("current_assets") + 0.2) == 1
-    assert found(frame, pl.col("current_assets") <= pl.col("total_assets") + 0.2) == 1
-    assert found(frame, pl.col("current_liabilities") <= pl.col("total_liabilities") + 0.2) == 1
-    assert found(made.frame, pl.col("paid_in_capital") <= pl.col("registered_capital") + 0.2) > 0.85
-    assert found(made.frame, pl.col("pct_filings") <= pl.col("invention_patents")) == 1
+    assert result(frame, pl.col("cash") + pl.col("receivables") <= pl.col("current_assets") + 0.2) == 1
+    assert result(frame, pl.col("current_assets") <= pl.col("total_assets") + 0.2) == 1
+    assert result(frame, pl.col("current_liabilities") <= pl.col("total_liabilities") + 0.2) == 1
+    assert result(made.frame, pl.col("paid_in_capital") <= pl.col("registered_capital") + 0.2) > 0.85
+    assert result(made.frame, pl.col("pct_filings") <= pl.col("invention_patents")) == 1
 
 
 def test_the_months_are_those_of_the_books(made):
@@ -147,8 +148,8 @@ def test_shells_are_rare_and_nothing_foretells_their_default(made, shells):
     ids=str,
 )
 def test_each_flag_marks_shells_more_often_and_some_honest_companies_too(honest, shells, flag):
-    assert found(shells, flag) > 0.2
-    assert 0.0003 < found(honest, flag) < 0.15 * found(shells, flag)
+    assert result(shells, flag) > 0.2
+    assert 0.0003 < result(honest, flag) < 0.15 * result(shells, flag)
 
 
 def test_a_crowded_address_condemns_nobody(made):
@@ -161,11 +162,11 @@ def test_the_better_shells_hide_the_fewer_marks_they_bear():
     marks = {"insured_staff": 0, "officer_companies": 4, "invoice_loop_share": 0.5, "address_empty_share": 0.5}
     rates = []
     for hiding in (0.0, 0.5, 1.0):
-        frame = schema.build_register(dict(simulate_zone(8_000, 2, hiding)), simulated=True).frame.filter(is_shell=1)
+        frame = reader.build_register(dict(simulate_zone(8_000, 2, hiding)), simulated=True).frame.filter(is_shell=1)
         flags = {
             name: pl.col(name) == 0 if name == "insured_staff" else pl.col(name) >= at for name, at in marks.items()
         }
-        rates.append([found(frame, flag) for flag in flags.values()])
+        rates.append([result(frame, flag) for flag in flags.values()])
     for open_, half, hidden in zip(*rates, strict=True):
         assert open_ > half > hidden
 
@@ -190,7 +191,7 @@ def test_a_month_later_the_same_companies_have_one_month_more(tmp_path):
     assert more.height == past.height + len(stayed)
     gone = now["companies"].filter(pl.col("company_id").is_in(list(before - after)))
     assert gone["default_12m"].min() == 1
-    frame = schema.build_register(dict(later), simulated=True).frame
+    frame = reader.build_register(dict(later), simulated=True).frame
     both = now["companies"].join(frame, on="company_id", suffix="_later").drop_nulls(["debt_ratio"])
     now_ratio = both["total_liabilities"] / both["total_assets"]
     assert (both["debt_ratio"] - now_ratio).abs().median() < 0.02  # it moves, and not far
@@ -208,10 +209,10 @@ def test_the_files_say_that_they_are_simulated_and_come_back_the_same(tmp_path):
     assert files == sorted(f"{name}.parquet" for name in schema.FILES)
     for name in files:
         assert pl.read_parquet_metadata(tmp_path / "zone" / name)[SIMULATED_KEY] == "true"
-    read = schema.read(tmp_path / "zone")
+    read = reader.read(tmp_path / "zone")
     assert read.simulated
     assert read.frame.height == done["companies"] == 300
-    assert read.frame.equals(schema.build_register(dict(simulate_zone(300, 2)), simulated=True).frame)
+    assert read.frame.equals(reader.build_register(dict(simulate_zone(300, 2)), simulated=True).frame)
 
 
 def test_wrong_numbers_are_refused_together_and_leave_nothing_behind(tmp_path):
@@ -224,12 +225,14 @@ def test_the_command_says_simulated(tmp_path):
     command = [
         sys.executable,
         "-m",
-        "datasets.scitech_risk.register.simulator",
+        "datasets",
+        "simulate",
+        "register",
         "--companies",
         "200",
         "--out",
         str(tmp_path / "zone"),
     ]
-    said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    assert said.startswith("SIMULATED")
-    assert "200 companies" in said
+    message = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert message.startswith("SIMULATED")
+    assert "200 companies" in message

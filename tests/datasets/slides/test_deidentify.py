@@ -103,25 +103,25 @@ def test_a_dicom_loses_every_word_about_people_at_any_depth_and_no_pixel(tmp_pat
     pydicom = pytest.importorskip("pydicom")
     (tmp_path / "series").mkdir()
     dicom(tmp_path / "series", "a.dcm")
-    whole = pydicom.dcmread(tmp_path / "series" / "a.dcm")
-    whole.PatientName, whole.PatientID, whole.PatientBirthDate = "Zhang^San", "330281196103", "19610304"
-    whole.AccessionNumber, whole.StudyDate, whole.OperatorsName = "ACC-77", "20260101", "Li^Si"
-    whole.ContainerIdentifier = "TUBE-88"
+    complete = pydicom.dcmread(tmp_path / "series" / "a.dcm")
+    complete.PatientName, complete.PatientID, complete.PatientBirthDate = "Zhang^San", "330281196103", "19610304"
+    complete.AccessionNumber, complete.StudyDate, complete.OperatorsName = "ACC-77", "20260101", "Li^Si"
+    complete.ContainerIdentifier = "TUBE-88"
     specimen = pydicom.Dataset()
     specimen.SpecimenIdentifier = "SPECIMEN-99"
     specimen.SpecimenShortDescription = "of Zhang San"
-    whole.SpecimenDescriptionSequence = pydicom.Sequence([specimen])
-    whole.add_new((0x0099, 0x0010), "LO", "MAKER")
-    whole.add_new((0x0099, 0x1001), "LO", "Zhang San again")
-    whole.save_as(tmp_path / "series" / "a.dcm")
+    complete.SpecimenDescriptionSequence = pydicom.Sequence([specimen])
+    complete.add_new((0x0099, 0x0010), "LO", "MAKER")
+    complete.add_new((0x0099, 0x1001), "LO", "Zhang San again")
+    complete.save_as(tmp_path / "series" / "a.dcm")
     before = (tmp_path / "series" / "a.dcm").read_bytes()
     names = (b"Zhang", b"330281196103", b"19610304", b"ACC-77", b"20260101", b"Li^Si", b"TUBE-88", b"SPECIMEN-99")
     assert all(name in before for name in names)
     stripped = deidentify_slide(tmp_path / "series" / "a.dcm", store)
     assert not [name for name in names if name in stripped.read_bytes()]
     again = pydicom.dcmread(stripped)
-    assert (str(again.PatientName).strip(), again.SeriesInstanceUID) == ("", whole.SeriesInstanceUID)
-    assert again.PixelData == whole.PixelData
+    assert (str(again.PatientName).strip(), again.SeriesInstanceUID) == ("", complete.SeriesInstanceUID)
+    assert again.PixelData == complete.PixelData
     assert check_slide(stripped).mpp == check_slide(tmp_path / "series" / "a.dcm").mpp
 
 

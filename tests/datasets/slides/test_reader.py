@@ -8,7 +8,7 @@ import openslide
 import pytest
 from PIL import Image
 
-from datasets.external_files import file_sha256
+from datasets.files.external_files import file_sha256
 from datasets.slides import sandbox
 from datasets.slides.errors import SlideError
 from datasets.slides.reader import open_slide
@@ -137,7 +137,7 @@ def test_an_impossible_scale_is_refused(mpp):
 def test_a_region_that_cannot_be_is_wrong_use():
     with open_slide(CMU) as slide:
         for ask in ((0, 0, (0, 5)), (0, 0, (100_000, 100_000)), (0, 0, (5, 5), 1), (10**9, 0, (5, 5))):
-            with pytest.raises(ValueError, match="was asked for"):
+            with pytest.raises(ValueError, match=r"region is|position is|level is"):
                 slide.read(*ask)
 
 

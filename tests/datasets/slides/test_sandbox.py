@@ -112,5 +112,5 @@ def test_the_sandboxed_process_leaves_no_bytecode_that_its_limit_on_files_cut_sh
     shutil.copytree(ROOT / "datasets", copy / "datasets", ignore=shutil.ignore_patterns("__pycache__"))
     monkeypatch.setattr(sandbox, "ROOT", copy)
     with sandbox.open_slide(CMU) as slide:
-        assert slide.metadata.width
+        assert slide.metadata.size[0]
     assert not list(copy.rglob("*.pyc"))

@@ -139,8 +139,8 @@ def test_an_ndpi_of_more_than_4_gigabytes_keeps_its_high_bits(tmp_path):
         file.write(b"II*\0" + struct.pack("<Q", base + len(stored)))
         file.seek(base)
         file.write(stored + struct.pack("<H", len(tags)) + entries + bytes(8))
-    found = check_slide(tmp_path / "slide.ndpi")
-    assert (found.format, found.levels) == ("ndpi", ((64, 64),))
+    result = check_slide(tmp_path / "slide.ndpi")
+    assert (result.format, result.levels) == ("ndpi", ((64, 64),))
 
 
 def test_many_directories_that_share_one_large_table_are_refused(tmp_path):
@@ -190,9 +190,9 @@ def test_a_dicom_series_is_its_volumes_alone(tmp_path):
     label = dicom(tmp_path, "c.dcm", "LABEL")
     dicom(tmp_path, "d.dcm", series="9.9.9")
     for given_path in (fine, coarse, label):
-        found = check_slide(given_path)
-        assert found.files == (fine, coarse)
-        assert (found.levels, found.mpp) == (((256, 256), (128, 128)), (0.5, 0.51))
+        result = check_slide(given_path)
+        assert result.files == (fine, coarse)
+        assert (result.levels, result.mpp) == (((256, 256), (128, 128)), (0.5, 0.51))
 
 
 @pytest.mark.parametrize("flavour", ["LABEL", "OVERVIEW", "THUMBNAIL"])
@@ -220,11 +220,11 @@ def test_a_dicom_cut_off_lying_or_packed_is_refused(tmp_path):
 
 def test_a_broken_instance_of_the_series_refuses_it_and_another_series_does_not(tmp_path):
     path = dicom(tmp_path, "a.dcm")
-    beside = dicom(tmp_path, "b.dcm", series="9.9.9")
-    beside.write_bytes(beside.read_bytes()[:-30])
+    extra = dicom(tmp_path, "b.dcm", series="9.9.9")
+    extra.write_bytes(extra.read_bytes()[:-30])
     assert check_slide(path).files == (path,)
-    beside = dicom(tmp_path, "b.dcm")
-    beside.write_bytes(beside.read_bytes()[:-30])
+    extra = dicom(tmp_path, "b.dcm")
+    extra.write_bytes(extra.read_bytes()[:-30])
     assert "truncated" in refused(path)
 
 
@@ -267,9 +267,9 @@ def mrxs(tmp_path):
 
 
 def test_an_mrxs_names_its_files_and_its_scale(mrxs):
-    found = check_slide(mrxs())
-    assert (found.format, found.mpp) == ("mirax", (0.25, 0.25))
-    assert [path.name for path in found.files] == ["slide.mrxs", "Slidedat.ini", "Data0000.dat", "Index.dat"]
+    result = check_slide(mrxs())
+    assert (result.format, result.mpp) == ("mirax", (0.25, 0.25))
+    assert [path.name for path in result.files] == ["slide.mrxs", "Slidedat.ini", "Data0000.dat", "Index.dat"]
 
 
 @pytest.mark.parametrize(
@@ -329,8 +329,8 @@ def test_a_check_answers_or_refuses_whatever_bytes_are_flipped(tmp_path, kind, f
     try:
         check_slide(tmp_path / "flipped")
     except SlideError as error:
-        found = error.codes
-        if not found or not set(found) <= set(ISSUE_TEMPLATES):
+        result = error.codes
+        if not result or not set(result) <= set(ISSUE_TEMPLATES):
             raise
 
 

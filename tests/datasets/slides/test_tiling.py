@@ -34,11 +34,11 @@ def from_pixels(pixels, mpp=(0.5, 0.5)):
 
 
 def test_the_mask_is_where_the_stain_is():
-    found = tissue.find_tissue(from_pixels(painted(2_000, 1_600)))
-    height, width = found.mask.shape
+    result = tissue.find_tissue(from_pixels(painted(2_000, 1_600)))
+    height, width = result.mask.shape
     y, x = np.mgrid[:height, :width]
     inside = ((x + 0.5) / width * 2 - 1) ** 2 + ((y + 0.5) / height * 2 - 1) ** 2 < 0.25
-    assert (found.mask == inside).mean() > 0.98
+    assert (result.mask == inside).mean() > 0.98
 
 
 def test_empty_glass_has_no_tissue():
@@ -50,19 +50,19 @@ def test_pale_tissue_beside_dark_is_not_left_out():
     pixels = np.full((1_600, 1_600, 3), 245, np.uint8)
     pixels[200:600, 200:600] = (240, 205, 225)  # chroma 35
     pixels[1_000:1_400, 1_000:1_400] = (150, 20, 130)
-    found = tissue.find_tissue(from_pixels(pixels))
-    assert found.share == pytest.approx(2 * 400**2 / 1_600**2, rel=0.15)
+    result = tissue.find_tissue(from_pixels(pixels))
+    assert result.share == pytest.approx(2 * 400**2 / 1_600**2, rel=0.15)
 
 
 @pytest.mark.skipif(not KIDNEY.is_file(), reason="YUHENG_DATA names no folder with pathology/slides")
 def test_one_small_piece_of_a_biopsy_is_found_on_an_empty_slide():
     with open_slide(KIDNEY, mpp=0.5) as slide:
-        found = tissue.find_tissue(slide)
-        tiles = tiling.tile_grid(slide.metadata, found, GridConfig(min_tissue=0.01))
-        whole = slide.read(0, 0, slide.metadata.size)
-    chroma = whole.max(-1).astype(int) - whole.min(-1)
+        result = tissue.find_tissue(slide)
+        tiles = tiling.tile_grid(slide.metadata, result, GridConfig(min_tissue=0.01))
+        complete = slide.read(0, 0, slide.metadata.size)
+    chroma = complete.max(-1).astype(int) - complete.min(-1)
     y, x = (axis.mean() for axis in np.nonzero(chroma > 20))
-    assert 0 < found.share < 0.02
+    assert 0 < result.share < 0.02
     assert 1 <= len(tiles) <= 4
     assert any(left <= x < left + 224 and top <= y < top + 224 for left, top in tiles.positions)
 
@@ -72,12 +72,12 @@ def test_the_same_slide_has_the_same_tiles_in_every_format(tmp_path):
     (tmp_path / "a.tif").write_bytes(tiled(pixels, levels=3))
     (tmp_path / "b.kfb").write_bytes(kfb(pixels, levels=2))
     Image.fromarray(pixels).save(tmp_path / "c.png")
-    found = []
+    result = []
     for name in ("a.tif", "b.kfb", "c.png"):
         with open_slide(tmp_path / name, mpp=0.5) as slide:
-            found.append(tiling.tile_grid(slide.metadata, tissue.find_tissue(slide), SMALL).positions)
-    np.testing.assert_array_equal(found[0], found[1])
-    np.testing.assert_array_equal(found[0], found[2])
+            result.append(tiling.tile_grid(slide.metadata, tissue.find_tissue(slide), SMALL).positions)
+    np.testing.assert_array_equal(result[0], result[1])
+    np.testing.assert_array_equal(result[0], result[2])
 
 
 def test_tiles_have_their_scale_and_stand_in_rows():
@@ -101,22 +101,22 @@ def test_tiles_have_their_scale_and_stand_in_rows():
 def test_a_grid_covers_every_stained_place_once(width, height, mpp, tile, seed):
     facts = SlideMetadata("any", (Level(width, height, 1.0),), (mpp, mpp))
     mask = np.random.default_rng(seed).random((40, 50)) < 0.1
-    found = Tissue(mask, (width / 50, height / 40), 20.0)
-    tiles = tiling.tile_grid(facts, found, GridConfig(tile_size=tile, min_tissue=1e-9))
+    result = Tissue(mask, (width / 50, height / 40), 20.0)
+    tiles = tiling.tile_grid(facts, result, GridConfig(tile_size=tile, min_tissue=1e-9))
     size = np.array(tiles.extent)
     assert len({tuple(cell) for cell in tiles.cells}) == len(tiles)
     assert np.abs(tiles.positions - tiles.cells * size).max(initial=0) <= 0.5
     for row, column in np.argwhere(mask):
-        place = ((np.array([column, row]) + 0.5) * found.downsample / size).astype(int)
+        place = ((np.array([column, row]) + 0.5) * result.downsample / size).astype(int)
         assert tuple(place) in {tuple(cell) for cell in tiles.cells}
 
 
 def test_without_a_scale_or_with_too_coarse_a_one_there_are_no_tiles():
-    found = Tissue(np.ones((4, 4), bool), (16.0, 16.0), 20.0)
+    result = Tissue(np.ones((4, 4), bool), (16.0, 16.0), 20.0)
     level = (Level(64, 64, 1.0),)
     for mpp, code in ((None, "no_scale"), ((2.0, 2.0), "too_coarse")):
         with pytest.raises(SlideError) as refused:
-            tiling.tile_grid(SlideMetadata("any", level, mpp), found)
+            tiling.tile_grid(SlideMetadata("any", level, mpp), result)
         assert refused.value.codes == (code,)
 
 
@@ -139,10 +139,10 @@ def test_memory_does_not_grow_with_the_slide(tmp_path):
         everything = Tissue(np.ones((10, 10), bool), (10_000.0, 8_000.0), 20.0)
         tiles = tiling.tile_grid(slide.metadata, everything)
         assert len(tiles) == 224 * 179
-        chosen = range(0, len(tiles), 200)
-        for _ in tiling.read_tiles(slide, tiles, 16, chosen[:50]):
+        selected = range(0, len(tiles), 200)
+        for _ in tiling.read_tiles(slide, tiles, 16, selected[:50]):
             early = high_water(child)
-        for _ in tiling.read_tiles(slide, tiles, 16, chosen[50:]):
+        for _ in tiling.read_tiles(slide, tiles, 16, selected[50:]):
             late = high_water(child)
     assert late < 400 * 2**20
     assert late - early < 40 * 2**20
@@ -165,10 +165,10 @@ def test_neighbours_decoded_together_are_the_tiles_decoded_one_by_one(mpp, side)
 
 
 def test_tiles_that_lie_beside_each_other_are_asked_for_once():
-    asked = []
+    requested = []
 
     def read(x, y, size, level):
-        asked.append((x, y, *size))
+        requested.append((x, y, *size))
         return np.zeros((size[1], size[0], 3), np.uint8)
 
     slide = Slide(SlideMetadata("test", (Level(4_096, 4_096, 1.0),), (0.5, 0.5)), read, lambda: None)
@@ -176,7 +176,7 @@ def test_tiles_that_lie_beside_each_other_are_asked_for_once():
     order = scan_order(cells)
     assert sorted(order.tolist()) == list(range(48))
     read_tiles_at(slide, cells[order][:32] * 128, (128.0, 128.0), (128, 128))
-    assert asked == [(0, 0, 1_024, 512)]
+    assert requested == [(0, 0, 1_024, 512)]
     far = np.array([[0, 0], [3_000, 3_000]])
     read_tiles_at(slide, far, (128.0, 128.0), (128, 128))
-    assert asked[1:] == [(0, 0, 128, 128), (3_000, 3_000, 128, 128)]
+    assert requested[1:] == [(0, 0, 128, 128), (3_000, 3_000, 128, 128)]

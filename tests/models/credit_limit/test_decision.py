@@ -62,9 +62,9 @@ SOUND = {
 }  # fmt: skip
 
 
-def ask(values, decider=RAISING, **said):
+def ask(values, decider=RAISING, **message):
     row = np.array([FeatureEncoder(decider.card.inputs).encode_row(values)[0]], np.float32)
-    return decider.decide(values, score(row), **said)
+    return decider.decide(values, score(row), **message)
 
 
 def value_of(column):
@@ -93,10 +93,10 @@ def test_one_answer_and_a_batch_agree_to_the_yuan(applicants, name, consent):
     decider = DECIDERS[name]
     frame = pl.DataFrame(applicants, schema=SCHEMA)
     x = encode(frame, INPUTS)
-    many = decider.decide_batch(frame, score(x), consent=consent).to_dicts()
+    batch = decider.decide_batch(frame, score(x), consent=consent).to_dicts()
     for i, values in enumerate(applicants):
         one = decider.decide(values, score(x[i : i + 1]), consent=consent)
-        ledger, row = one["ledger"], many[i]
+        ledger, row = one["ledger"], batch[i]
         assert [row[key] for key in ("decision", "limit", "indicative_limit", "grade")] == [
             one[key] for key in ("decision", "limit", "indicative_limit", "grade")
         ]
@@ -122,14 +122,14 @@ def test_an_answer_is_plain_json_and_its_ledger_adds_up(values, consent):
 
 @given(APPLICANTS)
 def test_every_sentence_is_written_in_both_languages(values):
-    def sentences(found):
-        if isinstance(found, dict):
-            if "code" in found:
-                yield found["en"], found["zh"]
-            for inner in found.values():
+    def sentences(result):
+        if isinstance(result, dict):
+            if "code" in result:
+                yield result["en"], result["zh"]
+            for inner in result.values():
                 yield from sentences(inner)
-        elif isinstance(found, list):
-            for inner in found:
+        elif isinstance(result, list):
+            for inner in result:
                 yield from sentences(inner)
 
     for en, zh in sentences(ask(values)):
@@ -151,7 +151,7 @@ def test_an_approval_gives_its_limit_grade_score_and_ledger():
 
 
 @pytest.mark.parametrize(
-    ("change", "said", "code"),
+    ("change", "message", "code"),
     [
         ({"veto_codes": "drug_offence"}, {}, "statutory_veto"),
         ({"age": 17}, {}, "under_age"),
@@ -161,8 +161,8 @@ def test_an_approval_gives_its_limit_grade_score_and_ledger():
         ({}, {"human_requested": True}, "person_asked_for"),
     ],
 )
-def test_a_referral_sets_no_limit_and_says_why(change, said, code):
-    answer = ask(SOUND | change, **said)
+def test_a_referral_sets_no_limit_and_says_why(change, message, code):
+    answer = ask(SOUND | change, **message)
     assert (answer["decision"], answer["limit"]) == ("refer", None)
     assert [reason["code"] for reason in answer["referral"]] == [code]
     assert isinstance(answer["indicative_limit"], int)
@@ -171,7 +171,7 @@ def test_a_referral_sets_no_limit_and_says_why(change, said, code):
 def test_below_the_floor_grade_a_person_decides():
     answer = DECIDERS["cash"].decide(SOUND, scores_at(0.3))
     assert (answer["decision"], answer["grade"]) == ("refer", "F")
-    assert answer["referral"][0]["en"] == "The grade is below E, the lowest that is approved without a person."
+    assert answer["referral"][0]["en"] == "The grade is below E, the lowest that may be approved without a person."
 
 
 def test_each_veto_is_told_in_words_and_an_unknown_one_as_it_came():
@@ -220,7 +220,7 @@ def test_a_raise_is_what_the_changed_applicant_would_be_answered_and_none_is_lef
     now = ask(values, decider)
     expected = {}
     for action in policy.raises:
-        to = decider._improved_value(action, values)
+        to = decider.improvements.improved_value(action, values)
         if to is None:
             continue
         then = ask({**values, action.indicator: to}, decider, with_improvements=False)

@@ -8,12 +8,13 @@ from typer.testing import CliRunner
 from datasets.derived_columns import DerivedFormula
 from datasets.schema import ColumnSchema
 from models.credit_limit.__main__ import app
-from models.credit_limit.guardrail_domain import check_policy, find_forbidden_inputs, prove_guardrail
+from models.credit_limit.guardrail_domain import build_domain, find_forbidden_inputs
 from models.credit_limit.guardrails import GUARDRAILS
 from models.credit_limit.limit_formula import CreditLimitFormula
 from models.credit_limit.policy import Policy
 from models.policy.arithmetic import ScalarOps, any_of
 from models.policy.guardrails import Scenario
+from models.policy.prover import prove, prove_all
 from tests.paths import ROOT
 
 FOLDER = ROOT / "configs" / "policies"
@@ -31,7 +32,7 @@ def policy(*changes):
 
 def caught(name, bad, formula=CreditLimitFormula):
     """The rail's counterexample, worked out again with the float formula: (first, second)."""
-    verdict = prove_guardrail(RAIL[name], bad, formula)
+    verdict = prove(RAIL[name], bad, build_domain(formula))
     assert verdict.proved is False, str(verdict)
     found = verdict.counterexample
     case = Scenario(formula(bad), found.baseline_inputs, found.variant_inputs)
@@ -41,11 +42,11 @@ def caught(name, bad, formula=CreditLimitFormula):
 
 @pytest.mark.parametrize("path", sorted(FOLDER.glob("credit_limit*.toml")), ids=lambda path: path.stem)
 def test_every_rail_of_every_policy_shipped_is_proved(path):
-    assert [str(verdict) for verdict in check_policy(Policy.load(path)) if not verdict.proved] == []
+    assert [str(verdict) for verdict in prove_all(Policy.load(path), build_domain()) if not verdict.proved] == []
 
 
 def test_the_rails_of_a_product_backed_by_assets_are_proved_too():
-    verdicts = check_policy(policy(("asset_based = false", "asset_based = true")))
+    verdicts = prove_all(policy(("asset_based = false", "asset_based = true")), build_domain())
     assert {"more_assets_never_lower", "more_debts_never_raise"} <= {verdict.guardrail.name for verdict in verdicts}
     assert [str(verdict) for verdict in verdicts if not verdict.proved] == []
 
@@ -158,7 +159,7 @@ def test_an_indicator_that_counts_in_the_pd_and_in_m_is_named():
 def test_the_command_ends_well_for_a_policy_whose_rails_hold():
     result = CliRunner().invoke(app, ["check", str(FOLDER / "credit_limit_taiwan.toml")])
     assert result.exit_code == 0, result.output
-    assert "15 of 15 rails proved" in result.output
+    assert "15 of 15 guard rails proved" in result.output
 
 
 def test_the_command_shows_whom_a_bad_policy_fails_and_exits_with_1(tmp_path):
@@ -178,4 +179,4 @@ def test_the_command_tells_every_fault_of_what_is_no_policy(tmp_path):
     bad.write_text(TEXT.replace("\ncap = 300_000", "\ncapp = 300_000", 1))
     result = CliRunner().invoke(app, ["check", str(bad)])
     assert result.exit_code == 1
-    assert "[product]" in result.output
+    assert "product.capp is not a known key" in result.output

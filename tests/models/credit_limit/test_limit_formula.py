@@ -54,7 +54,7 @@ def work(policy, household):
 
 
 def test_a_limit_worked_out_by_hand():
-    found = work(HOUSEHOLD, SOUND)
+    result = work(HOUSEHOLD, SOUND)
     rate = (0.0525 + 0.02) / 12
     affordable = (0.5 * 120_000 * 0.85 / 12 - 500) * (1 - (1 + rate) ** -36) / rate
     risk = 2_400 * 0.95 / (0.02 * 0.60 * 0.75)  # factor halfway between 1.00 at 0.30 and 0.90 at 0.60
@@ -62,11 +62,11 @@ def test_a_limit_worked_out_by_hand():
     reliability = 100 * 20 / (100 * 20 + 36)
     conduct = 78 + reliability * (0.95 * committee + 0.05 * 110 - 78)
     m = 1 + 0.20 * (conduct - 80) / 30
-    assert found.bounds["affordability"][0] == pytest.approx(affordable)
-    assert found.bounds["risk_budget"][0] == pytest.approx(risk)
-    assert (found.base, found.conduct_score, found.multiplier) == pytest.approx((min(affordable, risk), conduct, m))
-    assert found.limit == math.floor(min(min(affordable, risk) * m, affordable) / 1000) * 1000
-    assert not found.referred
+    assert result.bounds["affordability"][0] == pytest.approx(affordable)
+    assert result.bounds["risk_budget"][0] == pytest.approx(risk)
+    assert (result.base, result.conduct_score, result.multiplier) == pytest.approx((min(affordable, risk), conduct, m))
+    assert result.limit == math.floor(min(min(affordable, risk) * m, affordable) / 1000) * 1000
+    assert not result.referred
 
 
 @given(HOUSEHOLDS, POLICIES, MONEY, MONEY)
@@ -99,11 +99,11 @@ def test_more_of_an_asset_never_lowers_a_limit_that_assets_back(name, household,
 
 @given(HOUSEHOLDS, POLICIES)
 def test_affordability_binds_after_the_uplift_and_every_cap_holds(household, policy):
-    found = work(policy, household)
-    affordable, known = found.bounds["affordability"]
-    assert not known or found.limit <= affordable
-    assert found.limit <= min(policy.product.legal_cap, found.base + policy.conduct.cap)
-    assert found.base <= policy.product.cap
+    result = work(policy, household)
+    affordable, known = result.bounds["affordability"]
+    assert not known or result.limit <= affordable
+    assert result.limit <= min(policy.product.legal_cap, result.base + policy.conduct.cap)
+    assert result.base <= policy.product.cap
 
 
 @given(HOUSEHOLDS, POLICIES)
@@ -133,11 +133,11 @@ SILENT = [
 
 @pytest.mark.parametrize(("why", "change"), SILENT, ids=[f"{why}-{i}" for i, (why, _) in enumerate(SILENT)])
 def test_conduct_that_may_not_count_leaves_the_multiplier_at_one_and_the_decision_alone(why, change):
-    found = work(HOUSEHOLD, SOUND | change)
+    result = work(HOUSEHOLD, SOUND | change)
     assert work(HOUSEHOLD, SOUND).multiplier > 1
-    assert found.multiplier == 1
-    assert next(code for code, flag in found.no_uplift_reasons.items() if flag) == why
-    assert not found.referred
+    assert result.multiplier == 1
+    assert next(code for code, flag in result.no_uplift_reasons.items() if flag) == why
+    assert not result.referred
 
 
 @given(HOUSEHOLDS, POLICIES)
@@ -159,28 +159,28 @@ def test_consent_to_moral_data_never_changes_the_decision(household, policy):
     ],
 )
 def test_what_a_machine_may_not_decide_goes_to_a_person_with_an_indicative_limit(code, change):
-    found = work(HOUSEHOLD, SOUND | change)
-    assert [name for name, flag in found.referral_reasons.items() if flag] == [code]
-    assert found.referred
-    assert found.limit >= 0
+    result = work(HOUSEHOLD, SOUND | change)
+    assert [name for name, flag in result.referral_reasons.items() if flag] == [code]
+    assert result.referred
+    assert result.limit >= 0
 
 
 def test_without_income_the_limit_is_indicated_by_the_other_bounds():
-    found = work(HOUSEHOLD, SOUND | {"declared_income": MISSING})
-    assert found.base == found.bounds["risk_budget"][0]
+    result = work(HOUSEHOLD, SOUND | {"declared_income": MISSING})
+    assert result.base == result.bounds["risk_budget"][0]
 
 
 @given(HOUSEHOLDS, POLICIES)
 def test_an_approved_limit_is_no_smaller_than_the_minimum(household, policy):
-    found = work(policy, household)
-    assert found.referred or found.limit >= policy.product.minimum
+    result = work(policy, household)
+    assert result.referred or result.limit >= policy.product.minimum
 
 
 @given(HOUSEHOLDS, POLICIES)
 def test_rounding_takes_less_than_a_step_and_never_adds(household, policy):
-    found = work(policy, household)
-    assert 0 <= found.unrounded - found.limit < policy.product.rounding
-    assert found.limit % policy.product.rounding == 0
+    result = work(policy, household)
+    assert 0 <= result.unrounded - result.limit < policy.product.rounding
+    assert result.limit % policy.product.rounding == 0
 
 
 @settings(max_examples=40)
@@ -188,13 +188,13 @@ def test_rounding_takes_less_than_a_step_and_never_adds(household, policy):
 def test_arrays_and_floats_agree_to_the_last_bit(households, policy):
     arrays = {name: np.array([household[name] for household in households]) for name in FORMULA_INPUTS}
     with np.errstate(invalid="ignore"):
-        many = CreditLimitFormula(policy, ArrayOps).evaluate(arrays)
+        batch = CreditLimitFormula(policy, ArrayOps).evaluate(arrays)
     for i, household in enumerate(households):
         one = work(policy, household)
-        assert (many.limit[i], many.unrounded[i], many.base[i], many.multiplier[i]) == (
+        assert (batch.limit[i], batch.unrounded[i], batch.base[i], batch.multiplier[i]) == (
             one.limit,
             one.unrounded,
             one.base,
             one.multiplier,
         )
-        assert bool(many.referred[i]) == one.referred
+        assert bool(batch.referred[i]) == one.referred

@@ -29,15 +29,15 @@ def colon_tiles():
 
     if "YUHENG_DATA" not in os.environ:
         pytest.skip("YUHENG_DATA is not set: the tiles are not shipped")
-    found = colon.read().images
-    return np.stack([np.asarray(Image.fromarray(tile).resize((SIDE, SIDE))) for tile in found])
+    result = colon.read().images
+    return np.stack([np.asarray(Image.fromarray(tile).resize((SIDE, SIDE))) for tile in result])
 
 
 @pytest.fixture(scope="session")
 def frozen():
     """The graph of Lite0 as ImageNet left it: its embedding tells, its head does not."""
-    from models.pathology import export
-    from models.pathology.network import NetConfig, TileNet
+    from models.pathology.neural import export
+    from models.pathology.neural.network import NetConfig, TileNet
 
     return export.export_tile_graph(TileNet(NetConfig(backbone="efficientnet_lite0", side=SIDE)))
 

@@ -15,8 +15,8 @@ def by_group(cells, fold):
     """Rows to know, rows to calibrate on, rows held out: no group in two of them."""
     learn, judge = np.flatnonzero(cells.folds != fold), np.flatnonzero(cells.folds == fold)
     groups = np.random.default_rng(0).permutation(np.unique(cells.groups[learn]))
-    kept = np.isin(cells.groups[learn], groups[: len(groups) // 3])
-    return learn[~kept], learn[kept], judge
+    retained = np.isin(cells.groups[learn], groups[: len(groups) // 3])
+    return learn[~retained], learn[retained], judge
 
 
 @pytest.mark.parametrize("fold", range(4))
@@ -61,9 +61,9 @@ def test_each_class_keeps_its_promise(seed, alpha):
     probabilities = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
     sets = ConformalClassifier.fit(probabilities[:4_500], labels[:4_500], alpha).prediction_sets(probabilities[4_500:])
     for place in range(3):
-        held = labels[4_500:] == place
-        noise = np.sqrt(alpha / held.sum() + alpha / (labels[:4_500] == place).sum())  # of both halves
-        assert sets[held, place].mean() >= 1 - alpha - 4 * noise
+        holdout = labels[4_500:] == place
+        noise = np.sqrt(alpha / holdout.sum() + alpha / (labels[:4_500] == place).sum())  # of both halves
+        assert sets[holdout, place].mean() >= 1 - alpha - 4 * noise
 
 
 def test_a_class_too_rare_for_a_promise_is_always_possible():

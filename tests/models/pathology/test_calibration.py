@@ -16,8 +16,8 @@ LOGITS = arrays(np.float64, (5, 7), elements=st.floats(-20, 20))
 @given(LOGITS)
 def test_the_log_odds_are_those_of_the_summed_probabilities(logits):
     share = softmax(logits)[:, ABNORMAL].sum(1)
-    found = calibration.PlattCalibration(1, 0).probability(calibration.log_odds(logits, ABNORMAL))
-    np.testing.assert_allclose(found, share, atol=1e-12)
+    result = calibration.PlattCalibration(1, 0).probability(calibration.log_odds(logits, ABNORMAL))
+    np.testing.assert_allclose(result, share, atol=1e-12)
 
 
 @given(LOGITS, st.floats(-30, 30))
@@ -49,9 +49,9 @@ def test_the_line_makes_overconfident_scores_honest_on_new_rows():
 
 
 @given(st.integers(2, 40), st.integers(2, 40))
-def test_perfect_separation_gives_finite_odds_and_keeps_the_order(many, few):
-    raw = np.concatenate([np.linspace(5, 9, many), np.linspace(-9, -5, few)])
-    line = calibration.fit_platt(raw, np.r_[np.ones(many), np.zeros(few)])
+def test_perfect_separation_gives_finite_odds_and_keeps_the_order(batch, few):
+    raw = np.concatenate([np.linspace(5, 9, batch), np.linspace(-9, -5, few)])
+    line = calibration.fit_platt(raw, np.r_[np.ones(batch), np.zeros(few)])
     stated = line.probability(np.sort(raw))
     assert np.isfinite([line.slope, line.intercept]).all()
     assert (np.diff(stated) >= 0).all()

@@ -87,38 +87,38 @@ def test_the_triage_follows_the_operating_point_and_the_set_that_spans_it_abstai
 
 def test_between_the_operating_point_and_a_clear_positive_lies_review():
     decisive = card(slide=fitted(lowest=(0.9, 0.1)))
-    found = read(table(), -0.5, decisive)
-    assert (found.triage, found.abstained) == ("review", ())
+    result = read(table(), -0.5, decisive)
+    assert (result.triage, result.abstained) == ("review", ())
 
 
 @given(st.floats(-20, 20), st.floats(0, 1), st.floats(0.01, 0.9))
 def test_a_slide_at_or_above_the_operating_point_is_never_negative(odds, positive_at, threshold):
     triage = POLICY.triage.model_copy(update={"positive_at": positive_at})
-    found = read(table(), odds, card(slide=fitted(threshold)), POLICY.model_copy(update={"triage": triage}))
-    assert found.probability is not None
-    if found.triage == "negative":
-        assert found.probability < threshold
+    result = read(table(), odds, card(slide=fitted(threshold)), POLICY.model_copy(update={"triage": triage}))
+    assert result.probability is not None
+    if result.triage == "negative":
+        assert result.probability < threshold
 
 
 def test_too_few_fit_tiles_are_unsatisfactory_whatever_the_model_says():
-    found = read(table(40, unfit=range(20)), 5.0)
-    assert found.triage == "abstained"
-    assert [why.code for why in found.abstained] == ["unsatisfactory"]
-    assert (found.adequacy.adequate, found.adequacy.tiles, found.tiles.unfit) == (False, 20, {"focus": 20})
-    assert "20" in found.abstained[0].zh
+    result = read(table(40, unfit=range(20)), 5.0)
+    assert result.triage == "abstained"
+    assert [why.code for why in result.abstained] == ["unsatisfactory"]
+    assert (result.adequacy.adequate, result.adequacy.tiles, result.tiles.unfit) == (False, 20, {"focus": 20})
+    assert "20" in result.abstained[0].zh
 
 
 def test_a_slide_without_a_fit_tile_abstains():
     tiles = table(5, unfit=range(5))
     used = usable_rows(CARD, tiles)
-    found = decide(CARD, POLICY, tiles, used, None, None)
-    assert (len(used), found.triage, found.probability, found.evidence) == (0, "abstained", None, ())
+    result = decide(CARD, POLICY, tiles, used, None, None)
+    assert (len(used), result.triage, result.probability, result.evidence) == (0, "abstained", None, ())
 
 
 def test_a_slide_unlike_anything_learned_from_abstains():
-    found = read(table(100, far=range(40)), 5.0)
-    assert [why.code for why in found.abstained] == ["out_of_distribution"]
-    assert found.tiles.unknown == 40
+    result = read(table(100, far=range(40)), 5.0)
+    assert [why.code for why in result.abstained] == ["out_of_distribution"]
+    assert result.tiles.unknown == 40
 
 
 def test_tiles_unlike_anything_known_do_not_reach_the_slide_graph_and_a_missing_distance_is_unlike():
@@ -130,14 +130,14 @@ def test_tiles_unlike_anything_known_do_not_reach_the_slide_graph_and_a_missing_
 def test_evidence_is_the_likeliest_tiles_first_in_pixels_of_the_slide():
     logits = np.zeros((40, 3), np.float32)
     logits[7, 2], logits[5, 1] = 6.0, 4.0
-    found = read(table(logits=logits), 3.0).evidence
-    assert [(spot.x, spot.code) for spot in found[:2]] == [(7 * 256, "HSIL"), (5 * 256, "LSIL")]
-    assert len(found) == POLICY.evidence.max_tiles
+    result = read(table(logits=logits), 3.0).evidence
+    assert [(spot.x, spot.code) for spot in result[:2]] == [(7 * 256, "HSIL"), (5 * 256, "LSIL")]
+    assert len(result) == POLICY.evidence.max_tiles
 
 
 def test_a_reading_survives_json():
-    found = read(table(), 3.0)
-    assert decision.Reading.model_validate_json(found.model_dump_json()) == found
+    result = read(table(), 3.0)
+    assert decision.Reading.model_validate_json(result.model_dump_json()) == result
 
 
 def test_a_card_survives_json():
@@ -154,22 +154,22 @@ FORM = {
 
 
 def test_the_patients_risk_names_each_thing_that_counts():
-    found = patient_risk.assess_risk(FORM, POLICY.patient)
-    assert found is not None
-    assert {reason.code for reason in found.reasons} == {
+    result = patient_risk.assess_risk(FORM, POLICY.patient)
+    assert result is not None
+    assert {reason.code for reason in result.reasons} == {
         "hpv_16",
         "hpv_other",
         "previous_high",
         "bleeding_after_menopause",
     }
-    assert (found.points, found.level, found.unknown) == (100, "urgent", ())
+    assert (result.points, result.level, result.unknown) == (100, "urgent", ())
 
 
 def test_a_context_field_without_its_authorisation_does_not_count():
     bare = FORM | {"context": [{"name": "immunosuppressed", "value": True, "source": "clinic"}]}
-    found = patient_risk.assess_risk(bare, POLICY.patient)
-    assert found is not None
-    assert "immunosuppressed" not in {reason.code for reason in found.reasons}
+    result = patient_risk.assess_risk(bare, POLICY.patient)
+    assert result is not None
+    assert "immunosuppressed" not in {reason.code for reason in result.reasons}
 
 
 def test_where_nothing_is_known_of_the_patient_nothing_is_said():
@@ -178,13 +178,13 @@ def test_where_nothing_is_known_of_the_patient_nothing_is_said():
 
 @given(st.floats(-8, 8), st.sampled_from(["routine", "raised", "urgent"]))
 def test_the_patients_risk_can_only_raise_the_priority_and_no_negative_goes_before_a_positive(odds, level):
-    found = read(table(), odds)
-    assert worklist_priority(found, POLICY, level) >= worklist_priority(found, POLICY)
+    result = read(table(), odds)
+    assert worklist_priority(result, POLICY, level) >= worklist_priority(result, POLICY)
     assert worklist_priority(read(table(), 5.0), POLICY) >= worklist_priority(read(table(), -5.0), POLICY)
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "output"),
     [
         ("positive = 70", "positive must not be below review"),
         ('code = "hpv_18"', "factors"),
@@ -192,7 +192,7 @@ def test_the_patients_risk_can_only_raise_the_priority_and_no_negative_goes_befo
         ("max_unknown = 0.3", "max_unknown"),
     ],
 )
-def test_a_policy_that_contradicts_itself_is_refused_in_a_sentence(change, told):
+def test_a_policy_that_contradicts_itself_is_refused_in_a_sentence(change, output):
     broken = {
         "positive = 70": "positive = 20",
         'code = "hpv_18"': 'code = "hpv_16"',
@@ -200,7 +200,7 @@ def test_a_policy_that_contradicts_itself_is_refused_in_a_sentence(change, told)
         "max_unknown = 0.3": "most_unknown = 3.0",
     }[change]
     text = POLICY_FILE.read_text().replace(change, broken)
-    with pytest.raises(PolicyError, match=told):
+    with pytest.raises(PolicyError, match=output):
         ReadingPolicy.load(text.encode())
 
 

@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-SERVED = ("session", "calibrate", "operating", "abstain", "card", "policy", "decision", "patient")
+SERVED = ("onnx_sessions", "calibration", "operating_point", "abstention", "card", "policy", "decision", "patient_risk")
 
 
 def test_serving_this_model_loads_neither_torch_nor_scipy():

@@ -12,8 +12,8 @@ from models.pathology.operating_point import allowed_misses, fit_operating_point
 @given(st.data())
 def test_the_bound_is_the_quantile_of_its_beta_law(data):
     of = data.draw(st.integers(1, 2_000))
-    found = data.draw(st.integers(1, of))
-    assert lower_bound(found, of) == pytest.approx(stats.beta.ppf(0.05, found, of - found + 1), abs=1e-9)
+    result = data.draw(st.integers(1, of))
+    assert lower_bound(result, of) == pytest.approx(stats.beta.ppf(0.05, result, of - result + 1), abs=1e-9)
 
 
 def test_no_miss_needs_59_positives_for_95_per_cent_and_299_for_99():
@@ -48,12 +48,12 @@ def test_the_threshold_keeps_what_the_point_says(rows, target):
 def test_the_claim_holds_in_19_of_20_clinics():
     """Threshold and bound from the same 100 positives, 2,000 times; the true sensitivity is known."""
     rng = np.random.default_rng(0)
-    kept = 0
+    retained = 0
     for _ in range(2_000):
         scores = rng.normal(2, 1, 100)
         point = fit_operating_point(scores, np.ones(100, int), range(100), 0.9)
-        kept += stats.norm.sf(point.threshold, 2, 1) >= point.bound
-    assert kept / 2_000 == pytest.approx(0.95, abs=0.015)
+        retained += stats.norm.sf(point.threshold, 2, 1) >= point.bound
+    assert retained / 2_000 == pytest.approx(0.95, abs=0.015)
 
 
 def test_few_positives_are_not_claimable_in_both_languages():
@@ -72,7 +72,9 @@ def test_ten_slides_of_a_patient_count_once_by_the_lowest():
 
 
 def test_patients_learned_from_are_refused_with_the_other_faults():
-    with pytest.raises(ValueError, match=r"target is 1\.5.*1 scores are missing.*1 patients were learned from.*a"):
+    with pytest.raises(
+        ValueError, match=r"target is 1\.5.*1 scores are missing.*1 patients are in the training data too.*a"
+    ):
         fit_operating_point([0.1, np.nan], [1, 0], ["a", "b"], 1.5, training_patients={"a"})
     with pytest.raises(ValueError, match="No slide is positive"):
         fit_operating_point([0.1], [0], ["a"], 0.9)

@@ -32,9 +32,9 @@ TABLE = TableSchema(name="register", columns=(*STATED, *(c for c in INPUTS if c.
 SHELL = SOUND | {"insured_staff": 0, "zero_filing_months": 20, "invoice_loop_share": 0.9, "loop_path": "A > B > A"}
 
 
-def ask(values, decider=DECIDER, **said):
+def ask(values, decider=DECIDER, **message):
     row = np.array([FeatureEncoder(decider.card.inputs).encode_row(values)[0]], np.float32)
-    return decider.decide(values, score(row), **said)
+    return decider.decide(values, score(row), **message)
 
 
 def frame(rows):
@@ -62,14 +62,14 @@ COMPANIES = st.fixed_dictionaries({column.name: value_of(column) for column in S
 def test_one_answer_and_a_batch_agree_to_the_yuan(companies):
     many_rows = frame(companies)
     x = encode(many_rows, INPUTS)
-    many = DECIDER.decide_batch(many_rows, score(x)).to_dicts()
+    batch = DECIDER.decide_batch(many_rows, score(x)).to_dicts()
     for i, values in enumerate(companies):
-        one, row = DECIDER.decide(values, score(x[i : i + 1])), many[i]
+        one, row = DECIDER.decide(values, score(x[i : i + 1])), batch[i]
         for key in ("decision", "limit", "indicative_limit", "grade"):
             assert row[key] == one[key]
-        told, ledger = one["innovation"], one["ledger"]
+        output, ledger = one["innovation"], one["ledger"]
         assert [row[key] for key in ("innovation", "innovation_low", "stage")] == [
-            told[key] for key in ("score", "low", "stage")
+            output[key] for key in ("score", "low", "stage")
         ]
         assert (row["gate"], row["gate_points"]) == (one["gate"]["verdict"], one["gate"]["points"])
         assert row["evidence"] == codes(one["gate"]["evidence"])
@@ -80,8 +80,8 @@ def test_one_answer_and_a_batch_agree_to_the_yuan(companies):
         assert row["rounding"] == ledger["rounding"]["amount"]
 
 
-def codes(found):
-    return ";".join(one["code"] for one in found)
+def codes(result):
+    return ";".join(one["code"] for one in result)
 
 
 @given(COMPANIES)
@@ -98,21 +98,21 @@ def test_an_answer_is_plain_json_and_its_ledger_adds_up(values):
 
 @given(COMPANIES)
 def test_every_sentence_is_written_in_both_languages(values):
-    def sentences(found):
-        if isinstance(found, dict):
-            if "en" in found and "indicator" not in found or "severity" in found:
-                yield found["en"], found["zh"]
-            for key, inner in found.items():
+    def sentences(result):
+        if isinstance(result, dict):
+            if "en" in result and "indicator" not in result or "severity" in result:
+                yield result["en"], result["zh"]
+            for key, inner in result.items():
                 if key != "missing":
                     yield from sentences(inner)
-        elif isinstance(found, list):
-            for inner in found:
+        elif isinstance(result, list):
+            for inner in result:
                 yield from sentences(inner)
 
     answer = ask(values)
-    told = list(sentences(answer))
-    assert len(told) > 5
-    for en, zh in told:
+    output = list(sentences(answer))
+    assert len(output) > 5
+    for en, zh in output:
         assert en.endswith(".")
         assert zh.endswith("。")
         assert "{" not in en + zh
@@ -148,7 +148,7 @@ def test_a_shell_is_blocked_with_its_evidence_and_is_lent_nothing():
 
 
 @pytest.mark.parametrize(
-    ("change", "said", "code"),
+    ("change", "message", "code"),
     [
         ({"ownership_cycle": 1}, {}, "gate_review"),
         ({"operating_cash_flow": None}, {}, "lacks_debt_service_cover"),
@@ -157,8 +157,8 @@ def test_a_shell_is_blocked_with_its_evidence_and_is_lent_nothing():
         ({}, {"human_requested": True}, "person_asked_for"),
     ],
 )
-def test_a_referral_sets_no_limit_and_says_why(change, said, code):
-    answer = ask(SOUND | change, **said)
+def test_a_referral_sets_no_limit_and_says_why(change, message, code):
+    answer = ask(SOUND | change, **message)
     assert (answer["decision"], answer["limit"]) == ("refer", None)
     assert [reason["code"] for reason in answer["referral"]] == [code]
     assert isinstance(answer["indicative_limit"], int)
@@ -168,7 +168,7 @@ def test_below_the_floor_grade_a_person_decides():
     answer = DECIDER.decide(SOUND, scores_at(0.15))
     assert (answer["decision"], answer["grade"]) == ("refer", "CCC")
     assert answer["referral"][0]["en"] == (
-        "The grade over 12 months is below B, the lowest that is approved without a person."
+        "The grade over 12 months is below B, the lowest that may be approved without a person."
     )
 
 
@@ -245,8 +245,8 @@ def test_books_that_cannot_be_right_go_to_a_person(change):
 
 
 def test_a_ratio_that_zero_assets_leave_unmade_is_told_as_missing():
-    told = {one["indicator"] for one in ask(SOUND | {"total_assets": 0})["missing"]}
-    assert {"debt_ratio", "asset_turnover"} <= told
+    output = {one["indicator"] for one in ask(SOUND | {"total_assets": 0})["missing"]}
+    assert {"debt_ratio", "asset_turnover"} <= output
 
 
 def test_leaving_out_what_would_ask_for_an_act_goes_to_a_person():
@@ -262,16 +262,16 @@ def test_an_answer_says_over_which_horizon_its_pd_holds():
 
 def test_what_is_unknown_of_innovation_earns_nothing_toward_the_limit():
     half = {name: None for name in ("rd_expense", "rd_growth", "high_tech_revenue", "venture_capital")}
-    told, silent = ask(SOUND)["innovation"], ask(SOUND | half)["innovation"]
-    assert silent["low"] < told["low"]
+    output, silent = ask(SOUND)["innovation"], ask(SOUND | half)["innovation"]
+    assert silent["low"] < output["low"]
     assert silent["score"] > silent["low"]
     assert 0.5 < silent["coverage"] < 1
 
 
 def test_the_parts_of_the_innovation_score_make_the_whole():
-    told = ask(SOUND)["innovation"]
-    whole = sum(part["score"] * part["weight"] for part in told["parts"])
-    assert whole == pytest.approx(told["score"], abs=0.1)
+    output = ask(SOUND)["innovation"]
+    complete = sum(part["score"] * part["weight"] for part in output["parts"])
+    assert complete == pytest.approx(output["score"], abs=0.1)
 
 
 def test_fields_are_what_is_read_beyond_the_model():
@@ -289,7 +289,7 @@ def test_a_table_without_financial_statements_is_always_referred_with_an_indicat
     assert answer["indicative_limit"] == math.floor(14_000 / (0.10 * 0.65) / 1000) * 1000
     assert answer["innovation"]["score"] is None
     assert answer["referral"][1]["en"] == (
-        "What the cash flow carries cannot be worked out: operating cash flow before debt service, debt service not "
+        "What the cash flow can service cannot be computed: operating cash flow before debt service, debt service not "
         "known."
     )
 

@@ -6,8 +6,9 @@ from typer.testing import CliRunner
 from datasets.derived_columns import DerivedFormula
 from datasets.schema import ColumnSchema
 from models.policy.guardrails import Scenario
+from models.policy.prover import prove, prove_all
 from models.scitech_risk.__main__ import app
-from models.scitech_risk.guardrail_domain import check_policy, find_forbidden_inputs, prove_guardrail
+from models.scitech_risk.guardrail_domain import build_domain, find_forbidden_inputs
 from models.scitech_risk.guardrails import GUARDRAILS
 from models.scitech_risk.limit_formula import CompanyLimitFormula
 from models.scitech_risk.policy import Policy
@@ -22,7 +23,7 @@ def policy(*changes):
 
 def caught(name, bad, formula=CompanyLimitFormula):
     """The rail's counterexample, worked out again with the float formula: (first, second)."""
-    verdict = prove_guardrail(RAIL[name], bad, formula)
+    verdict = prove(RAIL[name], bad, build_domain(formula))
     assert verdict.proved is False, str(verdict)
     found = verdict.counterexample
     case = Scenario(formula(bad), found.baseline_inputs, found.variant_inputs)
@@ -33,7 +34,7 @@ def caught(name, bad, formula=CompanyLimitFormula):
 
 @pytest.mark.parametrize("path", sorted(FOLDER.glob("scitech_risk*.toml")), ids=lambda path: path.stem)
 def test_every_rail_of_every_policy_shipped_is_proved(path):
-    assert [str(verdict) for verdict in check_policy(Policy.load(path)) if not verdict.proved] == []
+    assert [str(verdict) for verdict in prove_all(Policy.load(path), build_domain()) if not verdict.proved] == []
 
 
 def test_a_loss_budget_that_rises_for_a_worse_grade_is_caught():
@@ -165,7 +166,7 @@ def test_an_input_of_the_pd_that_the_gate_or_the_limit_counts_is_named():
 def test_the_command_ends_well_for_a_policy_whose_rails_hold():
     result = CliRunner().invoke(app, ["check", str(FOLDER / "scitech_risk_sba.toml")])
     assert result.exit_code == 0, result.output
-    assert "18 of 18 rails proved" in result.output
+    assert "18 of 18 guard rails proved" in result.output
 
 
 def test_the_command_shows_whom_a_bad_policy_fails_and_exits_with_1(tmp_path):
@@ -184,4 +185,4 @@ def test_the_command_tells_every_fault_of_what_is_no_policy(tmp_path):
     bad.write_text(TEXT.replace("\ncap = 30_000_000", "\ncapp = 30_000_000", 1))
     result = CliRunner().invoke(app, ["check", str(bad)])
     assert result.exit_code == 1
-    assert "[product]" in result.output
+    assert "product.capp is not a known key" in result.output

@@ -25,22 +25,22 @@ def in_order(data, name):
 
 
 def test_a_limit_worked_out_by_hand():
-    found = work(NUMBERS | {"patent_value": 2_000.0})
+    result = work(NUMBERS | {"patent_value": 2_000.0})
     room = 6_000_000 / 1.30 - 1_500_000
     covered = room / 12 * annuity_factor(0.065, 36)
-    low = found.innovation.low[:4]
+    low = result.innovation.low[:4]
     parts = [(0.5e6, 0.30), (4.5e6, 0.25), (15e6, 0.20), (20e6, 0.15)]  # 40 million in four stages
     revenue = sum(part * multiple * (1 + 0.5 * score / 100) for (part, multiple), score in zip(parts, low, strict=True))
     backing = 3_000_000 + 0.30 * 20_000_000 + 0.20 * 2_000_000
     risk = 50_000 / (0.02 * 0.60 * 0.75)
-    amounts = {code: amount for code, (amount, _) in found.bounds.items()}
+    amounts = {code: amount for code, (amount, _) in result.bounds.items()}
     assert amounts == pytest.approx(
         {"debt_service_cover": covered, "revenue_multiple": revenue, "backing": backing, "loss_budget": risk,
          "product_cap": 30_000_000}
     )  # fmt: skip
-    assert found.base == min(amounts.values())
-    assert found.limit == math.floor(min(amounts.values()) / 10_000) * 10_000
-    assert not found.referred
+    assert result.base == min(amounts.values())
+    assert result.limit == math.floor(min(amounts.values()) / 10_000) * 10_000
+    assert not result.referred
 
 
 def test_an_innovation_score_worked_out_by_hand():
@@ -50,10 +50,10 @@ def test_an_innovation_score_worked_out_by_hand():
         "rd_intensity": 0.085,
         "awards": 1.0,
     }
-    found = work(only | {"revenue": 0.0})
+    result = work(only | {"revenue": 0.0})
     expected = 60 / 100 * 25 / 100 * (0.085 - 0.02) / 0.13 + 25 / 100 * 15 / 100 * 0.5
-    assert found.innovation.low[0] == pytest.approx(100 * expected)
-    assert found.innovation.coverage[0] == pytest.approx(0.60 * 0.25 + 0.25 * 0.15 + 0.15 * 0.15)
+    assert result.innovation.low[0] == pytest.approx(100 * expected)
+    assert result.innovation.coverage[0] == pytest.approx(0.60 * 0.25 + 0.25 * 0.15 + 0.15 * 0.15)
 
 
 @pytest.mark.parametrize("name", ["operating_cash_flow", "revenue", "patent_value", "data_asset_value",
@@ -92,18 +92,18 @@ def test_more_evidence_never_raises_the_limit_nor_makes_the_verdict_milder(name,
 
 @given(companies(quiet=True), POLICIES, st.sets(st.sampled_from([n for n in INNOVATION if n != "revenue"])))
 def test_leaving_an_indicator_of_innovation_out_never_helps(company, policy, hidden):
-    told, silent = work(company, policy), work(company | dict.fromkeys(hidden, MISSING), policy)
-    assert silent.limit <= told.limit
-    assert told.referred <= silent.referred
+    output, silent = work(company, policy), work(company | dict.fromkeys(hidden, MISSING), policy)
+    assert silent.limit <= output.limit
+    assert output.referred <= silent.referred
 
 
 @given(companies(), POLICIES)
 def test_a_block_means_nothing_and_every_cap_holds(company, policy):
-    found = work(company, policy)
-    assert not found.gate.block or (found.limit == 0 and found.referred)
-    assert 0 <= found.limit <= found.unrounded <= min(policy.product.cap, policy.product.legal_cap)
-    assert found.limit % policy.product.rounding == 0
-    assert found.referred or found.limit >= policy.product.minimum
+    result = work(company, policy)
+    assert not result.gate.block or (result.limit == 0 and result.referred)
+    assert 0 <= result.limit <= result.unrounded <= min(policy.product.cap, policy.product.legal_cap)
+    assert result.limit % policy.product.rounding == 0
+    assert result.referred or result.limit >= policy.product.minimum
 
 
 @pytest.mark.parametrize(
@@ -121,26 +121,26 @@ def test_a_block_means_nothing_and_every_cap_holds(company, policy):
     ],
 )
 def test_what_a_machine_may_not_decide_goes_to_a_person(code, change):
-    found = work(NUMBERS | change)
-    assert [name for name, flag in found.referral_reasons.items() if flag] == [code]
-    assert found.referred
+    result = work(NUMBERS | change)
+    assert [name for name, flag in result.referral_reasons.items() if flag] == [code]
+    assert result.referred
 
 
 def test_points_of_one_source_alone_never_block():
     records = {"insured_staff": 0.0, "invoice_to_electricity": 900.0, "abnormal_list": 1.0}
-    found = work(NUMBERS | records)
-    assert found.gate.points >= POLICY.gate.block
-    assert found.gate.sources == 1
-    assert found.gate.review
-    assert not found.gate.block
+    result = work(NUMBERS | records)
+    assert result.gate.points >= POLICY.gate.block
+    assert result.gate.sources == 1
+    assert result.gate.review
+    assert not result.gate.block
 
 
 def test_what_cannot_be_told_is_neither_evidence_nor_clean():
     crowd = {"address_companies": 30.0, "address_empty_share": MISSING}
-    found, clean = work(NUMBERS | crowd).gate, work(NUMBERS | {"address_empty_share": MISSING}).gate
-    assert found.unknown["crowded_address"]
-    assert not found.holds["crowded_address"]
-    assert found.known < clean.known
+    result, clean = work(NUMBERS | crowd).gate, work(NUMBERS | {"address_empty_share": MISSING}).gate
+    assert result.unknown["crowded_address"]
+    assert not result.holds["crowded_address"]
+    assert result.known < clean.known
     assert not clean.unknown["crowded_address"]  # two companies are no crowd, whoever they are
 
 
@@ -161,15 +161,15 @@ def test_without_a_certificate_data_assets_back_nothing():
 
 @settings(max_examples=60)
 @given(st.lists(companies(), min_size=1, max_size=8), POLICIES)
-def test_arrays_and_floats_agree_to_the_last_bit(found, policy):
-    arrays = {name: np.array([company[name] for company in found]) for name in FORMULA_INPUTS}
+def test_arrays_and_floats_agree_to_the_last_bit(result, policy):
+    arrays = {name: np.array([company[name] for company in result]) for name in FORMULA_INPUTS}
     with np.errstate(invalid="ignore"):
-        many = CompanyLimitFormula(policy, ArrayOps).evaluate(arrays)
-    for i, company in enumerate(found):
+        batch = CompanyLimitFormula(policy, ArrayOps).evaluate(arrays)
+    for i, company in enumerate(result):
         one = work(company, policy)
-        assert (many.limit[i], many.unrounded[i], many.base[i]) == (one.limit, one.unrounded, one.base)
-        assert bool(many.referred[i]) == one.referred
+        assert (batch.limit[i], batch.unrounded[i], batch.base[i]) == (one.limit, one.unrounded, one.base)
+        assert bool(batch.referred[i]) == one.referred
         for at, low in enumerate(one.innovation.low):
-            assert np.broadcast_to(many.innovation.low[at], len(found))[i] == low
-        assert np.broadcast_to(many.gate.points, len(found))[i] == one.gate.points
-        assert bool(np.broadcast_to(many.gate.block, len(found))[i]) == bool(one.gate.block)
+            assert np.broadcast_to(batch.innovation.low[at], len(result))[i] == low
+        assert np.broadcast_to(batch.gate.points, len(result))[i] == one.gate.points
+        assert bool(np.broadcast_to(batch.gate.block, len(result))[i]) == bool(one.gate.block)

@@ -10,7 +10,7 @@ from hypothesis.extra.numpy import arrays
 
 from datasets.schema import ColumnSchema, format_number
 from models.card import Card, ContributionReference, ScoreHead
-from models.scorecard.explanations import OTHERS, Explainer, _value_formatter, cutoff_points, round_reason_points
+from models.scorecard.explanations import OTHERS, Explainer, cutoff_points, round_reason_points, value_formatter
 from models.scorecard.scaling import ScoreScale
 
 INPUTS = (
@@ -50,9 +50,9 @@ LINES = st.floats(380, 720)
 
 
 @given(CONTRIBUTIONS, LINES, st.sampled_from((None, 1, 3)))
-def test_reasons_sum_to_the_distance_from_the_line(contributions, line, shown):
+def test_reasons_sum_to_the_distance_from_the_line(contributions, line, displayed):
     points = points_of(contributions)
-    reasons = Explainer(card(), line).explain(VALUES, contributions, points, shown)
+    reasons = Explainer(card(), line).explain(VALUES, contributions, points, displayed)
     assert math.fsum(reason["points"] for reason in reasons) == pytest.approx(points - line, abs=1e-9)
 
 
@@ -69,9 +69,9 @@ def test_a_batch_has_the_effects_of_each_applicant(rows, line):
     explainer = Explainer(card(), line)
     points = np.array([points_of(row) for row in rows])
     effects = explainer.effects(np.array(rows), points)
-    for row, total, many in zip(rows, points, effects, strict=True):
+    for row, total, batch in zip(rows, points, effects, strict=True):
         one = {reason["indicator"]: reason["points"] for reason in explainer.explain(VALUES, row, float(total))}
-        assert [one.get(column.name, 0.0) for column in INPUTS] == pytest.approx(many.tolist(), abs=1e-9)
+        assert [one.get(column.name, 0.0) for column in INPUTS] == pytest.approx(batch.tolist(), abs=1e-9)
 
 
 @given(CONTRIBUTIONS, LINES)
@@ -100,8 +100,8 @@ def test_a_code_says_the_indicator_and_its_side():
 def test_sentences_name_value_unit_and_effect_in_both_languages():
     contributions = np.array([1, -1, 0.8, 0.6, 0.5], np.float32)
     reasons = Explainer(card(), 550.0).explain(VALUES, contributions, points_of(contributions))
-    told = {reason["indicator"]: (reason["en"].split(";")[0], reason["zh"].split("，")[0]) for reason in reasons}
-    assert told == {
+    output = {reason["indicator"]: (reason["en"].split(";")[0], reason["zh"].split("，")[0]) for reason in reasons}
+    assert output == {
         "insured_months": ("Months insured: 18 months", "社保缴费月数：18 个月"),
         "days_past_due": ("Days past due: 5 days", "逾期天数：5 天"),
         "abnormal_list": ("On the abnormal list: yes", "经营异常：是"),
@@ -168,9 +168,9 @@ def test_numbers_are_written_as_people_write_them(value, text):
 
 
 def test_amounts_and_counts_are_told_as_people_say_them():
-    assert _value_formatter(ColumnSchema(name="cash", unit="10k RMB"))(210) == ("2,100,000 RMB", "210 万元")
-    assert _value_formatter(ColumnSchema(name="revenue", unit="10k RMB/year"))(3.5) == (
+    assert value_formatter(ColumnSchema(name="cash", unit="10k RMB"))(210) == ("2,100,000 RMB", "210 万元")
+    assert value_formatter(ColumnSchema(name="revenue", unit="10k RMB/year"))(3.5) == (
         "35,000 RMB/year",
         "3.50 万元/年",
     )
-    assert _value_formatter(ColumnSchema(name="awards", unit="count"))(2) == ("2", "2 次")
+    assert value_formatter(ColumnSchema(name="awards", unit="count"))(2) == ("2", "2 次")

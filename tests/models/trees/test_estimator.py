@@ -129,7 +129,7 @@ def test_progress_runs_to_the_end():
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "output"),
     [
         ({"y": np.zeros(300)}, "must hold 0 .good. and 1 .bad., both"),
         ({"y": np.zeros(299)}, r"y \(299,\)"),
@@ -139,9 +139,9 @@ def test_progress_runs_to_the_end():
         ({"y": np.arange(300) < 2}, "Only 2 rows are of the rarer class; 3 folds"),
     ],
 )
-def test_wrong_use_is_refused_in_a_sentence(change, told):
+def test_wrong_use_is_refused_in_a_sentence(change, output):
     x, y = applicants(300)
-    with pytest.raises(ValueError, match=told):
+    with pytest.raises(ValueError, match=output):
         BaggedTrees(EstimatorConfig(**SMALL)).fit(**({"x": x, "y": y} | change))
 
 

@@ -75,8 +75,8 @@ def test_merging_changes_no_answer_of_any_question():
         if np.isfinite(c.high)
     }
     at = np.float32(sorted(ends))
-    beside = np.concatenate([at, np.nextafter(at, np.float32(-np.inf)), np.nextafter(at, np.float32(np.inf))])
-    rows = np.repeat(beside[:, None], x.shape[1], axis=1)
+    extra = np.concatenate([at, np.nextafter(at, np.float32(-np.inf)), np.nextafter(at, np.float32(np.inf))])
+    rows = np.repeat(extra[:, None], x.shape[1], axis=1)
     assert np.array_equal(forest.predict(rows, pred_leaf=True), booster.predict(rows, pred_leaf=True))
 
 
@@ -114,7 +114,7 @@ def test_a_forest_that_reaches_further_takes_a_coarser_quantum(factor, quantum):
 
 def test_raw_scores_beyond_any_log_odds_are_refused():
     (booster,), _ = bag(size=1)
-    with pytest.raises(ValueError, match="add up to .* at most 1024 can be summed exactly"):
+    with pytest.raises(ValueError, match="sum to .* at most 1024 can be summed exactly"):
         merge_boosters([times(booster, 4000.0)])
 
 
@@ -132,16 +132,16 @@ def test_the_split_between_missing_and_all_others_lies_at_the_largest_number():
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("settings", "message"),
     [
-        ({"max_depth": 4, "num_leaves": 16}, "asks 4 questions.* max_depth=3"),
+        ({"max_depth": 4, "num_leaves": 16}, "has 4 splits on a path.* max_depth=3"),
         ({"zero_as_missing": True}, "reads zeros as missing.* zero_as_missing=false"),
         ({"linear_tree": True, "min_data_in_leaf": 100}, "linear leaves.* linear_tree=false"),
         ({"boosting": "rf", "bagging_freq": 1, "bagging_fraction": 0.5}, "random forest.* boosting=gbdt"),
     ],
 )
-def test_what_cannot_be_exported_exactly_is_refused_in_a_sentence(settings, said):
-    with pytest.raises(ValueError, match=said):
+def test_what_cannot_be_exported_exactly_is_refused_in_a_sentence(settings, message):
+    with pytest.raises(ValueError, match=message):
         merge_boosters(bag(**settings)[0])
 
 

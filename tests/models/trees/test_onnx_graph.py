@@ -58,12 +58,12 @@ def agrees_with_lightgbm(forest, graph, x):
 
 def thresholds(forest):
     """feature -> the thresholds asked of it, float32."""
-    asked = {}
+    requested = {}
     for tree in extract_leaves(forest):
         for leaf in tree:
             for feature, condition in leaf.conditions.items():
-                asked.setdefault(feature, set()).update({condition.low, condition.high} - {-np.inf, np.inf})
-    return {feature: np.float32(sorted(values)) for feature, values in asked.items()}
+                requested.setdefault(feature, set()).update({condition.low, condition.high} - {-np.inf, np.inf})
+    return {feature: np.float32(sorted(values)) for feature, values in requested.items()}
 
 
 def at_and_beside(values):
@@ -88,10 +88,10 @@ def strange_rows(forest, n=2000, seed=0):
     """Rows mixed from missing, infinite, unseen, zero, tiny and threshold values in each feature."""
     rng = np.random.default_rng(seed)
     odd = np.float32([np.nan, np.inf, -np.inf, 3e38, -3e38, 0.0, -0.0, 1e-35, -1e-35, 1e-40, -1e-45, 1234.5])
-    asked = thresholds(forest)
+    requested = thresholds(forest)
     columns = []
     for feature in range(forest.num_feature()):
-        at = asked.get(feature, np.float32([]))
+        at = requested.get(feature, np.float32([]))
         columns.append(rng.choice(np.concatenate([odd, at_and_beside(at)]), n))
     return np.stack(columns, axis=1)
 
@@ -161,9 +161,9 @@ def test_a_hundred_thousand_rows_agree():
     rows = rng.normal(scale=1.5, size=(100_000, x.shape[1])).astype(np.float32)
     rows[rng.random(rows.shape) < 0.1] = np.nan
     agrees_with_lightgbm(forest, graph, rows)
-    many = ask(graph, rows, reasons=False)
+    batch = ask(graph, rows, reasons=False)
     for at in (0, 1, 49_999, 99_999):
-        for alone, among in zip(ask(graph, rows[at : at + 1], reasons=False)[:3], many[:3], strict=True):
+        for alone, among in zip(ask(graph, rows[at : at + 1], reasons=False)[:3], batch[:3], strict=True):
             assert alone[0] == among[at]
 
 

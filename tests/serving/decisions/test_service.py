@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 import sqlalchemy as sa
 
-from datasets.errors import ValidationErrors
+from datasets.errors import InvalidTableError
 from serving.core.db.schema import DECISIONS
 from serving.privacy.subjects.ingestion import load_contract, load_subjects
 from tests.serving.conftest import run_inside, stored, vault_of
@@ -172,7 +172,7 @@ def test_loading_subjects_again_replaces_them_and_a_bad_file_changes_nothing(set
     for _ in range(2):
         assert load_subjects(file, load_contract("county"), settings.store_location, 1.0, vault_of(settings)) == 5
     file.write_text("household_id,declared_income\nA,1\nB,-1\n")
-    with pytest.raises(ValidationErrors, match="declared_income is '-1'"):
+    with pytest.raises(InvalidTableError, match="declared_income is '-1'"):
         load_subjects(file, load_contract("county"), settings.store_location, 1.0, vault_of(settings))
     assert stored(settings, "credit_limit", "A") is None
 

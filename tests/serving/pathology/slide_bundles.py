@@ -9,12 +9,12 @@ import torch
 
 from datasets.slides.simulate import fields
 from models import bundle
-from models.pathology import export
 from models.pathology.abstention import ConformalClassifier, KnnOodDetector, StainOodDetector, stain_density
-from models.pathology.attention_pooling import AttentionConfig, GatedAttention
 from models.pathology.calibration import PlattCalibration
 from models.pathology.card import OutputCalibration, SlideCard, TileClass
-from models.pathology.network import NetConfig, TileNet
+from models.pathology.neural import export
+from models.pathology.neural.attention_pooling import AttentionConfig, GatedAttention
+from models.pathology.neural.network import NetConfig, TileNet
 from models.pathology.operating_point import fit_operating_point
 from tests.paths import ROOT
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from models.pathology.network import NetConfig, TileNet
+from models.pathology.neural.network import NetConfig, TileNet
 from training.pathology import train_network as module
 from training.pathology.augment import AugmentConfig, augment, symmetries
 from training.pathology.train_network import NetworkTrainingConfig, predict, resolve_device, train

@@ -8,7 +8,7 @@ from datetime import date
 import polars as pl
 import pytest
 
-from datasets.errors import DataError, ValidationErrors
+from datasets.errors import DataError, InvalidTableError
 from training.config import ConfigError, parse
 from training.tabular.user_table import UserTableConfig, draft_config, read
 
@@ -64,7 +64,7 @@ def test_what_the_owner_declares_is_kept(odd):
 
 
 def test_a_value_outside_its_declared_range_is_reported_with_its_row(odd):
-    with pytest.raises(ValidationErrors, match=r"loans.csv, row 2: income is '937'; .* 0 to 920"):
+    with pytest.raises(InvalidTableError, match=r"loans.csv, row 2: income is '937'; .* 0 to 920"):
         read(UserTableConfig(file=odd, target="status", positive_labels="bad", columns={"income": {"high": 920}}))
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from models.metrics import CalibrationBin, Interval, calibration_bins
-from models.pathology.export import Int8Comparison
+from models.pathology.neural.export import Int8Comparison
 from models.pathology.operating_point import OperatingPoint, lower_bound
 from training.config import ConfigSection
 from training.evaluation.evaluate import CALIBRATION_BINS

@@ -38,17 +38,17 @@ def written(painted, tmp_path_factory):
 def read(path, mpp=None):
     """Facts, tissue, grid and its tiles."""
     with open_slide(path, mpp) as slide:
-        found = tissue.find_tissue(slide)
-        covered = tiling.tile_grid(slide.metadata, found, CONFIG)
+        result = tissue.find_tissue(slide)
+        covered = tiling.tile_grid(slide.metadata, result, CONFIG)
         parts = [part for _, part in tiling.read_tiles(slide, covered, 64)]
         tiles = np.concatenate(parts) if parts else np.empty((0, 128, 128, 3), np.uint8)
-        return slide.metadata, found, covered, tiles
+        return slide.metadata, result, covered, tiles
 
 
 def judged(path, mpp=None):
-    _, found, _, tiles = read(path, mpp)
+    _, result, _, tiles = read(path, mpp)
     reasons = quality.assess_tiles(tiles)
-    return [each.code for each in quality.assess_slide(reasons, found.share)], reasons
+    return [each.code for each in quality.assess_slide(reasons, result.share)], reasons
 
 
 def test_a_slide_is_the_same_whatever_is_read_of_it_first(painted):
@@ -61,14 +61,14 @@ def test_a_slide_is_the_same_whatever_is_read_of_it_first(painted):
 
 def test_tiles_of_a_slide_meet_without_a_seam(painted):
     left, right = painted.tile(2, 2).astype(int), painted.tile(3, 2).astype(int)
-    seam, beside = np.abs(left[:, -1] - right[:, 0]).mean(), np.abs(left[:, -2] - left[:, -1]).mean()
-    assert seam < 2 * beside + 2
+    seam, extra = np.abs(left[:, -1] - right[:, 0]).mean(), np.abs(left[:, -2] - left[:, -1]).mean()
+    assert seam < 2 * extra + 2
 
 
 @pytest.mark.parametrize("kind", ["generic-tiff", "dicom", "kfb"])
 def test_a_slide_opens_in_every_format_with_its_scale(written, painted, kind):
-    found = check_slide(written[kind])
-    assert (found.format, found.levels[0], found.mpp) == (kind, painted.size, (0.5, 0.5))
+    result = check_slide(written[kind])
+    assert (result.format, result.levels[0], result.mpp) == (kind, painted.size, (0.5, 0.5))
     with open_slide(written[kind]) as slide:
         assert [level.downsample for level in slide.metadata.levels] == [1, 2]
         assert (slide.metadata.mpp, slide.metadata.mpp_from) == ((0.5, 0.5), "file")
@@ -77,8 +77,8 @@ def test_a_slide_opens_in_every_format_with_its_scale(written, painted, kind):
 def test_grid_and_pixels_are_identical_in_every_format(written):
     tiff, *others = (read(path) for path in written.values())
     assert len(tiff[2]) > 50
-    for _, found, covered, tiles in others:
-        np.testing.assert_array_equal(found.mask, tiff[1].mask)
+    for _, result, covered, tiles in others:
+        np.testing.assert_array_equal(result.mask, tiff[1].mask)
         np.testing.assert_array_equal(covered.positions, tiff[2].positions)
         np.testing.assert_array_equal(tiles, tiff[3])
 
@@ -107,12 +107,12 @@ def test_a_slide_says_that_it_is_simulated(written):
 
 def test_every_cell_is_where_it_is_said_to_be(painted):
     """Nuclei are darker than what lies about them."""
-    whole = np.concatenate([np.concatenate([painted.tile(c, r) for c in range(7)], 1) for r in range(5)])
-    red = np.pad(whole[..., 0].astype(float), 24, mode="edge")
+    complete = np.concatenate([np.concatenate([painted.tile(c, r) for c in range(7)], 1) for r in range(5)])
+    red = np.pad(complete[..., 0].astype(float), 24, mode="edge")
     cells = [cell for cell in painted.cells() if cell.kind == "intermediate"]
     assert len(cells) > 20
     around = np.array([np.median(red[cell.y : cell.y + 49, cell.x : cell.x + 49]) for cell in cells])
-    assert (whole[[cell.y for cell in cells], [cell.x for cell in cells], 0] < around - 20).mean() > 0.9
+    assert (complete[[cell.y for cell in cells], [cell.x for cell in cells], 0] < around - 20).mean() > 0.9
 
 
 @pytest.mark.parametrize("label", range(len(CLASSES)))
@@ -204,7 +204,7 @@ def test_a_slide_that_repeats_is_the_same_block_over_and_over(tmp_path):
 
 
 def test_the_command_line_writes_slides_and_their_truth(tmp_path):
-    words = [sys.executable, "-m", "datasets.slides.simulate.slides", "--out", str(tmp_path), "--slides", "4"]
+    words = [sys.executable, "-m", "datasets", "simulate", "slides", "--out", str(tmp_path), "--slides", "4"]
     done = subprocess.run([*words, "--columns", "3", "--rows", "2"], check=True, capture_output=True, text=True)
     assert "SIMULATED" in done.stdout
     truth = json.loads((tmp_path / "truth.json").read_text())

@@ -9,7 +9,7 @@ import pytest
 import sqlalchemy as sa
 from typer.testing import CliRunner
 
-from datasets.errors import DataError, ValidationErrors
+from datasets.errors import DataError, InvalidTableError
 from datasets.scitech_risk import monthly_history
 from models.scitech_risk.policy import Policy
 from serving.__main__ import app
@@ -252,10 +252,10 @@ def test_everything_wrong_with_a_register_is_told_together_and_nothing_of_it_is_
     spoilt(folder, "companies.csv", "S-2", "S-1")  # a company twice
     spoilt(folder, "history.csv", "S-1,2026-06", "S-1,2026-09")  # a month to come
     spoilt(folder, "companies.csv", "700.0", "-700.0")
-    with pytest.raises(ValidationErrors) as refused:
+    with pytest.raises(InvalidTableError) as refused:
         load(settings, folder, policy)
     text = str(refused.value)
-    assert "a second time" in text
+    assert "which another row has too" in text
     assert "2026-09" in text
     assert "revenue is" in text
     assert not settings.paths.store.exists()
@@ -274,7 +274,7 @@ def test_a_folder_without_companies_is_refused_with_what_is_needed(settings, tmp
 
 def test_answers_of_another_register_are_refused_with_every_fault(settings, folder, policy, tmp_path):
     strange = results(tmp_path / "answers.parquet", month="2026-05", company_id=["S-1", "S-1", "S-9"])
-    with pytest.raises(ValidationErrors) as refused:
+    with pytest.raises(InvalidTableError) as refused:
         load(settings, folder, policy, strange)
     text = str(refused.value)
     assert "month is '2026-05'; it must be the register's, 2026-06" in text
@@ -283,7 +283,7 @@ def test_answers_of_another_register_are_refused_with_every_fault(settings, fold
     (tmp_path / "other.parquet").write_bytes(b"no parquet")
     with pytest.raises(DataError, match="Parquet"):
         load(settings, folder, policy, tmp_path / "other.parquet")
-    with pytest.raises(ValidationErrors, match="grade is absent"):
+    with pytest.raises(InvalidTableError, match="grade is absent"):
         load(settings, folder, policy, results(tmp_path / "less.parquet", grade=None))
 
 

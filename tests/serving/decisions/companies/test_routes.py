@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from datasets.scitech_risk.ego_network import MAX_NODES, NetworkIndex
+from datasets.scitech_risk.register import reader
 from datasets.scitech_risk.register import schema as register
 from models.scitech_risk.policy import Policy
 from serving.core.db.engine import create_engine
@@ -285,7 +286,7 @@ def test_stress_beyond_its_steps_is_refused_by_field(inside, asked, field):
 
 
 def test_of_a_zone_no_more_is_kept_than_a_page_can_show():
-    zone = register.sample(400, seed=5)
+    zone = reader.sample(400, seed=5)
     around = NetworkIndex(zone)
     near = [around.neighbourhood(company) for company in zone.frame["company_id"]]
     assert all(one.nodes[0].company == company for one, company in zip(near, zone.frame["company_id"], strict=True))

@@ -6,9 +6,10 @@ import polars as pl
 import pytest
 from typer.testing import CliRunner
 
-from datasets import manifest
-from datasets.credit_limit.county import schema
-from datasets.errors import DataError, ValidationErrors
+from datasets.credit_limit.county import reader, schema
+from datasets.errors import DataError, InvalidTableError
+from datasets.export import manifest
+from datasets.simulation import SIMULATED_KEY
 from serving.__main__ import app
 from serving.core.db.engine import open_store
 from serving.governance.lineage import training_export
@@ -91,7 +92,7 @@ def test_an_export_holds_pseudonyms_values_and_the_grants_that_opened_them(store
     assert (told.rows, told.simulated, told.left_out) == (2, True, {})
     path = store.folder / "out" / "county.parquet"
     assert manifest.read_manifest(path) == told
-    schema.read(path)  # it says that it is simulated, and fits its contract
+    reader.read(path)  # it says that it is simulated, and fits its contract
 
 
 def test_erased_and_revoked_subjects_are_left_out_and_counted(store):
@@ -137,7 +138,7 @@ def test_training_reads_the_authorisations_and_refuses_a_file_that_was_changed(s
     config = RECIPE.load(ROOT / "configs/credit_limit.toml", path)
     read = RECIPE.read(config)
     assert (read.data.rows, read.data.authorisations, read.data.simulated) == (30, (grant,), True)
-    pl.read_parquet(path).head(3).write_parquet(path, metadata={schema.SIMULATED_KEY: "true"})
+    pl.read_parquet(path).head(3).write_parquet(path, metadata={SIMULATED_KEY: "true"})
     with pytest.raises(DataError, match="was changed"):
         RECIPE.read(config)
 
@@ -153,7 +154,7 @@ def test_a_department_brings_its_own_groups_alone_and_all_faults_are_told(store)
     store.load("household_id,declared_income,housing\nA,1,7\n", "2026-01-01")
     assert bring("household_id,declared_income,tax_grade\nA,2,B\nC,3,A\n") == 2
     assert stored(store.settings, "credit_limit", "A") == {"declared_income": 2.0, "tax_grade": "B", "housing": 7.0}
-    with pytest.raises(ValidationErrors) as found:
+    with pytest.raises(InvalidTableError) as found:
         bring("household_id,declared_income,housing\nA,-5,1\nD,4,1\nE,-6,1\n")
     assert found.value.total == 3
     assert "housing is not in the contract" in str(found.value)

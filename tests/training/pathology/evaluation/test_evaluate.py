@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from models.metrics import Interval
-from models.pathology.export import TOLERANCE, Int8Comparison
+from models.pathology.neural.export import TOLERANCE, Int8Comparison
 from models.pathology.operating_point import fit_operating_point, lower_bound
 from training.evaluation.promotion_gate import ChampionComparison, check_parity
 from training.pathology import data as data_loading
@@ -218,9 +218,9 @@ def test_no_group_of_cells_is_in_two_parts_and_their_images_are_not_shown():
 def test_a_network_on_a_device_agrees_with_its_graph_and_the_original_stays_on_the_cpu():
     import torch
 
-    from models.pathology import export
     from models.pathology.abstention import KnnOodDetector, StainOodDetector, stain_density
-    from models.pathology.network import NetConfig, TileNet
+    from models.pathology.neural import export
+    from models.pathology.neural.network import NetConfig, TileNet
     from models.pathology.onnx_sessions import TileGraph
     from training.pathology.slide_reader import DeviceEncoder
 

@@ -1,8 +1,9 @@
-"""From the tiles of a slide to the slide: gated attention over embeddings (Ilse, Tomczak & Welling 2018, eq. 9).
+"""Aggregate the tiles of a slide by gated attention over embeddings (Ilse, Tomczak & Welling 2018, eq. 9).
 
     a_k = softmax_k( w . (tanh(V h_k) * sigmoid(U h_k)) )        z = sum_k a_k h_k        logits = C z
 
-Torch is loaded here: training only. A service runs the exported graph: embeddings (k, d) -> logits, attention (k,).
+This module imports torch, for training only. A service runs the exported graph: embeddings (k, d) -> logits,
+attention (k,).
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ class AttentionConfig(BaseModel):
 
 
 class GatedAttention(nn.Module):
-    """(k, d) embeddings -> logits (classes,), attention (k,) that sums to 1. The order of the tiles has no say."""
+    """(k, d) embeddings -> logits (classes,), attention (k,) that sums to 1. The order of the tiles does not matter."""
 
     mean: Tensor
     deviation: Tensor
@@ -70,10 +71,10 @@ def fit_attention(
     config: AttentionConfig | None = None,
     tile_head: nn.Linear | None = None,
 ) -> GatedAttention:
-    """Learn from one label a slide; the classes weigh the same however rare. Deterministic from the seed.
+    """Train on one label per slide, with equal weights of the classes. Deterministic given the seed.
 
-    tiles: the head (embedding -> classes) that judges tiles. C begins as it: a slide of one tile is judged as that
-    tile is, and few slides need teach no more than where to look. Raises ValueError where bags and labels do not match.
+    tiles: the head (embedding -> classes) of the tiles. C starts as this head, so a slide of one tile gets that tile's
+    result, and few slides suffice to learn where to look. Raises ValueError if bags and labels do not match.
     """
     config = config or AttentionConfig()
     _check_inputs(bags, labels, config)

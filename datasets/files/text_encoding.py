@@ -1,4 +1,4 @@
-"""UTF-8 for what a command prints and for the processes that it starts, whatever the locale says."""
+"""Make a command print UTF-8, and the processes that it starts too, whatever the locale."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 
 
 def use_utf8() -> None:
-    """Called once by a command's entry point. Files name their encoding where they are opened."""
+    """Call once in the entry point of a command. Files are opened with an explicit encoding instead."""
     os.environ.setdefault("PYTHONUTF8", "1")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):

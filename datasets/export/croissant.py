@@ -1,4 +1,4 @@
-"""What is known of a table as Croissant metadata (MLCommons 1.0): its file, columns, units, licence and origin.
+"""Describe a table as Croissant metadata (MLCommons 1.0): its file, columns, units, licence and origin.
 
 python -m datasets croissant taiwan --out taiwan.json
 """
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from datasets.errors import DataError
-from datasets.external_files import file_sha256
+from datasets.files.external_files import file_sha256
 from datasets.schema import ColumnSchema, TableSchema
 
 CONTEXT = {
@@ -44,7 +44,7 @@ CONTEXT = {
     "subField": "cr:subField",
     "transform": "cr:transform",
 }
-MEDIA_TYPES = {  # the end of a file's name -> its media type
+MEDIA_TYPES = {  # suffix -> media type
     ".parquet": "application/x-parquet",
     ".csv": "text/csv",
     ".csv.gz": "application/gzip",
@@ -52,7 +52,7 @@ MEDIA_TYPES = {  # the end of a file's name -> its media type
     ".jsonl": "application/jsonlines",
     ".data": "text/plain",
 }
-LICENCES = {  # as tables tell them -> where they stand
+LICENCES = {  # name in a contract -> address
     "CC BY 4.0": "https://creativecommons.org/licenses/by/4.0/",
     "CC0 1.0": "https://creativecommons.org/publicdomain/zero/1.0/",
 }
@@ -61,7 +61,9 @@ LICENCES = {  # as tables tell them -> where they stand
 def describe_table(
     name: str, table: TableSchema, location: str, sha256: str, modified_at: datetime | None = None
 ) -> dict[str, Any]:
-    """place: the file's name, or path below the folder of data. Columns made of others are in no file, and not here."""
+    """location: the file's name, or its path below the data folder. Derived columns are in no file, so they are left
+    out.
+    """
     origin = table.origin
     simulated_note = "SIMULATED 模拟数据. " if origin.simulated else ""
     return {
@@ -90,7 +92,7 @@ def describe_table(
                 "@type": "cr:RecordSet",
                 "@id": "rows",
                 "name": "rows",
-                "description": "As the project's reader gives them; a column that the file lacks is made by it.",
+                "description": "As the project's reader returns them; it computes the columns that the file lacks.",
                 "field": [_field_entry(column) for column in table.columns if column.derived is None],
             }
         ],
@@ -98,19 +100,19 @@ def describe_table(
 
 
 def describe_source(name: str, file: Path | None = None) -> dict[str, Any]:
-    """Of a source of the project; `file`: its own file, needed where its contract describes none. Raises DataError."""
+    """Describe a source of the project. file: required if its contract describes no single file. Raises DataError."""
     from datasets import catalog
 
     module = catalog.load_source(name)
     table: TableSchema = module.TABLE
     if file is not None:
         if not file.is_file():
-            raise DataError(f"{file}: there is no such file. Name the one that {name} was read from.")
+            raise DataError(f"{file}: there is no such file. Give the file that {name} was read from.")
         modified_at = datetime.fromtimestamp(file.stat().st_mtime, UTC)
         return describe_table(name, table, file.name, file_sha256(file), modified_at)
     location = getattr(module, "FILE", None)
     if location is None or not table.origin.sha256:
-        raise DataError(f"{name}: its contract describes no one file. Name the file: --file FILE.")
+        raise DataError(f"{name}: its contract describes no single file. Give one: --file FILE.")
     return describe_table(name, table, location, table.origin.sha256)
 
 
@@ -118,7 +120,7 @@ def _media_type(location: str) -> str:
     for suffix, media_type in sorted(MEDIA_TYPES.items(), key=lambda item: -len(item[0])):
         if location.endswith(suffix):
             return media_type
-    raise DataError(f"{location}: ends in none of {', '.join(MEDIA_TYPES)}; one of them is needed.")
+    raise DataError(f"{location}: the suffix must be one of {', '.join(MEDIA_TYPES)}.")
 
 
 def _field_entry(column: ColumnSchema) -> dict[str, Any]:

@@ -1,9 +1,9 @@
-"""A convolutional network over tiles: class logits and an embedding in one graph. Torch is loaded here: training only.
+"""A convolutional network over tiles, with class logits and an embedding. Imports torch, for training only.
 
 net = TileNet(NetConfig(backbone="efficientnet_lite0"))          # ImageNet weights from an installed package
 logits, embedding = net(tiles)                                   # (n, classes), (n, 1280); tiles (n, h, w, 3) uint8 RGB
 
-Scaling of the grey levels is inside the graph, so that nobody can feed it other ones.
+The graph scales the grey levels itself, so that callers cannot get it wrong.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ INPUT_SCALES = {  # backbone -> (mean, deviation) of R, G, B in grey levels, as 
     "mobilenet_v2": ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375)),
     "efficientnet_lite0": ((127.0, 127.0, 127.0), (128.0, 128.0, 128.0)),
 }
-LITE0_STAGES = (  # repeats, kernel, stride, expansion, channels of each stage (EfficientNet B0 without squeeze-and-excite)
+# repeats, kernel, stride, expansion, channels of each stage (EfficientNet B0 without squeeze-and-excite)
+LITE0_STAGES = (
     (1, 3, 1, 1, 16),
     (2, 3, 2, 6, 24),
     (2, 5, 2, 6, 40),
@@ -77,13 +78,13 @@ class TileNet(nn.Module):
         return self.forward_pixels(tiles.permute(0, 3, 1, 2).float())
 
     def forward_pixels(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """The same from (n, 3, h, w) float grey levels 0-255, as augmentation leaves them."""
+        """The same from (n, 3, h, w) float grey levels 0-255, as augmentation returns them."""
         scaled = (pixels - self.mean) / self.deviation
         embedding = self.features(scaled).mean((2, 3))
         return self.head(self.dropout(embedding)), embedding
 
     def freeze(self, blocks: int) -> None:
-        """Leave the first `blocks` blocks as they are: edges and colours are the same in every picture."""
+        """Freeze the first `blocks` blocks: edges and colours are the same in all images."""
         for block in list(self.features.children())[:blocks]:
             block.requires_grad_(False)
 
@@ -101,7 +102,7 @@ def class_probabilities(logits: Tensor) -> Tensor:
 
 
 def weights_file(backbone: str) -> Path:
-    """The file of ImageNet weights. Raises ModuleNotFoundError where its package is not installed."""
+    """The file of ImageNet weights. Raises ModuleNotFoundError if its package is not installed."""
     package, file, remedy = WEIGHT_PACKAGES[backbone]
     spec = importlib.util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:
@@ -129,7 +130,7 @@ def _build_backbone(config: NetConfig) -> nn.Sequential:
 
 
 class _SamePaddedConv(nn.Conv2d):
-    """A convolution padded as TensorFlow does it (SAME): what cannot be halved goes to the right and the bottom."""
+    """A convolution with TensorFlow's SAME padding: an odd pixel goes to the right and the bottom."""
 
     def forward(self, pixels: Tensor) -> Tensor:
         height, width = (
@@ -174,7 +175,7 @@ def _build_lite0() -> nn.Sequential:
 
 
 def _load_packaged_weights(features: nn.Sequential, packed: dict[str, Tensor]) -> None:
-    """Copy the package's weights; its layers and ours come in the same order. Raises ValueError where they do not."""
+    """Copy the package's weights; its layers must come in the order of ours. Raises ValueError otherwise."""
     ours = [layer for layer in features.modules() if isinstance(layer, nn.Conv2d | nn.BatchNorm2d)]
     theirs = list(_iter_layers(packed))
     if len(ours) != len(theirs):

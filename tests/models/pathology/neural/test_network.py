@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from models.pathology import export, network
-from models.pathology.network import EMBEDDING_SIZE, NetConfig, TileNet
+from models.pathology.neural import export, network
+from models.pathology.neural.network import EMBEDDING_SIZE, NetConfig, TileNet
 from models.pathology.onnx_sessions import TileGraph
 
 BACKBONES = [
@@ -96,8 +96,8 @@ def test_int8_is_offered_only_where_faster_and_no_worse():
 
 def test_int8_is_a_third_of_the_size_and_judged_on_real_cells(frozen, cells, tiles):
     small = export.quantize(frozen, tiles[cells.folds != 0][::20])
-    held = np.flatnonzero(cells.folds == 0)[::4]
-    verdict = export.compare_int8(frozen, small, tiles[held], cells.label2[held], np.array([3, 4, 5, 6]))
+    holdout = np.flatnonzero(cells.folds == 0)[::4]
+    verdict = export.compare_int8(frozen, small, tiles[holdout], cells.label2[holdout], np.array([3, 4, 5, 6]))
     assert len(small) < 0.4 * len(frozen)
     assert verdict.speed > 0
     assert 0 <= verdict.auc_int8 <= 1

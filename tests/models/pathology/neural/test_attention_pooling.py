@@ -5,8 +5,8 @@ import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 
-from models.pathology import attention_pooling, export
-from models.pathology.attention_pooling import AttentionConfig
+from models.pathology.neural import attention_pooling, export
+from models.pathology.neural.attention_pooling import AttentionConfig
 from models.pathology.onnx_sessions import SlideGraph
 
 SMALL = AttentionConfig(embedding=16, hidden=16, epochs=20)
@@ -35,10 +35,10 @@ def test_a_few_tiles_decide_a_slide_and_attention_points_at_them(model):
     graph = SlideGraph(export.export_slide_graph(model))
     answers = [graph.run(bag) for bag in bags]
     assert roc_auc_score(labels, [logits[1] - logits[0] for logits, _ in answers]) > 0.95
-    found = [
+    result = [
         attention.argmax() in marked for (_, attention), marked in zip(answers, hidden, strict=True) if len(marked)
     ]
-    assert np.mean(found) > 0.8
+    assert np.mean(result) > 0.8
 
 
 def test_the_graph_agrees_with_torch_on_slides_of_one_and_of_many_tiles(model):
@@ -82,12 +82,12 @@ def test_attention_finds_abnormal_cells_among_normal_ones(cells, embeddings):
         bags, marks = [], []
         for turn in range(count):
             bad = rng.choice(abnormal, 3 * (turn % 2), replace=False)
-            chosen = np.concatenate([bad, rng.choice(normal, 15 - len(bad), replace=False)])
-            bags.append(embeddings[chosen])
-            marks.append(cells.label2[chosen])
+            selected = np.concatenate([bad, rng.choice(normal, 15 - len(bad), replace=False)])
+            bags.append(embeddings[selected])
+            marks.append(cells.label2[selected])
         return bags, np.arange(count) % 2, marks
 
-    _, learn, judge = next(cells.held_out())
+    _, learn, judge = next(cells.cross_validation_folds())
     model = attention_pooling.fit_attention(*deal(learn, 150)[:2], AttentionConfig(epochs=8))
     bags, labels, marks = deal(judge, 100)
     with torch.inference_mode():

@@ -10,9 +10,9 @@ from typer.testing import CliRunner
 
 from datasets import catalog
 from datasets.__main__ import app
-from datasets.credit_limit.county import schema
-from datasets.croissant import describe_source
-from datasets.external_files import file_sha256
+from datasets.credit_limit.county import reader
+from datasets.export.croissant import describe_source
+from datasets.files.external_files import file_sha256
 
 mlcroissant = pytest.importorskip("mlcroissant")
 OF_ONE_FILE = [name for name in catalog.source_modules() if name not in ("county", "register")]
@@ -32,7 +32,7 @@ def test_a_source_is_described_without_a_fault(name, caplog):
 
 def test_a_simulated_table_says_so_and_its_rows_are_read_through_the_metadata(tmp_path):
     file = tmp_path / "simulated.csv"
-    schema.sample(20).write_csv(file)
+    reader.sample(20).write_csv(file)
     done = CliRunner().invoke(app, ["croissant", "county", "--file", str(file), "--out", str(tmp_path / "county.json")])
     assert done.exit_code == 0, done.output
     told = json.loads((tmp_path / "county.json").read_text())
@@ -41,14 +41,14 @@ def test_a_simulated_table_says_so_and_its_rows_are_read_through_the_metadata(tm
     read = mlcroissant.Dataset(jsonld=str(tmp_path / "county.json"))
     rows = list(read.records("rows"))
     assert len(rows) == 20
-    assert float(rows[3]["rows/declared_income"]) == schema.sample(20)["declared_income"][3]
+    assert float(rows[3]["rows/declared_income"]) == reader.sample(20)["declared_income"][3]
 
 
 @pytest.mark.parametrize(
-    ("asked", "said"),
+    ("requested", "message"),
     [(["county"], "--file"), (["nobody"], "Known"), (["county", "--file", "/nowhere.csv"], "no such file")],
 )
-def test_what_cannot_be_described_is_told(asked, said):
-    refused = CliRunner().invoke(app, ["croissant", *asked])
+def test_what_cannot_be_described_is_told(requested, message):
+    refused = CliRunner().invoke(app, ["croissant", *requested])
     assert refused.exit_code == 1
-    assert said in refused.stderr
+    assert message in refused.stderr

@@ -6,7 +6,7 @@ import polars as pl
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from datasets.point_in_time import as_of_join
+from datasets.export.point_in_time import as_of_join
 
 DAYS = [f"2026-01-{day:02d}" for day in range(1, 7)]
 TIMES = [f"{day}T{hour}:00:00.000Z" for day in DAYS for hour in ("06", "18")]
@@ -20,7 +20,7 @@ ASKED = st.tuples(st.sampled_from("abc"), st.sampled_from(TIMES))
 @given(known=st.lists(KNOWN, max_size=12, unique=True), asked=st.lists(ASKED, max_size=5))
 def test_each_group_gives_the_newest_that_was_true_and_loaded_by_then(known, asked):
     schema = dict.fromkeys(("subject", "group", "true_at", "loaded"), pl.String)
-    found = as_of_join(
+    result = as_of_join(
         pl.DataFrame(asked, schema={"subject": pl.String, "at": pl.String}, orient="row"),
         pl.DataFrame(known, schema=schema, orient="row"),
     )
@@ -33,4 +33,4 @@ def test_each_group_gives_the_newest_that_was_true_and_loaded_by_then(known, ask
                 if (whose, which) == (subject, group) and true_at <= at[:10] and loaded <= at
             ]
             expected += [(row, max(seen)[2])] if seen else []
-    assert sorted(found.iter_rows()) == sorted(expected)
+    assert sorted(result.iter_rows()) == sorted(expected)

@@ -1,4 +1,4 @@
-"""What comes beside a data set that left the store: its digest, and the authorisations it was taken under."""
+"""The manifest beside an exported data set: its digest, and the authorisations under which it was exported."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from datasets.errors import DataError
-from datasets.external_files import file_sha256
+from datasets.files.external_files import file_sha256
 
 
 class Manifest(BaseModel):
-    """`file`.manifest.json. left_out: why -> rows; missing: group that no authorisation opened -> rows without it."""
+    """FILE.manifest.json. left_out: reason -> rows. missing: group without an authorisation -> rows without the
+    group.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -29,6 +31,7 @@ class Manifest(BaseModel):
     created: str
 
     def write(self, file: Path) -> Path:
+        """Write the manifest beside `file` and return its path."""
         path = manifest_path(file)
         path.write_text(self.model_dump_json(indent=1) + "\n", encoding="utf-8")
         return path
@@ -39,7 +42,7 @@ def manifest_path(file: Path) -> Path:
 
 
 def read_manifest(file: Path) -> Manifest | None:
-    """None where the file has none. Raises DataError where the file is not the one that it tells of."""
+    """Read the manifest of a data set; None if it has none. Raises DataError if the manifest describes another file."""
     path = manifest_path(file)
     if not path.is_file():
         return None
@@ -49,7 +52,7 @@ def read_manifest(file: Path) -> Manifest | None:
         raise DataError(f"{path}: {error}. Export the data set again.") from error
     if (actual := file_sha256(file)) != manifest.sha256:
         raise DataError(
-            f"{file}: its sha256 is {actual[:12]}…, and its manifest tells of {manifest.sha256[:12]}…: one of the two "
-            "was changed. Export the data set again."
+            f"{file}: its sha256 is {actual[:12]}…, and its manifest says {manifest.sha256[:12]}…: one of "
+            "the two was changed. Export the data set again."
         )
     return manifest

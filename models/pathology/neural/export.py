@@ -1,8 +1,8 @@
-"""From a trained network to a graph that is proved to say the same, fp32 and int8. Training only: torch is loaded.
+"""Export a trained network to ONNX graphs (fp32 and int8) and check that they agree with it. Imports torch.
 
-graph = tiles_graph(net, known)                            # ONNX bytes: tiles (n, side, side, 3) uint8 in
-small = quantize(graph, calibration_tiles)                 # the same with 8-bit weights and activations
-verdict = int8_verdict(graph, small, tiles, label2)        # offered only where faster and not worse
+graph = export_tile_graph(net, known)                      # ONNX bytes: tiles (n, side, side, 3) uint8 in
+int8_graph = quantize(graph, calibration_tiles)            # the same with 8-bit weights and activations
+comparison = compare_int8(graph, int8_graph, tiles, label2)     # int8 is offered only if faster and not worse
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ import torch
 from numpy.typing import NDArray
 
 from models.pathology.abstention import NEIGHBOURS, KnnOodDetector, StainOodDetector, stain_density
-from models.pathology.attention_pooling import GatedAttention
-from models.pathology.network import TileNet
+from models.pathology.neural.attention_pooling import GatedAttention
+from models.pathology.neural.network import TileNet
 from models.pathology.onnx_sessions import TileGraph, open_session
 
 OPSET = 18
@@ -30,12 +30,11 @@ MAX_AUC_LOSS = 0.005  # what int8 may cost
 
 
 class ParityError(Exception):
-    """The graph and the network differ: nothing is exported."""
+    """The graph and the network differ, so nothing is exported."""
 
 
 class _TileNetWithDistance(torch.nn.Module):
-    """A network that says as well how far each tile is from what is known: Familiar.distance in the graph, or
-    Stain.distance where that is larger."""
+    """A network with a further output: the larger of KnnOodDetector.distance and StainOodDetector.distance."""
 
     def __init__(self, net: TileNet, references: NDArray[np.float32], stain: StainOodDetector | None):
         super().__init__()
@@ -66,8 +65,8 @@ def export_tile_graph(
 ) -> bytes:
     """tiles (n, side, side, 3) uint8 -> logits (n, classes), embedding (n, 1280), and distance (n,) to `known`.
 
-    known: (m, 1280) of unit length, as Familiar holds them; stain: whose distance counts where it is the larger one. By
-    way of TorchScript: as exact as the newer road, and 1-4 s instead of 7-46.
+    known: (m, 1280) of unit length, as in KnnOodDetector. stain: its distance counts if it is the larger one. Exported
+    through TorchScript, which is as exact as the newer exporter and takes 1-4 s instead of 7-46.
     """
     side = net.config.side
     example = torch.zeros((2, side, side, 3), dtype=torch.uint8)
@@ -77,7 +76,7 @@ def export_tile_graph(
 
 
 class _AttentionWithMass(torch.nn.Module):
-    """Attention that also says how much all tiles shown weigh together, so that a slide may be shown in parts."""
+    """Attention with a further output: the total weight of the tiles, so that a slide can be read in parts."""
 
     def __init__(self, model: GatedAttention):
         super().__init__()
@@ -122,9 +121,9 @@ def check_tile_parity(
     detector: KnnOodDetector | None = None,
     stain: StainOodDetector | None = None,
 ) -> float:
-    """Largest difference between torch and ONNX Runtime on `tiles`, together and one by one. Raises Differs.
+    """Largest difference between torch and ONNX Runtime on `tiles`, in one batch and one by one. Raises ParityError.
 
-    familiar, stain: what the graph's distances must be those of.
+    familiar, stain: the detectors whose distances the graph must reproduce.
     """
     session = TileGraph(graph)
     with torch.inference_mode():
@@ -149,7 +148,7 @@ def check_tile_parity(
 
 
 class _CalibrationDataReader:
-    """What the quantizer asks for: one batch after another, then None."""
+    """Batches for the quantizer, then None."""
 
     def __init__(self, tiles: NDArray[np.uint8], batch: int = 16):
         self.batches: Iterator[dict[str, Any]] = iter(
@@ -163,7 +162,7 @@ class _CalibrationDataReader:
 def quantize(graph: bytes, tiles: NDArray[np.uint8]) -> bytes:
     """8-bit graph: activations unsigned, weights signed in 7 bits (without VNNI 8 would overflow), ranges from `tiles`.
 
-    `tiles` are training tiles, never ones that will judge. The head stays fp32.
+    `tiles` are training tiles, never evaluation tiles. The head stays fp32.
     """
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
@@ -189,7 +188,7 @@ def quantize(graph: bytes, tiles: NDArray[np.uint8]) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Int8Comparison:
-    """int8 beside fp32 on the same tiles, measured in turns on one core."""
+    """int8 compared with fp32 on the same tiles, measured alternately on one core."""
 
     speed: float  # tiles a second of int8 over those of fp32
     auc: float  # of fp32
@@ -227,7 +226,7 @@ def _time_run(graph: TileGraph, tiles: NDArray[np.uint8]) -> float:
 
 
 def check_slide_parity(model: GatedAttention, graph: bytes, bags: list[NDArray[np.float32]]) -> float:
-    """Largest difference between torch and ONNX Runtime over slides of several sizes. Raises Differs."""
+    """Largest difference between torch and ONNX Runtime over slides of several sizes. Raises ParityError."""
     onnx_session, difference = open_session(graph), 0.0
     for bag in bags:
         with torch.inference_mode():

@@ -1,7 +1,7 @@
-"""The innovation score: three groups of indicators, weighed as a company's stage of growth has it, 0 to 100.
+"""Compute the innovation score, 0 to 100: three groups of indicators, weighted by a company's stage of growth.
 
-`score` is over what is known; `low` is what it would be if all that is missing earned nothing, and it is `low` that
-may raise a limit, so leaving something out never helps. In the operations of models/policy/arithmetic.py.
+The score is relative to the known indicators. `low` is the score if missing indicators earn nothing; only `low` may
+raise a limit, so leaving out an indicator never helps. Written in the operations of models/policy/arithmetic.py.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from models.scitech_risk.policy import INNOVATION_GROUPS, Policy
 
 @dataclass(slots=True)
 class InnovationScore:
-    """groups: group -> (what it earns, what of it is known), each 0 to 1. The lists are by stage.
+    """groups: group -> (points earned, weight known), each 0 to 1. The lists have one item per stage.
 
-    low: 0 to 100, what is missing earning nothing. coverage: share of the weight that is known.
+    low: 0 to 100, where missing indicators earn nothing. coverage: share of the weight that is known.
     """
 
     groups: dict[str, tuple[Number, Number]]
@@ -36,7 +36,7 @@ class InnovationScorer:
             ramp.indicator: (number(ramp.floor), number(ramp.full - ramp.floor))
             for ramp in policy.innovation.indicators
         }
-        # Within a group the weights are those of every stage, so each indicator is looked at once.
+        # Weights within a group are the same at every stage, so each indicator is scored once.
         group_weights = indicator_weights(policy)
         self.groups = [
             (group, [(name, number(w)) for name, w in indicators.items()])
@@ -50,7 +50,7 @@ class InnovationScorer:
     def evaluate(
         self, inputs: Mapping[str, Number], score_indicator: Callable[[str, Number], Number] | None = None
     ) -> InnovationScore:
-        """The parameter `score_indicator` stands in for the method where a proof looks at it apart."""
+        """Evaluate the score. score_indicator: replaces the method in proofs, which treat it as an unknown."""
         where, zero, score = self.ops.where, self.zero, score_indicator or self.score_indicator
         sums = {}
         for group, indicators in self.groups:
@@ -70,20 +70,21 @@ class InnovationScorer:
         return InnovationScore(sums, low, coverage)
 
     def score_indicator(self, indicator: str, value: Number) -> Number:
+        """0 to 1, linear between the ramp's floor and its full value; 0 if missing."""
         floor, width = self.ramps[indicator]
         share = self.ops.minimum(self.ops.maximum((value - floor) / width, self.zero), self.one)
         return self.ops.where(self.ops.is_known(value), share, self.zero)
 
 
 def stage_weights(policy: Policy, stage: int) -> dict[str, float]:
-    """Group -> its share of the score at that stage; they sum to 1."""
+    """Group -> its share of the score at that stage; the shares sum to 1."""
     groups = policy.stages[stage].weights
     total = sum(groups.values())
     return {group: weight / total for group, weight in groups.items()}
 
 
 def indicator_weights(policy: Policy) -> dict[str, dict[str, float]]:
-    """Group -> indicator -> its share of the group; they sum to 1."""
+    """Group -> indicator -> its share of the group; the shares sum to 1."""
     ramps = policy.innovation.indicators
     totals = {group: sum(ramp.weight for ramp in ramps if ramp.group == group) for group in INNOVATION_GROUPS}
     return {

@@ -1,4 +1,4 @@
-"""Early warnings: what in a company's recent months asks to be watched, or for an act."""
+"""Evaluate early warnings: signs in a company's recent months that ask for attention (watch) or for action (act)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from models.scitech_risk.policy import WarningSignal
 
 
 def active_warnings(signals: tuple[WarningSignal, ...], inputs: Mapping[str, Number], ops: Any) -> dict[str, Flag]:
-    """Code -> whether it is told, for one company or for many; a signal whose indicator is missing is not."""
+    """Code -> whether the warning is active, for one company or for many; it is not if its indicator is missing."""
     condition_met: dict[str, Flag] = {}
     for signal in signals:
         value = inputs[signal.indicator]

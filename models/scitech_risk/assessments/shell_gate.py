@@ -1,7 +1,7 @@
-"""The shell gate (空壳闸门): what speaks for a company being empty; whether a person must look, or it is blocked.
+"""Evaluate the shell gate (空壳闸门): evidence that a company is a shell, and whether it needs a review or is blocked.
 
-A piece of evidence holds, does not hold, or cannot be told; what cannot be told is no evidence and not clean either:
-where too little can be told a person looks. In the operations of models/policy/arithmetic.py.
+A piece of evidence holds, does not hold, or is unknown. Unknown evidence counts neither way; if too much is unknown, a
+person reviews the company. Written in the operations of models/policy/arithmetic.py.
 """
 
 from __future__ import annotations
@@ -14,25 +14,25 @@ from models.policy.arithmetic import Flag, Number, any_of
 from models.scitech_risk import policy
 
 VERDICTS = ("pass", "review", "block")
-BoundCondition = tuple[str, Number, Number]  # indicator, at least, at most: one of the two is None
+BoundCondition = tuple[str, Number, Number]  # indicator, at least, at most: one of the bounds is None
 
 
 @dataclass(slots=True)
 class GateResult:
-    """holds, unknown: code of a piece of evidence -> flag. insufficient_data: too little can be told."""
+    """holds, unknown: code of a piece of evidence -> flag. insufficient_data: too much evidence is unknown."""
 
     holds: dict[str, Flag]
     unknown: dict[str, Flag]
     points: Number
-    known: Number  # points of the evidence that can be told
-    sources: Number  # independent ones among what holds
+    known: Number  # points of the evidence that is known
+    sources: Number  # number of independent sources among the evidence that holds
     insufficient_data: Flag
-    review: Flag  # or worse
+    review: Flag  # or block
     block: Flag
 
 
 class ShellGate:
-    """The gate of one policy; `evaluate` takes indicators by name, missing ones as missing."""
+    """The gate of one policy; `evaluate` takes all indicators by name, with missing ones as NaN."""
 
     def __init__(self, section: policy.ShellGatePolicy, ops: Any):
         number = ops.number
@@ -47,6 +47,7 @@ class ShellGate:
         self.min_known_points = number(section.least_known * total_points) if total_points else None
 
     def evaluate(self, inputs: Mapping[str, Number]) -> GateResult:
+        """Weigh the evidence of one company, or of many."""
         ops, zero = self.ops, self.zero
         holds: dict[str, Flag] = {}
         unknown: dict[str, Flag] = {}
@@ -63,15 +64,14 @@ class ShellGate:
                 sufficient_alone = ops.logical_or(sufficient_alone, is_met)
         for has_evidence in by_source.values():
             sources = sources + ops.where(has_evidence, self.one, zero)
-        insufficient_data = (
-            True if self.min_known_points is None else known < self.min_known_points
-        )  # where nothing is asked, nothing is told
+        # a gate without evidence knows nothing
+        insufficient_data = True if self.min_known_points is None else known < self.min_known_points
         block = ops.logical_and(points >= self.block, sources >= self.sources)
         review = any_of(ops, (points >= self.review, block, sufficient_alone, insufficient_data))
         return GateResult(holds, unknown, points, known, sources, insufficient_data, review, block)
 
     def _evaluate_piece(self, conditions: list[BoundCondition], inputs: Mapping[str, Number]) -> tuple[Flag, Flag]:
-        """(holds, cannot be told): one condition that is known not to hold is enough to tell."""
+        """(holds, unknown): one condition known not to hold is enough to refute the evidence."""
         ops = self.ops
         holds: Flag = True
         is_refuted: Flag = False

@@ -1,0 +1,1 @@
+"""Assessments of a company besides its PD: innovation score, shell gate, early warnings."""
