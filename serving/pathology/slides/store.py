@@ -167,9 +167,6 @@ def _append_audit_entry(
 ) -> None:
     row = _to_dict(connection.execute(sa.select(SLIDES).where(SLIDES.c.id == slide_id)).first())
     assert row is not None, "it was written a moment ago"
-    if row["salt"] is None:
-        row["salt"] = os.urandom(entries.SALT_BYTES)
-        connection.execute(sa.update(SLIDES).where(SLIDES.c.id == slide_id).values(salt=row["salt"]))
     tenant, price, units = row["tenant"], None, int(row["state"] == "ready")  # what abstains costs nothing
     if prices is not None:
         price = prices.price_for(PRODUCT, tenant, timestamp)
