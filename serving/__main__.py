@@ -124,9 +124,9 @@ def load_subjects(
     """Put indicators into the store, so that a request may name the household or company alone."""
     from datasets.errors import DataError
     from serving import settings
-    from serving.core.db.engine import StoreUnavailableError
+    from serving.core.db.errors import StoreUnavailableError
     from serving.privacy.subjects import ingestion
-    from serving.privacy.subjects.vault import VaultKeyError
+    from serving.privacy.subjects.errors import VaultKeyError
     from serving.privacy.subjects.vault import open_vault as vault_of
 
     config = settings.load_settings()
@@ -151,9 +151,9 @@ def import_indicators(
     """Put a department's file into the store: its own groups, and no other."""
     from datasets.errors import DataError
     from serving import settings
-    from serving.core.db.engine import StoreUnavailableError
+    from serving.core.db.errors import StoreUnavailableError
     from serving.privacy.subjects import ingestion
-    from serving.privacy.subjects.vault import VaultKeyError
+    from serving.privacy.subjects.errors import VaultKeyError
     from serving.privacy.subjects.vault import open_vault as vault_of
 
     config = settings.load_settings()
@@ -180,11 +180,12 @@ def export_training(
     """Take rows for training out of the store: pseudonyms, and what was known at each row's time under live grants."""
     from datasets.errors import DataError
     from serving import settings
-    from serving.core.db.engine import StoreUnavailableError, open_store
+    from serving.core.db.engine import open_store
+    from serving.core.db.errors import StoreUnavailableError
     from serving.governance.lineage import training_export
     from serving.privacy.consent.rules import load_rules
     from serving.privacy.subjects import ingestion
-    from serving.privacy.subjects.vault import VaultKeyError
+    from serving.privacy.subjects.errors import VaultKeyError
     from serving.privacy.subjects.vault import open_vault as vault_of
 
     config = settings.load_settings()
@@ -221,9 +222,9 @@ def import_register(
     from models.policy.config import PolicyError
     from models.scitech_risk.policy import Policy
     from serving import settings
-    from serving.core.db.engine import StoreUnavailableError
+    from serving.core.db.errors import StoreUnavailableError
     from serving.decisions.companies import register_loader
-    from serving.privacy.subjects.vault import VaultKeyError
+    from serving.privacy.subjects.errors import VaultKeyError
     from serving.privacy.subjects.vault import open_vault as vault_of
 
     config = settings.load_settings()

@@ -86,7 +86,8 @@ def verify_store(
     """Every row of the store that was edited, deleted, reordered, added or put back is named. Nothing is written."""
     from serving import settings
     from serving.core.audit.auditor.auditor import audit_store
-    from serving.core.db.engine import StoreUnavailableError, create_engine
+    from serving.core.db.engine import create_engine
+    from serving.core.db.errors import StoreUnavailableError
 
     config, start = settings.load_settings(), time.perf_counter()
     location = config.store_location
@@ -138,7 +139,8 @@ def print_statement(
     """What a tenant used in a month: a line for each answer, tied to its receipt, and the totals."""
     from serving import settings
     from serving.core.billing import statements
-    from serving.core.db.engine import StoreUnavailableError, create_engine
+    from serving.core.db.engine import create_engine
+    from serving.core.db.errors import StoreUnavailableError
 
     config = settings.load_settings()
     location = config.store_location

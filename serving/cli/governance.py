@@ -162,9 +162,10 @@ def render_tree(node: TraceNode, parent: Tree | None = None) -> Tree:
 @contextmanager
 def _open_configured_store() -> Iterator[tuple[sa.Engine, Settings]]:
     """The store that the settings name. What is wrong is told in a sentence."""
-    from serving.core.db.engine import StoreUnavailableError, open_store
-    from serving.core.security.keys import KeyFileError
-    from serving.privacy.subjects.vault import VaultKeyError
+    from serving.core.db.engine import open_store
+    from serving.core.db.errors import StoreUnavailableError
+    from serving.core.security.errors import KeyFileError
+    from serving.privacy.subjects.errors import VaultKeyError
     from serving.settings import SettingsError, load_settings
 
     try:

@@ -79,8 +79,10 @@ def _run_in_store(fn: Callable[[Any, Any], Any]) -> Any:
     import sqlalchemy as sa
 
     from serving import settings
-    from serving.core.db.engine import StoreUnavailableError, open_store, to_store_error
-    from serving.privacy.subjects.vault import VaultKeyError, bind_store
+    from serving.core.db.engine import open_store, to_store_error
+    from serving.core.db.errors import StoreUnavailableError
+    from serving.privacy.subjects.errors import VaultKeyError
+    from serving.privacy.subjects.vault import bind_store
     from serving.privacy.subjects.vault import open_vault as vault_of
 
     config = settings.load_settings()

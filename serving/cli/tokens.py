@@ -17,7 +17,7 @@ def print_token(
 ) -> None:
     """Print a token that proves who asks, for Authorization: Bearer or a page's sign-in. It is kept nowhere."""
     from serving import settings
-    from serving.core.security.keys import KeyFileError
+    from serving.core.security.errors import KeyFileError
     from serving.core.security.token_issuer import issue_token
 
     try:

@@ -19,7 +19,8 @@ from serving.core.db.reader import StoreReader
 from serving.core.db.schema import DECISIONS, METER
 from serving.core.db.writer import Applied
 from serving.privacy.consent.rules import ConsentRevokedError, expired_grants
-from serving.privacy.subjects.indicators import SubjectErasedError, subjects_with_keys
+from serving.privacy.subjects.errors import SubjectErasedError
+from serving.privacy.subjects.indicators import subjects_with_keys
 
 Row = dict[str, Any]
 

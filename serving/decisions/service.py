@@ -12,7 +12,7 @@ import orjson
 from serving.core.audit import entries, receipts
 from serving.core.billing.prices import Prices
 from serving.core.billing.quotas import Quota
-from serving.core.db.writer import QueueFullError
+from serving.core.db.errors import QueueFullError
 from serving.core.http.metrics import Metrics
 from serving.core.http.principal import LOCAL_PRINCIPAL, Principal
 from serving.core.http.problems import ProblemError
@@ -32,7 +32,7 @@ from serving.decisions.request import DecisionRequest, parse_request
 from serving.decisions.store import DecisionStore
 from serving.privacy.consent.redaction import redact_answer
 from serving.privacy.consent.rules import ConsentRevokedError, load_rules
-from serving.privacy.subjects.indicators import SubjectErasedError
+from serving.privacy.subjects.errors import SubjectErasedError
 from serving.settings import ROOT, Settings
 
 log = logging.getLogger("yuheng.decisions")

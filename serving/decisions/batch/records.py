@@ -17,7 +17,8 @@ from serving.core.db.reader import StoreReader
 from serving.core.db.schema import BATCH_CHUNKS, BATCH_SUBJECTS, BATCHES, METER
 from serving.decisions.records import DecisionWrite
 from serving.privacy.consent.rules import ConsentRevokedError, expired_grants
-from serving.privacy.subjects.indicators import SubjectErasedError, subjects_with_keys
+from serving.privacy.subjects.errors import SubjectErasedError
+from serving.privacy.subjects.indicators import subjects_with_keys
 
 SUMMARY_FIELDS = (
     "id",

@@ -27,7 +27,7 @@ import sqlalchemy as sa
 from starlette.requests import ClientDisconnect
 
 from datasets.errors import FieldError
-from serving.core.db.engine import StoreUnavailableError
+from serving.core.db.errors import StoreUnavailableError
 from serving.core.http import validation
 from serving.core.http.problems import ProblemError
 from serving.core.http.request import Request, Response

@@ -28,6 +28,7 @@ from serving.core.audit.verify import (
 from serving.core.db.engine import open_store
 from serving.core.db.schema import LOG_LEAVES, LOG_NODES
 from serving.core.security import keys
+from serving.core.security.errors import KeyFileError
 
 
 def by_the_book(leaves: list[bytes]) -> bytes:
@@ -106,11 +107,11 @@ def test_the_inputs_are_written_alike_by_the_service_and_by_an_auditor(values):
 def test_a_key_that_others_may_read_or_whose_public_half_is_anothers_signs_nothing(tmp_path):
     key, public = keys.load_key_pair(tmp_path / "log.pem")
     public.write_bytes(keys.encode_pem(keys.load_private_key(tmp_path / "other.pem").public_key()))
-    with pytest.raises(keys.KeyFileError, match="is not the public half"):
+    with pytest.raises(KeyFileError, match="is not the public half"):
         keys.load_key_pair(tmp_path / "log.pem")
     public.write_bytes(keys.encode_pem(key.public_key()))
     (tmp_path / "log.pem").chmod(0o644)
-    with pytest.raises(keys.KeyFileError, match="mode 0644"):
+    with pytest.raises(KeyFileError, match="mode 0644"):
         keys.load_key_pair(tmp_path / "log.pem")
 
 

@@ -15,6 +15,7 @@ from serving.app import App
 from serving.core.http.principal import ROLES
 from serving.core.identifiers import new_id
 from serving.core.security import permissions
+from serving.core.security.errors import MissingPermissionError
 from serving.pathology.slides import store as slide_store
 from serving.pathology.viewer.tile_routes import CACHE_HEADERS
 from serving.settings import load_settings
@@ -57,7 +58,7 @@ def test_the_table_names_every_route_and_nothing_else():
 
 def test_a_route_of_which_nobody_said_who_may_call_it_keeps_the_gateway_from_starting(monkeypatch, settings):
     monkeypatch.delitem(permissions.PERMISSIONS, "GET /metrics")
-    with pytest.raises(permissions.MissingPermissionError, match="GET /metrics"):
+    with pytest.raises(MissingPermissionError, match="GET /metrics"):
         App(settings)
 
 

@@ -25,9 +25,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serving.core.security import keys, tokens
-from serving.core.security.keys import KeyFileError, public_key_path
+from serving.core.security.errors import KeyFileError, TokenError
+from serving.core.security.keys import public_key_path
 from serving.core.security.token_issuer import issue_token, key_id
-from serving.core.security.tokens import TokenError, TokenVerifier
+from serving.core.security.tokens import TokenVerifier
 from serving.settings import AccessSettings, SettingsError, load_settings
 from tests.serving.conftest import ROOT
 

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from serving.core.db.engine import open_store
 from serving.core.db.schema import DECISIONS, INDICATORS, SUBJECT_KEYS
+from serving.privacy.subjects.errors import TamperedError, VaultKeyError
 from serving.privacy.subjects.ingestion import load_contract, load_subjects
-from serving.privacy.subjects.vault import TamperedError, Vault, VaultKeyError, load_vault, shred
+from serving.privacy.subjects.vault import Vault, load_vault, shred
 from tests.serving.conftest import rows, run_inside, stored, vault_of
 
 URL = "/v1/credit-limits"
