@@ -15,7 +15,7 @@ from serving.core.audit import entries, log
 from serving.core.db.schema import GRANTS
 from serving.core.db.tables.consent import GrantRow
 from serving.core.http import validation
-from serving.core.http.validation import SHA256, RequestModel, Rule, one_of, text
+from serving.core.http.validation import SHA256, RequestModel, Rule, matching, one_of, text
 from serving.core.identifiers import new_id, utc_now
 from serving.privacy.consent.rules import GRANT_KINDS, PURPOSES, ConsentRules
 from serving.privacy.subjects.vault import Vault
@@ -47,8 +47,8 @@ def _time_rule(is_end: bool) -> Rule:
 
 
 GROUPS = Rule(
-    "a list of groups",
-    "指标组的列表",
+    "a non-empty list of groups",
+    "非空的指标组列表",
     {"type": "array", "minItems": 1, "items": {"type": "string"}},
     lambda value: isinstance(value, list) and bool(value) and all(isinstance(group, str) for group in value),
 )
@@ -57,6 +57,7 @@ DOCUMENT = replace(
     expected="the SHA-256 of the signed document, 64 hex digits",
     expected_zh="签署文件的 SHA-256，64 位十六进制",
 )
+TENANT = matching("[A-Za-z0-9_.-]{1,64}", "1 to 64 letters, digits, _ . and -", "1 至 64 个字母、数字、_、. 或 -")
 
 
 class GrantRequest(RequestModel):
