@@ -107,8 +107,8 @@ def add_chunk(
         raise SubjectErasedError
     store_provenance(connection, [chunk.provenance])
     leaf = {"leaf": log.append(connection, [chunk.entry])}
-    connection.execute(sa.insert(BATCH_CHUNKS).values(chunk.row | leaf))
-    connection.execute(sa.insert(METER).values(chunk.meter_row | leaf))
+    connection.execute(sa.insert(BATCH_CHUNKS).values({**chunk.row, **leaf}))
+    connection.execute(sa.insert(METER).values({**chunk.meter_row, **leaf}))
     if subjects:
         batch_id = chunk.row["batch"]
         rows = [{"pseudonym": name, "batch": batch_id, "row": row} for row, name in subjects.items()]
