@@ -1,4 +1,4 @@
-"""A process of a running slide is killed: the slide goes on by itself, and its reading is that of an unbroken run."""
+"""After a process is killed during a reading, the slide resumes and its reading equals that of an unbroken run."""
 
 import os
 import random
@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from datasets.slides.simulate import pyramid
-from datasets.slides.simulate.slides import simulate_slide as painted
+from datasets.slides.simulate.slides import simulate_slide
 from models import bundle
 from serving import settings as settings_module
 from serving.core.db.engine import open_store
@@ -25,8 +25,8 @@ from tests.paths import ROOT
 from tests.serving.pathology.slide_bundles import POLICY, publish
 
 DONE = ("ready", "abstained", "failed", "quality_failed")
-BATCH = 8  # tiles: many checkpoints on a small slide
-VICTIMS = {  # what is killed -> how its command line is known
+BATCH = 8  # tiles; small, so that even a small slide has many batches
+VICTIMS = {  # process to kill -> text in its command line
     "jobs": "--service-name SlideJobs",
     "runner": "--service-name SlideRunner",
     "sandbox": "datasets.slides.sandbox",
@@ -35,16 +35,16 @@ VICTIMS = {  # what is killed -> how its command line is known
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory):
-    """Keys, a signed model with small batches, a slide."""
+    """A home with keys, a signed model with small batches, and a slide."""
     home = tmp_path_factory.mktemp("home")
     keys = bundle.create_signing_keys(home / "var/keys")
-    publish(home / "var/bundles", keys, policy=POLICY.read_text().replace("batch_size = 256", f"batch = {BATCH}"))
-    pyramid.write_tiff(home / "slide.tiff", painted(seed=5, label="HSIL", columns=8, rows=6))
+    publish(home / "var/bundles", keys, policy=POLICY.read_text().replace("batch_size = 256", f"batch_size = {BATCH}"))
+    pyramid.write_tiff(home / "slide.tiff", simulate_slide(seed=5, label="HSIL", columns=8, rows=6))
     return home
 
 
 class Clinic:
-    """The slides' process, started and stopped, and a look into its store."""
+    """The process that reads slides, and its store."""
 
     def __init__(self, home: Path):
         self.environ = {"YUHENG_HOME": str(home), **postgres.store(home)}
@@ -67,11 +67,11 @@ class Clinic:
 
     def send(self):
         slide = new_id()
-        place = storage.quarantine_path(self.settings.paths.slides, slide, "slide.tiff")
-        storage.create_empty(place)
-        shutil.copyfile(self.home / "slide.tiff", place)
-        told = {"name": "slide.tiff", "sha256": storage.sha256_of(place).hexdigest(), "accession": slide}
-        slide_store.create(self.engine, slide, "verifying", **told, specimen="cervical_cytology", request={})
+        path = storage.quarantine_path(self.settings.paths.slides, slide, "slide.tiff")
+        storage.create_empty(path)
+        shutil.copyfile(self.home / "slide.tiff", path)
+        fields = {"name": "slide.tiff", "sha256": storage.sha256_of(path).hexdigest(), "accession": slide}
+        slide_store.create(self.engine, slide, "verifying", **fields, specimen="cervical_cytology", request={})
         return slide
 
     def until(self, slide, test, seconds=90):
@@ -89,41 +89,41 @@ class Clinic:
         }
 
     def kill(self, victim):
-        found = [
+        victims = [
             child
             for child in psutil.Process(self.process.pid).children(recursive=True)
             if VICTIMS[victim] in " ".join(child.cmdline())
         ]
-        assert found, f"no process of {victim}"
-        for one in found:
-            one.kill()
+        assert victims, f"no process of {victim}"
+        for process in victims:
+            process.kill()
 
     def batches(self, slide):
-        """What was written, and when."""
+        """Name -> modification time of each batch that was written."""
         folder = self.settings.paths.slides / slide / "batches"
         return {path.name: path.stat().st_mtime_ns for path in folder.glob("0*.npz")} if folder.exists() else {}
 
 
 @pytest.fixture
 def clinic(home):
-    found = Clinic(home)
-    yield found
-    found.stop()
-    found.engine.dispose()
+    clinic = Clinic(home)
+    yield clinic
+    clinic.stop()
+    clinic.engine.dispose()
 
 
 @pytest.fixture(scope="module")
 def unbroken(home):
-    found = Clinic(home)
-    found.start()
+    clinic = Clinic(home)
+    clinic.start()
     try:
-        return found.end(found.send())
+        return clinic.end(clinic.send())
     finally:
-        found.stop()
-        found.engine.dispose()
+        clinic.stop()
+        clinic.engine.dispose()
 
 
-def test_a_worker_killed_in_the_midst_goes_on_and_repeats_nothing_that_was_written(clinic, unbroken):
+def test_a_killed_worker_resumes_without_repeating_a_written_batch(clinic, unbroken):
     clinic.start()
     slide = clinic.send()
     clinic.until(slide, lambda row: row["done"] >= 3 * BATCH)
@@ -133,13 +133,13 @@ def test_a_worker_killed_in_the_midst_goes_on_and_repeats_nothing_that_was_writt
     assert len(written) >= 3
     events = slide_store.events_after(clinic.engine, slide)
     done = [event["detail"]["done"] for event in events if event["kind"] == "progress"]
-    assert done == sorted(set(done))  # each batch is told once
+    assert done == sorted(set(done))  # each batch is reported once
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("victim", [*VICTIMS])
 @pytest.mark.parametrize("seed", range(3))
-def test_whatever_is_killed_and_whenever_the_reading_is_the_same(clinic, unbroken, victim, seed):
+def test_the_reading_is_the_same_whatever_is_killed_and_when(clinic, unbroken, victim, seed):
     share = random.Random(f"{victim}{seed}").random()
     clinic.start()
     slide = clinic.send()
@@ -150,14 +150,14 @@ def test_whatever_is_killed_and_whenever_the_reading_is_the_same(clinic, unbroke
 
 @pytest.mark.slow
 @pytest.mark.parametrize("state", ["verifying", "deidentified", "queued", "inferring", "aggregating"])
-def test_all_processes_killed_at_any_state_and_started_again_end_in_the_same_reading(clinic, unbroken, state):
+def test_after_killing_all_processes_in_any_state_the_reading_is_the_same(clinic, unbroken, state):
     clinic.start()
     slide = clinic.send()
     order = ["verifying", "deidentified", "quality_passed", "queued", "inferring", "aggregating", *DONE]
     clinic.until(slide, lambda row: order.index(row["state"]) >= order.index(state))
     children = psutil.Process(clinic.process.pid).children(recursive=True)
-    for one in (psutil.Process(clinic.process.pid), *children):
-        one.kill()
+    for process in (psutil.Process(clinic.process.pid), *children):
+        process.kill()
     clinic.process.wait(10)
     clinic.start()
     began = time.monotonic()

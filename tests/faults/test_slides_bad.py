@@ -1,5 +1,5 @@
-"""Bad slides beside good ones, all in one run of the real workflow: each ends in its state with its reason, and none
-holds up another. A disk that is full is waited for, and then the slide reads as ever."""
+"""Bad and good slides in one run of the real workflow: each ends in its own state with its reason, and none blocks
+another. With a full disk the workflow waits, and then reads the slide as usual."""
 
 import os
 import shutil
@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from datasets.slides.simulate import pyramid
-from datasets.slides.simulate.slides import simulate_slide as painted
+from datasets.slides.simulate.slides import simulate_slide
 from models import bundle
 from serving import settings as settings_module
 from serving.core.db.engine import open_store
@@ -24,7 +24,7 @@ from serving.pathology.workflow.runner import TileRunner
 from serving.pathology.workflow.workflow import SlideWorkflow
 from tests import postgres
 from tests.datasets.slides.slide_files import CMU, jpeg, one_image
-from tests.datasets.slides.slide_files import painted as field
+from tests.datasets.slides.slide_files import painted as painted_field
 from tests.datasets.slides.test_static_check import MRXS
 from tests.paths import ROOT
 from tests.serving.pathology.slide_bundles import POLICY, publish
@@ -33,17 +33,17 @@ DONE = ("ready", "abstained", "failed", "quality_failed")
 SIZE = {"columns": 8, "rows": 6}
 
 
-def arrived(settings, engine, content, name="slide.tiff", beside=None, **columns):
-    """A slide as the gateway leaves it once it came whole. `beside`: what else lies in its quarantine."""
+def store_upload(settings, engine, content, name="slide.tiff", companions=None, **columns):
+    """Store a slide as after a complete upload and return its id. `companions`: other files in its quarantine."""
     slide = new_id()
     path = storage.quarantine_path(settings.paths.slides, slide, name)
     storage.create_empty(path)
     path.write_bytes(content)
-    for part, bytes_ in (beside or {}).items():
-        (path.parent / part).parent.mkdir(exist_ok=True)
-        (path.parent / part).write_bytes(bytes_)
-    told = {"sha256": storage.sha256_of(path).hexdigest(), "accession": "A1", "request": {}, "name": name} | columns
-    slide_store.create(engine, slide, "verifying", specimen="cervical_cytology", **told)
+    for companion, data in (companions or {}).items():
+        (path.parent / companion).parent.mkdir(exist_ok=True)
+        (path.parent / companion).write_bytes(data)
+    fields = {"sha256": storage.sha256_of(path).hexdigest(), "accession": "A1", "request": {}, "name": name} | columns
+    slide_store.create(engine, slide, "verifying", specimen="cervical_cytology", **fields)
     return slide
 
 
@@ -55,35 +55,35 @@ def keys(tmp_path_factory):
 @pytest.fixture(scope="module")
 def sound(tmp_path_factory):
     path = tmp_path_factory.mktemp("sound") / "a.tiff"
-    return pyramid.write_tiff(path, painted(seed=5, label="HSIL", **SIZE)).read_bytes()
+    return pyramid.write_tiff(path, simulate_slide(seed=5, label="HSIL", **SIZE)).read_bytes()
 
 
-def told(home, bundles, keys, **environ):
+def settings_for(home, bundles, keys, **environ):
     environ |= {"YUHENG_HOME": str(home), "YUHENG_BUNDLES": str(bundles), "YUHENG_PUBLIC_KEY": str(keys[1])}
     environ |= postgres.store(home)
     return settings_module.load_settings(environ=environ)
 
 
 @pytest.fixture(scope="module")
-def ended(tmp_path_factory, keys, sound):
+def finished(tmp_path_factory, keys, sound):
     """Name -> the row of each slide after the run."""
     home = tmp_path_factory.mktemp("home")
     publish(home / "bundles", keys, simulated=250)
-    settings = told(home, home / "bundles", keys, YUHENG_READER_MAX_CONCURRENT_SLIDES="2")
+    settings = settings_for(home, home / "bundles", keys, YUHENG_READER_MAX_CONCURRENT_SLIDES="2")
 
     def faulty(fault):
         path = home / f"{fault}.tiff"
-        return pyramid.write_tiff(path, painted(seed=6, label="NILM", **SIZE, defect=fault)).read_bytes()
+        return pyramid.write_tiff(path, simulate_slide(seed=6, label="NILM", **SIZE, defect=fault)).read_bytes()
 
     leads_out = MRXS.format(index="Index.dat", data="../../../secret.dat").encode()
-    sent = {
+    uploads = {
         "truncated": {"content": sound[:-100_000]},
         "a bomb": {"content": one_image(width=10**9, height=10**9)},
         "no slide": {"content": b"MZ\x90\0" + bytes(5_000), "name": "slide.svs"},
         "mrxs": {
-            "content": jpeg(field(32, 32)),
+            "content": jpeg(painted_field(32, 32)),
             "name": "slide.mrxs",
-            "beside": {"slide/Slidedat.ini": leads_out, "slide/Index.dat": b"01.02"},
+            "companions": {"slide/Slidedat.ini": leads_out, "slide/Index.dat": b"01.02"},
         },
         "another hash": {"content": sound, "sha256": "0" * 64},
         "no scale": {"content": faulty("no_scale")},
@@ -98,7 +98,7 @@ def ended(tmp_path_factory, keys, sound):
     }
     runner = TileRunner(settings)
     jobs = SlideWorkflow(settings, runner.infer)
-    names = {arrived(settings, jobs.engine, **columns): name for name, columns in sent.items()}
+    names = {store_upload(settings, jobs.engine, **columns): name for name, columns in uploads.items()}
     (settings.paths.slides / "secret.dat").write_bytes(b"secret")
     jobs.start()
     try:
@@ -127,14 +127,14 @@ def ended(tmp_path_factory, keys, sound):
         ("another organ", "abstained", "out_of_distribution"),
     ],
 )
-def test_a_bad_slide_ends_in_its_state_with_its_reason_in_both_languages(ended, name, state, code):
-    row = ended[name]
+def test_a_bad_slide_ends_in_its_state_with_a_reason_in_both_languages(finished, name, state, code):
+    row = finished[name]
     assert (row["state"], row["code"]) == (state, code)
     assert all(reason["en"] and reason["zh"] for reason in row["reasons"])
 
 
-def test_the_sound_slides_among_them_are_read(ended):
-    row = ended["sound"]
+def test_the_good_slides_are_read(finished):
+    row = finished["sound"]
     assert "out_of_distribution" not in [reason["code"] for reason in row["reasons"]]
     assert row["state"] in ("ready", "abstained")
     assert row["reading"]["tiles"]["read"] > 50
@@ -144,8 +144,8 @@ def without(reading, *names):
     return {name: value for name, value in reading.items() if name not in ("slide_id", "created", *names)}
 
 
-def test_the_same_slide_sent_twice_reads_the_same_and_a_false_name_is_noted(ended):
-    first, again, misnamed = (ended[name]["reading"] for name in ("sound", "the same again", "named otherwise"))
+def test_the_same_slide_has_the_same_reading_and_a_wrong_name_is_noted(finished):
+    first, again, misnamed = (finished[name]["reading"] for name in ("sound", "the same again", "named otherwise"))
     assert without(first) == without(again)
     assert without(first, "slide") == without(misnamed, "slide")
     assert "named_otherwise" in misnamed["slide"]["notes"]
@@ -156,16 +156,16 @@ def test_the_same_slide_sent_twice_reads_the_same_and_a_false_name_is_noted(ende
 WORKER = """
 import time
 from serving import settings
-from serving.pathology.workflow.workflow import Jobs
-from serving.pathology.workflow.runner import Runner
-runner = Runner(settings.read())
-def read(asked):
-    time.sleep(0.1)  # slow enough to be met in the midst
-    return runner.read(asked)
-jobs = Jobs(settings.read(), read)
+from serving.pathology.workflow.workflow import SlideWorkflow
+from serving.pathology.workflow.runner import TileRunner
+runner = TileRunner(settings.load_settings())
+def infer(batch):
+    time.sleep(0.1)  # slow enough for the disk to fill up during the reading
+    return runner.infer(batch)
+jobs = SlideWorkflow(settings.load_settings(), infer)
 jobs.start()
 while True:
-    jobs.look()
+    jobs.enqueue_new()
     time.sleep(0.1)
 """
 
@@ -174,9 +174,9 @@ while True:
 def small_disk(tmp_path, keys):
     """(settings, environment, a command prefix under which the slides' folder is a disk of 8 MB)."""
     if not shutil.which("unshare") or subprocess.run(["unshare", "-Urm", "true"], capture_output=True).returncode:
-        pytest.skip("no small disk can be mounted here: name spaces of users are switched off")
-    publish(tmp_path / "bundles", keys, policy=POLICY.read_text().replace("batch_size = 256", "batch = 16"))
-    environ = {  # the store is SQLite's always: a PostgreSQL's socket cannot be reached out of the name space
+        pytest.skip("a small disk cannot be mounted here: user namespaces are disabled")
+    publish(tmp_path / "bundles", keys, policy=POLICY.read_text().replace("batch_size = 256", "batch_size = 16"))
+    environ = {  # always SQLite: the socket of PostgreSQL is not reachable from the namespace
         "YUHENG_HOME": str(tmp_path),
         "YUHENG_BUNDLES": str(tmp_path / "bundles"),
         "YUHENG_PUBLIC_KEY": str(keys[1]),
@@ -189,26 +189,26 @@ def small_disk(tmp_path, keys):
 
 
 def fill(path):
-    """Until the disk takes no more."""
+    """Write until the disk is full."""
     with path.open("wb", buffering=0) as file, suppress(OSError):
         while file.write(bytes(4_096)):
             pass
 
 
-def test_a_disk_that_is_full_while_a_slide_is_read_is_waited_for_and_nothing_is_lost(small_disk, sound, tmp_path):
+def test_a_full_disk_pauses_a_reading_and_nothing_is_lost(small_disk, sound, tmp_path):
     settings, environ, prefix = small_disk
     engine = open_store(settings.store_location, 10.0)
     with open(tmp_path / "log", "wb") as log:
         worker = subprocess.Popen([*prefix, sys.executable, "-c", WORKER], cwd=ROOT, env=environ, stderr=log)
-    inside = Path(f"/proc/{worker.pid}/root{settings.paths.slides}")  # the small disk, seen from here
+    inside = Path(f"/proc/{worker.pid}/root{settings.paths.slides}")  # the small disk in its namespace
 
     def until(test, seconds=60):
         began = time.monotonic()
-        while not (found := test()):
+        while not (result := test()):
             assert worker.poll() is None, (tmp_path / "log").read_text()[-2000:]
             assert time.monotonic() - began < seconds, (tmp_path / "log").read_text()[-2000:]
             time.sleep(0.02)
-        return found
+        return result
 
     def row(slide):
         return slide_store.get(engine, slide)
@@ -216,14 +216,14 @@ def test_a_disk_that_is_full_while_a_slide_is_read_is_waited_for_and_nothing_is_
     try:
         until(lambda: os.path.ismount(inside) or settings.paths.jobs.exists())
         there = settings.model_copy(update={"paths": settings.paths.model_copy(update={"slides": inside})})
-        slide = arrived(there, engine, sound)
+        slide = store_upload(there, engine, sound)
         until(lambda: row(slide)["done"] >= 16)
         fill(inside / "filler")
         until(lambda: [e for e in slide_store.events_after(engine, slide) if e["detail"].get("code") == "no_space"])
         assert row(slide)["state"] in ("inferring", "aggregating")
         (inside / "filler").unlink()
         until(lambda: row(slide)["state"] in DONE)
-        again = arrived(there, engine, sound)
+        again = store_upload(there, engine, sound)
         until(lambda: row(again)["state"] in DONE)
         assert without(row(slide)["reading"]) == without(row(again)["reading"])
     finally:
