@@ -78,6 +78,8 @@ MAX_FILES, MIN_FILES = 11, 3  # Python files of a folder, __init__.py included
 MAX_FILE_LINES, MAX_CLASS_LINES = 400, 200
 MANY_FILES = {  # folder -> why it may hold more or fewer
     "serving/cli": "a file for each group of commands, and four of the demo",
+    "serving/core/db/migrations": "Alembic's layout: env.py and a folder of versions",
+    "serving/core/db/migrations/versions": "one file for each revision",
 }
 SAME_CLASS_NAMES = {"Config", "Policy"}  # one for each product
 

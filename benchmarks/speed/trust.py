@@ -19,7 +19,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import sqlalchemy as sa
 
@@ -110,6 +110,7 @@ def fill_store(folder: Path, count: int) -> sa.Engine:
     from serving.core.billing.prices import Price
     from serving.core.db.engine import open_store
     from serving.core.db.schema import DECISIONS, METER
+    from serving.core.db.tables.decisions import UnloggedDecisionRow
 
     engine = open_store(folder / "store.db", 5.0)
     price, answer = Price("2026-11", "set", 100), os.urandom(1_500).hex().encode()
@@ -136,7 +137,11 @@ def fill_store(folder: Path, count: int) -> sa.Engine:
                 "salt": log_entries.new_salt(),
             }
             rows.append(row)
-            entries.append(log_entries.decision_entry(row, "credit_limit", {"n": i}, provenance.sha256, price, ()))
+            entries.append(
+                log_entries.decision_entry(
+                    cast(UnloggedDecisionRow, row), "credit_limit", {"n": i}, provenance.sha256, price, ()
+                )
+            )
             charges.append(price.charge(row["id"], "t", "credit_limit", timestamp))
         with engine.begin() as connection:
             start = log.append(connection, entries)

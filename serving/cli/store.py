@@ -25,9 +25,9 @@ def fail(message: object) -> NoReturn:
 def reported_errors(*more: type[Exception]) -> Iterator[None]:
     """Fail with the message of an error that the user can put right: of settings, data, store and keys, and `more`."""
     from datasets.errors import DataError
-    from serving.core.db.engine import StoreUnavailableError
-    from serving.core.security.keys import KeyFileError
-    from serving.privacy.subjects.vault import VaultKeyError
+    from serving.core.db.errors import StoreUnavailableError
+    from serving.core.security.errors import KeyFileError
+    from serving.privacy.subjects.errors import VaultKeyError
     from serving.settings import SettingsError
 
     expected: tuple[type[Exception], ...] = (

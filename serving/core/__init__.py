@@ -1,1 +1,1 @@
-"""What no product owns: HTTP, database, security, audit log, billing."""
+"""Services that no product owns: HTTP, database, security, audit log, billing."""

@@ -1,4 +1,4 @@
-"""Identifiers, salts and time stamps."""
+"""Generate identifiers, salts and timestamps."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ DECISION_ID_PATTERN = re.compile(r"[0-9a-f]{32}(-[1-9][0-9]{0,9})?")  # a decisi
 
 
 class RandomBytes:
-    """Random bytes drawn for a thousand calls at a time: one by one, each draw would let go of Python's lock.
+    """Random bytes, drawn for a thousand calls at a time because each call of os.urandom releases the GIL.
 
-    Used in one thread.
+    Not thread-safe. `size`: bytes per call.
     """
 
     def __init__(self, size: int):
-        self.size = size  # bytes a call
+        self.size = size
         self._buffer, self._offset = b"", 0
 
     def __call__(self) -> bytes:
@@ -33,10 +33,10 @@ _ID_BYTES = RandomBytes(10)
 
 
 def new_id() -> str:
-    """32 hex digits that ascend with time: 48 bits of milliseconds, 80 random ones."""
+    """32 hex digits that ascend with time: 48 bits of milliseconds, then 80 random bits. Not thread-safe."""
     return f"{time.time_ns() // 1_000_000:012x}{_ID_BYTES().hex()}"
 
 
 def utc_now() -> str:
-    """UTC to the millisecond, ISO 8601."""
+    """The current time in UTC, ISO 8601 with milliseconds."""
     return f"{datetime.now(UTC).replace(tzinfo=None).isoformat(timespec='milliseconds')}Z"

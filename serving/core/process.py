@@ -1,4 +1,4 @@
-"""The process that the service runs in."""
+"""Control the process that the service runs in."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import sys
 
 
 def exit_with_parent() -> None:
-    """A worker whose supervisor was killed would hold the port and answer on, with nobody to stop it."""
+    """Ask Linux to end this process with its parent: a worker whose supervisor was killed would keep the port open and
+    continue to serve, with nothing to stop it."""
     if sys.platform == "linux":
         import ctypes
 

@@ -12,7 +12,7 @@ from serving.core.http.problems import ProblemError
 from serving.decisions.inputs import to_problem
 from serving.decisions.records import StoredAnswer, by_idempotency_key
 from serving.privacy.consent.rules import ConsentRevokedError
-from serving.privacy.subjects.indicators import SubjectErasedError
+from serving.privacy.subjects.errors import SubjectErasedError
 
 Key = tuple[str, str, str]  # tenant, scope, idempotency key
 Commit = asyncio.Future[StoredAnswer | None]  # None: recorded; else what the key already stood for

@@ -19,7 +19,7 @@ import sqlalchemy as sa
 
 from models.drift import BinCounter, flatten, from_card
 from models.feature_encoder import encode
-from serving.core.db.engine import StoreUnavailableError
+from serving.core.db.errors import StoreUnavailableError
 from serving.core.db.schema import INPUT_COUNTS
 from serving.core.db.store import Store
 from serving.decisions.products.base import DeployedModel

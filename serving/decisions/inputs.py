@@ -20,8 +20,9 @@ from serving.privacy.consent.rules import (
     active_grants,
     evaluate_consent,
 )
-from serving.privacy.subjects.indicators import SubjectErasedError, columns_by_group, latest_as_of
-from serving.privacy.subjects.vault import TamperedError, Vault
+from serving.privacy.subjects.errors import SubjectErasedError, TamperedError
+from serving.privacy.subjects.indicators import columns_by_group, latest_as_of
+from serving.privacy.subjects.vault import Vault
 
 log = logging.getLogger("yuheng.decisions")
 

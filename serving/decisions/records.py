@@ -6,7 +6,7 @@ behind it are still active, its line of METER, and its entry in the audit log.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,11 +17,11 @@ from serving.core.audit.log import Entry, insert_rows
 from serving.core.audit.provenance import Provenance, store_provenance
 from serving.core.db.reader import StoreReader
 from serving.core.db.schema import DECISIONS, METER
+from serving.core.db.tables.billing import UnloggedMeterRow
 from serving.core.db.writer import Applied
 from serving.privacy.consent.rules import ConsentRevokedError, expired_grants
-from serving.privacy.subjects.indicators import SubjectErasedError, subjects_with_keys
-
-Row = dict[str, Any]
+from serving.privacy.subjects.errors import SubjectErasedError
+from serving.privacy.subjects.indicators import subjects_with_keys
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +36,9 @@ class StoredAnswer:
 class DecisionWrite:
     """All that is written of one decision, or of one chunk of a batch."""
 
-    row: Row  # of DECISIONS or BATCH_CHUNKS, without the index of its log entry
+    row: Mapping[str, Any]  # of DECISIONS or BATCH_CHUNKS, without the index of its log entry
     entry: Entry
-    meter_row: Row  # of METER, without that index
+    meter_row: UnloggedMeterRow
     provenance: Provenance  # of the bundle
     grants: Sequence[str] = ()  # ids of grants that must still be active
     subject: str | None = None  # pseudonym of the subject, which must not have been erased
@@ -81,8 +81,8 @@ class DecisionTransaction:
         new = {record.provenance for record in fresh if record.provenance.sha256 not in self._stored_provenance}
         store_provenance(connection, new)
         first = log.append(connection, [record.entry for record in fresh])
-        insert_rows(connection, DECISIONS, [record.row | {"leaf": first + i} for i, record in enumerate(fresh)])
-        insert_rows(connection, METER, [record.meter_row | {"leaf": first + i} for i, record in enumerate(fresh)])
+        insert_rows(connection, DECISIONS, [{**record.row, "leaf": first + i} for i, record in enumerate(fresh)])
+        insert_rows(connection, METER, [{**record.meter_row, "leaf": first + i} for i, record in enumerate(fresh)])
         return Applied(outcomes, lambda: self._stored_provenance.update(provenance.sha256 for provenance in new))
 
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import orjson
 
 from serving.core.audit import entries, receipts
 from serving.core.billing.prices import Prices
 from serving.core.billing.quotas import Quota
-from serving.core.db.writer import QueueFullError
+from serving.core.db.errors import QueueFullError
+from serving.core.db.tables.decisions import UnloggedDecisionRow
 from serving.core.http.metrics import Metrics
 from serving.core.http.principal import LOCAL_PRINCIPAL, Principal
 from serving.core.http.problems import ProblemError
@@ -32,7 +33,7 @@ from serving.decisions.request import DecisionRequest, parse_request
 from serving.decisions.store import DecisionStore
 from serving.privacy.consent.redaction import redact_answer
 from serving.privacy.consent.rules import ConsentRevokedError, load_rules
-from serving.privacy.subjects.indicators import SubjectErasedError
+from serving.privacy.subjects.errors import SubjectErasedError
 from serving.settings import ROOT, Settings
 
 log = logging.getLogger("yuheng.decisions")
@@ -152,7 +153,10 @@ class DecisionService:
             "salt": entries.new_salt(),
         }
         price = self.prices.price_for(product.name, principal.tenant, record["created"])
-        entry = entries.decision_entry(record, product.name, inputs.values, model.lineage.sha256, price, inputs.grants)
+        decision_row = cast(UnloggedDecisionRow, record)
+        entry = entries.decision_entry(
+            decision_row, product.name, inputs.values, model.lineage.sha256, price, inputs.grants
+        )
         charge = price.charge(record["id"], principal.tenant, product.name, record["created"])
         stored = await self._submit(
             DecisionWrite(record, entry, charge, model.lineage, inputs.grants, inputs.pseudonym)

@@ -9,11 +9,12 @@ from collections.abc import Callable
 import sqlalchemy as sa
 
 from serving.core.audit.checkpoints import CheckpointSigner
-from serving.core.db.engine import StoreUnavailableError
+from serving.core.db.errors import StoreUnavailableError
 from serving.core.db.store import Store
-from serving.core.security.keys import KeyFileError
+from serving.core.security.errors import KeyFileError
 from serving.decisions.records import DecisionTransaction
-from serving.privacy.subjects.vault import Vault, VaultKeyError, bind_store, open_vault
+from serving.privacy.subjects.errors import VaultKeyError
+from serving.privacy.subjects.vault import Vault, bind_store, open_vault
 from serving.settings import Settings
 
 log = logging.getLogger("yuheng.store")

@@ -1,4 +1,4 @@
-"""Where the parts of trust meet: what one of them keeps to itself the others do not tell."""
+"""What one part of the service keeps private, no other part reveals."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from datasets.credit_limit.county import schema as county_schema
 from datasets.scitech_risk.register import schema as register_schema
 from models.card import DatasetInfo
-from serving.core.audit import checkpoints as notary
 from serving.core.audit.auditor.auditor import Auditor, audit_store
+from serving.core.audit.checkpoints import CheckpointSigner
 from serving.core.db.engine import open_store, to_store_error
 from serving.core.db.reader import StoreReader
 from serving.core.db.schema import DECISIONS, ERASURES, GRANTS, OUTCOMES, OVERRIDES
@@ -41,10 +41,10 @@ DOCUMENT = hashlib.sha256(b"signed").hexdigest()
 ROW = {"valid_from": "2026-01-01T00:00:00.000Z", "valid_to": "2999-01-01T00:00:00.000Z", "document_sha256": DOCUMENT}
 
 
-def granted(engine, **told):
-    """The id of a grant that was put into the store."""
+def create_grant(engine, **fields):
+    """Store a grant and return its id."""
     with engine.begin() as connection:
-        return grants.create(connection, {"subject": None} | ROW | told, "operator-9")["authorisation"]
+        return grants.create(connection, {"subject": None} | ROW | fields, "operator-9")["authorisation"]
 
 
 @pytest.fixture
@@ -55,11 +55,11 @@ def strict(bundles, made, tmp_path):
 # --- trace
 
 
-def test_a_trace_tells_of_another_tenants_authorisation_only_that_it_is_there(made, bundles, tmp_path, applicant):
+def test_a_trace_shows_only_the_id_of_another_tenants_authorisation(made, bundles, tmp_path, applicant):
     settings = settings_for(tmp_path / "bundles", made, tmp_path, YUHENG_ACCESS_REQUIRED="true")
     engine = open_store(settings.store_location, 1.0)
     patient = vault_of(settings).pseudonym("credit_limit", "H-5")
-    theirs = granted(engine, kind="personal", grantor=patient, subject=patient, tenant="west", purpose="training",
+    theirs = create_grant(engine, kind="personal", grantor=patient, subject=patient, tenant="west", purpose="training",
                      groups=["tax"])  # fmt: skip
     data = DatasetInfo(name="county", rows=3_000, sha256="d" * 64, authorisations=(theirs,))
     Made(made.private, made.public, made.graph, made.card.model_copy(update={"data": (data,)})).publish(
@@ -69,11 +69,12 @@ def test_a_trace_tells_of_another_tenants_authorisation_only_that_it_is_there(ma
     async def story(client, gateway):
         bank = bearer_of(settings, "bank", tenant="east")
         answer = await client.post(URL, json={"indicators": applicant}, headers=bank)
-        found = await client.get(f"/v1/decisions/{answer.json()['decision_id']}/trace", headers=bank)
-        assert theirs in found.text, "the trail does not end"
-        assert found.json()["missing_links"] == [] or theirs not in json.dumps(found.json()["missing_links"])
+        response = await client.get(f"/v1/decisions/{answer.json()['decision_id']}/trace", headers=bank)
+        assert theirs in response.text, "the trace must be complete"
+        links = response.json()["missing_links"]
+        assert links == [] or theirs not in json.dumps(links)
         for secret in (patient, "west", "operator-9"):
-            assert secret not in found.text
+            assert secret not in response.text
 
     run_inside(settings, story)
     engine.dispose()
@@ -82,20 +83,21 @@ def test_a_trace_tells_of_another_tenants_authorisation_only_that_it_is_there(ma
 # --- consent
 
 
-def test_a_companys_months_are_told_to_whom_a_grant_opens_them_and_to_nobody_else(strict, company):
+def test_a_companys_history_needs_a_valid_grant(strict, company):
     engine = open_store(strict.store_location, 1.0)
     put_subject(engine, strict, register_schema.TABLE, "C1", company)
     groups = sorted(columns_by_group(register_schema.TABLE))
-    mine = granted(engine, kind="government", grantor="Zone", tenant="east", purpose="scitech_risk", groups=groups)
+    fields = {"kind": "government", "grantor": "Zone", "tenant": "east", "purpose": "scitech_risk"}
+    grant = create_grant(engine, **fields, groups=groups)
 
     async def story(client, gateway):
         east, west = (bearer_of(strict, "bank", tenant=name) for name in ("east", "west"))
         assert (await client.get("/v1/companies/C1/history", headers=east)).status_code == 200
-        for company_id in ("C1", "nobody"):  # nor whether there is such a company
+        for company_id in ("C1", "nobody"):  # the refusal does not reveal which companies exist
             refused = await client.get(f"/v1/companies/{company_id}/history", headers=west)
             assert (refused.status_code, refused.json()["type"]) == (403, "/problems/not_authorised")
         with engine.begin() as connection:
-            grants.revoke(connection, mine)
+            grants.revoke(connection, grant)
         again = await client.get("/v1/companies/C1/history", headers=east)
         assert again.json()["type"] == "/problems/not_authorised"
 
@@ -103,7 +105,7 @@ def test_a_companys_months_are_told_to_whom_a_grant_opens_them_and_to_nobody_els
     engine.dispose()
 
 
-def test_a_stored_value_that_does_not_fit_the_model_is_not_told_in_the_refusal(settings, applicant):
+def test_a_refusal_does_not_reveal_a_stored_value_that_does_not_fit_the_model(settings, applicant):
     engine = open_store(settings.store_location, 1.0)
     put_subject(engine, settings, county_schema.TABLE, "H-1", applicant | {"declared_income": -1234567.0})
 
@@ -120,28 +122,28 @@ def test_a_stored_value_that_does_not_fit_the_model_is_not_told_in_the_refusal(s
 
 def test_a_slide_is_not_read_under_a_grant_to_another_clinic(strict):
     engine = open_store(strict.store_location, 1.0)
-    told = {"kind": "personal", "grantor": "p", "subject": "p", "purpose": "pathology", "groups": ["slide"]}
-    theirs = granted(engine, tenant="west", **told)
+    fields = {"kind": "personal", "grantor": "p", "subject": "p", "purpose": "pathology", "groups": ["slide"]}
+    theirs = create_grant(engine, tenant="west", **fields)
     with engine.connect() as connection:
         assert rules.is_active(connection, theirs, "pathology", "west")
         assert not rules.is_active(connection, theirs, "pathology", "east")
     engine.dispose()
 
 
-# --- what the store tells to who reads its files
+# --- what the files of the store reveal
 
 
-def test_nobody_can_try_ids_out_on_the_digest_of_a_request(settings, applicant):
+def test_the_digest_of_a_request_cannot_be_used_to_test_ids(settings, applicant):
     engine = open_store(settings.store_location, 1.0)
     put_subject(engine, settings, county_schema.TABLE, "H-1", applicant)
     body = b'{"subject_id":"H-1"}'
 
     async def story(client, gateway):
-        sent = {"content": body, "headers": {"content-type": "application/json", "idempotency-key": "k"}}
-        first, second = await client.post(URL, **sent), await client.post(URL, **sent)
+        request = {"content": body, "headers": {"content-type": "application/json", "idempotency-key": "k"}}
+        first, second = await client.post(URL, **request), await client.post(URL, **request)
         assert first.content == second.content
         assert second.headers["idempotent-replayed"] == "true"
-        other = await client.post(URL, **sent | {"content": body + b" "})
+        other = await client.post(URL, **request | {"content": body + b" "})
         assert other.json()["type"] == "/problems/key_reused"
 
     run_inside(settings, story)
@@ -150,51 +152,51 @@ def test_nobody_can_try_ids_out_on_the_digest_of_a_request(settings, applicant):
     engine.dispose()
 
 
-def test_an_error_of_the_store_never_holds_what_was_to_be_written(settings):
+def test_an_error_of_the_store_does_not_contain_the_written_values(settings):
     engine = open_store(settings.store_location, 1.0)
     with pytest.raises(sa.exc.SQLAlchemyError) as error, engine.begin() as connection:
         connection.execute(sa.insert(GRANTS).values(id="a", grantor="a secret of somebody"))
-    assert "a secret" not in str(to_store_error(error.value)), "which the caller is told"
-    if engine.dialect.name == "sqlite":  # PostgreSQL's own message tells the row to who reads the log
+    assert "a secret" not in str(to_store_error(error.value)), "the caller sees this message"
+    if engine.dialect.name == "sqlite":  # PostgreSQL's own message contains the row
         assert "a secret" not in str(error.value)
     engine.dispose()
 
 
-def test_an_erasure_that_was_altered_or_taken_away_is_found(settings, applicant):
-    """By it no training sees the subject again."""
+def test_an_altered_or_deleted_erasure_is_a_finding(settings, applicant):
+    """The row keeps the subject out of further training."""
     engine = open_store(settings.store_location, 1.0)
     put_subject(engine, settings, county_schema.TABLE, "H-1", applicant)
     erasure.erase(engine, settings, "credit_limit", "H-1", "operator")
     key = load_pem_public_key(settings.paths.log_key.with_suffix(".pub.pem").read_bytes())
     assert audit_store(engine, key, None).findings == []
-    for altering, what in (
+    for statement, kind in (
         (sa.update(ERASURES).values(pseudonym="0" * 64), "edited"),
         (sa.delete(ERASURES), "deleted"),
     ):
         with engine.begin() as connection:
-            connection.execute(altering)
+            connection.execute(statement)
         [finding] = audit_store(engine, key, None).findings
-        assert (finding.kind, finding.location.split()[0]) == (what, "erasures")
+        assert (finding.kind, finding.location.split()[0]) == (kind, "erasures")
     engine.dispose()
 
 
-# --- the store over a wire
+# --- the store
 
 
-def test_a_reader_holds_no_transaction_open_between_two_questions(settings, applicant):
-    """PostgreSQL ends one that is idle for long, and the next caller would be refused for it."""
+def test_a_reader_leaves_no_transaction_open_between_queries(settings, applicant):
+    """PostgreSQL terminates idle transactions, and the next query would fail."""
     engine = open_store(settings.store_location, 1.0)
     reader = StoreReader(engine)
     assert answer_of(reader, "local", "0" * 32) is None
     if engine.dialect.name == "postgresql":
-        statement = sa.text(
+        count = sa.text(
             "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state LIKE 'idle in%'"
         )
-        assert rows(settings, statement)[0][0] == 0
+        assert rows(settings, count)[0][0] == 0
     engine.dispose()
 
 
-def test_a_store_that_keeps_a_reader_waiting_holds_up_no_other_call(bundles, made, tmp_path, applicant):
+def test_a_slow_query_blocks_no_other_request(bundles, made, tmp_path, applicant):
     settings = settings_for(bundles, made, tmp_path, YUHENG_STORE_LOCK_TIMEOUT_SECONDS="2")
 
     async def story(client, gateway):
@@ -203,11 +205,11 @@ def test_a_store_that_keeps_a_reader_waiting_holds_up_no_other_call(bundles, mad
         with engine.begin() as connection:
             if engine.dialect.name == "postgresql":
                 connection.exec_driver_sql("LOCK TABLE decisions, batches IN ACCESS EXCLUSIVE MODE")
-            sent = {"json": {"indicators": applicant}, "headers": {"idempotency-key": "k"}}
+            request = {"json": {"indicators": applicant}, "headers": {"idempotency-key": "k"}}
             waiting = [
                 asyncio.ensure_future(client.get(f"/v1/decisions/{decision}")),
                 asyncio.ensure_future(client.get(f"/v1/batches/{decision}")),
-                asyncio.ensure_future(client.post(URL, **sent)),
+                asyncio.ensure_future(client.post(URL, **request)),
                 asyncio.ensure_future(client.post(f"{URL}/batch", content=b"declared_income\n5\n", headers={
                     "content-type": "text/csv", "idempotency-key": "k"})),
             ]  # fmt: skip
@@ -217,21 +219,21 @@ def test_a_store_that_keeps_a_reader_waiting_holds_up_no_other_call(bundles, mad
                 await asyncio.sleep(0.01)
                 assert (await client.get("/healthz/live")).status_code == 200
                 slowest = max(slowest, time.perf_counter() - began)
-        assert slowest < 1.5  # not the 2 seconds that the store is waited for
+        assert slowest < 1.5  # less than the lock timeout of 2 seconds
         await asyncio.gather(*waiting)
         engine.dispose()
 
     run_inside(settings, story)
 
 
-# --- what is logged
+# --- logs
 
 
-def test_a_log_of_a_failure_names_no_subject(settings, caplog, monkeypatch):
-    def fails(*_, **__):
+def test_the_log_of_a_failure_names_no_subject(settings, caplog, monkeypatch):
+    def fail(*_, **__):
         raise RuntimeError("broken")
 
-    monkeypatch.setattr(trace, "trace_subject", fails)
+    monkeypatch.setattr(trace, "trace_subject", fail)
 
     async def story(client, gateway):
         assert (await client.get("/v1/subjects/H-SECRET-17/trace")).status_code == 500
@@ -244,7 +246,7 @@ def test_a_log_of_a_failure_names_no_subject(settings, caplog, monkeypatch):
 # --- erasure
 
 
-def test_no_answer_is_recorded_about_a_subject_that_was_erased_while_it_was_made(settings, applicant, monkeypatch):
+def test_no_answer_is_recorded_about_a_subject_erased_meanwhile(settings, applicant, monkeypatch):
     engine = open_store(settings.store_location, 1.0)
     put_subject(engine, settings, county_schema.TABLE, "H-1", applicant)
     resolve_inputs = DecisionService.resolve_inputs
@@ -265,7 +267,7 @@ def test_no_answer_is_recorded_about_a_subject_that_was_erased_while_it_was_made
     engine.dispose()
 
 
-def test_a_slides_certificate_is_its_own_though_another_clinic_sent_the_same(settings):
+def test_two_clinics_with_the_same_slide_get_their_own_certificates(settings):
     engine = open_store(settings.store_location, 1.0)
     for slide, tenant in (("5" * 32, "east"), ("6" * 32, "west")):
         slide_store.create(engine, slide, "uploading", sha256="f" * 64, tenant=tenant)
@@ -276,66 +278,66 @@ def test_a_slides_certificate_is_its_own_though_another_clinic_sent_the_same(set
         (folder / "a.svs").write_bytes(b"x")
     first, second = (erasure.erase_slide(engine, settings, slide * 32, "operator") for slide in "56")
     assert erasure.erase_slide(engine, settings, "5" * 32, "operator") == first
-    kept = [[one["what"] for one in made["certificate"]["kept"]] for made in (first, second)]
-    assert ["original in the inbox" in one for one in kept] == [False, True]
+    retained = [[item["what"] for item in document["certificate"]["kept"]] for document in (first, second)]
+    assert ["original in the inbox" in items for items in retained] == [False, True]
     engine.dispose()
 
 
-def test_an_authorisation_that_was_altered_put_in_or_taken_away_is_found(settings):
+def test_an_altered_added_or_deleted_authorisation_is_a_finding(settings):
     engine = open_store(settings.store_location, 1.0)
-    told = {"kind": "government", "grantor": "County", "tenant": "east", "purpose": "credit_limit", "groups": ["tax"]}
-    one, other = granted(engine, **told), granted(engine, **told)
+    fields = {"kind": "government", "grantor": "County", "tenant": "east", "purpose": "credit_limit", "groups": ["tax"]}
+    grant, other = create_grant(engine, **fields), create_grant(engine, **fields)
     with engine.begin() as connection:
-        grants.revoke(connection, one)
-        grants.revoke(connection, one)
+        grants.revoke(connection, grant)
+        grants.revoke(connection, grant)
     key = keys.load_private_key(settings.paths.log_key).public_key()
     assert audit_store(engine, key, None).findings == []
-    mine, row = GRANTS.c.id == one, {**told, **ROW, "created": "2026", "by": "b"}
-    for altering, wanted in (
-        (sa.update(GRANTS).where(mine).values(revoked_at=None), f"edited grants {one}"),
-        (sa.update(GRANTS).where(mine).values(valid_from="2020-01-01T00:00:00.000Z"), f"edited grants {one}"),
-        (sa.update(GRANTS).where(mine).values(groups=["tax", "audit"]), f"edited grants {one}"),
+    is_grant, row = GRANTS.c.id == grant, {**fields, **ROW, "created": "2026", "by": "b"}
+    for statement, expected in (
+        (sa.update(GRANTS).where(is_grant).values(revoked_at=None), f"edited grants {grant}"),
+        (sa.update(GRANTS).where(is_grant).values(valid_from="2020-01-01T00:00:00.000Z"), f"edited grants {grant}"),
+        (sa.update(GRANTS).where(is_grant).values(groups=["tax", "audit"]), f"edited grants {grant}"),
         (sa.update(GRANTS).where(GRANTS.c.id == other).values(revoked_at="2026"), f"added revocations {other}"),
         (sa.insert(GRANTS).values(row | {"id": "f" * 32}), f"added grants {'f' * 32}"),
-        (sa.delete(GRANTS).where(mine), f"deleted grants {one}"),
+        (sa.delete(GRANTS).where(is_grant), f"deleted grants {grant}"),
     ):
         with engine.connect() as connection, connection.begin() as transaction:
-            connection.execute(altering)
-            found = [f"{one.kind} {one.location}" for one in Auditor(connection, key, None).run().findings]
+            connection.execute(statement)
+            findings = [f"{item.kind} {item.location}" for item in Auditor(connection, key, None).run().findings]
             transaction.rollback()
-        assert wanted in found, found
+        assert expected in findings, findings
     engine.dispose()
 
 
-def test_an_outcome_or_override_that_was_altered_put_in_or_taken_away_is_found(settings, applicant):
+def test_an_altered_added_or_deleted_outcome_or_override_is_a_finding(settings, applicant):
     async def story(client, gateway):
         decision = (await client.post(URL, json={"indicators": applicant})).json()["decision_id"]
-        said = {"decision_id": decision, "outcome": "defaulted", "at": "2026-11-01", "source": "core banking"}
-        assert (await client.post("/v1/outcomes", json=said)).status_code == 200
-        otherwise = {"decision": "approve", "limit": 250_000, "reason": "the harvest was good"}
-        assert (await client.post(f"/v1/decisions/{decision}/override", json=otherwise)).status_code == 200
+        outcome = {"decision_id": decision, "outcome": "defaulted", "at": "2026-11-01", "source": "core banking"}
+        assert (await client.post("/v1/outcomes", json=outcome)).status_code == 200
+        override = {"decision": "approve", "limit": 250_000, "reason": "the harvest was good"}
+        assert (await client.post(f"/v1/decisions/{decision}/override", json=override)).status_code == 200
 
     run_inside(settings, story)
     engine = open_store(settings.store_location, 1.0)
     key = keys.load_private_key(settings.paths.log_key).public_key()
     assert audit_store(engine, key, settings.paths.checkpoints).findings == []
     [outcome], [override] = rows(settings, sa.select(OUTCOMES)), rows(settings, sa.select(OVERRIDES))
-    for altering, wanted in (
+    for statement, expected in (
         (sa.update(OUTCOMES).values(outcome="repaid"), f"edited outcomes {outcome.id}"),
         (sa.update(OVERRIDES).values(limit=1_000_000.0), f"edited overrides {override.id}"),
         (sa.insert(OUTCOMES).values(dict(outcome._mapping) | {"id": "f" * 32}), f"added outcomes {'f' * 32}"),
         (sa.delete(OVERRIDES), f"deleted overrides {override.id}"),
     ):
         with engine.connect() as connection, connection.begin() as transaction:
-            connection.execute(altering)
-            found = [f"{one.kind} {one.location}" for one in Auditor(connection, key, None).run().findings]
+            connection.execute(statement)
+            findings = [f"{item.kind} {item.location}" for item in Auditor(connection, key, None).run().findings]
             transaction.rollback()
-        assert wanted in found, found
+        assert expected in findings, findings
     engine.dispose()
 
 
 @pytest.mark.parametrize("format", ["json", "ndjson", "csv"])
-def test_a_statement_that_cannot_be_read_is_a_refusal_and_no_half_of_one(settings, format):
+def test_a_statement_that_cannot_be_read_is_an_error_and_not_partial(settings, format):
     async def story(client, gateway):
         with gateway.service.store.engine.begin() as connection:
             connection.exec_driver_sql("DROP TABLE meter")
@@ -345,36 +347,36 @@ def test_a_statement_that_cannot_be_read_is_a_refusal_and_no_half_of_one(setting
     run_inside(settings, story)
 
 
-def test_checkpoints_that_the_store_did_not_take_before_a_crash_are_no_finding(settings, applicant):
+def test_checkpoints_that_a_crash_kept_out_of_the_store_are_no_finding(settings, applicant):
     engine = open_store(settings.store_location, 1.0)
-    told = {"kind": "government", "grantor": "County", "tenant": "east", "purpose": "credit_limit", "groups": ["tax"]}
+    fields = {"kind": "government", "grantor": "County", "tenant": "east", "purpose": "credit_limit", "groups": ["tax"]}
     key = keys.load_private_key(settings.paths.log_key).public_key()
-    place = settings.paths.log_key, settings.paths.checkpoints, settings.log.origin
-    crashed = notary.CheckpointSigner(engine, *place)
+    options = settings.paths.log_key, settings.paths.checkpoints, settings.log.origin
+    crashed = CheckpointSigner(engine, *options)
     for stored in (True, False, False):
-        granted(engine, **told)
+        create_grant(engine, **fields)
         if not stored:
-            crashed._store_pending = lambda nodes: None  # held by another
+            crashed._store_pending = lambda nodes: None  # the store is locked
         crashed.checkpoint()
-    assert audit_store(engine, key, settings.paths.checkpoints).findings == [], "two are owed, and none is lost"
-    again = notary.CheckpointSigner(engine, *place)
+    assert audit_store(engine, key, settings.paths.checkpoints).findings == [], "two wait for the store, none is lost"
+    again = CheckpointSigner(engine, *options)
     assert again.recover() is None
-    granted(engine, **told)
+    create_grant(engine, **fields)
     again.checkpoint()
     assert audit_store(engine, key, settings.paths.checkpoints).findings == []
     engine.dispose()
 
 
-def test_a_certificate_tells_of_what_colleagues_wrote_to_each_other(settings, applicant):
+def test_a_certificate_lists_the_referrals_that_are_retained(settings, applicant):
     async def story(client, gateway):
-        held = gateway.service.model_loader.deployed["credit_limit"]
-        put_subject(gateway.service.store.engine, settings, held.table, "H-1", applicant)
-        told = (await client.post(URL, json={"subject_id": "H-1"})).json()
-        sent = {"to": "li.na", "note": "Please look at the debts"}
-        said = await client.post(f"/v1/decisions/{told['decision_id']}/refer", json=sent)
-        assert said.status_code == 200, said.text
+        model = gateway.service.model_loader.deployed["credit_limit"]
+        put_subject(gateway.service.store.engine, settings, model.table, "H-1", applicant)
+        decision = (await client.post(URL, json={"subject_id": "H-1"})).json()
+        referral = {"to": "li.na", "note": "Please look at the debts"}
+        response = await client.post(f"/v1/decisions/{decision['decision_id']}/refer", json=referral)
+        assert response.status_code == 200, response.text
         document = erasure.erase(gateway.service.store.engine, settings, "credit_limit", "H-1", "t")
-        kept = {one["what"]: one["count"] for one in document["certificate"]["kept"]}
-        assert kept["referrals"] == 1
+        retained = {item["what"]: item["count"] for item in document["certificate"]["kept"]}
+        assert retained["referrals"] == 1
 
     run_inside(settings, story)

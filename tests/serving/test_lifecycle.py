@@ -1,4 +1,4 @@
-"""From a signed document to an erasure: a household's decision authorised, proved, traced, revoked, erased, audited."""
+"""A household's decision from the signed authorisation to the erasure, with receipt, trace, revocation and audit."""
 
 from __future__ import annotations
 
@@ -24,30 +24,28 @@ def settings(bundles, made, tmp_path):
     return settings_for(bundles, made, tmp_path, YUHENG_ACCESS_REQUIRED="true", YUHENG_CONSENT_REQUIRED="true")
 
 
-def test_a_decision_is_authorised_proved_traced_revoked_and_erased_and_the_audit_finds_nothing_amiss(
-    settings, applicant
-):
-    document = hashlib.sha256(b"a signed document").hexdigest()
+def test_a_decision_is_authorised_proved_traced_revoked_erased_and_audited(settings, applicant):
+    document_sha256 = hashlib.sha256(b"a signed document").hexdigest()
     official = {"kind": "government", "grantor": "County", "tenant": "east", "purpose": "credit_limit"}
     official |= {
-        "groups": [one for one in columns_by_group(schema.TABLE) if one not in schema.MORAL_GROUPS],
+        "groups": [group for group in columns_by_group(schema.TABLE) if group not in schema.MORAL_GROUPS],
         "valid_to": "2999-01-01",
-        "document_sha256": document,
+        "document_sha256": document_sha256,
     }
     engine = open_store(settings.store_location, 1.0)
     put_subject(engine, settings, schema.TABLE, HOUSEHOLD, applicant)
-    kept = {}
+    evidence = {}
 
     async def story(client, gateway):
         bank, operator = (bearer_of(settings, role, tenant="east") for role in ("bank", "operator"))
-        asked = {"subject_id": HOUSEHOLD}
-        refused = await client.post(URL, json=asked, headers=bank)
+        body = {"subject_id": HOUSEHOLD}
+        refused = await client.post(URL, json=body, headers=bank)
         assert (refused.status_code, refused.json()["type"]) == (403, "/problems/not_authorised")
         granted = await client.post("/v1/authorisations", json=official, headers=operator)
         assert granted.status_code == 201, granted.text
         grant = granted.json()["authorisation"]
 
-        answer = await client.post(URL, json=asked, headers=bank)
+        answer = await client.post(URL, json=body, headers=bank)
         assert answer.json()["authorisations"] == [grant]
         decision = answer.json()["decision_id"]
         receipt = (await client.get(f"/v1/decisions/{decision}/receipt", headers=bank)).json()
@@ -59,17 +57,17 @@ def test_a_decision_is_authorised_proved_traced_revoked_and_erased_and_the_audit
             )
         traced = (await client.get(f"/v1/decisions/{decision}/trace", headers=bank)).text
         assert grant in traced
-        assert document in traced
+        assert document_sha256 in traced
 
         assert (await client.post(f"/v1/authorisations/{grant}/revoke", headers=operator)).status_code == 200
-        again = await client.post(URL, json=asked, headers=bank)
+        again = await client.post(URL, json=body, headers=bank)
         assert again.json()["type"] == "/problems/not_authorised"
-        kept.update(receipt=receipt, answer=answer.content, key=key)
+        evidence.update(receipt=receipt, answer=answer.content, key=key)
 
     run_inside(settings, story)
-    made = erasure.erase(engine, settings, "credit_limit", HOUSEHOLD, "operator")
-    assert made["certificate"]["key_shredded"]
-    found = audit_store(engine, kept["key"], settings.paths.checkpoints)
-    assert [str(one) for one in found.findings] == []
-    ReceiptVerifier(kept["key"]).verify(kept["receipt"], kept["answer"])  # what was handed out stays provable
+    document = erasure.erase(engine, settings, "credit_limit", HOUSEHOLD, "operator")
+    assert document["certificate"]["key_shredded"]
+    report = audit_store(engine, evidence["key"], settings.paths.checkpoints)
+    assert [str(finding) for finding in report.findings] == []
+    ReceiptVerifier(evidence["key"]).verify(evidence["receipt"], evidence["answer"])  # an earlier receipt stays valid
     engine.dispose()

@@ -1,1 +1,1 @@
-"""The append-only audit log: entries, checkpoints, receipts and verifiers."""
+"""The append-only audit log: entries, checkpoints, receipts and their verification."""

@@ -1,6 +1,6 @@
-"""Signs the log's checkpoints: after each, nobody can alter, drop or reorder an earlier leaf unseen.
+"""Sign checkpoints of the log, after which any change to an earlier leaf is detected.
 
-Each note also goes to a file outside the store, so that a store put back to an earlier day is found out.
+Every checkpoint is also appended to a file outside the store, which reveals a store that was restored from a backup.
 """
 
 from __future__ import annotations
@@ -21,12 +21,13 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from serving.core.audit.log import MerkleTree, acquire_append_lock, log_size, store_nodes
 from serving.core.audit.verify import VerificationError, key_id, verify_checkpoint
-from serving.core.db.engine import StoreUnavailableError, read_connection, to_store_error, write_transaction
+from serving.core.db.engine import read_connection, to_store_error, write_transaction
+from serving.core.db.errors import StoreUnavailableError
 from serving.core.db.schema import LOG_CHECKPOINTS
 from serving.core.identifiers import utc_now
 from serving.core.security import keys
 
-MAX_PENDING = 100  # checkpoints that wait for the store
+MAX_PENDING = 100  # checkpoints in the file that wait for the store
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,21 +37,21 @@ class SignedCheckpoint:
 
 
 def sign_checkpoint(key: Ed25519PrivateKey, origin: str, size: int, root: bytes, timestamp: str) -> str:
-    """A checkpoint as a signed note (C2SP)."""
+    """A checkpoint as a signed note (C2SP tlog-checkpoint). `origin`: name of the log."""
     text = f"{origin}\n{size}\n{base64.b64encode(root).decode()}\nat {timestamp}\n"
     signature = key_id(origin, key.public_key()) + key.sign(text.encode())
     return f"{text}\n— {origin} {base64.b64encode(signature).decode()}\n"
 
 
 class CheckpointSigner:
-    """`note` from any thread."""
+    """Signs checkpoints; thread-safe."""
 
     def __init__(self, engine: sa.Engine, private_key_path: Path, file: Path, origin: str):
-        """Raises KeyUnusable."""
+        """`file`: the checkpoints outside the store. Raises KeyFileError."""
         self.key, _ = keys.load_key_pair(private_key_path)
         self.engine, self.file, self.origin = engine, file, origin
         self._lock = threading.Lock()
-        self._pending: list[dict[str, Any]] = []  # rows of checkpoints that are in the file and not yet in the store
+        self._pending: list[dict[str, Any]] = []  # rows of the checkpoints that the file has and the store lacks
 
     def latest(self) -> SignedCheckpoint | None:
         stmt = sa.select(LOG_CHECKPOINTS.c.size, LOG_CHECKPOINTS.c.note)
@@ -59,9 +60,9 @@ class CheckpointSigner:
         return None if row is None else SignedCheckpoint(row[0], row[1])
 
     def checkpoint(self, index: int | None = None) -> SignedCheckpoint:
-        """The newest checkpoint, if it covers the leaf `index` (None: all there are now); else a new one over all.
+        """The newest checkpoint if it covers the leaf `index` (None: every leaf); else a new one over the whole log.
 
-        Raises StoreUnavailable, also where its file cannot be written.
+        Raises StoreUnavailableError, also where the file cannot be written.
         """
         with self._lock:
             latest = self.latest()
@@ -87,8 +88,11 @@ class CheckpointSigner:
             return SignedCheckpoint(count, note)
 
     def recover(self) -> str | None:
-        """Store the file's last checkpoints, where a crash came between the two; what is wrong where the last is not of
-        this log: the store was put back, or exchanged."""
+        """Store the file's last checkpoints, in case of a crash between the two writes.
+
+        Returns what is wrong where the last checkpoint is not one of this log, which means that the store was restored
+        from a backup or replaced; else None.
+        """
         notes: deque[str] = deque(maxlen=MAX_PENDING)
         if self.file.exists():
             notes.extend(note for _, note in read_checkpoint_file(self.file) if note)
@@ -103,20 +107,20 @@ class CheckpointSigner:
         with read_connection(self.engine) as connection:
             count = log_size(connection)
             if count < checkpoint.size:
-                return f"the log has {count:,} leaves; {checkpoint.size:,} were signed at {checkpoint.timestamp}"
+                return f"the log has {count:,} leaves, but {checkpoint.size:,} were signed at {checkpoint.timestamp}"
             if MerkleTree(connection).root(checkpoint.size) != checkpoint.root:
-                return f"the log's first {checkpoint.size:,} leaves are not those that were signed at {checkpoint.timestamp}"
+                return f"the first {checkpoint.size:,} leaves differ from those signed at {checkpoint.timestamp}"
             self._pending = [*self._pending_rows(MerkleTree(connection), notes, stored_size)]
         self._store_pending({})
         return None
 
     def _pending_rows(self, tree: MerkleTree, notes: Iterable[str], after_size: int) -> Iterator[dict[str, Any]]:
-        """Rows of those that the store lacks: more than one where it took none for a while before the crash."""
+        """Rows of the checkpoints that the store lacks: several where it was unavailable before the crash."""
         for note in notes:
             try:
                 checkpoint = verify_checkpoint(note, self.key.public_key())
             except VerificationError:
-                continue  # the audit names it
+                continue  # the audit reports it
             if checkpoint.size > after_size and tree.root(checkpoint.size) == checkpoint.root:
                 yield {"size": checkpoint.size, "root": checkpoint.root, "note": note, "at": checkpoint.timestamp}
 
@@ -131,23 +135,24 @@ class CheckpointSigner:
         self._pending = []
 
     def _append_to_file(self, note: str) -> None:
-        """As one more line of the file, a JSON string."""
+        """Append the note to the file as one line, a JSON string."""
         try:
             self.file.parent.mkdir(parents=True, exist_ok=True)
             with self.file.open("a+b") as file:
-                fcntl.flock(file, fcntl.LOCK_EX)  # another gateway may share the file
+                fcntl.flock(file, fcntl.LOCK_EX)  # another process may share the file
                 end = file.seek(0, os.SEEK_END)
                 file.seek(max(0, end - 1))
-                needs_newline = end > 0 and file.read(1) != b"\n"  # by a crash; nobody was given that note
+                needs_newline = end > 0 and file.read(1) != b"\n"  # after a crash; that note was never given out
                 file.write((b"\n" if needs_newline else b"") + json.dumps(note, ensure_ascii=False).encode() + b"\n")
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
-            raise StoreUnavailableError("full", f"the checkpoint cannot be kept: {error.strerror}") from error
+            detail = f"the checkpoint cannot be written to {self.file}: {error.strerror}"
+            raise StoreUnavailableError("full", detail) from error
 
 
 def read_checkpoint_file(file: Path) -> Iterator[tuple[int, str | None]]:
-    """(line, note) of each in a checkpoints file, in order; None for a line that is none."""
+    """(line number, note) of each line of a checkpoints file; the note is None where the line is not a JSON string."""
     with file.open("rb") as lines:
         for number, line in enumerate(lines, start=1):
             try:

@@ -1,10 +1,11 @@
-"""The audit log: an append-only Merkle tree (RFC 9162) whose leaves are written in the transaction that they tell of.
+"""The audit log: an append-only Merkle tree (RFC 9162). Each entry is written in the transaction that it records.
 
-    first = append(connection, [Entry("decision", at, tenant, ref, body)])     # in the caller's transaction
-    tree = Tree(connection); tree.root(size), tree.path(index, size)            # hashes for checkpoints and receipts
+    first = append(connection, [make_entry("decision", timestamp, tenant, ref, ...)])    # in the caller's transaction
+    tree = MerkleTree(connection)
+    tree.root(size), tree.inclusion_path(index, size)               # hashes for checkpoints and receipts
 
-Subtrees of 256 leaves and more are kept in log_nodes, so that a proof reads two blocks of leaves and log(n) nodes;
-whichever is not there yet is computed from the leaves.
+The hashes of subtrees of 256 leaves and more are stored in log_nodes, so that a proof reads two blocks of leaves and
+log(n) nodes. A missing node is computed from the leaves.
 """
 
 from __future__ import annotations
@@ -19,15 +20,15 @@ import sqlalchemy as sa
 from serving.core.audit.verify import leaf_hash, node_hash
 from serving.core.db.schema import GRANT_USES, LOG_LEAVES, LOG_NODES
 
-APPEND_LOCK_ID = 7_195_002  # PostgreSQL's lock by which one transaction at a time appends
-BLOCK_LEVEL = 8  # level of the smallest subtrees that are kept: 2**8 leaves
-Node = tuple[int, int, bytes]  # level, place, hash
-EMPTY_ROOT = bytes.fromhex("e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855")  # of no leaves
+APPEND_LOCK_ID = 7_195_002  # PostgreSQL advisory lock: one transaction at a time appends
+BLOCK_LEVEL = 8  # level of the smallest stored subtrees: 2**8 leaves
+Node = tuple[int, int, bytes]  # level, position, hash
+EMPTY_ROOT = bytes.fromhex("e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855")  # SHA-256 of nothing
 
 
 class Entry(NamedTuple):
-    """`ref` names the row that the leaf stands for; `body` is canonical JSON without personal data; `grants` are the
-    authorisations that it names."""
+    """A leaf of the log. `ref`: id of the row that it records; `body`: canonical JSON without personal data; `grants`:
+    the authorisations that it names."""
 
     kind: str
     at: str
@@ -38,7 +39,7 @@ class Entry(NamedTuple):
 
 
 def make_entry(kind: str, timestamp: str, tenant: str, ref: str, **fields: object) -> Entry:
-    """Its body tells `told` and the rest: text, whole numbers, null, lists and dicts of them."""
+    """An entry whose body holds the parameters and `fields`: text, integers, null, and lists and dicts of them."""
     body = {"kind": kind, "at": timestamp, "tenant": tenant, "ref": ref, **fields}
     grants: Any = fields.get("authorisations") or ()
     return Entry(
@@ -50,13 +51,13 @@ _MAX_INDEX = sa.select(sa.func.max(LOG_LEAVES.c.index))
 
 
 def acquire_append_lock(connection: sa.Connection) -> None:
-    """Until the transaction ends nobody else appends. On SQLite a transaction that writes has that lock anyway."""
+    """Keep others from appending until the transaction ends. On SQLite every writing transaction holds that lock."""
     if connection.dialect.name == "postgresql":
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock(APPEND_LOCK_ID)))
 
 
 def append(connection: sa.Connection, entries: Sequence[Entry]) -> int:
-    """The index of the first of them. Commit soon."""
+    """Append entries and return the index of the first. The append lock is held until the commit, so commit soon."""
     acquire_append_lock(connection)
     first_index = log_size(connection)
     rows = [
@@ -81,8 +82,10 @@ def append(connection: sa.Connection, entries: Sequence[Entry]) -> int:
 
 
 def insert_rows(connection: sa.Connection, table: sa.Table, rows: Sequence[Mapping[str, Any]]) -> None:
-    """All columns of each row; what a row does not tell is null. The statement is compiled once, by SQLAlchemy, whose
-    own way through would cost as much again as SQLite does."""
+    """Insert rows, with null for the columns that a row lacks.
+
+    The statement is compiled once: SQLAlchemy's own processing of each insert takes as long as SQLite's.
+    """
     text, names = _compile_insert(table, connection.dialect)
     if names is None:
         connection.exec_driver_sql(text, [{name: row.get(name) for name in table.c.keys()} for row in rows])  # noqa: SIM118
@@ -92,30 +95,32 @@ def insert_rows(connection: sa.Connection, table: sa.Table, rows: Sequence[Mappi
 
 @lru_cache(maxsize=32)
 def _compile_insert(table: sa.Table, dialect: sa.Dialect) -> tuple[str, list[str] | None]:
-    """(text, names of its parameters where they are told by place)."""
+    """(SQL text, the columns in the order of its parameters; None where parameters have names)."""
     compiled: Any = sa.insert(table).compile(dialect=dialect)
     return str(compiled), compiled.positiontup
 
 
 def log_size(connection: sa.Connection) -> int:
+    """The number of leaves."""
     last_index = connection.execute(_MAX_INDEX).scalar()
     return 0 if last_index is None else int(last_index) + 1
 
 
 class MerkleTree:
-    """Hashes of the tree over the leaves that a connection sees. For one use: what was read is kept."""
+    """Hashes of the tree over the leaves that a connection sees. For one use, since it caches what it reads."""
 
     def __init__(self, connection: sa.Connection):
         self.connection = connection
         self._nodes: dict[tuple[int, int], bytes] = {}
         self._blocks: set[int] = set()
-        self.computed_nodes: dict[tuple[int, int], bytes] = {}  # those of log_nodes that had to be computed
+        self.computed_nodes: dict[tuple[int, int], bytes] = {}  # nodes missing in log_nodes
 
     def root(self, size: int) -> bytes:
+        """The root over the first `size` leaves. Raises LookupError where the log has fewer."""
         return self._range_hash(0, size) if size else EMPTY_ROOT
 
     def inclusion_path(self, index: int, size: int) -> list[bytes]:
-        """The inclusion path of a leaf in the tree over the first `size`, its sibling first."""
+        """The inclusion path of a leaf in the tree over the first `size`, its sibling first (RFC 9162, 2.1.3)."""
         low, high, path = 0, size, []
         while high - low > 1:
             middle = low + _split_point(high - low)
@@ -128,7 +133,7 @@ class MerkleTree:
         return path[::-1]
 
     def _range_hash(self, low: int, high: int) -> bytes:
-        """The hash over leaves low to high, of which low is a multiple of the power of two that spans them."""
+        """The hash of the leaves from low to high, exclusive; low is a multiple of the power of two that spans them."""
         if (high - low) & (high - low - 1) == 0:
             level = (high - low).bit_length() - 1
             return self._node_hash(level, low >> level)
@@ -136,7 +141,7 @@ class MerkleTree:
         return node_hash(self._range_hash(low, middle), self._range_hash(middle, high))
 
     def _node_hash(self, level: int, position: int) -> bytes:
-        """A whole subtree's hash."""
+        """The hash of a complete subtree."""
         digest = self._nodes.get((level, position))
         if digest is None and level >= BLOCK_LEVEL:
             stmt = sa.select(LOG_NODES.c.hash).where(LOG_NODES.c.level == level, LOG_NODES.c.index == position)
@@ -166,7 +171,7 @@ class MerkleTree:
 
 
 def store_nodes(connection: sa.Connection, nodes: Mapping[tuple[int, int], bytes]) -> None:
-    """Into log_nodes, but for those that are there."""
+    """Insert the nodes that log_nodes does not have yet."""
     if not nodes:
         return
     levels = sorted({level for level, _ in nodes})
@@ -174,21 +179,21 @@ def store_nodes(connection: sa.Connection, nodes: Mapping[tuple[int, int], bytes
     stmt = sa.select(LOG_NODES.c.level, LOG_NODES.c.index).where(
         LOG_NODES.c.level.in_(levels), LOG_NODES.c.index.between(low, high)
     )
-    existing = {(level, place) for level, place in connection.execute(stmt)}
+    existing = {(level, position) for level, position in connection.execute(stmt)}
     rows = [{"level": k, "index": i, "hash": h} for (k, i), h in nodes.items() if (k, i) not in existing]
     if rows:
         connection.execute(sa.insert(LOG_NODES), rows)
 
 
 class MerkleFrontier:
-    """The tree over leaves that come one after the other, in memory of log(n)."""
+    """The tree over a sequence of leaves, in memory of O(log n)."""
 
     def __init__(self) -> None:
         self.size = 0
-        self._peaks: list[bytes] = []  # whole subtrees, the largest first: one for each bit of the size
+        self._peaks: list[bytes] = []  # complete subtrees, largest first: one for each 1 bit of the size
 
     def add(self, leaf: bytes) -> Sequence[Node]:
-        """The whole subtrees that it completes."""
+        """Add a leaf hash and return the subtrees that it completes."""
         position, level, completed = self.size, 0, []
         self.size += 1
         while position & 1:
@@ -208,12 +213,12 @@ class MerkleFrontier:
 
 
 def _split_point(count: int) -> int:
-    """The largest power of two below `count`."""
+    """The largest power of two below `count` (RFC 9162, 2.1.1)."""
     return 1 << ((count - 1).bit_length() - 1)
 
 
 def merkle_levels(leaves: list[bytes]) -> Iterator[list[bytes]]:
-    """Each level of the tree over these leaf hashes, the leaves first, the root last."""
+    """The levels of the tree over these leaf hashes, from the leaves to the root."""
     yield leaves
     while len(leaves) > 1:
         pairs = [node_hash(leaves[i], leaves[i + 1]) for i in range(0, len(leaves) - 1, 2)]

@@ -1,4 +1,4 @@
-"""What a bundle was made from, as one canonical JSON that each of its answers' leaves names by digest."""
+"""The provenance of a bundle: one canonical JSON document that the log entry of each answer names by digest."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Provenance(NamedTuple):
 
 
 def build_provenance(card: BaseCard, bundle: str, policy_sha256: str) -> Provenance:
-    """Of a verified bundle: its training run, the code's commit, its data sets and on whose consent they were used."""
+    """The provenance of a verified bundle: training run, commit, data sets and the authorisations of their use."""
     body = canonical_json(
         {
             "product": card.product,
@@ -40,7 +40,7 @@ def build_provenance(card: BaseCard, bundle: str, policy_sha256: str) -> Provena
 
 
 def store_provenance(connection: sa.Connection, provenances: Iterable[Provenance]) -> None:
-    """Those that the store does not hold yet."""
+    """Insert the documents that the store does not hold yet."""
     for provenance in provenances:
         existing = sa.select(PROVENANCE.c.sha256).where(PROVENANCE.c.sha256 == provenance.sha256)
         if connection.execute(existing).first() is None:

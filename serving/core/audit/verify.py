@@ -1,9 +1,9 @@
-"""A receipt verified with nothing but the log's public key.
+"""Verify a receipt with nothing but the log's public key.
 
     python verify.py log.pub.pem receipt.json [answer.json]
 
-This file stands alone: it needs Python's standard library and `cryptography`, so an auditor can read and copy it.
-Hashing is that of RFC 9162 (Certificate Transparency), the signed checkpoint a C2SP tlog-checkpoint.
+This file stands alone: it needs only Python's standard library and `cryptography`, so an auditor can read and copy it.
+Hashing follows RFC 9162 (Certificate Transparency); the signed checkpoint is a C2SP tlog-checkpoint.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
 
-MAX_RECEIPT_BYTES = 1_000_000  # bytes of a receipt
-MAX_JSON_DEPTH = 100  # lists and objects within one another
+MAX_RECEIPT_BYTES = 1_000_000
+MAX_JSON_DEPTH = 100  # nested lists and objects
 REQUIRED_FIELDS = {"receipt", "leaf", "index", "proof", "checkpoint"}
 OPTIONAL_FIELDS = {"lineage", "salt", "row"}
 BEGIN, END = "-----BEGIN YUHENG RECEIPT-----", "-----END YUHENG RECEIPT-----"
 
 
 class VerificationError(Exception):
-    """The receipt does not prove what it says; the message tells what was found and what was needed."""
+    """The receipt does not prove what it states. The message says what was found and what was expected."""
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What the log's key signed: at `at`, its first `size` leaves had this root."""
+    """What the log's key signed: at `timestamp`, the root over the first `size` leaves."""
 
     origin: str
     size: int
@@ -45,31 +45,34 @@ class Checkpoint:
 
 
 def leaf_hash(body: bytes) -> bytes:
+    """The hash of a leaf (RFC 9162, 2.1.1)."""
     return hashlib.sha256(b"\0" + body).digest()
 
 
 def node_hash(left: bytes, right: bytes) -> bytes:
+    """The hash of an inner node (RFC 9162, 2.1.1)."""
     return hashlib.sha256(b"\1" + left + right).digest()
 
 
 def salted_digest(salt: bytes, content: bytes) -> str:
-    """A digest that tells nothing of guessable content to whom the salt is not given."""
+    """The SHA-256 of salt and content in hex, from which guessable content cannot be found without the salt."""
     return hashlib.sha256(salt + content).hexdigest()
 
 
 def canonical_json(value: Any) -> bytes:
-    """Keys sorted, no blanks, UTF-8: of a leaf or a lineage, which hold no fractions, RFC 8785."""
+    """JSON with sorted keys and without spaces, in UTF-8. For a log entry or a lineage, which contain no fractions,
+    this is RFC 8785."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
 
 
 def root_from_inclusion_proof(index: int, size: int, leaf: bytes, path: Sequence[bytes]) -> bytes:
-    """The root that a leaf's hash and its inclusion path lead to (RFC 9162, 2.1.3.2). Raises NotProved."""
+    """The root that follows from a leaf hash and its inclusion path (RFC 9162, 2.1.3.2). Raises VerificationError."""
     if not 0 <= index < size:
-        raise VerificationError(f"the leaf {index} is not among the {size} of the checkpoint")
+        raise VerificationError(f"leaf {index} is not among the {size} leaves of the checkpoint")
     position, last_position, digest = index, size - 1, leaf
     for sibling in path:
         if last_position == 0:
-            raise VerificationError("the proof is too long")
+            raise VerificationError("the inclusion path is too long")
         if position & 1 or position == last_position:
             digest = node_hash(sibling, digest)
             while not position & 1 and position:
@@ -78,7 +81,7 @@ def root_from_inclusion_proof(index: int, size: int, leaf: bytes, path: Sequence
             digest = node_hash(digest, sibling)
         position, last_position = position >> 1, last_position >> 1
     if last_position:
-        raise VerificationError("the proof is too short")
+        raise VerificationError("the inclusion path is too short")
     return digest
 
 
@@ -86,38 +89,38 @@ def root_from_inclusion_proof(index: int, size: int, leaf: bytes, path: Sequence
 
 
 def load_public_key(pem: bytes) -> Ed25519PublicKey:
+    """The log's public key from PEM. Raises VerificationError."""
     try:
         key = load_pem_public_key(pem)
     except (ValueError, UnsupportedAlgorithm) as error:
-        raise VerificationError(
-            f"the key cannot be read ({error}); the PEM of an Ed25519 public key is needed"
-        ) from error
+        raise VerificationError(f"the key cannot be read ({error}); expected an Ed25519 public key in PEM") from error
     if not isinstance(key, Ed25519PublicKey):
-        raise VerificationError("the key is of another kind; the PEM of an Ed25519 public key is needed")
+        raise VerificationError(f"the key is {type(key).__name__}; expected an Ed25519 public key in PEM")
     return key
 
 
 def key_id(origin: str, key: Ed25519PublicKey) -> bytes:
-    """The four bytes that name a key before its signature (C2SP signed-note)."""
+    """The four bytes before a signature that identify its key (C2SP signed-note)."""
     raw = key.public_bytes(Encoding.Raw, PublicFormat.Raw)
     return hashlib.sha256(origin.encode() + b"\n\x01" + raw).digest()[:4]
 
 
 def parse_note(note: str) -> tuple[Checkpoint, bytes, list[tuple[str, bytes]]]:
-    """(checkpoint, the signed text, its signatures with their key's four bytes), nothing verified."""
+    """(checkpoint, signed text, signatures as (name, key id and signature)), not yet verified. Raises
+    VerificationError."""
     text, separator, signature_block = note.partition("\n\n")
     lines = text.split("\n")
     try:
         if not separator or len(lines) < 3 or not lines[1].isascii() or not lines[1].isdigit():
-            raise ValueError("origin, size and root, then a blank line and signatures, are needed")
+            raise ValueError("expected origin, size and root, then an empty line and signatures")
         root = decode_base64(lines[2].encode())
         if len(root) != 32 or str(int(lines[1])) != lines[1]:
-            raise ValueError("a size and a root of 32 bytes are needed")
+            raise ValueError("expected a size without leading zeros and a root of 32 bytes")
         signatures = []
         for line in signature_block.splitlines():
             dash, name, signature = line.split(" ")
             if dash != "—":
-                raise ValueError(f"{line[:20]!r} is no signature")
+                raise ValueError(f"{line[:20]!r} is not a signature")
             signatures.append((name, decode_base64(signature.encode())))
     except (ValueError, binascii.Error) as error:
         raise VerificationError(f"the checkpoint cannot be read: {error}") from error
@@ -126,7 +129,7 @@ def parse_note(note: str) -> tuple[Checkpoint, bytes, list[tuple[str, bytes]]]:
 
 
 def verify_checkpoint(note: str, key: Ed25519PublicKey) -> Checkpoint:
-    """The checkpoint of a note that the key signed. Raises NotProved."""
+    """The checkpoint in a note, which the key must have signed. Raises VerificationError."""
     checkpoint, text, signatures = parse_note(note)
     expected_key_id = key_id(checkpoint.origin, key)
     for name, signature in signatures:
@@ -135,29 +138,29 @@ def verify_checkpoint(note: str, key: Ed25519PublicKey) -> Checkpoint:
                 key.verify(signature[4:], text)
             except InvalidSignature as error:
                 raise VerificationError(
-                    "the checkpoint's signature is false: it was altered after it was signed"
+                    "the signature of the checkpoint is invalid: it was altered after it was signed"
                 ) from error
             return checkpoint
-    raise VerificationError(f"this key did not sign the checkpoint of {checkpoint.origin!r}; take the key of that log")
+    raise VerificationError(f"this key did not sign the checkpoint of {checkpoint.origin!r}; use the key of that log")
 
 
 # --- the receipt
 
 
 def parse_receipt(content: bytes) -> dict[str, Any]:
-    """Of JSON, or of the printed form around it. Raises NotProved."""
+    """A receipt from JSON, or from the printed form that contains it. Raises VerificationError."""
     if len(content) > MAX_RECEIPT_BYTES:
-        raise VerificationError(f"the receipt has {len(content):,} bytes; at most {MAX_RECEIPT_BYTES:,} are read")
+        raise VerificationError(f"the receipt has {len(content):,} bytes; the limit is {MAX_RECEIPT_BYTES:,}")
     try:
         if BEGIN.encode() in content:
             block = content.decode().partition(BEGIN)[2].partition(END)[0]
-            compressed = decode_base64(b"".join(block.encode().split()))  # of bytes: ASCII blanks alone
+            compressed = decode_base64(b"".join(block.encode().split()))  # bytes.split: only ASCII whitespace
             decompressor = zlib.decompressobj()
             content = decompressor.decompress(compressed, MAX_RECEIPT_BYTES + 1)
             if len(content) > MAX_RECEIPT_BYTES:
-                raise ValueError("it is too large")
+                raise ValueError(f"it has more than {MAX_RECEIPT_BYTES:,} bytes")
             if not decompressor.eof or decompressor.unused_data:
-                raise ValueError("its block is cut short, or more follows it")
+                raise ValueError("its compressed block is truncated, or data follows it")
         receipt = parse_strict_json(content)
     except (ValueError, zlib.error, RecursionError) as error:
         raise VerificationError(f"the receipt cannot be read: {error}") from error
@@ -167,51 +170,53 @@ def parse_receipt(content: bytes) -> dict[str, Any]:
         or set(receipt) - REQUIRED_FIELDS - OPTIONAL_FIELDS
     ):
         actual_fields = ", ".join(sorted(receipt)) if isinstance(receipt, dict) else type(receipt).__name__
-        raise VerificationError(
-            f"a receipt holds {', '.join(sorted(REQUIRED_FIELDS))} and may hold {', '.join(sorted(OPTIONAL_FIELDS))}; {actual_fields}"
-        )
+        required, optional = ", ".join(sorted(REQUIRED_FIELDS)), ", ".join(sorted(OPTIONAL_FIELDS))
+        raise VerificationError(f"the receipt has {actual_fields}; expected {required} and perhaps {optional}")
     if receipt["receipt"] != 1:
-        raise VerificationError(f"the receipt is of version {receipt['receipt']!r}; this program reads version 1")
+        raise VerificationError(f"the receipt has version {receipt['receipt']!r}; this program reads version 1")
     return receipt
 
 
 def parse_strict_json(content: bytes) -> Any:
-    """Of UTF-8 without a mark before it, each name once in its object; `json.loads` alone would guess other encodings,
-    and take the last of two. Raises ValueError."""
+    """JSON in UTF-8 without a byte order mark and without duplicate keys. Raises ValueError.
+
+    `json.loads` alone would guess other encodings and keep the last of two equal keys.
+    """
     text, depth = content.decode(), 0
     value = json.loads(text, object_pairs_hook=_reject_duplicate_keys)
-    if text.count("[") + text.count("{") <= MAX_JSON_DEPTH:  # as in every receipt of ours: nothing to walk through
+    if text.count("[") + text.count("{") <= MAX_JSON_DEPTH:  # true of every receipt that we issue
         return value
     for token in re.findall(r'"(?:[^"\\]|\\.)*"|[][{}]', text):
         depth += (token in "[{") - (token in "]}")
         if depth > MAX_JSON_DEPTH:
-            raise ValueError(f"a depth of at most {MAX_JSON_DEPTH} is needed")
+            raise ValueError(f"it is nested deeper than {MAX_JSON_DEPTH} levels")
     return value
 
 
 def _reject_duplicate_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     parsed = dict(pairs)
     if len(parsed) < len(pairs):
-        raise ValueError("each name once in its object is needed")
+        raise ValueError("an object has the same key twice")
     return parsed
 
 
 def decode_base64(encoded: bytes) -> bytes:
-    """The one way to write these bytes: with no bit left over at the end. Raises ValueError."""
+    """Canonical base64 only, without stray bits at the end. Raises ValueError."""
     decoded = base64.b64decode(encoded, validate=True)
     if base64.b64encode(decoded) != encoded:
-        raise ValueError("base64 without a bit left over is needed")
+        raise ValueError("expected canonical base64")
     return decoded
 
 
 class ReceiptVerifier:
-    """Holds one public key; a checkpoint seen before is not verified again."""
+    """Verifies receipts with one public key. Verified checkpoints are cached."""
 
     def __init__(self, key: Ed25519PublicKey):
         self.key = key
         self._cache: dict[str, Checkpoint] = {}
 
     def checkpoint(self, note: str) -> Checkpoint:
+        """The verified checkpoint of a note. Raises VerificationError."""
         checkpoint = self._cache.get(note)
         if checkpoint is None:
             if len(self._cache) >= 1_000:
@@ -222,14 +227,14 @@ class ReceiptVerifier:
     def verify(
         self, receipt: Mapping[str, Any], answer: bytes | None = None, request: bytes | None = None
     ) -> Checkpoint:
-        """The checkpoint by which all of the receipt is proved, and `answer` and `request` with it. Raises NotProved.
+        """Verify the receipt, and `answer` and `request` where given; return its checkpoint. Raises VerificationError.
 
-        answer: the decision's bytes, as they were sent; request: the JSON that was asked with.
+        answer: the decision, exactly the bytes that were sent. request: the JSON body that it answers.
         """
         try:
             return self._verify(receipt, answer, request)
         except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
-            raise VerificationError(f"the receipt is not whole: {type(error).__name__} {error}") from error
+            raise VerificationError(f"the receipt is malformed: {type(error).__name__} {error}") from error
 
     def _verify(self, receipt: Mapping[str, Any], answer: bytes | None, request: bytes | None) -> Checkpoint:
         leaf = receipt["leaf"]
@@ -241,13 +246,13 @@ class ReceiptVerifier:
             )
             != checkpoint.root
         ):
-            raise VerificationError("the leaf is not in the log: the receipt's leaf, index or proof was altered")
+            raise VerificationError("the leaf is not in the log: the leaf, index or proof of the receipt was altered")
         lineage = receipt.get("lineage")
         if lineage is not None and hashlib.sha256(canonical_json(lineage)).hexdigest() != leaf["lineage"]:
-            raise VerificationError("the lineage is not the one that the log holds")
+            raise VerificationError("the lineage differs from the one in the log")
         row = receipt.get("row")
         if (row is not None) != (leaf["kind"] == "chunk"):
-            raise VerificationError("a row is proved by a receipt of its batch's chunk, and by no other")
+            raise VerificationError("a receipt has a row if and only if its leaf is a chunk of a batch")
         if row is not None:
             self._verify_row(leaf, row, answer)
         elif answer is not None:
@@ -257,35 +262,35 @@ class ReceiptVerifier:
         return checkpoint
 
     def _verify_answer(self, leaf: Mapping[str, Any], salt: bytes, answer: bytes) -> None:
-        """A decision's bytes; of a slide its reading, as any JSON of it."""
+        """A decision byte by byte; the reading of a slide as any JSON that is equal to it."""
         if leaf["kind"] == "slide_state":
             if salted_digest(salt, canonical_json(parse_strict_json(answer))) != leaf["reading"]:
-                raise VerificationError("the reading is not the one that was recorded")
+                raise VerificationError("the reading differs from the one that was recorded")
         elif salted_digest(salt, answer) != leaf["answer"]:
-            raise VerificationError("the answer is not the one that was recorded; give its bytes as they were sent")
+            raise VerificationError("the answer differs from the recorded one; supply exactly the bytes that were sent")
 
     def _verify_row(self, leaf: Mapping[str, Any], row: Mapping[str, Any], answer: bytes | None) -> None:
         if set(row) - {"row", "hash", "proof", "salt"}:
-            raise VerificationError("the receipt's row holds more than its proof")
+            raise VerificationError("the row of the receipt has unknown fields; expected hash, proof, row, salt")
         position = _require_int(row["row"]) - _require_int(leaf["first"])
         path = [_parse_digest(item) for item in _require_list(row["proof"])]
         if root_from_inclusion_proof(
             position, _require_int(leaf["rows"]), _parse_digest(row["hash"]), path
         ) != _parse_digest(leaf["root"]):
-            raise VerificationError("the row is not in the chunk that the log holds")
+            raise VerificationError("the row is not in the chunk that the log records")
         if answer is not None and leaf_hash(bytes.fromhex(row["salt"]) + answer) != _parse_digest(row["hash"]):
-            raise VerificationError("the answer is not the row that was recorded; give its bytes as they were sent")
+            raise VerificationError("the answer differs from the recorded row; supply exactly the bytes that were sent")
 
     def _verify_request(self, leaf: Mapping[str, Any], salt: str, request: bytes) -> None:
         if "inputs" not in leaf:
-            raise VerificationError("this receipt is not of a decision on one applicant, so it proves no inputs")
+            raise VerificationError("the receipt is not for a decision on a single applicant, so it proves no inputs")
         payload = parse_strict_json(request)
         if salted_digest(bytes.fromhex(salt), canonical_indicators(payload["indicators"])) != leaf["inputs"]:
-            raise VerificationError("the inputs are not those that the decision was made on")
+            raise VerificationError("the inputs differ from those that the decision was based on")
 
 
 def canonical_indicators(values: Mapping[str, Any]) -> bytes:
-    """The bytes whose salted digest stands for the inputs: numbers as their shortest form that reads back the same."""
+    """The bytes whose salted digest records the inputs; numbers in the shortest form that parses to the same value."""
 
     def encode(value: Any) -> str:
         if isinstance(value, float):
@@ -304,7 +309,7 @@ def canonical_indicators(values: Mapping[str, Any]) -> bytes:
 
 
 def summary_lines(receipt: Mapping[str, Any]) -> list[str]:
-    """What the receipt says, a line each. True where it was verified; above a printed receipt it is a claim."""
+    """What the receipt states, one fact per line. Until the receipt is verified these are unverified claims."""
     leaf, lineage = receipt["leaf"], receipt.get("lineage") or {}
     row, price = receipt.get("row"), leaf.get("price") or {}
     fields = [
@@ -326,26 +331,26 @@ def summary_lines(receipt: Mapping[str, Any]) -> list[str]:
 
 
 def _printable(value: Any) -> str:
-    """On one line, whatever it holds."""
+    """The value on one line, with ? in place of control characters."""
     return "".join(character if character.isprintable() else "?" for character in str(value))
 
 
 def _parse_digest(text: str) -> bytes:
     digest = bytes.fromhex(text)
     if len(digest) != 32:
-        raise VerificationError(f"a digest of 32 bytes is needed; found {len(digest)}")
+        raise VerificationError(f"a digest has {len(digest)} bytes; expected 32")
     return digest
 
 
 def _require_list(value: Any) -> list[Any]:
     if type(value) is not list:
-        raise VerificationError(f"a list is needed; found {type(value).__name__}")
+        raise VerificationError(f"expected a list, found {type(value).__name__}")
     return value
 
 
 def _require_int(value: Any) -> int:
     if type(value) is not int:
-        raise VerificationError(f"a whole number is needed; found {value!r}")
+        raise VerificationError(f"expected an integer, found {value!r}")
     return value
 
 
@@ -363,7 +368,7 @@ def main(arguments: list[str]) -> int:
         return 1
     verdict = "this answer is genuine 答复属实" if answer is not None else "the receipt is genuine 凭证属实"
     print(
-        f"{verdict}: {checkpoint.origin} signed it at {checkpoint.timestamp} over {checkpoint.size} leaves",
+        f"{verdict}: signed by {checkpoint.origin} at {checkpoint.timestamp} over {checkpoint.size} leaves",
         *summary_lines(receipt),
         sep="\n",
     )

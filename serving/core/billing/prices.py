@@ -1,4 +1,4 @@
-"""What an answer costs: configs/prices.toml, whose versions are kept, as a statement of an earlier month names them."""
+"""The price of an answer by configs/prices.toml, which keeps old versions for the statements of earlier months."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from serving.core.db.tables.billing import UnloggedMeterRow
 from serving.settings import PRODUCTS, SLIDE_PRODUCT
 
 PRICING_RULES = {"free": "公益免费", "set": "自主定价", "market": "市场竞价"}
@@ -16,7 +17,7 @@ Fen = Annotated[int, Field(ge=0, le=10**12)]
 
 
 class PricesError(ValueError):
-    """The price rules cannot be used as they stand."""
+    """The price lists cannot be used as they are."""
 
 
 class _FrozenModel(BaseModel):
@@ -24,20 +25,24 @@ class _FrozenModel(BaseModel):
 
 
 class PricingRule(_FrozenModel):
+    """How a product is priced. `fen`: price per answer in 0.01 CNY."""
+
     rule: Literal["free", "set", "market"]
     fen: Fen = 0
-    agreed: dict[str, Fen] = Field(default_factory=dict)  # tenant -> fen, of the market rule
+    agreed: dict[str, Fen] = Field(default_factory=dict)  # tenant -> fen; only with the rule market
 
     @model_validator(mode="after")
     def _check_consistency(self) -> PricingRule:
         if self.rule == "free" and self.fen:
-            raise ValueError(f"a free product costs 0 fen, found {self.fen}")
+            raise ValueError(f"a free product has the price {self.fen} fen; expected 0")
         if self.rule != "market" and self.agreed:
-            raise ValueError(f"prices are agreed with tenants under the rule market, not {self.rule}")
+            raise ValueError(f"agreed prices need the rule market, found {self.rule}")
         return self
 
 
 class PriceList(_FrozenModel):
+    """The prices of all products from a point in time on."""
+
     version: str = Field(min_length=1, max_length=32)
     valid_from: str = Field(alias="from", pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$")
     products: dict[str, PricingRule]
@@ -46,49 +51,59 @@ class PriceList(_FrozenModel):
     def _check_products(self) -> PriceList:
         expected = {*PRODUCTS, SLIDE_PRODUCT}
         if set(self.products) != expected:
-            raise ValueError(f"prices of {', '.join(sorted(expected))} are needed, found {', '.join(self.products)}")
+            raise ValueError(f"there are prices for {', '.join(self.products)}; expected {', '.join(sorted(expected))}")
         return self
 
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """Of one answer."""
+    """The price of one answer in fen, 0.01 CNY."""
 
     price_list: str  # version
     rule: str
     fen: int
 
-    def charge(self, decision: str, tenant: str, product: str, timestamp: str, units: int = 1) -> dict[str, Any]:
-        """A line of the meter but for its leaf."""
-        meter_row = {"decision": decision, "tenant": tenant, "product": product, "at": timestamp, "units": units}
-        return meter_row | {"rules": self.price_list, "rule": self.rule, "fen": self.fen * units}
+    def charge(self, decision: str, tenant: str, product: str, timestamp: str, units: int = 1) -> UnloggedMeterRow:
+        """The row of METER for `units` answers."""
+        return {
+            "decision": decision,
+            "tenant": tenant,
+            "product": product,
+            "at": timestamp,
+            "units": units,
+            "rules": self.price_list,
+            "rule": self.rule,
+            "fen": self.fen * units,
+        }
 
     def describe(self, units: int = 1) -> dict[str, Any]:
-        """As a leaf tells it."""
+        """The price as in a log entry."""
         return {"rules": self.price_list, "rule": self.rule, "fen": self.fen * units, "units": units}
 
 
 class Prices:
+    """Price lists, the newest first."""
+
     def __init__(self, price_lists: list[PriceList]):
         self.price_lists = sorted(price_lists, key=lambda version: version.valid_from, reverse=True)
 
     @classmethod
     def load(cls, file: Path) -> Prices:
-        """Raises PricesRefused."""
+        """Read a TOML file of price lists. Raises PricesError."""
         try:
             document = tomllib.loads(file.read_text(encoding="utf-8"))
             price_lists = [PriceList.model_validate(item) for item in document.pop("versions", [])]
             if document:
-                raise ValueError(f"{', '.join(document)} is not known; [[versions]] is")
+                raise ValueError(f"unknown keys {', '.join(document)}; expected only [[versions]]")
             names, start_times = {item.version for item in price_lists}, {item.valid_from for item in price_lists}
             if not price_lists or len(names) < len(price_lists) or len(start_times) < len(price_lists):
-                raise ValueError("one version or more is needed, each with a name and a beginning of its own")
+                raise ValueError("expected one or more versions, each with its own name and start")
         except (OSError, ValueError) as error:
-            raise PricesError(f"{file}: {error}. Correct it; nothing is answered without a price.") from error
+            raise PricesError(f"{file}: {error}. Correct the file; no request is answered without a price.") from error
         return cls(price_lists)
 
     def price_for(self, product: str, tenant: str, timestamp: str) -> Price:
-        """At a time; before the first version, by the first."""
+        """The price at a time; before the first price list, by the first."""
         price_list = next(
             (version for version in self.price_lists if version.valid_from <= timestamp), self.price_lists[-1]
         )

@@ -1,4 +1,4 @@
-"""Answers a month by tenant: counted in the store, refused beyond the quota."""
+"""Limit the answers per month of each tenant, counted in the store."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from functools import partial
 
 import sqlalchemy as sa
 
-from serving.core.db.engine import StoreUnavailableError
+from serving.core.db.errors import StoreUnavailableError
 from serving.core.db.reader import StoreReader
 from serving.core.db.schema import QUOTAS
 from serving.core.db.store import Store
@@ -20,21 +20,24 @@ from serving.settings import RateLimitSettings
 
 log = logging.getLogger("yuheng.quota")
 
-EVERY = 5.0  # seconds between two additions to the store's count
+FLUSH_SECONDS = 5.0  # between two updates of the counts in the store
 
 
 class Quota:
-    """Answers of this month by tenant. New ones are added to the store every few seconds, so a crash forgets those of
-    the last few; several processes on one store see each other's as late. Used in the event loop alone."""
+    """The answers of this month by tenant. Use it in the event loop only.
+
+    The counts in the store are updated every FLUSH_SECONDS, so a crash loses the answers since then, and several
+    processes on one store see each other's answers with that delay.
+    """
 
     def __init__(self, settings: RateLimitSettings, store: Store):
         self.settings, self.store = settings, store
-        self._usage: dict[str, tuple[str, int]] = {}  # tenant -> (month, as the store had it)
-        self._unsaved: Counter[tuple[str, str]] = Counter()  # (tenant, month) -> not yet in the store
+        self._usage: dict[str, tuple[str, int]] = {}  # tenant -> (month, count in the store)
+        self._unsaved: Counter[tuple[str, str]] = Counter()  # (tenant, month) -> answers not yet in the store
         self._flush_task: asyncio.Task[None] | None = None
 
     async def check(self, tenant: str) -> None:
-        """Raises Problem where the month's answers are used up."""
+        """Raises ProblemError with Retry-After where the quota of the month is used up."""
         limit = self.settings.limit_for(tenant).monthly
         if not limit:
             return
@@ -49,6 +52,7 @@ class Quota:
             raise ProblemError("quota_used", actual=f"{total:,}", expected=f"{limit:,}", headers=headers)
 
     def add(self, tenant: str, answers: int) -> None:
+        """Count answers of this month."""
         if self.settings.limit_for(tenant).monthly:
             self._unsaved[tenant, f"{datetime.now(UTC):%Y-%m}"] += answers
             if self._flush_task is None or self._flush_task.done():
@@ -56,19 +60,19 @@ class Quota:
 
     async def _flush(self) -> None:
         while self._unsaved:
-            await asyncio.sleep(EVERY)
+            await asyncio.sleep(FLUSH_SECONDS)
             unsaved, self._unsaved = self._unsaved, Counter()
             try:
                 totals = await self.store.write(partial(increment_usage, increments=unsaved))
             except StoreUnavailableError as error:
-                log.warning("answers are counted later: %s", error)
+                log.warning("the answers cannot be counted now and will be counted later: %s", error)
                 self._unsaved += unsaved
                 continue
             for (tenant, month), total in totals.items():
                 self._usage[tenant] = month, total
 
     def close(self, engine: sa.Engine) -> None:
-        """What is not in the store yet. The event loop is about to end."""
+        """Write the remaining counts, before the event loop ends."""
         if self._flush_task is not None:
             self._flush_task.cancel()
         if self._unsaved:
@@ -76,17 +80,17 @@ class Quota:
                 with engine.begin() as connection:
                     increment_usage(connection, self._unsaved)
             except sa.exc.SQLAlchemyError as error:
-                log.warning("%d answers were not counted: %s", self._unsaved.total(), error)
+                log.warning("%d answers could not be counted: %s", self._unsaved.total(), error)
 
 
 def used(reader: StoreReader, tenant: str, month: str) -> int:
-    """Answers given to a tenant in a month, YYYY-MM."""
+    """The answers that a tenant received in a month, YYYY-MM."""
     statement = sa.select(QUOTAS.c.used).where(QUOTAS.c.tenant == tenant, QUOTAS.c.month == month)
     return int(reader.run(lambda connection: connection.execute(statement).scalar()) or 0)
 
 
 def increment_usage(connection: sa.Connection, increments: Counter[tuple[str, str]]) -> dict[tuple[str, str], int]:
-    """The store's counts with these."""
+    """Add to the counts in the store and return the new totals, both by (tenant, month)."""
     totals = {}
     for (tenant, month), count in increments.items():
         conditions = QUOTAS.c.tenant == tenant, QUOTAS.c.month == month

@@ -1,4 +1,4 @@
-"""What a tenant used in a month, line by line: each charged once, each tied to its leaf in the log and its receipt."""
+"""Monthly statements: one line per use, charged once, with its log entry and its receipt."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from serving.core.db.schema import METER
 MONTH_PATTERN = r"[0-9]{4}-(0[1-9]|1[0-2])"
 FORMATS = {"json": "application/json", "ndjson": "application/x-ndjson", "csv": "text/csv"}
 COLUMNS = ("decision", "at", "product", "units", "rules", "rule", "fen", "leaf")
-PAGE_SIZE = 5_000  # lines in memory together
+PAGE_SIZE = 5_000  # lines in memory at a time
 
 
 def month_bounds(month: str) -> tuple[str, str]:
-    """[from, to) in UTC. Raises ValueError."""
+    """[start, end) of a month in UTC, as prefixes of timestamps. Raises ValueError."""
     if not re.fullmatch(MONTH_PATTERN, month):
-        raise ValueError(f"{month!r} is no month; one as 2026-11 is needed")
+        raise ValueError(f"{month!r} is not a month; expected one such as 2026-11")
     year, month_number = int(month[:4]), int(month[5:])
     next_month = f"{year + month_number // 12:04d}-{month_number % 12 + 1:02d}"
-    return month, next_month  # as text, any time of a month lies between its name and the next one's
+    return month, next_month  # as text, every timestamp of a month sorts between its name and the next one's
 
 
 def iterate_lines(bind: EngineOrConnection, tenant: str, month: str) -> Iterator[list[dict[str, Any]]]:
-    """In the order of time, in parts."""
+    """The lines of a statement in the order of time, page by page."""
     start, end = month_bounds(month)
     last: tuple[str, str] = (start, "")
     while True:
@@ -47,9 +47,9 @@ def iterate_lines(bind: EngineOrConnection, tenant: str, month: str) -> Iterator
 
 
 def render_statement(bind: EngineOrConnection, tenant: str, month: str, format: str) -> Iterator[bytes]:
-    """A statement's bytes, in parts. JSON tells the totals too; the sum of its lines is theirs."""
+    """A statement in one of FORMATS, in chunks. Only JSON has totals, which are the sums of its lines."""
     remaining = iterate_lines(bind, tenant, month)
-    first_page = next(remaining, None)  # before anything is given out: a store that fails is a failure from the start
+    first_page = next(remaining, None)  # read before the response starts, so that an unavailable store is an error
     pages = () if first_page is None else chain([first_page], remaining)
     if format == "json":
         yield from _render_json(pages, tenant, month)

@@ -1,1 +1,1 @@
-"""The store: schema, reader, writer, migrations."""
+"""The store: tables, migrations, reader and writer."""

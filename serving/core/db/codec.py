@@ -1,4 +1,4 @@
-"""How rows of a batch are stored, and how one is written as JSON."""
+"""Encode the rows of a batch for the store, and as JSON."""
 
 from __future__ import annotations
 
@@ -8,17 +8,19 @@ import polars as pl
 
 
 def pack(frame: pl.DataFrame) -> bytes:
+    """Arrow IPC, compressed with zstd."""
     out = io.BytesIO()
     frame.write_ipc(out, compression="zstd")
     return out.getvalue()
 
 
 def decode_frame(content: bytes) -> pl.DataFrame:
+    """The rows in the content of a chunk."""
     return pl.read_ipc(io.BytesIO(content))
 
 
 def row_json(frame: pl.DataFrame, batch_id: str) -> list[bytes]:
-    """Each row as JSON: what is hashed into its receipt, and what is answered when it is asked for by its id."""
+    """Each row as JSON: the bytes that its receipt proves and that GET /v1/decisions/{id} returns."""
     model = pl.struct(name="model", version="version", bundle="bundle").alias("model")
     rows = frame.select(
         pl.col("decision_id"),

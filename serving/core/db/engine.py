@@ -1,4 +1,4 @@
-"""A store opened: SQLite that syncs each commit to disk and lets readers read on, or a PostgreSQL."""
+"""Open a store: a SQLite file that syncs each commit to disk and never blocks readers, or a PostgreSQL database."""
 
 from __future__ import annotations
 
@@ -7,44 +7,39 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import sqlalchemy as sa
 
-SCHEMA_VERSION = "0015"  # the last step in serving/core/db/migrations/versions
-MIGRATION_LOCK_ID = 7_195_001  # PostgreSQL's lock by which two processes that start at once do not both make the tables
+from serving.core.db.errors import SchemaVersionError, StoreUnavailableError
 
-MAX_IDS_PER_STATEMENT = 500  # ids in one IN (...)
+if TYPE_CHECKING:
+    from alembic.config import Config
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+MIGRATION_LOCK_ID = 7_195_001  # PostgreSQL advisory lock: of two processes that start at once, one creates the tables
+MAX_IDS_PER_STATEMENT = 500  # values of one IN (...)
 
 EngineOrConnection = sa.Engine | sa.Connection
 T = TypeVar("T")
 
 
-class StoreUnavailableError(Exception):
-    """The store cannot take or give a record now. Nothing is answered without one: ask again later.
-
-    `why` is `locked`, `full` or `failed`.
-    """
-
-    def __init__(self, reason: str, detail: str):
-        super().__init__(detail)
-        self.reason = reason
-
-
 def to_store_error(error: sa.exc.SQLAlchemyError) -> StoreUnavailableError:
+    """Classify a database error as `locked`, `full` or `failed`."""
     cause = getattr(error, "orig", None) or error
-    primary = getattr(getattr(cause, "diag", None), "message_primary", None)  # PostgreSQL's DETAIL shows whole rows
+    # Only the primary message: PostgreSQL's DETAIL contains complete rows, and this text goes into logs.
+    primary = getattr(getattr(cause, "diag", None), "message_primary", None)
     text = str(primary or cause)
     if any(word in text for word in ("locked", "busy", "lock timeout")):
-        return StoreUnavailableError("locked", "another process holds the store")
+        return StoreUnavailableError("locked", "another process holds the store's lock")
     if any(word in text for word in ("full", "disk I/O", "readonly", "No space left")):
-        return StoreUnavailableError("full", f"the store's disk takes no more ({text})")
+        return StoreUnavailableError("full", f"the disk of the store is full or read-only ({text})")
     return StoreUnavailableError("failed", f"the store failed ({text})")
 
 
 @contextmanager
 def write_transaction(bind: EngineOrConnection) -> Iterator[sa.Connection]:
-    """A transaction of its own on an engine; on a connection part of its caller's. Raises StoreUnavailable."""
+    """A new transaction on an engine; on a connection, the caller's. Raises StoreUnavailableError on an engine."""
     if isinstance(bind, sa.Connection):
         yield bind
         return
@@ -57,6 +52,7 @@ def write_transaction(bind: EngineOrConnection) -> Iterator[sa.Connection]:
 
 @contextmanager
 def read_connection(bind: EngineOrConnection) -> Iterator[sa.Connection]:
+    """A connection that only reads; on a connection, that connection. Raises StoreUnavailableError on an engine."""
     if isinstance(bind, sa.Connection):
         yield bind
         return
@@ -68,13 +64,19 @@ def read_connection(bind: EngineOrConnection) -> Iterator[sa.Connection]:
 
 
 def open_store(location: Path | str, lock_timeout: float) -> sa.Engine:
-    """An engine on the SQLite file or the URL `place`, migrated to the newest form. `patience` (s): how long a lock is
-    waited for."""
+    """An engine on the SQLite file or the database URL `location`, migrated to the current schema.
+
+    lock_timeout: seconds to wait for a lock. Raises StoreUnavailableError; SchemaVersionError where the store belongs
+    to another release.
+    """
     if isinstance(location, Path):
         location.parent.mkdir(parents=True, exist_ok=True)
     engine = create_engine(f"sqlite:///{location}" if isinstance(location, Path) else location, lock_timeout)
     try:
         migrate(engine)
+    except SchemaVersionError:
+        engine.dispose()
+        raise
     except sa.exc.SQLAlchemyError as error:
         engine.dispose()
         raise to_store_error(error) from error
@@ -82,13 +84,13 @@ def open_store(location: Path | str, lock_timeout: float) -> sa.Engine:
 
 
 def create_engine(url: sa.URL | str, lock_timeout: float) -> sa.Engine:
-    """An engine without a look at what the store holds."""
+    """An engine on a store whose schema is not checked. `lock_timeout`: seconds to wait for a lock."""
     url = sa.make_url(url)
     if url.get_backend_name() == "postgresql":
-        # A process that was stopped in the midst of a transaction does not hold the others up.
+        # A process that was suspended in a transaction must not block the others.
         options = f"-c lock_timeout={lock_timeout * 1_000:.0f} -c idle_in_transaction_session_timeout=20000"
         url = url.set(drivername="postgresql+psycopg")
-        # hide_parameters: what an error holds goes into logs
+        # hide_parameters: errors go into logs
         postgres_args = {"options": options, "connect_timeout": max(2, math.ceil(lock_timeout))}
         return sa.create_engine(url, connect_args=postgres_args, pool_pre_ping=True, hide_parameters=True)
     sqlite_args = {"timeout": lock_timeout, "check_same_thread": False}
@@ -99,36 +101,56 @@ def create_engine(url: sa.URL | str, lock_timeout: float) -> sa.Engine:
 
 
 def _on_connect(connection: sqlite3.Connection, _: Any) -> None:
-    connection.isolation_level = None  # we say BEGIN ourselves
+    connection.isolation_level = None  # transactions begin in _on_begin
     for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "wal_autocheckpoint=4000"):
         connection.execute(f"PRAGMA {pragma}").close()
 
 
 def _on_begin(connection: sa.Connection) -> None:
-    """A writer takes the lock at once, so that what it reads first still holds when it writes; a reader needs none."""
+    """A writer takes the lock at once, so that what it reads still holds when it writes. A reader needs no lock."""
     if not connection.get_execution_options().get("reading", False):
         connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
 def chunked(ids: Sequence[T]) -> Iterator[Sequence[T]]:
-    """As many at once as one statement may name."""
+    """Slices of at most MAX_IDS_PER_STATEMENT, for one IN (...) each."""
     return (ids[start : start + MAX_IDS_PER_STATEMENT] for start in range(0, len(ids), MAX_IDS_PER_STATEMENT))
 
 
 def migrate(engine: sa.Engine) -> None:
-    with engine.connect().execution_options(reading=True) as connection:
-        if sa.inspect(connection).has_table("alembic_version"):
-            version = connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar()
-            if version == SCHEMA_VERSION:
-                return
+    """Bring the store to the current schema, creating it where the store is empty. Raises SchemaVersionError."""
     from alembic import command
-    from alembic.config import Config
+    from alembic.script import ScriptDirectory
 
-    config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-    config.set_main_option("path_separator", "os")
+    config = _alembic_config()
+    scripts = ScriptDirectory.from_config(config)
+    head = scripts.get_current_head()
+    assert head is not None, "serving/core/db/migrations/versions holds a revision"
+    actual = _stored_revision(engine)
+    if actual == head:
+        return
+    if actual is not None and actual not in {script.revision for script in scripts.walk_revisions()}:
+        raise SchemaVersionError(actual, head)
     with engine.begin() as connection:
         if engine.dialect.name == "postgresql":
             connection.execute(sa.select(sa.func.pg_advisory_xact_lock(MIGRATION_LOCK_ID)))
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
+
+
+def _alembic_config() -> Config:
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+    config.set_main_option("path_separator", "os")
+    return config
+
+
+def _stored_revision(engine: sa.Engine) -> str | None:
+    """The revision that Alembic recorded in the store; None where the store is empty."""
+    with engine.connect().execution_options(reading=True) as connection:
+        if not sa.inspect(connection).has_table("alembic_version"):
+            return None
+        revision: str | None = connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar()
+        return revision

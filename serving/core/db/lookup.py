@@ -1,38 +1,39 @@
-"""What was decided, by whichever id names it: a single decision, a row of a batch, a slide."""
+"""Look up any decision by its id: a single decision, a row of a batch, or a slide."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import orjson
 import polars as pl
 import sqlalchemy as sa
 
 from serving.core.db.codec import decode_frame
+from serving.core.db.engine import chunked
 from serving.core.db.schema import BATCH_CHUNKS, BATCH_SUBJECTS, BATCHES, DECISIONS, SLIDE_EVENTS, SLIDES
+from serving.core.db.tables.slides import SlideEventRow
 from serving.core.identifiers import DECISION_ID_PATTERN
 from serving.settings import SCOPES
 
-_EVENTS_IN_RANGE = (  # made once: an audit asks it for each entry
+_EVENTS_IN_RANGE = (  # built once, since an audit runs it for every entry
     sa.select(SLIDE_EVENTS)
     .where(SLIDE_EVENTS.c.slide == sa.bindparam("slide"))
     .where(SLIDE_EVENTS.c.id > sa.bindparam("since"), SLIDE_EVENTS.c.id <= sa.bindparam("event"))
     .order_by(SLIDE_EVENTS.c.id)
 )
 BATCH_ROW_PATTERN = re.compile(r"([0-9a-f]{32})-([1-9][0-9]{0,9})")
-MAX_IDS_PER_QUERY = 500  # ids in one question
 
 
 @dataclass(frozen=True, slots=True)
 class DecisionRecord:
-    """`answer` as it was told; `score`: the PD, or the probability that a slide is positive."""
+    """A decision of any kind. `answer`: as it was sent; `score`: PD, or the probability that a slide is positive."""
 
     id: str
     kind: str  # decision, slide
-    scope: str  # of the product; of a slide ""
+    scope: str  # of the product; empty for a slide
     tenant: str
     subject: str | None
     model: str
@@ -46,14 +47,14 @@ class DecisionRecord:
 
 
 def find(connection: sa.Connection, decision_id: str, tenant: str | None = None) -> DecisionRecord | None:
-    """`tenant`: whose it must be, else it is as if it were not there; None: anybody's."""
+    """Only return the decision if it belongs to `tenant`; None searches all tenants."""
     return find_many(connection, [decision_id], tenant).get(decision_id)
 
 
 def find_many(
     connection: sa.Connection, decision_ids: Sequence[str], tenant: str | None = None
 ) -> dict[str, DecisionRecord]:
-    """Those that are there, by id; each chunk of a batch is unpacked once."""
+    """The decisions that exist, by id. Each chunk of a batch is decoded once. `tenant`: as in `find`."""
     single_ids = sorted(
         {
             decision_id
@@ -69,17 +70,17 @@ def find_many(
         }
     )
     records = [*_find_batch_rows(connection, batch_rows, tenant)]
-    for start in range(0, len(single_ids), MAX_IDS_PER_QUERY):
-        chunk = single_ids[start : start + MAX_IDS_PER_QUERY]
+    for chunk in chunked(single_ids):
         records += [*_find_decisions(connection, chunk, tenant), *_find_slides(connection, chunk, tenant)]
-    return {one.id: one for one in records}
+    return {record.id: record for record in records}
 
 
 def tenant_filter(table: sa.Table, tenant: str | None) -> sa.ColumnElement[bool]:
+    """The condition that a row belongs to `tenant`; always true for None."""
     return sa.true() if tenant is None else table.c.tenant == tenant
 
 
-def _find_decisions(connection: sa.Connection, ids: list[str], tenant: str | None) -> Iterator[DecisionRecord]:
+def _find_decisions(connection: sa.Connection, ids: Sequence[str], tenant: str | None) -> Iterator[DecisionRecord]:
     for row in connection.execute(
         sa.select(DECISIONS).where(DECISIONS.c.id.in_(ids), tenant_filter(DECISIONS, tenant))
     ):
@@ -114,7 +115,7 @@ def _find_batch_rows(
                 continue
             frame, first_row = decode_frame(chunk.content), chunk.first_row
         answer = frame.row(row_number - first_row, named=True)
-        if answer["decision"] is not None:  # else a faulty row: nothing was decided
+        if answer["decision"] is not None:  # else the row was faulty
             model_fields = (batch_row.model, batch_row.version, batch_row.bundle, batch_row.policy, batch_row.created)
             owner_fields = (batch_row.scope.removesuffix("/batch"), batch_row.tenant, answer.get("subject"))
             yield DecisionRecord(
@@ -128,7 +129,7 @@ def _find_batch_rows(
             )
 
 
-def _find_slides(connection: sa.Connection, ids: list[str], tenant: str | None) -> Iterator[DecisionRecord]:
+def _find_slides(connection: sa.Connection, ids: Sequence[str], tenant: str | None) -> Iterator[DecisionRecord]:
     for row in connection.execute(sa.select(SLIDES).where(SLIDES.c.id.in_(ids), tenant_filter(SLIDES, tenant))):
         reading = row.reading or {}
         model_fields = (row.model or "", row.version or "", row.bundle or "", "", row.created)
@@ -138,21 +139,20 @@ def _find_slides(connection: sa.Connection, ids: list[str], tenant: str | None) 
         )
 
 
-def events_between(connection: sa.Connection, slide_id: str, since: int, last_event_id: int) -> list[dict[str, Any]]:
-    """What happened to a slide after the event `since` up to `event`, in order."""
+def events_between(connection: sa.Connection, slide_id: str, since: int, last_event_id: int) -> list[SlideEventRow]:
+    """The events of a slide after `since`, up to and including `last_event_id`, in order."""
     params = {"slide": slide_id, "since": since, "event": last_event_id}
-    return [dict(row) for row in connection.execute(_EVENTS_IN_RANGE, params).mappings()]
+    return [cast(SlideEventRow, dict(row)) for row in connection.execute(_EVENTS_IN_RANGE, params).mappings()]
 
 
 def decisions_about(product: str, pseudonym: str, tenant: str | None = None) -> sa.ColumnElement[bool]:
-    """Which decisions name the subject."""
+    """The condition that a decision is about the subject."""
     scope = SCOPES.get(product, product)
     return sa.and_(DECISIONS.c.scope == scope, DECISIONS.c.subject == pseudonym, tenant_filter(DECISIONS, tenant))
 
 
 def batch_rows_about(product: str, pseudonym: str, tenant: str | None = None) -> sa.Select[Any]:
-    """The rows of batches that name the subject, as `id`, created, model and version; of a product none but its own, as
-    a pseudonym is."""
+    """The rows of batches about the subject: id, created, model, version. A pseudonym already implies its product."""
     row_id = BATCH_SUBJECTS.c.batch + "-" + sa.cast(BATCH_SUBJECTS.c.row, sa.String)
     statement = sa.select(row_id.label("id"), BATCHES.c.created, BATCHES.c.model, BATCHES.c.version)
     statement = statement.join_from(BATCH_SUBJECTS, BATCHES, BATCHES.c.id == BATCH_SUBJECTS.c.batch)
@@ -160,7 +160,7 @@ def batch_rows_about(product: str, pseudonym: str, tenant: str | None = None) ->
 
 
 def _all_decisions_about(product: str, pseudonym: str, tenant: str | None) -> sa.Subquery:
-    """Single decisions and rows of batches that name the subject."""
+    """Single decisions and rows of batches about the subject."""
     statement = sa.select(DECISIONS.c.id, DECISIONS.c.created, DECISIONS.c.model, DECISIONS.c.version)
     singles = statement.where(decisions_about(product, pseudonym, tenant))
     return sa.union_all(singles, batch_rows_about(product, pseudonym, tenant)).subquery()
@@ -169,7 +169,7 @@ def _all_decisions_about(product: str, pseudonym: str, tenant: str | None) -> sa
 def decision_ids_about(
     connection: sa.Connection, product: str, pseudonym: str, tenant: str, before: str, limit: int
 ) -> list[str]:
-    """Ids of the newest `most` decisions that name the subject and come before the id `before`, the newest first."""
+    """The ids of at most `limit` decisions about the subject that are older than the id `before`, newest first."""
     decisions = _all_decisions_about(product, pseudonym, tenant)
     statement = sa.select(decisions.c.id).where(decisions.c.id < before).order_by(decisions.c.id.desc()).limit(limit)
     return list(connection.execute(statement).scalars())

@@ -1,4 +1,4 @@
-"""Reads of what was last committed, on a connection of each thread. The queries are their owners'."""
+"""Run queries on the last committed state of the store. Each feature owns its queries."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ T = TypeVar("T")
 
 
 class StoreReader:
-    """Each call reads what was last committed. Raises StoreUnavailable.
+    """Runs each query on the last committed state. Raises StoreUnavailableError.
 
-    A SQLite file is read on its thread's own connection. A PostgreSQL is read on one of the pool's, outside of any
-    transaction: a connection kept between calls would stand in one, and be cut off for it.
+    A SQLite file is read on one connection per thread. PostgreSQL is read on pooled connections in autocommit mode: a
+    connection kept between calls would stay in a transaction, and the server terminates those when they are idle.
     """
 
     def __init__(self, engine: sa.Engine):
@@ -47,6 +47,6 @@ class StoreReader:
             raise to_store_error(error) from error
 
     def run(self, query: Callable[[sa.Connection], T]) -> T:
-        """The result of `query` on this thread's connection."""
+        """The result of `query`. Raises StoreUnavailableError."""
         with self._connection() as connection:
             return query(connection)

@@ -1,4 +1,4 @@
-"""The store of one process: its engine, its reader and its writer, opened together and on first use."""
+"""The store of one process: engine, reader and writer, opened together on first use."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
-from serving.core.db.engine import StoreUnavailableError, open_store
+from serving.core.db.engine import open_store
+from serving.core.db.errors import StoreUnavailableError
 from serving.core.db.reader import StoreReader
 from serving.core.db.schema import PROBE
 from serving.core.db.writer import Apply, GroupCommitWriter
@@ -22,15 +23,15 @@ T = TypeVar("T")
 
 
 class Store:
-    """`start` in the event loop that serves. A store that cannot be had then is tried again at each use.
+    """`start` must run in the event loop that serves. A store that cannot be opened is tried again at each use.
 
-    `on_open(engine)` runs once the schema is there and before anything is read or written; it raises StoreUnavailable
-    where the store must not be used.
+    `on_open(engine)` runs once the schema is current and before anything is read or written; it raises
+    StoreUnavailableError where the store must not be used.
     """
 
     def __init__(self, settings: Settings, apply: Apply[Any, Any], on_open: Callable[[sa.Engine], None]):
         self.settings = settings
-        self.alarm: str | None = None  # why the store is not open
+        self.alarm: str | None = None  # why the store could not be opened
         self._apply, self._on_open = apply, on_open
         self._loop: asyncio.AbstractEventLoop | None = None
         self._engine: sa.Engine | None = None
@@ -42,11 +43,12 @@ class Store:
         self._open()
 
     def close(self) -> None:
-        """In the event loop: what waits is written, then every connection ends."""
+        """Write the pending records and close the writer. Call it in the event loop."""
         if self._writer is not None:
             self._writer.close()
 
     def dispose(self) -> None:
+        """Close the remaining connections."""
         if self._engine is not None:
             self._engine.dispose()
 
@@ -79,7 +81,7 @@ class Store:
 
     @property
     def engine(self) -> sa.Engine:
-        """Raises StoreUnavailable."""
+        """Raises StoreUnavailableError."""
         if self._engine is None:
             self._open()
         if self._engine is None:
@@ -88,33 +90,34 @@ class Store:
 
     @property
     def reader(self) -> StoreReader:
-        """Raises StoreUnavailable."""
+        """Raises StoreUnavailableError."""
         _ = self.engine
         assert self._reader is not None
         return self._reader
 
     @property
     def writer(self) -> GroupCommitWriter[Any, Any]:
-        """Raises StoreUnavailable."""
+        """Raises StoreUnavailableError."""
         _ = self.engine
         assert self._writer is not None
         return self._writer
 
     async def read(self, query: Callable[..., T], *args: Any, **options: Any) -> T:
-        """`query(engine, ...)` in a thread. Raises StoreUnavailable."""
+        """Run `query(engine, ...)` in a thread. Raises StoreUnavailableError."""
         return await asyncio.to_thread(query, self.engine, *args, **options)
 
     async def write(self, transaction: Callable[[sa.Connection], T]) -> T:
-        """`transaction` in the writer's thread; it goes on where its caller is gone. Raises StoreUnavailable."""
+        """Run `transaction` in the writer's thread, to its end even if the caller is cancelled. Raises
+        StoreUnavailableError."""
         return await asyncio.shield(asyncio.wrap_future(self.writer.run(transaction)))
 
     async def run_blocking(self, query: Callable[[], T]) -> T:
-        """Here, where the store is a file that answers in microseconds; in a thread, where it is over a wire."""
+        """Run `query` inline on SQLite, which takes microseconds, and in a thread on PostgreSQL."""
         embedded = self._engine is None or self._engine.dialect.name == "sqlite"
         return query() if embedded else await asyncio.to_thread(query)
 
     async def probe(self) -> str | None:
-        """Why the store takes no records, or None. Where the last commit failed, the disk is asked."""
+        """Why the store accepts no records, or None. After a failed commit this tries to write."""
         try:
             writer = self.writer
             if writer.failing is not None:

@@ -1,6 +1,6 @@
-"""The one thread that writes: what waits is committed together, so that sixteen callers share one sync of the disk.
+"""Group commit: one thread commits the pending records together, so that many callers share one sync of the disk.
 
-The writer knows nothing of what it writes: `apply` puts a group of records into an open transaction.
+The writer does not know what it writes: `apply` puts a group of records into an open transaction.
 """
 
 from __future__ import annotations
@@ -16,21 +16,17 @@ from typing import Any, Generic, TypeVar
 
 import sqlalchemy as sa
 
-from serving.core.db.engine import StoreUnavailableError, create_engine, to_store_error
+from serving.core.db.engine import create_engine, to_store_error
+from serving.core.db.errors import QueueFullError, StoreUnavailableError
 
 T = TypeVar("T")
 R = TypeVar("R")  # a record
-V = TypeVar("V")  # what becomes of it
-
-
-class QueueFullError(Exception):
-    """More records wait for their commit than the settings allow: ask again later."""
+V = TypeVar("V")  # its outcome
 
 
 @dataclass(frozen=True, slots=True)
 class Applied(Generic[V]):
-    """`outcomes`: one for each record in order, an exception for one that was rejected. `on_commit` is called once the
-    transaction is on the disk."""
+    """`outcomes`: one per record, in order; an exception for a rejected one. `on_commit` is called after the commit."""
 
     outcomes: list[V | Exception]
     on_commit: Callable[[], None]
@@ -52,11 +48,11 @@ class _Task:
 
 
 class GroupCommitWriter(Generic[R, V]):
-    """`submit` in the event loop, `run` from any thread. Either is done only when it is on the disk.
+    """Call `submit` in the event loop and `run` from any thread. Both complete only after the commit.
 
-    Rows are put into an open transaction by the event loop, which takes microseconds; only its commit, which waits for
-    the disk without Python's lock, is left to a thread. Done wholly by a thread, each row cost as much again in the
-    handing to and fro of that lock (measured: 1,000 us of CPU a request against 450).
+    The event loop inserts the rows into an open transaction, which takes microseconds; a thread only commits it, which
+    waits for the disk without the GIL. With the whole transaction in the thread, passing the GIL back and forth more
+    than doubled the CPU time of a request (measured: 1,000 us against 450 us).
     """
 
     def __init__(
@@ -64,46 +60,45 @@ class GroupCommitWriter(Generic[R, V]):
     ):
         self.engine, self.loop = engine, loop
         self.batch_size, self.max_pending = batch_size, max_pending
-        self.failing: StoreUnavailableError | None = None  # the last try's failure, None once a commit succeeds
-        self.commits = self.committed = 0  # transactions of records, records in them
+        self.failing: StoreUnavailableError | None = None  # the last attempt's failure; None after a commit
+        self.commit_count = self.committed_count = 0  # group transactions, and the records in them
         self.waiting = 0  # records between `submit` and their commit
         self._apply = apply
         self._pending: deque[_Pending[R, V]] = deque()
         self._tasks: deque[_Task] = deque()
-        self._busy = False  # a transaction is with the thread
+        self._busy = False  # the thread has a transaction
         self._flush_due = False
         self._task_was_last = False
         self._closed = False
         embedded = engine.dialect.name == "sqlite"
-        self._no_wait_engine = (
-            create_engine(engine.url, lock_timeout=0.0) if embedded else None
-        )  # never waits for a lock
+        # On SQLite the event loop writes itself, so it must never wait for a lock.
+        self._no_wait_engine = create_engine(engine.url, lock_timeout=0.0) if embedded else None
         self._connection = self._no_wait_engine.connect() if self._no_wait_engine else None
         self._jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._run_jobs, name="store-writer", daemon=True)
         self._thread.start()
 
     def submit(self, record: R) -> asyncio.Future[V]:
-        """Done with its outcome when all of `record` is on the disk, or with the exception by which it was rejected.
-        Raises QueueFullError."""
+        """A future of the record's outcome, done after the commit; of its exception where it was rejected. Raises
+        QueueFullError."""
         if self.waiting >= self.max_pending:
-            raise QueueFullError(f"{self.waiting:,} records wait for their commit; at most {self.max_pending:,} may")
+            raise QueueFullError(f"{self.waiting:,} records wait for their commit; the limit is {self.max_pending:,}")
         self.waiting += 1
         future: asyncio.Future[V] = self.loop.create_future()
         self._pending.append(_Pending(record, future))
         if not self._flush_due and not self._busy:
             self._flush_due = True
-            self.loop.call_soon(self._flush)  # after the requests that came together with this one
+            self.loop.call_soon(self._flush)  # after the requests that arrived together with this one
         return future
 
     def run(self, transaction: Callable[[sa.Connection], T]) -> Future[T]:
-        """Runs `transaction` in the writer's thread, in a database transaction of its own."""
+        """Run `transaction` in the writer's thread, in a database transaction of its own."""
         future: Future[T] = Future()
         self.loop.call_soon_threadsafe(self._enqueue_task, _Task(transaction, future))
         return future
 
     def close(self) -> None:
-        """Write the records that wait, then end; other work is refused. In the event loop, which is about to end."""
+        """Write the pending records, then stop; tasks are refused. Call it in the event loop."""
         self._closed = True
         self._jobs.put(None)
         self._thread.join()
@@ -135,7 +130,7 @@ class GroupCommitWriter(Generic[R, V]):
         self._flush_due = False
         if self._busy or self._closed:
             return
-        if self._tasks and not (self._pending and self._task_was_last):  # by turns, so that neither starves
+        if self._tasks and not (self._pending and self._task_was_last):  # alternately, so that neither starves
             self._task_was_last = True
             task = self._tasks.popleft()
             self._enqueue_job(lambda: self._run_task(task))
@@ -144,9 +139,9 @@ class GroupCommitWriter(Generic[R, V]):
             self._write(self._next_group())
 
     def _write(self, group: list[_Pending[R, V]]) -> None:
-        """Put the rows into a transaction, for the thread to commit; where the store is locked, leave it all to it.
+        """Insert the rows here and let the thread commit them; where the store is locked, the thread does both.
 
-        A PostgreSQL answers over a wire, for which the event loop does not wait: there the thread does it all.
+        On PostgreSQL the thread always does both, since the event loop must not wait for the network.
         """
         if self._connection is None:
             self._enqueue_job(lambda: self._finish(group, self._write_and_commit(group)))
@@ -154,7 +149,8 @@ class GroupCommitWriter(Generic[R, V]):
         try:
             applied = self._apply(self._connection, [pending.record for pending in group])
         except sa.exc.SQLAlchemyError as error:
-            # Anew: SQLAlchemy takes one whose BEGIN failed for begun, and each statement would commit by itself.
+            # A new connection: after a failed BEGIN, SQLAlchemy considers the old one begun and each statement would
+            # commit on its own.
             self._connection.close()
             assert self._no_wait_engine is not None
             self._connection = self._no_wait_engine.connect()
@@ -177,7 +173,7 @@ class GroupCommitWriter(Generic[R, V]):
     def _resolve(self, group: list[_Pending[R, V]], result: Applied[V] | StoreUnavailableError) -> None:
         self.waiting -= len(group)
         for i, pending in enumerate(group):
-            if pending.future.done():  # its caller is gone; the record stays
+            if pending.future.done():  # its caller was cancelled; the record stays
                 continue
             outcome = result if isinstance(result, StoreUnavailableError) else result.outcomes[i]
             if isinstance(outcome, Exception):
@@ -192,7 +188,7 @@ class GroupCommitWriter(Generic[R, V]):
             job()
 
     def _finish(self, group: list[_Pending[R, V]], result: Applied[V] | StoreUnavailableError) -> None:
-        """One call into the event loop for the whole group."""
+        """Return to the event loop once for the whole group."""
 
         def finish() -> None:
             self._busy = False
@@ -209,27 +205,27 @@ class GroupCommitWriter(Generic[R, V]):
             self._connection.rollback()
             self.failing = to_store_error(error)
             return self.failing
-        return self._committed(applied)
+        return self._on_committed(applied)
 
     def _write_and_commit(self, group: list[_Pending[R, V]]) -> Applied[V] | StoreUnavailableError:
-        """A transaction from its beginning to its end, waiting for a lock as long as the settings allow."""
+        """A complete transaction, which waits for a lock as long as the settings allow."""
         try:
             with self.engine.begin() as connection:
                 applied = self._apply(connection, [pending.record for pending in group])
         except sa.exc.SQLAlchemyError as error:
             self.failing = to_store_error(error)
             return self.failing
-        return self._committed(applied)
+        return self._on_committed(applied)
 
-    def _committed(self, applied: Applied[V]) -> Applied[V]:
+    def _on_committed(self, applied: Applied[V]) -> Applied[V]:
         self.failing = None
-        self.commits += 1
-        self.committed += len(applied.outcomes)
+        self.commit_count += 1
+        self.committed_count += len(applied.outcomes)
         applied.on_commit()
         return applied
 
     def _run_task(self, task: _Task) -> None:
-        if not task.future.set_running_or_notify_cancel():  # nobody waits for it any more
+        if not task.future.set_running_or_notify_cancel():  # its caller was cancelled
             self.loop.call_soon_threadsafe(self._on_task_done)
             return
         try:
@@ -239,7 +235,7 @@ class GroupCommitWriter(Generic[R, V]):
         except sa.exc.SQLAlchemyError as error:
             self.failing = to_store_error(error)
             task.future.set_exception(self.failing)
-        except BaseException as error:  # the caller's, whom it concerns
+        except BaseException as error:  # raised by the caller's code, so passed to the caller
             task.future.set_exception(error)
         else:
             task.future.set_result(result)

@@ -11,7 +11,7 @@ from starlette import routing
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
-from serving.core.db.engine import StoreUnavailableError
+from serving.core.db.errors import StoreUnavailableError
 from serving.core.http.metrics import Metrics
 from serving.core.http.principal import Principal
 from serving.core.http.problems import PROBLEM_MEDIA_TYPE, ProblemError

@@ -1,4 +1,4 @@
-"""The door of the gateway: whose token a request brings, and whether they may call what they call."""
+"""Authenticate requests by bearer token or session cookie, and check the caller's roles."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ from serving.core.http.problems import ProblemError
 from serving.core.http.request import JSONResponse, Request, Response, read_body
 from serving.core.http.router import Routes
 from serving.core.http.validation import RequestModel, parse_json, require_media_type, text, validate
+from serving.core.security.errors import TokenError
 from serving.core.security.rate_limits import RateLimiter
-from serving.core.security.tokens import TokenError, TokenVerifier
+from serving.core.security.tokens import TokenVerifier
 from serving.settings import Settings
 
 COOKIE_NAME = "yuheng_session"
-MAX_COOKIE_TOKEN_BYTES = 3_800  # bytes of a token in a cookie: browsers drop a cookie of more than 4,096
+MAX_COOKIE_TOKEN_BYTES = 3_800  # browsers drop cookies of more than 4,096 bytes
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
-DISPLAYED_USER_HEADER = "shown-to"  # tenant/who/name/licence of whom the asking page shows, each percent-encoded
+DISPLAYED_USER_HEADER = "shown-to"  # tenant/subject/name/licence of the user that a page displays, percent-encoded
 AUTH_CHALLENGE = 'Bearer realm="yuheng"'
 
 
@@ -29,19 +30,23 @@ class SignIn(RequestModel):
 
 
 class Authenticator:
+    """Authenticates requests, and handles the routes of the browser's session."""
+
     def __init__(self, settings: Settings):
         self.settings = settings
         self.token_verifier = TokenVerifier(settings.access, settings.paths.tokens)
         self.rate_limiter = RateLimiter(settings.rate)
 
     def start(self) -> None:
+        """Raises KeyFileError."""
         self.token_verifier.start()
 
     def routes(self) -> Routes:
+        """The session of a browser."""
         return {"/v1/session": {"GET": self.whoami, "POST": self.login, "DELETE": self.logout}}
 
     async def authorize(self, request: Request, allowed_roles: frozenset[str]) -> Principal:
-        """Who calls; NOBODY where anybody may. Raises Problem."""
+        """The caller; ANONYMOUS where no token is required. Raises ProblemError."""
         authorization, cookie = request.headers.get("authorization"), request.headers.get("cookie")
         if authorization is None and (cookie is None or COOKIE_NAME not in cookie):
             principal = None
@@ -50,7 +55,7 @@ class Authenticator:
         else:
             try:
                 principal = await self._authenticate(request)
-            except ProblemError:  # as a page must load for its sign-in to be seen
+            except ProblemError:  # the page must load so that its user can sign in
                 principal = None
         if principal is None:
             principal = ANONYMOUS if self.settings.access.required else LOCAL_PRINCIPAL
@@ -71,14 +76,14 @@ class Authenticator:
         return principal
 
     async def _authenticate(self, request: Request) -> Principal | None:
-        """By the header, else by the cookie. Raises Problem."""
+        """The caller by the header, else by the cookie. Raises ProblemError."""
         authorization = request.headers.get("authorization")
         if authorization is not None:
             scheme, _, token = authorization.partition(" ")
             if scheme.lower() != "bearer" or not token.strip():
                 raise _invalid_token(
-                    "The header Authorization has another form than Bearer and a token",
-                    "Authorization 不是 Bearer 令牌",
+                    "The header Authorization is not of the form Bearer TOKEN",
+                    "Authorization 头的格式应为 Bearer 加令牌",
                 )
             return await self._verify_token(token.strip())
         cookie_token = _session_token(request)
@@ -94,13 +99,15 @@ class Authenticator:
         except TokenError as error:
             raise _invalid_token(error.en, error.zh) from error
 
-    # --- the browser's session: the token in a cookie that no script can read
+    # --- the browser's session: a token in a cookie that scripts cannot read
 
     async def whoami(self, request: Request) -> Response:
+        """GET /v1/session."""
         return JSONResponse(describe_principal(request.principal))
 
     async def login(self, request: Request) -> Response:
-        require_media_type(request)  # which a form of another site does not send without having asked first
+        """POST /v1/session."""
+        require_media_type(request)  # another site's form cannot send JSON without a preflight request
         _check_same_origin(request, strict=False)
         body = await read_body(request, MAX_COOKIE_TOKEN_BYTES + 200, self.settings.limits.body_timeout_seconds)
         if not body.strip():
@@ -110,8 +117,8 @@ class Authenticator:
         sign_in, _ = validate(SignIn, parse_json(body))
         if sign_in is None:
             raise _invalid_token(
-                "The body holds no object with one token of a cookie's size",
-                "正文应为仅含 token 的对象，且长度适合 Cookie",
+                f"The body is not an object with one token of at most {MAX_COOKIE_TOKEN_BYTES:,} ASCII characters",
+                f"正文应为仅含 token 的对象，token 至多 {MAX_COOKIE_TOKEN_BYTES:,} 个 ASCII 字符",
             )
         token = sign_in.token.strip()
         try:
@@ -124,6 +131,7 @@ class Authenticator:
         )
 
     async def logout(self, request: Request) -> Response:
+        """DELETE /v1/session."""
         _check_same_origin(request, strict=False)
         return Response(status_code=204, headers=self._session_cookie_header(request, "", 0))
 
@@ -134,20 +142,23 @@ class Authenticator:
 
 
 def describe_principal(principal: Principal) -> dict[str, object]:
+    """The caller as GET /v1/session returns it."""
     identity = {"tenant": principal.tenant, "roles": sorted(principal.roles), "who": principal.subject}
     return {**identity, "name": principal.name, "licence": principal.licence}
 
 
 def _session_token(request: Request) -> str | None:
-    """None where there are two, as one of them is another's that was put beside ours."""
+    """The token in the cookie; None where there are two, since one of them was planted."""
     cookies = [pair.strip().partition("=") for pair in (request.headers.get("cookie") or "").split(";")]
     tokens = {value for name, _, value in cookies if name == COOKIE_NAME and value}
     return tokens.pop() if len(tokens) == 1 else None
 
 
 def _check_same_origin(request: Request, strict: bool = True) -> None:
-    """A cookie counts only for what our own pages ask; a browser says where a request comes from. `strict`: one that
-    says nothing may not change anything. Raises Problem."""
+    """Accept a cookie only in requests of our own pages; browsers state the origin of a request. Raises ProblemError.
+
+    strict: a request that states no origin may only read.
+    """
     method, site, origin = request.method, request.headers.get("sec-fetch-site"), request.headers.get("origin")
     if site is not None:
         allowed = site == "same-origin" or (site == "none" and method in SAFE_METHODS)
@@ -156,11 +167,12 @@ def _check_same_origin(request: Request, strict: bool = True) -> None:
     else:
         allowed = method in SAFE_METHODS or not strict
     if not allowed:
-        raise ProblemError("cross_site", actual=repr((site or origin or "not told")[:80]))
+        raise ProblemError("cross_site", actual=repr((site or origin or "unknown")[:80]))
 
 
 def _check_displayed_user(request: Request, principal: Principal) -> None:
-    """Tabs share a cookie: who signs in in one must not act through another that shows somebody. Raises Problem."""
+    """Refuse a request of a page that displays another user: tabs share one cookie, so signing in in one tab must not
+    make another tab act for a different person. Raises ProblemError."""
     displayed = request.headers.get(DISPLAYED_USER_HEADER)
     if displayed is None:
         return

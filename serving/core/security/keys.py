@@ -1,4 +1,4 @@
-"""Keys of the service's own: each made once, whole, and readable by its owner alone."""
+"""Key files of the service: each is created once, atomically, and is readable only by its owner."""
 
 from __future__ import annotations
 
@@ -15,53 +15,53 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
+from serving.core.security.errors import KeyFileError
+
 log = logging.getLogger("yuheng.keys")
 
 
-class KeyFileError(Exception):
-    """A key file cannot be made, or not be used as it stands."""
-
-
 def load_private_key(file: Path) -> Ed25519PrivateKey:
-    """Made on first use. Raises KeyUnusable."""
+    """An Ed25519 key, created on first use. Raises KeyFileError."""
     if not file.exists():
         key = Ed25519PrivateKey.generate()
         create_once(file, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()), 0o600)
     try:
         loaded = load_pem_private_key(read_owner_only(file), None)
     except (ValueError, TypeError) as error:
-        raise KeyFileError(f"{file} cannot be read as a private key: {error}") from error
+        raise KeyFileError(f"{file} is not a private key in PEM: {error}") from error
     if not isinstance(loaded, Ed25519PrivateKey):
-        raise KeyFileError(f"{file} holds {type(loaded).__name__}; an Ed25519 key is needed")
+        raise KeyFileError(f"{file} is {type(loaded).__name__}; expected an Ed25519 private key")
     return loaded
 
 
 def load_key_pair(file: Path) -> tuple[Ed25519PrivateKey, Path]:
-    """(the private key, the file of its public half beside it). Raises KeyUnusable."""
+    """(private key, path of its public key, which is created beside it). Raises KeyFileError."""
     key, public_path = load_private_key(file), public_key_path(file)
     if not public_path.exists():
         create_once(public_path, encode_pem(key.public_key()), 0o644)
     if public_path.read_bytes() != encode_pem(key.public_key()):
         raise KeyFileError(
-            f"{public_path} is not the public half of {file}. Put the one back that is, or take it away."
+            f"{public_path} is not the public key of {file}. Restore the right one, or delete it to create it again."
         )
     return key, public_path
 
 
 def public_key_path(file: Path) -> Path:
+    """The path of the public key beside a private key."""
     return file.with_suffix(".pub.pem")
 
 
 def encode_pem(key: Ed25519PublicKey) -> bytes:
+    """A public key in PEM."""
     return key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
 
 
 def read_owner_only(file: Path) -> bytes:
-    """What a secret file holds. Raises KeyUnusable where others than its owner may read it."""
+    """The content of a secret file. Raises KeyFileError where anyone but its owner may read it."""
     try:
         if (mode := file.stat().st_mode & 0o777) & 0o077:
             raise KeyFileError(
-                f"{file} has mode {mode:04o}; 0600 is needed, so that only its owner reads it: chmod 600"
+                f"{file} has mode {mode:04o}; expected 0600, so that only its owner can read it. Run chmod 600 {file}"
             )
         return file.read_bytes()
     except OSError as error:
@@ -69,7 +69,7 @@ def read_owner_only(file: Path) -> bytes:
 
 
 def create_once(file: Path, content: bytes, mode: int) -> None:
-    """Whole or not at all; of two that make it together the first one's counts. Raises KeyUnusable."""
+    """Create a file atomically. If two processes create it at once, the first one wins. Raises KeyFileError."""
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         temporary = file.with_name(f".{file.name}.{os.getpid()}.{os.urandom(4).hex()}")
@@ -81,8 +81,8 @@ def create_once(file: Path, content: bytes, mode: int) -> None:
                 os.fsync(out.fileno())
             os.link(temporary, file)
         except FileExistsError:
-            log.info("%s was made by another process meanwhile, and that one counts", file)
+            log.info("another process created %s at the same time; its file is used", file)
         finally:
             temporary.unlink()
     except OSError as error:
-        raise KeyFileError(f"{file} cannot be made: {error}. Name another place for it.") from error
+        raise KeyFileError(f"{file} cannot be created: {error}. Configure another path for it.") from error

@@ -1,13 +1,15 @@
-"""Who may call what: the one table of it. A route that does not stand here keeps the gateway from starting."""
+"""Role-based access control: the roles allowed for every route. The service does not start with a route that is missing
+here."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
 from serving.core.http.principal import ROLES
+from serving.core.security.errors import MissingPermissionError
 
-PUBLIC: frozenset[str] = frozenset()  # no token is needed
-ANY_ROLE = frozenset(ROLES)  # any token is enough
+PUBLIC: frozenset[str] = frozenset()  # without a token
+ANY_ROLE = frozenset(ROLES)  # with any token
 BANK = frozenset({"bank"})
 BANK_RECORD_ROLES = frozenset({"bank", "auditor"})
 CLINIC = frozenset({"clinic"})
@@ -17,7 +19,7 @@ OPERATOR = frozenset({"operator"})
 SCIENTIST = frozenset({"scientist"})
 MODEL_ROLES = frozenset({"scientist", "auditor", "operator"})
 
-# The console's one page, at each depth of its addresses.
+# The console is one page under addresses of any depth.
 CONSOLE_PATHS = ("/console", "/console/{a}", "/console/{a}/{b}", "/console/{a}/{b}/{c}", "/console/{a}/{b}/{c}/{d}")
 
 PERMISSIONS: dict[str, frozenset[str]] = {
@@ -43,7 +45,7 @@ PERMISSIONS: dict[str, frozenset[str]] = {
     "POST /v1/outcomes": frozenset({"bank", "clinic", "pathologist"}),
     "GET /v1/effects": frozenset({"scientist", "auditor", "operator"}),
     "GET /v1/alarms": OPERATOR,
-    "GET /v1/subjects/{id}/trace": OPERATOR,  # across tenants: what an erasure must find
+    "GET /v1/subjects/{id}/trace": OPERATOR,  # across tenants: everything that an erasure must find
     "GET /v1/batches": BANK_RECORD_ROLES,
     "GET /v1/batches/{id}": BANK_RECORD_ROLES,
     "GET /v1/batches/{id}/rows": BANK_RECORD_ROLES,
@@ -69,7 +71,7 @@ PERMISSIONS: dict[str, frozenset[str]] = {
     "HEAD /v1/uploads/{id}": CLINIC,
     "PATCH /v1/uploads/{id}": CLINIC,
     "DELETE /v1/uploads/{id}": CLINIC,
-    "OPTIONS /v1/uploads": PUBLIC,  # what of tus is spoken
+    "OPTIONS /v1/uploads": PUBLIC,  # capabilities of the tus protocol
     "OPTIONS /v1/uploads/{id}": PUBLIC,
     "GET /v1/models": ANY_ROLE,
     "GET /v1/versions": MODEL_ROLES,
@@ -81,26 +83,22 @@ PERMISSIONS: dict[str, frozenset[str]] = {
     "DELETE /v1/session": PUBLIC,
     "GET /metrics": OPERATOR,
     "GET /healthz/live": PUBLIC,
-    "GET /healthz/ready": PUBLIC,  # and says little to who brings no token
+    "GET /healthz/ready": PUBLIC,  # reveals less without a token
     "GET /openapi.json": PUBLIC,
     "GET /problems/{kind}": PUBLIC,
-    **{f"GET {path}": PUBLIC for path in CONSOLE_PATHS},  # the page is empty: it requests what it shows
+    **{f"GET {path}": PUBLIC for path in CONSOLE_PATHS},  # the page itself holds no data
     "GET /assets/{name}": PUBLIC,
 }
 
 
-class MissingPermissionError(Exception):
-    """A route of which nobody said who may call it."""
-
-
 def roles_by_route(routes: Mapping[str, Iterable[str]]) -> dict[tuple[str, str], frozenset[str]]:
-    """(pattern, method) -> roles. Raises NotInTheTable."""
+    """(pattern, method) -> allowed roles. `routes`: pattern -> methods. Raises MissingPermissionError."""
     permissions = {
         (route, method): PERMISSIONS.get(f"{method} {route}") for route, methods in routes.items() for method in methods
     }
     if missing := [f"{method} {route}" for (route, method), roles in permissions.items() if roles is None]:
         raise MissingPermissionError(
-            f"{', '.join(missing)}: of no row in the table of who may call what. "
-            "Add one to PERMISSIONS in serving/core/security/permissions.py."
+            f"PERMISSIONS has no row for {', '.join(missing)}. "
+            "Add the allowed roles in serving/core/security/permissions.py."
         )
     return {key: roles for key, roles in permissions.items() if roles is not None}

@@ -1,6 +1,6 @@
-"""Our own issuer of bearer tokens: its key, made on first use, and the tokens that it signs.
+"""Issue bearer tokens signed with the service's own key, which is created on first use.
 
-issue(file, "yuheng", tenant="demo", roles=["bank"], who="demo/bank")      # what python -m serving token prints
+issue_token(file, "yuheng", tenant="demo", roles=["bank"], subject="demo/bank")     # as python -m serving token prints
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 
 from serving.core.http.principal import ROLES
 from serving.core.security import keys
-from serving.core.security.keys import KeyFileError
+from serving.core.security.errors import KeyFileError
 
 ISSUER, ALGORITHM = "yuheng", "EdDSA"
 TENANT_PATTERN = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}", re.ASCII)
@@ -37,8 +37,8 @@ def issue_token(
     licence: str = "",
     hours: float = 12.0,
 ) -> str:
-    """A token signed with the key in `file`, which is made where there is none. Raises ValueError, with all that is
-    wrong, and KeyUnusable."""
+    """A token signed with the key in `file`, valid for `hours`. Raises ValueError that lists everything invalid, and
+    KeyFileError."""
     if errors := list(_validate(tenant, roles, subject, name, licence, hours)):
         raise ValueError("; ".join(errors))
     key, issued_at = keys.load_private_key(file), int(time.time())
@@ -56,42 +56,44 @@ def issue_token(
 
 def _validate(tenant: str, roles: Sequence[str], subject: str, name: str, licence: str, hours: float) -> Iterator[str]:
     if not TENANT_PATTERN.fullmatch(tenant):
-        yield f"the tenant is {tenant[:80]!r}; 1 to 64 small letters, digits, - and _ are needed"
+        yield f"the tenant is {tenant[:80]!r}; expected 1 to 64 lower-case letters, digits, - and _"
     if unknown_roles := [role for role in roles if role not in ROLES] or ([] if roles else ["none"]):
-        yield f"the roles are {', '.join(unknown_roles)}; {', '.join(ROLES)} are known, and at least one is needed"
+        yield f"the roles are {', '.join(unknown_roles)}; expected at least one of {', '.join(ROLES)}"
     if not is_printable_text(subject, 128):
-        yield f"the subject is {subject[:80]!r}; 1 to 128 printable characters are needed"
+        yield f"the subject is {subject[:80]!r}; expected 1 to 128 printable characters"
     if ("pathologist" in roles or name) and not is_printable_text(name, 128):
-        yield f"the name is {name[:80]!r}; a pathologist needs one of 1 to 128 printable characters"
+        yield f"the name is {name[:80]!r}; a pathologist needs 1 to 128 printable characters"
     if ("pathologist" in roles or licence) and not LICENCE_PATTERN.fullmatch(licence):
-        yield f"the licence is {licence[:80]!r}; a pathologist needs one of 4 to 64 letters, digits and hyphens"
+        yield f"the licence is {licence[:80]!r}; a pathologist needs 4 to 64 letters, digits and hyphens"
     if not 0 < hours <= 8_760:
-        yield f"the hours are {hours:g}; above 0, and at most 8,760 (a year), are needed"
+        yield f"the hours are {hours:g}; expected more than 0 and at most 8,760 (a year)"
 
 
 def is_printable_text(value: Any, max_length: int) -> bool:
-    """Printable, neither empty nor padded."""
+    """Whether the value is a printable string of 1 to `max_length` characters without surrounding spaces."""
     return isinstance(value, str) and 0 < len(value) <= max_length and value.isprintable() and value == value.strip()
 
 
 def load_public_keys(file: Path) -> list[Ed25519PublicKey]:
-    """Of our issuer: a machine that only verifies needs nothing else. An older key is kept in the file until the last
-    token that it signed has expired. Raises KeyUnusable."""
+    """The public keys of our issuer; a machine that only verifies needs nothing else.
+
+    The file may hold several keys, so that an old one stays valid until its last token expires. Raises KeyFileError.
+    """
     path = keys.public_key_path(file)
     if not path.exists():
         keys.load_key_pair(file)
     try:
         loaded = [load_pem_public_key(block) for block in PUBLIC_KEY_PATTERN.findall(path.read_bytes())]
     except (OSError, ValueError) as error:
-        raise KeyFileError(f"{path} cannot be read as public keys: {error}") from error
+        raise KeyFileError(f"{path} does not contain public keys in PEM: {error}") from error
     ed25519_keys = [key for key in loaded if isinstance(key, Ed25519PublicKey)]
     if not ed25519_keys or len(ed25519_keys) < len(loaded):
         raise KeyFileError(
-            f"{path} holds {len(ed25519_keys)} Ed25519 keys of {len(loaded)}; all must be, and one is needed"
+            f"{path} has {len(loaded)} keys, {len(ed25519_keys)} of them Ed25519; expected one or more, all Ed25519"
         )
     return ed25519_keys
 
 
 def key_id(key: Ed25519PublicKey) -> str:
-    """16 hex digits that follow from the key."""
+    """The key id (`kid`): 16 hex digits derived from the key."""
     return hashlib.sha256(key.public_bytes(Encoding.Raw, PublicFormat.Raw)).hexdigest()[:16]

@@ -1,11 +1,11 @@
-"""Bearer tokens (JWT): those of our own issuer and of an OpenID provider that the settings name, verified.
+"""Verify bearer tokens (JWT) of our own issuer and of the OpenID provider in the settings.
 
-    tokens = Tokens(settings.access, settings.paths.tokens)
-    tokens.start()
-    caller = await tokens.caller(text)        # raises TokenRefused
+    verifier = TokenVerifier(settings.access, settings.paths.tokens)
+    verifier.start()
+    principal = await verifier.verify_principal(token)        # raises TokenError
 
-A key is chosen by the token's `kid` among those that are known, and brings its issuer, audience and one algorithm with
-it: nothing that a token says of itself chooses how it is verified.
+The token's `kid` selects one of the known keys, and each key fixes its issuer, audience and algorithm. Nothing else in
+a token decides how it is verified.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ import jwt
 
 from serving.core.http.client import build_opener
 from serving.core.http.principal import ROLES, Principal
+from serving.core.security.errors import TokenError
 from serving.core.security.token_issuer import (
     ALGORITHM,
     ISSUER,
@@ -38,35 +39,21 @@ from serving.settings import AccessSettings
 
 log = logging.getLogger("yuheng.tokens")
 
-MAX_TOKEN_BYTES = 8_192  # bytes of a token
-MAX_CACHED_TOKENS = 10_000  # verified tokens remembered
-LEEWAY_SECONDS = 5.0  # seconds between two machines' clocks
-MIN_REFRESH_SECONDS = 30.0  # seconds between two looks at a provider's keys
-MAX_KEY_AGE_SECONDS = (
-    600.0  # seconds after which they are looked at though every key is known: one may have been withdrawn
-)
-MAX_JWKS_BYTES = 1_000_000  # bytes of a JWKS
-ALLOWED_HEADERS = {
-    "alg",
-    "kid",
-    "typ",
-    "x5t",
-}  # not jwk, jku, x5c, x5u, crit, b64, ...: a token brings no key and no rule
+MAX_TOKEN_BYTES = 8_192
+MAX_CACHED_TOKENS = 10_000  # verified tokens
+LEEWAY_SECONDS = 5.0  # between the clocks of two machines
+MIN_REFRESH_SECONDS = 30.0  # between two requests for a provider's keys
+MAX_KEY_AGE_SECONDS = 600.0  # after which the keys are fetched again, since one may have been withdrawn
+MAX_JWKS_BYTES = 1_000_000
+# Not jwk, jku, x5c, x5u, crit, b64 and so on: a token must not bring its own key or rules.
+ALLOWED_HEADERS = {"alg", "kid", "typ", "x5t"}
 TOKEN_TYPES = ("JWT", "at+jwt")
-KEY_TYPES = {"RS256": "RSA", "PS256": "RSA", "ES256": "EC", "EdDSA": "OKP"}  # algorithm -> kty; no symmetric one
-
-
-class TokenError(Exception):
-    """Why a token proves nothing, in English and Chinese. Never holds any of it."""
-
-    def __init__(self, en: str, zh: str):
-        super().__init__(en)
-        self.en, self.zh = en, zh
+KEY_TYPES = {"RS256": "RSA", "PS256": "RSA", "ES256": "EC", "EdDSA": "OKP"}  # algorithm -> kty; no symmetric algorithms
 
 
 @dataclass(frozen=True, slots=True)
 class VerificationKey:
-    """A public key and all that a token signed with it must say."""
+    """A public key and the claims that a token signed with it must have."""
 
     issuer: str
     audience: str
@@ -75,17 +62,17 @@ class VerificationKey:
 
 
 class TokenVerifier:
-    """Made anywhere, `start`ed before the first call; used in the event loop alone."""
+    """Call `start` before the first token. Use it in the event loop only."""
 
     def __init__(self, settings: AccessSettings, file: Path):
         self.settings, self.file = settings, file
         self._keys: dict[str, VerificationKey] = {}  # by kid
-        self._cache: dict[bytes, tuple[Principal, float]] = {}  # digest of a token -> whose it is, until when
+        self._cache: dict[bytes, tuple[Principal, float]] = {}  # digest of a token -> (principal, expiry)
         self._refreshed_at = -MIN_REFRESH_SECONDS
         self._refresh_task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Raises KeyUnusable. A provider that cannot be reached is asked again when one of its tokens comes."""
+        """Load the keys. A provider that cannot be reached is tried again with its next token. Raises KeyFileError."""
         audience = self.settings.audience
         self._own_keys = {
             key_id(key): VerificationKey(ISSUER, audience, ALGORITHM, key) for key in load_public_keys(self.file)
@@ -95,13 +82,13 @@ class TokenVerifier:
             self._refresh_keys()
 
     async def verify_principal(self, token: str) -> Principal:
-        """Who it is. Raises TokenRefused."""
+        """The principal that a token names. Raises TokenError."""
         return (await self.verify(token))[0]
 
     async def verify(self, token: str) -> tuple[Principal, float]:
-        """(who it is, until when in Unix time). Raises TokenRefused."""
+        """(principal, expiry in Unix time). Raises TokenError."""
         if len(token) > MAX_TOKEN_BYTES:
-            raise TokenError(f"It has more than {MAX_TOKEN_BYTES:,} bytes", f"令牌超过 {MAX_TOKEN_BYTES:,} 字节")
+            raise TokenError(f"The token has more than {MAX_TOKEN_BYTES:,} bytes", f"令牌超过 {MAX_TOKEN_BYTES:,} 字节")
         if self.settings.oidc_issuer and time.monotonic() - self._refreshed_at > MAX_KEY_AGE_SECONDS:
             self._start_refresh()
         digest = hashlib.sha256(token.encode("latin-1", "replace")).digest()
@@ -109,7 +96,7 @@ class TokenVerifier:
             if cached[1] > time.time():
                 return cached
             del self._cache[digest]
-            raise TokenError("It has expired", "令牌已过期")
+            raise TokenError("The token has expired", "令牌已过期")
         kid = self._key_id(token)
         if (
             kid not in self._keys
@@ -119,7 +106,7 @@ class TokenVerifier:
             await self._wait_for_refresh()
         key = self._keys.get(kid)
         if key is None:
-            raise TokenError("It is signed with no key that is known", "签名密钥未知")
+            raise TokenError("The token is signed with an unknown key", "签名密钥未知")
         verified = _verify_claims(token, key)
         while len(self._cache) >= MAX_CACHED_TOKENS:
             del self._cache[next(iter(self._cache))]
@@ -130,20 +117,21 @@ class TokenVerifier:
         try:
             header = jwt.get_unverified_header(token)
         except (jwt.InvalidTokenError, ValueError, RecursionError) as error:
-            raise TokenError("It is no JWT", "不是 JWT") from error
+            raise TokenError("The token is not a JWT", "令牌不是 JWT") from error
         if unknown := sorted(set(header) - ALLOWED_HEADERS):
             unknown_names = ", ".join(repr(name[:20]) for name in unknown[:3])
             raise TokenError(
-                f"Its header names {unknown_names}, which is not taken", f"令牌头含不接受的字段 {unknown_names}"
+                f"The header of the token has {unknown_names}, which is not accepted",
+                f"令牌头含不接受的字段 {unknown_names}",
             )
         if header.get("typ", TOKEN_TYPES[0]) not in TOKEN_TYPES or not isinstance(header.get("kid"), str):
-            raise TokenError("Its header has another type, or no kid", "令牌头类型不符，或缺少 kid")
+            raise TokenError("The header of the token has a wrong type or no kid", "令牌头类型不符，或缺少 kid")
         return str(header["kid"])
 
     # --- the provider's keys
 
     async def _wait_for_refresh(self) -> None:
-        """One at a time, however many tokens wait for it."""
+        """Wait for the one refresh that all tokens share."""
         await asyncio.shield(self._start_refresh())
 
     def _start_refresh(self) -> asyncio.Task[None]:
@@ -157,16 +145,16 @@ class TokenVerifier:
             provider_keys = _fetch_provider_keys(self.settings)
         except (OSError, ValueError, TypeError, KeyError, jwt.PyJWTError) as error:
             log.warning(
-                "the keys of %s are not to be had, and are asked for again: %s", self.settings.oidc_issuer, error
+                "the keys of %s cannot be fetched and will be requested again: %s", self.settings.oidc_issuer, error
             )
             return
-        keys = provider_keys | self._own_keys  # nobody takes a kid of ours
+        keys = provider_keys | self._own_keys  # a provider cannot replace our keys
         if keys != self._keys:
-            self._keys, self._cache = keys, {}  # what a key proved ends with it
+            self._keys, self._cache = keys, {}  # cached tokens may have been signed with a withdrawn key
 
 
 def _fetch_provider_keys(settings: AccessSettings) -> dict[str, VerificationKey]:
-    """Those of the JWKS that fit the one algorithm."""
+    """The keys of the JWKS that match the configured algorithm."""
     algorithm = settings.oidc_algorithm
     jwks = json.loads(_fetch(settings.oidc_jwks))
     keys = {}
@@ -188,13 +176,13 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 
 
 def _fetch(location: str) -> bytes:
-    """Of a file, or of the one address that this service ever calls."""
+    """The content of a file, or of the only URL that this service ever requests."""
     if urllib.parse.urlsplit(location).scheme not in ("http", "https"):
         return Path(location).read_bytes()
     with build_opener(location, _NoRedirect).open(location, timeout=5) as response:
         content: bytes = response.read(MAX_JWKS_BYTES + 1)
     if len(content) > MAX_JWKS_BYTES:
-        raise ValueError(f"{location} gave more than {MAX_JWKS_BYTES:,} bytes")
+        raise ValueError(f"{location} returned more than {MAX_JWKS_BYTES:,} bytes")
     return content
 
 
@@ -210,25 +198,27 @@ def _verify_claims(token: str, key: VerificationKey) -> tuple[Principal, float]:
             options={"require": ["exp", "iat", "aud", "iss", "sub"]},
         )
     except jwt.ExpiredSignatureError as error:
-        raise TokenError("It has expired", "令牌已过期") from error
+        raise TokenError("The token has expired", "令牌已过期") from error
     except (jwt.InvalidAlgorithmError, jwt.InvalidSignatureError) as error:
-        raise TokenError("Its signature is not that of its issuer", "签名不属于其签发方") from error
+        raise TokenError("The signature of the token is not that of its issuer", "签名不属于其签发方") from error
     except (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError) as error:
-        raise TokenError("Its claims are not those that are needed", "令牌声明不符合要求") from error
+        raise TokenError("The claims of the token are not the expected ones", "令牌声明不符合要求") from error
     if not isinstance(claims["exp"], int | float):
-        raise TokenError("Its claims are not those that are needed", "令牌声明不符合要求")
+        raise TokenError("The claims of the token are not the expected ones", "令牌声明不符合要求")
     return _principal_from_claims(claims), float(claims["exp"])
 
 
 def _principal_from_claims(claims: dict[str, Any]) -> Principal:
-    """Roles that are not ours are left aside, as a provider may know others."""
+    """The principal that the claims describe. Unknown roles are ignored, since a provider may have others."""
     tenant, roles, name, licence = (claims.get(field) for field in ("tenant", "roles", "name", "licence"))
     if not isinstance(tenant, str) or not TENANT_PATTERN.fullmatch(tenant):
-        raise TokenError("It names no tenant that could be one", "令牌未给出有效机构")
+        raise TokenError("The token names no valid tenant", "令牌未给出有效机构")
     if not isinstance(roles, list) or not (known_roles := frozenset(role for role in roles if role in [*ROLES])):
-        raise TokenError("It gives no role that is known", "令牌未给出已知角色")
+        raise TokenError("The token gives no known role", "令牌未给出已知角色")
     if not is_printable_text(claims["sub"], 128):
-        raise TokenError("Its subject cannot be written down", "令牌主体无法记录")
+        raise TokenError(
+            "The subject of the token is not 1 to 128 printable characters", "令牌主体应为 1 至 128 个可打印字符"
+        )
     can_sign = (
         is_printable_text(name, 128) and isinstance(licence, str) and LICENCE_PATTERN.fullmatch(licence) is not None
     )

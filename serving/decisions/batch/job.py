@@ -22,7 +22,7 @@ from serving.decisions.batch.subjects import SubjectReader
 from serving.decisions.products.base import DeployedModel
 from serving.decisions.service import DecisionService
 from serving.privacy.consent.rules import ConsentRevokedError
-from serving.privacy.subjects.indicators import SubjectErasedError
+from serving.privacy.subjects.errors import SubjectErasedError
 
 READ_BYTES = 256 * 1024  # bytes of a file sent at a time
 MAX_RETRIES = 20  # of one chunk, each after a grant or a subject went while it was scored

@@ -16,6 +16,7 @@ from serving.core.audit import entries
 from serving.core.audit.log import merkle_levels
 from serving.core.audit.verify import salted_digest
 from serving.core.db.codec import pack, row_json
+from serving.core.db.tables.decisions import UnloggedBatchChunkRow
 from serving.core.http.problems import field_error_to_json
 from serving.core.identifiers import utc_now
 from serving.decisions.batch import records
@@ -120,7 +121,10 @@ class BatchRecorder:
         """
         request, model, timestamp, salt = self.request, self.model, utc_now(), os.urandom(entries.SALT_BYTES)
         product, rows = model.card.product, scored.frame.height
-        row = {"batch": request.id, "first_row": first_row, "rows": rows, "content": pack(scored.frame), "salt": salt}
+        content = pack(scored.frame)
+        row: UnloggedBatchChunkRow = {
+            "batch": request.id, "first_row": first_row, "rows": rows, "content": content, "salt": salt
+        }  # fmt: skip
         *_, (root,) = merkle_levels(entries.row_hashes(salt, row_json(scored.frame, request.id)))
         price, answered = self.service.prices.price_for(product, request.tenant, timestamp), rows - scored.faulty_count
         units = answered - self._count_already_charged(first_row, scored.frame)

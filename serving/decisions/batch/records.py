@@ -17,7 +17,8 @@ from serving.core.db.reader import StoreReader
 from serving.core.db.schema import BATCH_CHUNKS, BATCH_SUBJECTS, BATCHES, METER
 from serving.decisions.records import DecisionWrite
 from serving.privacy.consent.rules import ConsentRevokedError, expired_grants
-from serving.privacy.subjects.indicators import SubjectErasedError, subjects_with_keys
+from serving.privacy.subjects.errors import SubjectErasedError
+from serving.privacy.subjects.indicators import subjects_with_keys
 
 SUMMARY_FIELDS = (
     "id",
@@ -106,8 +107,8 @@ def add_chunk(
         raise SubjectErasedError
     store_provenance(connection, [chunk.provenance])
     leaf = {"leaf": log.append(connection, [chunk.entry])}
-    connection.execute(sa.insert(BATCH_CHUNKS).values(chunk.row | leaf))
-    connection.execute(sa.insert(METER).values(chunk.meter_row | leaf))
+    connection.execute(sa.insert(BATCH_CHUNKS).values({**chunk.row, **leaf}))
+    connection.execute(sa.insert(METER).values({**chunk.meter_row, **leaf}))
     if subjects:
         batch_id = chunk.row["batch"]
         rows = [{"pseudonym": name, "batch": batch_id, "row": row} for row, name in subjects.items()]

@@ -20,7 +20,7 @@ from pydantic import Field
 from starlette.requests import ClientDisconnect
 
 from datasets.errors import FieldError
-from serving.core.db.engine import StoreUnavailableError
+from serving.core.db.errors import StoreUnavailableError
 from serving.core.http.problems import ProblemError
 from serving.core.http.request import (
     Request,

@@ -22,8 +22,9 @@ from serving.privacy.consent.rules import (
     active_grants_by_subject,
     evaluate_consent,
 )
+from serving.privacy.subjects.errors import TamperedError
 from serving.privacy.subjects.indicators import columns_by_group, latest_as_of_many
-from serving.privacy.subjects.vault import TamperedError, Vault, wrapped_keys
+from serving.privacy.subjects.vault import Vault, wrapped_keys
 
 SUBJECT_SCHEMA = TableSchema(name="the subjects", columns=(SUBJECT_COLUMN,))
 MAX_ID_CHARS = 255  # characters of an id

@@ -39,7 +39,7 @@ from serving.decisions.products.scitech_risk import PRODUCT, ScitechRiskModel
 from serving.decisions.request import DecisionRequest
 from serving.decisions.service import DecisionService
 from serving.privacy.consent.redaction import redact_answer
-from serving.privacy.subjects.vault import TamperedError
+from serving.privacy.subjects.errors import TamperedError
 from serving.settings import ROOT
 
 log = logging.getLogger("yuheng.companies")

@@ -9,7 +9,7 @@ and then is part of its caller's transaction. SQLite and PostgreSQL behave alike
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import Any, cast
 
 import sqlalchemy as sa
 
@@ -18,6 +18,7 @@ from serving.core.billing.prices import Prices
 from serving.core.db.engine import EngineOrConnection, read_connection, write_transaction
 from serving.core.db.lookup import events_between
 from serving.core.db.schema import METER, SLIDE_EVENTS, SLIDE_REPORTS, SLIDES, UPLOADS
+from serving.core.db.tables.slides import SlideRow, UnloggedSlideReportRow
 from serving.core.http.principal import LOCAL_PRINCIPAL
 from serving.core.identifiers import utc_now
 from serving.pathology.slides import workers
@@ -180,7 +181,7 @@ def _append_audit_entry(
     )
     since = connection.execute(last_entry_stmt).scalar() or 0
     audit_entry = entries.slide_entry(
-        f"slide_{kind}", row, events_between(connection, slide_id, since, event_id), since, **extra
+        f"slide_{kind}", cast(SlideRow, row), events_between(connection, slide_id, since, event_id), since, **extra
     )
     leaf = log.append(connection, [audit_entry])
     if price is not None:
@@ -287,12 +288,14 @@ def add_report(
         latest_version = sa.select(sa.func.max(SLIDE_REPORTS.c.version)).where(SLIDE_REPORTS.c.slide == slide_id)
         if version != (connection.execute(latest_version).scalar() or 0) + 1:
             raise ReportVersionConflictError(slide_id, version)
-        row = {"slide": slide_id, "version": version, "kind": kind, "body": body, "sha256": sha256}
-        row |= {"signer": signer, "at": timestamp}
+        row: UnloggedSlideReportRow = {
+            "slide": slide_id, "version": version, "kind": kind, "body": body, "sha256": sha256, "signer": signer,
+            "at": timestamp,
+        }  # fmt: skip
         slide = get(connection, slide_id)
         assert slide is not None, "its state was changed a moment ago"
         leaf = log.append(connection, [entries.report_entry(row, slide["salt"], slide["tenant"])])
-        connection.execute(sa.insert(SLIDE_REPORTS).values(row | {"leaf": leaf}))
+        connection.execute(sa.insert(SLIDE_REPORTS).values({**row, "leaf": leaf}))
 
 
 class ReportVersionConflictError(Exception):

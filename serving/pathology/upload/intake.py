@@ -15,7 +15,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from serving.core.db.engine import StoreUnavailableError
+from serving.core.db.errors import StoreUnavailableError
 from serving.core.http.problems import PROBLEM_TYPES, ProblemError
 from serving.pathology.context import Row, SlideContext, state_problem
 from serving.pathology.slides import storage

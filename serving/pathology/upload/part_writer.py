@@ -10,7 +10,7 @@ from pathlib import Path
 
 from starlette.requests import ClientDisconnect
 
-from serving.core.db.engine import StoreUnavailableError
+from serving.core.db.errors import StoreUnavailableError
 from serving.core.http.problems import ProblemError
 from serving.core.http.request import Request
 from serving.pathology.context import Row, SlideContext

@@ -10,7 +10,7 @@ from contextlib import suppress
 
 import orjson
 
-from serving.core.db.engine import StoreUnavailableError
+from serving.core.db.errors import StoreUnavailableError
 from serving.core.http.problems import ProblemError
 from serving.core.http.request import Request, Response, StreamingResponse
 from serving.pathology.context import Row, SlideContext

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from models.bundle import Bundle, BundleError, load_bundle
 from models.pathology.card import SlideCard
 from models.pathology.policy import ReadingPolicy
-from serving.core.db.engine import StoreUnavailableError
+from serving.core.db.errors import StoreUnavailableError
 from serving.decisions.products.base import slide_model_loader
 from serving.pathology.slides import store as slide_store
 from serving.pathology.slides.states import InvalidTransitionError, SlideNotFoundError, WorkerEvictedError

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from serving.core.db.engine import StoreUnavailableError
+from serving.core.db.errors import StoreUnavailableError
 from serving.core.identifiers import new_id
 from serving.pathology.slides import workers
 from serving.pathology.slides.states import WorkerEvictedError

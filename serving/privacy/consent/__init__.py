@@ -1,1 +1,1 @@
-"""Authorisations: rules, grants, their use, redaction."""
+"""Authorisations: rules, grants, their use, and redaction of what they do not disclose."""

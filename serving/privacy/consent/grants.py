@@ -1,11 +1,11 @@
-"""Authorisations entered, listed and revoked. One is never altered: to change it, revoke it and enter another."""
+"""Enter, list and revoke authorisations. A grant is never altered: to change it, revoke it and enter another."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import sqlalchemy as sa
 from pydantic import Field
@@ -13,17 +13,18 @@ from pydantic import Field
 from datasets.errors import FieldError
 from serving.core.audit import entries, log
 from serving.core.db.schema import GRANTS
+from serving.core.db.tables.consent import GrantRow
 from serving.core.http import validation
 from serving.core.http.validation import SHA256, RequestModel, Rule, matching, one_of, text
 from serving.core.identifiers import new_id, utc_now
 from serving.privacy.consent.rules import GRANT_KINDS, PURPOSES, ConsentRules
 from serving.privacy.subjects.vault import Vault
 
-MAX_LISTED = 200  # told at once
+MAX_LISTED = 200  # grants of one page
 
 
 def _parse_time(value: Any, is_end: bool) -> str | None:
-    """As the store has times. A date as an end includes that whole day. None for what is no time."""
+    """A timestamp as in the store; None for anything else. A date given as an end includes that whole day."""
     if not isinstance(value, str):
         return None
     try:
@@ -37,7 +38,7 @@ def _parse_time(value: Any, is_end: bool) -> str | None:
 
 def _time_rule(is_end: bool) -> Rule:
     return Rule(
-        "a day or a time in UTC, as 2026-12-31 or 2026-12-31T12:00:00Z",
+        "a date or a time in UTC such as 2026-12-31 or 2026-12-31T12:00:00Z",
         "日期或 UTC 时间，如 2026-12-31",
         {"type": "string"},
         lambda value: _parse_time(value, is_end) is not None,
@@ -46,37 +47,40 @@ def _time_rule(is_end: bool) -> Rule:
 
 
 GROUPS = Rule(
-    "a list of groups",
-    "指标组的列表",
+    "a non-empty list of groups",
+    "非空的指标组列表",
     {"type": "array", "minItems": 1, "items": {"type": "string"}},
     lambda value: isinstance(value, list) and all(isinstance(group, str) for group in value),
 )
 DOCUMENT = replace(
-    SHA256, expected="the SHA-256 of the signed document, 64 hex digits", expected_zh="签署文件的 SHA-256"
+    SHA256,
+    expected="the SHA-256 of the signed document, 64 hex digits",
+    expected_zh="签署文件的 SHA-256，64 位十六进制",
 )
+TENANT = matching("[A-Za-z0-9_.-]{1,64}", "1 to 64 letters, digits, _ . and -", "1 至 64 个字母、数字、_、. 或 -")
 
 
 class GrantRequest(RequestModel):
-    """An authorisation as it is signed; times become those of the store."""
+    """The signed authorisation, with times converted to those of the store."""
 
     kind: Annotated[str, one_of(*GRANT_KINDS)]
-    tenant: Annotated[str, matching("[A-Za-z0-9_.-]{1,64}", "a tenant's name", "机构名"), Field(description="To whom")]
+    tenant: Annotated[str, TENANT, Field(description="The grantee")]
     purpose: Annotated[str, one_of(*PURPOSES)]
     groups: Annotated[list[str], GROUPS]
-    valid_to: Annotated[str, _time_rule(is_end=True), Field(description="A day or a time in UTC")]
+    valid_to: Annotated[str, _time_rule(is_end=True), Field(description="A date or a time in UTC")]
     document_sha256: Annotated[str, DOCUMENT, Field(description="SHA-256 of the signed document")]
-    grantor: Annotated[str, text(255), Field(description="The body; of a personal one the subject itself")] = ""
+    grantor: Annotated[str, text(255), Field(description="The authority; a personal grant comes from its subject")] = ""
     subject_id: Annotated[str, text(255)] = ""
     product: Annotated[
-        str, one_of(*PURPOSES[:3]), Field(description="Of the subject, where the purpose is training")
+        str, one_of(*PURPOSES[:3]), Field(description="Product of the subject, where the purpose is training")
     ] = ""
-    valid_from: Annotated[str, _time_rule(is_end=False), Field(description="Else from now on")] = ""
+    valid_from: Annotated[str, _time_rule(is_end=False), Field(description="Default: now")] = ""
 
 
 def validate(
     payload: Mapping[str, Any], rules: ConsentRules, vault: Vault
 ) -> tuple[dict[str, Any] | None, list[FieldError]]:
-    """(the grant as it is entered, its subject by pseudonym; all that is wrong with it)."""
+    """(columns of the new grant with the subject's pseudonym, []), or (None, all faults of the request)."""
     grant, faults = validation.validate(
         GrantRequest, {name: value for name, value in payload.items() if value is not None}
     )
@@ -84,16 +88,16 @@ def validate(
         return None, faults
     allowed_groups = rules.groups(grant.purpose)
     if not grant.groups or not set(grant.groups) <= set(allowed_groups):
-        expected = f"a list of some of {', '.join(allowed_groups)}", f"{'、'.join(allowed_groups)} 中的若干项"
+        expected = f"a non-empty list from {', '.join(allowed_groups)}", f"{'、'.join(allowed_groups)} 中的若干项"
         faults.append(FieldError("groups", repr(grant.groups)[:60], *expected))
     product = grant.product or (grant.purpose if grant.purpose != "training" else "")
     if grant.subject_id and not product:
-        expected = "given, to name the subject of a training grant", "训练授权的主体须注明产品"
+        expected = "the product of the subject, for a grant for training", "训练授权的主体须注明产品"
         faults.append(FieldError("product", "missing", *expected))
     if grant.kind == "personal" and not grant.subject_id:
-        faults.append(FieldError("subject_id", "missing", "given: who grants it", "个人授权须注明授权人"))
+        faults.append(FieldError("subject_id", "missing", "the person who grants it", "个人授权须注明授权人"))
     if grant.kind == "government" and not grant.grantor:
-        faults.append(FieldError("grantor", "missing", "the body that grants it", "授权机关"))
+        faults.append(FieldError("grantor", "missing", "the authority that grants it", "政府授权须注明授权机关"))
     valid_from = grant.valid_from or utc_now()
     if grant.valid_to <= valid_from:
         faults.append(
@@ -111,8 +115,8 @@ def validate(
 
 
 def create(connection: sa.Connection, values: Mapping[str, Any], by: str) -> dict[str, Any]:
-    """`form`: of `read`."""
-    row = {"id": new_id(), **values, "revoked_at": None, "created": utc_now(), "by": by}
+    """Store a validated grant with its log entry. `by`: who enters it."""
+    row = cast(GrantRow, {"id": new_id(), **values, "revoked_at": None, "created": utc_now(), "by": by})
     connection.execute(sa.insert(GRANTS), [row])
     log.append(connection, [entries.row_entry("grant", row["created"], GRANTS, row)])
     return to_json(row)
@@ -121,7 +125,7 @@ def create(connection: sa.Connection, values: Mapping[str, Any], by: str) -> dic
 def list_grants(
     connection: sa.Connection, tenant: str | None, before: str = "g", limit: int = MAX_LISTED
 ) -> list[dict[str, Any]]:
-    """Of a tenant, or of all; the newest first."""
+    """At most `limit` grants older than the id `before`, newest first. `tenant`: None for all tenants."""
     query = sa.select(GRANTS).where(GRANTS.c.id < before).order_by(GRANTS.c.id.desc()).limit(limit)
     if tenant is not None:
         query = query.where(GRANTS.c.tenant == tenant)
@@ -129,7 +133,7 @@ def list_grants(
 
 
 def revoke(connection: sa.Connection, grant_id: str, tenant: str | None = None) -> dict[str, Any] | None:
-    """From now on; one that was revoked before stays so from then. None where there is no such grant."""
+    """Revoke a grant from now on; an earlier revocation stays as it is. None where there is no such grant."""
     conditions = [GRANTS.c.id == grant_id, *([] if tenant is None else [GRANTS.c.tenant == tenant])]
     timestamp, unrevoked = utc_now(), GRANTS.c.revoked_at.is_(None)
     log.acquire_append_lock(connection)
@@ -140,8 +144,7 @@ def revoke(connection: sa.Connection, grant_id: str, tenant: str | None = None) 
     return None if row is None else to_json(row)
 
 
-def to_json(row: Mapping[str, Any] | sa.RowMapping) -> dict[str, Any]:
-    """As GET /v1/authorisations tells it: the subject by its pseudonym."""
-    fields = {name: row[name] for name in ("kind", "grantor", "tenant", "subject", "purpose", "groups", "valid_from",
-                                         "valid_to", "revoked_at", "document_sha256", "created", "by")}  # fmt: skip
-    return {"authorisation": row["id"], **fields}
+def to_json(row: GrantRow | sa.RowMapping) -> dict[str, Any]:
+    """A grant as GET /v1/authorisations returns it, with the pseudonym of its subject."""
+    fields = {str(name): value for name, value in dict(row).items()}  # orjson rejects SQLAlchemy's subclass of str
+    return {"authorisation": fields.pop("id"), **fields}

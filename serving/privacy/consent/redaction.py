@@ -1,6 +1,6 @@
-"""An answer about stored indicators as its caller may see it: what counted and for how much, never the raw values.
+"""Redact raw values from an answer about stored indicators: the caller learns what counted and how much, no value.
 
-数据可用不可见: the sentences stay, the values in them go.
+数据可用不可见: usable but not visible. The sentences stay, without the values in them.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from models.scorecard.explanations import OTHERS
 CHANGE_PATTERN = re.compile(r" \([\d.,-]+ → [\d.,-]+\)|（[\d.,-]+ → [\d.,-]+）")
 PLACEHOLDER = "…"
 COUNT_PATTERN = re.compile(r"(?<=, )[\d.,]+(?= of them)|(?<=其中 )[\d.,]+")
-LOOP_PATTERN = re.compile(r" The loop: [^.]*\.|循环路径：[^。]*。")  # names other companies
+LOOP_PATTERN = re.compile(r" The loop: [^.]*\.|循环路径：[^。]*。")  # it names other companies
 
 
 def redact_answer(answer: dict[str, Any], table: TableSchema) -> dict[str, Any]:
-    """The answer without `value`, `from` and `to`, and without them in its sentences."""
+    """The answer without `value`, `from` and `to`, and without these values in its sentences."""
     columns = {column.name: column for column in table.columns}
     redacted = dict(answer)
     redacted["reasons"] = [_redact_reason(item, columns) for item in answer.get("reasons", ())]
@@ -51,7 +51,7 @@ def _redact_counterfactual(counterfactual: dict[str, Any]) -> dict[str, Any]:
 
 
 def _redact_evidence(evidence: dict[str, Any], columns: dict[str, ColumnSchema]) -> dict[str, Any]:
-    """Of the gate and of the warnings, whose words are the policy's."""
+    """Evidence of the gate or of a warning, whose sentences come from the policy."""
     redacted = {name: value for name, value in evidence.items() if name != "value"}
     texts = format_value(evidence["value"], find_column(evidence["indicator"], columns))
     for name, text in zip(("en", "zh"), texts, strict=True):

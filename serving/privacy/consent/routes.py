@@ -1,4 +1,4 @@
-"""Authorisations over HTTP: entered and revoked by the operator, seen by the tenant to whom they were granted."""
+"""Routes of authorisations: operators enter and revoke them, tenants see those granted to them."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from serving.privacy.subjects.vault import Vault
 from serving.settings import Settings
 
 ROUTE = "/v1/authorisations"
-GRANT_FIELDS = ("kind", "tenant", "purpose", "groups", "valid_to", "document_sha256")  # in requests and answers
+GRANT_FIELDS = ("kind", "tenant", "purpose", "groups", "valid_to", "document_sha256")  # in requests and responses
 PROBLEMS = {
     ROUTE: ("bad_parameter", *STORE_PROBLEMS),
     f"{ROUTE}/rules": ("not_ready",),
@@ -44,21 +44,27 @@ CREATE_PROBLEMS = (*BODY_PROBLEMS, "invalid_request", *STORE_PROBLEMS)
 
 
 class GrantQuery(RequestModel):
+    """Query of GET /v1/authorisations."""
+
     before: Annotated[
-        str, matching(ID_PATTERN, "an authorisation's id", "授权编号"), Field(description="Only older ones.")
+        str,
+        matching(ID_PATTERN, "the id of an authorisation", "授权编号"),
+        Field(description="Only older ones."),
     ] = ""
 
 
 class UsageQuery(RequestModel):
+    """Query of GET /v1/authorisations/{id}/uses."""
+
     before: Annotated[
         str,
-        matching("[0-9]{1,18}", "a leaf's index, as `next` tells it", "日志序号"),
-        Field(description="A leaf: only older ones."),
+        matching("[0-9]{1,18}", "the index of a log entry, such as `next`", "日志序号，如 next"),
+        Field(description="Index of a log entry: only older ones."),
     ] = ""
 
 
 class ConsentRoutes:
-    """`open_vault` is called at each use, as the vault is opened with the store."""
+    """`open_vault` is called at each use, since the vault is opened with the store."""
 
     def __init__(self, settings: Settings, store: Store, open_vault: Callable[[], Vault], rules: ConsentRules):
         self.settings, self.store, self.open_vault, self.consent_rules = settings, store, open_vault, rules
@@ -86,7 +92,7 @@ class ConsentRoutes:
         return JSONResponse({"authorisations": listed})
 
     async def get_rules(self, request: Request) -> Response:
-        """What an authorisation may name."""
+        """GET /v1/authorisations/rules: the groups that an authorisation may name."""
         consent_rules = self.consent_rules
         purposes = {purpose: consent_rules.groups(purpose) for purpose in PURPOSES}
         return JSONResponse(
@@ -115,7 +121,7 @@ class ConsentRoutes:
         return JSONResponse(page)
 
     def _visible_tenant(self, request: Request) -> str | None:
-        """The operator sees every tenant's."""
+        """None for operators, who see the authorisations of every tenant."""
         return None if "operator" in request.principal.roles else request.principal.tenant
 
     async def _write(self, fn: Callable[[sa.Connection], Any]) -> Any:
@@ -131,7 +137,7 @@ def paths() -> Schema:
         "authorisation": text,
         **common,
         "grantor": text,
-        "subject": {"anyOf": [text, null], "description": "Pseudonym; null: all"},
+        "subject": {"anyOf": [text, null], "description": "Pseudonym; null: every subject"},
         "valid_from": common["valid_to"],
         "revoked_at": {"anyOf": [text, null]},
         "created": text,
@@ -145,33 +151,33 @@ def paths() -> Schema:
     return {
         ROUTE: {
             "get": operation(
-                PROBLEMS[ROUTE], "authorisations", "Authorisations, the newest first; 200 at most",
+                PROBLEMS[ROUTE], "authorisations", "List authorisations, newest first, 200 at most",
                 json_response(list_schema),
                 parameters=query_params(GrantQuery),
             ),
             "post": operation(
-                CREATE_PROBLEMS, "authorise", "Enter an authorisation that was signed", {"201": created_response}, requestBody=json_body(grants.GrantRequest)
+                CREATE_PROBLEMS, "authorise", "Enter a signed authorisation", {"201": created_response},
+                requestBody=json_body(grants.GrantRequest),
             ),
         },
         f"{ROUTE}/rules": {
             "get": operation(
                 PROBLEMS[f"{ROUTE}/rules"], "authorisationRules",
-                "Which groups an authorisation for each purpose may name, and which kinds of it each group needs",
+                "Groups that an authorisation may name for each purpose, and the kinds of grants that each needs",
                 json_response(closed_object(dict.fromkeys(rule_fields, {"type": ["object", "array"]}), rule_fields)),
             )
         },
         f"{ROUTE}/{{id}}/revoke": {
             "post": operation(
                 PROBLEMS[f"{ROUTE}/{{id}}/revoke"], "revoke",
-                "From now on nothing more is read under it, and what waits for it is not answered",
+                "Revoke an authorisation: no further read uses it, and pending answers under it are refused",
                 json_response(grant), parameters=[path_param("id", "authorisation")],
             )
         },
         f"{ROUTE}/{{id}}/uses": {
             "get": operation(
                 PROBLEMS[f"{ROUTE}/{{id}}/uses"], "uses",
-                "Which answers and looks were made under it, the newest first, 200 at most; which models of data taken "
-                "under it",
+                "Uses of an authorisation, newest first, 200 at most, and the models trained under it",
                 json_response(_uses_schema(grant_properties)),
                 parameters=[
                     path_param("id", "authorisation"),
@@ -190,22 +196,22 @@ def _uses_schema(grant: Schema) -> Schema:
         "leaf": count | {"description": "Its index in the audit log"},
         "kind": {"enum": ["decision", "chunk", "slide_state", "read"]},
         "decision": nullable_text
-        | {"description": "Of a chunk its batch and first row; of a slide the slide; of a look null"},
-        "what": nullable_text | {"description": "Of a look: history, network or stress"},
+        | {"description": "Id of the decision or slide; batch and first row of a chunk; null for a query"},
+        "what": nullable_text | {"description": "For a query: history, network or stress"},
         "at": text,
         "tenant": text,
         **dict.fromkeys(("product", "model", "version"), nullable_text),
-        "rows": {"anyOf": [count, null], "description": "Of a chunk"},
+        "rows": {"anyOf": [count, null], "description": "Rows of a chunk"},
     }
     model = {**dict.fromkeys(("model", "version", "bundle"), text), "data": {"type": "array", "items": text}}
     properties = grant | {
-        "used": count | {"description": "Answers, chunks and looks in all"},
+        "used": count | {"description": "Number of answers, chunks and queries"},
         "uses": {"type": "array", "items": closed_object(use, [*use])},
-        "next": {"anyOf": [count, null], "description": "`before` of the next page; null: there is none"},
+        "next": {"anyOf": [count, null], "description": "`before` of the next page; null on the last page"},
         "models": {
             "type": "array",
             "items": closed_object(model, [*model]),
-            "description": "That answered at least once",
+            "description": "Models that answered at least once",
         },
     }
     return closed_object(properties, [*properties])

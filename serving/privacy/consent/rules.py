@@ -1,4 +1,4 @@
-"""Whether a group of a subject's indicators may be read: by whom, for what, under which grants."""
+"""Decide which groups of a subject's indicators may be read, for which purpose and under which grants."""
 
 from __future__ import annotations
 
@@ -24,7 +24,11 @@ GRANT_KINDS_ZH = {"government": "政府授权", "personal": "个人授权"}
 
 
 class ConsentRules(BaseModel):
-    """configs/consent.toml. `needs`: product -> group -> each kind of grant that it takes."""
+    """configs/consent.toml.
+
+    needs: product -> group -> the kinds of grants that it needs, all of them. conduct: the groups that are withheld
+    without a grant, instead of refusing the request.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -32,21 +36,23 @@ class ConsentRules(BaseModel):
     needs: dict[str, dict[str, tuple[GrantKind, ...]]]
 
     def groups(self, purpose: str) -> list[str]:
-        """What a grant for a purpose may name: for training, any product's."""
+        """The groups that a grant for a purpose may name; for training those of every product."""
         products = self.needs if purpose == "training" else [purpose]
         return sorted({group for product in products for group in self.needs.get(product, {})})
 
 
 def load_rules(file: Path = CONFIG_FILE) -> ConsentRules:
-    """Raises DataError."""
+    """Read the rules. Raises DataError."""
     try:
         return ConsentRules.model_validate(tomllib.loads(file.read_text(encoding="utf-8")))
     except (OSError, tomllib.TOMLDecodeError, ValidationError) as error:
-        raise DataError(f"{file}: {error}. Copy configs/consent.toml anew.") from error
+        raise DataError(f"{file}: {error}. Correct it, or restore configs/consent.toml.") from error
 
 
 @dataclass(frozen=True, slots=True)
 class Grant:
+    """A grant that is valid at the time in question."""
+
     id: str
     kind: str
     subject: str | None  # pseudonym; None: all
@@ -55,8 +61,8 @@ class Grant:
 
 @dataclass(frozen=True, slots=True)
 class ConsentDecision:
-    """`groups` may be read, under `grants`. `silent`: conduct that may not, and is left out. `lacking`: any other
-    group that may not, with the kinds of grant that it wants."""
+    """`allowed_groups` may be read under `grants`. `withheld`: groups of conduct that may not be read and are left out.
+    `missing`: other groups that may not be read, with the kinds of grants that they lack."""
 
     allowed_groups: tuple[str, ...]
     grants: tuple[str, ...]
@@ -65,7 +71,7 @@ class ConsentDecision:
 
 
 def active_grants(connection: sa.Connection, tenant: str, purpose: str, pseudonym: str, timestamp: str) -> list[Grant]:
-    """Those of a tenant for a purpose that hold at `at` for a subject, oldest first."""
+    """The grants to a tenant for a purpose that are valid for a subject at `timestamp`, oldest first."""
     params = {"tenant": tenant, "purpose": purpose, "subject": pseudonym, "at": timestamp}
     return [
         Grant(row.id, row.kind, row.subject, frozenset(row.groups))
@@ -76,8 +82,7 @@ def active_grants(connection: sa.Connection, tenant: str, purpose: str, pseudony
 def active_grants_by_subject(
     connection: sa.Connection, tenant: str, purpose: str, pseudonyms: Sequence[str], timestamp: str
 ) -> dict[str | None, list[Grant]]:
-    """The same for many subjects, by subject, oldest first; under None those that name nobody. Nothing of a subject
-    without its own."""
+    """Subject -> its own grants, oldest first, for those that have any; None -> the grants for every subject."""
     grants: dict[str | None, list[Grant]] = {}
     conditions = GRANTS.c.tenant == tenant, GRANTS.c.purpose == purpose, *_active_conditions(timestamp)
     statement = sa.select(GRANTS.c.id, GRANTS.c.kind, GRANTS.c.subject, GRANTS.c.groups).where(*conditions)
@@ -93,7 +98,7 @@ def active_grants_by_subject(
 def evaluate_consent(
     rules: ConsentRules, product: str, groups: Iterable[str], grants: Collection[Grant]
 ) -> ConsentDecision:
-    """What the grants open of the groups that are asked for."""
+    """Which of the requested groups the grants allow."""
     allowed, used, withheld, missing = [], [], [], {}
     for group in groups:
         kinds = rules.needs.get(product, {}).get(group, GRANT_KINDS)
@@ -112,8 +117,8 @@ def evaluate_consent(
 
 
 def expired_grants(connection: sa.Connection, grant_ids: set[str]) -> set[str]:
-    """Of these grants, those that are revoked, over or gone. In the transaction that records the answer, where a
-    revocation waits for its end."""
+    """The grants among these that are no longer valid. Called in the transaction that records the answer, so that a
+    revocation has to wait for its end."""
     active: set[str] = set()
     for chunk in chunked(sorted(grant_ids)):
         statement = sa.select(GRANTS.c.id).where(GRANTS.c.id.in_(chunk), *_active_conditions(utc_now()))
@@ -122,14 +127,14 @@ def expired_grants(connection: sa.Connection, grant_ids: set[str]) -> set[str]:
 
 
 def is_active(connection: sa.Connection, grant_id: str, purpose: str, tenant: str) -> bool:
-    """Whether one grant is live, for this purpose and to this tenant."""
+    """Whether a grant is valid now, for this purpose and this tenant."""
     conditions = GRANTS.c.id == grant_id, GRANTS.c.purpose == purpose, GRANTS.c.tenant == tenant
     query = sa.select(GRANTS.c.id).where(*conditions, *_active_conditions(utc_now()))
     return connection.execute(query).first() is not None
 
 
 def _active_conditions(timestamp: str | sa.BindParameter[str]) -> tuple[sa.ColumnElement[bool], ...]:
-    """A revocation that lies ahead of `at` does not undo what was granted then."""
+    """A revocation after `timestamp` does not affect what was granted then."""
     unrevoked = sa.or_(GRANTS.c.revoked_at.is_(None), GRANTS.c.revoked_at > timestamp)
     return GRANTS.c.valid_from <= timestamp, GRANTS.c.valid_to > timestamp, unrevoked
 
@@ -144,7 +149,7 @@ _ACTIVE_GRANTS = (
 
 
 class ConsentRevokedError(Exception):
-    """These authorisations ended while the answer was made; nothing was recorded of it."""
+    """These authorisations ended while the answer was computed, so nothing was recorded."""
 
     def __init__(self, ids: Sequence[str]):
         super().__init__(", ".join(ids))

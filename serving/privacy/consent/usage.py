@@ -1,4 +1,4 @@
-"""Who used an authorisation: each answer and each look whose leaf in the log names it, and the models made under it."""
+"""List the uses of an authorisation: the log entries that name it, and the models trained under it."""
 
 from __future__ import annotations
 
@@ -13,14 +13,17 @@ from serving.core.db.schema import GRANT_USES, GRANTS, LOG_LEAVES, PROVENANCE
 from serving.privacy.consent.grants import to_json
 from serving.privacy.consent.rules import ConsentRevokedError, expired_grants
 
-MAX_USES = 200  # told at once
+MAX_USES = 200  # of one page
 Row = dict[str, Any]
 
 
 def usage_page(
     connection: sa.Connection, grant_id: str, tenant: str | None, before: int | None, limit: int = MAX_USES
 ) -> Row | None:
-    """A page, the newest first; None where the tenant (None: any) was not granted it. `before`: a leaf's index."""
+    """A page of uses, newest first; None where it was not granted to the tenant (None: any tenant).
+
+    before: index of a log entry; only older ones are listed.
+    """
     statement = sa.select(GRANTS).where(
         GRANTS.c.id == grant_id, *([] if tenant is None else [GRANTS.c.tenant == tenant])
     )
@@ -29,11 +32,11 @@ def usage_page(
         return None
     uses_grant = GRANT_USES.c.authorisation == grant_id
     use_count = connection.execute(sa.select(sa.func.count()).where(uses_grant)).scalar_one()
-    statement_of_page = sa.select(LOG_LEAVES.c.index, LOG_LEAVES.c.body).join(
+    page_stmt = sa.select(LOG_LEAVES.c.index, LOG_LEAVES.c.body).join(
         GRANT_USES, GRANT_USES.c.leaf == LOG_LEAVES.c.index
     )
-    statement_of_page = statement_of_page.where(uses_grant, *([] if before is None else [GRANT_USES.c.leaf < before]))
-    rows = connection.execute(statement_of_page.order_by(GRANT_USES.c.leaf.desc()).limit(limit)).all()
+    page_stmt = page_stmt.where(uses_grant, *([] if before is None else [GRANT_USES.c.leaf < before]))
+    rows = connection.execute(page_stmt.order_by(GRANT_USES.c.leaf.desc()).limit(limit)).all()
     leaves: list[tuple[int, Row]] = [(index, orjson.loads(body)) for index, body in rows]
     provenance = _load_provenance(connection, {leaf.get("lineage") for _, leaf in leaves})
     return {
@@ -46,16 +49,16 @@ def usage_page(
 
 
 def record(connection: sa.Connection, entry: log.Entry) -> None:
-    """A use that is no answer's. Raises GrantsGone where an authorisation ended meanwhile."""
-    log.acquire_append_lock(connection)  # from here on nothing is revoked
+    """Record a use that did not produce a decision. Raises ConsentRevokedError where a grant is no longer valid."""
+    log.acquire_append_lock(connection)  # nothing is revoked from here to the commit
     if expired := expired_grants(connection, set(entry.grants)):
         raise ConsentRevokedError(sorted(expired))
     log.append(connection, [entry])
 
 
 def _use_json(index: int, leaf: Row, provenance: dict[str, Row]) -> Row:
-    """`decision`: its id, its slide's, or its batch's with a chunk's first row, null for what was only looked at;
-    `what`: was looked at; `rows`: of a chunk, how many."""
+    """One use. `decision`: id of the decision or slide, or batch and first row of a chunk; null for a query, which has
+    `what`. `rows`: number of rows of a chunk."""
     model = provenance.get(leaf.get("lineage", ""), {})
     return {
         "leaf": index,
@@ -79,7 +82,7 @@ def _load_provenance(connection: sa.Connection, digests: Iterable[str | None]) -
 
 
 def _trained_models(connection: sa.Connection, grant_id: str) -> list[Row]:
-    """Those that answered and were trained on data taken under it. A store knows some tens of lineages."""
+    """The models that answered and were trained on data used under the grant. A store has only tens of lineages."""
     provenances = [orjson.loads(body) for body in connection.execute(sa.select(PROVENANCE.c.body)).scalars()]
     models = [
         {

@@ -1,1 +1,1 @@
-"""Stored subjects: pseudonyms, encryption, indicators, ingestion."""
+"""Stored subjects: pseudonyms, encryption, indicators and their import."""

@@ -1,6 +1,6 @@
-"""A subject's indicators in the store: sealed group by group, with the day for which they are true and that of loading.
+"""Store a subject's indicators, encrypted by group, with the day that they describe and the time of their import.
 
-Nothing is overwritten: the newest is what a decision reads, the others say what was known when.
+Nothing is overwritten: a decision reads the newest values, and older ones show what was known when.
 """
 
 from __future__ import annotations
@@ -18,10 +18,12 @@ import sqlalchemy as sa
 from datasets.schema import TableSchema
 from serving.core.db.engine import chunked
 from serving.core.db.schema import INDICATORS, SUBJECT_KEYS
-from serving.privacy.subjects.vault import TamperedError, Vault, ensure_keys
+from serving.core.db.tables.subjects import IndicatorRow
+from serving.privacy.subjects.errors import TamperedError
+from serving.privacy.subjects.vault import Vault, ensure_keys
 
-OTHER_GROUP = "other"  # the group of what a contract puts into none
-EXCLUDED_ROLES = ("target", "leak", "weight", "id", "time", "group")  # roles that are no indicator of a subject
+OTHER_GROUP = "other"  # group of the columns without one
+EXCLUDED_ROLES = ("target", "leak", "weight", "id", "time", "group")  # roles of columns that are not indicators
 DAY_OR_MONTH = re.compile(r"\d{4}-(0[1-9]|1[0-2])(-(0[1-9]|[12]\d|3[01]))?")
 
 GroupValues = Mapping[str, Mapping[str, Any]]  # group -> name -> value
@@ -29,7 +31,7 @@ GroupValues = Mapping[str, Mapping[str, Any]]  # group -> name -> value
 
 @dataclass(frozen=True, slots=True)
 class IndicatorSource:
-    """Where rows come from: the product, the file, its digest, whether it is simulated, and when it was loaded."""
+    """The origin of rows: product, file name and digest, whether it is simulated, and the time of the import."""
 
     product: str
     source: str
@@ -39,7 +41,7 @@ class IndicatorSource:
 
 
 def columns_by_group(table: TableSchema) -> dict[str, list[str]]:
-    """Group -> the names of its columns that say something of a subject."""
+    """Group -> names of its indicator columns."""
     groups: dict[str, list[str]] = {}
     for column in table.columns:
         if column.role not in EXCLUDED_ROLES and column.derived is None:
@@ -48,7 +50,7 @@ def columns_by_group(table: TableSchema) -> dict[str, list[str]]:
 
 
 def parse_day(text: str) -> str:
-    """YYYY-MM-DD; a month stands for its last day. Raises ValueError."""
+    """A day as YYYY-MM-DD from a day, or from a month, which means its last day. Raises ValueError."""
     if not DAY_OR_MONTH.fullmatch(text):
         raise ValueError(text)
     year, month, *day_numbers = (int(number) for number in text.split("-"))
@@ -60,18 +62,26 @@ def parse_day(text: str) -> str:
 
 def encrypt_rows(
     vault: Vault, key: bytes, pseudonym: str, true_at: str, groups: GroupValues, source: IndicatorSource
-) -> Iterable[dict[str, Any]]:
-    """Rows of INDICATORS."""
+) -> Iterable[IndicatorRow]:
+    """Rows of INDICATORS, one per group, encrypted with the subject's key. Nulls are left out."""
     for group, values in groups.items():
         present = {name: value for name, value in values.items() if value is not None}
-        row = {"pseudonym": pseudonym, "group": group, "true_at": true_at, "loaded": source.loaded,
-               "product": source.product, "source": source.source, "source_sha256": source.source_sha256,
-               "simulated": source.simulated}  # fmt: skip
-        yield row | {"sealed": vault.seal(key, orjson.dumps(present), associated_data(row))}
+        context = _associated_data(pseudonym, group, true_at, source.loaded, source.source_sha256, source.simulated)
+        yield {
+            "pseudonym": pseudonym,
+            "group": group,
+            "true_at": true_at,
+            "loaded": source.loaded,
+            "product": source.product,
+            "sealed": vault.seal(key, orjson.dumps(present), context),
+            "source": source.source,
+            "source_sha256": source.source_sha256,
+            "simulated": source.simulated,
+        }
 
 
 def associated_data(row: Mapping[str, Any] | sa.RowMapping) -> str:
-    """What a row is, in one line: its values open in no other."""
+    """The identity of a row; its values cannot be decrypted in any other row."""
     names = ("pseudonym", "group", "true_at", "loaded", "source_sha256", "simulated")
     return _associated_data(*(row[name] for name in names))
 
@@ -83,7 +93,7 @@ def _associated_data(pseudonym: str, group: str, true_at: str, loaded: str, sour
 def insert(
     connection: sa.Connection, vault: Vault, rows: Sequence[tuple[str, str, GroupValues]], source: IndicatorSource
 ) -> None:
-    """Of (subject's id, true at, groups)."""
+    """Insert rows (subject's id, day that they describe, groups), with a key for each new subject."""
     pseudonymised = [(vault.pseudonym(source.product, subject), true_at, groups) for subject, true_at, groups in rows]
     subject_keys = ensure_keys(connection, vault, dict.fromkeys(name for name, _, _ in pseudonymised))
     encrypted_rows = [
@@ -104,8 +114,10 @@ class StoredIndicators:
 def latest_as_of(
     connection: sa.Connection, vault: Vault, pseudonym: str, groups: Sequence[str], as_of: str
 ) -> StoredIndicators | None:
-    """What is newest of each of these groups, and of no other, true at `at` (a day) or before; None where the store
-    knows nobody of that name. Raises Tampered."""
+    """The newest values of each of these groups, and no other, that describe the day `as_of` or an earlier one.
+
+    None where the store has no such subject. Raises TamperedError.
+    """
     wrapped = connection.execute(_KEY, {"pseudonym": pseudonym}).scalar()
     if wrapped is None:
         return None
@@ -123,7 +135,7 @@ def latest_as_of(
 def latest_as_of_many(
     connection: sa.Connection, vault: Vault, subjects: Mapping[str, bytes], groups: Sequence[str], as_of: str
 ) -> dict[str, StoredIndicators | TamperedError]:
-    """The same of many subjects, each with its key: of every one of them, and where its values do not open, why."""
+    """`latest_as_of` for many subjects (pseudonym -> key). A subject whose values cannot be decrypted has its error."""
     values: dict[str, dict[str, Any]] = {name: {} for name in subjects}
     simulated: set[str] = set()
     tampered: dict[str, TamperedError] = {}
@@ -146,7 +158,7 @@ def latest_as_of_many(
 
 
 def is_simulated(connection: sa.Connection, pseudonym: str) -> bool | None:
-    """Whether the newest of a subject's rows is simulated; None where the store has nothing of it."""
+    """Whether the newest row of a subject is simulated; None where the store has none."""
     simulated: bool | None = connection.execute(_IS_SIMULATED, {"pseudonym": pseudonym}).scalar()
     return simulated
 
@@ -161,7 +173,7 @@ _IS_SIMULATED = (
 )
 
 
-# Which row is the newest is told by the index alone; only that one is fetched.
+# The index alone ranks the rows; only the newest is fetched.
 _RANKED = (
     sa.select(
         INDICATORS.c.pseudonym,
@@ -192,7 +204,7 @@ _LATEST_OF_MANY = sa.select(*(INDICATORS.c[name] for name in _COLUMNS)).join(
 
 @cache
 def _latest_statement(groups: int) -> sa.Executable:
-    """One seek in the key's index for each group, whatever the months that the store holds."""
+    """One index seek per group, however many months the store holds."""
     columns = [column for column in INDICATORS.c if column.name not in ("product", "source")]
     selects = [
         sa.select(*columns)
@@ -206,12 +218,8 @@ def _latest_statement(groups: int) -> sa.Executable:
     return sa.union_all(*(sa.select(select) for select in selects))
 
 
-class SubjectErasedError(Exception):
-    """The subject was erased while the answer was made; nothing was recorded of it."""
-
-
 def subjects_with_keys(connection: sa.Connection, subjects: set[str]) -> set[str]:
-    """Those that are not erased."""
+    """The subjects that are not erased."""
     existing: set[str] = set()
     for chunk in chunked(sorted(subjects)):
         stmt = sa.select(SUBJECT_KEYS.c.pseudonym).where(SUBJECT_KEYS.c.pseudonym.in_(chunk))

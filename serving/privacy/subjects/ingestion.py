@@ -1,4 +1,4 @@
-"""Indicators into the store, by the subject's id: what a bank knows of a household or company before it asks.
+"""Import files of indicators into the store, by subject id.
 
 python -m serving load-subjects applicants.csv --table county
 """
@@ -25,7 +25,7 @@ ROWS_PER_STATEMENT = 1_000
 
 
 def load_contract(name: str) -> TableSchema:
-    """A table of the project by its name, or a contract written as TOML."""
+    """A table schema by name, or from a TOML file."""
     if name.endswith(".toml"):
         return load_table_schema(name)
     table: TableSchema = catalog.load_source(name).TABLE
@@ -33,7 +33,7 @@ def load_contract(name: str) -> TableSchema:
 
 
 def product_for_table(name: str) -> str:
-    """Whose subjects a table of the project holds, or a contract written as TOML: the credit limit's."""
+    """The product whose subjects a table holds; credit_limit for a schema from a TOML file."""
     return next((product for product in catalog.PRODUCTS if name in catalog.source_modules(product)), "credit_limit")
 
 
@@ -46,9 +46,10 @@ def load_subjects(
     product: str = "credit_limit",
     true_at: str | None = None,
 ) -> int:
-    """How many subjects the file brought. All of the file, or nothing of it.
+    """Import a file and return its number of subjects. One transaction: all rows, or none.
 
-    true_at: the day of which it tells, where the file does not say; else today.
+    lock_timeout: seconds. true_at: the day that the file describes where it has no such column; today by default.
+    Raises DataError, StoreUnavailableError, VaultKeyError.
     """
     return _store_frame(
         read_table(file, table), file, table, store, lock_timeout, vault, product, true_at, None, file.name
@@ -56,9 +57,17 @@ def load_subjects(
 
 
 def _store_frame(
-    frame: pl.DataFrame, file: Path, table: TableSchema, store: Path | str, lock_timeout: float, vault: Vault, product: str,
-    true_at: str | None, only_groups: Sequence[str] | None, source_name: str,
-) -> int:  # fmt: skip
+    frame: pl.DataFrame,
+    file: Path,
+    table: TableSchema,
+    store: Path | str,
+    lock_timeout: float,
+    vault: Vault,
+    product: str,
+    true_at: str | None,
+    only_groups: Sequence[str] | None,
+    source_name: str,
+) -> int:
     rows = list(rows_by_group(frame, table, file.name, _parse_as_of(true_at), only_groups))
     source = IndicatorSource(product, source_name, file_sha256(file), table.origin.simulated, utc_now())
     engine = open_store(store, lock_timeout)
@@ -78,12 +87,13 @@ def import_indicators(
     file: Path, table: TableSchema, store: Path | str, lock_timeout: float, vault: Vault, product: str, department: str,
     groups: Sequence[str], true_at: str | None = None,
 ) -> int:  # fmt: skip
-    """A department's file: of its groups and of no other, all faults told together. How many subjects it brought."""
+    """Import a department's file with its own groups only, and return its number of subjects. Reports all faults
+    together. Raises as `load_subjects`."""
     group_columns = columns_by_group(table)
     if unknown := [
         f"{group!r}{did_you_mean(group, list(group_columns))}" for group in groups if group not in group_columns
     ]:
-        raise DataError(f"{table.name} has no group {', '.join(unknown)}. It has: {', '.join(group_columns)}.")
+        raise DataError(f"{table.name} has no group {', '.join(unknown)}. Its groups are {', '.join(group_columns)}.")
     own_columns = {name for group in groups for name in group_columns[group]}
     columns = tuple(column for column in table.columns if column.name in own_columns or column.role in ("id", "time"))
     department_table = TableSchema(
@@ -98,21 +108,19 @@ def import_indicators(
 def rows_by_group(
     frame: pl.DataFrame, table: TableSchema, file: str, true_at: str, only_groups: Sequence[str] | None = None
 ) -> Iterator[tuple[str, str, GroupValues]]:
-    """(id, true at, groups) of each row of a conformed table; a group of which it says nothing is left as it is.
+    """(id, day that it describes, groups) of each row of a validated table, without the groups that are empty.
 
-    Raises DataError before the first row, with all that is wrong.
-
-    only: these groups, whether or not the table knows anything of them, and no other.
+    only_groups: exactly these groups, even if they are empty. Raises DataError with all faults before the first row.
     """
     ids, times = table.columns_with_role("id"), table.columns_with_role("time")
     if len(ids) != 1:
-        raise DataError(f"{table.name}: {len(ids)} columns have the role 'id'; exactly one must, to name the subjects.")
+        raise DataError(f"{table.name}: {len(ids)} columns have the role 'id'; exactly one must name the subjects.")
     subject_ids = frame[ids[0].name]
     if subject_ids.null_count():
         raise DataError(f"{file}: {subject_ids.null_count():,} rows have no {ids[0].name}; each needs one.")
     if subject_ids.n_unique() != frame.height:
         repeated = frame.height - subject_ids.n_unique()
-        raise DataError(f"{file}: {repeated:,} rows repeat a {ids[0].name}; each may stand once.")
+        raise DataError(f"{file}: {repeated:,} rows repeat a {ids[0].name}; each may occur once.")
     days = [true_at] * frame.height
     if times and frame[times[0].name].null_count() < frame.height:
         days = _parse_days(frame[times[0].name], file, true_at)
@@ -124,7 +132,7 @@ def rows_by_group(
 def _values_by_group(
     frame: pl.DataFrame, table: TableSchema, only_groups: Sequence[str] | None
 ) -> dict[str, list[dict[str, object]]]:
-    """Group -> its values, a dict a row."""
+    """Group -> its values, one dict per row."""
     integer_columns = {column.name for column in table.columns if column.integer}
     result = {}
     for group, names in columns_by_group(table).items():
@@ -143,7 +151,7 @@ def _parse_as_of(true_at: str | None) -> str:
     try:
         return parse_day(true_at)
     except ValueError as error:
-        raise DataError(f"--true-at is {true_at!r}; a day or month is needed, as 2026-06-30 or 2026-06.") from error
+        raise DataError(f"--true-at is {true_at!r}; expected a day or month such as 2026-06-30 or 2026-06.") from error
 
 
 def _parse_days(column: pl.Series, file: str, default: str) -> list[str]:
@@ -152,7 +160,7 @@ def _parse_days(column: pl.Series, file: str, default: str) -> list[str]:
         try:
             days.append(default if text is None else parse_day(text))
         except ValueError:
-            expected = ("a day or month, as 2026-06-30 or 2026-06", "日期或月份，如 2026-06-30 或 2026-06")
+            expected = ("a day or month such as 2026-06-30 or 2026-06", "日期或月份，如 2026-06-30 或 2026-06")
             faults.append(FieldError(column.name, repr(text[:40]), *expected, row, file))
     if faults:
         raise InvalidTableError(faults[:MAX_ERRORS], len(faults))

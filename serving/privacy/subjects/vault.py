@@ -1,7 +1,7 @@
-"""What the store may hold of a person or company: a pseudonym for the id, and values that one key file opens.
+"""Pseudonyms and encryption of stored subjects with one key file.
 
-A subject's values are encrypted with a random key of its own, which the store holds wrapped by the key file's. Delete
-that row, and nothing opens them again.
+Each subject's values are encrypted with a random key of its own, which the store holds encrypted with a key derived
+from the key file. Once that row is deleted, the values can never be decrypted again.
 """
 
 from __future__ import annotations
@@ -19,43 +19,37 @@ from typing import TYPE_CHECKING, Literal
 import sqlalchemy as sa
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives import hmac as hmac_of
+from cryptography.hazmat.primitives import hmac as crypto_hmac
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from serving.core.db.engine import chunked
 from serving.core.db.schema import COMPANIES, INDICATORS, SUBJECT_KEYS, VAULT
 from serving.core.identifiers import utc_now
-from serving.core.security.keys import KeyFileError, create_once, read_owner_only
+from serving.core.security.errors import KeyFileError
+from serving.core.security.keys import create_once, read_owner_only
+from serving.privacy.subjects.errors import TamperedError, VaultKeyError
 
 if TYPE_CHECKING:
     from serving.settings import Settings
 
 Profile = Literal["aes", "sm"]
 BEGIN_LINE, END_LINE = "-----BEGIN YUHENG VAULT KEY-----", "-----END YUHENG VAULT KEY-----"
-NONCE_BYTES, TAG_BYTES = 12, 16  # bytes
-
-
-class VaultKeyError(Exception):
-    """The key file is missing, unusable, or not the one with which the store was filled."""
-
-
-class TamperedError(Exception):
-    """What the store holds is not what was put there: it is not read."""
+NONCE_BYTES, TAG_BYTES = 12, 16  # of AES-GCM and SM4-GCM
 
 
 @dataclass(frozen=True, slots=True)
 class CipherSuite:
-    """The algorithms of a profile. `key`: bytes of one."""
+    """The algorithms of a profile."""
 
     key_bytes: int
     mac: Callable[[bytes, bytes], bytes]
-    encrypt: Callable[[bytes, bytes, bytes, bytes], bytes]  # key, nonce, text, associated data -> text and tag
+    encrypt: Callable[[bytes, bytes, bytes, bytes], bytes]  # key, nonce, plaintext, associated data -> ciphertext, tag
     decrypt: Callable[[bytes, bytes, bytes, bytes], bytes]  # raises InvalidTag
 
 
 def _sm3(key: bytes, text: bytes) -> bytes:
-    mac = hmac_of.HMAC(key, hashes.SM3())
+    mac = crypto_hmac.HMAC(key, hashes.SM3())
     mac.update(text)
     return mac.finalize()
 
@@ -84,7 +78,8 @@ CIPHER_SUITES: dict[str, CipherSuite] = {
 
 
 class Vault:
-    """`secret`: the key file's 32 bytes, from which each purpose has a key of its own."""
+    """Pseudonyms, digests and encryption. `secret`: the 32 bytes of the key file, from which a key is derived for each
+    purpose."""
 
     def __init__(self, secret: bytes, profile: Profile = "aes"):
         self.profile, self._suite = profile, CIPHER_SUITES[profile]
@@ -93,47 +88,49 @@ class Vault:
             for purpose in ("pseudonym", "wrap", "check", "digest")
         )
         self._wrapping_key = self._wrapping_key[: self._suite.key_bytes]
-        self.key_check = check_key.hex()[:32]  # tells one key file from another, and nothing of what is in it
+        self.key_check = check_key.hex()[:32]  # identifies the key file without revealing it
 
     def pseudonym(self, product: str, subject: str) -> str:
-        """64 hex digits, the same each time; who has not the key file cannot try ids out."""
+        """64 hex digits, always the same for a subject. Without the key file nobody can test ids against it."""
         return self._suite.mac(self._pseudonym_key, f"{product}\0{subject}".encode()).hex()
 
     def digest(self, content: bytes) -> str:
-        """64 hex digits: content as guessable as an id in a request cannot be tried out on it either."""
+        """64 hex digits, keyed so that guessable content, such as an id in a request, cannot be tested against it."""
         return self._suite.mac(self._digest_key, content).hex()
 
     def new_key(self, pseudonym: str) -> tuple[bytes, bytes]:
-        """(a subject's key, the same wrapped)."""
+        """(a new subject key, the same encrypted)."""
         key = secrets.token_bytes(self._suite.key_bytes)
         return key, self.seal(self._wrapping_key, key, pseudonym)
 
     def unwrap(self, wrapped: bytes, pseudonym: str) -> bytes:
+        """Decrypt a subject's key. Raises TamperedError."""
         return self.open(self._wrapping_key, wrapped, pseudonym)
 
     def keyed_digest(self, key: bytes, content: bytes) -> str:
-        """64 hex digits by a subject's own key: once that is shredded, they tell nothing of what was read."""
+        """64 hex digits, keyed with a subject's own key, so that they reveal nothing once the key is shredded."""
         return self._suite.mac(self._suite.mac(key, b"yuheng imprint"), content).hex()
 
     def seal(self, key: bytes, plaintext: bytes, associated_data: str) -> bytes:
+        """Encrypt, with a random nonce in front. `associated_data`: the identity of the row."""
         nonce = os.urandom(NONCE_BYTES)
         return nonce + self._suite.encrypt(key, nonce, plaintext, associated_data.encode())
 
     def open(self, key: bytes, ciphertext: bytes, associated_data: str) -> bytes:
-        """Raises Tampered where `sealed` was changed, or stood under another identity."""
+        """Decrypt. Raises TamperedError where the ciphertext was changed, or belongs to another row."""
         try:
             return self._suite.decrypt(
                 key, ciphertext[:NONCE_BYTES], ciphertext[NONCE_BYTES:], associated_data.encode()
             )
         except (InvalidTag, ValueError) as error:
             raise TamperedError(
-                f"The values sealed for {associated_data[:16]}... do not open: they were changed or moved. Load them again, "
-                "and find out who wrote to the store."
+                f"The encrypted values of {associated_data[:16]}... cannot be decrypted: they were changed or moved. "
+                "Import them again, and find out who wrote to the store."
             ) from error
 
 
 def load_vault(path: Path, profile: Profile = "aes") -> Vault:
-    """By the key file, made where there is none. Raises VaultLocked."""
+    """The vault of a key file, which is created where there is none. Raises VaultKeyError."""
     try:
         if not path.exists():
             text = f"{BEGIN_LINE}\n{base64.b64encode(secrets.token_bytes(32)).decode()}\n{END_LINE}\n"
@@ -141,19 +138,19 @@ def load_vault(path: Path, profile: Profile = "aes") -> Vault:
         lines = read_owner_only(path).decode().split()
         secret = base64.b64decode("".join(lines[4:-4]), validate=True)
     except (KeyFileError, ValueError) as error:
-        raise VaultKeyError(f"{path}: {error}. Put the vault's key file back.") from error
+        raise VaultKeyError(f"{path}: {error}. Restore the vault's key file.") from error
     if " ".join(lines[:4]) != BEGIN_LINE or " ".join(lines[-4:]) != END_LINE or len(secret) != 32:
-        raise VaultKeyError(f"{path}: is no vault key file ({BEGIN_LINE} and 32 bytes). Put the right one back.")
+        raise VaultKeyError(f"{path} is not a vault key file ({BEGIN_LINE} and 32 bytes). Restore the right one.")
     return Vault(secret, profile)
 
 
 def open_vault(settings: Settings) -> Vault:
-    """Raises VaultLocked."""
+    """The vault of the settings. Raises VaultKeyError."""
     return load_vault(settings.paths.vault_key, settings.vault.profile)
 
 
 def bind_store(connection: sa.Connection, vault: Vault) -> None:
-    """The store is filled by one key file and profile. Raises VaultLocked for another."""
+    """Tie an empty store to this key file and profile; later, check them. Raises VaultKeyError for any other."""
     row = connection.execute(sa.select(VAULT.c.profile, VAULT.c.key_check)).first()
     if row is None:
         connection.execute(
@@ -161,15 +158,15 @@ def bind_store(connection: sa.Connection, vault: Vault) -> None:
         )
     elif (row[0], row[1]) != (vault.profile, vault.key_check):
         same_profile = row[0] == vault.profile
-        remedy = "the key file with which it was filled" if same_profile else f"[vault] profile = {row[0]!r}"
+        remedy = "the key file that encrypts the store" if same_profile else f"[vault] profile = {row[0]!r}"
         raise VaultKeyError(
-            f"The store was filled with the vault key {row[1][:8]} in the profile {row[0]!r}; the settings name "
-            f"{vault.key_check[:8]} in {vault.profile!r}. Give it {remedy}; without it no indicator can be read."
+            f"The store is encrypted with the vault key {row[1][:8]} and the profile {row[0]!r}; the settings name "
+            f"{vault.key_check[:8]} and {vault.profile!r}. Configure {remedy}; without it no indicator can be read."
         )
 
 
 def ensure_keys(connection: sa.Connection, vault: Vault, pseudonyms: Iterable[str]) -> dict[str, bytes]:
-    """Each subject's key, made where there is none."""
+    """Pseudonym -> key, created where there is none. Raises TamperedError."""
     requested = list(pseudonyms)
     existing = existing_keys(connection, vault, requested)
     created = {pseudonym: vault.new_key(pseudonym) for pseudonym in requested if pseudonym not in existing}
@@ -183,7 +180,7 @@ def ensure_keys(connection: sa.Connection, vault: Vault, pseudonyms: Iterable[st
 
 
 def existing_keys(connection: sa.Connection, vault: Vault, pseudonyms: list[str]) -> dict[str, bytes]:
-    """Of those that have one."""
+    """Pseudonym -> key of the subjects that have one. Raises TamperedError."""
     subject_keys: dict[str, bytes] = {}
     for pseudonym, wrapped in wrapped_keys(connection, pseudonyms):
         subject_keys[pseudonym] = vault.unwrap(wrapped, pseudonym)
@@ -191,7 +188,7 @@ def existing_keys(connection: sa.Connection, vault: Vault, pseudonyms: list[str]
 
 
 def wrapped_keys(connection: sa.Connection, pseudonyms: Sequence[str]) -> Iterator[tuple[str, bytes]]:
-    """(pseudonym, key as the store holds it) of those that have one."""
+    """(pseudonym, encrypted key) of the subjects that have one."""
     for chunk in chunked(pseudonyms):
         statement = sa.select(SUBJECT_KEYS.c.pseudonym, SUBJECT_KEYS.c.wrapped)
         rows = connection.execute(statement.where(SUBJECT_KEYS.c.pseudonym.in_(chunk)))
@@ -199,7 +196,7 @@ def wrapped_keys(connection: sa.Connection, pseudonyms: Sequence[str]) -> Iterat
 
 
 def shred(connection: sa.Connection, vault: Vault, product: str, subject: str) -> bool:
-    """The subject's key and all that it opened; False where there was none."""
+    """Delete the subject's key and everything that it encrypts; False where there was no key."""
     pseudonym = vault.pseudonym(product, subject)
     deleted = connection.execute(sa.delete(SUBJECT_KEYS).where(SUBJECT_KEYS.c.pseudonym == pseudonym)).rowcount
     for table in (INDICATORS, COMPANIES):

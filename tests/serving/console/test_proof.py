@@ -28,7 +28,7 @@ from serving.core.audit.verify import ReceiptVerifier, VerificationError, load_p
 from serving.core.billing.prices import Prices
 from serving.pathology.slides import store as slide_store
 from tests.paths import ROOT
-from tests.serving.core.audit.auditor.test_auditor import READING, WAY
+from tests.serving.core.audit.auditor.test_auditor import READING, STATES
 
 WEB = ROOT / "serving/console/web"
 ROLLDOWN = WEB / "node_modules/.bin/rolldown"
@@ -95,7 +95,7 @@ def proved(inside, applicant):
             READING | {"name": "癌 \U0001f52c \x7f", "tiny": [1e-7, 1e22, 5.0, 0.1]},
         )
         slide_store.create(engine, "5" * 32)
-        for state in WAY:
+        for state in STATES:
             slide_store.transition(engine, "5" * 32, state)
         prices = Prices.load(gateway.settings.paths.prices)
         slide_store.transition(engine, "5" * 32, "ready", reading=reading, prices=prices)

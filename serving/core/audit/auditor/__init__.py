@@ -1,1 +1,1 @@
-"""The offline audit of a store against its log."""
+"""The offline audit of a store against its log and the signed checkpoints."""

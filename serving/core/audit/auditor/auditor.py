@@ -1,7 +1,8 @@
-"""Compares the store with its log, and the log with what was signed: any row edited, deleted, reordered, added or put
-back is found and named. Reads in one pass and bounded memory, writes nothing.
+"""Audit a store offline: compare its rows with the log, and the log with the signed checkpoints.
 
-    found = audit(engine, public_key, checkpoints_file)
+Every row that was edited, deleted, reordered, added or rolled back is reported. One pass, bounded memory, no writes.
+
+    report = audit_store(engine, public_key, checkpoints_file)
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ import orjson
 import sqlalchemy as sa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from serving.core.audit.auditor.decisions import DecisionChecks, is_well_formed
+from serving.core.audit.auditor.comparison import RowChecks
+from serving.core.audit.auditor.entry_shapes import is_well_formed
 from serving.core.audit.auditor.findings import MAX_FINDINGS, AuditReport, Body, to_bytes
 from serving.core.audit.checkpoints import read_checkpoint_file
 from serving.core.audit.log import BLOCK_LEVEL, MerkleFrontier, MerkleTree
@@ -23,17 +25,20 @@ from serving.core.audit.verify import Checkpoint, VerificationError, leaf_hash, 
 from serving.core.db.engine import to_store_error
 from serving.core.db.schema import LOG_CHECKPOINTS, LOG_LEAVES, LOG_NODES
 
-CHUNK_SIZE = 2_000  # leaves in memory together
-MAX_OUT_OF_ORDER = 10_000  # checkpoints out of their order, as of two gateways that signed at once
-CheckpointSource = tuple[Checkpoint, str]  # "store" or "file"
+PAGE_SIZE = 2_000  # entries in memory at a time
+MAX_OUT_OF_ORDER = 10_000  # checkpoints out of order in the file, as two gateways leave that sign at the same time
+CheckpointSource = tuple[Checkpoint, str]  # a checkpoint, and "store" or "file"
 
 
 def audit_store(engine: sa.Engine, key: Ed25519PublicKey, checkpoints: Path | None) -> AuditReport:
-    """`checkpoints`: the file outside the store; None where only the store is looked at. Raises StoreUnavailable."""
+    """Audit one snapshot of the store. Raises StoreUnavailableError.
+
+    key: of the log. checkpoints: the file of checkpoints outside the store; None to audit the store alone.
+    """
     try:
         with _snapshot_engine(engine).connect() as connection:
             if engine.dialect.name == "sqlite":
-                connection.exec_driver_sql("BEGIN")  # one state of the store, while the service may go on
+                connection.exec_driver_sql("BEGIN")  # one snapshot, while the service may continue to write
             return Auditor(connection, key, checkpoints).run()
     except sa.exc.SQLAlchemyError as error:
         raise to_store_error(error) from error
@@ -46,11 +51,13 @@ def _snapshot_engine(engine: sa.Engine) -> sa.Engine:
 
 
 class Auditor:
+    """Audits the snapshot that a connection sees. `file`: the checkpoints outside the store, or None."""
+
     def __init__(self, connection: sa.Connection, key: Ed25519PublicKey, file: Path | None):
         self.connection, self.key, self.file = connection, key, file
         self.report = AuditReport()
-        self.checks = DecisionChecks(connection, self.report)
-        self.out_of_order_sizes: set[int] = set()  # sizes that the file tells out of order
+        self.checks = RowChecks(connection, self.report)
+        self.out_of_order_sizes: set[int] = set()  # sizes of checkpoints that stand out of order in the file
 
     def run(self) -> AuditReport:
         frontier, checkpoints = MerkleFrontier(), self._all_checkpoints()
@@ -68,18 +75,13 @@ class Auditor:
                         elif not root_mismatch:
                             root_mismatch = True
                             leaf_range = f"leaves {verified_size} to {next_checkpoint.size - 1}"
-                            self.report.add(
-                                "edited",
-                                f"log_leaves, {leaf_range}",
-                                f"another root was signed at {next_checkpoint.timestamp}",
-                            )
+                            detail = f"the checkpoint signed at {next_checkpoint.timestamp} has another root"
+                            self.report.add("edited", f"log_leaves, {leaf_range}", detail)
                     next_checkpoint = next(checkpoints, None)
             self._check_nodes(nodes)
         while next_checkpoint is not None:
-            detail = (
-                f"{next_checkpoint.size} leaves were signed at {next_checkpoint.timestamp}; the log has {frontier.size}"
-            )
-            self.report.add("rolled back", "log_leaves", detail)
+            signed = f"the checkpoint signed at {next_checkpoint.timestamp} covers {next_checkpoint.size} leaves"
+            self.report.add("rolled back", "log_leaves", f"{signed}; the log has {frontier.size}")
             next_checkpoint = next(checkpoints, None)
         self.checks.finish()
         self.report.leaves = frontier.size
@@ -88,12 +90,12 @@ class Auditor:
     # --- the log
 
     def _leaves(self) -> Iterator[list[bytes]]:
-        """The bodies of all leaves, in parts, each compared with what it stands for."""
+        """The bodies of all leaves, page by page, each compared with the row that it records."""
         last_index, expected_index = -1, 0
         table = LOG_LEAVES.c
         stmt = sa.select(table.index, table.body, table.hash, table.kind, table.at, table.tenant, table.ref)
         while True:
-            page_stmt = stmt.where(table.index > last_index).order_by(table.index).limit(CHUNK_SIZE)
+            page_stmt = stmt.where(table.index > last_index).order_by(table.index).limit(PAGE_SIZE)
             rows = self.connection.execute(page_stmt).all()
             if not rows:
                 return
@@ -103,10 +105,10 @@ class Auditor:
                 body = to_bytes(stored_body)
                 bodies.append(body)
                 if index != expected_index:
-                    self.report.add("deleted", f"log_leaves {expected_index}", f"the next that is there is {index}")
+                    self.report.add("deleted", f"log_leaves {expected_index}", f"the next one is {index}")
                 expected_index = index + 1
                 if leaf_hash(body) != digest:
-                    self.report.add("edited", f"log_leaves {index}", "its body does not have its hash")
+                    self.report.add("edited", f"log_leaves {index}", "its hash is not that of its body")
                 try:
                     entry = orjson.loads(body)
                     columns_match = (entry["kind"], entry["at"], entry["tenant"], entry["ref"]) == (
@@ -118,11 +120,11 @@ class Auditor:
                 except (ValueError, KeyError, TypeError):
                     entry, columns_match = {"kind": ""}, False
                 if not columns_match:
-                    self.report.add("edited", f"log_leaves {index}", "its columns are not those of its body")
+                    self.report.add("edited", f"log_leaves {index}", "its columns differ from its body")
                 if is_well_formed(entry):
                     parsed.append((index, entry))
                 else:
-                    self.report.add("edited", f"log_leaves {index}", "it does not tell what a leaf of its kind tells")
+                    self.report.add("edited", f"log_leaves {index}", "it lacks fields of its kind")
             last_index = rows[-1][0]
             self.checks.compare(parsed)
             yield bodies
@@ -135,9 +137,9 @@ class Auditor:
                 stmt.where(LOG_NODES.c.index.between(min(positions), max(positions)))
             ):
                 if nodes.get((level, position), digest) != digest:
-                    self.report.add("edited", f"log_nodes {level}, {position}", "it is not the hash over its leaves")
+                    self.report.add("edited", f"log_nodes {level}, {position}", "it is not the hash of its leaves")
 
-    # --- what was signed
+    # --- checkpoints
 
     def _verify_note(self, note: str, location: str) -> Checkpoint | None:
         try:
@@ -147,11 +149,11 @@ class Auditor:
             return None
 
     def _stored_checkpoints(self) -> Iterator[CheckpointSource]:
-        """The store's, the smallest first."""
+        """The checkpoints in the store, smallest first."""
         table, last_size = LOG_CHECKPOINTS.c, -1
         while True:
             page_stmt = sa.select(table.size, table.root, table.note, table.at).where(table.size > last_size)
-            rows = self.connection.execute(page_stmt.order_by(table.size).limit(CHUNK_SIZE)).all()
+            rows = self.connection.execute(page_stmt.order_by(table.size).limit(PAGE_SIZE)).all()
             for size, root, note, timestamp in rows:
                 last_size, location = size, f"log_checkpoints {size}"
                 checkpoint = self._verify_note(note, location)
@@ -159,19 +161,22 @@ class Auditor:
                     continue
                 self.report.checkpoints += 1
                 if (checkpoint.size, checkpoint.root, checkpoint.timestamp) != (size, root, timestamp):
-                    self.report.add("edited", location, "its columns are not those of its note")
+                    self.report.add("edited", location, "its columns differ from its note")
                 yield checkpoint, "store"
             if not rows:
                 return
 
     def _all_checkpoints(self) -> Iterator[Checkpoint]:
-        """The store's and the file's, the smallest first. What one of the two lacks is found; but the file is written
-        first, and after a crash its newest may be there alone until the next start."""
+        """The checkpoints of the store and the file, smallest first; one that either lacks is reported.
+
+        The file is written first, so after a crash its newest checkpoints may be missing in the store until the next
+        start.
+        """
         file_checkpoints = None if self.file is None else self._file_checkpoints(self.file)
-        merged = merge(self._stored_checkpoints(), file_checkpoints or iter(()), key=lambda one: one[0].size)
+        merged = merge(self._stored_checkpoints(), file_checkpoints or iter(()), key=lambda pair: pair[0].size)
         missing_in_file: list[int] = []
-        missing_in_store: list[int] = []  # since the last one that the store has
-        for size, group in groupby(merged, key=lambda one: one[0].size):
+        missing_in_store: list[int] = []  # since the last one in the store
+        for size, group in groupby(merged, key=lambda pair: pair[0].size):
             sources = set()
             for checkpoint, source in group:
                 sources.add(source)
@@ -180,27 +185,25 @@ class Auditor:
                 missing_in_store += [size] if len(missing_in_store) < MAX_FINDINGS else []
                 continue
             for missing_size in missing_in_store:
-                self.report.add("deleted", f"log_checkpoints {missing_size}", f"it stands in {self.file}")
+                self.report.add("deleted", f"log_checkpoints {missing_size}", f"{self.file} has it")
             missing_in_store.clear()
             if file_checkpoints is not None and "file" not in sources and len(missing_in_file) < MAX_FINDINGS:
                 missing_in_file.append(size)
         for size in missing_in_file:
             if size not in self.out_of_order_sizes:
-                self.report.add(
-                    "deleted", f"{self.file}, the checkpoint of size {size}", "it stands in log_checkpoints"
-                )
+                self.report.add("deleted", f"{self.file}, the checkpoint of size {size}", "log_checkpoints has it")
 
     def _file_checkpoints(self, file: Path) -> Iterator[CheckpointSource]:
         last_size = -1
         if not file.exists():
             if self.connection.execute(sa.select(LOG_CHECKPOINTS.c.size).limit(1)).first() is not None:
-                self.report.add("deleted", str(file), "there is no such file")
+                self.report.add("deleted", str(file), "the file does not exist")
             return
         for line, note in read_checkpoint_file(file):
             location = f"{file}, line {line}"
             checkpoint = None if note is None else self._verify_note(note, location)
             if note is None:
-                self.report.add("edited", location, "it is no checkpoint")
+                self.report.add("edited", location, "it is not a checkpoint")
             if checkpoint is None:
                 continue
             if checkpoint.size > last_size:
@@ -210,7 +213,8 @@ class Auditor:
             if len(self.out_of_order_sizes) < MAX_OUT_OF_ORDER:
                 self.out_of_order_sizes.add(checkpoint.size)
             if not self._root_matches(checkpoint):
-                detail = f"{checkpoint.size} leaves were signed at {checkpoint.timestamp} after {last_size} had been, with another root"
+                signed = f"the checkpoint signed at {checkpoint.timestamp} covers {checkpoint.size} leaves"
+                detail = f"{signed} with another root, after one over {last_size} leaves"
                 self.report.add("rolled back", location, detail)
 
     def _root_matches(self, checkpoint: Checkpoint) -> bool:

@@ -1,4 +1,4 @@
-"""Batches as their leaves tell of them: each chunk with its rows, and the batch's own line."""
+"""Compare batches, their chunks and the rows about stored subjects with the log entries that record them."""
 
 from __future__ import annotations
 
@@ -8,11 +8,19 @@ from typing import Any
 import sqlalchemy as sa
 
 from serving.core.audit import entries
-from serving.core.audit.auditor.findings import MAX_FINDINGS, Body, Comparison, Finding, digest_or_none, to_bytes
+from serving.core.audit.auditor.findings import (
+    MAX_FINDINGS,
+    Body,
+    Comparison,
+    Finding,
+    digest_or_none,
+    edited_detail,
+    to_bytes,
+)
 from serving.core.audit.verify import salted_digest
 from serving.core.db.schema import BATCH_CHUNKS, BATCH_SUBJECTS, BATCHES
 
-# Digests in a chunk's leaf, and the columns that each stands for.
+# Digests in a chunk's entry, and the columns of BATCHES that each covers.
 DIGEST_COLUMNS = {
     "record": ", ".join(entries.BATCH_FIELDS),
     "counts": ", ".join(entries.BATCH_COUNT_FIELDS),
@@ -31,67 +39,60 @@ class BatchChecks(Comparison):
             return
         self.report.rows["batch_chunks"] += 1
         self.check_leaf_index("batch_chunks", name, row["leaf"], index)
-        if (
-            salted_digest(to_bytes(row["salt"]), to_bytes(row["content"])) != body["content"]
-            or row["rows"] != body["rows"]
-        ):
+        salt = to_bytes(row["salt"])
+        if salted_digest(salt, to_bytes(row["content"])) != body["content"] or row["rows"] != body["rows"]:
             self.report_edited(f"batch_chunks {name}", index, "rows, content or salt")
-        self._check_subjects(name, row, index, body)
+        self._check_subjects(name, salt, index, body)
         if row["of_id"] is None:
             self.report_deleted("batches", body["batch"], index)
             return
         batch = {column.name: row[f"of_{column.name}"] for column in BATCHES.c}
         if mismatches := [field for field in ("tenant", "bundle", "policy") if batch[field] != body[field]]:
             self.report_edited(f"batches {body['batch']}", index, ", ".join(mismatches))
-        if "record" in body:
-            self._check_batch_row(batch, to_bytes(row["salt"]), index, body)
+        self._check_batch(batch, salt, index, body)
 
-    def _check_batch_row(self, batch: Mapping[str, Any], salt: bytes, index: int, body: Body) -> None:
-        """The batch's own, which stands as its last chunk tells; and once it ended a leaf says so."""
+    def _check_batch(self, batch: Mapping[str, Any], salt: bytes, index: int, body: Body) -> None:
+        """The row of BATCHES must agree with the entry of its last chunk; that it ended has an entry of its own."""
         name = str(body["batch"])
         location = f"batches {name}"
-        digests = digest_or_none(
-            entries.batch_digests, {**batch, "faults": to_bytes(batch["faults"])}, salt
-        ) or dict.fromkeys(DIGEST_COLUMNS)
-        if batch["idempotency_key"] is None and batch["state"] == "broken":  # a later try has its key
+        row = {**batch, "faults": to_bytes(batch["faults"])}
+        digests = digest_or_none(entries.batch_digests, row, salt) or dict.fromkeys(DIGEST_COLUMNS)
+        if batch["idempotency_key"] is None and batch["state"] == "broken":  # a later attempt took over its key
             digests["key"] = body.get("key")
         mismatches = [columns for field, columns in DIGEST_COLUMNS.items() if digests[field] != body.get(field)]
-        detail = f"{'; '.join(mismatches)}: not as leaf {index} tells"
+        detail = edited_detail(index, "; ".join(mismatches))
         self.pending.update(name, Finding("edited", location, detail) if mismatches else None)
         if body["first"] == 1 and (batch["state"], batch["finished"]) != ("running", None):
-            detail = f"state: it is {batch['state']}, and no leaf tells of its end"
+            detail = f"state: it is {batch['state']}, but no log entry records its end"
             self.pending.update(f"{name} end", Finding("edited", location, detail))
 
     def check_batch_end(self, index: int, body: Body) -> None:
         name = body["ref"]
-        location, expected = (
-            f"batches {name}",
-            {"tenant": body["tenant"], "state": body["state"], "finished": body["at"]},
-        )
+        expected = {"tenant": body["tenant"], "state": body["state"], "finished": body["at"]}
         stmt = sa.select(*(BATCHES.c[field] for field in expected)).where(BATCHES.c.id == name)
         row = self.connection.execute(stmt).mappings().first()
         if row is None:
             self.report_deleted("batches", name, index)
             return
         mismatches = [field for field, expected_value in expected.items() if row[field] != expected_value]
-        detail = f"{', '.join(mismatches)}: not as leaf {index} tells"
-        self.pending.update(f"{name} end", Finding("edited", location, detail) if mismatches else None)
+        finding = Finding("edited", f"batches {name}", edited_detail(index, ", ".join(mismatches)))
+        self.pending.update(f"{name} end", finding if mismatches else None)
 
     def finish(self) -> None:
-        """What waits for a leaf that did not come; and lines that nobody opened, as each came with its first chunk."""
+        """Report differences that no later entry explained, and batches without a chunk: a batch is stored with its
+        first chunk."""
         self.pending.flush()
         chunk = sa.exists().where(BATCH_CHUNKS.c.batch == BATCHES.c.id)
         for batch in self.connection.execute(sa.select(BATCHES.c.id).where(~chunk).limit(MAX_FINDINGS)).scalars().all():
-            self.report.add("added", f"batches {batch}", "no chunk of it is there")
+            self.report.add("added", f"batches {batch}", "it has no chunk")
 
-    def _check_subjects(self, name: str, chunk: sa.RowMapping, index: int, body: Body) -> None:
-        """By which a subject's trace finds its rows of batches."""
+    def _check_subjects(self, name: str, salt: bytes, index: int, body: Body) -> None:
+        """The rows of BATCH_SUBJECTS in a chunk, by which a subject's decisions in batches are found."""
         in_batch, first_row = BATCH_SUBJECTS.c.batch == body["batch"], body["first"]
         stmt = sa.select(BATCH_SUBJECTS.c.row, BATCH_SUBJECTS.c.pseudonym).where(in_batch)
         stmt = stmt.where(BATCH_SUBJECTS.c.row.between(first_row, first_row + body["rows"] - 1))
         subjects = {row.row: row.pseudonym for row in self.connection.execute(stmt)}
         self.report.rows["batch_subjects"] += len(subjects)
-        if (
-            salted_digest(to_bytes(chunk["salt"]), entries.encode_subjects(subjects)) if subjects else None
-        ) != body.get("subjects"):
-            self.report_edited(f"batch_subjects {name}", index, "which rows are about whom")
+        digest = salted_digest(salt, entries.encode_subjects(subjects)) if subjects else None
+        if digest != body.get("subjects"):
+            self.report_edited(f"batch_subjects {name}", index, "the subjects of its rows")

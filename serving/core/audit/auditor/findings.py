@@ -1,4 +1,4 @@
-"""What an audit found, and what each comparison of rows with leaves has in common."""
+"""The audit report, and what every comparison of rows with log entries has in common."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 
 T = TypeVar("T")
-MAX_FINDINGS = 1_000  # findings that are spelled out
+MAX_FINDINGS = 1_000  # findings that a report lists; the rest are only counted
 
 KINDS_ZH = {
     "edited": "被修改",
@@ -20,13 +20,13 @@ KINDS_ZH = {
     "rolled back": "被回退",
     "not signed": "签名不符",
 }
-Body = Mapping[str, Any]
-IndexedEntries = dict[str, tuple[int, Body]]  # by the name of its row: a leaf with its index
+Body = Mapping[str, Any]  # of a log entry, parsed
+IndexedEntries = dict[str, tuple[int, Body]]  # name of a row -> index and body of the entry that records it
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    kind: str  # of ZH
+    kind: str  # a key of KINDS_ZH
     location: str  # the row
     detail: str
 
@@ -38,8 +38,8 @@ class Finding:
 class AuditReport:
     leaves: int = 0
     checkpoints: int = 0
-    rows: Counter[str] = field(default_factory=Counter)  # by table, that their leaves prove
-    findings: list[Finding] = field(default_factory=list)  # the first MOST
+    rows: Counter[str] = field(default_factory=Counter)  # table -> rows that a log entry records
+    findings: list[Finding] = field(default_factory=list)  # the first MAX_FINDINGS
     finding_count: int = 0
 
     def add(self, kind: str, location: str, detail: str) -> None:
@@ -49,15 +49,14 @@ class AuditReport:
 
 
 class Comparison:
-    """With one state of the store; what differs goes into the report."""
+    """Compares rows with log entries in one snapshot of the store and adds the differences to a report."""
 
     def __init__(self, connection: sa.Connection, report: AuditReport):
         self.connection, self.report = connection, report
         self.pending = PendingFindings(report)
 
     def fetch_row(self, stmt: sa.Select[Any], table: str, name: str, index: int) -> Mapping[str, Any] | None:
-        """A row with columns of JSON, which may be none any more. None where it is not there, or cannot be read, which
-        then is told."""
+        """The row that an entry records. None, with a finding, where it is missing or its JSON cannot be read."""
         try:
             row = self.connection.execute(stmt).mappings().first()
         except ValueError:
@@ -69,13 +68,16 @@ class Comparison:
 
     def check_leaf_index(self, table: str, name: str, leaf: int | None, index: int) -> None:
         if leaf != index:
-            self.report.add("reordered", f"{table} {name}", f"it names leaf {leaf}; leaf {index} tells of it")
+            self.report.add("reordered", f"{table} {name}", f"it names log entry {leaf}, but entry {index} records it")
 
-    def report_edited(self, location: str, index: int, mismatch: str) -> None:
-        self.report.add("edited", location, f"{mismatch}: not as leaf {index} tells")
+    def report_edited(self, location: str, index: int, columns: str) -> None:
+        self.report.add("edited", location, edited_detail(index, columns))
 
     def report_deleted(self, table: str, name: str, index: int) -> None:
-        self.report.add("deleted", f"{table} {name}", f"leaf {index} tells of it")
+        self.report.add("deleted", f"{table} {name}", f"log entry {index} records it")
+
+    def report_added(self, location: str) -> None:
+        self.report.add("added", location, "no log entry records it")
 
     def report_missing(self, table: str, entries: IndexedEntries, existing: set[str]) -> None:
         for name, (index, _) in entries.items():
@@ -84,15 +86,15 @@ class Comparison:
 
 
 class PendingFindings:
-    """Of rows of which several leaves tell, one after the other: a row stands as the last of them tells. Held is what
-    does not, or not yet."""
+    """Findings about rows that several entries record in turn. A row must agree with the last of them, so a difference
+    counts only once no later entry explains it."""
 
     def __init__(self, report: AuditReport):
         self.report = report
         self.findings: dict[str, Finding] = {}
 
     def update(self, row: str, finding: Finding | None) -> None:
-        """`wrong`: how the row differs from its newest leaf."""
+        """Replace what is known about a row by how it differs from its newest entry."""
         if finding is None:
             self.findings.pop(row, None)
         else:
@@ -103,9 +105,12 @@ class PendingFindings:
             self.report.add(finding.kind, finding.location, finding.detail)
 
 
+def edited_detail(index: int, columns: str) -> str:
+    return f"{columns}: not as recorded by log entry {index}"
+
+
 def digest_or_none(digest: Callable[..., T], *args: Any) -> T | None:
-    """None of what cannot be digested, as it was never recorded so: bytes where a text belongs, a number that is
-    none."""
+    """None where a value has a type that the service never records, such as bytes in place of text, or NaN."""
     try:
         return digest(*args)
     except (TypeError, ValueError):
@@ -113,5 +118,5 @@ def digest_or_none(digest: Callable[..., T], *args: Any) -> T | None:
 
 
 def to_bytes(stored: Any) -> bytes:
-    """What a column of bytes holds. SQLite lets somebody put text there: that is never what was hashed."""
+    """The content of a binary column. SQLite accepts text there; its bytes then match no digest."""
     return stored if isinstance(stored, bytes) else repr(stored).encode()

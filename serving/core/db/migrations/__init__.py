@@ -1,1 +1,1 @@
-"""Alembic's steps from one form of the store to the next; `serving.core.db.engine.migrate` takes them."""
+"""Alembic migrations of the store; serving.core.db.engine.migrate runs them."""

@@ -1,4 +1,4 @@
-"""Alembic's entry: runs the steps on the connection that serving.core.db.engine.migrate hands over."""
+"""Run migrations on the connection that serving.core.db.engine.migrate provides; Alembic loads this file."""
 
 from alembic import context
 
@@ -7,7 +7,7 @@ from serving.core.db.schema import METADATA
 context.configure(
     connection=context.config.attributes["connection"],
     target_metadata=METADATA,
-    render_as_batch=True,  # SQLite changes a table by making it anew
+    render_as_batch=True,  # SQLite changes a table by copying it
     transactional_ddl=True,
 )
 with context.begin_transaction():

@@ -30,10 +30,10 @@ import asyncio, sys
 from serving.core.http.metrics import Metrics
 from serving.decisions.products.base import products
 from serving.decisions.service import DecisionService
-from serving.settings import read
+from serving.settings import load_settings
 
 async def main():
-    service, product = DecisionService(read(), Metrics()), products()["credit_limit"]
+    service, product = DecisionService(load_settings(), Metrics()), products()["credit_limit"]
     service.start()
     body, turn = open(sys.argv[1], "rb").read(), sys.argv[2]
 

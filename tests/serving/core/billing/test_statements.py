@@ -1,4 +1,4 @@
-"""Each answer is charged once, by the rule of its day, and a statement ties each line to a receipt."""
+"""Each answer is charged once at the price of its day, and each line of a statement has a receipt."""
 
 from __future__ import annotations
 
@@ -31,44 +31,46 @@ def priced(settings, tmp_path):
     return settings.model_copy(update={"paths": paths})
 
 
-def test_a_statement_is_a_line_for_each_answer_tied_to_its_receipt(priced, applicant, company):
+def test_a_statement_has_one_line_per_use_with_its_receipt(priced, applicant, company):
     async def story(client, gateway):
         for _ in range(2):
             await client.post("/v1/credit-limits", json={"indicators": applicant})
-        sent = {"json": {"indicators": company}, "headers": {"Idempotency-Key": "once"}}
-        asked = [(await client.post("/v1/scitech-risks", **sent)).json() for _ in range(3)]
+        request = {"json": {"indicators": company}, "headers": {"Idempotency-Key": "once"}}
+        answers = [(await client.post("/v1/scitech-risks", **request)).json() for _ in range(3)]
         batch = {"content": b"declared_income\n5\n-6\n7\n", "headers": {"Content-Type": "text/csv"}}
         await client.post("/v1/credit-limits/batch", **batch)
-        month = asked[0]["created"][:7]
-        told = (await client.get(f"/v1/statements/{month}")).json()
+        month = answers[0]["created"][:7]
+        statement = (await client.get(f"/v1/statements/{month}")).json()
         text = (await client.get(f"/v1/statements/{month}?format=csv")).text
         ndjson = (await client.get(f"/v1/statements/{month}?format=ndjson")).text
         other = (await client.get("/v1/statements/1999-12")).json()
-        key = ReceiptVerifier(load_public_key(gateway.settings.paths.log_key.with_suffix(".pub.pem").read_bytes()))
-        for line in told["lines"]:
+        verifier = ReceiptVerifier(load_public_key(gateway.settings.paths.log_key.with_suffix(".pub.pem").read_bytes()))
+        for line in statement["lines"]:
             receipt = (await client.get(line["receipt"])).json()
-            key.verify(receipt)
+            verifier.verify(receipt)
             assert receipt["index"] == line["leaf"]
             assert receipt["leaf"]["price"] == {name: line[name] for name in ("rules", "rule", "fen", "units")}
-        return told, text, ndjson, other
+        return statement, text, ndjson, other
 
-    told, text, ndjson, other = run_inside(priced, story)
-    assert [line["units"] for line in told["lines"]] == [1, 1, 1, 2]
-    assert told["totals"] == [
+    statement, text, ndjson, other = run_inside(priced, story)
+    assert [line["units"] for line in statement["lines"]] == [1, 1, 1, 2]
+    assert statement["totals"] == [
         {"product": "credit_limit", "rules": "2026-11", "rule": "free", "lines": 3, "units": 4, "fen": 0},
         {"product": "scitech_risk", "rules": "2026-11", "rule": "market", "lines": 1, "units": 1, "fen": 180},
     ]
-    assert told["fen"] == 180
-    assert [json.loads(line) for line in ndjson.splitlines()] == told["lines"]
-    assert [int(line["leaf"]) for line in csv.DictReader(io.StringIO(text))] == [line["leaf"] for line in told["lines"]]
+    assert statement["fen"] == 180
+    assert [json.loads(line) for line in ndjson.splitlines()] == statement["lines"]
+    assert [int(line["leaf"]) for line in csv.DictReader(io.StringIO(text))] == [
+        line["leaf"] for line in statement["lines"]
+    ]
     assert (other["lines"], other["totals"], other["fen"]) == ([], [], 0)
 
 
-def test_what_is_no_month_or_format_is_told(inside):
+def test_an_invalid_month_or_format_is_refused(inside):
     async def story(client, gateway):
-        found = await client.get("/v1/statements/2026-13?format=pdf")
-        assert found.status_code == 422
-        assert {fault["field"] for fault in found.json()["errors"]} == {"month", "format"}
+        response = await client.get("/v1/statements/2026-13?format=pdf")
+        assert response.status_code == 422
+        assert {fault["field"] for fault in response.json()["errors"]} == {"month", "format"}
 
     inside(story)
 
@@ -78,7 +80,7 @@ def test_a_month_ends_where_the_next_begins():
     assert month_bounds("2026-09") == ("2026-09", "2026-10")
 
 
-def test_the_price_is_that_of_its_day(tmp_path):
+def test_a_price_applies_from_its_start(tmp_path):
     later = PRICES.replace("2026-11", "2027-01").replace('"free"', '"set", fen = 50')
     (tmp_path / "prices.toml").write_text(PRICES + later)
     prices = Prices.load(tmp_path / "prices.toml")
@@ -98,9 +100,9 @@ def test_the_price_is_that_of_its_day(tmp_path):
         ("[[versions]]", "[[version]]"),
     ],
 )
-def test_prices_that_cannot_be_are_refused(tmp_path, old, new):
+def test_invalid_prices_are_refused(tmp_path, old, new):
     (tmp_path / "prices.toml").write_text(PRICES.replace(old, new))
-    with pytest.raises(PricesError, match="nothing is answered without a price"):
+    with pytest.raises(PricesError, match="no request is answered without a price"):
         Prices.load(tmp_path / "prices.toml")
 
 

@@ -1,4 +1,4 @@
-"""A store that is held, full or broken: nothing is answered without its record, and nothing is half-written."""
+"""With a locked, full or broken store nothing is answered without its record, and no record is partial."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ import sqlalchemy as sa
 
 from serving.core.db.engine import create_engine, open_store
 from serving.core.db.reader import StoreReader
-from serving.core.db.schema import BATCHES, DECISIONS, METADATA
+from serving.core.db.schema import BATCHES, DECISIONS
 from serving.core.identifiers import new_id, utc_now
 from serving.decisions.batch.formats import MEDIA_TYPES
+from serving.decisions.records import answer_of
 from tests import postgres
 from tests.serving.conftest import locked_store, recorded, run_inside, settings_for
 
@@ -22,15 +23,6 @@ def problem(answer) -> tuple[int, str, bool]:
     return answer.status_code, answer.json()["type"], "retry-after" in answer.headers
 
 
-def test_the_migrations_make_the_tables_that_the_code_reads(tmp_path):
-    from alembic.autogenerate import compare_metadata
-    from alembic.migration import MigrationContext
-
-    engine = open_store(tmp_path / "store.db", 1.0)
-    with engine.connect() as connection:
-        assert compare_metadata(MigrationContext.configure(connection, opts={"compare_type": True}), METADATA) == []
-
-
 def test_a_commit_is_synced_to_disk(tmp_path):
     engine = open_store(tmp_path / "store.db", 1.0)
     with engine.connect() as connection:
@@ -38,17 +30,17 @@ def test_a_commit_is_synced_to_disk(tmp_path):
         assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 2
 
 
-def test_a_reader_of_a_postgresql_leaves_no_transaction_open():
-    """Such a connection is cut off after a while, and the next call on it would be refused."""
+def test_a_reader_of_postgresql_leaves_no_transaction_open():
+    """The server terminates idle transactions, and the next call would fail."""
     engine = open_store(postgres.database(f"read_{new_id()}"), 1.0)
-    assert StoreReader(engine).answer("local", "0" * 32) is None
-    standing = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state LIKE 'idle in%%'"
+    assert answer_of(StoreReader(engine), "local", "0" * 32) is None
+    count = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state LIKE 'idle in%%'"
     with engine.connect() as connection:
-        assert connection.exec_driver_sql(standing).scalar() == 0
+        assert connection.exec_driver_sql(count).scalar() == 0
     engine.dispose()
 
 
-def test_while_another_process_holds_the_store_nothing_is_answered_and_then_all_is(settings, applicant):
+def test_while_another_process_locks_the_store_nothing_is_answered(settings, applicant):
     async def story(client, gateway):
         with locked_store(settings):
             refused = await asyncio.gather(*(client.post(URL, json={"indicators": applicant}) for _ in range(5)))
@@ -62,22 +54,22 @@ def test_while_another_process_holds_the_store_nothing_is_answered_and_then_all_
     run_inside(settings, story)
 
 
-def test_a_store_held_for_a_moment_only_delays_the_answer(bundles, made, tmp_path, applicant):
+def test_a_short_lock_only_delays_the_answer(bundles, made, tmp_path, applicant):
     settings = settings_for(bundles, made, tmp_path, YUHENG_STORE_LOCK_TIMEOUT_SECONDS="5")
 
     async def story(client, gateway):
         with locked_store(settings):
-            asked = asyncio.gather(*(client.post(URL, json={"indicators": applicant}) for _ in range(5)))
+            responses = asyncio.gather(*(client.post(URL, json={"indicators": applicant}) for _ in range(5)))
             await asyncio.sleep(0.3)
-            assert not asked.done()
-        assert [answer.status_code for answer in await asked] == [200] * 5
+            assert not responses.done()
+        assert [answer.status_code for answer in await responses] == [200] * 5
         assert recorded(settings) == 5
 
     run_inside(settings, story)
 
 
 @pytest.mark.skipif(postgres.ASKED, reason="SQLite's lock")
-def test_after_a_lock_was_waited_for_a_record_is_one_transaction_again(settings, applicant):
+def test_after_a_failed_begin_a_record_is_one_transaction_again(settings, applicant):
     async def story(client, gateway):
         with locked_store(settings):
             assert (await client.post(URL, json={"indicators": applicant})).status_code == 503
@@ -90,7 +82,7 @@ def test_after_a_lock_was_waited_for_a_record_is_one_transaction_again(settings,
 
 
 @pytest.mark.skipif(postgres.ASKED, reason="the pages of a SQLite file")
-def test_a_full_disk_refuses_until_there_is_room(settings, applicant):
+def test_a_full_disk_refuses_until_there_is_space(settings, applicant):
     async def story(client, gateway):
         writer = gateway.service.store.writer
         assert (await client.post(URL, json={"indicators": applicant})).status_code == 200
@@ -98,12 +90,12 @@ def test_a_full_disk_refuses_until_there_is_room(settings, applicant):
         writer._connection.rollback()
         writer._connection.exec_driver_sql(f"PRAGMA max_page_count={pages}")
         writer._connection.commit()
-        found = []
-        while not found or found[-1].status_code == 200:  # what fits in the pages that are left is answered
-            found.append(await client.post(URL, json={"indicators": applicant}, headers={"Idempotency-Key": "full"}))
-            if found[-1].status_code == 200:
-                found[-1] = await client.post(URL, json={"indicators": applicant})
-        assert problem(found[-1]) == (503, "/problems/store_full", True)
+        response = None
+        while response is None or response.status_code == 200:  # the free space in the existing pages may still suffice
+            response = await client.post(URL, json={"indicators": applicant}, headers={"Idempotency-Key": "full"})
+            if response.status_code == 200:
+                response = await client.post(URL, json={"indicators": applicant})
+        assert problem(response) == (503, "/problems/store_full", True)
         before = recorded(settings)
         writer._connection.exec_driver_sql("PRAGMA max_page_count=1000000")
         writer._connection.commit()
@@ -113,43 +105,43 @@ def test_a_full_disk_refuses_until_there_is_room(settings, applicant):
     run_inside(settings, story)
 
 
-def test_a_decision_waits_for_one_work_alone_however_many_there_are(settings, applicant):
+def test_a_decision_waits_for_at_most_one_task(settings, applicant):
     async def story(client, gateway):
         writer, done = gateway.service.store.writer, 0
 
-        async def work_without_end():
+        async def run_tasks():
             nonlocal done
             while True:
                 await asyncio.wrap_future(writer.run(lambda connection: connection.execute(sa.select(1)).scalar()))
                 done += 1
 
-        many = [asyncio.create_task(work_without_end()) for _ in range(8)]
+        loops = [asyncio.create_task(run_tasks()) for _ in range(8)]
         for _ in range(5):
-            found = await asyncio.wait_for(client.post("/v1/credit-limits", json={"indicators": applicant}), 20)
-            assert found.status_code == 200
+            response = await asyncio.wait_for(client.post("/v1/credit-limits", json={"indicators": applicant}), 20)
+            assert response.status_code == 200
         assert done
-        for one in many:
-            one.cancel()
-        await asyncio.gather(*many, return_exceptions=True)
+        for loop in loops:
+            loop.cancel()
+        await asyncio.gather(*loops, return_exceptions=True)
 
     run_inside(settings, story)
 
 
-def test_too_many_answers_waiting_are_refused_at_once(bundles, made, tmp_path, applicant):
+def test_too_many_pending_commits_are_refused_at_once(bundles, made, tmp_path, applicant):
     settings = settings_for(bundles, made, tmp_path, YUHENG_LIMITS_MAX_PENDING_COMMITS="4")
 
     async def story(client, gateway):
-        found = await asyncio.gather(*(client.post(URL, json={"indicators": applicant}) for _ in range(40)))
-        refused = [answer for answer in found if answer.status_code != 200]
+        responses = await asyncio.gather(*(client.post(URL, json={"indicators": applicant}) for _ in range(40)))
+        refused = [answer for answer in responses if answer.status_code != 200]
         assert {problem(answer) for answer in refused} == {(503, "/problems/overloaded", True)}
-        assert recorded(settings) == len(found) - len(refused)
+        assert recorded(settings) == len(responses) - len(refused)
 
     run_inside(settings, story)
 
 
-@pytest.mark.skipif(postgres.ASKED, reason="the place of a SQLite file")
-def test_a_store_that_cannot_be_opened_is_told_by_readiness_and_tried_again(bundles, made, tmp_path, applicant):
-    folder = tmp_path / "place"
+@pytest.mark.skipif(postgres.ASKED, reason="the path of a SQLite file")
+def test_a_store_that_cannot_be_opened_is_reported_and_tried_again(bundles, made, tmp_path, applicant):
+    folder = tmp_path / "data"
     settings = settings_for(bundles, made, folder, YUHENG_TOKENS=str(tmp_path / "tokens.pem"))
     folder.write_text("a file where the folder should be")
 
@@ -163,61 +155,64 @@ def test_a_store_that_cannot_be_opened_is_told_by_readiness_and_tried_again(bund
     run_inside(settings, story)
 
 
-def test_an_answer_recorded_by_another_process_under_the_same_key_is_the_one_given(settings, applicant):
-    """Two workers, one key: the second finds the first one's answer as it writes its own."""
+def test_an_answer_that_another_process_recorded_under_the_key_is_returned(settings, applicant):
+    """Two workers, one key: the second finds the first answer when it writes its own."""
 
     async def story(client, gateway):
-        writer, row = gateway.service.store.writer, {}
-        real = writer.record
+        writer = gateway.service.store.writer
+        submit = writer.submit
 
-        def beaten(mine):
-            row.update(mine.row, id="f" * 32, answer=b'{"first": true}')
+        def submit_second(write):
+            row = write.row | {"id": "f" * 32, "answer": b'{"first": true}', "leaf": 99}
             with create_engine(gateway.service.store.engine.url, 1.0).begin() as connection:
                 connection.execute(sa.insert(DECISIONS), [row])
-            return real(mine)
+            return submit(write)
 
-        writer.record = beaten
-        found = await client.post(URL, json={"indicators": applicant}, headers={"Idempotency-Key": "shared"})
-        assert found.content == b'{"first": true}'
-        assert found.headers["idempotent-replayed"] == "true"
+        writer.submit = submit_second
+        response = await client.post(URL, json={"indicators": applicant}, headers={"Idempotency-Key": "shared"})
+        assert response.content == b'{"first": true}'
+        assert response.headers["idempotent-replayed"] == "true"
         assert recorded(settings) == 1
 
     run_inside(settings, story)
 
 
-def test_a_batch_into_a_held_store_is_refused_whole_and_can_be_sent_again(settings):
+def test_a_batch_for_a_locked_store_is_refused_and_can_be_sent_again(settings):
     async def story(client, gateway):
-        sent = {
+        request = {
             "content": b"declared_income\n5\n",
             "headers": {"Content-Type": MEDIA_TYPES["csv"], "Idempotency-Key": "b"},
         }
         with locked_store(settings):
-            refused = await client.post(URL + "/batch", **sent)
+            refused = await client.post(URL + "/batch", **request)
         assert problem(refused) == (503, "/problems/store_locked", True)
-        assert (await client.post(URL + "/batch", **sent)).status_code == 200
+        assert (await client.post(URL + "/batch", **request)).status_code == 200
 
     run_inside(settings, story)
 
 
-def test_a_batch_that_a_dead_process_left_is_marked_and_gives_its_key_back(settings):
-    sent = {"content": b"declared_income\n5\n", "headers": {"Content-Type": MEDIA_TYPES["csv"], "Idempotency-Key": "b"}}
+def test_a_batch_of_a_dead_process_is_marked_and_releases_its_key(settings):
+    request = {
+        "content": b"declared_income\n5\n",
+        "headers": {"Content-Type": MEDIA_TYPES["csv"], "Idempotency-Key": "b"},
+    }
 
     async def first(client, gateway):
-        found = await client.post(URL + "/batch", **sent)
+        response = await client.post(URL + "/batch", **request)
 
         def unfinish(connection):
             connection.execute(sa.update(BATCHES).values(state="running", owner=2**22 + 1, finished=None))
 
         await asyncio.wrap_future(gateway.service.store.writer.run(unfinish))
-        running = await client.post(URL + "/batch", **sent)
+        running = await client.post(URL + "/batch", **request)
         assert problem(running) == (409, "/problems/batch_running", True)
-        return found.headers["batch-id"]
+        return response.headers["batch-id"]
 
     async def second(client, gateway):
         summary = (await client.get(f"/v1/batches/{batch}")).json()
         assert summary["state"] == "broken"
         assert summary["finished"] <= utc_now()
-        again = await client.post(URL + "/batch", **sent)
+        again = await client.post(URL + "/batch", **request)
         assert again.status_code == 200
         assert again.headers["batch-id"] != batch
 

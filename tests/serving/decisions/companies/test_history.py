@@ -13,7 +13,7 @@ from datasets.errors import DataError, InvalidTableError
 from datasets.scitech_risk import monthly_history
 from models.scitech_risk.policy import Policy
 from serving.__main__ import app
-from serving.core.db.engine import StoreUnavailableError
+from serving.core.db.errors import StoreUnavailableError
 from serving.core.db.schema import COMPANIES, INDICATORS, SUBJECT_KEYS
 from serving.decisions.companies import register_loader
 from serving.decisions.companies.history import decode_months

@@ -16,6 +16,7 @@ from serving.core.db import lookup
 from serving.core.db.engine import open_store
 from serving.core.db.schema import INDICATORS, SUBJECT_KEYS
 from serving.core.security import keys
+from serving.core.security.errors import KeyFileError
 from serving.governance.lineage import erasure, trace
 from serving.pathology.slides import store as slide_store
 from tests.serving.conftest import Made, environment, put_subject, run_inside, settings_for, vault_of
@@ -230,7 +231,7 @@ def test_an_erasure_that_cannot_be_signed_erases_nothing(settings, engine, appli
 
     keys.load_key_pair(settings.paths.log_key)
     settings.paths.log_key.chmod(0o644)
-    with pytest.raises(keys.KeyFileError, match="mode 0644"):
+    with pytest.raises(KeyFileError, match="mode 0644"):
         erasure.erase(engine, settings, "credit_limit", HOUSEHOLD, "tester")
     settings.paths.log_key.chmod(0o600)
     assert erasure.list_certificates(engine, settings, "credit_limit", HOUSEHOLD) == []

@@ -16,7 +16,7 @@ from models import drift
 from models.drift import flatten, from_card, unflatten
 from models.feature_encoder import encode
 from serving.__main__ import app
-from serving.core.db.engine import StoreUnavailableError
+from serving.core.db.errors import StoreUnavailableError
 from serving.core.db.schema import DECISIONS, INPUT_COUNTS, OUTCOMES, OVERRIDES, SLIDE_REPORTS, SLIDES
 from serving.decisions import input_counts as counts_module
 from serving.decisions.input_counts import decode_counts

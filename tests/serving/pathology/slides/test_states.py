@@ -9,7 +9,8 @@ import sqlalchemy as sa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serving.core.db.engine import StoreUnavailableError, open_store
+from serving.core.db.engine import open_store
+from serving.core.db.errors import StoreUnavailableError
 from serving.core.db.schema import METADATA, SLIDES
 from serving.core.identifiers import new_id
 from serving.pathology.slides import store as slide_store

@@ -1,4 +1,4 @@
-"""Stored indicators are read under live grants alone: group by group, for one purpose, tenant and subject."""
+"""Stored indicators are only read under valid grants, by group, purpose, tenant and subject."""
 
 from __future__ import annotations
 
@@ -51,40 +51,42 @@ def loaded(strict, people, tmp_path):
     return strict
 
 
-async def enter(client, **told):
-    answer = await client.post("/v1/authorisations", json=told)
+async def enter(client, **body):
+    """Enter a grant and return its id."""
+    answer = await client.post("/v1/authorisations", json=body)
     assert answer.status_code == 201, answer.text
     return answer.json()["authorisation"]
 
 
 async def ask(client, subject):
+    """Request a decision about a stored subject."""
     return await client.post(URL, json={"subject_id": subject})
 
 
-def test_without_a_grant_nothing_is_read_and_the_refusal_names_groups_and_kinds(loaded, people):
+def test_without_a_grant_the_refusal_names_the_groups_and_the_kinds_of_grants(loaded, people):
     async def story(client, gateway):
-        for subject in (people["household_id"][7], "nobody"):  # whether there is such a household is not told either
+        for subject in (people["household_id"][7], "nobody"):  # the refusal does not reveal which households exist
             answer = await ask(client, subject)
-            told = answer.json()
-            assert (answer.status_code, told["type"]) == (403, "/problems/not_authorised")
-            assert "tax" in told["detail"]
-            assert "self_assessment" not in told["detail"]
-            assert "政府授权" in told["detail_zh"]
-        await enter(client, **GOVERNMENT | {"groups": [one for one in OFFICIAL if one != "tax"]})
-        told = (await ask(client, people["household_id"][7])).json()
-        assert "opens: tax. Nothing" in told["detail"]
+            problem = answer.json()
+            assert (answer.status_code, problem["type"]) == (403, "/problems/not_authorised")
+            assert "tax" in problem["detail"]
+            assert "self_assessment" not in problem["detail"]
+            assert "政府授权" in problem["detail_zh"]
+        await enter(client, **GOVERNMENT | {"groups": [group for group in OFFICIAL if group != "tax"]})
+        problem = (await ask(client, people["household_id"][7])).json()
+        assert "opens: tax. Nothing" in problem["detail"]
 
     run_inside(loaded, story)
     assert rows(loaded, sa.select(DECISIONS.c.id)) == []
 
 
-def test_an_answer_names_the_grants_under_which_it_was_given(loaded, people, applicant):
+def test_an_answer_names_the_grants_that_it_used(loaded, people, applicant):
     subject = people["household_id"][7]
 
     async def story(client, gateway):
         official = await enter(client, **GOVERNMENT)
         own = await enter(client, **personal(subject))
-        await enter(client, **personal(people["household_id"][8]))  # another's
+        await enter(client, **personal(people["household_id"][8]))  # another subject's
         await enter(client, **GOVERNMENT | {"tenant": "other"})
         answer = (await ask(client, subject)).json()
         assert set(answer["authorisations"]) == {official, own}
@@ -95,7 +97,7 @@ def test_an_answer_names_the_grants_under_which_it_was_given(loaded, people, app
     run_inside(loaded, story)
 
 
-def test_conduct_without_a_personal_grant_raises_nothing_and_refuses_nothing(loaded, people):
+def test_without_a_personal_grant_conduct_is_withheld_and_nothing_is_refused(loaded, people):
     async def story(client, gateway):
         await enter(client, **GOVERNMENT)
         lifted = False
@@ -117,7 +119,7 @@ def test_conduct_without_a_personal_grant_raises_nothing_and_refuses_nothing(loa
     run_inside(loaded, story)
 
 
-def test_a_revoked_authorisation_refuses_the_next_call_in_this_and_in_another_process(loaded, people, monkeypatch):
+def test_a_revocation_refuses_the_next_request_in_every_process(loaded, people, monkeypatch):
     subject = people["household_id"][7]
     for name, value in (
         ("STORE", loaded.paths.store),
@@ -129,11 +131,11 @@ def test_a_revoked_authorisation_refuses_the_next_call_in_this_and_in_another_pr
     async def story(client, gateway):
         grant = await enter(client, **GOVERNMENT)
         assert (await ask(client, subject)).status_code == 200
-        done = await client.post(f"/v1/authorisations/{grant}/revoke")
-        assert done.json()["revoked_at"] <= utc_now()
+        revoked = await client.post(f"/v1/authorisations/{grant}/revoke")
+        assert revoked.json()["revoked_at"] <= utc_now()
         assert (await ask(client, subject)).status_code == 403
         again = await client.post(f"/v1/authorisations/{grant}/revoke")
-        assert again.json() == done.json()
+        assert again.json() == revoked.json()
         grant = await enter(client, **GOVERNMENT)
         assert (await ask(client, subject)).status_code == 200
         command = [sys.executable, "-m", "serving", "grant", "revoke", grant]
@@ -142,53 +144,53 @@ def test_a_revoked_authorisation_refuses_the_next_call_in_this_and_in_another_pr
         assert (await ask(client, subject)).status_code == 403
         assert time.monotonic() - began < 5
         listed = (await client.get("/v1/authorisations")).json()["authorisations"]
-        assert [one["revoked_at"] is not None for one in listed] == [True, True]
+        assert [grant["revoked_at"] is not None for grant in listed] == [True, True]
 
     run_inside(loaded, story)
 
 
-def test_a_grant_that_dies_between_reading_and_record_leaves_no_answer(loaded, people, monkeypatch):
+def test_a_grant_revoked_between_read_and_record_leaves_no_answer(loaded, people, monkeypatch):
     from serving.decisions import service
 
     subject = people["household_id"][7]
-    real = service.build_record
+    build_record = service.build_record
 
     async def story(client, gateway):
         grant = await enter(client, **GOVERNMENT)
 
-        def stamped(*given):
+        def revoke_and_build(*args):
             engine = open_store(loaded.store_location, 1.0)
             with engine.begin() as connection:
                 grants.revoke(connection, grant)
             engine.dispose()
-            return real(*given)
+            return build_record(*args)
 
-        monkeypatch.setattr(service, "build_record", stamped)
-        said = []
+        monkeypatch.setattr(service, "build_record", revoke_and_build)
+        problems = []
         for headers in ({}, {"Idempotency-Key": "k"}):
             answer = await client.post(URL, json={"subject_id": subject}, headers=headers)
             assert answer.status_code == 403
-            said.append(answer.json()["type"])
-        assert said == ["/problems/authorisation_ended", "/problems/not_authorised"]
+            problems.append(answer.json()["type"])
+        assert problems == ["/problems/authorisation_ended", "/problems/not_authorised"]
 
     run_inside(loaded, story)
     assert rows(loaded, sa.select(DECISIONS.c.id)) == []
 
 
-def test_the_answer_about_a_stored_subject_never_tells_its_values(loaded, people):
+def test_an_answer_about_a_stored_subject_reveals_no_values(loaded, people):
     async def story(client, gateway):
         await enter(client, **GOVERNMENT)
-        for at in range(12):
-            answer = await ask(client, people["household_id"][at])
-            told = answer.json()
-            assert all("value" not in one for one in told["reasons"])
+        for row in range(12):
+            answer = (await ask(client, people["household_id"][row])).json()
+            assert all("value" not in reason for reason in answer["reasons"])
             assert all(
-                "from" not in one and "to" not in one and "→" not in one["en"] + one["zh"] for one in told["raises"]
+                "from" not in change and "to" not in change and "→" not in change["en"] + change["zh"]
+                for change in answer["raises"]
             )
             for name in ("declared_income", "contribution_base", "deposits", "housing"):
-                value = people[name][at]
-                shown = orjson.dumps(told["reasons"]).decode()
-                assert value is None or value < 1_000 or f"{value:,.0f}" not in shown
+                value = people[name][row]
+                reasons = orjson.dumps(answer["reasons"]).decode()
+                assert value is None or value < 1_000 or f"{value:,.0f}" not in reasons
 
     run_inside(loaded, story)
 
@@ -213,73 +215,76 @@ def engine(tmp_path_factory):
     return open_store(tmp_path_factory.mktemp("grants") / "store.db", 1.0)
 
 
-@given(entered=st.lists(GRANT, max_size=5), at=st.sampled_from(TIMES), tenant=st.sampled_from(["a", "b"]),
+@given(entered=st.lists(GRANT, max_size=5), timestamp=st.sampled_from(TIMES), tenant=st.sampled_from(["a", "b"]),
        purpose=st.sampled_from(["credit_limit", "training"]), subject=st.sampled_from(["s", "t"]))  # fmt: skip
-def test_a_grant_opens_exactly_its_groups_purpose_time_tenant_and_subject(
-    engine, entered, at, tenant, purpose, subject
+def test_a_grant_allows_exactly_its_groups_purpose_time_tenant_and_subject(
+    engine, entered, timestamp, tenant, purpose, subject
 ):
     common = {"grantor": "g", "document_sha256": DOCUMENT, "created": TIMES[0], "by": "b"}
     with engine.begin() as connection:
         connection.execute(sa.delete(GRANTS))
-        for number, one in enumerate(entered):
-            connection.execute(sa.insert(GRANTS), [one | common | {"id": f"{number:032x}"}])
-        found = consent.active_grants(connection, tenant, purpose, subject, at)
-    may = consent.evaluate_consent(RULES, "credit_limit", ["tax", "audit", "self_assessment"], found)
+        for number, grant in enumerate(entered):
+            connection.execute(sa.insert(GRANTS), [grant | common | {"id": f"{number:032x}"}])
+        active = consent.active_grants(connection, tenant, purpose, subject, timestamp)
+    decision = consent.evaluate_consent(RULES, "credit_limit", ["tax", "audit", "self_assessment"], active)
 
-    def holds(one, group, kind):
+    def allows(grant, group, kind):
         return (
-            (one["tenant"], one["purpose"], one["kind"]) == (tenant, purpose, kind)
-            and one["subject"] in (None, subject)
-            and group in one["groups"]
-            and one["valid_from"] <= at < one["valid_to"]
-            and (one["revoked_at"] is None or one["revoked_at"] > at)
+            (grant["tenant"], grant["purpose"], grant["kind"]) == (tenant, purpose, kind)
+            and grant["subject"] in (None, subject)
+            and group in grant["groups"]
+            and grant["valid_from"] <= timestamp < grant["valid_to"]
+            and (grant["revoked_at"] is None or grant["revoked_at"] > timestamp)
         )
 
     for group in ("tax", "audit", "self_assessment"):
         kinds = RULES.needs["credit_limit"][group]
-        assert (group in may.allowed_groups) == all(any(holds(one, group, kind) for one in entered) for kind in kinds)
-    assert set(may.missing) == {"tax", "audit"} - set(may.allowed_groups)
-    assert set(may.withheld) == {"self_assessment"} - set(may.allowed_groups)
-    assert {one.id for one in found} >= set(may.grants)
+        expected = all(any(allows(grant, group, kind) for grant in entered) for kind in kinds)
+        assert (group in decision.allowed_groups) == expected
+    assert set(decision.missing) == {"tax", "audit"} - set(decision.allowed_groups)
+    assert set(decision.withheld) == {"self_assessment"} - set(decision.allowed_groups)
+    assert {grant.id for grant in active} >= set(decision.grants)
 
 
-def test_the_rules_name_every_group_of_the_projects_contracts():
+def test_the_rules_cover_every_group_of_the_table_schemas():
     for product, name in (("credit_limit", "county"), ("scitech_risk", "register")):
         assert set(columns_by_group(load_contract(name))) <= set(RULES.needs[product])
 
 
 @pytest.mark.parametrize(
-    ("changed", "field", "needed"),
+    ("change", "field", "expected"),
     [
         ({"groups": ["taxes"]}, "groups", "tax"),
-        ({"groups": []}, "groups", "tax"),
+        ({"groups": []}, "groups", "a non-empty list of groups"),
         ({"purpose": "gossip"}, "purpose", "credit_limit"),
         ({"kind": "own"}, "kind", "government"),
         ({"valid_to": "soon"}, "valid_to", "2026-12-31"),
         ({"valid_to": "1999-01-01"}, "valid_to", "after valid_from"),
         ({"document_sha256": "abc"}, "document_sha256", "64 hex digits"),
-        ({"kind": "personal"}, "subject_id", "who grants it"),
-        ({"grantor": None}, "grantor", "body"),
+        ({"kind": "personal"}, "subject_id", "person who grants it"),
+        ({"grantor": None}, "grantor", "authority"),
         ({"tenants": "x"}, "tenants", "did you mean 'tenant'"),
     ],
 )
-def test_what_is_wrong_with_a_grant_is_named(inside, changed, field, needed):
+def test_an_invalid_grant_is_refused_with_every_fault(inside, change, field, expected):
     async def story(client, gateway):
-        answer = await client.post("/v1/authorisations", json=GOVERNMENT | changed)
+        answer = await client.post("/v1/authorisations", json=GOVERNMENT | change)
         assert (answer.status_code, answer.json()["type"]) == (422, "/problems/invalid_request"), answer.text
-        assert any(one["field"] == field and needed in one["needed"] for one in answer.json()["errors"]), answer.text
+        assert any(error["field"] == field and expected in error["needed"] for error in answer.json()["errors"]), (
+            answer.text
+        )
         assert (await client.post("/v1/authorisations/nobody/revoke")).status_code == 404
 
     inside(story)
 
 
-def test_a_tenant_sees_its_own_grants_alone_and_enters_and_revokes_none(strict):
+def test_a_tenant_sees_only_its_own_grants_and_cannot_enter_or_revoke_any(strict):
     async def story(client, gateway):
         theirs = await enter(client, **GOVERNMENT | {"tenant": "other"})
         ours = await enter(client, **GOVERNMENT)
         bank = bearer_of(gateway.settings, "bank", tenant="local")
         listed = (await client.get("/v1/authorisations", headers=bank)).json()["authorisations"]
-        assert [one["authorisation"] for one in listed] == [ours]
+        assert [grant["authorisation"] for grant in listed] == [ours]
         for grant in (theirs, ours):
             assert (await client.post(f"/v1/authorisations/{grant}/revoke", headers=bank)).status_code == 403
         assert (await client.post("/v1/authorisations", json=GOVERNMENT, headers=bank)).status_code == 403
@@ -287,7 +292,7 @@ def test_a_tenant_sees_its_own_grants_alone_and_enters_and_revokes_none(strict):
     run_inside(strict, story)
 
 
-def test_the_commands_enter_list_and_revoke_and_hash_the_document(strict, tmp_path, monkeypatch):
+def test_the_commands_enter_list_and_revoke_grants(strict, tmp_path, monkeypatch):
     for name, value in (
         ("STORE", strict.paths.store),
         ("STORE_URL", strict.store.url),
@@ -295,21 +300,23 @@ def test_the_commands_enter_list_and_revoke_and_hash_the_document(strict, tmp_pa
     ):
         monkeypatch.setenv(f"YUHENG_{name}", str(value))
     (tmp_path / "signed.pdf").write_bytes(b"signed")
-    told = ["grant", "create", "--tenant", "demo", "--purpose", "credit_limit", "--to", "2027-12-31"]
-    told += ["--document", str(tmp_path / "signed.pdf")]
-    done = CliRunner().invoke(app, [*told, "--kind", "personal", "--subject", "H-9", "--groups", "village_appraisal"])
-    assert done.exit_code == 0, done.output
-    made = orjson.loads(done.output)
-    assert made["document_sha256"] == DOCUMENT
-    assert made["valid_to"] == "2028-01-01T00:00:00.000Z"
-    assert "H-9" not in done.output
-    assert made["grantor"] == made["subject"] == vault_of(strict).pseudonym("credit_limit", "H-9")
-    done = CliRunner().invoke(app, [*told, "--kind", "government", "--groups", "taxes"])
-    assert done.exit_code == 1
-    assert "grantor is missing" in done.output
-    assert "groups is ['taxes']" in done.output
-    done = CliRunner().invoke(app, ["grant", "revoke", made["authorisation"]])
-    assert orjson.loads(done.output)["revoked_at"]
-    done = CliRunner().invoke(app, ["grant", "list"])
-    assert orjson.loads(done.output)["authorisation"] == made["authorisation"]
+    command = ["grant", "create", "--tenant", "demo", "--purpose", "credit_limit", "--to", "2027-12-31"]
+    command += ["--document", str(tmp_path / "signed.pdf")]
+    result = CliRunner().invoke(
+        app, [*command, "--kind", "personal", "--subject", "H-9", "--groups", "village_appraisal"]
+    )
+    assert result.exit_code == 0, result.output
+    grant = orjson.loads(result.output)
+    assert grant["document_sha256"] == DOCUMENT
+    assert grant["valid_to"] == "2028-01-01T00:00:00.000Z"
+    assert "H-9" not in result.output
+    assert grant["grantor"] == grant["subject"] == vault_of(strict).pseudonym("credit_limit", "H-9")
+    result = CliRunner().invoke(app, [*command, "--kind", "government", "--groups", "taxes"])
+    assert result.exit_code == 1
+    assert "grantor is absent" in result.output
+    assert "groups is ['taxes']" in result.output
+    result = CliRunner().invoke(app, ["grant", "revoke", grant["authorisation"]])
+    assert orjson.loads(result.output)["revoked_at"]
+    result = CliRunner().invoke(app, ["grant", "list"])
+    assert orjson.loads(result.output)["authorisation"] == grant["authorisation"]
     assert CliRunner().invoke(app, ["grant", "revoke", "nothing"]).exit_code == 1

@@ -1,17 +1,18 @@
-"""An auditor finds and names whatever was altered in the store behind the service's back."""
+"""The audit reports every change to the store that the service did not make."""
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+import orjson
 import pytest
 import sqlalchemy as sa
 
 from serving.core.audit.auditor.auditor import audit_store
 from serving.core.audit.checkpoints import CheckpointSigner
+from serving.core.audit.entries import sha256_hex
 from serving.core.audit.log import append, make_entry
 from serving.core.audit.verify import leaf_hash, load_public_key
 from serving.core.billing.prices import Prices
@@ -20,6 +21,7 @@ from serving.core.db.schema import (
     BATCH_CHUNKS,
     BATCHES,
     DECISIONS,
+    ERASURES,
     LOG_CHECKPOINTS,
     LOG_LEAVES,
     METER,
@@ -31,23 +33,23 @@ from serving.pathology.slides import store as slide_store
 from tests.serving.conftest import run_inside, settings_for
 
 URL = "/v1/credit-limits"
-WAY = ("verifying", "deidentified", "quality_passed", "queued", "inferring", "aggregating")
+STATES = ("verifying", "deidentified", "quality_passed", "queued", "inferring", "aggregating")
 READING = {"triage": "positive", "priority": 9, "score": 0.25, "model": {"name": "m", "version": "1", "bundle": "b"}}
 
 
 def fill(settings, applicant) -> None:
-    """Decisions, a batch, and a slide with two reports; checkpoints in between."""
+    """Decisions, a batch, and a slide with two reports, with checkpoints in between."""
 
     async def story(client, gateway):
         for i in range(6):
-            sent = {"json": {"indicators": applicant | {"age": 30 + i}}, "headers": {"Idempotency-Key": f"k{i}"}}
-            assert (await client.post(URL, **sent)).status_code == 200
+            body, headers = {"indicators": applicant | {"age": 30 + i}}, {"Idempotency-Key": f"k{i}"}
+            assert (await client.post(URL, json=body, headers=headers)).status_code == 200
             gateway.service.store.checkpoint_signer.checkpoint()
-        sent = {"content": b"declared_income\n5\n-6\n7\n", "headers": {"Content-Type": "text/csv"}}
-        assert (await client.post(URL + "/batch", **sent)).status_code == 200
+        rows, headers = b"declared_income\n5\n-6\n7\n", {"Content-Type": "text/csv"}
+        assert (await client.post(URL + "/batch", content=rows, headers=headers)).status_code == 200
         engine, prices = gateway.service.store.engine, Prices.load(settings.paths.prices)
         slide_store.create(engine, "5" * 32)
-        for state in WAY:
+        for state in STATES:
             slide_store.transition(engine, "5" * 32, state, {"of": state})
         slide_store.transition(engine, "5" * 32, "ready", reading=READING, prices=prices)
         slide_store.transition(engine, "5" * 32, "in_review")
@@ -59,9 +61,10 @@ def fill(settings, applicant) -> None:
     run_inside(settings, story)
 
 
-def found_in(settings, store: Path | None = None) -> list[str]:
-    place = store or settings.store.url or settings.paths.store
-    engine = create_engine(f"sqlite:///{place}" if isinstance(place, Path) else place, 5.0)
+def audit(settings, store: Path | None = None) -> list[str]:
+    """The findings in a store, by default the one of the settings."""
+    location = store or settings.store.url or settings.paths.store
+    engine = create_engine(f"sqlite:///{location}" if isinstance(location, Path) else location, 5.0)
     key = load_public_key(settings.paths.log_key.with_suffix(".pub.pem").read_bytes())
     report = audit_store(engine, key, settings.paths.checkpoints)
     engine.dispose()
@@ -70,8 +73,8 @@ def found_in(settings, store: Path | None = None) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def whole(bundles, made, applicant, tmp_path_factory):
-    """Settings of a store that was closed; each test alters a copy."""
+def filled(bundles, made, applicant, tmp_path_factory):
+    """The settings of a filled store that no service has open; each test alters a copy."""
     settings = settings_for(bundles, made, tmp_path_factory.mktemp("audit"), YUHENG_STORE_URL="")
     fill(settings, applicant)
     return settings
@@ -85,53 +88,53 @@ def last(table: sa.Table, column: str):
     return sa.select(sa.func.max(table.c[column])).scalar_subquery()
 
 
-def test_nothing_is_found_where_nothing_was_altered(settings, applicant):
+def test_an_untouched_store_has_no_findings(settings, applicant):
     fill(settings, applicant)
-    assert found_in(settings) == []
+    assert audit(settings) == []
 
 
-OF = DECISIONS.c.leaf == 3
-LEAF = LOG_LEAVES.c.index == 3
-ALTERED = {
-    "an answer": (sa.update(DECISIONS).where(OF).values(answer=b"{}"), "edited 被修改: decisions"),
-    "whose it is": (sa.update(DECISIONS).where(OF).values(tenant="other"), "edited 被修改: decisions"),
-    "about whom": (sa.update(DECISIONS).where(OF).values(subject="h7"), "edited 被修改: decisions"),
-    "its key": (sa.update(DECISIONS).where(OF).values(idempotency_key="x"), "edited 被修改: decisions"),
-    "by what": (sa.update(DECISIONS).where(OF).values(bundle="0" * 64), "edited 被修改: decisions"),
-    "its salt": (sa.update(DECISIONS).where(OF).values(salt=b"0" * 16), "edited 被修改: decisions"),
-    "its salt, away": (sa.update(DECISIONS).where(OF).values(salt=None), "edited 被修改: decisions"),
-    "its leaf": (sa.update(DECISIONS).where(OF).values(leaf=99), "reordered 被调换: decisions"),
-    "a decision, away": (sa.delete(DECISIONS).where(OF), "deleted 被删除: decisions"),
+IS_THIRD = DECISIONS.c.leaf == 3
+IS_THIRD_LEAF = LOG_LEAVES.c.index == 3
+CHANGES = {
+    "an answer": (sa.update(DECISIONS).where(IS_THIRD).values(answer=b"{}"), "edited 被修改: decisions"),
+    "its tenant": (sa.update(DECISIONS).where(IS_THIRD).values(tenant="other"), "edited 被修改: decisions"),
+    "its subject": (sa.update(DECISIONS).where(IS_THIRD).values(subject="h7"), "edited 被修改: decisions"),
+    "its key": (sa.update(DECISIONS).where(IS_THIRD).values(idempotency_key="x"), "edited 被修改: decisions"),
+    "its bundle": (sa.update(DECISIONS).where(IS_THIRD).values(bundle="0" * 64), "edited 被修改: decisions"),
+    "its salt": (sa.update(DECISIONS).where(IS_THIRD).values(salt=b"0" * 16), "edited 被修改: decisions"),
+    "its salt, deleted": (sa.update(DECISIONS).where(IS_THIRD).values(salt=None), "edited 被修改: decisions"),
+    "its leaf": (sa.update(DECISIONS).where(IS_THIRD).values(leaf=99), "reordered 被调换: decisions"),
+    "a decision, deleted": (sa.delete(DECISIONS).where(IS_THIRD), "deleted 被删除: decisions"),
     "a price": (sa.update(METER).where(METER.c.leaf == 3).values(fen=7), "edited 被修改: meter"),
-    "a tenant's line": (sa.update(METER).where(METER.c.leaf == 3).values(tenant="t"), "edited 被修改: meter"),
-    "a line, away": (sa.delete(METER).where(METER.c.leaf == 3), "deleted 被删除: meter"),
-    "a leaf's body": (sa.update(LOG_LEAVES).where(LEAF).values(body=b"{}"), "edited 被修改: log_leaves 3"),
-    "a leaf's hash": (sa.update(LOG_LEAVES).where(LEAF).values(hash=b"0" * 32), "edited 被修改: log_leaves 3"),
-    "a leaf's time": (sa.update(LOG_LEAVES).where(LEAF).values(at="2020"), "edited 被修改: log_leaves 3"),
-    "a leaf, away": (sa.delete(LOG_LEAVES).where(LEAF), "deleted 被删除: log_leaves 3"),
-    "the last leaf, away": (
+    "the tenant of a charge": (sa.update(METER).where(METER.c.leaf == 3).values(tenant="t"), "edited 被修改: meter"),
+    "a charge, deleted": (sa.delete(METER).where(METER.c.leaf == 3), "deleted 被删除: meter"),
+    "a leaf's body": (sa.update(LOG_LEAVES).where(IS_THIRD_LEAF).values(body=b"{}"), "edited 被修改: log_leaves 3"),
+    "a leaf's hash": (sa.update(LOG_LEAVES).where(IS_THIRD_LEAF).values(hash=b"0" * 32), "edited 被修改: log_leaves 3"),
+    "a leaf's time": (sa.update(LOG_LEAVES).where(IS_THIRD_LEAF).values(at="2020"), "edited 被修改: log_leaves 3"),
+    "a leaf, deleted": (sa.delete(LOG_LEAVES).where(IS_THIRD_LEAF), "deleted 被删除: log_leaves 3"),
+    "the last leaf, deleted": (
         sa.delete(LOG_LEAVES).where(LOG_LEAVES.c.index == last(LOG_LEAVES, "index")),
         "rolled back 被回退: log_leaves",
     ),
     "a chunk": (sa.update(BATCH_CHUNKS).values(content=b"none"), "edited 被修改: batch_chunks"),
-    "a chunk, away": (sa.delete(BATCH_CHUNKS), "deleted 被删除: batch_chunks"),
+    "a chunk, deleted": (sa.delete(BATCH_CHUNKS), "deleted 被删除: batch_chunks"),
     "a report": (
         sa.update(SLIDE_REPORTS).where(SLIDE_REPORTS.c.version == 1).values(body={"findings": "cancer"}),
         "edited 被修改: slide_reports",
     ),
     "a report's PDF": (sa.update(SLIDE_REPORTS).values(sha256="0" * 64), "edited 被修改: slide_reports"),
-    "a report, away": (
+    "a report, deleted": (
         sa.delete(SLIDE_REPORTS).where(SLIDE_REPORTS.c.version == 2),
         "deleted 被删除: slide_reports",
     ),
     "a reading": (sa.update(SLIDES).values(reading=READING | {"triage": "negative"}), "edited 被修改: slides"),
     "a lineage": (sa.update(PROVENANCE).values(body=b'{"bundle":"0"}'), "edited 被修改: lineages"),
-    "a lineage, away": (sa.delete(PROVENANCE), "deleted 被删除: lineages"),
+    "a lineage, deleted": (sa.delete(PROVENANCE), "deleted 被删除: lineages"),
     "a checkpoint": (
         sa.update(LOG_CHECKPOINTS).where(LOG_CHECKPOINTS.c.size == 3).values(root=b"0" * 32),
         "edited 被修改: log_checkpoints 3",
     ),
-    "a checkpoint, away": (
+    "a checkpoint, deleted": (
         sa.delete(LOG_CHECKPOINTS).where(LOG_CHECKPOINTS.c.size == 3),
         "deleted 被删除: log_checkpoints 3",
     ),
@@ -142,17 +145,17 @@ ALTERED = {
 }
 
 
-@pytest.mark.parametrize("what", ALTERED)
-def test_what_was_altered_is_named(whole, tmp_path, what):
-    statement, wanted = ALTERED[what]
-    with altered(whole, tmp_path) as connection:
+@pytest.mark.parametrize("change", CHANGES)
+def test_every_change_is_reported(filled, tmp_path, change):
+    statement, expected = CHANGES[change]
+    with altered_copy(filled, tmp_path) as connection:
         connection.execute(statement)
-    found = found_in(whole, tmp_path / "store.db")
-    assert any(line.startswith(wanted) for line in found), found
+    lines = audit(filled, tmp_path / "store.db")
+    assert any(line.startswith(expected) for line in lines), lines
 
 
-def altered(settings, folder: Path):
-    """A transaction on a copy of the store."""
+def altered_copy(settings, folder: Path):
+    """A transaction on a copy of the store, without foreign keys."""
     with (
         closing(sqlite3.connect(settings.paths.store)) as source,
         closing(sqlite3.connect(folder / "store.db")) as copy,
@@ -163,37 +166,39 @@ def altered(settings, folder: Path):
     return engine.begin()
 
 
-def test_added_rows_are_named(whole, tmp_path):
-    with altered(whole, tmp_path) as connection:
-        row = dict(connection.execute(sa.select(DECISIONS).where(OF)).mappings().one())
+def test_added_rows_are_reported(filled, tmp_path):
+    with altered_copy(filled, tmp_path) as connection:
+        row = dict(connection.execute(sa.select(DECISIONS).where(IS_THIRD)).mappings().one())
         connection.execute(sa.insert(DECISIONS).values(row | {"id": "f" * 32, "idempotency_key": None}))
-        line = dict(connection.execute(sa.select(METER).where(METER.c.leaf == 3)).mappings().one())
-        connection.execute(sa.insert(METER).values(line | {"decision": "f" * 32}))
-    found = found_in(whole, tmp_path / "store.db")
-    assert f"added 被添加: decisions {'f' * 32}: no leaf tells of it" in found
-    assert f"added 被添加: meter {'f' * 32}: no leaf tells of it" in found
+        charge = dict(connection.execute(sa.select(METER).where(METER.c.leaf == 3)).mappings().one())
+        connection.execute(sa.insert(METER).values(charge | {"decision": "f" * 32}))
+    lines = audit(filled, tmp_path / "store.db")
+    assert f"added 被添加: decisions {'f' * 32}: no log entry records it" in lines
+    assert f"added 被添加: meter {'f' * 32}: no log entry records it" in lines
 
 
-def test_two_decisions_put_in_each_others_place_are_named(whole, tmp_path):
-    with altered(whole, tmp_path) as connection:
+def test_two_swapped_decisions_are_reported(filled, tmp_path):
+    with altered_copy(filled, tmp_path) as connection:
         for old, new in ((2, 99), (3, 2), (99, 3)):
             connection.execute(sa.update(DECISIONS).where(DECISIONS.c.leaf == old).values(leaf=new))
-    assert sum(line.startswith("reordered") for line in found_in(whole, tmp_path / "store.db")) == 2
+    assert sum(line.startswith("reordered") for line in audit(filled, tmp_path / "store.db")) == 2
 
 
-def test_a_leaf_and_its_row_forged_together_are_found_by_what_was_signed(whole, tmp_path):
-    with altered(whole, tmp_path) as connection:
-        body = connection.execute(sa.select(LOG_LEAVES.c.body).where(LEAF)).scalar_one()
+def test_an_entry_forged_with_its_row_contradicts_a_signed_checkpoint(filled, tmp_path):
+    with altered_copy(filled, tmp_path) as connection:
+        body = connection.execute(sa.select(LOG_LEAVES.c.body).where(IS_THIRD_LEAF)).scalar_one()
         body = body.replace(b'"tenant":"local"', b'"tenant":"other"')
-        connection.execute(sa.update(LOG_LEAVES).where(LEAF).values(body=body, hash=leaf_hash(body), tenant="other"))
-        connection.execute(sa.update(DECISIONS).where(OF).values(tenant="other"))
+        connection.execute(
+            sa.update(LOG_LEAVES).where(IS_THIRD_LEAF).values(body=body, hash=leaf_hash(body), tenant="other")
+        )
+        connection.execute(sa.update(DECISIONS).where(IS_THIRD).values(tenant="other"))
         connection.execute(sa.update(METER).where(METER.c.leaf == 3).values(tenant="other"))
-    assert any("log_leaves, leaves 3 to 3" in line for line in found_in(whole, tmp_path / "store.db"))
+    assert any("log_leaves, leaves 3 to 3" in line for line in audit(filled, tmp_path / "store.db"))
 
 
-def test_a_log_written_anew_with_the_key_is_found_by_the_file_outside(whole, tmp_path):
-    """An insider with the key and the store, but not the file: the store goes back to leaf 5 and on from there."""
-    with altered(whole, tmp_path) as connection:
+def test_a_log_rewritten_with_the_key_contradicts_the_checkpoint_file(filled, tmp_path):
+    """An insider with the key and the store, but not the file, rewrites the log from leaf 5."""
+    with altered_copy(filled, tmp_path) as connection:
         for table in (DECISIONS, METER, BATCH_CHUNKS, SLIDE_REPORTS):
             connection.execute(sa.delete(table).where(table.c.leaf >= 5))
         connection.execute(sa.delete(LOG_LEAVES).where(LOG_LEAVES.c.index >= 5))
@@ -202,68 +207,72 @@ def test_a_log_written_anew_with_the_key_is_found_by_the_file_outside(whole, tmp
         append(connection, [make_entry("test", "2027", "local", str(i)) for i in range(30)])
         engine = connection.engine
     assert (
-        CheckpointSigner(engine, whole.paths.log_key, whole.paths.checkpoints, "yuheng.local/log").recover() is not None
+        CheckpointSigner(engine, filled.paths.log_key, filled.paths.checkpoints, "yuheng.local/log").recover()
+        is not None
     )
-    CheckpointSigner(engine, whole.paths.log_key, tmp_path / "other", "yuheng.local/log").checkpoint()
-    found = found_in(whole, tmp_path / "store.db")
-    assert any("another root was signed" in line for line in found)
-    assert any("it stands in log_checkpoints" in line for line in found)
+    CheckpointSigner(engine, filled.paths.log_key, tmp_path / "other", "yuheng.local/log").checkpoint()
+    lines = audit(filled, tmp_path / "store.db")
+    assert any("has another root" in line for line in lines)
+    assert any("log_checkpoints has it" in line for line in lines)
 
 
-def test_a_line_of_the_file_that_was_cut_or_altered_is_named(whole, tmp_path):
-    notes = whole.paths.checkpoints.read_text().splitlines(keepends=True)
-    for file, wanted in (
+def test_a_removed_or_altered_line_of_the_checkpoint_file_is_reported(filled, tmp_path):
+    notes = filled.paths.checkpoints.read_text().splitlines(keepends=True)
+    for file_lines, expected in (
         ([*notes[:1], *notes[2:]], "deleted 被删除"),
         ([notes[0].replace("\\n2\\n", "\\n3\\n"), *notes[1:]], "not signed 签名不符"),
         (["?\n", *notes], "edited 被修改"),
         ([], "deleted 被删除"),
     ):
         copy = tmp_path / "checkpoints"
-        copy.write_text("".join(file))
-        engine = create_engine(f"sqlite:///{whole.paths.store}", 5.0)
-        key = load_public_key(whole.paths.log_key.with_suffix(".pub.pem").read_bytes())
-        found = [str(finding) for finding in audit_store(engine, key, copy).findings]
-        assert any(line.startswith(wanted) for line in found), found
+        copy.write_text("".join(file_lines))
+        engine = create_engine(f"sqlite:///{filled.paths.store}", 5.0)
+        key = load_public_key(filled.paths.log_key.with_suffix(".pub.pem").read_bytes())
+        lines = [str(finding) for finding in audit_store(engine, key, copy).findings]
+        assert any(line.startswith(expected) for line in lines), lines
         engine.dispose()
 
 
-def test_an_erased_decision_is_no_finding_where_a_leaf_tells_of_it(whole, tmp_path):
-    with altered(whole, tmp_path) as connection:
-        (decision,) = connection.execute(sa.select(DECISIONS.c.id).where(OF)).scalars()
-        connection.execute(sa.update(DECISIONS).where(OF).values(salt=None, answer=b"", subject=None))
-        append(connection, [make_entry("erasure", "2027", "local", "certificate", decisions=[decision])])
-    assert found_in(whole, tmp_path / "store.db") == []
+def record_erasure(connection, decision: str) -> None:
+    """An erasure with its certificate and log entry; the signature is not audited."""
+    row = {"id": "c" * 32, "product": "credit_limit", "pseudonym": "p", "at": "2027"}
+    certificate = orjson.dumps(row)
+    fields = {"decisions": [decision], "certificate_sha256": sha256_hex(certificate)}
+    leaf = append(connection, [make_entry("erasure", "2027", "", row["id"], **fields)])
+    connection.execute(sa.insert(ERASURES).values(row | {"certificate": certificate, "signature": b"", "leaf": leaf}))
 
 
-def test_what_was_answered_before_there_was_a_log_is_counted(whole, tmp_path):
-    with altered(whole, tmp_path) as connection:
-        told = json.loads(connection.execute(sa.select(LOG_LEAVES.c.body).where(LOG_LEAVES.c.index == 0)).scalar_one())
-    assert told["before"] == {"decisions": 0, "batch_chunks": 0, "slide_reports": 0}
+def test_an_erased_decision_is_no_finding_if_an_entry_records_the_erasure(filled, tmp_path):
+    with altered_copy(filled, tmp_path) as connection:
+        (decision,) = connection.execute(sa.select(DECISIONS.c.id).where(IS_THIRD)).scalars()
+        connection.execute(sa.update(DECISIONS).where(IS_THIRD).values(salt=None, answer=b"", subject=None))
+        record_erasure(connection, decision)
+    assert audit(filled, tmp_path / "store.db") == []
 
 
-def test_the_command_names_what_it_found_and_fails(whole, tmp_path, monkeypatch):
+def test_the_command_prints_the_findings_and_fails(filled, tmp_path, monkeypatch):
     from typer.testing import CliRunner
 
     from serving.__main__ import app
 
-    for name, path in (("STORE", whole.paths.store), ("LOG_KEY", whole.paths.log_key)):
+    for name, path in (("STORE", filled.paths.store), ("LOG_KEY", filled.paths.log_key)):
         monkeypatch.setenv(f"YUHENG_{name}", str(path))
-    monkeypatch.setenv("YUHENG_CHECKPOINTS", str(whole.paths.checkpoints))
-    fine = CliRunner().invoke(app, ["audit", "verify"])
-    assert fine.exit_code == 0, fine.output
-    assert "nothing was altered" in fine.output
+    monkeypatch.setenv("YUHENG_CHECKPOINTS", str(filled.paths.checkpoints))
+    untouched = CliRunner().invoke(app, ["audit", "verify"])
+    assert untouched.exit_code == 0, untouched.output
+    assert "nothing was altered" in untouched.output
     assert CliRunner().invoke(app, ["audit", "checkpoint"]).output.startswith("yuheng.local/log\n")
-    with altered(whole, tmp_path) as connection:
-        connection.execute(sa.delete(DECISIONS).where(OF))
+    with altered_copy(filled, tmp_path) as connection:
+        connection.execute(sa.delete(DECISIONS).where(IS_THIRD))
     monkeypatch.setenv("YUHENG_STORE", str(tmp_path / "store.db"))
-    bad = CliRunner().invoke(app, ["audit", "verify"])
-    assert bad.exit_code == 1
-    assert "deleted 被删除: decisions" in bad.output
+    altered = CliRunner().invoke(app, ["audit", "verify"])
+    assert altered.exit_code == 1
+    assert "deleted 被删除: decisions" in altered.output
 
 
-MISSED = {
+COPIES_AND_TYPES = {
     "a batch's tenant": (sa.update(BATCHES).values(tenant="other"), "edited 被修改: batches"),
-    "a batch's maker": (sa.update(BATCHES).values(bundle="0" * 64), "edited 被修改: batches"),
+    "a batch's bundle": (sa.update(BATCHES).values(bundle="0" * 64), "edited 被修改: batches"),
     "a slide's tenant": (sa.update(SLIDES).values(tenant="other"), "edited 被修改: slides"),
     "a slide's triage": (sa.update(SLIDES).values(triage="negative", audit=False), "edited 被修改: slides"),
     "an answer, as text": ("UPDATE decisions SET answer = 'x' WHERE leaf = 3", "edited 被修改: decisions"),
@@ -278,46 +287,30 @@ MISSED = {
 }
 
 
-@pytest.mark.parametrize("what", MISSED)
-def test_what_stands_beside_a_leafs_rows_or_is_of_another_kind_is_named_too(whole, tmp_path, what):
-    statement, wanted = MISSED[what]
-    with altered(whole, tmp_path) as connection:
+@pytest.mark.parametrize("change", COPIES_AND_TYPES)
+def test_changes_to_copied_columns_and_column_types_are_reported(filled, tmp_path, change):
+    statement, expected = COPIES_AND_TYPES[change]
+    with altered_copy(filled, tmp_path) as connection:
         connection.execute(sa.text(statement) if isinstance(statement, str) else statement)
-    found = found_in(whole, tmp_path / "store.db")
-    assert any(line.startswith(wanted) for line in found), found
+    lines = audit(filled, tmp_path / "store.db")
+    assert any(line.startswith(expected) for line in lines), lines
 
 
-@pytest.mark.parametrize("kind", ["decision", "chunk", "slide_state", "report", "start"])
-def test_a_leaf_that_lacks_what_its_kind_tells_is_named_and_ends_no_audit(whole, tmp_path, kind):
-    with altered(whole, tmp_path) as connection:
-        chosen = sa.select(LOG_LEAVES).where(LOG_LEAVES.c.kind == kind).order_by(LOG_LEAVES.c.index.desc())
-        leaf = connection.execute(chosen.limit(1)).one()
+@pytest.mark.parametrize("kind", ["decision", "chunk", "slide_state", "report"])
+def test_an_entry_without_the_fields_of_its_kind_is_reported_and_does_not_end_the_audit(filled, tmp_path, kind):
+    with altered_copy(filled, tmp_path) as connection:
+        stmt = sa.select(LOG_LEAVES).where(LOG_LEAVES.c.kind == kind).order_by(LOG_LEAVES.c.index.desc())
+        leaf = connection.execute(stmt.limit(1)).one()
         body = make_entry(leaf.kind, leaf.at, leaf.tenant, leaf.ref, price=1, state="ready").body
-        mine = LOG_LEAVES.c.index == leaf.index
-        connection.execute(sa.update(LOG_LEAVES).where(mine).values(body=body, hash=leaf_hash(body)))
-    found = found_in(whole, tmp_path / "store.db")
-    assert any(line.startswith(f"edited 被修改: log_leaves {leaf.index}") for line in found), found
+        is_leaf = LOG_LEAVES.c.index == leaf.index
+        connection.execute(sa.update(LOG_LEAVES).where(is_leaf).values(body=body, hash=leaf_hash(body)))
+    lines = audit(filled, tmp_path / "store.db")
+    assert any(line.startswith(f"edited 被修改: log_leaves {leaf.index}") for line in lines), lines
 
 
-def test_of_an_erased_decision_all_but_the_answer_is_still_compared(whole, tmp_path):
-    with altered(whole, tmp_path) as connection:
-        (decision,) = connection.execute(sa.select(DECISIONS.c.id).where(OF)).scalars()
-        connection.execute(sa.update(DECISIONS).where(OF).values(salt=None, tenant="other"))
-        append(connection, [make_entry("erasure", "2027", "local", "certificate", decisions=[decision])])
-    assert [line for line in found_in(whole, tmp_path / "store.db") if f"decisions {decision}: tenant" in line]
-
-
-def test_a_row_added_in_place_of_one_from_before_the_log_is_named(whole, tmp_path):
-    """As many as were there: yet one is newer than the log."""
-    with altered(whole, tmp_path) as connection:
-        row = dict(connection.execute(sa.select(DECISIONS).where(OF)).mappings().one())
-        told = {"kind": "start", "at": "2026-01-01", "tenant": "", "ref": "", "before": {"decisions": 1}}
-        body = json.dumps(told, sort_keys=True, separators=(",", ":")).encode()
-        start = sa.update(LOG_LEAVES).where(LOG_LEAVES.c.index == 0)
-        connection.execute(
-            start.values(body=body, hash=leaf_hash(body), **{k: told[k] for k in ("at", "ref", "tenant")})
-        )
-        connection.execute(
-            sa.insert(DECISIONS).values(row | {"id": "f" * 32, "idempotency_key": None, "leaf": None, "salt": None})
-        )
-    assert f"added 被添加: decisions {'f' * 32}: no leaf tells of it" in found_in(whole, tmp_path / "store.db")
+def test_everything_but_the_salted_digests_of_an_erased_decision_is_still_compared(filled, tmp_path):
+    with altered_copy(filled, tmp_path) as connection:
+        (decision,) = connection.execute(sa.select(DECISIONS.c.id).where(IS_THIRD)).scalars()
+        connection.execute(sa.update(DECISIONS).where(IS_THIRD).values(salt=None, tenant="other"))
+        record_erasure(connection, decision)
+    assert [line for line in audit(filled, tmp_path / "store.db") if f"decisions {decision}: tenant" in line]

@@ -1,0 +1,86 @@
+"""The audit log: entries, subtree hashes, signed checkpoints, and the provenance of bundles."""
+
+from __future__ import annotations
+
+from typing import TypedDict
+
+import sqlalchemy as sa
+
+from serving.core.db.tables.base import BIG_INTEGER_KEY, METADATA
+
+
+class LogLeafRow(TypedDict):
+    index: int
+    at: str
+    kind: str
+    tenant: str
+    ref: str
+    body: bytes
+    hash: bytes
+
+
+# The leaves of the Merkle tree, append-only. An entry names no person; its body is exactly the bytes that were hashed.
+LOG_LEAVES = sa.Table(
+    "log_leaves",
+    METADATA,
+    sa.Column("index", BIG_INTEGER_KEY, primary_key=True, autoincrement=False),
+    sa.Column("at", sa.String(32), nullable=False),
+    sa.Column("kind", sa.String(16), nullable=False),
+    sa.Column("tenant", sa.String(64), nullable=False),
+    sa.Column("ref", sa.String(64), nullable=False),  # id of the row that it records
+    sa.Column("body", sa.LargeBinary, nullable=False),  # canonical JSON
+    sa.Column("hash", sa.LargeBinary, nullable=False),
+    info={"row": LogLeafRow},
+)
+
+
+class LogNodeRow(TypedDict):
+    level: int
+    index: int
+    hash: bytes
+
+
+# Hashes of complete subtrees of 256 leaves and more. A missing one is computed from the leaves.
+LOG_NODES = sa.Table(
+    "log_nodes",
+    METADATA,
+    sa.Column("level", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("index", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("hash", sa.LargeBinary, nullable=False),
+    info={"row": LogNodeRow},
+)
+
+
+class LogCheckpointRow(TypedDict):
+    size: int
+    root: bytes
+    note: str
+    at: str
+
+
+LOG_CHECKPOINTS = sa.Table(
+    "log_checkpoints",
+    METADATA,
+    sa.Column("size", BIG_INTEGER_KEY, primary_key=True, autoincrement=False),  # number of leaves
+    sa.Column("root", sa.LargeBinary, nullable=False),
+    sa.Column("note", sa.Text, nullable=False),  # signed
+    sa.Column("at", sa.String(32), nullable=False),
+    info={"row": LogCheckpointRow},
+)
+
+
+class ProvenanceRow(TypedDict):
+    sha256: str
+    bundle: str
+    body: bytes
+
+
+# What each bundle was made from.
+PROVENANCE = sa.Table(
+    "lineages",
+    METADATA,
+    sa.Column("sha256", sa.String(64), primary_key=True),
+    sa.Column("bundle", sa.String(64), nullable=False),
+    sa.Column("body", sa.LargeBinary, nullable=False),  # canonical JSON
+    info={"row": ProvenanceRow},
+)
