@@ -43,6 +43,7 @@ ALLOWED = {
     ("models/credit_limit/policy.py", "at"): "a key of the policy's TOML",
     ("models/scitech_risk/stress.py", "most"): "a key of configs/stress.toml",
     ("serving/core/audit/log.py", "at"): "a field of a log entry",
+    ("serving/governance/monitoring/outcomes.py", "at"): "a field of a request",
 }
 
 
