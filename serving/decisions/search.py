@@ -59,16 +59,18 @@ class BatchListQuery(RequestModel):
 
 
 class DecisionListQuery(RequestModel):
-    id: Annotated[str, DECISION_ID, Field(description="That one, or a batch's row.")] = ""
+    id: Annotated[str, DECISION_ID, Field(description="That decision, or that row of a batch.")] = ""
     product: Annotated[str, PRODUCT, Field(description="Else of each.")] = ""
     subject: Annotated[
-        str, text(MAX_TEXT_CHARS), Field(description="About a stored household, or with its product a company.")
+        str,
+        text(MAX_TEXT_CHARS),
+        Field(description="About a stored household; with product=scitech_risk, a company."),
     ] = ""
     decision: Annotated[str, one_of(*DECISION_VALUES), Field(description="Else either.")] = ""
     model: Annotated[str, NAME, Field(description="Else of each.")] = ""
     since: Annotated[str, DAY, Field(description="From that day on, UTC.")] = ""
-    until: Annotated[str, DAY, Field(description="Up to and with that day, UTC.")] = ""
-    referred: Annotated[str, NAME, Field(description="Those that wait for this colleague.")] = ""
+    until: Annotated[str, DAY, Field(description="Up to and including that day, UTC.")] = ""
+    referred: Annotated[str, NAME, Field(description="Decisions that wait for this colleague.")] = ""
     before: Annotated[str, DECISION_ID, Field(description="Only older ones.")] = ""
     limit: Annotated[int, whole_number(1, MAX_LIMIT), Field(description="Of a page.")] = DEFAULT_LIMIT
 
@@ -283,8 +285,8 @@ def paths() -> Schema:
             "get": operation(
                 PROBLEMS["/v1/decisions"],
                 "decisions",
-                "The tenant's decisions, the newest first, with their newest referral and override. Rows of batches "
-                "are found by subject, id or referral alone",
+                "The tenant's decisions, newest first, with the newest referral and override. Rows of batches "
+                "are found only by subject, id or referral",
                 json_response(
                     {
                         "type": "object",
@@ -299,7 +301,7 @@ def paths() -> Schema:
             "get": operation(
                 PROBLEMS["/v1/batches"],
                 "batches",
-                "The tenant's batches, the newest first",
+                "The tenant's batches, newest first",
                 json_response(
                     {
                         "type": "object",

@@ -120,7 +120,7 @@ def paths() -> Schema:
         "required": ["recorded", "model", "decision"],
         "properties": {"recorded": {"const": False}},
     }
-    summary = "What would be answered: nothing is recorded, charged or counted"
+    summary = "Preview a decision: nothing is recorded, charged or counted"
     return {
         f"{product.route}/what-if": {
             "post": operation(
@@ -137,7 +137,7 @@ def paths() -> Schema:
             "get": operation(
                 PROBLEMS[FORM_ROUTE],
                 "form",
-                "What may be stated of an applicant: each indicator with its group, unit and range",
+                "The indicators that a request may state, each with its group, unit and range",
                 json_response({"type": "object", "required": ["model", "fields"]}),
                 parameters=[path_param("name", "a model that serves")],
             )

@@ -1,4 +1,4 @@
-"""The OpenAPI document's part of receipts, statements, trace, outcomes and effects."""
+"""The part of the OpenAPI document about receipts, statements, traces, outcomes, performance and alarms."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ TRACE_NODE = {
     "properties": {
         "kind": TEXT,
         "name": TEXT,
-        "missing": TEXT | {"description": "Why the trail ends here"},
-        "links": {"type": "array", "description": "Links of the same form"},
+        "missing": TEXT | {"description": "Why the trace ends here"},
+        "links": {"type": "array", "description": "Nodes of the same form"},
         "missing_links": {"type": "array"},
     },
 }
@@ -67,7 +67,7 @@ def paths() -> Schema:
             "get": operation(
                 PROBLEMS["/v1/decisions/{id}/receipt"],
                 "receipt",
-                "What proves a decision with the log's public key alone: python -m serving receipt verify",
+                "The receipt that proves a decision with the log's public key only: python -m serving receipt verify",
                 json_response(_receipt_schema()),
                 parameters=[DECISION_ID],
             )
@@ -76,7 +76,7 @@ def paths() -> Schema:
             "get": operation(
                 PROBLEMS["/v1/statements/{month}"],
                 "statement",
-                "What the tenant used in a month: a line for each answer and each chunk of a batch, its price "
+                "The tenant's use in a month: a line for each decision and each chunk of a batch, with its price "
                 "rule and its receipt",
                 {
                     "description": "In the order of time",
@@ -96,7 +96,7 @@ def paths() -> Schema:
             "get": _operation(
                 "/v1/decisions/{id}/trace",
                 "trace",
-                "From a decision or a slide to model, run, commit, data sets and authorisations",
+                "Trace a decision or a slide to its model, run, commit, data sets and authorisations",
                 TRACE_NODE,
                 parameters=[DECISION_ID],
             )
@@ -105,7 +105,7 @@ def paths() -> Schema:
             "post": _operation(
                 "/v1/decisions/{id}/override",
                 "override",
-                "What a person decided instead; the newest counts, the decision stays as it was told",
+                "Record what a person decided instead; the newest counts, and the decision itself stays as it was",
                 {"type": "object", "required": ["override_id", "decision_id", "decision", "said"]},
                 parameters=[DECISION_ID, IDEMPOTENCY_KEY_PARAM],
                 requestBody=json_body(override),
@@ -115,7 +115,7 @@ def paths() -> Schema:
             "post": _operation(
                 "/v1/decisions/{id}/refer",
                 "refer",
-                "Ask a colleague to look at a decision: it waits for them until a person decides",
+                "Refer a decision to a colleague: it waits for them until a person decides",
                 {"type": "object", "required": ["referral_id", "decision_id", "to", "note", "by", "at"]},
                 parameters=[DECISION_ID, IDEMPOTENCY_KEY_PARAM],
                 requestBody=json_body(Referral),
@@ -125,10 +125,10 @@ def paths() -> Schema:
             "get": _operation(
                 "/v1/subjects/{id}/trace",
                 "traceSubject",
-                "From a household, company or slide to decisions, data sets, models and live services",
+                "Trace a household, company or slide to decisions, data sets, models and deployed services",
                 TRACE_NODE,
                 parameters=[
-                    path_param("id", "as its owner names it; a slide's id or SHA-256"),
+                    path_param("id", "the id that its owner uses; of a slide its id or SHA-256"),
                     *query_params(TraceQuery),
                 ],
             )
@@ -137,7 +137,7 @@ def paths() -> Schema:
             "post": _operation(
                 "/v1/outcomes",
                 "outcomes",
-                "How decisions and slides turned out: one, or many; a later one corrects, all are kept",
+                "Record how decisions and slides turned out, one or several; a later outcome corrects an earlier one",
                 {"type": "object", "required": ["outcomes"], "properties": {"outcomes": items}},
                 parameters=[IDEMPOTENCY_KEY_PARAM],
                 requestBody=json_body({"anyOf": [*outcome["anyOf"], outcome_list]}),
@@ -156,7 +156,7 @@ def paths() -> Schema:
             "get": _operation(
                 "/v1/alarms",
                 "alarms",
-                "What an operator must look at: refused or changed bundles, a failing store, a log that was put back",
+                "What an operator must look at: refused or changed bundles, a failing store, a log that was reset",
                 {"type": "object", "required": ["alarms"], "properties": {"alarms": items}},
             )
         },
@@ -172,13 +172,16 @@ def _receipt_schema() -> Schema:
     digests = {"type": "array", "items": {"type": "string", "pattern": "^[0-9a-f]{64}$"}}
     properties = {
         "receipt": {"const": 1},
-        "leaf": any_object | {"description": "As it stands in the audit log: keys sorted, without blanks"},
+        "leaf": any_object | {"description": "The entry as it is in the audit log: keys sorted, without blanks"},
         "index": count,
         "proof": digests | {"description": "Inclusion path, RFC 9162"},
-        "checkpoint": {"type": "string", "description": "Signed note, C2SP tlog-checkpoint"},
-        "lineage": any_object | {"description": "What the model was made from"},
-        "salt": {"type": "string", "description": "Before the answer's bytes, and the inputs', in their digests"},
-        "row": any_object | {"description": "Of a batch: the proof within its chunk"},
+        "checkpoint": {"type": "string", "description": "A signed note, C2SP tlog-checkpoint"},
+        "lineage": any_object | {"description": "The provenance of the model"},
+        "salt": {
+            "type": "string",
+            "description": "Precedes the answer's bytes, and the inputs', in their digests",
+        },
+        "row": any_object | {"description": "For a row of a batch: the proof within its chunk"},
     }
     return closed_object(properties, ["receipt", "leaf", "index", "proof", "checkpoint"])
 

@@ -1,4 +1,4 @@
-"""The OpenAPI document's part of models and versions."""
+"""The part of the OpenAPI document about models, versions and promotions."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ PROBLEMS = {
         "key_reused", *STORE_PROBLEMS,
     ),
 }  # fmt: skip
-MODEL = path_param("name", "of a model, as GET /v1/versions tells it")
-FAILURE = {"type": ["string", "null"], "description": "Why what the pointer names does not serve"}
+MODEL = path_param("name", "of a model, as GET /v1/versions lists it")
+FAILURE = {"type": ["string", "null"], "description": "Why the champion is not deployed"}
 MODELS = {
     "type": "array",
     "items": {"type": "object", "properties": {"alarm": FAILURE, "alarm_zh": FAILURE}},
@@ -36,7 +36,7 @@ ITEMS = {"type": "array", "items": {"type": "object"}}
 
 def paths() -> Schema:
     stands_description = (
-        "Of the newest: whether the champion's pointer on the disk names it; it may have been moved from elsewhere"
+        "For the newest promotion: whether the champion's pointer still names it; it may have been moved by hand"
     )
     promotions = {
         "type": "array",
@@ -56,7 +56,7 @@ def paths() -> Schema:
             "get": _operation(
                 "/v1/versions",
                 "allModels",
-                "Every model on the disk: what serves, its champion and challenger, what its newest card says",
+                "Every model on disk: what is deployed, its champion and challenger, and its card",
                 {"type": "object", "required": ["models"], "properties": {"models": MODELS}},
             )
         },
@@ -64,7 +64,7 @@ def paths() -> Schema:
             "get": _operation(
                 "/v1/models/{name}/versions",
                 "versions",
-                "A model's versions, newest first, with figures and intervals, and who made which the champion",
+                "A model's versions, newest first, with metrics and intervals, and its promotions",
                 versions_schema,
                 parameters=[MODEL, *query_params(VersionQuery)],
             )
@@ -73,7 +73,7 @@ def paths() -> Schema:
             "get": _operation(
                 "/v1/models/{name}/versions/{version}",
                 "version",
-                "What a version's signed card says: figures, the gate's verdict, what plots are drawn from, its data",
+                "A version's signed card: metrics, the verdict of the gate, the data of its plots, its data sets",
                 {"type": "object", "required": ["model", "version"]},
                 parameters=[MODEL, path_param("version", "of the model")],
             )
@@ -82,7 +82,7 @@ def paths() -> Schema:
             "post": _operation(
                 "/v1/models/{name}/champion",
                 "promote",
-                "Make a version the champion that passed its gate, or roll back to one that served before",
+                "Promote a version that passed the gate to champion, or roll back to one that was deployed before",
                 {"type": "object", "required": ["promotion_id", "model", "version", "kind"]},
                 parameters=[MODEL, IDEMPOTENCY_KEY_PARAM],
                 requestBody=json_body(Promotion),

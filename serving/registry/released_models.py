@@ -37,13 +37,13 @@ class Installed:
 
 def find_archives(released: Path = RELEASED) -> dict[str, Path]:
     """Model -> its released archive. Raises BundleError where a model has more than one."""
-    found: dict[str, Path] = {}
+    archives: dict[str, Path] = {}
     for archive in sorted(released.glob(f"*/*{SUFFIX}")):
         model = archive.parent.name
-        if model in found:
+        if model in archives:
             raise BundleError(f"{archive.parent}: holds more than one released bundle; exactly one is needed.")
-        found[model] = archive
-    return found
+        archives[model] = archive
+    return archives
 
 
 def install_from(paths: PathSettings, released: Path = RELEASED) -> list[Installed]:
@@ -66,12 +66,12 @@ def install(bundles: Path, private_key: Path, released: Path = RELEASED) -> list
     missing = {model: file for model, file in find_archives(released).items() if not bundle.read_alias(bundles / model)}
     verified = {model: read_archive(archive, released / RELEASE_KEY) for model, archive in missing.items()}
     installed = []
-    for model, (found, card) in verified.items():
+    for model, (release, card) in verified.items():
         folder = bundles / model / card.version
         if not folder.exists():
-            bundle.sign_bundle(folder, found.files, private_key)
+            bundle.sign_bundle(folder, release.files, private_key)
         bundle.set_alias(bundles / model, "champion", card.version)
-        installed.append(Installed(model, card.version, found.digest, len(found.files), card.simulated))
+        installed.append(Installed(model, card.version, release.digest, len(release.files), card.simulated))
     return installed
 
 
@@ -86,8 +86,8 @@ def read_archive(archive: Path, public_key: Path) -> tuple[bundle.VerifiedBundle
         folder = Path(scratch)
         unpack(archive, folder)
         try:
-            found = bundle.verify_bundle(folder, public_key)
-            card = bundle.parse_bundle(found, AnyCard).card
+            verified = bundle.verify_bundle(folder, public_key)
+            card = bundle.parse_bundle(verified, AnyCard).card
         except BundleError as error:
             reason = str(error).replace(scratch + os.sep, "").replace(scratch, archive.name)
             raise BundleError(
@@ -102,4 +102,4 @@ def read_archive(archive: Path, public_key: Path) -> tuple[bundle.VerifiedBundle
             f"{archive}: its card says {card.model} {card.version}; {' '.join(expected)} is needed. "
             "Restore the file from the project's repository."
         )
-    return found, card
+    return verified, card

@@ -79,7 +79,7 @@ def test_training_graph_service_and_batch_give_one_limit_to_the_yuan(home):
     version = read_alias(models) or read_alias(models, "challenger")
     verified = verify_bundle(models / version, home / "var/keys/signing.pub.pem")
     bundle = parse_bundle(verified, Card)
-    held, wishes = deploy(verified), {wish.name: wish.default for wish in products()[product].options}
+    model, options = deploy(verified), {option.name: option.default for option in products()[product].options}
     test = rows.frame[split.test]
     x = fit.x[split.test]
 
@@ -87,13 +87,13 @@ def test_training_graph_service_and_batch_give_one_limit_to_the_yuan(home):
     native = Scores(sigmoid(log_odds), ScoreScale().points(log_odds), log_odds.astype(np.float32), None)
     in_training = recipe.decide(bundle.card, bundle.policy, test, native).limit.tolist()
     by_graph = recipe.decide(bundle.card, bundle.policy, test, TabularSession(bundle.graph).run(x)).limit.tolist()
-    in_batch = held.predict_batch(test, reasons=False)["indicative_limit"].to_list()
-    known = [column.name for column in held.fields]
+    in_batch = model.predict_batch(test, reasons=False)["indicative_limit"].to_list()
+    known = [column.name for column in model.fields]
     one_by_one = []
     for values in test.select(known).to_dicts():
-        row, faults = held.validate(values)
+        row, faults = model.validate(values)
         assert faults == []
-        one_by_one.append(held.decide(values, row, wishes)["indicative_limit"])
+        one_by_one.append(model.decide(values, row, options)["indicative_limit"])
 
     assert len(in_training) > 1_000
     assert pl.Series(in_training).n_unique() > 50

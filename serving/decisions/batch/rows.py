@@ -30,7 +30,7 @@ STATES = ("running", "done", "broken")
 class RowsQuery(RequestModel):
     format: Annotated[str, one_of(*MEDIA_TYPES), Field(description="Of the rows.")] = "csv"
     columns: str = Field(
-        default="", description="Commas between, else all; of names with | between the first that is there."
+        default="", description="Separated by commas; all by default. Of names separated by |, the first that exists."
     )
 
 
@@ -124,14 +124,14 @@ def paths() -> Schema:
     state = {
         "schema": {"enum": [*STATES]},
         "required": True,
-        "description": "As the reading began. Not done: the rows end where the record does, and not all are there.",
+        "description": "The state as reading began. Unless it is done, only the rows recorded so far are returned.",
     }
     return {
         ROUTE: {
             "get": operation(
                 PROBLEMS[ROUTE],
                 "batchRows",
-                "What a batch answered, row by row, as far as it is recorded",
+                "The answers of a batch, row by row, as far as they are recorded",
                 {
                     "description": "As asked",
                     "content": {media_type: {"schema": text} for media_type in MEDIA_TYPES.values()},

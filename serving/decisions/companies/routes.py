@@ -254,7 +254,7 @@ def paths() -> Schema:
             "get": operation(
                 PROBLEMS[HISTORY_ROUTE],
                 "history",
-                "A company's months, and the decisions asked for by its id; newest first",
+                "A company's months, and the decisions about its id, newest first",
                 json_response(company_history.schema()),
                 parameters=[
                     company,
@@ -266,7 +266,7 @@ def paths() -> Schema:
             "get": operation(
                 PROBLEMS[NETWORK_ROUTE],
                 "network",
-                "What lies around a company: who shares its officers, addresses and owners, and who trades with it",
+                "The network around a company: who shares its officers, addresses and owners, and who trades with it",
                 json_response(company_network.schema()),
                 parameters=[company],
             )
@@ -275,13 +275,13 @@ def paths() -> Schema:
             "get": operation(
                 PROBLEMS[f"GET {STRESS_ROUTE}"],
                 "shocks",
-                "What a company may be put under, and how hard",
+                "The shocks that a company can be put under, and their sizes",
                 json_response(shocks_schema),
             ),
             "post": operation(
                 PROBLEMS[f"POST {STRESS_ROUTE}"],
                 "stressCompany",
-                "A stored company's answer as it is and under shocks: not charged; kept is only that it was asked",
+                "Decide on a stored company as it is and under shocks: not charged; only the use of grants is recorded",
                 json_response(answer_schema),
                 requestBody=json_body(StressRequest),
             ),

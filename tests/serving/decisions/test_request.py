@@ -1,4 +1,4 @@
-"""What a request may get wrong: each is refused in words that name the field, what was found and what is needed."""
+"""Invalid requests: each is refused with the field, what was found and what is expected."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ async def refused(client, status: int, kind: str, **request):
     answer = await client.request(request.pop("method", "POST"), request.pop("url", URL), **request)
     assert (answer.status_code, answer.json()["type"]) == (status, f"/problems/{kind}"), answer.text
     assert answer.headers["content-type"] == "application/problem+json"
-    told = answer.json()
-    assert told["status"] == status
-    assert told["detail"]
-    assert CHINESE.search(told["detail_zh"])
-    assert CHINESE.search(told["title_zh"])
-    return told, answer
+    problem = answer.json()
+    assert problem["status"] == status
+    assert problem["detail"]
+    assert CHINESE.search(problem["detail_zh"])
+    assert CHINESE.search(problem["title_zh"])
+    return problem, answer
 
 
 @pytest.mark.parametrize(
-    ("changed", "found", "needed"),
+    ("changed", "actual", "expected"),
     [
         ({"declared_incom": 5}, "not known", "did you mean 'declared_income'?"),
         ({"declared_income": -4200}, "-4200", "RMB/year"),
@@ -48,24 +48,24 @@ async def refused(client, status: int, kind: str, **request):
         ({"sex": "male"}, "not known", "one of the fields"),
     ],
 )
-def test_a_wrong_indicator_is_named_with_what_is_needed(inside, applicant, changed, found, needed):
+def test_an_invalid_indicator_is_named_with_what_is_expected(inside, applicant, changed, actual, expected):
     async def story(client, gateway):
-        told, _ = await refused(client, 422, "invalid_request", json={"indicators": applicant | changed})
-        [error] = told["errors"]
+        problem, _ = await refused(client, 422, "invalid_request", json={"indicators": applicant | changed})
+        [error] = problem["errors"]
         assert error["field"] == next(iter(changed))
-        assert found in error["found"]
-        assert needed in error["needed"]
+        assert actual in error["found"]
+        assert expected in error["needed"]
         assert CHINESE.search(error["needed_zh"])
         assert gateway.service.store.writer.committed == 0
 
     inside(story)
 
 
-def test_all_that_is_wrong_is_told_together(inside, applicant):
+def test_all_faults_of_a_request_are_reported_together(inside, applicant):
     async def story(client, gateway):
         bad = {"declared_income": -1, "tax_grade": "Z", "nonsense": 1}
-        told, _ = await refused(client, 422, "invalid_request", json={"indicators": applicant | bad})
-        assert {error["field"] for error in told["errors"]} == set(bad)
+        problem, _ = await refused(client, 422, "invalid_request", json={"indicators": applicant | bad})
+        assert {error["field"] for error in problem["errors"]} == set(bad)
 
     inside(story)
 
@@ -103,10 +103,10 @@ def test_all_that_is_wrong_is_told_together(inside, applicant):
         (b'{"indicators": {}, "model": 5}', 422, "invalid_request", ""),
     ],
 )
-def test_a_body_that_is_no_question_is_refused(inside, body, status, kind, word):
+def test_a_body_that_is_not_a_request_is_refused(inside, body, status, kind, word):
     async def story(client, gateway):
-        told, _ = await refused(client, status, kind, content=body, headers=JSON)
-        assert word in told["detail"]
+        problem, _ = await refused(client, status, kind, content=body, headers=JSON)
+        assert word in problem["detail"]
 
     inside(story)
 
@@ -121,8 +121,8 @@ def test_a_body_over_the_limit_is_refused_before_it_is_read(inside):
             yield b" " * 100_000
 
     async def story(client, gateway):
-        told, _ = await refused(client, 413, "body_too_large", content=endless(), headers=JSON)
-        assert "1,000,000 bytes" in told["detail"]
+        problem, _ = await refused(client, 413, "body_too_large", content=endless(), headers=JSON)
+        assert "1,000,000 bytes" in problem["detail"]
         announced = JSON | {"Content-Length": "10000000"}
         await refused(client, 413, "body_too_large", content=endless(), headers=announced)
 
@@ -133,16 +133,16 @@ def test_a_body_over_the_limit_is_refused_before_it_is_read(inside):
 def test_other_media_types_are_refused(inside):
     async def story(client, gateway):
         for media_type in ("text/plain", "application/x-www-form-urlencoded", "application/json-patch+json"):
-            told, _ = await refused(
+            problem, _ = await refused(
                 client, 415, "unsupported_media_type", content=b"{}", headers={"Content-Type": media_type}
             )
-            assert media_type in told["detail"]
+            assert media_type in problem["detail"]
         await refused(client, 415, "unsupported_media_type", content=b"{}")
 
     inside(story)
 
 
-def test_unknown_addresses_and_methods_are_problems_too(inside):
+def test_unknown_paths_and_methods_are_problems_too(inside):
     async def story(client, gateway):
         await refused(client, 404, "not_found", method="GET", url="/v2")
         await refused(client, 404, "not_found", method="GET", url="/v1/decisions/")
@@ -156,12 +156,12 @@ def test_unknown_addresses_and_methods_are_problems_too(inside):
 
 
 @pytest.mark.parametrize(
-    "wanted", ["0" * 32, "nonsense", "0" * 32 + "-1", "0" * 32 + "-0", "%00", "0" * 32 + "-99999999999"]
+    "decision_id", ["0" * 32, "nonsense", "0" * 32 + "-1", "0" * 32 + "-0", "%00", "0" * 32 + "-99999999999"]
 )
-def test_a_decision_that_nobody_made_is_not_found(inside, wanted):
+def test_an_unknown_decision_is_not_found(inside, decision_id):
     async def story(client, gateway):
-        await refused(client, 404, "unknown_decision", method="GET", url=f"/v1/decisions/{wanted}")
-        await refused(client, 404, "unknown_batch", method="GET", url=f"/v1/batches/{wanted}")
+        await refused(client, 404, "unknown_decision", method="GET", url=f"/v1/decisions/{decision_id}")
+        await refused(client, 404, "unknown_batch", method="GET", url=f"/v1/batches/{decision_id}")
 
     inside(story)
 
@@ -213,7 +213,7 @@ def test_a_body_that_never_ends_times_out(settings, applicant):
     run_inside(hasty, story)
 
 
-def test_a_request_id_is_echoed_or_made(inside):
+def test_a_request_id_is_echoed_or_generated(inside):
     async def story(client, gateway):
         given = await client.get("/healthz/live", headers={"X-Request-Id": "bank-7.1"})
         assert given.headers["x-request-id"] == "bank-7.1"
@@ -224,23 +224,23 @@ def test_a_request_id_is_echoed_or_made(inside):
 
 
 @pytest.mark.parametrize("kind", PROBLEM_TYPES)
-def test_each_kind_of_problem_can_be_told_and_looked_up(inside, kind):
-    told = json.loads(ProblemError(kind, actual="F", expected="N").render("r"))
-    assert "{" not in told["detail"] + told["detail_zh"]
-    assert CHINESE.search(told["title_zh"])
+def test_each_type_of_problem_can_be_rendered_and_looked_up(inside, kind):
+    problem = json.loads(ProblemError(kind, actual="F", expected="N").render("r"))
+    assert "{" not in problem["detail"] + problem["detail_zh"]
+    assert CHINESE.search(problem["title_zh"])
 
     async def story(client, gateway):
-        assert (await client.get(told["type"])).json()["status"] == told["status"]
+        assert (await client.get(problem["type"])).json()["status"] == problem["status"]
 
     inside(story)
 
 
-def test_what_no_one_foresaw_is_logged_and_told_without_its_details(inside, applicant, monkeypatch, caplog):
+def test_an_unexpected_error_is_logged_and_returned_without_details(inside, applicant, monkeypatch, caplog):
     async def story(client, gateway):
         with monkeypatch.context() as patched:
-            patched.setattr(gateway.service, "deployed_model", lambda *asked: 1 / 0)
-            told, _ = await refused(client, 500, "internal", json={"indicators": applicant})
-        assert "ZeroDivision" not in json.dumps(told)
+            patched.setattr(gateway.service, "deployed_model", lambda *args: 1 / 0)
+            problem, _ = await refused(client, 500, "internal", json={"indicators": applicant})
+        assert "ZeroDivision" not in json.dumps(problem)
         assert "ZeroDivisionError" in caplog.text
 
     inside(story)

@@ -1,4 +1,4 @@
-"""A tenant's decisions and batches, listed; what waits for a colleague; what would be answered without asking."""
+"""Lists of a tenant's decisions and batches, referrals, rows of batches, and previews."""
 
 from __future__ import annotations
 
@@ -36,82 +36,82 @@ async def thirty(client, people, made):
 
 def test_decisions_are_listed_newest_first_page_by_page(settings, applicant):
     async def story(client, gateway):
-        asked = [(await ask(client, applicant))["decision_id"] for _ in range(5)]
-        seen, before = [], ""
+        decided = [(await ask(client, applicant))["decision_id"] for _ in range(5)]
+        listed, before = [], ""
         while True:
             page = (await client.get(f"/v1/decisions?limit=2{before}")).json()
-            seen += [one["decision_id"] for one in page["decisions"]]
+            listed += [item["decision_id"] for item in page["decisions"]]
             if page["next"] is None:
                 break
             before = f"&before={page['next']}"
-        assert seen == asked[::-1]
+        assert listed == decided[::-1]
 
     run_inside(settings, story)
 
 
-def test_a_subjects_decisions_are_found_by_the_name_that_nobody_stores(settings, applicant):
+def test_a_subjects_decisions_are_found_by_its_id_which_is_not_stored(settings, applicant):
     async def story(client, gateway):
-        held = gateway.service.model_loader.deployed["credit_limit"]
-        put_subject(gateway.service.store.engine, settings, held.table, "H-1", applicant)
-        told = (await client.post(URL, json={"subject_id": "H-1"})).json()
+        model = gateway.service.model_loader.deployed["credit_limit"]
+        put_subject(gateway.service.store.engine, settings, model.table, "H-1", applicant)
+        decision = (await client.post(URL, json={"subject_id": "H-1"})).json()
         await ask(client, applicant)
-        found = (await client.get("/v1/decisions?product=credit_limit&subject=H-1")).json()["decisions"]
-        assert [one["decision_id"] for one in found] == [told["decision_id"]]
-        assert found[0]["stored"]
+        listed = (await client.get("/v1/decisions?product=credit_limit&subject=H-1")).json()["decisions"]
+        assert [item["decision_id"] for item in listed] == [decision["decision_id"]]
+        assert listed[0]["stored"]
         assert (await client.get("/v1/decisions?product=credit_limit&subject=H-2")).json()["decisions"] == []
 
     run_inside(settings, story)
 
 
-def test_a_page_of_one_looks_at_many_of_a_subjects_decisions_at_once(settings, applicant):
+def test_a_page_of_one_row_reads_a_subjects_decisions_in_larger_steps(settings, applicant):
     async def story(client, gateway):
-        held = gateway.service.model_loader.deployed["credit_limit"]
-        put_subject(gateway.service.store.engine, settings, held.table, "H-1", applicant)
+        model = gateway.service.model_loader.deployed["credit_limit"]
+        put_subject(gateway.service.store.engine, settings, model.table, "H-1", applicant)
         body = ("subject_id\n" + "H-1\n" * 40).encode()
         sent = await client.post(f"{URL}/batch", content=body, headers={"Content-Type": "text/csv"})
         assert sent.status_code == 200, sent.text
-        asked = []
-        sa.event.listen(gateway.service.store.engine, "before_cursor_execute", lambda *told: asked.append(told[2]))
-        wanted = "/v1/decisions?subject=H-1&limit=1&product=credit_limit&until=2020-01-01"
-        assert (await client.get(wanted)).json() == {"decisions": [], "next": None}
-        assert len(asked) < 20
+        statements = []
+        sa.event.listen(gateway.service.store.engine, "before_cursor_execute", lambda *args: statements.append(args[2]))
+        query = "/v1/decisions?subject=H-1&limit=1&product=credit_limit&until=2020-01-01"
+        assert (await client.get(query)).json() == {"decisions": [], "next": None}
+        assert len(statements) < 20
         pages, before = [], ""
         while before is not None:
             page = (await client.get(f"/v1/decisions?subject=H-1&limit=7{before and f'&before={before}'}")).json()
-            pages += [one["decision_id"] for one in page["decisions"]]
+            pages += [item["decision_id"] for item in page["decisions"]]
             before = page["next"]
         assert len(set(pages)) == len(pages) == 40
 
     run_inside(settings, story)
 
 
-def test_decisions_are_chosen_by_what_was_decided_by_model_and_by_day(settings, applicant):
+def test_decisions_are_filtered_by_decision_model_and_day(settings, applicant):
     async def story(client, gateway):
         fine = await ask(client, applicant)
         person = await ask(client, applicant, person=True)
-        for query, found in (
+        for query, expected in (
             (f"decision={fine['decision']}", fine),
             ("decision=refer", person),
             ("model=nobody", None),
             ("until=2020-01-01", None),
             ("since=2020-01-01&limit=1", person),
         ):
-            told = (await client.get(f"/v1/decisions?{query}")).json()["decisions"]
-            assert (told[0]["decision_id"] if told else None) == (found and found["decision_id"]), query
+            listed = (await client.get(f"/v1/decisions?{query}")).json()["decisions"]
+            assert (listed[0]["decision_id"] if listed else None) == (expected and expected["decision_id"]), query
 
     run_inside(settings, story)
 
 
-def test_what_was_referred_waits_for_its_colleague_until_a_person_decides(settings, applicant):
+def test_a_referred_decision_waits_for_its_colleague_until_a_person_decides(settings, applicant):
     async def story(client, gateway):
-        told = await ask(client, applicant)
-        address = f"/v1/decisions/{told['decision_id']}"
+        first = await ask(client, applicant)
+        address = f"/v1/decisions/{first['decision_id']}"
         sent = {"to": "wang.min", "note": "Please look at the debts. 请复核负债。"}
         for _ in range(2):  # the same request again is done once
-            said = await client.post(f"{address}/refer", json=sent, headers={"Idempotency-Key": "once"})
-            assert said.status_code == 200, said.text
+            response = await client.post(f"{address}/refer", json=sent, headers={"Idempotency-Key": "once"})
+            assert response.status_code == 200, response.text
         waiting = (await client.get("/v1/decisions?referred=wang.min")).json()["decisions"]
-        assert [one["decision_id"] for one in waiting] == [told["decision_id"]]
+        assert [item["decision_id"] for item in waiting] == [first["decision_id"]]
         assert waiting[0]["referral"]["note"] == sent["note"]
         assert (await client.get("/v1/decisions?referred=li.na")).json()["decisions"] == []
         assert waiting[0]["product"] == "credit_limit"
@@ -120,25 +120,25 @@ def test_what_was_referred_waits_for_its_colleague_until_a_person_decides(settin
         pages, before = [], ""
         while before is not None:
             page = (await client.get(f"/v1/decisions?referred=wang.min&limit=1{before and f'&before={before}'}")).json()
-            pages += [one["decision_id"] for one in page["decisions"]]
+            pages += [item["decision_id"] for item in page["decisions"]]
             before = page["next"]
-        assert pages == [other["decision_id"], told["decision_id"]]
-        said = [one["decision"] for one in (told, other)]
-        for query, found in (
+        assert pages == [other["decision_id"], first["decision_id"]]
+        response = [item["decision"] for item in (first, other)]
+        for query, count in (
             ("product=scitech_risk", 0),
             ("product=credit_limit&model=credit_limit&since=2020-01-01", 2),
             ("until=2020-01-01", 0),
-            ("decision=approve", said.count("approve")),
-            ("decision=refer", said.count("refer")),
+            ("decision=approve", response.count("approve")),
+            ("decision=refer", response.count("refer")),
             ("subject=H-nobody", 0),
         ):
             page = (await client.get(f"/v1/decisions?referred=wang.min&{query}")).json()
-            assert len(page["decisions"]) == found, query
-        for one in pages:
+            assert len(page["decisions"]) == count, query
+        for item in pages:
             decided = {"decision": "decline", "reason": "Debts elsewhere"}
-            await client.post(f"/v1/decisions/{one}/override", json=decided)
+            await client.post(f"/v1/decisions/{item}/override", json=decided)
         assert (await client.get("/v1/decisions?referred=wang.min")).json()["decisions"] == []
-        [listed] = (await client.get(f"/v1/decisions?id={told['decision_id']}")).json()["decisions"]
+        [listed] = (await client.get(f"/v1/decisions?id={first['decision_id']}")).json()["decisions"]
         assert listed["override"]["decision"] == "decline"
         refused = await client.post(f"{address}/refer", json={"to": "", "why": 1})
         assert [fault["field"] for fault in refused.json()["errors"]] == ["why", "to", "note"]
@@ -148,7 +148,7 @@ def test_what_was_referred_waits_for_its_colleague_until_a_person_decides(settin
     assert len(rows(settings, sa.select(REFERRALS.c.id))) == 2
 
 
-def test_a_batch_is_listed_and_its_rows_come_back_in_each_format(settings, people, made):
+def test_a_batch_is_listed_and_its_rows_are_returned_in_each_format(settings, people, made):
     async def story(client, gateway):
         known = [column.name for column in (*made.card.inputs, *made.card.also) if column.derived is None]
         body = people.head(30).select("household_id", *known).write_csv().encode()
@@ -161,8 +161,8 @@ def test_a_batch_is_listed_and_its_rows_come_back_in_each_format(settings, peopl
         assert (await client.get(address)).content == sent.content
         some = await client.get(f"{address}?format=ndjson&columns=company_id|row,limit")
         assert [set(json.loads(line)) for line in some.text.splitlines()] == [{"row", "limit"}] * 30
-        whole = pl.read_parquet((await client.get(f"{address}?format=parquet")).content)
-        assert whole.height == 30
+        complete = pl.read_parquet((await client.get(f"{address}?format=parquet")).content)
+        assert complete.height == 30
         for columns in ("nothing", "limit,limit", "limit,nothing|limit"):
             wrong = await client.get(f"{address}?columns={columns}")
             assert (wrong.status_code, wrong.json()["errors"][0]["field"]) == (422, "columns"), columns
@@ -171,7 +171,7 @@ def test_a_batch_is_listed_and_its_rows_come_back_in_each_format(settings, peopl
     run_inside(settings, story)
 
 
-def test_rows_are_read_by_so_many_at_once_and_by_the_next_when_one_is_done(bundles, people, made, tmp_path):
+def test_reads_of_rows_are_limited_until_one_is_done(bundles, people, made, tmp_path):
     async def story(client, gateway):
         sent = await thirty(client, people, made)
         address = f"{sent.headers['location']}/rows"
@@ -205,7 +205,7 @@ def test_rows_are_read_by_so_many_at_once_and_by_the_next_when_one_is_done(bundl
     run_inside(settings_for(bundles, made, tmp_path, YUHENG_LIMITS_MAX_CONCURRENT_BATCH_READS="1"), story)
 
 
-def test_a_caller_who_hangs_up_lets_the_next_read_rows(bundles, people, made, tmp_path):
+def test_a_client_that_disconnects_lets_the_next_read_rows(bundles, people, made, tmp_path):
     async def story(client, gateway):
         sent = await thirty(client, people, made)
         address = f"{sent.headers['location']}/rows"
@@ -225,7 +225,7 @@ def test_a_caller_who_hangs_up_lets_the_next_read_rows(bundles, people, made, tm
     run_inside(settings_for(bundles, made, tmp_path, YUHENG_LIMITS_MAX_CONCURRENT_BATCH_READS="1"), story)
 
 
-def test_for_a_caller_who_hung_up_no_more_rows_are_made(bundles, made, tmp_path):
+def test_no_more_rows_are_made_for_a_client_that_disconnected(bundles, made, tmp_path):
     async def story(client, gateway):
         body = b"declared_income\n" + b"50000\n" * 20_000
         sent = await client.post(f"{URL}/batch", content=body, headers={"Content-Type": "text/csv"})
@@ -248,7 +248,7 @@ def test_for_a_caller_who_hung_up_no_more_rows_are_made(bundles, made, tmp_path)
 
 
 @pytest.mark.parametrize("state", ["running", "done", "broken"])
-def test_rows_tell_whether_their_batch_is_done(settings, people, made, state):
+def test_rows_come_with_the_state_of_their_batch(settings, people, made, state):
     async def story(client, gateway):
         known = [column.name for column in (*made.card.inputs, *made.card.also) if column.derived is None]
         body = people.head(3).select(known).write_csv().encode()
@@ -260,17 +260,17 @@ def test_rows_tell_whether_their_batch_is_done(settings, people, made, state):
     run_inside(settings, story)
 
 
-def test_a_decision_asked_for_by_its_id_is_told_where_all_else_fits(inside, applicant):
+def test_a_decision_is_found_by_its_id_where_the_other_filters_match(inside, applicant):
     async def story(client, gateway):
-        told = await ask(client, applicant)
-        for query, found in (
+        decision = await ask(client, applicant)
+        for query, count in (
             ("", 1),
             ("&product=credit_limit", 1),
             ("&product=scitech_risk", 0),
             ("&until=2020-01-01", 0),
         ):
-            page = (await client.get(f"/v1/decisions?id={told['decision_id']}{query}")).json()
-            assert (len(page["decisions"]), page["next"]) == (found, None), query
+            page = (await client.get(f"/v1/decisions?id={decision['decision_id']}{query}")).json()
+            assert (len(page["decisions"]), page["next"]) == (count, None), query
 
     inside(story)
 
@@ -278,7 +278,7 @@ def test_a_decision_asked_for_by_its_id_is_told_where_all_else_fits(inside, appl
 @pytest.mark.parametrize(
     ("address", "status"), [("/v1/effects?model=%00", 422), ("/v1/subjects/%00/trace?product=pathology", 200)]
 )
-def test_a_nul_in_an_address_is_no_fault_of_the_store(inside, address, status):
+def test_a_nul_in_a_url_is_not_an_error_of_the_store(inside, address, status):
     """PostgreSQL refuses one; SQLite looks for it."""
 
     async def story(client, gateway):
@@ -287,14 +287,14 @@ def test_a_nul_in_an_address_is_no_fault_of_the_store(inside, address, status):
     inside(story)
 
 
-def test_ten_thousand_unknown_names_are_told_as_a_few_and_a_count(inside):
+def test_ten_thousand_unknown_names_are_reported_as_a_few_and_a_count(inside):
     async def story(client, gateway):
-        body = {"indicators": {f"declared_incom{at}": 0 for at in range(10_000)}}
+        body = {"indicators": {f"declared_incom{index}": 0 for index in range(10_000)}}
         errors = (await client.post("/v1/credit-limits/what-if", json=body)).json()["errors"]
-        named = [one for one in errors if one["found"] == "not known"]
+        named = [error for error in errors if error["found"] == "not known"]
         assert len(named) == 20
         assert "did you mean 'declared_income'" in named[0]["needed"]
-        assert [one["found"] for one in errors if one["field"] == "..."] == ["9,980 more that are not known"]
+        assert [error["found"] for error in errors if error["field"] == "..."] == ["9,980 more that are not known"]
 
     inside(story)
 
@@ -311,10 +311,10 @@ def test_ten_thousand_unknown_names_are_told_as_a_few_and_a_count(inside):
         lambda body: request_form.validate({"context": [body]})[1],
     ],
 )
-def test_whoever_is_told_of_unknown_names_is_told_of_a_few_and_a_count(fault):
-    faults = fault({f"reasn{at}": 0 for at in range(10_000)})
-    assert len([one for one in faults if one.actual == "not known"]) == 20
-    assert [one.field.endswith("...") for one in faults if one.actual == "9,980 more that are not known"] == [True]
+def test_every_validator_reports_unknown_names_as_a_few_and_a_count(fault):
+    faults = fault({f"reasn{index}": 0 for index in range(10_000)})
+    assert len([item for item in faults if item.actual == "not known"]) == 20
+    assert [item.field.endswith("...") for item in faults if item.actual == "9,980 more that are not known"] == [True]
 
 
 @pytest.mark.parametrize(
@@ -324,7 +324,7 @@ def test_whoever_is_told_of_unknown_names_is_told_of_a_few_and_a_count(fault):
         *("model=%00", "referred=%00"),
     ],
 )
-def test_what_a_list_cannot_be_asked_for_is_refused_by_name(inside, query):
+def test_an_invalid_filter_is_refused_by_name(inside, query):
     async def story(client, gateway):
         refused = await client.get(f"/v1/decisions?{query}")
         assert refused.status_code == 422
@@ -333,21 +333,21 @@ def test_what_a_list_cannot_be_asked_for_is_refused_by_name(inside, query):
     inside(story)
 
 
-def test_a_what_if_is_the_answer_without_a_record_or_a_charge(settings, applicant, company):
+def test_a_preview_is_the_answer_without_a_record_or_a_charge(settings, applicant, company):
     async def story(client, gateway):
         for url, indicators in ((URL, applicant), ("/v1/scitech-risks", company)):
-            told = (await client.post(f"{url}/what-if", json={"indicators": indicators})).json()
-            assert told.pop("recorded") is False
-            assert "decision_id" not in told
+            preview = (await client.post(f"{url}/what-if", json={"indicators": indicators})).json()
+            assert preview.pop("recorded") is False
+            assert "decision_id" not in preview
             answer = (await client.post(url, json={"indicators": indicators})).json()
-            assert told.items() <= answer.items()
+            assert preview.items() <= answer.items()
 
     run_inside(settings, story)
     assert recorded(settings) == 2
     assert len(rows(settings, sa.select(METER.c.decision))) == 2
 
 
-def test_a_stored_subject_is_not_found_out_by_trying(inside):
+def test_a_preview_of_a_stored_subject_is_refused(inside):
     async def story(client, gateway):
         refused = await client.post(f"{URL}/what-if", json={"subject_id": "H-1"})
         assert (refused.status_code, refused.json()["errors"][0]["field"]) == (422, "subject_id")

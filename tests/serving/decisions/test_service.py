@@ -1,4 +1,4 @@
-"""One applicant's answer: what it names, how it is kept, how it is asked for again."""
+"""Single decisions: what an answer contains, how it is stored, and idempotency."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ def count(gateway) -> int:
         return connection.execute(sa.select(sa.func.count()).select_from(DECISIONS)).scalar_one()
 
 
-def test_an_answer_names_its_model_and_is_kept_as_it_was_sent(inside, applicant):
+def test_an_answer_names_its_model_and_is_stored_as_it_was_sent(inside, applicant):
     async def story(client, gateway):
-        found = await client.post(URL, json={"indicators": applicant})
-        assert found.status_code == 200, found.text
-        answer = found.json()
+        response = await client.post(URL, json={"indicators": applicant})
+        assert response.status_code == 200, response.text
+        answer = response.json()
         assert answer["decision"] in ("approve", "refer")
         assert answer["model"]["name"] == "credit_limit"
         assert answer["model"]["version"] == "1"
@@ -35,12 +35,12 @@ def test_an_answer_names_its_model_and_is_kept_as_it_was_sent(inside, applicant)
         assert answer["ledger"]["limit"] == answer["indicative_limit"]
         assert {"code", "en", "zh", "points"} <= answer["reasons"][0].keys()
         again = await client.get(f"/v1/decisions/{answer['decision_id']}")
-        assert again.content == found.content
+        assert again.content == response.content
 
     inside(story)
 
 
-def test_nothing_known_of_an_applicant_is_still_answered_by_a_referral(inside):
+def test_an_applicant_of_whom_nothing_is_known_is_referred(inside):
     async def story(client, gateway):
         answer = (await client.post(URL, json={"indicators": {}})).json()
         assert answer["decision"] == "refer"
@@ -49,12 +49,12 @@ def test_nothing_known_of_an_applicant_is_still_answered_by_a_referral(inside):
     inside(story)
 
 
-def test_two_models_are_served_at_once_and_named(inside, applicant):
+def test_two_models_are_served_side_by_side_and_listed(inside, applicant):
     async def story(client, gateway):
         body = {"indicators": applicant, "model": "credit_limit_second"}
         assert (await client.post(URL, json=body)).json()["model"]["name"] == "credit_limit_second"
-        told = (await client.get("/v1/models")).json()["models"]
-        assert [(model["name"], model["default"]) for model in told] == [
+        models = (await client.get("/v1/models")).json()["models"]
+        assert [(model["name"], model["default"]) for model in models] == [
             ("credit_limit", True),
             ("credit_limit_second", False),
             ("scitech_risk", True),
@@ -72,7 +72,7 @@ def test_an_applicant_who_asks_for_a_person_is_referred(inside, applicant):
     inside(story)
 
 
-def test_withdrawn_consent_to_moral_data_lifts_nothing_and_refuses_nobody(inside, applicant):
+def test_withdrawn_consent_to_conduct_data_raises_no_limit_and_refuses_nobody(inside, applicant):
     async def story(client, gateway):
         given = (await client.post(URL, json={"indicators": applicant})).json()
         withdrawn = (await client.post(URL, json={"indicators": applicant, "moral_data_consent": False})).json()
@@ -82,7 +82,7 @@ def test_withdrawn_consent_to_moral_data_lifts_nothing_and_refuses_nobody(inside
     inside(story)
 
 
-def test_the_same_key_gives_the_first_answer_byte_for_byte(inside, applicant):
+def test_the_same_key_returns_the_first_answer_byte_for_byte(inside, applicant):
     async def story(client, gateway):
         before = count(gateway)
         keyed = {"Idempotency-Key": "k-1"}
@@ -96,7 +96,7 @@ def test_the_same_key_gives_the_first_answer_byte_for_byte(inside, applicant):
     inside(story)
 
 
-def test_a_key_seen_with_another_body_is_refused(inside, applicant):
+def test_a_key_that_was_used_with_another_body_is_refused(inside, applicant):
     async def story(client, gateway):
         before = count(gateway)
         keyed = {"Idempotency-Key": "k-2"}
@@ -118,12 +118,12 @@ def test_a_refusal_does_not_use_up_its_key(inside, applicant):
     inside(story)
 
 
-def test_a_hundred_parallel_duplicates_are_one_decision(inside, applicant):
+def test_a_hundred_parallel_duplicates_make_one_decision(inside, applicant):
     async def story(client, gateway):
         before = count(gateway)
         keyed = {"Idempotency-Key": "k-4"}
-        asked = [client.post(URL, json={"indicators": applicant}, headers=keyed) for _ in range(100)]
-        answers = await asyncio.gather(*asked)
+        requests = [client.post(URL, json={"indicators": applicant}, headers=keyed) for _ in range(100)]
+        answers = await asyncio.gather(*requests)
         assert {answer.status_code for answer in answers} == {200}
         assert len({answer.content for answer in answers}) == 1
         assert count(gateway) == before + 1
@@ -143,7 +143,7 @@ def test_parallel_requests_share_commits(inside, applicant):
     inside(story)
 
 
-def test_a_subject_from_the_store_is_answered_as_its_indicators_are(settings, people, made, tmp_path):
+def test_a_stored_subject_gets_the_same_answer_as_its_indicators(settings, people, made, tmp_path):
     names = [c.name for c in load_contract("county").columns if c.role not in ("target", "leak")]
     file = tmp_path / "simulated.csv"
     people.head(50).select(names).write_csv(file)
@@ -154,12 +154,12 @@ def test_a_subject_from_the_store_is_answered_as_its_indicators_are(settings, pe
 
     async def story(client, gateway):
         by_id = (await client.post(URL, json={"subject_id": subject})).json()
-        kept = stored(settings, "credit_limit", subject)
-        inline = (await client.post(URL, json={"indicators": {k: v for k, v in kept.items() if k in known}})).json()
+        values = stored(settings, "credit_limit", subject)
+        inline = (await client.post(URL, json={"indicators": {k: v for k, v in values.items() if k in known}})).json()
         for volatile in ("decision_id", "created", "indicators_from", "reasons", "raises"):
             by_id.pop(volatile), inline.pop(volatile)
         assert by_id == inline
-        assert kept["declared_income"] == float(row["declared_income"])
+        assert values["declared_income"] == float(row["declared_income"])
         assert (await client.post(URL, json={"subject_id": "nobody"})).json()["type"] == "/problems/unknown_subject"
 
     run_inside(settings, story)
@@ -177,13 +177,13 @@ def test_loading_subjects_again_replaces_them_and_a_bad_file_changes_nothing(set
     assert stored(settings, "credit_limit", "A") is None
 
 
-def test_what_would_raise_the_limit_is_left_out_on_request_and_nothing_else_changes(inside, applicant):
+def test_improvements_are_left_out_on_request_and_nothing_else_changes(inside, applicant):
     async def story(client, gateway):
-        whole = (await client.post(URL, json={"indicators": applicant})).json()
+        complete = (await client.post(URL, json={"indicators": applicant})).json()
         less = (await client.post(URL, json={"indicators": applicant, "raises": False})).json()
         own = {"decision_id", "created", "raises"}
-        assert whole["raises"]
+        assert complete["raises"]
         assert less["raises"] == []
-        assert {k: v for k, v in whole.items() if k not in own} == {k: v for k, v in less.items() if k not in own}
+        assert {k: v for k, v in complete.items() if k not in own} == {k: v for k, v in less.items() if k not in own}
 
     inside(story)

@@ -63,7 +63,7 @@ def other(tmp_path):
     return tmp_path / "other" / "bundles", bundle.create_signing_keys(tmp_path / "other" / "keys")
 
 
-def test_a_released_model_is_installed_with_its_digest_and_serves_under_the_own_key(released, var, other):
+def test_a_released_model_keeps_its_digest_and_is_signed_with_the_installations_key(released, var, other):
     bundles, (private, public) = other
     (installed,) = install(bundles, private, released)
     there = bundle.load_bundle(bundles / MODEL / VERSION, public)
@@ -166,9 +166,9 @@ def test_without_the_release_key_nothing_is_installed(released, other):
 
 def test_a_new_version_replaces_the_released_one(released, var, tmp_path):
     train(var, "20270101-000000-aaaaaa")
-    (one,) = release_models([MODEL], var, tmp_path / "secret" / "release.pem", released)
-    assert [path.name for path in (released / MODEL).iterdir()] == [one.archive.name]
-    assert one.packed < one.unpacked
+    (archive,) = release_models([MODEL], var, tmp_path / "secret" / "release.pem", released)
+    assert [path.name for path in (released / MODEL).iterdir()] == [archive.archive.name]
+    assert archive.packed < archive.unpacked
 
 
 def test_what_the_gate_refused_is_not_released(var, tmp_path):

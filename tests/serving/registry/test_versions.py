@@ -1,4 +1,4 @@
-"""Models and versions: what the signed cards tell, who may make which the champion, and that it is never unlogged."""
+"""Versions and promotions: what signed cards contain, who may promote, and that every promotion is logged."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ PLOTS = PlotData(
 )
 
 
-def told(made, passed: bool | None):
+def with_verdict(made, passed: bool | None):
     """The model with a card that tells a verdict; None: one from before cards did."""
     auc = {"value": 0.8, "low": 0.78, "high": 0.82}
     card = made.card.model_copy(update={"metrics": {"auc": auc, "rows": 1_000}, "run_id": "abc"})
@@ -43,19 +43,19 @@ def told(made, passed: bool | None):
 
 
 @pytest.fixture
-def place(made, tmp_path):
+def bundles(made, tmp_path):
     """1 serves and is old; 2 passed its gate, 3 did not."""
     bundles = tmp_path / "bundles"
-    told(made, None).publish(bundles, "1")
-    told(made, True).publish(bundles, "2", champion=False)
-    told(made, False).publish(bundles, "3", champion=False)
+    with_verdict(made, None).publish(bundles, "1")
+    with_verdict(made, True).publish(bundles, "2", champion=False)
+    with_verdict(made, False).publish(bundles, "3", champion=False)
     bundle.set_alias(bundles / "credit_limit", "challenger", "2")
     return bundles
 
 
 @pytest.fixture
-def settings(made, place, tmp_path):
-    return settings_for(place, made, tmp_path, YUHENG_CONSOLE_MLFLOW="http://mlflow.example/")
+def settings(made, bundles, tmp_path):
+    return settings_for(bundles, made, tmp_path, YUHENG_CONSOLE_MLFLOW="http://mlflow.example/")
 
 
 async def serving(client, version):
@@ -72,30 +72,30 @@ def promotions(gateway):
         return connection.execute(sa.select(PROMOTIONS).order_by(PROMOTIONS.c.id)).all()
 
 
-async def choose(client, version, reason="it ranks better", **headers):
+async def promote(client, version, reason="it ranks better", **headers):
     return await client.post(f"{URL}/champion", json={"version": version, "reason": reason}, headers=headers)
 
 
-def test_versions_are_listed_newest_first_with_figures_verdicts_and_what_serves(settings):
+def test_versions_are_listed_newest_first_with_metrics_verdicts_and_what_is_deployed(settings):
     async def story(client, gateway):
         listed = (await client.get(f"{URL}/versions")).json()
-        assert [one["version"] for one in listed["versions"]] == ["3", "2", "1"]
-        assert [one["gate"] for one in listed["versions"]] == [False, True, None]
-        assert [one["aliases"] for one in listed["versions"]] == [[], ["challenger"], ["champion"]]
-        assert [one["served"] for one in listed["versions"]] == [False, False, True]
+        assert [item["version"] for item in listed["versions"]] == ["3", "2", "1"]
+        assert [item["gate"] for item in listed["versions"]] == [False, True, None]
+        assert [item["aliases"] for item in listed["versions"]] == [[], ["challenger"], ["champion"]]
+        assert [item["served"] for item in listed["versions"]] == [False, False, True]
         assert listed["serving"] == "1"
         assert listed["versions"][0]["figures"]["auc"] == {"value": 0.8, "low": 0.78, "high": 0.82}
         assert listed["versions"][0]["run"] == "http://mlflow.example/#/runs/abc"
         first = (await client.get(f"{URL}/versions?limit=2")).json()
         rest = (await client.get(f"{URL}/versions?before={first['next']}")).json()
-        assert [one["version"] for one in rest["versions"]] == ["1"]
+        assert [item["version"] for item in rest["versions"]] == ["1"]
         [model] = (await client.get("/v1/versions")).json()["models"]
         assert (model["champion"], model["challenger"], model["versions"]) == ("1", "2", 3)
 
     run_inside(settings, story)
 
 
-def test_a_version_tells_what_its_plots_are_drawn_from_and_an_old_card_that_it_has_none(settings):
+def test_a_version_has_its_verdict_and_plot_data_or_null_where_its_card_has_none(settings):
     async def story(client, gateway):
         new = (await client.get(f"{URL}/versions/2")).json()
         assert new["plots"]["roc"][0]["x"] == [0.0, 0.2, 1.0]
@@ -108,31 +108,31 @@ def test_a_version_tells_what_its_plots_are_drawn_from_and_an_old_card_that_it_h
     run_inside(settings, story)
 
 
-def test_a_changed_bundle_is_listed_as_refused_and_cannot_serve(settings, place):
-    (place / "credit_limit/2/policy.toml").write_text("x")
+def test_a_tampered_bundle_is_listed_as_refused_and_cannot_be_promoted(settings, bundles):
+    (bundles / "credit_limit/2/policy.toml").write_text("x")
 
     async def story(client, gateway):
         [_, changed, _] = (await client.get(f"{URL}/versions")).json()["versions"]
         assert "signature does not hold" in changed["refused"]
-        assert str(place) not in changed["refused"], "where it lies is nobody's business"
-        refused = await choose(client, "2")
+        assert str(bundles) not in changed["refused"], "where it lies is nobody's business"
+        refused = await promote(client, "2")
         assert (refused.status_code, refused.json()["type"]) == (409, "/problems/not_promotable")
         assert promotions(gateway) == []
 
     run_inside(settings, story)
 
 
-def test_a_version_that_passed_its_gate_is_promoted_with_a_leaf_and_serves_and_the_one_before_comes_back(settings):
+def test_a_version_that_passed_its_gate_is_promoted_and_can_be_rolled_back(settings):
     async def story(client, gateway):
-        said = (await choose(client, "2")).json()
-        assert (said["kind"], said["before"], said["gate"]) == ("promote", "1", True)
+        payload = (await promote(client, "2")).json()
+        assert (payload["kind"], payload["before"], payload["gate"]) == ("promote", "1", True)
         await serving(client, "2")
         assert bundle.read_alias(settings.paths.bundles / "credit_limit", "challenger") is None
-        back = (await choose(client, "1", "too many complaints")).json()
+        back = (await promote(client, "1", "too many complaints")).json()
         assert (back["kind"], back["before"], back["gate"]) == ("roll_back", "2", None)
         await serving(client, "1")
         history = (await client.get(f"{URL}/versions")).json()["promotions"]
-        assert [(one["version"], one["reason"]) for one in history] == [
+        assert [(item["version"], item["reason"]) for item in history] == [
             ("1", "too many complaints"),
             ("2", "it ranks better"),
         ]
@@ -145,13 +145,13 @@ def test_a_version_that_passed_its_gate_is_promoted_with_a_leaf_and_serves_and_t
 
 def test_a_version_that_failed_its_gate_is_refused_with_the_checks_that_failed(settings):
     async def story(client, gateway):
-        refused = await choose(client, "3")
+        refused = await promote(client, "3")
         assert refused.status_code == 409
         [check] = refused.json()["errors"]
         assert (check["field"], check["found"]) == ("gate: calibration slope", BAD.found)
         assert bundle.read_alias(settings.paths.bundles / "credit_limit") == "1"
         assert promotions(gateway) == []
-        again = await choose(client, "1")
+        again = await promote(client, "1")
         assert (again.status_code, again.json()["errors"][0]["field"]) == (422, "version")
 
     run_inside(settings, story)
@@ -167,36 +167,36 @@ def test_a_promotion_needs_a_version_and_a_reason(settings, body):
 
 def test_a_key_stands_for_one_promotion(settings):
     async def story(client, gateway):
-        first = await choose(client, "2", **{"idempotency-key": "k"})
+        first = await promote(client, "2", **{"idempotency-key": "k"})
         await serving(client, "2")
-        await choose(client, "1")
+        await promote(client, "1")
         await serving(client, "1")
-        again = await choose(client, "2", **{"idempotency-key": "k"})
+        again = await promote(client, "2", **{"idempotency-key": "k"})
         assert again.json() == first.json()
         assert bundle.read_alias(settings.paths.bundles / "credit_limit") == "1", "a late retry moves nothing"
 
     run_inside(settings, story)
 
 
-def test_where_the_pointer_cannot_be_written_the_decision_is_recorded_and_told_as_not_done(settings, place):
-    (place / f"credit_limit/.champion.{os.getpid()}").mkdir()
+def test_a_promotion_whose_pointer_cannot_be_written_is_recorded_and_reported_as_failed(settings, bundles):
+    (bundles / f"credit_limit/.champion.{os.getpid()}").mkdir()
 
     async def story(client, gateway):
-        refused = await choose(client, "2")
+        refused = await promote(client, "2")
         assert (refused.status_code, refused.json()["type"]) == (503, "/problems/store_failed")
-        assert bundle.read_alias(place / "credit_limit") == "1"
+        assert bundle.read_alias(bundles / "credit_limit") == "1"
         assert [row.version for row in promotions(gateway)] == ["2"], "no move without a record"
 
     run_inside(settings, story)
 
 
-def test_versions_that_read_slides_are_told_and_loaded_alike(made, place, tmp_path):
+def test_versions_of_slide_models_are_listed_and_checked_alike(made, bundles, tmp_path):
     for version in ("1", "2"):
-        publish(place, (made.private, made.public), version)
+        publish(bundles, (made.private, made.public), version)
 
     async def story(client, gateway):
         listed = (await client.get("/v1/models/pathology/versions")).json()
-        assert [(one["version"], one["served"], one["gate"]) for one in listed["versions"]] == [
+        assert [(item["version"], item["served"], item["gate"]) for item in listed["versions"]] == [
             ("2", True, None),
             ("1", False, None),
         ]
@@ -204,27 +204,27 @@ def test_versions_that_read_slides_are_told_and_loaded_alike(made, place, tmp_pa
         assert (refused.status_code, refused.json()["type"]) == (409, "/problems/not_promotable")
         assert "has no verdict" in refused.json()["detail"]
 
-    run_inside(settings_for(place, made, tmp_path), story)
+    run_inside(settings_for(bundles, made, tmp_path), story)
 
 
-def test_scientists_alone_promote_and_another_tenant_sees_neither_who_nor_why(made, place, tmp_path):
-    settings = settings_for(place, made, tmp_path, YUHENG_ACCESS_REQUIRED="true")
+def test_scientists_alone_promote_and_another_tenant_sees_neither_who_nor_why(made, bundles, tmp_path):
+    settings = settings_for(bundles, made, tmp_path, YUHENG_ACCESS_REQUIRED="true")
 
     async def story(client, gateway):
         for role in ("bank", "auditor", "operator"):
-            assert (await choose(client, "2", **bearer_of(settings, role))).status_code == 403
-        assert (await choose(client, "2", **bearer_of(settings, "scientist"))).status_code == 200
+            assert (await promote(client, "2", **bearer_of(settings, role))).status_code == 403
+        assert (await promote(client, "2", **bearer_of(settings, "scientist"))).status_code == 200
         theirs = bearer_of(settings, "scientist", tenant="other")
-        [one] = (await client.get(f"{URL}/versions", headers=theirs)).json()["promotions"]
-        assert (one["version"], one["own"], one["by"], one["reason"]) == ("2", False, None, None)
+        [item] = (await client.get(f"{URL}/versions", headers=theirs)).json()["promotions"]
+        assert (item["version"], item["own"], item["by"], item["reason"]) == ("2", False, None, None)
 
     run_inside(settings, story)
 
 
-@pytest.mark.parametrize("way", ["edited", "deleted", "added"])
-def test_a_promotion_that_was_tampered_with_is_named_by_the_audit(settings, way):
+@pytest.mark.parametrize("change_kind", ["edited", "deleted", "added"])
+def test_a_promotion_that_was_tampered_with_is_named_by_the_audit(settings, change_kind):
     async def story(client, gateway):
-        assert (await choose(client, "2")).status_code == 200
+        assert (await promote(client, "2")).status_code == 200
         gateway.service.store.checkpoint_signer.checkpoint()
         return dict(promotions(gateway)[0]._mapping)
 
@@ -236,23 +236,23 @@ def test_a_promotion_that_was_tampered_with_is_named_by_the_audit(settings, way)
             "deleted": sa.delete(PROMOTIONS),
             "added": sa.insert(PROMOTIONS).values(added),
         }
-        connection.execute(change[way])
+        connection.execute(change[change_kind])
     with opened(settings) as engine:
         key = load_public_key(settings.paths.log_key.with_suffix(".pub.pem").read_bytes())
-        found = audit_store(engine, key, settings.paths.checkpoints).findings
-    wanted = added if way == "added" else row
-    assert [(one.kind, one.location) for one in found] == [(way, f"promotions {wanted['id']}")]
+        findings = audit_store(engine, key, settings.paths.checkpoints).findings
+    expected = added if change_kind == "added" else row
+    assert [(finding.kind, finding.location) for finding in findings] == [(change_kind, f"promotions {expected['id']}")]
 
 
 @contextmanager
 def opened(settings):
-    place = settings.store.url or f"sqlite:///{settings.paths.store}"
-    engine = create_engine(place, 5.0)
+    url = settings.store.url or f"sqlite:///{settings.paths.store}"
+    engine = create_engine(url, 5.0)
     yield engine
     engine.dispose()
 
 
-def test_effects_come_week_by_week_too(settings, applicant):
+def test_performance_is_reported_week_by_week_too(settings, applicant):
     async def story(client, gateway):
         for _ in range(3):
             await client.post("/v1/credit-limits", json={"indicators": applicant})
@@ -267,36 +267,36 @@ def test_effects_come_week_by_week_too(settings, applicant):
     run_inside(settings, story)
 
 
-def test_a_week_begins_on_its_monday_and_outcomes_count_where_the_decision_was_made():
-    from types import SimpleNamespace as Told
+def test_a_week_begins_on_monday_and_an_outcome_counts_in_the_week_of_its_decision():
+    from types import SimpleNamespace as Row
 
-    counted = [Told(day=day, said={"approve": 2}, counts=b"", bundle="b") for day in ("2026-11-22", "2026-11-23")]
-    ended = [Told(made="2026-11-29T10:00:00Z", outcome="defaulted", score=0.2)]
+    counted = [Row(day=day, said={"approve": 2}, counts=b"", bundle="b") for day in ("2026-11-22", "2026-11-23")]
+    ended = [Row(made="2026-11-29T10:00:00Z", outcome="defaulted", score=0.2)]
     series = decision_series(None, counted, ended)
-    assert [one["week"] for one in series] == ["2026-11-16", "2026-11-23"]
-    assert [one["outcomes"]["total"] for one in series] == [0, 1]
+    assert [item["week"] for item in series] == ["2026-11-16", "2026-11-23"]
+    assert [item["outcomes"]["total"] for item in series] == [0, 1]
 
 
-def test_where_the_newest_record_and_the_pointer_disagree_is_told(settings, place):
+def test_a_pointer_that_differs_from_the_newest_promotion_is_reported(settings, bundles):
     async def story(client, gateway):
         for version in ("2", "1"):
-            assert (await choose(client, version)).status_code == 200
+            assert (await promote(client, version)).status_code == 200
             await serving(client, version)
         listed = (await client.get(f"{URL}/versions")).json()
-        assert [(one["version"], one["stands"]) for one in listed["promotions"]] == [("1", True), ("2", None)]
-        bundle.set_alias(place / "credit_limit", "champion", "2")  # by hand
+        assert [(item["version"], item["stands"]) for item in listed["promotions"]] == [("1", True), ("2", None)]
+        bundle.set_alias(bundles / "credit_limit", "champion", "2")  # by hand
         listed = (await client.get(f"{URL}/versions")).json()
-        assert [(one["version"], one["stands"]) for one in listed["promotions"]] == [("1", False), ("2", None)]
+        assert [(item["version"], item["stands"]) for item in listed["promotions"]] == [("1", False), ("2", None)]
 
     run_inside(settings, story)
 
 
-def test_why_a_version_does_not_serve_is_told_in_both_languages(settings, place):
+def test_the_reason_why_a_version_is_not_deployed_is_in_both_languages(settings, bundles):
     async def story(client, gateway):
         [model] = (await client.get("/v1/versions")).json()["models"]
         assert (model["alarm"], model["alarm_zh"]) == (None, None)
-        (place / "credit_limit/2/policy.toml").write_text("x")
-        bundle.set_alias(place / "credit_limit", "champion", "2")
+        (bundles / "credit_limit/2/policy.toml").write_text("x")
+        bundle.set_alias(bundles / "credit_limit", "champion", "2")
         for _ in range(600):
             [model] = (await client.get("/v1/versions")).json()["models"]
             if model["alarm"]:
@@ -308,42 +308,42 @@ def test_why_a_version_does_not_serve_is_told_in_both_languages(settings, place)
     run_inside(settings, story)
 
 
-def test_a_retry_after_a_pointer_that_was_not_written_writes_it(settings, place, monkeypatch):
+def test_a_retry_writes_a_pointer_that_could_not_be_written_before(settings, bundles, monkeypatch):
     async def story(client, gateway):
-        real = bundle.set_alias
+        original = bundle.set_alias
 
         def full(*_):
             raise OSError("No space left on device")
 
         monkeypatch.setattr(bundle, "set_alias", full)
-        assert (await choose(client, "2", **{"Idempotency-Key": "k"})).status_code == 503
+        assert (await promote(client, "2", **{"Idempotency-Key": "k"})).status_code == 503
         listed = (await client.get(f"{URL}/versions")).json()
-        assert not next(one for one in listed["versions"] if one["version"] == "2")["served"]
-        monkeypatch.setattr(bundle, "set_alias", real)
-        again = await choose(client, "2", **{"Idempotency-Key": "k"})
+        assert not next(item for item in listed["versions"] if item["version"] == "2")["served"]
+        monkeypatch.setattr(bundle, "set_alias", original)
+        again = await promote(client, "2", **{"Idempotency-Key": "k"})
         assert (again.status_code, again.headers["idempotent-replayed"]) == (200, "true")
-        assert bundle.read_alias(place / "credit_limit") == "2"
+        assert bundle.read_alias(bundles / "credit_limit") == "2"
 
     run_inside(settings, story)
 
 
-def test_of_two_promotions_at_once_the_last_record_is_what_serves(settings, place, made, monkeypatch):
-    told(made, True).publish(place, "4", champion=False)
+def test_of_two_simultaneous_promotions_the_last_recorded_is_deployed(settings, bundles, made, monkeypatch):
+    with_verdict(made, True).publish(bundles, "4", champion=False)
 
     async def story(client, gateway):
-        real = bundle.set_alias
+        original = bundle.set_alias
 
         def point(folder, alias, version):
             if version == "2":
                 time.sleep(0.6)  # a slow disk
-            real(folder, alias, version)
+            original(folder, alias, version)
 
         monkeypatch.setattr(bundle, "set_alias", point)
-        one = asyncio.create_task(choose(client, "2"))
+        first_promotion = asyncio.create_task(promote(client, "2"))
         while not promotions(gateway):
             await asyncio.sleep(0.01)
-        assert (await choose(client, "4")).status_code == 200
-        await one
-        assert bundle.read_alias(place / "credit_limit") == promotions(gateway)[-1].version == "4"
+        assert (await promote(client, "4")).status_code == 200
+        await first_promotion
+        assert bundle.read_alias(bundles / "credit_limit") == promotions(gateway)[-1].version == "4"
 
     run_inside(settings, story)

@@ -1,4 +1,4 @@
-"""What a batch costs that broke off and is sent again under its key: each answer once, and a new answer anew."""
+"""The charge for a broken batch that is sent again under its key: each answer once, and every new answer."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ def settings(bundles, made, tmp_path):
 def store(settings):
     """Puts a household into the store."""
     engine = open_store(settings.store_location, 1.0)
-    yield lambda name, told, *day: put_subject(engine, settings, schema.TABLE, name, told, *day)
+    yield lambda name, values, *day: put_subject(engine, settings, schema.TABLE, name, values, *day)
     engine.dispose()
 
 
 @pytest.fixture
 def ids(store, people, made):
-    for at in range(12):
-        store(f"H-{at}", indicators(people, made.card, at))
-    return [f"H-{at}" for at in range(12)]
+    for index in range(12):
+        store(f"H-{index}", indicators(people, made.card, index))
+    return [f"H-{index}" for index in range(12)]
 
 
 async def charged(client, settings, ids, format="csv"):
@@ -51,7 +51,7 @@ async def charged(client, settings, ids, format="csv"):
     return sum(units for (units,) in rows(settings, sa.select(METER.c.units)))
 
 
-def test_what_no_authorisation_opened_is_charged_once_it_is_answered(settings, ids):
+def test_a_row_without_authorisation_is_charged_only_once_it_is_answered(settings, ids):
     async def story(client, gateway):
         assert await charged(client, settings, ids) == 0
         await enter(client, **GOVERNMENT)
@@ -60,7 +60,7 @@ def test_what_no_authorisation_opened_is_charged_once_it_is_answered(settings, i
     run_inside(settings, story)
 
 
-def test_what_was_stored_since_is_another_answer_and_charged(settings, ids, store, people, made):
+def test_an_answer_from_newer_indicators_is_charged_again(settings, ids, store, people, made):
     async def story(client, gateway):
         await enter(client, **GOVERNMENT)
         assert await charged(client, settings, ids) == 8
@@ -71,7 +71,7 @@ def test_what_was_stored_since_is_another_answer_and_charged(settings, ids, stor
     run_inside(settings, story)
 
 
-def test_another_request_under_the_key_of_one_that_broke_off_is_charged(settings, ids):
+def test_a_different_request_under_the_key_of_a_broken_batch_is_charged(settings, ids):
     async def story(client, gateway):
         await enter(client, **GOVERNMENT)
         assert await charged(client, settings, ids) == 8
@@ -81,16 +81,16 @@ def test_another_request_under_the_key_of_one_that_broke_off_is_charged(settings
 
 
 @pytest.mark.parametrize("what", ["row", "bundle", "policy_version", "inputs", "not_read"])
-def test_an_answer_is_another_where_anything_it_rests_on_is(what):
+def test_an_answer_counts_as_charged_only_if_everything_it_rests_on_is_the_same(what):
     """As after a promotion between two tries."""
-    told = {"row": 1, "decision": "approve", "bundle": "b", "policy_version": "p", "inputs": "i", "not_read": ["g"]}
-    before = [pack(pl.DataFrame([told, told | {"row": 3, "decision": None}]))]
-    assert already_charged(pl.DataFrame([told, told | {"row": 3}]), before) == 1
+    row = {"row": 1, "decision": "approve", "bundle": "b", "policy_version": "p", "inputs": "i", "not_read": ["g"]}
+    earlier_chunks = [pack(pl.DataFrame([row, row | {"row": 3, "decision": None}]))]
+    assert already_charged(pl.DataFrame([row, row | {"row": 3}]), earlier_chunks) == 1
     other = {"row": 2, "not_read": ["h"]}.get(what, "other")
-    assert already_charged(pl.DataFrame([told | {what: other}]), before) == 0
+    assert already_charged(pl.DataFrame([row | {what: other}]), earlier_chunks) == 0
 
 
-def test_what_was_granted_since_is_another_answer_and_charged(settings, ids):
+def test_an_answer_under_a_newer_grant_is_charged_again(settings, ids):
     async def story(client, gateway):
         await enter(client, **GOVERNMENT)
         assert await charged(client, settings, ids) == 8
@@ -100,7 +100,7 @@ def test_what_was_granted_since_is_another_answer_and_charged(settings, ids):
     run_inside(settings, story)
 
 
-def test_a_batch_that_broke_off_and_is_sent_again_under_its_key_is_charged_once(bundles, made, tmp_path):
+def test_a_broken_batch_that_is_sent_again_under_its_key_is_charged_once(bundles, made, tmp_path):
     settings = settings_for(bundles, made, tmp_path, YUHENG_BATCH_CHUNK_ROWS="1000")
     body = b"declared_income\n" + b"50000\n" * 30_000
 
@@ -111,30 +111,30 @@ def test_a_batch_that_broke_off_and_is_sent_again_under_its_key_is_charged_once(
         with engine.begin() as connection:  # as a start finds it whose process was killed after a piece
             batch = first.headers["batch-id"]
             connection.execute(sa.delete(BATCH_CHUNKS).where(BATCH_CHUNKS.c.first_row > 1))
-            told = connection.execute(sa.select(BATCH_CHUNKS.c.rows)).scalar_one()
-            connection.execute(sa.update(BATCHES).values(state="broken", rows=told))
+            first_rows = connection.execute(sa.select(BATCH_CHUNKS.c.rows)).scalar_one()
+            connection.execute(sa.update(BATCHES).values(state="broken", rows=first_rows))
             connection.execute(sa.delete(METER).where(METER.c.decision != f"{batch}-1"))
         again = await client.post(URL, **sent)
         assert again.status_code == 200
         assert again.headers["batch-id"] != batch
 
     run_inside(settings, story)
-    units = [one for (one,) in rows(settings, sa.select(METER.c.units).order_by(METER.c.leaf))]
+    units = [count for (count,) in rows(settings, sa.select(METER.c.units).order_by(METER.c.leaf))]
     assert len(units) > 3
     assert sum(units) == 30_000, units
 
 
-def test_a_batch_that_broke_off_twice_is_charged_once(bundles, made, tmp_path, monkeypatch):
+def test_a_batch_that_breaks_off_twice_is_charged_once(bundles, made, tmp_path, monkeypatch):
     """First after its second piece, then after its first: the second piece was charged for before."""
     settings = settings_for(bundles, made, tmp_path, YUHENG_BATCH_CHUNK_ROWS="1000")
     body = b"declared_income\n" + b"50000\n" * 60_000
-    real, last = BatchRecorder.record, [2, 1, 99]
+    original, chunks_before_crash = BatchRecorder.record, [2, 1, 99]
 
-    def record(self, piece, answers):
-        if (at := getattr(self, "at", 0)) >= last[0]:
+    def record(self, chunk, scored):
+        if (recorded := getattr(self, "at", 0)) >= chunks_before_crash[0]:
             raise RuntimeError("killed")
-        self.at = at + 1
-        real(self, piece, answers)
+        self.at = recorded + 1
+        original(self, chunk, scored)
 
     monkeypatch.setattr(BatchRecorder, "record", record)
 
@@ -142,12 +142,12 @@ def test_a_batch_that_broke_off_twice_is_charged_once(bundles, made, tmp_path, m
         sent = {"content": body, "headers": {"content-type": "text/csv", "idempotency-key": "k"}}
         for _ in range(2):
             await client.post(URL, **sent)  # ends in the midst of the answer
-            last.pop(0)
+            chunks_before_crash.pop(0)
         assert (await client.post(URL, **sent)).status_code == 200
 
     run_inside(settings, story)
     assert [state for [state] in rows(settings, sa.select(BATCHES.c.state).order_by(BATCHES.c.id))] == [
         "broken", "broken", "done",
     ]  # fmt: skip
-    units = [one for (one,) in rows(settings, sa.select(METER.c.units).order_by(METER.c.leaf))]
+    units = [count for (count,) in rows(settings, sa.select(METER.c.units).order_by(METER.c.leaf))]
     assert sum(units) == 60_000, units

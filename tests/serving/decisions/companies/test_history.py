@@ -1,4 +1,4 @@
-"""A register in the store, and what a company's history tells of it: signals, results and decisions, no indicators."""
+"""Imported registers and the histories of companies: warnings, results and decisions, but no indicators."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ def folder(tmp_path):
 
 def written(folder, month: str, length: int = 24):
     folder.mkdir()
-    told = {"company_id": ["S-1", "S-2", "S-3"], "as_of": [month] * 3, "revenue": [700.0, 1_200.0, None]}
-    pl.DataFrame(told | {"insured_staff": [20, 30, None]}).write_csv(folder / "companies.csv")
+    columnshistory = {"company_id": ["S-1", "S-2", "S-3"], "as_of": [month] * 3, "revenue": [700.0, 1_200.0, None]}
+    pl.DataFrame(columnshistory | {"insured_staff": [20, 30, None]}).write_csv(folder / "companies.csv")
     past = [monthly_history.add_months(month, -back) for back in reversed(range(length))]
     falling, steady = [100.0] * (length - 6) + [20.0] * 6, [100.0] * length
     rows = {"company_id": ["S-1"] * length + ["S-2"] * length, "month": past * 2, "revenue": falling + steady}
@@ -67,67 +67,67 @@ def load(settings, folder, policy, answers=None) -> ImportSummary:
 def months_of(settings, where=None):
     """Company -> its months, opened."""
     vault, where = vault_of(settings), where or settings
-    held = {
+    months = {
         name: vault.unwrap(key, name)
         for name, key in rows(where, sa.select(SUBJECT_KEYS.c.pseudonym, SUBJECT_KEYS.c.wrapped))
     }
     sealed = {row.pseudonym: row.months for row in rows(where, sa.select(COMPANIES))}
     names = {company: vault.pseudonym("scitech_risk", company) for company in ("S-1", "S-2", "S-3")}
-    return {company: decode_months(vault.open(held[name], sealed[name], name)) for company, name in names.items()}
+    return {company: decode_months(vault.open(months[name], sealed[name], name)) for company, name in names.items()}
 
 
-async def told(client, company: str, query: str = ""):
+async def get_history(client, company: str, query: str = ""):
     answer = await client.get(f"/v1/companies/{company}/history{query}")
     assert answer.status_code == 200, answer.text
     return answer.json()
 
 
-def test_a_loaded_register_is_told_by_month_newest_first_with_its_warnings(settings, folder, policy):
+def test_an_imported_register_is_shown_by_month_newest_first_with_warnings(settings, folder, policy):
     loaded = load(settings, folder, policy)
     assert (loaded.companies, loaded.months, loaded.month) == (3, 48, MONTH)
     assert {remark.code for remark in loaded.remarks} >= {"no_links", "without_history"}
 
     async def story(client, gateway):
-        first = await told(client, "S-1")
+        first = await get_history(client, "S-1")
         assert (first["company_id"], first["simulated"], first["decisions"]) == ("S-1", True, [])
         assert [month["month"] for month in first["months"]] == [
             monthly_history.add_months(MONTH, -back) for back in range(24)
         ]
-        [warning] = [one for one in first["months"][0]["warnings"] if one["code"] == "revenue_collapses"]
+        [warning] = [item for item in first["months"][0]["warnings"] if item["code"] == "revenue_collapses"]
         assert warning["severity"] == "act"
         assert "-50% or less" in warning["en"]
         assert "-50% 或以下" in warning["zh"]
         assert first["months"][10]["warnings"] == []
         assert first["months"][0]["grade"] is None
-        assert [month["warnings"] for month in (await told(client, "S-2"))["months"]] == [[]] * 24
-        [unknown] = (await told(client, "S-3"))["months"]
+        assert [month["warnings"] for month in (await get_history(client, "S-2"))["months"]] == [[]] * 24
+        [unknown] = (await get_history(client, "S-3"))["months"]
         assert (unknown["month"], unknown["warnings"]) == (MONTH, [])
 
     run_inside(settings, story)
 
 
-def test_a_run_over_the_register_adds_its_results_to_its_month(settings, folder, policy, tmp_path):
+def test_the_results_of_a_run_are_added_to_the_registers_month(settings, folder, policy, tmp_path):
     load(settings, folder, policy, results(tmp_path / "answers.parquet"))
 
     async def story(client, gateway):
-        found = (await told(client, "S-2"))["months"]
-        shown = {name: found[0][name] for name in ("grade", "pd", "limit", "gate", "innovation")}
-        assert shown == {"grade": "A", "pd": 0.01, "limit": 2_000_000, "gate": "pass", "innovation": 60.5}
-        assert {month["grade"] for month in found[1:]} == {None}
-        assert (await told(client, "S-3"))["months"][0]["gate"] == "review"
+        months = (await get_history(client, "S-2"))["months"]
+        stored = {name: months[0][name] for name in ("grade", "pd", "limit", "gate", "innovation")}
+        assert stored == {"grade": "A", "pd": 0.01, "limit": 2_000_000, "gate": "pass", "innovation": 60.5}
+        assert {month["grade"] for month in months[1:]} == {None}
+        assert (await get_history(client, "S-3"))["months"][0]["gate"] == "review"
 
     run_inside(settings, story)
 
 
-def test_the_next_month_is_added_and_what_an_earlier_run_answered_stays(settings, folder, policy, tmp_path):
+def test_the_next_month_is_added_and_earlier_results_stay(settings, folder, policy, tmp_path):
     load(settings, folder, policy, results(tmp_path / "answers.parquet"))
     for _ in range(2):  # a second time changes nothing
         load(settings, written(tmp_path / f"simulated-{_}", "2026-07"), policy)
 
     async def story(client, gateway):
-        found = (await told(client, "S-2"))["months"]
-        assert len(found) == 25
-        assert [(month["month"], month["grade"]) for month in found[:2]] == [("2026-07", None), (MONTH, "A")]
+        months = (await get_history(client, "S-2"))["months"]
+        assert len(months) == 25
+        assert [(month["month"], month["grade"]) for month in months[:2]] == [("2026-07", None), (MONTH, "A")]
 
     run_inside(settings, story)
 
@@ -138,26 +138,26 @@ def test_months_and_decisions_come_in_pages(settings, folder, policy):
     async def story(client, gateway):
         for _ in range(3):
             assert (await client.post(URL, json={"subject_id": "S-2"})).status_code == 200
-        whole = await told(client, "S-2")
-        assert [one["decision_id"] for one in whole["decisions"]] == sorted(
-            (one["decision_id"] for one in whole["decisions"]), reverse=True
+        complete = await get_history(client, "S-2")
+        assert [item["decision_id"] for item in complete["decisions"]] == sorted(
+            (item["decision_id"] for item in complete["decisions"]), reverse=True
         )
-        page = await told(client, "S-2", "?limit=2")
-        assert (page["months"], page["decisions"]) == (whole["months"][:2], whole["decisions"][:2])
-        older = await told(client, "S-2", f"?limit=2&before={page['decisions'][-1]['decision_id']}")
-        assert older["decisions"] == whole["decisions"][2:]
-        older = await told(client, "S-2", f"?limit=2&before={page['months'][-1]['month']}")
-        assert (older["months"], older["decisions"]) == (whole["months"][2:4], [])
+        page = await get_history(client, "S-2", "?limit=2")
+        assert (page["months"], page["decisions"]) == (complete["months"][:2], complete["decisions"][:2])
+        older = await get_history(client, "S-2", f"?limit=2&before={page['decisions'][-1]['decision_id']}")
+        assert older["decisions"] == complete["decisions"][2:]
+        older = await get_history(client, "S-2", f"?limit=2&before={page['months'][-1]['month']}")
+        assert (older["months"], older["decisions"]) == (complete["months"][2:4], [])
 
     run_inside(settings, story)
 
 
-def test_a_decision_asked_for_by_the_company_is_in_its_history_and_nobody_elses(settings, folder, policy):
+def test_a_decision_by_company_id_is_in_that_companys_history_only(settings, folder, policy):
     load(settings, folder, policy)
 
     async def story(client, gateway):
         answer = (await client.post(URL, json={"subject_id": "S-1"})).json()
-        [decision] = (await told(client, "S-1"))["decisions"]
+        [decision] = (await get_history(client, "S-1"))["decisions"]
         assert decision == {
             "decision_id": answer["decision_id"],
             "created": answer["created"],
@@ -168,17 +168,17 @@ def test_a_decision_asked_for_by_the_company_is_in_its_history_and_nobody_elses(
             **{name: answer[name] for name in ("decision", "grade", "pd", "limit")},
         }
         assert answer["simulated"] is True
-        assert (await told(client, "S-2"))["decisions"] == []
+        assert (await get_history(client, "S-2"))["decisions"] == []
         sent = await client.post(
             f"{URL}/batch", content=b"subject_id\nS-2\nS-1\n", headers={"Content-Type": "text/csv"}
         )
         assert sent.status_code == 200, sent.text
-        newest, _ = (await told(client, "S-1"))["decisions"]
+        newest, _ = (await get_history(client, "S-1"))["decisions"]
         assert newest == decision | {
             "decision_id": f"{sent.headers['Batch-Id']}-2", "created": newest["created"], "currency": None,
         }  # fmt: skip
         page = await client.get(f"/v1/companies/S-1/history?limit=1&before={newest['decision_id']}")
-        assert [one["decision_id"] for one in page.json()["decisions"]] == [answer["decision_id"]]
+        assert [item["decision_id"] for item in page.json()["decisions"]] == [answer["decision_id"]]
 
     run_inside(settings, story)
 
@@ -188,19 +188,21 @@ def test_a_history_never_shows_an_indicator(settings, folder, policy, tmp_path):
 
     async def story(client, gateway):
         await client.post(URL, json={"subject_id": "S-1"})
-        shown = await told(client, "S-1")
-        assert set(shown["months"][0]) == {"month", "warnings", "grade", "pd", "limit", "gate", "innovation"}
+        history = await get_history(client, "S-1")
+        assert set(history["months"][0]) == {"month", "warnings", "grade", "pd", "limit", "gate", "innovation"}
         assert all(
-            set(one) == {"code", "severity", "en", "zh"} for month in shown["months"] for one in month["warnings"]
+            set(warning) == {"code", "severity", "en", "zh"}
+            for month in history["months"]
+            for warning in month["warnings"]
         )
         assert "80" not in "".join(
-            one["en"] for month in shown["months"] for one in month["warnings"]
+            warning["en"] for month in history["months"] for warning in month["warnings"]
         )  # it fell by 80 %
 
     run_inside(settings, story)
 
 
-def test_a_household_and_a_company_of_one_number_are_two_subjects(settings, folder, policy, tmp_path):
+def test_a_household_and_a_company_with_the_same_id_are_two_subjects(settings, folder, policy, tmp_path):
     from serving.privacy.subjects.ingestion import load_contract, load_subjects
 
     load(settings, folder, policy)
@@ -224,7 +226,7 @@ def test_a_household_and_a_company_of_one_number_are_two_subjects(settings, fold
     [("limit=0", "limit"), ("limit=121", "limit"), ("limit=many", "limit"), ("before=2026-13", "before"),
      ("before=june", "before"), ("since=2026-01", "since"), ("limit=3&limit=4", "limit")],
 )  # fmt: skip
-def test_a_page_that_cannot_be_given_is_refused_by_its_parameter(inside, query, field):
+def test_an_invalid_page_is_refused_by_its_parameter(inside, query, field):
     async def story(client, gateway):
         refused = await client.get(f"/v1/companies/S-1/history?{query}")
         assert (refused.status_code, refused.json()["errors"][0]["field"]) == (422, field)
@@ -233,11 +235,11 @@ def test_a_page_that_cannot_be_given_is_refused_by_its_parameter(inside, query, 
 
 
 @pytest.mark.parametrize("before", ["1969-12", "0000-01", "9999-12", "0" * 32, "f" * 32])
-def test_any_month_and_any_id_may_end_a_page(settings, folder, policy, before):
+def test_any_month_and_any_decision_id_is_a_valid_cursor(settings, folder, policy, before):
     load(settings, folder, policy)
 
     async def story(client, gateway):
-        await told(client, "S-1", f"?before={before}")
+        await get_history(client, "S-1", f"?before={before}")
 
     run_inside(settings, story)
 
@@ -248,7 +250,7 @@ def spoilt(folder, name: str, old: str, new: str) -> None:
     file.write_text(file.read_text().replace(old, new, 1))
 
 
-def test_everything_wrong_with_a_register_is_told_together_and_nothing_of_it_is_loaded(settings, folder, policy):
+def test_every_fault_of_a_register_is_reported_together_and_nothing_is_imported(settings, folder, policy):
     spoilt(folder, "companies.csv", "S-2", "S-1")  # a company twice
     spoilt(folder, "history.csv", "S-1,2026-06", "S-1,2026-09")  # a month to come
     spoilt(folder, "companies.csv", "700.0", "-700.0")
@@ -267,7 +269,7 @@ def test_a_register_of_two_months_is_refused(settings, folder, policy):
         load(settings, folder, policy)
 
 
-def test_a_folder_without_companies_is_refused_with_what_is_needed(settings, tmp_path, policy):
+def test_a_folder_without_companies_is_refused_with_what_is_expected(settings, tmp_path, policy):
     with pytest.raises(DataError, match=r"companies\.parquet"):
         load(settings, tmp_path, policy)
 
@@ -288,7 +290,7 @@ def test_answers_of_another_register_are_refused_with_every_fault(settings, fold
 
 
 @pytest.mark.parametrize(
-    ("changed", "said"),
+    ("changed", "message"),
     [
         ({"pd": ["a", "b", "c"]}, "other types than"),
         ({"pd": [0.3, 7.5, 0.08]}, "row 2: pd is 7.5; it must be from 0 to 1"),
@@ -297,10 +299,10 @@ def test_answers_of_another_register_are_refused_with_every_fault(settings, fold
         ({"grade": ["CC", "ZZZ", None]}, "row 2: grade is 'ZZZ'; it must be one of AAA"),
     ],
 )
-def test_answers_that_no_run_gives_are_refused(settings, folder, policy, tmp_path, changed, said):
+def test_answers_that_no_run_could_give_are_refused(settings, folder, policy, tmp_path, changed, message):
     with pytest.raises(DataError) as refused:
         load(settings, folder, policy, results(tmp_path / "answers.parquet", **changed))
-    assert said in str(refused.value)
+    assert message in str(refused.value)
 
 
 def test_an_older_register_does_not_replace_a_newer_one(settings, folder, policy, tmp_path):
@@ -310,7 +312,7 @@ def test_an_older_register_does_not_replace_a_newer_one(settings, folder, policy
     load(settings, folder, policy)  # the same month again is a correction
 
 
-def test_a_load_that_breaks_off_leaves_what_was_there(settings, folder, policy, tmp_path, monkeypatch):
+def test_an_import_that_breaks_off_changes_nothing(settings, folder, policy, tmp_path, monkeypatch):
     load(settings, folder, policy)
     calls = iter(range(9))
     real = register_loader._insert_chunk
@@ -322,33 +324,33 @@ def test_a_load_that_breaks_off_leaves_what_was_there(settings, folder, policy, 
     assert rows(settings, sa.select(INDICATORS.c.source).distinct()) == [("simulated-2026-06",)]
 
 
-def test_companies_in_small_parts_give_the_same_months(settings, folder, policy, tmp_path, monkeypatch):
+def test_importing_in_small_chunks_gives_the_same_months(settings, folder, policy, tmp_path, monkeypatch):
     load(settings, folder, policy, results(tmp_path / "answers.parquet"))
-    whole = months_of(settings)
+    complete = months_of(settings)
     monkeypatch.setattr(register_loader, "COMPANIES_PER_CHUNK", 1)
     import_register(folder, policy, tmp_path / "second.db", 1.0, vault_of(settings), tmp_path / "answers.parquet")
-    assert months_of(settings, f"sqlite:///{tmp_path}/second.db") == whole
+    assert months_of(settings, f"sqlite:///{tmp_path}/second.db") == complete
 
 
-def test_a_history_is_read_while_decisions_go_on(settings, folder, policy):
+def test_histories_are_read_while_decisions_are_made(settings, folder, policy):
     load(settings, folder, policy)
 
     async def story(client, gateway):
-        asked = [client.post(URL, json={"subject_id": "S-1"}) for _ in range(20)]
-        asked += [client.get("/v1/companies/S-1/history") for _ in range(20)]
-        assert {answer.status_code for answer in await asyncio.gather(*asked)} == {200}
-        assert len((await told(client, "S-1"))["decisions"]) == 20
+        requests = [client.post(URL, json={"subject_id": "S-1"}) for _ in range(20)]
+        requests += [client.get("/v1/companies/S-1/history") for _ in range(20)]
+        assert {answer.status_code for answer in await asyncio.gather(*requests)} == {200}
+        assert len((await get_history(client, "S-1"))["decisions"]) == 20
 
     run_inside(settings, story)
 
 
-def test_a_store_that_another_process_holds_refuses_the_load_in_a_sentence(settings, folder, policy):
+def test_a_locked_store_refuses_the_import_with_a_message(settings, folder, policy):
     load(settings, folder, policy)
     with locked_store(settings), pytest.raises(StoreUnavailableError, match="another process holds the store"):
         import_register(folder, policy, settings.store_location, 0.1, vault_of(settings))
 
 
-def test_the_command_says_what_it_loaded_or_all_that_is_wrong(settings, folder, monkeypatch):
+def test_the_command_reports_what_it_imported_or_every_fault(settings, folder, monkeypatch):
     monkeypatch.setenv("YUHENG_STORE", str(settings.paths.store))
     monkeypatch.setenv("YUHENG_STORE_URL", settings.store.url)
     done = CliRunner().invoke(app, ["import-register", str(folder)])

@@ -1,4 +1,4 @@
-"""Companies through the same service: one and many alike, what is missing told, two products side by side."""
+"""Decisions on companies: single and in batches, with missing indicators, beside a second product."""
 
 from __future__ import annotations
 
@@ -21,76 +21,80 @@ RATIOS = {"total_assets", "total_liabilities", "current_assets", "current_liabil
           "net_profit", "operating_cash_flow", "interest_expense", "debt_service", "revenue", "rd_expense"}  # fmt: skip
 
 
-async def asked(client, company: dict, **more) -> dict:
+async def decide(client, company: dict, **more) -> dict:
     answer = await client.post(URL, json={"indicators": company} | more)
     assert answer.status_code == 200, answer.text
     return answer.json()
 
 
-def test_an_answer_has_its_parts_and_is_kept_as_it_was_sent(inside, company):
+def test_an_answer_has_all_sections_and_is_stored_as_it_was_sent(inside, company):
     async def story(client, gateway):
-        found = await client.post(URL, json={"indicators": company})
-        answer = found.json()
+        response = await client.post(URL, json={"indicators": company})
+        answer = response.json()
         assert set(products()["scitech_risk"].required_fields) <= answer.keys()
         assert answer["model"]["name"] == "scitech_risk"
         assert answer["simulated"] is True
         assert answer["gate"]["verdict"] in ("pass", "review", "block")
-        assert {part["group"] for part in answer["innovation"]["parts"]} == {"technology", "growth", "auxiliary"}
+        assert {component["group"] for component in answer["innovation"]["parts"]} == {
+            "technology",
+            "growth",
+            "auxiliary",
+        }
         assert {"code", "en", "zh", "points"} <= answer["reasons"][0].keys()
         again = await client.get(f"/v1/decisions/{answer['decision_id']}")
-        assert again.content == found.content
+        assert again.content == response.content
 
     inside(story)
 
 
 @pytest.mark.parametrize("format", MEDIA_TYPES)
-def test_a_batch_gives_the_answers_of_one_by_one_to_the_yuan(inside, zone, companies, format):
+def test_a_batch_gives_the_answers_of_single_decisions_to_the_yuan(inside, zone, companies, format):
     known = [column.name for column in (*companies.card.inputs, *companies.card.also) if column.derived is None]
     frame = zone.frame.head(90).select("company_id", *known)
 
     async def story(client, gateway):
         out = io.BytesIO()
         {"csv": frame.write_csv, "ndjson": frame.write_ndjson, "parquet": frame.write_parquet}[format](out)
-        found = await client.post(
+        response = await client.post(
             f"{URL}/batch?keep=company_id&reasons=true&format=parquet",
             content=out.getvalue(),
             headers={"Content-Type": MEDIA_TYPES[format]},
         )
-        assert found.status_code == 200, found.text
-        answers = pl.read_parquet(io.BytesIO(found.content))
+        assert response.status_code == 200, response.text
+        answers = pl.read_parquet(io.BytesIO(response.content))
         assert answers["company_id"].to_list() == frame["company_id"].to_list()
         assert answers["error"].null_count() == 90
         for i in range(0, 90, 6):
-            one = await asked(client, indicators(zone.frame, companies.card, i))
-            many = answers.row(i, named=True)
+            single = await decide(client, indicators(zone.frame, companies.card, i))
+            row = answers.row(i, named=True)
             for name in ("decision", "limit", "indicative_limit", "pd", "score", "grade"):
-                assert many[name] == one[name], name
-            assert many["gate"] == one["gate"]["verdict"]
-            assert many["innovation"] == one["innovation"]["score"]
-            for name, told in (("warnings", one["warnings"]), ("evidence", one["gate"]["evidence"])):
-                codes = [code for code in (many[name] or "").split(";") if code]
-                assert sorted(codes) == sorted(piece["code"] for piece in told), name
-            assert many["reasons"].split(";")[0] == one["reasons"][0]["code"]
+                assert row[name] == single[name], name
+            assert row["gate"] == single["gate"]["verdict"]
+            assert row["innovation"] == single["innovation"]["score"]
+            for name, messages in (("warnings", single["warnings"]), ("evidence", single["gate"]["evidence"])):
+                codes = [code for code in (row[name] or "").split(";") if code]
+                assert sorted(codes) == sorted(piece["code"] for piece in messages), name
+            assert row["reasons"].split(";")[0] == single["reasons"][0]["code"]
 
     inside(story)
 
 
-def test_a_company_of_which_nothing_is_known_gets_no_grade_and_a_person(inside, companies):
+def test_a_company_of_which_nothing_is_known_gets_no_grade_and_is_referred(inside, companies):
     async def story(client, gateway):
-        answer = await asked(client, {})
+        answer = await decide(client, {})
         assert (answer["decision"], answer["grade"]) == ("refer", None)
         assert not answer["limit"]
         assert "too_little_known" in [cause["code"] for cause in answer["referral"]]
-        assert {"revenue", "insured_staff"} <= {one["indicator"] for one in answer["missing"]}
+        assert {"revenue", "insured_staff"} <= {item["indicator"] for item in answer["missing"]}
         assert answer["gate"]["verdict"] == "review"  # too little can be told of it
 
     inside(story)
 
 
-def test_a_company_without_filings_is_never_approved_in_silence(inside, company):
+def test_a_company_without_filings_is_never_approved_silently(inside, company):
     async def story(client, gateway):
         empty = {"zero_filing_months": 24, "insured_staff": 0, "revenue": 0, "abnormal_list": 1}
-        answer = await asked(client, company | empty)
+        answer = await decide(client, company | empty)
         assert answer["decision"] == "refer"
         codes = {piece["code"] for piece in answer["gate"]["evidence"]}
         assert {"zero_filings", "no_insured_staff", "abnormal_list"} <= codes
@@ -100,29 +104,29 @@ def test_a_company_without_filings_is_never_approved_in_silence(inside, company)
     inside(story)
 
 
-def test_with_every_ratio_missing_the_answer_names_what_is(inside, company):
+def test_an_answer_without_any_ratio_lists_those_that_are_missing(inside, company):
     async def story(client, gateway):
-        answer = await asked(client, {name: value for name, value in company.items() if name not in RATIOS})
+        answer = await decide(client, {name: value for name, value in company.items() if name not in RATIOS})
         assert answer["decision"] == "refer"
-        assert {one["indicator"] for one in answer["missing"]} >= RATIOS
+        assert {item["indicator"] for item in answer["missing"]} >= RATIOS
         assert "lacks_revenue_multiple" in [cause["code"] for cause in answer["referral"]]
 
     inside(story)
 
 
-def test_zero_assets_and_zero_revenue_are_answered_without_a_division(inside, company):
+def test_zero_assets_and_zero_revenue_are_answered_without_dividing_by_zero(inside, company):
     async def story(client, gateway):
         zeros = dict.fromkeys(RATIOS, 0)
-        answer = await asked(client, company | zeros)
+        answer = await decide(client, company | zeros)
         assert 0 <= answer["pd"] <= 1
         assert not answer["limit"]
 
     inside(story)
 
 
-def test_an_owner_cycle_is_looked_at_by_a_person(inside, company):
+def test_a_company_in_an_ownership_cycle_is_referred_to_a_person(inside, company):
     async def story(client, gateway):
-        answer = await asked(client, company | {"ownership_cycle": 1})
+        answer = await decide(client, company | {"ownership_cycle": 1})
         assert "ownership_cycle" in [piece["code"] for piece in answer["gate"]["evidence"]]
         assert answer["gate"]["verdict"] != "pass"
         assert answer["decision"] == "refer"
@@ -131,7 +135,7 @@ def test_an_owner_cycle_is_looked_at_by_a_person(inside, company):
 
 
 @pytest.mark.parametrize(
-    ("changed", "found", "needed"),
+    ("changed", "actual", "expected"),
     [
         ({"rd_expens": 5}, "not known", "did you mean 'rd_expense'?"),
         ({"rd_expense": -1}, "-1", "10k RMB/year"),
@@ -143,30 +147,30 @@ def test_an_owner_cycle_is_looked_at_by_a_person(inside, company):
         ({"loop_path": "x" * 2_000}, "2,000 characters", "at most 1,000"),
     ],
 )
-def test_a_wrong_indicator_is_named_with_what_is_needed(inside, company, changed, found, needed):
+def test_an_invalid_indicator_is_named_with_what_is_expected(inside, company, changed, actual, expected):
     async def story(client, gateway):
         refused = await client.post(URL, json={"indicators": company | changed})
         assert (refused.status_code, refused.json()["type"]) == (422, "/problems/invalid_request")
         [error] = refused.json()["errors"]
-        assert found in error["found"]
-        assert needed in error["needed"]
+        assert actual in error["found"]
+        assert expected in error["needed"]
 
     inside(story)
 
 
-def test_a_wish_of_another_product_is_not_known_here(inside, company):
+def test_an_option_of_another_product_is_unknown(inside, company):
     async def story(client, gateway):
         refused = await client.post(URL, json={"indicators": company, "moral_data_consent": True})
         [error] = refused.json()["errors"]
         assert error["field"] == "moral_data_consent"
         assert "person" in error["needed"]
-        answer = await asked(client, company, person=True)
+        answer = await decide(client, company, person=True)
         assert "person_asked_for" in [cause["code"] for cause in answer["referral"]]
 
     inside(story)
 
 
-def test_a_model_of_another_product_is_refused_and_its_address_told(inside, company, applicant):
+def test_a_model_of_another_product_is_refused_with_the_route_that_serves_it(inside, company, applicant):
     async def story(client, gateway):
         refused = await client.post(URL, json={"indicators": {}, "model": "credit_limit_second"})
         assert (refused.status_code, refused.json()["type"]) == (404, "/problems/unknown_model")
@@ -185,7 +189,7 @@ def test_a_model_of_another_product_is_refused_and_its_address_told(inside, comp
     inside(story)
 
 
-def test_one_key_means_one_request_on_each_address(inside, company, applicant):
+def test_one_key_means_one_request_on_each_route(inside, company, applicant):
     async def story(client, gateway):
         keyed = {"Idempotency-Key": "shared-by-two"}
         first = await client.post(URL, json={"indicators": company}, headers=keyed)
@@ -200,7 +204,7 @@ def test_one_key_means_one_request_on_each_address(inside, company, applicant):
     inside(story)
 
 
-def test_one_key_on_two_addresses_at_once_is_two_decisions(inside, company, applicant):
+def test_one_key_on_two_routes_at_once_means_two_decisions(inside, company, applicant):
     async def story(client, gateway):
         keyed = {"Idempotency-Key": "two-at-once"}
         bodies = {URL: {"indicators": company}, "/v1/credit-limits": {"indicators": applicant}}
@@ -212,7 +216,7 @@ def test_one_key_on_two_addresses_at_once_is_two_decisions(inside, company, appl
     inside(story)
 
 
-def test_the_examples_are_answered_and_shown_with_their_parts(inside, capsys):
+def test_the_examples_are_answered_and_shown_with_all_sections(inside, capsys):
     examples = sorted((ROOT / "configs/examples").glob("company*.json"))
 
     async def story(client, gateway):
@@ -226,16 +230,16 @@ def test_the_examples_are_answered_and_shown_with_their_parts(inside, capsys):
     assert answers["company"]["gate"]["verdict"] == "pass"
     for name, answer in answers.items():
         demo.show_decision(name, answer)
-    shown = capsys.readouterr().out
-    for part in ("company_shell", "shell gate", "example-A", "innovation", "early warnings", "ledger", "reasons"):
-        assert part in shown
+    output = capsys.readouterr().out
+    for text in ("company_shell", "shell gate", "example-A", "innovation", "early warnings", "ledger", "reasons"):
+        assert text in output
 
 
-def test_two_products_are_swapped_each_by_itself(made, companies, tmp_path, applicant, company):
-    place = tmp_path / "bundles"
-    for one in (made, companies):
-        one.publish(place, "1")
-        one.publish(place, "2", champion=False)
+def test_the_models_of_two_products_are_swapped_independently(made, companies, tmp_path, applicant, company):
+    bundles = tmp_path / "bundles"
+    for trained in (made, companies):
+        trained.publish(bundles, "1")
+        trained.publish(bundles, "2", champion=False)
 
     async def story(client, gateway):
         async def versions() -> tuple[str, str]:
@@ -244,21 +248,21 @@ def test_two_products_are_swapped_each_by_itself(made, companies, tmp_path, appl
             return first.json()["model"]["version"], second.json()["model"]["version"]
 
         assert await versions() == ("1", "1")
-        bundle.set_alias(place / "scitech_risk", "champion", "2")
-        await until(client, lambda told: told["models"]["scitech_risk"] == "2")
+        bundle.set_alias(bundles / "scitech_risk", "champion", "2")
+        await until(client, lambda readiness: readiness["models"]["scitech_risk"] == "2")
         assert await versions() == ("1", "2")
-        (place / "credit_limit" / "2" / "model.sig").unlink()
-        bundle.set_alias(place / "credit_limit", "champion", "2")
-        told = await until(client, lambda told: told["alarms"])
-        assert told["alarms"].keys() == {"credit_limit"}
+        (bundles / "credit_limit" / "2" / "model.sig").unlink()
+        bundle.set_alias(bundles / "credit_limit", "champion", "2")
+        readiness = await until(client, lambda readiness: readiness["alarms"])
+        assert readiness["alarms"].keys() == {"credit_limit"}
         assert await versions() == ("1", "2")
 
-    run_inside(settings_for(place, made, tmp_path), story)
+    run_inside(settings_for(bundles, made, tmp_path), story)
 
 
-def test_a_product_of_which_nothing_serves_says_so_and_the_other_answers(made, tmp_path, applicant):
-    place = tmp_path / "bundles"
-    made.publish(place, "1")
+def test_a_product_without_a_deployed_model_says_so_and_the_other_answers(made, tmp_path, applicant):
+    bundles = tmp_path / "bundles"
+    made.publish(bundles, "1")
 
     async def story(client, gateway):
         assert (await client.post("/v1/credit-limits", json={"indicators": applicant})).status_code == 200
@@ -267,4 +271,4 @@ def test_a_product_of_which_nothing_serves_says_so_and_the_other_answers(made, t
         assert "'scitech_risk'" in refused.json()["detail"]
         assert (await client.get("/openapi.json")).json()["paths"][URL]
 
-    run_inside(settings_for(place, made, tmp_path), story)
+    run_inside(settings_for(bundles, made, tmp_path), story)

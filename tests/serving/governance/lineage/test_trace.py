@@ -1,4 +1,4 @@
-"""A decision walks back to data and authorisations; a subject walks forward to models and services, and is erased."""
+"""Traces from a decision to its data and authorisations, from a subject to models and services, and erasures."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ HOUSEHOLD = "H-MARKED-17"
 
 
 @pytest.fixture
-def place(made, tmp_path):
+def bundles(made, tmp_path):
     """Bundles whose cards name a run, a commit and a data set."""
     card = made.card.model_copy(update={"run_id": "r" * 32, "git_commit": "c" * 40, "data": (DATA,)})
     traced = Made(made.private, made.public, made.graph, card)
@@ -37,8 +37,8 @@ def place(made, tmp_path):
 
 
 @pytest.fixture
-def settings(place, made, tmp_path):
-    return settings_for(place, made, tmp_path)
+def settings(bundles, made, tmp_path):
+    return settings_for(bundles, made, tmp_path)
 
 
 @pytest.fixture
@@ -57,9 +57,9 @@ def named(settings, subject=HOUSEHOLD):
     return vault_of(settings).pseudonym("credit_limit", subject)
 
 
-def decided(settings, asked):
+def decided(settings, payload):
     async def story(client, gateway):
-        answer = await client.post(URL, json=asked)
+        answer = await client.post(URL, json=payload)
         assert answer.status_code == 200, answer.text
         return answer.json()["decision_id"]
 
@@ -81,14 +81,14 @@ def kinds(link):
 
 
 def test_a_decision_leads_to_model_run_commit_data_and_authorisation(settings, engine, applicant):
-    found = back(engine, settings, decided(settings, {"indicators": applicant}))
-    assert kinds(found) == ["decision", "model", "run", "commit", "data", "authorisation"]
-    [model] = found.links
+    root = back(engine, settings, decided(settings, {"indicators": applicant}))
+    assert kinds(root) == ["decision", "model", "run", "commit", "data", "authorisation"]
+    [model] = root.links
     assert (model.name, model.detail["live"]) == ("credit_limit 1", True)
-    assert [gap.kind for gap in found.missing_nodes()] == ["authorisation"], "no grant G-1 is in the store"
+    assert [node.kind for node in root.missing_nodes()] == ["authorisation"], "no grant G-1 is in the store"
 
 
-def test_a_row_of_a_batch_is_traced_as_a_single_decision_is(settings, engine, applicant):
+def test_a_row_of_a_batch_is_traced_like_a_single_decision(settings, engine, applicant):
     async def story(client, gateway):
         body = "\n".join(json.dumps(applicant) for _ in range(3))
         head = {"content-type": "application/x-ndjson"}
@@ -118,17 +118,17 @@ def another(folder):
 
 
 @pytest.mark.parametrize("spoil", [no_bundle, one_bit, another])
-def test_a_bundle_that_is_not_the_one_that_decided_ends_the_trail_and_says_so(
-    settings, engine, place, applicant, spoil
+def test_a_bundle_that_is_not_the_one_that_decided_ends_the_trace_with_a_reason(
+    settings, engine, bundles, applicant, spoil
 ):
     decision = decided(settings, {"indicators": applicant})
-    spoil(place / "credit_limit" / "1")
-    found = back(engine, settings, decision)
-    assert kinds(found) == ["decision", "model"]
-    [gap] = found.missing_nodes()
-    assert gap.kind == "model"
-    assert gap.missing
-    assert gap.missing_zh
+    spoil(bundles / "credit_limit" / "1")
+    root = back(engine, settings, decision)
+    assert kinds(root) == ["decision", "model"]
+    [node] = root.missing_nodes()
+    assert node.kind == "model"
+    assert node.missing
+    assert node.missing_zh
 
 
 @pytest.mark.parametrize(
@@ -142,34 +142,38 @@ def test_a_bundle_that_is_not_the_one_that_decided_ends_the_trail_and_says_so(
         ({"data": (DatasetInfo(name="own", rows=1, sha256="a" * 64),)}, "data"),
     ],
 )
-def test_what_a_card_leaves_out_is_told_as_missing(made, place, tmp_path, applicant, card, missing):
-    whole = made.card.model_copy(update={"run_id": "r", "git_commit": "c", "data": (DatasetInfo(**DATA.model_dump()),)})
-    Made(made.private, made.public, made.graph, whole.model_copy(update=card)).publish(place, "2")
-    settings = settings_for(place, made, tmp_path)
+def test_what_a_card_leaves_out_is_a_missing_node(made, bundles, tmp_path, applicant, card, missing):
+    complete = made.card.model_copy(
+        update={"run_id": "r", "git_commit": "c", "data": (DatasetInfo(**DATA.model_dump()),)}
+    )
+    Made(made.private, made.public, made.graph, complete.model_copy(update=card)).publish(bundles, "2")
+    settings = settings_for(bundles, made, tmp_path)
     decision = decided(settings, {"indicators": applicant})
     engine = open_store(settings.store_location, 0.3)
-    gaps = [gap.kind for gap in back(engine, settings, decision).missing_nodes() if gap.kind != "authorisation"]
+    missing_kinds = [
+        node.kind for node in back(engine, settings, decision).missing_nodes() if node.kind != "authorisation"
+    ]
     engine.dispose()
-    assert gaps == [missing]
+    assert missing_kinds == [missing]
 
 
-def test_another_tenants_decision_is_as_if_it_were_not_there(settings, engine, applicant):
+def test_another_tenants_decision_is_not_found(settings, engine, applicant):
     decision = decided(settings, {"indicators": applicant})
     with engine.connect() as connection:
         assert lookup.find(connection, decision, "other") is None
         assert lookup.find(connection, decision, "local") is not None
 
 
-def test_a_subject_leads_to_decisions_data_sets_models_and_live_services(settings, engine, applicant):
+def test_a_subject_leads_to_decisions_data_sets_models_and_deployed_services(settings, engine, applicant):
     put(engine, settings, applicant)
     decision = decided(settings, {"subject_id": HOUSEHOLD})
     with engine.begin() as connection:
         trace.record_dataset_rows(connection, DATA.sha256, [named(settings), "H-2"])
         trace.record_dataset_rows(connection, DATA.sha256, ["H-2", named(settings)])
         trace.record_dataset_rows(connection, "e" * 64, ["H-2"])
-    found = forward(engine, settings)
-    decisions, data = found.links
-    assert [link.name for link in decisions.links] == [decision]
+    root = forward(engine, settings)
+    decisions, data = root.links
+    assert [node.name for node in decisions.links] == [decision]
     assert data.detail["sha256"] == DATA.sha256
     assert [(model.name, model.detail["live"]) for model in data.links] == [
         ("credit_limit 0", False),
@@ -180,26 +184,29 @@ def test_a_subject_leads_to_decisions_data_sets_models_and_live_services(setting
     assert [model.detail["live"] for model in served.links] == [True, False]
 
 
-def test_an_erasure_shreds_excludes_names_the_models_and_is_certified(settings, engine, applicant):
+def test_an_erasure_deletes_the_key_bars_training_names_the_models_and_is_certified(settings, engine, applicant):
     put(engine, settings, applicant)
     decided(settings, {"subject_id": HOUSEHOLD})
     with engine.begin() as connection:
         trace.record_dataset_rows(connection, DATA.sha256, [named(settings)])
-    made = erasure.erase(engine, settings, "credit_limit", HOUSEHOLD, "tester")
-    told = made["certificate"]
-    assert told["key_shredded"]
-    assert told["data_sets"] == [DATA.sha256]
-    assert [(one["version"], one["live"]) for one in told["models"]] == [("0", False), ("1", True)]
-    assert [(one["what"], one["count"]) for one in told["kept"]] == [("decisions", 1), ("data sets given out", 1)]
-    assert erasure.RETAINED_NETWORKS not in told["kept"], "a household lies in no network"
+    document = erasure.erase(engine, settings, "credit_limit", HOUSEHOLD, "tester")
+    certificate = document["certificate"]
+    assert certificate["key_shredded"]
+    assert certificate["data_sets"] == [DATA.sha256]
+    assert [(item["version"], item["live"]) for item in certificate["models"]] == [("0", False), ("1", True)]
+    assert [(item["what"], item["count"]) for item in certificate["kept"]] == [
+        ("decisions", 1),
+        ("data sets given out", 1),
+    ]
+    assert erasure.RETAINED_NETWORKS not in certificate["kept"], "a household lies in no network"
     public = keys.load_key_pair(settings.paths.log_key)[1].read_bytes()
-    assert erasure.verify_certificate(made, public)
-    assert not erasure.verify_certificate({**made, "certificate": told | {"models": []}}, public)
+    assert erasure.verify_certificate(document, public)
+    assert not erasure.verify_certificate({**document, "certificate": certificate | {"models": []}}, public)
     with engine.connect() as connection:
         assert erasure.erased_subjects(connection, "credit_limit", [named(settings), "H-2"]) == {named(settings)}
         assert erasure.erased_subjects(connection, "scitech_risk", [named(settings)]) == set()
-    assert erasure.erase(engine, settings, "credit_limit", HOUSEHOLD, "again") == made, "asked again, the same one"
-    assert erasure.list_certificates(engine, settings, "credit_limit", HOUSEHOLD) == [made]
+    assert erasure.erase(engine, settings, "credit_limit", HOUSEHOLD, "again") == document, "asked again, the same one"
+    assert erasure.list_certificates(engine, settings, "credit_limit", HOUSEHOLD) == [document]
     assert "erasure" in kinds(forward(engine, settings))
 
     async def story(client, gateway):
@@ -209,7 +216,7 @@ def test_an_erasure_shreds_excludes_names_the_models_and_is_certified(settings, 
     run_inside(settings, story)
 
 
-def test_no_byte_of_an_erased_subject_stays_in_the_files_of_the_store(settings, engine, applicant):
+def test_no_byte_of_an_erased_subject_stays_in_the_stores_files(settings, engine, applicant):
     if engine.dialect.name != "sqlite":
         pytest.skip("the files of a PostgreSQL are not ours to read")
     put(engine, settings, applicant)
@@ -218,12 +225,12 @@ def test_no_byte_of_an_erased_subject_stays_in_the_files_of_the_store(settings, 
         values = connection.execute(sa.select(INDICATORS.c.sealed)).scalars().all()
     store = settings.paths.store
 
-    def held():
+    def read_files():
         return b"".join(path.read_bytes() for path in store.parent.glob(f"{store.name}*"))
 
-    assert key in held()
+    assert key in read_files()
     erasure.erase(engine, settings, "credit_limit", HOUSEHOLD, "tester")
-    assert not any(part in held() for part in (key, *values))
+    assert not any(secret in read_files() for secret in (key, *values))
 
 
 def test_an_erasure_that_cannot_be_signed_erases_nothing(settings, engine, applicant):
@@ -238,12 +245,12 @@ def test_an_erasure_that_cannot_be_signed_erases_nothing(settings, engine, appli
     assert decided(settings, {"subject_id": HOUSEHOLD})
 
 
-def test_nothing_is_certified_for_whom_nobody_knows(settings, engine):
+def test_the_erasure_of_an_unknown_subject_is_refused(settings, engine):
     with pytest.raises(erasure.NothingToEraseError, match="H-0"):
         erasure.erase(engine, settings, "credit_limit", "H-0", "tester")
 
 
-def test_a_slides_image_goes_and_its_report_stays(settings, engine):
+def test_erasing_a_slide_deletes_the_image_and_retains_the_report(settings, engine):
     slide_store.create(engine, "5" * 32, "uploading", sha256="f" * 64)
     folder = settings.paths.slides / ("5" * 32)
     for name in ("slide/a.svs", "heat.npz", "reports/1.pdf"):
@@ -252,23 +259,23 @@ def test_a_slides_image_goes_and_its_report_stays(settings, engine):
     with pytest.raises(erasure.SlideInProgressError, match="cancel"):
         erasure.erase_slide(engine, settings, "5" * 32, "tester")
     slide_store.transition(engine, "5" * 32, "cancelled")
-    made = erasure.erase_slide(engine, settings, "5" * 32, "tester")
-    assert made["certificate"]["files_removed"] == ["heat.npz", "slide"]
+    document = erasure.erase_slide(engine, settings, "5" * 32, "tester")
+    assert document["certificate"]["files_removed"] == ["heat.npz", "slide"]
     assert [path.name for path in folder.iterdir()] == ["reports"]
-    assert erasure.erase_slide(engine, settings, "5" * 32, "tester") == made
+    assert erasure.erase_slide(engine, settings, "5" * 32, "tester") == document
     assert "erasure" in kinds(forward(engine, settings, "5" * 32, "pathology"))
 
 
-def test_the_commands_trace_erase_and_say_what_is_wrong(
-    settings, engine, place, made, tmp_path, applicant, monkeypatch
+def test_the_commands_trace_and_erase_or_report_what_is_wrong(
+    settings, engine, bundles, made, tmp_path, applicant, monkeypatch
 ):
-    for name, value in environment(place, made, tmp_path).items():
+    for name, value in environment(bundles, made, tmp_path).items():
         monkeypatch.setenv(name, value)
     put(engine, settings, applicant)
     decision = decided(settings, {"subject_id": HOUSEHOLD})
     runner = CliRunner()
-    told = runner.invoke(app, ["trace", decision, "--json"])
-    assert json.loads(told.stdout)["links"][0]["name"] == "credit_limit 1"
+    result = runner.invoke(app, ["trace", decision, "--json"])
+    assert json.loads(result.stdout)["links"][0]["name"] == "credit_limit 1"
     assert "missing 缺失" in runner.invoke(app, ["trace", decision]).stdout
     assert named(settings) in runner.invoke(app, ["trace", "--subject", HOUSEHOLD]).stdout
     erased = runner.invoke(app, ["erase", "--subject", HOUSEHOLD, "--yes", "--out", str(tmp_path / "c.json")])

@@ -1,4 +1,4 @@
-"""Rows for training leave the store as pseudonyms, as they were known then, and under live grants alone."""
+"""Exports for training: pseudonyms, values as known at the time, under active grants only."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from datasets.credit_limit.county import reader, schema
 from datasets.errors import DataError, InvalidTableError
-from datasets.export import manifest
+from datasets.export.manifest import read_manifest
 from datasets.simulation import SIMULATED_KEY
 from serving.__main__ import app
 from serving.core.db.engine import open_store
@@ -26,7 +26,7 @@ OFFICIAL = [group for group in RULES.needs["credit_limit"] if group not in CONDU
 
 
 class Store:
-    """What the tests do to a store, each in a line."""
+    """The actions of the tests on a store, each in one line."""
 
     def __init__(self, settings, folder):
         self.settings, self.folder = settings, folder
@@ -41,28 +41,28 @@ class Store:
         )
 
     def grant(self, groups, subject=None, **more):
-        told = {"kind": "personal" if subject else "government", "grantor": "County", "tenant": "local",
+        fields = {"kind": "personal" if subject else "government", "grantor": "County", "tenant": "local",
                 "purpose": "training", "groups": groups, "valid_to": "2999-01-01", "document_sha256": "0" * 64,
                 "product": "credit_limit"} | ({"subject_id": subject} if subject else {}) | more  # fmt: skip
-        form, faults = grants.validate(told, RULES, self.vault)
+        form, faults = grants.validate(fields, RULES, self.vault)
         assert not faults
         with self.engine.begin() as connection:
             return grants.create(connection, form, "test")["authorisation"]
 
-    def do(self, what, *given):
+    def run(self, transaction, *args):
         with self.engine.begin() as connection:
-            return what(connection, *given)
+            return transaction(connection, *args)
 
     def take(self, rows=None, tenant="local"):
         file = None
         if rows is not None:
             file = self.folder / "rows.csv"
             file.write_text(rows)
-        asked = training_export.requested_rows(file, schema.TABLE, self.engine, self.vault)
-        wanted = training_export.ExportRequest(schema.TABLE, "credit_limit", tenant, asked)
+        requested = training_export.requested_rows(file, schema.TABLE, self.engine, self.vault)
+        export_request = training_export.ExportRequest(schema.TABLE, "credit_limit", tenant, requested)
         out = self.folder / "out" / "county.parquet"
-        told = training_export.export(self.engine, self.vault, RULES, wanted, out)
-        return told, pl.read_parquet(out).sort("household_id")
+        manifest = training_export.export(self.engine, self.vault, RULES, export_request, out)
+        return manifest, pl.read_parquet(out).sort("household_id")
 
     def name(self, subject):
         return self.vault.pseudonym("credit_limit", subject)
@@ -75,24 +75,24 @@ def store(settings, tmp_path):
     made.engine.dispose()
 
 
-def test_an_export_holds_pseudonyms_values_and_the_grants_that_opened_them(store):
+def test_an_export_has_pseudonyms_values_and_the_grants_behind_them(store):
     store.load("household_id,declared_income,self_score\nA,1000,80\nB,2000,70\n")
     official, own = store.grant(OFFICIAL), store.grant(CONDUCT, "A")
     store.grant(CONDUCT, "B", purpose="credit_limit")  # another purpose
     store.grant(CONDUCT, "B", tenant="other")
-    told, frame = store.take()
+    manifest, frame = store.take()
     incomes = dict(frame.select("household_id", "declared_income").iter_rows())
     assert incomes == {store.name("A"): 1000.0, store.name("B"): 2000.0}
     assert dict(frame.select("household_id", "self_score").iter_rows()) == {
         store.name("A"): 80.0,
         store.name("B"): None,
     }
-    assert set(told.authorisations) == {official, own}
-    assert told.missing == {"self_assessment": 1, "village_appraisal": 1}
-    assert (told.rows, told.simulated, told.left_out) == (2, True, {})
+    assert set(manifest.authorisations) == {official, own}
+    assert manifest.missing == {"self_assessment": 1, "village_appraisal": 1}
+    assert (manifest.rows, manifest.simulated, manifest.left_out) == (2, True, {})
     path = store.folder / "out" / "county.parquet"
-    assert manifest.read_manifest(path) == told
-    reader.read(path)  # it says that it is simulated, and fits its contract
+    assert read_manifest(path) == manifest
+    reader.read(path)  # it is marked as simulated, and fits its contract
 
 
 def test_erased_and_revoked_subjects_are_left_out_and_counted(store):
@@ -100,20 +100,20 @@ def test_erased_and_revoked_subjects_are_left_out_and_counted(store):
     with pytest.raises(DataError, match="3 rows are not authorised.*grant create"):
         store.take()
     everyone = store.grant(OFFICIAL)
-    store.do(shred, store.vault, "credit_limit", "B")
-    rows = "household_id,as_of,default_12m\n" + "".join(f"{one},2999-01-01,0\n" for one in "ABC")
-    told, frame = store.take(rows)
+    store.run(shred, store.vault, "credit_limit", "B")
+    rows = "household_id,as_of,default_12m\n" + "".join(f"{subject_id},2999-01-01,0\n" for subject_id in "ABC")
+    manifest, frame = store.take(rows)
     assert frame["household_id"].to_list() == sorted([store.name("A"), store.name("C")])
-    assert told.left_out == {"unknown or erased": 1}
-    store.do(grants.revoke, everyone)
+    assert manifest.left_out == {"unknown or erased": 1}
+    store.run(grants.revoke, everyone)
     own = store.grant(OFFICIAL, "C", kind="government", grantor="County")
-    told, frame = store.take(rows)
+    manifest, frame = store.take(rows)
     assert frame["household_id"].to_list() == [store.name("C")]
-    assert told.left_out == {"unknown or erased": 1, "not authorised": 1}
-    assert told.authorisations == (own,)
+    assert manifest.left_out == {"unknown or erased": 1, "not authorised": 1}
+    assert manifest.authorisations == (own,)
 
 
-def test_a_row_knows_nothing_that_came_after_it(store):
+def test_a_row_has_no_value_that_was_loaded_after_its_time(store):
     store.grant(OFFICIAL)
     store.load("household_id,declared_income,housing\nA,1000,5\n", "2026-01-31")
     store.load("household_id,declared_income\nA,2000\n", "2031-03-31")  # true later
@@ -143,7 +143,7 @@ def test_training_reads_the_authorisations_and_refuses_a_file_that_was_changed(s
         RECIPE.read(config)
 
 
-def test_a_department_brings_its_own_groups_alone_and_all_faults_are_told(store):
+def test_a_department_imports_its_own_groups_only_and_all_faults_are_reported(store):
     file = store.folder / "tax.csv"
 
     def bring(text, groups=("tax",)):
@@ -154,10 +154,10 @@ def test_a_department_brings_its_own_groups_alone_and_all_faults_are_told(store)
     store.load("household_id,declared_income,housing\nA,1,7\n", "2026-01-01")
     assert bring("household_id,declared_income,tax_grade\nA,2,B\nC,3,A\n") == 2
     assert stored(store.settings, "credit_limit", "A") == {"declared_income": 2.0, "tax_grade": "B", "housing": 7.0}
-    with pytest.raises(InvalidTableError) as found:
+    with pytest.raises(InvalidTableError) as error:
         bring("household_id,declared_income,housing\nA,-5,1\nD,4,1\nE,-6,1\n")
-    assert found.value.total == 3
-    assert "housing is not in the contract" in str(found.value)
+    assert error.value.total == 3
+    assert "housing is not in the contract" in str(error.value)
     assert stored(store.settings, "credit_limit", "D") is None
     with pytest.raises(DataError, match="did you mean 'tax'"):
         bring("household_id\nA\n", ("taxe",))

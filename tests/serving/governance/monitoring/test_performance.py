@@ -1,4 +1,4 @@
-"""Outcomes and overrides come back; what they say of the models; what is asked is counted without being kept."""
+"""Outcomes, overrides, input counts, and the reports of performance and drift made from them."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ async def decide(client, applicant) -> dict:
     return answer.json()
 
 
-def told(decision, outcome="repaid", **more):
+def outcome_of(decision, outcome="repaid", **more):
     return {"decision_id": decision, "outcome": outcome, "at": "2026-11-01", "source": "core banking"} | more
 
 
@@ -51,19 +51,19 @@ def rows(gateway, table) -> list:
 # --- outcomes
 
 
-def test_an_outcome_is_kept_once_corrected_by_a_later_one_and_never_lost(settings, applicant):
+def test_an_outcome_is_stored_once_and_corrected_by_a_later_one(settings, applicant):
     async def story(client, gateway):
         decision = (await decide(client, applicant))["decision_id"]
-        [first] = (await client.post("/v1/outcomes", json=told(decision))).json()["outcomes"]
+        [first] = (await client.post("/v1/outcomes", json=outcome_of(decision))).json()["outcomes"]
         assert first["new"]
-        [again] = (await client.post("/v1/outcomes", json=told(decision))).json()["outcomes"]
+        [again] = (await client.post("/v1/outcomes", json=outcome_of(decision))).json()["outcomes"]
         assert (again["new"], again["outcome_id"]) == (False, first["outcome_id"])
-        later = told(decision, "defaulted", at="2026-11-20")
+        later = outcome_of(decision, "defaulted", at="2026-11-20")
         [second] = (await client.post("/v1/outcomes", json={"outcomes": [later]})).json()["outcomes"]
         assert second["corrects"] == first["outcome_id"]
-        kept = rows(gateway, OUTCOMES)
-        assert [row.outcome for row in kept] == ["repaid", "defaulted"]
-        assert kept[0].score is not None
+        stored = rows(gateway, OUTCOMES)
+        assert [row.outcome for row in stored] == ["repaid", "defaulted"]
+        assert stored[0].score is not None
         [effect] = (await client.get("/v1/effects")).json()["effects"]
         assert effect["outcomes"] == {"total": 1, "defaulted": 1}
 
@@ -74,12 +74,12 @@ def test_a_key_stands_for_one_request(settings, applicant):
     async def story(client, gateway):
         decision = (await decide(client, applicant))["decision_id"]
         key = {"idempotency-key": "k"}
-        first = await client.post("/v1/outcomes", json=told(decision), headers=key)
-        await client.post("/v1/outcomes", json=told(decision, "defaulted"))
-        again = await client.post("/v1/outcomes", json=told(decision), headers=key)
+        first = await client.post("/v1/outcomes", json=outcome_of(decision), headers=key)
+        await client.post("/v1/outcomes", json=outcome_of(decision, "defaulted"))
+        again = await client.post("/v1/outcomes", json=outcome_of(decision), headers=key)
         assert again.json() == first.json(), "a late retry does not undo the correction"
         assert again.headers["idempotent-replayed"] == "true"
-        other = await client.post("/v1/outcomes", json=told(decision, "defaulted"), headers=key)
+        other = await client.post("/v1/outcomes", json=outcome_of(decision, "defaulted"), headers=key)
         assert other.json()["type"] == "/problems/key_reused"
         assert len(rows(gateway, OUTCOMES)) == 2
 
@@ -93,20 +93,23 @@ def test_a_key_stands_for_one_request(settings, applicant):
         ({"outcome": "won"}, {"outcome"}),
         ({"outcome": ["repaid"]}, {"outcome"}),
         ({"outcome": "repaid"}, {"decision_id", "source", "at"}),
-        (told("0" * 32), {"decision_id"}),
-        (told("x"), {"decision_id"}),
-        (told("0" * 32, at="2099-01-01"), {"at"}),
-        (told("0" * 32, at="2026-02-30"), {"at"}),
-        (told("0" * 32, code="HSIL"), {"code"}),
-        (told("0" * 32, slide_id="1"), {"slide_id"}),
-        (told("0" * 32, wrong=1), {"wrong"}),
+        (outcome_of("0" * 32), {"decision_id"}),
+        (outcome_of("x"), {"decision_id"}),
+        (outcome_of("0" * 32, at="2099-01-01"), {"at"}),
+        (outcome_of("0" * 32, at="2026-02-30"), {"at"}),
+        (outcome_of("0" * 32, code="HSIL"), {"code"}),
+        (outcome_of("0" * 32, slide_id="1"), {"slide_id"}),
+        (outcome_of("0" * 32, wrong=1), {"wrong"}),
         ({"outcome": "diagnosis", "slide_id": "1", "code": "bad", "at": "2026-11-01", "source": "s"}, {"code"}),
         ({"outcomes": []}, {"outcomes"}),
-        ({"outcomes": [1, told("0" * 32, at="?")]}, {"outcomes[0]", "outcomes[1].at"}),
-        ({"outcomes": [told("0" * 32), told("1" * 32)]}, {"outcomes[0].decision_id", "outcomes[1].decision_id"}),
+        ({"outcomes": [1, outcome_of("0" * 32, at="?")]}, {"outcomes[0]", "outcomes[1].at"}),
+        (
+            {"outcomes": [outcome_of("0" * 32), outcome_of("1" * 32)]},
+            {"outcomes[0].decision_id", "outcomes[1].decision_id"},
+        ),
     ],
 )
-def test_what_is_wrong_with_outcomes_is_told_together_and_nothing_is_kept(inside, body, fields):
+def test_all_faults_of_outcomes_are_reported_together_and_nothing_is_stored(inside, body, fields):
     async def story(client, gateway):
         refused = await client.post("/v1/outcomes", json=body)
         assert refused.status_code == 422, refused.text
@@ -116,20 +119,22 @@ def test_what_is_wrong_with_outcomes_is_told_together_and_nothing_is_kept(inside
     inside(story)
 
 
-def test_a_thousand_outcomes_of_a_batch_come_in_one_request(settings, people, made):
+def test_a_thousand_outcomes_of_a_batch_fit_in_one_request(settings, people, made):
     async def story(client, gateway):
         body = "\n".join(json.dumps(indicators(people, made.card, i)) for i in range(1_000))
         answer = await client.post(f"{URL}/batch", content=body, headers={"content-type": "application/x-ndjson"})
         batch = answer.headers["batch-id"]
-        many = [told(f"{batch}-{i + 1}", "defaulted" if people["default_12m"][i] else "repaid") for i in range(1_000)]
-        answer = await client.post("/v1/outcomes", json={"outcomes": many})
+        outcomes = [
+            outcome_of(f"{batch}-{i + 1}", "defaulted" if people["default_12m"][i] else "repaid") for i in range(1_000)
+        ]
+        answer = await client.post("/v1/outcomes", json={"outcomes": outcomes})
         assert answer.status_code == 200, answer.text
         [effect] = (await client.get("/v1/effects", params={"model": "credit_limit"})).json()["effects"]
         assert effect["outcomes"]["total"] == 1_000
         assert effect["auc"]["low"] > 0.5
         assert effect["calibration"]["ratio"]["low"] < 1 < effect["calibration"]["ratio"]["high"]
         assert effect["drift"]["rows"] == 1_000
-        assert not any(one["drifted"] for one in effect["drift"]["inputs"]), "they are of the very county"
+        assert not any(item["drifted"] for item in effect["drift"]["inputs"]), "they are of the very county"
 
     run_inside(settings, story)
 
@@ -137,7 +142,7 @@ def test_a_thousand_outcomes_of_a_batch_come_in_one_request(settings, people, ma
 # --- overrides
 
 
-def test_an_override_is_kept_beside_the_decision_and_the_newest_counts(settings, applicant):
+def test_an_override_is_stored_with_the_decision_and_the_newest_counts(settings, applicant):
     async def story(client, gateway):
         answer = await decide(client, applicant)
         await decide(client, applicant)
@@ -165,7 +170,7 @@ def test_an_override_is_kept_beside_the_decision_and_the_newest_counts(settings,
         ({"decision": "decline", "reason": "", "more": 1}, {"reason", "more"}),
     ],
 )
-def test_an_override_that_says_too_little_is_refused(inside, applicant, body, fields):
+def test_an_incomplete_override_is_refused(inside, applicant, body, fields):
     async def story(client, gateway):
         decision = (await decide(client, applicant))["decision_id"]
         refused = await client.post(f"/v1/decisions/{decision}/override", json=body)
@@ -179,12 +184,14 @@ def test_an_override_that_says_too_little_is_refused(inside, applicant, body, fi
 # --- the routes of trace and alarms
 
 
-def test_the_routes_tell_what_the_commands_tell(settings, applicant):
+def test_routes_and_commands_return_the_same(settings, applicant):
     async def story(client, gateway):
         decision = (await decide(client, applicant))["decision_id"]
-        found = (await client.get(f"/v1/decisions/{decision}/trace")).json()
-        assert found["links"][0]["live"]
-        assert {gap["kind"] for gap in found["missing_links"]} == {"run", "commit", "data"}, "a test's card names none"
+        payload = (await client.get(f"/v1/decisions/{decision}/trace")).json()
+        assert payload["links"][0]["live"]
+        assert {gap["kind"] for gap in payload["missing_links"]} == {"run", "commit", "data"}, (
+            "a test's card names none"
+        )
         forward = (await client.get("/v1/subjects/H-1/trace", params={"product": "scitech_risk"})).json()
         assert forward["links"][0] == {"kind": "decisions", "name": "0", "links": []}
         assert (await client.get(f"/v1/decisions/{'0' * 32}/trace")).status_code == 404
@@ -198,16 +205,18 @@ def test_the_routes_tell_what_the_commands_tell(settings, applicant):
 # --- what is asked is counted
 
 
-def test_bins_hold_every_row_and_a_category_its_own(people, made):
+def test_bins_count_every_row_and_each_category_has_its_own(people, made):
     card = made.card
     counts = from_card(card.drift).count(encode(people, card.inputs), np.zeros(people.height))
-    assert [int(part.sum()) for part in counts] == [people.height] * (len(card.inputs) + 1)
-    assert [part.tolist() for part in counts[:-1]] == [list(one.counts) for one in card.drift.inputs]
-    at = [column.kind for column in card.inputs].index("category")
-    column = card.inputs[at]
+    assert [int(bin_counts.sum()) for bin_counts in counts] == [people.height] * (len(card.inputs) + 1)
+    assert [bin_counts.tolist() for bin_counts in counts[:-1]] == [list(bins.counts) for bins in card.drift.inputs]
+    index = [column.kind for column in card.inputs].index("category")
+    column = card.inputs[index]
     spread = [people.filter(pl.col(column.name) == level).height for level in column.levels]
-    assert counts[at].tolist() == [*spread, people[column.name].null_count()]
-    assert all(len(one.edges) < drift.BIN_COUNT for i, one in enumerate(card.drift.inputs) if not card.inputs[i].levels)
+    assert counts[index].tolist() == [*spread, people[column.name].null_count()]
+    assert all(
+        len(bins.edges) < drift.BIN_COUNT for i, bins in enumerate(card.drift.inputs) if not card.inputs[i].levels
+    )
 
 
 @pytest.fixture
@@ -217,19 +226,19 @@ def one_day(monkeypatch):
 
 
 @pytest.mark.usefixtures("one_day")
-def test_single_answers_and_a_batch_of_the_same_are_counted_alike_and_no_value_is_kept(settings, people, made):
-    asked = [indicators(people, made.card, i) for i in range(230)]
+def test_single_decisions_and_a_batch_are_counted_alike_without_values(settings, people, made):
+    applicants = [indicators(people, made.card, i) for i in range(230)]
 
     async def story(client, gateway):
-        for one in asked:
-            await decide(client, one)
+        for values in applicants:
+            await decide(client, values)
         await gateway.service.input_counter.flush()
         singles = counted(gateway)
-        body = "\n".join(json.dumps(one) for one in asked)
+        body = "\n".join(json.dumps(values) for values in applicants)
         await client.post(f"{URL}/batch", content=body, headers={"content-type": "application/x-ndjson"})
         await gateway.service.input_counter.flush()
         both = counted(gateway)
-        assert both.said == {name: 2 * many for name, many in singles.said.items()}
+        assert both.said == {name: 2 * count for name, count in singles.said.items()}
         assert np.array_equal(decode_counts(both.counts), 2 * decode_counts(singles.counts))
         frame = people.head(230)
         direct = from_card(made.card.drift).count(encode(frame, made.card.inputs), np.zeros(230))[:-1]
@@ -245,7 +254,7 @@ def counted(gateway):
 
 
 @pytest.mark.usefixtures("one_day")
-def test_counts_outlive_a_store_that_fails_and_a_service_that_stops(settings, applicant, monkeypatch):
+def test_counts_survive_a_failing_store_and_a_stopped_service(settings, applicant, monkeypatch):
     async def story(client, gateway):
         await decide(client, applicant)
         counter, store = gateway.service.input_counter, gateway.service.store
@@ -274,7 +283,7 @@ def test_counts_outlive_a_store_that_fails_and_a_service_that_stops(settings, ap
     run_inside(settings, later)
 
 
-def test_an_input_that_moved_is_found(settings, people, made):
+def test_a_drifted_input_is_detected(settings, people, made):
     async def story(client, gateway):
         values = [indicators(people, made.card, i) for i in range(600)]
         column = next(
@@ -282,14 +291,14 @@ def test_an_input_that_moved_is_found(settings, people, made):
         )
         middle = people[column.name].median()
         body = "\n".join(
-            json.dumps(one) for one in values if one.get(column.name) is not None and one[column.name] <= middle
+            json.dumps(item) for item in values if item.get(column.name) is not None and item[column.name] <= middle
         )
         await client.post(f"{URL}/batch", content=body, headers={"content-type": "application/x-ndjson"})
         [effect] = (await client.get("/v1/effects")).json()["effects"]
-        found = {one["name"]: one for one in effect["drift"]["inputs"]}
-        assert found[column.name]["drifted"]
-        assert found[column.name]["psi"] > found[column.name]["threshold"]
-        assert sum(not one["drifted"] for one in found.values()) > 0
+        inputs_by_name = {item["name"]: item for item in effect["drift"]["inputs"]}
+        assert inputs_by_name[column.name]["drifted"]
+        assert inputs_by_name[column.name]["psi"] > inputs_by_name[column.name]["threshold"]
+        assert sum(not item["drifted"] for item in inputs_by_name.values()) > 0
 
     run_inside(settings, story)
 
@@ -310,19 +319,19 @@ def read_slide(engine, slide, triage, diagnosis=None, hours=2):
     row |= model | {"triage": triage, "reading": {"probability": 0.9 if triage == "positive" else 0.1}}
     with engine.begin() as connection:
         connection.execute(sa.insert(SLIDES).values(row))
-        at = f"2026-11-01T{hours:02}:30:00.000Z"
+        timestamp = f"2026-11-01T{hours:02}:30:00.000Z"
         slide_store._insert_event(
             connection, slide, "state", "verifying", None, "2026-11-01T01:00:00.000Z"
         )  # the whole of it
-        slide_store._insert_event(connection, slide, "state", "ready", None, at)
+        slide_store._insert_event(connection, slide, "state", "ready", None, timestamp)
         if diagnosis is not None:
             report = {"slide": slide, "version": 1, "kind": "signed", "body": {"diagnosis": diagnosis}}
-            report |= {"sha256": "0" * 64, "signer": "1", "at": at}
+            report |= {"sha256": "0" * 64, "signer": "1", "at": timestamp}
             connection.execute(sa.insert(SLIDE_REPORTS).values(report))
-            slide_store._insert_event(connection, slide, "state", "signed", None, at)
+            slide_store._insert_event(connection, slide, "state", "signed", None, timestamp)
 
 
-def test_slides_are_judged_by_what_was_signed_or_told_later(settings):
+def test_slides_are_evaluated_by_signed_or_reported_diagnoses(settings):
     async def story(client, gateway):
         engine = gateway.service.store.engine
         signed = [
@@ -358,13 +367,13 @@ def test_slides_are_judged_by_what_was_signed_or_told_later(settings):
         assert effect["turnaround_hours"]["read"] == {"slides": 8, "median": 1.5, "p90": 1.5}, "as the worklist"
         assert effect["turnaround_hours"]["signed"]["slides"] == 6
         assert performance.REMARKS["verified"][0] in [remark["en"] for remark in effect["remarks"]]
-        wrong = await client.post("/v1/outcomes", json=told(f"{0:032x}"))
+        wrong = await client.post("/v1/outcomes", json=outcome_of(f"{0:032x}"))
         assert wrong.json()["errors"][0]["field"] == "decision_id", "a slide is no decision"
 
     run_inside(settings, story)
 
 
-def test_another_tenant_sees_nothing_of_it(settings, applicant):
+def test_another_tenant_sees_no_reports(settings, applicant):
     async def story(client, gateway):
         await decide(client, applicant)
         await gateway.service.input_counter.flush()
@@ -377,15 +386,18 @@ def test_another_tenant_sees_nothing_of_it(settings, applicant):
     run_inside(settings, story)
 
 
-def test_the_page_shows_every_figure_in_both_languages_and_fetches_nothing(
+def test_the_page_shows_every_figure_in_both_languages_without_requests(
     settings, people, made, bundles, tmp_path, monkeypatch
 ):
     async def story(client, gateway):
         body = "\n".join(json.dumps(indicators(people, made.card, i)) for i in range(400))
         answer = await client.post(f"{URL}/batch", content=body, headers={"content-type": "application/x-ndjson"})
         ids = [f"{answer.headers['batch-id']}-{i + 1}" for i in range(400)]
-        many = [told(one, "defaulted" if people["default_12m"][i] else "repaid") for i, one in enumerate(ids)]
-        await client.post("/v1/outcomes", json={"outcomes": many})
+        outcomes = [
+            outcome_of(decision_id, "defaulted" if people["default_12m"][i] else "repaid")
+            for i, decision_id in enumerate(ids)
+        ]
+        await client.post("/v1/outcomes", json={"outcomes": outcomes})
 
     run_inside(settings, story)
     for name, value in environment(bundles, made, tmp_path).items():
