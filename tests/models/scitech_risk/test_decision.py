@@ -213,11 +213,11 @@ def test_a_company_with_all_ratios_missing_is_told_what_is_missing():
     assert "lacks_revenue_multiple" in [reason["code"] for reason in answer["referral"]]
 
 
-def test_an_owner_cycle_is_reviewed_since_the_owner_cannot_be_told():
+def test_an_owner_cycle_is_reviewed_because_the_owner_cannot_be_determined():
     answer = ask(SOUND | {"ownership_cycle": 1})
     assert answer["gate"]["verdict"] == "review"
     assert [one["code"] for one in answer["gate"]["evidence"]] == ["ownership_cycle"]
-    assert "ultimate owner cannot be told" in answer["gate"]["evidence"][0]["en"]
+    assert "ultimate owner cannot be determined" in answer["gate"]["evidence"][0]["en"]
 
 
 def test_the_graver_of_two_warnings_is_told_instead_of_the_milder():
