@@ -49,7 +49,7 @@ class TabularRecipe:
     """How one product reads, fits, decides and verifies.
 
     policy_type.load(bytes) gives a policy; engine_type(card, policy).decide_batch(frame, scores) decides. `guardrails`
-    is the module with check_policy and find_forbidden_inputs; it is imported on use, because it loads z3. Columns of
+    is the module with build_domain and find_forbidden_inputs; it is imported on use, because it loads z3. Columns of
     `policy_groups` and `policy_columns` act through the policy, so the PD never reads them; it reads `withheld_groups`
     only in the variant, which is fitted to show what they would add.
     """
@@ -113,8 +113,10 @@ class TabularRecipe:
 
     def verify(self, policy: bytes, columns: tuple[ColumnSchema, ...]) -> list[str]:
         """Prove the guardrails for this policy and these inputs; returns a sentence for each that does not hold."""
+        from models.policy.prover import prove_all  # loads z3
+
         guardrails = import_module(self.guardrails)
         double_counted = guardrails.find_forbidden_inputs(columns)
         problems = [f"inputs that {self.double_counting} too: {', '.join(double_counted)}"] if double_counted else []
-        verdicts = guardrails.check_policy(self.policy_type.load(policy))
-        return problems + [str(verdict) for verdict in verdicts if not verdict.proved]
+        results = prove_all(self.policy_type.load(policy), guardrails.build_domain())
+        return problems + [str(result) for result in results if not result.proved]
