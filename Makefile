@@ -4,6 +4,7 @@ STARTED := $(shell date +%s)
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3.13 || echo python3)
 PY := .venv/bin/python
 PORT ?= 3000
+PROCESSES ?= 2  # of the tests
 export PYTHONUTF8 := 1
 export ORT_DISABLE_TELEMETRY := 1
 export MLFLOW_DISABLE_TELEMETRY := true
@@ -51,7 +52,7 @@ preflight:                       ## check platform, Python, disk, port and envir
 TARGET ?= $(firstword $(filter demo train,$(MAKECMDGOALS)) $(if $(filter-out preflight console,$(MAKECMDGOALS)),test,demo))
 
 test: .venv/.dev $(CONSOLE)      ## what CI runs
-	$(PY) -m pytest -m "not slow"
+	$(PY) -m pytest -m "not slow" -n $(PROCESSES) --dist loadfile
 
 test-postgresql: .venv/.dev $(CONSOLE)  ## what uses a store, with each store on a PostgreSQL that the tests start
 	YUHENG_TEST_STORE=postgresql $(PY) -m pytest -m "not slow" tests/serving tests/faults
