@@ -56,7 +56,7 @@ def test_an_invalid_indicator_is_named_with_what_is_expected(inside, applicant, 
         assert actual in error["found"]
         assert expected in error["needed"]
         assert CHINESE.search(error["needed_zh"])
-        assert gateway.service.store.writer.committed == 0
+        assert gateway.service.store.writer.committed_count == 0
 
     inside(story)
 

@@ -134,11 +134,11 @@ def test_a_hundred_parallel_duplicates_make_one_decision(inside, applicant):
 def test_parallel_requests_share_commits(inside, applicant):
     async def story(client, gateway):
         writer = gateway.service.store.writer
-        commits, committed = writer.commits, writer.committed
+        commits, committed = writer.commit_count, writer.committed_count
         answers = await asyncio.gather(*(client.post(URL, json={"indicators": applicant}) for _ in range(64)))
         assert len({answer.json()["decision_id"] for answer in answers}) == 64
-        assert writer.committed == committed + 64
-        assert writer.commits <= commits + 32
+        assert writer.committed_count == committed + 64
+        assert writer.commit_count <= commits + 32
 
     inside(story)
 
