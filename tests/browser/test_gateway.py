@@ -195,7 +195,7 @@ def test_a_page_of_another_origin_cannot_act_for_the_user(page, service):
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": b"<!doctype html><link rel=icon href=data:,>"})
 
-    metrics_before = gateway.metrics.text().decode()
+    metrics_before = gateway.metrics.render().decode()
     with Server(foreign_page) as foreign_address:
         page.goto(foreign_address)
         page.evaluate(
@@ -203,5 +203,5 @@ def test_a_page_of_another_origin_cannot_act_for_the_user(page, service):
             [f"{address}/v1/slides/{slide}/cancel"],
         )
     assert 'route="/v1/slides/{id}/cancel",status="403"' not in metrics_before
-    assert 'route="/v1/slides/{id}/cancel",status="403"' in gateway.metrics.text().decode()
+    assert 'route="/v1/slides/{id}/cancel",status="403"' in gateway.metrics.render().decode()
     page.errors.clear()  # because the other page is on another host

@@ -70,7 +70,7 @@ def test_the_language_can_be_chosen_and_is_remembered(open_page):
 
 
 WEIGHT = """() => [...performance.getEntriesByType("navigation"), ...performance.getEntriesByType("resource")]
-    .filter((entry) => !entry.name.endsWith(".ttf")).reduce((sum, each) => sum + entry.encodedBodySize, 0)"""
+    .filter((entry) => !entry.name.endsWith(".ttf")).reduce((sum, entry) => sum + entry.encodedBodySize, 0)"""
 
 
 @pytest.mark.parametrize("role", ROLES)
