@@ -122,7 +122,7 @@ def build_audit_log_page() -> str:
 
 
 def _table_source(source: str, name: str) -> tuple[str, str]:
-    """(comment above a table, its definition) in serving/core/db/schema.py."""
+    """(comment above a table, its definition) in serving/core/db/tables."""
     lines = source.splitlines()
     first = next(i for i, line in enumerate(lines) if line.strip() == f'"{name}",') - 1
     last = next(i for i in range(first, len(lines)) if lines[i] == ")")
@@ -135,7 +135,8 @@ def _table_source(source: str, name: str) -> tuple[str, str]:
 def build_tables_page() -> str:
     from serving.core.db import schema
 
-    source = Path(schema.__file__).read_text(encoding="utf-8")
+    modules = sorted((Path(schema.__file__).parent / "tables").glob("*.py"))
+    source = "\n".join(path.read_text(encoding="utf-8") for path in modules)
     sections = []
     for name, item in schema.METADATA.tables.items():
         introduction, block = _table_source(source, name)

@@ -93,11 +93,11 @@ def validate(
     product = grant.product or (grant.purpose if grant.purpose != "training" else "")
     if grant.subject_id and not product:
         expected = "the product of the subject, for a grant for training", "训练授权的主体须注明产品"
-        faults.append(FieldError("product", "missing", *expected))
+        faults.append(FieldError("product", "absent", *expected))
     if grant.kind == "personal" and not grant.subject_id:
-        faults.append(FieldError("subject_id", "missing", "the person who grants it", "个人授权须注明授权人"))
+        faults.append(FieldError("subject_id", "absent", "the person who grants it", "个人授权须注明授权人"))
     if grant.kind == "government" and not grant.grantor:
-        faults.append(FieldError("grantor", "missing", "the authority that grants it", "政府授权须注明授权机关"))
+        faults.append(FieldError("grantor", "absent", "the authority that grants it", "政府授权须注明授权机关"))
     valid_from = grant.valid_from or utc_now()
     if grant.valid_to <= valid_from:
         faults.append(
