@@ -7,7 +7,8 @@ import polars as pl
 import pytest
 from playwright.sync_api import expect
 
-from datasets.scitech_risk.register import simulator as simulated
+from datasets.scitech_risk.register import reader as register_reader
+from datasets.scitech_risk.register import simulator
 from models.scitech_risk.policy import Policy
 from serving.decisions.companies import register_loader
 from serving.privacy.consent import grants
@@ -28,10 +29,10 @@ def files(console, tmp_path_factory):
     model = gateway.service.model_loader.deployed["scitech_risk"]
     tables = []
     for month in range(MONTHS):
-        simulated.write(folder / str(month), 400, seed=11, hiding=0.0, month=month)
+        simulator.write(folder / str(month), 400, seed=11, hiding=0.0, month=month)
         store_args = settings.store_location, 5.0
         register_loader.import_register(folder / str(month), policy, *store_args, vault)
-        frame = register_loader.register.read(folder / str(month)).frame
+        frame = register_reader.read(folder / str(month)).frame
         columns = [column.name for column in model.fields if column.derived is None and column.name in frame.columns]
         frame.select("company_id", *columns).write_csv(folder / f"{month}.csv")
         tables.append(folder / f"{month}.csv")
@@ -129,7 +130,7 @@ def test_a_new_company_is_assessed_and_referred_to_a_colleague(open_page, langua
 
 @pytest.mark.parametrize(("language", "width"), [("en", 1440), ("zh", 820)])
 def test_the_network_is_navigated_by_keys_and_the_limit_follows_the_sliders(open_page, files, language, width):
-    frame = register_loader.register.read(files[1].parent / "1").frame
+    frame = register_reader.read(files[1].parent / "1").frame
     shell = frame.filter(pl.col("loop_path").is_not_null())["company_id"][0]
     page = open_page("bank", language=language, width=width, path=f"/console/companies/company/{shell}")
     page.wait_for_selector("svg.network .node.centre")
