@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from serving.core.http.caching import etag_matches, make_etag
-
+from serving.core.http.request import etag_matches, make_etag
 from serving.pathology.slides import store as slide_store
 from tests.serving.pathology import fake_readings
 from tests.serving.pathology.conftest import FORM, put_read_slide
