@@ -315,18 +315,18 @@ def read_slide(engine, slide, triage, diagnosis=None, hours=2):
         "created": created,
         "updated": created,
         "sha256": slide * 2,
+        "salt": bytes(32),
     }
     row |= model | {"triage": triage, "reading": {"probability": 0.9 if triage == "positive" else 0.1}}
     with engine.begin() as connection:
         connection.execute(sa.insert(SLIDES).values(row))
         timestamp = f"2026-11-01T{hours:02}:30:00.000Z"
-        slide_store._insert_event(
-            connection, slide, "state", "verifying", None, "2026-11-01T01:00:00.000Z"
-        )  # the whole of it
+        arrived = "2026-11-01T01:00:00.000Z"  # the complete slide
+        slide_store._insert_event(connection, slide, "state", "verifying", None, arrived)
         slide_store._insert_event(connection, slide, "state", "ready", None, timestamp)
         if diagnosis is not None:
             report = {"slide": slide, "version": 1, "kind": "signed", "body": {"diagnosis": diagnosis}}
-            report |= {"sha256": "0" * 64, "signer": "1", "at": timestamp}
+            report |= {"sha256": "0" * 64, "signer": "1", "at": timestamp, "leaf": 0}
             connection.execute(sa.insert(SLIDE_REPORTS).values(report))
             slide_store._insert_event(connection, slide, "state", "signed", None, timestamp)
 
