@@ -1,7 +1,8 @@
 """Counts the inputs of each model for drift monitoring: values per bin of the card, by tenant. No value is stored.
 
 A row stays in memory as the list that its validation made anyway, and is counted with a few hundred others: 3 us a row
-(benchmarks/speed/effects.py). The counts are written each minute; a process that is killed loses those of its last minute.
+(benchmarks/speed/effects.py). The counts are written each minute; a process that is killed loses those of its last
+minute.
 """
 
 from __future__ import annotations
