@@ -131,9 +131,9 @@ def test_a_batch_that_breaks_off_twice_is_charged_once(bundles, made, tmp_path, 
     original, chunks_before_crash = BatchRecorder.record, [2, 1, 99]
 
     def record(self, chunk, scored):
-        if (recorded := getattr(self, "at", 0)) >= chunks_before_crash[0]:
+        if (recorded := getattr(self, "recorded_chunks", 0)) >= chunks_before_crash[0]:
             raise RuntimeError("killed")
-        self.at = recorded + 1
+        self.recorded_chunks = recorded + 1
         original(self, chunk, scored)
 
     monkeypatch.setattr(BatchRecorder, "record", record)
